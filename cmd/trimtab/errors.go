@@ -1,0 +1,69 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/trimtab/trimtab"
+)
+
+// usageError makes an error of the command line into one that exits with 2.
+func usageError(cmd *cobra.Command, err error) error {
+	if e, ok := errors.AsType[*trimtab.Error](err); ok {
+		return e
+	}
+	msg := strings.TrimSpace(strings.ReplaceAll(err.Error(), "\n", " "))
+	return trimtab.NewError(trimtab.Usage, "usage", "see "+cmd.CommandPath()+" --help", "%s", msg)
+}
+
+// usagef is an error in what the user typed.
+func usagef(remedy, format string, args ...any) error {
+	return trimtab.NewError(trimtab.Usage, "usage", remedy, format, args...)
+}
+
+// printError says what went wrong: one document on standard output where
+// documents were asked for, else a line and a hint on standard error.
+func (a *app) printError(err error) {
+	e := trimtab.AsError(err)
+	if a.format == formatJSON || a.format == formatJSONL {
+		doc, _ := json.Marshal(e)
+		fmt.Fprintf(a.out, "%s\n", escapeJSON(doc))
+		return
+	}
+	// The message of a wrapped error holds what was being done; prefer it to the bare one.
+	msg := e.Message
+	if full := err.Error(); err != error(e) && !strings.HasPrefix(full, msg) {
+		msg = strings.TrimSuffix(full, ": "+e.Remedy)
+	}
+	fmt.Fprintf(a.err, "trimtab: %s\n", cleanLines(msg))
+	if e.Remedy != "" {
+		fmt.Fprintf(a.err, "  hint: %s\n", cleanLines(e.Remedy))
+	}
+}
+
+// formatIn finds -o in a command line that could not be parsed, so that the
+// error takes the form that was asked for.
+func formatIn(args []string) string {
+	for i, arg := range args {
+		value := ""
+		switch {
+		case arg == "--":
+			return formatTable
+		case (arg == "-o" || arg == "--output") && i+1 < len(args):
+			value = args[i+1]
+		case strings.HasPrefix(arg, "--output="):
+			value = strings.TrimPrefix(arg, "--output=")
+		case strings.HasPrefix(arg, "-o") && !strings.HasPrefix(arg, "--"):
+			value = strings.TrimPrefix(strings.TrimPrefix(arg, "-o"), "=")
+		}
+		if slices.Contains(formats, value) {
+			return value
+		}
+	}
+	return formatTable
+}

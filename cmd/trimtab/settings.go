@@ -1,0 +1,200 @@
+package main
+
+import (
+	"errors"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+	"github.com/spf13/viper"
+
+	"github.com/trimtab/trimtab"
+)
+
+// setting is one thing that a flag, TRIMTAB_<KEY>, trimtab.yaml or a default decides, in this order.
+type setting struct {
+	key, help string
+	standard  func() string
+	hidden    bool // no flag: it would show in the list of processes
+}
+
+func constant(s string) func() string { return func() string { return s } }
+
+var allSettings = []setting{
+	{key: "data", help: "folder of models, logs and the embedded servers", standard: defaultData},
+	{key: "postgres_url", help: "address of a Postgres database; empty uses the embedded one", standard: constant("")},
+	{key: "postgres_owner_url", help: "address under the role that owns the database, for migrate", standard: constant("")},
+	{key: "app_password", help: "password that migrate gives the role of workers", standard: constant(""), hidden: true},
+	{key: "auditor_password", help: "password that migrate gives the role of auditors", standard: constant(""), hidden: true},
+	{key: "temporal_address", help: "host:port of a Temporal server; empty uses the embedded one", standard: constant("")},
+	{key: "temporal_namespace", help: "Temporal namespace", standard: constant("trimtab")},
+	{key: "actor", help: "name that your decisions are recorded under (default: your login name)", standard: constant("")},
+	{key: "log_format", help: "text or json", standard: constant("text")},
+	{key: "log_level", help: "debug, info, warn or error", standard: constant("info")},
+}
+
+// allowed values of the settings that have a list.
+var allowedValues = map[string][]string{
+	"log_format": {"text", "json"},
+	"log_level":  {"debug", "info", "warn", "error"},
+}
+
+// settings are the resolved values, each with where it came from.
+type settings struct {
+	values, origins map[string]string
+	file            string // the settings file that was read, if any
+}
+
+func (s *settings) value(key string) string { return s.values[key] }
+
+// addSettingFlags declares a flag for every setting that may be one: --postgres-url for postgres_url.
+func addSettingFlags(f *pflag.FlagSet) {
+	for _, s := range allSettings {
+		if !s.hidden {
+			f.String(flagName(s.key), "", s.help)
+		}
+	}
+}
+
+func flagName(key string) string { return strings.ReplaceAll(key, "_", "-") }
+func envName(key string) string  { return "TRIMTAB_" + strings.ToUpper(key) }
+
+// readSettings resolves every setting from flags, environment, file and defaults.
+func readSettings(f *pflag.FlagSet, file string) (*settings, error) {
+	v := viper.New()
+	v.SetEnvPrefix("TRIMTAB")
+	for _, s := range allSettings {
+		v.SetDefault(s.key, s.standard())
+		_ = v.BindEnv(s.key) // fails only without a key
+		if flag := f.Lookup(flagName(s.key)); flag != nil && flag.Changed {
+			v.Set(s.key, flag.Value.String())
+		}
+	}
+	path, err := readSettingsFile(v, file)
+	if err != nil {
+		return nil, err
+	}
+	s := &settings{values: map[string]string{}, origins: map[string]string{}, file: path}
+	for _, one := range allSettings {
+		s.values[one.key] = v.GetString(one.key)
+		s.origins[one.key] = origin(f, v, one.key, path)
+		if list, ok := allowedValues[one.key]; ok && !slices.Contains(list, s.values[one.key]) {
+			return nil, usagef("use "+strings.Join(list, ", "), "setting %s is %q (from %s)", one.key, s.values[one.key], s.origins[one.key])
+		}
+	}
+	data, err := filepath.Abs(s.values["data"])
+	if err != nil {
+		return nil, err
+	}
+	s.values["data"] = data
+	return s, nil
+}
+
+// readSettingsFile reads the named file, or the first trimtab.yaml of the usual places; none is fine.
+func readSettingsFile(v *viper.Viper, file string) (string, error) {
+	if file == "" {
+		v.SetConfigName("trimtab")
+		v.SetConfigType("yaml")
+		for _, dir := range []string{".", configHome()} {
+			candidate := filepath.Join(dir, "trimtab.yaml")
+			if _, err := os.Stat(candidate); err == nil {
+				file = candidate
+				break
+			}
+		}
+		if file == "" {
+			return "", nil
+		}
+	}
+	v.SetConfigFile(file)
+	v.SetConfigType("yaml")
+	if err := v.ReadInConfig(); err != nil {
+		class := trimtab.Usage
+		if errors.Is(err, fs.ErrNotExist) {
+			class = trimtab.NotFound
+		}
+		return "", trimtab.NewError(class, "invalid_settings", "mend the file or leave --config out", "settings file %s: %w", file, err)
+	}
+	for _, key := range v.AllKeys() {
+		if !slices.ContainsFunc(allSettings, func(s setting) bool { return s.key == key }) {
+			return "", trimtab.NewError(trimtab.Usage, "invalid_settings", "the nearest setting is "+nearest(key),
+				"settings file %s: unknown key %q", file, key)
+		}
+	}
+	return file, nil
+}
+
+func origin(f *pflag.FlagSet, v *viper.Viper, key, file string) string {
+	if flag := f.Lookup(flagName(key)); flag != nil && flag.Changed {
+		return "flag --" + flagName(key)
+	}
+	if os.Getenv(envName(key)) != "" {
+		return "environment " + envName(key)
+	}
+	if v.InConfig(key) {
+		return file
+	}
+	return "default"
+}
+
+// shown is the value with its secrets left out.
+func (s *settings) shown(key string) string {
+	value := s.value(key)
+	if strings.HasSuffix(key, "_password") && value != "" {
+		return "(set)"
+	}
+	if u, err := url.Parse(value); err == nil && u.User != nil {
+		return u.Redacted()
+	}
+	return value
+}
+
+// nearest is the setting whose name takes the fewest edits to reach.
+func nearest(key string) string {
+	best, least := "", 1<<30
+	for _, s := range allSettings {
+		if d := editDistance(key, s.key); d < least {
+			best, least = s.key, d
+		}
+	}
+	return best
+}
+
+// editDistance is Levenshtein's, over bytes.
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			diagonal, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, diagonal+cost)
+		}
+	}
+	return row[len(b)]
+}
+
+func defaultData() string { return filepath.Join(xdg("XDG_DATA_HOME", ".local/share"), "trimtab") }
+func configHome() string  { return filepath.Join(xdg("XDG_CONFIG_HOME", ".config"), "trimtab") }
+
+// xdg is a folder of the XDG base directory specification.
+func xdg(variable, standard string) string {
+	if dir := os.Getenv(variable); filepath.IsAbs(dir) {
+		return dir
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		home = os.TempDir()
+	}
+	return filepath.Join(home, standard)
+}

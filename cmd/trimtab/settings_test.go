@@ -1,0 +1,95 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/spf13/pflag"
+)
+
+// quiet removes every setting of this machine from the environment of a test.
+func quiet(t *testing.T) (dir string) {
+	t.Helper()
+	for _, s := range allSettings {
+		t.Setenv(envName(s.key), "")
+		os.Unsetenv(envName(s.key))
+	}
+	dir = t.TempDir()
+	t.Setenv("XDG_DATA_HOME", filepath.Join(dir, "data"))
+	t.Setenv("XDG_CONFIG_HOME", filepath.Join(dir, "config"))
+	t.Chdir(dir)
+	return dir
+}
+
+func flags(t *testing.T, args ...string) *pflag.FlagSet {
+	t.Helper()
+	f := pflag.NewFlagSet("test", pflag.ContinueOnError)
+	addSettingFlags(f)
+	if err := f.Parse(args); err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func TestSettingsOrder(t *testing.T) {
+	dir := quiet(t)
+	write(t, filepath.Join(dir, "trimtab.yaml"), "postgres_url: postgres://file\ntemporal_address: file:7233\nlog_level: warn\n")
+	t.Setenv("TRIMTAB_POSTGRES_URL", "postgres://u:secret@env/db")
+	t.Setenv("TRIMTAB_TEMPORAL_ADDRESS", "env:7233")
+	s, err := readSettings(flags(t, "--temporal-address", "flag:7233"), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ key, value, origin string }{
+		{"temporal_address", "flag:7233", "flag --temporal-address"},
+		{"postgres_url", "postgres://u:xxxxx@env/db", "environment TRIMTAB_POSTGRES_URL"},
+		{"log_level", "warn", "trimtab.yaml"},
+		{"temporal_namespace", "trimtab", "default"},
+		{"data", filepath.Join(dir, "data", "trimtab"), "default"},
+	} {
+		if s.shown(c.key) != c.value || s.origins[c.key] != c.origin {
+			t.Errorf("%s = %q from %q, want %q from %q", c.key, s.shown(c.key), s.origins[c.key], c.value, c.origin)
+		}
+	}
+	if s.value("postgres_url") != "postgres://u:secret@env/db" {
+		t.Errorf("postgres_url = %q", s.value("postgres_url"))
+	}
+}
+
+func TestSettingsErrors(t *testing.T) {
+	dir := quiet(t)
+	file := filepath.Join(dir, "other.yaml")
+	for _, c := range []struct{ yaml, want string }{
+		{"postgres_ulr: x\n", "the nearest setting is postgres_url"},
+		{"log_format: [\n", "settings file"},
+		{"log_format: xml\n", "text, json"},
+	} {
+		write(t, file, c.yaml)
+		if _, err := readSettings(flags(t), file); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%q: %v, want %q", c.yaml, err, c.want)
+		}
+	}
+	if _, err := readSettings(flags(t), filepath.Join(dir, "absent.yaml")); err == nil {
+		t.Error("an absent --config was accepted")
+	}
+}
+
+func TestEditDistance(t *testing.T) {
+	for _, c := range []struct {
+		a, b string
+		want int
+	}{{"", "", 0}, {"kitten", "sitting", 3}, {"data", "dta", 1}, {"", "abc", 3}} {
+		if got := editDistance(c.a, c.b); got != c.want {
+			t.Errorf("editDistance(%q, %q) = %d, want %d", c.a, c.b, got, c.want)
+		}
+	}
+}
+
+func write(t *testing.T, path, data string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(data), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
