@@ -1,0 +1,115 @@
+package tokenizer
+
+import (
+	"unicode"
+	"unicode/utf8"
+)
+
+// GPT-2 cuts text into words with the pattern
+//
+//	's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
+//
+// of openai/gpt-2, src/encoder.py. Go's regexp has no lookahead, so it is a
+// scanner here. The alternatives are tried in that order at each place:
+// a contraction; one optional space and a run of letters, of numbers, or of
+// anything else that is not white space; white space up to, but without, the
+// last character before a word (so that the space stays with the word).
+
+type class byte
+
+const (
+	letter class = iota
+	number
+	space // the Unicode property White_Space
+	other // everything else, and bytes that are not UTF-8
+)
+
+// ascii holds the classes of the ASCII characters.
+var ascii = func() (table [utf8.RuneSelf]class) {
+	for c := range table {
+		table[c] = classOf(rune(c))
+	}
+	return table
+}()
+
+func classOf(r rune) class {
+	switch {
+	case unicode.IsLetter(r):
+		return letter
+	case unicode.IsNumber(r):
+		return number
+	case unicode.IsSpace(r):
+		return space
+	}
+	return other
+}
+
+// classAt is the class and the length in bytes of the first character of s,
+// which is not empty.
+func classAt(s string) (class, int) {
+	if c := s[0]; c < utf8.RuneSelf {
+		return ascii[c], 1
+	}
+	r, n := utf8.DecodeRuneInString(s)
+	return classOf(r), n
+}
+
+// wordEnd is the length in bytes of the first word of s, which is not empty.
+func wordEnd(s string) int {
+	if n := contraction(s); n > 0 {
+		return n
+	}
+	from := 0
+	if s[0] == ' ' {
+		from = 1
+	}
+	if from < len(s) {
+		if c, _ := classAt(s[from:]); c != space {
+			return from + runOf(c, s[from:])
+		}
+	}
+	return spaces(s)
+}
+
+// contraction is the length of the contraction at the start of s, or 0.
+func contraction(s string) int {
+	if len(s) < 2 || s[0] != '\'' {
+		return 0
+	}
+	switch s[1] {
+	case 's', 't', 'm', 'd':
+		return 2
+	case 'r', 'v', 'l':
+		if len(s) > 2 && (s[1:3] == "re" || s[1:3] == "ve" || s[1:3] == "ll") {
+			return 3
+		}
+	}
+	return 0
+}
+
+// runOf is the length of the run of characters of class c at the start of s.
+func runOf(c class, s string) int {
+	n := 0
+	for n < len(s) {
+		next, size := classAt(s[n:])
+		if next != c {
+			break
+		}
+		n += size
+	}
+	return n
+}
+
+// spaces is the length of the white space at the start of s; where a word
+// follows, without its last character, unless that is all there is.
+func spaces(s string) int {
+	n := runOf(space, s)
+	if n == len(s) {
+		return n
+	}
+	_, last := utf8.DecodeLastRuneInString(s[:n])
+	if n > last {
+		return n - last
+	}
+	return n
+}

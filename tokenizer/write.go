@@ -1,0 +1,149 @@
+package tokenizer
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// File is one file of a stored tokenizer; Name has no folder.
+type File struct {
+	Name string
+	Data []byte
+}
+
+// The names of the files, in their order.
+const (
+	mergesName  = "merges.txt"
+	specialName = "special_tokens_map.json"
+	fastName    = "tokenizer.json"
+	configName  = "tokenizer_config.json"
+	vocabName   = "vocab.json"
+)
+
+// Files is the stored form, in order of name: the same bytes for the same
+// vocabulary. The caller must not change the data.
+func (t *Tokenizer) Files() []File { return slices.Clone(t.files) }
+
+func (t *Tokenizer) write() []File {
+	vocab := t.writeVocab()
+	return []File{
+		{mergesName, t.writeMerges()},
+		{specialName, indented(t.specialTokens())},
+		{fastName, t.writeFast(vocab)},
+		{configName, indented(t.config())},
+		{vocabName, vocab},
+	}
+}
+
+// writeVocab is {"!":0,"\"":1,…} in order of id.
+func (t *Tokenizer) writeVocab() []byte {
+	var b bytes.Buffer
+	open := byte('{')
+	for id := range t.pieces {
+		b.WriteByte(open)
+		b.Write(compact(t.name(int32(id))))
+		fmt.Fprintf(&b, ":%d", id)
+		open = ','
+	}
+	b.WriteByte('}')
+	return b.Bytes()
+}
+
+// name is how the files write an id.
+func (t *Tokenizer) name(id int32) string {
+	if t.Special(id) {
+		return t.pieces[id]
+	}
+	return spell(t.pieces[id])
+}
+
+func (t *Tokenizer) writeMerges() []byte {
+	return []byte("#version: 0.2\n" + strings.Join(append(t.mergeLines(), ""), "\n"))
+}
+
+func (t *Tokenizer) mergeLines() []string {
+	lines := make([]string, len(t.merges))
+	for i, m := range t.merges {
+		lines[i] = t.name(m.left) + " " + t.name(m.right)
+	}
+	return lines
+}
+
+func (t *Tokenizer) specialTokens() any {
+	type names struct {
+		BOS string `json:"bos_token"`
+		EOS string `json:"eos_token"`
+		Pad string `json:"pad_token,omitempty"`
+		Unk string `json:"unk_token"`
+	}
+	eot := t.pieces[t.eot]
+	return names{eot, eot, t.Piece(t.pad), eot}
+}
+
+func (t *Tokenizer) config() any {
+	eot := t.pieces[t.eot]
+	return struct {
+		AddPrefixSpace bool   `json:"add_prefix_space"`
+		BOS            string `json:"bos_token"`
+		CleanUp        bool   `json:"clean_up_tokenization_spaces"`
+		EOS            string `json:"eos_token"`
+		Errors         string `json:"errors"`
+		Pad            string `json:"pad_token,omitempty"`
+		Class          string `json:"tokenizer_class"`
+		Unk            string `json:"unk_token"`
+	}{BOS: eot, EOS: eot, Errors: "replace", Pad: t.Piece(t.pad), Class: "GPT2Tokenizer", Unk: eot}
+}
+
+type addedToken struct {
+	ID         int32  `json:"id"`
+	Content    string `json:"content"`
+	SingleWord bool   `json:"single_word"`
+	LStrip     bool   `json:"lstrip"`
+	RStrip     bool   `json:"rstrip"`
+	Normalized bool   `json:"normalized"`
+	Special    bool   `json:"special"`
+}
+
+// writeFast is tokenizer.json, the form of Hugging Face's fast tokenizers.
+func (t *Tokenizer) writeFast(vocab []byte) []byte {
+	var added []addedToken
+	for id := range t.pieces {
+		if t.Special(int32(id)) {
+			added = append(added, addedToken{ID: int32(id), Content: t.pieces[id], Special: true})
+		}
+	}
+	const byteLevel = `{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":true}`
+	var b bytes.Buffer
+	b.WriteString(`{"version":"1.0","truncation":null,"padding":null,"added_tokens":`)
+	b.Write(compact(added))
+	b.WriteString(`,"normalizer":null,"pre_tokenizer":` + byteLevel + `,"post_processor":` + byteLevel + `,"decoder":` + byteLevel)
+	b.WriteString(`,"model":{"type":"BPE","dropout":null,"unk_token":null,"continuing_subword_prefix":"","end_of_word_suffix":"","fuse_unk":false,"byte_fallback":false,"vocab":`)
+	b.Write(vocab)
+	b.WriteString(`,"merges":`)
+	b.Write(compact(t.mergeLines()))
+	b.WriteString("}}")
+	return b.Bytes()
+}
+
+// compact is JSON without HTML escapes and without a newline.
+func compact(v any) []byte {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		panic("tokenizer: " + err.Error()) // strings, numbers and booleans always encode
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+}
+
+func indented(v any) []byte {
+	var b bytes.Buffer
+	if err := json.Indent(&b, compact(v), "", "  "); err != nil {
+		panic("tokenizer: " + err.Error()) // compact's output is JSON
+	}
+	b.WriteByte('\n')
+	return b.Bytes()
+}
