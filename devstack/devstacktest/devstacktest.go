@@ -1,0 +1,124 @@
+// Package devstacktest gives tests a real Postgres and a real Temporal: one of
+// each for a test process, started by the first test that asks, in a folder
+// that is removed at the end. A package that uses it has
+//
+//	func TestMain(m *testing.M) { devstacktest.Main(m) }
+//
+// The servers end with the test process, however it ends (Linux). Postgres
+// forgoes durability here, so kill it only where losing data is expected.
+package devstacktest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/trimtab/trimtab/devstack"
+)
+
+// stack is what this test process has started.
+var stack struct {
+	sync.Mutex
+	dir      string
+	postgres *devstack.Postgres
+	temporal *devstack.Temporal
+}
+
+// Main runs the tests, ends the servers and removes their folder.
+func Main(m *testing.M) {
+	code := m.Run()
+	if err := stop(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = max(code, 1)
+	}
+	os.Exit(code)
+}
+
+// Postgres gives the endpoints of a Postgres. Its database is shared by all
+// tests of the process: make your own on it. Nothing is migrated.
+func Postgres(t testing.TB) devstack.Endpoints {
+	t.Helper()
+	return endpoints(t, false)
+}
+
+// Start gives the endpoints of a Postgres and a Temporal. The first call on a
+// machine may have to build the Temporal server, which takes some minutes.
+func Start(t testing.TB) devstack.Endpoints {
+	t.Helper()
+	return endpoints(t, true)
+}
+
+func endpoints(t testing.TB, temporal bool) devstack.Endpoints {
+	t.Helper()
+	stack.Lock()
+	defer stack.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Minute)
+	defer cancel()
+	err := startPostgres(ctx)
+	if err == nil && temporal {
+		err = startTemporal(ctx)
+	}
+	if err != nil {
+		t.Fatalf("start servers for tests: %v", err)
+	}
+	e, err := devstack.EndpointsOf(stack.dir, stack.postgres, stack.temporal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+const prefix = "trimtab-test-stack-"
+
+func startPostgres(ctx context.Context) (err error) {
+	if stack.postgres != nil {
+		return nil
+	}
+	if stack.dir == "" {
+		sweep()
+		stack.dir, err = os.MkdirTemp("", prefix+strconv.Itoa(os.Getpid())+"-")
+		if err := errors.Join(err, os.Chmod(stack.dir, 0o711)); err != nil { // Postgres may run as another user
+			return err
+		}
+	}
+	stack.postgres, err = devstack.StartPostgres(ctx, devstack.PostgresOptions{
+		Dir: filepath.Join(stack.dir, "postgres"), Fast: true, DieWithParent: true, Log: os.Stderr})
+	return err
+}
+
+func stop() error {
+	stack.Lock()
+	defer stack.Unlock()
+	var errs []error
+	if stack.temporal != nil {
+		errs = append(errs, stack.temporal.Stop())
+	}
+	if stack.postgres != nil {
+		errs = append(errs, stack.postgres.Stop())
+	}
+	if stack.dir != "" {
+		errs = append(errs, os.RemoveAll(stack.dir))
+	}
+	stack.dir, stack.postgres, stack.temporal = "", nil, nil
+	return errors.Join(errs...)
+}
+
+// sweep removes the folders of test processes that were killed.
+func sweep() {
+	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), prefix+"*"))
+	for _, dir := range dirs {
+		owner, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), prefix), "-")
+		pid, err := strconv.Atoi(owner)
+		if err == nil && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+			_ = os.RemoveAll(dir)
+		}
+	}
+}

@@ -1,0 +1,5 @@
+package devstacktest
+
+import "context"
+
+func startTemporal(context.Context) error { return nil }

@@ -1,0 +1,350 @@
+package devstack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/trimtab/trimtab"
+)
+
+const owner = "trimtab" // the superuser of a private cluster
+
+// PostgresOptions say where a private cluster lives and how to run it.
+type PostgresOptions struct {
+	Dir           string    // its folder; made if absent
+	Bin           string    // folder of initdb and postgres; empty: find them
+	Fast          bool      // forget durability: for tests alone
+	DieWithParent bool      // end with this process (Linux): for tests alone
+	Log           io.Writer // notices to people; may be nil
+}
+
+// Postgres is a running private cluster.
+type Postgres struct {
+	URL     string // of Database, as the owner, over TCP with a password
+	Pid     int    // of the postmaster
+	Adopted bool   // it was running already
+
+	proc   *process
+	socket string
+}
+
+// StartPostgres starts the cluster in o.Dir, making it first if there is none,
+// or adopts it if it runs. Its port and its socket's folder stay the same from
+// one start to the next. A data folder of another major version is refused.
+func StartPostgres(ctx context.Context, o PostgresOptions) (*Postgres, error) {
+	c, err := openCluster(o)
+	if err != nil {
+		return nil, err
+	}
+	unlock, err := lock(ctx, filepath.Join(c.dir, "postgres.lock"))
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if err := readJSON(c.stateFile(), &c.clusterState); err != nil { // who held the lock may have written it
+		return nil, err
+	}
+	if c.password, err = password(filepath.Join(c.dir, "postgres.password")); err != nil {
+		return nil, err
+	}
+	if s, err := c.adopt(ctx); s != nil || err != nil {
+		return s, err
+	}
+	return c.startNew(ctx)
+}
+
+func (c *cluster) startNew(ctx context.Context) (*Postgres, error) {
+	bin, err := findPrograms(c.data(), c.o.Bin)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.prepare(); err != nil {
+		return nil, err
+	}
+	if err := c.initdb(ctx, bin); err != nil {
+		return nil, err
+	}
+	for try := 0; ; try++ {
+		s, err := c.run(ctx, bin)
+		if s != nil || try == 50 || !errors.Is(err, errTransient) {
+			return s, err
+		}
+		time.Sleep(100 * time.Millisecond)
+		if err := c.prepare(); err != nil { // another port, if this one was taken
+			return nil, err
+		}
+	}
+}
+
+// prepare settles port, socket folder and place, and writes them down.
+func (c *cluster) prepare() error {
+	port, err := keepPorts(c.Port, 1)
+	if err != nil {
+		return err
+	}
+	if c.Port != 0 && port != c.Port {
+		say(c.o.Log, "Postgres moves from port %d, which another program uses, to %d", c.Port, port)
+	}
+	c.Port = port
+	if err := folder(c.Place); err != nil {
+		return err
+	}
+	if err := c.openSocket(); err != nil {
+		return err
+	}
+	return writeJSON(c.stateFile(), c.clusterState)
+}
+
+// initdb makes the cluster in a folder beside its own and renames it into
+// place, so that a data folder is always a whole one.
+func (c *cluster) initdb(ctx context.Context, bin programs) error {
+	if _, err := os.Stat(c.data()); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	draft := filepath.Join(c.Place, "data.unfinished") // never opened by a server
+	pwfile := filepath.Join(c.Socket, "initdb-password")
+	defer os.Remove(pwfile)
+	err := errors.Join(os.RemoveAll(draft), os.Mkdir(draft, 0o700), c.give(draft),
+		os.WriteFile(pwfile, []byte(c.password), 0o600), c.give(pwfile)) // initdb, as another user, must be able to open it
+	if err != nil {
+		return err
+	}
+	args := []string{"-D", draft, "-U", owner, "--pwfile=" + pwfile, "--auth-local=trust", "--auth-host=scram-sha-256",
+		"--encoding=UTF8", "--locale=C"}
+	if c.o.Fast {
+		args = append(args, "--no-sync")
+	}
+	cmd := c.command(bin.path("initdb"), args...)
+	cmd.Dir = draft
+	if out, err := runContext(ctx, cmd); err != nil {
+		return fmt.Errorf("make a database with Postgres %v: %w\n%s", bin, err, strings.TrimSpace(string(out)))
+	}
+	return os.Rename(draft, c.data())
+}
+
+// runContext is CombinedOutput that ends with ctx.
+func runContext(ctx context.Context, cmd *exec.Cmd) ([]byte, error) {
+	var out strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &out
+	p, err := start(cmd, false)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case <-p.done:
+	case <-ctx.Done():
+		_ = syscall.Kill(-p.pid, syscall.SIGKILL) // its whole group
+		<-p.done
+		return []byte(out.String()), ctx.Err()
+	}
+	return []byte(out.String()), p.err
+}
+
+// command runs a program of Postgres as its user, deaf to the PG* variables of ours.
+func (c *cluster) command(path string, args ...string) *exec.Cmd {
+	cmd := exec.Command(path, args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: c.cred}
+	for _, kv := range os.Environ() {
+		if !strings.HasPrefix(kv, "PG") && !strings.HasPrefix(kv, "LC_") && !strings.HasPrefix(kv, "LANG") {
+			cmd.Env = append(cmd.Env, kv)
+		}
+	}
+	cmd.Env = append(cmd.Env, "LC_ALL=C") // we read its messages
+	return cmd
+}
+
+// settings of the server; what is not here is Postgres's default, which is durable.
+func (c *cluster) settings() []string {
+	s := []string{"listen_addresses=127.0.0.1", "unix_socket_directories=" + c.Socket, "max_connections=300",
+		"timezone=UTC", "log_timezone=UTC", "log_min_messages=warning", "log_min_error_statement=panic"}
+	if c.o.Fast {
+		s = append(s, "fsync=off", "synchronous_commit=off", "full_page_writes=off", "autovacuum_naptime=1h")
+	}
+	return s
+}
+
+// errTransient is a start that may succeed when it is tried again.
+var errTransient = errors.New("not now")
+
+// run starts the postmaster and waits until it answers.
+func (c *cluster) run(ctx context.Context, bin programs) (*Postgres, error) {
+	log, err := openLog(c.log())
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	from := size(log)
+	args := []string{"-D", c.data(), "-p", strconv.Itoa(c.Port)}
+	for _, s := range c.settings() {
+		args = append(args, "-c", s)
+	}
+	cmd := c.command(bin.path("postgres"), args...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = c.data(), log, log
+	p, err := start(cmd, c.o.DieWithParent)
+	if err != nil {
+		return nil, fmt.Errorf("start Postgres %v: %w", bin, err)
+	}
+	s := c.server(p)
+	if err := c.ready(ctx, p); err != nil {
+		_ = s.Stop()
+		return nil, c.explain(err, tail(c.log(), from))
+	}
+	return s, nil
+}
+
+// explain adds what the server said, and tells what another try may cure:
+// processes of a killed postmaster that are still ending, and a taken port.
+func (c *cluster) explain(err error, said string) error {
+	for _, sign := range []string{"shared memory block", "Address already in use"} {
+		if strings.Contains(said, sign) {
+			return fmt.Errorf("start Postgres: %w: %s", errTransient, said)
+		}
+	}
+	return trimtab.NewError(trimtab.Unavailable, "postgres_start", "see "+c.log(), "start Postgres in %s: %w\n%s\n", c.data(), err, said)
+}
+
+func (c *cluster) server(p *process) *Postgres {
+	return &Postgres{URL: c.url(Database), Pid: p.pid, Adopted: p.adopted, proc: p, socket: c.Socket}
+}
+
+func (c *cluster) url(database string) string {
+	u := url.URL{Scheme: "postgres", User: url.UserPassword(owner, c.password), Host: "127.0.0.1:" + strconv.Itoa(c.Port),
+		Path: "/" + database, RawQuery: "sslmode=disable"}
+	return u.String()
+}
+
+// ready waits until the server answers and holds Database. Recovery after a
+// crash may take its time; it is announced after some seconds.
+func (c *cluster) ready(ctx context.Context, p *process) error {
+	notice := time.After(5 * time.Second)
+	for {
+		err := c.makeDatabase(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-p.ended():
+			return fmt.Errorf("it ended at once (%v)", p.err)
+		case <-ctx.Done():
+			return fmt.Errorf("it does not answer: %w (%v)", ctx.Err(), err)
+		case <-notice:
+			say(c.o.Log, "Postgres is not ready yet, perhaps recovering from a crash: %v", err)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+func (c *cluster) makeDatabase(ctx context.Context) error {
+	conn, err := pgx.Connect(ctx, c.url("postgres"))
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	var have bool
+	err = conn.QueryRow(ctx, `select exists (select from pg_database where datname = $1)`, Database).Scan(&have)
+	if have || err != nil {
+		return err
+	}
+	_, err = conn.Exec(ctx, `create database `+Database)
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok && e.Code == "42P04" { // exists by now
+		return nil
+	}
+	return err
+}
+
+// adopt takes over the postmaster that runs on the data folder, if one does.
+// A lock file that nobody is behind any more is Postgres's own to remove,
+// unless it would take a dead process for a live one.
+func (c *cluster) adopt(ctx context.Context) (*Postgres, error) {
+	pid, port := c.lockFile()
+	if pid == 0 {
+		return nil, nil
+	}
+	c.awaitReaper(pid)
+	born, alive := birth(pid)
+	if !alive || !isPostgres(pid) || !c.inUse() { // gone, or the id belongs to a stranger now
+		return nil, c.clearLockFile(pid)
+	}
+	c.Port = port
+	p := adopt(pid, born)
+	if p == nil {
+		return nil, nil
+	}
+	wait, cancel := context.WithTimeout(ctx, 60*time.Second)
+	defer cancel()
+	if err := c.ready(wait, p); err != nil {
+		if !p.alive() {
+			return nil, nil
+		}
+		return nil, trimtab.NewError(trimtab.Unavailable, "postgres_adopt", fmt.Sprintf("see %s; to end it: kill -INT %d", c.log(), pid),
+			"adopt the Postgres that runs on %s as process %d: %w", c.data(), pid, err)
+	}
+	return c.server(p), nil
+}
+
+// lockFile reads process and port from postmaster.pid, whose lines are
+// pid, data folder, start time, port, ….
+func (c *cluster) lockFile() (pid, port int) {
+	b, _ := os.ReadFile(filepath.Join(c.data(), "postmaster.pid"))
+	lines := strings.Split(string(b), "\n")
+	if len(lines) < 4 {
+		return 0, 0
+	}
+	pid, _ = strconv.Atoi(lines[0])
+	port, _ = strconv.Atoi(lines[3])
+	return max(pid, 0), port
+}
+
+// awaitReaper gives the parent of a dead postmaster up to three seconds to
+// reap it: until then Postgres takes it for alive.
+func (c *cluster) awaitReaper(pid int) {
+	for end := time.Now().Add(3 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if _, alive := birth(pid); alive || syscall.Kill(pid, 0) != nil {
+			return
+		}
+	}
+}
+
+// clearLockFile removes a lock file whose process id is that of a zombie or a
+// stranger, which Postgres could not tell from its own; only if no process
+// works in the data folder.
+func (c *cluster) clearLockFile(pid int) error {
+	if syscall.Kill(pid, 0) != nil || c.inUse() {
+		return nil
+	}
+	say(c.o.Log, "Postgres left a lock of process %d, which is no server: removed", pid)
+	return os.Remove(filepath.Join(c.data(), "postmaster.pid"))
+}
+
+// Done is closed when the server has ended.
+func (s *Postgres) Done() <-chan struct{} { return s.proc.ended() }
+
+// Wait waits until the server has ended. The error says how, if this process started it.
+func (s *Postgres) Wait() error {
+	<-s.proc.ended()
+	return s.proc.err
+}
+
+// Stop ends the server by a fast shutdown: open transactions are rolled back,
+// nothing has to be recovered at the next start. The data stays.
+func (s *Postgres) Stop() error {
+	err := s.proc.stop(farewell{syscall.SIGINT, 60 * time.Second}, farewell{syscall.SIGQUIT, 10 * time.Second})
+	if err != nil {
+		return fmt.Errorf("stop Postgres: %w", err)
+	}
+	_ = os.Remove(s.socket) // if empty; made anew at the next start
+	return nil
+}

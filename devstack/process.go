@@ -1,0 +1,148 @@
+package devstack
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// process is a server that this process started, or one it found running.
+type process struct {
+	pid     int
+	birth   string
+	adopted bool
+
+	watch sync.Once
+	done  chan struct{} // closed when it has ended
+	err   error         // how it ended; nil for an adopted one
+}
+
+// start runs cmd in a process group of its own, so that Ctrl-C does not reach it.
+// With dieWithParent the kernel sends it SIGINT when this process ends (Linux).
+func start(cmd *exec.Cmd, dieWithParent bool) (*process, error) {
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Setpgid = !cmd.SysProcAttr.Setsid
+	p := &process{done: make(chan struct{})}
+	p.watch.Do(func() {}) // watched by Wait below
+	started := make(chan error)
+	go func() {
+		if dieWithParent {
+			runtime.LockOSThread() // the signal is bound to the thread that forks
+			setDeathSignal(cmd.SysProcAttr)
+		}
+		if err := cmd.Start(); err != nil {
+			started <- err
+			return
+		}
+		p.pid = cmd.Process.Pid
+		p.birth, _ = birth(p.pid)
+		started <- nil
+		p.err = cmd.Wait()
+		close(p.done)
+	}()
+	return p, <-started
+}
+
+// adopt takes over a running process that this one did not start.
+// It is nil if no process with that id and birth is alive.
+func adopt(pid int, born string) *process {
+	if b, ok := birth(pid); !ok || b != born {
+		return nil
+	}
+	return &process{pid: pid, birth: born, adopted: true, done: make(chan struct{})}
+}
+
+// ended is closed when the process has ended.
+func (p *process) ended() <-chan struct{} {
+	p.watch.Do(func() {
+		go func() {
+			for p.alive() {
+				time.Sleep(20 * time.Millisecond)
+			}
+			close(p.done)
+		}()
+	})
+	return p.done
+}
+
+func (p *process) alive() bool {
+	b, ok := birth(p.pid)
+	return ok && b == p.birth
+}
+
+// farewell is one signal and how long it is given to work.
+type farewell struct {
+	signal syscall.Signal
+	grace  time.Duration
+}
+
+// stop sends one signal after the other until the process has ended.
+func (p *process) stop(steps ...farewell) error {
+	for _, s := range steps {
+		select {
+		case <-p.ended():
+			return nil
+		default:
+		}
+		if err := syscall.Kill(p.pid, s.signal); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return fmt.Errorf("stop process %d: %w", p.pid, err)
+		}
+		select {
+		case <-p.ended():
+			return nil
+		case <-time.After(s.grace):
+		}
+	}
+	return fmt.Errorf("process %d did not end after %v", p.pid, steps)
+}
+
+// birth tells one life of a process id from another: boot and start time.
+// It is false for a process that is gone, or dead and not yet reaped.
+func birth(pid int) (string, bool) {
+	if pid <= 0 || errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+		return "", false
+	}
+	if runtime.GOOS != "linux" {
+		return birthPS(pid)
+	}
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return "", false
+	}
+	return parseStat(string(b))
+}
+
+// parseStat reads state (field 3) and start time (field 22) of /proc/PID/stat;
+// field 2, the name, may hold anything.
+func parseStat(stat string) (string, bool) {
+	i := strings.LastIndexByte(stat, ')')
+	f := strings.Fields(stat[i+1:])
+	if i < 0 || len(f) < 20 || f[0] == "Z" || f[0] == "X" {
+		return "", false
+	}
+	return bootID() + "/" + f[19], true
+}
+
+var bootID = sync.OnceValue(func() string {
+	b, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return strings.TrimSpace(string(b))
+})
+
+func birthPS(pid int) (string, bool) {
+	cmd := exec.Command("ps", "-o", "stat=,lstart=", "-p", fmt.Sprint(pid))
+	cmd.Env = append(os.Environ(), "LC_ALL=C")
+	out, err := cmd.Output()
+	state, born, _ := strings.Cut(strings.TrimSpace(string(out)), " ")
+	if err != nil || strings.HasPrefix(state, "Z") {
+		return "", false
+	}
+	return strings.TrimSpace(born), true
+}
