@@ -38,9 +38,13 @@ func countWords(texts []string) map[string]int {
 	counts := make(map[string]int)
 	for _, text := range texts {
 		for len(text) > 0 {
-			n := min(wordEnd(text), learnedLength)
-			counts[text[:n]]++
-			text = text[n:]
+			word := text[:wordEnd(text)]
+			text = text[len(word):]
+			for len(word) > learnedLength {
+				counts[word[:learnedLength]]++
+				word = word[learnedLength:]
+			}
+			counts[word]++
 		}
 	}
 	return counts
