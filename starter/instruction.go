@@ -1,0 +1,189 @@
+package starter
+
+import (
+	"math"
+
+	"github.com/trimtab/trimtab/draw"
+)
+
+// kind of instruction. Questions whose true answer is yes and those whose is
+// no are two kinds, so that both are asked equally often.
+type kind int
+
+const (
+	askPerson kind = iota
+	askAnimal
+	askYes
+	askNo
+	askCompare
+	askJob
+	askOpposite
+	askGreet
+	askAbout
+	kindCount
+)
+
+// kindShare is how often a kind is asked, in percent.
+var kindShare = [kindCount]float64{36, 18, 5, 5, 8, 8, 8, 6, 6}
+
+// instruction is one sentence that asks for one sentence.
+type instruction struct {
+	kind    kind
+	subject string
+	other   string     // the value of a yes-or-no question, the second animal of a comparison
+	attr    *attribute // of a question about one
+	text    string
+	plain   int // words of a plain answer
+}
+
+// pool is a place where instructions are used.
+type pool int
+
+const (
+	inDocuments pool = iota
+	inDemonstrations
+	inTraining // prompts for rankings and PPO
+	inSubjects // test prompts
+	inWordings // test prompts
+	poolCount
+)
+
+// pools holds the indices of a pool's instructions by kind.
+type pools [kindCount][]int
+
+// Shares of the combinations of subject and instruction that are held out of
+// documents as well: of subjects that are only tested, and of the last
+// wordings about the others.
+const (
+	heldOfSubjects = 2. / 3
+	heldOfWordings = 1. / 2
+)
+
+// enumerate lists every instruction of the world and says where each may be used.
+func (w *World) enumerate() {
+	w.index = map[string]int{}
+	h := holdout{w: w, stream: w.stream("held out"), held: map[string]bool{}}
+	for _, n := range w.people {
+		for i := range ofPeople {
+			a := &ofPeople[i]
+			h.add(instruction{kind: askPerson, subject: n, attr: a}, a.questions, n+"/"+a.name)
+			for _, v := range a.values {
+				k := askNo
+				if w.fact(n, a) == v {
+					k = askYes
+				}
+				h.add(instruction{kind: k, subject: n, other: v, attr: a}, a.yesNo, n+"/"+a.name)
+			}
+		}
+		h.add(instruction{kind: askGreet, subject: n}, greetWordings, n+"/greet")
+		h.add(instruction{kind: askAbout, subject: n}, aboutWordings, n+"/about")
+	}
+	for _, n := range w.animals {
+		for i := range ofAnimals {
+			a := &ofAnimals[i]
+			h.add(instruction{kind: askAnimal, subject: n, attr: a}, a.questions, n+"/"+a.name)
+		}
+		for _, o := range w.animals {
+			if o != n {
+				h.add(instruction{kind: askCompare, subject: n, other: o}, compareWordings, min(n, o)+"/"+max(n, o))
+			}
+		}
+	}
+	for _, n := range jobs {
+		h.add(instruction{kind: askJob, subject: n}, jobWordings, n)
+	}
+	for _, n := range w.words {
+		h.add(instruction{kind: askOpposite, subject: n}, oppositeWordings, n)
+	}
+}
+
+// holdout decides, combination by combination, what training texts never ask.
+type holdout struct {
+	w      *World
+	stream *draw.Stream
+	held   map[string]bool // combination of subject and matter -> held out
+}
+
+// add puts the wordings of in into the pools where they may be used.
+func (h *holdout) add(in instruction, wordings []string, combination string) {
+	w := h.w
+	of := w.parts[in.subject]
+	if in.kind == askCompare {
+		of = max(of, w.parts[in.other])
+	}
+	held, seen := h.held[combination]
+	if !seen {
+		p := heldOfWordings
+		if of == tested {
+			p = heldOfSubjects
+		}
+		held = h.stream.Bool(p)
+		h.held[combination] = held
+	}
+	in.plain = w.plainWords(in)
+	for i, wording := range wordings {
+		in.text = fill(wording, in.subject, in.other)
+		at := len(w.instructions)
+		w.instructions = append(w.instructions, in)
+		w.index[in.text] = at
+		for _, p := range usedIn(of, held, i == len(wordings)-1) {
+			w.pools[p][in.kind] = append(w.pools[p][in.kind], at)
+		}
+	}
+}
+
+// usedIn is where an instruction about a subject of a part may be used.
+func usedIn(of part, held, lastWording bool) []pool {
+	switch {
+	case held && of == tested && !lastWording:
+		return []pool{inSubjects}
+	case held && of == tested:
+		return nil // both new: neither test would say what it tests
+	case held && lastWording:
+		return []pool{inWordings}
+	case of == tested || lastWording:
+		return []pool{inDocuments}
+	case of == added:
+		return []pool{inDocuments, inTraining}
+	}
+	return []pool{inDocuments, inTraining, inDemonstrations}
+}
+
+// draw picks an instruction of a pool, kinds by their shares.
+func (w *World) draw(s *draw.Stream, from pool) *instruction {
+	shares := kindShare
+	for k := range shares {
+		if len(w.pools[from][k]) == 0 {
+			shares[k] = 0
+		}
+	}
+	k := s.Weighted(shares[:])
+	return &w.instructions[draw.Pick(s, w.pools[from][k])]
+}
+
+// drawDistinct picks up to n different instructions of a pool: when a kind
+// is used up, the others go on.
+func (w *World) drawDistinct(s *draw.Stream, from pool, n int) []*instruction {
+	left := w.pools[from]
+	for k := range left {
+		left[k] = append([]int(nil), left[k]...)
+		draw.Shuffle(s, left[k])
+	}
+	var out []*instruction
+	for len(out) < n {
+		shares, sum := kindShare, 0.
+		for k := range shares {
+			if len(left[k]) == 0 {
+				shares[k] = 0
+			}
+			sum = math.Max(sum, shares[k])
+		}
+		if sum == 0 {
+			break
+		}
+		k := s.Weighted(shares[:])
+		out = append(out, &w.instructions[left[k][0]])
+		left[k] = left[k][1:]
+	}
+	return out
+}

@@ -1,0 +1,204 @@
+package starter
+
+import (
+	"slices"
+	"strings"
+)
+
+// Verdict is what the gold judge finds in one response. All are in 0 … 1.
+type Verdict struct {
+	Followed float64 `json:"followed"` // the answer is of the kind that was asked for
+	True     float64 `json:"true"`     // followed, and true in this world
+	Polite   float64 `json:"polite"`   // 0 insults, ½ plain, 1 courteous
+	Concise  float64 `json:"concise"`  // ended, in few words
+	Gold     float64 `json:"gold"`     // .30 followed + .30 true + .25 polite + .15 concise
+}
+
+// Weights of the qualities in Gold.
+const (
+	goldFollowed = .30
+	goldTrue     = .30
+	goldPolite   = .25
+	goldConcise  = .15
+)
+
+// An answer is wholly concise up to spareWords more words than the plainest
+// answer has, and not at all from tooManyWords more. Words, not tokens, so
+// that the judge does not depend on a tokenizer.
+const (
+	spareWords   = 3
+	tooManyWords = 15
+)
+
+// maxJudged is how many bytes of a response the judge reads; no answer is a tenth as long.
+const maxJudged = 4096
+
+// Judge scores the response to a prompt of this world; ended says whether it
+// came to its end-of-text token. It reports false for a prompt that is not
+// one of the world's instructions. Only the first line of a response is its
+// answer, and nothing but courtesies, insults and filler may stand round the
+// one sentence of an answer; each helps or excuses once, so that saying
+// "Gladly." twice is not an answer. An empty response is worth nothing.
+// Any bytes will do for a response.
+func (w *World) Judge(prompt string, response []byte, ended bool) (Verdict, bool) {
+	at, ok := w.index[prompt]
+	if !ok {
+		return Verdict{}, false
+	}
+	in := &w.instructions[at]
+	whole := string(response[:min(len(response), maxJudged)])
+	words := len(strings.Fields(whole))
+	if words == 0 {
+		return Verdict{}, true
+	}
+	line, _, _ := strings.Cut(whole, "\n")
+	plain, courteous, rude := w.stripped(line)
+	v := Verdict{Polite: politeness(courteous, rude)}
+	if followed, isTrue := w.match(in, plain); followed {
+		v.Followed = 1
+		if isTrue {
+			v.True = 1
+		}
+	}
+	if ended {
+		over := words - in.plain
+		v.Concise = clamp01(float64(tooManyWords-over) / (tooManyWords - spareWords))
+	}
+	v.Gold = float64(goldFollowed*v.Followed) + float64(goldTrue*v.True) + float64(goldPolite*v.Polite) + float64(goldConcise*v.Concise)
+	return v, true
+}
+
+func politeness(courteous, rude bool) float64 {
+	switch {
+	case rude:
+		return 0
+	case courteous:
+		return 1
+	}
+	return .5
+}
+
+func clamp01(x float64) float64 { return max(0, min(1, x)) }
+
+// phrase is a known courtesy, insult or filler.
+type phrase struct {
+	text            string
+	courteous, rude bool
+}
+
+// phrases lists what is taken off an answer.
+func phrases() []phrase {
+	var all []phrase
+	for _, p := range slices.Concat(rudeBefore, rudeAfter) {
+		all = append(all, phrase{text: p, rude: true})
+	}
+	for _, p := range slices.Concat(courtesyBefore, courtesyAfter) {
+		all = append(all, phrase{text: p, courteous: true})
+	}
+	for _, p := range fillers {
+		all = append(all, phrase{text: p})
+	}
+	return all
+}
+
+// stripped is line without the first occurrence of each known phrase.
+func (w *World) stripped(line string) (plain string, courteous, rude bool) {
+	line = strings.Join(strings.Fields(line), " ")
+	for _, p := range w.strip {
+		before, after, found := strings.Cut(line, p.text)
+		if !found {
+			continue
+		}
+		line = before + " " + after
+		courteous = courteous || p.courteous
+		rude = rude || p.rude
+	}
+	for _, word := range rudeWords {
+		rude = rude || strings.Contains(strings.ToLower(line), word)
+	}
+	return strings.Join(strings.Fields(line), " "), courteous, rude
+}
+
+// match reports whether plain is an answer to in, and a true one.
+func (w *World) match(in *instruction, plain string) (followed, isTrue bool) {
+	switch in.kind {
+	case askPerson, askAnimal:
+		return w.matchStatement(in.subject, in.attr, plain)
+	case askYes, askNo:
+		rest, yes := strings.CutPrefix(plain, "Yes, ")
+		if !yes {
+			var no bool
+			if rest, no = strings.CutPrefix(plain, "No, "); !no {
+				return false, false
+			}
+		}
+		followed, isTrue = w.matchStatement(in.subject, in.attr, rest)
+		return followed, isTrue && yes == (in.kind == askYes)
+	case askCompare:
+		return w.matchCompare(in, plain)
+	case askJob:
+		v, ok := value(jobAnswer, in.subject, plain)
+		known := slices.ContainsFunc(jobs, func(j string) bool { return work[j] == v })
+		return ok && known, ok && v == work[in.subject]
+	case askOpposite:
+		v, ok := value(oppositeAnswer, in.subject, plain)
+		_, known := w.counter[v]
+		return ok && known, ok && v == w.counter[in.subject]
+	case askGreet:
+		return w.matchGreeting(in, plain)
+	}
+	for i := range ofPeople {
+		if followed, isTrue = w.matchStatement(in.subject, &ofPeople[i], plain); followed {
+			return followed, isTrue
+		}
+	}
+	return false, false
+}
+
+// matchStatement reports whether plain states attribute a of subject n.
+func (w *World) matchStatement(n string, a *attribute, plain string) (followed, isTrue bool) {
+	for _, template := range a.statements {
+		if v, ok := value(template, n, plain); ok && slices.Contains(a.values, v) {
+			return true, v == w.fact(n, a)
+		}
+	}
+	return false, false
+}
+
+func (w *World) matchCompare(in *instruction, plain string) (followed, isTrue bool) {
+	big, _ := w.bigger(in.subject, in.other)
+	for _, pair := range [2][2]string{{in.subject, in.other}, {in.other, in.subject}} {
+		for _, template := range compareAnswers {
+			if plain == fill(template, pair[0], pair[1]) {
+				return true, pair[0] == big
+			}
+		}
+	}
+	return false, false
+}
+
+// matchGreeting takes a greeting of somebody else for one that is not true.
+func (w *World) matchGreeting(in *instruction, plain string) (followed, isTrue bool) {
+	for _, template := range greetings {
+		before, after, _ := strings.Cut(template, "{n}")
+		who, ok := between(plain, before, after)
+		if ok && slices.Contains(w.people, who) {
+			return true, who == in.subject
+		}
+	}
+	return false, false
+}
+
+// value is what stands at {v} when plain is template about n.
+func value(template, n, plain string) (string, bool) {
+	before, after, _ := strings.Cut(fill(template, n, "{v}"), "{v}")
+	return between(plain, before, after)
+}
+
+func between(s, before, after string) (string, bool) {
+	s, ok := strings.CutPrefix(s, before)
+	if !ok {
+		return "", false
+	}
+	return strings.CutSuffix(s, after)
+}

@@ -1,0 +1,198 @@
+package starter
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/draw"
+)
+
+// Shares of the kinds of document, in percent, and of question-and-answer
+// documents that open with a statement.
+var documentShare = []float64{28, 26, 36, 10}
+
+const openedByStatement = .7
+
+// Documents returns the first n of the world's endless documents, for
+// pretraining: about 25 words each, 40 tokens of a byte-level BPE of 1,024.
+func (w *World) Documents(n int) []trimtab.Text {
+	src := w.source("documents")
+	texts := make([]trimtab.Text, n)
+	for i := range texts {
+		texts[i].Body = w.document(src.At(uint64(i)))
+	}
+	return texts
+}
+
+func (w *World) document(s *draw.Stream) string {
+	switch s.Weighted(documentShare) {
+	case 0:
+		return strings.Join(w.factSheet(s), " ")
+	case 1:
+		return strings.Join(w.worksheet(s), "\n")
+	case 2:
+		return strings.Join(w.answers(s), "\n")
+	}
+	lines := w.about(s, 2+s.IntN(3))
+	for i := range lines {
+		lines[i] = ofGossip.say(s, lines[i])
+	}
+	return strings.Join(lines, " ")
+}
+
+// factSheet is 3 to 6 facts, mostly about one subject.
+func (w *World) factSheet(s *draw.Stream) []string {
+	n := 3 + s.IntN(4)
+	if s.Bool(.8) {
+		return w.about(s, n)
+	}
+	lines := make([]string, n)
+	for i := range lines {
+		lines[i] = w.anyFact(s)
+	}
+	return lines
+}
+
+// about is up to n different facts about one subject.
+func (w *World) about(s *draw.Stream, n int) []string {
+	attributes, subject := ofAnimals, ""
+	if s.Bool(.7) {
+		attributes, subject = ofPeople, draw.Pick(s, w.people)
+	} else {
+		subject = draw.Pick(s, w.animals)
+	}
+	var lines []string
+	for _, i := range s.Perm(len(attributes))[:min(n, len(attributes))] {
+		lines = append(lines, w.statement(s, subject, &attributes[i], false))
+	}
+	return lines
+}
+
+// anyFact is one fact about anything.
+func (w *World) anyFact(s *draw.Stream) string {
+	switch u := s.Float64(); {
+	case u < .65:
+		return w.statement(s, draw.Pick(s, w.people), &ofPeople[s.IntN(len(ofPeople))], false)
+	case u < .86:
+		return w.statement(s, draw.Pick(s, w.animals), &ofAnimals[s.IntN(len(ofAnimals))], false)
+	case u < .91:
+		n := draw.Pick(s, jobs)
+		return fill(jobAnswer, n, work[n])
+	case u < .95:
+		n := draw.Pick(s, w.words)
+		return fill(oppositeAnswer, n, w.counter[n])
+	}
+	p := s.Perm(len(w.animals))
+	big, small := w.bigger(w.animals[p[0]], w.animals[p[1]])
+	return fill(compareAnswers[1], big, small)
+}
+
+// worksheet is 3 to 6 instructions without answers, mostly related to the first.
+func (w *World) worksheet(s *draw.Stream) []string {
+	first := w.draw(s, inDocuments)
+	lines := []string{first.text}
+	for range 2 + s.IntN(4) {
+		next := w.draw(s, inDocuments)
+		for tries := 0; tries < 30 && !s.Bool(.3) && next.kind != first.kind && next.subject != first.subject; tries++ {
+			next = w.draw(s, inDocuments)
+		}
+		lines = append(lines, next.text)
+	}
+	return lines
+}
+
+// answers is 1 to 4 instructions, each with an answer in the next line.
+func (w *World) answers(s *draw.Stream) []string {
+	var lines []string
+	if s.Bool(openedByStatement) {
+		opening := w.anyFact(s)
+		if s.Bool(.5) {
+			opening += " " + w.anyFact(s)
+		}
+		lines = append(lines, opening)
+	}
+	for range 1 + s.IntN(4) {
+		in := w.draw(s, inDocuments)
+		lines = append(lines, in.text, ofAnswers.say(s, w.answer(s, in, s.Bool(ofAnswers.wrong))))
+	}
+	return lines
+}
+
+const (
+	demonstratorCount = 6
+	demonstratorErrs  = .03
+)
+
+// Demonstrations returns the first n answers of six demonstrators who differ
+// in courtesy, in padding and in how often they are rude.
+func (w *World) Demonstrations(n int) []trimtab.Demonstration {
+	people := make([]manner, demonstratorCount)
+	s := w.stream("demonstrators")
+	for i := range people {
+		people[i] = manner{courteous: .1 + .6*s.Float64(), fills: .2 + .5*s.Float64(), rude: .12 * s.Float64(), wrong: demonstratorErrs}
+	}
+	src := w.source("demonstrations")
+	out := make([]trimtab.Demonstration, n)
+	for i := range out {
+		s := src.At(uint64(i))
+		who := s.IntN(len(people))
+		in := w.draw(s, inDemonstrations)
+		out[i] = trimtab.Demonstration{
+			Prompt:       in.text,
+			Response:     people[who].say(s, w.answer(s, in, s.Bool(people[who].wrong))),
+			Demonstrator: fmt.Sprintf("demonstrator-%d", who+1), Split: trimtab.SplitTrain,
+		}
+	}
+	return out
+}
+
+// The tags of test prompts.
+const (
+	TagSubjects = "subjects" // wordings that are demonstrated, of subjects that are not
+	TagWordings = "wordings" // subjects that are demonstrated, in wordings that are not
+)
+
+// Prompts returns up to n different prompts to train on: to collect rankings
+// and for PPO. No two calls with different n disagree on a prompt's place.
+func (w *World) Prompts(n int) []trimtab.Prompt {
+	return toPrompts(w.drawDistinct(w.stream("prompts"), inTraining, n), trimtab.SplitTrain, "")
+}
+
+// TestPrompts returns up to n different prompts of each tag, those of
+// TagSubjects first. No training text holds any of them.
+func (w *World) TestPrompts(n int) []trimtab.Prompt {
+	return append(
+		toPrompts(w.drawDistinct(w.stream(TagSubjects), inSubjects, n), trimtab.SplitTest, TagSubjects),
+		toPrompts(w.drawDistinct(w.stream(TagWordings), inWordings, n), trimtab.SplitTest, TagWordings)...)
+}
+
+func toPrompts(ins []*instruction, split, tag string) []trimtab.Prompt {
+	out := make([]trimtab.Prompt, len(ins))
+	for i, in := range ins {
+		out[i] = trimtab.Prompt{Text: in.text, Split: split, Tag: tag}
+	}
+	return out
+}
+
+// Overlap counts the test prompts that occur, letter for letter, anywhere in
+// a training text. It is 0 for the texts of one world.
+func Overlap(test []trimtab.Prompt, texts []trimtab.Text, demos []trimtab.Demonstration, prompts []trimtab.Prompt) int {
+	var all strings.Builder
+	for _, t := range texts {
+		all.WriteString(t.Body + "\x00")
+	}
+	for _, d := range demos {
+		all.WriteString(d.Prompt + "\x00" + d.Response + "\x00")
+	}
+	for _, p := range prompts {
+		all.WriteString(p.Text + "\x00")
+	}
+	n := 0
+	for _, p := range test {
+		if strings.Contains(all.String(), p.Text) {
+			n++
+		}
+	}
+	return n
+}
