@@ -1,0 +1,61 @@
+// Package tensor holds named float32 arrays and the loops over them: matrix
+// products, elementwise functions, reductions, layer normalisation, and the
+// optimizer's sweep. Arrays are flat slices in row order; sizes are passed in.
+//
+// # Numeric contract, numerics v1
+//
+// The bits of every result are a function of the arguments alone. They do not
+// depend on the CPU's instruction set, on the number of workers, or on how the
+// work was cut into tiles. Three implementations give the same bits: AVX-512,
+// AVX2 with FMA, and portable Go, which is always compiled and is the
+// definition.
+//
+//  1. A matrix product's output element is one chain of fused multiply-adds
+//     over k in ascending order,
+//
+//     c = fma(a[i,k-1], b[k-1,j], … fma(a[i,1], b[1,j], fma(a[i,0], b[0,j], c0)))
+//
+//     where c0 is +0, or the value already there when adding. Cutting k into
+//     blocks, or a batch into micro-batches, therefore changes nothing. Work
+//     is split over output tiles only.
+//
+//  2. A fused multiply-add rounds once ([FMA]). The reference forms the product
+//     exactly in float64, rounds the sum to odd, and then to float32.
+//
+//  3. Reductions run over 16 virtual lanes: element i belongs to lane i mod 16,
+//     lanes start at +0 (-Inf for a maximum) and take their elements in order,
+//     the last block is padded with +0 (-Inf), and the lanes are combined in
+//     one tree: lane l with lane l+8, then l+4, l+2, l+1.
+//
+//  4. exp, log, tanh, sin, cos and what is made of them are polynomials
+//     evaluated with that FMA in one order. Square root and division are the
+//     correctly rounded operations of IEEE 754. Nothing here calls math.Exp or
+//     its like, whose bits change with the CPU.
+//
+//  5. Rounding is to nearest even and subnormal numbers are kept, except that
+//     [Exp] is zero where e**x would be below 2**-125. The bits of a NaN, and
+//     which operand of equal zeros a maximum returns, are not part of the
+//     contract.
+//
+//  6. A product that is then added is written float32(x*y) + z, since the Go
+//     compiler may fuse otherwise: GOAMD64=v3 gives the same bits.
+//
+// The formula of each function is its doc comment; a slice function applies it
+// element by element unless it says otherwise.
+//
+// TRIMTAB_KERNELS=avx512, avx2 or portable in the environment chooses an
+// implementation at start; see [Use] and [InitError].
+package tensor
+
+//go:generate go -C _asm run . -avx512 ../avx512_amd64.s -avx2 ../avx2_amd64.s -stubs ../stubs_amd64.go
+
+// Numerics names the numeric contract that this package keeps. It is part of
+// every cache key: results under different contracts are different results.
+const Numerics = "v1"
+
+// Named is a named array: a view of somebody's memory, not a copy.
+type Named struct {
+	Name  string
+	Shape []int
+	Data  []float32 // product of Shape elements, in row order
+}

@@ -1,0 +1,49 @@
+package tensor
+
+// Without assembly every kernel is the reference.
+
+func detect() implementation { return portable }
+
+func addKernel(dst, x []float32)                           { addPortable(dst, x) }
+func mulKernel(dst, x []float32)                           { mulPortable(dst, x) }
+func scaleKernel(dst []float32, a float32)                 { scalePortable(dst, a) }
+func axpyKernel(dst []float32, a float32, x []float32)     { axpyPortable(dst, a, x) }
+func sumKernel(x []float32) float32                        { return sumPortable(x) }
+func dotKernel(x, y []float32) float32                     { return dotPortable(x, y) }
+func maxKernel(x []float32) float32                        { return maxPortable(x) }
+func expKernel(dst, x []float32)                           { expPortable(dst, x) }
+func geluKernel(dst, x []float32)                          { geluPortable(dst, x) }
+func geluBackwardKernel(dx, x, dy []float32)               { geluBackwardPortable(dx, x, dy) }
+func expSumKernel(x []float32, scale, max float32) float32 { return expSumPortable(x, scale, max) }
+func sumExpKernel(x []float32, scale, max float32) float32 { return sumExpPortable(x, scale, max) }
+func softmaxBackwardKernel(ds, p, dp []float32, dot, scale float32) {
+	softmaxBackwardPortable(ds, p, dp, dot, scale)
+}
+func sumSquaredDifferencesKernel(x []float32, mean float32) float32 {
+	return sumSquaredDifferencesPortable(x, mean)
+}
+func normalizeKernel(y, x, gamma, beta []float32, mean, rstd float32) {
+	normalizePortable(y, x, gamma, beta, mean, rstd)
+}
+func normSumsKernel(x, dy, gamma []float32, mean, rstd float32) (sum, sumN float32) {
+	return normSumsPortable(x, dy, gamma, mean, rstd)
+}
+func normBackwardKernel(dx, x, dy, gamma []float32, mean, rstd, g, gn float32) {
+	normBackwardPortable(dx, x, dy, gamma, mean, rstd, g, gn)
+}
+func normParametersKernel(dgamma, dbeta, x, dy []float32, mean, rstd float32) {
+	normParametersPortable(dgamma, dbeta, x, dy, mean, rstd)
+}
+func adamwKernel(w, m, v, g []float32, a *adamw) { adamwPortable(w, m, v, g, a) }
+func emaKernel(avg, w []float32, s float32)      { emaPortable(avg, w, s) }
+
+func matMul(p *Pool, g product) {
+	rows := max(1, g.m/max(1, 4*p.Workers()))
+	p.Run((g.m+rows-1)/rows, func(task, _ int) {
+		t := g
+		i := task * rows
+		t.m = min(rows, g.m-i)
+		t.c, t.a = g.c[i*g.ldc:], g.a[i*g.aRow:]
+		t.portable()
+	})
+}

@@ -1,0 +1,119 @@
+package tensor
+
+import (
+	"runtime"
+	"sync"
+	"sync/atomic"
+)
+
+// Pool is a fixed set of workers over which a loop's tasks are spread. The
+// caller of Run is worker 0; the others are goroutines that live until Close.
+// Which worker takes which task varies from run to run and must not matter.
+//
+// A nil *Pool is valid and runs everything on the caller.
+type Pool struct {
+	wake []chan struct{} // one a background worker
+	busy atomic.Bool
+	done sync.WaitGroup
+
+	f     func(task, worker int)
+	tasks int64
+	next  atomic.Int64
+	fault atomic.Pointer[fault]
+}
+
+type fault struct{ value any }
+
+// NewPool returns a pool of that many workers, 0 meaning one for each processor
+// that Go may use.
+func NewPool(workers int) *Pool {
+	if workers <= 0 {
+		workers = runtime.GOMAXPROCS(0)
+	}
+	p := &Pool{wake: make([]chan struct{}, workers-1)}
+	for i := range p.wake {
+		p.wake[i] = make(chan struct{}, 1)
+		go p.serve(p.wake[i], i+1)
+	}
+	return p
+}
+
+// Workers returns the number of workers, at least 1.
+func (p *Pool) Workers() int {
+	if p == nil {
+		return 1
+	}
+	return len(p.wake) + 1
+}
+
+// Run calls f(0, w) … f(tasks-1, w), each once, and returns when all have
+// returned. No two calls of one Run that overlap have the same worker w, so
+// that f may keep scratch memory by worker. A Run inside a task, or beside
+// another Run, does all its tasks on the calling goroutine, as worker 0: its
+// scratch memory must then be the caller's own.
+//
+// If a task panics, the others still run, and Run panics with its value.
+func (p *Pool) Run(tasks int, f func(task, worker int)) {
+	if p == nil || tasks <= 1 || len(p.wake) == 0 || !p.busy.CompareAndSwap(false, true) {
+		for t := range tasks {
+			f(t, 0)
+		}
+		return
+	}
+	p.f, p.tasks = f, int64(tasks)
+	p.next.Store(0)
+	helpers := min(len(p.wake), tasks-1)
+	p.done.Add(helpers)
+	for _, c := range p.wake[:helpers] {
+		c <- struct{}{}
+	}
+	p.work(0)
+	p.done.Wait()
+	bad := p.fault.Swap(nil)
+	p.f = nil
+	p.busy.Store(false)
+	if bad != nil {
+		panic(bad.value)
+	}
+}
+
+// Close ends the workers. It must not be called during a Run; a later Run does
+// its tasks on the caller.
+func (p *Pool) Close() {
+	if p == nil || !p.busy.CompareAndSwap(false, true) {
+		return
+	}
+	for _, c := range p.wake {
+		close(c)
+	}
+	p.wake = nil
+	p.busy.Store(false)
+}
+
+func (p *Pool) serve(wake chan struct{}, worker int) {
+	for range wake {
+		p.work(worker)
+		p.done.Done()
+	}
+}
+
+// work takes tasks until none is left.
+func (p *Pool) work(worker int) {
+	for p.task(worker) {
+	}
+}
+
+func (p *Pool) task(worker int) (more bool) {
+	defer func() {
+		if v := recover(); v != nil {
+			p.fault.CompareAndSwap(nil, &fault{v})
+			more = true
+		}
+	}()
+	t := p.next.Add(1) - 1
+	if t >= p.tasks {
+		return false
+	}
+	p.f(int(t), worker)
+	return true
+}

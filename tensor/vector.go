@@ -1,0 +1,166 @@
+package tensor
+
+import "fmt"
+
+// sameLength panics unless every length equals the first: a programming error.
+func sameLength(what string, n int, others ...int) {
+	for _, m := range others {
+		if m != n {
+			panic(fmt.Sprintf("tensor.%s: lengths %d and %d differ", what, n, m))
+		}
+	}
+}
+
+// Add adds x to dst: dst[i] += x[i].
+func Add(dst, x []float32) {
+	sameLength("Add", len(dst), len(x))
+	if len(x) > 0 {
+		addKernel(dst, x)
+	}
+}
+
+// Mul multiplies dst by x: dst[i] *= x[i].
+func Mul(dst, x []float32) {
+	sameLength("Mul", len(dst), len(x))
+	if len(x) > 0 {
+		mulKernel(dst, x)
+	}
+}
+
+// Scale multiplies dst by a number: dst[i] *= a.
+func Scale(dst []float32, a float32) {
+	if len(dst) > 0 {
+		scaleKernel(dst, a)
+	}
+}
+
+// Axpy adds a multiple of x to dst: dst[i] = fma(a, x[i], dst[i]).
+func Axpy(dst []float32, a float32, x []float32) {
+	sameLength("Axpy", len(dst), len(x))
+	if len(x) > 0 {
+		axpyKernel(dst, a, x)
+	}
+}
+
+// Sum returns the sum of x over 16 lanes; see the package comment.
+func Sum(x []float32) float32 {
+	if len(x) == 0 {
+		return 0
+	}
+	return sumKernel(x)
+}
+
+// SumSquares returns the sum of x[i]*x[i] over 16 lanes, each a chain of FMA.
+func SumSquares(x []float32) float32 { return Dot(x, x) }
+
+// Dot returns the sum of x[i]*y[i] over 16 lanes, each a chain of FMA.
+func Dot(x, y []float32) float32 {
+	sameLength("Dot", len(x), len(y))
+	if len(x) == 0 {
+		return 0
+	}
+	return dotKernel(x, y)
+}
+
+// Max returns the largest of x, -Inf if there is none. A NaN in x may or may
+// not show.
+func Max(x []float32) float32 {
+	if len(x) == 0 {
+		return -infinity
+	}
+	return maxKernel(x)
+}
+
+// Exp sets dst[i] to e**x[i], see [Exp1]. dst may be x.
+func Exp(dst, x []float32) {
+	sameLength("Exp", len(dst), len(x))
+	if len(x) > 0 {
+		expKernel(dst, x)
+	}
+}
+
+// Gelu sets dst to the tanh form of GELU,
+//
+//	gelu(x) = x/2 * (1 + tanh u) = x * sigmoid(2u),  u = sqrt(2/pi) (x + 0.044715 x³)
+//
+// Worst error 6 units in the last place for x above -5, 1e-7 below; dst may be x.
+func Gelu(dst, x []float32) {
+	sameLength("Gelu", len(dst), len(x))
+	if len(x) > 0 {
+		geluKernel(dst, x)
+	}
+}
+
+// GeluBackward sets dx to the gradient of [Gelu] at x: dx = dy * gelu'(x).
+//
+//	gelu'(x) = s + x * 2u'(x) * s*(1-s),  s = sigmoid(2u)
+//
+// Worst error of gelu' 1e-6; dx may be dy or x.
+func GeluBackward(dx, x, dy []float32) {
+	sameLength("GeluBackward", len(dx), len(x), len(dy))
+	if len(x) > 0 {
+		geluBackwardKernel(dx, x, dy)
+	}
+}
+
+// Softmax replaces x by softmax(scale*x), for a positive scale:
+//
+//	max = scale*Max(x),  e[i] = exp(scale*x[i] - max),  sum = Σ e (16 lanes),  x[i] = e[i] * (1/sum)
+//
+// A logarithm of a probability is scale*x[i] - max - Log1(sum). Entries of
+// -Inf get 0; not all may be. For an empty x it returns -Inf and 0.
+func Softmax(x []float32, scale float32) (max, sum float32) {
+	if len(x) == 0 {
+		return -infinity, 0
+	}
+	max = scale * maxKernel(x)
+	sum = expSumKernel(x, scale, max)
+	scaleKernel(x, 1/sum)
+	return max, sum
+}
+
+// LogSumExp returns the max and sum of [Softmax] and leaves x alone:
+// ln Σ exp(scale*x[i]) = max + Log1(sum).
+func LogSumExp(x []float32, scale float32) (max, sum float32) {
+	if len(x) == 0 {
+		return -infinity, 0
+	}
+	max = scale * maxKernel(x)
+	return max, sumExpKernel(x, scale, max)
+}
+
+// SoftmaxBackward sets ds to the gradient of p = [Softmax](s, scale) at s:
+//
+//	ds[i] = scale * (p[i] * (dp[i] - Dot(p, dp)))
+//
+// ds may be p or dp.
+func SoftmaxBackward(ds, p, dp []float32, scale float32) {
+	sameLength("SoftmaxBackward", len(ds), len(p), len(dp))
+	if len(p) > 0 {
+		softmaxBackwardKernel(ds, p, dp, dotKernel(p, dp), scale)
+	}
+}
+
+// AddBias adds the bias to every row: x[r,c] += bias[c].
+func AddBias(x []float32 /* (rows, cols) */, bias []float32 /* (cols) */, rows, cols int) {
+	sameLength("AddBias", rows*cols, len(x))
+	for r := range rows {
+		Add(x[r*cols:(r+1)*cols], bias)
+	}
+}
+
+// BiasBackward adds the rows of dy to dbias in order: dbias[c] += dy[r,c].
+func BiasBackward(dbias []float32 /* (cols) */, dy []float32 /* (rows, cols) */, rows, cols int) {
+	sameLength("BiasBackward", rows*cols, len(dy))
+	for r := range rows {
+		Add(dbias, dy[r*cols:(r+1)*cols])
+	}
+}
+
+// EMA moves an average towards w: avg[i] = fma(1-decay, w[i]-avg[i], avg[i]).
+func EMA(avg, w []float32, decay float32) {
+	sameLength("EMA", len(avg), len(w))
+	if len(w) > 0 {
+		emaKernel(avg, w, 1-decay)
+	}
+}
