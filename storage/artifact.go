@@ -1,0 +1,129 @@
+package storage
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/trimtab/trimtab"
+)
+
+// Artifact is a model in the content-addressed store, as one maker made it.
+type Artifact struct {
+	Digest     trimtab.Digest
+	Kind       string // model, reward
+	Name       string
+	Run, Stage string // empty for an imported one
+	Attempt    int64  // id; 0 for an imported one
+	Parameters int64
+	CreatedAt  time.Time // set by the database
+}
+
+// minDigits is the shortest beginning of a digest that may stand for it.
+const minDigits = 6
+
+// PutArtifact writes down that an artifact exists and who made it. The same
+// again changes nothing; another kind or size under the same digest is "replay_diverged".
+func (s *Store) PutArtifact(ctx context.Context, a Artifact, actor string) error {
+	return s.write(ctx, "keeping artifact "+a.Digest.Short(), func(tx pgx.Tx) error {
+		var differ int
+		err := tx.QueryRow(ctx, "select count(*) from artifact where digest = $1 and (kind <> $2 or parameters <> $3)",
+			a.Digest, a.Kind, a.Parameters).Scan(&differ)
+		if err != nil {
+			return err
+		}
+		if differ > 0 {
+			return diverged("artifact %s is stored already with another kind or number of parameters", a.Digest.Short())
+		}
+		tag, err := tx.Exec(ctx, `
+			insert into artifact (digest, kind, name, run, stage, attempt, parameters, actor)
+			values ($1, $2, $3, nullif($4, ''), $5, nullif($6::bigint, 0), $7, $8) on conflict do nothing`,
+			a.Digest, a.Kind, clean(a.Name), a.Run, a.Stage, a.Attempt, a.Parameters, clean(actor))
+		if err != nil || tag.RowsAffected() == 0 {
+			return err
+		}
+		of, err := makerOf(ctx, tx, a)
+		if err != nil {
+			return err
+		}
+		return record(ctx, tx, of, actor, "artifact_made",
+			map[string]any{"digest": a.Digest, "kind": a.Kind, "name": a.Name, "parameters": a.Parameters})
+	})
+}
+
+// makerOf is the attempt that made an artifact, or the artifact itself if no run did.
+func makerOf(ctx context.Context, tx pgx.Tx, a Artifact) (subject, error) {
+	of := subject{stream: a.Run, stage: a.Stage}
+	if a.Run == "" {
+		of.stream = "artifact/" + string(a.Digest)
+	}
+	if a.Attempt == 0 {
+		return of, nil
+	}
+	err := tx.QueryRow(ctx, "select number from attempt where id = $1", a.Attempt).Scan(&of.attempt)
+	return of, err
+}
+
+const selectArtifact = `
+	select a.digest, a.kind, a.name, coalesce(a.run, ''), a.stage, coalesce(a.attempt, 0), a.parameters, a.created_at from artifact a `
+
+// Artifacts lists every artifact, newest first.
+func (s *Store) Artifacts(ctx context.Context) ([]Artifact, error) {
+	rows, err := collect(ctx, s.pool, pgx.RowToStructByPos[Artifact], selectArtifact+"order by a.id desc")
+	return rows, fault(ctx, "listing artifacts", err)
+}
+
+// ResolveArtifact finds an artifact by its digest, by a beginning of it of six
+// or more digits, by "run/stage" (the output of the stage's newest attempt
+// that has one), or by name; the newest where several fit. Two digests with
+// one beginning are Usage "artifact_ambiguous".
+func (s *Store) ResolveArtifact(ctx context.Context, ref string) (Artifact, error) {
+	const doing = "finding artifact "
+	found, err := s.artifactsByDigest(ctx, ref)
+	if err == nil && len(found) == 0 {
+		found, err = collect(ctx, s.pool, pgx.RowToStructByPos[Artifact], selectArtifact+"where a.name = $1 order by a.id desc", ref)
+	}
+	if run, stage, ok := strings.Cut(ref, "/"); ok && err == nil && len(found) == 0 {
+		found, err = s.artifactsOfStage(ctx, run, stage)
+	}
+	switch {
+	case err != nil:
+		return Artifact{}, fault(ctx, doing+ref, err)
+	case len(found) == 0:
+		return Artifact{}, notFound("artifact", ref, "list them with `trimtab model list`")
+	}
+	return found[0], nil
+}
+
+func (s *Store) artifactsByDigest(ctx context.Context, ref string) ([]Artifact, error) {
+	digits := strings.TrimPrefix(ref, "sha256:")
+	if len(digits) < minDigits || strings.Trim(digits, "0123456789abcdef") != "" {
+		return nil, nil
+	}
+	found, err := collect(ctx, s.pool, pgx.RowToStructByPos[Artifact],
+		selectArtifact+"where starts_with(a.digest, 'sha256:' || $1) order by a.id desc", digits)
+	for _, a := range found {
+		if a.Digest != found[0].Digest {
+			return nil, trimtab.NewError(trimtab.Usage, "artifact_ambiguous", "write more digits", "%q is the beginning of several artifacts", ref)
+		}
+	}
+	return found, err
+}
+
+// artifactsOfStage finds what a stage's attempts put out, the newest attempt first; a reused attempt puts out another's.
+func (s *Store) artifactsOfStage(ctx context.Context, run, stage string) ([]Artifact, error) {
+	id, err := s.findRun(ctx, run)
+	if err != nil {
+		return nil, err
+	}
+	found, err := collect(ctx, s.pool, pgx.RowToStructByPos[Artifact], selectArtifact+`
+		join attempt_output o on o.digest = a.digest
+		join attempt t on t.id = o.attempt
+		where t.run = $1 and t.stage = $2 order by t.id desc, o.position, a.id desc`, id, stage)
+	if err != nil || len(found) > 0 {
+		return found, err
+	}
+	return collect(ctx, s.pool, pgx.RowToStructByPos[Artifact],
+		selectArtifact+"where a.run = $1 and a.stage = $2 order by a.id desc", id, stage)
+}

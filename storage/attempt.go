@@ -1,0 +1,379 @@
+package storage
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/trimtab/trimtab"
+)
+
+// Attempt is one try of one stage of a run.
+type Attempt struct {
+	ID                 int64
+	Run, Stage, Kind   string
+	Number             int                   // 1, 2, 3 … within (Run, Stage)
+	Status             trimtab.AttemptStatus // empty at creation is queued
+	Config             trimtab.Digest        // of a document
+	CacheKey           trimtab.Digest        // equal keys give equal bytes; empty is never reused
+	Inputs, Outputs    []trimtab.Named
+	Steps              int              // how many there are to take, once started
+	Step               int              // how many are in the record
+	Metrics            []trimtab.Metric // final
+	ReusedFrom         int64            // the attempt whose outputs these are
+	FromCheckpoint     trimtab.Digest   // where it began; empty is from scratch
+	Error              *trimtab.Error
+	Reason, Actor      string
+	BuildID            string    // of the program that last started a segment
+	CreatedAt          time.Time // set by the database, as the next two
+	StartedAt, EndedAt *time.Time
+	Seconds            float64 // from StartedAt to EndedAt, or to now
+}
+
+// CreateAttempt writes a new attempt and returns it with its id. It is
+// idempotent on (run, stage, number): the stored attempt comes back, whatever
+// has become of it, unless its kind, config or cache key are not the same,
+// which is the error "replay_diverged". Outputs and Metrics are those of a reused attempt.
+func (s *Store) CreateAttempt(ctx context.Context, a Attempt) (Attempt, error) {
+	if a.Status == "" {
+		a.Status = trimtab.AttemptQueued
+	}
+	var stored Attempt
+	err := s.write(ctx, fmt.Sprintf("creating attempt %d of %s", a.Number, a.Stage), func(tx pgx.Tx) error {
+		err := tx.QueryRow(ctx, `
+			insert into attempt (run, stage, kind, number, config, cache_key, reused_from, from_checkpoint, reason, actor)
+			values ($1, $2, $3, $4, $5, $6, nullif($7::bigint, 0), $8, $9, $10)
+			on conflict (run, stage, number) do nothing returning id`,
+			a.Run, a.Stage, a.Kind, a.Number, a.Config, a.CacheKey, a.ReusedFrom, a.FromCheckpoint, clean(a.Reason), clean(a.Actor)).Scan(&a.ID)
+		switch {
+		case errors.Is(err, pgx.ErrNoRows):
+			stored, err = sameAttempt(ctx, tx, a)
+			return err
+		case err != nil:
+			return err
+		}
+		if err := startAttemptRecord(ctx, tx, a); err != nil {
+			return err
+		}
+		stored, err = oneAttempt(ctx, tx, "a.id = $1", a.ID)
+		return err
+	})
+	return stored, err
+}
+
+// startAttemptRecord writes what belongs to a new attempt beside its row.
+func startAttemptRecord(ctx context.Context, tx pgx.Tx, a Attempt) error {
+	_, err := tx.Exec(ctx, "insert into fence (attempt, token) values ($1, 0)", a.ID)
+	if err != nil {
+		return err
+	}
+	_, err = tx.Exec(ctx, `
+		insert into attempt_state (attempt, status, steps, build, error, started_at, ended_at)
+		values ($1, $2, $3, $4, $5, case when $6 then clock_timestamp() end, case when $7 then clock_timestamp() end)`,
+		a.ID, a.Status, a.Steps, a.BuildID, errorJSON(a.Error), a.Status == trimtab.AttemptRunning, ended(a.Status))
+	if err != nil {
+		return err
+	}
+	if err := putNamed(ctx, tx, "attempt_input", a.ID, a.Inputs); err != nil {
+		return err
+	}
+	if err := putResult(ctx, tx, a.ID, a.Outputs, a.Metrics); err != nil {
+		return err
+	}
+	return record(ctx, tx, a.subject(), a.Actor, "attempt_created", map[string]any{
+		"cache_key": a.CacheKey, "config": a.Config, "from_checkpoint": a.FromCheckpoint, "inputs": a.Inputs, "kind": a.Kind,
+		"outputs": a.Outputs, "reason": a.Reason, "reused_from": a.ReusedFrom, "status": a.Status,
+	})
+}
+
+func (a Attempt) subject() subject { return subject{a.Run, a.Stage, a.Number} }
+
+func sameAttempt(ctx context.Context, tx pgx.Tx, a Attempt) (Attempt, error) {
+	have, err := oneAttempt(ctx, tx, "a.run = $1 and a.stage = $2 and a.number = $3", a.Run, a.Stage, a.Number)
+	if err != nil {
+		return have, err
+	}
+	if have.Kind != a.Kind || have.Config != a.Config || have.CacheKey != a.CacheKey {
+		return have, diverged("attempt %d of stage %s of run %s is stored already and has another kind, config or cache key", a.Number, a.Stage, a.Run)
+	}
+	return have, nil
+}
+
+// ended reports whether an attempt in this state has come to its end.
+func ended(s trimtab.AttemptStatus) bool {
+	switch s {
+	case trimtab.AttemptQueued, trimtab.AttemptRunning, trimtab.AttemptRetrying:
+		return false
+	}
+	return true
+}
+
+// putNamed writes the inputs or outputs of an attempt; both tables have the same columns.
+func putNamed(ctx context.Context, tx pgx.Tx, table string, attempt int64, named []trimtab.Named) error {
+	for i, n := range named {
+		_, err := tx.Exec(ctx, "insert into "+table+" (attempt, position, name, digest) values ($1, $2, $3, $4)",
+			attempt, i, n.Name, n.Digest)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func putResult(ctx context.Context, tx pgx.Tx, attempt int64, outputs []trimtab.Named, metrics []trimtab.Metric) error {
+	if err := putNamed(ctx, tx, "attempt_output", attempt, outputs); err != nil {
+		return err
+	}
+	for i, m := range metrics {
+		_, err := tx.Exec(ctx, "insert into attempt_metric (attempt, position, name, value) values ($1, $2, $3, $4)",
+			attempt, i, m.Name, m.Value)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const selectAttempt = `
+	select a.id, a.run, a.stage, a.kind, a.number, s.status, a.config, a.cache_key, s.steps,
+		greatest(coalesce((select max(step) + 1 from step where attempt = a.id), 0),
+			coalesce((select max(step) from checkpoint where attempt = a.id), 0)),
+		coalesce(a.reused_from, 0), a.from_checkpoint, s.error, a.reason, a.actor, s.build, a.created_at, s.started_at, s.ended_at,
+		coalesce(extract(epoch from coalesce(s.ended_at, clock_timestamp()) - s.started_at), 0)::double precision,
+		array(select name from attempt_input where attempt = a.id order by position),
+		array(select digest::text from attempt_input where attempt = a.id order by position),
+		array(select name from attempt_output where attempt = a.id order by position),
+		array(select digest::text from attempt_output where attempt = a.id order by position),
+		array(select name from attempt_metric where attempt = a.id order by position),
+		array(select value from attempt_metric where attempt = a.id order by position)
+	from attempt a join attempt_state s on s.attempt = a.id `
+
+func scanAttempt(row pgx.CollectableRow) (a Attempt, err error) {
+	var raw []byte
+	var inNames, outNames, metricNames []string
+	var inDigests, outDigests []string
+	var values []float64
+	err = row.Scan(&a.ID, &a.Run, &a.Stage, &a.Kind, &a.Number, &a.Status, &a.Config, &a.CacheKey, &a.Steps, &a.Step,
+		&a.ReusedFrom, &a.FromCheckpoint, &raw, &a.Reason, &a.Actor, &a.BuildID, &a.CreatedAt, &a.StartedAt, &a.EndedAt,
+		&a.Seconds, &inNames, &inDigests, &outNames, &outDigests, &metricNames, &values)
+	if err != nil {
+		return a, err
+	}
+	a.Inputs, a.Outputs, a.Metrics = zipNamed(inNames, inDigests), zipNamed(outNames, outDigests), zipMetrics(metricNames, values)
+	a.Error, err = parseError(raw)
+	return a, err
+}
+
+func zipNamed(names, digests []string) []trimtab.Named {
+	var named []trimtab.Named
+	for i := range names {
+		named = append(named, trimtab.Named{Name: names[i], Digest: trimtab.Digest(digests[i])})
+	}
+	return named
+}
+
+func zipMetrics(names []string, values []float64) []trimtab.Metric {
+	var metrics []trimtab.Metric
+	for i := range names {
+		metrics = append(metrics, trimtab.Metric{Name: names[i], Value: values[i]})
+	}
+	return metrics
+}
+
+func oneAttempt(ctx context.Context, q querier, where string, args ...any) (Attempt, error) {
+	found, err := collect(ctx, q, scanAttempt, selectAttempt+"where "+where, args...)
+	if err == nil && len(found) == 0 {
+		err = pgx.ErrNoRows
+	}
+	if err != nil {
+		return Attempt{}, err
+	}
+	return found[0], nil
+}
+
+func attemptNotFound(id int64) error { return notFound("attempt", strconv.FormatInt(id, 10), "") }
+
+// Attempt returns the attempt with that id, or NotFound "attempt_not_found".
+func (s *Store) Attempt(ctx context.Context, id int64) (Attempt, error) {
+	a, err := oneAttempt(ctx, s.pool, "a.id = $1", id)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return a, attemptNotFound(id)
+	}
+	return a, fault(ctx, fmt.Sprintf("reading attempt %d", id), err)
+}
+
+// Attempts lists the attempts of a run (its full id) in the order in which they were created.
+func (s *Store) Attempts(ctx context.Context, run string) ([]Attempt, error) {
+	attempts, err := collect(ctx, s.pool, scanAttempt, selectAttempt+"where a.run = $1 order by a.id", run)
+	return attempts, fault(ctx, "listing the attempts of run "+run, err)
+}
+
+// Reusable returns the newest completed attempt with that cache key, if there is one.
+func (s *Store) Reusable(ctx context.Context, cacheKey trimtab.Digest) (Attempt, bool, error) {
+	a, err := oneAttempt(ctx, s.pool, "a.cache_key = $1 and a.cache_key <> '' and s.status = 'completed' order by a.id desc limit 1", cacheKey)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return a, false, nil
+	}
+	return a, err == nil, fault(ctx, "looking for a reusable attempt", err)
+}
+
+// state is what a change of an attempt has to know.
+type state struct {
+	of     subject
+	status trimtab.AttemptStatus
+	steps  int
+	build  string
+	error  []byte
+}
+
+func lockState(ctx context.Context, tx pgx.Tx, id int64) (st state, err error) {
+	err = tx.QueryRow(ctx, `
+		select a.run, a.stage, a.number, s.status, s.steps, s.build, s.error
+		from attempt_state s join attempt a on a.id = s.attempt where s.attempt = $1 for update of s`, id).
+		Scan(&st.of.stream, &st.of.stage, &st.of.attempt, &st.status, &st.steps, &st.build, &st.error)
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = attemptNotFound(id)
+	}
+	return st, err
+}
+
+// setState updates an attempt's state.
+func setState(ctx context.Context, tx pgx.Tx, id int64, st state) error {
+	_, err := tx.Exec(ctx, `
+		update attempt_state set status = $2, steps = $3, build = $4, error = $5,
+			started_at = coalesce(started_at, case when $6 then clock_timestamp() end),
+			ended_at = case when $7 then coalesce(ended_at, clock_timestamp()) end
+		where attempt = $1`,
+		id, st.status, st.steps, clean(st.build), json.RawMessage(st.error), st.status == trimtab.AttemptRunning, ended(st.status))
+	return err
+}
+
+// StartAttempt begins or resumes the steps of an attempt: it is running, with
+// this many steps, on this build. One that has ended, other than by failing,
+// is Conflict "attempt_closed".
+func (s *Store) StartAttempt(ctx context.Context, id int64, token int64, steps int, buildID string) error {
+	return s.write(ctx, fmt.Sprintf("starting attempt %d", id), func(tx pgx.Tx) error {
+		if _, err := holdFence(ctx, tx, id, token); err != nil {
+			return err
+		}
+		st, err := lockState(ctx, tx, id)
+		if err != nil {
+			return err
+		}
+		if ended(st.status) && st.status != trimtab.AttemptFailed {
+			return attemptClosed(id, st.status)
+		}
+		was := st.status
+		if was == trimtab.AttemptRunning && st.steps == steps && st.build == clean(buildID) {
+			return nil
+		}
+		st.status, st.steps, st.build, st.error = trimtab.AttemptRunning, steps, buildID, nil
+		if err := setState(ctx, tx, id, st); err != nil {
+			return err
+		}
+		return record(ctx, tx, st.of, "worker", "attempt_started",
+			map[string]any{"build": buildID, "from": was, "steps": steps, "token": token})
+	})
+}
+
+func attemptClosed(id int64, status trimtab.AttemptStatus) error {
+	return trimtab.NewError(trimtab.Conflict, "attempt_closed", "rerun the stage for a new attempt", "attempt %d is %s already", id, status)
+}
+
+// SetAttemptStatus changes the state of an attempt. The same state again changes nothing and tells no event.
+func (s *Store) SetAttemptStatus(ctx context.Context, id int64, status trimtab.AttemptStatus, e *trimtab.Error, actor string) error {
+	return s.write(ctx, fmt.Sprintf("setting the status of attempt %d", id), func(tx pgx.Tx) error {
+		st, err := lockState(ctx, tx, id)
+		if err != nil {
+			return err
+		}
+		return changeStatus(ctx, tx, id, st, status, e, actor, "")
+	})
+}
+
+func changeStatus(ctx context.Context, tx pgx.Tx, id int64, st state, status trimtab.AttemptStatus, e *trimtab.Error, actor, reason string) error {
+	was, failure := st.status, errorJSON(e)
+	if was == status && string(st.error) == string(failure) {
+		return nil
+	}
+	st.status, st.error = status, failure
+	if err := setState(ctx, tx, id, st); err != nil {
+		return err
+	}
+	body := map[string]any{"error": e, "from": was, "status": status}
+	if reason != "" {
+		body["reason"] = reason
+	}
+	return record(ctx, tx, st.of, actor, "attempt_status", body)
+}
+
+// CompleteAttempt writes the outputs and final metrics of an attempt and makes
+// it completed. Repeated with the same ones it changes nothing; with others it is
+// "replay_diverged". A cancelled, skipped, reused or stale attempt is Conflict "attempt_closed".
+func (s *Store) CompleteAttempt(ctx context.Context, id int64, token int64, outputs []trimtab.Named, metrics []trimtab.Metric) error {
+	return s.write(ctx, fmt.Sprintf("completing attempt %d", id), func(tx pgx.Tx) error {
+		if _, err := holdFence(ctx, tx, id, token); err != nil {
+			return err
+		}
+		st, err := lockState(ctx, tx, id)
+		if err != nil {
+			return err
+		}
+		switch {
+		case st.status == trimtab.AttemptCompleted:
+			return sameResult(ctx, tx, id, outputs, metrics)
+		case ended(st.status) && st.status != trimtab.AttemptFailed:
+			return attemptClosed(id, st.status)
+		}
+		if err := putResult(ctx, tx, id, outputs, metrics); err != nil {
+			return err
+		}
+		st.status, st.error = trimtab.AttemptCompleted, nil
+		if err := setState(ctx, tx, id, st); err != nil {
+			return err
+		}
+		return record(ctx, tx, st.of, "worker", "attempt_completed", map[string]any{"metrics": printable(metrics), "outputs": outputs})
+	})
+}
+
+func sameResult(ctx context.Context, tx pgx.Tx, id int64, outputs []trimtab.Named, metrics []trimtab.Metric) error {
+	have, err := oneAttempt(ctx, tx, "a.id = $1", id)
+	if err != nil {
+		return err
+	}
+	sameBits := func(a, b trimtab.Metric) bool {
+		return a.Name == b.Name && math.Float64bits(a.Value) == math.Float64bits(b.Value)
+	}
+	if !slices.Equal(have.Outputs, outputs) || !slices.EqualFunc(have.Metrics, metrics, sameBits) {
+		return diverged("attempt %d is completed already with other outputs or metrics", id)
+	}
+	return nil
+}
+
+// MarkStale makes the completed, reused and skipped attempts of these stages stale: what they used was made again.
+func (s *Store) MarkStale(ctx context.Context, run string, stages []string, actor, reason string) error {
+	return s.write(ctx, "marking attempts of run "+run+" stale", func(tx pgx.Tx) error {
+		ids, err := collect(ctx, tx, pgx.RowTo[int64], `
+			select a.id from attempt a join attempt_state s on s.attempt = a.id
+			where a.run = $1 and a.stage = any($2) and s.status in ('completed', 'reused', 'skipped') order by a.id`, run, stages)
+		if err != nil {
+			return err
+		}
+		for _, id := range ids {
+			st, err := lockState(ctx, tx, id)
+			if err != nil {
+				return err
+			}
+			if err := changeStatus(ctx, tx, id, st, trimtab.AttemptStale, nil, actor, reason); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}

@@ -1,0 +1,174 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/trimtab/trimtab"
+)
+
+// Checkpoint is the state of an attempt between two steps.
+type Checkpoint struct {
+	Attempt   int64
+	Step      int // the next step to take: 0 … Step-1 are in the state
+	Digest    trimtab.Digest
+	CreatedAt time.Time
+}
+
+// StepReport is what one step told, and how long it took.
+type StepReport struct {
+	Step    int
+	Report  trimtab.Report
+	Seconds float64
+}
+
+var stepLoad = load{table: "step", key: []string{"attempt", "step"}, columns: []string{"metrics", "rollouts"}}
+
+// Commit writes a checkpoint, if there is one, and every report since the last
+// in one transaction. Steps and checkpoints that are stored already are
+// compared bit for bit, times apart: an equal repeat changes nothing, another
+// is "replay_diverged" and undoes the whole. It is "fenced" if token is not
+// the attempt's holder.
+func (s *Store) Commit(ctx context.Context, attempt int64, token int64, reports []StepReport, c *Checkpoint) error {
+	if err := checkReports(reports); err != nil {
+		return err
+	}
+	return s.write(ctx, fmt.Sprintf("committing steps of attempt %d", attempt), func(tx pgx.Tx) error {
+		of, err := holdFence(ctx, tx, attempt, token)
+		if err != nil {
+			return err
+		}
+		added, err := putSteps(ctx, tx, attempt, reports)
+		if err != nil {
+			return err
+		}
+		isNew, err := putCheckpoint(ctx, tx, attempt, c)
+		if err != nil || added == 0 && !isNew {
+			return err
+		}
+		return record(ctx, tx, of, "worker", "steps_committed", commitBody(reports, c))
+	})
+}
+
+// checkReports refuses what the tables would take for a repeat.
+func checkReports(reports []StepReport) error {
+	steps := map[int]bool{}
+	for _, r := range reports {
+		if steps[r.Step] {
+			return invalid("invalid_report", "step %d is reported twice", r.Step)
+		}
+		steps[r.Step] = true
+		names, indexes := map[string]bool{}, map[int]bool{}
+		for _, m := range r.Report.Metrics {
+			if names[m.Name] {
+				return invalid("invalid_report", "step %d reports metric %q twice", r.Step, m.Name)
+			}
+			names[m.Name] = true
+		}
+		for _, o := range r.Report.Rollouts {
+			if indexes[o.Index] {
+				return invalid("invalid_report", "step %d reports rollout %d twice", r.Step, o.Index)
+			}
+			indexes[o.Index] = true
+		}
+	}
+	return nil
+}
+
+// putSteps loads every row of the reports and returns how many steps were new.
+func putSteps(ctx context.Context, tx pgx.Tx, attempt int64, reports []StepReport) (added int, err error) {
+	if len(reports) == 0 {
+		return 0, nil
+	}
+	var metrics, rollouts [][]any
+	for _, r := range reports {
+		for _, m := range r.Report.Metrics {
+			metrics = append(metrics, []any{attempt, r.Step, m.Name, m.Value})
+		}
+		for i := range r.Report.Rollouts {
+			rollouts = append(rollouts, rolloutRow(attempt, r.Step, &r.Report.Rollouts[i]))
+		}
+	}
+	loads := []load{stepLoad, metricLoad, timingLoad}
+	if len(rollouts) > 0 {
+		loads = append(loads, rolloutLoad)
+	}
+	if err := twins(ctx, tx, loads...); err != nil {
+		return 0, err
+	}
+	added, err = stepLoad.write(ctx, tx, len(reports), func(i int) ([]any, error) {
+		r := reports[i]
+		return []any{attempt, r.Step, len(r.Report.Metrics), len(r.Report.Rollouts)}, nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	_, err = timingLoad.write(ctx, tx, len(reports), func(i int) ([]any, error) {
+		return []any{attempt, reports[i].Step, "step", reports[i].Seconds}, nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	if _, err := metricLoad.write(ctx, tx, len(metrics), rowsOf(metrics)); err != nil {
+		return 0, err
+	}
+	_, err = rolloutLoad.write(ctx, tx, len(rollouts), rowsOf(rollouts))
+	return added, err
+}
+
+func rowsOf(rows [][]any) func(i int) ([]any, error) {
+	return func(i int) ([]any, error) { return rows[i], nil }
+}
+
+// putCheckpoint writes c and reports whether it is new; one with another digest for the same step diverged.
+func putCheckpoint(ctx context.Context, tx pgx.Tx, attempt int64, c *Checkpoint) (isNew bool, err error) {
+	if c == nil {
+		return false, nil
+	}
+	tag, err := tx.Exec(ctx, "insert into checkpoint (attempt, step, digest) values ($1, $2, $3) on conflict do nothing",
+		attempt, c.Step, c.Digest)
+	if err != nil || tag.RowsAffected() == 1 {
+		return err == nil, err
+	}
+	var have trimtab.Digest
+	err = tx.QueryRow(ctx, "select digest from checkpoint where attempt = $1 and step = $2", attempt, c.Step).Scan(&have)
+	if err == nil && have != c.Digest {
+		err = diverged("the checkpoint of attempt %d before step %d is stored already as %s, and now is %s", attempt, c.Step, have.Short(), c.Digest.Short())
+	}
+	return false, err
+}
+
+func commitBody(reports []StepReport, c *Checkpoint) map[string]any {
+	body := map[string]any{"steps": len(reports)}
+	if len(reports) > 0 {
+		byStep := func(a, b StepReport) int { return a.Step - b.Step }
+		body["from"] = slices.MinFunc(reports, byStep).Step
+		body["until"] = slices.MaxFunc(reports, byStep).Step + 1
+	}
+	if c != nil {
+		body["checkpoint"] = map[string]any{"digest": c.Digest, "step": c.Step}
+	}
+	return body
+}
+
+const selectCheckpoint = "select attempt, step, digest, created_at from checkpoint where attempt = $1 "
+
+// LatestCheckpoint returns the checkpoint of an attempt with the highest step, if there is one.
+func (s *Store) LatestCheckpoint(ctx context.Context, attempt int64) (Checkpoint, bool, error) {
+	var c Checkpoint
+	err := s.pool.QueryRow(ctx, selectCheckpoint+"order by step desc limit 1", attempt).Scan(&c.Attempt, &c.Step, &c.Digest, &c.CreatedAt)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return c, false, nil
+	}
+	return c, err == nil, fault(ctx, fmt.Sprintf("reading the checkpoint of attempt %d", attempt), err)
+}
+
+// Checkpoints lists the checkpoints of an attempt, ordered by step.
+func (s *Store) Checkpoints(ctx context.Context, attempt int64) ([]Checkpoint, error) {
+	rows, err := collect(ctx, s.pool, pgx.RowToStructByPos[Checkpoint], selectCheckpoint+"order by step", attempt)
+	return rows, fault(ctx, fmt.Sprintf("reading the checkpoints of attempt %d", attempt), err)
+}

@@ -1,0 +1,98 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/trimtab/trimtab"
+)
+
+// fault turns what pgx says into an error for people: nil stays nil, an Error
+// of ours is kept as it is, and what passes by itself becomes Unavailable.
+func fault(ctx context.Context, doing string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if e, ok := errors.AsType[*trimtab.Error](err); ok {
+		return e
+	}
+	if ctx.Err() != nil {
+		return fmt.Errorf("%s: %w", doing, errors.Join(context.Cause(ctx), ctx.Err()))
+	}
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return refusal(doing, e, err)
+	}
+	if isConnectionFault(err) {
+		return unavailable(doing, err)
+	}
+	return fmt.Errorf("%s: %w", doing, err)
+}
+
+// refusal is the error for what the server itself answered.
+func refusal(doing string, e *pgconn.PgError, err error) error {
+	switch {
+	case passesByItself(e.Code):
+		return unavailable(doing, err)
+	case e.Code == "23503": // foreign key
+		noun, _, _ := strings.Cut(e.TableName, "_")
+		if _, of, ok := strings.Cut(e.ConstraintName, e.TableName+"_"); ok {
+			noun = of
+		}
+		return trimtab.NewError(trimtab.NotFound, noun+"_not_found", "", "%s: there is no such %s: %w", doing, noun, err)
+	case strings.HasPrefix(e.Code, "22"), strings.HasPrefix(e.Code, "23"): // data, constraints
+		return trimtab.NewError(trimtab.Invalid, "invalid_record", "", "%s: the record does not allow it: %w", doing, err)
+	case e.Code == "42P01", e.Code == "3F000", e.Code == "42883": // undefined table, schema, function
+		return trimtab.NewError(trimtab.Conflict, "schema_outdated", "run `trimtab migrate`",
+			"%s: the database does not have this program's tables: %w", doing, err)
+	case strings.HasPrefix(e.Code, "28"), e.Code == "3D000", e.Code == "42501": // login, no database, privilege
+		return trimtab.NewError(trimtab.Usage, "postgres_refused",
+			"check user, password and database in the address, and run `trimtab migrate` as the owner",
+			"%s: Postgres refuses: %w", doing, err)
+	}
+	return fmt.Errorf("%s: %w", doing, err)
+}
+
+// passesByItself lists the SQLSTATEs after which the same call may succeed.
+func passesByItself(code string) bool {
+	switch code {
+	case "57P01", "57P02", "57P03", "57P05", // shutdown, crash, cannot connect now, idle session
+		"57014", "55P03", // statement or lock timeout
+		"40001", "40P01": // serialization, deadlock
+		return true
+	}
+	class := code[:min(2, len(code))]
+	return class == "08" || class == "53" || class == "58" // connection, resources (disk full, too many), system
+}
+
+func isConnectionFault(err error) bool {
+	var connect *pgconn.ConnectError
+	var network net.Error
+	return errors.As(err, &connect) || errors.As(err, &network) || pgconn.Timeout(err) || pgconn.SafeToRetry(err) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
+		errors.Is(err, context.DeadlineExceeded) ||
+		strings.Contains(err.Error(), "conn closed")
+}
+
+func unavailable(doing string, err error) error {
+	return trimtab.NewError(trimtab.Unavailable, "postgres_unavailable",
+		"check that Postgres runs (`trimtab doctor`); the work goes on when it is back", "%s: Postgres does not answer: %w", doing, err)
+}
+
+func notFound(noun, name, remedy string) error {
+	return trimtab.NewError(trimtab.NotFound, noun+"_not_found", remedy, "there is no %s %q", noun, name)
+}
+
+func diverged(format string, args ...any) error {
+	return trimtab.NewError(trimtab.Verification, "replay_diverged",
+		"the same code, config, data and seed must give the same bytes: compare the builds and machines in `trimtab history`, then rerun the stage from scratch",
+		format, args...)
+}
+
+func invalid(typ, format string, args ...any) error {
+	return trimtab.NewError(trimtab.Invalid, typ, "", format, args...)
+}

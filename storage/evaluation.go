@@ -1,0 +1,52 @@
+package storage
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/trimtab/trimtab"
+)
+
+// PutEvaluation keeps the report of an evaluation of a run; attempt is the id of its stage's attempt, 0 for none. The
+// newest report again changes nothing.
+func (s *Store) PutEvaluation(ctx context.Context, run string, attempt int64, body json.RawMessage) error {
+	d := trimtab.DigestOf(body)
+	return s.write(ctx, "keeping the evaluation of run "+run, func(tx pgx.Tx) error {
+		var newest trimtab.Digest
+		err := tx.QueryRow(ctx, `
+			select document from evaluation where run = $1 and coalesce(attempt, 0) = $2 order by id desc limit 1`, run, attempt).Scan(&newest)
+		if err == nil && newest == d || err != nil && !errors.Is(err, pgx.ErrNoRows) {
+			return err
+		}
+		if err := putDocument(ctx, tx, d, body); err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, "insert into evaluation (run, attempt, document) values ($1, nullif($2::bigint, 0), $3)", run, attempt, d)
+		if err != nil {
+			return err
+		}
+		of := subject{stream: run}
+		if attempt != 0 {
+			err = tx.QueryRow(ctx, "select stage, number from attempt where id = $1", attempt).Scan(&of.stage, &of.attempt)
+			if err != nil {
+				return err
+			}
+		}
+		return record(ctx, tx, of, "worker", "evaluation_made", map[string]any{"document": d})
+	})
+}
+
+// Evaluation returns the newest evaluation report of a run, if it has one.
+func (s *Store) Evaluation(ctx context.Context, run string) (json.RawMessage, bool, error) {
+	var d trimtab.Digest
+	err := s.pool.QueryRow(ctx, "select document from evaluation where run = $1 order by id desc limit 1", run).Scan(&d)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, false, nil
+	} else if err != nil {
+		return nil, false, fault(ctx, "reading the evaluation of run "+run, err)
+	}
+	body, err := s.Document(ctx, d)
+	return body, err == nil, err
+}

@@ -1,0 +1,118 @@
+package storage
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// load says how many rows of one table are written at once.
+type load struct {
+	table   string
+	key     []string // conflict means equal here
+	columns []string // the rest, compared as exact values
+	bits    []string // the rest, compared as bits: floating-point numbers and arrays of them
+	silent  []string // the rest, not compared: the first one recorded stays
+}
+
+func (l load) all() []string {
+	all := append([]string{}, l.key...)
+	return append(append(append(all, l.columns...), l.bits...), l.silent...)
+}
+
+func (l load) stage() string { return "stage_" + l.table }
+
+func list(columns []string, prefix string) string {
+	quoted := make([]string, len(columns))
+	for i, c := range columns {
+		quoted[i] = prefix + pgx.Identifier{c}.Sanitize()
+	}
+	return strings.Join(quoted, ", ")
+}
+
+// twin is the SQL that makes the temporary table, empty at the end of each
+// transaction; it lives as long as its connection.
+func (l load) twin() string {
+	return fmt.Sprintf("create temporary table if not exists %s on commit delete rows as select %s from %s with no data;",
+		l.stage(), list(l.all(), ""), l.table)
+}
+
+func (l load) insert() string {
+	columns := list(l.all(), "")
+	return fmt.Sprintf("insert into %s (%s) select %s from %s order by %s on conflict (%s) do nothing",
+		l.table, columns, columns, l.stage(), list(l.key, ""), list(l.key, ""))
+}
+
+// difference is the SQL that finds the first staged row that is not as stored.
+func (l load) difference() string {
+	var differs []string
+	for _, c := range l.columns {
+		q := pgx.Identifier{c}.Sanitize()
+		differs = append(differs, fmt.Sprintf("s.%s is distinct from t.%s", q, q))
+	}
+	for _, c := range l.bits {
+		q := pgx.Identifier{c}.Sanitize()
+		differs = append(differs, fmt.Sprintf("bits(s.%s) is distinct from bits(t.%s)", q, q))
+	}
+	return fmt.Sprintf("select concat_ws(' ', %s) from %s s join %s t using (%s) where %s order by %s limit 1",
+		list(l.key, "s."), l.stage(), l.table, list(l.key, ""), strings.Join(differs, " or "), list(l.key, "s."))
+}
+
+// twins makes the temporary tables of several loads in one round trip.
+func twins(ctx context.Context, tx pgx.Tx, loads ...load) error {
+	var sql strings.Builder
+	for _, l := range loads {
+		sql.WriteString(l.twin())
+	}
+	_, err := tx.Conn().PgConn().Exec(ctx, sql.String()).ReadAll()
+	return err
+}
+
+// write loads n rows, whose values are in the order of l.all(), and returns
+// how many were new. It needs twins before it.
+func (l load) write(ctx context.Context, tx pgx.Tx, n int, row func(i int) ([]any, error)) (added int, err error) {
+	if n == 0 {
+		return 0, nil
+	}
+	if _, err := tx.CopyFrom(ctx, pgx.Identifier{l.stage()}, l.all(), pgx.CopyFromSlice(n, row)); err != nil {
+		return 0, err
+	}
+	tag, err := tx.Exec(ctx, l.insert())
+	if err != nil {
+		return 0, err
+	}
+	added = int(tag.RowsAffected())
+	if added == n || len(l.columns)+len(l.bits) == 0 {
+		return added, nil
+	}
+	return added, l.compare(ctx, tx)
+}
+
+func (l load) compare(ctx context.Context, tx pgx.Tx) error {
+	var key string
+	switch err := tx.QueryRow(ctx, l.difference()).Scan(&key); err {
+	case nil:
+		return diverged("%s %s is stored already and differs", strings.ReplaceAll(l.table, "_", " "), key)
+	case pgx.ErrNoRows:
+		return nil
+	default:
+		return err
+	}
+}
+
+// clean makes text that Postgres can hold: no NUL, valid UTF-8.
+func clean(s string) string {
+	return strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", "�"), "�")
+}
+
+// storable refuses text that would not come back as it went in.
+func storable(what string, texts ...string) error {
+	for _, s := range texts {
+		if clean(s) != s {
+			return invalid("invalid_text", "%s holds a NUL character or invalid UTF-8: %q", what, s)
+		}
+	}
+	return nil
+}

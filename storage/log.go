@@ -1,0 +1,35 @@
+package storage
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// LogLine is one line of a run's log; it tells people, and is no fact.
+type LogLine struct {
+	At                    time.Time // zero at Log is now
+	Level, Stage, Message string
+	Attempt               int // number of the attempt of the stage, 0 for none
+}
+
+// Log adds a line to the log of a run.
+func (s *Store) Log(ctx context.Context, run string, l LogLine) error {
+	if l.At.IsZero() {
+		l.At = time.Now()
+	}
+	_, err := s.pool.Exec(ctx, "insert into log (run, at, level, stage, attempt, message) values ($1, $2, $3, $4, $5, $6)",
+		run, l.At, clean(l.Level), clean(l.Stage), l.Attempt, clean(l.Message))
+	return fault(ctx, "logging for run "+run, err)
+}
+
+// Logs returns up to limit lines of a run's log (0 is all) after the place
+// that an earlier call returned, 0 at first, and the place of the last of them.
+func (s *Store) Logs(ctx context.Context, run string, after int64, limit int) ([]LogLine, int64, error) {
+	lines, err := collect(ctx, s.pool, func(row pgx.CollectableRow) (l LogLine, err error) {
+		err = row.Scan(&after, &l.At, &l.Level, &l.Stage, &l.Attempt, &l.Message)
+		return l, err
+	}, `select id, at, level, stage, attempt, message from log where run = $1 and id > $2 order by id limit nullif($3, 0)`, run, after, limit)
+	return lines, after, fault(ctx, "reading the log of run "+run, err)
+}

@@ -1,0 +1,55 @@
+package storage
+
+import (
+	"context"
+	"fmt"
+	"math"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/trimtab/trimtab"
+)
+
+// MetricRow is one metric of one step.
+type MetricRow struct {
+	Step  int
+	Name  string
+	Value float64
+}
+
+// TimingRow is how long a part of one step took; "step" is the whole.
+type TimingRow struct {
+	Step    int
+	Name    string
+	Seconds float64
+}
+
+var (
+	metricLoad = load{table: "metric", key: []string{"attempt", "step", "name"}, bits: []string{"value"}}
+	timingLoad = load{table: "timing", key: []string{"attempt", "step", "name"}, silent: []string{"seconds"}}
+)
+
+// Metrics returns the metrics of an attempt with these names, or all of them, ordered by step and name.
+func (s *Store) Metrics(ctx context.Context, attempt int64, names ...string) ([]MetricRow, error) {
+	rows, err := collect(ctx, s.pool, pgx.RowToStructByPos[MetricRow], `
+		select step, name, value from metric
+		where attempt = $1 and ($2::text[] is null or name = any($2)) order by step, name collate "C"`, attempt, names)
+	return rows, fault(ctx, fmt.Sprintf("reading the metrics of attempt %d", attempt), err)
+}
+
+// Timings returns the timings of an attempt, ordered by step and name.
+func (s *Store) Timings(ctx context.Context, attempt int64) ([]TimingRow, error) {
+	rows, err := collect(ctx, s.pool, pgx.RowToStructByPos[TimingRow],
+		`select step, name, seconds from timing where attempt = $1 order by step, name collate "C"`, attempt)
+	return rows, fault(ctx, fmt.Sprintf("reading the timings of attempt %d", attempt), err)
+}
+
+// printable keeps the metrics that JSON can hold; the others stand in the table alone.
+func printable(metrics []trimtab.Metric) []trimtab.Metric {
+	finite := []trimtab.Metric{}
+	for _, m := range metrics {
+		if !math.IsNaN(m.Value) && !math.IsInf(m.Value, 0) {
+			finite = append(finite, m)
+		}
+	}
+	return finite
+}

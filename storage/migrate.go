@@ -1,0 +1,129 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/tern/v2/migrate"
+	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/migrations"
+)
+
+// The roles that Migrate makes.
+const (
+	AppRole     = "trimtab_app"
+	AuditorRole = "trimtab_auditor"
+)
+
+const versionTable = "public.schema_version"
+
+// Migrate brings the database of ownerURL to this program's schema, makes the
+// roles trimtab_app and trimtab_auditor when they are absent, and sets their
+// passwords (an empty one is left as it is). It may be repeated and run by
+// several processes at once: tern holds an advisory lock, and each file is one
+// transaction, so a fault leaves the schema at a whole number.
+func Migrate(ctx context.Context, ownerURL string, appPassword, auditorPassword string) error {
+	const doing = "migrating the database"
+	config, err := poolConfig(ownerURL)
+	if err != nil {
+		return err
+	}
+	conn, err := pgx.ConnectConfig(ctx, config.ConnConfig)
+	if err != nil {
+		return fault(ctx, doing, err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	if err := migrateSchema(ctx, conn); err != nil {
+		return fault(ctx, doing, err)
+	}
+	return fault(ctx, doing, grantDatabase(ctx, conn, appPassword, auditorPassword))
+}
+
+func migrateSchema(ctx context.Context, conn *pgx.Conn) error {
+	m, err := migrate.NewMigrator(ctx, conn, versionTable)
+	if err != nil {
+		return err
+	}
+	if err := m.LoadMigrations(migrations.Files); err != nil {
+		return err
+	}
+	err = m.Migrate(ctx)
+	if _, ok := errors.AsType[migrate.BadVersionError](err); ok {
+		return newerSchema(err)
+	}
+	return err
+}
+
+// grantDatabase does what CREATE DATABASE … TEMPLATE and a dump leave behind:
+// passwords belong to the server, and rights on the database to its name.
+func grantDatabase(ctx context.Context, conn *pgx.Conn, appPassword, auditorPassword string) error {
+	database := pgx.Identifier{conn.Config().Database}.Sanitize()
+	statements := []string{
+		"revoke temporary on database " + database + " from public",
+		"grant connect, temporary on database " + database + " to " + AppRole,
+		"grant connect on database " + database + " to " + AuditorRole,
+	}
+	for role, password := range map[string]string{AppRole: appPassword, AuditorRole: auditorPassword} {
+		if password != "" {
+			statements = append(statements, "alter role "+role+" password "+quoteLiteral(password))
+		}
+	}
+	for _, sql := range statements {
+		if err := execConcurrent(ctx, conn, sql); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// execConcurrent repeats a statement on a shared catalog that another
+// database's migration changed at the same moment: Postgres answers XX000
+// "tuple concurrently updated", and there is no lock across databases to take.
+func execConcurrent(ctx context.Context, conn *pgx.Conn, sql string) error {
+	var err error
+	for range 10 {
+		_, err = conn.Exec(ctx, sql)
+		if e, ok := errors.AsType[*pgconn.PgError](err); !ok || !strings.HasPrefix(e.Message, "tuple concurrently") {
+			return err
+		}
+	}
+	return err
+}
+
+func quoteLiteral(s string) string {
+	quoted := "'" + strings.ReplaceAll(s, "'", "''") + "'"
+	if strings.Contains(s, `\`) {
+		return " E" + strings.ReplaceAll(quoted, `\`, `\\`)
+	}
+	return quoted
+}
+
+// checkSchema compares the database's schema version with the files of this program.
+func (s *Store) checkSchema(ctx context.Context) error {
+	const doing = "opening the database"
+	files, err := migrate.FindMigrations(migrations.Files)
+	if err != nil {
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+	var version int
+	if err := s.pool.QueryRow(ctx, "select version from "+versionTable).Scan(&version); err != nil {
+		return fault(ctx, doing, err)
+	}
+	switch {
+	case version > len(files):
+		return newerSchema(fmt.Errorf("version %d, want %d", version, len(files)))
+	case version < len(files):
+		return trimtab.NewError(trimtab.Conflict, "schema_outdated", "run `trimtab migrate`",
+			"%s: its schema is version %d, this program needs %d", doing, version, len(files))
+	}
+	return nil
+}
+
+func newerSchema(err error) error {
+	return trimtab.NewError(trimtab.Conflict, "schema_newer", "use the newer trimtab that migrated it",
+		"the database has the schema of a newer program: %w", err)
+}

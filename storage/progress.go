@@ -1,0 +1,61 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/trimtab/trimtab"
+)
+
+// Progress is a hint of where an attempt is, for people. It is overwritten, and no fact.
+type Progress struct {
+	Step, Steps     int
+	Phase           string
+	TokensPerSecond float64
+	Metrics         []trimtab.Metric
+	At              time.Time // zero at SetProgress is now
+}
+
+// SetProgress overwrites the hint of an attempt; "fenced" if token is not its holder.
+func (s *Store) SetProgress(ctx context.Context, attempt int64, token int64, p Progress) error {
+	names, values := make([]string, len(p.Metrics)), make([]float64, len(p.Metrics))
+	for i, m := range p.Metrics {
+		names[i], values[i] = clean(m.Name), m.Value
+	}
+	var at *time.Time
+	if !p.At.IsZero() {
+		at = &p.At
+	}
+	return s.write(ctx, fmt.Sprintf("telling the progress of attempt %d", attempt), func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `
+			insert into progress (attempt, step, steps, phase, tokens_per_second, metric_names, metric_values, at)
+			select f.attempt, $3, $4, $5, $6, $7, $8, coalesce($9::timestamptz, clock_timestamp())
+			from fence f where f.attempt = $1 and f.token = $2
+			on conflict (attempt) do update set step = excluded.step, steps = excluded.steps, phase = excluded.phase,
+				tokens_per_second = excluded.tokens_per_second, metric_names = excluded.metric_names,
+				metric_values = excluded.metric_values, at = excluded.at`,
+			attempt, token, p.Step, p.Steps, clean(p.Phase), p.TokensPerSecond, names, values, at)
+		if err != nil || tag.RowsAffected() == 1 {
+			return err
+		}
+		return lostFence(ctx, tx, attempt, token)
+	})
+}
+
+// Progress returns the last hint of an attempt, if it gave one.
+func (s *Store) Progress(ctx context.Context, attempt int64) (Progress, bool, error) {
+	var p Progress
+	var names []string
+	var values []float64
+	err := s.pool.QueryRow(ctx, `
+		select step, steps, phase, tokens_per_second, metric_names, metric_values, at from progress where attempt = $1`, attempt).
+		Scan(&p.Step, &p.Steps, &p.Phase, &p.TokensPerSecond, &names, &values, &p.At)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return p, false, nil
+	}
+	p.Metrics = zipMetrics(names, values)
+	return p, err == nil, fault(ctx, fmt.Sprintf("reading the progress of attempt %d", attempt), err)
+}

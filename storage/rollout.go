@@ -1,0 +1,38 @@
+package storage
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/trimtab/trimtab"
+)
+
+var rolloutLoad = load{
+	table:   "rollout",
+	key:     []string{"attempt", "step", "index"},
+	columns: []string{"ended", "prompt", "prompt_tokens", "tokens", "bytes", "text"},
+	bits: []string{"score", "raw_score", "logprobs", "ref_logprobs", "kl", "values", "rewards",
+		"advantages", "returns"},
+}
+
+// rolloutRow is in the order of rolloutLoad.all().
+func rolloutRow(attempt int64, step int, r *trimtab.Rollout) []any {
+	return []any{attempt, step, r.Index, r.Ended, clean(r.Prompt), r.PromptIDs, r.Tokens, r.Bytes, clean(string(r.Bytes)),
+		r.Score, r.RawScore, r.LogProbs, r.RefLogProb, r.KL, r.Values, r.Rewards, r.Advantages, r.Returns}
+}
+
+// Rollouts returns the episodes of one step of an attempt, ordered by index.
+func (s *Store) Rollouts(ctx context.Context, attempt int64, step int) ([]trimtab.Rollout, error) {
+	rows, err := collect(ctx, s.pool, scanRollout, `
+		select index, ended, prompt, prompt_tokens, tokens, bytes, score, raw_score,
+			logprobs, ref_logprobs, kl, "values", rewards, advantages, returns
+		from rollout where attempt = $1 and step = $2 order by index`, attempt, step)
+	return rows, fault(ctx, fmt.Sprintf("reading the rollouts of step %d of attempt %d", step, attempt), err)
+}
+
+func scanRollout(row pgx.CollectableRow) (r trimtab.Rollout, err error) {
+	err = row.Scan(&r.Index, &r.Ended, &r.Prompt, &r.PromptIDs, &r.Tokens, &r.Bytes, &r.Score, &r.RawScore,
+		&r.LogProbs, &r.RefLogProb, &r.KL, &r.Values, &r.Rewards, &r.Advantages, &r.Returns)
+	return r, err
+}

@@ -1,0 +1,275 @@
+package storage
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/trimtab/trimtab"
+)
+
+// Run is one launch of a spec.
+type Run struct {
+	ID, Name           string
+	Status             trimtab.RunStatus // empty at creation is queued
+	Seed               uint64
+	Spec               json.RawMessage // resolved, its bytes kept
+	SpecDigest         trimtab.Digest
+	Plan               trimtab.Plan // the newest
+	Origin             string       // id of the run that this one reruns
+	Reason             string
+	Next               string         // what happens next, or what a person has to do
+	Error              *trimtab.Error // why it waits, is blocked or failed
+	Actor              string
+	CreatedAt          time.Time // set by the database, as the next two
+	StartedAt, EndedAt *time.Time
+}
+
+// minPrefix is the shortest beginning of a run's id that may stand for it.
+const minPrefix = 4
+
+// CreateRun writes a new run with its first plan. The same run again changes
+// nothing; another run under the same id is Conflict "run_exists".
+func (s *Store) CreateRun(ctx context.Context, r Run) error {
+	if r.Status == "" {
+		r.Status = trimtab.RunQueued
+	}
+	if len(r.Spec) == 0 {
+		r.Spec = json.RawMessage("{}")
+	}
+	return s.write(ctx, "creating run "+r.ID, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `
+			insert into run (id, name, seed, spec, spec_digest, origin, reason, actor)
+			values ($1, $2, $3, $4, $5, nullif($6, ''), $7, $8) on conflict do nothing`,
+			r.ID, clean(r.Name), strconv.FormatUint(r.Seed, 10), r.Spec, r.SpecDigest, r.Origin, clean(r.Reason), clean(r.Actor))
+		if err != nil {
+			return err
+		}
+		if tag.RowsAffected() == 0 {
+			return sameRun(ctx, tx, r)
+		}
+		return startRecord(ctx, tx, r)
+	})
+}
+
+// startRecord writes what belongs to a new run beside its row.
+func startRecord(ctx context.Context, tx pgx.Tx, r Run) error {
+	_, err := tx.Exec(ctx, `
+		insert into run_state (run, status, next, error, started_at, ended_at)
+		values ($1, $2, $3, $4, case when $5 then clock_timestamp() end, case when $6 then clock_timestamp() end)`,
+		r.ID, r.Status, clean(r.Next), errorJSON(r.Error), r.Status == trimtab.RunRunning, !r.Status.Open())
+	if err != nil {
+		return err
+	}
+	if err := putPlan(ctx, tx, r.ID, 0, r.Plan, r.Actor, r.Reason); err != nil {
+		return err
+	}
+	return record(ctx, tx, subject{stream: r.ID}, r.Actor, "run_created", map[string]any{
+		"name": r.Name, "origin": r.Origin, "plan": r.Plan, "reason": r.Reason, "seed": strconv.FormatUint(r.Seed, 10),
+		"spec": trimtab.DigestOf(r.Spec), "spec_digest": r.SpecDigest, "status": r.Status,
+	})
+}
+
+func sameRun(ctx context.Context, tx pgx.Tx, r Run) error {
+	have, err := oneRun(ctx, tx, "r.id = $1", r.ID)
+	if err != nil {
+		return err
+	}
+	if have.Name != clean(r.Name) || have.Seed != r.Seed || have.SpecDigest != r.SpecDigest || have.Origin != r.Origin {
+		return trimtab.NewError(trimtab.Conflict, "run_exists", "choose another id", "run %s exists with another spec", r.ID)
+	}
+	return nil
+}
+
+const selectRun = `
+	select r.id, r.name, r.seed::text, r.spec, r.spec_digest, coalesce(r.origin, ''), r.reason, r.actor, r.created_at,
+		s.status, s.next, s.error, s.started_at, s.ended_at,
+		(select plan from run_plan p where p.run = r.id order by revision desc limit 1)
+	from run r join run_state s on s.run = r.id `
+
+func scanRun(row pgx.CollectableRow) (r Run, err error) {
+	var seed string
+	var failure, plan []byte
+	err = row.Scan(&r.ID, &r.Name, &seed, &r.Spec, &r.SpecDigest, &r.Origin, &r.Reason, &r.Actor, &r.CreatedAt,
+		&r.Status, &r.Next, &failure, &r.StartedAt, &r.EndedAt, &plan)
+	if err != nil {
+		return r, err
+	}
+	if r.Seed, err = strconv.ParseUint(seed, 10, 64); err != nil {
+		return r, err
+	}
+	if r.Error, err = parseError(failure); err != nil {
+		return r, err
+	}
+	return r, json.Unmarshal(plan, &r.Plan)
+}
+
+func oneRun(ctx context.Context, q querier, where string, args ...any) (Run, error) {
+	found, err := collect(ctx, q, scanRun, selectRun+"where "+where, args...)
+	if err == nil && len(found) == 0 {
+		err = pgx.ErrNoRows
+	}
+	if err != nil {
+		return Run{}, err
+	}
+	return found[0], nil
+}
+
+// Run finds a run by its id, by a beginning of the id of four or more
+// characters that no other run shares, or else the newest run of that name.
+func (s *Store) Run(ctx context.Context, idOrName string) (Run, error) {
+	id, err := s.findRun(ctx, idOrName)
+	if err != nil {
+		return Run{}, err
+	}
+	r, err := oneRun(ctx, s.pool, "r.id = $1", id)
+	return r, fault(ctx, "reading run "+idOrName, err)
+}
+
+// findRun turns what a person wrote into a run's id.
+func (s *Store) findRun(ctx context.Context, ref string) (string, error) {
+	type candidate struct {
+		ID, Name string
+	}
+	found, err := collect(ctx, s.pool, pgx.RowToStructByPos[candidate], `
+		select id, name from run where id = $1 or name = $1 or (length($1) >= $2 and starts_with(id, $1))
+		order by created_at desc, id desc`, ref, minPrefix)
+	if err != nil {
+		return "", fault(ctx, "finding run "+ref, err)
+	}
+	var named, prefixed []string
+	for _, c := range found {
+		if c.ID == ref {
+			return c.ID, nil
+		}
+		if c.Name == ref {
+			named = append(named, c.ID)
+		}
+		if len(ref) >= minPrefix && len(c.ID) > len(ref) && c.ID[:len(ref)] == ref {
+			prefixed = append(prefixed, c.ID)
+		}
+	}
+	switch {
+	case len(prefixed) == 1:
+		return prefixed[0], nil
+	case len(named) > 0:
+		return named[0], nil
+	case len(prefixed) > 1:
+		return "", trimtab.NewError(trimtab.Usage, "run_ambiguous", "write more of the id",
+			"%q is the beginning of %d runs", ref, len(prefixed))
+	}
+	return "", runNotFound(ref)
+}
+
+func runNotFound(ref string) error { return notFound("run", ref, "list them with `trimtab runs`") }
+
+// Runs lists the newest runs, newest first; limit 0 is all.
+func (s *Store) Runs(ctx context.Context, limit int) ([]Run, error) {
+	runs, err := collect(ctx, s.pool, scanRun, selectRun+"order by r.created_at desc, r.id desc limit nullif($1, 0)", limit)
+	return runs, fault(ctx, "listing runs", err)
+}
+
+// OpenRuns lists the runs that may still change, oldest first.
+func (s *Store) OpenRuns(ctx context.Context) ([]Run, error) {
+	runs, err := collect(ctx, s.pool, scanRun, selectRun+"where s.ended_at is null order by r.created_at, r.id")
+	return runs, fault(ctx, "listing open runs", err)
+}
+
+// SetRunStatus changes the state of a run. The same state again changes nothing and tells no event.
+func (s *Store) SetRunStatus(ctx context.Context, id string, status trimtab.RunStatus, next string, e *trimtab.Error, actor string) error {
+	return s.write(ctx, "setting the status of run "+id, func(tx pgx.Tx) error {
+		var was trimtab.RunStatus
+		var wasNext string
+		var wasError []byte
+		err := tx.QueryRow(ctx, "select status, next, error from run_state where run = $1 for update", id).Scan(&was, &wasNext, &wasError)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return runNotFound(id)
+		} else if err != nil {
+			return err
+		}
+		failure := errorJSON(e)
+		if was == status && wasNext == clean(next) && string(wasError) == string(failure) {
+			return nil
+		}
+		_, err = tx.Exec(ctx, `
+			update run_state set status = $2, next = $3, error = $4,
+				started_at = coalesce(started_at, case when $5 then clock_timestamp() end),
+				ended_at = case when $6 then coalesce(ended_at, clock_timestamp()) end
+			where run = $1`,
+			id, status, clean(next), failure, status == trimtab.RunRunning, !status.Open())
+		if err != nil {
+			return err
+		}
+		return record(ctx, tx, subject{stream: id}, actor, "run_status",
+			map[string]any{"error": e, "from": was, "next": next, "status": status})
+	})
+}
+
+// SetRunPlan gives a run another plan; the earlier ones are kept. The same plan again changes nothing.
+func (s *Store) SetRunPlan(ctx context.Context, id string, plan trimtab.Plan, actor, reason string) error {
+	return s.write(ctx, "setting the plan of run "+id, func(tx pgx.Tx) error {
+		// the state's row makes planners of one run take turns
+		tag, err := tx.Exec(ctx, "select from run_state where run = $1 for update", id)
+		if err != nil {
+			return err
+		}
+		if tag.RowsAffected() == 0 {
+			return runNotFound(id)
+		}
+		var revision int
+		var raw []byte
+		err = tx.QueryRow(ctx, "select revision, plan from run_plan where run = $1 order by revision desc limit 1", id).Scan(&revision, &raw)
+		if err != nil {
+			return err
+		}
+		if now, err := encodeJSON(plan); err != nil || string(now) == string(raw) {
+			return err
+		}
+		if err := putPlan(ctx, tx, id, revision+1, plan, actor, reason); err != nil {
+			return err
+		}
+		return record(ctx, tx, subject{stream: id}, actor, "run_planned",
+			map[string]any{"plan": plan, "reason": reason, "revision": revision + 1})
+	})
+}
+
+func putPlan(ctx context.Context, tx pgx.Tx, run string, revision int, plan trimtab.Plan, actor, reason string) error {
+	raw, err := encodeJSON(plan)
+	if err != nil {
+		return err
+	}
+	_, err = tx.Exec(ctx, "insert into run_plan (run, revision, plan, actor, reason) values ($1, $2, $3, $4, $5)",
+		run, revision, json.RawMessage(raw), clean(actor), clean(reason))
+	return err
+}
+
+// failure is the stored form of an Error; the class, which users do not see, is kept too.
+type failure struct {
+	Type    string        `json:"type"`
+	Message string        `json:"message"`
+	Remedy  string        `json:"remedy,omitempty"`
+	Class   trimtab.Class `json:"class"`
+}
+
+func errorJSON(e *trimtab.Error) json.RawMessage {
+	if e == nil {
+		return nil
+	}
+	raw, err := encodeJSON(failure{e.Type, e.Message, e.Remedy, e.Class})
+	if err != nil {
+		return nil // strings and an integer always encode
+	}
+	return raw
+}
+
+func parseError(raw []byte) (*trimtab.Error, error) {
+	if raw == nil {
+		return nil, nil
+	}
+	var f failure
+	err := json.Unmarshal(raw, &f)
+	return &trimtab.Error{Type: f.Type, Message: f.Message, Remedy: f.Remedy, Class: f.Class}, err
+}

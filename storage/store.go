@@ -1,0 +1,98 @@
+package storage
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/trimtab/trimtab"
+)
+
+const (
+	maxConns       = 8
+	connectTimeout = 5 * time.Second
+)
+
+// Store is a pool of connections to one database. It is safe for concurrent use.
+type Store struct {
+	pool *pgxpool.Pool
+}
+
+// Open connects to a migrated database, in normal use as trimtab_app. It
+// fails with Unavailable when nobody answers, and with Conflict
+// "schema_outdated" or "schema_newer" when the schema is not this program's.
+func Open(ctx context.Context, url string) (*Store, error) {
+	config, err := poolConfig(url)
+	if err != nil {
+		return nil, err
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, fault(ctx, "opening the database", err)
+	}
+	s := &Store{pool: pool}
+	if err := s.checkSchema(ctx); err != nil {
+		pool.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func poolConfig(url string) (*pgxpool.Config, error) {
+	config, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, trimtab.NewError(trimtab.Usage, "postgres_url",
+			"write it as postgres://user:password@host:port/database", "reading the database address: %w", err)
+	}
+	config.MaxConns = maxConns
+	if config.ConnConfig.ConnectTimeout == 0 {
+		config.ConnConfig.ConnectTimeout = connectTimeout
+	}
+	if _, ok := config.ConnConfig.RuntimeParams["application_name"]; !ok {
+		config.ConnConfig.RuntimeParams["application_name"] = "trimtab"
+	}
+	config.AfterConnect = func(_ context.Context, c *pgx.Conn) error {
+		c.TypeMap().RegisterType(&pgtype.Type{
+			Name: "timestamptz", OID: pgtype.TimestamptzOID,
+			Codec: &pgtype.TimestamptzCodec{ScanLocation: time.UTC},
+		})
+		return nil
+	}
+	return config, nil
+}
+
+// Close waits for connections in use to come back and closes them all.
+func (s *Store) Close() { s.pool.Close() }
+
+// Ping asks the server for an answer.
+func (s *Store) Ping(ctx context.Context) error {
+	return fault(ctx, "asking the database", s.pool.Ping(ctx))
+}
+
+// write runs f in one transaction; any error undoes it whole.
+func (s *Store) write(ctx context.Context, doing string, f func(tx pgx.Tx) error) error {
+	return fault(ctx, doing, pgx.BeginFunc(ctx, s.pool, f))
+}
+
+// read runs f in one transaction that sees the database at one instant.
+func (s *Store) read(ctx context.Context, doing string, f func(tx pgx.Tx) error) error {
+	options := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
+	return fault(ctx, doing, pgx.BeginTxFunc(ctx, s.pool, options, f))
+}
+
+// querier is a pool or a transaction.
+type querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+// collect reads every row of a query with scan.
+func collect[T any](ctx context.Context, q querier, scan func(pgx.CollectableRow) (T, error), sql string, args ...any) ([]T, error) {
+	rows, err := q.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, scan)
+}
