@@ -1,0 +1,148 @@
+// Package storagetest gives each test a migrated database of its own, on one
+// Postgres for the test process:
+//
+//	template  trimtab_template, migrated once for each server
+//	test      trimtab_test_N, cloned from it, dropped with the test
+//
+// A package that uses New or URLs stops the server at its end with
+//
+//	func TestMain(m *testing.M) { storagetest.Main(m) }
+//
+// The server ends with the test process, however that ends (Linux). It forgoes
+// durability. On uses a server that runs already and needs no Main.
+package storagetest
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/trimtab/trimtab/storage"
+)
+
+// Addresses are the three ways into one database.
+type Addresses struct {
+	Owner   string // who migrates
+	App     string // trimtab_app, who runs the program
+	Auditor string // trimtab_auditor, who reads
+}
+
+// New returns a store on a fresh migrated database, as trimtab_app. It is closed and dropped with the test.
+func New(t testing.TB) *storage.Store {
+	t.Helper()
+	return Open(t, URLs(t).App)
+}
+
+// Open opens a store and closes it with the test.
+func Open(t testing.TB, url string) *storage.Store {
+	t.Helper()
+	s, err := storage.Open(context.Background(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	return s
+}
+
+// URLs returns the addresses of a fresh migrated database, which is dropped with the test.
+func URLs(t testing.TB) Addresses {
+	t.Helper()
+	owner, err := serverURL()
+	if err != nil {
+		t.Fatalf("start Postgres for tests: %v", err)
+	}
+	return On(t, owner)
+}
+
+// On is URLs on the server of ownerURL, whose user must be a superuser.
+func On(t testing.TB, ownerURL string) Addresses {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	p, err := passwordsOn(ctx, ownerURL)
+	if err != nil {
+		t.Fatalf("make the template database: %v", err)
+	}
+	name := fmt.Sprintf("trimtab_test_%s_%d", process, databases.Add(1))
+	if err := execute(ctx, ownerURL, "create database "+name+" template "+template); err != nil {
+		t.Fatalf("make a database for the test: %v", err)
+	}
+	t.Cleanup(func() {
+		// the server may have been stopped by the test
+		_ = execute(context.Background(), ownerURL, "drop database if exists "+name+" with (force)")
+	})
+	fresh := with(ownerURL, nil, name)
+	// a clone has the tables and their rights, but not the rights on the database
+	if err := storage.Migrate(ctx, fresh, "", ""); err != nil {
+		t.Fatal(err)
+	}
+	return Addresses{Owner: fresh, App: with(fresh, url.UserPassword(storage.AppRole, p.app), name),
+		Auditor: with(fresh, url.UserPassword(storage.AuditorRole, p.auditor), name)}
+}
+
+// Tests of several processes may share a server, so names hold a random part.
+var (
+	process   = strings.ToLower(rand.Text()[:8])
+	template  = "trimtab_template_" + process
+	databases atomic.Int64
+)
+
+// passwords are those of the two roles on one server.
+type passwords struct{ app, auditor string }
+
+var templates struct {
+	sync.Mutex
+	on map[string]passwords // by owner URL
+}
+
+// passwordsOn makes the template of a server once.
+func passwordsOn(ctx context.Context, ownerURL string) (passwords, error) {
+	templates.Lock()
+	defer templates.Unlock()
+	if p, ok := templates.on[ownerURL]; ok {
+		return p, nil
+	}
+	if err := execute(ctx, ownerURL, "create database "+template); err != nil {
+		return passwords{}, err
+	}
+	p := passwords{app: rand.Text(), auditor: rand.Text()}
+	if err := storage.Migrate(ctx, with(ownerURL, nil, template), p.app, p.auditor); err != nil {
+		return passwords{}, err
+	}
+	if templates.on == nil {
+		templates.on = map[string]passwords{}
+	}
+	templates.on[ownerURL] = p
+	return p, nil
+}
+
+// execute runs one statement on a connection of its own.
+func execute(ctx context.Context, url, sql string) error {
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	_, err = conn.Exec(ctx, sql)
+	return err
+}
+
+// with returns rawURL with another user, if there is one, and another database.
+func with(rawURL string, user *url.Userinfo, database string) string {
+	u, err := url.Parse(rawURL)
+	if err != nil {
+		return rawURL
+	}
+	if user != nil {
+		u.User = user
+	}
+	u.Path = "/" + database
+	return u.String()
+}
