@@ -96,7 +96,7 @@ func (c Config) validateCounts() error {
 		{"episodes", c.Episodes, c.Batch, 1 << 40},
 		{"minibatches", c.Minibatches, 1, c.Batch},
 		{"inner_epochs", c.InnerEpochs, 1, 100},
-		{"value_warmup", c.ValueWarmup, 0, c.Episodes/c.Batch - 1},
+		{"value_warmup", c.ValueWarmup, 0, c.Episodes/max(c.Batch, 1) - 1},
 		{"max_tokens", c.MaxTokens, 1, 1 << 16},
 		{"kl_horizon", c.KLHorizon, 1, 1 << 40},
 		{"score_samples", c.ScoreSamples, 0, 1 << 20},

@@ -1,0 +1,140 @@
+package ppo
+
+import (
+	"math"
+
+	"github.com/trimtab/trimtab"
+)
+
+// metrics of an iteration, under TRL's names. Every mean is over response
+// tokens or over episodes, so that no padding can enter it; objective/* are
+// means over episodes of sums over tokens. TRL's eps (episodes a second) is a
+// time, and so a Timing and not among them.
+func (t *Trainer) metrics(step int, beta float64, episodes []*episode, s tally) []trimtab.Metric {
+	o := objectives(episodes)
+	m := []trimtab.Metric{
+		{Name: "objective/kl", Value: o.k1},
+		{Name: "objective/kl3", Value: o.k3},
+		{Name: "objective/kl_coef", Value: beta},
+		{Name: "objective/entropy", Value: o.entropy},
+		{Name: "objective/neg_logprob", Value: o.surprise},
+		{Name: "objective/non_score_reward", Value: -beta * o.k1},
+		{Name: "objective/rlhf_reward", Value: o.score - float64(beta*o.k1)},
+		{Name: "objective/scores", Value: o.score},
+		{Name: "objective/raw_scores", Value: o.raw},
+		{Name: "objective/score_length_correlation", Value: o.correlation},
+		{Name: "response_length", Value: o.length},
+		{Name: "missing_eos_rate", Value: 1 - o.ended/float64(len(episodes))},
+		{Name: "val/num_eos_tokens", Value: o.ended},
+		{Name: "val/explained_var", Value: explained(episodes)},
+		{Name: "loss/value_avg", Value: over(s.valueLoss, s.valueTokens)},
+		{Name: "val/clipfrac_avg", Value: over(float64(s.valueClipped), s.valueTokens)},
+		{Name: "value/grad_norm", Value: over(s.valueNorm, s.valueUpdates)},
+		{Name: "value/lr", Value: float64(s.valueLR)},
+		{Name: "lr", Value: float64(s.lr)},
+		{Name: "episode", Value: float64((step + 1) * t.config.Batch)},
+	}
+	if s.updates > 0 { // not in an iteration that teaches the value model only
+		m = append(m, s.policyMetrics()...)
+	}
+	if s.ptxTokens > 0 {
+		m = append(m, trimtab.Metric{Name: "loss/ptx_avg", Value: over(s.ptxLoss, s.ptxTokens)})
+	}
+	return m
+}
+
+func (s tally) policyMetrics() []trimtab.Metric {
+	return []trimtab.Metric{
+		{Name: "loss/policy_avg", Value: over(s.loss, s.tokens)},
+		{Name: "policy/approxkl_avg", Value: over(s.kl, s.tokens)},
+		{Name: "policy/clipfrac_avg", Value: over(float64(s.clipped), s.tokens)},
+		{Name: "policy/entropy_avg", Value: over(s.entropy, s.tokens)},
+		{Name: "policy/grad_norm", Value: over(s.norm, s.updates)},
+		{Name: "val/ratio", Value: over(s.ratio, s.tokens)},
+		{Name: "val/ratio_var", Value: variance(s.ratios)},
+	}
+}
+
+// objective holds means over the episodes of an iteration.
+type objective struct {
+	k1, k3, entropy, surprise float64 // of sums over tokens
+	score, raw, length, ended float64 // ended is a count
+	correlation               float64 // of score and length
+}
+
+func objectives(episodes []*episode) objective {
+	var o objective
+	for _, e := range episodes {
+		for t := range e.logp {
+			o.k1 += K1(e.logp[t], e.ref[t])
+			o.k3 += K3(e.logp[t], e.ref[t])
+			o.entropy += float64(e.entropy[t])
+			o.surprise -= float64(e.logp[t])
+		}
+		o.score += float64(e.score)
+		o.raw += float64(e.raw)
+		o.length += float64(len(e.response()))
+		if e.ended {
+			o.ended++
+		}
+	}
+	n := float64(len(episodes))
+	for _, p := range []*float64{&o.k1, &o.k3, &o.entropy, &o.surprise, &o.score, &o.raw, &o.length} {
+		*p /= n
+	}
+	o.correlation = correlation(episodes, o.score, o.length)
+	return o
+}
+
+// meanKL is objective/kl.
+func meanKL(episodes []*episode) float64 { return objectives(episodes).k1 }
+
+// correlation (Pearson) of score and length; 0 if one of them is constant.
+func correlation(episodes []*episode, score, length float64) float64 {
+	var xy, xx, yy float64
+	for _, e := range episodes {
+		x, y := float64(e.score)-score, float64(len(e.response()))-length
+		xy += float64(x * y)
+		xx += float64(x * x)
+		yy += float64(y * y)
+	}
+	if xx == 0 || yy == 0 {
+		return 0
+	}
+	return xy / (math.Sqrt(xx) * math.Sqrt(yy))
+}
+
+// explained is 1 − Var(R − V)/Var(R) over response tokens; 0 if R is constant.
+func explained(episodes []*episode) float64 {
+	var returns, misses []float64
+	for _, e := range episodes {
+		for t, r := range e.returns {
+			returns = append(returns, float64(r))
+			misses = append(misses, float64(r)-float64(e.values[t]))
+		}
+	}
+	v := variance(returns)
+	if v == 0 {
+		return 0
+	}
+	return 1 - variance(misses)/v
+}
+
+// variance, unbiased; of fewer than two values 0.
+func variance(x []float64) float64 {
+	if len(x) < 2 {
+		return 0
+	}
+	n := float64(len(x))
+	mean, sum := 0.0, 0.0
+	for _, v := range x {
+		mean += v
+	}
+	mean /= n
+	for _, v := range x {
+		sum += float64((v - mean) * (v - mean))
+	}
+	return sum / (n - 1)
+}
+
+func over(sum float64, n int) float64 { return sum / float64(max(n, 1)) }

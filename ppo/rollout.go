@@ -1,0 +1,220 @@
+package ppo
+
+import (
+	"github.com/trimtab/trimtab/dataset"
+	"github.com/trimtab/trimtab/draw"
+	"github.com/trimtab/trimtab/model"
+)
+
+// microTokens is about how many tokens go through a model at once.
+const microTokens = 4096
+
+// episode is a prompt, the response that the policy sampled, and what is known
+// of each of the R tokens of that response.
+type episode struct {
+	prompt int     // index of Inputs.Prompts
+	tokens []int32 // prompt, then response
+	start  int     // where the response begins, at least 1
+	ended  bool    // the response ends in the end-of-text token
+	raw    float32 // what the scorer said
+	score  float32 // standardised, after the EOS rule
+
+	logp, ref, entropy         []float32 // (R) of the policy that sampled, and of the reference
+	values, rewards            []float32 // (R) value before the token, reward for it
+	advantages, white, returns []float32 // (R)
+}
+
+// response is the R tokens that the policy chose.
+func (e *episode) response() []int32 { return e.tokens[e.start:] }
+
+// row of the model's output that speaks of token t of the response, when e begins at row first.
+func (e *episode) row(first, t int) int { return first + e.start - 1 + t }
+
+// slices of R, cut from one block.
+func (e *episode) allocate() {
+	r := len(e.response())
+	block := make([]float32, 8*r)
+	for i, p := range []*[]float32{&e.logp, &e.ref, &e.entropy, &e.values, &e.rewards, &e.advantages, &e.white, &e.returns} {
+		*p = block[i*r : (i+1)*r : (i+1)*r]
+	}
+}
+
+// cycle numbers n things for ever: each epoch is a permutation of its own.
+type cycle struct {
+	source draw.Source
+	n      int
+	epoch  int
+	perm   []int // of epoch, once asked for
+}
+
+func (c *cycle) at(k int) int {
+	if e := k / c.n; e != c.epoch || c.perm == nil {
+		c.epoch, c.perm = e, dataset.Order(c.source, c.n, e)
+	}
+	return c.perm[k%c.n]
+}
+
+// sample lets m answer the given prompts; base numbers the first of them among all of its kind.
+func (t *Trainer) sample(m *model.Model, prompts []int, src draw.Source, base int) []*episode {
+	ids := make([][]int32, len(prompts))
+	for i, p := range prompts {
+		ids[i] = t.in.Prompts[p].Tokens
+	}
+	o := model.SampleOptions{Temperature: float32(t.config.Temperature), TopP: 1, MaxNew: t.config.MaxTokens,
+		Stop: []int32{t.in.EndOfText}, Ban: t.in.Ban}
+	episodes := make([]*episode, len(prompts))
+	for i, s := range model.Generate(t.pass, m, ids, o, src, uint64(base)) {
+		response, ended := Truncate(s.Tokens, t.in.EndOfText, 0)
+		e := &episode{prompt: prompts[i], start: len(ids[i]), ended: ended}
+		e.tokens = append(append(make([]int32, 0, len(ids[i])+len(response)), ids[i]...), response...)
+		e.allocate()
+		episodes[i] = e
+	}
+	return episodes
+}
+
+// score fills raw and score.
+func (t *Trainer) score(episodes []*episode) {
+	raw := t.in.Scorer.Scores(sequences(episodes))
+	for i, e := range episodes {
+		e.raw = raw[i]
+		e.score = t.config.applyEOS(t.scale.of(raw[i]), e.ended)
+	}
+}
+
+func sequences(episodes []*episode) [][]int32 {
+	seqs := make([][]int32, len(episodes))
+	for i, e := range episodes {
+		seqs[i] = e.tokens
+	}
+	return seqs
+}
+
+// normalise takes the scale from samples of the reference.
+func (t *Trainer) normalise() error {
+	n := t.config.ScoreSamples
+	if n == 0 {
+		t.scale[0], t.scale[1] = 0, 1
+		return nil
+	}
+	prompts := make([]int, n)
+	order := cycle{source: draw.New(t.in.Seed, t.in.Stage, "scale", "prompts"), n: len(t.in.Prompts)}
+	for i := range prompts {
+		prompts[i] = order.at(i)
+	}
+	samples := t.sample(t.in.Reference, prompts, draw.New(t.in.Seed, t.in.Stage, "scale", "sample"), 0)
+	return t.scale.take(t.in.Scorer.Scores(sequences(samples)))
+}
+
+// rollout makes the episodes of an iteration, with everything that the updates need.
+func (t *Trainer) rollout(iteration int) []*episode {
+	prompts := make([]int, t.config.Batch)
+	first := iteration * t.config.Batch
+	for i := range prompts {
+		prompts[i] = t.prompts.at(first + i)
+	}
+	episodes := t.sample(t.policy.m, prompts, t.sampling, first)
+	t.score(episodes)
+	t.logProbs(t.policy.m, episodes, func(e *episode, at int, logp, entropy float32) {
+		e.logp[at], e.entropy[at] = logp, entropy
+	})
+	t.logProbs(t.in.Reference, episodes, func(e *episode, at int, logp, _ float32) { e.ref[at] = logp })
+	t.valuesOf(episodes)
+	t.credit(episodes)
+	return episodes
+}
+
+// credit turns scores, log-probabilities and values into advantages and returns.
+func (t *Trainer) credit(episodes []*episode) {
+	c := t.config
+	for _, e := range episodes {
+		Rewards(e.rewards, e.logp, e.ref, float64(t.beta[0]), e.score)
+	}
+	whitenAll(episodes, c.WhitenRewards, true, func(e *episode) []float32 { return e.rewards })
+	for _, e := range episodes {
+		GAE(e.advantages, e.returns, e.rewards, e.values, c.Gamma, c.Lambda)
+		copy(e.white, e.advantages)
+	}
+	whitenAll(episodes, c.WhitenAdvantages, false, func(e *episode) []float32 { return e.white })
+}
+
+// whitenAll whitens one array of all episodes together.
+func whitenAll(episodes []*episode, how string, keepMean bool, of func(*episode) []float32) {
+	var all []float32
+	for _, e := range episodes {
+		all = append(all, of(e)...)
+	}
+	Whiten(all, how, keepMean)
+	for _, e := range episodes {
+		all = all[copy(of(e), all):]
+	}
+}
+
+// inChunks calls f for runs of episodes of about microTokens tokens, in order.
+func inChunks(episodes []*episode, f func(chunk []*episode)) {
+	for len(episodes) > 0 {
+		n, tokens := 0, 0
+		for n < len(episodes) && (n == 0 || tokens+len(episodes[n].tokens) <= microTokens) {
+			tokens += len(episodes[n].tokens)
+			n++
+		}
+		f(episodes[:n])
+		episodes = episodes[n:]
+	}
+}
+
+// place names a token of a response.
+type place struct {
+	e  *episode
+	at int
+}
+
+// batch lays episodes end to end, without their last tokens, after which
+// nothing is predicted; rows[i] speaks of the token at places[i].
+func batch(episodes []*episode) (b model.Batch, rows []model.HeadRow, places []place) {
+	inputs := make([][]int32, len(episodes))
+	first := 0
+	for i, e := range episodes {
+		inputs[i] = e.tokens[:len(e.tokens)-1]
+		for t, id := range e.response() {
+			rows = append(rows, model.HeadRow{Row: e.row(first, t), Target: id})
+			places = append(places, place{e, t})
+		}
+		first += len(inputs[i])
+	}
+	return model.NewBatch(inputs...), rows, places
+}
+
+// logProbs gives the log-probability and the entropy, at the sampling temperature, of every response token under m.
+func (t *Trainer) logProbs(m *model.Model, episodes []*episode, each func(e *episode, at int, logp, entropy float32)) {
+	inChunks(episodes, func(chunk []*episode) {
+		b, rows, places := batch(chunk)
+		t.pass.Infer(m, b)
+		t.pass.LMHead(m, nil, rows, t.invTemp(), func(i int, logp, entropy float32) float32 {
+			each(places[i].e, places[i].at, logp, entropy)
+			return 0
+		})
+	})
+}
+
+// valuesOf fills the value of the state before each response token.
+func (t *Trainer) valuesOf(episodes []*episode) {
+	inChunks(episodes, func(chunk []*episode) {
+		b, rows, places := batch(chunk)
+		t.pass.Infer(t.value.m, b)
+		for i, v := range t.pass.ScalarHead(t.value.m, indices(rows)) {
+			places[i].e.values[places[i].at] = v
+		}
+	})
+}
+
+func indices(rows []model.HeadRow) []int {
+	at := make([]int, len(rows))
+	for i, r := range rows {
+		at[i] = r.Row
+	}
+	return at
+}
+
+// invTemp is what logits are multiplied by, in every log-probability.
+func (t *Trainer) invTemp() float32 { return 1 / float32(t.config.Temperature) }

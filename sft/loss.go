@@ -1,0 +1,87 @@
+package sft
+
+import (
+	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/dataset"
+	"github.com/trimtab/trimtab/model"
+)
+
+// sums over the learned tokens of a batch.
+type sums struct {
+	nll, entropy  float64
+	right, tokens int
+}
+
+func (s sums) metrics(prefix string) []trimtab.Metric {
+	n := float64(s.tokens)
+	return []trimtab.Metric{
+		{Name: prefix + "loss", Value: s.nll / n},
+		{Name: prefix + "entropy", Value: s.entropy / n},
+		{Name: prefix + "mean_token_accuracy", Value: float64(s.right) / n},
+	}
+}
+
+// measure sums up the masked loss over seqs,
+//
+//	L = −1/n · Σ over response tokens of log p(token | tokens before)
+//
+// where n counts the response tokens of all seqs, and adds dL to g if g is
+// not nil. It goes through seqs in order, about microTokens at a time.
+func measure(ps *model.Pass, m *model.Model, g []float32, seqs []dataset.Sequence) sums {
+	var s sums
+	weight := -1 / float32(learned(seqs))
+	each := func(_ int, logp, entropy float32) float32 {
+		s.nll -= float64(logp)
+		s.entropy += float64(entropy)
+		s.tokens++
+		return weight
+	}
+	for len(seqs) > 0 {
+		n := fit(seqs)
+		inputs, targets := mask(seqs[:n])
+		if g == nil {
+			ps.Infer(m, inputs)
+			ps.LMHead(m, nil, targets, 1, each)
+		} else {
+			ps.Forward(m, inputs)
+			ps.LMHead(m, g, targets, 1, each)
+			ps.BackwardBody(m, g)
+		}
+		seqs = seqs[n:]
+	}
+	return s
+}
+
+// learned counts the tokens that are not prompt.
+func learned(seqs []dataset.Sequence) int {
+	n := 0
+	for _, s := range seqs {
+		n += len(s.Tokens) - s.Prompt
+	}
+	return n
+}
+
+// fit is how many of seqs go through the model at once: at least one.
+func fit(seqs []dataset.Sequence) int {
+	n, tokens := 0, 0
+	for n < len(seqs) && (n == 0 || tokens+len(seqs[n].Tokens) <= microTokens) {
+		tokens += len(seqs[n].Tokens)
+		n++
+	}
+	return n
+}
+
+// mask makes each sequence's tokens but the last the input, and its response tokens the targets.
+func mask(seqs []dataset.Sequence) (model.Batch, []model.HeadRow) {
+	inputs := make([][]int32, len(seqs))
+	var targets []model.HeadRow
+	start := 0
+	for i, s := range seqs {
+		inputs[i] = s.Tokens[:len(s.Tokens)-1]
+		for at := s.Prompt; at < len(s.Tokens); at++ {
+			targets = append(targets, model.HeadRow{Row: start + at - 1, Target: s.Tokens[at]})
+		}
+		start += len(inputs[i])
+	}
+	return model.NewBatch(inputs...), targets
+}

@@ -1,0 +1,183 @@
+// Package sft teaches a language model to answer as demonstrations do: the
+// mean over the response tokens of a batch of −log p(token | prompt and the
+// tokens before it). The tokens of a prompt are read and not learned.
+//
+// A step is one update. Demonstration k of the whole run is number k mod N of
+// epoch k div N in that epoch's own order; the last batch may be smaller. With
+// pretrain_mix a share of every batch is rows of pretraining text instead,
+// learned whole.
+package sft
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/dataset"
+	"github.com/trimtab/trimtab/draw"
+	"github.com/trimtab/trimtab/model"
+	"github.com/trimtab/trimtab/optim"
+	"github.com/trimtab/trimtab/tensor"
+)
+
+// microTokens is about how many tokens go through the model at once.
+const microTokens = 4096
+
+// Inputs are the model to begin with, and the demonstrations as token ids.
+type Inputs struct {
+	Pool       *tensor.Pool
+	Seed       uint64
+	Stage      string
+	Model      *model.Model       // not changed
+	Examples   []dataset.Sequence // demonstrations
+	Validation []dataset.Sequence // may be empty; measured after each epoch
+	Rows       [][]int32          // pretraining text, for pretrain_mix
+}
+
+// Trainer is the stage at work.
+type Trainer struct {
+	config   Config
+	in       Inputs
+	examples cycle
+	rows     cycle
+
+	policy *model.Model
+	grad   []float32 // policy.Gradient()
+	adam   *optim.AdamW
+	pass   *model.Pass
+}
+
+// New checks config and data and copies the model.
+func New(c Config, in Inputs) (*Trainer, error) {
+	if err := c.Validate(); err != nil {
+		return nil, trimtab.NewError(trimtab.Invalid, "invalid_config", "", "sft: %w", err)
+	}
+	if err := in.check(c); err != nil {
+		return nil, err
+	}
+	t := &Trainer{config: c, in: in,
+		examples: cycle{source: draw.New(in.Seed, in.Stage, "order"), n: len(in.Examples)},
+		rows:     cycle{source: draw.New(in.Seed, in.Stage, "rows"), n: len(in.Rows)},
+		policy:   in.Model.Clone(), pass: model.NewPass(in.Pool)}
+	t.grad = t.policy.Gradient()
+	t.adam = optim.New(c.Optim, len(t.policy.Slab), t.policy.Decay())
+	return t, nil
+}
+
+func (in Inputs) check(c Config) error {
+	switch {
+	case in.Model == nil || in.Model.Scalar:
+		return trimtab.NewError(trimtab.Invalid, "wrong_model", "give a language model", "sft: the model has no language head")
+	case len(in.Examples) == 0:
+		return trimtab.NewError(trimtab.Invalid, "no_demonstrations", "add demonstrations and freeze the dataset", "sft: there is no demonstration to learn from")
+	case c.rows() > 0 && len(in.Rows) == 0:
+		return trimtab.NewError(trimtab.Invalid, "no_text", "give the stage text, or set pretrain_mix to 0", "sft: pretrain_mix is %g and there is no pretraining text", c.PretrainMix)
+	}
+	for _, part := range []struct {
+		name string
+		seqs []dataset.Sequence
+	}{{"demonstration", in.Examples}, {"validation example", in.Validation}, {"row", asSequences(in.Rows)}} {
+		for i, s := range part.seqs {
+			if s.Prompt < 1 || s.Prompt >= len(s.Tokens) || len(s.Tokens)-1 > in.Model.Config.Context {
+				return trimtab.NewError(trimtab.Invalid, "context_exceeded", "leave it out, or widen the model's context",
+					"sft: %s %d has %d prompt tokens of %d: want at least 1, at least one after them, and no more than %d in all",
+					part.name, i, s.Prompt, len(s.Tokens), in.Model.Config.Context+1)
+			}
+		}
+	}
+	return nil
+}
+
+// asSequences makes every token of a row but the first one to learn.
+func asSequences(rows [][]int32) []dataset.Sequence {
+	seqs := make([]dataset.Sequence, len(rows))
+	for i, row := range rows {
+		seqs[i] = dataset.Sequence{Tokens: row, Prompt: 1}
+	}
+	return seqs
+}
+
+// cycle numbers n things for ever: each epoch is a permutation of its own.
+type cycle struct {
+	source draw.Source
+	n      int
+	epoch  int
+	perm   []int // of epoch, once asked for
+}
+
+func (c *cycle) at(k int) int {
+	if e := k / c.n; e != c.epoch || c.perm == nil {
+		c.epoch, c.perm = e, dataset.Order(c.source, c.n, e)
+	}
+	return c.perm[k%c.n]
+}
+
+// perStep is the number of demonstrations of one update.
+func (t *Trainer) perStep() int { return t.config.Batch - t.config.rows() }
+
+// total is the number of demonstrations of all epochs.
+func (t *Trainer) total() int { return t.config.Epochs * len(t.in.Examples) }
+
+// Steps is the number of updates of all epochs.
+func (t *Trainer) Steps() int { return (t.total() + t.perStep() - 1) / t.perStep() }
+
+// State is the weights and the moments.
+func (t *Trainer) State() []tensor.Named {
+	return append(t.policy.Named(), t.adam.State("adam.")...)
+}
+
+// Result is the model as it stands.
+func (t *Trainer) Result() *model.Model { return t.policy.Clone() }
+
+// Step makes update number step.
+func (t *Trainer) Step(ctx context.Context, step int) (trimtab.Report, error) {
+	if err := ctx.Err(); err != nil {
+		return trimtab.Report{}, fmt.Errorf("sft step %d: %w", step, err)
+	}
+	first := step * t.perStep()
+	last := min(first+t.perStep(), t.total())
+	clear(t.grad)
+	sums := measure(t.pass, t.policy, t.grad, t.batch(step, first, last))
+	norm, lr := t.adam.Step(t.policy.Slab, t.policy.Fold(t.grad), step, t.Steps())
+	metrics := append(sums.metrics(""),
+		trimtab.Metric{Name: "num_tokens", Value: float64(t.tokens(last))},
+		trimtab.Metric{Name: "grad_norm", Value: float64(norm)},
+		trimtab.Metric{Name: "learning_rate", Value: float64(lr)},
+		trimtab.Metric{Name: "epoch", Value: float64(last) / float64(len(t.in.Examples))})
+	if n := len(t.in.Examples); len(t.in.Validation) > 0 && last/n > first/n {
+		metrics = append(metrics, Evaluate(t.in.Pool, t.policy, t.in.Validation)...)
+	}
+	return trimtab.Report{Metrics: metrics}, nil
+}
+
+// batch is demonstrations first to last, then the step's pretraining rows.
+func (t *Trainer) batch(step, first, last int) []dataset.Sequence {
+	var seqs []dataset.Sequence
+	for k := first; k < last; k++ {
+		seqs = append(seqs, t.in.Examples[t.examples.at(k)])
+	}
+	for i := range t.config.rows() {
+		row := t.in.Rows[t.rows.at(step*t.config.rows()+i)]
+		seqs = append(seqs, dataset.Sequence{Tokens: row, Prompt: 1})
+	}
+	return seqs
+}
+
+// tokens of the first k demonstrations, prompts included.
+func (t *Trainer) tokens(k int) int {
+	n := len(t.in.Examples)
+	sum := 0
+	for _, s := range t.in.Examples {
+		sum += len(s.Tokens)
+	}
+	sum *= k / n
+	for i := k - k%n; i < k; i++ {
+		sum += len(t.in.Examples[t.examples.at(i)].Tokens)
+	}
+	return sum
+}
+
+// Evaluate measures eval_loss, eval_entropy and eval_mean_token_accuracy over the response tokens of seqs.
+func Evaluate(pool *tensor.Pool, m *model.Model, seqs []dataset.Sequence) []trimtab.Metric {
+	return measure(model.NewPass(pool), m, nil, seqs).metrics("eval_")
+}
