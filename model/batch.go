@@ -1,0 +1,54 @@
+package model
+
+import "fmt"
+
+// Batch is sequences end to end: sequence b is Tokens[Starts[b]:Starts[b+1]],
+// its positions start at 0, and there is no padding.
+type Batch struct {
+	Tokens []int32
+	Starts []int // one more than there are sequences
+}
+
+// NewBatch lays seqs end to end. Empty sequences are allowed and have no rows.
+func NewBatch(seqs ...[]int32) Batch {
+	b := Batch{Starts: make([]int, 1, len(seqs)+1)}
+	for _, s := range seqs {
+		b.Add(s)
+	}
+	return b
+}
+
+// Add appends a sequence; Reset and Add reuse a batch's memory.
+func (b *Batch) Add(seq []int32) {
+	if len(b.Starts) == 0 {
+		b.Starts = append(b.Starts, 0)
+	}
+	b.Tokens = append(b.Tokens, seq...)
+	b.Starts = append(b.Starts, len(b.Tokens))
+}
+
+// Reset empties the batch and keeps its memory.
+func (b *Batch) Reset() { b.Tokens, b.Starts = b.Tokens[:0], append(b.Starts[:0], 0) }
+
+// Rows is the number of tokens.
+func (b Batch) Rows() int { return len(b.Tokens) }
+
+// Sequences is the number of sequences.
+func (b Batch) Sequences() int { return max(0, len(b.Starts)-1) }
+
+// check panics on a batch that c cannot read: a fault of the caller.
+func (b Batch) check(c Config) {
+	if len(b.Starts) == 0 || b.Starts[0] != 0 || b.Starts[len(b.Starts)-1] != len(b.Tokens) {
+		panic("model: Batch.Starts must run from 0 to len(Tokens): make batches with NewBatch")
+	}
+	for i := range b.Sequences() {
+		if n := b.Starts[i+1] - b.Starts[i]; n < 0 || n > c.Context {
+			panic(fmt.Sprintf("model: sequence %d has %d tokens, outside 0 to the context of %d", i, n, c.Context))
+		}
+	}
+	for i, t := range b.Tokens {
+		if t < 0 || int(t) >= c.Vocab {
+			panic(fmt.Sprintf("model: token %d at row %d is outside the vocabulary of %d", t, i, c.Vocab))
+		}
+	}
+}

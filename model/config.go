@@ -1,0 +1,83 @@
+package model
+
+import "fmt"
+
+// Config is the shape of a model.
+type Config struct {
+	Layers  int `yaml:"layers" json:"layers"`
+	Width   int `yaml:"width" json:"width"` // C, a multiple of heads
+	Heads   int `yaml:"heads" json:"heads"`
+	Context int `yaml:"context" json:"context"` // longest sequence, in tokens
+	Vocab   int `yaml:"vocab" json:"vocab"`
+}
+
+// Validate names the first field out of its range.
+func (c Config) Validate() error {
+	for _, f := range []struct {
+		name     string
+		value    int
+		low, top int
+	}{
+		{"layers", c.Layers, 1, 1024},
+		{"width", c.Width, 1, 1 << 16},
+		{"heads", c.Heads, 1, 1 << 16},
+		{"context", c.Context, 1, 1 << 20},
+		{"vocab", c.Vocab, 2, 1 << 24},
+	} {
+		if f.value < f.low || f.value > f.top {
+			return fmt.Errorf("%s: %d is outside %d to %d", f.name, f.value, f.low, f.top)
+		}
+	}
+	if c.Width%c.Heads != 0 {
+		return fmt.Errorf("width: %d is not a multiple of heads %d", c.Width, c.Heads)
+	}
+	return nil
+}
+
+// Parameters is the number of parameters, without a scalar head.
+func (c Config) Parameters() int {
+	n := 0
+	for _, p := range c.parts(false) {
+		n += p.size()
+	}
+	return n
+}
+
+// part is one named array of the slab.
+type part struct {
+	name  string
+	shape []int
+}
+
+func (p part) size() int {
+	n := 1
+	for _, d := range p.shape {
+		n *= d
+	}
+	return n
+}
+
+// parts lists the arrays of the slab in their order.
+func (c Config) parts(scalar bool) []part {
+	w := c.Width
+	ps := []part{
+		{"transformer.wte.weight", []int{c.Vocab, w}},
+		{"transformer.wpe.weight", []int{c.Context, w}},
+	}
+	for l := range c.Layers {
+		h := fmt.Sprintf("transformer.h.%d.", l)
+		ps = append(ps,
+			part{h + "ln_1.weight", []int{w}}, part{h + "ln_1.bias", []int{w}},
+			part{h + "attn.c_attn.weight", []int{w, 3 * w}}, part{h + "attn.c_attn.bias", []int{3 * w}},
+			part{h + "attn.c_proj.weight", []int{w, w}}, part{h + "attn.c_proj.bias", []int{w}},
+			part{h + "ln_2.weight", []int{w}}, part{h + "ln_2.bias", []int{w}},
+			part{h + "mlp.c_fc.weight", []int{w, 4 * w}}, part{h + "mlp.c_fc.bias", []int{4 * w}},
+			part{h + "mlp.c_proj.weight", []int{4 * w, w}}, part{h + "mlp.c_proj.bias", []int{w}},
+		)
+	}
+	ps = append(ps, part{"transformer.ln_f.weight", []int{w}}, part{"transformer.ln_f.bias", []int{w}})
+	if scalar {
+		ps = append(ps, part{"score.weight", []int{1, w}}, part{"score.bias", []int{1}})
+	}
+	return ps
+}

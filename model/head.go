@@ -1,0 +1,127 @@
+package model
+
+import "github.com/trimtab/trimtab/tensor"
+
+// HeadRow asks for the log-probability of Target after row Row of the batch.
+type HeadRow struct {
+	Row    int
+	Target int32
+}
+
+// headLogits is about how many logits are in memory at once.
+const headLogits = 1 << 19
+
+// headBuffers are the buffers of one chunk of rows of the language-model head.
+type headBuffers struct {
+	rows          []HeadRow // of the chunk
+	invTemp       float32
+	hidden, dh    []float32 // (R, C)
+	logits        []float32 // (R, V); then probabilities; then dlogits
+	logp, entropy []float32 // (R)
+	dlogp         []float32 // (R)
+	row           [][]float32
+}
+
+// chunkRows is R: how many rows the head takes at once. Rows do not see each
+// other and gradients are chains over rows in order, so it changes no bit.
+func chunkRows(vocab int) int { return max(32, headLogits/vocab) }
+
+// LMHead computes, for each of rows in order, with z = invTemp·wte·hidden,
+//
+//	logp = z[target] - max z - ln Σ exp(z - max z),   entropy = -Σ p ln p
+//
+// in nats, and calls each(i, logp, entropy) on the calling goroutine. The
+// logits of some rows only are in memory at a time. With a gradient slab g,
+// each returns dL/dlogp of its row, and the gradients
+//
+//	dlogits = dL/dlogp · invTemp · (onehot(target) - p)
+//
+// go on into g and into DHidden. The entropy has no gradient.
+func (ps *Pass) LMHead(m *Model, g []float32, rows []HeadRow, invTemp float32, each func(i int, logp, entropy float32) (dlogp float32)) {
+	c, v := m.Config.Width, m.Config.Vocab
+	var dwte []float32 // (V, C)
+	if g != nil {
+		ps.mustHold(m)
+		dwte = g[:v*c]
+	}
+	h := &ps.head
+	chunk := min(len(rows), chunkRows(v))
+	h.size(chunk, c, v, ps.pool.Workers())
+	h.invTemp = invTemp
+	for from := 0; from < len(rows); from += chunk {
+		h.rows = rows[from:min(from+chunk, len(rows))]
+		n := len(h.rows)
+		ps.gather(n, c)
+		tensor.MatMulNT(ps.pool, h.logits, v, h.hidden, c, m.w.wte, c, n, v, c, false)
+		ps.pool.Run(n, ps.op.headProbs)
+		learn := false
+		for i := range n {
+			h.dlogp[i] = each(from+i, h.logp[i], h.entropy[i])
+			learn = learn || h.dlogp[i] != 0
+		}
+		if g == nil || !learn {
+			continue
+		}
+		ps.pool.Run(n, ps.op.headGrad)
+		tensor.MatMul(ps.pool, h.dh, c, h.logits, v, m.w.wte, c, n, c, v, false)
+		tensor.MatMulTN(ps.pool, dwte, c, h.logits, v, h.hidden, c, v, c, n, true)
+		ps.scatter(c)
+	}
+}
+
+func (h *headBuffers) size(chunk, c, v, workers int) {
+	sized(&h.hidden, chunk*c)
+	sized(&h.dh, chunk*c)
+	sized(&h.logits, chunk*v)
+	sized(&h.logp, chunk)
+	sized(&h.entropy, chunk)
+	sized(&h.dlogp, chunk)
+	sized(&h.row, workers)
+	for i := range h.row {
+		sized(&h.row[i], v)
+	}
+}
+
+func (ps *Pass) gather(n, c int) {
+	for i, r := range ps.head.rows[:n] {
+		copy(ps.head.hidden[i*c:(i+1)*c], ps.hidden[r.Row*c:(r.Row+1)*c])
+	}
+}
+
+func (ps *Pass) scatter(c int) {
+	for i, r := range ps.head.rows {
+		tensor.Add(ps.dhidden[r.Row*c:(r.Row+1)*c], ps.head.dh[i*c:(i+1)*c])
+	}
+}
+
+// headProbabilities turns the logits of one row into probabilities and takes
+// the log-probability of its target and the entropy:
+//
+//	-Σ p ln p = max z + ln Σ exp(z - max z) - Σ p·z
+func (ps *Pass) headProbabilities(i, worker int) {
+	h, v := &ps.head, ps.m.Config.Vocab
+	z, p := h.row[worker], h.logits[i*v:(i+1)*v]
+	copy(z, p)
+	top, sum := tensor.Softmax(p, h.invTemp)
+	h.logp[i] = logProbability(z[h.rows[i].Target], h.invTemp, top, sum)
+	h.entropy[i] = top + tensor.Log1(sum) - float32(h.invTemp*tensor.Dot(p, z))
+}
+
+// logProbability of a token whose logit is z, given the results of
+// tensor.Softmax or LogSumExp over its row. Sampling and training share it.
+func logProbability(z, invTemp, top, sum float32) float32 {
+	return float32(invTemp*z) - top - tensor.Log1(sum)
+}
+
+// headGradient turns the probabilities of one row into dlogits.
+func (ps *Pass) headGradient(i, _ int) {
+	h, v := &ps.head, ps.m.Config.Vocab
+	p := h.logits[i*v : (i+1)*v]
+	d := float32(h.dlogp[i] * h.invTemp)
+	if d == 0 { // a row that is not learned must not show in any chain
+		clear(p)
+		return
+	}
+	tensor.Scale(p, -d)
+	p[h.rows[i].Target] += d
+}

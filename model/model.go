@@ -1,0 +1,221 @@
+package model
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/trimtab/trimtab/draw"
+	"github.com/trimtab/trimtab/tensor"
+)
+
+// Model is a shape and its parameters. Slab holds every parameter in the
+// order of the package comment; replace its contents, never the slice.
+type Model struct {
+	Config Config
+	Scalar bool // has a scalar head
+	Slab   []float32
+
+	w weights // views into Slab
+}
+
+// layer is the parameters, or the gradients, of one block.
+type layer struct {
+	ln1, ln1b   []float32 // (C)
+	attn, attnb []float32 // (C, 3C), (3C)
+	proj, projb []float32 // (C, C), (C)
+	ln2, ln2b   []float32 // (C)
+	fc, fcb     []float32 // (C, 4C), (4C)
+	out, outb   []float32 // (4C, C), (C)
+}
+
+// weights are views into a slab of parameters or of gradients.
+type weights struct {
+	wte, wpe      []float32 // (V, C), (Context, C)
+	layers        []layer
+	lnf, lnfb     []float32 // (C)
+	score, scoreb []float32 // (C), (1); empty without a scalar head
+}
+
+// New is a model of zeros; LayerNorm gains are one. It panics when c is not valid.
+func New(c Config, scalar bool) *Model {
+	if err := c.Validate(); err != nil {
+		panic("model.New: " + err.Error())
+	}
+	m := &Model{Config: c, Scalar: scalar}
+	n := c.Parameters()
+	if scalar {
+		n += c.Width + 1
+	}
+	m.Slab = make([]float32, n)
+	m.w.bind(c, scalar, m.Slab)
+	for _, l := range m.w.layers {
+		fill(l.ln1, 1)
+		fill(l.ln2, 1)
+	}
+	fill(m.w.lnf, 1)
+	return m
+}
+
+// bind points the views into slab; it allocates only when layers grow.
+func (w *weights) bind(c Config, scalar bool, slab []float32) {
+	rest := slab
+	take := func(n int) []float32 {
+		part := rest[:n:n]
+		rest = rest[n:]
+		return part
+	}
+	d := c.Width
+	w.wte, w.wpe = take(c.Vocab*d), take(c.Context*d)
+	w.layers = slices.Grow(w.layers[:0], c.Layers)[:c.Layers]
+	for i := range w.layers {
+		w.layers[i] = layer{
+			ln1: take(d), ln1b: take(d),
+			attn: take(3 * d * d), attnb: take(3 * d),
+			proj: take(d * d), projb: take(d),
+			ln2: take(d), ln2b: take(d),
+			fc: take(4 * d * d), fcb: take(4 * d),
+			out: take(4 * d * d), outb: take(d),
+		}
+	}
+	w.lnf, w.lnfb = take(d), take(d)
+	w.score, w.scoreb = nil, nil
+	if scalar {
+		w.score, w.scoreb = take(d), take(1)
+	}
+}
+
+// Init draws the parameters: weights and embeddings from N(0, .02), the two
+// projections of each block that write into the stream from N(0, .02/√(2L)),
+// a scalar head from N(0, 1/√(C+1)); biases are zero, LayerNorm gains one.
+// Array i of Named draws from src.At(i).
+func (m *Model) Init(src draw.Source) {
+	residual := .02 / math.Sqrt(float64(2*m.Config.Layers))
+	for i, p := range m.Named() {
+		std := .02
+		switch {
+		case strings.HasSuffix(p.Name, ".bias"):
+			fill(p.Data, 0)
+			continue
+		case strings.Contains(p.Name, ".ln_"):
+			fill(p.Data, 1)
+			continue
+		case strings.HasSuffix(p.Name, ".c_proj.weight"):
+			std = residual
+		case p.Name == "score.weight":
+			std = 1 / math.Sqrt(float64(m.Config.Width+1))
+		}
+		normal(p.Data, std, src.At(uint64(i)))
+	}
+}
+
+func normal(x []float32, std float64, s *draw.Stream) {
+	for i := range x {
+		x[i] = float32(std * s.Normal())
+	}
+}
+
+func fill(x []float32, v float32) {
+	for i := range x {
+		x[i] = v
+	}
+}
+
+// Clone is a copy that shares nothing with m.
+func (m *Model) Clone() *Model {
+	c := New(m.Config, m.Scalar)
+	copy(c.Slab, m.Slab)
+	return c
+}
+
+// ToScalar is a copy of m's body under a new scalar head drawn from
+// N(0, 1/√(C+1)), its bias 0 (rlhf.md 3.1, detail 8).
+func (m *Model) ToScalar(src draw.Source) *Model {
+	s := New(m.Config, true)
+	copy(s.Slab[:m.Config.Parameters()], m.Slab)
+	normal(s.w.score, 1/math.Sqrt(float64(m.Config.Width+1)), src.At(0))
+	return s
+}
+
+// Score is the weight (C) and the bias (1) of the scalar head, as views.
+func (m *Model) Score() (weight, bias []float32) { return m.w.score, m.w.scoreb }
+
+// Named lists views of all parameters in slab order.
+func (m *Model) Named() []tensor.Named { return m.named(m.Slab) }
+
+// NamedIn lists views of x, a slab of m's layout (gradients, moments, EMA),
+// with prefix before every name.
+func (m *Model) NamedIn(x []float32, prefix string) []tensor.Named {
+	named := m.named(x)
+	for i := range named {
+		named[i].Name = prefix + named[i].Name
+	}
+	return named
+}
+
+func (m *Model) named(x []float32) []tensor.Named {
+	if len(x) < len(m.Slab) {
+		panic(fmt.Sprintf("model: a slab of %d floats for a model of %d", len(x), len(m.Slab)))
+	}
+	parts := m.Config.parts(m.Scalar)
+	named := make([]tensor.Named, len(parts))
+	for i, p := range parts {
+		n := p.size()
+		named[i] = tensor.Named{Name: p.name, Shape: p.shape, Data: x[:n:n]}
+		x = x[n:]
+	}
+	return named
+}
+
+// Decay lists the half-open ranges of the slab that weight decay touches:
+// the arrays of two dimensions, not biases and LayerNorm parameters.
+// Neighbouring ranges are merged.
+func (m *Model) Decay() [][2]int {
+	var ranges [][2]int
+	at := 0
+	for _, p := range m.Config.parts(m.Scalar) {
+		n := p.size()
+		if len(p.shape) == 2 {
+			if k := len(ranges) - 1; k >= 0 && ranges[k][1] == at {
+				ranges[k][1] += n
+			} else {
+				ranges = append(ranges, [2]int{at, at + n})
+			}
+		}
+		at += n
+	}
+	return ranges
+}
+
+// Gradient is a zeroed gradient slab: the layout of Slab, and after it the
+// token embedding's own share of wte's gradient (V, C). The tied head adds to
+// wte when the loss is taken and the embedding at the end of the backward
+// pass; kept apart until Fold, both are chains over rows in order, so that a
+// batch split into micro-batches gives the same bytes. A plain slab of
+// len(Slab) is accepted everywhere: the same sum, but for wte in an order, and
+// so with a rounding, that follows the split.
+func (m *Model) Gradient() []float32 { return make([]float32, len(m.Slab)+len(m.w.wte)) }
+
+// Fold adds the embedding's share to wte's gradient, clears it, and returns
+// the gradient in the layout of Slab. It leaves a plain slab as it is.
+func (m *Model) Fold(g []float32) []float32 {
+	if len(g) == len(m.Slab) {
+		return g
+	}
+	tail := m.embeddingShare(g)
+	tensor.Add(g[:len(tail)], tail)
+	clear(tail)
+	return g[:len(m.Slab)]
+}
+
+// embeddingShare is where the embedding's gradient of wte goes in g.
+func (m *Model) embeddingShare(g []float32) []float32 {
+	switch len(g) {
+	case len(m.Slab):
+		return g[:len(m.w.wte)]
+	case len(m.Slab) + len(m.w.wte):
+		return g[len(m.Slab):]
+	}
+	panic(fmt.Sprintf("model: a gradient slab of %d floats for a model of %d: make it with Model.Gradient", len(g), len(m.Slab)))
+}

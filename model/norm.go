@@ -1,0 +1,33 @@
+package model
+
+import "github.com/trimtab/trimtab/tensor"
+
+// norm is LayerNorm of rows from … to of x (N, C) into y (N, C):
+//
+//	y = gamma·(x - mean)·rstd + beta
+func norm(y, mean, rstd, x, gamma, beta []float32, from, to, c int) {
+	tensor.LayerNorm(y[from*c:to*c], mean[from:to], rstd[from:to], x[from*c:to*c], gamma, beta, to-from, c)
+}
+
+// finalNorm is ln_f over a block of rows.
+func (ps *Pass) finalNorm(task, _ int) {
+	from, to := ps.rows(task)
+	w := &ps.m.w
+	norm(ps.hidden, ps.mean, ps.rstd, ps.x, w.lnf, w.lnfb, from, to, ps.m.Config.Width)
+}
+
+// finalNormBackward starts the backward pass for a block of rows: dx = ln_f's
+// backward of dhidden.
+func (ps *Pass) finalNormBackward(task, _ int) {
+	from, to := ps.rows(task)
+	c := ps.m.Config.Width
+	clear(ps.dx[from*c : to*c])
+	normBackward(ps.dx, ps.dhidden, ps.x, ps.mean, ps.rstd, ps.m.w.lnf, from, to, c)
+}
+
+// normBackward adds the gradient of norm's x to dx for rows from … to. The
+// gradients of gamma and beta are sums over all rows: see sum.
+func normBackward(dx, dy, x, mean, rstd, gamma []float32, from, to, c int) {
+	tensor.LayerNormBackward(dx[from*c:to*c], nil, nil, dy[from*c:to*c], x[from*c:to*c],
+		mean[from:to], rstd[from:to], gamma, to-from, c)
+}

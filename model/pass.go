@@ -1,0 +1,298 @@
+package model
+
+import (
+	"github.com/trimtab/trimtab/tensor"
+)
+
+// Pass runs a model over batches. It holds the activations that the backward
+// pass needs and every scratch buffer; buffers only grow, so that a step of a
+// shape seen before allocates nothing. A Pass serves one goroutine; it may
+// serve several models in turn, but a backward pass belongs to the last
+// Forward.
+type Pass struct {
+	pool *tensor.Pool
+	op   operations
+
+	m      *Model
+	batch  Batch
+	n      int     // rows
+	infer  bool    // the last Forward kept no activations
+	grad   weights // views into the gradient slab of the running backward pass
+	l      int     // block the running operation works on
+	block  int     // rows a task
+	offset []int32 // (N) position of each row in its sequence
+
+	layers []activations
+	x      []float32 // (N, C) the stream after the last block
+	hidden []float32 // (N, C) after ln_f
+	mean   []float32 // (N) of ln_f
+	rstd   []float32 // (N) of ln_f
+
+	dhidden []float32 // (N, C) gradient of hidden
+	dx      []float32 // (N, C) gradient of the stream leaving the block
+	dmid    []float32 // (N, C) gradient of the stream after attention
+	dln1    []float32 // (N, C)
+	dln2    []float32 // (N, C)
+	datt    []float32 // (N, C)
+	dqkv    []float32 // (N, 3C)
+	dfc     []float32 // (N, 4C)
+
+	sums       []sum
+	work       []scratch // one a worker
+	head       headBuffers
+	score      []float32
+	stepStarts []int
+
+	lanes []*lane // of Generate, one a worker
+}
+
+// activations of one block, kept for the backward pass. When nothing is to be
+// kept all blocks share one.
+type activations struct {
+	x            []float32 // (N, C) the stream entering the block
+	mean1, rstd1 []float32 // (N)
+	ln1          []float32 // (N, C)
+	qkv          []float32 // (N, 3C)
+	att          []float32 // (N, C) heads side by side
+	mid          []float32 // (N, C) the stream after attention
+	mean2, rstd2 []float32 // (N)
+	ln2          []float32 // (N, C)
+	fc           []float32 // (N, 4C) before GELU
+	act          []float32 // (N, 4C) after GELU
+}
+
+// scratch of one worker.
+type scratch struct {
+	s, ds []float32 // (queryTile, T) scores or probabilities, and their gradient
+}
+
+// operations are the tasks given to the pool, bound once so that running one
+// allocates nothing.
+type operations struct {
+	embed, embedBack     func(task, worker int)
+	attnIn, attend       func(task, worker int)
+	blockOut, final      func(task, worker int)
+	finalBack, blockBack func(task, worker int)
+	attendBack, qkvBack  func(task, worker int)
+	addSums              func(task, worker int)
+	headProbs, headGrad  func(task, worker int)
+}
+
+// NewPass is a Pass over pool's workers; nil runs on the caller.
+func NewPass(pool *tensor.Pool) *Pass {
+	ps := &Pass{pool: pool, work: make([]scratch, pool.Workers())}
+	ps.op = operations{
+		embed: ps.embed, embedBack: ps.embedBackward,
+		attnIn: ps.attentionIn, attend: ps.attend,
+		blockOut: ps.blockOut, final: ps.finalNorm,
+		finalBack: ps.finalNormBackward, blockBack: ps.blockOutBackward,
+		attendBack: ps.attendBackward, qkvBack: ps.attentionInBackward,
+		addSums:   ps.addSums,
+		headProbs: ps.headProbabilities, headGrad: ps.headGradient,
+	}
+	return ps
+}
+
+// Pool is the pool the Pass runs on.
+func (ps *Pass) Pool() *tensor.Pool { return ps.pool }
+
+// Forward runs m over b and returns the rows after the final LayerNorm (N, C),
+// a view that the next Forward overwrites. DHidden is zeroed.
+func (ps *Pass) Forward(m *Model, b Batch) (hidden []float32) {
+	ps.infer = false
+	ps.forward(m, b)
+	sized(&ps.dhidden, ps.n*m.Config.Width)
+	clear(ps.dhidden)
+	return ps.hidden
+}
+
+// Infer is Forward with the same bits and without activations: memory of one
+// block instead of L. Heads may follow it with a nil gradient only.
+func (ps *Pass) Infer(m *Model, b Batch) (hidden []float32) {
+	ps.infer = true
+	ps.forward(m, b)
+	return ps.hidden
+}
+
+func (ps *Pass) forward(m *Model, b Batch) { ps.forwardWith(m, b, nil) }
+
+// forwardWith calls after, if not nil, when the attention of a block is done.
+func (ps *Pass) forwardWith(m *Model, b Batch, after func(l int)) {
+	b.check(m.Config)
+	ps.prepare(m, b)
+	tasks := ps.tasks()
+	ps.pool.Run(tasks, ps.op.embed)
+	for l := range m.w.layers {
+		ps.l = l
+		ps.pool.Run(tasks, ps.op.attnIn)
+		ps.pool.Run(b.Sequences()*m.Config.Heads, ps.op.attend)
+		if after != nil {
+			after(l)
+		}
+		ps.pool.Run(tasks, ps.op.blockOut)
+	}
+	ps.pool.Run(tasks, ps.op.final)
+}
+
+// Backward is BackwardBody after dhidden (N, C) has been put in DHidden.
+func (ps *Pass) Backward(m *Model, g, dhidden []float32) {
+	copy(ps.DHidden(), dhidden)
+	ps.BackwardBody(m, g)
+}
+
+// DHidden is the gradient of the loss by Forward's result (N, C): zeroed by
+// Forward, accumulated by the heads, consumed by BackwardBody.
+func (ps *Pass) DHidden() []float32 { return ps.dhidden }
+
+// BackwardBody takes DHidden back through the body and accumulates the
+// gradient into g, a slab of m's layout (see Model.Gradient).
+func (ps *Pass) BackwardBody(m *Model, g []float32) {
+	ps.mustHold(m)
+	ps.grad.bind(m.Config, m.Scalar, g[:len(m.Slab)])
+	ps.prepareBackward()
+	tasks := ps.tasks()
+	ps.pool.Run(tasks, ps.op.finalBack)
+	ps.sums = append(ps.sums[:0], normSum(ps.grad.lnf, ps.grad.lnfb, ps.dhidden, ps.x, ps.mean, ps.rstd))
+	for l := len(m.w.layers) - 1; l >= 0; l-- {
+		ps.l = l
+		ps.pool.Run(tasks, ps.op.blockBack)
+		ps.pool.Run(ps.batch.Sequences()*m.Config.Heads, ps.op.attendBack)
+		ps.blockGradients() // while dx is still that of the block's output
+		ps.pool.Run(tasks, ps.op.qkvBack)
+		a, g := ps.acts(l), &ps.grad.layers[l]
+		ps.sums = append(ps.sums, normSum(g.ln1, g.ln1b, ps.dln1, a.x, a.mean1, a.rstd1))
+	}
+	ps.runSums()
+	ps.embeddingGradients(g)
+}
+
+// mustHold panics when there are no activations of m to go back through.
+func (ps *Pass) mustHold(m *Model) {
+	if ps.infer || ps.m != m {
+		panic("model: a backward pass needs a Forward of the same model just before it")
+	}
+}
+
+// prepare sizes the buffers for b. It allocates only when a buffer grows.
+func (ps *Pass) prepare(m *Model, b Batch) {
+	ps.m, ps.batch, ps.n = m, b, b.Rows()
+	n, c, longest := ps.n, m.Config.Width, 0
+	sized(&ps.offset, n)
+	for s := range b.Sequences() {
+		from, to := b.Starts[s], b.Starts[s+1]
+		longest = max(longest, to-from)
+		for r := from; r < to; r++ {
+			ps.offset[r] = int32(r - from)
+		}
+	}
+	kept := m.Config.Layers
+	if ps.infer {
+		kept = 1
+	}
+	for len(ps.layers) < kept {
+		ps.layers = append(ps.layers, activations{})
+	}
+	for i := range kept {
+		ps.layers[i].size(n, c, ps.infer)
+	}
+	sized(&ps.x, n*c)
+	sized(&ps.hidden, n*c)
+	sized(&ps.mean, n)
+	sized(&ps.rstd, n)
+	for i := range ps.work {
+		sized(&ps.work[i].s, queryTile*longest)
+	}
+	ps.block = blockRows(n, ps.pool.Workers())
+}
+
+// prepareStep is prepare for one token each of sequences whose earlier tokens
+// are cached; their positions are for the caller to set.
+func (ps *Pass) prepareStep(m *Model, tokens []int32) {
+	ps.infer = true
+	ps.stepStarts = append(ps.stepStarts[:0], 0, len(tokens))
+	ps.prepare(m, Batch{Tokens: tokens, Starts: ps.stepStarts})
+	ps.block = max(1, ps.n)
+}
+
+func (ps *Pass) prepareBackward() {
+	n, c := ps.n, ps.m.Config.Width
+	for _, x := range []*[]float32{&ps.dx, &ps.dmid, &ps.dln1, &ps.dln2, &ps.datt} {
+		sized(x, n*c)
+	}
+	sized(&ps.dqkv, n*3*c)
+	sized(&ps.dfc, n*4*c)
+	for i := range ps.work {
+		sized(&ps.work[i].ds, len(ps.work[i].s))
+	}
+	if cap(ps.sums) == 0 {
+		ps.sums = make([]sum, 0, 8)
+	}
+}
+
+func (a *activations) size(n, c int, infer bool) {
+	if !infer { // otherwise the stream runs through Pass.x alone
+		sized(&a.x, n*c)
+		sized(&a.mid, n*c)
+	}
+	sized(&a.mean1, n)
+	sized(&a.rstd1, n)
+	sized(&a.ln1, n*c)
+	sized(&a.qkv, n*3*c)
+	sized(&a.att, n*c)
+	sized(&a.mean2, n)
+	sized(&a.rstd2, n)
+	sized(&a.ln2, n*c)
+	sized(&a.fc, n*4*c)
+	sized(&a.act, n*4*c)
+}
+
+// sized makes *x n long, keeping its memory when that is large enough. The
+// contents are unspecified.
+func sized[T any](x *[]T, n int) {
+	if cap(*x) < n {
+		*x = make([]T, n)
+	}
+	*x = (*x)[:n]
+}
+
+// blockRows is how many rows a task of a row-wise pass takes: enough to make
+// the products worth their set-up, few enough to keep the workers even.
+// Rows do not see each other, so that it is free to follow the machine.
+func blockRows(n, workers int) int {
+	const least = 64
+	return max(least, (n+4*workers-1)/(4*workers))
+}
+
+// tasks is the number of row blocks.
+func (ps *Pass) tasks() int { return (ps.n + ps.block - 1) / ps.block }
+
+// rows is the half-open range of rows of a task.
+func (ps *Pass) rows(task int) (from, to int) {
+	return task * ps.block, min(ps.n, (task+1)*ps.block)
+}
+
+// acts is where block l keeps its activations.
+func (ps *Pass) acts(l int) *activations {
+	if ps.infer {
+		l = 0
+	}
+	return &ps.layers[l]
+}
+
+// streamIn, streamMid and streamOut are the stream entering block l, after its
+// attention, and leaving it (N, C). Without activations all are one array.
+func (ps *Pass) streamIn(l int) []float32 {
+	if ps.infer || l == len(ps.m.w.layers) {
+		return ps.x
+	}
+	return ps.layers[l].x
+}
+
+func (ps *Pass) streamMid(l int) []float32 {
+	if ps.infer {
+		return ps.x
+	}
+	return ps.layers[l].mid
+}
+
+func (ps *Pass) streamOut(l int) []float32 { return ps.streamIn(l + 1) }

@@ -1,0 +1,193 @@
+package model
+
+import (
+	"cmp"
+	"math"
+	"slices"
+
+	"github.com/trimtab/trimtab/tensor"
+)
+
+// picker chooses a token from a row of logits; it owns the scratch memory.
+type picker struct {
+	p      []float32 // (V) probabilities
+	ids    []int32
+	blocks []float64
+}
+
+func (pk *picker) size(vocab int) {
+	sized(&pk.p, vocab)
+	pk.ids = slices.Grow(pk.ids[:0], vocab)
+	sized(&pk.blocks, (vocab+pickBlock-1)/pickBlock)
+}
+
+// choose picks a token by the draw u in [0, 1). The log-probability is that of
+// the whole distribution at the temperature, whatever is banned or cut off.
+func (pk *picker) choose(logits []float32, o *SampleOptions, u float64) (token int32, logp float32) {
+	top, sum := tensor.LogSumExp(logits, o.InvTemp())
+	if o.Temperature == 0 {
+		token = likeliest(logits, o.Ban)
+	} else {
+		token = pk.draw(logits, o, u)
+	}
+	return token, logProbability(logits[token], o.InvTemp(), top, sum)
+}
+
+// likeliest is the token of the largest logit, the lowest of equals.
+func likeliest(logits []float32, ban []int32) int32 {
+	best := int32(-1)
+	for i, z := range logits {
+		if (best < 0 || z > logits[best]) && !slices.Contains(ban, int32(i)) {
+			best = int32(i)
+		}
+	}
+	if best < 0 {
+		panic("model.Generate: every token is banned")
+	}
+	return best
+}
+
+func (pk *picker) draw(logits []float32, o *SampleOptions, u float64) int32 {
+	copy(pk.p, logits)
+	for _, t := range o.Ban {
+		if t >= 0 && int(t) < len(pk.p) {
+			pk.p[t] = negInf
+		}
+	}
+	tensor.Softmax(pk.p, o.InvTemp())
+	topK := o.TopK > 0 && o.TopK < len(logits)
+	topP := o.TopP > 0 && o.TopP < 1
+	if !topK && !topP {
+		return pk.inverse(u)
+	}
+	pk.ids = pk.ids[:0]
+	if topK {
+		pk.largest(o.TopK)
+	} else {
+		pk.above((1 - o.TopP) / float32(len(pk.p)))
+	}
+	if topP {
+		share := 1.
+		if topK {
+			share = pk.mass()
+		}
+		pk.nucleus(float64(float64(o.TopP) * share))
+	}
+	return pk.among(u)
+}
+
+var negInf = float32(math.Inf(-1))
+
+// pickBlock is how many probabilities are summed together first.
+const pickBlock = 64
+
+// inverse is the inverse of the cumulative distribution at u: tokens in order,
+// their sum taken by blocks in float64.
+func (pk *picker) inverse(u float64) int32 {
+	total := 0.
+	for b := range pk.blocks {
+		from := b * pickBlock
+		pk.blocks[b] = float64(tensor.Sum(pk.p[from:min(from+pickBlock, len(pk.p))]))
+		total += pk.blocks[b]
+	}
+	rest := float64(u * total)
+	last := int32(-1)
+	for b, mass := range pk.blocks {
+		if mass == 0 {
+			continue
+		}
+		for i := b * pickBlock; rest < mass && i < min((b+1)*pickBlock, len(pk.p)); i++ {
+			p := float64(pk.p[i])
+			if p == 0 {
+				continue
+			}
+			if last = int32(i); rest < p {
+				return last
+			}
+			rest -= p
+			mass -= p
+		}
+		if last >= 0 { // rounding left a crumb at the end of the right block
+			return last
+		}
+		rest -= mass
+	}
+	return pk.lastOf()
+}
+
+// lastOf is the last token with a probability.
+func (pk *picker) lastOf() int32 {
+	for i := len(pk.p) - 1; i >= 0; i-- {
+		if pk.p[i] > 0 {
+			return int32(i)
+		}
+	}
+	panic("model.Generate: no token has a probability: the model's logits are not numbers")
+}
+
+// before orders tokens by falling probability, then by id.
+func (pk *picker) before(a, b int32) int {
+	return cmp.Or(cmp.Compare(pk.p[b], pk.p[a]), cmp.Compare(a, b))
+}
+
+// largest puts the k likeliest tokens into ids, likeliest first.
+func (pk *picker) largest(k int) {
+	for i := range pk.p {
+		id := int32(i)
+		if pk.p[id] == 0 || len(pk.ids) == k && pk.before(id, pk.ids[k-1]) > 0 {
+			continue
+		}
+		if len(pk.ids) == k {
+			pk.ids = pk.ids[:k-1]
+		}
+		at, _ := slices.BinarySearchFunc(pk.ids, id, pk.before)
+		pk.ids = slices.Insert(pk.ids, at, id)
+	}
+}
+
+// above puts the tokens of at least probability p into ids, likeliest first.
+// With p = (1-P)/V the others together fall short of 1-P, and so none of them
+// is needed to reach P.
+func (pk *picker) above(p float32) {
+	for i, q := range pk.p {
+		if q >= p && q > 0 {
+			pk.ids = append(pk.ids, int32(i))
+		}
+	}
+	slices.SortFunc(pk.ids, pk.before)
+}
+
+// nucleus keeps the fewest of ids whose probabilities reach need.
+func (pk *picker) nucleus(need float64) {
+	sum := 0.
+	for i, id := range pk.ids {
+		if sum += float64(pk.p[id]); sum >= need {
+			pk.ids = pk.ids[:i+1]
+			return
+		}
+	}
+}
+
+func (pk *picker) mass() float64 {
+	sum := 0.
+	for _, id := range pk.ids {
+		sum += float64(pk.p[id])
+	}
+	return sum
+}
+
+// among draws one of ids by their probabilities.
+func (pk *picker) among(u float64) int32 {
+	rest := float64(u * pk.mass())
+	for _, id := range pk.ids {
+		p := float64(pk.p[id])
+		if rest < p {
+			return id
+		}
+		rest -= p
+	}
+	if len(pk.ids) == 0 {
+		return pk.lastOf()
+	}
+	return pk.ids[len(pk.ids)-1]
+}

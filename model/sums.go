@@ -1,0 +1,67 @@
+package model
+
+import "github.com/trimtab/trimtab/tensor"
+
+// sum is a running sum of dy (N, cols) down its rows into the gradient of a
+// bias; with x, into both gradients of a LayerNorm. Each element is one chain
+// over all rows in order.
+type sum struct {
+	dbias, dy            []float32
+	dgamma, x, mean, std []float32 // of a LayerNorm, otherwise nil
+}
+
+func biasSum(dbias, dy []float32) sum { return sum{dbias: dbias, dy: dy} }
+
+func normSum(dgamma, dbeta, dy, x, mean, std []float32) sum {
+	return sum{dbias: dbeta, dy: dy, dgamma: dgamma, x: x, mean: mean, std: std}
+}
+
+// columnTask is the width of the column strips that sums down the rows are
+// spread over.
+const columnTask = 128
+
+func strips(cols int) int { return (cols + columnTask - 1) / columnTask }
+
+// runSums runs the collected sums side by side: a LayerNorm is one task, a
+// bias one for each strip of columns.
+func (ps *Pass) runSums() {
+	tasks := 0
+	for i := range ps.sums {
+		tasks += ps.sums[i].tasks()
+	}
+	ps.pool.Run(tasks, ps.op.addSums)
+	ps.sums = ps.sums[:0]
+}
+
+func (s *sum) tasks() int {
+	if s.x != nil {
+		return 1
+	}
+	return strips(len(s.dbias))
+}
+
+// addSums does one task of the collected sums.
+func (ps *Pass) addSums(task, _ int) {
+	for i := range ps.sums {
+		s := &ps.sums[i]
+		if n := s.tasks(); task >= n {
+			task -= n
+			continue
+		}
+		s.add(task, ps.n)
+		return
+	}
+}
+
+func (s *sum) add(strip, rows int) {
+	cols := len(s.dbias)
+	if s.x != nil {
+		tensor.LayerNormBackward(nil, s.dgamma, s.dbias, s.dy, s.x, s.mean, s.std, s.dgamma, rows, cols)
+		return
+	}
+	from, to := strip*columnTask, min(cols, (strip+1)*columnTask)
+	into := s.dbias[from:to]
+	for r := range rows {
+		tensor.Add(into, s.dy[r*cols+from:r*cols+to])
+	}
+}

@@ -1,0 +1,145 @@
+package optim
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/trimtab/trimtab/tensor"
+)
+
+// AdamW is Adam with decoupled weight decay (Loshchilov and Hutter 2019,
+// algorithm 2). With t = step+1, ĝ the clipped gradient and d the decay where
+// it applies:
+//
+//	m = β1·m + (1-β1)·ĝ,  v = β2·v + (1-β2)·ĝ²
+//	torch:       w = w·(1 - lr·d) - lr/(1-β1^t) · m / (√v/√(1-β2^t) + eps)
+//	tensorflow:  w = w·(1 - lr·d) - lr·√(1-β2^t)/(1-β1^t) · m / (√v + eps)
+//
+// TensorFlow's eps stands outside the bias correction, and is therefore larger
+// in the first steps: lm-human-preferences was trained so (rlhf.md 3.1, 21).
+type AdamW struct {
+	Pool *tensor.Pool // workers of the sweep; nil runs on the caller
+
+	config Config
+	m, v   []float32
+	parts  []region
+	sums   []float32 // squares of the gradient by block
+
+	w, g  []float32 // of the running step
+	now   tensor.AdamWStep
+	sweep func(task, worker int)
+	norm  func(task, worker int)
+}
+
+// region is a half-open range of the slab, at most sweepPart long, that either
+// decays or does not.
+type region struct {
+	from, to int
+	decays   bool
+}
+
+// Work is cut into parts of these sizes whatever the number of workers; the
+// squares of a block are summed by tensor.Dot, the blocks in order in float64.
+const (
+	sweepPart = 1 << 15
+	normBlock = 1 << 12
+)
+
+// New is an optimizer for a slab of n parameters. decay lists the half-open
+// ranges that weight decay touches, ascending and apart: see model.Decay. It
+// panics when c is not valid.
+func New(c Config, n int, decay [][2]int) *AdamW {
+	if err := c.Validate(); err != nil {
+		panic("optim.New: " + err.Error())
+	}
+	a := &AdamW{config: c, m: make([]float32, n), v: make([]float32, n)}
+	at := 0
+	for _, r := range decay {
+		if r[0] < at || r[1] < r[0] || r[1] > n {
+			panic(fmt.Sprintf("optim.New: decay range %v overlaps or leaves the slab of %d", r, n))
+		}
+		a.add(at, r[0], false)
+		a.add(r[0], r[1], true)
+		at = r[1]
+	}
+	a.add(at, n, false)
+	a.sums = make([]float32, (n+normBlock-1)/normBlock)
+	a.sweep, a.norm = a.sweepTask, a.normTask
+	return a
+}
+
+func (a *AdamW) add(from, to int, decays bool) {
+	for ; from < to; from += sweepPart {
+		a.parts = append(a.parts, region{from, min(to, from+sweepPart), decays})
+	}
+}
+
+// Step is update step (counted from 0) of steps: it moves w along g and
+// returns the global norm of g before clipping, and the learning rate. g is
+// left as it is. It allocates nothing.
+func (a *AdamW) Step(w, g []float32, step, steps int) (gradNorm, lr float32) {
+	if len(w) != len(a.m) || len(g) != len(a.m) {
+		panic(fmt.Sprintf("optim: %d weights and %d gradients for an optimizer of %d: see model.Fold", len(w), len(g), len(a.m)))
+	}
+	c := &a.config
+	a.w, a.g = w, g
+	norm := a.globalNorm()
+	scale := 1.
+	if c.Clip > 0 && norm > c.Clip {
+		scale = c.Clip / norm
+	}
+	lr = Rate(*c, step, steps)
+	a.now = tensor.AdamWStep{
+		LR: lr, Beta1: float32(c.Beta1), Beta2: float32(c.Beta2), Eps: float32(c.Eps),
+		BiasCorr1: float32(1 - power(c.Beta1, step+1)), BiasCorr2: float32(1 - power(c.Beta2, step+1)),
+		GradScale: float32(scale), TensorFlowEps: c.EpsStyle == TensorFlow,
+	}
+	a.Pool.Run(len(a.parts), a.sweep)
+	return float32(norm), lr
+}
+
+func (a *AdamW) sweepTask(task, _ int) {
+	p, now := a.parts[task], a.now
+	if p.decays {
+		now.WeightDecay = float32(a.config.WeightDecay)
+	}
+	tensor.AdamW(a.w[p.from:p.to], a.m[p.from:p.to], a.v[p.from:p.to], a.g[p.from:p.to], now)
+}
+
+// globalNorm is the root of the sum of g's squares: by blocks, and the blocks
+// in order, so that the workers do not show.
+func (a *AdamW) globalNorm() float64 {
+	a.Pool.Run(len(a.sums), a.norm)
+	sum := 0.
+	for _, s := range a.sums {
+		sum += float64(s)
+	}
+	return math.Sqrt(sum)
+}
+
+func (a *AdamW) normTask(task, _ int) {
+	from := task * normBlock
+	a.sums[task] = tensor.SumSquares(a.g[from:min(from+normBlock, len(a.g))])
+}
+
+// power is b^t by squaring: multiplications only, whose bits no CPU changes.
+func power(b float64, t int) float64 {
+	p := 1.
+	for ; t > 0; t >>= 1 {
+		if t&1 == 1 {
+			p = float64(p * b)
+		}
+		b = float64(b * b)
+	}
+	return p
+}
+
+// State is the moments m and v, views under the names prefix+"m" and
+// prefix+"v".
+func (a *AdamW) State(prefix string) []tensor.Named {
+	n := len(a.m)
+	return []tensor.Named{
+		{Name: prefix + "m", Shape: []int{n}, Data: a.m},
+		{Name: prefix + "v", Shape: []int{n}, Data: a.v},
+	}
+}
