@@ -39,6 +39,7 @@ func (d Demonstration) Validate() error {
 }
 
 // Validate refuses rankings that imply no comparison, ranks that are not dense, and more than MaxResponses.
+// An empty response is sound: to say nothing is an answer, and people rank it.
 func (r Ranking) Validate() error {
 	if err := firstOf(checkText("prompt", r.Prompt), checkSplit(r.Split)); err != nil {
 		return err
@@ -48,11 +49,6 @@ func (r Ranking) Validate() error {
 	}
 	if len(r.Ranks) != len(r.Responses) {
 		return fmt.Errorf("%d responses but %d ranks", len(r.Responses), len(r.Ranks))
-	}
-	for i, resp := range r.Responses {
-		if len(resp.Bytes) == 0 && len(resp.Tokens) == 0 {
-			return fmt.Errorf("response %d is empty", i+1)
-		}
 	}
 	if top := slices.Max(r.Ranks); top < 2 {
 		return fmt.Errorf("all responses are tied: there is nothing to learn from")

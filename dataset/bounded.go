@@ -1,0 +1,101 @@
+package dataset
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"io"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+var errTooLong = errors.New("record is longer than 8 MiB")
+
+// bounded reads a file without its byte order mark, refuses to go further
+// than one record past what was allowed, and knows where its lines begin.
+type bounded struct {
+	r       *bufio.Reader
+	read    int64   // bytes handed on so far
+	allowed int64   // bytes that may be handed on
+	breaks  []int64 // offsets after line ends not yet passed by lineAt
+	line    int     // at the last lineAt
+}
+
+func newBounded(r io.Reader) *bounded {
+	b := &bounded{r: bufio.NewReaderSize(r, 1<<16), line: 1}
+	if mark, _ := b.r.Peek(3); string(mark) == "\ufeff" {
+		_, _ = b.r.Discard(3)
+	}
+	b.allow(0)
+	return b
+}
+
+// allow lets one more record be read from offset.
+func (b *bounded) allow(offset int64) { b.allowed = offset + MaxRecord }
+
+func (b *bounded) Read(p []byte) (int, error) {
+	if b.read >= b.allowed {
+		return 0, errTooLong
+	}
+	n, err := b.r.Read(p[:min(int64(len(p)), b.allowed-b.read)])
+	for i, c := range p[:n] {
+		if c == '\n' {
+			b.breaks = append(b.breaks, b.read+int64(i)+1)
+		}
+	}
+	b.read += int64(n)
+	return n, err
+}
+
+// lineAt is the line of the byte at offset, which never falls.
+func (b *bounded) lineAt(offset int64) int {
+	passed, _ := slices.BinarySearch(b.breaks, offset+1)
+	b.breaks = b.breaks[passed:]
+	b.line += passed
+	return b.line
+}
+
+// nextLine returns the next line without its end, of a file read by lines
+// alone. The line is valid until the next call. A line over MaxRecord is
+// passed over, in bounded memory, and gives errTooLong.
+func (b *bounded) nextLine() ([]byte, error) {
+	part, err := b.r.ReadSlice('\n')
+	if err != bufio.ErrBufferFull {
+		return trimEnd(part), lineError(part, err)
+	}
+	line, tooLong := slices.Clone(part), false
+	for err == bufio.ErrBufferFull {
+		part, err = b.r.ReadSlice('\n')
+		if tooLong = tooLong || len(line)+len(part) > MaxRecord; !tooLong {
+			line = append(line, part...)
+		}
+	}
+	if tooLong && (err == nil || err == io.EOF) {
+		return nil, errTooLong
+	}
+	return trimEnd(line), lineError(line, err)
+}
+
+// lineError lets a last line without an end be a line.
+func lineError(line []byte, err error) error {
+	if err == io.EOF && len(line) > 0 {
+		return nil
+	}
+	return err
+}
+
+func trimEnd(line []byte) []byte {
+	return bytes.TrimSuffix(bytes.TrimSuffix(line, []byte("\n")), []byte("\r"))
+}
+
+// checkBytes refuses what no text holds.
+func checkBytes(s string) error {
+	switch {
+	case !utf8.ValidString(s):
+		return errors.New("is not valid UTF-8")
+	case strings.ContainsRune(s, 0):
+		return errors.New("holds a NUL character")
+	}
+	return nil
+}

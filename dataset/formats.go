@@ -1,0 +1,283 @@
+package dataset
+
+import (
+	"bytes"
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"io"
+	"strconv"
+	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
+
+	"github.com/trimtab/trimtab"
+)
+
+const (
+	remedyTooLong  = "cut the record into smaller ones: 8 MiB is the limit"
+	remedyUTF8     = "convert the file to UTF-8"
+	remedyJSON     = "mend the JSON or leave the line out"
+	remedyCutShort = "the file seems cut short: fetch it again"
+)
+
+// lines reads one JSON object a line; empty lines are passed over.
+func (in *reader) lines(b *bounded) error {
+	for n := 1; ; n++ {
+		line, err := b.nextLine()
+		switch {
+		case err == io.EOF:
+			return nil
+		case err == errTooLong:
+			in.reject(n, faultf(remedyTooLong, "the line is longer than 8 MiB"))
+		case err != nil:
+			return err
+		case len(bytes.TrimSpace(line)) > 0:
+			in.jsonRecord(n, line)
+		}
+	}
+}
+
+// jsonRecord reads one JSON object.
+func (in *reader) jsonRecord(line int, raw []byte) {
+	fields, err := parseObject(raw)
+	if err != nil {
+		in.reject(line, err)
+		return
+	}
+	in.record(record{line, fields})
+}
+
+func parseObject(raw []byte) (map[string]any, error) {
+	if !utf8.Valid(raw) {
+		return nil, faultf(remedyUTF8, "the record is not valid UTF-8")
+	}
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.UseNumber()
+	var v any
+	if err := dec.Decode(&v); err != nil {
+		if errors.Is(err, io.ErrUnexpectedEOF) {
+			return nil, faultf(remedyCutShort, "the JSON ends too early")
+		}
+		return nil, faultf(remedyJSON, "the JSON is not valid: %v", err)
+	}
+	if len(bytes.TrimSpace(raw[dec.InputOffset():])) > 0 {
+		return nil, faultf("put one JSON object on a line", "something follows the JSON object")
+	}
+	if brokenSurrogate(raw) {
+		return nil, faultf(remedyUTF8, `the record holds half of a \uD800-\uDFFF pair, which is no character`)
+	}
+	fields, ok := v.(map[string]any)
+	if !ok {
+		return nil, faultf(`write records as objects: {"prompt": …}`, "the record is %s, not an object", typeName(v))
+	}
+	return fields, nil
+}
+
+// brokenSurrogate finds a \u escape that is half of a pair, in valid JSON.
+func brokenSurrogate(raw []byte) bool {
+	for i := 0; i+1 < len(raw); i++ {
+		if raw[i] != '\\' {
+			continue
+		}
+		i++
+		if raw[i] != 'u' {
+			continue
+		}
+		first, _ := strconv.ParseUint(string(raw[i+1:i+5]), 16, 16)
+		i += 4
+		if !utf16.IsSurrogate(rune(first)) {
+			continue
+		}
+		if i+6 >= len(raw) || raw[i+1] != '\\' || raw[i+2] != 'u' {
+			return true
+		}
+		second, _ := strconv.ParseUint(string(raw[i+3:i+7]), 16, 16)
+		if utf16.DecodeRune(rune(first), rune(second)) == utf8.RuneError {
+			return true
+		}
+		i += 6
+	}
+	return false
+}
+
+// json reads an array of objects, or objects one after the other. What is
+// wrong with the JSON itself ends the reading; what came before is kept.
+func (in *reader) json(b *bounded) error {
+	first, err := b.firstByte()
+	if err != nil {
+		return err
+	}
+	dec := json.NewDecoder(b)
+	if first == '[' {
+		if _, err := dec.Token(); err != nil {
+			return err
+		}
+	}
+	for dec.More() {
+		b.allow(dec.InputOffset())
+		var raw json.RawMessage
+		err := dec.Decode(&raw)
+		line := b.lineAt(dec.InputOffset() - int64(len(raw)))
+		if err != nil {
+			in.reject(line, jsonFault(err))
+			return nil
+		}
+		in.jsonRecord(line, raw)
+	}
+	if first == '[' {
+		b.allow(dec.InputOffset())
+		if _, err := dec.Token(); err != nil {
+			in.reject(b.lineAt(dec.InputOffset()), jsonFault(err))
+		}
+	}
+	return nil
+}
+
+// firstByte is the first byte that is not space; 0 of an empty file.
+func (b *bounded) firstByte() (byte, error) {
+	for n := 1; ; n++ {
+		peek, err := b.r.Peek(n)
+		switch {
+		case len(peek) < n && err == io.EOF:
+			return 0, nil
+		case len(peek) < n:
+			return 0, err
+		case !strings.ContainsRune(" \t\r\n", rune(peek[n-1])):
+			return peek[n-1], nil
+		}
+	}
+}
+
+func jsonFault(err error) error {
+	switch {
+	case errors.Is(err, errTooLong):
+		return faultf(remedyTooLong, "a record is longer than 8 MiB; nothing after it was read")
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return faultf(remedyCutShort, "the JSON ends too early")
+	}
+	return faultf("mend the JSON", "the JSON is not valid from here on: %v", err)
+}
+
+// table reads comma- or tab-separated values under a header.
+func (in *reader) table(b *bounded, comma rune) error {
+	c := csv.NewReader(b)
+	c.Comma, c.LazyQuotes, c.ReuseRecord = comma, comma == '\t', true
+	header, err := c.Read()
+	if err == io.EOF {
+		return nil
+	}
+	if err != nil {
+		in.reject(1, tableFault(err))
+		return nil
+	}
+	header = append([]string(nil), header...)
+	for {
+		b.allow(c.InputOffset() + 1<<16) // the csv reader reads ahead
+		row, err := c.Read()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			in.reject(errorLine(err, b), tableFault(err))
+			if !errors.Is(err, csv.ErrFieldCount) {
+				return nil
+			}
+			continue
+		}
+		line, _ := c.FieldPos(0)
+		b.lineAt(c.InputOffset())
+		in.row(line, header, row)
+	}
+}
+
+func (in *reader) row(line int, header, row []string) {
+	fields := make(map[string]any, len(row))
+	for i, v := range row {
+		if err := checkBytes(v); err != nil {
+			in.reject(line, faultf(remedyUTF8, "column %q %v", header[i], err))
+			return
+		}
+		fields[strings.TrimSpace(header[i])] = v
+	}
+	in.record(record{line, fields})
+}
+
+func errorLine(err error, b *bounded) int {
+	if p, ok := errors.AsType[*csv.ParseError](err); ok {
+		return p.StartLine
+	}
+	return b.line
+}
+
+func tableFault(err error) error {
+	switch {
+	case errors.Is(err, errTooLong):
+		return faultf("close the quote that was left open, or cut the row into smaller ones", "a row is longer than 8 MiB; nothing after it was read")
+	case errors.Is(err, csv.ErrFieldCount):
+		return faultf("quote fields that hold a comma", "the row has not as many columns as the header")
+	}
+	if p, ok := errors.AsType[*csv.ParseError](err); ok {
+		err = p.Err
+	}
+	return faultf(`put fields that hold a quote in quotes and double it: "a ""b"""`, "the table cannot be read from here on: %v", err)
+}
+
+// text reads plain text as texts or prompts.
+func (in *reader) text(b *bounded) error {
+	split, column := in.options.Split, "text"
+	if in.kind == trimtab.KindPrompts {
+		column = "prompt"
+	}
+	if in.kind != trimtab.KindText && in.kind != trimtab.KindPrompts {
+		return trimtab.NewError(trimtab.Usage, "dataset_format_unknown", "use .jsonl, .json or .csv", "reading %s: plain text holds no %s", in.name, in.kind)
+	}
+	if split == "" {
+		split = map[string]string{"text": "document", "prompt": "line"}[column]
+	}
+	if split != "document" && split != "paragraph" && split != "line" {
+		return trimtab.NewError(trimtab.Usage, "dataset_split_unknown", "use document, paragraph or line", "reading %s: split %q is not known", in.name, split)
+	}
+	return in.failed(in.blocks(b, split, column))
+}
+
+// blocks gathers lines until split says that an item ends.
+func (in *reader) blocks(b *bounded, split, column string) error {
+	var block strings.Builder
+	start, tooLong := 1, false
+	flush := func() {
+		body := strings.Trim(block.String(), "\n")
+		if tooLong {
+			in.reject(start, faultf(`pass --split paragraph or --split line`, "the %s is longer than 8 MiB", split))
+		} else if strings.TrimSpace(body) != "" {
+			in.record(record{start, map[string]any{column: body}})
+		}
+		block.Reset()
+		tooLong = false
+	}
+	for n := 1; ; n++ {
+		line, err := b.nextLine()
+		if err == io.EOF {
+			flush()
+			return nil
+		}
+		if err != nil && err != errTooLong {
+			return err
+		}
+		blank := err == nil && len(bytes.TrimSpace(line)) == 0
+		if split == "line" || split == "paragraph" && blank {
+			flush()
+		}
+		if blank && block.Len() == 0 {
+			continue
+		}
+		if block.Len() == 0 && !tooLong {
+			start = n
+		}
+		tooLong = tooLong || err == errTooLong || block.Len()+len(line) > MaxRecord
+		if !tooLong {
+			block.Write(line)
+			block.WriteByte('\n')
+		}
+	}
+}

@@ -1,0 +1,64 @@
+package dataset
+
+import (
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/trimtab/trimtab"
+)
+
+// sharedFile opens a file of the folder of real data, which is no part of the
+// repository: TRIMTAB_SHARED, or ../shared/data beside it.
+func sharedFile(t testing.TB, name string) io.Reader {
+	t.Helper()
+	dir := os.Getenv("TRIMTAB_SHARED")
+	if dir == "" {
+		dir = filepath.Join("..", "..", "shared", "data")
+	}
+	f, err := os.Open(filepath.Join(dir, name))
+	if err != nil {
+		t.Skipf("no shared data (set TRIMTAB_SHARED to its folder): %v", err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
+// TestSharedFiles imports the real files as they are.
+func TestSharedFiles(t *testing.T) {
+	for _, c := range []struct {
+		kind                                      trimtab.Kind
+		file                                      string
+		accepted, duplicates, undecided, rejected int
+	}{
+		{trimtab.KindRankings, "preferences/hh_harmless_test.jsonl", 0, 0, 0, 0},
+		{trimtab.KindRankings, "preferences/kwise_human.jsonl", 340, 0, 0, 0},
+		{trimtab.KindRankings, "preferences/oasst_en_100_trees.jsonl", 0, 0, 0, 0},
+		{trimtab.KindRankings, "preferences/pandalm_testset.jsonl", 0, 0, 0, 6},
+		{trimtab.KindRankings, "preferences/ukp_all_votes.jsonl", 0, 0, 0, 0},
+		{trimtab.KindRankings, "preferences/ukp_strict_pairs.jsonl", 0, 0, 0, 0},
+		{trimtab.KindDemonstrations, "demonstrations/gsm8k_train.jsonl", 7473, 0, 0, 0},
+		{trimtab.KindDemonstrations, "demonstrations/self_instruct_seed_tasks.jsonl", 175, 0, 0, 0},
+		{trimtab.KindDemonstrations, "evaluation/gsm8k_test.jsonl", 1319, 0, 0, 0},
+		{trimtab.KindPrompts, "evaluation/HumanEval.jsonl.gz", 164, 0, 0, 0},
+		{trimtab.KindPrompts, "evaluation/HumanEval_go_v1.jsonl", 160, 0, 0, 0},
+		{trimtab.KindPrompts, "evaluation/mbgp.jsonl", 784, 0, 0, 0},
+		{trimtab.KindPrompts, "evaluation/TruthfulQA.csv", 813, 0, 0, 0},
+		{trimtab.KindText, "text/tinyshakespeare.txt", 1, 0, 0, 0},
+	} {
+		t.Run(filepath.Base(c.file), func(t *testing.T) {
+			im, err := Read(c.kind, c.file, sharedFile(t, c.file), ReadOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := [4]int{im.Accepted, im.Duplicates, im.Undecided, len(im.Rejected) + im.Unlisted}
+			if want := [4]int{c.accepted, c.duplicates, c.undecided, c.rejected}; got != want {
+				t.Errorf("accepted, duplicates, undecided, rejected: %v, want %v", got, want)
+				for _, p := range im.Rejected[:min(8, len(im.Rejected))] {
+					t.Log(p.Error())
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,141 @@
+package dataset
+
+import (
+	"slices"
+
+	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/draw"
+	"github.com/trimtab/trimtab/tokenizer"
+)
+
+// Sequence is one example as token ids, of which the first Prompt are given
+// and not learned.
+type Sequence struct {
+	Tokens []int32
+	Prompt int
+}
+
+// PromptTokens is what a model is given to continue: end-of-text, prompt,
+// newline. Without the leading end-of-text a base model continues as from the
+// middle of a document. The newline is encoded by itself, so that the ids of
+// a prompt do not depend on what follows it.
+func PromptTokens(t *tokenizer.Tokenizer, prompt string) []int32 {
+	ids := append([]int32{t.EndOfText()}, t.Encode(prompt)...)
+	return append(ids, t.Encode("\n")...)
+}
+
+// Example is prompt and response as one sequence: PromptTokens, the response,
+// end-of-text. A sequence longer than context loses its end, and with it the
+// end-of-text token, so that nothing teaches a model to stop in the middle.
+// It reports false when the prompt leaves no room for a token of the response.
+func Example(t *tokenizer.Tokenizer, prompt, response string, context int) (Sequence, bool) {
+	return example(PromptTokens(t, prompt), append(t.Encode(response), t.EndOfText()), context)
+}
+
+// RankedExamples is a ranking's responses as sequences, in the order of the
+// ranking. Responses that hold token ids of this very tokenizer are taken as
+// they were sampled; others are encoded. It reports false when the prompt
+// leaves no room for a response.
+func RankedExamples(t *tokenizer.Tokenizer, r trimtab.Ranking, context int) ([]Sequence, bool) {
+	prompt := PromptTokens(t, r.Prompt)
+	out := make([]Sequence, len(r.Responses))
+	for i, resp := range r.Responses {
+		ids := resp.Tokens
+		if len(ids) == 0 || string(resp.Tokenizer) != t.Digest() {
+			ids = append(t.Encode(string(resp.Bytes)), t.EndOfText())
+		}
+		var ok bool
+		if out[i], ok = example(prompt, ids, context); !ok {
+			return nil, false
+		}
+	}
+	return out, true
+}
+
+func example(prompt, response []int32, context int) (Sequence, bool) {
+	if len(prompt) >= context {
+		return Sequence{}, false
+	}
+	ids := slices.Concat(prompt, response)
+	return Sequence{Tokens: ids[:min(len(ids), context)], Prompt: len(prompt)}, true
+}
+
+// PackRows lays texts, in an order drawn by src, into rows of rowLen tokens
+// for pretraining. A document is its end-of-text token and its text; each row
+// begins at the start of a document. A document that does not fit into the
+// rest of its row fills that rest with its beginning and is laid out again,
+// whole, in the next row, so that every document occurs whole once. Only
+// documents longer than a row are cut: they fill rows of their own, and what
+// is left of them begins a row that others share. All rows but the last are
+// full. Texts that encode to nothing are left out.
+func PackRows(t *tokenizer.Tokenizer, texts []string, rowLen int, src draw.Source) [][]int32 {
+	docs := make([][]int32, 0, len(texts))
+	for _, i := range Order(src, len(texts), 0) {
+		if ids := t.Encode(texts[i]); len(ids) > 0 {
+			docs = append(docs, append([]int32{t.EndOfText()}, ids...))
+		}
+	}
+	return pack(docs, rowLen)
+}
+
+func pack(docs [][]int32, rowLen int) [][]int32 {
+	var rows [][]int32
+	var row []int32
+	finish := func() {
+		if len(row) > 0 {
+			rows, row = append(rows, row), nil
+		}
+	}
+	for _, d := range docs {
+		if room := rowLen - len(row); len(row) > 0 && len(d) > room {
+			row = append(row, d[:room]...)
+			finish()
+		}
+		for ; len(d) > rowLen; d = d[rowLen:] {
+			rows = append(rows, d[:rowLen:rowLen])
+		}
+		row = append(row, d...)
+		if len(row) == rowLen {
+			finish()
+		}
+	}
+	finish()
+	return rows
+}
+
+// Order is the permutation of 0 … n-1 in which an epoch visits its items.
+func Order(src draw.Source, n, epoch int) []int { return src.At(uint64(epoch)).Perm(n) }
+
+// SplitByGroup shares indices out to training and test so that no group is in
+// both: groups are taken in a drawn order, each one that brings the test part
+// nearer to testShare of the items. With more than one group and testShare
+// above 0, neither part is empty. Indices stay in order.
+func SplitByGroup(groups []string, testShare float64, src draw.Source) (train, test []int) {
+	sizes, names := map[string]int{}, []string(nil)
+	for _, g := range groups {
+		if sizes[g] == 0 {
+			names = append(names, g)
+		}
+		sizes[g]++
+	}
+	inTest := map[string]bool{}
+	order := Order(src, len(names), 0)
+	missing := testShare * float64(len(groups))
+	for _, i := range order {
+		if size := float64(sizes[names[i]]); size < 2*missing && len(inTest) < len(names)-1 {
+			inTest[names[i]] = true
+			missing -= size
+		}
+	}
+	if len(inTest) == 0 && testShare > 0 && len(names) > 1 {
+		inTest[names[order[0]]] = true
+	}
+	for i, g := range groups {
+		if inTest[g] {
+			test = append(test, i)
+		} else {
+			train = append(train, i)
+		}
+	}
+	return train, test
+}
