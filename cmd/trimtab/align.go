@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/recipes"
+	"github.com/trimtab/trimtab/runs"
+)
+
+// specFlags are the flags that choose a run spec.
+type specFlags struct {
+	file, recipe, size string
+	seed               uint64
+	sets               []string
+	flags              *pflag.FlagSet
+}
+
+func (o *specFlags) register(f *pflag.FlagSet) {
+	o.flags = f
+	f.StringVarP(&o.file, "file", "f", "", "run spec, a YAML file (- is standard input)")
+	f.StringVar(&o.recipe, "recipe", recipes.Default, "a spec that ships with the program; trimtab recipes lists them")
+	f.StringVar(&o.size, "size", recipes.DefaultSize, "a size of that recipe")
+	f.Uint64Var(&o.seed, "seed", 0, "seed of every random draw")
+	f.StringArrayVar(&o.sets, "set", nil, "change one setting: path=value, for example ppo.episodes=8192 (may be repeated)")
+}
+
+// read resolves the spec that the flags choose.
+func (o *specFlags) read(a *app) (recipes.Spec, error) {
+	sets := o.sets
+	if o.flags.Changed("seed") {
+		sets = append([]string{fmt.Sprintf("seed=%d", o.seed)}, sets...)
+	}
+	if o.file == "" {
+		return recipes.Load(o.recipe, o.size, sets)
+	}
+	if o.flags.Changed("recipe") || o.flags.Changed("size") {
+		return recipes.Spec{}, usagef("leave one out", "-f and --recipe or --size are given together")
+	}
+	data, err := readFile(a, o.file)
+	if err != nil {
+		return recipes.Spec{}, err
+	}
+	return recipes.Read(o.file, data, sets)
+}
+
+// alignFlags are those of align beside the spec's.
+type alignFlags struct {
+	spec               specFlags
+	name, resume       string
+	detach, new, reuse bool
+}
+
+func (a *app) alignCmd() *cobra.Command {
+	var o alignFlags
+	cmd := &cobra.Command{
+		Use: "align", Short: "launch a run and follow it to its end", Args: cobra.NoArgs,
+		Long: `Take a model through the stages of a run spec: by default the starter world, from
+nothing to an aligned model. With the spec of a run that has not ended, attach to
+that run. Ctrl-C detaches; the run goes on.`,
+		Example: `  trimtab align
+  trimtab align --seed 7 --set ppo.kl_coef=0.05 --name more-drift
+  trimtab align -f my-run.yaml --detach
+  trimtab align -o json > run.json`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			spec, err := o.spec.read(a)
+			if err != nil {
+				return err
+			}
+			return a.withService(cmd, func(ctx context.Context, s *session) error { return a.align(ctx, s, spec, o) })
+		},
+	}
+	f := cmd.Flags()
+	o.spec.register(f)
+	f.StringVar(&o.name, "name", "", "name of the run (default: the spec's)")
+	f.BoolVar(&o.detach, "detach", false, "return when the run is launched")
+	f.BoolVar(&o.new, "new", false, "start another run even if one of this spec has not ended")
+	f.StringVar(&o.resume, "resume", "", "attach to this run")
+	f.BoolVar(&o.reuse, "reuse", false, "take completed stages from other runs where nothing changed")
+	return cmd
+}
+
+func (a *app) align(ctx context.Context, s *session, spec recipes.Spec, o alignFlags) error {
+	launched, err := s.runs.Launch(ctx, runs.LaunchRequest{
+		Spec: spec, Name: o.name, Actor: a.actor(), New: o.new, Resume: o.resume, Reuse: o.reuse, Log: a.note,
+	})
+	if err != nil {
+		return err
+	}
+	for _, note := range launched.Notes {
+		a.note("%s", note)
+	}
+	id := launched.Run.ID
+	if launched.Attached {
+		a.note("attached to run %s (%s), which has not ended; --new starts another", shortID(id), launched.Run.Name)
+	}
+	if !o.detach {
+		if a.format == formatTable {
+			if err := a.printPlan(spec, launched.Run); err != nil {
+				return err
+			}
+		}
+		return a.follow(ctx, s, id)
+	}
+	doc, err := s.runs.Show(ctx, id)
+	if err != nil {
+		return err
+	}
+	if a.documents() {
+		return a.printDocument(doc)
+	}
+	fmt.Fprintln(a.out, clean(fmt.Sprintf("run %s (%s) is %s", id, doc.Name, doc.Status)))
+	a.tellHow(id)
+	return nil
+}
+
+// tellHow says how to follow and how to end a run that goes on by itself.
+func (a *app) tellHow(id string) {
+	a.note("follow it: trimtab watch %s", shortID(id))
+	a.note("cancel it: trimtab cancel %s", shortID(id))
+}
+
+// readFile reads a file that the user named; - is standard input.
+func readFile(a *app, name string) ([]byte, error) {
+	var data []byte
+	var err error
+	if name == "-" {
+		data, err = readAll(a.in)
+	} else {
+		data, err = os.ReadFile(name)
+	}
+	return data, fileError(name, err)
+}
+
+// fileError gives an error of opening or reading a user's file its exit code.
+func fileError(name string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, fs.ErrNotExist):
+		return trimtab.NewError(trimtab.NotFound, "file_not_found", "check the path", "%s: no such file", name)
+	}
+	return trimtab.NewError(trimtab.Invalid, "file_unreadable", "", "read %s: %w", name, err)
+}

@@ -1,0 +1,126 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/log"
+
+	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/checkpoint"
+	"github.com/trimtab/trimtab/devstack"
+	"github.com/trimtab/trimtab/runs"
+	"github.com/trimtab/trimtab/storage"
+)
+
+// session is an open connection to what a command works on.
+type session struct {
+	store *storage.Store
+	files *checkpoint.Store
+	runs  *runs.Service // nil when the command needs no Temporal
+
+	revive func(ctx context.Context) error // looks after the embedded stack; does nothing for a configured one
+	close  []func()
+}
+
+func (s *session) end() {
+	for i := len(s.close) - 1; i >= 0; i-- {
+		s.close[i]()
+	}
+}
+
+// endpoints is where the servers of this invocation answer.
+type endpoints struct {
+	postgres, temporal, namespace string
+	embedded                      bool
+}
+
+// locate takes the configured addresses; with none it starts or finds the embedded stack.
+func (a *app) locate(ctx context.Context) (endpoints, error) {
+	e := endpoints{
+		postgres:  a.settings.value("postgres_url"),
+		temporal:  a.settings.value("temporal_address"),
+		namespace: a.settings.value("temporal_namespace"),
+	}
+	if e.postgres != "" || e.temporal != "" {
+		return e, nil
+	}
+	d, err := devstack.Ensure(ctx, a.stack())
+	if err != nil {
+		return e, err
+	}
+	return endpoints{postgres: d.AppURL, temporal: d.Temporal, namespace: d.Namespace, embedded: true}, nil
+}
+
+// withStore runs a command that needs the database and the files, but no Temporal.
+func (a *app) withStore(cmd *cobra.Command, do func(context.Context, *session) error) error {
+	return a.with(cmd, false, do)
+}
+
+// withService runs a command that launches, shows or changes runs.
+func (a *app) withService(cmd *cobra.Command, do func(context.Context, *session) error) error {
+	return a.with(cmd, true, do)
+}
+
+func (a *app) with(cmd *cobra.Command, temporal bool, do func(context.Context, *session) error) error {
+	ctx := cmd.Context()
+	e, err := a.locate(ctx)
+	if err != nil {
+		return err
+	}
+	s, err := a.open(ctx, e, temporal)
+	if err != nil {
+		return err
+	}
+	defer s.end()
+	return do(ctx, s)
+}
+
+// open connects to the servers of e.
+func (a *app) open(ctx context.Context, e endpoints, temporal bool) (*session, error) {
+	if e.postgres == "" || temporal && e.temporal == "" {
+		return nil, usagef("set both postgres_url and temporal_address, or neither to use the embedded servers", "only one of the two addresses is set")
+	}
+	s := &session{revive: func(context.Context) error { return nil }}
+	if e.embedded {
+		s.revive = func(ctx context.Context) error { _, err := devstack.Ensure(ctx, a.stack()); return err }
+	}
+	var err error
+	if s.files, err = a.openFiles(); err != nil {
+		return nil, err
+	}
+	if s.store, err = storage.Open(ctx, e.postgres); err != nil {
+		return nil, err
+	}
+	s.close = append(s.close, s.store.Close)
+	if !temporal {
+		return s, nil
+	}
+	c, err := dial(ctx, e, slog.New(slog.DiscardHandler))
+	if err != nil {
+		s.end()
+		return nil, err
+	}
+	s.close = append(s.close, c.Close)
+	s.runs = runs.New(slog.New(slog.DiscardHandler), s.store, s.files, c)
+	return s, nil
+}
+
+// openFiles opens the store of models and checkpoints in the data folder.
+func (a *app) openFiles() (*checkpoint.Store, error) {
+	return checkpoint.Open(filepath.Join(a.settings.value("data"), "store"))
+}
+
+// dial connects to Temporal.
+func dial(ctx context.Context, e endpoints, lg *slog.Logger) (client.Client, error) {
+	c, err := client.DialContext(ctx, client.Options{HostPort: e.temporal, Namespace: e.namespace, Logger: log.NewStructuredLogger(lg)})
+	if err != nil && !errors.Is(err, context.Canceled) {
+		return nil, trimtab.NewError(trimtab.Unavailable, "temporal_unavailable", "check temporal_address with trimtab doctor",
+			"connect to Temporal at %s: %w", e.temporal, err)
+	}
+	return c, err
+}

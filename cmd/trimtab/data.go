@@ -1,0 +1,294 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+
+	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/storage"
+)
+
+func (a *app) dataCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "data", Short: "datasets: import, list, show, freeze, export", RunE: group,
+		Example: `  trimtab data import demos --kind demonstrations demos.jsonl
+  trimtab data freeze demos
+  trimtab data show demos`,
+	}
+	cmd.AddCommand(a.dataImportCmd(), a.dataListCmd(), a.dataShowCmd(), a.dataFreezeCmd(), a.dataExportCmd())
+	return cmd
+}
+
+// dataset is a stored dataset as this program shows it.
+type datasetDocument struct {
+	Schema    string            `json:"schema,omitempty"`
+	Name      string            `json:"name"`
+	Kind      trimtab.Kind      `json:"kind"`
+	Items     int               `json:"items"`
+	CreatedAt time.Time         `json:"created_at"`
+	Versions  []versionDocument `json:"versions"`
+	Sample    []any             `json:"sample,omitempty"`
+}
+
+type versionDocument struct {
+	Schema    string         `json:"schema,omitempty"`
+	Dataset   string         `json:"dataset"`
+	Kind      trimtab.Kind   `json:"kind"`
+	Digest    trimtab.Digest `json:"digest"`
+	Items     int            `json:"items"`
+	CreatedAt time.Time      `json:"created_at"`
+}
+
+func versionOf(v storage.DatasetVersion) versionDocument {
+	return versionDocument{Dataset: v.Dataset, Kind: v.Kind, Digest: v.Digest, Items: v.Items, CreatedAt: v.CreatedAt.UTC()}
+}
+
+func datasetOf(d storage.Dataset) datasetDocument {
+	doc := datasetDocument{Name: d.Name, Kind: d.Kind, Items: d.Items, CreatedAt: d.CreatedAt.UTC(), Versions: []versionDocument{}}
+	for _, v := range d.Versions {
+		doc.Versions = append(doc.Versions, versionOf(v))
+	}
+	return doc
+}
+
+func (a *app) dataListCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "every dataset", Args: cobra.NoArgs, Example: "  trimtab data list -o csv",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.withStore(cmd, func(ctx context.Context, s *session) error {
+				sets, err := s.store.Datasets(ctx)
+				if err != nil {
+					return err
+				}
+				var items []datasetDocument
+				for _, d := range sets {
+					items = append(items, datasetOf(d))
+				}
+				return printList(a, list[datasetDocument]{
+					schema: "trimtab.datasets/v1", key: "datasets", items: items,
+					empty: "no datasets yet: trimtab data import NAME --kind KIND FILE makes one",
+					columns: []column[datasetDocument]{
+						{name: "name", full: func(d datasetDocument) string { return d.Name }},
+						{name: "kind", full: func(d datasetDocument) string { return string(d.Kind) }},
+						{name: "items", full: func(d datasetDocument) string { return strconv.Itoa(d.Items) }, right: true},
+						{name: "versions", full: func(d datasetDocument) string { return strconv.Itoa(len(d.Versions)) }, right: true},
+						{name: "newest", full: func(d datasetDocument) string { return newestOf(d, false) }, short: func(d datasetDocument) string { return newestOf(d, true) }},
+						{name: "created_at", full: func(d datasetDocument) string { return d.CreatedAt.Format(time.RFC3339) }, short: func(d datasetDocument) string { return ago(d.CreatedAt) }},
+					},
+				})
+			})
+		},
+	}
+}
+
+func newestOf(d datasetDocument, short bool) string {
+	switch {
+	case len(d.Versions) == 0:
+		return ""
+	case short:
+		return d.Versions[0].Digest.Short()
+	}
+	return string(d.Versions[0].Digest)
+}
+
+func (a *app) dataShowCmd() *cobra.Command {
+	var sample int
+	cmd := &cobra.Command{
+		Use: "show NAME[@VERSION]", Short: "one dataset: its versions and its first items", Args: cobra.ExactArgs(1),
+		Example: "  trimtab data show demos --items 3",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withStore(cmd, func(ctx context.Context, s *session) error {
+				return a.showDataset(ctx, s.store, args[0], sample)
+			})
+		},
+	}
+	cmd.Flags().IntVar(&sample, "items", 5, "how many items of the newest version to show")
+	return cmd
+}
+
+func (a *app) showDataset(ctx context.Context, store *storage.Store, ref string, sample int) error {
+	name, _, _ := strings.Cut(ref, "@")
+	version, verr := store.ResolveDataset(ctx, ref)
+	if verr == nil {
+		name = version.Dataset
+	}
+	d, err := store.Dataset(ctx, name)
+	if err != nil {
+		return err
+	}
+	doc := datasetOf(d)
+	doc.Schema = "trimtab.dataset/v1"
+	if verr == nil && sample > 0 {
+		items, err := store.Items(ctx, version.Digest)
+		if err != nil {
+			return err
+		}
+		for _, item := range items[:min(sample, len(items))] {
+			doc.Sample = append(doc.Sample, exported(item))
+		}
+	} else if verr != nil && trimtab.AsError(verr).Type != "dataset_not_frozen" {
+		return verr
+	}
+	if a.documents() {
+		return a.printDocument(doc)
+	}
+	versions := list[versionDocument]{items: doc.Versions, columns: versionColumns, empty: "not frozen yet: trimtab data freeze " + clean(d.Name)}
+	if a.format == formatCSV {
+		return printCSV(a.out, versions)
+	}
+	fmt.Fprintf(a.out, "%s: %d items of kind %s, made %s\n\n", clean(doc.Name), doc.Items, doc.Kind, ago(doc.CreatedAt))
+	if err := printList(a, versions); err != nil {
+		return err
+	}
+	return a.printSample(doc.Sample)
+}
+
+func (a *app) printSample(sample []any) error {
+	if len(sample) > 0 {
+		fmt.Fprintln(a.out)
+	}
+	width, fits := terminal(a.out)
+	for _, item := range sample {
+		b, err := marshal(item, "")
+		if err != nil {
+			return err
+		}
+		line := clean(string(b))
+		if fits {
+			line = shorten(line, width)
+		}
+		fmt.Fprintln(a.out, line)
+	}
+	return nil
+}
+
+var versionColumns = []column[versionDocument]{
+	{name: "version", full: func(v versionDocument) string { return string(v.Digest) }},
+	{name: "items", full: func(v versionDocument) string { return strconv.Itoa(v.Items) }, right: true},
+	{name: "frozen_at", full: func(v versionDocument) string { return v.CreatedAt.Format(time.RFC3339) }, short: func(v versionDocument) string { return ago(v.CreatedAt) }},
+}
+
+func (a *app) dataFreezeCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "freeze NAME", Short: "make everything imported so far a version that runs can name", Args: cobra.ExactArgs(1),
+		Example: "  trimtab data freeze demos",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withStore(cmd, func(ctx context.Context, s *session) error {
+				v, err := s.store.Freeze(ctx, args[0], a.actor())
+				if err != nil {
+					return err
+				}
+				if a.documents() {
+					doc := versionOf(v)
+					doc.Schema = "trimtab.dataset_version/v1"
+					return a.printDocument(doc)
+				}
+				fmt.Fprintf(a.out, "%s@%s (%d items)\n", clean(v.Dataset), v.Digest, v.Items)
+				return nil
+			})
+		},
+	}
+}
+
+func (a *app) dataExportCmd() *cobra.Command {
+	var to string
+	cmd := &cobra.Command{
+		Use: "export NAME[@VERSION]", Short: "write a frozen version as JSON lines that data import reads", Args: cobra.ExactArgs(1),
+		Example: "  trimtab data export demos > demos.jsonl\n  trimtab data export demos@sha256:4f2a --to demos.jsonl",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withStore(cmd, func(ctx context.Context, s *session) error {
+				v, err := s.store.ResolveDataset(ctx, args[0])
+				if err != nil {
+					return err
+				}
+				items, err := s.store.Items(ctx, v.Digest)
+				if err != nil {
+					return err
+				}
+				return a.writeTo(to, func(w io.Writer) error { return writeItems(w, items) })
+			})
+		},
+	}
+	cmd.Flags().StringVar(&to, "to", "", "file to write; it must not exist (default: standard output)")
+	return cmd
+}
+
+// writeTo writes to standard output, or whole to a new file or not at all.
+func (a *app) writeTo(name string, write func(io.Writer) error) error {
+	if name == "" {
+		w := bufio.NewWriter(a.out)
+		if err := write(w); err != nil {
+			return err
+		}
+		return w.Flush()
+	}
+	if _, err := os.Lstat(name); err == nil {
+		return trimtab.NewError(trimtab.Conflict, "file_exists", "remove it or choose another name", "%s exists", name)
+	}
+	f, err := os.CreateTemp(filepath.Dir(name), ".trimtab-*")
+	if err != nil {
+		return fileError(name, err)
+	}
+	defer os.Remove(f.Name())
+	w := bufio.NewWriter(f)
+	for _, step := range []func() error{func() error { return write(w) }, w.Flush, f.Sync, f.Close} {
+		if err := step(); err != nil {
+			f.Close()
+			return err
+		}
+	}
+	return os.Link(f.Name(), name) // fails if the file has appeared meanwhile
+}
+
+func writeItems(w io.Writer, items []trimtab.Item) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	for _, item := range items {
+		if err := enc.Encode(exported(item)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rankingLine is a ranking as other tools read it: responses are texts. Token
+// ids and exact bytes are added where there are any, for those who keep them.
+type rankingLine struct {
+	Prompt    string             `json:"prompt"`
+	Responses []string           `json:"responses"`
+	Ranks     []int              `json:"ranks"`
+	Labeller  string             `json:"labeller,omitempty"`
+	Guideline string             `json:"guideline,omitempty"`
+	Split     string             `json:"split,omitempty"`
+	Group     string             `json:"group,omitempty"`
+	Samples   []trimtab.Response `json:"samples,omitempty"`
+}
+
+// exported is an item with the field names of data files.
+func exported(item trimtab.Item) any {
+	r, ok := item.(trimtab.Ranking)
+	if !ok {
+		return item
+	}
+	line := rankingLine{Prompt: r.Prompt, Ranks: r.Ranks, Labeller: r.Labeller, Guideline: r.Guideline, Split: r.Split, Group: r.Group}
+	sampled := false
+	for _, resp := range r.Responses {
+		line.Responses = append(line.Responses, strings.ToValidUTF8(string(resp.Bytes), "\ufffd"))
+		sampled = sampled || len(resp.Tokens) > 0 || !utf8.Valid(resp.Bytes)
+	}
+	if sampled {
+		line.Samples = r.Responses
+	}
+	return line
+}

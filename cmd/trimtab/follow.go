@@ -1,0 +1,268 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/runs"
+)
+
+// How often a followed run is looked at, and how often a plain line is printed of a stage.
+const (
+	pollEvery  = 400 * time.Millisecond
+	plainEvery = 10 * time.Second
+	// A service may be away for this long before the embedded stack is looked after again.
+	patience = 15 * time.Second
+)
+
+// interrupted is the exit code of a follower that was told to stop: 128 + SIGINT.
+const interrupted = 130
+
+// follower shows the progress of a run: drawn on a terminal, plain lines elsewhere.
+type follower interface {
+	update(doc runs.Document)
+	note(line string)
+	close()
+}
+
+// follow shows a run's progress until it ends or waits for a person, prints
+// its outcome, and returns its status as an exit code. Ctrl-C stops following only.
+func (a *app) follow(ctx context.Context, s *session, ref string) error {
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	f := a.newFollower()
+	doc, err := a.followTo(ctx, s, ref, f)
+	f.close()
+	switch {
+	case ctx.Err() != nil:
+		return a.detached(s, doc, ref)
+	case err != nil:
+		return err
+	}
+	if err := a.printOutcomeOf(doc); err != nil {
+		return err
+	}
+	return runStatus(doc)
+}
+
+// followTo polls until the run has ended, is blocked, or ctx is done.
+func (a *app) followTo(ctx context.Context, s *session, ref string, f follower) (runs.Document, error) {
+	var doc runs.Document
+	var awaySince time.Time
+	for {
+		next, err := s.runs.Show(ctx, ref)
+		switch {
+		case ctx.Err() != nil:
+			return doc, ctx.Err()
+		case err != nil && trimtab.AsError(err).Class == trimtab.Unavailable:
+			awaySince = a.away(ctx, s, f, awaySince, err)
+		case err != nil:
+			return doc, err
+		default:
+			if !awaySince.IsZero() {
+				f.note("the database is back")
+				awaySince = time.Time{}
+			}
+			doc, ref = next, next.ID
+			f.update(doc)
+			if !doc.Status.Open() || doc.Status == trimtab.RunBlocked {
+				return doc, nil
+			}
+		}
+		if !sleep(ctx, pollEvery) {
+			return doc, ctx.Err()
+		}
+	}
+}
+
+// away says once that a service is away, and looks after the embedded stack when that lasts.
+func (a *app) away(ctx context.Context, s *session, f follower, since time.Time, err error) time.Time {
+	if since.IsZero() {
+		f.note(fmt.Sprintf("%v; the run goes on, waiting for it", trimtab.AsError(err).Message))
+		return time.Now()
+	}
+	if time.Since(since) > patience {
+		if err := s.revive(ctx); err != nil && ctx.Err() == nil {
+			f.note(fmt.Sprintf("start the embedded stack again: %v", err))
+		}
+		return time.Now()
+	}
+	return since
+}
+
+// detached says that the run goes on without the follower.
+func (a *app) detached(s *session, doc runs.Document, ref string) error {
+	if doc.ID == "" {
+		return exitStatus(interrupted)
+	}
+	if a.documents() {
+		if err := a.printDocument(doc); err != nil {
+			return err
+		}
+	}
+	a.note("")
+	a.note("detached: run %s (%s) goes on", shortID(doc.ID), doc.Name)
+	a.tellHow(doc.ID)
+	return exitStatus(interrupted)
+}
+
+// runStatus is nil for a completed run, else exit code 1; what went wrong has been printed.
+func runStatus(doc runs.Document) error {
+	if doc.Status == trimtab.RunCompleted {
+		return nil
+	}
+	return exitStatus(1)
+}
+
+// printOutcomeOf ends a followed run: the whole document, or the part that progress has not shown.
+func (a *app) printOutcomeOf(doc runs.Document) error {
+	if a.documents() {
+		return a.printDocument(doc)
+	}
+	if a.format == formatCSV {
+		return a.printRun(doc)
+	}
+	fmt.Fprintln(a.out)
+	if doc.Status != trimtab.RunCompleted {
+		a.printTrouble(doc)
+	}
+	return a.printOutcome(doc)
+}
+
+// printTrouble says why a run did not complete and what a person has to do.
+func (a *app) printTrouble(doc runs.Document) {
+	fmt.Fprintln(a.out, clean(fmt.Sprintf("run %s (%s) is %s", shortID(doc.ID), doc.Name, doc.Status)))
+	for _, st := range doc.Stages {
+		if st.Error == nil || st.Status == trimtab.AttemptStale {
+			continue
+		}
+		fmt.Fprintf(a.out, "  %s: %s\n", clean(st.Name), clean(st.Error.Message))
+		if st.Error.Remedy != "" {
+			fmt.Fprintf(a.out, "  hint: %s\n", clean(st.Error.Remedy))
+		}
+	}
+	if doc.Reason != "" {
+		fmt.Fprintf(a.out, "  reason: %s\n", clean(doc.Reason))
+	}
+	if doc.Next != "" {
+		fmt.Fprintf(a.out, "  next: %s\n", clean(doc.Next))
+	}
+}
+
+// newFollower draws when progress goes to a terminal. Progress is part of what
+// align prints as a table; with other forms it goes to standard error.
+func (a *app) newFollower() follower {
+	w := a.out
+	if a.format != formatTable {
+		w = a.err
+	}
+	if width, ok := terminal(w); ok {
+		return newDrawing(w, width)
+	}
+	return &plain{w: w, seen: map[string]seenStage{}}
+}
+
+// plain prints a line when a stage changes its state, and now and then while it runs.
+type plain struct {
+	w      io.Writer
+	status trimtab.RunStatus
+	seen   map[string]seenStage
+}
+
+type seenStage struct {
+	status  trimtab.AttemptStatus
+	attempt int
+	at      time.Time
+}
+
+func (p *plain) update(doc runs.Document) {
+	if doc.Status != p.status && p.status != "" {
+		line := fmt.Sprintf("run is %s", doc.Status)
+		if doc.Reason != "" {
+			line += ": " + doc.Reason
+		}
+		p.note(line)
+	}
+	p.status = doc.Status
+	for _, st := range doc.Stages {
+		last, known := p.seen[st.Name]
+		changed := !known || last.status != st.Status || last.attempt != st.Attempt
+		if !known && (st.Status == trimtab.AttemptQueued || st.Status == "") {
+			continue // it has not begun
+		}
+		if changed || st.Status == trimtab.AttemptRunning && time.Since(last.at) >= plainEvery {
+			p.seen[st.Name] = seenStage{st.Status, st.Attempt, time.Now()}
+			p.note(stageLine(st))
+		}
+	}
+}
+
+func (p *plain) note(line string) { fmt.Fprintln(p.w, clean(line)) }
+func (p *plain) close()           {}
+
+// stageLine is one stage in one line: state, step, loss or reward, KL, speed, time left.
+func stageLine(st runs.Stage) string {
+	return fmt.Sprintf("%-10s %-9s %s", st.Name, st.Status, stageProgress(st))
+}
+
+// stageProgress is what stageLine says after the state.
+func stageProgress(st runs.Stage) string {
+	var parts []string
+	add := func(s string) {
+		if s != "" {
+			parts = append(parts, s)
+		}
+	}
+	switch p := st.Progress; {
+	case st.Error != nil:
+		add(st.Error.Message)
+	case p != nil && st.Status == trimtab.AttemptRunning:
+		add(fmt.Sprintf("%d/%d", p.Step, p.Steps))
+		add(p.Phase)
+		add(metricsOf(metricMap(p.Metrics), 3))
+		if p.TokensPerSecond > 0 {
+			add(count(p.TokensPerSecond) + " tokens/s")
+		}
+		add(timeLeft(st))
+	default:
+		add(stepOf(st))
+		if st.Seconds > 0 {
+			add(seconds(st.Seconds))
+		}
+		add(stageNote(st))
+	}
+	return join(parts)
+}
+
+func join(parts []string) string {
+	line := ""
+	for i, p := range parts {
+		if i > 0 {
+			line += "  "
+		}
+		line += p
+	}
+	return line
+}
+
+func metricMap(ms []trimtab.Metric) map[string]float64 {
+	out := make(map[string]float64, len(ms))
+	for _, m := range ms {
+		out[m.Name] = m.Value
+	}
+	return out
+}
+
+// timeLeft assumes that the steps to come take as long as those done.
+func timeLeft(st runs.Stage) string {
+	p := st.Progress
+	if p.Step <= 0 || p.Steps <= p.Step || st.Seconds <= 0 {
+		return ""
+	}
+	return seconds(st.Seconds/float64(p.Step)*float64(p.Steps-p.Step)) + " left"
+}

@@ -1,0 +1,241 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/checkpoint"
+	"github.com/trimtab/trimtab/model"
+	"github.com/trimtab/trimtab/storage"
+	"github.com/trimtab/trimtab/tokenizer"
+)
+
+func (a *app) modelCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "model", Short: "models: list, show, import, export", RunE: group,
+		Long: `Models are Hugging Face GPT-2 folders under the digest of their content. Wherever a
+command takes MODEL, give a digest or its beginning, RUN/STAGE, or a name.`,
+		Example: "  trimtab model list\n  trimtab model export my-assistant/ppo ./my-assistant",
+	}
+	cmd.AddCommand(a.modelListCmd(), a.modelShowCmd(), a.modelImportCmd(), a.modelExportCmd())
+	return cmd
+}
+
+// artifact is a stored model as this program shows it.
+type artifact struct {
+	Name       string         `json:"name"`
+	Digest     trimtab.Digest `json:"digest"`
+	Kind       string         `json:"kind"`
+	Run        string         `json:"run"`
+	Stage      string         `json:"stage"`
+	Parameters int64          `json:"parameters"`
+	CreatedAt  time.Time      `json:"created_at"`
+}
+
+func artifactOf(x storage.Artifact) artifact {
+	return artifact{x.Name, x.Digest, x.Kind, x.Run, x.Stage, x.Parameters, x.CreatedAt.UTC()}
+}
+
+var artifactColumns = []column[artifact]{
+	{name: "digest", full: func(m artifact) string { return string(m.Digest) }, short: func(m artifact) string { return m.Digest.Short() }},
+	{name: "name", full: func(m artifact) string { return m.Name }},
+	{name: "kind", full: func(m artifact) string { return m.Kind }},
+	{name: "run", full: func(m artifact) string { return m.Run }, short: func(m artifact) string { return shortID(m.Run) }},
+	{name: "stage", full: func(m artifact) string { return m.Stage }},
+	{name: "parameters", full: func(m artifact) string { return strconv.FormatInt(m.Parameters, 10) }, short: func(m artifact) string { return count(float64(m.Parameters)) }, right: true},
+	{name: "created_at", full: func(m artifact) string { return m.CreatedAt.Format(time.RFC3339) }, short: func(m artifact) string { return ago(m.CreatedAt) }},
+}
+
+func (a *app) modelListCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "every model, newest first", Args: cobra.NoArgs, Example: "  trimtab model list -o json",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.withStore(cmd, func(ctx context.Context, s *session) error {
+				all, err := s.store.Artifacts(ctx)
+				if err != nil {
+					return err
+				}
+				var items []artifact
+				for _, x := range all {
+					items = append(items, artifactOf(x))
+				}
+				return printList(a, list[artifact]{
+					schema: "trimtab.models/v1", key: "models", items: items, columns: artifactColumns,
+					empty: "no models yet: trimtab align makes some, trimtab model import takes one in",
+				})
+			})
+		},
+	}
+}
+
+// modelDocument is one model in full.
+type modelDocument struct {
+	Schema string `json:"schema"`
+	artifact
+	Config    model.Config `json:"config"`
+	Scalar    bool         `json:"scalar_head"`
+	Tokenizer string       `json:"tokenizer"`
+	Files     []fileEntry  `json:"files"`
+}
+
+type fileEntry struct {
+	Path   string         `json:"path"`
+	Bytes  int            `json:"bytes"`
+	Digest trimtab.Digest `json:"digest"`
+}
+
+func (a *app) modelShowCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "show MODEL", Short: "one model: shape, origin, files; every digest is verified", Args: cobra.ExactArgs(1),
+		Example: "  trimtab model show my-assistant/ppo",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withStore(cmd, func(ctx context.Context, s *session) error {
+				doc, err := describe(ctx, s, args[0])
+				if err != nil {
+					return err
+				}
+				return a.printModel(doc)
+			})
+		},
+	}
+}
+
+func describe(ctx context.Context, s *session, ref string) (modelDocument, error) {
+	x, m, t, err := loadModel(ctx, s, ref)
+	if err != nil {
+		return modelDocument{}, err
+	}
+	files, err := s.files.Files(x.Digest)
+	if err != nil {
+		return modelDocument{}, err
+	}
+	doc := modelDocument{Schema: "trimtab.model/v1", artifact: artifactOf(x), Config: m.Config, Scalar: m.Scalar, Tokenizer: t.Digest()}
+	for _, f := range files {
+		doc.Files = append(doc.Files, fileEntry{f.Name, len(f.Data), trimtab.DigestOf(f.Data)})
+	}
+	return doc, nil
+}
+
+func (a *app) printModel(doc modelDocument) error {
+	if a.documents() {
+		return a.printDocument(doc)
+	}
+	files := list[fileEntry]{items: doc.Files, columns: []column[fileEntry]{
+		{name: "path", full: func(f fileEntry) string { return f.Path }},
+		{name: "bytes", full: func(f fileEntry) string { return strconv.Itoa(f.Bytes) }, right: true},
+		{name: "digest", full: func(f fileEntry) string { return string(f.Digest) }},
+	}}
+	if a.format == formatCSV {
+		return printCSV(a.out, files)
+	}
+	c := doc.Config
+	head := "language model"
+	if doc.Scalar {
+		head = "reward model (scalar head)"
+	}
+	for _, line := range [][2]string{
+		{"digest", string(doc.Digest)}, {"name", doc.Name}, {"origin", origins(doc.artifact)}, {"head", head},
+		{"shape", fmt.Sprintf("%d layers, width %d, %d heads, context %d, vocabulary %d", c.Layers, c.Width, c.Heads, c.Context, c.Vocab)},
+		{"size", count(float64(doc.Parameters)) + " parameters"}, {"tokenizer", doc.Tokenizer},
+	} {
+		fmt.Fprintf(a.out, "%-10s%s\n", line[0], clean(line[1]))
+	}
+	fmt.Fprintln(a.out)
+	return printList(a, files)
+}
+
+func origins(x artifact) string {
+	if x.Run == "" {
+		return "imported " + ago(x.CreatedAt)
+	}
+	return fmt.Sprintf("stage %s of run %s, %s", x.Stage, x.Run, ago(x.CreatedAt))
+}
+
+// loadModel resolves a reference and loads what it names, verified.
+func loadModel(ctx context.Context, s *session, ref string) (storage.Artifact, *model.Model, *tokenizer.Tokenizer, error) {
+	x, err := s.store.ResolveArtifact(ctx, ref)
+	if err != nil {
+		return x, nil, nil, err
+	}
+	m, t, err := checkpoint.LoadModel(s.files, x.Digest)
+	return x, m, t, err
+}
+
+func (a *app) modelImportCmd() *cobra.Command {
+	var name string
+	cmd := &cobra.Command{
+		Use: "import FOLDER", Short: "take in a Hugging Face GPT-2 folder", Args: cobra.ExactArgs(1),
+		Example: "  trimtab model import ./gpt2 --name gpt2",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withStore(cmd, func(ctx context.Context, s *session) error { return a.importModel(ctx, s, args[0], name) })
+		},
+	}
+	cmd.Flags().StringVar(&name, "name", "", "name of the model (default: the folder's)")
+	return cmd
+}
+
+func (a *app) importModel(ctx context.Context, s *session, dir, name string) error {
+	if _, err := os.Stat(dir); err != nil {
+		return fileError(dir, err)
+	}
+	if name == "" {
+		abs, err := filepath.Abs(dir)
+		if err != nil {
+			return err
+		}
+		name = filepath.Base(abs)
+	}
+	digest, err := checkpoint.Import(s.files, dir)
+	if err != nil {
+		return err
+	}
+	m, _, err := checkpoint.LoadModel(s.files, digest)
+	if err != nil {
+		return err
+	}
+	kind := "model"
+	if m.Scalar {
+		kind = "reward"
+	}
+	if err := s.store.PutArtifact(ctx, storage.Artifact{Digest: digest, Kind: kind, Name: name, Parameters: int64(m.Config.Parameters())}, a.actor()); err != nil {
+		return err
+	}
+	doc, err := describe(ctx, s, string(digest))
+	if err != nil {
+		return err
+	}
+	return a.printModel(doc)
+}
+
+func (a *app) modelExportCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "export MODEL FOLDER", Short: "write a model as a Hugging Face folder", Args: cobra.ExactArgs(2),
+		Example: "  trimtab model export my-assistant/ppo ./my-assistant",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withStore(cmd, func(ctx context.Context, s *session) error {
+				x, err := s.store.ResolveArtifact(ctx, args[0])
+				if err != nil {
+					return err
+				}
+				if entries, err := os.ReadDir(args[1]); err == nil && len(entries) > 0 {
+					return trimtab.NewError(trimtab.Conflict, "folder_not_empty", "empty it or choose another", "%s is not empty", args[1])
+				}
+				if err := checkpoint.Export(s.files, x.Digest, args[1]); err != nil {
+					return err
+				}
+				if a.documents() {
+					return a.printDocument(map[string]any{"schema": "trimtab.export/v1", "digest": x.Digest, "folder": args[1]})
+				}
+				fmt.Fprintf(a.out, "%s is in %s\n", x.Digest, clean(args[1]))
+				return nil
+			})
+		},
+	}
+}

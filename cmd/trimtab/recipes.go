@@ -1,0 +1,221 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/trimtab/trimtab/recipes"
+	"github.com/trimtab/trimtab/storage"
+	"github.com/trimtab/trimtab/tensor"
+)
+
+func (a *app) recipesCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "recipes [NAME]", Short: "the run specs that ship with the program", Args: cobra.MaximumNArgs(1),
+		Example: "  trimtab recipes\n  trimtab recipes instructgpt > my-run.yaml",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				return a.printRecipe(args[0])
+			}
+			return a.listRecipes()
+		},
+		ValidArgsFunction: cobra.FixedCompletions(recipes.Names(), cobra.ShellCompDirectiveNoFileComp),
+	}
+}
+
+type recipe struct {
+	Name  string   `json:"name"`
+	About string   `json:"about"`
+	Sizes []string `json:"sizes"`
+}
+
+func (a *app) listRecipes() error {
+	var items []recipe
+	for _, name := range recipes.Names() {
+		about, err := recipes.About(name)
+		if err != nil {
+			return err
+		}
+		sizes, err := recipes.Sizes(name)
+		if err != nil {
+			return err
+		}
+		items = append(items, recipe{name, about, sizes})
+	}
+	return printList(a, list[recipe]{
+		schema: "trimtab.recipes/v1", key: "recipes", items: items, empty: "no recipes",
+		columns: []column[recipe]{
+			{name: "name", full: func(r recipe) string { return r.Name }},
+			{name: "sizes", full: func(r recipe) string { return strings.Join(r.Sizes, " ") }},
+			{name: "about", full: func(r recipe) string { return r.About }},
+		},
+	})
+}
+
+// printRecipe prints a recipe as it ships, or resolved as a document.
+func (a *app) printRecipe(name string) error {
+	if a.documents() {
+		spec, err := recipes.Load(name, recipes.DefaultSize, nil)
+		if err != nil {
+			return err
+		}
+		return a.printDocument(spec)
+	}
+	text, err := recipes.Source(name)
+	if err != nil {
+		return err
+	}
+	_, err = a.out.Write(text)
+	return err
+}
+
+func (a *app) planCmd() *cobra.Command {
+	var o specFlags
+	var asYAML bool
+	cmd := &cobra.Command{
+		Use: "plan", Short: "what a run would cost: parameters, FLOPs, memory, disk, time on this machine", Args: cobra.NoArgs,
+		Example: "  trimtab plan\n  trimtab plan --size 175b\n  trimtab plan -f my-run.yaml --resolved   # the spec with every default filled in",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			spec, err := o.read(a)
+			if err != nil {
+				return err
+			}
+			if asYAML {
+				text, err := spec.YAML()
+				if err == nil {
+					_, err = a.out.Write(text)
+				}
+				return err
+			}
+			return a.printCost(spec)
+		},
+	}
+	o.register(cmd.Flags())
+	cmd.Flags().BoolVar(&asYAML, "resolved", false, "print the spec with every default filled in, and stop")
+	return cmd
+}
+
+// planDocument is what a run would cost.
+type planDocument struct {
+	Schema     string      `json:"schema"`
+	Name       string      `json:"name"`
+	Seed       uint64      `json:"seed"`
+	Parameters int64       `json:"parameters"`
+	FLOPs      float64     `json:"flops"`
+	Memory     int64       `json:"memory_bytes"`
+	Disk       int64       `json:"disk_bytes"`
+	Speed      float64     `json:"flops_per_second"`
+	Seconds    float64     `json:"seconds"`
+	Stages     []planStage `json:"stages"`
+}
+
+type planStage struct {
+	Name    string  `json:"name"`
+	Kind    string  `json:"kind"`
+	Steps   int     `json:"steps"`
+	Tokens  int64   `json:"tokens"`
+	FLOPs   float64 `json:"flops"`
+	Memory  int64   `json:"memory_bytes"`
+	Disk    int64   `json:"disk_bytes"`
+	Seconds float64 `json:"seconds"`
+}
+
+// costOf turns an estimate into a document; speed is in FLOP/s.
+func costOf(spec recipes.Spec, speed float64) planDocument {
+	cost := recipes.Estimate(spec)
+	doc := planDocument{Schema: "trimtab.plan/v1", Name: spec.Name, Seed: spec.Seed, Parameters: cost.Parameters, Speed: speed}
+	for _, st := range cost.Stages {
+		one := planStage{st.Name, st.Kind, st.Steps, st.Tokens, st.FLOPs, st.MemoryBytes, st.DiskBytes, st.FLOPs / speed}
+		doc.Stages = append(doc.Stages, one)
+		doc.FLOPs += one.FLOPs
+		doc.Disk += one.Disk
+		doc.Seconds += one.Seconds
+		doc.Memory = max(doc.Memory, one.Memory)
+	}
+	return doc
+}
+
+var planColumns = []column[planStage]{
+	{name: "stage", full: func(s planStage) string { return s.Name }},
+	{name: "steps", full: func(s planStage) string { return fmt.Sprint(s.Steps) }, right: true},
+	{name: "tokens", full: func(s planStage) string { return fmt.Sprint(s.Tokens) }, short: func(s planStage) string { return count(float64(s.Tokens)) }, right: true},
+	{name: "flops", full: func(s planStage) string { return exact(s.FLOPs) }, short: func(s planStage) string { return count(s.FLOPs) }, right: true},
+	{name: "memory_bytes", full: func(s planStage) string { return fmt.Sprint(s.Memory) }, only: formatCSV},
+	{name: "memory", full: func(s planStage) string { return bytesOf(s.Memory) }, only: formatTable, right: true},
+	{name: "disk_bytes", full: func(s planStage) string { return fmt.Sprint(s.Disk) }, only: formatCSV},
+	{name: "disk", full: func(s planStage) string { return bytesOf(s.Disk) }, only: formatTable, right: true},
+	{name: "seconds", full: func(s planStage) string { return exact(s.Seconds) }, short: func(s planStage) string { return longTime(s.Seconds) }, right: true},
+}
+
+func (a *app) printCost(spec recipes.Spec) error {
+	doc := costOf(spec, measureSpeed())
+	if a.documents() {
+		return a.printDocument(doc)
+	}
+	if err := printList(a, list[planStage]{items: doc.Stages, columns: planColumns, empty: "no stages"}); err != nil || a.format == formatCSV {
+		return err
+	}
+	fmt.Fprintf(a.out, "\n%s parameters, %sFLOPs, %s of memory at the most, %s on disk\n",
+		count(float64(doc.Parameters)), count(doc.FLOPs), bytesOf(doc.Memory), bytesOf(doc.Disk))
+	fmt.Fprintf(a.out, "about %s at this machine's %sFLOP/s (%s kernels, measured just now on matrix products; attention, sampling and\nsaving take longer than their share)\n",
+		longTime(doc.Seconds), count(doc.Speed), tensor.Implementation())
+	return nil
+}
+
+// printPlan is the head of align: what will be done, in what order.
+func (a *app) printPlan(spec recipes.Spec, run storage.Run) error {
+	cost := recipes.Estimate(spec)
+	fmt.Fprintf(a.out, "run %s  %s  seed %d  %s parameters  spec %s\n", shortID(run.ID), clean(run.Name), run.Seed,
+		count(float64(cost.Parameters)), run.SpecDigest.Short())
+	for i, st := range cost.Stages {
+		fmt.Fprintf(a.out, "  %d %-10s %6d steps  %8s tokens  %8sFLOPs\n", i+1, clean(st.Name), st.Steps, count(float64(st.Tokens)), count(st.FLOPs))
+	}
+	_, err := fmt.Fprintln(a.out)
+	return err
+}
+
+// measureSpeed is the FLOP/s of this machine's matrix products, the median of
+// several in about a fifth of a second.
+func measureSpeed() float64 {
+	const m, n, k = 512, 512, 512
+	pool := tensor.NewPool(0)
+	defer pool.Close()
+	c, x, y := make([]float32, m*n), make([]float32, m*k), make([]float32, k*n)
+	for i := range x {
+		x[i], y[i] = float32(i%7), float32(i%5)
+	}
+	var rates []float64
+	for start := time.Now(); len(rates) < 3 || time.Since(start) < 200*time.Millisecond; {
+		at := time.Now()
+		tensor.MatMul(pool, c, n, x, k, y, n, m, n, k, false)
+		rates = append(rates, 2*m*n*k/time.Since(at).Seconds())
+	}
+	slices.Sort(rates)
+	return rates[len(rates)/2]
+}
+
+// bytesOf prints a number of bytes for people.
+func bytesOf(n int64) string {
+	units := []string{"B", "KB", "MB", "GB", "TB", "PB"}
+	v, i := float64(n), 0
+	for v >= 1000 && i < len(units)-1 {
+		v, i = v/1000, i+1
+	}
+	return fmt.Sprintf("%.3g %s", v, units[i])
+}
+
+// longTime is seconds for times that may be centuries.
+func longTime(s float64) string {
+	const day, year = 86400, 365.25 * 86400
+	switch {
+	case s < 100*3600:
+		return seconds(s)
+	case s < 2*year:
+		return fmt.Sprintf("%.0f days", s/day)
+	}
+	return fmt.Sprintf("%s years", strings.TrimSpace(count(s/year)))
+}

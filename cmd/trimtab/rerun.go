@@ -1,0 +1,175 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/trimtab/trimtab/runs"
+)
+
+func (a *app) rerunCmd() *cobra.Command {
+	var req runs.RerunRequest
+	var watch bool
+	cmd := &cobra.Command{
+		Use: "rerun RUN STAGE", Short: "a new attempt of a failed stage, or a new run of a closed one", Args: cobra.ExactArgs(2),
+		Long: `Run a stage again, and after it every stage that reads what it makes. A run that
+is still open gets a new attempt; a closed one becomes a new run, and its
+unchanged stages are reused. Runs repeat to the bit: a rerun that changes
+nothing is refused unless --force is given.`,
+		Example: `  trimtab rerun my-assistant ppo --from-checkpoint latest
+  trimtab rerun my-assistant reward --set epochs=2 --reason "the gate was missed"
+  trimtab rerun my-assistant sft --data demos-v2 --dry-run`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			req.Run, req.Stage, req.Actor = args[0], args[1], a.actor()
+			return a.withService(cmd, func(ctx context.Context, s *session) error {
+				result, err := s.runs.Rerun(ctx, req)
+				if err != nil {
+					return err
+				}
+				if err := a.printRerun(req, result); err != nil || !watch || req.DryRun {
+					return err
+				}
+				return a.follow(ctx, s, result.Run)
+			})
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&req.FromCheckpoint, "from-checkpoint", "", "go on from a checkpoint: latest, or its digest")
+	f.StringArrayVar(&req.Sets, "set", nil, "change a setting of the stage: key=value (may be repeated)")
+	f.StringArrayVar(&req.Data, "data", nil, "other data: NAME, or kind=NAME (may be repeated)")
+	f.StringVar(&req.Reason, "reason", "", "why, for the record")
+	f.BoolVar(&req.DryRun, "dry-run", false, "say what would run and what would be reused, and stop")
+	f.BoolVar(&req.Force, "force", false, "run again even if nothing changed")
+	f.BoolVar(&watch, "watch", false, "follow it to its end")
+	return cmd
+}
+
+// rerunDocument is what a rerun did, or would do.
+type rerunDocument struct {
+	Schema  string       `json:"schema"`
+	Run     string       `json:"run"`
+	NewRun  bool         `json:"new_run"`
+	Attempt int          `json:"attempt,omitempty"`
+	DryRun  bool         `json:"dry_run"`
+	Stages  []rerunStage `json:"stages"`
+}
+
+type rerunStage struct {
+	Name   string `json:"name"`
+	Action string `json:"action"`
+	Reason string `json:"reason"`
+}
+
+func (a *app) printRerun(req runs.RerunRequest, r runs.RerunResult) error {
+	doc := rerunDocument{"trimtab.rerun/v1", r.Run, r.NewRun, r.Attempt, req.DryRun, nil}
+	for _, st := range r.Stages {
+		doc.Stages = append(doc.Stages, rerunStage{st.Name, st.Action, st.Reason})
+	}
+	if a.documents() {
+		return a.printDocument(doc)
+	}
+	err := printList(a, list[rerunStage]{items: doc.Stages, empty: "nothing to do", columns: []column[rerunStage]{
+		{name: "stage", full: func(s rerunStage) string { return s.Name }},
+		{name: "action", full: func(s rerunStage) string { return s.Action }},
+		{name: "reason", full: func(s rerunStage) string { return s.Reason }},
+	}})
+	switch {
+	case err != nil:
+	case req.DryRun:
+		a.note("nothing was changed (--dry-run)")
+	case r.NewRun:
+		a.note("new run %s; follow it: trimtab watch %s", r.Run, shortID(r.Run))
+	default:
+		a.note("attempt %d of %s; follow it: trimtab watch %s", r.Attempt, req.Stage, shortID(r.Run))
+	}
+	return err
+}
+
+// decision is a command by which a person decides about a run or a stage.
+type decision struct {
+	use, short, example, done string
+	stage                     bool // it takes a stage after the run
+	do                        func(ctx context.Context, s *session, run, stage, reason, actor string) error
+}
+
+func (a *app) decisionCmd(d decision) *cobra.Command {
+	n := 1
+	if d.stage {
+		n = 2
+	}
+	var reason string
+	cmd := &cobra.Command{
+		Use: d.use, Short: d.short, Example: d.example, Args: cobra.ExactArgs(n),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			stage := ""
+			if d.stage {
+				stage = args[1]
+			}
+			return a.withService(cmd, func(ctx context.Context, s *session) error {
+				if err := d.do(ctx, s, args[0], stage, reason, a.actor()); err != nil {
+					return err
+				}
+				doc, err := s.runs.Show(ctx, args[0])
+				if err != nil {
+					return err
+				}
+				if a.documents() {
+					return a.printDocument(doc)
+				}
+				fmt.Fprintln(a.out, clean(fmt.Sprintf("%s: %s is %s", d.done, doc.Name, doc.Status)))
+				return nil
+			})
+		},
+	}
+	cmd.Flags().StringVar(&reason, "reason", "", "why, for the record")
+	return cmd
+}
+
+func (a *app) approveCmd() *cobra.Command {
+	return a.decisionCmd(decision{
+		use: "approve RUN STAGE", short: "let a stage that missed its gate pass", stage: true, done: "approved",
+		example: `  trimtab approve my-assistant reward --reason "small test set"`,
+		do: func(ctx context.Context, s *session, run, stage, reason, actor string) error {
+			return s.runs.Approve(ctx, run, stage, reason, actor)
+		},
+	})
+}
+
+func (a *app) skipCmd() *cobra.Command {
+	return a.decisionCmd(decision{
+		use: "skip RUN STAGE", short: "go on without a blocked stage that no later one needs", stage: true, done: "skipped",
+		example: `  trimtab skip my-assistant evaluate --reason "measured elsewhere"`,
+		do: func(ctx context.Context, s *session, run, stage, reason, actor string) error {
+			return s.runs.Skip(ctx, run, stage, reason, actor)
+		},
+	})
+}
+
+func (a *app) cancelCmd() *cobra.Command {
+	return a.decisionCmd(decision{
+		use: "cancel RUN", short: "end a run; what it made is kept", done: "cancelled", example: `  trimtab cancel my-assistant --reason "wrong data"`,
+		do: func(ctx context.Context, s *session, run, _, reason, actor string) error {
+			return s.runs.Cancel(ctx, run, reason, actor)
+		},
+	})
+}
+
+func (a *app) pauseCmd() *cobra.Command {
+	return a.decisionCmd(decision{
+		use: "pause RUN", short: "stop a run at its next checkpoint", done: "paused", example: "  trimtab pause my-assistant",
+		do: func(ctx context.Context, s *session, run, _, reason, actor string) error {
+			return s.runs.Pause(ctx, run, reason, actor)
+		},
+	})
+}
+
+func (a *app) resumeCmd() *cobra.Command {
+	return a.decisionCmd(decision{
+		use: "resume RUN", short: "let a paused run go on", done: "resumed", example: "  trimtab resume my-assistant",
+		do: func(ctx context.Context, s *session, run, _, reason, actor string) error {
+			return s.runs.Resume(ctx, run, reason, actor)
+		},
+	})
+}

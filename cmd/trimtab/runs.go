@@ -1,0 +1,363 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/trimtab/trimtab/runs"
+	"github.com/trimtab/trimtab/storage"
+)
+
+func (a *app) runsCmd() *cobra.Command {
+	var limit int
+	cmd := &cobra.Command{
+		Use: "runs", Short: "list runs, newest first", Args: cobra.NoArgs,
+		Example: "  trimtab runs\n  trimtab runs -o json --limit 5",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.withService(cmd, func(ctx context.Context, s *session) error {
+				items, err := s.runs.List(ctx, limit)
+				if err != nil {
+					return err
+				}
+				return printList(a, list[runs.Summary]{
+					schema: "trimtab.runs/v1", key: "runs", items: items, columns: runColumns,
+					empty: "no runs yet: trimtab align starts one",
+				})
+			})
+		},
+	}
+	cmd.Flags().IntVar(&limit, "limit", 50, "how many at the most")
+	return cmd
+}
+
+var runColumns = []column[runs.Summary]{
+	{name: "id", full: func(r runs.Summary) string { return r.ID }, short: func(r runs.Summary) string { return shortID(r.ID) }},
+	{name: "name", full: func(r runs.Summary) string { return r.Name }},
+	{name: "status", full: func(r runs.Summary) string { return string(r.Status) }},
+	{name: "stage", full: func(r runs.Summary) string { return r.Stage }},
+	{name: "seed", full: func(r runs.Summary) string { return strconv.FormatUint(r.Seed, 10) }, right: true},
+	{name: "created_at", full: func(r runs.Summary) string { return r.CreatedAt.UTC().Format(time.RFC3339) }, short: func(r runs.Summary) string { return ago(r.CreatedAt) }},
+	{name: "seconds", full: func(r runs.Summary) string { return exact(r.Seconds) }, short: func(r runs.Summary) string { return seconds(r.Seconds) }, right: true},
+	{name: "next", full: func(r runs.Summary) string { return r.Next }},
+}
+
+// shortID is as much of a run's id as people need to type.
+func shortID(id string) string { return id[:min(8, len(id))] }
+
+func (a *app) showCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "show RUN", Short: "one run: its stages, attempts, models, and what happens next", Args: cobra.ExactArgs(1),
+		Example: "  trimtab show my-assistant\n  trimtab show 0199f3c2 -o json",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withService(cmd, func(ctx context.Context, s *session) error {
+				doc, err := s.runs.Show(ctx, args[0])
+				if err != nil {
+					return err
+				}
+				return a.printRun(doc)
+			})
+		},
+	}
+}
+
+// printRun writes the run document, or what people read of it.
+func (a *app) printRun(doc runs.Document) error {
+	if a.documents() {
+		return a.printDocument(doc)
+	}
+	stages := list[runs.Stage]{items: doc.Stages, columns: stageColumns, empty: "no stages"}
+	if a.format == formatCSV {
+		return printCSV(a.out, stages)
+	}
+	a.printHead(doc)
+	if err := printList(a, stages); err != nil {
+		return err
+	}
+	return a.printOutcome(doc)
+}
+
+func (a *app) printHead(doc runs.Document) {
+	say := func(label, format string, args ...any) {
+		fmt.Fprintf(a.out, "%-9s%s\n", label, clean(fmt.Sprintf(format, args...)))
+	}
+	say("run", "%s  %s", doc.ID, doc.Name)
+	say("status", "%s after %s, started %s", doc.Status, seconds(doc.Seconds), ago(doc.CreatedAt))
+	say("seed", "%d, spec %s", doc.Seed, doc.SpecDigest.Short())
+	if doc.Origin != nil && *doc.Origin != "" {
+		say("origin", "a rerun of %s", *doc.Origin)
+	}
+	if doc.Reason != "" {
+		say("reason", "%s", doc.Reason)
+	}
+	if doc.Next != "" {
+		say("next", "%s", doc.Next)
+	}
+	fmt.Fprintln(a.out)
+}
+
+var stageColumns = []column[runs.Stage]{
+	{name: "stage", full: func(s runs.Stage) string { return s.Name }},
+	{name: "kind", full: func(s runs.Stage) string { return s.Kind }, only: formatCSV},
+	{name: "attempt", full: func(s runs.Stage) string { return strconv.Itoa(s.Attempt) }, right: true},
+	{name: "status", full: func(s runs.Stage) string { return string(s.Status) }},
+	{name: "step", full: func(s runs.Stage) string { return strconv.Itoa(s.Step) }, short: stepOf, right: true},
+	{name: "steps", full: func(s runs.Stage) string { return strconv.Itoa(s.Steps) }, only: formatCSV},
+	{name: "seconds", full: func(s runs.Stage) string { return exact(s.Seconds) }, short: func(s runs.Stage) string { return seconds(s.Seconds) }, right: true},
+	{name: "output", full: func(s runs.Stage) string { return outputsOf(s, false) }, short: func(s runs.Stage) string { return outputsOf(s, true) }},
+	{name: "metrics", full: func(s runs.Stage) string { return metricsOf(s.Metrics, 0) }, short: func(s runs.Stage) string { return stageNote(s) }},
+}
+
+func stepOf(s runs.Stage) string {
+	if s.Steps == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d/%d", s.Step, s.Steps)
+}
+
+func outputsOf(s runs.Stage, short bool) string {
+	var parts []string
+	for _, name := range sortedKeys(s.Outputs) {
+		d := string(s.Outputs[name])
+		if short {
+			d = s.Outputs[name].Short()
+		}
+		parts = append(parts, name+" "+d)
+	}
+	return strings.Join(parts, ", ")
+}
+
+// stageNote is the last column for people: the error, the reuse, or the metrics that matter.
+func stageNote(s runs.Stage) string {
+	switch {
+	case s.Error != nil:
+		return s.Error.Error()
+	case s.ReusedFrom != nil && *s.ReusedFrom != "":
+		return "reused from " + *s.ReusedFrom
+	}
+	return metricsOf(s.Metrics, 4)
+}
+
+// headline are the metrics that lead a short line, in this order.
+var headline = []string{"loss", "accuracy", "longer_wins", "agreement", "oracle", "objective/scores", "objective/kl", "objective/rlhf_reward", "scores", "kl", "tokens"}
+
+// metricsOf prints metrics as name value pairs, the headline ones first; most is 0 for all.
+func metricsOf(m map[string]float64, most int) string {
+	var parts []string
+	seen := map[string]bool{}
+	add := func(name string) {
+		if v, ok := m[name]; ok && !seen[name] && (most == 0 || len(parts) < most) {
+			seen[name] = true
+			parts = append(parts, name+" "+number(v))
+		}
+	}
+	for _, name := range headline {
+		add(name)
+	}
+	for _, name := range sortedKeys(m) {
+		add(name)
+	}
+	return strings.Join(parts, "  ")
+}
+
+func (a *app) watchCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "watch RUN", Short: "follow a run to its end and exit with its status", Args: cobra.ExactArgs(1),
+		Example: "  trimtab watch my-assistant",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withService(cmd, func(ctx context.Context, s *session) error {
+				return a.follow(ctx, s, args[0])
+			})
+		},
+	}
+}
+
+func (a *app) historyCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "history RUN [STAGE]", Short: "every event of a run, with actor and time", Args: cobra.RangeArgs(1, 2),
+		Example: "  trimtab history my-assistant\n  trimtab history my-assistant ppo -o csv",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withService(cmd, func(ctx context.Context, s *session) error {
+				stage := ""
+				if len(args) == 2 {
+					stage = args[1]
+				}
+				events, err := s.runs.History(ctx, args[0], stage)
+				if err != nil {
+					return err
+				}
+				return printList(a, list[event]{
+					schema: "trimtab.history/v1", key: "events", items: eventsOf(events), columns: eventColumns, empty: "no events",
+				})
+			})
+		},
+	}
+}
+
+// event is a stored event as this program shows it.
+type event struct {
+	Sequence int64           `json:"sequence"`
+	At       time.Time       `json:"at"`
+	Actor    string          `json:"actor"`
+	Type     string          `json:"type"`
+	Stage    string          `json:"stage,omitempty"`
+	Attempt  int             `json:"attempt,omitempty"`
+	Body     json.RawMessage `json:"body,omitempty"`
+}
+
+func eventsOf(in []storage.Event) []event {
+	var out []event
+	for _, e := range in {
+		out = append(out, event{e.Sequence, e.At.UTC(), e.Actor, e.Type, e.Stage, e.Attempt, e.Body})
+	}
+	return out
+}
+
+var eventColumns = []column[event]{
+	{name: "sequence", full: func(e event) string { return strconv.FormatInt(e.Sequence, 10) }, right: true},
+	{name: "at", full: func(e event) string { return e.At.Format(time.RFC3339Nano) }, short: func(e event) string { return e.At.Local().Format("01-02 15:04:05") }},
+	{name: "actor", full: func(e event) string { return e.Actor }},
+	{name: "type", full: func(e event) string { return e.Type }},
+	{name: "stage", full: func(e event) string { return e.Stage }},
+	{name: "attempt", full: func(e event) string { return positive(e.Attempt) }, right: true},
+	{name: "body", full: func(e event) string { return string(e.Body) }},
+}
+
+func positive(n int) string {
+	if n <= 0 {
+		return ""
+	}
+	return strconv.Itoa(n)
+}
+
+func (a *app) logsCmd() *cobra.Command {
+	var followLogs bool
+	cmd := &cobra.Command{
+		Use: "logs RUN", Short: "what the stages of a run logged", Args: cobra.ExactArgs(1),
+		Example: "  trimtab logs my-assistant\n  trimtab logs my-assistant --follow",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withService(cmd, func(ctx context.Context, s *session) error {
+				return a.printLogs(ctx, s, args[0], followLogs)
+			})
+		},
+	}
+	cmd.Flags().BoolVarP(&followLogs, "follow", "f", false, "wait for more until the run ends")
+	return cmd
+}
+
+// logLine is a stored log line as this program shows it.
+type logLine struct {
+	At      time.Time `json:"at"`
+	Level   string    `json:"level"`
+	Stage   string    `json:"stage,omitempty"`
+	Attempt int       `json:"attempt,omitempty"`
+	Message string    `json:"message"`
+}
+
+var logColumns = []column[logLine]{
+	{name: "at", full: func(l logLine) string { return l.At.Format(time.RFC3339Nano) }, short: func(l logLine) string { return l.At.Local().Format("15:04:05") }},
+	{name: "level", full: func(l logLine) string { return l.Level }},
+	{name: "stage", full: func(l logLine) string { return l.Stage }},
+	{name: "attempt", full: func(l logLine) string { return positive(l.Attempt) }, right: true},
+	{name: "message", full: func(l logLine) string { return l.Message }},
+}
+
+func (a *app) printLogs(ctx context.Context, s *session, ref string, follow bool) error {
+	var all []logLine
+	for after := int64(0); ; {
+		lines, next, err := s.runs.Logs(ctx, ref, after, 1000)
+		if err != nil {
+			return err
+		}
+		after = next
+		for _, l := range lines {
+			line := logLine{l.At.UTC(), l.Level, l.Stage, l.Attempt, l.Message}
+			if !follow {
+				all = append(all, line)
+			} else if err := a.printLogLine(line); err != nil {
+				return err
+			}
+		}
+		if len(lines) > 0 {
+			continue
+		}
+		if !follow {
+			return printList(a, list[logLine]{schema: "trimtab.logs/v1", key: "lines", items: all, columns: logColumns, empty: "nothing was logged"})
+		}
+		doc, err := s.runs.Show(ctx, ref)
+		if err != nil || !doc.Status.Open() {
+			return err
+		}
+		if !sleep(ctx, time.Second) {
+			return nil
+		}
+	}
+}
+
+// printLogLine writes one line of a log that is being followed.
+func (a *app) printLogLine(l logLine) error {
+	if a.format != formatTable {
+		return a.printLine(l)
+	}
+	stage := l.Stage
+	if stage == "" {
+		stage = "run"
+	}
+	_, err := fmt.Fprintf(a.out, "%s %-5s %-8s %s\n", l.At.Local().Format("15:04:05"), clean(l.Level), clean(stage), clean(l.Message))
+	return err
+}
+
+// sleep waits, and reports false when ctx ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+func (a *app) metricsCmd() *cobra.Command {
+	var attempt int
+	cmd := &cobra.Command{
+		Use: "metrics RUN STAGE [NAME…]", Short: "the series of a stage's metrics", Args: cobra.MinimumNArgs(2),
+		Example: "  trimtab metrics my-assistant ppo objective/kl\n  trimtab metrics my-assistant sft -o csv > sft.csv",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withService(cmd, func(ctx context.Context, s *session) error {
+				rows, at, err := s.runs.Metrics(ctx, args[0], args[1], attempt, args[2:]...)
+				if err != nil {
+					return err
+				}
+				items := make([]metricRow, len(rows))
+				for i, r := range rows {
+					items[i] = metricRow{r.Step, r.Name, r.Value}
+				}
+				return printList(a, list[metricRow]{
+					schema: "trimtab.metrics/v1", key: "metrics", items: items, columns: metricColumns, empty: "no metrics yet",
+					extra: map[string]any{"stage": at.Stage, "attempt": at.Number},
+				})
+			})
+		},
+	}
+	cmd.Flags().IntVar(&attempt, "attempt", 0, "which attempt of the stage; 0 is the newest")
+	return cmd
+}
+
+type metricRow struct {
+	Step  int     `json:"step"`
+	Name  string  `json:"name"`
+	Value float64 `json:"value"`
+}
+
+var metricColumns = []column[metricRow]{
+	{name: "step", full: func(m metricRow) string { return strconv.Itoa(m.Step) }, right: true},
+	{name: "name", full: func(m metricRow) string { return m.Name }},
+	{name: "value", full: func(m metricRow) string { return exact(m.Value) }, short: func(m metricRow) string { return number(m.Value) }, right: true},
+}
