@@ -1,5 +1,32 @@
 package devstack
 
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/trimtab/trimtab"
+)
+
+// TemporalOptions say how to run the program trimtab-temporal.
+type TemporalOptions struct {
+	Dir           string    // its folder; made if absent
+	PostgresURL   string    // of a role that may make roles and databases
+	Program       string    // path of trimtab-temporal; empty: find or build it
+	DieWithParent bool      // end with this process (Linux): for tests alone
+	Log           io.Writer // notices to people; may be nil
+}
+
 // Temporal is a running Temporal server.
 type Temporal struct {
 	Address   string // host:port of the workflow service
@@ -10,5 +37,185 @@ type Temporal struct {
 	proc *process
 }
 
-// Stop ends the server.
-func (t *Temporal) Stop() error { return t.proc.stop() }
+// temporalState is the file temporal.json.
+type temporalState struct {
+	Port     int    `json:"port"` // of the workflow service; five more follow
+	Pid      int    `json:"pid"`
+	Birth    string `json:"birth"`
+	Postgres string `json:"postgres"` // digest of the URL it was started with
+}
+
+const (
+	temporalRole  = "trimtab_temporal"
+	temporalPorts = 6 // frontend, HTTP, history, matching, worker, web pages
+	pagesPort     = 5 // after the frontend's
+)
+
+// temporald is one server's folder and state.
+type temporald struct {
+	o   TemporalOptions
+	dir string
+	temporalState
+}
+
+// StartTemporal starts the server of o.Dir, or adopts it if it runs, and waits
+// until Namespace is registered and its search attributes are visible. Its
+// ports stay the same from one start to the next. It may have to build the
+// program first, which takes some minutes and is announced.
+func StartTemporal(ctx context.Context, o TemporalOptions) (*Temporal, error) {
+	dir, err := filepath.Abs(o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := folder(dir); err != nil {
+		return nil, fmt.Errorf("make the folder of the Temporal server: %w", err)
+	}
+	unlock, err := lock(ctx, filepath.Join(dir, "temporal.lock"))
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	d := &temporald{o: o, dir: dir}
+	if err := readJSON(d.stateFile(), &d.temporalState); err != nil {
+		return nil, err
+	}
+	if t := d.adopt(ctx); t != nil {
+		return t, nil
+	}
+	return d.start(ctx)
+}
+
+func (d *temporald) stateFile() string { return filepath.Join(d.dir, "temporal.json") }
+func (d *temporald) log() string       { return filepath.Join(d.dir, "temporal.log") }
+
+func (d *temporald) address(offset int) string {
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(d.Port+offset))
+}
+
+// adopt takes over the server that runs, if it answers and works on the same
+// Postgres; one that does not is ended.
+func (d *temporald) adopt(ctx context.Context) *Temporal {
+	p := adopt(d.Pid, d.Birth)
+	if p == nil {
+		return nil
+	}
+	if d.Postgres == urlDigest(d.o.PostgresURL) {
+		wait, cancel := context.WithTimeout(ctx, 30*time.Second)
+		defer cancel()
+		if err := d.ready(wait, p); err == nil {
+			return d.server(p)
+		}
+	}
+	say(d.o.Log, "the Temporal server with process id %d does not answer for this database: it is started again", d.Pid)
+	_ = stopTemporal(p)
+	return nil
+}
+
+func (d *temporald) start(ctx context.Context) (*Temporal, error) {
+	program, err := findTemporal(ctx, d.o.Program, d.o.Log)
+	if err != nil {
+		return nil, err
+	}
+	role, err := d.role(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("give Temporal a role of its own in Postgres: %w", err)
+	}
+	had := d.Port
+	if d.Port, err = keepPorts(d.Port, temporalPorts); err != nil {
+		return nil, err
+	}
+	if had != 0 && had != d.Port {
+		say(d.o.Log, "the Temporal server moves from port %d, which another program uses, to %d", had, d.Port)
+	}
+	log, err := openLog(d.log())
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	from := size(log)
+	cmd := exec.Command(program, "-ip", "127.0.0.1", "-port", strconv.Itoa(d.Port))
+	cmd.Env = append(os.Environ(), "TRIMTAB_TEMPORAL_POSTGRES_URL="+role)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = d.dir, log, log
+	p, err := start(cmd, d.o.DieWithParent)
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", program, err)
+	}
+	d.Pid, d.Birth, d.Postgres = p.pid, p.birth, urlDigest(d.o.PostgresURL)
+	err = writeJSON(d.stateFile(), d.temporalState)
+	if err == nil {
+		err = d.ready(ctx, p)
+	}
+	if err != nil {
+		_ = stopTemporal(p)
+		return nil, trimtab.NewError(trimtab.Unavailable, "temporal_start", "see "+d.log(), "start the Temporal server: %w\n%s\n", err, tail(d.log(), from))
+	}
+	return d.server(p), nil
+}
+
+func (d *temporald) server(p *process) *Temporal {
+	return &Temporal{Address: d.address(0), UIAddress: "http://" + d.address(pagesPort), Pid: p.pid, Adopted: p.adopted, proc: p}
+}
+
+// ready waits until the namespace can be used, or the server has ended.
+func (d *temporald) ready(ctx context.Context, p *process) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, 3*time.Minute, fmt.Errorf("it does not answer on %s", d.address(0)))
+	defer cancel()
+	registered := make(chan error, 1)
+	go func() { registered <- RegisterNamespace(ctx, d.address(0), Namespace) }()
+	select {
+	case err := <-registered:
+		return err
+	case <-p.ended():
+		return fmt.Errorf("it ended at once (%v)", p.err)
+	}
+}
+
+// role makes the database role that Temporal works as, with a password kept in
+// the folder, and gives the URL to connect with.
+func (d *temporald) role(ctx context.Context) (string, error) {
+	secret, err := password(filepath.Join(d.dir, "temporal.password"))
+	if err != nil {
+		return "", err
+	}
+	conn, err := pgx.Connect(ctx, d.o.PostgresURL)
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close(ctx)
+	var have bool
+	if err := conn.QueryRow(ctx, `select exists (select from pg_roles where rolname = $1)`, temporalRole).Scan(&have); err != nil {
+		return "", err
+	}
+	verb := "create"
+	if have {
+		verb = "alter"
+	}
+	_, err = conn.Exec(ctx, verb+` role `+temporalRole+` login createdb password '`+secret+`'`) // hexadecimal digits, or a parse error
+	return as(database(d.o.PostgresURL, "postgres"), temporalRole, secret), err
+}
+
+// Done is closed when the server has ended.
+func (t *Temporal) Done() <-chan struct{} { return t.proc.ended() }
+
+// Wait waits until the server has ended. The error says how, if this process started it.
+func (t *Temporal) Wait() error {
+	<-t.proc.ended()
+	return t.proc.err
+}
+
+// Stop ends the server. What it had not written down it reads again from Postgres.
+func (t *Temporal) Stop() error {
+	if err := stopTemporal(t.proc); err != nil {
+		return fmt.Errorf("stop the Temporal server: %w", err)
+	}
+	return nil
+}
+
+func stopTemporal(p *process) error {
+	return p.stop(farewell{syscall.SIGTERM, 20 * time.Second}, farewell{syscall.SIGKILL, 5 * time.Second})
+}
+
+func urlDigest(url string) string {
+	sum := sha256.Sum256([]byte(url))
+	return hex.EncodeToString(sum[:8])
+}

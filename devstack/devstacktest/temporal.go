@@ -1,5 +1,18 @@
 package devstacktest
 
-import "context"
+import (
+	"context"
+	"os"
+	"path/filepath"
 
-func startTemporal(context.Context) error { return nil }
+	"github.com/trimtab/trimtab/devstack"
+)
+
+func startTemporal(ctx context.Context) (err error) {
+	if stack.temporal != nil {
+		return nil
+	}
+	stack.temporal, err = devstack.StartTemporal(ctx, devstack.TemporalOptions{
+		Dir: filepath.Join(stack.dir, "temporal"), PostgresURL: stack.postgres.URL, DieWithParent: true, Log: os.Stderr})
+	return err
+}

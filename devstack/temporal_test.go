@@ -1,0 +1,152 @@
+package devstack
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/worker"
+	"go.temporal.io/sdk/workflow"
+)
+
+func testTemporal(t testing.TB, dir string, p *Postgres) *Temporal {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute) // it may have to be built
+	defer cancel()
+	s, err := StartTemporal(ctx, TemporalOptions{Dir: dir, PostgresURL: p.URL, DieWithParent: true, Log: t.Output()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// count goes through n steps of an activity, each after the other.
+func count(ctx workflow.Context, n int) (int, error) {
+	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: 30 * time.Second})
+	sum := 0
+	for i := range n {
+		var step int
+		if err := workflow.ExecuteActivity(ctx, "step", i).Get(ctx, &step); err != nil {
+			return 0, err
+		}
+		sum += step
+		if err := workflow.Sleep(ctx, 10*time.Millisecond); err != nil {
+			return 0, err
+		}
+	}
+	return sum, nil
+}
+
+// counter is a worker for count, which tells how many steps it has seen.
+func counter(t testing.TB, address string) (client.Client, *atomic.Int64) {
+	t.Helper()
+	logger := log.NewStructuredLogger(slog.New(slog.DiscardHandler))
+	c, err := client.Dial(client.Options{HostPort: address, Namespace: Namespace, Logger: logger})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	var steps atomic.Int64
+	w := worker.New(c, "count", worker.Options{})
+	w.RegisterWorkflow(count)
+	w.RegisterActivityWithOptions(func(_ context.Context, i int) (int, error) {
+		steps.Add(1)
+		return i, nil
+	}, activity.RegisterOptions{Name: "step"})
+	if err := w.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.Stop)
+	return c, &steps
+}
+
+func TestTemporal(t *testing.T) {
+	t.Parallel()
+	dir := openDir(t)
+	p := testPostgres(t, filepath.Join(dir, "postgres"), false)
+	begin := time.Now()
+	s := testTemporal(t, filepath.Join(dir, "temporal"), p)
+	t.Logf("new Temporal in %v", time.Since(begin))
+	begin = time.Now()
+	again := testTemporal(t, filepath.Join(dir, "temporal"), p)
+	t.Logf("adopted in %v", time.Since(begin))
+	if s.Adopted || !again.Adopted || again.Pid != s.Pid || again.Address != s.Address {
+		t.Errorf("first %+v, second %+v: want the second to adopt the first", s, again)
+	}
+	checkPages(t, s.UIAddress)
+	checkNoPassword(t, s.Pid)
+
+	c, steps := counter(t, s.Address)
+	run, err := c.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{TaskQueue: "count",
+		SearchAttributes: map[string]any{"RunID": "r1", "RunStatus": "running", "Stage": "sft"}}, count, 60)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kill(t, steps, 10, s.Pid)
+	begin = time.Now()
+	next := testTemporal(t, filepath.Join(dir, "temporal"), p)
+	t.Logf("Temporal back in %v", time.Since(begin))
+	if next.Adopted || next.Address != s.Address {
+		t.Errorf("after the kill: %+v, want a new server on %s", next, s.Address)
+	}
+	kill(t, steps, 25, p.Pid)
+	begin = time.Now()
+	testPostgres(t, filepath.Join(dir, "postgres"), false)
+	t.Logf("Postgres back in %v", time.Since(begin))
+
+	var sum int
+	if err := run.Get(t.Context(), &sum); err != nil || sum != 60*59/2 {
+		t.Errorf("the workflow gave %d, %v; want %d", sum, err, 60*59/2)
+	}
+	t.Logf("done %v after the last kill, in %d steps", time.Since(begin), steps.Load())
+}
+
+// kill ends a process by SIGKILL once so many steps have been done.
+func kill(t testing.TB, steps *atomic.Int64, after int64, pid int) {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); steps.Load() < after; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%d steps after 30 s, want %d", steps.Load(), after)
+		}
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func checkPages(t testing.TB, address string) {
+	t.Helper()
+	res, err := http.Get(address + "/namespaces/trimtab/workflows")
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer res.Body.Close()
+	if b, err := io.ReadAll(res.Body); err != nil || res.StatusCode != 200 || !strings.Contains(string(b), "<html") {
+		t.Errorf("web pages: %s, %v, %.200s", res.Status, err, b)
+	}
+}
+
+func checkNoPassword(t testing.TB, pid int) {
+	t.Helper()
+	if args, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); err == nil && strings.Contains(string(args), "postgres://") {
+		t.Errorf("every user of the machine can read the password: %q", args)
+	}
+}
