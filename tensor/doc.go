@@ -47,7 +47,8 @@
 // implementation at start; see [Use] and [InitError].
 package tensor
 
-//go:generate go -C _asm run . -avx512 ../avx512_amd64.s -avx2 ../avx2_amd64.s -stubs ../stubs_amd64.go
+//go:generate go -C _asm run . -target AVX512 -pkg tensor -out ../avx512_amd64.s -stubs ../avx512_amd64.go
+//go:generate go -C _asm run . -target AVX2 -pkg tensor -out ../avx2_amd64.s -stubs ../avx2_amd64.go
 
 // Numerics names the numeric contract that this package keeps. It is part of
 // every cache key: results under different contracts are different results.

@@ -17,7 +17,7 @@ func MatMul(
 	checkMatrix("MatMul C", c, ldc, m, n)
 	checkMatrix("MatMul A", a, lda, m, k)
 	checkMatrix("MatMul B", b, ldb, k, n)
-	matMul(p, product{c: c, ldc: ldc, a: a, aRow: lda, aStep: 1, b: b, ldb: ldb, m: m, n: n, k: k, add: add})
+	matMul(p, &product{c: c, ldc: ldc, a: a, aRow: lda, aStep: 1, b: b, ldb: ldb, m: m, n: n, k: k, add: add})
 }
 
 // MatMulNT is [MatMul] with B stored the other way round: C (+)= A·Bᵀ.
@@ -31,7 +31,7 @@ func MatMulNT(
 	checkMatrix("MatMulNT C", c, ldc, m, n)
 	checkMatrix("MatMulNT A", a, lda, m, k)
 	checkMatrix("MatMulNT B", b, ldb, n, k)
-	matMul(p, product{c: c, ldc: ldc, a: a, aRow: lda, aStep: 1, b: b, ldb: ldb, turned: true, m: m, n: n, k: k, add: add})
+	matMul(p, &product{c: c, ldc: ldc, a: a, aRow: lda, aStep: 1, b: b, ldb: ldb, turned: true, m: m, n: n, k: k, add: add})
 }
 
 // MatMulTN is [MatMul] with A stored the other way round: C (+)= Aᵀ·B.
@@ -45,7 +45,7 @@ func MatMulTN(
 	checkMatrix("MatMulTN C", c, ldc, m, n)
 	checkMatrix("MatMulTN A", a, lda, k, m)
 	checkMatrix("MatMulTN B", b, ldb, k, n)
-	matMul(p, product{c: c, ldc: ldc, a: a, aRow: 1, aStep: lda, b: b, ldb: ldb, m: m, n: n, k: k, add: add})
+	matMul(p, &product{c: c, ldc: ldc, a: a, aRow: 1, aStep: lda, b: b, ldb: ldb, m: m, n: n, k: k, add: add})
 }
 
 // checkMatrix panics unless rows of cols elements at distance ld lie in x.
@@ -70,7 +70,7 @@ type product struct {
 	turned, add           bool
 }
 
-// matMulPortable is the reference.
+// portable is the reference.
 func (g *product) portable() {
 	for i := range g.m {
 		row := g.c[i*g.ldc : i*g.ldc+g.n]

@@ -68,13 +68,27 @@ func dotPortable(x, y []float32) float32 {
 }
 
 func maxPortable(x []float32) float32 {
-	m := x[0]
-	for _, v := range x {
-		if v > m {
-			m = v
+	var l lanes
+	for i := range l {
+		l[i] = -infinity
+	}
+	for i, v := range x {
+		l[i%16] = larger(l[i%16], v)
+	}
+	for w := 8; w > 0; w /= 2 {
+		for i := range w {
+			l[i] = larger(l[i], l[i+w])
 		}
 	}
-	return m
+	return l[0]
+}
+
+// larger is the instruction MAXPS: b unless a is larger.
+func larger(a, b float32) float32 {
+	if a > b {
+		return a
+	}
+	return b
 }
 
 func expPortable(dst, x []float32) {
@@ -176,9 +190,9 @@ func adamwPortable(w, m, v, g []float32, a *adamw) {
 	}
 }
 
-// emaPortable moves avg towards w by the share s.
-func emaPortable(avg, w []float32, s float32) {
+// emaPortable moves avg towards w by a share of the way.
+func emaPortable(avg, w []float32, share float32) {
 	for i, v := range w {
-		avg[i] = FMA(s, v-avg[i], avg[i])
+		avg[i] = FMA(share, v-avg[i], avg[i])
 	}
 }

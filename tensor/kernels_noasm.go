@@ -1,3 +1,5 @@
+//go:build purego || !amd64
+
 package tensor
 
 // Without assembly every kernel is the reference.
@@ -35,15 +37,6 @@ func normParametersKernel(dgamma, dbeta, x, dy []float32, mean, rstd float32) {
 	normParametersPortable(dgamma, dbeta, x, dy, mean, rstd)
 }
 func adamwKernel(w, m, v, g []float32, a *adamw) { adamwPortable(w, m, v, g, a) }
-func emaKernel(avg, w []float32, s float32)      { emaPortable(avg, w, s) }
+func emaKernel(avg, w []float32, share float32)  { emaPortable(avg, w, share) }
 
-func matMul(p *Pool, g product) {
-	rows := max(1, g.m/max(1, 4*p.Workers()))
-	p.Run((g.m+rows-1)/rows, func(task, _ int) {
-		t := g
-		i := task * rows
-		t.m = min(rows, g.m-i)
-		t.c, t.a = g.c[i*g.ldc:], g.a[i*g.aRow:]
-		t.portable()
-	})
-}
+func (g *product) tile() { g.portable() }

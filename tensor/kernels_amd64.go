@@ -1,0 +1,233 @@
+//go:build !purego
+
+package tensor
+
+import "golang.org/x/sys/cpu"
+
+// detect returns the best kernels of this CPU, where the system saves their
+// registers.
+func detect() implementation {
+	x := cpu.X86
+	switch {
+	case x.HasAVX512F && x.HasAVX512DQ && x.HasBMI2 && x.HasFMA && x.HasAVX2:
+		return avx512
+	case x.HasAVX2 && x.HasFMA:
+		return avx2
+	}
+	return portable
+}
+
+// Each kernel below is its portable form, whichever runs. Slices are not empty.
+
+func addKernel(dst, x []float32) {
+	switch active {
+	case avx512:
+		addAVX512(&dst[0], &x[0], len(x))
+	case avx2:
+		addAVX2(&dst[0], &x[0], len(x))
+	default:
+		addPortable(dst, x)
+	}
+}
+
+func mulKernel(dst, x []float32) {
+	switch active {
+	case avx512:
+		mulAVX512(&dst[0], &x[0], len(x))
+	case avx2:
+		mulAVX2(&dst[0], &x[0], len(x))
+	default:
+		mulPortable(dst, x)
+	}
+}
+
+func scaleKernel(dst []float32, a float32) {
+	switch active {
+	case avx512:
+		scaleAVX512(&dst[0], a, len(dst))
+	case avx2:
+		scaleAVX2(&dst[0], a, len(dst))
+	default:
+		scalePortable(dst, a)
+	}
+}
+
+func axpyKernel(dst []float32, a float32, x []float32) {
+	switch active {
+	case avx512:
+		axpyAVX512(&dst[0], a, &x[0], len(x))
+	case avx2:
+		axpyAVX2(&dst[0], a, &x[0], len(x))
+	default:
+		axpyPortable(dst, a, x)
+	}
+}
+
+func sumKernel(x []float32) float32 {
+	switch active {
+	case avx512:
+		return sumAVX512(&x[0], len(x))
+	case avx2:
+		return sumAVX2(&x[0], len(x))
+	}
+	return sumPortable(x)
+}
+
+func dotKernel(x, y []float32) float32 {
+	switch active {
+	case avx512:
+		return dotAVX512(&x[0], &y[0], len(x))
+	case avx2:
+		return dotAVX2(&x[0], &y[0], len(x))
+	}
+	return dotPortable(x, y)
+}
+
+func maxKernel(x []float32) float32 {
+	switch active {
+	case avx512:
+		return maxAVX512(&x[0], len(x))
+	case avx2:
+		return maxAVX2(&x[0], len(x))
+	}
+	return maxPortable(x)
+}
+
+func expKernel(dst, x []float32) {
+	switch active {
+	case avx512:
+		expAVX512(&dst[0], &x[0], len(x))
+	case avx2:
+		expAVX2(&dst[0], &x[0], len(x))
+	default:
+		expPortable(dst, x)
+	}
+}
+
+func geluKernel(dst, x []float32) {
+	switch active {
+	case avx512:
+		geluAVX512(&dst[0], &x[0], len(x))
+	case avx2:
+		geluAVX2(&dst[0], &x[0], len(x))
+	default:
+		geluPortable(dst, x)
+	}
+}
+
+func geluBackwardKernel(dx, x, dy []float32) {
+	switch active {
+	case avx512:
+		geluBackwardAVX512(&dx[0], &x[0], &dy[0], len(x))
+	case avx2:
+		geluBackwardAVX2(&dx[0], &x[0], &dy[0], len(x))
+	default:
+		geluBackwardPortable(dx, x, dy)
+	}
+}
+
+func expSumKernel(x []float32, scale, max float32) float32 {
+	switch active {
+	case avx512:
+		return expSumAVX512(&x[0], scale, max, len(x))
+	case avx2:
+		return expSumAVX2(&x[0], scale, max, len(x))
+	}
+	return expSumPortable(x, scale, max)
+}
+
+func sumExpKernel(x []float32, scale, max float32) float32 {
+	switch active {
+	case avx512:
+		return sumExpAVX512(&x[0], scale, max, len(x))
+	case avx2:
+		return sumExpAVX2(&x[0], scale, max, len(x))
+	}
+	return sumExpPortable(x, scale, max)
+}
+
+func softmaxBackwardKernel(ds, p, dp []float32, dot, scale float32) {
+	switch active {
+	case avx512:
+		softmaxBackwardAVX512(&ds[0], &p[0], &dp[0], dot, scale, len(p))
+	case avx2:
+		softmaxBackwardAVX2(&ds[0], &p[0], &dp[0], dot, scale, len(p))
+	default:
+		softmaxBackwardPortable(ds, p, dp, dot, scale)
+	}
+}
+
+func sumSquaredDifferencesKernel(x []float32, mean float32) float32 {
+	switch active {
+	case avx512:
+		return sumSquaredDifferencesAVX512(&x[0], mean, len(x))
+	case avx2:
+		return sumSquaredDifferencesAVX2(&x[0], mean, len(x))
+	}
+	return sumSquaredDifferencesPortable(x, mean)
+}
+
+func normalizeKernel(y, x, gamma, beta []float32, mean, rstd float32) {
+	switch active {
+	case avx512:
+		normalizeAVX512(&y[0], &x[0], &gamma[0], &beta[0], mean, rstd, len(x))
+	case avx2:
+		normalizeAVX2(&y[0], &x[0], &gamma[0], &beta[0], mean, rstd, len(x))
+	default:
+		normalizePortable(y, x, gamma, beta, mean, rstd)
+	}
+}
+
+func normSumsKernel(x, dy, gamma []float32, mean, rstd float32) (sum, sumN float32) {
+	switch active {
+	case avx512:
+		return normSumsAVX512(&x[0], &dy[0], &gamma[0], mean, rstd, len(x))
+	case avx2:
+		return normSumsAVX2(&x[0], &dy[0], &gamma[0], mean, rstd, len(x))
+	}
+	return normSumsPortable(x, dy, gamma, mean, rstd)
+}
+
+func normBackwardKernel(dx, x, dy, gamma []float32, mean, rstd, g, gn float32) {
+	switch active {
+	case avx512:
+		normBackwardAVX512(&dx[0], &x[0], &dy[0], &gamma[0], mean, rstd, g, gn, len(x))
+	case avx2:
+		normBackwardAVX2(&dx[0], &x[0], &dy[0], &gamma[0], mean, rstd, g, gn, len(x))
+	default:
+		normBackwardPortable(dx, x, dy, gamma, mean, rstd, g, gn)
+	}
+}
+
+func normParametersKernel(dgamma, dbeta, x, dy []float32, mean, rstd float32) {
+	switch active {
+	case avx512:
+		normParametersAVX512(&dgamma[0], &dbeta[0], &x[0], &dy[0], mean, rstd, len(x))
+	case avx2:
+		normParametersAVX2(&dgamma[0], &dbeta[0], &x[0], &dy[0], mean, rstd, len(x))
+	default:
+		normParametersPortable(dgamma, dbeta, x, dy, mean, rstd)
+	}
+}
+
+func adamwKernel(w, m, v, g []float32, a *adamw) {
+	switch active {
+	case avx512:
+		adamwAVX512(&w[0], &m[0], &v[0], &g[0], &a.gradScale, len(w))
+	case avx2:
+		adamwAVX2(&w[0], &m[0], &v[0], &g[0], &a.gradScale, len(w))
+	default:
+		adamwPortable(w, m, v, g, a)
+	}
+}
+
+func emaKernel(avg, w []float32, share float32) {
+	switch active {
+	case avx512:
+		emaAVX512(&avg[0], &w[0], share, len(w))
+	case avx2:
+		emaAVX2(&avg[0], &w[0], share, len(w))
+	default:
+		emaPortable(avg, w, share)
+	}
+}

@@ -1,0 +1,115 @@
+package tensor
+
+import "sync"
+
+// Sizes of blocks. They decide only speed.
+const (
+	taskWork  = 1 << 18 // multiply-adds that make a task worth its start
+	blockK    = 256     // k of a packed panel of B
+	panelSize = 96 * blockK
+)
+
+// job is a product in work: its tiles form a grid, one task each. Jobs are kept
+// for reuse so that a product allocates nothing.
+type job struct {
+	product
+	rows, cols int // of a tile
+	across     int // tiles in a row of the grid
+	run        func(task, worker int)
+}
+
+// scratch is memory for one tile at a time: a packed panel of B, and a place
+// for a piece of C narrower than the registers.
+type scratch struct {
+	panel [panelSize]float32
+	edge  [6 * 64]float32
+}
+
+// freeList keeps values for reuse; unlike sync.Pool, it keeps them for good.
+type freeList[T any] struct {
+	mu    sync.Mutex
+	free  []*T
+	fresh func() *T
+}
+
+func (l *freeList[T]) get() *T {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := len(l.free)
+	if n == 0 {
+		return l.fresh()
+	}
+	v := l.free[n-1]
+	l.free = l.free[:n-1]
+	return v
+}
+
+func (l *freeList[T]) put(v *T) {
+	l.mu.Lock()
+	l.free = append(l.free, v)
+	l.mu.Unlock()
+}
+
+var (
+	jobs = freeList[job]{fresh: func() *job {
+		j := new(job)
+		j.run = j.task
+		return j
+	}}
+	scratches = freeList[scratch]{fresh: func() *scratch { return new(scratch) }}
+)
+
+// matMul spreads the product over the workers.
+func matMul(p *Pool, g *product) {
+	if g.m == 0 || g.n == 0 {
+		return
+	}
+	if g.k == 0 {
+		g.nothing()
+		return
+	}
+	tasks := min(4*p.Workers(), g.m*g.n*g.k/taskWork)
+	if p.Workers() == 1 || tasks <= 1 {
+		g.tile()
+		return
+	}
+	j := jobs.get()
+	j.product = *g
+	down := max(1, min(tasks, g.m/96))
+	right := max(1, min(tasks/down, g.n/64))
+	j.rows = roundUp((g.m+down-1)/down, 12)
+	j.cols = roundUp((g.n+right-1)/right, 32)
+	j.across = (g.n + j.cols - 1) / j.cols
+	p.Run((g.m+j.rows-1)/j.rows*j.across, j.run)
+	j.product = product{}
+	jobs.put(j)
+}
+
+func roundUp(x, unit int) int { return (x + unit - 1) / unit * unit }
+
+// nothing is the product over no k.
+func (g *product) nothing() {
+	for i := 0; i < g.m && !g.add; i++ {
+		clear(g.c[i*g.ldc : i*g.ldc+g.n])
+	}
+}
+
+// task computes one tile of the grid.
+func (j *job) task(task, _ int) {
+	t := j.product.part(task/j.across*j.rows, task%j.across*j.cols, j.rows, j.cols)
+	t.tile()
+}
+
+// part is the product of a tile of C of at most that many rows and columns.
+func (g *product) part(i, j, rows, cols int) product {
+	t := *g
+	t.m, t.n = min(rows, g.m-i), min(cols, g.n-j)
+	t.c = g.c[i*g.ldc+j:]
+	t.a = g.a[i*g.aRow:]
+	if g.turned {
+		t.b = g.b[j*g.ldb:]
+	} else {
+		t.b = g.b[j:]
+	}
+	return t
+}

@@ -1,0 +1,235 @@
+package tensor
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+)
+
+// form is one of the three products.
+type form struct {
+	name string
+	run  func(p *Pool, c []float32, ldc int, a []float32, lda int, b []float32, ldb int, m, n, k int, add bool)
+	a, b func(m, n, k int) (rows, cols int)
+}
+
+func mk(m, n, k int) (int, int) { return m, k }
+func km(m, n, k int) (int, int) { return k, m }
+func kn(m, n, k int) (int, int) { return k, n }
+func nk(m, n, k int) (int, int) { return n, k }
+
+var forms = []form{{"MatMul", MatMul, mk, kn}, {"MatMulNT", MatMulNT, mk, nk}, {"MatMulTN", MatMulTN, km, kn}}
+
+// TestMatMul compares every implementation with the definition at every m and n
+// round the sizes of tiles, and k round the unrolled and the blocked.
+func TestMatMul(t *testing.T) {
+	sizes := []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 16, 17, 25, 31, 32, 33, 48, 64, 65, 70, 97, 100, 130}
+	ks := []int{0, 1, 2, 3, 4, 5, 7, 8, 16, 19, 33}
+	under(t, func(t *testing.T) {
+		r := rand.New(rand.NewPCG(3, 4))
+		for i, m := range sizes {
+			for j, n := range sizes {
+				k := ks[(i*7+j*3)%len(ks)]
+				for _, f := range forms {
+					f.check(t, r, nil, m, n, k)
+				}
+			}
+		}
+		for _, s := range [][3]int{{1, 130, 300}, {3, 50, 513}, {13, 33, 257}, {70, 40, 600}, {600, 33, 256}} {
+			for _, f := range forms {
+				f.check(t, r, nil, s[0], s[1], s[2])
+			}
+		}
+	})
+}
+
+// TestMatMulWorkers: the number of workers changes no bit.
+func TestMatMulWorkers(t *testing.T) {
+	under(t, func(t *testing.T) {
+		r := rand.New(rand.NewPCG(5, 6))
+		for _, workers := range []int{1, 2, 3, 8} {
+			p := NewPool(workers)
+			defer p.Close()
+			for _, s := range [][3]int{{300, 200, 40}, {64, 700, 65}, {1, 3000, 300}, {1000, 7, 130}} {
+				for _, f := range forms {
+					f.check(t, r, p, s[0], s[1], s[2])
+				}
+			}
+		}
+	})
+}
+
+// check compares one product, set and added, with the definition, computed
+// value by value, in matrices with odd row distances inside guard words.
+func (f form) check(t *testing.T, r *rand.Rand, p *Pool, m, n, k int) {
+	t.Helper()
+	ar, ac := f.a(m, n, k)
+	br, bc := f.b(m, n, k)
+	lda, ldb, ldc := ac+r.IntN(4), bc+r.IntN(4), n+r.IntN(4)
+	a, b := values(r, ar*lda, false), values(r, br*ldb, false)
+	for _, add := range []bool{false, true} {
+		c, guards := guarded(values(r, m*ldc, false), r.IntN(4))
+		want := append([]float32(nil), c...)
+		f.define(want, ldc, a, lda, b, ldb, m, n, k, add)
+		f.run(p, c, ldc, a, lda, b, ldb, m, n, k, add)
+		if !guards() {
+			t.Fatalf("%s (%d,%d,%d): wrote beyond C", f.name, m, n, k)
+		}
+		if !sameBits(c, want) {
+			t.Fatalf("%s (%d,%d,%d) add=%v differs from the definition", f.name, m, n, k, add)
+		}
+	}
+}
+
+// define is the contract's formula.
+func (f form) define(c []float32, ldc int, a []float32, lda int, b []float32, ldb int, m, n, k int, add bool) {
+	for i := range m {
+		for j := range n {
+			var s float32
+			if add {
+				s = c[i*ldc+j]
+			}
+			for l := range k {
+				x, y := i*lda+l, l*ldb+j
+				if f.name == "MatMulTN" {
+					x = l*lda + i
+				}
+				if f.name == "MatMulNT" {
+					y = j*ldb + l
+				}
+				s = FMA(a[x], b[y], s)
+			}
+			c[i*ldc+j] = s
+		}
+	}
+}
+
+// TestMatMulBlocks: a product in pieces over k is the product.
+func TestMatMulBlocks(t *testing.T) {
+	const m, n, k = 20, 50, 90
+	r := rand.New(rand.NewPCG(7, 8))
+	a, b := values(r, m*k, false), values(r, k*n, false)
+	under(t, func(t *testing.T) {
+		whole, pieces := make([]float32, m*n), make([]float32, m*n)
+		MatMul(nil, whole, n, a, k, b, n, m, n, k, false)
+		for l, next := 0, 0; l < k; l = next {
+			next = min(k, l+1+r.IntN(20))
+			MatMul(nil, pieces, n, a[l:], k, b[l*n:], n, m, n, next-l, l > 0)
+		}
+		if !sameBits(whole, pieces) {
+			t.Error("blocks over k change the product")
+		}
+	})
+}
+
+// TestMatMulNeutral: rows of zeros at the end of k change nothing.
+func TestMatMulNeutral(t *testing.T) {
+	const m, n, k, more = 5, 40, 30, 7
+	r := rand.New(rand.NewPCG(9, 10))
+	a, b := values(r, m*(k+more), false), values(r, (k+more)*n, false)
+	for i := range m {
+		clear(a[i*(k+more)+k : (i+1)*(k+more)])
+	}
+	under(t, func(t *testing.T) {
+		short, long := make([]float32, m*n), make([]float32, m*n)
+		MatMul(nil, short, n, a, k+more, b, n, m, n, k, false)
+		MatMul(nil, long, n, a, k+more, b, n, m, n, k+more, false)
+		if !sameBits(short, long) {
+			t.Error("zeros change the product")
+		}
+	})
+}
+
+func TestMatMulPanics(t *testing.T) {
+	x := make([]float32, 10)
+	for name, f := range map[string]func(){
+		"negative": func() { MatMul(nil, x, 1, x, 1, x, 1, -1, 1, 1, false) },
+		"short C":  func() { MatMul(nil, x, 4, x, 1, x, 4, 3, 4, 1, false) },
+		"distance": func() { MatMulNT(nil, x, 2, x, 2, x, 1, 2, 2, 2, false) },
+	} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("%s: no panic", name)
+				}
+			}()
+			f()
+		}()
+	}
+}
+
+func TestMatMulAllocates(t *testing.T) {
+	p := NewPool(2)
+	defer p.Close()
+	x := make([]float32, 256*256)
+	under(t, func(t *testing.T) {
+		if Implementation() == "portable" {
+			t.Skip("slow")
+		}
+		for _, f := range forms {
+			for _, m := range []int{3, 200} {
+				run := func() { f.run(p, x[:m*200], 200, make256[:], 200, x, 200, m, 200, 200, true) }
+				run()
+				if n := testing.AllocsPerRun(20, run); n >= 1 {
+					t.Errorf("%s with %d rows allocates %.1f times", f.name, m, n)
+				}
+			}
+		}
+	})
+}
+
+var make256 [256 * 256]float32
+
+// TestMatMulExact: whole numbers multiply exactly.
+func TestMatMulExact(t *testing.T) {
+	under(t, func(t *testing.T) {
+		const n = 37
+		a := make([]float32, n*n)
+		for i := range a {
+			a[i] = float32(i%11 - 5)
+		}
+		c := make([]float32, n*n)
+		MatMulNT(nil, c, n, a, n, a, n, n, n, n, false)
+		for i := range n {
+			for j := range n {
+				s := 0.0
+				for l := range n {
+					s += float64(a[i*n+l]) * float64(a[j*n+l])
+				}
+				if math.Abs(s-float64(c[i*n+j])) > 0 {
+					t.Fatalf("(%d,%d) is %g, want %g", i, j, c[i*n+j], s)
+				}
+			}
+		}
+	})
+}
+
+// BenchmarkMatMul measures one core (and with a pool two) in GFLOP/s.
+func BenchmarkMatMul(b *testing.B) {
+	for _, s := range []struct {
+		form    int
+		m, n, k int
+	}{
+		{0, 512, 512, 512}, {0, 4096, 384, 128}, {0, 4096, 128, 512}, {1, 4096, 512, 128}, {2, 128, 512, 4096}, {2, 128, 384, 4096},
+		{1, 512, 512, 512}, {2, 512, 512, 512}, {1, 512, 4096, 128},
+		{1, 32, 128, 32}, {0, 32, 32, 128}, {2, 128, 32, 32},
+		{0, 1, 384, 128}, {0, 8, 512, 128}, {0, 16, 512, 128}, {0, 16, 128, 512}, {1, 1, 4096, 128}, {1, 8, 4096, 128}, {1, 16, 4096, 128},
+	} {
+		f := forms[s.form]
+		for _, name := range Implementations()[1:] {
+			b.Run(fmt.Sprintf("%s/%dx%dx%d/%s", f.name, s.m, s.n, s.k, name), func(b *testing.B) {
+				defer use(b, name)()
+				r := rand.New(rand.NewPCG(1, 1))
+				x, y := values(r, s.m*s.k, false), values(r, s.k*s.n, false)
+				c := make([]float32, s.m*s.n)
+				_, lda := f.a(s.m, s.n, s.k)
+				_, ldb := f.b(s.m, s.n, s.k)
+				for b.Loop() {
+					f.run(nil, c, s.n, x, lda, y, ldb, s.m, s.n, s.k, false)
+				}
+				b.ReportMetric(2*float64(s.m)*float64(s.n)*float64(s.k)*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+			})
+		}
+	}
+}
