@@ -1,0 +1,121 @@
+package checkpoint
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/trimtab/trimtab/model"
+	"github.com/trimtab/trimtab/tokenizer"
+)
+
+const (
+	languageModel = "GPT2LMHeadModel"
+	scalarModel   = "GPT2ForSequenceClassification"
+	bareModel     = "GPT2Model"
+	epsilon       = 1e-5 // of LayerNorm, the only one that tensor knows
+)
+
+// hubConfig is config.json as it is written: Hugging Face's GPT2Config.
+type hubConfig struct {
+	Activation    string   `json:"activation_function"`
+	Architectures []string `json:"architectures"`
+	AttnDropout   float64  `json:"attn_pdrop"`
+	BOS           int32    `json:"bos_token_id"`
+	EmbdDropout   float64  `json:"embd_pdrop"`
+	EOS           int32    `json:"eos_token_id"`
+	InitRange     float64  `json:"initializer_range"`
+	Epsilon       float64  `json:"layer_norm_epsilon"`
+	ModelType     string   `json:"model_type"`
+	Width         int      `json:"n_embd"`
+	Heads         int      `json:"n_head"`
+	Inner         *int     `json:"n_inner"`
+	Layers        int      `json:"n_layer"`
+	Context       int      `json:"n_positions"`
+	Labels        *int     `json:"num_labels,omitempty"`
+	Pad           *int32   `json:"pad_token_id,omitempty"`
+	ResidDropout  float64  `json:"resid_pdrop"`
+	ScaleByLayer  bool     `json:"scale_attn_by_inverse_layer_idx"`
+	Scale         bool     `json:"scale_attn_weights"`
+	// ScoreBias says that model.safetensors holds score.bias (1), to be added
+	// to what score.weight gives. Hugging Face's class has no such parameter
+	// and leaves it out; scores then differ by that constant.
+	ScoreBias bool   `json:"score_bias,omitempty"`
+	Tied      bool   `json:"tie_word_embeddings"`
+	DType     string `json:"torch_dtype"`
+	Vocab     int    `json:"vocab_size"`
+}
+
+func writeConfig(m *model.Model, t *tokenizer.Tokenizer) []byte {
+	c := hubConfig{
+		Activation: "gelu_new", Architectures: []string{languageModel}, BOS: t.EndOfText(), EOS: t.EndOfText(),
+		InitRange: 0.02, Epsilon: epsilon, ModelType: "gpt2", Width: m.Config.Width, Heads: m.Config.Heads,
+		Layers: m.Config.Layers, Context: m.Config.Context, Scale: true, Tied: true, DType: "float32", Vocab: m.Config.Vocab,
+	}
+	if pad := t.Pad(); pad != tokenizer.NoToken {
+		c.Pad = &pad
+	}
+	if m.Scalar {
+		one := 1
+		c.Architectures, c.Labels, c.ScoreBias = []string{scalarModel}, &one, true
+	}
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(c); err != nil {
+		panic("checkpoint: " + err.Error()) // strings and finite numbers always encode
+	}
+	return b.Bytes()
+}
+
+// hubExtra is what must have its default for this transformer to be that one.
+type hubExtra struct {
+	hubConfig
+	CrossAttention bool              `json:"add_cross_attention"`
+	ID2Label       map[string]string `json:"id2label"`
+	Quantization   json.RawMessage   `json:"quantization_config"`
+}
+
+// readConfig reads config.json, with GPT2Config's defaults for what is left
+// out, and refuses what this transformer cannot compute.
+func readConfig(raw []byte) (c model.Config, scalar bool, err error) {
+	h := hubExtra{hubConfig: hubConfig{
+		Activation: "gelu_new", Epsilon: epsilon, Width: 768, Heads: 12, Layers: 12, Context: 1024, Scale: true, Tied: true, Vocab: 50257,
+	}}
+	if err := json.Unmarshal(raw, &h); err != nil {
+		return c, false, err
+	}
+	if err := h.check(); err != nil {
+		return c, false, err
+	}
+	c = model.Config{Layers: h.Layers, Width: h.Width, Heads: h.Heads, Context: h.Context, Vocab: h.Vocab}
+	return c, slices.Contains(h.Architectures, scalarModel), c.Validate()
+}
+
+func (h hubExtra) check() error {
+	arch := append(h.Architectures, languageModel)[0]
+	scalar := arch == scalarModel
+	switch {
+	case h.ModelType != "gpt2":
+		return fmt.Errorf("model_type is %q, not gpt2", h.ModelType)
+	case arch != languageModel && arch != bareModel && !scalar, len(h.Architectures) > 1:
+		return fmt.Errorf("architectures are %q: want %s or %s", h.Architectures, languageModel, scalarModel)
+	case scalar && (h.Labels == nil && len(h.ID2Label) != 1 || h.Labels != nil && *h.Labels != 1):
+		return errors.New("the classifier has not one label: only scalar heads are supported")
+	case h.Activation != "gelu_new" && h.Activation != "gelu_pytorch_tanh":
+		return fmt.Errorf("activation_function is %q: only gelu_new is supported", h.Activation)
+	case h.Epsilon != epsilon:
+		return fmt.Errorf("layer_norm_epsilon is %v: only %v is supported", h.Epsilon, epsilon)
+	case h.Inner != nil && *h.Inner != 4*h.Width:
+		return fmt.Errorf("n_inner is %d: only 4·n_embd = %d is supported", *h.Inner, 4*h.Width)
+	case !h.Tied:
+		return errors.New("tie_word_embeddings is false: only tied heads are supported")
+	case !h.Scale || h.ScaleByLayer || h.CrossAttention:
+		return errors.New("attention is not GPT-2's own: scale_attn_weights, scale_attn_by_inverse_layer_idx and add_cross_attention must have their defaults")
+	case len(h.Quantization) > 0 && string(h.Quantization) != "null":
+		return errors.New("the weights are quantized: export them as float32 first")
+	}
+	return nil
+}

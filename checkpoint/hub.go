@@ -1,0 +1,113 @@
+package checkpoint
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/trimtab/trimtab"
+)
+
+// maxFile bounds what Import reads of every file but the weights, bytes.
+const maxFile = 64 << 20
+
+// imported are the files that Import reads, if they are there.
+var imported = []string{configName, weightsName, "vocab.json", "merges.txt", "tokenizer.json", "special_tokens_map.json"}
+
+// Import stores a Hugging Face GPT-2 folder as a model of the store. Weights
+// of F16 and BF16 become F32. Names may lack "transformer."; attention masks,
+// and an lm_head.weight that is the embedding, are left out. Importing what
+// Export wrote gives the digest it was exported from. Errors:
+// model_not_found, unsupported_model, vocabulary_mismatch, not_a_number.
+func Import(s *Store, dir string) (trimtab.Digest, error) {
+	files, err := readFolder(dir)
+	if err != nil {
+		return "", about(err, "import %s", dir)
+	}
+	m, t, err := readModel(files)
+	if err != nil {
+		return "", about(err, "import %s", dir)
+	}
+	return SaveModel(s, m, t)
+}
+
+func readFolder(dir string) ([]File, error) {
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+		return nil, trimtab.NewError(trimtab.NotFound, "model_not_found", "give the path of a folder", "there is no such folder")
+	}
+	var files []File
+	for _, name := range imported {
+		path := filepath.Join(dir, name)
+		info, err := os.Stat(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if !info.Mode().IsRegular() || name != weightsName && info.Size() > maxFile {
+			return nil, unsupported("%s is no plain file of at most %d bytes", name, maxFile)
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, File{Name: name, Data: data})
+	}
+	return files, otherForms(dir, files)
+}
+
+// otherForms names the remedy for weights in a form that is not read.
+func otherForms(dir string, files []File) error {
+	if find(files, weightsName) != nil {
+		return nil
+	}
+	for name, remedy := range map[string]string{ // at most one is there, in practice
+		"pytorch_model.bin":            "save it again with save_pretrained(…, safe_serialization=True): pickles are not read",
+		"model.safetensors.index.json": "save it again as one file, with save_pretrained(…, max_shard_size=\"100GB\")",
+	} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
+			return trimtab.NewError(trimtab.Invalid, "unsupported_model", remedy, "the weights are in %s", name)
+		}
+	}
+	return nil
+}
+
+// Export writes the files of an artifact into dir, which must be absent or
+// empty. Errors: artifact_missing, artifact_corrupt, folder_not_empty.
+func Export(s *Store, d trimtab.Digest, dir string) error {
+	files, err := s.Files(d)
+	if err != nil {
+		return err
+	}
+	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
+		return trimtab.NewError(trimtab.Conflict, "folder_not_empty",
+			"name a folder that is new or empty", "export to %s: the folder is not empty", dir)
+	}
+	for i, f := range files {
+		if err := exportFile(filepath.Join(dir, filepath.FromSlash(f.Name)), f.Data); err != nil {
+			for _, done := range files[:i] {
+				os.Remove(filepath.Join(dir, filepath.FromSlash(done.Name))) // the error that stopped us matters more
+			}
+			return diskError(fmt.Errorf("export to %s: %w", dir, err))
+		}
+	}
+	return syncFolder(dir)
+}
+
+func exportFile(path string, data []byte) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		os.Remove(path) // ours, and not whole
+	}
+	return err
+}

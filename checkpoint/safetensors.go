@@ -1,0 +1,340 @@
+package checkpoint
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math"
+	"math/bits"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/trimtab/trimtab/tensor"
+)
+
+// A safetensors file (huggingface/safetensors, README, "Format") is the
+// length of the header (8 bytes, little-endian), the header (JSON, padded with
+// spaces to a multiple of 8 bytes), and the arrays end to end, in row order,
+// little-endian:
+//
+//	{"__metadata__":{"format":"pt"},"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]},…}
+
+const (
+	metadataKey = "__metadata__"
+	maxHeader   = 100_000_000 // the reference implementation's limit, bytes
+	maxRank     = 8
+)
+
+// dtypeSize is the bytes of one element. Only the first three can become float32.
+var dtypeSize = map[string]uint64{
+	"F32": 4, "F16": 2, "BF16": 2,
+	"F64": 8, "I64": 8, "U64": 8, "I32": 4, "U32": 4, "I16": 2, "U16": 2, "I8": 1, "U8": 1, "BOOL": 1,
+}
+
+// EncodeSafetensors writes arrays as F32, in the order given. The same arrays
+// and metadata give the same bytes. It panics when a shape is not that of its
+// data or a name comes twice.
+func EncodeSafetensors(arrays []tensor.Named, metadata map[string]string) []byte {
+	var b bytes.Buffer
+	if err := writeSafetensors(&b, arrays, metadata); err != nil {
+		panic("checkpoint: " + err.Error()) // a buffer takes everything
+	}
+	return b.Bytes()
+}
+
+func writeSafetensors(w io.Writer, arrays []tensor.Named, metadata map[string]string) error {
+	out := bufio.NewWriterSize(w, 1<<16)
+	header := header(arrays, metadata)
+	out.Write(binary.LittleEndian.AppendUint64(nil, uint64(len(header)))) // a bufio.Writer keeps its first error for Flush
+	out.Write(header)
+	for _, a := range arrays {
+		writeFloats(out, a.Data)
+	}
+	return out.Flush()
+}
+
+func writeFloats(w *bufio.Writer, data []float32) {
+	var chunk [4096]byte
+	for len(data) > 0 {
+		n := min(len(data), len(chunk)/4)
+		for i, v := range data[:n] {
+			binary.LittleEndian.PutUint32(chunk[4*i:], math.Float32bits(v))
+		}
+		w.Write(chunk[:4*n])
+		data = data[n:]
+	}
+}
+
+// header is the padded JSON header: the metadata in order of key, then the
+// arrays in their order.
+func header(arrays []tensor.Named, metadata map[string]string) []byte {
+	var fields []string
+	if len(metadata) > 0 {
+		var entries []string
+		for _, k := range slices.Sorted(maps.Keys(metadata)) {
+			entries = append(entries, quote(k)+":"+quote(metadata[k]))
+		}
+		fields = append(fields, quote(metadataKey)+":{"+strings.Join(entries, ",")+"}")
+	}
+	seen := map[string]bool{metadataKey: true}
+	offset := 0
+	for _, a := range arrays {
+		if n := elements(a.Shape); n != len(a.Data) || seen[a.Name] {
+			panic(fmt.Sprintf("checkpoint: array %q of shape %v with %d elements is not right, or comes twice", a.Name, a.Shape, len(a.Data)))
+		}
+		seen[a.Name] = true
+		end := offset + 4*len(a.Data)
+		fields = append(fields, fmt.Sprintf(`%s:{"dtype":"F32","shape":[%s],"data_offsets":[%d,%d]}`, quote(a.Name), joined(a.Shape), offset, end))
+		offset = end
+	}
+	text := "{" + strings.Join(fields, ",") + "}"
+	return []byte(text + strings.Repeat(" ", -len(text)&7))
+}
+
+func elements(shape []int) int {
+	n := 1
+	for _, d := range shape {
+		n *= d
+	}
+	return n
+}
+
+func joined(shape []int) string {
+	parts := make([]string, len(shape))
+	for i, d := range shape {
+		parts[i] = strconv.Itoa(d)
+	}
+	return strings.Join(parts, ",")
+}
+
+func quote(s string) string {
+	var b strings.Builder
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(s); err != nil {
+		panic("checkpoint: " + err.Error()) // strings always encode
+	}
+	return strings.TrimSuffix(b.String(), "\n")
+}
+
+// DecodeSafetensors reads arrays of F32 in the order in which their data lie,
+// and the metadata. It refuses headers over 100 MB, names that come twice,
+// shapes that overflow or are not those of their data, and data with gaps,
+// overlaps, or more than the header says.
+func DecodeSafetensors(data []byte) ([]tensor.Named, map[string]string, error) {
+	entries, metadata, err := parse(data)
+	if err != nil {
+		return nil, nil, err
+	}
+	arrays := make([]tensor.Named, len(entries))
+	for i, e := range entries {
+		if e.dtype != "F32" {
+			return nil, nil, fmt.Errorf("array %q is %s, not F32", e.name, e.dtype)
+		}
+		arrays[i] = tensor.Named{Name: e.name, Shape: e.shape, Data: make([]float32, len(e.raw)/4)}
+		e.floats(arrays[i].Data)
+	}
+	return arrays, metadata, nil
+}
+
+// array is one array of a file, not yet decoded.
+type array struct {
+	name, dtype string
+	shape       []int
+	from, to    uint64 // in the data
+	raw         []byte
+}
+
+// parse reads and checks the header; the arrays come in order of their data.
+func parse(data []byte) ([]array, map[string]string, error) {
+	if len(data) < 8 {
+		return nil, nil, fmt.Errorf("a safetensors file of %d bytes is too short", len(data))
+	}
+	n := binary.LittleEndian.Uint64(data)
+	if n > maxHeader || n > uint64(len(data)-8) {
+		return nil, nil, fmt.Errorf("the safetensors header claims %d bytes of a file of %d", n, len(data))
+	}
+	arrays, metadata, err := parseHeader(data[8 : 8+n])
+	if err != nil {
+		return nil, nil, fmt.Errorf("safetensors header: %w", err)
+	}
+	if err := place(arrays, data[8+n:]); err != nil {
+		return nil, nil, err
+	}
+	return arrays, metadata, nil
+}
+
+// place sorts arrays by offset and gives each its bytes.
+func place(arrays []array, data []byte) error {
+	slices.SortStableFunc(arrays, func(a, b array) int {
+		if a.from != b.from {
+			return cmpUint(a.from, b.from)
+		}
+		return cmpUint(a.to, b.to) // an empty array before the one that begins where it lies
+	})
+	at := uint64(0)
+	for i := range arrays {
+		a := &arrays[i]
+		if a.from != at || a.to < a.from || a.to > uint64(len(data)) {
+			return fmt.Errorf("array %q has the offsets %d to %d, where %d to at most %d are free", a.name, a.from, a.to, at, len(data))
+		}
+		a.raw, at = data[a.from:a.to], a.to
+	}
+	if at != uint64(len(data)) {
+		return fmt.Errorf("%d bytes of data after the last array", uint64(len(data))-at)
+	}
+	return nil
+}
+
+func cmpUint(a, b uint64) int {
+	if a < b {
+		return -1
+	}
+	if a > b {
+		return 1
+	}
+	return 0
+}
+
+func parseHeader(raw []byte) ([]array, map[string]string, error) {
+	var arrays []array
+	var metadata map[string]string
+	if len(raw) == 0 || raw[0] != '{' {
+		return nil, nil, errors.New("does not begin with {")
+	}
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	err := object(dec, func(key string) error {
+		if key == metadataKey {
+			metadata = make(map[string]string)
+			return object(dec, func(k string) error {
+				var v string
+				err := dec.Decode(&v)
+				metadata[k] = v
+				return err
+			})
+		}
+		a, err := parseArray(dec, key)
+		arrays = append(arrays, a)
+		return err
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	if rest := raw[dec.InputOffset():]; len(bytes.Trim(rest, " ")) > 0 {
+		return nil, nil, fmt.Errorf("%d bytes after its end", len(rest))
+	}
+	return arrays, metadata, nil
+}
+
+// object reads a JSON object; value reads what follows each key. A key that
+// comes twice is an error.
+func object(dec *json.Decoder, value func(key string) error) error {
+	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
+		return fmt.Errorf("an object was expected: %v", errors.Join(err, nil))
+	}
+	seen := make(map[string]bool)
+	for dec.More() {
+		t, err := dec.Token()
+		if err != nil {
+			return err
+		}
+		key := t.(string) // the decoder lets nothing else be a key
+		if seen[key] {
+			return fmt.Errorf("key %.80q comes twice", key)
+		}
+		seen[key] = true
+		if err := value(key); err != nil {
+			return fmt.Errorf("%.80q: %w", key, err)
+		}
+	}
+	_, err := dec.Token()
+	return err
+}
+
+func parseArray(dec *json.Decoder, name string) (array, error) {
+	a := array{name: name}
+	var offsets []uint64
+	var shape []uint64
+	err := object(dec, func(key string) error {
+		switch key {
+		case "dtype":
+			return dec.Decode(&a.dtype)
+		case "shape":
+			return dec.Decode(&shape)
+		case "data_offsets":
+			return dec.Decode(&offsets)
+		}
+		return errors.New("unknown key")
+	})
+	if err != nil {
+		return a, err
+	}
+	if len(offsets) != 2 {
+		return a, errors.New("data_offsets are not two numbers")
+	}
+	a.from, a.to = offsets[0], offsets[1]
+	return a, a.setShape(shape)
+}
+
+// setShape checks that shape and dtype fill the offsets exactly.
+func (a *array) setShape(shape []uint64) error {
+	size, ok := dtypeSize[a.dtype]
+	if !ok {
+		return fmt.Errorf("dtype %.20q is unknown", a.dtype)
+	}
+	if shape == nil || len(shape) > maxRank {
+		return fmt.Errorf("a shape with %d dimensions", len(shape))
+	}
+	a.shape = make([]int, len(shape))
+	for i, d := range shape {
+		if d > math.MaxInt {
+			return errors.New("the shape overflows")
+		}
+		over, low := bits.Mul64(size, d)
+		if over != 0 {
+			return errors.New("the shape overflows")
+		}
+		size, a.shape[i] = low, int(d)
+	}
+	if a.to < a.from || a.to-a.from != size {
+		return fmt.Errorf("%s of shape %v needs %d bytes, its offsets are %d to %d", a.dtype, a.shape, size, a.from, a.to)
+	}
+	return nil
+}
+
+// floats decodes F32, F16 or BF16 into dst, of the array's size.
+func (a *array) floats(dst []float32) error {
+	for i := range dst {
+		switch a.dtype {
+		case "F32":
+			dst[i] = math.Float32frombits(binary.LittleEndian.Uint32(a.raw[4*i:]))
+		case "BF16":
+			dst[i] = math.Float32frombits(uint32(binary.LittleEndian.Uint16(a.raw[2*i:])) << 16)
+		case "F16":
+			dst[i] = half(binary.LittleEndian.Uint16(a.raw[2*i:]))
+		default:
+			return fmt.Errorf("array %q is %s: only F32, F16 and BF16 can be read", a.name, a.dtype)
+		}
+	}
+	return nil
+}
+
+// half widens an IEEE 754 binary16, exactly.
+func half(h uint16) float32 {
+	sign := uint32(h&0x8000) << 16
+	exponent, fraction := uint32(h>>10&0x1f), uint32(h&0x3ff)
+	switch exponent {
+	case 0: // zero or subnormal: fraction · 2⁻²⁴
+		v := float32(fraction) * (1.0 / (1 << 24))
+		return math.Float32frombits(math.Float32bits(v) | sign)
+	case 0x1f:
+		return math.Float32frombits(sign | 0xff<<23 | fraction<<13)
+	}
+	return math.Float32frombits(sign | (exponent+112)<<23 | fraction<<13)
+}

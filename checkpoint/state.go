@@ -1,0 +1,132 @@
+package checkpoint
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+
+	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/tensor"
+)
+
+// stepKey is where the metadata of a state says how many steps are done.
+const stepKey = "step"
+
+var attemptName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}(/[A-Za-z0-9_][A-Za-z0-9._-]{0,127})*$`)
+
+// SaveState stores the state of an attempt from which step is the next to do.
+// The digest is that of the file. attempt is a name of letters, digits and
+// "._-", with slashes between parts. Error not_a_number for NaN or infinity.
+func (s *Store) SaveState(attempt string, step int, state []tensor.Named) (trimtab.Digest, error) {
+	folder, err := stateFolder(attempt)
+	if err != nil {
+		return "", err
+	}
+	if err := checkNumbers(state); err != nil {
+		return "", about(err, "state of %s before step %d", attempt, step)
+	}
+	d, _, err := s.write(folder, func(w io.Writer) error {
+		return writeSafetensors(w, state, map[string]string{stepKey: strconv.Itoa(step)})
+	})
+	if err != nil {
+		return "", about(err, "store the state of %s before step %d", attempt, step)
+	}
+	return d, syncFolder(filepath.Dir(filepath.Join(s.dir, folder)))
+}
+
+// LoadState fills into, whose names, shapes and order must be those of the
+// stored state, and returns the step to do next. After an error the contents
+// of into are undefined. Errors: artifact_missing, artifact_corrupt,
+// state_mismatch, not_a_number.
+func (s *Store) LoadState(attempt string, d trimtab.Digest, into []tensor.Named) (step int, err error) {
+	folder, err := stateFolder(attempt)
+	if err != nil {
+		return 0, err
+	}
+	raw, err := s.read(folder, d, -1)
+	if err == nil {
+		step, err = decodeState(raw, into)
+	}
+	if err != nil {
+		return 0, about(err, "state %s of %s", d.Short(), attempt)
+	}
+	return step, nil
+}
+
+func decodeState(raw []byte, into []tensor.Named) (int, error) {
+	state, metadata, err := parse(raw)
+	if err != nil {
+		return 0, corrupt(err)
+	}
+	step, err := strconv.Atoi(metadata[stepKey])
+	if err != nil || step < 0 {
+		return 0, corrupt(errors.New("it has no step"))
+	}
+	if err := sameArrays(state, into); err != nil {
+		return 0, err
+	}
+	for i := range into {
+		if err := state[i].floats(into[i].Data); err != nil {
+			return 0, corrupt(err)
+		}
+	}
+	return step, checkNumbers(into)
+}
+
+// PruneStates removes the states of an attempt but those to keep. Other files
+// in its folder stay. An attempt without states is no error.
+func (s *Store) PruneStates(attempt string, keep []trimtab.Digest) error {
+	folder, err := stateFolder(attempt)
+	if err != nil {
+		return err
+	}
+	dir := filepath.Join(s.dir, folder)
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("prune the states of %s: %w", attempt, err)
+	}
+	for _, e := range entries {
+		d, err := trimtab.ParseDigest(e.Name())
+		if err != nil || !e.Type().IsRegular() || slices.Contains(keep, d) {
+			continue
+		}
+		if err := os.Remove(filepath.Join(dir, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("prune the states of %s: %w", attempt, err)
+		}
+	}
+	return syncFolder(dir)
+}
+
+func stateFolder(attempt string) (string, error) {
+	if !attemptName.MatchString(attempt) || !fs.ValidPath(attempt) {
+		return "", fmt.Errorf("%.80q cannot be the name of an attempt in a store", attempt)
+	}
+	return path.Join(states, attempt), nil
+}
+
+// sameArrays compares names, shapes and order.
+func sameArrays(got []array, want []tensor.Named) error {
+	mismatch := func(format string, args ...any) error {
+		return trimtab.NewError(trimtab.Invalid, "state_mismatch",
+			"the checkpoint is of another configuration: start the stage again from scratch", format, args...)
+	}
+	if len(got) != len(want) {
+		return mismatch("%d arrays in place of %d", len(got), len(want))
+	}
+	for i := range got {
+		if got[i].name != want[i].Name || !slices.Equal(got[i].shape, want[i].Shape) {
+			return mismatch("array %d is %s %v in place of %s %v", i, got[i].name, got[i].shape, want[i].Name, want[i].Shape)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,311 @@
+// Package checkpoint keeps models and training states in a folder, by
+// content. Everything that is read is checked against its digest first.
+//
+//	objects/<sha256>              one file of an artifact
+//	artifacts/<sha256>            the manifest of an artifact: the lines "sha256 size path", sorted
+//	states/<attempt>/<sha256>     a training state: one safetensors file, its step in the metadata
+//	partial/                      files under way; one that a crash left is removed after a day
+//
+// The name of a file is the SHA-256 of its bytes, and the digest of an
+// artifact is that of its manifest, so it follows from names and contents of
+// its files alone. A file is written under partial, synced, renamed, and its
+// folder synced: after a crash at any instruction it is there whole, or not.
+//
+// A model is a Hugging Face GPT-2 folder: config.json, model.safetensors and
+// the tokenizer's files (see SaveModel). No file holds a time, an id or a
+// name of a run, a host, or a path.
+package checkpoint
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+	"unicode"
+
+	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/tokenizer"
+)
+
+// File is one file of an artifact. Name may have folders, divided by slashes.
+type File = tokenizer.File
+
+// Store is a folder of artifacts and states. It is safe for concurrent use,
+// also by several processes.
+type Store struct{ dir string }
+
+const (
+	objects   = "objects"
+	artifacts = "artifacts"
+	states    = "states"
+	partial   = "partial"
+)
+
+// partialAge is how old a file under way is when nobody writes it any more.
+const partialAge = 24 * time.Hour
+
+// maxManifest bounds the bytes of a manifest.
+const maxManifest = 1 << 20
+
+// Open makes the folder ready, for its owner only, and removes what crashes left.
+func Open(dir string) (*Store, error) {
+	s := &Store{dir: dir}
+	for _, name := range []string{objects, artifacts, states, partial} {
+		if err := os.MkdirAll(filepath.Join(dir, name), 0o700); err != nil {
+			return nil, diskError(fmt.Errorf("open the store: %w", err))
+		}
+	}
+	entries, err := os.ReadDir(filepath.Join(dir, partial))
+	if err != nil {
+		return nil, fmt.Errorf("open the store: %w", err)
+	}
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil && time.Since(info.ModTime()) > partialAge {
+			os.Remove(filepath.Join(dir, partial, e.Name())) // else the next Open does
+		}
+	}
+	return s, nil
+}
+
+// Put stores files as one artifact and returns its digest. The same files
+// give the same digest, in whatever order. A stored file that has rotted is
+// replaced.
+func (s *Store) Put(files []File) (trimtab.Digest, error) {
+	var entries []manifestEntry
+	for _, f := range files {
+		e, err := s.putObject(f.Name, func(w io.Writer) error { _, err := w.Write(f.Data); return err })
+		if err != nil {
+			return "", err
+		}
+		entries = append(entries, e)
+	}
+	return s.putManifest(entries)
+}
+
+// putObject stores the bytes that write makes.
+func (s *Store) putObject(name string, write func(io.Writer) error) (manifestEntry, error) {
+	if err := checkName(name); err != nil {
+		return manifestEntry{}, err
+	}
+	digest, size, err := s.write(objects, write)
+	if err != nil {
+		return manifestEntry{}, fmt.Errorf("store %s: %w", name, err)
+	}
+	return manifestEntry{digest, size, name}, nil
+}
+
+func (s *Store) putManifest(entries []manifestEntry) (trimtab.Digest, error) {
+	manifest, err := writeManifest(entries)
+	if err != nil {
+		return "", err
+	}
+	digest, _, err := s.write(artifacts, func(w io.Writer) error { _, err := w.Write(manifest); return err })
+	if err != nil {
+		return "", fmt.Errorf("store the manifest: %w", err)
+	}
+	return digest, nil
+}
+
+// Files returns the files of an artifact in order of name. Errors:
+// artifact_missing if it, or one of its files, is not there;
+// artifact_corrupt if bytes are not what their digest says.
+func (s *Store) Files(d trimtab.Digest) ([]File, error) {
+	entries, err := s.manifest(d)
+	if err != nil {
+		return nil, err
+	}
+	files := make([]File, len(entries))
+	for i, e := range entries {
+		data, err := s.read(objects, e.digest, e.size)
+		if err != nil {
+			return nil, about(err, "artifact %s, file %s", d.Short(), e.name)
+		}
+		files[i] = File{Name: e.name, Data: data}
+	}
+	return files, nil
+}
+
+func (s *Store) manifest(d trimtab.Digest) ([]manifestEntry, error) {
+	raw, err := s.read(artifacts, d, -1)
+	if err != nil {
+		return nil, about(err, "artifact %s", d.Short())
+	}
+	entries, err := readManifest(raw)
+	if err != nil {
+		return nil, about(corrupt(err), "artifact %s", d.Short())
+	}
+	return entries, nil
+}
+
+// manifestEntry is one line "sha256 size path".
+type manifestEntry struct {
+	digest trimtab.Digest
+	size   int64
+	name   string
+}
+
+func (e manifestEntry) line() string {
+	return e.digest.Hex() + " " + strconv.FormatInt(e.size, 10) + " " + e.name + "\n"
+}
+
+func writeManifest(entries []manifestEntry) ([]byte, error) {
+	if len(entries) == 0 {
+		return nil, errors.New("an artifact has at least one file")
+	}
+	lines := make([]string, len(entries))
+	seen := make(map[string]bool)
+	for i, e := range entries {
+		if seen[e.name] {
+			return nil, fmt.Errorf("the artifact has two files named %s", e.name)
+		}
+		seen[e.name] = true
+		lines[i] = e.line()
+	}
+	slices.Sort(lines)
+	return []byte(strings.Join(lines, "")), nil
+}
+
+// readManifest reads what writeManifest writes, and nothing else. The
+// entries come in order of name.
+func readManifest(raw []byte) ([]manifestEntry, error) {
+	if len(raw) > maxManifest {
+		return nil, fmt.Errorf("a manifest of %d bytes", len(raw))
+	}
+	var entries []manifestEntry
+	for line := range strings.Lines(string(raw)) {
+		e, err := readLine(line)
+		if err != nil {
+			return nil, err
+		}
+		entries = append(entries, e)
+	}
+	again, err := writeManifest(entries)
+	if err != nil {
+		return nil, err
+	}
+	if string(again) != string(raw) {
+		return nil, errors.New("the manifest is not in its one form")
+	}
+	slices.SortFunc(entries, func(a, b manifestEntry) int { return strings.Compare(a.name, b.name) })
+	return entries, nil
+}
+
+func readLine(line string) (e manifestEntry, err error) {
+	parts := strings.SplitN(strings.TrimSuffix(line, "\n"), " ", 3)
+	if len(parts) != 3 {
+		return e, fmt.Errorf("manifest line %.80q is not sha256, size and path", line)
+	}
+	if e.digest, err = trimtab.ParseDigest(parts[0]); err != nil {
+		return e, err
+	}
+	if e.size, err = strconv.ParseInt(parts[1], 10, 64); err != nil || e.size < 0 {
+		return e, fmt.Errorf("manifest line %.80q: the size is no size", line)
+	}
+	e.name = parts[2]
+	return e, checkName(e.name)
+}
+
+// checkName accepts relative paths that stay where they are put, on any system.
+func checkName(name string) error {
+	odd := func(r rune) bool { return r == '\\' || r == ':' || !unicode.IsPrint(r) }
+	if !fs.ValidPath(name) || name == "." || strings.ContainsFunc(name, odd) || len(name) > 512 {
+		return fmt.Errorf("%.80q cannot be the name of a file in a store", name)
+	}
+	return nil
+}
+
+// write stores what fill writes in folder under its digest.
+func (s *Store) write(folder string, fill func(io.Writer) error) (d trimtab.Digest, size int64, err error) {
+	f, err := os.CreateTemp(filepath.Join(s.dir, partial), "file-*")
+	if err != nil {
+		return "", 0, diskError(err)
+	}
+	defer os.Remove(f.Name()) // gone already, if it was renamed
+	defer f.Close()
+	hash := sha256.New()
+	if err := fill(io.MultiWriter(f, hash)); err != nil {
+		return "", 0, diskError(err)
+	}
+	if size, err = f.Seek(0, io.SeekCurrent); err != nil {
+		return "", 0, err
+	}
+	d = trimtab.DigestFromSum(hash.Sum(nil))
+	if err := f.Sync(); err != nil {
+		return "", 0, diskError(err)
+	}
+	if err := os.MkdirAll(filepath.Join(s.dir, folder), 0o700); err != nil {
+		return "", 0, diskError(err)
+	}
+	if err := os.Rename(f.Name(), s.path(folder, d)); err != nil {
+		return "", 0, diskError(err)
+	}
+	return d, size, syncFolder(filepath.Join(s.dir, folder))
+}
+
+// read returns the bytes of a file after checking them. A size of -1 is unknown.
+func (s *Store) read(folder string, d trimtab.Digest, size int64) ([]byte, error) {
+	if _, err := trimtab.ParseDigest(string(d)); err != nil {
+		return nil, trimtab.NewError(trimtab.Usage, "invalid_digest", "give the digest that the run shows", "%w", err)
+	}
+	data, err := os.ReadFile(s.path(folder, d))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, missing(err)
+	case err != nil:
+		return nil, diskError(err)
+	case size >= 0 && int64(len(data)) != size:
+		return nil, corrupt(fmt.Errorf("%d bytes in place of %d", len(data), size))
+	}
+	if got := trimtab.DigestOf(data); got != "sha256:"+trimtab.Digest(d.Hex()) {
+		return nil, corrupt(fmt.Errorf("the bytes have the digest %s", got.Short()))
+	}
+	return data, nil
+}
+
+func (s *Store) path(folder string, d trimtab.Digest) string {
+	return filepath.Join(s.dir, folder, d.Hex())
+}
+
+func syncFolder(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return diskError(f.Sync())
+}
+
+// diskError gives a full disk its type; other errors stay as they are.
+func diskError(err error) error {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return trimtab.NewError(trimtab.Unavailable, "disk_full", "free some space: the run goes on by itself", "%w", err)
+	}
+	return err
+}
+
+func missing(err error) *trimtab.Error {
+	return trimtab.NewError(trimtab.NotFound, "artifact_missing",
+		"check that this is the folder the run wrote to, or run the stage again", "not in the store (%w)", err)
+}
+
+func corrupt(err error) *trimtab.Error {
+	return trimtab.NewError(trimtab.Verification, "artifact_corrupt",
+		"restore the file from a backup, or run the stage again", "damaged: %w", err)
+}
+
+// about puts what was being read before the message of an error of the store.
+func about(err error, format string, args ...any) error {
+	what := fmt.Sprintf(format, args...)
+	if e, ok := errors.AsType[*trimtab.Error](err); ok {
+		return trimtab.NewError(e.Class, e.Type, e.Remedy, "%s: %s", what, e.Message)
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
