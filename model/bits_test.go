@@ -1,0 +1,261 @@
+package model_test
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"testing"
+
+	"github.com/trimtab/trimtab/draw"
+	"github.com/trimtab/trimtab/model"
+	"github.com/trimtab/trimtab/tensor"
+)
+
+// everyKernel runs test under each implementation that the CPU has.
+func everyKernel(t *testing.T, test func(t *testing.T)) {
+	for _, name := range []string{"avx512", "avx2", "portable"} {
+		restore, err := tensor.Use(name)
+		if err != nil {
+			t.Logf("%s: left out: %v", name, err)
+			continue
+		}
+		t.Run(name, test)
+		restore()
+	}
+}
+
+func sameBits(a, b []float32) bool {
+	return slices.EqualFunc(a, b, func(x, y float32) bool { return math.Float32bits(x) == math.Float32bits(y) })
+}
+
+func mustSameBits(t *testing.T, what string, got, want []float32) {
+	t.Helper()
+	if sameBits(got, want) {
+		return
+	}
+	if len(got) != len(want) {
+		t.Fatalf("%s: %d elements, want %d", what, len(got), len(want))
+	}
+	for i := range got {
+		if math.Float32bits(got[i]) != math.Float32bits(want[i]) {
+			t.Fatalf("%s: element %d of %d is %v (%08x), want %v (%08x)", what, i, len(got),
+				got[i], math.Float32bits(got[i]), want[i], math.Float32bits(want[i]))
+		}
+	}
+}
+
+// randomConfig draws a small shape; widths and heads are often odd.
+func randomConfig(s *draw.Stream) model.Config {
+	heads := 1 + s.IntN(4)
+	return model.Config{
+		Layers: 1 + s.IntN(3), Heads: heads, Width: heads * (1 + s.IntN(20)),
+		Context: 1 + s.IntN(80), Vocab: 2 + s.IntN(300),
+	}
+}
+
+// loud is a model whose activations are far from zero.
+func loud(c model.Config, scalar bool, seed uint64) *model.Model {
+	m := model.New(c, scalar)
+	src := draw.New(seed, "test", "loud")
+	m.Init(src)
+	s := src.At(1 << 20)
+	for i := range m.Slab {
+		m.Slab[i] = m.Slab[i]*5 + float32(.05*s.Normal())
+	}
+	return m
+}
+
+func randomTokens(s *draw.Stream, n, vocab int) []int32 {
+	x := make([]int32, n)
+	for i := range x {
+		x[i] = int32(s.IntN(vocab))
+	}
+	return x
+}
+
+// randomBatch has sequences of 1 to Context tokens.
+func randomBatch(s *draw.Stream, c model.Config, sequences int) [][]int32 {
+	seqs := make([][]int32, sequences)
+	for i := range seqs {
+		seqs[i] = randomTokens(s, 1+s.IntN(c.Context), c.Vocab)
+	}
+	return seqs
+}
+
+// A row's bits depend on the tokens before it in its sequence alone.
+func TestRowsDoNotSeeEachOther(t *testing.T) {
+	everyKernel(t, func(t *testing.T) {
+		for trial := range uint64(12) {
+			s := draw.New(trial, "test", "rows").At()
+			c := randomConfig(s)
+			m := loud(c, false, trial)
+			seqs := randomBatch(s, c, 1+s.IntN(6))
+			ps, alone := model.NewPass(nil), model.NewPass(nil)
+			b := model.NewBatch(seqs...)
+			all := slices.Clone(ps.Forward(m, b))
+			mustSameBits(t, "Infer", ps.Infer(m, b), all)
+			for i, seq := range seqs {
+				n := 1 + s.IntN(len(seq)) // a prefix: later tokens do not show either
+				from := b.Starts[i] * c.Width
+				mustSameBits(t, fmt.Sprintf("%+v sequence %d", c, i),
+					alone.Forward(m, model.NewBatch(seq[:n])), all[from:from+n*c.Width])
+			}
+		}
+	})
+}
+
+// Sampling with a cache gives, bit for bit, the log-probabilities that the
+// language-model head computes from a full pass; and each sample is what its
+// prompt gives alone.
+func TestCachedEqualsFull(t *testing.T) {
+	everyKernel(t, func(t *testing.T) {
+		for trial := range uint64(12) {
+			s := draw.New(trial, "test", "cached").At()
+			c := randomConfig(s)
+			m := loud(c, false, trial)
+			prompts := randomBatch(s, c, 1+s.IntN(9))
+			o := model.SampleOptions{
+				Temperature: []float32{0, .7, 1, 1.3}[s.IntN(4)], MaxNew: 1 + s.IntN(40),
+				TopK: s.IntN(2) * (1 + s.IntN(20)), TopP: float32(s.IntN(2)) * .9, Stop: []int32{int32(s.IntN(c.Vocab))},
+			}
+			src := draw.New(trial, "test", "sample")
+			ps := model.NewPass(nil)
+			samples := model.Generate(ps, m, prompts, o, src, 100)
+			for i, sample := range samples {
+				checkSample(t, m, prompts[i], sample, o)
+				alone := model.Generate(ps, m, prompts[i:i+1], o, src, 100+uint64(i))[0]
+				if !slices.Equal(alone.Tokens, sample.Tokens) || !sameBits(alone.LogProbs, sample.LogProbs) {
+					t.Fatalf("%+v: prompt %d alone gives another sample", c, i)
+				}
+			}
+		}
+	})
+}
+
+// checkSample compares a sample with a full pass over prompt and response.
+func checkSample(t *testing.T, m *model.Model, prompt []int32, sample model.Sample, o model.SampleOptions) {
+	t.Helper()
+	whole := slices.Concat(prompt, sample.Tokens)
+	if len(whole) > m.Config.Context || len(sample.Tokens) > o.MaxNew {
+		t.Fatalf("%d tokens after a prompt of %d: context %d, at most %d new",
+			len(sample.Tokens), len(prompt), m.Config.Context, o.MaxNew)
+	}
+	if want := min(o.MaxNew, m.Config.Context-len(prompt)); !sample.Stopped && len(sample.Tokens) != want {
+		t.Fatalf("%d tokens without a stop token, want %d", len(sample.Tokens), want)
+	}
+	ps := model.NewPass(nil)
+	ps.Forward(m, model.NewBatch(whole))
+	rows := make([]model.HeadRow, len(sample.Tokens))
+	for i, token := range sample.Tokens {
+		rows[i] = model.HeadRow{Row: len(prompt) + i - 1, Target: token}
+		if last := i == len(sample.Tokens)-1; slices.Contains(o.Stop, token) != (last && sample.Stopped) {
+			t.Fatalf("stop token at %d of %d, Stopped %t", i, len(sample.Tokens), sample.Stopped)
+		}
+	}
+	full := make([]float32, len(rows))
+	ps.LMHead(m, nil, rows, o.InvTemp(), func(i int, logp, entropy float32) float32 {
+		full[i] = logp
+		if !(entropy > -1e-3 && float64(entropy) < math.Log(float64(m.Config.Vocab))+1e-3) {
+			t.Errorf("entropy %v of %d tokens", entropy, m.Config.Vocab)
+		}
+		return 0
+	})
+	mustSameBits(t, fmt.Sprintf("%+v log-probabilities", m.Config), sample.LogProbs, full)
+}
+
+// gradientOf runs seqs through heads and body, splits of sequences at a time.
+func gradientOf(ps *model.Pass, m *model.Model, seqs [][]int32, split int) []float32 {
+	g := m.Gradient()
+	for from := 0; from < len(seqs); from += split {
+		b := model.NewBatch(seqs[from:min(from+split, len(seqs))]...)
+		ps.Forward(m, b)
+		next := nextTokens(b)
+		ps.LMHead(m, g, next, 1.25, func(i int, logp, _ float32) float32 {
+			if next[i].Target%7 == 3 {
+				return 0 // not learned
+			}
+			return -.1 + .01*logp
+		})
+		rows := make([]int, b.Sequences())
+		for i := range rows {
+			rows[i] = b.Starts[i+1] - 1
+		}
+		ps.ScalarBackward(m, g, rows, ps.ScalarHead(m, rows))
+		ps.BackwardBody(m, g)
+	}
+	return m.Fold(g)
+}
+
+// A batch taken in micro-batches, in order, gives the same gradient bytes.
+func TestMicroBatches(t *testing.T) {
+	everyKernel(t, func(t *testing.T) {
+		for trial := range uint64(5) {
+			s := draw.New(trial, "test", "micro").At()
+			c := randomConfig(s)
+			c.Context += 10
+			m := loud(c, true, trial)
+			seqs := randomBatch(s, c, 7)
+			ps := model.NewPass(nil)
+			whole := slices.Clone(gradientOf(ps, m, seqs, len(seqs)))
+			for _, split := range []int{1, 2, 3, 5} {
+				mustSameBits(t, fmt.Sprintf("%+v by %d", c, split), gradientOf(ps, m, seqs, split), whole)
+			}
+		}
+	})
+}
+
+// wide is large enough to be spread over tasks everywhere.
+var wide = model.Config{Layers: 2, Width: 96, Heads: 3, Context: 80, Vocab: 700}
+
+// The number of workers does not show, in gradients or in samples; nor does
+// the implementation of the kernels.
+func TestWorkersAndKernels(t *testing.T) {
+	s := draw.New(7, "test", "workers").At()
+	m := loud(wide, true, 7)
+	seqs := randomBatch(s, wide, 9)
+	var first []float32
+	var samples []model.Sample
+	everyKernel(t, func(t *testing.T) {
+		for _, workers := range []int{1, 2, 3, 5} {
+			pool := tensor.NewPool(workers)
+			defer pool.Close()
+			ps := model.NewPass(pool)
+			g := gradientOf(ps, m, seqs, len(seqs))
+			out := model.Generate(ps, m, seqs, model.SampleOptions{Temperature: .9, MaxNew: 12}, draw.New(7, "test"), 0)
+			if first == nil {
+				first, samples = g, out
+			}
+			mustSameBits(t, fmt.Sprintf("%d workers", workers), g, first)
+			for i := range out {
+				if !slices.Equal(out[i].Tokens, samples[i].Tokens) || !sameBits(out[i].LogProbs, samples[i].LogProbs) {
+					t.Fatalf("%d workers: sample %d differs", workers, i)
+				}
+			}
+		}
+	})
+}
+
+// Shapes that come again are served from the buffers of the first time.
+func TestStepAllocatesNothing(t *testing.T) {
+	m := loud(wide, true, 3)
+	s := draw.New(3, "test", "allocations").At()
+	b := model.NewBatch(randomBatch(s, wide, 8)...)
+	rows, last := nextTokens(b), make([]int, b.Sequences())
+	for i := range last {
+		last[i] = b.Starts[i+1] - 1
+	}
+	pool := tensor.NewPool(2)
+	defer pool.Close()
+	ps, g := model.NewPass(pool), m.Gradient()
+	each := func(int, float32, float32) float32 { return -1 }
+	step := func() {
+		ps.Forward(m, b)
+		ps.LMHead(m, g, rows, 1, each)
+		ps.ScalarBackward(m, g, last, ps.ScalarHead(m, last))
+		ps.BackwardBody(m, g)
+		m.Fold(g)
+	}
+	if n := testing.AllocsPerRun(5, step); n > 1 {
+		t.Errorf("%v allocations a step, want none", n)
+	}
+}

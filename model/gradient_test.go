@@ -1,0 +1,147 @@
+package model_test
+
+import (
+	"fmt"
+	"math"
+	"testing"
+
+	"gonum.org/v1/gonum/diff/fd"
+
+	"github.com/trimtab/trimtab/draw"
+	"github.com/trimtab/trimtab/model"
+	"github.com/trimtab/trimtab/tensor"
+)
+
+// Finite differences see float32 results: with a step of 1/256 a central
+// difference errs by about (step)²/6 times the third derivative and by the
+// rounding of the loss, some 1e-6, over the step: together below 1e-2 of the
+// largest entry here, which a wrong term exceeds by far. The goldens are the
+// finer test.
+const (
+	differenceStep      = 1. / 256
+	differenceTolerance = 1e-2
+)
+
+// checkGradient compares g with central differences of loss over every entry
+// of every named array of m.
+func checkGradient(t *testing.T, m *model.Model, g []float32, loss func() float64) {
+	t.Helper()
+	settings := &fd.Settings{Formula: fd.Central, Step: differenceStep}
+	names := m.Named()
+	for i, p := range m.NamedIn(g, "") {
+		w := names[i].Data
+		at := make([]float64, len(w))
+		for j := range w {
+			at[j] = float64(w[j])
+		}
+		want := make([]float64, len(w))
+		fd.Gradient(want, func(x []float64) float64 {
+			for j := range x {
+				w[j] = float32(x[j])
+			}
+			return loss()
+		}, at, settings)
+		for j := range w {
+			w[j] = float32(at[j])
+		}
+		top := 0.
+		for j := range want {
+			top = max(top, math.Abs(want[j]))
+		}
+		for j := range want {
+			if d := math.Abs(float64(p.Data[j]) - want[j]); !(d <= differenceTolerance*max(top, .05)) {
+				t.Errorf("%s[%d]: gradient %g, by differences %g", p.Name, j, p.Data[j], want[j])
+				break
+			}
+		}
+	}
+}
+
+var tiny = model.Config{Layers: 1, Width: 6, Heads: 2, Context: 7, Vocab: 5}
+
+// Every layer's backward, through both heads, against finite differences.
+func TestDifferences(t *testing.T) {
+	for _, c := range []model.Config{tiny, {Layers: 2, Width: 4, Heads: 1, Context: 5, Vocab: 3}} {
+		t.Run(fmt.Sprintf("%+v", c), func(t *testing.T) {
+			s := draw.New(11, "test", "differences").At()
+			m := model.New(c, true)
+			for i := range m.Slab {
+				m.Slab[i] += float32(.3 * s.Normal())
+			}
+			b := model.NewBatch(randomBatch(s, c, 4)...)
+			rows, all := nextTokens(b), make([]int, b.Rows())
+			for i := range all {
+				all[i] = i
+			}
+			ps := model.NewPass(nil)
+			run := func(g []float32) (loss float64) {
+				ps.Forward(m, b)
+				ps.LMHead(m, g, rows, .8, func(i int, logp, _ float32) float32 {
+					weight := float32(1 + i%3)
+					loss += float64(weight * logp)
+					return weight
+				})
+				scores := ps.ScalarHead(m, all)
+				for _, v := range scores {
+					loss += float64(v) * float64(v) / 2
+				}
+				if g != nil {
+					ps.ScalarBackward(m, g, all, scores)
+					ps.BackwardBody(m, g)
+				}
+				return loss
+			}
+			g := m.Gradient()
+			run(g)
+			checkGradient(t, m, m.Fold(g), func() float64 { return run(nil) })
+		})
+	}
+}
+
+// Backward with a gradient of the hidden rows given directly.
+func TestDifferencesOfBody(t *testing.T) {
+	s := draw.New(13, "test", "body").At()
+	m := model.New(tiny, false)
+	for i := range m.Slab {
+		m.Slab[i] += float32(.3 * s.Normal())
+	}
+	b := model.NewBatch(randomBatch(s, tiny, 3)...)
+	dhidden := make([]float32, b.Rows()*tiny.Width)
+	for i := range dhidden {
+		dhidden[i] = float32(s.Normal())
+	}
+	ps, g := model.NewPass(nil), m.Gradient()
+	ps.Forward(m, b)
+	ps.Backward(m, g, dhidden)
+	checkGradient(t, m, m.Fold(g), func() float64 {
+		loss := 0.
+		for i, v := range ps.Infer(m, b) {
+			loss += float64(v) * float64(dhidden[i])
+		}
+		return loss
+	})
+}
+
+// The entropy of the head is that of its distribution.
+func TestEntropy(t *testing.T) {
+	m := loud(tiny, false, 5)
+	ps := model.NewPass(nil)
+	b := model.NewBatch([]int32{1, 2, 3})
+	hidden := ps.Infer(m, b)
+	const invTemp = 1 / .7
+	wte, want := m.Named()[0].Data, 0.
+	logits := make([]float32, tiny.Vocab)
+	for j := range logits {
+		logits[j] = tensor.Dot(hidden[2*tiny.Width:], wte[j*tiny.Width:(j+1)*tiny.Width])
+	}
+	tensor.Softmax(logits, invTemp)
+	for _, p := range logits {
+		want -= float64(p) * math.Log(float64(p))
+	}
+	ps.LMHead(m, nil, []model.HeadRow{{Row: 2, Target: 4}}, invTemp, func(_ int, logp, entropy float32) float32 {
+		if math.Abs(float64(entropy)-want) > 1e-5 || math.Abs(float64(logp)-math.Log(float64(logits[4]))) > 1e-5 {
+			t.Errorf("entropy %v, log-probability %v; want %v, %v", entropy, logp, want, math.Log(float64(logits[4])))
+		}
+		return 0
+	})
+}
