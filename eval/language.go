@@ -6,11 +6,8 @@ import (
 	"github.com/trimtab/trimtab/tensor"
 )
 
-// Tokens, and responses, that go through a model at once. Results do not depend on them.
-const (
-	microTokens    = 4096
-	microResponses = 128
-)
+// microTokens is about how many tokens go through a model at once.
+const microTokens = 4096
 
 // Likelihood is how well a model predicts text.
 type Likelihood struct {
@@ -37,14 +34,7 @@ func Perplexity(pool *tensor.Pool, m *model.Model, texts [][]int32) Likelihood {
 
 // Sample lets m answer prompts; token t of prompt i is drawn from src.At(i, t).
 func Sample(pool *tensor.Pool, m *model.Model, prompts [][]int32, o model.SampleOptions, src draw.Source) []model.Sample {
-	ps := model.NewPass(pool)
-	samples := make([]model.Sample, 0, len(prompts))
-	for len(samples) < len(prompts) {
-		from := len(samples)
-		to := min(from+microResponses, len(prompts))
-		samples = append(samples, model.Generate(ps, m, prompts[from:to], o, src, uint64(from))...)
-	}
-	return samples
+	return model.Generate(model.NewPass(pool), m, prompts, o, src, 0)
 }
 
 // Divergence is the mean over responses of the summed KL estimates.

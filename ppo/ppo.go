@@ -42,8 +42,10 @@ type network struct {
 	adam *optim.AdamW
 }
 
-func newNetwork(m *model.Model, c optim.Config) *network {
-	return &network{m: m, grad: m.Gradient(), adam: optim.New(c, len(m.Slab), m.Decay())}
+func newNetwork(pool *tensor.Pool, m *model.Model, c optim.Config) *network {
+	n := &network{m: m, grad: m.Gradient(), adam: optim.New(c, len(m.Slab), m.Decay())}
+	n.adam.Pool = pool
+	return n
 }
 
 func (n *network) step(number, of int) (norm, lr float32) {
@@ -55,6 +57,7 @@ type Trainer struct {
 	config Config
 	in     Inputs
 	pass   *model.Pass
+	micro  int // tokens that go through a model at once
 
 	policy, value *network
 	ema           *model.Model // nil without ema_decay
@@ -75,8 +78,8 @@ func New(c Config, in Inputs) (*Trainer, error) {
 	}
 	source := func(purpose string) draw.Source { return draw.New(in.Seed, in.Stage, purpose) }
 	t := &Trainer{
-		config: c, in: in, pass: model.NewPass(in.Pool),
-		policy: newNetwork(in.Model.Clone(), c.Policy), value: newNetwork(in.Value.Clone(), c.Value),
+		config: c, in: in, pass: model.NewPass(in.Pool), micro: microTokens,
+		policy: newNetwork(in.Pool, in.Model.Clone(), c.Policy), value: newNetwork(in.Pool, in.Value.Clone(), c.Value),
 		beta: []float32{float32(c.KLCoef)}, scale: scale{0, 1},
 		prompts:  cycle{source: source("prompts"), n: len(in.Prompts)},
 		rows:     cycle{source: source("pretrain"), n: len(in.Pretrain)},

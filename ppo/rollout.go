@@ -150,11 +150,12 @@ func whitenAll(episodes []*episode, how string, keepMean bool, of func(*episode)
 	}
 }
 
-// inChunks calls f for runs of episodes of about microTokens tokens, in order.
-func inChunks(episodes []*episode, f func(chunk []*episode)) {
+// inChunks calls f for runs of episodes of about micro tokens, in order. How
+// they are cut changes no bit.
+func (t *Trainer) inChunks(episodes []*episode, f func(chunk []*episode)) {
 	for len(episodes) > 0 {
 		n, tokens := 0, 0
-		for n < len(episodes) && (n == 0 || tokens+len(episodes[n].tokens) <= microTokens) {
+		for n < len(episodes) && (n == 0 || tokens+len(episodes[n].tokens) <= t.micro) {
 			tokens += len(episodes[n].tokens)
 			n++
 		}
@@ -187,7 +188,7 @@ func batch(episodes []*episode) (b model.Batch, rows []model.HeadRow, places []p
 
 // logProbs gives the log-probability and the entropy, at the sampling temperature, of every response token under m.
 func (t *Trainer) logProbs(m *model.Model, episodes []*episode, each func(e *episode, at int, logp, entropy float32)) {
-	inChunks(episodes, func(chunk []*episode) {
+	t.inChunks(episodes, func(chunk []*episode) {
 		b, rows, places := batch(chunk)
 		t.pass.Infer(m, b)
 		t.pass.LMHead(m, nil, rows, t.invTemp(), func(i int, logp, entropy float32) float32 {
@@ -199,7 +200,7 @@ func (t *Trainer) logProbs(m *model.Model, episodes []*episode, each func(e *epi
 
 // valuesOf fills the value of the state before each response token.
 func (t *Trainer) valuesOf(episodes []*episode) {
-	inChunks(episodes, func(chunk []*episode) {
+	t.inChunks(episodes, func(chunk []*episode) {
 		b, rows, places := batch(chunk)
 		t.pass.Infer(t.value.m, b)
 		for i, v := range t.pass.ScalarHead(t.value.m, indices(rows)) {

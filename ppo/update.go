@@ -57,13 +57,28 @@ func tokensOf(episodes []*episode) int {
 	return n
 }
 
-// updatePolicy makes one update of the policy: the mean clipped surrogate over
-// the tokens of the minibatch, plus γ times the pretraining loss, in one gradient.
+// updatePolicy makes one update of the policy, and of its average.
 func (t *Trainer) updatePolicy(sum *tally, number int, mini []*episode) {
 	clear(t.policy.grad)
-	before := *sum
+	t.policyGradient(sum, mini)
+	if t.config.PtxCoef > 0 {
+		t.pretrainGradient(sum, number, len(mini)*t.config.PtxRows)
+	}
+	skipped := t.config.ValueWarmup * t.perIteration()
+	norm, lr := t.policy.step(number-skipped, t.Steps()*t.perIteration()-skipped)
+	sum.updates++
+	sum.norm += float64(norm)
+	sum.lr = lr
+	if t.ema != nil {
+		tensor.EMA(t.ema.Slab, t.policy.m.Slab, float32(t.config.EMADecay))
+	}
+}
+
+// policyGradient adds the gradient of the mean clipped surrogate over the tokens of mini.
+func (t *Trainer) policyGradient(sum *tally, mini []*episode) {
 	n := tokensOf(mini)
-	inChunks(mini, func(chunk []*episode) {
+	before := sum.ratio
+	t.inChunks(mini, func(chunk []*episode) {
 		b, rows, places := batch(chunk)
 		t.pass.Forward(t.policy.m, b)
 		t.pass.LMHead(t.policy.m, t.policy.grad, rows, t.invTemp(), func(i int, logp, entropy float32) float32 {
@@ -73,18 +88,7 @@ func (t *Trainer) updatePolicy(sum *tally, number int, mini []*episode) {
 		t.pass.BackwardBody(t.policy.m, t.policy.grad)
 	})
 	sum.tokens += n
-	sum.updates++
-	sum.ratios = append(sum.ratios, (sum.ratio-before.ratio)/float64(n))
-	if t.config.PtxCoef > 0 {
-		t.pretrain(sum, number, len(mini)*t.config.PtxRows)
-	}
-	skipped := t.config.ValueWarmup * t.perIteration()
-	norm, lr := t.policy.step(number-skipped, t.Steps()*t.perIteration()-skipped)
-	sum.norm += float64(norm)
-	sum.lr = lr
-	if t.ema != nil {
-		tensor.EMA(t.ema.Slab, t.policy.m.Slab, float32(t.config.EMADecay))
-	}
+	sum.ratios = append(sum.ratios, (sum.ratio-before)/float64(n))
 }
 
 // policyToken adds one token and gives its loss' gradient by logp.
@@ -100,9 +104,9 @@ func (s *tally) policyToken(clip float64, logp, old, advantage, entropy float32)
 	return float32(d)
 }
 
-// pretrain adds γ times the gradient of the mean −log p over the tokens of the
-// update's pretraining rows.
-func (t *Trainer) pretrain(sum *tally, number, rows int) {
+// pretrainGradient adds γ times the gradient of the mean −log p over the
+// tokens of the update's pretraining rows.
+func (t *Trainer) pretrainGradient(sum *tally, number, rows int) {
 	seqs := make([][]int32, rows)
 	n := 0
 	for i := range seqs {
@@ -111,7 +115,7 @@ func (t *Trainer) pretrain(sum *tally, number, rows int) {
 	}
 	weight := -float32(t.config.PtxCoef) / float32(n)
 	for len(seqs) > 0 {
-		size := min(len(seqs), max(1, microTokens/len(seqs[0])))
+		size := min(len(seqs), max(1, t.micro/len(seqs[0])))
 		b, targets := shift(seqs[:size])
 		t.pass.Forward(t.policy.m, b)
 		t.pass.LMHead(t.policy.m, t.policy.grad, targets, 1, func(_ int, logp, _ float32) float32 {
@@ -137,11 +141,20 @@ func shift(rows [][]int32) (model.Batch, []model.HeadRow) {
 	return model.NewBatch(inputs...), targets
 }
 
-// updateValue makes one update of the value model: the mean clipped squared error over the tokens of the minibatch.
+// updateValue makes one update of the value model.
 func (t *Trainer) updateValue(sum *tally, number int, mini []*episode) {
 	clear(t.value.grad)
+	t.valueGradient(sum, mini)
+	norm, lr := t.value.step(number, t.Steps()*t.perIteration())
+	sum.valueUpdates++
+	sum.valueNorm += float64(norm)
+	sum.valueLR = lr
+}
+
+// valueGradient adds the gradient of the mean clipped squared error over the tokens of mini.
+func (t *Trainer) valueGradient(sum *tally, mini []*episode) {
 	n := tokensOf(mini)
-	inChunks(mini, func(chunk []*episode) {
+	t.inChunks(mini, func(chunk []*episode) {
 		b, rows, places := batch(chunk)
 		at := indices(rows)
 		t.pass.Forward(t.value.m, b)
@@ -155,10 +168,6 @@ func (t *Trainer) updateValue(sum *tally, number int, mini []*episode) {
 		t.pass.BackwardBody(t.value.m, t.value.grad)
 	})
 	sum.valueTokens += n
-	sum.valueUpdates++
-	norm, lr := t.value.step(number, t.Steps()*t.perIteration())
-	sum.valueNorm += float64(norm)
-	sum.valueLR = lr
 }
 
 // valueToken adds one token and gives its loss' gradient by v.

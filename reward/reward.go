@@ -87,6 +87,7 @@ func New(c Config, in Inputs) (*Trainer, error) {
 	}
 	t.grad = t.scorer.Gradient()
 	t.adam = optim.New(c.Optim, len(t.scorer.Slab), t.scorer.Decay())
+	t.adam.Pool = in.Pool
 	return t, nil
 }
 

@@ -61,6 +61,7 @@ func New(c Config, in Inputs) (*Trainer, error) {
 		policy:   in.Model.Clone(), pass: model.NewPass(in.Pool)}
 	t.grad = t.policy.Gradient()
 	t.adam = optim.New(c.Optim, len(t.policy.Slab), t.policy.Decay())
+	t.adam.Pool = in.Pool
 	return t, nil
 }
 

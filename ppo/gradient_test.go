@@ -1,0 +1,129 @@
+package ppo
+
+import (
+	"math"
+	"testing"
+
+	"github.com/trimtab/trimtab/draw"
+	"github.com/trimtab/trimtab/model"
+)
+
+// slope checks gradient, the derivative of loss by m's parameters, along itself
+// and along random directions, by central differences.
+func slope(t *testing.T, m *model.Model, gradient []float32, loss func() float64) {
+	t.Helper()
+	src := draw.New(3, "directions")
+	for k := range 4 {
+		direction := make([]float64, len(m.Slab))
+		s := src.At(uint64(k))
+		for i := range direction {
+			direction[i] = s.Normal()
+			if k == 0 {
+				direction[i] = float64(gradient[i])
+			}
+		}
+		norm := 0.0
+		for _, d := range direction {
+			norm += d * d
+		}
+		scale := 1 / math.Sqrt(norm)
+		want := 0.0
+		for i := range direction {
+			direction[i] *= scale
+			want += direction[i] * float64(gradient[i])
+		}
+		const h = 1.0 / 1024 // short, so that few tokens cross an edge of the clip
+		before := append([]float32(nil), m.Slab...)
+		at := func(x float64) float64 {
+			for i := range m.Slab {
+				m.Slab[i] = float32(float64(before[i]) + x*direction[i])
+			}
+			return loss()
+		}
+		got := (8*(at(h)-at(-h)) - at(2*h) + at(-2*h)) / (12 * h)
+		copy(m.Slab, before)
+		if math.Abs(got-want) > 2e-3*math.Abs(want)+1e-3 {
+			t.Errorf("direction %d: differences say %.6g, the gradient %.6g", k, got, want)
+		}
+	}
+}
+
+// apart is a trainer whose networks have moved away from what the episodes were sampled and valued with.
+func apart(t *testing.T, c Config) (*Trainer, []*episode) {
+	tr := newToy(t, c, toyInputs())
+	if err := tr.normalise(); err != nil {
+		t.Fatal(err)
+	}
+	episodes := tr.rollout(0)
+	for k, m := range []*model.Model{tr.policy.m, tr.value.m} {
+		s := draw.New(9, "away").At(uint64(k))
+		for i := range m.Slab {
+			m.Slab[i] += float32(.03 * s.Normal())
+		}
+	}
+	return tr, episodes
+}
+
+func TestPolicyGradient(t *testing.T) {
+	c := toyConfig()
+	c.Temperature, c.Clip = 1.3, .05
+	tr, episodes := apart(t, c)
+	var sum tally
+	tr.policyGradient(&sum, episodes)
+	gradient := append([]float32(nil), tr.policy.m.Fold(tr.policy.grad)...)
+	if sum.clipped == 0 || sum.clipped == sum.tokens {
+		t.Fatalf("%d of %d tokens are clipped: the test needs some", sum.clipped, sum.tokens)
+	}
+	if mean := sum.entropy / float64(sum.tokens); !(mean > 1 && mean <= math.Log(toyVocab)+1e-6) {
+		t.Errorf("entropy is %g a token, want at most ln %d", mean, toyVocab)
+	}
+	slope(t, tr.policy.m, gradient, func() float64 {
+		var s tally
+		tr.policyGradient(&s, episodes)
+		return s.loss / float64(s.tokens)
+	})
+}
+
+func TestValueGradient(t *testing.T) {
+	tr, episodes := apart(t, toyConfig())
+	var sum tally
+	tr.valueGradient(&sum, episodes)
+	gradient := append([]float32(nil), tr.value.m.Fold(tr.value.grad)...)
+	slope(t, tr.value.m, gradient, func() float64 {
+		var s tally
+		tr.valueGradient(&s, episodes)
+		return s.valueLoss / float64(s.valueTokens)
+	})
+}
+
+// The pretraining gradient is γ times that of the mean loss, and adds to what is there.
+func TestPretrainGradient(t *testing.T) {
+	c := toyConfig()
+	c.PtxCoef, c.PtxRows = 27.8, 2
+	tr, episodes := apart(t, c)
+	tr.policyGradient(new(tally), episodes)
+	tr.pretrainGradient(new(tally), 0, 3)
+	gradient := append([]float32(nil), tr.policy.m.Fold(tr.policy.grad)...)
+	slope(t, tr.policy.m, gradient, func() float64 {
+		var s tally
+		tr.policyGradient(&s, episodes)
+		tr.pretrainGradient(&s, 0, 3)
+		return s.loss/float64(s.tokens) + c.PtxCoef*s.ptxLoss/float64(s.ptxTokens)
+	})
+}
+
+// What is known of an episode does not depend on its neighbours.
+func TestEpisodesDoNotSeeEachOther(t *testing.T) {
+	tr, episodes := apart(t, toyConfig())
+	together := make([][]float32, len(episodes))
+	tr.logProbs(tr.policy.m, episodes, func(e *episode, at int, logp, _ float32) { e.ref[at] = logp })
+	for i, e := range episodes {
+		together[i] = append([]float32(nil), e.ref...)
+	}
+	for i, e := range episodes {
+		tr.logProbs(tr.policy.m, episodes[i:i+1], func(e *episode, at int, logp, _ float32) { e.ref[at] = logp })
+		if !sameBits(together[i], e.ref) {
+			t.Errorf("episode %d has other log-probabilities alone", i)
+		}
+	}
+}
