@@ -52,7 +52,7 @@ func (d *drawing) update(doc runs.Document) {
 	}
 }
 
-func (d *drawing) stage(i int, st runs.Stage) {
+func (d *drawing) stage(i int, st runs.StageDocument) {
 	key := fmt.Sprintf("%s/%d", st.Name, st.Attempt)
 	t := d.trackers[key]
 	if t == nil {

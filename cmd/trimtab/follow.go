@@ -206,12 +206,12 @@ func (p *plain) note(line string) { fmt.Fprintln(p.w, clean(line)) }
 func (p *plain) close()           {}
 
 // stageLine is one stage in one line: state, step, loss or reward, KL, speed, time left.
-func stageLine(st runs.Stage) string {
+func stageLine(st runs.StageDocument) string {
 	return fmt.Sprintf("%-10s %-9s %s", st.Name, st.Status, stageProgress(st))
 }
 
 // stageProgress is what stageLine says after the state.
-func stageProgress(st runs.Stage) string {
+func stageProgress(st runs.StageDocument) string {
 	var parts []string
 	add := func(s string) {
 		if s != "" {
@@ -259,7 +259,7 @@ func metricMap(ms []trimtab.Metric) map[string]float64 {
 }
 
 // timeLeft assumes that the steps to come take as long as those done.
-func timeLeft(st runs.Stage) string {
+func timeLeft(st runs.StageDocument) string {
 	p := st.Progress
 	if p.Step <= 0 || p.Steps <= p.Step || st.Seconds <= 0 {
 		return ""

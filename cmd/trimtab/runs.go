@@ -48,7 +48,7 @@ var runColumns = []column[runs.Summary]{
 }
 
 // shortID is as much of a run's id as people need to type.
-func shortID(id string) string { return id[:min(8, len(id))] }
+func shortID(id string) string { return id[:min(10, len(id))] }
 
 func (a *app) showCmd() *cobra.Command {
 	return &cobra.Command{
@@ -71,7 +71,7 @@ func (a *app) printRun(doc runs.Document) error {
 	if a.documents() {
 		return a.printDocument(doc)
 	}
-	stages := list[runs.Stage]{items: doc.Stages, columns: stageColumns, empty: "no stages"}
+	stages := list[runs.StageDocument]{items: doc.Stages, columns: stageColumns, empty: "no stages"}
 	if a.format == formatCSV {
 		return printCSV(a.out, stages)
 	}
@@ -101,26 +101,26 @@ func (a *app) printHead(doc runs.Document) {
 	fmt.Fprintln(a.out)
 }
 
-var stageColumns = []column[runs.Stage]{
-	{name: "stage", full: func(s runs.Stage) string { return s.Name }},
-	{name: "kind", full: func(s runs.Stage) string { return s.Kind }, only: formatCSV},
-	{name: "attempt", full: func(s runs.Stage) string { return strconv.Itoa(s.Attempt) }, right: true},
-	{name: "status", full: func(s runs.Stage) string { return string(s.Status) }},
-	{name: "step", full: func(s runs.Stage) string { return strconv.Itoa(s.Step) }, short: stepOf, right: true},
-	{name: "steps", full: func(s runs.Stage) string { return strconv.Itoa(s.Steps) }, only: formatCSV},
-	{name: "seconds", full: func(s runs.Stage) string { return exact(s.Seconds) }, short: func(s runs.Stage) string { return seconds(s.Seconds) }, right: true},
-	{name: "output", full: func(s runs.Stage) string { return outputsOf(s, false) }, short: func(s runs.Stage) string { return outputsOf(s, true) }},
-	{name: "metrics", full: func(s runs.Stage) string { return metricsOf(s.Metrics, 0) }, short: func(s runs.Stage) string { return stageNote(s) }},
+var stageColumns = []column[runs.StageDocument]{
+	{name: "stage", full: func(s runs.StageDocument) string { return s.Name }},
+	{name: "kind", full: func(s runs.StageDocument) string { return s.Kind }, only: formatCSV},
+	{name: "attempt", full: func(s runs.StageDocument) string { return strconv.Itoa(s.Attempt) }, right: true},
+	{name: "status", full: func(s runs.StageDocument) string { return string(s.Status) }},
+	{name: "step", full: func(s runs.StageDocument) string { return strconv.Itoa(s.Step) }, short: stepOf, right: true},
+	{name: "steps", full: func(s runs.StageDocument) string { return strconv.Itoa(s.Steps) }, only: formatCSV},
+	{name: "seconds", full: func(s runs.StageDocument) string { return exact(s.Seconds) }, short: func(s runs.StageDocument) string { return seconds(s.Seconds) }, right: true},
+	{name: "output", full: func(s runs.StageDocument) string { return outputsOf(s, false) }, short: func(s runs.StageDocument) string { return outputsOf(s, true) }},
+	{name: "metrics", full: func(s runs.StageDocument) string { return metricsOf(s.Metrics, 0) }, short: func(s runs.StageDocument) string { return stageNote(s) }},
 }
 
-func stepOf(s runs.Stage) string {
+func stepOf(s runs.StageDocument) string {
 	if s.Steps == 0 {
 		return ""
 	}
 	return fmt.Sprintf("%d/%d", s.Step, s.Steps)
 }
 
-func outputsOf(s runs.Stage, short bool) string {
+func outputsOf(s runs.StageDocument, short bool) string {
 	var parts []string
 	for _, name := range sortedKeys(s.Outputs) {
 		d := string(s.Outputs[name])
@@ -133,12 +133,12 @@ func outputsOf(s runs.Stage, short bool) string {
 }
 
 // stageNote is the last column for people: the error, the reuse, or the metrics that matter.
-func stageNote(s runs.Stage) string {
+func stageNote(s runs.StageDocument) string {
 	switch {
 	case s.Error != nil:
 		return s.Error.Error()
-	case s.ReusedFrom != nil && *s.ReusedFrom != "":
-		return "reused from " + *s.ReusedFrom
+	case s.ReusedFrom != nil:
+		return fmt.Sprintf("unchanged: the output of attempt %d", *s.ReusedFrom)
 	}
 	return metricsOf(s.Metrics, 4)
 }

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/compose-spec/compose-go/v2/cli"
+	"github.com/compose-spec/compose-go/v2/types"
+)
+
+const root = "../.."
+
+// compose loads docker-compose.yml as the engine would: strictly, interpolated, checked.
+func compose(t *testing.T, env ...string) *types.Project {
+	t.Helper()
+	o, err := cli.NewProjectOptions([]string{filepath.Join(root, "docker-compose.yml")},
+		cli.WithWorkingDirectory(root), cli.WithEnv(env), cli.WithProfiles([]string{"cli"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := o.LoadProject(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func TestComposeOrder(t *testing.T) {
+	p := compose(t)
+	var names []string
+	for name := range p.Services {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	want := []string{"cli", "migrate", "postgres", "temporal", "temporal-role", "temporal-schema", "temporal-ui", "worker"}
+	if !slices.Equal(names, want) {
+		t.Errorf("services %v, want %v", names, want)
+	}
+	for service, needs := range map[string]map[string]string{
+		"temporal-role":   {"postgres": types.ServiceConditionHealthy},
+		"temporal-schema": {"temporal-role": types.ServiceConditionCompletedSuccessfully},
+		"temporal":        {"temporal-schema": types.ServiceConditionCompletedSuccessfully},
+		"migrate":         {"postgres": types.ServiceConditionHealthy, "temporal": types.ServiceConditionHealthy},
+		"worker":          {"migrate": types.ServiceConditionCompletedSuccessfully},
+	} {
+		for on, condition := range needs {
+			if got := p.Services[service].DependsOn[on].Condition; got != condition {
+				t.Errorf("%s waits for %s to be %q, want %q", service, on, got, condition)
+			}
+		}
+	}
+	for service, s := range p.Services { // a wait for health needs a check of health
+		for on, d := range s.DependsOn {
+			if d.Condition == types.ServiceConditionHealthy && p.Services[on].HealthCheck == nil {
+				t.Errorf("%s waits for the health of %s, which has no check", service, on)
+			}
+		}
+	}
+}
+
+// Every variable that reaches trimtab must be one that it reads, and every command one that it has.
+func TestComposeSettings(t *testing.T) {
+	p := compose(t, "APP_PASSWORD=one", "POSTGRES_PASSWORD=two")
+	app := &app{}
+	commands := app.root()
+	for name, s := range p.Services {
+		for key := range s.Environment {
+			wanted := strings.ToLower(strings.TrimPrefix(key, "TRIMTAB_"))
+			if strings.HasPrefix(key, "TRIMTAB_") && !slices.ContainsFunc(allSettings, func(s setting) bool { return s.key == wanted }) {
+				t.Errorf("%s sets %s, which no setting reads", name, key)
+			}
+		}
+		if s.Image != "trimtab:local" || len(s.Command) == 0 {
+			continue
+		}
+		if cmd, _, err := commands.Find(s.Command); err != nil || cmd == commands {
+			t.Errorf("%s runs %q, which is no command: %v", name, s.Command, err)
+		}
+	}
+	if got := *p.Services["worker"].Environment["TRIMTAB_POSTGRES_URL"]; got != "postgres://trimtab_app:one@postgres:5432/trimtab" {
+		t.Errorf("the worker's postgres_url is %s", got)
+	}
+	if _, owner := p.Services["worker"].Environment["TRIMTAB_POSTGRES_OWNER_URL"]; owner {
+		t.Error("the worker has the owner's password")
+	}
+	if got := *p.Services["migrate"].Environment["TRIMTAB_POSTGRES_OWNER_URL"]; got != "postgres://trimtab:two@postgres:5432/trimtab" {
+		t.Errorf("migrate's owner url is %s", got)
+	}
+	if p.Services["worker"].Volumes[0].Source != p.Services["cli"].Volumes[0].Source {
+		t.Error("worker and cli do not share the store")
+	}
+}
+
+// A typing mistake in the file is an error, not silence.
+func TestComposeIsStrict(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(root, "docker-compose.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, change := range [][2]string{{"healthcheck:", "healthchek:"}, {"temporal-schema: {condition", "temporal-shema: {condition"}, {"[store:/data]", "[stor:/data]"}} {
+		if !bytes.Contains(text, []byte(change[0])) {
+			t.Fatalf("the file has no %q", change[0])
+		}
+		file := filepath.Join(t.TempDir(), "docker-compose.yml")
+		write(t, file, strings.Replace(string(text), change[0], change[1], 1))
+		o, err := cli.NewProjectOptions([]string{file}, cli.WithProfiles([]string{"cli"}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := o.LoadProject(t.Context()); err == nil {
+			t.Errorf("%q passed", change[1])
+		}
+	}
+}
+
+// The image builds what the compose file runs, from folders that exist, with a Go at least as new as go.mod asks.
+func TestDockerfile(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(root, "Dockerfile"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"FROM golang:1.26 ", "./cmd/trimtab", "cd devstack/temporald", "CGO_ENABLED=0", `ENTRYPOINT ["/usr/local/bin/trimtab"]`, "USER 65532"} {
+		if !bytes.Contains(text, []byte(want)) {
+			t.Errorf("the Dockerfile lacks %q", want)
+		}
+	}
+	for _, dir := range []string{"cmd/trimtab", "devstack/temporald/go.mod", "go.sum"} {
+		if _, err := os.Stat(filepath.Join(root, dir)); err != nil {
+			t.Error(err)
+		}
+	}
+	mod, err := os.ReadFile(filepath.Join(root, "go.mod"))
+	if err != nil || !bytes.Contains(mod, []byte("\ngo 1.26")) {
+		t.Errorf("go.mod asks for another Go than the Dockerfile's 1.26 (%v)", err)
+	}
+}

@@ -1,0 +1,202 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/devstack"
+	"github.com/trimtab/trimtab/storage"
+	"github.com/trimtab/trimtab/tensor"
+)
+
+// Outcomes of a check.
+const (
+	good    = "ok"
+	warning = "warning"
+	bad     = "problem"
+)
+
+// leastDisk is the free space under which doctor warns.
+const leastDisk = 2 << 30
+
+// checked is one thing that doctor looked at.
+type checked struct {
+	Check  string `json:"check"`
+	Result string `json:"result"`
+	Detail string `json:"detail"`
+	Remedy string `json:"remedy,omitempty"`
+}
+
+// settingLine is a setting with where its value came from.
+type settingLine struct {
+	Key    string `json:"key"`
+	Value  string `json:"value"`
+	Origin string `json:"origin"`
+}
+
+// doctorDocument is everything doctor found.
+type doctorDocument struct {
+	Schema   string        `json:"schema"`
+	Settings []settingLine `json:"settings"`
+	Checks   []checked     `json:"checks"`
+}
+
+func (a *app) doctorCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "doctor", Short: "what is set, from where, and what is wrong with this machine", Args: cobra.NoArgs,
+		Long:    "Print every setting with where it came from, and check what runs need. Nothing is started or changed.",
+		Example: "  trimtab doctor\n  trimtab doctor -o json",
+		RunE:    func(cmd *cobra.Command, _ []string) error { return a.doctor(cmd.Context()) },
+	}
+}
+
+func (a *app) doctor(ctx context.Context) error {
+	doc := doctorDocument{Schema: "trimtab.doctor/v1"}
+	for _, s := range allSettings {
+		doc.Settings = append(doc.Settings, settingLine{s.key, a.settings.shown(s.key), a.settings.origins[s.key]})
+	}
+	doc.Checks = a.checks(ctx)
+	if err := a.printDoctor(doc); err != nil {
+		return err
+	}
+	for _, c := range doc.Checks {
+		if c.Result == bad {
+			return exitStatus(trimtab.ExitCode(trimtab.NewError(trimtab.Unavailable, "", "", "")))
+		}
+	}
+	return nil
+}
+
+func (a *app) checks(ctx context.Context) []checked {
+	v := version()
+	checks := []checked{
+		{"program", good, fmt.Sprintf("%s %s, build %.12s", v.Version, v.Go, v.BuildID), ""},
+		{"processor", good, fmt.Sprintf("%d cores, %s kernels, %sFLOP/s in matrix products", runtime.NumCPU(), tensor.Implementation(), count(measureSpeed())), ""},
+		a.checkFolder(),
+		a.checkDisk(),
+	}
+	if a.settings.value("postgres_url") == "" && a.settings.value("temporal_address") == "" {
+		return append(checks, a.checkEmbedded(ctx)...)
+	}
+	return append(checks, a.checkPostgres(ctx), a.checkTemporal(ctx))
+}
+
+// checkFolder looks whether the data folder, or the first parent that exists, can be written.
+func (a *app) checkFolder() checked {
+	dir := existing(a.settings.value("data"))
+	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
+		return checked{"data folder", bad, fmt.Sprintf("%s: %v", dir, err), "choose another with --data or TRIMTAB_DATA"}
+	}
+	return checked{"data folder", good, a.settings.value("data"), ""}
+}
+
+func (a *app) checkDisk() checked {
+	var st unix.Statfs_t
+	dir := existing(a.settings.value("data"))
+	if err := unix.Statfs(dir, &st); err != nil {
+		return checked{"disk", warning, err.Error(), ""}
+	}
+	free := int64(st.Bavail) * int64(st.Bsize)
+	if free < leastDisk {
+		return checked{"disk", warning, bytesOf(free) + " free", "a default run wants a few hundred MB: free some, or choose another folder with --data"}
+	}
+	return checked{"disk", good, bytesOf(free) + " free", ""}
+}
+
+// existing is the nearest folder above path that exists.
+func existing(path string) string {
+	for {
+		if st, err := os.Stat(path); err == nil && st.IsDir() || path == filepath.Dir(path) {
+			return path
+		}
+		path = filepath.Dir(path)
+	}
+}
+
+// checkEmbedded looks for the programs of the embedded servers without starting them.
+func (a *app) checkEmbedded(ctx context.Context) []checked {
+	return []checked{a.checkPostgresPrograms(ctx), checkTemporalProgram(), a.checkDev(ctx)}
+}
+
+func checkTemporalProgram() checked {
+	path, err := devstack.FindTemporal()
+	switch {
+	case err != nil:
+		e := trimtab.AsError(err)
+		return checked{"temporal", bad, e.Message, e.Remedy}
+	case path == "":
+		return checked{"temporal", warning, "the program trimtab-temporal is not built yet", "the first run builds it from a checkout, once, in some minutes"}
+	}
+	return checked{"temporal", good, path, ""}
+}
+
+func (a *app) checkPostgres(ctx context.Context) checked {
+	const name = "postgres"
+	url := a.settings.value("postgres_url")
+	if url == "" {
+		return checked{name, bad, "temporal_address is set and postgres_url is not", "set both or neither"}
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	store, err := storage.Open(ctx, url)
+	if err != nil {
+		e := trimtab.AsError(err)
+		return checked{name, bad, e.Message, e.Remedy}
+	}
+	defer store.Close()
+	return checked{name, good, a.settings.shown("postgres_url"), ""}
+}
+
+func (a *app) checkTemporal(ctx context.Context) checked {
+	const name = "temporal"
+	e := endpoints{temporal: a.settings.value("temporal_address"), namespace: a.settings.value("temporal_namespace")}
+	if e.temporal == "" {
+		return checked{name, bad, "postgres_url is set and temporal_address is not", "set both or neither"}
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	c, err := dial(ctx, e, a.logger(devNull{}))
+	if err != nil {
+		e := trimtab.AsError(err)
+		return checked{name, bad, e.Message, e.Remedy}
+	}
+	c.Close()
+	return checked{name, good, e.temporal + ", namespace " + e.namespace, ""}
+}
+
+type devNull struct{}
+
+func (devNull) Write(p []byte) (int, error) { return len(p), nil }
+
+func (a *app) printDoctor(doc doctorDocument) error {
+	if a.documents() {
+		return a.printDocument(doc)
+	}
+	checks := list[checked]{items: doc.Checks, columns: []column[checked]{
+		{name: "check", full: func(c checked) string { return c.Check }},
+		{name: "result", full: func(c checked) string { return c.Result }},
+		{name: "detail", full: func(c checked) string { return c.Detail }},
+		{name: "remedy", full: func(c checked) string { return c.Remedy }},
+	}}
+	if a.format == formatCSV {
+		return printCSV(a.out, checks)
+	}
+	settings := list[settingLine]{items: doc.Settings, columns: []column[settingLine]{
+		{name: "setting", full: func(s settingLine) string { return s.Key }},
+		{name: "value", full: func(s settingLine) string { return s.Value }},
+		{name: "from", full: func(s settingLine) string { return s.Origin }},
+	}}
+	if err := printList(a, settings); err != nil {
+		return err
+	}
+	fmt.Fprintln(a.out)
+	return printList(a, checks)
+}
