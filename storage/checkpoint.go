@@ -116,8 +116,31 @@ func putSteps(ctx context.Context, tx pgx.Tx, attempt int64, reports []StepRepor
 	if _, err := metricLoad.write(ctx, tx, len(metrics), rowsOf(metrics)); err != nil {
 		return 0, err
 	}
-	_, err = rolloutLoad.write(ctx, tx, len(rollouts), rowsOf(rollouts))
-	return added, err
+	if _, err := rolloutLoad.write(ctx, tx, len(rollouts), rowsOf(rollouts)); err != nil || added == len(reports) {
+		return added, err
+	}
+	return added, countSteps(ctx, tx, attempt, reports)
+}
+
+// countSteps finds rows that a repeat added beside those of the first time, such as a metric of another name: the
+// step's row tells how many there are.
+func countSteps(ctx context.Context, tx pgx.Tx, attempt int64, reports []StepReport) error {
+	steps := make([]int, len(reports))
+	for i, r := range reports {
+		steps[i] = r.Step
+	}
+	var step int
+	err := tx.QueryRow(ctx, `
+		select s.step from step s where s.attempt = $1 and s.step = any($2) and (
+			s.metrics <> (select count(*) from metric m where m.attempt = s.attempt and m.step = s.step) or
+			s.rollouts <> (select count(*) from rollout r where r.attempt = s.attempt and r.step = s.step))
+		order by s.step limit 1`, attempt, steps).Scan(&step)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	return diverged("step %d of attempt %d is stored already with other metrics or rollouts", step, attempt)
 }
 
 func rowsOf(rows [][]any) func(i int) ([]any, error) {

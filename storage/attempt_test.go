@@ -1,0 +1,153 @@
+package storage_test
+
+import (
+	"math"
+	"reflect"
+	"slices"
+	"testing"
+
+	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/storage"
+	"github.com/trimtab/trimtab/storage/storagetest"
+)
+
+func TestCreateAttempt(t *testing.T) {
+	t.Parallel()
+	s, ctx := storagetest.New(t), t.Context()
+	first := newAttempt(t, s, "run-1")
+	if first.ID == 0 || first.Status != trimtab.AttemptQueued || first.CreatedAt.IsZero() || first.Inputs[0].Digest != digest("base") {
+		t.Errorf("a new attempt is %+v", first)
+	}
+	same := storage.Attempt{Run: "run-1", Stage: "sft", Kind: "sft", Number: 1, Config: digest("config"), CacheKey: digest("key")}
+	again, err := s.CreateAttempt(ctx, same)
+	must(t, err)
+	if !reflect.DeepEqual(again, first) {
+		t.Errorf("again:\n%+v\n%+v", again, first)
+	}
+	same.Config = digest("other")
+	_, err = s.CreateAttempt(ctx, same)
+	wantError(t, err, trimtab.Verification, "replay_diverged")
+	reused, err := s.CreateAttempt(ctx, storage.Attempt{Run: "run-1", Stage: "sft", Kind: "sft", Number: 2, Status: trimtab.AttemptReused,
+		ReusedFrom: first.ID, Outputs: []trimtab.Named{{Name: "model", Digest: digest("m")}}, Metrics: []trimtab.Metric{{Name: "loss", Value: 1}}})
+	must(t, err)
+	if reused.ReusedFrom != first.ID || reused.EndedAt == nil || len(reused.Outputs) != 1 || len(reused.Metrics) != 1 {
+		t.Errorf("reused: %+v", reused)
+	}
+	_, err = s.CreateAttempt(ctx, storage.Attempt{Run: "nobody", Stage: "sft", Number: 1})
+	wantError(t, err, trimtab.NotFound, "run_not_found")
+	_, err = s.CreateAttempt(ctx, storage.Attempt{Run: "run-1", Stage: "sft"})
+	wantError(t, err, trimtab.Invalid, "invalid_record")
+	all, err := s.Attempts(ctx, "run-1")
+	must(t, err)
+	if !reflect.DeepEqual(all, []storage.Attempt{first, reused}) {
+		t.Errorf("attempts %+v", all)
+	}
+	_, err = s.Attempt(ctx, 999)
+	wantError(t, err, trimtab.NotFound, "attempt_not_found")
+}
+
+func TestLifeOfAnAttempt(t *testing.T) {
+	t.Parallel()
+	s, ctx := storagetest.New(t), t.Context()
+	id := newAttempt(t, s, "run-1").ID
+	wantError(t, s.StartAttempt(ctx, id, 5, 100, "build"), trimtab.Conflict, "fenced")
+	must(t, s.Fence(ctx, id, 5))
+	must(t, s.StartAttempt(ctx, id, 5, 100, "build"))
+	must(t, s.StartAttempt(ctx, id, 5, 100, "build"))
+	a, err := s.Attempt(ctx, id)
+	must(t, err)
+	if a.Status != trimtab.AttemptRunning || a.Steps != 100 || a.BuildID != "build" || a.StartedAt == nil || a.Seconds < 0 {
+		t.Errorf("started: %+v", a)
+	}
+	must(t, s.SetAttemptStatus(ctx, id, trimtab.AttemptFailed, trimtab.NewError(trimtab.Internal, "panic", "", "index out of range"), "worker"))
+	must(t, s.StartAttempt(ctx, id, 5, 100, "build 2")) // a crash is tried again
+	outputs := []trimtab.Named{{Name: "model", Digest: digest("m")}, {Name: "extra", Digest: digest("e")}}
+	metrics := []trimtab.Metric{{Name: "z", Value: math.Copysign(0, -1)}, {Name: "a", Value: math.Inf(1)}}
+	wantError(t, s.CompleteAttempt(ctx, id, 4, outputs, metrics), trimtab.Conflict, "fenced")
+	must(t, s.CompleteAttempt(ctx, id, 5, outputs, metrics))
+	must(t, s.CompleteAttempt(ctx, id, 5, outputs, metrics))
+	wantError(t, s.CompleteAttempt(ctx, id, 5, outputs[:1], metrics), trimtab.Verification, "replay_diverged")
+	wantError(t, s.CompleteAttempt(ctx, id, 5, outputs, []trimtab.Metric{{Name: "z"}, metrics[1]}), trimtab.Verification, "replay_diverged")
+	wantError(t, s.StartAttempt(ctx, id, 5, 100, "build"), trimtab.Conflict, "attempt_closed")
+	a, err = s.Attempt(ctx, id)
+	must(t, err)
+	if a.Status != trimtab.AttemptCompleted || !slices.Equal(a.Outputs, outputs) || !slices.Equal(a.Metrics, metrics) || a.EndedAt == nil || a.Error != nil {
+		t.Errorf("completed: %+v", a)
+	}
+	events, err := s.History(ctx, "run-1", "sft")
+	must(t, err)
+	var types []string
+	for _, e := range events {
+		types = append(types, e.Type)
+		if e.Attempt != 1 || e.Stage != "sft" {
+			t.Errorf("event %+v", e)
+		}
+	}
+	if want := []string{"attempt_created", "attempt_started", "attempt_status", "attempt_started", "attempt_completed"}; !slices.Equal(types, want) {
+		t.Errorf("events %v, want %v", types, want)
+	}
+}
+
+func TestReuseAndStaleness(t *testing.T) {
+	t.Parallel()
+	s, ctx := storagetest.New(t), t.Context()
+	a := newAttempt(t, s, "run-1")
+	find := func() (storage.Attempt, bool) {
+		t.Helper()
+		found, ok, err := s.Reusable(ctx, digest("key"))
+		must(t, err)
+		return found, ok
+	}
+	if _, ok := find(); ok {
+		t.Error("a queued attempt is reusable")
+	}
+	must(t, s.Fence(ctx, a.ID, 1))
+	must(t, s.CompleteAttempt(ctx, a.ID, 1, nil, nil))
+	if found, ok := find(); !ok || found.ID != a.ID {
+		t.Errorf("found %+v", found)
+	}
+	if _, ok, err := s.Reusable(ctx, ""); ok || err != nil {
+		t.Errorf("the empty key is reusable (%v)", err)
+	}
+	must(t, s.MarkStale(ctx, "run-1", []string{"reward"}, "ann", "")) // not this stage
+	for range 2 {
+		must(t, s.MarkStale(ctx, "run-1", []string{"sft", "reward"}, "ann", "base was made again"))
+	}
+	stale, err := s.Attempt(ctx, a.ID)
+	must(t, err)
+	if stale.Status != trimtab.AttemptStale || stale.EndedAt == nil {
+		t.Errorf("stale: %+v", stale)
+	}
+	if _, ok := find(); ok {
+		t.Error("a stale attempt is reusable")
+	}
+	wantError(t, s.CompleteAttempt(ctx, a.ID, 1, nil, nil), trimtab.Conflict, "attempt_closed")
+	events, err := s.History(ctx, "run-1", "sft")
+	must(t, err)
+	last := events[len(events)-1]
+	if len(events) != 3 || string(last.Body) != `{"error":null,"from":"completed","reason":"base was made again","status":"stale"}` {
+		t.Errorf("%d events, last %s", len(events), last.Body)
+	}
+}
+
+func TestProgress(t *testing.T) {
+	t.Parallel()
+	s, ctx := storagetest.New(t), t.Context()
+	id := newAttempt(t, s, "run-1").ID
+	if _, ok, err := s.Progress(ctx, id); ok || err != nil {
+		t.Errorf("progress before any (%v)", err)
+	}
+	must(t, s.Fence(ctx, id, 7))
+	for step := range 3 {
+		want := storage.Progress{Step: step, Steps: 3, Phase: "sample", TokensPerSecond: 1.5, Metrics: []trimtab.Metric{{Name: "loss", Value: math.Inf(1)}}}
+		must(t, s.SetProgress(ctx, id, 7, want))
+		got, ok, err := s.Progress(ctx, id)
+		must(t, err)
+		want.At = got.At
+		if !ok || got.At.IsZero() || !reflect.DeepEqual(got, want) {
+			t.Errorf("got %+v, want %+v", got, want)
+		}
+	}
+	wantError(t, s.SetProgress(ctx, id, 6, storage.Progress{}), trimtab.Conflict, "fenced")
+	wantError(t, s.SetProgress(ctx, 999, 6, storage.Progress{}), trimtab.NotFound, "attempt_not_found")
+}

@@ -1,0 +1,82 @@
+package storage_test
+
+import (
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/storage"
+	"github.com/trimtab/trimtab/storage/storagetest"
+)
+
+func TestFence(t *testing.T) {
+	t.Parallel()
+	s, ctx := storagetest.New(t), t.Context()
+	id := newAttempt(t, s, "run-1").ID
+	must(t, s.Fence(ctx, id, 3))
+	for _, token := range []int64{3, 2, 0, -1} {
+		wantError(t, s.Fence(ctx, id, token), trimtab.Conflict, "fenced")
+	}
+	must(t, s.Fence(ctx, id, 4))
+	wantError(t, s.Fence(ctx, 999, 1), trimtab.NotFound, "attempt_not_found")
+	wantError(t, s.Commit(ctx, 999, 1, nil, nil), trimtab.NotFound, "attempt_not_found")
+}
+
+// The older of two holders cannot write, whatever the younger has written by then.
+func TestTwoHolders(t *testing.T) {
+	t.Parallel()
+	s, ctx := storagetest.New(t), t.Context()
+	id := newAttempt(t, s, "run-1").ID
+	must(t, s.Fence(ctx, id, 1))
+	must(t, s.Commit(ctx, id, 1, []storage.StepReport{report(0, 1, 0, 0)}, nil))
+	must(t, s.Fence(ctx, id, 2))
+	wantError(t, s.Commit(ctx, id, 1, []storage.StepReport{report(1, 1, 0, 0)}, nil), trimtab.Conflict, "fenced")
+	wantError(t, s.Commit(ctx, id, 3, []storage.StepReport{report(1, 1, 0, 0)}, nil), trimtab.Conflict, "fenced")
+	must(t, s.Commit(ctx, id, 2, []storage.StepReport{report(0, 1, 0, 0), report(1, 1, 0, 0)}, nil))
+	a, err := s.Attempt(ctx, id)
+	must(t, err)
+	if a.Step != 2 {
+		t.Errorf("%d steps, want 2", a.Step)
+	}
+}
+
+// Holders that take the attempt from one another while they write: after
+// each taking of the fence, nothing of an earlier holder arrives.
+func TestHoldersRace(t *testing.T) {
+	t.Parallel()
+	s, ctx := storagetest.New(t), t.Context()
+	id := newAttempt(t, s, "run-1").ID
+	var newest, written, refused atomic.Int64
+	var wg sync.WaitGroup
+	for holder := range int64(4) {
+		wg.Go(func() {
+			for round := range int64(10) {
+				token := round*4 + holder + 1
+				if err := s.Fence(ctx, id, token); err != nil {
+					continue
+				}
+				newest.Store(max(newest.Load(), token))
+				before := newest.Load()
+				step := int(token)
+				err := s.Commit(ctx, id, token, []storage.StepReport{report(step, 1, 0, 0)}, nil)
+				switch {
+				case err == nil && before > token:
+					t.Errorf("token %d wrote after %d had the fence", token, before)
+				case err == nil:
+					written.Add(1)
+				default:
+					wantError(t, err, trimtab.Conflict, "fenced")
+					refused.Add(1)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	rows, err := s.Metrics(ctx, id)
+	must(t, err)
+	if int64(len(rows)) != written.Load() || written.Load() == 0 {
+		t.Errorf("%d rows of %d commits", len(rows), written.Load())
+	}
+	t.Logf("%d commits, %d refused", written.Load(), refused.Load())
+}
