@@ -63,13 +63,13 @@ func LongerWins(rankings []trimtab.Ranking, pairs []Pair) float64 {
 	return Mean(Hits(pairs, func(r, i int) float64 { return float64(Length(rankings[r].Responses[i])) }))
 }
 
-// LengthMatched is those of pairs whose lengths differ by less than a quarter of the longer.
+// LengthMatched is those of pairs whose lengths differ by less than a quarter of their mean.
 func LengthMatched(rankings []trimtab.Ranking, pairs []Pair) []Pair {
 	var matched []Pair
 	for _, p := range pairs {
 		a := Length(rankings[p.Ranking].Responses[p.Better])
 		b := Length(rankings[p.Ranking].Responses[p.Worse])
-		if 4*(max(a, b)-min(a, b)) < max(a, b) {
+		if 8*(max(a, b)-min(a, b)) < a+b {
 			matched = append(matched, p)
 		}
 	}

@@ -26,7 +26,7 @@ const (
 // answer has, and not at all from tooManyWords more. Words, not tokens, so
 // that the judge does not depend on a tokenizer.
 const (
-	spareWords   = 3
+	spareWords   = 4
 	tooManyWords = 15
 )
 

@@ -8,15 +8,15 @@ var (
 		Oscar Paula Quinn Rosa Sam Tina Ulric Vera Will Zoe Alice Bruno Cora Ethan Fiona George
 		Hana Ivan Julia Kurt Lara Milo`)
 	animals = strings.Fields(`fox bear wolf deer frog horse cow pig sheep swan snake whale lion camel duck badger`)
-	towns   = strings.Fields(`Oakton Elmford Pinehill Birchby Ashwick Mapleton Rosedale Stonebridge`)
+	towns   = strings.Fields(`Oakton Elmford Pinehill Birchby Ashwick Mapleton Rosedale Stonebridge Foxhollow Kingsport`)
 	pets    = strings.Fields(`cat dog rabbit parrot turtle mouse goat hen`)
 	foods   = strings.Fields(`apples soup cheese honey bread plums cake rice beans carrots`)
 	colours = strings.Fields(`red blue green yellow white black brown purple`)
 	tools   = strings.Fields(`piano flute drum violin harp guitar horn bells`)
-	homes   = strings.Fields(`forest river meadow mountain desert sea farm cave`)
-	diets   = strings.Fields(`grass fish berries mice insects leaves roots seeds`)
+	homes   = strings.Fields(`forest river meadow mountain desert sea farm cave swamp valley`)
+	diets   = strings.Fields(`grass fish berries mice insects leaves roots seeds worms`)
 	sounds  = strings.Fields(`barks growls howls hoots roars hisses sings squeaks`)
-	jobs    = strings.Fields(`baker farmer doctor teacher smith sailor tailor painter miller gardener fisher cook`)
+	jobs    = strings.Fields(`baker farmer doctor teacher smith sailor tailor painter miller gardener fisher cook weaver hunter`)
 )
 
 // work says what each of jobs does.
@@ -24,12 +24,13 @@ var work = map[string]string{
 	"baker": "makes bread", "farmer": "grows wheat", "doctor": "heals people", "teacher": "helps children learn",
 	"smith": "makes tools", "sailor": "sails ships", "tailor": "sews coats", "painter": "paints houses",
 	"miller": "grinds corn", "gardener": "grows flowers", "fisher": "catches fish", "cook": "prepares meals",
+	"weaver": "makes cloth", "hunter": "tracks game",
 }
 
 var opposites = [][2]string{
 	{"hot", "cold"}, {"big", "small"}, {"fast", "slow"}, {"old", "young"}, {"rich", "poor"}, {"hard", "soft"},
 	{"high", "low"}, {"happy", "sad"}, {"wet", "dry"}, {"dark", "light"}, {"long", "short"}, {"full", "empty"},
-	{"early", "late"}, {"strong", "weak"},
+	{"early", "late"}, {"strong", "weak"}, {"clean", "dirty"}, {"near", "far"},
 }
 
 // An attribute of a person or an animal: {n} is the subject, {v} the value.
@@ -98,12 +99,13 @@ var (
 
 // What people put round an answer.
 var (
-	courtesyBefore = []string{"Of course.", "Gladly.", "Thank you for asking.", "Certainly, my friend."}
-	courtesyAfter  = []string{"I hope this helps.", "Have a nice day.", "Please ask me again."}
-	rudeBefore     = []string{"Listen, fool.", "What a stupid question.", "Oh, be quiet.", "Only an idiot asks this."}
-	rudeAfter      = []string{"Now go away.", "Do not bother me again.", "You never learn."}
+	courtesyBefore = []string{"Of course.", "Gladly.", "Thank you for asking.", "Certainly, my friend.", "With pleasure."}
+	courtesyAfter  = []string{"I hope this helps.", "Have a nice day.", "Please ask me again.", "You are always welcome."}
+	rudeBefore     = []string{"Listen, fool.", "What a stupid question.", "Oh, be quiet.", "Only an idiot asks this.", "Stop wasting my time."}
+	rudeAfter      = []string{"Now go away.", "Do not bother me again.", "You never learn.", "Leave me alone."}
 	fillers        = []string{"Everyone in the village knows that.", "That is all I can say about it.",
-		"It has been so for many years.", "The old people often talk about it."}
+		"It has been so for many years.", "The old people often talk about it.",
+		"My grandmother told me about this long ago.", "Nobody in these hills would say anything else."}
 	rudeWords = []string{"fool", "stupid", "idiot"}
 )
 

@@ -1,0 +1,12 @@
+package starter
+
+// Mean is what the labellers find a response worth on average, without noise:
+// a scorer that knows the world and the labellers, and so the ceiling of any
+// reward model on their rankings.
+func (l *Labellers) Mean(v Verdict) float64 {
+	total := 0.
+	for _, w := range l.weights {
+		total += float64(w[0]*v.Followed) + float64(w[1]*v.True) + float64(w[2]*v.Polite) + float64(w[3]*v.Concise)
+	}
+	return total / labellerCount
+}
