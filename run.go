@@ -71,12 +71,15 @@ type PlannedStage struct {
 	CheckpointSteps int `json:"checkpoint_steps"`
 }
 
-// Plan is what a run will do: an ordered list of stages. It holds ids and digests, never data.
+// Plan is what a run will do: an ordered list of stages. It holds ids and
+// digests, never data. SpecDigest is over what bytes depend on, so equal
+// digests mean equal models.
 type Plan struct {
 	Run        string         `json:"run"`
 	Seed       uint64         `json:"seed"`
 	Numerics   string         `json:"numerics"`
 	SpecDigest Digest         `json:"spec_digest"`
+	Spec       Digest         `json:"spec"` // the resolved spec as a stored document
 	Stages     []PlannedStage `json:"stages"`
 }
 

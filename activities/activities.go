@@ -1,0 +1,160 @@
+// Package activities is what workflows call: it joins the stages' arithmetic
+// with files, Postgres and the clock.
+//
+// A segment loads what its digests name, restores the newest checkpoint of its
+// attempt, and lets train.Loop step from there. Every write of a segment bears
+// its fencing token, so that a worker that was taken for dead cannot write
+// after its successor. Truth is in Postgres: what Temporal remembers of a
+// checkpoint is a hint.
+package activities
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/checkpoint"
+	"github.com/trimtab/trimtab/recipes"
+	"github.com/trimtab/trimtab/storage"
+	"github.com/trimtab/trimtab/tensor"
+)
+
+// Activities holds what the activities need; its methods are the activities.
+type Activities struct {
+	log   *slog.Logger
+	store *storage.Store
+	files *checkpoint.Store
+	pool  *tensor.Pool
+	build string // SHA-256 of the executable, for the record
+
+	warm warm // the stage at work, kept between segments
+}
+
+// New makes the activities of one worker process. The build id is recorded
+// with every attempt and is part of no key.
+func New(lg *slog.Logger, store *storage.Store, files *checkpoint.Store, pool *tensor.Pool, build string) *Activities {
+	return &Activities{log: lg, store: store, files: files, pool: pool, build: build}
+}
+
+// Begin makes the attempt's row, or takes over an earlier attempt's outputs.
+func (a *Activities) Begin(ctx context.Context, in BeginInput) (BeginResult, error) {
+	res, err := a.begin(ctx, in)
+	return res, Wrap(err)
+}
+
+func (a *Activities) begin(ctx context.Context, in BeginInput) (BeginResult, error) {
+	key, err := recipes.CacheKey(in.Stage, in.Inputs, in.Seed, in.Numerics)
+	if err != nil {
+		return BeginResult{}, err
+	}
+	row := storage.Attempt{Run: in.Run, Stage: in.Stage.Name, Kind: in.Stage.Kind, Number: in.Number, Status: trimtab.AttemptQueued,
+		Config: in.Stage.Config, CacheKey: key, Inputs: in.Inputs, FromCheckpoint: in.From, Reason: in.Reason, Actor: in.Actor, BuildID: a.build}
+	if in.Reuse {
+		if old, ok, err := a.store.Reusable(ctx, key); err != nil {
+			return BeginResult{}, err
+		} else if ok {
+			row.Status, row.ReusedFrom, row.Outputs, row.Metrics, row.Steps, row.Step = trimtab.AttemptReused, old.ID, old.Outputs, old.Metrics, old.Steps, old.Step
+		}
+	}
+	row, err = a.store.CreateAttempt(ctx, row)
+	if err != nil {
+		return BeginResult{}, err
+	}
+	if row.Status != trimtab.AttemptReused {
+		a.say(ctx, in.Run, in.Stage.Name, in.Number, "attempt %d begins", in.Number)
+		return BeginResult{Attempt: row.ID}, nil
+	}
+	a.say(ctx, in.Run, in.Stage.Name, in.Number, "unchanged: attempt %d's output is reused", row.ReusedFrom)
+	return BeginResult{Attempt: row.ID, Reused: true, Outputs: row.Outputs, Metrics: row.Metrics, Missed: missed(in.Stage.Gates, row.Metrics)}, nil
+}
+
+// Complete closes an attempt with its outputs and says which gates they miss.
+func (a *Activities) Complete(ctx context.Context, in CompleteInput) (CompleteResult, error) {
+	if err := a.store.CompleteAttempt(ctx, in.Attempt, in.Sequence, in.Outputs, in.Metrics); err != nil {
+		return CompleteResult{}, Wrap(err)
+	}
+	return CompleteResult{Missed: missed(in.Gates, in.Metrics)}, nil
+}
+
+// missed says in words which gates the metrics do not pass.
+func missed(gates []trimtab.Gate, metrics []trimtab.Metric) []string {
+	var words []string
+	for _, g := range gates {
+		v, ok := trimtab.Report{Metrics: metrics}.Value(g.Metric)
+		switch {
+		case !ok:
+			words = append(words, fmt.Sprintf("the gate's metric %s was not measured", g.Metric))
+		case g.Min != nil && !(v >= *g.Min):
+			words = append(words, fmt.Sprintf("%s is %.4g, the gate wants at least %g", g.Metric, v, *g.Min))
+		case g.Max != nil && !(v <= *g.Max):
+			words = append(words, fmt.Sprintf("%s is %.4g, the gate wants at most %g", g.Metric, v, *g.Max))
+		}
+	}
+	return words
+}
+
+// SetAttemptStatus shows what an attempt is doing and tells how far its checkpoints are.
+func (a *Activities) SetAttemptStatus(ctx context.Context, in AttemptStatusInput) (AttemptStatusResult, error) {
+	if err := a.store.SetAttemptStatus(ctx, in.Attempt, in.Status, in.Error, in.Actor); err != nil {
+		return AttemptStatusResult{}, Wrap(err)
+	}
+	if in.Error != nil {
+		a.say(ctx, in.Run, in.Stage, in.Number, "%s: %s", in.Status, in.Error.Error())
+	}
+	if in.RunStatus != "" {
+		next := ""
+		if in.Error != nil {
+			next = strings.TrimSuffix("interrupted, goes on by itself: "+in.Error.Error(), ": ")
+		}
+		if err := a.store.SetRunStatus(ctx, in.Run, in.RunStatus, next, in.Error, in.Actor); err != nil {
+			return AttemptStatusResult{}, Wrap(err)
+		}
+	}
+	c, _, err := a.store.LatestCheckpoint(ctx, in.Attempt)
+	return AttemptStatusResult{Checkpoint: c.Digest, Step: c.Step}, Wrap(err)
+}
+
+// SetRunStatus shows what a run is doing.
+func (a *Activities) SetRunStatus(ctx context.Context, in RunStatusInput) error {
+	err := a.store.SetRunStatus(ctx, in.Run, in.Status, in.Next, in.Error, in.Actor)
+	if err == nil {
+		text := string(in.Status)
+		if in.Error != nil {
+			text += ": " + in.Error.Error()
+		}
+		a.say(ctx, in.Run, "", 0, "run %s", text)
+	}
+	return Wrap(err)
+}
+
+// Replan records a rerun: the new plan, and what it makes stale.
+func (a *Activities) Replan(ctx context.Context, in ReplanInput) error {
+	if err := a.store.SetRunPlan(ctx, in.Plan.Run, in.Plan, in.Actor, in.Reason); err != nil {
+		return Wrap(err)
+	}
+	if len(in.Stale) == 0 {
+		return nil
+	}
+	return Wrap(a.store.MarkStale(ctx, in.Plan.Run, in.Stale, in.Actor, in.Reason))
+}
+
+// Decide records that a person let a missed gate pass, or a stage be skipped.
+func (a *Activities) Decide(ctx context.Context, in DecisionInput) error {
+	body, err := json.Marshal(map[string]string{"decision": in.Decision, "reason": in.Reason})
+	if err != nil {
+		return Wrap(err)
+	}
+	return Wrap(a.store.RecordDecision(ctx, in.Run, in.Stage, in.Attempt, in.Decision, body, in.Actor))
+}
+
+// say writes a line of the run's log; a log that cannot be written stops nothing.
+func (a *Activities) say(ctx context.Context, run, stage string, attempt int, format string, args ...any) {
+	line := storage.LogLine{Level: "info", Stage: stage, Attempt: attempt, Message: fmt.Sprintf(format, args...)}
+	if err := a.store.Log(ctx, run, line); err != nil {
+		a.log.Warn("the run's log", "run", run, "error", err)
+	}
+	a.log.Info(line.Message, "run", run, "stage", stage, "attempt", attempt)
+}

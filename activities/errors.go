@@ -1,0 +1,59 @@
+package activities
+
+import (
+	"context"
+	"errors"
+	"syscall"
+
+	"github.com/trimtab/trimtab"
+	"go.temporal.io/sdk/temporal"
+)
+
+// Wrap turns an error into what a workflow can read: an application error
+// whose type is the trimtab type and whose details are the Error and its
+// class. Workflows decide about retries, so every one of a segment is final
+// to Temporal; small activities retry what is Unavailable.
+func Wrap(err error) error {
+	if err == nil {
+		return nil
+	}
+	e := classify(err)
+	return temporal.NewApplicationErrorWithOptions(e.Error(), e.Type, temporal.ApplicationErrorOptions{
+		NonRetryable: e.Class != trimtab.Unavailable, Details: []any{e, e.Class}})
+}
+
+// classify finds what kind of fault err is.
+func classify(err error) *trimtab.Error {
+	if e, ok := errors.AsType[*trimtab.Error](err); ok {
+		return e
+	}
+	switch {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return trimtab.NewError(trimtab.Unavailable, "disk_full", "free some space; the stage goes on by itself", "%w", err)
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return trimtab.NewError(trimtab.Unavailable, "interrupted", "", "%w", err)
+	}
+	return trimtab.AsError(err)
+}
+
+// Unwrap is the inverse of Wrap, for errors that come out of Temporal.
+func Unwrap(err error) *trimtab.Error {
+	var app *temporal.ApplicationError
+	if errors.As(err, &app) && app.HasDetails() {
+		var e trimtab.Error
+		var class trimtab.Class
+		if app.Details(&e, &class) == nil {
+			e.Class = class
+			return &e
+		}
+	}
+	var timeout *temporal.TimeoutError
+	if errors.As(err, &timeout) {
+		return trimtab.NewError(trimtab.Unavailable, "worker_lost", "the stage goes on from its last checkpoint as soon as a worker is there",
+			"the worker stopped answering")
+	}
+	if errors.As(err, &app) { // a panic in an activity, or an error of the SDK's
+		return &trimtab.Error{Type: "activity_failed", Message: app.Error(), Class: trimtab.Internal}
+	}
+	return trimtab.AsError(err)
+}

@@ -1,0 +1,122 @@
+package activities
+
+import (
+	"github.com/trimtab/trimtab"
+)
+
+// Task queues. A worker takes one task of TrainQueue at a time, because a
+// training step uses every core; everything small runs beside it.
+const (
+	TrainQueue = "trimtab-train"
+	SmallQueue = "trimtab-small"
+)
+
+// BeginInput asks for the row of a new attempt.
+type BeginInput struct {
+	Run      string
+	Stage    trimtab.PlannedStage
+	Number   int // of the attempt, from 1
+	Seed     uint64
+	Numerics string
+	Inputs   []trimtab.Named
+	// Reuse allows the output of an earlier attempt with the same cache key, of this run or another.
+	Reuse bool
+	// From continues from the last checkpoint of an earlier attempt of the stage.
+	From   trimtab.Digest
+	Reason string
+	Actor  string
+}
+
+// BeginResult names the attempt, and the outputs if they were reused.
+type BeginResult struct {
+	Attempt int64
+	Reused  bool
+	Outputs []trimtab.Named
+	Metrics []trimtab.Metric
+	Missed  []string // gates that the reused metrics miss
+}
+
+// SegmentInput maps a checkpoint to the next one: a pure function of its
+// fields but for Sequence, the fencing token, which grows with every time that
+// the segment is scheduled.
+type SegmentInput struct {
+	Run      string
+	Attempt  int64
+	Stage    trimtab.PlannedStage
+	Seed     uint64
+	Inputs   []trimtab.Named
+	Sequence int64
+	// From and Step are the checkpoint to go on from; an empty digest is the beginning.
+	From trimtab.Digest
+	Step int
+}
+
+// SegmentResult is where the segment ended.
+type SegmentResult struct {
+	Checkpoint trimtab.Digest
+	Step       int // steps done
+	Steps      int // steps in all
+	Done       bool
+	Outputs    []trimtab.Named  // when Done
+	Metrics    []trimtab.Metric // when Done: the last step's, then what was measured at the end
+}
+
+// CompleteInput closes an attempt.
+type CompleteInput struct {
+	Run      string
+	Attempt  int64
+	Sequence int64
+	Gates    []trimtab.Gate
+	Outputs  []trimtab.Named
+	Metrics  []trimtab.Metric
+}
+
+// CompleteResult says which gates were missed, in words.
+type CompleteResult struct {
+	Missed []string
+}
+
+// AttemptStatusInput changes the shown state of an attempt, and says in the run's log why.
+type AttemptStatusInput struct {
+	Run     string
+	Stage   string
+	Attempt int64
+	Number  int
+	Status  trimtab.AttemptStatus
+	// RunStatus is set too if not empty: waiting while a service is away, running when it is back.
+	RunStatus trimtab.RunStatus
+	Error     *trimtab.Error
+	Actor     string
+}
+
+// AttemptStatusResult is the attempt's newest checkpoint.
+type AttemptStatusResult struct {
+	Checkpoint trimtab.Digest
+	Step       int
+}
+
+// RunStatusInput changes the shown state of a run.
+type RunStatusInput struct {
+	Run    string
+	Status trimtab.RunStatus
+	Next   string // what happens next, or what a person has to do
+	Error  *trimtab.Error
+	Actor  string
+}
+
+// ReplanInput records a person's decision to run stages again.
+type ReplanInput struct {
+	Plan   trimtab.Plan
+	Stale  []string // stages whose attempts no longer count
+	Reason string
+	Actor  string
+}
+
+// DecisionInput records approve or skip.
+type DecisionInput struct {
+	Run, Stage string
+	Attempt    int64
+	Decision   string
+	Reason     string
+	Actor      string
+}

@@ -1,0 +1,279 @@
+package recipes
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"github.com/trimtab/trimtab"
+)
+
+// want is an input that a kind of stage reads: the output of stage from, else
+// the spec's dataset (data), else the spec's base model (base).
+type want struct {
+	name string
+	from string
+	data bool
+	base bool
+	// optional inputs are left out when nothing gives them.
+	optional bool
+}
+
+// chain is the stages before one stage.
+type chain struct{ before []Stage }
+
+// latest names the last stage of the given kinds that has the output, or "".
+func (c chain) latest(output string, of ...string) string {
+	for _, st := range slices.Backward(c.before) {
+		if slices.Contains(of, st.Kind) && slices.Contains(kinds[st.Kind].outputs, output) {
+			return st.Name
+		}
+	}
+	return ""
+}
+
+// models are the outputs that a comparison shows, under the names users know.
+func (c chain) models() []want {
+	names := map[string]string{KindPretrain: "base"}
+	var wants []want
+	taken := map[string]bool{}
+	for _, st := range c.before {
+		if !slices.Contains(kinds[st.Kind].outputs, "model") {
+			continue
+		}
+		name, ok := names[st.Kind]
+		if !ok {
+			name = st.Kind
+		}
+		if taken[name] {
+			name = st.Name
+		}
+		taken[name] = true
+		wants = append(wants, want{name: name, from: st.Name})
+	}
+	if !taken["base"] {
+		wants = append([]want{{name: "base", base: true}}, wants...)
+	}
+	return wants
+}
+
+// Resolved is what the names of a spec stand for at launch.
+type Resolved struct {
+	Data func(ref string) (trimtab.Digest, error) // a dataset version
+	Base func(ref string) (trimtab.Digest, error) // a stored model
+}
+
+// Document is a stage's canonical config, stored under its digest.
+type Document struct {
+	Digest trimtab.Digest
+	Body   []byte
+}
+
+// Plan turns a spec into the ordered stages of a run, and the documents that the plan names by digest.
+func (s Spec) Plan(run string, r Resolved) (trimtab.Plan, []Document, error) {
+	plan := trimtab.Plan{Run: run, Seed: s.Seed, Numerics: "v1"}
+	var docs []Document
+	for i, st := range s.Stages {
+		doc, err := s.document(st)
+		if err != nil {
+			return plan, nil, err
+		}
+		inputs, err := s.inputs(chain{s.Stages[:i]}, st, r)
+		if err != nil {
+			return plan, nil, fmt.Errorf("stage %s: %w", st.Name, err)
+		}
+		docs = append(docs, doc)
+		segment, every := st.intervals()
+		plan.Stages = append(plan.Stages, trimtab.PlannedStage{Name: st.Name, Kind: st.Kind, Version: kinds[st.Kind].version,
+			Config: doc.Digest, Inputs: inputs, Gates: st.Gates, SegmentSteps: segment, CheckpointSteps: every})
+	}
+	body, err := Canonical(s)
+	if err != nil {
+		return plan, nil, err
+	}
+	plan.Spec = trimtab.DigestOf(body)
+	plan.SpecDigest, err = s.digest(plan)
+	return plan, append(docs, Document{plan.Spec, body}), err
+}
+
+// Skippable reports whether the run can go on without the stage: no later one reads its output.
+func Skippable(p trimtab.Plan, stage string) bool {
+	for _, st := range p.Stages {
+		if slices.ContainsFunc(st.Inputs, func(in trimtab.Input) bool { return in.Stage == stage }) {
+			return false
+		}
+	}
+	return true
+}
+
+// digest is over everything that bytes depend on: the seed, the numerics, and each stage's config and inputs.
+func (s Spec) digest(p trimtab.Plan) (trimtab.Digest, error) {
+	p.Run, p.SpecDigest, p.Spec = "", "", ""
+	b, err := Canonical(p)
+	return trimtab.DigestOf(b), err
+}
+
+// document is the stage's config with what the whole spec adds to it.
+func (s Spec) document(st Stage) (Document, error) {
+	config := st.Config
+	switch c := config.(type) {
+	case *Pretrain:
+		full := *c
+		full.Model = s.Model.Config
+		config = &full
+	case *Collect:
+		full := *c
+		full.World = s.Starter.World
+		config = &full
+	case *Evaluate:
+		if s.Starter != nil {
+			full := *c
+			full.World, full.Judge = s.Starter.World, "gold"
+			config = &full
+		}
+	}
+	body, err := Canonical(map[string]any{"kind": st.Kind, "config": config})
+	return Document{trimtab.DigestOf(body), body}, err
+}
+
+// ParseDocument reads a stored stage config.
+func ParseDocument(body []byte) (Config, error) {
+	var head struct {
+		Kind   string          `json:"kind"`
+		Config json.RawMessage `json:"config"`
+	}
+	if err := json.Unmarshal(body, &head); err != nil {
+		return nil, fmt.Errorf("read stage config: %w", err)
+	}
+	k, ok := kinds[head.Kind]
+	if !ok {
+		return nil, fmt.Errorf("read stage config: unknown kind %q", head.Kind)
+	}
+	c := k.config()
+	dec := json.NewDecoder(bytes.NewReader(head.Config))
+	dec.DisallowUnknownFields()
+	return c, dec.Decode(c)
+}
+
+func (s Spec) inputs(before chain, st Stage, r Resolved) ([]trimtab.Input, error) {
+	var inputs []trimtab.Input
+	wants := kinds[st.Kind].inputs(before, st)
+	for name := range st.Inputs {
+		if !slices.ContainsFunc(wants, func(w want) bool { return w.name == name }) {
+			return nil, invalid("its inputs are "+inputNames(wants), "a %s stage has no input %q", st.Kind, name)
+		}
+	}
+	for _, w := range wants {
+		in, err := s.input(before, st, w, r)
+		if err != nil {
+			return nil, err
+		}
+		if in.Name != "" {
+			inputs = append(inputs, in)
+		}
+	}
+	return inputs, nil
+}
+
+func (s Spec) input(before chain, st Stage, w want, r Resolved) (trimtab.Input, error) {
+	if ref, ok := st.Inputs[w.name]; ok {
+		i := slices.IndexFunc(before.before, func(b Stage) bool { return b.Name == ref })
+		switch {
+		case i >= 0:
+			return trimtab.Input{Name: w.name, Stage: ref, Output: kinds[before.before[i].Kind].outputs[0]}, nil
+		case w.data:
+			d, err := r.Data(ref)
+			return trimtab.Input{Name: w.name, Dataset: d}, err
+		}
+		d, err := r.Base(ref)
+		return trimtab.Input{Name: w.name, Model: d}, err
+	}
+	if w.from != "" {
+		out := "model"
+		if w.name == "rankings" {
+			out = "rankings"
+		}
+		return trimtab.Input{Name: w.name, Stage: w.from, Output: out}, nil
+	}
+	if ref := *s.Data.Ref(trimtab.Kind(w.name)); w.data && ref != "" {
+		d, err := r.Data(ref)
+		return trimtab.Input{Name: w.name, Dataset: d}, err
+	}
+	if w.base && s.Model.Base != "" {
+		d, err := r.Base(s.Model.Base)
+		return trimtab.Input{Name: w.name, Model: d}, err
+	}
+	if w.optional {
+		return trimtab.Input{}, nil
+	}
+	remedy := "put a stage that makes it before this one, or name it under inputs"
+	if w.data {
+		remedy = fmt.Sprintf("name a dataset under data.%s", w.name)
+	} else if w.base {
+		remedy = "put a pretrain stage before it, or name a model under model.base"
+	}
+	return trimtab.Input{}, invalid(remedy, "nothing gives the input %q", w.name)
+}
+
+func inputNames(wants []want) string {
+	var b bytes.Buffer
+	for i, w := range wants {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(w.name)
+	}
+	return b.String()
+}
+
+// Canonical is JSON with sorted keys and no HTML escapes: equal values, equal bytes.
+func Canonical(v any) ([]byte, error) {
+	first, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	dec := json.NewDecoder(bytes.NewReader(first))
+	dec.UseNumber()
+	var tree any
+	if err := dec.Decode(&tree); err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	enc := json.NewEncoder(&out)
+	enc.SetEscapeHTML(false)
+	err = enc.Encode(tree)
+	return bytes.TrimSuffix(out.Bytes(), []byte("\n")), err
+}
+
+// intervals are the steps of a segment and between checkpoints: as given, or a
+// few hundred updates of a small model (about a quarter of a minute) and ten
+// times that.
+func (st Stage) intervals() (segment, every int) {
+	segment, every = st.SegmentSteps, st.CheckpointSteps
+	if every == 0 {
+		switch st.Kind {
+		case KindPretrain:
+			every = 500
+		case KindSFT, KindReward:
+			every = 50
+		case KindPPO:
+			every = 4
+		default:
+			every = 2
+		}
+	}
+	if segment == 0 {
+		segment = 10 * every
+	}
+	return max(segment, every), every
+}
+
+// CacheKey is the digest over all that a stage's bytes depend on: its kind and
+// version, its name (which is part of every draw), config, inputs, seed and
+// numerics. Equal keys mean equal outputs.
+func CacheKey(st trimtab.PlannedStage, inputs []trimtab.Named, seed uint64, numerics string) (trimtab.Digest, error) {
+	b, err := Canonical(map[string]any{"kind": st.Kind, "version": st.Version, "name": st.Name,
+		"config": st.Config, "inputs": inputs, "seed": seed, "numerics": numerics})
+	return trimtab.DigestOf(b), err
+}

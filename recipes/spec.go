@@ -1,0 +1,264 @@
+package recipes
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/model"
+	"go.yaml.in/yaml/v3"
+)
+
+// Spec is a whole run, every default filled in.
+type Spec struct {
+	Name    string   `yaml:"name" json:"name"`
+	Seed    uint64   `yaml:"seed" json:"seed"`
+	Model   Model    `yaml:"model" json:"model"`
+	Starter *Starter `yaml:"starter,omitempty" json:"starter,omitempty"`
+	Sources *Sources `yaml:"sources,omitempty" json:"sources,omitempty"`
+	Data    Data     `yaml:"data,omitempty" json:"data"`
+	Stages  []Stage  `yaml:"stages" json:"stages"`
+}
+
+// Model is the shape of a new model, or the base that the run starts from.
+type Model struct {
+	model.Config `yaml:",inline"`
+	// Base is the name or digest of a stored model; the shape is then its own.
+	Base string `yaml:"base,omitempty" json:"base,omitempty"`
+}
+
+// Starter asks for the generated world: its texts, demonstrations and prompts
+// become datasets, its labellers and its judge serve the stages collect and
+// evaluate.
+type Starter struct {
+	World          uint64 `yaml:"world" json:"world"`                   // seed of the world, apart from the run's seed
+	Words          int    `yaml:"words" json:"words"`                   // about so many words of documents
+	Demonstrations int    `yaml:"demonstrations" json:"demonstrations"` // how many
+	Prompts        int    `yaml:"prompts" json:"prompts"`               // for collect and ppo
+	Tests          int    `yaml:"tests" json:"tests"`                   // held-out prompts of each of the two test sets
+}
+
+// Sources are files that become datasets when the run is launched.
+type Sources struct {
+	Folder string `yaml:"folder" json:"folder"` // what the paths below are relative to
+	// Rankings are files of comparisons or rankings, split by group into train and test.
+	Rankings  []string `yaml:"rankings" json:"rankings"`
+	Text      []string `yaml:"text" json:"text"`
+	TestShare float64  `yaml:"test_share" json:"test_share"` // share of the groups that is held out whole
+	// Derive makes demonstrations and prompts out of the best responses of the training groups ("winners"), or nothing ("").
+	Derive string `yaml:"derive" json:"derive"`
+}
+
+// Data names datasets: a name (its newest frozen version), name@digest or a digest.
+type Data struct {
+	Text           string `yaml:"text,omitempty" json:"text,omitempty"`
+	Demonstrations string `yaml:"demonstrations,omitempty" json:"demonstrations,omitempty"`
+	Prompts        string `yaml:"prompts,omitempty" json:"prompts,omitempty"`
+	Rankings       string `yaml:"rankings,omitempty" json:"rankings,omitempty"`
+}
+
+// Ref returns a pointer to the name given for a kind of dataset.
+func (d *Data) Ref(k trimtab.Kind) *string {
+	switch k {
+	case trimtab.KindText:
+		return &d.Text
+	case trimtab.KindDemonstrations:
+		return &d.Demonstrations
+	case trimtab.KindPrompts:
+		return &d.Prompts
+	default:
+		return &d.Rankings
+	}
+}
+
+// Stage is one step of the chain. Config is a pointer to the config type of its kind.
+type Stage struct {
+	Kind   string            `json:"kind"`
+	Name   string            `json:"name"`
+	Inputs map[string]string `json:"inputs,omitempty"` // input name to stage, dataset or model
+	Gates  []trimtab.Gate    `json:"gates,omitempty"`
+	// SegmentSteps is how many steps one activity takes, CheckpointSteps how many lie between two checkpoints; 0 chooses.
+	SegmentSteps    int    `json:"segment_steps,omitempty"`
+	CheckpointSteps int    `json:"checkpoint_steps,omitempty"`
+	Config          Config `json:"config"`
+}
+
+// stageKeys are the keys that a stage of any kind has.
+type stageKeys struct {
+	Kind            string            `yaml:"kind"`
+	Name            string            `yaml:"name,omitempty"`
+	Inputs          map[string]string `yaml:"inputs,omitempty"`
+	Gates           []trimtab.Gate    `yaml:"gates,omitempty"`
+	SegmentSteps    int               `yaml:"segment_steps,omitempty"`
+	CheckpointSteps int               `yaml:"checkpoint_steps,omitempty"`
+}
+
+// UnmarshalYAML reads the common keys, then the rest into the kind's own config over its defaults.
+func (s *Stage) UnmarshalYAML(n *yaml.Node) error {
+	var common stageKeys
+	if err := n.Decode(&common); err != nil {
+		return err
+	}
+	k, ok := kinds[common.Kind]
+	if !ok {
+		return fmt.Errorf("line %d: unknown kind of stage %q", n.Line, common.Kind) // checked before, with a better text
+	}
+	config := k.config()
+	if err := n.Decode(config); err != nil {
+		return err
+	}
+	*s = Stage{Kind: common.Kind, Name: common.Name, Inputs: common.Inputs, Gates: common.Gates,
+		SegmentSteps: common.SegmentSteps, CheckpointSteps: common.CheckpointSteps, Config: config}
+	if s.Name == "" {
+		s.Name = s.Kind
+	}
+	return nil
+}
+
+// MarshalYAML writes the common keys and the kind's own in one mapping.
+func (s Stage) MarshalYAML() (any, error) {
+	var common, config yaml.Node
+	if err := common.Encode(stageKeys{s.Kind, s.Name, s.Inputs, s.Gates, s.SegmentSteps, s.CheckpointSteps}); err != nil {
+		return nil, err
+	}
+	if err := config.Encode(s.Config); err != nil {
+		return nil, err
+	}
+	common.Content = append(common.Content, config.Content...)
+	return &common, nil
+}
+
+// UnmarshalJSON is the inverse of the default encoding: it needs the kind to know the type of Config.
+func (s *Stage) UnmarshalJSON(b []byte) error {
+	type plain Stage
+	raw := struct {
+		*plain
+		Config json.RawMessage `json:"config"`
+	}{plain: (*plain)(s)}
+	if err := json.Unmarshal(b, &raw); err != nil {
+		return err
+	}
+	k, ok := kinds[s.Kind]
+	if !ok {
+		return fmt.Errorf("unknown kind of stage %q", s.Kind)
+	}
+	s.Config = k.config()
+	return json.Unmarshal(raw.Config, s.Config)
+}
+
+// YAML is the spec as a user would write it, every default visible.
+func (s Spec) YAML() ([]byte, error) { return yaml.Marshal(s) }
+
+// JSON is the spec as it is stored with a run.
+func (s Spec) JSON() ([]byte, error) { return json.Marshal(s) }
+
+// Parse reads a spec that JSON wrote.
+func Parse(b []byte) (Spec, error) {
+	var s Spec
+	if err := json.Unmarshal(b, &s); err != nil {
+		return Spec{}, fmt.Errorf("read stored spec: %w", err)
+	}
+	return s, nil
+}
+
+// Stage returns the stage called name.
+func (s Spec) Stage(name string) (Stage, bool) {
+	i := slices.IndexFunc(s.Stages, func(st Stage) bool { return st.Name == name })
+	if i < 0 {
+		return Stage{}, false
+	}
+	return s.Stages[i], true
+}
+
+// StageNames lists the stages in order.
+func (s Spec) StageNames() []string {
+	names := make([]string, len(s.Stages))
+	for i, st := range s.Stages {
+		names[i] = st.Name
+	}
+	return names
+}
+
+// Validate refuses what no run could do.
+func (s Spec) Validate() error {
+	if s.Seed > MaxSeed {
+		return fmt.Errorf("seed is %d: want 0 to %d", s.Seed, uint64(MaxSeed))
+	}
+	if s.Model.Base == "" {
+		if err := s.Model.Config.Validate(); err != nil {
+			return fmt.Errorf("model: %w", err)
+		}
+	}
+	if len(s.Stages) == 0 {
+		return fmt.Errorf("stages: a run needs at least one")
+	}
+	for _, check := range []func() error{s.validateStarter, s.validateSources, s.validateStages} {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s Spec) validateStarter() error {
+	st := s.Starter
+	if st == nil {
+		return nil
+	}
+	if s.Sources != nil {
+		return fmt.Errorf("starter and sources are given: choose one")
+	}
+	for _, f := range []struct {
+		name     string
+		v, least int
+	}{{"words", st.Words, 100}, {"demonstrations", st.Demonstrations, 1}, {"prompts", st.Prompts, 1}, {"tests", st.Tests, 1}} {
+		if f.v < f.least {
+			return fmt.Errorf("starter.%s is %d: want at least %d", f.name, f.v, f.least)
+		}
+	}
+	return nil
+}
+
+func (s Spec) validateSources() error {
+	if s.Sources == nil {
+		return nil
+	}
+	if s.Sources.TestShare <= 0 || s.Sources.TestShare >= 1 {
+		return fmt.Errorf("sources.test_share is %g: want more than 0 and less than 1", s.Sources.TestShare)
+	}
+	if d := s.Sources.Derive; d != "" && d != "winners" {
+		return fmt.Errorf("sources.derive is %q: want winners, or leave it out", d)
+	}
+	return nil
+}
+
+func (s Spec) validateStages() error {
+	seen := map[string]bool{}
+	for i, st := range s.Stages {
+		at := fmt.Sprintf("stages[%d] (%s)", i, st.Name)
+		if seen[st.Name] {
+			return fmt.Errorf("%s: the name is taken by an earlier stage: give it one of its own with name", at)
+		}
+		seen[st.Name] = true
+		if strings.ContainsAny(st.Name, "/ .") {
+			return fmt.Errorf("%s: a name holds no slash, dot or space", at)
+		}
+		if st.SegmentSteps < 0 || st.CheckpointSteps < 0 {
+			return fmt.Errorf("%s: segment_steps and checkpoint_steps are not negative", at)
+		}
+		if err := st.Config.Validate(); err != nil {
+			return fmt.Errorf("%s: %w", at, err)
+		}
+		for _, g := range st.Gates {
+			if g.Metric == "" || (g.Min == nil && g.Max == nil) {
+				return fmt.Errorf("%s: a gate has a metric, and min or max", at)
+			}
+		}
+		if kinds[st.Kind].needsWorld && s.Starter == nil {
+			return fmt.Errorf("%s: a stage of kind %s needs the starter world, which alone has simulated labellers", at, st.Kind)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,248 @@
+package runs
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/checkpoint"
+	"github.com/trimtab/trimtab/dataset"
+	"github.com/trimtab/trimtab/draw"
+	"github.com/trimtab/trimtab/label"
+	"github.com/trimtab/trimtab/recipes"
+	"github.com/trimtab/trimtab/starter"
+)
+
+// prepare makes the datasets and the model that the spec asks for, and puts
+// digests where it named them. Data that the spec names already is left alone.
+func (s *Service) prepare(ctx context.Context, spec recipes.Spec, actor string, log func(string, ...any)) (recipes.Spec, error) {
+	var err error
+	if spec.Model.Base, err = s.base(spec.Model.Base); err != nil {
+		return spec, err
+	}
+	switch {
+	case spec.Starter != nil:
+		err = s.prepareStarter(ctx, &spec, actor, log)
+	case spec.Sources != nil:
+		err = s.prepareSources(ctx, &spec, actor, log)
+	}
+	if err != nil {
+		return spec, err
+	}
+	for _, k := range trimtab.Kinds {
+		ref := spec.Data.Ref(k)
+		if *ref == "" {
+			continue
+		}
+		v, err := s.store.ResolveDataset(ctx, *ref)
+		if err != nil {
+			return spec, err
+		}
+		if v.Kind != k {
+			return spec, trimtab.NewError(trimtab.Usage, "wrong_kind", fmt.Sprintf("name a dataset of kind %s", k), "data.%s names %s, which holds %s", k, *ref, v.Kind)
+		}
+		*ref = string(v.Digest)
+	}
+	return spec, nil
+}
+
+// base imports a Hugging Face folder; anything else names a stored model.
+func (s *Service) base(ref string) (string, error) {
+	if info, err := os.Stat(ref); ref == "" || err != nil || !info.IsDir() {
+		return ref, nil
+	}
+	d, err := checkpoint.Import(s.files, ref)
+	return string(d), err
+}
+
+// freeze stores items as a dataset version and returns its digest for the spec.
+func (s *Service) freeze(ctx context.Context, ref *string, name string, items []trimtab.Item, actor string) error {
+	if *ref != "" || len(items) == 0 {
+		return nil
+	}
+	v, err := s.store.FreezeItems(ctx, name, items[0].Kind(), items, actor)
+	*ref = string(v.Digest)
+	return err
+}
+
+func asItems[T trimtab.Item](list []T) []trimtab.Item {
+	items := make([]trimtab.Item, len(list))
+	for i, v := range list {
+		items[i] = v
+	}
+	return items
+}
+
+// prepareStarter generates the small world: equal settings, equal bytes.
+func (s *Service) prepareStarter(ctx context.Context, spec *recipes.Spec, actor string, log func(string, ...any)) error {
+	st := spec.Starter
+	if d := spec.Data; d.Text != "" && d.Demonstrations != "" && d.Prompts != "" {
+		return nil
+	}
+	log("generating the starter world %d: about %d words of text, %d demonstrations, %d prompts", st.World, st.Words, st.Demonstrations, st.Prompts)
+	w := starter.New(st.World)
+	prompts := append(w.Prompts(st.Prompts), w.TestPrompts(st.Tests)...)
+	for _, set := range []struct {
+		ref   *string
+		name  string
+		items []trimtab.Item
+	}{
+		{&spec.Data.Text, "text", asItems(w.Documents(st.Words))},
+		{&spec.Data.Demonstrations, "demonstrations", asItems(w.Demonstrations(st.Demonstrations))},
+		{&spec.Data.Prompts, "prompts", asItems(prompts)},
+	} {
+		if err := s.freeze(ctx, set.ref, fmt.Sprintf("starter/%d/%s", st.World, set.name), set.items, actor); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// prepareSources reads files of rankings and text, holds whole groups out, and
+// derives demonstrations and prompts if the spec wants them.
+func (s *Service) prepareSources(ctx context.Context, spec *recipes.Spec, actor string, log func(string, ...any)) error {
+	src := spec.Sources
+	if spec.Data.Rankings != "" && spec.Data.Text != "" {
+		return nil
+	}
+	if src.Folder == "" {
+		return trimtab.NewError(trimtab.Usage, "invalid_spec", "name it with --set sources.folder=PATH", "sources.folder is empty: the recipe reads its files from there")
+	}
+	rankings, err := readRankings(src, log)
+	if err != nil {
+		return err
+	}
+	split(rankings, src.TestShare)
+	texts, err := readTexts(src, log)
+	if err != nil {
+		return err
+	}
+	var demos []trimtab.Demonstration
+	var prompts []trimtab.Prompt
+	if src.Derive == "winners" {
+		demos, prompts = winners(rankings)
+		texts = append(texts, trainingResponses(rankings)...)
+	}
+	for _, set := range []struct {
+		ref   *string
+		name  string
+		items []trimtab.Item
+	}{
+		{&spec.Data.Rankings, "rankings", asItems(rankings)},
+		{&spec.Data.Text, "text", asItems(texts)},
+		{&spec.Data.Demonstrations, "demonstrations", asItems(demos)},
+		{&spec.Data.Prompts, "prompts", asItems(prompts)},
+	} {
+		if err := s.freeze(ctx, set.ref, spec.Name+"/"+set.name, set.items, actor); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readFiles reads source files of one kind; a file that is not wholly usable is told, one of which nothing is usable is an error.
+func readFiles(src *recipes.Sources, names []string, kind trimtab.Kind, o dataset.ReadOptions, log func(string, ...any)) ([]trimtab.Item, error) {
+	var items []trimtab.Item
+	for _, name := range names {
+		path := filepath.Join(src.Folder, filepath.FromSlash(name))
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, trimtab.NewError(trimtab.NotFound, "file_not_found", "set sources.folder to the folder that holds it", "%w", err)
+		}
+		imp, err := dataset.Read(kind, filepath.Base(name), f, o)
+		f.Close()
+		if err != nil {
+			return nil, err
+		}
+		if imp.Accepted == 0 {
+			reason := "it is empty"
+			if len(imp.Rejected) > 0 {
+				reason = fmt.Sprintf("line %d: %s", imp.Rejected[0].Line, imp.Rejected[0].Reason)
+			}
+			return nil, trimtab.NewError(trimtab.Invalid, "nothing_accepted", "see `trimtab data import --dry-run`", "%s holds no usable %s: %s", name, kind, reason)
+		}
+		log("%s: %d %s accepted, %d duplicates, %d rejected", name, imp.Accepted, kind, imp.Duplicates, len(imp.Rejected)+imp.Unlisted)
+		items = append(items, imp.Items...)
+	}
+	return items, nil
+}
+
+func readRankings(src *recipes.Sources, log func(string, ...any)) ([]trimtab.Ranking, error) {
+	items, err := readFiles(src, src.Rankings, trimtab.KindRankings, dataset.ReadOptions{}, log)
+	list := make([]trimtab.Ranking, len(items))
+	for i, it := range items {
+		list[i] = it.(trimtab.Ranking)
+	}
+	return list, err
+}
+
+func readTexts(src *recipes.Sources, log func(string, ...any)) ([]trimtab.Text, error) {
+	items, err := readFiles(src, src.Text, trimtab.KindText, dataset.ReadOptions{Split: "paragraph"}, log)
+	list := make([]trimtab.Text, len(items))
+	for i, it := range items {
+		list[i] = it.(trimtab.Text)
+	}
+	return list, err
+}
+
+// split holds whole groups out. The draw does not depend on the run's seed, so
+// that runs of different seeds are measured on the same held-out groups.
+func split(rankings []trimtab.Ranking, share float64) {
+	groups := make([]string, len(rankings))
+	for i, r := range rankings {
+		groups[i] = label.Group(r)
+		rankings[i].Split = trimtab.SplitTrain
+	}
+	_, test := dataset.SplitByGroup(groups, share, draw.New(1, "sources", "split"))
+	for _, i := range test {
+		rankings[i].Split = trimtab.SplitTest
+	}
+}
+
+// winners are the best responses of the training rankings as demonstrations,
+// and the prompts of all rankings, each once and in order of first appearance.
+func winners(rankings []trimtab.Ranking) ([]trimtab.Demonstration, []trimtab.Prompt) {
+	var demos []trimtab.Demonstration
+	var prompts []trimtab.Prompt
+	seen := map[string]bool{}
+	for _, r := range rankings {
+		if !seen["p"+r.Prompt] {
+			seen["p"+r.Prompt] = true
+			prompts = append(prompts, trimtab.Prompt{Text: r.Prompt, Split: r.Split})
+		}
+		if r.Split == trimtab.SplitTest {
+			continue
+		}
+		for i, resp := range r.Responses {
+			text := string(resp.Bytes)
+			d := trimtab.Demonstration{Prompt: r.Prompt, Response: text, Split: trimtab.SplitTrain}
+			if key := "d" + r.Prompt + "\x00" + text; r.Ranks[i] == 1 && !seen[key] && d.Validate() == nil {
+				seen[key] = true
+				demos = append(demos, d)
+			}
+		}
+	}
+	return demos, prompts
+}
+
+// trainingResponses are the texts of the responses of training rankings, each once.
+func trainingResponses(rankings []trimtab.Ranking) []trimtab.Text {
+	var texts []trimtab.Text
+	seen := map[string]bool{}
+	for _, r := range rankings {
+		if r.Split == trimtab.SplitTest {
+			continue
+		}
+		for _, resp := range r.Responses {
+			t := trimtab.Text{Body: strings.TrimSpace(string(resp.Bytes))}
+			if !seen[t.Body] && t.Validate() == nil {
+				seen[t.Body] = true
+				texts = append(texts, t)
+			}
+		}
+	}
+	return texts
+}

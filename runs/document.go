@@ -1,0 +1,257 @@
+package runs
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"time"
+
+	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/storage"
+)
+
+// Document is a run as one JSON document: what `show -o json` and `align -o json` print.
+type Document struct {
+	Schema     string            `json:"schema"` // trimtab.run/v1
+	ID         string            `json:"id"`
+	Name       string            `json:"name"`
+	Status     trimtab.RunStatus `json:"status"`
+	Seed       uint64            `json:"seed"`
+	SpecDigest trimtab.Digest    `json:"spec_digest"`
+	Origin     *string           `json:"origin"`
+	Reason     string            `json:"reason,omitempty"`
+	CreatedAt  time.Time         `json:"created_at"`
+	Seconds    float64           `json:"seconds"`
+	Stages     []StageDocument   `json:"stages"`
+	Models     []ModelDocument   `json:"models"`
+	Evaluation map[string]any    `json:"evaluation"` // scores by model; and the rest of the report under its own names
+	Error      *trimtab.Error    `json:"error"`
+	Next       string            `json:"next"`
+}
+
+// StageDocument is the newest attempt of a stage.
+type StageDocument struct {
+	Name       string                    `json:"name"`
+	Kind       string                    `json:"kind"`
+	Attempt    int                       `json:"attempt"` // 0 before the first
+	Status     trimtab.AttemptStatus     `json:"status"`
+	Seconds    float64                   `json:"seconds"`
+	Step       int                       `json:"step"`
+	Steps      int                       `json:"steps"`
+	ReusedFrom *int64                    `json:"reused_from"`
+	Reason     string                    `json:"reason,omitempty"`
+	Inputs     map[string]trimtab.Digest `json:"inputs"`
+	Outputs    map[string]trimtab.Digest `json:"outputs"`
+	Metrics    map[string]float64        `json:"metrics"`
+	Error      *trimtab.Error            `json:"error"`
+	Checkpoint trimtab.Digest            `json:"checkpoint,omitempty"` // newest
+	Progress   *storage.Progress         `json:"progress,omitempty"`
+}
+
+// ModelDocument is a model of the run under the name users know.
+type ModelDocument struct {
+	Name   string         `json:"name"`
+	Stage  string         `json:"stage"`
+	Digest trimtab.Digest `json:"digest"`
+}
+
+// Show puts a run together from what is stored.
+func (s *Service) Show(ctx context.Context, ref string) (Document, error) {
+	run, err := s.store.Run(ctx, ref)
+	if err != nil {
+		return Document{}, err
+	}
+	attempts, err := s.store.Attempts(ctx, run.ID)
+	if err != nil {
+		return Document{}, err
+	}
+	d := Document{Schema: "trimtab.run/v1", ID: run.ID, Name: run.Name, Status: run.Status, Seed: run.Seed, SpecDigest: run.SpecDigest,
+		Reason: run.Reason, CreatedAt: run.CreatedAt, Seconds: seconds(run), Error: run.Error, Next: run.Next,
+		Models: []ModelDocument{}, Evaluation: map[string]any{}}
+	if run.Origin != "" {
+		d.Origin = &run.Origin
+	}
+	for _, st := range run.Plan.Stages {
+		sd, err := s.stage(ctx, st, newestOf(attempts, st.Name))
+		if err != nil {
+			return Document{}, err
+		}
+		d.Stages = append(d.Stages, sd)
+		if m, ok := sd.Outputs["model"]; ok {
+			d.Models = append(d.Models, ModelDocument{Name: modelName(st), Stage: st.Name, Digest: m})
+		}
+	}
+	return d, s.evaluation(ctx, run, &d)
+}
+
+func seconds(run storage.Run) float64 {
+	switch {
+	case run.StartedAt == nil:
+		return 0
+	case run.EndedAt == nil:
+		return time.Since(*run.StartedAt).Seconds()
+	}
+	return run.EndedAt.Sub(*run.StartedAt).Seconds()
+}
+
+func modelName(st trimtab.PlannedStage) string {
+	if st.Kind == "pretrain" && st.Name == st.Kind {
+		return "base"
+	}
+	return st.Name
+}
+
+func newestOf(attempts []storage.Attempt, stage string) *storage.Attempt {
+	var newest *storage.Attempt
+	for i, a := range attempts {
+		if a.Stage == stage && (newest == nil || a.Number > newest.Number) {
+			newest = &attempts[i]
+		}
+	}
+	return newest
+}
+
+func (s *Service) stage(ctx context.Context, st trimtab.PlannedStage, a *storage.Attempt) (StageDocument, error) {
+	d := StageDocument{Name: st.Name, Kind: st.Kind, Status: trimtab.AttemptQueued,
+		Inputs: map[string]trimtab.Digest{}, Outputs: map[string]trimtab.Digest{}, Metrics: map[string]float64{}}
+	if a == nil {
+		return d, nil
+	}
+	d.Attempt, d.Status, d.Seconds, d.Step, d.Steps, d.Error, d.Reason = a.Number, a.Status, a.Seconds, a.Step, a.Steps, a.Error, a.Reason
+	if a.ReusedFrom != 0 {
+		d.ReusedFrom = &a.ReusedFrom
+	}
+	for _, n := range a.Inputs {
+		d.Inputs[n.Name] = n.Digest
+	}
+	for _, n := range a.Outputs {
+		d.Outputs[n.Name] = n.Digest
+	}
+	for _, m := range a.Metrics {
+		d.Metrics[m.Name] = m.Value
+	}
+	c, _, err := s.store.LatestCheckpoint(ctx, a.ID)
+	if err != nil {
+		return d, err
+	}
+	d.Checkpoint = c.Digest
+	if a.Status == trimtab.AttemptRunning || a.Status == trimtab.AttemptRetrying {
+		p, ok, err := s.store.Progress(ctx, a.ID)
+		if err != nil {
+			return d, err
+		}
+		if ok {
+			d.Progress, d.Step, d.Steps = &p, max(d.Step, p.Step), p.Steps
+		}
+	}
+	return d, nil
+}
+
+// evaluation lays the report out: a model's scores under its name, the rest beside them.
+func (s *Service) evaluation(ctx context.Context, run storage.Run, d *Document) error {
+	body, ok, err := s.store.Evaluation(ctx, run.ID)
+	if err != nil {
+		return err
+	}
+	if !ok { // a reused evaluation is another run's report
+		i := slices.IndexFunc(d.Stages, func(st StageDocument) bool { return st.Outputs["evaluation"] != "" })
+		if i < 0 {
+			return nil
+		}
+		if body, err = s.store.Document(ctx, d.Stages[i].Outputs["evaluation"]); err != nil {
+			return err
+		}
+	}
+	if err := json.Unmarshal(body, &d.Evaluation); err != nil {
+		return err
+	}
+	if models, ok := d.Evaluation["models"].(map[string]any); ok {
+		for name, scores := range models {
+			d.Evaluation[name] = scores
+		}
+		delete(d.Evaluation, "models")
+	}
+	for _, st := range d.Stages {
+		if reward, ok := d.Evaluation["reward_model"].(map[string]any); ok && st.Kind == "collect" {
+			reward["labellers_agreement"], reward["oracle_accuracy"] = st.Metrics["agreement"], st.Metrics["oracle_accuracy"]
+		}
+	}
+	return nil
+}
+
+// Summary is a run in a list.
+type Summary struct {
+	ID        string            `json:"id"`
+	Name      string            `json:"name"`
+	Status    trimtab.RunStatus `json:"status"`
+	Seed      uint64            `json:"seed"`
+	Stage     string            `json:"stage"` // at work, or the last
+	CreatedAt time.Time         `json:"created_at"`
+	Seconds   float64           `json:"seconds"`
+	Next      string            `json:"next"`
+}
+
+// List shows the newest runs first.
+func (s *Service) List(ctx context.Context, limit int) ([]Summary, error) {
+	all, err := s.store.Runs(ctx, limit)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]Summary, len(all))
+	for i, r := range all {
+		list[i] = Summary{ID: r.ID, Name: r.Name, Status: r.Status, Seed: r.Seed, CreatedAt: r.CreatedAt, Seconds: seconds(r), Next: r.Next}
+		attempts, err := s.store.Attempts(ctx, r.ID)
+		if err != nil {
+			return nil, err
+		}
+		if n := len(attempts); n > 0 {
+			list[i].Stage = attempts[n-1].Stage
+		}
+	}
+	return list, nil
+}
+
+// History lists the events of a run, or of one stage of it.
+func (s *Service) History(ctx context.Context, ref, stage string) ([]storage.Event, error) {
+	run, err := s.store.Run(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	return s.store.History(ctx, run.ID, stage)
+}
+
+// Logs lists the lines of a run's log after line number after, and the number of the last one.
+func (s *Service) Logs(ctx context.Context, ref string, after int64, limit int) ([]storage.LogLine, int64, error) {
+	run, err := s.store.Run(ctx, ref)
+	if err != nil {
+		return nil, after, err
+	}
+	return s.store.Logs(ctx, run.ID, after, limit)
+}
+
+// Metrics is the series of a stage's attempt; attempt 0 is the newest, no names are all.
+func (s *Service) Metrics(ctx context.Context, ref, stage string, attempt int, names ...string) ([]storage.MetricRow, storage.Attempt, error) {
+	run, err := s.store.Run(ctx, ref)
+	if err != nil {
+		return nil, storage.Attempt{}, err
+	}
+	a, ok, err := s.newest(ctx, run, stage)
+	if err != nil {
+		return nil, a, err
+	}
+	if attempt > 0 && a.Number != attempt {
+		all, err := s.store.Attempts(ctx, run.ID)
+		if err != nil {
+			return nil, a, err
+		}
+		i := slices.IndexFunc(all, func(b storage.Attempt) bool { return b.Stage == stage && b.Number == attempt })
+		if ok = i >= 0; ok {
+			a = all[i]
+		}
+	}
+	if !ok {
+		return nil, a, trimtab.NewError(trimtab.NotFound, "attempt_not_found", "see `trimtab show`", "stage %s of run %s has no such attempt yet", stage, run.ID)
+	}
+	rows, err := s.store.Metrics(ctx, a.ID, names...)
+	return rows, a, err
+}

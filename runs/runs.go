@@ -1,0 +1,236 @@
+// Package runs is what the command line and the web pages call: launch a run,
+// look at it, rerun a stage, decide. It alone talks to Temporal as a client.
+// Whatever it shows comes from Postgres, so that a run can be looked at while
+// no worker is there.
+package runs
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base32"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/checkpoint"
+	"github.com/trimtab/trimtab/recipes"
+	"github.com/trimtab/trimtab/storage"
+	"github.com/trimtab/trimtab/workflows"
+	enums "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/temporal"
+)
+
+// Service launches, shows and steers runs.
+type Service struct {
+	log      *slog.Logger
+	store    *storage.Store
+	files    *checkpoint.Store
+	temporal client.Client
+}
+
+// New makes a Service. temporal may be nil where runs are only looked at.
+func New(lg *slog.Logger, store *storage.Store, files *checkpoint.Store, temporal client.Client) *Service {
+	return &Service{log: lg, store: store, files: files, temporal: temporal}
+}
+
+// Store is the database behind the service.
+func (s *Service) Store() *storage.Store { return s.store }
+
+// Files is the store of models.
+func (s *Service) Files() *checkpoint.Store { return s.files }
+
+// newID is ten letters and digits, 50 bits: short to type, and no two alike.
+func newID() string {
+	var b [10]byte
+	_, _ = rand.Read(b[:]) // never fails
+	id := strings.ToLower(base32.StdEncoding.EncodeToString(b[:]))
+	return id[:10]
+}
+
+// LaunchRequest asks for a run of a spec.
+type LaunchRequest struct {
+	Spec  recipes.Spec
+	Name  string // else the spec's
+	Actor string
+	// New starts a run even if one of the same spec is open; else that one is attached to.
+	New bool
+	// Resume attaches to this run, which must be of the same spec.
+	Resume string
+	// Reuse takes over what earlier runs have made from the very same inputs.
+	Reuse bool
+	// Log is told of long steps; it may be nil.
+	Log func(format string, args ...any)
+
+	origin string // the run that this one reruns
+	reason string
+	reuse  []string // stages, when not all
+}
+
+// Launched is the run that a launch led to.
+type Launched struct {
+	Run      storage.Run
+	Attached bool // it was open already
+	Notes    []string
+}
+
+// Launch resolves the spec's data, writes the run down and starts its workflow.
+func (s *Service) Launch(ctx context.Context, r LaunchRequest) (Launched, error) {
+	if r.Log == nil {
+		r.Log = func(string, ...any) {}
+	}
+	spec, err := s.prepare(ctx, r.Spec, r.Actor, r.Log)
+	if err != nil {
+		return Launched{}, err
+	}
+	run, docs, err := s.plan(ctx, spec, newID())
+	if err != nil {
+		return Launched{}, err
+	}
+	if old, ok, err := s.attachable(ctx, r, run.SpecDigest); err != nil || ok {
+		if err == nil {
+			err = s.start(ctx, old, s.reusable(r, old.Plan))
+		}
+		return Launched{Run: old, Attached: true}, err
+	}
+	run.Name, run.Actor, run.Origin, run.Reason = r.Name, r.Actor, r.origin, r.reason
+	if run.Name == "" {
+		run.Name = spec.Name
+	}
+	if err := s.create(ctx, run, docs); err != nil {
+		return Launched{}, err
+	}
+	if err := s.start(ctx, run, s.reusable(r, run.Plan)); err != nil {
+		return Launched{}, err
+	}
+	run, err = s.store.Run(ctx, run.ID)
+	return Launched{Run: run}, err
+}
+
+// plan resolves names to digests and makes the run's row.
+func (s *Service) plan(ctx context.Context, spec recipes.Spec, id string) (storage.Run, []recipes.Document, error) {
+	plan, docs, err := spec.Plan(id, recipes.Resolved{
+		Data: func(ref string) (trimtab.Digest, error) {
+			v, err := s.store.ResolveDataset(ctx, ref)
+			return v.Digest, err
+		},
+		Base: func(ref string) (trimtab.Digest, error) {
+			a, err := s.store.ResolveArtifact(ctx, ref)
+			return a.Digest, err
+		},
+	})
+	if err != nil {
+		return storage.Run{}, nil, err
+	}
+	body, err := spec.JSON()
+	return storage.Run{ID: id, Status: trimtab.RunQueued, Seed: spec.Seed, Spec: body, SpecDigest: plan.SpecDigest, Plan: plan}, docs, err
+}
+
+// create writes the documents, then the run that names them.
+func (s *Service) create(ctx context.Context, run storage.Run, docs []recipes.Document) error {
+	if err := s.putDocuments(ctx, docs); err != nil {
+		return err
+	}
+	return s.store.CreateRun(ctx, run)
+}
+
+func (s *Service) putDocuments(ctx context.Context, docs []recipes.Document) error {
+	for _, d := range docs {
+		if _, err := s.store.PutDocument(ctx, d.Body); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// attachable finds the open run that the request means.
+func (s *Service) attachable(ctx context.Context, r LaunchRequest, spec trimtab.Digest) (storage.Run, bool, error) {
+	if r.Resume != "" {
+		run, err := s.store.Run(ctx, r.Resume)
+		if err == nil && run.SpecDigest != spec {
+			err = trimtab.NewError(trimtab.Conflict, "spec_differs", "leave out --resume to start a new run", "run %s was launched with another spec", run.ID)
+		}
+		return run, err == nil, err
+	}
+	if r.New || r.origin != "" {
+		return storage.Run{}, false, nil
+	}
+	open, err := s.store.OpenRuns(ctx)
+	if err != nil {
+		return storage.Run{}, false, err
+	}
+	for _, run := range open {
+		if run.SpecDigest == spec {
+			return run, true, nil
+		}
+	}
+	return storage.Run{}, false, nil
+}
+
+func (s *Service) reusable(r LaunchRequest, p trimtab.Plan) []string {
+	if !r.Reuse {
+		return r.reuse
+	}
+	var names []string
+	for _, st := range p.Stages {
+		names = append(names, st.Name)
+	}
+	return names
+}
+
+// start starts the run's workflow; one that is there already is left alone.
+func (s *Service) start(ctx context.Context, run storage.Run, reuse []string) error {
+	if !run.Status.Open() {
+		return nil
+	}
+	options := client.StartWorkflowOptions{ID: workflows.RunID(run.ID), TaskQueue: workflows.SmallQueue, StaticSummary: run.Name,
+		WorkflowIDReusePolicy:    enums.WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE,
+		WorkflowIDConflictPolicy: enums.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
+		TypedSearchAttributes:    temporal.NewSearchAttributes(runAttribute.ValueSet(run.ID))}
+	_, err := s.temporal.ExecuteWorkflow(ctx, options, workflows.Run, workflows.RunInput{Plan: run.Plan, Actor: run.Actor, Reuse: reuse})
+	var started *serviceerror.WorkflowExecutionAlreadyStarted
+	if errors.As(err, &started) {
+		return nil
+	}
+	return unavailable("start the run", err)
+}
+
+// runAttribute lets Temporal's own pages find the workflows of a run.
+var runAttribute = temporal.NewSearchAttributeKeyKeyword("RunID")
+
+// unavailable says that Temporal did not answer.
+func unavailable(doing string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return trimtab.NewError(trimtab.Unavailable, "temporal_unavailable", "see `trimtab doctor`", "%s: %w", doing, err)
+}
+
+// update sends a person's decision to a run's workflow and waits for its answer.
+func (s *Service) update(ctx context.Context, run storage.Run, name string, arg any) (workflows.Outcome, error) {
+	var out workflows.Outcome
+	if !run.Status.Open() {
+		return out, trimtab.NewError(trimtab.Conflict, "run_closed", fmt.Sprintf("`trimtab rerun %s STAGE` starts a new run from it", run.ID),
+			"run %s is %s", run.ID, run.Status)
+	}
+	h, err := s.temporal.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{WorkflowID: workflows.RunID(run.ID), UpdateName: name,
+		WaitForStage: client.WorkflowUpdateStageCompleted, Args: []any{arg}})
+	if err == nil {
+		err = h.Get(ctx, &out)
+	}
+	if err == nil {
+		return out, nil
+	}
+	var missing *serviceerror.NotFound
+	if errors.As(err, &missing) {
+		return out, trimtab.NewError(trimtab.Conflict, "run_closed", "see `trimtab show`", "the workflow of run %s is not at work", run.ID)
+	}
+	var app *temporal.ApplicationError
+	if errors.As(err, &app) {
+		return out, workflows.Refusal(err)
+	}
+	return out, unavailable(name, err)
+}

@@ -1,0 +1,92 @@
+// Package workflows decides what runs next, and nothing else: which stage,
+// which attempt, which segment, and what to do about an error.
+//
+//	run/<id>                     Run: the chain of stages; parks in blocked
+//	run/<id>/<stage>/<attempt>   Stage: one attempt, segment after segment
+//
+// A segment is an activity of at most a few minutes that maps a checkpoint
+// digest to the next. Inputs and outputs are ids and digests, never data.
+// Truth is in Postgres and in content-addressed files: a workflow that is
+// replayed, reset or lost changes no fact.
+//
+// Commands of people are Updates, validated before they are accepted:
+// rerun, approve, skip, cancel, pause, resume.
+//
+// What an error does:
+//
+//	Invalid, Verification, Usage, NotFound, Conflict   the run blocks at once
+//	Internal (a crash inside a stage's own code)       3 tries at one step, then the run blocks
+//	Unavailable (worker gone, service away, disk full) waits with backoff, for ever; ten in a row
+//	                                                   at one step while all services answer: blocks
+package workflows
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/activities"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+)
+
+// Limits of patience.
+const (
+	maxCrashes       = 3                // of a stage's own code at one step
+	maxInterruptions = 10               // at one step while the services answer
+	maxBackoff       = time.Minute      // between tries after an interruption
+	heartbeatTimeout = 10 * time.Second // a worker silent for so long is taken for dead
+	segmentTimeout   = 12 * time.Hour   // an honest upper bound; progress is watched inside the activity
+	segmentsPerRun   = 300              // then the stage workflow continues as new: about 2,000 events
+)
+
+// RunID is the workflow id of a run, StageID that of an attempt.
+func RunID(run string) string { return "run/" + run }
+
+// StageID is the workflow id of a stage's attempt.
+func StageID(run, stage string, attempt int) string {
+	return RunID(run) + "/" + stage + "/" + strconv.Itoa(attempt)
+}
+
+// a names activities; it is never called through.
+var a *activities.Activities
+
+// small are the options of everything but training: tried until the services answer.
+func small(ctx workflow.Context) workflow.Context {
+	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+		TaskQueue: activities.SmallQueue, StartToCloseTimeout: time.Minute,
+		RetryPolicy: &temporal.RetryPolicy{InitialInterval: 200 * time.Millisecond, BackoffCoefficient: 2, MaximumInterval: 10 * time.Second},
+	})
+}
+
+// training are the options of a segment. Temporal tries once: what a failure
+// means is decided here, and every try has a fencing token of its own.
+func training(ctx workflow.Context, summary string) workflow.Context {
+	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+		TaskQueue: activities.TrainQueue, StartToCloseTimeout: segmentTimeout, HeartbeatTimeout: heartbeatTimeout,
+		WaitForCancellation: true, Summary: summary, RetryPolicy: &temporal.RetryPolicy{MaximumAttempts: 1},
+	})
+}
+
+// backoff doubles from a second to maxBackoff.
+func backoff(n int) time.Duration {
+	if n > 6 {
+		return maxBackoff
+	}
+	return min(time.Second<<max(0, n-1), maxBackoff)
+}
+
+// failure carries a trimtab.Error through a child workflow's end.
+func failure(e *trimtab.Error) error {
+	return temporal.NewApplicationErrorWithOptions(e.Error(), e.Type,
+		temporal.ApplicationErrorOptions{NonRetryable: true, Details: []any{e, e.Class}})
+}
+
+// Refusal is the trimtab.Error inside an error that a workflow or an Update gave.
+func Refusal(err error) *trimtab.Error { return activities.Unwrap(err) }
+
+// The task queues that a worker serves.
+const (
+	TrainQueue = activities.TrainQueue
+	SmallQueue = activities.SmallQueue
+)

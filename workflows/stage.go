@@ -1,0 +1,226 @@
+package workflows
+
+import (
+	"fmt"
+
+	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/activities"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+)
+
+// PauseSignal tells a Stage to stop at the next step (true) or to go on (false).
+const PauseSignal = "pause"
+
+// StageInput starts one attempt.
+type StageInput struct {
+	Begin activities.BeginInput
+	// Continued is set when the workflow continues as new.
+	Continued *StageProgress
+	Paused    bool
+}
+
+// StageProgress is all that a Stage has to remember.
+type StageProgress struct {
+	Attempt       int64
+	Sequence      int64 // of the last scheduled segment: the fencing token
+	Checkpoint    trimtab.Digest
+	Step          int
+	Crashes       int // of the stage's own code at Step
+	Interruptions int // at Step
+}
+
+// StageResult is a finished attempt.
+type StageResult struct {
+	Attempt int64
+	Reused  bool
+	Outputs []trimtab.Named
+	Metrics []trimtab.Metric
+	Missed  []string // gates, in words
+}
+
+type stage struct {
+	in     StageInput
+	at     StageProgress
+	paused bool
+	stop   workflow.CancelFunc // of the segment that runs
+}
+
+// Stage runs one attempt of a stage to its end.
+func Stage(ctx workflow.Context, in StageInput) (StageResult, error) {
+	s := &stage{in: in, paused: in.Paused}
+	s.listen(ctx)
+	if in.Continued != nil {
+		s.at = *in.Continued
+	} else if reused, err := s.begin(ctx); err != nil || reused != nil {
+		return orZero(reused), err
+	}
+	for range segmentsPerRun {
+		res, err := s.segment(ctx)
+		if err != nil {
+			return StageResult{}, s.end(ctx, err)
+		}
+		if res.Done {
+			return s.complete(ctx, res)
+		}
+	}
+	s.in.Continued, s.in.Paused = &s.at, s.paused
+	return StageResult{}, workflow.NewContinueAsNewError(ctx, Stage, s.in)
+}
+
+func orZero(r *StageResult) StageResult {
+	if r == nil {
+		return StageResult{}
+	}
+	return *r
+}
+
+// listen stops the running segment when a pause comes in.
+func (s *stage) listen(ctx workflow.Context) {
+	ch := workflow.GetSignalChannel(ctx, PauseSignal)
+	workflow.Go(ctx, func(ctx workflow.Context) {
+		for ch.Receive(ctx, &s.paused) {
+			if s.paused && s.stop != nil {
+				s.stop()
+			}
+		}
+	})
+}
+
+// begin makes the attempt's row. A result means that nothing has to run.
+func (s *stage) begin(ctx workflow.Context) (*StageResult, error) {
+	var b activities.BeginResult
+	if err := workflow.ExecuteActivity(small(ctx), a.Begin, s.in.Begin).Get(ctx, &b); err != nil {
+		if temporal.IsCanceledError(err) {
+			return nil, err
+		}
+		return nil, failure(activities.Unwrap(err))
+	}
+	s.at.Attempt = b.Attempt
+	if !b.Reused {
+		return nil, nil
+	}
+	return &StageResult{Attempt: b.Attempt, Reused: true, Outputs: b.Outputs, Metrics: b.Metrics, Missed: b.Missed}, nil
+}
+
+// segment runs until one segment has ended well: it waits out pauses and
+// interruptions. An error is final for the attempt.
+func (s *stage) segment(ctx workflow.Context) (activities.SegmentResult, error) {
+	for {
+		if err := workflow.Await(ctx, func() bool { return !s.paused }); err != nil {
+			return activities.SegmentResult{}, err
+		}
+		res, err := s.try(ctx)
+		switch {
+		case err == nil:
+			s.advance(res.Step)
+			s.at.Checkpoint = res.Checkpoint
+			return res, nil
+		case ctx.Err() != nil:
+			return res, ctx.Err()
+		case temporal.IsCanceledError(err): // stopped by a pause before a worker took it
+			continue
+		}
+		if err := s.interrupted(ctx, activities.Unwrap(err)); err != nil {
+			return res, err
+		}
+	}
+}
+
+// try schedules the next segment once, under a new fencing token.
+func (s *stage) try(ctx workflow.Context) (activities.SegmentResult, error) {
+	s.at.Sequence++
+	b := s.in.Begin
+	in := activities.SegmentInput{Run: b.Run, Attempt: s.at.Attempt, Stage: b.Stage, Seed: b.Seed, Inputs: b.Inputs,
+		Sequence: s.at.Sequence, From: s.at.Checkpoint, Step: s.at.Step}
+	sctx, stop := workflow.WithCancel(training(ctx, fmt.Sprintf("%s from step %d", b.Stage.Name, s.at.Step)))
+	s.stop = stop
+	defer func() { s.stop = nil }()
+	var res activities.SegmentResult
+	err := workflow.ExecuteActivity(sctx, a.Segment, in).Get(ctx, &res)
+	return res, err
+}
+
+// advance forgets past trouble when a step was made.
+func (s *stage) advance(step int) {
+	if step > s.at.Step {
+		s.at.Crashes, s.at.Interruptions = 0, 0
+	}
+	s.at.Step = step
+}
+
+// interrupted decides what an error of a segment means: nil is "try again".
+func (s *stage) interrupted(ctx workflow.Context, e *trimtab.Error) error {
+	switch e.Class {
+	case trimtab.Unavailable:
+		s.at.Interruptions++
+		if s.at.Interruptions >= maxInterruptions {
+			return failure(trimtab.NewError(trimtab.Internal, "stage_interrupted",
+				"look at `trimtab logs`, mend the cause, then rerun the stage from its last checkpoint",
+				"the stage was interrupted %d times in a row at step %d while the services answered; last: %s", s.at.Interruptions, s.at.Step, e.Message))
+		}
+	case trimtab.Internal:
+		s.at.Crashes++
+		if s.at.Crashes >= maxCrashes {
+			return failure(e)
+		}
+	default:
+		return failure(e)
+	}
+	n := s.at.Interruptions + s.at.Crashes
+	status := trimtab.RunRunning
+	if e.Class == trimtab.Unavailable && e.Type != "worker_stopping" {
+		status = trimtab.RunWaiting
+	}
+	step := s.at.Step
+	if err := s.show(ctx, trimtab.AttemptRetrying, status, e); err != nil {
+		return err
+	}
+	if s.at.Step > step { // it got further before it was interrupted
+		n = 1
+	}
+	if err := workflow.Sleep(ctx, backoff(n)); err != nil {
+		return err
+	}
+	return s.show(ctx, trimtab.AttemptRunning, trimtab.RunRunning, nil)
+}
+
+// complete records the outputs and compares the metrics with the gates.
+func (s *stage) complete(ctx workflow.Context, res activities.SegmentResult) (StageResult, error) {
+	in := activities.CompleteInput{Run: s.in.Begin.Run, Attempt: s.at.Attempt, Sequence: s.at.Sequence,
+		Gates: s.in.Begin.Stage.Gates, Outputs: res.Outputs, Metrics: res.Metrics}
+	var done activities.CompleteResult
+	if err := workflow.ExecuteActivity(small(ctx), a.Complete, in).Get(ctx, &done); err != nil {
+		return StageResult{}, s.end(ctx, err)
+	}
+	return StageResult{Attempt: s.at.Attempt, Outputs: res.Outputs, Metrics: res.Metrics, Missed: done.Missed}, nil
+}
+
+// end records why the attempt is over and returns the error for the parent.
+func (s *stage) end(ctx workflow.Context, err error) error {
+	clean, _ := workflow.NewDisconnectedContext(ctx)
+	if temporal.IsCanceledError(err) || ctx.Err() != nil {
+		if err := s.show(clean, trimtab.AttemptCancelled, "", nil); err != nil {
+			return err
+		}
+		return temporal.NewCanceledError()
+	}
+	e := activities.Unwrap(err)
+	if err := s.show(clean, trimtab.AttemptFailed, "", e); err != nil {
+		return err
+	}
+	return failure(e)
+}
+
+// show writes the attempt's state, and learns how far its checkpoints are.
+func (s *stage) show(ctx workflow.Context, status trimtab.AttemptStatus, run trimtab.RunStatus, e *trimtab.Error) error {
+	b := s.in.Begin
+	var res activities.AttemptStatusResult
+	err := workflow.ExecuteActivity(small(ctx), a.SetAttemptStatus, activities.AttemptStatusInput{Run: b.Run, Stage: b.Stage.Name,
+		Attempt: s.at.Attempt, Number: b.Number, Status: status, RunStatus: run, Error: e, Actor: "trimtab"}).Get(ctx, &res)
+	if err == nil && res.Step > s.at.Step {
+		s.advance(res.Step)
+		s.at.Checkpoint = res.Checkpoint
+	}
+	return err
+}

@@ -1,0 +1,229 @@
+package workflows
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/activities"
+	"go.temporal.io/sdk/workflow"
+)
+
+// Names of the Updates of Run.
+const (
+	UpdateRerun   = "rerun"
+	UpdateApprove = "approve"
+	UpdateSkip    = "skip"
+	UpdateCancel  = "cancel"
+	UpdatePause   = "pause"
+	UpdateResume  = "resume"
+)
+
+// Decision is what a person decided about a stage, or about the run when Stage is empty.
+type Decision struct {
+	Stage string
+	// Attempt is the one that the person saw; the decision is refused when another has come since.
+	Attempt int
+	Reason  string
+	Actor   string
+}
+
+// RerunDecision asks for attempt n+1 of a stage, by a plan that may differ in
+// that stage and after it.
+type RerunDecision struct {
+	Decision
+	Plan  trimtab.Plan
+	From  trimtab.Digest // checkpoint to go on from; empty is from the beginning
+	Force bool
+}
+
+// Outcome answers an Update.
+type Outcome struct {
+	Attempt int
+}
+
+// handlers registers the Updates; each has a validator that refuses at once what cannot be.
+func (r *run) handlers(ctx workflow.Context) error {
+	type handler struct {
+		name     string
+		handle   any
+		validate any
+	}
+	for _, h := range []handler{
+		{UpdateRerun, r.onRerun, r.validRerun},
+		{UpdateApprove, r.onApprove, r.validApprove},
+		{UpdateSkip, r.onSkip, r.validSkip},
+		{UpdateCancel, r.onCancel, func(Decision) error { return r.open() }},
+		{UpdatePause, r.onPause, func(Decision) error { return r.validPause(true) }},
+		{UpdateResume, r.onResume, func(Decision) error { return r.validPause(false) }},
+	} {
+		if err := workflow.SetUpdateHandlerWithOptions(ctx, h.name, h.handle, workflow.UpdateHandlerOptions{Validator: h.validate}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func refuse(remedy, format string, args ...any) error {
+	return failure(trimtab.NewError(trimtab.Conflict, "not_now", remedy, format, args...))
+}
+
+func (r *run) open() error {
+	if r.cancelled {
+		return refuse("start it again with `trimtab rerun`", "the run is being cancelled")
+	}
+	return nil
+}
+
+// blockedAt refuses a decision about a stage that is not what the run waits for.
+func (r *run) blockedAt(d Decision) error {
+	if err := r.open(); err != nil {
+		return err
+	}
+	if r.block == nil {
+		return refuse("see `trimtab show`", "the run is not blocked: there is nothing to decide")
+	}
+	if d.Stage != r.block.stage {
+		return refuse("name that one", "the run is blocked at stage %s, not %s", r.block.stage, d.Stage)
+	}
+	return r.sameAttempt(d)
+}
+
+func (r *run) sameAttempt(d Decision) error {
+	if i := r.index(d.Stage); i >= 0 && d.Attempt != 0 && d.Attempt != r.stages[i].attempt {
+		return refuse("look at it with `trimtab show` and decide again", "stage %s is at attempt %d by now, not %d", d.Stage, r.stages[i].attempt, d.Attempt)
+	}
+	return nil
+}
+
+func (r *run) validRerun(d RerunDecision) error {
+	if err := r.open(); err != nil {
+		return err
+	}
+	i := r.index(d.Stage)
+	switch {
+	case i < 0:
+		return refuse("see `trimtab show` for its stages", "the run has no stage %q", d.Stage)
+	case r.block == nil:
+		return refuse("wait until it has ended, or cancel it first", "the run is at work")
+	case i > r.index(r.block.stage):
+		return refuse("rerun that one or an earlier one", "the run is blocked at stage %s, before %s", r.block.stage, d.Stage)
+	case len(d.Plan.Stages) != len(r.plan.Stages):
+		return refuse("start a new run", "the new plan has %d stages, the run has %d", len(d.Plan.Stages), len(r.plan.Stages))
+	}
+	return r.sameAttempt(d.Decision)
+}
+
+// onRerun puts the new plan in place and marks what it makes stale.
+func (r *run) onRerun(ctx workflow.Context, d RerunDecision) (Outcome, error) {
+	i := r.index(d.Stage)
+	block := r.block
+	r.block = nil // a second decision is refused from here on
+	var stale []string
+	for j := i; j < len(r.stages); j++ {
+		if r.stages[j].done {
+			stale = append(stale, r.plan.Stages[j].Name)
+		}
+	}
+	err := workflow.ExecuteActivity(small(ctx), a.Replan, activities.ReplanInput{Plan: d.Plan, Stale: stale, Reason: d.Reason, Actor: d.Actor}).Get(ctx, nil)
+	if err != nil {
+		r.block = block
+		return Outcome{}, failure(activities.Unwrap(err))
+	}
+	for j := i; j < len(r.stages); j++ {
+		r.stages[j] = stageState{attempt: r.stages[j].attempt, reuse: j > i}
+	}
+	r.stages[i].from, r.stages[i].reason, r.stages[i].actor = d.From, d.Reason, d.Actor
+	r.plan = d.Plan
+	r.decided = true
+	return Outcome{Attempt: r.stages[i].attempt + 1}, nil
+}
+
+func (r *run) validApprove(d Decision) error {
+	if err := r.blockedAt(d); err != nil {
+		return err
+	}
+	if len(r.block.missed) == 0 {
+		return refuse("rerun it", "stage %s failed: there is no output to approve", d.Stage)
+	}
+	return nil
+}
+
+// onApprove lets the outputs count although they missed a gate.
+func (r *run) onApprove(ctx workflow.Context, d Decision) (Outcome, error) {
+	return r.decide(ctx, d, UpdateApprove, func(st *stageState) { st.done = true })
+}
+
+func (r *run) validSkip(d Decision) error {
+	if err := r.blockedAt(d); err != nil {
+		return err
+	}
+	for _, st := range r.plan.Stages {
+		if slices.ContainsFunc(st.Inputs, func(in trimtab.Input) bool { return in.Stage == d.Stage }) {
+			return refuse("rerun it instead", "stage %s reads what %s makes: it cannot be skipped", st.Name, d.Stage)
+		}
+	}
+	return nil
+}
+
+func (r *run) onSkip(ctx workflow.Context, d Decision) (Outcome, error) {
+	return r.decide(ctx, d, UpdateSkip, func(st *stageState) { st.done, st.skipped = true, true })
+}
+
+// decide records a decision about the blocked stage, then lets the run go on.
+func (r *run) decide(ctx workflow.Context, d Decision, what string, change func(*stageState)) (Outcome, error) {
+	i := r.index(d.Stage)
+	block := r.block
+	r.block = nil
+	err := workflow.ExecuteActivity(small(ctx), a.Decide, activities.DecisionInput{Run: r.plan.Run, Stage: d.Stage, Attempt: r.stages[i].id,
+		Decision: what, Reason: d.Reason, Actor: d.Actor}).Get(ctx, nil)
+	if err != nil {
+		r.block = block
+		return Outcome{}, failure(activities.Unwrap(err))
+	}
+	change(&r.stages[i])
+	r.decided = true
+	return Outcome{Attempt: r.stages[i].attempt}, nil
+}
+
+// onCancel stops the running stage at its next step, with a checkpoint.
+func (r *run) onCancel(_ workflow.Context, d Decision) (Outcome, error) {
+	r.cancelled, r.actor = true, d.Actor
+	if r.stop != nil {
+		r.stop()
+	}
+	return Outcome{}, nil
+}
+
+func (r *run) validPause(pause bool) error {
+	if err := r.open(); err != nil {
+		return err
+	}
+	if r.paused == pause {
+		return refuse("see `trimtab show`", "the run is %s already", map[bool]string{true: "paused", false: "at work"}[pause])
+	}
+	return nil
+}
+
+func (r *run) onPause(ctx workflow.Context, d Decision) (Outcome, error) {
+	return r.setPause(ctx, d, true, trimtab.RunPaused, fmt.Sprintf("`trimtab resume %s` to go on", r.plan.Run))
+}
+
+func (r *run) onResume(ctx workflow.Context, d Decision) (Outcome, error) {
+	return r.setPause(ctx, d, false, trimtab.RunRunning, "")
+}
+
+func (r *run) setPause(ctx workflow.Context, d Decision, pause bool, status trimtab.RunStatus, next string) (Outcome, error) {
+	r.paused = pause
+	if r.block == nil {
+		if err := r.show(ctx, status, next, nil, d.Actor); err != nil {
+			return Outcome{}, err
+		}
+	}
+	if r.child != nil {
+		if err := r.child.SignalChildWorkflow(ctx, PauseSignal, pause).Get(ctx, nil); err != nil {
+			return Outcome{}, err
+		}
+	}
+	return Outcome{}, nil
+}
