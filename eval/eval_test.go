@@ -1,0 +1,210 @@
+package eval
+
+import (
+	"math"
+	"slices"
+	"testing"
+
+	"github.com/trimtab/trimtab/draw"
+	"github.com/trimtab/trimtab/model"
+	"github.com/trimtab/trimtab/tensor"
+	"gonum.org/v1/gonum/stat/distuv"
+)
+
+var shape = model.Config{Layers: 1, Width: 16, Heads: 2, Context: 12, Vocab: 10}
+
+func toy(seed uint64) *model.Model {
+	m := model.New(shape, false)
+	m.Init(draw.New(seed, "toy"))
+	tensor.Scale(m.Slab[:shape.Vocab*shape.Width], 20) // far from uniform
+	return m
+}
+
+func near(t *testing.T, what string, got, want, tolerance float64) {
+	t.Helper()
+	if !(math.Abs(got-want) <= tolerance*max(1, math.Abs(want))) {
+		t.Errorf("%s: got %.9g, want %.9g", what, got, want)
+	}
+}
+
+// A model of zeros knows nothing: its perplexity is the size of the vocabulary.
+func TestPerplexityOfNothing(t *testing.T) {
+	l := Perplexity(nil, model.New(shape, false), [][]int32{{0, 1, 2}, {3}, {4, 5}})
+	if l.Tokens != 3 {
+		t.Errorf("%d tokens, want 3: the first of a text is given", l.Tokens)
+	}
+	near(t, "nll", l.NLL, math.Log(10), 1e-6)
+	near(t, "perplexity", l.Perplexity, 10, 1e-5)
+}
+
+func TestPerplexityChunksDoNotShow(t *testing.T) {
+	m := toy(1)
+	var texts [][]int32
+	s := draw.New(1, "texts").At()
+	for range 600 { // more tokens than go through at once
+		text := make([]int32, 2+s.IntN(10))
+		for i := range text {
+			text[i] = int32(s.IntN(10))
+		}
+		texts = append(texts, text)
+	}
+	whole := Perplexity(nil, m, texts)
+	sum, n := 0.0, 0
+	for _, text := range texts {
+		l := Perplexity(nil, m, [][]int32{text})
+		sum += l.NLL * float64(l.Tokens)
+		n += l.Tokens
+	}
+	if n != whole.Tokens {
+		t.Errorf("%d tokens, want %d", whole.Tokens, n)
+	}
+	near(t, "nll", whole.NLL, sum/float64(n), 1e-9)
+}
+
+func TestMeanKL(t *testing.T) {
+	policy, ref := toy(1), toy(2)
+	prompts := [][]int32{{0, 1}, {0, 2}, {0, 3}}
+	o := model.SampleOptions{Temperature: .8, MaxNew: 6, Stop: []int32{9}}
+	samples := Sample(nil, policy, prompts, o, draw.New(3, "samples"))
+	if d := MeanKL(nil, policy, policy, prompts, samples, .8); d.K1 != 0 || d.K3 != 0 || d.PerToken != 0 || d.Tokens == 0 {
+		t.Errorf("KL of a model to itself: %+v", d)
+	}
+	want, tokens := 0.0, 0
+	ps := model.NewPass(nil)
+	for i, s := range samples {
+		for k, id := range s.Tokens {
+			ps.Infer(ref, model.NewBatch(slices.Concat(prompts[i], s.Tokens[:k])))
+			ps.LMHead(ref, nil, []model.HeadRow{{Row: len(prompts[i]) + k - 1, Target: id}}, 1/float32(.8), func(_ int, logp, _ float32) float32 {
+				want += (float64(s.LogProbs[k]) - float64(logp)) / 3
+				return 0
+			})
+			tokens++
+		}
+	}
+	d := MeanKL(nil, policy, ref, prompts, samples, .8)
+	near(t, "k1", d.K1, want, 1e-9)
+	near(t, "per token", d.PerToken, want*3/float64(tokens), 1e-9)
+	if d.Tokens != tokens || d.K3 <= 0 {
+		t.Errorf("%d tokens, want %d; k3 %g", d.Tokens, tokens, d.K3)
+	}
+}
+
+// Over many samples both estimators come to the true divergence of one-token responses.
+func TestMeanKLIsUnbiased(t *testing.T) {
+	policy, ref := toy(1), toy(2)
+	prompts := make([][]int32, 4000)
+	for i := range prompts {
+		prompts[i] = []int32{0, 4}
+	}
+	p, q := distribution(policy, prompts[0]), distribution(ref, prompts[0])
+	want := 0.0
+	for i := range p {
+		want += p[i] * math.Log(p[i]/q[i])
+	}
+	samples := Sample(nil, policy, prompts, model.SampleOptions{Temperature: 1, MaxNew: 1}, draw.New(3, "samples"))
+	d := MeanKL(nil, policy, ref, prompts, samples, 1)
+	near(t, "k1", d.K1, want, .1)
+	near(t, "k3", d.K3, want, .1)
+}
+
+func distribution(m *model.Model, prompt []int32) []float64 {
+	ps := model.NewPass(nil)
+	p := make([]float64, m.Config.Vocab)
+	rows := make([]model.HeadRow, len(p))
+	for i := range rows {
+		rows[i] = model.HeadRow{Row: len(prompt) - 1, Target: int32(i)}
+	}
+	ps.Infer(m, model.NewBatch(prompt))
+	ps.LMHead(m, nil, rows, 1, func(i int, logp, _ float32) float32 {
+		p[i] = math.Exp(float64(logp))
+		return 0
+	})
+	return p
+}
+
+func TestSampleRepeats(t *testing.T) {
+	m := toy(1)
+	prompts := [][]int32{{0, 1}, {0, 2}, {0, 3}}
+	o := model.SampleOptions{Temperature: 1, MaxNew: 6, Stop: []int32{9}}
+	a, b := Sample(nil, m, prompts, o, draw.New(3, "s")), Sample(nil, m, prompts, o, draw.New(3, "s"))
+	for i := range a {
+		if !slices.Equal(a[i].Tokens, b[i].Tokens) {
+			t.Errorf("prompt %d: %v and %v", i, a[i].Tokens, b[i].Tokens)
+		}
+	}
+}
+
+func TestRewardAccuracy(t *testing.T) {
+	src := draw.New(1, "bootstrap")
+	a := RewardAccuracy(src, []Ranked{
+		{Ranks: []int{1, 2, 3}, Reward: []float32{3, 2, 1}, Length: []int{5, 5, 9}, Oracle: []float64{1, .5, .6}},
+		{Ranks: []int{2, 1, 2}, Reward: []float32{0, 1, 2}, Length: []int{1, 2, 3}, Oracle: []float64{0, 1, 0}},
+	})
+	if a.Pairs != 5 {
+		t.Errorf("%d pairs, want 3 and the 2 that are not tied", a.Pairs)
+	}
+	near(t, "reward", a.Reward.Value, 4./5, 1e-12)
+	near(t, "longer", a.Longer.Value, 1.5/5, 1e-12)
+	near(t, "oracle", a.Oracle.Value, 4./5, 1e-12)
+	if a.Reward.N != 2 || a.Reward.Low > a.Reward.Value || a.Reward.High < a.Reward.Value {
+		t.Errorf("interval %+v", a.Reward)
+	}
+	b := RewardAccuracy(src, []Ranked{{Ranks: []int{1, 2}, Reward: []float32{1, 0}, Length: []int{1, 1}}})
+	if b.Oracle != (Estimate{}) {
+		t.Errorf("an oracle out of nothing: %+v", b.Oracle)
+	}
+	if none := RewardAccuracy(src, nil); none.Pairs != 0 || none.Reward.Value != 0 {
+		t.Errorf("of nothing: %+v", none)
+	}
+}
+
+// The interval of a mean of coin tosses is about that of the normal approximation, and covers the truth about 95 times in 100.
+func TestBootstrapCovers(t *testing.T) {
+	z := distuv.UnitNormal.Quantile(.975)
+	const n, trials = 200, 200
+	covered := 0
+	for k := range trials {
+		s := draw.New(uint64(k), "coin").At()
+		x := make([]float64, n)
+		for i := range x {
+			if s.Bool(.3) {
+				x[i] = 1
+			}
+		}
+		e := Mean(draw.New(uint64(k), "bootstrap"), x)
+		if e.Low <= .3 && .3 <= e.High {
+			covered++
+		}
+		if half := z * math.Sqrt(e.Value*(1-e.Value)/n); math.Abs((e.High-e.Low)/2-half) > .2*half {
+			t.Errorf("half width %g, want about %g", (e.High-e.Low)/2, half)
+		}
+	}
+	if covered < 178 || covered > 199 {
+		t.Errorf("%d of %d intervals cover, want about 190", covered, trials)
+	}
+	if e := Mean(draw.New(1), nil); e != (Estimate{}) {
+		t.Errorf("the mean of nothing is %+v", e)
+	}
+	x := []float64{1, 2, 4}
+	if Mean(draw.New(1), x) != Mean(draw.New(1), x) {
+		t.Error("an interval does not repeat")
+	}
+}
+
+func TestWinRate(t *testing.T) {
+	e := WinRate(draw.New(1), []float64{1, 2, 3, 0}, []float64{0, 2, 4, -1})
+	near(t, "win rate", e.Value, 2.5/4, 0)
+	if e.N != 4 || !(e.Low >= 0 && e.High <= 1) {
+		t.Errorf("%+v", e)
+	}
+}
+
+// Oracles: by the definition's binomials.
+func TestPassAtK(t *testing.T) {
+	for _, c := range []struct {
+		n, c, k int
+		want    float64
+	}{{200, 1, 1, .005}, {200, 1, 10, .05}, {200, 1, 100, .5}, {200, 20, 10, .660226}, {10, 3, 5, .916667}, {5, 0, 3, 0}, {5, 4, 2, 1}, {4, 2, 1, .5}} {
+		near(t, "pass@k", PassAtK(c.n, c.c, c.k), c.want, 1e-6)
+	}
+}
