@@ -1,6 +1,7 @@
 package dataset
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/csv"
 	"encoding/json"
@@ -117,20 +118,33 @@ func (in *reader) json(b *bounded) error {
 	for dec.More() {
 		b.allow(dec.InputOffset())
 		var raw json.RawMessage
-		err := dec.Decode(&raw)
-		line := b.lineAt(dec.InputOffset() - int64(len(raw)))
-		if err != nil {
-			in.reject(line, jsonFault(err))
-			return nil
+		if err := dec.Decode(&raw); err != nil {
+			return in.jsonEnd(dec, b, err)
 		}
-		in.jsonRecord(line, raw)
+		in.jsonRecord(b.lineAt(dec.InputOffset()-int64(len(raw))), raw)
 	}
 	if first == '[' {
 		b.allow(dec.InputOffset())
 		if _, err := dec.Token(); err != nil {
-			in.reject(b.lineAt(dec.InputOffset()), jsonFault(err))
+			return in.jsonEnd(dec, b, err)
 		}
 	}
+	return nil
+}
+
+// jsonEnd rejects the record that cannot be read, with the line on which it
+// begins; a failed read is an error.
+func (in *reader) jsonEnd(dec *json.Decoder, b *bounded, err error) error {
+	f := jsonFault(err)
+	if f == nil {
+		return err
+	}
+	at := dec.InputOffset()
+	rest := bufio.NewReader(dec.Buffered())
+	for c, err := rest.ReadByte(); err == nil && strings.ContainsRune(" \t\r\n", rune(c)); c, err = rest.ReadByte() {
+		at++
+	}
+	in.reject(b.lineAt(at), f)
 	return nil
 }
 
@@ -149,12 +163,16 @@ func (b *bounded) firstByte() (byte, error) {
 	}
 }
 
+// jsonFault is the fault of JSON that cannot be read; nil of a failed read.
 func jsonFault(err error) error {
 	switch {
 	case errors.Is(err, errTooLong):
 		return faultf(remedyTooLong, "a record is longer than 8 MiB; nothing after it was read")
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return faultf(remedyCutShort, "the JSON ends too early")
+	}
+	if _, ok := errors.AsType[*json.SyntaxError](err); !ok {
+		return nil
 	}
 	return faultf("mend the JSON", "the JSON is not valid from here on: %v", err)
 }
@@ -168,8 +186,7 @@ func (in *reader) table(b *bounded, comma rune) error {
 		return nil
 	}
 	if err != nil {
-		in.reject(1, tableFault(err))
-		return nil
+		return in.tableEnd(err, b)
 	}
 	header = append([]string(nil), header...)
 	for {
@@ -178,11 +195,11 @@ func (in *reader) table(b *bounded, comma rune) error {
 		if err == io.EOF {
 			return nil
 		}
+		if err != nil && !errors.Is(err, csv.ErrFieldCount) {
+			return in.tableEnd(err, b)
+		}
 		if err != nil {
 			in.reject(errorLine(err, b), tableFault(err))
-			if !errors.Is(err, csv.ErrFieldCount) {
-				return nil
-			}
 			continue
 		}
 		line, _ := c.FieldPos(0)
@@ -203,6 +220,16 @@ func (in *reader) row(line int, header, row []string) {
 	in.record(record{line, fields})
 }
 
+// tableEnd rejects the row that cannot be read; a failed read is an error.
+func (in *reader) tableEnd(err error, b *bounded) error {
+	f := tableFault(err)
+	if f == nil {
+		return err
+	}
+	in.reject(errorLine(err, b), f)
+	return nil
+}
+
 func errorLine(err error, b *bounded) int {
 	if p, ok := errors.AsType[*csv.ParseError](err); ok {
 		return p.StartLine
@@ -210,6 +237,7 @@ func errorLine(err error, b *bounded) int {
 	return b.line
 }
 
+// tableFault is the fault of a table that cannot be read; nil of a failed read.
 func tableFault(err error) error {
 	switch {
 	case errors.Is(err, errTooLong):
@@ -217,10 +245,11 @@ func tableFault(err error) error {
 	case errors.Is(err, csv.ErrFieldCount):
 		return faultf("quote fields that hold a comma", "the row has not as many columns as the header")
 	}
-	if p, ok := errors.AsType[*csv.ParseError](err); ok {
-		err = p.Err
+	p, ok := errors.AsType[*csv.ParseError](err)
+	if !ok {
+		return nil
 	}
-	return faultf(`put fields that hold a quote in quotes and double it: "a ""b"""`, "the table cannot be read from here on: %v", err)
+	return faultf(`put fields that hold a quote in quotes and double it: "a ""b"""`, "the table cannot be read from here on: %v", p.Err)
 }
 
 // text reads plain text as texts or prompts.

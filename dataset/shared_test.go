@@ -4,6 +4,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/trimtab/trimtab"
@@ -32,12 +33,12 @@ func TestSharedFiles(t *testing.T) {
 		file                                      string
 		accepted, duplicates, undecided, rejected int
 	}{
-		{trimtab.KindRankings, "preferences/hh_harmless_test.jsonl", 0, 0, 0, 0},
+		{trimtab.KindRankings, "preferences/hh_harmless_test.jsonl", 1784, 0, 0, 0},
 		{trimtab.KindRankings, "preferences/kwise_human.jsonl", 340, 0, 0, 0},
-		{trimtab.KindRankings, "preferences/oasst_en_100_trees.jsonl", 0, 0, 0, 0},
-		{trimtab.KindRankings, "preferences/pandalm_testset.jsonl", 0, 0, 0, 6},
-		{trimtab.KindRankings, "preferences/ukp_all_votes.jsonl", 0, 0, 0, 0},
-		{trimtab.KindRankings, "preferences/ukp_strict_pairs.jsonl", 0, 0, 0, 0},
+		{trimtab.KindRankings, "preferences/oasst_en_100_trees.jsonl", 145, 0, 0, 0},
+		{trimtab.KindRankings, "preferences/pandalm_testset.jsonl", 1751, 196, 65, 6},
+		{trimtab.KindRankings, "preferences/ukp_all_votes.jsonl", 47730, 30, 108, 0},
+		{trimtab.KindRankings, "preferences/ukp_strict_pairs.jsonl", 8308, 113, 0, 0},
 		{trimtab.KindDemonstrations, "demonstrations/gsm8k_train.jsonl", 7473, 0, 0, 0},
 		{trimtab.KindDemonstrations, "demonstrations/self_instruct_seed_tasks.jsonl", 175, 0, 0, 0},
 		{trimtab.KindDemonstrations, "evaluation/gsm8k_test.jsonl", 1319, 0, 0, 0},
@@ -60,5 +61,37 @@ func TestSharedFiles(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestSharedRows spot-checks what the numbers do not say.
+func TestSharedRows(t *testing.T) {
+	im, err := Read(trimtab.KindRankings, "pandalm_testset.jsonl", sharedFile(t, "preferences/pandalm_testset.jsonl"), ReadOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines []int
+	for _, p := range im.Rejected {
+		lines = append(lines, p.Line)
+	}
+	if want := []int{128, 129, 130, 132, 133, 135}; !slices.Equal(lines, want) {
+		t.Errorf("rows with a response that is not a string: %v, want %v", lines, want)
+	}
+	im, err = Read(trimtab.KindRankings, "ukp.jsonl", sharedFile(t, "preferences/ukp_strict_pairs.jsonl"), ReadOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	debates := map[string]bool{}
+	for _, item := range im.Items {
+		debates[item.(trimtab.Ranking).Group] = true
+	}
+	if len(debates) != 12 {
+		t.Errorf("%d debates in 24 sides: %v", len(debates), debates)
+	}
+	for split, want := range map[string]int{"paragraph": 7222, "line": 0} {
+		im, err = Read(trimtab.KindText, "shakespeare.txt", sharedFile(t, "text/tinyshakespeare.txt"), ReadOptions{Split: split})
+		if err != nil || want != 0 && im.Accepted+im.Duplicates != want {
+			t.Errorf("split by %s: %d texts and %d duplicates: %v", split, im.Accepted, im.Duplicates, err)
+		}
 	}
 }
