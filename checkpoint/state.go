@@ -38,7 +38,13 @@ func (s *Store) SaveState(attempt string, step int, state []tensor.Named) (trimt
 	if err != nil {
 		return "", about(err, "store the state of %s before step %d", attempt, step)
 	}
-	return d, syncFolder(filepath.Dir(filepath.Join(s.dir, folder)))
+	for dir := folder; dir != states; { // its folders may be new
+		dir = path.Dir(dir)
+		if err := syncFolder(filepath.Join(s.dir, dir)); err != nil {
+			return "", about(err, "store the state of %s before step %d", attempt, step)
+		}
+	}
+	return d, nil
 }
 
 // LoadState fills into, whose names, shapes and order must be those of the

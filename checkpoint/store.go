@@ -64,7 +64,7 @@ func Open(dir string) (*Store, error) {
 		}
 	}
 	entries, err := os.ReadDir(filepath.Join(dir, partial))
-	if err != nil {
+	if err = errors.Join(err, syncFolder(dir)); err != nil {
 		return nil, fmt.Errorf("open the store: %w", err)
 	}
 	for _, e := range entries {
