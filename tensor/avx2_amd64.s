@@ -1925,9 +1925,7 @@ loop:
 	VCMPPS      $0x1e, word42b17217<>+0(SB), Y2, Y1
 	VBLENDVPS   Y1, word7f800000<>+0(SB), Y3, Y3
 	VADDPS      word3f800000<>+0(SB), Y3, Y3
-	VMOVUPS     word3f800000<>+0(SB), Y1
-	VDIVPS      Y3, Y1, Y1
-	VMULPS      Y1, Y0, Y0
+	VDIVPS      Y3, Y0, Y0
 	VMOVUPS     Y0, (CX)(AX*1)
 	VMOVUPS     32(DX)(AX*1), Y0
 	VMULPS      Y0, Y0, Y1
@@ -1956,9 +1954,7 @@ loop:
 	VCMPPS      $0x1e, word42b17217<>+0(SB), Y2, Y1
 	VBLENDVPS   Y1, word7f800000<>+0(SB), Y3, Y3
 	VADDPS      word3f800000<>+0(SB), Y3, Y3
-	VMOVUPS     word3f800000<>+0(SB), Y1
-	VDIVPS      Y3, Y1, Y1
-	VMULPS      Y1, Y0, Y0
+	VDIVPS      Y3, Y0, Y0
 	VMOVUPS     Y0, 32(CX)(AX*1)
 	ADDQ        $0x40, AX
 	DECQ        SI
@@ -1998,9 +1994,7 @@ tail:
 	VCMPPS      $0x1e, word42b17217<>+0(SB), Y4, Y3
 	VBLENDVPS   Y3, word7f800000<>+0(SB), Y5, Y5
 	VADDPS      word3f800000<>+0(SB), Y5, Y5
-	VMOVUPS     word3f800000<>+0(SB), Y3
-	VDIVPS      Y5, Y3, Y3
-	VMULPS      Y3, Y2, Y2
+	VDIVPS      Y5, Y2, Y2
 	VMASKMOVPS  Y2, Y0, (CX)(AX*1)
 	VMASKMOVPS  32(DX)(AX*1), Y1, Y0
 	VMULPS      Y0, Y0, Y2
@@ -2029,9 +2023,7 @@ tail:
 	VCMPPS      $0x1e, word42b17217<>+0(SB), Y3, Y2
 	VBLENDVPS   Y2, word7f800000<>+0(SB), Y4, Y4
 	VADDPS      word3f800000<>+0(SB), Y4, Y4
-	VMOVUPS     word3f800000<>+0(SB), Y2
-	VDIVPS      Y4, Y2, Y2
-	VMULPS      Y2, Y0, Y0
+	VDIVPS      Y4, Y0, Y0
 	VMASKMOVPS  Y0, Y1, 32(CX)(AX*1)
 
 done:
@@ -2097,16 +2089,17 @@ loop:
 	VANDNPS     Y4, Y3, Y4
 	VCMPPS      $0x1e, word42b17217<>+0(SB), Y2, Y3
 	VBLENDVPS   Y3, word7f800000<>+0(SB), Y4, Y4
-	VADDPS      word3f800000<>+0(SB), Y4, Y4
-	VMOVUPS     word3f800000<>+0(SB), Y2
-	VDIVPS      Y4, Y2, Y2
-	VMOVUPS     word3fcc422a<>+0(SB), Y3
-	VFMADD231PS word3e5b33b6<>+0(SB), Y1, Y3
-	VMULPS      Y3, Y0, Y0
-	VMOVUPS     word3f800000<>+0(SB), Y1
-	VSUBPS      Y2, Y1, Y1
-	VMULPS      Y1, Y2, Y1
-	VFMADD213PS Y2, Y1, Y0
+	VMOVUPS     word3f800000<>+0(SB), Y3
+	VMOVUPS     word7f7fffff<>+0(SB), Y5
+	VMOVUPS     word3fcc422a<>+0(SB), Y6
+	VADDPS      word3f800000<>+0(SB), Y4, Y2
+	VDIVPS      Y2, Y3, Y3
+	VMINPS      Y4, Y5, Y5
+	VMULPS      Y3, Y5, Y5
+	VMULPS      Y3, Y5, Y5
+	VFMADD231PS word3e5b33b6<>+0(SB), Y1, Y6
+	VMULPS      Y6, Y0, Y0
+	VFMADD213PS Y3, Y5, Y0
 	VMOVUPS     (BX)(AX*1), Y1
 	VMULPS      Y0, Y1, Y1
 	VMOVUPS     Y1, (CX)(AX*1)
@@ -2136,16 +2129,17 @@ loop:
 	VANDNPS     Y4, Y3, Y4
 	VCMPPS      $0x1e, word42b17217<>+0(SB), Y2, Y3
 	VBLENDVPS   Y3, word7f800000<>+0(SB), Y4, Y4
-	VADDPS      word3f800000<>+0(SB), Y4, Y4
-	VMOVUPS     word3f800000<>+0(SB), Y2
-	VDIVPS      Y4, Y2, Y2
-	VMOVUPS     word3fcc422a<>+0(SB), Y3
-	VFMADD231PS word3e5b33b6<>+0(SB), Y1, Y3
-	VMULPS      Y3, Y0, Y0
-	VMOVUPS     word3f800000<>+0(SB), Y1
-	VSUBPS      Y2, Y1, Y1
-	VMULPS      Y1, Y2, Y1
-	VFMADD213PS Y2, Y1, Y0
+	VMOVUPS     word3f800000<>+0(SB), Y3
+	VMOVUPS     word7f7fffff<>+0(SB), Y5
+	VMOVUPS     word3fcc422a<>+0(SB), Y6
+	VADDPS      word3f800000<>+0(SB), Y4, Y2
+	VDIVPS      Y2, Y3, Y3
+	VMINPS      Y4, Y5, Y5
+	VMULPS      Y3, Y5, Y5
+	VMULPS      Y3, Y5, Y5
+	VFMADD231PS word3e5b33b6<>+0(SB), Y1, Y6
+	VMULPS      Y6, Y0, Y0
+	VFMADD213PS Y3, Y5, Y0
 	VMOVUPS     32(BX)(AX*1), Y1
 	VMULPS      Y0, Y1, Y1
 	VMOVUPS     Y1, 32(CX)(AX*1)
@@ -2186,16 +2180,17 @@ tail:
 	VANDNPS     Y6, Y5, Y6
 	VCMPPS      $0x1e, word42b17217<>+0(SB), Y4, Y5
 	VBLENDVPS   Y5, word7f800000<>+0(SB), Y6, Y6
-	VADDPS      word3f800000<>+0(SB), Y6, Y6
-	VMOVUPS     word3f800000<>+0(SB), Y4
-	VDIVPS      Y6, Y4, Y4
-	VMOVUPS     word3fcc422a<>+0(SB), Y5
-	VFMADD231PS word3e5b33b6<>+0(SB), Y3, Y5
-	VMULPS      Y5, Y2, Y2
-	VMOVUPS     word3f800000<>+0(SB), Y3
-	VSUBPS      Y4, Y3, Y3
-	VMULPS      Y3, Y4, Y3
-	VFMADD213PS Y4, Y3, Y2
+	VMOVUPS     word3f800000<>+0(SB), Y5
+	VMOVUPS     word7f7fffff<>+0(SB), Y7
+	VMOVUPS     word3fcc422a<>+0(SB), Y8
+	VADDPS      word3f800000<>+0(SB), Y6, Y4
+	VDIVPS      Y4, Y5, Y5
+	VMINPS      Y6, Y7, Y7
+	VMULPS      Y5, Y7, Y7
+	VMULPS      Y5, Y7, Y7
+	VFMADD231PS word3e5b33b6<>+0(SB), Y3, Y8
+	VMULPS      Y8, Y2, Y2
+	VFMADD213PS Y5, Y7, Y2
 	VMASKMOVPS  (BX)(AX*1), Y0, Y3
 	VMULPS      Y2, Y3, Y3
 	VMASKMOVPS  Y3, Y0, (CX)(AX*1)
@@ -2225,16 +2220,17 @@ tail:
 	VANDNPS     Y5, Y4, Y5
 	VCMPPS      $0x1e, word42b17217<>+0(SB), Y3, Y4
 	VBLENDVPS   Y4, word7f800000<>+0(SB), Y5, Y5
-	VADDPS      word3f800000<>+0(SB), Y5, Y5
-	VMOVUPS     word3f800000<>+0(SB), Y3
-	VDIVPS      Y5, Y3, Y3
-	VMOVUPS     word3fcc422a<>+0(SB), Y4
-	VFMADD231PS word3e5b33b6<>+0(SB), Y2, Y4
-	VMULPS      Y4, Y0, Y0
-	VMOVUPS     word3f800000<>+0(SB), Y2
-	VSUBPS      Y3, Y2, Y2
-	VMULPS      Y2, Y3, Y2
-	VFMADD213PS Y3, Y2, Y0
+	VMOVUPS     word3f800000<>+0(SB), Y4
+	VMOVUPS     word7f7fffff<>+0(SB), Y6
+	VMOVUPS     word3fcc422a<>+0(SB), Y7
+	VADDPS      word3f800000<>+0(SB), Y5, Y3
+	VDIVPS      Y3, Y4, Y4
+	VMINPS      Y5, Y6, Y6
+	VMULPS      Y4, Y6, Y6
+	VMULPS      Y4, Y6, Y6
+	VFMADD231PS word3e5b33b6<>+0(SB), Y2, Y7
+	VMULPS      Y7, Y0, Y0
+	VFMADD213PS Y4, Y6, Y0
 	VMASKMOVPS  32(BX)(AX*1), Y1, Y2
 	VMULPS      Y0, Y2, Y2
 	VMASKMOVPS  Y2, Y1, 32(CX)(AX*1)
@@ -2242,6 +2238,16 @@ tail:
 done:
 	VZEROUPPER
 	RET
+
+DATA word7f7fffff<>+0(SB)/4, $0x7f7fffff
+DATA word7f7fffff<>+4(SB)/4, $0x7f7fffff
+DATA word7f7fffff<>+8(SB)/4, $0x7f7fffff
+DATA word7f7fffff<>+12(SB)/4, $0x7f7fffff
+DATA word7f7fffff<>+16(SB)/4, $0x7f7fffff
+DATA word7f7fffff<>+20(SB)/4, $0x7f7fffff
+DATA word7f7fffff<>+24(SB)/4, $0x7f7fffff
+DATA word7f7fffff<>+28(SB)/4, $0x7f7fffff
+GLOBL word7f7fffff<>(SB), RODATA|NOPTR, $32
 
 DATA word3fcc422a<>+0(SB)/4, $0x3fcc422a
 DATA word3fcc422a<>+4(SB)/4, $0x3fcc422a

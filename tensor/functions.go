@@ -184,15 +184,19 @@ func LogSigmoid1(x float32) float32 {
 
 // gelu1 returns x*s, s = sigmoid(2u), 2u = x*(geluA + geluB*x²): the tanh form
 // of GELU, since (1+tanh u)/2 = sigmoid(2u).
-func gelu1(x float32) float32 { return x * geluGate(x, x*x) }
+func gelu1(x float32) float32 { return x / (1 + geluExp(x, x*x)) }
 
-func geluGate(x, z float32) float32 {
-	return 1 / (1 + Exp1(-(x * FMA(z, geluB, geluA))))
-}
+// geluExp returns e**-2u for z = x².
+func geluExp(x, z float32) float32 { return Exp1(-(x * FMA(z, geluB, geluA))) }
 
-// geluSlope1 returns the derivative of gelu1: s + x*(geluA + geluC*x²) * s*(1-s).
+// geluSlope1 returns the derivative of gelu1, s + x*(geluA + geluC*x²) * s*(1-s),
+// where 1-s = e**-2u * s.
 func geluSlope1(x float32) float32 {
 	z := x * x
-	s := geluGate(x, z)
-	return FMA(x*FMA(z, geluC, geluA), s*(1-s), s)
+	e := geluExp(x, z)
+	s := 1 / (1 + e)
+	if e > math.MaxFloat32 {
+		e = math.MaxFloat32
+	}
+	return FMA(x*FMA(z, geluC, geluA), s*(e*s), s)
 }

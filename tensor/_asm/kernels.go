@@ -148,8 +148,9 @@ func (s isa) gelu() {
 	k.use(1, -geluA, -geluB)
 	k.loop(func() {
 		x := k.load(p[1])
-		gate, _ := k.geluGate(x)
-		VMULPS(gate, x, x)
+		e, _ := k.geluExp(x)
+		VADDPS(k.c(1), e, e)
+		VDIVPS(e, x, x)
 		k.store(x, p[0])
 	})
 	finish()
@@ -157,16 +158,18 @@ func (s isa) gelu() {
 	k = s.kernel("geluBackward", "func(dx, x, dy *float32, n int)")
 	p = k.arrays("dx", "x", "dy")
 	k.useExp()
-	k.use(1, -geluA, -geluB, geluA, geluC)
+	k.use(1, -geluA, -geluB, geluA, geluC, math.MaxFloat32)
 	k.loop(func() {
 		x := k.load(p[1])
-		gate, square := k.geluGate(x)
-		slope := k.copyOf(k.c(geluA))
+		e, square := k.geluExp(x)
+		under, gate, rest, slope := k.register(), k.copyOf(k.c(1)), k.copyOf(k.c(math.MaxFloat32)), k.copyOf(k.c(geluA))
+		VADDPS(k.c(1), e, under)
+		VDIVPS(under, gate, gate)
+		VMINPS(e, rest, rest) // e, if it is not a number
+		VMULPS(gate, rest, rest)
+		VMULPS(gate, rest, rest)
 		VFMADD231PS(k.c(geluC), square, slope)
 		VMULPS(slope, x, x)
-		rest := k.copyOf(k.c(1))
-		VSUBPS(gate, rest, rest)
-		VMULPS(rest, gate, rest)
 		VFMADD213PS(gate, rest, x)
 		dy := k.load(p[2])
 		VMULPS(x, dy, dy)
@@ -175,18 +178,14 @@ func (s isa) gelu() {
 	finish()
 }
 
-// geluGate returns sigmoid(2u) and x².
-func (k *kernel) geluGate(x vector) (gate, square vector) {
+// geluExp returns e**-2u and x².
+func (k *kernel) geluExp(x vector) (e, square vector) {
 	square = k.register()
 	VMULPS(x, x, square)
 	w := k.copyOf(k.c(-geluA))
 	VFMADD231PS(k.c(-geluB), square, w)
 	VMULPS(x, w, w)
-	e := k.exp(w)
-	VADDPS(k.c(1), e, e)
-	gate = k.copyOf(k.c(1))
-	VDIVPS(e, gate, gate)
-	return gate, square
+	return k.exp(w), square
 }
 
 func (s isa) layerNorm() {
