@@ -67,10 +67,11 @@ func grantDatabase(ctx context.Context, conn *pgx.Conn, appPassword, auditorPass
 		"grant connect, temporary on database " + database + " to " + AppRole,
 		"grant connect on database " + database + " to " + AuditorRole,
 	}
-	for role, password := range map[string]string{AppRole: appPassword, AuditorRole: auditorPassword} {
-		if password != "" {
-			statements = append(statements, "alter role "+role+" password "+quoteLiteral(password))
-		}
+	if appPassword != "" {
+		statements = append(statements, "alter role "+AppRole+" password "+quoteLiteral(appPassword))
+	}
+	if auditorPassword != "" {
+		statements = append(statements, "alter role "+AuditorRole+" password "+quoteLiteral(auditorPassword))
 	}
 	for _, sql := range statements {
 		if err := execConcurrent(ctx, conn, sql); err != nil {

@@ -1,0 +1,80 @@
+package storage_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/storage"
+	"github.com/trimtab/trimtab/storage/storagetest"
+)
+
+// A pool outlives its server: what is asked meanwhile is Unavailable, and afterwards all is as before. Not parallel:
+// it takes the server from every test.
+func TestServerRestarts(t *testing.T) {
+	s, ctx := storagetest.New(t), t.Context()
+	id := held(t, s)
+	commit := func(step int) error {
+		return s.Commit(ctx, id, 1, []storage.StepReport{report(step, 3, 1, 1)}, &storage.Checkpoint{Step: step + 1, Digest: digest("s")})
+	}
+	must(t, commit(0))
+	storagetest.Restart(t, func() {
+		for range 10 { // first on broken connections, then on none
+			wantError(t, commit(1), trimtab.Unavailable, "postgres_unavailable")
+			wantError(t, s.Ping(ctx), trimtab.Unavailable, "postgres_unavailable")
+			_, err := s.Runs(ctx, 1)
+			wantError(t, err, trimtab.Unavailable, "postgres_unavailable")
+		}
+		_, err := storage.Open(ctx, nobodyListens)
+		wantError(t, err, trimtab.Unavailable, "postgres_unavailable")
+	})
+	var err error
+	for range 20 {
+		if err = commit(1); err == nil {
+			break
+		}
+		wantError(t, err, trimtab.Unavailable, "postgres_unavailable")
+	}
+	must(t, err)
+	must(t, commit(0))
+	must(t, commit(1))
+}
+
+// A restart while connections are in the pool and none was used meanwhile.
+func TestIdlePoolAfterARestart(t *testing.T) {
+	s, ctx := storagetest.New(t), t.Context()
+	newRun(t, s, "run-1")
+	storagetest.Restart(t, func() {})
+	var err error
+	for range 20 {
+		if _, err = s.Run(ctx, "run-1"); err == nil {
+			return
+		}
+		wantError(t, err, trimtab.Unavailable, "postgres_unavailable")
+	}
+	t.Fatal(err)
+}
+
+func TestCancelledCalls(t *testing.T) {
+	s := storagetest.New(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.Runs(ctx, 1); !errors.Is(err, context.Canceled) || trimtab.AsError(err).Class == trimtab.Unavailable {
+		t.Errorf("a cancelled call says %v", err)
+	}
+	ctx, cancel = context.WithTimeout(t.Context(), time.Nanosecond)
+	defer cancel()
+	if err := s.Ping(ctx); !errors.Is(err, context.DeadlineExceeded) || trimtab.AsError(err).Class == trimtab.Unavailable {
+		t.Errorf("a call out of time says %v", err)
+	}
+}
+
+func TestBadAddress(t *testing.T) {
+	t.Parallel()
+	_, err := storage.Open(t.Context(), "postgres://host:port:port/")
+	wantError(t, err, trimtab.Usage, "postgres_url")
+}
+
+const nobodyListens = "postgres://trimtab_app@127.0.0.1:1/trimtab?sslmode=disable"
