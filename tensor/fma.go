@@ -8,13 +8,13 @@ import "math"
 // rounded there. A second rounding, to float32, can go wrong only where the
 // first one landed on the middle between two float32; for those, and for
 // results below the normal range, the sum is first rounded to odd.
+// Below, the product needs no conversion: to fuse an exact product is harmless.
 func FMA(x, y, z float32) float32 {
-	s := float64(float64(x)*float64(y)) + float64(z)
-	b := math.Float64bits(s)
-	if b&(1<<29-1) != 1<<28 && b&(0x7ff<<52) >= 897<<52 {
-		return float32(s)
+	s := float64(x)*float64(y) + float64(z)
+	if b := math.Float64bits(s); b<<35 == 1<<63 || b<<1 < 897<<53 {
+		return fmaOdd(x, y, z)
 	}
-	return fmaOdd(x, y, z)
+	return float32(s)
 }
 
 // fmaOdd is FMA with the sum rounded to odd: of the two float64 around the

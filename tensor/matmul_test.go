@@ -14,10 +14,10 @@ type form struct {
 	a, b func(m, n, k int) (rows, cols int)
 }
 
-func mk(m, n, k int) (int, int) { return m, k }
-func km(m, n, k int) (int, int) { return k, m }
-func kn(m, n, k int) (int, int) { return k, n }
-func nk(m, n, k int) (int, int) { return n, k }
+func mk(m, _, k int) (int, int) { return m, k }
+func km(m, _, k int) (int, int) { return k, m }
+func kn(_, n, k int) (int, int) { return k, n }
+func nk(_, n, k int) (int, int) { return n, k }
 
 var forms = []form{{"MatMul", MatMul, mk, kn}, {"MatMulNT", MatMulNT, mk, nk}, {"MatMulTN", MatMulTN, km, kn}}
 
@@ -25,59 +25,62 @@ var forms = []form{{"MatMul", MatMul, mk, kn}, {"MatMulNT", MatMulNT, mk, nk}, {
 // round the sizes of tiles, and k round the unrolled and the blocked.
 func TestMatMul(t *testing.T) {
 	sizes := []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 16, 17, 25, 31, 32, 33, 48, 64, 65, 70, 97, 100, 130}
-	ks := []int{0, 1, 2, 3, 4, 5, 7, 8, 16, 19, 33}
-	under(t, func(t *testing.T) {
-		r := rand.New(rand.NewPCG(3, 4))
-		for i, m := range sizes {
-			for j, n := range sizes {
-				k := ks[(i*7+j*3)%len(ks)]
-				for _, f := range forms {
-					f.check(t, r, nil, m, n, k)
-				}
-			}
+	ks := []int{0, 1, 2, 3, 4, 5, 7, 8, 16, 19}
+	r := rand.New(rand.NewPCG(3, 4))
+	for i, m := range sizes {
+		for j, n := range sizes {
+			forms[(i+j)%3].check(t, r, []*Pool{nil}, m, n, ks[(i*7+j*3)%len(ks)])
 		}
-		for _, s := range [][3]int{{1, 130, 300}, {3, 50, 513}, {13, 33, 257}, {70, 40, 600}, {600, 33, 256}} {
-			for _, f := range forms {
-				f.check(t, r, nil, s[0], s[1], s[2])
-			}
+	}
+	for _, s := range [][3]int{{1, 130, 300}, {3, 50, 513}, {13, 33, 257}, {70, 40, 300}, {600, 33, 20}} {
+		for _, f := range forms {
+			f.check(t, r, []*Pool{nil}, s[0], s[1], s[2])
 		}
-	})
+	}
 }
 
 // TestMatMulWorkers: the number of workers changes no bit.
 func TestMatMulWorkers(t *testing.T) {
-	under(t, func(t *testing.T) {
-		r := rand.New(rand.NewPCG(5, 6))
-		for _, workers := range []int{1, 2, 3, 8} {
-			p := NewPool(workers)
-			defer p.Close()
-			for _, s := range [][3]int{{300, 200, 40}, {64, 700, 65}, {1, 3000, 300}, {1000, 7, 130}} {
-				for _, f := range forms {
-					f.check(t, r, p, s[0], s[1], s[2])
-				}
-			}
+	var pools []*Pool
+	for _, workers := range []int{1, 2, 3, 8} {
+		p := NewPool(workers)
+		defer p.Close()
+		pools = append(pools, p)
+	}
+	r := rand.New(rand.NewPCG(5, 6))
+	for _, s := range [][3]int{{300, 100, 20}, {64, 300, 40}, {1, 3000, 180}, {1000, 7, 80}} {
+		for _, f := range forms {
+			f.check(t, r, pools, s[0], s[1], s[2])
 		}
-	})
+	}
 }
 
 // check compares one product, set and added, with the definition, computed
-// value by value, in matrices with odd row distances inside guard words.
-func (f form) check(t *testing.T, r *rand.Rand, p *Pool, m, n, k int) {
+// value by value, in matrices with odd row distances inside guard words, by
+// every implementation and pool.
+func (f form) check(t *testing.T, r *rand.Rand, pools []*Pool, m, n, k int) {
 	t.Helper()
 	ar, ac := f.a(m, n, k)
 	br, bc := f.b(m, n, k)
 	lda, ldb, ldc := ac+r.IntN(4), bc+r.IntN(4), n+r.IntN(4)
-	a, b := values(r, ar*lda, false), values(r, br*ldb, false)
+	a, b, old := values(r, ar*lda, false), values(r, br*ldb, false), values(r, m*ldc, false)
 	for _, add := range []bool{false, true} {
-		c, guards := guarded(values(r, m*ldc, false), r.IntN(4))
-		want := append([]float32(nil), c...)
+		want := append([]float32(nil), old...)
 		f.define(want, ldc, a, lda, b, ldb, m, n, k, add)
-		f.run(p, c, ldc, a, lda, b, ldb, m, n, k, add)
-		if !guards() {
-			t.Fatalf("%s (%d,%d,%d): wrote beyond C", f.name, m, n, k)
-		}
-		if !sameBits(c, want) {
-			t.Fatalf("%s (%d,%d,%d) add=%v differs from the definition", f.name, m, n, k, add)
+		for _, name := range Implementations() {
+			restore := use(t, name)
+			for _, p := range pools {
+				c, guards := guarded(old, r.IntN(4))
+				f.run(p, c, ldc, a, lda, b, ldb, m, n, k, add)
+				if !guards() {
+					t.Fatalf("%s %s (%d,%d,%d): wrote beyond C", name, f.name, m, n, k)
+				}
+				if !sameBits(c, want) {
+					t.Fatalf("%s %s (%d,%d,%d) add=%v, %d workers, differs from the definition",
+						name, f.name, m, n, k, add, p.Workers())
+				}
+			}
+			restore()
 		}
 	}
 }

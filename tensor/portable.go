@@ -1,5 +1,7 @@
 package tensor
 
+import "math"
+
 // The reference: what every kernel must equal bit for bit. Slices have equal
 // lengths, not zero.
 
@@ -44,8 +46,13 @@ func scalePortable(dst []float32, a float32) {
 }
 
 func axpyPortable(dst []float32, a float32, x []float32) {
-	for i, v := range x {
-		dst[i] = FMA(a, v, dst[i])
+	for i, v := range x { // FMA, written out since this is a product's inner loop
+		s := float64(a)*float64(v) + float64(dst[i])
+		if b := math.Float64bits(s); b<<35 == 1<<63 || b<<1 < 897<<53 {
+			dst[i] = fmaOdd(a, v, dst[i])
+		} else {
+			dst[i] = float32(s)
+		}
 	}
 }
 
