@@ -61,7 +61,7 @@ type alignFlags struct {
 func (a *app) alignCmd() *cobra.Command {
 	var o alignFlags
 	cmd := &cobra.Command{
-		Use: "align", Short: "launch a run and follow it to its end", Args: cobra.NoArgs,
+		Use: "align", Short: "launch a run and follow it to its end", Args: takes(0, 0),
 		Long: `Take a model through the stages of a run spec: by default the starter world, from
 nothing to an aligned model. With the spec of a run that has not ended, attach to
 that run. Ctrl-C detaches; the run goes on.`,
@@ -103,7 +103,11 @@ func (a *app) align(ctx context.Context, s *session, spec recipes.Spec, o alignF
 	}
 	if !o.detach {
 		if a.format == formatTable {
-			if err := a.printPlan(spec, launched.Run); err != nil {
+			cost, err := estimate(ctx, s, spec)
+			if err != nil {
+				return err
+			}
+			if err := a.printPlan(cost, launched.Run); err != nil {
 				return err
 			}
 		}

@@ -23,7 +23,9 @@ type session struct {
 	files *checkpoint.Store
 	runs  *runs.Service // nil when the command needs no Temporal
 
-	revive func(ctx context.Context) error // looks after the embedded stack; does nothing for a configured one
+	// For the embedded stack: start what is gone, and tell it that a client is there. Nothing for a configured one.
+	revive func(ctx context.Context) error
+	touch  func()
 	close  []func()
 }
 
@@ -49,7 +51,7 @@ func (a *app) locate(ctx context.Context) (endpoints, error) {
 	if e.postgres != "" || e.temporal != "" {
 		return e, nil
 	}
-	d, err := devstack.Ensure(ctx, a.stack())
+	d, err := a.ensure(ctx)
 	if err != nil {
 		return e, err
 	}
@@ -85,9 +87,10 @@ func (a *app) open(ctx context.Context, e endpoints, temporal bool) (*session, e
 	if e.postgres == "" || temporal && e.temporal == "" {
 		return nil, usagef("set both postgres_url and temporal_address, or neither to use the embedded servers", "only one of the two addresses is set")
 	}
-	s := &session{revive: func(context.Context) error { return nil }}
+	s := &session{revive: func(context.Context) error { return nil }, touch: func() {}}
 	if e.embedded {
-		s.revive = func(ctx context.Context) error { _, err := devstack.Ensure(ctx, a.stack()); return err }
+		s.revive = func(ctx context.Context) error { _, err := a.ensure(ctx); return err }
+		s.touch = func() { _ = devstack.Touch(a.settings.value("data")) } // a hint
 	}
 	var err error
 	if s.files, err = a.openFiles(); err != nil {
@@ -110,10 +113,11 @@ func (a *app) open(ctx context.Context, e endpoints, temporal bool) (*session, e
 	return s, nil
 }
 
-// openFiles opens the store of models and checkpoints in the data folder.
-func (a *app) openFiles() (*checkpoint.Store, error) {
-	return checkpoint.Open(filepath.Join(a.settings.value("data"), "store"))
-}
+// storeFolder holds models and checkpoints, in the data folder.
+func (a *app) storeFolder() string { return filepath.Join(a.settings.value("data"), "store") }
+
+// openFiles opens the store of models and checkpoints.
+func (a *app) openFiles() (*checkpoint.Store, error) { return checkpoint.Open(a.storeFolder()) }
 
 // dial connects to Temporal.
 func dial(ctx context.Context, e endpoints, lg *slog.Logger) (client.Client, error) {

@@ -32,16 +32,16 @@ func (a *app) dataCmd() *cobra.Command {
 
 // dataset is a stored dataset as this program shows it.
 type datasetDocument struct {
-	Schema    string            `json:"schema,omitempty"`
-	Name      string            `json:"name"`
-	Kind      trimtab.Kind      `json:"kind"`
-	Items     int               `json:"items"`
-	CreatedAt time.Time         `json:"created_at"`
-	Versions  []versionDocument `json:"versions"`
-	Sample    []any             `json:"sample,omitempty"`
+	Schema    string           `json:"schema,omitempty"`
+	Name      string           `json:"name"`
+	Kind      trimtab.Kind     `json:"kind"`
+	Items     int              `json:"items"`
+	CreatedAt time.Time        `json:"created_at"`
+	Versions  []datasetVersion `json:"versions"`
+	Sample    []any            `json:"sample,omitempty"`
 }
 
-type versionDocument struct {
+type datasetVersion struct {
 	Schema    string         `json:"schema,omitempty"`
 	Dataset   string         `json:"dataset"`
 	Kind      trimtab.Kind   `json:"kind"`
@@ -50,12 +50,12 @@ type versionDocument struct {
 	CreatedAt time.Time      `json:"created_at"`
 }
 
-func versionOf(v storage.DatasetVersion) versionDocument {
-	return versionDocument{Dataset: v.Dataset, Kind: v.Kind, Digest: v.Digest, Items: v.Items, CreatedAt: v.CreatedAt.UTC()}
+func versionOf(v storage.DatasetVersion) datasetVersion {
+	return datasetVersion{Dataset: v.Dataset, Kind: v.Kind, Digest: v.Digest, Items: v.Items, CreatedAt: v.CreatedAt.UTC()}
 }
 
 func datasetOf(d storage.Dataset) datasetDocument {
-	doc := datasetDocument{Name: d.Name, Kind: d.Kind, Items: d.Items, CreatedAt: d.CreatedAt.UTC(), Versions: []versionDocument{}}
+	doc := datasetDocument{Name: d.Name, Kind: d.Kind, Items: d.Items, CreatedAt: d.CreatedAt.UTC(), Versions: []datasetVersion{}}
 	for _, v := range d.Versions {
 		doc.Versions = append(doc.Versions, versionOf(v))
 	}
@@ -64,7 +64,7 @@ func datasetOf(d storage.Dataset) datasetDocument {
 
 func (a *app) dataListCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "list", Short: "every dataset", Args: cobra.NoArgs, Example: "  trimtab data list -o csv",
+		Use: "list", Short: "every dataset", Args: takes(0, 0), Example: "  trimtab data list -o csv",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.withStore(cmd, func(ctx context.Context, s *session) error {
 				sets, err := s.store.Datasets(ctx)
@@ -105,7 +105,7 @@ func newestOf(d datasetDocument, short bool) string {
 func (a *app) dataShowCmd() *cobra.Command {
 	var sample int
 	cmd := &cobra.Command{
-		Use: "show NAME[@VERSION]", Short: "one dataset: its versions and its first items", Args: cobra.ExactArgs(1),
+		Use: "show NAME[@VERSION]", Short: "one dataset: its versions and its first items", Args: takes(1, 1),
 		Example: "  trimtab data show demos --items 3",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withStore(cmd, func(ctx context.Context, s *session) error {
@@ -143,7 +143,7 @@ func (a *app) showDataset(ctx context.Context, store *storage.Store, ref string,
 	if a.documents() {
 		return a.printDocument(doc)
 	}
-	versions := list[versionDocument]{items: doc.Versions, columns: versionColumns, empty: "not frozen yet: trimtab data freeze " + clean(d.Name)}
+	versions := list[datasetVersion]{items: doc.Versions, columns: versionColumns, empty: "not frozen yet: trimtab data freeze " + clean(d.Name)}
 	if a.format == formatCSV {
 		return printCSV(a.out, versions)
 	}
@@ -173,15 +173,15 @@ func (a *app) printSample(sample []any) error {
 	return nil
 }
 
-var versionColumns = []column[versionDocument]{
-	{name: "version", full: func(v versionDocument) string { return string(v.Digest) }},
-	{name: "items", full: func(v versionDocument) string { return strconv.Itoa(v.Items) }, right: true},
-	{name: "frozen_at", full: func(v versionDocument) string { return v.CreatedAt.Format(time.RFC3339) }, short: func(v versionDocument) string { return ago(v.CreatedAt) }},
+var versionColumns = []column[datasetVersion]{
+	{name: "version", full: func(v datasetVersion) string { return string(v.Digest) }},
+	{name: "items", full: func(v datasetVersion) string { return strconv.Itoa(v.Items) }, right: true},
+	{name: "frozen_at", full: func(v datasetVersion) string { return v.CreatedAt.Format(time.RFC3339) }, short: func(v datasetVersion) string { return ago(v.CreatedAt) }},
 }
 
 func (a *app) dataFreezeCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "freeze NAME", Short: "make everything imported so far a version that runs can name", Args: cobra.ExactArgs(1),
+		Use: "freeze NAME", Short: "make everything imported so far a version that runs can name", Args: takes(1, 1),
 		Example: "  trimtab data freeze demos",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withStore(cmd, func(ctx context.Context, s *session) error {
@@ -204,7 +204,7 @@ func (a *app) dataFreezeCmd() *cobra.Command {
 func (a *app) dataExportCmd() *cobra.Command {
 	var to string
 	cmd := &cobra.Command{
-		Use: "export NAME[@VERSION]", Short: "write a frozen version as JSON lines that data import reads", Args: cobra.ExactArgs(1),
+		Use: "export NAME[@VERSION]", Short: "write a frozen version as JSON lines that data import reads", Args: takes(1, 1),
 		Example: "  trimtab data export demos > demos.jsonl\n  trimtab data export demos@sha256:4f2a --to demos.jsonl",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withStore(cmd, func(ctx context.Context, s *session) error {

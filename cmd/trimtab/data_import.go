@@ -30,7 +30,7 @@ type importFlags struct {
 func (a *app) dataImportCmd() *cobra.Command {
 	var o importFlags
 	cmd := &cobra.Command{
-		Use: "import NAME FILE…", Short: "add the records of files to a dataset", Args: cobra.MinimumNArgs(2),
+		Use: "import NAME FILE…", Short: "add the records of files to a dataset", Args: takes(2, many),
 		Long: `Read files of JSON lines, JSON, CSV, TSV or plain text (by extension, .gz too) with
 the columns that other tools use, and add their records to a dataset. With bad
 records nothing is imported and each is named by file and line (--strict, the

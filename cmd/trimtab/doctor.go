@@ -51,7 +51,7 @@ type doctorDocument struct {
 
 func (a *app) doctorCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "doctor", Short: "what is set, from where, and what is wrong with this machine", Args: cobra.NoArgs,
+		Use: "doctor", Short: "what is set, from where, and what is wrong with this machine", Args: takes(0, 0),
 		Long:    "Print every setting with where it came from, and check what runs need. Nothing is started or changed.",
 		Example: "  trimtab doctor\n  trimtab doctor -o json",
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.doctor(cmd.Context()) },
@@ -123,7 +123,7 @@ func existing(path string) string {
 
 // checkEmbedded looks for the programs of the embedded servers without starting them.
 func (a *app) checkEmbedded(ctx context.Context) []checked {
-	return []checked{a.checkPostgresPrograms(ctx), checkTemporalProgram(), a.checkDev(ctx)}
+	return []checked{checkPostgresPrograms(), checkTemporalProgram(), a.checkDev(ctx)}
 }
 
 func checkTemporalProgram() checked {

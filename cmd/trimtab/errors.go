@@ -67,3 +67,20 @@ func formatIn(args []string) string {
 	}
 	return formatTable
 }
+
+// many is no limit for takes.
+const many = 1 << 20
+
+// takes checks the number of arguments, and names them when it is off.
+func takes(least, most int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) >= least && len(args) <= most {
+			return nil
+		}
+		_, names, _ := strings.Cut(cmd.Use, " ")
+		if names == "" {
+			return fmt.Errorf("%s takes no arguments: have %q", cmd.CommandPath(), args)
+		}
+		return fmt.Errorf("%s takes %s: have %d of them", cmd.CommandPath(), names, len(args))
+	}
+}

@@ -41,7 +41,7 @@ type evalFlags struct {
 func (a *app) evalCmd() *cobra.Command {
 	var o evalFlags
 	cmd := &cobra.Command{
-		Use: "eval MODEL", Short: "measure a model: perplexity, reward accuracy, win rate", Args: cobra.ExactArgs(1),
+		Use: "eval MODEL", Short: "measure a model: perplexity, reward accuracy, win rate", Args: takes(1, 1),
 		Long: `Measure a model, with 95 % bootstrap intervals.
 
   perplexity  of a language model on --data (text or demonstrations)

@@ -18,6 +18,8 @@ const (
 	plainEvery = 10 * time.Second
 	// A service may be away for this long before the embedded stack is looked after again.
 	patience = 15 * time.Second
+	// The embedded stack ends by itself when no client is there.
+	touchEvery = time.Minute
 )
 
 // interrupted is the exit code of a follower that was told to stop: 128 + SIGINT.
@@ -53,8 +55,12 @@ func (a *app) follow(ctx context.Context, s *session, ref string) error {
 // followTo polls until the run has ended, is blocked, or ctx is done.
 func (a *app) followTo(ctx context.Context, s *session, ref string, f follower) (runs.Document, error) {
 	var doc runs.Document
-	var awaySince time.Time
+	var awaySince, touched time.Time
 	for {
+		if time.Since(touched) > touchEvery {
+			touched = time.Now()
+			s.touch()
+		}
 		next, err := s.runs.Show(ctx, ref)
 		switch {
 		case ctx.Err() != nil:

@@ -114,7 +114,7 @@ func (g generation) document(x trimtab.Digest, seed uint64) generation {
 func (a *app) generateCmd() *cobra.Command {
 	var o sampling
 	cmd := &cobra.Command{
-		Use: "generate MODEL PROMPT", Short: "sample a response to a prompt", Args: cobra.ExactArgs(2),
+		Use: "generate MODEL PROMPT", Short: "sample a response to a prompt", Args: takes(2, 2),
 		Example: `  trimtab generate my-assistant/ppo "What does a fisher make?"
   echo "What does a fisher make?" | trimtab generate my-assistant/ppo - --greedy -o json`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -141,7 +141,7 @@ func (a *app) generateCmd() *cobra.Command {
 func (a *app) chatCmd() *cobra.Command {
 	var o sampling
 	cmd := &cobra.Command{
-		Use: "chat MODEL", Short: "answer line after line; each line is a prompt of its own", Args: cobra.ExactArgs(1),
+		Use: "chat MODEL", Short: "answer line after line; each line is a prompt of its own", Args: takes(1, 1),
 		Example: "  trimtab chat my-assistant/ppo\n  trimtab chat my-assistant/sft --temperature 0.7 < questions.txt",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.check(); err != nil {

@@ -17,7 +17,7 @@ const registerTimeout = 2 * time.Minute
 
 func (a *app) migrateCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "migrate", Short: "make the database and the Temporal namespace ready for this program", Args: cobra.NoArgs,
+		Use: "migrate", Short: "make the database and the Temporal namespace ready for this program", Args: takes(0, 0),
 		Long: `Bring the database to this program's schema and make the roles trimtab_app and
 trimtab_auditor, with the passwords of the settings app_password and
 auditor_password. With a Temporal address, register the namespace and its search

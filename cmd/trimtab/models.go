@@ -55,7 +55,7 @@ var artifactColumns = []column[artifact]{
 
 func (a *app) modelListCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "list", Short: "every model, newest first", Args: cobra.NoArgs, Example: "  trimtab model list -o json",
+		Use: "list", Short: "every model, newest first", Args: takes(0, 0), Example: "  trimtab model list -o json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.withStore(cmd, func(ctx context.Context, s *session) error {
 				all, err := s.store.Artifacts(ctx)
@@ -93,7 +93,7 @@ type fileEntry struct {
 
 func (a *app) modelShowCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "show MODEL", Short: "one model: shape, origin, files; every digest is verified", Args: cobra.ExactArgs(1),
+		Use: "show MODEL", Short: "one model: shape, origin, files; every digest is verified", Args: takes(1, 1),
 		Example: "  trimtab model show my-assistant/ppo",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withStore(cmd, func(ctx context.Context, s *session) error {
@@ -171,7 +171,7 @@ func loadModel(ctx context.Context, s *session, ref string) (storage.Artifact, *
 func (a *app) modelImportCmd() *cobra.Command {
 	var name string
 	cmd := &cobra.Command{
-		Use: "import FOLDER", Short: "take in a Hugging Face GPT-2 folder", Args: cobra.ExactArgs(1),
+		Use: "import FOLDER", Short: "take in a Hugging Face GPT-2 folder", Args: takes(1, 1),
 		Example: "  trimtab model import ./gpt2 --name gpt2",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withStore(cmd, func(ctx context.Context, s *session) error { return a.importModel(ctx, s, args[0], name) })
@@ -216,7 +216,7 @@ func (a *app) importModel(ctx context.Context, s *session, dir, name string) err
 
 func (a *app) modelExportCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "export MODEL FOLDER", Short: "write a model as a Hugging Face folder", Args: cobra.ExactArgs(2),
+		Use: "export MODEL FOLDER", Short: "write a model as a Hugging Face folder", Args: takes(2, 2),
 		Example: "  trimtab model export my-assistant/ppo ./my-assistant",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withStore(cmd, func(ctx context.Context, s *session) error {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -15,7 +16,7 @@ import (
 
 func (a *app) recipesCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "recipes [NAME]", Short: "the run specs that ship with the program", Args: cobra.MaximumNArgs(1),
+		Use: "recipes [NAME]", Short: "the run specs that ship with the program", Args: takes(0, 1),
 		Example: "  trimtab recipes\n  trimtab recipes instructgpt > my-run.yaml",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 1 {
@@ -77,7 +78,7 @@ func (a *app) planCmd() *cobra.Command {
 	var o specFlags
 	var asYAML bool
 	cmd := &cobra.Command{
-		Use: "plan", Short: "what a run would cost: parameters, FLOPs, memory, disk, time on this machine", Args: cobra.NoArgs,
+		Use: "plan", Short: "what a run would cost: parameters, FLOPs, memory, disk, time on this machine", Args: takes(0, 0),
 		Example: "  trimtab plan\n  trimtab plan --size 175b\n  trimtab plan -f my-run.yaml --resolved   # the spec with every default filled in",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			spec, err := o.read(a)
@@ -91,7 +92,16 @@ func (a *app) planCmd() *cobra.Command {
 				}
 				return err
 			}
-			return a.printCost(spec)
+			if spec.Model.Base == "" {
+				return a.printCost(recipes.Estimate(spec, nil), spec)
+			}
+			return a.withStore(cmd, func(ctx context.Context, s *session) error {
+				cost, err := estimate(ctx, s, spec)
+				if err != nil {
+					return err
+				}
+				return a.printCost(cost, spec)
+			})
 		},
 	}
 	o.register(cmd.Flags())
@@ -124,17 +134,26 @@ type planStage struct {
 	Seconds float64 `json:"seconds"`
 }
 
+// estimate costs a spec; one that starts from a stored model takes that model's shape.
+func estimate(ctx context.Context, s *session, spec recipes.Spec) (recipes.Cost, error) {
+	if spec.Model.Base == "" {
+		return recipes.Estimate(spec, nil), nil
+	}
+	_, m, _, err := loadModel(ctx, s, spec.Model.Base)
+	if err != nil {
+		return recipes.Cost{}, err
+	}
+	return recipes.Estimate(spec, &m.Config), nil
+}
+
 // costOf turns an estimate into a document; speed is in FLOP/s.
-func costOf(spec recipes.Spec, speed float64) planDocument {
-	cost := recipes.Estimate(spec)
-	doc := planDocument{Schema: "trimtab.plan/v1", Name: spec.Name, Seed: spec.Seed, Parameters: cost.Parameters, Speed: speed}
+func costOf(cost recipes.Cost, spec recipes.Spec, speed float64) planDocument {
+	doc := planDocument{
+		Schema: "trimtab.plan/v1", Name: spec.Name, Seed: spec.Seed, Parameters: cost.Parameters,
+		FLOPs: cost.FLOPs, Memory: cost.Memory, Disk: cost.Disk, Speed: speed, Seconds: cost.FLOPs / speed,
+	}
 	for _, st := range cost.Stages {
-		one := planStage{st.Name, st.Kind, st.Steps, st.Tokens, st.FLOPs, st.MemoryBytes, st.DiskBytes, st.FLOPs / speed}
-		doc.Stages = append(doc.Stages, one)
-		doc.FLOPs += one.FLOPs
-		doc.Disk += one.Disk
-		doc.Seconds += one.Seconds
-		doc.Memory = max(doc.Memory, one.Memory)
+		doc.Stages = append(doc.Stages, planStage{st.Name, st.Kind, st.Steps, st.Tokens, st.FLOPs, st.Memory, st.Disk, st.FLOPs / speed})
 	}
 	return doc
 }
@@ -151,8 +170,8 @@ var planColumns = []column[planStage]{
 	{name: "seconds", full: func(s planStage) string { return exact(s.Seconds) }, short: func(s planStage) string { return longTime(s.Seconds) }, right: true},
 }
 
-func (a *app) printCost(spec recipes.Spec) error {
-	doc := costOf(spec, measureSpeed())
+func (a *app) printCost(cost recipes.Cost, spec recipes.Spec) error {
+	doc := costOf(cost, spec, measureSpeed())
 	if a.documents() {
 		return a.printDocument(doc)
 	}
@@ -167,12 +186,15 @@ func (a *app) printCost(spec recipes.Spec) error {
 }
 
 // printPlan is the head of align: what will be done, in what order.
-func (a *app) printPlan(spec recipes.Spec, run storage.Run) error {
-	cost := recipes.Estimate(spec)
+func (a *app) printPlan(cost recipes.Cost, run storage.Run) error {
 	fmt.Fprintf(a.out, "run %s  %s  seed %d  %s parameters  spec %s\n", shortID(run.ID), clean(run.Name), run.Seed,
 		count(float64(cost.Parameters)), run.SpecDigest.Short())
 	for i, st := range cost.Stages {
-		fmt.Fprintf(a.out, "  %d %-10s %6d steps  %8s tokens  %8sFLOPs\n", i+1, clean(st.Name), st.Steps, count(float64(st.Tokens)), count(st.FLOPs))
+		steps := "as the data has"
+		if st.Steps > 0 {
+			steps = fmt.Sprintf("%d steps", st.Steps)
+		}
+		fmt.Fprintf(a.out, "  %d %-10s %16s  %8s tokens  %8sFLOPs\n", i+1, clean(st.Name), steps, count(float64(st.Tokens)), count(st.FLOPs))
 	}
 	_, err := fmt.Fprintln(a.out)
 	return err

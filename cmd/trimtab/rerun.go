@@ -13,13 +13,13 @@ func (a *app) rerunCmd() *cobra.Command {
 	var req runs.RerunRequest
 	var watch bool
 	cmd := &cobra.Command{
-		Use: "rerun RUN STAGE", Short: "a new attempt of a failed stage, or a new run of a closed one", Args: cobra.ExactArgs(2),
+		Use: "rerun RUN STAGE", Short: "a new attempt of a failed stage, or a new run of a closed one", Args: takes(2, 2),
 		Long: `Run a stage again, and after it every stage that reads what it makes. A run that
 is still open gets a new attempt; a closed one becomes a new run, and its
 unchanged stages are reused. Runs repeat to the bit: a rerun that changes
 nothing is refused unless --force is given.`,
 		Example: `  trimtab rerun my-assistant ppo --from-checkpoint latest
-  trimtab rerun my-assistant reward --set epochs=2 --reason "the gate was missed"
+  trimtab rerun my-assistant reward --set reward.epochs=2 --reason "the gate was missed"
   trimtab rerun my-assistant sft --data demos-v2 --dry-run`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			req.Run, req.Stage, req.Actor = args[0], args[1], a.actor()
@@ -101,7 +101,7 @@ func (a *app) decisionCmd(d decision) *cobra.Command {
 	}
 	var reason string
 	cmd := &cobra.Command{
-		Use: d.use, Short: d.short, Example: d.example, Args: cobra.ExactArgs(n),
+		Use: d.use, Short: d.short, Example: d.example, Args: takes(n, n),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			stage := ""
 			if d.stage {

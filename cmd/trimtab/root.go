@@ -55,6 +55,7 @@ type exitStatus int
 func (e exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
 
 func (a *app) root() *cobra.Command {
+	cobra.EnableCommandSorting = false // they are listed in the order in which one needs them
 	root := &cobra.Command{
 		Use:   "trimtab",
 		Short: "align a language model with people's rankings, durably",
@@ -64,8 +65,8 @@ whatever is killed on the way.`,
 		Example: `  trimtab align                      # the starter world, from nothing to an aligned model
   trimtab runs                       # what ran, what is running
   trimtab show RUN                   # its stages, and what happens next
-  trimtab rerun RUN ppo --set kl.coef=0.05`,
-		SilenceErrors: true, SilenceUsage: true,
+  trimtab rerun RUN ppo --set ppo.kl_coef=0.05`,
+		SilenceErrors: true, SilenceUsage: true, Args: cobra.ArbitraryArgs,
 		PersistentPreRunE: func(cmd *cobra.Command, args []string) error { return a.prepare(cmd) },
 		RunE:              group,
 	}

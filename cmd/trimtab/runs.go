@@ -17,7 +17,7 @@ import (
 func (a *app) runsCmd() *cobra.Command {
 	var limit int
 	cmd := &cobra.Command{
-		Use: "runs", Short: "list runs, newest first", Args: cobra.NoArgs,
+		Use: "runs", Short: "list runs, newest first", Args: takes(0, 0),
 		Example: "  trimtab runs\n  trimtab runs -o json --limit 5",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.withService(cmd, func(ctx context.Context, s *session) error {
@@ -52,7 +52,7 @@ func shortID(id string) string { return id[:min(10, len(id))] }
 
 func (a *app) showCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "show RUN", Short: "one run: its stages, attempts, models, and what happens next", Args: cobra.ExactArgs(1),
+		Use: "show RUN", Short: "one run: its stages, attempts, models, and what happens next", Args: takes(1, 1),
 		Example: "  trimtab show my-assistant\n  trimtab show 0199f3c2 -o json",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withService(cmd, func(ctx context.Context, s *session) error {
@@ -167,7 +167,7 @@ func metricsOf(m map[string]float64, most int) string {
 
 func (a *app) watchCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "watch RUN", Short: "follow a run to its end and exit with its status", Args: cobra.ExactArgs(1),
+		Use: "watch RUN", Short: "follow a run to its end and exit with its status", Args: takes(1, 1),
 		Example: "  trimtab watch my-assistant",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withService(cmd, func(ctx context.Context, s *session) error {
@@ -179,7 +179,7 @@ func (a *app) watchCmd() *cobra.Command {
 
 func (a *app) historyCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "history RUN [STAGE]", Short: "every event of a run, with actor and time", Args: cobra.RangeArgs(1, 2),
+		Use: "history RUN [STAGE]", Short: "every event of a run, with actor and time", Args: takes(1, 2),
 		Example: "  trimtab history my-assistant\n  trimtab history my-assistant ppo -o csv",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withService(cmd, func(ctx context.Context, s *session) error {
@@ -238,7 +238,7 @@ func positive(n int) string {
 func (a *app) logsCmd() *cobra.Command {
 	var followLogs bool
 	cmd := &cobra.Command{
-		Use: "logs RUN", Short: "what the stages of a run logged", Args: cobra.ExactArgs(1),
+		Use: "logs RUN", Short: "what the stages of a run logged", Args: takes(1, 1),
 		Example: "  trimtab logs my-assistant\n  trimtab logs my-assistant --follow",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withService(cmd, func(ctx context.Context, s *session) error {
@@ -293,6 +293,7 @@ func (a *app) printLogs(ctx context.Context, s *session, ref string, follow bool
 		if err != nil || !doc.Status.Open() {
 			return err
 		}
+		s.touch()
 		if !sleep(ctx, time.Second) {
 			return nil
 		}
@@ -327,7 +328,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 func (a *app) metricsCmd() *cobra.Command {
 	var attempt int
 	cmd := &cobra.Command{
-		Use: "metrics RUN STAGE [NAME…]", Short: "the series of a stage's metrics", Args: cobra.MinimumNArgs(2),
+		Use: "metrics RUN STAGE [NAME…]", Short: "the series of a stage's metrics", Args: takes(2, many),
 		Example: "  trimtab metrics my-assistant ppo objective/kl\n  trimtab metrics my-assistant sft -o csv > sft.csv",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withService(cmd, func(ctx context.Context, s *session) error {

@@ -147,10 +147,15 @@ func (s *settings) shown(key string) string {
 	if strings.HasSuffix(key, "_password") && value != "" {
 		return "(set)"
 	}
-	if u, err := url.Parse(value); err == nil && u.User != nil {
+	return redacted(value)
+}
+
+// redacted is an address without its password.
+func redacted(address string) string {
+	if u, err := url.Parse(address); err == nil && u.User != nil {
 		return u.Redacted()
 	}
-	return value
+	return address
 }
 
 // nearest is the setting whose name takes the fewest edits to reach.

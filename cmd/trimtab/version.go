@@ -29,7 +29,7 @@ type versionDocument struct {
 
 func (a *app) versionCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "version", Short: "which program this is, and how it computes", Args: cobra.NoArgs, Example: "  trimtab version -o json",
+		Use: "version", Short: "which program this is, and how it computes", Args: takes(0, 0), Example: "  trimtab version -o json",
 		RunE: func(*cobra.Command, []string) error {
 			doc := version()
 			if a.documents() {

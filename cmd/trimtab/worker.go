@@ -25,7 +25,7 @@ const stopTimeout = 60 * time.Second
 func (a *app) workerCmd() *cobra.Command {
 	var threads int
 	cmd := &cobra.Command{
-		Use: "worker", Short: "do the work of runs until told to stop", Args: cobra.NoArgs,
+		Use: "worker", Short: "do the work of runs until told to stop", Args: takes(0, 0),
 		Long: `Take tasks from Temporal and do them: one training task at a time, and the small
 ones beside it. On SIGINT or SIGTERM it goes on to the next checkpoint, for at
 most a minute, and ends; the run goes on where another worker is.`,

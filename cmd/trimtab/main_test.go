@@ -1,0 +1,81 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/trimtab/trimtab/storage/storagetest"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(servers{m}, map[string]func(){"trimtab": main})
+}
+
+// servers runs the tests and stops what they have started.
+type servers struct{ m *testing.M }
+
+func (s servers) Run() int {
+	code := s.m.Run()
+	stack.stop()
+	if err := storagetest.Stop(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return max(code, 1)
+	}
+	return code
+}
+
+// The scripts of testdata need no servers; they are sessions to read.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{Dir: "testdata", Setup: isolate, RequireExplicitExec: true})
+}
+
+// Scripts of testdata/store have a database of their own, and no Temporal.
+func TestStoreScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{Dir: "testdata/store", RequireExplicitExec: true, Setup: func(e *testscript.Env) error {
+		e.Setenv("TRIMTAB_POSTGRES_URL", storagetest.URLs(e.T().(testing.TB)).App)
+		e.Setenv("TRIMTAB_ACTOR", "tester")
+		return isolate(e)
+	}})
+}
+
+// isolate keeps a script away from the settings and data of whoever runs the tests.
+func isolate(e *testscript.Env) error {
+	e.Setenv("XDG_DATA_HOME", filepath.Join(e.WorkDir, ".data"))
+	e.Setenv("XDG_CONFIG_HOME", filepath.Join(e.WorkDir, ".config"))
+	return nil
+}
+
+// command runs one command line in this process.
+func command(t *testing.T, stdin string, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	code = run(args, strings.NewReader(stdin), &out, &errs)
+	return code, out.String(), errs.String()
+}
+
+// failure is an error document.
+type failure struct{ Type, Message, Remedy string }
+
+// fails runs a command line that must end with an error document and the exit code.
+func fails(t *testing.T, code int, args ...string) failure {
+	t.Helper()
+	got, out, errs := command(t, "", append(args, "-o", "json")...)
+	var f failure
+	if err := json.Unmarshal([]byte(out), &f); err != nil {
+		t.Fatalf("trimtab %q: exit %d, no error document: %v\n%s%s", args, got, err, out, errs)
+	}
+	if got != code {
+		t.Errorf("trimtab %q: exit %d, want %d: %+v", args, got, code, f)
+	}
+	if f.Type == "" || f.Message == "" || f.Remedy == "" {
+		t.Errorf("trimtab %q: incomplete error document %+v", args, f)
+	}
+	return f
+}

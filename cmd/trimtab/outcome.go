@@ -1,0 +1,220 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/recipes"
+	"github.com/trimtab/trimtab/runs"
+)
+
+// scores are a model's means on held-out prompts.
+type scores struct {
+	Gold, Followed, True, Polite, Concise, Reward, KL, Length, Ended *float64
+}
+
+// outcome is a run's evaluation as people read it.
+type outcome struct {
+	names  []string // base, sft, ppo, then the others
+	models map[string]scores
+	reward *struct {
+		Pairs              int
+		Accuracy           float64
+		Low, High          float64
+		LongerWins         float64 `json:"longer_wins"`
+		MatchedPairs       int     `json:"matched_pairs"`
+		MatchedAccuracy    float64 `json:"matched_accuracy"`
+		MatchedLongerWins  float64 `json:"matched_longer_wins"`
+		LabellersAgreement float64 `json:"labellers_agreement"`
+		OracleAccuracy     float64 `json:"oracle_accuracy"`
+	}
+	wins    *struct{ Value, Low, High float64 }
+	samples []struct {
+		Prompt  string
+		Answers map[string]string
+	}
+	prompts, overlap int
+	judge            string
+}
+
+// outcomeOf reads the evaluation of a document; it reports false when there is none yet.
+func outcomeOf(doc runs.Document) (outcome, bool) {
+	o := outcome{models: map[string]scores{}}
+	into := map[string]any{
+		"reward_model": &o.reward, "ppo_over_sft": &o.wins, "samples": &o.samples,
+		"prompts": &o.prompts, "overlap": &o.overlap, "judge": &o.judge,
+	}
+	for name, value := range doc.Evaluation {
+		raw, err := json.Marshal(value)
+		if err != nil {
+			continue
+		}
+		if target, known := into[name]; known {
+			_ = json.Unmarshal(raw, target) // a report of another shape is shown as far as it goes
+			continue
+		}
+		var s scores
+		if json.Unmarshal(raw, &s) == nil && s.Length != nil {
+			o.models[name] = s
+			o.names = append(o.names, name)
+		}
+	}
+	order := []string{"base", "sft", "ppo"}
+	rank := func(name string) int {
+		if i := slices.Index(order, name); i >= 0 {
+			return i
+		}
+		return len(order)
+	}
+	slices.SortFunc(o.names, func(a, b string) int {
+		if d := rank(a) - rank(b); d != 0 {
+			return d
+		}
+		return strings.Compare(a, b)
+	})
+	return o, len(o.names) > 0
+}
+
+// printOutcome is the end of a run for people: the models side by side,
+// answers before and after, where everything is, what to type next.
+func (a *app) printOutcome(doc runs.Document) error {
+	o, ok := outcomeOf(doc)
+	if ok {
+		fmt.Fprintln(a.out)
+		if err := a.printModels(o); err != nil {
+			return err
+		}
+		a.printTruth(doc, o)
+		a.printSamples(o)
+	}
+	if doc.Status == trimtab.RunCompleted {
+		a.printNext(doc)
+	}
+	return nil
+}
+
+// printModels is the table of models side by side: a row a measure, a column a model.
+func (a *app) printModels(o outcome) error {
+	g := grid{head: append([]string{"on held-out prompts"}, o.names...), right: make([]bool, len(o.names)+1)}
+	for i := range o.names {
+		g.right[i+1] = true
+	}
+	for _, row := range []struct {
+		name, format string
+		of           func(scores) *float64
+	}{
+		{"gold score", "%.3f", func(s scores) *float64 { return s.Gold }},
+		{"  followed the instruction", "%.3f", func(s scores) *float64 { return s.Followed }},
+		{"  true", "%.3f", func(s scores) *float64 { return s.True }},
+		{"  polite", "%.3f", func(s scores) *float64 { return s.Polite }},
+		{"  concise", "%.3f", func(s scores) *float64 { return s.Concise }},
+		{"reward", "%.2f", func(s scores) *float64 { return s.Reward }},
+		{"KL from SFT, nats", "%.2f", func(s scores) *float64 { return s.KL }},
+		{"length, tokens", "%.1f", func(s scores) *float64 { return s.Length }},
+		{"came to an end", "%.3f", func(s scores) *float64 { return s.Ended }},
+	} {
+		cells, some := []string{row.name}, false
+		for _, name := range o.names {
+			v := row.of(o.models[name])
+			cell := ""
+			if v != nil {
+				cell, some = fmt.Sprintf(row.format, *v), true
+			}
+			cells = append(cells, cell)
+		}
+		if some {
+			g.rows = append(g.rows, cells)
+		}
+	}
+	return a.printTable(g)
+}
+
+// printTruth says what the numbers rest on: who labelled, what the reward
+// model has to beat, and what training has not seen.
+func (a *app) printTruth(doc runs.Document, o outcome) {
+	say := func(format string, args ...any) { fmt.Fprintf(a.out, format+"\n", args...) }
+	fmt.Fprintln(a.out)
+	if w := o.wins; w != nil {
+		say("PPO's answer beats SFT's by the gold judge on %.1f %% of the prompts (95 %%: %.1f … %.1f)", 100*w.Value, 100*w.Low, 100*w.High)
+	}
+	if r := o.reward; r != nil {
+		say("reward model on held-out rankings: accuracy %.3f (95 %%: %.3f … %.3f, %d pairs)", r.Accuracy, r.Low, r.High, r.Pairs)
+		say("  beside it: longer wins %.3f%s%s", r.LongerWins,
+			known("; labellers agree with one another %.3f", r.LabellersAgreement), known("; ceiling of an oracle %.3f", r.OracleAccuracy))
+		if r.MatchedPairs > 0 {
+			say("  on the %d pairs of about the same length: accuracy %.3f, longer wins %.3f", r.MatchedPairs, r.MatchedAccuracy, r.MatchedLongerWins)
+		}
+	}
+	say("overlap: %d of %d held-out prompts are in a training text", o.overlap, o.prompts)
+	if simulated(doc) {
+		say("the rankings are by simulated labellers, and the gold score is the starter world's own; no person judged these texts")
+	}
+}
+
+// known is the text if the number was measured.
+func known(format string, v float64) string {
+	if v == 0 {
+		return ""
+	}
+	return fmt.Sprintf(format, v)
+}
+
+// simulated reports whether a stage of the run collected labels, which only simulated labellers give.
+func simulated(doc runs.Document) bool {
+	return slices.ContainsFunc(doc.Stages, func(st runs.StageDocument) bool { return st.Kind == recipes.KindCollect })
+}
+
+// printSamples shows what each model answers to the same prompts.
+func (a *app) printSamples(o outcome) {
+	width, fits := terminal(a.out)
+	for _, s := range o.samples {
+		fmt.Fprintf(a.out, "\n  %s\n", clean(s.Prompt))
+		for _, name := range o.names {
+			text := clean(strings.TrimSpace(s.Answers[name]))
+			if text == "" {
+				text = "(nothing)"
+			}
+			if fits {
+				text = shorten(text, width-12)
+			}
+			fmt.Fprintf(a.out, "    %-6s %s\n", clean(name), text)
+		}
+	}
+}
+
+// printNext says where everything is kept and what to type next.
+func (a *app) printNext(doc runs.Document) {
+	id := shortID(doc.ID)
+	fmt.Fprintf(a.out, "\nrun %s (%s) completed in %s\n", id, clean(doc.Name), seconds(doc.Seconds))
+	for _, m := range doc.Models {
+		fmt.Fprintf(a.out, "  %-8s %s\n", clean(m.Name), m.Digest)
+	}
+	fmt.Fprintf(a.out, "models and checkpoints are in %s; every prompt, answer, ranking and step is in Postgres\n", clean(a.storeFolder()))
+	prompt := "…"
+	if o, _ := outcomeOf(doc); len(o.samples) > 0 && !strings.Contains(o.samples[0].Prompt, `"`) {
+		prompt = clean(o.samples[0].Prompt)
+	}
+	last := lastModel(doc)
+	fmt.Fprintln(a.out, "next:")
+	if last != "" {
+		fmt.Fprintf(a.out, "  trimtab generate %s/%s %q\n", id, clean(last), prompt)
+	}
+	fmt.Fprintf(a.out, "  trimtab history %s\n", id)
+	if last != "" {
+		fmt.Fprintf(a.out, "  trimtab rerun %s %s --dry-run --force\n  trimtab model export %s/%s ./my-model\n", id, clean(last), id, clean(last))
+	}
+}
+
+// lastModel is the stage of the last language model that the run made.
+func lastModel(doc runs.Document) string {
+	last := ""
+	for _, st := range doc.Stages {
+		if st.Kind != recipes.KindReward && st.Outputs["model"] != "" {
+			last = st.Name
+		}
+	}
+	return last
+}

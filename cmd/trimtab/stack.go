@@ -1,0 +1,177 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/trimtab/trimtab/devstack"
+	"github.com/trimtab/trimtab/storage"
+)
+
+// ensure finds the embedded stack of the data folder, or starts it as a detached `trimtab dev`.
+func (a *app) ensure(ctx context.Context) (devstack.Endpoints, error) {
+	return devstack.Ensure(ctx, devstack.EnsureOptions{Dir: a.settings.value("data"), OpenRuns: openRuns, Log: a.err})
+}
+
+// openRuns counts the runs that have not ended.
+func openRuns(ctx context.Context, e devstack.Endpoints) (int, error) {
+	store, err := storage.Open(ctx, e.AppURL)
+	if err != nil {
+		return 0, err
+	}
+	defer store.Close()
+	open, err := store.OpenRuns(ctx)
+	return len(open), err
+}
+
+func (a *app) devCmd() *cobra.Command {
+	var idle time.Duration
+	cmd := &cobra.Command{
+		Use: "dev", Short: "keep the embedded servers and a worker running, in the foreground", Args: takes(0, 0),
+		Long: `Start a private Postgres, a Temporal server on it, and a worker, for one data
+folder; start again whichever dies; adopt what an earlier dev left running. Other
+commands start a detached one when they need it. It ends by dev stop, by Ctrl-C, or
+when for a quarter of an hour there was no command and no open run.`,
+		Example: "  trimtab dev\n  trimtab dev status\n  trimtab dev stop",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return devstack.RunDev(cmd.Context(), devstack.DevOptions{
+				Dir: a.settings.value("data"), Migrate: migrateEmbedded, Worker: a.workerProcess, OpenRuns: openRuns, Idle: idle, Log: a.err,
+			})
+		},
+	}
+	cmd.Flags().DurationVar(&idle, "idle", 15*time.Minute, "end after so long without a command and without an open run")
+	cmd.AddCommand(a.devStopCmd(), a.devStatusCmd())
+	return cmd
+}
+
+func migrateEmbedded(ctx context.Context, e devstack.Endpoints) error {
+	return storage.Migrate(ctx, e.PostgresURL, e.AppPassword, e.AuditorPassword)
+}
+
+// workerProcess is this program as a worker of the embedded servers.
+func (a *app) workerProcess(e devstack.Endpoints) *exec.Cmd {
+	self, err := os.Executable()
+	if err != nil {
+		self = os.Args[0]
+	}
+	cmd := exec.Command(self, "worker")
+	cmd.Env = append(os.Environ(),
+		envName("data")+"="+a.settings.value("data"),
+		envName("postgres_url")+"="+e.AppURL,
+		envName("temporal_address")+"="+e.Temporal,
+		envName("temporal_namespace")+"="+e.Namespace,
+	)
+	return cmd
+}
+
+func (a *app) devStopCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "stop", Short: "end the embedded servers and the worker; the data stays", Args: takes(0, 0), Example: "  trimtab dev stop",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			dir := a.settings.value("data")
+			if err := devstack.Stop(cmd.Context(), dir); err != nil {
+				return err
+			}
+			if a.documents() {
+				return a.printDocument(devDocument{Schema: "trimtab.dev/v1", Data: dir})
+			}
+			fmt.Fprintf(a.out, "nothing runs on %s\n", clean(dir))
+			return nil
+		},
+	}
+}
+
+// devDocument says what runs on a data folder. It holds no password.
+type devDocument struct {
+	Schema     string     `json:"schema"`
+	Data       string     `json:"data"`
+	Running    bool       `json:"running"`
+	Pid        int        `json:"pid,omitempty"`
+	BuildID    string     `json:"build_id,omitempty"`
+	StartedAt  *time.Time `json:"started_at,omitempty"`
+	Postgres   string     `json:"postgres,omitempty"`
+	Temporal   string     `json:"temporal,omitempty"`
+	TemporalUI string     `json:"temporal_ui,omitempty"`
+	Namespace  string     `json:"namespace,omitempty"`
+	Log        string     `json:"log,omitempty"`
+	WorkerLog  string     `json:"worker_log,omitempty"`
+}
+
+func (a *app) devState() devDocument {
+	dir := a.settings.value("data")
+	doc := devDocument{Schema: "trimtab.dev/v1", Data: dir}
+	info, ok := devstack.Running(dir)
+	if !ok {
+		return doc
+	}
+	started := info.Started.UTC()
+	doc.Running, doc.Pid, doc.BuildID, doc.StartedAt = true, info.Pid, info.BuildID, &started
+	doc.Postgres, doc.Temporal, doc.TemporalUI, doc.Namespace = redacted(info.Endpoints.AppURL), info.Endpoints.Temporal, info.Endpoints.TemporalUI, info.Endpoints.Namespace
+	doc.Log, doc.WorkerLog = filepath.Join(dir, "dev.log"), filepath.Join(dir, "worker.log")
+	return doc
+}
+
+func (a *app) devStatusCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "status", Short: "what runs on the data folder", Args: takes(0, 0), Example: "  trimtab dev status -o json",
+		RunE: func(*cobra.Command, []string) error {
+			doc := a.devState()
+			if a.documents() {
+				return a.printDocument(doc)
+			}
+			if !doc.Running {
+				fmt.Fprintf(a.out, "nothing runs on %s\n", clean(doc.Data))
+				return nil
+			}
+			for _, line := range [][2]string{
+				{"data", doc.Data}, {"process", fmt.Sprintf("%d, started %s", doc.Pid, ago(*doc.StartedAt))},
+				{"postgres", doc.Postgres}, {"temporal", doc.Temporal + ", namespace " + doc.Namespace}, {"pages", doc.TemporalUI},
+				{"logs", doc.Log + ", " + doc.WorkerLog},
+			} {
+				fmt.Fprintf(a.out, "%-10s%s\n", line[0], clean(line[1]))
+			}
+			return nil
+		},
+	}
+}
+
+// checkDev says whether the embedded servers run.
+func (a *app) checkDev(ctx context.Context) checked {
+	doc := a.devState()
+	if !doc.Running {
+		return checked{"dev", good, "not running; commands start it", ""}
+	}
+	info, _ := devstack.Running(doc.Data)
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if n, err := openRuns(ctx, info.Endpoints); err != nil {
+		return checked{"dev", bad, fmt.Sprintf("process %d runs, but its database does not answer: %v", doc.Pid, err), "see " + doc.Log}
+	} else {
+		return checked{"dev", good, fmt.Sprintf("process %d, %d open runs, pages at %s", doc.Pid, n, doc.TemporalUI), ""}
+	}
+}
+
+// postgresFolders are where packages put the programs of Postgres.
+var postgresFolders = []string{"/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/usr/libexec/postgresql*", "/opt/homebrew/opt/postgresql@*/bin", "/usr/local/opt/postgresql@*/bin"}
+
+// checkPostgresPrograms looks for the programs that the embedded Postgres is made of.
+func checkPostgresPrograms() checked {
+	if dir := os.Getenv("TRIMTAB_POSTGRES_BIN"); dir != "" {
+		return checked{"postgres", good, dir + " (TRIMTAB_POSTGRES_BIN)", ""}
+	}
+	for _, pattern := range postgresFolders {
+		if found, _ := filepath.Glob(filepath.Join(pattern, "initdb")); len(found) > 0 {
+			return checked{"postgres", good, filepath.Dir(found[len(found)-1]), ""}
+		}
+	}
+	if path, err := exec.LookPath("initdb"); err == nil {
+		return checked{"postgres", good, filepath.Dir(path), ""}
+	}
+	return checked{"postgres", bad, "its programs are not installed", "apt-get install -y postgresql, or brew install postgresql, or set postgres_url"}
+}
