@@ -43,6 +43,9 @@ func promptItem(f fields) (trimtab.Prompt, error) {
 func asked(f fields, name string) ([]Turn, error) {
 	if name != "instruction" {
 		turns, err := turnsOf(name, f.byName[name])
+		if n := len(turns) - 1; n > 0 && turns[n] == (Turn{Role: Assistant}) {
+			turns = turns[:n] // "Assistant:" at the end of a transcript only asks
+		}
 		if system := f.optional("system"); err == nil && system != "" && turns[0].Role != System {
 			turns = append([]Turn{{System, system}}, turns...)
 		}
@@ -98,7 +101,7 @@ func demonstrationItems(f fields) ([]trimtab.Item, error) {
 		return nil, err
 	}
 	for _, name := range []string{"label", "kto_tag"} {
-		if v, ok := f.byName[name].(bool); ok && !v {
+		if v := f.byName[name]; v == false || strings.EqualFold(f.optional(name), "false") {
 			return nil, faultf("import it as part of a ranking", "field %q is false: the completion is not one to learn from", name)
 		}
 	}

@@ -74,6 +74,8 @@ func TestColumns(t *testing.T) {
 		{trimtab.KindDemonstrations, `{"prompt": "p", "completion": "c", "demonstrator": "d", "split": "train"}`, []string{"p → c [train] [d]"}},
 		{trimtab.KindDemonstrations, `{"prompt": [{"role": "user", "content": "p"}], "completion": [{"role": "assistant", "content": "c"}]}`, []string{"p → c"}},
 		{trimtab.KindDemonstrations, `{"prompt": "p", "completion": "c", "label": true}`, []string{"p → c"}},
+		{trimtab.KindDemonstrations, `{"prompt": "\n\nHuman: p\n\nAssistant:", "completion": "c"}`, []string{"p → c"}},
+		{trimtab.KindDemonstrations, `{"prompt": "\n\nHuman: p\n\nAssistant: q\n\nHuman: r\n\nAssistant:", "completion": "c", "system": "S"}`, []string{"S\n\nHuman: p\n\nAssistant: q\n\nHuman: r\n\nAssistant: → c"}},
 		{trimtab.KindDemonstrations, `{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}, {"role": "assistant", "content": "d"}]}`,
 			[]string{"a → b", "Human: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: → d"}},
 		{trimtab.KindDemonstrations, `{"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}], "system": "S"}`, []string{"S\n\na → b"}},

@@ -265,3 +265,25 @@ func TestDemonstratorsDiffer(t *testing.T) {
 		t.Errorf("demonstrators' mean lengths %v are all alike", means)
 	}
 }
+
+func TestDocumentsHaveSoManyWords(t *testing.T) {
+	w := New(1)
+	for _, want := range []int{0, 1, 1000, 20_000} {
+		got := 0
+		for _, d := range w.Documents(want) {
+			got += len(strings.Fields(d.Body))
+		}
+		if got < want || got > want+200 {
+			t.Errorf("%d words were asked for, %d came", want, got)
+		}
+	}
+}
+
+// TestGolden holds the bytes of world 1. A world that changes makes every run
+// on it another run.
+func TestGolden(t *testing.T) {
+	const want = "sha256:b4e540f9ffe0384b49b86cd6706c1b9c193764a6c6a96228a71bfd441a1ee05b"
+	if got := string(trimtab.DigestOf(everything(New(1)))); got != want {
+		t.Errorf("world 1 is %s, was %s", got, want)
+	}
+}
