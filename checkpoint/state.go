@@ -38,8 +38,7 @@ func (s *Store) SaveState(attempt string, step int, state []tensor.Named) (trimt
 	if err != nil {
 		return "", about(err, "store the state of %s before step %d", attempt, step)
 	}
-	for dir := folder; dir != states; { // its folders may be new
-		dir = path.Dir(dir)
+	for dir := folder; dir != "."; dir = path.Dir(dir) { // they may be new
 		if err := syncFolder(filepath.Join(s.dir, dir)); err != nil {
 			return "", about(err, "store the state of %s before step %d", attempt, step)
 		}

@@ -9,7 +9,8 @@
 // The name of a file is the SHA-256 of its bytes, and the digest of an
 // artifact is that of its manifest, so it follows from names and contents of
 // its files alone. A file is written under partial, synced, renamed, and its
-// folder synced: after a crash at any instruction it is there whole, or not.
+// folder synced; a manifest comes after its files. After a crash at any
+// instruction an artifact or a state is there whole, or not at all.
 //
 // A model is a Hugging Face GPT-2 folder: config.json, model.safetensors and
 // the tokenizer's files (see SaveModel). No file holds a time, an id or a
@@ -107,11 +108,14 @@ func (s *Store) putManifest(entries []manifestEntry) (trimtab.Digest, error) {
 	if err != nil {
 		return "", err
 	}
+	if err := syncFolder(filepath.Join(s.dir, objects)); err != nil {
+		return "", fmt.Errorf("store the files: %w", err)
+	}
 	digest, _, err := s.write(artifacts, func(w io.Writer) error { _, err := w.Write(manifest); return err })
 	if err != nil {
 		return "", fmt.Errorf("store the manifest: %w", err)
 	}
-	return digest, nil
+	return digest, syncFolder(filepath.Join(s.dir, artifacts))
 }
 
 // Files returns the files of an artifact in order of name. Errors:
@@ -222,7 +226,8 @@ func checkName(name string) error {
 	return nil
 }
 
-// write stores what fill writes in folder under its digest.
+// write stores what fill writes in folder under its digest; the caller syncs
+// the folder. A file that is there already, and sound, stays.
 func (s *Store) write(folder string, fill func(io.Writer) error) (d trimtab.Digest, size int64, err error) {
 	f, err := os.CreateTemp(filepath.Join(s.dir, partial), "file-*")
 	if err != nil {
@@ -238,6 +243,9 @@ func (s *Store) write(folder string, fill func(io.Writer) error) (d trimtab.Dige
 		return "", 0, err
 	}
 	d = trimtab.DigestFromSum(hash.Sum(nil))
+	if _, err := s.read(folder, d, size); err == nil {
+		return d, size, nil
+	}
 	if err := f.Sync(); err != nil {
 		return "", 0, diskError(err)
 	}
@@ -247,7 +255,7 @@ func (s *Store) write(folder string, fill func(io.Writer) error) (d trimtab.Dige
 	if err := os.Rename(f.Name(), s.path(folder, d)); err != nil {
 		return "", 0, diskError(err)
 	}
-	return d, size, syncFolder(filepath.Join(s.dir, folder))
+	return d, size, nil
 }
 
 // read returns the bytes of a file after checking them. A size of -1 is unknown.
