@@ -16,8 +16,8 @@ const queryTile = 32
 func (ps *Pass) attentionIn(task, _ int) {
 	from, to := ps.rows(task)
 	w, a, c := &ps.m.w.layers[ps.l], ps.acts(ps.l), ps.m.Config.Width
-	norm(a.ln1, a.mean1, a.rstd1, ps.streamIn(ps.l), w.ln1, w.ln1b, from, to, c)
-	linear(a.qkv[from*3*c:to*3*c], a.ln1[from*c:to*c], w.attn, w.attnb, to-from, c, 3*c)
+	norm(ps.ln1, a.mean1, a.rstd1, ps.streamIn(ps.l), w.ln1, w.ln1b, from, to, c)
+	linear(a.qkv[from*3*c:to*3*c], ps.ln1[from*c:to*c], w.attn, w.attnb, to-from, c, 3*c)
 }
 
 // attend is causal attention of one head of one sequence:

@@ -23,6 +23,9 @@ type Pass struct {
 	offset []int32 // (N) position of each row in its sequence
 
 	layers []activations
+	ln1    []float32 // (N, C) what is cheaper to compute again than to keep:
+	ln2    []float32 // (N, C) the running block's inputs of its products
+	act    []float32 // (N, 4C) fc after GELU
 	x      []float32 // (N, C) the stream after the last block
 	hidden []float32 // (N, C) after ln_f
 	mean   []float32 // (N) of ln_f
@@ -46,19 +49,16 @@ type Pass struct {
 	lanes []*lane // of Generate, one a worker
 }
 
-// activations of one block, kept for the backward pass. When nothing is to be
-// kept all blocks share one.
+// activations of one block, kept for the backward pass: 10·C a row. When
+// nothing is to be kept all blocks share one.
 type activations struct {
 	x            []float32 // (N, C) the stream entering the block
 	mean1, rstd1 []float32 // (N)
-	ln1          []float32 // (N, C)
 	qkv          []float32 // (N, 3C)
 	att          []float32 // (N, C) heads side by side
 	mid          []float32 // (N, C) the stream after attention
 	mean2, rstd2 []float32 // (N)
-	ln2          []float32 // (N, C)
 	fc           []float32 // (N, 4C) before GELU
-	act          []float32 // (N, 4C) after GELU
 }
 
 // scratch of one worker.
@@ -195,6 +195,9 @@ func (ps *Pass) prepare(m *Model, b Batch) {
 	for i := range kept {
 		ps.layers[i].size(n, c, ps.infer)
 	}
+	sized(&ps.ln1, n*c)
+	sized(&ps.ln2, n*c)
+	sized(&ps.act, n*4*c)
 	sized(&ps.x, n*c)
 	sized(&ps.hidden, n*c)
 	sized(&ps.mean, n)
@@ -236,14 +239,11 @@ func (a *activations) size(n, c int, infer bool) {
 	}
 	sized(&a.mean1, n)
 	sized(&a.rstd1, n)
-	sized(&a.ln1, n*c)
 	sized(&a.qkv, n*3*c)
 	sized(&a.att, n*c)
 	sized(&a.mean2, n)
 	sized(&a.rstd2, n)
-	sized(&a.ln2, n*c)
 	sized(&a.fc, n*4*c)
-	sized(&a.act, n*4*c)
 }
 
 // sized makes *x n long, keeping its memory when that is large enough. The
