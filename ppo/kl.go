@@ -24,8 +24,8 @@ func K2(logp, ref float32) float64 {
 func K3(logp, ref float32) float64 {
 	d := float64(ref) - float64(logp)
 	if d > -1.0/32 && d < 1.0/32 {
-		series := 1 + float64(d/3)*(1+float64(d/4)*(1+float64(d/5)))
-		return float64(d*d/2) * series
+		inner := 1 + float64(d/4*(1+d/5))
+		return d * d / 2 * (1 + float64(d/3*inner))
 	}
 	return float64(tensor.Exp1(float32(min(d, 80)))) - 1 - d
 }

@@ -162,7 +162,8 @@ func (t *Trainer) Result() *model.Model {
 func (t *Trainer) ValueModel() *model.Model { return t.value.m.Clone() }
 
 // Step makes one iteration: sample, score, compare with the reference, value,
-// then all inner epochs. Nothing half used is left behind.
+// then all inner epochs. Nothing half used is left behind; after an error the
+// state has to be restored.
 func (t *Trainer) Step(ctx context.Context, step int) (trimtab.Report, error) {
 	if err := ctx.Err(); err != nil {
 		return trimtab.Report{}, fmt.Errorf("ppo iteration %d: %w", step, err)
@@ -174,10 +175,10 @@ func (t *Trainer) Step(ctx context.Context, step int) (trimtab.Report, error) {
 	}
 	beta := float64(t.beta[0])
 	episodes := t.rollout(step)
-	if err := ctx.Err(); err != nil {
+	sum, err := t.updates(ctx, step, episodes)
+	if err != nil {
 		return trimtab.Report{}, fmt.Errorf("ppo iteration %d: %w", step, err)
 	}
-	sum := t.updates(step, episodes)
 	if t.config.KLController == KLAdaptive {
 		t.beta[0] = float32(AdaptKL(beta, meanKL(episodes), t.config.KLTarget, len(episodes), t.config.KLHorizon))
 	}

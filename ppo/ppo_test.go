@@ -2,6 +2,7 @@ package ppo
 
 import (
 	"context"
+	"errors"
 	"math"
 	"reflect"
 	"slices"
@@ -259,7 +260,10 @@ func TestEveryEpisodeOncePerInnerEpoch(t *testing.T) {
 	c.InnerEpochs, c.Minibatches = 3, 4
 	tr := newToy(t, c, toyInputs())
 	episodes := tr.rollout(0)
-	sum := tr.updates(0, episodes)
+	sum, err := tr.updates(context.Background(), 0, episodes)
+	if err != nil {
+		t.Fatal(err)
+	}
 	if want := 3 * tokensOf(episodes); sum.tokens != want || sum.valueTokens != want || sum.updates != 12 || sum.valueUpdates != 12 {
 		t.Errorf("%d and %d tokens in %d and %d updates, want %d in 12", sum.tokens, sum.valueTokens, sum.updates, sum.valueUpdates, want)
 	}
@@ -376,8 +380,12 @@ func TestMetricNames(t *testing.T) {
 func TestCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := newToy(t, toyConfig(), toyInputs()).Step(ctx, 0); err == nil {
-		t.Error("a cancelled step has no error")
+	tr := newToy(t, toyConfig(), toyInputs())
+	if _, err := tr.Step(ctx, 0); !errors.Is(err, context.Canceled) {
+		t.Errorf("a cancelled step: %v", err)
+	}
+	if _, err := tr.updates(ctx, 0, tr.rollout(0)); !errors.Is(err, context.Canceled) {
+		t.Errorf("updates of a cancelled step: %v", err)
 	}
 }
 
@@ -421,6 +429,50 @@ func TestValidate(t *testing.T) {
 		change(&c)
 		if err := c.Validate(); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("want %q, got %v", want, err)
+		}
+	}
+}
+
+// Each field of Config makes a difference: none is written down and not read.
+func TestEveryFieldIsRead(t *testing.T) {
+	base := func() Config {
+		c := fullConfig()
+		c.MissingEOS, c.Policy.Warmup, c.ScoreSamples = EOSFixed, 0, 8
+		return c
+	}
+	changes := map[string]func(*Config){
+		"Episodes": func(c *Config) { c.Episodes *= 2 }, "Batch": func(c *Config) { c.Batch = 6 },
+		"Minibatches": func(c *Config) { c.Minibatches = 3 }, "InnerEpochs": func(c *Config) { c.InnerEpochs = 1 },
+		"ValueWarmup": func(c *Config) { c.ValueWarmup = 0 }, "MaxTokens": func(c *Config) { c.MaxTokens = 4 },
+		"Temperature": func(c *Config) { c.Temperature = .9 }, "KLCoef": func(c *Config) { c.KLCoef = .3 },
+		"KLController": func(c *Config) { c.KLController = KLFixed }, "KLTarget": func(c *Config) { c.KLTarget = 1000 },
+		"KLHorizon": func(c *Config) { c.KLHorizon = 50 }, "Gamma": func(c *Config) { c.Gamma = .9 },
+		"Lambda": func(c *Config) { c.Lambda = .5 }, "Clip": func(c *Config) { c.Clip = .001 },
+		"ValueClip": func(c *Config) { c.ValueClip = .001 }, "WhitenRewards": func(c *Config) { c.WhitenRewards = WhitenNone },
+		"WhitenAdvantages": func(c *Config) { c.WhitenAdvantages = WhitenPopulation }, "ScoreSamples": func(c *Config) { c.ScoreSamples = 0 },
+		"MissingEOS": func(c *Config) { c.MissingEOS = EOSPenalty }, "MissingEOSValue": func(c *Config) { c.MissingEOSValue = -2 },
+		"PtxCoef": func(c *Config) { c.PtxCoef = 1 }, "PtxRows": func(c *Config) { c.PtxRows = 1 },
+		"EMADecay": func(c *Config) { c.EMADecay = .5 },
+		"Policy":   func(c *Config) { c.Policy.LR = 1e-3 }, "Value": func(c *Config) { c.Value.LR = 1e-3 },
+	}
+	run := func(c Config) []float32 {
+		tr := newToy(t, c, toyInputs())
+		for i := range 4 {
+			step(t, tr, i)
+		}
+		return stateOf(tr)
+	}
+	want := run(base())
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[Config]()) {
+		change, ok := changes[f.Name]
+		if !ok {
+			t.Errorf("no change of %s is tried", f.Name)
+			continue
+		}
+		c := base()
+		change(&c)
+		if sameBits(want, run(c)) {
+			t.Errorf("%s is not read", f.Name)
 		}
 	}
 }

@@ -1,6 +1,8 @@
 package ppo
 
 import (
+	"context"
+
 	"github.com/trimtab/trimtab/model"
 	"github.com/trimtab/trimtab/tensor"
 )
@@ -27,13 +29,16 @@ type tally struct {
 }
 
 // updates runs the inner epochs: each goes once through the episodes in an
-// order of its own, a minibatch at a time.
-func (t *Trainer) updates(iteration int, episodes []*episode) tally {
-	var sum tally
+// order of its own, a minibatch at a time. When ctx ends it stops halfway; the
+// state is then of no use.
+func (t *Trainer) updates(ctx context.Context, iteration int, episodes []*episode) (sum tally, err error) {
 	size := t.config.Batch / t.config.Minibatches
 	for epoch := range t.config.InnerEpochs {
 		perm := t.shuffle.At(uint64(iteration), uint64(epoch)).Perm(len(episodes))
 		for m := range t.config.Minibatches {
+			if err := ctx.Err(); err != nil {
+				return sum, err
+			}
 			mini := make([]*episode, size)
 			for i, p := range perm[m*size : (m+1)*size] {
 				mini[i] = episodes[p]
@@ -45,7 +50,7 @@ func (t *Trainer) updates(iteration int, episodes []*episode) tally {
 			}
 		}
 	}
-	return sum
+	return sum, nil
 }
 
 // tokensOf counts response tokens.
