@@ -22,13 +22,16 @@ func (pk *picker) size(vocab int) {
 }
 
 // choose picks a token by the draw u in [0, 1). The log-probability is that of
-// the whole distribution at the temperature, whatever is banned or cut off.
+// the whole distribution at the temperature, whatever is banned or cut off; it
+// is not a number when the logits are not.
 func (pk *picker) choose(logits []float32, o *SampleOptions, u float64) (token int32, logp float32) {
 	top, sum := tensor.LogSumExp(logits, o.InvTemp())
-	if o.Temperature == 0 {
-		token = likeliest(logits, o.Ban)
-	} else {
+	token = -1
+	if o.Temperature > 0 {
 		token = pk.draw(logits, o, u)
+	}
+	if token < 0 {
+		token = likeliest(logits, o.Ban)
 	}
 	return token, logProbability(logits[token], o.InvTemp(), top, sum)
 }
@@ -115,14 +118,15 @@ func (pk *picker) inverse(u float64) int32 {
 	return pk.lastOf()
 }
 
-// lastOf is the last token with a probability.
+// lastOf is the last token with a probability, or -1 when none has one: the
+// logits are not numbers, or all are banned.
 func (pk *picker) lastOf() int32 {
 	for i := len(pk.p) - 1; i >= 0; i-- {
 		if pk.p[i] > 0 {
 			return int32(i)
 		}
 	}
-	panic("model.Generate: no token has a probability: the model's logits are not numbers")
+	return -1
 }
 
 // before orders tokens by falling probability, then by id.
