@@ -80,7 +80,8 @@ func words(text string) []string {
 	return out
 }
 
-// The expected words come from the pattern itself, run by Python's regex module on these strings.
+// The expected words are what the pattern gives in Python's regex module, but
+// for the strings that are not UTF-8.
 func TestWords(t *testing.T) {
 	for text, want := range map[string]string{
 		"Hello world":           "Hello| world",
