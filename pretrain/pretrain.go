@@ -108,7 +108,7 @@ func (t *Trainer) Step(ctx context.Context, step int) (trimtab.Report, error) {
 	return trimtab.Report{Metrics: []trimtab.Metric{
 		{Name: "loss", Value: sums.nll / n},
 		{Name: "entropy", Value: sums.entropy / n},
-		{Name: "mean_token_accuracy", Value: float64(sums.right) / n},
+		{Name: "mean_token_accuracy", Value: float64(sums.guesses.right) / n},
 		{Name: "num_tokens", Value: float64(seen * t.config.RowTokens)},
 		{Name: "grad_norm", Value: float64(norm)},
 		{Name: "learning_rate", Value: float64(lr)},
@@ -131,24 +131,26 @@ func (t *Trainer) rows(step int) [][]int32 {
 
 // sums over the learned tokens of a batch.
 type sums struct {
-	nll, entropy  float64
-	right, tokens int
+	nll, entropy float64
+	tokens       int
+	guesses      guesses
 }
 
 // learn adds the gradient of the mean loss of rows to grad.
 func (t *Trainer) learn(rows [][]int32) sums {
 	var s sums
 	weight := -1 / float32(len(rows)*(t.config.RowTokens-1)) // dL/dlogp
-	each := func(_ int, logp, entropy float32) float32 {
-		s.nll -= float64(logp)
-		s.entropy += float64(entropy)
-		s.tokens++
-		return weight
-	}
 	for size := max(1, microTokens/t.config.RowTokens); len(rows) > 0; rows = rows[min(size, len(rows)):] {
 		inputs, targets := shift(rows[:min(size, len(rows))])
-		t.pass.Forward(t.policy, inputs)
-		t.pass.LMHead(t.policy, t.grad, targets, 1, each)
+		hidden := t.pass.Forward(t.policy, inputs)
+		t.pass.LMHead(t.policy, t.grad, targets, 1, func(i int, logp, entropy float32) float32 {
+			s.nll -= float64(logp)
+			s.entropy += float64(entropy)
+			s.tokens++
+			s.guesses.add(targets[i], logp, entropy)
+			return weight
+		})
+		s.guesses.settle(t.in.Pool, t.policy, hidden)
 		t.pass.BackwardBody(t.policy, t.grad)
 	}
 	return s

@@ -8,8 +8,9 @@ import (
 
 // sums over the learned tokens of a batch.
 type sums struct {
-	nll, entropy  float64
-	right, tokens int
+	nll, entropy float64
+	tokens       int
+	guesses      guesses
 }
 
 func (s sums) metrics(prefix string) []trimtab.Metric {
@@ -17,7 +18,7 @@ func (s sums) metrics(prefix string) []trimtab.Metric {
 	return []trimtab.Metric{
 		{Name: prefix + "loss", Value: s.nll / n},
 		{Name: prefix + "entropy", Value: s.entropy / n},
-		{Name: prefix + "mean_token_accuracy", Value: float64(s.right) / n},
+		{Name: prefix + "mean_token_accuracy", Value: float64(s.guesses.right) / n},
 	}
 }
 
@@ -30,21 +31,23 @@ func (s sums) metrics(prefix string) []trimtab.Metric {
 func measure(ps *model.Pass, m *model.Model, g []float32, seqs []dataset.Sequence) sums {
 	var s sums
 	weight := -1 / float32(learned(seqs))
-	each := func(_ int, logp, entropy float32) float32 {
-		s.nll -= float64(logp)
-		s.entropy += float64(entropy)
-		s.tokens++
-		return weight
+	run := ps.Forward
+	if g == nil {
+		run = ps.Infer
 	}
 	for len(seqs) > 0 {
 		n := fit(seqs)
 		inputs, targets := mask(seqs[:n])
-		if g == nil {
-			ps.Infer(m, inputs)
-			ps.LMHead(m, nil, targets, 1, each)
-		} else {
-			ps.Forward(m, inputs)
-			ps.LMHead(m, g, targets, 1, each)
+		hidden := run(m, inputs)
+		ps.LMHead(m, g, targets, 1, func(i int, logp, entropy float32) float32 {
+			s.nll -= float64(logp)
+			s.entropy += float64(entropy)
+			s.tokens++
+			s.guesses.add(targets[i], logp, entropy)
+			return weight
+		})
+		s.guesses.settle(ps.Pool(), m, hidden)
+		if g != nil {
 			ps.BackwardBody(m, g)
 		}
 		seqs = seqs[n:]
