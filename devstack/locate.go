@@ -151,7 +151,8 @@ func buildTemporal(ctx context.Context, source, target string, log io.Writer) er
 	if runnable(target) == nil { // who held the lock has built it
 		return nil
 	}
-	draft := target + ".unfinished"
+	draft := fmt.Sprintf("%s.%d", target, os.Getpid())
+	defer os.Remove(draft)
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", draft, ".")
 	cmd.Dir = source
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=", "GOOS=", "GOARCH=", "PWD="+source)

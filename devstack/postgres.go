@@ -329,6 +329,18 @@ func (c *cluster) clearLockFile(pid int) error {
 	return os.Remove(filepath.Join(c.data(), "postmaster.pid"))
 }
 
+// runningPostgres adopts the server of a folder if it runs, and starts none.
+func runningPostgres(ctx context.Context, dir string) (*Postgres, error) {
+	c, err := openCluster(PostgresOptions{Dir: dir})
+	if err != nil {
+		return nil, err
+	}
+	if c.password, err = password(filepath.Join(c.dir, "postgres.password")); err != nil {
+		return nil, err
+	}
+	return c.adopt(ctx)
+}
+
 // Done is closed when the server has ended.
 func (s *Postgres) Done() <-chan struct{} { return s.proc.ended() }
 

@@ -312,8 +312,7 @@ func TestPostgresPortTaken(t *testing.T) {
 func TestPostgresOutlivesParent(t *testing.T) {
 	t.Parallel()
 	dir := openDir(t)
-	cmd := exec.Command(os.Args[0], "-test.run=^TestHelper$")
-	cmd.Env = append(os.Environ(), "DEVSTACK_HELPER=postgres", "DEVSTACK_DIR="+dir)
+	cmd := exec.Command(os.Args[0], helper("postgres", dir)...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {

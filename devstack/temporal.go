@@ -106,6 +106,9 @@ func (d *temporald) adopt(ctx context.Context) *Temporal {
 			return d.server(p)
 		}
 	}
+	if !p.alive() { // it was dying
+		return nil
+	}
 	say(d.o.Log, "the Temporal server with process id %d does not answer for this database: it is started again", d.Pid)
 	_ = stopTemporal(p)
 	return nil

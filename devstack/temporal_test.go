@@ -39,7 +39,7 @@ func testTemporal(t testing.TB, dir string, p *Postgres) *Temporal {
 
 // count goes through n steps of an activity, each after the other.
 func count(ctx workflow.Context, n int) (int, error) {
-	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: 30 * time.Second})
+	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: 2 * time.Second})
 	sum := 0
 	for i := range n {
 		var step int
@@ -47,9 +47,6 @@ func count(ctx workflow.Context, n int) (int, error) {
 			return 0, err
 		}
 		sum += step
-		if err := workflow.Sleep(ctx, 10*time.Millisecond); err != nil {
-			return 0, err
-		}
 	}
 	return sum, nil
 }
@@ -95,7 +92,7 @@ func TestTemporal(t *testing.T) {
 
 	c, steps := counter(t, s.Address)
 	run, err := c.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{TaskQueue: "count",
-		SearchAttributes: map[string]any{"RunID": "r1", "RunStatus": "running", "Stage": "sft"}}, count, 60)
+		SearchAttributes: map[string]any{"RunID": "r1", "RunStatus": "running", "Stage": "sft"}}, count, 100)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,14 +103,15 @@ func TestTemporal(t *testing.T) {
 	if next.Adopted || next.Address != s.Address {
 		t.Errorf("after the kill: %+v, want a new server on %s", next, s.Address)
 	}
-	kill(t, steps, 25, p.Pid)
+	kill(t, steps, 40, p.Pid)
 	begin = time.Now()
 	testPostgres(t, filepath.Join(dir, "postgres"), false)
+	t.Cleanup(func() { _ = next.Stop() }) // before Postgres
 	t.Logf("Postgres back in %v", time.Since(begin))
 
 	var sum int
-	if err := run.Get(t.Context(), &sum); err != nil || sum != 60*59/2 {
-		t.Errorf("the workflow gave %d, %v; want %d", sum, err, 60*59/2)
+	if err := run.Get(t.Context(), &sum); err != nil || sum != 100*99/2 {
+		t.Errorf("the workflow gave %d, %v; want %d", sum, err, 100*99/2)
 	}
 	t.Logf("done %v after the last kill, in %d steps", time.Since(begin), steps.Load())
 }
