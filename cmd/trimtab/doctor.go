@@ -93,7 +93,7 @@ func (a *app) checks(ctx context.Context) []checked {
 func (a *app) checkFolder() checked {
 	dir := existing(a.settings.value("data"))
 	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
-		return checked{"data folder", bad, fmt.Sprintf("%s: %v", dir, err), "choose another with --data or TRIMTAB_DATA"}
+		return checked{"data folder", bad, fmt.Sprintf("%s: %v", dir, err), "choose another with --data-folder or TRIMTAB_DATA"}
 	}
 	return checked{"data folder", good, a.settings.value("data"), ""}
 }
@@ -106,7 +106,7 @@ func (a *app) checkDisk() checked {
 	}
 	free := int64(st.Bavail) * int64(st.Bsize)
 	if free < leastDisk {
-		return checked{"disk", warning, bytesOf(free) + " free", "a default run wants a few hundred MB: free some, or choose another folder with --data"}
+		return checked{"disk", warning, bytesOf(free) + " free", "a default run wants a few hundred MB: free some, or choose another folder with --data-folder"}
 	}
 	return checked{"disk", good, bytesOf(free) + " free", ""}
 }

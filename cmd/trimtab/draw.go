@@ -40,8 +40,8 @@ func newDrawing(out io.Writer, width int) *drawing {
 }
 
 func (d *drawing) update(doc runs.Document) {
-	if doc.Status != d.status && d.status != "" && doc.Status.Open() {
-		d.note(fmt.Sprintf("run is %s %s", doc.Status, doc.Reason))
+	if line := turn(d.status, doc); line != "" {
+		d.note(line)
 	}
 	d.status = doc.Status
 	for i, st := range doc.Stages {

@@ -133,8 +133,8 @@ func (a *app) printOutcomeOf(doc runs.Document) error {
 	if a.format == formatCSV {
 		return a.printRun(doc)
 	}
-	fmt.Fprintln(a.out)
 	if doc.Status != trimtab.RunCompleted {
+		fmt.Fprintln(a.out)
 		a.printTrouble(doc)
 	}
 	return a.printOutcome(doc)
@@ -187,11 +187,7 @@ type seenStage struct {
 }
 
 func (p *plain) update(doc runs.Document) {
-	if doc.Status != p.status && p.status != "" {
-		line := fmt.Sprintf("run is %s", doc.Status)
-		if doc.Reason != "" {
-			line += ": " + doc.Reason
-		}
+	if line := turn(p.status, doc); line != "" {
 		p.note(line)
 	}
 	p.status = doc.Status
@@ -206,6 +202,18 @@ func (p *plain) update(doc runs.Document) {
 			p.note(stageLine(st))
 		}
 	}
+}
+
+// turn says that a run has begun to wait, was paused, or goes on; the rest is told by its stages and its end.
+func turn(before trimtab.RunStatus, doc runs.Document) string {
+	switch {
+	case doc.Status == before:
+	case doc.Status == trimtab.RunWaiting || doc.Status == trimtab.RunPaused:
+		return fmt.Sprintf("run is %s: %s", doc.Status, doc.Next)
+	case before == trimtab.RunWaiting || before == trimtab.RunPaused || before == trimtab.RunBlocked:
+		return fmt.Sprintf("run is %s", doc.Status)
+	}
+	return ""
 }
 
 func (p *plain) note(line string) { fmt.Fprintln(p.w, clean(line)) }
@@ -229,7 +237,9 @@ func stageProgress(st runs.StageDocument) string {
 		add(st.Error.Message)
 	case p != nil && st.Status == trimtab.AttemptRunning:
 		add(fmt.Sprintf("%d/%d", p.Step, p.Steps))
-		add(p.Phase)
+		if p.Phase != st.Kind {
+			add(p.Phase)
+		}
 		add(metricsOf(metricMap(p.Metrics), 3))
 		if p.TokensPerSecond > 0 {
 			add(count(p.TokensPerSecond) + " tokens/s")

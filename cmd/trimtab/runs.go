@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/runs"
 	"github.com/trimtab/trimtab/storage"
 )
@@ -114,7 +115,7 @@ var stageColumns = []column[runs.StageDocument]{
 }
 
 func stepOf(s runs.StageDocument) string {
-	if s.Steps == 0 {
+	if s.Steps == 0 || s.ReusedFrom != nil {
 		return ""
 	}
 	return fmt.Sprintf("%d/%d", s.Step, s.Steps)
@@ -143,24 +144,28 @@ func stageNote(s runs.StageDocument) string {
 	return metricsOf(s.Metrics, 4)
 }
 
-// headline are the metrics that lead a short line, in this order.
-var headline = []string{"loss", "accuracy", "longer_wins", "agreement", "oracle", "objective/scores", "objective/kl", "objective/rlhf_reward", "scores", "kl", "tokens"}
+// headline are the metrics of short lines, in this order, with the names that people read there.
+var headline = [][2]string{
+	{"loss", "loss"}, {"eval_loss", "held-out loss"}, {"accuracy", "accuracy"}, {"held_out/accuracy", "held-out accuracy"}, {"held_out/longer_wins", "longer wins"},
+	{"agreement", "agreement"}, {"oracle_accuracy", "oracle"}, {"rankings", "rankings"},
+	{"objective/scores", "reward"}, {"objective/kl", "KL"},
+	{"base/gold", "gold: base"}, {"sft/gold", "SFT"}, {"ppo/gold", "PPO"},
+}
 
-// metricsOf prints metrics as name value pairs, the headline ones first; most is 0 for all.
+// metricsOf prints metrics as name value pairs: all of them by name, or the
+// first most of the headline ones.
 func metricsOf(m map[string]float64, most int) string {
 	var parts []string
-	seen := map[string]bool{}
-	add := func(name string) {
-		if v, ok := m[name]; ok && !seen[name] && (most == 0 || len(parts) < most) {
-			seen[name] = true
-			parts = append(parts, name+" "+number(v))
+	if most == 0 {
+		for _, name := range sortedKeys(m) {
+			parts = append(parts, name+" "+exact(m[name]))
 		}
+		return strings.Join(parts, "  ")
 	}
-	for _, name := range headline {
-		add(name)
-	}
-	for _, name := range sortedKeys(m) {
-		add(name)
+	for _, h := range headline {
+		if v, ok := m[h[0]]; ok && len(parts) < most {
+			parts = append(parts, fmt.Sprintf("%s %.4g", h[1], v))
+		}
 	}
 	return strings.Join(parts, "  ")
 }
@@ -225,7 +230,63 @@ var eventColumns = []column[event]{
 	{name: "type", full: func(e event) string { return e.Type }},
 	{name: "stage", full: func(e event) string { return e.Stage }},
 	{name: "attempt", full: func(e event) string { return positive(e.Attempt) }, right: true},
-	{name: "body", full: func(e event) string { return string(e.Body) }},
+	{name: "body", full: func(e event) string { return string(e.Body) }, short: func(e event) string { return gist(e.Body) }},
+}
+
+// gist is what people read of an event's body: its words and numbers, named
+// digests in short, and the message of an error. The rest is in -o json.
+func gist(body json.RawMessage) string {
+	var fields map[string]any
+	if json.Unmarshal(body, &fields) != nil {
+		return string(body)
+	}
+	var parts []string
+	for _, key := range sortedKeys(fields) {
+		if text := gistOf(fields[key]); text != "" {
+			parts = append(parts, key+" "+text)
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+func gistOf(v any) string {
+	switch v := v.(type) {
+	case string:
+		if d, err := trimtab.ParseDigest(v); err == nil {
+			return d.Short()
+		}
+		return v
+	case float64:
+		if v != 0 {
+			return exact(v)
+		}
+	case bool:
+		return strconv.FormatBool(v)
+	case map[string]any:
+		for _, key := range []string{"message", "digest"} {
+			if text, ok := v[key].(string); ok {
+				return gistOf(text)
+			}
+		}
+	case []any:
+		return gistOfList(v)
+	}
+	return ""
+}
+
+// gistOfList names the digests of a list; a list of anything else is left to -o json.
+func gistOfList(list []any) string {
+	var parts []string
+	for _, one := range list {
+		fields, _ := one.(map[string]any)
+		name, _ := fields["name"].(string)
+		digest, ok := fields["digest"].(string)
+		if !ok {
+			return ""
+		}
+		parts = append(parts, name+" "+gistOf(digest))
+	}
+	return strings.Join(parts, " ")
 }
 
 func positive(n int) string {
@@ -332,7 +393,9 @@ func (a *app) metricsCmd() *cobra.Command {
 		Example: "  trimtab metrics my-assistant ppo objective/kl\n  trimtab metrics my-assistant sft -o csv > sft.csv",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withService(cmd, func(ctx context.Context, s *session) error {
-				rows, at, err := s.runs.Metrics(ctx, args[0], args[1], attempt, args[2:]...)
+				var names []string // nil is every metric
+				names = append(names, args[2:]...)
+				rows, at, err := s.runs.Metrics(ctx, args[0], args[1], attempt, names...)
 				if err != nil {
 					return err
 				}

@@ -18,6 +18,7 @@ import (
 // setting is one thing that a flag, TRIMTAB_<KEY>, trimtab.yaml or a default decides, in this order.
 type setting struct {
 	key, help string
+	flag      string // where it is not the key's: --data names datasets
 	standard  func() string
 	hidden    bool // no flag: it would show in the list of processes
 }
@@ -25,7 +26,7 @@ type setting struct {
 func constant(s string) func() string { return func() string { return s } }
 
 var allSettings = []setting{
-	{key: "data", help: "folder of models, logs and the embedded servers", standard: defaultData},
+	{key: "data", flag: "data-folder", help: "folder of models, logs and the embedded servers", standard: defaultData},
 	{key: "postgres_url", help: "address of a Postgres database; empty uses the embedded one", standard: constant("")},
 	{key: "postgres_owner_url", help: "address under the role that owns the database, for migrate", standard: constant("")},
 	{key: "app_password", help: "password that migrate gives the role of workers", standard: constant(""), hidden: true},
@@ -51,17 +52,24 @@ type settings struct {
 
 func (s *settings) value(key string) string { return s.values[key] }
 
-// addSettingFlags declares a flag for every setting that may be one: --postgres-url for postgres_url.
+// addSettingFlags declares a flag for every setting that may be one: --postgres-url for postgres_url,
+// --data-folder for data.
 func addSettingFlags(f *pflag.FlagSet) {
 	for _, s := range allSettings {
 		if !s.hidden {
-			f.String(flagName(s.key), "", s.help)
+			f.String(s.flagName(), "", s.help)
 		}
 	}
 }
 
-func flagName(key string) string { return strings.ReplaceAll(key, "_", "-") }
-func envName(key string) string  { return "TRIMTAB_" + strings.ToUpper(key) }
+func (s setting) flagName() string {
+	if s.flag != "" {
+		return s.flag
+	}
+	return strings.ReplaceAll(s.key, "_", "-")
+}
+
+func envName(key string) string { return "TRIMTAB_" + strings.ToUpper(key) }
 
 // readSettings resolves every setting from flags, environment, file and defaults.
 func readSettings(f *pflag.FlagSet, file string) (*settings, error) {
@@ -70,7 +78,7 @@ func readSettings(f *pflag.FlagSet, file string) (*settings, error) {
 	for _, s := range allSettings {
 		v.SetDefault(s.key, s.standard())
 		_ = v.BindEnv(s.key) // fails only without a key
-		if flag := f.Lookup(flagName(s.key)); flag != nil && flag.Changed {
+		if flag := f.Lookup(s.flagName()); flag != nil && flag.Changed {
 			v.Set(s.key, flag.Value.String())
 		}
 	}
@@ -81,7 +89,7 @@ func readSettings(f *pflag.FlagSet, file string) (*settings, error) {
 	s := &settings{values: map[string]string{}, origins: map[string]string{}, file: path}
 	for _, one := range allSettings {
 		s.values[one.key] = v.GetString(one.key)
-		s.origins[one.key] = origin(f, v, one.key, path)
+		s.origins[one.key] = origin(f, v, one, path)
 		if list, ok := allowedValues[one.key]; ok && !slices.Contains(list, s.values[one.key]) {
 			return nil, usagef("use "+strings.Join(list, ", "), "setting %s is %q (from %s)", one.key, s.values[one.key], s.origins[one.key])
 		}
@@ -128,14 +136,14 @@ func readSettingsFile(v *viper.Viper, file string) (string, error) {
 	return file, nil
 }
 
-func origin(f *pflag.FlagSet, v *viper.Viper, key, file string) string {
-	if flag := f.Lookup(flagName(key)); flag != nil && flag.Changed {
-		return "flag --" + flagName(key)
+func origin(f *pflag.FlagSet, v *viper.Viper, s setting, file string) string {
+	if flag := f.Lookup(s.flagName()); flag != nil && flag.Changed {
+		return "flag --" + s.flagName()
 	}
-	if os.Getenv(envName(key)) != "" {
-		return "environment " + envName(key)
+	if os.Getenv(envName(s.key)) != "" {
+		return "environment " + envName(s.key)
 	}
-	if v.InConfig(key) {
+	if v.InConfig(s.key) {
 		return file
 	}
 	return "default"

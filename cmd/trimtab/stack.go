@@ -16,7 +16,8 @@ import (
 
 // ensure finds the embedded stack of the data folder, or starts it as a detached `trimtab dev`.
 func (a *app) ensure(ctx context.Context) (devstack.Endpoints, error) {
-	return devstack.Ensure(ctx, devstack.EnsureOptions{Dir: a.settings.value("data"), OpenRuns: openRuns, Log: a.err})
+	dir := a.settings.value("data")
+	return devstack.Ensure(ctx, devstack.EnsureOptions{Dir: dir, Args: []string{"dev", "--data-folder", dir}, OpenRuns: openRuns, Log: a.err})
 }
 
 // openRuns counts the runs that have not ended.
