@@ -52,8 +52,8 @@ create table response (
     model     text           not null,
     text      text           not null,
     constraint response_pkey primary key (digest),
-    constraint response_tokenizer_digest check (tokenizer = '' or tokenizer ~ '^sha256:[0-9a-f]{64}$'),
-    constraint response_model_digest check (model = '' or model ~ '^sha256:[0-9a-f]{64}$')
+    constraint response_tokenizer_digest check (tokenizer = '' or tokenizer::content_digest is not null),
+    constraint response_model_digest check (model = '' or model::content_digest is not null)
 );
 comment on column response.bytes is 'what the labeller saw, undecoded';
 comment on column response.tokens is 'ids as sampled; null for imported text';

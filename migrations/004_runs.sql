@@ -68,9 +68,9 @@ create table attempt (
     constraint attempt_reused_from foreign key (reused_from) references attempt (id),
     constraint attempt_number_from_one check (number >= 1),
     constraint attempt_digests check (
-        (config = '' or config ~ '^sha256:[0-9a-f]{64}$') and
-        (cache_key = '' or cache_key ~ '^sha256:[0-9a-f]{64}$') and
-        (from_checkpoint = '' or from_checkpoint ~ '^sha256:[0-9a-f]{64}$'))
+        (config = '' or config::content_digest is not null) and
+        (cache_key = '' or cache_key::content_digest is not null) and
+        (from_checkpoint = '' or from_checkpoint::content_digest is not null))
 );
 create index attempt_by_cache_key on attempt (cache_key, id) where cache_key <> '';
 comment on column attempt.config is 'digest of a document';

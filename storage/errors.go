@@ -22,7 +22,7 @@ func fault(ctx context.Context, doing string, err error) error {
 		return e
 	}
 	if ctx.Err() != nil {
-		return fmt.Errorf("%s: %w", doing, errors.Join(context.Cause(ctx), ctx.Err()))
+		return gaveUp(ctx, doing)
 	}
 	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return refusal(doing, e, err)
@@ -31,6 +31,14 @@ func fault(ctx context.Context, doing string, err error) error {
 		return unavailable(doing, err)
 	}
 	return fmt.Errorf("%s: %w", doing, err)
+}
+
+// gaveUp is the error of a call whose own context ended; it says why, if its caller did.
+func gaveUp(ctx context.Context, doing string) error {
+	if cause := context.Cause(ctx); !errors.Is(cause, ctx.Err()) {
+		return fmt.Errorf("%s: %w: %w", doing, ctx.Err(), cause)
+	}
+	return fmt.Errorf("%s: %w", doing, ctx.Err())
 }
 
 // refusal is the error for what the server itself answered.
@@ -80,7 +88,7 @@ func isConnectionFault(err error) bool {
 
 func unavailable(doing string, err error) error {
 	return trimtab.NewError(trimtab.Unavailable, "postgres_unavailable",
-		"check that Postgres runs (`trimtab doctor`); the work goes on when it is back", "%s: Postgres does not answer: %w", doing, err)
+		"check that Postgres runs (`trimtab doctor`); the work goes on when it is back", "%s: Postgres cannot do it now: %w", doing, err)
 }
 
 func notFound(noun, name, remedy string) error {

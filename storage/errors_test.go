@@ -1,0 +1,77 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/trimtab/trimtab"
+)
+
+func TestFaults(t *testing.T) {
+	t.Parallel()
+	pg := func(code string) error {
+		return fmt.Errorf("exec: %w", &pgconn.PgError{Code: code, TableName: "attempt", ConstraintName: "attempt_run"})
+	}
+	cases := []struct {
+		err   error
+		class trimtab.Class
+		typ   string
+	}{
+		{pg("57P01"), trimtab.Unavailable, "postgres_unavailable"},
+		{pg("57P03"), trimtab.Unavailable, "postgres_unavailable"},
+		{pg("53300"), trimtab.Unavailable, "postgres_unavailable"}, // too many connections
+		{pg("53100"), trimtab.Unavailable, "postgres_unavailable"}, // disk full
+		{pg("40P01"), trimtab.Unavailable, "postgres_unavailable"},
+		{io.ErrUnexpectedEOF, trimtab.Unavailable, "postgres_unavailable"},
+		{context.DeadlineExceeded, trimtab.Unavailable, "postgres_unavailable"}, // of the connection, not of the call
+		{errors.New("conn closed"), trimtab.Unavailable, "postgres_unavailable"},
+		{pg("23503"), trimtab.NotFound, "run_not_found"},
+		{pg("23514"), trimtab.Invalid, "invalid_record"},
+		{pg("22P05"), trimtab.Invalid, "invalid_record"},
+		{pg("42P01"), trimtab.Conflict, "schema_outdated"},
+		{pg("42501"), trimtab.Usage, "postgres_refused"},
+		{pg("28P01"), trimtab.Usage, "postgres_refused"},
+		{pg("XX000"), trimtab.Internal, "internal"},
+		{pg(""), trimtab.Internal, "internal"},
+		{notFound("run", "x", ""), trimtab.NotFound, "run_not_found"},
+	}
+	for _, c := range cases {
+		if e := trimtab.AsError(fault(t.Context(), "doing it", c.err)); e.Class != c.class || e.Type != c.typ {
+			t.Errorf("%v: class %d type %s, want %d %s", c.err, e.Class, e.Type, c.class, c.typ)
+		}
+	}
+	if err := fault(t.Context(), "doing it", nil); err != nil {
+		t.Errorf("nothing is %v", err)
+	}
+	why := errors.New("stopping")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(why)
+	if err := fault(ctx, "doing it", pg("57014")); !errors.Is(err, context.Canceled) || !errors.Is(err, why) {
+		t.Errorf("a cancelled call says %v", err)
+	}
+}
+
+func TestClean(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{"": "", "plain é": "plain é", "a\x00b": "a�b", "\xff\xfe": "�", "é\xc3": "é�"} {
+		if got := clean(in); got != want {
+			t.Errorf("clean(%q) = %q, want %q", in, got, want)
+		}
+		if err := storable("x", in); (err == nil) != (in == want) {
+			t.Errorf("storable(%q): %v", in, err)
+		}
+	}
+}
+
+func TestQuoteLiteral(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{`a`: `'a'`, `it's`: `'it''s'`, `a\b'`: ` E'a\\b'''`} {
+		if got := quoteLiteral(in); got != want {
+			t.Errorf("quoteLiteral(%q) = %s, want %s", in, got, want)
+		}
+	}
+}
