@@ -24,7 +24,7 @@ var (
 )
 
 const (
-	packRows   = 64      // rows of A that repay packing B
+	packRows   = 192     // rows of A that repay packing B
 	blockASize = 1 << 17 // elements of A that stay in the second cache
 )
 

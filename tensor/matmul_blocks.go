@@ -5,7 +5,7 @@ import "sync"
 // Sizes of blocks. They decide only speed.
 const (
 	taskWork  = 1 << 18 // multiply-adds that make a task worth its start
-	blockK    = 256     // k of a packed panel of B
+	blockK    = 192     // k of a packed panel of B
 	panelSize = 96 * blockK
 )
 
