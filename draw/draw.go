@@ -49,7 +49,14 @@ func New(seed uint64, names ...string) Source {
 
 // At returns the stream at an index of any length, always from its beginning.
 func (s Source) At(index ...uint64) *Stream {
-	key := s.key
+	key, counter := s.place(index)
+	return &Stream{key: key, counter: counter}
+}
+
+// place returns the key and the first counter of an index; apart from At, so
+// that At's stream need not be allocated.
+func (s Source) place(index []uint64) (key [2]uint64, counter [4]uint64) {
+	key = s.key
 	n := uint64(len(index))
 	for len(index) > 3 {
 		b := philox(key, [4]uint64{1<<64 - 1, index[0], index[1], index[2]})
@@ -57,9 +64,8 @@ func (s Source) At(index ...uint64) *Stream {
 		index = index[3:]
 	}
 	key[1] += n
-	st := &Stream{key: key, left: 0}
-	copy(st.counter[1:], index)
-	return st
+	copy(counter[1:], index)
+	return key, counter
 }
 
 // Stream is a sequence of numbers. It is not safe for concurrent use.

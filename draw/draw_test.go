@@ -290,6 +290,14 @@ func TestPerm(t *testing.T) {
 	}
 }
 
+func TestAllocates(t *testing.T) {
+	src := New(11)
+	var sum uint64
+	if n := testing.AllocsPerRun(100, func() { sum += src.At(1, 2, 3, 4).Uint64() }); n != 0 {
+		t.Errorf("a draw allocates %g times", n)
+	}
+}
+
 func BenchmarkAtUint64(b *testing.B) {
 	src := New(1)
 	var sum uint64
