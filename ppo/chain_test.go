@@ -2,6 +2,8 @@ package ppo_test
 
 import (
 	"context"
+	"encoding/binary"
+	"math"
 	"testing"
 
 	"github.com/trimtab/trimtab"
@@ -63,6 +65,21 @@ func demonstration(s *draw.Stream) (response []int32) {
 		response = append(response, int32(letterA+s.IntN(letters)))
 	}
 	return append(response, end)
+}
+
+// goldenChain pins the bytes of the chain's models: of every kernel, with and
+// without fused instructions in Go's own code.
+const goldenChain = "sha256:aaa6a1c5bbf7ef362a1bac84f4f35d62dc2590b4fc5329f825e24403fcd7ca42"
+
+// digest of the little-endian bytes of the models' slabs.
+func digest(models ...*model.Model) trimtab.Digest {
+	var b []byte
+	for _, m := range models {
+		for _, w := range m.Slab {
+			b = binary.LittleEndian.AppendUint32(b, math.Float32bits(w))
+		}
+	}
+	return trimtab.DigestOf(b)
 }
 
 // Supervised fine-tuning on random letters, a reward model from rankings that
@@ -131,6 +148,9 @@ func TestChain(t *testing.T) {
 	was, is := eval.Mean(src, shares(before)), eval.Mean(src, shares(after))
 	kl := eval.MeanKL(nil, policy, sftModel, prompts, after, 1)
 	t.Logf("share of A %.2f -> %.2f (%.2f to %.2f), KL %.2f, explained variance %.2f", was.Value, is.Value, is.Low, is.High, kl.K1, must(report.Value("val/explained_var")))
+	if got := digest(sftModel, rm, policy, pt.ValueModel()); got != goldenChain {
+		t.Errorf("the chain's models are %s, want %s: if the bytes are meant to change, raise Version in sft, reward or ppo and write the new digest here", got, goldenChain)
+	}
 	if is.Value < was.Value+.2 || is.Low <= was.High {
 		t.Errorf("the share of A went from %.2f to %.2f: want a clear rise", was.Value, is.Value)
 	}

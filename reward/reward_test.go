@@ -325,3 +325,26 @@ func TestValidate(t *testing.T) {
 		}
 	}
 }
+
+// Each field of Config makes a difference: none is written down and not read.
+func TestEveryFieldIsRead(t *testing.T) {
+	changes := map[string]func(*Config){
+		"Epochs": func(c *Config) { c.Epochs = 5 }, "Batch": func(c *Config) { c.Batch = 3 },
+		"Optim": func(c *Config) { c.Optim.LR /= 2 },
+	}
+	run := func(c Config) []float32 {
+		tr := newTrainer(t, c, inputs())
+		for i := range 4 {
+			step(t, tr, i)
+		}
+		return stateOf(tr)
+	}
+	want := run(config())
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[Config]()) {
+		c := config()
+		changes[f.Name](&c)
+		if slices.Equal(want, run(c)) {
+			t.Errorf("%s is not read", f.Name)
+		}
+	}
+}
