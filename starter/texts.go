@@ -133,7 +133,7 @@ func (w *World) Demonstrations(n int) []trimtab.Demonstration {
 	people := make([]manner, demonstratorCount)
 	s := w.stream("demonstrators")
 	for i := range people {
-		people[i] = manner{courteous: .1 + .6*s.Float64(), fills: .2 + .5*s.Float64(), rude: .12 * s.Float64(), wrong: demonstratorErrs}
+		people[i] = manner{courteous: .1 + float64(.6*s.Float64()), fills: .2 + float64(.5*s.Float64()), rude: float64(.12 * s.Float64()), wrong: demonstratorErrs}
 	}
 	src := w.source("demonstrations")
 	out := make([]trimtab.Demonstration, n)
