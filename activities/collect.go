@@ -93,7 +93,7 @@ func (j *collector) Step(_ context.Context, step int) (trimtab.Report, error) {
 
 // sampling are the options for answering prompts with the end-of-text token as the end.
 func sampling(t *tokenizer.Tokenizer, temperature float64, most int) model.SampleOptions {
-	return model.SampleOptions{Temperature: float32(temperature), MaxNew: most, Stop: []int32{t.EndOfText()}, Ban: []int32{t.Pad()}}
+	return model.SampleOptions{Temperature: float32(temperature), MaxNew: most, Stop: []int32{t.EndOfText()}, Ban: t.Ban()}
 }
 
 // asked is a prompt with its different responses.

@@ -338,7 +338,7 @@ func (b builder) ppo(ctx context.Context, c *recipes.PPO) (job, error) {
 		return nil, trimtab.NewError(trimtab.Invalid, "tokenizer_mismatch", "train the reward model from the same base", "the policy and the reward model have different tokenizers")
 	}
 	in := ppo.Inputs{Pool: b.a.pool, Seed: b.in.Seed, Stage: b.in.Stage.Name, Model: policy, Reference: policy, Value: scorer,
-		Scorer: reward.NewScorer(b.a.pool, scorer), EndOfText: words.EndOfText(), Ban: []int32{words.Pad()}, Decode: words.Decode}
+		Scorer: reward.NewScorer(b.a.pool, scorer), EndOfText: words.EndOfText(), Ban: words.Ban(), Decode: words.Decode}
 	if in.Prompts, err = b.prompts(ctx, words, c.Pool, policy.Config.Context-c.MaxTokens); err != nil {
 		return nil, err
 	}
