@@ -87,6 +87,11 @@ func TestDev(t *testing.T) {
 	if te, ok := errors.AsType[*trimtab.Error](err); !ok || te.Type != "dev_running" || te.Class != trimtab.Conflict {
 		t.Errorf("a second dev process: %v", err)
 	}
+	for _, c := range DoctorChecks(t.Context(), dir) {
+		if !c.OK {
+			t.Errorf("doctor: %+v", c)
+		}
+	}
 	t.Run("restarts what dies", func(t *testing.T) { devRestarts(t, dir, e) })
 	t.Run("is killed", func(t *testing.T) { devKilled(t, dir, e) })
 	t.Run("another build", func(t *testing.T) { devReplaced(t, dir) })
@@ -233,5 +238,36 @@ func TestStopNothing(t *testing.T) {
 	t.Parallel()
 	if err := Stop(t.Context(), filepath.Join(t.TempDir(), "absent")); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestDoctorNothing(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "absent")
+	for _, c := range DoctorChecks(t.Context(), dir) {
+		if !c.OK || c.Detail == "" {
+			t.Errorf("doctor, on a folder that is not there: %+v", c)
+		}
+	}
+	if _, err := os.Stat(dir); err == nil {
+		t.Error("doctor made the data folder")
+	}
+}
+
+func TestDoctorWrongMajor(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	data := filepath.Join(dir, "postgres", "data")
+	if err := os.MkdirAll(data, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(data, "PG_VERSION"), []byte("9\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := writeJSON(filepath.Join(dir, "postgres", "postgres.json"), clusterState{Place: filepath.Dir(data)}); err != nil {
+		t.Fatal(err)
+	}
+	if c := DoctorChecks(t.Context(), dir)[0]; c.OK || !strings.Contains(c.Remedy, "postgresql") {
+		t.Errorf("doctor, on data of Postgres 9: %+v", c)
 	}
 }

@@ -57,15 +57,19 @@ func findTemporal(ctx context.Context, program string, log io.Writer) (string, e
 	source := temporalSource()
 	_, noGo := exec.LookPath("go")
 	if source == "" || noGo != nil {
-		return "", trimtab.NewError(trimtab.Unavailable, "temporal_missing",
-			"put trimtab-temporal of the same release beside trimtab or in PATH, or work in a checkout of the sources with Go installed, or docker compose up, or give the address of a server (--temporal)",
-			"start the embedded Temporal server: no program %s found", temporalProgram)
+		return "", errNoTemporal()
 	}
 	target, err := cachedTemporal(source)
 	if err != nil {
 		return "", err
 	}
 	return target, buildTemporal(ctx, source, target, log)
+}
+
+func errNoTemporal() error {
+	return trimtab.NewError(trimtab.Unavailable, "temporal_missing",
+		"put trimtab-temporal of the same release beside trimtab or in PATH, or work in a checkout of the sources with Go installed, or docker compose up, or give the address of a server (--temporal-address)",
+		"start the embedded Temporal server: no program %s found", temporalProgram)
 }
 
 func runnable(path string) error {
@@ -157,7 +161,7 @@ func buildTemporal(ctx context.Context, source, target string, log io.Writer) er
 	cmd.Dir = source
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=", "GOOS=", "GOARCH=", "PWD="+source)
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return trimtab.NewError(trimtab.Unavailable, "temporal_build", "see that Go can reach its module proxy and that there are 3 GB of disk; or docker compose up, or give the address of a server (--temporal)",
+		return trimtab.NewError(trimtab.Unavailable, "temporal_build", "see that Go can reach its module proxy and that there are 3 GB of disk; or docker compose up, or give the address of a server (--temporal-address)",
 			"build the embedded Temporal server in %s: %w\n%s\n", source, err, lastLines(string(out), 20))
 	}
 	return os.Rename(draft, target)

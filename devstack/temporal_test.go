@@ -17,6 +17,7 @@ import (
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 )
@@ -92,7 +93,10 @@ func TestTemporal(t *testing.T) {
 
 	c, steps := counter(t, s.Address)
 	run, err := c.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{TaskQueue: "count",
-		SearchAttributes: map[string]any{"RunID": "r1", "RunStatus": "running", "Stage": "sft"}}, count, 100)
+		TypedSearchAttributes: temporal.NewSearchAttributes(
+			temporal.NewSearchAttributeKeyKeyword("RunID").ValueSet("r1"),
+			temporal.NewSearchAttributeKeyKeyword("RunStatus").ValueSet("running"),
+			temporal.NewSearchAttributeKeyKeyword("Stage").ValueSet("sft"))}, count, 100)
 	if err != nil {
 		t.Fatal(err)
 	}
