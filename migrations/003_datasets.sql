@@ -6,6 +6,7 @@ create table document (
     constraint document_pkey primary key (digest),
     constraint document_digest_of_body check (digest = 'sha256:' || encode(sha256(body), 'hex'))
 );
+comment on table document is 'canonical JSON that others name by digest: stage configs, evaluation reports';
 comment on column document.body is 'exact bytes';
 
 create table dataset (
@@ -16,6 +17,7 @@ create table dataset (
     constraint dataset_kind_known check (kind in ('text', 'prompts', 'demonstrations', 'rankings')),
     constraint dataset_name_plain check (name ~ '^[^[:space:][:cntrl:]@]{1,200}$' and name !~ '^sha256:')
 );
+comment on table dataset is 'a name under which items of one kind are gathered';
 
 -- Items, a table for each kind. digest is the SHA-256 of the canonical form (trimtab.Item), which holds every
 -- column but those marked; the same content is one row however many datasets hold it.
@@ -24,6 +26,7 @@ create table text_item (
     body   text           not null,
     constraint text_item_pkey primary key (digest)
 );
+comment on table text_item is 'one document of text';
 
 create table prompt (
     digest content_digest not null,
@@ -33,6 +36,7 @@ create table prompt (
     constraint prompt_pkey primary key (digest),
     constraint prompt_split_known check (split in ('', 'train', 'test'))
 );
+comment on table prompt is 'what a model is asked';
 
 create table demonstration (
     digest       content_digest not null,
@@ -43,6 +47,7 @@ create table demonstration (
     constraint demonstration_pkey primary key (digest),
     constraint demonstration_split_known check (split in ('', 'train', 'test'))
 );
+comment on table demonstration is 'a person''s answer to a prompt';
 
 create table response (
     digest    content_digest not null,
@@ -55,6 +60,7 @@ create table response (
     constraint response_tokenizer_digest check (tokenizer = '' or tokenizer::content_digest is not null),
     constraint response_model_digest check (model = '' or model::content_digest is not null)
 );
+comment on table response is 'one answer among those that were ranked';
 comment on column response.bytes is 'what the labeller saw, undecoded';
 comment on column response.tokens is 'ids as sampled; null for imported text';
 comment on column response.text is 'bytes for people: no part of the digest';
@@ -71,6 +77,7 @@ create table ranking (
     constraint ranking_split_known check (split in ('', 'train', 'test')),
     constraint ranking_seconds_positive check (seconds >= 0)
 );
+comment on table ranking is 'one labeller''s order of K responses to a prompt';
 comment on column ranking.grouping is 'what a split must not tear apart; empty is the prompt';
 comment on column ranking.seconds is 'time the labeller took, 0 unknown: no part of the digest, the first one recorded stays';
 
@@ -112,6 +119,7 @@ create table dataset_version (
     constraint dataset_version_pkey primary key (digest),
     constraint dataset_version_not_empty check (items >= 1)
 );
+comment on table dataset_version is 'an immutable multiset of items';
 comment on column dataset_version.digest is 'Merkle root of RFC 9162 over the item digests in ascending order, copies counted';
 
 create table dataset_version_item (
@@ -121,6 +129,7 @@ create table dataset_version_item (
     constraint dataset_version_item_pkey primary key (version, item),
     constraint dataset_version_item_copies_positive check (copies >= 1)
 );
+comment on table dataset_version_item is 'the items of a version and how often each is in it';
 
 create table dataset_freeze (
     id         bigint         generated always as identity,

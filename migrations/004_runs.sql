@@ -14,6 +14,7 @@ create table run (
     constraint run_origin foreign key (origin) references run (id),
     constraint run_seed_unsigned check (seed between 0 and 18446744073709551615)
 );
+comment on table run is 'one launch of a spec';
 create index run_by_name on run (name, created_at);
 create index run_by_time on run (created_at, id);
 comment on column run.spec is 'resolved; json, not jsonb, keeps its bytes';
@@ -72,6 +73,7 @@ create table attempt (
         (cache_key = '' or cache_key::content_digest is not null) and
         (from_checkpoint = '' or from_checkpoint::content_digest is not null))
 );
+comment on table attempt is 'one try of one stage of a run';
 create index attempt_by_cache_key on attempt (cache_key, id) where cache_key <> '';
 comment on column attempt.config is 'digest of a document';
 comment on column attempt.cache_key is 'digest over kind, stage version, config, inputs, seed and numerics: equal keys give equal bytes';
@@ -84,6 +86,7 @@ create table attempt_input (
     constraint attempt_input_pkey primary key (attempt, position),
     constraint attempt_input_attempt foreign key (attempt) references attempt (id)
 );
+comment on table attempt_input is 'what an attempt reads: artifacts and dataset versions, under the names its stage gives them';
 create index attempt_input_by_digest on attempt_input (digest);
 
 create table attempt_output (
@@ -94,6 +97,7 @@ create table attempt_output (
     constraint attempt_output_pkey primary key (attempt, position),
     constraint attempt_output_attempt foreign key (attempt) references attempt (id)
 );
+comment on table attempt_output is 'what a completed or reused attempt made';
 create index attempt_output_by_digest on attempt_output (digest);
 
 create table attempt_metric (
@@ -129,6 +133,7 @@ create table fence (
     constraint fence_pkey primary key (attempt),
     constraint fence_attempt foreign key (attempt) references attempt (id)
 );
+comment on table fence is 'who may write for an attempt';
 comment on column fence.token is 'only the holder of this token may write; it only rises';
 
 create table progress (
@@ -155,6 +160,7 @@ create table log (
     message text        not null,
     constraint log_pkey primary key (id)
 );
+comment on table log is 'lines for people; no facts';
 create index log_by_run on log (run, id);
 
 grant select, insert on run, run_state, run_plan, attempt, attempt_input, attempt_output, attempt_metric, attempt_state,

@@ -10,6 +10,7 @@ create table step (
     constraint step_attempt foreign key (attempt) references attempt (id),
     constraint step_from_zero check (step >= 0)
 );
+comment on table step is 'one step that an attempt reported';
 comment on column step.metrics is 'how many rows of metric the step has';
 comment on column step.rollouts is 'how many rows of rollout the step has';
 
@@ -68,6 +69,7 @@ create table checkpoint (
     constraint checkpoint_attempt foreign key (attempt) references attempt (id),
     constraint checkpoint_step_from_zero check (step >= 0)
 );
+comment on table checkpoint is 'the state of an attempt between two steps, in the content-addressed store';
 comment on column checkpoint.step is 'the next step to take: steps 0 … step-1 are in the state';
 
 grant select, insert on step, metric, timing, rollout, checkpoint to trimtab_app;

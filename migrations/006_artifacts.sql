@@ -14,6 +14,7 @@ create table artifact (
     constraint artifact_attempt foreign key (attempt) references attempt (id),
     constraint artifact_kind_named check (kind <> '')
 );
+comment on table artifact is 'a model in the content-addressed store, as one maker made it';
 -- Equal runs make equal bytes, so a digest may have several makers; each is told once.
 create unique index artifact_once on artifact (digest, name, coalesce(run, ''), stage, coalesce(attempt, 0));
 create index artifact_by_name on artifact (name, id);
@@ -31,6 +32,7 @@ create table evaluation (
     constraint evaluation_attempt foreign key (attempt) references attempt (id),
     constraint evaluation_document foreign key (document) references document (digest)
 );
+comment on table evaluation is 'a report on the models of a run; the newest holds';
 create index evaluation_by_run on evaluation (run, id);
 
 grant select, insert on artifact, evaluation to trimtab_app;

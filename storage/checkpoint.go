@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -190,13 +191,14 @@ func (s *Store) LatestCheckpoint(ctx context.Context, attempt int64) (Checkpoint
 	return c, err == nil, fault(ctx, fmt.Sprintf("reading the checkpoint of attempt %d", attempt), err)
 }
 
-// FindCheckpoint returns the newest checkpoint of any attempt of a stage whose digest begins with prefix.
+// FindCheckpoint returns the checkpoint of any attempt of a stage whose digest, with or without "sha256:", begins with
+// prefix: of the newest attempt that has one, the one with the highest step.
 func (s *Store) FindCheckpoint(ctx context.Context, run, stage, prefix string) (Checkpoint, error) {
 	var c Checkpoint
 	err := s.pool.QueryRow(ctx, `
 		select c.attempt, c.step, c.digest, c.created_at from checkpoint c join attempt a on a.id = c.attempt
-		where a.run = $1 and a.stage = $2 and starts_with(c.digest, $3) order by a.number desc, c.step desc limit 1`,
-		run, stage, prefix).Scan(&c.Attempt, &c.Step, &c.Digest, &c.CreatedAt)
+		where a.run = $1 and a.stage = $2 and starts_with(c.digest, 'sha256:' || $3) order by a.number desc, c.step desc limit 1`,
+		run, stage, strings.TrimPrefix(prefix, "sha256:")).Scan(&c.Attempt, &c.Step, &c.Digest, &c.CreatedAt)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return c, notFound("checkpoint", prefix, fmt.Sprintf("stage %s of the run has none like it: rerun from the beginning", stage))
 	}

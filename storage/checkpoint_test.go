@@ -92,6 +92,13 @@ func TestCheckpoints(t *testing.T) {
 	}
 	must(t, s.Commit(ctx, id, 1, nil, &storage.Checkpoint{Step: 10, Digest: digest("state")}))
 	wantError(t, s.Commit(ctx, id, 1, nil, &storage.Checkpoint{Step: 10, Digest: digest("other")}), trimtab.Verification, "replay_diverged")
+	for _, prefix := range []string{"", "sha256:", digest("state").Short(), string(digest("state"))} {
+		if c, err := s.FindCheckpoint(ctx, "run-1", "sft", prefix); err != nil || c != last {
+			t.Errorf("found %+v (%v) by %q", c, err, prefix)
+		}
+	}
+	_, err = s.FindCheckpoint(ctx, "run-1", "sft", "000000")
+	wantError(t, err, trimtab.NotFound, "checkpoint_not_found")
 	a, err := s.Attempt(ctx, id)
 	must(t, err)
 	if a.Step != 20 {

@@ -24,6 +24,6 @@
 // of a worker names its token and holds the row of the fence until it commits.
 // A worker that was thought dead finds a higher token and gets "fenced".
 //
-// Order of locks: fence, then state, then the event stream, which is last in
-// every transaction, so that no two of them wait for each other.
+// Order of locks: the dataset or fence, then state, then items in order of
+// digest, then the event stream, so that no two transactions wait for each other.
 package storage

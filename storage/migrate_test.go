@@ -138,3 +138,16 @@ func TestRights(t *testing.T) {
 		t.Errorf("the app cannot append an event: %v", err)
 	}
 }
+
+func TestEveryTableSaysWhatItHolds(t *testing.T) {
+	t.Parallel()
+	rows, err := connect(t, storagetest.URLs(t).Auditor).Query(t.Context(), `
+		select relname from pg_class where relnamespace = 'public'::regnamespace and relkind in ('r', 'v')
+			and relname <> 'schema_version' and obj_description(oid) is null order by 1`)
+	must(t, err)
+	silent, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	must(t, err)
+	if len(silent) > 0 {
+		t.Errorf("without a comment: %v", silent)
+	}
+}

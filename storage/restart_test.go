@@ -3,6 +3,7 @@ package storage_test
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -40,6 +41,59 @@ func TestServerRestarts(t *testing.T) {
 	must(t, err)
 	must(t, commit(0))
 	must(t, commit(1))
+}
+
+// Connections are cut at random moments, inside transactions too: what
+// failed is tried again, and in the end everything is there once.
+func TestCutConnections(t *testing.T) {
+	t.Parallel()
+	urls := storagetest.URLs(t)
+	s, ctx := storagetest.Open(t, urls.App), t.Context()
+	id := held(t, s)
+	done, cut := make(chan struct{}), make(chan int)
+	go func() {
+		owner, cuts := connect(t, urls.Owner), 0
+		defer func() { cut <- cuts }()
+		for {
+			select {
+			case <-done:
+				return
+			case <-time.After(time.Duration(20+rand.IntN(100)) * time.Millisecond):
+			}
+			var n int
+			err := owner.QueryRow(ctx, `select count(pg_terminate_backend(pid)) from pg_stat_activity
+				where datname = current_database() and usename = 'trimtab_app'`).Scan(&n)
+			if err != nil {
+				t.Error(err)
+			}
+			cuts += n
+		}
+	}()
+	const steps = 40
+	failed := 0
+	for step := range steps {
+		for {
+			err := s.Commit(ctx, id, 1, []storage.StepReport{report(step, 10, 4, 8)}, &storage.Checkpoint{Step: step + 1, Digest: digest("s")})
+			if err == nil {
+				break
+			}
+			wantError(t, err, trimtab.Unavailable, "postgres_unavailable")
+			failed++
+		}
+	}
+	close(done)
+	cuts := <-cut
+	s = storagetest.Open(t, urls.App) // the pool may hold broken connections
+	metrics, err := s.Metrics(ctx, id)
+	must(t, err)
+	checkpoints, err := s.Checkpoints(ctx, id)
+	must(t, err)
+	events, err := s.History(ctx, "run-1", "sft")
+	must(t, err)
+	if len(metrics) != steps*10 || len(checkpoints) != steps || len(events) != 1+steps {
+		t.Errorf("%d metrics, %d checkpoints, %d events of %d steps", len(metrics), len(checkpoints), len(events), steps)
+	}
+	t.Logf("%d connections cut, %d commits tried again", cuts, failed)
 }
 
 // A restart while connections are in the pool and none was used meanwhile.
