@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"math"
 	"testing"
+	"time"
 
 	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/dataset"
@@ -14,6 +15,7 @@ import (
 	"github.com/trimtab/trimtab/ppo"
 	"github.com/trimtab/trimtab/reward"
 	"github.com/trimtab/trimtab/sft"
+	"github.com/trimtab/trimtab/train"
 )
 
 const (
@@ -21,15 +23,14 @@ const (
 	vocab                          = letterA + letters
 )
 
-type trainer interface {
-	Steps() int
-	Step(context.Context, int) (trimtab.Report, error)
-}
-
-func runAll(t *testing.T, tr trainer, err error) (last trimtab.Report) {
+// runAll runs a stage that New made, in the training loop.
+func runAll(t *testing.T, tr train.Trainer, err error) (last trimtab.Report) {
 	t.Helper()
-	for i := 0; err == nil && i < tr.Steps(); i++ {
-		last, err = tr.Step(context.Background(), i)
+	if err == nil {
+		_, err = train.Loop{Trainer: tr, Report: func(_ context.Context, _ int, r trimtab.Report, _ time.Duration) error {
+			last = r
+			return nil
+		}}.Run(context.Background())
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -6,10 +6,26 @@ import (
 	"github.com/trimtab/trimtab"
 )
 
-// metrics of an iteration, under TRL's names. Every mean is over response
-// tokens or over episodes, so that no padding can enter it; objective/* are
-// means over episodes of sums over tokens. TRL's eps (episodes a second) is a
-// time, and so a Timing and not among them.
+// metrics of an iteration, under TRL's names. Every mean is over episodes or
+// over response tokens, so that no padding can enter it.
+//
+//	objective/kl, kl3         mean over episodes of Σ k1, Σ k3 (kl.go)
+//	objective/kl_coef         β of this iteration
+//	objective/entropy         mean over episodes of Σ H(π)
+//	objective/neg_logprob     mean over episodes of Σ −log π
+//	objective/scores          mean score, standardised and after the EOS rule
+//	objective/raw_scores      mean of what the scorer said
+//	objective/non_score_reward, rlhf_reward   −β·kl, and that plus scores
+//	response_length, missing_eos_rate, val/num_eos_tokens   over episodes
+//	val/explained_var         1 − Var(R − V)/Var(R) over tokens, values as of sampling
+//	loss/policy_avg, loss/value_avg, loss/ptx_avg   over tokens of all updates; ptx without its γ
+//	policy/approxkl_avg       ½·(log ratio)² over tokens of all updates
+//	policy/clipfrac_avg, val/clipfrac_avg   share of tokens where the clipped term was the larger
+//	val/ratio, ratio_var      mean ratio, and the variance of the updates' mean ratios
+//	lr, value/lr              of the iteration's last update
+//	episode                   episodes so far
+//
+// TRL's eps (episodes a second) is a time; times are recorded apart from metrics.
 func (t *Trainer) metrics(step int, beta float64, episodes []*episode, s tally) []trimtab.Metric {
 	o := objectives(episodes)
 	m := []trimtab.Metric{

@@ -13,9 +13,12 @@ import (
 	"github.com/trimtab/trimtab/draw"
 	"github.com/trimtab/trimtab/model"
 	"github.com/trimtab/trimtab/tensor"
+	"github.com/trimtab/trimtab/train"
 )
 
 var shape = model.Config{Layers: 2, Width: 16, Heads: 2, Context: 8, Vocab: 11}
+
+var _ train.Trainer = (*Trainer)(nil)
 
 func inputs() Inputs {
 	m := model.New(shape, false)
