@@ -8,7 +8,8 @@ type HeadRow struct {
 	Target int32
 }
 
-// headLogits is about how many logits are in memory at once.
+// headLogits is about how many logits are in memory at once, for vocabularies
+// up to a few thousand.
 const headLogits = 1 << 19
 
 // headBuffers are the buffers of one chunk of rows of the language-model head.
@@ -22,9 +23,10 @@ type headBuffers struct {
 	row           [][]float32
 }
 
-// chunkRows is R: how many rows the head takes at once. Rows do not see each
-// other and gradients are chains over rows in order, so it changes no bit.
-func chunkRows(vocab int) int { return max(32, headLogits/vocab) }
+// chunkRows is R: how many rows the head takes at once, and enough of them to
+// repay a pass over the vocabulary. Rows do not see each other and gradients
+// are chains over rows in order, so it changes no bit.
+func chunkRows(vocab int) int { return max(256, headLogits/vocab) }
 
 // LMHead computes, for each of rows in order, with z = invTemp·wte·hidden,
 //

@@ -255,12 +255,13 @@ func sized[T any](x *[]T, n int) {
 	*x = (*x)[:n]
 }
 
-// blockRows is how many rows a task of a row-wise pass takes: enough to make
-// the products worth their set-up, few enough to keep the workers even.
-// Rows do not see each other, so that it is free to follow the machine.
+// blockRows is how many rows a task of a row-wise pass takes: an eighth of a
+// worker's share, so that the workers end together and a block's activations
+// stay in the second cache, but enough to repay packing the weights. Rows do
+// not see each other, so that it is free to follow the machine.
 func blockRows(n, workers int) int {
-	const least = 64
-	return max(least, (n+4*workers-1)/(4*workers))
+	share := (n + workers - 1) / workers
+	return max((share+7)/8, min(128, share), 1)
 }
 
 // tasks is the number of row blocks.
