@@ -2,6 +2,7 @@ package storagetest
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -114,7 +115,19 @@ func sweep() {
 		owner, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), prefix), "-")
 		pid, err := strconv.Atoi(owner)
 		if err == nil && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+			removeSocket(filepath.Join(dir, "postgres", "postgres.json"))
 			_ = os.RemoveAll(dir)
 		}
+	}
+}
+
+// removeSocket removes the folder of the socket of a server that is gone; devstack keeps it elsewhere, for its short path.
+func removeSocket(stateFile string) {
+	var state struct {
+		Socket string `json:"socket"`
+	}
+	raw, err := os.ReadFile(stateFile)
+	if err == nil && json.Unmarshal(raw, &state) == nil && strings.HasPrefix(filepath.Base(state.Socket), "trimtab-") {
+		_ = os.Remove(state.Socket) // if it is empty
 	}
 }
