@@ -137,7 +137,7 @@ func (a *app) readAllFiles(kind trimtab.Kind, files []string, opts dataset.ReadO
 		doc.Undecided += got.Undecided
 		doc.Unlisted += got.Unlisted
 		items = append(items, got.Items...)
-		if err != nil && (len(got.Rejected) == 0 || skipBad && len(got.Items) == 0) {
+		if err != nil && (!skipBad && len(got.Rejected) == 0 || skipBad && len(got.Items) == 0) {
 			a.listProblems(doc)
 			return nil, doc, err
 		}

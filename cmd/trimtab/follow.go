@@ -143,13 +143,10 @@ func (a *app) printOutcomeOf(doc runs.Document) error {
 // printTrouble says why a run did not complete and what a person has to do.
 func (a *app) printTrouble(doc runs.Document) {
 	fmt.Fprintln(a.out, clean(fmt.Sprintf("run %s (%s) is %s", shortID(doc.ID), doc.Name, doc.Status)))
-	for _, st := range doc.Stages {
-		if st.Error == nil || st.Status == trimtab.AttemptStale {
-			continue
-		}
-		fmt.Fprintf(a.out, "  %s: %s\n", clean(st.Name), clean(st.Error.Message))
-		if st.Error.Remedy != "" {
-			fmt.Fprintf(a.out, "  hint: %s\n", clean(st.Error.Remedy))
+	for _, e := range troubles(doc) {
+		fmt.Fprintf(a.out, "  why:  %s\n", clean(e.Message))
+		if e.Remedy != "" && e.Remedy != doc.Next {
+			fmt.Fprintf(a.out, "  hint: %s\n", clean(e.Remedy))
 		}
 	}
 	if doc.Reason != "" {
@@ -158,6 +155,25 @@ func (a *app) printTrouble(doc runs.Document) {
 	if doc.Next != "" {
 		fmt.Fprintf(a.out, "  next: %s\n", clean(doc.Next))
 	}
+}
+
+// troubles are the errors of a run and of its stages, each once.
+func troubles(doc runs.Document) []*trimtab.Error {
+	var all []*trimtab.Error
+	seen := map[string]bool{}
+	add := func(e *trimtab.Error) {
+		if e != nil && !seen[e.Message] {
+			seen[e.Message] = true
+			all = append(all, e)
+		}
+	}
+	add(doc.Error)
+	for _, st := range doc.Stages {
+		if st.Status != trimtab.AttemptStale {
+			add(st.Error)
+		}
+	}
+	return all
 }
 
 // newFollower draws when progress goes to a terminal. Progress is part of what

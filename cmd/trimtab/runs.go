@@ -96,6 +96,11 @@ func (a *app) printHead(doc runs.Document) {
 	if doc.Reason != "" {
 		say("reason", "%s", doc.Reason)
 	}
+	if doc.Status != trimtab.RunCompleted {
+		for _, e := range troubles(doc) {
+			say("why", "%s", e.Message)
+		}
+	}
 	if doc.Next != "" {
 		say("next", "%s", doc.Next)
 	}
