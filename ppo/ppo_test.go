@@ -141,19 +141,18 @@ func TestScorerSeesWholeSequences(t *testing.T) {
 func TestTruncate(t *testing.T) {
 	for _, c := range []struct {
 		tokens []int32
-		after  int
 		kept   int
 		ended  bool
 	}{
-		{[]int32{0, 1, 1}, 0, 2, true}, {[]int32{1, 1, 0}, 0, 1, true}, {[]int32{0, 0, 0}, 0, 3, false},
-		{[]int32{0, 0, 1}, 0, 3, true}, {[]int32{1, 0, 1}, 1, 3, true}, {nil, 0, 0, false},
+		{[]int32{0, 1, 1}, 2, true}, {[]int32{1, 1, 0}, 1, true}, {[]int32{0, 1, 0}, 2, true},
+		{[]int32{0, 0, 0}, 3, false}, {[]int32{1, 0, 0}, 1, true}, {[]int32{0, 0, 1}, 3, true}, {nil, 0, false},
 	} {
-		kept, ended := Truncate(c.tokens, 1, c.after)
+		kept, ended := Truncate(c.tokens, 1)
 		if len(kept) != c.kept || ended != c.ended {
-			t.Errorf("Truncate(%v, after %d) kept %d, ended %v", c.tokens, c.after, len(kept), ended)
+			t.Errorf("Truncate(%v) kept %d, ended %v", c.tokens, len(kept), ended)
 		}
 	}
-	kept, _ := Truncate([]int32{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, 5, 0)
+	kept, _ := Truncate([]int32{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, 5)
 	if !slices.Equal(kept, []int32{1, 2, 3, 4, 5}) {
 		t.Errorf("kept %v", kept)
 	}

@@ -30,7 +30,7 @@ func (e *episode) response() []int32 { return e.tokens[e.start:] }
 // row of the model's output that speaks of token t of the response, when e begins at row first.
 func (e *episode) row(first, t int) int { return first + e.start - 1 + t }
 
-// slices of R, cut from one block.
+// allocate cuts the (R) slices from one block.
 func (e *episode) allocate() {
 	r := len(e.response())
 	block := make([]float32, 8*r)
@@ -60,11 +60,11 @@ func (t *Trainer) sample(m *model.Model, prompts []int, src draw.Source, base in
 	for i, p := range prompts {
 		ids[i] = t.in.Prompts[p].Tokens
 	}
-	o := model.SampleOptions{Temperature: float32(t.config.Temperature), TopP: 1, MaxNew: t.config.MaxTokens,
+	o := model.SampleOptions{Temperature: float32(t.config.Temperature), MaxNew: t.config.MaxTokens,
 		Stop: []int32{t.in.EndOfText}, Ban: t.in.Ban}
 	episodes := make([]*episode, len(prompts))
 	for i, s := range model.Generate(t.pass, m, ids, o, src, uint64(base)) {
-		response, ended := Truncate(s.Tokens, t.in.EndOfText, 0)
+		response, ended := Truncate(s.Tokens, t.in.EndOfText)
 		e := &episode{prompt: prompts[i], start: len(ids[i]), ended: ended}
 		e.tokens = append(append(make([]int32, 0, len(ids[i])+len(response)), ids[i]...), response...)
 		e.allocate()

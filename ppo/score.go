@@ -2,6 +2,7 @@ package ppo
 
 import (
 	"math"
+	"slices"
 
 	"github.com/trimtab/trimtab"
 )
@@ -42,13 +43,10 @@ func (c Config) applyEOS(score float32, ended bool) float32 {
 	return float32(c.MissingEOSValue)
 }
 
-// Truncate keeps tokens up to and with the first stop token at index after or
-// later; ended says that there was one.
-func Truncate(tokens []int32, stop int32, after int) (kept []int32, ended bool) {
-	for i := max(after, 0); i < len(tokens); i++ {
-		if tokens[i] == stop {
-			return tokens[:i+1], true
-		}
+// Truncate keeps tokens up to and with the first stop token; ended says that there was one.
+func Truncate(tokens []int32, stop int32) (kept []int32, ended bool) {
+	if i := slices.Index(tokens, stop); i >= 0 {
+		return tokens[:i+1], true
 	}
 	return tokens, false
 }
