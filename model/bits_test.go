@@ -205,18 +205,22 @@ func TestMicroBatches(t *testing.T) {
 }
 
 // wide is large enough to be spread over tasks everywhere.
-var wide = model.Config{Layers: 2, Width: 96, Heads: 3, Context: 80, Vocab: 700}
+var wide = model.Config{Layers: 2, Width: 96, Heads: 3, Context: 64, Vocab: 300}
 
 // The number of workers does not show, in gradients or in samples; nor does
 // the implementation of the kernels.
 func TestWorkersAndKernels(t *testing.T) {
 	s := draw.New(7, "test", "workers").At()
 	m := loud(wide, true, 7)
-	seqs := randomBatch(s, wide, 9)
+	seqs := randomBatch(s, wide, 6)
 	var first []float32
 	var samples []model.Sample
 	everyKernel(t, func(t *testing.T) {
-		for _, workers := range []int{1, 2, 3, 5} {
+		counts := []int{1, 2, 3, 5}
+		if tensor.Implementation() == "portable" {
+			counts = []int{3} // slow, and the same code above the kernels
+		}
+		for _, workers := range counts {
 			pool := tensor.NewPool(workers)
 			defer pool.Close()
 			ps := model.NewPass(pool)
@@ -239,7 +243,7 @@ func TestWorkersAndKernels(t *testing.T) {
 func TestStepAllocatesNothing(t *testing.T) {
 	m := loud(wide, true, 3)
 	s := draw.New(3, "test", "allocations").At()
-	b := model.NewBatch(randomBatch(s, wide, 8)...)
+	b := model.NewBatch(randomBatch(s, wide, 4)...)
 	rows, last := nextTokens(b), make([]int, b.Sequences())
 	for i := range last {
 		last[i] = b.Starts[i+1] - 1
@@ -255,7 +259,7 @@ func TestStepAllocatesNothing(t *testing.T) {
 		ps.BackwardBody(m, g)
 		m.Fold(g)
 	}
-	if n := testing.AllocsPerRun(5, step); n > 1 {
+	if n := testing.AllocsPerRun(2, step); n > 1 {
 		t.Errorf("%v allocations a step, want none", n)
 	}
 }

@@ -68,6 +68,7 @@ func Generate(ps *Pass, m *Model, prompts [][]int32, o SampleOptions, src draw.S
 		panic("model.Generate: " + err.Error())
 	}
 	j := &sampling{m: m, prompts: prompts, o: o, src: src, base: base, out: make([]Sample, len(prompts))}
+	j.turn(ps)
 	workers := ps.pool.Workers()
 	for len(ps.lanes) < workers {
 		ps.lanes = append(ps.lanes, &lane{ps: NewPass(nil)})
@@ -84,8 +85,28 @@ type sampling struct {
 	o       SampleOptions
 	src     draw.Source
 	base    uint64
+	head    []float32    // (C, V) wte turned, for products that stream it
 	next    atomic.Int64 // the next prompt to be taken up
 	out     []Sample
+}
+
+// turn makes head. The product is the same chain of FMAs as the language-model
+// head's over wte itself; only its rows are few here, and turning wte for each
+// token would cost as much as the product.
+func (j *sampling) turn(ps *Pass) {
+	const strip = 64
+	c, v := j.m.Config.Width, j.m.Config.Vocab
+	sized(&ps.turned, c*v)
+	j.head = ps.turned
+	ps.pool.Run((v+strip-1)/strip, func(task, _ int) {
+		from, to := task*strip, min(v, (task+1)*strip)
+		for k := range c {
+			row := j.head[k*v+from : k*v+to]
+			for i := range row {
+				row[i] = j.m.w.wte[(from+i)*c+k]
+			}
+		}
+	})
 }
 
 // room is how many tokens prompt i may be continued with.
@@ -230,7 +251,7 @@ func (ln *lane) choose(first int) {
 	for i, r := range ln.keep {
 		copy(ln.gather[i*c:(i+1)*c], ln.ps.hidden[r*c:(r+1)*c])
 	}
-	tensor.MatMulNT(nil, ln.logits, v, ln.gather, c, j.m.w.wte, c, n, v, c, false)
+	tensor.MatMul(nil, ln.logits, v, ln.gather, c, j.head, v, n, v, c, false)
 	kept := ln.active[:first]
 	for i, s := range ln.active[first:] {
 		if ln.sample(s, ln.logits[i*v:(i+1)*v]) {

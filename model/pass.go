@@ -46,7 +46,8 @@ type Pass struct {
 	score      []float32
 	stepStarts []int
 
-	lanes []*lane // of Generate, one a worker
+	lanes  []*lane   // of Generate, one a worker
+	turned []float32 // (C, V) of Generate
 }
 
 // activations of one block, kept for the backward pass: 10·C a row. When
