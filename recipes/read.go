@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"regexp"
 	"strings"
 
 	"github.com/trimtab/trimtab"
@@ -144,7 +145,7 @@ func resolve(file string, root *yaml.Node, sets []string) (Spec, error) {
 	}
 	s := Spec{Seed: 1}
 	if err := root.Decode(&s); err != nil {
-		return Spec{}, invalid("correct the value", "%s: %s", file, yamlMessage(err))
+		return Spec{}, yamlError(file, err)
 	}
 	if err := s.Validate(); err != nil {
 		return Spec{}, invalid("correct it in the spec or with --set", "%s: %w", file, err)
@@ -152,12 +153,28 @@ func resolve(file string, root *yaml.Node, sets []string) (Spec, error) {
 	return s, nil
 }
 
-// yamlMessage is the first line of a decoding error, without the library's name.
-func yamlMessage(err error) string {
+// mismatch is how the YAML library says that a value is of another type.
+var mismatch = regexp.MustCompile("^line (\\d+): cannot unmarshal !!\\w+(?: `(.*)`)? into (.*)$")
+
+// expected are Go's types in words.
+var expected = map[string]string{"int": "a whole number", "uint64": "a whole number of at least 0", "float64": "a number", "bool": "true or false",
+	"string": "text", "[]string": "a list of texts", "[]trimtab.Gate": "a list of gates", "map[string]string": "a mapping of name to name"}
+
+// yamlError is the first decoding error, with its place.
+func yamlError(file string, err error) error {
+	text := strings.TrimPrefix(err.Error(), "yaml: ")
 	if te, ok := errors.AsType[*yaml.TypeError](err); ok && len(te.Errors) > 0 {
-		return te.Errors[0]
+		text = te.Errors[0]
 	}
-	return strings.TrimPrefix(err.Error(), "yaml: ")
+	m := mismatch.FindStringSubmatch(text)
+	if m == nil {
+		return invalid("correct the value", "%s: %s", file, text)
+	}
+	want, ok := expected[m[3]]
+	if !ok {
+		want = m[3]
+	}
+	return invalid("correct the value", "%s:%s: %q is not %s", file, m[1], m[2], want)
 }
 
 // assign sets a dotted path. A first word that is a stage's name means that

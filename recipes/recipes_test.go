@@ -1,0 +1,291 @@
+package recipes
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/trimtab/trimtab"
+	"go.yaml.in/yaml/v3"
+)
+
+func TestShippedRecipesAreValidAtEverySize(t *testing.T) {
+	for _, name := range Names() {
+		sizes, err := Sizes(name)
+		if err != nil || sizes[0] != DefaultSize {
+			t.Fatalf("%s: sizes %v, %v", name, sizes, err)
+		}
+		for _, size := range sizes {
+			s, err := Load(name, size, nil)
+			if err != nil {
+				t.Errorf("%s at %s: %v", name, size, err)
+				continue
+			}
+			if c := Estimate(s, nil); c.Parameters <= 0 || len(c.Stages) != len(s.Stages) {
+				t.Errorf("%s at %s: estimate %+v", name, size, c)
+			}
+		}
+		if about, err := About(name); err != nil || about == "" {
+			t.Errorf("%s: about is %q, %v", name, about, err)
+		}
+	}
+}
+
+// minimal is a spec that passes, to be spoilt by a line.
+const minimal = `model: {layers: 2, width: 32, heads: 2, context: 64, vocab: 512}
+stages:
+  - kind: pretrain
+    tokens: 4096
+    optim: {lr: 1e-3}
+`
+
+func TestStrictReading(t *testing.T) {
+	if _, err := Read("run.yaml", []byte(minimal), nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ spec, wants string }{
+		{minimal + "seeds: 3\n", `run.yaml:6: unknown key "seeds": did you mean "seed"?`},
+		{strings.Replace(minimal, "layers", "layer", 1), `run.yaml:1: unknown key "model.layer": did you mean "layers"?`},
+		{strings.Replace(minimal, "lr:", "learning:", 1), `run.yaml:5: unknown key "stages[0].optim.learning"`},
+		{strings.Replace(minimal, "tokens: 4096", "episodes: 9", 1), `unknown key "stages[0].episodes"`}, // ppo reads it, pretrain does not
+		{strings.Replace(minimal, "pretrain", "pretain", 1), `run.yaml:3: unknown kind of stage "pretain": did you mean "pretrain"?`},
+		{strings.Replace(minimal, "    tokens", "    tokens: 1\n    tokens", 1), `key "stages[0].tokens" stands twice`},
+		{strings.Replace(minimal, "4096", "many", 1), `run.yaml:4: "many" is not a whole number`},
+		{strings.Replace(minimal, "4096", "-4096", 1), "tokens is -4096"},
+		{strings.Replace(minimal, "layers: 2", "layers: -2", 1), "layers"},
+		{minimal + "seed: 9007199254740992\n", "seed is 9007199254740992"},
+		{minimal + "seed: -1\n", `run.yaml:6: "-1" is not a whole number of at least 0`},
+		{minimal + "  - kind: pretrain\n", "the name is taken"},
+		{minimal + "  - kind: collect\n", "needs the starter world"},
+		{minimal + "  - {kind: sft, gates: [{metric: loss}]}\n", "a gate has a metric, and min or max"},
+		{"stages: 3\n", "stages is not a list"},
+		{"- 1\n", "a run spec is a mapping"},
+		{"model: {layers: 2\n", "run.yaml"},
+		{"", "a run spec is a mapping"},
+		{"stages: [{name: x}]\n", "kind is missing"},
+	} {
+		_, err := Read("run.yaml", []byte(c.spec), nil)
+		if err == nil || !strings.Contains(err.Error(), c.wants) {
+			t.Errorf("spec\n%s\nerror %v\nwants %s", c.spec, err, c.wants)
+			continue
+		}
+		if e := trimtab.AsError(err); e.Class != trimtab.Usage || e.Type != "invalid_spec" || e.Remedy == "" {
+			t.Errorf("%v: class %v, type %s, remedy %q", err, e.Class, e.Type, e.Remedy)
+		}
+	}
+}
+
+func TestOverrides(t *testing.T) {
+	s, err := Load(Default, "smallest", []string{"seed=7", "model.width=64", "ppo.kl_coef=0.5", "reward.optim.lr=1e-5", "sft.name=tune"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tune, ok := s.Stage("tune")
+	if !ok || s.Seed != 7 || s.Model.Width != 64 || tune.Kind != KindSFT {
+		t.Errorf("%+v", s)
+	}
+	p, _ := s.Stage("ppo")
+	if c := p.Config.(*PPO); c.KLCoef != .5 || c.Episodes != 64 {
+		t.Errorf("ppo is %+v", c)
+	}
+	for _, set := range []string{"seed", "nothing=1", "ppo=3", "ppo.kl.coef=1", "model.width.x=1", "stages.x=1"} {
+		if _, err := Load(Default, "smallest", []string{set}); err == nil {
+			t.Errorf("--set %s was accepted", set)
+		}
+	}
+}
+
+func TestSpecRoundTrips(t *testing.T) {
+	for _, name := range Names() {
+		s, err := Load(name, "smallest", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		j, err := s.JSON()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if back, err := Parse(j); err != nil || !sameSpec(back, s) {
+			t.Errorf("%s: JSON: %v\n%+v\n%+v", name, err, back, s)
+		}
+		y, err := s.YAML()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if back, err := Read(name, y, nil); err != nil || !sameSpec(back, s) {
+			t.Errorf("%s: YAML: %v\n%s", name, err, y)
+		}
+	}
+}
+
+func sameSpec(a, b Spec) bool {
+	x, err1 := Canonical(a)
+	y, err2 := Canonical(b)
+	return err1 == nil && err2 == nil && string(x) == string(y)
+}
+
+// resolved answers every name with a digest made of it.
+var resolved = Resolved{
+	Data: func(ref string) (trimtab.Digest, error) { return trimtab.DigestOf([]byte(ref)), nil },
+	Base: func(ref string) (trimtab.Digest, error) { return trimtab.DigestOf([]byte("base " + ref)), nil },
+}
+
+func starterSpec(t *testing.T, sets ...string) Spec {
+	t.Helper()
+	s, err := Load(Default, "smallest", sets)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Data = Data{Text: "text", Demonstrations: "demos", Prompts: "prompts"}
+	return s
+}
+
+func planOf(t *testing.T, s Spec) trimtab.Plan {
+	t.Helper()
+	p, docs, err := s.Plan("run", resolved)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range docs[:len(docs)-1] {
+		c, err := ParseDocument(d.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Validate(); err != nil {
+			t.Errorf("%s: %v", d.Body, err)
+		}
+	}
+	return p
+}
+
+func TestPlanFollowsTheChain(t *testing.T) {
+	p := planOf(t, starterSpec(t))
+	got := map[string]string{}
+	for _, st := range p.Stages {
+		for _, in := range st.Inputs {
+			got[st.Name+"."+in.Name] = in.Stage
+		}
+	}
+	for key, stage := range map[string]string{"sft.model": "pretrain", "collect.model": "sft", "reward.model": "sft", "reward.rankings": "collect",
+		"ppo.model": "sft", "ppo.reward": "reward", "evaluate.base": "pretrain", "evaluate.ppo": "ppo", "evaluate.rankings": "collect", "pretrain.text": ""} {
+		if s, ok := got[key]; !ok || s != stage {
+			t.Errorf("%s comes from %q (%v), want %q", key, s, ok, stage)
+		}
+	}
+	if Skippable(p, "sft") || !Skippable(p, "evaluate") {
+		t.Error("only evaluate can be skipped")
+	}
+}
+
+func TestPlanNeedsItsInputs(t *testing.T) {
+	s := starterSpec(t)
+	s.Stages = s.Stages[1:]
+	if _, _, err := s.Plan("run", resolved); err == nil || !strings.Contains(err.Error(), "pretrain stage before it") {
+		t.Errorf("sft without a model: %v", err)
+	}
+	s.Model.Base = "gpt2"
+	if p := planOf(t, s); p.Stages[0].Inputs[0].Model == "" {
+		t.Errorf("base is not an input: %+v", p.Stages[0])
+	}
+	s = starterSpec(t)
+	s.Data.Demonstrations = ""
+	if _, _, err := s.Plan("run", resolved); err == nil || !strings.Contains(err.Error(), "data.demonstrations") {
+		t.Errorf("no demonstrations: %v", err)
+	}
+	s = starterSpec(t)
+	s.Stages[1].Inputs = map[string]string{"teacher": "pretrain"}
+	if _, _, err := s.Plan("run", resolved); err == nil || !strings.Contains(err.Error(), `no input "teacher"`) {
+		t.Errorf("unknown input: %v", err)
+	}
+}
+
+// The digest is over what bytes depend on: not the name of the run or its id, but any number of any stage.
+func TestSpecDigest(t *testing.T) {
+	digest := func(sets ...string) trimtab.Digest { return planOf(t, starterSpec(t, sets...)).SpecDigest }
+	base := digest()
+	named := starterSpec(t)
+	named.Name = "other"
+	p, _, err := named.Plan("another-run", resolved)
+	if err != nil || p.SpecDigest != base {
+		t.Errorf("another name gives another digest: %v", err)
+	}
+	seen := []trimtab.Digest{base}
+	for _, set := range []string{"seed=2", "model.width=64", "ppo.kl_coef=0.3", "evaluate.temperature=0.5", "starter.world=2"} {
+		d := digest(set)
+		if slices.Contains(seen, d) {
+			t.Errorf("--set %s does not change the digest", set)
+		}
+		seen = append(seen, d)
+	}
+}
+
+func TestCacheKeyReadsEveryField(t *testing.T) {
+	st := trimtab.PlannedStage{Name: "sft", Kind: "sft", Version: 1, Config: "c"}
+	in := []trimtab.Named{{Name: "model", Digest: "d"}}
+	key := func(st trimtab.PlannedStage, in []trimtab.Named, seed uint64, numerics string) trimtab.Digest {
+		k, err := CacheKey(st, in, seed, numerics)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	base := key(st, in, 1, "v1")
+	other := st
+	other.SegmentSteps = 99 // where a stage is cut changes no byte
+	if key(other, in, 1, "v1") != base {
+		t.Error("segments are part of the key")
+	}
+	renamed, raised := st, st
+	renamed.Name, raised.Version = "tune", 2
+	for what, k := range map[string]trimtab.Digest{
+		"name": key(renamed, in, 1, "v1"), "version": key(raised, in, 1, "v1"), "seed": key(st, in, 2, "v1"), "numerics": key(st, in, 1, "v2"),
+		"inputs": key(st, []trimtab.Named{{Name: "model", Digest: "e"}}, 1, "v1"),
+	} {
+		if k == base {
+			t.Errorf("%s is no part of the key", what)
+		}
+	}
+}
+
+func TestEdits(t *testing.T) {
+	for _, c := range []struct {
+		a, b string
+		want int
+	}{{"", "", 0}, {"", "abc", 3}, {"kitten", "sitting", 3}, {"lr", "lr", 0}, {"seeds", "seed", 1}} {
+		if got := edits(c.a, c.b); got != c.want || edits(c.b, c.a) != c.want {
+			t.Errorf("edits(%q, %q) = %d, want %d", c.a, c.b, got, c.want)
+		}
+	}
+}
+
+func FuzzRead(f *testing.F) {
+	f.Add([]byte(minimal), "seed=2")
+	f.Add([]byte("stages: [{kind: sft}]"), "sft.epochs=3")
+	f.Add([]byte("a: &a [*a]"), "a.b.c=1")
+	f.Add([]byte("stages: {kind: ppo}"), "ppo.x")
+	f.Fuzz(func(t *testing.T, data []byte, set string) {
+		s, err := Read("fuzz.yaml", data, []string{set})
+		if err != nil {
+			return
+		}
+		y, err := s.YAML()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Read("again.yaml", y, nil); err != nil {
+			t.Fatalf("%v\n%s", err, y)
+		}
+		if j, err := s.JSON(); err != nil || !json.Valid(j) {
+			t.Fatal(err)
+		}
+		if !yamlValid(y) {
+			t.Fatal("not YAML")
+		}
+	})
+}
+
+func yamlValid(b []byte) bool {
+	var v any
+	return yaml.Unmarshal(b, &v) == nil
+}
