@@ -6,7 +6,8 @@
 //
 // The comparison needs python3 with torch (Debian: python3-torch, and
 // libopenblas0, without which its products are several times slower; the
-// table names the library that torch has loaded). -python chooses the
+// table names the library that torch has loaded; LD_LIBRARY_PATH may point to
+// another). On a busy machine read the columns of processor time. -python chooses the
 // interpreter and -threads the numbers of threads given to torch, whose
 // better result counts.
 package bench

@@ -62,17 +62,19 @@ def main():
             nn.init.normal_(p, std=0.02)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.1)
     ids = torch.randint(0, o.vocab, (o.batch, o.context + 1))
-    times = []
+    times, cpu = [], []
     for _ in range(o.steps):
-        start = time.perf_counter()
+        start, used = time.perf_counter(), time.process_time()
         loss = F.cross_entropy(model(ids[:, :-1]).reshape(-1, o.vocab), ids[:, 1:].reshape(-1))
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         times.append(time.perf_counter() - start)
-    seconds = statistics.median(times[1:])
-    print(json.dumps({"torch": torch.__version__, "tokens_per_second": o.batch * o.context / seconds,
+        cpu.append(time.process_time() - used)
+    tokens = o.batch * o.context
+    print(json.dumps({"torch": torch.__version__, "tokens_per_second": tokens / statistics.median(times[1:]),
+                      "tokens_per_cpu_second": tokens / statistics.median(cpu[1:]),
                       "parameters": sum(p.numel() for p in model.parameters()), "loss": loss.item()}))
 
 
