@@ -49,6 +49,9 @@ func Stop() error {
 		err = errors.Join(err, os.RemoveAll(server.dir))
 	}
 	server.postgres, server.dir = nil, ""
+	made.Lock()
+	made.template = false
+	made.Unlock()
 	return err
 }
 

@@ -1,7 +1,7 @@
 // Package storagetest gives each test a migrated database of its own, on one
 // Postgres for the test process:
 //
-//	template  trimtab_template, migrated once for each server
+//	template  trimtab_template, migrated once
 //	test      trimtab_test_N, cloned from it, dropped with the test
 //
 // A package that uses New or URLs stops the server at its end with
@@ -55,23 +55,31 @@ func Open(t testing.TB, url string) *storage.Store {
 func URLs(t testing.TB) Addresses {
 	t.Helper()
 	owner, err := serverURL()
+	if err == nil {
+		err = makeTemplate(owner)
+	}
 	if err != nil {
 		t.Fatalf("start Postgres for tests: %v", err)
 	}
-	return On(t, owner)
+	// a clone has the tables and their rights, but not the rights on the database
+	return database(t, owner, " template "+template, "", "")
 }
 
-// On is URLs on the server of ownerURL, whose user must be a superuser.
+// On is URLs on another server, by the address of a superuser of it. It
+// migrates each database anew, so that it leaves no template there, and gives
+// the server's trimtab_app and trimtab_auditor the passwords of this process.
 func On(t testing.TB, ownerURL string) Addresses {
+	t.Helper()
+	return database(t, ownerURL, "", appPassword, auditorPassword)
+}
+
+// database makes a database from a template, or from nothing, and migrates it.
+func database(t testing.TB, ownerURL, from, appPass, auditorPass string) Addresses {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	p, err := passwordsOn(ctx, ownerURL)
-	if err != nil {
-		t.Fatalf("make the template database: %v", err)
-	}
 	name := fmt.Sprintf("trimtab_test_%s_%d", process, databases.Add(1))
-	if err := execute(ctx, ownerURL, "create database "+name+" template "+template); err != nil {
+	if err := execute(ctx, ownerURL, "create database "+name+from); err != nil {
 		t.Fatalf("make a database for the test: %v", err)
 	}
 	t.Cleanup(func() {
@@ -79,48 +87,43 @@ func On(t testing.TB, ownerURL string) Addresses {
 		_ = execute(context.Background(), ownerURL, "drop database if exists "+name+" with (force)")
 	})
 	fresh := with(ownerURL, nil, name)
-	// a clone has the tables and their rights, but not the rights on the database
-	if err := storage.Migrate(ctx, fresh, "", ""); err != nil {
+	if err := storage.Migrate(ctx, fresh, appPass, auditorPass); err != nil {
 		t.Fatal(err)
 	}
-	return Addresses{Owner: fresh, App: with(fresh, url.UserPassword(storage.AppRole, p.app), name),
-		Auditor: with(fresh, url.UserPassword(storage.AuditorRole, p.auditor), name)}
+	return Addresses{Owner: fresh, App: with(fresh, url.UserPassword(storage.AppRole, appPassword), name),
+		Auditor: with(fresh, url.UserPassword(storage.AuditorRole, auditorPassword), name)}
 }
 
 // Tests of several processes may share a server, so names hold a random part.
 var (
-	process   = strings.ToLower(rand.Text()[:8])
-	template  = "trimtab_template_" + process
-	databases atomic.Int64
+	process         = strings.ToLower(rand.Text()[:8])
+	databases       atomic.Int64
+	appPassword     = rand.Text()
+	auditorPassword = rand.Text()
 )
 
-// passwords are those of the two roles on one server.
-type passwords struct{ app, auditor string }
+const template = "trimtab_template"
 
-var templates struct {
+// made tells whether the server of this process has its template.
+var made struct {
 	sync.Mutex
-	on map[string]passwords // by owner URL
+	template bool
 }
 
-// passwordsOn makes the template of a server once.
-func passwordsOn(ctx context.Context, ownerURL string) (passwords, error) {
-	templates.Lock()
-	defer templates.Unlock()
-	if p, ok := templates.on[ownerURL]; ok {
-		return p, nil
+func makeTemplate(ownerURL string) error {
+	made.Lock()
+	defer made.Unlock()
+	if made.template {
+		return nil
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
 	if err := execute(ctx, ownerURL, "create database "+template); err != nil {
-		return passwords{}, err
+		return err
 	}
-	p := passwords{app: rand.Text(), auditor: rand.Text()}
-	if err := storage.Migrate(ctx, with(ownerURL, nil, template), p.app, p.auditor); err != nil {
-		return passwords{}, err
-	}
-	if templates.on == nil {
-		templates.on = map[string]passwords{}
-	}
-	templates.on[ownerURL] = p
-	return p, nil
+	err := storage.Migrate(ctx, with(ownerURL, nil, template), appPassword, auditorPassword)
+	made.template = err == nil
+	return err
 }
 
 // execute runs one statement on a connection of its own.

@@ -37,6 +37,20 @@ func TestEachTestHasADatabaseOfItsOwn(t *testing.T) {
 	}
 }
 
+func TestOnAnotherServer(t *testing.T) {
+	t.Parallel()
+	owner, err := serverURL()
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := On(t, owner)
+	for _, url := range []string{a.Owner, a.App, a.Auditor} {
+		if err := Open(t, url).Ping(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestDatabaseIsDroppedWithTheTest(t *testing.T) {
 	t.Parallel()
 	var url string
