@@ -293,7 +293,7 @@ func metricMap(ms []trimtab.Metric) map[string]float64 {
 // timeLeft assumes that the steps to come take as long as those done.
 func timeLeft(st runs.StageDocument) string {
 	p := st.Progress
-	if p.Step <= 0 || p.Steps <= p.Step || st.Seconds <= 0 {
+	if 50*p.Step < p.Steps || p.Steps <= p.Step || st.Seconds <= 0 { // the first steps have the reading of data in them
 		return ""
 	}
 	return seconds(st.Seconds/float64(p.Step)*float64(p.Steps-p.Step)) + " left"

@@ -268,7 +268,7 @@ func gistOf(v any) string {
 	case bool:
 		return strconv.FormatBool(v)
 	case map[string]any:
-		for _, key := range []string{"message", "digest"} {
+		for _, key := range []string{"message", "digest", "reason"} {
 			if text, ok := v[key].(string); ok {
 				return gistOf(text)
 			}

@@ -2,10 +2,15 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -26,7 +31,8 @@ type embedded struct {
 
 func (e *embedded) folder(t testing.TB) string {
 	e.once.Do(func() {
-		e.dir, e.err = os.MkdirTemp("", "trimtab-cmd-test-")
+		sweep()
+		e.dir, e.err = os.MkdirTemp("", stackPrefix+strconv.Itoa(os.Getpid())+"-")
 		if e.err == nil {
 			e.err = os.Chmod(e.dir, 0o711) // Postgres may run as another user
 		}
@@ -37,16 +43,50 @@ func (e *embedded) folder(t testing.TB) string {
 	return e.dir
 }
 
+const stackPrefix = "trimtab-cmd-test-" // and the id of the test process
+
 func (e *embedded) stop() {
-	if e.dir == "" {
-		return
+	if e.dir != "" {
+		end(e.dir)
 	}
+}
+
+// end stops the servers of a folder and removes it.
+func end(dir string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	if err := devstack.Stop(ctx, filepath.Join(e.dir, "data")); err != nil {
+	if err := devstack.Stop(ctx, filepath.Join(dir, "data")); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}
-	_ = os.RemoveAll(e.dir)
+	_ = os.RemoveAll(dir)
+}
+
+// sweep ends what test processes that were killed have left.
+func sweep() {
+	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), stackPrefix+"*"))
+	for _, dir := range dirs {
+		owner, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), stackPrefix), "-")
+		if pid, err := strconv.Atoi(owner); err == nil && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+			end(dir)
+		}
+	}
+}
+
+// until runs a command again and again until its output matches: until REGEXP COMMAND ARG…
+func until(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: until REGEXP COMMAND ARG…")
+	}
+	want, err := regexp.Compile("(?m)" + args[0])
+	ts.Check(err)
+	for range 300 {
+		err = ts.Exec(args[1], args[2:]...)
+		if want.MatchString(ts.ReadFile("stdout")) {
+			return
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+	ts.Fatalf("%q never printed %q (%v)", args[1:], args[0], err)
 }
 
 // Scripts of testdata/stack use the embedded servers, as `trimtab align` on a clean machine does.
@@ -59,7 +99,7 @@ func TestStackScripts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	testscript.Run(t, testscript.Params{Dir: "testdata/stack", RequireExplicitExec: true, Setup: func(e *testscript.Env) error {
+	testscript.Run(t, testscript.Params{Dir: "testdata/stack", RequireExplicitExec: true, Cmds: map[string]func(*testscript.TestScript, bool, []string){"until": until}, Setup: func(e *testscript.Env) error {
 		e.Setenv("TRIMTAB_DATA", filepath.Join(dir, "data"))
 		e.Setenv("TRIMTAB_ACTOR", "tester")
 		e.Setenv("XDG_CACHE_HOME", cache)
