@@ -25,6 +25,9 @@ var shapes = []shape{
 	{"13.9M", model.Config{Layers: 6, Width: 384, Heads: 6, Context: 256, Vocab: 8192}, 8, 256, 64, 64, 64},
 }
 
+// starterRows is training as the default run does it.
+var starterRows = shape{name: "0.9M-16x64", config: shapes[0].config, batch: 16, row: 64}
+
 // flops is the floating-point work of one training step: 6 a parameter and
 // token but for position embeddings, and 12·L·C·T a token for attention.
 func (s shape) flops() float64 {
@@ -88,7 +91,7 @@ func (s shape) generator(pool *tensor.Pool) func(run int) (tokens int) {
 }
 
 func BenchmarkTrain(b *testing.B) {
-	for _, s := range shapes {
+	for _, s := range append(shapes, starterRows) {
 		b.Run(s.name, func(b *testing.B) {
 			pool := tensor.NewPool(0)
 			defer pool.Close()

@@ -203,6 +203,7 @@ func TestPanics(t *testing.T) {
 		"token 11 at row 1 is outside":                func() { ps.Forward(m, model.NewBatch([]int32{0, 11})) },
 		"make batches with NewBatch":                  func() { ps.Forward(m, model.Batch{Tokens: []int32{1}}) },
 		"needs a Forward of the same model":           func() { ps.Infer(m, b); ps.BackwardBody(m, m.Gradient()) },
+		"a head needs a Forward or Infer":             func() { ps.Forward(m, b); ps.LMHead(m.Clone(), nil, nil, 1, nil) },
 		"no scalar head":                              func() { ps.Forward(m, b); ps.ScalarHead(m, []int{0}) },
 		"make it with Model.Gradient":                 func() { ps.Forward(m, b); ps.BackwardBody(m, make([]float32, len(m.Slab)+1)) },
 		"width: 7 is not a multiple":                  func() { model.New(model.Config{Layers: 1, Width: 7, Heads: 2, Context: 1, Vocab: 2}, false) },

@@ -98,7 +98,8 @@ func NewPass(pool *tensor.Pool) *Pass {
 func (ps *Pass) Pool() *tensor.Pool { return ps.pool }
 
 // Forward runs m over b and returns the rows after the final LayerNorm (N, C),
-// a view that the next Forward overwrites. DHidden is zeroed.
+// a view that the next Forward overwrites. DHidden is zeroed. The batch must
+// stay as it is until its backward pass is done.
 func (ps *Pass) Forward(m *Model, b Batch) (hidden []float32) {
 	ps.infer = false
 	ps.forward(m, b)
@@ -165,6 +166,13 @@ func (ps *Pass) BackwardBody(m *Model, g []float32) {
 	}
 	ps.runSums()
 	ps.embeddingGradients(g)
+}
+
+// mustMatch panics when the last Forward or Infer was another model's.
+func (ps *Pass) mustMatch(m *Model) {
+	if ps.m != m {
+		panic("model: a head needs a Forward or Infer of the same model just before it")
+	}
 }
 
 // mustHold panics when there are no activations of m to go back through.

@@ -6,6 +6,7 @@ import "github.com/trimtab/trimtab/tensor"
 // the next call overwrites.
 func (ps *Pass) ScalarHead(m *Model, rows []int) []float32 {
 	m.mustScalar()
+	ps.mustMatch(m)
 	c := m.Config.Width
 	sized(&ps.score, len(rows))
 	for i, r := range rows {
