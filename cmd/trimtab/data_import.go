@@ -197,6 +197,9 @@ func (a *app) refuse(doc importDocument) error {
 
 // listProblems names bad records on standard error, unless a document will hold them.
 func (a *app) listProblems(doc importDocument) {
+	if a.documents() {
+		return
+	}
 	for i, p := range doc.Rejected {
 		if i == maxShown {
 			a.note("… and %d more", len(doc.Rejected)+doc.Unlisted-maxShown)

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/runs"
+	"github.com/trimtab/trimtab/storage"
+)
+
+func at(status trimtab.RunStatus, stages ...runs.StageDocument) runs.Document {
+	return runs.Document{ID: "abcdefghij", Name: "x", Status: status, Stages: stages, Next: "something to do"}
+}
+
+func TestPlainFollower(t *testing.T) {
+	var out bytes.Buffer
+	p := &plain{w: &out, seen: map[string]seenStage{}}
+	queued := runs.StageDocument{Name: "ppo", Kind: "ppo", Status: trimtab.AttemptQueued}
+	running := runs.StageDocument{Name: "ppo", Kind: "ppo", Status: trimtab.AttemptRunning, Attempt: 1, Seconds: 10,
+		Progress: &storage.Progress{Step: 5, Steps: 20, Phase: "ppo", TokensPerSecond: 12345,
+			Metrics: []trimtab.Metric{{Name: "objective/scores", Value: .5}, {Name: "objective/kl", Value: 1.25}}}}
+	done := runs.StageDocument{Name: "ppo", Kind: "ppo", Status: trimtab.AttemptCompleted, Attempt: 1, Step: 20, Steps: 20, Seconds: 40, Metrics: map[string]float64{"objective/kl": 2}}
+	for _, doc := range []runs.Document{
+		at(trimtab.RunQueued, queued), at(trimtab.RunRunning, running), at(trimtab.RunRunning, running),
+		at(trimtab.RunWaiting, running), at(trimtab.RunRunning, running), at(trimtab.RunCompleted, done),
+	} {
+		p.update(doc)
+	}
+	want := `ppo        running   5/20  reward 0.5  KL 1.25  12.3 k tokens/s  30s left
+run is waiting: something to do
+run is running
+ppo        completed 20/20  40s  KL 2
+`
+	if out.String() != want {
+		t.Errorf("printed:\n%swant:\n%s", out.String(), want)
+	}
+}
+
+func TestTimeLeft(t *testing.T) {
+	st := func(step, steps int, took float64) runs.StageDocument {
+		return runs.StageDocument{Seconds: took, Progress: &storage.Progress{Step: step, Steps: steps}}
+	}
+	for _, c := range []struct {
+		in   runs.StageDocument
+		want string
+	}{{st(0, 100, 1), ""}, {st(1, 100, 1), ""}, {st(50, 100, 60), "1m00s left"}, {st(100, 100, 60), ""}} {
+		if got := timeLeft(c.in); got != c.want {
+			t.Errorf("timeLeft(%d/%d) = %q, want %q", c.in.Progress.Step, c.in.Progress.Steps, got, c.want)
+		}
+	}
+}
+
+func TestDurations(t *testing.T) {
+	for s, want := range map[float64]string{0.04: "0.0s", 3.21: "3.2s", 59.6: "60s", 65: "1m05s", 7380: "2h03m"} {
+		if got := seconds(s); got != want {
+			t.Errorf("seconds(%g) = %q, want %q", s, got, want)
+		}
+	}
+	if got := longTime(1e10); got != "317 years" {
+		t.Errorf("longTime = %q", got)
+	}
+	if got := ago(time.Now().Add(-3 * time.Minute)); got != "3 min ago" {
+		t.Errorf("ago = %q", got)
+	}
+	if got := bytesOf(1_234_567); got != "1.23 MB" {
+		t.Errorf("bytesOf = %q", got)
+	}
+}
+
+// A run that did not complete says why, each reason once, and exits with 1.
+func TestTrouble(t *testing.T) {
+	missed := trimtab.NewError(trimtab.Invalid, "gate_missed", "do better", "accuracy is 0.5")
+	doc := at(trimtab.RunBlocked, runs.StageDocument{Name: "reward", Error: missed}, runs.StageDocument{Name: "old", Status: trimtab.AttemptStale, Error: trimtab.NewError(trimtab.Invalid, "x", "", "stale trouble")})
+	doc.Error = missed
+	var out bytes.Buffer
+	a := &app{out: &out, format: formatTable, settings: &settings{}}
+	if err := a.printOutcomeOf(doc); err != nil {
+		t.Fatal(err)
+	}
+	want := "\nrun abcdefghij (x) is blocked\n  why:  accuracy is 0.5\n  hint: do better\n  next: something to do\n"
+	if out.String() != want {
+		t.Errorf("printed:\n%swant:\n%s", out.String(), want)
+	}
+	if err := runStatus(doc); err != exitStatus(1) {
+		t.Errorf("status %v", err)
+	}
+	if err := runStatus(at(trimtab.RunCompleted)); err != nil {
+		t.Errorf("status of a completed run: %v", err)
+	}
+}
+
+func TestOutcome(t *testing.T) {
+	doc := at(trimtab.RunCompleted, runs.StageDocument{Name: "collect", Kind: "collect"}, runs.StageDocument{Name: "ppo", Kind: "ppo", Outputs: map[string]trimtab.Digest{"model": trimtab.DigestOf(nil)}})
+	report := `{
+		"ppo": {"gold": 0.75, "length": 9.5, "kl": 1.5}, "base": {"gold": 0.125, "length": 20}, "sft": {"gold": 0.5, "length": 10},
+		"zeta": {"length": 3}, "note": "a word", "judge": "gold", "prompts": 400, "overlap": 0,
+		"reward_model": {"pairs": 812, "accuracy": 0.64, "low": 0.6, "high": 0.68, "longer_wins": 0.52, "labellers_agreement": 0.73, "oracle_accuracy": 0.8},
+		"samples": [{"prompt": "Greet \u001b[2JAnn.", "answers": {"base": "", "sft": "Hi\nAnn", "ppo": "\u202eHello"}}]}`
+	if err := json.Unmarshal([]byte(report), &doc.Evaluation); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	a := &app{out: &out, format: formatTable, settings: &settings{values: map[string]string{"data": "/d"}}}
+	if err := a.printOutcome(doc); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"on held-out prompts   base    sft    ppo  zeta\n",
+		"gold score           0.125  0.500  0.750\n",
+		"KL from SFT, nats                   1.50\n",
+		"accuracy 0.640 (95 %: 0.600 … 0.680, 812 pairs)\n  beside it: longer wins 0.520; labellers agree with one another 0.730; ceiling of an oracle 0.800\n",
+		"overlap: 0 of 400 held-out prompts",
+		"simulated labellers",
+		`  Greet \x1b[2JAnn.` + "\n", "    base   (nothing)\n", `    sft    Hi\nAnn` + "\n", `    ppo    \u202eHello` + "\n",
+		"are in /d/store;",
+		"  trimtab model export abcdefghij/ppo ",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in:\n%s", want, out.String())
+		}
+	}
+}
+
+func TestGist(t *testing.T) {
+	d := string(trimtab.DigestOf([]byte("x")))
+	body := `{"status": "failed", "empty": "", "zero": 0, "step": 8, "spec": "` + d + `", "error": {"message": "it broke", "type": "t"},
+		"outputs": [{"name": "model", "digest": "` + d + `"}], "metrics": [{"name": "loss", "value": 1}], "plan": {"stages": []}}`
+	short := trimtab.Digest(d).Short()
+	want := "error it broke, outputs model " + short + ", spec " + short + ", status failed, step 8"
+	if got := gist(json.RawMessage(body)); got != want {
+		t.Errorf("gist = %q, want %q", got, want)
+	}
+}
+
+// Following ends when its context does.
+func TestSleep(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if sleep(ctx, time.Hour) {
+		t.Error("slept on")
+	}
+	if !sleep(t.Context(), time.Millisecond) {
+		t.Error("did not sleep")
+	}
+}
