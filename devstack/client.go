@@ -19,7 +19,7 @@ import (
 type EnsureOptions struct {
 	Dir        string                                              // the data folder
 	Executable string                                              // empty: the program that runs
-	Args       []string                                            // nil: dev --data DIR
+	Args       []string                                            // nil: dev --data-folder DIR
 	OpenRuns   func(ctx context.Context, e Endpoints) (int, error) // decides whether a dev process of another build is replaced; nil: never
 	Log        io.Writer                                           // lines for people
 }
@@ -130,7 +130,7 @@ func (o EnsureOptions) launch(ctx context.Context, build string, log *follower) 
 	from := size(out)
 	args := o.Args
 	if args == nil {
-		args = []string{"dev", "--data", o.Dir}
+		args = []string{"dev", "--data-folder", o.Dir}
 	}
 	cmd := exec.Command(program, args...)
 	cmd.Stdout, cmd.Stderr = out, out

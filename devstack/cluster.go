@@ -1,6 +1,7 @@
 package devstack
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -22,8 +23,8 @@ import (
 // Temporal cannot follow a server to another port.
 type clusterState struct {
 	Port   int    `json:"port"`
-	Socket string `json:"socket"` // folder
-	Place  string `json:"place"`  // holds data
+	Socket string `json:"socket"`          // folder
+	Place  string `json:"place,omitempty"` // holds data, if the folder itself does not
 }
 
 // cluster is one data folder of Postgres and what belongs to it.
@@ -35,7 +36,8 @@ type cluster struct {
 	clusterState
 }
 
-func (c *cluster) data() string      { return filepath.Join(c.Place, "data") }
+func (c *cluster) place() string     { return cmp.Or(c.Place, c.dir) }
+func (c *cluster) data() string      { return filepath.Join(c.place(), "data") }
 func (c *cluster) log() string       { return filepath.Join(c.dir, "postgres.log") }
 func (c *cluster) stateFile() string { return filepath.Join(c.dir, "postgres.json") }
 
@@ -55,8 +57,8 @@ func openCluster(o PostgresOptions) (*cluster, error) {
 	if c.cred, err = credential(); err != nil {
 		return nil, err
 	}
-	if c.Place == "" {
-		c.Place = c.place()
+	if c.Port == 0 { // a new one
+		c.Place = c.elsewhere()
 	}
 	if err := c.checkOwner(); err != nil {
 		return nil, err
@@ -64,18 +66,25 @@ func openCluster(o PostgresOptions) (*cluster, error) {
 	return c, nil
 }
 
-// place is where the data goes: in dir, or under /var/lib where the user that
-// Postgres runs as cannot reach dir.
-func (c *cluster) place() string {
+// elsewhere is where the data goes if the user that Postgres runs as cannot
+// reach dir: under /var/lib, where nothing is yet. It is empty if he can.
+func (c *cluster) elsewhere() string {
 	if c.cred == nil {
-		return c.dir
+		return ""
 	}
 	closed := closedFolder(c.dir, c.cred)
 	if closed == "" {
-		return c.dir
+		return ""
 	}
 	sum := sha256.Sum256([]byte(c.dir))
-	place := filepath.Join("/var/lib/trimtab", hex.EncodeToString(sum[:8]))
+	base := filepath.Join("/var/lib/trimtab", hex.EncodeToString(sum[:8]))
+	place := base
+	for n := 2; ; n++ { // one that is there belonged to a folder of this name that was removed
+		if _, err := os.Stat(place); err != nil {
+			break
+		}
+		place = fmt.Sprintf("%s-%d", base, n)
+	}
 	say(c.o.Log, "Postgres does not run as root, and %s is closed to other users: the database is kept in %s", closed, place)
 	return place
 }

@@ -264,7 +264,7 @@ func TestDoctorWrongMajor(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(data, "PG_VERSION"), []byte("9\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := writeJSON(filepath.Join(dir, "postgres", "postgres.json"), clusterState{Place: filepath.Dir(data)}); err != nil {
+	if err := writeJSON(filepath.Join(dir, "postgres", "postgres.json"), clusterState{Port: 20000}); err != nil {
 		t.Fatal(err)
 	}
 	if c := DoctorChecks(t.Context(), dir)[0]; c.OK || !strings.Contains(c.Remedy, "postgresql") {

@@ -49,7 +49,7 @@ func checkPostgres(dir string) Check {
 	if err != nil {
 		return failed(name, err)
 	}
-	if c.Place == "" {
+	if c.Port == 0 {
 		return Check{Name: name, OK: true, Detail: fmt.Sprintf("%v; no database yet", p)}
 	}
 	return Check{Name: name, OK: true, Detail: fmt.Sprintf("%v; data in %s", p, c.data())}

@@ -99,7 +99,7 @@ func (c *cluster) prepare() error {
 		say(c.o.Log, "Postgres moves from port %d, which another program uses, to %d", c.Port, port)
 	}
 	c.Port = port
-	if err := folder(c.Place); err != nil {
+	if err := folder(c.place()); err != nil {
 		return err
 	}
 	if err := c.openSocket(); err != nil {
@@ -114,7 +114,7 @@ func (c *cluster) initdb(ctx context.Context, bin programs) error {
 	if _, err := os.Stat(c.data()); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	draft := filepath.Join(c.Place, "data.unfinished") // never opened by a server
+	draft := filepath.Join(c.place(), "data.unfinished") // never opened by a server
 	pwfile := filepath.Join(c.Socket, "initdb-password")
 	defer os.Remove(pwfile)
 	err := errors.Join(os.RemoveAll(draft), os.Mkdir(draft, 0o700), c.give(draft),
@@ -249,6 +249,9 @@ func (c *cluster) ready(ctx context.Context, p *process) error {
 
 func (c *cluster) makeDatabase(ctx context.Context) error {
 	conn, err := pgx.Connect(ctx, c.url("postgres"))
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok && e.Code == "28P01" { // the file of the password was lost
+		return errors.Join(err, c.resetPassword(ctx))
+	}
 	if err != nil {
 		return err
 	}
@@ -262,6 +265,18 @@ func (c *cluster) makeDatabase(ctx context.Context) error {
 	if e, ok := errors.AsType[*pgconn.PgError](err); ok && e.Code == "42P04" { // exists by now
 		return nil
 	}
+	return err
+}
+
+// resetPassword gives the owner the password that is in the file now. Whoever
+// may enter the socket's folder, which is Postgres's user and root, needs none.
+func (c *cluster) resetPassword(ctx context.Context) error {
+	conn, err := pgx.Connect(ctx, fmt.Sprintf("host=%s port=%d user=%s dbname=postgres", c.Socket, c.Port, owner))
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	_, err = conn.Exec(ctx, `alter role `+owner+` password '`+c.password+`'`) // hexadecimal digits, or a parse error
 	return err
 }
 

@@ -136,6 +136,24 @@ func TestPostgresWrongPassword(t *testing.T) {
 	}
 }
 
+func TestPostgresPasswordLost(t *testing.T) {
+	t.Parallel()
+	dir := openDir(t)
+	s := testPostgres(t, filepath.Join(dir, "a"), true)
+	exec1(t, s.URL, `create table kept as select 7 n`)
+	if err := s.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	moved := filepath.Join(dir, "b") // and the folder has moved
+	if err := errors.Join(os.Remove(filepath.Join(dir, "a", "postgres.password")), os.Rename(filepath.Join(dir, "a"), moved)); err != nil {
+		t.Fatal(err)
+	}
+	next := testPostgres(t, moved, true)
+	if n := query[int](t, next.URL, `select n from kept`); n != 7 || next.URL == s.URL {
+		t.Errorf("kept %d, want 7; at %s, with the password %s", n, next.URL, s.URL)
+	}
+}
+
 func TestPostgresKilled(t *testing.T) {
 	t.Parallel()
 	dir := openDir(t)
@@ -252,24 +270,34 @@ func TestPostgresAsRoot(t *testing.T) {
 	if err := os.Chmod(filepath.Dir(dir), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	var said bytes.Buffer
-	s, err := StartPostgres(t.Context(), PostgresOptions{Dir: dir, Fast: true, DieWithParent: true, Log: &said})
-	if err != nil {
-		t.Fatal(err)
+	var places []string
+	for range 2 {
+		var said bytes.Buffer
+		s, err := StartPostgres(t.Context(), PostgresOptions{Dir: dir, Fast: true, DieWithParent: true, Log: &said})
+		if err != nil {
+			t.Fatal(err)
+		}
+		place := query[string](t, s.URL, `select current_setting('data_directory')`)
+		t.Cleanup(func() {
+			os.RemoveAll(filepath.Dir(place))
+			os.Remove("/var/lib/trimtab") // if nothing else is in it
+		})
+		if err := s.Stop(); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasPrefix(place, "/var/lib/trimtab/") || !strings.Contains(said.String(), filepath.Dir(place)) {
+			t.Errorf("data in %s, having said %q", place, said.String())
+		}
+		if uid := statOf(t, place); uid == 0 {
+			t.Error("the data belongs to root")
+		}
+		places = append(places, place)
+		if err := os.RemoveAll(dir); err != nil { // and begin anew
+			t.Fatal(err)
+		}
 	}
-	place := query[string](t, s.URL, `select current_setting('data_directory')`)
-	t.Cleanup(func() {
-		os.RemoveAll(filepath.Dir(place))
-		os.Remove("/var/lib/trimtab") // if nothing else is in it
-	})
-	if err := s.Stop(); err != nil {
-		t.Fatal(err)
-	}
-	if !strings.HasPrefix(place, "/var/lib/trimtab/") || !strings.Contains(said.String(), filepath.Dir(place)) {
-		t.Errorf("data in %s, having said %q", place, said.String())
-	}
-	if uid := statOf(t, place); uid == 0 {
-		t.Error("the data belongs to root")
+	if places[0] == places[1] {
+		t.Error("a new data folder was given the database of one that was removed")
 	}
 }
 
