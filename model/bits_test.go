@@ -120,7 +120,12 @@ func TestCachedEqualsFull(t *testing.T) {
 			}
 			src := draw.New(trial, "test", "sample")
 			ps := model.NewPass(nil)
+			restore := func() {}
+			if trial%2 == 1 {
+				restore = model.ShareAll()
+			}
 			samples := model.Generate(ps, m, prompts, o, src, 100)
+			restore()
 			for i, sample := range samples {
 				checkSample(t, m, prompts[i], sample, o)
 				alone := model.Generate(ps, m, prompts[i:i+1], o, src, 100+uint64(i))[0]
@@ -225,14 +230,20 @@ func TestWorkersAndKernels(t *testing.T) {
 			defer pool.Close()
 			ps := model.NewPass(pool)
 			g := gradientOf(ps, m, seqs, len(seqs))
-			out := model.Generate(ps, m, seqs, model.SampleOptions{Temperature: .9, MaxNew: 12}, draw.New(7, "test"), 0)
+			o := model.SampleOptions{Temperature: .9, MaxNew: 12}
+			out := model.Generate(ps, m, seqs, o, draw.New(7, "test"), 0)
+			restore := model.ShareAll()
+			shared := model.Generate(ps, m, seqs, o, draw.New(7, "test"), 0)
+			restore()
 			if first == nil {
 				first, samples = g, out
 			}
 			mustSameBits(t, fmt.Sprintf("%d workers", workers), g, first)
-			for i := range out {
-				if !slices.Equal(out[i].Tokens, samples[i].Tokens) || !sameBits(out[i].LogProbs, samples[i].LogProbs) {
-					t.Fatalf("%d workers: sample %d differs", workers, i)
+			for i, want := range samples {
+				for _, got := range []model.Sample{out[i], shared[i]} {
+					if !slices.Equal(got.Tokens, want.Tokens) || !sameBits(got.LogProbs, want.LogProbs) {
+						t.Fatalf("%d workers: sample %d differs", workers, i)
+					}
 				}
 			}
 		}

@@ -9,7 +9,6 @@ type cache struct {
 	time        int         // T: room for tokens, a multiple of 16
 	k           [][]float32 // by block: (slots, H, D, T)
 	v           [][]float32 // by block: (slots, H, T, D)
-	s           []float32   // (T) scores
 	scale       float32     // 1/√D
 }
 
@@ -24,7 +23,6 @@ func (kv *cache) size(c Config, slots, longest int) {
 		sized(&kv.k[l], slots*c.Width*kv.time)
 		sized(&kv.v[l], slots*c.Width*kv.time)
 	}
-	sized(&kv.s, kv.time)
 }
 
 // store keeps the key and value of token t of a slot. qkv begins with the row
@@ -43,14 +41,14 @@ func (kv *cache) store(l, slot, t int, qkv []float32) {
 
 // attend is the attention of the last of n cached tokens, all heads: the same
 // chains as Pass.attend runs for that row.
-func (kv *cache) attend(l, slot, n int, qkv []float32 /* (3C) */, att []float32 /* (C) */) {
+func (kv *cache) attend(l, slot, n int, qkv []float32 /* (3C) */, att []float32 /* (C) */, s []float32 /* (T) */) {
 	at := slot * kv.c * kv.time
 	k, v := kv.k[l][at:], kv.v[l][at:]
 	for h := range kv.heads {
 		from, to := h*kv.d, (h+1)*kv.d
 		head := from * kv.time
-		tensor.MatMul(nil, kv.s, n, qkv[from:to], kv.d, k[head:], kv.time, 1, n, kv.d, false)
-		tensor.Softmax(kv.s[:n], kv.scale)
-		tensor.MatMul(nil, att[from:to], kv.d, kv.s, n, v[head:], kv.d, 1, kv.d, n, false)
+		tensor.MatMul(nil, s, n, qkv[from:to], kv.d, k[head:], kv.time, 1, n, kv.d, false)
+		tensor.Softmax(s[:n], kv.scale)
+		tensor.MatMul(nil, att[from:to], kv.d, s, n, v[head:], kv.d, 1, kv.d, n, false)
 	}
 }

@@ -58,6 +58,11 @@ const (
 	prefillRows = 1024
 )
 
+// Weights of more floats than this do not stay in a core's second cache. All
+// workers then sample one lane together and share each pass over the weights;
+// with fewer, each worker has a lane of its own and they never wait.
+var sharedWeights = 1 << 20
+
 // Generate continues each prompt by sampling from m. A sequence ends with a
 // stop token, after MaxNew tokens, or when the context is full; its place is
 // then taken by the next prompt. Token t of prompt i is chosen by
@@ -68,10 +73,18 @@ func Generate(ps *Pass, m *Model, prompts [][]int32, o SampleOptions, src draw.S
 		panic("model.Generate: " + err.Error())
 	}
 	j := &sampling{m: m, prompts: prompts, o: o, src: src, base: base, out: make([]Sample, len(prompts))}
-	j.turn(ps)
+	j.w = &ps.panels
+	j.w.pack(m, ps.pool)
+	if len(j.w.slab) > sharedWeights {
+		if ps.wide == nil {
+			ps.wide = newLane(ps.pool)
+		}
+		ps.wide.run(j, min(laneSlots, len(prompts)))
+		return j.out
+	}
 	workers := ps.pool.Workers()
 	for len(ps.lanes) < workers {
-		ps.lanes = append(ps.lanes, &lane{ps: NewPass(nil)})
+		ps.lanes = append(ps.lanes, newLane(nil))
 	}
 	slots := min(laneSlots, (len(prompts)+workers-1)/workers)
 	ps.pool.Run(workers, func(task, _ int) { ps.lanes[task].run(j, slots) })
@@ -85,28 +98,9 @@ type sampling struct {
 	o       SampleOptions
 	src     draw.Source
 	base    uint64
-	head    []float32    // (C, V) wte turned, for products that stream it
+	w       *panels
 	next    atomic.Int64 // the next prompt to be taken up
 	out     []Sample
-}
-
-// turn makes head. The product is the same chain of FMAs as the language-model
-// head's over wte itself; only its rows are few here, and turning wte for each
-// token would cost as much as the product.
-func (j *sampling) turn(ps *Pass) {
-	const strip = 64
-	c, v := j.m.Config.Width, j.m.Config.Vocab
-	sized(&ps.turned, c*v)
-	j.head = ps.turned
-	ps.pool.Run((v+strip-1)/strip, func(task, _ int) {
-		from, to := task*strip, min(v, (task+1)*strip)
-		for k := range c {
-			row := j.head[k*v+from : k*v+to]
-			for i := range row {
-				row[i] = j.m.w.wte[(from+i)*c+k]
-			}
-		}
-	})
 }
 
 // room is how many tokens prompt i may be continued with.
@@ -114,18 +108,35 @@ func (j *sampling) room(i int) int {
 	return min(j.o.MaxNew, j.m.Config.Context-len(j.prompts[i]))
 }
 
-// lane samples sequences side by side on one worker, with its own Pass.
+// lane samples sequences side by side with its own Pass and cache, on one
+// worker, or on all of them when its Pass has the pool.
 type lane struct {
 	ps     *Pass
 	j      *sampling
 	cache  cache
 	active []sequence
 	free   []int // slots of the cache
-	pick   picker
+	work   []laneScratch
 	logits []float32 // (active, V)
 	keep   []int     // rows of hidden to choose tokens after
 	gather []float32 // (active, C)
 	tokens []int32
+	first  int // of the active sequences that are being chosen for
+	now    panelProduct
+
+	product, attend, pick func(task, worker int)
+}
+
+// laneScratch is one worker's.
+type laneScratch struct {
+	pick   picker
+	scores []float32 // (T)
+}
+
+func newLane(pool *tensor.Pool) *lane {
+	ln := &lane{ps: NewPass(pool), work: make([]laneScratch, pool.Workers())}
+	ln.product, ln.attend, ln.pick = ln.now.task, ln.attendRow, ln.pickRow
+	return ln
 }
 
 // sequence is one prompt being continued.
@@ -133,6 +144,9 @@ type sequence struct {
 	prompt int
 	slot   int
 	length int // tokens whose keys and values are cached
+
+	token int32 // chosen last, with its log-probability
+	logp  float32
 }
 
 func (ln *lane) run(j *sampling, slots int) {
@@ -146,7 +160,10 @@ func (ln *lane) run(j *sampling, slots int) {
 	for s := range slots {
 		ln.free = append(ln.free, slots-1-s)
 	}
-	ln.pick.size(j.m.Config.Vocab)
+	for i := range ln.work {
+		ln.work[i].pick.size(j.m.Config.Vocab)
+		sized(&ln.work[i].scores, ln.cache.time)
+	}
 	for {
 		if 4*len(ln.free) >= slots {
 			ln.admit()
@@ -208,39 +225,6 @@ func (ln *lane) prefill(first int) {
 	ln.choose(first)
 }
 
-// step feeds the last token of every active sequence and samples the next.
-func (ln *lane) step() {
-	ps, m := ln.ps, ln.j.m
-	n, c := len(ln.active), m.Config.Width
-	ln.tokens, ln.keep = ln.tokens[:0], ln.keep[:0]
-	for r, s := range ln.active {
-		t := ln.j.out[s.prompt].Tokens
-		ln.tokens = append(ln.tokens, t[len(t)-1])
-		ln.keep = append(ln.keep, r)
-	}
-	ps.prepareStep(m, ln.tokens)
-	for r, s := range ln.active {
-		ps.offset[r] = int32(s.length)
-	}
-	ps.embed(0, 0)
-	for l := range m.Config.Layers {
-		ps.l = l
-		ps.attentionIn(0, 0)
-		a := ps.acts(l)
-		for r := range n {
-			s := &ln.active[r]
-			ln.cache.store(l, s.slot, s.length, a.qkv[r*3*c:])
-			ln.cache.attend(l, s.slot, s.length+1, a.qkv[r*3*c:], a.att[r*c:(r+1)*c])
-		}
-		ps.blockOut(0, 0)
-	}
-	ps.finalNorm(0, 0)
-	for r := range ln.active {
-		ln.active[r].length++
-	}
-	ln.choose(0)
-}
-
 // choose samples a token for each sequence from first on, after the rows of
 // hidden listed in keep, and lets go of the sequences that end with it.
 func (ln *lane) choose(first int) {
@@ -251,10 +235,12 @@ func (ln *lane) choose(first int) {
 	for i, r := range ln.keep {
 		copy(ln.gather[i*c:(i+1)*c], ln.ps.hidden[r*c:(r+1)*c])
 	}
-	tensor.MatMul(nil, ln.logits, v, ln.gather, c, j.head, v, n, v, c, false)
+	ln.multiply(ln.logits, ln.gather, &j.w.head, n, false)
+	ln.first = first
+	ln.ps.pool.Run(n, ln.pick)
 	kept := ln.active[:first]
-	for i, s := range ln.active[first:] {
-		if ln.sample(s, ln.logits[i*v:(i+1)*v]) {
+	for _, s := range ln.active[first:] {
+		if j.keep(s) {
 			kept = append(kept, s)
 		} else {
 			ln.free = append(ln.free, s.slot)
@@ -263,18 +249,23 @@ func (ln *lane) choose(first int) {
 	ln.active = kept
 }
 
-// sample chooses the next token of s and says whether the sequence goes on.
-func (ln *lane) sample(s sequence, logits []float32) bool {
-	j, out := ln.j, &ln.j.out[s.prompt]
-	t := len(out.Tokens)
-	if t == 0 {
-		out.Tokens = make([]int32, 0, j.room(s.prompt))
-		out.LogProbs = make([]float32, 0, j.room(s.prompt))
-	}
+// pickRow chooses the next token of one sequence.
+func (ln *lane) pickRow(i, worker int) {
+	j, s, v := ln.j, &ln.active[ln.first+i], ln.j.m.Config.Vocab
+	t := len(j.out[s.prompt].Tokens)
 	u := j.src.At(j.base+uint64(s.prompt), uint64(t)).Float64()
-	token, logp := ln.pick.choose(logits, &j.o, u)
-	out.Tokens = append(out.Tokens, token)
-	out.LogProbs = append(out.LogProbs, logp)
-	out.Stopped = slices.Contains(j.o.Stop, token)
-	return !out.Stopped && len(out.Tokens) < j.room(s.prompt)
+	s.token, s.logp = ln.work[worker].pick.choose(ln.logits[i*v:(i+1)*v], &j.o, u)
+}
+
+// keep adds the token chosen last to its sample and says whether the sequence
+// goes on.
+func (j *sampling) keep(s sequence) bool {
+	out, room := &j.out[s.prompt], j.room(s.prompt)
+	if out.Tokens == nil {
+		out.Tokens, out.LogProbs = make([]int32, 0, room), make([]float32, 0, room)
+	}
+	out.Tokens = append(out.Tokens, s.token)
+	out.LogProbs = append(out.LogProbs, s.logp)
+	out.Stopped = slices.Contains(j.o.Stop, s.token)
+	return !out.Stopped && len(out.Tokens) < room
 }

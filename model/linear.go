@@ -5,10 +5,15 @@ import "github.com/trimtab/trimtab/tensor"
 // linear is y (rows, out) = x (rows, in) · w (in, out) + bias; each element is
 // one chain that starts from the bias.
 func linear(y, x, w, bias []float32, rows, in, out int) {
-	for r := range rows {
-		copy(y[r*out:(r+1)*out], bias)
-	}
+	spread(y, bias, rows)
 	tensor.MatMul(nil, y, out, x, in, w, out, rows, out, in, true)
+}
+
+// spread copies bias to each row of y.
+func spread(y, bias []float32, rows int) {
+	for r := range rows {
+		copy(y[r*len(bias):(r+1)*len(bias)], bias)
+	}
 }
 
 // linearInto is y = from + x·w + bias, all (rows, out) but x (rows, in). y may

@@ -46,8 +46,9 @@ type Pass struct {
 	score      []float32
 	stepStarts []int
 
-	lanes  []*lane   // of Generate, one a worker
-	turned []float32 // (C, V) of Generate
+	panels panels // of Generate
+	lanes  []*lane
+	wide   *lane
 }
 
 // activations of one block, kept for the backward pass: 10·C a row. When
