@@ -2,7 +2,10 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -10,6 +13,9 @@ import (
 
 	"github.com/compose-spec/compose-go/v2/cli"
 	"github.com/compose-spec/compose-go/v2/types"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/trimtab/trimtab/storage/storagetest"
 )
 
 const root = "../.."
@@ -137,4 +143,73 @@ func TestDockerfile(t *testing.T) {
 	if err != nil || !bytes.Contains(mod, []byte("\ngo 1.26")) {
 		t.Errorf("go.mod asks for another Go than the Dockerfile's 1.26 (%v)", err)
 	}
+}
+
+// The script that makes Temporal's role does so, twice over; the role makes its
+// own databases and does not come into trimtab's, which workers and auditors do.
+func TestComposeTemporalRole(t *testing.T) {
+	if _, err := exec.LookPath("psql"); err != nil {
+		t.Skip("psql is not installed")
+	}
+	urls := storagetest.URLs(t)
+	owner, err := url.Parse(urls.Owner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := strings.TrimPrefix(owner.Path, "/")
+	script := compose(t).Services["temporal-role"].Command[0]
+	script = strings.ReplaceAll(script, "DATABASE trimtab ", "DATABASE "+name+" ")
+	password, _ := owner.User.Password()
+	for range 2 {
+		cmd := exec.Command("/bin/sh", "-ec", script)
+		cmd.Env = append(os.Environ(), "PGHOST="+host(owner), "PGPORT="+port(owner), "PGUSER="+owner.User.Username(), "PGPASSWORD="+password,
+			"PGDATABASE="+name, "TEMPORAL_PASSWORD=it's a secret")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	t.Cleanup(func() {
+		query(t, urls.Owner, "drop database if exists "+name+"_temporal")
+		query(t, urls.Owner, "drop role temporal")
+	})
+	temporal := *owner
+	temporal.User = url.UserPassword("temporal", "it's a secret")
+	if err := query(t, temporal.String(), "select 1"); err == nil {
+		t.Error("Temporal's role comes into trimtab's database")
+	}
+	temporal.Path = "/postgres"
+	if err := query(t, temporal.String(), "create database "+name+"_temporal"); err != nil {
+		t.Errorf("Temporal's role cannot make its database: %v", err)
+	}
+	for _, address := range []string{urls.App, urls.Auditor} {
+		if err := query(t, address, "select 1"); err != nil {
+			t.Errorf("locked out: %v", err)
+		}
+	}
+}
+
+// host is the server's name or socket folder, which a URL may hold as a parameter.
+func host(u *url.URL) string {
+	if h := u.Query().Get("host"); h != "" {
+		return h
+	}
+	return u.Hostname()
+}
+
+func port(u *url.URL) string {
+	if p := u.Query().Get("port"); p != "" {
+		return p
+	}
+	return u.Port()
+}
+
+func query(t *testing.T, address, sql string) error {
+	t.Helper()
+	c, err := pgx.Connect(context.Background(), address)
+	if err != nil {
+		return err
+	}
+	defer c.Close(context.Background())
+	_, err = c.Exec(context.Background(), sql)
+	return err
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"go.temporal.io/api/workflowservice/v1"
 	"golang.org/x/sys/unix"
 
 	"github.com/trimtab/trimtab"
@@ -168,7 +169,10 @@ func (a *app) checkTemporal(ctx context.Context) checked {
 		e := trimtab.AsError(err)
 		return checked{name, bad, e.Message, e.Remedy}
 	}
-	c.Close()
+	defer c.Close()
+	if _, err := c.WorkflowService().DescribeNamespace(ctx, &workflowservice.DescribeNamespaceRequest{Namespace: e.namespace}); err != nil {
+		return checked{name, bad, fmt.Sprintf("%s answers, but namespace %s: %v", e.temporal, e.namespace, err), "run trimtab migrate with temporal_address set"}
+	}
 	return checked{name, good, e.temporal + ", namespace " + e.namespace, ""}
 }
 

@@ -160,14 +160,22 @@ func costOf(cost recipes.Cost, spec recipes.Spec, speed float64) planDocument {
 
 var planColumns = []column[planStage]{
 	{name: "stage", full: func(s planStage) string { return s.Name }},
-	{name: "steps", full: func(s planStage) string { return fmt.Sprint(s.Steps) }, right: true},
-	{name: "tokens", full: func(s planStage) string { return fmt.Sprint(s.Tokens) }, short: func(s planStage) string { return count(float64(s.Tokens)) }, right: true},
-	{name: "flops", full: func(s planStage) string { return exact(s.FLOPs) }, short: func(s planStage) string { return count(s.FLOPs) }, right: true},
+	{name: "steps", full: func(s planStage) string { return fmt.Sprint(s.Steps) }, short: func(s planStage) string { return counted(s, fmt.Sprint(s.Steps)) }, right: true},
+	{name: "tokens", full: func(s planStage) string { return fmt.Sprint(s.Tokens) }, short: func(s planStage) string { return counted(s, count(float64(s.Tokens))) }, right: true},
+	{name: "flops", full: func(s planStage) string { return exact(s.FLOPs) }, short: func(s planStage) string { return counted(s, count(s.FLOPs)) }, right: true},
 	{name: "memory_bytes", full: func(s planStage) string { return fmt.Sprint(s.Memory) }, only: formatCSV},
 	{name: "memory", full: func(s planStage) string { return bytesOf(s.Memory) }, only: formatTable, right: true},
 	{name: "disk_bytes", full: func(s planStage) string { return fmt.Sprint(s.Disk) }, only: formatCSV},
 	{name: "disk", full: func(s planStage) string { return bytesOf(s.Disk) }, only: formatTable, right: true},
-	{name: "seconds", full: func(s planStage) string { return exact(s.Seconds) }, short: func(s planStage) string { return longTime(s.Seconds) }, right: true},
+	{name: "seconds", full: func(s planStage) string { return exact(s.Seconds) }, short: func(s planStage) string { return counted(s, longTime(s.Seconds)) }, right: true},
+}
+
+// counted is the text, or ? for a stage whose length depends on data that has not been read.
+func counted(s planStage, text string) string {
+	if s.FLOPs == 0 {
+		return "?"
+	}
+	return text
 }
 
 func (a *app) printCost(cost recipes.Cost, spec recipes.Spec) error {
@@ -180,8 +188,12 @@ func (a *app) printCost(cost recipes.Cost, spec recipes.Spec) error {
 	}
 	fmt.Fprintf(a.out, "\n%s parameters, %sFLOPs, %s of memory at the most, %s on disk\n",
 		count(float64(doc.Parameters)), count(doc.FLOPs), bytesOf(doc.Memory), bytesOf(doc.Disk))
-	fmt.Fprintf(a.out, "about %s at this machine's %sFLOP/s (%s kernels, measured just now on matrix products; attention, sampling and\nsaving take longer than their share)\n",
-		longTime(doc.Seconds), count(doc.Speed), tensor.Implementation())
+	about := "about"
+	if slices.ContainsFunc(doc.Stages, func(s planStage) bool { return s.FLOPs == 0 }) {
+		about = "without the stages whose length depends on data not read yet, about"
+	}
+	fmt.Fprintf(a.out, "%s %s at this machine's %sFLOP/s (%s kernels, measured just now on matrix products; attention, sampling and\nsaving take longer than their share)\n",
+		about, longTime(doc.Seconds), count(doc.Speed), tensor.Implementation())
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -14,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/trimtab/trimtab/devstack"
@@ -99,7 +101,7 @@ func TestStackScripts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	testscript.Run(t, testscript.Params{Dir: "testdata/stack", RequireExplicitExec: true, Cmds: map[string]func(*testscript.TestScript, bool, []string){"until": until}, Setup: func(e *testscript.Env) error {
+	testscript.Run(t, testscript.Params{Dir: "testdata/stack", RequireExplicitExec: true, Cmds: map[string]func(*testscript.TestScript, bool, []string){"until": until, "servers": ownServers}, Setup: func(e *testscript.Env) error {
 		e.Setenv("TRIMTAB_DATA", filepath.Join(dir, "data"))
 		e.Setenv("TRIMTAB_ACTOR", "tester")
 		e.Setenv("XDG_CACHE_HOME", cache)
@@ -110,4 +112,34 @@ func TestStackScripts(t *testing.T) {
 		}
 		return isolate(e)
 	}})
+}
+
+// ownServers sets the addresses of the running stack as if they were of a
+// team's servers, with an empty database and a namespace that is not there yet.
+func ownServers(ts *testscript.TestScript, _ bool, _ []string) {
+	info, ok := devstack.Running(ts.Getenv("TRIMTAB_DATA"))
+	if !ok {
+		ts.Fatalf("the stack does not run")
+	}
+	e := info.Endpoints
+	ctx := context.Background()
+	c, err := pgx.Connect(ctx, e.PostgresURL)
+	ts.Check(err)
+	defer c.Close(ctx)
+	_, err = c.Exec(ctx, "create database deploy")
+	ts.Check(err)
+	for key, value := range map[string]string{
+		"POSTGRES_OWNER_URL": database(ts, e.PostgresURL), "POSTGRES_URL": database(ts, e.AppURL),
+		"APP_PASSWORD": e.AppPassword, "AUDITOR_PASSWORD": e.AuditorPassword,
+		"TEMPORAL_ADDRESS": e.Temporal, "TEMPORAL_NAMESPACE": "deploy", "DATA": ts.MkAbs("deploy"),
+	} {
+		ts.Setenv("TRIMTAB_"+key, value)
+	}
+}
+
+func database(ts *testscript.TestScript, address string) string {
+	u, err := url.Parse(address)
+	ts.Check(err)
+	u.Path = "/deploy"
+	return u.String()
 }

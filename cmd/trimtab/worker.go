@@ -88,7 +88,7 @@ func serve(ctx context.Context, lg *slog.Logger, store *storage.Store, c client.
 	lg.Info("worker ready", "kernels", tensor.Implementation())
 	select {
 	case <-ctx.Done():
-		lg.Info("worker stopping", "at_most", stopTimeout)
+		lg.Info("worker stopping", "at_most", stopTimeout.String())
 		return nil
 	case err := <-fatal:
 		return err
