@@ -8,7 +8,6 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/recipes"
@@ -20,11 +19,12 @@ type specFlags struct {
 	file, recipe, size string
 	seed               uint64
 	sets               []string
-	flags              *pflag.FlagSet
+	cmd                *cobra.Command
 }
 
-func (o *specFlags) register(f *pflag.FlagSet) {
-	o.flags = f
+func (o *specFlags) register(cmd *cobra.Command) {
+	o.cmd = cmd
+	f := cmd.Flags()
 	f.StringVarP(&o.file, "file", "f", "", "run spec, a YAML file (- is standard input)")
 	f.StringVar(&o.recipe, "recipe", recipes.Default, "a spec that ships with the program; trimtab recipes lists them")
 	f.StringVar(&o.size, "size", recipes.DefaultSize, "a size of that recipe")
@@ -35,13 +35,13 @@ func (o *specFlags) register(f *pflag.FlagSet) {
 // read resolves the spec that the flags choose.
 func (o *specFlags) read(a *app) (recipes.Spec, error) {
 	sets := o.sets
-	if o.flags.Changed("seed") {
+	if o.cmd.Flags().Changed("seed") {
 		sets = append([]string{fmt.Sprintf("seed=%d", o.seed)}, sets...)
 	}
 	if o.file == "" {
 		return recipes.Load(o.recipe, o.size, sets)
 	}
-	if o.flags.Changed("recipe") || o.flags.Changed("size") {
+	if o.cmd.Flags().Changed("recipe") || o.cmd.Flags().Changed("size") {
 		return recipes.Spec{}, usagef("leave one out", "-f and --recipe or --size are given together")
 	}
 	data, err := readFile(a, o.file)
@@ -78,7 +78,7 @@ that run. Ctrl-C detaches; the run goes on.`,
 		},
 	}
 	f := cmd.Flags()
-	o.spec.register(f)
+	o.spec.register(cmd)
 	f.StringVar(&o.name, "name", "", "name of the run (default: the spec's)")
 	f.BoolVar(&o.detach, "detach", false, "return when the run is launched")
 	f.BoolVar(&o.new, "new", false, "start another run even if one of this spec has not ended")

@@ -67,7 +67,7 @@ func (a *app) evalCmd() *cobra.Command {
 	f.StringVar(&o.against, "against", "", "the other model of winrate")
 	f.Uint64Var(&o.world, "world", 1, "seed of the starter world, for winrate")
 	f.IntVar(&o.prompts, "prompts", 200, "prompts of each held-out set, for winrate")
-	o.register(f)
+	o.register(cmd)
 	_ = cmd.RegisterFlagCompletionFunc("task", cobra.FixedCompletions(tasks, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }

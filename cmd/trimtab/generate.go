@@ -9,7 +9,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/dataset"
@@ -27,7 +26,8 @@ type sampling struct {
 	greedy, raw       bool
 }
 
-func (o *sampling) register(f *pflag.FlagSet) {
+func (o *sampling) register(cmd *cobra.Command) {
+	f := cmd.Flags()
 	f.Float32Var(&o.temperature, "temperature", 1, "divide the logits by this")
 	f.IntVar(&o.topK, "top-k", 0, "sample among the k likeliest tokens; 0 is all")
 	f.Float32Var(&o.topP, "top-p", 1, "sample among the likeliest tokens that hold this probability")
@@ -134,7 +134,7 @@ func (a *app) generateCmd() *cobra.Command {
 			})
 		},
 	}
-	o.register(cmd.Flags())
+	o.register(cmd)
 	return cmd
 }
 
@@ -152,7 +152,7 @@ func (a *app) chatCmd() *cobra.Command {
 			})
 		},
 	}
-	o.register(cmd.Flags())
+	o.register(cmd)
 	return cmd
 }
 

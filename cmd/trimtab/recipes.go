@@ -104,7 +104,7 @@ func (a *app) planCmd() *cobra.Command {
 			})
 		},
 	}
-	o.register(cmd.Flags())
+	o.register(cmd)
 	cmd.Flags().BoolVar(&asYAML, "resolved", false, "print the spec with every default filled in, and stop")
 	return cmd
 }

@@ -73,7 +73,7 @@ whatever is killed on the way.`,
 	f := root.PersistentFlags()
 	f.StringVarP(&a.format, "output", "o", formatTable, "how to print: table, json, jsonl or csv")
 	f.StringVar(&a.config, "config", "", "settings file (default trimtab.yaml here, then in the user's config folder)")
-	addSettingFlags(f)
+	addSettingFlags(root)
 	root.AddGroup(
 		&cobra.Group{ID: "runs", Title: "Runs:"},
 		&cobra.Group{ID: "things", Title: "Data and models:"},
@@ -98,7 +98,7 @@ func (a *app) prepare(cmd *cobra.Command) error {
 	if !slices.Contains(formats, a.format) {
 		return fmt.Errorf("-o %s: want %s", a.format, strings.Join(formats, ", "))
 	}
-	s, err := readSettings(cmd.Flags(), a.config)
+	s, err := readSettings(cmd, a.config)
 	if err != nil {
 		return err
 	}

@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/spf13/pflag"
+	"github.com/spf13/cobra"
 	"github.com/spf13/viper"
 
 	"github.com/trimtab/trimtab"
@@ -54,10 +54,10 @@ func (s *settings) value(key string) string { return s.values[key] }
 
 // addSettingFlags declares a flag for every setting that may be one: --postgres-url for postgres_url,
 // --data-folder for data.
-func addSettingFlags(f *pflag.FlagSet) {
+func addSettingFlags(root *cobra.Command) {
 	for _, s := range allSettings {
 		if !s.hidden {
-			f.String(s.flagName(), "", s.help)
+			root.PersistentFlags().String(s.flagName(), "", s.help)
 		}
 	}
 }
@@ -72,13 +72,13 @@ func (s setting) flagName() string {
 func envName(key string) string { return "TRIMTAB_" + strings.ToUpper(key) }
 
 // readSettings resolves every setting from flags, environment, file and defaults.
-func readSettings(f *pflag.FlagSet, file string) (*settings, error) {
+func readSettings(cmd *cobra.Command, file string) (*settings, error) {
 	v := viper.New()
 	v.SetEnvPrefix("TRIMTAB")
 	for _, s := range allSettings {
 		v.SetDefault(s.key, s.standard())
 		_ = v.BindEnv(s.key) // fails only without a key
-		if flag := f.Lookup(s.flagName()); flag != nil && flag.Changed {
+		if flag := cmd.Flag(s.flagName()); flag != nil && flag.Changed {
 			v.Set(s.key, flag.Value.String())
 		}
 	}
@@ -89,7 +89,7 @@ func readSettings(f *pflag.FlagSet, file string) (*settings, error) {
 	s := &settings{values: map[string]string{}, origins: map[string]string{}, file: path}
 	for _, one := range allSettings {
 		s.values[one.key] = v.GetString(one.key)
-		s.origins[one.key] = origin(f, v, one, path)
+		s.origins[one.key] = origin(cmd, v, one, path)
 		if list, ok := allowedValues[one.key]; ok && !slices.Contains(list, s.values[one.key]) {
 			return nil, usagef("use "+strings.Join(list, ", "), "setting %s is %q (from %s)", one.key, s.values[one.key], s.origins[one.key])
 		}
@@ -136,8 +136,8 @@ func readSettingsFile(v *viper.Viper, file string) (string, error) {
 	return file, nil
 }
 
-func origin(f *pflag.FlagSet, v *viper.Viper, s setting, file string) string {
-	if flag := f.Lookup(s.flagName()); flag != nil && flag.Changed {
+func origin(cmd *cobra.Command, v *viper.Viper, s setting, file string) string {
+	if flag := cmd.Flag(s.flagName()); flag != nil && flag.Changed {
 		return "flag --" + s.flagName()
 	}
 	if os.Getenv(envName(s.key)) != "" {

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/spf13/pflag"
+	"github.com/spf13/cobra"
 )
 
 // quiet removes every setting of this machine from the environment of a test.
@@ -23,14 +23,14 @@ func quiet(t *testing.T) (dir string) {
 	return dir
 }
 
-func flags(t *testing.T, args ...string) *pflag.FlagSet {
+func flags(t *testing.T, args ...string) *cobra.Command {
 	t.Helper()
-	f := pflag.NewFlagSet("test", pflag.ContinueOnError)
-	addSettingFlags(f)
-	if err := f.Parse(args); err != nil {
+	cmd := &cobra.Command{Use: "test"}
+	addSettingFlags(cmd)
+	if err := cmd.ParseFlags(args); err != nil {
 		t.Fatal(err)
 	}
-	return f
+	return cmd
 }
 
 func TestSettingsOrder(t *testing.T) {
