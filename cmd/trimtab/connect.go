@@ -21,7 +21,7 @@ import (
 type session struct {
 	store *storage.Store
 	files *checkpoint.Store
-	runs  *runs.Service // nil when the command needs no Temporal
+	runs  *runs.Service // without Temporal it only shows
 
 	// For the embedded stack: start what is gone, and tell it that a client is there. Nothing for a configured one.
 	revive func(ctx context.Context) error
@@ -58,12 +58,13 @@ func (a *app) locate(ctx context.Context) (endpoints, error) {
 	return endpoints{postgres: d.AppURL, temporal: d.Temporal, namespace: d.Namespace, embedded: true}, nil
 }
 
-// withStore runs a command that needs the database and the files, but no Temporal.
+// withStore runs a command that needs the database and the files, but no
+// Temporal: whatever only looks works while Temporal is away.
 func (a *app) withStore(cmd *cobra.Command, do func(context.Context, *session) error) error {
 	return a.with(cmd, false, do)
 }
 
-// withService runs a command that launches, shows or changes runs.
+// withService runs a command that launches or changes runs.
 func (a *app) withService(cmd *cobra.Command, do func(context.Context, *session) error) error {
 	return a.with(cmd, true, do)
 }
@@ -100,16 +101,16 @@ func (a *app) open(ctx context.Context, e endpoints, temporal bool) (*session, e
 		return nil, err
 	}
 	s.close = append(s.close, s.store.Close)
-	if !temporal {
-		return s, nil
+	var c client.Client
+	lg := slog.New(slog.DiscardHandler)
+	if temporal {
+		if c, err = dial(ctx, e, lg); err != nil {
+			s.end()
+			return nil, err
+		}
+		s.close = append(s.close, c.Close)
 	}
-	c, err := dial(ctx, e, slog.New(slog.DiscardHandler))
-	if err != nil {
-		s.end()
-		return nil, err
-	}
-	s.close = append(s.close, c.Close)
-	s.runs = runs.New(slog.New(slog.DiscardHandler), s.store, s.files, c)
+	s.runs = runs.New(lg, s.store, s.files, c)
 	return s, nil
 }
 

@@ -60,6 +60,28 @@ func command(t *testing.T, stdin string, args ...string) (code int, stdout, stde
 	return code, out.String(), errs.String()
 }
 
+// Codes that no script or broken file shows: 4 and 6. (2, 3 and 5 are in badinput_test.go.)
+func TestExitCodes(t *testing.T) {
+	quiet(t)
+	t.Setenv("TRIMTAB_POSTGRES_URL", "postgres://trimtab_app:x@127.0.0.1:1/trimtab")
+	if f := fails(t, 6, "runs"); f.Type != "postgres_unavailable" {
+		t.Errorf("%+v", f)
+	}
+	t.Setenv("TRIMTAB_POSTGRES_URL", storagetest.URLs(t).App)
+	if code, out, errs := command(t, "{\"text\": \"a\"}\n", "data", "import", "x", "--kind", "text", "-"); code != 0 {
+		t.Fatalf("exit %d: %s%s", code, out, errs)
+	}
+	if f := fails(t, 4, "data", "export", "x"); f.Type != "dataset_not_frozen" {
+		t.Errorf("%+v", f)
+	}
+	if f := fails(t, 3, "show", "nothing"); f.Type != "run_not_found" { // looking needs no Temporal
+		t.Errorf("%+v", f)
+	}
+	if f := fails(t, 2, "cancel", "nothing"); !strings.Contains(f.Message, "only one of the two addresses") {
+		t.Errorf("%+v", f)
+	}
+}
+
 // failure is an error document.
 type failure struct{ Type, Message, Remedy string }
 

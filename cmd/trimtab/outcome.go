@@ -204,8 +204,18 @@ func (a *app) printNext(doc runs.Document) {
 	}
 	fmt.Fprintf(a.out, "  trimtab history %s\n", id)
 	if last != "" {
-		fmt.Fprintf(a.out, "  trimtab rerun %s %s --dry-run --force\n  trimtab model export %s/%s ./my-model\n", id, clean(last), id, clean(last))
+		fmt.Fprintf(a.out, "  trimtab rerun %s %s %s --dry-run\n  trimtab model export %s/%s ./my-model\n", id, clean(last), tweak(doc, last), id, clean(last))
 	}
+}
+
+// tweak is a change that is worth trying on a stage.
+func tweak(doc runs.Document, stage string) string {
+	for _, st := range doc.Stages {
+		if st.Name == stage && st.Kind == recipes.KindPPO {
+			return "--set " + clean(stage) + ".kl_coef=0.05"
+		}
+	}
+	return "--force"
 }
 
 // lastModel is the stage of the last language model that the run made.

@@ -21,7 +21,7 @@ func (a *app) runsCmd() *cobra.Command {
 		Use: "runs", Short: "list runs, newest first", Args: takes(0, 0),
 		Example: "  trimtab runs\n  trimtab runs -o json --limit 5",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.withService(cmd, func(ctx context.Context, s *session) error {
+			return a.withStore(cmd, func(ctx context.Context, s *session) error {
 				items, err := s.runs.List(ctx, limit)
 				if err != nil {
 					return err
@@ -56,7 +56,7 @@ func (a *app) showCmd() *cobra.Command {
 		Use: "show RUN", Short: "one run: its stages, attempts, models, and what happens next", Args: takes(1, 1),
 		Example: "  trimtab show my-assistant\n  trimtab show 0199f3c2 -o json",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.withService(cmd, func(ctx context.Context, s *session) error {
+			return a.withStore(cmd, func(ctx context.Context, s *session) error {
 				doc, err := s.runs.Show(ctx, args[0])
 				if err != nil {
 					return err
@@ -116,7 +116,7 @@ var stageColumns = []column[runs.StageDocument]{
 	{name: "steps", full: func(s runs.StageDocument) string { return strconv.Itoa(s.Steps) }, only: formatCSV},
 	{name: "seconds", full: func(s runs.StageDocument) string { return exact(s.Seconds) }, short: func(s runs.StageDocument) string { return seconds(s.Seconds) }, right: true},
 	{name: "output", full: func(s runs.StageDocument) string { return outputsOf(s, false) }, short: func(s runs.StageDocument) string { return outputsOf(s, true) }},
-	{name: "metrics", full: func(s runs.StageDocument) string { return metricsOf(s.Metrics, 0) }, short: func(s runs.StageDocument) string { return stageNote(s) }},
+	{name: "metrics", full: func(s runs.StageDocument) string { return metricsOf(s.Metrics, 0) }, short: stageNow},
 }
 
 func stepOf(s runs.StageDocument) string {
@@ -136,6 +136,14 @@ func outputsOf(s runs.StageDocument, short bool) string {
 		parts = append(parts, name+" "+d)
 	}
 	return strings.Join(parts, ", ")
+}
+
+// stageNow is how a running stage goes on, or what came of it.
+func stageNow(s runs.StageDocument) string {
+	if s.Progress != nil && s.Status == trimtab.AttemptRunning {
+		return strings.TrimSpace(metricsOf(metricMap(s.Progress.Metrics), 3) + "  " + timeLeft(s))
+	}
+	return stageNote(s)
 }
 
 // stageNote is the last column for people: the error, the reuse, or the metrics that matter.
@@ -180,7 +188,7 @@ func (a *app) watchCmd() *cobra.Command {
 		Use: "watch RUN", Short: "follow a run to its end and exit with its status", Args: takes(1, 1),
 		Example: "  trimtab watch my-assistant",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.withService(cmd, func(ctx context.Context, s *session) error {
+			return a.withStore(cmd, func(ctx context.Context, s *session) error {
 				return a.follow(ctx, s, args[0])
 			})
 		},
@@ -192,7 +200,7 @@ func (a *app) historyCmd() *cobra.Command {
 		Use: "history RUN [STAGE]", Short: "every event of a run, with actor and time", Args: takes(1, 2),
 		Example: "  trimtab history my-assistant\n  trimtab history my-assistant ppo -o csv",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.withService(cmd, func(ctx context.Context, s *session) error {
+			return a.withStore(cmd, func(ctx context.Context, s *session) error {
 				stage := ""
 				if len(args) == 2 {
 					stage = args[1]
@@ -307,7 +315,7 @@ func (a *app) logsCmd() *cobra.Command {
 		Use: "logs RUN", Short: "what the stages of a run logged", Args: takes(1, 1),
 		Example: "  trimtab logs my-assistant\n  trimtab logs my-assistant --follow",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.withService(cmd, func(ctx context.Context, s *session) error {
+			return a.withStore(cmd, func(ctx context.Context, s *session) error {
 				return a.printLogs(ctx, s, args[0], followLogs)
 			})
 		},
@@ -397,7 +405,7 @@ func (a *app) metricsCmd() *cobra.Command {
 		Use: "metrics RUN STAGE [NAME…]", Short: "the series of a stage's metrics", Args: takes(2, many),
 		Example: "  trimtab metrics my-assistant ppo objective/kl\n  trimtab metrics my-assistant sft -o csv > sft.csv",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.withService(cmd, func(ctx context.Context, s *session) error {
+			return a.withStore(cmd, func(ctx context.Context, s *session) error {
 				var names []string // nil is every metric
 				names = append(names, args[2:]...)
 				rows, at, err := s.runs.Metrics(ctx, args[0], args[1], attempt, names...)
