@@ -32,19 +32,22 @@ type Pass struct {
 	rstd   []float32 // (N) of ln_f
 
 	dhidden []float32 // (N, C) gradient of hidden
-	dx      []float32 // (N, C) gradient of the stream leaving the block
-	dmid    []float32 // (N, C) gradient of the stream after attention
-	dln1    []float32 // (N, C)
-	dln2    []float32 // (N, C)
-	datt    []float32 // (N, C)
-	dqkv    []float32 // (N, 3C)
-	dfc     []float32 // (N, 4C)
+
+	// of the backward pass
+	dx   []float32 // (N, C) gradient of the stream leaving the block
+	dmid []float32 // (N, C) gradient of the stream after attention
+	dln1 []float32 // (N, C)
+	dln2 []float32 // (N, C)
+	datt []float32 // (N, C)
+	dqkv []float32 // (N, 3C)
+	dfc  []float32 // (N, 4C)
 
 	sums       []sum
 	work       []scratch // one a worker
 	head       headBuffers
 	score      []float32
 	stepStarts []int
+	group      *Pass // the rows that go back together
 
 	panels panels // of Generate
 	lanes  []*lane
@@ -148,18 +151,68 @@ func (ps *Pass) Backward(m *Model, g, dhidden []float32) {
 func (ps *Pass) DHidden() []float32 { return ps.dhidden }
 
 // BackwardBody takes DHidden back through the body and accumulates the
-// gradient into g, a slab of m's layout (see Model.Gradient).
+// gradient into g, a slab of m's layout (see Model.Gradient). It takes whole
+// sequences, some rows at a time, all the way, so that what lies between two
+// products is still near the processor: gradients are chains over rows in
+// order, and the cut changes no bit.
 func (ps *Pass) BackwardBody(m *Model, g []float32) {
 	ps.mustHold(m)
-	ps.grad.bind(m.Config, m.Scalar, g[:len(m.Slab)])
+	if ps.group == nil {
+		ps.group = NewPass(ps.pool)
+	}
+	least := max(groupRows, 256*ps.pool.Workers())
+	for from := 0; from < ps.batch.Sequences(); {
+		to := from + 1
+		for to < ps.batch.Sequences() && ps.batch.Starts[to]-ps.batch.Starts[from] < least {
+			to++
+		}
+		ps.group.share(ps, from, to)
+		ps.group.backward(g)
+		from = to
+	}
+}
+
+// groupRows is about how many rows go back together.
+const groupRows = 512
+
+// share makes ps a view of all's sequences from … to and their activations.
+func (ps *Pass) share(all *Pass, from, to int) {
+	c, r0, r1 := all.m.Config.Width, all.batch.Starts[from], all.batch.Starts[to]
+	ps.m, ps.n = all.m, r1-r0
+	ps.stepStarts = ps.stepStarts[:0]
+	for _, s := range all.batch.Starts[from : to+1] {
+		ps.stepStarts = append(ps.stepStarts, s-r0)
+	}
+	ps.batch = Batch{Tokens: all.batch.Tokens[r0:r1], Starts: ps.stepStarts}
+	ps.offset = all.offset[r0:r1]
+	sized(&ps.layers, len(all.m.w.layers))
+	for l := range ps.layers {
+		ps.layers[l] = all.layers[l].rows(r0, r1, c)
+	}
+	ps.x, ps.mean, ps.rstd = all.x[r0*c:r1*c], all.mean[r0:r1], all.rstd[r0:r1]
+	ps.dhidden = all.dhidden[r0*c : r1*c]
+	ps.block = blockRows(ps.n, ps.pool.Workers())
 	ps.prepareBackward()
+}
+
+func (a *activations) rows(from, to, c int) activations {
+	return activations{
+		x: a.x[from*c : to*c], mean1: a.mean1[from:to], rstd1: a.rstd1[from:to],
+		qkv: a.qkv[from*3*c : to*3*c], att: a.att[from*c : to*c],
+		mid: a.mid[from*c : to*c], mean2: a.mean2[from:to], rstd2: a.rstd2[from:to],
+		fc: a.fc[from*4*c : to*4*c],
+	}
+}
+
+func (ps *Pass) backward(g []float32) {
+	ps.grad.bind(ps.m.Config, ps.m.Scalar, g[:len(ps.m.Slab)])
 	tasks := ps.tasks()
 	ps.pool.Run(tasks, ps.op.finalBack)
 	ps.sums = append(ps.sums[:0], normSum(ps.grad.lnf, ps.grad.lnfb, ps.dhidden, ps.x, ps.mean, ps.rstd))
-	for l := len(m.w.layers) - 1; l >= 0; l-- {
+	for l := len(ps.layers) - 1; l >= 0; l-- {
 		ps.l = l
 		ps.pool.Run(tasks, ps.op.blockBack)
-		ps.pool.Run(ps.batch.Sequences()*m.Config.Heads, ps.op.attendBack)
+		ps.pool.Run(ps.batch.Sequences()*ps.m.Config.Heads, ps.op.attendBack)
 		ps.blockGradients() // while dx is still that of the block's output
 		ps.pool.Run(tasks, ps.op.qkvBack)
 		a, g := ps.acts(l), &ps.grad.layers[l]
@@ -227,15 +280,21 @@ func (ps *Pass) prepareStep(m *Model, tokens []int32) {
 	ps.block = max(1, ps.n)
 }
 
+// prepareBackward sizes the buffers of a backward pass.
 func (ps *Pass) prepareBackward() {
-	n, c := ps.n, ps.m.Config.Width
-	for _, x := range []*[]float32{&ps.dx, &ps.dmid, &ps.dln1, &ps.dln2, &ps.datt} {
+	n, c, longest := ps.n, ps.m.Config.Width, 0
+	for s := range ps.batch.Sequences() {
+		longest = max(longest, ps.batch.Starts[s+1]-ps.batch.Starts[s])
+	}
+	for _, x := range []*[]float32{&ps.ln1, &ps.ln2, &ps.dx, &ps.dmid, &ps.dln1, &ps.dln2, &ps.datt} {
 		sized(x, n*c)
 	}
 	sized(&ps.dqkv, n*3*c)
+	sized(&ps.act, n*4*c)
 	sized(&ps.dfc, n*4*c)
 	for i := range ps.work {
-		sized(&ps.work[i].ds, len(ps.work[i].s))
+		sized(&ps.work[i].s, queryTile*longest)
+		sized(&ps.work[i].ds, queryTile*longest)
 	}
 	if cap(ps.sums) == 0 {
 		ps.sums = make([]sum, 0, 8)
