@@ -225,6 +225,46 @@ func devStopped(t *testing.T, dir string) {
 	}
 }
 
+// TestEnsureTogether has two clients come at once to a folder where nothing
+// runs, and then a dev process that is killed while it starts.
+func TestEnsureTogether(t *testing.T) {
+	t.Parallel()
+	dir := openDir(t)
+	t.Cleanup(func() {
+		if err := Stop(context.Background(), dir); err != nil {
+			t.Error(err)
+		}
+	})
+	go func() { // killed at some instant of its start
+		for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+			if _, err := os.Stat(filepath.Join(dir, "postgres", "data")); err != nil {
+				continue
+			}
+			var info Info
+			if readJSON(filepath.Join(dir, "dev.pid"), &info) == nil {
+				_ = syscall.Kill(info.Pid, syscall.SIGKILL)
+			}
+			return
+		}
+	}()
+	if _, err := Ensure(t.Context(), EnsureOptions{Dir: dir, Args: helper("dev", dir, "10m")}); err == nil {
+		t.Error("a dev process that was killed while it started was called ready")
+	}
+	found := make(chan Endpoints, 2)
+	for range cap(found) {
+		go func() {
+			e, err := Ensure(t.Context(), EnsureOptions{Dir: dir, Args: helper("dev", dir, "10m")})
+			if err != nil {
+				t.Error(err)
+			}
+			found <- e
+		}()
+	}
+	if a, b := <-found, <-found; a != b || a.Temporal == "" {
+		t.Errorf("two clients were given %+v and %+v", a, b)
+	}
+}
+
 func TestEnsureFails(t *testing.T) {
 	t.Parallel()
 	_, err := Ensure(t.Context(), EnsureOptions{Dir: openDir(t), Args: helper("clown")})

@@ -359,3 +359,34 @@ func TestPostgresOutlivesParent(t *testing.T) {
 		t.Errorf("adopted %v, pid %d, want %d", s.Adopted, s.Pid, pid)
 	}
 }
+
+// TestPostgresTogether starts one cluster from several places at once: one starts it, the others adopt it.
+func TestPostgresTogether(t *testing.T) {
+	t.Parallel()
+	dir := openDir(t)
+	found := make(chan *Postgres, 4)
+	for range cap(found) {
+		go func() {
+			s, err := StartPostgres(t.Context(), PostgresOptions{Dir: dir, Fast: true, DieWithParent: true})
+			if err != nil {
+				t.Error(err)
+			}
+			found <- s
+		}()
+	}
+	pids, started := map[int]bool{}, 0
+	for range cap(found) {
+		s := <-found
+		if s == nil {
+			continue
+		}
+		t.Cleanup(func() { _ = s.Stop() })
+		pids[s.Pid] = true
+		if !s.Adopted {
+			started++
+		}
+	}
+	if len(pids) != 1 || started != 1 {
+		t.Errorf("%d servers, started %d times; want one", len(pids), started)
+	}
+}

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"io"
+	"strings"
+	"testing"
+)
+
+const testURL = "postgres://someone:p%20w@127.0.0.1/postgres?sslmode=disable"
+
+func TestParse(t *testing.T) {
+	for args, want := range map[string]string{
+		"": "", "-port 20000 -log-level debug -pages=false": "",
+		"-port 65531": "port", "-port 0": "port", "-ip localhost": "IP", "extra": "extra",
+	} {
+		_, err := parse(strings.Fields(args), testURL, io.Discard)
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", args, err, want)
+		}
+	}
+	if _, err := parse(nil, "", io.Discard); err == nil || !strings.Contains(err.Error(), "TRIMTAB_TEMPORAL_POSTGRES_URL") {
+		t.Errorf("without a database: %v", err)
+	}
+}
+
+func TestStoreOf(t *testing.T) {
+	s, err := storeOf(testURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := s.config(mainDatabase, 20)
+	if c.ConnectAddr != "127.0.0.1:5432" || c.User != "someone" || c.Password != "p w" || c.DatabaseName != "temporal" || c.ConnectAttributes["sslmode"] != "disable" {
+		t.Errorf("%+v", c)
+	}
+	for _, bad := range []string{"", "::", "mysql://a:secret@b/c", "postgres:///x", "postgres://secret"} {
+		if _, err := storeOf(bad); err == nil || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%q: %v; want an error that tells no password", bad, err)
+		}
+	}
+}
+
+func TestConfig(t *testing.T) {
+	o, err := parse([]string{"-port", "20000"}, testURL, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := storeOf(o.postgresURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := configOf(o, s)
+	if err := c.Validate(); err != nil {
+		t.Error(err)
+	}
+	ports := map[int]bool{o.port + pagesPort: true}
+	for _, service := range c.Services {
+		ports[service.RPC.GRPCPort] = true
+		if service.RPC.HTTPPort != 0 {
+			ports[service.RPC.HTTPPort] = true
+		}
+	}
+	for port := 20000; port < 20006; port++ {
+		if !ports[port] {
+			t.Errorf("port %d is unused: %v", port, ports)
+		}
+	}
+	if len(ports) != 6 || c.Persistence.NumHistoryShards != 4 {
+		t.Errorf("%d ports, %d shards", len(ports), c.Persistence.NumHistoryShards)
+	}
+}
