@@ -246,7 +246,11 @@ func stopStrays(ctx context.Context, dir string) error {
 	if p := adopt(worker.Pid, worker.Birth); p != nil {
 		err = errors.Join(err, stopWorker(p), os.Remove(d.path("worker.json")))
 	}
+	err = errors.Join(err, d.stopStrayWorkers())
 	if p := adopt(temporal.Pid, temporal.Birth); p != nil {
+		err = errors.Join(err, stopTemporal(p))
+	}
+	for _, p := range strays(marker(d.path("temporal"), "temporal")) {
 		err = errors.Join(err, stopTemporal(p))
 	}
 	if _, none := os.Stat(d.path("postgres/postgres.json")); none != nil {

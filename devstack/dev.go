@@ -184,7 +184,10 @@ func (d *dev) startWorker(context.Context) error {
 		p = nil
 	}
 	if p == nil && d.o.Worker != nil {
-		var err error
+		err := d.stopStrayWorkers()
+		if err != nil {
+			return err
+		}
 		if p, err = d.newWorker(e); err != nil {
 			return fmt.Errorf("start the worker: %w", err)
 		}
@@ -212,7 +215,19 @@ func (d *dev) newWorker(e Endpoints) (*process, error) {
 	if cmd.Stderr == nil {
 		cmd.Stderr = log
 	}
+	if cmd.Env == nil {
+		cmd.Env = os.Environ()
+	}
+	cmd.Env = append(cmd.Env, marker(d.dir, "worker"))
 	return start(cmd, false)
+}
+
+func (d *dev) stopStrayWorkers() error {
+	var errs []error
+	for _, p := range strays(marker(d.dir, "worker")) {
+		errs = append(errs, stopWorker(p))
+	}
+	return errors.Join(errs...)
 }
 
 func stopWorker(p *process) error {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -198,7 +199,10 @@ func devStopped(t *testing.T, dir string) {
 			b, err := os.ReadFile(said)
 			return err == nil && string(b) == "listening"
 		})
-		if killed {
+		if killed { // and before it had written down whom it had started
+			if runtime.GOOS == "linux" {
+				os.Remove(filepath.Join(dir, "worker.json"))
+			}
 			if err := syscall.Kill(before[0], syscall.SIGKILL); err != nil {
 				t.Fatal(err)
 			}

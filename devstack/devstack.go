@@ -5,10 +5,10 @@
 //
 // All state of one stack is under one data folder:
 //
-//	dev.lock            held by the dev process while it lives
+//	dev.lock            held by the dev process while it lives; dev.pid says who it is
 //	dev.json            {pid, birth, build_id, started, endpoints}, written once all is ready
 //	dev.log worker.log  what they said; NAME.old is the part before
-//	worker.json         {pid, birth, build_id}
+//	worker.json         {pid, birth, build_id, endpoints}
 //	client              its time of change is the last sign of a client
 //	app.password auditor.password
 //	bin/BUILD/trimtab   the copy of the program that dev and worker run

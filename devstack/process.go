@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -102,6 +104,26 @@ func (p *process) stop(steps ...farewell) error {
 		}
 	}
 	return fmt.Errorf("process %d did not end after %v", p.pid, steps)
+}
+
+// marker is in the environment of a process that is started for dir, so that it
+// is found even if whoever started it was killed before writing down its id.
+func marker(dir, name string) string { return "TRIMTAB_DEVSTACK=" + name + ":" + dir }
+
+// strays finds the processes that have a marker (Linux).
+func strays(marker string) (found []*process) {
+	environs, _ := filepath.Glob("/proc/[0-9]*/environ")
+	for _, file := range environs {
+		env, err := os.ReadFile(file)
+		if err != nil || !strings.Contains("\x00"+string(env), "\x00"+marker+"\x00") {
+			continue
+		}
+		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+		if born, ok := birth(pid); ok && pid != os.Getpid() {
+			found = append(found, &process{pid: pid, birth: born, adopted: true, done: make(chan struct{})})
+		}
+	}
+	return found
 }
 
 // birth tells one life of a process id from another: boot and start time.

@@ -123,6 +123,11 @@ func (d *temporald) start(ctx context.Context) (*Temporal, error) {
 	if err != nil {
 		return nil, fmt.Errorf("give Temporal a role of its own in Postgres: %w", err)
 	}
+	for _, p := range strays(marker(d.dir, "temporal")) { // two on one database would be one too many
+		if err := stopTemporal(p); err != nil {
+			return nil, err
+		}
+	}
 	had := d.Port
 	if d.Port, err = keepPorts(d.Port, temporalPorts); err != nil {
 		return nil, err
@@ -137,7 +142,7 @@ func (d *temporald) start(ctx context.Context) (*Temporal, error) {
 	defer log.Close()
 	from := size(log)
 	cmd := exec.Command(program, "-ip", "127.0.0.1", "-port", strconv.Itoa(d.Port))
-	cmd.Env = append(os.Environ(), "TRIMTAB_TEMPORAL_POSTGRES_URL="+role)
+	cmd.Env = append(os.Environ(), "TRIMTAB_TEMPORAL_POSTGRES_URL="+role, marker(d.dir, "temporal"))
 	cmd.Dir, cmd.Stdout, cmd.Stderr = d.dir, log, log
 	p, err := start(cmd, d.o.DieWithParent)
 	if err != nil {

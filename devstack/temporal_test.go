@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -118,6 +119,17 @@ func TestTemporal(t *testing.T) {
 		t.Errorf("the workflow gave %d, %v; want %d", sum, err, 100*99/2)
 	}
 	t.Logf("done %v after the last kill, in %d steps", time.Since(begin), steps.Load())
+
+	if err := os.Remove(filepath.Join(dir, "temporal", "temporal.json")); err != nil { // as if its starter had been killed at once
+		t.Fatal(err)
+	}
+	last := testTemporal(t, filepath.Join(dir, "temporal"), p)
+	if runtime.GOOS == "linux" && (last.Adopted || isAlive(next.Pid)) {
+		t.Errorf("server %d that nobody knew of was left beside %+v", next.Pid, last)
+	}
+	if err := last.Stop(); err != nil { // before Postgres
+		t.Error(err)
+	}
 }
 
 // kill ends a process by SIGKILL once so many steps have been done.
