@@ -105,7 +105,7 @@ func TestStackScripts(t *testing.T) {
 		e.Setenv("TRIMTAB_DATA", filepath.Join(dir, "data"))
 		e.Setenv("TRIMTAB_ACTOR", "tester")
 		e.Setenv("XDG_CACHE_HOME", cache)
-		for _, key := range []string{"GOPATH", "GOMODCACHE", "GOCACHE", "GOFLAGS", "GOPROXY"} { // should it have to be built
+		for _, key := range []string{"HOME", "GOPATH", "GOMODCACHE", "GOCACHE", "GOFLAGS", "GOPROXY", "GOSUMDB", "GOTOOLCHAIN"} { // should it have to be built
 			if v := os.Getenv(key); v != "" {
 				e.Setenv(key, v)
 			}
