@@ -130,15 +130,18 @@ func (a *Activities) SetRunStatus(ctx context.Context, in RunStatusInput) error 
 	return Wrap(err)
 }
 
-// Replan records a rerun: the new plan, and what it makes stale.
+// Replan records a rerun: the new plan, and what it makes stale. The run shows
+// as running at once, so that who decided does not see the old block.
 func (a *Activities) Replan(ctx context.Context, in ReplanInput) error {
 	if err := a.store.SetRunPlan(ctx, in.Plan.Run, in.Plan, in.Actor, in.Reason); err != nil {
 		return Wrap(err)
 	}
-	if len(in.Stale) == 0 {
-		return nil
+	if len(in.Stale) > 0 {
+		if err := a.store.MarkStale(ctx, in.Plan.Run, in.Stale, in.Actor, in.Reason); err != nil {
+			return Wrap(err)
+		}
 	}
-	return Wrap(a.store.MarkStale(ctx, in.Plan.Run, in.Stale, in.Actor, in.Reason))
+	return Wrap(a.store.SetRunStatus(ctx, in.Plan.Run, trimtab.RunRunning, "", nil, in.Actor))
 }
 
 // Decide records that a person let a missed gate pass, or a stage be skipped.
@@ -147,7 +150,20 @@ func (a *Activities) Decide(ctx context.Context, in DecisionInput) error {
 	if err != nil {
 		return Wrap(err)
 	}
-	return Wrap(a.store.RecordDecision(ctx, in.Run, in.Stage, in.Attempt, in.Decision, body, in.Actor))
+	attempts, err := a.store.Attempts(ctx, in.Run)
+	if err != nil {
+		return Wrap(err)
+	}
+	var id int64
+	for _, row := range attempts {
+		if row.Stage == in.Stage && row.Number == in.Number {
+			id = row.ID
+		}
+	}
+	if err := a.store.RecordDecision(ctx, in.Run, in.Stage, id, in.Decision, body, in.Actor); err != nil {
+		return Wrap(err)
+	}
+	return Wrap(a.store.SetRunStatus(ctx, in.Run, trimtab.RunRunning, "", nil, in.Actor))
 }
 
 // say writes a line of the run's log; a log that cannot be written stops nothing.

@@ -19,7 +19,7 @@ func Wrap(err error) error {
 	}
 	e := classify(err)
 	return temporal.NewApplicationErrorWithOptions(e.Error(), e.Type, temporal.ApplicationErrorOptions{
-		NonRetryable: e.Class != trimtab.Unavailable, Details: []any{e, e.Class}})
+		NonRetryable: e.Class != trimtab.Unavailable, Details: []any{*e, e.Class}})
 }
 
 // classify finds what kind of fault err is.

@@ -115,7 +115,7 @@ type ReplanInput struct {
 // DecisionInput records approve or skip.
 type DecisionInput struct {
 	Run, Stage string
-	Attempt    int64
+	Number     int // of the attempt
 	Decision   string
 	Reason     string
 	Actor      string

@@ -1,19 +1,149 @@
 package runs_test
 
 import (
+	"encoding/json"
+	"flag"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/recipes"
+	"github.com/trimtab/trimtab/runs"
 )
 
-func TestSmallestChain(t *testing.T) {
-	b := newBench(t, 0)
-	d := b.await(b.launch(), trimtab.RunCompleted, trimtab.RunBlocked)
-	if d.Status != trimtab.RunCompleted {
-		t.Fatalf("run is %s: %v", d.Status, d.Error)
+var update = flag.Bool("update", false, "write the golden digests of the smallest run anew: only after a stage's version was raised")
+
+// golden are the digests of the smallest run, seed 1. They change only with a
+// stage's version constant.
+func golden(t *testing.T, got map[string]trimtab.Digest) map[string]trimtab.Digest {
+	t.Helper()
+	file := filepath.Join("testdata", "smallest.json")
+	if *update && got != nil {
+		b, err := json.MarshalIndent(got, "", "  ")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, append(b, '\n'), 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want map[string]trimtab.Digest
+	if err := json.Unmarshal(b, &want); err != nil {
+		t.Fatal(err)
+	}
+	return want
+}
+
+// digests are everything a run made.
+func digests(d runs.Document) map[string]trimtab.Digest {
+	m := models(d)
 	for _, st := range d.Stages {
-		t.Logf("%s: %s in %.2f s, %d steps, outputs %v, metrics %v", st.Name, st.Status, st.Seconds, st.Steps, st.Outputs, st.Metrics)
+		for name, digest := range st.Outputs {
+			m[st.Name+"/"+name] = digest
+		}
 	}
-	t.Logf("%v", d.Evaluation)
+	return m
+}
+
+// The same spec and seed give the same bytes, in two folders and two
+// databases, on one core and on several.
+func TestSmallestRunIsTheSameAnywhere(t *testing.T) {
+	b := newBench(t, 0)
+	d := b.await(b.launch(), trimtab.RunCompleted)
+	got := digests(d)
+	b.stop()
+	other := newBench(t, 1)
+	if again := digests(other.await(other.launch(), trimtab.RunCompleted)); !maps.Equal(got, again) {
+		t.Errorf("one core gives\n%v\nall cores give\n%v", again, got)
+	}
+	if want := golden(t, got); !maps.Equal(got, want) {
+		t.Errorf("the smallest run's bytes have changed:\n%v\nwant\n%v\nraise the Version of the stage that changed, then run with -update", got, want)
+	}
+	if n := d.Evaluation["overlap"]; n != 0. {
+		t.Errorf("overlap is %v", n)
+	}
+	record(t, b, "completed", d.ID)
+}
+
+func TestUnchangedSpecAttaches(t *testing.T) {
+	b := newBench(t, 0)
+	spec := func(seed string) recipes.Spec {
+		s, err := recipes.Load("instructgpt", "smallest", []string{"seed=" + seed})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	first, err := b.Launch(b.ctx, runs.LaunchRequest{Spec: spec("3"), Actor: "tester"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := b.Launch(b.ctx, runs.LaunchRequest{Spec: spec("3"), Actor: "tester", Name: "another name"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !second.Attached || second.Run.ID != first.Run.ID {
+		t.Errorf("the same spec started run %s beside %s", second.Run.ID, first.Run.ID)
+	}
+	if _, err := b.Launch(b.ctx, runs.LaunchRequest{Spec: spec("4"), Actor: "tester", Resume: first.Run.ID}); trimtab.ExitCode(err) != 4 {
+		t.Errorf("resuming with another spec: %v", err)
+	}
+	b.await(first.Run.ID, trimtab.RunCompleted)
+}
+
+// A run with Reuse takes over every stage of an equal one, and says so.
+func TestReuse(t *testing.T) {
+	b := newBench(t, 0)
+	d := b.await(b.launch(), trimtab.RunCompleted)
+	spec, err := recipes.Load("instructgpt", "smallest", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := b.Launch(b.ctx, runs.LaunchRequest{Spec: spec, Actor: "tester", New: true, Reuse: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := b.await(l.Run.ID, trimtab.RunCompleted)
+	if !maps.Equal(digests(d), digests(again)) {
+		t.Errorf("reuse changed digests:\n%v\n%v", digests(d), digests(again))
+	}
+	for _, st := range again.Stages {
+		if st.Status != trimtab.AttemptReused || st.ReusedFrom == nil {
+			t.Errorf("stage %s is %s", st.Name, st.Status)
+		}
+	}
+	if again.Evaluation["ppo"] == nil {
+		t.Error("a reused evaluation is not shown")
+	}
+}
+
+// What the document promises to scripts.
+func TestDocumentFields(t *testing.T) {
+	b := newBench(t, 0)
+	body, err := json.Marshal(b.await(b.launch("sft.epochs=2"), trimtab.RunCompleted))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var d map[string]any
+	if err := json.Unmarshal(body, &d); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{"schema", "id", "name", "status", "seed", "spec_digest", "origin", "created_at", "seconds", "stages", "models", "evaluation", "next"} {
+		if _, ok := d[key]; !ok {
+			t.Errorf("the document has no %q: %v", key, slices.Sorted(maps.Keys(d)))
+		}
+	}
+	ppo := d["evaluation"].(map[string]any)["ppo"].(map[string]any)
+	for _, key := range []string{"gold", "followed", "true", "polite", "length", "kl"} {
+		if _, ok := ppo[key]; !ok {
+			t.Errorf("evaluation.ppo has no %q: %v", key, ppo)
+		}
+	}
 }

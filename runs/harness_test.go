@@ -35,7 +35,7 @@ type bench struct {
 // by all tests of the process, so tests with benches do not run in parallel.
 func newBench(t *testing.T, threads int) *bench {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	t.Cleanup(cancel)
 	e := devstacktest.Start(t)
 	store := storagetest.Open(t, storagetest.On(t, e.PostgresURL).App)

@@ -141,7 +141,7 @@ func onlyFrom(old, new trimtab.Plan, i int) error {
 // worthwhile refuses a rerun that would end in the same bytes or the same error.
 func (s *Service) worthwhile(ctx context.Context, run storage.Run, next trimtab.Plan, i int, r RerunRequest) error {
 	if r.Force || r.FromCheckpoint != "" || !slices.EqualFunc(run.Plan.Stages[i:], next.Stages[i:], func(a, b trimtab.PlannedStage) bool {
-		return a.Config == b.Config && a.Version == b.Version && slices.Equal(a.Inputs, b.Inputs)
+		return a.Config == b.Config && a.Version == b.Version && slices.Equal(a.Inputs, b.Inputs) && slices.EqualFunc(a.Gates, b.Gates, sameGate)
 	}) {
 		return nil
 	}
@@ -154,6 +154,11 @@ func (s *Service) worthwhile(ctx context.Context, run storage.Run, next trimtab.
 	}
 	return trimtab.NewError(trimtab.Conflict, "nothing_changed", "change something with --set or --data, or insist with --force",
 		"runs are deterministic: stage %s would end as attempt %d did", r.Stage, a.Number)
+}
+
+func sameGate(a, b trimtab.Gate) bool {
+	same := func(x, y *float64) bool { return x == y || x != nil && y != nil && *x == *y }
+	return a.Metric == b.Metric && same(a.Min, b.Min) && same(a.Max, b.Max)
 }
 
 // fates says for each stage what the rerun does to it, and why.

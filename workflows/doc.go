@@ -79,7 +79,7 @@ func backoff(n int) time.Duration {
 // failure carries a trimtab.Error through a child workflow's end.
 func failure(e *trimtab.Error) error {
 	return temporal.NewApplicationErrorWithOptions(e.Error(), e.Type,
-		temporal.ApplicationErrorOptions{NonRetryable: true, Details: []any{e, e.Class}})
+		temporal.ApplicationErrorOptions{NonRetryable: true, Details: []any{*e, e.Class}})
 }
 
 // Refusal is the trimtab.Error inside an error that a workflow or an Update gave.

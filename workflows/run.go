@@ -23,7 +23,6 @@ type RunInput struct {
 // stageState is where one stage of the chain stands.
 type stageState struct {
 	attempt int // number of the newest attempt; 0 before the first
-	id      int64
 	done    bool
 	skipped bool
 	reuse   bool // an earlier attempt with the same cache key will do
@@ -108,10 +107,10 @@ func (r *run) attempt(ctx workflow.Context, i int) error {
 	res, err := r.execute(ctx, i)
 	switch {
 	case err == nil && len(res.Missed) == 0:
-		st.id, st.done, st.outputs = res.Attempt, true, res.Outputs
+		st.done, st.outputs = true, res.Outputs
 		return nil
 	case err == nil:
-		st.id, st.outputs = res.Attempt, res.Outputs
+		st.outputs = res.Outputs
 		return r.blocked(ctx, &block{stage: r.plan.Stages[i].Name, missed: res.Missed})
 	case r.cancelled:
 		return nil
@@ -168,13 +167,7 @@ func (r *run) blocked(ctx workflow.Context, b *block) error {
 	if err := r.show(ctx, trimtab.RunBlocked, next, e, "trimtab"); err != nil {
 		return err
 	}
-	if err := workflow.Await(ctx, func() bool { return r.decided || r.cancelled }); err != nil {
-		return err
-	}
-	if r.cancelled {
-		return nil
-	}
-	return r.show(ctx, trimtab.RunRunning, "", nil, "trimtab")
+	return workflow.Await(ctx, func() bool { return r.decided || r.cancelled })
 }
 
 // explain says why the run is blocked and what a person has to do.

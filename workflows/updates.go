@@ -175,7 +175,7 @@ func (r *run) decide(ctx workflow.Context, d Decision, what string, change func(
 	i := r.index(d.Stage)
 	block := r.block
 	r.block = nil
-	err := workflow.ExecuteActivity(small(ctx), a.Decide, activities.DecisionInput{Run: r.plan.Run, Stage: d.Stage, Attempt: r.stages[i].id,
+	err := workflow.ExecuteActivity(small(ctx), a.Decide, activities.DecisionInput{Run: r.plan.Run, Stage: d.Stage, Number: r.stages[i].attempt,
 		Decision: what, Reason: d.Reason, Actor: d.Actor}).Get(ctx, nil)
 	if err != nil {
 		r.block = block

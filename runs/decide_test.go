@@ -1,0 +1,222 @@
+package runs_test
+
+import (
+	"maps"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/runs"
+)
+
+func stageOf(t *testing.T, d runs.Document, name string) runs.StageDocument {
+	t.Helper()
+	for _, st := range d.Stages {
+		if st.Name == name {
+			return st
+		}
+	}
+	t.Fatalf("the run has no stage %s", name)
+	return runs.StageDocument{}
+}
+
+// wantRefusal checks the type of an error that a person would see.
+func wantRefusal(t *testing.T, what string, err error, typ string, code int) {
+	t.Helper()
+	if err == nil {
+		t.Errorf("%s was accepted", what)
+		return
+	}
+	if e := trimtab.AsError(err); e.Type != typ || trimtab.ExitCode(err) != code || e.Remedy == "" {
+		t.Errorf("%s: type %s, exit code %d, %v; want %s, %d and a remedy", what, e.Type, trimtab.ExitCode(err), err, typ, code)
+	}
+}
+
+// A stage that misses its gate blocks; show says why; a person reruns it with
+// another setting, and what comes after runs on the new output.
+func TestGateBlocksAndRerunMends(t *testing.T) {
+	b := newBench(t, 0)
+	id := b.launch("reward.gates=[{metric: held_out/accuracy, min: 0.99}]")
+	d := b.await(id, trimtab.RunBlocked)
+	if d.Error == nil || d.Error.Type != "gate_missed" || !strings.Contains(d.Error.Message, "held_out/accuracy is 0.") || !strings.Contains(d.Next, "rerun "+id+" reward") {
+		t.Fatalf("blocked with %v; next %q", d.Error, d.Next)
+	}
+	rerun := func(r runs.RerunRequest) (runs.RerunResult, error) {
+		r.Run, r.Actor, r.Reason = id, "tester", "to see"
+		return b.Rerun(b.ctx, r)
+	}
+	_, err := rerun(runs.RerunRequest{Stage: "reward"})
+	wantRefusal(t, "a rerun that changes nothing", err, "nothing_changed", 4)
+	_, err = rerun(runs.RerunRequest{Stage: "ppo", Sets: []string{"ppo.kl_coef=0.2"}})
+	wantRefusal(t, "a rerun after the blocked stage", err, "not_now", 4)
+	_, err = rerun(runs.RerunRequest{Stage: "reward", Sets: []string{"sft.epochs=2"}})
+	wantRefusal(t, "a change of an earlier stage", err, "earlier_stage_changed", 2)
+	_, err = rerun(runs.RerunRequest{Stage: "rewards"})
+	wantRefusal(t, "an unknown stage", err, "stage_not_found", 3)
+	_, err = rerun(runs.RerunRequest{Stage: "reward", Sets: []string{"reward.epoch=2"}})
+	wantRefusal(t, "an unknown key", err, "invalid_spec", 2)
+	wantRefusal(t, "approving another stage", b.Approve(b.ctx, id, "sft", "x", "tester"), "not_now", 4)
+	wantRefusal(t, "skipping a stage that others read", b.Skip(b.ctx, id, "reward", "x", "tester"), "not_now", 4)
+	wantRefusal(t, "resuming", b.Resume(b.ctx, id, "x", "tester"), "not_now", 4)
+
+	plan, err := rerun(runs.RerunRequest{Stage: "reward", Sets: []string{"reward.epochs=2", "reward.gates=[{metric: held_out/accuracy, min: 0.1}]"}, DryRun: true})
+	if err != nil || plan.NewRun || plan.Stages[0].Action != "keep" || plan.Stages[3].Action != "run" {
+		t.Fatalf("dry run: %+v, %v", plan, err)
+	}
+	if d := b.await(id, trimtab.RunBlocked); stageOf(t, d, "reward").Attempt != 1 {
+		t.Fatal("a dry run did something")
+	}
+	res, err := rerun(runs.RerunRequest{Stage: "reward", Sets: []string{"reward.epochs=2", "reward.gates=[{metric: held_out/accuracy, min: 0.1}]"}})
+	if err != nil || res.Attempt != 2 || res.Run != id {
+		t.Fatalf("rerun: %+v, %v", res, err)
+	}
+	done := b.await(id, trimtab.RunCompleted)
+	if st := stageOf(t, done, "reward"); st.Attempt != 2 || st.Status != trimtab.AttemptCompleted || st.Steps <= stageOf(t, d, "reward").Steps {
+		t.Errorf("reward is %+v", st)
+	}
+	if st := stageOf(t, done, "collect"); st.Attempt != 1 {
+		t.Errorf("collect ran again: attempt %d", st.Attempt)
+	}
+	events, err := b.History(b.ctx, id, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	planned := 0
+	for _, e := range events {
+		if e.Type == "run_planned" {
+			planned++
+			if e.Actor != "tester" || !strings.Contains(string(e.Body), "to see") {
+				t.Errorf("the decision is told as %+v", e)
+			}
+		}
+	}
+	if planned != 1 {
+		t.Errorf("%d decisions in the history, want 1", planned)
+	}
+	record(t, b, "gate-rerun", id)
+}
+
+func TestApproveLetsAMissedGatePass(t *testing.T) {
+	b := newBench(t, 0)
+	id := b.launch("reward.gates=[{metric: held_out/accuracy, min: 0.99}]")
+	b.await(id, trimtab.RunBlocked)
+	if err := b.Approve(b.ctx, id, "reward", "good enough", "tester"); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := models(b.await(id, trimtab.RunCompleted)), golden(t, nil); got["ppo"] != want["ppo"] {
+		t.Errorf("an approved run ends in %v, want %v", got["ppo"], want["ppo"])
+	}
+	record(t, b, "approved", id)
+}
+
+// Wrong data blocks the run with its reason; other data mends it; a stage that nothing reads can be skipped.
+func TestFailureBlocksAndDataMends(t *testing.T) {
+	b := newBench(t, 0)
+	bad := []trimtab.Item{trimtab.Prompt{Text: "What is this to the labellers?"}}
+	for i := range 40 {
+		bad = append(bad, trimtab.Prompt{Text: strings.Repeat("?", i+1)})
+	}
+	v, err := b.Store().FreezeItems(b.ctx, "strange", trimtab.KindPrompts, bad, "tester")
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := b.launch("collect.inputs={prompts: strange}", "evaluate.max_tokens=64")
+	d := b.await(id, trimtab.RunBlocked)
+	if d.Error == nil || d.Error.Type != "prompt_unknown" || stageOf(t, d, "collect").Status != trimtab.AttemptFailed {
+		t.Fatalf("blocked with %v", d.Error)
+	}
+	_ = v
+	if _, err := b.Rerun(b.ctx, runs.RerunRequest{Run: id, Stage: "collect", Sets: []string{"collect.inputs={}"}, Actor: "tester", Reason: "the world's own prompts"}); err != nil {
+		t.Fatal(err)
+	}
+	d = b.await(id, trimtab.RunBlocked) // 64 new tokens leave no room in a context of 64
+	if d.Error == nil || d.Error.Type != "no_prompts" || stageOf(t, d, "evaluate").Status != trimtab.AttemptFailed {
+		t.Fatalf("blocked with %v", d.Error)
+	}
+	wantRefusal(t, "approving what has no output", b.Approve(b.ctx, id, "evaluate", "x", "tester"), "not_now", 4)
+	if err := b.Skip(b.ctx, id, "evaluate", "not needed", "tester"); err != nil {
+		t.Fatal(err)
+	}
+	if st := stageOf(t, b.await(id, trimtab.RunCompleted), "evaluate"); st.Status != trimtab.AttemptSkipped {
+		t.Errorf("evaluate is %s", st.Status)
+	}
+	record(t, b, "skipped", id)
+}
+
+// long makes pretraining take some seconds, so that there is a middle of it.
+var long = []string{"pretrain.tokens=262144", "pretrain.checkpoint_steps=16", "pretrain.segment_steps=64"}
+
+// awaitStep waits until a stage of the run has done some steps.
+func (b *bench) awaitStep(id, stage string, step int) {
+	b.t.Helper()
+	for {
+		d, err := b.Show(b.ctx, id)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		if st := stageOf(b.t, d, stage); st.Step >= step {
+			return
+		}
+		if b.ctx.Err() != nil {
+			b.t.Fatal(b.ctx.Err())
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// Pausing, and a worker that goes and comes back, change no byte; a cancelled
+// run is rerun as a new one that reuses what was finished.
+func TestPauseStopAndCancel(t *testing.T) {
+	b := newBench(t, 0)
+	want := models(b.await(b.launch(long...), trimtab.RunCompleted))
+
+	id := b.launch(append(long, "name=paused")...)
+	b.awaitStep(id, "pretrain", 20)
+	if err := b.Pause(b.ctx, id, "a look", "tester"); err != nil {
+		t.Fatal(err)
+	}
+	wantRefusal(t, "pausing twice", b.Pause(b.ctx, id, "x", "tester"), "not_now", 4)
+	b.await(id, trimtab.RunPaused)
+	time.Sleep(time.Second)
+	if st := stageOf(t, b.await(id, trimtab.RunPaused), "pretrain"); st.Status == trimtab.AttemptCompleted {
+		t.Fatal("pretrain ended before the pause: make it longer")
+	}
+	if err := b.Resume(b.ctx, id, "go on", "tester"); err != nil {
+		t.Fatal(err)
+	}
+	b.awaitStep(id, "pretrain", 200)
+	b.stop() // the worker goes, with a checkpoint
+	time.Sleep(500 * time.Millisecond)
+	b.start()
+	if got := models(b.await(id, trimtab.RunCompleted)); !maps.Equal(got, want) {
+		t.Errorf("a paused and interrupted run gives\n%v\nwant\n%v", got, want)
+	}
+	record(t, b, "paused", id)
+
+	id = b.launch("ppo.episodes=1600", "seed=5")
+	b.awaitStep(id, "ppo", 3)
+	if err := b.Cancel(b.ctx, id, "enough", "tester"); err != nil {
+		t.Fatal(err)
+	}
+	d := b.await(id, trimtab.RunCancelled)
+	if st := stageOf(t, d, "ppo"); st.Status != trimtab.AttemptCancelled || st.Checkpoint == "" {
+		t.Errorf("ppo is %s with checkpoint %q", st.Status, st.Checkpoint)
+	}
+	wantRefusal(t, "pausing a closed run", b.Pause(b.ctx, id, "x", "tester"), "run_closed", 4)
+	record(t, b, "cancelled", id)
+
+	res, err := b.Rerun(b.ctx, runs.RerunRequest{Run: id, Stage: "ppo", Sets: []string{"ppo.episodes=32"}, Actor: "tester", Reason: "shorter"})
+	if err != nil || !res.NewRun || res.Run == id || res.Stages[0].Action != "reuse" || res.Stages[4].Action != "run" {
+		t.Fatalf("rerun of a closed run: %+v, %v", res, err)
+	}
+	again := b.await(res.Run, trimtab.RunCompleted)
+	if again.Origin == nil || *again.Origin != id {
+		t.Errorf("origin is %v", again.Origin)
+	}
+	for i, st := range again.Stages {
+		if reused := st.Status == trimtab.AttemptReused; reused != (i < 4) {
+			t.Errorf("stage %s is %s", st.Name, st.Status)
+		}
+	}
+}
