@@ -1,0 +1,156 @@
+package workflows
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/activities"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/testsuite"
+)
+
+// script is what the activities of one attempt do, one entry a segment; time
+// is skipped, so that hours of waiting are tested in milliseconds. Everything
+// else about stages is tested on real servers, by package runs.
+type script struct {
+	segments []func(in activities.SegmentInput) (activities.SegmentResult, error)
+	next     int
+	seen     []activities.SegmentInput
+	shown    []trimtab.AttemptStatus
+	runs     []trimtab.RunStatus
+	stored   activities.AttemptStatusResult // the newest checkpoint
+}
+
+func (s *script) Begin(context.Context, activities.BeginInput) (activities.BeginResult, error) {
+	return activities.BeginResult{Attempt: 7}, nil
+}
+
+func (s *script) Segment(_ context.Context, in activities.SegmentInput) (activities.SegmentResult, error) {
+	s.seen = append(s.seen, in)
+	f := s.segments[min(s.next, len(s.segments)-1)]
+	s.next++
+	return f(in)
+}
+
+func (s *script) Complete(_ context.Context, in activities.CompleteInput) (activities.CompleteResult, error) {
+	return activities.CompleteResult{}, nil
+}
+
+func (s *script) SetAttemptStatus(_ context.Context, in activities.AttemptStatusInput) (activities.AttemptStatusResult, error) {
+	s.shown, s.runs = append(s.shown, in.Status), append(s.runs, in.RunStatus)
+	return s.stored, nil
+}
+
+// run executes Stage under the script and returns its result, error and the time that passed.
+func (s *script) run(t *testing.T) (StageResult, error, time.Duration) {
+	t.Helper()
+	var suite testsuite.WorkflowTestSuite
+	env := suite.NewTestWorkflowEnvironment()
+	env.SetTestTimeout(time.Minute)
+	env.RegisterActivity(s)
+	start := env.Now()
+	env.ExecuteWorkflow(Stage, StageInput{Begin: activities.BeginInput{Run: "r", Number: 1, Stage: trimtab.PlannedStage{Name: "sft", Kind: "sft"}}})
+	if !env.IsWorkflowCompleted() {
+		t.Fatal("the stage did not end")
+	}
+	var res StageResult
+	err := env.GetWorkflowError()
+	if err == nil {
+		err = env.GetWorkflowResult(&res)
+	}
+	return res, err, env.Now().Sub(start)
+}
+
+func done(activities.SegmentInput) (activities.SegmentResult, error) {
+	return activities.SegmentResult{Step: 10, Steps: 10, Done: true, Outputs: []trimtab.Named{{Name: "model", Digest: "d"}}}, nil
+}
+
+func fails(class trimtab.Class, typ string) func(activities.SegmentInput) (activities.SegmentResult, error) {
+	return func(activities.SegmentInput) (activities.SegmentResult, error) {
+		return activities.SegmentResult{}, activities.Wrap(trimtab.NewError(class, typ, "mend it", "trouble"))
+	}
+}
+
+func lost(activities.SegmentInput) (activities.SegmentResult, error) {
+	return activities.SegmentResult{}, temporal.NewHeartbeatTimeoutError()
+}
+
+func TestWrongInputIsNotTriedAgain(t *testing.T) {
+	for _, class := range []trimtab.Class{trimtab.Invalid, trimtab.Verification, trimtab.NotFound, trimtab.Conflict, trimtab.Usage} {
+		s := &script{segments: []func(activities.SegmentInput) (activities.SegmentResult, error){fails(class, "not_a_number"), done}}
+		_, err, _ := s.run(t)
+		if e := Refusal(err); err == nil || e.Type != "not_a_number" || e.Class != class || e.Remedy != "mend it" || len(s.seen) != 1 {
+			t.Errorf("class %d: %d segments, %v", class, len(s.seen), err)
+		}
+		if s.shown[len(s.shown)-1] != trimtab.AttemptFailed {
+			t.Errorf("the attempt is shown as %v", s.shown)
+		}
+	}
+}
+
+func TestCrashIsTriedThreeTimes(t *testing.T) {
+	crash := fails(trimtab.Internal, "stage_panic")
+	s := &script{segments: []func(activities.SegmentInput) (activities.SegmentResult, error){crash, crash, crash, done}}
+	if _, err, _ := s.run(t); err == nil || Refusal(err).Type != "stage_panic" || len(s.seen) != 3 {
+		t.Errorf("%d segments, %v", len(s.seen), err)
+	}
+	s = &script{segments: []func(activities.SegmentInput) (activities.SegmentResult, error){crash, crash, done}}
+	if res, err, _ := s.run(t); err != nil || len(s.seen) != 3 || len(res.Outputs) != 1 {
+		t.Errorf("%d segments, %v", len(s.seen), err)
+	}
+}
+
+// Each try has a fencing token of its own, and goes on from the newest checkpoint.
+func TestLostWorkerGoesOnFromTheCheckpoint(t *testing.T) {
+	s := &script{segments: []func(activities.SegmentInput) (activities.SegmentResult, error){lost, lost, done}}
+	s.stored = activities.AttemptStatusResult{Checkpoint: "c4", Step: 4}
+	if _, err, _ := s.run(t); err != nil {
+		t.Fatal(err)
+	}
+	last := s.seen[2]
+	if last.Sequence != 3 || last.Step != 4 || last.From != "c4" {
+		t.Errorf("the third try is %+v", last)
+	}
+	if s.shown[0] != trimtab.AttemptRetrying || s.runs[0] != trimtab.RunWaiting || s.runs[1] != trimtab.RunRunning {
+		t.Errorf("shown as %v, %v", s.shown, s.runs)
+	}
+}
+
+// An absent service never exhausts as long as there is progress; ten times at one step with services answering does.
+func TestInterruptions(t *testing.T) {
+	away := fails(trimtab.Unavailable, "postgres_unavailable")
+	s := &script{segments: []func(activities.SegmentInput) (activities.SegmentResult, error){away}}
+	_, err, took := s.run(t)
+	if err == nil || Refusal(err).Type != "stage_interrupted" || len(s.seen) != maxInterruptions || took < 2*time.Minute {
+		t.Errorf("%d tries in %s, %v", len(s.seen), took, err)
+	}
+	s = &script{}
+	for i := range 40 {
+		s.segments = append(s.segments, func(activities.SegmentInput) (activities.SegmentResult, error) {
+			s.stored = activities.AttemptStatusResult{Checkpoint: trimtab.Digest(fmt.Sprint(i + 1)), Step: i + 1}
+			return away(activities.SegmentInput{})
+		})
+	}
+	s.segments = append(s.segments, done)
+	if _, err, _ := s.run(t); err != nil || len(s.seen) != 41 {
+		t.Errorf("%d tries, %v", len(s.seen), err)
+	}
+}
+
+func TestManySegmentsContinueAsNew(t *testing.T) {
+	step := 0
+	s := &script{segments: []func(activities.SegmentInput) (activities.SegmentResult, error){func(in activities.SegmentInput) (activities.SegmentResult, error) {
+		step++
+		if in.Step != step-1 {
+			return activities.SegmentResult{}, fmt.Errorf("segment %d begins at step %d", step, in.Step)
+		}
+		return activities.SegmentResult{Step: step, Steps: 1 << 20, Checkpoint: trimtab.Digest(fmt.Sprint(step))}, nil
+	}}}
+	_, err, _ := s.run(t)
+	if err == nil || step != segmentsPerRun {
+		t.Errorf("%d segments, %v", step, err)
+	}
+}
