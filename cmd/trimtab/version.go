@@ -35,11 +35,14 @@ func (a *app) versionCmd() *cobra.Command {
 			if a.documents() {
 				return a.printDocument(doc)
 			}
-			revision := doc.Revision
+			revision := ""
+			if doc.Revision != "" {
+				revision = " " + doc.Revision
+			}
 			if doc.Modified {
 				revision += " (modified)"
 			}
-			fmt.Fprintf(a.out, "trimtab %s %s\nbuild %s\n%s %s, numerics %s, %s kernels\n",
+			fmt.Fprintf(a.out, "trimtab %s%s\nbuild %s\n%s %s, numerics %s, %s kernels\n",
 				doc.Version, revision, doc.BuildID, doc.Go, doc.Platform, doc.Numerics, doc.Kernels)
 			return nil
 		},
