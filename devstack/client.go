@@ -229,7 +229,7 @@ func Stop(ctx context.Context, dir string) error {
 			return fmt.Errorf("wait for dev process %d to end: %w", p.pid, ctx.Err())
 		}
 	}
-	unlock, err := tryLock(filepath.Join(dir, "dev.lock"))
+	unlock, err := lockWithin(ctx, filepath.Join(dir, "dev.lock"), 5*time.Second)
 	if err != nil || unlock == nil { // another has started since
 		return err
 	}

@@ -82,7 +82,7 @@ func RunDev(ctx context.Context, o DevOptions) error {
 		o.Idle = defaultIdle
 	}
 	d := &dev{o: o, dir: dir}
-	unlock, err := tryLock(d.path("dev.lock"))
+	unlock, err := lockWithin(ctx, d.path("dev.lock"), time.Second)
 	if err != nil {
 		return err
 	}

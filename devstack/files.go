@@ -48,6 +48,17 @@ func lock(ctx context.Context, path string) (unlock func(), err error) {
 	}
 }
 
+// lockWithin is lock with a limit: nil and no error if another process holds it
+// for so long. A process that was killed may hold its locks for an instant more.
+func lockWithin(ctx context.Context, path string, limit time.Duration) (unlock func(), err error) {
+	for end := time.Now().Add(limit); ; time.Sleep(20 * time.Millisecond) {
+		unlock, err := tryLock(path)
+		if err != nil || unlock != nil || ctx.Err() != nil || time.Now().After(end) {
+			return unlock, err
+		}
+	}
+}
+
 // tryLock is lock without the wait: nil and no error if another process holds it.
 func tryLock(path string) (unlock func(), err error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)

@@ -205,12 +205,14 @@ func (c *cluster) run(ctx context.Context, bin programs) (*Postgres, error) {
 	return s, nil
 }
 
-// explain adds what the server said, and tells what another try may cure:
-// processes of a killed postmaster that are still ending, and a taken port.
+// explain adds what the server said, and tells what another try may cure: a
+// killed postmaster that is not reaped yet, its processes that are still
+// ending, and a taken port.
 func (c *cluster) explain(err error, said string) error {
-	for _, sign := range []string{"shared memory block", "Address already in use"} {
+	for _, sign := range []string{"already exists", "shared memory block", "Address already in use"} {
 		if strings.Contains(said, sign) {
-			return fmt.Errorf("start Postgres: %w: %s", errTransient, said)
+			err = fmt.Errorf("%w: %w", errTransient, err)
+			break
 		}
 	}
 	return trimtab.NewError(trimtab.Unavailable, "postgres_start", "see "+c.log(), "start Postgres in %s: %w\n%s\n", c.data(), err, said)
@@ -301,8 +303,9 @@ func (c *cluster) adopt(ctx context.Context) (*Postgres, error) {
 	wait, cancel := context.WithTimeout(ctx, 60*time.Second)
 	defer cancel()
 	if err := c.ready(wait, p); err != nil {
-		if !p.alive() {
-			return nil, nil
+		if !p.alive() { // it was dying
+			c.awaitReaper(pid)
+			return nil, c.clearLockFile(pid)
 		}
 		return nil, trimtab.NewError(trimtab.Unavailable, "postgres_adopt", fmt.Sprintf("see %s; to end it: kill -INT %d", c.log(), pid),
 			"adopt the Postgres that runs on %s as process %d: %w", c.data(), pid, err)
