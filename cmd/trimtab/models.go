@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -158,9 +159,29 @@ func origins(x artifact) string {
 	return fmt.Sprintf("stage %s of run %s, %s", x.Stage, x.Run, ago(x.CreatedAt))
 }
 
+// resolve finds a model by digest, its beginning, RUN/STAGE or name, and by
+// the name that a run shows it under, as in RUN/base.
+func resolve(ctx context.Context, s *session, ref string) (storage.Artifact, error) {
+	x, err := s.store.ResolveArtifact(ctx, ref)
+	run, name, ok := strings.Cut(ref, "/")
+	if err == nil || !ok || trimtab.AsError(err).Class != trimtab.NotFound {
+		return x, err
+	}
+	doc, missing := s.runs.Show(ctx, run)
+	if missing != nil {
+		return x, err
+	}
+	for _, m := range doc.Models {
+		if m.Name == name {
+			return s.store.ResolveArtifact(ctx, string(m.Digest))
+		}
+	}
+	return x, err
+}
+
 // loadModel resolves a reference and loads what it names, verified.
 func loadModel(ctx context.Context, s *session, ref string) (storage.Artifact, *model.Model, *tokenizer.Tokenizer, error) {
-	x, err := s.store.ResolveArtifact(ctx, ref)
+	x, err := resolve(ctx, s, ref)
 	if err != nil {
 		return x, nil, nil, err
 	}
@@ -220,7 +241,7 @@ func (a *app) modelExportCmd() *cobra.Command {
 		Example: "  trimtab model export my-assistant/ppo ./my-assistant",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withStore(cmd, func(ctx context.Context, s *session) error {
-				x, err := s.store.ResolveArtifact(ctx, args[0])
+				x, err := resolve(ctx, s, args[0])
 				if err != nil {
 					return err
 				}

@@ -1,0 +1,55 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/runs"
+	"github.com/trimtab/trimtab/storage"
+)
+
+// screen is a terminal that several goroutines write to.
+type screen struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *screen) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *screen) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+func TestDrawing(t *testing.T) {
+	t.Parallel()
+	var out screen
+	d := newDrawing(&out, 80)
+	sft := runs.StageDocument{Name: "sft", Kind: "sft", Status: trimtab.AttemptRunning, Attempt: 1, Seconds: 4,
+		Progress: &storage.Progress{Step: 50, Steps: 100, Metrics: []trimtab.Metric{{Name: "loss", Value: 1.5}}}}
+	ppo := runs.StageDocument{Name: "ppo", Kind: "ppo", Status: trimtab.AttemptQueued}
+	d.update(at(trimtab.RunRunning, sft, ppo))
+	time.Sleep(300 * time.Millisecond)
+	sft.Status, sft.Progress, sft.Step, sft.Steps = trimtab.AttemptCompleted, nil, 100, 100
+	ppo.Status, ppo.Attempt, ppo.Error = trimtab.AttemptFailed, 1, trimtab.NewError(trimtab.Invalid, "x", "", "it went \x1b[31mwrong")
+	d.update(at(trimtab.RunWaiting, sft, ppo))
+	d.update(at(trimtab.RunWaiting, sft, ppo)) // nothing new
+	d.close()
+	for _, want := range []string{"sft       50/100  loss 1.5  4.0s left", " 50% ", "run is waiting: something to do", `it went \x1b[31mwrong`} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in %q", want, out.String())
+		}
+	}
+	if strings.Contains(out.String(), "\x1b[31m") {
+		t.Error("an escape sequence of an error reached the terminal")
+	}
+}
