@@ -1,7 +1,5 @@
 package trimtab
 
-import "time"
-
 // RunStatus is the state of a run.
 type RunStatus string
 
@@ -87,11 +85,4 @@ type Plan struct {
 type Named struct {
 	Name   string `json:"name"`
 	Digest Digest `json:"digest"`
-}
-
-// Timing is how long a part took; it is kept apart from metrics because it does not repeat.
-type Timing struct {
-	Name    string        `json:"name"`
-	Step    int           `json:"step"`
-	Seconds time.Duration `json:"-"`
 }

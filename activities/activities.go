@@ -144,7 +144,7 @@ func (a *Activities) Replan(ctx context.Context, in ReplanInput) error {
 	return Wrap(a.store.SetRunStatus(ctx, in.Plan.Run, trimtab.RunRunning, "", nil, in.Actor))
 }
 
-// Decide records that a person let a missed gate pass, or a stage be skipped.
+// Decide records a person's decision and what the run shows after it.
 func (a *Activities) Decide(ctx context.Context, in DecisionInput) error {
 	body, err := json.Marshal(map[string]string{"decision": in.Decision, "reason": in.Reason})
 	if err != nil {
@@ -163,7 +163,11 @@ func (a *Activities) Decide(ctx context.Context, in DecisionInput) error {
 	if err := a.store.RecordDecision(ctx, in.Run, in.Stage, id, in.Decision, body, in.Actor); err != nil {
 		return Wrap(err)
 	}
-	return Wrap(a.store.SetRunStatus(ctx, in.Run, trimtab.RunRunning, "", nil, in.Actor))
+	a.say(ctx, in.Run, in.Stage, in.Number, "%s by %s: %s", in.Decision, in.Actor, in.Reason)
+	if in.Status == "" {
+		return nil
+	}
+	return Wrap(a.store.SetRunStatus(ctx, in.Run, in.Status, in.Next, nil, in.Actor))
 }
 
 // say writes a line of the run's log; a log that cannot be written stops nothing.

@@ -112,11 +112,14 @@ type ReplanInput struct {
 	Actor  string
 }
 
-// DecisionInput records approve or skip.
+// DecisionInput records what a person decided about a stage, or about the run when Stage is empty.
 type DecisionInput struct {
 	Run, Stage string
-	Number     int // of the attempt
-	Decision   string
+	Number     int    // of the attempt
+	Decision   string // approve, skip, cancel, pause, resume
 	Reason     string
 	Actor      string
+	// Status and Next are what the run shows from then on; an empty Status changes nothing.
+	Status trimtab.RunStatus
+	Next   string
 }

@@ -52,6 +52,21 @@ func Estimate(s Spec, base *model.Config) Cost {
 	return c
 }
 
+// contestants counts the language models that an evaluation compares.
+func contestants(s Spec) int {
+	n := 0
+	if s.Model.Base != "" {
+		n++
+	}
+	for _, st := range s.Stages {
+		switch st.Kind {
+		case KindPretrain, KindSFT, KindPPO:
+			n++
+		}
+	}
+	return n
+}
+
 func stageCost(s Spec, st Stage, shape model.Config, n int64) StageCost {
 	forward := 2*float64(n) + 4*float64(shape.Layers)*float64(shape.Width)*float64(shape.Context)/2
 	activations := int64(liveTokens) * int64(shape.Layers) * int64(shape.Width) * 16 * float
@@ -65,7 +80,7 @@ func stageCost(s Spec, st Stage, shape model.Config, n int64) StageCost {
 	}
 	switch c := st.Config.(type) {
 	case *Pretrain:
-		return StageCost{Steps: c.Tokens / c.BatchTokens, Tokens: int64(c.Tokens), FLOPs: 3 * forward * float64(c.Tokens), Memory: learn, Disk: keep}
+		return StageCost{Steps: (c.Tokens + c.BatchTokens - 1) / c.BatchTokens, Tokens: int64(c.Tokens), FLOPs: 3 * forward * float64(c.Tokens), Memory: learn, Disk: keep}
 	case *SFT:
 		demos := count(func() int { return s.Starter.Demonstrations })
 		tokens := int64(c.Epochs) * int64(demos) * 2 * promptTokens
@@ -90,7 +105,7 @@ func stageCost(s Spec, st Stage, shape model.Config, n int64) StageCost {
 	case *Evaluate:
 		tests := count(func() int { return 2 * s.Starter.Tests })
 		tokens := int64(tests) * 3 * int64(promptTokens+c.MaxTokens)
-		return StageCost{Steps: len(s.Stages), Tokens: tokens, FLOPs: 2 * forward * float64(tokens), Memory: n*float + activations}
+		return StageCost{Steps: contestants(s), Tokens: tokens, FLOPs: 2 * forward * float64(tokens), Memory: n*float + activations}
 	}
 	return StageCost{}
 }

@@ -11,13 +11,6 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// file is what a shipped recipe has beside a spec.
-type file struct {
-	About string               `yaml:"about"`
-	Sizes map[string]yaml.Node `yaml:"sizes"` // each a mapping of dotted path to value
-	Spec  `yaml:",inline"`
-}
-
 // Names lists the shipped recipes.
 func Names() []string {
 	entries, _ := shipped.ReadDir(".")

@@ -45,7 +45,9 @@ func (l load) insert() string {
 		l.table, columns, columns, l.stage(), list(l.key, ""), list(l.key, ""))
 }
 
-// difference is the SQL that finds the first staged row that is not as stored.
+// difference is the SQL that finds the first staged row that is not as stored,
+// or null. It is an aggregate, since a limit would make the planner walk the
+// unindexed temporary table in loops: 6.7 s instead of 11 ms for 8,000 rows.
 func (l load) difference() string {
 	var differs []string
 	for _, c := range l.columns {
@@ -56,8 +58,8 @@ func (l load) difference() string {
 		q := pgx.Identifier{c}.Sanitize()
 		differs = append(differs, fmt.Sprintf("bits(s.%s) is distinct from bits(t.%s)", q, q))
 	}
-	return fmt.Sprintf("select concat_ws(' ', %s) from %s s join %s t using (%s) where %s order by %s limit 1",
-		list(l.key, "s."), l.stage(), l.table, list(l.key, ""), strings.Join(differs, " or "), list(l.key, "s."))
+	return fmt.Sprintf("select min(concat_ws(' ', %s)) from %s s join %s t using (%s) where %s",
+		list(l.key, "s."), l.stage(), l.table, list(l.key, ""), strings.Join(differs, " or "))
 }
 
 // twins makes the temporary tables of several loads in one round trip.
@@ -91,15 +93,11 @@ func (l load) write(ctx context.Context, tx pgx.Tx, n int, row func(i int) ([]an
 }
 
 func (l load) compare(ctx context.Context, tx pgx.Tx) error {
-	var key string
-	switch err := tx.QueryRow(ctx, l.difference()).Scan(&key); err {
-	case nil:
-		return diverged("%s %s is stored already and differs", strings.ReplaceAll(l.table, "_", " "), key)
-	case pgx.ErrNoRows:
-		return nil
-	default:
+	var key *string
+	if err := tx.QueryRow(ctx, l.difference()).Scan(&key); err != nil || key == nil {
 		return err
 	}
+	return diverged("%s %s is stored already and differs", strings.ReplaceAll(l.table, "_", " "), *key)
 }
 
 // clean makes text that Postgres can hold: no NUL, valid UTF-8.

@@ -32,7 +32,7 @@ var (
 func (s *Store) Metrics(ctx context.Context, attempt int64, names ...string) ([]MetricRow, error) {
 	rows, err := collect(ctx, s.pool, pgx.RowToStructByPos[MetricRow], `
 		select step, name, value from metric
-		where attempt = $1 and ($2::text[] is null or name = any($2)) order by step, name collate "C"`, attempt, names)
+		where attempt = $1 and (coalesce(cardinality($2::text[]), 0) = 0 or name = any($2)) order by step, name collate "C"`, attempt, names)
 	return rows, fault(ctx, fmt.Sprintf("reading the metrics of attempt %d", attempt), err)
 }
 

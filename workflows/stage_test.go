@@ -45,7 +45,7 @@ func (s *script) SetAttemptStatus(_ context.Context, in activities.AttemptStatus
 }
 
 // run executes Stage under the script and returns its result, error and the time that passed.
-func (s *script) run(t *testing.T) (StageResult, error, time.Duration) {
+func (s *script) run(t *testing.T) (StageResult, time.Duration, error) {
 	t.Helper()
 	var suite testsuite.WorkflowTestSuite
 	env := suite.NewTestWorkflowEnvironment()
@@ -61,7 +61,7 @@ func (s *script) run(t *testing.T) (StageResult, error, time.Duration) {
 	if err == nil {
 		err = env.GetWorkflowResult(&res)
 	}
-	return res, err, env.Now().Sub(start)
+	return res, env.Now().Sub(start), err
 }
 
 func done(activities.SegmentInput) (activities.SegmentResult, error) {
@@ -81,7 +81,7 @@ func lost(activities.SegmentInput) (activities.SegmentResult, error) {
 func TestWrongInputIsNotTriedAgain(t *testing.T) {
 	for _, class := range []trimtab.Class{trimtab.Invalid, trimtab.Verification, trimtab.NotFound, trimtab.Conflict, trimtab.Usage} {
 		s := &script{segments: []func(activities.SegmentInput) (activities.SegmentResult, error){fails(class, "not_a_number"), done}}
-		_, err, _ := s.run(t)
+		_, _, err := s.run(t)
 		if e := Refusal(err); err == nil || e.Type != "not_a_number" || e.Class != class || e.Remedy != "mend it" || len(s.seen) != 1 {
 			t.Errorf("class %d: %d segments, %v", class, len(s.seen), err)
 		}
@@ -94,11 +94,11 @@ func TestWrongInputIsNotTriedAgain(t *testing.T) {
 func TestCrashIsTriedThreeTimes(t *testing.T) {
 	crash := fails(trimtab.Internal, "stage_panic")
 	s := &script{segments: []func(activities.SegmentInput) (activities.SegmentResult, error){crash, crash, crash, done}}
-	if _, err, _ := s.run(t); err == nil || Refusal(err).Type != "stage_panic" || len(s.seen) != 3 {
+	if _, _, err := s.run(t); err == nil || Refusal(err).Type != "stage_panic" || len(s.seen) != 3 {
 		t.Errorf("%d segments, %v", len(s.seen), err)
 	}
 	s = &script{segments: []func(activities.SegmentInput) (activities.SegmentResult, error){crash, crash, done}}
-	if res, err, _ := s.run(t); err != nil || len(s.seen) != 3 || len(res.Outputs) != 1 {
+	if res, _, err := s.run(t); err != nil || len(s.seen) != 3 || len(res.Outputs) != 1 {
 		t.Errorf("%d segments, %v", len(s.seen), err)
 	}
 }
@@ -107,7 +107,7 @@ func TestCrashIsTriedThreeTimes(t *testing.T) {
 func TestLostWorkerGoesOnFromTheCheckpoint(t *testing.T) {
 	s := &script{segments: []func(activities.SegmentInput) (activities.SegmentResult, error){lost, lost, done}}
 	s.stored = activities.AttemptStatusResult{Checkpoint: "c4", Step: 4}
-	if _, err, _ := s.run(t); err != nil {
+	if _, _, err := s.run(t); err != nil {
 		t.Fatal(err)
 	}
 	last := s.seen[2]
@@ -123,7 +123,7 @@ func TestLostWorkerGoesOnFromTheCheckpoint(t *testing.T) {
 func TestInterruptions(t *testing.T) {
 	away := fails(trimtab.Unavailable, "postgres_unavailable")
 	s := &script{segments: []func(activities.SegmentInput) (activities.SegmentResult, error){away}}
-	_, err, took := s.run(t)
+	_, took, err := s.run(t)
 	if err == nil || Refusal(err).Type != "stage_interrupted" || len(s.seen) != maxInterruptions || took < 2*time.Minute {
 		t.Errorf("%d tries in %s, %v", len(s.seen), took, err)
 	}
@@ -135,7 +135,7 @@ func TestInterruptions(t *testing.T) {
 		})
 	}
 	s.segments = append(s.segments, done)
-	if _, err, _ := s.run(t); err != nil || len(s.seen) != 41 {
+	if _, _, err := s.run(t); err != nil || len(s.seen) != 41 {
 		t.Errorf("%d tries, %v", len(s.seen), err)
 	}
 }
@@ -149,7 +149,7 @@ func TestManySegmentsContinueAsNew(t *testing.T) {
 		}
 		return activities.SegmentResult{Step: step, Steps: 1 << 20, Checkpoint: trimtab.Digest(fmt.Sprint(step))}, nil
 	}}}
-	_, err, _ := s.run(t)
+	_, _, err := s.run(t)
 	if err == nil || step != segmentsPerRun {
 		t.Errorf("%d segments, %v", step, err)
 	}

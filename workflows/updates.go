@@ -176,7 +176,7 @@ func (r *run) decide(ctx workflow.Context, d Decision, what string, change func(
 	block := r.block
 	r.block = nil
 	err := workflow.ExecuteActivity(small(ctx), a.Decide, activities.DecisionInput{Run: r.plan.Run, Stage: d.Stage, Number: r.stages[i].attempt,
-		Decision: what, Reason: d.Reason, Actor: d.Actor}).Get(ctx, nil)
+		Decision: what, Reason: d.Reason, Actor: d.Actor, Status: trimtab.RunRunning}).Get(ctx, nil)
 	if err != nil {
 		r.block = block
 		return Outcome{}, failure(activities.Unwrap(err))
@@ -187,12 +187,18 @@ func (r *run) decide(ctx workflow.Context, d Decision, what string, change func(
 }
 
 // onCancel stops the running stage at its next step, with a checkpoint.
-func (r *run) onCancel(_ workflow.Context, d Decision) (Outcome, error) {
+func (r *run) onCancel(ctx workflow.Context, d Decision) (Outcome, error) {
 	r.cancelled, r.actor = true, d.Actor
 	if r.stop != nil {
 		r.stop()
 	}
-	return Outcome{}, nil
+	return Outcome{}, r.tell(ctx, d, UpdateCancel, "", "")
+}
+
+// tell records a decision about the whole run.
+func (r *run) tell(ctx workflow.Context, d Decision, what string, status trimtab.RunStatus, next string) error {
+	return workflow.ExecuteActivity(small(ctx), a.Decide, activities.DecisionInput{Run: r.plan.Run, Decision: what,
+		Reason: d.Reason, Actor: d.Actor, Status: status, Next: next}).Get(ctx, nil)
 }
 
 func (r *run) validPause(pause bool) error {
@@ -206,22 +212,23 @@ func (r *run) validPause(pause bool) error {
 }
 
 func (r *run) onPause(ctx workflow.Context, d Decision) (Outcome, error) {
-	return r.setPause(ctx, d, true, trimtab.RunPaused, fmt.Sprintf("`trimtab resume %s` to go on", r.plan.Run))
+	return r.setPause(ctx, d, UpdatePause, trimtab.RunPaused, fmt.Sprintf("`trimtab resume %s` to go on", r.plan.Run))
 }
 
 func (r *run) onResume(ctx workflow.Context, d Decision) (Outcome, error) {
-	return r.setPause(ctx, d, false, trimtab.RunRunning, "")
+	return r.setPause(ctx, d, UpdateResume, trimtab.RunRunning, "")
 }
 
-func (r *run) setPause(ctx workflow.Context, d Decision, pause bool, status trimtab.RunStatus, next string) (Outcome, error) {
-	r.paused = pause
-	if r.block == nil {
-		if err := r.show(ctx, status, next, nil, d.Actor); err != nil {
-			return Outcome{}, err
-		}
+func (r *run) setPause(ctx workflow.Context, d Decision, what string, status trimtab.RunStatus, next string) (Outcome, error) {
+	r.paused = what == UpdatePause
+	if r.block != nil { // it stays blocked, and pauses after that
+		status, next = "", ""
+	}
+	if err := r.tell(ctx, d, what, status, next); err != nil {
+		return Outcome{}, err
 	}
 	if r.child != nil {
-		if err := r.child.SignalChildWorkflow(ctx, PauseSignal, pause).Get(ctx, nil); err != nil {
+		if err := r.child.SignalChildWorkflow(ctx, PauseSignal, r.paused).Get(ctx, nil); err != nil {
 			return Outcome{}, err
 		}
 	}

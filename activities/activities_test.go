@@ -1,0 +1,138 @@
+package activities
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/draw"
+	"github.com/trimtab/trimtab/model"
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/temporal"
+)
+
+func TestErrorsCrossTemporal(t *testing.T) {
+	for _, c := range []struct {
+		err   error
+		typ   string
+		class trimtab.Class
+	}{
+		{trimtab.NewError(trimtab.Invalid, "no_text", "give text", "nothing to read"), "no_text", trimtab.Invalid},
+		{fmt.Errorf("step 3: %w", trimtab.NewError(trimtab.Verification, "artifact_corrupt", "", "bits")), "artifact_corrupt", trimtab.Verification},
+		{fmt.Errorf("write: %w", syscall.ENOSPC), "disk_full", trimtab.Unavailable},
+		{context.Canceled, "interrupted", trimtab.Unavailable},
+		{errors.New("odd"), "internal", trimtab.Internal},
+	} {
+		wrapped := Wrap(c.err)
+		var app *temporal.ApplicationError
+		if !errors.As(wrapped, &app) || app.NonRetryable() != (c.class != trimtab.Unavailable) {
+			t.Errorf("%v: wrapped as %v", c.err, wrapped)
+		}
+		for _, err := range []error{wrapped, throughTemporal(wrapped)} {
+			if e := Unwrap(err); e.Type != c.typ || e.Class != c.class {
+				t.Errorf("%v comes back as %s of class %d: %v", c.err, e.Type, e.Class, e)
+			}
+		}
+	}
+	if Wrap(nil) != nil {
+		t.Error("no error is one")
+	}
+	if e := Unwrap(temporal.NewHeartbeatTimeoutError()); e.Class != trimtab.Unavailable || e.Type != "worker_lost" {
+		t.Errorf("a silent worker is %+v", e)
+	}
+}
+
+// throughTemporal encodes and decodes an error as the server would.
+func throughTemporal(err error) error {
+	c := temporal.NewDefaultFailureConverter(temporal.DefaultFailureConverterOptions{DataConverter: converter.GetDefaultDataConverter()})
+	return c.FailureToError(c.ErrorToFailure(err))
+}
+
+func TestGates(t *testing.T) {
+	half, one := .5, 1.
+	metrics := []trimtab.Metric{{Name: "accuracy", Value: .75}, {Name: "nan", Value: math.NaN()}}
+	for _, c := range []struct {
+		gate  trimtab.Gate
+		wants string // "" is passed
+	}{
+		{trimtab.Gate{Metric: "accuracy", Min: &half}, ""},
+		{trimtab.Gate{Metric: "accuracy", Max: &one}, ""},
+		{trimtab.Gate{Metric: "accuracy", Min: &one}, "accuracy is 0.75, the gate wants at least 1"},
+		{trimtab.Gate{Metric: "accuracy", Max: &half}, "at most 0.5"},
+		{trimtab.Gate{Metric: "acuracy", Min: &half}, "was not measured"},
+		{trimtab.Gate{Metric: "nan", Min: &half}, "at least"},
+	} {
+		got := strings.Join(missed([]trimtab.Gate{c.gate}, metrics), "; ")
+		if (c.wants == "") != (got == "") || !strings.Contains(got, c.wants) {
+			t.Errorf("%+v: %q, want %q", c.gate, got, c.wants)
+		}
+	}
+}
+
+// Samples restored from their state go on as if they had never stopped.
+func TestSamplesAreState(t *testing.T) {
+	m := model.New(model.Config{Layers: 1, Width: 16, Heads: 2, Context: 32, Vocab: 60}, false)
+	m.Init(draw.New(1, "test"))
+	prompts := [][]int32{{1, 2}, {3}, {4, 5, 6}, {7}, {8, 9}}
+	o := model.SampleOptions{Temperature: 1, MaxNew: 9, Stop: []int32{0}}
+	src := draw.New(2, "sample")
+	ps := model.NewPass(nil)
+
+	whole := newSamples(len(prompts), 9)
+	if err := whole.fill(ps, m, prompts, o, src, 0); err != nil {
+		t.Fatal(err)
+	}
+	first := newSamples(len(prompts), 9)
+	if err := first.fill(ps, m, prompts[:2], o, src, 0); err != nil {
+		t.Fatal(err)
+	}
+	second := newSamples(len(prompts), 9)
+	for i, s := range second.state("x.") {
+		copy(s.Data, first.state("x.")[i].Data)
+	}
+	if err := second.fill(ps, m, prompts[2:], o, src, 2); err != nil {
+		t.Fatal(err)
+	}
+	for i := range prompts {
+		if got, want := second.response(i), whole.response(i); !slices.Equal(got, want) || len(want) == 0 {
+			t.Errorf("response %d is %v, want %v", i, got, want)
+		}
+	}
+}
+
+func TestWarmStageIsTakenOnce(t *testing.T) {
+	var w warm
+	j := &trained{}
+	w.keep(3, "c", j)
+	if w.take(3, "d") != nil || w.take(3, "c") != nil {
+		t.Error("a stage was handed over for another checkpoint, or after that")
+	}
+	w.keep(3, "c", j)
+	if w.take(4, "c") != nil {
+		t.Error("a stage was handed over to another attempt")
+	}
+	w.keep(3, "c", j)
+	if w.take(3, "c") != job(j) || w.take(3, "c") != nil {
+		t.Error("a stage is handed over exactly once")
+	}
+	w.keep(3, "", j)
+	if w.take(3, "") != nil {
+		t.Error("a stage without a checkpoint was handed over")
+	}
+}
+
+func TestFullRows(t *testing.T) {
+	rows := [][]int32{{1, 2}, {3, 4}, {5}}
+	if got := fullRows(rows, 2); len(got) != 2 {
+		t.Errorf("%v", got)
+	}
+	if got := fullRows(rows[:2], 2); len(got) != 2 {
+		t.Errorf("%v", got)
+	}
+}
