@@ -106,6 +106,23 @@ func pack(docs [][]int32, rowLen int) [][]int32 {
 // Order is the permutation of 0 … n-1 in which an epoch visits its items.
 func Order(src draw.Source, n, epoch int) []int { return src.At(uint64(epoch)).Perm(n) }
 
+// Cycle numbers N things for ever: each epoch is a permutation of its own, a
+// function of Source and the epoch.
+type Cycle struct {
+	Source draw.Source
+	N      int
+	epoch  int
+	perm   []int // of epoch, once asked for
+}
+
+// At is the k-th thing, k counted over all epochs.
+func (c *Cycle) At(k int) int {
+	if e := k / c.N; e != c.epoch || c.perm == nil {
+		c.epoch, c.perm = e, Order(c.Source, c.N, e)
+	}
+	return c.perm[k%c.N]
+}
+
 // SplitByGroup shares indices out to training and test so that no group is in
 // both: groups are taken in a drawn order, each one that brings the test part
 // nearer to testShare of the items. With more than one group and testShare

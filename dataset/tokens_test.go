@@ -236,3 +236,20 @@ func TestSplitByGroup(t *testing.T) {
 		t.Error("no test part was asked for")
 	}
 }
+
+func TestCycle(t *testing.T) {
+	c := Cycle{Source: draw.New(1, "cycle"), N: 5}
+	var seen []int
+	for k := range 15 {
+		seen = append(seen, c.At(k))
+	}
+	for epoch := range 3 {
+		of := slices.Clone(seen[5*epoch : 5*epoch+5])
+		if want := Order(c.Source, 5, epoch); !slices.Equal(of, want) {
+			t.Errorf("epoch %d visits %v, want %v", epoch, of, want)
+		}
+	}
+	if got := c.At(3); got != seen[3] {
+		t.Errorf("going back gives %d, want %d", got, seen[3])
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/dataset"
 	"github.com/trimtab/trimtab/draw"
 	"github.com/trimtab/trimtab/model"
 	"github.com/trimtab/trimtab/optim"
@@ -64,7 +65,7 @@ type Trainer struct {
 	beta          []float32    // (1) the KL coefficient
 	scale         scale        // (2)
 
-	prompts, rows     cycle
+	prompts, rows     dataset.Cycle
 	sampling, shuffle draw.Source
 }
 
@@ -81,8 +82,8 @@ func New(c Config, in Inputs) (*Trainer, error) {
 		config: c, in: in, pass: model.NewPass(in.Pool), micro: microTokens,
 		policy: newNetwork(in.Pool, in.Model.Clone(), c.Policy), value: newNetwork(in.Pool, in.Value.Clone(), c.Value),
 		beta: []float32{float32(c.KLCoef)}, scale: scale{0, 1},
-		prompts:  cycle{source: source("prompts"), n: len(in.Prompts)},
-		rows:     cycle{source: source("pretrain"), n: len(in.Pretrain)},
+		prompts:  dataset.Cycle{Source: source("prompts"), N: len(in.Prompts)},
+		rows:     dataset.Cycle{Source: source("pretrain"), N: len(in.Pretrain)},
 		sampling: source("sample"), shuffle: source("minibatch"),
 	}
 	if c.EMADecay > 0 {

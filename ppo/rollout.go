@@ -39,21 +39,6 @@ func (e *episode) allocate() {
 	}
 }
 
-// cycle numbers n things for ever: each epoch is a permutation of its own.
-type cycle struct {
-	source draw.Source
-	n      int
-	epoch  int
-	perm   []int // of epoch, once asked for
-}
-
-func (c *cycle) at(k int) int {
-	if e := k / c.n; e != c.epoch || c.perm == nil {
-		c.epoch, c.perm = e, dataset.Order(c.source, c.n, e)
-	}
-	return c.perm[k%c.n]
-}
-
 // sample lets m answer the given prompts; base numbers the first of them among all of its kind.
 func (t *Trainer) sample(m *model.Model, prompts []int, src draw.Source, base int) []*episode {
 	ids := make([][]int32, len(prompts))
@@ -98,9 +83,9 @@ func (t *Trainer) normalise() error {
 		return nil
 	}
 	prompts := make([]int, n)
-	order := cycle{source: draw.New(t.in.Seed, t.in.Stage, "scale", "prompts"), n: len(t.in.Prompts)}
+	order := dataset.Cycle{Source: draw.New(t.in.Seed, t.in.Stage, "scale", "prompts"), N: len(t.in.Prompts)}
 	for i := range prompts {
-		prompts[i] = order.at(i)
+		prompts[i] = order.At(i)
 	}
 	samples := t.sample(t.in.Reference, prompts, draw.New(t.in.Seed, t.in.Stage, "scale", "sample"), 0)
 	return t.scale.take(t.in.Scorer.Scores(sequences(samples)))
@@ -111,7 +96,7 @@ func (t *Trainer) rollout(iteration int) []*episode {
 	prompts := make([]int, t.config.Batch)
 	first := iteration * t.config.Batch
 	for i := range prompts {
-		prompts[i] = t.prompts.at(first + i)
+		prompts[i] = t.prompts.At(first + i)
 	}
 	episodes := t.sample(t.policy.m, prompts, t.sampling, first)
 	t.score(episodes)

@@ -115,7 +115,7 @@ func (t *Trainer) pretrainGradient(sum *tally, number, rows int) {
 	seqs := make([][]int32, rows)
 	n := 0
 	for i := range seqs {
-		seqs[i] = t.in.Pretrain[t.rows.at(number*rows+i)]
+		seqs[i] = t.in.Pretrain[t.rows.At(number*rows+i)]
 		n += len(seqs[i]) - 1
 	}
 	weight := -float32(t.config.PtxCoef) / float32(n)

@@ -108,7 +108,7 @@ func (t *Trainer) Step(ctx context.Context, step int) (trimtab.Report, error) {
 	return trimtab.Report{Metrics: []trimtab.Metric{
 		{Name: "loss", Value: sums.nll / n},
 		{Name: "entropy", Value: sums.entropy / n},
-		{Name: "mean_token_accuracy", Value: float64(sums.guesses.right) / n},
+		{Name: "mean_token_accuracy", Value: float64(sums.guesses.Right) / n},
 		{Name: "num_tokens", Value: float64(seen * t.config.RowTokens)},
 		{Name: "grad_norm", Value: float64(norm)},
 		{Name: "learning_rate", Value: float64(lr)},
@@ -133,7 +133,7 @@ func (t *Trainer) rows(step int) [][]int32 {
 type sums struct {
 	nll, entropy float64
 	tokens       int
-	guesses      guesses
+	guesses      model.Guesses
 }
 
 // learn adds the gradient of the mean loss of rows to grad.
@@ -147,10 +147,10 @@ func (t *Trainer) learn(rows [][]int32) sums {
 			s.nll -= float64(logp)
 			s.entropy += float64(entropy)
 			s.tokens++
-			s.guesses.add(targets[i], logp, entropy)
+			s.guesses.Add(targets[i], logp, entropy)
 			return weight
 		})
-		s.guesses.settle(t.in.Pool, t.policy, hidden)
+		s.guesses.Settle(t.in.Pool, t.policy, hidden)
 		t.pass.BackwardBody(t.policy, t.grad)
 	}
 	return s

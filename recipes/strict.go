@@ -37,7 +37,7 @@ func checkStage(file, prefix string, n *yaml.Node) error {
 	}
 	k, ok := kinds[kind.Value]
 	if !ok {
-		return invalid(suggest(kind.Value, Kinds()), "%s: unknown kind of stage %q", at(file, kind), kind.Value)
+		return invalid(Suggest(kind.Value, Kinds()), "%s: unknown kind of stage %q", at(file, kind), kind.Value)
 	}
 	return checkKeys(file, prefix, n, reflect.TypeFor[stageKeys](), reflect.TypeOf(k.config()).Elem())
 }
@@ -56,7 +56,7 @@ func checkKeys(file, prefix string, n *yaml.Node, types ...reflect.Type) error {
 		key, value := n.Content[i], n.Content[i+1]
 		t, ok := fields[key.Value]
 		if !ok {
-			return invalid(suggest(key.Value, keysOf(fields)), "%s: unknown key %q", at(file, key), prefix+key.Value)
+			return invalid(Suggest(key.Value, keysOf(fields)), "%s: unknown key %q", at(file, key), prefix+key.Value)
 		}
 		if seen[key.Value] {
 			return invalid("keep one", "%s: key %q stands twice", at(file, key), prefix+key.Value)
@@ -97,8 +97,8 @@ func keysOf(fields map[string]reflect.Type) []string {
 	return keys
 }
 
-// suggest names the nearest of the valid words, or all of them.
-func suggest(word string, valid []string) string {
+// Suggest names the nearest of the valid words, or all of them.
+func Suggest(word string, valid []string) string {
 	best, distance := "", 1+len(word)/2
 	for _, v := range valid {
 		if d := edits(word, v); d < distance {

@@ -10,7 +10,7 @@ import (
 type sums struct {
 	nll, entropy float64
 	tokens       int
-	guesses      guesses
+	guesses      model.Guesses
 }
 
 func (s sums) metrics(prefix string) []trimtab.Metric {
@@ -18,7 +18,7 @@ func (s sums) metrics(prefix string) []trimtab.Metric {
 	return []trimtab.Metric{
 		{Name: prefix + "loss", Value: s.nll / n},
 		{Name: prefix + "entropy", Value: s.entropy / n},
-		{Name: prefix + "mean_token_accuracy", Value: float64(s.guesses.right) / n},
+		{Name: prefix + "mean_token_accuracy", Value: float64(s.guesses.Right) / n},
 	}
 }
 
@@ -43,10 +43,10 @@ func measure(ps *model.Pass, m *model.Model, g []float32, seqs []dataset.Sequenc
 			s.nll -= float64(logp)
 			s.entropy += float64(entropy)
 			s.tokens++
-			s.guesses.add(targets[i], logp, entropy)
+			s.guesses.Add(targets[i], logp, entropy)
 			return weight
 		})
-		s.guesses.settle(ps.Pool(), m, hidden)
+		s.guesses.Settle(ps.Pool(), m, hidden)
 		if g != nil {
 			ps.BackwardBody(m, g)
 		}

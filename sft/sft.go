@@ -38,8 +38,8 @@ type Inputs struct {
 type Trainer struct {
 	config   Config
 	in       Inputs
-	examples cycle
-	rows     cycle
+	examples dataset.Cycle
+	rows     dataset.Cycle
 
 	policy *model.Model
 	grad   []float32 // policy.Gradient()
@@ -56,8 +56,8 @@ func New(c Config, in Inputs) (*Trainer, error) {
 		return nil, err
 	}
 	t := &Trainer{config: c, in: in,
-		examples: cycle{source: draw.New(in.Seed, in.Stage, "order"), n: len(in.Examples)},
-		rows:     cycle{source: draw.New(in.Seed, in.Stage, "rows"), n: len(in.Rows)},
+		examples: dataset.Cycle{Source: draw.New(in.Seed, in.Stage, "order"), N: len(in.Examples)},
+		rows:     dataset.Cycle{Source: draw.New(in.Seed, in.Stage, "rows"), N: len(in.Rows)},
 		policy:   in.Model.Clone(), pass: model.NewPass(in.Pool)}
 	t.grad = t.policy.Gradient()
 	t.adam = optim.New(c.Optim, len(t.policy.Slab), t.policy.Decay())
@@ -96,21 +96,6 @@ func asSequences(rows [][]int32) []dataset.Sequence {
 		seqs[i] = dataset.Sequence{Tokens: row, Prompt: 1}
 	}
 	return seqs
-}
-
-// cycle numbers n things for ever: each epoch is a permutation of its own.
-type cycle struct {
-	source draw.Source
-	n      int
-	epoch  int
-	perm   []int // of epoch, once asked for
-}
-
-func (c *cycle) at(k int) int {
-	if e := k / c.n; e != c.epoch || c.perm == nil {
-		c.epoch, c.perm = e, dataset.Order(c.source, c.n, e)
-	}
-	return c.perm[k%c.n]
 }
 
 // perStep is the number of demonstrations of one update.
@@ -155,10 +140,10 @@ func (t *Trainer) Step(ctx context.Context, step int) (trimtab.Report, error) {
 func (t *Trainer) batch(step, first, last int) []dataset.Sequence {
 	var seqs []dataset.Sequence
 	for k := first; k < last; k++ {
-		seqs = append(seqs, t.in.Examples[t.examples.at(k)])
+		seqs = append(seqs, t.in.Examples[t.examples.At(k)])
 	}
 	for i := range t.config.rows() {
-		row := t.in.Rows[t.rows.at(step*t.config.rows()+i)]
+		row := t.in.Rows[t.rows.At(step*t.config.rows()+i)]
 		seqs = append(seqs, dataset.Sequence{Tokens: row, Prompt: 1})
 	}
 	return seqs
@@ -173,7 +158,7 @@ func (t *Trainer) tokens(k int) int {
 	}
 	sum *= k / n
 	for i := k - k%n; i < k; i++ {
-		sum += len(t.in.Examples[t.examples.at(i)].Tokens)
+		sum += len(t.in.Examples[t.examples.At(i)].Tokens)
 	}
 	return sum
 }

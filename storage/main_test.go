@@ -7,11 +7,11 @@ import (
 	"testing"
 
 	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/devstack/devstacktest"
 	"github.com/trimtab/trimtab/storage"
-	"github.com/trimtab/trimtab/storage/storagetest"
 )
 
-func TestMain(m *testing.M) { storagetest.Main(m) }
+func TestMain(m *testing.M) { devstacktest.Main(m) }
 
 // must fails the test at once on an error.
 func must(t testing.TB, err error) {

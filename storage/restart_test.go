@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/devstack/devstacktest"
 	"github.com/trimtab/trimtab/storage"
 	"github.com/trimtab/trimtab/storage/storagetest"
 )
@@ -21,7 +22,7 @@ func TestServerRestarts(t *testing.T) {
 		return s.Commit(ctx, id, 1, []storage.StepReport{report(step, 3, 1, 1)}, &storage.Checkpoint{Step: step + 1, Digest: digest("s")})
 	}
 	must(t, commit(0))
-	storagetest.Restart(t, func() {
+	devstacktest.RestartPostgres(t, func() {
 		for range 10 { // first on broken connections, then on none
 			wantError(t, commit(1), trimtab.Unavailable, "postgres_unavailable")
 			wantError(t, s.Ping(ctx), trimtab.Unavailable, "postgres_unavailable")
@@ -100,7 +101,7 @@ func TestCutConnections(t *testing.T) {
 func TestIdlePoolAfterARestart(t *testing.T) {
 	s, ctx := storagetest.New(t), t.Context()
 	newRun(t, s, "run-1")
-	storagetest.Restart(t, func() {})
+	devstacktest.RestartPostgres(t, func() {})
 	var err error
 	for range 20 {
 		if _, err = s.Run(ctx, "run-1"); err == nil {

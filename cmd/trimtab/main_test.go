@@ -11,6 +11,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/trimtab/trimtab/devstack/devstacktest"
 	"github.com/trimtab/trimtab/storage/storagetest"
 )
 
@@ -24,7 +25,7 @@ type servers struct{ m *testing.M }
 func (s servers) Run() int {
 	code := s.m.Run()
 	stack.stop()
-	if err := storagetest.Stop(); err != nil {
+	if err := devstacktest.Stop(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return max(code, 1)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/viper"
 
 	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/recipes"
 )
 
 // setting is one thing that a flag, TRIMTAB_<KEY>, trimtab.yaml or a default decides, in this order.
@@ -129,7 +130,7 @@ func readSettingsFile(v *viper.Viper, file string) (string, error) {
 	}
 	for _, key := range v.AllKeys() {
 		if !slices.ContainsFunc(allSettings, func(s setting) bool { return s.key == key }) {
-			return "", trimtab.NewError(trimtab.Usage, "invalid_settings", "the nearest setting is "+nearest(key),
+			return "", trimtab.NewError(trimtab.Usage, "invalid_settings", recipes.Suggest(key, settingKeys()),
 				"settings file %s: unknown key %q", file, key)
 		}
 	}
@@ -166,35 +167,12 @@ func redacted(address string) string {
 	return address
 }
 
-// nearest is the setting whose name takes the fewest edits to reach.
-func nearest(key string) string {
-	best, least := "", 1<<30
-	for _, s := range allSettings {
-		if d := editDistance(key, s.key); d < least {
-			best, least = s.key, d
-		}
+func settingKeys() []string {
+	keys := make([]string, len(allSettings))
+	for i, s := range allSettings {
+		keys[i] = s.key
 	}
-	return best
-}
-
-// editDistance is Levenshtein's, over bytes.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			diagonal, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, diagonal+cost)
-		}
-	}
-	return row[len(b)]
+	return keys
 }
 
 func defaultData() string { return filepath.Join(xdg("XDG_DATA_HOME", ".local/share"), "trimtab") }

@@ -10,6 +10,7 @@ package devstacktest
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -35,7 +36,7 @@ var stack struct {
 // Main runs the tests, ends the servers and removes their folder.
 func Main(m *testing.M) {
 	code := m.Run()
-	if err := stop(); err != nil {
+	if err := Stop(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		code = max(code, 1)
 	}
@@ -94,7 +95,8 @@ func startPostgres(ctx context.Context) (err error) {
 	return err
 }
 
-func stop() error {
+// Stop ends the servers and removes their folder; Main does it, unless a TestMain has more to end.
+func Stop() error {
 	stack.Lock()
 	defer stack.Unlock()
 	var errs []error
@@ -118,7 +120,45 @@ func sweep() {
 		owner, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), prefix), "-")
 		pid, err := strconv.Atoi(owner)
 		if err == nil && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+			removeSocket(filepath.Join(dir, "postgres", "postgres.json"))
 			_ = os.RemoveAll(dir)
 		}
+	}
+}
+
+// removeSocket removes the folder of the socket of a server that is gone; it is kept elsewhere, for its short path.
+func removeSocket(stateFile string) {
+	var state struct {
+		Socket string `json:"socket"`
+	}
+	raw, err := os.ReadFile(stateFile)
+	if err == nil && json.Unmarshal(raw, &state) == nil && strings.HasPrefix(filepath.Base(state.Socket), "trimtab-") {
+		_ = os.Remove(state.Socket) // if it is empty
+	}
+}
+
+// RestartPostgres stops Postgres and starts it again at the same address,
+// running down in between, for tests of what a client does meanwhile. The
+// tests of a package that uses it must not run in parallel.
+func RestartPostgres(t testing.TB, down func()) {
+	t.Helper()
+	stack.Lock()
+	defer stack.Unlock()
+	if stack.postgres == nil {
+		t.Fatal("no server to restart: call Postgres first")
+	}
+	before := stack.postgres.URL
+	if err := stack.postgres.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	down()
+	stack.postgres = nil
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	if err := startPostgres(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if stack.postgres.URL != before {
+		t.Fatalf("Postgres came back at another address")
 	}
 }

@@ -29,7 +29,7 @@ func TestStart(t *testing.T) {
 		t.Error(err)
 	}
 	dir := stack.dir
-	if err := stop(); err != nil {
+	if err := Stop(); err != nil {
 		t.Error(err)
 	}
 	if _, err := os.Stat(dir); err == nil {

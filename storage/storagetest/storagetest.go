@@ -6,10 +6,9 @@
 //
 // A package that uses New or URLs stops the server at its end with
 //
-//	func TestMain(m *testing.M) { storagetest.Main(m) }
+//	func TestMain(m *testing.M) { devstacktest.Main(m) }
 //
-// The server ends with the test process, however that ends (Linux). It forgoes
-// durability. On uses a server that runs already and needs no Main.
+// On uses a server that runs already.
 package storagetest
 
 import (
@@ -24,6 +23,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/trimtab/trimtab/devstack/devstacktest"
 	"github.com/trimtab/trimtab/storage"
 )
 
@@ -54,12 +54,9 @@ func Open(t testing.TB, url string) *storage.Store {
 // URLs returns the addresses of a fresh migrated database, which is dropped with the test.
 func URLs(t testing.TB) Addresses {
 	t.Helper()
-	owner, err := serverURL()
-	if err == nil {
-		err = makeTemplate(owner)
-	}
-	if err != nil {
-		t.Fatalf("start Postgres for tests: %v", err)
+	owner := devstacktest.Postgres(t).PostgresURL
+	if err := makeTemplate(owner); err != nil {
+		t.Fatalf("make the template database: %v", err)
 	}
 	// a clone has the tables and their rights, but not the rights on the database
 	return database(t, owner, " template "+template, "", "")

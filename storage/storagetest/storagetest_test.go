@@ -1,26 +1,13 @@
 package storagetest
 
 import (
-	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"testing"
 
+	"github.com/trimtab/trimtab/devstack/devstacktest"
 	"github.com/trimtab/trimtab/storage"
 )
 
-func TestMain(m *testing.M) {
-	code := m.Run()
-	dir := server.dir
-	if err := Stop(); err != nil {
-		panic(err)
-	}
-	if _, err := os.Stat(dir); dir != "" && !os.IsNotExist(err) {
-		panic("the folder of the server is still there")
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { devstacktest.Main(m) }
 
 func TestEachTestHasADatabaseOfItsOwn(t *testing.T) {
 	t.Parallel()
@@ -39,11 +26,7 @@ func TestEachTestHasADatabaseOfItsOwn(t *testing.T) {
 
 func TestOnAnotherServer(t *testing.T) {
 	t.Parallel()
-	owner, err := serverURL()
-	if err != nil {
-		t.Fatal(err)
-	}
-	a := On(t, owner)
+	a := On(t, devstacktest.Postgres(t).PostgresURL)
 	for _, url := range []string{a.Owner, a.App, a.Auditor} {
 		if err := Open(t, url).Ping(t.Context()); err != nil {
 			t.Error(err)
@@ -57,36 +40,5 @@ func TestDatabaseIsDroppedWithTheTest(t *testing.T) {
 	t.Run("inner", func(t *testing.T) { url = URLs(t).Owner })
 	if err := execute(t.Context(), url, "select 1"); err == nil {
 		t.Error("the database of a finished test still answers")
-	}
-}
-
-// What a killed test process leaves is removed by the next one; what a living one uses stays.
-func TestSweep(t *testing.T) {
-	t.Parallel()
-	gone := exec.Command("true")
-	if err := gone.Run(); err != nil {
-		t.Skip(err)
-	}
-	socket, err := os.MkdirTemp("", "trimtab-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dead := filepath.Join(os.TempDir(), fmt.Sprintf("%s%d-dead", prefix, gone.Process.Pid))
-	alive := filepath.Join(os.TempDir(), fmt.Sprintf("%s%d-alive", prefix, os.Getpid()))
-	for _, dir := range []string{dead, alive} {
-		if err := os.MkdirAll(filepath.Join(dir, "postgres"), 0o711); err != nil {
-			t.Fatal(err)
-		}
-		defer os.RemoveAll(dir)
-	}
-	state := fmt.Sprintf(`{"port": 1, "socket": %q}`, socket)
-	if err := os.WriteFile(filepath.Join(dead, "postgres", "postgres.json"), []byte(state), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	sweep()
-	for dir, want := range map[string]bool{dead: false, socket: false, alive: true} {
-		if _, err := os.Stat(dir); (err == nil) != want {
-			t.Errorf("%s after the sweep: %v", dir, err)
-		}
 	}
 }

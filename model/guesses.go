@@ -1,38 +1,35 @@
-package pretrain
+package model
 
-import (
-	"github.com/trimtab/trimtab/model"
-	"github.com/trimtab/trimtab/tensor"
-)
+import "github.com/trimtab/trimtab/tensor"
 
-// guesses counts the targets that the model holds likeliest. The head tells
+// Guesses counts the targets that the model holds likeliest. The head tells
 // log-probability and entropy H only, and they mostly decide: a token of more
 // than 1/2 is the likeliest, and the likeliest has at least e^−H. The logits
 // of the rows in between are computed again.
-type guesses struct {
-	right  int
-	open   []model.HeadRow
+type Guesses struct {
+	Right  int
+	open   []HeadRow
 	x, out []float32 // (R, C), (R, V)
 }
 
 // openRows is how many rows are looked up at once.
 const openRows = 256
 
-// add takes what the head said of row.
-func (q *guesses) add(row model.HeadRow, logp, entropy float32) {
+// Add takes what the head said of row.
+func (q *Guesses) Add(row HeadRow, logp, entropy float32) {
 	switch {
 	case logp > -0.693: // just above 1/2
-		q.right++
+		q.Right++
 	case logp < -entropy-1e-3: // below e^−H, by more than rounding
 	default:
 		q.open = append(q.open, row)
 	}
 }
 
-// settle looks up the open rows; hidden is (N, C), of the pass that the head spoke of.
-func (q *guesses) settle(pool *tensor.Pool, m *model.Model, hidden []float32) {
+// Settle looks up the open rows; hidden is (N, C), of the pass that the head spoke of.
+func (q *Guesses) Settle(pool *tensor.Pool, m *Model, hidden []float32) {
 	c, v := m.Config.Width, m.Config.Vocab
-	wte := m.Named()[0].Data // (V, C)
+	wte := m.w.wte // (V, C)
 	if q.x == nil {
 		q.x, q.out = make([]float32, openRows*c), make([]float32, openRows*v)
 	}
@@ -44,7 +41,7 @@ func (q *guesses) settle(pool *tensor.Pool, m *model.Model, hidden []float32) {
 		tensor.MatMulNT(pool, q.out, v, q.x, c, wte, c, n, v, c, false)
 		for i, r := range q.open[:n] {
 			if z := q.out[i*v : (i+1)*v]; z[r.Target] >= tensor.Max(z) {
-				q.right++
+				q.Right++
 			}
 		}
 		q.open = q.open[n:]
