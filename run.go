@@ -70,8 +70,7 @@ type PlannedStage struct {
 }
 
 // Plan is what a run will do: an ordered list of stages. It holds ids and
-// digests, never data. SpecDigest is over what bytes depend on, so equal
-// digests mean equal models.
+// digests, never data. Plans of equal SpecDigest make equal models.
 type Plan struct {
 	Run        string         `json:"run"`
 	Seed       uint64         `json:"seed"`

@@ -45,16 +45,14 @@ type Scores struct {
 
 // Accuracy is a reward model on held-out rankings, beside what it has to beat.
 type Accuracy struct {
-	Pairs              int     `json:"pairs"`
-	Accuracy           float64 `json:"accuracy"`
-	Low                float64 `json:"low"` // 95 % bootstrap over groups
-	High               float64 `json:"high"`
-	LongerWins         float64 `json:"longer_wins"`
-	MatchedPairs       int     `json:"matched_pairs"` // lengths within a quarter of each other
-	MatchedAccuracy    float64 `json:"matched_accuracy"`
-	MatchedLongerWins  float64 `json:"matched_longer_wins"`
-	LabellersAgreement float64 `json:"labellers_agreement,omitempty"`
-	Oracle             float64 `json:"oracle,omitempty"`
+	Pairs             int     `json:"pairs"`
+	Accuracy          float64 `json:"accuracy"`
+	Low               float64 `json:"low"` // 95 % bootstrap over groups
+	High              float64 `json:"high"`
+	LongerWins        float64 `json:"longer_wins"`
+	MatchedPairs      int     `json:"matched_pairs"` // lengths within a quarter of each other
+	MatchedAccuracy   float64 `json:"matched_accuracy"`
+	MatchedLongerWins float64 `json:"matched_longer_wins"`
 }
 
 // Shown is one prompt with each model's answer.

@@ -112,6 +112,9 @@ func (c Config) validateCounts() error {
 	if c.Batch%c.Minibatches != 0 {
 		return fmt.Errorf("minibatches is %d: want a divisor of batch, %d", c.Minibatches, c.Batch)
 	}
+	if c.MissingEOS == EOSPenalty && c.MissingEOSValue < 0 {
+		return fmt.Errorf("missing_eos_value is %g: want 0 or more, since missing_eos: penalty subtracts it", c.MissingEOSValue)
+	}
 	if c.ScoreSamples == 1 {
 		return fmt.Errorf("score_samples is 1: want 0, or at least 2 to take a deviation from")
 	}

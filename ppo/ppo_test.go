@@ -449,7 +449,7 @@ func TestEveryFieldIsRead(t *testing.T) {
 		"Lambda": func(c *Config) { c.Lambda = .5 }, "Clip": func(c *Config) { c.Clip = .001 },
 		"ValueClip": func(c *Config) { c.ValueClip = .001 }, "WhitenRewards": func(c *Config) { c.WhitenRewards = WhitenNone },
 		"WhitenAdvantages": func(c *Config) { c.WhitenAdvantages = WhitenPopulation }, "ScoreSamples": func(c *Config) { c.ScoreSamples = 0 },
-		"MissingEOS": func(c *Config) { c.MissingEOS = EOSPenalty }, "MissingEOSValue": func(c *Config) { c.MissingEOSValue = -2 },
+		"MissingEOS": func(c *Config) { c.MissingEOS, c.MissingEOSValue = EOSPenalty, 1 }, "MissingEOSValue": func(c *Config) { c.MissingEOSValue = -2 },
 		"PtxCoef": func(c *Config) { c.PtxCoef = 1 }, "PtxRows": func(c *Config) { c.PtxRows = 1 },
 		"EMADecay": func(c *Config) { c.EMADecay = .5 },
 		"Policy":   func(c *Config) { c.Policy.LR = 1e-3 }, "Value": func(c *Config) { c.Value.LR = 1e-3 },

@@ -7,9 +7,9 @@
 // canonical JSON, without the run's own name and with dataset names replaced
 // by version roots, is what a run's spec digest is taken over.
 //
-// Recipes that ship with the program lie beside this file. Such a file has
-// two more keys than a user's spec: about, one sentence for people, and
-// sizes, a list of named overrides in the manner of --set.
+// Recipes that ship with the program lie beside this file. They, and any spec
+// that wants to, have two more keys: about, one sentence for people, and
+// sizes, named sets of overrides in the manner of --set.
 package recipes
 
 import (

@@ -157,7 +157,11 @@ func stageKinds() map[string]kind {
 			version: sft.Version, outputs: []string{"model"},
 			config: func() Config { return &SFT{sft.Defaults()} },
 			inputs: func(c chain, st Stage) []want {
-				return []want{{name: "model", from: c.latest("model", KindPretrain, KindSFT), base: true}, {name: "demonstrations", data: true}}
+				wants := []want{{name: "model", from: c.latest("model", KindPretrain, KindSFT), base: true}, {name: "demonstrations", data: true}}
+				if st.Config.(*SFT).PretrainMix > 0 {
+					wants = append(wants, want{name: "text", data: true})
+				}
+				return wants
 			},
 		},
 		KindCollect: {

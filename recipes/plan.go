@@ -107,7 +107,8 @@ func Skippable(p trimtab.Plan, stage string) bool {
 	return true
 }
 
-// digest is over everything that bytes depend on: the seed, the numerics, and each stage's config and inputs.
+// digest is over the whole plan but for the run's id and name: the seed, the
+// numerics, and each stage's config, inputs, gates and intervals.
 func (s Spec) digest(p trimtab.Plan) (trimtab.Digest, error) {
 	p.Run, p.SpecDigest, p.Spec = "", "", ""
 	b, err := Canonical(p)

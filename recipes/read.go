@@ -50,13 +50,17 @@ func Sizes(name string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	return sizesOf(root), nil
+}
+
+func sizesOf(root *yaml.Node) []string {
 	sizes := []string{DefaultSize}
 	if n := lookup(root, "sizes"); n != nil {
-		for i := 0; i < len(n.Content); i += 2 {
+		for i := 0; i+1 < len(n.Content); i += 2 {
 			sizes = append(sizes, n.Content[i].Value)
 		}
 	}
-	return sizes, nil
+	return sizes
 }
 
 func parseShipped(name string) (*yaml.Node, error) {
@@ -73,13 +77,17 @@ func Load(name, size string, sets []string) (Spec, error) {
 	if err != nil {
 		return Spec{}, err
 	}
+	return sized(name+".yaml", root, size, sets)
+}
+
+// sized applies the overrides of a size, and takes off what only recipes have.
+func sized(file string, root *yaml.Node, size string, sets []string) (Spec, error) {
 	if size != "" && size != DefaultSize {
 		over := lookup(lookup(root, "sizes"), size)
 		if over == nil {
-			have, _ := Sizes(name)
-			return Spec{}, invalid("the sizes are "+strings.Join(have, ", "), "recipe %s has no size %q", name, size)
+			return Spec{}, invalid("the sizes are "+strings.Join(sizesOf(root), ", "), "%s has no size %q", file, size)
 		}
-		for i := 0; i < len(over.Content); i += 2 {
+		for i := 0; i+1 < len(over.Content); i += 2 {
 			if err := assign(root, over.Content[i].Value, over.Content[i+1]); err != nil {
 				return Spec{}, err
 			}
@@ -87,16 +95,18 @@ func Load(name, size string, sets []string) (Spec, error) {
 	}
 	remove(root, "about")
 	remove(root, "sizes")
-	return resolve(name+".yaml", root, sets)
+	return resolve(file, root, sets)
 }
 
-// Read resolves a user's spec, then the overrides "path=value". The file name is for messages.
-func Read(file string, data []byte, sets []string) (Spec, error) {
+// Read resolves a user's spec at a size, if it has any, then the overrides
+// "path=value". The file name is for messages. A shipped recipe, printed and
+// edited, is such a spec.
+func Read(file string, data []byte, size string, sets []string) (Spec, error) {
 	root, err := parse(file, data)
 	if err != nil {
 		return Spec{}, err
 	}
-	return resolve(file, root, sets)
+	return sized(file, root, size, sets)
 }
 
 // Override resolves a stored spec with further overrides.
@@ -105,7 +115,7 @@ func Override(s Spec, sets []string) (Spec, error) {
 	if err != nil {
 		return Spec{}, err
 	}
-	return Read("the run's spec", b, sets)
+	return Read("the run's spec", b, DefaultSize, sets)
 }
 
 func parse(file string, data []byte) (*yaml.Node, error) {
@@ -123,7 +133,7 @@ func resolve(file string, root *yaml.Node, sets []string) (Spec, error) {
 	for _, set := range sets {
 		key, text, ok := strings.Cut(set, "=")
 		if !ok {
-			return Spec{}, invalid("write --set path=value, for example --set ppo.kl.coef=0.1", "--set %s has no =", set)
+			return Spec{}, invalid("write --set path=value, for example --set ppo.kl_coef=0.1", "--set %s has no =", set)
 		}
 		var v yaml.Node
 		if err := yaml.Unmarshal([]byte(text), &v); err != nil || len(v.Content) == 0 {

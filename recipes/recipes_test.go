@@ -41,7 +41,7 @@ stages:
 `
 
 func TestStrictReading(t *testing.T) {
-	if _, err := Read("run.yaml", []byte(minimal), nil); err != nil {
+	if _, err := Read("run.yaml", []byte(minimal), "", nil); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct{ spec, wants string }{
@@ -65,7 +65,7 @@ func TestStrictReading(t *testing.T) {
 		{"", "a run spec is a mapping"},
 		{"stages: [{name: x}]\n", "kind is missing"},
 	} {
-		_, err := Read("run.yaml", []byte(c.spec), nil)
+		_, err := Read("run.yaml", []byte(c.spec), "", nil)
 		if err == nil || !strings.Contains(err.Error(), c.wants) {
 			t.Errorf("spec\n%s\nerror %v\nwants %s", c.spec, err, c.wants)
 			continue
@@ -113,9 +113,37 @@ func TestSpecRoundTrips(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if back, err := Read(name, y, nil); err != nil || !sameSpec(back, s) {
+		if back, err := Read(name, y, "", nil); err != nil || !sameSpec(back, s) {
 			t.Errorf("%s: YAML: %v\n%s", name, err, y)
 		}
+	}
+}
+
+// A shipped recipe that a user printed reads as the recipe, at every size.
+func TestPrintedRecipeIsASpec(t *testing.T) {
+	text, err := Source(Default)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, size := range []string{"", DefaultSize, "smallest"} {
+		mine, err := Read("mine.yaml", text, size, []string{"sft.pretrain_mix=0.25"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		theirs, err := Load(Default, size, []string{"sft.pretrain_mix=0.25"})
+		if err != nil || !sameSpec(mine, theirs) {
+			t.Errorf("size %q: %v", size, err)
+		}
+		mine.Data = Data{Text: "text", Demonstrations: "demos", Prompts: "prompts"}
+		if in := planOf(t, mine).Stages[1].Inputs; in[len(in)-1].Name != "text" {
+			t.Errorf("sft with a pretraining mix reads %v", in)
+		}
+	}
+	if _, err := Read("mine.yaml", text, "huge", nil); err == nil || !strings.Contains(err.Error(), "smallest") {
+		t.Errorf("an unknown size: %v", err)
+	}
+	if _, err := Read("mine.yaml", []byte(minimal), "smallest", nil); err == nil {
+		t.Error("a spec without sizes took one")
 	}
 }
 
@@ -265,7 +293,7 @@ func FuzzRead(f *testing.F) {
 	f.Add([]byte("a: &a [*a]"), "a.b.c=1")
 	f.Add([]byte("stages: {kind: ppo}"), "ppo.x")
 	f.Fuzz(func(t *testing.T, data []byte, set string) {
-		s, err := Read("fuzz.yaml", data, []string{set})
+		s, err := Read("fuzz.yaml", data, "", []string{set})
 		if err != nil {
 			return
 		}
@@ -273,7 +301,7 @@ func FuzzRead(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Read("again.yaml", y, nil); err != nil {
+		if _, err := Read("again.yaml", y, "", nil); err != nil {
 			t.Fatalf("%v\n%s", err, y)
 		}
 		if j, err := s.JSON(); err != nil || !json.Valid(j) {

@@ -46,7 +46,7 @@ type Sources struct {
 	// Rankings are files of comparisons or rankings, split by group into train and test.
 	Rankings  []string `yaml:"rankings" json:"rankings"`
 	Text      []string `yaml:"text" json:"text"`
-	TestShare float64  `yaml:"test_share" json:"test_share"` // share of the groups that is held out whole
+	TestShare float64  `yaml:"test_share" json:"test_share"` // about this share of the rankings is held out, in whole groups
 	// Derive makes demonstrations and prompts out of the best responses of the training groups ("winners"), or nothing ("").
 	Derive string `yaml:"derive" json:"derive"`
 }

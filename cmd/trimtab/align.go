@@ -41,14 +41,14 @@ func (o *specFlags) read(a *app) (recipes.Spec, error) {
 	if o.file == "" {
 		return recipes.Load(o.recipe, o.size, sets)
 	}
-	if o.cmd.Flags().Changed("recipe") || o.cmd.Flags().Changed("size") {
-		return recipes.Spec{}, usagef("leave one out", "-f and --recipe or --size are given together")
+	if o.cmd.Flags().Changed("recipe") {
+		return recipes.Spec{}, usagef("leave one out", "-f and --recipe are given together")
 	}
 	data, err := readFile(a, o.file)
 	if err != nil {
 		return recipes.Spec{}, err
 	}
-	return recipes.Read(o.file, data, sets)
+	return recipes.Read(o.file, data, o.size, sets)
 }
 
 // alignFlags are those of align beside the spec's.

@@ -195,11 +195,8 @@ func (a *app) refuse(doc importDocument) error {
 	return trimtab.NewError(trimtab.Invalid, "invalid_data", remedy, "%s%s; nothing was imported", first.Error(), more)
 }
 
-// listProblems names bad records on standard error, unless a document will hold them.
+// listProblems names bad records on standard error.
 func (a *app) listProblems(doc importDocument) {
-	if a.documents() {
-		return
-	}
 	for i, p := range doc.Rejected {
 		if i == maxShown {
 			a.note("… and %d more", len(doc.Rejected)+doc.Unlisted-maxShown)
