@@ -1,0 +1,364 @@
+package chaos_test
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/devstack"
+	"github.com/trimtab/trimtab/runs"
+	"github.com/trimtab/trimtab/storage"
+)
+
+func TestMain(m *testing.M) {
+	sweep()
+	code := m.Run()
+	if built.dir != "" {
+		_ = os.RemoveAll(built.dir)
+	}
+	os.Exit(code)
+}
+
+// built is the program under test, as `go build` makes it.
+var built struct {
+	sync.Once
+	dir, program string
+	err          error
+}
+
+func program(t *testing.T) string {
+	t.Helper()
+	built.Do(func() {
+		if built.dir, built.err = os.MkdirTemp("", "trimtab-chaos-bin-"); built.err != nil {
+			return
+		}
+		built.program = filepath.Join(built.dir, "trimtab")
+		if out, err := exec.Command("go", "build", "-o", built.program, "github.com/trimtab/trimtab/cmd/trimtab").CombinedOutput(); err != nil {
+			built.err = fmt.Errorf("%w\n%s", err, out)
+		}
+	})
+	if built.err != nil {
+		t.Fatalf("build trimtab: %v", built.err)
+	}
+	return built.program
+}
+
+// folder is one data folder, and the stack that commands start for it.
+type folder struct {
+	t       *testing.T
+	dir     string // its parent, where commands run
+	data    string
+	program string
+	store   *storage.Store // for looking at runs without starting anything
+}
+
+const prefix = "trimtab-chaos-" // and the id of the test process
+
+// newFolder makes a data folder; at the end of the test its stack is stopped,
+// no process may be left, and it is removed.
+func newFolder(t *testing.T) *folder {
+	t.Helper()
+	dir, err := os.MkdirTemp("", prefix+strconv.Itoa(os.Getpid())+"-")
+	if err := errors.Join(err, os.Chmod(dir, 0o711)); err != nil { // Postgres may run as another user
+		t.Fatal(err)
+	}
+	f := &folder{t: t, dir: dir, data: filepath.Join(dir, "data"), program: program(t)}
+	t.Cleanup(f.end)
+	return f
+}
+
+func (f *folder) end() {
+	if f.store != nil {
+		f.store.Close()
+		f.store = nil
+	}
+	if f.t.Failed() {
+		f.t.Logf("dev.log:\n%s\nworker.log:\n%s", f.tail("dev.log"), f.tail("worker.log"))
+	}
+	if out, err := f.command("dev", "stop").CombinedOutput(); err != nil {
+		f.t.Errorf("dev stop: %v\n%s", err, out)
+	}
+	for pid, name := range processes(f.dir) {
+		f.t.Errorf("process %d is left after dev stop: %s", pid, name)
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+	if err := os.RemoveAll(f.dir); err != nil {
+		f.t.Error(err)
+	}
+}
+
+func (f *folder) tail(name string) string {
+	b, _ := os.ReadFile(filepath.Join(f.data, name))
+	return string(b[max(0, len(b)-4000):])
+}
+
+// sweep ends what test processes that were killed have left.
+func sweep() {
+	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), prefix+"[0-9]*"))
+	for _, dir := range dirs {
+		owner, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), prefix), "-")
+		if pid, err := strconv.Atoi(owner); err == nil && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+			_ = devstack.Stop(ctx, filepath.Join(dir, "data"))
+			cancel()
+			_ = os.RemoveAll(dir)
+		}
+	}
+}
+
+// processes finds every living process that belongs to a folder: by its
+// command line, its environment or the folder it works in.
+func processes(dir string) map[int]string {
+	found := map[int]string{}
+	entries, _ := filepath.Glob("/proc/[0-9]*")
+	for _, proc := range entries {
+		pid, _ := strconv.Atoi(filepath.Base(proc))
+		if pid == os.Getpid() {
+			continue
+		}
+		cmdline, _ := os.ReadFile(filepath.Join(proc, "cmdline"))
+		environ, _ := os.ReadFile(filepath.Join(proc, "environ"))
+		cwd, _ := os.Readlink(filepath.Join(proc, "cwd"))
+		if bytes.Contains(cmdline, []byte(dir)) || bytes.Contains(environ, []byte(dir)) || strings.HasPrefix(cwd, dir) {
+			found[pid] = strings.ReplaceAll(string(cmdline), "\x00", " ")
+		}
+	}
+	return found
+}
+
+// command is the program on this data folder, deaf to the settings of whoever runs the test.
+func (f *folder) command(args ...string) *exec.Cmd {
+	cmd := exec.Command(f.program, append(args, "--data-folder", f.data)...)
+	cmd.Dir = f.dir
+	for _, kv := range os.Environ() {
+		if !strings.HasPrefix(kv, "TRIMTAB_") || strings.HasPrefix(kv, "TRIMTAB_TEMPORAL_PROGRAM=") || strings.HasPrefix(kv, "TRIMTAB_POSTGRES_BIN=") {
+			cmd.Env = append(cmd.Env, kv)
+		}
+	}
+	cmd.Env = append(cmd.Env, "TRIMTAB_CHAOS="+f.dir) // inherited by all that it starts
+	return cmd
+}
+
+// run runs a command to its end and returns what it printed.
+func (f *folder) run(args ...string) []byte {
+	f.t.Helper()
+	cmd := f.command(args...)
+	var out, said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &said
+	if err := cmd.Run(); err != nil {
+		f.t.Fatalf("trimtab %s: %v\n%s%s", strings.Join(args, " "), err, said.Bytes(), out.Bytes())
+	}
+	return out.Bytes()
+}
+
+func document(t *testing.T, body []byte) runs.Document {
+	t.Helper()
+	var d runs.Document
+	if err := json.Unmarshal(body, &d); err != nil {
+		t.Fatalf("%v in\n%s", err, body)
+	}
+	return d
+}
+
+// align launches the spec; more can be --detach.
+func (f *folder) align(sets []string, more ...string) runs.Document {
+	f.t.Helper()
+	args := append([]string{"align", "--size", "smallest", "-o", "json"}, more...)
+	for _, s := range sets {
+		args = append(args, "--set", s)
+	}
+	return document(f.t, f.run(args...))
+}
+
+// look reads a run without starting anything: an error while the database is away.
+func (f *folder) look(run string) (runs.Document, error) {
+	f.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	if f.store == nil {
+		info, ok := devstack.Running(f.data)
+		if !ok {
+			return runs.Document{}, errors.New("no dev process runs")
+		}
+		store, err := storage.Open(ctx, info.Endpoints.AppURL)
+		if err != nil {
+			return runs.Document{}, err
+		}
+		f.store = store
+	}
+	return runs.New(slog.New(slog.DiscardHandler), f.store, nil, nil).Show(ctx, run)
+}
+
+// made is everything a run made, by name, and every metric of every step as
+// `trimtab metrics` prints it.
+func (f *folder) made(d runs.Document) map[string]string {
+	f.t.Helper()
+	all := map[string]string{}
+	for _, m := range d.Models {
+		all["model "+m.Name] = string(m.Digest)
+	}
+	for _, st := range d.Stages {
+		for name, digest := range st.Outputs {
+			all[st.Name+"/"+name] = string(digest)
+		}
+		all[st.Name+" metrics"] = string(trimtab.DigestOf(f.run("metrics", d.ID, st.Name, "-o", "csv")))
+	}
+	return all
+}
+
+// same fails for every name under which two runs differ.
+func same(t *testing.T, got, want map[string]string) {
+	t.Helper()
+	if len(want) < 4+6+6 { // models, outputs and metrics of the six stages
+		t.Errorf("the undisturbed run made only %v", slices.Sorted(maps.Keys(want)))
+	}
+	for _, name := range slices.Sorted(maps.Keys(want)) {
+		if got[name] != want[name] {
+			t.Errorf("%s is %s, undisturbed %s", name, got[name], want[name])
+		}
+	}
+	if len(got) != len(want) {
+		t.Errorf("made %v, undisturbed %v", slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want)))
+	}
+}
+
+// all are the processes that a data folder has.
+var all = []string{"worker", "dev", "postgres", "trimtab-temporal"}
+
+type pids map[string]int
+
+func (p pids) of(names []string) (ids []int) {
+	for _, name := range names {
+		ids = append(ids, p[name])
+	}
+	return ids
+}
+
+// pids waits until every process runs.
+func (f *folder) pids() pids {
+	f.t.Helper()
+	p := pids{}
+	for _, name := range all {
+		p[name] = f.pid(name)
+	}
+	return p
+}
+
+// pid is the process id of a victim, from the files of the data folder. It
+// waits for one that is just being started.
+func (f *folder) pid(victim string) (pid int) {
+	f.t.Helper()
+	var err error
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if pid, err = f.written(victim); err == nil && pid > 1 && alive(pid) {
+			return pid
+		}
+	}
+	f.t.Fatalf("%s does not run (process id %d, %v)", victim, pid, err)
+	return 0
+}
+
+// written is the process id that the files of the data folder name.
+func (f *folder) written(victim string) (int, error) {
+	file := map[string]string{"worker": "worker.json", "dev": "dev.json", "trimtab-temporal": "temporal/temporal.json", "postgres": "postgres/postgres.json"}[victim]
+	b, err := os.ReadFile(filepath.Join(f.data, file))
+	if err != nil {
+		return 0, err
+	}
+	var state struct {
+		Pid   int    `json:"pid"`
+		Place string `json:"place"` // where Postgres keeps its data, if not beside the file
+	}
+	if err := json.Unmarshal(b, &state); err != nil || victim != "postgres" {
+		return state.Pid, err
+	}
+	b, err = os.ReadFile(filepath.Join(cmp.Or(state.Place, filepath.Join(f.data, "postgres")), "data", "postmaster.pid"))
+	line, _, _ := strings.Cut(string(b), "\n")
+	if err != nil || line == "" {
+		return 0, err
+	}
+	return strconv.Atoi(line)
+}
+
+// alive is false for a process that is gone, or dead and not reaped.
+func alive(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return false
+	}
+	after := string(stat[bytes.LastIndexByte(stat, ')')+1:])
+	return !strings.HasPrefix(strings.TrimSpace(after), "Z")
+}
+
+// signal sends a signal to processes and, if it kills, waits until they are dead.
+func (f *folder) signal(sig syscall.Signal, pids ...int) {
+	f.t.Helper()
+	for _, pid := range pids {
+		if err := syscall.Kill(pid, sig); err != nil {
+			f.t.Fatalf("send %v to process %d: %v", sig, pid, err)
+		}
+	}
+	for sig == syscall.SIGKILL && slices.ContainsFunc(pids, alive) {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// follow watches a run in the background; the returned function waits for its end.
+func (f *folder) follow(run string) func() runs.Document {
+	f.t.Helper()
+	cmd := f.command("watch", run, "-o", "json")
+	var out, said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &said
+	if err := cmd.Start(); err != nil {
+		f.t.Fatal(err)
+	}
+	wait := sync.OnceValue(cmd.Wait)
+	f.t.Cleanup(func() {
+		_ = cmd.Process.Kill() // if the test has failed it may not have ended
+		_ = wait()
+	})
+	return func() runs.Document {
+		f.t.Helper()
+		if err := wait(); err != nil {
+			f.t.Fatalf("trimtab watch: %v\n%s%s", err, said.Bytes(), out.Bytes())
+		}
+		return document(f.t, out.Bytes())
+	}
+}
+
+// second starts a worker beside that of dev; the end of the test ends it.
+func (f *folder) second() {
+	f.t.Helper()
+	cmd := f.command("worker")
+	log, err := os.Create(filepath.Join(f.dir, "second.log"))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	defer log.Close()
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		f.t.Fatal(err)
+	}
+	f.t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		if err := cmd.Wait(); err != nil {
+			f.t.Errorf("the second worker: %v", err)
+		}
+	})
+}
