@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/recipes"
 	"github.com/trimtab/trimtab/runs"
 )
 
@@ -219,4 +220,36 @@ func TestPauseStopAndCancel(t *testing.T) {
 			t.Errorf("stage %s is %s", st.Name, st.Status)
 		}
 	}
+}
+
+// A launch that was killed after it wrote the run down and before it started
+// the workflow leaves a queued run: a person can cancel it, and the same
+// launch takes it up.
+func TestLaunchCutShort(t *testing.T) {
+	b := newBench(t, 0)
+	launched, err := b.Store().Run(b.ctx, b.launch())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.await(launched.ID, trimtab.RunCompleted)
+	for _, id := range []string{"cut-short-1", "cut-short-2"} {
+		cut := launched
+		cut.ID, cut.Plan.Run, cut.Status, cut.StartedAt, cut.EndedAt = id, id, trimtab.RunQueued, nil, nil
+		if err := b.Store().CreateRun(b.ctx, cut); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.Cancel(b.ctx, "cut-short-1", "not wanted", "tester"); err != nil {
+		t.Fatal(err)
+	}
+	b.await("cut-short-1", trimtab.RunCancelled)
+	spec, err := recipes.Load("instructgpt", "smallest", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := b.Launch(b.ctx, runs.LaunchRequest{Spec: spec, Actor: "tester"})
+	if err != nil || !again.Attached || again.Run.ID != "cut-short-2" {
+		t.Fatalf("the same launch led to run %s, %v", again.Run.ID, err)
+	}
+	b.await("cut-short-2", trimtab.RunCompleted)
 }

@@ -216,15 +216,17 @@ func (s *Service) update(ctx context.Context, run storage.Run, name string, arg 
 		return out, trimtab.NewError(trimtab.Conflict, "run_closed", fmt.Sprintf("`trimtab rerun %s STAGE` starts a new run from it", run.ID),
 			"run %s is %s", run.ID, run.Status)
 	}
-	h, err := s.temporal.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{WorkflowID: workflows.RunID(run.ID), UpdateName: name,
-		WaitForStage: client.WorkflowUpdateStageCompleted, Args: []any{arg}})
-	if err == nil {
-		err = h.Get(ctx, &out)
+	err := s.send(ctx, run, name, arg, &out)
+	var missing *serviceerror.NotFound
+	if errors.As(err, &missing) && run.Status == trimtab.RunQueued { // its launcher was killed between the row and the workflow
+		if err := s.start(ctx, run, nil); err != nil {
+			return out, err
+		}
+		err = s.send(ctx, run, name, arg, &out)
 	}
 	if err == nil {
 		return out, nil
 	}
-	var missing *serviceerror.NotFound
 	if errors.As(err, &missing) {
 		return out, trimtab.NewError(trimtab.Conflict, "run_closed", "see `trimtab show`", "the workflow of run %s is not at work", run.ID)
 	}
@@ -233,4 +235,13 @@ func (s *Service) update(ctx context.Context, run storage.Run, name string, arg 
 		return out, workflows.Refusal(err)
 	}
 	return out, unavailable(name, err)
+}
+
+func (s *Service) send(ctx context.Context, run storage.Run, name string, arg any, out *workflows.Outcome) error {
+	h, err := s.temporal.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{WorkflowID: workflows.RunID(run.ID), UpdateName: name,
+		WaitForStage: client.WorkflowUpdateStageCompleted, Args: []any{arg}})
+	if err == nil {
+		err = h.Get(ctx, out)
+	}
+	return err
 }
