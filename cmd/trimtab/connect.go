@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"path/filepath"
+	"time"
 
 	"github.com/spf13/cobra"
 	"go.temporal.io/sdk/client"
@@ -75,12 +76,25 @@ func (a *app) with(cmd *cobra.Command, temporal bool, do func(context.Context, *
 	if err != nil {
 		return err
 	}
-	s, err := a.open(ctx, e, temporal)
+	s, err := a.openPatiently(ctx, e, temporal)
 	if err != nil {
 		return err
 	}
 	defer s.end()
 	return do(ctx, s)
+}
+
+// openPatiently waits for embedded servers that have just died: dev starts them again within seconds.
+func (a *app) openPatiently(ctx context.Context, e endpoints, temporal bool) (*session, error) {
+	s, err := a.open(ctx, e, temporal)
+	away := func() bool { return err != nil && e.embedded && trimtab.AsError(err).Class == trimtab.Unavailable }
+	if away() {
+		a.note("%v; waiting for it", trimtab.AsError(err).Message)
+	}
+	for end := time.Now().Add(patience); away() && time.Now().Before(end) && sleep(ctx, pollEvery); {
+		s, err = a.open(ctx, e, temporal)
+	}
+	return s, err
 }
 
 // open connects to the servers of e.
