@@ -4,8 +4,10 @@
 //
 //	go test -v ./bench/chaos           about two minutes on two cores
 //	go test -v -short ./bench/chaos    one kill
+//	go test -v -run Random -timeout 1h ./bench/chaos -kills 100 -dice 7
 //
-// Every kill prints a line with the seconds lost: from the signal to the first
+// The last kills whatever the seed says, at any moment of runs and of first
+// starts. Every kill prints a line with the seconds lost: from the signal to the first
 // step that had not been done before it.
 //
 //	victim              what has to happen before the run goes on

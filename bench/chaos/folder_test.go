@@ -45,7 +45,7 @@ var built struct {
 func program(t *testing.T) string {
 	t.Helper()
 	built.Do(func() {
-		if built.dir, built.err = os.MkdirTemp("", "trimtab-chaos-bin-"); built.err != nil {
+		if built.dir, built.err = os.MkdirTemp("", prefix+strconv.Itoa(os.Getpid())+"-bin-"); built.err != nil {
 			return
 		}
 		built.program = filepath.Join(built.dir, "trimtab")
@@ -66,6 +66,7 @@ type folder struct {
 	data    string
 	program string
 	store   *storage.Store // for looking at runs without starting anything
+	ended   bool
 }
 
 const prefix = "trimtab-chaos-" // and the id of the test process
@@ -84,6 +85,10 @@ func newFolder(t *testing.T) *folder {
 }
 
 func (f *folder) end() {
+	if f.ended {
+		return
+	}
+	f.ended = true
 	if f.store != nil {
 		f.store.Close()
 		f.store = nil
