@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/draw"
@@ -124,6 +125,17 @@ func TestWarmStageIsTakenOnce(t *testing.T) {
 	w.keep(3, "", j)
 	if w.take(3, "") != nil {
 		t.Error("a stage without a checkpoint was handed over")
+	}
+}
+
+func TestPatience(t *testing.T) {
+	for longest, want := range map[time.Duration]time.Duration{0: firstStep, time.Second: stallAfter, time.Hour: 10 * time.Hour} {
+		if got := patience(longest); got != want {
+			t.Errorf("after a step of %s the next may take %s, want %s", longest, got, want)
+		}
+	}
+	if e := trimtab.AsError(stalled(time.Minute)); e.Class != trimtab.Unavailable {
+		t.Errorf("a stalled stage is %+v", e)
 	}
 }
 

@@ -16,14 +16,25 @@ import (
 
 // Beats and patience of a segment.
 const (
-	beat       = 2 * time.Second // heartbeats, and the shown progress
-	stallAfter = 15 * time.Minute
-	keepStates = 2 // checkpoints whose files are kept
+	beat       = 2 * time.Second  // heartbeats, and the shown progress
+	stallAfter = 15 * time.Minute // without a step, or ten times the longest step where that is more
+	firstStep  = 2 * time.Hour    // that loading and the first step may take
+	keepStates = 2                // checkpoints whose files are kept
 )
 
-// errStalled is the cause of a context that the watchdog cancelled.
-var errStalled = trimtab.NewError(trimtab.Unavailable, "stage_stalled", "the segment is tried again from its last checkpoint",
-	"no step was finished in %s", stallAfter)
+// stalled is the cause of a context that the watchdog cancelled.
+func stalled(patience time.Duration) error {
+	return trimtab.NewError(trimtab.Unavailable, "stage_stalled", "the segment is tried again from its last checkpoint",
+		"no step was finished in %s", patience)
+}
+
+// patience is how long a step may take before the stage counts as stalled, given the longest so far.
+func patience(longest time.Duration) time.Duration {
+	if longest == 0 {
+		return firstStep
+	}
+	return max(stallAfter, 10*longest)
+}
 
 // Segment goes on from a checkpoint for at most the stage's SegmentSteps, and makes the outputs when the last step is done.
 func (a *Activities) Segment(ctx context.Context, in SegmentInput) (SegmentResult, error) {
@@ -68,6 +79,8 @@ type running struct {
 	phase atomic.Value // what the heartbeat says
 	at    atomic.Int64 // step, for the heartbeat
 	moved atomic.Int64 // unix nanoseconds of the last progress
+
+	longest atomic.Int64 // nanoseconds of the longest step
 }
 
 // watch ticks apart from the work, so that a slow step is not taken for a dead
@@ -77,8 +90,8 @@ func (r *running) watch(ctx, work context.Context, stop context.CancelCauseFunc)
 	defer tick.Stop()
 	for {
 		activity.RecordHeartbeat(ctx, map[string]any{"phase": r.phase.Load(), "step": r.at.Load(), "checkpoint": r.in.From})
-		if time.Since(time.Unix(0, r.moved.Load())) > stallAfter {
-			stop(errStalled)
+		if limit := patience(time.Duration(r.longest.Load())); time.Since(time.Unix(0, r.moved.Load())) > limit {
+			stop(stalled(limit))
 		}
 		select {
 		case <-work.Done():
@@ -164,6 +177,7 @@ func (r *running) steps(work, ctx context.Context) error {
 			r.pending = append(r.pending, storage.StepReport{Step: step, Report: rep, Seconds: took.Seconds()})
 			r.at.Store(int64(step + 1))
 			r.moved.Store(time.Now().UnixNano())
+			r.longest.Store(max(r.longest.Load(), int64(took)))
 			return r.progress(ctx, step+1, total, first, started, rep)
 		},
 		Checkpoint: r.checkpoint,

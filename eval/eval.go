@@ -96,18 +96,3 @@ func ones(n int) []float64 {
 	}
 	return x
 }
-
-// PassAtK is the unbiased estimate, from c successes among n samples, of the
-// chance that at least one of k samples succeeds (Chen et al. 2021):
-//
-//	1 − C(n−c, k)/C(n, k) = 1 − Π over i from n−c+1 to n of (1 − k/i)
-func PassAtK(n, c, k int) float64 {
-	if n-c < k {
-		return 1
-	}
-	fail := 1.0
-	for i := n - c + 1; i <= n; i++ {
-		fail *= 1 - float64(k)/float64(i)
-	}
-	return 1 - fail
-}

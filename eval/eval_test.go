@@ -134,30 +134,6 @@ func TestSampleRepeats(t *testing.T) {
 	}
 }
 
-func TestRewardAccuracy(t *testing.T) {
-	src := draw.New(1, "bootstrap")
-	a := RewardAccuracy(src, []Ranked{
-		{Ranks: []int{1, 2, 3}, Reward: []float32{3, 2, 1}, Length: []int{5, 5, 9}, Oracle: []float64{1, .5, .6}},
-		{Ranks: []int{2, 1, 2}, Reward: []float32{0, 1, 2}, Length: []int{1, 2, 3}, Oracle: []float64{0, 1, 0}},
-	})
-	if a.Pairs != 5 {
-		t.Errorf("%d pairs, want 3 and the 2 that are not tied", a.Pairs)
-	}
-	near(t, "reward", a.Reward.Value, 4./5, 1e-12)
-	near(t, "longer", a.Longer.Value, 1.5/5, 1e-12)
-	near(t, "oracle", a.Oracle.Value, 4./5, 1e-12)
-	if a.Reward.N != 2 || a.Reward.Low > a.Reward.Value || a.Reward.High < a.Reward.Value {
-		t.Errorf("interval %+v", a.Reward)
-	}
-	b := RewardAccuracy(src, []Ranked{{Ranks: []int{1, 2}, Reward: []float32{1, 0}, Length: []int{1, 1}}})
-	if b.Oracle != (Estimate{}) {
-		t.Errorf("an oracle out of nothing: %+v", b.Oracle)
-	}
-	if none := RewardAccuracy(src, nil); none.Pairs != 0 || none.Reward.Value != 0 {
-		t.Errorf("of nothing: %+v", none)
-	}
-}
-
 // The interval of a mean of coin tosses is about that of the normal approximation, and covers the truth about 95 times in 100.
 func TestBootstrapCovers(t *testing.T) {
 	z := distuv.UnitNormal.Quantile(.975)
@@ -196,15 +172,5 @@ func TestWinRate(t *testing.T) {
 	near(t, "win rate", e.Value, 2.5/4, 0)
 	if e.N != 4 || !(e.Low >= 0 && e.High <= 1) {
 		t.Errorf("%+v", e)
-	}
-}
-
-// Oracles: by the definition's binomials.
-func TestPassAtK(t *testing.T) {
-	for _, c := range []struct {
-		n, c, k int
-		want    float64
-	}{{200, 1, 1, .005}, {200, 1, 10, .05}, {200, 1, 100, .5}, {200, 20, 10, .660226}, {10, 3, 5, .916667}, {5, 0, 3, 0}, {5, 4, 2, 1}, {4, 2, 1, .5}} {
-		near(t, "pass@k", PassAtK(c.n, c.c, c.k), c.want, 1e-6)
 	}
 }

@@ -97,16 +97,6 @@ func (s Spec) Plan(run string, r Resolved) (trimtab.Plan, []Document, error) {
 	return plan, append(docs, Document{plan.Spec, body}), err
 }
 
-// Skippable reports whether the run can go on without the stage: no later one reads its output.
-func Skippable(p trimtab.Plan, stage string) bool {
-	for _, st := range p.Stages {
-		if slices.ContainsFunc(st.Inputs, func(in trimtab.Input) bool { return in.Stage == stage }) {
-			return false
-		}
-	}
-	return true
-}
-
 // digest is over the whole plan but for the run's id and name: the seed, the
 // numerics, and each stage's config, inputs, gates and intervals.
 func (s Spec) digest(p trimtab.Plan) (trimtab.Digest, error) {

@@ -40,9 +40,6 @@ func New(lg *slog.Logger, store *storage.Store, files *checkpoint.Store, tempora
 // Store is the database behind the service.
 func (s *Service) Store() *storage.Store { return s.store }
 
-// Files is the store of models.
-func (s *Service) Files() *checkpoint.Store { return s.files }
-
 // newID is ten letters and digits, 50 bits: short to type, and no two alike.
 func newID() string {
 	var b [10]byte

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/label"
 	"github.com/trimtab/trimtab/storage"
 )
 
@@ -38,7 +39,49 @@ type datasetDocument struct {
 	Items     int              `json:"items"`
 	CreatedAt time.Time        `json:"created_at"`
 	Versions  []datasetVersion `json:"versions"`
+	Rankings  *rankingSummary  `json:"rankings,omitempty"`
 	Sample    []any            `json:"sample,omitempty"`
+}
+
+// rankingSummary says how far rankings can be trusted.
+type rankingSummary struct {
+	Pairs      int      `json:"pairs"`
+	Labellers  int      `json:"labellers"`           // known by name
+	LongerWins float64  `json:"longer_wins"`         // accuracy of "the longer one is better"
+	Common     int      `json:"common_pairs"`        // ordered by two labellers
+	Agreement  *float64 `json:"agreement,omitempty"` // share of them ordered alike
+}
+
+// summarize counts what the rankings among items hold; nil where there are none.
+func summarize(items []trimtab.Item) *rankingSummary {
+	var rankings []trimtab.Ranking
+	names := map[string]bool{}
+	for _, item := range items {
+		if r, ok := item.(trimtab.Ranking); ok {
+			rankings = append(rankings, r)
+			names[r.Labeller] = true
+		}
+	}
+	if len(rankings) == 0 {
+		return nil
+	}
+	delete(names, "")
+	pairs := label.Pairs(rankings)
+	total, _ := label.Agreements(rankings)
+	s := &rankingSummary{Pairs: len(pairs), Labellers: len(names), LongerWins: label.LongerWins(rankings, pairs), Common: total.Common}
+	if total.Common > 0 {
+		share := total.Share()
+		s.Agreement = &share
+	}
+	return s
+}
+
+func (s *rankingSummary) String() string {
+	text := fmt.Sprintf("%d pairs by %d labellers; longer wins %.3f", s.Pairs, s.Labellers, s.LongerWins)
+	if s.Agreement != nil {
+		text += fmt.Sprintf("; two labellers agree on %.3f of %d common pairs", *s.Agreement, s.Common)
+	}
+	return text
 }
 
 type datasetVersion struct {
@@ -129,12 +172,13 @@ func (a *app) showDataset(ctx context.Context, store *storage.Store, ref string,
 	}
 	doc := datasetOf(d)
 	doc.Schema = "trimtab.dataset/v1"
-	if verr == nil && sample > 0 {
+	if verr == nil {
 		items, err := store.Items(ctx, version.Digest)
 		if err != nil {
 			return err
 		}
-		for _, item := range items[:min(sample, len(items))] {
+		doc.Rankings = summarize(items)
+		for _, item := range items[:min(max(sample, 0), len(items))] {
 			doc.Sample = append(doc.Sample, exported(item))
 		}
 	} else if verr != nil && trimtab.AsError(verr).Type != "dataset_not_frozen" {
@@ -150,6 +194,9 @@ func (a *app) showDataset(ctx context.Context, store *storage.Store, ref string,
 	fmt.Fprintf(a.out, "%s: %d items of kind %s, made %s\n\n", clean(doc.Name), doc.Items, doc.Kind, ago(doc.CreatedAt))
 	if err := printList(a, versions); err != nil {
 		return err
+	}
+	if doc.Rankings != nil {
+		fmt.Fprintf(a.out, "\n%s\n", doc.Rankings)
 	}
 	return a.printSample(doc.Sample)
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -80,7 +81,7 @@ func (a *app) checks(ctx context.Context) []checked {
 	v := version()
 	checks := []checked{
 		{"program", good, fmt.Sprintf("%s %s, build %.12s", v.Version, v.Go, v.BuildID), ""},
-		{"processor", good, fmt.Sprintf("%d cores, %s kernels, %sFLOP/s in matrix products", runtime.NumCPU(), tensor.Implementation(), count(measureSpeed())), ""},
+		checkKernels(),
 		a.checkFolder(),
 		a.checkDisk(),
 	}
@@ -124,19 +125,23 @@ func existing(path string) string {
 
 // checkEmbedded looks for the programs of the embedded servers without starting them.
 func (a *app) checkEmbedded(ctx context.Context) []checked {
-	return []checked{checkPostgresPrograms(), checkTemporalProgram(), a.checkDev(ctx)}
+	var checks []checked
+	for _, c := range devstack.DoctorChecks(ctx, a.settings.value("data")) {
+		result := good
+		if !c.OK {
+			result = bad
+		}
+		checks = append(checks, checked{c.Name, result, c.Detail, c.Remedy})
+	}
+	return checks
 }
 
-func checkTemporalProgram() checked {
-	path, err := devstack.FindTemporal()
-	switch {
-	case err != nil:
-		e := trimtab.AsError(err)
-		return checked{"temporal", bad, e.Message, e.Remedy}
-	case path == "":
-		return checked{"temporal", warning, "the program trimtab-temporal is not built yet", "the first run builds it from a checkout, once, in some minutes"}
+// checkKernels says on which kernels products run, and how fast.
+func checkKernels() checked {
+	if err := tensor.InitError(); err != nil {
+		return checked{"processor", bad, err.Error(), "set TRIMTAB_KERNELS to one of " + strings.Join(tensor.Implementations(), ", ") + ", or unset it"}
 	}
-	return checked{"temporal", good, path, ""}
+	return checked{"processor", good, fmt.Sprintf("%d cores, %s kernels, %sFLOP/s in matrix products", runtime.NumCPU(), tensor.Implementation(), count(measureSpeed())), ""}
 }
 
 func (a *app) checkPostgres(ctx context.Context) checked {

@@ -192,7 +192,7 @@ func (a *app) printNext(doc runs.Document) {
 	for _, m := range doc.Models {
 		fmt.Fprintf(a.out, "  %-8s %s\n", clean(m.Name), m.Digest)
 	}
-	fmt.Fprintf(a.out, "models and checkpoints are in %s; every prompt, answer, ranking and step is in Postgres\n", clean(a.storeFolder()))
+	fmt.Fprintf(a.out, "models and checkpoints are in %s; every ranking, rollout, metric and decision is in Postgres\n", clean(a.storeFolder()))
 	prompt := "…"
 	if o, _ := outcomeOf(doc); len(o.samples) > 0 && !strings.Contains(o.samples[0].Prompt, `"`) {
 		prompt = clean(o.samples[0].Prompt)

@@ -141,38 +141,3 @@ func (a *app) devStatusCmd() *cobra.Command {
 		},
 	}
 }
-
-// checkDev says whether the embedded servers run.
-func (a *app) checkDev(ctx context.Context) checked {
-	doc := a.devState()
-	if !doc.Running {
-		return checked{"dev", good, "not running; commands start it", ""}
-	}
-	info, _ := devstack.Running(doc.Data)
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	if n, err := openRuns(ctx, info.Endpoints); err != nil {
-		return checked{"dev", bad, fmt.Sprintf("process %d runs, but its database does not answer: %v", doc.Pid, err), "see " + doc.Log}
-	} else {
-		return checked{"dev", good, fmt.Sprintf("process %d, %d open runs, pages at %s", doc.Pid, n, doc.TemporalUI), ""}
-	}
-}
-
-// postgresFolders are where packages put the programs of Postgres.
-var postgresFolders = []string{"/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/usr/libexec/postgresql*", "/opt/homebrew/opt/postgresql@*/bin", "/usr/local/opt/postgresql@*/bin"}
-
-// checkPostgresPrograms looks for the programs that the embedded Postgres is made of.
-func checkPostgresPrograms() checked {
-	if dir := os.Getenv("TRIMTAB_POSTGRES_BIN"); dir != "" {
-		return checked{"postgres", good, dir + " (TRIMTAB_POSTGRES_BIN)", ""}
-	}
-	for _, pattern := range postgresFolders {
-		if found, _ := filepath.Glob(filepath.Join(pattern, "initdb")); len(found) > 0 {
-			return checked{"postgres", good, filepath.Dir(found[len(found)-1]), ""}
-		}
-	}
-	if path, err := exec.LookPath("initdb"); err == nil {
-		return checked{"postgres", good, filepath.Dir(path), ""}
-	}
-	return checked{"postgres", bad, "its programs are not installed", "apt-get install -y postgresql, or brew install postgresql, or set postgres_url"}
-}

@@ -13,6 +13,7 @@ import (
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
+	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/activities"
 	"github.com/trimtab/trimtab/storage"
 	"github.com/trimtab/trimtab/tensor"
@@ -42,6 +43,9 @@ most a minute, and ends; the run goes on where another worker is.`,
 
 // work runs the workers of this process until ctx ends.
 func (a *app) work(ctx context.Context, threads int) error {
+	if err := tensor.InitError(); err != nil { // never train on other kernels than were asked for
+		return trimtab.NewError(trimtab.Usage, "unknown_kernels", "unset TRIMTAB_KERNELS, or see trimtab doctor", "%w", err)
+	}
 	e, err := a.locate(ctx)
 	if err != nil {
 		return err
