@@ -19,7 +19,6 @@ const (
 	beat       = 2 * time.Second  // heartbeats, and the shown progress
 	stallAfter = 15 * time.Minute // without a step, or ten times the longest step where that is more
 	firstStep  = 2 * time.Hour    // that loading and the first step may take
-	keepStates = 2                // checkpoints whose files are kept
 )
 
 // stalled is the cause of a context that the watchdog cancelled.
@@ -71,6 +70,7 @@ type running struct {
 	job   job
 	step  int
 	check trimtab.Digest // the checkpoint that step stands on
+	older trimtab.Digest // the one before it; files of others are removed
 
 	pending []storage.StepReport // steps since that checkpoint
 
@@ -111,7 +111,7 @@ func (r *running) cause(work context.Context, err error) error {
 
 // restore makes the stage and puts it where the attempt's newest checkpoint is.
 func (r *running) restore(ctx context.Context) error {
-	last, found, err := r.a.store.LatestCheckpoint(ctx, r.in.Attempt)
+	last, found, err := r.newest(ctx)
 	if err != nil {
 		return err
 	}
@@ -133,6 +133,23 @@ func (r *running) restore(ctx context.Context) error {
 	}
 	r.at.Store(int64(r.step))
 	return r.a.store.StartAttempt(ctx, r.in.Attempt, r.in.Sequence, r.job.Steps(), r.a.build)
+}
+
+// newest is the attempt's last checkpoint. Files of all but the last two are
+// removed here, under the fence; a worker that lost it removes only what it
+// superseded itself, so that it can never take its successor's states.
+func (r *running) newest(ctx context.Context) (last storage.Checkpoint, found bool, err error) {
+	all, err := r.a.store.Checkpoints(ctx, r.in.Attempt)
+	if err != nil || len(all) == 0 {
+		return last, false, err
+	}
+	last = all[len(all)-1]
+	keep := []trimtab.Digest{last.Digest}
+	if len(all) > 1 {
+		r.older = all[len(all)-2].Digest
+		keep = append(keep, r.older)
+	}
+	return last, true, r.a.files.PruneStates(attemptKey(r.in.Attempt), keep)
 }
 
 func (r *running) load(c storage.Checkpoint) error {
@@ -213,12 +230,12 @@ func (r *running) checkpoint(ctx context.Context, next int, state []tensor.Named
 	if err := r.a.store.Commit(ctx, r.in.Attempt, r.in.Sequence, r.pending, &c); err != nil {
 		return err
 	}
-	keep := []trimtab.Digest{digest}
-	if keepStates > 1 && r.check != "" {
-		keep = append(keep, r.check)
+	superseded := r.older
+	r.pending, r.older, r.check = nil, r.check, digest
+	if superseded == "" || superseded == digest || superseded == r.older {
+		return nil
 	}
-	r.pending, r.check = nil, digest
-	return r.a.files.PruneStates(key, keep)
+	return r.a.files.RemoveState(key, superseded)
 }
 
 // progress shows a line at most once a second. It is a hint, but one that only the holder of the attempt may give.

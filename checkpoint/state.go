@@ -112,6 +112,18 @@ func (s *Store) PruneStates(attempt string, keep []trimtab.Digest) error {
 	return syncFolder(dir)
 }
 
+// RemoveState removes one state of an attempt; one that is gone is no error.
+func (s *Store) RemoveState(attempt string, d trimtab.Digest) error {
+	folder, err := stateFolder(attempt)
+	if err != nil {
+		return err
+	}
+	if err := os.Remove(filepath.Join(s.dir, folder, d.Hex())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove a state of %s: %w", attempt, err)
+	}
+	return nil
+}
+
 func stateFolder(attempt string) (string, error) {
 	if !attemptName.MatchString(attempt) || !fs.ValidPath(attempt) {
 		return "", fmt.Errorf("%.80q cannot be the name of an attempt in a store", attempt)

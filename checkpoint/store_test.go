@@ -319,6 +319,17 @@ func TestPruneStates(t *testing.T) {
 	if _, err := s.LoadState("a", other, someState(0)); err != nil {
 		t.Errorf("of another attempt: error %v", err)
 	}
+	for range 2 { // the second time it is gone
+		if err := s.RemoveState("a/1", saved[3]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.LoadState("a/1", saved[3], nil); err == nil {
+		t.Error("a removed state was loaded")
+	}
+	if err := s.RemoveState("../a", saved[3]); err == nil {
+		t.Error("a state outside the store was removed")
+	}
 	if err := s.PruneStates("nobody", nil); err != nil {
 		t.Error(err)
 	}

@@ -123,7 +123,7 @@ func (s *Service) plan(ctx context.Context, spec recipes.Spec, id string) (stora
 		return storage.Run{}, nil, err
 	}
 	body, err := spec.JSON()
-	return storage.Run{ID: id, Status: trimtab.RunQueued, Seed: spec.Seed, Spec: body, SpecDigest: plan.SpecDigest, Plan: plan}, docs, err
+	return storage.Run{ID: id, Status: trimtab.RunQueued, Next: "waits for a worker; if its launch was cut off, the same `trimtab align` starts it", Seed: spec.Seed, Spec: body, SpecDigest: plan.SpecDigest, Plan: plan}, docs, err
 }
 
 // create writes the documents, then the run that names them.
