@@ -69,8 +69,10 @@ func (b builder) trainPrompts(ctx context.Context) ([]trimtab.Prompt, error) {
 	return list, err
 }
 
+// Steps is the number of batches of prompts.
 func (j *collector) Steps() int { return (len(j.prompts) + j.config.Batch - 1) / j.config.Batch }
 
+// State is the responses so far.
 func (j *collector) State() []tensor.Named { return j.samples.state("samples.") }
 
 func (j *collector) tokensPerStep() int {

@@ -137,10 +137,12 @@ func (e *evaluator) choose(ctx context.Context) error {
 	return nil
 }
 
+// Steps is the number of models that answer.
 func (e *evaluator) Steps() int { return len(e.models) }
 
 func (e *evaluator) tokensPerStep() int { return len(e.prompts) * e.config.MaxTokens }
 
+// State is every model's answers so far.
 func (e *evaluator) State() []tensor.Named {
 	var state []tensor.Named
 	for i, s := range e.samples {
