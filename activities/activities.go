@@ -96,6 +96,9 @@ func missed(gates []trimtab.Gate, metrics []trimtab.Metric) []string {
 	return words
 }
 
+// decided are the states of a run that a person, or its end, gave it: an attempt at work does not show over them.
+var decided = []trimtab.RunStatus{trimtab.RunPaused, trimtab.RunBlocked, trimtab.RunCompleted, trimtab.RunCancelled, trimtab.RunFailed}
+
 // SetAttemptStatus shows what an attempt is doing and tells how far its checkpoints are.
 func (a *Activities) SetAttemptStatus(ctx context.Context, in AttemptStatusInput) (AttemptStatusResult, error) {
 	if err := a.store.SetAttemptStatus(ctx, in.Attempt, in.Status, in.Error, in.Actor); err != nil {
@@ -109,7 +112,7 @@ func (a *Activities) SetAttemptStatus(ctx context.Context, in AttemptStatusInput
 		if in.Error != nil {
 			next = strings.TrimSuffix("interrupted, goes on by itself: "+in.Error.Error(), ": ")
 		}
-		if err := a.store.SetRunStatus(ctx, in.Run, in.RunStatus, next, in.Error, in.Actor); err != nil {
+		if err := a.store.SetRunStatus(ctx, in.Run, in.RunStatus, next, in.Error, in.Actor, decided...); err != nil {
 			return AttemptStatusResult{}, Wrap(err)
 		}
 	}
@@ -141,7 +144,10 @@ func (a *Activities) Replan(ctx context.Context, in ReplanInput) error {
 			return Wrap(err)
 		}
 	}
-	return Wrap(a.store.SetRunStatus(ctx, in.Plan.Run, trimtab.RunRunning, "", nil, in.Actor))
+	if in.Status == "" {
+		in.Status = trimtab.RunRunning
+	}
+	return Wrap(a.store.SetRunStatus(ctx, in.Plan.Run, in.Status, in.Next, nil, in.Actor))
 }
 
 // Decide records a person's decision and what the run shows after it.

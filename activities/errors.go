@@ -3,6 +3,7 @@ package activities
 import (
 	"context"
 	"errors"
+	"slices"
 	"syscall"
 
 	"github.com/trimtab/trimtab"
@@ -22,6 +23,12 @@ func Wrap(err error) error {
 		NonRetryable: e.Class != trimtab.Unavailable, Details: []any{*e, e.Class}})
 }
 
+// DiskFull is the type of an error that lasts until a person frees some space.
+const DiskFull = "disk_full"
+
+// passing are the faults of a disk or a machine that have nothing to do with what was asked of it.
+var passing = []syscall.Errno{syscall.EROFS, syscall.EIO, syscall.ESTALE, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM}
+
 // classify finds what kind of fault err is.
 func classify(err error) *trimtab.Error {
 	if e, ok := errors.AsType[*trimtab.Error](err); ok {
@@ -29,7 +36,9 @@ func classify(err error) *trimtab.Error {
 	}
 	switch {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return trimtab.NewError(trimtab.Unavailable, "disk_full", "free some space; the stage goes on by itself", "%w", err)
+		return trimtab.NewError(trimtab.Unavailable, DiskFull, "free some space; the stage goes on by itself", "%w", err)
+	case slices.ContainsFunc(passing, func(e syscall.Errno) bool { return errors.Is(err, e) }):
+		return trimtab.NewError(trimtab.Unavailable, "files_unavailable", "look at the disk of the data folder and at the machine's limits; the stage goes on by itself", "%w", err)
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return trimtab.NewError(trimtab.Unavailable, "interrupted", "", "%w", err)
 	}

@@ -110,6 +110,9 @@ type ReplanInput struct {
 	Stale  []string // stages whose attempts no longer count
 	Reason string
 	Actor  string
+	// Status and Next are what the run shows from then on; an empty Status is running.
+	Status trimtab.RunStatus
+	Next   string
 }
 
 // DecisionInput records what a person decided about a stage, or about the run when Stage is empty.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strconv"
 	"time"
 
@@ -178,8 +179,9 @@ func (s *Store) OpenRuns(ctx context.Context) ([]Run, error) {
 	return runs, fault(ctx, "listing open runs", err)
 }
 
-// SetRunStatus changes the state of a run. The same state again changes nothing and tells no event.
-func (s *Store) SetRunStatus(ctx context.Context, id string, status trimtab.RunStatus, next string, e *trimtab.Error, actor string) error {
+// SetRunStatus changes the state of a run, unless it is in one of the states
+// given last. The same state again changes nothing and tells no event.
+func (s *Store) SetRunStatus(ctx context.Context, id string, status trimtab.RunStatus, next string, e *trimtab.Error, actor string, unless ...trimtab.RunStatus) error {
 	return s.write(ctx, "setting the status of run "+id, func(tx pgx.Tx) error {
 		var was trimtab.RunStatus
 		var wasNext string
@@ -191,7 +193,7 @@ func (s *Store) SetRunStatus(ctx context.Context, id string, status trimtab.RunS
 			return err
 		}
 		failure := errorJSON(e)
-		if was == status && wasNext == clean(next) && string(wasError) == string(failure) {
+		if slices.Contains(unless, was) || was == status && wasNext == clean(next) && string(wasError) == string(failure) {
 			return nil
 		}
 		_, err = tx.Exec(ctx, `

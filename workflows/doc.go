@@ -17,10 +17,12 @@
 //	Invalid, Verification, Usage, NotFound, Conflict   the run blocks at once
 //	Internal (a crash inside a stage's own code)       3 tries at one step, then the run blocks
 //	Unavailable (worker gone, service away, disk full) waits with backoff, for ever; ten in a row
-//	                                                   at one step while all services answer: blocks
+//	                                                   at one step while all services answer: blocks,
+//	                                                   unless it is the disk, whose owner has to mend it
 package workflows
 
 import (
+	"errors"
 	"strconv"
 	"time"
 
@@ -37,7 +39,7 @@ const (
 	maxBackoff       = time.Minute      // between tries after an interruption
 	heartbeatTimeout = 10 * time.Second // a worker silent for so long is taken for dead
 	segmentTimeout   = 12 * time.Hour   // an honest upper bound; progress is watched inside the activity
-	segmentsPerRun   = 300              // then the stage workflow continues as new: about 2,000 events
+	triesPerRun      = 300              // then the stage workflow continues as new: 2,000 events, or where Temporal suggests it
 )
 
 // RunID is the workflow id of a run, StageID that of an attempt.
@@ -80,6 +82,21 @@ func backoff(n int) time.Duration {
 func failure(e *trimtab.Error) error {
 	return temporal.NewApplicationErrorWithOptions(e.Error(), e.Type,
 		temporal.ApplicationErrorOptions{NonRetryable: true, Details: []any{*e, e.Class}})
+}
+
+// unborn is a failure of an attempt that has no row yet: nobody has seen it, and its number is free.
+func unborn(e *trimtab.Error) error {
+	return temporal.NewApplicationErrorWithOptions(e.Error(), e.Type,
+		temporal.ApplicationErrorOptions{NonRetryable: true, Details: []any{*e, e.Class, true}})
+}
+
+// isUnborn recognises what unborn made, also through a child workflow's end.
+func isUnborn(err error) bool {
+	var app *temporal.ApplicationError
+	var e trimtab.Error
+	var class trimtab.Class
+	var is bool
+	return errors.As(err, &app) && app.HasDetails() && app.Details(&e, &class, &is) == nil && is
 }
 
 // Refusal is the trimtab.Error inside an error that a workflow or an Update gave.

@@ -46,18 +46,23 @@ type run struct {
 
 	paused    bool
 	cancelled bool
+	closed    bool // nothing can be decided any more
 	decided   bool // a decision has come since the run was blocked
 	block     *block
 	actor     string // of the newest decision about the whole run
 
 	child workflow.ChildWorkflowFuture // the attempt at work
 	stop  workflow.CancelFunc
+
+	// pen is held while a fact about the run is written: what it shows at last
+	// is then what came about last.
+	pen workflow.Mutex
 }
 
 // Run takes a plan through its stages. It ends when the chain is done or a
 // person cancels it; a failed stage does not end it.
 func Run(ctx workflow.Context, in RunInput) error {
-	r := &run{plan: in.Plan, stages: make([]stageState, len(in.Plan.Stages)), actor: in.Actor}
+	r := &run{plan: in.Plan, stages: make([]stageState, len(in.Plan.Stages)), actor: in.Actor, pen: workflow.NewMutex(ctx)}
 	for i, st := range in.Plan.Stages {
 		r.stages[i].reuse = slices.Contains(in.Reuse, st.Name)
 	}
@@ -74,6 +79,7 @@ func Run(ctx workflow.Context, in RunInput) error {
 	if r.cancelled {
 		status, next = trimtab.RunCancelled, fmt.Sprintf("`trimtab rerun %s STAGE` starts a new run that reuses what was finished", r.plan.Run)
 	}
+	r.closed = true
 	clean, _ := workflow.NewDisconnectedContext(ctx)
 	if err := workflow.Await(clean, func() bool { return workflow.AllHandlersFinished(clean) }); err != nil {
 		return err
@@ -117,6 +123,8 @@ func (r *run) attempt(ctx workflow.Context, i int) error {
 	case temporal.IsCanceledError(err): // from outside, by an operator
 		r.cancelled = true
 		return nil
+	case isUnborn(err): // a person decides about the attempts he can see
+		st.attempt--
 	}
 	return r.blocked(ctx, &block{stage: r.plan.Stages[i].Name, err: activities.Unwrap(err)})
 }
@@ -151,7 +159,7 @@ func (r *run) inputs(st trimtab.PlannedStage) ([]trimtab.Named, error) {
 			out := r.stages[r.index(in.Stage)].outputs
 			j := slices.IndexFunc(out, func(o trimtab.Named) bool { return o.Name == in.Output })
 			if j < 0 {
-				return nil, failure(trimtab.NewError(trimtab.Invalid, "input_missing", "rerun that stage", "stage %s made no %s", in.Stage, in.Output))
+				return nil, unborn(trimtab.NewError(trimtab.Invalid, "input_missing", "rerun that stage", "stage %s made no %s", in.Stage, in.Output))
 			}
 			n.Digest = out[j].Digest
 		}
@@ -181,6 +189,7 @@ func (b *block) explain(run string) (*trimtab.Error, string) {
 
 // fail closes a run whose own workflow cannot go on.
 func (r *run) fail(ctx workflow.Context, err error) error {
+	r.closed = true
 	clean, _ := workflow.NewDisconnectedContext(ctx)
 	if ctx.Err() != nil { // cancelled from outside
 		return r.show(clean, trimtab.RunCancelled, "", nil, r.actor)
@@ -193,8 +202,20 @@ func (r *run) fail(ctx workflow.Context, err error) error {
 }
 
 func (r *run) show(ctx workflow.Context, status trimtab.RunStatus, next string, e *trimtab.Error, actor string) error {
+	if err := r.pen.Lock(ctx); err != nil {
+		return err
+	}
+	defer r.pen.Unlock()
 	return workflow.ExecuteActivity(small(ctx), a.SetRunStatus, activities.RunStatusInput{
 		Run: r.plan.Run, Status: status, Next: next, Error: e, Actor: actor}).Get(ctx, nil)
+}
+
+// shown is what a run that is neither blocked nor at its end shows.
+func (r *run) shown() (status trimtab.RunStatus, next string) {
+	if r.paused {
+		return trimtab.RunPaused, fmt.Sprintf("`trimtab resume %s` to go on", r.plan.Run)
+	}
+	return trimtab.RunRunning, ""
 }
 
 func (r *run) index(stage string) int {

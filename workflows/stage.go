@@ -28,6 +28,7 @@ type StageProgress struct {
 	Step          int
 	Crashes       int // of the stage's own code at Step
 	Interruptions int // at Step
+	Waits         int // at Step, for what a person has to mend: they count for the backoff alone
 }
 
 // StageResult is a finished attempt.
@@ -43,6 +44,7 @@ type stage struct {
 	in     StageInput
 	at     StageProgress
 	paused bool
+	pauses workflow.ReceiveChannel
 	stop   workflow.CancelFunc // of the segment that runs
 }
 
@@ -55,7 +57,7 @@ func Stage(ctx workflow.Context, in StageInput) (StageResult, error) {
 	} else if reused, err := s.begin(ctx); err != nil || reused != nil {
 		return orZero(reused), err
 	}
-	for range segmentsPerRun {
+	for range triesPerRun {
 		res, err := s.segment(ctx)
 		if err != nil {
 			return StageResult{}, s.end(ctx, err)
@@ -63,9 +65,23 @@ func Stage(ctx workflow.Context, in StageInput) (StageResult, error) {
 		if res.Done {
 			return s.complete(ctx, res)
 		}
+		if workflow.GetInfo(ctx).GetContinueAsNewSuggested() {
+			break
+		}
+	}
+	return StageResult{}, s.anew(ctx)
+}
+
+// anew goes on in a new history. What came together with the last segment's
+// end and was not looked at yet goes along: a pause, or the end.
+func (s *stage) anew(ctx workflow.Context) error {
+	for s.pauses.ReceiveAsync(&s.paused) {
+	}
+	if ctx.Err() != nil {
+		return s.end(ctx, ctx.Err())
 	}
 	s.in.Continued, s.in.Paused = &s.at, s.paused
-	return StageResult{}, workflow.NewContinueAsNewError(ctx, Stage, s.in)
+	return workflow.NewContinueAsNewError(ctx, Stage, s.in)
 }
 
 func orZero(r *StageResult) StageResult {
@@ -77,9 +93,9 @@ func orZero(r *StageResult) StageResult {
 
 // listen stops the running segment when a pause comes in.
 func (s *stage) listen(ctx workflow.Context) {
-	ch := workflow.GetSignalChannel(ctx, PauseSignal)
+	s.pauses = workflow.GetSignalChannel(ctx, PauseSignal)
 	workflow.Go(ctx, func(ctx workflow.Context) {
-		for ch.Receive(ctx, &s.paused) {
+		for s.pauses.Receive(ctx, &s.paused) {
 			if s.paused && s.stop != nil {
 				s.stop()
 			}
@@ -87,14 +103,13 @@ func (s *stage) listen(ctx workflow.Context) {
 	})
 }
 
-// begin makes the attempt's row. A result means that nothing has to run.
+// begin makes the attempt's row. A result means that nothing has to run. A
+// cancel waits for it, so that the row's state can be told.
 func (s *stage) begin(ctx workflow.Context) (*StageResult, error) {
+	clean, _ := workflow.NewDisconnectedContext(ctx)
 	var b activities.BeginResult
-	if err := workflow.ExecuteActivity(small(ctx), a.Begin, s.in.Begin).Get(ctx, &b); err != nil {
-		if temporal.IsCanceledError(err) {
-			return nil, err
-		}
-		return nil, failure(activities.Unwrap(err))
+	if err := workflow.ExecuteActivity(small(clean), a.Begin, s.in.Begin).Get(clean, &b); err != nil {
+		return nil, unborn(activities.Unwrap(err))
 	}
 	s.at.Attempt = b.Attempt
 	if !b.Reused {
@@ -103,28 +118,24 @@ func (s *stage) begin(ctx workflow.Context) (*StageResult, error) {
 	return &StageResult{Attempt: b.Attempt, Reused: true, Outputs: b.Outputs, Metrics: b.Metrics, Missed: b.Missed}, nil
 }
 
-// segment runs until one segment has ended well: it waits out pauses and
-// interruptions. An error is final for the attempt.
+// segment tries one segment when no pause holds it. One that was interrupted
+// is not Done; an error is final for the attempt.
 func (s *stage) segment(ctx workflow.Context) (activities.SegmentResult, error) {
-	for {
-		if err := workflow.Await(ctx, func() bool { return !s.paused }); err != nil {
-			return activities.SegmentResult{}, err
-		}
-		res, err := s.try(ctx)
-		switch {
-		case err == nil:
-			s.advance(res.Step)
-			s.at.Checkpoint = res.Checkpoint
-			return res, nil
-		case ctx.Err() != nil:
-			return res, ctx.Err()
-		case temporal.IsCanceledError(err): // stopped by a pause before a worker took it
-			continue
-		}
-		if err := s.interrupted(ctx, activities.Unwrap(err)); err != nil {
-			return res, err
-		}
+	if err := workflow.Await(ctx, func() bool { return !s.paused }); err != nil {
+		return activities.SegmentResult{}, err
 	}
+	res, err := s.try(ctx)
+	switch {
+	case err == nil:
+		s.advance(res.Step)
+		s.at.Checkpoint = res.Checkpoint
+		return res, nil
+	case ctx.Err() != nil:
+		return res, ctx.Err()
+	case temporal.IsCanceledError(err): // stopped by a pause before a worker took it
+		return res, nil
+	}
+	return activities.SegmentResult{}, s.interrupted(ctx, activities.Unwrap(err))
 }
 
 // try schedules the next segment once, under a new fencing token.
@@ -144,53 +155,62 @@ func (s *stage) try(ctx workflow.Context) (activities.SegmentResult, error) {
 // advance forgets past trouble when a step was made.
 func (s *stage) advance(step int) {
 	if step > s.at.Step {
-		s.at.Crashes, s.at.Interruptions = 0, 0
+		s.at.Crashes, s.at.Interruptions, s.at.Waits = 0, 0, 0
 	}
 	s.at.Step = step
 }
 
 // interrupted decides what an error of a segment means: nil is "try again".
 func (s *stage) interrupted(ctx workflow.Context, e *trimtab.Error) error {
-	switch e.Class {
-	case trimtab.Unavailable:
+	if e.Class != trimtab.Unavailable && e.Class != trimtab.Internal {
+		return failure(e)
+	}
+	status := trimtab.RunRunning
+	if e.Class == trimtab.Unavailable && e.Type != "worker_stopping" {
+		status = trimtab.RunWaiting
+	}
+	// First how far it got: what went wrong before the last checkpoint does not count any more.
+	if err := s.show(ctx, trimtab.AttemptRetrying, status, e); err != nil {
+		return err
+	}
+	if err := s.exhausted(e); err != nil {
+		return err
+	}
+	if err := workflow.Sleep(ctx, backoff(s.at.Crashes+s.at.Interruptions+s.at.Waits)); err != nil {
+		return err
+	}
+	return s.show(ctx, trimtab.AttemptRunning, trimtab.RunRunning, nil)
+}
+
+// exhausted counts one more trouble at this step and says when it was the last.
+func (s *stage) exhausted(e *trimtab.Error) error {
+	switch {
+	case e.Class == trimtab.Internal:
+		s.at.Crashes++
+		if s.at.Crashes >= maxCrashes {
+			return failure(e)
+		}
+	case e.Type == activities.DiskFull:
+		s.at.Waits++
+	default:
 		s.at.Interruptions++
 		if s.at.Interruptions >= maxInterruptions {
 			return failure(trimtab.NewError(trimtab.Internal, "stage_interrupted",
 				"look at `trimtab logs`, mend the cause, then rerun the stage from its last checkpoint",
 				"the stage was interrupted %d times in a row at step %d while the services answered; last: %s", s.at.Interruptions, s.at.Step, e.Message))
 		}
-	case trimtab.Internal:
-		s.at.Crashes++
-		if s.at.Crashes >= maxCrashes {
-			return failure(e)
-		}
-	default:
-		return failure(e)
 	}
-	n := s.at.Interruptions + s.at.Crashes
-	status := trimtab.RunRunning
-	if e.Class == trimtab.Unavailable && e.Type != "worker_stopping" {
-		status = trimtab.RunWaiting
-	}
-	step := s.at.Step
-	if err := s.show(ctx, trimtab.AttemptRetrying, status, e); err != nil {
-		return err
-	}
-	if s.at.Step > step { // it got further before it was interrupted
-		n = 1
-	}
-	if err := workflow.Sleep(ctx, backoff(n)); err != nil {
-		return err
-	}
-	return s.show(ctx, trimtab.AttemptRunning, trimtab.RunRunning, nil)
+	return nil
 }
 
-// complete records the outputs and compares the metrics with the gates.
+// complete records the outputs and compares the metrics with the gates. A
+// cancel that comes now is too late for this attempt.
 func (s *stage) complete(ctx workflow.Context, res activities.SegmentResult) (StageResult, error) {
 	in := activities.CompleteInput{Run: s.in.Begin.Run, Attempt: s.at.Attempt, Sequence: s.at.Sequence,
 		Gates: s.in.Begin.Stage.Gates, Outputs: res.Outputs, Metrics: res.Metrics}
+	clean, _ := workflow.NewDisconnectedContext(ctx)
 	var done activities.CompleteResult
-	if err := workflow.ExecuteActivity(small(ctx), a.Complete, in).Get(ctx, &done); err != nil {
+	if err := workflow.ExecuteActivity(small(clean), a.Complete, in).Get(clean, &done); err != nil {
 		return StageResult{}, s.end(ctx, err)
 	}
 	return StageResult{Attempt: s.at.Attempt, Outputs: res.Outputs, Metrics: res.Metrics, Missed: done.Missed}, nil

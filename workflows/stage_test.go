@@ -2,14 +2,17 @@ package workflows
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
 
 	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/activities"
+	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/workflow"
 )
 
 // script is what the activities of one attempt do, one entry a segment; time
@@ -22,9 +25,17 @@ type script struct {
 	shown    []trimtab.AttemptStatus
 	runs     []trimtab.RunStatus
 	stored   activities.AttemptStatusResult // the newest checkpoint
+
+	suggested     bool // Temporal would like a new history
+	cancelAtBegin bool
+	env           *testsuite.TestWorkflowEnvironment
 }
 
 func (s *script) Begin(context.Context, activities.BeginInput) (activities.BeginResult, error) {
+	if s.cancelAtBegin {
+		s.env.CancelWorkflow()
+		time.Sleep(50 * time.Millisecond)
+	}
 	return activities.BeginResult{Attempt: 7}, nil
 }
 
@@ -51,6 +62,8 @@ func (s *script) run(t *testing.T) (StageResult, time.Duration, error) {
 	env := suite.NewTestWorkflowEnvironment()
 	env.SetTestTimeout(time.Minute)
 	env.RegisterActivity(s)
+	env.SetContinueAsNewSuggested(s.suggested)
+	s.env = env
 	start := env.Now()
 	env.ExecuteWorkflow(Stage, StageInput{Begin: activities.BeginInput{Run: "r", Number: 1, Stage: trimtab.PlannedStage{Name: "sft", Kind: "sft"}}})
 	if !env.IsWorkflowCompleted() {
@@ -150,7 +163,93 @@ func TestManySegmentsContinueAsNew(t *testing.T) {
 		return activities.SegmentResult{Step: step, Steps: 1 << 20, Checkpoint: trimtab.Digest(fmt.Sprint(step))}, nil
 	}}}
 	_, _, err := s.run(t)
-	if err == nil || step != segmentsPerRun {
+	if err == nil || step != triesPerRun {
 		t.Errorf("%d segments, %v", step, err)
+	}
+}
+
+// What happened before the last checkpoint does not count: three crashes block only at one step, ten interruptions too.
+func TestProgressForgetsTrouble(t *testing.T) {
+	for _, f := range []struct {
+		trouble func(activities.SegmentInput) (activities.SegmentResult, error)
+		most    int
+	}{{fails(trimtab.Internal, "stage_panic"), maxCrashes}, {lost, maxInterruptions}} {
+		s := &script{}
+		for range f.most - 1 {
+			s.segments = append(s.segments, f.trouble)
+		}
+		further := func(in activities.SegmentInput) (activities.SegmentResult, error) {
+			s.stored = activities.AttemptStatusResult{Checkpoint: "c4", Step: 4}
+			return f.trouble(in)
+		}
+		s.segments = append(s.segments, further)
+		for range f.most - 2 {
+			s.segments = append(s.segments, f.trouble)
+		}
+		s.segments = append(s.segments, done)
+		if _, _, err := s.run(t); err != nil {
+			t.Errorf("%d tries at step 0 and %d at step 4: %v", f.most-1, f.most-1, err)
+		}
+	}
+}
+
+// A full disk is mended by a person, who may sleep first.
+func TestFullDiskIsWaitedFor(t *testing.T) {
+	full := fails(trimtab.Unavailable, activities.DiskFull)
+	s := &script{}
+	for range 5 * maxInterruptions {
+		s.segments = append(s.segments, full)
+	}
+	s.segments = append(s.segments, done)
+	_, took, err := s.run(t)
+	if err != nil || took < 40*maxBackoff {
+		t.Errorf("%d tries in %s, %v", len(s.seen), took, err)
+	}
+	if s.runs[len(s.runs)-2] != trimtab.RunWaiting {
+		t.Errorf("the run is shown as %v", s.runs)
+	}
+}
+
+// Tries that fail make history too: the stage continues as new after as many, or where Temporal suggests it.
+func TestTroubleContinuesAsNew(t *testing.T) {
+	s := &script{segments: []func(activities.SegmentInput) (activities.SegmentResult, error){fails(trimtab.Unavailable, activities.DiskFull)}}
+	if _, _, err := s.run(t); !workflow.IsContinueAsNewError(err) || len(s.seen) != triesPerRun {
+		t.Errorf("%d tries, %v", len(s.seen), err)
+	}
+	s = &script{suggested: true, segments: []func(activities.SegmentInput) (activities.SegmentResult, error){lost}}
+	if _, _, err := s.run(t); !workflow.IsContinueAsNewError(err) || len(s.seen) != 1 {
+		t.Errorf("%d tries, %v", len(s.seen), err)
+	}
+}
+
+// A pause that comes in one task with the last segment's end is not lost.
+func TestPauseGoesAlong(t *testing.T) {
+	unread := func(ctx workflow.Context) error {
+		s := &stage{pauses: workflow.GetSignalChannel(ctx, PauseSignal)}
+		if err := workflow.Sleep(ctx, time.Minute); err != nil {
+			return err
+		}
+		return s.anew(ctx)
+	}
+	var suite testsuite.WorkflowTestSuite
+	env := suite.NewTestWorkflowEnvironment()
+	env.RegisterWorkflow(Stage)
+	env.RegisterDelayedCallback(func() { env.SignalWorkflow(PauseSignal, true) }, time.Second)
+	env.ExecuteWorkflow(unread)
+	var again *workflow.ContinueAsNewError
+	if err := env.GetWorkflowError(); !errors.As(err, &again) {
+		t.Fatal(err)
+	}
+	var in StageInput
+	if err := converter.GetDefaultDataConverter().FromPayloads(again.Input, &in); err != nil || !in.Paused {
+		t.Errorf("the stage goes on with %+v, %v", in, err)
+	}
+}
+
+// A cancel that comes while the row is made waits for it, so that the attempt does not look queued for ever.
+func TestCancelAtTheBeginning(t *testing.T) {
+	s := &script{segments: []func(activities.SegmentInput) (activities.SegmentResult, error){done}, cancelAtBegin: true}
+	if _, _, err := s.run(t); !temporal.IsCanceledError(err) || len(s.seen) != 0 || len(s.shown) != 1 || s.shown[0] != trimtab.AttemptCancelled {
+		t.Errorf("%d segments, shown as %v, %v", len(s.seen), s.shown, err)
 	}
 }

@@ -1,7 +1,6 @@
 package workflows
 
 import (
-	"fmt"
 	"slices"
 
 	"github.com/trimtab/trimtab"
@@ -72,6 +71,9 @@ func (r *run) open() error {
 	if r.cancelled {
 		return refuse("start it again with `trimtab rerun`", "the run is being cancelled")
 	}
+	if r.closed {
+		return refuse("see `trimtab show`", "the run has just ended")
+	}
 	return nil
 }
 
@@ -111,6 +113,11 @@ func (r *run) validRerun(d RerunDecision) error {
 	case len(d.Plan.Stages) != len(r.plan.Stages):
 		return refuse("start a new run", "the new plan has %d stages, the run has %d", len(d.Plan.Stages), len(r.plan.Stages))
 	}
+	for j, st := range d.Plan.Stages {
+		if st.Name != r.plan.Stages[j].Name || st.Kind != r.plan.Stages[j].Kind {
+			return refuse("start a new run", "stage %d of the new plan is %s (%s), the run's is %s (%s)", j+1, st.Name, st.Kind, r.plan.Stages[j].Name, r.plan.Stages[j].Kind)
+		}
+	}
 	return r.sameAttempt(d.Decision)
 }
 
@@ -125,8 +132,7 @@ func (r *run) onRerun(ctx workflow.Context, d RerunDecision) (Outcome, error) {
 			stale = append(stale, r.plan.Stages[j].Name)
 		}
 	}
-	err := workflow.ExecuteActivity(small(ctx), a.Replan, activities.ReplanInput{Plan: d.Plan, Stale: stale, Reason: d.Reason, Actor: d.Actor}).Get(ctx, nil)
-	if err != nil {
+	if err := r.replan(ctx, d, stale); err != nil {
 		r.block = block
 		return Outcome{}, failure(activities.Unwrap(err))
 	}
@@ -137,6 +143,17 @@ func (r *run) onRerun(ctx workflow.Context, d RerunDecision) (Outcome, error) {
 	r.plan = d.Plan
 	r.decided = true
 	return Outcome{Attempt: r.stages[i].attempt + 1}, nil
+}
+
+// replan writes the new plan down.
+func (r *run) replan(ctx workflow.Context, d RerunDecision, stale []string) error {
+	if err := r.pen.Lock(ctx); err != nil {
+		return err
+	}
+	defer r.pen.Unlock()
+	status, next := r.shown()
+	return workflow.ExecuteActivity(small(ctx), a.Replan, activities.ReplanInput{Plan: d.Plan, Stale: stale, Status: status, Next: next,
+		Reason: d.Reason, Actor: d.Actor}).Get(ctx, nil)
 }
 
 func (r *run) validApprove(d Decision) error {
@@ -175,9 +192,8 @@ func (r *run) decide(ctx workflow.Context, d Decision, what string, change func(
 	i := r.index(d.Stage)
 	block := r.block
 	r.block = nil
-	err := workflow.ExecuteActivity(small(ctx), a.Decide, activities.DecisionInput{Run: r.plan.Run, Stage: d.Stage, Number: r.stages[i].attempt,
-		Decision: what, Reason: d.Reason, Actor: d.Actor, Status: trimtab.RunRunning}).Get(ctx, nil)
-	if err != nil {
+	in := activities.DecisionInput{Run: r.plan.Run, Stage: d.Stage, Number: r.stages[i].attempt, Decision: what, Reason: d.Reason, Actor: d.Actor}
+	if err := r.tell(ctx, in); err != nil {
 		r.block = block
 		return Outcome{}, failure(activities.Unwrap(err))
 	}
@@ -192,13 +208,19 @@ func (r *run) onCancel(ctx workflow.Context, d Decision) (Outcome, error) {
 	if r.stop != nil {
 		r.stop()
 	}
-	return Outcome{}, r.tell(ctx, d, UpdateCancel, "", "")
+	return Outcome{}, r.tell(ctx, activities.DecisionInput{Run: r.plan.Run, Decision: UpdateCancel, Reason: d.Reason, Actor: d.Actor})
 }
 
-// tell records a decision about the whole run.
-func (r *run) tell(ctx workflow.Context, d Decision, what string, status trimtab.RunStatus, next string) error {
-	return workflow.ExecuteActivity(small(ctx), a.Decide, activities.DecisionInput{Run: r.plan.Run, Decision: what,
-		Reason: d.Reason, Actor: d.Actor, Status: status, Next: next}).Get(ctx, nil)
+// tell records a decision, and what the run shows after it; one that is blocked or at its end goes on showing that.
+func (r *run) tell(ctx workflow.Context, in activities.DecisionInput) error {
+	if err := r.pen.Lock(ctx); err != nil {
+		return err
+	}
+	defer r.pen.Unlock()
+	if r.block == nil && !r.cancelled && !r.closed {
+		in.Status, in.Next = r.shown()
+	}
+	return workflow.ExecuteActivity(small(ctx), a.Decide, in).Get(ctx, nil)
 }
 
 func (r *run) validPause(pause bool) error {
@@ -212,25 +234,26 @@ func (r *run) validPause(pause bool) error {
 }
 
 func (r *run) onPause(ctx workflow.Context, d Decision) (Outcome, error) {
-	return r.setPause(ctx, d, UpdatePause, trimtab.RunPaused, fmt.Sprintf("`trimtab resume %s` to go on", r.plan.Run))
+	return Outcome{}, r.setPause(ctx, d, UpdatePause)
 }
 
 func (r *run) onResume(ctx workflow.Context, d Decision) (Outcome, error) {
-	return r.setPause(ctx, d, UpdateResume, trimtab.RunRunning, "")
+	return Outcome{}, r.setPause(ctx, d, UpdateResume)
 }
 
-func (r *run) setPause(ctx workflow.Context, d Decision, what string, status trimtab.RunStatus, next string) (Outcome, error) {
-	r.paused = what == UpdatePause
-	if r.block != nil { // it stays blocked, and pauses after that
-		status, next = "", ""
-	}
-	if err := r.tell(ctx, d, what, status, next); err != nil {
-		return Outcome{}, err
+// setPause holds the run, or lets it go on. A blocked run stays blocked, and pauses after that.
+func (r *run) setPause(ctx workflow.Context, d Decision, what string) error {
+	pause := what == UpdatePause
+	r.paused = pause
+	if err := r.tell(ctx, activities.DecisionInput{Run: r.plan.Run, Decision: what, Reason: d.Reason, Actor: d.Actor}); err != nil {
+		if r.paused == pause { // it was not recorded, so it was not decided
+			r.paused = !pause
+		}
+		return failure(activities.Unwrap(err))
 	}
 	if r.child != nil {
-		if err := r.child.SignalChildWorkflow(ctx, PauseSignal, r.paused).Get(ctx, nil); err != nil {
-			return Outcome{}, err
-		}
+		// An attempt that cannot be told has just ended, or could not begin: the next one waits for the run itself.
+		_ = r.child.SignalChildWorkflow(ctx, PauseSignal, r.paused).Get(ctx, nil)
 	}
-	return Outcome{}, nil
+	return nil
 }

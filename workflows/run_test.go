@@ -1,0 +1,224 @@
+package workflows
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/activities"
+	"go.temporal.io/sdk/testsuite"
+)
+
+// people is a run under a script: what its activities answer, and what persons
+// send when. Whole runs on real servers are tested by package runs; here are
+// the moments that are too short to hit there.
+type people struct {
+	script
+	env *testsuite.TestWorkflowEnvironment
+
+	begin  func(in activities.BeginInput) error
+	missed map[int][]string // gates, by number of the attempt
+	decide func(in activities.DecisionInput)
+	ending func()
+
+	mu     sync.Mutex
+	status []trimtab.RunStatus // what the run showed, in the order in which it was written
+	begun  []int
+}
+
+func (p *people) Begin(_ context.Context, in activities.BeginInput) (activities.BeginResult, error) {
+	p.mu.Lock()
+	p.begun = append(p.begun, in.Number)
+	p.mu.Unlock()
+	if p.begin != nil {
+		if err := p.begin(in); err != nil {
+			return activities.BeginResult{}, err
+		}
+	}
+	return activities.BeginResult{Attempt: int64(in.Number)}, nil
+}
+
+func (p *people) Complete(_ context.Context, in activities.CompleteInput) (activities.CompleteResult, error) {
+	return activities.CompleteResult{Missed: p.missed[int(in.Attempt)]}, nil
+}
+
+func (p *people) SetRunStatus(_ context.Context, in activities.RunStatusInput) error {
+	if in.Status == trimtab.RunCompleted && p.ending != nil {
+		p.ending()
+	}
+	p.show(in.Status)
+	return nil
+}
+
+func (p *people) Replan(_ context.Context, in activities.ReplanInput) error {
+	p.show(in.Status)
+	return nil
+}
+
+func (p *people) Decide(_ context.Context, in activities.DecisionInput) error {
+	if p.decide != nil {
+		p.decide(in)
+	}
+	if in.Status != "" {
+		p.show(in.Status)
+	}
+	return nil
+}
+
+func (p *people) show(s trimtab.RunStatus) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.status = append(p.status, s)
+}
+
+func (p *people) shows() []trimtab.RunStatus {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.status)
+}
+
+// onePlan is a run of a single stage.
+var onePlan = trimtab.Plan{Run: "r", Stages: []trimtab.PlannedStage{{Name: "sft", Kind: "sft", SegmentSteps: 1}}}
+
+func newPeople() *people {
+	var suite testsuite.WorkflowTestSuite
+	p := &people{env: suite.NewTestWorkflowEnvironment()}
+	p.segments = []func(activities.SegmentInput) (activities.SegmentResult, error){done}
+	p.env.SetTestTimeout(20 * time.Second)
+	p.env.RegisterWorkflow(Stage)
+	p.env.RegisterActivity(p)
+	return p
+}
+
+// at sends an Update when so much time has passed and notes what became of it.
+func (p *people) at(after time.Duration, name string, arg any) *answer {
+	a := &answer{}
+	p.env.RegisterDelayedCallback(func() { p.env.UpdateWorkflow(name, "", a, arg) }, after)
+	return a
+}
+
+// answer is what became of an Update.
+type answer struct {
+	refused, failed error
+	outcome         any
+	done            bool
+}
+
+func (a *answer) Accept()          {}
+func (a *answer) Reject(err error) { a.refused = err }
+func (a *answer) Complete(v any, err error) {
+	a.outcome, a.failed, a.done = v, err, true
+}
+
+func (p *people) run(t *testing.T) {
+	t.Helper()
+	p.env.ExecuteWorkflow(Run, RunInput{Plan: onePlan, Actor: "launcher"})
+	if err := p.env.GetWorkflowError(); !p.env.IsWorkflowCompleted() || err != nil {
+		t.Fatalf("the run did not end: %v, shown as %v", err, p.shows())
+	}
+}
+
+func wantShown(t *testing.T, p *people, want ...trimtab.RunStatus) {
+	t.Helper()
+	if got := p.shows(); !slices.Equal(got, want) {
+		t.Errorf("the run was shown as %v, want %v", got, want)
+	}
+}
+
+var missedOnce = map[int][]string{1: {"accuracy is .1"}}
+
+// A decision about a blocked run that is paused too shows what is true after it: paused.
+func TestDecisionWhilePaused(t *testing.T) {
+	p := newPeople()
+	p.missed = missedOnce
+	pause := p.at(time.Minute, UpdatePause, Decision{Actor: "a"})
+	decision := p.at(2*time.Minute, UpdateRerun, RerunDecision{Decision: Decision{Stage: "sft", Attempt: 1}, Plan: onePlan})
+	var before int
+	p.env.RegisterDelayedCallback(func() { before = len(p.shows()) }, time.Hour)
+	p.at(2*time.Hour, UpdateResume, Decision{Actor: "a"})
+	p.run(t)
+	if pause.failed != nil || decision.refused != nil || decision.failed != nil {
+		t.Errorf("pause %+v, decision %+v", pause, decision)
+	}
+	if before != 3 {
+		t.Errorf("the run went on while it was paused: %v", p.shows())
+	}
+	wantShown(t, p, trimtab.RunRunning, trimtab.RunBlocked, trimtab.RunPaused, trimtab.RunRunning, trimtab.RunCompleted)
+}
+
+// What a run shows is written in the order in which it came about: a pause
+// whose record takes long does not hide that the run was blocked meanwhile.
+func TestPauseWhileTheStageEnds(t *testing.T) {
+	p := newPeople()
+	p.missed = missedOnce
+	p.decide = func(in activities.DecisionInput) {
+		if in.Decision == UpdatePause {
+			time.Sleep(300 * time.Millisecond)
+		}
+	}
+	var pause answer
+	p.segments = []func(activities.SegmentInput) (activities.SegmentResult, error){func(in activities.SegmentInput) (activities.SegmentResult, error) {
+		p.env.UpdateWorkflow(UpdatePause, "", &pause, Decision{Actor: "a"})
+		time.Sleep(50 * time.Millisecond)
+		return done(in)
+	}}
+	p.at(time.Hour, UpdateCancel, Decision{Actor: "a"})
+	p.run(t)
+	if !pause.done || pause.failed != nil {
+		t.Errorf("the pause is %+v", pause)
+	}
+	wantShown(t, p, trimtab.RunRunning, trimtab.RunPaused, trimtab.RunBlocked, trimtab.RunCancelled)
+}
+
+// An attempt whose row could not be made has been seen by nobody: who looked at the one before it may decide.
+func TestAttemptWithoutARow(t *testing.T) {
+	p := newPeople()
+	p.missed = missedOnce
+	refusals := 1
+	p.begin = func(in activities.BeginInput) error {
+		if in.Number == 2 && refusals > 0 {
+			refusals--
+			return activities.Wrap(trimtab.NewError(trimtab.Verification, "replay_diverged", "", "no"))
+		}
+		return nil
+	}
+	rerun := RerunDecision{Decision: Decision{Stage: "sft", Attempt: 1}, Plan: onePlan}
+	first := p.at(time.Minute, UpdateRerun, rerun)
+	second := p.at(2*time.Minute, UpdateRerun, rerun)
+	p.at(time.Hour, UpdateCancel, Decision{Actor: "a"})
+	p.run(t)
+	if first.refused != nil || second.refused != nil || !slices.Equal(p.begun, []int{1, 2, 2}) {
+		t.Errorf("attempts %v; %v, %v", p.begun, first.refused, second.refused)
+	}
+}
+
+// Two persons press rerun at once: one attempt comes of it.
+func TestTwoReruns(t *testing.T) {
+	p := newPeople()
+	p.missed = missedOnce
+	rerun := RerunDecision{Decision: Decision{Stage: "sft", Attempt: 1}, Plan: onePlan}
+	first, second := p.at(time.Minute, UpdateRerun, rerun), p.at(time.Minute, UpdateRerun, rerun)
+	p.run(t)
+	if first.refused != nil || second.refused == nil || len(p.begun) != 2 {
+		t.Errorf("attempts %v; %v, %v", p.begun, first.refused, second.refused)
+	}
+}
+
+// Nothing is decided about a run that is writing down its end.
+func TestPauseAtTheEnd(t *testing.T) {
+	p := newPeople()
+	var late answer
+	p.segments = []func(activities.SegmentInput) (activities.SegmentResult, error){done}
+	p.ending = func() {
+		p.env.UpdateWorkflow(UpdatePause, "", &late, Decision{Actor: "a"})
+		time.Sleep(50 * time.Millisecond)
+	}
+	p.run(t)
+	if late.refused == nil {
+		t.Errorf("the pause is %+v", late)
+	}
+	wantShown(t, p, trimtab.RunRunning, trimtab.RunCompleted)
+}
