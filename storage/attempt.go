@@ -214,9 +214,11 @@ func (s *Store) Attempts(ctx context.Context, run string) ([]Attempt, error) {
 	return attempts, fault(ctx, "listing the attempts of run "+run, err)
 }
 
-// Reusable returns the newest completed attempt with that cache key, if there is one.
+// Reusable returns the newest attempt with that cache key that was completed,
+// if there is one. One that is stale by now counts: its inputs are part of the key.
 func (s *Store) Reusable(ctx context.Context, cacheKey trimtab.Digest) (Attempt, bool, error) {
-	a, err := oneAttempt(ctx, s.pool, "a.cache_key = $1 and a.cache_key <> '' and s.status = 'completed' order by a.id desc limit 1", cacheKey)
+	a, err := oneAttempt(ctx, s.pool, `a.cache_key = $1 and a.cache_key <> '' and (s.status = 'completed' or s.status = 'stale'
+		and a.reused_from is null and exists (select from attempt_output where attempt = a.id)) order by a.id desc limit 1`, cacheKey)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return a, false, nil
 	}

@@ -119,7 +119,7 @@ func TestReuseAndStaleness(t *testing.T) {
 		t.Errorf("stale: %+v", stale)
 	}
 	if _, ok := find(); ok {
-		t.Error("a stale attempt is reusable")
+		t.Error("a stale attempt without outputs is reusable")
 	}
 	wantError(t, s.CompleteAttempt(ctx, a.ID, 1, nil, nil), trimtab.Conflict, "attempt_closed")
 	events, err := s.History(ctx, "run-1", "sft")
@@ -127,6 +127,22 @@ func TestReuseAndStaleness(t *testing.T) {
 	last := events[len(events)-1]
 	if len(events) != 3 || string(last.Body) != `{"error":null,"from":"completed","reason":"base was made again","status":"stale"}` {
 		t.Errorf("%d events, last %s", len(events), last.Body)
+	}
+}
+
+// What an attempt made from inputs that count no more is still what those
+// inputs make: when they come out the same again, it is taken over.
+func TestStaleOutputsAreReusable(t *testing.T) {
+	t.Parallel()
+	s, ctx := storagetest.New(t), t.Context()
+	a := newAttempt(t, s, "run-1")
+	outputs := []trimtab.Named{{Name: "model", Digest: digest("m")}}
+	must(t, s.Fence(ctx, a.ID, 1))
+	must(t, s.CompleteAttempt(ctx, a.ID, 1, outputs, nil))
+	must(t, s.MarkStale(ctx, "run-1", []string{"sft"}, "ann", "base was made again"))
+	found, ok, err := s.Reusable(ctx, digest("key"))
+	if err != nil || !ok || found.ID != a.ID || !slices.Equal(found.Outputs, outputs) {
+		t.Errorf("found %+v, %v, %v", found, ok, err)
 	}
 }
 

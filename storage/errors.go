@@ -68,7 +68,8 @@ func refusal(doing string, e *pgconn.PgError, err error) error {
 // passesByItself lists the SQLSTATEs after which the same call may succeed.
 func passesByItself(code string) bool {
 	switch code {
-	case "57P01", "57P02", "57P03", "57P05", // shutdown, crash, cannot connect now, idle session
+	case "57P01", "57P02", "57P03", "57P05", "25P03", // shutdown, crash, cannot connect now, idle session or transaction
+		"25006",          // a standby answered, or the server takes no writes
 		"57014", "55P03", // statement or lock timeout
 		"40001", "40P01": // serialization, deadlock
 		return true

@@ -26,6 +26,8 @@ func TestFaults(t *testing.T) {
 		{pg("53300"), trimtab.Unavailable, "postgres_unavailable"}, // too many connections
 		{pg("53100"), trimtab.Unavailable, "postgres_unavailable"}, // disk full
 		{pg("40P01"), trimtab.Unavailable, "postgres_unavailable"},
+		{pg("25P03"), trimtab.Unavailable, "postgres_unavailable"}, // frozen in a transaction
+		{pg("25006"), trimtab.Unavailable, "postgres_unavailable"}, // read only
 		{io.ErrUnexpectedEOF, trimtab.Unavailable, "postgres_unavailable"},
 		{context.DeadlineExceeded, trimtab.Unavailable, "postgres_unavailable"}, // of the connection, not of the call
 		{errors.New("conn closed"), trimtab.Unavailable, "postgres_unavailable"},
@@ -72,6 +74,15 @@ func TestQuoteLiteral(t *testing.T) {
 	for in, want := range map[string]string{`a`: `'a'`, `it's`: `'it''s'`, `a\b'`: ` E'a\\b'''`} {
 		if got := quoteLiteral(in); got != want {
 			t.Errorf("quoteLiteral(%q) = %s, want %s", in, got, want)
+		}
+	}
+}
+
+func TestIdleTransactionsEnd(t *testing.T) {
+	for url, want := range map[string]string{"postgres://h/d": idleTimeout, "postgres://h/d?" + idleParam + "=3s": "3s"} {
+		config, err := poolConfig(url)
+		if err != nil || config.ConnConfig.RuntimeParams[idleParam] != want {
+			t.Errorf("%s: %v, %v", url, config.ConnConfig.RuntimeParams, err)
 		}
 	}
 }

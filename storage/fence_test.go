@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/storage"
 	"github.com/trimtab/trimtab/storage/storagetest"
@@ -79,4 +80,25 @@ func TestHoldersRace(t *testing.T) {
 		t.Errorf("%d rows of %d commits", len(rows), written.Load())
 	}
 	t.Logf("%d commits, %d refused", written.Load(), refused.Load())
+}
+
+// A holder that is frozen inside a transaction is cut off, so that its
+// successor does not wait for it for ever; when it thaws, that passes by itself.
+func TestFrozenHolder(t *testing.T) {
+	t.Parallel()
+	url := storagetest.URLs(t).App
+	s, ctx := storagetest.Open(t, url), t.Context()
+	id := newAttempt(t, s, "run-1").ID
+	frozen, err := pgx.Connect(ctx, url+"&idle_in_transaction_session_timeout=300ms")
+	must(t, err)
+	defer frozen.Close(ctx)
+	tx, err := frozen.Begin(ctx)
+	must(t, err)
+	_, err = tx.Exec(ctx, "select from fence where attempt = $1 for share", id)
+	must(t, err)
+	must(t, s.Fence(ctx, id, 2))
+	_, err = tx.Exec(ctx, "select 1")
+	if err == nil {
+		t.Error("the frozen transaction goes on")
+	}
 }

@@ -36,6 +36,13 @@ func (s *Store) Metrics(ctx context.Context, attempt int64, names ...string) ([]
 	return rows, fault(ctx, fmt.Sprintf("reading the metrics of attempt %d", attempt), err)
 }
 
+// StepMetrics returns the metrics of one step of an attempt, ordered by name.
+func (s *Store) StepMetrics(ctx context.Context, attempt int64, step int) ([]trimtab.Metric, error) {
+	rows, err := collect(ctx, s.pool, pgx.RowToStructByPos[trimtab.Metric],
+		`select name, value from metric where attempt = $1 and step = $2 order by name collate "C"`, attempt, step)
+	return rows, fault(ctx, fmt.Sprintf("reading the metrics of step %d of attempt %d", step, attempt), err)
+}
+
 // Timings returns the timings of an attempt, ordered by step and name.
 func (s *Store) Timings(ctx context.Context, attempt int64) ([]TimingRow, error) {
 	rows, err := collect(ctx, s.pool, pgx.RowToStructByPos[TimingRow],

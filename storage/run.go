@@ -35,25 +35,47 @@ const minPrefix = 4
 // CreateRun writes a new run with its first plan. The same run again changes
 // nothing; another run under the same id is Conflict "run_exists".
 func (s *Store) CreateRun(ctx context.Context, r Run) error {
+	return s.write(ctx, "creating run "+r.ID, func(tx pgx.Tx) error { return createRun(ctx, tx, r) })
+}
+
+func createRun(ctx context.Context, tx pgx.Tx, r Run) error {
 	if r.Status == "" {
 		r.Status = trimtab.RunQueued
 	}
 	if len(r.Spec) == 0 {
 		r.Spec = json.RawMessage("{}")
 	}
-	return s.write(ctx, "creating run "+r.ID, func(tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, `
-			insert into run (id, name, seed, spec, spec_digest, origin, reason, actor)
-			values ($1, $2, $3, $4, $5, nullif($6, ''), $7, $8) on conflict do nothing`,
-			r.ID, clean(r.Name), strconv.FormatUint(r.Seed, 10), r.Spec, r.SpecDigest, r.Origin, clean(r.Reason), clean(r.Actor))
-		if err != nil {
+	tag, err := tx.Exec(ctx, `
+		insert into run (id, name, seed, spec, spec_digest, origin, reason, actor)
+		values ($1, $2, $3, $4, $5, nullif($6, ''), $7, $8) on conflict do nothing`,
+		r.ID, clean(r.Name), strconv.FormatUint(r.Seed, 10), r.Spec, r.SpecDigest, r.Origin, clean(r.Reason), clean(r.Actor))
+	if err != nil {
+		return err
+	}
+	if tag.RowsAffected() == 0 {
+		return sameRun(ctx, tx, r)
+	}
+	return startRecord(ctx, tx, r)
+}
+
+// CreateRunOnce is CreateRun, unless an open run of the same spec is there:
+// that one comes back, the oldest if there are several, and is true. For a run
+// with an origin, only reruns of that origin count. Of several callers at once, one creates.
+func (s *Store) CreateRunOnce(ctx context.Context, r Run) (open Run, is bool, err error) {
+	err = s.write(ctx, "creating run "+r.ID, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock(hashtextextended('run/' || $1, 0))", r.SpecDigest); err != nil {
 			return err
 		}
-		if tag.RowsAffected() == 0 {
-			return sameRun(ctx, tx, r)
+		open, err = oneRun(ctx, tx, "s.ended_at is null and r.spec_digest = $1 and ($2 = '' or r.origin = $2) order by r.created_at, r.id limit 1", r.SpecDigest, r.Origin)
+		if is = err == nil; is {
+			return nil
 		}
-		return startRecord(ctx, tx, r)
+		if !errors.Is(err, pgx.ErrNoRows) {
+			return err
+		}
+		return createRun(ctx, tx, r)
 	})
+	return open, is && err == nil, err
 }
 
 // startRecord writes what belongs to a new run beside its row.

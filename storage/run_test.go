@@ -1,8 +1,11 @@
 package storage_test
 
 import (
+	"fmt"
 	"reflect"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/trimtab/trimtab"
@@ -136,4 +139,64 @@ func TestRunPlan(t *testing.T) {
 		t.Errorf("events %+v", events)
 	}
 	wantError(t, s.SetRunPlan(ctx, "run-9", plan, "x", ""), trimtab.NotFound, "run_not_found")
+}
+
+// An attempt at work tells that it waits, but never over what a person decided.
+func TestRunStatusUnless(t *testing.T) {
+	t.Parallel()
+	s, ctx := storagetest.New(t), t.Context()
+	newRun(t, s, "run-1")
+	for _, c := range []struct{ set, want trimtab.RunStatus }{
+		{trimtab.RunWaiting, trimtab.RunWaiting}, {trimtab.RunPaused, trimtab.RunPaused}, {trimtab.RunRunning, trimtab.RunPaused},
+	} {
+		must(t, s.SetRunStatus(ctx, "run-1", c.set, "", nil, "worker", trimtab.RunPaused))
+		r, err := s.Run(ctx, "run-1")
+		must(t, err)
+		if r.Status != c.want {
+			t.Errorf("set to %s the run is %s, want %s", c.set, r.Status, c.want)
+		}
+	}
+}
+
+// Several launches of one spec at once make one run.
+func TestCreateRunOnce(t *testing.T) {
+	t.Parallel()
+	s, ctx := storagetest.New(t), t.Context()
+	make := func(id, origin string) (string, bool) {
+		open, is, err := s.CreateRunOnce(ctx, storage.Run{ID: id, Name: "x", SpecDigest: digest("spec"), Origin: origin})
+		if err != nil {
+			t.Error(err)
+		}
+		return open.ID, is
+	}
+	var created atomic.Int64
+	var wg sync.WaitGroup
+	for i := range 6 {
+		wg.Go(func() {
+			if _, is := make(fmt.Sprint("run-", i), ""); !is {
+				created.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	open, err := s.OpenRuns(ctx)
+	must(t, err)
+	if created.Load() != 1 || len(open) != 1 {
+		t.Fatalf("%d launches created, %d runs are open", created.Load(), len(open))
+	}
+	first := open[0].ID
+	if id, is := make("again", ""); !is || id != first {
+		t.Errorf("a later launch leads to %q, %v", id, is)
+	}
+	if _, is := make("rerun-1", first); is {
+		t.Error("a rerun was taken for its origin")
+	}
+	if id, is := make("rerun-2", first); !is || id != "rerun-1" {
+		t.Errorf("the same rerun again leads to %q, %v", id, is)
+	}
+	must(t, s.SetRunStatus(ctx, first, trimtab.RunCompleted, "", nil, "x"))
+	must(t, s.SetRunStatus(ctx, "rerun-1", trimtab.RunCancelled, "", nil, "x"))
+	if _, is := make("new", ""); is {
+		t.Error("a closed run was attached to")
+	}
 }

@@ -13,7 +13,13 @@ import (
 const (
 	maxConns       = 8
 	connectTimeout = 5 * time.Second
+	// A transaction holds its run's events and its attempt's fence. One whose
+	// process was frozen in the middle would hold up its successor for ever.
+	idleTimeout = "20s"
 )
+
+// idleParam ends a session that neither works nor ends its transaction.
+const idleParam = "idle_in_transaction_session_timeout"
 
 // Store is a pool of connections to one database. It is safe for concurrent use.
 type Store struct {
@@ -52,6 +58,9 @@ func poolConfig(url string) (*pgxpool.Config, error) {
 	}
 	if _, ok := config.ConnConfig.RuntimeParams["application_name"]; !ok {
 		config.ConnConfig.RuntimeParams["application_name"] = "trimtab"
+	}
+	if _, ok := config.ConnConfig.RuntimeParams[idleParam]; !ok {
+		config.ConnConfig.RuntimeParams[idleParam] = idleTimeout
 	}
 	config.AfterConnect = func(_ context.Context, c *pgx.Conn) error {
 		c.TypeMap().RegisterType(&pgtype.Type{
