@@ -13,21 +13,20 @@ const queryTile = 32
 // attentionIn is LN1 and the three projections for a block of rows:
 //
 //	qkv (N, 3C) = LN1(x) (N, C) · attn (C, 3C) + attnb
-func (ps *Pass) attentionIn(task, _ int) {
-	from, to := ps.rows(task)
-	w, a, c := &ps.m.w.layers[ps.l], ps.acts(ps.l), ps.m.Config.Width
-	norm(ps.ln1, a.mean1, a.rstd1, ps.streamIn(ps.l), w.ln1, w.ln1b, from, to, c)
+func (ps *Pass) attentionIn(l, from, to int) {
+	w, a, c := &ps.m.w.layers[l], ps.acts(l), ps.m.Config.Width
+	norm(ps.ln1, a.mean1, a.rstd1, ps.streamIn(l), w.ln1, w.ln1b, from, to, c)
 	linear(a.qkv[from*3*c:to*3*c], ps.ln1[from*c:to*c], w.attn, w.attnb, to-from, c, 3*c)
 }
 
 // attend is causal attention of one head of one sequence:
 //
 //	att_t = Σ_{j≤t} p_tj v_j,  p_t = softmax_j≤t(q_t·k_j/√D)
-func (ps *Pass) attend(task, worker int) {
-	h := ps.headOf(task)
+func (ps *Pass) attend(l, head, worker int) {
+	h := ps.headOf(head)
 	s := ps.work[worker].s
-	q, k, v := h.qkv(ps.acts(ps.l).qkv)
-	att := h.column(ps.acts(ps.l).att, h.c)
+	q, k, v := h.qkv(ps.acts(l).qkv)
+	att := h.column(ps.acts(l).att, h.c)
 	for t := 0; t < h.t; t += queryTile {
 		rows := min(queryTile, h.t-t)
 		keys := t + rows
@@ -50,11 +49,11 @@ func (h *headTask) probabilities(s, q, k []float32, t, rows int) {
 
 // attendBackward computes dq, dk and dv of one head of one sequence from datt.
 // Probabilities are computed again, tile by tile, with the same bits.
-func (ps *Pass) attendBackward(task, worker int) {
-	h := ps.headOf(task)
+func (ps *Pass) attendBackward(l, head, worker int) {
+	h := ps.headOf(head)
 	s, ds := ps.work[worker].s, ps.work[worker].ds
-	q, k, v := h.qkv(ps.acts(ps.l).qkv)
-	dq, dk, dv := h.qkv(ps.dqkv)
+	q, k, v := h.qkv(ps.acts(l).qkv)
+	dq, dk, dv := h.qkv(ps.of(l).dqkv)
 	datt := h.column(ps.datt, h.c)
 	c3 := 3 * h.c
 	for r := range h.t {
@@ -116,11 +115,11 @@ func (h *headTask) column(x []float32, width int) []float32 {
 
 // attentionInBackward ends the block's backward for some of its rows:
 //
-//	dln1 = dqkv·attnᵀ, dx = dmid + LN1's backward of dln1
-func (ps *Pass) attentionInBackward(task, _ int) {
-	from, to := ps.rows(task)
-	w, a, c := &ps.m.w.layers[ps.l], ps.acts(ps.l), ps.m.Config.Width
-	linearBackward(ps.dln1[from*c:to*c], ps.dqkv[from*3*c:to*3*c], w.attn, to-from, c, 3*c)
-	copy(ps.dx[from*c:to*c], ps.dmid[from*c:to*c])
-	normBackward(ps.dx, ps.dln1, a.x, a.mean1, a.rstd1, w.ln1, from, to, c)
+//	dln1 = dqkv·attnᵀ, dx of the block before = dmid + LN1's backward of dln1
+func (ps *Pass) attentionInBackward(l, from, to int) {
+	w, a, b, c := &ps.m.w.layers[l], ps.acts(l), ps.of(l), ps.m.Config.Width
+	linearBackward(b.dln1[from*c:to*c], b.dqkv[from*3*c:to*3*c], w.attn, to-from, c, 3*c)
+	dx := ps.leaving(l - 1)
+	copy(dx[from*c:to*c], b.dmid[from*c:to*c])
+	normBackward(dx, b.dln1, a.x, a.mean1, a.rstd1, w.ln1, from, to, c)
 }

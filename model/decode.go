@@ -112,12 +112,12 @@ func (ln *lane) step() {
 	for r, s := range ln.active {
 		ps.offset[r] = int32(s.length)
 	}
-	ps.embed(0, 0)
+	ps.embed(0, 0, n)
 	for l := range m.Config.Layers {
 		ps.l = l
 		ln.block(&w.layers[l], &ln.j.w.layers[l], n, c)
 	}
-	ps.finalNorm(0, 0)
+	ps.finalNorm(0, 0, n)
 	for r := range ln.active {
 		ln.active[r].length++
 	}

@@ -3,8 +3,7 @@ package model
 import "github.com/trimtab/trimtab/tensor"
 
 // embed writes x[r] = wte[token r] + wpe[position r] for a block of rows.
-func (ps *Pass) embed(task, _ int) {
-	from, to := ps.rows(task)
+func (ps *Pass) embed(_, from, to int) {
 	c := ps.m.Config.Width
 	x := ps.streamIn(0)
 	for r := from; r < to; r++ {
@@ -19,18 +18,22 @@ func (m *Model) embedRow(x []float32, token int32, position int) {
 	tensor.Add(x, m.w.wpe[position*c:(position+1)*c])
 }
 
-// embeddingGradients adds dx to the rows of wte and wpe that it came from.
-func (ps *Pass) embeddingGradients(g []float32) {
-	ps.grad.wte = ps.m.embeddingShare(g)
-	ps.pool.Run(strips(ps.m.Config.Width), ps.op.embedBack)
+// embedTasks is how many tasks embedBackward has: none until the last block is
+// done.
+func (ps *Pass) embedTasks() int {
+	if ps.l >= 0 {
+		return 0
+	}
+	return strips(ps.m.Config.Width)
 }
 
-// embedBackward is the backward of embed for one strip of columns.
-func (ps *Pass) embedBackward(task, _ int) {
-	c := ps.m.Config.Width
+// embedBackward adds dx to the rows of wte and wpe that it came from, for one
+// strip of columns.
+func (ps *Pass) embedBackward(task int) {
+	c, all := ps.m.Config.Width, ps.leaving(-1)
 	from, to := task*columnTask, min(c, (task+1)*columnTask)
 	for r, token := range ps.batch.Tokens {
-		dx := ps.dx[r*c+from : r*c+to]
+		dx := all[r*c+from : r*c+to]
 		t, p := int(token)*c, int(ps.offset[r])*c
 		tensor.Add(ps.grad.wte[t+from:t+to], dx)
 		tensor.Add(ps.grad.wpe[p+from:p+to], dx)

@@ -31,8 +31,37 @@ func linearBackward(dx, dy, w []float32, rows, in, out int) {
 	tensor.MatMulNT(nil, dx, in, dy, out, w, out, rows, in, out, false)
 }
 
-// linearGradient adds xᵀ·dy to dw (in, out): each element is one chain over
-// all rows in order.
+// tile is some rows and columns of a weight's gradient.
+type tile struct {
+	dw, x, dy  []float32 // from the tile's first element on
+	in, out    int       // distances of rows
+	rows, cols int       // of dw
+}
+
+// Sizes of tiles decide only speed.
+const (
+	tileRows = 132 // a multiple of the matrix product's
+	tileCols = 384
+	manyCols = 128 // for more than four workers
+)
+
+// linearGradient lists the tiles of xᵀ·dy, to be added to dw (in, out): each
+// element is one chain over all rows in order.
 func (ps *Pass) linearGradient(dw, x, dy []float32, in, out int) {
-	tensor.MatMulTN(ps.pool, dw, out, x, in, dy, out, in, out, ps.n, true)
+	most := tileCols
+	if ps.pool.Workers() > 4 {
+		most = manyCols
+	}
+	parts := (out + most - 1) / most
+	cols := ((out+parts-1)/parts + 31) / 32 * 32
+	for i := 0; i < in; i += tileRows {
+		for j := 0; j < out; j += cols {
+			ps.tiles = append(ps.tiles, tile{dw: dw[i*out+j:], x: x[i:], dy: dy[j:], in: in, out: out,
+				rows: min(tileRows, in-i), cols: min(cols, out-j)})
+		}
+	}
+}
+
+func (t *tile) add(n int) {
+	tensor.MatMulTN(nil, t.dw, t.out, t.x, t.in, t.dy, t.out, t.rows, t.cols, n, true)
 }

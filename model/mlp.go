@@ -7,12 +7,11 @@ import "github.com/trimtab/trimtab/tensor"
 //
 //	mid = x + att·proj + projb
 //	out = mid + gelu(LN2(mid)·fc + fcb)·out + outb
-func (ps *Pass) blockOut(task, _ int) {
-	from, to := ps.rows(task)
-	w, a, c := &ps.m.w.layers[ps.l], ps.acts(ps.l), ps.m.Config.Width
+func (ps *Pass) blockOut(l, from, to int) {
+	w, a, c := &ps.m.w.layers[l], ps.acts(l), ps.m.Config.Width
 	n := to - from
-	mid, out := ps.streamMid(ps.l), ps.streamOut(ps.l)
-	linearInto(mid[from*c:to*c], ps.streamIn(ps.l)[from*c:to*c], a.att[from*c:to*c], w.proj, w.projb, n, c, c)
+	mid, out := ps.streamMid(l), ps.streamOut(l)
+	linearInto(mid[from*c:to*c], ps.streamIn(l)[from*c:to*c], a.att[from*c:to*c], w.proj, w.projb, n, c, c)
 	norm(ps.ln2, a.mean2, a.rstd2, mid, w.ln2, w.ln2b, from, to, c)
 	fc, act := a.fc[from*4*c:to*4*c], ps.act[from*4*c:to*4*c]
 	linear(fc, ps.ln2[from*c:to*c], w.fc, w.fcb, n, c, 4*c)
@@ -28,36 +27,34 @@ func (ps *Pass) blockOut(task, _ int) {
 //
 // On the way it computes again, with the same bits, what blockGradients needs
 // and the forward pass did not keep.
-func (ps *Pass) blockOutBackward(task, _ int) {
-	from, to := ps.rows(task)
-	w, a, c := &ps.m.w.layers[ps.l], ps.acts(ps.l), ps.m.Config.Width
+func (ps *Pass) blockOutBackward(l, from, to int) {
+	w, a, b, c := &ps.m.w.layers[l], ps.acts(l), ps.of(l), ps.m.Config.Width
 	n := to - from
-	dx, dmid, dfc := ps.dx[from*c:to*c], ps.dmid[from*c:to*c], ps.dfc[from*4*c:to*4*c]
+	dx, dmid, dfc := ps.leaving(l)[from*c:to*c], b.dmid[from*c:to*c], b.dfc[from*4*c:to*4*c]
 	fc := a.fc[from*4*c : to*4*c]
 	linearBackward(dfc, dx, w.out, n, 4*c, c)
-	tensor.Gelu(ps.act[from*4*c:to*4*c], fc)
+	tensor.Gelu(b.act[from*4*c:to*4*c], fc)
 	tensor.GeluBackward(dfc, fc, dfc)
-	linearBackward(ps.dln2[from*c:to*c], dfc, w.fc, n, c, 4*c)
+	linearBackward(b.dln2[from*c:to*c], dfc, w.fc, n, c, 4*c)
 	copy(dmid, dx)
-	normBackward(ps.dmid, ps.dln2, a.mid, a.mean2, a.rstd2, w.ln2, from, to, c)
+	normBackward(b.dmid, b.dln2, a.mid, a.mean2, a.rstd2, w.ln2, from, to, c)
 	linearBackward(ps.datt[from*c:to*c], dmid, w.proj, n, c, c)
-	norm(ps.ln1, a.mean1, a.rstd1, a.x, w.ln1, w.ln1b, from, to, c)
-	norm(ps.ln2, a.mean2, a.rstd2, a.mid, w.ln2, w.ln2b, from, to, c)
+	norm(b.ln1, a.mean1, a.rstd1, a.x, w.ln1, w.ln1b, from, to, c)
+	norm(b.ln2, a.mean2, a.rstd2, a.mid, w.ln2, w.ln2b, from, to, c)
 }
 
-// blockGradients accumulates the gradients of all parameters of the block but
-// LN1's, for which dln1 is not known yet: those join the next sums.
-func (ps *Pass) blockGradients() {
-	g, a := &ps.grad.layers[ps.l], ps.acts(ps.l)
-	c := ps.m.Config.Width
-	ps.linearGradient(g.out, ps.act, ps.dx, 4*c, c)
-	ps.linearGradient(g.fc, ps.ln2, ps.dfc, c, 4*c)
-	ps.linearGradient(g.proj, a.att, ps.dmid, c, c)
-	ps.linearGradient(g.attn, ps.ln1, ps.dqkv, c, 3*c)
+// blockGradients lists what accumulates the gradients of all parameters of
+// block l, whose backward pass is done.
+func (ps *Pass) blockGradients(l int) {
+	g, a, b, dx, c := &ps.grad.layers[l], ps.acts(l), ps.of(l), ps.leaving(l), ps.m.Config.Width
+	ps.linearGradient(g.out, b.act, dx, 4*c, c)
+	ps.linearGradient(g.fc, b.ln2, b.dfc, c, 4*c)
+	ps.linearGradient(g.attn, b.ln1, b.dqkv, c, 3*c)
+	ps.linearGradient(g.proj, a.att, b.dmid, c, c)
 	ps.sums = append(ps.sums,
-		normSum(g.ln2, g.ln2b, ps.dln2, a.mid, a.mean2, a.rstd2),
-		biasSum(g.outb, ps.dx), biasSum(g.fcb, ps.dfc),
-		biasSum(g.projb, ps.dmid), biasSum(g.attnb, ps.dqkv),
+		normSum(g.ln2, g.ln2b, b.dln2, a.mid, a.mean2, a.rstd2),
+		normSum(g.ln1, g.ln1b, b.dln1, a.x, a.mean1, a.rstd1),
+		biasSum(g.outb, dx), biasSum(g.fcb, b.dfc),
+		biasSum(g.projb, b.dmid), biasSum(g.attnb, b.dqkv),
 	)
-	ps.runSums()
 }

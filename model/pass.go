@@ -20,6 +20,7 @@ type Pass struct {
 	grad   weights // views into the gradient slab of the running backward pass
 	l      int     // block the running operation works on
 	block  int     // rows a task
+	cuts   []int   // sequences at which the groups begin and end that workers take whole; see cut
 	offset []int32 // (N) position of each row in its sequence
 
 	layers []activations
@@ -33,16 +34,13 @@ type Pass struct {
 
 	dhidden []float32 // (N, C) gradient of hidden
 
-	// of the backward pass
-	dx   []float32 // (N, C) gradient of the stream leaving the block
-	dmid []float32 // (N, C) gradient of the stream after attention
-	dln1 []float32 // (N, C)
-	dln2 []float32 // (N, C)
-	datt []float32 // (N, C)
-	dqkv []float32 // (N, 3C)
-	dfc  []float32 // (N, 4C)
+	dx    [3][]float32 // (N, C) gradient of the stream leaving a block; see leaving
+	back  [2]backward  // of blocks of even and of odd number
+	datt  []float32    // (N, C)
+	tiles []tile
+	sums  []sum
+	last  int // tasks of the running backward pass that are groups
 
-	sums       []sum
 	work       []scratch // one a worker
 	head       headBuffers
 	score      []float32
@@ -71,28 +69,51 @@ type scratch struct {
 	s, ds []float32 // (queryTile, T) scores or probabilities, and their gradient
 }
 
+// backward is what the backward pass of a block leaves for the gradients of
+// its parameters. There are two: a block goes back while the parameters of the
+// next one learn.
+type backward struct {
+	dmid []float32 // (N, C) gradient of the stream after attention
+	dln1 []float32 // (N, C)
+	dln2 []float32 // (N, C)
+	dqkv []float32 // (N, 3C)
+	dfc  []float32 // (N, 4C)
+	ln1  []float32 // (N, C) computed again, as
+	ln2  []float32 // (N, C)
+	act  []float32 // (N, 4C)
+}
+
 // operations are the tasks given to the pool, bound once so that running one
 // allocates nothing.
 type operations struct {
-	embed, embedBack     func(task, worker int)
+	through, goBack      func(task, worker int)
+	embed, final         func(task, worker int)
 	attnIn, attend       func(task, worker int)
-	blockOut, final      func(task, worker int)
+	blockOut             func(task, worker int)
 	finalBack, blockBack func(task, worker int)
 	attendBack, qkvBack  func(task, worker int)
-	addSums              func(task, worker int)
 	headProbs, headGrad  func(task, worker int)
 }
 
 // NewPass is a Pass over pool's workers; nil runs on the caller.
 func NewPass(pool *tensor.Pool) *Pass {
 	ps := &Pass{pool: pool, work: make([]scratch, pool.Workers())}
+	byRows := func(f func(l, from, to int)) func(task, worker int) {
+		return func(task, _ int) {
+			from, to := ps.rows(task)
+			f(ps.l, from, to)
+		}
+	}
+	byHead := func(f func(l, head, worker int)) func(task, worker int) {
+		return func(task, worker int) { f(ps.l, task, worker) }
+	}
 	ps.op = operations{
-		embed: ps.embed, embedBack: ps.embedBackward,
-		attnIn: ps.attentionIn, attend: ps.attend,
-		blockOut: ps.blockOut, final: ps.finalNorm,
-		finalBack: ps.finalNormBackward, blockBack: ps.blockOutBackward,
-		attendBack: ps.attendBackward, qkvBack: ps.attentionInBackward,
-		addSums:   ps.addSums,
+		through: ps.through, goBack: ps.goBack,
+		embed: byRows(ps.embed), final: byRows(ps.finalNorm),
+		attnIn: byRows(ps.attentionIn), attend: byHead(ps.attend),
+		blockOut:  byRows(ps.blockOut),
+		finalBack: byRows(ps.finalNormBackward), blockBack: byRows(ps.blockOutBackward),
+		attendBack: byHead(ps.attendBackward), qkvBack: byRows(ps.attentionInBackward),
 		headProbs: ps.headProbabilities, headGrad: ps.headGradient,
 	}
 	return ps
@@ -126,6 +147,11 @@ func (ps *Pass) forward(m *Model, b Batch) { ps.forwardWith(m, b, nil) }
 func (ps *Pass) forwardWith(m *Model, b Batch, after func(l int)) {
 	b.check(m.Config)
 	ps.prepare(m, b)
+	ps.cut()
+	if after == nil && ps.groups() > 0 {
+		ps.pool.Run(ps.groups(), ps.op.through)
+		return
+	}
 	tasks := ps.tasks()
 	ps.pool.Run(tasks, ps.op.embed)
 	for l := range m.w.layers {
@@ -192,6 +218,7 @@ func (ps *Pass) share(all *Pass, from, to int) {
 	ps.x, ps.mean, ps.rstd = all.x[r0*c:r1*c], all.mean[r0:r1], all.rstd[r0:r1]
 	ps.dhidden = all.dhidden[r0*c : r1*c]
 	ps.block = blockRows(ps.n, ps.pool.Workers())
+	ps.cut()
 	ps.prepareBackward()
 }
 
@@ -202,24 +229,6 @@ func (a *activations) rows(from, to, c int) activations {
 		mid: a.mid[from*c : to*c], mean2: a.mean2[from:to], rstd2: a.rstd2[from:to],
 		fc: a.fc[from*4*c : to*4*c],
 	}
-}
-
-func (ps *Pass) backward(g []float32) {
-	ps.grad.bind(ps.m.Config, ps.m.Scalar, g[:len(ps.m.Slab)])
-	tasks := ps.tasks()
-	ps.pool.Run(tasks, ps.op.finalBack)
-	ps.sums = append(ps.sums[:0], normSum(ps.grad.lnf, ps.grad.lnfb, ps.dhidden, ps.x, ps.mean, ps.rstd))
-	for l := len(ps.layers) - 1; l >= 0; l-- {
-		ps.l = l
-		ps.pool.Run(tasks, ps.op.blockBack)
-		ps.pool.Run(ps.batch.Sequences()*ps.m.Config.Heads, ps.op.attendBack)
-		ps.blockGradients() // while dx is still that of the block's output
-		ps.pool.Run(tasks, ps.op.qkvBack)
-		a, g := ps.acts(l), &ps.grad.layers[l]
-		ps.sums = append(ps.sums, normSum(g.ln1, g.ln1b, ps.dln1, a.x, a.mean1, a.rstd1))
-	}
-	ps.runSums()
-	ps.embeddingGradients(g)
 }
 
 // mustMatch panics when the last Forward or Infer was another model's.
@@ -280,27 +289,6 @@ func (ps *Pass) prepareStep(m *Model, tokens []int32) {
 	ps.block = max(1, ps.n)
 }
 
-// prepareBackward sizes the buffers of a backward pass.
-func (ps *Pass) prepareBackward() {
-	n, c, longest := ps.n, ps.m.Config.Width, 0
-	for s := range ps.batch.Sequences() {
-		longest = max(longest, ps.batch.Starts[s+1]-ps.batch.Starts[s])
-	}
-	for _, x := range []*[]float32{&ps.ln1, &ps.ln2, &ps.dx, &ps.dmid, &ps.dln1, &ps.dln2, &ps.datt} {
-		sized(x, n*c)
-	}
-	sized(&ps.dqkv, n*3*c)
-	sized(&ps.act, n*4*c)
-	sized(&ps.dfc, n*4*c)
-	for i := range ps.work {
-		sized(&ps.work[i].s, queryTile*longest)
-		sized(&ps.work[i].ds, queryTile*longest)
-	}
-	if cap(ps.sums) == 0 {
-		ps.sums = make([]sum, 0, 8)
-	}
-}
-
 func (a *activations) size(n, c int, infer bool) {
 	if !infer { // otherwise the stream runs through Pass.x alone
 		sized(&a.x, n*c)
@@ -322,23 +310,6 @@ func sized[T any](x *[]T, n int) {
 		*x = make([]T, n)
 	}
 	*x = (*x)[:n]
-}
-
-// blockRows is how many rows a task of a row-wise pass takes: an eighth of a
-// worker's share, so that the workers end together and a block's activations
-// stay in the second cache, but enough to repay packing the weights. Rows do
-// not see each other, so that it is free to follow the machine.
-func blockRows(n, workers int) int {
-	share := (n + workers - 1) / workers
-	return max((share+7)/8, min(128, share), 1)
-}
-
-// tasks is the number of row blocks.
-func (ps *Pass) tasks() int { return (ps.n + ps.block - 1) / ps.block }
-
-// rows is the half-open range of rows of a task.
-func (ps *Pass) rows(task int) (from, to int) {
-	return task * ps.block, min(ps.n, (task+1)*ps.block)
 }
 
 // acts is where block l keeps its activations.

@@ -22,15 +22,13 @@ const columnTask = 128
 
 func strips(cols int) int { return (cols + columnTask - 1) / columnTask }
 
-// runSums runs the collected sums side by side: a LayerNorm is one task, a
-// bias one for each strip of columns.
-func (ps *Pass) runSums() {
-	tasks := 0
+// sumTasks is how many tasks the collected sums have: a LayerNorm one, a bias
+// one for each strip of columns.
+func (ps *Pass) sumTasks() (tasks int) {
 	for i := range ps.sums {
 		tasks += ps.sums[i].tasks()
 	}
-	ps.pool.Run(tasks, ps.op.addSums)
-	ps.sums = ps.sums[:0]
+	return tasks
 }
 
 func (s *sum) tasks() int {
@@ -41,7 +39,7 @@ func (s *sum) tasks() int {
 }
 
 // addSums does one task of the collected sums.
-func (ps *Pass) addSums(task, _ int) {
+func (ps *Pass) addSums(task int) {
 	for i := range ps.sums {
 		s := &ps.sums[i]
 		if n := s.tasks(); task >= n {

@@ -109,6 +109,16 @@ func gemm12x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float
 //go:noescape
 func transposeAVX512(dst *float32, width int, src *float32, ld int, blocks int)
 
+// fetchAVX512 brings the first 32 elements of some rows near; rows > 0.
+//
+//go:noescape
+func fetchAVX512(x *float32, ld int, rows int)
+
+// narrowAVX512 sets dst[r*width + j] = src[r*ld + j] for j among the columns, at most 16 and a bit for each; rows > 0.
+//
+//go:noescape
+func narrowAVX512(dst *float32, width int, src *float32, ld int, rows int, columns uint64)
+
 //go:noescape
 func addAVX512(dst *float32, x *float32, n int)
 

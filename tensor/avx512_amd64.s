@@ -2453,6 +2453,49 @@ loop:
 	VZEROUPPER
 	RET
 
+// func fetchAVX512(x *float32, ld int, rows int)
+// Requires: AVX, MMX+
+TEXT ·fetchAVX512(SB), NOSPLIT, $0-24
+	MOVQ x+0(FP), AX
+	MOVQ ld+8(FP), CX
+	SHLQ $0x02, CX
+	MOVQ rows+16(FP), DX
+
+loop:
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	DECQ       DX
+	JNZ        loop
+	VZEROUPPER
+	RET
+
+// func narrowAVX512(dst *float32, width int, src *float32, ld int, rows int, columns uint64)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·narrowAVX512(SB), NOSPLIT, $0-48
+	MOVQ  dst+0(FP), AX
+	MOVQ  src+16(FP), CX
+	MOVQ  width+8(FP), DX
+	SHLQ  $0x02, DX
+	MOVQ  ld+24(FP), BX
+	SHLQ  $0x02, BX
+	MOVQ  rows+32(FP), SI
+	MOVQ  columns+40(FP), DI
+	KMOVW DI, K1
+	MOVQ  BX, DI
+	SHLQ  $0x04, DI
+
+loop:
+	PREFETCHT0 (CX)(DI*1)
+	VMOVUPS.Z  (CX), K1, Z0
+	VMOVUPS    Z0, K1, (AX)
+	ADDQ       BX, CX
+	ADDQ       DX, AX
+	DECQ       SI
+	JNZ        loop
+	VZEROUPPER
+	RET
+
 // func addAVX512(dst *float32, x *float32, n int)
 // Requires: AVX, AVX512F, BMI2
 TEXT ·addAVX512(SB), NOSPLIT, $0-24

@@ -4,12 +4,12 @@ package tensor
 
 // tile computes a product on one core: for blocks of rows and of k, panel after
 // panel of columns of B, which stays in the first cache while A passes by. A is
-// read where it lies. B is packed into panels where it is stored the other way
+// read where it lies, or where many panels repay the copy, from strips. B is packed into panels where it is stored the other way
 // round, or where enough rows of A repay the copy.
 func (g *product) tile() {
 	switch active {
 	case avx512:
-		g.blocks(12, 2, 16, wide512[:])
+		g.blocks(stripRows, 2, 16, wide512[:])
 	case avx2:
 		g.blocks(6, 2, 8, wide2[:])
 	default:
@@ -23,10 +23,8 @@ var (
 	wide2   = [...]int{8, 4, 4, 3}
 )
 
-const (
-	packRows   = 192     // rows of A that repay packing B
-	blockASize = 1 << 17 // elements of A that stay in the second cache
-)
+// packRows is how many rows of A repay packing B.
+const packRows = 192
 
 // strip is what the rows of a panel share.
 type strip struct {
@@ -36,6 +34,7 @@ type strip struct {
 	registers int
 	cols      int
 	add       bool
+	strips    []float32        // A's rows in strips, if they were packed
 	edge      *[6 * 64]float32 // where C's columns do not fill the registers
 }
 
@@ -44,9 +43,9 @@ func (g *product) blocks(tileRows, registers, lanes int, wide []int) {
 		registers = wide[g.m-1]
 	}
 	width := registers * lanes
-	pack := g.turned || g.m >= packRows
+	pack, strips := g.turned || g.m >= packRows, lanes == 16 && g.stripsPay(width)
 	var s *scratch
-	if pack || lanes == 8 && g.n%width != 0 {
+	if pack || strips || lanes == 8 && g.n%width != 0 {
 		s = scratches.get()
 		defer scratches.put(s)
 	}
@@ -55,8 +54,13 @@ func (g *product) blocks(tileRows, registers, lanes int, wide []int) {
 	for i := 0; i < g.m; i += mc {
 		rows := min(mc, g.m-i)
 		for l := 0; l < g.k; l += kc {
+			t := strip{k: min(kc, g.k-l), registers: registers, add: g.add || l > 0}
+			if strips {
+				g.packStrips(s, i, l, rows, t.k)
+				t.strips = s.strips[:]
+			}
 			for j := 0; j < g.n; j += width {
-				t := strip{k: min(kc, g.k-l), registers: registers, cols: min(width, g.n-j), add: g.add || l > 0}
+				t.cols = min(width, g.n-j)
 				switch {
 				case pack || lanes == 8 && t.cols < width:
 					g.pack(s, l, j, t.k, t.cols, width, lanes)
@@ -73,15 +77,39 @@ func (g *product) blocks(tileRows, registers, lanes int, wide []int) {
 	}
 }
 
+// stripsPay says whether enough columns follow to repay copying A, stored the
+// other way round, to strips: fewer where its rows lie so far apart that they
+// keep driving each other out of the first cache.
+func (g *product) stripsPay(width int) bool {
+	return g.aStep != 1 && g.m >= stripRows && (g.n >= 6*width || g.aStep >= 256 && g.n >= 4*width)
+}
+
+// packStrips copies A's rows i … i+rows-1 and columns l … l+k-1 to the strips
+// that strip takes them in, (k, stripRows) each.
+func (g *product) packStrips(s *scratch, i, l, rows, k int) {
+	tiles := (rows + stripRows - 1) / stripRows
+	for n := range tiles {
+		from, to := rows*n/tiles, rows*(n+1)/tiles
+		columns, _ := columnMasks(to - from)
+		narrowAVX512(&s.strips[n*stripRows*k], stripRows, &g.a[(i+from)*g.aRow+l*g.aStep], g.aStep, k, columns)
+	}
+}
+
 // strip computes rows of C below i in the columns of a panel, in tiles of
 // nearly equal heights.
 func (g *product) strip(t *strip, i, l, j, rows, tileRows int) {
 	tiles := (rows + tileRows - 1) / tileRows
+	fetch := active == avx512 && g.add && l == 0 && g.aStep != 1
 	for n := range tiles {
 		from, to := rows*n/tiles, rows*(n+1)/tiles
 		c := g.c[(i+from)*g.ldc+j:]
 		a := &g.a[(i+from)*g.aRow+l*g.aStep]
+		if fetch && to < rows {
+			fetchAVX512(&g.c[(i+to)*g.ldc+j], g.ldc, min(stripRows, rows-to))
+		}
 		switch {
+		case t.strips != nil:
+			gemmAVX512(t, to-from, c, g.ldc, &t.strips[n*stripRows*t.k], 1, stripRows)
 		case active == avx512:
 			gemmAVX512(t, to-from, c, g.ldc, a, g.aRow, g.aStep)
 		case t.edge != nil:

@@ -7,6 +7,9 @@ const (
 	taskWork  = 1 << 18 // multiply-adds that make a task worth its start
 	blockK    = 192     // k of a packed panel of B
 	panelSize = 96 * blockK
+	stripRows = 12 // of A in a strip, and in AVX-512's tiles
+
+	blockASize = 1 << 17 // elements of A that stay in the second cache
 )
 
 // job is a product in work: its tiles form a grid, one task each. Jobs are kept
@@ -18,11 +21,12 @@ type job struct {
 	run        func(task, worker int)
 }
 
-// scratch is memory for one tile at a time: a packed panel of B, and a place
-// for a piece of C narrower than the registers.
+// scratch is memory for one tile at a time: a packed panel of B, a place
+// for a piece of C narrower than the registers, and a packed block of A.
 type scratch struct {
-	panel [panelSize]float32
-	edge  [6 * 64]float32
+	panel  [panelSize]float32
+	edge   [6 * 64]float32
+	strips [blockASize + 12*blockK]float32
 }
 
 // freeList keeps values for reuse; unlike sync.Pool, it keeps them for good.

@@ -32,7 +32,7 @@ func TestMatMul(t *testing.T) {
 			forms[(i+j)%3].check(t, r, []*Pool{nil}, m, n, ks[(i*7+j*3)%len(ks)])
 		}
 	}
-	for _, s := range [][3]int{{1, 130, 300}, {3, 50, 513}, {13, 33, 257}, {70, 40, 300}, {600, 33, 20}} {
+	for _, s := range [][3]int{{1, 130, 300}, {3, 50, 513}, {13, 33, 257}, {70, 40, 300}, {600, 33, 20}, {26, 200, 197}, {301, 130, 195}} {
 		for _, f := range forms {
 			f.check(t, r, []*Pool{nil}, s[0], s[1], s[2])
 		}

@@ -135,6 +135,40 @@ func (s isa) matmul() {
 		}
 	}
 	s.transpose()
+	if s.is512() {
+		s.narrow()
+	}
+}
+
+// narrow copies a narrow piece of a matrix, a row in one register.
+func (s isa) narrow() {
+	s.function("fetch", "func(x *float32, ld, rows int)")
+	Doc("fetchAVX512 brings the first 32 elements of some rows near; rows > 0.")
+	x, far, count := param("x"), distance("ld"), param("rows")
+	Label("loop")
+	PREFETCHT0(Mem{Base: x})
+	PREFETCHT0(Mem{Base: x, Disp: 64})
+	ADDQ(far, x)
+	DECQ(count)
+	JNZ(LabelRef("loop"))
+	finish()
+
+	s.function("narrow", "func(dst *float32, width int, src *float32, ld, rows int, columns uint64)")
+	Doc("narrowAVX512 sets dst[r*width + j] = src[r*ld + j] for j among the columns, at most 16 and a bit for each; rows > 0.")
+	dst, src, width, ld, rows := param("dst"), param("src"), distance("width"), distance("ld"), param("rows")
+	KMOVW(param("columns").As32(), reg.K1)
+	row, ahead := s.register(), GP64()
+	MOVQ(ld, ahead)
+	SHLQ(U8(4), ahead)
+	Label("loop")
+	PREFETCHT0(Mem{Base: src, Index: ahead, Scale: 1})
+	VMOVUPS_Z(Mem{Base: src}, reg.K1, row)
+	VMOVUPS(row, reg.K1, Mem{Base: dst})
+	ADDQ(ld, src)
+	ADDQ(width, dst)
+	DECQ(rows)
+	JNZ(LabelRef("loop"))
+	finish()
 }
 
 func (s isa) gemm(mr, nv int) {

@@ -1,0 +1,105 @@
+package model
+
+// backward takes dhidden back to the embeddings. A block's own way back and
+// the gradients of the parameters of the block after it are independent, and
+// their tasks run side by side.
+func (ps *Pass) backward(g []float32) {
+	ps.grad.bind(ps.m.Config, ps.m.Scalar, g[:len(ps.m.Slab)])
+	ps.grad.wte = ps.m.embeddingShare(g)
+	for l := len(ps.layers) - 1; l >= -1; l-- {
+		ps.l = l
+		ps.tiles, ps.sums = ps.tiles[:0], ps.sums[:0]
+		if l+1 < len(ps.layers) {
+			ps.blockGradients(l + 1)
+		} else {
+			ps.sums = append(ps.sums, normSum(ps.grad.lnf, ps.grad.lnfb, ps.dhidden, ps.x, ps.mean, ps.rstd))
+		}
+		ps.last = 0
+		if l >= 0 {
+			ps.last = ps.groups()
+			ps.blockByRows(l)
+		}
+		ps.pool.Run(ps.last+len(ps.tiles)+ps.embedTasks()+ps.sumTasks(), ps.op.goBack)
+	}
+}
+
+// goBack is a group's way back through a block, or one task of the gradients
+// of the next block's parameters.
+func (ps *Pass) goBack(task, worker int) {
+	if task < ps.last {
+		ps.blockBackward(task, worker)
+		return
+	}
+	if task -= ps.last; task < len(ps.tiles) {
+		ps.tiles[task].add(ps.n)
+		return
+	}
+	if task -= len(ps.tiles); task < ps.embedTasks() {
+		ps.embedBackward(task)
+		return
+	}
+	ps.addSums(task - ps.embedTasks())
+}
+
+// blockBackward takes one group back through block l.
+func (ps *Pass) blockBackward(task, worker int) {
+	l, heads := ps.l, ps.m.Config.Heads
+	first, last, from, to := ps.groupAt(task)
+	if from == to {
+		return
+	}
+	if l == len(ps.layers)-1 {
+		ps.finalNormBackward(l, from, to)
+	}
+	ps.blockOutBackward(l, from, to)
+	for h := first * heads; h < last*heads; h++ {
+		ps.attendBackward(l, h, worker)
+	}
+	ps.attentionInBackward(l, from, to)
+}
+
+// blockByRows is blockBackward for all rows when there are no groups.
+func (ps *Pass) blockByRows(l int) {
+	if ps.groups() > 0 {
+		return
+	}
+	tasks := ps.tasks()
+	if l == len(ps.layers)-1 {
+		ps.pool.Run(tasks, ps.op.finalBack)
+	}
+	ps.pool.Run(tasks, ps.op.blockBack)
+	ps.pool.Run(ps.batch.Sequences()*ps.m.Config.Heads, ps.op.attendBack)
+	ps.pool.Run(tasks, ps.op.qkvBack)
+}
+
+// of is where block l keeps what its backward pass computes.
+func (ps *Pass) of(l int) *backward { return &ps.back[l&1] }
+
+// leaving is the gradient of the stream that leaves block l, or the embeddings
+// for -1. Three are in use at once.
+func (ps *Pass) leaving(l int) []float32 { return ps.dx[(l+1)%3] }
+
+// prepareBackward sizes the buffers of a backward pass.
+func (ps *Pass) prepareBackward() {
+	n, c, longest := ps.n, ps.m.Config.Width, 0
+	for s := range ps.batch.Sequences() {
+		longest = max(longest, ps.batch.Starts[s+1]-ps.batch.Starts[s])
+	}
+	for i := range ps.back {
+		b := &ps.back[i]
+		for _, x := range [...]*[]float32{&b.dmid, &b.dln1, &b.dln2, &b.ln1, &b.ln2} {
+			sized(x, n*c)
+		}
+		sized(&b.dqkv, n*3*c)
+		sized(&b.act, n*4*c)
+		sized(&b.dfc, n*4*c)
+	}
+	for i := range ps.dx {
+		sized(&ps.dx[i], n*c)
+	}
+	sized(&ps.datt, n*c)
+	for i := range ps.work {
+		sized(&ps.work[i].s, queryTile*longest)
+		sized(&ps.work[i].ds, queryTile*longest)
+	}
+}
