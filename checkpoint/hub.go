@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/model"
 )
 
 // maxFile bounds what Import reads of every file but the weights, bytes.
@@ -31,6 +32,22 @@ func Import(s *Store, dir string) (trimtab.Digest, error) {
 		return "", about(err, "import %s", dir)
 	}
 	return SaveModel(s, m, t)
+}
+
+// FolderConfig is the shape of the model in a Hugging Face folder; only config.json is read.
+func FolderConfig(dir string) (model.Config, error) {
+	raw, err := os.ReadFile(filepath.Join(dir, configName))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = unsupported("%s is absent", configName)
+	}
+	if err != nil {
+		return model.Config{}, about(err, "read the model in %s", dir)
+	}
+	c, _, err := readConfig(raw)
+	if err != nil {
+		err = about(err, "read the model in %s", dir)
+	}
+	return c, err
 }
 
 func readFolder(dir string) ([]File, error) {
