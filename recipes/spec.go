@@ -186,10 +186,16 @@ func (s Spec) Validate() error {
 	if s.Seed > MaxSeed {
 		return fmt.Errorf("seed is %d: want 0 to %d", s.Seed, uint64(MaxSeed))
 	}
+	if strings.Contains(s.Name, "/") {
+		return fmt.Errorf("name %q has a slash, which stands between a run and its stage", s.Name)
+	}
 	if s.Model.Base == "" {
 		if err := s.Model.Config.Validate(); err != nil {
 			return fmt.Errorf("model: %w", err)
 		}
+	}
+	if s.Model.Base != "" && s.Model.Config != (model.Config{}) {
+		return fmt.Errorf("model: base and a shape are given: the base model has a shape of its own: leave layers, width and the like out, or --set model={base: …}")
 	}
 	if len(s.Stages) == 0 {
 		return fmt.Errorf("stages: a run needs at least one")
