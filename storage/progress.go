@@ -12,11 +12,12 @@ import (
 
 // Progress is a hint of where an attempt is, for people. It is overwritten, and no fact.
 type Progress struct {
-	Step, Steps     int
-	Phase           string
-	TokensPerSecond float64
-	Metrics         []trimtab.Metric
-	At              time.Time // zero at SetProgress is now
+	Step            int              `json:"step"`
+	Steps           int              `json:"steps"`
+	Phase           string           `json:"phase"`
+	TokensPerSecond float64          `json:"tokens_per_second"`
+	Metrics         []trimtab.Metric `json:"metrics"`
+	At              time.Time        `json:"at"` // zero at SetProgress is now
 }
 
 // SetProgress overwrites the hint of an attempt; "fenced" if token is not its holder.
