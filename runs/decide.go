@@ -55,7 +55,7 @@ func (s *Service) decide(ctx context.Context, ref, stage, what, reason, actor st
 
 // newest is the last attempt of a stage of a run.
 func (s *Service) newest(ctx context.Context, run storage.Run, stage string) (storage.Attempt, bool, error) {
-	if !slices.ContainsFunc(run.Plan.Stages, func(st trimtab.PlannedStage) bool { return st.Name == stage }) {
+	if !hasStage(run, stage) {
 		return storage.Attempt{}, false, stageNotFound(run, stage)
 	}
 	attempts, err := s.store.Attempts(ctx, run.ID)
@@ -69,6 +69,10 @@ func (s *Service) newest(ctx context.Context, run storage.Run, stage string) (st
 		}
 	}
 	return last, last.Number > 0, nil
+}
+
+func hasStage(run storage.Run, stage string) bool {
+	return slices.ContainsFunc(run.Plan.Stages, func(st trimtab.PlannedStage) bool { return st.Name == stage })
 }
 
 func stageNotFound(run storage.Run, stage string) error {

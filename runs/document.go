@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/trimtab/trimtab"
@@ -217,6 +218,9 @@ func (s *Service) History(ctx context.Context, ref, stage string) ([]storage.Eve
 	if err != nil {
 		return nil, err
 	}
+	if stage != "" && !hasStage(run, stage) {
+		return nil, stageNotFound(run, stage)
+	}
 	return s.store.History(ctx, run.ID, stage)
 }
 
@@ -253,5 +257,23 @@ func (s *Service) Metrics(ctx context.Context, ref, stage string, attempt int, n
 		return nil, a, trimtab.NewError(trimtab.NotFound, "attempt_not_found", "see `trimtab show`", "stage %s of run %s has no such attempt yet", stage, run.ID)
 	}
 	rows, err := s.store.Metrics(ctx, a.ID, names...)
+	if err == nil && len(rows) == 0 && len(names) > 0 {
+		err = s.noMetric(ctx, a, names)
+	}
 	return rows, a, err
+}
+
+// noMetric names the metrics that an attempt has, where it has none of those asked for.
+func (s *Service) noMetric(ctx context.Context, a storage.Attempt, names []string) error {
+	all, err := s.store.Metrics(ctx, a.ID)
+	if err != nil || len(all) == 0 {
+		return err
+	}
+	var have []string
+	for _, row := range all {
+		have = append(have, row.Name)
+	}
+	slices.Sort(have)
+	return trimtab.NewError(trimtab.NotFound, "metric_not_found", "it has "+strings.Join(slices.Compact(have), ", "),
+		"stage %s has no metric %s", a.Stage, strings.Join(names, ", "))
 }
