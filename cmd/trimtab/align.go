@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -74,6 +75,9 @@ that run. Ctrl-C detaches; the run goes on.`,
 			if err != nil {
 				return err
 			}
+			if strings.Contains(o.name, "/") { // RUN/STAGE names a model
+				return usagef("choose a name without it", "--name %s has a slash", o.name)
+			}
 			return a.withService(cmd, func(ctx context.Context, s *session) error { return a.align(ctx, s, spec, o) })
 		},
 	}
@@ -88,6 +92,10 @@ that run. Ctrl-C detaches; the run goes on.`,
 }
 
 func (a *app) align(ctx context.Context, s *session, spec recipes.Spec, o alignFlags) error {
+	cost, err := estimate(ctx, s, spec) // what is wrong with a model shows before anything is launched
+	if err != nil {
+		return err
+	}
 	launched, err := s.runs.Launch(ctx, runs.LaunchRequest{
 		Spec: spec, Name: o.name, Actor: a.actor(), New: o.new, Resume: o.resume, Reuse: o.reuse, Log: a.note,
 	})
@@ -103,10 +111,6 @@ func (a *app) align(ctx context.Context, s *session, spec recipes.Spec, o alignF
 	}
 	if !o.detach {
 		if a.format == formatTable {
-			cost, err := estimate(ctx, s, spec)
-			if err != nil {
-				return err
-			}
 			if err := a.printPlan(cost, launched.Run); err != nil {
 				return err
 			}

@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -309,7 +308,8 @@ func writeItems(w io.Writer, items []trimtab.Item) error {
 	return nil
 }
 
-// rankingLine is a ranking as other tools read it: responses are texts. Token
+// rankingLine is a ranking as other tools read it: responses are texts, in
+// which bytes that no text holds are U+FFFD. Token
 // ids and exact bytes are added where there are any, for those who keep them.
 type rankingLine struct {
 	Prompt    string             `json:"prompt"`
@@ -331,8 +331,9 @@ func exported(item trimtab.Item) any {
 	line := rankingLine{Prompt: r.Prompt, Ranks: r.Ranks, Labeller: r.Labeller, Guideline: r.Guideline, Split: r.Split, Group: r.Group}
 	sampled := false
 	for _, resp := range r.Responses {
-		line.Responses = append(line.Responses, strings.ToValidUTF8(string(resp.Bytes), "\ufffd"))
-		sampled = sampled || len(resp.Tokens) > 0 || !utf8.Valid(resp.Bytes)
+		text := strings.ReplaceAll(strings.ToValidUTF8(string(resp.Bytes), "\ufffd"), "\x00", "\ufffd")
+		line.Responses = append(line.Responses, text)
+		sampled = sampled || len(resp.Tokens) > 0 || text != string(resp.Bytes)
 	}
 	if sampled {
 		line.Samples = r.Responses

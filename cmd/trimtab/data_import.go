@@ -39,7 +39,12 @@ default), or they are left out (--skip-bad). A dataset holds each record once.`,
   trimtab data import demos --kind demonstrations --map completion=answer qa.csv
   trimtab data import votes --kind rankings --skip-bad --freeze part1.jsonl part2.jsonl
   trimtab data import corpus --kind text --dry-run book.txt`,
-		RunE: func(cmd *cobra.Command, args []string) error { return a.importData(cmd, args[0], args[1:], o) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := plainName("the dataset's name", args[0]); err != nil {
+				return err
+			}
+			return a.importData(cmd, args[0], args[1:], o)
+		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.kind, "kind", "", "text, demonstrations, prompts or rankings")

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -12,12 +13,18 @@ import (
 	"github.com/trimtab/trimtab"
 )
 
+// badNumber is how the flag library says that a value is no number.
+var badNumber = regexp.MustCompile(`^invalid argument ("[^"]*") for "(?:-., )?(--[a-z-]+)" flag: strconv\.`)
+
 // usageError makes an error of the command line into one that exits with 2.
 func usageError(cmd *cobra.Command, err error) error {
 	if e, ok := errors.AsType[*trimtab.Error](err); ok {
 		return e
 	}
 	msg := strings.TrimSpace(strings.ReplaceAll(err.Error(), "\n", " "))
+	if m := badNumber.FindStringSubmatch(msg); m != nil {
+		msg = fmt.Sprintf("%s is %s, which is not a number that it takes", m[2], m[1])
+	}
 	return trimtab.NewError(trimtab.Usage, "usage", "see "+cmd.CommandPath()+" --help", "%s", msg)
 }
 

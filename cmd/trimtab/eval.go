@@ -42,7 +42,7 @@ func (a *app) evalCmd() *cobra.Command {
 	var o evalFlags
 	cmd := &cobra.Command{
 		Use: "eval MODEL", Short: "measure a model: perplexity, reward accuracy, win rate", Args: takes(1, 1),
-		Long: `Measure a model, with 95 % bootstrap intervals.
+		Long: `Measure a model. Accuracy and win rate come with 95 % bootstrap intervals.
 
   perplexity  of a language model on --data (text or demonstrations)
   accuracy    of a reward model on the pairs of --data (rankings), beside the rule that the
@@ -54,7 +54,7 @@ func (a *app) evalCmd() *cobra.Command {
   trimtab eval my-assistant/reward --task accuracy --data votes --split test
   trimtab eval my-assistant/ppo --task winrate --against my-assistant/sft`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := o.check(); err != nil {
+			if err := o.check(cmd.Flags().Changed); err != nil {
 				return err
 			}
 			return a.withStore(cmd, func(ctx context.Context, s *session) error { return a.eval(ctx, s, args[0], o) })
@@ -72,7 +72,18 @@ func (a *app) evalCmd() *cobra.Command {
 	return cmd
 }
 
-func (o *evalFlags) check() error {
+// unread are the flags that a task does not read.
+var unread = map[string][]string{
+	taskPerplexity: {"against", "world", "prompts", "seed", "greedy", "raw", "temperature", "top-k", "top-p", "max-tokens"},
+	taskAccuracy:   {"against", "world", "prompts", "greedy", "raw", "temperature", "top-k", "top-p", "max-tokens"},
+	taskWinRate:    {"data", "split", "raw"},
+}
+
+// check refuses what cannot be measured, and flags that the task would pass over; given tells which were given.
+func (o *evalFlags) check(given func(flag string) bool) error {
+	if i := slices.IndexFunc(unread[o.task], given); i >= 0 {
+		return usagef("leave it out", "--task %s does not read --%s", o.task, unread[o.task][i])
+	}
 	switch {
 	case !slices.Contains(tasks, o.task):
 		return usagef("give --task "+strings.Join(tasks, ", --task "), "--task is %q", o.task)

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -164,6 +166,9 @@ func origins(x artifact) string {
 func resolve(ctx context.Context, s *session, ref string) (storage.Artifact, error) {
 	x, err := s.store.ResolveArtifact(ctx, ref)
 	run, name, ok := strings.Cut(ref, "/")
+	if err != nil && !ok && trimtab.AsError(err).Class == trimtab.NotFound {
+		return x, s.noModel(ctx, ref, err)
+	}
 	if err == nil || !ok || trimtab.AsError(err).Class != trimtab.NotFound {
 		return x, err
 	}
@@ -177,6 +182,15 @@ func resolve(ctx context.Context, s *session, ref string) (storage.Artifact, err
 		}
 	}
 	return x, err
+}
+
+// noModel says how to name a model of a run, where ref is one.
+func (s *session) noModel(ctx context.Context, ref string, err error) error {
+	remedy := "list them with `trimtab model list`"
+	if doc, missing := s.runs.Show(ctx, ref); missing == nil && len(doc.Models) > 0 {
+		remedy = fmt.Sprintf("%s is a run: name one of its models, such as %s/%s", ref, ref, doc.Models[len(doc.Models)-1].Name)
+	}
+	return trimtab.NewError(trimtab.NotFound, trimtab.AsError(err).Type, remedy, "there is no model %q", ref)
 }
 
 // loadModel resolves a reference and loads what it names, verified.
@@ -195,6 +209,16 @@ func (a *app) modelImportCmd() *cobra.Command {
 		Use: "import FOLDER", Short: "take in a Hugging Face GPT-2 folder", Args: takes(1, 1),
 		Example: "  trimtab model import ./gpt2 --name gpt2",
 		RunE: func(cmd *cobra.Command, args []string) error {
+			dir, err := filepath.Abs(args[0])
+			if err != nil {
+				return err
+			}
+			if name == "" {
+				name = filepath.Base(dir)
+			}
+			if err := plainName("the model's name", name); err != nil {
+				return err
+			}
 			return a.withStore(cmd, func(ctx context.Context, s *session) error { return a.importModel(ctx, s, args[0], name) })
 		},
 	}
@@ -205,13 +229,6 @@ func (a *app) modelImportCmd() *cobra.Command {
 func (a *app) importModel(ctx context.Context, s *session, dir, name string) error {
 	if _, err := os.Stat(dir); err != nil {
 		return fileError(dir, err)
-	}
-	if name == "" {
-		abs, err := filepath.Abs(dir)
-		if err != nil {
-			return err
-		}
-		name = filepath.Base(abs)
 	}
 	digest, err := checkpoint.Import(s.files, dir)
 	if err != nil {
@@ -225,14 +242,24 @@ func (a *app) importModel(ctx context.Context, s *session, dir, name string) err
 	if m.Scalar {
 		kind = "reward"
 	}
-	if err := s.store.PutArtifact(ctx, storage.Artifact{Digest: digest, Kind: kind, Name: name, Parameters: int64(m.Config.Parameters())}, a.actor()); err != nil {
+	if err := s.store.PutArtifact(ctx, storage.Artifact{Digest: digest, Kind: kind, Name: name, Parameters: int64(len(m.Slab))}, a.actor()); err != nil {
 		return err
 	}
 	doc, err := describe(ctx, s, string(digest))
 	if err != nil {
 		return err
 	}
+	doc.Name, doc.Run, doc.Stage = name, "", "" // the same model may have other names, and a run that made it
 	return a.printModel(doc)
+}
+
+// plainName refuses a name that commands could not find again, or not tell from other references.
+func plainName(flag, name string) error {
+	bad := func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) || r == '@' }
+	if name == "" || utf8.RuneCountInString(name) > 200 || strings.ContainsFunc(name, bad) || strings.HasPrefix(name, "sha256:") {
+		return usagef("use 1 to 200 characters without spaces and @", "%s is %q", flag, name)
+	}
+	return nil
 }
 
 func (a *app) modelExportCmd() *cobra.Command {

@@ -3,12 +3,14 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/trimtab/trimtab/checkpoint"
 	"github.com/trimtab/trimtab/recipes"
 	"github.com/trimtab/trimtab/storage"
 	"github.com/trimtab/trimtab/tensor"
@@ -139,6 +141,10 @@ func estimate(ctx context.Context, s *session, spec recipes.Spec) (recipes.Cost,
 	if spec.Model.Base == "" {
 		return recipes.Estimate(spec, nil), nil
 	}
+	if info, err := os.Stat(spec.Model.Base); err == nil && info.IsDir() {
+		c, err := checkpoint.FolderConfig(spec.Model.Base)
+		return recipes.Estimate(spec, &c), err
+	}
 	_, m, _, err := loadModel(ctx, s, spec.Model.Base)
 	if err != nil {
 		return recipes.Cost{}, err
@@ -186,14 +192,13 @@ func (a *app) printCost(cost recipes.Cost, spec recipes.Spec) error {
 	if err := printList(a, list[planStage]{items: doc.Stages, columns: planColumns, empty: "no stages"}); err != nil || a.format == formatCSV {
 		return err
 	}
-	fmt.Fprintf(a.out, "\n%s parameters, %sFLOPs, %s of memory at the most, %s on disk\n",
-		count(float64(doc.Parameters)), count(doc.FLOPs), bytesOf(doc.Memory), bytesOf(doc.Disk))
-	about := "about"
+	fmt.Fprintf(a.out, "\n%s parameters, %s, %s of memory at the most, %s on disk\n",
+		count(float64(doc.Parameters)), flops(doc.FLOPs), bytesOf(doc.Memory), bytesOf(doc.Disk))
+	fmt.Fprintf(a.out, "about %s at this machine's %s/s (%s kernels, measured just now on matrix products;\nattention, sampling and saving take longer than their share)\n",
+		longTime(doc.Seconds), strings.TrimSuffix(flops(doc.Speed), "s"), tensor.Implementation())
 	if slices.ContainsFunc(doc.Stages, func(s planStage) bool { return s.FLOPs == 0 }) {
-		about = "without the stages whose length depends on data not read yet, about"
+		fmt.Fprintln(a.out, "?: as long as its data, which a plan does not read; not counted above")
 	}
-	fmt.Fprintf(a.out, "%s %s at this machine's %sFLOP/s (%s kernels, measured just now on matrix products; attention, sampling and\nsaving take longer than their share)\n",
-		about, longTime(doc.Seconds), count(doc.Speed), tensor.Implementation())
 	return nil
 }
 
@@ -202,11 +207,11 @@ func (a *app) printPlan(cost recipes.Cost, run storage.Run) error {
 	fmt.Fprintf(a.out, "run %s  %s  seed %d  %s parameters  spec %s\n", shortID(run.ID), clean(run.Name), run.Seed,
 		count(float64(cost.Parameters)), run.SpecDigest.Short())
 	for i, st := range cost.Stages {
-		steps := "as the data has"
-		if st.Steps > 0 {
-			steps = fmt.Sprintf("%d steps", st.Steps)
+		if st.FLOPs == 0 {
+			fmt.Fprintf(a.out, "  %d %-10s %16s\n", i+1, clean(st.Name), "as the data has")
+			continue
 		}
-		fmt.Fprintf(a.out, "  %d %-10s %16s  %8s tokens  %8sFLOPs\n", i+1, clean(st.Name), steps, count(float64(st.Tokens)), count(st.FLOPs))
+		fmt.Fprintf(a.out, "  %d %-10s %10d steps  %8s tokens  %14s\n", i+1, clean(st.Name), st.Steps, count(float64(st.Tokens)), flops(st.FLOPs))
 	}
 	_, err := fmt.Fprintln(a.out)
 	return err
@@ -230,6 +235,14 @@ func measureSpeed() float64 {
 	}
 	slices.Sort(rates)
 	return rates[len(rates)/2]
+}
+
+// flops prints a number of floating-point operations for people.
+func flops(n float64) string {
+	if n < 1000 {
+		return count(n) + " FLOPs"
+	}
+	return count(n) + "FLOPs" // the prefix stands with its unit
 }
 
 // bytesOf prints a number of bytes for people.

@@ -3,9 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/runs"
 )
 
@@ -23,6 +26,9 @@ nothing is refused unless --force is given.`,
   trimtab rerun my-assistant sft --data demos-v2 --dry-run`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			req.Run, req.Stage, req.Actor = args[0], args[1], a.actor()
+			if err := dotted(req.Sets, req.Stage); err != nil {
+				return err
+			}
 			return a.withService(cmd, func(ctx context.Context, s *session) error {
 				result, err := s.runs.Rerun(ctx, req)
 				if err != nil {
@@ -37,13 +43,24 @@ nothing is refused unless --force is given.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&req.FromCheckpoint, "from-checkpoint", "", "go on from a checkpoint: latest, or its digest")
-	f.StringArrayVar(&req.Sets, "set", nil, "change a setting of the stage: key=value (may be repeated)")
+	f.StringArrayVar(&req.Sets, "set", nil, "change a setting: path=value, for example reward.epochs=2 (may be repeated)")
 	f.StringArrayVar(&req.Data, "data", nil, "other data: NAME, or kind=NAME (may be repeated)")
 	f.StringVar(&req.Reason, "reason", "", "why, for the record")
 	f.BoolVar(&req.DryRun, "dry-run", false, "say what would run and what would be reused, and stop")
 	f.BoolVar(&req.Force, "force", false, "run again even if nothing changed")
 	f.BoolVar(&watch, "watch", false, "follow it to its end")
 	return cmd
+}
+
+// dotted refuses a bare key that is no key of a whole spec: a field of the stage stands behind its name.
+func dotted(sets []string, stage string) error {
+	for _, set := range sets {
+		key, _, ok := strings.Cut(set, "=")
+		if ok && !strings.Contains(key, ".") && !slices.Contains([]string{"name", "seed", "model", "data", "starter", "sources", "stages"}, key) {
+			return usagef(fmt.Sprintf("write --set %s.%s", stage, set), "--set %s names no stage", set)
+		}
+	}
+	return nil
 }
 
 // rerunDocument is what a rerun did, or would do.
@@ -118,13 +135,26 @@ func (a *app) decisionCmd(d decision) *cobra.Command {
 				if a.documents() {
 					return a.printDocument(doc)
 				}
-				fmt.Fprintln(a.out, clean(fmt.Sprintf("%s: %s is %s", d.done, doc.Name, doc.Status)))
+				fmt.Fprintln(a.out, clean(d.said(doc)))
 				return nil
 			})
 		},
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for the record")
 	return cmd
+}
+
+// said tells what came of a decision. A stage that has to stop takes some
+// seconds to hear of it, and makes a checkpoint.
+func (d decision) said(doc runs.Document) string {
+	working := slices.ContainsFunc(doc.Stages, func(st runs.StageDocument) bool { return st.Status == trimtab.AttemptRunning })
+	switch {
+	case d.done == "cancelled" && doc.Status != trimtab.RunCancelled:
+		return fmt.Sprintf("%s will be cancelled: its stage stops within seconds", doc.Name)
+	case doc.Status == trimtab.RunPaused && working:
+		return fmt.Sprintf("%s: %s is %s; its stage stops within seconds", d.done, doc.Name, doc.Status)
+	}
+	return fmt.Sprintf("%s: %s is %s", d.done, doc.Name, doc.Status)
 }
 
 func (a *app) approveCmd() *cobra.Command {
@@ -158,7 +188,7 @@ func (a *app) cancelCmd() *cobra.Command {
 
 func (a *app) pauseCmd() *cobra.Command {
 	return a.decisionCmd(decision{
-		use: "pause RUN", short: "stop a run at its next checkpoint", done: "paused", example: "  trimtab pause my-assistant",
+		use: "pause RUN", short: "stop a run, with a checkpoint, until resume", done: "paused", example: "  trimtab pause my-assistant",
 		do: func(ctx context.Context, s *session, run, _, reason, actor string) error {
 			return s.runs.Pause(ctx, run, reason, actor)
 		},

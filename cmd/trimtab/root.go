@@ -88,9 +88,23 @@ whatever is killed on the way.`,
 		a.rerunCmd(), a.approveCmd(), a.skipCmd(), a.cancelCmd(), a.pauseCmd(), a.resumeCmd(), a.recipesCmd(), a.planCmd())
 	add("things", a.dataCmd(), a.modelCmd(), a.generateCmd(), a.chatCmd(), a.evalCmd())
 	add("machine", a.devCmd(), a.workerCmd(), a.migrateCmd(), a.doctorCmd(), a.versionCmd())
-	root.SetHelpCommandGroupID("machine")
+	root.SetHelpCommand(helpCmd(root))
 	root.SetCompletionCommandGroupID("machine")
 	return root
+}
+
+// helpCmd is cobra's, but that it refuses what is no command.
+func helpCmd(root *cobra.Command) *cobra.Command {
+	return &cobra.Command{
+		Use: "help [COMMAND]", Short: "help about any command", GroupID: "machine", Example: "  trimtab help data import",
+		RunE: func(_ *cobra.Command, args []string) error {
+			cmd, rest, err := root.Find(args)
+			if err != nil || len(rest) > 0 {
+				return group(cmd, rest)
+			}
+			return cmd.Help()
+		},
+	}
 }
 
 // prepare runs before every command: it reads the settings and checks -o.

@@ -21,6 +21,9 @@ func (a *app) runsCmd() *cobra.Command {
 		Use: "runs", Short: "list runs, newest first", Args: takes(0, 0),
 		Example: "  trimtab runs\n  trimtab runs -o json --limit 5",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if limit < 1 {
+				return usagef("give at least 1", "--limit is %d", limit)
+			}
 			return a.withStore(cmd, func(ctx context.Context, s *session) error {
 				items, err := s.runs.List(ctx, limit)
 				if err != nil {
@@ -75,6 +78,11 @@ func (a *app) printRun(doc runs.Document) error {
 	stages := list[runs.StageDocument]{items: doc.Stages, columns: stageColumns, empty: "no stages"}
 	if a.format == formatCSV {
 		return printCSV(a.out, stages)
+	}
+	if doc.Status == trimtab.RunPaused {
+		for i := range doc.Stages {
+			doc.Stages[i].Progress = nil // it stands: there is no time left to tell
+		}
 	}
 	a.printHead(doc)
 	if err := printList(a, stages); err != nil {
@@ -418,7 +426,7 @@ func (a *app) metricsCmd() *cobra.Command {
 				}
 				return printList(a, list[metricRow]{
 					schema: "trimtab.metrics/v1", key: "metrics", items: items, columns: metricColumns, empty: "no metrics yet",
-					extra: map[string]any{"stage": at.Stage, "attempt": at.Number},
+					extra: map[string]any{"run": at.Run, "stage": at.Stage, "attempt": at.Number},
 				})
 			})
 		},

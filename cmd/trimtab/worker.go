@@ -32,6 +32,9 @@ ones beside it. On SIGINT or SIGTERM it goes on to the next checkpoint, for at
 most a minute, and ends; the run goes on where another worker is.`,
 		Example: "  trimtab worker --postgres-url postgres://trimtab_app@db/trimtab --temporal-address temporal:7233",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if threads < 0 {
+				return usagef("give 0 for all cores, or more", "--threads is %d", threads)
+			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 			defer stop()
 			return a.work(ctx, threads)
