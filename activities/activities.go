@@ -46,16 +46,18 @@ func (a *Activities) Begin(ctx context.Context, in BeginInput) (BeginResult, err
 }
 
 func (a *Activities) begin(ctx context.Context, in BeginInput) (BeginResult, error) {
-	key, err := recipes.CacheKey(in.Stage, in.Inputs, in.Seed, in.Numerics)
+	key, err := a.key(ctx, in)
 	if err != nil {
 		return BeginResult{}, err
 	}
 	row := storage.Attempt{Run: in.Run, Stage: in.Stage.Name, Kind: in.Stage.Kind, Number: in.Number, Status: trimtab.AttemptQueued,
 		Config: in.Stage.Config, CacheKey: key, Inputs: in.Inputs, FromCheckpoint: in.From, Reason: in.Reason, Actor: in.Actor, BuildID: a.build}
 	if in.Reuse {
-		if old, ok, err := a.store.Reusable(ctx, key); err != nil {
+		old, ok, err := a.store.Reusable(ctx, key)
+		if err != nil {
 			return BeginResult{}, err
-		} else if ok {
+		}
+		if ok && a.here(ctx, in, old) {
 			row.Status, row.ReusedFrom, row.Outputs, row.Metrics, row.Steps, row.Step = trimtab.AttemptReused, old.ID, old.Outputs, old.Metrics, old.Steps, old.Step
 		}
 	}
@@ -69,6 +71,38 @@ func (a *Activities) begin(ctx context.Context, in BeginInput) (BeginResult, err
 	}
 	a.say(ctx, in.Run, in.Stage.Name, in.Number, "unchanged: attempt %d's output is reused", row.ReusedFrom)
 	return BeginResult{Attempt: row.ID, Reused: true, Outputs: row.Outputs, Metrics: row.Metrics, Missed: missed(in.Stage.Gates, row.Metrics)}, nil
+}
+
+// key is the attempt's cache key.
+func (a *Activities) key(ctx context.Context, in BeginInput) (trimtab.Digest, error) {
+	key, err := recipes.CacheKey(in.Stage, in.Inputs, in.Seed, in.Numerics)
+	if err != nil || in.From == "" {
+		return key, err
+	}
+	c, err := a.store.FindCheckpoint(ctx, in.Run, in.Stage.Name, string(in.From))
+	if err != nil {
+		return "", err
+	}
+	maker, err := a.store.Attempt(ctx, c.Attempt)
+	if err != nil || maker.CacheKey == key {
+		return key, err
+	}
+	return recipes.ContinuedKey(key, in.From)
+}
+
+// here reports whether the models that an attempt made are in this store,
+// undamaged: the record may be of another folder, or a folder lose a file.
+func (a *Activities) here(ctx context.Context, in BeginInput, old storage.Attempt) bool {
+	for _, out := range old.Outputs {
+		if out.Name != "model" {
+			continue // in the record itself
+		}
+		if _, err := a.files.Files(out.Digest); err != nil {
+			a.say(ctx, in.Run, in.Stage.Name, in.Number, "attempt %d's output cannot be reused: %v", old.ID, err)
+			return false
+		}
+	}
+	return true
 }
 
 // Complete closes an attempt with its outputs and says which gates they miss.
@@ -101,6 +135,7 @@ var decided = []trimtab.RunStatus{trimtab.RunPaused, trimtab.RunBlocked, trimtab
 
 // SetAttemptStatus shows what an attempt is doing and tells how far its checkpoints are.
 func (a *Activities) SetAttemptStatus(ctx context.Context, in AttemptStatusInput) (AttemptStatusResult, error) {
+	in.Error = classed(in.Error, in.Class)
 	if err := a.store.SetAttemptStatus(ctx, in.Attempt, in.Status, in.Error, in.Actor); err != nil {
 		return AttemptStatusResult{}, Wrap(err)
 	}
@@ -122,6 +157,7 @@ func (a *Activities) SetAttemptStatus(ctx context.Context, in AttemptStatusInput
 
 // SetRunStatus shows what a run is doing.
 func (a *Activities) SetRunStatus(ctx context.Context, in RunStatusInput) error {
+	in.Error = classed(in.Error, in.Class)
 	err := a.store.SetRunStatus(ctx, in.Run, in.Status, in.Next, in.Error, in.Actor)
 	if err == nil {
 		text := string(in.Status)

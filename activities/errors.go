@@ -45,6 +45,22 @@ func classify(err error) *trimtab.Error {
 	return trimtab.AsError(err)
 }
 
+// Class is the class of an error that goes to an activity; JSON leaves it out.
+func Class(e *trimtab.Error) trimtab.Class {
+	if e == nil {
+		return trimtab.Internal
+	}
+	return e.Class
+}
+
+// classed puts the class back.
+func classed(e *trimtab.Error, class trimtab.Class) *trimtab.Error {
+	if e != nil {
+		e.Class = class
+	}
+	return e
+}
+
 // Unwrap is the inverse of Wrap, for errors that come out of Temporal.
 func Unwrap(err error) *trimtab.Error {
 	var app *temporal.ApplicationError

@@ -42,9 +42,6 @@ func (a *Activities) Segment(ctx context.Context, in SegmentInput) (SegmentResul
 }
 
 func (a *Activities) segment(ctx context.Context, in SegmentInput) (SegmentResult, error) {
-	if err := a.store.Fence(ctx, in.Attempt, in.Sequence); err != nil {
-		return SegmentResult{}, err
-	}
 	r := &running{a: a, in: in, worker: activity.GetWorkerStopChannel(ctx)}
 	work, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer stop(nil)
@@ -52,6 +49,10 @@ func (a *Activities) segment(ctx context.Context, in SegmentInput) (SegmentResul
 	r.moved.Store(time.Now().UnixNano())
 	go r.watch(ctx, work, stop)
 
+	// A holder that was frozen in the middle of a write is waited for, with heartbeats.
+	if err := a.store.Fence(ctx, in.Attempt, in.Sequence); err != nil {
+		return SegmentResult{}, err
+	}
 	if err := r.restore(work); err != nil {
 		return SegmentResult{}, r.cause(work, err)
 	}
@@ -71,6 +72,7 @@ type running struct {
 	step  int
 	check trimtab.Digest // the checkpoint that step stands on
 	older trimtab.Digest // the one before it; files of others are removed
+	maker int64          // the attempt that reported the step before step
 
 	pending []storage.StepReport // steps since that checkpoint
 
@@ -129,27 +131,38 @@ func (r *running) restore(ctx context.Context) error {
 		}
 	}
 	if found {
-		r.step, r.check = last.Step, last.Digest
+		r.step, r.check, r.maker = last.Step, last.Digest, r.in.Attempt
+	}
+	if steps := r.job.Steps(); r.step > steps {
+		return trimtab.NewError(trimtab.Invalid, "step_out_of_range", "rerun the stage from the beginning, or with as many steps as it had",
+			"the checkpoint is of step %d, the stage has %d", r.step, steps)
 	}
 	r.at.Store(int64(r.step))
 	return r.a.store.StartAttempt(ctx, r.in.Attempt, r.in.Sequence, r.job.Steps(), r.a.build)
 }
 
 // newest is the attempt's last checkpoint. Files of all but the last two are
-// removed here, under the fence; a worker that lost it removes only what it
-// superseded itself, so that it can never take its successor's states.
+// removed here. They are named by rows, never by what lies in the folder: a
+// worker that has lost the fence meanwhile, and thaws just here, must not take
+// its successor's states.
 func (r *running) newest(ctx context.Context) (last storage.Checkpoint, found bool, err error) {
 	all, err := r.a.store.Checkpoints(ctx, r.in.Attempt)
 	if err != nil || len(all) == 0 {
 		return last, false, err
 	}
 	last = all[len(all)-1]
-	keep := []trimtab.Digest{last.Digest}
 	if len(all) > 1 {
 		r.older = all[len(all)-2].Digest
-		keep = append(keep, r.older)
 	}
-	return last, true, r.a.files.PruneStates(attemptKey(r.in.Attempt), keep)
+	for _, c := range all[:max(0, len(all)-2)] {
+		if c.Digest == last.Digest || c.Digest == r.older {
+			continue
+		}
+		if err := r.a.files.RemoveState(attemptKey(r.in.Attempt), c.Digest); err != nil {
+			return last, true, err
+		}
+	}
+	return last, true, nil
 }
 
 func (r *running) load(c storage.Checkpoint) error {
@@ -174,7 +187,7 @@ func (r *running) inherit(ctx context.Context) error {
 	if err := r.load(c); err != nil {
 		return err
 	}
-	r.step = c.Step
+	r.step, r.maker = c.Step, c.Attempt
 	return nil
 }
 
@@ -201,6 +214,9 @@ func (r *running) steps(work, ctx context.Context) error {
 		Stopping:   func() bool { return r.stopping(ctx) },
 	}
 	next, err := loop.Run(work)
+	if next > r.step {
+		r.maker = r.in.Attempt
+	}
 	r.step = next
 	return err
 }
@@ -254,33 +270,24 @@ func (r *running) progress(ctx context.Context, step, total, first int, started 
 // result makes the outputs if the last step is done.
 func (r *running) result(work, ctx context.Context) (SegmentResult, error) {
 	res := SegmentResult{Checkpoint: r.check, Step: r.step, Steps: r.job.Steps()}
+	select {
+	case <-r.worker:
+		return res, trimtab.NewError(trimtab.Unavailable, "worker_stopping", "", "the worker was asked to stop at step %d; the stage goes on elsewhere", r.step)
+	default:
+	}
 	if r.step < res.Steps {
 		r.a.warm.keep(r.in.Attempt, r.check, r.job)
-		select {
-		case <-r.worker:
-			return res, trimtab.NewError(trimtab.Unavailable, "worker_stopping", "", "the worker was asked to stop at step %d; the stage goes on elsewhere", r.step)
-		default:
-			return res, nil
-		}
+		return res, nil
 	}
 	r.phase.Store("outputs")
 	outputs, metrics, err := r.job.finish(work)
 	if err != nil {
 		return res, r.cause(work, err)
 	}
-	last, err := r.a.lastMetrics(work, r.in.Attempt, res.Steps-1)
-	res.Done, res.Outputs, res.Metrics = true, outputs, append(last, metrics...)
-	return res, err
-}
-
-// lastMetrics are the metrics of a step as they were stored.
-func (a *Activities) lastMetrics(ctx context.Context, attempt int64, step int) ([]trimtab.Metric, error) {
-	rows, err := a.store.Metrics(ctx, attempt)
-	var metrics []trimtab.Metric
-	for _, r := range rows {
-		if r.Step == step {
-			metrics = append(metrics, trimtab.Metric{Name: r.Name, Value: r.Value})
-		}
+	last, err := r.a.store.StepMetrics(work, r.maker, res.Steps-1)
+	if err != nil {
+		return res, r.cause(work, err)
 	}
-	return metrics, err
+	res.Done, res.Outputs, res.Metrics = true, outputs, append(last, metrics...)
+	return res, nil
 }

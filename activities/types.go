@@ -86,6 +86,7 @@ type AttemptStatusInput struct {
 	// RunStatus is set too if not empty: waiting while a service is away, running when it is back.
 	RunStatus trimtab.RunStatus
 	Error     *trimtab.Error
+	Class     trimtab.Class // of Error, whose JSON leaves it out
 	Actor     string
 }
 
@@ -101,6 +102,7 @@ type RunStatusInput struct {
 	Status trimtab.RunStatus
 	Next   string // what happens next, or what a person has to do
 	Error  *trimtab.Error
+	Class  trimtab.Class // of Error, whose JSON leaves it out
 	Actor  string
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/trimtab/trimtab"
@@ -88,13 +89,33 @@ func (s Spec) Plan(run string, r Resolved) (trimtab.Plan, []Document, error) {
 		plan.Stages = append(plan.Stages, trimtab.PlannedStage{Name: st.Name, Kind: st.Kind, Version: kinds[st.Kind].version,
 			Config: doc.Digest, Inputs: inputs, Gates: st.Gates, SegmentSteps: segment, CheckpointSteps: every})
 	}
-	body, err := Canonical(s)
+	body, err := Canonical(s.pinned(plan))
 	if err != nil {
 		return plan, nil, err
 	}
 	plan.Spec = trimtab.DigestOf(body)
 	plan.SpecDigest, err = s.digest(plan)
 	return plan, append(docs, Document{plan.Spec, body}), err
+}
+
+// pinned is the spec with digests where it named datasets and models, so that
+// a plan made from it later reads the same data whatever the names mean by then.
+func (s Spec) pinned(p trimtab.Plan) Spec {
+	s.Stages = slices.Clone(s.Stages)
+	for i, st := range p.Stages {
+		refs := maps.Clone(s.Stages[i].Inputs)
+		for _, in := range st.Inputs {
+			d := in.Dataset + in.Model // one of them, or none
+			switch {
+			case d != "" && refs[in.Name] != "":
+				refs[in.Name] = string(d)
+			case in.Model != "":
+				s.Model.Base = string(in.Model)
+			}
+		}
+		s.Stages[i].Inputs = refs
+	}
+	return s
 }
 
 // digest is over the whole plan but for the run's id and name: the seed, the
@@ -258,6 +279,13 @@ func (st Stage) intervals() (segment, every int) {
 		segment = 10 * every
 	}
 	return max(segment, every), every
+}
+
+// ContinuedKey is the key of an attempt that goes on from a checkpoint which
+// an attempt with another key made: its bytes are not those of key alone.
+func ContinuedKey(key, from trimtab.Digest) (trimtab.Digest, error) {
+	b, err := Canonical(map[string]any{"key": key, "from": from})
+	return trimtab.DigestOf(b), err
 }
 
 // CacheKey is the digest over all that a stage's bytes depend on: its kind and

@@ -207,7 +207,7 @@ func (r *run) show(ctx workflow.Context, status trimtab.RunStatus, next string, 
 	}
 	defer r.pen.Unlock()
 	return workflow.ExecuteActivity(small(ctx), a.SetRunStatus, activities.RunStatusInput{
-		Run: r.plan.Run, Status: status, Next: next, Error: e, Actor: actor}).Get(ctx, nil)
+		Run: r.plan.Run, Status: status, Next: next, Error: e, Class: activities.Class(e), Actor: actor}).Get(ctx, nil)
 }
 
 // shown is what a run that is neither blocked nor at its end shows.
