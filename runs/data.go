@@ -14,13 +14,14 @@ import (
 	"github.com/trimtab/trimtab/label"
 	"github.com/trimtab/trimtab/recipes"
 	"github.com/trimtab/trimtab/starter"
+	"github.com/trimtab/trimtab/storage"
 )
 
 // prepare makes the datasets and the model that the spec asks for, and puts
 // digests where it named them. Data that the spec names already is left alone.
 func (s *Service) prepare(ctx context.Context, spec recipes.Spec, actor string, log func(string, ...any)) (recipes.Spec, error) {
 	var err error
-	if spec.Model.Base, err = s.base(spec.Model.Base); err != nil {
+	if spec.Model.Base, err = s.base(ctx, spec.Model.Base, actor); err != nil {
 		return spec, err
 	}
 	switch {
@@ -49,13 +50,24 @@ func (s *Service) prepare(ctx context.Context, spec recipes.Spec, actor string, 
 	return spec, nil
 }
 
-// base imports a Hugging Face folder; anything else names a stored model.
-func (s *Service) base(ref string) (string, error) {
+// base imports a Hugging Face folder, under the folder's name; anything else names a stored model.
+func (s *Service) base(ctx context.Context, ref, actor string) (string, error) {
 	if info, err := os.Stat(ref); ref == "" || err != nil || !info.IsDir() {
 		return ref, nil
 	}
 	d, err := checkpoint.Import(s.files, ref)
-	return string(d), err
+	if err != nil {
+		return "", err
+	}
+	m, _, err := checkpoint.LoadModel(s.files, d)
+	if err != nil {
+		return "", err
+	}
+	kind := "model"
+	if m.Scalar {
+		kind = "reward"
+	}
+	return string(d), s.store.PutArtifact(ctx, storage.Artifact{Digest: d, Kind: kind, Name: filepath.Base(filepath.Clean(ref)), Parameters: int64(len(m.Slab))}, actor)
 }
 
 // freeze stores items as a dataset version and returns its digest for the spec.

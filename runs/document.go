@@ -198,16 +198,17 @@ func (s *Service) List(ctx context.Context, limit int) ([]Summary, error) {
 	if err != nil {
 		return nil, err
 	}
+	ids := make([]string, len(all))
+	for i, r := range all {
+		ids[i] = r.ID
+	}
+	stages, err := s.store.LastStages(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
 	list := make([]Summary, len(all))
 	for i, r := range all {
-		list[i] = Summary{ID: r.ID, Name: r.Name, Status: r.Status, Seed: r.Seed, CreatedAt: r.CreatedAt, Seconds: seconds(r), Next: r.Next}
-		attempts, err := s.store.Attempts(ctx, r.ID)
-		if err != nil {
-			return nil, err
-		}
-		if n := len(attempts); n > 0 {
-			list[i].Stage = attempts[n-1].Stage
-		}
+		list[i] = Summary{ID: r.ID, Name: r.Name, Status: r.Status, Seed: r.Seed, CreatedAt: r.CreatedAt, Seconds: seconds(r), Next: r.Next, Stage: stages[r.ID]}
 	}
 	return list, nil
 }

@@ -27,6 +27,7 @@ type bench struct {
 	ctx context.Context
 	*runs.Service
 	temporal client.Client
+	dir      string // of the files
 	acts     *activities.Activities
 	stop     func()
 }
@@ -39,7 +40,8 @@ func newBench(t *testing.T, threads int) *bench {
 	t.Cleanup(cancel)
 	e := devstacktest.Start(t)
 	store := storagetest.Open(t, storagetest.On(t, e.PostgresURL).App)
-	files, err := checkpoint.Open(t.TempDir())
+	dir := t.TempDir()
+	files, err := checkpoint.Open(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +53,7 @@ func newBench(t *testing.T, threads int) *bench {
 	t.Cleanup(c.Close)
 	pool := tensor.NewPool(threads)
 	t.Cleanup(pool.Close)
-	b := &bench{t: t, ctx: ctx, Service: runs.New(lg, store, files, c), temporal: c, acts: activities.New(lg, store, files, pool, "test")}
+	b := &bench{t: t, ctx: ctx, Service: runs.New(lg, store, files, c), temporal: c, dir: dir, acts: activities.New(lg, store, files, pool, "test")}
 	b.start()
 	t.Cleanup(func() { b.stop() })
 	return b

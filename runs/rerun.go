@@ -146,14 +146,22 @@ func (s *Service) worthwhile(ctx context.Context, run storage.Run, next trimtab.
 		return nil
 	}
 	a, ok, err := s.newest(ctx, run, r.Stage)
-	if err != nil || !ok || a.Status == trimtab.AttemptCancelled || a.Status == trimtab.AttemptStale {
+	if err != nil || !ok || !conclusive(a) {
 		return err
-	}
-	if a.Error != nil && a.Error.Type == "stage_interrupted" {
-		return nil
 	}
 	return trimtab.NewError(trimtab.Conflict, "nothing_changed", "change something with --set or --data, or insist with --force",
 		"runs are deterministic: stage %s would end as attempt %d did", r.Stage, a.Number)
+}
+
+// conclusive reports whether an attempt ended as its config, data and seed make it end every time.
+func conclusive(a storage.Attempt) bool {
+	switch a.Status {
+	case trimtab.AttemptCompleted, trimtab.AttemptReused, trimtab.AttemptSkipped:
+		return true
+	case trimtab.AttemptFailed:
+		return a.Error == nil || a.Error.Type != "stage_interrupted" && (a.Error.Class == trimtab.Invalid || a.Error.Class == trimtab.Internal)
+	}
+	return false
 }
 
 func sameGate(a, b trimtab.Gate) bool {
@@ -188,7 +196,15 @@ func (s *Service) reuseOf(ctx context.Context, st trimtab.PlannedStage, a *stora
 	if a == nil {
 		return RerunStage{st.Name, "run", "it has not been run"}
 	}
-	if _, ok, err := s.store.Reusable(ctx, a.CacheKey); err == nil && ok {
+	if old, ok, err := s.store.Reusable(ctx, a.CacheKey); err == nil && ok {
+		for _, out := range old.Outputs {
+			if out.Name != "model" {
+				continue
+			}
+			if _, err := s.files.Files(out.Digest); err != nil {
+				return RerunStage{st.Name, "run", fmt.Sprintf("its model cannot be read: %v", err)}
+			}
+		}
 		return RerunStage{st.Name, "reuse", fmt.Sprintf("config, inputs, seed and code version are those of attempt %d", a.ID)}
 	}
 	return RerunStage{st.Name, "run", fmt.Sprintf("its last attempt is %s", a.Status)}

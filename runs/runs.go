@@ -8,6 +8,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base32"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -87,7 +88,8 @@ func (s *Service) Launch(ctx context.Context, r LaunchRequest) (Launched, error)
 	if err != nil {
 		return Launched{}, err
 	}
-	if old, ok, err := s.attachable(ctx, r, run.SpecDigest); err != nil || ok {
+	if r.Resume != "" {
+		old, err := s.resumable(ctx, r.Resume, run.SpecDigest)
 		if err == nil {
 			err = s.start(ctx, old, s.reusable(r, old.Plan))
 		}
@@ -97,14 +99,24 @@ func (s *Service) Launch(ctx context.Context, r LaunchRequest) (Launched, error)
 	if run.Name == "" {
 		run.Name = spec.Name
 	}
-	if err := s.create(ctx, run, docs); err != nil {
+	open, attached, err := s.create(ctx, run, docs, r.New)
+	if err != nil {
 		return Launched{}, err
+	}
+	if attached && r.origin != "" {
+		return Launched{}, trimtab.NewError(trimtab.Conflict, "rerun_open", fmt.Sprintf("see `trimtab show %s`, or cancel it first", open.ID),
+			"run %s reruns %s with the same spec and has not ended", open.ID, r.origin)
+	}
+	if attached {
+		run = open
 	}
 	if err := s.start(ctx, run, s.reusable(r, run.Plan)); err != nil {
 		return Launched{}, err
 	}
-	run, err = s.store.Run(ctx, run.ID)
-	return Launched{Run: run}, err
+	if !attached {
+		run, err = s.store.Run(ctx, run.ID)
+	}
+	return Launched{Run: run, Attached: attached}, err
 }
 
 // plan resolves names to digests and makes the run's row.
@@ -126,12 +138,16 @@ func (s *Service) plan(ctx context.Context, spec recipes.Spec, id string) (stora
 	return storage.Run{ID: id, Status: trimtab.RunQueued, Next: "waits for a worker; if its launch was cut off, the same `trimtab align` starts it", Seed: spec.Seed, Spec: body, SpecDigest: plan.SpecDigest, Plan: plan}, docs, err
 }
 
-// create writes the documents, then the run that names them.
-func (s *Service) create(ctx context.Context, run storage.Run, docs []recipes.Document) error {
+// create writes the documents, then the run that names them; or it finds an
+// open run of the same spec, unless always a new one is wanted.
+func (s *Service) create(ctx context.Context, run storage.Run, docs []recipes.Document, always bool) (open storage.Run, is bool, err error) {
 	if err := s.putDocuments(ctx, docs); err != nil {
-		return err
+		return open, false, err
 	}
-	return s.store.CreateRun(ctx, run)
+	if always {
+		return open, false, s.store.CreateRun(ctx, run)
+	}
+	return s.store.CreateRunOnce(ctx, run)
 }
 
 func (s *Service) putDocuments(ctx context.Context, docs []recipes.Document) error {
@@ -143,28 +159,13 @@ func (s *Service) putDocuments(ctx context.Context, docs []recipes.Document) err
 	return nil
 }
 
-// attachable finds the open run that the request means.
-func (s *Service) attachable(ctx context.Context, r LaunchRequest, spec trimtab.Digest) (storage.Run, bool, error) {
-	if r.Resume != "" {
-		run, err := s.store.Run(ctx, r.Resume)
-		if err == nil && run.SpecDigest != spec {
-			err = trimtab.NewError(trimtab.Conflict, "spec_differs", "leave out --resume to start a new run", "run %s was launched with another spec", run.ID)
-		}
-		return run, err == nil, err
+// resumable finds the run to attach to, which must be of the same spec.
+func (s *Service) resumable(ctx context.Context, ref string, spec trimtab.Digest) (storage.Run, error) {
+	run, err := s.store.Run(ctx, ref)
+	if err == nil && run.SpecDigest != spec {
+		err = trimtab.NewError(trimtab.Conflict, "spec_differs", "leave out --resume to start a new run", "run %s was launched with another spec", run.ID)
 	}
-	if r.New || r.origin != "" {
-		return storage.Run{}, false, nil
-	}
-	open, err := s.store.OpenRuns(ctx)
-	if err != nil {
-		return storage.Run{}, false, err
-	}
-	for _, run := range open {
-		if run.SpecDigest == spec {
-			return run, true, nil
-		}
-	}
-	return storage.Run{}, false, nil
+	return run, err
 }
 
 func (s *Service) reusable(r LaunchRequest, p trimtab.Plan) []string {
@@ -210,8 +211,7 @@ func unavailable(doing string, err error) error {
 func (s *Service) update(ctx context.Context, run storage.Run, name string, arg any) (workflows.Outcome, error) {
 	var out workflows.Outcome
 	if !run.Status.Open() {
-		return out, trimtab.NewError(trimtab.Conflict, "run_closed", fmt.Sprintf("`trimtab rerun %s STAGE` starts a new run from it", run.ID),
-			"run %s is %s", run.ID, run.Status)
+		return out, runClosed(run)
 	}
 	err := s.send(ctx, run, name, arg, &out)
 	var missing *serviceerror.NotFound
@@ -225,13 +225,61 @@ func (s *Service) update(ctx context.Context, run storage.Run, name string, arg 
 		return out, nil
 	}
 	if errors.As(err, &missing) {
-		return out, trimtab.NewError(trimtab.Conflict, "run_closed", "see `trimtab show`", "the workflow of run %s is not at work", run.ID)
+		return out, s.gone(ctx, run.ID, name, arg)
 	}
 	var app *temporal.ApplicationError
 	if errors.As(err, &app) {
 		return out, workflows.Refusal(err)
 	}
 	return out, unavailable(name, err)
+}
+
+func runClosed(run storage.Run) error {
+	return trimtab.NewError(trimtab.Conflict, "run_closed", fmt.Sprintf("`trimtab rerun %s STAGE` starts a new run from it", run.ID),
+		"run %s is %s", run.ID, run.Status)
+}
+
+// gone is about a run that Temporal does not know, or not any more: an
+// operator ended its workflow, or Temporal's own record is lost. Such a run
+// can be cancelled, and rerun as a new one.
+func (s *Service) gone(ctx context.Context, id, name string, arg any) error {
+	run, err := s.store.Run(ctx, id) // it may just have ended
+	if err != nil {
+		return err
+	}
+	if !run.Status.Open() {
+		return runClosed(run)
+	}
+	d, ok := arg.(workflows.Decision)
+	if !ok || name != workflows.UpdateCancel {
+		return trimtab.NewError(trimtab.Conflict, "workflow_gone", fmt.Sprintf("close it with `trimtab cancel %s`; then `trimtab rerun` starts a new run from it", id),
+			"nothing is at work for run %s: Temporal does not have its workflow", id)
+	}
+	return s.settle(ctx, run, d)
+}
+
+// settle cancels a run without a workflow.
+func (s *Service) settle(ctx context.Context, run storage.Run, d workflows.Decision) error {
+	attempts, err := s.store.Attempts(ctx, run.ID)
+	if err != nil {
+		return err
+	}
+	for _, a := range attempts {
+		switch a.Status {
+		case trimtab.AttemptQueued, trimtab.AttemptRunning, trimtab.AttemptRetrying:
+			if err := s.store.SetAttemptStatus(ctx, a.ID, trimtab.AttemptCancelled, nil, d.Actor); err != nil {
+				return err
+			}
+		}
+	}
+	body, err := json.Marshal(map[string]string{"decision": workflows.UpdateCancel, "reason": d.Reason})
+	if err != nil {
+		return err
+	}
+	if err := s.store.RecordDecision(ctx, run.ID, "", 0, workflows.UpdateCancel, body, d.Actor); err != nil {
+		return err
+	}
+	return s.store.SetRunStatus(ctx, run.ID, trimtab.RunCancelled, fmt.Sprintf("`trimtab rerun %s STAGE` starts a new run that reuses what was finished", run.ID), nil, d.Actor)
 }
 
 func (s *Service) send(ctx context.Context, run storage.Run, name string, arg any, out *workflows.Outcome) error {

@@ -214,6 +214,20 @@ func (s *Store) Attempts(ctx context.Context, run string) ([]Attempt, error) {
 	return attempts, fault(ctx, "listing the attempts of run "+run, err)
 }
 
+// LastStages maps each of these runs to the stage of its newest attempt; runs without one are left out.
+func (s *Store) LastStages(ctx context.Context, runs []string) (map[string]string, error) {
+	type last struct {
+		Run, Stage string
+	}
+	rows, err := collect(ctx, s.pool, pgx.RowToStructByPos[last],
+		"select distinct on (run) run, stage from attempt where run = any($1) order by run, id desc", runs)
+	stages := make(map[string]string, len(rows))
+	for _, r := range rows {
+		stages[r.Run] = r.Stage
+	}
+	return stages, fault(ctx, "finding the last stages of runs", err)
+}
+
 // Reusable returns the newest attempt with that cache key that was completed,
 // if there is one. One that is stale by now counts: its inputs are part of the key.
 func (s *Store) Reusable(ctx context.Context, cacheKey trimtab.Digest) (Attempt, bool, error) {

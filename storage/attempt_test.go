@@ -44,6 +44,12 @@ func TestCreateAttempt(t *testing.T) {
 	}
 	_, err = s.Attempt(ctx, 999)
 	wantError(t, err, trimtab.NotFound, "attempt_not_found")
+	_, err = s.CreateAttempt(ctx, storage.Attempt{Run: "run-1", Stage: "reward", Kind: "reward", Number: 1})
+	must(t, err)
+	stages, err := s.LastStages(ctx, []string{"run-1", "nobody"})
+	if err != nil || len(stages) != 1 || stages["run-1"] != "reward" {
+		t.Errorf("last stages %v, %v", stages, err)
+	}
 }
 
 func TestLifeOfAnAttempt(t *testing.T) {
