@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/draw"
@@ -48,6 +49,18 @@ func TestErrorsCrossTemporal(t *testing.T) {
 	}
 	if e := Unwrap(temporal.NewHeartbeatTimeoutError()); e.Class != trimtab.Unavailable || e.Type != "worker_lost" {
 		t.Errorf("a silent worker is %+v", e)
+	}
+}
+
+// A text that Temporal could not carry would be an error that nobody hears of.
+func TestLongAndBrokenMessages(t *testing.T) {
+	for _, text := range []string{strings.Repeat("é", 1<<21), "name \xff\x00"} {
+		err := Wrap(trimtab.NewError(trimtab.Invalid, "odd_text", "", "%s", text))
+		e := Unwrap(throughTemporal(err))
+		if e.Type != "odd_text" || e.Class != trimtab.Invalid || len(e.Message) > mostMessage+8 || len(err.Error()) > 2*mostMessage ||
+			!utf8.ValidString(err.Error()) || !utf8.ValidString(e.Message) || e.Message[:1] != text[:1] {
+			t.Errorf("%d bytes come back as %s of class %d with %d bytes", len(text), e.Type, e.Class, len(e.Message))
+		}
 	}
 }
 

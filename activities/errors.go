@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/trimtab/trimtab"
@@ -18,9 +19,25 @@ func Wrap(err error) error {
 	if err == nil {
 		return nil
 	}
-	e := classify(err)
+	e := clip(classify(err))
 	return temporal.NewApplicationErrorWithOptions(e.Error(), e.Type, temporal.ApplicationErrorOptions{
 		NonRetryable: e.Class != trimtab.Unavailable, Details: []any{*e, e.Class}})
+}
+
+// mostMessage bounds an error's text, bytes: Temporal refuses large failures, and then nobody learns of the error.
+const mostMessage = 4096
+
+// clip makes an error that Temporal can carry: not too long, and UTF-8.
+func clip(e *trimtab.Error) *trimtab.Error {
+	short := func(s string) string {
+		if len(s) > mostMessage {
+			s = s[:mostMessage] + " …"
+		}
+		return strings.ToValidUTF8(s, "�")
+	}
+	c := *e
+	c.Message, c.Remedy = short(e.Message), short(e.Remedy)
+	return &c
 }
 
 // DiskFull is the type of an error that lasts until a person frees some space.

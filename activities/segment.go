@@ -94,6 +94,7 @@ func (r *running) watch(ctx, work context.Context, stop context.CancelCauseFunc)
 		activity.RecordHeartbeat(ctx, map[string]any{"phase": r.phase.Load(), "step": r.at.Load(), "checkpoint": r.in.From})
 		if limit := patience(time.Duration(r.longest.Load())); time.Since(time.Unix(0, r.moved.Load())) > limit {
 			stop(stalled(limit))
+			r.a.say(context.WithoutCancel(ctx), r.in.Run, r.in.Stage.Name, 0, "stalled while %v: no step was finished in %s", r.phase.Load(), limit)
 		}
 		select {
 		case <-work.Done():
@@ -276,7 +277,9 @@ func (r *running) result(work, ctx context.Context) (SegmentResult, error) {
 	default:
 	}
 	if r.step < res.Steps {
-		r.a.warm.keep(r.in.Attempt, r.check, r.job)
+		if ctx.Err() == nil { // else it was paused or cancelled, and nobody knows for how long
+			r.a.warm.keep(r.in.Attempt, r.check, r.job)
+		}
 		return res, nil
 	}
 	r.phase.Store("outputs")
