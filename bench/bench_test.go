@@ -66,7 +66,7 @@ func (s shape) trainer(pool *tensor.Pool) func(step int) (loss float64) {
 		rows[r] = model.HeadRow{Row: r, Target: b.Tokens[(r+1)%len(b.Tokens)]}
 	}
 	return func(step int) (loss float64) {
-		clear(g)
+		pool.Clear(g)
 		ps.Forward(m, b)
 		ps.LMHead(m, g, rows, 1, func(_ int, logp, _ float32) float32 {
 			loss -= float64(logp)

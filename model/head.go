@@ -20,6 +20,8 @@ type headBuffers struct {
 	logits        []float32 // (R, V); then probabilities; then dlogits
 	logp, entropy []float32 // (R)
 	dlogp         []float32 // (R)
+	likeliest     []bool    // (R)
+	from          int       // number of the first row of the chunk
 	row           [][]float32
 }
 
@@ -52,7 +54,7 @@ func (ps *Pass) LMHead(m *Model, g []float32, rows []HeadRow, invTemp float32, e
 	h.size(chunk, c, v, ps.pool.Workers())
 	h.invTemp = invTemp
 	for from := 0; from < len(rows); from += chunk {
-		h.rows = rows[from:min(from+chunk, len(rows))]
+		h.rows, h.from = rows[from:min(from+chunk, len(rows))], from
 		n := len(h.rows)
 		ps.gather(n, c)
 		tensor.MatMulNT(ps.pool, h.logits, v, h.hidden, c, m.w.wte, c, n, v, c, false)
@@ -72,6 +74,10 @@ func (ps *Pass) LMHead(m *Model, g []float32, rows []HeadRow, invTemp float32, e
 	}
 }
 
+// TargetLikeliest says, during LMHead's call of each for row i, whether no
+// token has a larger logit than the row's target.
+func (ps *Pass) TargetLikeliest(i int) bool { return ps.head.likeliest[i-ps.head.from] }
+
 func (h *headBuffers) size(chunk, c, v, workers int) {
 	sized(&h.hidden, chunk*c)
 	sized(&h.dh, chunk*c)
@@ -79,6 +85,7 @@ func (h *headBuffers) size(chunk, c, v, workers int) {
 	sized(&h.logp, chunk)
 	sized(&h.entropy, chunk)
 	sized(&h.dlogp, chunk)
+	sized(&h.likeliest, chunk)
 	sized(&h.row, workers)
 	for i := range h.row {
 		sized(&h.row[i], v)
@@ -106,7 +113,9 @@ func (ps *Pass) headProbabilities(i, worker int) {
 	z, p := h.row[worker], h.logits[i*v:(i+1)*v]
 	copy(z, p)
 	top, sum := tensor.Softmax(p, h.invTemp)
-	h.logp[i] = logProbability(z[h.rows[i].Target], h.invTemp, top, sum)
+	of := z[h.rows[i].Target]
+	h.logp[i] = logProbability(of, h.invTemp, top, sum)
+	h.likeliest[i] = float32(h.invTemp*of) >= top && (h.invTemp == 1 || of >= tensor.Max(z))
 	h.entropy[i] = top + tensor.Log1(sum) - float32(h.invTemp*tensor.Dot(p, z))
 }
 

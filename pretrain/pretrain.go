@@ -100,7 +100,7 @@ func (t *Trainer) Step(ctx context.Context, step int) (trimtab.Report, error) {
 	if err := ctx.Err(); err != nil {
 		return trimtab.Report{}, fmt.Errorf("pretrain step %d: %w", step, err)
 	}
-	clear(t.grad)
+	t.in.Pool.Clear(t.grad)
 	sums := t.learn(t.rows(step))
 	norm, lr := t.adam.Step(t.policy.Slab, t.policy.Fold(t.grad), step, t.Steps())
 	seen := (step + 1) * t.batchRows()
@@ -108,7 +108,7 @@ func (t *Trainer) Step(ctx context.Context, step int) (trimtab.Report, error) {
 	return trimtab.Report{Metrics: []trimtab.Metric{
 		{Name: "loss", Value: sums.nll / n},
 		{Name: "entropy", Value: sums.entropy / n},
-		{Name: "mean_token_accuracy", Value: float64(sums.guesses.Right) / n},
+		{Name: "mean_token_accuracy", Value: float64(sums.right) / n},
 		{Name: "num_tokens", Value: float64(seen * t.config.RowTokens)},
 		{Name: "grad_norm", Value: float64(norm)},
 		{Name: "learning_rate", Value: float64(lr)},
@@ -133,7 +133,7 @@ func (t *Trainer) rows(step int) [][]int32 {
 type sums struct {
 	nll, entropy float64
 	tokens       int
-	guesses      model.Guesses
+	right        int // tokens that the model held likeliest
 }
 
 // learn adds the gradient of the mean loss of rows to grad.
@@ -142,15 +142,16 @@ func (t *Trainer) learn(rows [][]int32) sums {
 	weight := -1 / float32(len(rows)*(t.config.RowTokens-1)) // dL/dlogp
 	for size := max(1, microTokens/t.config.RowTokens); len(rows) > 0; rows = rows[min(size, len(rows)):] {
 		inputs, targets := shift(rows[:min(size, len(rows))])
-		hidden := t.pass.Forward(t.policy, inputs)
+		t.pass.Forward(t.policy, inputs)
 		t.pass.LMHead(t.policy, t.grad, targets, 1, func(i int, logp, entropy float32) float32 {
 			s.nll -= float64(logp)
 			s.entropy += float64(entropy)
 			s.tokens++
-			s.guesses.Add(targets[i], logp, entropy)
+			if t.pass.TargetLikeliest(i) {
+				s.right++
+			}
 			return weight
 		})
-		s.guesses.Settle(t.in.Pool, t.policy, hidden)
 		t.pass.BackwardBody(t.policy, t.grad)
 	}
 	return s

@@ -79,7 +79,11 @@ func matMul(p *Pool, g *product) {
 	}
 	j := jobs.get()
 	j.product = *g
+	tasks -= tasks % min(tasks, p.Workers()) // all end together
 	down := max(1, min(tasks, g.m/96))
+	for tasks%down != 0 {
+		down--
+	}
 	right := max(1, min(tasks/down, g.n/64))
 	j.rows = roundUp((g.m+down-1)/down, 12)
 	j.cols = roundUp((g.n+right-1)/right, 32)

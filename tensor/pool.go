@@ -2,7 +2,6 @@ package tensor
 
 import (
 	"runtime"
-	"sync"
 	"sync/atomic"
 )
 
@@ -14,7 +13,9 @@ import (
 type Pool struct {
 	wake []chan struct{} // one a background worker
 	busy atomic.Bool
-	done sync.WaitGroup
+	left atomic.Int64  // background workers still at work
+	done chan struct{} // has a value when none is
+	spin int           // how often to look before sleeping
 
 	f     func(task, worker int)
 	tasks int64
@@ -30,7 +31,10 @@ func NewPool(workers int) *Pool {
 	if workers <= 0 {
 		workers = runtime.GOMAXPROCS(0)
 	}
-	p := &Pool{wake: make([]chan struct{}, workers-1)}
+	p := &Pool{wake: make([]chan struct{}, workers-1), done: make(chan struct{}, 1)}
+	if runtime.GOMAXPROCS(0) >= workers {
+		p.spin = spins
+	}
 	for i := range p.wake {
 		p.wake[i] = make(chan struct{}, 1)
 		go p.serve(p.wake[i], i+1)
@@ -63,18 +67,28 @@ func (p *Pool) Run(tasks int, f func(task, worker int)) {
 	p.f, p.tasks = f, int64(tasks)
 	p.next.Store(0)
 	helpers := min(len(p.wake), tasks-1)
-	p.done.Add(helpers)
+	p.left.Store(int64(helpers))
 	for _, c := range p.wake[:helpers] {
 		c <- struct{}{}
 	}
 	p.work(0)
-	p.done.Wait()
+	p.await(p.done)
 	bad := p.fault.Swap(nil)
 	p.f = nil
 	p.busy.Store(false)
 	if bad != nil {
 		panic(bad.value)
 	}
+}
+
+// clearPart is how many values a task of Clear takes.
+const clearPart = 1 << 16
+
+// Clear sets x to zero.
+func (p *Pool) Clear(x []float32) {
+	p.Run((len(x)+clearPart-1)/clearPart, func(task, _ int) {
+		clear(x[task*clearPart : min(len(x), (task+1)*clearPart)])
+	})
 }
 
 // Close ends the workers. It must not be called during a Run; a later Run does
@@ -91,10 +105,29 @@ func (p *Pool) Close() {
 }
 
 func (p *Pool) serve(wake chan struct{}, worker int) {
-	for range wake {
+	for p.await(wake) {
 		p.work(worker)
-		p.done.Done()
+		if p.left.Add(-1) == 0 {
+			p.done <- struct{}{}
+		}
 	}
+}
+
+// spins is about 20 µs: loops follow each other closely, and to wake a worker
+// that has gone to sleep takes longer.
+const spins = 5000
+
+// await receives from c, awake for a while, and says whether c is open.
+func (p *Pool) await(c chan struct{}) (open bool) {
+	for range p.spin {
+		select {
+		case _, open = <-c:
+			return open
+		default:
+		}
+	}
+	_, open = <-c
+	return open
 }
 
 // work takes tasks until none is left.

@@ -114,6 +114,23 @@ func TestPoolNilAndClosed(t *testing.T) {
 	}
 }
 
+func TestPoolClear(t *testing.T) {
+	p := NewPool(3)
+	defer p.Close()
+	for _, n := range []int{0, 1, clearPart, 2*clearPart + 5} {
+		x := make([]float32, n+1)
+		for i := range x {
+			x[i] = 1
+		}
+		p.Clear(x[:n])
+		for i, v := range x {
+			if (v != 0) != (i == n) {
+				t.Fatalf("%d values: value %d is %g", n, i, v)
+			}
+		}
+	}
+}
+
 func BenchmarkPoolRun(b *testing.B) {
 	p := NewPool(0)
 	defer p.Close()

@@ -1,0 +1,42 @@
+package model
+
+import (
+	"testing"
+
+	"github.com/trimtab/trimtab/draw"
+	"github.com/trimtab/trimtab/tensor"
+)
+
+// Exactly one token of each row is the likeliest, at any temperature.
+func TestTargetLikeliest(t *testing.T) {
+	shape := Config{Layers: 1, Width: 16, Heads: 2, Context: 16, Vocab: 700}
+	m := New(shape, false)
+	m.Init(draw.New(1, "likeliest"))
+	tensor.Scale(m.w.wte, 8)
+	ps := NewPass(nil)
+	tokens := []int32{0, 3, 9, 2, 4, 4, 7}
+	hidden := ps.Infer(m, NewBatch(tokens))
+	rows := make([]HeadRow, len(tokens)*shape.Vocab) // more than a chunk
+	for i := range rows {
+		rows[i] = HeadRow{Row: i / shape.Vocab, Target: int32(i % shape.Vocab)}
+	}
+	for _, invTemp := range []float32{1, 1 / .7} {
+		right := make([]int, len(tokens))
+		ps.LMHead(m, nil, rows, invTemp, func(i int, _, _ float32) float32 {
+			z := make([]float32, shape.Vocab)
+			if ps.TargetLikeliest(i) {
+				tensor.MatMulNT(nil, z, shape.Vocab, hidden[rows[i].Row*16:], 16, m.w.wte, 16, 1, shape.Vocab, 16, false)
+				if z[rows[i].Target] != tensor.Max(z) {
+					t.Errorf("token %d is not the likeliest of row %d", rows[i].Target, rows[i].Row)
+				}
+				right[rows[i].Row]++
+			}
+			return 0
+		})
+		for r, n := range right {
+			if n != 1 {
+				t.Errorf("%d tokens are the likeliest of row %d", n, r)
+			}
+		}
+	}
+}
