@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -102,6 +104,8 @@ func (a *app) align(ctx context.Context, s *session, spec recipes.Spec, o alignF
 	if err != nil {
 		return err
 	}
+	following, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM) // from here on Ctrl-C detaches
+	defer stop()
 	for _, note := range launched.Notes {
 		a.note("%s", note)
 	}
@@ -115,7 +119,7 @@ func (a *app) align(ctx context.Context, s *session, spec recipes.Spec, o alignF
 				return err
 			}
 		}
-		return a.follow(ctx, s, id)
+		return a.follow(following, s, id)
 	}
 	doc, err := s.runs.Show(ctx, id)
 	if err != nil {

@@ -76,7 +76,11 @@ func summarize(items []trimtab.Item) *rankingSummary {
 }
 
 func (s *rankingSummary) String() string {
-	text := fmt.Sprintf("%d pairs by %d labellers; longer wins %.3f", s.Pairs, s.Labellers, s.LongerWins)
+	who := "labellers"
+	if s.Labellers == 1 {
+		who = "labeller"
+	}
+	text := fmt.Sprintf("%d pairs by %d %s; longer wins %.3f", s.Pairs, s.Labellers, who, s.LongerWins)
 	if s.Agreement != nil {
 		text += fmt.Sprintf("; two labellers agree on %.3f of %d common pairs", *s.Agreement, s.Common)
 	}

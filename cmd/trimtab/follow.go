@@ -103,8 +103,13 @@ func (a *app) away(ctx context.Context, s *session, f follower, since time.Time,
 
 // detached says that the run goes on without the follower.
 func (a *app) detached(s *session, doc runs.Document, ref string) error {
-	if doc.ID == "" {
-		return exitStatus(interrupted)
+	if doc.ID == "" { // interrupted before the first look
+		ctx, stop := context.WithTimeout(context.Background(), 5*time.Second)
+		defer stop()
+		var err error
+		if doc, err = s.runs.Show(ctx, ref); err != nil {
+			return exitStatus(interrupted)
+		}
 	}
 	if a.documents() {
 		if err := a.printDocument(doc); err != nil {

@@ -75,14 +75,18 @@ func (a *app) devStopCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "stop", Short: "end the embedded servers and the worker; the data stays", Args: takes(0, 0), Example: "  trimtab dev stop",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			dir := a.settings.value("data")
+			dir, was := a.settings.value("data"), a.devState().Running
 			if err := devstack.Stop(cmd.Context(), dir); err != nil {
 				return err
 			}
 			if a.documents() {
 				return a.printDocument(devDocument{Schema: "trimtab.dev/v1", Data: dir})
 			}
-			fmt.Fprintf(a.out, "nothing runs on %s\n", clean(dir))
+			done := ""
+			if was {
+				done = "stopped: "
+			}
+			fmt.Fprintf(a.out, "%snothing runs on %s\n", done, clean(dir))
 			return nil
 		},
 	}
