@@ -85,33 +85,6 @@ func decodeState(raw []byte, into []tensor.Named) (int, error) {
 	return step, checkNumbers(into)
 }
 
-// PruneStates removes the states of an attempt but those to keep. Other files
-// in its folder stay. An attempt without states is no error.
-func (s *Store) PruneStates(attempt string, keep []trimtab.Digest) error {
-	folder, err := stateFolder(attempt)
-	if err != nil {
-		return err
-	}
-	dir := filepath.Join(s.dir, folder)
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("prune the states of %s: %w", attempt, err)
-	}
-	for _, e := range entries {
-		d, err := trimtab.ParseDigest(e.Name())
-		if err != nil || !e.Type().IsRegular() || slices.Contains(keep, d) {
-			continue
-		}
-		if err := os.Remove(filepath.Join(dir, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("prune the states of %s: %w", attempt, err)
-		}
-	}
-	return syncFolder(dir)
-}
-
 // RemoveState removes one state of an attempt; one that is gone is no error.
 func (s *Store) RemoveState(attempt string, d trimtab.Digest) error {
 	folder, err := stateFolder(attempt)

@@ -213,3 +213,33 @@ func TestWorkflowGone(t *testing.T) {
 	wantRefusal(t, "cancelling it again", b.Cancel(b.ctx, id, "x", "tester"), "run_closed", 4)
 	b.await(b.rerun(runs.RerunRequest{Run: id, Stage: "pretrain"}).Run, trimtab.RunCompleted)
 }
+
+// What lies in the folder of an attempt and is in no row may be what another
+// worker is just about to commit: it is left alone.
+func TestStatesWithoutARowStay(t *testing.T) {
+	b := newBench(t, 0)
+	id := b.launch(long...)
+	b.awaitStep(id, "pretrain", 64)
+	if err := b.Pause(b.ctx, id, "a look", "tester"); err != nil {
+		t.Fatal(err)
+	}
+	folders, err := filepath.Glob(filepath.Join(b.dir, "states", "*"))
+	if err != nil || len(folders) != 1 {
+		t.Fatalf("folders %v, %v", folders, err)
+	}
+	other := filepath.Join(folders[0], trimtab.DigestOf([]byte("of a successor")).Hex())
+	if err := os.WriteFile(other, []byte("state"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Resume(b.ctx, id, "go on", "tester"); err != nil {
+		t.Fatal(err)
+	}
+	b.await(id, trimtab.RunCompleted)
+	left, err := filepath.Glob(filepath.Join(folders[0], "*"))
+	if err != nil || len(left) != 3 {
+		t.Errorf("%d files are left, want the last two states and the other: %v", len(left), err)
+	}
+	if _, err := os.Stat(other); err != nil {
+		t.Error(err)
+	}
+}
