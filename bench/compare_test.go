@@ -19,6 +19,7 @@ var (
 	compare = flag.Bool("compare", false, "run PyTorch beside us and print the table")
 	python  = flag.String("python", "python3", "interpreter that has torch")
 	threads = flag.String("threads", "1,2", "numbers of threads to give torch; the better result counts")
+	only    = flag.String("only", "", "of train, generate and ppo, only this")
 	runs    = flag.Int("runs", 5, "timed runs of ours; the median counts")
 )
 
@@ -36,11 +37,19 @@ func TestCompare(t *testing.T) {
 	defer pool.Close()
 	t.Logf("kernels %s, %d workers, large product %.0f GFLOP/s; %s",
 		tensor.Implementation(), pool.Workers(), 2*768*768*768*4/productSeconds(pool, 4*768, 768, 768, 5)/1e9, out)
+	share, peak := shareOfPeak()
+	t.Logf("one core, 512 x 768 x 768: %.0f %% of %.0f GFLOP/s", 100*share, peak)
 	t.Logf("%-15s  %28s  %28s", "", "tokens/s", "tokens/s of processor time")
 	t.Logf("%-15s  %8s %10s %8s  %8s %10s %8s", "", "ours", "PyTorch", "", "ours", "PyTorch", "")
 	for _, s := range shapes {
-		line(t, "train", s, s.trainingRate(pool), s.torch(t, "torch_train.py"))
-		line(t, "generate", s, s.generationRate(pool), s.torch(t, "torch_generate.py"))
+		for _, w := range []struct {
+			what string
+			ours func(t *testing.T, pool *tensor.Pool) rate
+		}{{"train", s.trainingRate}, {"generate", s.generationRate}, {"ppo", s.ppoRate}} {
+			if *only == "" || *only == w.what {
+				line(t, w.what, s, w.ours(t, pool), s.torch(t, "torch_"+w.what+".py"))
+			}
+		}
 	}
 }
 
@@ -89,7 +98,7 @@ import os
 paths = sorted({os.path.realpath(l) for l in maps.split() if "libblas" in l})
 print("torch", torch.__version__, "on", ", ".join(paths or libraries), end="")`
 
-func (s shape) trainingRate(pool *tensor.Pool) rate {
+func (s shape) trainingRate(_ *testing.T, pool *tensor.Pool) rate {
 	step := s.trainer(pool)
 	return measure(func(run int) int {
 		step(run)
@@ -97,7 +106,15 @@ func (s shape) trainingRate(pool *tensor.Pool) rate {
 	})
 }
 
-func (s shape) generationRate(pool *tensor.Pool) rate { return measure(s.generator(pool)) }
+// ppoRate is sampled tokens a second of whole iterations.
+func (s shape) ppoRate(t *testing.T, pool *tensor.Pool) rate {
+	step := s.ppo(t, pool)
+	return measure(func(run int) int { return step(run) })
+}
+
+func (s shape) generationRate(_ *testing.T, pool *tensor.Pool) rate {
+	return measure(s.generator(pool))
+}
 
 // torch runs a script at s and returns its rates, the best over -threads.
 func (s shape) torch(t *testing.T, script string) (best rate) {
@@ -109,10 +126,16 @@ func (s shape) torch(t *testing.T, script string) (best rate) {
 		add("heads", s.config.Heads)
 		add("context", s.config.Context)
 		add("vocab", s.config.Vocab)
-		if script == "torch_train.py" {
+		switch script {
+		case "torch_train.py":
 			add("batch", s.batch)
 			add("steps", *runs+1)
-		} else {
+		case "torch_ppo.py":
+			add("batch", s.episodes)
+			add("prompt", s.ppoPrompt)
+			add("new", s.ppoResponse)
+			add("runs", *runs)
+		default:
 			add("batch", s.samples)
 			add("prompt", s.prompt)
 			add("new", s.response)

@@ -8,6 +8,6 @@
 // libopenblas0, without which its products are several times slower; the
 // table names the library that torch has loaded; LD_LIBRARY_PATH may point to
 // another). On a busy machine read the columns of processor time. -python chooses the
-// interpreter and -threads the numbers of threads given to torch, whose
+// interpreter, -only one kind of work, and -threads the numbers of threads given to torch, whose
 // better result counts.
 package bench

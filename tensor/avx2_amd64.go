@@ -59,6 +59,11 @@ func gemm6x2AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32,
 //go:noescape
 func transposeAVX2(dst *float32, width int, src *float32, ld int, blocks int)
 
+// peakAVX2 continues 12 chains of multiply-adds, a register each, by that many steps; steps > 0.
+//
+//go:noescape
+func peakAVX2(steps int)
+
 //go:noescape
 func addAVX2(dst *float32, x *float32, n int)
 

@@ -109,6 +109,11 @@ func gemm12x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float
 //go:noescape
 func transposeAVX512(dst *float32, width int, src *float32, ld int, blocks int)
 
+// peakAVX512 continues 24 chains of multiply-adds, a register each, by that many steps; steps > 0.
+//
+//go:noescape
+func peakAVX512(steps int)
+
 // fetchAVX512 brings the first 32 elements of some rows near; rows > 0.
 //
 //go:noescape

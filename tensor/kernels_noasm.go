@@ -40,3 +40,6 @@ func adamwKernel(w, m, v, g []float32, a *adamw) { adamwPortable(w, m, v, g, a) 
 func emaKernel(avg, w []float32, share float32)  { emaPortable(avg, w, share) }
 
 func (g *product) tile() { g.portable() }
+
+// Peak is 0: there is no kernel to compare with.
+func Peak(int) (operations float64) { return 0 }

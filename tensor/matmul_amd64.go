@@ -120,6 +120,22 @@ func (g *product) strip(t *strip, i, l, j, rows, tileRows int) {
 	}
 }
 
+// Peak runs fused multiply-adds that read no memory and returns how many
+// floating-point operations they are: what a core can do at most. It is 0 where
+// there is no kernel to compare with.
+func Peak(steps int) (operations float64) {
+	switch {
+	case steps <= 0:
+	case active == avx512:
+		peakAVX512(steps)
+		return float64(steps) * 24 * 16 * 2
+	case active == avx2:
+		peakAVX2(steps)
+		return float64(steps) * 12 * 8 * 2
+	}
+	return 0
+}
+
 // edgeAVX2 computes in a place of full width and copies the columns in use.
 func (g *product) edgeAVX2(t *strip, rows int, c []float32, a *float32) {
 	width := t.registers * 8

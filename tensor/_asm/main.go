@@ -135,9 +135,32 @@ func (s isa) matmul() {
 		}
 	}
 	s.transpose()
+	s.peak()
 	if s.is512() {
 		s.narrow()
 	}
+}
+
+// peak runs fused multiply-adds from register to register, in as many chains
+// as the widest tile of the matrix product has.
+func (s isa) peak() {
+	s.function("peak", "func(steps int)")
+	Doc(fmt.Sprintf("peak%s continues %d chains of multiply-adds, a register each, by that many steps; steps > 0.", s.name, 2*s.rows))
+	steps, x := param("steps"), s.register()
+	s.zero(x)
+	var chains []reg.VecVirtual
+	for range 2 * s.rows {
+		v := s.register()
+		s.zero(v)
+		chains = append(chains, v)
+	}
+	Label("loop")
+	for _, v := range chains {
+		VFMADD231PS(x, x, v)
+	}
+	DECQ(steps)
+	JNZ(LabelRef("loop"))
+	finish()
 }
 
 // narrow copies a narrow piece of a matrix, a row in one register.
