@@ -94,7 +94,7 @@ func (r Ranking) Canonical() []byte {
 }
 
 // DenseRanks turns any ranks (lower is better, equal is tied) into 1, 2, 3 … without gaps.
-func DenseRanks(ranks []int) []int {
+func DenseRanks[R int | float64](ranks []R) []int {
 	sorted := slices.Clone(ranks)
 	slices.Sort(sorted)
 	sorted = slices.Compact(sorted)

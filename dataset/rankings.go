@@ -181,7 +181,7 @@ func rankedItem(r trimtab.Ranking, f fields) (trimtab.Ranking, error) {
 			return r, err
 		}
 	}
-	r.Responses, r.Ranks = responsesOf(texts...), dense(ranks)
+	r.Responses, r.Ranks = responsesOf(texts...), trimtab.DenseRanks(ranks)
 	return r, nil
 }
 
@@ -197,17 +197,6 @@ func textList(f fields, name string) ([]string, error) {
 		}
 	}
 	return texts, nil
-}
-
-// dense turns ranks of any numbers into 1, 2, 3 …
-func dense(ranks []float64) []int {
-	sorted := slices.Compact(slices.Sorted(slices.Values(ranks)))
-	out := make([]int, len(ranks))
-	for i, r := range ranks {
-		at, _ := slices.BinarySearch(sorted, r)
-		out[i] = at + 1
-	}
-	return out
 }
 
 // voteItems is two responses and people's votes for the first ("a1"), the second ("a2") or neither.
@@ -322,7 +311,7 @@ func completionsItem(r trimtab.Ranking, f fields) (trimtab.Ranking, error) {
 		}
 		texts, ranks = append(texts, text), append(ranks, rank)
 	}
-	r.Responses, r.Ranks = responsesOf(texts...), dense(ranks)
+	r.Responses, r.Ranks = responsesOf(texts...), trimtab.DenseRanks(ranks)
 	return r, nil
 }
 
@@ -403,7 +392,7 @@ func treeItems(r trimtab.Ranking, f fields, root map[string]any) ([]trimtab.Item
 	r.Group = cmp.Or(r.Group, f.optional("message_tree_id"))
 	var items []trimtab.Item
 	err := walk(root, nil, func(path []Turn, texts []string, ranks []float64) {
-		r.Prompt, r.Responses, r.Ranks = Transcript(path), responsesOf(texts...), dense(ranks)
+		r.Prompt, r.Responses, r.Ranks = Transcript(path), responsesOf(texts...), trimtab.DenseRanks(ranks)
 		items = append(items, r)
 	})
 	return items, err

@@ -232,7 +232,7 @@ func (s *Service) nextAttempt(ctx context.Context, run storage.Run, next trimtab
 	if err != nil {
 		return res, err
 	}
-	d := workflows.RerunDecision{Decision: workflows.Decision{Stage: r.Stage, Attempt: a.Number, Reason: r.Reason, Actor: r.Actor}, Plan: next, Force: r.Force}
+	d := workflows.RerunDecision{Decision: workflows.Decision{Stage: r.Stage, Attempt: a.Number, Reason: r.Reason, Actor: r.Actor}, Plan: next}
 	if r.FromCheckpoint != "" {
 		prefix := strings.TrimPrefix(r.FromCheckpoint, "latest")
 		if prefix != "" && !strings.HasPrefix(prefix, "sha256:") {

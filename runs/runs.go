@@ -72,7 +72,6 @@ type LaunchRequest struct {
 type Launched struct {
 	Run      storage.Run
 	Attached bool // it was open already
-	Notes    []string
 }
 
 // Launch resolves the spec's data, writes the run down and starts its workflow.

@@ -31,9 +31,8 @@ type Decision struct {
 // that stage and after it.
 type RerunDecision struct {
 	Decision
-	Plan  trimtab.Plan
-	From  trimtab.Digest // checkpoint to go on from; empty is from the beginning
-	Force bool
+	Plan trimtab.Plan
+	From trimtab.Digest // checkpoint to go on from; empty is from the beginning
 }
 
 // Outcome answers an Update.

@@ -106,9 +106,6 @@ func (a *app) align(ctx context.Context, s *session, spec recipes.Spec, o alignF
 	}
 	following, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM) // from here on Ctrl-C detaches
 	defer stop()
-	for _, note := range launched.Notes {
-		a.note("%s", note)
-	}
 	id := launched.Run.ID
 	if launched.Attached {
 		a.note("attached to run %s (%s), which has not ended; --new starts another", shortID(id), launched.Run.Name)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -169,7 +170,7 @@ func (a *app) checkTemporal(ctx context.Context) checked {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	c, err := dial(ctx, e, a.logger(devNull{}))
+	c, err := dial(ctx, e, a.logger(io.Discard))
 	if err != nil {
 		e := trimtab.AsError(err)
 		return checked{name, bad, e.Message, e.Remedy}
@@ -180,10 +181,6 @@ func (a *app) checkTemporal(ctx context.Context) checked {
 	}
 	return checked{name, good, e.temporal + ", namespace " + e.namespace, ""}
 }
-
-type devNull struct{}
-
-func (devNull) Write(p []byte) (int, error) { return len(p), nil }
 
 func (a *app) printDoctor(doc doctorDocument) error {
 	if a.documents() {
