@@ -1,6 +1,8 @@
 package model
 
 import (
+	"fmt"
+
 	"github.com/trimtab/trimtab/tensor"
 )
 
@@ -10,8 +12,9 @@ import (
 // serve several models in turn, but a backward pass belongs to the last
 // Forward.
 type Pass struct {
-	pool *tensor.Pool
-	op   operations
+	pool     *tensor.Pool
+	numerics tensor.Numerics
+	op       operations
 
 	m      *Model
 	batch  Batch
@@ -97,7 +100,7 @@ type operations struct {
 
 // NewPass is a Pass over pool's workers; nil runs on the caller.
 func NewPass(pool *tensor.Pool) *Pass {
-	ps := &Pass{pool: pool, work: make([]scratch, pool.Workers())}
+	ps := &Pass{pool: pool, numerics: tensor.V1, work: make([]scratch, pool.Workers())}
 	byRows := func(f func(l, from, to int)) func(task, worker int) {
 		return func(task, _ int) {
 			from, to := ps.rows(task)
@@ -118,6 +121,20 @@ func NewPass(pool *tensor.Pool) *Pass {
 	}
 	return ps
 }
+
+// Under makes the Pass compute under that numeric contract from now on; a new
+// one computes under tensor.V1. It returns ps and panics when there is no such
+// contract.
+func (ps *Pass) Under(n tensor.Numerics) *Pass {
+	if !n.Valid() {
+		panic(fmt.Sprintf("model: there is no numeric contract %q", n))
+	}
+	ps.numerics = n
+	return ps
+}
+
+// Numerics is the contract the Pass computes under.
+func (ps *Pass) Numerics() tensor.Numerics { return ps.numerics }
 
 // Pool is the pool the Pass runs on.
 func (ps *Pass) Pool() *tensor.Pool { return ps.pool }

@@ -50,9 +50,20 @@ package tensor
 //go:generate go -C _asm run . -target AVX512 -pkg tensor -out ../avx512_amd64.s -stubs ../avx512_amd64.go
 //go:generate go -C _asm run . -target AVX2 -pkg tensor -out ../avx2_amd64.s -stubs ../avx2_amd64.go
 
-// Numerics names the numeric contract that this package keeps. It is part of
-// every cache key: results under different contracts are different results.
-const Numerics = "v1"
+// Numerics names a numeric contract. It is part of every cache key: results
+// under different contracts are different results.
+type Numerics string
+
+// V1 is the contract of the package comment. V1BF16 differs from it in the
+// products with weights and in the products that make weights' gradients:
+// their operands are rounded to bfloat16 first; see the package comment.
+const (
+	V1     Numerics = "v1"
+	V1BF16 Numerics = "v1-bf16"
+)
+
+// Valid says whether this package keeps the contract of that name.
+func (n Numerics) Valid() bool { return n == V1 || n == V1BF16 }
 
 // Named is a named array: a view of somebody's memory, not a copy.
 type Named struct {

@@ -52,7 +52,7 @@ func (a *app) versionCmd() *cobra.Command {
 func version() versionDocument {
 	doc := versionDocument{
 		Schema: "trimtab.version/v1", Version: "(devel)", BuildID: buildID(), Go: runtime.Version(),
-		Platform: runtime.GOOS + "/" + runtime.GOARCH, Numerics: tensor.Numerics, Kernels: tensor.Implementation(),
+		Platform: runtime.GOOS + "/" + runtime.GOARCH, Numerics: string(tensor.V1), Kernels: tensor.Implementation(),
 	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
