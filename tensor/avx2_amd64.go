@@ -7,52 +7,52 @@ package tensor
 // gemm1x2AVX2 continues the chains of 1 rows by 16 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm1x2AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, add bool)
+func gemm1x2AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
 
 // gemm1x8AVX2 continues the chains of 1 rows by 64 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm1x8AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, add bool)
+func gemm1x8AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
 
 // gemm2x2AVX2 continues the chains of 2 rows by 16 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm2x2AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, add bool)
+func gemm2x2AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
 
 // gemm2x4AVX2 continues the chains of 2 rows by 32 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm2x4AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, add bool)
+func gemm2x4AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
 
 // gemm3x2AVX2 continues the chains of 3 rows by 16 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm3x2AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, add bool)
+func gemm3x2AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
 
 // gemm3x4AVX2 continues the chains of 3 rows by 32 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm3x4AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, add bool)
+func gemm3x4AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
 
 // gemm4x2AVX2 continues the chains of 4 rows by 16 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm4x2AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, add bool)
+func gemm4x2AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
 
 // gemm4x3AVX2 continues the chains of 4 rows by 24 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm4x3AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, add bool)
+func gemm4x3AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
 
 // gemm5x2AVX2 continues the chains of 5 rows by 16 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm5x2AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, add bool)
+func gemm5x2AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
 
 // gemm6x2AVX2 continues the chains of 6 rows by 16 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm6x2AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, add bool)
+func gemm6x2AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
 
 // transposeAVX2 sets dst[l*width + j] = src[j*ld + l] for j < 8 and l < 4*blocks; blocks > 0.
 //
@@ -63,6 +63,36 @@ func transposeAVX2(dst *float32, width int, src *float32, ld int, blocks int)
 //
 //go:noescape
 func peakAVX2(steps int)
+
+// pairs1x2AVX2 is gemm1x2AVX2 over pairs: for each, fma of the upper halves and then of the lower, subnormals being zero.
+//
+//go:noescape
+func pairs1x2AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+
+// pairs2x2AVX2 is gemm2x2AVX2 over pairs: for each, fma of the upper halves and then of the lower, subnormals being zero.
+//
+//go:noescape
+func pairs2x2AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+
+// pairs3x2AVX2 is gemm3x2AVX2 over pairs: for each, fma of the upper halves and then of the lower, subnormals being zero.
+//
+//go:noescape
+func pairs3x2AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+
+// pairs4x2AVX2 is gemm4x2AVX2 over pairs: for each, fma of the upper halves and then of the lower, subnormals being zero.
+//
+//go:noescape
+func pairs4x2AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+
+// roundPairsAVX2 sets dst[i] to the pair of src[2i] and src[2i+1] for i < 8*blocks; blocks > 0.
+//
+//go:noescape
+func roundPairsAVX2(dst *float32, src *float32, blocks int)
+
+// weaveAVX2 sets dst[r*width + j] to the pair of src[2r*ld + j] and src[(2r+1)*ld + j] for r < pairs and j among the columns, a bit for each (AVX2: all 8); pairs > 0.
+//
+//go:noescape
+func weaveAVX2(dst *float32, width int, src *float32, ld int, pairs int, columns uint64)
 
 //go:noescape
 func addAVX2(dst *float32, x *float32, n int)

@@ -4,12 +4,12 @@
 
 #include "textflag.h"
 
-// func gemm1x2AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, add bool)
-// Requires: AVX, FMA3
-TEXT ·gemm1x2AVX2(SB), NOSPLIT, $0-65
+// func gemm1x2AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// Requires: AVX, FMA3, MMX+
+TEXT ·gemm1x2AVX2(SB), NOSPLIT, $0-89
 	VXORPS  Y0, Y0, Y0
 	VXORPS  Y1, Y1, Y1
-	MOVB    add+64(FP), AL
+	MOVB    add+88(FP), AL
 	TESTB   AL, AL
 	JZ      ready
 	MOVQ    c+0(FP), AX
@@ -30,10 +30,12 @@ ready:
 	MOVQ  ldb+48(FP), BX
 	SHLQ  $0x02, BX
 	MOVQ  k+56(FP), SI
+	MOVQ  next+64(FP), DI
 	TESTQ SI, SI
 	JZ    store
 
 loop:
+	PREFETCHT0   (DI)
 	VBROADCASTSS (AX), Y2
 	VMOVUPS      (DX), Y3
 	VFMADD231PS  Y3, Y2, Y0
@@ -41,6 +43,7 @@ loop:
 	VFMADD231PS  Y3, Y2, Y1
 	ADDQ         CX, AX
 	ADDQ         BX, DX
+	ADDQ         $0x40, DI
 	DECQ         SI
 	JNZ          loop
 
@@ -54,9 +57,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm1x8AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, add bool)
-// Requires: AVX, FMA3
-TEXT ·gemm1x8AVX2(SB), NOSPLIT, $0-65
+// func gemm1x8AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// Requires: AVX, FMA3, MMX+
+TEXT ·gemm1x8AVX2(SB), NOSPLIT, $0-89
 	VXORPS  Y0, Y0, Y0
 	VXORPS  Y1, Y1, Y1
 	VXORPS  Y2, Y2, Y2
@@ -65,7 +68,7 @@ TEXT ·gemm1x8AVX2(SB), NOSPLIT, $0-65
 	VXORPS  Y5, Y5, Y5
 	VXORPS  Y6, Y6, Y6
 	VXORPS  Y7, Y7, Y7
-	MOVB    add+64(FP), AL
+	MOVB    add+88(FP), AL
 	TESTB   AL, AL
 	JZ      ready
 	MOVQ    c+0(FP), AX
@@ -92,10 +95,12 @@ ready:
 	MOVQ  ldb+48(FP), BX
 	SHLQ  $0x02, BX
 	MOVQ  k+56(FP), SI
+	MOVQ  next+64(FP), DI
 	TESTQ SI, SI
 	JZ    store
 
 loop:
+	PREFETCHT0   (DI)
 	VBROADCASTSS (AX), Y8
 	VMOVUPS      (DX), Y9
 	VFMADD231PS  Y9, Y8, Y0
@@ -115,6 +120,7 @@ loop:
 	VFMADD231PS  Y9, Y8, Y7
 	ADDQ         CX, AX
 	ADDQ         BX, DX
+	ADDQ         $0x40, DI
 	DECQ         SI
 	JNZ          loop
 
@@ -134,14 +140,14 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm2x2AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, add bool)
-// Requires: AVX, FMA3
-TEXT ·gemm2x2AVX2(SB), NOSPLIT, $0-65
+// func gemm2x2AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// Requires: AVX, FMA3, MMX+
+TEXT ·gemm2x2AVX2(SB), NOSPLIT, $0-89
 	VXORPS  Y0, Y0, Y0
 	VXORPS  Y1, Y1, Y1
 	VXORPS  Y2, Y2, Y2
 	VXORPS  Y3, Y3, Y3
-	MOVB    add+64(FP), AL
+	MOVB    add+88(FP), AL
 	TESTB   AL, AL
 	JZ      ready
 	MOVQ    c+0(FP), AX
@@ -164,10 +170,12 @@ ready:
 	MOVQ  ldb+48(FP), SI
 	SHLQ  $0x02, SI
 	MOVQ  k+56(FP), DI
+	MOVQ  next+64(FP), R8
 	TESTQ DI, DI
 	JZ    store
 
 loop:
+	PREFETCHT0   (R8)
 	VMOVUPS      (BX), Y4
 	VMOVUPS      32(BX), Y5
 	VBROADCASTSS (AX), Y6
@@ -178,6 +186,7 @@ loop:
 	VFMADD231PS  Y5, Y6, Y3
 	ADDQ         DX, AX
 	ADDQ         SI, BX
+	ADDQ         $0x40, R8
 	DECQ         DI
 	JNZ          loop
 
@@ -193,9 +202,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm2x4AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, add bool)
-// Requires: AVX, FMA3
-TEXT ·gemm2x4AVX2(SB), NOSPLIT, $0-65
+// func gemm2x4AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// Requires: AVX, FMA3, MMX+
+TEXT ·gemm2x4AVX2(SB), NOSPLIT, $0-89
 	VXORPS  Y0, Y0, Y0
 	VXORPS  Y1, Y1, Y1
 	VXORPS  Y2, Y2, Y2
@@ -204,7 +213,7 @@ TEXT ·gemm2x4AVX2(SB), NOSPLIT, $0-65
 	VXORPS  Y5, Y5, Y5
 	VXORPS  Y6, Y6, Y6
 	VXORPS  Y7, Y7, Y7
-	MOVB    add+64(FP), AL
+	MOVB    add+88(FP), AL
 	TESTB   AL, AL
 	JZ      ready
 	MOVQ    c+0(FP), AX
@@ -231,10 +240,12 @@ ready:
 	MOVQ  ldb+48(FP), SI
 	SHLQ  $0x02, SI
 	MOVQ  k+56(FP), DI
+	MOVQ  next+64(FP), R8
 	TESTQ DI, DI
 	JZ    store
 
 loop:
+	PREFETCHT0   (R8)
 	VBROADCASTSS (AX), Y8
 	VBROADCASTSS (AX)(CX*1), Y9
 	VMOVUPS      (BX), Y10
@@ -251,6 +262,7 @@ loop:
 	VFMADD231PS  Y10, Y9, Y7
 	ADDQ         DX, AX
 	ADDQ         SI, BX
+	ADDQ         $0x40, R8
 	DECQ         DI
 	JNZ          loop
 
@@ -270,16 +282,16 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm3x2AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, add bool)
-// Requires: AVX, FMA3
-TEXT ·gemm3x2AVX2(SB), NOSPLIT, $0-65
+// func gemm3x2AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// Requires: AVX, FMA3, MMX+
+TEXT ·gemm3x2AVX2(SB), NOSPLIT, $0-89
 	VXORPS  Y0, Y0, Y0
 	VXORPS  Y1, Y1, Y1
 	VXORPS  Y2, Y2, Y2
 	VXORPS  Y3, Y3, Y3
 	VXORPS  Y4, Y4, Y4
 	VXORPS  Y5, Y5, Y5
-	MOVB    add+64(FP), AL
+	MOVB    add+88(FP), AL
 	TESTB   AL, AL
 	JZ      ready
 	MOVQ    c+0(FP), AX
@@ -304,10 +316,12 @@ ready:
 	MOVQ  ldb+48(FP), SI
 	SHLQ  $0x02, SI
 	MOVQ  k+56(FP), DI
+	MOVQ  next+64(FP), R8
 	TESTQ DI, DI
 	JZ    store
 
 loop:
+	PREFETCHT0   (R8)
 	VMOVUPS      (BX), Y6
 	VMOVUPS      32(BX), Y7
 	VBROADCASTSS (AX), Y8
@@ -321,6 +335,7 @@ loop:
 	VFMADD231PS  Y7, Y8, Y5
 	ADDQ         DX, AX
 	ADDQ         SI, BX
+	ADDQ         $0x40, R8
 	DECQ         DI
 	JNZ          loop
 
@@ -338,9 +353,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm3x4AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, add bool)
-// Requires: AVX, FMA3
-TEXT ·gemm3x4AVX2(SB), NOSPLIT, $0-65
+// func gemm3x4AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// Requires: AVX, FMA3, MMX+
+TEXT ·gemm3x4AVX2(SB), NOSPLIT, $0-89
 	VXORPS  Y0, Y0, Y0
 	VXORPS  Y1, Y1, Y1
 	VXORPS  Y2, Y2, Y2
@@ -353,7 +368,7 @@ TEXT ·gemm3x4AVX2(SB), NOSPLIT, $0-65
 	VXORPS  Y9, Y9, Y9
 	VXORPS  Y10, Y10, Y10
 	VXORPS  Y11, Y11, Y11
-	MOVB    add+64(FP), AL
+	MOVB    add+88(FP), AL
 	TESTB   AL, AL
 	JZ      ready
 	MOVQ    c+0(FP), AX
@@ -384,10 +399,12 @@ ready:
 	MOVQ  ldb+48(FP), SI
 	SHLQ  $0x02, SI
 	MOVQ  k+56(FP), DI
+	MOVQ  next+64(FP), R8
 	TESTQ DI, DI
 	JZ    store
 
 loop:
+	PREFETCHT0   (R8)
 	VBROADCASTSS (AX), Y12
 	VBROADCASTSS (AX)(CX*1), Y13
 	VBROADCASTSS (AX)(CX*2), Y14
@@ -409,6 +426,7 @@ loop:
 	VFMADD231PS  Y15, Y14, Y11
 	ADDQ         DX, AX
 	ADDQ         SI, BX
+	ADDQ         $0x40, R8
 	DECQ         DI
 	JNZ          loop
 
@@ -432,9 +450,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm4x2AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, add bool)
-// Requires: AVX, FMA3
-TEXT ·gemm4x2AVX2(SB), NOSPLIT, $0-65
+// func gemm4x2AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// Requires: AVX, FMA3, MMX+
+TEXT ·gemm4x2AVX2(SB), NOSPLIT, $0-89
 	VXORPS  Y0, Y0, Y0
 	VXORPS  Y1, Y1, Y1
 	VXORPS  Y2, Y2, Y2
@@ -443,7 +461,7 @@ TEXT ·gemm4x2AVX2(SB), NOSPLIT, $0-65
 	VXORPS  Y5, Y5, Y5
 	VXORPS  Y6, Y6, Y6
 	VXORPS  Y7, Y7, Y7
-	MOVB    add+64(FP), AL
+	MOVB    add+88(FP), AL
 	TESTB   AL, AL
 	JZ      ready
 	MOVQ    c+0(FP), AX
@@ -470,10 +488,12 @@ ready:
 	MOVQ  ldb+48(FP), DI
 	SHLQ  $0x02, DI
 	MOVQ  k+56(FP), R8
+	MOVQ  next+64(FP), R9
 	TESTQ R8, R8
 	JZ    store
 
 loop:
+	PREFETCHT0   (R9)
 	VMOVUPS      (SI), Y8
 	VMOVUPS      32(SI), Y9
 	VBROADCASTSS (AX), Y10
@@ -490,6 +510,7 @@ loop:
 	VFMADD231PS  Y9, Y10, Y7
 	ADDQ         BX, AX
 	ADDQ         DI, SI
+	ADDQ         $0x40, R9
 	DECQ         R8
 	JNZ          loop
 
@@ -509,9 +530,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm4x3AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, add bool)
-// Requires: AVX, FMA3
-TEXT ·gemm4x3AVX2(SB), NOSPLIT, $0-65
+// func gemm4x3AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// Requires: AVX, FMA3, MMX+
+TEXT ·gemm4x3AVX2(SB), NOSPLIT, $0-89
 	VXORPS  Y0, Y0, Y0
 	VXORPS  Y1, Y1, Y1
 	VXORPS  Y2, Y2, Y2
@@ -524,7 +545,7 @@ TEXT ·gemm4x3AVX2(SB), NOSPLIT, $0-65
 	VXORPS  Y9, Y9, Y9
 	VXORPS  Y10, Y10, Y10
 	VXORPS  Y11, Y11, Y11
-	MOVB    add+64(FP), AL
+	MOVB    add+88(FP), AL
 	TESTB   AL, AL
 	JZ      ready
 	MOVQ    c+0(FP), AX
@@ -555,10 +576,12 @@ ready:
 	MOVQ  ldb+48(FP), DI
 	SHLQ  $0x02, DI
 	MOVQ  k+56(FP), R8
+	MOVQ  next+64(FP), R9
 	TESTQ R8, R8
 	JZ    store
 
 loop:
+	PREFETCHT0   (R9)
 	VMOVUPS      (SI), Y12
 	VMOVUPS      32(SI), Y13
 	VMOVUPS      64(SI), Y14
@@ -580,6 +603,7 @@ loop:
 	VFMADD231PS  Y14, Y15, Y11
 	ADDQ         BX, AX
 	ADDQ         DI, SI
+	ADDQ         $0x40, R9
 	DECQ         R8
 	JNZ          loop
 
@@ -603,9 +627,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm5x2AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, add bool)
-// Requires: AVX, FMA3
-TEXT ·gemm5x2AVX2(SB), NOSPLIT, $0-65
+// func gemm5x2AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// Requires: AVX, FMA3, MMX+
+TEXT ·gemm5x2AVX2(SB), NOSPLIT, $0-89
 	VXORPS  Y0, Y0, Y0
 	VXORPS  Y1, Y1, Y1
 	VXORPS  Y2, Y2, Y2
@@ -616,7 +640,7 @@ TEXT ·gemm5x2AVX2(SB), NOSPLIT, $0-65
 	VXORPS  Y7, Y7, Y7
 	VXORPS  Y8, Y8, Y8
 	VXORPS  Y9, Y9, Y9
-	MOVB    add+64(FP), AL
+	MOVB    add+88(FP), AL
 	TESTB   AL, AL
 	JZ      ready
 	MOVQ    c+0(FP), AX
@@ -647,10 +671,12 @@ ready:
 	MOVQ  ldb+48(FP), R8
 	SHLQ  $0x02, R8
 	MOVQ  k+56(FP), R9
+	MOVQ  next+64(FP), R10
 	TESTQ R9, R9
 	JZ    store
 
 loop:
+	PREFETCHT0   (R10)
 	VMOVUPS      (DI), Y10
 	VMOVUPS      32(DI), Y11
 	VBROADCASTSS (AX), Y12
@@ -671,6 +697,7 @@ loop:
 	ADDQ         SI, AX
 	ADDQ         SI, BX
 	ADDQ         R8, DI
+	ADDQ         $0x40, R10
 	DECQ         R9
 	JNZ          loop
 
@@ -693,9 +720,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm6x2AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, add bool)
-// Requires: AVX, FMA3
-TEXT ·gemm6x2AVX2(SB), NOSPLIT, $0-65
+// func gemm6x2AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// Requires: AVX, FMA3, MMX+
+TEXT ·gemm6x2AVX2(SB), NOSPLIT, $0-89
 	VXORPS  Y0, Y0, Y0
 	VXORPS  Y1, Y1, Y1
 	VXORPS  Y2, Y2, Y2
@@ -708,7 +735,7 @@ TEXT ·gemm6x2AVX2(SB), NOSPLIT, $0-65
 	VXORPS  Y9, Y9, Y9
 	VXORPS  Y10, Y10, Y10
 	VXORPS  Y11, Y11, Y11
-	MOVB    add+64(FP), AL
+	MOVB    add+88(FP), AL
 	TESTB   AL, AL
 	JZ      ready
 	MOVQ    c+0(FP), AX
@@ -741,10 +768,12 @@ ready:
 	MOVQ  ldb+48(FP), R8
 	SHLQ  $0x02, R8
 	MOVQ  k+56(FP), R9
+	MOVQ  next+64(FP), R10
 	TESTQ R9, R9
 	JZ    store
 
 loop:
+	PREFETCHT0   (R10)
 	VMOVUPS      (DI), Y12
 	VMOVUPS      32(DI), Y13
 	VBROADCASTSS (AX), Y14
@@ -768,6 +797,7 @@ loop:
 	ADDQ         SI, AX
 	ADDQ         SI, BX
 	ADDQ         R8, DI
+	ADDQ         $0x40, R10
 	DECQ         R9
 	JNZ          loop
 
@@ -868,6 +898,464 @@ loop:
 	VFMADD231PS Y0, Y0, Y12
 	DECQ        AX
 	JNZ         loop
+	VZEROUPPER
+	RET
+
+// func pairs1x2AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// Requires: AVX, AVX2, FMA3, MMX+, SSE
+TEXT ·pairs1x2AVX2(SB), NOSPLIT, $8-89
+	STMXCSR (SP)
+	MOVL    (SP), AX
+	MOVL    AX, CX
+	ORL     $0x00008040, CX
+	MOVL    CX, (SP)
+	LDMXCSR (SP)
+	MOVL    AX, (SP)
+	VXORPS  Y0, Y0, Y0
+	VXORPS  Y1, Y1, Y1
+	MOVB    add+88(FP), AL
+	TESTB   AL, AL
+	JZ      ready
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	SHLQ    $0x02, CX
+	LEAQ    (CX)(CX*2), CX
+	VMOVUPS (AX), Y0
+	VMOVUPS 32(AX), Y1
+
+ready:
+	VBROADCASTSS bitsffff0000<>+0(SB), Y2
+	MOVQ         a+16(FP), AX
+	MOVQ         row+24(FP), CX
+	SHLQ         $0x02, CX
+	LEAQ         (CX)(CX*2), CX
+	MOVQ         step+32(FP), CX
+	SHLQ         $0x02, CX
+	MOVQ         b+40(FP), DX
+	MOVQ         ldb+48(FP), BX
+	SHLQ         $0x02, BX
+	MOVQ         k+56(FP), SI
+	MOVQ         next+64(FP), DI
+	TESTQ        SI, SI
+	JZ           store
+
+loop:
+	PREFETCHT0   (DI)
+	VMOVUPS      (DX), Y3
+	VPAND        Y2, Y3, Y4
+	VPSLLD       $0x10, Y3, Y3
+	VMOVUPS      32(DX), Y5
+	VPAND        Y2, Y5, Y6
+	VPSLLD       $0x10, Y5, Y5
+	VBROADCASTSS (AX), Y7
+	VPAND        Y2, Y7, Y8
+	VPSLLD       $0x10, Y7, Y7
+	VFMADD231PS  Y4, Y8, Y0
+	VFMADD231PS  Y6, Y8, Y1
+	VFMADD231PS  Y3, Y7, Y0
+	VFMADD231PS  Y5, Y7, Y1
+	ADDQ         CX, AX
+	ADDQ         BX, DX
+	ADDQ         $0x40, DI
+	DECQ         SI
+	JNZ          loop
+
+store:
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	SHLQ    $0x02, CX
+	LEAQ    (CX)(CX*2), CX
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y1, 32(AX)
+	LDMXCSR (SP)
+	VZEROUPPER
+	RET
+
+DATA bitsffff0000<>+0(SB)/4, $0xffff0000
+GLOBL bitsffff0000<>(SB), RODATA|NOPTR, $4
+
+// func pairs2x2AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// Requires: AVX, AVX2, FMA3, MMX+, SSE
+TEXT ·pairs2x2AVX2(SB), NOSPLIT, $8-89
+	STMXCSR (SP)
+	MOVL    (SP), AX
+	MOVL    AX, CX
+	ORL     $0x00008040, CX
+	MOVL    CX, (SP)
+	LDMXCSR (SP)
+	MOVL    AX, (SP)
+	VXORPS  Y0, Y0, Y0
+	VXORPS  Y1, Y1, Y1
+	VXORPS  Y2, Y2, Y2
+	VXORPS  Y3, Y3, Y3
+	MOVB    add+88(FP), AL
+	TESTB   AL, AL
+	JZ      ready
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	SHLQ    $0x02, CX
+	LEAQ    (CX)(CX*2), DX
+	VMOVUPS (AX), Y0
+	VMOVUPS 32(AX), Y1
+	VMOVUPS (AX)(CX*1), Y2
+	VMOVUPS 32(AX)(CX*1), Y3
+
+ready:
+	VBROADCASTSS bitsffff0000<>+0(SB), Y4
+	MOVQ         a+16(FP), AX
+	MOVQ         row+24(FP), CX
+	SHLQ         $0x02, CX
+	LEAQ         (CX)(CX*2), DX
+	MOVQ         step+32(FP), DX
+	SHLQ         $0x02, DX
+	MOVQ         b+40(FP), BX
+	MOVQ         ldb+48(FP), SI
+	SHLQ         $0x02, SI
+	MOVQ         k+56(FP), DI
+	MOVQ         next+64(FP), R8
+	TESTQ        DI, DI
+	JZ           store
+
+loop:
+	PREFETCHT0   (R8)
+	VMOVUPS      (BX), Y5
+	VPAND        Y4, Y5, Y6
+	VPSLLD       $0x10, Y5, Y5
+	VMOVUPS      32(BX), Y7
+	VPAND        Y4, Y7, Y8
+	VPSLLD       $0x10, Y7, Y7
+	VBROADCASTSS (AX), Y9
+	VPAND        Y4, Y9, Y10
+	VPSLLD       $0x10, Y9, Y9
+	VFMADD231PS  Y6, Y10, Y0
+	VFMADD231PS  Y8, Y10, Y1
+	VFMADD231PS  Y5, Y9, Y0
+	VFMADD231PS  Y7, Y9, Y1
+	VBROADCASTSS (AX)(CX*1), Y9
+	VPAND        Y4, Y9, Y10
+	VPSLLD       $0x10, Y9, Y9
+	VFMADD231PS  Y6, Y10, Y2
+	VFMADD231PS  Y8, Y10, Y3
+	VFMADD231PS  Y5, Y9, Y2
+	VFMADD231PS  Y7, Y9, Y3
+	ADDQ         DX, AX
+	ADDQ         SI, BX
+	ADDQ         $0x40, R8
+	DECQ         DI
+	JNZ          loop
+
+store:
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	SHLQ    $0x02, CX
+	LEAQ    (CX)(CX*2), DX
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y1, 32(AX)
+	VMOVUPS Y2, (AX)(CX*1)
+	VMOVUPS Y3, 32(AX)(CX*1)
+	LDMXCSR (SP)
+	VZEROUPPER
+	RET
+
+// func pairs3x2AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// Requires: AVX, AVX2, FMA3, MMX+, SSE
+TEXT ·pairs3x2AVX2(SB), NOSPLIT, $8-89
+	STMXCSR (SP)
+	MOVL    (SP), AX
+	MOVL    AX, CX
+	ORL     $0x00008040, CX
+	MOVL    CX, (SP)
+	LDMXCSR (SP)
+	MOVL    AX, (SP)
+	VXORPS  Y0, Y0, Y0
+	VXORPS  Y1, Y1, Y1
+	VXORPS  Y2, Y2, Y2
+	VXORPS  Y3, Y3, Y3
+	VXORPS  Y4, Y4, Y4
+	VXORPS  Y5, Y5, Y5
+	MOVB    add+88(FP), AL
+	TESTB   AL, AL
+	JZ      ready
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	SHLQ    $0x02, CX
+	LEAQ    (CX)(CX*2), DX
+	VMOVUPS (AX), Y0
+	VMOVUPS 32(AX), Y1
+	VMOVUPS (AX)(CX*1), Y2
+	VMOVUPS 32(AX)(CX*1), Y3
+	VMOVUPS (AX)(CX*2), Y4
+	VMOVUPS 32(AX)(CX*2), Y5
+
+ready:
+	VBROADCASTSS bitsffff0000<>+0(SB), Y6
+	MOVQ         a+16(FP), AX
+	MOVQ         row+24(FP), CX
+	SHLQ         $0x02, CX
+	LEAQ         (CX)(CX*2), DX
+	MOVQ         step+32(FP), DX
+	SHLQ         $0x02, DX
+	MOVQ         b+40(FP), BX
+	MOVQ         ldb+48(FP), SI
+	SHLQ         $0x02, SI
+	MOVQ         k+56(FP), DI
+	MOVQ         next+64(FP), R8
+	TESTQ        DI, DI
+	JZ           store
+
+loop:
+	PREFETCHT0   (R8)
+	VMOVUPS      (BX), Y7
+	VPAND        Y6, Y7, Y8
+	VPSLLD       $0x10, Y7, Y7
+	VMOVUPS      32(BX), Y9
+	VPAND        Y6, Y9, Y10
+	VPSLLD       $0x10, Y9, Y9
+	VBROADCASTSS (AX), Y11
+	VPAND        Y6, Y11, Y12
+	VPSLLD       $0x10, Y11, Y11
+	VFMADD231PS  Y8, Y12, Y0
+	VFMADD231PS  Y10, Y12, Y1
+	VFMADD231PS  Y7, Y11, Y0
+	VFMADD231PS  Y9, Y11, Y1
+	VBROADCASTSS (AX)(CX*1), Y11
+	VPAND        Y6, Y11, Y12
+	VPSLLD       $0x10, Y11, Y11
+	VFMADD231PS  Y8, Y12, Y2
+	VFMADD231PS  Y10, Y12, Y3
+	VFMADD231PS  Y7, Y11, Y2
+	VFMADD231PS  Y9, Y11, Y3
+	VBROADCASTSS (AX)(CX*2), Y11
+	VPAND        Y6, Y11, Y12
+	VPSLLD       $0x10, Y11, Y11
+	VFMADD231PS  Y8, Y12, Y4
+	VFMADD231PS  Y10, Y12, Y5
+	VFMADD231PS  Y7, Y11, Y4
+	VFMADD231PS  Y9, Y11, Y5
+	ADDQ         DX, AX
+	ADDQ         SI, BX
+	ADDQ         $0x40, R8
+	DECQ         DI
+	JNZ          loop
+
+store:
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	SHLQ    $0x02, CX
+	LEAQ    (CX)(CX*2), DX
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y1, 32(AX)
+	VMOVUPS Y2, (AX)(CX*1)
+	VMOVUPS Y3, 32(AX)(CX*1)
+	VMOVUPS Y4, (AX)(CX*2)
+	VMOVUPS Y5, 32(AX)(CX*2)
+	LDMXCSR (SP)
+	VZEROUPPER
+	RET
+
+// func pairs4x2AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// Requires: AVX, AVX2, FMA3, MMX+, SSE
+TEXT ·pairs4x2AVX2(SB), NOSPLIT, $8-89
+	STMXCSR (SP)
+	MOVL    (SP), AX
+	MOVL    AX, CX
+	ORL     $0x00008040, CX
+	MOVL    CX, (SP)
+	LDMXCSR (SP)
+	MOVL    AX, (SP)
+	VXORPS  Y0, Y0, Y0
+	VXORPS  Y1, Y1, Y1
+	VXORPS  Y2, Y2, Y2
+	VXORPS  Y3, Y3, Y3
+	VXORPS  Y4, Y4, Y4
+	VXORPS  Y5, Y5, Y5
+	VXORPS  Y6, Y6, Y6
+	VXORPS  Y7, Y7, Y7
+	MOVB    add+88(FP), AL
+	TESTB   AL, AL
+	JZ      ready
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	SHLQ    $0x02, CX
+	LEAQ    (CX)(CX*2), DX
+	VMOVUPS (AX), Y0
+	VMOVUPS 32(AX), Y1
+	VMOVUPS (AX)(CX*1), Y2
+	VMOVUPS 32(AX)(CX*1), Y3
+	VMOVUPS (AX)(CX*2), Y4
+	VMOVUPS 32(AX)(CX*2), Y5
+	VMOVUPS (AX)(DX*1), Y6
+	VMOVUPS 32(AX)(DX*1), Y7
+
+ready:
+	VBROADCASTSS bitsffff0000<>+0(SB), Y8
+	MOVQ         a+16(FP), AX
+	MOVQ         row+24(FP), CX
+	SHLQ         $0x02, CX
+	LEAQ         (CX)(CX*2), DX
+	MOVQ         step+32(FP), BX
+	SHLQ         $0x02, BX
+	MOVQ         b+40(FP), SI
+	MOVQ         ldb+48(FP), DI
+	SHLQ         $0x02, DI
+	MOVQ         k+56(FP), R8
+	MOVQ         next+64(FP), R9
+	TESTQ        R8, R8
+	JZ           store
+
+loop:
+	PREFETCHT0   (R9)
+	VMOVUPS      (SI), Y9
+	VPAND        Y8, Y9, Y10
+	VPSLLD       $0x10, Y9, Y9
+	VMOVUPS      32(SI), Y11
+	VPAND        Y8, Y11, Y12
+	VPSLLD       $0x10, Y11, Y11
+	VBROADCASTSS (AX), Y13
+	VPAND        Y8, Y13, Y14
+	VPSLLD       $0x10, Y13, Y13
+	VFMADD231PS  Y10, Y14, Y0
+	VFMADD231PS  Y12, Y14, Y1
+	VFMADD231PS  Y9, Y13, Y0
+	VFMADD231PS  Y11, Y13, Y1
+	VBROADCASTSS (AX)(CX*1), Y13
+	VPAND        Y8, Y13, Y14
+	VPSLLD       $0x10, Y13, Y13
+	VFMADD231PS  Y10, Y14, Y2
+	VFMADD231PS  Y12, Y14, Y3
+	VFMADD231PS  Y9, Y13, Y2
+	VFMADD231PS  Y11, Y13, Y3
+	VBROADCASTSS (AX)(CX*2), Y13
+	VPAND        Y8, Y13, Y14
+	VPSLLD       $0x10, Y13, Y13
+	VFMADD231PS  Y10, Y14, Y4
+	VFMADD231PS  Y12, Y14, Y5
+	VFMADD231PS  Y9, Y13, Y4
+	VFMADD231PS  Y11, Y13, Y5
+	VBROADCASTSS (AX)(DX*1), Y13
+	VPAND        Y8, Y13, Y14
+	VPSLLD       $0x10, Y13, Y13
+	VFMADD231PS  Y10, Y14, Y6
+	VFMADD231PS  Y12, Y14, Y7
+	VFMADD231PS  Y9, Y13, Y6
+	VFMADD231PS  Y11, Y13, Y7
+	ADDQ         BX, AX
+	ADDQ         DI, SI
+	ADDQ         $0x40, R9
+	DECQ         R8
+	JNZ          loop
+
+store:
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	SHLQ    $0x02, CX
+	LEAQ    (CX)(CX*2), DX
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y1, 32(AX)
+	VMOVUPS Y2, (AX)(CX*1)
+	VMOVUPS Y3, 32(AX)(CX*1)
+	VMOVUPS Y4, (AX)(CX*2)
+	VMOVUPS Y5, 32(AX)(CX*2)
+	VMOVUPS Y6, (AX)(DX*1)
+	VMOVUPS Y7, 32(AX)(DX*1)
+	LDMXCSR (SP)
+	VZEROUPPER
+	RET
+
+// func roundPairsAVX2(dst *float32, src *float32, blocks int)
+// Requires: AVX, AVX2
+TEXT ·roundPairsAVX2(SB), NOSPLIT, $0-24
+	MOVQ         dst+0(FP), AX
+	MOVQ         src+8(FP), CX
+	MOVQ         blocks+16(FP), DX
+	VBROADCASTSS bits00000001<>+0(SB), Y0
+	VBROADCASTSS bits00007fff<>+0(SB), Y1
+	VBROADCASTSS bits00400000<>+0(SB), Y2
+	VBROADCASTSS bitsffff0000<>+0(SB), Y3
+
+loop:
+	VMOVUPS   (CX), Y4
+	VMOVUPS   32(CX), Y5
+	VSHUFPS   $0x88, Y5, Y4, Y6
+	VSHUFPS   $0xdd, Y5, Y4, Y4
+	VPSRLD    $0x10, Y6, Y5
+	VPAND     Y0, Y5, Y5
+	VPADDD    Y1, Y5, Y5
+	VPADDD    Y5, Y6, Y5
+	VCMPPS    $0x03, Y6, Y6, Y7
+	VPOR      Y2, Y6, Y6
+	VBLENDVPS Y7, Y6, Y5, Y6
+	VPSRLD    $0x10, Y4, Y5
+	VPAND     Y0, Y5, Y5
+	VPADDD    Y1, Y5, Y5
+	VPADDD    Y5, Y4, Y5
+	VCMPPS    $0x03, Y4, Y4, Y7
+	VPOR      Y2, Y4, Y4
+	VBLENDVPS Y7, Y4, Y5, Y4
+	VPSRLD    $0x10, Y4, Y4
+	VPAND     Y3, Y6, Y6
+	VPOR      Y4, Y6, Y6
+	VPERMQ    $0xd8, Y6, Y6
+	VMOVUPS   Y6, (AX)
+	ADDQ      $0x20, AX
+	ADDQ      $0x00000040, CX
+	DECQ      DX
+	JNZ       loop
+	VZEROUPPER
+	RET
+
+DATA bits00000001<>+0(SB)/4, $0x00000001
+GLOBL bits00000001<>(SB), RODATA|NOPTR, $4
+
+DATA bits00007fff<>+0(SB)/4, $0x00007fff
+GLOBL bits00007fff<>(SB), RODATA|NOPTR, $4
+
+DATA bits00400000<>+0(SB)/4, $0x00400000
+GLOBL bits00400000<>(SB), RODATA|NOPTR, $4
+
+// func weaveAVX2(dst *float32, width int, src *float32, ld int, pairs int, columns uint64)
+// Requires: AVX, AVX2, MMX+
+TEXT ·weaveAVX2(SB), NOSPLIT, $0-48
+	MOVQ         dst+0(FP), AX
+	MOVQ         src+16(FP), CX
+	MOVQ         width+8(FP), DX
+	SHLQ         $0x02, DX
+	MOVQ         ld+24(FP), BX
+	SHLQ         $0x02, BX
+	MOVQ         pairs+32(FP), SI
+	VBROADCASTSS bits00000001<>+0(SB), Y0
+	VBROADCASTSS bits00007fff<>+0(SB), Y1
+	VBROADCASTSS bits00400000<>+0(SB), Y2
+	VBROADCASTSS bitsffff0000<>+0(SB), Y3
+	MOVQ         BX, DI
+	SHLQ         $0x04, DI
+
+loop:
+	PREFETCHT0 (CX)(DI*1)
+	VMOVUPS    (CX), Y4
+	VMOVUPS    (CX)(BX*1), Y5
+	VPSRLD     $0x10, Y4, Y6
+	VPAND      Y0, Y6, Y6
+	VPADDD     Y1, Y6, Y6
+	VPADDD     Y6, Y4, Y6
+	VCMPPS     $0x03, Y4, Y4, Y7
+	VPOR       Y2, Y4, Y4
+	VBLENDVPS  Y7, Y4, Y6, Y4
+	VPSRLD     $0x10, Y5, Y6
+	VPAND      Y0, Y6, Y6
+	VPADDD     Y1, Y6, Y6
+	VPADDD     Y6, Y5, Y6
+	VCMPPS     $0x03, Y5, Y5, Y7
+	VPOR       Y2, Y5, Y5
+	VBLENDVPS  Y7, Y5, Y6, Y5
+	VPSRLD     $0x10, Y5, Y5
+	VPAND      Y3, Y4, Y4
+	VPOR       Y5, Y4, Y4
+	VMOVUPS    Y4, (AX)
+	LEAQ       (CX)(BX*2), CX
+	ADDQ       DX, AX
+	DECQ       SI
+	JNZ        loop
 	VZEROUPPER
 	RET
 

@@ -7,102 +7,102 @@ package tensor
 // gemm1x2AVX512 continues the chains of 1 rows by 32 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm1x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, low uint64, high uint64, add bool)
+func gemm1x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
 
 // gemm1x6AVX512 continues the chains of 1 rows by 96 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm1x6AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, low uint64, high uint64, add bool)
+func gemm1x6AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
 
 // gemm2x2AVX512 continues the chains of 2 rows by 32 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm2x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, low uint64, high uint64, add bool)
+func gemm2x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
 
 // gemm2x6AVX512 continues the chains of 2 rows by 96 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm2x6AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, low uint64, high uint64, add bool)
+func gemm2x6AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
 
 // gemm3x2AVX512 continues the chains of 3 rows by 32 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm3x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, low uint64, high uint64, add bool)
+func gemm3x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
 
 // gemm3x6AVX512 continues the chains of 3 rows by 96 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm3x6AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, low uint64, high uint64, add bool)
+func gemm3x6AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
 
 // gemm4x2AVX512 continues the chains of 4 rows by 32 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm4x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, low uint64, high uint64, add bool)
+func gemm4x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
 
 // gemm4x6AVX512 continues the chains of 4 rows by 96 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm4x6AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, low uint64, high uint64, add bool)
+func gemm4x6AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
 
 // gemm5x2AVX512 continues the chains of 5 rows by 32 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm5x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, low uint64, high uint64, add bool)
+func gemm5x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
 
 // gemm5x4AVX512 continues the chains of 5 rows by 64 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm5x4AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, low uint64, high uint64, add bool)
+func gemm5x4AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
 
 // gemm6x2AVX512 continues the chains of 6 rows by 32 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm6x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, low uint64, high uint64, add bool)
+func gemm6x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
 
 // gemm6x4AVX512 continues the chains of 6 rows by 64 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm6x4AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, low uint64, high uint64, add bool)
+func gemm6x4AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
 
 // gemm7x2AVX512 continues the chains of 7 rows by 32 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm7x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, low uint64, high uint64, add bool)
+func gemm7x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
 
 // gemm7x3AVX512 continues the chains of 7 rows by 48 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm7x3AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, low uint64, high uint64, add bool)
+func gemm7x3AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
 
 // gemm8x2AVX512 continues the chains of 8 rows by 32 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm8x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, low uint64, high uint64, add bool)
+func gemm8x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
 
 // gemm8x3AVX512 continues the chains of 8 rows by 48 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm8x3AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, low uint64, high uint64, add bool)
+func gemm8x3AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
 
 // gemm9x2AVX512 continues the chains of 9 rows by 32 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm9x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, low uint64, high uint64, add bool)
+func gemm9x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
 
 // gemm10x2AVX512 continues the chains of 10 rows by 32 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm10x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, low uint64, high uint64, add bool)
+func gemm10x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
 
 // gemm11x2AVX512 continues the chains of 11 rows by 32 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm11x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, low uint64, high uint64, add bool)
+func gemm11x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
 
 // gemm12x2AVX512 continues the chains of 12 rows by 32 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm12x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, low uint64, high uint64, add bool)
+func gemm12x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
 
 // transposeAVX512 sets dst[l*width + j] = src[j*ld + l] for j < 16 and l < 4*blocks; blocks > 0.
 //
@@ -123,6 +123,141 @@ func fetchAVX512(x *float32, ld int, rows int)
 //
 //go:noescape
 func narrowAVX512(dst *float32, width int, src *float32, ld int, rows int, columns uint64)
+
+// native1x2AVX512 is pairs1x2AVX512 for processors with AVX512-BF16.
+//
+//go:noescape
+func native1x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+
+// pairs1x2AVX512 is gemm1x2AVX512 over pairs: for each, fma of the upper halves and then of the lower, subnormals being zero.
+//
+//go:noescape
+func pairs1x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+
+// native2x2AVX512 is pairs2x2AVX512 for processors with AVX512-BF16.
+//
+//go:noescape
+func native2x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+
+// pairs2x2AVX512 is gemm2x2AVX512 over pairs: for each, fma of the upper halves and then of the lower, subnormals being zero.
+//
+//go:noescape
+func pairs2x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+
+// native3x2AVX512 is pairs3x2AVX512 for processors with AVX512-BF16.
+//
+//go:noescape
+func native3x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+
+// pairs3x2AVX512 is gemm3x2AVX512 over pairs: for each, fma of the upper halves and then of the lower, subnormals being zero.
+//
+//go:noescape
+func pairs3x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+
+// native4x2AVX512 is pairs4x2AVX512 for processors with AVX512-BF16.
+//
+//go:noescape
+func native4x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+
+// pairs4x2AVX512 is gemm4x2AVX512 over pairs: for each, fma of the upper halves and then of the lower, subnormals being zero.
+//
+//go:noescape
+func pairs4x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+
+// native5x2AVX512 is pairs5x2AVX512 for processors with AVX512-BF16.
+//
+//go:noescape
+func native5x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+
+// pairs5x2AVX512 is gemm5x2AVX512 over pairs: for each, fma of the upper halves and then of the lower, subnormals being zero.
+//
+//go:noescape
+func pairs5x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+
+// native6x2AVX512 is pairs6x2AVX512 for processors with AVX512-BF16.
+//
+//go:noescape
+func native6x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+
+// pairs6x2AVX512 is gemm6x2AVX512 over pairs: for each, fma of the upper halves and then of the lower, subnormals being zero.
+//
+//go:noescape
+func pairs6x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+
+// native7x2AVX512 is pairs7x2AVX512 for processors with AVX512-BF16.
+//
+//go:noescape
+func native7x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+
+// pairs7x2AVX512 is gemm7x2AVX512 over pairs: for each, fma of the upper halves and then of the lower, subnormals being zero.
+//
+//go:noescape
+func pairs7x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+
+// native8x2AVX512 is pairs8x2AVX512 for processors with AVX512-BF16.
+//
+//go:noescape
+func native8x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+
+// pairs8x2AVX512 is gemm8x2AVX512 over pairs: for each, fma of the upper halves and then of the lower, subnormals being zero.
+//
+//go:noescape
+func pairs8x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+
+// native9x2AVX512 is pairs9x2AVX512 for processors with AVX512-BF16.
+//
+//go:noescape
+func native9x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+
+// pairs9x2AVX512 is gemm9x2AVX512 over pairs: for each, fma of the upper halves and then of the lower, subnormals being zero.
+//
+//go:noescape
+func pairs9x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+
+// native10x2AVX512 is pairs10x2AVX512 for processors with AVX512-BF16.
+//
+//go:noescape
+func native10x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+
+// pairs10x2AVX512 is gemm10x2AVX512 over pairs: for each, fma of the upper halves and then of the lower, subnormals being zero.
+//
+//go:noescape
+func pairs10x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+
+// native11x2AVX512 is pairs11x2AVX512 for processors with AVX512-BF16.
+//
+//go:noescape
+func native11x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+
+// pairs11x2AVX512 is gemm11x2AVX512 over pairs: for each, fma of the upper halves and then of the lower, subnormals being zero.
+//
+//go:noescape
+func pairs11x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+
+// native12x2AVX512 is pairs12x2AVX512 for processors with AVX512-BF16.
+//
+//go:noescape
+func native12x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+
+// pairs12x2AVX512 is gemm12x2AVX512 over pairs: for each, fma of the upper halves and then of the lower, subnormals being zero.
+//
+//go:noescape
+func pairs12x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+
+// roundPairsAVX512 sets dst[i] to the pair of src[2i] and src[2i+1] for i < 16*blocks; blocks > 0.
+//
+//go:noescape
+func roundPairsAVX512(dst *float32, src *float32, blocks int)
+
+// weaveAVX512 sets dst[r*width + j] to the pair of src[2r*ld + j] and src[(2r+1)*ld + j] for r < pairs and j among the columns, a bit for each (AVX2: all 16); pairs > 0.
+//
+//go:noescape
+func weaveAVX512(dst *float32, width int, src *float32, ld int, pairs int, columns uint64)
+
+// peakNativeAVX512 continues 24 chains of VDPBF16PS, a register each, by that many steps; steps > 0.
+//
+//go:noescape
+func peakNativeAVX512(steps int)
 
 //go:noescape
 func addAVX512(dst *float32, x *float32, n int)

@@ -4,17 +4,17 @@
 
 #include "textflag.h"
 
-// func gemm1x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, low uint64, high uint64, add bool)
-// Requires: AVX, AVX512F
-TEXT ·gemm1x2AVX512(SB), NOSPLIT, $0-81
+// func gemm1x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·gemm1x2AVX512(SB), NOSPLIT, $0-89
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
-	MOVQ      low+64(FP), AX
+	MOVQ      low+72(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
 	SHRQ      $0x10, AX
-	MOVB      add+80(FP), AL
+	MOVB      add+88(FP), AL
 	TESTB     AL, AL
 	JZ        ready
 	MOVQ      c+0(FP), AX
@@ -35,10 +35,12 @@ ready:
 	MOVQ  ldb+48(FP), BX
 	SHLQ  $0x02, BX
 	MOVQ  k+56(FP), SI
+	MOVQ  next+64(FP), DI
 	TESTQ SI, SI
 	JZ    store
 
 loop:
+	PREFETCHT0   (DI)
 	VBROADCASTSS (AX), Z2
 	VMOVUPS.Z    (DX), K1, Z3
 	VFMADD231PS  Z3, Z2, Z0
@@ -46,6 +48,7 @@ loop:
 	VFMADD231PS  Z3, Z2, Z1
 	ADDQ         CX, AX
 	ADDQ         BX, DX
+	ADDQ         $0x40, DI
 	DECQ         SI
 	JNZ          loop
 
@@ -59,16 +62,16 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm1x6AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, low uint64, high uint64, add bool)
-// Requires: AVX, AVX512F
-TEXT ·gemm1x6AVX512(SB), NOSPLIT, $0-81
+// func gemm1x6AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·gemm1x6AVX512(SB), NOSPLIT, $0-89
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
 	VPXORD    Z3, Z3, Z3
 	VPXORD    Z4, Z4, Z4
 	VPXORD    Z5, Z5, Z5
-	MOVQ      low+64(FP), AX
+	MOVQ      low+72(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
@@ -77,12 +80,12 @@ TEXT ·gemm1x6AVX512(SB), NOSPLIT, $0-81
 	SHRQ      $0x10, AX
 	KMOVW     AX, K4
 	SHRQ      $0x10, AX
-	MOVQ      high+72(FP), AX
+	MOVQ      high+80(FP), AX
 	KMOVW     AX, K5
 	SHRQ      $0x10, AX
 	KMOVW     AX, K6
 	SHRQ      $0x10, AX
-	MOVB      add+80(FP), AL
+	MOVB      add+88(FP), AL
 	TESTB     AL, AL
 	JZ        ready
 	MOVQ      c+0(FP), AX
@@ -107,10 +110,12 @@ ready:
 	MOVQ  ldb+48(FP), BX
 	SHLQ  $0x02, BX
 	MOVQ  k+56(FP), SI
+	MOVQ  next+64(FP), DI
 	TESTQ SI, SI
 	JZ    store
 
 loop:
+	PREFETCHT0   (DI)
 	VBROADCASTSS (AX), Z6
 	VMOVUPS.Z    (DX), K1, Z7
 	VFMADD231PS  Z7, Z6, Z0
@@ -126,6 +131,7 @@ loop:
 	VFMADD231PS  Z7, Z6, Z5
 	ADDQ         CX, AX
 	ADDQ         BX, DX
+	ADDQ         $0x40, DI
 	DECQ         SI
 	JNZ          loop
 
@@ -143,19 +149,19 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm2x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, low uint64, high uint64, add bool)
-// Requires: AVX, AVX512F
-TEXT ·gemm2x2AVX512(SB), NOSPLIT, $0-81
+// func gemm2x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·gemm2x2AVX512(SB), NOSPLIT, $0-89
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
 	VPXORD    Z3, Z3, Z3
-	MOVQ      low+64(FP), AX
+	MOVQ      low+72(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
 	SHRQ      $0x10, AX
-	MOVB      add+80(FP), AL
+	MOVB      add+88(FP), AL
 	TESTB     AL, AL
 	JZ        ready
 	MOVQ      c+0(FP), AX
@@ -178,10 +184,12 @@ ready:
 	MOVQ  ldb+48(FP), SI
 	SHLQ  $0x02, SI
 	MOVQ  k+56(FP), DI
+	MOVQ  next+64(FP), R8
 	TESTQ DI, DI
 	JZ    store
 
 loop:
+	PREFETCHT0   (R8)
 	VMOVUPS.Z    (BX), K1, Z4
 	VMOVUPS.Z    64(BX), K2, Z5
 	VBROADCASTSS (AX), Z6
@@ -192,6 +200,7 @@ loop:
 	VFMADD231PS  Z5, Z6, Z3
 	ADDQ         DX, AX
 	ADDQ         SI, BX
+	ADDQ         $0x40, R8
 	DECQ         DI
 	JNZ          loop
 
@@ -207,9 +216,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm2x6AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, low uint64, high uint64, add bool)
-// Requires: AVX, AVX512F
-TEXT ·gemm2x6AVX512(SB), NOSPLIT, $0-81
+// func gemm2x6AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·gemm2x6AVX512(SB), NOSPLIT, $0-89
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
@@ -222,7 +231,7 @@ TEXT ·gemm2x6AVX512(SB), NOSPLIT, $0-81
 	VPXORD    Z9, Z9, Z9
 	VPXORD    Z10, Z10, Z10
 	VPXORD    Z11, Z11, Z11
-	MOVQ      low+64(FP), AX
+	MOVQ      low+72(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
@@ -231,12 +240,12 @@ TEXT ·gemm2x6AVX512(SB), NOSPLIT, $0-81
 	SHRQ      $0x10, AX
 	KMOVW     AX, K4
 	SHRQ      $0x10, AX
-	MOVQ      high+72(FP), AX
+	MOVQ      high+80(FP), AX
 	KMOVW     AX, K5
 	SHRQ      $0x10, AX
 	KMOVW     AX, K6
 	SHRQ      $0x10, AX
-	MOVB      add+80(FP), AL
+	MOVB      add+88(FP), AL
 	TESTB     AL, AL
 	JZ        ready
 	MOVQ      c+0(FP), AX
@@ -267,10 +276,12 @@ ready:
 	MOVQ  ldb+48(FP), SI
 	SHLQ  $0x02, SI
 	MOVQ  k+56(FP), DI
+	MOVQ  next+64(FP), R8
 	TESTQ DI, DI
 	JZ    store
 
 loop:
+	PREFETCHT0   (R8)
 	VBROADCASTSS (AX), Z12
 	VBROADCASTSS (AX)(CX*1), Z13
 	VMOVUPS.Z    (BX), K1, Z14
@@ -293,6 +304,7 @@ loop:
 	VFMADD231PS  Z14, Z13, Z11
 	ADDQ         DX, AX
 	ADDQ         SI, BX
+	ADDQ         $0x40, R8
 	DECQ         DI
 	JNZ          loop
 
@@ -316,21 +328,21 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm3x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, low uint64, high uint64, add bool)
-// Requires: AVX, AVX512F
-TEXT ·gemm3x2AVX512(SB), NOSPLIT, $0-81
+// func gemm3x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·gemm3x2AVX512(SB), NOSPLIT, $0-89
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
 	VPXORD    Z3, Z3, Z3
 	VPXORD    Z4, Z4, Z4
 	VPXORD    Z5, Z5, Z5
-	MOVQ      low+64(FP), AX
+	MOVQ      low+72(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
 	SHRQ      $0x10, AX
-	MOVB      add+80(FP), AL
+	MOVB      add+88(FP), AL
 	TESTB     AL, AL
 	JZ        ready
 	MOVQ      c+0(FP), AX
@@ -355,10 +367,12 @@ ready:
 	MOVQ  ldb+48(FP), SI
 	SHLQ  $0x02, SI
 	MOVQ  k+56(FP), DI
+	MOVQ  next+64(FP), R8
 	TESTQ DI, DI
 	JZ    store
 
 loop:
+	PREFETCHT0   (R8)
 	VMOVUPS.Z    (BX), K1, Z6
 	VMOVUPS.Z    64(BX), K2, Z7
 	VBROADCASTSS (AX), Z8
@@ -372,6 +386,7 @@ loop:
 	VFMADD231PS  Z7, Z8, Z5
 	ADDQ         DX, AX
 	ADDQ         SI, BX
+	ADDQ         $0x40, R8
 	DECQ         DI
 	JNZ          loop
 
@@ -389,9 +404,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm3x6AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, low uint64, high uint64, add bool)
-// Requires: AVX, AVX512F
-TEXT ·gemm3x6AVX512(SB), NOSPLIT, $0-81
+// func gemm3x6AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·gemm3x6AVX512(SB), NOSPLIT, $0-89
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
@@ -410,7 +425,7 @@ TEXT ·gemm3x6AVX512(SB), NOSPLIT, $0-81
 	VPXORD    Z15, Z15, Z15
 	VPXORD    Z16, Z16, Z16
 	VPXORD    Z17, Z17, Z17
-	MOVQ      low+64(FP), AX
+	MOVQ      low+72(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
@@ -419,12 +434,12 @@ TEXT ·gemm3x6AVX512(SB), NOSPLIT, $0-81
 	SHRQ      $0x10, AX
 	KMOVW     AX, K4
 	SHRQ      $0x10, AX
-	MOVQ      high+72(FP), AX
+	MOVQ      high+80(FP), AX
 	KMOVW     AX, K5
 	SHRQ      $0x10, AX
 	KMOVW     AX, K6
 	SHRQ      $0x10, AX
-	MOVB      add+80(FP), AL
+	MOVB      add+88(FP), AL
 	TESTB     AL, AL
 	JZ        ready
 	MOVQ      c+0(FP), AX
@@ -461,10 +476,12 @@ ready:
 	MOVQ  ldb+48(FP), SI
 	SHLQ  $0x02, SI
 	MOVQ  k+56(FP), DI
+	MOVQ  next+64(FP), R8
 	TESTQ DI, DI
 	JZ    store
 
 loop:
+	PREFETCHT0   (R8)
 	VBROADCASTSS (AX), Z18
 	VBROADCASTSS (AX)(CX*1), Z19
 	VBROADCASTSS (AX)(CX*2), Z20
@@ -494,6 +511,7 @@ loop:
 	VFMADD231PS  Z21, Z20, Z17
 	ADDQ         DX, AX
 	ADDQ         SI, BX
+	ADDQ         $0x40, R8
 	DECQ         DI
 	JNZ          loop
 
@@ -523,9 +541,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm4x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, low uint64, high uint64, add bool)
-// Requires: AVX, AVX512F
-TEXT ·gemm4x2AVX512(SB), NOSPLIT, $0-81
+// func gemm4x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·gemm4x2AVX512(SB), NOSPLIT, $0-89
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
@@ -534,12 +552,12 @@ TEXT ·gemm4x2AVX512(SB), NOSPLIT, $0-81
 	VPXORD    Z5, Z5, Z5
 	VPXORD    Z6, Z6, Z6
 	VPXORD    Z7, Z7, Z7
-	MOVQ      low+64(FP), AX
+	MOVQ      low+72(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
 	SHRQ      $0x10, AX
-	MOVB      add+80(FP), AL
+	MOVB      add+88(FP), AL
 	TESTB     AL, AL
 	JZ        ready
 	MOVQ      c+0(FP), AX
@@ -566,10 +584,12 @@ ready:
 	MOVQ  ldb+48(FP), DI
 	SHLQ  $0x02, DI
 	MOVQ  k+56(FP), R8
+	MOVQ  next+64(FP), R9
 	TESTQ R8, R8
 	JZ    store
 
 loop:
+	PREFETCHT0   (R9)
 	VMOVUPS.Z    (SI), K1, Z8
 	VMOVUPS.Z    64(SI), K2, Z9
 	VBROADCASTSS (AX), Z10
@@ -586,6 +606,7 @@ loop:
 	VFMADD231PS  Z9, Z10, Z7
 	ADDQ         BX, AX
 	ADDQ         DI, SI
+	ADDQ         $0x40, R9
 	DECQ         R8
 	JNZ          loop
 
@@ -605,9 +626,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm4x6AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, low uint64, high uint64, add bool)
-// Requires: AVX, AVX512F
-TEXT ·gemm4x6AVX512(SB), NOSPLIT, $0-81
+// func gemm4x6AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·gemm4x6AVX512(SB), NOSPLIT, $0-89
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
@@ -632,7 +653,7 @@ TEXT ·gemm4x6AVX512(SB), NOSPLIT, $0-81
 	VPXORD    Z21, Z21, Z21
 	VPXORD    Z22, Z22, Z22
 	VPXORD    Z23, Z23, Z23
-	MOVQ      low+64(FP), AX
+	MOVQ      low+72(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
@@ -641,12 +662,12 @@ TEXT ·gemm4x6AVX512(SB), NOSPLIT, $0-81
 	SHRQ      $0x10, AX
 	KMOVW     AX, K4
 	SHRQ      $0x10, AX
-	MOVQ      high+72(FP), AX
+	MOVQ      high+80(FP), AX
 	KMOVW     AX, K5
 	SHRQ      $0x10, AX
 	KMOVW     AX, K6
 	SHRQ      $0x10, AX
-	MOVB      add+80(FP), AL
+	MOVB      add+88(FP), AL
 	TESTB     AL, AL
 	JZ        ready
 	MOVQ      c+0(FP), AX
@@ -689,10 +710,12 @@ ready:
 	MOVQ  ldb+48(FP), DI
 	SHLQ  $0x02, DI
 	MOVQ  k+56(FP), R8
+	MOVQ  next+64(FP), R9
 	TESTQ R8, R8
 	JZ    store
 
 loop:
+	PREFETCHT0   (R9)
 	VBROADCASTSS (AX), Z24
 	VBROADCASTSS (AX)(CX*1), Z25
 	VBROADCASTSS (AX)(CX*2), Z26
@@ -729,6 +752,7 @@ loop:
 	VFMADD231PS  Z28, Z27, Z23
 	ADDQ         BX, AX
 	ADDQ         DI, SI
+	ADDQ         $0x40, R9
 	DECQ         R8
 	JNZ          loop
 
@@ -764,9 +788,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm5x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, low uint64, high uint64, add bool)
-// Requires: AVX, AVX512F
-TEXT ·gemm5x2AVX512(SB), NOSPLIT, $0-81
+// func gemm5x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·gemm5x2AVX512(SB), NOSPLIT, $0-89
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
@@ -777,12 +801,12 @@ TEXT ·gemm5x2AVX512(SB), NOSPLIT, $0-81
 	VPXORD    Z7, Z7, Z7
 	VPXORD    Z8, Z8, Z8
 	VPXORD    Z9, Z9, Z9
-	MOVQ      low+64(FP), AX
+	MOVQ      low+72(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
 	SHRQ      $0x10, AX
-	MOVB      add+80(FP), AL
+	MOVB      add+88(FP), AL
 	TESTB     AL, AL
 	JZ        ready
 	MOVQ      c+0(FP), AX
@@ -813,10 +837,12 @@ ready:
 	MOVQ  ldb+48(FP), R8
 	SHLQ  $0x02, R8
 	MOVQ  k+56(FP), R9
+	MOVQ  next+64(FP), R10
 	TESTQ R9, R9
 	JZ    store
 
 loop:
+	PREFETCHT0   (R10)
 	VMOVUPS.Z    (DI), K1, Z10
 	VMOVUPS.Z    64(DI), K2, Z11
 	VBROADCASTSS (AX), Z12
@@ -837,6 +863,7 @@ loop:
 	ADDQ         SI, AX
 	ADDQ         SI, BX
 	ADDQ         R8, DI
+	ADDQ         $0x40, R10
 	DECQ         R9
 	JNZ          loop
 
@@ -859,9 +886,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm5x4AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, low uint64, high uint64, add bool)
-// Requires: AVX, AVX512F
-TEXT ·gemm5x4AVX512(SB), NOSPLIT, $0-81
+// func gemm5x4AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·gemm5x4AVX512(SB), NOSPLIT, $0-89
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
@@ -882,7 +909,7 @@ TEXT ·gemm5x4AVX512(SB), NOSPLIT, $0-81
 	VPXORD    Z17, Z17, Z17
 	VPXORD    Z18, Z18, Z18
 	VPXORD    Z19, Z19, Z19
-	MOVQ      low+64(FP), AX
+	MOVQ      low+72(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
@@ -891,7 +918,7 @@ TEXT ·gemm5x4AVX512(SB), NOSPLIT, $0-81
 	SHRQ      $0x10, AX
 	KMOVW     AX, K4
 	SHRQ      $0x10, AX
-	MOVB      add+80(FP), AL
+	MOVB      add+88(FP), AL
 	TESTB     AL, AL
 	JZ        ready
 	MOVQ      c+0(FP), AX
@@ -932,10 +959,12 @@ ready:
 	MOVQ  ldb+48(FP), R8
 	SHLQ  $0x02, R8
 	MOVQ  k+56(FP), R9
+	MOVQ  next+64(FP), R10
 	TESTQ R9, R9
 	JZ    store
 
 loop:
+	PREFETCHT0   (R10)
 	VMOVUPS.Z    (DI), K1, Z20
 	VMOVUPS.Z    64(DI), K2, Z21
 	VMOVUPS.Z    128(DI), K3, Z22
@@ -968,6 +997,7 @@ loop:
 	ADDQ         SI, AX
 	ADDQ         SI, BX
 	ADDQ         R8, DI
+	ADDQ         $0x40, R10
 	DECQ         R9
 	JNZ          loop
 
@@ -1000,9 +1030,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm6x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, low uint64, high uint64, add bool)
-// Requires: AVX, AVX512F
-TEXT ·gemm6x2AVX512(SB), NOSPLIT, $0-81
+// func gemm6x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·gemm6x2AVX512(SB), NOSPLIT, $0-89
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
@@ -1015,12 +1045,12 @@ TEXT ·gemm6x2AVX512(SB), NOSPLIT, $0-81
 	VPXORD    Z9, Z9, Z9
 	VPXORD    Z10, Z10, Z10
 	VPXORD    Z11, Z11, Z11
-	MOVQ      low+64(FP), AX
+	MOVQ      low+72(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
 	SHRQ      $0x10, AX
-	MOVB      add+80(FP), AL
+	MOVB      add+88(FP), AL
 	TESTB     AL, AL
 	JZ        ready
 	MOVQ      c+0(FP), AX
@@ -1053,10 +1083,12 @@ ready:
 	MOVQ  ldb+48(FP), R8
 	SHLQ  $0x02, R8
 	MOVQ  k+56(FP), R9
+	MOVQ  next+64(FP), R10
 	TESTQ R9, R9
 	JZ    store
 
 loop:
+	PREFETCHT0   (R10)
 	VMOVUPS.Z    (DI), K1, Z12
 	VMOVUPS.Z    64(DI), K2, Z13
 	VBROADCASTSS (AX), Z14
@@ -1080,6 +1112,7 @@ loop:
 	ADDQ         SI, AX
 	ADDQ         SI, BX
 	ADDQ         R8, DI
+	ADDQ         $0x40, R10
 	DECQ         R9
 	JNZ          loop
 
@@ -1104,9 +1137,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm6x4AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, low uint64, high uint64, add bool)
-// Requires: AVX, AVX512F
-TEXT ·gemm6x4AVX512(SB), NOSPLIT, $0-81
+// func gemm6x4AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·gemm6x4AVX512(SB), NOSPLIT, $0-89
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
@@ -1131,7 +1164,7 @@ TEXT ·gemm6x4AVX512(SB), NOSPLIT, $0-81
 	VPXORD    Z21, Z21, Z21
 	VPXORD    Z22, Z22, Z22
 	VPXORD    Z23, Z23, Z23
-	MOVQ      low+64(FP), AX
+	MOVQ      low+72(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
@@ -1140,7 +1173,7 @@ TEXT ·gemm6x4AVX512(SB), NOSPLIT, $0-81
 	SHRQ      $0x10, AX
 	KMOVW     AX, K4
 	SHRQ      $0x10, AX
-	MOVB      add+80(FP), AL
+	MOVB      add+88(FP), AL
 	TESTB     AL, AL
 	JZ        ready
 	MOVQ      c+0(FP), AX
@@ -1185,10 +1218,12 @@ ready:
 	MOVQ  ldb+48(FP), R8
 	SHLQ  $0x02, R8
 	MOVQ  k+56(FP), R9
+	MOVQ  next+64(FP), R10
 	TESTQ R9, R9
 	JZ    store
 
 loop:
+	PREFETCHT0   (R10)
 	VMOVUPS.Z    (DI), K1, Z24
 	VMOVUPS.Z    64(DI), K2, Z25
 	VMOVUPS.Z    128(DI), K3, Z26
@@ -1226,6 +1261,7 @@ loop:
 	ADDQ         SI, AX
 	ADDQ         SI, BX
 	ADDQ         R8, DI
+	ADDQ         $0x40, R10
 	DECQ         R9
 	JNZ          loop
 
@@ -1262,9 +1298,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm7x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, low uint64, high uint64, add bool)
-// Requires: AVX, AVX512F
-TEXT ·gemm7x2AVX512(SB), NOSPLIT, $0-81
+// func gemm7x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·gemm7x2AVX512(SB), NOSPLIT, $0-89
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
@@ -1279,12 +1315,12 @@ TEXT ·gemm7x2AVX512(SB), NOSPLIT, $0-81
 	VPXORD    Z11, Z11, Z11
 	VPXORD    Z12, Z12, Z12
 	VPXORD    Z13, Z13, Z13
-	MOVQ      low+64(FP), AX
+	MOVQ      low+72(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
 	SHRQ      $0x10, AX
-	MOVB      add+80(FP), AL
+	MOVB      add+88(FP), AL
 	TESTB     AL, AL
 	JZ        ready
 	MOVQ      c+0(FP), AX
@@ -1319,10 +1355,12 @@ ready:
 	MOVQ  ldb+48(FP), R8
 	SHLQ  $0x02, R8
 	MOVQ  k+56(FP), R9
+	MOVQ  next+64(FP), R10
 	TESTQ R9, R9
 	JZ    store
 
 loop:
+	PREFETCHT0   (R10)
 	VMOVUPS.Z    (DI), K1, Z14
 	VMOVUPS.Z    64(DI), K2, Z15
 	VBROADCASTSS (AX), Z16
@@ -1349,6 +1387,7 @@ loop:
 	ADDQ         SI, AX
 	ADDQ         SI, BX
 	ADDQ         R8, DI
+	ADDQ         $0x40, R10
 	DECQ         R9
 	JNZ          loop
 
@@ -1375,9 +1414,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm7x3AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, low uint64, high uint64, add bool)
-// Requires: AVX, AVX512F
-TEXT ·gemm7x3AVX512(SB), NOSPLIT, $0-81
+// func gemm7x3AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·gemm7x3AVX512(SB), NOSPLIT, $0-89
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
@@ -1399,14 +1438,14 @@ TEXT ·gemm7x3AVX512(SB), NOSPLIT, $0-81
 	VPXORD    Z18, Z18, Z18
 	VPXORD    Z19, Z19, Z19
 	VPXORD    Z20, Z20, Z20
-	MOVQ      low+64(FP), AX
+	MOVQ      low+72(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
 	SHRQ      $0x10, AX
 	KMOVW     AX, K3
 	SHRQ      $0x10, AX
-	MOVB      add+80(FP), AL
+	MOVB      add+88(FP), AL
 	TESTB     AL, AL
 	JZ        ready
 	MOVQ      c+0(FP), AX
@@ -1448,10 +1487,12 @@ ready:
 	MOVQ  ldb+48(FP), R8
 	SHLQ  $0x02, R8
 	MOVQ  k+56(FP), R9
+	MOVQ  next+64(FP), R10
 	TESTQ R9, R9
 	JZ    store
 
 loop:
+	PREFETCHT0   (R10)
 	VMOVUPS.Z    (DI), K1, Z21
 	VMOVUPS.Z    64(DI), K2, Z22
 	VMOVUPS.Z    128(DI), K3, Z23
@@ -1486,6 +1527,7 @@ loop:
 	ADDQ         SI, AX
 	ADDQ         SI, BX
 	ADDQ         R8, DI
+	ADDQ         $0x40, R10
 	DECQ         R9
 	JNZ          loop
 
@@ -1519,9 +1561,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm8x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, low uint64, high uint64, add bool)
-// Requires: AVX, AVX512F
-TEXT ·gemm8x2AVX512(SB), NOSPLIT, $0-81
+// func gemm8x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·gemm8x2AVX512(SB), NOSPLIT, $0-89
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
@@ -1538,12 +1580,12 @@ TEXT ·gemm8x2AVX512(SB), NOSPLIT, $0-81
 	VPXORD    Z13, Z13, Z13
 	VPXORD    Z14, Z14, Z14
 	VPXORD    Z15, Z15, Z15
-	MOVQ      low+64(FP), AX
+	MOVQ      low+72(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
 	SHRQ      $0x10, AX
-	MOVB      add+80(FP), AL
+	MOVB      add+88(FP), AL
 	TESTB     AL, AL
 	JZ        ready
 	MOVQ      c+0(FP), AX
@@ -1580,10 +1622,12 @@ ready:
 	MOVQ  ldb+48(FP), R8
 	SHLQ  $0x02, R8
 	MOVQ  k+56(FP), R9
+	MOVQ  next+64(FP), R10
 	TESTQ R9, R9
 	JZ    store
 
 loop:
+	PREFETCHT0   (R10)
 	VMOVUPS.Z    (DI), K1, Z16
 	VMOVUPS.Z    64(DI), K2, Z17
 	VBROADCASTSS (AX), Z18
@@ -1613,6 +1657,7 @@ loop:
 	ADDQ         SI, AX
 	ADDQ         SI, BX
 	ADDQ         R8, DI
+	ADDQ         $0x40, R10
 	DECQ         R9
 	JNZ          loop
 
@@ -1641,9 +1686,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm8x3AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, low uint64, high uint64, add bool)
-// Requires: AVX, AVX512F
-TEXT ·gemm8x3AVX512(SB), NOSPLIT, $0-81
+// func gemm8x3AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·gemm8x3AVX512(SB), NOSPLIT, $0-89
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
@@ -1668,14 +1713,14 @@ TEXT ·gemm8x3AVX512(SB), NOSPLIT, $0-81
 	VPXORD    Z21, Z21, Z21
 	VPXORD    Z22, Z22, Z22
 	VPXORD    Z23, Z23, Z23
-	MOVQ      low+64(FP), AX
+	MOVQ      low+72(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
 	SHRQ      $0x10, AX
 	KMOVW     AX, K3
 	SHRQ      $0x10, AX
-	MOVB      add+80(FP), AL
+	MOVB      add+88(FP), AL
 	TESTB     AL, AL
 	JZ        ready
 	MOVQ      c+0(FP), AX
@@ -1720,10 +1765,12 @@ ready:
 	MOVQ  ldb+48(FP), R8
 	SHLQ  $0x02, R8
 	MOVQ  k+56(FP), R9
+	MOVQ  next+64(FP), R10
 	TESTQ R9, R9
 	JZ    store
 
 loop:
+	PREFETCHT0   (R10)
 	VMOVUPS.Z    (DI), K1, Z24
 	VMOVUPS.Z    64(DI), K2, Z25
 	VMOVUPS.Z    128(DI), K3, Z26
@@ -1762,6 +1809,7 @@ loop:
 	ADDQ         SI, AX
 	ADDQ         SI, BX
 	ADDQ         R8, DI
+	ADDQ         $0x40, R10
 	DECQ         R9
 	JNZ          loop
 
@@ -1798,9 +1846,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm9x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, low uint64, high uint64, add bool)
-// Requires: AVX, AVX512F
-TEXT ·gemm9x2AVX512(SB), NOSPLIT, $0-81
+// func gemm9x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·gemm9x2AVX512(SB), NOSPLIT, $0-89
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
@@ -1819,12 +1867,12 @@ TEXT ·gemm9x2AVX512(SB), NOSPLIT, $0-81
 	VPXORD    Z15, Z15, Z15
 	VPXORD    Z16, Z16, Z16
 	VPXORD    Z17, Z17, Z17
-	MOVQ      low+64(FP), AX
+	MOVQ      low+72(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
 	SHRQ      $0x10, AX
-	MOVB      add+80(FP), AL
+	MOVB      add+88(FP), AL
 	TESTB     AL, AL
 	JZ        ready
 	MOVQ      c+0(FP), AX
@@ -1865,10 +1913,12 @@ ready:
 	MOVQ  ldb+48(FP), R9
 	SHLQ  $0x02, R9
 	MOVQ  k+56(FP), R10
+	MOVQ  next+64(FP), R11
 	TESTQ R10, R10
 	JZ    store
 
 loop:
+	PREFETCHT0   (R11)
 	VMOVUPS.Z    (R8), K1, Z18
 	VMOVUPS.Z    64(R8), K2, Z19
 	VBROADCASTSS (AX), Z20
@@ -1902,6 +1952,7 @@ loop:
 	ADDQ         DI, BX
 	ADDQ         DI, SI
 	ADDQ         R9, R8
+	ADDQ         $0x40, R11
 	DECQ         R10
 	JNZ          loop
 
@@ -1933,9 +1984,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm10x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, low uint64, high uint64, add bool)
-// Requires: AVX, AVX512F
-TEXT ·gemm10x2AVX512(SB), NOSPLIT, $0-81
+// func gemm10x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·gemm10x2AVX512(SB), NOSPLIT, $0-89
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
@@ -1956,12 +2007,12 @@ TEXT ·gemm10x2AVX512(SB), NOSPLIT, $0-81
 	VPXORD    Z17, Z17, Z17
 	VPXORD    Z18, Z18, Z18
 	VPXORD    Z19, Z19, Z19
-	MOVQ      low+64(FP), AX
+	MOVQ      low+72(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
 	SHRQ      $0x10, AX
-	MOVB      add+80(FP), AL
+	MOVB      add+88(FP), AL
 	TESTB     AL, AL
 	JZ        ready
 	MOVQ      c+0(FP), AX
@@ -2004,10 +2055,12 @@ ready:
 	MOVQ  ldb+48(FP), R9
 	SHLQ  $0x02, R9
 	MOVQ  k+56(FP), R10
+	MOVQ  next+64(FP), R11
 	TESTQ R10, R10
 	JZ    store
 
 loop:
+	PREFETCHT0   (R11)
 	VMOVUPS.Z    (R8), K1, Z20
 	VMOVUPS.Z    64(R8), K2, Z21
 	VBROADCASTSS (AX), Z22
@@ -2044,6 +2097,7 @@ loop:
 	ADDQ         DI, BX
 	ADDQ         DI, SI
 	ADDQ         R9, R8
+	ADDQ         $0x40, R11
 	DECQ         R10
 	JNZ          loop
 
@@ -2077,9 +2131,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm11x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, low uint64, high uint64, add bool)
-// Requires: AVX, AVX512F
-TEXT ·gemm11x2AVX512(SB), NOSPLIT, $0-81
+// func gemm11x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·gemm11x2AVX512(SB), NOSPLIT, $0-89
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
@@ -2102,12 +2156,12 @@ TEXT ·gemm11x2AVX512(SB), NOSPLIT, $0-81
 	VPXORD    Z19, Z19, Z19
 	VPXORD    Z20, Z20, Z20
 	VPXORD    Z21, Z21, Z21
-	MOVQ      low+64(FP), AX
+	MOVQ      low+72(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
 	SHRQ      $0x10, AX
-	MOVB      add+80(FP), AL
+	MOVB      add+88(FP), AL
 	TESTB     AL, AL
 	JZ        ready
 	MOVQ      c+0(FP), AX
@@ -2152,10 +2206,12 @@ ready:
 	MOVQ  ldb+48(FP), R9
 	SHLQ  $0x02, R9
 	MOVQ  k+56(FP), R10
+	MOVQ  next+64(FP), R11
 	TESTQ R10, R10
 	JZ    store
 
 loop:
+	PREFETCHT0   (R11)
 	VMOVUPS.Z    (R8), K1, Z22
 	VMOVUPS.Z    64(R8), K2, Z23
 	VBROADCASTSS (AX), Z24
@@ -2195,6 +2251,7 @@ loop:
 	ADDQ         DI, BX
 	ADDQ         DI, SI
 	ADDQ         R9, R8
+	ADDQ         $0x40, R11
 	DECQ         R10
 	JNZ          loop
 
@@ -2230,9 +2287,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm12x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, low uint64, high uint64, add bool)
-// Requires: AVX, AVX512F
-TEXT ·gemm12x2AVX512(SB), NOSPLIT, $0-81
+// func gemm12x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·gemm12x2AVX512(SB), NOSPLIT, $0-89
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
@@ -2257,12 +2314,12 @@ TEXT ·gemm12x2AVX512(SB), NOSPLIT, $0-81
 	VPXORD    Z21, Z21, Z21
 	VPXORD    Z22, Z22, Z22
 	VPXORD    Z23, Z23, Z23
-	MOVQ      low+64(FP), AX
+	MOVQ      low+72(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
 	SHRQ      $0x10, AX
-	MOVB      add+80(FP), AL
+	MOVB      add+88(FP), AL
 	TESTB     AL, AL
 	JZ        ready
 	MOVQ      c+0(FP), AX
@@ -2309,10 +2366,12 @@ ready:
 	MOVQ  ldb+48(FP), R9
 	SHLQ  $0x02, R9
 	MOVQ  k+56(FP), R10
+	MOVQ  next+64(FP), R11
 	TESTQ R10, R10
 	JZ    store
 
 loop:
+	PREFETCHT0   (R11)
 	VMOVUPS.Z    (R8), K1, Z24
 	VMOVUPS.Z    64(R8), K2, Z25
 	VBROADCASTSS (AX), Z26
@@ -2355,6 +2414,7 @@ loop:
 	ADDQ         DI, BX
 	ADDQ         DI, SI
 	ADDQ         R9, R8
+	ADDQ         $0x40, R11
 	DECQ         R10
 	JNZ          loop
 
@@ -2553,6 +2613,3897 @@ loop:
 	ADDQ       DX, AX
 	DECQ       SI
 	JNZ        loop
+	VZEROUPPER
+	RET
+
+// func native1x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·native1x2AVX512(SB), NOSPLIT, $0-89
+	VPXORD    Z0, Z0, Z0
+	VPXORD    Z1, Z1, Z1
+	MOVQ      low+72(FP), AX
+	KMOVW     AX, K1
+	SHRQ      $0x10, AX
+	KMOVW     AX, K2
+	SHRQ      $0x10, AX
+	MOVB      add+88(FP), AL
+	TESTB     AL, AL
+	JZ        ready
+	MOVQ      c+0(FP), AX
+	MOVQ      ldc+8(FP), CX
+	SHLQ      $0x02, CX
+	LEAQ      (CX)(CX*2), CX
+	VMOVUPS.Z (AX), K1, Z0
+	VMOVUPS.Z 64(AX), K2, Z1
+
+ready:
+	MOVQ  a+16(FP), AX
+	MOVQ  row+24(FP), CX
+	SHLQ  $0x02, CX
+	LEAQ  (CX)(CX*2), CX
+	MOVQ  step+32(FP), CX
+	SHLQ  $0x02, CX
+	MOVQ  b+40(FP), DX
+	MOVQ  ldb+48(FP), BX
+	SHLQ  $0x02, BX
+	MOVQ  k+56(FP), SI
+	MOVQ  next+64(FP), DI
+	TESTQ SI, SI
+	JZ    store
+
+loop:
+	PREFETCHT0   (DI)
+	VMOVUPS.Z    (DX), K1, Z24
+	VMOVUPS.Z    64(DX), K2, Z25
+	VBROADCASTSS (AX), Z26
+
+	// VDPBF16PS Z24, Z26, Z0
+	LONG $0x402e9262
+	WORD $0xc052
+
+	// VDPBF16PS Z25, Z26, Z1
+	LONG $0x402e9262
+	WORD $0xc952
+	ADDQ CX, AX
+	ADDQ BX, DX
+	ADDQ $0x40, DI
+	DECQ SI
+	JNZ  loop
+
+store:
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	SHLQ    $0x02, CX
+	LEAQ    (CX)(CX*2), CX
+	VMOVUPS Z0, K1, (AX)
+	VMOVUPS Z1, K2, 64(AX)
+	VZEROUPPER
+	RET
+
+// func pairs1x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// Requires: AVX, AVX512F, MMX+, SSE
+TEXT ·pairs1x2AVX512(SB), NOSPLIT, $8-89
+	STMXCSR   (SP)
+	MOVL      (SP), AX
+	MOVL      AX, CX
+	ORL       $0x00008040, CX
+	MOVL      CX, (SP)
+	LDMXCSR   (SP)
+	MOVL      AX, (SP)
+	VPXORD    Z0, Z0, Z0
+	VPXORD    Z1, Z1, Z1
+	MOVQ      low+72(FP), AX
+	KMOVW     AX, K1
+	SHRQ      $0x10, AX
+	KMOVW     AX, K2
+	SHRQ      $0x10, AX
+	MOVB      add+88(FP), AL
+	TESTB     AL, AL
+	JZ        ready
+	MOVQ      c+0(FP), AX
+	MOVQ      ldc+8(FP), CX
+	SHLQ      $0x02, CX
+	LEAQ      (CX)(CX*2), CX
+	VMOVUPS.Z (AX), K1, Z0
+	VMOVUPS.Z 64(AX), K2, Z1
+
+ready:
+	VBROADCASTSS bitsffff0000<>+0(SB), Z2
+	MOVQ         a+16(FP), AX
+	MOVQ         row+24(FP), CX
+	SHLQ         $0x02, CX
+	LEAQ         (CX)(CX*2), CX
+	MOVQ         step+32(FP), CX
+	SHLQ         $0x02, CX
+	MOVQ         b+40(FP), DX
+	MOVQ         ldb+48(FP), BX
+	SHLQ         $0x02, BX
+	MOVQ         k+56(FP), SI
+	MOVQ         next+64(FP), DI
+	TESTQ        SI, SI
+	JZ           store
+
+loop:
+	PREFETCHT0   (DI)
+	VMOVUPS.Z    (DX), K1, Z3
+	VPANDD       Z2, Z3, Z4
+	VPSLLD       $0x10, Z3, Z3
+	VMOVUPS.Z    64(DX), K2, Z5
+	VPANDD       Z2, Z5, Z6
+	VPSLLD       $0x10, Z5, Z5
+	VBROADCASTSS (AX), Z7
+	VPANDD       Z2, Z7, Z8
+	VPSLLD       $0x10, Z7, Z7
+	VFMADD231PS  Z4, Z8, Z0
+	VFMADD231PS  Z6, Z8, Z1
+	VFMADD231PS  Z3, Z7, Z0
+	VFMADD231PS  Z5, Z7, Z1
+	ADDQ         CX, AX
+	ADDQ         BX, DX
+	ADDQ         $0x40, DI
+	DECQ         SI
+	JNZ          loop
+
+store:
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	SHLQ    $0x02, CX
+	LEAQ    (CX)(CX*2), CX
+	VMOVUPS Z0, K1, (AX)
+	VMOVUPS Z1, K2, 64(AX)
+	LDMXCSR (SP)
+	VZEROUPPER
+	RET
+
+DATA bitsffff0000<>+0(SB)/4, $0xffff0000
+GLOBL bitsffff0000<>(SB), RODATA|NOPTR, $4
+
+// func native2x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·native2x2AVX512(SB), NOSPLIT, $0-89
+	VPXORD    Z0, Z0, Z0
+	VPXORD    Z1, Z1, Z1
+	VPXORD    Z2, Z2, Z2
+	VPXORD    Z3, Z3, Z3
+	MOVQ      low+72(FP), AX
+	KMOVW     AX, K1
+	SHRQ      $0x10, AX
+	KMOVW     AX, K2
+	SHRQ      $0x10, AX
+	MOVB      add+88(FP), AL
+	TESTB     AL, AL
+	JZ        ready
+	MOVQ      c+0(FP), AX
+	MOVQ      ldc+8(FP), CX
+	SHLQ      $0x02, CX
+	LEAQ      (CX)(CX*2), DX
+	VMOVUPS.Z (AX), K1, Z0
+	VMOVUPS.Z 64(AX), K2, Z1
+	VMOVUPS.Z (AX)(CX*1), K1, Z2
+	VMOVUPS.Z 64(AX)(CX*1), K2, Z3
+
+ready:
+	MOVQ  a+16(FP), AX
+	MOVQ  row+24(FP), CX
+	SHLQ  $0x02, CX
+	LEAQ  (CX)(CX*2), DX
+	MOVQ  step+32(FP), DX
+	SHLQ  $0x02, DX
+	MOVQ  b+40(FP), BX
+	MOVQ  ldb+48(FP), SI
+	SHLQ  $0x02, SI
+	MOVQ  k+56(FP), DI
+	MOVQ  next+64(FP), R8
+	TESTQ DI, DI
+	JZ    store
+
+loop:
+	PREFETCHT0   (R8)
+	VMOVUPS.Z    (BX), K1, Z24
+	VMOVUPS.Z    64(BX), K2, Z25
+	VBROADCASTSS (AX), Z26
+
+	// VDPBF16PS Z24, Z26, Z0
+	LONG $0x402e9262
+	WORD $0xc052
+
+	// VDPBF16PS Z25, Z26, Z1
+	LONG         $0x402e9262
+	WORD         $0xc952
+	VBROADCASTSS (AX)(CX*1), Z27
+
+	// VDPBF16PS Z24, Z27, Z2
+	LONG $0x40269262
+	WORD $0xd052
+
+	// VDPBF16PS Z25, Z27, Z3
+	LONG $0x40269262
+	WORD $0xd952
+	ADDQ DX, AX
+	ADDQ SI, BX
+	ADDQ $0x40, R8
+	DECQ DI
+	JNZ  loop
+
+store:
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	SHLQ    $0x02, CX
+	LEAQ    (CX)(CX*2), DX
+	VMOVUPS Z0, K1, (AX)
+	VMOVUPS Z1, K2, 64(AX)
+	VMOVUPS Z2, K1, (AX)(CX*1)
+	VMOVUPS Z3, K2, 64(AX)(CX*1)
+	VZEROUPPER
+	RET
+
+// func pairs2x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// Requires: AVX, AVX512F, MMX+, SSE
+TEXT ·pairs2x2AVX512(SB), NOSPLIT, $8-89
+	STMXCSR   (SP)
+	MOVL      (SP), AX
+	MOVL      AX, CX
+	ORL       $0x00008040, CX
+	MOVL      CX, (SP)
+	LDMXCSR   (SP)
+	MOVL      AX, (SP)
+	VPXORD    Z0, Z0, Z0
+	VPXORD    Z1, Z1, Z1
+	VPXORD    Z2, Z2, Z2
+	VPXORD    Z3, Z3, Z3
+	MOVQ      low+72(FP), AX
+	KMOVW     AX, K1
+	SHRQ      $0x10, AX
+	KMOVW     AX, K2
+	SHRQ      $0x10, AX
+	MOVB      add+88(FP), AL
+	TESTB     AL, AL
+	JZ        ready
+	MOVQ      c+0(FP), AX
+	MOVQ      ldc+8(FP), CX
+	SHLQ      $0x02, CX
+	LEAQ      (CX)(CX*2), DX
+	VMOVUPS.Z (AX), K1, Z0
+	VMOVUPS.Z 64(AX), K2, Z1
+	VMOVUPS.Z (AX)(CX*1), K1, Z2
+	VMOVUPS.Z 64(AX)(CX*1), K2, Z3
+
+ready:
+	VBROADCASTSS bitsffff0000<>+0(SB), Z4
+	MOVQ         a+16(FP), AX
+	MOVQ         row+24(FP), CX
+	SHLQ         $0x02, CX
+	LEAQ         (CX)(CX*2), DX
+	MOVQ         step+32(FP), DX
+	SHLQ         $0x02, DX
+	MOVQ         b+40(FP), BX
+	MOVQ         ldb+48(FP), SI
+	SHLQ         $0x02, SI
+	MOVQ         k+56(FP), DI
+	MOVQ         next+64(FP), R8
+	TESTQ        DI, DI
+	JZ           store
+
+loop:
+	PREFETCHT0   (R8)
+	VMOVUPS.Z    (BX), K1, Z5
+	VPANDD       Z4, Z5, Z6
+	VPSLLD       $0x10, Z5, Z5
+	VMOVUPS.Z    64(BX), K2, Z7
+	VPANDD       Z4, Z7, Z8
+	VPSLLD       $0x10, Z7, Z7
+	VBROADCASTSS (AX), Z9
+	VPANDD       Z4, Z9, Z10
+	VPSLLD       $0x10, Z9, Z9
+	VFMADD231PS  Z6, Z10, Z0
+	VFMADD231PS  Z8, Z10, Z1
+	VFMADD231PS  Z5, Z9, Z0
+	VFMADD231PS  Z7, Z9, Z1
+	VBROADCASTSS (AX)(CX*1), Z9
+	VPANDD       Z4, Z9, Z10
+	VPSLLD       $0x10, Z9, Z9
+	VFMADD231PS  Z6, Z10, Z2
+	VFMADD231PS  Z8, Z10, Z3
+	VFMADD231PS  Z5, Z9, Z2
+	VFMADD231PS  Z7, Z9, Z3
+	ADDQ         DX, AX
+	ADDQ         SI, BX
+	ADDQ         $0x40, R8
+	DECQ         DI
+	JNZ          loop
+
+store:
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	SHLQ    $0x02, CX
+	LEAQ    (CX)(CX*2), DX
+	VMOVUPS Z0, K1, (AX)
+	VMOVUPS Z1, K2, 64(AX)
+	VMOVUPS Z2, K1, (AX)(CX*1)
+	VMOVUPS Z3, K2, 64(AX)(CX*1)
+	LDMXCSR (SP)
+	VZEROUPPER
+	RET
+
+// func native3x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·native3x2AVX512(SB), NOSPLIT, $0-89
+	VPXORD    Z0, Z0, Z0
+	VPXORD    Z1, Z1, Z1
+	VPXORD    Z2, Z2, Z2
+	VPXORD    Z3, Z3, Z3
+	VPXORD    Z4, Z4, Z4
+	VPXORD    Z5, Z5, Z5
+	MOVQ      low+72(FP), AX
+	KMOVW     AX, K1
+	SHRQ      $0x10, AX
+	KMOVW     AX, K2
+	SHRQ      $0x10, AX
+	MOVB      add+88(FP), AL
+	TESTB     AL, AL
+	JZ        ready
+	MOVQ      c+0(FP), AX
+	MOVQ      ldc+8(FP), CX
+	SHLQ      $0x02, CX
+	LEAQ      (CX)(CX*2), DX
+	VMOVUPS.Z (AX), K1, Z0
+	VMOVUPS.Z 64(AX), K2, Z1
+	VMOVUPS.Z (AX)(CX*1), K1, Z2
+	VMOVUPS.Z 64(AX)(CX*1), K2, Z3
+	VMOVUPS.Z (AX)(CX*2), K1, Z4
+	VMOVUPS.Z 64(AX)(CX*2), K2, Z5
+
+ready:
+	MOVQ  a+16(FP), AX
+	MOVQ  row+24(FP), CX
+	SHLQ  $0x02, CX
+	LEAQ  (CX)(CX*2), DX
+	MOVQ  step+32(FP), DX
+	SHLQ  $0x02, DX
+	MOVQ  b+40(FP), BX
+	MOVQ  ldb+48(FP), SI
+	SHLQ  $0x02, SI
+	MOVQ  k+56(FP), DI
+	MOVQ  next+64(FP), R8
+	TESTQ DI, DI
+	JZ    store
+
+loop:
+	PREFETCHT0   (R8)
+	VMOVUPS.Z    (BX), K1, Z24
+	VMOVUPS.Z    64(BX), K2, Z25
+	VBROADCASTSS (AX), Z26
+
+	// VDPBF16PS Z24, Z26, Z0
+	LONG $0x402e9262
+	WORD $0xc052
+
+	// VDPBF16PS Z25, Z26, Z1
+	LONG         $0x402e9262
+	WORD         $0xc952
+	VBROADCASTSS (AX)(CX*1), Z27
+
+	// VDPBF16PS Z24, Z27, Z2
+	LONG $0x40269262
+	WORD $0xd052
+
+	// VDPBF16PS Z25, Z27, Z3
+	LONG         $0x40269262
+	WORD         $0xd952
+	VBROADCASTSS (AX)(CX*2), Z28
+
+	// VDPBF16PS Z24, Z28, Z4
+	LONG $0x401e9262
+	WORD $0xe052
+
+	// VDPBF16PS Z25, Z28, Z5
+	LONG $0x401e9262
+	WORD $0xe952
+	ADDQ DX, AX
+	ADDQ SI, BX
+	ADDQ $0x40, R8
+	DECQ DI
+	JNZ  loop
+
+store:
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	SHLQ    $0x02, CX
+	LEAQ    (CX)(CX*2), DX
+	VMOVUPS Z0, K1, (AX)
+	VMOVUPS Z1, K2, 64(AX)
+	VMOVUPS Z2, K1, (AX)(CX*1)
+	VMOVUPS Z3, K2, 64(AX)(CX*1)
+	VMOVUPS Z4, K1, (AX)(CX*2)
+	VMOVUPS Z5, K2, 64(AX)(CX*2)
+	VZEROUPPER
+	RET
+
+// func pairs3x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// Requires: AVX, AVX512F, MMX+, SSE
+TEXT ·pairs3x2AVX512(SB), NOSPLIT, $8-89
+	STMXCSR   (SP)
+	MOVL      (SP), AX
+	MOVL      AX, CX
+	ORL       $0x00008040, CX
+	MOVL      CX, (SP)
+	LDMXCSR   (SP)
+	MOVL      AX, (SP)
+	VPXORD    Z0, Z0, Z0
+	VPXORD    Z1, Z1, Z1
+	VPXORD    Z2, Z2, Z2
+	VPXORD    Z3, Z3, Z3
+	VPXORD    Z4, Z4, Z4
+	VPXORD    Z5, Z5, Z5
+	MOVQ      low+72(FP), AX
+	KMOVW     AX, K1
+	SHRQ      $0x10, AX
+	KMOVW     AX, K2
+	SHRQ      $0x10, AX
+	MOVB      add+88(FP), AL
+	TESTB     AL, AL
+	JZ        ready
+	MOVQ      c+0(FP), AX
+	MOVQ      ldc+8(FP), CX
+	SHLQ      $0x02, CX
+	LEAQ      (CX)(CX*2), DX
+	VMOVUPS.Z (AX), K1, Z0
+	VMOVUPS.Z 64(AX), K2, Z1
+	VMOVUPS.Z (AX)(CX*1), K1, Z2
+	VMOVUPS.Z 64(AX)(CX*1), K2, Z3
+	VMOVUPS.Z (AX)(CX*2), K1, Z4
+	VMOVUPS.Z 64(AX)(CX*2), K2, Z5
+
+ready:
+	VBROADCASTSS bitsffff0000<>+0(SB), Z6
+	MOVQ         a+16(FP), AX
+	MOVQ         row+24(FP), CX
+	SHLQ         $0x02, CX
+	LEAQ         (CX)(CX*2), DX
+	MOVQ         step+32(FP), DX
+	SHLQ         $0x02, DX
+	MOVQ         b+40(FP), BX
+	MOVQ         ldb+48(FP), SI
+	SHLQ         $0x02, SI
+	MOVQ         k+56(FP), DI
+	MOVQ         next+64(FP), R8
+	TESTQ        DI, DI
+	JZ           store
+
+loop:
+	PREFETCHT0   (R8)
+	VMOVUPS.Z    (BX), K1, Z7
+	VPANDD       Z6, Z7, Z8
+	VPSLLD       $0x10, Z7, Z7
+	VMOVUPS.Z    64(BX), K2, Z9
+	VPANDD       Z6, Z9, Z10
+	VPSLLD       $0x10, Z9, Z9
+	VBROADCASTSS (AX), Z11
+	VPANDD       Z6, Z11, Z12
+	VPSLLD       $0x10, Z11, Z11
+	VFMADD231PS  Z8, Z12, Z0
+	VFMADD231PS  Z10, Z12, Z1
+	VFMADD231PS  Z7, Z11, Z0
+	VFMADD231PS  Z9, Z11, Z1
+	VBROADCASTSS (AX)(CX*1), Z11
+	VPANDD       Z6, Z11, Z12
+	VPSLLD       $0x10, Z11, Z11
+	VFMADD231PS  Z8, Z12, Z2
+	VFMADD231PS  Z10, Z12, Z3
+	VFMADD231PS  Z7, Z11, Z2
+	VFMADD231PS  Z9, Z11, Z3
+	VBROADCASTSS (AX)(CX*2), Z11
+	VPANDD       Z6, Z11, Z12
+	VPSLLD       $0x10, Z11, Z11
+	VFMADD231PS  Z8, Z12, Z4
+	VFMADD231PS  Z10, Z12, Z5
+	VFMADD231PS  Z7, Z11, Z4
+	VFMADD231PS  Z9, Z11, Z5
+	ADDQ         DX, AX
+	ADDQ         SI, BX
+	ADDQ         $0x40, R8
+	DECQ         DI
+	JNZ          loop
+
+store:
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	SHLQ    $0x02, CX
+	LEAQ    (CX)(CX*2), DX
+	VMOVUPS Z0, K1, (AX)
+	VMOVUPS Z1, K2, 64(AX)
+	VMOVUPS Z2, K1, (AX)(CX*1)
+	VMOVUPS Z3, K2, 64(AX)(CX*1)
+	VMOVUPS Z4, K1, (AX)(CX*2)
+	VMOVUPS Z5, K2, 64(AX)(CX*2)
+	LDMXCSR (SP)
+	VZEROUPPER
+	RET
+
+// func native4x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·native4x2AVX512(SB), NOSPLIT, $0-89
+	VPXORD    Z0, Z0, Z0
+	VPXORD    Z1, Z1, Z1
+	VPXORD    Z2, Z2, Z2
+	VPXORD    Z3, Z3, Z3
+	VPXORD    Z4, Z4, Z4
+	VPXORD    Z5, Z5, Z5
+	VPXORD    Z6, Z6, Z6
+	VPXORD    Z7, Z7, Z7
+	MOVQ      low+72(FP), AX
+	KMOVW     AX, K1
+	SHRQ      $0x10, AX
+	KMOVW     AX, K2
+	SHRQ      $0x10, AX
+	MOVB      add+88(FP), AL
+	TESTB     AL, AL
+	JZ        ready
+	MOVQ      c+0(FP), AX
+	MOVQ      ldc+8(FP), CX
+	SHLQ      $0x02, CX
+	LEAQ      (CX)(CX*2), DX
+	VMOVUPS.Z (AX), K1, Z0
+	VMOVUPS.Z 64(AX), K2, Z1
+	VMOVUPS.Z (AX)(CX*1), K1, Z2
+	VMOVUPS.Z 64(AX)(CX*1), K2, Z3
+	VMOVUPS.Z (AX)(CX*2), K1, Z4
+	VMOVUPS.Z 64(AX)(CX*2), K2, Z5
+	VMOVUPS.Z (AX)(DX*1), K1, Z6
+	VMOVUPS.Z 64(AX)(DX*1), K2, Z7
+
+ready:
+	MOVQ  a+16(FP), AX
+	MOVQ  row+24(FP), CX
+	SHLQ  $0x02, CX
+	LEAQ  (CX)(CX*2), DX
+	MOVQ  step+32(FP), BX
+	SHLQ  $0x02, BX
+	MOVQ  b+40(FP), SI
+	MOVQ  ldb+48(FP), DI
+	SHLQ  $0x02, DI
+	MOVQ  k+56(FP), R8
+	MOVQ  next+64(FP), R9
+	TESTQ R8, R8
+	JZ    store
+
+loop:
+	PREFETCHT0   (R9)
+	VMOVUPS.Z    (SI), K1, Z24
+	VMOVUPS.Z    64(SI), K2, Z25
+	VBROADCASTSS (AX), Z26
+
+	// VDPBF16PS Z24, Z26, Z0
+	LONG $0x402e9262
+	WORD $0xc052
+
+	// VDPBF16PS Z25, Z26, Z1
+	LONG         $0x402e9262
+	WORD         $0xc952
+	VBROADCASTSS (AX)(CX*1), Z27
+
+	// VDPBF16PS Z24, Z27, Z2
+	LONG $0x40269262
+	WORD $0xd052
+
+	// VDPBF16PS Z25, Z27, Z3
+	LONG         $0x40269262
+	WORD         $0xd952
+	VBROADCASTSS (AX)(CX*2), Z28
+
+	// VDPBF16PS Z24, Z28, Z4
+	LONG $0x401e9262
+	WORD $0xe052
+
+	// VDPBF16PS Z25, Z28, Z5
+	LONG         $0x401e9262
+	WORD         $0xe952
+	VBROADCASTSS (AX)(DX*1), Z29
+
+	// VDPBF16PS Z24, Z29, Z6
+	LONG $0x40169262
+	WORD $0xf052
+
+	// VDPBF16PS Z25, Z29, Z7
+	LONG $0x40169262
+	WORD $0xf952
+	ADDQ BX, AX
+	ADDQ DI, SI
+	ADDQ $0x40, R9
+	DECQ R8
+	JNZ  loop
+
+store:
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	SHLQ    $0x02, CX
+	LEAQ    (CX)(CX*2), DX
+	VMOVUPS Z0, K1, (AX)
+	VMOVUPS Z1, K2, 64(AX)
+	VMOVUPS Z2, K1, (AX)(CX*1)
+	VMOVUPS Z3, K2, 64(AX)(CX*1)
+	VMOVUPS Z4, K1, (AX)(CX*2)
+	VMOVUPS Z5, K2, 64(AX)(CX*2)
+	VMOVUPS Z6, K1, (AX)(DX*1)
+	VMOVUPS Z7, K2, 64(AX)(DX*1)
+	VZEROUPPER
+	RET
+
+// func pairs4x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// Requires: AVX, AVX512F, MMX+, SSE
+TEXT ·pairs4x2AVX512(SB), NOSPLIT, $8-89
+	STMXCSR   (SP)
+	MOVL      (SP), AX
+	MOVL      AX, CX
+	ORL       $0x00008040, CX
+	MOVL      CX, (SP)
+	LDMXCSR   (SP)
+	MOVL      AX, (SP)
+	VPXORD    Z0, Z0, Z0
+	VPXORD    Z1, Z1, Z1
+	VPXORD    Z2, Z2, Z2
+	VPXORD    Z3, Z3, Z3
+	VPXORD    Z4, Z4, Z4
+	VPXORD    Z5, Z5, Z5
+	VPXORD    Z6, Z6, Z6
+	VPXORD    Z7, Z7, Z7
+	MOVQ      low+72(FP), AX
+	KMOVW     AX, K1
+	SHRQ      $0x10, AX
+	KMOVW     AX, K2
+	SHRQ      $0x10, AX
+	MOVB      add+88(FP), AL
+	TESTB     AL, AL
+	JZ        ready
+	MOVQ      c+0(FP), AX
+	MOVQ      ldc+8(FP), CX
+	SHLQ      $0x02, CX
+	LEAQ      (CX)(CX*2), DX
+	VMOVUPS.Z (AX), K1, Z0
+	VMOVUPS.Z 64(AX), K2, Z1
+	VMOVUPS.Z (AX)(CX*1), K1, Z2
+	VMOVUPS.Z 64(AX)(CX*1), K2, Z3
+	VMOVUPS.Z (AX)(CX*2), K1, Z4
+	VMOVUPS.Z 64(AX)(CX*2), K2, Z5
+	VMOVUPS.Z (AX)(DX*1), K1, Z6
+	VMOVUPS.Z 64(AX)(DX*1), K2, Z7
+
+ready:
+	VBROADCASTSS bitsffff0000<>+0(SB), Z8
+	MOVQ         a+16(FP), AX
+	MOVQ         row+24(FP), CX
+	SHLQ         $0x02, CX
+	LEAQ         (CX)(CX*2), DX
+	MOVQ         step+32(FP), BX
+	SHLQ         $0x02, BX
+	MOVQ         b+40(FP), SI
+	MOVQ         ldb+48(FP), DI
+	SHLQ         $0x02, DI
+	MOVQ         k+56(FP), R8
+	MOVQ         next+64(FP), R9
+	TESTQ        R8, R8
+	JZ           store
+
+loop:
+	PREFETCHT0   (R9)
+	VMOVUPS.Z    (SI), K1, Z9
+	VPANDD       Z8, Z9, Z10
+	VPSLLD       $0x10, Z9, Z9
+	VMOVUPS.Z    64(SI), K2, Z11
+	VPANDD       Z8, Z11, Z12
+	VPSLLD       $0x10, Z11, Z11
+	VBROADCASTSS (AX), Z13
+	VPANDD       Z8, Z13, Z14
+	VPSLLD       $0x10, Z13, Z13
+	VFMADD231PS  Z10, Z14, Z0
+	VFMADD231PS  Z12, Z14, Z1
+	VFMADD231PS  Z9, Z13, Z0
+	VFMADD231PS  Z11, Z13, Z1
+	VBROADCASTSS (AX)(CX*1), Z13
+	VPANDD       Z8, Z13, Z14
+	VPSLLD       $0x10, Z13, Z13
+	VFMADD231PS  Z10, Z14, Z2
+	VFMADD231PS  Z12, Z14, Z3
+	VFMADD231PS  Z9, Z13, Z2
+	VFMADD231PS  Z11, Z13, Z3
+	VBROADCASTSS (AX)(CX*2), Z13
+	VPANDD       Z8, Z13, Z14
+	VPSLLD       $0x10, Z13, Z13
+	VFMADD231PS  Z10, Z14, Z4
+	VFMADD231PS  Z12, Z14, Z5
+	VFMADD231PS  Z9, Z13, Z4
+	VFMADD231PS  Z11, Z13, Z5
+	VBROADCASTSS (AX)(DX*1), Z13
+	VPANDD       Z8, Z13, Z14
+	VPSLLD       $0x10, Z13, Z13
+	VFMADD231PS  Z10, Z14, Z6
+	VFMADD231PS  Z12, Z14, Z7
+	VFMADD231PS  Z9, Z13, Z6
+	VFMADD231PS  Z11, Z13, Z7
+	ADDQ         BX, AX
+	ADDQ         DI, SI
+	ADDQ         $0x40, R9
+	DECQ         R8
+	JNZ          loop
+
+store:
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	SHLQ    $0x02, CX
+	LEAQ    (CX)(CX*2), DX
+	VMOVUPS Z0, K1, (AX)
+	VMOVUPS Z1, K2, 64(AX)
+	VMOVUPS Z2, K1, (AX)(CX*1)
+	VMOVUPS Z3, K2, 64(AX)(CX*1)
+	VMOVUPS Z4, K1, (AX)(CX*2)
+	VMOVUPS Z5, K2, 64(AX)(CX*2)
+	VMOVUPS Z6, K1, (AX)(DX*1)
+	VMOVUPS Z7, K2, 64(AX)(DX*1)
+	LDMXCSR (SP)
+	VZEROUPPER
+	RET
+
+// func native5x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·native5x2AVX512(SB), NOSPLIT, $0-89
+	VPXORD    Z0, Z0, Z0
+	VPXORD    Z1, Z1, Z1
+	VPXORD    Z2, Z2, Z2
+	VPXORD    Z3, Z3, Z3
+	VPXORD    Z4, Z4, Z4
+	VPXORD    Z5, Z5, Z5
+	VPXORD    Z6, Z6, Z6
+	VPXORD    Z7, Z7, Z7
+	VPXORD    Z8, Z8, Z8
+	VPXORD    Z9, Z9, Z9
+	MOVQ      low+72(FP), AX
+	KMOVW     AX, K1
+	SHRQ      $0x10, AX
+	KMOVW     AX, K2
+	SHRQ      $0x10, AX
+	MOVB      add+88(FP), AL
+	TESTB     AL, AL
+	JZ        ready
+	MOVQ      c+0(FP), AX
+	MOVQ      ldc+8(FP), CX
+	SHLQ      $0x02, CX
+	LEAQ      (CX)(CX*2), DX
+	LEAQ      (AX)(CX*4), BX
+	VMOVUPS.Z (AX), K1, Z0
+	VMOVUPS.Z 64(AX), K2, Z1
+	VMOVUPS.Z (AX)(CX*1), K1, Z2
+	VMOVUPS.Z 64(AX)(CX*1), K2, Z3
+	VMOVUPS.Z (AX)(CX*2), K1, Z4
+	VMOVUPS.Z 64(AX)(CX*2), K2, Z5
+	VMOVUPS.Z (AX)(DX*1), K1, Z6
+	VMOVUPS.Z 64(AX)(DX*1), K2, Z7
+	VMOVUPS.Z (BX), K1, Z8
+	VMOVUPS.Z 64(BX), K2, Z9
+
+ready:
+	MOVQ  a+16(FP), AX
+	MOVQ  row+24(FP), CX
+	SHLQ  $0x02, CX
+	LEAQ  (CX)(CX*2), DX
+	LEAQ  (AX)(CX*4), BX
+	MOVQ  step+32(FP), SI
+	SHLQ  $0x02, SI
+	MOVQ  b+40(FP), DI
+	MOVQ  ldb+48(FP), R8
+	SHLQ  $0x02, R8
+	MOVQ  k+56(FP), R9
+	MOVQ  next+64(FP), R10
+	TESTQ R9, R9
+	JZ    store
+
+loop:
+	PREFETCHT0   (R10)
+	VMOVUPS.Z    (DI), K1, Z24
+	VMOVUPS.Z    64(DI), K2, Z25
+	VBROADCASTSS (AX), Z26
+
+	// VDPBF16PS Z24, Z26, Z0
+	LONG $0x402e9262
+	WORD $0xc052
+
+	// VDPBF16PS Z25, Z26, Z1
+	LONG         $0x402e9262
+	WORD         $0xc952
+	VBROADCASTSS (AX)(CX*1), Z27
+
+	// VDPBF16PS Z24, Z27, Z2
+	LONG $0x40269262
+	WORD $0xd052
+
+	// VDPBF16PS Z25, Z27, Z3
+	LONG         $0x40269262
+	WORD         $0xd952
+	VBROADCASTSS (AX)(CX*2), Z28
+
+	// VDPBF16PS Z24, Z28, Z4
+	LONG $0x401e9262
+	WORD $0xe052
+
+	// VDPBF16PS Z25, Z28, Z5
+	LONG         $0x401e9262
+	WORD         $0xe952
+	VBROADCASTSS (AX)(DX*1), Z29
+
+	// VDPBF16PS Z24, Z29, Z6
+	LONG $0x40169262
+	WORD $0xf052
+
+	// VDPBF16PS Z25, Z29, Z7
+	LONG         $0x40169262
+	WORD         $0xf952
+	VBROADCASTSS (BX), Z30
+
+	// VDPBF16PS Z24, Z30, Z8
+	LONG $0x400e1262
+	WORD $0xc052
+
+	// VDPBF16PS Z25, Z30, Z9
+	LONG $0x400e1262
+	WORD $0xc952
+	ADDQ SI, AX
+	ADDQ SI, BX
+	ADDQ R8, DI
+	ADDQ $0x40, R10
+	DECQ R9
+	JNZ  loop
+
+store:
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	SHLQ    $0x02, CX
+	LEAQ    (CX)(CX*2), DX
+	LEAQ    (AX)(CX*4), BX
+	VMOVUPS Z0, K1, (AX)
+	VMOVUPS Z1, K2, 64(AX)
+	VMOVUPS Z2, K1, (AX)(CX*1)
+	VMOVUPS Z3, K2, 64(AX)(CX*1)
+	VMOVUPS Z4, K1, (AX)(CX*2)
+	VMOVUPS Z5, K2, 64(AX)(CX*2)
+	VMOVUPS Z6, K1, (AX)(DX*1)
+	VMOVUPS Z7, K2, 64(AX)(DX*1)
+	VMOVUPS Z8, K1, (BX)
+	VMOVUPS Z9, K2, 64(BX)
+	VZEROUPPER
+	RET
+
+// func pairs5x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// Requires: AVX, AVX512F, MMX+, SSE
+TEXT ·pairs5x2AVX512(SB), NOSPLIT, $8-89
+	STMXCSR   (SP)
+	MOVL      (SP), AX
+	MOVL      AX, CX
+	ORL       $0x00008040, CX
+	MOVL      CX, (SP)
+	LDMXCSR   (SP)
+	MOVL      AX, (SP)
+	VPXORD    Z0, Z0, Z0
+	VPXORD    Z1, Z1, Z1
+	VPXORD    Z2, Z2, Z2
+	VPXORD    Z3, Z3, Z3
+	VPXORD    Z4, Z4, Z4
+	VPXORD    Z5, Z5, Z5
+	VPXORD    Z6, Z6, Z6
+	VPXORD    Z7, Z7, Z7
+	VPXORD    Z8, Z8, Z8
+	VPXORD    Z9, Z9, Z9
+	MOVQ      low+72(FP), AX
+	KMOVW     AX, K1
+	SHRQ      $0x10, AX
+	KMOVW     AX, K2
+	SHRQ      $0x10, AX
+	MOVB      add+88(FP), AL
+	TESTB     AL, AL
+	JZ        ready
+	MOVQ      c+0(FP), AX
+	MOVQ      ldc+8(FP), CX
+	SHLQ      $0x02, CX
+	LEAQ      (CX)(CX*2), DX
+	LEAQ      (AX)(CX*4), BX
+	VMOVUPS.Z (AX), K1, Z0
+	VMOVUPS.Z 64(AX), K2, Z1
+	VMOVUPS.Z (AX)(CX*1), K1, Z2
+	VMOVUPS.Z 64(AX)(CX*1), K2, Z3
+	VMOVUPS.Z (AX)(CX*2), K1, Z4
+	VMOVUPS.Z 64(AX)(CX*2), K2, Z5
+	VMOVUPS.Z (AX)(DX*1), K1, Z6
+	VMOVUPS.Z 64(AX)(DX*1), K2, Z7
+	VMOVUPS.Z (BX), K1, Z8
+	VMOVUPS.Z 64(BX), K2, Z9
+
+ready:
+	VBROADCASTSS bitsffff0000<>+0(SB), Z10
+	MOVQ         a+16(FP), AX
+	MOVQ         row+24(FP), CX
+	SHLQ         $0x02, CX
+	LEAQ         (CX)(CX*2), DX
+	LEAQ         (AX)(CX*4), BX
+	MOVQ         step+32(FP), SI
+	SHLQ         $0x02, SI
+	MOVQ         b+40(FP), DI
+	MOVQ         ldb+48(FP), R8
+	SHLQ         $0x02, R8
+	MOVQ         k+56(FP), R9
+	MOVQ         next+64(FP), R10
+	TESTQ        R9, R9
+	JZ           store
+
+loop:
+	PREFETCHT0   (R10)
+	VMOVUPS.Z    (DI), K1, Z11
+	VPANDD       Z10, Z11, Z12
+	VPSLLD       $0x10, Z11, Z11
+	VMOVUPS.Z    64(DI), K2, Z13
+	VPANDD       Z10, Z13, Z14
+	VPSLLD       $0x10, Z13, Z13
+	VBROADCASTSS (AX), Z15
+	VPANDD       Z10, Z15, Z16
+	VPSLLD       $0x10, Z15, Z15
+	VFMADD231PS  Z12, Z16, Z0
+	VFMADD231PS  Z14, Z16, Z1
+	VFMADD231PS  Z11, Z15, Z0
+	VFMADD231PS  Z13, Z15, Z1
+	VBROADCASTSS (AX)(CX*1), Z15
+	VPANDD       Z10, Z15, Z16
+	VPSLLD       $0x10, Z15, Z15
+	VFMADD231PS  Z12, Z16, Z2
+	VFMADD231PS  Z14, Z16, Z3
+	VFMADD231PS  Z11, Z15, Z2
+	VFMADD231PS  Z13, Z15, Z3
+	VBROADCASTSS (AX)(CX*2), Z15
+	VPANDD       Z10, Z15, Z16
+	VPSLLD       $0x10, Z15, Z15
+	VFMADD231PS  Z12, Z16, Z4
+	VFMADD231PS  Z14, Z16, Z5
+	VFMADD231PS  Z11, Z15, Z4
+	VFMADD231PS  Z13, Z15, Z5
+	VBROADCASTSS (AX)(DX*1), Z15
+	VPANDD       Z10, Z15, Z16
+	VPSLLD       $0x10, Z15, Z15
+	VFMADD231PS  Z12, Z16, Z6
+	VFMADD231PS  Z14, Z16, Z7
+	VFMADD231PS  Z11, Z15, Z6
+	VFMADD231PS  Z13, Z15, Z7
+	VBROADCASTSS (BX), Z15
+	VPANDD       Z10, Z15, Z16
+	VPSLLD       $0x10, Z15, Z15
+	VFMADD231PS  Z12, Z16, Z8
+	VFMADD231PS  Z14, Z16, Z9
+	VFMADD231PS  Z11, Z15, Z8
+	VFMADD231PS  Z13, Z15, Z9
+	ADDQ         SI, AX
+	ADDQ         SI, BX
+	ADDQ         R8, DI
+	ADDQ         $0x40, R10
+	DECQ         R9
+	JNZ          loop
+
+store:
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	SHLQ    $0x02, CX
+	LEAQ    (CX)(CX*2), DX
+	LEAQ    (AX)(CX*4), BX
+	VMOVUPS Z0, K1, (AX)
+	VMOVUPS Z1, K2, 64(AX)
+	VMOVUPS Z2, K1, (AX)(CX*1)
+	VMOVUPS Z3, K2, 64(AX)(CX*1)
+	VMOVUPS Z4, K1, (AX)(CX*2)
+	VMOVUPS Z5, K2, 64(AX)(CX*2)
+	VMOVUPS Z6, K1, (AX)(DX*1)
+	VMOVUPS Z7, K2, 64(AX)(DX*1)
+	VMOVUPS Z8, K1, (BX)
+	VMOVUPS Z9, K2, 64(BX)
+	LDMXCSR (SP)
+	VZEROUPPER
+	RET
+
+// func native6x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·native6x2AVX512(SB), NOSPLIT, $0-89
+	VPXORD    Z0, Z0, Z0
+	VPXORD    Z1, Z1, Z1
+	VPXORD    Z2, Z2, Z2
+	VPXORD    Z3, Z3, Z3
+	VPXORD    Z4, Z4, Z4
+	VPXORD    Z5, Z5, Z5
+	VPXORD    Z6, Z6, Z6
+	VPXORD    Z7, Z7, Z7
+	VPXORD    Z8, Z8, Z8
+	VPXORD    Z9, Z9, Z9
+	VPXORD    Z10, Z10, Z10
+	VPXORD    Z11, Z11, Z11
+	MOVQ      low+72(FP), AX
+	KMOVW     AX, K1
+	SHRQ      $0x10, AX
+	KMOVW     AX, K2
+	SHRQ      $0x10, AX
+	MOVB      add+88(FP), AL
+	TESTB     AL, AL
+	JZ        ready
+	MOVQ      c+0(FP), AX
+	MOVQ      ldc+8(FP), CX
+	SHLQ      $0x02, CX
+	LEAQ      (CX)(CX*2), DX
+	LEAQ      (AX)(CX*4), BX
+	VMOVUPS.Z (AX), K1, Z0
+	VMOVUPS.Z 64(AX), K2, Z1
+	VMOVUPS.Z (AX)(CX*1), K1, Z2
+	VMOVUPS.Z 64(AX)(CX*1), K2, Z3
+	VMOVUPS.Z (AX)(CX*2), K1, Z4
+	VMOVUPS.Z 64(AX)(CX*2), K2, Z5
+	VMOVUPS.Z (AX)(DX*1), K1, Z6
+	VMOVUPS.Z 64(AX)(DX*1), K2, Z7
+	VMOVUPS.Z (BX), K1, Z8
+	VMOVUPS.Z 64(BX), K2, Z9
+	VMOVUPS.Z (BX)(CX*1), K1, Z10
+	VMOVUPS.Z 64(BX)(CX*1), K2, Z11
+
+ready:
+	MOVQ  a+16(FP), AX
+	MOVQ  row+24(FP), CX
+	SHLQ  $0x02, CX
+	LEAQ  (CX)(CX*2), DX
+	LEAQ  (AX)(CX*4), BX
+	MOVQ  step+32(FP), SI
+	SHLQ  $0x02, SI
+	MOVQ  b+40(FP), DI
+	MOVQ  ldb+48(FP), R8
+	SHLQ  $0x02, R8
+	MOVQ  k+56(FP), R9
+	MOVQ  next+64(FP), R10
+	TESTQ R9, R9
+	JZ    store
+
+loop:
+	PREFETCHT0   (R10)
+	VMOVUPS.Z    (DI), K1, Z24
+	VMOVUPS.Z    64(DI), K2, Z25
+	VBROADCASTSS (AX), Z26
+
+	// VDPBF16PS Z24, Z26, Z0
+	LONG $0x402e9262
+	WORD $0xc052
+
+	// VDPBF16PS Z25, Z26, Z1
+	LONG         $0x402e9262
+	WORD         $0xc952
+	VBROADCASTSS (AX)(CX*1), Z27
+
+	// VDPBF16PS Z24, Z27, Z2
+	LONG $0x40269262
+	WORD $0xd052
+
+	// VDPBF16PS Z25, Z27, Z3
+	LONG         $0x40269262
+	WORD         $0xd952
+	VBROADCASTSS (AX)(CX*2), Z28
+
+	// VDPBF16PS Z24, Z28, Z4
+	LONG $0x401e9262
+	WORD $0xe052
+
+	// VDPBF16PS Z25, Z28, Z5
+	LONG         $0x401e9262
+	WORD         $0xe952
+	VBROADCASTSS (AX)(DX*1), Z29
+
+	// VDPBF16PS Z24, Z29, Z6
+	LONG $0x40169262
+	WORD $0xf052
+
+	// VDPBF16PS Z25, Z29, Z7
+	LONG         $0x40169262
+	WORD         $0xf952
+	VBROADCASTSS (BX), Z30
+
+	// VDPBF16PS Z24, Z30, Z8
+	LONG $0x400e1262
+	WORD $0xc052
+
+	// VDPBF16PS Z25, Z30, Z9
+	LONG         $0x400e1262
+	WORD         $0xc952
+	VBROADCASTSS (BX)(CX*1), Z31
+
+	// VDPBF16PS Z24, Z31, Z10
+	LONG $0x40061262
+	WORD $0xd052
+
+	// VDPBF16PS Z25, Z31, Z11
+	LONG $0x40061262
+	WORD $0xd952
+	ADDQ SI, AX
+	ADDQ SI, BX
+	ADDQ R8, DI
+	ADDQ $0x40, R10
+	DECQ R9
+	JNZ  loop
+
+store:
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	SHLQ    $0x02, CX
+	LEAQ    (CX)(CX*2), DX
+	LEAQ    (AX)(CX*4), BX
+	VMOVUPS Z0, K1, (AX)
+	VMOVUPS Z1, K2, 64(AX)
+	VMOVUPS Z2, K1, (AX)(CX*1)
+	VMOVUPS Z3, K2, 64(AX)(CX*1)
+	VMOVUPS Z4, K1, (AX)(CX*2)
+	VMOVUPS Z5, K2, 64(AX)(CX*2)
+	VMOVUPS Z6, K1, (AX)(DX*1)
+	VMOVUPS Z7, K2, 64(AX)(DX*1)
+	VMOVUPS Z8, K1, (BX)
+	VMOVUPS Z9, K2, 64(BX)
+	VMOVUPS Z10, K1, (BX)(CX*1)
+	VMOVUPS Z11, K2, 64(BX)(CX*1)
+	VZEROUPPER
+	RET
+
+// func pairs6x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// Requires: AVX, AVX512F, MMX+, SSE
+TEXT ·pairs6x2AVX512(SB), NOSPLIT, $8-89
+	STMXCSR   (SP)
+	MOVL      (SP), AX
+	MOVL      AX, CX
+	ORL       $0x00008040, CX
+	MOVL      CX, (SP)
+	LDMXCSR   (SP)
+	MOVL      AX, (SP)
+	VPXORD    Z0, Z0, Z0
+	VPXORD    Z1, Z1, Z1
+	VPXORD    Z2, Z2, Z2
+	VPXORD    Z3, Z3, Z3
+	VPXORD    Z4, Z4, Z4
+	VPXORD    Z5, Z5, Z5
+	VPXORD    Z6, Z6, Z6
+	VPXORD    Z7, Z7, Z7
+	VPXORD    Z8, Z8, Z8
+	VPXORD    Z9, Z9, Z9
+	VPXORD    Z10, Z10, Z10
+	VPXORD    Z11, Z11, Z11
+	MOVQ      low+72(FP), AX
+	KMOVW     AX, K1
+	SHRQ      $0x10, AX
+	KMOVW     AX, K2
+	SHRQ      $0x10, AX
+	MOVB      add+88(FP), AL
+	TESTB     AL, AL
+	JZ        ready
+	MOVQ      c+0(FP), AX
+	MOVQ      ldc+8(FP), CX
+	SHLQ      $0x02, CX
+	LEAQ      (CX)(CX*2), DX
+	LEAQ      (AX)(CX*4), BX
+	VMOVUPS.Z (AX), K1, Z0
+	VMOVUPS.Z 64(AX), K2, Z1
+	VMOVUPS.Z (AX)(CX*1), K1, Z2
+	VMOVUPS.Z 64(AX)(CX*1), K2, Z3
+	VMOVUPS.Z (AX)(CX*2), K1, Z4
+	VMOVUPS.Z 64(AX)(CX*2), K2, Z5
+	VMOVUPS.Z (AX)(DX*1), K1, Z6
+	VMOVUPS.Z 64(AX)(DX*1), K2, Z7
+	VMOVUPS.Z (BX), K1, Z8
+	VMOVUPS.Z 64(BX), K2, Z9
+	VMOVUPS.Z (BX)(CX*1), K1, Z10
+	VMOVUPS.Z 64(BX)(CX*1), K2, Z11
+
+ready:
+	VBROADCASTSS bitsffff0000<>+0(SB), Z12
+	MOVQ         a+16(FP), AX
+	MOVQ         row+24(FP), CX
+	SHLQ         $0x02, CX
+	LEAQ         (CX)(CX*2), DX
+	LEAQ         (AX)(CX*4), BX
+	MOVQ         step+32(FP), SI
+	SHLQ         $0x02, SI
+	MOVQ         b+40(FP), DI
+	MOVQ         ldb+48(FP), R8
+	SHLQ         $0x02, R8
+	MOVQ         k+56(FP), R9
+	MOVQ         next+64(FP), R10
+	TESTQ        R9, R9
+	JZ           store
+
+loop:
+	PREFETCHT0   (R10)
+	VMOVUPS.Z    (DI), K1, Z13
+	VPANDD       Z12, Z13, Z14
+	VPSLLD       $0x10, Z13, Z13
+	VMOVUPS.Z    64(DI), K2, Z15
+	VPANDD       Z12, Z15, Z16
+	VPSLLD       $0x10, Z15, Z15
+	VBROADCASTSS (AX), Z17
+	VPANDD       Z12, Z17, Z18
+	VPSLLD       $0x10, Z17, Z17
+	VFMADD231PS  Z14, Z18, Z0
+	VFMADD231PS  Z16, Z18, Z1
+	VFMADD231PS  Z13, Z17, Z0
+	VFMADD231PS  Z15, Z17, Z1
+	VBROADCASTSS (AX)(CX*1), Z17
+	VPANDD       Z12, Z17, Z18
+	VPSLLD       $0x10, Z17, Z17
+	VFMADD231PS  Z14, Z18, Z2
+	VFMADD231PS  Z16, Z18, Z3
+	VFMADD231PS  Z13, Z17, Z2
+	VFMADD231PS  Z15, Z17, Z3
+	VBROADCASTSS (AX)(CX*2), Z17
+	VPANDD       Z12, Z17, Z18
+	VPSLLD       $0x10, Z17, Z17
+	VFMADD231PS  Z14, Z18, Z4
+	VFMADD231PS  Z16, Z18, Z5
+	VFMADD231PS  Z13, Z17, Z4
+	VFMADD231PS  Z15, Z17, Z5
+	VBROADCASTSS (AX)(DX*1), Z17
+	VPANDD       Z12, Z17, Z18
+	VPSLLD       $0x10, Z17, Z17
+	VFMADD231PS  Z14, Z18, Z6
+	VFMADD231PS  Z16, Z18, Z7
+	VFMADD231PS  Z13, Z17, Z6
+	VFMADD231PS  Z15, Z17, Z7
+	VBROADCASTSS (BX), Z17
+	VPANDD       Z12, Z17, Z18
+	VPSLLD       $0x10, Z17, Z17
+	VFMADD231PS  Z14, Z18, Z8
+	VFMADD231PS  Z16, Z18, Z9
+	VFMADD231PS  Z13, Z17, Z8
+	VFMADD231PS  Z15, Z17, Z9
+	VBROADCASTSS (BX)(CX*1), Z17
+	VPANDD       Z12, Z17, Z18
+	VPSLLD       $0x10, Z17, Z17
+	VFMADD231PS  Z14, Z18, Z10
+	VFMADD231PS  Z16, Z18, Z11
+	VFMADD231PS  Z13, Z17, Z10
+	VFMADD231PS  Z15, Z17, Z11
+	ADDQ         SI, AX
+	ADDQ         SI, BX
+	ADDQ         R8, DI
+	ADDQ         $0x40, R10
+	DECQ         R9
+	JNZ          loop
+
+store:
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	SHLQ    $0x02, CX
+	LEAQ    (CX)(CX*2), DX
+	LEAQ    (AX)(CX*4), BX
+	VMOVUPS Z0, K1, (AX)
+	VMOVUPS Z1, K2, 64(AX)
+	VMOVUPS Z2, K1, (AX)(CX*1)
+	VMOVUPS Z3, K2, 64(AX)(CX*1)
+	VMOVUPS Z4, K1, (AX)(CX*2)
+	VMOVUPS Z5, K2, 64(AX)(CX*2)
+	VMOVUPS Z6, K1, (AX)(DX*1)
+	VMOVUPS Z7, K2, 64(AX)(DX*1)
+	VMOVUPS Z8, K1, (BX)
+	VMOVUPS Z9, K2, 64(BX)
+	VMOVUPS Z10, K1, (BX)(CX*1)
+	VMOVUPS Z11, K2, 64(BX)(CX*1)
+	LDMXCSR (SP)
+	VZEROUPPER
+	RET
+
+// func native7x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·native7x2AVX512(SB), NOSPLIT, $0-89
+	VPXORD    Z0, Z0, Z0
+	VPXORD    Z1, Z1, Z1
+	VPXORD    Z2, Z2, Z2
+	VPXORD    Z3, Z3, Z3
+	VPXORD    Z4, Z4, Z4
+	VPXORD    Z5, Z5, Z5
+	VPXORD    Z6, Z6, Z6
+	VPXORD    Z7, Z7, Z7
+	VPXORD    Z8, Z8, Z8
+	VPXORD    Z9, Z9, Z9
+	VPXORD    Z10, Z10, Z10
+	VPXORD    Z11, Z11, Z11
+	VPXORD    Z12, Z12, Z12
+	VPXORD    Z13, Z13, Z13
+	MOVQ      low+72(FP), AX
+	KMOVW     AX, K1
+	SHRQ      $0x10, AX
+	KMOVW     AX, K2
+	SHRQ      $0x10, AX
+	MOVB      add+88(FP), AL
+	TESTB     AL, AL
+	JZ        ready
+	MOVQ      c+0(FP), AX
+	MOVQ      ldc+8(FP), CX
+	SHLQ      $0x02, CX
+	LEAQ      (CX)(CX*2), DX
+	LEAQ      (AX)(CX*4), BX
+	VMOVUPS.Z (AX), K1, Z0
+	VMOVUPS.Z 64(AX), K2, Z1
+	VMOVUPS.Z (AX)(CX*1), K1, Z2
+	VMOVUPS.Z 64(AX)(CX*1), K2, Z3
+	VMOVUPS.Z (AX)(CX*2), K1, Z4
+	VMOVUPS.Z 64(AX)(CX*2), K2, Z5
+	VMOVUPS.Z (AX)(DX*1), K1, Z6
+	VMOVUPS.Z 64(AX)(DX*1), K2, Z7
+	VMOVUPS.Z (BX), K1, Z8
+	VMOVUPS.Z 64(BX), K2, Z9
+	VMOVUPS.Z (BX)(CX*1), K1, Z10
+	VMOVUPS.Z 64(BX)(CX*1), K2, Z11
+	VMOVUPS.Z (BX)(CX*2), K1, Z12
+	VMOVUPS.Z 64(BX)(CX*2), K2, Z13
+
+ready:
+	MOVQ  a+16(FP), AX
+	MOVQ  row+24(FP), CX
+	SHLQ  $0x02, CX
+	LEAQ  (CX)(CX*2), DX
+	LEAQ  (AX)(CX*4), BX
+	MOVQ  step+32(FP), SI
+	SHLQ  $0x02, SI
+	MOVQ  b+40(FP), DI
+	MOVQ  ldb+48(FP), R8
+	SHLQ  $0x02, R8
+	MOVQ  k+56(FP), R9
+	MOVQ  next+64(FP), R10
+	TESTQ R9, R9
+	JZ    store
+
+loop:
+	PREFETCHT0   (R10)
+	VMOVUPS.Z    (DI), K1, Z24
+	VMOVUPS.Z    64(DI), K2, Z25
+	VBROADCASTSS (AX), Z26
+
+	// VDPBF16PS Z24, Z26, Z0
+	LONG $0x402e9262
+	WORD $0xc052
+
+	// VDPBF16PS Z25, Z26, Z1
+	LONG         $0x402e9262
+	WORD         $0xc952
+	VBROADCASTSS (AX)(CX*1), Z27
+
+	// VDPBF16PS Z24, Z27, Z2
+	LONG $0x40269262
+	WORD $0xd052
+
+	// VDPBF16PS Z25, Z27, Z3
+	LONG         $0x40269262
+	WORD         $0xd952
+	VBROADCASTSS (AX)(CX*2), Z28
+
+	// VDPBF16PS Z24, Z28, Z4
+	LONG $0x401e9262
+	WORD $0xe052
+
+	// VDPBF16PS Z25, Z28, Z5
+	LONG         $0x401e9262
+	WORD         $0xe952
+	VBROADCASTSS (AX)(DX*1), Z29
+
+	// VDPBF16PS Z24, Z29, Z6
+	LONG $0x40169262
+	WORD $0xf052
+
+	// VDPBF16PS Z25, Z29, Z7
+	LONG         $0x40169262
+	WORD         $0xf952
+	VBROADCASTSS (BX), Z30
+
+	// VDPBF16PS Z24, Z30, Z8
+	LONG $0x400e1262
+	WORD $0xc052
+
+	// VDPBF16PS Z25, Z30, Z9
+	LONG         $0x400e1262
+	WORD         $0xc952
+	VBROADCASTSS (BX)(CX*1), Z31
+
+	// VDPBF16PS Z24, Z31, Z10
+	LONG $0x40061262
+	WORD $0xd052
+
+	// VDPBF16PS Z25, Z31, Z11
+	LONG         $0x40061262
+	WORD         $0xd952
+	VBROADCASTSS (BX)(CX*2), Z26
+
+	// VDPBF16PS Z24, Z26, Z12
+	LONG $0x402e1262
+	WORD $0xe052
+
+	// VDPBF16PS Z25, Z26, Z13
+	LONG $0x402e1262
+	WORD $0xe952
+	ADDQ SI, AX
+	ADDQ SI, BX
+	ADDQ R8, DI
+	ADDQ $0x40, R10
+	DECQ R9
+	JNZ  loop
+
+store:
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	SHLQ    $0x02, CX
+	LEAQ    (CX)(CX*2), DX
+	LEAQ    (AX)(CX*4), BX
+	VMOVUPS Z0, K1, (AX)
+	VMOVUPS Z1, K2, 64(AX)
+	VMOVUPS Z2, K1, (AX)(CX*1)
+	VMOVUPS Z3, K2, 64(AX)(CX*1)
+	VMOVUPS Z4, K1, (AX)(CX*2)
+	VMOVUPS Z5, K2, 64(AX)(CX*2)
+	VMOVUPS Z6, K1, (AX)(DX*1)
+	VMOVUPS Z7, K2, 64(AX)(DX*1)
+	VMOVUPS Z8, K1, (BX)
+	VMOVUPS Z9, K2, 64(BX)
+	VMOVUPS Z10, K1, (BX)(CX*1)
+	VMOVUPS Z11, K2, 64(BX)(CX*1)
+	VMOVUPS Z12, K1, (BX)(CX*2)
+	VMOVUPS Z13, K2, 64(BX)(CX*2)
+	VZEROUPPER
+	RET
+
+// func pairs7x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// Requires: AVX, AVX512F, MMX+, SSE
+TEXT ·pairs7x2AVX512(SB), NOSPLIT, $8-89
+	STMXCSR   (SP)
+	MOVL      (SP), AX
+	MOVL      AX, CX
+	ORL       $0x00008040, CX
+	MOVL      CX, (SP)
+	LDMXCSR   (SP)
+	MOVL      AX, (SP)
+	VPXORD    Z0, Z0, Z0
+	VPXORD    Z1, Z1, Z1
+	VPXORD    Z2, Z2, Z2
+	VPXORD    Z3, Z3, Z3
+	VPXORD    Z4, Z4, Z4
+	VPXORD    Z5, Z5, Z5
+	VPXORD    Z6, Z6, Z6
+	VPXORD    Z7, Z7, Z7
+	VPXORD    Z8, Z8, Z8
+	VPXORD    Z9, Z9, Z9
+	VPXORD    Z10, Z10, Z10
+	VPXORD    Z11, Z11, Z11
+	VPXORD    Z12, Z12, Z12
+	VPXORD    Z13, Z13, Z13
+	MOVQ      low+72(FP), AX
+	KMOVW     AX, K1
+	SHRQ      $0x10, AX
+	KMOVW     AX, K2
+	SHRQ      $0x10, AX
+	MOVB      add+88(FP), AL
+	TESTB     AL, AL
+	JZ        ready
+	MOVQ      c+0(FP), AX
+	MOVQ      ldc+8(FP), CX
+	SHLQ      $0x02, CX
+	LEAQ      (CX)(CX*2), DX
+	LEAQ      (AX)(CX*4), BX
+	VMOVUPS.Z (AX), K1, Z0
+	VMOVUPS.Z 64(AX), K2, Z1
+	VMOVUPS.Z (AX)(CX*1), K1, Z2
+	VMOVUPS.Z 64(AX)(CX*1), K2, Z3
+	VMOVUPS.Z (AX)(CX*2), K1, Z4
+	VMOVUPS.Z 64(AX)(CX*2), K2, Z5
+	VMOVUPS.Z (AX)(DX*1), K1, Z6
+	VMOVUPS.Z 64(AX)(DX*1), K2, Z7
+	VMOVUPS.Z (BX), K1, Z8
+	VMOVUPS.Z 64(BX), K2, Z9
+	VMOVUPS.Z (BX)(CX*1), K1, Z10
+	VMOVUPS.Z 64(BX)(CX*1), K2, Z11
+	VMOVUPS.Z (BX)(CX*2), K1, Z12
+	VMOVUPS.Z 64(BX)(CX*2), K2, Z13
+
+ready:
+	VBROADCASTSS bitsffff0000<>+0(SB), Z14
+	MOVQ         a+16(FP), AX
+	MOVQ         row+24(FP), CX
+	SHLQ         $0x02, CX
+	LEAQ         (CX)(CX*2), DX
+	LEAQ         (AX)(CX*4), BX
+	MOVQ         step+32(FP), SI
+	SHLQ         $0x02, SI
+	MOVQ         b+40(FP), DI
+	MOVQ         ldb+48(FP), R8
+	SHLQ         $0x02, R8
+	MOVQ         k+56(FP), R9
+	MOVQ         next+64(FP), R10
+	TESTQ        R9, R9
+	JZ           store
+
+loop:
+	PREFETCHT0   (R10)
+	VMOVUPS.Z    (DI), K1, Z15
+	VPANDD       Z14, Z15, Z16
+	VPSLLD       $0x10, Z15, Z15
+	VMOVUPS.Z    64(DI), K2, Z17
+	VPANDD       Z14, Z17, Z18
+	VPSLLD       $0x10, Z17, Z17
+	VBROADCASTSS (AX), Z19
+	VPANDD       Z14, Z19, Z20
+	VPSLLD       $0x10, Z19, Z19
+	VFMADD231PS  Z16, Z20, Z0
+	VFMADD231PS  Z18, Z20, Z1
+	VFMADD231PS  Z15, Z19, Z0
+	VFMADD231PS  Z17, Z19, Z1
+	VBROADCASTSS (AX)(CX*1), Z19
+	VPANDD       Z14, Z19, Z20
+	VPSLLD       $0x10, Z19, Z19
+	VFMADD231PS  Z16, Z20, Z2
+	VFMADD231PS  Z18, Z20, Z3
+	VFMADD231PS  Z15, Z19, Z2
+	VFMADD231PS  Z17, Z19, Z3
+	VBROADCASTSS (AX)(CX*2), Z19
+	VPANDD       Z14, Z19, Z20
+	VPSLLD       $0x10, Z19, Z19
+	VFMADD231PS  Z16, Z20, Z4
+	VFMADD231PS  Z18, Z20, Z5
+	VFMADD231PS  Z15, Z19, Z4
+	VFMADD231PS  Z17, Z19, Z5
+	VBROADCASTSS (AX)(DX*1), Z19
+	VPANDD       Z14, Z19, Z20
+	VPSLLD       $0x10, Z19, Z19
+	VFMADD231PS  Z16, Z20, Z6
+	VFMADD231PS  Z18, Z20, Z7
+	VFMADD231PS  Z15, Z19, Z6
+	VFMADD231PS  Z17, Z19, Z7
+	VBROADCASTSS (BX), Z19
+	VPANDD       Z14, Z19, Z20
+	VPSLLD       $0x10, Z19, Z19
+	VFMADD231PS  Z16, Z20, Z8
+	VFMADD231PS  Z18, Z20, Z9
+	VFMADD231PS  Z15, Z19, Z8
+	VFMADD231PS  Z17, Z19, Z9
+	VBROADCASTSS (BX)(CX*1), Z19
+	VPANDD       Z14, Z19, Z20
+	VPSLLD       $0x10, Z19, Z19
+	VFMADD231PS  Z16, Z20, Z10
+	VFMADD231PS  Z18, Z20, Z11
+	VFMADD231PS  Z15, Z19, Z10
+	VFMADD231PS  Z17, Z19, Z11
+	VBROADCASTSS (BX)(CX*2), Z19
+	VPANDD       Z14, Z19, Z20
+	VPSLLD       $0x10, Z19, Z19
+	VFMADD231PS  Z16, Z20, Z12
+	VFMADD231PS  Z18, Z20, Z13
+	VFMADD231PS  Z15, Z19, Z12
+	VFMADD231PS  Z17, Z19, Z13
+	ADDQ         SI, AX
+	ADDQ         SI, BX
+	ADDQ         R8, DI
+	ADDQ         $0x40, R10
+	DECQ         R9
+	JNZ          loop
+
+store:
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	SHLQ    $0x02, CX
+	LEAQ    (CX)(CX*2), DX
+	LEAQ    (AX)(CX*4), BX
+	VMOVUPS Z0, K1, (AX)
+	VMOVUPS Z1, K2, 64(AX)
+	VMOVUPS Z2, K1, (AX)(CX*1)
+	VMOVUPS Z3, K2, 64(AX)(CX*1)
+	VMOVUPS Z4, K1, (AX)(CX*2)
+	VMOVUPS Z5, K2, 64(AX)(CX*2)
+	VMOVUPS Z6, K1, (AX)(DX*1)
+	VMOVUPS Z7, K2, 64(AX)(DX*1)
+	VMOVUPS Z8, K1, (BX)
+	VMOVUPS Z9, K2, 64(BX)
+	VMOVUPS Z10, K1, (BX)(CX*1)
+	VMOVUPS Z11, K2, 64(BX)(CX*1)
+	VMOVUPS Z12, K1, (BX)(CX*2)
+	VMOVUPS Z13, K2, 64(BX)(CX*2)
+	LDMXCSR (SP)
+	VZEROUPPER
+	RET
+
+// func native8x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·native8x2AVX512(SB), NOSPLIT, $0-89
+	VPXORD    Z0, Z0, Z0
+	VPXORD    Z1, Z1, Z1
+	VPXORD    Z2, Z2, Z2
+	VPXORD    Z3, Z3, Z3
+	VPXORD    Z4, Z4, Z4
+	VPXORD    Z5, Z5, Z5
+	VPXORD    Z6, Z6, Z6
+	VPXORD    Z7, Z7, Z7
+	VPXORD    Z8, Z8, Z8
+	VPXORD    Z9, Z9, Z9
+	VPXORD    Z10, Z10, Z10
+	VPXORD    Z11, Z11, Z11
+	VPXORD    Z12, Z12, Z12
+	VPXORD    Z13, Z13, Z13
+	VPXORD    Z14, Z14, Z14
+	VPXORD    Z15, Z15, Z15
+	MOVQ      low+72(FP), AX
+	KMOVW     AX, K1
+	SHRQ      $0x10, AX
+	KMOVW     AX, K2
+	SHRQ      $0x10, AX
+	MOVB      add+88(FP), AL
+	TESTB     AL, AL
+	JZ        ready
+	MOVQ      c+0(FP), AX
+	MOVQ      ldc+8(FP), CX
+	SHLQ      $0x02, CX
+	LEAQ      (CX)(CX*2), DX
+	LEAQ      (AX)(CX*4), BX
+	VMOVUPS.Z (AX), K1, Z0
+	VMOVUPS.Z 64(AX), K2, Z1
+	VMOVUPS.Z (AX)(CX*1), K1, Z2
+	VMOVUPS.Z 64(AX)(CX*1), K2, Z3
+	VMOVUPS.Z (AX)(CX*2), K1, Z4
+	VMOVUPS.Z 64(AX)(CX*2), K2, Z5
+	VMOVUPS.Z (AX)(DX*1), K1, Z6
+	VMOVUPS.Z 64(AX)(DX*1), K2, Z7
+	VMOVUPS.Z (BX), K1, Z8
+	VMOVUPS.Z 64(BX), K2, Z9
+	VMOVUPS.Z (BX)(CX*1), K1, Z10
+	VMOVUPS.Z 64(BX)(CX*1), K2, Z11
+	VMOVUPS.Z (BX)(CX*2), K1, Z12
+	VMOVUPS.Z 64(BX)(CX*2), K2, Z13
+	VMOVUPS.Z (BX)(DX*1), K1, Z14
+	VMOVUPS.Z 64(BX)(DX*1), K2, Z15
+
+ready:
+	MOVQ  a+16(FP), AX
+	MOVQ  row+24(FP), CX
+	SHLQ  $0x02, CX
+	LEAQ  (CX)(CX*2), DX
+	LEAQ  (AX)(CX*4), BX
+	MOVQ  step+32(FP), SI
+	SHLQ  $0x02, SI
+	MOVQ  b+40(FP), DI
+	MOVQ  ldb+48(FP), R8
+	SHLQ  $0x02, R8
+	MOVQ  k+56(FP), R9
+	MOVQ  next+64(FP), R10
+	TESTQ R9, R9
+	JZ    store
+
+loop:
+	PREFETCHT0   (R10)
+	VMOVUPS.Z    (DI), K1, Z24
+	VMOVUPS.Z    64(DI), K2, Z25
+	VBROADCASTSS (AX), Z26
+
+	// VDPBF16PS Z24, Z26, Z0
+	LONG $0x402e9262
+	WORD $0xc052
+
+	// VDPBF16PS Z25, Z26, Z1
+	LONG         $0x402e9262
+	WORD         $0xc952
+	VBROADCASTSS (AX)(CX*1), Z27
+
+	// VDPBF16PS Z24, Z27, Z2
+	LONG $0x40269262
+	WORD $0xd052
+
+	// VDPBF16PS Z25, Z27, Z3
+	LONG         $0x40269262
+	WORD         $0xd952
+	VBROADCASTSS (AX)(CX*2), Z28
+
+	// VDPBF16PS Z24, Z28, Z4
+	LONG $0x401e9262
+	WORD $0xe052
+
+	// VDPBF16PS Z25, Z28, Z5
+	LONG         $0x401e9262
+	WORD         $0xe952
+	VBROADCASTSS (AX)(DX*1), Z29
+
+	// VDPBF16PS Z24, Z29, Z6
+	LONG $0x40169262
+	WORD $0xf052
+
+	// VDPBF16PS Z25, Z29, Z7
+	LONG         $0x40169262
+	WORD         $0xf952
+	VBROADCASTSS (BX), Z30
+
+	// VDPBF16PS Z24, Z30, Z8
+	LONG $0x400e1262
+	WORD $0xc052
+
+	// VDPBF16PS Z25, Z30, Z9
+	LONG         $0x400e1262
+	WORD         $0xc952
+	VBROADCASTSS (BX)(CX*1), Z31
+
+	// VDPBF16PS Z24, Z31, Z10
+	LONG $0x40061262
+	WORD $0xd052
+
+	// VDPBF16PS Z25, Z31, Z11
+	LONG         $0x40061262
+	WORD         $0xd952
+	VBROADCASTSS (BX)(CX*2), Z26
+
+	// VDPBF16PS Z24, Z26, Z12
+	LONG $0x402e1262
+	WORD $0xe052
+
+	// VDPBF16PS Z25, Z26, Z13
+	LONG         $0x402e1262
+	WORD         $0xe952
+	VBROADCASTSS (BX)(DX*1), Z27
+
+	// VDPBF16PS Z24, Z27, Z14
+	LONG $0x40261262
+	WORD $0xf052
+
+	// VDPBF16PS Z25, Z27, Z15
+	LONG $0x40261262
+	WORD $0xf952
+	ADDQ SI, AX
+	ADDQ SI, BX
+	ADDQ R8, DI
+	ADDQ $0x40, R10
+	DECQ R9
+	JNZ  loop
+
+store:
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	SHLQ    $0x02, CX
+	LEAQ    (CX)(CX*2), DX
+	LEAQ    (AX)(CX*4), BX
+	VMOVUPS Z0, K1, (AX)
+	VMOVUPS Z1, K2, 64(AX)
+	VMOVUPS Z2, K1, (AX)(CX*1)
+	VMOVUPS Z3, K2, 64(AX)(CX*1)
+	VMOVUPS Z4, K1, (AX)(CX*2)
+	VMOVUPS Z5, K2, 64(AX)(CX*2)
+	VMOVUPS Z6, K1, (AX)(DX*1)
+	VMOVUPS Z7, K2, 64(AX)(DX*1)
+	VMOVUPS Z8, K1, (BX)
+	VMOVUPS Z9, K2, 64(BX)
+	VMOVUPS Z10, K1, (BX)(CX*1)
+	VMOVUPS Z11, K2, 64(BX)(CX*1)
+	VMOVUPS Z12, K1, (BX)(CX*2)
+	VMOVUPS Z13, K2, 64(BX)(CX*2)
+	VMOVUPS Z14, K1, (BX)(DX*1)
+	VMOVUPS Z15, K2, 64(BX)(DX*1)
+	VZEROUPPER
+	RET
+
+// func pairs8x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// Requires: AVX, AVX512F, MMX+, SSE
+TEXT ·pairs8x2AVX512(SB), NOSPLIT, $8-89
+	STMXCSR   (SP)
+	MOVL      (SP), AX
+	MOVL      AX, CX
+	ORL       $0x00008040, CX
+	MOVL      CX, (SP)
+	LDMXCSR   (SP)
+	MOVL      AX, (SP)
+	VPXORD    Z0, Z0, Z0
+	VPXORD    Z1, Z1, Z1
+	VPXORD    Z2, Z2, Z2
+	VPXORD    Z3, Z3, Z3
+	VPXORD    Z4, Z4, Z4
+	VPXORD    Z5, Z5, Z5
+	VPXORD    Z6, Z6, Z6
+	VPXORD    Z7, Z7, Z7
+	VPXORD    Z8, Z8, Z8
+	VPXORD    Z9, Z9, Z9
+	VPXORD    Z10, Z10, Z10
+	VPXORD    Z11, Z11, Z11
+	VPXORD    Z12, Z12, Z12
+	VPXORD    Z13, Z13, Z13
+	VPXORD    Z14, Z14, Z14
+	VPXORD    Z15, Z15, Z15
+	MOVQ      low+72(FP), AX
+	KMOVW     AX, K1
+	SHRQ      $0x10, AX
+	KMOVW     AX, K2
+	SHRQ      $0x10, AX
+	MOVB      add+88(FP), AL
+	TESTB     AL, AL
+	JZ        ready
+	MOVQ      c+0(FP), AX
+	MOVQ      ldc+8(FP), CX
+	SHLQ      $0x02, CX
+	LEAQ      (CX)(CX*2), DX
+	LEAQ      (AX)(CX*4), BX
+	VMOVUPS.Z (AX), K1, Z0
+	VMOVUPS.Z 64(AX), K2, Z1
+	VMOVUPS.Z (AX)(CX*1), K1, Z2
+	VMOVUPS.Z 64(AX)(CX*1), K2, Z3
+	VMOVUPS.Z (AX)(CX*2), K1, Z4
+	VMOVUPS.Z 64(AX)(CX*2), K2, Z5
+	VMOVUPS.Z (AX)(DX*1), K1, Z6
+	VMOVUPS.Z 64(AX)(DX*1), K2, Z7
+	VMOVUPS.Z (BX), K1, Z8
+	VMOVUPS.Z 64(BX), K2, Z9
+	VMOVUPS.Z (BX)(CX*1), K1, Z10
+	VMOVUPS.Z 64(BX)(CX*1), K2, Z11
+	VMOVUPS.Z (BX)(CX*2), K1, Z12
+	VMOVUPS.Z 64(BX)(CX*2), K2, Z13
+	VMOVUPS.Z (BX)(DX*1), K1, Z14
+	VMOVUPS.Z 64(BX)(DX*1), K2, Z15
+
+ready:
+	VBROADCASTSS bitsffff0000<>+0(SB), Z16
+	MOVQ         a+16(FP), AX
+	MOVQ         row+24(FP), CX
+	SHLQ         $0x02, CX
+	LEAQ         (CX)(CX*2), DX
+	LEAQ         (AX)(CX*4), BX
+	MOVQ         step+32(FP), SI
+	SHLQ         $0x02, SI
+	MOVQ         b+40(FP), DI
+	MOVQ         ldb+48(FP), R8
+	SHLQ         $0x02, R8
+	MOVQ         k+56(FP), R9
+	MOVQ         next+64(FP), R10
+	TESTQ        R9, R9
+	JZ           store
+
+loop:
+	PREFETCHT0   (R10)
+	VMOVUPS.Z    (DI), K1, Z17
+	VPANDD       Z16, Z17, Z18
+	VPSLLD       $0x10, Z17, Z17
+	VMOVUPS.Z    64(DI), K2, Z19
+	VPANDD       Z16, Z19, Z20
+	VPSLLD       $0x10, Z19, Z19
+	VBROADCASTSS (AX), Z21
+	VPANDD       Z16, Z21, Z22
+	VPSLLD       $0x10, Z21, Z21
+	VFMADD231PS  Z18, Z22, Z0
+	VFMADD231PS  Z20, Z22, Z1
+	VFMADD231PS  Z17, Z21, Z0
+	VFMADD231PS  Z19, Z21, Z1
+	VBROADCASTSS (AX)(CX*1), Z21
+	VPANDD       Z16, Z21, Z22
+	VPSLLD       $0x10, Z21, Z21
+	VFMADD231PS  Z18, Z22, Z2
+	VFMADD231PS  Z20, Z22, Z3
+	VFMADD231PS  Z17, Z21, Z2
+	VFMADD231PS  Z19, Z21, Z3
+	VBROADCASTSS (AX)(CX*2), Z21
+	VPANDD       Z16, Z21, Z22
+	VPSLLD       $0x10, Z21, Z21
+	VFMADD231PS  Z18, Z22, Z4
+	VFMADD231PS  Z20, Z22, Z5
+	VFMADD231PS  Z17, Z21, Z4
+	VFMADD231PS  Z19, Z21, Z5
+	VBROADCASTSS (AX)(DX*1), Z21
+	VPANDD       Z16, Z21, Z22
+	VPSLLD       $0x10, Z21, Z21
+	VFMADD231PS  Z18, Z22, Z6
+	VFMADD231PS  Z20, Z22, Z7
+	VFMADD231PS  Z17, Z21, Z6
+	VFMADD231PS  Z19, Z21, Z7
+	VBROADCASTSS (BX), Z21
+	VPANDD       Z16, Z21, Z22
+	VPSLLD       $0x10, Z21, Z21
+	VFMADD231PS  Z18, Z22, Z8
+	VFMADD231PS  Z20, Z22, Z9
+	VFMADD231PS  Z17, Z21, Z8
+	VFMADD231PS  Z19, Z21, Z9
+	VBROADCASTSS (BX)(CX*1), Z21
+	VPANDD       Z16, Z21, Z22
+	VPSLLD       $0x10, Z21, Z21
+	VFMADD231PS  Z18, Z22, Z10
+	VFMADD231PS  Z20, Z22, Z11
+	VFMADD231PS  Z17, Z21, Z10
+	VFMADD231PS  Z19, Z21, Z11
+	VBROADCASTSS (BX)(CX*2), Z21
+	VPANDD       Z16, Z21, Z22
+	VPSLLD       $0x10, Z21, Z21
+	VFMADD231PS  Z18, Z22, Z12
+	VFMADD231PS  Z20, Z22, Z13
+	VFMADD231PS  Z17, Z21, Z12
+	VFMADD231PS  Z19, Z21, Z13
+	VBROADCASTSS (BX)(DX*1), Z21
+	VPANDD       Z16, Z21, Z22
+	VPSLLD       $0x10, Z21, Z21
+	VFMADD231PS  Z18, Z22, Z14
+	VFMADD231PS  Z20, Z22, Z15
+	VFMADD231PS  Z17, Z21, Z14
+	VFMADD231PS  Z19, Z21, Z15
+	ADDQ         SI, AX
+	ADDQ         SI, BX
+	ADDQ         R8, DI
+	ADDQ         $0x40, R10
+	DECQ         R9
+	JNZ          loop
+
+store:
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	SHLQ    $0x02, CX
+	LEAQ    (CX)(CX*2), DX
+	LEAQ    (AX)(CX*4), BX
+	VMOVUPS Z0, K1, (AX)
+	VMOVUPS Z1, K2, 64(AX)
+	VMOVUPS Z2, K1, (AX)(CX*1)
+	VMOVUPS Z3, K2, 64(AX)(CX*1)
+	VMOVUPS Z4, K1, (AX)(CX*2)
+	VMOVUPS Z5, K2, 64(AX)(CX*2)
+	VMOVUPS Z6, K1, (AX)(DX*1)
+	VMOVUPS Z7, K2, 64(AX)(DX*1)
+	VMOVUPS Z8, K1, (BX)
+	VMOVUPS Z9, K2, 64(BX)
+	VMOVUPS Z10, K1, (BX)(CX*1)
+	VMOVUPS Z11, K2, 64(BX)(CX*1)
+	VMOVUPS Z12, K1, (BX)(CX*2)
+	VMOVUPS Z13, K2, 64(BX)(CX*2)
+	VMOVUPS Z14, K1, (BX)(DX*1)
+	VMOVUPS Z15, K2, 64(BX)(DX*1)
+	LDMXCSR (SP)
+	VZEROUPPER
+	RET
+
+// func native9x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·native9x2AVX512(SB), NOSPLIT, $0-89
+	VPXORD    Z0, Z0, Z0
+	VPXORD    Z1, Z1, Z1
+	VPXORD    Z2, Z2, Z2
+	VPXORD    Z3, Z3, Z3
+	VPXORD    Z4, Z4, Z4
+	VPXORD    Z5, Z5, Z5
+	VPXORD    Z6, Z6, Z6
+	VPXORD    Z7, Z7, Z7
+	VPXORD    Z8, Z8, Z8
+	VPXORD    Z9, Z9, Z9
+	VPXORD    Z10, Z10, Z10
+	VPXORD    Z11, Z11, Z11
+	VPXORD    Z12, Z12, Z12
+	VPXORD    Z13, Z13, Z13
+	VPXORD    Z14, Z14, Z14
+	VPXORD    Z15, Z15, Z15
+	VPXORD    Z16, Z16, Z16
+	VPXORD    Z17, Z17, Z17
+	MOVQ      low+72(FP), AX
+	KMOVW     AX, K1
+	SHRQ      $0x10, AX
+	KMOVW     AX, K2
+	SHRQ      $0x10, AX
+	MOVB      add+88(FP), AL
+	TESTB     AL, AL
+	JZ        ready
+	MOVQ      c+0(FP), AX
+	MOVQ      ldc+8(FP), CX
+	SHLQ      $0x02, CX
+	LEAQ      (CX)(CX*2), DX
+	LEAQ      (AX)(CX*4), BX
+	LEAQ      (BX)(CX*4), SI
+	VMOVUPS.Z (AX), K1, Z0
+	VMOVUPS.Z 64(AX), K2, Z1
+	VMOVUPS.Z (AX)(CX*1), K1, Z2
+	VMOVUPS.Z 64(AX)(CX*1), K2, Z3
+	VMOVUPS.Z (AX)(CX*2), K1, Z4
+	VMOVUPS.Z 64(AX)(CX*2), K2, Z5
+	VMOVUPS.Z (AX)(DX*1), K1, Z6
+	VMOVUPS.Z 64(AX)(DX*1), K2, Z7
+	VMOVUPS.Z (BX), K1, Z8
+	VMOVUPS.Z 64(BX), K2, Z9
+	VMOVUPS.Z (BX)(CX*1), K1, Z10
+	VMOVUPS.Z 64(BX)(CX*1), K2, Z11
+	VMOVUPS.Z (BX)(CX*2), K1, Z12
+	VMOVUPS.Z 64(BX)(CX*2), K2, Z13
+	VMOVUPS.Z (BX)(DX*1), K1, Z14
+	VMOVUPS.Z 64(BX)(DX*1), K2, Z15
+	VMOVUPS.Z (SI), K1, Z16
+	VMOVUPS.Z 64(SI), K2, Z17
+
+ready:
+	MOVQ  a+16(FP), AX
+	MOVQ  row+24(FP), CX
+	SHLQ  $0x02, CX
+	LEAQ  (CX)(CX*2), DX
+	LEAQ  (AX)(CX*4), BX
+	LEAQ  (BX)(CX*4), SI
+	MOVQ  step+32(FP), DI
+	SHLQ  $0x02, DI
+	MOVQ  b+40(FP), R8
+	MOVQ  ldb+48(FP), R9
+	SHLQ  $0x02, R9
+	MOVQ  k+56(FP), R10
+	MOVQ  next+64(FP), R11
+	TESTQ R10, R10
+	JZ    store
+
+loop:
+	PREFETCHT0   (R11)
+	VMOVUPS.Z    (R8), K1, Z24
+	VMOVUPS.Z    64(R8), K2, Z25
+	VBROADCASTSS (AX), Z26
+
+	// VDPBF16PS Z24, Z26, Z0
+	LONG $0x402e9262
+	WORD $0xc052
+
+	// VDPBF16PS Z25, Z26, Z1
+	LONG         $0x402e9262
+	WORD         $0xc952
+	VBROADCASTSS (AX)(CX*1), Z27
+
+	// VDPBF16PS Z24, Z27, Z2
+	LONG $0x40269262
+	WORD $0xd052
+
+	// VDPBF16PS Z25, Z27, Z3
+	LONG         $0x40269262
+	WORD         $0xd952
+	VBROADCASTSS (AX)(CX*2), Z28
+
+	// VDPBF16PS Z24, Z28, Z4
+	LONG $0x401e9262
+	WORD $0xe052
+
+	// VDPBF16PS Z25, Z28, Z5
+	LONG         $0x401e9262
+	WORD         $0xe952
+	VBROADCASTSS (AX)(DX*1), Z29
+
+	// VDPBF16PS Z24, Z29, Z6
+	LONG $0x40169262
+	WORD $0xf052
+
+	// VDPBF16PS Z25, Z29, Z7
+	LONG         $0x40169262
+	WORD         $0xf952
+	VBROADCASTSS (BX), Z30
+
+	// VDPBF16PS Z24, Z30, Z8
+	LONG $0x400e1262
+	WORD $0xc052
+
+	// VDPBF16PS Z25, Z30, Z9
+	LONG         $0x400e1262
+	WORD         $0xc952
+	VBROADCASTSS (BX)(CX*1), Z31
+
+	// VDPBF16PS Z24, Z31, Z10
+	LONG $0x40061262
+	WORD $0xd052
+
+	// VDPBF16PS Z25, Z31, Z11
+	LONG         $0x40061262
+	WORD         $0xd952
+	VBROADCASTSS (BX)(CX*2), Z26
+
+	// VDPBF16PS Z24, Z26, Z12
+	LONG $0x402e1262
+	WORD $0xe052
+
+	// VDPBF16PS Z25, Z26, Z13
+	LONG         $0x402e1262
+	WORD         $0xe952
+	VBROADCASTSS (BX)(DX*1), Z27
+
+	// VDPBF16PS Z24, Z27, Z14
+	LONG $0x40261262
+	WORD $0xf052
+
+	// VDPBF16PS Z25, Z27, Z15
+	LONG         $0x40261262
+	WORD         $0xf952
+	VBROADCASTSS (SI), Z28
+
+	// VDPBF16PS Z24, Z28, Z16
+	LONG $0x401e8262
+	WORD $0xc052
+
+	// VDPBF16PS Z25, Z28, Z17
+	LONG $0x401e8262
+	WORD $0xc952
+	ADDQ DI, AX
+	ADDQ DI, BX
+	ADDQ DI, SI
+	ADDQ R9, R8
+	ADDQ $0x40, R11
+	DECQ R10
+	JNZ  loop
+
+store:
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	SHLQ    $0x02, CX
+	LEAQ    (CX)(CX*2), DX
+	LEAQ    (AX)(CX*4), BX
+	LEAQ    (BX)(CX*4), SI
+	VMOVUPS Z0, K1, (AX)
+	VMOVUPS Z1, K2, 64(AX)
+	VMOVUPS Z2, K1, (AX)(CX*1)
+	VMOVUPS Z3, K2, 64(AX)(CX*1)
+	VMOVUPS Z4, K1, (AX)(CX*2)
+	VMOVUPS Z5, K2, 64(AX)(CX*2)
+	VMOVUPS Z6, K1, (AX)(DX*1)
+	VMOVUPS Z7, K2, 64(AX)(DX*1)
+	VMOVUPS Z8, K1, (BX)
+	VMOVUPS Z9, K2, 64(BX)
+	VMOVUPS Z10, K1, (BX)(CX*1)
+	VMOVUPS Z11, K2, 64(BX)(CX*1)
+	VMOVUPS Z12, K1, (BX)(CX*2)
+	VMOVUPS Z13, K2, 64(BX)(CX*2)
+	VMOVUPS Z14, K1, (BX)(DX*1)
+	VMOVUPS Z15, K2, 64(BX)(DX*1)
+	VMOVUPS Z16, K1, (SI)
+	VMOVUPS Z17, K2, 64(SI)
+	VZEROUPPER
+	RET
+
+// func pairs9x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// Requires: AVX, AVX512F, MMX+, SSE
+TEXT ·pairs9x2AVX512(SB), NOSPLIT, $8-89
+	STMXCSR   (SP)
+	MOVL      (SP), AX
+	MOVL      AX, CX
+	ORL       $0x00008040, CX
+	MOVL      CX, (SP)
+	LDMXCSR   (SP)
+	MOVL      AX, (SP)
+	VPXORD    Z0, Z0, Z0
+	VPXORD    Z1, Z1, Z1
+	VPXORD    Z2, Z2, Z2
+	VPXORD    Z3, Z3, Z3
+	VPXORD    Z4, Z4, Z4
+	VPXORD    Z5, Z5, Z5
+	VPXORD    Z6, Z6, Z6
+	VPXORD    Z7, Z7, Z7
+	VPXORD    Z8, Z8, Z8
+	VPXORD    Z9, Z9, Z9
+	VPXORD    Z10, Z10, Z10
+	VPXORD    Z11, Z11, Z11
+	VPXORD    Z12, Z12, Z12
+	VPXORD    Z13, Z13, Z13
+	VPXORD    Z14, Z14, Z14
+	VPXORD    Z15, Z15, Z15
+	VPXORD    Z16, Z16, Z16
+	VPXORD    Z17, Z17, Z17
+	MOVQ      low+72(FP), AX
+	KMOVW     AX, K1
+	SHRQ      $0x10, AX
+	KMOVW     AX, K2
+	SHRQ      $0x10, AX
+	MOVB      add+88(FP), AL
+	TESTB     AL, AL
+	JZ        ready
+	MOVQ      c+0(FP), AX
+	MOVQ      ldc+8(FP), CX
+	SHLQ      $0x02, CX
+	LEAQ      (CX)(CX*2), DX
+	LEAQ      (AX)(CX*4), BX
+	LEAQ      (BX)(CX*4), SI
+	VMOVUPS.Z (AX), K1, Z0
+	VMOVUPS.Z 64(AX), K2, Z1
+	VMOVUPS.Z (AX)(CX*1), K1, Z2
+	VMOVUPS.Z 64(AX)(CX*1), K2, Z3
+	VMOVUPS.Z (AX)(CX*2), K1, Z4
+	VMOVUPS.Z 64(AX)(CX*2), K2, Z5
+	VMOVUPS.Z (AX)(DX*1), K1, Z6
+	VMOVUPS.Z 64(AX)(DX*1), K2, Z7
+	VMOVUPS.Z (BX), K1, Z8
+	VMOVUPS.Z 64(BX), K2, Z9
+	VMOVUPS.Z (BX)(CX*1), K1, Z10
+	VMOVUPS.Z 64(BX)(CX*1), K2, Z11
+	VMOVUPS.Z (BX)(CX*2), K1, Z12
+	VMOVUPS.Z 64(BX)(CX*2), K2, Z13
+	VMOVUPS.Z (BX)(DX*1), K1, Z14
+	VMOVUPS.Z 64(BX)(DX*1), K2, Z15
+	VMOVUPS.Z (SI), K1, Z16
+	VMOVUPS.Z 64(SI), K2, Z17
+
+ready:
+	VBROADCASTSS bitsffff0000<>+0(SB), Z18
+	MOVQ         a+16(FP), AX
+	MOVQ         row+24(FP), CX
+	SHLQ         $0x02, CX
+	LEAQ         (CX)(CX*2), DX
+	LEAQ         (AX)(CX*4), BX
+	LEAQ         (BX)(CX*4), SI
+	MOVQ         step+32(FP), DI
+	SHLQ         $0x02, DI
+	MOVQ         b+40(FP), R8
+	MOVQ         ldb+48(FP), R9
+	SHLQ         $0x02, R9
+	MOVQ         k+56(FP), R10
+	MOVQ         next+64(FP), R11
+	TESTQ        R10, R10
+	JZ           store
+
+loop:
+	PREFETCHT0   (R11)
+	VMOVUPS.Z    (R8), K1, Z19
+	VPANDD       Z18, Z19, Z20
+	VPSLLD       $0x10, Z19, Z19
+	VMOVUPS.Z    64(R8), K2, Z21
+	VPANDD       Z18, Z21, Z22
+	VPSLLD       $0x10, Z21, Z21
+	VBROADCASTSS (AX), Z23
+	VPANDD       Z18, Z23, Z24
+	VPSLLD       $0x10, Z23, Z23
+	VFMADD231PS  Z20, Z24, Z0
+	VFMADD231PS  Z22, Z24, Z1
+	VFMADD231PS  Z19, Z23, Z0
+	VFMADD231PS  Z21, Z23, Z1
+	VBROADCASTSS (AX)(CX*1), Z23
+	VPANDD       Z18, Z23, Z24
+	VPSLLD       $0x10, Z23, Z23
+	VFMADD231PS  Z20, Z24, Z2
+	VFMADD231PS  Z22, Z24, Z3
+	VFMADD231PS  Z19, Z23, Z2
+	VFMADD231PS  Z21, Z23, Z3
+	VBROADCASTSS (AX)(CX*2), Z23
+	VPANDD       Z18, Z23, Z24
+	VPSLLD       $0x10, Z23, Z23
+	VFMADD231PS  Z20, Z24, Z4
+	VFMADD231PS  Z22, Z24, Z5
+	VFMADD231PS  Z19, Z23, Z4
+	VFMADD231PS  Z21, Z23, Z5
+	VBROADCASTSS (AX)(DX*1), Z23
+	VPANDD       Z18, Z23, Z24
+	VPSLLD       $0x10, Z23, Z23
+	VFMADD231PS  Z20, Z24, Z6
+	VFMADD231PS  Z22, Z24, Z7
+	VFMADD231PS  Z19, Z23, Z6
+	VFMADD231PS  Z21, Z23, Z7
+	VBROADCASTSS (BX), Z23
+	VPANDD       Z18, Z23, Z24
+	VPSLLD       $0x10, Z23, Z23
+	VFMADD231PS  Z20, Z24, Z8
+	VFMADD231PS  Z22, Z24, Z9
+	VFMADD231PS  Z19, Z23, Z8
+	VFMADD231PS  Z21, Z23, Z9
+	VBROADCASTSS (BX)(CX*1), Z23
+	VPANDD       Z18, Z23, Z24
+	VPSLLD       $0x10, Z23, Z23
+	VFMADD231PS  Z20, Z24, Z10
+	VFMADD231PS  Z22, Z24, Z11
+	VFMADD231PS  Z19, Z23, Z10
+	VFMADD231PS  Z21, Z23, Z11
+	VBROADCASTSS (BX)(CX*2), Z23
+	VPANDD       Z18, Z23, Z24
+	VPSLLD       $0x10, Z23, Z23
+	VFMADD231PS  Z20, Z24, Z12
+	VFMADD231PS  Z22, Z24, Z13
+	VFMADD231PS  Z19, Z23, Z12
+	VFMADD231PS  Z21, Z23, Z13
+	VBROADCASTSS (BX)(DX*1), Z23
+	VPANDD       Z18, Z23, Z24
+	VPSLLD       $0x10, Z23, Z23
+	VFMADD231PS  Z20, Z24, Z14
+	VFMADD231PS  Z22, Z24, Z15
+	VFMADD231PS  Z19, Z23, Z14
+	VFMADD231PS  Z21, Z23, Z15
+	VBROADCASTSS (SI), Z23
+	VPANDD       Z18, Z23, Z24
+	VPSLLD       $0x10, Z23, Z23
+	VFMADD231PS  Z20, Z24, Z16
+	VFMADD231PS  Z22, Z24, Z17
+	VFMADD231PS  Z19, Z23, Z16
+	VFMADD231PS  Z21, Z23, Z17
+	ADDQ         DI, AX
+	ADDQ         DI, BX
+	ADDQ         DI, SI
+	ADDQ         R9, R8
+	ADDQ         $0x40, R11
+	DECQ         R10
+	JNZ          loop
+
+store:
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	SHLQ    $0x02, CX
+	LEAQ    (CX)(CX*2), DX
+	LEAQ    (AX)(CX*4), BX
+	LEAQ    (BX)(CX*4), SI
+	VMOVUPS Z0, K1, (AX)
+	VMOVUPS Z1, K2, 64(AX)
+	VMOVUPS Z2, K1, (AX)(CX*1)
+	VMOVUPS Z3, K2, 64(AX)(CX*1)
+	VMOVUPS Z4, K1, (AX)(CX*2)
+	VMOVUPS Z5, K2, 64(AX)(CX*2)
+	VMOVUPS Z6, K1, (AX)(DX*1)
+	VMOVUPS Z7, K2, 64(AX)(DX*1)
+	VMOVUPS Z8, K1, (BX)
+	VMOVUPS Z9, K2, 64(BX)
+	VMOVUPS Z10, K1, (BX)(CX*1)
+	VMOVUPS Z11, K2, 64(BX)(CX*1)
+	VMOVUPS Z12, K1, (BX)(CX*2)
+	VMOVUPS Z13, K2, 64(BX)(CX*2)
+	VMOVUPS Z14, K1, (BX)(DX*1)
+	VMOVUPS Z15, K2, 64(BX)(DX*1)
+	VMOVUPS Z16, K1, (SI)
+	VMOVUPS Z17, K2, 64(SI)
+	LDMXCSR (SP)
+	VZEROUPPER
+	RET
+
+// func native10x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·native10x2AVX512(SB), NOSPLIT, $0-89
+	VPXORD    Z0, Z0, Z0
+	VPXORD    Z1, Z1, Z1
+	VPXORD    Z2, Z2, Z2
+	VPXORD    Z3, Z3, Z3
+	VPXORD    Z4, Z4, Z4
+	VPXORD    Z5, Z5, Z5
+	VPXORD    Z6, Z6, Z6
+	VPXORD    Z7, Z7, Z7
+	VPXORD    Z8, Z8, Z8
+	VPXORD    Z9, Z9, Z9
+	VPXORD    Z10, Z10, Z10
+	VPXORD    Z11, Z11, Z11
+	VPXORD    Z12, Z12, Z12
+	VPXORD    Z13, Z13, Z13
+	VPXORD    Z14, Z14, Z14
+	VPXORD    Z15, Z15, Z15
+	VPXORD    Z16, Z16, Z16
+	VPXORD    Z17, Z17, Z17
+	VPXORD    Z18, Z18, Z18
+	VPXORD    Z19, Z19, Z19
+	MOVQ      low+72(FP), AX
+	KMOVW     AX, K1
+	SHRQ      $0x10, AX
+	KMOVW     AX, K2
+	SHRQ      $0x10, AX
+	MOVB      add+88(FP), AL
+	TESTB     AL, AL
+	JZ        ready
+	MOVQ      c+0(FP), AX
+	MOVQ      ldc+8(FP), CX
+	SHLQ      $0x02, CX
+	LEAQ      (CX)(CX*2), DX
+	LEAQ      (AX)(CX*4), BX
+	LEAQ      (BX)(CX*4), SI
+	VMOVUPS.Z (AX), K1, Z0
+	VMOVUPS.Z 64(AX), K2, Z1
+	VMOVUPS.Z (AX)(CX*1), K1, Z2
+	VMOVUPS.Z 64(AX)(CX*1), K2, Z3
+	VMOVUPS.Z (AX)(CX*2), K1, Z4
+	VMOVUPS.Z 64(AX)(CX*2), K2, Z5
+	VMOVUPS.Z (AX)(DX*1), K1, Z6
+	VMOVUPS.Z 64(AX)(DX*1), K2, Z7
+	VMOVUPS.Z (BX), K1, Z8
+	VMOVUPS.Z 64(BX), K2, Z9
+	VMOVUPS.Z (BX)(CX*1), K1, Z10
+	VMOVUPS.Z 64(BX)(CX*1), K2, Z11
+	VMOVUPS.Z (BX)(CX*2), K1, Z12
+	VMOVUPS.Z 64(BX)(CX*2), K2, Z13
+	VMOVUPS.Z (BX)(DX*1), K1, Z14
+	VMOVUPS.Z 64(BX)(DX*1), K2, Z15
+	VMOVUPS.Z (SI), K1, Z16
+	VMOVUPS.Z 64(SI), K2, Z17
+	VMOVUPS.Z (SI)(CX*1), K1, Z18
+	VMOVUPS.Z 64(SI)(CX*1), K2, Z19
+
+ready:
+	MOVQ  a+16(FP), AX
+	MOVQ  row+24(FP), CX
+	SHLQ  $0x02, CX
+	LEAQ  (CX)(CX*2), DX
+	LEAQ  (AX)(CX*4), BX
+	LEAQ  (BX)(CX*4), SI
+	MOVQ  step+32(FP), DI
+	SHLQ  $0x02, DI
+	MOVQ  b+40(FP), R8
+	MOVQ  ldb+48(FP), R9
+	SHLQ  $0x02, R9
+	MOVQ  k+56(FP), R10
+	MOVQ  next+64(FP), R11
+	TESTQ R10, R10
+	JZ    store
+
+loop:
+	PREFETCHT0   (R11)
+	VMOVUPS.Z    (R8), K1, Z24
+	VMOVUPS.Z    64(R8), K2, Z25
+	VBROADCASTSS (AX), Z26
+
+	// VDPBF16PS Z24, Z26, Z0
+	LONG $0x402e9262
+	WORD $0xc052
+
+	// VDPBF16PS Z25, Z26, Z1
+	LONG         $0x402e9262
+	WORD         $0xc952
+	VBROADCASTSS (AX)(CX*1), Z27
+
+	// VDPBF16PS Z24, Z27, Z2
+	LONG $0x40269262
+	WORD $0xd052
+
+	// VDPBF16PS Z25, Z27, Z3
+	LONG         $0x40269262
+	WORD         $0xd952
+	VBROADCASTSS (AX)(CX*2), Z28
+
+	// VDPBF16PS Z24, Z28, Z4
+	LONG $0x401e9262
+	WORD $0xe052
+
+	// VDPBF16PS Z25, Z28, Z5
+	LONG         $0x401e9262
+	WORD         $0xe952
+	VBROADCASTSS (AX)(DX*1), Z29
+
+	// VDPBF16PS Z24, Z29, Z6
+	LONG $0x40169262
+	WORD $0xf052
+
+	// VDPBF16PS Z25, Z29, Z7
+	LONG         $0x40169262
+	WORD         $0xf952
+	VBROADCASTSS (BX), Z30
+
+	// VDPBF16PS Z24, Z30, Z8
+	LONG $0x400e1262
+	WORD $0xc052
+
+	// VDPBF16PS Z25, Z30, Z9
+	LONG         $0x400e1262
+	WORD         $0xc952
+	VBROADCASTSS (BX)(CX*1), Z31
+
+	// VDPBF16PS Z24, Z31, Z10
+	LONG $0x40061262
+	WORD $0xd052
+
+	// VDPBF16PS Z25, Z31, Z11
+	LONG         $0x40061262
+	WORD         $0xd952
+	VBROADCASTSS (BX)(CX*2), Z26
+
+	// VDPBF16PS Z24, Z26, Z12
+	LONG $0x402e1262
+	WORD $0xe052
+
+	// VDPBF16PS Z25, Z26, Z13
+	LONG         $0x402e1262
+	WORD         $0xe952
+	VBROADCASTSS (BX)(DX*1), Z27
+
+	// VDPBF16PS Z24, Z27, Z14
+	LONG $0x40261262
+	WORD $0xf052
+
+	// VDPBF16PS Z25, Z27, Z15
+	LONG         $0x40261262
+	WORD         $0xf952
+	VBROADCASTSS (SI), Z28
+
+	// VDPBF16PS Z24, Z28, Z16
+	LONG $0x401e8262
+	WORD $0xc052
+
+	// VDPBF16PS Z25, Z28, Z17
+	LONG         $0x401e8262
+	WORD         $0xc952
+	VBROADCASTSS (SI)(CX*1), Z29
+
+	// VDPBF16PS Z24, Z29, Z18
+	LONG $0x40168262
+	WORD $0xd052
+
+	// VDPBF16PS Z25, Z29, Z19
+	LONG $0x40168262
+	WORD $0xd952
+	ADDQ DI, AX
+	ADDQ DI, BX
+	ADDQ DI, SI
+	ADDQ R9, R8
+	ADDQ $0x40, R11
+	DECQ R10
+	JNZ  loop
+
+store:
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	SHLQ    $0x02, CX
+	LEAQ    (CX)(CX*2), DX
+	LEAQ    (AX)(CX*4), BX
+	LEAQ    (BX)(CX*4), SI
+	VMOVUPS Z0, K1, (AX)
+	VMOVUPS Z1, K2, 64(AX)
+	VMOVUPS Z2, K1, (AX)(CX*1)
+	VMOVUPS Z3, K2, 64(AX)(CX*1)
+	VMOVUPS Z4, K1, (AX)(CX*2)
+	VMOVUPS Z5, K2, 64(AX)(CX*2)
+	VMOVUPS Z6, K1, (AX)(DX*1)
+	VMOVUPS Z7, K2, 64(AX)(DX*1)
+	VMOVUPS Z8, K1, (BX)
+	VMOVUPS Z9, K2, 64(BX)
+	VMOVUPS Z10, K1, (BX)(CX*1)
+	VMOVUPS Z11, K2, 64(BX)(CX*1)
+	VMOVUPS Z12, K1, (BX)(CX*2)
+	VMOVUPS Z13, K2, 64(BX)(CX*2)
+	VMOVUPS Z14, K1, (BX)(DX*1)
+	VMOVUPS Z15, K2, 64(BX)(DX*1)
+	VMOVUPS Z16, K1, (SI)
+	VMOVUPS Z17, K2, 64(SI)
+	VMOVUPS Z18, K1, (SI)(CX*1)
+	VMOVUPS Z19, K2, 64(SI)(CX*1)
+	VZEROUPPER
+	RET
+
+// func pairs10x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// Requires: AVX, AVX512F, MMX+, SSE
+TEXT ·pairs10x2AVX512(SB), NOSPLIT, $8-89
+	STMXCSR   (SP)
+	MOVL      (SP), AX
+	MOVL      AX, CX
+	ORL       $0x00008040, CX
+	MOVL      CX, (SP)
+	LDMXCSR   (SP)
+	MOVL      AX, (SP)
+	VPXORD    Z0, Z0, Z0
+	VPXORD    Z1, Z1, Z1
+	VPXORD    Z2, Z2, Z2
+	VPXORD    Z3, Z3, Z3
+	VPXORD    Z4, Z4, Z4
+	VPXORD    Z5, Z5, Z5
+	VPXORD    Z6, Z6, Z6
+	VPXORD    Z7, Z7, Z7
+	VPXORD    Z8, Z8, Z8
+	VPXORD    Z9, Z9, Z9
+	VPXORD    Z10, Z10, Z10
+	VPXORD    Z11, Z11, Z11
+	VPXORD    Z12, Z12, Z12
+	VPXORD    Z13, Z13, Z13
+	VPXORD    Z14, Z14, Z14
+	VPXORD    Z15, Z15, Z15
+	VPXORD    Z16, Z16, Z16
+	VPXORD    Z17, Z17, Z17
+	VPXORD    Z18, Z18, Z18
+	VPXORD    Z19, Z19, Z19
+	MOVQ      low+72(FP), AX
+	KMOVW     AX, K1
+	SHRQ      $0x10, AX
+	KMOVW     AX, K2
+	SHRQ      $0x10, AX
+	MOVB      add+88(FP), AL
+	TESTB     AL, AL
+	JZ        ready
+	MOVQ      c+0(FP), AX
+	MOVQ      ldc+8(FP), CX
+	SHLQ      $0x02, CX
+	LEAQ      (CX)(CX*2), DX
+	LEAQ      (AX)(CX*4), BX
+	LEAQ      (BX)(CX*4), SI
+	VMOVUPS.Z (AX), K1, Z0
+	VMOVUPS.Z 64(AX), K2, Z1
+	VMOVUPS.Z (AX)(CX*1), K1, Z2
+	VMOVUPS.Z 64(AX)(CX*1), K2, Z3
+	VMOVUPS.Z (AX)(CX*2), K1, Z4
+	VMOVUPS.Z 64(AX)(CX*2), K2, Z5
+	VMOVUPS.Z (AX)(DX*1), K1, Z6
+	VMOVUPS.Z 64(AX)(DX*1), K2, Z7
+	VMOVUPS.Z (BX), K1, Z8
+	VMOVUPS.Z 64(BX), K2, Z9
+	VMOVUPS.Z (BX)(CX*1), K1, Z10
+	VMOVUPS.Z 64(BX)(CX*1), K2, Z11
+	VMOVUPS.Z (BX)(CX*2), K1, Z12
+	VMOVUPS.Z 64(BX)(CX*2), K2, Z13
+	VMOVUPS.Z (BX)(DX*1), K1, Z14
+	VMOVUPS.Z 64(BX)(DX*1), K2, Z15
+	VMOVUPS.Z (SI), K1, Z16
+	VMOVUPS.Z 64(SI), K2, Z17
+	VMOVUPS.Z (SI)(CX*1), K1, Z18
+	VMOVUPS.Z 64(SI)(CX*1), K2, Z19
+
+ready:
+	VBROADCASTSS bitsffff0000<>+0(SB), Z20
+	MOVQ         a+16(FP), AX
+	MOVQ         row+24(FP), CX
+	SHLQ         $0x02, CX
+	LEAQ         (CX)(CX*2), DX
+	LEAQ         (AX)(CX*4), BX
+	LEAQ         (BX)(CX*4), SI
+	MOVQ         step+32(FP), DI
+	SHLQ         $0x02, DI
+	MOVQ         b+40(FP), R8
+	MOVQ         ldb+48(FP), R9
+	SHLQ         $0x02, R9
+	MOVQ         k+56(FP), R10
+	MOVQ         next+64(FP), R11
+	TESTQ        R10, R10
+	JZ           store
+
+loop:
+	PREFETCHT0   (R11)
+	VMOVUPS.Z    (R8), K1, Z21
+	VPANDD       Z20, Z21, Z22
+	VPSLLD       $0x10, Z21, Z21
+	VMOVUPS.Z    64(R8), K2, Z23
+	VPANDD       Z20, Z23, Z24
+	VPSLLD       $0x10, Z23, Z23
+	VBROADCASTSS (AX), Z25
+	VPANDD       Z20, Z25, Z26
+	VPSLLD       $0x10, Z25, Z25
+	VFMADD231PS  Z22, Z26, Z0
+	VFMADD231PS  Z24, Z26, Z1
+	VFMADD231PS  Z21, Z25, Z0
+	VFMADD231PS  Z23, Z25, Z1
+	VBROADCASTSS (AX)(CX*1), Z25
+	VPANDD       Z20, Z25, Z26
+	VPSLLD       $0x10, Z25, Z25
+	VFMADD231PS  Z22, Z26, Z2
+	VFMADD231PS  Z24, Z26, Z3
+	VFMADD231PS  Z21, Z25, Z2
+	VFMADD231PS  Z23, Z25, Z3
+	VBROADCASTSS (AX)(CX*2), Z25
+	VPANDD       Z20, Z25, Z26
+	VPSLLD       $0x10, Z25, Z25
+	VFMADD231PS  Z22, Z26, Z4
+	VFMADD231PS  Z24, Z26, Z5
+	VFMADD231PS  Z21, Z25, Z4
+	VFMADD231PS  Z23, Z25, Z5
+	VBROADCASTSS (AX)(DX*1), Z25
+	VPANDD       Z20, Z25, Z26
+	VPSLLD       $0x10, Z25, Z25
+	VFMADD231PS  Z22, Z26, Z6
+	VFMADD231PS  Z24, Z26, Z7
+	VFMADD231PS  Z21, Z25, Z6
+	VFMADD231PS  Z23, Z25, Z7
+	VBROADCASTSS (BX), Z25
+	VPANDD       Z20, Z25, Z26
+	VPSLLD       $0x10, Z25, Z25
+	VFMADD231PS  Z22, Z26, Z8
+	VFMADD231PS  Z24, Z26, Z9
+	VFMADD231PS  Z21, Z25, Z8
+	VFMADD231PS  Z23, Z25, Z9
+	VBROADCASTSS (BX)(CX*1), Z25
+	VPANDD       Z20, Z25, Z26
+	VPSLLD       $0x10, Z25, Z25
+	VFMADD231PS  Z22, Z26, Z10
+	VFMADD231PS  Z24, Z26, Z11
+	VFMADD231PS  Z21, Z25, Z10
+	VFMADD231PS  Z23, Z25, Z11
+	VBROADCASTSS (BX)(CX*2), Z25
+	VPANDD       Z20, Z25, Z26
+	VPSLLD       $0x10, Z25, Z25
+	VFMADD231PS  Z22, Z26, Z12
+	VFMADD231PS  Z24, Z26, Z13
+	VFMADD231PS  Z21, Z25, Z12
+	VFMADD231PS  Z23, Z25, Z13
+	VBROADCASTSS (BX)(DX*1), Z25
+	VPANDD       Z20, Z25, Z26
+	VPSLLD       $0x10, Z25, Z25
+	VFMADD231PS  Z22, Z26, Z14
+	VFMADD231PS  Z24, Z26, Z15
+	VFMADD231PS  Z21, Z25, Z14
+	VFMADD231PS  Z23, Z25, Z15
+	VBROADCASTSS (SI), Z25
+	VPANDD       Z20, Z25, Z26
+	VPSLLD       $0x10, Z25, Z25
+	VFMADD231PS  Z22, Z26, Z16
+	VFMADD231PS  Z24, Z26, Z17
+	VFMADD231PS  Z21, Z25, Z16
+	VFMADD231PS  Z23, Z25, Z17
+	VBROADCASTSS (SI)(CX*1), Z25
+	VPANDD       Z20, Z25, Z26
+	VPSLLD       $0x10, Z25, Z25
+	VFMADD231PS  Z22, Z26, Z18
+	VFMADD231PS  Z24, Z26, Z19
+	VFMADD231PS  Z21, Z25, Z18
+	VFMADD231PS  Z23, Z25, Z19
+	ADDQ         DI, AX
+	ADDQ         DI, BX
+	ADDQ         DI, SI
+	ADDQ         R9, R8
+	ADDQ         $0x40, R11
+	DECQ         R10
+	JNZ          loop
+
+store:
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	SHLQ    $0x02, CX
+	LEAQ    (CX)(CX*2), DX
+	LEAQ    (AX)(CX*4), BX
+	LEAQ    (BX)(CX*4), SI
+	VMOVUPS Z0, K1, (AX)
+	VMOVUPS Z1, K2, 64(AX)
+	VMOVUPS Z2, K1, (AX)(CX*1)
+	VMOVUPS Z3, K2, 64(AX)(CX*1)
+	VMOVUPS Z4, K1, (AX)(CX*2)
+	VMOVUPS Z5, K2, 64(AX)(CX*2)
+	VMOVUPS Z6, K1, (AX)(DX*1)
+	VMOVUPS Z7, K2, 64(AX)(DX*1)
+	VMOVUPS Z8, K1, (BX)
+	VMOVUPS Z9, K2, 64(BX)
+	VMOVUPS Z10, K1, (BX)(CX*1)
+	VMOVUPS Z11, K2, 64(BX)(CX*1)
+	VMOVUPS Z12, K1, (BX)(CX*2)
+	VMOVUPS Z13, K2, 64(BX)(CX*2)
+	VMOVUPS Z14, K1, (BX)(DX*1)
+	VMOVUPS Z15, K2, 64(BX)(DX*1)
+	VMOVUPS Z16, K1, (SI)
+	VMOVUPS Z17, K2, 64(SI)
+	VMOVUPS Z18, K1, (SI)(CX*1)
+	VMOVUPS Z19, K2, 64(SI)(CX*1)
+	LDMXCSR (SP)
+	VZEROUPPER
+	RET
+
+// func native11x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·native11x2AVX512(SB), NOSPLIT, $0-89
+	VPXORD    Z0, Z0, Z0
+	VPXORD    Z1, Z1, Z1
+	VPXORD    Z2, Z2, Z2
+	VPXORD    Z3, Z3, Z3
+	VPXORD    Z4, Z4, Z4
+	VPXORD    Z5, Z5, Z5
+	VPXORD    Z6, Z6, Z6
+	VPXORD    Z7, Z7, Z7
+	VPXORD    Z8, Z8, Z8
+	VPXORD    Z9, Z9, Z9
+	VPXORD    Z10, Z10, Z10
+	VPXORD    Z11, Z11, Z11
+	VPXORD    Z12, Z12, Z12
+	VPXORD    Z13, Z13, Z13
+	VPXORD    Z14, Z14, Z14
+	VPXORD    Z15, Z15, Z15
+	VPXORD    Z16, Z16, Z16
+	VPXORD    Z17, Z17, Z17
+	VPXORD    Z18, Z18, Z18
+	VPXORD    Z19, Z19, Z19
+	VPXORD    Z20, Z20, Z20
+	VPXORD    Z21, Z21, Z21
+	MOVQ      low+72(FP), AX
+	KMOVW     AX, K1
+	SHRQ      $0x10, AX
+	KMOVW     AX, K2
+	SHRQ      $0x10, AX
+	MOVB      add+88(FP), AL
+	TESTB     AL, AL
+	JZ        ready
+	MOVQ      c+0(FP), AX
+	MOVQ      ldc+8(FP), CX
+	SHLQ      $0x02, CX
+	LEAQ      (CX)(CX*2), DX
+	LEAQ      (AX)(CX*4), BX
+	LEAQ      (BX)(CX*4), SI
+	VMOVUPS.Z (AX), K1, Z0
+	VMOVUPS.Z 64(AX), K2, Z1
+	VMOVUPS.Z (AX)(CX*1), K1, Z2
+	VMOVUPS.Z 64(AX)(CX*1), K2, Z3
+	VMOVUPS.Z (AX)(CX*2), K1, Z4
+	VMOVUPS.Z 64(AX)(CX*2), K2, Z5
+	VMOVUPS.Z (AX)(DX*1), K1, Z6
+	VMOVUPS.Z 64(AX)(DX*1), K2, Z7
+	VMOVUPS.Z (BX), K1, Z8
+	VMOVUPS.Z 64(BX), K2, Z9
+	VMOVUPS.Z (BX)(CX*1), K1, Z10
+	VMOVUPS.Z 64(BX)(CX*1), K2, Z11
+	VMOVUPS.Z (BX)(CX*2), K1, Z12
+	VMOVUPS.Z 64(BX)(CX*2), K2, Z13
+	VMOVUPS.Z (BX)(DX*1), K1, Z14
+	VMOVUPS.Z 64(BX)(DX*1), K2, Z15
+	VMOVUPS.Z (SI), K1, Z16
+	VMOVUPS.Z 64(SI), K2, Z17
+	VMOVUPS.Z (SI)(CX*1), K1, Z18
+	VMOVUPS.Z 64(SI)(CX*1), K2, Z19
+	VMOVUPS.Z (SI)(CX*2), K1, Z20
+	VMOVUPS.Z 64(SI)(CX*2), K2, Z21
+
+ready:
+	MOVQ  a+16(FP), AX
+	MOVQ  row+24(FP), CX
+	SHLQ  $0x02, CX
+	LEAQ  (CX)(CX*2), DX
+	LEAQ  (AX)(CX*4), BX
+	LEAQ  (BX)(CX*4), SI
+	MOVQ  step+32(FP), DI
+	SHLQ  $0x02, DI
+	MOVQ  b+40(FP), R8
+	MOVQ  ldb+48(FP), R9
+	SHLQ  $0x02, R9
+	MOVQ  k+56(FP), R10
+	MOVQ  next+64(FP), R11
+	TESTQ R10, R10
+	JZ    store
+
+loop:
+	PREFETCHT0   (R11)
+	VMOVUPS.Z    (R8), K1, Z24
+	VMOVUPS.Z    64(R8), K2, Z25
+	VBROADCASTSS (AX), Z26
+
+	// VDPBF16PS Z24, Z26, Z0
+	LONG $0x402e9262
+	WORD $0xc052
+
+	// VDPBF16PS Z25, Z26, Z1
+	LONG         $0x402e9262
+	WORD         $0xc952
+	VBROADCASTSS (AX)(CX*1), Z27
+
+	// VDPBF16PS Z24, Z27, Z2
+	LONG $0x40269262
+	WORD $0xd052
+
+	// VDPBF16PS Z25, Z27, Z3
+	LONG         $0x40269262
+	WORD         $0xd952
+	VBROADCASTSS (AX)(CX*2), Z28
+
+	// VDPBF16PS Z24, Z28, Z4
+	LONG $0x401e9262
+	WORD $0xe052
+
+	// VDPBF16PS Z25, Z28, Z5
+	LONG         $0x401e9262
+	WORD         $0xe952
+	VBROADCASTSS (AX)(DX*1), Z29
+
+	// VDPBF16PS Z24, Z29, Z6
+	LONG $0x40169262
+	WORD $0xf052
+
+	// VDPBF16PS Z25, Z29, Z7
+	LONG         $0x40169262
+	WORD         $0xf952
+	VBROADCASTSS (BX), Z30
+
+	// VDPBF16PS Z24, Z30, Z8
+	LONG $0x400e1262
+	WORD $0xc052
+
+	// VDPBF16PS Z25, Z30, Z9
+	LONG         $0x400e1262
+	WORD         $0xc952
+	VBROADCASTSS (BX)(CX*1), Z31
+
+	// VDPBF16PS Z24, Z31, Z10
+	LONG $0x40061262
+	WORD $0xd052
+
+	// VDPBF16PS Z25, Z31, Z11
+	LONG         $0x40061262
+	WORD         $0xd952
+	VBROADCASTSS (BX)(CX*2), Z26
+
+	// VDPBF16PS Z24, Z26, Z12
+	LONG $0x402e1262
+	WORD $0xe052
+
+	// VDPBF16PS Z25, Z26, Z13
+	LONG         $0x402e1262
+	WORD         $0xe952
+	VBROADCASTSS (BX)(DX*1), Z27
+
+	// VDPBF16PS Z24, Z27, Z14
+	LONG $0x40261262
+	WORD $0xf052
+
+	// VDPBF16PS Z25, Z27, Z15
+	LONG         $0x40261262
+	WORD         $0xf952
+	VBROADCASTSS (SI), Z28
+
+	// VDPBF16PS Z24, Z28, Z16
+	LONG $0x401e8262
+	WORD $0xc052
+
+	// VDPBF16PS Z25, Z28, Z17
+	LONG         $0x401e8262
+	WORD         $0xc952
+	VBROADCASTSS (SI)(CX*1), Z29
+
+	// VDPBF16PS Z24, Z29, Z18
+	LONG $0x40168262
+	WORD $0xd052
+
+	// VDPBF16PS Z25, Z29, Z19
+	LONG         $0x40168262
+	WORD         $0xd952
+	VBROADCASTSS (SI)(CX*2), Z30
+
+	// VDPBF16PS Z24, Z30, Z20
+	LONG $0x400e8262
+	WORD $0xe052
+
+	// VDPBF16PS Z25, Z30, Z21
+	LONG $0x400e8262
+	WORD $0xe952
+	ADDQ DI, AX
+	ADDQ DI, BX
+	ADDQ DI, SI
+	ADDQ R9, R8
+	ADDQ $0x40, R11
+	DECQ R10
+	JNZ  loop
+
+store:
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	SHLQ    $0x02, CX
+	LEAQ    (CX)(CX*2), DX
+	LEAQ    (AX)(CX*4), BX
+	LEAQ    (BX)(CX*4), SI
+	VMOVUPS Z0, K1, (AX)
+	VMOVUPS Z1, K2, 64(AX)
+	VMOVUPS Z2, K1, (AX)(CX*1)
+	VMOVUPS Z3, K2, 64(AX)(CX*1)
+	VMOVUPS Z4, K1, (AX)(CX*2)
+	VMOVUPS Z5, K2, 64(AX)(CX*2)
+	VMOVUPS Z6, K1, (AX)(DX*1)
+	VMOVUPS Z7, K2, 64(AX)(DX*1)
+	VMOVUPS Z8, K1, (BX)
+	VMOVUPS Z9, K2, 64(BX)
+	VMOVUPS Z10, K1, (BX)(CX*1)
+	VMOVUPS Z11, K2, 64(BX)(CX*1)
+	VMOVUPS Z12, K1, (BX)(CX*2)
+	VMOVUPS Z13, K2, 64(BX)(CX*2)
+	VMOVUPS Z14, K1, (BX)(DX*1)
+	VMOVUPS Z15, K2, 64(BX)(DX*1)
+	VMOVUPS Z16, K1, (SI)
+	VMOVUPS Z17, K2, 64(SI)
+	VMOVUPS Z18, K1, (SI)(CX*1)
+	VMOVUPS Z19, K2, 64(SI)(CX*1)
+	VMOVUPS Z20, K1, (SI)(CX*2)
+	VMOVUPS Z21, K2, 64(SI)(CX*2)
+	VZEROUPPER
+	RET
+
+// func pairs11x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// Requires: AVX, AVX512F, MMX+, SSE
+TEXT ·pairs11x2AVX512(SB), NOSPLIT, $8-89
+	STMXCSR   (SP)
+	MOVL      (SP), AX
+	MOVL      AX, CX
+	ORL       $0x00008040, CX
+	MOVL      CX, (SP)
+	LDMXCSR   (SP)
+	MOVL      AX, (SP)
+	VPXORD    Z0, Z0, Z0
+	VPXORD    Z1, Z1, Z1
+	VPXORD    Z2, Z2, Z2
+	VPXORD    Z3, Z3, Z3
+	VPXORD    Z4, Z4, Z4
+	VPXORD    Z5, Z5, Z5
+	VPXORD    Z6, Z6, Z6
+	VPXORD    Z7, Z7, Z7
+	VPXORD    Z8, Z8, Z8
+	VPXORD    Z9, Z9, Z9
+	VPXORD    Z10, Z10, Z10
+	VPXORD    Z11, Z11, Z11
+	VPXORD    Z12, Z12, Z12
+	VPXORD    Z13, Z13, Z13
+	VPXORD    Z14, Z14, Z14
+	VPXORD    Z15, Z15, Z15
+	VPXORD    Z16, Z16, Z16
+	VPXORD    Z17, Z17, Z17
+	VPXORD    Z18, Z18, Z18
+	VPXORD    Z19, Z19, Z19
+	VPXORD    Z20, Z20, Z20
+	VPXORD    Z21, Z21, Z21
+	MOVQ      low+72(FP), AX
+	KMOVW     AX, K1
+	SHRQ      $0x10, AX
+	KMOVW     AX, K2
+	SHRQ      $0x10, AX
+	MOVB      add+88(FP), AL
+	TESTB     AL, AL
+	JZ        ready
+	MOVQ      c+0(FP), AX
+	MOVQ      ldc+8(FP), CX
+	SHLQ      $0x02, CX
+	LEAQ      (CX)(CX*2), DX
+	LEAQ      (AX)(CX*4), BX
+	LEAQ      (BX)(CX*4), SI
+	VMOVUPS.Z (AX), K1, Z0
+	VMOVUPS.Z 64(AX), K2, Z1
+	VMOVUPS.Z (AX)(CX*1), K1, Z2
+	VMOVUPS.Z 64(AX)(CX*1), K2, Z3
+	VMOVUPS.Z (AX)(CX*2), K1, Z4
+	VMOVUPS.Z 64(AX)(CX*2), K2, Z5
+	VMOVUPS.Z (AX)(DX*1), K1, Z6
+	VMOVUPS.Z 64(AX)(DX*1), K2, Z7
+	VMOVUPS.Z (BX), K1, Z8
+	VMOVUPS.Z 64(BX), K2, Z9
+	VMOVUPS.Z (BX)(CX*1), K1, Z10
+	VMOVUPS.Z 64(BX)(CX*1), K2, Z11
+	VMOVUPS.Z (BX)(CX*2), K1, Z12
+	VMOVUPS.Z 64(BX)(CX*2), K2, Z13
+	VMOVUPS.Z (BX)(DX*1), K1, Z14
+	VMOVUPS.Z 64(BX)(DX*1), K2, Z15
+	VMOVUPS.Z (SI), K1, Z16
+	VMOVUPS.Z 64(SI), K2, Z17
+	VMOVUPS.Z (SI)(CX*1), K1, Z18
+	VMOVUPS.Z 64(SI)(CX*1), K2, Z19
+	VMOVUPS.Z (SI)(CX*2), K1, Z20
+	VMOVUPS.Z 64(SI)(CX*2), K2, Z21
+
+ready:
+	VBROADCASTSS bitsffff0000<>+0(SB), Z22
+	MOVQ         a+16(FP), AX
+	MOVQ         row+24(FP), CX
+	SHLQ         $0x02, CX
+	LEAQ         (CX)(CX*2), DX
+	LEAQ         (AX)(CX*4), BX
+	LEAQ         (BX)(CX*4), SI
+	MOVQ         step+32(FP), DI
+	SHLQ         $0x02, DI
+	MOVQ         b+40(FP), R8
+	MOVQ         ldb+48(FP), R9
+	SHLQ         $0x02, R9
+	MOVQ         k+56(FP), R10
+	MOVQ         next+64(FP), R11
+	TESTQ        R10, R10
+	JZ           store
+
+loop:
+	PREFETCHT0   (R11)
+	VMOVUPS.Z    (R8), K1, Z23
+	VPANDD       Z22, Z23, Z24
+	VPSLLD       $0x10, Z23, Z23
+	VMOVUPS.Z    64(R8), K2, Z25
+	VPANDD       Z22, Z25, Z26
+	VPSLLD       $0x10, Z25, Z25
+	VBROADCASTSS (AX), Z27
+	VPANDD       Z22, Z27, Z28
+	VPSLLD       $0x10, Z27, Z27
+	VFMADD231PS  Z24, Z28, Z0
+	VFMADD231PS  Z26, Z28, Z1
+	VFMADD231PS  Z23, Z27, Z0
+	VFMADD231PS  Z25, Z27, Z1
+	VBROADCASTSS (AX)(CX*1), Z27
+	VPANDD       Z22, Z27, Z28
+	VPSLLD       $0x10, Z27, Z27
+	VFMADD231PS  Z24, Z28, Z2
+	VFMADD231PS  Z26, Z28, Z3
+	VFMADD231PS  Z23, Z27, Z2
+	VFMADD231PS  Z25, Z27, Z3
+	VBROADCASTSS (AX)(CX*2), Z27
+	VPANDD       Z22, Z27, Z28
+	VPSLLD       $0x10, Z27, Z27
+	VFMADD231PS  Z24, Z28, Z4
+	VFMADD231PS  Z26, Z28, Z5
+	VFMADD231PS  Z23, Z27, Z4
+	VFMADD231PS  Z25, Z27, Z5
+	VBROADCASTSS (AX)(DX*1), Z27
+	VPANDD       Z22, Z27, Z28
+	VPSLLD       $0x10, Z27, Z27
+	VFMADD231PS  Z24, Z28, Z6
+	VFMADD231PS  Z26, Z28, Z7
+	VFMADD231PS  Z23, Z27, Z6
+	VFMADD231PS  Z25, Z27, Z7
+	VBROADCASTSS (BX), Z27
+	VPANDD       Z22, Z27, Z28
+	VPSLLD       $0x10, Z27, Z27
+	VFMADD231PS  Z24, Z28, Z8
+	VFMADD231PS  Z26, Z28, Z9
+	VFMADD231PS  Z23, Z27, Z8
+	VFMADD231PS  Z25, Z27, Z9
+	VBROADCASTSS (BX)(CX*1), Z27
+	VPANDD       Z22, Z27, Z28
+	VPSLLD       $0x10, Z27, Z27
+	VFMADD231PS  Z24, Z28, Z10
+	VFMADD231PS  Z26, Z28, Z11
+	VFMADD231PS  Z23, Z27, Z10
+	VFMADD231PS  Z25, Z27, Z11
+	VBROADCASTSS (BX)(CX*2), Z27
+	VPANDD       Z22, Z27, Z28
+	VPSLLD       $0x10, Z27, Z27
+	VFMADD231PS  Z24, Z28, Z12
+	VFMADD231PS  Z26, Z28, Z13
+	VFMADD231PS  Z23, Z27, Z12
+	VFMADD231PS  Z25, Z27, Z13
+	VBROADCASTSS (BX)(DX*1), Z27
+	VPANDD       Z22, Z27, Z28
+	VPSLLD       $0x10, Z27, Z27
+	VFMADD231PS  Z24, Z28, Z14
+	VFMADD231PS  Z26, Z28, Z15
+	VFMADD231PS  Z23, Z27, Z14
+	VFMADD231PS  Z25, Z27, Z15
+	VBROADCASTSS (SI), Z27
+	VPANDD       Z22, Z27, Z28
+	VPSLLD       $0x10, Z27, Z27
+	VFMADD231PS  Z24, Z28, Z16
+	VFMADD231PS  Z26, Z28, Z17
+	VFMADD231PS  Z23, Z27, Z16
+	VFMADD231PS  Z25, Z27, Z17
+	VBROADCASTSS (SI)(CX*1), Z27
+	VPANDD       Z22, Z27, Z28
+	VPSLLD       $0x10, Z27, Z27
+	VFMADD231PS  Z24, Z28, Z18
+	VFMADD231PS  Z26, Z28, Z19
+	VFMADD231PS  Z23, Z27, Z18
+	VFMADD231PS  Z25, Z27, Z19
+	VBROADCASTSS (SI)(CX*2), Z27
+	VPANDD       Z22, Z27, Z28
+	VPSLLD       $0x10, Z27, Z27
+	VFMADD231PS  Z24, Z28, Z20
+	VFMADD231PS  Z26, Z28, Z21
+	VFMADD231PS  Z23, Z27, Z20
+	VFMADD231PS  Z25, Z27, Z21
+	ADDQ         DI, AX
+	ADDQ         DI, BX
+	ADDQ         DI, SI
+	ADDQ         R9, R8
+	ADDQ         $0x40, R11
+	DECQ         R10
+	JNZ          loop
+
+store:
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	SHLQ    $0x02, CX
+	LEAQ    (CX)(CX*2), DX
+	LEAQ    (AX)(CX*4), BX
+	LEAQ    (BX)(CX*4), SI
+	VMOVUPS Z0, K1, (AX)
+	VMOVUPS Z1, K2, 64(AX)
+	VMOVUPS Z2, K1, (AX)(CX*1)
+	VMOVUPS Z3, K2, 64(AX)(CX*1)
+	VMOVUPS Z4, K1, (AX)(CX*2)
+	VMOVUPS Z5, K2, 64(AX)(CX*2)
+	VMOVUPS Z6, K1, (AX)(DX*1)
+	VMOVUPS Z7, K2, 64(AX)(DX*1)
+	VMOVUPS Z8, K1, (BX)
+	VMOVUPS Z9, K2, 64(BX)
+	VMOVUPS Z10, K1, (BX)(CX*1)
+	VMOVUPS Z11, K2, 64(BX)(CX*1)
+	VMOVUPS Z12, K1, (BX)(CX*2)
+	VMOVUPS Z13, K2, 64(BX)(CX*2)
+	VMOVUPS Z14, K1, (BX)(DX*1)
+	VMOVUPS Z15, K2, 64(BX)(DX*1)
+	VMOVUPS Z16, K1, (SI)
+	VMOVUPS Z17, K2, 64(SI)
+	VMOVUPS Z18, K1, (SI)(CX*1)
+	VMOVUPS Z19, K2, 64(SI)(CX*1)
+	VMOVUPS Z20, K1, (SI)(CX*2)
+	VMOVUPS Z21, K2, 64(SI)(CX*2)
+	LDMXCSR (SP)
+	VZEROUPPER
+	RET
+
+// func native12x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·native12x2AVX512(SB), NOSPLIT, $0-89
+	VPXORD    Z0, Z0, Z0
+	VPXORD    Z1, Z1, Z1
+	VPXORD    Z2, Z2, Z2
+	VPXORD    Z3, Z3, Z3
+	VPXORD    Z4, Z4, Z4
+	VPXORD    Z5, Z5, Z5
+	VPXORD    Z6, Z6, Z6
+	VPXORD    Z7, Z7, Z7
+	VPXORD    Z8, Z8, Z8
+	VPXORD    Z9, Z9, Z9
+	VPXORD    Z10, Z10, Z10
+	VPXORD    Z11, Z11, Z11
+	VPXORD    Z12, Z12, Z12
+	VPXORD    Z13, Z13, Z13
+	VPXORD    Z14, Z14, Z14
+	VPXORD    Z15, Z15, Z15
+	VPXORD    Z16, Z16, Z16
+	VPXORD    Z17, Z17, Z17
+	VPXORD    Z18, Z18, Z18
+	VPXORD    Z19, Z19, Z19
+	VPXORD    Z20, Z20, Z20
+	VPXORD    Z21, Z21, Z21
+	VPXORD    Z22, Z22, Z22
+	VPXORD    Z23, Z23, Z23
+	MOVQ      low+72(FP), AX
+	KMOVW     AX, K1
+	SHRQ      $0x10, AX
+	KMOVW     AX, K2
+	SHRQ      $0x10, AX
+	MOVB      add+88(FP), AL
+	TESTB     AL, AL
+	JZ        ready
+	MOVQ      c+0(FP), AX
+	MOVQ      ldc+8(FP), CX
+	SHLQ      $0x02, CX
+	LEAQ      (CX)(CX*2), DX
+	LEAQ      (AX)(CX*4), BX
+	LEAQ      (BX)(CX*4), SI
+	VMOVUPS.Z (AX), K1, Z0
+	VMOVUPS.Z 64(AX), K2, Z1
+	VMOVUPS.Z (AX)(CX*1), K1, Z2
+	VMOVUPS.Z 64(AX)(CX*1), K2, Z3
+	VMOVUPS.Z (AX)(CX*2), K1, Z4
+	VMOVUPS.Z 64(AX)(CX*2), K2, Z5
+	VMOVUPS.Z (AX)(DX*1), K1, Z6
+	VMOVUPS.Z 64(AX)(DX*1), K2, Z7
+	VMOVUPS.Z (BX), K1, Z8
+	VMOVUPS.Z 64(BX), K2, Z9
+	VMOVUPS.Z (BX)(CX*1), K1, Z10
+	VMOVUPS.Z 64(BX)(CX*1), K2, Z11
+	VMOVUPS.Z (BX)(CX*2), K1, Z12
+	VMOVUPS.Z 64(BX)(CX*2), K2, Z13
+	VMOVUPS.Z (BX)(DX*1), K1, Z14
+	VMOVUPS.Z 64(BX)(DX*1), K2, Z15
+	VMOVUPS.Z (SI), K1, Z16
+	VMOVUPS.Z 64(SI), K2, Z17
+	VMOVUPS.Z (SI)(CX*1), K1, Z18
+	VMOVUPS.Z 64(SI)(CX*1), K2, Z19
+	VMOVUPS.Z (SI)(CX*2), K1, Z20
+	VMOVUPS.Z 64(SI)(CX*2), K2, Z21
+	VMOVUPS.Z (SI)(DX*1), K1, Z22
+	VMOVUPS.Z 64(SI)(DX*1), K2, Z23
+
+ready:
+	MOVQ  a+16(FP), AX
+	MOVQ  row+24(FP), CX
+	SHLQ  $0x02, CX
+	LEAQ  (CX)(CX*2), DX
+	LEAQ  (AX)(CX*4), BX
+	LEAQ  (BX)(CX*4), SI
+	MOVQ  step+32(FP), DI
+	SHLQ  $0x02, DI
+	MOVQ  b+40(FP), R8
+	MOVQ  ldb+48(FP), R9
+	SHLQ  $0x02, R9
+	MOVQ  k+56(FP), R10
+	MOVQ  next+64(FP), R11
+	TESTQ R10, R10
+	JZ    store
+
+loop:
+	PREFETCHT0   (R11)
+	VMOVUPS.Z    (R8), K1, Z24
+	VMOVUPS.Z    64(R8), K2, Z25
+	VBROADCASTSS (AX), Z26
+
+	// VDPBF16PS Z24, Z26, Z0
+	LONG $0x402e9262
+	WORD $0xc052
+
+	// VDPBF16PS Z25, Z26, Z1
+	LONG         $0x402e9262
+	WORD         $0xc952
+	VBROADCASTSS (AX)(CX*1), Z27
+
+	// VDPBF16PS Z24, Z27, Z2
+	LONG $0x40269262
+	WORD $0xd052
+
+	// VDPBF16PS Z25, Z27, Z3
+	LONG         $0x40269262
+	WORD         $0xd952
+	VBROADCASTSS (AX)(CX*2), Z28
+
+	// VDPBF16PS Z24, Z28, Z4
+	LONG $0x401e9262
+	WORD $0xe052
+
+	// VDPBF16PS Z25, Z28, Z5
+	LONG         $0x401e9262
+	WORD         $0xe952
+	VBROADCASTSS (AX)(DX*1), Z29
+
+	// VDPBF16PS Z24, Z29, Z6
+	LONG $0x40169262
+	WORD $0xf052
+
+	// VDPBF16PS Z25, Z29, Z7
+	LONG         $0x40169262
+	WORD         $0xf952
+	VBROADCASTSS (BX), Z30
+
+	// VDPBF16PS Z24, Z30, Z8
+	LONG $0x400e1262
+	WORD $0xc052
+
+	// VDPBF16PS Z25, Z30, Z9
+	LONG         $0x400e1262
+	WORD         $0xc952
+	VBROADCASTSS (BX)(CX*1), Z31
+
+	// VDPBF16PS Z24, Z31, Z10
+	LONG $0x40061262
+	WORD $0xd052
+
+	// VDPBF16PS Z25, Z31, Z11
+	LONG         $0x40061262
+	WORD         $0xd952
+	VBROADCASTSS (BX)(CX*2), Z26
+
+	// VDPBF16PS Z24, Z26, Z12
+	LONG $0x402e1262
+	WORD $0xe052
+
+	// VDPBF16PS Z25, Z26, Z13
+	LONG         $0x402e1262
+	WORD         $0xe952
+	VBROADCASTSS (BX)(DX*1), Z27
+
+	// VDPBF16PS Z24, Z27, Z14
+	LONG $0x40261262
+	WORD $0xf052
+
+	// VDPBF16PS Z25, Z27, Z15
+	LONG         $0x40261262
+	WORD         $0xf952
+	VBROADCASTSS (SI), Z28
+
+	// VDPBF16PS Z24, Z28, Z16
+	LONG $0x401e8262
+	WORD $0xc052
+
+	// VDPBF16PS Z25, Z28, Z17
+	LONG         $0x401e8262
+	WORD         $0xc952
+	VBROADCASTSS (SI)(CX*1), Z29
+
+	// VDPBF16PS Z24, Z29, Z18
+	LONG $0x40168262
+	WORD $0xd052
+
+	// VDPBF16PS Z25, Z29, Z19
+	LONG         $0x40168262
+	WORD         $0xd952
+	VBROADCASTSS (SI)(CX*2), Z30
+
+	// VDPBF16PS Z24, Z30, Z20
+	LONG $0x400e8262
+	WORD $0xe052
+
+	// VDPBF16PS Z25, Z30, Z21
+	LONG         $0x400e8262
+	WORD         $0xe952
+	VBROADCASTSS (SI)(DX*1), Z31
+
+	// VDPBF16PS Z24, Z31, Z22
+	LONG $0x40068262
+	WORD $0xf052
+
+	// VDPBF16PS Z25, Z31, Z23
+	LONG $0x40068262
+	WORD $0xf952
+	ADDQ DI, AX
+	ADDQ DI, BX
+	ADDQ DI, SI
+	ADDQ R9, R8
+	ADDQ $0x40, R11
+	DECQ R10
+	JNZ  loop
+
+store:
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	SHLQ    $0x02, CX
+	LEAQ    (CX)(CX*2), DX
+	LEAQ    (AX)(CX*4), BX
+	LEAQ    (BX)(CX*4), SI
+	VMOVUPS Z0, K1, (AX)
+	VMOVUPS Z1, K2, 64(AX)
+	VMOVUPS Z2, K1, (AX)(CX*1)
+	VMOVUPS Z3, K2, 64(AX)(CX*1)
+	VMOVUPS Z4, K1, (AX)(CX*2)
+	VMOVUPS Z5, K2, 64(AX)(CX*2)
+	VMOVUPS Z6, K1, (AX)(DX*1)
+	VMOVUPS Z7, K2, 64(AX)(DX*1)
+	VMOVUPS Z8, K1, (BX)
+	VMOVUPS Z9, K2, 64(BX)
+	VMOVUPS Z10, K1, (BX)(CX*1)
+	VMOVUPS Z11, K2, 64(BX)(CX*1)
+	VMOVUPS Z12, K1, (BX)(CX*2)
+	VMOVUPS Z13, K2, 64(BX)(CX*2)
+	VMOVUPS Z14, K1, (BX)(DX*1)
+	VMOVUPS Z15, K2, 64(BX)(DX*1)
+	VMOVUPS Z16, K1, (SI)
+	VMOVUPS Z17, K2, 64(SI)
+	VMOVUPS Z18, K1, (SI)(CX*1)
+	VMOVUPS Z19, K2, 64(SI)(CX*1)
+	VMOVUPS Z20, K1, (SI)(CX*2)
+	VMOVUPS Z21, K2, 64(SI)(CX*2)
+	VMOVUPS Z22, K1, (SI)(DX*1)
+	VMOVUPS Z23, K2, 64(SI)(DX*1)
+	VZEROUPPER
+	RET
+
+// func pairs12x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// Requires: AVX, AVX512F, MMX+, SSE
+TEXT ·pairs12x2AVX512(SB), NOSPLIT, $8-89
+	STMXCSR   (SP)
+	MOVL      (SP), AX
+	MOVL      AX, CX
+	ORL       $0x00008040, CX
+	MOVL      CX, (SP)
+	LDMXCSR   (SP)
+	MOVL      AX, (SP)
+	VPXORD    Z0, Z0, Z0
+	VPXORD    Z1, Z1, Z1
+	VPXORD    Z2, Z2, Z2
+	VPXORD    Z3, Z3, Z3
+	VPXORD    Z4, Z4, Z4
+	VPXORD    Z5, Z5, Z5
+	VPXORD    Z6, Z6, Z6
+	VPXORD    Z7, Z7, Z7
+	VPXORD    Z8, Z8, Z8
+	VPXORD    Z9, Z9, Z9
+	VPXORD    Z10, Z10, Z10
+	VPXORD    Z11, Z11, Z11
+	VPXORD    Z12, Z12, Z12
+	VPXORD    Z13, Z13, Z13
+	VPXORD    Z14, Z14, Z14
+	VPXORD    Z15, Z15, Z15
+	VPXORD    Z16, Z16, Z16
+	VPXORD    Z17, Z17, Z17
+	VPXORD    Z18, Z18, Z18
+	VPXORD    Z19, Z19, Z19
+	VPXORD    Z20, Z20, Z20
+	VPXORD    Z21, Z21, Z21
+	VPXORD    Z22, Z22, Z22
+	VPXORD    Z23, Z23, Z23
+	MOVQ      low+72(FP), AX
+	KMOVW     AX, K1
+	SHRQ      $0x10, AX
+	KMOVW     AX, K2
+	SHRQ      $0x10, AX
+	MOVB      add+88(FP), AL
+	TESTB     AL, AL
+	JZ        ready
+	MOVQ      c+0(FP), AX
+	MOVQ      ldc+8(FP), CX
+	SHLQ      $0x02, CX
+	LEAQ      (CX)(CX*2), DX
+	LEAQ      (AX)(CX*4), BX
+	LEAQ      (BX)(CX*4), SI
+	VMOVUPS.Z (AX), K1, Z0
+	VMOVUPS.Z 64(AX), K2, Z1
+	VMOVUPS.Z (AX)(CX*1), K1, Z2
+	VMOVUPS.Z 64(AX)(CX*1), K2, Z3
+	VMOVUPS.Z (AX)(CX*2), K1, Z4
+	VMOVUPS.Z 64(AX)(CX*2), K2, Z5
+	VMOVUPS.Z (AX)(DX*1), K1, Z6
+	VMOVUPS.Z 64(AX)(DX*1), K2, Z7
+	VMOVUPS.Z (BX), K1, Z8
+	VMOVUPS.Z 64(BX), K2, Z9
+	VMOVUPS.Z (BX)(CX*1), K1, Z10
+	VMOVUPS.Z 64(BX)(CX*1), K2, Z11
+	VMOVUPS.Z (BX)(CX*2), K1, Z12
+	VMOVUPS.Z 64(BX)(CX*2), K2, Z13
+	VMOVUPS.Z (BX)(DX*1), K1, Z14
+	VMOVUPS.Z 64(BX)(DX*1), K2, Z15
+	VMOVUPS.Z (SI), K1, Z16
+	VMOVUPS.Z 64(SI), K2, Z17
+	VMOVUPS.Z (SI)(CX*1), K1, Z18
+	VMOVUPS.Z 64(SI)(CX*1), K2, Z19
+	VMOVUPS.Z (SI)(CX*2), K1, Z20
+	VMOVUPS.Z 64(SI)(CX*2), K2, Z21
+	VMOVUPS.Z (SI)(DX*1), K1, Z22
+	VMOVUPS.Z 64(SI)(DX*1), K2, Z23
+
+ready:
+	VBROADCASTSS bitsffff0000<>+0(SB), Z24
+	MOVQ         a+16(FP), AX
+	MOVQ         row+24(FP), CX
+	SHLQ         $0x02, CX
+	LEAQ         (CX)(CX*2), DX
+	LEAQ         (AX)(CX*4), BX
+	LEAQ         (BX)(CX*4), SI
+	MOVQ         step+32(FP), DI
+	SHLQ         $0x02, DI
+	MOVQ         b+40(FP), R8
+	MOVQ         ldb+48(FP), R9
+	SHLQ         $0x02, R9
+	MOVQ         k+56(FP), R10
+	MOVQ         next+64(FP), R11
+	TESTQ        R10, R10
+	JZ           store
+
+loop:
+	PREFETCHT0   (R11)
+	VMOVUPS.Z    (R8), K1, Z25
+	VPANDD       Z24, Z25, Z26
+	VPSLLD       $0x10, Z25, Z25
+	VMOVUPS.Z    64(R8), K2, Z27
+	VPANDD       Z24, Z27, Z28
+	VPSLLD       $0x10, Z27, Z27
+	VBROADCASTSS (AX), Z29
+	VPANDD       Z24, Z29, Z30
+	VPSLLD       $0x10, Z29, Z29
+	VFMADD231PS  Z26, Z30, Z0
+	VFMADD231PS  Z28, Z30, Z1
+	VFMADD231PS  Z25, Z29, Z0
+	VFMADD231PS  Z27, Z29, Z1
+	VBROADCASTSS (AX)(CX*1), Z29
+	VPANDD       Z24, Z29, Z30
+	VPSLLD       $0x10, Z29, Z29
+	VFMADD231PS  Z26, Z30, Z2
+	VFMADD231PS  Z28, Z30, Z3
+	VFMADD231PS  Z25, Z29, Z2
+	VFMADD231PS  Z27, Z29, Z3
+	VBROADCASTSS (AX)(CX*2), Z29
+	VPANDD       Z24, Z29, Z30
+	VPSLLD       $0x10, Z29, Z29
+	VFMADD231PS  Z26, Z30, Z4
+	VFMADD231PS  Z28, Z30, Z5
+	VFMADD231PS  Z25, Z29, Z4
+	VFMADD231PS  Z27, Z29, Z5
+	VBROADCASTSS (AX)(DX*1), Z29
+	VPANDD       Z24, Z29, Z30
+	VPSLLD       $0x10, Z29, Z29
+	VFMADD231PS  Z26, Z30, Z6
+	VFMADD231PS  Z28, Z30, Z7
+	VFMADD231PS  Z25, Z29, Z6
+	VFMADD231PS  Z27, Z29, Z7
+	VBROADCASTSS (BX), Z29
+	VPANDD       Z24, Z29, Z30
+	VPSLLD       $0x10, Z29, Z29
+	VFMADD231PS  Z26, Z30, Z8
+	VFMADD231PS  Z28, Z30, Z9
+	VFMADD231PS  Z25, Z29, Z8
+	VFMADD231PS  Z27, Z29, Z9
+	VBROADCASTSS (BX)(CX*1), Z29
+	VPANDD       Z24, Z29, Z30
+	VPSLLD       $0x10, Z29, Z29
+	VFMADD231PS  Z26, Z30, Z10
+	VFMADD231PS  Z28, Z30, Z11
+	VFMADD231PS  Z25, Z29, Z10
+	VFMADD231PS  Z27, Z29, Z11
+	VBROADCASTSS (BX)(CX*2), Z29
+	VPANDD       Z24, Z29, Z30
+	VPSLLD       $0x10, Z29, Z29
+	VFMADD231PS  Z26, Z30, Z12
+	VFMADD231PS  Z28, Z30, Z13
+	VFMADD231PS  Z25, Z29, Z12
+	VFMADD231PS  Z27, Z29, Z13
+	VBROADCASTSS (BX)(DX*1), Z29
+	VPANDD       Z24, Z29, Z30
+	VPSLLD       $0x10, Z29, Z29
+	VFMADD231PS  Z26, Z30, Z14
+	VFMADD231PS  Z28, Z30, Z15
+	VFMADD231PS  Z25, Z29, Z14
+	VFMADD231PS  Z27, Z29, Z15
+	VBROADCASTSS (SI), Z29
+	VPANDD       Z24, Z29, Z30
+	VPSLLD       $0x10, Z29, Z29
+	VFMADD231PS  Z26, Z30, Z16
+	VFMADD231PS  Z28, Z30, Z17
+	VFMADD231PS  Z25, Z29, Z16
+	VFMADD231PS  Z27, Z29, Z17
+	VBROADCASTSS (SI)(CX*1), Z29
+	VPANDD       Z24, Z29, Z30
+	VPSLLD       $0x10, Z29, Z29
+	VFMADD231PS  Z26, Z30, Z18
+	VFMADD231PS  Z28, Z30, Z19
+	VFMADD231PS  Z25, Z29, Z18
+	VFMADD231PS  Z27, Z29, Z19
+	VBROADCASTSS (SI)(CX*2), Z29
+	VPANDD       Z24, Z29, Z30
+	VPSLLD       $0x10, Z29, Z29
+	VFMADD231PS  Z26, Z30, Z20
+	VFMADD231PS  Z28, Z30, Z21
+	VFMADD231PS  Z25, Z29, Z20
+	VFMADD231PS  Z27, Z29, Z21
+	VBROADCASTSS (SI)(DX*1), Z29
+	VPANDD       Z24, Z29, Z30
+	VPSLLD       $0x10, Z29, Z29
+	VFMADD231PS  Z26, Z30, Z22
+	VFMADD231PS  Z28, Z30, Z23
+	VFMADD231PS  Z25, Z29, Z22
+	VFMADD231PS  Z27, Z29, Z23
+	ADDQ         DI, AX
+	ADDQ         DI, BX
+	ADDQ         DI, SI
+	ADDQ         R9, R8
+	ADDQ         $0x40, R11
+	DECQ         R10
+	JNZ          loop
+
+store:
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	SHLQ    $0x02, CX
+	LEAQ    (CX)(CX*2), DX
+	LEAQ    (AX)(CX*4), BX
+	LEAQ    (BX)(CX*4), SI
+	VMOVUPS Z0, K1, (AX)
+	VMOVUPS Z1, K2, 64(AX)
+	VMOVUPS Z2, K1, (AX)(CX*1)
+	VMOVUPS Z3, K2, 64(AX)(CX*1)
+	VMOVUPS Z4, K1, (AX)(CX*2)
+	VMOVUPS Z5, K2, 64(AX)(CX*2)
+	VMOVUPS Z6, K1, (AX)(DX*1)
+	VMOVUPS Z7, K2, 64(AX)(DX*1)
+	VMOVUPS Z8, K1, (BX)
+	VMOVUPS Z9, K2, 64(BX)
+	VMOVUPS Z10, K1, (BX)(CX*1)
+	VMOVUPS Z11, K2, 64(BX)(CX*1)
+	VMOVUPS Z12, K1, (BX)(CX*2)
+	VMOVUPS Z13, K2, 64(BX)(CX*2)
+	VMOVUPS Z14, K1, (BX)(DX*1)
+	VMOVUPS Z15, K2, 64(BX)(DX*1)
+	VMOVUPS Z16, K1, (SI)
+	VMOVUPS Z17, K2, 64(SI)
+	VMOVUPS Z18, K1, (SI)(CX*1)
+	VMOVUPS Z19, K2, 64(SI)(CX*1)
+	VMOVUPS Z20, K1, (SI)(CX*2)
+	VMOVUPS Z21, K2, 64(SI)(CX*2)
+	VMOVUPS Z22, K1, (SI)(DX*1)
+	VMOVUPS Z23, K2, 64(SI)(DX*1)
+	LDMXCSR (SP)
+	VZEROUPPER
+	RET
+
+// func roundPairsAVX512(dst *float32, src *float32, blocks int)
+// Requires: AVX, AVX512F
+TEXT ·roundPairsAVX512(SB), NOSPLIT, $0-24
+	MOVQ         dst+0(FP), AX
+	MOVQ         src+8(FP), CX
+	MOVQ         blocks+16(FP), DX
+	VBROADCASTSS bits00000001<>+0(SB), Z0
+	VBROADCASTSS bits00007fff<>+0(SB), Z1
+	VBROADCASTSS bits00400000<>+0(SB), Z2
+	VBROADCASTSS bitsffff0000<>+0(SB), Z3
+	VMOVUPS      even<>+0(SB), Z4
+	VMOVUPS      odd<>+0(SB), Z5
+
+loop:
+	VMOVUPS   (CX), Z6
+	VMOVUPS   64(CX), Z7
+	VMOVUPS   Z6, Z8
+	VMOVUPS   Z6, Z6
+	VPERMT2PS Z7, Z4, Z8
+	VPERMT2PS Z7, Z5, Z6
+	VPSRLD    $0x10, Z8, Z7
+	VPANDD    Z0, Z7, Z7
+	VPADDD    Z1, Z7, Z7
+	VCMPPS    $0x03, Z8, Z8, K3
+	VPADDD    Z7, Z8, Z7
+	VPORD     Z2, Z8, K3, Z7
+	VMOVUPS   Z7, Z8
+	VPSRLD    $0x10, Z6, Z7
+	VPANDD    Z0, Z7, Z7
+	VPADDD    Z1, Z7, Z7
+	VCMPPS    $0x03, Z6, Z6, K3
+	VPADDD    Z7, Z6, Z7
+	VPORD     Z2, Z6, K3, Z7
+	VMOVUPS   Z7, Z6
+	VPSRLD    $0x10, Z6, Z6
+	VPANDD    Z3, Z8, Z8
+	VPORD     Z6, Z8, Z8
+	VMOVUPS   Z8, (AX)
+	ADDQ      $0x40, AX
+	ADDQ      $0x00000080, CX
+	DECQ      DX
+	JNZ       loop
+	VZEROUPPER
+	RET
+
+DATA bits00000001<>+0(SB)/4, $0x00000001
+GLOBL bits00000001<>(SB), RODATA|NOPTR, $4
+
+DATA bits00007fff<>+0(SB)/4, $0x00007fff
+GLOBL bits00007fff<>(SB), RODATA|NOPTR, $4
+
+DATA bits00400000<>+0(SB)/4, $0x00400000
+GLOBL bits00400000<>(SB), RODATA|NOPTR, $4
+
+DATA even<>+0(SB)/4, $0x00000000
+DATA even<>+4(SB)/4, $0x00000002
+DATA even<>+8(SB)/4, $0x00000004
+DATA even<>+12(SB)/4, $0x00000006
+DATA even<>+16(SB)/4, $0x00000008
+DATA even<>+20(SB)/4, $0x0000000a
+DATA even<>+24(SB)/4, $0x0000000c
+DATA even<>+28(SB)/4, $0x0000000e
+DATA even<>+32(SB)/4, $0x00000010
+DATA even<>+36(SB)/4, $0x00000012
+DATA even<>+40(SB)/4, $0x00000014
+DATA even<>+44(SB)/4, $0x00000016
+DATA even<>+48(SB)/4, $0x00000018
+DATA even<>+52(SB)/4, $0x0000001a
+DATA even<>+56(SB)/4, $0x0000001c
+DATA even<>+60(SB)/4, $0x0000001e
+GLOBL even<>(SB), RODATA|NOPTR, $64
+
+DATA odd<>+0(SB)/4, $0x00000001
+DATA odd<>+4(SB)/4, $0x00000003
+DATA odd<>+8(SB)/4, $0x00000005
+DATA odd<>+12(SB)/4, $0x00000007
+DATA odd<>+16(SB)/4, $0x00000009
+DATA odd<>+20(SB)/4, $0x0000000b
+DATA odd<>+24(SB)/4, $0x0000000d
+DATA odd<>+28(SB)/4, $0x0000000f
+DATA odd<>+32(SB)/4, $0x00000011
+DATA odd<>+36(SB)/4, $0x00000013
+DATA odd<>+40(SB)/4, $0x00000015
+DATA odd<>+44(SB)/4, $0x00000017
+DATA odd<>+48(SB)/4, $0x00000019
+DATA odd<>+52(SB)/4, $0x0000001b
+DATA odd<>+56(SB)/4, $0x0000001d
+DATA odd<>+60(SB)/4, $0x0000001f
+GLOBL odd<>(SB), RODATA|NOPTR, $64
+
+// func weaveAVX512(dst *float32, width int, src *float32, ld int, pairs int, columns uint64)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·weaveAVX512(SB), NOSPLIT, $0-48
+	MOVQ         dst+0(FP), AX
+	MOVQ         src+16(FP), CX
+	MOVQ         width+8(FP), DX
+	SHLQ         $0x02, DX
+	MOVQ         ld+24(FP), BX
+	SHLQ         $0x02, BX
+	MOVQ         pairs+32(FP), SI
+	MOVQ         columns+40(FP), DI
+	KMOVW        DI, K1
+	VBROADCASTSS bits00000001<>+0(SB), Z0
+	VBROADCASTSS bits00007fff<>+0(SB), Z1
+	VBROADCASTSS bits00400000<>+0(SB), Z2
+	VBROADCASTSS bitsffff0000<>+0(SB), Z3
+	MOVQ         BX, DI
+	SHLQ         $0x04, DI
+
+loop:
+	PREFETCHT0 (CX)(DI*1)
+	VMOVUPS.Z  (CX), K1, Z4
+	VMOVUPS.Z  (CX)(BX*1), K1, Z5
+	VPSRLD     $0x10, Z4, Z6
+	VPANDD     Z0, Z6, Z6
+	VPADDD     Z1, Z6, Z6
+	VCMPPS     $0x03, Z4, Z4, K3
+	VPADDD     Z6, Z4, Z6
+	VPORD      Z2, Z4, K3, Z6
+	VMOVUPS    Z6, Z4
+	VPSRLD     $0x10, Z5, Z6
+	VPANDD     Z0, Z6, Z6
+	VPADDD     Z1, Z6, Z6
+	VCMPPS     $0x03, Z5, Z5, K3
+	VPADDD     Z6, Z5, Z6
+	VPORD      Z2, Z5, K3, Z6
+	VMOVUPS    Z6, Z5
+	VPSRLD     $0x10, Z5, Z5
+	VPANDD     Z3, Z4, Z4
+	VPORD      Z5, Z4, Z4
+	VMOVUPS    Z4, K1, (AX)
+	LEAQ       (CX)(BX*2), CX
+	ADDQ       DX, AX
+	DECQ       SI
+	JNZ        loop
+	VZEROUPPER
+	RET
+
+// func peakNativeAVX512(steps int)
+// Requires: AVX, AVX512F
+TEXT ·peakNativeAVX512(SB), NOSPLIT, $0-8
+	MOVQ   steps+0(FP), AX
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+	VPXORD Z20, Z20, Z20
+	VPXORD Z21, Z21, Z21
+	VPXORD Z22, Z22, Z22
+	VPXORD Z23, Z23, Z23
+	VPXORD Z24, Z24, Z24
+	VPXORD Z25, Z25, Z25
+	VPXORD Z26, Z26, Z26
+	VPXORD Z27, Z27, Z27
+	VPXORD Z28, Z28, Z28
+	VPXORD Z29, Z29, Z29
+	VPXORD Z30, Z30, Z30
+	VPXORD Z31, Z31, Z31
+
+loop:
+	// VDPBF16PS Z24, Z25, Z0
+	LONG $0x40369262
+	WORD $0xc052
+
+	// VDPBF16PS Z24, Z25, Z1
+	LONG $0x40369262
+	WORD $0xc852
+
+	// VDPBF16PS Z24, Z25, Z2
+	LONG $0x40369262
+	WORD $0xd052
+
+	// VDPBF16PS Z24, Z25, Z3
+	LONG $0x40369262
+	WORD $0xd852
+
+	// VDPBF16PS Z24, Z25, Z4
+	LONG $0x40369262
+	WORD $0xe052
+
+	// VDPBF16PS Z24, Z25, Z5
+	LONG $0x40369262
+	WORD $0xe852
+
+	// VDPBF16PS Z24, Z25, Z6
+	LONG $0x40369262
+	WORD $0xf052
+
+	// VDPBF16PS Z24, Z25, Z7
+	LONG $0x40369262
+	WORD $0xf852
+
+	// VDPBF16PS Z24, Z25, Z8
+	LONG $0x40361262
+	WORD $0xc052
+
+	// VDPBF16PS Z24, Z25, Z9
+	LONG $0x40361262
+	WORD $0xc852
+
+	// VDPBF16PS Z24, Z25, Z10
+	LONG $0x40361262
+	WORD $0xd052
+
+	// VDPBF16PS Z24, Z25, Z11
+	LONG $0x40361262
+	WORD $0xd852
+
+	// VDPBF16PS Z24, Z25, Z12
+	LONG $0x40361262
+	WORD $0xe052
+
+	// VDPBF16PS Z24, Z25, Z13
+	LONG $0x40361262
+	WORD $0xe852
+
+	// VDPBF16PS Z24, Z25, Z14
+	LONG $0x40361262
+	WORD $0xf052
+
+	// VDPBF16PS Z24, Z25, Z15
+	LONG $0x40361262
+	WORD $0xf852
+
+	// VDPBF16PS Z24, Z25, Z16
+	LONG $0x40368262
+	WORD $0xc052
+
+	// VDPBF16PS Z24, Z25, Z17
+	LONG $0x40368262
+	WORD $0xc852
+
+	// VDPBF16PS Z24, Z25, Z18
+	LONG $0x40368262
+	WORD $0xd052
+
+	// VDPBF16PS Z24, Z25, Z19
+	LONG $0x40368262
+	WORD $0xd852
+
+	// VDPBF16PS Z24, Z25, Z20
+	LONG $0x40368262
+	WORD $0xe052
+
+	// VDPBF16PS Z24, Z25, Z21
+	LONG $0x40368262
+	WORD $0xe852
+
+	// VDPBF16PS Z24, Z25, Z22
+	LONG $0x40368262
+	WORD $0xf052
+
+	// VDPBF16PS Z24, Z25, Z23
+	LONG $0x40368262
+	WORD $0xf852
+	DECQ AX
+	JNZ  loop
 	VZEROUPPER
 	RET
 

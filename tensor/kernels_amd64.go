@@ -17,6 +17,28 @@ func detect() implementation {
 	return portable
 }
 
+func detectBF16() bool {
+	return detect() == avx512 && cpu.X86.HasAVX512BF16 && nativeAgrees()
+}
+
+// nativeAgrees tries the order and the rounding of VDPBF16PS on values that
+// tell other conventions apart: the upper halves first, each product fused
+// with its sum, results below the normal range zero.
+func nativeAgrees() bool {
+	a := []float32{pair(0x1p64, 1), pair(1, -1), pair(1+0x1p-7, 0x1p-12), pair(0x1p-70, 0x1p-65), pair(0x1p-80, 0)}
+	b := []float32{pair(0x1p63, 1), pair(0x1p24, 0x1p24), pair(1+0x1p-7, 0x1p-12), pair(0x1p-70, 0x1p-66), pair(0x1p-60, 0)}
+	c := []float32{-0x1p127, 1, 0x1p-20, 0x1p-126, 0x1p-127}
+	for i := range a {
+		got, want := c[i:i+1:i+1], []float32{c[i]}
+		native1x2AVX512(&got[0], 1, &a[i], 1, 1, &b[i], 1, 1, &b[i], 1, 0, true)
+		pairsPortable(want, a[i], b[i:i+1])
+		if got[0] != want[0] {
+			return false
+		}
+	}
+	return true
+}
+
 // Each kernel below is its portable form, whichever runs. Slices are not empty.
 
 func addKernel(dst, x []float32) {

@@ -5,6 +5,7 @@ package tensor
 // Without assembly every kernel is the reference.
 
 func detect() implementation { return portable }
+func detectBF16() bool       { return false }
 
 func addKernel(dst, x []float32)                           { addPortable(dst, x) }
 func mulKernel(dst, x []float32)                           { mulPortable(dst, x) }
@@ -39,7 +40,20 @@ func normParametersKernel(dgamma, dbeta, x, dy []float32, mean, rstd float32) {
 func adamwKernel(w, m, v, g []float32, a *adamw) { adamwPortable(w, m, v, g, a) }
 func emaKernel(avg, w []float32, share float32)  { emaPortable(avg, w, share) }
 
-func (g *product) tile() { g.portable() }
+func (g *product) tile()      { g.portable() }
+func (g *panelProduct) tile() { g.portable() }
+
+func roundPairsKernel(_, _ []float32) (done int) { return 0 }
+func weaveKernel(dst []float32, width int, src []float32, ld, pairs, cols int) {
+	weavePortable(dst, width, src, ld, pairs, cols)
+}
+func turnPanel(panel, src []float32, ld, k, cols int) {
+	clear(panel)
+	turnRest(panel, panelColumns, src, ld, 0, k, cols)
+}
 
 // Peak is 0: there is no kernel to compare with.
 func Peak(int) (operations float64) { return 0 }
+
+// PeakBF16 is 0: there is no kernel to compare with.
+func PeakBF16(int) (operations float64) { return 0 }

@@ -48,6 +48,24 @@ func MatMulTN(
 	matMul(p, &product{c: c, ldc: ldc, a: a, aRow: 1, aStep: lda, b: b, ldb: ldb, m: m, n: n, k: k, add: add})
 }
 
+// MatMulTNUnder is [MatMulTN] under a numeric contract. Under [V1BF16] the
+// chain is one of [FlushedFMA] over operands rounded to bfloat16, and an odd k
+// is filled up with a product of zeros.
+func MatMulTNUnder(
+	numerics Numerics,
+	p *Pool,
+	c []float32, ldc int, // (m, n)
+	a []float32, lda int, // (k, m)
+	b []float32, ldb int, // (k, n)
+	m, n, k int, add bool,
+) {
+	checkMatrix("MatMulTN C", c, ldc, m, n)
+	checkMatrix("MatMulTN A", a, lda, k, m)
+	checkMatrix("MatMulTN B", b, ldb, k, n)
+	matMul(p, &product{c: c, ldc: ldc, a: a, aRow: 1, aStep: lda, b: b, ldb: ldb, m: m, n: n, k: k, add: add,
+		pairs: numerics == V1BF16})
+}
+
 // checkMatrix panics unless rows of cols elements at distance ld lie in x.
 func checkMatrix(what string, x []float32, ld, rows, cols int) {
 	if rows < 0 || cols < 0 {
@@ -63,11 +81,12 @@ func checkMatrix(what string, x []float32, ld, rows, cols int) {
 
 // product is one matrix product, or a tile of one. A's element (i, l) is
 // a[i*aRow + l*aStep]; B's (l, j) is b[l*ldb + j], or b[j*ldb + l] if turned.
+// Of pairs, aRow is 1 and B is not turned.
 type product struct {
 	c, a, b               []float32
 	ldc, aRow, aStep, ldb int
 	m, n, k               int
-	turned, add           bool
+	turned, add, pairs    bool
 }
 
 // portable is the reference.
@@ -81,9 +100,23 @@ func (g *product) portable() {
 			g.portableTurned(i, row)
 			continue
 		}
+		if g.pairs {
+			g.portablePairs(i, row)
+			continue
+		}
 		for l := range g.k {
 			axpyPortable(row, g.a[i*g.aRow+l*g.aStep], g.b[l*g.ldb:l*g.ldb+g.n])
 		}
+	}
+}
+
+func (g *product) portablePairs(i int, row []float32) {
+	word, b := make([]float32, 1), make([]float32, g.n)
+	for l := 0; l < g.k; l += 2 {
+		rows := min(2, g.k-l)
+		weaveRows(word, 1, g.a[i+l*g.aStep:], g.aStep, rows, 1)
+		weaveRows(b, g.n, g.b[l*g.ldb:], g.ldb, rows, g.n)
+		pairsPortable(row, word[0], b)
 	}
 }
 

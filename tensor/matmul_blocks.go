@@ -4,12 +4,11 @@ import "sync"
 
 // Sizes of blocks. They decide only speed.
 const (
-	taskWork  = 1 << 18 // multiply-adds that make a task worth its start
-	blockK    = 192     // k of a packed panel of B
-	panelSize = 96 * blockK
-	stripRows = 12 // of A in a strip, and in AVX-512's tiles
-
-	blockASize = 1 << 17 // elements of A that stay in the second cache
+	taskWork   = 1 << 18 // multiply-adds that make a task worth its start
+	blockK     = 192     // words along k of a panel that stays in the first cache
+	stripRows  = 12      // of A in a strip, and in AVX-512's tiles
+	blockASize = 1 << 17 // words of A that stay in the second cache, and
+	blockBSize = 1 << 16 // of B
 )
 
 // job is a product in work: its tiles form a grid, one task each. Jobs are kept
@@ -21,12 +20,12 @@ type job struct {
 	run        func(task, worker int)
 }
 
-// scratch is memory for one tile at a time: a packed panel of B, a place
-// for a piece of C narrower than the registers, and a packed block of A.
+// scratch is memory for one tile at a time: packed panels of B, a place for a
+// piece of C narrower than the registers, and a block of A.
 type scratch struct {
-	panel  [panelSize]float32
+	panels [blockBSize]float32
 	edge   [6 * 64]float32
-	strips [blockASize + 12*blockK]float32
+	a      [blockASize + stripRows*blockK]float32
 }
 
 // freeList keeps values for reuse; unlike sync.Pool, it keeps them for good.

@@ -1,0 +1,304 @@
+package main
+
+import (
+	"fmt"
+
+	. "github.com/mmcloughlin/avo/build"
+	"github.com/mmcloughlin/avo/ir"
+	. "github.com/mmcloughlin/avo/operand"
+	"github.com/mmcloughlin/avo/reg"
+)
+
+// bfloat16 writes products of pairs: words that hold two bfloat16, the first
+// of a chain in the upper half. VDPBF16PS multiplies the upper halves and then
+// the lower ones, each a fused multiply-add that takes and gives zero for what
+// is below the normal range.
+func (s isa) bfloat16() {
+	for r := 1; r <= s.pairs; r++ {
+		if s.is512() {
+			s.native(r)
+		}
+		s.emulated(r)
+	}
+	s.roundPairs()
+	s.weave()
+	if s.is512() {
+		s.peakNative()
+	}
+}
+
+// dpbf16 is VDPBF16PS zmm acc, first, second, for which the assembler has no
+// name: EVEX.512.F3.0F38.W0 52 /r.
+func dpbf16(second, first, acc reg.VecPhysical) {
+	bit := func(r reg.VecPhysical, n int) uint32 { return uint32(r.PhysicalIndex()>>n)&1 ^ 1 } // stored inverted
+	p0 := bit(acc, 3)<<7 | bit(second, 4)<<6 | bit(second, 3)<<5 | bit(acc, 4)<<4 | 2
+	p1 := uint32(^first.PhysicalIndex()&15)<<3 | 1<<2 | 2
+	p2 := uint32(2)<<5 | bit(first, 4)<<3
+	modRM := uint32(3)<<6 | uint32(acc.PhysicalIndex()&7)<<3 | uint32(second.PhysicalIndex()&7)
+	Comment(fmt.Sprintf("VDPBF16PS %s, %s, %s", second.Asm(), first.Asm(), acc.Asm()))
+	emit := func(opcode string, value Op) {
+		Instruction(&ir.Instruction{Opcode: opcode, Operands: []Op{value}})
+	}
+	emit("LONG", U32(0x62|p0<<8|p1<<16|p2<<24))
+	emit("WORD", U16(0x52|modRM<<8))
+}
+
+var zmm = []reg.VecPhysical{reg.Z0, reg.Z1, reg.Z2, reg.Z3, reg.Z4, reg.Z5, reg.Z6, reg.Z7, reg.Z8, reg.Z9, reg.Z10,
+	reg.Z11, reg.Z12, reg.Z13, reg.Z14, reg.Z15, reg.Z16, reg.Z17, reg.Z18, reg.Z19, reg.Z20, reg.Z21, reg.Z22, reg.Z23,
+	reg.Z24, reg.Z25, reg.Z26, reg.Z27, reg.Z28, reg.Z29, reg.Z30, reg.Z31}
+
+// native is the product of pairs on AVX512-BF16. Its registers are fixed,
+// since the encoding above has to know them.
+func (s isa) native(mr int) {
+	s.function(fmt.Sprintf("native%dx2", mr), product)
+	Doc(fmt.Sprintf("native%dx2%s is pairs%dx2%s for processors with AVX512-BF16.", mr, s.name, mr, s.name))
+	acc := make([][]reg.VecPhysical, mr)
+	for i := range acc {
+		acc[i] = zmm[2*i : 2*i+2]
+		for _, v := range acc[i] {
+			VPXORD(v, v, v)
+		}
+	}
+	loadMasks(2)
+	add := GP32()
+	Load(Param("add"), add.As8())
+	TESTB(add.As8(), add.As8())
+	JZ(LabelRef("ready"))
+	eachTile(acc, func(m Mem, v int, r reg.VecPhysical) { VMOVUPS_Z(m, maskOf(v), r) })
+	Label("ready")
+	s.loopK(mr, func(a rows, b reg.GPVirtual) {
+		cols := zmm[24:26]
+		for v, r := range cols {
+			VMOVUPS_Z(Mem{Base: b, Disp: v * 64}, maskOf(v), r)
+		}
+		for i := range mr {
+			x := zmm[26+i%6]
+			VBROADCASTSS(a.at(i), x)
+			for v := range cols {
+				dpbf16(cols[v], x, acc[i][v])
+			}
+		}
+	})
+	eachTile(acc, func(m Mem, v int, r reg.VecPhysical) { VMOVUPS(r, maskOf(v), m) })
+	finish()
+}
+
+func eachTile(acc [][]reg.VecPhysical, f func(m Mem, v int, r reg.VecPhysical)) {
+	c := newRows(len(acc), param("c"), distance("ldc"))
+	for i, row := range acc {
+		for v, r := range row {
+			f(c.at(i).Offset(v*64), v, r)
+		}
+	}
+}
+
+// peakNative is peak for pairs.
+func (s isa) peakNative() {
+	s.function("peakNative", "func(steps int)")
+	Doc(fmt.Sprintf("peakNative%s continues 24 chains of VDPBF16PS, a register each, by that many steps; steps > 0.", s.name))
+	steps := param("steps")
+	for _, r := range zmm {
+		VPXORD(r, r, r)
+	}
+	Label("loop")
+	for i := range 24 {
+		dpbf16(zmm[24], zmm[25], zmm[i])
+	}
+	DECQ(steps)
+	JNZ(LabelRef("loop"))
+	finish()
+}
+
+// The bits of the control register that take and give zero for subnormals.
+const flush = 0x8040
+
+// emulated is the product of pairs by float32's multiply-adds, with
+// subnormals flushed.
+func (s isa) emulated(mr int) {
+	s.function(fmt.Sprintf("pairs%dx2", mr), product)
+	Doc(fmt.Sprintf("pairs%dx2%s is gemm%dx2%s over pairs: for each, fma of the upper halves and then of the lower, subnormals being zero.",
+		mr, s.name, mr, s.name))
+	control, old, word := AllocLocal(8), GP32(), GP32()
+	STMXCSR(control)
+	MOVL(control, old)
+	MOVL(old, word)
+	ORL(U32(flush), word)
+	MOVL(word, control)
+	LDMXCSR(control)
+	MOVL(old, control)
+	acc := s.accumulate(mr, 2)
+	upper := s.register()
+	s.loadUpper(upper)
+	s.loopK(mr, func(a rows, b reg.GPVirtual) {
+		var high, low []reg.VecVirtual
+		for v := range 2 {
+			l, h := s.register(), s.register()
+			s.loadColumn(Mem{Base: b, Disp: v * s.lanes * 4}, v, l)
+			s.halves(l, upper, h)
+			high, low = append(high, h), append(low, l)
+		}
+		for i := range mr {
+			l, h := s.register(), s.register()
+			VBROADCASTSS(a.at(i), l)
+			s.halves(l, upper, h)
+			for v := range 2 {
+				VFMADD231PS(high[v], h, acc[i][v])
+			}
+			for v := range 2 {
+				VFMADD231PS(low[v], l, acc[i][v])
+			}
+		}
+	})
+	s.storeC(acc)
+	LDMXCSR(control)
+	finish()
+}
+
+// halves leaves the upper half of each word of w in high, and its lower half,
+// moved up, in w.
+func (s isa) halves(w, upper, high reg.VecVirtual) {
+	if s.is512() {
+		VPANDD(upper, w, high)
+	} else {
+		VPAND(upper, w, high)
+	}
+	VPSLLD(U8(16), w, w)
+}
+
+func (s isa) loadUpper(r reg.VecVirtual) {
+	s.broadcastWord(0xffff0000, r)
+}
+
+func (s isa) broadcastWord(bits uint32, r reg.VecVirtual) {
+	VBROADCASTSS(table(fmt.Sprintf("bits%08x", bits), 1, func(int) uint32 { return bits }), r)
+}
+
+// rounding holds what rounding to bfloat16 needs.
+type rounding struct {
+	isa
+	one, bias, quiet, upper reg.VecVirtual
+}
+
+func (s isa) newRounding() rounding {
+	r := rounding{s, s.register(), s.register(), s.register(), s.register()}
+	s.broadcastWord(1, r.one)
+	s.broadcastWord(0x7fff, r.bias)
+	s.broadcastWord(1<<22, r.quiet)
+	s.broadcastWord(0xffff0000, r.upper)
+	return r
+}
+
+// round makes the upper half of each word of x its bfloat16; the lower half is
+// of no use.
+func (r rounding) round(x reg.VecVirtual) {
+	t := r.register()
+	VPSRLD(U8(16), x, t)
+	const unordered = 3
+	if r.is512() {
+		VPANDD(r.one, t, t)
+		VPADDD(r.bias, t, t)
+		VCMPPS(U8(unordered), x, x, reg.K3)
+		VPADDD(t, x, t)
+		VPORD(r.quiet, x, reg.K3, t)
+		VMOVUPS(t, x)
+		return
+	}
+	VPAND(r.one, t, t)
+	VPADDD(r.bias, t, t)
+	VPADDD(t, x, t)
+	nan, loud := r.register(), r.register()
+	VCMPPS(U8(unordered), x, x, nan)
+	VPOR(r.quiet, x, loud)
+	VBLENDVPS(nan, loud, t, x)
+}
+
+// join puts the upper half of second under that of first.
+func (r rounding) join(first, second reg.VecVirtual) {
+	VPSRLD(U8(16), second, second)
+	if r.is512() {
+		VPANDD(r.upper, first, first)
+		VPORD(second, first, first)
+		return
+	}
+	VPAND(r.upper, first, first)
+	VPOR(second, first, first)
+}
+
+// roundPairs turns neighbours into pairs, a register of words at a time.
+func (s isa) roundPairs() {
+	s.function("roundPairs", "func(dst, src *float32, blocks int)")
+	Doc(fmt.Sprintf("roundPairs%s sets dst[i] to the pair of src[2i] and src[2i+1] for i < %d*blocks; blocks > 0.", s.name, s.lanes))
+	dst, src, blocks := param("dst"), param("src"), param("blocks")
+	r := s.newRounding()
+	var even, odd reg.VecVirtual
+	if s.is512() {
+		even, odd = s.register(), s.register()
+		VMOVUPS(table("even", 16, func(i int) uint32 { return uint32(2 * i) }), even)
+		VMOVUPS(table("odd", 16, func(i int) uint32 { return uint32(2*i + 1) }), odd)
+	}
+	Label("loop")
+	x, y := s.register(), s.register()
+	VMOVUPS(Mem{Base: src}, x)
+	VMOVUPS(Mem{Base: src, Disp: 4 * s.lanes}, y)
+	first, second := s.register(), s.register()
+	if s.is512() {
+		VMOVUPS(x, first)
+		VMOVUPS(x, second)
+		VPERMT2PS(y, even, first)
+		VPERMT2PS(y, odd, second)
+	} else {
+		VSHUFPS(U8(0x88), y, x, first)
+		VSHUFPS(U8(0xdd), y, x, second)
+	}
+	r.round(first)
+	r.round(second)
+	r.join(first, second)
+	if !s.is512() {
+		VPERMQ(U8(0xd8), first, first)
+	}
+	VMOVUPS(first, Mem{Base: dst})
+	ADDQ(U8(4*s.lanes), dst)
+	ADDQ(U32(8*s.lanes), src)
+	DECQ(blocks)
+	JNZ(LabelRef("loop"))
+	finish()
+}
+
+// weave turns two rows into pairs, a register of columns wide.
+func (s isa) weave() {
+	s.function("weave", "func(dst *float32, width int, src *float32, ld, pairs int, columns uint64)")
+	Doc(fmt.Sprintf("weave%s sets dst[r*width + j] to the pair of src[2r*ld + j] and src[(2r+1)*ld + j] for r < pairs and j among the columns, a bit for each (AVX2: all %d); pairs > 0.",
+		s.name, s.lanes))
+	dst, src, width, ld, pairs := param("dst"), param("src"), distance("width"), distance("ld"), param("pairs")
+	if s.is512() {
+		KMOVW(param("columns").As32(), reg.K1)
+	}
+	r, ahead := s.newRounding(), GP64()
+	MOVQ(ld, ahead)
+	SHLQ(U8(4), ahead)
+	Label("loop")
+	PREFETCHT0(Mem{Base: src, Index: ahead, Scale: 1})
+	first, second := s.register(), s.register()
+	load := func(m Mem, v reg.VecVirtual) {
+		if s.is512() {
+			VMOVUPS_Z(m, reg.K1, v)
+		} else {
+			VMOVUPS(m, v)
+		}
+	}
+	load(Mem{Base: src}, first)
+	load(Mem{Base: src, Index: ld, Scale: 1}, second)
+	r.round(first)
+	r.round(second)
+	r.join(first, second)
+	if s.is512() {
+		VMOVUPS(first, reg.K1, Mem{Base: dst})
+	} else {
+		VMOVUPS(first, Mem{Base: dst})
+	}
+	LEAQ(Mem{Base: src, Index: ld, Scale: 2}, src)
+	ADDQ(width, dst)
+	DECQ(pairs)
+	JNZ(LabelRef("loop"))
+	finish()
+}

@@ -1,0 +1,234 @@
+package tensor
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+)
+
+// underPairs runs f with every implementation, and with the emulation of
+// bfloat16 products where the processor has them.
+func underPairs(t *testing.T, f func(t *testing.T)) {
+	t.Helper()
+	under(t, f)
+	if !hasBF16 {
+		return
+	}
+	t.Run("avx512 emulated", func(t *testing.T) {
+		hasBF16 = false
+		defer func() { hasBF16 = true }()
+		f(t)
+	})
+}
+
+// definePairs is the formula of products under V1BF16 of A (m, k) and B (k, n),
+// given by their elements.
+func definePairs(c []float32, ldc, m, n, k int, add bool, a, b func(i, l int) float32) {
+	upper := func(x float32) float32 { return math.Float32frombits(roundBF16(x)) }
+	for i := range m {
+		for j := range n {
+			var s float32
+			if add {
+				s = c[i*ldc+j]
+			}
+			for l := range k {
+				s = FlushedFMA(upper(a(i, l)), upper(b(l, j)), s)
+			}
+			if k%2 != 0 {
+				s = FlushedFMA(0, 0, s)
+			}
+			c[i*ldc+j] = s
+		}
+	}
+}
+
+var panelSizes = [][3]int{{1, 1, 1}, {1, 32, 2}, {2, 33, 3}, {3, 16, 5}, {4, 31, 8}, {5, 64, 7}, {6, 48, 31}, {7, 15, 32}, {8, 97, 33},
+	{9, 130, 34}, {10, 65, 64}, {11, 40, 65}, {12, 32, 100}, {13, 70, 20}, {25, 34, 19}, {37, 1, 66}, {5, 70, 395}, {14, 33, 800}, {700, 34, 9}, {13, 17, 512}}
+
+// TestPanels compares products with panels, set and added, with the
+// definition, by every implementation, B stored either way.
+func TestPanels(t *testing.T) {
+	for _, numerics := range []Numerics{V1, V1BF16} {
+		for _, turned := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s turned=%v", numerics, turned), func(t *testing.T) {
+				underPairs(t, func(t *testing.T) {
+					r := rand.New(rand.NewPCG(11, 12))
+					for _, s := range panelSizes {
+						checkPanels(t, r, numerics, turned, s[0], s[1], s[2])
+					}
+				})
+			})
+		}
+	}
+}
+
+func checkPanels(t *testing.T, r *rand.Rand, numerics Numerics, turned bool, m, n, k int) {
+	t.Helper()
+	lda, ldc := k+r.IntN(4), n+r.IntN(4)
+	specials := numerics == V1BF16 && m < 20
+	a, b, old := values(r, m*lda, specials), values(r, k*n, false), values(r, m*ldc, specials)
+	of := func(l, j int) float32 { return b[l*n+j] }
+	if turned {
+		of = func(l, j int) float32 { return b[j*k+l] }
+	}
+	var p Panels
+	p.Reset(numerics, k, n)
+	for task := range p.Tasks() {
+		p.Fill(task, b, turned)
+	}
+	for _, add := range []bool{false, true} {
+		want := append([]float32(nil), old...)
+		define(numerics, want, ldc, m, n, k, add, func(i, l int) float32 { return a[i*lda+l] }, of)
+		c, guards := guarded(old, r.IntN(4))
+		MatMulPanels(nil, c, ldc, a, lda, &p, m, add)
+		if !guards() {
+			t.Fatalf("(%d,%d,%d): wrote beyond C", m, n, k)
+		}
+		if i := firstDifference(c, want); i >= 0 {
+			t.Fatalf("(%d,%d,%d) add=%v: (%d,%d) is %x, want %x", m, n, k, add, i/ldc, i%ldc,
+				math.Float32bits(c[i]), math.Float32bits(want[i]))
+		}
+	}
+}
+
+func firstDifference(a, b []float32) int {
+	for i := range a {
+		if !sameBits(a[i:i+1], b[i:i+1]) {
+			return i
+		}
+	}
+	return -1
+}
+
+func define(numerics Numerics, c []float32, ldc, m, n, k int, add bool, a, b func(i, l int) float32) {
+	if numerics == V1BF16 {
+		definePairs(c, ldc, m, n, k, add, a, b)
+		return
+	}
+	for i := range m {
+		for j := range n {
+			var s float32
+			if add {
+				s = c[i*ldc+j]
+			}
+			for l := range k {
+				s = FMA(a(i, l), b(l, j), s)
+			}
+			c[i*ldc+j] = s
+		}
+	}
+}
+
+// TestMatMulTNUnder compares Aᵀ·B of pairs with the definition.
+func TestMatMulTNUnder(t *testing.T) {
+	underPairs(t, func(t *testing.T) {
+		r := rand.New(rand.NewPCG(13, 14))
+		for _, s := range panelSizes {
+			m, n, k := s[0], s[1], s[2]
+			lda, ldb, ldc := m+r.IntN(4), n+r.IntN(4), n+r.IntN(4)
+			a, b, old := values(r, k*lda, m < 20), values(r, k*ldb, false), values(r, m*ldc, m < 20)
+			for _, add := range []bool{false, true} {
+				want := append([]float32(nil), old...)
+				definePairs(want, ldc, m, n, k, add, func(i, l int) float32 { return a[l*lda+i] }, func(l, j int) float32 { return b[l*ldb+j] })
+				c, guards := guarded(old, r.IntN(4))
+				MatMulTNUnder(V1BF16, nil, c, ldc, a, lda, b, ldb, m, n, k, add)
+				if !guards() {
+					t.Fatalf("(%d,%d,%d): wrote beyond C", m, n, k)
+				}
+				if i := firstDifference(c, want); i >= 0 {
+					t.Fatalf("(%d,%d,%d) add=%v: (%d,%d) is %x, want %x", m, n, k, add, i/ldc, i%ldc,
+						math.Float32bits(c[i]), math.Float32bits(want[i]))
+				}
+			}
+		}
+	})
+}
+
+// TestPanelsWorkers: the number of workers changes no bit.
+func TestPanelsWorkers(t *testing.T) {
+	r := rand.New(rand.NewPCG(15, 16))
+	for _, numerics := range []Numerics{V1, V1BF16} {
+		for _, s := range [][3]int{{300, 100, 40}, {64, 1300, 60}, {1, 3000, 180}, {1000, 7, 180}} {
+			m, n, k := s[0], s[1], s[2]
+			a, b := values(r, m*k, false), values(r, k*n, false)
+			var p Panels
+			p.Reset(numerics, k, n)
+			for task := range p.Tasks() {
+				p.Fill(task, b, false)
+			}
+			want := make([]float32, m*n)
+			MatMulPanels(nil, want, n, a, k, &p, m, false)
+			for _, workers := range []int{2, 3, 5, 7} {
+				pool := NewPool(workers)
+				c := make([]float32, m*n)
+				MatMulPanels(pool, c, n, a, k, &p, m, false)
+				pool.Close()
+				if !sameBits(c, want) {
+					t.Errorf("%s (%d,%d,%d): %d workers differ from one", numerics, m, n, k, workers)
+				}
+			}
+		}
+	}
+}
+
+// TestPairsOfSubnormals: what lies below the normal range is zero, before and
+// after a product, and a result is judged after it is rounded.
+func TestPairsOfSubnormals(t *testing.T) {
+	// products near 2^-126 beside sums near it, from a narrow range of exponents
+	r := rand.New(rand.NewPCG(17, 18))
+	tiny := func(n int, low, high int) []float32 {
+		x := make([]float32, n)
+		for i := range x {
+			x[i] = math.Float32frombits(r.Uint32()&0x807fffff | uint32(low+r.IntN(high-low))<<23)
+		}
+		return x
+	}
+	const m, n, k = 5, 64, 8
+	for range 200 {
+		a, b, old := tiny(m*k, 50, 75), tiny(k*n, 45, 75), tiny(m*n, 0, 4)
+		var want []float32
+		underPairs(t, func(t *testing.T) {
+			var p Panels
+			p.Reset(V1BF16, k, n)
+			p.Fill(0, b, false)
+			c := append([]float32(nil), old...)
+			MatMulPanels(nil, c, n, a, k, &p, m, true)
+			if want == nil {
+				want = c
+			}
+			if i := firstDifference(c, want); i >= 0 {
+				t.Fatalf("element %d is %x, the reference's %x", i, math.Float32bits(c[i]), math.Float32bits(want[i]))
+			}
+		})
+	}
+}
+
+func TestRoundBF16(t *testing.T) {
+	for _, c := range []struct{ x, want uint32 }{
+		{0x3f800000, 0x3f80}, {0x3f808000, 0x3f80}, {0x3f818000, 0x3f82}, {0x3f808001, 0x3f81}, {0x7f7fffff, 0x7f80},
+		{0x80000000, 0x8000}, {0x7f800000, 0x7f80}, {0x7f800001, 0x7fc0}, {0xffffffff, 0xffff}, {0x00007fff, 0}, {0x00018000, 2},
+	} {
+		if got := roundBF16(math.Float32frombits(c.x)) >> 16; got != c.want {
+			t.Errorf("%08x becomes %04x, want %04x", c.x, got, c.want)
+		}
+	}
+}
+
+// TestFlushedFMA names results that other conventions would give.
+func TestFlushedFMA(t *testing.T) {
+	for _, c := range [][4]float32{
+		{0x1p64, 0x1p63, -0x1p127, 0},                         // exact cancellation of what is large
+		{0x1p-70, 0x1p-60, 0x1p-127, 0},                       // the sum's operand is flushed, then the result
+		{-0x1p-70, 0x1p-60, 0, float32(math.Copysign(0, -1))}, // keeping the sign
+		{0x1p-100, -0x1p-51, 0x1p-126, 0x1p-126},              // a tie at 24 bits, to even
+		{0x1p-100, -(1 - 0x1p-24) * 0x1p-50, 0x1p-126, 0},     // nearer to what is below
+		{1 - 0x1p-24, 0x1p-126, 0, 0},                         // rounds to 24 bits below 2^-126
+		{1 - 0x1p-24, 1 - 0x1p-24, 0, 1 - 0x1p-23},            //
+		{1 + 0x1p-23, 0x1p-126, 0, 0x1p-126 + 0x1p-149},       //
+	} {
+		if got := FlushedFMA(c[0], c[1], c[2]); math.Float32bits(got) != math.Float32bits(c[3]) {
+			t.Errorf("FlushedFMA(%g, %g, %g) is %g, want %g", c[0], c[1], c[2], got, c[3])
+		}
+	}
+}
