@@ -40,16 +40,14 @@ func normParametersKernel(dgamma, dbeta, x, dy []float32, mean, rstd float32) {
 func adamwKernel(w, m, v, g []float32, a *adamw) { adamwPortable(w, m, v, g, a) }
 func emaKernel(avg, w []float32, share float32)  { emaPortable(avg, w, share) }
 
-func (g *product) tile()      { g.portable() }
-func (g *panelProduct) tile() { g.portable() }
+func (g *product) tile() { g.portable() }
 
 func roundPairsKernel(_, _ []float32) (done int) { return 0 }
 func weaveKernel(dst []float32, width int, src []float32, ld, pairs, cols int) {
 	weavePortable(dst, width, src, ld, pairs, cols)
 }
-func turnPanel(panel, src []float32, ld, k, cols int) {
-	clear(panel)
-	turnRest(panel, panelColumns, src, ld, 0, k, cols)
+func turnPanel(panel []float32, width int, src []float32, ld, k, cols int) {
+	turnRest(panel, width, src, ld, 0, k, cols)
 }
 
 // Peak is 0: there is no kernel to compare with.

@@ -14,10 +14,7 @@ func MatMul(
 	b []float32, ldb int, // (k, n)
 	m, n, k int, add bool,
 ) {
-	checkMatrix("MatMul C", c, ldc, m, n)
-	checkMatrix("MatMul A", a, lda, m, k)
-	checkMatrix("MatMul B", b, ldb, k, n)
-	matMul(p, &product{c: c, ldc: ldc, a: a, aRow: lda, aStep: 1, b: b, ldb: ldb, m: m, n: n, k: k, add: add})
+	MatMulUnder(V1, p, c, ldc, a, lda, b, ldb, m, n, k, add)
 }
 
 // MatMulNT is [MatMul] with B stored the other way round: C (+)= A·Bᵀ.
@@ -28,10 +25,7 @@ func MatMulNT(
 	b []float32, ldb int, // (n, k)
 	m, n, k int, add bool,
 ) {
-	checkMatrix("MatMulNT C", c, ldc, m, n)
-	checkMatrix("MatMulNT A", a, lda, m, k)
-	checkMatrix("MatMulNT B", b, ldb, n, k)
-	matMul(p, &product{c: c, ldc: ldc, a: a, aRow: lda, aStep: 1, b: b, ldb: ldb, turned: true, m: m, n: n, k: k, add: add})
+	MatMulNTUnder(V1, p, c, ldc, a, lda, b, ldb, m, n, k, add)
 }
 
 // MatMulTN is [MatMul] with A stored the other way round: C (+)= Aᵀ·B.
@@ -42,23 +36,45 @@ func MatMulTN(
 	b []float32, ldb int, // (k, n)
 	m, n, k int, add bool,
 ) {
-	checkMatrix("MatMulTN C", c, ldc, m, n)
-	checkMatrix("MatMulTN A", a, lda, k, m)
-	checkMatrix("MatMulTN B", b, ldb, k, n)
-	matMul(p, &product{c: c, ldc: ldc, a: a, aRow: 1, aStep: lda, b: b, ldb: ldb, m: m, n: n, k: k, add: add})
+	MatMulTNUnder(V1, p, c, ldc, a, lda, b, ldb, m, n, k, add)
 }
 
-// MatMulTNUnder is [MatMulTN] under a numeric contract. Under [V1BF16] the
-// chain is one of [FlushedFMA] over operands rounded to bfloat16, and an odd k
-// is filled up with a product of zeros.
-func MatMulTNUnder(
-	numerics Numerics,
+// MatMulPanels is [MatMulUnder] for B in panels, under the contract that they
+// were made for.
+func MatMulPanels(
 	p *Pool,
 	c []float32, ldc int, // (m, n)
-	a []float32, lda int, // (k, m)
-	b []float32, ldb int, // (k, n)
-	m, n, k int, add bool,
+	a []float32, lda int, // (m, k)
+	b *Panels,
+	m int, add bool,
 ) {
+	checkMatrix("MatMulPanels C", c, ldc, m, b.n)
+	checkMatrix("MatMulPanels A", a, lda, m, b.k)
+	matMul(p, &product{c: c, ldc: ldc, a: a, aRow: lda, aStep: 1, panels: b, m: m, n: b.n, k: b.k, add: add, pairs: b.pairs})
+}
+
+// MatMulUnder, MatMulNTUnder and MatMulTNUnder are the products under a
+// numeric contract. Under [V1BF16] a chain is one of [FlushedFMA] over operands
+// rounded to bfloat16, and an odd k is filled up with a product of zeros.
+func MatMulUnder(numerics Numerics, p *Pool, c []float32, ldc int, a []float32, lda int, b []float32, ldb int, m, n, k int, add bool) {
+	checkMatrix("MatMul C", c, ldc, m, n)
+	checkMatrix("MatMul A", a, lda, m, k)
+	checkMatrix("MatMul B", b, ldb, k, n)
+	matMul(p, &product{c: c, ldc: ldc, a: a, aRow: lda, aStep: 1, b: b, ldb: ldb, m: m, n: n, k: k, add: add,
+		pairs: numerics == V1BF16})
+}
+
+// MatMulNTUnder is [MatMulUnder] for A·Bᵀ.
+func MatMulNTUnder(numerics Numerics, p *Pool, c []float32, ldc int, a []float32, lda int, b []float32, ldb int, m, n, k int, add bool) {
+	checkMatrix("MatMulNT C", c, ldc, m, n)
+	checkMatrix("MatMulNT A", a, lda, m, k)
+	checkMatrix("MatMulNT B", b, ldb, n, k)
+	matMul(p, &product{c: c, ldc: ldc, a: a, aRow: lda, aStep: 1, b: b, ldb: ldb, turned: true, m: m, n: n, k: k, add: add,
+		pairs: numerics == V1BF16})
+}
+
+// MatMulTNUnder is [MatMulUnder] for Aᵀ·B.
+func MatMulTNUnder(numerics Numerics, p *Pool, c []float32, ldc int, a []float32, lda int, b []float32, ldb int, m, n, k int, add bool) {
 	checkMatrix("MatMulTN C", c, ldc, m, n)
 	checkMatrix("MatMulTN A", a, lda, k, m)
 	checkMatrix("MatMulTN B", b, ldb, k, n)
@@ -80,51 +96,103 @@ func checkMatrix(what string, x []float32, ld, rows, cols int) {
 }
 
 // product is one matrix product, or a tile of one. A's element (i, l) is
-// a[i*aRow + l*aStep]; B's (l, j) is b[l*ldb + j], or b[j*ldb + l] if turned.
-// Of pairs, aRow is 1 and B is not turned.
+// a[i*aRow + l*aStep], one of the two distances being 1; B's (l, j) is
+// b[l*ldb + j], or b[j*ldb + l] if turned, or lies in panels.
 type product struct {
 	c, a, b               []float32
 	ldc, aRow, aStep, ldb int
+	panels                *Panels
+	panel                 int // the first of them that belongs to this tile
 	m, n, k               int
 	turned, add, pairs    bool
 }
 
+// words is the number of words along k.
+func (g *product) words() int {
+	if g.pairs {
+		return (g.k + 1) / 2
+	}
+	return g.k
+}
+
+// unit is the number of elements along k in a word.
+func (g *product) unit() int {
+	if g.pairs {
+		return 2
+	}
+	return 1
+}
+
 // portable is the reference.
 func (g *product) portable() {
+	depth := g.words()
+	a, b := make([]float32, depth), make([]float32, g.n)
 	for i := range g.m {
 		row := g.c[i*g.ldc : i*g.ldc+g.n]
 		if !g.add {
 			clear(row)
 		}
-		if g.turned {
-			g.portableTurned(i, row)
+		g.rowOfA(a, i)
+		if g.turned && !g.pairs {
+			g.portableTurned(a, row)
 			continue
 		}
-		if g.pairs {
-			g.portablePairs(i, row)
-			continue
-		}
-		for l := range g.k {
-			axpyPortable(row, g.a[i*g.aRow+l*g.aStep], g.b[l*g.ldb:l*g.ldb+g.n])
+		for l, x := range a {
+			if g.pairs {
+				pairsPortable(row, x, g.rowOfB(b, l))
+			} else {
+				axpyPortable(row, x, g.rowOfB(b, l))
+			}
 		}
 	}
 }
 
-func (g *product) portablePairs(i int, row []float32) {
-	word, b := make([]float32, 1), make([]float32, g.n)
-	for l := 0; l < g.k; l += 2 {
-		rows := min(2, g.k-l)
-		weaveRows(word, 1, g.a[i+l*g.aStep:], g.aStep, rows, 1)
-		weaveRows(b, g.n, g.b[l*g.ldb:], g.ldb, rows, g.n)
-		pairsPortable(row, word[0], b)
+// rowOfA sets a to the words of A's row i.
+func (g *product) rowOfA(a []float32, i int) {
+	for l := range a {
+		at := i*g.aRow + l*g.unit()*g.aStep
+		switch {
+		case !g.pairs:
+			a[l] = g.a[at]
+		case 2*l+1 < g.k:
+			a[l] = pair(g.a[at], g.a[at+g.aStep])
+		default:
+			a[l] = pair(g.a[at], 0)
+		}
 	}
 }
 
-func (g *product) portableTurned(i int, row []float32) {
+// rowOfB is the l-th words of B's columns, in b or where they lie.
+func (g *product) rowOfB(b []float32, l int) []float32 {
+	switch {
+	case g.panels != nil:
+		for j := range b {
+			b[j] = g.panels.words[((g.panel+j/panelColumns)*g.panels.depth()+l)*panelColumns+j%panelColumns]
+		}
+		return b
+	case !g.pairs:
+		return g.b[l*g.ldb : l*g.ldb+g.n]
+	}
+	element := func(l, j int) float32 {
+		switch {
+		case l >= g.k:
+			return 0
+		case g.turned:
+			return g.b[j*g.ldb+l]
+		}
+		return g.b[l*g.ldb+j]
+	}
+	for j := range b {
+		b[j] = pair(element(2*l, j), element(2*l+1, j))
+	}
+	return b
+}
+
+func (g *product) portableTurned(a, row []float32) {
 	for j := range row {
 		s := row[j]
 		for l, v := range g.b[j*g.ldb : j*g.ldb+g.k] {
-			s = FMA(g.a[i*g.aRow+l*g.aStep], v, s)
+			s = FMA(a[l], v, s)
 		}
 		row[j] = s
 	}

@@ -89,13 +89,11 @@ func (g *product) tile() {
 	}
 }
 
-// packRows is how many rows of A repay packing B where its rows lie as they
-// are needed.
-const packRows = 192
-
 // strip is what the rows of a panel share.
 type strip struct {
 	ks        *kernelSet
+	a         []float32 // rows at distance row, words at distance step; in strips if row is 0
+	row, step int
 	b         *float32 // the panel's first word, rows at distance ldb
 	ldb       int
 	k         int // in words
@@ -106,60 +104,116 @@ type strip struct {
 	edge      *[6 * 64]float32 // where C's columns do not fill the registers
 }
 
-// blocks packs B into panels where it is stored the other way round, where
-// enough rows of A repay the copy, and where its rows drive each other out of
-// the cache. A is read where it lies, or from strips.
+// source says from where a product on one core takes its operands.
+type source struct {
+	pack   bool // B is packed into panels: stored the other way round, rounded, or of enough rows of A to repay it
+	strips bool // A, stored the other way round, is copied to strips
+	staged bool // A is copied to rows that lie together: rounded, or since they drive each other out of the cache
+	width  int  // columns of a panel
+	group  int  // columns packed at once
+	kc     int  // words along k of a block
+	mc     int  // rows of a block
+}
+
+func (g *product) source(ks *kernelSet) source {
+	s := source{width: panelColumns, kc: min(g.words(), blockK)}
+	s.mc = max(len(ks.two), blockASize/s.kc/len(ks.two)*len(ks.two))
+	s.staged = g.aStep == 1 && (g.pairs || clash(g.aRow) && g.k > s.kc && g.m > len(ks.two))
+	if g.panels != nil {
+		s.width = 2 * ks.lanes
+		return s
+	}
+	s.width = ks.registers(g.m) * ks.lanes
+	s.pack = g.pairs || g.turned || g.m >= packRows || g.m >= 2*stripRows && clash(g.ldb)
+	s.strips = g.aStep != 1 && (g.pairs || ks.lanes == 16 && g.stripsPay(s.width))
+	s.group = max(1, blockBSize/(s.kc*s.width)) * s.width
+	return s
+}
+
+// blocks runs over blocks of rows and of k, and panel after panel.
 func (g *product) blocks(ks *kernelSet) {
-	registers, unit := ks.registers(g.m), 1
-	if ks.pairs {
-		unit = 2
-	}
-	width, words := registers*ks.lanes, (g.k+unit-1)/unit
-	pack := g.pairs || g.turned || g.m >= packRows || g.m >= 2*stripRows && clash(g.ldb)
-	strips := g.pairs || ks.lanes == 16 && g.stripsPay(width)
-	kc := min(words, blockK)
-	group := width
-	if pack {
-		group = max(1, blockBSize/(kc*width)) * width
-	}
+	src, words, unit := g.source(ks), g.words(), g.unit()
 	var s *scratch
-	if pack || strips || !ks.masked && g.n%width != 0 {
+	if src.pack || src.strips || src.staged || !ks.masked && g.n%src.width != 0 {
 		s = scratches.get()
 		defer scratches.put(s)
 	}
-	tileRows := len(ks.two)
-	mc := max(tileRows, blockASize/kc/tileRows*tileRows)
-	for i := 0; i < g.m; i += mc {
-		rows := min(mc, g.m-i)
-		for l := 0; l < words; l += kc {
-			t := strip{ks: ks, k: min(kc, words-l), registers: registers, add: g.add || l > 0}
-			a, row, step := g.a[i*g.aRow+l*unit*g.aStep:], g.aRow, g.aStep
-			if strips {
-				g.packStrips(s, tileRows, i, l*unit, rows, min(t.k*unit, g.k-l*unit))
-				a, row, step = s.a[:], 0, tileRows
+	for i := 0; i < g.m; i += src.mc {
+		rows := min(src.mc, g.m-i)
+		for l := 0; l < words; l += src.kc {
+			t := strip{ks: ks, k: min(src.kc, words-l), registers: src.width / ks.lanes, add: g.add || l > 0}
+			t.a, t.row, t.step = g.a[i*g.aRow+l*unit*g.aStep:], g.aRow, g.aStep
+			k := min(t.k*unit, g.k-l*unit)
+			switch {
+			case src.strips:
+				g.packStrips(s, len(ks.two), i, l*unit, rows, k)
+				t.a, t.row, t.step = s.a[:], 0, len(ks.two)
+			case src.staged:
+				g.stage(s, i, l*unit, rows, k)
+				t.a, t.row = s.a[:], t.k
 			}
-			for j := 0; j < g.n; j += width {
-				t.cols = min(width, g.n-j)
-				switch {
-				case pack && j%group == 0:
-					g.packPanels(s, ks, l*unit, j, min(group, g.n-j), width)
-					fallthrough
-				case pack:
-					t.b, t.ldb = &s.panels[j%group*t.k], width
-				case !ks.masked && t.cols < width:
-					g.packPanels(s, ks, l*unit, j, t.cols, width)
-					t.b, t.ldb = &s.panels[0], width
-				default:
-					t.b, t.ldb = &g.b[l*g.ldb+j], g.ldb
-				}
-				if !ks.masked && t.cols < width {
+			for j := 0; j < g.n; j += src.width {
+				t.cols = min(src.width, g.n-j)
+				g.panelAt(&t, &src, s, l, j, k)
+				if !ks.masked && t.cols < src.width {
 					t.edge = &s.edge
 				}
-				if g.add && l == 0 && g.aStep != 1 {
-					t.fetch(g.c[i*g.ldc+j:], g.ldc, rows)
+				c := g.c[i*g.ldc+j:]
+				if g.add && l == 0 && g.aStep != 1 && ks.lanes == 16 {
+					fetchAVX512(&c[0], g.ldc, rows)
 				}
-				t.run(g.c[i*g.ldc+j:], g.ldc, a, row, step, rows)
+				t.run(c, g.ldc, rows)
 			}
+		}
+	}
+}
+
+// panelAt points t to words l … of B's columns from j on.
+func (g *product) panelAt(t *strip, src *source, s *scratch, l, j, k int) {
+	switch {
+	case g.panels != nil:
+		p := g.panel + j/panelColumns
+		t.b, t.ldb = &g.panels.words[(p*g.panels.depth()+l)*panelColumns+j%panelColumns], panelColumns
+		t.next = nil
+		if j%panelColumns == 0 {
+			t.next = g.following(p, l, src.kc)
+		}
+	case src.pack:
+		if j%src.group == 0 {
+			g.packPanels(s.panels[:], src.width, l*g.unit(), j, min(src.group, g.n-j), k)
+		}
+		t.b, t.ldb = &s.panels[j%src.group*t.k], src.width
+	case !t.ks.masked && t.cols < src.width:
+		g.packPanels(s.panels[:], src.width, l*g.unit(), j, t.cols, k)
+		t.b, t.ldb = &s.panels[0], src.width
+	default:
+		t.b, t.ldb = &g.b[l*g.ldb+j], g.ldb
+	}
+}
+
+// following is the block of a panel that comes after block l of panel p.
+func (g *product) following(p, l, kc int) []float32 {
+	depth, end := g.panels.depth(), g.panel+(g.n+panelColumns-1)/panelColumns
+	switch {
+	case p+1 < end:
+		p++
+	case l+kc < depth:
+		p, l = g.panel, l+kc
+	default:
+		return nil
+	}
+	return g.panels.words[(p*depth+l)*panelColumns : (p*depth+min(depth, l+kc))*panelColumns]
+}
+
+// stage copies A's rows i … i+rows-1 from column l on, as words.
+func (g *product) stage(s *scratch, i, l, rows, k int) {
+	words := (k + g.unit() - 1) / g.unit()
+	for r := range rows {
+		to, a := s.a[r*words:(r+1)*words], g.a[(i+r)*g.aRow+l:]
+		if g.pairs {
+			roundRow(to, a[:k])
+		} else {
+			copy(to, a)
 		}
 	}
 }
@@ -195,16 +249,9 @@ func (g *product) packStrips(s *scratch, tileRows, i, l, rows, k int) {
 	}
 }
 
-// fetch brings the tiles of C near, which are far apart.
-func (t *strip) fetch(c []float32, ldc, rows int) {
-	if t.ks.lanes == 16 {
-		fetchAVX512(&c[0], ldc, rows)
-	}
-}
-
 // run computes rows of C in the columns of a panel, in tiles of nearly equal
-// heights. With a row distance of 0, A lies in strips.
-func (t *strip) run(c []float32, ldc int, a []float32, row, step, rows int) {
+// heights.
+func (t *strip) run(c []float32, ldc, rows int) {
 	tileRows := len(t.ks.two)
 	tiles := (rows + tileRows - 1) / tileRows
 	low, high := columnMasks(t.cols)
@@ -214,48 +261,40 @@ func (t *strip) run(c []float32, ldc int, a []float32, row, step, rows int) {
 		if ahead := 16 * t.k * n; ahead < len(t.next) {
 			next = &t.next[ahead]
 		}
-		at, rowDistance := from*row, row
+		a, row := from*t.row, t.row
 		if row == 0 {
-			at, rowDistance = n*tileRows*t.k, 1
+			a, row = n*tileRows*t.k, 1
 		}
 		if t.edge != nil && t.cols < t.registers*t.ks.lanes {
-			t.runEdge(f, to-from, c[from*ldc:], ldc, &a[at], rowDistance, step)
+			t.runEdge(f, to-from, c[from*ldc:], ldc, &t.a[a], row)
 			continue
 		}
-		f(&c[from*ldc], ldc, &a[at], rowDistance, step, t.b, t.ldb, t.k, next, low, high, t.add)
+		f(&c[from*ldc], ldc, &t.a[a], row, t.step, t.b, t.ldb, t.k, next, low, high, t.add)
 	}
 }
 
 // runEdge computes in a place of full width and copies the columns in use.
-func (t *strip) runEdge(f gemm, rows int, c []float32, ldc int, a *float32, row, step int) {
+func (t *strip) runEdge(f gemm, rows int, c []float32, ldc int, a *float32, row int) {
 	width := t.registers * t.ks.lanes
 	for r := 0; t.add && r < rows; r++ {
 		copy(t.edge[r*width:], c[r*ldc:r*ldc+t.cols])
 	}
-	f(&t.edge[0], width, a, row, step, t.b, t.ldb, t.k, t.b, 0, 0, t.add)
+	f(&t.edge[0], width, a, row, t.step, t.b, t.ldb, t.k, t.b, 0, 0, t.add)
 	for r := range rows {
 		copy(c[r*ldc:r*ldc+t.cols], t.edge[r*width:])
 	}
 }
 
-// packPanels copies rows l … of a block of k and columns j … j+cols-1 of B to
-// panels of that width, the last filled up with zeros.
-func (g *product) packPanels(s *scratch, ks *kernelSet, l, j, cols, width int) {
-	k := min(blockK, g.k-l)
-	if g.pairs {
-		k = min(2*blockK, g.k-l)
-	}
-	words := k
-	if g.pairs {
-		words = (k + 1) / 2
-	}
+// packPanels copies k rows of B from l on and columns j … j+cols-1 to panels of
+// that width, the last filled up with zeros.
+func (g *product) packPanels(dst []float32, width, l, j, cols, k int) {
+	words := (k + g.unit() - 1) / g.unit()
 	for c := 0; c < cols; c += width {
-		dst, n := s.panels[c*words:(c+width)*words], min(width, cols-c)
+		from := l*g.ldb + j + c
 		if g.turned {
-			packTurned(ks, dst, width, g.b[(j+c)*g.ldb+l:], g.ldb, k, n)
-		} else {
-			packPanel(dst, width, g.b[l*g.ldb+j+c:], g.ldb, k, n, g.pairs)
+			from = (j+c)*g.ldb + l
 		}
+		packPanel(dst[c*words:(c+width)*words], width, g.b[from:], g.ldb, k, min(width, cols-c), g.turned, g.pairs)
 	}
 }
 
@@ -291,23 +330,4 @@ func columnMasks(cols int) (low, high uint64) {
 		return 1<<64 - 1, 1<<(cols-64) - 1
 	}
 	return 1<<cols - 1, 0
-}
-
-// packTurned copies B stored the other way round, (cols, k), to a panel.
-func packTurned(ks *kernelSet, panel []float32, width int, b []float32, ldb, k, cols int) {
-	if cols < width {
-		clear(panel)
-	}
-	for c := 0; c < cols; c += ks.lanes {
-		n, from, done := min(ks.lanes, cols-c), b[c*ldb:], 0
-		if n == ks.lanes && k >= 4 {
-			done = k &^ 3
-			if ks.lanes == 16 {
-				transposeAVX512(&panel[c], width, &from[0], ldb, k/4)
-			} else {
-				transposeAVX2(&panel[c], width, &from[0], ldb, k/4)
-			}
-		}
-		turnRest(panel[c:], width, from, ldb, done, k, n)
-	}
 }

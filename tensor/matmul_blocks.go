@@ -4,6 +4,7 @@ import "sync"
 
 // Sizes of blocks. They decide only speed.
 const (
+	packRows   = 192     // rows of A that repay packing B where its rows lie as they are needed
 	taskWork   = 1 << 18 // multiply-adds that make a task worth its start
 	blockK     = 192     // words along k of a panel that stays in the first cache
 	stripRows  = 12      // of A in a strip, and in AVX-512's tiles
@@ -78,18 +79,29 @@ func matMul(p *Pool, g *product) {
 	}
 	j := jobs.get()
 	j.product = *g
-	tasks -= tasks % min(tasks, p.Workers()) // all end together
-	down := max(1, min(tasks, g.m/96))
-	for tasks%down != 0 {
-		down--
-	}
-	right := max(1, min(tasks/down, g.n/64))
-	j.rows = roundUp((g.m+down-1)/down, 12)
-	j.cols = roundUp((g.n+right-1)/right, 32)
+	j.rows, j.cols = g.grid(tasks - tasks%min(tasks, p.Workers())) // all end together
 	j.across = (g.n + j.cols - 1) / j.cols
 	p.Run((g.m+j.rows-1)/j.rows*j.across, j.run)
 	j.product = product{}
 	jobs.put(j)
+}
+
+// manyWeights is how many elements of B are better read once than by each
+// worker, whose rows are few.
+const manyWeights = 1 << 18
+
+// grid is the size of the tiles that make about that many tasks. A tile should
+// have as many rows as repay packing; but weights are read once where they can be.
+func (g *product) grid(tasks int) (rows, cols int) {
+	down := max(1, min(tasks, g.m/96))
+	if g.n*g.k >= manyWeights && g.m < 8*packRows {
+		down = max(1, tasks/max(1, g.n/128))
+	}
+	for tasks%down != 0 {
+		down--
+	}
+	right := max(1, min(tasks/down, g.n/64))
+	return roundUp((g.m+down-1)/down, 12), roundUp((g.n+right-1)/right, panelColumns)
 }
 
 func roundUp(x, unit int) int { return (x + unit - 1) / unit * unit }
@@ -113,9 +125,12 @@ func (g *product) part(i, j, rows, cols int) product {
 	t.m, t.n = min(rows, g.m-i), min(cols, g.n-j)
 	t.c = g.c[i*g.ldc+j:]
 	t.a = g.a[i*g.aRow:]
-	if g.turned {
+	switch {
+	case g.panels != nil:
+		t.panel += j / panelColumns
+	case g.turned:
 		t.b = g.b[j*g.ldb:]
-	} else {
+	default:
 		t.b = g.b[j:]
 	}
 	return t

@@ -50,147 +50,58 @@ func (p *Panels) Fill(task int, b []float32, turned bool) {
 	size := p.depth() * panelColumns
 	for i := task * fillPanels; i < min(p.count(), (task+1)*fillPanels); i++ {
 		j := i * panelColumns
-		panel, cols := p.words[i*size:(i+1)*size], min(panelColumns, p.n-j)
-		switch {
-		case !turned:
-			packPanel(panel, panelColumns, b[j:], p.n, p.k, cols, p.pairs)
-		case p.pairs:
-			p.fillTurnedPairs(panel, b[j*p.k:], cols)
-		default:
-			turnPanel(panel, b[j*p.k:], p.k, p.k, cols)
+		from, ld := j, p.n
+		if turned {
+			from, ld = j*p.k, p.k
 		}
+		packPanel(p.words[i*size:(i+1)*size], panelColumns, b[from:], ld, p.k, min(panelColumns, p.n-j), turned, p.pairs)
 	}
 }
 
-// packPanel copies B's k rows of cols columns to a panel, filled up with zeros.
-func packPanel(panel []float32, width int, b []float32, ldb, k, cols int, pairs bool) {
+// packPanel copies k rows and cols columns of B, or of Bᵀ if turned, to a
+// panel, filled up with zeros.
+func packPanel(panel []float32, width int, b []float32, ldb, k, cols int, turned, pairs bool) {
 	if cols < width {
 		clear(panel)
 	}
-	if pairs {
+	switch {
+	case turned && pairs:
+		turnPairs(panel, width, b, ldb, k, cols)
+	case turned:
+		turnPanel(panel, width, b, ldb, k, cols)
+	case pairs:
 		weaveRows(panel, width, b, ldb, k, cols)
-		return
-	}
-	for r := range k {
-		copy(panel[r*width:r*width+cols], b[r*ldb:r*ldb+cols])
+	default:
+		for r := range k {
+			copy(panel[r*width:r*width+cols], b[r*ldb:r*ldb+cols])
+		}
 	}
 }
 
-// fillTurnedPairs rounds some of B's rows (·, k) at a time and turns the pairs.
-func (p *Panels) fillTurnedPairs(panel, b []float32, cols int) {
-	s := scratches.get()
-	defer scratches.put(s)
-	part := min(p.depth(), len(s.a)/panelColumns)
-	for l := 0; l < p.depth(); l += part {
-		words := min(part, p.depth()-l)
+// turnPairs turns rows of B (cols, k), at distance ldb, into a panel of pairs:
+// rounded some words at a time, and those turned.
+func turnPairs(panel []float32, width int, b []float32, ldb, k, cols int) {
+	s := rounded.get()
+	defer rounded.put(s)
+	depth := (k + 1) / 2
+	part := min(depth, len(s)/width)
+	for l := 0; l < depth; l += part {
+		words := min(part, depth-l)
 		for c := range cols {
-			roundRow(s.a[c*words:(c+1)*words], b[c*p.k+2*l:c*p.k+min(p.k, 2*(l+words))])
+			roundRow(s[c*words:(c+1)*words], b[c*ldb+2*l:c*ldb+min(k, 2*(l+words))])
 		}
-		turnPanel(panel[l*panelColumns:(l+words)*panelColumns], s.a[:], words, words, cols)
+		turnPanel(panel[l*width:(l+words)*width], width, s[:], words, words, cols)
 	}
 }
+
+// rounded is memory for the rows that turnPairs has rounded.
+var rounded = freeList[[1 << 14]float32]{fresh: func() *[1 << 14]float32 { return new([1 << 14]float32) }}
 
 // turnRest turns columns from … k of n rows of src into rows of a panel.
 func turnRest(panel []float32, width int, src []float32, ld, from, k, n int) {
 	for r := range n {
 		for q := from; q < k; q++ {
 			panel[q*width+r] = src[r*ld+q]
-		}
-	}
-}
-
-// MatMulPanels computes C = A·B, or C += A·B when add is set, for B in panels:
-// [MatMul] under V1. Under [V1BF16] an element is a chain of [FlushedFMA] over
-// operands rounded to bfloat16, and an odd k is filled up with a product of
-// zeros.
-func MatMulPanels(
-	p *Pool,
-	c []float32, ldc int, // (m, n)
-	a []float32, lda int, // (m, k)
-	b *Panels,
-	m int, add bool,
-) {
-	checkMatrix("MatMulPanels C", c, ldc, m, b.n)
-	checkMatrix("MatMulPanels A", a, lda, m, b.k)
-	if m == 0 || b.n == 0 {
-		return
-	}
-	if b.k == 0 {
-		(&product{c: c, ldc: ldc, m: m, n: b.n, add: add}).nothing()
-		return
-	}
-	g := panelProduct{c: c, ldc: ldc, a: a, lda: lda, b: b, m: m, to: b.count(), add: add}
-	tasks := min(4*p.Workers(), m*b.n*b.k/taskWork)
-	if p.Workers() == 1 || tasks <= 1 {
-		g.tile()
-		return
-	}
-	j := panelJobs.get()
-	j.panelProduct = g
-	tasks -= tasks % min(tasks, p.Workers()) // all end together
-	j.across = min(tasks, b.count())
-	down := max(1, min(tasks/j.across, m/96))
-	j.rows = roundUp((m+down-1)/down, stripRows)
-	p.Run((m+j.rows-1)/j.rows*j.across, j.run)
-	j.panelProduct = panelProduct{}
-	panelJobs.put(j)
-}
-
-// panelProduct is a product with panels from … to of B.
-type panelProduct struct {
-	c, a     []float32
-	ldc, lda int
-	b        *Panels
-	m        int
-	from, to int
-	add      bool
-}
-
-// panelJob is a product in work: a grid of tiles, one task each.
-type panelJob struct {
-	panelProduct
-	rows, across int
-	run          func(task, worker int)
-}
-
-var panelJobs = freeList[panelJob]{fresh: func() *panelJob {
-	j := new(panelJob)
-	j.run = j.task
-	return j
-}}
-
-func (j *panelJob) task(task, _ int) {
-	t, i, part := j.panelProduct, task/j.across*j.rows, task%j.across
-	t.m = min(j.rows, j.m-i)
-	t.c, t.a = j.c[i*j.ldc:], j.a[i*j.lda:]
-	t.from, t.to = j.to*part/j.across, j.to*(part+1)/j.across
-	t.tile()
-}
-
-// portable is the reference.
-func (g *panelProduct) portable() {
-	depth := g.b.depth()
-	words := make([]float32, depth)
-	for i := range g.m {
-		a := g.a[i*g.lda : i*g.lda+g.b.k]
-		if g.b.pairs {
-			roundRow(words, a)
-			a = words
-		}
-		for p := g.from; p < g.to; p++ {
-			j := p * panelColumns
-			row := g.c[i*g.ldc+j : i*g.ldc+min(g.b.n, j+panelColumns)]
-			if !g.add {
-				clear(row)
-			}
-			for l, x := range a {
-				b := g.b.words[(p*depth+l)*panelColumns:][:len(row)]
-				if g.b.pairs {
-					pairsPortable(row, x, b)
-				} else {
-					axpyPortable(row, x, b)
-				}
-			}
 		}
 	}
 }
