@@ -14,10 +14,9 @@ import (
 
 // Spec is a whole run, every default filled in.
 type Spec struct {
-	Name string `yaml:"name" json:"name"`
-	Seed uint64 `yaml:"seed" json:"seed"`
-	// Numerics is the contract that every pass of the run computes under.
-	Numerics tensor.Numerics `yaml:"numerics" json:"numerics"`
+	Name     string          `yaml:"name" json:"name"`
+	Seed     uint64          `yaml:"seed" json:"seed"`
+	Numerics tensor.Numerics `yaml:"numerics" json:"numerics"` // what every pass of the run computes under
 	Model    Model           `yaml:"model" json:"model"`
 	Starter  *Starter        `yaml:"starter,omitempty" json:"starter,omitempty"`
 	Sources  *Sources        `yaml:"sources,omitempty" json:"sources,omitempty"`
