@@ -46,7 +46,7 @@ func (b builder) collect(ctx context.Context, c *recipes.Collect) (job, error) {
 		return nil, trimtab.NewError(trimtab.Invalid, "too_few_prompts", "lower prompts or held_out, or add prompts",
 			"collect wants %d prompts and %d held-out ones, the dataset has %d", c.Prompts, c.HeldOut, len(all))
 	}
-	j := &collector{b: b, config: c, m: m, words: words, model: d, pass: model.NewPass(b.a.pool), starts: []int{0}}
+	j := &collector{b: b, config: c, m: m, words: words, model: d, pass: b.pass(), starts: []int{0}}
 	counts := b.source("responses").At(0)
 	for _, i := range dataset.Order(b.source("prompts"), len(all), 0)[:n] {
 		j.prompts = append(j.prompts, all[i])

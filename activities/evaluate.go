@@ -85,7 +85,7 @@ type evaluator struct {
 var dataInputs = []string{"prompts", "rankings", "text", "demonstrations"}
 
 func (b builder) evaluate(ctx context.Context, c *recipes.Evaluate) (job, error) {
-	e := &evaluator{b: b, config: c, pass: model.NewPass(b.a.pool)}
+	e := &evaluator{b: b, config: c, pass: b.pass()}
 	for _, in := range b.in.Inputs {
 		if slices.Contains(dataInputs, in.Name) {
 			continue
@@ -231,7 +231,7 @@ func (e *evaluator) judge(i int) ([]answer, error) {
 	}
 	var rewards []float32
 	if e.scorer != nil {
-		rewards = reward.NewScorer(e.b.a.pool, e.scorer).Scores(e.whole(i))
+		rewards = reward.NewScorer(e.pass, e.scorer).Scores(e.whole(i))
 	}
 	answers := make([]answer, len(e.prompts))
 	for k, p := range e.prompts {
@@ -272,7 +272,7 @@ func (e *evaluator) divergence(i int) *float64 {
 	for k := range drawn {
 		drawn[k].Tokens = e.samples[i].response(k)
 	}
-	d := eval.MeanKL(e.b.a.pool, e.models[i].m, e.models[ref].m, e.ids, drawn, float32(e.config.Temperature))
+	d := eval.MeanKL(e.pass, e.models[i].m, e.models[ref].m, e.ids, drawn, float32(e.config.Temperature))
 	return &d.K1
 }
 
@@ -375,7 +375,7 @@ func (e *evaluator) rewardModel(ctx context.Context, r *Evaluation) error {
 
 // measure compares a reward model with held-out rankings and with the rule that the longer one wins.
 func (b builder) measure(m *model.Model, seqs []reward.Ranking, held []trimtab.Ranking) Accuracy {
-	scorer := reward.NewScorer(b.a.pool, m)
+	scorer := reward.NewScorer(b.pass(), m)
 	scores := make([][]float32, len(seqs))
 	for i, r := range seqs {
 		scores[i] = scorer.Scores(r.Sequences)

@@ -1,6 +1,7 @@
 package activities
 
 import (
+	"cmp"
 	"context"
 	"sync"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/trimtab/trimtab/reward"
 	"github.com/trimtab/trimtab/sft"
 	"github.com/trimtab/trimtab/storage"
+	"github.com/trimtab/trimtab/tensor"
 	"github.com/trimtab/trimtab/tokenizer"
 	"github.com/trimtab/trimtab/train"
 )
@@ -38,7 +40,10 @@ func (a *Activities) newJob(ctx context.Context, in SegmentInput) (job, error) {
 	if err != nil {
 		return nil, trimtab.NewError(trimtab.Invalid, "invalid_config", "start the run anew", "%w", err)
 	}
-	b := builder{a: a, in: in}
+	b, err := a.builder(in)
+	if err != nil {
+		return nil, err
+	}
 	switch c := config.(type) {
 	case *recipes.Pretrain:
 		return b.pretrain(ctx, c)
@@ -58,9 +63,23 @@ func (a *Activities) newJob(ctx context.Context, in SegmentInput) (job, error) {
 
 // builder makes jobs; it reads inputs by name.
 type builder struct {
-	a  *Activities
-	in SegmentInput
+	a        *Activities
+	in       SegmentInput
+	numerics tensor.Numerics
 }
+
+// builder refuses numerics that this worker does not keep. A segment without
+// any was scheduled when there was only v1.
+func (a *Activities) builder(in SegmentInput) (builder, error) {
+	n := cmp.Or(tensor.Numerics(in.Numerics), tensor.V1)
+	if !n.Valid() {
+		return builder{}, trimtab.NewError(trimtab.Invalid, "unknown_numerics", "update the worker", "this worker knows no numerics %q", n)
+	}
+	return builder{a: a, in: in, numerics: n}, nil
+}
+
+// pass is a new Pass over the worker's pool, under the run's numerics.
+func (b builder) pass() *model.Pass { return model.NewPass(b.a.pool).Under(b.numerics) }
 
 // input is the digest under a name.
 func (b builder) input(name string) (trimtab.Digest, error) {
@@ -156,7 +175,7 @@ func (b builder) pretrain(ctx context.Context, c *recipes.Pretrain) (job, error)
 	m := model.New(shape, false)
 	m.Init(b.source("init"))
 	rows := dataset.PackRows(words, texts, c.RowTokens, b.source("pack"))
-	t, err := pretrain.New(c.Config, pretrain.Inputs{Pool: b.a.pool, Seed: b.in.Seed, Stage: b.in.Stage.Name, Model: m, Rows: fullRows(rows, c.RowTokens)})
+	t, err := pretrain.New(c.Config, pretrain.Inputs{Pool: b.a.pool, Numerics: b.numerics, Seed: b.in.Seed, Stage: b.in.Stage.Name, Model: m, Rows: fullRows(rows, c.RowTokens)})
 	if err != nil {
 		return nil, err
 	}
@@ -222,7 +241,7 @@ func (b builder) sft(ctx context.Context, c *recipes.SFT) (job, error) {
 	if err != nil {
 		return nil, err
 	}
-	in := sft.Inputs{Pool: b.a.pool, Seed: b.in.Seed, Stage: b.in.Stage.Name, Model: m, Examples: seqs}
+	in := sft.Inputs{Pool: b.a.pool, Numerics: b.numerics, Seed: b.in.Seed, Stage: b.in.Stage.Name, Model: m, Examples: seqs}
 	if c.PretrainMix > 0 {
 		if in.Rows, err = b.rows(ctx, words, m.Config.Context); err != nil {
 			return nil, err
@@ -298,7 +317,7 @@ func (b builder) reward(ctx context.Context, c *recipes.Reward) (job, error) {
 	if err != nil {
 		return nil, err
 	}
-	t, err := reward.New(c.Config, reward.Inputs{Pool: b.a.pool, Seed: b.in.Seed, Stage: b.in.Stage.Name, Model: m,
+	t, err := reward.New(c.Config, reward.Inputs{Pool: b.a.pool, Numerics: b.numerics, Seed: b.in.Seed, Stage: b.in.Stage.Name, Model: m,
 		Rankings: seqs, Validation: test, Demonstrations: tokensOf(demos)})
 	if err != nil {
 		return nil, err
@@ -337,8 +356,8 @@ func (b builder) ppo(ctx context.Context, c *recipes.PPO) (job, error) {
 	if scorerWords.Digest() != words.Digest() {
 		return nil, trimtab.NewError(trimtab.Invalid, "tokenizer_mismatch", "train the reward model from the same base", "the policy and the reward model have different tokenizers")
 	}
-	in := ppo.Inputs{Pool: b.a.pool, Seed: b.in.Seed, Stage: b.in.Stage.Name, Model: policy, Reference: policy, Value: scorer,
-		Scorer: reward.NewScorer(b.a.pool, scorer), EndOfText: words.EndOfText(), Ban: words.Ban(), Decode: words.Decode}
+	in := ppo.Inputs{Pool: b.a.pool, Numerics: b.numerics, Seed: b.in.Seed, Stage: b.in.Stage.Name, Model: policy, Reference: policy, Value: scorer,
+		Scorer: reward.NewScorer(b.pass(), scorer), EndOfText: words.EndOfText(), Ban: words.Ban(), Decode: words.Decode}
 	if in.Prompts, err = b.prompts(ctx, words, c.Pool, policy.Config.Context-c.MaxTokens); err != nil {
 		return nil, err
 	}

@@ -44,6 +44,7 @@ type SegmentInput struct {
 	Attempt  int64
 	Stage    trimtab.PlannedStage
 	Seed     uint64
+	Numerics string
 	Inputs   []trimtab.Named
 	Sequence int64
 	// From and Step are the checkpoint to go on from; an empty digest is the beginning.

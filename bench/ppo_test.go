@@ -20,7 +20,7 @@ func (s shape) ppo(tb testing.TB, pool *tensor.Pool) func(iteration int) (tokens
 	c.Batch, c.Episodes, c.MaxTokens = s.episodes, 1000*s.episodes, s.ppoResponse
 	c.ScoreSamples, c.ValueWarmup, c.MissingEOS = 0, 0, ppo.EOSIgnore
 	in := ppo.Inputs{Pool: pool, Seed: 1, Stage: "bench", Model: policy, Reference: policy, Value: rm,
-		Scorer: reward.NewScorer(pool, rm), EndOfText: 0, Ban: []int32{0}}
+		Scorer: reward.NewScorer(model.NewPass(pool), rm), EndOfText: 0, Ban: []int32{0}}
 	for _, tokens := range s.sequences(4*s.episodes, s.ppoPrompt) {
 		in.Prompts = append(in.Prompts, ppo.Prompt{Tokens: tokens})
 	}

@@ -29,7 +29,7 @@ func near(t *testing.T, what string, got, want, tolerance float64) {
 
 // A model of zeros knows nothing: its perplexity is the size of the vocabulary.
 func TestPerplexityOfNothing(t *testing.T) {
-	l := Perplexity(nil, model.New(shape, false), [][]int32{{0, 1, 2}, {3}, {4, 5}})
+	l := Perplexity(model.NewPass(nil), model.New(shape, false), [][]int32{{0, 1, 2}, {3}, {4, 5}})
 	if l.Tokens != 3 {
 		t.Errorf("%d tokens, want 3: the first of a text is given", l.Tokens)
 	}
@@ -48,10 +48,10 @@ func TestPerplexityChunksDoNotShow(t *testing.T) {
 		}
 		texts = append(texts, text)
 	}
-	whole := Perplexity(nil, m, texts)
+	whole := Perplexity(model.NewPass(nil), m, texts)
 	sum, n := 0.0, 0
 	for _, text := range texts {
-		l := Perplexity(nil, m, [][]int32{text})
+		l := Perplexity(model.NewPass(nil), m, [][]int32{text})
 		sum += l.NLL * float64(l.Tokens)
 		n += l.Tokens
 	}
@@ -65,8 +65,8 @@ func TestMeanKL(t *testing.T) {
 	policy, ref := toy(1), toy(2)
 	prompts := [][]int32{{0, 1}, {0, 2}, {0, 3}}
 	o := model.SampleOptions{Temperature: .8, MaxNew: 6, Stop: []int32{9}}
-	samples := Sample(nil, policy, prompts, o, draw.New(3, "samples"))
-	if d := MeanKL(nil, policy, policy, prompts, samples, .8); d.K1 != 0 || d.K3 != 0 || d.PerToken != 0 || d.Tokens == 0 {
+	samples := Sample(model.NewPass(nil), policy, prompts, o, draw.New(3, "samples"))
+	if d := MeanKL(model.NewPass(nil), policy, policy, prompts, samples, .8); d.K1 != 0 || d.K3 != 0 || d.PerToken != 0 || d.Tokens == 0 {
 		t.Errorf("KL of a model to itself: %+v", d)
 	}
 	want, tokens := 0.0, 0
@@ -81,7 +81,7 @@ func TestMeanKL(t *testing.T) {
 			tokens++
 		}
 	}
-	d := MeanKL(nil, policy, ref, prompts, samples, .8)
+	d := MeanKL(model.NewPass(nil), policy, ref, prompts, samples, .8)
 	near(t, "k1", d.K1, want, 1e-9)
 	near(t, "per token", d.PerToken, want*3/float64(tokens), 1e-9)
 	if d.Tokens != tokens || d.K3 <= 0 {
@@ -101,8 +101,8 @@ func TestMeanKLIsUnbiased(t *testing.T) {
 	for i := range p {
 		want += p[i] * math.Log(p[i]/q[i])
 	}
-	samples := Sample(nil, policy, prompts, model.SampleOptions{Temperature: 1, MaxNew: 1}, draw.New(3, "samples"))
-	d := MeanKL(nil, policy, ref, prompts, samples, 1)
+	samples := Sample(model.NewPass(nil), policy, prompts, model.SampleOptions{Temperature: 1, MaxNew: 1}, draw.New(3, "samples"))
+	d := MeanKL(model.NewPass(nil), policy, ref, prompts, samples, 1)
 	near(t, "k1", d.K1, want, .1)
 	near(t, "k3", d.K3, want, .1)
 }
@@ -126,7 +126,7 @@ func TestSampleRepeats(t *testing.T) {
 	m := toy(1)
 	prompts := [][]int32{{0, 1}, {0, 2}, {0, 3}}
 	o := model.SampleOptions{Temperature: 1, MaxNew: 6, Stop: []int32{9}}
-	a, b := Sample(nil, m, prompts, o, draw.New(3, "s")), Sample(nil, m, prompts, o, draw.New(3, "s"))
+	a, b := Sample(model.NewPass(nil), m, prompts, o, draw.New(3, "s")), Sample(model.NewPass(nil), m, prompts, o, draw.New(3, "s"))
 	for i := range a {
 		if !slices.Equal(a[i].Tokens, b[i].Tokens) {
 			t.Errorf("prompt %d: %v and %v", i, a[i].Tokens, b[i].Tokens)

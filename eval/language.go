@@ -17,13 +17,13 @@ type Likelihood struct {
 }
 
 // Perplexity measures m on texts, each from its second token on, given all tokens before.
-func Perplexity(pool *tensor.Pool, m *model.Model, texts [][]int32) Likelihood {
+func Perplexity(ps *model.Pass, m *model.Model, texts [][]int32) Likelihood {
 	var l Likelihood
 	starts := make([]int, len(texts))
 	for i := range starts {
 		starts[i] = 1
 	}
-	logProbs(model.NewPass(pool), m, texts, starts, 1, func(_, _ int, logp float32) {
+	logProbs(ps, m, texts, starts, 1, func(_, _ int, logp float32) {
 		l.NLL -= float64(logp)
 		l.Tokens++
 	})
@@ -33,8 +33,8 @@ func Perplexity(pool *tensor.Pool, m *model.Model, texts [][]int32) Likelihood {
 }
 
 // Sample lets m answer prompts; token t of prompt i is drawn from src.At(i, t).
-func Sample(pool *tensor.Pool, m *model.Model, prompts [][]int32, o model.SampleOptions, src draw.Source) []model.Sample {
-	return model.Generate(model.NewPass(pool), m, prompts, o, src, 0)
+func Sample(ps *model.Pass, m *model.Model, prompts [][]int32, o model.SampleOptions, src draw.Source) []model.Sample {
+	return model.Generate(ps, m, prompts, o, src, 0)
 }
 
 // Divergence is the mean over responses of the summed KL estimates.
@@ -47,7 +47,7 @@ type Divergence struct {
 
 // MeanKL measures how far policy is from ref on samples that policy drew for
 // prompts at a temperature above 0.
-func MeanKL(pool *tensor.Pool, policy, ref *model.Model, prompts [][]int32, samples []model.Sample, temperature float32) Divergence {
+func MeanKL(ps *model.Pass, policy, ref *model.Model, prompts [][]int32, samples []model.Sample, temperature float32) Divergence {
 	seqs, starts := make([][]int32, len(samples)), make([]int, len(samples))
 	own := make([][]float32, len(samples))
 	for i, s := range samples {
@@ -55,7 +55,6 @@ func MeanKL(pool *tensor.Pool, policy, ref *model.Model, prompts [][]int32, samp
 		seqs[i] = append(append(make([]int32, 0, starts[i]+len(s.Tokens)), prompts[i]...), s.Tokens...)
 		own[i] = make([]float32, len(s.Tokens))
 	}
-	ps := model.NewPass(pool)
 	logProbs(ps, policy, seqs, starts, 1/temperature, func(i, t int, logp float32) { own[i][t-starts[i]] = logp })
 	var d Divergence
 	logProbs(ps, ref, seqs, starts, 1/temperature, func(i, t int, logp float32) {

@@ -109,7 +109,7 @@ func TestChain(t *testing.T) {
 		prompts[i] = prompt(i)
 	}
 	options := model.SampleOptions{Temperature: 1, MaxNew: 8, Stop: []int32{end}, Ban: []int32{newline}}
-	before := eval.Sample(nil, sftModel, prompts, options, draw.New(2, "before"))
+	before := eval.Sample(model.NewPass(nil), sftModel, prompts, options, draw.New(2, "before"))
 
 	var rankings []reward.Ranking
 	for i := range 160 {
@@ -117,7 +117,7 @@ func TestChain(t *testing.T) {
 		group := [][]int32{p, p, p, p}
 		var r reward.Ranking
 		var shares []int
-		for _, s := range eval.Sample(nil, sftModel, group, options, draw.New(uint64(i), "collect")) {
+		for _, s := range eval.Sample(model.NewPass(nil), sftModel, group, options, draw.New(uint64(i), "collect")) {
 			r.Sequences = append(r.Sequences, append(p[:len(p):len(p)], s.Tokens...))
 			shares = append(shares, int(-1000*likesA(s.Tokens)))
 		}
@@ -129,14 +129,14 @@ func TestChain(t *testing.T) {
 	rt, err := reward.New(rc, reward.Inputs{Seed: 1, Stage: "reward", Model: sftModel, Rankings: rankings[:128], Demonstrations: demonstrations})
 	runAll(t, rt, err)
 	rm := rt.Result()
-	if a := reward.Evaluate(nil, rm, rankings[128:]).Accuracy(); a < .85 {
+	if a := reward.Evaluate(model.NewPass(nil), rm, rankings[128:]).Accuracy(); a < .85 {
 		t.Errorf("the reward model orders %.2f of the held-out pairs, want at least .85", a)
 	}
 
 	pc := ppo.Defaults()
 	pc.Episodes, pc.Batch, pc.MaxTokens, pc.ScoreSamples, pc.KLCoef = 64*14, 64, 8, 128, .05
 	pc.Policy.LR, pc.Value.LR, pc.Policy.Warmup = 3e-3, 3e-3, 2
-	in := ppo.Inputs{Seed: 1, Stage: "ppo", Model: sftModel, Reference: sftModel, Value: rm, Scorer: reward.NewScorer(nil, rm),
+	in := ppo.Inputs{Seed: 1, Stage: "ppo", Model: sftModel, Reference: sftModel, Value: rm, Scorer: reward.NewScorer(model.NewPass(nil), rm),
 		EndOfText: end, Ban: []int32{newline}}
 	for _, p := range prompts {
 		in.Prompts = append(in.Prompts, ppo.Prompt{Tokens: p})
@@ -144,10 +144,10 @@ func TestChain(t *testing.T) {
 	pt, err := ppo.New(pc, in)
 	report := runAll(t, pt, err)
 	policy := pt.Result()
-	after := eval.Sample(nil, policy, prompts, options, draw.New(2, "after"))
+	after := eval.Sample(model.NewPass(nil), policy, prompts, options, draw.New(2, "after"))
 
 	was, is := eval.Mean(src, shares(before)), eval.Mean(src, shares(after))
-	kl := eval.MeanKL(nil, policy, sftModel, prompts, after, 1)
+	kl := eval.MeanKL(model.NewPass(nil), policy, sftModel, prompts, after, 1)
 	t.Logf("share of A %.2f -> %.2f (%.2f to %.2f), KL %.2f, explained variance %.2f", was.Value, is.Value, is.Low, is.High, kl.K1, must(report.Value("val/explained_var")))
 	if got := digest(sftModel, rm, policy, pt.ValueModel()); got != goldenChain {
 		t.Errorf("the chain's models are %s, want %s: if the bytes are meant to change, raise Version in sft, reward or ppo and write the new digest here", got, goldenChain)

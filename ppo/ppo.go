@@ -1,6 +1,7 @@
 package ppo
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -20,9 +21,10 @@ type Prompt struct {
 
 // Inputs are the models, the scorer and the prompts. No model is changed.
 type Inputs struct {
-	Pool  *tensor.Pool
-	Seed  uint64
-	Stage string
+	Pool     *tensor.Pool
+	Numerics tensor.Numerics // of every pass; v1 if empty
+	Seed     uint64
+	Stage    string
 
 	Model     *model.Model // what the policy begins as
 	Reference *model.Model // what KL is measured against; it is given, and never taken from the policy
@@ -79,7 +81,7 @@ func New(c Config, in Inputs) (*Trainer, error) {
 	}
 	source := func(purpose string) draw.Source { return draw.New(in.Seed, in.Stage, purpose) }
 	t := &Trainer{
-		config: c, in: in, pass: model.NewPass(in.Pool), micro: microTokens,
+		config: c, in: in, pass: model.NewPass(in.Pool).Under(cmp.Or(in.Numerics, tensor.V1)), micro: microTokens,
 		policy: newNetwork(in.Pool, in.Model.Clone(), c.Policy), value: newNetwork(in.Pool, in.Value.Clone(), c.Value),
 		beta: []float32{float32(c.KLCoef)}, scale: scale{0, 1},
 		prompts:  dataset.Cycle{Source: source("prompts"), N: len(in.Prompts)},

@@ -475,3 +475,13 @@ func TestEveryFieldIsRead(t *testing.T) {
 		}
 	}
 }
+
+func TestPassIsUnderTheNumerics(t *testing.T) {
+	for given, want := range map[tensor.Numerics]tensor.Numerics{"": tensor.V1, tensor.V1: tensor.V1, tensor.V1BF16: tensor.V1BF16} {
+		in := toyInputs()
+		in.Numerics = given
+		if got := newToy(t, toyConfig(), in).pass.Numerics(); got != want {
+			t.Errorf("given %q the pass is under %q, want %q", given, got, want)
+		}
+	}
+}

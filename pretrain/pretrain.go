@@ -8,6 +8,7 @@
 package pretrain
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -24,11 +25,12 @@ const microTokens = 4096
 
 // Inputs are the model to begin with, and the text as token ids.
 type Inputs struct {
-	Pool  *tensor.Pool
-	Seed  uint64
-	Stage string
-	Model *model.Model // not changed
-	Rows  [][]int32    // packed rows of RowTokens tokens; the first token of a row is not learned
+	Pool     *tensor.Pool
+	Numerics tensor.Numerics // of every pass; v1 if empty
+	Seed     uint64
+	Stage    string
+	Model    *model.Model // not changed
+	Rows     [][]int32    // packed rows of RowTokens tokens; the first token of a row is not learned
 }
 
 // Trainer is the stage at work.
@@ -54,7 +56,7 @@ func New(c Config, in Inputs) (*Trainer, error) {
 		return nil, err
 	}
 	t := &Trainer{config: c, in: in, order: draw.New(in.Seed, in.Stage, "order"),
-		policy: in.Model.Clone(), pass: model.NewPass(in.Pool), epoch: -1}
+		policy: in.Model.Clone(), pass: model.NewPass(in.Pool).Under(cmp.Or(in.Numerics, tensor.V1)), epoch: -1}
 	t.grad = t.policy.Gradient()
 	t.adam = optim.New(c.Optim, len(t.policy.Slab), t.policy.Decay())
 	t.adam.Pool = in.Pool

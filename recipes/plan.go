@@ -73,7 +73,7 @@ type Document struct {
 
 // Plan turns a spec into the ordered stages of a run, and the documents that the plan names by digest.
 func (s Spec) Plan(run string, r Resolved) (trimtab.Plan, []Document, error) {
-	plan := trimtab.Plan{Run: run, Seed: s.Seed, Numerics: "v1"}
+	plan := trimtab.Plan{Run: run, Seed: s.Seed, Numerics: string(s.Numerics)}
 	var docs []Document
 	for i, st := range s.Stages {
 		doc, err := s.document(st)

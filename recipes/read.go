@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/tensor"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -146,7 +147,7 @@ func resolve(file string, root *yaml.Node, sets []string) (Spec, error) {
 	if err := checkSpec(file, root); err != nil {
 		return Spec{}, err
 	}
-	s := Spec{Seed: 1}
+	s := Spec{Seed: 1, Numerics: tensor.V1}
 	if err := root.Decode(&s); err != nil {
 		return Spec{}, yamlError(file, err)
 	}

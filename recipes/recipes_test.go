@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/tensor"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -56,6 +57,9 @@ func TestStrictReading(t *testing.T) {
 		{strings.Replace(minimal, "layers: 2", "layers: -2", 1), "layers"},
 		{minimal + "seed: 9007199254740992\n", "seed is 9007199254740992"},
 		{minimal + "seed: -1\n", `run.yaml:6: "-1" is not a whole number of at least 0`},
+		{minimal + "numerics: v1-bf61\n", `run.yaml:6: unknown numerics "v1-bf61": did you mean "v1-bf16"? (valid: v1, v1-bf16)`},
+		{minimal + "numerics:\n", `run.yaml:6: unknown numerics "": valid: v1, v1-bf16`},
+		{minimal + "numerics: [v1]\n", `run.yaml:6: "" is not text`},
 		{minimal + "  - kind: pretrain\n", "the name is taken"},
 		{minimal + "  - kind: collect\n", "needs the starter world"},
 		{minimal + "  - {kind: sft, gates: [{metric: loss}]}\n", "a gate has a metric, and min or max"},
@@ -225,6 +229,42 @@ func TestPlanNeedsItsInputs(t *testing.T) {
 	}
 }
 
+// numerics is v1 unless the spec or --set says otherwise, in a spec that was
+// stored before there was a choice too; the plan carries it, and no other
+// digest of the plan depends on it.
+func TestNumerics(t *testing.T) {
+	if s, err := Read("run.yaml", []byte(minimal+"numerics: v1-bf16\n"), "", nil); err != nil || s.Numerics != tensor.V1BF16 {
+		t.Errorf("read %q, %v", s.Numerics, err)
+	}
+	if s, err := Parse([]byte(`{"name":"old","seed":1}`)); err != nil || s.Numerics != tensor.V1 {
+		t.Errorf("an older spec has %q, %v", s.Numerics, err)
+	}
+	s := starterSpec(t)
+	other, err := Override(s, []string{"numerics=v1-bf16"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b := planOf(t, s), planOf(t, other)
+	if a.Numerics != "v1" || b.Numerics != "v1-bf16" || a.SpecDigest == b.SpecDigest {
+		t.Errorf("plans have %q and %q, digests %s and %s", a.Numerics, b.Numerics, a.SpecDigest, b.SpecDigest)
+	}
+	if x, y := stagesOf(t, a), stagesOf(t, b); x != y {
+		t.Errorf("the stages are\n%s\nand\n%s", x, y)
+	}
+	if _, err := Override(s, []string{"numerics=v2"}); err == nil || !strings.Contains(err.Error(), "valid: v1, v1-bf16") {
+		t.Errorf("--set numerics=v2: %v", err)
+	}
+}
+
+func stagesOf(t *testing.T, p trimtab.Plan) string {
+	t.Helper()
+	b, err := Canonical(p.Stages)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
 // The digest is over what bytes depend on: not the name of the run or its id, but any number of any stage.
 func TestSpecDigest(t *testing.T) {
 	digest := func(sets ...string) trimtab.Digest { return planOf(t, starterSpec(t, sets...)).SpecDigest }
@@ -236,7 +276,7 @@ func TestSpecDigest(t *testing.T) {
 		t.Errorf("another name gives another digest: %v", err)
 	}
 	seen := []trimtab.Digest{base}
-	for _, set := range []string{"seed=2", "model.width=64", "ppo.kl_coef=0.3", "evaluate.temperature=0.5", "starter.world=2"} {
+	for _, set := range []string{"seed=2", "model.width=64", "ppo.kl_coef=0.3", "evaluate.temperature=0.5", "starter.world=2", "numerics=v1-bf16"} {
 		d := digest(set)
 		if slices.Contains(seen, d) {
 			t.Errorf("--set %s does not change the digest", set)
@@ -264,7 +304,7 @@ func TestCacheKeyReadsEveryField(t *testing.T) {
 	renamed, raised := st, st
 	renamed.Name, raised.Version = "tune", 2
 	for what, k := range map[string]trimtab.Digest{
-		"name": key(renamed, in, 1, "v1"), "version": key(raised, in, 1, "v1"), "seed": key(st, in, 2, "v1"), "numerics": key(st, in, 1, "v2"),
+		"name": key(renamed, in, 1, "v1"), "version": key(raised, in, 1, "v1"), "seed": key(st, in, 2, "v1"), "numerics": key(st, in, 1, "v1-bf16"),
 		"inputs": key(st, []trimtab.Named{{Name: "model", Digest: "e"}}, 1, "v1"),
 	} {
 		if k == base {

@@ -8,18 +8,20 @@ import (
 
 	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/model"
+	"github.com/trimtab/trimtab/tensor"
 	"go.yaml.in/yaml/v3"
 )
 
 // Spec is a whole run, every default filled in.
 type Spec struct {
-	Name    string   `yaml:"name" json:"name"`
-	Seed    uint64   `yaml:"seed" json:"seed"`
-	Model   Model    `yaml:"model" json:"model"`
-	Starter *Starter `yaml:"starter,omitempty" json:"starter,omitempty"`
-	Sources *Sources `yaml:"sources,omitempty" json:"sources,omitempty"`
-	Data    Data     `yaml:"data,omitempty" json:"data"`
-	Stages  []Stage  `yaml:"stages" json:"stages"`
+	Name     string          `yaml:"name" json:"name"`
+	Seed     uint64          `yaml:"seed" json:"seed"`
+	Numerics tensor.Numerics `yaml:"numerics" json:"numerics"` // what every pass of the run computes under
+	Model    Model           `yaml:"model" json:"model"`
+	Starter  *Starter        `yaml:"starter,omitempty" json:"starter,omitempty"`
+	Sources  *Sources        `yaml:"sources,omitempty" json:"sources,omitempty"`
+	Data     Data            `yaml:"data,omitempty" json:"data"`
+	Stages   []Stage         `yaml:"stages" json:"stages"`
 }
 
 // Model is the shape of a new model, or the base that the run starts from.
@@ -154,9 +156,10 @@ func (s Spec) YAML() ([]byte, error) { return yaml.Marshal(s) }
 // JSON is the spec as it is stored with a run.
 func (s Spec) JSON() ([]byte, error) { return json.Marshal(s) }
 
-// Parse reads a spec that JSON wrote.
+// Parse reads a spec that JSON wrote. One without numerics was written when
+// there was only v1.
 func Parse(b []byte) (Spec, error) {
-	var s Spec
+	s := Spec{Numerics: tensor.V1}
 	if err := json.Unmarshal(b, &s); err != nil {
 		return Spec{}, fmt.Errorf("read stored spec: %w", err)
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/trimtab/trimtab/tensor"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -13,6 +14,9 @@ import (
 // and refuses the first key that nothing reads.
 func checkSpec(file string, root *yaml.Node) error {
 	if err := checkKeys(file, "", root, reflect.TypeFor[Spec]()); err != nil {
+		return err
+	}
+	if err := checkNumerics(file, root); err != nil {
 		return err
 	}
 	stages := lookup(root, "stages")
@@ -26,6 +30,22 @@ func checkSpec(file string, root *yaml.Node) error {
 		if err := checkStage(file, fmt.Sprintf("stages[%d].", i), n); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// checkNumerics refuses a numeric contract that package tensor does not keep.
+func checkNumerics(file string, root *yaml.Node) error {
+	n := lookup(root, "numerics")
+	if n == nil {
+		return nil
+	}
+	var name string
+	if err := n.Decode(&name); err != nil {
+		return yamlError(file, err)
+	}
+	if !tensor.Numerics(name).Valid() {
+		return invalid(Suggest(name, []string{string(tensor.V1), string(tensor.V1BF16)}), "%s: unknown numerics %q", at(file, n), name)
 	}
 	return nil
 }

@@ -11,6 +11,7 @@
 package reward
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -45,6 +46,7 @@ func (r Ranking) pairs() int {
 // Inputs are the model to begin with, and the rankings as token ids.
 type Inputs struct {
 	Pool           *tensor.Pool
+	Numerics       tensor.Numerics // of every pass; v1 if empty
 	Seed           uint64
 	Stage          string
 	Model          *model.Model // a language model, whose body gets a new scalar head, or a scalar model; not changed
@@ -79,7 +81,7 @@ func New(c Config, in Inputs) (*Trainer, error) {
 	if err := in.check(); err != nil {
 		return nil, err
 	}
-	t := &Trainer{config: c, in: in, order: draw.New(in.Seed, in.Stage, "order"), epoch: -1, pass: model.NewPass(in.Pool)}
+	t := &Trainer{config: c, in: in, order: draw.New(in.Seed, in.Stage, "order"), epoch: -1, pass: model.NewPass(in.Pool).Under(cmp.Or(in.Numerics, tensor.V1))}
 	if in.Model.Scalar {
 		t.scorer = in.Model.Clone()
 	} else {
@@ -129,17 +131,17 @@ func (t *Trainer) State() []tensor.Named {
 // Result is the model as it stands, its bias moved so that the demonstrations score 0 on average.
 func (t *Trainer) Result() *model.Model {
 	m := t.scorer.Clone()
-	Center(t.in.Pool, m, t.in.Demonstrations)
+	Center(t.pass, m, t.in.Demonstrations)
 	return m
 }
 
 // Center subtracts the mean score of seqs from the bias of m's head.
-func Center(pool *tensor.Pool, m *model.Model, seqs [][]int32) {
+func Center(ps *model.Pass, m *model.Model, seqs [][]int32) {
 	if len(seqs) == 0 {
 		return
 	}
 	mean := 0.0
-	for _, s := range NewScorer(pool, m).Scores(seqs) {
+	for _, s := range NewScorer(ps, m).Scores(seqs) {
 		mean += float64(s)
 	}
 	mean /= float64(len(seqs))
@@ -164,7 +166,7 @@ func (t *Trainer) Step(ctx context.Context, step int) (trimtab.Report, error) {
 		trimtab.Metric{Name: "learning_rate", Value: float64(lr)},
 		trimtab.Metric{Name: "epoch", Value: float64(last) / float64(n)})
 	if len(t.in.Validation) > 0 && last/n > first/n {
-		metrics = append(metrics, Evaluate(t.in.Pool, t.scorer, t.in.Validation).metrics("eval_")...)
+		metrics = append(metrics, Evaluate(t.pass, t.scorer, t.in.Validation).metrics("eval_")...)
 	}
 	return trimtab.Report{Metrics: metrics}, nil
 }

@@ -123,7 +123,7 @@ func TestLearnsToCountSevens(t *testing.T) {
 	for i := range 100 {
 		fresh = append(fresh, ranking(draw.New(4, "fresh").At(uint64(i)), 4))
 	}
-	if a := Evaluate(nil, tr.Result(), fresh).Accuracy(); a < .85 {
+	if a := Evaluate(model.NewPass(nil), tr.Result(), fresh).Accuracy(); a < .85 {
 		t.Errorf("accuracy on fresh rankings %g, want over .85", a)
 	}
 }
@@ -137,7 +137,7 @@ func TestDemonstrationsScoreZero(t *testing.T) {
 	before := stateOf(tr)
 	m := tr.Result()
 	mean := 0.0
-	for _, s := range NewScorer(nil, m).Scores(in.Demonstrations) {
+	for _, s := range NewScorer(model.NewPass(nil), m).Scores(in.Demonstrations) {
 		mean += float64(s) / 3
 	}
 	near(t, "mean score of the demonstrations", mean, 0, 1e-6)
@@ -147,7 +147,7 @@ func TestDemonstrationsScoreZero(t *testing.T) {
 	if !slices.Equal(before, stateOf(tr)) {
 		t.Error("asking for the result changed the state")
 	}
-	a, b := Evaluate(nil, m, in.Validation), Evaluate(nil, tr.scorer, in.Validation)
+	a, b := Evaluate(model.NewPass(nil), m, in.Validation), Evaluate(model.NewPass(nil), tr.scorer, in.Validation)
 	if a.Right != b.Right {
 		t.Error("the bias changed the order of responses")
 	}
@@ -224,9 +224,9 @@ func TestPromptsWeighAlike(t *testing.T) {
 	tr := newTrainer(t, config(), in)
 	want := 0.0
 	for _, r := range tr.in.Rankings[:5] {
-		want += Evaluate(nil, tr.scorer, []Ranking{r}).Loss / 5
+		want += Evaluate(model.NewPass(nil), tr.scorer, []Ranking{r}).Loss / 5
 	}
-	all := Evaluate(nil, tr.scorer, tr.in.Rankings[:5])
+	all := Evaluate(model.NewPass(nil), tr.scorer, tr.in.Rankings[:5])
 	near(t, "loss", all.Loss/5, want, 1e-12)
 }
 
@@ -234,7 +234,7 @@ func TestPromptsWeighAlike(t *testing.T) {
 func TestScores(t *testing.T) {
 	tr := newTrainer(t, config(), inputs())
 	seqs := [][]int32{{0, 1, 7, 0}, {0, 3}, {0, 1, 2, 3, 4, 5}}
-	together := NewScorer(nil, tr.scorer).Scores(seqs)
+	together := NewScorer(model.NewPass(nil), tr.scorer).Scores(seqs)
 	weight, bias := tr.scorer.Score()
 	for i, s := range seqs {
 		hidden := model.NewPass(nil).Infer(tr.scorer, model.NewBatch(s))
@@ -345,6 +345,16 @@ func TestEveryFieldIsRead(t *testing.T) {
 		changes[f.Name](&c)
 		if slices.Equal(want, run(c)) {
 			t.Errorf("%s is not read", f.Name)
+		}
+	}
+}
+
+func TestPassIsUnderTheNumerics(t *testing.T) {
+	for given, want := range map[tensor.Numerics]tensor.Numerics{"": tensor.V1, tensor.V1: tensor.V1, tensor.V1BF16: tensor.V1BF16} {
+		in := inputs()
+		in.Numerics = given
+		if got := newTrainer(t, config(), in).pass.Numerics(); got != want {
+			t.Errorf("given %q the pass is under %q, want %q", given, got, want)
 		}
 	}
 }

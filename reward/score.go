@@ -53,8 +53,8 @@ func (t Tally) metrics(prefix string) []trimtab.Metric {
 }
 
 // Evaluate scores rankings with m and compares.
-func Evaluate(pool *tensor.Pool, m *model.Model, rankings []Ranking) Tally {
-	return measure(model.NewPass(pool), m, nil, rankings)
+func Evaluate(ps *model.Pass, m *model.Model, rankings []Ranking) Tally {
+	return measure(ps, m, nil, rankings)
 }
 
 // measure tallies rankings in order, and adds the gradient of their mean loss to g if g is not nil.
@@ -120,9 +120,9 @@ type Scorer struct {
 	m    *model.Model
 }
 
-// NewScorer scores with m, a scalar model.
-func NewScorer(pool *tensor.Pool, m *model.Model) *Scorer {
-	return &Scorer{pass: model.NewPass(pool), m: m}
+// NewScorer scores with m, a scalar model, in ps.
+func NewScorer(ps *model.Pass, m *model.Model) *Scorer {
+	return &Scorer{pass: ps, m: m}
 }
 
 // Scores are the values of the head at the last token of each sequence.

@@ -124,6 +124,41 @@ func TestReuse(t *testing.T) {
 	}
 }
 
+// Numerics are of a whole run: another run's stages are not reused under
+// others, its document names them, and a rerun of one stage cannot change them.
+func TestRerunKeepsTheNumerics(t *testing.T) {
+	b := newBench(t, 0)
+	if d := b.await(b.launch(), trimtab.RunCompleted); d.Numerics != "v1" {
+		t.Errorf("a run without numerics has %q", d.Numerics)
+	}
+	spec, err := recipes.Load("instructgpt", "smallest", []string{"numerics=v1-bf16"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := b.Launch(b.ctx, runs.LaunchRequest{Spec: spec, Actor: "tester", Reuse: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := b.await(l.Run.ID, trimtab.RunCompleted)
+	if d.Numerics != "v1-bf16" {
+		t.Errorf("the document has numerics %q", d.Numerics)
+	}
+	for _, st := range d.Stages {
+		if st.Status != trimtab.AttemptCompleted {
+			t.Errorf("stage %s is %s", st.Name, st.Status)
+		}
+	}
+	_, err = b.Rerun(b.ctx, runs.RerunRequest{Run: l.Run.ID, Stage: "ppo", Sets: []string{"numerics=v1"}, Actor: "tester", Reason: "to see"})
+	wantRefusal(t, "a rerun under other numerics", err, "plan_differs", 2)
+	res, err := b.Rerun(b.ctx, runs.RerunRequest{Run: l.Run.ID, Stage: "ppo", Sets: []string{"ppo.kl_coef=0.2"}, Actor: "tester", Reason: "to see"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again := b.await(res.Run, trimtab.RunCompleted); again.Numerics != "v1-bf16" || stageOf(t, again, "reward").Status != trimtab.AttemptReused {
+		t.Errorf("the rerun is under %q and its reward stage is %s", again.Numerics, stageOf(t, again, "reward").Status)
+	}
+}
+
 // What the document promises to scripts.
 func TestDocumentFields(t *testing.T) {
 	b := newBench(t, 0)
@@ -135,7 +170,7 @@ func TestDocumentFields(t *testing.T) {
 	if err := json.Unmarshal(body, &d); err != nil {
 		t.Fatal(err)
 	}
-	for _, key := range []string{"schema", "id", "name", "status", "seed", "spec_digest", "origin", "created_at", "seconds", "stages", "models", "evaluation", "next"} {
+	for _, key := range []string{"schema", "id", "name", "status", "seed", "numerics", "spec_digest", "origin", "created_at", "seconds", "stages", "models", "evaluation", "next"} {
 		if _, ok := d[key]; !ok {
 			t.Errorf("the document has no %q: %v", key, slices.Sorted(maps.Keys(d)))
 		}

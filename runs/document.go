@@ -18,6 +18,7 @@ type Document struct {
 	Name       string            `json:"name"`
 	Status     trimtab.RunStatus `json:"status"`
 	Seed       uint64            `json:"seed"`
+	Numerics   string            `json:"numerics"`
 	SpecDigest trimtab.Digest    `json:"spec_digest"`
 	Origin     *string           `json:"origin"`
 	Reason     string            `json:"reason,omitempty"`
@@ -66,7 +67,7 @@ func (s *Service) Show(ctx context.Context, ref string) (Document, error) {
 	if err != nil {
 		return Document{}, err
 	}
-	d := Document{Schema: "trimtab.run/v1", ID: run.ID, Name: run.Name, Status: run.Status, Seed: run.Seed, SpecDigest: run.SpecDigest,
+	d := Document{Schema: "trimtab.run/v1", ID: run.ID, Name: run.Name, Status: run.Status, Seed: run.Seed, Numerics: run.Plan.Numerics, SpecDigest: run.SpecDigest,
 		Reason: run.Reason, CreatedAt: run.CreatedAt, Seconds: seconds(run), Error: run.Error, Next: run.Next,
 		Models: []ModelDocument{}, Evaluation: map[string]any{}}
 	if run.Origin != "" {

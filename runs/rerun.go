@@ -126,7 +126,7 @@ func replaceRankings(spec *recipes.Spec, ref string) {
 
 // onlyFrom refuses a change of a stage before i: its output is what stage i is rerun from.
 func onlyFrom(old, new trimtab.Plan, i int) error {
-	if len(old.Stages) != len(new.Stages) || old.Seed != new.Seed {
+	if len(old.Stages) != len(new.Stages) || old.Seed != new.Seed || old.Numerics != new.Numerics {
 		return trimtab.NewError(trimtab.Usage, "plan_differs", "launch a new run with `trimtab align`", "the change is of the whole run, not of one stage")
 	}
 	for j := range i {

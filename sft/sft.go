@@ -9,6 +9,7 @@
 package sft
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -26,6 +27,7 @@ const microTokens = 4096
 // Inputs are the model to begin with, and the demonstrations as token ids.
 type Inputs struct {
 	Pool       *tensor.Pool
+	Numerics   tensor.Numerics // of every pass; v1 if empty
 	Seed       uint64
 	Stage      string
 	Model      *model.Model       // not changed
@@ -58,7 +60,7 @@ func New(c Config, in Inputs) (*Trainer, error) {
 	t := &Trainer{config: c, in: in,
 		examples: dataset.Cycle{Source: draw.New(in.Seed, in.Stage, "order"), N: len(in.Examples)},
 		rows:     dataset.Cycle{Source: draw.New(in.Seed, in.Stage, "rows"), N: len(in.Rows)},
-		policy:   in.Model.Clone(), pass: model.NewPass(in.Pool)}
+		policy:   in.Model.Clone(), pass: model.NewPass(in.Pool).Under(cmp.Or(in.Numerics, tensor.V1))}
 	t.grad = t.policy.Gradient()
 	t.adam = optim.New(c.Optim, len(t.policy.Slab), t.policy.Decay())
 	t.adam.Pool = in.Pool
@@ -131,7 +133,7 @@ func (t *Trainer) Step(ctx context.Context, step int) (trimtab.Report, error) {
 		trimtab.Metric{Name: "learning_rate", Value: float64(lr)},
 		trimtab.Metric{Name: "epoch", Value: float64(last) / float64(len(t.in.Examples))})
 	if n := len(t.in.Examples); len(t.in.Validation) > 0 && last/n > first/n {
-		metrics = append(metrics, Evaluate(t.in.Pool, t.policy, t.in.Validation)...)
+		metrics = append(metrics, Evaluate(t.pass, t.policy, t.in.Validation)...)
 	}
 	return trimtab.Report{Metrics: metrics}, nil
 }
@@ -164,6 +166,6 @@ func (t *Trainer) tokens(k int) int {
 }
 
 // Evaluate measures eval_loss, eval_entropy and eval_mean_token_accuracy over the response tokens of seqs.
-func Evaluate(pool *tensor.Pool, m *model.Model, seqs []dataset.Sequence) []trimtab.Metric {
-	return measure(model.NewPass(pool), m, nil, seqs).metrics("eval_")
+func Evaluate(ps *model.Pass, m *model.Model, seqs []dataset.Sequence) []trimtab.Metric {
+	return measure(ps, m, nil, seqs).metrics("eval_")
 }

@@ -142,7 +142,7 @@ func (s *stage) segment(ctx workflow.Context) (activities.SegmentResult, error) 
 func (s *stage) try(ctx workflow.Context) (activities.SegmentResult, error) {
 	s.at.Sequence++
 	b := s.in.Begin
-	in := activities.SegmentInput{Run: b.Run, Attempt: s.at.Attempt, Stage: b.Stage, Seed: b.Seed, Inputs: b.Inputs,
+	in := activities.SegmentInput{Run: b.Run, Attempt: s.at.Attempt, Stage: b.Stage, Seed: b.Seed, Numerics: b.Numerics, Inputs: b.Inputs,
 		Sequence: s.at.Sequence, From: s.at.Checkpoint, Step: s.at.Step}
 	sctx, stop := workflow.WithCancel(training(ctx, fmt.Sprintf("%s from step %d", b.Stage.Name, s.at.Step)))
 	s.stop = stop

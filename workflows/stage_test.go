@@ -65,7 +65,7 @@ func (s *script) run(t *testing.T) (StageResult, time.Duration, error) {
 	env.SetContinueAsNewSuggested(s.suggested)
 	s.env = env
 	start := env.Now()
-	env.ExecuteWorkflow(Stage, StageInput{Begin: activities.BeginInput{Run: "r", Number: 1, Stage: trimtab.PlannedStage{Name: "sft", Kind: "sft"}}})
+	env.ExecuteWorkflow(Stage, StageInput{Begin: activities.BeginInput{Run: "r", Number: 1, Numerics: "v1-bf16", Stage: trimtab.PlannedStage{Name: "sft", Kind: "sft"}}})
 	if !env.IsWorkflowCompleted() {
 		t.Fatal("the stage did not end")
 	}
@@ -124,7 +124,7 @@ func TestLostWorkerGoesOnFromTheCheckpoint(t *testing.T) {
 		t.Fatal(err)
 	}
 	last := s.seen[2]
-	if last.Sequence != 3 || last.Step != 4 || last.From != "c4" {
+	if last.Sequence != 3 || last.Step != 4 || last.From != "c4" || last.Numerics != "v1-bf16" {
 		t.Errorf("the third try is %+v", last)
 	}
 	if s.shown[0] != trimtab.AttemptRetrying || s.runs[0] != trimtab.RunWaiting || s.runs[1] != trimtab.RunRunning {

@@ -131,7 +131,7 @@ func (a *app) eval(ctx context.Context, s *session, ref string, o evalFlags) err
 	}
 	pool := tensor.NewPool(0)
 	defer pool.Close()
-	e := evaluation{ctx: ctx, s: s, o: o, pool: pool, m: m, t: t,
+	e := evaluation{ctx: ctx, s: s, o: o, pass: model.NewPass(pool), m: m, t: t,
 		doc: evalDocument{Schema: "trimtab.eval/v1", Task: o.task, Model: x.Digest, Split: o.split}}
 	switch o.task {
 	case taskPerplexity:
@@ -152,7 +152,7 @@ type evaluation struct {
 	ctx  context.Context
 	s    *session
 	o    evalFlags
-	pool *tensor.Pool
+	pass *model.Pass
 	m    *model.Model
 	t    *tokenizer.Tokenizer
 	doc  evalDocument
@@ -233,7 +233,7 @@ func (e *evaluation) perplexity() error {
 			return e.wrongKind(v, "text or demonstrations")
 		}
 	}
-	l := eval.Perplexity(e.pool, e.m, texts)
+	l := eval.Perplexity(e.pass, e.m, texts)
 	if l.Tokens == 0 {
 		return nothing(v)
 	}
@@ -252,7 +252,7 @@ func (e *evaluation) accuracy() error {
 	}
 	var rankings []trimtab.Ranking
 	var scores [][]float32
-	scorer := reward.NewScorer(e.pool, e.m)
+	scorer := reward.NewScorer(e.pass, e.m)
 	for _, it := range items {
 		r, ok := it.(trimtab.Ranking)
 		if !ok {
@@ -340,7 +340,7 @@ func (e *evaluation) judged(world *starter.World, prompts []trimtab.Prompt, m *m
 		o.MaxNew = min(o.MaxNew, m.Config.Context-len(ids[i]))
 	}
 	gold := make([]float64, len(prompts))
-	for i, s := range eval.Sample(e.pool, m, ids, o, draw.New(e.o.seed, "eval", "sample")) {
+	for i, s := range eval.Sample(e.pass, m, ids, o, draw.New(e.o.seed, "eval", "sample")) {
 		v, ok := world.Judge(prompts[i].Text, t.Decode(s.Tokens), s.Stopped)
 		if !ok {
 			return nil, fmt.Errorf("judge: %q is not a prompt of world %d", prompts[i].Text, world.Seed())

@@ -116,6 +116,7 @@ type planDocument struct {
 	Schema     string      `json:"schema"`
 	Name       string      `json:"name"`
 	Seed       uint64      `json:"seed"`
+	Numerics   string      `json:"numerics"`
 	Parameters int64       `json:"parameters"`
 	FLOPs      float64     `json:"flops"`
 	Memory     int64       `json:"memory_bytes"`
@@ -155,7 +156,7 @@ func estimate(ctx context.Context, s *session, spec recipes.Spec) (recipes.Cost,
 // costOf turns an estimate into a document; speed is in FLOP/s.
 func costOf(cost recipes.Cost, spec recipes.Spec, speed float64) planDocument {
 	doc := planDocument{
-		Schema: "trimtab.plan/v1", Name: spec.Name, Seed: spec.Seed, Parameters: cost.Parameters,
+		Schema: "trimtab.plan/v1", Name: spec.Name, Seed: spec.Seed, Numerics: string(spec.Numerics), Parameters: cost.Parameters,
 		FLOPs: cost.FLOPs, Memory: cost.Memory, Disk: cost.Disk, Speed: speed, Seconds: cost.FLOPs / speed,
 	}
 	for _, st := range cost.Stages {
@@ -192,10 +193,13 @@ func (a *app) printCost(cost recipes.Cost, spec recipes.Spec) error {
 	if err := printList(a, list[planStage]{items: doc.Stages, columns: planColumns, empty: "no stages"}); err != nil || a.format == formatCSV {
 		return err
 	}
-	fmt.Fprintf(a.out, "\n%s parameters, %s, %s of memory at the most, %s on disk\n",
-		count(float64(doc.Parameters)), flops(doc.FLOPs), bytesOf(doc.Memory), bytesOf(doc.Disk))
+	fmt.Fprintf(a.out, "\n%s parameters, %s, %s of memory at the most, %s on disk, numerics %s\n",
+		count(float64(doc.Parameters)), flops(doc.FLOPs), bytesOf(doc.Memory), bytesOf(doc.Disk), doc.Numerics)
 	fmt.Fprintf(a.out, "about %s at this machine's %s/s (%s kernels, measured just now on matrix products;\nattention, sampling and saving take longer than their share)\n",
 		longTime(doc.Seconds), strings.TrimSuffix(flops(doc.Speed), "s"), tensor.Implementation())
+	if spec.Numerics != tensor.V1 {
+		fmt.Fprintf(a.out, "the products measured are those of numerics %s, not of %s\n", tensor.V1, spec.Numerics)
+	}
 	if slices.ContainsFunc(doc.Stages, func(s planStage) bool { return s.FLOPs == 0 }) {
 		fmt.Fprintln(a.out, "?: as long as its data, which a plan does not read; not counted above")
 	}
@@ -204,7 +208,7 @@ func (a *app) printCost(cost recipes.Cost, spec recipes.Spec) error {
 
 // printPlan is the head of align: what will be done, in what order.
 func (a *app) printPlan(cost recipes.Cost, run storage.Run) error {
-	fmt.Fprintf(a.out, "run %s  %s  seed %d  %s parameters  spec %s\n", shortID(run.ID), clean(run.Name), run.Seed,
+	fmt.Fprintf(a.out, "run %s  %s  seed %d  numerics %s  %s parameters  spec %s\n", shortID(run.ID), clean(run.Name), run.Seed, run.Plan.Numerics,
 		count(float64(cost.Parameters)), run.SpecDigest.Short())
 	for i, st := range cost.Stages {
 		if st.FLOPs == 0 {

@@ -97,7 +97,7 @@ func (a *app) printHead(doc runs.Document) {
 	}
 	say("run", "%s  %s", doc.ID, doc.Name)
 	say("status", "%s after %s, started %s", doc.Status, seconds(doc.Seconds), ago(doc.CreatedAt))
-	say("seed", "%d, spec %s", doc.Seed, doc.SpecDigest.Short())
+	say("seed", "%d, numerics %s, spec %s", doc.Seed, doc.Numerics, doc.SpecDigest.Short())
 	if doc.Origin != nil && *doc.Origin != "" {
 		say("origin", "a rerun of %s", *doc.Origin)
 	}
