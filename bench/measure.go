@@ -44,7 +44,7 @@ func Measure(prepare func() (*Workload, error), runs int, progress func(run int,
 	if err != nil {
 		return Result{}, err
 	}
-	m := measuring{w: w, progress: progress}
+	m := measuring{w: w, progress: progress, took: make([]float64, 0, 2)}
 	if err := m.once(); err != nil {
 		return Result{}, err
 	}

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/trimtab/trimtab/draw"
@@ -22,6 +23,9 @@ const (
 
 // Kinds are all of them, in the order in which they are reported.
 var Kinds = []string{KindTrain, KindScore, KindGenerate, KindPPO}
+
+// ErrNumerics is work that does not compute under the contract asked for.
+var ErrNumerics = errors.New("bench: not under these numerics")
 
 // Workload is work made ready to be repeated.
 type Workload struct {
@@ -136,10 +140,10 @@ func (g Sampling) flops(c model.Config) float64 {
 // response has its full length. An iteration is the work of sampling, four
 // forward passes, two of them with logits at the response, and in each epoch a
 // training step with logits at the response and one without. It computes under
-// tensor.V1 alone and fails under any other contract.
+// tensor.V1 alone; under any other contract the error is ErrNumerics.
 func PPO(s Shape, pool *tensor.Pool, n tensor.Numerics) (*Workload, error) {
 	if n != tensor.V1 {
-		return nil, fmt.Errorf("bench: a PPO iteration computes under %s, not %s", tensor.V1, n)
+		return nil, fmt.Errorf("%w: a PPO iteration computes under %s, not %s", ErrNumerics, tensor.V1, n)
 	}
 	policy, rm := s.model(), model.New(s.Config, true)
 	rm.Init(draw.New(2, "bench"))
