@@ -37,9 +37,9 @@ func TestBenchTable(t *testing.T) {
 	for _, want := range []string{
 		"portable kernels, 2 workers; no kernel to measure the peak with\n",
 		"train     5      10         4      2.0        ?         ?  3 MB            0\n",
-		"time by part    train    score\n",
-		"attention      25.0 %\n",
-		"products       75.0 %  100.0 %\n",
+		"time by part   train    score\n",
+		"attention     25.0 %\n",
+		"products      75.0 %  100.0 %",
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in\n%s", want, out.String())
