@@ -86,6 +86,8 @@ func TestPartOf(t *testing.T) {
 		{"attention", []string{module + "tensor.gemm12x2AVX512", module + "tensor.MatMul", module + "model.(*Pass).attend", module + "model.(*Pass).through"}},
 		{"products", []string{module + "tensor.gemm12x2AVX512", module + "tensor.MatMulNT", module + "model.(*Pass).LMHead"}},
 		{"products", []string{"runtime.memmove", module + "tensor.(*product).pack", module + "model.(*Pass).attentionIn"}},
+		{"panels", []string{"runtime.memmove", module + "model.(*panelMatrix).fill", module + "model.(*panels).pack.func1"}},
+		{"products", []string{module + "tensor.gemm12x2AVX512", module + "tensor.MatMul", module + "model.(*panelProduct).task"}},
 		{"softmax and head", []string{module + "tensor.Softmax", module + "model.(*Pass).headProbabilities"}},
 		{"sampling", []string{module + "tensor.Softmax", module + "model.(*picker).draw"}},
 		{"waiting", []string{"runtime.futex", "runtime.chanrecv", module + "tensor.(*Pool).await", module + "tensor.(*Pool).serve"}},
