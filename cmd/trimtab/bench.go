@@ -39,9 +39,9 @@ kept.
 
 Each is run once to fill its buffers, once to count its allocations, and then --runs times,
 but for a second at the least; the median counts. The share of the peak is of what all
-workers' fused multiply-adds of float32 reach from register to register, measured before and after each.
-The time by part is processor time, over all workers, from a profile that looks a hundred
-times a second.
+workers' fused multiply-adds of float32 reach from register to register, measured before
+and after each. The time by part is processor time, over all workers, from a profile that
+looks a hundred times a second.
 
 Shapes: ` + strings.Join(bench.Names(), ", ") + `. 0.9M-16x64 trains and scores 0.9M's model on the rows
 of the default run; 124M is GPT-2's smallest with rows of 64, takes about 2.4 GB and has no ppo.`,
