@@ -1,130 +1,77 @@
 package bench
 
 import (
+	"flag"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
-	"github.com/trimtab/trimtab/draw"
-	"github.com/trimtab/trimtab/model"
-	"github.com/trimtab/trimtab/optim"
 	"github.com/trimtab/trimtab/tensor"
 )
 
-// shape is a model and the work it is measured at.
-type shape struct {
-	name             string
-	config           model.Config
-	batch, row       int // training: sequences and their length
-	samples          int // generation
-	prompt, response int
+var (
+	shapeNames = flag.String("shapes", strings.Join(Names(), ","), "the shapes to measure")
+	numerics   = flag.String("numerics", string(tensor.V1), "the numeric contract our side computes under")
+)
 
-	episodes, ppoPrompt, ppoResponse int // one PPO iteration
-}
-
-var shapes = []shape{
-	{"0.9M", model.Config{Layers: 4, Width: 128, Heads: 4, Context: 128, Vocab: 1024}, 32, 128, 64, 32, 64, 128, 16, 32},
-	{"13.9M", model.Config{Layers: 6, Width: 384, Heads: 6, Context: 256, Vocab: 8192}, 8, 256, 64, 64, 64, 64, 64, 64},
-}
-
-// starterRows is training as the default run does it.
-var starterRows = shape{name: "0.9M-16x64", config: shapes[0].config, batch: 16, row: 64}
-
-// flops is the floating-point work of one training step: 6 a parameter and
-// token but for position embeddings, and 12·L·C·T a token for attention.
-func (s shape) flops() float64 {
-	c, tokens := s.config, float64(s.batch*s.row)
-	body := 6 * float64(c.Parameters()-c.Context*c.Width)
-	return tokens * (body + 12*float64(c.Layers*c.Width*s.row))
-}
-
-func (s shape) model() *model.Model {
-	m := model.New(s.config, false)
-	m.Init(draw.New(1, "bench"))
-	return m
-}
-
-func (s shape) sequences(n, length int) [][]int32 {
-	seqs := make([][]int32, n)
-	for i := range seqs {
-		d := draw.New(1, "bench", "tokens").At(uint64(i))
-		seqs[i] = make([]int32, length)
-		for t := range seqs[i] {
-			seqs[i][t] = int32(d.IntN(s.config.Vocab))
+// chosen are the shapes of -shapes that have that kind of work.
+func chosen(tb testing.TB, kind string) (shapes []Shape) {
+	for name := range strings.SplitSeq(*shapeNames, ",") {
+		s, ok := Find(name)
+		if !ok {
+			tb.Fatalf("-shapes: there is no shape %q, only %s", name, strings.Join(Names(), ", "))
+		}
+		if s.Has(kind) {
+			shapes = append(shapes, s)
 		}
 	}
-	return seqs
+	return shapes
 }
 
-// trainer returns one training step: forward, cross-entropy at every position,
-// backward, clipping and AdamW.
-func (s shape) trainer(pool *tensor.Pool) func(step int) (loss float64) {
-	m := s.model()
-	a := optim.New(optim.Default(), len(m.Slab), m.Decay())
-	a.Pool = pool
-	ps, g, b := model.NewPass(pool), m.Gradient(), model.NewBatch(s.sequences(s.batch, s.row)...)
-	rows := make([]model.HeadRow, b.Rows())
-	for r := range rows {
-		rows[r] = model.HeadRow{Row: r, Target: b.Tokens[(r+1)%len(b.Tokens)]}
+// ready is a workload under -numerics, skipped where it does not compute so.
+func ready(tb testing.TB, kind string, s Shape, pool *tensor.Pool) *Workload {
+	n := tensor.Numerics(*numerics)
+	if !n.Valid() {
+		tb.Fatalf("-numerics: there is no contract %q", n)
 	}
-	return func(step int) (loss float64) {
-		pool.Clear(g)
-		ps.Forward(m, b)
-		ps.LMHead(m, g, rows, 1, func(_ int, logp, _ float32) float32 {
-			loss -= float64(logp)
-			return -1 / float32(len(rows))
-		})
-		ps.BackwardBody(m, g)
-		a.Step(m.Slab, m.Fold(g), step, 1000)
-		return loss / float64(len(rows))
+	w, err := New(kind, s, pool, n)
+	if err != nil {
+		tb.Skip(err)
 	}
+	return w
 }
 
-// generator returns one sampling of every prompt to the full length.
-func (s shape) generator(pool *tensor.Pool) func(run int) (tokens int) {
-	m, ps, prompts := s.model(), model.NewPass(pool), s.sequences(s.samples, s.prompt)
-	o := model.SampleOptions{Temperature: 1, MaxNew: s.response}
-	return func(run int) (tokens int) {
-		for _, sample := range model.Generate(ps, m, prompts, o, draw.New(uint64(run), "bench"), 0) {
-			tokens += len(sample.Tokens)
-		}
-		return tokens
-	}
-}
+func BenchmarkTrain(b *testing.B)    { benchmark(b, KindTrain) }
+func BenchmarkScore(b *testing.B)    { benchmark(b, KindScore) }
+func BenchmarkGenerate(b *testing.B) { benchmark(b, KindGenerate) }
+func BenchmarkPPO(b *testing.B)      { benchmark(b, KindPPO) }
 
-func BenchmarkTrain(b *testing.B) {
-	for _, s := range append(shapes, starterRows) {
-		b.Run(s.name, func(b *testing.B) {
+func benchmark(b *testing.B, kind string) {
+	for _, s := range chosen(b, kind) {
+		b.Run(s.Name, func(b *testing.B) {
 			pool := tensor.NewPool(0)
 			defer pool.Close()
-			step := s.trainer(pool)
-			step(0)
+			w, tokens := ready(b, kind, s, pool), 0
+			run(b, w, 0)
 			b.ReportAllocs()
 			b.ResetTimer()
 			for i := range b.N {
-				step(i + 1)
+				tokens += run(b, w, i+1)
 			}
-			seconds := b.Elapsed().Seconds() / float64(b.N)
-			b.ReportMetric(float64(s.batch*s.row)/seconds, "tokens/s")
-			b.ReportMetric(s.flops()/seconds/1e9, "GFLOP/s")
+			seconds := b.Elapsed().Seconds()
+			b.ReportMetric(float64(tokens)/seconds, "tokens/s")
+			b.ReportMetric(w.FLOPs*float64(b.N)/seconds/1e9, "GFLOP/s")
 		})
 	}
 }
 
-func BenchmarkGenerate(b *testing.B) {
-	for _, s := range shapes {
-		b.Run(s.name, func(b *testing.B) {
-			pool := tensor.NewPool(0)
-			defer pool.Close()
-			run, tokens := s.generator(pool), 0
-			run(0)
-			b.ResetTimer()
-			for i := range b.N {
-				tokens += run(i + 1)
-			}
-			b.ReportMetric(float64(tokens)/b.Elapsed().Seconds(), "tokens/s")
-		})
+func run(tb testing.TB, w *Workload, number int) (tokens int) {
+	tokens, err := w.Run(number)
+	if err != nil {
+		tb.Fatal(err)
 	}
+	return tokens
 }
 
 // BenchmarkMatMul is products of the models' own shapes.
@@ -136,6 +83,17 @@ func BenchmarkMatMul(b *testing.B) {
 			seconds := productSeconds(pool, n[0], n[1], n[2], b.N)
 			b.ReportMetric(2*float64(n[0]*n[1]*n[2])/seconds/1e9, "GFLOP/s")
 		})
+	}
+}
+
+// BenchmarkPeak is fused multiply-adds from register to register.
+func BenchmarkPeak(b *testing.B) {
+	pool := tensor.NewPool(0)
+	defer pool.Close()
+	for range b.N {
+		one, all := Peak(pool)
+		b.ReportMetric(one/1e9, "GFLOP/s-of-one")
+		b.ReportMetric(all/1e9, "GFLOP/s-of-all")
 	}
 }
 

@@ -3,6 +3,7 @@ package bench
 import (
 	"encoding/json"
 	"flag"
+	"fmt"
 	"os"
 	"os/exec"
 	"slices"
@@ -16,11 +17,12 @@ import (
 )
 
 var (
-	compare = flag.Bool("compare", false, "run PyTorch beside us and print the table")
-	python  = flag.String("python", "python3", "interpreter that has torch")
-	threads = flag.String("threads", "1,2", "numbers of threads to give torch; the better result counts")
-	only    = flag.String("only", "", "of train, generate and ppo, only this")
-	runs    = flag.Int("runs", 5, "timed runs of ours; the median counts")
+	compare   = flag.Bool("compare", false, "run PyTorch beside us and print the table")
+	python    = flag.String("python", "python3", "interpreter that has torch")
+	threads   = flag.String("threads", "1,2", "numbers of threads to give torch; the better result counts")
+	only      = flag.String("only", "", "of train, generate and ppo, only this")
+	aloneKind = flag.String("alone", "", "for TestAlone: the work to do")
+	runs      = flag.Int("runs", 5, "timed runs of ours; the median counts")
 )
 
 // TestCompare prints tokens/s of both sides. It checks nothing: a loaded
@@ -39,30 +41,73 @@ func TestCompare(t *testing.T) {
 		tensor.Implementation(), pool.Workers(), 2*768*768*768*4/productSeconds(pool, 4*768, 768, 768, 5)/1e9, out)
 	share, peak := shareOfPeak()
 	t.Logf("one core, 512 x 768 x 768: %.0f %% of %.0f GFLOP/s", 100*share, peak)
-	t.Logf("%-15s  %28s  %28s", "", "tokens/s", "tokens/s of processor time")
-	t.Logf("%-15s  %8s %10s %8s  %8s %10s %8s", "", "ours", "PyTorch", "", "ours", "PyTorch", "")
-	for _, s := range shapes {
-		for _, w := range []struct {
-			what string
-			ours func(t *testing.T, pool *tensor.Pool) rate
-		}{{"train", s.trainingRate}, {"generate", s.generationRate}, {"ppo", s.ppoRate}} {
-			if *only == "" || *only == w.what {
-				line(t, w.what, s, w.ours(t, pool), s.torch(t, "torch_"+w.what+".py"))
+	t.Logf("%-19s  %28s  %28s", "", "tokens/s", "tokens/s of processor time")
+	t.Logf("%-19s  %8s %10s %8s  %8s %10s %8s", "", "ours", "PyTorch", "", "ours", "PyTorch", "")
+	for _, kind := range []string{KindTrain, KindGenerate, KindPPO} {
+		for _, s := range chosen(t, kind) {
+			if (*only == "" || *only == kind) && s.compared(kind) {
+				s.compare(t, kind, pool)
 			}
 		}
 	}
 }
 
+// compared says whether PyTorch does that work too: the largest shape is
+// compared in training alone.
+func (s Shape) compared(kind string) bool { return s.Name != "124M" || kind == KindTrain }
+
+// compare prints the lines of one kind of work.
+func (s Shape) compare(t *testing.T, kind string, pool *tensor.Pool) {
+	w := ready(t, kind, s, pool)
+	ours := measure(func(number int) int { return run(t, w, number) })
+	theirs := s.torch(t, kind)
+	t.Logf("%-8s %-10s  %8.0f %10.0f %7.1fx  %8.0f %10.0f %7.1fx", kind, s.Name,
+		ours.Wall, theirs.Wall, ours.Wall/theirs.Wall, ours.CPU, theirs.CPU, ours.CPU/theirs.CPU)
+	if kind == KindTrain {
+		resident := s.alone(t, kind)
+		t.Logf("%-8s %-10s  %5.0f MB %7.0f MB %7.2fx  most memory resident", "", "", resident/1e6, theirs.Resident/1e6, resident/theirs.Resident)
+	}
+}
+
+// alone is the most memory resident, in bytes, of a process of its own that
+// does the work three times.
+func (s Shape) alone(t *testing.T, kind string) float64 {
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.CommandContext(t.Context(), program, "-test.run=^TestAlone$", "-alone="+kind, "-shapes="+s.Name, "-numerics="+*numerics).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s of %s alone: %v: %s", kind, s.Name, err, out)
+	}
+	line, _, _ := strings.Cut(string(out), "\n")
+	resident, err := strconv.ParseFloat(line, 64)
+	if err != nil {
+		t.Fatalf("%s of %s alone wrote %q", kind, s.Name, out)
+	}
+	return resident
+}
+
+// TestAlone is the other side of alone.
+func TestAlone(t *testing.T) {
+	if *aloneKind == "" {
+		t.Skip("TestCompare starts it")
+	}
+	pool := tensor.NewPool(0)
+	defer pool.Close()
+	w := ready(t, *aloneKind, chosen(t, *aloneKind)[0], pool)
+	for i := range 3 {
+		run(t, w, i)
+	}
+	fmt.Println(PeakResident())
+}
+
 // rate is tokens a second, of the clock and of the processors. On a machine
 // that others use as well, only the second says much.
 type rate struct {
-	Wall float64 `json:"tokens_per_second"`
-	CPU  float64 `json:"tokens_per_cpu_second"`
-}
-
-func line(t *testing.T, what string, s shape, ours, theirs rate) {
-	t.Logf("%-8s %-6s  %8.0f %10.0f %7.1fx  %8.0f %10.0f %7.1fx", what, s.name,
-		ours.Wall, theirs.Wall, ours.Wall/theirs.Wall, ours.CPU, theirs.CPU, ours.CPU/theirs.CPU)
+	Wall     float64 `json:"tokens_per_second"`
+	CPU      float64 `json:"tokens_per_cpu_second"`
+	Resident float64 `json:"peak_resident_bytes"` // the most; of PyTorch
 }
 
 // measure is the median rate of -runs calls of f, which returns the tokens it
@@ -77,7 +122,7 @@ func measure(f func(run int) (tokens int)) rate {
 	}
 	slices.Sort(wall)
 	slices.Sort(cpu)
-	return rate{wall[*runs/2], cpu[*runs/2]}
+	return rate{Wall: wall[*runs/2], CPU: cpu[*runs/2]}
 }
 
 // processorSeconds is the processor time this process has used.
@@ -98,48 +143,28 @@ import os
 paths = sorted({os.path.realpath(l) for l in maps.split() if "libblas" in l})
 print("torch", torch.__version__, "on", ", ".join(paths or libraries), end="")`
 
-func (s shape) trainingRate(_ *testing.T, pool *tensor.Pool) rate {
-	step := s.trainer(pool)
-	return measure(func(run int) int {
-		step(run)
-		return s.batch * s.row
-	})
-}
-
-// ppoRate is sampled tokens a second of whole iterations.
-func (s shape) ppoRate(t *testing.T, pool *tensor.Pool) rate {
-	step := s.ppo(t, pool)
-	return measure(func(run int) int { return step(run) })
-}
-
-func (s shape) generationRate(_ *testing.T, pool *tensor.Pool) rate {
-	return measure(s.generator(pool))
-}
-
-// torch runs a script at s and returns its rates, the best over -threads.
-func (s shape) torch(t *testing.T, script string) (best rate) {
+// torch runs PyTorch's script for that work and returns its rates, the best
+// over -threads, and the least memory.
+func (s Shape) torch(t *testing.T, kind string) (best rate) {
+	script := "torch_" + kind + ".py"
 	for _, n := range strings.Split(*threads, ",") {
 		args := []string{script, "--threads", n}
 		add := func(name string, value int) { args = append(args, "--"+name, strconv.Itoa(value)) }
-		add("layers", s.config.Layers)
-		add("width", s.config.Width)
-		add("heads", s.config.Heads)
-		add("context", s.config.Context)
-		add("vocab", s.config.Vocab)
-		switch script {
-		case "torch_train.py":
-			add("batch", s.batch)
+		add("layers", s.Config.Layers)
+		add("width", s.Config.Width)
+		add("heads", s.Config.Heads)
+		add("vocab", s.Config.Vocab)
+		switch kind {
+		case KindTrain:
+			add("context", s.Train.Length)
+			add("batch", s.Train.Batch)
 			add("steps", *runs+1)
-		case "torch_ppo.py":
-			add("batch", s.episodes)
-			add("prompt", s.ppoPrompt)
-			add("new", s.ppoResponse)
-			add("runs", *runs)
-		default:
-			add("batch", s.samples)
-			add("prompt", s.prompt)
-			add("new", s.response)
-			add("runs", *runs)
+		case KindGenerate:
+			s.Generate.add(add)
+			add("context", s.Config.Context)
+		case KindPPO:
+			s.PPO.add(add)
+			add("context", s.Config.Context)
 		}
 		cmd := exec.CommandContext(t.Context(), *python, args...)
 		cmd.Env = append(os.Environ(), "OMP_NUM_THREADS="+n, "OPENBLAS_NUM_THREADS="+n)
@@ -152,7 +177,17 @@ func (s shape) torch(t *testing.T, script string) (best rate) {
 		if err := json.Unmarshal(out, &r); err != nil {
 			t.Fatalf("%s wrote %q: %v", script, out, err)
 		}
-		best = rate{max(best.Wall, r.Wall), max(best.CPU, r.CPU)}
+		if best.Resident == 0 {
+			best.Resident = r.Resident
+		}
+		best = rate{max(best.Wall, r.Wall), max(best.CPU, r.CPU), min(best.Resident, r.Resident)}
 	}
 	return best
+}
+
+func (g Sampling) add(add func(name string, value int)) {
+	add("batch", g.Batch)
+	add("prompt", g.Prompt)
+	add("new", g.Response)
+	add("runs", *runs)
 }

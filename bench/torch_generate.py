@@ -43,6 +43,12 @@ def step(o, w, ids, at, caches, bias):
     return F.layer_norm(x.view(b, t, c)[:, -1], (c,), *ln_f) @ wte.T
 
 
+def peak_resident():
+    """The most bytes resident at once. getrusage's maximum begins with that of the process that started this one."""
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM:"))
+
+
 def main():
     a = argparse.ArgumentParser(description=__doc__)
     for name, value in dict(layers=6, width=384, heads=6, context=256, vocab=8192, batch=64, prompt=64, new=64, runs=3, threads=2).items():
@@ -63,7 +69,7 @@ def main():
                 ids = torch.multinomial(logits.log_softmax(-1).exp(), 1)
             best, least = min(best, time.perf_counter() - start), min(least, time.process_time() - used)
     print(json.dumps({"torch": torch.__version__, "tokens_per_second": o.batch * o.new / best,
-                      "tokens_per_cpu_second": o.batch * o.new / least}))
+                      "tokens_per_cpu_second": o.batch * o.new / least, "peak_resident_bytes": peak_resident()}))
 
 
 main()

@@ -113,6 +113,12 @@ def iteration(o, policy, value, reference, reward, optimizers):
             update(optimizers[0], torch.max(-a[i] * ratio, -a[i] * ratio.clamp(0.8, 1.2)).mean(), policy.parameters())
 
 
+def peak_resident():
+    """The most bytes resident at once. getrusage's maximum begins with that of the process that started this one."""
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM:"))
+
+
 def main():
     a = argparse.ArgumentParser(description=__doc__)
     for name, value in dict(layers=4, width=128, heads=4, context=128, vocab=1024, batch=128, prompt=16, new=32, runs=5, threads=2).items():
@@ -130,7 +136,7 @@ def main():
         cpu.append(time.process_time() - used)
     tokens = o.batch * o.new
     print(json.dumps({"torch": torch.__version__, "tokens_per_second": tokens / statistics.median(times[1:]),
-                      "tokens_per_cpu_second": tokens / statistics.median(cpu[1:])}))
+                      "tokens_per_cpu_second": tokens / statistics.median(cpu[1:]), "peak_resident_bytes": peak_resident()}))
 
 
 main()

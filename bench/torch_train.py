@@ -49,6 +49,12 @@ class GPT(nn.Module):
         return self.ln_f(x) @ self.wte.weight.T
 
 
+def peak_resident():
+    """The most bytes resident at once. getrusage's maximum begins with that of the process that started this one."""
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM:"))
+
+
 def main():
     a = argparse.ArgumentParser(description=__doc__)
     for name, value in dict(layers=6, width=384, heads=6, context=256, vocab=8192, batch=8, steps=6, threads=2).items():
@@ -74,7 +80,7 @@ def main():
         cpu.append(time.process_time() - used)
     tokens = o.batch * o.context
     print(json.dumps({"torch": torch.__version__, "tokens_per_second": tokens / statistics.median(times[1:]),
-                      "tokens_per_cpu_second": tokens / statistics.median(cpu[1:]),
+                      "tokens_per_cpu_second": tokens / statistics.median(cpu[1:]), "peak_resident_bytes": peak_resident(),
                       "parameters": sum(p.numel() for p in model.parameters()), "loss": loss.item()}))
 
 
