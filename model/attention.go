@@ -10,13 +10,18 @@ import (
 // which is neutral in a chain of FMAs.
 const queryTile = 32
 
-// attentionIn is LN1 and the three projections for a block of rows:
-//
-//	qkv (N, 3C) = LN1(x) (N, C) · attn (C, 3C) + attnb
+// attentionIn begins a block for some of its rows: LN1, and the bias in which
+// the chains of qkv begin.
 func (ps *Pass) attentionIn(l, from, to int) {
 	w, a, c := &ps.m.w.layers[l], ps.acts(l), ps.m.Config.Width
 	norm(ps.ln1, a.mean1, a.rstd1, ps.streamIn(l), w.ln1, w.ln1b, from, to, c)
-	linear(a.qkv[from*3*c:to*3*c], ps.ln1[from*c:to*c], w.attn, w.attnb, to-from, c, 3*c)
+	spread(a.qkv[from*3*c:to*3*c], w.attnb, to-from)
+}
+
+// attentionOut begins the stream after the attention: mid = x + projb.
+func (ps *Pass) attentionOut(l, from, to int) {
+	c := ps.m.Config.Width
+	carry(ps.streamMid(l)[from*c:to*c], ps.streamIn(l)[from*c:to*c], ps.m.w.layers[l].projb, to-from)
 }
 
 // attend is causal attention of one head of one sequence:
@@ -113,12 +118,10 @@ func (h *headTask) column(x []float32, width int) []float32 {
 	return x[h.start*width+h.head*h.d:]
 }
 
-// attentionInBackward ends the block's backward for some of its rows:
-//
-//	dln1 = dqkv·attnᵀ, dx of the block before = dmid + LN1's backward of dln1
+// attentionInBackward ends the block's backward for some of its rows: dx of
+// the block before = dmid + LN1's backward of dln1.
 func (ps *Pass) attentionInBackward(l, from, to int) {
 	w, a, b, c := &ps.m.w.layers[l], ps.acts(l), ps.of(l), ps.m.Config.Width
-	linearBackward(b.dln1[from*c:to*c], b.dqkv[from*3*c:to*3*c], w.attn, to-from, c, 3*c)
 	dx := ps.leaving(l - 1)
 	copy(dx[from*c:to*c], b.dmid[from*c:to*c])
 	normBackward(dx, b.dln1, a.x, a.mean1, a.rstd1, w.ln1, from, to, c)

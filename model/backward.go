@@ -17,7 +17,10 @@ func (ps *Pass) backward(g []float32) {
 		ps.last = 0
 		if l >= 0 {
 			ps.last = ps.groups()
-			ps.blockByRows(l)
+			if ps.last == 0 {
+				sp := ps.everything()
+				ps.backwardSpan(&sp, l)
+			}
 		}
 		ps.pool.Run(ps.last+len(ps.tiles)+ps.embedTasks()+ps.sumTasks(), ps.op.goBack)
 	}
@@ -31,7 +34,7 @@ func (ps *Pass) goBack(task, worker int) {
 		return
 	}
 	if task -= ps.last; task < len(ps.tiles) {
-		ps.tiles[task].add(ps.n)
+		ps.tiles[task].add(ps.numerics, ps.n)
 		return
 	}
 	if task -= len(ps.tiles); task < ps.embedTasks() {
@@ -41,35 +44,34 @@ func (ps *Pass) goBack(task, worker int) {
 	ps.addSums(task - ps.embedTasks())
 }
 
-// blockBackward takes one group back through block l.
+// blockBackward takes one group back through block ps.l.
 func (ps *Pass) blockBackward(task, worker int) {
-	l, heads := ps.l, ps.m.Config.Heads
-	first, last, from, to := ps.groupAt(task)
-	if from == to {
-		return
+	sp := ps.groupAt(task, worker)
+	if sp.rows() > 0 {
+		ps.backwardSpan(&sp, ps.l)
 	}
-	if l == len(ps.layers)-1 {
-		ps.finalNormBackward(l, from, to)
-	}
-	ps.blockOutBackward(l, from, to)
-	for h := first * heads; h < last*heads; h++ {
-		ps.attendBackward(l, h, worker)
-	}
-	ps.attentionInBackward(l, from, to)
 }
 
-// blockByRows is blockBackward for all rows when there are no groups.
-func (ps *Pass) blockByRows(l int) {
-	if ps.groups() > 0 {
-		return
-	}
-	tasks := ps.tasks()
+// backwardSpan takes sp back through block l, from dx, the gradient of what
+// leaves it, to that of what enters it:
+//
+//	dact = dx·outᵀ, dfc = dact·gelu'(fc), dln2 = dfc·fcᵀ
+//	dmid = dx + LN2's backward of dln2, datt = dmid·projᵀ
+//	dqkv = attention's backward of datt, dln1 = dqkv·attnᵀ
+//	dx of the block before = dmid + LN1's backward of dln1
+func (ps *Pass) backwardSpan(sp *span, l int) {
+	w, b := &ps.weights.layers[l], ps.of(l)
 	if l == len(ps.layers)-1 {
-		ps.pool.Run(tasks, ps.op.finalBack)
+		ps.byRows(sp, l, (*Pass).finalNormBackward)
 	}
-	ps.pool.Run(tasks, ps.op.blockBack)
-	ps.pool.Run(ps.batch.Sequences()*ps.m.Config.Heads, ps.op.attendBack)
-	ps.pool.Run(tasks, ps.op.qkvBack)
+	ps.multiplyBack(sp, b.dfc, ps.leaving(l), &w.out)
+	ps.byRows(sp, l, (*Pass).mlpOutBackward)
+	ps.multiplyBack(sp, b.dln2, b.dfc, &w.fc)
+	ps.byRows(sp, l, (*Pass).mlpInBackward)
+	ps.multiplyBack(sp, ps.datt, b.dmid, &w.proj)
+	ps.byHeads(sp, l, (*Pass).attendBackward)
+	ps.multiplyBack(sp, b.dln1, b.dqkv, &w.attn)
+	ps.byRows(sp, l, (*Pass).attentionInBackward)
 }
 
 // of is where block l keeps what its backward pass computes.

@@ -73,9 +73,9 @@ func Generate(ps *Pass, m *Model, prompts [][]int32, o SampleOptions, src draw.S
 		panic("model.Generate: " + err.Error())
 	}
 	j := &sampling{m: m, prompts: prompts, o: o, src: src, base: base, out: make([]Sample, len(prompts))}
-	j.w = &ps.panels
-	j.w.pack(m, ps.pool)
-	if len(j.w.slab) > sharedWeights {
+	ps.weights.useAll(m, ps.numerics, ps.pool)
+	j.w = ps.weights
+	if m.Config.Parameters() > sharedWeights {
 		if ps.wide == nil {
 			ps.wide = newLane(ps.pool)
 		}
@@ -98,7 +98,7 @@ type sampling struct {
 	o       SampleOptions
 	src     draw.Source
 	base    uint64
-	w       *panels
+	w       *packed
 	next    atomic.Int64 // the next prompt to be taken up
 	out     []Sample
 }
@@ -121,10 +121,9 @@ type lane struct {
 	keep   []int     // rows of hidden to choose tokens after
 	gather []float32 // (active, C)
 	tokens []int32
-	first  int // of the active sequences that are being chosen for
-	now    panelProduct
+	first  int // of the active sequences that are being read or chosen for
 
-	product, attend, pick func(task, worker int)
+	attend, pick func(task, worker int)
 }
 
 // laneScratch is one worker's.
@@ -135,7 +134,8 @@ type laneScratch struct {
 
 func newLane(pool *tensor.Pool) *lane {
 	ln := &lane{ps: NewPass(pool), work: make([]laneScratch, pool.Workers())}
-	ln.product, ln.attend, ln.pick = ln.now.task, ln.attendRow, ln.pickRow
+	ln.ps.lane = ln
+	ln.attend, ln.pick = ln.attendRow, ln.pickRow
 	return ln
 }
 
@@ -151,6 +151,7 @@ type sequence struct {
 
 func (ln *lane) run(j *sampling, slots int) {
 	ln.j = j
+	ln.ps.weights, ln.ps.numerics = j.w, j.w.numerics
 	ln.active, ln.free = ln.active[:0], ln.free[:0]
 	longest := 0
 	for i := range j.prompts {
@@ -207,21 +208,16 @@ func (ln *lane) admit() {
 // prefill reads the prompts of the sequences from first on, fills their caches
 // and samples a token for each.
 func (ln *lane) prefill(first int) {
-	ps, m := ln.ps, ln.j.m
 	var b Batch
+	ln.first = first
 	ln.keep = ln.keep[:0]
 	for _, s := range ln.active[first:] {
 		b.Add(ln.j.prompts[s.prompt])
 		ln.keep = append(ln.keep, b.Rows()-1)
 	}
-	ps.infer = true
-	ps.forwardWith(m, b, func(l int) {
-		for i, s := range ln.active[first:] {
-			for t := range s.length {
-				ln.cache.store(l, s.slot, t, ps.acts(l).qkv[(b.Starts[i]+t)*3*m.Config.Width:])
-			}
-		}
-	})
+	b.check(ln.j.m.Config)
+	ln.ps.infer = true
+	ln.ps.forward(ln.j.m, b)
 	ln.choose(first)
 }
 
@@ -235,7 +231,7 @@ func (ln *lane) choose(first int) {
 	for i, r := range ln.keep {
 		copy(ln.gather[i*c:(i+1)*c], ln.ps.hidden[r*c:(r+1)*c])
 	}
-	ln.multiply(ln.logits, ln.gather, &j.w.head, n, false)
+	j.w.multiply(ln.ps.pool, ln.logits, ln.gather, &j.w.head, n, false)
 	ln.first = first
 	ln.ps.pool.Run(n, ln.pick)
 	kept := ln.active[:first]

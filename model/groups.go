@@ -1,14 +1,74 @@
 package model
 
+import "github.com/trimtab/trimtab/tensor"
+
 // The rows of a batch are spread over the workers in one of two ways: by
 // groups of whole sequences, which a worker takes through every block without
-// waiting for the others; or, where there are too few sequences for that, by
-// blocks of rows and by heads, all of which end before the next operation.
-// Rows and sequences do not see each other: neither shows in any bit.
+// waiting for the others; or, where there are too few sequences for that or
+// the weights are better read once by all together, one operation after the
+// other, each spread over rows, heads or columns. Rows and sequences do not
+// see each other: neither shows in any bit.
+
+// span is some sequences of a batch, their rows, and who takes them: one
+// worker, or, with a pool, all.
+type span struct {
+	first, last int // sequences
+	from, to    int // rows
+	worker      int
+	pool        *tensor.Pool
+}
+
+func (sp *span) rows() int { return sp.to - sp.from }
+
+// everything is the whole batch, one operation after the other.
+func (ps *Pass) everything() span {
+	return span{last: ps.batch.Sequences(), to: ps.n, pool: ps.pool}
+}
+
+// group is one group, for one worker.
+func (ps *Pass) groupAt(i, worker int) span {
+	first, last := ps.cuts[i], ps.cuts[i+1]
+	return span{first: first, last: last, from: ps.batch.Starts[first], to: ps.batch.Starts[last], worker: worker}
+}
+
+// byRows does f for the rows of sp.
+func (ps *Pass) byRows(sp *span, l int, f func(ps *Pass, l, from, to int)) {
+	if sp.pool == nil {
+		if sp.rows() > 0 {
+			f(ps, l, sp.from, sp.to)
+		}
+		return
+	}
+	ps.l, ps.rowStep = l, f
+	sp.pool.Run(ps.tasks(), ps.op.rows)
+}
+
+// byHeads does f for every head of the sequences of sp.
+func (ps *Pass) byHeads(sp *span, l int, f func(ps *Pass, l, head, worker int)) {
+	heads := ps.m.Config.Heads
+	if sp.pool == nil {
+		for h := sp.first * heads; h < sp.last*heads; h++ {
+			f(ps, l, h, sp.worker)
+		}
+		return
+	}
+	ps.l, ps.headStep = l, f
+	sp.pool.Run(ps.batch.Sequences()*heads, ps.op.heads)
+}
+
+// multiply is y (N, out) (+)= x (N, in) · w for the rows of sp.
+func (ps *Pass) multiply(sp *span, y, x []float32, w *matrix, add bool) {
+	ps.weights.multiply(sp.pool, y[sp.from*w.out:sp.to*w.out], x[sp.from*w.in:sp.to*w.in], w, sp.rows(), add)
+}
+
+// multiplyBack is dx (N, in) = dy (N, out) · wᵀ for the rows of sp.
+func (ps *Pass) multiplyBack(sp *span, dx, dy []float32, w *matrix) {
+	ps.weights.multiplyBack(sp.pool, dx[sp.from*w.in:sp.to*w.in], dy[sp.from*w.out:sp.to*w.out], w, sp.rows())
+}
 
 // blockRows is how many rows a task of a row-wise pass takes: an eighth of a
 // worker's share, so that the workers end together and a block's activations
-// stay in the second cache, but enough to repay packing the weights.
+// stay in the second cache, but enough to repay a pass over the weights.
 func blockRows(n, workers int) int {
 	share := (n + workers - 1) / workers
 	return max((share+7)/8, min(128, share), 1)
@@ -23,13 +83,14 @@ func (ps *Pass) rows(task int) (from, to int) {
 }
 
 // cut puts the sequences into groups of about ps.block rows, a multiple of the
-// workers' number, or into none when the largest would keep the others waiting.
+// workers' number, or into none when the largest would keep the others waiting
+// or the weights are not in panels and so large that all should read them once.
 func (ps *Pass) cut() {
 	ps.cuts = ps.cuts[:0]
 	workers, starts := ps.pool.Workers(), ps.batch.Starts
 	groups := (ps.tasks() + workers - 1) / workers * workers
 	groups = min(groups, ps.batch.Sequences()/workers*workers)
-	if groups == 0 {
+	if groups == 0 || workers > 1 && ps.weights.far {
 		return
 	}
 	at, largest := 0, 0
@@ -50,29 +111,46 @@ func (ps *Pass) cut() {
 	}
 }
 
-// groups is their number, 0 when rows are spread by blocks.
+// groups is their number, 0 when rows are spread by operations.
 func (ps *Pass) groups() int { return max(0, len(ps.cuts)-1) }
-
-// groupAt is the sequences first … last-1 of a group, and its rows.
-func (ps *Pass) groupAt(i int) (first, last, from, to int) {
-	first, last = ps.cuts[i], ps.cuts[i+1]
-	return first, last, ps.batch.Starts[first], ps.batch.Starts[last]
-}
 
 // through takes one group through the model.
 func (ps *Pass) through(task, worker int) {
-	heads := ps.m.Config.Heads
-	first, last, from, to := ps.groupAt(task)
-	if from == to {
+	sp := ps.groupAt(task, worker)
+	if sp.rows() > 0 {
+		ps.forwardSpan(&sp)
+	}
+}
+
+// forwardSpan takes sp through the model. One block, with x the stream:
+//
+//	mid = x + attention(LN1(x)·attn + attnb)·proj + projb
+//	out = mid + gelu(LN2(mid)·fc + fcb)·out + outb
+func (ps *Pass) forwardSpan(sp *span) {
+	ps.byRows(sp, 0, (*Pass).embed)
+	for l := range ps.weights.layers {
+		w, a := &ps.weights.layers[l], ps.acts(l)
+		ps.byRows(sp, l, (*Pass).attentionIn)
+		ps.multiply(sp, a.qkv, ps.ln1, &w.attn, true)
+		ps.attention(sp, l)
+		ps.byRows(sp, l, (*Pass).attentionOut)
+		ps.multiply(sp, ps.streamMid(l), a.att, &w.proj, true)
+		ps.byRows(sp, l, (*Pass).mlpIn)
+		ps.multiply(sp, a.fc, ps.ln2, &w.fc, true)
+		ps.byRows(sp, l, (*Pass).mlpOut)
+		ps.multiply(sp, ps.streamOut(l), ps.act, &w.out, true)
+	}
+	ps.byRows(sp, 0, (*Pass).finalNorm)
+}
+
+// attention fills att: within the batch, or of each row to a lane's cache.
+func (ps *Pass) attention(sp *span, l int) {
+	if ps.cached {
+		ps.lane.attendAll(sp, l)
 		return
 	}
-	ps.embed(0, from, to)
-	for l := range ps.m.w.layers {
-		ps.attentionIn(l, from, to)
-		for h := first * heads; h < last*heads; h++ {
-			ps.attend(l, h, worker)
-		}
-		ps.blockOut(l, from, to)
+	ps.byHeads(sp, l, (*Pass).attend)
+	if ps.lane != nil {
+		ps.lane.keepKeys(sp, l)
 	}
-	ps.finalNorm(0, from, to)
 }

@@ -53,11 +53,15 @@ func (ps *Pass) LMHead(m *Model, g []float32, rows []HeadRow, invTemp float32, e
 	chunk := min(len(rows), chunkRows(v))
 	h.size(chunk, c, v, ps.pool.Workers())
 	h.invTemp = invTemp
+	ps.weights.useHead(m, ps.pool, len(rows))
+	if g != nil {
+		ps.weights.headBack(ps.pool)
+	}
 	for from := 0; from < len(rows); from += chunk {
 		h.rows, h.from = rows[from:min(from+chunk, len(rows))], from
 		n := len(h.rows)
 		ps.gather(n, c)
-		tensor.MatMulNT(ps.pool, h.logits, v, h.hidden, c, m.w.wte, c, n, v, c, false)
+		ps.weights.multiply(ps.pool, h.logits, h.hidden, &ps.weights.head, n, false)
 		ps.pool.Run(n, ps.op.headProbs)
 		learn := false
 		for i := range n {
@@ -68,8 +72,8 @@ func (ps *Pass) LMHead(m *Model, g []float32, rows []HeadRow, invTemp float32, e
 			continue
 		}
 		ps.pool.Run(n, ps.op.headGrad)
-		tensor.MatMul(ps.pool, h.dh, c, h.logits, v, m.w.wte, c, n, c, v, false)
-		tensor.MatMulTN(ps.pool, dwte, c, h.logits, v, h.hidden, c, v, c, n, true)
+		ps.weights.multiplyBack(ps.pool, h.dh, h.logits, &ps.weights.head, n)
+		tensor.MatMulTNUnder(ps.numerics, ps.pool, dwte, c, h.logits, v, h.hidden, c, v, c, n, true)
 		ps.scatter(c)
 	}
 }

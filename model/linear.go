@@ -2,13 +2,6 @@ package model
 
 import "github.com/trimtab/trimtab/tensor"
 
-// linear is y (rows, out) = x (rows, in) · w (in, out) + bias; each element is
-// one chain that starts from the bias.
-func linear(y, x, w, bias []float32, rows, in, out int) {
-	spread(y, bias, rows)
-	tensor.MatMul(nil, y, out, x, in, w, out, rows, out, in, true)
-}
-
 // spread copies bias to each row of y.
 func spread(y, bias []float32, rows int) {
 	for r := range rows {
@@ -16,19 +9,12 @@ func spread(y, bias []float32, rows int) {
 	}
 }
 
-// linearInto is y = from + x·w + bias, all (rows, out) but x (rows, in). y may
-// be from.
-func linearInto(y, from, x, w, bias []float32, rows, in, out int) {
-	if &y[0] != &from[0] {
-		copy(y, from)
+// carry is y = x + bias, row by row. y may be x.
+func carry(y, x, bias []float32, rows int) {
+	if &y[0] != &x[0] {
+		copy(y, x)
 	}
-	tensor.AddBias(y, bias, rows, out)
-	tensor.MatMul(nil, y, out, x, in, w, out, rows, out, in, true)
-}
-
-// linearBackward is dx (rows, in) = dy (rows, out) · w (in, out)ᵀ.
-func linearBackward(dx, dy, w []float32, rows, in, out int) {
-	tensor.MatMulNT(nil, dx, in, dy, out, w, out, rows, in, out, false)
+	tensor.AddBias(y, bias, rows, len(bias))
 }
 
 // tile is some rows and columns of a weight's gradient.
@@ -62,6 +48,6 @@ func (ps *Pass) linearGradient(dw, x, dy []float32, in, out int) {
 	}
 }
 
-func (t *tile) add(n int) {
-	tensor.MatMulTN(nil, t.dw, t.out, t.x, t.in, t.dy, t.out, t.rows, t.cols, n, true)
+func (t *tile) add(numerics tensor.Numerics, n int) {
+	tensor.MatMulTNUnder(numerics, nil, t.dw, t.out, t.x, t.in, t.dy, t.out, t.rows, t.cols, n, true)
 }

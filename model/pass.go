@@ -16,15 +16,18 @@ type Pass struct {
 	numerics tensor.Numerics
 	op       operations
 
-	m      *Model
-	batch  Batch
-	n      int     // rows
-	infer  bool    // the last Forward kept no activations
-	grad   weights // views into the gradient slab of the running backward pass
-	l      int     // block the running operation works on
-	block  int     // rows a task
-	cuts   []int   // sequences at which the groups begin and end that workers take whole; see cut
-	offset []int32 // (N) position of each row in its sequence
+	m        *Model
+	weights  *packed
+	batch    Batch
+	n        int     // rows
+	infer    bool    // the last Forward kept no activations
+	grad     weights // views into the gradient slab of the running backward pass
+	l        int     // block the running operation works on, and the operation
+	rowStep  func(ps *Pass, l, from, to int)
+	headStep func(ps *Pass, l, head, worker int)
+	block    int     // rows a task
+	cuts     []int   // sequences at which the groups begin and end that workers take whole; see cut
+	offset   []int32 // (N) position of each row in its sequence
 
 	layers []activations
 	ln1    []float32 // (N, C) what is cheaper to compute again than to keep:
@@ -50,9 +53,10 @@ type Pass struct {
 	stepStarts []int
 	group      *Pass // the rows that go back together
 
-	panels panels // of Generate
-	lanes  []*lane
-	wide   *lane
+	lane   *lane   // whose Pass this is, if any
+	cached bool    // rows are single tokens that attend to the lane's cache
+	lanes  []*lane // of Generate, a worker each
+	wide   *lane   // or one for all
 }
 
 // activations of one block, kept for the backward pass: 10·C a row. When
@@ -89,34 +93,21 @@ type backward struct {
 // operations are the tasks given to the pool, bound once so that running one
 // allocates nothing.
 type operations struct {
-	through, goBack      func(task, worker int)
-	embed, final         func(task, worker int)
-	attnIn, attend       func(task, worker int)
-	blockOut             func(task, worker int)
-	finalBack, blockBack func(task, worker int)
-	attendBack, qkvBack  func(task, worker int)
-	headProbs, headGrad  func(task, worker int)
+	through, goBack     func(task, worker int)
+	rows, heads         func(task, worker int)
+	headProbs, headGrad func(task, worker int)
 }
 
 // NewPass is a Pass over pool's workers; nil runs on the caller.
 func NewPass(pool *tensor.Pool) *Pass {
-	ps := &Pass{pool: pool, numerics: tensor.V1, work: make([]scratch, pool.Workers())}
-	byRows := func(f func(l, from, to int)) func(task, worker int) {
-		return func(task, _ int) {
-			from, to := ps.rows(task)
-			f(ps.l, from, to)
-		}
-	}
-	byHead := func(f func(l, head, worker int)) func(task, worker int) {
-		return func(task, worker int) { f(ps.l, task, worker) }
-	}
+	ps := &Pass{pool: pool, numerics: tensor.V1, work: make([]scratch, pool.Workers()), weights: newPacked()}
 	ps.op = operations{
 		through: ps.through, goBack: ps.goBack,
-		embed: byRows(ps.embed), final: byRows(ps.finalNorm),
-		attnIn: byRows(ps.attentionIn), attend: byHead(ps.attend),
-		blockOut:  byRows(ps.blockOut),
-		finalBack: byRows(ps.finalNormBackward), blockBack: byRows(ps.blockOutBackward),
-		attendBack: byHead(ps.attendBackward), qkvBack: byRows(ps.attentionInBackward),
+		rows: func(task, _ int) {
+			from, to := ps.rows(task)
+			ps.rowStep(ps, ps.l, from, to)
+		},
+		heads:     func(task, worker int) { ps.headStep(ps, ps.l, task, worker) },
 		headProbs: ps.headProbabilities, headGrad: ps.headGradient,
 	}
 	return ps
@@ -144,6 +135,8 @@ func (ps *Pass) Pool() *tensor.Pool { return ps.pool }
 // stay as it is until its backward pass is done.
 func (ps *Pass) Forward(m *Model, b Batch) (hidden []float32) {
 	ps.infer = false
+	b.check(m.Config)
+	ps.weights.use(m, ps.numerics, ps.pool, b.Rows())
 	ps.forward(m, b)
 	sized(&ps.dhidden, ps.n*m.Config.Width)
 	clear(ps.dhidden)
@@ -154,33 +147,22 @@ func (ps *Pass) Forward(m *Model, b Batch) (hidden []float32) {
 // block instead of L. Heads may follow it with a nil gradient only.
 func (ps *Pass) Infer(m *Model, b Batch) (hidden []float32) {
 	ps.infer = true
+	b.check(m.Config)
+	ps.weights.use(m, ps.numerics, ps.pool, b.Rows())
 	ps.forward(m, b)
 	return ps.hidden
 }
 
-func (ps *Pass) forward(m *Model, b Batch) { ps.forwardWith(m, b, nil) }
-
-// forwardWith calls after, if not nil, when the attention of a block is done.
-func (ps *Pass) forwardWith(m *Model, b Batch, after func(l int)) {
-	b.check(m.Config)
+// forward runs m, which ps.weights are of, over b.
+func (ps *Pass) forward(m *Model, b Batch) {
 	ps.prepare(m, b)
 	ps.cut()
-	if after == nil && ps.groups() > 0 {
+	if ps.groups() > 0 {
 		ps.pool.Run(ps.groups(), ps.op.through)
 		return
 	}
-	tasks := ps.tasks()
-	ps.pool.Run(tasks, ps.op.embed)
-	for l := range m.w.layers {
-		ps.l = l
-		ps.pool.Run(tasks, ps.op.attnIn)
-		ps.pool.Run(b.Sequences()*m.Config.Heads, ps.op.attend)
-		if after != nil {
-			after(l)
-		}
-		ps.pool.Run(tasks, ps.op.blockOut)
-	}
-	ps.pool.Run(tasks, ps.op.final)
+	sp := ps.everything()
+	ps.forwardSpan(&sp)
 }
 
 // Backward is BackwardBody after dhidden (N, C) has been put in DHidden.
@@ -203,6 +185,7 @@ func (ps *Pass) BackwardBody(m *Model, g []float32) {
 	if ps.group == nil {
 		ps.group = NewPass(ps.pool)
 	}
+	ps.weights.goBack(ps.pool)
 	least := max(groupRows, 256*ps.pool.Workers())
 	for from := 0; from < ps.batch.Sequences(); {
 		to := from + 1
@@ -222,6 +205,7 @@ const groupRows = 512
 func (ps *Pass) share(all *Pass, from, to int) {
 	c, r0, r1 := all.m.Config.Width, all.batch.Starts[from], all.batch.Starts[to]
 	ps.m, ps.n = all.m, r1-r0
+	ps.weights, ps.numerics = all.weights, all.numerics
 	ps.stepStarts = ps.stepStarts[:0]
 	for _, s := range all.batch.Starts[from : to+1] {
 		ps.stepStarts = append(ps.stepStarts, s-r0)
@@ -303,7 +287,7 @@ func (ps *Pass) prepareStep(m *Model, tokens []int32) {
 	ps.infer = true
 	ps.stepStarts = append(ps.stepStarts[:0], 0, len(tokens))
 	ps.prepare(m, Batch{Tokens: tokens, Starts: ps.stepStarts})
-	ps.block = max(1, ps.n)
+	ps.block = max(1, (ps.n+ps.pool.Workers()-1)/ps.pool.Workers())
 }
 
 func (a *activations) size(n, c int, infer bool) {
