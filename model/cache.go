@@ -2,53 +2,66 @@ package model
 
 import "github.com/trimtab/trimtab/tensor"
 
-// cache holds the keys and values of sequences being sampled. Keys lie turned,
-// so that scores run along time as the values do.
+// cache holds the keys and values of sequences being sampled. Keys lie in
+// blocks of 16, turned, so that scores run along time as the values do; values
+// are filled up to a multiple of 16 columns, which are of no use.
 type cache struct {
 	heads, d, c int
+	wide        int         // D rounded up to 16
 	time        int         // T: room for tokens, a multiple of 16
-	k           [][]float32 // by block: (slots, H, D, T)
-	v           [][]float32 // by block: (slots, H, T, D)
+	k           [][]float32 // by block: (slots, H, T/16, D, 16)
+	v           [][]float32 // by block: (slots, H, T, wide)
 	scale       float32     // 1/√D
 }
 
 func (kv *cache) size(c Config, slots, longest int) {
 	kv.heads, kv.c = c.Heads, c.Width
 	kv.d = c.Width / c.Heads
-	kv.time = (longest + 15) / 16 * 16
+	kv.wide = (kv.d + 15) / 16 * 16
+	kv.time = (longest + tensor.KeyBlock - 1) / tensor.KeyBlock * tensor.KeyBlock
 	kv.scale = tensor.Rsqrt1(float32(kv.d))
 	sized(&kv.k, c.Layers)
 	sized(&kv.v, c.Layers)
 	for l := range c.Layers {
 		sized(&kv.k[l], slots*c.Width*kv.time)
-		sized(&kv.v[l], slots*c.Width*kv.time)
+		sized(&kv.v[l], slots*kv.heads*kv.wide*kv.time)
 	}
+}
+
+// slot is the keys and values of block l of one sequence.
+func (kv *cache) slot(l, slot int) (k, v []float32) {
+	return kv.k[l][slot*kv.c*kv.time:][:kv.c*kv.time], kv.v[l][slot*kv.heads*kv.wide*kv.time:][:kv.heads*kv.wide*kv.time]
 }
 
 // store keeps the key and value of token t of a slot. qkv begins with the row
 // (3C).
 func (kv *cache) store(l, slot, t int, qkv []float32) {
-	at := slot * kv.c * kv.time
-	k, v := kv.k[l][at:], kv.v[l][at:]
-	for i, x := range qkv[kv.c : 2*kv.c] {
-		k[i*kv.time+t] = x
-	}
+	k, v := kv.slot(l, slot)
 	for h := range kv.heads {
-		from := 2*kv.c + h*kv.d
-		copy(v[(h*kv.time+t)*kv.d:][:kv.d], qkv[from:from+kv.d])
+		from := kv.c + h*kv.d
+		to := k[h*kv.d*kv.time+t/tensor.KeyBlock*kv.d*tensor.KeyBlock+t%tensor.KeyBlock:]
+		for i, x := range qkv[from : from+kv.d] {
+			to[i*tensor.KeyBlock] = x
+		}
+		copy(v[(h*kv.time+t)*kv.wide:], qkv[from+kv.c:from+kv.c+kv.d])
 	}
 }
 
 // attend is the attention of the last of n cached tokens, all heads: the same
-// chains as Pass.attend runs for that row.
-func (kv *cache) attend(l, slot, n int, qkv []float32 /* (3C) */, att []float32 /* (C) */, s []float32 /* (T) */) {
-	at := slot * kv.c * kv.time
-	k, v := kv.k[l][at:], kv.v[l][at:]
+// chains as Pass.attend runs for that row. scratch holds T and D values; next is
+// the keys that will be wanted then.
+func (kv *cache) attend(l, slot, n int, qkv []float32 /* (3C) */, att []float32 /* (C) */, scratch, next []float32) {
+	k, v := kv.slot(l, slot)
+	s, out := scratch[:kv.time], scratch[kv.time:kv.time+kv.wide]
 	for h := range kv.heads {
 		from, to := h*kv.d, (h+1)*kv.d
-		head := from * kv.time
-		tensor.MatMul(nil, s, n, qkv[from:to], kv.d, k[head:], kv.time, 1, n, kv.d, false)
+		values, then := v[h*kv.time*kv.wide:], next
+		if h+1 < kv.heads {
+			then = k[to*kv.time:]
+		}
+		tensor.Scores(s, qkv[from:to], k[from*kv.time:], n, values)
 		tensor.Softmax(s[:n], kv.scale)
-		tensor.MatMul(nil, att[from:to], kv.d, s, n, v[head:], kv.d, 1, kv.d, n, false)
+		tensor.Weigh(out, s[:n], values, kv.wide, then)
+		copy(att[from:to], out)
 	}
 }

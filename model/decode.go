@@ -35,7 +35,8 @@ func (ln *lane) attendRow(r, worker int) {
 	a := ps.acts(ps.l)
 	qkv := a.qkv[r*3*c : (r+1)*3*c]
 	ln.cache.store(ps.l, s.slot, s.length, qkv)
-	ln.cache.attend(ps.l, s.slot, s.length+1, qkv, a.att[r*c:(r+1)*c], ln.work[worker].scores)
+	next, _ := ln.cache.slot(ps.l, ln.active[(r+1)%len(ln.active)].slot)
+	ln.cache.attend(ps.l, s.slot, s.length+1, qkv, a.att[r*c:(r+1)*c], ln.work[worker].scores, next)
 }
 
 // keepKeys caches the keys and values of prompts that have just been read.

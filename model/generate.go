@@ -129,7 +129,7 @@ type lane struct {
 // laneScratch is one worker's.
 type laneScratch struct {
 	pick   picker
-	scores []float32 // (T)
+	scores []float32 // (T + D)
 }
 
 func newLane(pool *tensor.Pool) *lane {
@@ -163,7 +163,7 @@ func (ln *lane) run(j *sampling, slots int) {
 	}
 	for i := range ln.work {
 		ln.work[i].pick.size(j.m.Config.Vocab)
-		sized(&ln.work[i].scores, ln.cache.time)
+		sized(&ln.work[i].scores, ln.cache.time+ln.cache.wide)
 	}
 	for {
 		if 4*len(ln.free) >= slots {

@@ -94,6 +94,46 @@ func roundPairsAVX2(dst *float32, src *float32, blocks int)
 //go:noescape
 func weaveAVX2(dst *float32, width int, src *float32, ld int, pairs int, columns uint64)
 
+// scores1AVX2 sets dst[16b + t] to the chain of q[i]*k[(b*d + i)*16 + t] over i < d, for 1 blocks b, and fetches as much from next on; d > 0.
+//
+//go:noescape
+func scores1AVX2(dst *float32, q *float32, k *float32, d int, next *float32)
+
+// scores2AVX2 sets dst[16b + t] to the chain of q[i]*k[(b*d + i)*16 + t] over i < d, for 2 blocks b, and fetches as much from next on; d > 0.
+//
+//go:noescape
+func scores2AVX2(dst *float32, q *float32, k *float32, d int, next *float32)
+
+// scores3AVX2 sets dst[16b + t] to the chain of q[i]*k[(b*d + i)*16 + t] over i < d, for 3 blocks b, and fetches as much from next on; d > 0.
+//
+//go:noescape
+func scores3AVX2(dst *float32, q *float32, k *float32, d int, next *float32)
+
+// scores4AVX2 sets dst[16b + t] to the chain of q[i]*k[(b*d + i)*16 + t] over i < d, for 4 blocks b, and fetches as much from next on; d > 0.
+//
+//go:noescape
+func scores4AVX2(dst *float32, q *float32, k *float32, d int, next *float32)
+
+// weigh1AVX2 sets dst[j] to the chain of p[t]*v[t*ld + j] over t < n, for j < 16, and fetches as much from next on; n > 0.
+//
+//go:noescape
+func weigh1AVX2(dst *float32, p *float32, v *float32, ld int, n int, next *float32)
+
+// weigh2AVX2 sets dst[j] to the chain of p[t]*v[t*ld + j] over t < n, for j < 32, and fetches as much from next on; n > 0.
+//
+//go:noescape
+func weigh2AVX2(dst *float32, p *float32, v *float32, ld int, n int, next *float32)
+
+// weigh3AVX2 sets dst[j] to the chain of p[t]*v[t*ld + j] over t < n, for j < 48, and fetches as much from next on; n > 0.
+//
+//go:noescape
+func weigh3AVX2(dst *float32, p *float32, v *float32, ld int, n int, next *float32)
+
+// weigh4AVX2 sets dst[j] to the chain of p[t]*v[t*ld + j] over t < n, for j < 64, and fetches as much from next on; n > 0.
+//
+//go:noescape
+func weigh4AVX2(dst *float32, p *float32, v *float32, ld int, n int, next *float32)
+
 //go:noescape
 func addAVX2(dst *float32, x *float32, n int)
 

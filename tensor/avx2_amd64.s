@@ -1359,6 +1359,330 @@ loop:
 	VZEROUPPER
 	RET
 
+// func scores1AVX2(dst *float32, q *float32, k *float32, d int, next *float32)
+// Requires: AVX, FMA3, MMX+
+TEXT ·scores1AVX2(SB), NOSPLIT, $0-40
+	MOVQ   dst+0(FP), AX
+	MOVQ   q+8(FP), CX
+	MOVQ   k+16(FP), DX
+	MOVQ   d+24(FP), BX
+	MOVQ   next+32(FP), SI
+	MOVQ   BX, DI
+	SHLQ   $0x06, DI
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	XORQ   DI, DI
+
+loop:
+	VBROADCASTSS (CX), Y2
+	PREFETCHT0   (SI)
+	VFMADD231PS  (DX)(DI*1), Y2, Y0
+	VFMADD231PS  32(DX)(DI*1), Y2, Y1
+	ADDQ         $0x04, CX
+	ADDQ         $0x40, DI
+	ADDQ         $0x00000040, SI
+	DECQ         BX
+	JNZ          loop
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VZEROUPPER
+	RET
+
+// func scores2AVX2(dst *float32, q *float32, k *float32, d int, next *float32)
+// Requires: AVX, FMA3, MMX+
+TEXT ·scores2AVX2(SB), NOSPLIT, $0-40
+	MOVQ   dst+0(FP), AX
+	MOVQ   q+8(FP), CX
+	MOVQ   k+16(FP), DX
+	MOVQ   d+24(FP), BX
+	MOVQ   next+32(FP), SI
+	MOVQ   BX, DI
+	SHLQ   $0x06, DI
+	MOVQ   DX, R8
+	ADDQ   DI, R8
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	XORQ   DI, DI
+
+loop:
+	VBROADCASTSS (CX), Y4
+	PREFETCHT0   (SI)
+	VFMADD231PS  (DX)(DI*1), Y4, Y0
+	VFMADD231PS  32(DX)(DI*1), Y4, Y1
+	PREFETCHT0   64(SI)
+	VFMADD231PS  (R8)(DI*1), Y4, Y2
+	VFMADD231PS  32(R8)(DI*1), Y4, Y3
+	ADDQ         $0x04, CX
+	ADDQ         $0x40, DI
+	ADDQ         $0x00000080, SI
+	DECQ         BX
+	JNZ          loop
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VMOVUPS      Y2, 64(AX)
+	VMOVUPS      Y3, 96(AX)
+	VZEROUPPER
+	RET
+
+// func scores3AVX2(dst *float32, q *float32, k *float32, d int, next *float32)
+// Requires: AVX, FMA3, MMX+
+TEXT ·scores3AVX2(SB), NOSPLIT, $0-40
+	MOVQ   dst+0(FP), AX
+	MOVQ   q+8(FP), CX
+	MOVQ   k+16(FP), DX
+	MOVQ   d+24(FP), BX
+	MOVQ   next+32(FP), SI
+	MOVQ   BX, DI
+	SHLQ   $0x06, DI
+	MOVQ   DX, R8
+	ADDQ   DI, R8
+	MOVQ   R8, R9
+	ADDQ   DI, R9
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	XORQ   DI, DI
+
+loop:
+	VBROADCASTSS (CX), Y6
+	PREFETCHT0   (SI)
+	VFMADD231PS  (DX)(DI*1), Y6, Y0
+	VFMADD231PS  32(DX)(DI*1), Y6, Y1
+	PREFETCHT0   64(SI)
+	VFMADD231PS  (R8)(DI*1), Y6, Y2
+	VFMADD231PS  32(R8)(DI*1), Y6, Y3
+	PREFETCHT0   128(SI)
+	VFMADD231PS  (R9)(DI*1), Y6, Y4
+	VFMADD231PS  32(R9)(DI*1), Y6, Y5
+	ADDQ         $0x04, CX
+	ADDQ         $0x40, DI
+	ADDQ         $0x000000c0, SI
+	DECQ         BX
+	JNZ          loop
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VMOVUPS      Y2, 64(AX)
+	VMOVUPS      Y3, 96(AX)
+	VMOVUPS      Y4, 128(AX)
+	VMOVUPS      Y5, 160(AX)
+	VZEROUPPER
+	RET
+
+// func scores4AVX2(dst *float32, q *float32, k *float32, d int, next *float32)
+// Requires: AVX, FMA3, MMX+
+TEXT ·scores4AVX2(SB), NOSPLIT, $0-40
+	MOVQ   dst+0(FP), AX
+	MOVQ   q+8(FP), CX
+	MOVQ   k+16(FP), DX
+	MOVQ   d+24(FP), BX
+	MOVQ   next+32(FP), SI
+	MOVQ   BX, DI
+	SHLQ   $0x06, DI
+	MOVQ   DX, R8
+	ADDQ   DI, R8
+	MOVQ   R8, R9
+	ADDQ   DI, R9
+	MOVQ   R9, R10
+	ADDQ   DI, R10
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	XORQ   DI, DI
+
+loop:
+	VBROADCASTSS (CX), Y8
+	PREFETCHT0   (SI)
+	VFMADD231PS  (DX)(DI*1), Y8, Y0
+	VFMADD231PS  32(DX)(DI*1), Y8, Y1
+	PREFETCHT0   64(SI)
+	VFMADD231PS  (R8)(DI*1), Y8, Y2
+	VFMADD231PS  32(R8)(DI*1), Y8, Y3
+	PREFETCHT0   128(SI)
+	VFMADD231PS  (R9)(DI*1), Y8, Y4
+	VFMADD231PS  32(R9)(DI*1), Y8, Y5
+	PREFETCHT0   192(SI)
+	VFMADD231PS  (R10)(DI*1), Y8, Y6
+	VFMADD231PS  32(R10)(DI*1), Y8, Y7
+	ADDQ         $0x04, CX
+	ADDQ         $0x40, DI
+	ADDQ         $0x00000100, SI
+	DECQ         BX
+	JNZ          loop
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VMOVUPS      Y2, 64(AX)
+	VMOVUPS      Y3, 96(AX)
+	VMOVUPS      Y4, 128(AX)
+	VMOVUPS      Y5, 160(AX)
+	VMOVUPS      Y6, 192(AX)
+	VMOVUPS      Y7, 224(AX)
+	VZEROUPPER
+	RET
+
+// func weigh1AVX2(dst *float32, p *float32, v *float32, ld int, n int, next *float32)
+// Requires: AVX, FMA3, MMX+
+TEXT ·weigh1AVX2(SB), NOSPLIT, $0-48
+	MOVQ   dst+0(FP), AX
+	MOVQ   p+8(FP), CX
+	MOVQ   v+16(FP), DX
+	MOVQ   ld+24(FP), BX
+	SHLQ   $0x02, BX
+	MOVQ   n+32(FP), SI
+	MOVQ   next+40(FP), DI
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+
+loop:
+	PREFETCHT0   (DI)
+	VBROADCASTSS (CX), Y2
+	VFMADD231PS  (DX), Y2, Y0
+	VFMADD231PS  32(DX), Y2, Y1
+	ADDQ         $0x04, CX
+	ADDQ         BX, DX
+	ADDQ         $0x00000040, DI
+	DECQ         SI
+	JNZ          loop
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VZEROUPPER
+	RET
+
+// func weigh2AVX2(dst *float32, p *float32, v *float32, ld int, n int, next *float32)
+// Requires: AVX, FMA3, MMX+
+TEXT ·weigh2AVX2(SB), NOSPLIT, $0-48
+	MOVQ   dst+0(FP), AX
+	MOVQ   p+8(FP), CX
+	MOVQ   v+16(FP), DX
+	MOVQ   ld+24(FP), BX
+	SHLQ   $0x02, BX
+	MOVQ   n+32(FP), SI
+	MOVQ   next+40(FP), DI
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+
+loop:
+	PREFETCHT0   (DI)
+	PREFETCHT0   64(DI)
+	VBROADCASTSS (CX), Y4
+	VFMADD231PS  (DX), Y4, Y0
+	VFMADD231PS  32(DX), Y4, Y1
+	VFMADD231PS  64(DX), Y4, Y2
+	VFMADD231PS  96(DX), Y4, Y3
+	ADDQ         $0x04, CX
+	ADDQ         BX, DX
+	ADDQ         $0x00000080, DI
+	DECQ         SI
+	JNZ          loop
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VMOVUPS      Y2, 64(AX)
+	VMOVUPS      Y3, 96(AX)
+	VZEROUPPER
+	RET
+
+// func weigh3AVX2(dst *float32, p *float32, v *float32, ld int, n int, next *float32)
+// Requires: AVX, FMA3, MMX+
+TEXT ·weigh3AVX2(SB), NOSPLIT, $0-48
+	MOVQ   dst+0(FP), AX
+	MOVQ   p+8(FP), CX
+	MOVQ   v+16(FP), DX
+	MOVQ   ld+24(FP), BX
+	SHLQ   $0x02, BX
+	MOVQ   n+32(FP), SI
+	MOVQ   next+40(FP), DI
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+
+loop:
+	PREFETCHT0   (DI)
+	PREFETCHT0   64(DI)
+	PREFETCHT0   128(DI)
+	VBROADCASTSS (CX), Y6
+	VFMADD231PS  (DX), Y6, Y0
+	VFMADD231PS  32(DX), Y6, Y1
+	VFMADD231PS  64(DX), Y6, Y2
+	VFMADD231PS  96(DX), Y6, Y3
+	VFMADD231PS  128(DX), Y6, Y4
+	VFMADD231PS  160(DX), Y6, Y5
+	ADDQ         $0x04, CX
+	ADDQ         BX, DX
+	ADDQ         $0x000000c0, DI
+	DECQ         SI
+	JNZ          loop
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VMOVUPS      Y2, 64(AX)
+	VMOVUPS      Y3, 96(AX)
+	VMOVUPS      Y4, 128(AX)
+	VMOVUPS      Y5, 160(AX)
+	VZEROUPPER
+	RET
+
+// func weigh4AVX2(dst *float32, p *float32, v *float32, ld int, n int, next *float32)
+// Requires: AVX, FMA3, MMX+
+TEXT ·weigh4AVX2(SB), NOSPLIT, $0-48
+	MOVQ   dst+0(FP), AX
+	MOVQ   p+8(FP), CX
+	MOVQ   v+16(FP), DX
+	MOVQ   ld+24(FP), BX
+	SHLQ   $0x02, BX
+	MOVQ   n+32(FP), SI
+	MOVQ   next+40(FP), DI
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+
+loop:
+	PREFETCHT0   (DI)
+	PREFETCHT0   64(DI)
+	PREFETCHT0   128(DI)
+	PREFETCHT0   192(DI)
+	VBROADCASTSS (CX), Y8
+	VFMADD231PS  (DX), Y8, Y0
+	VFMADD231PS  32(DX), Y8, Y1
+	VFMADD231PS  64(DX), Y8, Y2
+	VFMADD231PS  96(DX), Y8, Y3
+	VFMADD231PS  128(DX), Y8, Y4
+	VFMADD231PS  160(DX), Y8, Y5
+	VFMADD231PS  192(DX), Y8, Y6
+	VFMADD231PS  224(DX), Y8, Y7
+	ADDQ         $0x04, CX
+	ADDQ         BX, DX
+	ADDQ         $0x00000100, DI
+	DECQ         SI
+	JNZ          loop
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VMOVUPS      Y2, 64(AX)
+	VMOVUPS      Y3, 96(AX)
+	VMOVUPS      Y4, 128(AX)
+	VMOVUPS      Y5, 160(AX)
+	VMOVUPS      Y6, 192(AX)
+	VMOVUPS      Y7, 224(AX)
+	VZEROUPPER
+	RET
+
 // func addAVX2(dst *float32, x *float32, n int)
 // Requires: AVX
 TEXT ·addAVX2(SB), NOSPLIT, $0-24

@@ -259,6 +259,66 @@ func weaveAVX512(dst *float32, width int, src *float32, ld int, pairs int, colum
 //go:noescape
 func peakNativeAVX512(steps int)
 
+// scores1AVX512 sets dst[16b + t] to the chain of q[i]*k[(b*d + i)*16 + t] over i < d, for 1 blocks b, and fetches as much from next on; d > 0.
+//
+//go:noescape
+func scores1AVX512(dst *float32, q *float32, k *float32, d int, next *float32)
+
+// scores2AVX512 sets dst[16b + t] to the chain of q[i]*k[(b*d + i)*16 + t] over i < d, for 2 blocks b, and fetches as much from next on; d > 0.
+//
+//go:noescape
+func scores2AVX512(dst *float32, q *float32, k *float32, d int, next *float32)
+
+// scores3AVX512 sets dst[16b + t] to the chain of q[i]*k[(b*d + i)*16 + t] over i < d, for 3 blocks b, and fetches as much from next on; d > 0.
+//
+//go:noescape
+func scores3AVX512(dst *float32, q *float32, k *float32, d int, next *float32)
+
+// scores4AVX512 sets dst[16b + t] to the chain of q[i]*k[(b*d + i)*16 + t] over i < d, for 4 blocks b, and fetches as much from next on; d > 0.
+//
+//go:noescape
+func scores4AVX512(dst *float32, q *float32, k *float32, d int, next *float32)
+
+// scores5AVX512 sets dst[16b + t] to the chain of q[i]*k[(b*d + i)*16 + t] over i < d, for 5 blocks b, and fetches as much from next on; d > 0.
+//
+//go:noescape
+func scores5AVX512(dst *float32, q *float32, k *float32, d int, next *float32)
+
+// scores6AVX512 sets dst[16b + t] to the chain of q[i]*k[(b*d + i)*16 + t] over i < d, for 6 blocks b, and fetches as much from next on; d > 0.
+//
+//go:noescape
+func scores6AVX512(dst *float32, q *float32, k *float32, d int, next *float32)
+
+// scores7AVX512 sets dst[16b + t] to the chain of q[i]*k[(b*d + i)*16 + t] over i < d, for 7 blocks b, and fetches as much from next on; d > 0.
+//
+//go:noescape
+func scores7AVX512(dst *float32, q *float32, k *float32, d int, next *float32)
+
+// scores8AVX512 sets dst[16b + t] to the chain of q[i]*k[(b*d + i)*16 + t] over i < d, for 8 blocks b, and fetches as much from next on; d > 0.
+//
+//go:noescape
+func scores8AVX512(dst *float32, q *float32, k *float32, d int, next *float32)
+
+// weigh1AVX512 sets dst[j] to the chain of p[t]*v[t*ld + j] over t < n, for j < 16, and fetches as much from next on; n > 0.
+//
+//go:noescape
+func weigh1AVX512(dst *float32, p *float32, v *float32, ld int, n int, next *float32)
+
+// weigh2AVX512 sets dst[j] to the chain of p[t]*v[t*ld + j] over t < n, for j < 32, and fetches as much from next on; n > 0.
+//
+//go:noescape
+func weigh2AVX512(dst *float32, p *float32, v *float32, ld int, n int, next *float32)
+
+// weigh3AVX512 sets dst[j] to the chain of p[t]*v[t*ld + j] over t < n, for j < 48, and fetches as much from next on; n > 0.
+//
+//go:noescape
+func weigh3AVX512(dst *float32, p *float32, v *float32, ld int, n int, next *float32)
+
+// weigh4AVX512 sets dst[j] to the chain of p[t]*v[t*ld + j] over t < n, for j < 64, and fetches as much from next on; n > 0.
+//
+//go:noescape
+func weigh4AVX512(dst *float32, p *float32, v *float32, ld int, n int, next *float32)
+
 //go:noescape
 func addAVX512(dst *float32, x *float32, n int)
 

@@ -6507,6 +6507,506 @@ loop:
 	VZEROUPPER
 	RET
 
+// func scores1AVX512(dst *float32, q *float32, k *float32, d int, next *float32)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·scores1AVX512(SB), NOSPLIT, $0-40
+	MOVQ   dst+0(FP), AX
+	MOVQ   q+8(FP), CX
+	MOVQ   k+16(FP), DX
+	MOVQ   d+24(FP), BX
+	MOVQ   next+32(FP), SI
+	MOVQ   BX, DI
+	SHLQ   $0x06, DI
+	VPXORD Z0, Z0, Z0
+	XORQ   DI, DI
+
+loop:
+	VBROADCASTSS (CX), Z1
+	PREFETCHT0   (SI)
+	VFMADD231PS  (DX)(DI*1), Z1, Z0
+	ADDQ         $0x04, CX
+	ADDQ         $0x40, DI
+	ADDQ         $0x00000040, SI
+	DECQ         BX
+	JNZ          loop
+	VMOVUPS      Z0, (AX)
+	VZEROUPPER
+	RET
+
+// func scores2AVX512(dst *float32, q *float32, k *float32, d int, next *float32)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·scores2AVX512(SB), NOSPLIT, $0-40
+	MOVQ   dst+0(FP), AX
+	MOVQ   q+8(FP), CX
+	MOVQ   k+16(FP), DX
+	MOVQ   d+24(FP), BX
+	MOVQ   next+32(FP), SI
+	MOVQ   BX, DI
+	SHLQ   $0x06, DI
+	MOVQ   DX, R8
+	ADDQ   DI, R8
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	XORQ   DI, DI
+
+loop:
+	VBROADCASTSS (CX), Z2
+	PREFETCHT0   (SI)
+	VFMADD231PS  (DX)(DI*1), Z2, Z0
+	PREFETCHT0   64(SI)
+	VFMADD231PS  (R8)(DI*1), Z2, Z1
+	ADDQ         $0x04, CX
+	ADDQ         $0x40, DI
+	ADDQ         $0x00000080, SI
+	DECQ         BX
+	JNZ          loop
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VZEROUPPER
+	RET
+
+// func scores3AVX512(dst *float32, q *float32, k *float32, d int, next *float32)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·scores3AVX512(SB), NOSPLIT, $0-40
+	MOVQ   dst+0(FP), AX
+	MOVQ   q+8(FP), CX
+	MOVQ   k+16(FP), DX
+	MOVQ   d+24(FP), BX
+	MOVQ   next+32(FP), SI
+	MOVQ   BX, DI
+	SHLQ   $0x06, DI
+	MOVQ   DX, R8
+	ADDQ   DI, R8
+	MOVQ   R8, R9
+	ADDQ   DI, R9
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	XORQ   DI, DI
+
+loop:
+	VBROADCASTSS (CX), Z3
+	PREFETCHT0   (SI)
+	VFMADD231PS  (DX)(DI*1), Z3, Z0
+	PREFETCHT0   64(SI)
+	VFMADD231PS  (R8)(DI*1), Z3, Z1
+	PREFETCHT0   128(SI)
+	VFMADD231PS  (R9)(DI*1), Z3, Z2
+	ADDQ         $0x04, CX
+	ADDQ         $0x40, DI
+	ADDQ         $0x000000c0, SI
+	DECQ         BX
+	JNZ          loop
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VMOVUPS      Z2, 128(AX)
+	VZEROUPPER
+	RET
+
+// func scores4AVX512(dst *float32, q *float32, k *float32, d int, next *float32)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·scores4AVX512(SB), NOSPLIT, $0-40
+	MOVQ   dst+0(FP), AX
+	MOVQ   q+8(FP), CX
+	MOVQ   k+16(FP), DX
+	MOVQ   d+24(FP), BX
+	MOVQ   next+32(FP), SI
+	MOVQ   BX, DI
+	SHLQ   $0x06, DI
+	MOVQ   DX, R8
+	ADDQ   DI, R8
+	MOVQ   R8, R9
+	ADDQ   DI, R9
+	MOVQ   R9, R10
+	ADDQ   DI, R10
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	XORQ   DI, DI
+
+loop:
+	VBROADCASTSS (CX), Z4
+	PREFETCHT0   (SI)
+	VFMADD231PS  (DX)(DI*1), Z4, Z0
+	PREFETCHT0   64(SI)
+	VFMADD231PS  (R8)(DI*1), Z4, Z1
+	PREFETCHT0   128(SI)
+	VFMADD231PS  (R9)(DI*1), Z4, Z2
+	PREFETCHT0   192(SI)
+	VFMADD231PS  (R10)(DI*1), Z4, Z3
+	ADDQ         $0x04, CX
+	ADDQ         $0x40, DI
+	ADDQ         $0x00000100, SI
+	DECQ         BX
+	JNZ          loop
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VMOVUPS      Z2, 128(AX)
+	VMOVUPS      Z3, 192(AX)
+	VZEROUPPER
+	RET
+
+// func scores5AVX512(dst *float32, q *float32, k *float32, d int, next *float32)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·scores5AVX512(SB), NOSPLIT, $0-40
+	MOVQ   dst+0(FP), AX
+	MOVQ   q+8(FP), CX
+	MOVQ   k+16(FP), DX
+	MOVQ   d+24(FP), BX
+	MOVQ   next+32(FP), SI
+	MOVQ   BX, DI
+	SHLQ   $0x06, DI
+	MOVQ   DX, R8
+	ADDQ   DI, R8
+	MOVQ   R8, R9
+	ADDQ   DI, R9
+	MOVQ   R9, R10
+	ADDQ   DI, R10
+	MOVQ   R10, R11
+	ADDQ   DI, R11
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	XORQ   DI, DI
+
+loop:
+	VBROADCASTSS (CX), Z5
+	PREFETCHT0   (SI)
+	VFMADD231PS  (DX)(DI*1), Z5, Z0
+	PREFETCHT0   64(SI)
+	VFMADD231PS  (R8)(DI*1), Z5, Z1
+	PREFETCHT0   128(SI)
+	VFMADD231PS  (R9)(DI*1), Z5, Z2
+	PREFETCHT0   192(SI)
+	VFMADD231PS  (R10)(DI*1), Z5, Z3
+	PREFETCHT0   256(SI)
+	VFMADD231PS  (R11)(DI*1), Z5, Z4
+	ADDQ         $0x04, CX
+	ADDQ         $0x40, DI
+	ADDQ         $0x00000140, SI
+	DECQ         BX
+	JNZ          loop
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VMOVUPS      Z2, 128(AX)
+	VMOVUPS      Z3, 192(AX)
+	VMOVUPS      Z4, 256(AX)
+	VZEROUPPER
+	RET
+
+// func scores6AVX512(dst *float32, q *float32, k *float32, d int, next *float32)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·scores6AVX512(SB), NOSPLIT, $0-40
+	MOVQ   dst+0(FP), AX
+	MOVQ   q+8(FP), CX
+	MOVQ   k+16(FP), DX
+	MOVQ   d+24(FP), BX
+	MOVQ   next+32(FP), SI
+	MOVQ   BX, DI
+	SHLQ   $0x06, DI
+	MOVQ   DX, R8
+	ADDQ   DI, R8
+	MOVQ   R8, R9
+	ADDQ   DI, R9
+	MOVQ   R9, R10
+	ADDQ   DI, R10
+	MOVQ   R10, R11
+	ADDQ   DI, R11
+	MOVQ   R11, R12
+	ADDQ   DI, R12
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	XORQ   DI, DI
+
+loop:
+	VBROADCASTSS (CX), Z6
+	PREFETCHT0   (SI)
+	VFMADD231PS  (DX)(DI*1), Z6, Z0
+	PREFETCHT0   64(SI)
+	VFMADD231PS  (R8)(DI*1), Z6, Z1
+	PREFETCHT0   128(SI)
+	VFMADD231PS  (R9)(DI*1), Z6, Z2
+	PREFETCHT0   192(SI)
+	VFMADD231PS  (R10)(DI*1), Z6, Z3
+	PREFETCHT0   256(SI)
+	VFMADD231PS  (R11)(DI*1), Z6, Z4
+	PREFETCHT0   320(SI)
+	VFMADD231PS  (R12)(DI*1), Z6, Z5
+	ADDQ         $0x04, CX
+	ADDQ         $0x40, DI
+	ADDQ         $0x00000180, SI
+	DECQ         BX
+	JNZ          loop
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VMOVUPS      Z2, 128(AX)
+	VMOVUPS      Z3, 192(AX)
+	VMOVUPS      Z4, 256(AX)
+	VMOVUPS      Z5, 320(AX)
+	VZEROUPPER
+	RET
+
+// func scores7AVX512(dst *float32, q *float32, k *float32, d int, next *float32)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·scores7AVX512(SB), NOSPLIT, $0-40
+	MOVQ   dst+0(FP), AX
+	MOVQ   q+8(FP), CX
+	MOVQ   k+16(FP), DX
+	MOVQ   d+24(FP), BX
+	MOVQ   next+32(FP), SI
+	MOVQ   BX, DI
+	SHLQ   $0x06, DI
+	MOVQ   DX, R8
+	ADDQ   DI, R8
+	MOVQ   R8, R9
+	ADDQ   DI, R9
+	MOVQ   R9, R10
+	ADDQ   DI, R10
+	MOVQ   R10, R11
+	ADDQ   DI, R11
+	MOVQ   R11, R12
+	ADDQ   DI, R12
+	MOVQ   R12, R13
+	ADDQ   DI, R13
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	XORQ   DI, DI
+
+loop:
+	VBROADCASTSS (CX), Z7
+	PREFETCHT0   (SI)
+	VFMADD231PS  (DX)(DI*1), Z7, Z0
+	PREFETCHT0   64(SI)
+	VFMADD231PS  (R8)(DI*1), Z7, Z1
+	PREFETCHT0   128(SI)
+	VFMADD231PS  (R9)(DI*1), Z7, Z2
+	PREFETCHT0   192(SI)
+	VFMADD231PS  (R10)(DI*1), Z7, Z3
+	PREFETCHT0   256(SI)
+	VFMADD231PS  (R11)(DI*1), Z7, Z4
+	PREFETCHT0   320(SI)
+	VFMADD231PS  (R12)(DI*1), Z7, Z5
+	PREFETCHT0   384(SI)
+	VFMADD231PS  (R13)(DI*1), Z7, Z6
+	ADDQ         $0x04, CX
+	ADDQ         $0x40, DI
+	ADDQ         $0x000001c0, SI
+	DECQ         BX
+	JNZ          loop
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VMOVUPS      Z2, 128(AX)
+	VMOVUPS      Z3, 192(AX)
+	VMOVUPS      Z4, 256(AX)
+	VMOVUPS      Z5, 320(AX)
+	VMOVUPS      Z6, 384(AX)
+	VZEROUPPER
+	RET
+
+// func scores8AVX512(dst *float32, q *float32, k *float32, d int, next *float32)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·scores8AVX512(SB), NOSPLIT, $0-40
+	MOVQ   dst+0(FP), AX
+	MOVQ   q+8(FP), CX
+	MOVQ   k+16(FP), DX
+	MOVQ   d+24(FP), BX
+	MOVQ   next+32(FP), SI
+	MOVQ   BX, DI
+	SHLQ   $0x06, DI
+	MOVQ   DX, R8
+	ADDQ   DI, R8
+	MOVQ   R8, R9
+	ADDQ   DI, R9
+	MOVQ   R9, R10
+	ADDQ   DI, R10
+	MOVQ   R10, R11
+	ADDQ   DI, R11
+	MOVQ   R11, R12
+	ADDQ   DI, R12
+	MOVQ   R12, R13
+	ADDQ   DI, R13
+	MOVQ   R13, R14
+	ADDQ   DI, R14
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	XORQ   DI, DI
+
+loop:
+	VBROADCASTSS (CX), Z8
+	PREFETCHT0   (SI)
+	VFMADD231PS  (DX)(DI*1), Z8, Z0
+	PREFETCHT0   64(SI)
+	VFMADD231PS  (R8)(DI*1), Z8, Z1
+	PREFETCHT0   128(SI)
+	VFMADD231PS  (R9)(DI*1), Z8, Z2
+	PREFETCHT0   192(SI)
+	VFMADD231PS  (R10)(DI*1), Z8, Z3
+	PREFETCHT0   256(SI)
+	VFMADD231PS  (R11)(DI*1), Z8, Z4
+	PREFETCHT0   320(SI)
+	VFMADD231PS  (R12)(DI*1), Z8, Z5
+	PREFETCHT0   384(SI)
+	VFMADD231PS  (R13)(DI*1), Z8, Z6
+	PREFETCHT0   448(SI)
+	VFMADD231PS  (R14)(DI*1), Z8, Z7
+	ADDQ         $0x04, CX
+	ADDQ         $0x40, DI
+	ADDQ         $0x00000200, SI
+	DECQ         BX
+	JNZ          loop
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VMOVUPS      Z2, 128(AX)
+	VMOVUPS      Z3, 192(AX)
+	VMOVUPS      Z4, 256(AX)
+	VMOVUPS      Z5, 320(AX)
+	VMOVUPS      Z6, 384(AX)
+	VMOVUPS      Z7, 448(AX)
+	VZEROUPPER
+	RET
+
+// func weigh1AVX512(dst *float32, p *float32, v *float32, ld int, n int, next *float32)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·weigh1AVX512(SB), NOSPLIT, $0-48
+	MOVQ   dst+0(FP), AX
+	MOVQ   p+8(FP), CX
+	MOVQ   v+16(FP), DX
+	MOVQ   ld+24(FP), BX
+	SHLQ   $0x02, BX
+	MOVQ   n+32(FP), SI
+	MOVQ   next+40(FP), DI
+	VPXORD Z0, Z0, Z0
+
+loop:
+	PREFETCHT0   (DI)
+	VBROADCASTSS (CX), Z1
+	VFMADD231PS  (DX), Z1, Z0
+	ADDQ         $0x04, CX
+	ADDQ         BX, DX
+	ADDQ         $0x00000040, DI
+	DECQ         SI
+	JNZ          loop
+	VMOVUPS      Z0, (AX)
+	VZEROUPPER
+	RET
+
+// func weigh2AVX512(dst *float32, p *float32, v *float32, ld int, n int, next *float32)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·weigh2AVX512(SB), NOSPLIT, $0-48
+	MOVQ   dst+0(FP), AX
+	MOVQ   p+8(FP), CX
+	MOVQ   v+16(FP), DX
+	MOVQ   ld+24(FP), BX
+	SHLQ   $0x02, BX
+	MOVQ   n+32(FP), SI
+	MOVQ   next+40(FP), DI
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+
+loop:
+	PREFETCHT0   (DI)
+	PREFETCHT0   64(DI)
+	VBROADCASTSS (CX), Z2
+	VFMADD231PS  (DX), Z2, Z0
+	VFMADD231PS  64(DX), Z2, Z1
+	ADDQ         $0x04, CX
+	ADDQ         BX, DX
+	ADDQ         $0x00000080, DI
+	DECQ         SI
+	JNZ          loop
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VZEROUPPER
+	RET
+
+// func weigh3AVX512(dst *float32, p *float32, v *float32, ld int, n int, next *float32)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·weigh3AVX512(SB), NOSPLIT, $0-48
+	MOVQ   dst+0(FP), AX
+	MOVQ   p+8(FP), CX
+	MOVQ   v+16(FP), DX
+	MOVQ   ld+24(FP), BX
+	SHLQ   $0x02, BX
+	MOVQ   n+32(FP), SI
+	MOVQ   next+40(FP), DI
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+
+loop:
+	PREFETCHT0   (DI)
+	PREFETCHT0   64(DI)
+	PREFETCHT0   128(DI)
+	VBROADCASTSS (CX), Z3
+	VFMADD231PS  (DX), Z3, Z0
+	VFMADD231PS  64(DX), Z3, Z1
+	VFMADD231PS  128(DX), Z3, Z2
+	ADDQ         $0x04, CX
+	ADDQ         BX, DX
+	ADDQ         $0x000000c0, DI
+	DECQ         SI
+	JNZ          loop
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VMOVUPS      Z2, 128(AX)
+	VZEROUPPER
+	RET
+
+// func weigh4AVX512(dst *float32, p *float32, v *float32, ld int, n int, next *float32)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·weigh4AVX512(SB), NOSPLIT, $0-48
+	MOVQ   dst+0(FP), AX
+	MOVQ   p+8(FP), CX
+	MOVQ   v+16(FP), DX
+	MOVQ   ld+24(FP), BX
+	SHLQ   $0x02, BX
+	MOVQ   n+32(FP), SI
+	MOVQ   next+40(FP), DI
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+
+loop:
+	PREFETCHT0   (DI)
+	PREFETCHT0   64(DI)
+	PREFETCHT0   128(DI)
+	PREFETCHT0   192(DI)
+	VBROADCASTSS (CX), Z4
+	VFMADD231PS  (DX), Z4, Z0
+	VFMADD231PS  64(DX), Z4, Z1
+	VFMADD231PS  128(DX), Z4, Z2
+	VFMADD231PS  192(DX), Z4, Z3
+	ADDQ         $0x04, CX
+	ADDQ         BX, DX
+	ADDQ         $0x00000100, DI
+	DECQ         SI
+	JNZ          loop
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VMOVUPS      Z2, 128(AX)
+	VMOVUPS      Z3, 192(AX)
+	VZEROUPPER
+	RET
+
 // func addAVX512(dst *float32, x *float32, n int)
 // Requires: AVX, AVX512F, BMI2
 TEXT ·addAVX512(SB), NOSPLIT, $0-24

@@ -50,6 +50,9 @@ func turnPanel(panel []float32, width int, src []float32, ld, k, cols int) {
 	turnRest(panel, width, src, ld, 0, k, cols)
 }
 
+func scoresKernel(dst, q, k []float32, blocks int, _ []float32) { scoresPortable(dst, q, k, blocks) }
+func weighKernel(dst, p, v []float32, ld int, _ []float32)      { weighPortable(dst, p, v, ld) }
+
 // Peak is 0: there is no kernel to compare with.
 func Peak(int) (operations float64) { return 0 }
 

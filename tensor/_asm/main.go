@@ -39,6 +39,7 @@ func main() {
 			ConstraintExpr("!purego")
 			s.matmul()
 			s.bfloat16()
+			s.decode()
 			s.vectors()
 			Generate()
 			return
