@@ -47,21 +47,22 @@ func (kv *cache) store(l, slot, t int, qkv []float32) {
 	}
 }
 
+// scratch is how many values attend needs.
+func (kv *cache) scratch() int { return kv.heads * (kv.time + kv.wide) }
+
 // attend is the attention of the last of n cached tokens, all heads: the same
-// chains as Pass.attend runs for that row. scratch holds T and D values; next is
-// the keys that will be wanted then.
+// chains as Pass.attend runs for that row. next is the keys that will be wanted
+// then.
 func (kv *cache) attend(l, slot, n int, qkv []float32 /* (3C) */, att []float32 /* (C) */, scratch, next []float32) {
 	k, v := kv.slot(l, slot)
-	s, out := scratch[:kv.time], scratch[kv.time:kv.time+kv.wide]
+	s, out := scratch[:kv.heads*kv.time], scratch[kv.heads*kv.time:]
 	for h := range kv.heads {
-		from, to := h*kv.d, (h+1)*kv.d
-		values, then := v[h*kv.time*kv.wide:], next
-		if h+1 < kv.heads {
-			then = k[to*kv.time:]
-		}
-		tensor.Scores(s, qkv[from:to], k[from*kv.time:], n, values)
-		tensor.Softmax(s[:n], kv.scale)
-		tensor.Weigh(out, s[:n], values, kv.wide, then)
-		copy(att[from:to], out)
+		from, p := h*kv.d, s[h*kv.time:(h+1)*kv.time]
+		tensor.Scores(p, qkv[from:from+kv.d], k[from*kv.time:], n, v[h*kv.time*kv.wide:])
+		tensor.Softmax(p[:n], kv.scale)
+	}
+	tensor.Weigh(out, s, kv.time, v, kv.time*kv.wide, kv.heads, kv.wide, n, next)
+	for h := range kv.heads {
+		copy(att[h*kv.d:(h+1)*kv.d], out[h*kv.wide:])
 	}
 }

@@ -58,10 +58,14 @@ const (
 	prefillRows = 1024
 )
 
-// Weights of more floats than this do not stay in a core's second cache. All
-// workers then sample one lane together and share each pass over the weights;
-// with fewer, each worker has a lane of its own and they never wait.
-var sharedWeights = 1 << 20
+// Each worker samples a lane of its own, and they never wait. But where the
+// weights are more floats than stay in a core's second cache, and a worker's
+// sequences fewer than repay reading them, all sample one lane together and
+// share each pass over the weights.
+var (
+	sharedWeights  = 1 << 20
+	ownedSequences = 24
+)
 
 // Generate continues each prompt by sampling from m. A sequence ends with a
 // stop token, after MaxNew tokens, or when the context is full; its place is
@@ -75,14 +79,14 @@ func Generate(ps *Pass, m *Model, prompts [][]int32, o SampleOptions, src draw.S
 	j := &sampling{m: m, prompts: prompts, o: o, src: src, base: base, out: make([]Sample, len(prompts))}
 	ps.weights.useAll(m, ps.numerics, ps.pool)
 	j.w = ps.weights
-	if m.Config.Parameters() > sharedWeights {
+	workers := ps.pool.Workers()
+	if m.Config.Parameters() > sharedWeights && len(prompts) < ownedSequences*workers {
 		if ps.wide == nil {
 			ps.wide = newLane(ps.pool)
 		}
 		ps.wide.run(j, min(laneSlots, len(prompts)))
 		return j.out
 	}
-	workers := ps.pool.Workers()
 	for len(ps.lanes) < workers {
 		ps.lanes = append(ps.lanes, newLane(nil))
 	}
@@ -129,7 +133,7 @@ type lane struct {
 // laneScratch is one worker's.
 type laneScratch struct {
 	pick   picker
-	scores []float32 // (T + D)
+	scores []float32 // of cache.attend
 }
 
 func newLane(pool *tensor.Pool) *lane {
@@ -163,7 +167,7 @@ func (ln *lane) run(j *sampling, slots int) {
 	}
 	for i := range ln.work {
 		ln.work[i].pick.size(j.m.Config.Vocab)
-		sized(&ln.work[i].scores, ln.cache.time+ln.cache.wide)
+		sized(&ln.work[i].scores, ln.cache.scratch())
 	}
 	for {
 		if 4*len(ln.free) >= slots {

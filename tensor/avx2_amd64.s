@@ -1529,121 +1529,56 @@ loop:
 	VZEROUPPER
 	RET
 
-// func weigh1AVX2(dst *float32, p *float32, v *float32, ld int, n int, next *float32)
+// func weigh1x1AVX2(dst *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
 // Requires: AVX, FMA3, MMX+
-TEXT ·weigh1AVX2(SB), NOSPLIT, $0-48
+TEXT ·weigh1x1AVX2(SB), NOSPLIT, $0-64
 	MOVQ   dst+0(FP), AX
 	MOVQ   p+8(FP), CX
-	MOVQ   v+16(FP), DX
-	MOVQ   ld+24(FP), BX
-	SHLQ   $0x02, BX
-	MOVQ   n+32(FP), SI
-	MOVQ   next+40(FP), DI
+	MOVQ   pHead+16(FP), DX
+	SHLQ   $0x02, DX
+	MOVQ   v+24(FP), BX
+	MOVQ   vHead+32(FP), SI
+	SHLQ   $0x02, SI
+	MOVQ   ld+40(FP), DI
+	SHLQ   $0x02, DI
+	MOVQ   n+48(FP), R8
+	MOVQ   next+56(FP), R9
+	LEAQ   (DX)(DX*2), DX
+	LEAQ   (SI)(SI*2), DX
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 
 loop:
-	PREFETCHT0   (DI)
+	PREFETCHT0   (R9)
 	VBROADCASTSS (CX), Y2
-	VFMADD231PS  (DX), Y2, Y0
-	VFMADD231PS  32(DX), Y2, Y1
+	VFMADD231PS  (BX), Y2, Y0
+	VFMADD231PS  32(BX), Y2, Y1
 	ADDQ         $0x04, CX
-	ADDQ         BX, DX
-	ADDQ         $0x00000040, DI
-	DECQ         SI
+	ADDQ         DI, BX
+	ADDQ         $0x00000040, R9
+	DECQ         R8
 	JNZ          loop
 	VMOVUPS      Y0, (AX)
 	VMOVUPS      Y1, 32(AX)
 	VZEROUPPER
 	RET
 
-// func weigh2AVX2(dst *float32, p *float32, v *float32, ld int, n int, next *float32)
+// func weigh1x4AVX2(dst *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
 // Requires: AVX, FMA3, MMX+
-TEXT ·weigh2AVX2(SB), NOSPLIT, $0-48
+TEXT ·weigh1x4AVX2(SB), NOSPLIT, $0-64
 	MOVQ   dst+0(FP), AX
 	MOVQ   p+8(FP), CX
-	MOVQ   v+16(FP), DX
-	MOVQ   ld+24(FP), BX
-	SHLQ   $0x02, BX
-	MOVQ   n+32(FP), SI
-	MOVQ   next+40(FP), DI
-	VXORPS Y0, Y0, Y0
-	VXORPS Y1, Y1, Y1
-	VXORPS Y2, Y2, Y2
-	VXORPS Y3, Y3, Y3
-
-loop:
-	PREFETCHT0   (DI)
-	PREFETCHT0   64(DI)
-	VBROADCASTSS (CX), Y4
-	VFMADD231PS  (DX), Y4, Y0
-	VFMADD231PS  32(DX), Y4, Y1
-	VFMADD231PS  64(DX), Y4, Y2
-	VFMADD231PS  96(DX), Y4, Y3
-	ADDQ         $0x04, CX
-	ADDQ         BX, DX
-	ADDQ         $0x00000080, DI
-	DECQ         SI
-	JNZ          loop
-	VMOVUPS      Y0, (AX)
-	VMOVUPS      Y1, 32(AX)
-	VMOVUPS      Y2, 64(AX)
-	VMOVUPS      Y3, 96(AX)
-	VZEROUPPER
-	RET
-
-// func weigh3AVX2(dst *float32, p *float32, v *float32, ld int, n int, next *float32)
-// Requires: AVX, FMA3, MMX+
-TEXT ·weigh3AVX2(SB), NOSPLIT, $0-48
-	MOVQ   dst+0(FP), AX
-	MOVQ   p+8(FP), CX
-	MOVQ   v+16(FP), DX
-	MOVQ   ld+24(FP), BX
-	SHLQ   $0x02, BX
-	MOVQ   n+32(FP), SI
-	MOVQ   next+40(FP), DI
-	VXORPS Y0, Y0, Y0
-	VXORPS Y1, Y1, Y1
-	VXORPS Y2, Y2, Y2
-	VXORPS Y3, Y3, Y3
-	VXORPS Y4, Y4, Y4
-	VXORPS Y5, Y5, Y5
-
-loop:
-	PREFETCHT0   (DI)
-	PREFETCHT0   64(DI)
-	PREFETCHT0   128(DI)
-	VBROADCASTSS (CX), Y6
-	VFMADD231PS  (DX), Y6, Y0
-	VFMADD231PS  32(DX), Y6, Y1
-	VFMADD231PS  64(DX), Y6, Y2
-	VFMADD231PS  96(DX), Y6, Y3
-	VFMADD231PS  128(DX), Y6, Y4
-	VFMADD231PS  160(DX), Y6, Y5
-	ADDQ         $0x04, CX
-	ADDQ         BX, DX
-	ADDQ         $0x000000c0, DI
-	DECQ         SI
-	JNZ          loop
-	VMOVUPS      Y0, (AX)
-	VMOVUPS      Y1, 32(AX)
-	VMOVUPS      Y2, 64(AX)
-	VMOVUPS      Y3, 96(AX)
-	VMOVUPS      Y4, 128(AX)
-	VMOVUPS      Y5, 160(AX)
-	VZEROUPPER
-	RET
-
-// func weigh4AVX2(dst *float32, p *float32, v *float32, ld int, n int, next *float32)
-// Requires: AVX, FMA3, MMX+
-TEXT ·weigh4AVX2(SB), NOSPLIT, $0-48
-	MOVQ   dst+0(FP), AX
-	MOVQ   p+8(FP), CX
-	MOVQ   v+16(FP), DX
-	MOVQ   ld+24(FP), BX
-	SHLQ   $0x02, BX
-	MOVQ   n+32(FP), SI
-	MOVQ   next+40(FP), DI
+	MOVQ   pHead+16(FP), DX
+	SHLQ   $0x02, DX
+	MOVQ   v+24(FP), BX
+	MOVQ   vHead+32(FP), SI
+	SHLQ   $0x02, SI
+	MOVQ   ld+40(FP), DI
+	SHLQ   $0x02, DI
+	MOVQ   n+48(FP), R8
+	MOVQ   next+56(FP), R9
+	LEAQ   (DX)(DX*2), R10
+	LEAQ   (SI)(SI*2), R11
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -1654,23 +1589,226 @@ TEXT ·weigh4AVX2(SB), NOSPLIT, $0-48
 	VXORPS Y7, Y7, Y7
 
 loop:
-	PREFETCHT0   (DI)
-	PREFETCHT0   64(DI)
-	PREFETCHT0   128(DI)
-	PREFETCHT0   192(DI)
+	PREFETCHT0   (R9)
 	VBROADCASTSS (CX), Y8
-	VFMADD231PS  (DX), Y8, Y0
-	VFMADD231PS  32(DX), Y8, Y1
-	VFMADD231PS  64(DX), Y8, Y2
-	VFMADD231PS  96(DX), Y8, Y3
-	VFMADD231PS  128(DX), Y8, Y4
-	VFMADD231PS  160(DX), Y8, Y5
-	VFMADD231PS  192(DX), Y8, Y6
-	VFMADD231PS  224(DX), Y8, Y7
+	VFMADD231PS  (BX), Y8, Y0
+	VFMADD231PS  32(BX), Y8, Y1
+	PREFETCHT0   64(R9)
+	VBROADCASTSS (CX)(DX*1), Y8
+	VFMADD231PS  (BX)(SI*1), Y8, Y2
+	VFMADD231PS  32(BX)(SI*1), Y8, Y3
+	PREFETCHT0   128(R9)
+	VBROADCASTSS (CX)(DX*2), Y8
+	VFMADD231PS  (BX)(SI*2), Y8, Y4
+	VFMADD231PS  32(BX)(SI*2), Y8, Y5
+	PREFETCHT0   192(R9)
+	VBROADCASTSS (CX)(R10*1), Y8
+	VFMADD231PS  (BX)(R11*1), Y8, Y6
+	VFMADD231PS  32(BX)(R11*1), Y8, Y7
 	ADDQ         $0x04, CX
-	ADDQ         BX, DX
-	ADDQ         $0x00000100, DI
-	DECQ         SI
+	ADDQ         DI, BX
+	ADDQ         $0x00000100, R9
+	DECQ         R8
+	JNZ          loop
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VMOVUPS      Y2, 64(AX)
+	VMOVUPS      Y3, 96(AX)
+	VMOVUPS      Y4, 128(AX)
+	VMOVUPS      Y5, 160(AX)
+	VMOVUPS      Y6, 192(AX)
+	VMOVUPS      Y7, 224(AX)
+	VZEROUPPER
+	RET
+
+// func weigh2x1AVX2(dst *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
+// Requires: AVX, FMA3, MMX+
+TEXT ·weigh2x1AVX2(SB), NOSPLIT, $0-64
+	MOVQ   dst+0(FP), AX
+	MOVQ   p+8(FP), CX
+	MOVQ   pHead+16(FP), DX
+	SHLQ   $0x02, DX
+	MOVQ   v+24(FP), BX
+	MOVQ   vHead+32(FP), SI
+	SHLQ   $0x02, SI
+	MOVQ   ld+40(FP), DI
+	SHLQ   $0x02, DI
+	MOVQ   n+48(FP), R8
+	MOVQ   next+56(FP), R9
+	LEAQ   (DX)(DX*2), DX
+	LEAQ   (SI)(SI*2), DX
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+
+loop:
+	PREFETCHT0   (R9)
+	PREFETCHT0   64(R9)
+	VBROADCASTSS (CX), Y4
+	VFMADD231PS  (BX), Y4, Y0
+	VFMADD231PS  32(BX), Y4, Y1
+	VFMADD231PS  64(BX), Y4, Y2
+	VFMADD231PS  96(BX), Y4, Y3
+	ADDQ         $0x04, CX
+	ADDQ         DI, BX
+	ADDQ         $0x00000080, R9
+	DECQ         R8
+	JNZ          loop
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VMOVUPS      Y2, 64(AX)
+	VMOVUPS      Y3, 96(AX)
+	VZEROUPPER
+	RET
+
+// func weigh2x2AVX2(dst *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
+// Requires: AVX, FMA3, MMX+
+TEXT ·weigh2x2AVX2(SB), NOSPLIT, $0-64
+	MOVQ   dst+0(FP), AX
+	MOVQ   p+8(FP), CX
+	MOVQ   pHead+16(FP), DX
+	SHLQ   $0x02, DX
+	MOVQ   v+24(FP), BX
+	MOVQ   vHead+32(FP), SI
+	SHLQ   $0x02, SI
+	MOVQ   ld+40(FP), DI
+	SHLQ   $0x02, DI
+	MOVQ   n+48(FP), R8
+	MOVQ   next+56(FP), R9
+	LEAQ   (DX)(DX*2), R10
+	LEAQ   (SI)(SI*2), R10
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+
+loop:
+	PREFETCHT0   (R9)
+	PREFETCHT0   64(R9)
+	VBROADCASTSS (CX), Y8
+	VFMADD231PS  (BX), Y8, Y0
+	VFMADD231PS  32(BX), Y8, Y1
+	VFMADD231PS  64(BX), Y8, Y2
+	VFMADD231PS  96(BX), Y8, Y3
+	PREFETCHT0   128(R9)
+	PREFETCHT0   192(R9)
+	VBROADCASTSS (CX)(DX*1), Y8
+	VFMADD231PS  (BX)(SI*1), Y8, Y4
+	VFMADD231PS  32(BX)(SI*1), Y8, Y5
+	VFMADD231PS  64(BX)(SI*1), Y8, Y6
+	VFMADD231PS  96(BX)(SI*1), Y8, Y7
+	ADDQ         $0x04, CX
+	ADDQ         DI, BX
+	ADDQ         $0x00000100, R9
+	DECQ         R8
+	JNZ          loop
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VMOVUPS      Y2, 64(AX)
+	VMOVUPS      Y3, 96(AX)
+	VMOVUPS      Y4, 128(AX)
+	VMOVUPS      Y5, 160(AX)
+	VMOVUPS      Y6, 192(AX)
+	VMOVUPS      Y7, 224(AX)
+	VZEROUPPER
+	RET
+
+// func weigh3x1AVX2(dst *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
+// Requires: AVX, FMA3, MMX+
+TEXT ·weigh3x1AVX2(SB), NOSPLIT, $0-64
+	MOVQ   dst+0(FP), AX
+	MOVQ   p+8(FP), CX
+	MOVQ   pHead+16(FP), DX
+	SHLQ   $0x02, DX
+	MOVQ   v+24(FP), BX
+	MOVQ   vHead+32(FP), SI
+	SHLQ   $0x02, SI
+	MOVQ   ld+40(FP), DI
+	SHLQ   $0x02, DI
+	MOVQ   n+48(FP), R8
+	MOVQ   next+56(FP), R9
+	LEAQ   (DX)(DX*2), DX
+	LEAQ   (SI)(SI*2), DX
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+
+loop:
+	PREFETCHT0   (R9)
+	PREFETCHT0   64(R9)
+	PREFETCHT0   128(R9)
+	VBROADCASTSS (CX), Y6
+	VFMADD231PS  (BX), Y6, Y0
+	VFMADD231PS  32(BX), Y6, Y1
+	VFMADD231PS  64(BX), Y6, Y2
+	VFMADD231PS  96(BX), Y6, Y3
+	VFMADD231PS  128(BX), Y6, Y4
+	VFMADD231PS  160(BX), Y6, Y5
+	ADDQ         $0x04, CX
+	ADDQ         DI, BX
+	ADDQ         $0x000000c0, R9
+	DECQ         R8
+	JNZ          loop
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VMOVUPS      Y2, 64(AX)
+	VMOVUPS      Y3, 96(AX)
+	VMOVUPS      Y4, 128(AX)
+	VMOVUPS      Y5, 160(AX)
+	VZEROUPPER
+	RET
+
+// func weigh4x1AVX2(dst *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
+// Requires: AVX, FMA3, MMX+
+TEXT ·weigh4x1AVX2(SB), NOSPLIT, $0-64
+	MOVQ   dst+0(FP), AX
+	MOVQ   p+8(FP), CX
+	MOVQ   pHead+16(FP), DX
+	SHLQ   $0x02, DX
+	MOVQ   v+24(FP), BX
+	MOVQ   vHead+32(FP), SI
+	SHLQ   $0x02, SI
+	MOVQ   ld+40(FP), DI
+	SHLQ   $0x02, DI
+	MOVQ   n+48(FP), R8
+	MOVQ   next+56(FP), R9
+	LEAQ   (DX)(DX*2), DX
+	LEAQ   (SI)(SI*2), DX
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+
+loop:
+	PREFETCHT0   (R9)
+	PREFETCHT0   64(R9)
+	PREFETCHT0   128(R9)
+	PREFETCHT0   192(R9)
+	VBROADCASTSS (CX), Y8
+	VFMADD231PS  (BX), Y8, Y0
+	VFMADD231PS  32(BX), Y8, Y1
+	VFMADD231PS  64(BX), Y8, Y2
+	VFMADD231PS  96(BX), Y8, Y3
+	VFMADD231PS  128(BX), Y8, Y4
+	VFMADD231PS  160(BX), Y8, Y5
+	VFMADD231PS  192(BX), Y8, Y6
+	VFMADD231PS  224(BX), Y8, Y7
+	ADDQ         $0x04, CX
+	ADDQ         DI, BX
+	ADDQ         $0x00000100, R9
+	DECQ         R8
 	JNZ          loop
 	VMOVUPS      Y0, (AX)
 	VMOVUPS      Y1, 32(AX)

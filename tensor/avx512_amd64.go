@@ -299,25 +299,45 @@ func scores7AVX512(dst *float32, q *float32, k *float32, d int, next *float32)
 //go:noescape
 func scores8AVX512(dst *float32, q *float32, k *float32, d int, next *float32)
 
-// weigh1AVX512 sets dst[j] to the chain of p[t]*v[t*ld + j] over t < n, for j < 16, and fetches as much from next on; n > 0.
+// weigh1x1AVX512 sets dst[h*16 + j] to the chain of p[h*pHead + t]*v[h*vHead + t*ld + j] over t < n, for j < 16 and 1 heads, and fetches as much from next on; n > 0.
 //
 //go:noescape
-func weigh1AVX512(dst *float32, p *float32, v *float32, ld int, n int, next *float32)
+func weigh1x1AVX512(dst *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
 
-// weigh2AVX512 sets dst[j] to the chain of p[t]*v[t*ld + j] over t < n, for j < 32, and fetches as much from next on; n > 0.
+// weigh1x4AVX512 sets dst[h*16 + j] to the chain of p[h*pHead + t]*v[h*vHead + t*ld + j] over t < n, for j < 16 and 4 heads, and fetches as much from next on; n > 0.
 //
 //go:noescape
-func weigh2AVX512(dst *float32, p *float32, v *float32, ld int, n int, next *float32)
+func weigh1x4AVX512(dst *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
 
-// weigh3AVX512 sets dst[j] to the chain of p[t]*v[t*ld + j] over t < n, for j < 48, and fetches as much from next on; n > 0.
+// weigh2x1AVX512 sets dst[h*32 + j] to the chain of p[h*pHead + t]*v[h*vHead + t*ld + j] over t < n, for j < 32 and 1 heads, and fetches as much from next on; n > 0.
 //
 //go:noescape
-func weigh3AVX512(dst *float32, p *float32, v *float32, ld int, n int, next *float32)
+func weigh2x1AVX512(dst *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
 
-// weigh4AVX512 sets dst[j] to the chain of p[t]*v[t*ld + j] over t < n, for j < 64, and fetches as much from next on; n > 0.
+// weigh2x4AVX512 sets dst[h*32 + j] to the chain of p[h*pHead + t]*v[h*vHead + t*ld + j] over t < n, for j < 32 and 4 heads, and fetches as much from next on; n > 0.
 //
 //go:noescape
-func weigh4AVX512(dst *float32, p *float32, v *float32, ld int, n int, next *float32)
+func weigh2x4AVX512(dst *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
+
+// weigh3x1AVX512 sets dst[h*48 + j] to the chain of p[h*pHead + t]*v[h*vHead + t*ld + j] over t < n, for j < 48 and 1 heads, and fetches as much from next on; n > 0.
+//
+//go:noescape
+func weigh3x1AVX512(dst *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
+
+// weigh3x2AVX512 sets dst[h*48 + j] to the chain of p[h*pHead + t]*v[h*vHead + t*ld + j] over t < n, for j < 48 and 2 heads, and fetches as much from next on; n > 0.
+//
+//go:noescape
+func weigh3x2AVX512(dst *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
+
+// weigh4x1AVX512 sets dst[h*64 + j] to the chain of p[h*pHead + t]*v[h*vHead + t*ld + j] over t < n, for j < 64 and 1 heads, and fetches as much from next on; n > 0.
+//
+//go:noescape
+func weigh4x1AVX512(dst *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
+
+// weigh4x2AVX512 sets dst[h*64 + j] to the chain of p[h*pHead + t]*v[h*vHead + t*ld + j] over t < n, for j < 64 and 2 heads, and fetches as much from next on; n > 0.
+//
+//go:noescape
+func weigh4x2AVX512(dst *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
 
 //go:noescape
 func addAVX512(dst *float32, x *float32, n int)

@@ -6883,127 +6883,371 @@ loop:
 	VZEROUPPER
 	RET
 
-// func weigh1AVX512(dst *float32, p *float32, v *float32, ld int, n int, next *float32)
+// func weigh1x1AVX512(dst *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·weigh1AVX512(SB), NOSPLIT, $0-48
+TEXT ·weigh1x1AVX512(SB), NOSPLIT, $0-64
 	MOVQ   dst+0(FP), AX
 	MOVQ   p+8(FP), CX
-	MOVQ   v+16(FP), DX
-	MOVQ   ld+24(FP), BX
-	SHLQ   $0x02, BX
-	MOVQ   n+32(FP), SI
-	MOVQ   next+40(FP), DI
+	MOVQ   pHead+16(FP), DX
+	SHLQ   $0x02, DX
+	MOVQ   v+24(FP), BX
+	MOVQ   vHead+32(FP), SI
+	SHLQ   $0x02, SI
+	MOVQ   ld+40(FP), DI
+	SHLQ   $0x02, DI
+	MOVQ   n+48(FP), R8
+	MOVQ   next+56(FP), R9
+	LEAQ   (DX)(DX*2), DX
+	LEAQ   (SI)(SI*2), DX
 	VPXORD Z0, Z0, Z0
 
 loop:
-	PREFETCHT0   (DI)
+	PREFETCHT0   (R9)
 	VBROADCASTSS (CX), Z1
-	VFMADD231PS  (DX), Z1, Z0
+	VFMADD231PS  (BX), Z1, Z0
 	ADDQ         $0x04, CX
-	ADDQ         BX, DX
-	ADDQ         $0x00000040, DI
-	DECQ         SI
+	ADDQ         DI, BX
+	ADDQ         $0x00000040, R9
+	DECQ         R8
 	JNZ          loop
 	VMOVUPS      Z0, (AX)
 	VZEROUPPER
 	RET
 
-// func weigh2AVX512(dst *float32, p *float32, v *float32, ld int, n int, next *float32)
+// func weigh1x4AVX512(dst *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·weigh2AVX512(SB), NOSPLIT, $0-48
+TEXT ·weigh1x4AVX512(SB), NOSPLIT, $0-64
 	MOVQ   dst+0(FP), AX
 	MOVQ   p+8(FP), CX
-	MOVQ   v+16(FP), DX
-	MOVQ   ld+24(FP), BX
-	SHLQ   $0x02, BX
-	MOVQ   n+32(FP), SI
-	MOVQ   next+40(FP), DI
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-
-loop:
-	PREFETCHT0   (DI)
-	PREFETCHT0   64(DI)
-	VBROADCASTSS (CX), Z2
-	VFMADD231PS  (DX), Z2, Z0
-	VFMADD231PS  64(DX), Z2, Z1
-	ADDQ         $0x04, CX
-	ADDQ         BX, DX
-	ADDQ         $0x00000080, DI
-	DECQ         SI
-	JNZ          loop
-	VMOVUPS      Z0, (AX)
-	VMOVUPS      Z1, 64(AX)
-	VZEROUPPER
-	RET
-
-// func weigh3AVX512(dst *float32, p *float32, v *float32, ld int, n int, next *float32)
-// Requires: AVX, AVX512F, MMX+
-TEXT ·weigh3AVX512(SB), NOSPLIT, $0-48
-	MOVQ   dst+0(FP), AX
-	MOVQ   p+8(FP), CX
-	MOVQ   v+16(FP), DX
-	MOVQ   ld+24(FP), BX
-	SHLQ   $0x02, BX
-	MOVQ   n+32(FP), SI
-	MOVQ   next+40(FP), DI
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-
-loop:
-	PREFETCHT0   (DI)
-	PREFETCHT0   64(DI)
-	PREFETCHT0   128(DI)
-	VBROADCASTSS (CX), Z3
-	VFMADD231PS  (DX), Z3, Z0
-	VFMADD231PS  64(DX), Z3, Z1
-	VFMADD231PS  128(DX), Z3, Z2
-	ADDQ         $0x04, CX
-	ADDQ         BX, DX
-	ADDQ         $0x000000c0, DI
-	DECQ         SI
-	JNZ          loop
-	VMOVUPS      Z0, (AX)
-	VMOVUPS      Z1, 64(AX)
-	VMOVUPS      Z2, 128(AX)
-	VZEROUPPER
-	RET
-
-// func weigh4AVX512(dst *float32, p *float32, v *float32, ld int, n int, next *float32)
-// Requires: AVX, AVX512F, MMX+
-TEXT ·weigh4AVX512(SB), NOSPLIT, $0-48
-	MOVQ   dst+0(FP), AX
-	MOVQ   p+8(FP), CX
-	MOVQ   v+16(FP), DX
-	MOVQ   ld+24(FP), BX
-	SHLQ   $0x02, BX
-	MOVQ   n+32(FP), SI
-	MOVQ   next+40(FP), DI
+	MOVQ   pHead+16(FP), DX
+	SHLQ   $0x02, DX
+	MOVQ   v+24(FP), BX
+	MOVQ   vHead+32(FP), SI
+	SHLQ   $0x02, SI
+	MOVQ   ld+40(FP), DI
+	SHLQ   $0x02, DI
+	MOVQ   n+48(FP), R8
+	MOVQ   next+56(FP), R9
+	LEAQ   (DX)(DX*2), R10
+	LEAQ   (SI)(SI*2), R11
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
 
 loop:
-	PREFETCHT0   (DI)
-	PREFETCHT0   64(DI)
-	PREFETCHT0   128(DI)
-	PREFETCHT0   192(DI)
+	PREFETCHT0   (R9)
 	VBROADCASTSS (CX), Z4
-	VFMADD231PS  (DX), Z4, Z0
-	VFMADD231PS  64(DX), Z4, Z1
-	VFMADD231PS  128(DX), Z4, Z2
-	VFMADD231PS  192(DX), Z4, Z3
+	VFMADD231PS  (BX), Z4, Z0
+	PREFETCHT0   64(R9)
+	VBROADCASTSS (CX)(DX*1), Z4
+	VFMADD231PS  (BX)(SI*1), Z4, Z1
+	PREFETCHT0   128(R9)
+	VBROADCASTSS (CX)(DX*2), Z4
+	VFMADD231PS  (BX)(SI*2), Z4, Z2
+	PREFETCHT0   192(R9)
+	VBROADCASTSS (CX)(R10*1), Z4
+	VFMADD231PS  (BX)(R11*1), Z4, Z3
 	ADDQ         $0x04, CX
-	ADDQ         BX, DX
-	ADDQ         $0x00000100, DI
-	DECQ         SI
+	ADDQ         DI, BX
+	ADDQ         $0x00000100, R9
+	DECQ         R8
 	JNZ          loop
 	VMOVUPS      Z0, (AX)
 	VMOVUPS      Z1, 64(AX)
 	VMOVUPS      Z2, 128(AX)
 	VMOVUPS      Z3, 192(AX)
+	VZEROUPPER
+	RET
+
+// func weigh2x1AVX512(dst *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·weigh2x1AVX512(SB), NOSPLIT, $0-64
+	MOVQ   dst+0(FP), AX
+	MOVQ   p+8(FP), CX
+	MOVQ   pHead+16(FP), DX
+	SHLQ   $0x02, DX
+	MOVQ   v+24(FP), BX
+	MOVQ   vHead+32(FP), SI
+	SHLQ   $0x02, SI
+	MOVQ   ld+40(FP), DI
+	SHLQ   $0x02, DI
+	MOVQ   n+48(FP), R8
+	MOVQ   next+56(FP), R9
+	LEAQ   (DX)(DX*2), DX
+	LEAQ   (SI)(SI*2), DX
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+
+loop:
+	PREFETCHT0   (R9)
+	PREFETCHT0   64(R9)
+	VBROADCASTSS (CX), Z2
+	VFMADD231PS  (BX), Z2, Z0
+	VFMADD231PS  64(BX), Z2, Z1
+	ADDQ         $0x04, CX
+	ADDQ         DI, BX
+	ADDQ         $0x00000080, R9
+	DECQ         R8
+	JNZ          loop
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VZEROUPPER
+	RET
+
+// func weigh2x4AVX512(dst *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·weigh2x4AVX512(SB), NOSPLIT, $0-64
+	MOVQ   dst+0(FP), AX
+	MOVQ   p+8(FP), CX
+	MOVQ   pHead+16(FP), DX
+	SHLQ   $0x02, DX
+	MOVQ   v+24(FP), BX
+	MOVQ   vHead+32(FP), SI
+	SHLQ   $0x02, SI
+	MOVQ   ld+40(FP), DI
+	SHLQ   $0x02, DI
+	MOVQ   n+48(FP), R8
+	MOVQ   next+56(FP), R9
+	LEAQ   (DX)(DX*2), R10
+	LEAQ   (SI)(SI*2), R11
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+
+loop:
+	PREFETCHT0   (R9)
+	PREFETCHT0   64(R9)
+	VBROADCASTSS (CX), Z8
+	VFMADD231PS  (BX), Z8, Z0
+	VFMADD231PS  64(BX), Z8, Z1
+	PREFETCHT0   128(R9)
+	PREFETCHT0   192(R9)
+	VBROADCASTSS (CX)(DX*1), Z8
+	VFMADD231PS  (BX)(SI*1), Z8, Z2
+	VFMADD231PS  64(BX)(SI*1), Z8, Z3
+	PREFETCHT0   256(R9)
+	PREFETCHT0   320(R9)
+	VBROADCASTSS (CX)(DX*2), Z8
+	VFMADD231PS  (BX)(SI*2), Z8, Z4
+	VFMADD231PS  64(BX)(SI*2), Z8, Z5
+	PREFETCHT0   384(R9)
+	PREFETCHT0   448(R9)
+	VBROADCASTSS (CX)(R10*1), Z8
+	VFMADD231PS  (BX)(R11*1), Z8, Z6
+	VFMADD231PS  64(BX)(R11*1), Z8, Z7
+	ADDQ         $0x04, CX
+	ADDQ         DI, BX
+	ADDQ         $0x00000200, R9
+	DECQ         R8
+	JNZ          loop
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VMOVUPS      Z2, 128(AX)
+	VMOVUPS      Z3, 192(AX)
+	VMOVUPS      Z4, 256(AX)
+	VMOVUPS      Z5, 320(AX)
+	VMOVUPS      Z6, 384(AX)
+	VMOVUPS      Z7, 448(AX)
+	VZEROUPPER
+	RET
+
+// func weigh3x1AVX512(dst *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·weigh3x1AVX512(SB), NOSPLIT, $0-64
+	MOVQ   dst+0(FP), AX
+	MOVQ   p+8(FP), CX
+	MOVQ   pHead+16(FP), DX
+	SHLQ   $0x02, DX
+	MOVQ   v+24(FP), BX
+	MOVQ   vHead+32(FP), SI
+	SHLQ   $0x02, SI
+	MOVQ   ld+40(FP), DI
+	SHLQ   $0x02, DI
+	MOVQ   n+48(FP), R8
+	MOVQ   next+56(FP), R9
+	LEAQ   (DX)(DX*2), DX
+	LEAQ   (SI)(SI*2), DX
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+
+loop:
+	PREFETCHT0   (R9)
+	PREFETCHT0   64(R9)
+	PREFETCHT0   128(R9)
+	VBROADCASTSS (CX), Z3
+	VFMADD231PS  (BX), Z3, Z0
+	VFMADD231PS  64(BX), Z3, Z1
+	VFMADD231PS  128(BX), Z3, Z2
+	ADDQ         $0x04, CX
+	ADDQ         DI, BX
+	ADDQ         $0x000000c0, R9
+	DECQ         R8
+	JNZ          loop
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VMOVUPS      Z2, 128(AX)
+	VZEROUPPER
+	RET
+
+// func weigh3x2AVX512(dst *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·weigh3x2AVX512(SB), NOSPLIT, $0-64
+	MOVQ   dst+0(FP), AX
+	MOVQ   p+8(FP), CX
+	MOVQ   pHead+16(FP), DX
+	SHLQ   $0x02, DX
+	MOVQ   v+24(FP), BX
+	MOVQ   vHead+32(FP), SI
+	SHLQ   $0x02, SI
+	MOVQ   ld+40(FP), DI
+	SHLQ   $0x02, DI
+	MOVQ   n+48(FP), R8
+	MOVQ   next+56(FP), R9
+	LEAQ   (DX)(DX*2), R10
+	LEAQ   (SI)(SI*2), R10
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+
+loop:
+	PREFETCHT0   (R9)
+	PREFETCHT0   64(R9)
+	PREFETCHT0   128(R9)
+	VBROADCASTSS (CX), Z6
+	VFMADD231PS  (BX), Z6, Z0
+	VFMADD231PS  64(BX), Z6, Z1
+	VFMADD231PS  128(BX), Z6, Z2
+	PREFETCHT0   192(R9)
+	PREFETCHT0   256(R9)
+	PREFETCHT0   320(R9)
+	VBROADCASTSS (CX)(DX*1), Z6
+	VFMADD231PS  (BX)(SI*1), Z6, Z3
+	VFMADD231PS  64(BX)(SI*1), Z6, Z4
+	VFMADD231PS  128(BX)(SI*1), Z6, Z5
+	ADDQ         $0x04, CX
+	ADDQ         DI, BX
+	ADDQ         $0x00000180, R9
+	DECQ         R8
+	JNZ          loop
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VMOVUPS      Z2, 128(AX)
+	VMOVUPS      Z3, 192(AX)
+	VMOVUPS      Z4, 256(AX)
+	VMOVUPS      Z5, 320(AX)
+	VZEROUPPER
+	RET
+
+// func weigh4x1AVX512(dst *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·weigh4x1AVX512(SB), NOSPLIT, $0-64
+	MOVQ   dst+0(FP), AX
+	MOVQ   p+8(FP), CX
+	MOVQ   pHead+16(FP), DX
+	SHLQ   $0x02, DX
+	MOVQ   v+24(FP), BX
+	MOVQ   vHead+32(FP), SI
+	SHLQ   $0x02, SI
+	MOVQ   ld+40(FP), DI
+	SHLQ   $0x02, DI
+	MOVQ   n+48(FP), R8
+	MOVQ   next+56(FP), R9
+	LEAQ   (DX)(DX*2), DX
+	LEAQ   (SI)(SI*2), DX
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+
+loop:
+	PREFETCHT0   (R9)
+	PREFETCHT0   64(R9)
+	PREFETCHT0   128(R9)
+	PREFETCHT0   192(R9)
+	VBROADCASTSS (CX), Z4
+	VFMADD231PS  (BX), Z4, Z0
+	VFMADD231PS  64(BX), Z4, Z1
+	VFMADD231PS  128(BX), Z4, Z2
+	VFMADD231PS  192(BX), Z4, Z3
+	ADDQ         $0x04, CX
+	ADDQ         DI, BX
+	ADDQ         $0x00000100, R9
+	DECQ         R8
+	JNZ          loop
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VMOVUPS      Z2, 128(AX)
+	VMOVUPS      Z3, 192(AX)
+	VZEROUPPER
+	RET
+
+// func weigh4x2AVX512(dst *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·weigh4x2AVX512(SB), NOSPLIT, $0-64
+	MOVQ   dst+0(FP), AX
+	MOVQ   p+8(FP), CX
+	MOVQ   pHead+16(FP), DX
+	SHLQ   $0x02, DX
+	MOVQ   v+24(FP), BX
+	MOVQ   vHead+32(FP), SI
+	SHLQ   $0x02, SI
+	MOVQ   ld+40(FP), DI
+	SHLQ   $0x02, DI
+	MOVQ   n+48(FP), R8
+	MOVQ   next+56(FP), R9
+	LEAQ   (DX)(DX*2), R10
+	LEAQ   (SI)(SI*2), R10
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+
+loop:
+	PREFETCHT0   (R9)
+	PREFETCHT0   64(R9)
+	PREFETCHT0   128(R9)
+	PREFETCHT0   192(R9)
+	VBROADCASTSS (CX), Z8
+	VFMADD231PS  (BX), Z8, Z0
+	VFMADD231PS  64(BX), Z8, Z1
+	VFMADD231PS  128(BX), Z8, Z2
+	VFMADD231PS  192(BX), Z8, Z3
+	PREFETCHT0   256(R9)
+	PREFETCHT0   320(R9)
+	PREFETCHT0   384(R9)
+	PREFETCHT0   448(R9)
+	VBROADCASTSS (CX)(DX*1), Z8
+	VFMADD231PS  (BX)(SI*1), Z8, Z4
+	VFMADD231PS  64(BX)(SI*1), Z8, Z5
+	VFMADD231PS  128(BX)(SI*1), Z8, Z6
+	VFMADD231PS  192(BX)(SI*1), Z8, Z7
+	ADDQ         $0x04, CX
+	ADDQ         DI, BX
+	ADDQ         $0x00000200, R9
+	DECQ         R8
+	JNZ          loop
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VMOVUPS      Z2, 128(AX)
+	VMOVUPS      Z3, 192(AX)
+	VMOVUPS      Z4, 256(AX)
+	VMOVUPS      Z5, 320(AX)
+	VMOVUPS      Z6, 384(AX)
+	VMOVUPS      Z7, 448(AX)
 	VZEROUPPER
 	RET
 

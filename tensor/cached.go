@@ -28,23 +28,29 @@ func Scores(
 	scoresKernel(dst, q, k, blocks, next)
 }
 
-// Weigh sets dst[j] to Σ p[t]*v[t*ld + j] over t in order: the chains that
-// MatMul makes of weights (1, n) and values (n, ld). len(dst) and ld are
-// multiples of 16. It fetches from next on as Scores does.
-func Weigh(dst, p, v []float32, ld int, next []float32) {
-	n := len(p)
-	if n == 0 || len(dst) == 0 {
-		clear(dst)
+// Weigh sets dst[h*width + j] to Σ p[h*pHead + t]*v[h*vHead + t*width + j] over
+// t < n in order, for each head: the chains that MatMul makes of weights (1, n)
+// and values (n, width). width is a multiple of 16. It fetches from next on as
+// Scores does.
+func Weigh(
+	dst []float32, // (heads, width)
+	p []float32, pHead int, // (heads, n)
+	v []float32, vHead int, // (heads, n, width)
+	heads, width, n int,
+	next []float32,
+) {
+	if n == 0 || heads*width == 0 {
+		clear(dst[:heads*width])
 		return
 	}
-	if len(dst)%16 != 0 || ld%16 != 0 {
-		panic("tensor.Weigh: widths are not multiples of 16")
+	if width%16 != 0 {
+		panic("tensor.Weigh: the width is not a multiple of 16")
 	}
-	_ = v[(n-1)*ld+len(dst)-1]
+	_, _, _ = dst[heads*width-1], p[(heads-1)*pHead+n-1], v[(heads-1)*vHead+n*width-1]
 	if len(next) == 0 {
 		next = v
 	}
-	weighKernel(dst, p, v, ld, next)
+	weighKernel(dst, p, pHead, v, vHead, heads, width, n, next)
 }
 
 func scoresPortable(dst, q, k []float32, blocks int) {
@@ -56,9 +62,12 @@ func scoresPortable(dst, q, k []float32, blocks int) {
 	}
 }
 
-func weighPortable(dst, p, v []float32, ld int) {
-	clear(dst)
-	for t, x := range p {
-		axpyPortable(dst, x, v[t*ld:t*ld+len(dst)])
+func weighPortable(dst, p []float32, pHead int, v []float32, vHead, heads, width, n int) {
+	for h := range heads {
+		row := dst[h*width : (h+1)*width]
+		clear(row)
+		for t, x := range p[h*pHead : h*pHead+n] {
+			axpyPortable(row, x, v[h*vHead+t*width:][:width])
+		}
 	}
 }

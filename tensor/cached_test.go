@@ -33,13 +33,16 @@ func checkCached(t *testing.T, r *rand.Rand, d, n int) {
 	if !guards() || !sameBits(got[:n], want) {
 		t.Fatalf("Scores of %d keys of %d differ", n, d)
 	}
-	wide := roundUp(d, 16)
-	v, p := values(r, n*wide, false), values(r, n, true)
-	want = make([]float32, wide)
-	MatMul(nil, want, wide, p, n, v, wide, 1, wide, n, false)
-	got, guards = guarded(make([]float32, wide), n%4)
-	Weigh(got, p, v, wide, q)
+	wide, heads := roundUp(d, 16), 1+n%5
+	vHead, pHead := n*wide+16, n+3
+	v, p := values(r, heads*vHead, false), values(r, heads*pHead, true)
+	want = make([]float32, heads*wide)
+	for h := range heads {
+		MatMul(nil, want[h*wide:], wide, p[h*pHead:], n, v[h*vHead:], wide, 1, wide, n, false)
+	}
+	got, guards = guarded(make([]float32, heads*wide), n%4)
+	Weigh(got, p, pHead, v, vHead, heads, wide, n, q)
 	if !guards() || !sameBits(got, want) {
-		t.Fatalf("Weigh of %d values of %d differs", n, d)
+		t.Fatalf("Weigh of %d values of %d, %d heads, differs", n, d, heads)
 	}
 }

@@ -51,7 +51,9 @@ func turnPanel(panel []float32, width int, src []float32, ld, k, cols int) {
 }
 
 func scoresKernel(dst, q, k []float32, blocks int, _ []float32) { scoresPortable(dst, q, k, blocks) }
-func weighKernel(dst, p, v []float32, ld int, _ []float32)      { weighPortable(dst, p, v, ld) }
+func weighKernel(dst, p []float32, pHead int, v []float32, vHead, heads, width, n int, _ []float32) {
+	weighPortable(dst, p, pHead, v, vHead, heads, width, n)
+}
 
 // Peak is 0: there is no kernel to compare with.
 func Peak(int) (operations float64) { return 0 }

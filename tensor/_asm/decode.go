@@ -15,7 +15,10 @@ func (s isa) decode() {
 		s.scores(blocks)
 	}
 	for units := 1; units <= 4; units++ {
-		s.weigh(units)
+		s.weigh(units, 1)
+		if most := 4 / s.parts / units * 2; most > 1 {
+			s.weigh(units, min(4, most))
+		}
 	}
 }
 
@@ -70,28 +73,39 @@ func (s isa) units(n int) (acc []reg.VecVirtual) {
 	return acc
 }
 
-// weigh sums values by their weights.
-func (s isa) weigh(units int) {
-	s.function(fmt.Sprintf("weigh%d", units), "func(dst, p, v *float32, ld, n int, next *float32)")
-	Doc(fmt.Sprintf("weigh%d%s sets dst[j] to the chain of p[t]*v[t*ld + j] over t < n, for j < %d, and fetches as much from next on; n > 0.", units, s.name, 16*units))
-	dst, p, v, ld, n, next := param("dst"), param("p"), param("v"), distance("ld"), param("n"), param("next")
-	acc := s.units(units)
+// weigh sums values by their weights, of some heads at once: a head alone may
+// have too few chains to keep the multipliers busy.
+func (s isa) weigh(units, heads int) {
+	s.function(fmt.Sprintf("weigh%dx%d", units, heads), "func(dst, p *float32, pHead int, v *float32, vHead, ld, n int, next *float32)")
+	Doc(fmt.Sprintf("weigh%dx%d%s sets dst[h*%d + j] to the chain of p[h*pHead + t]*v[h*vHead + t*ld + j] over t < n, for j < %d and %d heads, and fetches as much from next on; n > 0.",
+		units, heads, s.name, 16*units, 16*units, heads))
+	dst, p, pHead, v, vHead := param("dst"), param("p"), distance("pHead"), param("v"), distance("vHead")
+	ld, n, next := distance("ld"), param("n"), param("next")
+	weights, values := newRows(heads, p, pHead), newRows(heads, v, vHead)
+	var acc [][]reg.VecVirtual
+	for range heads {
+		acc = append(acc, s.units(units))
+	}
 	Label("loop")
-	for j := range units {
-		PREFETCHT0(Mem{Base: next, Disp: 64 * j})
+	for h := range heads {
+		for j := range units {
+			PREFETCHT0(Mem{Base: next, Disp: 64 * (h*units + j)})
+		}
+		x := s.register()
+		VBROADCASTSS(weights.at(h), x)
+		for j, r := range acc[h] {
+			VFMADD231PS(values.at(h).Offset(j*s.lanes*4), x, r)
+		}
 	}
-	x := s.register()
-	VBROADCASTSS(Mem{Base: p}, x)
-	for j, r := range acc {
-		VFMADD231PS(Mem{Base: v, Disp: j * s.lanes * 4}, x, r)
-	}
-	ADDQ(U8(4), p)
-	ADDQ(ld, v)
-	ADDQ(U32(64*units), next)
+	weights.advance(U8(4))
+	values.advance(ld)
+	ADDQ(U32(64*units*heads), next)
 	DECQ(n)
 	JNZ(LabelRef("loop"))
-	for j, r := range acc {
-		VMOVUPS(r, Mem{Base: dst, Disp: j * s.lanes * 4})
+	for h := range heads {
+		for j, r := range acc[h] {
+			VMOVUPS(r, Mem{Base: dst, Disp: h*units*64 + j*s.lanes*4})
+		}
 	}
 	finish()
 }
