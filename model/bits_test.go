@@ -157,15 +157,16 @@ func checkSample(t *testing.T, m *model.Model, prompt []int32, sample model.Samp
 			t.Fatalf("stop token at %d of %d, Stopped %t", i, len(sample.Tokens), sample.Stopped)
 		}
 	}
-	full := make([]float32, len(rows))
+	full, entropies := make([]float32, len(rows)), make([]float32, len(rows))
 	ps.LMHead(m, nil, rows, o.InvTemp(), func(i int, logp, entropy float32) float32 {
-		full[i] = logp
+		full[i], entropies[i] = logp, entropy
 		if !(entropy > -1e-3 && float64(entropy) < math.Log(float64(m.Config.Vocab))+1e-3) {
 			t.Errorf("entropy %v of %d tokens", entropy, m.Config.Vocab)
 		}
 		return 0
 	})
 	mustSameBits(t, fmt.Sprintf("%+v log-probabilities", m.Config), sample.LogProbs, full)
+	mustSameBits(t, fmt.Sprintf("%+v entropies", m.Config), sample.Entropies, entropies)
 }
 
 // gradientOf runs seqs through heads and body, splits of sequences at a time.

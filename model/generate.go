@@ -46,9 +46,10 @@ func (o SampleOptions) InvTemp() float32 {
 
 // Sample is what a prompt was continued with.
 type Sample struct {
-	Tokens   []int32   // with the stop token, if it came
-	LogProbs []float32 // of each token under the whole distribution at the sampling temperature
-	Stopped  bool      // ended by a stop token
+	Tokens    []int32   // with the stop token, if it came
+	LogProbs  []float32 // of each token under the whole distribution at the sampling temperature
+	Entropies []float32 // of those distributions, in nats
+	Stopped   bool      // ended by a stop token
 }
 
 // A lane samples at most laneSlots sequences at once; it reads prompts of at
@@ -149,8 +150,7 @@ type sequence struct {
 	slot   int
 	length int // tokens whose keys and values are cached
 
-	token int32 // chosen last, with its log-probability
-	logp  float32
+	choice // the last
 }
 
 func (ln *lane) run(j *sampling, slots int) {
@@ -254,7 +254,7 @@ func (ln *lane) pickRow(i, worker int) {
 	j, s, v := ln.j, &ln.active[ln.first+i], ln.j.m.Config.Vocab
 	t := len(j.out[s.prompt].Tokens)
 	u := j.src.At(j.base+uint64(s.prompt), uint64(t)).Float64()
-	s.token, s.logp = ln.work[worker].pick.choose(ln.logits[i*v:(i+1)*v], &j.o, u)
+	s.choice = ln.work[worker].pick.choose(ln.logits[i*v:(i+1)*v], &j.o, u)
 }
 
 // keep adds the token chosen last to its sample and says whether the sequence
@@ -262,10 +262,13 @@ func (ln *lane) pickRow(i, worker int) {
 func (j *sampling) keep(s sequence) bool {
 	out, room := &j.out[s.prompt], j.room(s.prompt)
 	if out.Tokens == nil {
-		out.Tokens, out.LogProbs = make([]int32, 0, room), make([]float32, 0, room)
+		out.Tokens = make([]int32, 0, room)
+		numbers := make([]float32, 2*room)
+		out.LogProbs, out.Entropies = numbers[:0:room], numbers[room:room]
 	}
 	out.Tokens = append(out.Tokens, s.token)
 	out.LogProbs = append(out.LogProbs, s.logp)
+	out.Entropies = append(out.Entropies, s.entropy)
 	out.Stopped = slices.Contains(j.o.Stop, s.token)
 	return !out.Stopped && len(out.Tokens) < room
 }

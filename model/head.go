@@ -109,9 +109,7 @@ func (ps *Pass) scatter(c int) {
 }
 
 // headProbabilities turns the logits of one row into probabilities and takes
-// the log-probability of its target and the entropy:
-//
-//	-Σ p ln p = max z + ln Σ exp(z - max z) - Σ p·z
+// the log-probability of its target and the entropy.
 func (ps *Pass) headProbabilities(i, worker int) {
 	h, v := &ps.head, ps.m.Config.Vocab
 	z, p := h.row[worker], h.logits[i*v:(i+1)*v]
@@ -120,13 +118,20 @@ func (ps *Pass) headProbabilities(i, worker int) {
 	of := z[h.rows[i].Target]
 	h.logp[i] = logProbability(of, h.invTemp, top, sum)
 	h.likeliest[i] = float32(h.invTemp*of) >= top && (h.invTemp == 1 || of >= tensor.Max(z))
-	h.entropy[i] = top + tensor.Log1(sum) - float32(h.invTemp*tensor.Dot(p, z))
+	h.entropy[i] = entropy(p, z, h.invTemp, top, sum)
 }
 
 // logProbability of a token whose logit is z, given the results of
 // tensor.Softmax or LogSumExp over its row. Sampling and training share it.
 func logProbability(z, invTemp, top, sum float32) float32 {
 	return float32(invTemp*z) - top - tensor.Log1(sum)
+}
+
+// entropy of a row of probabilities p, made of logits z; with z scaled by invTemp,
+//
+//	-Σ p ln p = max z + ln Σ exp(z - max z) - Σ p·z
+func entropy(p, z []float32, invTemp, top, sum float32) float32 {
+	return top + tensor.Log1(sum) - float32(invTemp*tensor.Dot(p, z))
 }
 
 // headGradient turns the probabilities of one row into dlogits.

@@ -2,7 +2,6 @@ package model
 
 import (
 	"cmp"
-	"math"
 	"slices"
 
 	"github.com/trimtab/trimtab/tensor"
@@ -21,19 +20,27 @@ func (pk *picker) size(vocab int) {
 	sized(&pk.blocks, (vocab+pickBlock-1)/pickBlock)
 }
 
-// choose picks a token by the draw u in [0, 1). The log-probability is that of
-// the whole distribution at the temperature, whatever is banned or cut off; it
-// is not a number when the logits are not.
-func (pk *picker) choose(logits []float32, o *SampleOptions, u float64) (token int32, logp float32) {
-	top, sum := tensor.LogSumExp(logits, o.InvTemp())
-	token = -1
+// choice is a token, its log-probability and the entropy of its distribution.
+type choice struct {
+	token         int32
+	logp, entropy float32
+}
+
+// choose picks a token by the draw u in [0, 1). The log-probability and the
+// entropy are those of the whole distribution at the temperature, whatever is
+// banned or cut off; they are not numbers when the logits are not.
+func (pk *picker) choose(logits []float32, o *SampleOptions, u float64) choice {
+	copy(pk.p, logits)
+	top, sum := tensor.Softmax(pk.p, o.InvTemp())
+	c := choice{token: -1, entropy: entropy(pk.p, logits, o.InvTemp(), top, sum)}
 	if o.Temperature > 0 {
-		token = pk.draw(logits, o, u)
+		c.token = pk.draw(o, u)
 	}
-	if token < 0 {
-		token = likeliest(logits, o.Ban)
+	if c.token < 0 {
+		c.token = likeliest(logits, o.Ban)
 	}
-	return token, logProbability(logits[token], o.InvTemp(), top, sum)
+	c.logp = logProbability(logits[c.token], o.InvTemp(), top, sum)
+	return c
 }
 
 // likeliest is the token of the largest logit, the lowest of equals.
@@ -50,15 +57,16 @@ func likeliest(logits []float32, ban []int32) int32 {
 	return best
 }
 
-func (pk *picker) draw(logits []float32, o *SampleOptions, u float64) int32 {
-	copy(pk.p, logits)
+// draw picks a token by the probabilities p, or none when there are none.
+func (pk *picker) draw(o *SampleOptions, u float64) int32 {
+	total := 1.
 	for _, t := range o.Ban {
 		if t >= 0 && int(t) < len(pk.p) {
-			pk.p[t] = negInf
+			total -= float64(pk.p[t])
+			pk.p[t] = 0
 		}
 	}
-	tensor.Softmax(pk.p, o.InvTemp())
-	topK := o.TopK > 0 && o.TopK < len(logits)
+	topK := o.TopK > 0 && o.TopK < len(pk.p)
 	topP := o.TopP > 0 && o.TopP < 1
 	if !topK && !topP {
 		return pk.inverse(u)
@@ -67,19 +75,16 @@ func (pk *picker) draw(logits []float32, o *SampleOptions, u float64) int32 {
 	if topK {
 		pk.largest(o.TopK)
 	} else {
-		pk.above((1 - o.TopP) / float32(len(pk.p)))
+		pk.above((1 - o.TopP) * float32(total) / float32(len(pk.p)))
 	}
 	if topP {
-		share := 1.
 		if topK {
-			share = pk.mass()
+			total = pk.mass()
 		}
-		pk.nucleus(float64(float64(o.TopP) * share))
+		pk.nucleus(float64(float64(o.TopP) * total))
 	}
 	return pk.among(u)
 }
-
-var negInf = float32(math.Inf(-1))
 
 // pickBlock is how many probabilities are summed together first.
 const pickBlock = 64

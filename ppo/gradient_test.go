@@ -116,12 +116,13 @@ func TestPretrainGradient(t *testing.T) {
 func TestEpisodesDoNotSeeEachOther(t *testing.T) {
 	tr, episodes := apart(t, toyConfig())
 	together := make([][]float32, len(episodes))
-	tr.logProbs(tr.policy.m, episodes, func(e *episode, at int, logp, _ float32) { e.ref[at] = logp })
+	tr.reference(episodes)
 	for i, e := range episodes {
 		together[i] = append([]float32(nil), e.ref...)
 	}
 	for i, e := range episodes {
-		tr.logProbs(tr.policy.m, episodes[i:i+1], func(e *episode, at int, logp, _ float32) { e.ref[at] = logp })
+		clear(e.ref)
+		tr.reference(episodes[i : i+1])
 		if !sameBits(together[i], e.ref) {
 			t.Errorf("episode %d has other log-probabilities alone", i)
 		}

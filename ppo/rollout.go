@@ -53,6 +53,8 @@ func (t *Trainer) sample(m *model.Model, prompts []int, src draw.Source, base in
 		e := &episode{prompt: prompts[i], start: len(ids[i]), ended: ended}
 		e.tokens = append(append(make([]int32, 0, len(ids[i])+len(response)), ids[i]...), response...)
 		e.allocate()
+		copy(e.logp, s.LogProbs)
+		copy(e.entropy, s.Entropies)
 		episodes[i] = e
 	}
 	return episodes
@@ -100,10 +102,7 @@ func (t *Trainer) rollout(iteration int) []*episode {
 	}
 	episodes := t.sample(t.policy.m, prompts, t.sampling, first)
 	t.score(episodes)
-	t.logProbs(t.policy.m, episodes, func(e *episode, at int, logp, entropy float32) {
-		e.logp[at], e.entropy[at] = logp, entropy
-	})
-	t.logProbs(t.in.Reference, episodes, func(e *episode, at int, logp, _ float32) { e.ref[at] = logp })
+	t.reference(episodes)
 	t.valuesOf(episodes)
 	t.credit(episodes)
 	return episodes
@@ -171,13 +170,15 @@ func batch(episodes []*episode) (b model.Batch, rows []model.HeadRow, places []p
 	return model.NewBatch(inputs...), rows, places
 }
 
-// logProbs gives the log-probability and the entropy, at the sampling temperature, of every response token under m.
-func (t *Trainer) logProbs(m *model.Model, episodes []*episode, each func(e *episode, at int, logp, entropy float32)) {
+// reference fills the log-probability of every response token under the
+// reference, at the sampling temperature. Under the policy the sampler has it,
+// bit for bit.
+func (t *Trainer) reference(episodes []*episode) {
 	t.inChunks(episodes, func(chunk []*episode) {
 		b, rows, places := batch(chunk)
-		t.pass.Infer(m, b)
-		t.pass.LMHead(m, nil, rows, t.invTemp(), func(i int, logp, entropy float32) float32 {
-			each(places[i].e, places[i].at, logp, entropy)
+		t.pass.Infer(t.in.Reference, b)
+		t.pass.LMHead(t.in.Reference, nil, rows, t.invTemp(), func(i int, logp, _ float32) float32 {
+			places[i].e.ref[places[i].at] = logp
 			return 0
 		})
 	})
