@@ -89,7 +89,7 @@ func logProbs(ps *model.Pass, m *model.Model, seqs [][]int32, starts []int, invT
 			}
 			first += len(inputs[i-from])
 		}
-		ps.Infer(m, model.NewBatch(inputs...))
+		ps.Infer(m, model.NewBatch(inputs...).For(rows))
 		ps.LMHead(m, nil, rows, invTemp, func(k int, logp, _ float32) float32 {
 			each(at[k][0], at[k][1], logp)
 			return 0

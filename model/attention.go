@@ -119,10 +119,16 @@ func (h *headTask) column(x []float32, width int) []float32 {
 }
 
 // attentionInBackward ends the block's backward for some of its rows: dx of
-// the block before = dmid + LN1's backward of dln1.
+// the block before = dmid + LN1's backward of dln1. LN1's result is computed
+// again.
 func (ps *Pass) attentionInBackward(l, from, to int) {
 	w, a, b, c := &ps.m.w.layers[l], ps.acts(l), ps.of(l), ps.m.Config.Width
 	dx := ps.leaving(l - 1)
-	copy(dx[from*c:to*c], b.dmid[from*c:to*c])
+	if ps.narrow(l) {
+		ps.unpick(dx, b.dmid, from, to)
+	} else {
+		copy(dx[from*c:to*c], b.dmid[from*c:to*c])
+	}
+	norm(b.ln1, a.mean1, a.rstd1, a.x, w.ln1, w.ln1b, from, to, c)
 	normBackward(dx, b.dln1, a.x, a.mean1, a.rstd1, w.ln1, from, to, c)
 }

@@ -12,7 +12,7 @@ func (ps *Pass) backward(g []float32) {
 		if l+1 < len(ps.layers) {
 			ps.blockGradients(l + 1)
 		} else {
-			ps.sums = append(ps.sums, normSum(ps.grad.lnf, ps.grad.lnfb, ps.dhidden, ps.x, ps.mean, ps.rstd))
+			ps.sums = append(ps.sums, normSum(ps.grad.lnf, ps.grad.lnfb, ps.dhidden, ps.stream(), ps.mean, ps.rstd, ps.results()))
 		}
 		ps.last = 0
 		if l >= 0 {
@@ -34,7 +34,7 @@ func (ps *Pass) goBack(task, worker int) {
 		return
 	}
 	if task -= ps.last; task < len(ps.tiles) {
-		ps.tiles[task].add(ps.numerics, ps.n)
+		ps.tiles[task].add(ps.numerics)
 		return
 	}
 	if task -= len(ps.tiles); task < ps.embedTasks() {
@@ -60,15 +60,21 @@ func (ps *Pass) blockBackward(task, worker int) {
 //	dqkv = attention's backward of datt, dln1 = dqkv·attnᵀ
 //	dx of the block before = dmid + LN1's backward of dln1
 func (ps *Pass) backwardSpan(sp *span, l int) {
-	w, b := &ps.weights.layers[l], ps.of(l)
+	w, b, up, datt := &ps.weights.layers[l], ps.of(l), ps.above(sp, l), ps.datt
 	if l == len(ps.layers)-1 {
-		ps.byRows(sp, l, (*Pass).finalNormBackward)
+		ps.byRows(&up, l, (*Pass).finalNormBackward)
 	}
-	ps.multiplyBack(sp, b.dfc, ps.leaving(l), &w.out)
-	ps.byRows(sp, l, (*Pass).mlpOutBackward)
-	ps.multiplyBack(sp, b.dln2, b.dfc, &w.fc)
-	ps.byRows(sp, l, (*Pass).mlpInBackward)
-	ps.multiplyBack(sp, ps.datt, b.dmid, &w.proj)
+	ps.multiplyBack(&up, b.dfc, ps.leaving(l), &w.out)
+	ps.byRows(&up, l, (*Pass).mlpOutBackward)
+	ps.multiplyBack(&up, b.dln2, b.dfc, &w.fc)
+	ps.byRows(&up, l, (*Pass).mlpInBackward)
+	if ps.narrow(l) {
+		datt = ps.top.datt
+	}
+	ps.multiplyBack(&up, datt, b.dmid, &w.proj)
+	if ps.narrow(l) {
+		ps.byRows(sp, l, (*Pass).attentionOutBackward)
+	}
 	ps.byHeads(sp, l, (*Pass).attendBackward)
 	ps.multiplyBack(sp, b.dln1, b.dqkv, &w.attn)
 	ps.byRows(sp, l, (*Pass).attentionInBackward)
@@ -100,6 +106,7 @@ func (ps *Pass) prepareBackward() {
 		sized(&ps.dx[i], n*c)
 	}
 	sized(&ps.datt, n*c)
+	sized(&ps.top.datt, len(ps.wanted)*c)
 	for i := range ps.work {
 		sized(&ps.work[i].s, queryTile*longest)
 		sized(&ps.work[i].ds, queryTile*longest)

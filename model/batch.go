@@ -7,6 +7,11 @@ import "fmt"
 type Batch struct {
 	Tokens []int32
 	Starts []int // one more than there are sequences
+
+	// Wanted lists the rows that heads will ask for, each once and in order; none
+	// is all. Forward and Infer then save what others would take in the last
+	// block, and return these rows only.
+	Wanted []int
 }
 
 // NewBatch lays seqs end to end. Empty sequences are allowed and have no rows.
@@ -27,8 +32,22 @@ func (b *Batch) Add(seq []int32) {
 	b.Starts = append(b.Starts, len(b.Tokens))
 }
 
+// For is the batch with the rows wanted that a head will be asked for, which
+// are in order.
+func (b Batch) For(rows []HeadRow) Batch {
+	b.Wanted = make([]int, 0, len(rows))
+	for _, r := range rows {
+		if n := len(b.Wanted); n == 0 || b.Wanted[n-1] != r.Row {
+			b.Wanted = append(b.Wanted, r.Row)
+		}
+	}
+	return b
+}
+
 // Reset empties the batch and keeps its memory.
-func (b *Batch) Reset() { b.Tokens, b.Starts = b.Tokens[:0], append(b.Starts[:0], 0) }
+func (b *Batch) Reset() {
+	b.Tokens, b.Starts, b.Wanted = b.Tokens[:0], append(b.Starts[:0], 0), b.Wanted[:0]
+}
 
 // Rows is the number of tokens.
 func (b Batch) Rows() int { return len(b.Tokens) }
@@ -44,6 +63,11 @@ func (b Batch) check(c Config) {
 	for i := range b.Sequences() {
 		if n := b.Starts[i+1] - b.Starts[i]; n < 0 || n > c.Context {
 			panic(fmt.Sprintf("model: sequence %d has %d tokens, outside 0 to the context of %d", i, n, c.Context))
+		}
+	}
+	for i, r := range b.Wanted {
+		if r < 0 || r >= len(b.Tokens) || i > 0 && r <= b.Wanted[i-1] {
+			panic(fmt.Sprintf("model: wanted row %d is none of %d, or out of order", r, len(b.Tokens)))
 		}
 	}
 	for i, t := range b.Tokens {

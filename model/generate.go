@@ -217,7 +217,8 @@ func (ln *lane) prefill(first int) {
 	ln.keep = ln.keep[:0]
 	for _, s := range ln.active[first:] {
 		b.Add(ln.j.prompts[s.prompt])
-		ln.keep = append(ln.keep, b.Rows()-1)
+		ln.keep = append(ln.keep, len(b.Wanted))
+		b.Wanted = append(b.Wanted, b.Rows()-1)
 	}
 	b.check(ln.j.m.Config)
 	ln.ps.infer = true

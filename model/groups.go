@@ -39,8 +39,8 @@ func (ps *Pass) byRows(sp *span, l int, f func(ps *Pass, l, from, to int)) {
 		}
 		return
 	}
-	ps.l, ps.rowStep = l, f
-	sp.pool.Run(ps.tasks(), ps.op.rows)
+	ps.l, ps.rowStep, ps.rowSpan = l, f, *sp
+	sp.pool.Run((sp.rows()+ps.block-1)/ps.block, ps.op.rows)
 }
 
 // byHeads does f for every head of the sequences of sp.
@@ -77,9 +77,10 @@ func blockRows(n, workers int) int {
 // tasks is the number of row blocks.
 func (ps *Pass) tasks() int { return (ps.n + ps.block - 1) / ps.block }
 
-// rows is the half-open range of rows of a task.
-func (ps *Pass) rows(task int) (from, to int) {
-	return task * ps.block, min(ps.n, (task+1)*ps.block)
+// rows does one task of byRows.
+func (ps *Pass) rows(task, _ int) {
+	from := ps.rowSpan.from + task*ps.block
+	ps.rowStep(ps, ps.l, from, min(ps.rowSpan.to, from+ps.block))
 }
 
 // cut puts the sequences into groups of about ps.block rows, a multiple of the
@@ -129,18 +130,28 @@ func (ps *Pass) through(task, worker int) {
 func (ps *Pass) forwardSpan(sp *span) {
 	ps.byRows(sp, 0, (*Pass).embed)
 	for l := range ps.weights.layers {
-		w, a := &ps.weights.layers[l], ps.acts(l)
+		w := &ps.weights.layers[l]
 		ps.byRows(sp, l, (*Pass).attentionIn)
-		ps.multiply(sp, a.qkv, ps.ln1, &w.attn, true)
+		ps.multiply(sp, ps.acts(l).qkv, ps.ln1, &w.attn, true)
 		ps.attention(sp, l)
-		ps.byRows(sp, l, (*Pass).attentionOut)
-		ps.multiply(sp, ps.streamMid(l), a.att, &w.proj, true)
-		ps.byRows(sp, l, (*Pass).mlpIn)
-		ps.multiply(sp, a.fc, ps.ln2, &w.fc, true)
-		ps.byRows(sp, l, (*Pass).mlpOut)
-		ps.multiply(sp, ps.streamOut(l), ps.act, &w.out, true)
+		ps.perceptron(sp, l, w)
 	}
-	ps.byRows(sp, 0, (*Pass).finalNorm)
+	up := ps.above(sp, len(ps.weights.layers)-1)
+	ps.byRows(&up, 0, (*Pass).finalNorm)
+}
+
+// perceptron is the rest of block l, for the rows that go on.
+func (ps *Pass) perceptron(sp *span, l int, w *packedLayer) {
+	sum, up, u := (*Pass).attentionOut, ps.above(sp, l), ps.up(l)
+	if ps.narrow(l) {
+		sum = (*Pass).pick
+	}
+	ps.byRows(&up, l, sum)
+	ps.multiply(&up, ps.streamMid(l), u.att, &w.proj, true)
+	ps.byRows(&up, l, (*Pass).mlpIn)
+	ps.multiply(&up, u.fc, ps.ln2Of(l), &w.fc, true)
+	ps.byRows(&up, l, (*Pass).mlpOut)
+	ps.multiply(&up, ps.streamOut(l), ps.actOf(l), &w.out, true)
 }
 
 // attention fills att: within the batch, or of each row to a lane's cache.

@@ -98,13 +98,15 @@ func (h *headBuffers) size(chunk, c, v, workers int) {
 
 func (ps *Pass) gather(n, c int) {
 	for i, r := range ps.head.rows[:n] {
-		copy(ps.head.hidden[i*c:(i+1)*c], ps.hidden[r.Row*c:(r.Row+1)*c])
+		at := ps.result(r.Row) * c
+		copy(ps.head.hidden[i*c:(i+1)*c], ps.hidden[at:at+c])
 	}
 }
 
 func (ps *Pass) scatter(c int) {
 	for i, r := range ps.head.rows {
-		tensor.Add(ps.dhidden[r.Row*c:(r.Row+1)*c], ps.head.dh[i*c:(i+1)*c])
+		at := ps.result(r.Row) * c
+		tensor.Add(ps.dhidden[at:at+c], ps.head.dh[i*c:(i+1)*c])
 	}
 }
 

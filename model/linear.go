@@ -22,6 +22,7 @@ type tile struct {
 	dw, x, dy  []float32 // from the tile's first element on
 	in, out    int       // distances of rows
 	rows, cols int       // of dw
+	n          int       // rows of x and dy
 }
 
 // Sizes of tiles decide only speed.
@@ -33,7 +34,10 @@ const (
 
 // linearGradient lists the tiles of xᵀ·dy, to be added to dw (in, out): each
 // element is one chain over all rows in order.
-func (ps *Pass) linearGradient(dw, x, dy []float32, in, out int) {
+func (ps *Pass) linearGradient(dw, x, dy []float32, n, in, out int) {
+	if n == 0 {
+		return
+	}
 	most := tileCols
 	if ps.pool.Workers() > 4 {
 		most = manyCols
@@ -43,11 +47,11 @@ func (ps *Pass) linearGradient(dw, x, dy []float32, in, out int) {
 	for i := 0; i < in; i += tileRows {
 		for j := 0; j < out; j += cols {
 			ps.tiles = append(ps.tiles, tile{dw: dw[i*out+j:], x: x[i:], dy: dy[j:], in: in, out: out,
-				rows: min(tileRows, in-i), cols: min(cols, out-j)})
+				rows: min(tileRows, in-i), cols: min(cols, out-j), n: n})
 		}
 	}
 }
 
-func (t *tile) add(numerics tensor.Numerics, n int) {
-	tensor.MatMulTNUnder(numerics, nil, t.dw, t.out, t.x, t.in, t.dy, t.out, t.rows, t.cols, n, true)
+func (t *tile) add(numerics tensor.Numerics) {
+	tensor.MatMulTNUnder(numerics, nil, t.dw, t.out, t.x, t.in, t.dy, t.out, t.rows, t.cols, t.n, true)
 }

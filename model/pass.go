@@ -20,10 +20,12 @@ type Pass struct {
 	weights  *packed
 	batch    Batch
 	n        int     // rows
+	wanted   []int   // rows (W) that go on after the last block's attention; nil for all
 	infer    bool    // the last Forward kept no activations
 	grad     weights // views into the gradient slab of the running backward pass
 	l        int     // block the running operation works on, and the operation
 	rowStep  func(ps *Pass, l, from, to int)
+	rowSpan  span // that it is done for
 	headStep func(ps *Pass, l, head, worker int)
 	block    int     // rows a task
 	cuts     []int   // sequences at which the groups begin and end that workers take whole; see cut
@@ -34,11 +36,12 @@ type Pass struct {
 	ln2    []float32 // (N, C) the running block's inputs of its products
 	act    []float32 // (N, 4C) fc after GELU
 	x      []float32 // (N, C) the stream after the last block
-	hidden []float32 // (N, C) after ln_f
-	mean   []float32 // (N) of ln_f
-	rstd   []float32 // (N) of ln_f
+	top    top       // instead, where not all rows are wanted
+	hidden []float32 // (W, C) after ln_f
+	mean   []float32 // (W) of ln_f
+	rstd   []float32 // (W) of ln_f
 
-	dhidden []float32 // (N, C) gradient of hidden
+	dhidden []float32 // (W, C) gradient of hidden
 
 	dx    [3][]float32 // (N, C) gradient of the stream leaving a block; see leaving
 	back  [2]backward  // of blocks of even and of odd number
@@ -51,6 +54,7 @@ type Pass struct {
 	head       headBuffers
 	score      []float32
 	stepStarts []int
+	stepWanted []int
 	group      *Pass // the rows that go back together
 
 	lane   *lane   // whose Pass this is, if any
@@ -65,10 +69,7 @@ type activations struct {
 	x            []float32 // (N, C) the stream entering the block
 	mean1, rstd1 []float32 // (N)
 	qkv          []float32 // (N, 3C)
-	att          []float32 // (N, C) heads side by side
-	mid          []float32 // (N, C) the stream after attention
-	mean2, rstd2 []float32 // (N)
-	fc           []float32 // (N, 4C) before GELU
+	upper
 }
 
 // scratch of one worker.
@@ -103,10 +104,7 @@ func NewPass(pool *tensor.Pool) *Pass {
 	ps := &Pass{pool: pool, numerics: tensor.V1, work: make([]scratch, pool.Workers()), weights: newPacked()}
 	ps.op = operations{
 		through: ps.through, goBack: ps.goBack,
-		rows: func(task, _ int) {
-			from, to := ps.rows(task)
-			ps.rowStep(ps, ps.l, from, to)
-		},
+		rows:      ps.rows,
 		heads:     func(task, worker int) { ps.headStep(ps, ps.l, task, worker) },
 		headProbs: ps.headProbabilities, headGrad: ps.headGradient,
 	}
@@ -131,14 +129,14 @@ func (ps *Pass) Numerics() tensor.Numerics { return ps.numerics }
 func (ps *Pass) Pool() *tensor.Pool { return ps.pool }
 
 // Forward runs m over b and returns the rows after the final LayerNorm (N, C),
-// a view that the next Forward overwrites. DHidden is zeroed. The batch must
+// or those of b.Wanted, a view that the next Forward overwrites. DHidden is zeroed. The batch must
 // stay as it is until its backward pass is done.
 func (ps *Pass) Forward(m *Model, b Batch) (hidden []float32) {
 	ps.infer = false
 	b.check(m.Config)
 	ps.weights.use(m, ps.numerics, ps.pool, b.Rows())
 	ps.forward(m, b)
-	sized(&ps.dhidden, ps.n*m.Config.Width)
+	sized(&ps.dhidden, ps.results()*m.Config.Width)
 	clear(ps.dhidden)
 	return ps.hidden
 }
@@ -165,7 +163,7 @@ func (ps *Pass) forward(m *Model, b Batch) {
 	ps.forwardSpan(&sp)
 }
 
-// Backward is BackwardBody after dhidden (N, C) has been put in DHidden.
+// Backward is BackwardBody after dhidden (N, C), of the rows of Forward's result, has been put in DHidden.
 func (ps *Pass) Backward(m *Model, g, dhidden []float32) {
 	copy(ps.DHidden(), dhidden)
 	ps.BackwardBody(m, g)
@@ -216,8 +214,22 @@ func (ps *Pass) share(all *Pass, from, to int) {
 	for l := range ps.layers {
 		ps.layers[l] = all.layers[l].rows(r0, r1, c)
 	}
-	ps.x, ps.mean, ps.rstd = all.x[r0*c:r1*c], all.mean[r0:r1], all.rstd[r0:r1]
-	ps.dhidden = all.dhidden[r0*c : r1*c]
+	ps.x = all.x[r0*c : r1*c]
+	w0, w1 := r0, r1
+	if ps.wanted = nil; all.wanted != nil {
+		sp := all.above(&span{from: r0, to: r1}, len(ps.layers)-1)
+		w0, w1 = sp.from, sp.to
+		if ps.stepWanted = ps.stepWanted[:0]; ps.stepWanted == nil {
+			ps.stepWanted = []int{} // a group of which no row is wanted
+		}
+		for _, r := range all.wanted[w0:w1] {
+			ps.stepWanted = append(ps.stepWanted, r-r0)
+		}
+		ps.wanted = ps.stepWanted
+		ps.top = top{upper: all.top.rows(w0, w1, c), out: all.top.out[w0*c : w1*c], datt: ps.top.datt}
+	}
+	ps.mean, ps.rstd = all.mean[w0:w1], all.rstd[w0:w1]
+	ps.dhidden = all.dhidden[w0*c : w1*c]
 	ps.block = blockRows(ps.n, ps.pool.Workers())
 	ps.cut()
 	ps.prepareBackward()
@@ -226,9 +238,7 @@ func (ps *Pass) share(all *Pass, from, to int) {
 func (a *activations) rows(from, to, c int) activations {
 	return activations{
 		x: a.x[from*c : to*c], mean1: a.mean1[from:to], rstd1: a.rstd1[from:to],
-		qkv: a.qkv[from*3*c : to*3*c], att: a.att[from*c : to*c],
-		mid: a.mid[from*c : to*c], mean2: a.mean2[from:to], rstd2: a.rstd2[from:to],
-		fc: a.fc[from*4*c : to*4*c],
+		qkv: a.qkv[from*3*c : to*3*c], upper: a.upper.rows(from, to, c),
 	}
 }
 
@@ -249,6 +259,9 @@ func (ps *Pass) mustHold(m *Model) {
 // prepare sizes the buffers for b. It allocates only when a buffer grows.
 func (ps *Pass) prepare(m *Model, b Batch) {
 	ps.m, ps.batch, ps.n = m, b, b.Rows()
+	if ps.wanted = b.Wanted; len(b.Wanted) == 0 || len(b.Wanted) == ps.n {
+		ps.wanted = nil
+	}
 	n, c, longest := ps.n, m.Config.Width, 0
 	sized(&ps.offset, n)
 	for s := range b.Sequences() {
@@ -272,9 +285,12 @@ func (ps *Pass) prepare(m *Model, b Batch) {
 	sized(&ps.ln2, n*c)
 	sized(&ps.act, n*4*c)
 	sized(&ps.x, n*c)
-	sized(&ps.hidden, n*c)
-	sized(&ps.mean, n)
-	sized(&ps.rstd, n)
+	if ps.wanted != nil {
+		ps.top.size(len(ps.wanted), c)
+	}
+	sized(&ps.hidden, ps.results()*c)
+	sized(&ps.mean, ps.results())
+	sized(&ps.rstd, ps.results())
 	for i := range ps.work {
 		sized(&ps.work[i].s, queryTile*longest)
 	}
@@ -331,10 +347,21 @@ func (ps *Pass) streamIn(l int) []float32 {
 }
 
 func (ps *Pass) streamMid(l int) []float32 {
-	if ps.infer {
+	switch {
+	case ps.narrow(l):
+		return ps.top.mid
+	case ps.infer:
 		return ps.x
 	}
 	return ps.layers[l].mid
 }
 
-func (ps *Pass) streamOut(l int) []float32 { return ps.streamIn(l + 1) }
+func (ps *Pass) streamOut(l int) []float32 {
+	if ps.narrow(l) {
+		return ps.top.out
+	}
+	return ps.streamIn(l + 1)
+}
+
+// stream is what the final LayerNorm takes (W, C).
+func (ps *Pass) stream() []float32 { return ps.streamOut(len(ps.m.w.layers) - 1) }

@@ -10,7 +10,8 @@ func (ps *Pass) ScalarHead(m *Model, rows []int) []float32 {
 	c := m.Config.Width
 	sized(&ps.score, len(rows))
 	for i, r := range rows {
-		ps.score[i] = tensor.Dot(ps.hidden[r*c:(r+1)*c], m.w.score) + m.w.scoreb[0]
+		at := ps.result(r) * c
+		ps.score[i] = tensor.Dot(ps.hidden[at:at+c], m.w.score) + m.w.scoreb[0]
 	}
 	return ps.score
 }
@@ -24,9 +25,10 @@ func (ps *Pass) ScalarBackward(m *Model, g []float32, rows []int, dscore []float
 	g = g[:len(m.Slab)]
 	dw, db := g[len(g)-1-c:len(g)-1], g[len(g)-1:]
 	for i, r := range rows {
-		tensor.Axpy(dw, dscore[i], ps.hidden[r*c:(r+1)*c])
+		at := ps.result(r) * c
+		tensor.Axpy(dw, dscore[i], ps.hidden[at:at+c])
 		db[0] += dscore[i]
-		tensor.Axpy(ps.dhidden[r*c:(r+1)*c], dscore[i], m.w.score)
+		tensor.Axpy(ps.dhidden[at:at+c], dscore[i], m.w.score)
 	}
 }
 

@@ -8,12 +8,14 @@ import "github.com/trimtab/trimtab/tensor"
 type sum struct {
 	dbias, dy            []float32
 	dgamma, x, mean, std []float32 // of a LayerNorm, otherwise nil
+	n                    int
 }
 
-func biasSum(dbias, dy []float32) sum { return sum{dbias: dbias, dy: dy} }
+func biasSum(dbias, dy []float32, n int) sum { return sum{dbias: dbias, dy: dy[:n*len(dbias)], n: n} }
 
-func normSum(dgamma, dbeta, dy, x, mean, std []float32) sum {
-	return sum{dbias: dbeta, dy: dy, dgamma: dgamma, x: x, mean: mean, std: std}
+func normSum(dgamma, dbeta, dy, x, mean, std []float32, n int) sum {
+	c := len(dbeta)
+	return sum{dbias: dbeta, dy: dy[:n*c], dgamma: dgamma, x: x[:n*c], mean: mean[:n], std: std[:n], n: n}
 }
 
 // columnTask is the width of the column strips that sums down the rows are
@@ -46,20 +48,20 @@ func (ps *Pass) addSums(task int) {
 			task -= n
 			continue
 		}
-		s.add(task, ps.n)
+		s.add(task)
 		return
 	}
 }
 
-func (s *sum) add(strip, rows int) {
+func (s *sum) add(strip int) {
 	cols := len(s.dbias)
 	if s.x != nil {
-		tensor.LayerNormBackward(nil, s.dgamma, s.dbias, s.dy, s.x, s.mean, s.std, s.dgamma, rows, cols)
+		tensor.LayerNormBackward(nil, s.dgamma, s.dbias, s.dy, s.x, s.mean, s.std, s.dgamma, s.n, cols)
 		return
 	}
 	from, to := strip*columnTask, min(cols, (strip+1)*columnTask)
 	into := s.dbias[from:to]
-	for r := range rows {
+	for r := range s.n {
 		tensor.Add(into, s.dy[r*cols+from:r*cols+to])
 	}
 }

@@ -167,7 +167,7 @@ func batch(episodes []*episode) (b model.Batch, rows []model.HeadRow, places []p
 		}
 		first += len(inputs[i])
 	}
-	return model.NewBatch(inputs...), rows, places
+	return model.NewBatch(inputs...).For(rows), rows, places
 }
 
 // reference fills the log-probability of every response token under the

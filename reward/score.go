@@ -105,12 +105,13 @@ func sequences(rankings []Ranking) [][]int32 {
 	return seqs
 }
 
-// ends lays seqs end to end; rows are those of their last tokens.
+// ends lays seqs end to end; rows, all that is wanted, are those of their last tokens.
 func ends(seqs [][]int32) (b model.Batch, rows []int) {
 	b = model.NewBatch(seqs...)
 	for _, to := range b.Starts[1:] {
 		rows = append(rows, to-1)
 	}
+	b.Wanted = rows
 	return b, rows
 }
 

@@ -87,5 +87,5 @@ func mask(seqs []dataset.Sequence) (model.Batch, []model.HeadRow) {
 		}
 		start += len(inputs[i])
 	}
-	return model.NewBatch(inputs...), targets
+	return model.NewBatch(inputs...).For(targets), targets
 }
