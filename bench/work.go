@@ -52,9 +52,6 @@ func New(kind string, s Shape, pool *tensor.Pool, n tensor.Numerics) (*Workload,
 // steps is how many updates the schedules of learning rates are laid out for.
 const steps = 1000
 
-// zeroPart is how many values of the gradient a task clears.
-const zeroPart = 1 << 16
-
 // Train is training steps: forward, cross-entropy at every position, backward,
 // clipping and AdamW. A step takes three times the forward work with logits at
 // every position.
@@ -65,15 +62,14 @@ func Train(s Shape, pool *tensor.Pool, n tensor.Numerics) *Workload {
 	ps, g, b := model.NewPass(pool).Under(n), m.Gradient(), model.NewBatch(s.sequences(s.Train.Batch, s.Train.Length)...)
 	rows := everyRow(b)
 	learn := func(int, float32, float32) float32 { return -1 / float32(len(rows)) }
-	zero := func(task, _ int) { clear(g[task*zeroPart : min(len(g), (task+1)*zeroPart)]) } // bound once, which Pool.Clear is not
 	return &Workload{
 		Kind: KindTrain, FLOPs: float64(s.Train.Batch) * trainFLOPs(s.Config, s.Train.Length, s.Train.Length),
 		Run: func(run int) (tokens int, err error) {
-			pool.Run((len(g)+zeroPart-1)/zeroPart, zero)
+			pool.Clear(g)
 			ps.Forward(m, b)
 			ps.LMHead(m, g, rows, 1, learn)
 			ps.BackwardBody(m, g)
-			a.Step(m.Slab, m.Fold(g), run, steps)
+			a.Step(m.Slab, m.Fold(pool, g), run, steps)
 			return b.Rows(), nil
 		},
 	}

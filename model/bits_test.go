@@ -189,7 +189,7 @@ func gradientOf(ps *model.Pass, m *model.Model, seqs [][]int32, split int) []flo
 		ps.ScalarBackward(m, g, rows, ps.ScalarHead(m, rows))
 		ps.BackwardBody(m, g)
 	}
-	return m.Fold(g)
+	return m.Fold(nil, g)
 }
 
 // A batch taken in micro-batches, in order, gives the same gradient bytes.
@@ -269,7 +269,7 @@ func TestStepAllocatesNothing(t *testing.T) {
 		ps.LMHead(m, g, rows, 1, each)
 		ps.ScalarBackward(m, g, last, ps.ScalarHead(m, last))
 		ps.BackwardBody(m, g)
-		m.Fold(g)
+		m.Fold(nil, g)
 	}
 	if n := testing.AllocsPerRun(2, step); n > 1 {
 		t.Errorf("%v allocations a step, want none", n)

@@ -29,7 +29,7 @@ func TestDigest(t *testing.T) {
 		for step := range 3 {
 			clear(g)
 			languageLoss(ps, m, g, model.NewBatch(randomBatch(src.At(0, uint64(step)), c, 4)...), 1)
-			a.Step(m.Slab, m.Fold(g), step, 3)
+			a.Step(m.Slab, m.Fold(nil, g), step, 3)
 		}
 		h := sha256.New()
 		floats := func(x []float32) {

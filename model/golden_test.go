@@ -135,7 +135,7 @@ func within(t *testing.T, what string, got, limit float64) {
 func compareGradient(t *testing.T, m *model.Model, g []float32, want map[string][]float64) {
 	t.Helper()
 	all := 0.
-	for _, p := range m.NamedIn(m.Fold(g), "") {
+	for _, p := range m.NamedIn(m.Fold(nil, g), "") {
 		e := worst(p.Data, want[p.Name])
 		within(t, p.Name, e, goldenTolerance)
 		all = max(all, e)
@@ -214,7 +214,7 @@ func TestGoldenTenSteps(t *testing.T) {
 			for step := range 10 {
 				clear(grad)
 				losses[step] = languageLoss(ps, m, grad, b, 1)
-				norm, _ := a.Step(m.Slab, m.Fold(grad), step, 10)
+				norm, _ := a.Step(m.Slab, m.Fold(nil, grad), step, 10)
 				norms[step] = float64(norm)
 			}
 			t.Logf("losses %.6f … %.6f: worst relative error %.2g, norms %.2g",

@@ -93,7 +93,7 @@ func TestDifferences(t *testing.T) {
 			}
 			g := m.Gradient()
 			run(g)
-			checkGradient(t, m, m.Fold(g), func() float64 { return run(nil) })
+			checkGradient(t, m, m.Fold(nil, g), func() float64 { return run(nil) })
 		})
 	}
 }
@@ -113,7 +113,7 @@ func TestDifferencesOfBody(t *testing.T) {
 	ps, g := model.NewPass(nil), m.Gradient()
 	ps.Forward(m, b)
 	ps.Backward(m, g, dhidden)
-	checkGradient(t, m, m.Fold(g), func() float64 {
+	checkGradient(t, m, m.Fold(nil, g), func() float64 {
 		loss := 0.
 		for i, v := range ps.Infer(m, b) {
 			loss += float64(v) * float64(dhidden[i])

@@ -199,13 +199,12 @@ func (m *Model) Gradient() []float32 { return make([]float32, len(m.Slab)+len(m.
 
 // Fold adds the embedding's share to wte's gradient, clears it, and returns
 // the gradient in the layout of Slab. It leaves a plain slab as it is.
-func (m *Model) Fold(g []float32) []float32 {
+func (m *Model) Fold(pool *tensor.Pool, g []float32) []float32 {
 	if len(g) == len(m.Slab) {
 		return g
 	}
 	tail := m.embeddingShare(g)
-	tensor.Add(g[:len(tail)], tail)
-	clear(tail)
+	pool.Empty(tail, g[:len(tail)])
 	return g[:len(m.Slab)]
 }
 

@@ -164,7 +164,7 @@ func TestFold(t *testing.T) {
 	if len(g) != len(m.Slab)+small.Vocab*small.Width {
 		t.Fatalf("gradient of %d", len(g))
 	}
-	folded := m.Fold(g)
+	folded := m.Fold(nil, g)
 	for i := range plain {
 		if math.Abs(float64(folded[i]-plain[i])) > 1e-5 {
 			t.Fatalf("element %d: %v folded, %v plain", i, folded[i], plain[i])

@@ -70,7 +70,7 @@ func TestPolicyGradient(t *testing.T) {
 	tr, episodes := apart(t, c)
 	var sum tally
 	tr.policyGradient(&sum, episodes)
-	gradient := append([]float32(nil), tr.policy.m.Fold(tr.policy.grad)...)
+	gradient := append([]float32(nil), tr.policy.m.Fold(nil, tr.policy.grad)...)
 	if sum.clipped == 0 || sum.clipped == sum.tokens {
 		t.Fatalf("%d of %d tokens are clipped: the test needs some", sum.clipped, sum.tokens)
 	}
@@ -88,7 +88,7 @@ func TestValueGradient(t *testing.T) {
 	tr, episodes := apart(t, toyConfig())
 	var sum tally
 	tr.valueGradient(&sum, episodes)
-	gradient := append([]float32(nil), tr.value.m.Fold(tr.value.grad)...)
+	gradient := append([]float32(nil), tr.value.m.Fold(nil, tr.value.grad)...)
 	slope(t, 1.0/256, tr.value.m, gradient, func() float64 {
 		var s tally
 		tr.valueGradient(&s, episodes)
@@ -103,7 +103,7 @@ func TestPretrainGradient(t *testing.T) {
 	tr, episodes := apart(t, c)
 	tr.policyGradient(new(tally), episodes)
 	tr.pretrainGradient(new(tally), 0, 3)
-	gradient := append([]float32(nil), tr.policy.m.Fold(tr.policy.grad)...)
+	gradient := append([]float32(nil), tr.policy.m.Fold(nil, tr.policy.grad)...)
 	slope(t, 1.0/128, tr.policy.m, gradient, func() float64 {
 		var s tally
 		tr.policyGradient(&s, episodes)

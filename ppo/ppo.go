@@ -52,7 +52,7 @@ func newNetwork(pool *tensor.Pool, m *model.Model, c optim.Config) *network {
 }
 
 func (n *network) step(number, of int) (norm, lr float32) {
-	return n.adam.Step(n.m.Slab, n.m.Fold(n.grad), number, of)
+	return n.adam.Step(n.m.Slab, n.m.Fold(n.adam.Pool, n.grad), number, of)
 }
 
 // Trainer is the stage at work. What the next step depends on is in State.

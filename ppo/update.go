@@ -64,7 +64,7 @@ func tokensOf(episodes []*episode) int {
 
 // updatePolicy makes one update of the policy, and of its average.
 func (t *Trainer) updatePolicy(sum *tally, number int, mini []*episode) {
-	clear(t.policy.grad)
+	t.in.Pool.Clear(t.policy.grad)
 	t.policyGradient(sum, mini)
 	if t.config.PtxCoef > 0 {
 		t.pretrainGradient(sum, number, len(mini)*t.config.PtxRows)
@@ -148,7 +148,7 @@ func shift(rows [][]int32) (model.Batch, []model.HeadRow) {
 
 // updateValue makes one update of the value model.
 func (t *Trainer) updateValue(sum *tally, number int, mini []*episode) {
-	clear(t.value.grad)
+	t.in.Pool.Clear(t.value.grad)
 	t.valueGradient(sum, mini)
 	norm, lr := t.value.step(number, t.Steps()*t.perIteration())
 	sum.valueUpdates++

@@ -104,7 +104,7 @@ func (t *Trainer) Step(ctx context.Context, step int) (trimtab.Report, error) {
 	}
 	t.in.Pool.Clear(t.grad)
 	sums := t.learn(t.rows(step))
-	norm, lr := t.adam.Step(t.policy.Slab, t.policy.Fold(t.grad), step, t.Steps())
+	norm, lr := t.adam.Step(t.policy.Slab, t.policy.Fold(t.in.Pool, t.grad), step, t.Steps())
 	seen := (step + 1) * t.batchRows()
 	n := float64(sums.tokens)
 	return trimtab.Report{Metrics: []trimtab.Metric{

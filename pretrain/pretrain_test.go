@@ -189,7 +189,7 @@ func TestGradient(t *testing.T) {
 	tr := newTrainer(t, config(), inputs())
 	rows := tr.rows(0)
 	tr.learn(rows)
-	gradient := slices.Clone(tr.policy.Fold(tr.grad))
+	gradient := slices.Clone(tr.policy.Fold(nil, tr.grad))
 	before := slices.Clone(tr.policy.Slab)
 	for k := range 4 {
 		s := draw.New(8, "directions").At(uint64(k))

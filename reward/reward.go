@@ -157,9 +157,9 @@ func (t *Trainer) Step(ctx context.Context, step int) (trimtab.Report, error) {
 	n := len(t.in.Rankings)
 	first := step * t.config.Batch
 	last := min(first+t.config.Batch, t.config.Epochs*n)
-	clear(t.grad)
+	t.in.Pool.Clear(t.grad)
 	tally := measure(t.pass, t.scorer, t.grad, t.batch(first, last))
-	norm, lr := t.adam.Step(t.scorer.Slab, t.scorer.Fold(t.grad), step, t.Steps())
+	norm, lr := t.adam.Step(t.scorer.Slab, t.scorer.Fold(t.in.Pool, t.grad), step, t.Steps())
 	metrics := append(tally.metrics(""),
 		trimtab.Metric{Name: "num_tokens", Value: float64(t.tokens(last))},
 		trimtab.Metric{Name: "grad_norm", Value: float64(norm)},

@@ -251,7 +251,7 @@ func TestGradient(t *testing.T) {
 	m, rankings, ps := tr.scorer, tr.in.Rankings[:7], model.NewPass(nil)
 	g := m.Gradient()
 	measure(ps, m, g, rankings)
-	gradient := m.Fold(g)
+	gradient := m.Fold(nil, g)
 	before := slices.Clone(m.Slab)
 	for k := range 4 {
 		s := draw.New(8, "directions").At(uint64(k))

@@ -124,9 +124,9 @@ func (t *Trainer) Step(ctx context.Context, step int) (trimtab.Report, error) {
 	}
 	first := step * t.perStep()
 	last := min(first+t.perStep(), t.total())
-	clear(t.grad)
+	t.in.Pool.Clear(t.grad)
 	sums := measure(t.pass, t.policy, t.grad, t.batch(step, first, last))
-	norm, lr := t.adam.Step(t.policy.Slab, t.policy.Fold(t.grad), step, t.Steps())
+	norm, lr := t.adam.Step(t.policy.Slab, t.policy.Fold(t.in.Pool, t.grad), step, t.Steps())
 	metrics := append(sums.metrics(""),
 		trimtab.Metric{Name: "num_tokens", Value: float64(t.tokens(last))},
 		trimtab.Metric{Name: "grad_norm", Value: float64(norm)},

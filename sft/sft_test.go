@@ -216,7 +216,7 @@ func TestGradient(t *testing.T) {
 	m, seqs, ps := in.Model, in.Examples[:9], model.NewPass(nil)
 	g := m.Gradient()
 	measure(ps, m, g, seqs)
-	gradient := m.Fold(g)
+	gradient := m.Fold(nil, g)
 	before := slices.Clone(m.Slab)
 	for k := range 4 {
 		s := draw.New(8, "directions").At(uint64(k))

@@ -40,6 +40,25 @@
 //  6. A product that is then added is written float32(x*y) + z, since the Go
 //     compiler may fuse otherwise: GOAMD64=v3 gives the same bits.
 //
+// # numerics v1-bf16
+//
+// The same, but for products under [V1BF16]: those with weights, and those that
+// make the weights' gradients.
+//
+//  1. Operands are rounded to bfloat16, to nearest even, a NaN staying one.
+//     What is rounded is a copy: the arrays themselves stay float32.
+//  2. An element is one chain over k in ascending order, as in v1, of
+//     [FlushedFMA]: operands below the normal range count as zero, and so does
+//     a result that is below it after rounding. The product of two bfloat16 is
+//     exact, and so each step rounds once.
+//  3. An odd k is filled up with a product of zeros, which may turn -0 into +0.
+//
+// VDPBF16PS computes two steps of such a chain: first the upper halves of its
+// operands' words, then the lower; hence the first of two neighbours along k
+// lies in the upper half. Where the processor lacks it, or rounds otherwise, it
+// is emulated. Attention, norms, softmax, the optimizer and all reductions are
+// those of v1.
+//
 // The formula of each function is its doc comment; a slice function applies it
 // element by element unless it says otherwise.
 //
@@ -54,9 +73,7 @@ package tensor
 // under different contracts are different results.
 type Numerics string
 
-// V1 is the contract of the package comment. V1BF16 differs from it in the
-// products with weights and in the products that make weights' gradients:
-// their operands are rounded to bfloat16 first; see the package comment.
+// The contracts of the package comment.
 const (
 	V1     Numerics = "v1"
 	V1BF16 Numerics = "v1-bf16"

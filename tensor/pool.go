@@ -84,11 +84,41 @@ func (p *Pool) Run(tasks int, f func(task, worker int)) {
 // clearPart is how many values a task of Clear takes.
 const clearPart = 1 << 16
 
+// clearing is a Clear or an Empty in work.
+type clearing struct {
+	x, into []float32
+	run     func(task, worker int)
+}
+
+var clearings = freeList[clearing]{fresh: func() *clearing {
+	c := new(clearing)
+	c.run = c.task
+	return c
+}}
+
+func (c *clearing) task(task, _ int) {
+	from, to := task*clearPart, min(len(c.x), (task+1)*clearPart)
+	if c.into != nil {
+		Add(c.into[from:to], c.x[from:to])
+	}
+	clear(c.x[from:to])
+}
+
 // Clear sets x to zero.
-func (p *Pool) Clear(x []float32) {
-	p.Run((len(x)+clearPart-1)/clearPart, func(task, _ int) {
-		clear(x[task*clearPart : min(len(x), (task+1)*clearPart)])
-	})
+func (p *Pool) Clear(x []float32) { p.empty(x, nil) }
+
+// Empty adds x to into, which is as long, and sets x to zero.
+func (p *Pool) Empty(x, into []float32) {
+	sameLength("Pool.Empty", len(x), len(into))
+	p.empty(x, into)
+}
+
+func (p *Pool) empty(x, into []float32) {
+	c := clearings.get()
+	c.x, c.into = x, into
+	p.Run((len(x)+clearPart-1)/clearPart, c.run)
+	c.x, c.into = nil, nil
+	clearings.put(c)
 }
 
 // Close ends the workers. It must not be called during a Run; a later Run does
