@@ -10,18 +10,10 @@ import (
 // which is neutral in a chain of FMAs.
 const queryTile = 32
 
-// attentionIn begins a block for some of its rows: LN1, and the bias in which
-// the chains of qkv begin.
+// attentionIn begins a block for some of its rows: LN1.
 func (ps *Pass) attentionIn(l, from, to int) {
-	w, a, c := &ps.m.w.layers[l], ps.acts(l), ps.m.Config.Width
-	norm(ps.ln1, a.mean1, a.rstd1, ps.streamIn(l), w.ln1, w.ln1b, from, to, c)
-	spread(a.qkv[from*3*c:to*3*c], w.attnb, to-from)
-}
-
-// attentionOut begins the stream after the attention: mid = x + projb.
-func (ps *Pass) attentionOut(l, from, to int) {
-	c := ps.m.Config.Width
-	carry(ps.streamMid(l)[from*c:to*c], ps.streamIn(l)[from*c:to*c], ps.m.w.layers[l].projb, to-from)
+	w, a := &ps.m.w.layers[l], ps.acts(l)
+	norm(ps.ln1, a.mean1, a.rstd1, ps.streamIn(l), w.ln1, w.ln1b, from, to, ps.m.Config.Width)
 }
 
 // attend is causal attention of one head of one sequence:

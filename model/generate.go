@@ -236,7 +236,7 @@ func (ln *lane) choose(first int) {
 	for i, r := range ln.keep {
 		copy(ln.gather[i*c:(i+1)*c], ln.ps.hidden[r*c:(r+1)*c])
 	}
-	j.w.multiply(ln.ps.pool, ln.logits, ln.gather, &j.w.head, n, false)
+	j.w.multiply(ln.ps.pool, ln.logits, tensor.Start{}, ln.gather, &j.w.head, n)
 	ln.first = first
 	ln.ps.pool.Run(n, ln.pick)
 	kept := ln.active[:first]

@@ -56,9 +56,14 @@ func (ps *Pass) byHeads(sp *span, l int, f func(ps *Pass, l, head, worker int)) 
 	sp.pool.Run(ps.batch.Sequences()*heads, ps.op.heads)
 }
 
-// multiply is y (N, out) (+)= x (N, in) · w for the rows of sp.
-func (ps *Pass) multiply(sp *span, y, x []float32, w *matrix, add bool) {
-	ps.weights.multiply(sp.pool, y[sp.from*w.out:sp.to*w.out], x[sp.from*w.in:sp.to*w.in], w, sp.rows(), add)
+// multiply is y (N, out) = from + x (N, in) · w + bias for the rows of sp; from
+// (N, out), which may be y, is left out if nil. A chain begins in from + bias.
+func (ps *Pass) multiply(sp *span, y, from, x []float32, w *matrix, bias []float32) {
+	start := tensor.Start{Bias: bias}
+	if from != nil {
+		start.From, start.LD = from[sp.from*w.out:sp.to*w.out], w.out
+	}
+	ps.weights.multiply(sp.pool, y[sp.from*w.out:sp.to*w.out], start, x[sp.from*w.in:sp.to*w.in], w, sp.rows())
 }
 
 // multiplyBack is dx (N, in) = dy (N, out) · wᵀ for the rows of sp.
@@ -130,28 +135,28 @@ func (ps *Pass) through(task, worker int) {
 func (ps *Pass) forwardSpan(sp *span) {
 	ps.byRows(sp, 0, (*Pass).embed)
 	for l := range ps.weights.layers {
-		w := &ps.weights.layers[l]
 		ps.byRows(sp, l, (*Pass).attentionIn)
-		ps.multiply(sp, ps.acts(l).qkv, ps.ln1, &w.attn, true)
+		ps.multiply(sp, ps.acts(l).qkv, nil, ps.ln1, &ps.weights.layers[l].attn, ps.m.w.layers[l].attnb)
 		ps.attention(sp, l)
-		ps.perceptron(sp, l, w)
+		ps.perceptron(sp, l)
 	}
 	up := ps.above(sp, len(ps.weights.layers)-1)
 	ps.byRows(&up, 0, (*Pass).finalNorm)
 }
 
 // perceptron is the rest of block l, for the rows that go on.
-func (ps *Pass) perceptron(sp *span, l int, w *packedLayer) {
-	sum, up, u := (*Pass).attentionOut, ps.above(sp, l), ps.up(l)
+func (ps *Pass) perceptron(sp *span, l int) {
+	w, b := &ps.weights.layers[l], &ps.m.w.layers[l]
+	up, u, x, mid := ps.above(sp, l), ps.up(l), ps.streamIn(l), ps.streamMid(l)
 	if ps.narrow(l) {
-		sum = (*Pass).pick
+		ps.byRows(&up, l, (*Pass).pick)
+		x = mid
 	}
-	ps.byRows(&up, l, sum)
-	ps.multiply(&up, ps.streamMid(l), u.att, &w.proj, true)
+	ps.multiply(&up, mid, x, u.att, &w.proj, b.projb)
 	ps.byRows(&up, l, (*Pass).mlpIn)
-	ps.multiply(&up, u.fc, ps.ln2Of(l), &w.fc, true)
+	ps.multiply(&up, u.fc, nil, ps.ln2Of(l), &w.fc, b.fcb)
 	ps.byRows(&up, l, (*Pass).mlpOut)
-	ps.multiply(&up, ps.streamOut(l), ps.actOf(l), &w.out, true)
+	ps.multiply(&up, ps.streamOut(l), mid, ps.actOf(l), &w.out, b.outb)
 }
 
 // attention fills att: within the batch, or of each row to a lane's cache.

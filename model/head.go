@@ -61,7 +61,7 @@ func (ps *Pass) LMHead(m *Model, g []float32, rows []HeadRow, invTemp float32, e
 		h.rows, h.from = rows[from:min(from+chunk, len(rows))], from
 		n := len(h.rows)
 		ps.gather(n, c)
-		ps.weights.multiply(ps.pool, h.logits, h.hidden, &ps.weights.head, n, false)
+		ps.weights.multiply(ps.pool, h.logits, tensor.Start{}, h.hidden, &ps.weights.head, n)
 		ps.pool.Run(n, ps.op.headProbs)
 		learn := false
 		for i := range n {

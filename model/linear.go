@@ -2,21 +2,6 @@ package model
 
 import "github.com/trimtab/trimtab/tensor"
 
-// spread copies bias to each row of y.
-func spread(y, bias []float32, rows int) {
-	for r := range rows {
-		copy(y[r*len(bias):(r+1)*len(bias)], bias)
-	}
-}
-
-// carry is y = x + bias, row by row. y may be x.
-func carry(y, x, bias []float32, rows int) {
-	if &y[0] != &x[0] {
-		copy(y, x)
-	}
-	tensor.AddBias(y, bias, rows, len(bias))
-}
-
 // tile is some rows and columns of a weight's gradient.
 type tile struct {
 	dw, x, dy  []float32 // from the tile's first element on

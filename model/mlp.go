@@ -2,19 +2,16 @@ package model
 
 import "github.com/trimtab/trimtab/tensor"
 
-// mlpIn is LN2 for some rows, and the bias in which the chains of fc begin.
+// mlpIn is LN2 for some rows.
 func (ps *Pass) mlpIn(l, from, to int) {
-	w, u, c := &ps.m.w.layers[l], ps.up(l), ps.m.Config.Width
-	norm(ps.ln2Of(l), u.mean2, u.rstd2, ps.streamMid(l), w.ln2, w.ln2b, from, to, c)
-	spread(u.fc[from*4*c:to*4*c], w.fcb, to-from)
+	w, u := &ps.m.w.layers[l], ps.up(l)
+	norm(ps.ln2Of(l), u.mean2, u.rstd2, ps.streamMid(l), w.ln2, w.ln2b, from, to, ps.m.Config.Width)
 }
 
-// mlpOut is GELU for some rows, and begins the stream that leaves the block:
-// mid + outb.
+// mlpOut is GELU for some rows.
 func (ps *Pass) mlpOut(l, from, to int) {
 	c := ps.m.Config.Width
 	tensor.Gelu(ps.actOf(l)[from*4*c:to*4*c], ps.up(l).fc[from*4*c:to*4*c])
-	carry(ps.streamOut(l)[from*c:to*c], ps.streamMid(l)[from*c:to*c], ps.m.w.layers[l].outb, to-from)
 }
 
 // mlpOutBackward takes dfc, which holds the gradient of GELU's output, to that

@@ -3,8 +3,6 @@ package model
 import (
 	"fmt"
 	"slices"
-
-	"github.com/trimtab/trimtab/tensor"
 )
 
 // When heads ask for some rows only, the others end with the keys and values
@@ -103,7 +101,7 @@ func (ps *Pass) actOf(l int) []float32 {
 	return ps.act
 }
 
-// pick is attentionOut for the rows wanted, and takes their attention along.
+// pick takes the stream and the attention of the rows wanted along.
 func (ps *Pass) pick(l, from, to int) {
 	c, t := ps.m.Config.Width, &ps.top
 	x, att := ps.streamIn(l), ps.acts(l).att
@@ -112,7 +110,6 @@ func (ps *Pass) pick(l, from, to int) {
 		copy(t.att[i*c:(i+1)*c], att[r*c:(r+1)*c])
 		copy(t.mid[i*c:(i+1)*c], x[r*c:(r+1)*c])
 	}
-	tensor.AddBias(t.mid[from*c:to*c], ps.m.w.layers[l].projb, to-from, c)
 }
 
 // attentionOutBackward gives the gradient of the attention back to the rows of

@@ -152,15 +152,16 @@ func (p *packed) fillTask(task, _ int) {
 	f.p.Fill(task-f.first, f.w, f.turned)
 }
 
-// multiply is y (rows, out) (+)= x (rows, in) · w.
-func (p *packed) multiply(pool *tensor.Pool, y, x []float32, w *matrix, rows int, add bool) {
+// multiply is y (rows, out) = start + x (rows, in) · w. With turned weights
+// there is no start.
+func (p *packed) multiply(pool *tensor.Pool, y []float32, start tensor.Start, x []float32, w *matrix, rows int) {
 	switch {
 	case w.panels:
-		tensor.MatMulPanels(pool, y, w.out, x, w.in, &w.ahead, rows, add)
+		tensor.MatMulPanelsFrom(pool, y, w.out, start, x, w.in, &w.ahead, rows)
 	case w.turned:
-		tensor.MatMulNTUnder(p.numerics, pool, y, w.out, x, w.in, w.w, w.in, rows, w.out, w.in, add)
+		tensor.MatMulNTUnder(p.numerics, pool, y, w.out, x, w.in, w.w, w.in, rows, w.out, w.in, false)
 	default:
-		tensor.MatMulUnder(p.numerics, pool, y, w.out, x, w.in, w.w, w.out, rows, w.out, w.in, add)
+		tensor.MatMulFrom(p.numerics, pool, y, w.out, start, x, w.in, w.w, w.out, rows, w.out, w.in)
 	}
 }
 

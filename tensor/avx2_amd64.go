@@ -7,52 +7,52 @@ package tensor
 // gemm1x2AVX2 continues the chains of 1 rows by 16 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm1x2AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+func gemm1x2AVX2(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 
 // gemm1x8AVX2 continues the chains of 1 rows by 64 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm1x8AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+func gemm1x8AVX2(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 
 // gemm2x2AVX2 continues the chains of 2 rows by 16 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm2x2AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+func gemm2x2AVX2(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 
 // gemm2x4AVX2 continues the chains of 2 rows by 32 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm2x4AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+func gemm2x4AVX2(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 
 // gemm3x2AVX2 continues the chains of 3 rows by 16 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm3x2AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+func gemm3x2AVX2(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 
 // gemm3x4AVX2 continues the chains of 3 rows by 32 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm3x4AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+func gemm3x4AVX2(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 
 // gemm4x2AVX2 continues the chains of 4 rows by 16 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm4x2AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+func gemm4x2AVX2(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 
 // gemm4x3AVX2 continues the chains of 4 rows by 24 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm4x3AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+func gemm4x3AVX2(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 
 // gemm5x2AVX2 continues the chains of 5 rows by 16 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm5x2AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+func gemm5x2AVX2(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 
 // gemm6x2AVX2 continues the chains of 6 rows by 16 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm6x2AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+func gemm6x2AVX2(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 
 // transposeAVX2 sets dst[l*width + j] = src[j*ld + l] for j < 8 and l < 4*blocks; blocks > 0.
 //
@@ -67,22 +67,22 @@ func peakAVX2(steps int)
 // pairs1x2AVX2 is gemm1x2AVX2 over pairs: for each, fma of the upper halves and then of the lower, subnormals being zero.
 //
 //go:noescape
-func pairs1x2AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+func pairs1x2AVX2(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 
 // pairs2x2AVX2 is gemm2x2AVX2 over pairs: for each, fma of the upper halves and then of the lower, subnormals being zero.
 //
 //go:noescape
-func pairs2x2AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+func pairs2x2AVX2(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 
 // pairs3x2AVX2 is gemm3x2AVX2 over pairs: for each, fma of the upper halves and then of the lower, subnormals being zero.
 //
 //go:noescape
-func pairs3x2AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+func pairs3x2AVX2(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 
 // pairs4x2AVX2 is gemm4x2AVX2 over pairs: for each, fma of the upper halves and then of the lower, subnormals being zero.
 //
 //go:noescape
-func pairs4x2AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+func pairs4x2AVX2(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 
 // roundPairsAVX2 sets dst[i] to the pair of src[2i] and src[2i+1] for i < 8*blocks; blocks > 0.
 //

@@ -4,33 +4,39 @@
 
 #include "textflag.h"
 
-// func gemm1x2AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// func gemm1x2AVX2(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 // Requires: AVX, FMA3, MMX+
-TEXT ·gemm1x2AVX2(SB), NOSPLIT, $0-89
+TEXT ·gemm1x2AVX2(SB), NOSPLIT, $0-112
 	VXORPS  Y0, Y0, Y0
 	VXORPS  Y1, Y1, Y1
-	MOVB    add+88(FP), AL
-	TESTB   AL, AL
+	MOVQ    from+16(FP), AX
+	TESTQ   AX, AX
 	JZ      ready
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
+	MOVQ    ldf+24(FP), CX
 	SHLQ    $0x02, CX
 	LEAQ    (CX)(CX*2), CX
 	VMOVUPS (AX), Y0
 	VMOVUPS 32(AX), Y1
+	MOVQ    bias+32(FP), AX
+	TESTQ   AX, AX
+	JZ      ready
+	VMOVUPS (AX), Y2
+	VADDPS  Y2, Y0, Y0
+	VMOVUPS 32(AX), Y2
+	VADDPS  Y2, Y1, Y1
 
 ready:
-	MOVQ  a+16(FP), AX
-	MOVQ  row+24(FP), CX
+	MOVQ  a+40(FP), AX
+	MOVQ  row+48(FP), CX
 	SHLQ  $0x02, CX
 	LEAQ  (CX)(CX*2), CX
-	MOVQ  step+32(FP), CX
+	MOVQ  step+56(FP), CX
 	SHLQ  $0x02, CX
-	MOVQ  b+40(FP), DX
-	MOVQ  ldb+48(FP), BX
+	MOVQ  b+64(FP), DX
+	MOVQ  ldb+72(FP), BX
 	SHLQ  $0x02, BX
-	MOVQ  k+56(FP), SI
-	MOVQ  next+64(FP), DI
+	MOVQ  k+80(FP), SI
+	MOVQ  next+88(FP), DI
 	TESTQ SI, SI
 	JZ    store
 
@@ -57,9 +63,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm1x8AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// func gemm1x8AVX2(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 // Requires: AVX, FMA3, MMX+
-TEXT ·gemm1x8AVX2(SB), NOSPLIT, $0-89
+TEXT ·gemm1x8AVX2(SB), NOSPLIT, $0-112
 	VXORPS  Y0, Y0, Y0
 	VXORPS  Y1, Y1, Y1
 	VXORPS  Y2, Y2, Y2
@@ -68,11 +74,10 @@ TEXT ·gemm1x8AVX2(SB), NOSPLIT, $0-89
 	VXORPS  Y5, Y5, Y5
 	VXORPS  Y6, Y6, Y6
 	VXORPS  Y7, Y7, Y7
-	MOVB    add+88(FP), AL
-	TESTB   AL, AL
+	MOVQ    from+16(FP), AX
+	TESTQ   AX, AX
 	JZ      ready
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
+	MOVQ    ldf+24(FP), CX
 	SHLQ    $0x02, CX
 	LEAQ    (CX)(CX*2), CX
 	VMOVUPS (AX), Y0
@@ -83,19 +88,38 @@ TEXT ·gemm1x8AVX2(SB), NOSPLIT, $0-89
 	VMOVUPS 160(AX), Y5
 	VMOVUPS 192(AX), Y6
 	VMOVUPS 224(AX), Y7
+	MOVQ    bias+32(FP), AX
+	TESTQ   AX, AX
+	JZ      ready
+	VMOVUPS (AX), Y8
+	VADDPS  Y8, Y0, Y0
+	VMOVUPS 32(AX), Y8
+	VADDPS  Y8, Y1, Y1
+	VMOVUPS 64(AX), Y8
+	VADDPS  Y8, Y2, Y2
+	VMOVUPS 96(AX), Y8
+	VADDPS  Y8, Y3, Y3
+	VMOVUPS 128(AX), Y8
+	VADDPS  Y8, Y4, Y4
+	VMOVUPS 160(AX), Y8
+	VADDPS  Y8, Y5, Y5
+	VMOVUPS 192(AX), Y8
+	VADDPS  Y8, Y6, Y6
+	VMOVUPS 224(AX), Y8
+	VADDPS  Y8, Y7, Y7
 
 ready:
-	MOVQ  a+16(FP), AX
-	MOVQ  row+24(FP), CX
+	MOVQ  a+40(FP), AX
+	MOVQ  row+48(FP), CX
 	SHLQ  $0x02, CX
 	LEAQ  (CX)(CX*2), CX
-	MOVQ  step+32(FP), CX
+	MOVQ  step+56(FP), CX
 	SHLQ  $0x02, CX
-	MOVQ  b+40(FP), DX
-	MOVQ  ldb+48(FP), BX
+	MOVQ  b+64(FP), DX
+	MOVQ  ldb+72(FP), BX
 	SHLQ  $0x02, BX
-	MOVQ  k+56(FP), SI
-	MOVQ  next+64(FP), DI
+	MOVQ  k+80(FP), SI
+	MOVQ  next+88(FP), DI
 	TESTQ SI, SI
 	JZ    store
 
@@ -140,37 +164,45 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm2x2AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// func gemm2x2AVX2(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 // Requires: AVX, FMA3, MMX+
-TEXT ·gemm2x2AVX2(SB), NOSPLIT, $0-89
+TEXT ·gemm2x2AVX2(SB), NOSPLIT, $0-112
 	VXORPS  Y0, Y0, Y0
 	VXORPS  Y1, Y1, Y1
 	VXORPS  Y2, Y2, Y2
 	VXORPS  Y3, Y3, Y3
-	MOVB    add+88(FP), AL
-	TESTB   AL, AL
+	MOVQ    from+16(FP), AX
+	TESTQ   AX, AX
 	JZ      ready
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
+	MOVQ    ldf+24(FP), CX
 	SHLQ    $0x02, CX
 	LEAQ    (CX)(CX*2), DX
 	VMOVUPS (AX), Y0
 	VMOVUPS 32(AX), Y1
 	VMOVUPS (AX)(CX*1), Y2
 	VMOVUPS 32(AX)(CX*1), Y3
+	MOVQ    bias+32(FP), AX
+	TESTQ   AX, AX
+	JZ      ready
+	VMOVUPS (AX), Y4
+	VADDPS  Y4, Y0, Y0
+	VADDPS  Y4, Y2, Y2
+	VMOVUPS 32(AX), Y4
+	VADDPS  Y4, Y1, Y1
+	VADDPS  Y4, Y3, Y3
 
 ready:
-	MOVQ  a+16(FP), AX
-	MOVQ  row+24(FP), CX
+	MOVQ  a+40(FP), AX
+	MOVQ  row+48(FP), CX
 	SHLQ  $0x02, CX
 	LEAQ  (CX)(CX*2), DX
-	MOVQ  step+32(FP), DX
+	MOVQ  step+56(FP), DX
 	SHLQ  $0x02, DX
-	MOVQ  b+40(FP), BX
-	MOVQ  ldb+48(FP), SI
+	MOVQ  b+64(FP), BX
+	MOVQ  ldb+72(FP), SI
 	SHLQ  $0x02, SI
-	MOVQ  k+56(FP), DI
-	MOVQ  next+64(FP), R8
+	MOVQ  k+80(FP), DI
+	MOVQ  next+88(FP), R8
 	TESTQ DI, DI
 	JZ    store
 
@@ -202,9 +234,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm2x4AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// func gemm2x4AVX2(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 // Requires: AVX, FMA3, MMX+
-TEXT ·gemm2x4AVX2(SB), NOSPLIT, $0-89
+TEXT ·gemm2x4AVX2(SB), NOSPLIT, $0-112
 	VXORPS  Y0, Y0, Y0
 	VXORPS  Y1, Y1, Y1
 	VXORPS  Y2, Y2, Y2
@@ -213,11 +245,10 @@ TEXT ·gemm2x4AVX2(SB), NOSPLIT, $0-89
 	VXORPS  Y5, Y5, Y5
 	VXORPS  Y6, Y6, Y6
 	VXORPS  Y7, Y7, Y7
-	MOVB    add+88(FP), AL
-	TESTB   AL, AL
+	MOVQ    from+16(FP), AX
+	TESTQ   AX, AX
 	JZ      ready
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
+	MOVQ    ldf+24(FP), CX
 	SHLQ    $0x02, CX
 	LEAQ    (CX)(CX*2), DX
 	VMOVUPS (AX), Y0
@@ -228,19 +259,34 @@ TEXT ·gemm2x4AVX2(SB), NOSPLIT, $0-89
 	VMOVUPS 32(AX)(CX*1), Y5
 	VMOVUPS 64(AX)(CX*1), Y6
 	VMOVUPS 96(AX)(CX*1), Y7
+	MOVQ    bias+32(FP), AX
+	TESTQ   AX, AX
+	JZ      ready
+	VMOVUPS (AX), Y8
+	VADDPS  Y8, Y0, Y0
+	VADDPS  Y8, Y4, Y4
+	VMOVUPS 32(AX), Y8
+	VADDPS  Y8, Y1, Y1
+	VADDPS  Y8, Y5, Y5
+	VMOVUPS 64(AX), Y8
+	VADDPS  Y8, Y2, Y2
+	VADDPS  Y8, Y6, Y6
+	VMOVUPS 96(AX), Y8
+	VADDPS  Y8, Y3, Y3
+	VADDPS  Y8, Y7, Y7
 
 ready:
-	MOVQ  a+16(FP), AX
-	MOVQ  row+24(FP), CX
+	MOVQ  a+40(FP), AX
+	MOVQ  row+48(FP), CX
 	SHLQ  $0x02, CX
 	LEAQ  (CX)(CX*2), DX
-	MOVQ  step+32(FP), DX
+	MOVQ  step+56(FP), DX
 	SHLQ  $0x02, DX
-	MOVQ  b+40(FP), BX
-	MOVQ  ldb+48(FP), SI
+	MOVQ  b+64(FP), BX
+	MOVQ  ldb+72(FP), SI
 	SHLQ  $0x02, SI
-	MOVQ  k+56(FP), DI
-	MOVQ  next+64(FP), R8
+	MOVQ  k+80(FP), DI
+	MOVQ  next+88(FP), R8
 	TESTQ DI, DI
 	JZ    store
 
@@ -282,20 +328,19 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm3x2AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// func gemm3x2AVX2(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 // Requires: AVX, FMA3, MMX+
-TEXT ·gemm3x2AVX2(SB), NOSPLIT, $0-89
+TEXT ·gemm3x2AVX2(SB), NOSPLIT, $0-112
 	VXORPS  Y0, Y0, Y0
 	VXORPS  Y1, Y1, Y1
 	VXORPS  Y2, Y2, Y2
 	VXORPS  Y3, Y3, Y3
 	VXORPS  Y4, Y4, Y4
 	VXORPS  Y5, Y5, Y5
-	MOVB    add+88(FP), AL
-	TESTB   AL, AL
+	MOVQ    from+16(FP), AX
+	TESTQ   AX, AX
 	JZ      ready
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
+	MOVQ    ldf+24(FP), CX
 	SHLQ    $0x02, CX
 	LEAQ    (CX)(CX*2), DX
 	VMOVUPS (AX), Y0
@@ -304,19 +349,30 @@ TEXT ·gemm3x2AVX2(SB), NOSPLIT, $0-89
 	VMOVUPS 32(AX)(CX*1), Y3
 	VMOVUPS (AX)(CX*2), Y4
 	VMOVUPS 32(AX)(CX*2), Y5
+	MOVQ    bias+32(FP), AX
+	TESTQ   AX, AX
+	JZ      ready
+	VMOVUPS (AX), Y6
+	VADDPS  Y6, Y0, Y0
+	VADDPS  Y6, Y2, Y2
+	VADDPS  Y6, Y4, Y4
+	VMOVUPS 32(AX), Y6
+	VADDPS  Y6, Y1, Y1
+	VADDPS  Y6, Y3, Y3
+	VADDPS  Y6, Y5, Y5
 
 ready:
-	MOVQ  a+16(FP), AX
-	MOVQ  row+24(FP), CX
+	MOVQ  a+40(FP), AX
+	MOVQ  row+48(FP), CX
 	SHLQ  $0x02, CX
 	LEAQ  (CX)(CX*2), DX
-	MOVQ  step+32(FP), DX
+	MOVQ  step+56(FP), DX
 	SHLQ  $0x02, DX
-	MOVQ  b+40(FP), BX
-	MOVQ  ldb+48(FP), SI
+	MOVQ  b+64(FP), BX
+	MOVQ  ldb+72(FP), SI
 	SHLQ  $0x02, SI
-	MOVQ  k+56(FP), DI
-	MOVQ  next+64(FP), R8
+	MOVQ  k+80(FP), DI
+	MOVQ  next+88(FP), R8
 	TESTQ DI, DI
 	JZ    store
 
@@ -353,9 +409,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm3x4AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// func gemm3x4AVX2(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 // Requires: AVX, FMA3, MMX+
-TEXT ·gemm3x4AVX2(SB), NOSPLIT, $0-89
+TEXT ·gemm3x4AVX2(SB), NOSPLIT, $0-112
 	VXORPS  Y0, Y0, Y0
 	VXORPS  Y1, Y1, Y1
 	VXORPS  Y2, Y2, Y2
@@ -368,11 +424,10 @@ TEXT ·gemm3x4AVX2(SB), NOSPLIT, $0-89
 	VXORPS  Y9, Y9, Y9
 	VXORPS  Y10, Y10, Y10
 	VXORPS  Y11, Y11, Y11
-	MOVB    add+88(FP), AL
-	TESTB   AL, AL
+	MOVQ    from+16(FP), AX
+	TESTQ   AX, AX
 	JZ      ready
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
+	MOVQ    ldf+24(FP), CX
 	SHLQ    $0x02, CX
 	LEAQ    (CX)(CX*2), DX
 	VMOVUPS (AX), Y0
@@ -387,19 +442,38 @@ TEXT ·gemm3x4AVX2(SB), NOSPLIT, $0-89
 	VMOVUPS 32(AX)(CX*2), Y9
 	VMOVUPS 64(AX)(CX*2), Y10
 	VMOVUPS 96(AX)(CX*2), Y11
+	MOVQ    bias+32(FP), AX
+	TESTQ   AX, AX
+	JZ      ready
+	VMOVUPS (AX), Y12
+	VADDPS  Y12, Y0, Y0
+	VADDPS  Y12, Y4, Y4
+	VADDPS  Y12, Y8, Y8
+	VMOVUPS 32(AX), Y12
+	VADDPS  Y12, Y1, Y1
+	VADDPS  Y12, Y5, Y5
+	VADDPS  Y12, Y9, Y9
+	VMOVUPS 64(AX), Y12
+	VADDPS  Y12, Y2, Y2
+	VADDPS  Y12, Y6, Y6
+	VADDPS  Y12, Y10, Y10
+	VMOVUPS 96(AX), Y12
+	VADDPS  Y12, Y3, Y3
+	VADDPS  Y12, Y7, Y7
+	VADDPS  Y12, Y11, Y11
 
 ready:
-	MOVQ  a+16(FP), AX
-	MOVQ  row+24(FP), CX
+	MOVQ  a+40(FP), AX
+	MOVQ  row+48(FP), CX
 	SHLQ  $0x02, CX
 	LEAQ  (CX)(CX*2), DX
-	MOVQ  step+32(FP), DX
+	MOVQ  step+56(FP), DX
 	SHLQ  $0x02, DX
-	MOVQ  b+40(FP), BX
-	MOVQ  ldb+48(FP), SI
+	MOVQ  b+64(FP), BX
+	MOVQ  ldb+72(FP), SI
 	SHLQ  $0x02, SI
-	MOVQ  k+56(FP), DI
-	MOVQ  next+64(FP), R8
+	MOVQ  k+80(FP), DI
+	MOVQ  next+88(FP), R8
 	TESTQ DI, DI
 	JZ    store
 
@@ -450,9 +524,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm4x2AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// func gemm4x2AVX2(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 // Requires: AVX, FMA3, MMX+
-TEXT ·gemm4x2AVX2(SB), NOSPLIT, $0-89
+TEXT ·gemm4x2AVX2(SB), NOSPLIT, $0-112
 	VXORPS  Y0, Y0, Y0
 	VXORPS  Y1, Y1, Y1
 	VXORPS  Y2, Y2, Y2
@@ -461,11 +535,10 @@ TEXT ·gemm4x2AVX2(SB), NOSPLIT, $0-89
 	VXORPS  Y5, Y5, Y5
 	VXORPS  Y6, Y6, Y6
 	VXORPS  Y7, Y7, Y7
-	MOVB    add+88(FP), AL
-	TESTB   AL, AL
+	MOVQ    from+16(FP), AX
+	TESTQ   AX, AX
 	JZ      ready
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
+	MOVQ    ldf+24(FP), CX
 	SHLQ    $0x02, CX
 	LEAQ    (CX)(CX*2), DX
 	VMOVUPS (AX), Y0
@@ -476,19 +549,32 @@ TEXT ·gemm4x2AVX2(SB), NOSPLIT, $0-89
 	VMOVUPS 32(AX)(CX*2), Y5
 	VMOVUPS (AX)(DX*1), Y6
 	VMOVUPS 32(AX)(DX*1), Y7
+	MOVQ    bias+32(FP), AX
+	TESTQ   AX, AX
+	JZ      ready
+	VMOVUPS (AX), Y8
+	VADDPS  Y8, Y0, Y0
+	VADDPS  Y8, Y2, Y2
+	VADDPS  Y8, Y4, Y4
+	VADDPS  Y8, Y6, Y6
+	VMOVUPS 32(AX), Y8
+	VADDPS  Y8, Y1, Y1
+	VADDPS  Y8, Y3, Y3
+	VADDPS  Y8, Y5, Y5
+	VADDPS  Y8, Y7, Y7
 
 ready:
-	MOVQ  a+16(FP), AX
-	MOVQ  row+24(FP), CX
+	MOVQ  a+40(FP), AX
+	MOVQ  row+48(FP), CX
 	SHLQ  $0x02, CX
 	LEAQ  (CX)(CX*2), DX
-	MOVQ  step+32(FP), BX
+	MOVQ  step+56(FP), BX
 	SHLQ  $0x02, BX
-	MOVQ  b+40(FP), SI
-	MOVQ  ldb+48(FP), DI
+	MOVQ  b+64(FP), SI
+	MOVQ  ldb+72(FP), DI
 	SHLQ  $0x02, DI
-	MOVQ  k+56(FP), R8
-	MOVQ  next+64(FP), R9
+	MOVQ  k+80(FP), R8
+	MOVQ  next+88(FP), R9
 	TESTQ R8, R8
 	JZ    store
 
@@ -530,9 +616,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm4x3AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// func gemm4x3AVX2(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 // Requires: AVX, FMA3, MMX+
-TEXT ·gemm4x3AVX2(SB), NOSPLIT, $0-89
+TEXT ·gemm4x3AVX2(SB), NOSPLIT, $0-112
 	VXORPS  Y0, Y0, Y0
 	VXORPS  Y1, Y1, Y1
 	VXORPS  Y2, Y2, Y2
@@ -545,11 +631,10 @@ TEXT ·gemm4x3AVX2(SB), NOSPLIT, $0-89
 	VXORPS  Y9, Y9, Y9
 	VXORPS  Y10, Y10, Y10
 	VXORPS  Y11, Y11, Y11
-	MOVB    add+88(FP), AL
-	TESTB   AL, AL
+	MOVQ    from+16(FP), AX
+	TESTQ   AX, AX
 	JZ      ready
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
+	MOVQ    ldf+24(FP), CX
 	SHLQ    $0x02, CX
 	LEAQ    (CX)(CX*2), DX
 	VMOVUPS (AX), Y0
@@ -564,19 +649,37 @@ TEXT ·gemm4x3AVX2(SB), NOSPLIT, $0-89
 	VMOVUPS (AX)(DX*1), Y9
 	VMOVUPS 32(AX)(DX*1), Y10
 	VMOVUPS 64(AX)(DX*1), Y11
+	MOVQ    bias+32(FP), AX
+	TESTQ   AX, AX
+	JZ      ready
+	VMOVUPS (AX), Y12
+	VADDPS  Y12, Y0, Y0
+	VADDPS  Y12, Y3, Y3
+	VADDPS  Y12, Y6, Y6
+	VADDPS  Y12, Y9, Y9
+	VMOVUPS 32(AX), Y12
+	VADDPS  Y12, Y1, Y1
+	VADDPS  Y12, Y4, Y4
+	VADDPS  Y12, Y7, Y7
+	VADDPS  Y12, Y10, Y10
+	VMOVUPS 64(AX), Y12
+	VADDPS  Y12, Y2, Y2
+	VADDPS  Y12, Y5, Y5
+	VADDPS  Y12, Y8, Y8
+	VADDPS  Y12, Y11, Y11
 
 ready:
-	MOVQ  a+16(FP), AX
-	MOVQ  row+24(FP), CX
+	MOVQ  a+40(FP), AX
+	MOVQ  row+48(FP), CX
 	SHLQ  $0x02, CX
 	LEAQ  (CX)(CX*2), DX
-	MOVQ  step+32(FP), BX
+	MOVQ  step+56(FP), BX
 	SHLQ  $0x02, BX
-	MOVQ  b+40(FP), SI
-	MOVQ  ldb+48(FP), DI
+	MOVQ  b+64(FP), SI
+	MOVQ  ldb+72(FP), DI
 	SHLQ  $0x02, DI
-	MOVQ  k+56(FP), R8
-	MOVQ  next+64(FP), R9
+	MOVQ  k+80(FP), R8
+	MOVQ  next+88(FP), R9
 	TESTQ R8, R8
 	JZ    store
 
@@ -627,9 +730,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm5x2AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// func gemm5x2AVX2(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 // Requires: AVX, FMA3, MMX+
-TEXT ·gemm5x2AVX2(SB), NOSPLIT, $0-89
+TEXT ·gemm5x2AVX2(SB), NOSPLIT, $0-112
 	VXORPS  Y0, Y0, Y0
 	VXORPS  Y1, Y1, Y1
 	VXORPS  Y2, Y2, Y2
@@ -640,11 +743,10 @@ TEXT ·gemm5x2AVX2(SB), NOSPLIT, $0-89
 	VXORPS  Y7, Y7, Y7
 	VXORPS  Y8, Y8, Y8
 	VXORPS  Y9, Y9, Y9
-	MOVB    add+88(FP), AL
-	TESTB   AL, AL
+	MOVQ    from+16(FP), AX
+	TESTQ   AX, AX
 	JZ      ready
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
+	MOVQ    ldf+24(FP), CX
 	SHLQ    $0x02, CX
 	LEAQ    (CX)(CX*2), DX
 	LEAQ    (AX)(CX*4), BX
@@ -658,20 +760,35 @@ TEXT ·gemm5x2AVX2(SB), NOSPLIT, $0-89
 	VMOVUPS 32(AX)(DX*1), Y7
 	VMOVUPS (BX), Y8
 	VMOVUPS 32(BX), Y9
+	MOVQ    bias+32(FP), AX
+	TESTQ   AX, AX
+	JZ      ready
+	VMOVUPS (AX), Y10
+	VADDPS  Y10, Y0, Y0
+	VADDPS  Y10, Y2, Y2
+	VADDPS  Y10, Y4, Y4
+	VADDPS  Y10, Y6, Y6
+	VADDPS  Y10, Y8, Y8
+	VMOVUPS 32(AX), Y10
+	VADDPS  Y10, Y1, Y1
+	VADDPS  Y10, Y3, Y3
+	VADDPS  Y10, Y5, Y5
+	VADDPS  Y10, Y7, Y7
+	VADDPS  Y10, Y9, Y9
 
 ready:
-	MOVQ  a+16(FP), AX
-	MOVQ  row+24(FP), CX
+	MOVQ  a+40(FP), AX
+	MOVQ  row+48(FP), CX
 	SHLQ  $0x02, CX
 	LEAQ  (CX)(CX*2), DX
 	LEAQ  (AX)(CX*4), BX
-	MOVQ  step+32(FP), SI
+	MOVQ  step+56(FP), SI
 	SHLQ  $0x02, SI
-	MOVQ  b+40(FP), DI
-	MOVQ  ldb+48(FP), R8
+	MOVQ  b+64(FP), DI
+	MOVQ  ldb+72(FP), R8
 	SHLQ  $0x02, R8
-	MOVQ  k+56(FP), R9
-	MOVQ  next+64(FP), R10
+	MOVQ  k+80(FP), R9
+	MOVQ  next+88(FP), R10
 	TESTQ R9, R9
 	JZ    store
 
@@ -720,9 +837,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm6x2AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// func gemm6x2AVX2(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 // Requires: AVX, FMA3, MMX+
-TEXT ·gemm6x2AVX2(SB), NOSPLIT, $0-89
+TEXT ·gemm6x2AVX2(SB), NOSPLIT, $0-112
 	VXORPS  Y0, Y0, Y0
 	VXORPS  Y1, Y1, Y1
 	VXORPS  Y2, Y2, Y2
@@ -735,11 +852,10 @@ TEXT ·gemm6x2AVX2(SB), NOSPLIT, $0-89
 	VXORPS  Y9, Y9, Y9
 	VXORPS  Y10, Y10, Y10
 	VXORPS  Y11, Y11, Y11
-	MOVB    add+88(FP), AL
-	TESTB   AL, AL
+	MOVQ    from+16(FP), AX
+	TESTQ   AX, AX
 	JZ      ready
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
+	MOVQ    ldf+24(FP), CX
 	SHLQ    $0x02, CX
 	LEAQ    (CX)(CX*2), DX
 	LEAQ    (AX)(CX*4), BX
@@ -755,20 +871,37 @@ TEXT ·gemm6x2AVX2(SB), NOSPLIT, $0-89
 	VMOVUPS 32(BX), Y9
 	VMOVUPS (BX)(CX*1), Y10
 	VMOVUPS 32(BX)(CX*1), Y11
+	MOVQ    bias+32(FP), AX
+	TESTQ   AX, AX
+	JZ      ready
+	VMOVUPS (AX), Y12
+	VADDPS  Y12, Y0, Y0
+	VADDPS  Y12, Y2, Y2
+	VADDPS  Y12, Y4, Y4
+	VADDPS  Y12, Y6, Y6
+	VADDPS  Y12, Y8, Y8
+	VADDPS  Y12, Y10, Y10
+	VMOVUPS 32(AX), Y12
+	VADDPS  Y12, Y1, Y1
+	VADDPS  Y12, Y3, Y3
+	VADDPS  Y12, Y5, Y5
+	VADDPS  Y12, Y7, Y7
+	VADDPS  Y12, Y9, Y9
+	VADDPS  Y12, Y11, Y11
 
 ready:
-	MOVQ  a+16(FP), AX
-	MOVQ  row+24(FP), CX
+	MOVQ  a+40(FP), AX
+	MOVQ  row+48(FP), CX
 	SHLQ  $0x02, CX
 	LEAQ  (CX)(CX*2), DX
 	LEAQ  (AX)(CX*4), BX
-	MOVQ  step+32(FP), SI
+	MOVQ  step+56(FP), SI
 	SHLQ  $0x02, SI
-	MOVQ  b+40(FP), DI
-	MOVQ  ldb+48(FP), R8
+	MOVQ  b+64(FP), DI
+	MOVQ  ldb+72(FP), R8
 	SHLQ  $0x02, R8
-	MOVQ  k+56(FP), R9
-	MOVQ  next+64(FP), R10
+	MOVQ  k+80(FP), R9
+	MOVQ  next+88(FP), R10
 	TESTQ R9, R9
 	JZ    store
 
@@ -901,41 +1034,47 @@ loop:
 	VZEROUPPER
 	RET
 
-// func pairs1x2AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// func pairs1x2AVX2(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 // Requires: AVX, AVX2, FMA3, MMX+, SSE
-TEXT ·pairs1x2AVX2(SB), NOSPLIT, $8-89
-	STMXCSR (SP)
-	MOVL    (SP), AX
-	MOVL    AX, CX
-	ORL     $0x00008040, CX
-	MOVL    CX, (SP)
-	LDMXCSR (SP)
-	MOVL    AX, (SP)
+TEXT ·pairs1x2AVX2(SB), NOSPLIT, $8-112
 	VXORPS  Y0, Y0, Y0
 	VXORPS  Y1, Y1, Y1
-	MOVB    add+88(FP), AL
-	TESTB   AL, AL
+	MOVQ    from+16(FP), AX
+	TESTQ   AX, AX
 	JZ      ready
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
+	MOVQ    ldf+24(FP), CX
 	SHLQ    $0x02, CX
 	LEAQ    (CX)(CX*2), CX
 	VMOVUPS (AX), Y0
 	VMOVUPS 32(AX), Y1
+	MOVQ    bias+32(FP), AX
+	TESTQ   AX, AX
+	JZ      ready
+	VMOVUPS (AX), Y2
+	VADDPS  Y2, Y0, Y0
+	VMOVUPS 32(AX), Y2
+	VADDPS  Y2, Y1, Y1
 
 ready:
+	STMXCSR      (SP)
+	MOVL         (SP), AX
+	MOVL         AX, CX
+	ORL          $0x00008040, CX
+	MOVL         CX, (SP)
+	LDMXCSR      (SP)
+	MOVL         AX, (SP)
 	VBROADCASTSS bitsffff0000<>+0(SB), Y2
-	MOVQ         a+16(FP), AX
-	MOVQ         row+24(FP), CX
+	MOVQ         a+40(FP), AX
+	MOVQ         row+48(FP), CX
 	SHLQ         $0x02, CX
 	LEAQ         (CX)(CX*2), CX
-	MOVQ         step+32(FP), CX
+	MOVQ         step+56(FP), CX
 	SHLQ         $0x02, CX
-	MOVQ         b+40(FP), DX
-	MOVQ         ldb+48(FP), BX
+	MOVQ         b+64(FP), DX
+	MOVQ         ldb+72(FP), BX
 	SHLQ         $0x02, BX
-	MOVQ         k+56(FP), SI
-	MOVQ         next+64(FP), DI
+	MOVQ         k+80(FP), SI
+	MOVQ         next+88(FP), DI
 	TESTQ        SI, SI
 	JZ           store
 
@@ -974,45 +1113,53 @@ store:
 DATA bitsffff0000<>+0(SB)/4, $0xffff0000
 GLOBL bitsffff0000<>(SB), RODATA|NOPTR, $4
 
-// func pairs2x2AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// func pairs2x2AVX2(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 // Requires: AVX, AVX2, FMA3, MMX+, SSE
-TEXT ·pairs2x2AVX2(SB), NOSPLIT, $8-89
-	STMXCSR (SP)
-	MOVL    (SP), AX
-	MOVL    AX, CX
-	ORL     $0x00008040, CX
-	MOVL    CX, (SP)
-	LDMXCSR (SP)
-	MOVL    AX, (SP)
+TEXT ·pairs2x2AVX2(SB), NOSPLIT, $8-112
 	VXORPS  Y0, Y0, Y0
 	VXORPS  Y1, Y1, Y1
 	VXORPS  Y2, Y2, Y2
 	VXORPS  Y3, Y3, Y3
-	MOVB    add+88(FP), AL
-	TESTB   AL, AL
+	MOVQ    from+16(FP), AX
+	TESTQ   AX, AX
 	JZ      ready
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
+	MOVQ    ldf+24(FP), CX
 	SHLQ    $0x02, CX
 	LEAQ    (CX)(CX*2), DX
 	VMOVUPS (AX), Y0
 	VMOVUPS 32(AX), Y1
 	VMOVUPS (AX)(CX*1), Y2
 	VMOVUPS 32(AX)(CX*1), Y3
+	MOVQ    bias+32(FP), AX
+	TESTQ   AX, AX
+	JZ      ready
+	VMOVUPS (AX), Y4
+	VADDPS  Y4, Y0, Y0
+	VADDPS  Y4, Y2, Y2
+	VMOVUPS 32(AX), Y4
+	VADDPS  Y4, Y1, Y1
+	VADDPS  Y4, Y3, Y3
 
 ready:
+	STMXCSR      (SP)
+	MOVL         (SP), AX
+	MOVL         AX, CX
+	ORL          $0x00008040, CX
+	MOVL         CX, (SP)
+	LDMXCSR      (SP)
+	MOVL         AX, (SP)
 	VBROADCASTSS bitsffff0000<>+0(SB), Y4
-	MOVQ         a+16(FP), AX
-	MOVQ         row+24(FP), CX
+	MOVQ         a+40(FP), AX
+	MOVQ         row+48(FP), CX
 	SHLQ         $0x02, CX
 	LEAQ         (CX)(CX*2), DX
-	MOVQ         step+32(FP), DX
+	MOVQ         step+56(FP), DX
 	SHLQ         $0x02, DX
-	MOVQ         b+40(FP), BX
-	MOVQ         ldb+48(FP), SI
+	MOVQ         b+64(FP), BX
+	MOVQ         ldb+72(FP), SI
 	SHLQ         $0x02, SI
-	MOVQ         k+56(FP), DI
-	MOVQ         next+64(FP), R8
+	MOVQ         k+80(FP), DI
+	MOVQ         next+88(FP), R8
 	TESTQ        DI, DI
 	JZ           store
 
@@ -1057,27 +1204,19 @@ store:
 	VZEROUPPER
 	RET
 
-// func pairs3x2AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// func pairs3x2AVX2(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 // Requires: AVX, AVX2, FMA3, MMX+, SSE
-TEXT ·pairs3x2AVX2(SB), NOSPLIT, $8-89
-	STMXCSR (SP)
-	MOVL    (SP), AX
-	MOVL    AX, CX
-	ORL     $0x00008040, CX
-	MOVL    CX, (SP)
-	LDMXCSR (SP)
-	MOVL    AX, (SP)
+TEXT ·pairs3x2AVX2(SB), NOSPLIT, $8-112
 	VXORPS  Y0, Y0, Y0
 	VXORPS  Y1, Y1, Y1
 	VXORPS  Y2, Y2, Y2
 	VXORPS  Y3, Y3, Y3
 	VXORPS  Y4, Y4, Y4
 	VXORPS  Y5, Y5, Y5
-	MOVB    add+88(FP), AL
-	TESTB   AL, AL
+	MOVQ    from+16(FP), AX
+	TESTQ   AX, AX
 	JZ      ready
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
+	MOVQ    ldf+24(FP), CX
 	SHLQ    $0x02, CX
 	LEAQ    (CX)(CX*2), DX
 	VMOVUPS (AX), Y0
@@ -1086,20 +1225,38 @@ TEXT ·pairs3x2AVX2(SB), NOSPLIT, $8-89
 	VMOVUPS 32(AX)(CX*1), Y3
 	VMOVUPS (AX)(CX*2), Y4
 	VMOVUPS 32(AX)(CX*2), Y5
+	MOVQ    bias+32(FP), AX
+	TESTQ   AX, AX
+	JZ      ready
+	VMOVUPS (AX), Y6
+	VADDPS  Y6, Y0, Y0
+	VADDPS  Y6, Y2, Y2
+	VADDPS  Y6, Y4, Y4
+	VMOVUPS 32(AX), Y6
+	VADDPS  Y6, Y1, Y1
+	VADDPS  Y6, Y3, Y3
+	VADDPS  Y6, Y5, Y5
 
 ready:
+	STMXCSR      (SP)
+	MOVL         (SP), AX
+	MOVL         AX, CX
+	ORL          $0x00008040, CX
+	MOVL         CX, (SP)
+	LDMXCSR      (SP)
+	MOVL         AX, (SP)
 	VBROADCASTSS bitsffff0000<>+0(SB), Y6
-	MOVQ         a+16(FP), AX
-	MOVQ         row+24(FP), CX
+	MOVQ         a+40(FP), AX
+	MOVQ         row+48(FP), CX
 	SHLQ         $0x02, CX
 	LEAQ         (CX)(CX*2), DX
-	MOVQ         step+32(FP), DX
+	MOVQ         step+56(FP), DX
 	SHLQ         $0x02, DX
-	MOVQ         b+40(FP), BX
-	MOVQ         ldb+48(FP), SI
+	MOVQ         b+64(FP), BX
+	MOVQ         ldb+72(FP), SI
 	SHLQ         $0x02, SI
-	MOVQ         k+56(FP), DI
-	MOVQ         next+64(FP), R8
+	MOVQ         k+80(FP), DI
+	MOVQ         next+88(FP), R8
 	TESTQ        DI, DI
 	JZ           store
 
@@ -1153,16 +1310,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func pairs4x2AVX2(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// func pairs4x2AVX2(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 // Requires: AVX, AVX2, FMA3, MMX+, SSE
-TEXT ·pairs4x2AVX2(SB), NOSPLIT, $8-89
-	STMXCSR (SP)
-	MOVL    (SP), AX
-	MOVL    AX, CX
-	ORL     $0x00008040, CX
-	MOVL    CX, (SP)
-	LDMXCSR (SP)
-	MOVL    AX, (SP)
+TEXT ·pairs4x2AVX2(SB), NOSPLIT, $8-112
 	VXORPS  Y0, Y0, Y0
 	VXORPS  Y1, Y1, Y1
 	VXORPS  Y2, Y2, Y2
@@ -1171,11 +1321,10 @@ TEXT ·pairs4x2AVX2(SB), NOSPLIT, $8-89
 	VXORPS  Y5, Y5, Y5
 	VXORPS  Y6, Y6, Y6
 	VXORPS  Y7, Y7, Y7
-	MOVB    add+88(FP), AL
-	TESTB   AL, AL
+	MOVQ    from+16(FP), AX
+	TESTQ   AX, AX
 	JZ      ready
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
+	MOVQ    ldf+24(FP), CX
 	SHLQ    $0x02, CX
 	LEAQ    (CX)(CX*2), DX
 	VMOVUPS (AX), Y0
@@ -1186,20 +1335,40 @@ TEXT ·pairs4x2AVX2(SB), NOSPLIT, $8-89
 	VMOVUPS 32(AX)(CX*2), Y5
 	VMOVUPS (AX)(DX*1), Y6
 	VMOVUPS 32(AX)(DX*1), Y7
+	MOVQ    bias+32(FP), AX
+	TESTQ   AX, AX
+	JZ      ready
+	VMOVUPS (AX), Y8
+	VADDPS  Y8, Y0, Y0
+	VADDPS  Y8, Y2, Y2
+	VADDPS  Y8, Y4, Y4
+	VADDPS  Y8, Y6, Y6
+	VMOVUPS 32(AX), Y8
+	VADDPS  Y8, Y1, Y1
+	VADDPS  Y8, Y3, Y3
+	VADDPS  Y8, Y5, Y5
+	VADDPS  Y8, Y7, Y7
 
 ready:
+	STMXCSR      (SP)
+	MOVL         (SP), AX
+	MOVL         AX, CX
+	ORL          $0x00008040, CX
+	MOVL         CX, (SP)
+	LDMXCSR      (SP)
+	MOVL         AX, (SP)
 	VBROADCASTSS bitsffff0000<>+0(SB), Y8
-	MOVQ         a+16(FP), AX
-	MOVQ         row+24(FP), CX
+	MOVQ         a+40(FP), AX
+	MOVQ         row+48(FP), CX
 	SHLQ         $0x02, CX
 	LEAQ         (CX)(CX*2), DX
-	MOVQ         step+32(FP), BX
+	MOVQ         step+56(FP), BX
 	SHLQ         $0x02, BX
-	MOVQ         b+40(FP), SI
-	MOVQ         ldb+48(FP), DI
+	MOVQ         b+64(FP), SI
+	MOVQ         ldb+72(FP), DI
 	SHLQ         $0x02, DI
-	MOVQ         k+56(FP), R8
-	MOVQ         next+64(FP), R9
+	MOVQ         k+80(FP), R8
+	MOVQ         next+88(FP), R9
 	TESTQ        R8, R8
 	JZ           store
 

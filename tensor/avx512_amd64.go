@@ -7,102 +7,102 @@ package tensor
 // gemm1x2AVX512 continues the chains of 1 rows by 32 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm1x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+func gemm1x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 
 // gemm1x6AVX512 continues the chains of 1 rows by 96 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm1x6AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+func gemm1x6AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 
 // gemm2x2AVX512 continues the chains of 2 rows by 32 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm2x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+func gemm2x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 
 // gemm2x6AVX512 continues the chains of 2 rows by 96 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm2x6AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+func gemm2x6AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 
 // gemm3x2AVX512 continues the chains of 3 rows by 32 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm3x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+func gemm3x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 
 // gemm3x6AVX512 continues the chains of 3 rows by 96 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm3x6AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+func gemm3x6AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 
 // gemm4x2AVX512 continues the chains of 4 rows by 32 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm4x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+func gemm4x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 
 // gemm4x6AVX512 continues the chains of 4 rows by 96 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm4x6AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+func gemm4x6AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 
 // gemm5x2AVX512 continues the chains of 5 rows by 32 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm5x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+func gemm5x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 
 // gemm5x4AVX512 continues the chains of 5 rows by 64 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm5x4AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+func gemm5x4AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 
 // gemm6x2AVX512 continues the chains of 6 rows by 32 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm6x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+func gemm6x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 
 // gemm6x4AVX512 continues the chains of 6 rows by 64 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm6x4AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+func gemm6x4AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 
 // gemm7x2AVX512 continues the chains of 7 rows by 32 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm7x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+func gemm7x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 
 // gemm7x3AVX512 continues the chains of 7 rows by 48 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm7x3AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+func gemm7x3AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 
 // gemm8x2AVX512 continues the chains of 8 rows by 32 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm8x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+func gemm8x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 
 // gemm8x3AVX512 continues the chains of 8 rows by 48 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm8x3AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+func gemm8x3AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 
 // gemm9x2AVX512 continues the chains of 9 rows by 32 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm9x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+func gemm9x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 
 // gemm10x2AVX512 continues the chains of 10 rows by 32 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm10x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+func gemm10x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 
 // gemm11x2AVX512 continues the chains of 11 rows by 32 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm11x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+func gemm11x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 
 // gemm12x2AVX512 continues the chains of 12 rows by 32 columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.
 //
 //go:noescape
-func gemm12x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+func gemm12x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 
 // transposeAVX512 sets dst[l*width + j] = src[j*ld + l] for j < 16 and l < 4*blocks; blocks > 0.
 //
@@ -127,122 +127,122 @@ func narrowAVX512(dst *float32, width int, src *float32, ld int, rows int, colum
 // native1x2AVX512 is pairs1x2AVX512 for processors with AVX512-BF16.
 //
 //go:noescape
-func native1x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+func native1x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 
 // pairs1x2AVX512 is gemm1x2AVX512 over pairs: for each, fma of the upper halves and then of the lower, subnormals being zero.
 //
 //go:noescape
-func pairs1x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+func pairs1x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 
 // native2x2AVX512 is pairs2x2AVX512 for processors with AVX512-BF16.
 //
 //go:noescape
-func native2x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+func native2x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 
 // pairs2x2AVX512 is gemm2x2AVX512 over pairs: for each, fma of the upper halves and then of the lower, subnormals being zero.
 //
 //go:noescape
-func pairs2x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+func pairs2x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 
 // native3x2AVX512 is pairs3x2AVX512 for processors with AVX512-BF16.
 //
 //go:noescape
-func native3x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+func native3x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 
 // pairs3x2AVX512 is gemm3x2AVX512 over pairs: for each, fma of the upper halves and then of the lower, subnormals being zero.
 //
 //go:noescape
-func pairs3x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+func pairs3x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 
 // native4x2AVX512 is pairs4x2AVX512 for processors with AVX512-BF16.
 //
 //go:noescape
-func native4x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+func native4x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 
 // pairs4x2AVX512 is gemm4x2AVX512 over pairs: for each, fma of the upper halves and then of the lower, subnormals being zero.
 //
 //go:noescape
-func pairs4x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+func pairs4x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 
 // native5x2AVX512 is pairs5x2AVX512 for processors with AVX512-BF16.
 //
 //go:noescape
-func native5x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+func native5x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 
 // pairs5x2AVX512 is gemm5x2AVX512 over pairs: for each, fma of the upper halves and then of the lower, subnormals being zero.
 //
 //go:noescape
-func pairs5x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+func pairs5x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 
 // native6x2AVX512 is pairs6x2AVX512 for processors with AVX512-BF16.
 //
 //go:noescape
-func native6x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+func native6x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 
 // pairs6x2AVX512 is gemm6x2AVX512 over pairs: for each, fma of the upper halves and then of the lower, subnormals being zero.
 //
 //go:noescape
-func pairs6x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+func pairs6x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 
 // native7x2AVX512 is pairs7x2AVX512 for processors with AVX512-BF16.
 //
 //go:noescape
-func native7x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+func native7x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 
 // pairs7x2AVX512 is gemm7x2AVX512 over pairs: for each, fma of the upper halves and then of the lower, subnormals being zero.
 //
 //go:noescape
-func pairs7x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+func pairs7x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 
 // native8x2AVX512 is pairs8x2AVX512 for processors with AVX512-BF16.
 //
 //go:noescape
-func native8x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+func native8x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 
 // pairs8x2AVX512 is gemm8x2AVX512 over pairs: for each, fma of the upper halves and then of the lower, subnormals being zero.
 //
 //go:noescape
-func pairs8x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+func pairs8x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 
 // native9x2AVX512 is pairs9x2AVX512 for processors with AVX512-BF16.
 //
 //go:noescape
-func native9x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+func native9x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 
 // pairs9x2AVX512 is gemm9x2AVX512 over pairs: for each, fma of the upper halves and then of the lower, subnormals being zero.
 //
 //go:noescape
-func pairs9x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+func pairs9x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 
 // native10x2AVX512 is pairs10x2AVX512 for processors with AVX512-BF16.
 //
 //go:noescape
-func native10x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+func native10x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 
 // pairs10x2AVX512 is gemm10x2AVX512 over pairs: for each, fma of the upper halves and then of the lower, subnormals being zero.
 //
 //go:noescape
-func pairs10x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+func pairs10x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 
 // native11x2AVX512 is pairs11x2AVX512 for processors with AVX512-BF16.
 //
 //go:noescape
-func native11x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+func native11x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 
 // pairs11x2AVX512 is gemm11x2AVX512 over pairs: for each, fma of the upper halves and then of the lower, subnormals being zero.
 //
 //go:noescape
-func pairs11x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+func pairs11x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 
 // native12x2AVX512 is pairs12x2AVX512 for processors with AVX512-BF16.
 //
 //go:noescape
-func native12x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+func native12x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 
 // pairs12x2AVX512 is gemm12x2AVX512 over pairs: for each, fma of the upper halves and then of the lower, subnormals being zero.
 //
 //go:noescape
-func pairs12x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+func pairs12x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 
 // roundPairsAVX512 sets dst[i] to the pair of src[2i] and src[2i+1] for i < 16*blocks; blocks > 0.
 //

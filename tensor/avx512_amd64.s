@@ -4,38 +4,44 @@
 
 #include "textflag.h"
 
-// func gemm1x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// func gemm1x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·gemm1x2AVX512(SB), NOSPLIT, $0-89
+TEXT ·gemm1x2AVX512(SB), NOSPLIT, $0-112
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
-	MOVQ      low+72(FP), AX
+	MOVQ      low+96(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
 	SHRQ      $0x10, AX
-	MOVB      add+88(FP), AL
-	TESTB     AL, AL
+	MOVQ      from+16(FP), AX
+	TESTQ     AX, AX
 	JZ        ready
-	MOVQ      c+0(FP), AX
-	MOVQ      ldc+8(FP), CX
+	MOVQ      ldf+24(FP), CX
 	SHLQ      $0x02, CX
 	LEAQ      (CX)(CX*2), CX
 	VMOVUPS.Z (AX), K1, Z0
 	VMOVUPS.Z 64(AX), K2, Z1
+	MOVQ      bias+32(FP), AX
+	TESTQ     AX, AX
+	JZ        ready
+	VMOVUPS.Z (AX), K1, Z2
+	VADDPS    Z2, Z0, Z0
+	VMOVUPS.Z 64(AX), K2, Z2
+	VADDPS    Z2, Z1, Z1
 
 ready:
-	MOVQ  a+16(FP), AX
-	MOVQ  row+24(FP), CX
+	MOVQ  a+40(FP), AX
+	MOVQ  row+48(FP), CX
 	SHLQ  $0x02, CX
 	LEAQ  (CX)(CX*2), CX
-	MOVQ  step+32(FP), CX
+	MOVQ  step+56(FP), CX
 	SHLQ  $0x02, CX
-	MOVQ  b+40(FP), DX
-	MOVQ  ldb+48(FP), BX
+	MOVQ  b+64(FP), DX
+	MOVQ  ldb+72(FP), BX
 	SHLQ  $0x02, BX
-	MOVQ  k+56(FP), SI
-	MOVQ  next+64(FP), DI
+	MOVQ  k+80(FP), SI
+	MOVQ  next+88(FP), DI
 	TESTQ SI, SI
 	JZ    store
 
@@ -62,16 +68,16 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm1x6AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// func gemm1x6AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·gemm1x6AVX512(SB), NOSPLIT, $0-89
+TEXT ·gemm1x6AVX512(SB), NOSPLIT, $0-112
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
 	VPXORD    Z3, Z3, Z3
 	VPXORD    Z4, Z4, Z4
 	VPXORD    Z5, Z5, Z5
-	MOVQ      low+72(FP), AX
+	MOVQ      low+96(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
@@ -80,16 +86,15 @@ TEXT ·gemm1x6AVX512(SB), NOSPLIT, $0-89
 	SHRQ      $0x10, AX
 	KMOVW     AX, K4
 	SHRQ      $0x10, AX
-	MOVQ      high+80(FP), AX
+	MOVQ      high+104(FP), AX
 	KMOVW     AX, K5
 	SHRQ      $0x10, AX
 	KMOVW     AX, K6
 	SHRQ      $0x10, AX
-	MOVB      add+88(FP), AL
-	TESTB     AL, AL
+	MOVQ      from+16(FP), AX
+	TESTQ     AX, AX
 	JZ        ready
-	MOVQ      c+0(FP), AX
-	MOVQ      ldc+8(FP), CX
+	MOVQ      ldf+24(FP), CX
 	SHLQ      $0x02, CX
 	LEAQ      (CX)(CX*2), CX
 	VMOVUPS.Z (AX), K1, Z0
@@ -98,19 +103,34 @@ TEXT ·gemm1x6AVX512(SB), NOSPLIT, $0-89
 	VMOVUPS.Z 192(AX), K4, Z3
 	VMOVUPS.Z 256(AX), K5, Z4
 	VMOVUPS.Z 320(AX), K6, Z5
+	MOVQ      bias+32(FP), AX
+	TESTQ     AX, AX
+	JZ        ready
+	VMOVUPS.Z (AX), K1, Z6
+	VADDPS    Z6, Z0, Z0
+	VMOVUPS.Z 64(AX), K2, Z6
+	VADDPS    Z6, Z1, Z1
+	VMOVUPS.Z 128(AX), K3, Z6
+	VADDPS    Z6, Z2, Z2
+	VMOVUPS.Z 192(AX), K4, Z6
+	VADDPS    Z6, Z3, Z3
+	VMOVUPS.Z 256(AX), K5, Z6
+	VADDPS    Z6, Z4, Z4
+	VMOVUPS.Z 320(AX), K6, Z6
+	VADDPS    Z6, Z5, Z5
 
 ready:
-	MOVQ  a+16(FP), AX
-	MOVQ  row+24(FP), CX
+	MOVQ  a+40(FP), AX
+	MOVQ  row+48(FP), CX
 	SHLQ  $0x02, CX
 	LEAQ  (CX)(CX*2), CX
-	MOVQ  step+32(FP), CX
+	MOVQ  step+56(FP), CX
 	SHLQ  $0x02, CX
-	MOVQ  b+40(FP), DX
-	MOVQ  ldb+48(FP), BX
+	MOVQ  b+64(FP), DX
+	MOVQ  ldb+72(FP), BX
 	SHLQ  $0x02, BX
-	MOVQ  k+56(FP), SI
-	MOVQ  next+64(FP), DI
+	MOVQ  k+80(FP), SI
+	MOVQ  next+88(FP), DI
 	TESTQ SI, SI
 	JZ    store
 
@@ -149,42 +169,50 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm2x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// func gemm2x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·gemm2x2AVX512(SB), NOSPLIT, $0-89
+TEXT ·gemm2x2AVX512(SB), NOSPLIT, $0-112
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
 	VPXORD    Z3, Z3, Z3
-	MOVQ      low+72(FP), AX
+	MOVQ      low+96(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
 	SHRQ      $0x10, AX
-	MOVB      add+88(FP), AL
-	TESTB     AL, AL
+	MOVQ      from+16(FP), AX
+	TESTQ     AX, AX
 	JZ        ready
-	MOVQ      c+0(FP), AX
-	MOVQ      ldc+8(FP), CX
+	MOVQ      ldf+24(FP), CX
 	SHLQ      $0x02, CX
 	LEAQ      (CX)(CX*2), DX
 	VMOVUPS.Z (AX), K1, Z0
 	VMOVUPS.Z 64(AX), K2, Z1
 	VMOVUPS.Z (AX)(CX*1), K1, Z2
 	VMOVUPS.Z 64(AX)(CX*1), K2, Z3
+	MOVQ      bias+32(FP), AX
+	TESTQ     AX, AX
+	JZ        ready
+	VMOVUPS.Z (AX), K1, Z4
+	VADDPS    Z4, Z0, Z0
+	VADDPS    Z4, Z2, Z2
+	VMOVUPS.Z 64(AX), K2, Z4
+	VADDPS    Z4, Z1, Z1
+	VADDPS    Z4, Z3, Z3
 
 ready:
-	MOVQ  a+16(FP), AX
-	MOVQ  row+24(FP), CX
+	MOVQ  a+40(FP), AX
+	MOVQ  row+48(FP), CX
 	SHLQ  $0x02, CX
 	LEAQ  (CX)(CX*2), DX
-	MOVQ  step+32(FP), DX
+	MOVQ  step+56(FP), DX
 	SHLQ  $0x02, DX
-	MOVQ  b+40(FP), BX
-	MOVQ  ldb+48(FP), SI
+	MOVQ  b+64(FP), BX
+	MOVQ  ldb+72(FP), SI
 	SHLQ  $0x02, SI
-	MOVQ  k+56(FP), DI
-	MOVQ  next+64(FP), R8
+	MOVQ  k+80(FP), DI
+	MOVQ  next+88(FP), R8
 	TESTQ DI, DI
 	JZ    store
 
@@ -216,9 +244,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm2x6AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// func gemm2x6AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·gemm2x6AVX512(SB), NOSPLIT, $0-89
+TEXT ·gemm2x6AVX512(SB), NOSPLIT, $0-112
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
@@ -231,7 +259,7 @@ TEXT ·gemm2x6AVX512(SB), NOSPLIT, $0-89
 	VPXORD    Z9, Z9, Z9
 	VPXORD    Z10, Z10, Z10
 	VPXORD    Z11, Z11, Z11
-	MOVQ      low+72(FP), AX
+	MOVQ      low+96(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
@@ -240,16 +268,15 @@ TEXT ·gemm2x6AVX512(SB), NOSPLIT, $0-89
 	SHRQ      $0x10, AX
 	KMOVW     AX, K4
 	SHRQ      $0x10, AX
-	MOVQ      high+80(FP), AX
+	MOVQ      high+104(FP), AX
 	KMOVW     AX, K5
 	SHRQ      $0x10, AX
 	KMOVW     AX, K6
 	SHRQ      $0x10, AX
-	MOVB      add+88(FP), AL
-	TESTB     AL, AL
+	MOVQ      from+16(FP), AX
+	TESTQ     AX, AX
 	JZ        ready
-	MOVQ      c+0(FP), AX
-	MOVQ      ldc+8(FP), CX
+	MOVQ      ldf+24(FP), CX
 	SHLQ      $0x02, CX
 	LEAQ      (CX)(CX*2), DX
 	VMOVUPS.Z (AX), K1, Z0
@@ -264,19 +291,40 @@ TEXT ·gemm2x6AVX512(SB), NOSPLIT, $0-89
 	VMOVUPS.Z 192(AX)(CX*1), K4, Z9
 	VMOVUPS.Z 256(AX)(CX*1), K5, Z10
 	VMOVUPS.Z 320(AX)(CX*1), K6, Z11
+	MOVQ      bias+32(FP), AX
+	TESTQ     AX, AX
+	JZ        ready
+	VMOVUPS.Z (AX), K1, Z12
+	VADDPS    Z12, Z0, Z0
+	VADDPS    Z12, Z6, Z6
+	VMOVUPS.Z 64(AX), K2, Z12
+	VADDPS    Z12, Z1, Z1
+	VADDPS    Z12, Z7, Z7
+	VMOVUPS.Z 128(AX), K3, Z12
+	VADDPS    Z12, Z2, Z2
+	VADDPS    Z12, Z8, Z8
+	VMOVUPS.Z 192(AX), K4, Z12
+	VADDPS    Z12, Z3, Z3
+	VADDPS    Z12, Z9, Z9
+	VMOVUPS.Z 256(AX), K5, Z12
+	VADDPS    Z12, Z4, Z4
+	VADDPS    Z12, Z10, Z10
+	VMOVUPS.Z 320(AX), K6, Z12
+	VADDPS    Z12, Z5, Z5
+	VADDPS    Z12, Z11, Z11
 
 ready:
-	MOVQ  a+16(FP), AX
-	MOVQ  row+24(FP), CX
+	MOVQ  a+40(FP), AX
+	MOVQ  row+48(FP), CX
 	SHLQ  $0x02, CX
 	LEAQ  (CX)(CX*2), DX
-	MOVQ  step+32(FP), DX
+	MOVQ  step+56(FP), DX
 	SHLQ  $0x02, DX
-	MOVQ  b+40(FP), BX
-	MOVQ  ldb+48(FP), SI
+	MOVQ  b+64(FP), BX
+	MOVQ  ldb+72(FP), SI
 	SHLQ  $0x02, SI
-	MOVQ  k+56(FP), DI
-	MOVQ  next+64(FP), R8
+	MOVQ  k+80(FP), DI
+	MOVQ  next+88(FP), R8
 	TESTQ DI, DI
 	JZ    store
 
@@ -328,25 +376,24 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm3x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// func gemm3x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·gemm3x2AVX512(SB), NOSPLIT, $0-89
+TEXT ·gemm3x2AVX512(SB), NOSPLIT, $0-112
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
 	VPXORD    Z3, Z3, Z3
 	VPXORD    Z4, Z4, Z4
 	VPXORD    Z5, Z5, Z5
-	MOVQ      low+72(FP), AX
+	MOVQ      low+96(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
 	SHRQ      $0x10, AX
-	MOVB      add+88(FP), AL
-	TESTB     AL, AL
+	MOVQ      from+16(FP), AX
+	TESTQ     AX, AX
 	JZ        ready
-	MOVQ      c+0(FP), AX
-	MOVQ      ldc+8(FP), CX
+	MOVQ      ldf+24(FP), CX
 	SHLQ      $0x02, CX
 	LEAQ      (CX)(CX*2), DX
 	VMOVUPS.Z (AX), K1, Z0
@@ -355,19 +402,30 @@ TEXT ·gemm3x2AVX512(SB), NOSPLIT, $0-89
 	VMOVUPS.Z 64(AX)(CX*1), K2, Z3
 	VMOVUPS.Z (AX)(CX*2), K1, Z4
 	VMOVUPS.Z 64(AX)(CX*2), K2, Z5
+	MOVQ      bias+32(FP), AX
+	TESTQ     AX, AX
+	JZ        ready
+	VMOVUPS.Z (AX), K1, Z6
+	VADDPS    Z6, Z0, Z0
+	VADDPS    Z6, Z2, Z2
+	VADDPS    Z6, Z4, Z4
+	VMOVUPS.Z 64(AX), K2, Z6
+	VADDPS    Z6, Z1, Z1
+	VADDPS    Z6, Z3, Z3
+	VADDPS    Z6, Z5, Z5
 
 ready:
-	MOVQ  a+16(FP), AX
-	MOVQ  row+24(FP), CX
+	MOVQ  a+40(FP), AX
+	MOVQ  row+48(FP), CX
 	SHLQ  $0x02, CX
 	LEAQ  (CX)(CX*2), DX
-	MOVQ  step+32(FP), DX
+	MOVQ  step+56(FP), DX
 	SHLQ  $0x02, DX
-	MOVQ  b+40(FP), BX
-	MOVQ  ldb+48(FP), SI
+	MOVQ  b+64(FP), BX
+	MOVQ  ldb+72(FP), SI
 	SHLQ  $0x02, SI
-	MOVQ  k+56(FP), DI
-	MOVQ  next+64(FP), R8
+	MOVQ  k+80(FP), DI
+	MOVQ  next+88(FP), R8
 	TESTQ DI, DI
 	JZ    store
 
@@ -404,9 +462,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm3x6AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// func gemm3x6AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·gemm3x6AVX512(SB), NOSPLIT, $0-89
+TEXT ·gemm3x6AVX512(SB), NOSPLIT, $0-112
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
@@ -425,7 +483,7 @@ TEXT ·gemm3x6AVX512(SB), NOSPLIT, $0-89
 	VPXORD    Z15, Z15, Z15
 	VPXORD    Z16, Z16, Z16
 	VPXORD    Z17, Z17, Z17
-	MOVQ      low+72(FP), AX
+	MOVQ      low+96(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
@@ -434,16 +492,15 @@ TEXT ·gemm3x6AVX512(SB), NOSPLIT, $0-89
 	SHRQ      $0x10, AX
 	KMOVW     AX, K4
 	SHRQ      $0x10, AX
-	MOVQ      high+80(FP), AX
+	MOVQ      high+104(FP), AX
 	KMOVW     AX, K5
 	SHRQ      $0x10, AX
 	KMOVW     AX, K6
 	SHRQ      $0x10, AX
-	MOVB      add+88(FP), AL
-	TESTB     AL, AL
+	MOVQ      from+16(FP), AX
+	TESTQ     AX, AX
 	JZ        ready
-	MOVQ      c+0(FP), AX
-	MOVQ      ldc+8(FP), CX
+	MOVQ      ldf+24(FP), CX
 	SHLQ      $0x02, CX
 	LEAQ      (CX)(CX*2), DX
 	VMOVUPS.Z (AX), K1, Z0
@@ -464,19 +521,46 @@ TEXT ·gemm3x6AVX512(SB), NOSPLIT, $0-89
 	VMOVUPS.Z 192(AX)(CX*2), K4, Z15
 	VMOVUPS.Z 256(AX)(CX*2), K5, Z16
 	VMOVUPS.Z 320(AX)(CX*2), K6, Z17
+	MOVQ      bias+32(FP), AX
+	TESTQ     AX, AX
+	JZ        ready
+	VMOVUPS.Z (AX), K1, Z18
+	VADDPS    Z18, Z0, Z0
+	VADDPS    Z18, Z6, Z6
+	VADDPS    Z18, Z12, Z12
+	VMOVUPS.Z 64(AX), K2, Z18
+	VADDPS    Z18, Z1, Z1
+	VADDPS    Z18, Z7, Z7
+	VADDPS    Z18, Z13, Z13
+	VMOVUPS.Z 128(AX), K3, Z18
+	VADDPS    Z18, Z2, Z2
+	VADDPS    Z18, Z8, Z8
+	VADDPS    Z18, Z14, Z14
+	VMOVUPS.Z 192(AX), K4, Z18
+	VADDPS    Z18, Z3, Z3
+	VADDPS    Z18, Z9, Z9
+	VADDPS    Z18, Z15, Z15
+	VMOVUPS.Z 256(AX), K5, Z18
+	VADDPS    Z18, Z4, Z4
+	VADDPS    Z18, Z10, Z10
+	VADDPS    Z18, Z16, Z16
+	VMOVUPS.Z 320(AX), K6, Z18
+	VADDPS    Z18, Z5, Z5
+	VADDPS    Z18, Z11, Z11
+	VADDPS    Z18, Z17, Z17
 
 ready:
-	MOVQ  a+16(FP), AX
-	MOVQ  row+24(FP), CX
+	MOVQ  a+40(FP), AX
+	MOVQ  row+48(FP), CX
 	SHLQ  $0x02, CX
 	LEAQ  (CX)(CX*2), DX
-	MOVQ  step+32(FP), DX
+	MOVQ  step+56(FP), DX
 	SHLQ  $0x02, DX
-	MOVQ  b+40(FP), BX
-	MOVQ  ldb+48(FP), SI
+	MOVQ  b+64(FP), BX
+	MOVQ  ldb+72(FP), SI
 	SHLQ  $0x02, SI
-	MOVQ  k+56(FP), DI
-	MOVQ  next+64(FP), R8
+	MOVQ  k+80(FP), DI
+	MOVQ  next+88(FP), R8
 	TESTQ DI, DI
 	JZ    store
 
@@ -541,9 +625,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm4x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// func gemm4x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·gemm4x2AVX512(SB), NOSPLIT, $0-89
+TEXT ·gemm4x2AVX512(SB), NOSPLIT, $0-112
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
@@ -552,16 +636,15 @@ TEXT ·gemm4x2AVX512(SB), NOSPLIT, $0-89
 	VPXORD    Z5, Z5, Z5
 	VPXORD    Z6, Z6, Z6
 	VPXORD    Z7, Z7, Z7
-	MOVQ      low+72(FP), AX
+	MOVQ      low+96(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
 	SHRQ      $0x10, AX
-	MOVB      add+88(FP), AL
-	TESTB     AL, AL
+	MOVQ      from+16(FP), AX
+	TESTQ     AX, AX
 	JZ        ready
-	MOVQ      c+0(FP), AX
-	MOVQ      ldc+8(FP), CX
+	MOVQ      ldf+24(FP), CX
 	SHLQ      $0x02, CX
 	LEAQ      (CX)(CX*2), DX
 	VMOVUPS.Z (AX), K1, Z0
@@ -572,19 +655,32 @@ TEXT ·gemm4x2AVX512(SB), NOSPLIT, $0-89
 	VMOVUPS.Z 64(AX)(CX*2), K2, Z5
 	VMOVUPS.Z (AX)(DX*1), K1, Z6
 	VMOVUPS.Z 64(AX)(DX*1), K2, Z7
+	MOVQ      bias+32(FP), AX
+	TESTQ     AX, AX
+	JZ        ready
+	VMOVUPS.Z (AX), K1, Z8
+	VADDPS    Z8, Z0, Z0
+	VADDPS    Z8, Z2, Z2
+	VADDPS    Z8, Z4, Z4
+	VADDPS    Z8, Z6, Z6
+	VMOVUPS.Z 64(AX), K2, Z8
+	VADDPS    Z8, Z1, Z1
+	VADDPS    Z8, Z3, Z3
+	VADDPS    Z8, Z5, Z5
+	VADDPS    Z8, Z7, Z7
 
 ready:
-	MOVQ  a+16(FP), AX
-	MOVQ  row+24(FP), CX
+	MOVQ  a+40(FP), AX
+	MOVQ  row+48(FP), CX
 	SHLQ  $0x02, CX
 	LEAQ  (CX)(CX*2), DX
-	MOVQ  step+32(FP), BX
+	MOVQ  step+56(FP), BX
 	SHLQ  $0x02, BX
-	MOVQ  b+40(FP), SI
-	MOVQ  ldb+48(FP), DI
+	MOVQ  b+64(FP), SI
+	MOVQ  ldb+72(FP), DI
 	SHLQ  $0x02, DI
-	MOVQ  k+56(FP), R8
-	MOVQ  next+64(FP), R9
+	MOVQ  k+80(FP), R8
+	MOVQ  next+88(FP), R9
 	TESTQ R8, R8
 	JZ    store
 
@@ -626,9 +722,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm4x6AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// func gemm4x6AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·gemm4x6AVX512(SB), NOSPLIT, $0-89
+TEXT ·gemm4x6AVX512(SB), NOSPLIT, $0-112
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
@@ -653,7 +749,7 @@ TEXT ·gemm4x6AVX512(SB), NOSPLIT, $0-89
 	VPXORD    Z21, Z21, Z21
 	VPXORD    Z22, Z22, Z22
 	VPXORD    Z23, Z23, Z23
-	MOVQ      low+72(FP), AX
+	MOVQ      low+96(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
@@ -662,16 +758,15 @@ TEXT ·gemm4x6AVX512(SB), NOSPLIT, $0-89
 	SHRQ      $0x10, AX
 	KMOVW     AX, K4
 	SHRQ      $0x10, AX
-	MOVQ      high+80(FP), AX
+	MOVQ      high+104(FP), AX
 	KMOVW     AX, K5
 	SHRQ      $0x10, AX
 	KMOVW     AX, K6
 	SHRQ      $0x10, AX
-	MOVB      add+88(FP), AL
-	TESTB     AL, AL
+	MOVQ      from+16(FP), AX
+	TESTQ     AX, AX
 	JZ        ready
-	MOVQ      c+0(FP), AX
-	MOVQ      ldc+8(FP), CX
+	MOVQ      ldf+24(FP), CX
 	SHLQ      $0x02, CX
 	LEAQ      (CX)(CX*2), DX
 	VMOVUPS.Z (AX), K1, Z0
@@ -698,19 +793,52 @@ TEXT ·gemm4x6AVX512(SB), NOSPLIT, $0-89
 	VMOVUPS.Z 192(AX)(DX*1), K4, Z21
 	VMOVUPS.Z 256(AX)(DX*1), K5, Z22
 	VMOVUPS.Z 320(AX)(DX*1), K6, Z23
+	MOVQ      bias+32(FP), AX
+	TESTQ     AX, AX
+	JZ        ready
+	VMOVUPS.Z (AX), K1, Z24
+	VADDPS    Z24, Z0, Z0
+	VADDPS    Z24, Z6, Z6
+	VADDPS    Z24, Z12, Z12
+	VADDPS    Z24, Z18, Z18
+	VMOVUPS.Z 64(AX), K2, Z24
+	VADDPS    Z24, Z1, Z1
+	VADDPS    Z24, Z7, Z7
+	VADDPS    Z24, Z13, Z13
+	VADDPS    Z24, Z19, Z19
+	VMOVUPS.Z 128(AX), K3, Z24
+	VADDPS    Z24, Z2, Z2
+	VADDPS    Z24, Z8, Z8
+	VADDPS    Z24, Z14, Z14
+	VADDPS    Z24, Z20, Z20
+	VMOVUPS.Z 192(AX), K4, Z24
+	VADDPS    Z24, Z3, Z3
+	VADDPS    Z24, Z9, Z9
+	VADDPS    Z24, Z15, Z15
+	VADDPS    Z24, Z21, Z21
+	VMOVUPS.Z 256(AX), K5, Z24
+	VADDPS    Z24, Z4, Z4
+	VADDPS    Z24, Z10, Z10
+	VADDPS    Z24, Z16, Z16
+	VADDPS    Z24, Z22, Z22
+	VMOVUPS.Z 320(AX), K6, Z24
+	VADDPS    Z24, Z5, Z5
+	VADDPS    Z24, Z11, Z11
+	VADDPS    Z24, Z17, Z17
+	VADDPS    Z24, Z23, Z23
 
 ready:
-	MOVQ  a+16(FP), AX
-	MOVQ  row+24(FP), CX
+	MOVQ  a+40(FP), AX
+	MOVQ  row+48(FP), CX
 	SHLQ  $0x02, CX
 	LEAQ  (CX)(CX*2), DX
-	MOVQ  step+32(FP), BX
+	MOVQ  step+56(FP), BX
 	SHLQ  $0x02, BX
-	MOVQ  b+40(FP), SI
-	MOVQ  ldb+48(FP), DI
+	MOVQ  b+64(FP), SI
+	MOVQ  ldb+72(FP), DI
 	SHLQ  $0x02, DI
-	MOVQ  k+56(FP), R8
-	MOVQ  next+64(FP), R9
+	MOVQ  k+80(FP), R8
+	MOVQ  next+88(FP), R9
 	TESTQ R8, R8
 	JZ    store
 
@@ -788,9 +916,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm5x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// func gemm5x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·gemm5x2AVX512(SB), NOSPLIT, $0-89
+TEXT ·gemm5x2AVX512(SB), NOSPLIT, $0-112
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
@@ -801,16 +929,15 @@ TEXT ·gemm5x2AVX512(SB), NOSPLIT, $0-89
 	VPXORD    Z7, Z7, Z7
 	VPXORD    Z8, Z8, Z8
 	VPXORD    Z9, Z9, Z9
-	MOVQ      low+72(FP), AX
+	MOVQ      low+96(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
 	SHRQ      $0x10, AX
-	MOVB      add+88(FP), AL
-	TESTB     AL, AL
+	MOVQ      from+16(FP), AX
+	TESTQ     AX, AX
 	JZ        ready
-	MOVQ      c+0(FP), AX
-	MOVQ      ldc+8(FP), CX
+	MOVQ      ldf+24(FP), CX
 	SHLQ      $0x02, CX
 	LEAQ      (CX)(CX*2), DX
 	LEAQ      (AX)(CX*4), BX
@@ -824,20 +951,35 @@ TEXT ·gemm5x2AVX512(SB), NOSPLIT, $0-89
 	VMOVUPS.Z 64(AX)(DX*1), K2, Z7
 	VMOVUPS.Z (BX), K1, Z8
 	VMOVUPS.Z 64(BX), K2, Z9
+	MOVQ      bias+32(FP), AX
+	TESTQ     AX, AX
+	JZ        ready
+	VMOVUPS.Z (AX), K1, Z10
+	VADDPS    Z10, Z0, Z0
+	VADDPS    Z10, Z2, Z2
+	VADDPS    Z10, Z4, Z4
+	VADDPS    Z10, Z6, Z6
+	VADDPS    Z10, Z8, Z8
+	VMOVUPS.Z 64(AX), K2, Z10
+	VADDPS    Z10, Z1, Z1
+	VADDPS    Z10, Z3, Z3
+	VADDPS    Z10, Z5, Z5
+	VADDPS    Z10, Z7, Z7
+	VADDPS    Z10, Z9, Z9
 
 ready:
-	MOVQ  a+16(FP), AX
-	MOVQ  row+24(FP), CX
+	MOVQ  a+40(FP), AX
+	MOVQ  row+48(FP), CX
 	SHLQ  $0x02, CX
 	LEAQ  (CX)(CX*2), DX
 	LEAQ  (AX)(CX*4), BX
-	MOVQ  step+32(FP), SI
+	MOVQ  step+56(FP), SI
 	SHLQ  $0x02, SI
-	MOVQ  b+40(FP), DI
-	MOVQ  ldb+48(FP), R8
+	MOVQ  b+64(FP), DI
+	MOVQ  ldb+72(FP), R8
 	SHLQ  $0x02, R8
-	MOVQ  k+56(FP), R9
-	MOVQ  next+64(FP), R10
+	MOVQ  k+80(FP), R9
+	MOVQ  next+88(FP), R10
 	TESTQ R9, R9
 	JZ    store
 
@@ -886,9 +1028,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm5x4AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// func gemm5x4AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·gemm5x4AVX512(SB), NOSPLIT, $0-89
+TEXT ·gemm5x4AVX512(SB), NOSPLIT, $0-112
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
@@ -909,7 +1051,7 @@ TEXT ·gemm5x4AVX512(SB), NOSPLIT, $0-89
 	VPXORD    Z17, Z17, Z17
 	VPXORD    Z18, Z18, Z18
 	VPXORD    Z19, Z19, Z19
-	MOVQ      low+72(FP), AX
+	MOVQ      low+96(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
@@ -918,11 +1060,10 @@ TEXT ·gemm5x4AVX512(SB), NOSPLIT, $0-89
 	SHRQ      $0x10, AX
 	KMOVW     AX, K4
 	SHRQ      $0x10, AX
-	MOVB      add+88(FP), AL
-	TESTB     AL, AL
+	MOVQ      from+16(FP), AX
+	TESTQ     AX, AX
 	JZ        ready
-	MOVQ      c+0(FP), AX
-	MOVQ      ldc+8(FP), CX
+	MOVQ      ldf+24(FP), CX
 	SHLQ      $0x02, CX
 	LEAQ      (CX)(CX*2), DX
 	LEAQ      (AX)(CX*4), BX
@@ -946,20 +1087,47 @@ TEXT ·gemm5x4AVX512(SB), NOSPLIT, $0-89
 	VMOVUPS.Z 64(BX), K2, Z17
 	VMOVUPS.Z 128(BX), K3, Z18
 	VMOVUPS.Z 192(BX), K4, Z19
+	MOVQ      bias+32(FP), AX
+	TESTQ     AX, AX
+	JZ        ready
+	VMOVUPS.Z (AX), K1, Z20
+	VADDPS    Z20, Z0, Z0
+	VADDPS    Z20, Z4, Z4
+	VADDPS    Z20, Z8, Z8
+	VADDPS    Z20, Z12, Z12
+	VADDPS    Z20, Z16, Z16
+	VMOVUPS.Z 64(AX), K2, Z20
+	VADDPS    Z20, Z1, Z1
+	VADDPS    Z20, Z5, Z5
+	VADDPS    Z20, Z9, Z9
+	VADDPS    Z20, Z13, Z13
+	VADDPS    Z20, Z17, Z17
+	VMOVUPS.Z 128(AX), K3, Z20
+	VADDPS    Z20, Z2, Z2
+	VADDPS    Z20, Z6, Z6
+	VADDPS    Z20, Z10, Z10
+	VADDPS    Z20, Z14, Z14
+	VADDPS    Z20, Z18, Z18
+	VMOVUPS.Z 192(AX), K4, Z20
+	VADDPS    Z20, Z3, Z3
+	VADDPS    Z20, Z7, Z7
+	VADDPS    Z20, Z11, Z11
+	VADDPS    Z20, Z15, Z15
+	VADDPS    Z20, Z19, Z19
 
 ready:
-	MOVQ  a+16(FP), AX
-	MOVQ  row+24(FP), CX
+	MOVQ  a+40(FP), AX
+	MOVQ  row+48(FP), CX
 	SHLQ  $0x02, CX
 	LEAQ  (CX)(CX*2), DX
 	LEAQ  (AX)(CX*4), BX
-	MOVQ  step+32(FP), SI
+	MOVQ  step+56(FP), SI
 	SHLQ  $0x02, SI
-	MOVQ  b+40(FP), DI
-	MOVQ  ldb+48(FP), R8
+	MOVQ  b+64(FP), DI
+	MOVQ  ldb+72(FP), R8
 	SHLQ  $0x02, R8
-	MOVQ  k+56(FP), R9
-	MOVQ  next+64(FP), R10
+	MOVQ  k+80(FP), R9
+	MOVQ  next+88(FP), R10
 	TESTQ R9, R9
 	JZ    store
 
@@ -1030,9 +1198,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm6x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// func gemm6x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·gemm6x2AVX512(SB), NOSPLIT, $0-89
+TEXT ·gemm6x2AVX512(SB), NOSPLIT, $0-112
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
@@ -1045,16 +1213,15 @@ TEXT ·gemm6x2AVX512(SB), NOSPLIT, $0-89
 	VPXORD    Z9, Z9, Z9
 	VPXORD    Z10, Z10, Z10
 	VPXORD    Z11, Z11, Z11
-	MOVQ      low+72(FP), AX
+	MOVQ      low+96(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
 	SHRQ      $0x10, AX
-	MOVB      add+88(FP), AL
-	TESTB     AL, AL
+	MOVQ      from+16(FP), AX
+	TESTQ     AX, AX
 	JZ        ready
-	MOVQ      c+0(FP), AX
-	MOVQ      ldc+8(FP), CX
+	MOVQ      ldf+24(FP), CX
 	SHLQ      $0x02, CX
 	LEAQ      (CX)(CX*2), DX
 	LEAQ      (AX)(CX*4), BX
@@ -1070,20 +1237,37 @@ TEXT ·gemm6x2AVX512(SB), NOSPLIT, $0-89
 	VMOVUPS.Z 64(BX), K2, Z9
 	VMOVUPS.Z (BX)(CX*1), K1, Z10
 	VMOVUPS.Z 64(BX)(CX*1), K2, Z11
+	MOVQ      bias+32(FP), AX
+	TESTQ     AX, AX
+	JZ        ready
+	VMOVUPS.Z (AX), K1, Z12
+	VADDPS    Z12, Z0, Z0
+	VADDPS    Z12, Z2, Z2
+	VADDPS    Z12, Z4, Z4
+	VADDPS    Z12, Z6, Z6
+	VADDPS    Z12, Z8, Z8
+	VADDPS    Z12, Z10, Z10
+	VMOVUPS.Z 64(AX), K2, Z12
+	VADDPS    Z12, Z1, Z1
+	VADDPS    Z12, Z3, Z3
+	VADDPS    Z12, Z5, Z5
+	VADDPS    Z12, Z7, Z7
+	VADDPS    Z12, Z9, Z9
+	VADDPS    Z12, Z11, Z11
 
 ready:
-	MOVQ  a+16(FP), AX
-	MOVQ  row+24(FP), CX
+	MOVQ  a+40(FP), AX
+	MOVQ  row+48(FP), CX
 	SHLQ  $0x02, CX
 	LEAQ  (CX)(CX*2), DX
 	LEAQ  (AX)(CX*4), BX
-	MOVQ  step+32(FP), SI
+	MOVQ  step+56(FP), SI
 	SHLQ  $0x02, SI
-	MOVQ  b+40(FP), DI
-	MOVQ  ldb+48(FP), R8
+	MOVQ  b+64(FP), DI
+	MOVQ  ldb+72(FP), R8
 	SHLQ  $0x02, R8
-	MOVQ  k+56(FP), R9
-	MOVQ  next+64(FP), R10
+	MOVQ  k+80(FP), R9
+	MOVQ  next+88(FP), R10
 	TESTQ R9, R9
 	JZ    store
 
@@ -1137,9 +1321,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm6x4AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// func gemm6x4AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·gemm6x4AVX512(SB), NOSPLIT, $0-89
+TEXT ·gemm6x4AVX512(SB), NOSPLIT, $0-112
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
@@ -1164,7 +1348,7 @@ TEXT ·gemm6x4AVX512(SB), NOSPLIT, $0-89
 	VPXORD    Z21, Z21, Z21
 	VPXORD    Z22, Z22, Z22
 	VPXORD    Z23, Z23, Z23
-	MOVQ      low+72(FP), AX
+	MOVQ      low+96(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
@@ -1173,11 +1357,10 @@ TEXT ·gemm6x4AVX512(SB), NOSPLIT, $0-89
 	SHRQ      $0x10, AX
 	KMOVW     AX, K4
 	SHRQ      $0x10, AX
-	MOVB      add+88(FP), AL
-	TESTB     AL, AL
+	MOVQ      from+16(FP), AX
+	TESTQ     AX, AX
 	JZ        ready
-	MOVQ      c+0(FP), AX
-	MOVQ      ldc+8(FP), CX
+	MOVQ      ldf+24(FP), CX
 	SHLQ      $0x02, CX
 	LEAQ      (CX)(CX*2), DX
 	LEAQ      (AX)(CX*4), BX
@@ -1205,20 +1388,51 @@ TEXT ·gemm6x4AVX512(SB), NOSPLIT, $0-89
 	VMOVUPS.Z 64(BX)(CX*1), K2, Z21
 	VMOVUPS.Z 128(BX)(CX*1), K3, Z22
 	VMOVUPS.Z 192(BX)(CX*1), K4, Z23
+	MOVQ      bias+32(FP), AX
+	TESTQ     AX, AX
+	JZ        ready
+	VMOVUPS.Z (AX), K1, Z24
+	VADDPS    Z24, Z0, Z0
+	VADDPS    Z24, Z4, Z4
+	VADDPS    Z24, Z8, Z8
+	VADDPS    Z24, Z12, Z12
+	VADDPS    Z24, Z16, Z16
+	VADDPS    Z24, Z20, Z20
+	VMOVUPS.Z 64(AX), K2, Z24
+	VADDPS    Z24, Z1, Z1
+	VADDPS    Z24, Z5, Z5
+	VADDPS    Z24, Z9, Z9
+	VADDPS    Z24, Z13, Z13
+	VADDPS    Z24, Z17, Z17
+	VADDPS    Z24, Z21, Z21
+	VMOVUPS.Z 128(AX), K3, Z24
+	VADDPS    Z24, Z2, Z2
+	VADDPS    Z24, Z6, Z6
+	VADDPS    Z24, Z10, Z10
+	VADDPS    Z24, Z14, Z14
+	VADDPS    Z24, Z18, Z18
+	VADDPS    Z24, Z22, Z22
+	VMOVUPS.Z 192(AX), K4, Z24
+	VADDPS    Z24, Z3, Z3
+	VADDPS    Z24, Z7, Z7
+	VADDPS    Z24, Z11, Z11
+	VADDPS    Z24, Z15, Z15
+	VADDPS    Z24, Z19, Z19
+	VADDPS    Z24, Z23, Z23
 
 ready:
-	MOVQ  a+16(FP), AX
-	MOVQ  row+24(FP), CX
+	MOVQ  a+40(FP), AX
+	MOVQ  row+48(FP), CX
 	SHLQ  $0x02, CX
 	LEAQ  (CX)(CX*2), DX
 	LEAQ  (AX)(CX*4), BX
-	MOVQ  step+32(FP), SI
+	MOVQ  step+56(FP), SI
 	SHLQ  $0x02, SI
-	MOVQ  b+40(FP), DI
-	MOVQ  ldb+48(FP), R8
+	MOVQ  b+64(FP), DI
+	MOVQ  ldb+72(FP), R8
 	SHLQ  $0x02, R8
-	MOVQ  k+56(FP), R9
-	MOVQ  next+64(FP), R10
+	MOVQ  k+80(FP), R9
+	MOVQ  next+88(FP), R10
 	TESTQ R9, R9
 	JZ    store
 
@@ -1298,9 +1512,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm7x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// func gemm7x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·gemm7x2AVX512(SB), NOSPLIT, $0-89
+TEXT ·gemm7x2AVX512(SB), NOSPLIT, $0-112
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
@@ -1315,16 +1529,15 @@ TEXT ·gemm7x2AVX512(SB), NOSPLIT, $0-89
 	VPXORD    Z11, Z11, Z11
 	VPXORD    Z12, Z12, Z12
 	VPXORD    Z13, Z13, Z13
-	MOVQ      low+72(FP), AX
+	MOVQ      low+96(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
 	SHRQ      $0x10, AX
-	MOVB      add+88(FP), AL
-	TESTB     AL, AL
+	MOVQ      from+16(FP), AX
+	TESTQ     AX, AX
 	JZ        ready
-	MOVQ      c+0(FP), AX
-	MOVQ      ldc+8(FP), CX
+	MOVQ      ldf+24(FP), CX
 	SHLQ      $0x02, CX
 	LEAQ      (CX)(CX*2), DX
 	LEAQ      (AX)(CX*4), BX
@@ -1342,20 +1555,39 @@ TEXT ·gemm7x2AVX512(SB), NOSPLIT, $0-89
 	VMOVUPS.Z 64(BX)(CX*1), K2, Z11
 	VMOVUPS.Z (BX)(CX*2), K1, Z12
 	VMOVUPS.Z 64(BX)(CX*2), K2, Z13
+	MOVQ      bias+32(FP), AX
+	TESTQ     AX, AX
+	JZ        ready
+	VMOVUPS.Z (AX), K1, Z14
+	VADDPS    Z14, Z0, Z0
+	VADDPS    Z14, Z2, Z2
+	VADDPS    Z14, Z4, Z4
+	VADDPS    Z14, Z6, Z6
+	VADDPS    Z14, Z8, Z8
+	VADDPS    Z14, Z10, Z10
+	VADDPS    Z14, Z12, Z12
+	VMOVUPS.Z 64(AX), K2, Z14
+	VADDPS    Z14, Z1, Z1
+	VADDPS    Z14, Z3, Z3
+	VADDPS    Z14, Z5, Z5
+	VADDPS    Z14, Z7, Z7
+	VADDPS    Z14, Z9, Z9
+	VADDPS    Z14, Z11, Z11
+	VADDPS    Z14, Z13, Z13
 
 ready:
-	MOVQ  a+16(FP), AX
-	MOVQ  row+24(FP), CX
+	MOVQ  a+40(FP), AX
+	MOVQ  row+48(FP), CX
 	SHLQ  $0x02, CX
 	LEAQ  (CX)(CX*2), DX
 	LEAQ  (AX)(CX*4), BX
-	MOVQ  step+32(FP), SI
+	MOVQ  step+56(FP), SI
 	SHLQ  $0x02, SI
-	MOVQ  b+40(FP), DI
-	MOVQ  ldb+48(FP), R8
+	MOVQ  b+64(FP), DI
+	MOVQ  ldb+72(FP), R8
 	SHLQ  $0x02, R8
-	MOVQ  k+56(FP), R9
-	MOVQ  next+64(FP), R10
+	MOVQ  k+80(FP), R9
+	MOVQ  next+88(FP), R10
 	TESTQ R9, R9
 	JZ    store
 
@@ -1414,9 +1646,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm7x3AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// func gemm7x3AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·gemm7x3AVX512(SB), NOSPLIT, $0-89
+TEXT ·gemm7x3AVX512(SB), NOSPLIT, $0-112
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
@@ -1438,18 +1670,17 @@ TEXT ·gemm7x3AVX512(SB), NOSPLIT, $0-89
 	VPXORD    Z18, Z18, Z18
 	VPXORD    Z19, Z19, Z19
 	VPXORD    Z20, Z20, Z20
-	MOVQ      low+72(FP), AX
+	MOVQ      low+96(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
 	SHRQ      $0x10, AX
 	KMOVW     AX, K3
 	SHRQ      $0x10, AX
-	MOVB      add+88(FP), AL
-	TESTB     AL, AL
+	MOVQ      from+16(FP), AX
+	TESTQ     AX, AX
 	JZ        ready
-	MOVQ      c+0(FP), AX
-	MOVQ      ldc+8(FP), CX
+	MOVQ      ldf+24(FP), CX
 	SHLQ      $0x02, CX
 	LEAQ      (CX)(CX*2), DX
 	LEAQ      (AX)(CX*4), BX
@@ -1474,20 +1705,47 @@ TEXT ·gemm7x3AVX512(SB), NOSPLIT, $0-89
 	VMOVUPS.Z (BX)(CX*2), K1, Z18
 	VMOVUPS.Z 64(BX)(CX*2), K2, Z19
 	VMOVUPS.Z 128(BX)(CX*2), K3, Z20
+	MOVQ      bias+32(FP), AX
+	TESTQ     AX, AX
+	JZ        ready
+	VMOVUPS.Z (AX), K1, Z21
+	VADDPS    Z21, Z0, Z0
+	VADDPS    Z21, Z3, Z3
+	VADDPS    Z21, Z6, Z6
+	VADDPS    Z21, Z9, Z9
+	VADDPS    Z21, Z12, Z12
+	VADDPS    Z21, Z15, Z15
+	VADDPS    Z21, Z18, Z18
+	VMOVUPS.Z 64(AX), K2, Z21
+	VADDPS    Z21, Z1, Z1
+	VADDPS    Z21, Z4, Z4
+	VADDPS    Z21, Z7, Z7
+	VADDPS    Z21, Z10, Z10
+	VADDPS    Z21, Z13, Z13
+	VADDPS    Z21, Z16, Z16
+	VADDPS    Z21, Z19, Z19
+	VMOVUPS.Z 128(AX), K3, Z21
+	VADDPS    Z21, Z2, Z2
+	VADDPS    Z21, Z5, Z5
+	VADDPS    Z21, Z8, Z8
+	VADDPS    Z21, Z11, Z11
+	VADDPS    Z21, Z14, Z14
+	VADDPS    Z21, Z17, Z17
+	VADDPS    Z21, Z20, Z20
 
 ready:
-	MOVQ  a+16(FP), AX
-	MOVQ  row+24(FP), CX
+	MOVQ  a+40(FP), AX
+	MOVQ  row+48(FP), CX
 	SHLQ  $0x02, CX
 	LEAQ  (CX)(CX*2), DX
 	LEAQ  (AX)(CX*4), BX
-	MOVQ  step+32(FP), SI
+	MOVQ  step+56(FP), SI
 	SHLQ  $0x02, SI
-	MOVQ  b+40(FP), DI
-	MOVQ  ldb+48(FP), R8
+	MOVQ  b+64(FP), DI
+	MOVQ  ldb+72(FP), R8
 	SHLQ  $0x02, R8
-	MOVQ  k+56(FP), R9
-	MOVQ  next+64(FP), R10
+	MOVQ  k+80(FP), R9
+	MOVQ  next+88(FP), R10
 	TESTQ R9, R9
 	JZ    store
 
@@ -1561,9 +1819,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm8x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// func gemm8x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·gemm8x2AVX512(SB), NOSPLIT, $0-89
+TEXT ·gemm8x2AVX512(SB), NOSPLIT, $0-112
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
@@ -1580,16 +1838,15 @@ TEXT ·gemm8x2AVX512(SB), NOSPLIT, $0-89
 	VPXORD    Z13, Z13, Z13
 	VPXORD    Z14, Z14, Z14
 	VPXORD    Z15, Z15, Z15
-	MOVQ      low+72(FP), AX
+	MOVQ      low+96(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
 	SHRQ      $0x10, AX
-	MOVB      add+88(FP), AL
-	TESTB     AL, AL
+	MOVQ      from+16(FP), AX
+	TESTQ     AX, AX
 	JZ        ready
-	MOVQ      c+0(FP), AX
-	MOVQ      ldc+8(FP), CX
+	MOVQ      ldf+24(FP), CX
 	SHLQ      $0x02, CX
 	LEAQ      (CX)(CX*2), DX
 	LEAQ      (AX)(CX*4), BX
@@ -1609,20 +1866,41 @@ TEXT ·gemm8x2AVX512(SB), NOSPLIT, $0-89
 	VMOVUPS.Z 64(BX)(CX*2), K2, Z13
 	VMOVUPS.Z (BX)(DX*1), K1, Z14
 	VMOVUPS.Z 64(BX)(DX*1), K2, Z15
+	MOVQ      bias+32(FP), AX
+	TESTQ     AX, AX
+	JZ        ready
+	VMOVUPS.Z (AX), K1, Z16
+	VADDPS    Z16, Z0, Z0
+	VADDPS    Z16, Z2, Z2
+	VADDPS    Z16, Z4, Z4
+	VADDPS    Z16, Z6, Z6
+	VADDPS    Z16, Z8, Z8
+	VADDPS    Z16, Z10, Z10
+	VADDPS    Z16, Z12, Z12
+	VADDPS    Z16, Z14, Z14
+	VMOVUPS.Z 64(AX), K2, Z16
+	VADDPS    Z16, Z1, Z1
+	VADDPS    Z16, Z3, Z3
+	VADDPS    Z16, Z5, Z5
+	VADDPS    Z16, Z7, Z7
+	VADDPS    Z16, Z9, Z9
+	VADDPS    Z16, Z11, Z11
+	VADDPS    Z16, Z13, Z13
+	VADDPS    Z16, Z15, Z15
 
 ready:
-	MOVQ  a+16(FP), AX
-	MOVQ  row+24(FP), CX
+	MOVQ  a+40(FP), AX
+	MOVQ  row+48(FP), CX
 	SHLQ  $0x02, CX
 	LEAQ  (CX)(CX*2), DX
 	LEAQ  (AX)(CX*4), BX
-	MOVQ  step+32(FP), SI
+	MOVQ  step+56(FP), SI
 	SHLQ  $0x02, SI
-	MOVQ  b+40(FP), DI
-	MOVQ  ldb+48(FP), R8
+	MOVQ  b+64(FP), DI
+	MOVQ  ldb+72(FP), R8
 	SHLQ  $0x02, R8
-	MOVQ  k+56(FP), R9
-	MOVQ  next+64(FP), R10
+	MOVQ  k+80(FP), R9
+	MOVQ  next+88(FP), R10
 	TESTQ R9, R9
 	JZ    store
 
@@ -1686,9 +1964,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm8x3AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// func gemm8x3AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·gemm8x3AVX512(SB), NOSPLIT, $0-89
+TEXT ·gemm8x3AVX512(SB), NOSPLIT, $0-112
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
@@ -1713,18 +1991,17 @@ TEXT ·gemm8x3AVX512(SB), NOSPLIT, $0-89
 	VPXORD    Z21, Z21, Z21
 	VPXORD    Z22, Z22, Z22
 	VPXORD    Z23, Z23, Z23
-	MOVQ      low+72(FP), AX
+	MOVQ      low+96(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
 	SHRQ      $0x10, AX
 	KMOVW     AX, K3
 	SHRQ      $0x10, AX
-	MOVB      add+88(FP), AL
-	TESTB     AL, AL
+	MOVQ      from+16(FP), AX
+	TESTQ     AX, AX
 	JZ        ready
-	MOVQ      c+0(FP), AX
-	MOVQ      ldc+8(FP), CX
+	MOVQ      ldf+24(FP), CX
 	SHLQ      $0x02, CX
 	LEAQ      (CX)(CX*2), DX
 	LEAQ      (AX)(CX*4), BX
@@ -1752,20 +2029,50 @@ TEXT ·gemm8x3AVX512(SB), NOSPLIT, $0-89
 	VMOVUPS.Z (BX)(DX*1), K1, Z21
 	VMOVUPS.Z 64(BX)(DX*1), K2, Z22
 	VMOVUPS.Z 128(BX)(DX*1), K3, Z23
+	MOVQ      bias+32(FP), AX
+	TESTQ     AX, AX
+	JZ        ready
+	VMOVUPS.Z (AX), K1, Z24
+	VADDPS    Z24, Z0, Z0
+	VADDPS    Z24, Z3, Z3
+	VADDPS    Z24, Z6, Z6
+	VADDPS    Z24, Z9, Z9
+	VADDPS    Z24, Z12, Z12
+	VADDPS    Z24, Z15, Z15
+	VADDPS    Z24, Z18, Z18
+	VADDPS    Z24, Z21, Z21
+	VMOVUPS.Z 64(AX), K2, Z24
+	VADDPS    Z24, Z1, Z1
+	VADDPS    Z24, Z4, Z4
+	VADDPS    Z24, Z7, Z7
+	VADDPS    Z24, Z10, Z10
+	VADDPS    Z24, Z13, Z13
+	VADDPS    Z24, Z16, Z16
+	VADDPS    Z24, Z19, Z19
+	VADDPS    Z24, Z22, Z22
+	VMOVUPS.Z 128(AX), K3, Z24
+	VADDPS    Z24, Z2, Z2
+	VADDPS    Z24, Z5, Z5
+	VADDPS    Z24, Z8, Z8
+	VADDPS    Z24, Z11, Z11
+	VADDPS    Z24, Z14, Z14
+	VADDPS    Z24, Z17, Z17
+	VADDPS    Z24, Z20, Z20
+	VADDPS    Z24, Z23, Z23
 
 ready:
-	MOVQ  a+16(FP), AX
-	MOVQ  row+24(FP), CX
+	MOVQ  a+40(FP), AX
+	MOVQ  row+48(FP), CX
 	SHLQ  $0x02, CX
 	LEAQ  (CX)(CX*2), DX
 	LEAQ  (AX)(CX*4), BX
-	MOVQ  step+32(FP), SI
+	MOVQ  step+56(FP), SI
 	SHLQ  $0x02, SI
-	MOVQ  b+40(FP), DI
-	MOVQ  ldb+48(FP), R8
+	MOVQ  b+64(FP), DI
+	MOVQ  ldb+72(FP), R8
 	SHLQ  $0x02, R8
-	MOVQ  k+56(FP), R9
-	MOVQ  next+64(FP), R10
+	MOVQ  k+80(FP), R9
+	MOVQ  next+88(FP), R10
 	TESTQ R9, R9
 	JZ    store
 
@@ -1846,9 +2153,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm9x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// func gemm9x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·gemm9x2AVX512(SB), NOSPLIT, $0-89
+TEXT ·gemm9x2AVX512(SB), NOSPLIT, $0-112
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
@@ -1867,16 +2174,15 @@ TEXT ·gemm9x2AVX512(SB), NOSPLIT, $0-89
 	VPXORD    Z15, Z15, Z15
 	VPXORD    Z16, Z16, Z16
 	VPXORD    Z17, Z17, Z17
-	MOVQ      low+72(FP), AX
+	MOVQ      low+96(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
 	SHRQ      $0x10, AX
-	MOVB      add+88(FP), AL
-	TESTB     AL, AL
+	MOVQ      from+16(FP), AX
+	TESTQ     AX, AX
 	JZ        ready
-	MOVQ      c+0(FP), AX
-	MOVQ      ldc+8(FP), CX
+	MOVQ      ldf+24(FP), CX
 	SHLQ      $0x02, CX
 	LEAQ      (CX)(CX*2), DX
 	LEAQ      (AX)(CX*4), BX
@@ -1899,21 +2205,44 @@ TEXT ·gemm9x2AVX512(SB), NOSPLIT, $0-89
 	VMOVUPS.Z 64(BX)(DX*1), K2, Z15
 	VMOVUPS.Z (SI), K1, Z16
 	VMOVUPS.Z 64(SI), K2, Z17
+	MOVQ      bias+32(FP), AX
+	TESTQ     AX, AX
+	JZ        ready
+	VMOVUPS.Z (AX), K1, Z18
+	VADDPS    Z18, Z0, Z0
+	VADDPS    Z18, Z2, Z2
+	VADDPS    Z18, Z4, Z4
+	VADDPS    Z18, Z6, Z6
+	VADDPS    Z18, Z8, Z8
+	VADDPS    Z18, Z10, Z10
+	VADDPS    Z18, Z12, Z12
+	VADDPS    Z18, Z14, Z14
+	VADDPS    Z18, Z16, Z16
+	VMOVUPS.Z 64(AX), K2, Z18
+	VADDPS    Z18, Z1, Z1
+	VADDPS    Z18, Z3, Z3
+	VADDPS    Z18, Z5, Z5
+	VADDPS    Z18, Z7, Z7
+	VADDPS    Z18, Z9, Z9
+	VADDPS    Z18, Z11, Z11
+	VADDPS    Z18, Z13, Z13
+	VADDPS    Z18, Z15, Z15
+	VADDPS    Z18, Z17, Z17
 
 ready:
-	MOVQ  a+16(FP), AX
-	MOVQ  row+24(FP), CX
+	MOVQ  a+40(FP), AX
+	MOVQ  row+48(FP), CX
 	SHLQ  $0x02, CX
 	LEAQ  (CX)(CX*2), DX
 	LEAQ  (AX)(CX*4), BX
 	LEAQ  (BX)(CX*4), SI
-	MOVQ  step+32(FP), DI
+	MOVQ  step+56(FP), DI
 	SHLQ  $0x02, DI
-	MOVQ  b+40(FP), R8
-	MOVQ  ldb+48(FP), R9
+	MOVQ  b+64(FP), R8
+	MOVQ  ldb+72(FP), R9
 	SHLQ  $0x02, R9
-	MOVQ  k+56(FP), R10
-	MOVQ  next+64(FP), R11
+	MOVQ  k+80(FP), R10
+	MOVQ  next+88(FP), R11
 	TESTQ R10, R10
 	JZ    store
 
@@ -1984,9 +2313,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm10x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// func gemm10x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·gemm10x2AVX512(SB), NOSPLIT, $0-89
+TEXT ·gemm10x2AVX512(SB), NOSPLIT, $0-112
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
@@ -2007,16 +2336,15 @@ TEXT ·gemm10x2AVX512(SB), NOSPLIT, $0-89
 	VPXORD    Z17, Z17, Z17
 	VPXORD    Z18, Z18, Z18
 	VPXORD    Z19, Z19, Z19
-	MOVQ      low+72(FP), AX
+	MOVQ      low+96(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
 	SHRQ      $0x10, AX
-	MOVB      add+88(FP), AL
-	TESTB     AL, AL
+	MOVQ      from+16(FP), AX
+	TESTQ     AX, AX
 	JZ        ready
-	MOVQ      c+0(FP), AX
-	MOVQ      ldc+8(FP), CX
+	MOVQ      ldf+24(FP), CX
 	SHLQ      $0x02, CX
 	LEAQ      (CX)(CX*2), DX
 	LEAQ      (AX)(CX*4), BX
@@ -2041,21 +2369,46 @@ TEXT ·gemm10x2AVX512(SB), NOSPLIT, $0-89
 	VMOVUPS.Z 64(SI), K2, Z17
 	VMOVUPS.Z (SI)(CX*1), K1, Z18
 	VMOVUPS.Z 64(SI)(CX*1), K2, Z19
+	MOVQ      bias+32(FP), AX
+	TESTQ     AX, AX
+	JZ        ready
+	VMOVUPS.Z (AX), K1, Z20
+	VADDPS    Z20, Z0, Z0
+	VADDPS    Z20, Z2, Z2
+	VADDPS    Z20, Z4, Z4
+	VADDPS    Z20, Z6, Z6
+	VADDPS    Z20, Z8, Z8
+	VADDPS    Z20, Z10, Z10
+	VADDPS    Z20, Z12, Z12
+	VADDPS    Z20, Z14, Z14
+	VADDPS    Z20, Z16, Z16
+	VADDPS    Z20, Z18, Z18
+	VMOVUPS.Z 64(AX), K2, Z20
+	VADDPS    Z20, Z1, Z1
+	VADDPS    Z20, Z3, Z3
+	VADDPS    Z20, Z5, Z5
+	VADDPS    Z20, Z7, Z7
+	VADDPS    Z20, Z9, Z9
+	VADDPS    Z20, Z11, Z11
+	VADDPS    Z20, Z13, Z13
+	VADDPS    Z20, Z15, Z15
+	VADDPS    Z20, Z17, Z17
+	VADDPS    Z20, Z19, Z19
 
 ready:
-	MOVQ  a+16(FP), AX
-	MOVQ  row+24(FP), CX
+	MOVQ  a+40(FP), AX
+	MOVQ  row+48(FP), CX
 	SHLQ  $0x02, CX
 	LEAQ  (CX)(CX*2), DX
 	LEAQ  (AX)(CX*4), BX
 	LEAQ  (BX)(CX*4), SI
-	MOVQ  step+32(FP), DI
+	MOVQ  step+56(FP), DI
 	SHLQ  $0x02, DI
-	MOVQ  b+40(FP), R8
-	MOVQ  ldb+48(FP), R9
+	MOVQ  b+64(FP), R8
+	MOVQ  ldb+72(FP), R9
 	SHLQ  $0x02, R9
-	MOVQ  k+56(FP), R10
-	MOVQ  next+64(FP), R11
+	MOVQ  k+80(FP), R10
+	MOVQ  next+88(FP), R11
 	TESTQ R10, R10
 	JZ    store
 
@@ -2131,9 +2484,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm11x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// func gemm11x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·gemm11x2AVX512(SB), NOSPLIT, $0-89
+TEXT ·gemm11x2AVX512(SB), NOSPLIT, $0-112
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
@@ -2156,16 +2509,15 @@ TEXT ·gemm11x2AVX512(SB), NOSPLIT, $0-89
 	VPXORD    Z19, Z19, Z19
 	VPXORD    Z20, Z20, Z20
 	VPXORD    Z21, Z21, Z21
-	MOVQ      low+72(FP), AX
+	MOVQ      low+96(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
 	SHRQ      $0x10, AX
-	MOVB      add+88(FP), AL
-	TESTB     AL, AL
+	MOVQ      from+16(FP), AX
+	TESTQ     AX, AX
 	JZ        ready
-	MOVQ      c+0(FP), AX
-	MOVQ      ldc+8(FP), CX
+	MOVQ      ldf+24(FP), CX
 	SHLQ      $0x02, CX
 	LEAQ      (CX)(CX*2), DX
 	LEAQ      (AX)(CX*4), BX
@@ -2192,21 +2544,48 @@ TEXT ·gemm11x2AVX512(SB), NOSPLIT, $0-89
 	VMOVUPS.Z 64(SI)(CX*1), K2, Z19
 	VMOVUPS.Z (SI)(CX*2), K1, Z20
 	VMOVUPS.Z 64(SI)(CX*2), K2, Z21
+	MOVQ      bias+32(FP), AX
+	TESTQ     AX, AX
+	JZ        ready
+	VMOVUPS.Z (AX), K1, Z22
+	VADDPS    Z22, Z0, Z0
+	VADDPS    Z22, Z2, Z2
+	VADDPS    Z22, Z4, Z4
+	VADDPS    Z22, Z6, Z6
+	VADDPS    Z22, Z8, Z8
+	VADDPS    Z22, Z10, Z10
+	VADDPS    Z22, Z12, Z12
+	VADDPS    Z22, Z14, Z14
+	VADDPS    Z22, Z16, Z16
+	VADDPS    Z22, Z18, Z18
+	VADDPS    Z22, Z20, Z20
+	VMOVUPS.Z 64(AX), K2, Z22
+	VADDPS    Z22, Z1, Z1
+	VADDPS    Z22, Z3, Z3
+	VADDPS    Z22, Z5, Z5
+	VADDPS    Z22, Z7, Z7
+	VADDPS    Z22, Z9, Z9
+	VADDPS    Z22, Z11, Z11
+	VADDPS    Z22, Z13, Z13
+	VADDPS    Z22, Z15, Z15
+	VADDPS    Z22, Z17, Z17
+	VADDPS    Z22, Z19, Z19
+	VADDPS    Z22, Z21, Z21
 
 ready:
-	MOVQ  a+16(FP), AX
-	MOVQ  row+24(FP), CX
+	MOVQ  a+40(FP), AX
+	MOVQ  row+48(FP), CX
 	SHLQ  $0x02, CX
 	LEAQ  (CX)(CX*2), DX
 	LEAQ  (AX)(CX*4), BX
 	LEAQ  (BX)(CX*4), SI
-	MOVQ  step+32(FP), DI
+	MOVQ  step+56(FP), DI
 	SHLQ  $0x02, DI
-	MOVQ  b+40(FP), R8
-	MOVQ  ldb+48(FP), R9
+	MOVQ  b+64(FP), R8
+	MOVQ  ldb+72(FP), R9
 	SHLQ  $0x02, R9
-	MOVQ  k+56(FP), R10
-	MOVQ  next+64(FP), R11
+	MOVQ  k+80(FP), R10
+	MOVQ  next+88(FP), R11
 	TESTQ R10, R10
 	JZ    store
 
@@ -2287,9 +2666,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm12x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// func gemm12x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·gemm12x2AVX512(SB), NOSPLIT, $0-89
+TEXT ·gemm12x2AVX512(SB), NOSPLIT, $0-112
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
@@ -2314,16 +2693,15 @@ TEXT ·gemm12x2AVX512(SB), NOSPLIT, $0-89
 	VPXORD    Z21, Z21, Z21
 	VPXORD    Z22, Z22, Z22
 	VPXORD    Z23, Z23, Z23
-	MOVQ      low+72(FP), AX
+	MOVQ      low+96(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
 	SHRQ      $0x10, AX
-	MOVB      add+88(FP), AL
-	TESTB     AL, AL
+	MOVQ      from+16(FP), AX
+	TESTQ     AX, AX
 	JZ        ready
-	MOVQ      c+0(FP), AX
-	MOVQ      ldc+8(FP), CX
+	MOVQ      ldf+24(FP), CX
 	SHLQ      $0x02, CX
 	LEAQ      (CX)(CX*2), DX
 	LEAQ      (AX)(CX*4), BX
@@ -2352,21 +2730,50 @@ TEXT ·gemm12x2AVX512(SB), NOSPLIT, $0-89
 	VMOVUPS.Z 64(SI)(CX*2), K2, Z21
 	VMOVUPS.Z (SI)(DX*1), K1, Z22
 	VMOVUPS.Z 64(SI)(DX*1), K2, Z23
+	MOVQ      bias+32(FP), AX
+	TESTQ     AX, AX
+	JZ        ready
+	VMOVUPS.Z (AX), K1, Z24
+	VADDPS    Z24, Z0, Z0
+	VADDPS    Z24, Z2, Z2
+	VADDPS    Z24, Z4, Z4
+	VADDPS    Z24, Z6, Z6
+	VADDPS    Z24, Z8, Z8
+	VADDPS    Z24, Z10, Z10
+	VADDPS    Z24, Z12, Z12
+	VADDPS    Z24, Z14, Z14
+	VADDPS    Z24, Z16, Z16
+	VADDPS    Z24, Z18, Z18
+	VADDPS    Z24, Z20, Z20
+	VADDPS    Z24, Z22, Z22
+	VMOVUPS.Z 64(AX), K2, Z24
+	VADDPS    Z24, Z1, Z1
+	VADDPS    Z24, Z3, Z3
+	VADDPS    Z24, Z5, Z5
+	VADDPS    Z24, Z7, Z7
+	VADDPS    Z24, Z9, Z9
+	VADDPS    Z24, Z11, Z11
+	VADDPS    Z24, Z13, Z13
+	VADDPS    Z24, Z15, Z15
+	VADDPS    Z24, Z17, Z17
+	VADDPS    Z24, Z19, Z19
+	VADDPS    Z24, Z21, Z21
+	VADDPS    Z24, Z23, Z23
 
 ready:
-	MOVQ  a+16(FP), AX
-	MOVQ  row+24(FP), CX
+	MOVQ  a+40(FP), AX
+	MOVQ  row+48(FP), CX
 	SHLQ  $0x02, CX
 	LEAQ  (CX)(CX*2), DX
 	LEAQ  (AX)(CX*4), BX
 	LEAQ  (BX)(CX*4), SI
-	MOVQ  step+32(FP), DI
+	MOVQ  step+56(FP), DI
 	SHLQ  $0x02, DI
-	MOVQ  b+40(FP), R8
-	MOVQ  ldb+48(FP), R9
+	MOVQ  b+64(FP), R8
+	MOVQ  ldb+72(FP), R9
 	SHLQ  $0x02, R9
-	MOVQ  k+56(FP), R10
-	MOVQ  next+64(FP), R11
+	MOVQ  k+80(FP), R10
+	MOVQ  next+88(FP), R11
 	TESTQ R10, R10
 	JZ    store
 
@@ -2616,38 +3023,44 @@ loop:
 	VZEROUPPER
 	RET
 
-// func native1x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// func native1x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·native1x2AVX512(SB), NOSPLIT, $0-89
+TEXT ·native1x2AVX512(SB), NOSPLIT, $0-112
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
-	MOVQ      low+72(FP), AX
+	MOVQ      low+96(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
 	SHRQ      $0x10, AX
-	MOVB      add+88(FP), AL
-	TESTB     AL, AL
+	MOVQ      from+16(FP), AX
+	TESTQ     AX, AX
 	JZ        ready
-	MOVQ      c+0(FP), AX
-	MOVQ      ldc+8(FP), CX
+	MOVQ      ldf+24(FP), CX
 	SHLQ      $0x02, CX
 	LEAQ      (CX)(CX*2), CX
 	VMOVUPS.Z (AX), K1, Z0
 	VMOVUPS.Z 64(AX), K2, Z1
+	MOVQ      bias+32(FP), AX
+	TESTQ     AX, AX
+	JZ        ready
+	VMOVUPS.Z (AX), K1, Z24
+	VADDPS    Z24, Z0, Z0
+	VMOVUPS.Z 64(AX), K2, Z24
+	VADDPS    Z24, Z1, Z1
 
 ready:
-	MOVQ  a+16(FP), AX
-	MOVQ  row+24(FP), CX
+	MOVQ  a+40(FP), AX
+	MOVQ  row+48(FP), CX
 	SHLQ  $0x02, CX
 	LEAQ  (CX)(CX*2), CX
-	MOVQ  step+32(FP), CX
+	MOVQ  step+56(FP), CX
 	SHLQ  $0x02, CX
-	MOVQ  b+40(FP), DX
-	MOVQ  ldb+48(FP), BX
+	MOVQ  b+64(FP), DX
+	MOVQ  ldb+72(FP), BX
 	SHLQ  $0x02, BX
-	MOVQ  k+56(FP), SI
-	MOVQ  next+64(FP), DI
+	MOVQ  k+80(FP), SI
+	MOVQ  next+88(FP), DI
 	TESTQ SI, SI
 	JZ    store
 
@@ -2680,46 +3093,52 @@ store:
 	VZEROUPPER
 	RET
 
-// func pairs1x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// func pairs1x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 // Requires: AVX, AVX512F, MMX+, SSE
-TEXT ·pairs1x2AVX512(SB), NOSPLIT, $8-89
-	STMXCSR   (SP)
-	MOVL      (SP), AX
-	MOVL      AX, CX
-	ORL       $0x00008040, CX
-	MOVL      CX, (SP)
-	LDMXCSR   (SP)
-	MOVL      AX, (SP)
+TEXT ·pairs1x2AVX512(SB), NOSPLIT, $8-112
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
-	MOVQ      low+72(FP), AX
+	MOVQ      low+96(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
 	SHRQ      $0x10, AX
-	MOVB      add+88(FP), AL
-	TESTB     AL, AL
+	MOVQ      from+16(FP), AX
+	TESTQ     AX, AX
 	JZ        ready
-	MOVQ      c+0(FP), AX
-	MOVQ      ldc+8(FP), CX
+	MOVQ      ldf+24(FP), CX
 	SHLQ      $0x02, CX
 	LEAQ      (CX)(CX*2), CX
 	VMOVUPS.Z (AX), K1, Z0
 	VMOVUPS.Z 64(AX), K2, Z1
+	MOVQ      bias+32(FP), AX
+	TESTQ     AX, AX
+	JZ        ready
+	VMOVUPS.Z (AX), K1, Z2
+	VADDPS    Z2, Z0, Z0
+	VMOVUPS.Z 64(AX), K2, Z2
+	VADDPS    Z2, Z1, Z1
 
 ready:
+	STMXCSR      (SP)
+	MOVL         (SP), AX
+	MOVL         AX, CX
+	ORL          $0x00008040, CX
+	MOVL         CX, (SP)
+	LDMXCSR      (SP)
+	MOVL         AX, (SP)
 	VBROADCASTSS bitsffff0000<>+0(SB), Z2
-	MOVQ         a+16(FP), AX
-	MOVQ         row+24(FP), CX
+	MOVQ         a+40(FP), AX
+	MOVQ         row+48(FP), CX
 	SHLQ         $0x02, CX
 	LEAQ         (CX)(CX*2), CX
-	MOVQ         step+32(FP), CX
+	MOVQ         step+56(FP), CX
 	SHLQ         $0x02, CX
-	MOVQ         b+40(FP), DX
-	MOVQ         ldb+48(FP), BX
+	MOVQ         b+64(FP), DX
+	MOVQ         ldb+72(FP), BX
 	SHLQ         $0x02, BX
-	MOVQ         k+56(FP), SI
-	MOVQ         next+64(FP), DI
+	MOVQ         k+80(FP), SI
+	MOVQ         next+88(FP), DI
 	TESTQ        SI, SI
 	JZ           store
 
@@ -2758,42 +3177,50 @@ store:
 DATA bitsffff0000<>+0(SB)/4, $0xffff0000
 GLOBL bitsffff0000<>(SB), RODATA|NOPTR, $4
 
-// func native2x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// func native2x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·native2x2AVX512(SB), NOSPLIT, $0-89
+TEXT ·native2x2AVX512(SB), NOSPLIT, $0-112
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
 	VPXORD    Z3, Z3, Z3
-	MOVQ      low+72(FP), AX
+	MOVQ      low+96(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
 	SHRQ      $0x10, AX
-	MOVB      add+88(FP), AL
-	TESTB     AL, AL
+	MOVQ      from+16(FP), AX
+	TESTQ     AX, AX
 	JZ        ready
-	MOVQ      c+0(FP), AX
-	MOVQ      ldc+8(FP), CX
+	MOVQ      ldf+24(FP), CX
 	SHLQ      $0x02, CX
 	LEAQ      (CX)(CX*2), DX
 	VMOVUPS.Z (AX), K1, Z0
 	VMOVUPS.Z 64(AX), K2, Z1
 	VMOVUPS.Z (AX)(CX*1), K1, Z2
 	VMOVUPS.Z 64(AX)(CX*1), K2, Z3
+	MOVQ      bias+32(FP), AX
+	TESTQ     AX, AX
+	JZ        ready
+	VMOVUPS.Z (AX), K1, Z24
+	VADDPS    Z24, Z0, Z0
+	VADDPS    Z24, Z2, Z2
+	VMOVUPS.Z 64(AX), K2, Z24
+	VADDPS    Z24, Z1, Z1
+	VADDPS    Z24, Z3, Z3
 
 ready:
-	MOVQ  a+16(FP), AX
-	MOVQ  row+24(FP), CX
+	MOVQ  a+40(FP), AX
+	MOVQ  row+48(FP), CX
 	SHLQ  $0x02, CX
 	LEAQ  (CX)(CX*2), DX
-	MOVQ  step+32(FP), DX
+	MOVQ  step+56(FP), DX
 	SHLQ  $0x02, DX
-	MOVQ  b+40(FP), BX
-	MOVQ  ldb+48(FP), SI
+	MOVQ  b+64(FP), BX
+	MOVQ  ldb+72(FP), SI
 	SHLQ  $0x02, SI
-	MOVQ  k+56(FP), DI
-	MOVQ  next+64(FP), R8
+	MOVQ  k+80(FP), DI
+	MOVQ  next+88(FP), R8
 	TESTQ DI, DI
 	JZ    store
 
@@ -2837,50 +3264,58 @@ store:
 	VZEROUPPER
 	RET
 
-// func pairs2x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// func pairs2x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 // Requires: AVX, AVX512F, MMX+, SSE
-TEXT ·pairs2x2AVX512(SB), NOSPLIT, $8-89
-	STMXCSR   (SP)
-	MOVL      (SP), AX
-	MOVL      AX, CX
-	ORL       $0x00008040, CX
-	MOVL      CX, (SP)
-	LDMXCSR   (SP)
-	MOVL      AX, (SP)
+TEXT ·pairs2x2AVX512(SB), NOSPLIT, $8-112
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
 	VPXORD    Z3, Z3, Z3
-	MOVQ      low+72(FP), AX
+	MOVQ      low+96(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
 	SHRQ      $0x10, AX
-	MOVB      add+88(FP), AL
-	TESTB     AL, AL
+	MOVQ      from+16(FP), AX
+	TESTQ     AX, AX
 	JZ        ready
-	MOVQ      c+0(FP), AX
-	MOVQ      ldc+8(FP), CX
+	MOVQ      ldf+24(FP), CX
 	SHLQ      $0x02, CX
 	LEAQ      (CX)(CX*2), DX
 	VMOVUPS.Z (AX), K1, Z0
 	VMOVUPS.Z 64(AX), K2, Z1
 	VMOVUPS.Z (AX)(CX*1), K1, Z2
 	VMOVUPS.Z 64(AX)(CX*1), K2, Z3
+	MOVQ      bias+32(FP), AX
+	TESTQ     AX, AX
+	JZ        ready
+	VMOVUPS.Z (AX), K1, Z4
+	VADDPS    Z4, Z0, Z0
+	VADDPS    Z4, Z2, Z2
+	VMOVUPS.Z 64(AX), K2, Z4
+	VADDPS    Z4, Z1, Z1
+	VADDPS    Z4, Z3, Z3
 
 ready:
+	STMXCSR      (SP)
+	MOVL         (SP), AX
+	MOVL         AX, CX
+	ORL          $0x00008040, CX
+	MOVL         CX, (SP)
+	LDMXCSR      (SP)
+	MOVL         AX, (SP)
 	VBROADCASTSS bitsffff0000<>+0(SB), Z4
-	MOVQ         a+16(FP), AX
-	MOVQ         row+24(FP), CX
+	MOVQ         a+40(FP), AX
+	MOVQ         row+48(FP), CX
 	SHLQ         $0x02, CX
 	LEAQ         (CX)(CX*2), DX
-	MOVQ         step+32(FP), DX
+	MOVQ         step+56(FP), DX
 	SHLQ         $0x02, DX
-	MOVQ         b+40(FP), BX
-	MOVQ         ldb+48(FP), SI
+	MOVQ         b+64(FP), BX
+	MOVQ         ldb+72(FP), SI
 	SHLQ         $0x02, SI
-	MOVQ         k+56(FP), DI
-	MOVQ         next+64(FP), R8
+	MOVQ         k+80(FP), DI
+	MOVQ         next+88(FP), R8
 	TESTQ        DI, DI
 	JZ           store
 
@@ -2925,25 +3360,24 @@ store:
 	VZEROUPPER
 	RET
 
-// func native3x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// func native3x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·native3x2AVX512(SB), NOSPLIT, $0-89
+TEXT ·native3x2AVX512(SB), NOSPLIT, $0-112
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
 	VPXORD    Z3, Z3, Z3
 	VPXORD    Z4, Z4, Z4
 	VPXORD    Z5, Z5, Z5
-	MOVQ      low+72(FP), AX
+	MOVQ      low+96(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
 	SHRQ      $0x10, AX
-	MOVB      add+88(FP), AL
-	TESTB     AL, AL
+	MOVQ      from+16(FP), AX
+	TESTQ     AX, AX
 	JZ        ready
-	MOVQ      c+0(FP), AX
-	MOVQ      ldc+8(FP), CX
+	MOVQ      ldf+24(FP), CX
 	SHLQ      $0x02, CX
 	LEAQ      (CX)(CX*2), DX
 	VMOVUPS.Z (AX), K1, Z0
@@ -2952,19 +3386,30 @@ TEXT ·native3x2AVX512(SB), NOSPLIT, $0-89
 	VMOVUPS.Z 64(AX)(CX*1), K2, Z3
 	VMOVUPS.Z (AX)(CX*2), K1, Z4
 	VMOVUPS.Z 64(AX)(CX*2), K2, Z5
+	MOVQ      bias+32(FP), AX
+	TESTQ     AX, AX
+	JZ        ready
+	VMOVUPS.Z (AX), K1, Z24
+	VADDPS    Z24, Z0, Z0
+	VADDPS    Z24, Z2, Z2
+	VADDPS    Z24, Z4, Z4
+	VMOVUPS.Z 64(AX), K2, Z24
+	VADDPS    Z24, Z1, Z1
+	VADDPS    Z24, Z3, Z3
+	VADDPS    Z24, Z5, Z5
 
 ready:
-	MOVQ  a+16(FP), AX
-	MOVQ  row+24(FP), CX
+	MOVQ  a+40(FP), AX
+	MOVQ  row+48(FP), CX
 	SHLQ  $0x02, CX
 	LEAQ  (CX)(CX*2), DX
-	MOVQ  step+32(FP), DX
+	MOVQ  step+56(FP), DX
 	SHLQ  $0x02, DX
-	MOVQ  b+40(FP), BX
-	MOVQ  ldb+48(FP), SI
+	MOVQ  b+64(FP), BX
+	MOVQ  ldb+72(FP), SI
 	SHLQ  $0x02, SI
-	MOVQ  k+56(FP), DI
-	MOVQ  next+64(FP), R8
+	MOVQ  k+80(FP), DI
+	MOVQ  next+88(FP), R8
 	TESTQ DI, DI
 	JZ    store
 
@@ -3019,32 +3464,24 @@ store:
 	VZEROUPPER
 	RET
 
-// func pairs3x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// func pairs3x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 // Requires: AVX, AVX512F, MMX+, SSE
-TEXT ·pairs3x2AVX512(SB), NOSPLIT, $8-89
-	STMXCSR   (SP)
-	MOVL      (SP), AX
-	MOVL      AX, CX
-	ORL       $0x00008040, CX
-	MOVL      CX, (SP)
-	LDMXCSR   (SP)
-	MOVL      AX, (SP)
+TEXT ·pairs3x2AVX512(SB), NOSPLIT, $8-112
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
 	VPXORD    Z3, Z3, Z3
 	VPXORD    Z4, Z4, Z4
 	VPXORD    Z5, Z5, Z5
-	MOVQ      low+72(FP), AX
+	MOVQ      low+96(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
 	SHRQ      $0x10, AX
-	MOVB      add+88(FP), AL
-	TESTB     AL, AL
+	MOVQ      from+16(FP), AX
+	TESTQ     AX, AX
 	JZ        ready
-	MOVQ      c+0(FP), AX
-	MOVQ      ldc+8(FP), CX
+	MOVQ      ldf+24(FP), CX
 	SHLQ      $0x02, CX
 	LEAQ      (CX)(CX*2), DX
 	VMOVUPS.Z (AX), K1, Z0
@@ -3053,20 +3490,38 @@ TEXT ·pairs3x2AVX512(SB), NOSPLIT, $8-89
 	VMOVUPS.Z 64(AX)(CX*1), K2, Z3
 	VMOVUPS.Z (AX)(CX*2), K1, Z4
 	VMOVUPS.Z 64(AX)(CX*2), K2, Z5
+	MOVQ      bias+32(FP), AX
+	TESTQ     AX, AX
+	JZ        ready
+	VMOVUPS.Z (AX), K1, Z6
+	VADDPS    Z6, Z0, Z0
+	VADDPS    Z6, Z2, Z2
+	VADDPS    Z6, Z4, Z4
+	VMOVUPS.Z 64(AX), K2, Z6
+	VADDPS    Z6, Z1, Z1
+	VADDPS    Z6, Z3, Z3
+	VADDPS    Z6, Z5, Z5
 
 ready:
+	STMXCSR      (SP)
+	MOVL         (SP), AX
+	MOVL         AX, CX
+	ORL          $0x00008040, CX
+	MOVL         CX, (SP)
+	LDMXCSR      (SP)
+	MOVL         AX, (SP)
 	VBROADCASTSS bitsffff0000<>+0(SB), Z6
-	MOVQ         a+16(FP), AX
-	MOVQ         row+24(FP), CX
+	MOVQ         a+40(FP), AX
+	MOVQ         row+48(FP), CX
 	SHLQ         $0x02, CX
 	LEAQ         (CX)(CX*2), DX
-	MOVQ         step+32(FP), DX
+	MOVQ         step+56(FP), DX
 	SHLQ         $0x02, DX
-	MOVQ         b+40(FP), BX
-	MOVQ         ldb+48(FP), SI
+	MOVQ         b+64(FP), BX
+	MOVQ         ldb+72(FP), SI
 	SHLQ         $0x02, SI
-	MOVQ         k+56(FP), DI
-	MOVQ         next+64(FP), R8
+	MOVQ         k+80(FP), DI
+	MOVQ         next+88(FP), R8
 	TESTQ        DI, DI
 	JZ           store
 
@@ -3120,9 +3575,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func native4x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// func native4x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·native4x2AVX512(SB), NOSPLIT, $0-89
+TEXT ·native4x2AVX512(SB), NOSPLIT, $0-112
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
@@ -3131,16 +3586,15 @@ TEXT ·native4x2AVX512(SB), NOSPLIT, $0-89
 	VPXORD    Z5, Z5, Z5
 	VPXORD    Z6, Z6, Z6
 	VPXORD    Z7, Z7, Z7
-	MOVQ      low+72(FP), AX
+	MOVQ      low+96(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
 	SHRQ      $0x10, AX
-	MOVB      add+88(FP), AL
-	TESTB     AL, AL
+	MOVQ      from+16(FP), AX
+	TESTQ     AX, AX
 	JZ        ready
-	MOVQ      c+0(FP), AX
-	MOVQ      ldc+8(FP), CX
+	MOVQ      ldf+24(FP), CX
 	SHLQ      $0x02, CX
 	LEAQ      (CX)(CX*2), DX
 	VMOVUPS.Z (AX), K1, Z0
@@ -3151,19 +3605,32 @@ TEXT ·native4x2AVX512(SB), NOSPLIT, $0-89
 	VMOVUPS.Z 64(AX)(CX*2), K2, Z5
 	VMOVUPS.Z (AX)(DX*1), K1, Z6
 	VMOVUPS.Z 64(AX)(DX*1), K2, Z7
+	MOVQ      bias+32(FP), AX
+	TESTQ     AX, AX
+	JZ        ready
+	VMOVUPS.Z (AX), K1, Z24
+	VADDPS    Z24, Z0, Z0
+	VADDPS    Z24, Z2, Z2
+	VADDPS    Z24, Z4, Z4
+	VADDPS    Z24, Z6, Z6
+	VMOVUPS.Z 64(AX), K2, Z24
+	VADDPS    Z24, Z1, Z1
+	VADDPS    Z24, Z3, Z3
+	VADDPS    Z24, Z5, Z5
+	VADDPS    Z24, Z7, Z7
 
 ready:
-	MOVQ  a+16(FP), AX
-	MOVQ  row+24(FP), CX
+	MOVQ  a+40(FP), AX
+	MOVQ  row+48(FP), CX
 	SHLQ  $0x02, CX
 	LEAQ  (CX)(CX*2), DX
-	MOVQ  step+32(FP), BX
+	MOVQ  step+56(FP), BX
 	SHLQ  $0x02, BX
-	MOVQ  b+40(FP), SI
-	MOVQ  ldb+48(FP), DI
+	MOVQ  b+64(FP), SI
+	MOVQ  ldb+72(FP), DI
 	SHLQ  $0x02, DI
-	MOVQ  k+56(FP), R8
-	MOVQ  next+64(FP), R9
+	MOVQ  k+80(FP), R8
+	MOVQ  next+88(FP), R9
 	TESTQ R8, R8
 	JZ    store
 
@@ -3229,16 +3696,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func pairs4x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// func pairs4x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 // Requires: AVX, AVX512F, MMX+, SSE
-TEXT ·pairs4x2AVX512(SB), NOSPLIT, $8-89
-	STMXCSR   (SP)
-	MOVL      (SP), AX
-	MOVL      AX, CX
-	ORL       $0x00008040, CX
-	MOVL      CX, (SP)
-	LDMXCSR   (SP)
-	MOVL      AX, (SP)
+TEXT ·pairs4x2AVX512(SB), NOSPLIT, $8-112
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
@@ -3247,16 +3707,15 @@ TEXT ·pairs4x2AVX512(SB), NOSPLIT, $8-89
 	VPXORD    Z5, Z5, Z5
 	VPXORD    Z6, Z6, Z6
 	VPXORD    Z7, Z7, Z7
-	MOVQ      low+72(FP), AX
+	MOVQ      low+96(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
 	SHRQ      $0x10, AX
-	MOVB      add+88(FP), AL
-	TESTB     AL, AL
+	MOVQ      from+16(FP), AX
+	TESTQ     AX, AX
 	JZ        ready
-	MOVQ      c+0(FP), AX
-	MOVQ      ldc+8(FP), CX
+	MOVQ      ldf+24(FP), CX
 	SHLQ      $0x02, CX
 	LEAQ      (CX)(CX*2), DX
 	VMOVUPS.Z (AX), K1, Z0
@@ -3267,20 +3726,40 @@ TEXT ·pairs4x2AVX512(SB), NOSPLIT, $8-89
 	VMOVUPS.Z 64(AX)(CX*2), K2, Z5
 	VMOVUPS.Z (AX)(DX*1), K1, Z6
 	VMOVUPS.Z 64(AX)(DX*1), K2, Z7
+	MOVQ      bias+32(FP), AX
+	TESTQ     AX, AX
+	JZ        ready
+	VMOVUPS.Z (AX), K1, Z8
+	VADDPS    Z8, Z0, Z0
+	VADDPS    Z8, Z2, Z2
+	VADDPS    Z8, Z4, Z4
+	VADDPS    Z8, Z6, Z6
+	VMOVUPS.Z 64(AX), K2, Z8
+	VADDPS    Z8, Z1, Z1
+	VADDPS    Z8, Z3, Z3
+	VADDPS    Z8, Z5, Z5
+	VADDPS    Z8, Z7, Z7
 
 ready:
+	STMXCSR      (SP)
+	MOVL         (SP), AX
+	MOVL         AX, CX
+	ORL          $0x00008040, CX
+	MOVL         CX, (SP)
+	LDMXCSR      (SP)
+	MOVL         AX, (SP)
 	VBROADCASTSS bitsffff0000<>+0(SB), Z8
-	MOVQ         a+16(FP), AX
-	MOVQ         row+24(FP), CX
+	MOVQ         a+40(FP), AX
+	MOVQ         row+48(FP), CX
 	SHLQ         $0x02, CX
 	LEAQ         (CX)(CX*2), DX
-	MOVQ         step+32(FP), BX
+	MOVQ         step+56(FP), BX
 	SHLQ         $0x02, BX
-	MOVQ         b+40(FP), SI
-	MOVQ         ldb+48(FP), DI
+	MOVQ         b+64(FP), SI
+	MOVQ         ldb+72(FP), DI
 	SHLQ         $0x02, DI
-	MOVQ         k+56(FP), R8
-	MOVQ         next+64(FP), R9
+	MOVQ         k+80(FP), R8
+	MOVQ         next+88(FP), R9
 	TESTQ        R8, R8
 	JZ           store
 
@@ -3343,9 +3822,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func native5x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// func native5x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·native5x2AVX512(SB), NOSPLIT, $0-89
+TEXT ·native5x2AVX512(SB), NOSPLIT, $0-112
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
@@ -3356,16 +3835,15 @@ TEXT ·native5x2AVX512(SB), NOSPLIT, $0-89
 	VPXORD    Z7, Z7, Z7
 	VPXORD    Z8, Z8, Z8
 	VPXORD    Z9, Z9, Z9
-	MOVQ      low+72(FP), AX
+	MOVQ      low+96(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
 	SHRQ      $0x10, AX
-	MOVB      add+88(FP), AL
-	TESTB     AL, AL
+	MOVQ      from+16(FP), AX
+	TESTQ     AX, AX
 	JZ        ready
-	MOVQ      c+0(FP), AX
-	MOVQ      ldc+8(FP), CX
+	MOVQ      ldf+24(FP), CX
 	SHLQ      $0x02, CX
 	LEAQ      (CX)(CX*2), DX
 	LEAQ      (AX)(CX*4), BX
@@ -3379,20 +3857,35 @@ TEXT ·native5x2AVX512(SB), NOSPLIT, $0-89
 	VMOVUPS.Z 64(AX)(DX*1), K2, Z7
 	VMOVUPS.Z (BX), K1, Z8
 	VMOVUPS.Z 64(BX), K2, Z9
+	MOVQ      bias+32(FP), AX
+	TESTQ     AX, AX
+	JZ        ready
+	VMOVUPS.Z (AX), K1, Z24
+	VADDPS    Z24, Z0, Z0
+	VADDPS    Z24, Z2, Z2
+	VADDPS    Z24, Z4, Z4
+	VADDPS    Z24, Z6, Z6
+	VADDPS    Z24, Z8, Z8
+	VMOVUPS.Z 64(AX), K2, Z24
+	VADDPS    Z24, Z1, Z1
+	VADDPS    Z24, Z3, Z3
+	VADDPS    Z24, Z5, Z5
+	VADDPS    Z24, Z7, Z7
+	VADDPS    Z24, Z9, Z9
 
 ready:
-	MOVQ  a+16(FP), AX
-	MOVQ  row+24(FP), CX
+	MOVQ  a+40(FP), AX
+	MOVQ  row+48(FP), CX
 	SHLQ  $0x02, CX
 	LEAQ  (CX)(CX*2), DX
 	LEAQ  (AX)(CX*4), BX
-	MOVQ  step+32(FP), SI
+	MOVQ  step+56(FP), SI
 	SHLQ  $0x02, SI
-	MOVQ  b+40(FP), DI
-	MOVQ  ldb+48(FP), R8
+	MOVQ  b+64(FP), DI
+	MOVQ  ldb+72(FP), R8
 	SHLQ  $0x02, R8
-	MOVQ  k+56(FP), R9
-	MOVQ  next+64(FP), R10
+	MOVQ  k+80(FP), R9
+	MOVQ  next+88(FP), R10
 	TESTQ R9, R9
 	JZ    store
 
@@ -3471,16 +3964,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func pairs5x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// func pairs5x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 // Requires: AVX, AVX512F, MMX+, SSE
-TEXT ·pairs5x2AVX512(SB), NOSPLIT, $8-89
-	STMXCSR   (SP)
-	MOVL      (SP), AX
-	MOVL      AX, CX
-	ORL       $0x00008040, CX
-	MOVL      CX, (SP)
-	LDMXCSR   (SP)
-	MOVL      AX, (SP)
+TEXT ·pairs5x2AVX512(SB), NOSPLIT, $8-112
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
@@ -3491,16 +3977,15 @@ TEXT ·pairs5x2AVX512(SB), NOSPLIT, $8-89
 	VPXORD    Z7, Z7, Z7
 	VPXORD    Z8, Z8, Z8
 	VPXORD    Z9, Z9, Z9
-	MOVQ      low+72(FP), AX
+	MOVQ      low+96(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
 	SHRQ      $0x10, AX
-	MOVB      add+88(FP), AL
-	TESTB     AL, AL
+	MOVQ      from+16(FP), AX
+	TESTQ     AX, AX
 	JZ        ready
-	MOVQ      c+0(FP), AX
-	MOVQ      ldc+8(FP), CX
+	MOVQ      ldf+24(FP), CX
 	SHLQ      $0x02, CX
 	LEAQ      (CX)(CX*2), DX
 	LEAQ      (AX)(CX*4), BX
@@ -3514,21 +3999,43 @@ TEXT ·pairs5x2AVX512(SB), NOSPLIT, $8-89
 	VMOVUPS.Z 64(AX)(DX*1), K2, Z7
 	VMOVUPS.Z (BX), K1, Z8
 	VMOVUPS.Z 64(BX), K2, Z9
+	MOVQ      bias+32(FP), AX
+	TESTQ     AX, AX
+	JZ        ready
+	VMOVUPS.Z (AX), K1, Z10
+	VADDPS    Z10, Z0, Z0
+	VADDPS    Z10, Z2, Z2
+	VADDPS    Z10, Z4, Z4
+	VADDPS    Z10, Z6, Z6
+	VADDPS    Z10, Z8, Z8
+	VMOVUPS.Z 64(AX), K2, Z10
+	VADDPS    Z10, Z1, Z1
+	VADDPS    Z10, Z3, Z3
+	VADDPS    Z10, Z5, Z5
+	VADDPS    Z10, Z7, Z7
+	VADDPS    Z10, Z9, Z9
 
 ready:
+	STMXCSR      (SP)
+	MOVL         (SP), AX
+	MOVL         AX, CX
+	ORL          $0x00008040, CX
+	MOVL         CX, (SP)
+	LDMXCSR      (SP)
+	MOVL         AX, (SP)
 	VBROADCASTSS bitsffff0000<>+0(SB), Z10
-	MOVQ         a+16(FP), AX
-	MOVQ         row+24(FP), CX
+	MOVQ         a+40(FP), AX
+	MOVQ         row+48(FP), CX
 	SHLQ         $0x02, CX
 	LEAQ         (CX)(CX*2), DX
 	LEAQ         (AX)(CX*4), BX
-	MOVQ         step+32(FP), SI
+	MOVQ         step+56(FP), SI
 	SHLQ         $0x02, SI
-	MOVQ         b+40(FP), DI
-	MOVQ         ldb+48(FP), R8
+	MOVQ         b+64(FP), DI
+	MOVQ         ldb+72(FP), R8
 	SHLQ         $0x02, R8
-	MOVQ         k+56(FP), R9
-	MOVQ         next+64(FP), R10
+	MOVQ         k+80(FP), R9
+	MOVQ         next+88(FP), R10
 	TESTQ        R9, R9
 	JZ           store
 
@@ -3602,9 +4109,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func native6x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// func native6x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·native6x2AVX512(SB), NOSPLIT, $0-89
+TEXT ·native6x2AVX512(SB), NOSPLIT, $0-112
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
@@ -3617,16 +4124,15 @@ TEXT ·native6x2AVX512(SB), NOSPLIT, $0-89
 	VPXORD    Z9, Z9, Z9
 	VPXORD    Z10, Z10, Z10
 	VPXORD    Z11, Z11, Z11
-	MOVQ      low+72(FP), AX
+	MOVQ      low+96(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
 	SHRQ      $0x10, AX
-	MOVB      add+88(FP), AL
-	TESTB     AL, AL
+	MOVQ      from+16(FP), AX
+	TESTQ     AX, AX
 	JZ        ready
-	MOVQ      c+0(FP), AX
-	MOVQ      ldc+8(FP), CX
+	MOVQ      ldf+24(FP), CX
 	SHLQ      $0x02, CX
 	LEAQ      (CX)(CX*2), DX
 	LEAQ      (AX)(CX*4), BX
@@ -3642,20 +4148,37 @@ TEXT ·native6x2AVX512(SB), NOSPLIT, $0-89
 	VMOVUPS.Z 64(BX), K2, Z9
 	VMOVUPS.Z (BX)(CX*1), K1, Z10
 	VMOVUPS.Z 64(BX)(CX*1), K2, Z11
+	MOVQ      bias+32(FP), AX
+	TESTQ     AX, AX
+	JZ        ready
+	VMOVUPS.Z (AX), K1, Z24
+	VADDPS    Z24, Z0, Z0
+	VADDPS    Z24, Z2, Z2
+	VADDPS    Z24, Z4, Z4
+	VADDPS    Z24, Z6, Z6
+	VADDPS    Z24, Z8, Z8
+	VADDPS    Z24, Z10, Z10
+	VMOVUPS.Z 64(AX), K2, Z24
+	VADDPS    Z24, Z1, Z1
+	VADDPS    Z24, Z3, Z3
+	VADDPS    Z24, Z5, Z5
+	VADDPS    Z24, Z7, Z7
+	VADDPS    Z24, Z9, Z9
+	VADDPS    Z24, Z11, Z11
 
 ready:
-	MOVQ  a+16(FP), AX
-	MOVQ  row+24(FP), CX
+	MOVQ  a+40(FP), AX
+	MOVQ  row+48(FP), CX
 	SHLQ  $0x02, CX
 	LEAQ  (CX)(CX*2), DX
 	LEAQ  (AX)(CX*4), BX
-	MOVQ  step+32(FP), SI
+	MOVQ  step+56(FP), SI
 	SHLQ  $0x02, SI
-	MOVQ  b+40(FP), DI
-	MOVQ  ldb+48(FP), R8
+	MOVQ  b+64(FP), DI
+	MOVQ  ldb+72(FP), R8
 	SHLQ  $0x02, R8
-	MOVQ  k+56(FP), R9
-	MOVQ  next+64(FP), R10
+	MOVQ  k+80(FP), R9
+	MOVQ  next+88(FP), R10
 	TESTQ R9, R9
 	JZ    store
 
@@ -3745,16 +4268,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func pairs6x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// func pairs6x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 // Requires: AVX, AVX512F, MMX+, SSE
-TEXT ·pairs6x2AVX512(SB), NOSPLIT, $8-89
-	STMXCSR   (SP)
-	MOVL      (SP), AX
-	MOVL      AX, CX
-	ORL       $0x00008040, CX
-	MOVL      CX, (SP)
-	LDMXCSR   (SP)
-	MOVL      AX, (SP)
+TEXT ·pairs6x2AVX512(SB), NOSPLIT, $8-112
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
@@ -3767,16 +4283,15 @@ TEXT ·pairs6x2AVX512(SB), NOSPLIT, $8-89
 	VPXORD    Z9, Z9, Z9
 	VPXORD    Z10, Z10, Z10
 	VPXORD    Z11, Z11, Z11
-	MOVQ      low+72(FP), AX
+	MOVQ      low+96(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
 	SHRQ      $0x10, AX
-	MOVB      add+88(FP), AL
-	TESTB     AL, AL
+	MOVQ      from+16(FP), AX
+	TESTQ     AX, AX
 	JZ        ready
-	MOVQ      c+0(FP), AX
-	MOVQ      ldc+8(FP), CX
+	MOVQ      ldf+24(FP), CX
 	SHLQ      $0x02, CX
 	LEAQ      (CX)(CX*2), DX
 	LEAQ      (AX)(CX*4), BX
@@ -3792,21 +4307,45 @@ TEXT ·pairs6x2AVX512(SB), NOSPLIT, $8-89
 	VMOVUPS.Z 64(BX), K2, Z9
 	VMOVUPS.Z (BX)(CX*1), K1, Z10
 	VMOVUPS.Z 64(BX)(CX*1), K2, Z11
+	MOVQ      bias+32(FP), AX
+	TESTQ     AX, AX
+	JZ        ready
+	VMOVUPS.Z (AX), K1, Z12
+	VADDPS    Z12, Z0, Z0
+	VADDPS    Z12, Z2, Z2
+	VADDPS    Z12, Z4, Z4
+	VADDPS    Z12, Z6, Z6
+	VADDPS    Z12, Z8, Z8
+	VADDPS    Z12, Z10, Z10
+	VMOVUPS.Z 64(AX), K2, Z12
+	VADDPS    Z12, Z1, Z1
+	VADDPS    Z12, Z3, Z3
+	VADDPS    Z12, Z5, Z5
+	VADDPS    Z12, Z7, Z7
+	VADDPS    Z12, Z9, Z9
+	VADDPS    Z12, Z11, Z11
 
 ready:
+	STMXCSR      (SP)
+	MOVL         (SP), AX
+	MOVL         AX, CX
+	ORL          $0x00008040, CX
+	MOVL         CX, (SP)
+	LDMXCSR      (SP)
+	MOVL         AX, (SP)
 	VBROADCASTSS bitsffff0000<>+0(SB), Z12
-	MOVQ         a+16(FP), AX
-	MOVQ         row+24(FP), CX
+	MOVQ         a+40(FP), AX
+	MOVQ         row+48(FP), CX
 	SHLQ         $0x02, CX
 	LEAQ         (CX)(CX*2), DX
 	LEAQ         (AX)(CX*4), BX
-	MOVQ         step+32(FP), SI
+	MOVQ         step+56(FP), SI
 	SHLQ         $0x02, SI
-	MOVQ         b+40(FP), DI
-	MOVQ         ldb+48(FP), R8
+	MOVQ         b+64(FP), DI
+	MOVQ         ldb+72(FP), R8
 	SHLQ         $0x02, R8
-	MOVQ         k+56(FP), R9
-	MOVQ         next+64(FP), R10
+	MOVQ         k+80(FP), R9
+	MOVQ         next+88(FP), R10
 	TESTQ        R9, R9
 	JZ           store
 
@@ -3889,9 +4428,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func native7x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// func native7x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·native7x2AVX512(SB), NOSPLIT, $0-89
+TEXT ·native7x2AVX512(SB), NOSPLIT, $0-112
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
@@ -3906,16 +4445,15 @@ TEXT ·native7x2AVX512(SB), NOSPLIT, $0-89
 	VPXORD    Z11, Z11, Z11
 	VPXORD    Z12, Z12, Z12
 	VPXORD    Z13, Z13, Z13
-	MOVQ      low+72(FP), AX
+	MOVQ      low+96(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
 	SHRQ      $0x10, AX
-	MOVB      add+88(FP), AL
-	TESTB     AL, AL
+	MOVQ      from+16(FP), AX
+	TESTQ     AX, AX
 	JZ        ready
-	MOVQ      c+0(FP), AX
-	MOVQ      ldc+8(FP), CX
+	MOVQ      ldf+24(FP), CX
 	SHLQ      $0x02, CX
 	LEAQ      (CX)(CX*2), DX
 	LEAQ      (AX)(CX*4), BX
@@ -3933,20 +4471,39 @@ TEXT ·native7x2AVX512(SB), NOSPLIT, $0-89
 	VMOVUPS.Z 64(BX)(CX*1), K2, Z11
 	VMOVUPS.Z (BX)(CX*2), K1, Z12
 	VMOVUPS.Z 64(BX)(CX*2), K2, Z13
+	MOVQ      bias+32(FP), AX
+	TESTQ     AX, AX
+	JZ        ready
+	VMOVUPS.Z (AX), K1, Z24
+	VADDPS    Z24, Z0, Z0
+	VADDPS    Z24, Z2, Z2
+	VADDPS    Z24, Z4, Z4
+	VADDPS    Z24, Z6, Z6
+	VADDPS    Z24, Z8, Z8
+	VADDPS    Z24, Z10, Z10
+	VADDPS    Z24, Z12, Z12
+	VMOVUPS.Z 64(AX), K2, Z24
+	VADDPS    Z24, Z1, Z1
+	VADDPS    Z24, Z3, Z3
+	VADDPS    Z24, Z5, Z5
+	VADDPS    Z24, Z7, Z7
+	VADDPS    Z24, Z9, Z9
+	VADDPS    Z24, Z11, Z11
+	VADDPS    Z24, Z13, Z13
 
 ready:
-	MOVQ  a+16(FP), AX
-	MOVQ  row+24(FP), CX
+	MOVQ  a+40(FP), AX
+	MOVQ  row+48(FP), CX
 	SHLQ  $0x02, CX
 	LEAQ  (CX)(CX*2), DX
 	LEAQ  (AX)(CX*4), BX
-	MOVQ  step+32(FP), SI
+	MOVQ  step+56(FP), SI
 	SHLQ  $0x02, SI
-	MOVQ  b+40(FP), DI
-	MOVQ  ldb+48(FP), R8
+	MOVQ  b+64(FP), DI
+	MOVQ  ldb+72(FP), R8
 	SHLQ  $0x02, R8
-	MOVQ  k+56(FP), R9
-	MOVQ  next+64(FP), R10
+	MOVQ  k+80(FP), R9
+	MOVQ  next+88(FP), R10
 	TESTQ R9, R9
 	JZ    store
 
@@ -4047,16 +4604,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func pairs7x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// func pairs7x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 // Requires: AVX, AVX512F, MMX+, SSE
-TEXT ·pairs7x2AVX512(SB), NOSPLIT, $8-89
-	STMXCSR   (SP)
-	MOVL      (SP), AX
-	MOVL      AX, CX
-	ORL       $0x00008040, CX
-	MOVL      CX, (SP)
-	LDMXCSR   (SP)
-	MOVL      AX, (SP)
+TEXT ·pairs7x2AVX512(SB), NOSPLIT, $8-112
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
@@ -4071,16 +4621,15 @@ TEXT ·pairs7x2AVX512(SB), NOSPLIT, $8-89
 	VPXORD    Z11, Z11, Z11
 	VPXORD    Z12, Z12, Z12
 	VPXORD    Z13, Z13, Z13
-	MOVQ      low+72(FP), AX
+	MOVQ      low+96(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
 	SHRQ      $0x10, AX
-	MOVB      add+88(FP), AL
-	TESTB     AL, AL
+	MOVQ      from+16(FP), AX
+	TESTQ     AX, AX
 	JZ        ready
-	MOVQ      c+0(FP), AX
-	MOVQ      ldc+8(FP), CX
+	MOVQ      ldf+24(FP), CX
 	SHLQ      $0x02, CX
 	LEAQ      (CX)(CX*2), DX
 	LEAQ      (AX)(CX*4), BX
@@ -4098,21 +4647,47 @@ TEXT ·pairs7x2AVX512(SB), NOSPLIT, $8-89
 	VMOVUPS.Z 64(BX)(CX*1), K2, Z11
 	VMOVUPS.Z (BX)(CX*2), K1, Z12
 	VMOVUPS.Z 64(BX)(CX*2), K2, Z13
+	MOVQ      bias+32(FP), AX
+	TESTQ     AX, AX
+	JZ        ready
+	VMOVUPS.Z (AX), K1, Z14
+	VADDPS    Z14, Z0, Z0
+	VADDPS    Z14, Z2, Z2
+	VADDPS    Z14, Z4, Z4
+	VADDPS    Z14, Z6, Z6
+	VADDPS    Z14, Z8, Z8
+	VADDPS    Z14, Z10, Z10
+	VADDPS    Z14, Z12, Z12
+	VMOVUPS.Z 64(AX), K2, Z14
+	VADDPS    Z14, Z1, Z1
+	VADDPS    Z14, Z3, Z3
+	VADDPS    Z14, Z5, Z5
+	VADDPS    Z14, Z7, Z7
+	VADDPS    Z14, Z9, Z9
+	VADDPS    Z14, Z11, Z11
+	VADDPS    Z14, Z13, Z13
 
 ready:
+	STMXCSR      (SP)
+	MOVL         (SP), AX
+	MOVL         AX, CX
+	ORL          $0x00008040, CX
+	MOVL         CX, (SP)
+	LDMXCSR      (SP)
+	MOVL         AX, (SP)
 	VBROADCASTSS bitsffff0000<>+0(SB), Z14
-	MOVQ         a+16(FP), AX
-	MOVQ         row+24(FP), CX
+	MOVQ         a+40(FP), AX
+	MOVQ         row+48(FP), CX
 	SHLQ         $0x02, CX
 	LEAQ         (CX)(CX*2), DX
 	LEAQ         (AX)(CX*4), BX
-	MOVQ         step+32(FP), SI
+	MOVQ         step+56(FP), SI
 	SHLQ         $0x02, SI
-	MOVQ         b+40(FP), DI
-	MOVQ         ldb+48(FP), R8
+	MOVQ         b+64(FP), DI
+	MOVQ         ldb+72(FP), R8
 	SHLQ         $0x02, R8
-	MOVQ         k+56(FP), R9
-	MOVQ         next+64(FP), R10
+	MOVQ         k+80(FP), R9
+	MOVQ         next+88(FP), R10
 	TESTQ        R9, R9
 	JZ           store
 
@@ -4204,9 +4779,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func native8x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// func native8x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·native8x2AVX512(SB), NOSPLIT, $0-89
+TEXT ·native8x2AVX512(SB), NOSPLIT, $0-112
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
@@ -4223,16 +4798,15 @@ TEXT ·native8x2AVX512(SB), NOSPLIT, $0-89
 	VPXORD    Z13, Z13, Z13
 	VPXORD    Z14, Z14, Z14
 	VPXORD    Z15, Z15, Z15
-	MOVQ      low+72(FP), AX
+	MOVQ      low+96(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
 	SHRQ      $0x10, AX
-	MOVB      add+88(FP), AL
-	TESTB     AL, AL
+	MOVQ      from+16(FP), AX
+	TESTQ     AX, AX
 	JZ        ready
-	MOVQ      c+0(FP), AX
-	MOVQ      ldc+8(FP), CX
+	MOVQ      ldf+24(FP), CX
 	SHLQ      $0x02, CX
 	LEAQ      (CX)(CX*2), DX
 	LEAQ      (AX)(CX*4), BX
@@ -4252,20 +4826,41 @@ TEXT ·native8x2AVX512(SB), NOSPLIT, $0-89
 	VMOVUPS.Z 64(BX)(CX*2), K2, Z13
 	VMOVUPS.Z (BX)(DX*1), K1, Z14
 	VMOVUPS.Z 64(BX)(DX*1), K2, Z15
+	MOVQ      bias+32(FP), AX
+	TESTQ     AX, AX
+	JZ        ready
+	VMOVUPS.Z (AX), K1, Z24
+	VADDPS    Z24, Z0, Z0
+	VADDPS    Z24, Z2, Z2
+	VADDPS    Z24, Z4, Z4
+	VADDPS    Z24, Z6, Z6
+	VADDPS    Z24, Z8, Z8
+	VADDPS    Z24, Z10, Z10
+	VADDPS    Z24, Z12, Z12
+	VADDPS    Z24, Z14, Z14
+	VMOVUPS.Z 64(AX), K2, Z24
+	VADDPS    Z24, Z1, Z1
+	VADDPS    Z24, Z3, Z3
+	VADDPS    Z24, Z5, Z5
+	VADDPS    Z24, Z7, Z7
+	VADDPS    Z24, Z9, Z9
+	VADDPS    Z24, Z11, Z11
+	VADDPS    Z24, Z13, Z13
+	VADDPS    Z24, Z15, Z15
 
 ready:
-	MOVQ  a+16(FP), AX
-	MOVQ  row+24(FP), CX
+	MOVQ  a+40(FP), AX
+	MOVQ  row+48(FP), CX
 	SHLQ  $0x02, CX
 	LEAQ  (CX)(CX*2), DX
 	LEAQ  (AX)(CX*4), BX
-	MOVQ  step+32(FP), SI
+	MOVQ  step+56(FP), SI
 	SHLQ  $0x02, SI
-	MOVQ  b+40(FP), DI
-	MOVQ  ldb+48(FP), R8
+	MOVQ  b+64(FP), DI
+	MOVQ  ldb+72(FP), R8
 	SHLQ  $0x02, R8
-	MOVQ  k+56(FP), R9
-	MOVQ  next+64(FP), R10
+	MOVQ  k+80(FP), R9
+	MOVQ  next+88(FP), R10
 	TESTQ R9, R9
 	JZ    store
 
@@ -4377,16 +4972,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func pairs8x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// func pairs8x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 // Requires: AVX, AVX512F, MMX+, SSE
-TEXT ·pairs8x2AVX512(SB), NOSPLIT, $8-89
-	STMXCSR   (SP)
-	MOVL      (SP), AX
-	MOVL      AX, CX
-	ORL       $0x00008040, CX
-	MOVL      CX, (SP)
-	LDMXCSR   (SP)
-	MOVL      AX, (SP)
+TEXT ·pairs8x2AVX512(SB), NOSPLIT, $8-112
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
@@ -4403,16 +4991,15 @@ TEXT ·pairs8x2AVX512(SB), NOSPLIT, $8-89
 	VPXORD    Z13, Z13, Z13
 	VPXORD    Z14, Z14, Z14
 	VPXORD    Z15, Z15, Z15
-	MOVQ      low+72(FP), AX
+	MOVQ      low+96(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
 	SHRQ      $0x10, AX
-	MOVB      add+88(FP), AL
-	TESTB     AL, AL
+	MOVQ      from+16(FP), AX
+	TESTQ     AX, AX
 	JZ        ready
-	MOVQ      c+0(FP), AX
-	MOVQ      ldc+8(FP), CX
+	MOVQ      ldf+24(FP), CX
 	SHLQ      $0x02, CX
 	LEAQ      (CX)(CX*2), DX
 	LEAQ      (AX)(CX*4), BX
@@ -4432,21 +5019,49 @@ TEXT ·pairs8x2AVX512(SB), NOSPLIT, $8-89
 	VMOVUPS.Z 64(BX)(CX*2), K2, Z13
 	VMOVUPS.Z (BX)(DX*1), K1, Z14
 	VMOVUPS.Z 64(BX)(DX*1), K2, Z15
+	MOVQ      bias+32(FP), AX
+	TESTQ     AX, AX
+	JZ        ready
+	VMOVUPS.Z (AX), K1, Z16
+	VADDPS    Z16, Z0, Z0
+	VADDPS    Z16, Z2, Z2
+	VADDPS    Z16, Z4, Z4
+	VADDPS    Z16, Z6, Z6
+	VADDPS    Z16, Z8, Z8
+	VADDPS    Z16, Z10, Z10
+	VADDPS    Z16, Z12, Z12
+	VADDPS    Z16, Z14, Z14
+	VMOVUPS.Z 64(AX), K2, Z16
+	VADDPS    Z16, Z1, Z1
+	VADDPS    Z16, Z3, Z3
+	VADDPS    Z16, Z5, Z5
+	VADDPS    Z16, Z7, Z7
+	VADDPS    Z16, Z9, Z9
+	VADDPS    Z16, Z11, Z11
+	VADDPS    Z16, Z13, Z13
+	VADDPS    Z16, Z15, Z15
 
 ready:
+	STMXCSR      (SP)
+	MOVL         (SP), AX
+	MOVL         AX, CX
+	ORL          $0x00008040, CX
+	MOVL         CX, (SP)
+	LDMXCSR      (SP)
+	MOVL         AX, (SP)
 	VBROADCASTSS bitsffff0000<>+0(SB), Z16
-	MOVQ         a+16(FP), AX
-	MOVQ         row+24(FP), CX
+	MOVQ         a+40(FP), AX
+	MOVQ         row+48(FP), CX
 	SHLQ         $0x02, CX
 	LEAQ         (CX)(CX*2), DX
 	LEAQ         (AX)(CX*4), BX
-	MOVQ         step+32(FP), SI
+	MOVQ         step+56(FP), SI
 	SHLQ         $0x02, SI
-	MOVQ         b+40(FP), DI
-	MOVQ         ldb+48(FP), R8
+	MOVQ         b+64(FP), DI
+	MOVQ         ldb+72(FP), R8
 	SHLQ         $0x02, R8
-	MOVQ         k+56(FP), R9
-	MOVQ         next+64(FP), R10
+	MOVQ         k+80(FP), R9
+	MOVQ         next+88(FP), R10
 	TESTQ        R9, R9
 	JZ           store
 
@@ -4547,9 +5162,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func native9x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// func native9x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·native9x2AVX512(SB), NOSPLIT, $0-89
+TEXT ·native9x2AVX512(SB), NOSPLIT, $0-112
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
@@ -4568,16 +5183,15 @@ TEXT ·native9x2AVX512(SB), NOSPLIT, $0-89
 	VPXORD    Z15, Z15, Z15
 	VPXORD    Z16, Z16, Z16
 	VPXORD    Z17, Z17, Z17
-	MOVQ      low+72(FP), AX
+	MOVQ      low+96(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
 	SHRQ      $0x10, AX
-	MOVB      add+88(FP), AL
-	TESTB     AL, AL
+	MOVQ      from+16(FP), AX
+	TESTQ     AX, AX
 	JZ        ready
-	MOVQ      c+0(FP), AX
-	MOVQ      ldc+8(FP), CX
+	MOVQ      ldf+24(FP), CX
 	SHLQ      $0x02, CX
 	LEAQ      (CX)(CX*2), DX
 	LEAQ      (AX)(CX*4), BX
@@ -4600,21 +5214,44 @@ TEXT ·native9x2AVX512(SB), NOSPLIT, $0-89
 	VMOVUPS.Z 64(BX)(DX*1), K2, Z15
 	VMOVUPS.Z (SI), K1, Z16
 	VMOVUPS.Z 64(SI), K2, Z17
+	MOVQ      bias+32(FP), AX
+	TESTQ     AX, AX
+	JZ        ready
+	VMOVUPS.Z (AX), K1, Z24
+	VADDPS    Z24, Z0, Z0
+	VADDPS    Z24, Z2, Z2
+	VADDPS    Z24, Z4, Z4
+	VADDPS    Z24, Z6, Z6
+	VADDPS    Z24, Z8, Z8
+	VADDPS    Z24, Z10, Z10
+	VADDPS    Z24, Z12, Z12
+	VADDPS    Z24, Z14, Z14
+	VADDPS    Z24, Z16, Z16
+	VMOVUPS.Z 64(AX), K2, Z24
+	VADDPS    Z24, Z1, Z1
+	VADDPS    Z24, Z3, Z3
+	VADDPS    Z24, Z5, Z5
+	VADDPS    Z24, Z7, Z7
+	VADDPS    Z24, Z9, Z9
+	VADDPS    Z24, Z11, Z11
+	VADDPS    Z24, Z13, Z13
+	VADDPS    Z24, Z15, Z15
+	VADDPS    Z24, Z17, Z17
 
 ready:
-	MOVQ  a+16(FP), AX
-	MOVQ  row+24(FP), CX
+	MOVQ  a+40(FP), AX
+	MOVQ  row+48(FP), CX
 	SHLQ  $0x02, CX
 	LEAQ  (CX)(CX*2), DX
 	LEAQ  (AX)(CX*4), BX
 	LEAQ  (BX)(CX*4), SI
-	MOVQ  step+32(FP), DI
+	MOVQ  step+56(FP), DI
 	SHLQ  $0x02, DI
-	MOVQ  b+40(FP), R8
-	MOVQ  ldb+48(FP), R9
+	MOVQ  b+64(FP), R8
+	MOVQ  ldb+72(FP), R9
 	SHLQ  $0x02, R9
-	MOVQ  k+56(FP), R10
-	MOVQ  next+64(FP), R11
+	MOVQ  k+80(FP), R10
+	MOVQ  next+88(FP), R11
 	TESTQ R10, R10
 	JZ    store
 
@@ -4739,16 +5376,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func pairs9x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// func pairs9x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 // Requires: AVX, AVX512F, MMX+, SSE
-TEXT ·pairs9x2AVX512(SB), NOSPLIT, $8-89
-	STMXCSR   (SP)
-	MOVL      (SP), AX
-	MOVL      AX, CX
-	ORL       $0x00008040, CX
-	MOVL      CX, (SP)
-	LDMXCSR   (SP)
-	MOVL      AX, (SP)
+TEXT ·pairs9x2AVX512(SB), NOSPLIT, $8-112
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
@@ -4767,16 +5397,15 @@ TEXT ·pairs9x2AVX512(SB), NOSPLIT, $8-89
 	VPXORD    Z15, Z15, Z15
 	VPXORD    Z16, Z16, Z16
 	VPXORD    Z17, Z17, Z17
-	MOVQ      low+72(FP), AX
+	MOVQ      low+96(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
 	SHRQ      $0x10, AX
-	MOVB      add+88(FP), AL
-	TESTB     AL, AL
+	MOVQ      from+16(FP), AX
+	TESTQ     AX, AX
 	JZ        ready
-	MOVQ      c+0(FP), AX
-	MOVQ      ldc+8(FP), CX
+	MOVQ      ldf+24(FP), CX
 	SHLQ      $0x02, CX
 	LEAQ      (CX)(CX*2), DX
 	LEAQ      (AX)(CX*4), BX
@@ -4799,22 +5428,52 @@ TEXT ·pairs9x2AVX512(SB), NOSPLIT, $8-89
 	VMOVUPS.Z 64(BX)(DX*1), K2, Z15
 	VMOVUPS.Z (SI), K1, Z16
 	VMOVUPS.Z 64(SI), K2, Z17
+	MOVQ      bias+32(FP), AX
+	TESTQ     AX, AX
+	JZ        ready
+	VMOVUPS.Z (AX), K1, Z18
+	VADDPS    Z18, Z0, Z0
+	VADDPS    Z18, Z2, Z2
+	VADDPS    Z18, Z4, Z4
+	VADDPS    Z18, Z6, Z6
+	VADDPS    Z18, Z8, Z8
+	VADDPS    Z18, Z10, Z10
+	VADDPS    Z18, Z12, Z12
+	VADDPS    Z18, Z14, Z14
+	VADDPS    Z18, Z16, Z16
+	VMOVUPS.Z 64(AX), K2, Z18
+	VADDPS    Z18, Z1, Z1
+	VADDPS    Z18, Z3, Z3
+	VADDPS    Z18, Z5, Z5
+	VADDPS    Z18, Z7, Z7
+	VADDPS    Z18, Z9, Z9
+	VADDPS    Z18, Z11, Z11
+	VADDPS    Z18, Z13, Z13
+	VADDPS    Z18, Z15, Z15
+	VADDPS    Z18, Z17, Z17
 
 ready:
+	STMXCSR      (SP)
+	MOVL         (SP), AX
+	MOVL         AX, CX
+	ORL          $0x00008040, CX
+	MOVL         CX, (SP)
+	LDMXCSR      (SP)
+	MOVL         AX, (SP)
 	VBROADCASTSS bitsffff0000<>+0(SB), Z18
-	MOVQ         a+16(FP), AX
-	MOVQ         row+24(FP), CX
+	MOVQ         a+40(FP), AX
+	MOVQ         row+48(FP), CX
 	SHLQ         $0x02, CX
 	LEAQ         (CX)(CX*2), DX
 	LEAQ         (AX)(CX*4), BX
 	LEAQ         (BX)(CX*4), SI
-	MOVQ         step+32(FP), DI
+	MOVQ         step+56(FP), DI
 	SHLQ         $0x02, DI
-	MOVQ         b+40(FP), R8
-	MOVQ         ldb+48(FP), R9
+	MOVQ         b+64(FP), R8
+	MOVQ         ldb+72(FP), R9
 	SHLQ         $0x02, R9
-	MOVQ         k+56(FP), R10
-	MOVQ         next+64(FP), R11
+	MOVQ         k+80(FP), R10
+	MOVQ         next+88(FP), R11
 	TESTQ        R10, R10
 	JZ           store
 
@@ -4926,9 +5585,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func native10x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// func native10x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·native10x2AVX512(SB), NOSPLIT, $0-89
+TEXT ·native10x2AVX512(SB), NOSPLIT, $0-112
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
@@ -4949,16 +5608,15 @@ TEXT ·native10x2AVX512(SB), NOSPLIT, $0-89
 	VPXORD    Z17, Z17, Z17
 	VPXORD    Z18, Z18, Z18
 	VPXORD    Z19, Z19, Z19
-	MOVQ      low+72(FP), AX
+	MOVQ      low+96(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
 	SHRQ      $0x10, AX
-	MOVB      add+88(FP), AL
-	TESTB     AL, AL
+	MOVQ      from+16(FP), AX
+	TESTQ     AX, AX
 	JZ        ready
-	MOVQ      c+0(FP), AX
-	MOVQ      ldc+8(FP), CX
+	MOVQ      ldf+24(FP), CX
 	SHLQ      $0x02, CX
 	LEAQ      (CX)(CX*2), DX
 	LEAQ      (AX)(CX*4), BX
@@ -4983,21 +5641,46 @@ TEXT ·native10x2AVX512(SB), NOSPLIT, $0-89
 	VMOVUPS.Z 64(SI), K2, Z17
 	VMOVUPS.Z (SI)(CX*1), K1, Z18
 	VMOVUPS.Z 64(SI)(CX*1), K2, Z19
+	MOVQ      bias+32(FP), AX
+	TESTQ     AX, AX
+	JZ        ready
+	VMOVUPS.Z (AX), K1, Z24
+	VADDPS    Z24, Z0, Z0
+	VADDPS    Z24, Z2, Z2
+	VADDPS    Z24, Z4, Z4
+	VADDPS    Z24, Z6, Z6
+	VADDPS    Z24, Z8, Z8
+	VADDPS    Z24, Z10, Z10
+	VADDPS    Z24, Z12, Z12
+	VADDPS    Z24, Z14, Z14
+	VADDPS    Z24, Z16, Z16
+	VADDPS    Z24, Z18, Z18
+	VMOVUPS.Z 64(AX), K2, Z24
+	VADDPS    Z24, Z1, Z1
+	VADDPS    Z24, Z3, Z3
+	VADDPS    Z24, Z5, Z5
+	VADDPS    Z24, Z7, Z7
+	VADDPS    Z24, Z9, Z9
+	VADDPS    Z24, Z11, Z11
+	VADDPS    Z24, Z13, Z13
+	VADDPS    Z24, Z15, Z15
+	VADDPS    Z24, Z17, Z17
+	VADDPS    Z24, Z19, Z19
 
 ready:
-	MOVQ  a+16(FP), AX
-	MOVQ  row+24(FP), CX
+	MOVQ  a+40(FP), AX
+	MOVQ  row+48(FP), CX
 	SHLQ  $0x02, CX
 	LEAQ  (CX)(CX*2), DX
 	LEAQ  (AX)(CX*4), BX
 	LEAQ  (BX)(CX*4), SI
-	MOVQ  step+32(FP), DI
+	MOVQ  step+56(FP), DI
 	SHLQ  $0x02, DI
-	MOVQ  b+40(FP), R8
-	MOVQ  ldb+48(FP), R9
+	MOVQ  b+64(FP), R8
+	MOVQ  ldb+72(FP), R9
 	SHLQ  $0x02, R9
-	MOVQ  k+56(FP), R10
-	MOVQ  next+64(FP), R11
+	MOVQ  k+80(FP), R10
+	MOVQ  next+88(FP), R11
 	TESTQ R10, R10
 	JZ    store
 
@@ -5133,16 +5816,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func pairs10x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// func pairs10x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 // Requires: AVX, AVX512F, MMX+, SSE
-TEXT ·pairs10x2AVX512(SB), NOSPLIT, $8-89
-	STMXCSR   (SP)
-	MOVL      (SP), AX
-	MOVL      AX, CX
-	ORL       $0x00008040, CX
-	MOVL      CX, (SP)
-	LDMXCSR   (SP)
-	MOVL      AX, (SP)
+TEXT ·pairs10x2AVX512(SB), NOSPLIT, $8-112
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
@@ -5163,16 +5839,15 @@ TEXT ·pairs10x2AVX512(SB), NOSPLIT, $8-89
 	VPXORD    Z17, Z17, Z17
 	VPXORD    Z18, Z18, Z18
 	VPXORD    Z19, Z19, Z19
-	MOVQ      low+72(FP), AX
+	MOVQ      low+96(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
 	SHRQ      $0x10, AX
-	MOVB      add+88(FP), AL
-	TESTB     AL, AL
+	MOVQ      from+16(FP), AX
+	TESTQ     AX, AX
 	JZ        ready
-	MOVQ      c+0(FP), AX
-	MOVQ      ldc+8(FP), CX
+	MOVQ      ldf+24(FP), CX
 	SHLQ      $0x02, CX
 	LEAQ      (CX)(CX*2), DX
 	LEAQ      (AX)(CX*4), BX
@@ -5197,22 +5872,54 @@ TEXT ·pairs10x2AVX512(SB), NOSPLIT, $8-89
 	VMOVUPS.Z 64(SI), K2, Z17
 	VMOVUPS.Z (SI)(CX*1), K1, Z18
 	VMOVUPS.Z 64(SI)(CX*1), K2, Z19
+	MOVQ      bias+32(FP), AX
+	TESTQ     AX, AX
+	JZ        ready
+	VMOVUPS.Z (AX), K1, Z20
+	VADDPS    Z20, Z0, Z0
+	VADDPS    Z20, Z2, Z2
+	VADDPS    Z20, Z4, Z4
+	VADDPS    Z20, Z6, Z6
+	VADDPS    Z20, Z8, Z8
+	VADDPS    Z20, Z10, Z10
+	VADDPS    Z20, Z12, Z12
+	VADDPS    Z20, Z14, Z14
+	VADDPS    Z20, Z16, Z16
+	VADDPS    Z20, Z18, Z18
+	VMOVUPS.Z 64(AX), K2, Z20
+	VADDPS    Z20, Z1, Z1
+	VADDPS    Z20, Z3, Z3
+	VADDPS    Z20, Z5, Z5
+	VADDPS    Z20, Z7, Z7
+	VADDPS    Z20, Z9, Z9
+	VADDPS    Z20, Z11, Z11
+	VADDPS    Z20, Z13, Z13
+	VADDPS    Z20, Z15, Z15
+	VADDPS    Z20, Z17, Z17
+	VADDPS    Z20, Z19, Z19
 
 ready:
+	STMXCSR      (SP)
+	MOVL         (SP), AX
+	MOVL         AX, CX
+	ORL          $0x00008040, CX
+	MOVL         CX, (SP)
+	LDMXCSR      (SP)
+	MOVL         AX, (SP)
 	VBROADCASTSS bitsffff0000<>+0(SB), Z20
-	MOVQ         a+16(FP), AX
-	MOVQ         row+24(FP), CX
+	MOVQ         a+40(FP), AX
+	MOVQ         row+48(FP), CX
 	SHLQ         $0x02, CX
 	LEAQ         (CX)(CX*2), DX
 	LEAQ         (AX)(CX*4), BX
 	LEAQ         (BX)(CX*4), SI
-	MOVQ         step+32(FP), DI
+	MOVQ         step+56(FP), DI
 	SHLQ         $0x02, DI
-	MOVQ         b+40(FP), R8
-	MOVQ         ldb+48(FP), R9
+	MOVQ         b+64(FP), R8
+	MOVQ         ldb+72(FP), R9
 	SHLQ         $0x02, R9
-	MOVQ         k+56(FP), R10
-	MOVQ         next+64(FP), R11
+	MOVQ         k+80(FP), R10
+	MOVQ         next+88(FP), R11
 	TESTQ        R10, R10
 	JZ           store
 
@@ -5333,9 +6040,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func native11x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// func native11x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·native11x2AVX512(SB), NOSPLIT, $0-89
+TEXT ·native11x2AVX512(SB), NOSPLIT, $0-112
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
@@ -5358,16 +6065,15 @@ TEXT ·native11x2AVX512(SB), NOSPLIT, $0-89
 	VPXORD    Z19, Z19, Z19
 	VPXORD    Z20, Z20, Z20
 	VPXORD    Z21, Z21, Z21
-	MOVQ      low+72(FP), AX
+	MOVQ      low+96(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
 	SHRQ      $0x10, AX
-	MOVB      add+88(FP), AL
-	TESTB     AL, AL
+	MOVQ      from+16(FP), AX
+	TESTQ     AX, AX
 	JZ        ready
-	MOVQ      c+0(FP), AX
-	MOVQ      ldc+8(FP), CX
+	MOVQ      ldf+24(FP), CX
 	SHLQ      $0x02, CX
 	LEAQ      (CX)(CX*2), DX
 	LEAQ      (AX)(CX*4), BX
@@ -5394,21 +6100,48 @@ TEXT ·native11x2AVX512(SB), NOSPLIT, $0-89
 	VMOVUPS.Z 64(SI)(CX*1), K2, Z19
 	VMOVUPS.Z (SI)(CX*2), K1, Z20
 	VMOVUPS.Z 64(SI)(CX*2), K2, Z21
+	MOVQ      bias+32(FP), AX
+	TESTQ     AX, AX
+	JZ        ready
+	VMOVUPS.Z (AX), K1, Z24
+	VADDPS    Z24, Z0, Z0
+	VADDPS    Z24, Z2, Z2
+	VADDPS    Z24, Z4, Z4
+	VADDPS    Z24, Z6, Z6
+	VADDPS    Z24, Z8, Z8
+	VADDPS    Z24, Z10, Z10
+	VADDPS    Z24, Z12, Z12
+	VADDPS    Z24, Z14, Z14
+	VADDPS    Z24, Z16, Z16
+	VADDPS    Z24, Z18, Z18
+	VADDPS    Z24, Z20, Z20
+	VMOVUPS.Z 64(AX), K2, Z24
+	VADDPS    Z24, Z1, Z1
+	VADDPS    Z24, Z3, Z3
+	VADDPS    Z24, Z5, Z5
+	VADDPS    Z24, Z7, Z7
+	VADDPS    Z24, Z9, Z9
+	VADDPS    Z24, Z11, Z11
+	VADDPS    Z24, Z13, Z13
+	VADDPS    Z24, Z15, Z15
+	VADDPS    Z24, Z17, Z17
+	VADDPS    Z24, Z19, Z19
+	VADDPS    Z24, Z21, Z21
 
 ready:
-	MOVQ  a+16(FP), AX
-	MOVQ  row+24(FP), CX
+	MOVQ  a+40(FP), AX
+	MOVQ  row+48(FP), CX
 	SHLQ  $0x02, CX
 	LEAQ  (CX)(CX*2), DX
 	LEAQ  (AX)(CX*4), BX
 	LEAQ  (BX)(CX*4), SI
-	MOVQ  step+32(FP), DI
+	MOVQ  step+56(FP), DI
 	SHLQ  $0x02, DI
-	MOVQ  b+40(FP), R8
-	MOVQ  ldb+48(FP), R9
+	MOVQ  b+64(FP), R8
+	MOVQ  ldb+72(FP), R9
 	SHLQ  $0x02, R9
-	MOVQ  k+56(FP), R10
-	MOVQ  next+64(FP), R11
+	MOVQ  k+80(FP), R10
+	MOVQ  next+88(FP), R11
 	TESTQ R10, R10
 	JZ    store
 
@@ -5555,16 +6288,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func pairs11x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// func pairs11x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 // Requires: AVX, AVX512F, MMX+, SSE
-TEXT ·pairs11x2AVX512(SB), NOSPLIT, $8-89
-	STMXCSR   (SP)
-	MOVL      (SP), AX
-	MOVL      AX, CX
-	ORL       $0x00008040, CX
-	MOVL      CX, (SP)
-	LDMXCSR   (SP)
-	MOVL      AX, (SP)
+TEXT ·pairs11x2AVX512(SB), NOSPLIT, $8-112
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
@@ -5587,16 +6313,15 @@ TEXT ·pairs11x2AVX512(SB), NOSPLIT, $8-89
 	VPXORD    Z19, Z19, Z19
 	VPXORD    Z20, Z20, Z20
 	VPXORD    Z21, Z21, Z21
-	MOVQ      low+72(FP), AX
+	MOVQ      low+96(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
 	SHRQ      $0x10, AX
-	MOVB      add+88(FP), AL
-	TESTB     AL, AL
+	MOVQ      from+16(FP), AX
+	TESTQ     AX, AX
 	JZ        ready
-	MOVQ      c+0(FP), AX
-	MOVQ      ldc+8(FP), CX
+	MOVQ      ldf+24(FP), CX
 	SHLQ      $0x02, CX
 	LEAQ      (CX)(CX*2), DX
 	LEAQ      (AX)(CX*4), BX
@@ -5623,22 +6348,56 @@ TEXT ·pairs11x2AVX512(SB), NOSPLIT, $8-89
 	VMOVUPS.Z 64(SI)(CX*1), K2, Z19
 	VMOVUPS.Z (SI)(CX*2), K1, Z20
 	VMOVUPS.Z 64(SI)(CX*2), K2, Z21
+	MOVQ      bias+32(FP), AX
+	TESTQ     AX, AX
+	JZ        ready
+	VMOVUPS.Z (AX), K1, Z22
+	VADDPS    Z22, Z0, Z0
+	VADDPS    Z22, Z2, Z2
+	VADDPS    Z22, Z4, Z4
+	VADDPS    Z22, Z6, Z6
+	VADDPS    Z22, Z8, Z8
+	VADDPS    Z22, Z10, Z10
+	VADDPS    Z22, Z12, Z12
+	VADDPS    Z22, Z14, Z14
+	VADDPS    Z22, Z16, Z16
+	VADDPS    Z22, Z18, Z18
+	VADDPS    Z22, Z20, Z20
+	VMOVUPS.Z 64(AX), K2, Z22
+	VADDPS    Z22, Z1, Z1
+	VADDPS    Z22, Z3, Z3
+	VADDPS    Z22, Z5, Z5
+	VADDPS    Z22, Z7, Z7
+	VADDPS    Z22, Z9, Z9
+	VADDPS    Z22, Z11, Z11
+	VADDPS    Z22, Z13, Z13
+	VADDPS    Z22, Z15, Z15
+	VADDPS    Z22, Z17, Z17
+	VADDPS    Z22, Z19, Z19
+	VADDPS    Z22, Z21, Z21
 
 ready:
+	STMXCSR      (SP)
+	MOVL         (SP), AX
+	MOVL         AX, CX
+	ORL          $0x00008040, CX
+	MOVL         CX, (SP)
+	LDMXCSR      (SP)
+	MOVL         AX, (SP)
 	VBROADCASTSS bitsffff0000<>+0(SB), Z22
-	MOVQ         a+16(FP), AX
-	MOVQ         row+24(FP), CX
+	MOVQ         a+40(FP), AX
+	MOVQ         row+48(FP), CX
 	SHLQ         $0x02, CX
 	LEAQ         (CX)(CX*2), DX
 	LEAQ         (AX)(CX*4), BX
 	LEAQ         (BX)(CX*4), SI
-	MOVQ         step+32(FP), DI
+	MOVQ         step+56(FP), DI
 	SHLQ         $0x02, DI
-	MOVQ         b+40(FP), R8
-	MOVQ         ldb+48(FP), R9
+	MOVQ         b+64(FP), R8
+	MOVQ         ldb+72(FP), R9
 	SHLQ         $0x02, R9
-	MOVQ         k+56(FP), R10
-	MOVQ         next+64(FP), R11
+	MOVQ         k+80(FP), R10
+	MOVQ         next+88(FP), R11
 	TESTQ        R10, R10
 	JZ           store
 
@@ -5768,9 +6527,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func native12x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// func native12x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·native12x2AVX512(SB), NOSPLIT, $0-89
+TEXT ·native12x2AVX512(SB), NOSPLIT, $0-112
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
@@ -5795,16 +6554,15 @@ TEXT ·native12x2AVX512(SB), NOSPLIT, $0-89
 	VPXORD    Z21, Z21, Z21
 	VPXORD    Z22, Z22, Z22
 	VPXORD    Z23, Z23, Z23
-	MOVQ      low+72(FP), AX
+	MOVQ      low+96(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
 	SHRQ      $0x10, AX
-	MOVB      add+88(FP), AL
-	TESTB     AL, AL
+	MOVQ      from+16(FP), AX
+	TESTQ     AX, AX
 	JZ        ready
-	MOVQ      c+0(FP), AX
-	MOVQ      ldc+8(FP), CX
+	MOVQ      ldf+24(FP), CX
 	SHLQ      $0x02, CX
 	LEAQ      (CX)(CX*2), DX
 	LEAQ      (AX)(CX*4), BX
@@ -5833,21 +6591,50 @@ TEXT ·native12x2AVX512(SB), NOSPLIT, $0-89
 	VMOVUPS.Z 64(SI)(CX*2), K2, Z21
 	VMOVUPS.Z (SI)(DX*1), K1, Z22
 	VMOVUPS.Z 64(SI)(DX*1), K2, Z23
+	MOVQ      bias+32(FP), AX
+	TESTQ     AX, AX
+	JZ        ready
+	VMOVUPS.Z (AX), K1, Z24
+	VADDPS    Z24, Z0, Z0
+	VADDPS    Z24, Z2, Z2
+	VADDPS    Z24, Z4, Z4
+	VADDPS    Z24, Z6, Z6
+	VADDPS    Z24, Z8, Z8
+	VADDPS    Z24, Z10, Z10
+	VADDPS    Z24, Z12, Z12
+	VADDPS    Z24, Z14, Z14
+	VADDPS    Z24, Z16, Z16
+	VADDPS    Z24, Z18, Z18
+	VADDPS    Z24, Z20, Z20
+	VADDPS    Z24, Z22, Z22
+	VMOVUPS.Z 64(AX), K2, Z24
+	VADDPS    Z24, Z1, Z1
+	VADDPS    Z24, Z3, Z3
+	VADDPS    Z24, Z5, Z5
+	VADDPS    Z24, Z7, Z7
+	VADDPS    Z24, Z9, Z9
+	VADDPS    Z24, Z11, Z11
+	VADDPS    Z24, Z13, Z13
+	VADDPS    Z24, Z15, Z15
+	VADDPS    Z24, Z17, Z17
+	VADDPS    Z24, Z19, Z19
+	VADDPS    Z24, Z21, Z21
+	VADDPS    Z24, Z23, Z23
 
 ready:
-	MOVQ  a+16(FP), AX
-	MOVQ  row+24(FP), CX
+	MOVQ  a+40(FP), AX
+	MOVQ  row+48(FP), CX
 	SHLQ  $0x02, CX
 	LEAQ  (CX)(CX*2), DX
 	LEAQ  (AX)(CX*4), BX
 	LEAQ  (BX)(CX*4), SI
-	MOVQ  step+32(FP), DI
+	MOVQ  step+56(FP), DI
 	SHLQ  $0x02, DI
-	MOVQ  b+40(FP), R8
-	MOVQ  ldb+48(FP), R9
+	MOVQ  b+64(FP), R8
+	MOVQ  ldb+72(FP), R9
 	SHLQ  $0x02, R9
-	MOVQ  k+56(FP), R10
-	MOVQ  next+64(FP), R11
+	MOVQ  k+80(FP), R10
+	MOVQ  next+88(FP), R11
 	TESTQ R10, R10
 	JZ    store
 
@@ -6005,16 +6792,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func pairs12x2AVX512(c *float32, ldc int, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64, add bool)
+// func pairs12x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
 // Requires: AVX, AVX512F, MMX+, SSE
-TEXT ·pairs12x2AVX512(SB), NOSPLIT, $8-89
-	STMXCSR   (SP)
-	MOVL      (SP), AX
-	MOVL      AX, CX
-	ORL       $0x00008040, CX
-	MOVL      CX, (SP)
-	LDMXCSR   (SP)
-	MOVL      AX, (SP)
+TEXT ·pairs12x2AVX512(SB), NOSPLIT, $8-112
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
 	VPXORD    Z2, Z2, Z2
@@ -6039,16 +6819,15 @@ TEXT ·pairs12x2AVX512(SB), NOSPLIT, $8-89
 	VPXORD    Z21, Z21, Z21
 	VPXORD    Z22, Z22, Z22
 	VPXORD    Z23, Z23, Z23
-	MOVQ      low+72(FP), AX
+	MOVQ      low+96(FP), AX
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K2
 	SHRQ      $0x10, AX
-	MOVB      add+88(FP), AL
-	TESTB     AL, AL
+	MOVQ      from+16(FP), AX
+	TESTQ     AX, AX
 	JZ        ready
-	MOVQ      c+0(FP), AX
-	MOVQ      ldc+8(FP), CX
+	MOVQ      ldf+24(FP), CX
 	SHLQ      $0x02, CX
 	LEAQ      (CX)(CX*2), DX
 	LEAQ      (AX)(CX*4), BX
@@ -6077,22 +6856,58 @@ TEXT ·pairs12x2AVX512(SB), NOSPLIT, $8-89
 	VMOVUPS.Z 64(SI)(CX*2), K2, Z21
 	VMOVUPS.Z (SI)(DX*1), K1, Z22
 	VMOVUPS.Z 64(SI)(DX*1), K2, Z23
+	MOVQ      bias+32(FP), AX
+	TESTQ     AX, AX
+	JZ        ready
+	VMOVUPS.Z (AX), K1, Z24
+	VADDPS    Z24, Z0, Z0
+	VADDPS    Z24, Z2, Z2
+	VADDPS    Z24, Z4, Z4
+	VADDPS    Z24, Z6, Z6
+	VADDPS    Z24, Z8, Z8
+	VADDPS    Z24, Z10, Z10
+	VADDPS    Z24, Z12, Z12
+	VADDPS    Z24, Z14, Z14
+	VADDPS    Z24, Z16, Z16
+	VADDPS    Z24, Z18, Z18
+	VADDPS    Z24, Z20, Z20
+	VADDPS    Z24, Z22, Z22
+	VMOVUPS.Z 64(AX), K2, Z24
+	VADDPS    Z24, Z1, Z1
+	VADDPS    Z24, Z3, Z3
+	VADDPS    Z24, Z5, Z5
+	VADDPS    Z24, Z7, Z7
+	VADDPS    Z24, Z9, Z9
+	VADDPS    Z24, Z11, Z11
+	VADDPS    Z24, Z13, Z13
+	VADDPS    Z24, Z15, Z15
+	VADDPS    Z24, Z17, Z17
+	VADDPS    Z24, Z19, Z19
+	VADDPS    Z24, Z21, Z21
+	VADDPS    Z24, Z23, Z23
 
 ready:
+	STMXCSR      (SP)
+	MOVL         (SP), AX
+	MOVL         AX, CX
+	ORL          $0x00008040, CX
+	MOVL         CX, (SP)
+	LDMXCSR      (SP)
+	MOVL         AX, (SP)
 	VBROADCASTSS bitsffff0000<>+0(SB), Z24
-	MOVQ         a+16(FP), AX
-	MOVQ         row+24(FP), CX
+	MOVQ         a+40(FP), AX
+	MOVQ         row+48(FP), CX
 	SHLQ         $0x02, CX
 	LEAQ         (CX)(CX*2), DX
 	LEAQ         (AX)(CX*4), BX
 	LEAQ         (BX)(CX*4), SI
-	MOVQ         step+32(FP), DI
+	MOVQ         step+56(FP), DI
 	SHLQ         $0x02, DI
-	MOVQ         b+40(FP), R8
-	MOVQ         ldb+48(FP), R9
+	MOVQ         b+64(FP), R8
+	MOVQ         ldb+72(FP), R9
 	SHLQ         $0x02, R9
-	MOVQ         k+56(FP), R10
-	MOVQ         next+64(FP), R11
+	MOVQ         k+80(FP), R10
+	MOVQ         next+88(FP), R11
 	TESTQ        R10, R10
 	JZ           store
 

@@ -50,7 +50,7 @@ func MatMulPanels(
 ) {
 	checkMatrix("MatMulPanels C", c, ldc, m, b.n)
 	checkMatrix("MatMulPanels A", a, lda, m, b.k)
-	matMul(p, &product{c: c, ldc: ldc, a: a, aRow: lda, aStep: 1, panels: b, m: m, n: b.n, k: b.k, add: add, pairs: b.pairs})
+	matMul(p, &product{c: c, ldc: ldc, a: a, aRow: lda, aStep: 1, panels: b, m: m, n: b.n, k: b.k, start: adding(c, ldc, add), pairs: b.pairs})
 }
 
 // MatMulUnder, MatMulNTUnder and MatMulTNUnder are the products under a
@@ -60,7 +60,7 @@ func MatMulUnder(numerics Numerics, p *Pool, c []float32, ldc int, a []float32, 
 	checkMatrix("MatMul C", c, ldc, m, n)
 	checkMatrix("MatMul A", a, lda, m, k)
 	checkMatrix("MatMul B", b, ldb, k, n)
-	matMul(p, &product{c: c, ldc: ldc, a: a, aRow: lda, aStep: 1, b: b, ldb: ldb, m: m, n: n, k: k, add: add,
+	matMul(p, &product{c: c, ldc: ldc, a: a, aRow: lda, aStep: 1, b: b, ldb: ldb, m: m, n: n, k: k, start: adding(c, ldc, add),
 		pairs: numerics == V1BF16})
 }
 
@@ -69,7 +69,7 @@ func MatMulNTUnder(numerics Numerics, p *Pool, c []float32, ldc int, a []float32
 	checkMatrix("MatMulNT C", c, ldc, m, n)
 	checkMatrix("MatMulNT A", a, lda, m, k)
 	checkMatrix("MatMulNT B", b, ldb, n, k)
-	matMul(p, &product{c: c, ldc: ldc, a: a, aRow: lda, aStep: 1, b: b, ldb: ldb, turned: true, m: m, n: n, k: k, add: add,
+	matMul(p, &product{c: c, ldc: ldc, a: a, aRow: lda, aStep: 1, b: b, ldb: ldb, turned: true, m: m, n: n, k: k, start: adding(c, ldc, add),
 		pairs: numerics == V1BF16})
 }
 
@@ -78,8 +78,114 @@ func MatMulTNUnder(numerics Numerics, p *Pool, c []float32, ldc int, a []float32
 	checkMatrix("MatMulTN C", c, ldc, m, n)
 	checkMatrix("MatMulTN A", a, lda, k, m)
 	checkMatrix("MatMulTN B", b, ldb, k, n)
-	matMul(p, &product{c: c, ldc: ldc, a: a, aRow: 1, aStep: lda, b: b, ldb: ldb, m: m, n: n, k: k, add: add,
+	matMul(p, &product{c: c, ldc: ldc, a: a, aRow: 1, aStep: lda, b: b, ldb: ldb, m: m, n: n, k: k, start: adding(c, ldc, add),
 		pairs: numerics == V1BF16})
+}
+
+// Start is in what the chains of a product begin: the rows of From, to each of
+// which Bias is added, once rounded; only one of the two; or zero.
+type Start struct {
+	From []float32 // (m, n), or nil
+	LD   int       // distance of its rows, 0 where one row serves all
+	Bias []float32 // (n), or nil
+}
+
+// MatMulFrom is C = start + A·B under a numeric contract. start.From may be C.
+func MatMulFrom(
+	numerics Numerics,
+	p *Pool,
+	c []float32, ldc int, // (m, n)
+	start Start,
+	a []float32, lda int, // (m, k)
+	b []float32, ldb int, // (k, n)
+	m, n, k int,
+) {
+	checkMatrix("MatMulFrom C", c, ldc, m, n)
+	checkMatrix("MatMulFrom A", a, lda, m, k)
+	checkMatrix("MatMulFrom B", b, ldb, k, n)
+	start.check(m, n)
+	matMul(p, &product{c: c, ldc: ldc, a: a, aRow: lda, aStep: 1, b: b, ldb: ldb, m: m, n: n, k: k, start: start,
+		pairs: numerics == V1BF16})
+}
+
+// MatMulPanelsFrom is [MatMulFrom] for B in panels.
+func MatMulPanelsFrom(
+	p *Pool,
+	c []float32, ldc int, // (m, n)
+	start Start,
+	a []float32, lda int, // (m, k)
+	b *Panels,
+	m int,
+) {
+	checkMatrix("MatMulPanelsFrom C", c, ldc, m, b.n)
+	checkMatrix("MatMulPanelsFrom A", a, lda, m, b.k)
+	start.check(m, b.n)
+	matMul(p, &product{c: c, ldc: ldc, a: a, aRow: lda, aStep: 1, panels: b, m: m, n: b.n, k: b.k, start: start, pairs: b.pairs})
+}
+
+// adding begins in C itself, or in zero.
+func adding(c []float32, ldc int, add bool) Start {
+	if add {
+		return Start{From: c, LD: ldc}
+	}
+	return Start{}
+}
+
+func (s *Start) check(m, n int) {
+	if s.From != nil {
+		rows := m
+		if s.LD == 0 {
+			rows = min(m, 1)
+		}
+		checkMatrix("Start.From", s.From, max(s.LD, n), rows, n)
+		if s.LD != 0 && s.LD < n {
+			panic("tensor.Start: rows overlap")
+		}
+	}
+	if s.Bias != nil {
+		sameLength("Start.Bias", n, len(s.Bias))
+	}
+}
+
+// part is s for a tile that begins at row i and column j.
+func (s *Start) part(i, j int) Start {
+	p := Start{LD: s.LD}
+	if s.From != nil {
+		p.From = s.From[i*s.LD+j:]
+	}
+	if s.Bias != nil {
+		p.Bias = s.Bias[j:]
+	}
+	return p
+}
+
+// row sets c to what row i begins in; c may be that row.
+func (s *Start) row(c []float32, i int) {
+	if s.From == nil && s.Bias == nil {
+		clear(c)
+		return
+	}
+	if s.From == nil {
+		copy(c, s.Bias)
+		return
+	}
+	copy(c, s.From[i*s.LD:])
+	if s.Bias != nil {
+		addPortable(c, s.Bias[:len(c)])
+	}
+}
+
+// pointers is s as the kernels take it: a bias alone is a row that serves all.
+func (s *Start) pointers() (from *float32, ldf int, bias *float32) {
+	switch {
+	case s.From == nil && s.Bias == nil:
+		return nil, 0, nil
+	case s.From == nil:
+		return &s.Bias[0], 0, nil
+	case s.Bias == nil:
+		return &s.From[0], s.LD, nil
+	}
+	return &s.From[0], s.LD, &s.Bias[0]
 }
 
 // checkMatrix panics unless rows of cols elements at distance ld lie in x.
@@ -104,7 +210,8 @@ type product struct {
 	panels                *Panels
 	panel                 int // the first of them that belongs to this tile
 	m, n, k               int
-	turned, add, pairs    bool
+	turned, pairs         bool
+	start                 Start
 }
 
 // words is the number of words along k.
@@ -129,9 +236,7 @@ func (g *product) portable() {
 	a, b := make([]float32, depth), make([]float32, g.n)
 	for i := range g.m {
 		row := g.c[i*g.ldc : i*g.ldc+g.n]
-		if !g.add {
-			clear(row)
-		}
+		g.start.row(row, i)
 		g.rowOfA(a, i)
 		if g.turned && !g.pairs {
 			g.portableTurned(a, row)

@@ -4,7 +4,7 @@ package tensor
 
 // gemm is an inner loop of the matrix products, over words along k; see
 // _asm/matmul.go.
-type gemm func(c *float32, ldc int, a *float32, row, step int, b *float32, ldb, k int, next *float32, low, high uint64, add bool)
+type gemm func(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row, step int, b *float32, ldb, k int, next *float32, low, high uint64)
 
 // kernelSet is the inner loops for one kind of word.
 type kernelSet struct {
@@ -99,7 +99,7 @@ type strip struct {
 	k         int // in words
 	registers int
 	cols      int
-	add       bool
+	start     Start            // of the chains, from the panel's first column on
 	next      []float32        // the panel that follows, to be fetched meanwhile
 	edge      *[6 * 64]float32 // where C's columns do not fill the registers
 }
@@ -141,7 +141,7 @@ func (g *product) blocks(ks *kernelSet) {
 	for i := 0; i < g.m; i += src.mc {
 		rows := min(src.mc, g.m-i)
 		for l := 0; l < words; l += src.kc {
-			t := strip{ks: ks, k: min(src.kc, words-l), registers: src.width / ks.lanes, add: g.add || l > 0}
+			t := strip{ks: ks, k: min(src.kc, words-l), registers: src.width / ks.lanes}
 			t.a, t.row, t.step = g.a[i*g.aRow+l*unit*g.aStep:], g.aRow, g.aStep
 			k := min(t.k*unit, g.k-l*unit)
 			switch {
@@ -159,7 +159,10 @@ func (g *product) blocks(ks *kernelSet) {
 					t.edge = &s.edge
 				}
 				c := g.c[i*g.ldc+j:]
-				if g.add && l == 0 && g.aStep != 1 && ks.lanes == 16 {
+				if t.start = (Start{From: c, LD: g.ldc}); l == 0 {
+					t.start = g.start.part(i, j)
+				}
+				if l == 0 && g.aStep != 1 && t.start.From != nil && ks.lanes == 16 {
 					fetchAVX512(&c[0], g.ldc, rows)
 				}
 				t.run(c, g.ldc, rows)
@@ -265,21 +268,23 @@ func (t *strip) run(c []float32, ldc, rows int) {
 		if row == 0 {
 			a, row = n*tileRows*t.k, 1
 		}
+		start := t.start.part(from, 0)
 		if t.edge != nil && t.cols < t.registers*t.ks.lanes {
-			t.runEdge(f, to-from, c[from*ldc:], ldc, &t.a[a], row)
+			t.runEdge(f, to-from, c[from*ldc:], ldc, start, &t.a[a], row)
 			continue
 		}
-		f(&c[from*ldc], ldc, &t.a[a], row, t.step, t.b, t.ldb, t.k, next, low, high, t.add)
+		source, ldf, bias := start.pointers()
+		f(&c[from*ldc], ldc, source, ldf, bias, &t.a[a], row, t.step, t.b, t.ldb, t.k, next, low, high)
 	}
 }
 
 // runEdge computes in a place of full width and copies the columns in use.
-func (t *strip) runEdge(f gemm, rows int, c []float32, ldc int, a *float32, row int) {
+func (t *strip) runEdge(f gemm, rows int, c []float32, ldc int, start Start, a *float32, row int) {
 	width := t.registers * t.ks.lanes
-	for r := 0; t.add && r < rows; r++ {
-		copy(t.edge[r*width:], c[r*ldc:r*ldc+t.cols])
+	for r := range rows {
+		start.row(t.edge[r*width:r*width+t.cols], r)
 	}
-	f(&t.edge[0], width, a, row, t.step, t.b, t.ldb, t.k, t.b, 0, 0, t.add)
+	f(&t.edge[0], width, &t.edge[0], width, nil, a, row, t.step, t.b, t.ldb, t.k, t.b, 0, 0)
 	for r := range rows {
 		copy(c[r*ldc:r*ldc+t.cols], t.edge[r*width:])
 	}

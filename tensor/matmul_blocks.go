@@ -108,8 +108,8 @@ func roundUp(x, unit int) int { return (x + unit - 1) / unit * unit }
 
 // nothing is the product over no k.
 func (g *product) nothing() {
-	for i := 0; i < g.m && !g.add; i++ {
-		clear(g.c[i*g.ldc : i*g.ldc+g.n])
+	for i := range g.m {
+		g.start.row(g.c[i*g.ldc:i*g.ldc+g.n], i)
 	}
 }
 
@@ -123,7 +123,7 @@ func (j *job) task(task, _ int) {
 func (g *product) part(i, j, rows, cols int) product {
 	t := *g
 	t.m, t.n = min(rows, g.m-i), min(cols, g.n-j)
-	t.c = g.c[i*g.ldc+j:]
+	t.c, t.start = g.c[i*g.ldc+j:], g.start.part(i, j)
 	t.a = g.a[i*g.aRow:]
 	switch {
 	case g.panels != nil:

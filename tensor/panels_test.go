@@ -232,3 +232,60 @@ func TestFlushedFMA(t *testing.T) {
 		}
 	}
 }
+
+// TestStart compares products that begin in rows, in one row for all, in a
+// bias, in both, with the same product added to what they make.
+func TestStart(t *testing.T) {
+	underPairs(t, func(t *testing.T) {
+		r := rand.New(rand.NewPCG(21, 22))
+		for _, numerics := range []Numerics{V1, V1BF16} {
+			for _, s := range [][3]int{{1, 5, 3}, {13, 33, 20}, {30, 70, 395}, {250, 40, 30}, {5, 17, 0}} {
+				for variant := range 6 {
+					checkStart(t, r, numerics, variant, s[0], s[1], s[2])
+				}
+			}
+		}
+	})
+}
+
+func checkStart(t *testing.T, r *rand.Rand, numerics Numerics, variant, m, n, k int) {
+	t.Helper()
+	a, b, bias := values(r, m*k, false), values(r, k*n, false), values(r, n, true)
+	ldc := n + 3
+	c, guards := guarded(values(r, m*ldc, true), 1)
+	start := []Start{
+		{}, {Bias: bias}, {From: values(r, m*(n+2), true), LD: n + 2}, {From: values(r, n, true)},
+		{From: values(r, m*n, true), LD: n, Bias: bias}, {From: c, LD: ldc, Bias: bias},
+	}[variant]
+	want := append([]float32(nil), c...)
+	for i := range m {
+		for j := range n {
+			x := float32(0)
+			switch {
+			case start.From != nil && start.Bias != nil:
+				x = start.From[i*start.LD+j] + bias[j]
+			case start.From != nil:
+				x = start.From[i*start.LD+j]
+			case start.Bias != nil:
+				x = bias[j]
+			}
+			want[i*ldc+j] = x
+		}
+	}
+	restore := use(t, "portable")
+	MatMulUnder(numerics, nil, want, ldc, a, k, b, n, m, n, k, true)
+	restore()
+	if variant%2 == 0 {
+		MatMulFrom(numerics, nil, c, ldc, start, a, k, b, n, m, n, k)
+	} else {
+		var p Panels
+		p.Reset(numerics, k, n)
+		for task := range p.Tasks() {
+			p.Fill(task, b, false)
+		}
+		MatMulPanelsFrom(nil, c, ldc, start, a, k, &p, m)
+	}
+	if !guards() || firstDifference(c, want) >= 0 {
+		t.Fatalf("%s (%d,%d,%d): start %d differs", numerics, m, n, k, variant)
+	}
+}

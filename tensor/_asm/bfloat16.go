@@ -60,11 +60,15 @@ func (s isa) native(mr int) {
 		}
 	}
 	loadMasks(2)
-	add := GP32()
-	Load(Param("add"), add.As8())
-	TESTB(add.As8(), add.As8())
-	JZ(LabelRef("ready"))
-	eachTile(acc, func(m Mem, v int, r reg.VecPhysical) { VMOVUPS_Z(m, maskOf(v), r) })
+	from := ifGiven("from")
+	eachTile(acc, from, "ldf", s.lanes, func(m Mem, v int, r reg.VecPhysical) { VMOVUPS_Z(m, maskOf(v), r) })
+	bias := ifGiven("bias")
+	for v := range 2 {
+		VMOVUPS_Z(Mem{Base: bias, Disp: 64 * v}, maskOf(v), zmm[24])
+		for i := range acc {
+			VADDPS(zmm[24], acc[i][v], acc[i][v])
+		}
+	}
 	Label("ready")
 	s.loopK(mr, func(a rows, b reg.GPVirtual) {
 		cols := zmm[24:26]
@@ -79,17 +83,8 @@ func (s isa) native(mr int) {
 			}
 		}
 	})
-	eachTile(acc, func(m Mem, v int, r reg.VecPhysical) { VMOVUPS(r, maskOf(v), m) })
+	eachTile(acc, param("c"), "ldc", s.lanes, func(m Mem, v int, r reg.VecPhysical) { VMOVUPS(r, maskOf(v), m) })
 	finish()
-}
-
-func eachTile(acc [][]reg.VecPhysical, f func(m Mem, v int, r reg.VecPhysical)) {
-	c := newRows(len(acc), param("c"), distance("ldc"))
-	for i, row := range acc {
-		for v, r := range row {
-			f(c.at(i).Offset(v*64), v, r)
-		}
-	}
 }
 
 // peakNative is peak for pairs.
@@ -118,6 +113,7 @@ func (s isa) emulated(mr int) {
 	s.function(fmt.Sprintf("pairs%dx2", mr), product)
 	Doc(fmt.Sprintf("pairs%dx2%s is gemm%dx2%s over pairs: for each, fma of the upper halves and then of the lower, subnormals being zero.",
 		mr, s.name, mr, s.name))
+	acc := s.accumulate(mr, 2)
 	control, old, word := AllocLocal(8), GP32(), GP32()
 	STMXCSR(control)
 	MOVL(control, old)
@@ -126,7 +122,6 @@ func (s isa) emulated(mr int) {
 	MOVL(word, control)
 	LDMXCSR(control)
 	MOVL(old, control)
-	acc := s.accumulate(mr, 2)
 	upper := s.register()
 	s.loadUpper(upper)
 	s.loopK(mr, func(a rows, b reg.GPVirtual) {

@@ -116,8 +116,9 @@ func (s isa) narrow() {
 
 // product is the signature of every inner loop of a matrix product. low and
 // high have a bit for each column of C in use (AVX-512; AVX2 uses all), next is
-// where memory is fetched ahead: a line for each step over k.
-const product = "func(c *float32, ldc int, a *float32, row, step int, b *float32, ldb, k int, next *float32, low, high uint64, add bool)"
+// where memory is fetched ahead: a line for each step over k. Chains begin in
+// the rows of from, if any, to each of which bias, if any, is added.
+const product = "func(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row, step int, b *float32, ldb, k int, next *float32, low, high uint64)"
 
 func (s isa) gemm(mr, nv int) {
 	s.function(fmt.Sprintf("gemm%dx%d", mr, nv), product)
@@ -147,16 +148,21 @@ func (s isa) loadC(acc [][]reg.VecVirtual) {
 	if s.is512() {
 		loadMasks(len(acc[0]))
 	}
-	add := GP32()
-	Load(Param("add"), add.As8())
-	TESTB(add.As8(), add.As8())
-	JZ(LabelRef("ready"))
-	s.eachC(acc, func(m Mem, v int, r reg.VecVirtual) { s.loadColumn(m, v, r) })
+	from := ifGiven("from")
+	eachTile(acc, from, "ldf", s.lanes, func(m Mem, v int, r reg.VecVirtual) { s.loadColumn(m, v, r) })
+	bias := ifGiven("bias")
+	for v := range acc[0] {
+		r := s.register()
+		s.loadColumn(Mem{Base: bias, Disp: v * s.lanes * 4}, v, r)
+		for i := range acc {
+			VADDPS(r, acc[i][v], acc[i][v])
+		}
+	}
 	Label("ready")
 }
 
 func (s isa) storeC(acc [][]reg.VecVirtual) {
-	s.eachC(acc, func(m Mem, v int, r reg.VecVirtual) {
+	eachTile(acc, param("c"), "ldc", s.lanes, func(m Mem, v int, r reg.VecVirtual) {
 		if s.is512() {
 			VMOVUPS(r, maskOf(v), m)
 		} else {
@@ -221,12 +227,21 @@ func (s isa) gemmStep(acc [][]reg.VecVirtual, a rows, b reg.GPVirtual) {
 	}
 }
 
-// eachC calls f for every register of C's tile with its place.
-func (s isa) eachC(acc [][]reg.VecVirtual, f func(m Mem, v int, r reg.VecVirtual)) {
-	c := newRows(len(acc), param("c"), distance("ldc"))
+// ifGiven is a pointer; where it is nil, the chains are ready.
+func ifGiven(name string) reg.GPVirtual {
+	p := param(name)
+	TESTQ(p, p)
+	JZ(LabelRef("ready"))
+	return p
+}
+
+// eachTile calls f for every register of a tile with its place in the rows at
+// base.
+func eachTile[R any](acc [][]R, base reg.GPVirtual, ld string, lanes int, f func(m Mem, v int, r R)) {
+	c := newRows(len(acc), base, distance(ld))
 	for i, row := range acc {
 		for v, r := range row {
-			f(c.at(i).Offset(v*s.lanes*4), v, r)
+			f(c.at(i).Offset(v*lanes*4), v, r)
 		}
 	}
 }
