@@ -175,19 +175,6 @@ func (s *Start) row(c []float32, i int) {
 	}
 }
 
-// pointers is s as the kernels take it: a bias alone is a row that serves all.
-func (s *Start) pointers() (from *float32, ldf int, bias *float32) {
-	switch {
-	case s.From == nil && s.Bias == nil:
-		return nil, 0, nil
-	case s.From == nil:
-		return &s.Bias[0], 0, nil
-	case s.Bias == nil:
-		return &s.From[0], s.LD, nil
-	}
-	return &s.From[0], s.LD, &s.Bias[0]
-}
-
 // checkMatrix panics unless rows of cols elements at distance ld lie in x.
 func checkMatrix(what string, x []float32, ld, rows, cols int) {
 	if rows < 0 || cols < 0 {

@@ -99,7 +99,9 @@ type strip struct {
 	k         int // in words
 	registers int
 	cols      int
-	start     Start            // of the chains, from the panel's first column on
+	from      []float32 // in which the chains begin, from the panel's first column on, at distance ldf; may be nil
+	ldf       int
+	bias      []float32        // added to it, or nil
 	next      []float32        // the panel that follows, to be fetched meanwhile
 	edge      *[6 * 64]float32 // where C's columns do not fill the registers
 }
@@ -159,10 +161,10 @@ func (g *product) blocks(ks *kernelSet) {
 					t.edge = &s.edge
 				}
 				c := g.c[i*g.ldc+j:]
-				if t.start = (Start{From: c, LD: g.ldc}); l == 0 {
-					t.start = g.start.part(i, j)
+				if t.from, t.ldf, t.bias = c, g.ldc, nil; l == 0 {
+					t.from, t.ldf, t.bias = g.start.at(i, j)
 				}
-				if l == 0 && g.aStep != 1 && t.start.From != nil && ks.lanes == 16 {
+				if l == 0 && g.aStep != 1 && t.from != nil && ks.lanes == 16 {
 					fetchAVX512(&c[0], g.ldc, rows)
 				}
 				t.run(c, g.ldc, rows)
@@ -258,6 +260,10 @@ func (t *strip) run(c []float32, ldc, rows int) {
 	tileRows := len(t.ks.two)
 	tiles := (rows + tileRows - 1) / tileRows
 	low, high := columnMasks(t.cols)
+	var bias *float32
+	if t.bias != nil {
+		bias = &t.bias[0]
+	}
 	for n := range tiles {
 		from, to := rows*n/tiles, rows*(n+1)/tiles
 		next, f := t.b, t.ks.kernel(to-from, t.registers)
@@ -268,21 +274,38 @@ func (t *strip) run(c []float32, ldc, rows int) {
 		if row == 0 {
 			a, row = n*tileRows*t.k, 1
 		}
-		start := t.start.part(from, 0)
 		if t.edge != nil && t.cols < t.registers*t.ks.lanes {
-			t.runEdge(f, to-from, c[from*ldc:], ldc, start, &t.a[a], row)
+			t.runEdge(f, from, to-from, c[from*ldc:], ldc, &t.a[a], row)
 			continue
 		}
-		source, ldf, bias := start.pointers()
-		f(&c[from*ldc], ldc, source, ldf, bias, &t.a[a], row, t.step, t.b, t.ldb, t.k, next, low, high)
+		var start *float32
+		if t.from != nil {
+			start = &t.from[from*t.ldf]
+		}
+		f(&c[from*ldc], ldc, start, t.ldf, bias, &t.a[a], row, t.step, t.b, t.ldb, t.k, next, low, high)
 	}
 }
 
+// at is s from row i and column j on, as the kernels take it: a bias alone is a
+// row that serves all.
+func (s *Start) at(i, j int) (from []float32, ld int, bias []float32) {
+	switch {
+	case s.From == nil && s.Bias == nil:
+		return nil, 0, nil
+	case s.From == nil:
+		return s.Bias[j:], 0, nil
+	case s.Bias == nil:
+		return s.From[i*s.LD+j:], s.LD, nil
+	}
+	return s.From[i*s.LD+j:], s.LD, s.Bias[j:]
+}
+
 // runEdge computes in a place of full width and copies the columns in use.
-func (t *strip) runEdge(f gemm, rows int, c []float32, ldc int, start Start, a *float32, row int) {
+func (t *strip) runEdge(f gemm, from, rows int, c []float32, ldc int, a *float32, row int) {
 	width := t.registers * t.ks.lanes
+	start := Start{From: t.from, LD: t.ldf, Bias: t.bias}
 	for r := range rows {
-		start.row(t.edge[r*width:r*width+t.cols], r)
+		start.row(t.edge[r*width:r*width+t.cols], from+r)
 	}
 	f(&t.edge[0], width, &t.edge[0], width, nil, a, row, t.step, t.b, t.ldb, t.k, t.b, 0, 0)
 	for r := range rows {
