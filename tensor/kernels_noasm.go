@@ -46,6 +46,9 @@ func roundPairsKernel(_, _ []float32) (done int) { return 0 }
 func weaveKernel(dst []float32, width int, src []float32, ld, pairs, cols int) {
 	weavePortable(dst, width, src, ld, pairs, cols)
 }
+func copyKernel(panel []float32, width int, b []float32, ldb, k, cols int) {
+	copyPortable(panel, width, b, ldb, k, cols)
+}
 func turnPanel(panel []float32, width int, src []float32, ld, k, cols int) {
 	turnRest(panel, width, src, ld, 0, k, cols)
 }

@@ -120,19 +120,20 @@ type source struct {
 func (g *product) source(ks *kernelSet) source {
 	s := source{width: panelColumns, kc: min(g.words(), blockK)}
 	s.mc = max(len(ks.two), blockASize/s.kc/len(ks.two)*len(ks.two))
-	s.staged = g.aStep == 1 && (g.pairs || clash(g.aRow) && g.k > s.kc && g.m > len(ks.two))
+	s.staged = g.aStep == 1 && (g.pairs || clash(g.aRow) && g.k >= g.farK() && g.m > len(ks.two))
 	if g.panels != nil {
 		s.width = 2 * ks.lanes
 		return s
 	}
 	s.width = ks.registers(g.m) * ks.lanes
-	s.pack = g.pairs || g.turned || g.m >= packRows || g.m >= 2*stripRows && clash(g.ldb)
+	s.pack = g.pairs || g.turned || g.m >= packRows
 	s.strips = g.aStep != 1 && (g.pairs || ks.lanes == 16 && g.stripsPay(s.width))
 	s.group = max(1, blockBSize/(s.kc*s.width)) * s.width
 	return s
 }
 
-// blocks runs over blocks of rows and of k, and panel after panel.
+// blocks runs over blocks of rows and of k, and panel after panel, which stays
+// in the near caches while A passes by.
 func (g *product) blocks(ks *kernelSet) {
 	src, words, unit := g.source(ks), g.words(), g.unit()
 	var s *scratch
@@ -223,6 +224,15 @@ func (g *product) stage(s *scratch, i, l, rows, k int) {
 	}
 }
 
+// farK is how long A's rows have to be for their clashes to repay a copy: with
+// B in panels, whose memory is read in one stream, they cost less.
+func (g *product) farK() int {
+	if g.panels != nil {
+		return 2048
+	}
+	return 1024
+}
+
 // clash says whether rows at that distance lie in a few sets of the first
 // cache only.
 func clash(ld int) bool { return ld%512 == 0 }
@@ -243,7 +253,8 @@ func (g *product) packStrips(s *scratch, tileRows, i, l, rows, k int) {
 	}
 	tiles := (rows + tileRows - 1) / tileRows
 	for n := range tiles {
-		from, to := rows*n/tiles, rows*(n+1)/tiles
+		from := n*(rows/tiles) + min(n, rows%tiles)
+		to := (n+1)*(rows/tiles) + min(n+1, rows%tiles)
 		dst, src := s.a[n*tileRows*words:], g.a[(i+from)*g.aRow+l*g.aStep:]
 		if g.pairs {
 			weaveRows(dst, tileRows, src, g.aStep, k, to-from)
@@ -259,14 +270,18 @@ func (g *product) packStrips(s *scratch, tileRows, i, l, rows, k int) {
 func (t *strip) run(c []float32, ldc, rows int) {
 	tileRows := len(t.ks.two)
 	tiles := (rows + tileRows - 1) / tileRows
+	height, taller := rows/tiles, rows%tiles
 	low, high := columnMasks(t.cols)
 	var bias *float32
 	if t.bias != nil {
 		bias = &t.bias[0]
 	}
-	for n := range tiles {
-		from, to := rows*n/tiles, rows*(n+1)/tiles
-		next, f := t.b, t.ks.kernel(to-from, t.registers)
+	for n, from := 0, 0; n < tiles; n++ {
+		h := height
+		if n < taller {
+			h++
+		}
+		next, f := t.b, t.ks.kernel(h, t.registers)
 		if ahead := 16 * t.k * n; ahead < len(t.next) {
 			next = &t.next[ahead]
 		}
@@ -275,7 +290,8 @@ func (t *strip) run(c []float32, ldc, rows int) {
 			a, row = n*tileRows*t.k, 1
 		}
 		if t.edge != nil && t.cols < t.registers*t.ks.lanes {
-			t.runEdge(f, from, to-from, c[from*ldc:], ldc, &t.a[a], row)
+			t.runEdge(f, from, h, c[from*ldc:], ldc, &t.a[a], row)
+			from += h
 			continue
 		}
 		var start *float32
@@ -283,6 +299,7 @@ func (t *strip) run(c []float32, ldc, rows int) {
 			start = &t.from[from*t.ldf]
 		}
 		f(&c[from*ldc], ldc, start, t.ldf, bias, &t.a[a], row, t.step, t.b, t.ldb, t.k, next, low, high)
+		from += h
 	}
 }
 

@@ -6,7 +6,7 @@ import "sync"
 const (
 	packRows   = 192     // rows of A that repay packing B where its rows lie as they are needed
 	taskWork   = 1 << 18 // multiply-adds that make a task worth its start
-	blockK     = 192     // words along k of a panel that stays in the first cache
+	blockK     = 384     // words along k of a block: a chain is continued in registers so long
 	stripRows  = 12      // of A in a strip, and in AVX-512's tiles
 	blockASize = 1 << 17 // words of A that stay in the second cache, and
 	blockBSize = 1 << 16 // of B

@@ -72,9 +72,13 @@ func packPanel(panel []float32, width int, b []float32, ldb, k, cols int, turned
 	case pairs:
 		weaveRows(panel, width, b, ldb, k, cols)
 	default:
-		for r := range k {
-			copy(panel[r*width:r*width+cols], b[r*ldb:r*ldb+cols])
-		}
+		copyKernel(panel, width, b, ldb, k, cols)
+	}
+}
+
+func copyPortable(panel []float32, width int, b []float32, ldb, k, cols int) {
+	for r := range k {
+		copy(panel[r*width:r*width+cols], b[r*ldb:r*ldb+cols])
 	}
 }
 

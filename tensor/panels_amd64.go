@@ -23,6 +23,16 @@ func turnPanel(panel []float32, width int, src []float32, ld, k, cols int) {
 	}
 }
 
+func copyKernel(panel []float32, width int, b []float32, ldb, k, cols int) {
+	if active != avx512 {
+		copyPortable(panel, width, b, ldb, k, cols)
+		return
+	}
+	for c := 0; c < cols; c += 16 {
+		narrowAVX512(&panel[c], width, &b[c], ldb, k, 1<<min(16, cols-c)-1)
+	}
+}
+
 // roundPairsKernel fills whole registers of dst and returns how many words.
 func roundPairsKernel(dst, src []float32) (done int) {
 	switch active {
