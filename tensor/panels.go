@@ -47,6 +47,9 @@ func (p *Panels) Tasks() int { return (p.count() + fillPanels - 1) / fillPanels 
 // Fill copies one task's share of B, stored as (k, n) or, if turned, as (n, k).
 func (p *Panels) Fill(task int, b []float32, turned bool) {
 	sameLength("Panels.Fill", p.k*p.n, len(b))
+	if p.k == 0 {
+		return
+	}
 	size := p.depth() * panelColumns
 	for i := task * fillPanels; i < min(p.count(), (task+1)*fillPanels); i++ {
 		j := i * panelColumns
