@@ -96,17 +96,17 @@ func (ps *Pass) prepareBackward() {
 	for i := range ps.back {
 		b := &ps.back[i]
 		for _, x := range [...]*[]float32{&b.dmid, &b.dln1, &b.dln2, &b.ln1, &b.ln2} {
-			sized(x, n*c)
+			slab(x, n*c)
 		}
-		sized(&b.dqkv, n*3*c)
-		sized(&b.act, n*4*c)
-		sized(&b.dfc, n*4*c)
+		slab(&b.dqkv, n*3*c)
+		slab(&b.act, n*4*c)
+		slab(&b.dfc, n*4*c)
 	}
 	for i := range ps.dx {
-		sized(&ps.dx[i], n*c)
+		slab(&ps.dx[i], n*c)
 	}
-	sized(&ps.datt, n*c)
-	sized(&ps.top.datt, len(ps.wanted)*c)
+	slab(&ps.datt, n*c)
+	slab(&ps.top.datt, len(ps.wanted)*c)
 	for i := range ps.work {
 		sized(&ps.work[i].s, queryTile*longest)
 		sized(&ps.work[i].ds, queryTile*longest)

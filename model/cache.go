@@ -23,8 +23,8 @@ func (kv *cache) size(c Config, slots, longest int) {
 	sized(&kv.k, c.Layers)
 	sized(&kv.v, c.Layers)
 	for l := range c.Layers {
-		sized(&kv.k[l], slots*c.Width*kv.time)
-		sized(&kv.v[l], slots*kv.heads*kv.wide*kv.time)
+		slab(&kv.k[l], slots*c.Width*kv.time)
+		slab(&kv.v[l], slots*kv.heads*kv.wide*kv.time)
 	}
 }
 

@@ -83,9 +83,9 @@ func (ps *Pass) LMHead(m *Model, g []float32, rows []HeadRow, invTemp float32, e
 func (ps *Pass) TargetLikeliest(i int) bool { return ps.head.likeliest[i-ps.head.from] }
 
 func (h *headBuffers) size(chunk, c, v, workers int) {
-	sized(&h.hidden, chunk*c)
-	sized(&h.dh, chunk*c)
-	sized(&h.logits, chunk*v)
+	slab(&h.hidden, chunk*c)
+	slab(&h.dh, chunk*c)
+	slab(&h.logits, chunk*v)
 	sized(&h.logp, chunk)
 	sized(&h.entropy, chunk)
 	sized(&h.dlogp, chunk)

@@ -48,7 +48,7 @@ func New(c Config, scalar bool) *Model {
 	if scalar {
 		n += c.Width + 1
 	}
-	m.Slab = make([]float32, n)
+	m.Slab = tensor.Slab(n)
 	m.w.bind(c, scalar, m.Slab)
 	for _, l := range m.w.layers {
 		fill(l.ln1, 1)
@@ -195,7 +195,7 @@ func (m *Model) Decay() [][2]int {
 // batch split into micro-batches gives the same bytes. A plain slab of
 // len(Slab) is accepted everywhere: the same sum, but for wte in an order, and
 // so with a rounding, that follows the split.
-func (m *Model) Gradient() []float32 { return make([]float32, len(m.Slab)+len(m.w.wte)) }
+func (m *Model) Gradient() []float32 { return tensor.Slab(len(m.Slab) + len(m.w.wte)) }
 
 // Fold adds the embedding's share to wte's gradient, clears it, and returns
 // the gradient in the layout of Slab. It leaves a plain slab as it is.

@@ -136,7 +136,7 @@ func (ps *Pass) Forward(m *Model, b Batch) (hidden []float32) {
 	b.check(m.Config)
 	ps.weights.use(m, ps.numerics, ps.pool, b.Rows())
 	ps.forward(m, b)
-	sized(&ps.dhidden, ps.results()*m.Config.Width)
+	slab(&ps.dhidden, ps.results()*m.Config.Width)
 	clear(ps.dhidden)
 	return ps.hidden
 }
@@ -281,14 +281,14 @@ func (ps *Pass) prepare(m *Model, b Batch) {
 	for i := range kept {
 		ps.layers[i].size(n, c, ps.infer)
 	}
-	sized(&ps.ln1, n*c)
-	sized(&ps.ln2, n*c)
-	sized(&ps.act, n*4*c)
-	sized(&ps.x, n*c)
+	slab(&ps.ln1, n*c)
+	slab(&ps.ln2, n*c)
+	slab(&ps.act, n*4*c)
+	slab(&ps.x, n*c)
 	if ps.wanted != nil {
 		ps.top.size(len(ps.wanted), c)
 	}
-	sized(&ps.hidden, ps.results()*c)
+	slab(&ps.hidden, ps.results()*c)
 	sized(&ps.mean, ps.results())
 	sized(&ps.rstd, ps.results())
 	for i := range ps.work {
@@ -308,16 +308,16 @@ func (ps *Pass) prepareStep(m *Model, tokens []int32) {
 
 func (a *activations) size(n, c int, infer bool) {
 	if !infer { // otherwise the stream runs through Pass.x alone
-		sized(&a.x, n*c)
-		sized(&a.mid, n*c)
+		slab(&a.x, n*c)
+		slab(&a.mid, n*c)
 	}
 	sized(&a.mean1, n)
 	sized(&a.rstd1, n)
-	sized(&a.qkv, n*3*c)
-	sized(&a.att, n*c)
+	slab(&a.qkv, n*3*c)
+	slab(&a.att, n*c)
 	sized(&a.mean2, n)
 	sized(&a.rstd2, n)
-	sized(&a.fc, n*4*c)
+	slab(&a.fc, n*4*c)
 }
 
 // sized makes *x n long, keeping its memory when that is large enough. The
@@ -325,6 +325,14 @@ func (a *activations) size(n, c int, infer bool) {
 func sized[T any](x *[]T, n int) {
 	if cap(*x) < n {
 		*x = make([]T, n)
+	}
+	*x = (*x)[:n]
+}
+
+// slab is sized for what may be large.
+func slab(x *[]float32, n int) {
+	if cap(*x) < n {
+		*x = tensor.Slab(n)
 	}
 	*x = (*x)[:n]
 }

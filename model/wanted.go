@@ -37,12 +37,12 @@ func (u *upper) rows(from, to, c int) upper {
 
 func (t *top) size(w, c int) {
 	for _, x := range [...]*[]float32{&t.att, &t.mid, &t.ln2, &t.out} {
-		sized(x, w*c)
+		slab(x, w*c)
 	}
 	sized(&t.mean2, w)
 	sized(&t.rstd2, w)
-	sized(&t.fc, w*4*c)
-	sized(&t.act, w*4*c)
+	slab(&t.fc, w*4*c)
+	slab(&t.act, w*4*c)
 }
 
 // narrow says that block l is the last and not all rows are wanted.

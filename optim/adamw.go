@@ -52,7 +52,7 @@ func New(c Config, n int, decay [][2]int) *AdamW {
 	if err := c.Validate(); err != nil {
 		panic("optim.New: " + err.Error())
 	}
-	a := &AdamW{config: c, m: make([]float32, n), v: make([]float32, n)}
+	a := &AdamW{config: c, m: tensor.Slab(n), v: tensor.Slab(n)}
 	at := 0
 	for _, r := range decay {
 		if r[0] < at || r[1] < r[0] || r[1] > n {

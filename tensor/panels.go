@@ -19,7 +19,7 @@ func (p *Panels) Reset(numerics Numerics, k, n int) {
 	p.k, p.n, p.pairs = k, n, numerics == V1BF16
 	size := p.count() * p.depth() * panelColumns
 	if cap(p.words) < size {
-		p.words = make([]float32, size)
+		p.words = Slab(size)
 	}
 	p.words = p.words[:size]
 }
