@@ -59,6 +59,19 @@ loop:
 	JNZ          loop
 
 store:
+	MOVQ    low+96(FP), AX
+	CMPL    AX, $0xffffffff
+	JNE     part
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	SHLQ    $0x02, CX
+	LEAQ    (CX)(CX*2), CX
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VZEROUPPER
+	RET
+
+part:
 	MOVQ    c+0(FP), AX
 	MOVQ    ldc+8(FP), CX
 	SHLQ    $0x02, CX
@@ -233,6 +246,21 @@ loop:
 	JNZ          loop
 
 store:
+	MOVQ    low+96(FP), AX
+	CMPL    AX, $0xffffffff
+	JNE     part
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	SHLQ    $0x02, CX
+	LEAQ    (CX)(CX*2), DX
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, (AX)(CX*1)
+	VMOVUPS Z3, 64(AX)(CX*1)
+	VZEROUPPER
+	RET
+
+part:
 	MOVQ    c+0(FP), AX
 	MOVQ    ldc+8(FP), CX
 	SHLQ    $0x02, CX
@@ -449,6 +477,23 @@ loop:
 	JNZ          loop
 
 store:
+	MOVQ    low+96(FP), AX
+	CMPL    AX, $0xffffffff
+	JNE     part
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	SHLQ    $0x02, CX
+	LEAQ    (CX)(CX*2), DX
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, (AX)(CX*1)
+	VMOVUPS Z3, 64(AX)(CX*1)
+	VMOVUPS Z4, (AX)(CX*2)
+	VMOVUPS Z5, 64(AX)(CX*2)
+	VZEROUPPER
+	RET
+
+part:
 	MOVQ    c+0(FP), AX
 	MOVQ    ldc+8(FP), CX
 	SHLQ    $0x02, CX
@@ -707,6 +752,25 @@ loop:
 	JNZ          loop
 
 store:
+	MOVQ    low+96(FP), AX
+	CMPL    AX, $0xffffffff
+	JNE     part
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	SHLQ    $0x02, CX
+	LEAQ    (CX)(CX*2), DX
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, (AX)(CX*1)
+	VMOVUPS Z3, 64(AX)(CX*1)
+	VMOVUPS Z4, (AX)(CX*2)
+	VMOVUPS Z5, 64(AX)(CX*2)
+	VMOVUPS Z6, (AX)(DX*1)
+	VMOVUPS Z7, 64(AX)(DX*1)
+	VZEROUPPER
+	RET
+
+part:
 	MOVQ    c+0(FP), AX
 	MOVQ    ldc+8(FP), CX
 	SHLQ    $0x02, CX
@@ -1010,6 +1074,28 @@ loop:
 	JNZ          loop
 
 store:
+	MOVQ    low+96(FP), AX
+	CMPL    AX, $0xffffffff
+	JNE     part
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	SHLQ    $0x02, CX
+	LEAQ    (CX)(CX*2), DX
+	LEAQ    (AX)(CX*4), BX
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, (AX)(CX*1)
+	VMOVUPS Z3, 64(AX)(CX*1)
+	VMOVUPS Z4, (AX)(CX*2)
+	VMOVUPS Z5, 64(AX)(CX*2)
+	VMOVUPS Z6, (AX)(DX*1)
+	VMOVUPS Z7, 64(AX)(DX*1)
+	VMOVUPS Z8, (BX)
+	VMOVUPS Z9, 64(BX)
+	VZEROUPPER
+	RET
+
+part:
 	MOVQ    c+0(FP), AX
 	MOVQ    ldc+8(FP), CX
 	SHLQ    $0x02, CX
@@ -1301,6 +1387,30 @@ loop:
 	JNZ          loop
 
 store:
+	MOVQ    low+96(FP), AX
+	CMPL    AX, $0xffffffff
+	JNE     part
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	SHLQ    $0x02, CX
+	LEAQ    (CX)(CX*2), DX
+	LEAQ    (AX)(CX*4), BX
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, (AX)(CX*1)
+	VMOVUPS Z3, 64(AX)(CX*1)
+	VMOVUPS Z4, (AX)(CX*2)
+	VMOVUPS Z5, 64(AX)(CX*2)
+	VMOVUPS Z6, (AX)(DX*1)
+	VMOVUPS Z7, 64(AX)(DX*1)
+	VMOVUPS Z8, (BX)
+	VMOVUPS Z9, 64(BX)
+	VMOVUPS Z10, (BX)(CX*1)
+	VMOVUPS Z11, 64(BX)(CX*1)
+	VZEROUPPER
+	RET
+
+part:
 	MOVQ    c+0(FP), AX
 	MOVQ    ldc+8(FP), CX
 	SHLQ    $0x02, CX
@@ -1624,6 +1734,32 @@ loop:
 	JNZ          loop
 
 store:
+	MOVQ    low+96(FP), AX
+	CMPL    AX, $0xffffffff
+	JNE     part
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	SHLQ    $0x02, CX
+	LEAQ    (CX)(CX*2), DX
+	LEAQ    (AX)(CX*4), BX
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, (AX)(CX*1)
+	VMOVUPS Z3, 64(AX)(CX*1)
+	VMOVUPS Z4, (AX)(CX*2)
+	VMOVUPS Z5, 64(AX)(CX*2)
+	VMOVUPS Z6, (AX)(DX*1)
+	VMOVUPS Z7, 64(AX)(DX*1)
+	VMOVUPS Z8, (BX)
+	VMOVUPS Z9, 64(BX)
+	VMOVUPS Z10, (BX)(CX*1)
+	VMOVUPS Z11, 64(BX)(CX*1)
+	VMOVUPS Z12, (BX)(CX*2)
+	VMOVUPS Z13, 64(BX)(CX*2)
+	VZEROUPPER
+	RET
+
+part:
 	MOVQ    c+0(FP), AX
 	MOVQ    ldc+8(FP), CX
 	SHLQ    $0x02, CX
@@ -1940,6 +2076,34 @@ loop:
 	JNZ          loop
 
 store:
+	MOVQ    low+96(FP), AX
+	CMPL    AX, $0xffffffff
+	JNE     part
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	SHLQ    $0x02, CX
+	LEAQ    (CX)(CX*2), DX
+	LEAQ    (AX)(CX*4), BX
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, (AX)(CX*1)
+	VMOVUPS Z3, 64(AX)(CX*1)
+	VMOVUPS Z4, (AX)(CX*2)
+	VMOVUPS Z5, 64(AX)(CX*2)
+	VMOVUPS Z6, (AX)(DX*1)
+	VMOVUPS Z7, 64(AX)(DX*1)
+	VMOVUPS Z8, (BX)
+	VMOVUPS Z9, 64(BX)
+	VMOVUPS Z10, (BX)(CX*1)
+	VMOVUPS Z11, 64(BX)(CX*1)
+	VMOVUPS Z12, (BX)(CX*2)
+	VMOVUPS Z13, 64(BX)(CX*2)
+	VMOVUPS Z14, (BX)(DX*1)
+	VMOVUPS Z15, 64(BX)(DX*1)
+	VZEROUPPER
+	RET
+
+part:
 	MOVQ    c+0(FP), AX
 	MOVQ    ldc+8(FP), CX
 	SHLQ    $0x02, CX
@@ -2286,6 +2450,37 @@ loop:
 	JNZ          loop
 
 store:
+	MOVQ    low+96(FP), AX
+	CMPL    AX, $0xffffffff
+	JNE     part
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	SHLQ    $0x02, CX
+	LEAQ    (CX)(CX*2), DX
+	LEAQ    (AX)(CX*4), BX
+	LEAQ    (BX)(CX*4), SI
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, (AX)(CX*1)
+	VMOVUPS Z3, 64(AX)(CX*1)
+	VMOVUPS Z4, (AX)(CX*2)
+	VMOVUPS Z5, 64(AX)(CX*2)
+	VMOVUPS Z6, (AX)(DX*1)
+	VMOVUPS Z7, 64(AX)(DX*1)
+	VMOVUPS Z8, (BX)
+	VMOVUPS Z9, 64(BX)
+	VMOVUPS Z10, (BX)(CX*1)
+	VMOVUPS Z11, 64(BX)(CX*1)
+	VMOVUPS Z12, (BX)(CX*2)
+	VMOVUPS Z13, 64(BX)(CX*2)
+	VMOVUPS Z14, (BX)(DX*1)
+	VMOVUPS Z15, 64(BX)(DX*1)
+	VMOVUPS Z16, (SI)
+	VMOVUPS Z17, 64(SI)
+	VZEROUPPER
+	RET
+
+part:
 	MOVQ    c+0(FP), AX
 	MOVQ    ldc+8(FP), CX
 	SHLQ    $0x02, CX
@@ -2455,6 +2650,39 @@ loop:
 	JNZ          loop
 
 store:
+	MOVQ    low+96(FP), AX
+	CMPL    AX, $0xffffffff
+	JNE     part
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	SHLQ    $0x02, CX
+	LEAQ    (CX)(CX*2), DX
+	LEAQ    (AX)(CX*4), BX
+	LEAQ    (BX)(CX*4), SI
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, (AX)(CX*1)
+	VMOVUPS Z3, 64(AX)(CX*1)
+	VMOVUPS Z4, (AX)(CX*2)
+	VMOVUPS Z5, 64(AX)(CX*2)
+	VMOVUPS Z6, (AX)(DX*1)
+	VMOVUPS Z7, 64(AX)(DX*1)
+	VMOVUPS Z8, (BX)
+	VMOVUPS Z9, 64(BX)
+	VMOVUPS Z10, (BX)(CX*1)
+	VMOVUPS Z11, 64(BX)(CX*1)
+	VMOVUPS Z12, (BX)(CX*2)
+	VMOVUPS Z13, 64(BX)(CX*2)
+	VMOVUPS Z14, (BX)(DX*1)
+	VMOVUPS Z15, 64(BX)(DX*1)
+	VMOVUPS Z16, (SI)
+	VMOVUPS Z17, 64(SI)
+	VMOVUPS Z18, (SI)(CX*1)
+	VMOVUPS Z19, 64(SI)(CX*1)
+	VZEROUPPER
+	RET
+
+part:
 	MOVQ    c+0(FP), AX
 	MOVQ    ldc+8(FP), CX
 	SHLQ    $0x02, CX
@@ -2635,6 +2863,41 @@ loop:
 	JNZ          loop
 
 store:
+	MOVQ    low+96(FP), AX
+	CMPL    AX, $0xffffffff
+	JNE     part
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	SHLQ    $0x02, CX
+	LEAQ    (CX)(CX*2), DX
+	LEAQ    (AX)(CX*4), BX
+	LEAQ    (BX)(CX*4), SI
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, (AX)(CX*1)
+	VMOVUPS Z3, 64(AX)(CX*1)
+	VMOVUPS Z4, (AX)(CX*2)
+	VMOVUPS Z5, 64(AX)(CX*2)
+	VMOVUPS Z6, (AX)(DX*1)
+	VMOVUPS Z7, 64(AX)(DX*1)
+	VMOVUPS Z8, (BX)
+	VMOVUPS Z9, 64(BX)
+	VMOVUPS Z10, (BX)(CX*1)
+	VMOVUPS Z11, 64(BX)(CX*1)
+	VMOVUPS Z12, (BX)(CX*2)
+	VMOVUPS Z13, 64(BX)(CX*2)
+	VMOVUPS Z14, (BX)(DX*1)
+	VMOVUPS Z15, 64(BX)(DX*1)
+	VMOVUPS Z16, (SI)
+	VMOVUPS Z17, 64(SI)
+	VMOVUPS Z18, (SI)(CX*1)
+	VMOVUPS Z19, 64(SI)(CX*1)
+	VMOVUPS Z20, (SI)(CX*2)
+	VMOVUPS Z21, 64(SI)(CX*2)
+	VZEROUPPER
+	RET
+
+part:
 	MOVQ    c+0(FP), AX
 	MOVQ    ldc+8(FP), CX
 	SHLQ    $0x02, CX
@@ -2826,6 +3089,43 @@ loop:
 	JNZ          loop
 
 store:
+	MOVQ    low+96(FP), AX
+	CMPL    AX, $0xffffffff
+	JNE     part
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	SHLQ    $0x02, CX
+	LEAQ    (CX)(CX*2), DX
+	LEAQ    (AX)(CX*4), BX
+	LEAQ    (BX)(CX*4), SI
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, (AX)(CX*1)
+	VMOVUPS Z3, 64(AX)(CX*1)
+	VMOVUPS Z4, (AX)(CX*2)
+	VMOVUPS Z5, 64(AX)(CX*2)
+	VMOVUPS Z6, (AX)(DX*1)
+	VMOVUPS Z7, 64(AX)(DX*1)
+	VMOVUPS Z8, (BX)
+	VMOVUPS Z9, 64(BX)
+	VMOVUPS Z10, (BX)(CX*1)
+	VMOVUPS Z11, 64(BX)(CX*1)
+	VMOVUPS Z12, (BX)(CX*2)
+	VMOVUPS Z13, 64(BX)(CX*2)
+	VMOVUPS Z14, (BX)(DX*1)
+	VMOVUPS Z15, 64(BX)(DX*1)
+	VMOVUPS Z16, (SI)
+	VMOVUPS Z17, 64(SI)
+	VMOVUPS Z18, (SI)(CX*1)
+	VMOVUPS Z19, 64(SI)(CX*1)
+	VMOVUPS Z20, (SI)(CX*2)
+	VMOVUPS Z21, 64(SI)(CX*2)
+	VMOVUPS Z22, (SI)(DX*1)
+	VMOVUPS Z23, 64(SI)(DX*1)
+	VZEROUPPER
+	RET
+
+part:
 	MOVQ    c+0(FP), AX
 	MOVQ    ldc+8(FP), CX
 	SHLQ    $0x02, CX
@@ -3164,6 +3464,19 @@ loop:
 	JNZ          loop
 
 store:
+	MOVQ    low+96(FP), AX
+	CMPL    AX, $0xffffffff
+	JNE     part
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	SHLQ    $0x02, CX
+	LEAQ    (CX)(CX*2), CX
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VZEROUPPER
+	RET
+
+part:
 	MOVQ    c+0(FP), AX
 	MOVQ    ldc+8(FP), CX
 	SHLQ    $0x02, CX
@@ -3348,6 +3661,21 @@ loop:
 	JNZ          loop
 
 store:
+	MOVQ    low+96(FP), AX
+	CMPL    AX, $0xffffffff
+	JNE     part
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	SHLQ    $0x02, CX
+	LEAQ    (CX)(CX*2), DX
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, (AX)(CX*1)
+	VMOVUPS Z3, 64(AX)(CX*1)
+	VZEROUPPER
+	RET
+
+part:
 	MOVQ    c+0(FP), AX
 	MOVQ    ldc+8(FP), CX
 	SHLQ    $0x02, CX
@@ -3561,6 +3889,23 @@ loop:
 	JNZ          loop
 
 store:
+	MOVQ    low+96(FP), AX
+	CMPL    AX, $0xffffffff
+	JNE     part
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	SHLQ    $0x02, CX
+	LEAQ    (CX)(CX*2), DX
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, (AX)(CX*1)
+	VMOVUPS Z3, 64(AX)(CX*1)
+	VMOVUPS Z4, (AX)(CX*2)
+	VMOVUPS Z5, 64(AX)(CX*2)
+	VZEROUPPER
+	RET
+
+part:
 	MOVQ    c+0(FP), AX
 	MOVQ    ldc+8(FP), CX
 	SHLQ    $0x02, CX
@@ -3806,6 +4151,25 @@ loop:
 	JNZ          loop
 
 store:
+	MOVQ    low+96(FP), AX
+	CMPL    AX, $0xffffffff
+	JNE     part
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	SHLQ    $0x02, CX
+	LEAQ    (CX)(CX*2), DX
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, (AX)(CX*1)
+	VMOVUPS Z3, 64(AX)(CX*1)
+	VMOVUPS Z4, (AX)(CX*2)
+	VMOVUPS Z5, 64(AX)(CX*2)
+	VMOVUPS Z6, (AX)(DX*1)
+	VMOVUPS Z7, 64(AX)(DX*1)
+	VZEROUPPER
+	RET
+
+part:
 	MOVQ    c+0(FP), AX
 	MOVQ    ldc+8(FP), CX
 	SHLQ    $0x02, CX
@@ -4090,6 +4454,28 @@ loop:
 	JNZ          loop
 
 store:
+	MOVQ    low+96(FP), AX
+	CMPL    AX, $0xffffffff
+	JNE     part
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	SHLQ    $0x02, CX
+	LEAQ    (CX)(CX*2), DX
+	LEAQ    (AX)(CX*4), BX
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, (AX)(CX*1)
+	VMOVUPS Z3, 64(AX)(CX*1)
+	VMOVUPS Z4, (AX)(CX*2)
+	VMOVUPS Z5, 64(AX)(CX*2)
+	VMOVUPS Z6, (AX)(DX*1)
+	VMOVUPS Z7, 64(AX)(DX*1)
+	VMOVUPS Z8, (BX)
+	VMOVUPS Z9, 64(BX)
+	VZEROUPPER
+	RET
+
+part:
 	MOVQ    c+0(FP), AX
 	MOVQ    ldc+8(FP), CX
 	SHLQ    $0x02, CX
@@ -4407,6 +4793,30 @@ loop:
 	JNZ          loop
 
 store:
+	MOVQ    low+96(FP), AX
+	CMPL    AX, $0xffffffff
+	JNE     part
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	SHLQ    $0x02, CX
+	LEAQ    (CX)(CX*2), DX
+	LEAQ    (AX)(CX*4), BX
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, (AX)(CX*1)
+	VMOVUPS Z3, 64(AX)(CX*1)
+	VMOVUPS Z4, (AX)(CX*2)
+	VMOVUPS Z5, 64(AX)(CX*2)
+	VMOVUPS Z6, (AX)(DX*1)
+	VMOVUPS Z7, 64(AX)(DX*1)
+	VMOVUPS Z8, (BX)
+	VMOVUPS Z9, 64(BX)
+	VMOVUPS Z10, (BX)(CX*1)
+	VMOVUPS Z11, 64(BX)(CX*1)
+	VZEROUPPER
+	RET
+
+part:
 	MOVQ    c+0(FP), AX
 	MOVQ    ldc+8(FP), CX
 	SHLQ    $0x02, CX
@@ -4756,6 +5166,32 @@ loop:
 	JNZ          loop
 
 store:
+	MOVQ    low+96(FP), AX
+	CMPL    AX, $0xffffffff
+	JNE     part
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	SHLQ    $0x02, CX
+	LEAQ    (CX)(CX*2), DX
+	LEAQ    (AX)(CX*4), BX
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, (AX)(CX*1)
+	VMOVUPS Z3, 64(AX)(CX*1)
+	VMOVUPS Z4, (AX)(CX*2)
+	VMOVUPS Z5, 64(AX)(CX*2)
+	VMOVUPS Z6, (AX)(DX*1)
+	VMOVUPS Z7, 64(AX)(DX*1)
+	VMOVUPS Z8, (BX)
+	VMOVUPS Z9, 64(BX)
+	VMOVUPS Z10, (BX)(CX*1)
+	VMOVUPS Z11, 64(BX)(CX*1)
+	VMOVUPS Z12, (BX)(CX*2)
+	VMOVUPS Z13, 64(BX)(CX*2)
+	VZEROUPPER
+	RET
+
+part:
 	MOVQ    c+0(FP), AX
 	MOVQ    ldc+8(FP), CX
 	SHLQ    $0x02, CX
@@ -5137,6 +5573,34 @@ loop:
 	JNZ          loop
 
 store:
+	MOVQ    low+96(FP), AX
+	CMPL    AX, $0xffffffff
+	JNE     part
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	SHLQ    $0x02, CX
+	LEAQ    (CX)(CX*2), DX
+	LEAQ    (AX)(CX*4), BX
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, (AX)(CX*1)
+	VMOVUPS Z3, 64(AX)(CX*1)
+	VMOVUPS Z4, (AX)(CX*2)
+	VMOVUPS Z5, 64(AX)(CX*2)
+	VMOVUPS Z6, (AX)(DX*1)
+	VMOVUPS Z7, 64(AX)(DX*1)
+	VMOVUPS Z8, (BX)
+	VMOVUPS Z9, 64(BX)
+	VMOVUPS Z10, (BX)(CX*1)
+	VMOVUPS Z11, 64(BX)(CX*1)
+	VMOVUPS Z12, (BX)(CX*2)
+	VMOVUPS Z13, 64(BX)(CX*2)
+	VMOVUPS Z14, (BX)(DX*1)
+	VMOVUPS Z15, 64(BX)(DX*1)
+	VZEROUPPER
+	RET
+
+part:
 	MOVQ    c+0(FP), AX
 	MOVQ    ldc+8(FP), CX
 	SHLQ    $0x02, CX
@@ -5557,6 +6021,37 @@ loop:
 	JNZ          loop
 
 store:
+	MOVQ    low+96(FP), AX
+	CMPL    AX, $0xffffffff
+	JNE     part
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	SHLQ    $0x02, CX
+	LEAQ    (CX)(CX*2), DX
+	LEAQ    (AX)(CX*4), BX
+	LEAQ    (BX)(CX*4), SI
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, (AX)(CX*1)
+	VMOVUPS Z3, 64(AX)(CX*1)
+	VMOVUPS Z4, (AX)(CX*2)
+	VMOVUPS Z5, 64(AX)(CX*2)
+	VMOVUPS Z6, (AX)(DX*1)
+	VMOVUPS Z7, 64(AX)(DX*1)
+	VMOVUPS Z8, (BX)
+	VMOVUPS Z9, 64(BX)
+	VMOVUPS Z10, (BX)(CX*1)
+	VMOVUPS Z11, 64(BX)(CX*1)
+	VMOVUPS Z12, (BX)(CX*2)
+	VMOVUPS Z13, 64(BX)(CX*2)
+	VMOVUPS Z14, (BX)(DX*1)
+	VMOVUPS Z15, 64(BX)(DX*1)
+	VMOVUPS Z16, (SI)
+	VMOVUPS Z17, 64(SI)
+	VZEROUPPER
+	RET
+
+part:
 	MOVQ    c+0(FP), AX
 	MOVQ    ldc+8(FP), CX
 	SHLQ    $0x02, CX
@@ -6010,6 +6505,39 @@ loop:
 	JNZ          loop
 
 store:
+	MOVQ    low+96(FP), AX
+	CMPL    AX, $0xffffffff
+	JNE     part
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	SHLQ    $0x02, CX
+	LEAQ    (CX)(CX*2), DX
+	LEAQ    (AX)(CX*4), BX
+	LEAQ    (BX)(CX*4), SI
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, (AX)(CX*1)
+	VMOVUPS Z3, 64(AX)(CX*1)
+	VMOVUPS Z4, (AX)(CX*2)
+	VMOVUPS Z5, 64(AX)(CX*2)
+	VMOVUPS Z6, (AX)(DX*1)
+	VMOVUPS Z7, 64(AX)(DX*1)
+	VMOVUPS Z8, (BX)
+	VMOVUPS Z9, 64(BX)
+	VMOVUPS Z10, (BX)(CX*1)
+	VMOVUPS Z11, 64(BX)(CX*1)
+	VMOVUPS Z12, (BX)(CX*2)
+	VMOVUPS Z13, 64(BX)(CX*2)
+	VMOVUPS Z14, (BX)(DX*1)
+	VMOVUPS Z15, 64(BX)(DX*1)
+	VMOVUPS Z16, (SI)
+	VMOVUPS Z17, 64(SI)
+	VMOVUPS Z18, (SI)(CX*1)
+	VMOVUPS Z19, 64(SI)(CX*1)
+	VZEROUPPER
+	RET
+
+part:
 	MOVQ    c+0(FP), AX
 	MOVQ    ldc+8(FP), CX
 	SHLQ    $0x02, CX
@@ -6495,6 +7023,41 @@ loop:
 	JNZ          loop
 
 store:
+	MOVQ    low+96(FP), AX
+	CMPL    AX, $0xffffffff
+	JNE     part
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	SHLQ    $0x02, CX
+	LEAQ    (CX)(CX*2), DX
+	LEAQ    (AX)(CX*4), BX
+	LEAQ    (BX)(CX*4), SI
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, (AX)(CX*1)
+	VMOVUPS Z3, 64(AX)(CX*1)
+	VMOVUPS Z4, (AX)(CX*2)
+	VMOVUPS Z5, 64(AX)(CX*2)
+	VMOVUPS Z6, (AX)(DX*1)
+	VMOVUPS Z7, 64(AX)(DX*1)
+	VMOVUPS Z8, (BX)
+	VMOVUPS Z9, 64(BX)
+	VMOVUPS Z10, (BX)(CX*1)
+	VMOVUPS Z11, 64(BX)(CX*1)
+	VMOVUPS Z12, (BX)(CX*2)
+	VMOVUPS Z13, 64(BX)(CX*2)
+	VMOVUPS Z14, (BX)(DX*1)
+	VMOVUPS Z15, 64(BX)(DX*1)
+	VMOVUPS Z16, (SI)
+	VMOVUPS Z17, 64(SI)
+	VMOVUPS Z18, (SI)(CX*1)
+	VMOVUPS Z19, 64(SI)(CX*1)
+	VMOVUPS Z20, (SI)(CX*2)
+	VMOVUPS Z21, 64(SI)(CX*2)
+	VZEROUPPER
+	RET
+
+part:
 	MOVQ    c+0(FP), AX
 	MOVQ    ldc+8(FP), CX
 	SHLQ    $0x02, CX
@@ -7012,6 +7575,43 @@ loop:
 	JNZ          loop
 
 store:
+	MOVQ    low+96(FP), AX
+	CMPL    AX, $0xffffffff
+	JNE     part
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	SHLQ    $0x02, CX
+	LEAQ    (CX)(CX*2), DX
+	LEAQ    (AX)(CX*4), BX
+	LEAQ    (BX)(CX*4), SI
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, (AX)(CX*1)
+	VMOVUPS Z3, 64(AX)(CX*1)
+	VMOVUPS Z4, (AX)(CX*2)
+	VMOVUPS Z5, 64(AX)(CX*2)
+	VMOVUPS Z6, (AX)(DX*1)
+	VMOVUPS Z7, 64(AX)(DX*1)
+	VMOVUPS Z8, (BX)
+	VMOVUPS Z9, 64(BX)
+	VMOVUPS Z10, (BX)(CX*1)
+	VMOVUPS Z11, 64(BX)(CX*1)
+	VMOVUPS Z12, (BX)(CX*2)
+	VMOVUPS Z13, 64(BX)(CX*2)
+	VMOVUPS Z14, (BX)(DX*1)
+	VMOVUPS Z15, 64(BX)(DX*1)
+	VMOVUPS Z16, (SI)
+	VMOVUPS Z17, 64(SI)
+	VMOVUPS Z18, (SI)(CX*1)
+	VMOVUPS Z19, 64(SI)(CX*1)
+	VMOVUPS Z20, (SI)(CX*2)
+	VMOVUPS Z21, 64(SI)(CX*2)
+	VMOVUPS Z22, (SI)(DX*1)
+	VMOVUPS Z23, 64(SI)(DX*1)
+	VZEROUPPER
+	RET
+
+part:
 	MOVQ    c+0(FP), AX
 	MOVQ    ldc+8(FP), CX
 	SHLQ    $0x02, CX

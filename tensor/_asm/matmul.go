@@ -162,6 +162,9 @@ func (s isa) loadC(acc [][]reg.VecVirtual) {
 }
 
 func (s isa) storeC(acc [][]reg.VecVirtual) {
+	if s.is512() && len(acc[0]) == 2 {
+		storeFull(acc)
+	}
 	eachTile(acc, param("c"), "ldc", s.lanes, func(m Mem, v int, r reg.VecVirtual) {
 		if s.is512() {
 			VMOVUPS(r, maskOf(v), m)
@@ -169,6 +172,17 @@ func (s isa) storeC(acc [][]reg.VecVirtual) {
 			VMOVUPS(r, m)
 		}
 	})
+}
+
+// storeFull stores a tile two registers across whose columns are all in use,
+// and returns: stores under a mask are slow.
+func storeFull[R Op](acc [][]R) {
+	low := param("low")
+	CMPL(low.As32(), U32(1<<32-1))
+	JNE(LabelRef("part"))
+	eachTile(acc, param("c"), "ldc", 16, func(m Mem, _ int, r R) { VMOVUPS(r, m) })
+	finish()
+	Label("part")
 }
 
 // loopK runs step for each l < k.
