@@ -20,8 +20,7 @@ func (ps *Pass) mlpOut(l, from, to int) {
 func (ps *Pass) mlpOutBackward(l, from, to int) {
 	b, c := ps.of(l), ps.m.Config.Width
 	dfc, fc := b.dfc[from*4*c:to*4*c], ps.up(l).fc[from*4*c:to*4*c]
-	tensor.Gelu(b.act[from*4*c:to*4*c], fc)
-	tensor.GeluBackward(dfc, fc, dfc)
+	tensor.GeluBoth(dfc, fc, dfc, b.act[from*4*c:to*4*c])
 }
 
 // mlpInBackward is dmid = dx + LN2's backward of dln2, and LN2's result again.

@@ -169,10 +169,10 @@ func maxAVX2(x *float32, n int) float32
 func sumSquaredDifferencesAVX2(x *float32, mean float32, n int) float32
 
 //go:noescape
-func expSumAVX2(x *float32, scale float32, max float32, n int) float32
+func sumExpAVX2(x *float32, scale float32, max float32, n int) float32
 
 //go:noescape
-func sumExpAVX2(x *float32, scale float32, max float32, n int) float32
+func softmaxAVX2(x *float32, scale float32, n int) (max float32, sum float32)
 
 //go:noescape
 func softmaxBackwardAVX2(ds *float32, p *float32, dp *float32, dot float32, scale float32, n int)
@@ -185,6 +185,9 @@ func geluAVX2(dst *float32, x *float32, n int)
 
 //go:noescape
 func geluBackwardAVX2(dx *float32, x *float32, dy *float32, n int)
+
+//go:noescape
+func geluBothAVX2(dx *float32, x *float32, dy *float32, y *float32, n int)
 
 //go:noescape
 func normalizeAVX2(y *float32, x *float32, gamma *float32, beta *float32, mean float32, rstd float32, n int)

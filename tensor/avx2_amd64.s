@@ -1993,10 +1993,10 @@ loop:
 // func addAVX2(dst *float32, x *float32, n int)
 // Requires: AVX
 TEXT ·addAVX2(SB), NOSPLIT, $0-24
-	XORQ AX, AX
 	MOVQ dst+0(FP), CX
 	MOVQ x+8(FP), DX
 	MOVQ n+16(FP), BX
+	XORQ AX, AX
 	MOVQ BX, SI
 	SHRQ $0x04, SI
 	JZ   tail
@@ -2071,10 +2071,10 @@ GLOBL tail<>(SB), RODATA|NOPTR, $128
 // func mulAVX2(dst *float32, x *float32, n int)
 // Requires: AVX
 TEXT ·mulAVX2(SB), NOSPLIT, $0-24
-	XORQ AX, AX
 	MOVQ dst+0(FP), CX
 	MOVQ x+8(FP), DX
 	MOVQ n+16(FP), BX
+	XORQ AX, AX
 	MOVQ BX, SI
 	SHRQ $0x04, SI
 	JZ   tail
@@ -2115,9 +2115,9 @@ done:
 // func scaleAVX2(dst *float32, a float32, n int)
 // Requires: AVX
 TEXT ·scaleAVX2(SB), NOSPLIT, $0-24
-	XORQ AX, AX
 	MOVQ dst+0(FP), CX
 	MOVQ n+16(FP), DX
+	XORQ AX, AX
 	MOVQ DX, BX
 	SHRQ $0x04, BX
 	JZ   tail
@@ -2158,10 +2158,10 @@ done:
 // func axpyAVX2(dst *float32, a float32, x *float32, n int)
 // Requires: AVX, FMA3
 TEXT ·axpyAVX2(SB), NOSPLIT, $0-32
-	XORQ AX, AX
 	MOVQ dst+0(FP), CX
 	MOVQ x+16(FP), DX
 	MOVQ n+24(FP), BX
+	XORQ AX, AX
 	MOVQ BX, SI
 	SHRQ $0x04, SI
 	JZ   tail
@@ -2206,11 +2206,11 @@ done:
 // func sumAVX2(x *float32, n int) float32
 // Requires: AVX
 TEXT ·sumAVX2(SB), NOSPLIT, $0-20
-	XORQ   AX, AX
 	MOVQ   x+0(FP), CX
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	MOVQ   n+8(FP), DX
+	XORQ   AX, AX
 	MOVQ   DX, BX
 	SHRQ   $0x04, BX
 	JZ     tail
@@ -2251,12 +2251,12 @@ done:
 // func dotAVX2(x *float32, y *float32, n int) float32
 // Requires: AVX, FMA3
 TEXT ·dotAVX2(SB), NOSPLIT, $0-28
-	XORQ   AX, AX
 	MOVQ   x+0(FP), CX
 	MOVQ   y+8(FP), DX
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	MOVQ   n+16(FP), BX
+	XORQ   AX, AX
 	MOVQ   BX, SI
 	SHRQ   $0x04, SI
 	JZ     tail
@@ -2301,11 +2301,11 @@ done:
 // func maxAVX2(x *float32, n int) float32
 // Requires: AVX
 TEXT ·maxAVX2(SB), NOSPLIT, $0-20
-	XORQ    AX, AX
 	MOVQ    x+0(FP), CX
 	VMOVUPS wordff800000<>+0(SB), Y0
 	VMOVUPS wordff800000<>+0(SB), Y1
 	MOVQ    n+8(FP), DX
+	XORQ    AX, AX
 	MOVQ    DX, BX
 	SHRQ    $0x04, BX
 	JZ      tail
@@ -2360,11 +2360,11 @@ GLOBL wordff800000<>(SB), RODATA|NOPTR, $32
 // func sumSquaredDifferencesAVX2(x *float32, mean float32, n int) float32
 // Requires: AVX, FMA3
 TEXT ·sumSquaredDifferencesAVX2(SB), NOSPLIT, $0-28
-	XORQ   AX, AX
 	MOVQ   x+0(FP), CX
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	MOVQ   n+16(FP), DX
+	XORQ   AX, AX
 	MOVQ   DX, BX
 	SHRQ   $0x04, BX
 	JZ     tail
@@ -2412,14 +2412,14 @@ done:
 	VZEROUPPER
 	RET
 
-// func expSumAVX2(x *float32, scale float32, max float32, n int) float32
+// func sumExpAVX2(x *float32, scale float32, max float32, n int) float32
 // Requires: AVX, AVX2, FMA3
-TEXT ·expSumAVX2(SB), NOSPLIT, $0-28
-	XORQ   AX, AX
+TEXT ·sumExpAVX2(SB), NOSPLIT, $0-28
 	MOVQ   x+0(FP), CX
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	MOVQ   n+16(FP), DX
+	XORQ   AX, AX
 	MOVQ   DX, BX
 	SHRQ   $0x04, BX
 	JZ     tail
@@ -2451,7 +2451,6 @@ loop:
 	VANDNPS      Y4, Y3, Y4
 	VCMPPS       $0x1e, word42b17217<>+0(SB), Y2, Y3
 	VBLENDVPS    Y3, word7f800000<>+0(SB), Y4, Y4
-	VMOVUPS      Y4, (CX)(AX*1)
 	VADDPS       Y4, Y0, Y0
 	VMOVUPS      32(CX)(AX*1), Y2
 	VBROADCASTSS scale+8(FP), Y3
@@ -2479,7 +2478,6 @@ loop:
 	VANDNPS      Y4, Y3, Y4
 	VCMPPS       $0x1e, word42b17217<>+0(SB), Y2, Y3
 	VBLENDVPS    Y3, word7f800000<>+0(SB), Y4, Y4
-	VMOVUPS      Y4, 32(CX)(AX*1)
 	VADDPS       Y4, Y1, Y1
 	ADDQ         $0x40, AX
 	DECQ         BX
@@ -2518,7 +2516,6 @@ tail:
 	VANDNPS      Y6, Y5, Y6
 	VCMPPS       $0x1e, word42b17217<>+0(SB), Y4, Y5
 	VBLENDVPS    Y5, word7f800000<>+0(SB), Y6, Y6
-	VMASKMOVPS   Y6, Y2, (CX)(AX*1)
 	VANDPS       Y2, Y6, Y6
 	VADDPS       Y6, Y0, Y0
 	VMASKMOVPS   32(CX)(AX*1), Y3, Y2
@@ -2547,7 +2544,6 @@ tail:
 	VANDNPS      Y5, Y4, Y5
 	VCMPPS       $0x1e, word42b17217<>+0(SB), Y2, Y4
 	VBLENDVPS    Y4, word7f800000<>+0(SB), Y5, Y5
-	VMASKMOVPS   Y5, Y3, 32(CX)(AX*1)
 	VANDPS       Y3, Y5, Y5
 	VADDPS       Y5, Y1, Y1
 
@@ -2713,121 +2709,72 @@ DATA word7f800000<>+24(SB)/4, $0x7f800000
 DATA word7f800000<>+28(SB)/4, $0x7f800000
 GLOBL word7f800000<>(SB), RODATA|NOPTR, $32
 
-// func sumExpAVX2(x *float32, scale float32, max float32, n int) float32
+// func softmaxAVX2(x *float32, scale float32, n int) (max float32, sum float32)
 // Requires: AVX, AVX2, FMA3
-TEXT ·sumExpAVX2(SB), NOSPLIT, $0-28
-	XORQ   AX, AX
-	MOVQ   x+0(FP), CX
-	VXORPS Y0, Y0, Y0
-	VXORPS Y1, Y1, Y1
-	MOVQ   n+16(FP), DX
-	MOVQ   DX, BX
-	SHRQ   $0x04, BX
-	JZ     tail
+TEXT ·softmaxAVX2(SB), NOSPLIT, $0-32
+	MOVQ    x+0(FP), CX
+	VMOVUPS wordff800000<>+0(SB), Y0
+	VMOVUPS wordff800000<>+0(SB), Y1
+	MOVQ    n+16(FP), DX
+	XORQ    AX, AX
+	MOVQ    DX, BX
+	SHRQ    $0x04, BX
+	JZ      maxtail
 
-loop:
-	VMOVUPS      (CX)(AX*1), Y2
-	VBROADCASTSS scale+8(FP), Y3
-	VMULPS       Y3, Y2, Y2
-	VBROADCASTSS max+12(FP), Y3
-	VSUBPS       Y3, Y2, Y2
-	VMOVUPS      word4b400000<>+0(SB), Y3
-	VFMADD231PS  word3fb8aa3b<>+0(SB), Y2, Y3
-	VSUBPS       word4b400000<>+0(SB), Y3, Y4
-	VMOVUPS      Y2, Y5
-	VFMADD231PS  wordbf318000<>+0(SB), Y4, Y5
-	VFMADD231PS  word395e8083<>+0(SB), Y4, Y5
-	VMOVUPS      word39d06967<>+0(SB), Y4
-	VFMADD213PS  word3b3743ce<>+0(SB), Y5, Y4
-	VFMADD213PS  word3c888908<>+0(SB), Y5, Y4
-	VFMADD213PS  word3daaa9c1<>+0(SB), Y5, Y4
-	VFMADD213PS  word3eaaaaaa<>+0(SB), Y5, Y4
-	VFMADD213PS  word3f800000<>+0(SB), Y5, Y4
-	VFMADD213PS  word40000000<>+0(SB), Y5, Y4
-	VFMADD213PS  word40000000<>+0(SB), Y5, Y4
-	VPSLLD       $0x17, Y3, Y3
-	VPADDD       word3f000000<>+0(SB), Y3, Y3
-	VMULPS       Y3, Y4, Y4
-	VCMPPS       $0x11, wordc2ad496a<>+0(SB), Y2, Y3
-	VANDNPS      Y4, Y3, Y4
-	VCMPPS       $0x1e, word42b17217<>+0(SB), Y2, Y3
-	VBLENDVPS    Y3, word7f800000<>+0(SB), Y4, Y4
-	VADDPS       Y4, Y0, Y0
-	VMOVUPS      32(CX)(AX*1), Y2
-	VBROADCASTSS scale+8(FP), Y3
-	VMULPS       Y3, Y2, Y2
-	VBROADCASTSS max+12(FP), Y3
-	VSUBPS       Y3, Y2, Y2
-	VMOVUPS      word4b400000<>+0(SB), Y3
-	VFMADD231PS  word3fb8aa3b<>+0(SB), Y2, Y3
-	VSUBPS       word4b400000<>+0(SB), Y3, Y4
-	VMOVUPS      Y2, Y5
-	VFMADD231PS  wordbf318000<>+0(SB), Y4, Y5
-	VFMADD231PS  word395e8083<>+0(SB), Y4, Y5
-	VMOVUPS      word39d06967<>+0(SB), Y4
-	VFMADD213PS  word3b3743ce<>+0(SB), Y5, Y4
-	VFMADD213PS  word3c888908<>+0(SB), Y5, Y4
-	VFMADD213PS  word3daaa9c1<>+0(SB), Y5, Y4
-	VFMADD213PS  word3eaaaaaa<>+0(SB), Y5, Y4
-	VFMADD213PS  word3f800000<>+0(SB), Y5, Y4
-	VFMADD213PS  word40000000<>+0(SB), Y5, Y4
-	VFMADD213PS  word40000000<>+0(SB), Y5, Y4
-	VPSLLD       $0x17, Y3, Y3
-	VPADDD       word3f000000<>+0(SB), Y3, Y3
-	VMULPS       Y3, Y4, Y4
-	VCMPPS       $0x11, wordc2ad496a<>+0(SB), Y2, Y3
-	VANDNPS      Y4, Y3, Y4
-	VCMPPS       $0x1e, word42b17217<>+0(SB), Y2, Y3
-	VBLENDVPS    Y3, word7f800000<>+0(SB), Y4, Y4
-	VADDPS       Y4, Y1, Y1
-	ADDQ         $0x40, AX
-	DECQ         BX
-	JNZ          loop
+maxloop:
+	VMOVUPS (CX)(AX*1), Y2
+	VMAXPS  Y2, Y0, Y0
+	VMOVUPS 32(CX)(AX*1), Y2
+	VMAXPS  Y2, Y1, Y1
+	ADDQ    $0x40, AX
+	DECQ    BX
+	JNZ     maxloop
 
-tail:
-	ANDQ         $0x0f, DX
-	JZ           done
-	LEAQ         tail<>+0(SB), BX
-	NEGQ         DX
-	VMOVUPS      64(BX)(DX*4), Y2
-	VMOVUPS      96(BX)(DX*4), Y3
-	VMASKMOVPS   (CX)(AX*1), Y2, Y4
-	VBROADCASTSS scale+8(FP), Y5
-	VMULPS       Y5, Y4, Y4
-	VBROADCASTSS max+12(FP), Y5
-	VSUBPS       Y5, Y4, Y4
-	VMOVUPS      word4b400000<>+0(SB), Y5
-	VFMADD231PS  word3fb8aa3b<>+0(SB), Y4, Y5
-	VSUBPS       word4b400000<>+0(SB), Y5, Y6
-	VMOVUPS      Y4, Y7
-	VFMADD231PS  wordbf318000<>+0(SB), Y6, Y7
-	VFMADD231PS  word395e8083<>+0(SB), Y6, Y7
-	VMOVUPS      word39d06967<>+0(SB), Y6
-	VFMADD213PS  word3b3743ce<>+0(SB), Y7, Y6
-	VFMADD213PS  word3c888908<>+0(SB), Y7, Y6
-	VFMADD213PS  word3daaa9c1<>+0(SB), Y7, Y6
-	VFMADD213PS  word3eaaaaaa<>+0(SB), Y7, Y6
-	VFMADD213PS  word3f800000<>+0(SB), Y7, Y6
-	VFMADD213PS  word40000000<>+0(SB), Y7, Y6
-	VFMADD213PS  word40000000<>+0(SB), Y7, Y6
-	VPSLLD       $0x17, Y5, Y5
-	VPADDD       word3f000000<>+0(SB), Y5, Y5
-	VMULPS       Y5, Y6, Y6
-	VCMPPS       $0x11, wordc2ad496a<>+0(SB), Y4, Y5
-	VANDNPS      Y6, Y5, Y6
-	VCMPPS       $0x1e, word42b17217<>+0(SB), Y4, Y5
-	VBLENDVPS    Y5, word7f800000<>+0(SB), Y6, Y6
-	VANDPS       Y2, Y6, Y6
-	VADDPS       Y6, Y0, Y0
-	VMASKMOVPS   32(CX)(AX*1), Y3, Y2
+maxtail:
+	ANDQ       $0x0f, DX
+	JZ         maxdone
+	LEAQ       tail<>+0(SB), BX
+	NEGQ       DX
+	VMOVUPS    64(BX)(DX*4), Y2
+	VMOVUPS    96(BX)(DX*4), Y3
+	VMASKMOVPS (CX)(AX*1), Y2, Y4
+	VMOVUPS    wordff800000<>+0(SB), Y5
+	VBLENDVPS  Y2, Y4, Y5, Y4
+	VMAXPS     Y4, Y0, Y0
+	VMASKMOVPS 32(CX)(AX*1), Y3, Y2
+	VMOVUPS    wordff800000<>+0(SB), Y4
+	VBLENDVPS  Y3, Y2, Y4, Y2
+	VMAXPS     Y2, Y1, Y1
+
+maxdone:
+	VMAXPS       Y1, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VMAXPS       X1, X0, X0
+	VMOVHLPS     X0, X0, X1
+	VMAXPS       X1, X0, X0
+	VMOVSHDUP    X0, X1
+	VMAXPS       X1, X0, X0
+	VBROADCASTSS scale+8(FP), Y1
+	VMULSS       X1, X0, X0
+	VMOVSS       X0, max+24(FP)
+	VBROADCASTSS X0, Y0
+	VXORPS       Y1, Y1, Y1
+	VXORPS       Y2, Y2, Y2
+	MOVQ         n+16(FP), DX
+	XORQ         AX, AX
+	MOVQ         DX, BX
+	SHRQ         $0x04, BX
+	JZ           exptail
+
+exploop:
+	VMOVUPS      (CX)(AX*1), Y3
 	VBROADCASTSS scale+8(FP), Y4
-	VMULPS       Y4, Y2, Y2
-	VBROADCASTSS max+12(FP), Y4
-	VSUBPS       Y4, Y2, Y2
+	VMULPS       Y4, Y3, Y3
+	VSUBPS       Y0, Y3, Y3
 	VMOVUPS      word4b400000<>+0(SB), Y4
-	VFMADD231PS  word3fb8aa3b<>+0(SB), Y2, Y4
+	VFMADD231PS  word3fb8aa3b<>+0(SB), Y3, Y4
 	VSUBPS       word4b400000<>+0(SB), Y4, Y5
-	VMOVUPS      Y2, Y6
+	VMOVUPS      Y3, Y6
 	VFMADD231PS  wordbf318000<>+0(SB), Y5, Y6
 	VFMADD231PS  word395e8083<>+0(SB), Y5, Y6
 	VMOVUPS      word39d06967<>+0(SB), Y5
@@ -2841,33 +2788,162 @@ tail:
 	VPSLLD       $0x17, Y4, Y4
 	VPADDD       word3f000000<>+0(SB), Y4, Y4
 	VMULPS       Y4, Y5, Y5
-	VCMPPS       $0x11, wordc2ad496a<>+0(SB), Y2, Y4
+	VCMPPS       $0x11, wordc2ad496a<>+0(SB), Y3, Y4
 	VANDNPS      Y5, Y4, Y5
-	VCMPPS       $0x1e, word42b17217<>+0(SB), Y2, Y4
+	VCMPPS       $0x1e, word42b17217<>+0(SB), Y3, Y4
 	VBLENDVPS    Y4, word7f800000<>+0(SB), Y5, Y5
-	VANDPS       Y3, Y5, Y5
+	VMOVUPS      Y5, (CX)(AX*1)
 	VADDPS       Y5, Y1, Y1
+	VMOVUPS      32(CX)(AX*1), Y3
+	VBROADCASTSS scale+8(FP), Y4
+	VMULPS       Y4, Y3, Y3
+	VSUBPS       Y0, Y3, Y3
+	VMOVUPS      word4b400000<>+0(SB), Y4
+	VFMADD231PS  word3fb8aa3b<>+0(SB), Y3, Y4
+	VSUBPS       word4b400000<>+0(SB), Y4, Y5
+	VMOVUPS      Y3, Y6
+	VFMADD231PS  wordbf318000<>+0(SB), Y5, Y6
+	VFMADD231PS  word395e8083<>+0(SB), Y5, Y6
+	VMOVUPS      word39d06967<>+0(SB), Y5
+	VFMADD213PS  word3b3743ce<>+0(SB), Y6, Y5
+	VFMADD213PS  word3c888908<>+0(SB), Y6, Y5
+	VFMADD213PS  word3daaa9c1<>+0(SB), Y6, Y5
+	VFMADD213PS  word3eaaaaaa<>+0(SB), Y6, Y5
+	VFMADD213PS  word3f800000<>+0(SB), Y6, Y5
+	VFMADD213PS  word40000000<>+0(SB), Y6, Y5
+	VFMADD213PS  word40000000<>+0(SB), Y6, Y5
+	VPSLLD       $0x17, Y4, Y4
+	VPADDD       word3f000000<>+0(SB), Y4, Y4
+	VMULPS       Y4, Y5, Y5
+	VCMPPS       $0x11, wordc2ad496a<>+0(SB), Y3, Y4
+	VANDNPS      Y5, Y4, Y5
+	VCMPPS       $0x1e, word42b17217<>+0(SB), Y3, Y4
+	VBLENDVPS    Y4, word7f800000<>+0(SB), Y5, Y5
+	VMOVUPS      Y5, 32(CX)(AX*1)
+	VADDPS       Y5, Y2, Y2
+	ADDQ         $0x40, AX
+	DECQ         BX
+	JNZ          exploop
 
-done:
-	VADDPS       Y1, Y0, Y0
-	VEXTRACTF128 $0x01, Y0, X1
-	VADDPS       X1, X0, X0
-	VMOVHLPS     X0, X0, X1
-	VADDPS       X1, X0, X0
-	VMOVSHDUP    X0, X1
-	VADDPS       X1, X0, X0
-	VMOVSS       X0, ret+24(FP)
+exptail:
+	ANDQ         $0x0f, DX
+	JZ           expdone
+	LEAQ         tail<>+0(SB), BX
+	NEGQ         DX
+	VMOVUPS      64(BX)(DX*4), Y3
+	VMOVUPS      96(BX)(DX*4), Y4
+	VMASKMOVPS   (CX)(AX*1), Y3, Y5
+	VBROADCASTSS scale+8(FP), Y6
+	VMULPS       Y6, Y5, Y5
+	VSUBPS       Y0, Y5, Y5
+	VMOVUPS      word4b400000<>+0(SB), Y6
+	VFMADD231PS  word3fb8aa3b<>+0(SB), Y5, Y6
+	VSUBPS       word4b400000<>+0(SB), Y6, Y7
+	VMOVUPS      Y5, Y8
+	VFMADD231PS  wordbf318000<>+0(SB), Y7, Y8
+	VFMADD231PS  word395e8083<>+0(SB), Y7, Y8
+	VMOVUPS      word39d06967<>+0(SB), Y7
+	VFMADD213PS  word3b3743ce<>+0(SB), Y8, Y7
+	VFMADD213PS  word3c888908<>+0(SB), Y8, Y7
+	VFMADD213PS  word3daaa9c1<>+0(SB), Y8, Y7
+	VFMADD213PS  word3eaaaaaa<>+0(SB), Y8, Y7
+	VFMADD213PS  word3f800000<>+0(SB), Y8, Y7
+	VFMADD213PS  word40000000<>+0(SB), Y8, Y7
+	VFMADD213PS  word40000000<>+0(SB), Y8, Y7
+	VPSLLD       $0x17, Y6, Y6
+	VPADDD       word3f000000<>+0(SB), Y6, Y6
+	VMULPS       Y6, Y7, Y7
+	VCMPPS       $0x11, wordc2ad496a<>+0(SB), Y5, Y6
+	VANDNPS      Y7, Y6, Y7
+	VCMPPS       $0x1e, word42b17217<>+0(SB), Y5, Y6
+	VBLENDVPS    Y6, word7f800000<>+0(SB), Y7, Y7
+	VMASKMOVPS   Y7, Y3, (CX)(AX*1)
+	VANDPS       Y3, Y7, Y7
+	VADDPS       Y7, Y1, Y1
+	VMASKMOVPS   32(CX)(AX*1), Y4, Y3
+	VBROADCASTSS scale+8(FP), Y5
+	VMULPS       Y5, Y3, Y3
+	VSUBPS       Y0, Y3, Y3
+	VMOVUPS      word4b400000<>+0(SB), Y0
+	VFMADD231PS  word3fb8aa3b<>+0(SB), Y3, Y0
+	VSUBPS       word4b400000<>+0(SB), Y0, Y5
+	VMOVUPS      Y3, Y6
+	VFMADD231PS  wordbf318000<>+0(SB), Y5, Y6
+	VFMADD231PS  word395e8083<>+0(SB), Y5, Y6
+	VMOVUPS      word39d06967<>+0(SB), Y5
+	VFMADD213PS  word3b3743ce<>+0(SB), Y6, Y5
+	VFMADD213PS  word3c888908<>+0(SB), Y6, Y5
+	VFMADD213PS  word3daaa9c1<>+0(SB), Y6, Y5
+	VFMADD213PS  word3eaaaaaa<>+0(SB), Y6, Y5
+	VFMADD213PS  word3f800000<>+0(SB), Y6, Y5
+	VFMADD213PS  word40000000<>+0(SB), Y6, Y5
+	VFMADD213PS  word40000000<>+0(SB), Y6, Y5
+	VPSLLD       $0x17, Y0, Y0
+	VPADDD       word3f000000<>+0(SB), Y0, Y0
+	VMULPS       Y0, Y5, Y5
+	VCMPPS       $0x11, wordc2ad496a<>+0(SB), Y3, Y0
+	VANDNPS      Y5, Y0, Y5
+	VCMPPS       $0x1e, word42b17217<>+0(SB), Y3, Y0
+	VBLENDVPS    Y0, word7f800000<>+0(SB), Y5, Y5
+	VMASKMOVPS   Y5, Y4, 32(CX)(AX*1)
+	VANDPS       Y4, Y5, Y5
+	VADDPS       Y5, Y2, Y2
+
+expdone:
+	VADDPS       Y2, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X0
+	VADDPS       X0, X1, X1
+	VMOVHLPS     X1, X1, X0
+	VADDPS       X0, X1, X1
+	VMOVSHDUP    X1, X0
+	VADDPS       X0, X1, X1
+	VMOVSS       X1, sum+28(FP)
+	VMOVSS       word3f800000<>+0(SB), X0
+	VDIVSS       X1, X0, X0
+	VBROADCASTSS X0, Y0
+	MOVQ         n+16(FP), DX
+	XORQ         AX, AX
+	MOVQ         DX, BX
+	SHRQ         $0x04, BX
+	JZ           scaletail
+
+scaleloop:
+	VMOVUPS (CX)(AX*1), Y1
+	VMULPS  Y0, Y1, Y1
+	VMOVUPS Y1, (CX)(AX*1)
+	VMOVUPS 32(CX)(AX*1), Y1
+	VMULPS  Y0, Y1, Y1
+	VMOVUPS Y1, 32(CX)(AX*1)
+	ADDQ    $0x40, AX
+	DECQ    BX
+	JNZ     scaleloop
+
+scaletail:
+	ANDQ       $0x0f, DX
+	JZ         scaledone
+	LEAQ       tail<>+0(SB), BX
+	NEGQ       DX
+	VMOVUPS    64(BX)(DX*4), Y1
+	VMOVUPS    96(BX)(DX*4), Y2
+	VMASKMOVPS (CX)(AX*1), Y1, Y3
+	VMULPS     Y0, Y3, Y3
+	VMASKMOVPS Y3, Y1, (CX)(AX*1)
+	VMASKMOVPS 32(CX)(AX*1), Y2, Y1
+	VMULPS     Y0, Y1, Y1
+	VMASKMOVPS Y1, Y2, 32(CX)(AX*1)
+
+scaledone:
 	VZEROUPPER
 	RET
 
 // func softmaxBackwardAVX2(ds *float32, p *float32, dp *float32, dot float32, scale float32, n int)
 // Requires: AVX
 TEXT ·softmaxBackwardAVX2(SB), NOSPLIT, $0-40
-	XORQ AX, AX
 	MOVQ ds+0(FP), CX
 	MOVQ p+8(FP), DX
 	MOVQ dp+16(FP), BX
 	MOVQ n+32(FP), SI
+	XORQ AX, AX
 	MOVQ SI, DI
 	SHRQ $0x04, DI
 	JZ   tail
@@ -2924,10 +3000,10 @@ done:
 // func expAVX2(dst *float32, x *float32, n int)
 // Requires: AVX, AVX2, FMA3
 TEXT ·expAVX2(SB), NOSPLIT, $0-24
-	XORQ AX, AX
 	MOVQ dst+0(FP), CX
 	MOVQ x+8(FP), DX
 	MOVQ n+16(FP), BX
+	XORQ AX, AX
 	MOVQ BX, SI
 	SHRQ $0x04, SI
 	JZ   tail
@@ -3044,10 +3120,10 @@ done:
 // func geluAVX2(dst *float32, x *float32, n int)
 // Requires: AVX, AVX2, FMA3
 TEXT ·geluAVX2(SB), NOSPLIT, $0-24
-	XORQ AX, AX
 	MOVQ dst+0(FP), CX
 	MOVQ x+8(FP), DX
 	MOVQ n+16(FP), BX
+	XORQ AX, AX
 	MOVQ BX, SI
 	SHRQ $0x04, SI
 	JZ   tail
@@ -3208,11 +3284,11 @@ GLOBL wordbd922279<>(SB), RODATA|NOPTR, $32
 // func geluBackwardAVX2(dx *float32, x *float32, dy *float32, n int)
 // Requires: AVX, AVX2, FMA3
 TEXT ·geluBackwardAVX2(SB), NOSPLIT, $0-32
-	XORQ AX, AX
 	MOVQ dx+0(FP), CX
 	MOVQ x+8(FP), DX
 	MOVQ dy+16(FP), BX
 	MOVQ n+24(FP), SI
+	XORQ AX, AX
 	MOVQ SI, DI
 	SHRQ $0x04, DI
 	JZ   tail
@@ -3424,15 +3500,213 @@ DATA word3e5b33b6<>+24(SB)/4, $0x3e5b33b6
 DATA word3e5b33b6<>+28(SB)/4, $0x3e5b33b6
 GLOBL word3e5b33b6<>(SB), RODATA|NOPTR, $32
 
+// func geluBothAVX2(dx *float32, x *float32, dy *float32, y *float32, n int)
+// Requires: AVX, AVX2, FMA3
+TEXT ·geluBothAVX2(SB), NOSPLIT, $0-40
+	MOVQ dx+0(FP), CX
+	MOVQ x+8(FP), DX
+	MOVQ dy+16(FP), BX
+	MOVQ y+24(FP), SI
+	MOVQ n+32(FP), DI
+	XORQ AX, AX
+	MOVQ DI, R8
+	SHRQ $0x04, R8
+	JZ   tail
+
+loop:
+	VMOVUPS     (DX)(AX*1), Y0
+	VMULPS      Y0, Y0, Y1
+	VMOVUPS     wordbfcc422a<>+0(SB), Y2
+	VFMADD231PS wordbd922279<>+0(SB), Y1, Y2
+	VMULPS      Y0, Y2, Y2
+	VMOVUPS     word4b400000<>+0(SB), Y3
+	VFMADD231PS word3fb8aa3b<>+0(SB), Y2, Y3
+	VSUBPS      word4b400000<>+0(SB), Y3, Y4
+	VMOVUPS     Y2, Y5
+	VFMADD231PS wordbf318000<>+0(SB), Y4, Y5
+	VFMADD231PS word395e8083<>+0(SB), Y4, Y5
+	VMOVUPS     word39d06967<>+0(SB), Y4
+	VFMADD213PS word3b3743ce<>+0(SB), Y5, Y4
+	VFMADD213PS word3c888908<>+0(SB), Y5, Y4
+	VFMADD213PS word3daaa9c1<>+0(SB), Y5, Y4
+	VFMADD213PS word3eaaaaaa<>+0(SB), Y5, Y4
+	VFMADD213PS word3f800000<>+0(SB), Y5, Y4
+	VFMADD213PS word40000000<>+0(SB), Y5, Y4
+	VFMADD213PS word40000000<>+0(SB), Y5, Y4
+	VPSLLD      $0x17, Y3, Y3
+	VPADDD      word3f000000<>+0(SB), Y3, Y3
+	VMULPS      Y3, Y4, Y4
+	VCMPPS      $0x11, wordc2ad496a<>+0(SB), Y2, Y3
+	VANDNPS     Y4, Y3, Y4
+	VCMPPS      $0x1e, word42b17217<>+0(SB), Y2, Y3
+	VBLENDVPS   Y3, word7f800000<>+0(SB), Y4, Y4
+	VMOVUPS     word3f800000<>+0(SB), Y3
+	VMOVUPS     word7f7fffff<>+0(SB), Y5
+	VMOVUPS     word3fcc422a<>+0(SB), Y6
+	VADDPS      word3f800000<>+0(SB), Y4, Y2
+	VDIVPS      Y2, Y0, Y7
+	VMOVUPS     Y7, (SI)(AX*1)
+	VDIVPS      Y2, Y3, Y3
+	VMINPS      Y4, Y5, Y5
+	VMULPS      Y3, Y5, Y5
+	VMULPS      Y3, Y5, Y5
+	VFMADD231PS word3e5b33b6<>+0(SB), Y1, Y6
+	VMULPS      Y6, Y0, Y0
+	VFMADD213PS Y3, Y5, Y0
+	VMOVUPS     (BX)(AX*1), Y1
+	VMULPS      Y0, Y1, Y1
+	VMOVUPS     Y1, (CX)(AX*1)
+	VMOVUPS     32(DX)(AX*1), Y0
+	VMULPS      Y0, Y0, Y1
+	VMOVUPS     wordbfcc422a<>+0(SB), Y2
+	VFMADD231PS wordbd922279<>+0(SB), Y1, Y2
+	VMULPS      Y0, Y2, Y2
+	VMOVUPS     word4b400000<>+0(SB), Y3
+	VFMADD231PS word3fb8aa3b<>+0(SB), Y2, Y3
+	VSUBPS      word4b400000<>+0(SB), Y3, Y4
+	VMOVUPS     Y2, Y5
+	VFMADD231PS wordbf318000<>+0(SB), Y4, Y5
+	VFMADD231PS word395e8083<>+0(SB), Y4, Y5
+	VMOVUPS     word39d06967<>+0(SB), Y4
+	VFMADD213PS word3b3743ce<>+0(SB), Y5, Y4
+	VFMADD213PS word3c888908<>+0(SB), Y5, Y4
+	VFMADD213PS word3daaa9c1<>+0(SB), Y5, Y4
+	VFMADD213PS word3eaaaaaa<>+0(SB), Y5, Y4
+	VFMADD213PS word3f800000<>+0(SB), Y5, Y4
+	VFMADD213PS word40000000<>+0(SB), Y5, Y4
+	VFMADD213PS word40000000<>+0(SB), Y5, Y4
+	VPSLLD      $0x17, Y3, Y3
+	VPADDD      word3f000000<>+0(SB), Y3, Y3
+	VMULPS      Y3, Y4, Y4
+	VCMPPS      $0x11, wordc2ad496a<>+0(SB), Y2, Y3
+	VANDNPS     Y4, Y3, Y4
+	VCMPPS      $0x1e, word42b17217<>+0(SB), Y2, Y3
+	VBLENDVPS   Y3, word7f800000<>+0(SB), Y4, Y4
+	VMOVUPS     word3f800000<>+0(SB), Y3
+	VMOVUPS     word7f7fffff<>+0(SB), Y5
+	VMOVUPS     word3fcc422a<>+0(SB), Y6
+	VADDPS      word3f800000<>+0(SB), Y4, Y2
+	VDIVPS      Y2, Y0, Y7
+	VMOVUPS     Y7, 32(SI)(AX*1)
+	VDIVPS      Y2, Y3, Y3
+	VMINPS      Y4, Y5, Y5
+	VMULPS      Y3, Y5, Y5
+	VMULPS      Y3, Y5, Y5
+	VFMADD231PS word3e5b33b6<>+0(SB), Y1, Y6
+	VMULPS      Y6, Y0, Y0
+	VFMADD213PS Y3, Y5, Y0
+	VMOVUPS     32(BX)(AX*1), Y1
+	VMULPS      Y0, Y1, Y1
+	VMOVUPS     Y1, 32(CX)(AX*1)
+	ADDQ        $0x40, AX
+	DECQ        R8
+	JNZ         loop
+
+tail:
+	ANDQ        $0x0f, DI
+	JZ          done
+	LEAQ        tail<>+0(SB), R8
+	NEGQ        DI
+	VMOVUPS     64(R8)(DI*4), Y0
+	VMOVUPS     96(R8)(DI*4), Y1
+	VMASKMOVPS  (DX)(AX*1), Y0, Y2
+	VMULPS      Y2, Y2, Y3
+	VMOVUPS     wordbfcc422a<>+0(SB), Y4
+	VFMADD231PS wordbd922279<>+0(SB), Y3, Y4
+	VMULPS      Y2, Y4, Y4
+	VMOVUPS     word4b400000<>+0(SB), Y5
+	VFMADD231PS word3fb8aa3b<>+0(SB), Y4, Y5
+	VSUBPS      word4b400000<>+0(SB), Y5, Y6
+	VMOVUPS     Y4, Y7
+	VFMADD231PS wordbf318000<>+0(SB), Y6, Y7
+	VFMADD231PS word395e8083<>+0(SB), Y6, Y7
+	VMOVUPS     word39d06967<>+0(SB), Y6
+	VFMADD213PS word3b3743ce<>+0(SB), Y7, Y6
+	VFMADD213PS word3c888908<>+0(SB), Y7, Y6
+	VFMADD213PS word3daaa9c1<>+0(SB), Y7, Y6
+	VFMADD213PS word3eaaaaaa<>+0(SB), Y7, Y6
+	VFMADD213PS word3f800000<>+0(SB), Y7, Y6
+	VFMADD213PS word40000000<>+0(SB), Y7, Y6
+	VFMADD213PS word40000000<>+0(SB), Y7, Y6
+	VPSLLD      $0x17, Y5, Y5
+	VPADDD      word3f000000<>+0(SB), Y5, Y5
+	VMULPS      Y5, Y6, Y6
+	VCMPPS      $0x11, wordc2ad496a<>+0(SB), Y4, Y5
+	VANDNPS     Y6, Y5, Y6
+	VCMPPS      $0x1e, word42b17217<>+0(SB), Y4, Y5
+	VBLENDVPS   Y5, word7f800000<>+0(SB), Y6, Y6
+	VMOVUPS     word3f800000<>+0(SB), Y5
+	VMOVUPS     word7f7fffff<>+0(SB), Y7
+	VMOVUPS     word3fcc422a<>+0(SB), Y8
+	VADDPS      word3f800000<>+0(SB), Y6, Y4
+	VDIVPS      Y4, Y2, Y9
+	VMASKMOVPS  Y9, Y0, (SI)(AX*1)
+	VDIVPS      Y4, Y5, Y5
+	VMINPS      Y6, Y7, Y7
+	VMULPS      Y5, Y7, Y7
+	VMULPS      Y5, Y7, Y7
+	VFMADD231PS word3e5b33b6<>+0(SB), Y3, Y8
+	VMULPS      Y8, Y2, Y2
+	VFMADD213PS Y5, Y7, Y2
+	VMASKMOVPS  (BX)(AX*1), Y0, Y3
+	VMULPS      Y2, Y3, Y3
+	VMASKMOVPS  Y3, Y0, (CX)(AX*1)
+	VMASKMOVPS  32(DX)(AX*1), Y1, Y0
+	VMULPS      Y0, Y0, Y2
+	VMOVUPS     wordbfcc422a<>+0(SB), Y3
+	VFMADD231PS wordbd922279<>+0(SB), Y2, Y3
+	VMULPS      Y0, Y3, Y3
+	VMOVUPS     word4b400000<>+0(SB), Y4
+	VFMADD231PS word3fb8aa3b<>+0(SB), Y3, Y4
+	VSUBPS      word4b400000<>+0(SB), Y4, Y5
+	VMOVUPS     Y3, Y6
+	VFMADD231PS wordbf318000<>+0(SB), Y5, Y6
+	VFMADD231PS word395e8083<>+0(SB), Y5, Y6
+	VMOVUPS     word39d06967<>+0(SB), Y5
+	VFMADD213PS word3b3743ce<>+0(SB), Y6, Y5
+	VFMADD213PS word3c888908<>+0(SB), Y6, Y5
+	VFMADD213PS word3daaa9c1<>+0(SB), Y6, Y5
+	VFMADD213PS word3eaaaaaa<>+0(SB), Y6, Y5
+	VFMADD213PS word3f800000<>+0(SB), Y6, Y5
+	VFMADD213PS word40000000<>+0(SB), Y6, Y5
+	VFMADD213PS word40000000<>+0(SB), Y6, Y5
+	VPSLLD      $0x17, Y4, Y4
+	VPADDD      word3f000000<>+0(SB), Y4, Y4
+	VMULPS      Y4, Y5, Y5
+	VCMPPS      $0x11, wordc2ad496a<>+0(SB), Y3, Y4
+	VANDNPS     Y5, Y4, Y5
+	VCMPPS      $0x1e, word42b17217<>+0(SB), Y3, Y4
+	VBLENDVPS   Y4, word7f800000<>+0(SB), Y5, Y5
+	VMOVUPS     word3f800000<>+0(SB), Y4
+	VMOVUPS     word7f7fffff<>+0(SB), Y6
+	VMOVUPS     word3fcc422a<>+0(SB), Y7
+	VADDPS      word3f800000<>+0(SB), Y5, Y3
+	VDIVPS      Y3, Y0, Y8
+	VMASKMOVPS  Y8, Y1, 32(SI)(AX*1)
+	VDIVPS      Y3, Y4, Y4
+	VMINPS      Y5, Y6, Y6
+	VMULPS      Y4, Y6, Y6
+	VMULPS      Y4, Y6, Y6
+	VFMADD231PS word3e5b33b6<>+0(SB), Y2, Y7
+	VMULPS      Y7, Y0, Y0
+	VFMADD213PS Y4, Y6, Y0
+	VMASKMOVPS  32(BX)(AX*1), Y1, Y2
+	VMULPS      Y0, Y2, Y2
+	VMASKMOVPS  Y2, Y1, 32(CX)(AX*1)
+
+done:
+	VZEROUPPER
+	RET
+
 // func normalizeAVX2(y *float32, x *float32, gamma *float32, beta *float32, mean float32, rstd float32, n int)
 // Requires: AVX, FMA3
 TEXT ·normalizeAVX2(SB), NOSPLIT, $0-48
-	XORQ AX, AX
 	MOVQ y+0(FP), CX
 	MOVQ x+8(FP), DX
 	MOVQ gamma+16(FP), BX
 	MOVQ beta+24(FP), SI
 	MOVQ n+40(FP), DI
+	XORQ AX, AX
 	MOVQ DI, R8
 	SHRQ $0x04, R8
 	JZ   tail
@@ -3493,7 +3767,6 @@ done:
 // func normSumsAVX2(x *float32, dy *float32, gamma *float32, mean float32, rstd float32, n int) (sum float32, sumN float32)
 // Requires: AVX, FMA3
 TEXT ·normSumsAVX2(SB), NOSPLIT, $0-48
-	XORQ   AX, AX
 	MOVQ   x+0(FP), CX
 	MOVQ   dy+8(FP), DX
 	MOVQ   gamma+16(FP), BX
@@ -3502,6 +3775,7 @@ TEXT ·normSumsAVX2(SB), NOSPLIT, $0-48
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
 	MOVQ   n+32(FP), SI
+	XORQ   AX, AX
 	MOVQ   SI, DI
 	SHRQ   $0x04, DI
 	JZ     tail
@@ -3584,12 +3858,12 @@ done:
 // func normBackwardAVX2(dx *float32, x *float32, dy *float32, gamma *float32, mean float32, rstd float32, meanG float32, meanGN float32, n int)
 // Requires: AVX, FMA3
 TEXT ·normBackwardAVX2(SB), NOSPLIT, $0-56
-	XORQ AX, AX
 	MOVQ dx+0(FP), CX
 	MOVQ x+8(FP), DX
 	MOVQ dy+16(FP), BX
 	MOVQ gamma+24(FP), SI
 	MOVQ n+48(FP), DI
+	XORQ AX, AX
 	MOVQ DI, R8
 	SHRQ $0x04, R8
 	JZ   tail
@@ -3678,12 +3952,12 @@ done:
 // func normParametersAVX2(dgamma *float32, dbeta *float32, x *float32, dy *float32, mean float32, rstd float32, n int)
 // Requires: AVX, FMA3
 TEXT ·normParametersAVX2(SB), NOSPLIT, $0-48
-	XORQ AX, AX
 	MOVQ dgamma+0(FP), CX
 	MOVQ dbeta+8(FP), DX
 	MOVQ x+16(FP), BX
 	MOVQ dy+24(FP), SI
 	MOVQ n+40(FP), DI
+	XORQ AX, AX
 	MOVQ DI, R8
 	SHRQ $0x04, R8
 	JZ   tail
@@ -3756,13 +4030,13 @@ done:
 // func adamwAVX2(w *float32, m *float32, v *float32, grad *float32, a *float32, n int)
 // Requires: AVX, FMA3
 TEXT ·adamwAVX2(SB), NOSPLIT, $0-48
-	XORQ AX, AX
 	MOVQ w+0(FP), CX
 	MOVQ m+8(FP), DX
 	MOVQ v+16(FP), BX
 	MOVQ grad+24(FP), SI
 	MOVQ a+32(FP), DI
 	MOVQ n+40(FP), R8
+	XORQ AX, AX
 	MOVQ R8, R9
 	SHRQ $0x04, R9
 	JZ   tail
@@ -3895,10 +4169,10 @@ done:
 // func emaAVX2(avg *float32, w *float32, share float32, n int)
 // Requires: AVX, FMA3
 TEXT ·emaAVX2(SB), NOSPLIT, $0-32
-	XORQ AX, AX
 	MOVQ avg+0(FP), CX
 	MOVQ w+8(FP), DX
 	MOVQ n+24(FP), BX
+	XORQ AX, AX
 	MOVQ BX, SI
 	SHRQ $0x04, SI
 	JZ   tail

@@ -364,10 +364,10 @@ func maxAVX512(x *float32, n int) float32
 func sumSquaredDifferencesAVX512(x *float32, mean float32, n int) float32
 
 //go:noescape
-func expSumAVX512(x *float32, scale float32, max float32, n int) float32
+func sumExpAVX512(x *float32, scale float32, max float32, n int) float32
 
 //go:noescape
-func sumExpAVX512(x *float32, scale float32, max float32, n int) float32
+func softmaxAVX512(x *float32, scale float32, n int) (max float32, sum float32)
 
 //go:noescape
 func softmaxBackwardAVX512(ds *float32, p *float32, dp *float32, dot float32, scale float32, n int)
@@ -380,6 +380,9 @@ func geluAVX512(dst *float32, x *float32, n int)
 
 //go:noescape
 func geluBackwardAVX512(dx *float32, x *float32, dy *float32, n int)
+
+//go:noescape
+func geluBothAVX512(dx *float32, x *float32, dy *float32, y *float32, n int)
 
 //go:noescape
 func normalizeAVX512(y *float32, x *float32, gamma *float32, beta *float32, mean float32, rstd float32, n int)

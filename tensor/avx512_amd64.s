@@ -8669,10 +8669,10 @@ loop:
 // func addAVX512(dst *float32, x *float32, n int)
 // Requires: AVX, AVX512F, BMI2
 TEXT ·addAVX512(SB), NOSPLIT, $0-24
-	XORQ AX, AX
 	MOVQ dst+0(FP), CX
 	MOVQ x+8(FP), DX
 	MOVQ n+16(FP), BX
+	XORQ AX, AX
 	MOVQ BX, SI
 	SHRQ $0x04, SI
 	JZ   tail
@@ -8704,10 +8704,10 @@ done:
 // func mulAVX512(dst *float32, x *float32, n int)
 // Requires: AVX, AVX512F, BMI2
 TEXT ·mulAVX512(SB), NOSPLIT, $0-24
-	XORQ AX, AX
 	MOVQ dst+0(FP), CX
 	MOVQ x+8(FP), DX
 	MOVQ n+16(FP), BX
+	XORQ AX, AX
 	MOVQ BX, SI
 	SHRQ $0x04, SI
 	JZ   tail
@@ -8739,10 +8739,10 @@ done:
 // func scaleAVX512(dst *float32, a float32, n int)
 // Requires: AVX, AVX512F, BMI2
 TEXT ·scaleAVX512(SB), NOSPLIT, $0-24
-	XORQ         AX, AX
 	MOVQ         dst+0(FP), CX
 	VBROADCASTSS a+8(FP), Z0
 	MOVQ         n+16(FP), DX
+	XORQ         AX, AX
 	MOVQ         DX, BX
 	SHRQ         $0x04, BX
 	JZ           tail
@@ -8772,11 +8772,11 @@ done:
 // func axpyAVX512(dst *float32, a float32, x *float32, n int)
 // Requires: AVX, AVX512F, BMI2
 TEXT ·axpyAVX512(SB), NOSPLIT, $0-32
-	XORQ         AX, AX
 	MOVQ         dst+0(FP), CX
 	MOVQ         x+16(FP), DX
 	VBROADCASTSS a+8(FP), Z0
 	MOVQ         n+24(FP), BX
+	XORQ         AX, AX
 	MOVQ         BX, SI
 	SHRQ         $0x04, SI
 	JZ           tail
@@ -8808,10 +8808,10 @@ done:
 // func sumAVX512(x *float32, n int) float32
 // Requires: AVX, AVX512DQ, AVX512F, BMI2
 TEXT ·sumAVX512(SB), NOSPLIT, $0-20
-	XORQ   AX, AX
 	MOVQ   x+0(FP), CX
 	VPXORD Z0, Z0, Z0
 	MOVQ   n+8(FP), DX
+	XORQ   AX, AX
 	MOVQ   DX, BX
 	SHRQ   $0x04, BX
 	JZ     tail
@@ -8833,14 +8833,14 @@ tail:
 	VADDPS    Z1, Z0, Z0
 
 done:
-	VEXTRACTF32X8 $0x01, Z0, Y1
-	VADDPS        Y1, Y0, Y0
-	VEXTRACTF128  $0x01, Y0, X1
-	VADDPS        X1, X0, X0
-	VMOVHLPS      X0, X0, X1
-	VADDPS        X1, X0, X0
-	VMOVSHDUP     X0, X1
-	VADDPS        X1, X0, X0
+	VEXTRACTF32X8 $0x01, Z0, Y2
+	VADDPS        Z2, Z0, Z0
+	VEXTRACTF32X4 $0x01, Z0, X2
+	VADDPS        Z2, Z0, Z0
+	VPERMILPD     $0x01, Z0, Z2
+	VADDPS        Z2, Z0, Z0
+	VMOVSHDUP     Z0, Z2
+	VADDPS        Z2, Z0, Z0
 	VMOVSS        X0, ret+16(FP)
 	VZEROUPPER
 	RET
@@ -8848,11 +8848,11 @@ done:
 // func dotAVX512(x *float32, y *float32, n int) float32
 // Requires: AVX, AVX512DQ, AVX512F, BMI2
 TEXT ·dotAVX512(SB), NOSPLIT, $0-28
-	XORQ   AX, AX
 	MOVQ   x+0(FP), CX
 	MOVQ   y+8(FP), DX
 	VPXORD Z0, Z0, Z0
 	MOVQ   n+16(FP), BX
+	XORQ   AX, AX
 	MOVQ   BX, SI
 	SHRQ   $0x04, SI
 	JZ     tail
@@ -8876,14 +8876,14 @@ tail:
 	VFMADD231PS Z2, Z1, Z0
 
 done:
-	VEXTRACTF32X8 $0x01, Z0, Y1
-	VADDPS        Y1, Y0, Y0
-	VEXTRACTF128  $0x01, Y0, X1
-	VADDPS        X1, X0, X0
-	VMOVHLPS      X0, X0, X1
-	VADDPS        X1, X0, X0
-	VMOVSHDUP     X0, X1
-	VADDPS        X1, X0, X0
+	VEXTRACTF32X8 $0x01, Z0, Y3
+	VADDPS        Z3, Z0, Z0
+	VEXTRACTF32X4 $0x01, Z0, X3
+	VADDPS        Z3, Z0, Z0
+	VPERMILPD     $0x01, Z0, Z3
+	VADDPS        Z3, Z0, Z0
+	VMOVSHDUP     Z0, Z3
+	VADDPS        Z3, Z0, Z0
 	VMOVSS        X0, ret+24(FP)
 	VZEROUPPER
 	RET
@@ -8891,11 +8891,11 @@ done:
 // func maxAVX512(x *float32, n int) float32
 // Requires: AVX, AVX512DQ, AVX512F, BMI2
 TEXT ·maxAVX512(SB), NOSPLIT, $0-20
-	XORQ         AX, AX
 	VBROADCASTSS wordff800000<>+0(SB), Z0
 	MOVQ         x+0(FP), CX
 	VMOVUPS      Z0, Z1
 	MOVQ         n+8(FP), DX
+	XORQ         AX, AX
 	MOVQ         DX, BX
 	SHRQ         $0x04, BX
 	JZ           tail
@@ -8920,14 +8920,14 @@ tail:
 	VMAXPS    Z2, Z1, Z1
 
 done:
-	VEXTRACTF32X8 $0x01, Z1, Y0
-	VMAXPS        Y0, Y1, Y1
-	VEXTRACTF128  $0x01, Y1, X0
-	VMAXPS        X0, X1, X1
-	VMOVHLPS      X1, X1, X0
-	VMAXPS        X0, X1, X1
-	VMOVSHDUP     X1, X0
-	VMAXPS        X0, X1, X1
+	VEXTRACTF32X8 $0x01, Z1, Y3
+	VMAXPS        Z3, Z1, Z1
+	VEXTRACTF32X4 $0x01, Z1, X3
+	VMAXPS        Z3, Z1, Z1
+	VPERMILPD     $0x01, Z1, Z3
+	VMAXPS        Z3, Z1, Z1
+	VMOVSHDUP     Z1, Z3
+	VMAXPS        Z3, Z1, Z1
 	VMOVSS        X1, ret+16(FP)
 	VZEROUPPER
 	RET
@@ -8938,11 +8938,11 @@ GLOBL wordff800000<>(SB), RODATA|NOPTR, $4
 // func sumSquaredDifferencesAVX512(x *float32, mean float32, n int) float32
 // Requires: AVX, AVX512DQ, AVX512F, BMI2
 TEXT ·sumSquaredDifferencesAVX512(SB), NOSPLIT, $0-28
-	XORQ         AX, AX
 	MOVQ         x+0(FP), CX
 	VPXORD       Z0, Z0, Z0
 	VBROADCASTSS mean+8(FP), Z1
 	MOVQ         n+16(FP), DX
+	XORQ         AX, AX
 	MOVQ         DX, BX
 	SHRQ         $0x04, BX
 	JZ           tail
@@ -8967,22 +8967,21 @@ tail:
 	VFMADD231PS Z2, Z2, Z0
 
 done:
-	VEXTRACTF32X8 $0x01, Z0, Y1
-	VADDPS        Y1, Y0, Y0
-	VEXTRACTF128  $0x01, Y0, X1
-	VADDPS        X1, X0, X0
-	VMOVHLPS      X0, X0, X1
-	VADDPS        X1, X0, X0
-	VMOVSHDUP     X0, X1
-	VADDPS        X1, X0, X0
+	VEXTRACTF32X8 $0x01, Z0, Y3
+	VADDPS        Z3, Z0, Z0
+	VEXTRACTF32X4 $0x01, Z0, X3
+	VADDPS        Z3, Z0, Z0
+	VPERMILPD     $0x01, Z0, Z3
+	VADDPS        Z3, Z0, Z0
+	VMOVSHDUP     Z0, Z3
+	VADDPS        Z3, Z0, Z0
 	VMOVSS        X0, ret+24(FP)
 	VZEROUPPER
 	RET
 
-// func expSumAVX512(x *float32, scale float32, max float32, n int) float32
+// func sumExpAVX512(x *float32, scale float32, max float32, n int) float32
 // Requires: AVX, AVX512DQ, AVX512F, BMI2
-TEXT ·expSumAVX512(SB), NOSPLIT, $0-28
-	XORQ         AX, AX
+TEXT ·sumExpAVX512(SB), NOSPLIT, $0-28
 	MOVQ         x+0(FP), CX
 	VPXORD       Z0, Z0, Z0
 	VBROADCASTSS scale+8(FP), Z1
@@ -9003,6 +9002,7 @@ TEXT ·expSumAVX512(SB), NOSPLIT, $0-28
 	VBROADCASTSS word3f800000<>+0(SB), Z16
 	VBROADCASTSS word40000000<>+0(SB), Z17
 	MOVQ         n+16(FP), DX
+	XORQ         AX, AX
 	MOVQ         DX, BX
 	SHRQ         $0x04, BX
 	JZ           tail
@@ -9031,7 +9031,6 @@ loop:
 	VMULPS.Z    Z19, Z20, K2, Z20
 	VCMPPS      $0x1e, Z7, Z18, K3
 	VMOVUPS     Z9, K3, Z20
-	VMOVUPS     Z20, (CX)(AX*1)
 	VADDPS      Z20, Z0, Z0
 	ADDQ        $0x40, AX
 	DECQ        BX
@@ -9066,19 +9065,18 @@ tail:
 	VMULPS.Z    Z1, Z2, K2, Z2
 	VCMPPS      $0x1e, Z7, Z18, K3
 	VMOVUPS     Z9, K3, Z2
-	VMOVUPS     Z2, K1, (CX)(AX*1)
 	VMOVUPS.Z   Z2, K1, Z2
 	VADDPS      Z2, Z0, Z0
 
 done:
-	VEXTRACTF32X8 $0x01, Z0, Y1
-	VADDPS        Y1, Y0, Y0
-	VEXTRACTF128  $0x01, Y0, X1
-	VADDPS        X1, X0, X0
-	VMOVHLPS      X0, X0, X1
-	VADDPS        X1, X0, X0
-	VMOVSHDUP     X0, X1
-	VADDPS        X1, X0, X0
+	VEXTRACTF32X8 $0x01, Z0, Y22
+	VADDPS        Z22, Z0, Z0
+	VEXTRACTF32X4 $0x01, Z0, X22
+	VADDPS        Z22, Z0, Z0
+	VPERMILPD     $0x01, Z0, Z22
+	VADDPS        Z22, Z0, Z0
+	VMOVSHDUP     Z0, Z22
+	VADDPS        Z22, Z0, Z0
 	VMOVSS        X0, ret+24(FP)
 	VZEROUPPER
 	RET
@@ -9128,118 +9126,186 @@ GLOBL word3f800000<>(SB), RODATA|NOPTR, $4
 DATA word40000000<>+0(SB)/4, $0x40000000
 GLOBL word40000000<>(SB), RODATA|NOPTR, $4
 
-// func sumExpAVX512(x *float32, scale float32, max float32, n int) float32
+// func softmaxAVX512(x *float32, scale float32, n int) (max float32, sum float32)
 // Requires: AVX, AVX512DQ, AVX512F, BMI2
-TEXT ·sumExpAVX512(SB), NOSPLIT, $0-28
-	XORQ         AX, AX
+TEXT ·softmaxAVX512(SB), NOSPLIT, $0-32
+	VBROADCASTSS wordff800000<>+0(SB), Z0
+	VBROADCASTSS word3f800000<>+0(SB), Z1
 	MOVQ         x+0(FP), CX
-	VPXORD       Z0, Z0, Z0
-	VBROADCASTSS scale+8(FP), Z1
-	VBROADCASTSS max+12(FP), Z2
-	VBROADCASTSS word3fb8aa3b<>+0(SB), Z3
-	VBROADCASTSS word4b400000<>+0(SB), Z4
-	VBROADCASTSS wordbf318000<>+0(SB), Z5
-	VBROADCASTSS word395e8083<>+0(SB), Z6
-	VBROADCASTSS word42b17217<>+0(SB), Z7
-	VBROADCASTSS wordc2ad496a<>+0(SB), Z8
-	VBROADCASTSS word7f800000<>+0(SB), Z9
-	VBROADCASTSS word3f000000<>+0(SB), Z10
-	VBROADCASTSS word39d06967<>+0(SB), Z11
-	VBROADCASTSS word3b3743ce<>+0(SB), Z12
-	VBROADCASTSS word3c888908<>+0(SB), Z13
-	VBROADCASTSS word3daaa9c1<>+0(SB), Z14
-	VBROADCASTSS word3eaaaaaa<>+0(SB), Z15
-	VBROADCASTSS word3f800000<>+0(SB), Z16
+	VMOVUPS      Z0, Z2
+	VBROADCASTSS scale+8(FP), Z3
+	VBROADCASTSS word3fb8aa3b<>+0(SB), Z4
+	VBROADCASTSS word4b400000<>+0(SB), Z5
+	VBROADCASTSS wordbf318000<>+0(SB), Z6
+	VBROADCASTSS word395e8083<>+0(SB), Z7
+	VBROADCASTSS word42b17217<>+0(SB), Z8
+	VBROADCASTSS wordc2ad496a<>+0(SB), Z9
+	VBROADCASTSS word7f800000<>+0(SB), Z10
+	VBROADCASTSS word3f000000<>+0(SB), Z11
+	VBROADCASTSS word39d06967<>+0(SB), Z12
+	VBROADCASTSS word3b3743ce<>+0(SB), Z13
+	VBROADCASTSS word3c888908<>+0(SB), Z14
+	VBROADCASTSS word3daaa9c1<>+0(SB), Z15
+	VBROADCASTSS word3eaaaaaa<>+0(SB), Z16
 	VBROADCASTSS word40000000<>+0(SB), Z17
 	MOVQ         n+16(FP), DX
+	XORQ         AX, AX
 	MOVQ         DX, BX
 	SHRQ         $0x04, BX
-	JZ           tail
+	JZ           maxtail
 
-loop:
-	VMOVUPS     (CX)(AX*1), Z18
-	VMULPS      Z1, Z18, Z18
-	VSUBPS      Z2, Z18, Z18
-	VMOVUPS     Z4, Z19
-	VFMADD231PS Z3, Z18, Z19
-	VSUBPS      Z4, Z19, Z20
-	VMOVUPS     Z18, Z21
-	VFMADD231PS Z5, Z20, Z21
-	VFMADD231PS Z6, Z20, Z21
-	VMOVUPS     Z11, Z20
-	VFMADD213PS Z12, Z21, Z20
-	VFMADD213PS Z13, Z21, Z20
-	VFMADD213PS Z14, Z21, Z20
-	VFMADD213PS Z15, Z21, Z20
-	VFMADD213PS Z16, Z21, Z20
-	VFMADD213PS Z17, Z21, Z20
-	VFMADD213PS Z17, Z21, Z20
-	VPSLLD      $0x17, Z19, Z19
-	VPADDD      Z10, Z19, Z19
-	VCMPPS      $0x15, Z8, Z18, K2
-	VMULPS.Z    Z19, Z20, K2, Z20
-	VCMPPS      $0x1e, Z7, Z18, K3
-	VMOVUPS     Z9, K3, Z20
-	VADDPS      Z20, Z0, Z0
+maxloop:
+	VMOVUPS (CX)(AX*1), Z18
+	VMAXPS  Z18, Z2, Z2
+	ADDQ    $0x40, AX
+	DECQ    BX
+	JNZ     maxloop
+
+maxtail:
+	ANDQ      $0x0f, DX
+	JZ        maxdone
+	MOVL      $0x0000ffff, BX
+	BZHIL     DX, BX, BX
+	KMOVW     BX, K1
+	VMOVUPS.Z (CX)(AX*1), K1, Z18
+	VMOVUPS   Z0, Z0
+	VMOVUPS   Z18, K1, Z0
+	VMOVUPS   Z0, Z18
+	VMAXPS    Z18, Z2, Z2
+
+maxdone:
+	VEXTRACTF32X8 $0x01, Z2, Y19
+	VMAXPS        Z19, Z2, Z2
+	VEXTRACTF32X4 $0x01, Z2, X19
+	VMAXPS        Z19, Z2, Z2
+	VPERMILPD     $0x01, Z2, Z19
+	VMAXPS        Z19, Z2, Z2
+	VMOVSHDUP     Z2, Z19
+	VMAXPS        Z19, Z2, Z2
+	VMULSS        X3, X2, X2
+	VMOVSS        X2, max+24(FP)
+	VBROADCASTSS  X2, Z0
+	VPXORD        Z20, Z20, Z20
+	MOVQ          n+16(FP), DX
+	XORQ          AX, AX
+	MOVQ          DX, BX
+	SHRQ          $0x04, BX
+	JZ            exptail
+
+exploop:
+	VMOVUPS     (CX)(AX*1), Z2
+	VMULPS      Z3, Z2, Z2
+	VSUBPS      Z0, Z2, Z2
+	VMOVUPS     Z5, Z18
+	VFMADD231PS Z4, Z2, Z18
+	VSUBPS      Z5, Z18, Z19
+	VMOVUPS     Z2, Z22
+	VFMADD231PS Z6, Z19, Z22
+	VFMADD231PS Z7, Z19, Z22
+	VMOVUPS     Z12, Z19
+	VFMADD213PS Z13, Z22, Z19
+	VFMADD213PS Z14, Z22, Z19
+	VFMADD213PS Z15, Z22, Z19
+	VFMADD213PS Z16, Z22, Z19
+	VFMADD213PS Z1, Z22, Z19
+	VFMADD213PS Z17, Z22, Z19
+	VFMADD213PS Z17, Z22, Z19
+	VPSLLD      $0x17, Z18, Z18
+	VPADDD      Z11, Z18, Z18
+	VCMPPS      $0x15, Z9, Z2, K2
+	VMULPS.Z    Z18, Z19, K2, Z19
+	VCMPPS      $0x1e, Z8, Z2, K3
+	VMOVUPS     Z10, K3, Z19
+	VMOVUPS     Z19, (CX)(AX*1)
+	VADDPS      Z19, Z20, Z20
 	ADDQ        $0x40, AX
 	DECQ        BX
-	JNZ         loop
+	JNZ         exploop
 
-tail:
+exptail:
 	ANDQ        $0x0f, DX
-	JZ          done
+	JZ          expdone
 	MOVL        $0x0000ffff, BX
 	BZHIL       DX, BX, BX
 	KMOVW       BX, K1
-	VMOVUPS.Z   (CX)(AX*1), K1, Z18
-	VMULPS      Z1, Z18, Z18
-	VSUBPS      Z2, Z18, Z18
-	VMOVUPS     Z4, Z1
-	VFMADD231PS Z3, Z18, Z1
-	VSUBPS      Z4, Z1, Z2
-	VMOVUPS     Z18, Z3
-	VFMADD231PS Z5, Z2, Z3
-	VFMADD231PS Z6, Z2, Z3
-	VMOVUPS     Z11, Z2
-	VFMADD213PS Z12, Z3, Z2
-	VFMADD213PS Z13, Z3, Z2
-	VFMADD213PS Z14, Z3, Z2
-	VFMADD213PS Z15, Z3, Z2
-	VFMADD213PS Z16, Z3, Z2
-	VFMADD213PS Z17, Z3, Z2
-	VFMADD213PS Z17, Z3, Z2
-	VPSLLD      $0x17, Z1, Z1
-	VPADDD      Z10, Z1, Z1
-	VCMPPS      $0x15, Z8, Z18, K2
-	VMULPS.Z    Z1, Z2, K2, Z2
-	VCMPPS      $0x1e, Z7, Z18, K3
-	VMOVUPS     Z9, K3, Z2
-	VMOVUPS.Z   Z2, K1, Z2
-	VADDPS      Z2, Z0, Z0
+	VMOVUPS.Z   (CX)(AX*1), K1, Z2
+	VMULPS      Z3, Z2, Z2
+	VSUBPS      Z0, Z2, Z2
+	VMOVUPS     Z5, Z0
+	VFMADD231PS Z4, Z2, Z0
+	VSUBPS      Z5, Z0, Z3
+	VMOVUPS     Z2, Z4
+	VFMADD231PS Z6, Z3, Z4
+	VFMADD231PS Z7, Z3, Z4
+	VMOVUPS     Z12, Z3
+	VFMADD213PS Z13, Z4, Z3
+	VFMADD213PS Z14, Z4, Z3
+	VFMADD213PS Z15, Z4, Z3
+	VFMADD213PS Z16, Z4, Z3
+	VFMADD213PS Z1, Z4, Z3
+	VFMADD213PS Z17, Z4, Z3
+	VFMADD213PS Z17, Z4, Z3
+	VPSLLD      $0x17, Z0, Z0
+	VPADDD      Z11, Z0, Z0
+	VCMPPS      $0x15, Z9, Z2, K2
+	VMULPS.Z    Z0, Z3, K2, Z3
+	VCMPPS      $0x1e, Z8, Z2, K3
+	VMOVUPS     Z10, K3, Z3
+	VMOVUPS     Z3, K1, (CX)(AX*1)
+	VMOVUPS.Z   Z3, K1, Z3
+	VADDPS      Z3, Z20, Z20
 
-done:
-	VEXTRACTF32X8 $0x01, Z0, Y1
-	VADDPS        Y1, Y0, Y0
-	VEXTRACTF128  $0x01, Y0, X1
-	VADDPS        X1, X0, X0
-	VMOVHLPS      X0, X0, X1
-	VADDPS        X1, X0, X0
-	VMOVSHDUP     X0, X1
-	VADDPS        X1, X0, X0
-	VMOVSS        X0, ret+24(FP)
+expdone:
+	VEXTRACTF32X8 $0x01, Z20, Y21
+	VADDPS        Z21, Z20, Z20
+	VEXTRACTF32X4 $0x01, Z20, X21
+	VADDPS        Z21, Z20, Z20
+	VPERMILPD     $0x01, Z20, Z21
+	VADDPS        Z21, Z20, Z20
+	VMOVSHDUP     Z20, Z21
+	VADDPS        Z21, Z20, Z20
+	VMOVSS        X20, sum+28(FP)
+	VMOVSS        word3f800000<>+0(SB), X0
+	VDIVSS        X20, X0, X0
+	VBROADCASTSS  X0, Z0
+	MOVQ          n+16(FP), DX
+	XORQ          AX, AX
+	MOVQ          DX, BX
+	SHRQ          $0x04, BX
+	JZ            scaletail
+
+scaleloop:
+	VMOVUPS (CX)(AX*1), Z1
+	VMULPS  Z0, Z1, Z1
+	VMOVUPS Z1, (CX)(AX*1)
+	ADDQ    $0x40, AX
+	DECQ    BX
+	JNZ     scaleloop
+
+scaletail:
+	ANDQ      $0x0f, DX
+	JZ        scaledone
+	MOVL      $0x0000ffff, BX
+	BZHIL     DX, BX, BX
+	KMOVW     BX, K1
+	VMOVUPS.Z (CX)(AX*1), K1, Z1
+	VMULPS    Z0, Z1, Z1
+	VMOVUPS   Z1, K1, (CX)(AX*1)
+
+scaledone:
 	VZEROUPPER
 	RET
 
 // func softmaxBackwardAVX512(ds *float32, p *float32, dp *float32, dot float32, scale float32, n int)
 // Requires: AVX, AVX512F, BMI2
 TEXT ·softmaxBackwardAVX512(SB), NOSPLIT, $0-40
-	XORQ         AX, AX
 	MOVQ         ds+0(FP), CX
 	MOVQ         p+8(FP), DX
 	MOVQ         dp+16(FP), BX
 	VBROADCASTSS dot+24(FP), Z0
 	VBROADCASTSS scale+28(FP), Z1
 	MOVQ         n+32(FP), SI
+	XORQ         AX, AX
 	MOVQ         SI, DI
 	SHRQ         $0x04, DI
 	JZ           tail
@@ -9275,7 +9341,6 @@ done:
 // func expAVX512(dst *float32, x *float32, n int)
 // Requires: AVX, AVX512F, BMI2
 TEXT ·expAVX512(SB), NOSPLIT, $0-24
-	XORQ         AX, AX
 	MOVQ         dst+0(FP), CX
 	MOVQ         x+8(FP), DX
 	VBROADCASTSS word3fb8aa3b<>+0(SB), Z0
@@ -9294,6 +9359,7 @@ TEXT ·expAVX512(SB), NOSPLIT, $0-24
 	VBROADCASTSS word3f800000<>+0(SB), Z13
 	VBROADCASTSS word40000000<>+0(SB), Z14
 	MOVQ         n+16(FP), BX
+	XORQ         AX, AX
 	MOVQ         BX, SI
 	SHRQ         $0x04, SI
 	JZ           tail
@@ -9361,7 +9427,6 @@ done:
 // func geluAVX512(dst *float32, x *float32, n int)
 // Requires: AVX, AVX512F, BMI2
 TEXT ·geluAVX512(SB), NOSPLIT, $0-24
-	XORQ         AX, AX
 	MOVQ         dst+0(FP), CX
 	MOVQ         x+8(FP), DX
 	VBROADCASTSS word3fb8aa3b<>+0(SB), Z0
@@ -9382,6 +9447,7 @@ TEXT ·geluAVX512(SB), NOSPLIT, $0-24
 	VBROADCASTSS wordbfcc422a<>+0(SB), Z15
 	VBROADCASTSS wordbd922279<>+0(SB), Z16
 	MOVQ         n+16(FP), BX
+	XORQ         AX, AX
 	MOVQ         BX, SI
 	SHRQ         $0x04, SI
 	JZ           tail
@@ -9467,7 +9533,6 @@ GLOBL wordbd922279<>(SB), RODATA|NOPTR, $4
 // func geluBackwardAVX512(dx *float32, x *float32, dy *float32, n int)
 // Requires: AVX, AVX512F, BMI2
 TEXT ·geluBackwardAVX512(SB), NOSPLIT, $0-32
-	XORQ         AX, AX
 	MOVQ         dx+0(FP), CX
 	MOVQ         x+8(FP), DX
 	MOVQ         dy+16(FP), BX
@@ -9492,6 +9557,7 @@ TEXT ·geluBackwardAVX512(SB), NOSPLIT, $0-32
 	VBROADCASTSS word3e5b33b6<>+0(SB), Z18
 	VBROADCASTSS word7f7fffff<>+0(SB), Z19
 	MOVQ         n+24(FP), SI
+	XORQ         AX, AX
 	MOVQ         SI, DI
 	SHRQ         $0x04, DI
 	JZ           tail
@@ -9599,10 +9665,140 @@ GLOBL word3e5b33b6<>(SB), RODATA|NOPTR, $4
 DATA word7f7fffff<>+0(SB)/4, $0x7f7fffff
 GLOBL word7f7fffff<>(SB), RODATA|NOPTR, $4
 
+// func geluBothAVX512(dx *float32, x *float32, dy *float32, y *float32, n int)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·geluBothAVX512(SB), NOSPLIT, $0-40
+	MOVQ         dx+0(FP), CX
+	MOVQ         x+8(FP), DX
+	MOVQ         dy+16(FP), BX
+	MOVQ         y+24(FP), SI
+	VBROADCASTSS word3fb8aa3b<>+0(SB), Z0
+	VBROADCASTSS word4b400000<>+0(SB), Z1
+	VBROADCASTSS wordbf318000<>+0(SB), Z2
+	VBROADCASTSS word395e8083<>+0(SB), Z3
+	VBROADCASTSS word42b17217<>+0(SB), Z4
+	VBROADCASTSS wordc2ad496a<>+0(SB), Z5
+	VBROADCASTSS word7f800000<>+0(SB), Z6
+	VBROADCASTSS word3f000000<>+0(SB), Z7
+	VBROADCASTSS word39d06967<>+0(SB), Z8
+	VBROADCASTSS word3b3743ce<>+0(SB), Z9
+	VBROADCASTSS word3c888908<>+0(SB), Z10
+	VBROADCASTSS word3daaa9c1<>+0(SB), Z11
+	VBROADCASTSS word3eaaaaaa<>+0(SB), Z12
+	VBROADCASTSS word3f800000<>+0(SB), Z13
+	VBROADCASTSS word40000000<>+0(SB), Z14
+	VBROADCASTSS wordbfcc422a<>+0(SB), Z15
+	VBROADCASTSS wordbd922279<>+0(SB), Z16
+	VBROADCASTSS word3fcc422a<>+0(SB), Z17
+	VBROADCASTSS word3e5b33b6<>+0(SB), Z18
+	VBROADCASTSS word7f7fffff<>+0(SB), Z19
+	MOVQ         n+32(FP), DI
+	XORQ         AX, AX
+	MOVQ         DI, R8
+	SHRQ         $0x04, R8
+	JZ           tail
+
+loop:
+	VMOVUPS     (DX)(AX*1), Z20
+	VMULPS      Z20, Z20, Z21
+	VMOVUPS     Z15, Z22
+	VFMADD231PS Z16, Z21, Z22
+	VMULPS      Z20, Z22, Z22
+	VMOVUPS     Z1, Z23
+	VFMADD231PS Z0, Z22, Z23
+	VSUBPS      Z1, Z23, Z24
+	VMOVUPS     Z22, Z25
+	VFMADD231PS Z2, Z24, Z25
+	VFMADD231PS Z3, Z24, Z25
+	VMOVUPS     Z8, Z24
+	VFMADD213PS Z9, Z25, Z24
+	VFMADD213PS Z10, Z25, Z24
+	VFMADD213PS Z11, Z25, Z24
+	VFMADD213PS Z12, Z25, Z24
+	VFMADD213PS Z13, Z25, Z24
+	VFMADD213PS Z14, Z25, Z24
+	VFMADD213PS Z14, Z25, Z24
+	VPSLLD      $0x17, Z23, Z23
+	VPADDD      Z7, Z23, Z23
+	VCMPPS      $0x15, Z5, Z22, K2
+	VMULPS.Z    Z23, Z24, K2, Z24
+	VCMPPS      $0x1e, Z4, Z22, K3
+	VMOVUPS     Z6, K3, Z24
+	VMOVUPS     Z13, Z23
+	VMOVUPS     Z19, Z25
+	VMOVUPS     Z17, Z26
+	VADDPS      Z13, Z24, Z22
+	VDIVPS      Z22, Z20, Z27
+	VMOVUPS     Z27, (SI)(AX*1)
+	VDIVPS      Z22, Z23, Z23
+	VMINPS      Z24, Z25, Z25
+	VMULPS      Z23, Z25, Z25
+	VMULPS      Z23, Z25, Z25
+	VFMADD231PS Z18, Z21, Z26
+	VMULPS      Z26, Z20, Z20
+	VFMADD213PS Z23, Z25, Z20
+	VMOVUPS     (BX)(AX*1), Z21
+	VMULPS      Z20, Z21, Z21
+	VMOVUPS     Z21, (CX)(AX*1)
+	ADDQ        $0x40, AX
+	DECQ        R8
+	JNZ         loop
+
+tail:
+	ANDQ        $0x0f, DI
+	JZ          done
+	MOVL        $0x0000ffff, R8
+	BZHIL       DI, R8, R8
+	KMOVW       R8, K1
+	VMOVUPS.Z   (DX)(AX*1), K1, Z20
+	VMULPS      Z20, Z20, Z21
+	VMOVUPS     Z15, Z15
+	VFMADD231PS Z16, Z21, Z15
+	VMULPS      Z20, Z15, Z15
+	VMOVUPS     Z1, Z16
+	VFMADD231PS Z0, Z15, Z16
+	VSUBPS      Z1, Z16, Z0
+	VMOVUPS     Z15, Z1
+	VFMADD231PS Z2, Z0, Z1
+	VFMADD231PS Z3, Z0, Z1
+	VMOVUPS     Z8, Z0
+	VFMADD213PS Z9, Z1, Z0
+	VFMADD213PS Z10, Z1, Z0
+	VFMADD213PS Z11, Z1, Z0
+	VFMADD213PS Z12, Z1, Z0
+	VFMADD213PS Z13, Z1, Z0
+	VFMADD213PS Z14, Z1, Z0
+	VFMADD213PS Z14, Z1, Z0
+	VPSLLD      $0x17, Z16, Z16
+	VPADDD      Z7, Z16, Z16
+	VCMPPS      $0x15, Z5, Z15, K2
+	VMULPS.Z    Z16, Z0, K2, Z0
+	VCMPPS      $0x1e, Z4, Z15, K3
+	VMOVUPS     Z6, K3, Z0
+	VMOVUPS     Z13, Z1
+	VMOVUPS     Z19, Z2
+	VMOVUPS     Z17, Z3
+	VADDPS      Z13, Z0, Z4
+	VDIVPS      Z4, Z20, Z5
+	VMOVUPS     Z5, K1, (SI)(AX*1)
+	VDIVPS      Z4, Z1, Z1
+	VMINPS      Z0, Z2, Z2
+	VMULPS      Z1, Z2, Z2
+	VMULPS      Z1, Z2, Z2
+	VFMADD231PS Z18, Z21, Z3
+	VMULPS      Z3, Z20, Z20
+	VFMADD213PS Z1, Z2, Z20
+	VMOVUPS.Z   (BX)(AX*1), K1, Z0
+	VMULPS      Z20, Z0, Z0
+	VMOVUPS     Z0, K1, (CX)(AX*1)
+
+done:
+	VZEROUPPER
+	RET
+
 // func normalizeAVX512(y *float32, x *float32, gamma *float32, beta *float32, mean float32, rstd float32, n int)
 // Requires: AVX, AVX512F, BMI2
 TEXT ·normalizeAVX512(SB), NOSPLIT, $0-48
-	XORQ         AX, AX
 	MOVQ         y+0(FP), CX
 	MOVQ         x+8(FP), DX
 	MOVQ         gamma+16(FP), BX
@@ -9610,6 +9806,7 @@ TEXT ·normalizeAVX512(SB), NOSPLIT, $0-48
 	VBROADCASTSS mean+32(FP), Z0
 	VBROADCASTSS rstd+36(FP), Z1
 	MOVQ         n+40(FP), DI
+	XORQ         AX, AX
 	MOVQ         DI, R8
 	SHRQ         $0x04, R8
 	JZ           tail
@@ -9647,7 +9844,6 @@ done:
 // func normSumsAVX512(x *float32, dy *float32, gamma *float32, mean float32, rstd float32, n int) (sum float32, sumN float32)
 // Requires: AVX, AVX512DQ, AVX512F, BMI2
 TEXT ·normSumsAVX512(SB), NOSPLIT, $0-48
-	XORQ         AX, AX
 	MOVQ         x+0(FP), CX
 	MOVQ         dy+8(FP), DX
 	MOVQ         gamma+16(FP), BX
@@ -9656,6 +9852,7 @@ TEXT ·normSumsAVX512(SB), NOSPLIT, $0-48
 	VBROADCASTSS mean+24(FP), Z2
 	VBROADCASTSS rstd+28(FP), Z3
 	MOVQ         n+32(FP), SI
+	XORQ         AX, AX
 	MOVQ         SI, DI
 	SHRQ         $0x04, DI
 	JZ           tail
@@ -9690,23 +9887,23 @@ tail:
 	VFMADD231PS Z4, Z5, Z1
 
 done:
-	VEXTRACTF32X8 $0x01, Z0, Y2
-	VADDPS        Y2, Y0, Y0
-	VEXTRACTF128  $0x01, Y0, X2
-	VADDPS        X2, X0, X0
-	VMOVHLPS      X0, X0, X2
-	VADDPS        X2, X0, X0
-	VMOVSHDUP     X0, X2
-	VADDPS        X2, X0, X0
+	VEXTRACTF32X8 $0x01, Z0, Y7
+	VADDPS        Z7, Z0, Z0
+	VEXTRACTF32X4 $0x01, Z0, X7
+	VADDPS        Z7, Z0, Z0
+	VPERMILPD     $0x01, Z0, Z7
+	VADDPS        Z7, Z0, Z0
+	VMOVSHDUP     Z0, Z7
+	VADDPS        Z7, Z0, Z0
 	VMOVSS        X0, sum+40(FP)
-	VEXTRACTF32X8 $0x01, Z1, Y0
-	VADDPS        Y0, Y1, Y1
-	VEXTRACTF128  $0x01, Y1, X0
-	VADDPS        X0, X1, X1
-	VMOVHLPS      X1, X1, X0
-	VADDPS        X0, X1, X1
-	VMOVSHDUP     X1, X0
-	VADDPS        X0, X1, X1
+	VEXTRACTF32X8 $0x01, Z1, Y8
+	VADDPS        Z8, Z1, Z1
+	VEXTRACTF32X4 $0x01, Z1, X8
+	VADDPS        Z8, Z1, Z1
+	VPERMILPD     $0x01, Z1, Z8
+	VADDPS        Z8, Z1, Z1
+	VMOVSHDUP     Z1, Z8
+	VADDPS        Z8, Z1, Z1
 	VMOVSS        X1, sumN+44(FP)
 	VZEROUPPER
 	RET
@@ -9714,7 +9911,6 @@ done:
 // func normBackwardAVX512(dx *float32, x *float32, dy *float32, gamma *float32, mean float32, rstd float32, meanG float32, meanGN float32, n int)
 // Requires: AVX, AVX512F, BMI2
 TEXT ·normBackwardAVX512(SB), NOSPLIT, $0-56
-	XORQ         AX, AX
 	MOVQ         dx+0(FP), CX
 	MOVQ         x+8(FP), DX
 	MOVQ         dy+16(FP), BX
@@ -9724,6 +9920,7 @@ TEXT ·normBackwardAVX512(SB), NOSPLIT, $0-56
 	VBROADCASTSS meanG+40(FP), Z2
 	VBROADCASTSS meanGN+44(FP), Z3
 	MOVQ         n+48(FP), DI
+	XORQ         AX, AX
 	MOVQ         DI, R8
 	SHRQ         $0x04, R8
 	JZ           tail
@@ -9769,7 +9966,6 @@ done:
 // func normParametersAVX512(dgamma *float32, dbeta *float32, x *float32, dy *float32, mean float32, rstd float32, n int)
 // Requires: AVX, AVX512F, BMI2
 TEXT ·normParametersAVX512(SB), NOSPLIT, $0-48
-	XORQ         AX, AX
 	MOVQ         dgamma+0(FP), CX
 	MOVQ         dbeta+8(FP), DX
 	MOVQ         x+16(FP), BX
@@ -9777,6 +9973,7 @@ TEXT ·normParametersAVX512(SB), NOSPLIT, $0-48
 	VBROADCASTSS mean+32(FP), Z0
 	VBROADCASTSS rstd+36(FP), Z1
 	MOVQ         n+40(FP), DI
+	XORQ         AX, AX
 	MOVQ         DI, R8
 	SHRQ         $0x04, R8
 	JZ           tail
@@ -9820,22 +10017,22 @@ done:
 // func adamwAVX512(w *float32, m *float32, v *float32, grad *float32, a *float32, n int)
 // Requires: AVX, AVX512F, BMI2
 TEXT ·adamwAVX512(SB), NOSPLIT, $0-48
-	XORQ         AX, AX
 	MOVQ         w+0(FP), CX
 	MOVQ         m+8(FP), DX
 	MOVQ         v+16(FP), BX
 	MOVQ         grad+24(FP), SI
-	MOVQ         a+32(FP), DI
-	VBROADCASTSS (DI), Z0
-	VBROADCASTSS 4(DI), Z1
-	VBROADCASTSS 8(DI), Z2
-	VBROADCASTSS 12(DI), Z3
-	VBROADCASTSS 16(DI), Z4
-	VBROADCASTSS 20(DI), Z5
-	VBROADCASTSS 24(DI), Z6
-	VBROADCASTSS 28(DI), Z7
-	VBROADCASTSS 32(DI), Z8
+	MOVQ         a+32(FP), AX
+	VBROADCASTSS (AX), Z0
+	VBROADCASTSS 4(AX), Z1
+	VBROADCASTSS 8(AX), Z2
+	VBROADCASTSS 12(AX), Z3
+	VBROADCASTSS 16(AX), Z4
+	VBROADCASTSS 20(AX), Z5
+	VBROADCASTSS 24(AX), Z6
+	VBROADCASTSS 28(AX), Z7
+	VBROADCASTSS 32(AX), Z8
 	MOVQ         n+40(FP), DI
+	XORQ         AX, AX
 	MOVQ         DI, R8
 	SHRQ         $0x04, R8
 	JZ           tail
@@ -9895,11 +10092,11 @@ done:
 // func emaAVX512(avg *float32, w *float32, share float32, n int)
 // Requires: AVX, AVX512F, BMI2
 TEXT ·emaAVX512(SB), NOSPLIT, $0-32
-	XORQ         AX, AX
 	MOVQ         avg+0(FP), CX
 	MOVQ         w+8(FP), DX
 	VBROADCASTSS share+16(FP), Z0
 	MOVQ         n+24(FP), BX
+	XORQ         AX, AX
 	MOVQ         BX, SI
 	SHRQ         $0x04, SI
 	JZ           tail

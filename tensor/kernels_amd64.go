@@ -148,14 +148,25 @@ func geluBackwardKernel(dx, x, dy []float32) {
 	}
 }
 
-func expSumKernel(x []float32, scale, max float32) float32 {
+func geluBothKernel(dx, x, dy, y []float32) {
 	switch active {
 	case avx512:
-		return expSumAVX512(&x[0], scale, max, len(x))
+		geluBothAVX512(&dx[0], &x[0], &dy[0], &y[0], len(x))
 	case avx2:
-		return expSumAVX2(&x[0], scale, max, len(x))
+		geluBothAVX2(&dx[0], &x[0], &dy[0], &y[0], len(x))
+	default:
+		geluBothPortable(dx, x, dy, y)
 	}
-	return expSumPortable(x, scale, max)
+}
+
+func softmaxKernel(x []float32, scale float32) (max, sum float32) {
+	switch active {
+	case avx512:
+		return softmaxAVX512(&x[0], scale, len(x))
+	case avx2:
+		return softmaxAVX2(&x[0], scale, len(x))
+	}
+	return softmaxPortable(x, scale)
 }
 
 func sumExpKernel(x []float32, scale, max float32) float32 {

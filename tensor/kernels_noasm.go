@@ -7,17 +7,20 @@ package tensor
 func detect() implementation { return portable }
 func detectBF16() bool       { return false }
 
-func addKernel(dst, x []float32)                           { addPortable(dst, x) }
-func mulKernel(dst, x []float32)                           { mulPortable(dst, x) }
-func scaleKernel(dst []float32, a float32)                 { scalePortable(dst, a) }
-func axpyKernel(dst []float32, a float32, x []float32)     { axpyPortable(dst, a, x) }
-func sumKernel(x []float32) float32                        { return sumPortable(x) }
-func dotKernel(x, y []float32) float32                     { return dotPortable(x, y) }
-func maxKernel(x []float32) float32                        { return maxPortable(x) }
-func expKernel(dst, x []float32)                           { expPortable(dst, x) }
-func geluKernel(dst, x []float32)                          { geluPortable(dst, x) }
-func geluBackwardKernel(dx, x, dy []float32)               { geluBackwardPortable(dx, x, dy) }
-func expSumKernel(x []float32, scale, max float32) float32 { return expSumPortable(x, scale, max) }
+func addKernel(dst, x []float32)                       { addPortable(dst, x) }
+func mulKernel(dst, x []float32)                       { mulPortable(dst, x) }
+func scaleKernel(dst []float32, a float32)             { scalePortable(dst, a) }
+func axpyKernel(dst []float32, a float32, x []float32) { axpyPortable(dst, a, x) }
+func sumKernel(x []float32) float32                    { return sumPortable(x) }
+func dotKernel(x, y []float32) float32                 { return dotPortable(x, y) }
+func maxKernel(x []float32) float32                    { return maxPortable(x) }
+func expKernel(dst, x []float32)                       { expPortable(dst, x) }
+func geluKernel(dst, x []float32)                      { geluPortable(dst, x) }
+func geluBackwardKernel(dx, x, dy []float32)           { geluBackwardPortable(dx, x, dy) }
+func geluBothKernel(dx, x, dy, y []float32)            { geluBothPortable(dx, x, dy, y) }
+func softmaxKernel(x []float32, scale float32) (max, sum float32) {
+	return softmaxPortable(x, scale)
+}
 func sumExpKernel(x []float32, scale, max float32) float32 { return sumExpPortable(x, scale, max) }
 func softmaxBackwardKernel(ds, p, dp []float32, dot, scale float32) {
 	softmaxBackwardPortable(ds, p, dp, dot, scale)

@@ -92,6 +92,8 @@ var kernelCases = []struct {
 	{"Gelu", 2, func(a [][]float32) []float32 { Gelu(a[0], a[1]); return nil }},
 	{"GeluBackward", 3, func(a [][]float32) []float32 { GeluBackward(a[0], a[1], a[2]); return nil }},
 	{"GeluBackward in place", 2, func(a [][]float32) []float32 { GeluBackward(a[1], a[0], a[1]); return nil }},
+	{"GeluBoth", 4, func(a [][]float32) []float32 { GeluBoth(a[0], a[1], a[2], a[3]); return nil }},
+	{"GeluBoth in place", 3, func(a [][]float32) []float32 { GeluBoth(a[1], a[0], a[1], a[2]); return nil }},
 	{"Softmax", 1, func(a [][]float32) []float32 { m, s := Softmax(a[0], 0.7); return []float32{m, s} }},
 	{"LogSumExp", 1, func(a [][]float32) []float32 { m, s := LogSumExp(a[0], 0.7); return []float32{m, s} }},
 	{"SoftmaxBackward", 3, func(a [][]float32) []float32 { SoftmaxBackward(a[0], a[1], a[2], 0.7); return nil }},

@@ -30,6 +30,8 @@ var golden = map[string]string{
 	"Max":                      "1e917a13a10049e5",
 	"Exp":                      "eb26e4267c9044c9",
 	"Exp in place":             "41a7b111bf6e2d8a",
+	"GeluBoth":                 "56bbacb0d32d62be",
+	"GeluBoth in place":        "34c9a60e8052f4f5",
 	"Gelu":                     "411530df51c6f960",
 	"GeluBackward":             "f3b51b08d724e8ac",
 	"GeluBackward in place":    "fe92f957a39a858e",

@@ -10,17 +10,33 @@ func turnPanel(panel []float32, width int, src []float32, ld, k, cols int) {
 		return
 	}
 	for c := 0; c < cols; c += ks.lanes {
-		n, from, done := min(ks.lanes, cols-c), src[c*ld:], 0
-		if n == ks.lanes && k >= 4 {
-			done = k &^ 3
-			if ks.lanes == 16 {
-				transposeAVX512(&panel[c], width, &from[0], ld, k/4)
-			} else {
-				transposeAVX2(&panel[c], width, &from[0], ld, k/4)
-			}
-		}
-		turnRest(panel[c:], width, from, ld, done, k, n)
+		turnRows(panel[c:], width, src[c*ld:], ld, k, min(ks.lanes, cols-c), ks.lanes)
 	}
+}
+
+// turnRows turns at most a register of rows; fewer are first laid beside each
+// other, some columns at a time, so that there are as many rows to read.
+func turnRows(panel []float32, width int, src []float32, ld, k, n, lanes int) {
+	const part = 64
+	var rows [16 * part]float32
+	from := 0
+	for whole := k &^ 3; from < whole; {
+		x, distance, columns := src[from:], ld, whole-from
+		if n < lanes {
+			columns = min(columns, part)
+			for r := range n {
+				copy(rows[r*part:], src[r*ld+from:r*ld+from+columns])
+			}
+			x, distance = rows[:], part
+		}
+		if lanes == 16 {
+			transposeAVX512(&panel[from*width], width, &x[0], distance, columns/4)
+		} else {
+			transposeAVX2(&panel[from*width], width, &x[0], distance, columns/4)
+		}
+		from += columns
+	}
+	turnRest(panel, width, src, ld, from, k, n)
 }
 
 func copyKernel(panel []float32, width int, b []float32, ldb, k, cols int) {

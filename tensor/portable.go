@@ -116,6 +116,18 @@ func geluBackwardPortable(dx, x, dy []float32) {
 	}
 }
 
+func geluBothPortable(dx, x, dy, y []float32) {
+	geluPortable(y, x)
+	geluBackwardPortable(dx, x, dy)
+}
+
+func softmaxPortable(x []float32, scale float32) (max, sum float32) {
+	max = scale * maxPortable(x)
+	sum = expSumPortable(x, scale, max)
+	scalePortable(x, 1/sum)
+	return max, sum
+}
+
 // expSumPortable sets x to exp(scale*x - max) and returns its sum.
 func expSumPortable(x []float32, scale, max float32) float32 {
 	var l lanes

@@ -104,6 +104,14 @@ func GeluBackward(dx, x, dy []float32) {
 	}
 }
 
+// GeluBoth sets y to [Gelu] of x and dx to [GeluBackward]; dx may be dy.
+func GeluBoth(dx, x, dy, y []float32) {
+	sameLength("GeluBoth", len(dx), len(x), len(dy), len(y))
+	if len(x) > 0 {
+		geluBothKernel(dx, x, dy, y)
+	}
+}
+
 // Softmax replaces x by softmax(scale*x), for a positive scale:
 //
 //	max = scale*Max(x),  e[i] = exp(scale*x[i] - max),  sum = Σ e (16 lanes),  x[i] = e[i] * (1/sum)
@@ -114,10 +122,7 @@ func Softmax(x []float32, scale float32) (max, sum float32) {
 	if len(x) == 0 {
 		return -infinity, 0
 	}
-	max = scale * maxKernel(x)
-	sum = expSumKernel(x, scale, max)
-	scaleKernel(x, 1/sum)
-	return max, sum
+	return softmaxKernel(x, scale)
 }
 
 // LogSumExp returns the max and sum of [Softmax] and leaves x alone:

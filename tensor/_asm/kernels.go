@@ -96,38 +96,31 @@ func (s isa) reductions() {
 }
 
 func (s isa) softmax() {
-	for _, stored := range []bool{true, false} {
-		name := "sumExp"
-		if stored {
-			name = "expSum"
-		}
-		k := s.kernel(name, "func(x *float32, scale, max float32, n int) float32")
-		p, acc := k.arrays("x"), k.accumulators(s.zero)
-		scale, max := k.argument("scale"), k.argument("max")
-		k.useExp()
-		k.loop(func() {
-			x := k.load(p[0])
-			VMULPS(scale(), x, x)
-			VSUBPS(max(), x, x)
-			e := k.exp(x)
-			if stored {
-				k.store(e, p[0])
-			}
-			k.absent(e)
-			VADDPS(e, acc[k.part], acc[k.part])
-		})
-		k.result(0, k.combine(acc, VADDPS))
-		finish()
-	}
+	k := s.kernel("sumExp", "func(x *float32, scale, max float32, n int) float32")
+	p, acc := k.arrays("x"), k.accumulators(s.zero)
+	scale, max := k.argument("scale"), k.argument("max")
+	k.useExp()
+	k.loop(func() {
+		x := k.load(p[0])
+		VMULPS(scale(), x, x)
+		VSUBPS(max(), x, x)
+		e := k.exp(x)
+		k.absent(e)
+		VADDPS(e, acc[k.part], acc[k.part])
+	})
+	k.result(0, k.combine(acc, VADDPS))
+	finish()
 
-	k := s.kernel("softmaxBackward", "func(ds, p, dp *float32, dot, scale float32, n int)")
+	s.softmaxRow()
+
+	k = s.kernel("softmaxBackward", "func(ds, p, dp *float32, dot, scale float32, n int)")
 	a := k.arrays("ds", "p", "dp")
-	dot, scale := k.argument("dot"), k.argument("scale")
+	dot, factor := k.argument("dot"), k.argument("scale")
 	k.loop(func() {
 		p, t := k.load(a[1]), k.load(a[2])
 		VSUBPS(dot(), t, t)
 		VMULPS(p, t, t)
-		VMULPS(scale(), t, t)
+		VMULPS(factor(), t, t)
 		k.store(t, a[0])
 	})
 	finish()
@@ -136,6 +129,48 @@ func (s isa) softmax() {
 	a = k.arrays("dst", "x")
 	k.useExp()
 	k.loop(func() { k.store(k.exp(k.load(a[1])), a[0]) })
+	finish()
+}
+
+// softmaxRow is max, expSum and scale in one.
+func (s isa) softmaxRow() {
+	k := s.kernel("softmax", "func(x *float32, scale float32, n int) (max, sum float32)")
+	least := float32(math.Inf(-1))
+	k.use(least, 1)
+	p, acc := k.arrays("x"), k.accumulators(func(v vector) { VMOVUPS(k.c(least), v) })
+	scale := k.argument("scale")
+	k.useExp()
+	k.pass("max", func() {
+		x := k.load(p[0])
+		if k.masked {
+			k.fill(x, least)
+		}
+		VMAXPS(x, acc[k.part], acc[k.part])
+	})
+	top, max := k.combine(acc, VMAXPS), s.register()
+	VMULSS(scale().AsX(), top.AsX(), top.AsX())
+	k.result(0, top)
+	VBROADCASTSS(top.AsX(), max)
+	acc = k.accumulators(s.zero)
+	k.pass("exp", func() {
+		x := k.load(p[0])
+		VMULPS(scale(), x, x)
+		VSUBPS(max, x, x)
+		e := k.exp(x)
+		k.store(e, p[0])
+		k.absent(e)
+		VADDPS(e, acc[k.part], acc[k.part])
+	})
+	sum, share, all := k.combine(acc, VADDPS), XMM(), s.register()
+	k.result(1, sum)
+	VMOVSS(k.constantTable(math.Float32bits(1)), share)
+	VDIVSS(sum.AsX(), share, share)
+	VBROADCASTSS(share, all)
+	k.pass("scale", func() {
+		x := k.load(p[0])
+		VMULPS(all, x, x)
+		k.store(x, p[0])
+	})
 	finish()
 }
 
@@ -155,8 +190,14 @@ func (s isa) gelu() {
 	})
 	finish()
 
-	k = s.kernel("geluBackward", "func(dx, x, dy *float32, n int)")
-	p = k.arrays("dx", "x", "dy")
+	s.geluGradient("geluBackward", "func(dx, x, dy *float32, n int)", "dx", "x", "dy")
+	s.geluGradient("geluBoth", "func(dx, x, dy, y *float32, n int)", "dx", "x", "dy", "y")
+}
+
+// geluGradient writes the gradient, and with a fourth array gelu as well.
+func (s isa) geluGradient(name, signature string, arrays ...string) {
+	k := s.kernel(name, signature)
+	p := k.arrays(arrays...)
 	k.useExp()
 	k.use(1, -geluA, -geluB, geluA, geluC, math.MaxFloat32)
 	k.loop(func() {
@@ -164,6 +205,11 @@ func (s isa) gelu() {
 		e, square := k.geluExp(x)
 		under, gate, rest, slope := k.register(), k.copyOf(k.c(1)), k.copyOf(k.c(math.MaxFloat32)), k.copyOf(k.c(geluA))
 		VADDPS(k.c(1), e, under)
+		if len(p) == 4 {
+			y := k.register()
+			VDIVPS(under, x, y)
+			k.store(y, p[3])
+		}
 		VDIVPS(under, gate, gate)
 		VMINPS(e, rest, rest) // e, if it is not a number
 		VMULPS(gate, rest, rest)

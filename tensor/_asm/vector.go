@@ -26,9 +26,7 @@ type vector = reg.VecVirtual
 
 func (s isa) kernel(name, signature string) *kernel {
 	s.function(name, signature)
-	k := &kernel{isa: s, i: GP64(), constants: map[float32]vector{}}
-	XORQ(k.i, k.i)
-	return k
+	return &kernel{isa: s, i: GP64(), constants: map[float32]vector{}}
 }
 
 // array is an argument that the loop walks along.
@@ -83,24 +81,28 @@ func (k *kernel) absent(v vector) {
 }
 
 // loop writes the loop over all elements.
-func (k *kernel) loop(body func()) {
+func (k *kernel) loop(body func()) { k.pass("", body) }
+
+// pass is loop for a function of several, each with a name.
+func (k *kernel) pass(name string, body func()) {
 	n, blocks := param("n"), GP64()
+	XORQ(k.i, k.i)
 	MOVQ(n, blocks)
 	SHRQ(U8(4), blocks)
-	JZ(LabelRef("tail"))
-	Label("loop")
+	JZ(LabelRef(name + "tail"))
+	Label(name + "loop")
 	k.parts16(body)
 	ADDQ(U8(64), k.i)
 	DECQ(blocks)
-	JNZ(LabelRef("loop"))
-	Label("tail")
+	JNZ(LabelRef(name + "loop"))
+	Label(name + "tail")
 	ANDQ(U8(15), n)
-	JZ(LabelRef("done"))
+	JZ(LabelRef(name + "done"))
 	k.masked = true
 	k.makeMask(n)
 	k.parts16(body)
-	k.masked = false
-	Label("done")
+	k.masked, k.masks = false, nil
+	Label(name + "done")
 }
 
 func (k *kernel) parts16(body func()) {
@@ -228,29 +230,35 @@ func (k *kernel) accumulators(start func(v vector)) []vector {
 }
 
 // combine folds the lanes in the fixed tree and returns the result.
-func (k *kernel) combine(acc []vector, op func(ops ...Op)) reg.Register {
-	half, quarter, pair := YMM(), XMM(), XMM()
-	first := acc[0].AsY()
-	if k.is512() {
-		VEXTRACTF32X8(U8(1), acc[0], half)
-		op(half, first, first)
-	} else {
-		op(acc[1], first, first)
+func (k *kernel) combine(acc []vector, op func(ops ...Op)) vector {
+	x := acc[0]
+	if k.is512() { // whole registers, of which the lower part counts: the shorter forms need more than AVX512F
+		t := k.register()
+		VEXTRACTF32X8(U8(1), x, t.AsY())
+		op(t, x, x)
+		VEXTRACTF32X4(U8(1), x, t.AsX())
+		op(t, x, x)
+		VPERMILPD(U8(1), x, t)
+		op(t, x, x)
+		VMOVSHDUP(x, t)
+		op(t, x, x)
+		return x
 	}
-	VEXTRACTF128(U8(1), first, quarter)
-	x := acc[0].AsX()
-	op(quarter, x, x)
-	VMOVHLPS(x, x, pair)
-	op(pair, x, x)
-	VMOVSHDUP(x, pair)
-	op(pair, x, x)
+	op(acc[1], x, x)
+	low, t := x.AsX(), XMM()
+	VEXTRACTF128(U8(1), x, t)
+	op(t, low, low)
+	VMOVHLPS(low, low, t)
+	op(t, low, low)
+	VMOVSHDUP(low, t)
+	op(t, low, low)
 	return x
 }
 
-func (k *kernel) result(i int, x reg.Register) {
+func (k *kernel) result(i int, x vector) {
 	b, err := ReturnIndex(i).Resolve()
 	if err != nil {
 		panic(err)
 	}
-	VMOVSS(x, b.Addr)
+	VMOVSS(x.AsX(), b.Addr)
 }
