@@ -91,7 +91,7 @@ func BenchmarkPeak(b *testing.B) {
 	pool := tensor.NewPool(0)
 	defer pool.Close()
 	for range b.N {
-		one, all := Peak(pool)
+		one, all := Peak(pool, tensor.Numerics(*numerics))
 		b.ReportMetric(one/1e9, "GFLOP/s-of-one")
 		b.ReportMetric(all/1e9, "GFLOP/s-of-all")
 	}

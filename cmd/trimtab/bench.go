@@ -38,8 +38,8 @@ kept.
 
 Each is run once to fill its buffers, once to count its allocations, and then --runs times,
 but for a second at the least; the median counts. The share of the peak is of what all
-workers' fused multiply-adds of float32 reach from register to register, measured before
-and after each. The time by part is processor time, over all workers, from a profile that
+workers' fused multiply-adds reach from register to register, of float32 or of bfloat16 as
+--numerics says, measured before and after each. The time by part is processor time, over all workers, from a profile that
 looks a hundred times a second.
 
 Shapes: ` + strings.Join(bench.Names(), ", ") + `. 0.9M-16x64 trains and scores 0.9M's model on the rows
@@ -118,8 +118,8 @@ type benchShape struct {
 	Vocab      int    `json:"vocab"`
 }
 
-// benchMachine is what was measured on; peaks are in FLOP/s of float32, 0
-// where there is no kernel to measure them with.
+// benchMachine is what was measured on; peaks are in FLOP/s under the numerics
+// measured, 0 where there is no kernel to measure them with.
 type benchMachine struct {
 	Kernels string  `json:"kernels"`
 	Workers int     `json:"workers"`
@@ -129,8 +129,8 @@ type benchMachine struct {
 
 // measure takes the peaks once more: the best counts, since others may use the
 // machine as well.
-func (m *benchMachine) measure(pool *tensor.Pool) {
-	one, all := bench.Peak(pool)
+func (m *benchMachine) measure(pool *tensor.Pool, n tensor.Numerics) {
+	one, all := bench.Peak(pool, n)
 	m.One, m.All = max(m.One, one), max(m.All, all)
 }
 
@@ -165,14 +165,14 @@ func (a *app) bench(s bench.Shape, o benchFlags) error {
 		Shape:   benchShape{s.Name, c.Parameters(), c.Layers, c.Width, c.Heads, c.Context, c.Vocab},
 		Machine: benchMachine{Kernels: tensor.Implementation(), Workers: pool.Workers()},
 	}
-	doc.Machine.measure(pool)
+	doc.Machine.measure(pool, tensor.Numerics(o.numerics))
 	for _, kind := range o.work {
 		w, err := a.benchOne(kind, s, pool, o)
 		if err != nil {
 			return err
 		}
 		doc.Work = append(doc.Work, w)
-		doc.Machine.measure(pool)
+		doc.Machine.measure(pool, tensor.Numerics(o.numerics))
 	}
 	for i := range doc.Work {
 		if doc.Machine.All > 0 {
