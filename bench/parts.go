@@ -34,11 +34,12 @@ var parts = []struct {
 	{"gelu", []string{"tensor.Gelu"}},
 	{"optimizer", []string{"optim.(*AdamW)", "tensor.AdamW", "tensor.EMA"}},
 	{"sampling", []string{"model.(*picker)", "model.(*lane).pickRow", "draw."}},
-	{"panels", []string{"model.(*panels).pack", "model.(*panelMatrix)"}},
-	{"products", []string{"tensor.(*product)", "tensor.matMul", "tensor.MatMul", "tensor.gemm", "model.(*panelProduct)", "model.(*tile)"}},
+	{"rounding", []string{"tensor.roundRow", "tensor.weave"}},
+	{"panels", []string{"tensor.(*Panels)", "tensor.packPanel"}},
+	{"products", []string{"tensor.(*product)", "tensor.matMul", "tensor.MatMul", "tensor.gemm", "tensor.native", "tensor.pairs", "model.(*tile)"}},
 	{"softmax and head", []string{"model.(*Pass).head", "model.(*Pass).LMHead", "tensor.Softmax", "tensor.LogSumExp"}},
 	{"sums and embeddings", []string{"model.(*Pass).embed", "model.(*Model).embed", "model.(*sum)", "model.(*Model).Fold", "tensor.Add", "tensor.BiasBackward"}},
-	{"copies and clearing", []string{"tensor.(*Pool).Clear", "model.spread", "runtime.memmove", "runtime.memclr"}},
+	{"copies and clearing", []string{"tensor.(*clearing)", "model.(*Pass).pick", "model.(*Pass).unpick", "runtime.memmove", "runtime.memclr"}},
 	{"garbage", []string{"runtime.gc", "runtime.bgsweep", "runtime.bgscavenge", "runtime.mallocgc", "runtime.newobject", "runtime.growslice"}},
 }
 
