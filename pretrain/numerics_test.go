@@ -27,6 +27,9 @@ const (
 // settings on the starter world's text, with Tokens for -numerics-steps
 // updates, so that the schedule of each run comes to its end.
 func TestNumericsLearnAlike(t *testing.T) {
+	if tensor.Implementation() == "portable" {
+		t.Skip("slow, and the same bytes")
+	}
 	texts := worldTexts(600_000)
 	words, err := tokenizer.Train(texts, 1024)
 	if err != nil {

@@ -56,8 +56,9 @@ func digests(d runs.Document) map[string]trimtab.Digest {
 }
 
 // The same spec and seed give the same bytes, in two folders and two
-// databases, on one core and on several, under either numerics. .ci/run has
-// this under other kernels and builds too; the golden digests are of them all.
+// databases, on one core and on several, under either numerics. With -short
+// each runs once, on all cores. .ci/run has this under other kernels and builds
+// too; the golden digests are of them all.
 func TestSmallestRunIsTheSameAnywhere(t *testing.T) {
 	for _, numerics := range []string{"v1", "v1-bf16"} {
 		t.Run(numerics, func(t *testing.T) { sameAnywhere(t, numerics) })
@@ -69,9 +70,11 @@ func sameAnywhere(t *testing.T, numerics string) {
 	d := b.await(b.launch("numerics="+numerics), trimtab.RunCompleted)
 	got := digests(d)
 	b.stop()
-	other := newBench(t, 1)
-	if again := digests(other.await(other.launch("numerics="+numerics), trimtab.RunCompleted)); !maps.Equal(got, again) {
-		t.Errorf("one core gives\n%v\nall cores give\n%v", again, got)
+	if !testing.Short() {
+		other := newBench(t, 1)
+		if again := digests(other.await(other.launch("numerics="+numerics), trimtab.RunCompleted)); !maps.Equal(got, again) {
+			t.Errorf("one core gives\n%v\nall cores give\n%v", again, got)
+		}
 	}
 	if want := golden(t, numerics, got); !maps.Equal(got, want) {
 		t.Errorf("the smallest run's bytes have changed:\n%v\nwant\n%v\nraise the Version of the stage that changed, then %s", got, want, updateCommand)
