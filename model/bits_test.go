@@ -253,6 +253,9 @@ func TestWorkersAndKernels(t *testing.T) {
 
 // Shapes that come again are served from the buffers of the first time.
 func TestStepAllocatesNothing(t *testing.T) {
+	if tensor.Implementation() == "portable" {
+		t.Skip("the reference makes rows of its own for each product")
+	}
 	m := loud(wide, true, 3)
 	s := draw.New(3, "test", "allocations").At()
 	b := model.NewBatch(randomBatch(s, wide, 4)...)

@@ -105,7 +105,7 @@ func TestApproveLetsAMissedGatePass(t *testing.T) {
 	if err := b.Approve(b.ctx, id, "reward", "good enough", "tester"); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := models(b.await(id, trimtab.RunCompleted)), golden(t, nil); got["ppo"] != want["ppo"] {
+	if got, want := models(b.await(id, trimtab.RunCompleted)), golden(t, "v1", nil); got["ppo"] != want["ppo"] {
 		t.Errorf("an approved run ends in %v, want %v", got["ppo"], want["ppo"])
 	}
 	record(t, b, "approved", id)

@@ -4,54 +4,90 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"testing"
 )
 
-// form is one of the three products.
+// form is one of the three products, under one contract.
 type form struct {
-	name string
-	run  func(p *Pool, c []float32, ldc int, a []float32, lda int, b []float32, ldb int, m, n, k int, add bool)
-	a, b func(m, n, k int) (rows, cols int)
+	name     string
+	numerics Numerics
+	run      product3
+	a, b     func(m, n, k int) (rows, cols int)
 }
+
+type product3 func(p *Pool, c []float32, ldc int, a []float32, lda int, b []float32, ldb int, m, n, k int, add bool)
 
 func mk(m, _, k int) (int, int) { return m, k }
 func km(m, _, k int) (int, int) { return k, m }
 func kn(_, n, k int) (int, int) { return k, n }
 func nk(_, n, k int) (int, int) { return n, k }
 
-var forms = []form{{"MatMul", MatMul, mk, kn}, {"MatMulNT", MatMulNT, mk, nk}, {"MatMulTN", MatMulTN, km, kn}}
+var forms = []form{{"MatMul", V1, MatMul, mk, kn}, {"MatMulNT", V1, MatMulNT, mk, nk}, {"MatMulTN", V1, MatMulTN, km, kn}}
+
+// pairForms are the products under V1BF16.
+var pairForms = []form{{"MatMulUnder", V1BF16, ofPairs(MatMulUnder), mk, kn}, {"MatMulNTUnder", V1BF16, ofPairs(MatMulNTUnder), mk, nk},
+	{"MatMulTNUnder", V1BF16, ofPairs(MatMulTNUnder), km, kn}}
+
+func ofPairs(f func(numerics Numerics, p *Pool, c []float32, ldc int, a []float32, lda int, b []float32, ldb int, m, n, k int, add bool)) product3 {
+	return func(p *Pool, c []float32, ldc int, a []float32, lda int, b []float32, ldb int, m, n, k int, add bool) {
+		f(V1BF16, p, c, ldc, a, lda, b, ldb, m, n, k, add)
+	}
+}
 
 // TestMatMul compares every implementation with the definition at every m and n
-// round the sizes of tiles, and k round the unrolled and the blocked.
+// round the sizes of tiles, and k round the unrolled and the blocked, under
+// either contract.
 func TestMatMul(t *testing.T) {
 	sizes := []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 16, 17, 25, 31, 32, 33, 48, 64, 65, 70, 97, 100, 130}
 	ks := []int{0, 1, 2, 3, 4, 5, 7, 8, 16, 19}
 	r := rand.New(rand.NewPCG(3, 4))
-	for i, m := range sizes {
-		for j, n := range sizes {
-			forms[(i+j)%3].check(t, r, []*Pool{nil}, m, n, ks[(i*7+j*3)%len(ks)])
+	for _, forms := range [][]form{forms, pairForms} {
+		for i, m := range sizes {
+			for j, n := range sizes {
+				forms[(i+j)%3].check(t, r, []*Pool{nil}, m, n, ks[(i*7+j*3)%len(ks)])
+			}
 		}
-	}
-	for _, s := range [][3]int{{1, 130, 300}, {3, 50, 513}, {13, 33, 257}, {70, 40, 300}, {600, 33, 20}, {26, 200, 197}, {301, 130, 195}} {
-		for _, f := range forms {
-			f.check(t, r, []*Pool{nil}, s[0], s[1], s[2])
+		for _, s := range append(panelSizes, [][3]int{{1, 130, 300}, {3, 50, 513}, {13, 33, 257}, {70, 40, 300}, {600, 33, 20}, {26, 200, 197}, {301, 130, 195}}...) {
+			for _, f := range forms {
+				f.check(t, r, []*Pool{nil}, s[0], s[1], s[2])
+			}
 		}
 	}
 }
 
-// TestMatMulWorkers: the number of workers changes no bit.
+// TestMatMulWorkers: the number of workers changes no bit. The sizes make
+// tasks enough for all of them, but for the last, which makes two.
 func TestMatMulWorkers(t *testing.T) {
 	var pools []*Pool
-	for _, workers := range []int{1, 2, 3, 8} {
+	for workers := 1; workers <= 7; workers++ {
 		p := NewPool(workers)
 		defer p.Close()
 		pools = append(pools, p)
 	}
 	r := rand.New(rand.NewPCG(5, 6))
-	for _, s := range [][3]int{{300, 100, 20}, {64, 300, 40}, {1, 3000, 180}, {1000, 7, 80}} {
-		for _, f := range forms {
+	for _, s := range [][3]int{{701, 70, 39}, {200, 450, 21}, {1, 3000, 620}, {1000, 7, 80}} {
+		for _, f := range slices.Concat(forms, pairForms) {
 			f.check(t, r, pools, s[0], s[1], s[2])
 		}
+	}
+}
+
+// everyKernels calls f under every implementation, and for products of pairs
+// under their emulation where the processor has them.
+func everyKernels(t *testing.T, numerics Numerics, f func(name string)) {
+	t.Helper()
+	for _, name := range Implementations() {
+		restore := use(t, name)
+		f(name)
+		restore()
+	}
+	if numerics == V1BF16 && hasBF16 {
+		hasBF16 = false
+		defer func() { hasBF16 = true }()
+		defer use(t, "avx512")()
+		f("avx512 emulated")
 	}
 }
 
@@ -63,12 +99,12 @@ func (f form) check(t *testing.T, r *rand.Rand, pools []*Pool, m, n, k int) {
 	ar, ac := f.a(m, n, k)
 	br, bc := f.b(m, n, k)
 	lda, ldb, ldc := ac+r.IntN(4), bc+r.IntN(4), n+r.IntN(4)
-	a, b, old := values(r, ar*lda, false), values(r, br*ldb, false), values(r, m*ldc, false)
+	specials := f.numerics == V1BF16 && m < 20
+	a, b, old := values(r, ar*lda, specials), values(r, br*ldb, false), values(r, m*ldc, specials)
 	for _, add := range []bool{false, true} {
 		want := append([]float32(nil), old...)
 		f.define(want, ldc, a, lda, b, ldb, m, n, k, add)
-		for _, name := range Implementations() {
-			restore := use(t, name)
+		everyKernels(t, f.numerics, func(name string) {
 			for _, p := range pools {
 				c, guards := guarded(old, r.IntN(4))
 				f.run(p, c, ldc, a, lda, b, ldb, m, n, k, add)
@@ -80,32 +116,23 @@ func (f form) check(t *testing.T, r *rand.Rand, pools []*Pool, m, n, k int) {
 						name, f.name, m, n, k, add, p.Workers())
 				}
 			}
-			restore()
-		}
+		})
 	}
 }
 
 // define is the contract's formula.
 func (f form) define(c []float32, ldc int, a []float32, lda int, b []float32, ldb int, m, n, k int, add bool) {
-	for i := range m {
-		for j := range n {
-			var s float32
-			if add {
-				s = c[i*ldc+j]
-			}
-			for l := range k {
-				x, y := i*lda+l, l*ldb+j
-				if f.name == "MatMulTN" {
-					x = l*lda + i
-				}
-				if f.name == "MatMulNT" {
-					y = j*ldb + l
-				}
-				s = FMA(a[x], b[y], s)
-			}
-			c[i*ldc+j] = s
+	define(f.numerics, c, ldc, m, n, k, add, func(i, l int) float32 {
+		if strings.Contains(f.name, "TN") {
+			return a[l*lda+i]
 		}
-	}
+		return a[i*lda+l]
+	}, func(l, j int) float32 {
+		if strings.Contains(f.name, "NT") {
+			return b[j*ldb+l]
+		}
+		return b[l*ldb+j]
+	})
 }
 
 // TestMatMulBlocks: a product in pieces over k is the product.
