@@ -13,7 +13,7 @@ type tile struct {
 // Sizes of tiles decide only speed.
 const (
 	tileRows = 132 // a multiple of the matrix product's
-	tileCols = 384
+	tileCols = 512
 	manyCols = 128 // for more than four workers
 )
 
