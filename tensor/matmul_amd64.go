@@ -79,8 +79,7 @@ func (ks *kernelSet) kernel(rows, registers int) gemm {
 	return ks.wide[rows-1]
 }
 
-// tile computes a product on one core: for blocks of rows and of k, panel after
-// panel of columns of B, which stays in the first cache while A passes by.
+// tile computes a product on one core.
 func (g *product) tile() {
 	if ks := kernels(g.pairs); ks != nil {
 		g.blocks(ks)
