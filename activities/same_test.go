@@ -21,7 +21,7 @@ import (
 
 func TestMain(m *testing.M) { devstacktest.Main(m) }
 
-var everything = flag.Bool("portable", false, "in TestStagesAreTheSame: all three steps of every stage, by the portable reference too at the default size; takes minutes")
+var everything = flag.Bool("portable", false, "in TestStagesAreTheSame: all three steps of every stage, by the portable reference too at the default size; takes about an hour, so give -timeout 2h")
 
 // firstSteps are what of each stage is compared.
 const firstSteps = 3

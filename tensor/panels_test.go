@@ -141,14 +141,14 @@ func checkPanelsWorkers(t *testing.T, r *rand.Rand, numerics Numerics, pools []*
 	t.Helper()
 	lda, ldc := k+1+r.IntN(4), n+1+r.IntN(4)
 	a, b := values(r, m*lda, false), values(r, k*n, false)
-	var want []float32 // of the portable reference, by one worker
+	var want []float32 // of the portable reference
 	everyKernels(t, numerics, func(name string) {
 		var panels Panels
 		panels.Reset(numerics, k, n)
 		for task := range panels.Tasks() {
 			panels.Fill(task, b, false)
 		}
-		for _, p := range pools {
+		for _, p := range poolsFor(name, pools) {
 			c, guards := guarded(make([]float32, m*ldc), r.IntN(4))
 			MatMulPanels(p, c, ldc, a, lda, &panels, m, false)
 			if want == nil {
