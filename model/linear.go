@@ -12,7 +12,7 @@ type tile struct {
 
 // Sizes of tiles decide only speed.
 const (
-	tileRows = 132 // a multiple of the matrix product's
+	tileRows = 132 // a multiple of the matrix product's; twice that where dy is rounded for each tile
 	tileCols = 512
 	manyCols = 128 // for more than four workers
 )
@@ -27,12 +27,15 @@ func (ps *Pass) linearGradient(dw, x, dy []float32, n, in, out int) {
 	if ps.pool.Workers() > 4 {
 		most = manyCols
 	}
-	parts := (out + most - 1) / most
+	parts, rows := (out+most-1)/most, tileRows
+	if ps.numerics == tensor.V1BF16 {
+		rows = 2 * tileRows
+	}
 	cols := ((out+parts-1)/parts + 31) / 32 * 32
-	for i := 0; i < in; i += tileRows {
+	for i := 0; i < in; i += rows {
 		for j := 0; j < out; j += cols {
 			ps.tiles = append(ps.tiles, tile{dw: dw[i*out+j:], x: x[i:], dy: dy[j:], in: in, out: out,
-				rows: min(tileRows, in-i), cols: min(cols, out-j), n: n})
+				rows: min(rows, in-i), cols: min(cols, out-j), n: n})
 		}
 	}
 }

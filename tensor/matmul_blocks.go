@@ -72,7 +72,11 @@ func matMul(p *Pool, g *product) {
 		g.nothing()
 		return
 	}
-	tasks := min(4*p.Workers(), g.m*g.n*g.k/taskWork)
+	each := 4 // tasks a worker
+	if g.pairs {
+		each = 2 // since each rounds its operands anew
+	}
+	tasks := min(each*p.Workers(), g.m*g.n*g.k/taskWork)
 	if p.Workers() == 1 || tasks <= 1 {
 		g.tile()
 		return

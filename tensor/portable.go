@@ -174,7 +174,7 @@ func normalizePortable(y, x, gamma, beta []float32, mean, rstd float32) {
 func normSumsPortable(x, dy, gamma []float32, mean, rstd float32) (sum, sumN float32) {
 	var a, b lanes
 	for i, v := range x {
-		g := dy[i] * gamma[i]
+		g := float32(dy[i] * gamma[i])
 		a[i%16] += g
 		b[i%16] = FMA(g, (v-mean)*rstd, b[i%16])
 	}
