@@ -292,7 +292,7 @@ func (ps *Pass) prepare(m *Model, b Batch) {
 	sized(&ps.mean, ps.results())
 	sized(&ps.rstd, ps.results())
 	for i := range ps.work {
-		sized(&ps.work[i].s, queryTile*longest)
+		slab(&ps.work[i].s, queryTile*longest)
 	}
 	ps.block = blockRows(n, ps.pool.Workers())
 }

@@ -149,10 +149,10 @@ func (g *product) blocks(ks *kernelSet) {
 			switch {
 			case src.strips:
 				g.packStrips(s, len(ks.two), i, l*unit, rows, k)
-				t.a, t.row, t.step = s.a[:], 0, len(ks.two)
+				t.a, t.row, t.step = s.a, 0, len(ks.two)
 			case src.staged:
 				g.stage(s, i, l*unit, rows, k)
-				t.a, t.row = s.a[:], t.k
+				t.a, t.row = s.a, t.k
 			}
 			for j := 0; j < g.n; j += src.width {
 				t.cols = min(src.width, g.n-j)
@@ -185,11 +185,11 @@ func (g *product) panelAt(t *strip, src *source, s *scratch, l, j, k int) {
 		}
 	case src.pack:
 		if j%src.group == 0 {
-			g.packPanels(s.panels[:], src.width, l*g.unit(), j, min(src.group, g.n-j), k)
+			g.packPanels(s.panels, src.width, l*g.unit(), j, min(src.group, g.n-j), k)
 		}
 		t.b, t.ldb = &s.panels[j%src.group*t.k], src.width
 	case !t.ks.masked && t.cols < src.width:
-		g.packPanels(s.panels[:], src.width, l*g.unit(), j, t.cols, k)
+		g.packPanels(s.panels, src.width, l*g.unit(), j, t.cols, k)
 		t.b, t.ldb = &s.panels[0], src.width
 	default:
 		t.b, t.ldb = &g.b[l*g.ldb+j], g.ldb

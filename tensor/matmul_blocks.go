@@ -24,9 +24,9 @@ type job struct {
 // scratch is memory for one tile at a time: packed panels of B, a place for a
 // piece of C narrower than the registers, and a block of A.
 type scratch struct {
-	panels [blockBSize]float32
+	panels []float32 // (blockBSize)
 	edge   [6 * 64]float32
-	a      [blockASize + stripRows*blockK]float32
+	a      []float32 // (blockASize) and a strip
 }
 
 // freeList keeps values for reuse; unlike sync.Pool, it keeps them for good.
@@ -60,7 +60,9 @@ var (
 		j.run = j.task
 		return j
 	}}
-	scratches = freeList[scratch]{fresh: func() *scratch { return new(scratch) }}
+	scratches = freeList[scratch]{fresh: func() *scratch {
+		return &scratch{panels: Slab(blockBSize), a: Slab(blockASize + stripRows*blockK)}
+	}}
 )
 
 // matMul spreads the product over the workers.

@@ -5,24 +5,15 @@ import (
 	"unsafe"
 )
 
-// Advice of madvise(2); syscall does not name the second.
-const (
-	adviceHuge     = syscall.MADV_HUGEPAGE
-	adviceCollapse = 25 // MADV_COLLAPSE, Linux 6.1: also what has been touched already
-)
+// adviceCollapse is MADV_COLLAPSE of Linux 6.1, which syscall does not name:
+// it makes huge pages of what has been touched already, too.
+const adviceCollapse = 25
 
-// adviseHuge asks for huge pages for the part of x that fills whole ones. It is
-// a wish: where the system refuses, nothing changes.
+// adviseHuge asks for huge pages for x, which fills whole ones. It is a wish:
+// where the system refuses, nothing changes.
 func adviseHuge(x []float32) {
-	const bytes = 4 * hugePage
-	start := uintptr(unsafe.Pointer(&x[0]))
-	from := (bytes - start%bytes) % bytes
-	whole := (uintptr(4*len(x)) - from) / bytes * bytes
-	if uintptr(4*len(x)) < from+bytes {
-		return
-	}
-	memory := unsafe.Slice((*byte)(unsafe.Pointer(&x[0])), 4*len(x))[from : from+whole]
-	if syscall.Madvise(memory, adviceHuge) == nil {
+	memory := unsafe.Slice((*byte)(unsafe.Pointer(&x[0])), 4*len(x))
+	if syscall.Madvise(memory, syscall.MADV_HUGEPAGE) == nil {
 		_ = syscall.Madvise(memory, adviceCollapse)
 	}
 }
