@@ -38,7 +38,7 @@ func TestCompare(t *testing.T) {
 	pool := tensor.NewPool(0)
 	defer pool.Close()
 	t.Logf("kernels %s, %d workers, large product %.0f GFLOP/s; %s",
-		tensor.Implementation(), pool.Workers(), 2*768*768*768*4/productSeconds(pool, 4*768, 768, 768, 5)/1e9, out)
+		tensor.Implementation(), pool.Workers(), productRate(pool, [3]int{4 * 768, 768, 768})/1e9, out)
 	share, peak := shareOfPeak()
 	t.Logf("one core, 512 x 768 x 768: %.0f %% of %.0f GFLOP/s", 100*share, peak)
 	t.Logf("%-19s  %28s  %28s", "", "tokens/s", "tokens/s of processor time")
