@@ -20,6 +20,11 @@ import (
 type AdamW struct {
 	Pool *tensor.Pool // workers of the sweep; nil runs on the caller
 
+	// Average, if not nil, is as long as the weights, and moves towards them at
+	// each step, in the same sweep: see tensor.EMA.
+	Average      []float32
+	AverageDecay float32
+
 	config Config
 	m, v   []float32
 	parts  []region
@@ -104,6 +109,9 @@ func (a *AdamW) sweepTask(task, _ int) {
 		now.WeightDecay = float32(a.config.WeightDecay)
 	}
 	tensor.AdamW(a.w[p.from:p.to], a.m[p.from:p.to], a.v[p.from:p.to], a.g[p.from:p.to], now)
+	if a.Average != nil {
+		tensor.EMA(a.Average[p.from:p.to], a.w[p.from:p.to], a.AverageDecay)
+	}
 }
 
 // globalNorm is the root of the sum of g's squares: by blocks, and the blocks

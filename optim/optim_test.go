@@ -196,3 +196,25 @@ func TestPanics(t *testing.T) {
 		}()
 	}
 }
+
+// An average moves in the sweep as tensor.EMA moves it afterwards.
+func TestAverage(t *testing.T) {
+	const n = 2*sweepPart + 7
+	w, g := make([]float32, n), make([]float32, n)
+	for i := range w {
+		w[i], g[i] = float32(i%13)-6, float32(i%7)-3
+	}
+	average := append([]float32(nil), w...)
+	want := append([]float32(nil), w...)
+	a := New(Default(), n, nil)
+	a.Average, a.AverageDecay = average, .9
+	for step := range 3 {
+		a.Step(w, g, step, 10)
+		tensor.EMA(want, w, .9)
+	}
+	for i := range want {
+		if average[i] != want[i] {
+			t.Fatalf("element %d of the average is %g, want %g", i, average[i], want[i])
+		}
+	}
+}

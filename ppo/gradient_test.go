@@ -116,13 +116,13 @@ func TestPretrainGradient(t *testing.T) {
 func TestEpisodesDoNotSeeEachOther(t *testing.T) {
 	tr, episodes := apart(t, toyConfig())
 	together := make([][]float32, len(episodes))
-	tr.reference(episodes)
+	tr.judge(episodes)
 	for i, e := range episodes {
 		together[i] = append([]float32(nil), e.ref...)
 	}
 	for i, e := range episodes {
 		clear(e.ref)
-		tr.reference(episodes[i : i+1])
+		tr.judge(episodes[i : i+1])
 		if !sameBits(together[i], e.ref) {
 			t.Errorf("episode %d has other log-probabilities alone", i)
 		}

@@ -90,6 +90,7 @@ func New(c Config, in Inputs) (*Trainer, error) {
 	}
 	if c.EMADecay > 0 {
 		t.ema = in.Model.Clone()
+		t.policy.adam.Average, t.policy.adam.AverageDecay = t.ema.Slab, float32(c.EMADecay)
 	}
 	return t, nil
 }

@@ -102,8 +102,7 @@ func (t *Trainer) rollout(iteration int) []*episode {
 	}
 	episodes := t.sample(t.policy.m, prompts, t.sampling, first)
 	t.score(episodes)
-	t.reference(episodes)
-	t.valuesOf(episodes)
+	t.judge(episodes)
 	t.credit(episodes)
 	return episodes
 }
@@ -170,10 +169,11 @@ func batch(episodes []*episode) (b model.Batch, rows []model.HeadRow, places []p
 	return model.NewBatch(inputs...).For(rows), rows, places
 }
 
-// reference fills the log-probability of every response token under the
-// reference, at the sampling temperature. Under the policy the sampler has it,
-// bit for bit.
-func (t *Trainer) reference(episodes []*episode) {
+// judge fills the log-probability of every response token under the reference,
+// at the sampling temperature, and the value of the state before it; both read
+// the same batches. Under the policy the sampler has the log-probabilities, bit
+// for bit.
+func (t *Trainer) judge(episodes []*episode) {
 	t.inChunks(episodes, func(chunk []*episode) {
 		b, rows, places := batch(chunk)
 		t.pass.Infer(t.in.Reference, b)
@@ -181,13 +181,6 @@ func (t *Trainer) reference(episodes []*episode) {
 			places[i].e.ref[places[i].at] = logp
 			return 0
 		})
-	})
-}
-
-// valuesOf fills the value of the state before each response token.
-func (t *Trainer) valuesOf(episodes []*episode) {
-	t.inChunks(episodes, func(chunk []*episode) {
-		b, rows, places := batch(chunk)
 		t.pass.Infer(t.value.m, b)
 		for i, v := range t.pass.ScalarHead(t.value.m, indices(rows)) {
 			places[i].e.values[places[i].at] = v

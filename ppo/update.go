@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"github.com/trimtab/trimtab/model"
-	"github.com/trimtab/trimtab/tensor"
 )
 
 // tally sums over the tokens and the updates of one iteration, in order.
@@ -74,9 +73,6 @@ func (t *Trainer) updatePolicy(sum *tally, number int, mini []*episode) {
 	sum.updates++
 	sum.norm += float64(norm)
 	sum.lr = lr
-	if t.ema != nil {
-		tensor.EMA(t.ema.Slab, t.policy.m.Slab, float32(t.config.EMADecay))
-	}
 }
 
 // policyGradient adds the gradient of the mean clipped surrogate over the tokens of mini.

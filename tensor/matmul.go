@@ -225,7 +225,11 @@ func (g *product) portable() {
 		row := g.c[i*g.ldc : i*g.ldc+g.n]
 		g.start.row(row, i)
 		g.rowOfA(a, i)
-		if g.turned && !g.pairs {
+		switch {
+		case g.panels != nil:
+			g.portablePanels(a, row)
+			continue
+		case g.turned && !g.pairs:
 			g.portableTurned(a, row)
 			continue
 		}
@@ -256,13 +260,7 @@ func (g *product) rowOfA(a []float32, i int) {
 
 // rowOfB is the l-th words of B's columns, in b or where they lie.
 func (g *product) rowOfB(b []float32, l int) []float32 {
-	switch {
-	case g.panels != nil:
-		for j := range b {
-			b[j] = g.panels.words[((g.panel+j/panelColumns)*g.panels.depth()+l)*panelColumns+j%panelColumns]
-		}
-		return b
-	case !g.pairs:
+	if !g.pairs {
 		return g.b[l*g.ldb : l*g.ldb+g.n]
 	}
 	element := func(l, j int) float32 {
@@ -278,6 +276,22 @@ func (g *product) rowOfB(b []float32, l int) []float32 {
 		b[j] = pair(element(2*l, j), element(2*l+1, j))
 	}
 	return b
+}
+
+func (g *product) portablePanels(a, row []float32) {
+	size := g.panels.depth() * panelColumns
+	for j := 0; j < len(row); j += panelColumns {
+		part := row[j:min(len(row), j+panelColumns)]
+		panel := g.panels.words[(g.panel+j/panelColumns)*size:][:size]
+		for l, x := range a {
+			b := panel[l*panelColumns:][:len(part)]
+			if g.pairs {
+				pairsPortable(part, x, b)
+			} else {
+				axpyPortable(part, x, b)
+			}
+		}
+	}
 }
 
 func (g *product) portableTurned(a, row []float32) {
