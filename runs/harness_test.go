@@ -36,9 +36,9 @@ type bench struct {
 // by all tests of the process, so tests with benches do not run in parallel.
 func newBench(t *testing.T, threads int) *bench {
 	t.Helper()
+	e := devstacktest.Start(t) // may build the server, which takes longer than any test
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	t.Cleanup(cancel)
-	e := devstacktest.Start(t)
 	store := storagetest.Open(t, storagetest.On(t, e.PostgresURL).App)
 	dir := t.TempDir()
 	files, err := checkpoint.Open(dir)
