@@ -23,6 +23,8 @@ func TestMain(m *testing.M) { devstacktest.Main(m) }
 
 var everything = flag.Bool("portable", false, "in TestStagesAreTheSame: all three steps of every stage, by the portable reference too at the default size; takes about an hour, so give -timeout 2h")
 
+var onlyStage = flag.String("stage", "", "in TestStagesAreTheSame: the one stage to compare; the others are made by the fastest implementation alone")
+
 // firstSteps are what of each stage is compared.
 const firstSteps = 3
 
@@ -56,7 +58,11 @@ func compareStages(t *testing.T, size string, names []string) {
 		t.Run(string(numerics), func(t *testing.T) {
 			c := w.chain(t, numerics)
 			for _, st := range c.plan.Stages {
-				c.compare(t, st, names)
+				if *onlyStage == "" || *onlyStage == st.Name {
+					c.compare(t, st, names)
+				} else {
+					c.compare(t, st, names[:1])
+				}
 			}
 		})
 	}
