@@ -21,7 +21,7 @@ import (
 
 func TestMain(m *testing.M) { devstacktest.Main(m) }
 
-var everything = flag.Bool("portable", false, "in TestStagesAreTheSame: all three steps of every stage, by the portable reference too at the default size; takes about an hour, so give -timeout 2h")
+var everything = flag.Bool("portable", false, "in TestStagesAreTheSame: all three steps of every stage, by the portable reference too at the default size; takes ten minutes under v1 and longer under v1-bf16, so give -timeout 2h")
 
 var onlyStage = flag.String("stage", "", "in TestStagesAreTheSame: the one stage to compare; the others are made by the fastest implementation alone")
 
