@@ -38,7 +38,7 @@ var parts = []struct {
 	{"panels", []string{"tensor.(*Panels)", "tensor.packPanel"}},
 	{"products", []string{"tensor.(*product)", "tensor.matMul", "tensor.MatMul", "tensor.gemm", "tensor.native", "tensor.pairs", "model.(*tile)"}},
 	{"softmax and head", []string{"model.(*Pass).head", "model.(*Pass).LMHead", "tensor.Softmax", "tensor.LogSumExp"}},
-	{"sums and embeddings", []string{"model.(*Pass).embed", "model.(*Model).embed", "model.(*sum)", "model.(*Model).Fold", "tensor.Add", "tensor.BiasBackward"}},
+	{"sums and embeddings", []string{"model.(*Pass).embed", "model.(*Model).embed", "model.(*sum)", "model.(*Model).Fold", "tensor.Add"}},
 	{"copies and clearing", []string{"tensor.(*clearing)", "model.(*Pass).pick", "model.(*Pass).unpick", "runtime.memmove", "runtime.memclr"}},
 	{"garbage", []string{"runtime.gc", "runtime.bgsweep", "runtime.bgscavenge", "runtime.mallocgc", "runtime.newobject", "runtime.growslice"}},
 }

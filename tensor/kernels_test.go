@@ -107,8 +107,6 @@ var kernelCases = []struct {
 		LayerNormBackward(a[0], a[1], a[2], a[3], a[4], []float32{0.3}, []float32{1.3}, a[5], 1, len(a[0]))
 		return nil
 	}},
-	{"AddBias", 2, func(a [][]float32) []float32 { AddBias(a[0], a[1], 1, len(a[0])); return nil }},
-	{"BiasBackward", 2, func(a [][]float32) []float32 { BiasBackward(a[0], a[1], 1, len(a[0])); return nil }},
 	{"AdamW", 4, func(a [][]float32) []float32 {
 		for i, v := range a[2] {
 			a[2][i] = float32(math.Abs(float64(v)))

@@ -24,9 +24,6 @@ func (p *Panels) Reset(numerics Numerics, k, n int) {
 	p.words = p.words[:size]
 }
 
-// Size is the shape (k, n) of the matrix.
-func (p *Panels) Size() (k, n int) { return p.k, p.n }
-
 // depth is the number of words along k.
 func (p *Panels) depth() int {
 	if p.pairs {

@@ -211,28 +211,6 @@ func TestAdamW(t *testing.T) {
 	}
 }
 
-func TestRows(t *testing.T) {
-	const rows, cols = 5, 23
-	r := rand.New(rand.NewPCG(29, 30))
-	x, bias := values(r, rows*cols, false), values(r, cols, false)
-	y := append([]float32(nil), x...)
-	AddBias(y, bias, rows, cols)
-	sum := append([]float32(nil), bias...)
-	BiasBackward(sum, x, rows, cols)
-	for j := range cols {
-		s := bias[j]
-		for i := range rows {
-			if y[i*cols+j] != x[i*cols+j]+bias[j] {
-				t.Errorf("y[%d,%d] is %g", i, j, y[i*cols+j])
-			}
-			s += x[i*cols+j]
-		}
-		if s != sum[j] {
-			t.Errorf("the sum of column %d is %g, want %g", j, sum[j], s)
-		}
-	}
-}
-
 func TestEmpty(t *testing.T) {
 	Add(nil, nil)
 	Exp(nil, nil)

@@ -147,22 +147,6 @@ func SoftmaxBackward(ds, p, dp []float32, scale float32) {
 	}
 }
 
-// AddBias adds the bias to every row: x[r,c] += bias[c].
-func AddBias(x []float32 /* (rows, cols) */, bias []float32 /* (cols) */, rows, cols int) {
-	sameLength("AddBias", rows*cols, len(x))
-	for r := range rows {
-		Add(x[r*cols:(r+1)*cols], bias)
-	}
-}
-
-// BiasBackward adds the rows of dy to dbias in order: dbias[c] += dy[r,c].
-func BiasBackward(dbias []float32 /* (cols) */, dy []float32 /* (rows, cols) */, rows, cols int) {
-	sameLength("BiasBackward", rows*cols, len(dy))
-	for r := range rows {
-		Add(dbias, dy[r*cols:(r+1)*cols])
-	}
-}
-
 // EMA moves an average towards w: avg[i] = fma(1-decay, w[i]-avg[i], avg[i]).
 func EMA(avg, w []float32, decay float32) {
 	sameLength("EMA", len(avg), len(w))

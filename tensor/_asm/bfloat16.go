@@ -123,7 +123,7 @@ func (s isa) emulated(mr int) {
 	LDMXCSR(control)
 	MOVL(old, control)
 	upper := s.register()
-	s.loadUpper(upper)
+	s.broadcastWord(0xffff0000, upper)
 	s.loopK(mr, func(a rows, b reg.GPVirtual) {
 		var high, low []reg.VecVirtual
 		for v := range 2 {
@@ -158,10 +158,6 @@ func (s isa) halves(w, upper, high reg.VecVirtual) {
 		VPAND(upper, w, high)
 	}
 	VPSLLD(U8(16), w, w)
-}
-
-func (s isa) loadUpper(r reg.VecVirtual) {
-	s.broadcastWord(0xffff0000, r)
 }
 
 func (s isa) broadcastWord(bits uint32, r reg.VecVirtual) {

@@ -19,7 +19,6 @@ type kernel struct {
 	masked    bool
 	masks     []reg.VecVirtual // AVX2: a lane's sign bit is set where it is in use
 	constants map[float32]reg.VecVirtual
-	inf       reg.VecVirtual
 }
 
 type vector = reg.VecVirtual
