@@ -181,19 +181,42 @@ func frozen(t *testing.T, whole map[string]string) {
 	f.await(run, "a step after the thaw", func(d runs.Document) bool { return placeOf(d).after(at) })
 	t.Logf("SIGSTOP of the only worker in pretrain for %v: %.1f s lost", silence, time.Since(begin).Seconds())
 
-	at = f.middle(run, "ppo")
+	f.middle(run, "ppo")
 	worker = f.pid("worker")
 	begin = time.Now()
 	f.signal(syscall.SIGSTOP, worker)
+	at = f.settled(run) // a step may have been under way in the database
 	f.second()
 	f.await(run, "a step of the second worker", func(d runs.Document) bool { return placeOf(d).after(at) })
 	t.Logf("SIGSTOP of a worker in ppo, with a second one: %.1f s lost", time.Since(begin).Seconds())
 	f.signal(syscall.SIGCONT, worker)
 	d := f.watch(run)
-	if log := f.tail("worker.log"); !strings.Contains(log, "belongs to token") {
-		t.Error("the thawed worker was not refused")
-	}
+	f.refused()
 	same(t, f.made(d), whole)
+}
+
+// settled is where a run is when nothing of a stopped worker is under way any more.
+func (f *folder) settled(run string) place {
+	f.t.Helper()
+	time.Sleep(200 * time.Millisecond)
+	d, err := f.look(run)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return placeOf(d)
+}
+
+// refused waits until a thawed worker has been told that its attempt is another's: by
+// the database when it writes, or by Temporal at its next heartbeat.
+func (f *folder) refused() {
+	f.t.Helper()
+	for end := time.Now().Add(silence); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		log := f.tail("worker.log")
+		if _, since, _ := strings.Cut(log, "stage=ppo"); strings.Contains(since, "belongs to token") || strings.Contains(since, "already timed out") {
+			return
+		}
+	}
+	f.t.Error("the thawed worker was not refused")
 }
 
 // silence is longer than a worker may be without a heartbeat: 10 s.
