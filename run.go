@@ -64,9 +64,11 @@ type PlannedStage struct {
 	Config  Digest  `json:"config"`
 	Inputs  []Input `json:"inputs"`
 	Gates   []Gate  `json:"gates,omitempty"`
-	// SegmentSteps is how many steps one activity takes; checkpoints lie at multiples of CheckpointSteps.
-	SegmentSteps    int `json:"segment_steps"`
-	CheckpointSteps int `json:"checkpoint_steps"`
+	// SegmentSteps is how many steps one activity takes; checkpoints lie at multiples of CheckpointSteps, and where
+	// CheckpointSeconds have passed since the last one (0: ten).
+	SegmentSteps      int `json:"segment_steps"`
+	CheckpointSteps   int `json:"checkpoint_steps"`
+	CheckpointSeconds int `json:"checkpoint_seconds,omitempty"`
 }
 
 // Plan is what a run will do: an ordered list of stages. It holds ids and

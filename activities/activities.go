@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"time"
 
 	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/checkpoint"
@@ -30,13 +31,31 @@ type Activities struct {
 	pool  *tensor.Pool
 	build string // SHA-256 of the executable, for the record
 
+	clock  Clock
+	memory func() (free int64, known bool) // bytes
+
 	warm warm // the stage at work, kept between segments
+}
+
+// Option changes what Activities find on a machine, for tests.
+type Option func(*Activities)
+
+// WithClock replaces the machine's clock.
+func WithClock(c Clock) Option { return func(a *Activities) { a.clock = c } }
+
+// WithMemory replaces what is known of the machine's free memory, bytes.
+func WithMemory(free func() (free int64, known bool)) Option {
+	return func(a *Activities) { a.memory = free }
 }
 
 // New makes the activities of one worker process. The build id is recorded
 // with every attempt and is part of no key.
-func New(lg *slog.Logger, store *storage.Store, files *checkpoint.Store, pool *tensor.Pool, build string) *Activities {
-	return &Activities{log: lg, store: store, files: files, pool: pool, build: build}
+func New(lg *slog.Logger, store *storage.Store, files *checkpoint.Store, pool *tensor.Pool, build string, options ...Option) *Activities {
+	a := &Activities{log: lg, store: store, files: files, pool: pool, build: build, clock: machineClock{time.Now()}, memory: freeMemory}
+	for _, o := range options {
+		o(a)
+	}
+	return a
 }
 
 // Begin makes the attempt's row, or takes over an earlier attempt's outputs.

@@ -40,11 +40,21 @@ func clip(e *trimtab.Error) *trimtab.Error {
 	return &c
 }
 
-// DiskFull is the type of an error that lasts until a person frees some space.
-const DiskFull = "disk_full"
+// DiskFull is the type of an error that lasts until a person frees some space,
+// FilesUnavailable of one of the disk or the machine's limits.
+const (
+	DiskFull         = "disk_full"
+	FilesUnavailable = "files_unavailable"
+)
+
+// Lasting reports whether an error of this type lasts until somebody mends the
+// machine: it is waited for, however long that takes.
+func Lasting(typ string) bool {
+	return typ == DiskFull || typ == FilesUnavailable || typ == MemoryShort
+}
 
 // passing are the faults of a disk or a machine that have nothing to do with what was asked of it.
-var passing = []syscall.Errno{syscall.EROFS, syscall.EIO, syscall.ESTALE, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM}
+var passing = []syscall.Errno{syscall.EROFS, syscall.EACCES, syscall.EPERM, syscall.EIO, syscall.ESTALE, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM}
 
 // classify finds what kind of fault err is.
 func classify(err error) *trimtab.Error {
@@ -55,7 +65,7 @@ func classify(err error) *trimtab.Error {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return trimtab.NewError(trimtab.Unavailable, DiskFull, "free some space; the stage goes on by itself", "%w", err)
 	case slices.ContainsFunc(passing, func(e syscall.Errno) bool { return errors.Is(err, e) }):
-		return trimtab.NewError(trimtab.Unavailable, "files_unavailable", "look at the disk of the data folder and at the machine's limits; the stage goes on by itself", "%w", err)
+		return trimtab.NewError(trimtab.Unavailable, FilesUnavailable, "look at the disk of the data folder and at the machine's limits; the stage goes on by itself", "%w", err)
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return trimtab.NewError(trimtab.Unavailable, "interrupted", "", "%w", err)
 	}

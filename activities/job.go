@@ -40,6 +40,9 @@ func (a *Activities) newJob(ctx context.Context, in SegmentInput) (job, error) {
 	if err != nil {
 		return nil, trimtab.NewError(trimtab.Invalid, "invalid_config", "start the run anew", "%w", err)
 	}
+	if err := a.enoughMemory(in, config); err != nil {
+		return nil, err
+	}
 	b, err := a.builder(in)
 	if err != nil {
 		return nil, err

@@ -1,13 +1,16 @@
 package activities
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"sync/atomic"
 	"time"
 
 	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/failpoint"
 	"github.com/trimtab/trimtab/storage"
 	"github.com/trimtab/trimtab/tensor"
 	"github.com/trimtab/trimtab/train"
@@ -43,10 +46,10 @@ func (a *Activities) Segment(ctx context.Context, in SegmentInput) (SegmentResul
 
 func (a *Activities) segment(ctx context.Context, in SegmentInput) (SegmentResult, error) {
 	r := &running{a: a, in: in, worker: activity.GetWorkerStopChannel(ctx)}
-	work, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	work, stop := context.WithCancelCause(storage.Holding(context.WithoutCancel(ctx), in.Attempt, in.Sequence))
 	defer stop(nil)
 	r.phase.Store("loading")
-	r.moved.Store(time.Now().UnixNano())
+	r.advanced()
 	go r.watch(ctx, work, stop)
 
 	// A holder that was frozen in the middle of a write is waited for, with heartbeats.
@@ -59,7 +62,11 @@ func (a *Activities) segment(ctx context.Context, in SegmentInput) (SegmentResul
 	if err := r.steps(work, ctx); err != nil {
 		return SegmentResult{}, r.cause(work, err)
 	}
-	return r.result(work, ctx)
+	res, err := r.result(work, ctx)
+	if err == nil {
+		err = failpoint.At("segment_done")
+	}
+	return res, err
 }
 
 // running is one segment at work.
@@ -70,20 +77,28 @@ type running struct {
 
 	job   job
 	step  int
-	check trimtab.Digest // the checkpoint that step stands on
+	maker int64 // the attempt that reported the step before step
+
+	pending []storage.StepReport // steps since the last checkpoint was begun
+	saver   saver
+	saved   time.Duration // on the clock: when that was
+
+	// what the write in the background sets; after saver.wait
+	check trimtab.Digest // the last checkpoint
 	older trimtab.Digest // the one before it; files of others are removed
-	maker int64          // the attempt that reported the step before step
+	took  time.Duration  // to write it
 
-	pending []storage.StepReport // steps since that checkpoint
-
-	shown time.Time // when the progress was shown last
+	shown time.Duration // on the clock: when the progress was shown last
 
 	phase atomic.Value // what the heartbeat says
 	at    atomic.Int64 // step, for the heartbeat
-	moved atomic.Int64 // unix nanoseconds of the last progress
+	moved atomic.Int64 // nanoseconds on the clock of the last progress
 
 	longest atomic.Int64 // nanoseconds of the longest step
 }
+
+// advanced tells the watchdog that something came about.
+func (r *running) advanced() { r.moved.Store(int64(r.a.clock.Elapsed())) }
 
 // watch ticks apart from the work, so that a slow step is not taken for a dead
 // worker, and ends work that makes no progress or lost its attempt.
@@ -92,7 +107,7 @@ func (r *running) watch(ctx, work context.Context, stop context.CancelCauseFunc)
 	defer tick.Stop()
 	for {
 		activity.RecordHeartbeat(ctx, map[string]any{"phase": r.phase.Load(), "step": r.at.Load(), "checkpoint": r.in.From})
-		if limit := patience(time.Duration(r.longest.Load())); time.Since(time.Unix(0, r.moved.Load())) > limit {
+		if limit := patience(time.Duration(r.longest.Load())); r.a.clock.Elapsed()-time.Duration(r.moved.Load()) > limit {
 			stop(stalled(limit))
 			r.a.say(context.WithoutCancel(ctx), r.in.Run, r.in.Stage.Name, 0, "stalled while %v: no step was finished in %s", r.phase.Load(), limit)
 		}
@@ -112,27 +127,27 @@ func (r *running) cause(work context.Context, err error) error {
 	return err
 }
 
-// restore makes the stage and puts it where the attempt's newest checkpoint is.
+// restore makes the stage and puts it where the attempt's newest sound checkpoint is.
 func (r *running) restore(ctx context.Context) error {
-	last, found, err := r.newest(ctx)
+	all, err := r.a.store.Checkpoints(ctx, r.in.Attempt)
 	if err != nil {
 		return err
 	}
-	if r.job = r.a.warm.take(r.in.Attempt, last.Digest); r.job == nil {
-		if r.job, err = r.a.newJob(ctx, r.in); err != nil {
-			return err
-		}
-		if found {
-			err = r.load(last)
-		} else {
-			err = r.inherit(ctx)
-		}
-		if err != nil {
+	n := len(all) // the first n have not been tried
+	if n > 0 {
+		r.job = r.a.warm.take(r.in.Attempt, all[n-1].Digest)
+	}
+	if r.job == nil {
+		if n, err = r.build(ctx, all); err != nil {
 			return err
 		}
 	}
-	if found {
+	if n > 0 {
+		last := all[n-1]
 		r.step, r.check, r.maker = last.Step, last.Digest, r.in.Attempt
+	}
+	if err := r.tidy(all, n); err != nil {
+		return err
 	}
 	if steps := r.job.Steps(); r.step > steps {
 		return trimtab.NewError(trimtab.Invalid, "step_out_of_range", "rerun the stage from the beginning, or with as many steps as it had",
@@ -142,28 +157,77 @@ func (r *running) restore(ctx context.Context) error {
 	return r.a.store.StartAttempt(ctx, r.in.Attempt, r.in.Sequence, r.job.Steps(), r.a.build)
 }
 
-// newest is the attempt's last checkpoint. Files of all but the last two are
-// removed here. They are named by rows, never by what lies in the folder: a
-// worker that has lost the fence meanwhile, and thaws just here, must not take
-// its successor's states.
-func (r *running) newest(ctx context.Context) (last storage.Checkpoint, found bool, err error) {
-	all, err := r.a.store.Checkpoints(ctx, r.in.Attempt)
-	if err != nil || len(all) == 0 {
-		return last, false, err
+// build makes the stage and loads the newest checkpoint that is whole. It
+// returns how many checkpoints there are up to that one; 0 is the beginning.
+func (r *running) build(ctx context.Context, all []storage.Checkpoint) (n int, err error) {
+	if r.job, err = r.a.newJob(ctx, r.in); err != nil {
+		return 0, err
 	}
-	last = all[len(all)-1]
-	if len(all) > 1 {
-		r.older = all[len(all)-2].Digest
+	for n := len(all); n > 0; n-- {
+		c := all[n-1]
+		err := r.load(c)
+		if err == nil {
+			return n, nil
+		}
+		if !damage(err) {
+			return 0, err
+		}
+		if n > len(all)-kept { // the files of older ones were removed
+			if err := r.setAside(ctx, c, err); err != nil {
+				return 0, err
+			}
+		}
 	}
-	for _, c := range all[:max(0, len(all)-2)] {
-		if c.Digest == last.Digest || c.Digest == r.older {
+	if len(all) > 0 { // a load that failed leaves anything
+		if r.job, err = r.a.newJob(ctx, r.in); err != nil {
+			return 0, err
+		}
+	}
+	return 0, r.inherit(ctx)
+}
+
+// kept is how many checkpoints of an attempt keep their files: the last, and one to fall back to.
+const kept = 2
+
+// damage reports whether an error is about a checkpoint whose file is not what it was.
+func damage(err error) bool {
+	switch trimtab.AsError(err).Type {
+	case "artifact_missing", "artifact_corrupt", "checkpoint_mismatch":
+		return true
+	}
+	return false
+}
+
+// setAside reports a damaged checkpoint and keeps its file for inspection; the one before it is used.
+func (r *running) setAside(ctx context.Context, c storage.Checkpoint, damage error) error {
+	path, err := r.a.files.SetAside(attemptKey(r.in.Attempt), c.Digest)
+	if err != nil {
+		return err
+	}
+	where := "its file is gone"
+	if path != "" {
+		where = "its file is kept as " + filepath.Base(path)
+	}
+	r.a.say(ctx, r.in.Run, r.in.Stage.Name, 0, "the checkpoint before step %d is damaged, %s; the one before it is used: %v", c.Step, where, damage)
+	return r.a.store.ReportDamage(ctx, r.in.Attempt, r.in.Sequence, c, trimtab.AsError(damage))
+}
+
+// tidy removes the files of all but the last checkpoints up to the nth. They
+// are named by rows, never by what lies in the folder: a worker that has lost
+// the fence meanwhile, and thaws just here, must not take its successor's states.
+func (r *running) tidy(all []storage.Checkpoint, n int) error {
+	if n > 1 {
+		r.older = all[n-2].Digest
+	}
+	for _, c := range all[:max(0, n-kept)] {
+		if c.Digest == r.check || c.Digest == r.older {
 			continue
 		}
 		if err := r.a.files.RemoveState(attemptKey(r.in.Attempt), c.Digest); err != nil {
-			return last, true, err
+			return err
 		}
 	}
-	return last, true, nil
+	return nil
 }
 
 func (r *running) load(c storage.Checkpoint) error {
@@ -194,21 +258,26 @@ func (r *running) inherit(ctx context.Context) error {
 
 func attemptKey(id int64) string { return fmt.Sprintf("attempt-%d", id) }
 
-// steps runs the loop to the segment's end, or to the next step when it has to stop.
+// steps runs the loop to the segment's end, or to the next step when it has to
+// stop; at its end the last checkpoint is written.
 func (r *running) steps(work, ctx context.Context) error {
 	total := r.job.Steps()
 	if r.step >= total {
 		return nil
 	}
 	r.phase.Store("training")
-	started, first := time.Now(), r.step
+	r.saved = r.a.clock.Elapsed()
+	started, first := r.saved, r.step
 	loop := train.Loop{
-		Trainer: r.job, From: r.step, Until: min(r.step+r.in.Stage.SegmentSteps, total), CheckpointEvery: r.in.Stage.CheckpointSteps,
+		Trainer: r.job, From: r.step, Until: min(r.step+r.in.Stage.SegmentSteps, total), CheckpointEvery: r.in.Stage.CheckpointSteps, Due: r.due,
 		Report: func(ctx context.Context, step int, rep trimtab.Report, took time.Duration) error {
 			r.pending = append(r.pending, storage.StepReport{Step: step, Report: rep, Seconds: took.Seconds()})
 			r.at.Store(int64(step + 1))
-			r.moved.Store(time.Now().UnixNano())
+			r.advanced()
 			r.longest.Store(max(r.longest.Load(), int64(took)))
+			if err := r.saver.failed(); err != nil {
+				return err
+			}
 			return r.progress(ctx, step+1, total, first, started, rep)
 		},
 		Checkpoint: r.checkpoint,
@@ -219,7 +288,8 @@ func (r *running) steps(work, ctx context.Context) error {
 		r.maker = r.in.Attempt
 	}
 	r.step = next
-	return err
+	r.phase.Store("checkpoint")
+	return cmp.Or(r.saver.wait(), err) // what failed in the background came first
 }
 
 // stopping is asked between steps: the workflow paused or cancelled, or the worker has to end.
@@ -234,38 +304,91 @@ func (r *running) stopping(ctx context.Context) bool {
 	}
 }
 
-// checkpoint makes the state durable: the file first, then its row with all reports since the last one.
+// checkpointAfter is how long a stage computes without a checkpoint, unless its
+// plan says otherwise; writingShare bounds the share of the time that is spent
+// on writing them, where they are large.
+const (
+	checkpointAfter = 10 * time.Second
+	writingShare    = 20
+)
+
+// due says after a step whether it is time for a checkpoint.
+func (r *running) due() bool {
+	after := cmp.Or(time.Duration(r.in.Stage.CheckpointSeconds)*time.Second, checkpointAfter)
+	return r.a.clock.Elapsed()-r.saved >= after && r.saver.idle() && r.a.clock.Elapsed()-r.saved >= writingShare*r.took
+}
+
+// checkpoint copies the state, and makes the copy durable while the training
+// goes on: the file first, then its row with all reports since the last one.
 func (r *running) checkpoint(ctx context.Context, next int, state []tensor.Named) error {
-	r.phase.Store("checkpoint")
-	defer r.phase.Store("training")
+	reports := r.pending
+	r.pending, r.saved = nil, r.a.clock.Elapsed()
+	return r.saver.start(state, func(state []tensor.Named) error {
+		started := r.a.clock.Elapsed()
+		err := r.write(ctx, next, state, reports)
+		r.took = r.a.clock.Elapsed() - started
+		r.advanced()
+		return err
+	})
+}
+
+// write is the part of a checkpoint that is beside the training.
+func (r *running) write(ctx context.Context, next int, state []tensor.Named, reports []storage.StepReport) error {
 	key := attemptKey(r.in.Attempt)
 	digest, err := r.a.files.SaveState(key, next, state)
 	if err != nil {
 		return err
 	}
 	c := storage.Checkpoint{Attempt: r.in.Attempt, Step: next, Digest: digest}
-	if err := r.a.store.Commit(ctx, r.in.Attempt, r.in.Sequence, r.pending, &c); err != nil {
+	if err := r.commit(ctx, reports, &c); err != nil {
 		return err
 	}
 	superseded := r.older
-	r.pending, r.older, r.check = nil, r.check, digest
+	r.older, r.check = r.check, digest
 	if superseded == "" || superseded == digest || superseded == r.older {
 		return nil
 	}
 	return r.a.files.RemoveState(key, superseded)
 }
 
-// progress shows a line at most once a second. It is a hint, but one that only the holder of the attempt may give.
-func (r *running) progress(ctx context.Context, step, total, first int, started time.Time, rep trimtab.Report) error {
-	if time.Since(r.shown) < beat/2 && step < total {
+// commit waits for a database that is away, so that nothing that was computed
+// is lost by it; the training waits too, at its next checkpoint.
+func (r *running) commit(ctx context.Context, reports []storage.StepReport, c *storage.Checkpoint) error {
+	for n, began := 0, r.a.clock.Elapsed(); ; n++ {
+		err := r.a.store.Commit(ctx, r.in.Attempt, r.in.Sequence, reports, c)
+		if err == nil || trimtab.AsError(err).Class != trimtab.Unavailable || r.a.clock.Elapsed()-began > databaseAway {
+			return err
+		}
+		r.a.log.Warn("the checkpoint waits for the database", "run", r.in.Run, "stage", r.in.Stage.Name, "step", c.Step, "error", err)
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(min(5*time.Second, 100*time.Millisecond<<min(n, 6))):
+		}
+	}
+}
+
+// databaseAway is how long a checkpoint waits for the database before the
+// segment gives up, and is tried again from the last one.
+const databaseAway = 5 * time.Minute
+
+// progress shows a line at most once a second. It is a hint, but one that only
+// the holder of the attempt may give; nothing stops when it cannot be given.
+func (r *running) progress(ctx context.Context, step, total, first int, started time.Duration, rep trimtab.Report) error {
+	now := r.a.clock.Elapsed()
+	if now-r.shown < beat/2 && step < total {
 		return nil
 	}
-	r.shown = time.Now()
-	p := storage.Progress{Step: step, Steps: total, Phase: r.in.Stage.Kind, Metrics: rep.Metrics, At: time.Now()}
-	if s := time.Since(started).Seconds(); s > 0 {
+	r.shown = now
+	p := storage.Progress{Step: step, Steps: total, Phase: r.in.Stage.Kind, Metrics: rep.Metrics, At: r.a.clock.Now()}
+	if s := (now - started).Seconds(); s > 0 {
 		p.TokensPerSecond = float64(r.job.tokensPerStep()) * float64(step-first) / s
 	}
-	return r.a.store.SetProgress(ctx, r.in.Attempt, r.in.Sequence, p)
+	err := r.a.store.SetProgress(ctx, r.in.Attempt, r.in.Sequence, p)
+	if err != nil && trimtab.AsError(err).Class == trimtab.Unavailable {
+		return nil
+	}
+	return err
 }
 
 // result makes the outputs if the last step is done.

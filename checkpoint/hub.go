@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/model"
@@ -48,6 +49,25 @@ func FolderConfig(dir string) (model.Config, error) {
 		err = about(err, "read the model in %s", dir)
 	}
 	return c, err
+}
+
+// Shape is the shape of the model that an artifact holds; of its files only
+// config.json is read. An artifact that is not there, or is no model, has none.
+func Shape(s *Store, d trimtab.Digest) (c model.Config, ok bool) {
+	entries, err := s.manifest(d)
+	if err != nil {
+		return c, false
+	}
+	at := slices.IndexFunc(entries, func(e manifestEntry) bool { return e.name == configName })
+	if at < 0 {
+		return c, false
+	}
+	raw, err := s.read(objects, entries[at].digest, entries[at].size)
+	if err != nil {
+		return c, false
+	}
+	c, _, err = readConfig(raw)
+	return c, err == nil
 }
 
 func readFolder(dir string) ([]File, error) {

@@ -97,6 +97,26 @@ func (s *Store) RemoveState(attempt string, d trimtab.Digest) error {
 	return nil
 }
 
+// asideSuffix is behind the name of a state that was found damaged and is kept for a person to look at.
+const asideSuffix = ".damaged"
+
+// SetAside renames a state that cannot be used, so that nothing takes it for a
+// sound one and it can be looked at. It returns the new name, or "" if there is no file.
+func (s *Store) SetAside(attempt string, d trimtab.Digest) (path string, err error) {
+	folder, err := stateFolder(attempt)
+	if err != nil {
+		return "", err
+	}
+	aside := s.path(folder, d) + asideSuffix
+	switch err := os.Rename(s.path(folder, d), aside); {
+	case errors.Is(err, fs.ErrNotExist):
+		return "", nil
+	case err != nil:
+		return "", about(diskError(err), "set a damaged state of %s aside", attempt)
+	}
+	return aside, diskError(syncFolder(filepath.Join(s.dir, folder)))
+}
+
 func stateFolder(attempt string) (string, error) {
 	if !attemptName.MatchString(attempt) || !fs.ValidPath(attempt) {
 		return "", fmt.Errorf("%.80q cannot be the name of an attempt in a store", attempt)

@@ -33,6 +33,7 @@ import (
 	"unicode"
 
 	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/failpoint"
 	"github.com/trimtab/trimtab/tokenizer"
 )
 
@@ -242,11 +243,17 @@ func (s *Store) write(folder string, fill func(io.Writer) error) (d trimtab.Dige
 	if size, err = f.Seek(0, io.SeekCurrent); err != nil {
 		return "", 0, err
 	}
+	if err := failpoint.At("file_written"); err != nil {
+		return "", 0, diskError(err)
+	}
 	d = trimtab.DigestFromSum(hash.Sum(nil))
 	if _, err := s.read(folder, d, size); err == nil {
 		return d, size, nil
 	}
 	if err := f.Sync(); err != nil {
+		return "", 0, diskError(err)
+	}
+	if err := failpoint.At("file_synced"); err != nil {
 		return "", 0, diskError(err)
 	}
 	if err := os.MkdirAll(filepath.Join(s.dir, folder), 0o700); err != nil {
@@ -255,7 +262,7 @@ func (s *Store) write(folder string, fill func(io.Writer) error) (d trimtab.Dige
 	if err := os.Rename(f.Name(), s.path(folder, d)); err != nil {
 		return "", 0, diskError(err)
 	}
-	return d, size, nil
+	return d, size, failpoint.At("file_renamed")
 }
 
 // read returns the bytes of a file after checking them. A size of -1 is unknown.

@@ -82,9 +82,11 @@ type Stage struct {
 	Inputs map[string]string `json:"inputs,omitempty"` // input name to stage, dataset or model
 	Gates  []trimtab.Gate    `json:"gates,omitempty"`
 	// SegmentSteps is how many steps one activity takes, CheckpointSteps how many lie between two checkpoints; 0 chooses.
-	SegmentSteps    int    `json:"segment_steps,omitempty"`
-	CheckpointSteps int    `json:"checkpoint_steps,omitempty"`
-	Config          Config `json:"config"`
+	// CheckpointSeconds is after how long there is one all the same; 0 is ten.
+	SegmentSteps      int    `json:"segment_steps,omitempty"`
+	CheckpointSteps   int    `json:"checkpoint_steps,omitempty"`
+	CheckpointSeconds int    `json:"checkpoint_seconds,omitempty"`
+	Config            Config `json:"config"`
 }
 
 // stageKeys are the keys that a stage of any kind has.
@@ -95,6 +97,8 @@ type stageKeys struct {
 	Gates           []trimtab.Gate    `yaml:"gates,omitempty"`
 	SegmentSteps    int               `yaml:"segment_steps,omitempty"`
 	CheckpointSteps int               `yaml:"checkpoint_steps,omitempty"`
+
+	CheckpointSeconds int `yaml:"checkpoint_seconds,omitempty"`
 }
 
 // UnmarshalYAML reads the common keys, then the rest into the kind's own config over its defaults.
@@ -112,7 +116,7 @@ func (s *Stage) UnmarshalYAML(n *yaml.Node) error {
 		return err
 	}
 	*s = Stage{Kind: common.Kind, Name: common.Name, Inputs: common.Inputs, Gates: common.Gates,
-		SegmentSteps: common.SegmentSteps, CheckpointSteps: common.CheckpointSteps, Config: config}
+		SegmentSteps: common.SegmentSteps, CheckpointSteps: common.CheckpointSteps, CheckpointSeconds: common.CheckpointSeconds, Config: config}
 	if s.Name == "" {
 		s.Name = s.Kind
 	}
@@ -122,7 +126,7 @@ func (s *Stage) UnmarshalYAML(n *yaml.Node) error {
 // MarshalYAML writes the common keys and the kind's own in one mapping.
 func (s Stage) MarshalYAML() (any, error) {
 	var common, config yaml.Node
-	if err := common.Encode(stageKeys{s.Kind, s.Name, s.Inputs, s.Gates, s.SegmentSteps, s.CheckpointSteps}); err != nil {
+	if err := common.Encode(stageKeys{s.Kind, s.Name, s.Inputs, s.Gates, s.SegmentSteps, s.CheckpointSteps, s.CheckpointSeconds}); err != nil {
 		return nil, err
 	}
 	if err := config.Encode(s.Config); err != nil {
@@ -254,8 +258,8 @@ func (s Spec) validateStages() error {
 		if strings.ContainsAny(st.Name, "/ .") {
 			return fmt.Errorf("%s: a name holds no slash, dot or space", at)
 		}
-		if st.SegmentSteps < 0 || st.CheckpointSteps < 0 {
-			return fmt.Errorf("%s: segment_steps and checkpoint_steps are not negative", at)
+		if st.SegmentSteps < 0 || st.CheckpointSteps < 0 || st.CheckpointSeconds < 0 {
+			return fmt.Errorf("%s: segment_steps, checkpoint_steps and checkpoint_seconds are not negative", at)
 		}
 		if err := st.Config.Validate(); err != nil {
 			return fmt.Errorf("%s: %w", at, err)

@@ -166,6 +166,17 @@ func putCheckpoint(ctx context.Context, tx pgx.Tx, attempt int64, c *Checkpoint)
 	return false, err
 }
 
+// ReportDamage records that a checkpoint's file was not what it was when it was written, and is not used.
+func (s *Store) ReportDamage(ctx context.Context, attempt, token int64, c Checkpoint, e *trimtab.Error) error {
+	return s.write(ctx, fmt.Sprintf("reporting a damaged checkpoint of attempt %d", attempt), func(tx pgx.Tx) error {
+		of, err := holdFence(ctx, tx, attempt, token)
+		if err != nil {
+			return err
+		}
+		return record(ctx, tx, of, "worker", "checkpoint_damaged", map[string]any{"digest": c.Digest, "error": e, "step": c.Step})
+	})
+}
+
 func commitBody(reports []StepReport, c *Checkpoint) map[string]any {
 	body := map[string]any{"steps": len(reports)}
 	if len(reports) > 0 {

@@ -23,6 +23,25 @@ func (s *Store) Fence(ctx context.Context, attempt int64, token int64) error {
 	})
 }
 
+// holder is who writes under a context that Holding made.
+type holder struct{ attempt, token int64 }
+
+// Holding makes every write under ctx, of whatever it is, one of the attempt's
+// holder: "fenced" once another token has the attempt.
+func Holding(ctx context.Context, attempt, token int64) context.Context {
+	return context.WithValue(ctx, holder{}, holder{attempt, token})
+}
+
+// held refuses a transaction of somebody who holds his attempt no longer.
+func held(ctx context.Context, tx pgx.Tx) error {
+	h, ok := ctx.Value(holder{}).(holder)
+	if !ok {
+		return nil
+	}
+	_, err := holdFence(ctx, tx, h.attempt, h.token)
+	return err
+}
+
 // holdFence keeps the fence of an attempt where it is until the transaction
 // ends, and says what the attempt is; "fenced" if token is not its holder.
 func holdFence(ctx context.Context, tx pgx.Tx, attempt, token int64) (of subject, err error) {

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/failpoint"
 )
 
 const (
@@ -80,9 +81,22 @@ func (s *Store) Ping(ctx context.Context) error {
 	return fault(ctx, "asking the database", s.pool.Ping(ctx))
 }
 
-// write runs f in one transaction; any error undoes it whole.
+// write runs f in one transaction; any error undoes it whole. Under a context
+// of Holding it is done by the holder, or not at all.
 func (s *Store) write(ctx context.Context, doing string, f func(tx pgx.Tx) error) error {
-	return fault(ctx, doing, pgx.BeginFunc(ctx, s.pool, f))
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if err := held(ctx, tx); err != nil {
+			return err
+		}
+		if err := f(tx); err != nil {
+			return err
+		}
+		return failpoint.At("before_commit")
+	})
+	if err == nil {
+		err = failpoint.At("after_commit")
+	}
+	return fault(ctx, doing, err)
 }
 
 // read runs f in one transaction that sees the database at one instant.

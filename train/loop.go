@@ -9,7 +9,7 @@
 //	report, took = Trainer.Step(step)
 //	refuse a metric that is not a number
 //	Report(step, report, took)
-//	Checkpoint(step+1, State()) at multiples of CheckpointEvery and at Until
+//	Checkpoint(step+1, State()) at multiples of CheckpointEvery, when Due() and at Until
 //
 // State lies between steps only, so a run that is interrupted anywhere and
 // taken up from its last checkpoint ends in the same bytes.
@@ -44,6 +44,8 @@ type Loop struct {
 	From            int // first step, 0-based
 	Until           int // the step after the last; 0 is all steps
 	CheckpointEvery int // in steps; 0 is at the end only
+	// Due is asked after each step whether it is time for a checkpoint all the same.
+	Due func() bool
 	// Report records a finished step. An error ends the loop before a checkpoint of that step.
 	Report func(ctx context.Context, step int, r trimtab.Report, took time.Duration) error
 	// Checkpoint stores the state from which step next is done. The views are valid during the call only.
@@ -103,7 +105,7 @@ func (l Loop) bounds() (int, error) {
 }
 
 func (l Loop) due(next, until int) bool {
-	return next == until || l.CheckpointEvery > 0 && next%l.CheckpointEvery == 0
+	return next == until || l.CheckpointEvery > 0 && next%l.CheckpointEvery == 0 || l.Due != nil && l.Due()
 }
 
 // step does one step, checks its numbers and reports it.

@@ -173,7 +173,7 @@ func (s *stage) interrupted(ctx workflow.Context, e *trimtab.Error) error {
 	if err := s.show(ctx, trimtab.AttemptRetrying, status, e); err != nil {
 		return err
 	}
-	if err := s.exhausted(e); err != nil {
+	if err := s.exhausted(ctx, e); err != nil {
 		return err
 	}
 	if err := workflow.Sleep(ctx, backoff(s.at.Crashes+s.at.Interruptions+s.at.Waits)); err != nil {
@@ -183,14 +183,14 @@ func (s *stage) interrupted(ctx workflow.Context, e *trimtab.Error) error {
 }
 
 // exhausted counts one more trouble at this step and says when it was the last.
-func (s *stage) exhausted(e *trimtab.Error) error {
+func (s *stage) exhausted(ctx workflow.Context, e *trimtab.Error) error {
 	switch {
 	case e.Class == trimtab.Internal:
 		s.at.Crashes++
 		if s.at.Crashes >= maxCrashes {
 			return failure(e)
 		}
-	case e.Type == activities.DiskFull:
+	case e.Type == activities.DiskFull, activities.Lasting(e.Type) && workflow.GetVersion(ctx, "lasting", workflow.DefaultVersion, 1) == 1:
 		s.at.Waits++
 	default:
 		s.at.Interruptions++

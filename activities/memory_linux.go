@@ -1,0 +1,90 @@
+package activities
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// freeMemory is how many bytes this process may still take: of the machine, of
+// its control group, and of its own limit.
+func freeMemory() (free int64, known bool) {
+	for _, f := range []func() (int64, bool){machineMemory, groupMemory, limitedMemory} {
+		if n, ok := f(); ok && (!known || n < free) {
+			free, known = n, true
+		}
+	}
+	return max(0, free), known
+}
+
+// machineMemory is MemAvailable.
+func machineMemory() (int64, bool) {
+	raw, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return 0, false
+	}
+	kb, ok := keyed(raw, "MemAvailable:")
+	return kb << 10, ok
+}
+
+// groupMemory is what the control group (version 2) leaves; its file pages can be taken back.
+func groupMemory() (int64, bool) {
+	raw, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return 0, false
+	}
+	_, path, ok := bytes.Cut(bytes.TrimSpace(raw), []byte("0::"))
+	if !ok {
+		return 0, false
+	}
+	dir := filepath.Join("/sys/fs/cgroup", string(path))
+	most, ok := number(filepath.Join(dir, "memory.max"))
+	if !ok {
+		return 0, false
+	}
+	used, ok := number(filepath.Join(dir, "memory.current"))
+	if !ok {
+		return 0, false
+	}
+	stat, _ := os.ReadFile(filepath.Join(dir, "memory.stat"))
+	cached, _ := keyed(stat, "inactive_file")
+	return most - used + cached, true
+}
+
+// limitedMemory is what RLIMIT_AS leaves of the address space.
+func limitedMemory() (int64, bool) {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_AS, &limit); err != nil || limit.Cur > 1<<62 {
+		return 0, false
+	}
+	raw, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return 0, false
+	}
+	pages, err := strconv.ParseInt(strings.Fields(string(raw) + " ?")[0], 10, 64)
+	return int64(limit.Cur) - pages*int64(os.Getpagesize()), err == nil
+}
+
+// number reads a file that holds one number.
+func number(file string) (int64, bool) {
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(string(raw)), 10, 64)
+	return n, err == nil
+}
+
+// keyed finds "key number" at the beginning of a line.
+func keyed(raw []byte, key string) (int64, bool) {
+	for line := range strings.Lines(string(raw)) {
+		if fields := strings.Fields(line); len(fields) > 1 && fields[0] == key {
+			n, err := strconv.ParseInt(fields[1], 10, 64)
+			return n, err == nil
+		}
+	}
+	return 0, false
+}

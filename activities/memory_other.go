@@ -1,0 +1,6 @@
+//go:build !linux
+
+package activities
+
+// freeMemory is not known here.
+func freeMemory() (free int64, known bool) { return 0, false }
