@@ -209,7 +209,7 @@ func (r *running) setAside(ctx context.Context, c storage.Checkpoint, damage err
 		where = "its file is kept as " + filepath.Base(path)
 	}
 	r.a.say(ctx, r.in.Run, r.in.Stage.Name, 0, "the checkpoint before step %d is damaged, %s; the one before it is used: %v", c.Step, where, damage)
-	return r.a.store.ReportDamage(ctx, r.in.Attempt, r.in.Sequence, c, trimtab.AsError(damage))
+	return r.a.store.ReportDamage(ctx, r.in.Attempt, r.in.Sequence, c, path == "", trimtab.AsError(damage))
 }
 
 // tidy removes the files of all but the last checkpoints up to the nth. They

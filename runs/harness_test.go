@@ -34,13 +34,18 @@ type bench struct {
 
 // newBench starts a worker for a database of its own. Task queues are shared
 // by all tests of the process, so tests with benches do not run in parallel.
-func newBench(t *testing.T, threads int) *bench {
+func newBench(t *testing.T, threads int, options ...activities.Option) *bench {
+	t.Helper()
+	return newBenchIn(t, t.TempDir(), threads, options...)
+}
+
+// newBenchIn is newBench with its files in a folder that is there.
+func newBenchIn(t *testing.T, dir string, threads int, options ...activities.Option) *bench {
 	t.Helper()
 	e := devstacktest.Start(t) // may build the server, which takes longer than any test
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	t.Cleanup(cancel)
 	store := storagetest.Open(t, storagetest.On(t, e.PostgresURL).App)
-	dir := t.TempDir()
 	files, err := checkpoint.Open(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -53,7 +58,7 @@ func newBench(t *testing.T, threads int) *bench {
 	t.Cleanup(c.Close)
 	pool := tensor.NewPool(threads)
 	t.Cleanup(pool.Close)
-	b := &bench{t: t, ctx: ctx, Service: runs.New(lg, store, files, c), temporal: c, dir: dir, acts: activities.New(lg, store, files, pool, "test")}
+	b := &bench{t: t, ctx: ctx, Service: runs.New(lg, store, files, c), temporal: c, dir: dir, acts: activities.New(lg, store, files, pool, "test", options...)}
 	b.start()
 	t.Cleanup(func() { b.stop() })
 	return b

@@ -166,14 +166,22 @@ func putCheckpoint(ctx context.Context, tx pgx.Tx, attempt int64, c *Checkpoint)
 	return false, err
 }
 
-// ReportDamage records that a checkpoint's file was not what it was when it was written, and is not used.
-func (s *Store) ReportDamage(ctx context.Context, attempt, token int64, c Checkpoint, e *trimtab.Error) error {
+// ReportDamage records that a checkpoint's file is not what was written, and is not used. One whose file is gone is
+// reported once.
+func (s *Store) ReportDamage(ctx context.Context, attempt, token int64, c Checkpoint, gone bool, e *trimtab.Error) error {
 	return s.write(ctx, fmt.Sprintf("reporting a damaged checkpoint of attempt %d", attempt), func(tx pgx.Tx) error {
 		of, err := holdFence(ctx, tx, attempt, token)
 		if err != nil {
 			return err
 		}
-		return record(ctx, tx, of, "worker", "checkpoint_damaged", map[string]any{"digest": c.Digest, "error": e, "step": c.Step})
+		var reported bool
+		err = tx.QueryRow(ctx, `
+			select exists (select from event where stream = $1 and stage = $2 and attempt = $3 and type = 'checkpoint_damaged'
+				and convert_from(body, 'UTF8')::json ->> 'digest' = $4)`, of.stream, of.stage, of.attempt, c.Digest).Scan(&reported)
+		if err != nil || gone && reported {
+			return err
+		}
+		return record(ctx, tx, of, "worker", "checkpoint_damaged", map[string]any{"digest": c.Digest, "error": e, "gone": gone, "step": c.Step})
 	})
 }
 

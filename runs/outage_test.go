@@ -1,0 +1,289 @@
+package runs_test
+
+import (
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/activities"
+	"github.com/trimtab/trimtab/checkpoint"
+	"github.com/trimtab/trimtab/devstack/devstacktest"
+	"github.com/trimtab/trimtab/runs"
+	"github.com/trimtab/trimtab/tensor"
+)
+
+// undisturbed is what the long run makes when nothing happens to it. It is
+// asked for before a test makes a bench of its own.
+var undisturbed struct {
+	sync.Once
+	made map[string]trimtab.Digest
+}
+
+func whole(t *testing.T) map[string]trimtab.Digest {
+	t.Helper()
+	undisturbed.Do(func() {
+		b := newBench(t, 0)
+		undisturbed.made = digests(b.await(b.launch(long...), trimtab.RunCompleted))
+		b.stop()
+	})
+	if len(undisturbed.made) < 6 {
+		t.Fatalf("the undisturbed run made %v", undisturbed.made)
+	}
+	return undisturbed.made
+}
+
+func same(t *testing.T, d runs.Document, want map[string]trimtab.Digest) {
+	t.Helper()
+	if got := digests(d); !maps.Equal(got, want) {
+		t.Errorf("the run made\n%v\nundisturbed\n%v", got, want)
+	}
+}
+
+// anew replaces the worker by one that remembers nothing.
+func (b *bench) anew(options ...activities.Option) {
+	b.t.Helper()
+	b.stop()
+	files, err := checkpoint.Open(b.dir)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	pool := tensor.NewPool(0)
+	b.t.Cleanup(pool.Close)
+	b.acts = activities.New(slog.New(slog.DiscardHandler), b.Store(), files, pool, "test", options...)
+	b.start()
+}
+
+// paused stops the long run in the middle of pretraining and returns the files of its states.
+func (b *bench) paused() (id string, newest, older string) {
+	b.t.Helper()
+	id = b.launch(long...)
+	b.awaitStep(id, "pretrain", 100)
+	if err := b.Pause(b.ctx, id, "", "tester"); err != nil {
+		b.t.Fatal(err)
+	}
+	d := b.await(id, trimtab.RunPaused)
+	for at := -1; at != d.Stages[0].Step; { // until its stage has stopped
+		at = d.Stages[0].Step
+		time.Sleep(400 * time.Millisecond)
+		d = b.await(id, trimtab.RunPaused)
+	}
+	files, err := filepath.Glob(filepath.Join(b.dir, "states", "*", "*"))
+	if err != nil || len(files) != 2 {
+		b.t.Fatalf("states %v, %v", files, err)
+	}
+	newest, older = files[0], files[1]
+	if filepath.Base(newest) != d.Stages[0].Checkpoint.Hex() {
+		newest, older = older, newest
+	}
+	return id, newest, older
+}
+
+func (b *bench) events(id, typ string) (bodies []map[string]any) {
+	b.t.Helper()
+	events, err := b.History(b.ctx, id, "")
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	for _, e := range events {
+		if e.Type != typ {
+			continue
+		}
+		var body map[string]any
+		if err := json.Unmarshal(e.Body, &body); err != nil {
+			b.t.Fatal(err)
+		}
+		bodies = append(bodies, body)
+	}
+	return bodies
+}
+
+// A damaged newest checkpoint is told, kept for inspection, and the one before
+// it is used; with both damaged the attempt begins again. Nothing of what was
+// made is another.
+func TestDamagedCheckpoint(t *testing.T) {
+	flip := func(file string) error {
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		raw[len(raw)/2] ^= 1
+		return os.WriteFile(file, raw, 0o600)
+	}
+	cut := func(file string) error { return os.Truncate(file, 1000) }
+	want := whole(t)
+	for name, c := range map[string]struct {
+		newest, older func(string) error
+		kept          int // damaged files
+		told          int // damaged checkpoints
+	}{
+		"a flipped bit": {flip, nil, 1, 1},
+		"truncated":     {cut, nil, 1, 1},
+		"gone":          {os.Remove, nil, 0, 1},
+		"both":          {flip, cut, 2, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t, 0)
+			id, newest, older := b.paused()
+			if err := c.newest(newest); err != nil {
+				t.Fatal(err)
+			}
+			if c.older != nil {
+				if err := c.older(older); err != nil {
+					t.Fatal(err)
+				}
+			}
+			b.anew()
+			if err := b.Resume(b.ctx, id, "", "tester"); err != nil {
+				t.Fatal(err)
+			}
+			same(t, b.await(id, trimtab.RunCompleted), want)
+			kept, err := filepath.Glob(filepath.Join(b.dir, "states", "*", "*.damaged"))
+			if told := b.events(id, "checkpoint_damaged"); err != nil || len(kept) != c.kept || len(told) != c.told {
+				t.Errorf("%d damaged files are kept, %v; told %v", len(kept), err, told)
+			}
+			lines, _, err := b.Logs(b.ctx, id, 0, 0)
+			if err != nil || !strings.Contains(messages(lines), "is damaged") {
+				t.Errorf("the log says nothing of it: %v, %v", lines, err)
+			}
+		})
+	}
+}
+
+func messages[L any](lines []L) string {
+	raw, _ := json.Marshal(lines) // strings and times always encode
+	return string(raw)
+}
+
+// jumping is a clock whose time of day is set anew every time it is read.
+type jumping struct {
+	start time.Time
+	mu    sync.Mutex
+	r     *rand.Rand
+	reads atomic.Int64
+}
+
+func (c *jumping) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.reads.Add(1)
+	return time.Now().Add(time.Duration(c.r.IntN(2000)-1000) * time.Hour)
+}
+
+func (c *jumping) Elapsed() time.Duration { return time.Since(c.start) }
+
+// Nothing is decided by the time of day.
+func TestClockJumps(t *testing.T) {
+	want := whole(t)
+	clock := &jumping{start: time.Now(), r: rand.New(rand.NewPCG(1, 1))}
+	b := newBench(t, 0, activities.WithClock(clock))
+	d := b.await(b.launch(long...), trimtab.RunCompleted)
+	same(t, d, want)
+	if n := len(b.events(d.ID, "attempt_started")); n != len(d.Stages) || clock.reads.Load() == 0 {
+		t.Errorf("%d attempts were started for %d stages; the clock was read %d times", n, len(d.Stages), clock.reads.Load())
+	}
+}
+
+// waits asserts that a run waits, says why in what is shown, and has lost nothing when it is let go on.
+func (b *bench) waits(id, typ string) {
+	b.t.Helper()
+	d := b.await(id, trimtab.RunWaiting)
+	if d.Error == nil || d.Error.Type != typ || d.Error.Remedy == "" || !strings.Contains(d.Next, "goes on by itself") {
+		b.t.Errorf("it waits with %v, next %q; want %s", d.Error, d.Next, typ)
+	}
+}
+
+// A stage for which there is no memory waits for it, and is not begun.
+func TestMemoryShort(t *testing.T) {
+	want := whole(t)
+	var free atomic.Int64
+	free.Store(1 << 10)
+	b := newBench(t, 0, activities.WithMemory(func() (int64, bool) { return free.Load(), true }))
+	id := b.launch(long...)
+	b.waits(id, "memory_short")
+	free.Store(1 << 40)
+	same(t, b.await(id, trimtab.RunCompleted), want)
+}
+
+// A disk that is full, or takes no writes, is waited for.
+func TestDiskFullAndReadOnly(t *testing.T) {
+	dir := t.TempDir()
+	if err := syscall.Mount("none", dir, "tmpfs", 0, "size=64m"); err != nil {
+		if errors.Is(err, syscall.EPERM) {
+			t.Skip("a file system cannot be mounted here: ", err)
+		}
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	want := whole(t)
+	b := newBenchIn(t, dir, 0)
+	id := b.launch(long...)
+	b.awaitStep(id, "pretrain", 40)
+	filler := filepath.Join(dir, "filler")
+	f, err := os.Create(filler)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for err == nil {
+		_, err = f.Write(make([]byte, 1<<16))
+	}
+	f.Close()
+	if !errors.Is(err, syscall.ENOSPC) {
+		t.Fatal(err)
+	}
+	b.waits(id, "disk_full")
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	b.await(id, trimtab.RunRunning)
+	b.awaitStep(id, "pretrain", 120)
+	remount := func(flags uintptr) {
+		t.Helper()
+		var err error
+		for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) { // busy while a file is being written
+			if err = syscall.Mount("none", dir, "tmpfs", syscall.MS_REMOUNT|flags, "size=64m"); err == nil {
+				return
+			}
+		}
+		t.Fatal("the file system cannot be made read-only: ", err)
+	}
+	remount(syscall.MS_RDONLY)
+	b.waits(id, "files_unavailable")
+	remount(0)
+	same(t, b.await(id, trimtab.RunCompleted), want)
+	b.stop()
+}
+
+// A database that is away for some seconds costs no step: what was computed waits for it.
+func TestDatabaseAway(t *testing.T) {
+	want := whole(t)
+	b := newBench(t, 0)
+	id := b.launch(append(long, "pretrain.segment_steps=8192")...)
+	b.awaitStep(id, "pretrain", 100)
+	devstacktest.RestartPostgres(t, func() { time.Sleep(3 * time.Second) })
+	d := b.await(id, trimtab.RunCompleted)
+	same(t, d, want)
+	started := 0
+	for _, e := range b.events(id, "attempt_started") {
+		if e["from"] != "queued" {
+			started++
+		}
+	}
+	if started > 0 {
+		t.Errorf("segments were begun again %d times", started)
+	}
+}
