@@ -137,7 +137,8 @@ func (r *running) restore(ctx context.Context) error {
 	if n > 0 {
 		r.job = r.a.warm.take(r.in.Attempt, all[n-1].Digest)
 	}
-	if r.job == nil {
+	warm := r.job != nil
+	if !warm {
 		if n, err = r.build(ctx, all); err != nil {
 			return err
 		}
@@ -154,6 +155,9 @@ func (r *running) restore(ctx context.Context) error {
 			"the checkpoint is of step %d, the stage has %d", r.step, steps)
 	}
 	r.at.Store(int64(r.step))
+	if r.in.Sequence > 1 && !warm {
+		r.a.say(ctx, r.in.Run, r.in.Stage.Name, 0, "goes on from step %d", r.step)
+	}
 	return r.a.store.StartAttempt(ctx, r.in.Attempt, r.in.Sequence, r.job.Steps(), r.a.build)
 }
 

@@ -1,11 +1,10 @@
-package chaos_test
+package main
 
 import (
-	"errors"
 	"flag"
 	"maps"
 	"math/rand/v2"
-	"os/exec"
+	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -20,64 +19,38 @@ var (
 	dice  = flag.Uint64("dice", 1, "seed of the random kills")
 )
 
-// Kills that nobody has thought of: any victims at any moment of a run.
-func TestRandomKills(t *testing.T) {
-	if *kills == 0 {
-		t.Skip("give -kills N")
-	}
-	whole := undisturbed(t, spec)
-	r := rand.New(rand.NewPCG(*dice, 0))
-	f := newFolder(t)
-	for done := 0; done < *kills; {
-		run := f.align(spec, "--detach", "--new").ID
-		for d := f.show(run); d.Status.Open() && done < *kills; done++ {
-			time.Sleep(time.Duration(r.IntN(8000)) * time.Millisecond)
-			var victims []string
-			for _, v := range r.Perm(len(all))[:1+r.IntN(2)*r.IntN(len(all))] {
-				victims = append(victims, all[v])
-			}
-			f.signal(syscall.SIGKILL, f.pids().of(victims)...)
-			d = f.show(run)
-			t.Logf("kill %d of %v: %s at %+v", done, victims, d.Status, placeOf(d))
-		}
-		same(t, f.made(f.watch(run)), whole)
-	}
+func TestMain(m *testing.M) {
+	sweep()
+	code := m.Run()
+	unbuild()
+	os.Exit(code)
 }
 
-// show is what the command shows; it may be told for a while that the database is away.
-func (f *folder) show(run string) runs.Document {
-	f.t.Helper()
-	for end := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
-		cmd := f.command("show", run, "-o", "json")
-		out, err := cmd.Output()
-		if err == nil {
-			return document(f.t, out)
-		}
-		if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != serviceAway || time.Now().After(end) {
-			f.t.Fatalf("trimtab show: %v\n%s", err, said(err))
-		}
+// Ten faults of ten kinds: every stage is struck, and none makes another byte.
+func TestTenFaults(t *testing.T) {
+	var kinds []fault
+	for _, words := range []string{"of the worker", "of Postgres", "of Temporal", "of dev", "whole program", "for some seconds", "damaged", "file is renamed", "before a commit"} {
+		kinds = append(kinds, chosen(words)...)
 	}
-}
-
-// serviceAway is the exit code of a command that could not reach a server.
-const serviceAway = 6
-
-func said(err error) string {
-	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-		return string(exit.Stderr)
+	if len(kinds) != 10+1 { // SIGKILL and SIGTERM of the worker; frozen, and the disk full, for some seconds
+		t.Fatalf("%d kinds", len(kinds))
 	}
-	return ""
+	faults := 10
+	if testing.Short() {
+		kinds, faults = kinds[:1], 1
+	}
+	all := experiment(t, specs["smallest"], kinds, faults, 1, 10*time.Minute)
+	all.print(t.Output(), 0)
 }
 
 // Kills of whatever is there while a stack is being made: the command, dev,
 // initdb, servers and their children. The same command, given again, gets
 // through.
-func TestRandomKillsOfAFirstStart(t *testing.T) {
+func TestKillsOfAFirstStart(t *testing.T) {
 	if *kills == 0 {
 		t.Skip("give -kills N")
 	}
-	var sets []string // the smallest run as it is
-	whole := undisturbed(t, sets)
+	whole := undisturbed(t, []string{"--size", "smallest"})
 	r := rand.New(rand.NewPCG(*dice, 1))
 	for done := 0; done < *kills; {
 		f := newFolder(t)
@@ -111,7 +84,7 @@ func TestRandomKillsOfAFirstStart(t *testing.T) {
 				t.Fatal("the stack does not come back")
 			}
 		}
-		same(t, f.made(d), whole)
+		differences(t, f.made(d), whole)
 		f.end()
 	}
 }

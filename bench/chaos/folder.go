@@ -1,4 +1,4 @@
-package chaos_test
+package main
 
 import (
 	"bytes"
@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,7 +16,6 @@ import (
 	"strings"
 	"sync"
 	"syscall"
-	"testing"
 	"time"
 
 	"github.com/trimtab/trimtab"
@@ -26,30 +24,40 @@ import (
 	"github.com/trimtab/trimtab/storage"
 )
 
-func TestMain(m *testing.M) {
-	sweep()
-	code := m.Run()
-	if built.dir != "" {
-		_ = os.RemoveAll(built.dir)
-	}
-	os.Exit(code)
+// reporter is what a test tells its results to: a *testing.T, or the program.
+type reporter interface {
+	Helper()
+	Failed() bool
+	Cleanup(func())
+	Log(...any)
+	Logf(string, ...any)
+	Error(...any)
+	Errorf(string, ...any)
+	Fatal(...any)
+	Fatalf(string, ...any)
 }
 
-// built is the program under test, as `go build` makes it.
+// built is the program under test, with its failpoints.
 var built struct {
 	sync.Once
 	dir, program string
 	err          error
 }
 
-func program(t *testing.T) string {
+func unbuild() {
+	if built.dir != "" {
+		_ = os.RemoveAll(built.dir)
+	}
+}
+
+func program(t reporter) string {
 	t.Helper()
 	built.Do(func() {
 		if built.dir, built.err = os.MkdirTemp("", prefix+strconv.Itoa(os.Getpid())+"-bin-"); built.err != nil {
 			return
 		}
 		built.program = filepath.Join(built.dir, "trimtab")
-		if out, err := exec.Command("go", "build", "-o", built.program, "github.com/trimtab/trimtab/cmd/trimtab").CombinedOutput(); err != nil {
+		if out, err := exec.Command("go", "build", "-tags", "failpoints", "-o", built.program, "github.com/trimtab/trimtab/cmd/trimtab").CombinedOutput(); err != nil {
 			built.err = fmt.Errorf("%w\n%s", err, out)
 		}
 	})
@@ -61,22 +69,30 @@ func program(t *testing.T) string {
 
 // folder is one data folder, and the stack that commands start for it.
 type folder struct {
-	t       *testing.T
+	t       reporter
 	dir     string // its parent, where commands run
 	data    string
 	program string
 	store   *storage.Store // for looking at runs without starting anything
 	ended   bool
+
+	began time.Time // the fault that is happening
+	at    place     // where the run was when it had happened
 }
+
+// begins notes when a fault begins, struck where the run is once nothing more comes of what died or stopped.
+func (f *folder) begins() { f.began = time.Now() }
+
+func (f *folder) struck(run string) { f.at = f.now(run) }
 
 const prefix = "trimtab-chaos-" // and the id of the test process
 
 // newFolder makes a data folder; at the end of the test its stack is stopped,
 // no process may be left, and it is removed.
-func newFolder(t *testing.T) *folder {
+func newFolder(t reporter) *folder {
 	t.Helper()
 	dir, err := os.MkdirTemp("", prefix+strconv.Itoa(os.Getpid())+"-")
-	if err := errors.Join(err, os.Chmod(dir, 0o711)); err != nil { // Postgres may run as another user
+	if err := errors.Join(err, os.Chmod(dir, 0o711), os.Mkdir(filepath.Join(dir, "failpoints"), 0o700)); err != nil { // Postgres may run as another user
 		t.Fatal(err)
 	}
 	f := &folder{t: t, dir: dir, data: filepath.Join(dir, "data"), program: program(t)}
@@ -156,9 +172,12 @@ func (f *folder) command(args ...string) *exec.Cmd {
 			cmd.Env = append(cmd.Env, kv)
 		}
 	}
-	cmd.Env = append(cmd.Env, "TRIMTAB_CHAOS="+f.dir) // inherited by all that it starts
+	cmd.Env = append(cmd.Env, "TRIMTAB_CHAOS="+f.dir, "TRIMTAB_FAILPOINTS="+f.failpoint("")) // inherited by all that it starts
 	return cmd
 }
+
+// failpoint is the file that orders what happens at a point.
+func (f *folder) failpoint(point string) string { return filepath.Join(f.dir, "failpoints", point) }
 
 // run runs a command to its end and returns what it printed.
 func (f *folder) run(args ...string) []byte {
@@ -172,7 +191,7 @@ func (f *folder) run(args ...string) []byte {
 	return out.Bytes()
 }
 
-func document(t *testing.T, body []byte) runs.Document {
+func document(t reporter, body []byte) runs.Document {
 	t.Helper()
 	var d runs.Document
 	if err := json.Unmarshal(body, &d); err != nil {
@@ -182,13 +201,9 @@ func document(t *testing.T, body []byte) runs.Document {
 }
 
 // align launches the spec; more can be --detach.
-func (f *folder) align(sets []string, more ...string) runs.Document {
+func (f *folder) align(spec []string, more ...string) runs.Document {
 	f.t.Helper()
-	args := append([]string{"align", "--size", "smallest", "-o", "json"}, more...)
-	for _, s := range sets {
-		args = append(args, "--set", s)
-	}
-	return document(f.t, f.run(args...))
+	return document(f.t, f.run(slices.Concat([]string{"align", "-o", "json"}, spec, more)...))
 }
 
 // look reads a run without starting anything: an error while the database is away.
@@ -227,24 +242,8 @@ func (f *folder) made(d runs.Document) map[string]string {
 	return all
 }
 
-// same fails for every name under which two runs differ.
-func same(t *testing.T, got, want map[string]string) {
-	t.Helper()
-	if len(want) < 4+6+6 { // models, outputs and metrics of the six stages
-		t.Errorf("the undisturbed run made only %v", slices.Sorted(maps.Keys(want)))
-	}
-	for _, name := range slices.Sorted(maps.Keys(want)) {
-		if got[name] != want[name] {
-			t.Errorf("%s is %s, undisturbed %s", name, got[name], want[name])
-		}
-	}
-	if len(got) != len(want) {
-		t.Errorf("made %v, undisturbed %v", slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want)))
-	}
-}
-
-// all are the processes that a data folder has.
-var all = []string{"worker", "dev", "postgres", "trimtab-temporal"}
+// processNames are the processes that a data folder has.
+var processNames = []string{"worker", "dev", "postgres", "trimtab-temporal"}
 
 type pids map[string]int
 
@@ -259,7 +258,7 @@ func (p pids) of(names []string) (ids []int) {
 func (f *folder) pids() pids {
 	f.t.Helper()
 	p := pids{}
-	for _, name := range all {
+	for _, name := range processNames {
 		p[name] = f.pid(name)
 	}
 	return p
@@ -324,31 +323,26 @@ func (f *folder) signal(sig syscall.Signal, pids ...int) {
 	}
 }
 
-// follow watches a run in the background; the returned function waits for its end.
-func (f *folder) follow(run string) func() runs.Document {
+// log is the run's log, as it is stored.
+func (f *folder) log(run string) []storage.LogLine {
 	f.t.Helper()
-	cmd := f.command("watch", run, "-o", "json")
-	var out, said bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &said
-	if err := cmd.Start(); err != nil {
-		f.t.Fatal(err)
-	}
-	wait := sync.OnceValue(cmd.Wait)
-	f.t.Cleanup(func() {
-		_ = cmd.Process.Kill() // if the test has failed it may not have ended
-		_ = wait()
-	})
-	return func() runs.Document {
-		f.t.Helper()
-		if err := wait(); err != nil {
-			f.t.Fatalf("trimtab watch: %v\n%s%s", err, said.Bytes(), out.Bytes())
+	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		if _, err := f.look(run); err == nil {
+			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+			lines, _, err := f.store.Logs(ctx, run, 0, 0)
+			cancel()
+			if err == nil {
+				return lines
+			}
 		}
-		return document(f.t, out.Bytes())
+		if time.Now().After(end) {
+			f.t.Fatal("the log cannot be read")
+		}
 	}
 }
 
-// second starts a worker beside that of dev; the end of the test ends it.
-func (f *folder) second() {
+// second starts a worker beside that of dev; the returned function ends it.
+func (f *folder) second() (end func()) {
 	f.t.Helper()
 	cmd := f.command("worker")
 	log, err := os.Create(filepath.Join(f.dir, "second.log"))
@@ -360,10 +354,18 @@ func (f *folder) second() {
 	if err := cmd.Start(); err != nil {
 		f.t.Fatal(err)
 	}
-	f.t.Cleanup(func() {
+	return func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		if err := cmd.Wait(); err != nil {
 			f.t.Errorf("the second worker: %v", err)
 		}
-	})
+	}
+}
+
+// doctor asks whether the record of a run is whole.
+func (f *folder) doctor(run string) {
+	f.t.Helper()
+	if os.Getenv("NODOCTOR") == "" {
+		f.run("doctor", "--run", run)
+	}
 }

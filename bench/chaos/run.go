@@ -1,0 +1,117 @@
+package main
+
+import (
+	"errors"
+	"os/exec"
+	"time"
+
+	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/runs"
+)
+
+// specs are the runs by their size: arguments of align. The stages of the
+// smallest are made to last some seconds, with a checkpoint several times a
+// second.
+var specs = map[string][]string{
+	"default":  {"--size", "default"},
+	"smallest": append([]string{"--size", "smallest"}, longer...),
+}
+
+var longer = sets(
+	"starter.prompts=600", "starter.tests=800",
+	"pretrain.tokens=98304", "pretrain.checkpoint_steps=8", "pretrain.segment_steps=4096",
+	"sft.epochs=48", "sft.checkpoint_steps=4",
+	"collect.prompts=400", "collect.batch=2", "collect.checkpoint_steps=4",
+	"reward.checkpoint_steps=2",
+	"ppo.episodes=1024", "ppo.checkpoint_steps=1",
+)
+
+func sets(settings ...string) (args []string) {
+	for _, s := range settings {
+		args = append(args, "--set", s)
+	}
+	return args
+}
+
+// place is how far a run has come.
+type place struct{ stage, step int }
+
+func (p place) after(q place) bool { return p.stage > q.stage || p.stage == q.stage && p.step > q.step }
+
+// placeOf is the last stage that has begun and its steps that are done.
+func placeOf(d runs.Document) (at place) {
+	for i, st := range d.Stages {
+		if st.Attempt > 0 {
+			at = place{i, st.Step}
+		}
+	}
+	return at
+}
+
+const patience = 3 * time.Minute // for anything; a machine may be busy
+
+// await looks at a run until it is as wanted.
+func (f *folder) await(run, what string, wanted func(runs.Document) bool) runs.Document {
+	f.t.Helper()
+	var d runs.Document
+	var err error
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		var next runs.Document
+		if next, err = f.look(run); err != nil {
+			continue
+		}
+		if d = next; wanted(d) {
+			return d
+		}
+		if !d.Status.Open() || d.Status == trimtab.RunBlocked {
+			f.t.Fatalf("the run is %s before %s: %v (%s)", d.Status, what, d.Error, d.Next)
+		}
+	}
+	f.t.Fatalf("%v passed without %s: the run is %s at %+v (%s), last error %v", patience, what, d.Status, placeOf(d), d.Next, err)
+	return d
+}
+
+// completed fails unless every stage was completed in its first attempt.
+func (f *folder) completed(d runs.Document) runs.Document {
+	f.t.Helper()
+	if d.Status != trimtab.RunCompleted || d.Error != nil {
+		f.t.Fatalf("the run is %s: %v", d.Status, d.Error)
+	}
+	for _, st := range d.Stages {
+		if st.Status != trimtab.AttemptCompleted || st.Attempt != 1 {
+			f.t.Errorf("%s is %s in attempt %d", st.Name, st.Status, st.Attempt)
+		}
+	}
+	return d
+}
+
+// watch follows a run to its end, as somebody does who comes back later.
+func (f *folder) watch(run string) runs.Document {
+	f.t.Helper()
+	return f.completed(document(f.t, f.run("watch", run, "-o", "json")))
+}
+
+// show is what the command shows; it may be told for a while that the database is away.
+func (f *folder) show(run string) runs.Document {
+	f.t.Helper()
+	for end := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
+		cmd := f.command("show", run, "-o", "json")
+		out, err := cmd.Output()
+		if err == nil {
+			return document(f.t, out)
+		}
+		if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != serviceAway || time.Now().After(end) {
+			f.t.Fatalf("trimtab show: %v\n%s", err, said(err))
+		}
+	}
+}
+
+// serviceAway is the exit code of a command that could not reach a server.
+const serviceAway = 6
+
+func said(err error) string {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		return string(exit.Stderr)
+	}
+	return ""
+}
