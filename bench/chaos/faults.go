@@ -78,7 +78,7 @@ func kill(victims ...string) func(*folder, *rand.Rand, string) bool {
 		if slices.Contains(victims, "dev") {
 			f.show(run)
 		}
-		f.struck(run) // as soon as the database answers
+		f.struck(run)                     // as soon as the database answers
 		for name, pid := range f.pids() { // each is there again, and nothing else was touched
 			if killed := slices.Contains(victims, name); killed == (pid == before[name]) && (killed || name != "worker") {
 				f.t.Errorf("%s was process %d before the kill of %v and is %d after it", name, before[name], victims, pid)
