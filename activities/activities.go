@@ -51,7 +51,7 @@ func WithMemory(free func() (free int64, known bool)) Option {
 // New makes the activities of one worker process. The build id is recorded
 // with every attempt and is part of no key.
 func New(lg *slog.Logger, store *storage.Store, files *checkpoint.Store, pool *tensor.Pool, build string, options ...Option) *Activities {
-	a := &Activities{log: lg, store: store, files: files, pool: pool, build: build, clock: machineClock{time.Now()}, memory: freeMemory}
+	a := &Activities{log: lg, store: store, files: files, pool: pool, build: build, clock: monotonic{time.Now()}, memory: freeMemory}
 	for _, o := range options {
 		o(a)
 	}

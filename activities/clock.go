@@ -2,17 +2,14 @@ package activities
 
 import "time"
 
-// Clock tells the time in the two ways that there are.
+// Clock only grows, by a second in a second. The time of day, which jumps when
+// somebody sets the machine's clock, decides nothing: what people read is told
+// by the database.
 type Clock interface {
-	// Now is the time of day, for people to read. It jumps when somebody sets
-	// the machine's clock: nothing is decided by it.
-	Now() time.Time
-	// Elapsed only grows, by a second in a second, whatever the time of day does.
 	Elapsed() time.Duration
 }
 
-// machineClock is the clock of this machine.
-type machineClock struct{ start time.Time }
+// monotonic is the machine's clock that nobody sets.
+type monotonic struct{ start time.Time }
 
-func (c machineClock) Now() time.Time         { return time.Now() }
-func (c machineClock) Elapsed() time.Duration { return time.Since(c.start) } // by the monotonic clock
+func (c monotonic) Elapsed() time.Duration { return time.Since(c.start) }

@@ -50,6 +50,7 @@ func (a *Activities) segment(ctx context.Context, in SegmentInput) (SegmentResul
 	defer stop(nil)
 	r.phase.Store("loading")
 	r.advanced()
+	r.shown.Store(r.moved.Load())
 	go r.watch(ctx, work, stop)
 
 	// A holder that was frozen in the middle of a write is waited for, with heartbeats.
@@ -88,7 +89,7 @@ type running struct {
 	older trimtab.Digest // the one before it; files of others are removed
 	took  time.Duration  // to write it
 
-	shown time.Duration // on the clock: when the progress was shown last
+	shown atomic.Int64 // nanoseconds on the clock: when the progress was shown last
 
 	phase atomic.Value // what the heartbeat says
 	at    atomic.Int64 // step, for the heartbeat
@@ -111,12 +112,25 @@ func (r *running) watch(ctx, work context.Context, stop context.CancelCauseFunc)
 			stop(stalled(limit))
 			r.a.say(context.WithoutCancel(ctx), r.in.Run, r.in.Stage.Name, 0, "stalled while %v: no step was finished in %s", r.phase.Load(), limit)
 		}
+		r.atWork(work)
 		select {
 		case <-work.Done():
 			return
 		case <-tick.C:
 		}
 	}
+}
+
+// atWork tells now and then, during a long step, that somebody works at it.
+func (r *running) atWork(ctx context.Context) {
+	now := int64(r.a.clock.Elapsed())
+	if now-r.shown.Load() < int64(5*beat) {
+		return
+	}
+	r.shown.Store(now)
+	ctx, cancel := context.WithTimeout(ctx, beat)
+	defer cancel()
+	_ = r.a.store.KeepProgress(ctx, r.in.Attempt, r.in.Sequence) // a hint
 }
 
 // cause prefers the reason why the work was stopped to what the stop looked like.
@@ -380,11 +394,11 @@ const databaseAway = 5 * time.Minute
 // the holder of the attempt may give; nothing stops when it cannot be given.
 func (r *running) progress(ctx context.Context, step, total, first int, started time.Duration, rep trimtab.Report) error {
 	now := r.a.clock.Elapsed()
-	if now-r.shown < beat/2 && step < total {
+	if now-time.Duration(r.shown.Load()) < beat/2 && step < total {
 		return nil
 	}
-	r.shown = now
-	p := storage.Progress{Step: step, Steps: total, Phase: r.in.Stage.Kind, Metrics: rep.Metrics, At: r.a.clock.Now()}
+	r.shown.Store(int64(now))
+	p := storage.Progress{Step: step, Steps: total, Phase: r.in.Stage.Kind, Metrics: rep.Metrics}
 	if s := (now - started).Seconds(); s > 0 {
 		p.TokensPerSecond = float64(r.job.tokensPerStep()) * float64(step-first) / s
 	}

@@ -71,7 +71,7 @@ func stageCost(s Spec, st Stage, shape model.Config, n int64) StageCost {
 	forward := 2*float64(n) + 4*float64(shape.Layers)*float64(shape.Width)*float64(shape.Context)/2
 	activations := int64(liveTokens) * int64(shape.Layers) * int64(shape.Width) * 16 * float
 	learn := (4+3)*n*float + activations // weights, gradients, two moments; a copy of all but the gradients while a checkpoint is written
-	keep := n*float + 2*3*n*float    // the model, and two checkpoints of weights and moments
+	keep := n*float + 2*3*n*float        // the model, and two checkpoints of weights and moments
 	count := func(f func() int) int {
 		if s.Starter == nil {
 			return 0

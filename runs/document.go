@@ -3,6 +3,7 @@ package runs
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -83,7 +84,23 @@ func (s *Service) Show(ctx context.Context, ref string) (Document, error) {
 			d.Models = append(d.Models, ModelDocument{Name: modelName(st), Stage: st.Name, Digest: m})
 		}
 	}
+	if d.Next == "" {
+		d.Next = d.silence()
+	}
 	return d, s.evaluation(ctx, run, &d)
+}
+
+// silent is how long a stage at work may tell nothing, seconds. It tells something every ten.
+const silent = 30
+
+// silence says that nobody has told anything of the stage at work for long.
+func (d Document) silence() string {
+	for _, st := range d.Stages {
+		if p := st.Progress; p != nil && d.Status == trimtab.RunRunning && st.Status == trimtab.AttemptRunning && p.Silent > silent {
+			return fmt.Sprintf("no worker has told anything of %s for %.0f s; it goes on by itself when the worker and Temporal are back (see `trimtab doctor`)", st.Name, p.Silent)
+		}
+	}
+	return ""
 }
 
 func seconds(run storage.Run) float64 {
@@ -91,7 +108,7 @@ func seconds(run storage.Run) float64 {
 	case run.StartedAt == nil:
 		return 0
 	case run.EndedAt == nil:
-		return time.Since(*run.StartedAt).Seconds()
+		return max(0, time.Since(*run.StartedAt).Seconds()) // the database's clock may be ahead
 	}
 	return run.EndedAt.Sub(*run.StartedAt).Seconds()
 }

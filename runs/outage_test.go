@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,7 +19,9 @@ import (
 	"github.com/trimtab/trimtab/checkpoint"
 	"github.com/trimtab/trimtab/devstack/devstacktest"
 	"github.com/trimtab/trimtab/runs"
+	"github.com/trimtab/trimtab/storage"
 	"github.com/trimtab/trimtab/tensor"
+	"github.com/trimtab/trimtab/workflows"
 )
 
 // undisturbed is what the long run makes when nothing happens to it. It is
@@ -165,32 +166,89 @@ func messages[L any](lines []L) string {
 	return string(raw)
 }
 
-// jumping is a clock whose time of day is set anew every time it is read.
-type jumping struct {
+// leaping is a clock that leaps ahead once, as if somebody had set the one that nobody sets.
+type leaping struct {
 	start time.Time
-	mu    sync.Mutex
-	r     *rand.Rand
-	reads atomic.Int64
+	ahead atomic.Int64
 }
 
-func (c *jumping) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.reads.Add(1)
-	return time.Now().Add(time.Duration(c.r.IntN(2000)-1000) * time.Hour)
-}
+func (c *leaping) Elapsed() time.Duration { return time.Since(c.start) + time.Duration(c.ahead.Load()) }
 
-func (c *jumping) Elapsed() time.Duration { return time.Since(c.start) }
-
-// Nothing is decided by the time of day.
-func TestClockJumps(t *testing.T) {
+// A clock that leaps may make the watchdog take a stage for stalled, which then goes on from its last checkpoint.
+func TestClockLeaps(t *testing.T) {
 	want := whole(t)
-	clock := &jumping{start: time.Now(), r: rand.New(rand.NewPCG(1, 1))}
+	clock := &leaping{start: time.Now()}
 	b := newBench(t, 0, activities.WithClock(clock))
-	d := b.await(b.launch(long...), trimtab.RunCompleted)
-	same(t, d, want)
-	if n := len(b.events(d.ID, "attempt_started")); n != len(d.Stages) || clock.reads.Load() == 0 {
-		t.Errorf("%d attempts were started for %d stages; the clock was read %d times", n, len(d.Stages), clock.reads.Load())
+	id := b.launch(append(long, "pretrain.segment_steps=8192")...)
+	b.awaitStep(id, "pretrain", 100)
+	clock.ahead.Store(int64(30 * 24 * time.Hour))
+	same(t, b.await(id, trimtab.RunCompleted), want)
+}
+
+// The time of day decides nothing: where work is done or written down, only the
+// database reads it, for people.
+func TestNobodyReadsTheTimeOfDay(t *testing.T) {
+	allowed := map[string]int{
+		"../activities/activities.go": 1, // where the monotonic clock begins
+		"../train/loop.go":            1, // how long a step took
+	}
+	for _, dir := range []string{"activities", "workflows", "storage", "train", "pretrain", "sft", "reward", "ppo", "eval", "model", "optim", "tensor", "dataset", "draw", "label", "starter"} {
+		files, err := filepath.Glob(filepath.Join("..", dir, "*.go"))
+		if err != nil || len(files) == 0 {
+			t.Fatalf("%s: %d files, %v", dir, len(files), err)
+		}
+		for _, file := range files {
+			raw, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := strings.Count(string(raw), "time.Now()"); n != allowed[file] && !strings.HasSuffix(file, "_test.go") {
+				t.Errorf("%s reads the time of day %d times, want %d", file, n, allowed[file])
+			}
+		}
+	}
+}
+
+// A stage of which nothing was heard for long shows it.
+func TestSilenceIsShown(t *testing.T) {
+	b := newBench(t, 0)
+	b.stop()
+	id := b.launch(long...)
+	ctx, s := b.ctx, b.Store()
+	a, err := s.CreateAttempt(ctx, storage.Attempt{Run: id, Stage: "pretrain", Kind: "pretrain", Number: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	show := func(ago time.Duration) string {
+		t.Helper()
+		err := errors.Join(s.SetProgress(ctx, a.ID, 1, storage.Progress{Step: 1, Steps: 9, At: time.Now().Add(-ago)}),
+			s.SetRunStatus(ctx, id, trimtab.RunRunning, "", nil, "tester"))
+		d, showErr := b.Show(ctx, id)
+		if err := errors.Join(err, showErr); err != nil {
+			t.Fatal(err)
+		}
+		return d.Next
+	}
+	if err := errors.Join(s.Fence(ctx, a.ID, 1), s.StartAttempt(ctx, a.ID, 1, 9, "build")); err != nil {
+		t.Fatal(err)
+	}
+	if next := show(time.Second); next != "" {
+		t.Errorf("after a second it says %q", next)
+	}
+	if next := show(time.Minute); !strings.Contains(next, "no worker has told anything of pretrain for 60 s") {
+		t.Errorf("after a minute it says %q", next)
+	}
+	if err := s.KeepProgress(ctx, a.ID, 1); err != nil {
+		t.Fatal(err)
+	}
+	if d, err := b.Show(ctx, id); err != nil || d.Next != "" {
+		t.Errorf("when it is at work again it says %q, %v", d.Next, err)
+	}
+	if err := s.KeepProgress(ctx, a.ID, 2); trimtab.AsError(err).Type != "fenced" {
+		t.Errorf("another may tell it too: %v", err)
+	}
+	if err := b.temporal.TerminateWorkflow(ctx, workflows.RunID(id), "", "done"); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -164,6 +164,10 @@ func TestProgress(t *testing.T) {
 		want := storage.Progress{Step: step, Steps: 3, Phase: "sample", TokensPerSecond: 1.5, Metrics: []trimtab.Metric{{Name: "loss", Value: math.Inf(1)}}}
 		must(t, s.SetProgress(ctx, id, 7, want))
 		got, ok, err := s.Progress(ctx, id)
+		if got.Silent < 0 || got.Silent > 60 {
+			t.Errorf("silent for %g s", got.Silent)
+		}
+		got.Silent = 0
 		must(t, err)
 		want.At = got.At
 		if !ok || got.At.IsZero() || !reflect.DeepEqual(got, want) {

@@ -16,11 +16,12 @@ type LogLine struct {
 
 // Log adds a line to the log of a run.
 func (s *Store) Log(ctx context.Context, run string, l LogLine) error {
-	if l.At.IsZero() {
-		l.At = time.Now()
+	var at *time.Time
+	if !l.At.IsZero() {
+		at = &l.At
 	}
-	_, err := s.pool.Exec(ctx, "insert into log (run, at, level, stage, attempt, message) values ($1, $2, $3, $4, $5, $6)",
-		run, l.At, clean(l.Level), clean(l.Stage), l.Attempt, clean(l.Message))
+	_, err := s.pool.Exec(ctx, "insert into log (run, at, level, stage, attempt, message) values ($1, coalesce($2, clock_timestamp()), $3, $4, $5, $6)",
+		run, at, clean(l.Level), clean(l.Stage), l.Attempt, clean(l.Message))
 	return fault(ctx, "logging for run "+run, err)
 }
 

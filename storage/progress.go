@@ -17,7 +17,8 @@ type Progress struct {
 	Phase           string           `json:"phase"`
 	TokensPerSecond float64          `json:"tokens_per_second"`
 	Metrics         []trimtab.Metric `json:"metrics"`
-	At              time.Time        `json:"at"` // zero at SetProgress is now
+	At              time.Time        `json:"at"`             // zero at SetProgress is now
+	Silent          float64          `json:"silent_seconds"` // from then on, by the database's clock
 }
 
 // SetProgress overwrites the hint of an attempt; "fenced" if token is not its holder.
@@ -46,14 +47,26 @@ func (s *Store) SetProgress(ctx context.Context, attempt int64, token int64, p P
 	})
 }
 
+// KeepProgress says that an attempt is still at work where it was; "fenced" if token is not its holder.
+func (s *Store) KeepProgress(ctx context.Context, attempt, token int64) error {
+	return s.write(ctx, fmt.Sprintf("telling that attempt %d is at work", attempt), func(tx pgx.Tx) error {
+		if _, err := holdFence(ctx, tx, attempt, token); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, "update progress set at = clock_timestamp() where attempt = $1", attempt)
+		return err
+	})
+}
+
 // Progress returns the last hint of an attempt, if it gave one.
 func (s *Store) Progress(ctx context.Context, attempt int64) (Progress, bool, error) {
 	var p Progress
 	var names []string
 	var values []float64
 	err := s.pool.QueryRow(ctx, `
-		select step, steps, phase, tokens_per_second, metric_names, metric_values, at from progress where attempt = $1`, attempt).
-		Scan(&p.Step, &p.Steps, &p.Phase, &p.TokensPerSecond, &names, &values, &p.At)
+		select step, steps, phase, tokens_per_second, metric_names, metric_values, at,
+			greatest(0, extract(epoch from clock_timestamp() - at))::double precision from progress where attempt = $1`, attempt).
+		Scan(&p.Step, &p.Steps, &p.Phase, &p.TokensPerSecond, &names, &values, &p.At, &p.Silent)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return p, false, nil
 	}
