@@ -23,6 +23,14 @@ type Finding struct {
 	Offenders []string // the first of them
 }
 
+// Add takes note of one more thing that breaks the invariant.
+func (f *Finding) Add(offender string) {
+	f.Broken++
+	if len(f.Offenders) < maxOffenders {
+		f.Offenders = append(f.Offenders, offender)
+	}
+}
+
 // maxOffenders is how many things that break an invariant are named.
 const maxOffenders = 5
 
@@ -282,19 +290,21 @@ var invariants = []invariant{
 			having s.head is null or count(e.sequence) <> s.head or min(e.sequence) <> 1 or max(e.sequence) <> s.head`,
 	},
 	{
-		// After a damaged checkpoint an attempt goes back to an earlier one: the event of its next new steps then begins
-		// there, and tells those between anew.
+		// After a damaged checkpoint an attempt goes back to an earlier one: the events of what it then adds, steps or
+		// checkpoints, begin there and tell the steps between anew.
 		name: "steps_told",
-		must: "the steps_committed events of an attempt cover its steps in order, each from where the one before it ended or from an earlier checkpoint",
+		must: "the steps_committed events of an attempt cover its steps in order, each from where the one before it ended or from an earlier checkpoint, and none tells nothing new",
 		query: tried + told + `, committed as (
-				select t.id, t.name, t.began, e.sequence, (e.body->>'from')::integer as first, (e.body->>'until')::integer as until, (e.body->>'steps')::integer as steps
+				select t.id, t.name, t.began, e.sequence, (e.body->>'from')::integer as first, (e.body->>'until')::integer as until,
+					(e.body->>'steps')::integer as steps, (e.body->'checkpoint'->>'step')::integer as checkpoint
 				from tried t join told e on e.type = 'steps_committed' and e.stage = t.stage and e.attempt = t.number
 				where e.body->>'from' is not null
 			), ordered as (
 				select c.*, coalesce(max(c.until) over (partition by c.id order by c.sequence rows between unbounded preceding and 1 preceding), c.began) as due
 				from committed c)
 			select format('%s: event %s tells %s steps from %s to %s, due was %s', o.name, o.sequence, o.steps, o.first, o.until - 1, o.due)
-			from ordered o where o.steps <> o.until - o.first or o.until <= o.due
+			from ordered o where o.steps <> o.until - o.first
+				or o.until <= o.due and exists (select from ordered b where b.id = o.id and b.sequence < o.sequence and b.checkpoint = o.checkpoint)
 				or o.first <> o.due and not (o.first < o.due and (o.first = o.began or exists (
 					select from checkpoint c where c.attempt = o.id and c.step = o.first)))
 			union all

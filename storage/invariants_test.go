@@ -81,8 +81,11 @@ func record(t testing.TB, s *storage.Store) {
 	w.start(next, 1, 8, "build")
 	w.commit(next, 1, 4, 6)
 	w.commit(next, 1, 6, 7) // stopped by hand; that checkpoint is then found damaged, and it goes on from the one before
-	w.start(next, 3, 8, "build 3")
-	w.commit(next, 3, 6, 8)
+	w.start(next, 2, 8, "build 2")
+	w.commit(next, 2, 6, 8)
+	w.start(next, 3, 8, "build 3") // those before steps 6, 7 and 8 are damaged
+	w.commit(next, 3, 4, 5)
+	w.commit(next, 3, 5, 8)
 	w.complete(next, 3, 8)
 
 	evaluate := w.begin("evaluate", 1, storage.Attempt{})
@@ -224,6 +227,7 @@ var breaks = []struct{ invariant, run, sql string }{
 		where stage = 'sft' and type = 'steps_committed'`},
 	{"steps_told", recorded, `update event set type = 'untold' where stage = 'sft' and type = 'steps_committed' and convert_from(body, 'UTF8') like '%"from":0%';
 		delete from checkpoint where attempt = $sft and step = 3`},
+	{"steps_told", recorded, `select append_event('run-whole', 'x', 'steps_committed', 'sft', 1, body) from event where stage = 'sft' and type = 'steps_committed' and convert_from(body, 'UTF8') like '%"from":3%'`},
 	{"checkpoints_told", recorded, `update checkpoint set digest = (select digest from checkpoint where attempt = $ppo2 and step = 6) where attempt = $sft and step = 3`},
 	{"run_state", recorded, `update run_state set next = 'rest' where run = 'run-whole'`},
 	{"run_state", reusing, `delete from run_state where run = 'run-reuse'`},
