@@ -55,6 +55,9 @@ func (s *Service) base(ctx context.Context, ref, actor string) (string, error) {
 	if info, err := os.Stat(ref); ref == "" || err != nil || !info.IsDir() {
 		return ref, nil
 	}
+	if err := s.Tie(ctx); err != nil {
+		return "", err
+	}
 	d, err := checkpoint.Import(s.files, ref)
 	if err != nil {
 		return "", err

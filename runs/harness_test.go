@@ -3,6 +3,7 @@ package runs_test
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -60,8 +61,32 @@ func newBenchIn(t *testing.T, dir string, threads int, options ...activities.Opt
 	t.Cleanup(pool.Close)
 	b := &bench{t: t, ctx: ctx, Service: runs.New(lg, store, files, c), temporal: c, dir: dir, acts: activities.New(lg, store, files, pool, "test", options...)}
 	b.start()
-	t.Cleanup(func() { b.stop() })
+	t.Cleanup(func() {
+		b.stop()
+		b.sound()
+	})
 	return b
+}
+
+// sound fails the test if anything of any run was lost, doubled or torn.
+func (b *bench) sound() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	all, err := b.Store().Runs(ctx, 0)
+	if err != nil {
+		b.t.Error(err)
+	}
+	for _, r := range all {
+		_, findings, err := b.Check(ctx, r.ID)
+		if err != nil {
+			b.t.Errorf("run %s: %v", r.ID, err)
+		}
+		for _, f := range findings {
+			if f.Broken > 0 {
+				b.t.Errorf("run %s breaks %s (%d): %s", r.ID, f.Name, f.Broken, strings.Join(f.Offenders, "; "))
+			}
+		}
+	}
 }
 
 // start lets a worker serve both queues; stop ends it.

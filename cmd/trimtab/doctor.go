@@ -53,12 +53,75 @@ type doctorDocument struct {
 }
 
 func (a *app) doctorCmd() *cobra.Command {
-	return &cobra.Command{
-		Use: "doctor", Short: "what is set, from where, and what is wrong with this machine", Args: takes(0, 0),
-		Long:    "Print every setting with where it came from, and check what runs need. Nothing is started or changed.",
-		Example: "  trimtab doctor\n  trimtab doctor -o json",
-		RunE:    func(cmd *cobra.Command, _ []string) error { return a.doctor(cmd.Context()) },
+	var run string
+	cmd := &cobra.Command{
+		Use: "doctor", Short: "what is set, from where, and what is wrong with this machine or a run's record", Args: takes(0, 0),
+		Long: `Print every setting with where it came from, and check what runs need. Nothing is
+started or changed. With --run, check instead that nothing of a run was lost,
+doubled or torn: what must hold of its record whatever was killed, and the models
+and checkpoints that the record names. Exit code 5 says that something was.`,
+		Example: "  trimtab doctor\n  trimtab doctor -o json\n  trimtab doctor --run my-assistant",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if cmd.Flags().Changed("run") {
+				return a.withStore(cmd, func(ctx context.Context, s *session) error { return a.doctorRun(ctx, s, run) })
+			}
+			return a.doctor(cmd.Context())
+		},
 	}
+	cmd.Flags().StringVar(&run, "run", "", "check the record and the files of this run")
+	return cmd
+}
+
+// invariant is one thing that must hold of a run, as this program shows it.
+type invariant struct {
+	Invariant string   `json:"invariant"`
+	Must      string   `json:"must"`
+	OK        bool     `json:"ok"`
+	Broken    int      `json:"broken"`    // how many things break it
+	Offenders []string `json:"offenders"` // the first of them
+}
+
+var invariantColumns = []column[invariant]{
+	{name: "invariant", full: func(i invariant) string { return i.Invariant }},
+	{name: "result", full: func(i invariant) string {
+		if i.OK {
+			return good
+		}
+		return fmt.Sprintf("%d broken", i.Broken)
+	}},
+	{name: "detail", full: func(i invariant) string {
+		if i.OK {
+			return i.Must
+		}
+		return strings.Join(i.Offenders, "; ")
+	}},
+}
+
+// doctorRun checks a run's record and files.
+func (a *app) doctorRun(ctx context.Context, s *session, ref string) error {
+	run, findings, err := s.runs.Check(ctx, ref)
+	if err != nil {
+		return err
+	}
+	items, broken := make([]invariant, len(findings)), 0
+	for i, f := range findings {
+		items[i] = invariant{f.Name, f.Must, f.Broken == 0, f.Broken, append([]string{}, f.Offenders...)}
+		if f.Broken > 0 {
+			broken++
+		}
+	}
+	err = printList(a, list[invariant]{schema: "trimtab.invariants/v1", key: "invariants", items: items, columns: invariantColumns,
+		extra: map[string]any{"run": run.ID, "ok": broken == 0}})
+	if err != nil {
+		return err
+	}
+	if a.format == formatTable {
+		a.note("run %s: %d of %d invariants hold", run.ID, len(items)-broken, len(items))
+	}
+	if broken > 0 {
+		return exitStatus(trimtab.ExitCode(trimtab.NewError(trimtab.Verification, "", "", "")))
+	}
+	return nil
 }
 
 func (a *app) doctor(ctx context.Context) error {

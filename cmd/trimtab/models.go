@@ -230,6 +230,9 @@ func (a *app) importModel(ctx context.Context, s *session, dir, name string) err
 	if _, err := os.Stat(dir); err != nil {
 		return fileError(dir, err)
 	}
+	if err := s.runs.Tie(ctx); err != nil {
+		return err
+	}
 	digest, err := checkpoint.Import(s.files, dir)
 	if err != nil {
 		return err

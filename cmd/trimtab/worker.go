@@ -59,6 +59,9 @@ func (a *app) work(ctx context.Context, threads int) error {
 		return err
 	}
 	defer s.end()
+	if err := s.runs.Tie(ctx); err != nil { // the disk may be full or read-only for now: runs wait for it
+		lg.Warn("the store does not know this database", "error", err)
+	}
 	c, err := dial(ctx, e, lg)
 	if err != nil {
 		return err

@@ -1,0 +1,92 @@
+package runs_test
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"testing"
+
+	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/checkpoint"
+)
+
+// broken names what a check of a run finds broken.
+func (b *bench) broken(run string) (names []string) {
+	b.t.Helper()
+	_, findings, err := b.Check(b.ctx, run)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	for _, f := range findings {
+		if f.Broken > 0 {
+			names = append(names, f.Name)
+		}
+	}
+	return names
+}
+
+// damaged flips a bit of a file while f runs.
+func damaged(t *testing.T, file string, f func()) {
+	t.Helper()
+	whole, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	harmed := slices.Clone(whole)
+	harmed[len(harmed)/2] ^= 1
+	for _, data := range [][]byte{harmed, whole} {
+		if err := os.WriteFile(file, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if f != nil {
+			f()
+		}
+		f = nil
+	}
+}
+
+// A flipped bit of a model, or of the checkpoint that a failed attempt would go on from, is found; other checkpoints are not looked at.
+func TestCheckReadsTheFiles(t *testing.T) {
+	b := newBench(t, 0)
+	id := b.launch("reward.gates=[{metric: held_out/accuracy, min: 0.99}]")
+	d := b.await(id, trimtab.RunBlocked)
+	if got := b.broken(id); got != nil {
+		t.Fatalf("%v", got)
+	}
+	manifest := filepath.Join(b.dir, "artifacts", stageOf(t, d, "sft").Outputs["model"].Hex())
+	damaged(t, manifest, func() {
+		if got := b.broken(id); !slices.Equal(got, []string{"models_in_store"}) {
+			t.Errorf("a damaged model breaks %v", got)
+		}
+	})
+	attempts, err := b.Store().Attempts(b.ctx, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range attempts {
+		c, ok, err := b.Store().LatestCheckpoint(b.ctx, a.ID)
+		if err != nil || !ok {
+			t.Fatalf("%s has no checkpoint: %v", a.Stage, err)
+		}
+		state := filepath.Join(b.dir, "states", checkpoint.AttemptName(a.ID), c.Digest.Hex())
+		damaged(t, state, func() {
+			if got := b.broken(id); got != nil {
+				t.Errorf("a checkpoint of the completed stage %s breaks %v", a.Stage, got)
+			}
+			b.status(a.ID, trimtab.AttemptFailed)
+			if got := b.broken(id); !slices.Contains(got, "states_in_store") {
+				t.Errorf("a checkpoint of the failed stage %s breaks %v", a.Stage, got)
+			}
+			b.status(a.ID, trimtab.AttemptCompleted)
+		})
+	}
+}
+
+// status gives an attempt a state.
+func (b *bench) status(attempt int64, status trimtab.AttemptStatus) {
+	b.t.Helper()
+	if err := b.Store().SetAttemptStatus(b.ctx, attempt, status, nil, "tester"); err != nil {
+		b.t.Fatal("attempt "+strconv.FormatInt(attempt, 10), err)
+	}
+}

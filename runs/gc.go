@@ -1,0 +1,124 @@
+package runs
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/checkpoint"
+	"github.com/trimtab/trimtab/storage"
+)
+
+// Retention says how long files stay to which nothing, or little, points.
+type Retention struct {
+	// Grace is the age under which no file is touched.
+	Grace time.Duration
+	// States is the age at which a completed attempt keeps only its last checkpoint; all others keep two.
+	States time.Duration
+	// Damaged is the age at which a file that was set aside as damaged goes.
+	Damaged time.Duration
+}
+
+// Garbage is what can go from the store of models and checkpoints.
+type Garbage struct {
+	Files []checkpoint.Loose
+	keep  checkpoint.Keep
+}
+
+// Garbage finds the files to which nothing in the record points any more. A
+// store that another database names is Conflict "store_of_another_database".
+func (s *Service) Garbage(ctx context.Context, r Retention) (Garbage, error) {
+	tied, err := s.tied(ctx)
+	if err != nil {
+		return Garbage{}, err
+	}
+	refs, err := s.store.References(ctx, r.States)
+	if err != nil {
+		return Garbage{}, err
+	}
+	seen := &sight{}
+	g := Garbage{keep: keep(refs, r, seen)}
+	if g.Files, err = s.files.Loose(g.keep); err != nil {
+		return Garbage{}, err
+	}
+	if !tied && seen.known == 0 && seen.unknown > 0 {
+		return Garbage{}, foreign("the database knows none of the %d models and checkpoints in this store", seen.unknown)
+	}
+	return g, nil
+}
+
+// Collect removes garbage and returns what went: not what was written anew since it was found.
+func (s *Service) Collect(g Garbage) ([]checkpoint.Loose, error) {
+	return s.files.Collect(g.Files, g.keep)
+}
+
+func foreign(format string, args ...any) error {
+	return trimtab.NewError(trimtab.Conflict, "store_of_another_database", "check the data folder and the database with `trimtab doctor`", format, args...)
+}
+
+// tied reports whether the store is known to be this database's alone.
+func (s *Service) tied(ctx context.Context) (bool, error) {
+	id, err := s.store.Identity(ctx)
+	if err != nil {
+		return false, err
+	}
+	ties, err := s.files.Ties()
+	if err != nil || len(ties) == 0 {
+		return false, err
+	}
+	if !slices.Equal(ties, []string{id}) {
+		return false, foreign("this is database %s, and the store has files of %s (a file of its folder databases for each; remove those of databases that are no more)", id, strings.Join(ties, ", "))
+	}
+	return true, nil
+}
+
+// Tie takes note in the store that this database is going to name files of it.
+func (s *Service) Tie(ctx context.Context) error {
+	id, err := s.store.Identity(ctx)
+	if err != nil {
+		return err
+	}
+	return s.files.Tie(id)
+}
+
+// sight counts the models and checkpoints that the database knows, and those that it does not.
+type sight struct{ known, unknown int }
+
+func (c *sight) count(known bool) bool {
+	if known {
+		c.known++
+	} else {
+		c.unknown++
+	}
+	return known
+}
+
+// keep is the retention policy over what the record points to.
+func keep(refs storage.References, r Retention, seen *sight) checkpoint.Keep {
+	return checkpoint.Keep{
+		Grace: r.Grace, Damaged: r.Damaged,
+		Artifact: func(d trimtab.Digest) bool { return seen.count(refs.Digests[d]) },
+		State: func(attempt int64, d trimtab.Digest) string {
+			a, ok := refs.Attempts[attempt]
+			if !seen.count(ok) {
+				return "is a checkpoint of no attempt in the record"
+			}
+			switch {
+			case slices.Contains(a.Checkpoints, d), refs.Pinned[d]:
+				return ""
+			case a.Settled:
+				return fmt.Sprintf("is not the last checkpoint of attempt %d, which was completed", attempt)
+			}
+			return fmt.Sprintf("is not one of the newest two checkpoints of attempt %d", attempt)
+		},
+		Rollouts: func(attempt int64) string {
+			if refs.Attempts[attempt].Open {
+				return ""
+			}
+			return "holds rollouts of an attempt that is over"
+		},
+	}
+}

@@ -1,0 +1,108 @@
+package storage
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/trimtab/trimtab"
+)
+
+// References is everything in the database that points to a file of a store, as it was at one instant.
+type References struct {
+	// Digests are all digests that a row, a plan, a spec, a document or an event
+	// names, of artifacts and of anything else.
+	Digests map[trimtab.Digest]bool
+	// Pinned are the checkpoints that attempts which may be tried again began from.
+	Pinned map[trimtab.Digest]bool
+	// Attempts has every attempt by its id.
+	Attempts map[int64]AttemptReferences
+}
+
+// AttemptReferences is what points to files of an attempt.
+type AttemptReferences struct {
+	Open bool // it has not ended
+	// Settled is set when it was completed, or reused, longer ago than was asked.
+	Settled bool
+	// Checkpoints are the newest one if it is settled, else the newest two, and the newest two that were not
+	// reported as damaged.
+	Checkpoints []trimtab.Digest
+}
+
+// References reads what the database names. settled is the age at which a
+// completed attempt needs only its newest checkpoint.
+func (s *Store) References(ctx context.Context, settled time.Duration) (References, error) {
+	r := References{Attempts: map[int64]AttemptReferences{}}
+	err := s.read(ctx, "reading what the record points to", func(tx pgx.Tx) (err error) {
+		if r.Digests, err = digestSet(ctx, tx, namedDigests); err != nil {
+			return err
+		}
+		if r.Pinned, err = digestSet(ctx, tx, `
+			select a.from_checkpoint from attempt a join attempt_state s on s.attempt = a.id
+			where a.from_checkpoint <> '' and s.status not in ('completed', 'reused')`); err != nil {
+			return err
+		}
+		rows, err := tx.Query(ctx, attemptReferences, settled)
+		if err != nil {
+			return err
+		}
+		var id int64
+		var a AttemptReferences
+		_, err = pgx.ForEachRow(rows, []any{&id, &a.Open, &a.Settled, &a.Checkpoints}, func() error {
+			r.Attempts[id] = a
+			a.Checkpoints = nil
+			return nil
+		})
+		return err
+	})
+	return r, err
+}
+
+// namedDigests is every digest that a column or a text holds. Most events are
+// of steps; what those name are checkpoints.
+const namedDigests = `
+	select digest from artifact
+	union select digest from attempt_input
+	union select digest from attempt_output
+	union select model from response where model <> ''
+	union select m[1] from (
+		select spec::text as t from run
+		union all select plan::text from run_plan
+		union all select encode(body, 'escape') from document
+		union all select encode(body, 'escape') from event where type <> 'steps_committed'
+	) x cross join lateral regexp_matches(x.t, 'sha256:[0-9a-f]{64}', 'g') m`
+
+const attemptReferences = `
+	with damaged as (
+		select stream, stage, attempt, convert_from(body, 'UTF8')::json->>'digest' as digest from event where type = 'checkpoint_damaged'
+	), ranked as (
+		select c.attempt, c.digest, d.digest is null as sound,
+			row_number() over (partition by c.attempt order by c.step desc) as place,
+			row_number() over (partition by c.attempt, d.digest is null order by c.step desc) as alike
+		from checkpoint c join attempt a on a.id = c.attempt
+		left join (select distinct * from damaged) d on d.stream = a.run and d.stage = a.stage and d.attempt = a.number and d.digest = c.digest)
+	select a.id, s.status in ` + open + `, x.settled, array(
+		select r.digest::text from ranked r where r.attempt = a.id and (r.place <= x.kept or r.sound and r.alike <= x.kept) order by r.place)
+	from attempt a join attempt_state s on s.attempt = a.id
+	cross join lateral (select s.status in ('completed', 'reused') and s.ended_at < clock_timestamp() - $1::interval as settled) y
+	cross join lateral (select y.settled, case when y.settled then 1 else 2 end as kept) x`
+
+func digestSet(ctx context.Context, q querier, sql string) (map[trimtab.Digest]bool, error) {
+	all, err := collect(ctx, q, pgx.RowTo[trimtab.Digest], sql)
+	set := make(map[trimtab.Digest]bool, len(all))
+	for _, d := range all {
+		set[d] = true
+	}
+	return set, err
+}
+
+// Identity tells this database from every other: from another one on the same
+// server, and from a copy on another server.
+func (s *Store) Identity(ctx context.Context) (string, error) {
+	var system, database int64
+	err := s.pool.QueryRow(ctx, `
+		select c.system_identifier, d.oid::bigint from pg_control_system() c join pg_database d on d.datname = current_database()`).
+		Scan(&system, &database)
+	return fmt.Sprintf("%016x-%d", uint64(system), database), fault(ctx, "identifying the database", err)
+}
