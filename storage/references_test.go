@@ -82,7 +82,7 @@ func TestReferencesToCheckpoints(t *testing.T) {
 	none := attempt("")
 	damaged := attempt("", 1, 2, 3, 4, 5)
 	for _, step := range []int{5, 3} {
-		must(t, s.ReportDamage(ctx, damaged, 1, storage.Checkpoint{Attempt: damaged, Step: step, Digest: digest(fmt.Sprint(6, step))}, trimtab.NewError(trimtab.Verification, "artifact_corrupt", "", "x")))
+		must(t, s.ReportDamage(ctx, damaged, 1, storage.Checkpoint{Attempt: damaged, Step: step, Digest: digest(fmt.Sprint(6, step))}, false, trimtab.NewError(trimtab.Verification, "artifact_corrupt", "", "x")))
 	}
 	settled := attempt(digest("not pinned"), 1)
 	complete(settled)
