@@ -7,22 +7,6 @@ import (
 	"github.com/trimtab/trimtab/train/traintest"
 )
 
-// fields are all that a Trainer holds, by what becomes of it between steps.
-// There is no average of the policies without ema_decay.
-func fields(average bool) traintest.Fields {
-	f := traintest.Fields{
-		"config": traintest.Input, "in": traintest.Input, "in.Scorer.seen": traintest.Scratch, "pass": traintest.Scratch, "micro": traintest.Input,
-		"beta": traintest.State, "scale": traintest.State, "sampling": traintest.Input, "shuffle": traintest.Input,
-	}.With("prompts", traintest.Cycle).With("rows", traintest.Cycle)
-	for _, network := range []string{"policy", "value"} {
-		f = f.With(network, traintest.Fields{"grad": traintest.Scratch}).With(network+".m", traintest.Model).With(network+".adam", traintest.AdamW)
-	}
-	if !average {
-		return f.With("ema", traintest.Fields{"": traintest.State})
-	}
-	return f.With("ema", traintest.Model)
-}
-
 func TestEveryFieldIsAccountedFor(t *testing.T) {
 	full := fullConfig()
 	for name, c := range map[string]Config{
@@ -37,7 +21,12 @@ func TestEveryFieldIsAccountedFor(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			pool := tensor.NewPool(2)
 			defer pool.Close()
-			traintest.Case[*Trainer]{Fields: fields(c.EMADecay > 0), New: func(t *testing.T) *Trainer {
+			fields := traintest.PPO
+			if c.EMADecay > 0 {
+				fields = traintest.PPOAverage
+			}
+			fields = fields.With("in.Scorer", traintest.Fields{"seen": traintest.Scratch})
+			traintest.Case[*Trainer]{Fields: fields, New: func(t *testing.T) *Trainer {
 				in := toyInputs()
 				in.Pool = pool
 				return newToy(t, c, in)

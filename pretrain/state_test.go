@@ -7,13 +7,6 @@ import (
 	"github.com/trimtab/trimtab/train/traintest"
 )
 
-// fields are all that a Trainer holds, by what becomes of it between steps.
-var fields = traintest.Fields{
-	"config": traintest.Input, "in": traintest.Input, "order": traintest.Input,
-	"grad": traintest.Scratch, "pass": traintest.Scratch,
-	"epoch": traintest.Scratch, "perm": traintest.Scratch, // a function of order and of the step
-}.With("policy", traintest.Model).With("adam", traintest.AdamW)
-
 func TestStateIsAllThereIs(t *testing.T) {
 	c := config()
 	c.Tokens = 6 * c.BatchTokens // more than two epochs
@@ -21,7 +14,7 @@ func TestStateIsAllThereIs(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			pool := tensor.NewPool(workers)
 			defer pool.Close()
-			traintest.Case[*Trainer]{Fields: fields, New: func(t *testing.T) *Trainer {
+			traintest.Case[*Trainer]{Fields: traintest.Pretrain, New: func(t *testing.T) *Trainer {
 				in := inputs()
 				in.Pool = pool
 				return newTrainer(t, c, in)

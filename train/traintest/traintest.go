@@ -52,19 +52,6 @@ const (
 // Fields is a table from paths to classes.
 type Fields map[string]Class
 
-// The tables of what trainers are made of.
-var (
-	// Model is a model.Model that learns: all weights are views of its slab.
-	Model = Fields{"Config": Input, "Scalar": Input, "Slab": State, "w": State}
-	// AdamW is an optim.AdamW.
-	AdamW = Fields{
-		"Average": State, "AverageDecay": Input, "config": Input, "m": State, "v": State, "parts": Input, "sums": Scratch,
-		"w": State, "g": Scratch, "now": Scratch, // of the last step
-	}
-	// Cycle is a dataset.Cycle, which keeps the order of one epoch at hand.
-	Cycle = Fields{"Source": Input, "N": Input, "epoch": Scratch, "perm": Scratch}
-)
-
 // With is f and the lines of g under a path.
 func (f Fields) With(path string, g Fields) Fields {
 	all := maps.Clone(f)
