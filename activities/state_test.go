@@ -2,6 +2,7 @@ package activities
 
 import (
 	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/trimtab/trimtab"
@@ -103,4 +104,45 @@ func checkJob[J job](t *testing.T, c *smallChain, st trimtab.PlannedStage, k tra
 	k.New = func(t *testing.T) J { return c.job(t, st).(J) }
 	k.Steps, k.Shared = min(firstSteps, c.job(t, st).Steps()), shared
 	k.Run(t)
+}
+
+// Without a reference of its own, ppo measures KL against the model of the
+// digest that the policy begins as: naming that digest changes nothing, and
+// the first iteration's KL is 0. Another reference is another KL.
+func TestReference(t *testing.T) {
+	c := newSmallWorker(t, "smallest").chain(t, tensor.V1)
+	var st trimtab.PlannedStage
+	for _, st = range c.plan.Stages {
+		if st.Kind == recipes.KindPPO {
+			break
+		}
+		c.run(t, st, tensor.Implementation(), true)
+	}
+	first := func(reference string) ([]trimtab.Named, float64) {
+		s := st
+		if reference != "" {
+			s.Inputs = append(slices.Clone(st.Inputs), trimtab.Input{Name: "reference", Stage: reference, Output: "model"})
+		}
+		j := c.job(t, s)
+		r, err := j.Step(t.Context(), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kl, _ := r.Value("objective/kl3")
+		return digestsOf(t, j.State(), r), kl
+	}
+	plain, kl := first("")
+	named, _ := first("sft")
+	other, distance := first("pretrain")
+	if kl != 0 || !slices.Equal(plain, named) {
+		t.Errorf("KL from the policy's own beginning is %g, and naming it changes something", kl)
+	}
+	if distance == 0 || slices.Equal(plain, other) {
+		t.Errorf("KL from another model is %g, and changes nothing", distance)
+	}
+	in := st
+	in.Inputs = append(slices.Clone(st.Inputs), trimtab.Input{Name: "reference", Stage: "reward", Output: "model"})
+	if _, err := c.newJob(t.Context(), c.segment(in)); trimtab.AsError(err).Type != "wrong_model" {
+		t.Errorf("a reward model as the reference: %v", err)
+	}
 }
