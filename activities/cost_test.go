@@ -5,8 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
-	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -41,7 +41,8 @@ var (
 // servers and their fsync, against the same stages in a bare loop of this
 // process, in turns. The bare loop reads the same database and the same files,
 // and has to end in the same outputs; it has no workflow, no heartbeat, no
-// report and no checkpoint. A stage of the run lasts from the end of the one
+// report and no checkpoint, and while it runs there is an idle Postgres and
+// nothing else. A stage of the run lasts from the end of the one
 // before it, so that starting its workflow, loading its inputs and closing it
 // are part of it.
 func TestCostOfDurability(t *testing.T) {
@@ -61,19 +62,16 @@ func TestCostOfDurability(t *testing.T) {
 		}
 		t.Logf("round %d: bare %.2f s, durable %.2f s, %+.1f %%", round+1, bare[round].seconds(), durable[round].seconds, percent(durable[round].seconds, bare[round].seconds()))
 	}
-	compare(t, durable, bare, p.writing(t, durable[0], bare[len(bare)-1].stages))
+	compare(t, durable, bare, p.writing(t, bare[len(bare)-1]))
 	if all := middle(*costRounds, func(i int) float64 { return percent(durable[i].seconds, bare[i].seconds()) }); *costMost > 0 && all > *costMost {
 		t.Errorf("durability costs %.1f %%, more than %g %%", all, *costMost)
 	}
 }
 
-// product is a data folder with its stack, and what the bare loop needs of it.
+// product is a data folder with the program.
 type product struct {
 	program, data string
-	store         *storage.Store
-	files         *checkpoint.Store
-	temporal      client.Client
-	acts          *activities.Activities
+	pool          *tensor.Pool // of the bare loop
 }
 
 func newProduct(t *testing.T) *product {
@@ -84,37 +82,12 @@ func newProduct(t *testing.T) *product {
 			t.Fatal(err)
 		}
 	}
-	p := &product{program: filepath.Join(dir, "trimtab"), data: filepath.Join(dir, "data")}
+	p := &product{program: filepath.Join(dir, "trimtab"), data: filepath.Join(dir, "data"), pool: tensor.NewPool(0)}
+	t.Cleanup(p.pool.Close)
 	if out, err := exec.Command("go", "build", "-o", p.program, "github.com/trimtab/trimtab/cmd/trimtab").CombinedOutput(); err != nil {
 		t.Fatalf("build trimtab: %v\n%s", err, out)
 	}
 	t.Cleanup(func() { p.command(t, "dev", "stop") })
-	first := p.launch(t, "--size", "smallest") // so that the stack is up
-	info, ok := devstack.Running(p.data)
-	if !ok {
-		t.Fatal("no dev process runs")
-	}
-	var err error
-	if p.store, err = storage.Open(t.Context(), info.Endpoints.AppURL); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(p.store.Close)
-	if p.files, err = checkpoint.Open(filepath.Join(p.data, "store")); err != nil {
-		t.Fatal(err)
-	}
-	quiet := slog.New(slog.DiscardHandler)
-	if p.temporal, err = client.DialContext(t.Context(), client.Options{HostPort: info.Endpoints.Temporal, Namespace: info.Endpoints.Namespace, Logger: quiet}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(p.temporal.Close)
-	pool := tensor.NewPool(0)
-	t.Cleanup(pool.Close)
-	p.acts = activities.New(quiet, p.store, p.files, pool, "bare")
-	r, err := p.store.Run(t.Context(), first.ID)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.bare(t, p.read(t, r, used(p.data))) // both sides have now done everything once
 	return p
 }
 
@@ -149,15 +122,16 @@ func (p *product) launch(t *testing.T, args ...string) runs.Document {
 
 // durableRun is a run of the product; times are seconds.
 type durableRun struct {
-	run     storage.Run
 	stages  []durableStage
-	seconds float64 // from when the run was made to its end
-	used    map[string]float64
+	seconds float64            // from when the run was made to its end
+	used    map[string]float64 // processor time, by program
+	warm    []durableStage     // of the smallest run before it
 }
 
 // durableStage is a stage from the end of the one before it.
 type durableStage struct {
 	storage.Attempt
+	input       activities.SegmentInput
 	begun       float64 // until the attempt has its row: the workflow is started
 	loaded      float64 // until the first step can be taken
 	stepped     float64 // in steps, as the worker timed them
@@ -169,9 +143,25 @@ type durableStage struct {
 
 func (s durableStage) seconds() float64 { return s.begun + s.loaded + s.worked }
 
-// run runs the recipe once.
+// run starts the stack, and runs the recipe once after a smallest run, so that
+// everything has been done before.
 func (p *product) run(t *testing.T) durableRun {
 	t.Helper()
+	warm := p.launch(t, "--size", "smallest")
+	info, ok := devstack.Running(p.data)
+	if !ok {
+		t.Fatal("no dev process runs")
+	}
+	w := watcher{product: p}
+	var err error
+	if w.store, err = storage.Open(t.Context(), info.Endpoints.AppURL); err != nil {
+		t.Fatal(err)
+	}
+	defer w.store.Close()
+	if w.temporal, err = client.DialContext(t.Context(), client.Options{HostPort: info.Endpoints.Temporal, Namespace: info.Endpoints.Namespace, Logger: quiet}); err != nil {
+		t.Fatal(err)
+	}
+	defer w.temporal.Close()
 	args := []string{"--detach"}
 	if *costSize != "" {
 		args = append(args, "--size", *costSize)
@@ -179,15 +169,35 @@ func (p *product) run(t *testing.T) durableRun {
 	for _, s := range strings.Fields(*costSets) {
 		args = append(args, "--set", s)
 	}
-	before := used(p.data)
-	id := p.launch(t, args...).ID
+	before := p.used()
+	d := w.read(t, w.await(t, p.launch(t, args...).ID))
+	d.used = p.used()
+	for name := range d.used {
+		d.used[name] -= before[name]
+	}
+	d.warm = w.read(t, w.await(t, warm.ID)).stages
+	return d
+}
+
+var quiet = slog.New(slog.DiscardHandler)
+
+// watcher reads what the product has recorded.
+type watcher struct {
+	*product
+	store    *storage.Store
+	temporal client.Client
+}
+
+// await waits for the end of a run.
+func (w watcher) await(t *testing.T, id string) storage.Run {
+	t.Helper()
 	for {
-		r, err := p.store.Run(t.Context(), id)
+		r, err := w.store.Run(t.Context(), id)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if r.Status == trimtab.RunCompleted {
-			return p.read(t, r, before)
+			return r
 		}
 		if !r.Status.Open() || r.Status == trimtab.RunBlocked {
 			t.Fatalf("the run is %s: %s %v", r.Status, r.Next, r.Error)
@@ -197,22 +207,20 @@ func (p *product) run(t *testing.T) durableRun {
 }
 
 // read takes the times of a run from its record and from Temporal.
-func (p *product) read(t *testing.T, r storage.Run, before map[string]float64) durableRun {
+func (w watcher) read(t *testing.T, r storage.Run) durableRun {
 	t.Helper()
-	d := durableRun{run: r, seconds: r.EndedAt.Sub(r.CreatedAt).Seconds(), used: used(p.data)}
-	for name := range d.used {
-		d.used[name] -= before[name]
-	}
-	attempts, err := p.store.Attempts(t.Context(), r.ID)
+	d := durableRun{seconds: r.EndedAt.Sub(r.CreatedAt).Seconds()}
+	attempts, err := w.store.Attempts(t.Context(), r.ID)
 	if err != nil || len(attempts) != len(r.Plan.Stages) {
 		t.Fatalf("%d attempts of %d stages: %v", len(attempts), len(r.Plan.Stages), err)
 	}
 	end := r.CreatedAt
-	for _, a := range attempts {
+	for i, a := range attempts {
 		s := durableStage{Attempt: a, begun: a.CreatedAt.Sub(end).Seconds(), loaded: a.StartedAt.Sub(a.CreatedAt).Seconds(), worked: a.EndedAt.Sub(*a.StartedAt).Seconds()}
+		s.input = activities.SegmentInput{Run: r.ID, Attempt: a.ID, Stage: r.Plan.Stages[i], Seed: r.Seed, Numerics: r.Plan.Numerics, Inputs: a.Inputs}
 		end = *a.EndedAt
-		checks, err := p.store.Checkpoints(t.Context(), a.ID)
-		timings, err2 := p.store.Timings(t.Context(), a.ID)
+		checks, err := w.store.Checkpoints(t.Context(), a.ID)
+		timings, err2 := w.store.Timings(t.Context(), a.ID)
 		if err := errors.Join(err, err2); err != nil {
 			t.Fatal(err)
 		}
@@ -220,18 +228,18 @@ func (p *product) read(t *testing.T, r storage.Run, before map[string]float64) d
 		for _, row := range timings {
 			s.stepped += row.Seconds
 		}
-		p.segments(t, &s)
+		w.segments(t, &s)
 		d.stages = append(d.stages, s)
 	}
 	return d
 }
 
 // segments reads the stage's history in Temporal.
-func (p *product) segments(t *testing.T, s *durableStage) {
+func (w watcher) segments(t *testing.T, s *durableStage) {
 	t.Helper()
 	var ended time.Time
 	segment := map[int64]bool{}
-	history := p.temporal.GetWorkflowHistory(t.Context(), workflows.StageID(s.Run, s.Stage, s.Number), "", false, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+	history := w.temporal.GetWorkflowHistory(t.Context(), workflows.StageID(s.Run, s.Stage, s.Number), "", false, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
 	for history.HasNext() {
 		e, err := history.Next()
 		if err != nil {
@@ -267,39 +275,80 @@ func (r bareRun) seconds() (sum float64) {
 	return sum
 }
 
-// bare takes the stages of a run through the bare loop; they make what the run has made.
-func (p *product) bare(t *testing.T, d durableRun) (r bareRun) {
+// bare ends the stack but for Postgres, and takes the stages of a run through
+// the bare loop, after those of the smallest run.
+func (p *product) bare(t *testing.T, d durableRun) bareRun {
 	t.Helper()
-	before := processorSeconds("/proc/self")
-	for i, s := range d.stages {
-		if err := devstack.Touch(p.data); err != nil { // or the stack ends when it has been idle for long
-			t.Fatal(err)
+	var r bareRun
+	p.beside(t, func(files *checkpoint.Store, store *storage.Store) {
+		acts := activities.New(quiet, store, files, p.pool, "bare")
+		p.loop(t, acts, d.warm)
+		before := processorSeconds("/proc/self")
+		r.stages = p.loop(t, acts, d.stages)
+		r.used = processorSeconds("/proc/self") - before
+	})
+	return r
+}
+
+// beside calls f with the product's records and files while only Postgres runs.
+func (p *product) beside(t *testing.T, f func(*checkpoint.Store, *storage.Store)) {
+	t.Helper()
+	p.command(t, "dev", "stop")
+	postgres, err := devstack.StartPostgres(t.Context(), devstack.PostgresOptions{Dir: filepath.Join(p.data, "postgres"), DieWithParent: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := postgres.Stop(); err != nil {
+			t.Error(err)
 		}
-		b, err := p.acts.RunBare(t.Context(), activities.SegmentInput{Run: s.Run, Attempt: s.ID, Stage: d.run.Plan.Stages[i],
-			Seed: d.run.Seed, Numerics: d.run.Plan.Numerics, Inputs: s.Inputs})
+	}()
+	e, err := devstack.EndpointsOf(p.data, postgres, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	store, err := storage.Open(t.Context(), e.AppURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	files, err := checkpoint.Open(filepath.Join(p.data, "store"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f(files, store)
+}
+
+// loop takes stages through the bare loop; they make what the run has made.
+func (p *product) loop(t *testing.T, acts *activities.Activities, stages []durableStage) (list []activities.Bare) {
+	t.Helper()
+	for _, s := range stages {
+		b, err := acts.RunBare(t.Context(), s.input)
 		if err != nil {
 			t.Fatalf("%s: %v", s.Stage, err)
 		}
 		if !slices.Equal(b.Outputs, s.Outputs) {
 			t.Errorf("the bare loop of %s makes %v, the run made %v", s.Stage, b.Outputs, s.Outputs)
 		}
-		r.stages = append(r.stages, b)
+		list = append(list, b)
 	}
-	r.used = processorSeconds("/proc/self") - before
-	return r
+	return list
 }
 
 // writing measures how long a checkpoint of each stage takes to be written, the median of three.
-func (p *product) writing(t *testing.T, d durableRun, bare []activities.Bare) (seconds []float64) {
+func (p *product) writing(t *testing.T, bare bareRun) (seconds []float64) {
 	t.Helper()
-	for i, b := range bare {
+	files, err := checkpoint.Open(filepath.Join(p.data, "store"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range bare.stages {
 		seconds = append(seconds, middle(3, func(try int) float64 {
 			start := time.Now()
-			key, state := fmt.Sprint("cost-", i), b.State
-			digest, err := p.files.SaveState(key, try, state)
+			digest, err := files.SaveState("cost", try, b.State)
 			took := time.Since(start).Seconds()
-			if err := errors.Join(err, p.files.RemoveState(key, digest)); err != nil {
-				t.Fatalf("a checkpoint of %s: %v", d.stages[i].Stage, err)
+			if err := errors.Join(err, files.RemoveState("cost", digest)); err != nil {
+				t.Fatal(err)
 			}
 			return took
 		}))
@@ -335,8 +384,10 @@ func compare(t *testing.T, durable []durableRun, bare []bareRun, writing []float
 	t.Log("start: from the end of the stage before to the attempt's row. load, steps: what they take longer than in the bare loop.")
 	t.Log("segments: from the end of one to the start of the next. ckpts: their number times the median time to write one.")
 	t.Log("rest: commits of reports and rollouts, shown progress, closing the attempt; less what is written beside the steps.")
-	t.Logf("processor seconds: bare loop %.1f; worker %.1f, servers %.1f", middle(n, func(i int) float64 { return bare[i].used }),
-		middle(n, func(i int) float64 { return durable[i].used["worker"] }), middle(n, func(i int) float64 { return durable[i].used["servers"] }))
+	t.Logf("processor seconds: bare loop %.1f", middle(n, func(i int) float64 { return bare[i].used }))
+	for _, name := range slices.Sorted(maps.Keys(durable[0].used)) {
+		t.Logf("processor seconds: %s %.1f", name, middle(n, func(i int) float64 { return durable[i].used[name] }))
+	}
 }
 
 // percent is how much longer d is than b.
@@ -355,26 +406,24 @@ func middle(n int, f func(i int) float64) float64 {
 // costMark is in the environment of every process of the product.
 const costMark = "TRIMTAB_COST="
 
-// used is the processor time, in seconds, of the product's worker and of its other processes.
-func used(data string) map[string]float64 {
-	var worker struct {
-		Pid int `json:"pid"`
-	}
-	if b, err := os.ReadFile(filepath.Join(data, "worker.json")); err == nil {
-		_ = json.Unmarshal(b, &worker) // then it counts among the others
-	}
+// used is the processor time, in seconds, of the product's programs: worker, dev, trimtab-temporal and postgres.
+func (p *product) used() map[string]float64 {
 	sums := map[string]float64{}
 	entries, _ := filepath.Glob("/proc/[0-9]*")
 	for _, proc := range entries {
 		environ, _ := os.ReadFile(filepath.Join(proc, "environ"))
-		cmdline, _ := os.ReadFile(filepath.Join(proc, "cmdline"))
 		cwd, _ := os.Readlink(filepath.Join(proc, "cwd")) // of Postgres, which writes over its environment
-		if !bytes.Contains(environ, []byte(costMark+data)) && !bytes.Contains(cmdline, []byte(data)) && !strings.HasPrefix(cwd, data) {
+		if !bytes.Contains(environ, []byte(costMark+p.data)) && !strings.HasPrefix(cwd, p.data) {
 			continue
 		}
-		name := "servers"
-		if filepath.Base(proc) == strconv.Itoa(worker.Pid) {
-			name = "worker"
+		line, _ := os.ReadFile(filepath.Join(proc, "cmdline"))
+		words := append(strings.Split(string(line), "\x00"), "")
+		name := strings.TrimSuffix(filepath.Base(words[0]), ":")
+		switch {
+		case name == "trimtab":
+			name += " " + words[1]
+		case strings.HasPrefix(words[0], "postgres"): // a process of a connection
+			name = "postgres"
 		}
 		sums[name] += processorSeconds(proc)
 	}
