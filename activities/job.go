@@ -359,7 +359,11 @@ func (b builder) ppo(ctx context.Context, c *recipes.PPO) (job, error) {
 	if scorerWords.Digest() != words.Digest() {
 		return nil, trimtab.NewError(trimtab.Invalid, "tokenizer_mismatch", "train the reward model from the same base", "the policy and the reward model have different tokenizers")
 	}
-	in := ppo.Inputs{Pool: b.a.pool, Numerics: b.numerics, Seed: b.in.Seed, Stage: b.in.Stage.Name, Model: policy, Reference: policy, Value: scorer,
+	reference, err := b.reference(policy, words)
+	if err != nil {
+		return nil, err
+	}
+	in := ppo.Inputs{Pool: b.a.pool, Numerics: b.numerics, Seed: b.in.Seed, Stage: b.in.Stage.Name, Model: policy, Reference: reference, Value: scorer,
 		Scorer: reward.NewScorer(b.pass(), scorer), EndOfText: words.EndOfText(), Ban: words.Ban(), Decode: words.Decode}
 	if in.Prompts, err = b.prompts(ctx, words, c.Pool, policy.Config.Context-c.MaxTokens); err != nil {
 		return nil, err
@@ -374,6 +378,23 @@ func (b builder) ppo(ctx context.Context, c *recipes.PPO) (job, error) {
 		return nil, err
 	}
 	return &trained{Trainer: t, b: b, kind: "model", tokens: c.Batch * c.MaxTokens, words: words, result: t.Result}, nil
+}
+
+// reference is what ppo measures KL against: the input of that name, or else
+// the model of the input model's digest, which is what the policy begins as.
+func (b builder) reference(policy *model.Model, words *tokenizer.Tokenizer) (*model.Model, error) {
+	own, err := b.input("model")
+	if err != nil {
+		return nil, err
+	}
+	if given, _ := b.input("reference"); given == "" || given == own {
+		return policy, nil
+	}
+	m, its, err := b.model("reference")
+	if err == nil && its.Digest() != words.Digest() {
+		err = trimtab.NewError(trimtab.Invalid, "tokenizer_mismatch", "name a reference that was trained from the same base", "the policy and the reference have different tokenizers")
+	}
+	return m, err
 }
 
 // prompts are the training prompts that leave room for a response: all, or as many as the pool wants.

@@ -196,6 +196,15 @@ func (c *smallChain) run(t *testing.T, st trimtab.PlannedStage, name string, fin
 // job is the stage as a segment makes it.
 func (c *smallChain) job(t *testing.T, st trimtab.PlannedStage) job {
 	t.Helper()
+	j, err := c.newJob(t.Context(), c.segment(st))
+	if err != nil {
+		t.Fatalf("%s: %v", st.Name, err)
+	}
+	return j
+}
+
+// segment is the first of a stage.
+func (c *smallChain) segment(st trimtab.PlannedStage) SegmentInput {
 	in := SegmentInput{Run: c.plan.Run, Stage: st, Seed: c.plan.Seed, Numerics: c.plan.Numerics}
 	for _, from := range st.Inputs {
 		digest := from.Dataset
@@ -206,11 +215,7 @@ func (c *smallChain) job(t *testing.T, st trimtab.PlannedStage) job {
 		}
 		in.Inputs = append(in.Inputs, trimtab.Named{Name: from.Name, Digest: digest})
 	}
-	j, err := c.newJob(t.Context(), in)
-	if err != nil {
-		t.Fatalf("%s: %v", st.Name, err)
-	}
-	return j
+	return in
 }
 
 // outputs are what the later stages read of an unfinished one.

@@ -191,6 +191,7 @@ func stageKinds() map[string]kind {
 				wants := []want{
 					{name: "model", from: c.latest("model", KindPretrain, KindSFT), base: true},
 					{name: "reward", from: c.latest("model", KindReward)},
+					{name: "reference", optional: true}, // what KL is measured against; if it is not named, the input model
 					{name: "prompts", data: true},
 				}
 				if st.Config.(*PPO).PtxCoef != 0 {

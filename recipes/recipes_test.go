@@ -207,6 +207,36 @@ func TestPlanFollowsTheChain(t *testing.T) {
 	}
 }
 
+// The KL reference of ppo is the model that the policy begins as: then it is no
+// input of its own, and no digest of a recipe shows it. Another one is an input
+// like the model, a stage's or a stored one's, and part of the cache key.
+func TestReferenceIsAnInput(t *testing.T) {
+	s := starterSpec(t)
+	plain := planOf(t, s)
+	for _, ref := range []string{"pretrain", "elsewhere"} {
+		s.Stages = slices.Clone(s.Stages)
+		i := slices.IndexFunc(s.Stages, func(st Stage) bool { return st.Kind == KindPPO })
+		s.Stages[i].Inputs = map[string]string{"model": "sft", "reference": ref}
+		p := planOf(t, s)
+		want := slices.Insert(slices.Clone(plain.Stages[i].Inputs), 2, trimtab.Input{Name: "reference", Stage: "pretrain", Output: "model"})
+		if ref == "elsewhere" {
+			d, err := resolved.Base(ref)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want[2] = trimtab.Input{Name: "reference", Model: d}
+		}
+		if !slices.Equal(p.Stages[i].Inputs, want) || p.SpecDigest == plain.SpecDigest || p.Stages[i].Config != plain.Stages[i].Config {
+			t.Errorf("reference %s: inputs %+v, want %+v; digests %s and %s", ref, p.Stages[i].Inputs, want, p.SpecDigest, plain.SpecDigest)
+		}
+	}
+	for _, in := range plain.Stages[4].Inputs {
+		if plain.Stages[4].Kind != KindPPO || in.Name == "reference" {
+			t.Errorf("inputs of %s without a reference: %+v", plain.Stages[4].Kind, plain.Stages[4].Inputs)
+		}
+	}
+}
+
 func TestPlanNeedsItsInputs(t *testing.T) {
 	s := starterSpec(t)
 	s.Stages = s.Stages[1:]
@@ -305,7 +335,8 @@ func TestCacheKeyReadsEveryField(t *testing.T) {
 	renamed.Name, raised.Version = "tune", 2
 	for what, k := range map[string]trimtab.Digest{
 		"name": key(renamed, in, 1, "v1"), "version": key(raised, in, 1, "v1"), "seed": key(st, in, 2, "v1"), "numerics": key(st, in, 1, "v1-bf16"),
-		"inputs": key(st, []trimtab.Named{{Name: "model", Digest: "e"}}, 1, "v1"),
+		"inputs":      key(st, []trimtab.Named{{Name: "model", Digest: "e"}}, 1, "v1"),
+		"a reference": key(st, append(slices.Clone(in), trimtab.Named{Name: "reference", Digest: "e"}), 1, "v1"),
 	} {
 		if k == base {
 			t.Errorf("%s is no part of the key", what)

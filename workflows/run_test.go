@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
@@ -221,4 +222,58 @@ func TestPauseAtTheEnd(t *testing.T) {
 		t.Errorf("the pause is %+v", late)
 	}
 	wantShown(t, p, trimtab.RunRunning, trimtab.RunCompleted)
+}
+
+// What ppo begins with is named by digest when its attempt begins: the policy,
+// the reward model as its last attempt made it, and the reference of the KL,
+// which is the policy's own digest unless the plan names another one.
+func TestModelsArePinned(t *testing.T) {
+	from := func(name, stage string) trimtab.Input {
+		return trimtab.Input{Name: name, Stage: stage, Output: "model"}
+	}
+	for name, c := range map[string]struct {
+		extra []trimtab.Input
+		want  []trimtab.Named
+	}{
+		"the policy is the reference":  {nil, nil},
+		"a stage's model is":           {[]trimtab.Input{from("reference", "pretrain")}, []trimtab.Named{{Name: "reference", Digest: "pretrain-1"}}},
+		"a model from elsewhere is it": {[]trimtab.Input{{Name: "reference", Model: "given"}}, []trimtab.Named{{Name: "reference", Digest: "given"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			plan := trimtab.Plan{Run: "r", Stages: []trimtab.PlannedStage{
+				{Name: "pretrain", Kind: "pretrain"},
+				{Name: "sft", Kind: "sft", Inputs: []trimtab.Input{from("model", "pretrain")}},
+				{Name: "reward", Kind: "reward", Inputs: []trimtab.Input{from("model", "sft")}},
+				{Name: "ppo", Kind: "ppo", Inputs: append([]trimtab.Input{from("model", "sft"), from("reward", "reward")}, c.extra...)},
+			}}
+			p := newPeople()
+			p.segments[0] = func(in activities.SegmentInput) (activities.SegmentResult, error) {
+				if in.Stage.Name == "reward" && in.Attempt == 1 {
+					return fails(trimtab.Invalid, "trouble")(in)
+				}
+				res, err := done(in)
+				res.Outputs[0].Digest = trimtab.Digest(fmt.Sprint(in.Stage.Name, "-", in.Attempt))
+				return res, err
+			}
+			var got activities.BeginInput
+			p.begin = func(in activities.BeginInput) error {
+				if in.Stage.Name == "ppo" {
+					got = in
+				}
+				return nil
+			}
+			rerun := p.at(time.Minute, UpdateRerun, RerunDecision{Decision: Decision{Stage: "reward", Attempt: 1}, Plan: plan})
+			p.env.ExecuteWorkflow(Run, RunInput{Plan: plan, Actor: "launcher"})
+			if err := p.env.GetWorkflowError(); err != nil || rerun.refused != nil {
+				t.Fatalf("the run ended with %v, the rerun with %v", err, rerun.refused)
+			}
+			want := append([]trimtab.Named{{Name: "model", Digest: "sft-1"}, {Name: "reward", Digest: "reward-2"}}, c.want...)
+			if !slices.Equal(got.Inputs, want) {
+				t.Errorf("ppo begins with %v, want %v", got.Inputs, want)
+			}
+			if seen := p.seen[len(p.seen)-1]; seen.Stage.Name != "ppo" || !slices.Equal(seen.Inputs, want) {
+				t.Errorf("the segment of %s has %v, want %v", seen.Stage.Name, seen.Inputs, want)
+			}
+		})
+	}
 }

@@ -126,7 +126,6 @@ func freeze(least, most float64) func(*folder, *rand.Rand, string) bool {
 func (f *folder) stop(pid int, run string) {
 	f.begins()
 	f.signal(syscall.SIGSTOP, pid)
-	time.Sleep(200 * time.Millisecond) // for what was under way in the database
 	f.struck(run)
 }
 

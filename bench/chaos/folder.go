@@ -80,10 +80,17 @@ type folder struct {
 	at    place     // where the run was when it had happened
 }
 
-// begins notes when a fault begins, struck where the run is once nothing more comes of what died or stopped.
+// begins notes when a fault begins.
 func (f *folder) begins() { f.began = time.Now() }
 
-func (f *folder) struck(run string) { f.at = f.now(run) }
+// struck notes where the run is when nothing more comes of what died or
+// stopped, and looks whether its record is whole at this very moment.
+func (f *folder) struck(run string) {
+	f.t.Helper()
+	time.Sleep(200 * time.Millisecond) // for what was under way in the database
+	f.at = f.now(run)
+	f.doctor(run)
+}
 
 const prefix = "trimtab-chaos-" // and the id of the test process
 
@@ -365,7 +372,5 @@ func (f *folder) second() (end func()) {
 // doctor asks whether the record of a run is whole.
 func (f *folder) doctor(run string) {
 	f.t.Helper()
-	if os.Getenv("NODOCTOR") == "" {
-		f.run("doctor", "--run", run)
-	}
+	f.run("doctor", "--run", run)
 }

@@ -1,0 +1,44 @@
+package activities
+
+import (
+	"context"
+	"runtime"
+	"time"
+
+	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/tensor"
+)
+
+// Bare is a stage that was run in a bare loop; times are seconds.
+type Bare struct {
+	Made, Stepped, Finished float64
+	Outputs                 []trimtab.Named
+	State                   []tensor.Named // as the last step has left it
+}
+
+// Seconds are all of it.
+func (b Bare) Seconds() float64 { return b.Made + b.Stepped + b.Finished }
+
+// RunBare makes a stage as a worker does, steps through it and makes its
+// outputs: no workflow, no heartbeat, no report and no checkpoint.
+func (a *Activities) RunBare(ctx context.Context, in SegmentInput) (b Bare, err error) {
+	runtime.GC() // what the stage before has left is none of this one's
+	start := time.Now()
+	j, err := a.newJob(ctx, in)
+	if err != nil {
+		return b, err
+	}
+	made := time.Now()
+	for step := range j.Steps() {
+		if _, err := j.Step(ctx, step); err != nil {
+			return b, err
+		}
+	}
+	stepped := time.Now()
+	if b.Outputs, _, err = j.finish(ctx); err != nil {
+		return b, err
+	}
+	b.Made, b.Stepped, b.Finished = made.Sub(start).Seconds(), stepped.Sub(made).Seconds(), time.Since(stepped).Seconds()
+	b.State = j.State()
+	return b, nil
+}

@@ -1,0 +1,148 @@
+package activities
+
+import (
+	"reflect"
+	"slices"
+	"testing"
+
+	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/recipes"
+	"github.com/trimtab/trimtab/tensor"
+	"github.com/trimtab/trimtab/tokenizer"
+	"github.com/trimtab/trimtab/train/traintest"
+)
+
+// The jobs as a worker makes them, over the stages' own trainers: what a job
+// adds to its trainer is given when it is made.
+var (
+	jobFields     = traintest.Fields{"b": traintest.Input, "words": traintest.Input}
+	trainedFields = jobFields.With("", traintest.Fields{"kind": traintest.Input, "tokens": traintest.Input})
+	samplesFields = traintest.Fields{"most": traintest.Input, "tokens": traintest.State, "lengths": traintest.State}
+
+	collectorFields = jobFields.With("", traintest.Fields{
+		"config": traintest.Input, "m": traintest.Input, "model": traintest.Input, "pass": traintest.Scratch,
+		"prompts": traintest.Input, "starts": traintest.Input,
+	}).With("samples", samplesFields)
+	evaluatorFields = jobFields.With("", traintest.Fields{
+		"config": traintest.Input, "models": traintest.Input, "scorer": traintest.Input, "pass": traintest.Scratch,
+		"prompts": traintest.Input, "ids": traintest.Input,
+	}).With("samples[]", samplesFields)
+	stageFields = map[string]traintest.Fields{
+		recipes.KindPretrain: traintest.Pretrain, recipes.KindSFT: traintest.SFT, recipes.KindReward: traintest.Reward,
+		recipes.KindPPO: traintest.PPO.With("in.Scorer", traintest.Fields{"pass": traintest.Scratch}),
+	}
+)
+
+// shared are what the jobs of a worker share: the worker, and tokenizers, which do not change.
+var shared = []reflect.Type{reflect.TypeFor[*Activities](), reflect.TypeFor[*tokenizer.Tokenizer]()}
+
+// Every field of every job is in its State, or was given when it was made, or
+// is worth nothing between steps; and at any step a job that is made anew from
+// its digests and given State goes on to the same bytes, reports and outputs.
+func TestStateIsAllThereIs(t *testing.T) {
+	w := newSmallWorker(t, "smallest")
+	for name, set := range map[string][]string{
+		"recipe":  nil,
+		"options": {"sft.pretrain_mix=.25", "ppo.ptx_coef=.5", "ppo.ema_decay=.9", "ppo.kl_controller=adaptive", "ppo.kl_target=.01"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			spec, err := recipes.Load("instructgpt", "smallest", set)
+			if err != nil {
+				t.Fatal(err)
+			}
+			spec.Data = w.data
+			c := (&smallWorker{Activities: w.Activities, size: w.size, data: w.data, spec: spec}).chain(t, tensor.V1)
+			for _, st := range c.plan.Stages {
+				t.Run(st.Name, func(t *testing.T) { c.checkState(t, st) })
+				c.run(t, st, tensor.Implementation(), true)
+			}
+		})
+	}
+}
+
+// checkState checks the job of a stage.
+func (c *smallChain) checkState(t *testing.T, st trimtab.PlannedStage) {
+	switch j := c.job(t, st).(type) {
+	case *trained:
+		fields := stageFields[st.Kind]
+		if st.Kind == recipes.KindPPO && hasArray(j, "ema.transformer.wte.weight") {
+			fields = fields.With("", traintest.PPOAverage)
+		}
+		checkJob(t, c, st, traintest.Case[*trained]{Fields: trainedFields.With("Trainer", fields), Result: func(_ *testing.T, j *trained) any {
+			m := j.result()
+			if j.measure == nil {
+				return m.Slab
+			}
+			return []any{m.Slab, j.measure(m)}
+		}})
+	case *collector:
+		checkJob(t, c, st, traintest.Case[*collector]{Fields: collectorFields, Result: func(t *testing.T, j *collector) any { return c.outputs(t, st, j) }})
+	case *evaluator:
+		checkJob(t, c, st, traintest.Case[*evaluator]{Fields: evaluatorFields, Result: func(t *testing.T, j *evaluator) any {
+			r, err := j.report(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return r
+		}})
+	default:
+		t.Errorf("a %T is a job that this test does not know: give it a traintest.Case with the class of every field", j)
+	}
+}
+
+func hasArray(j job, name string) bool {
+	for _, a := range j.State() {
+		if a.Name == name {
+			return true
+		}
+	}
+	return false
+}
+
+// checkJob checks the first steps of a job.
+func checkJob[J job](t *testing.T, c *smallChain, st trimtab.PlannedStage, k traintest.Case[J]) {
+	k.New = func(t *testing.T) J { return c.job(t, st).(J) }
+	k.Steps, k.Shared = min(firstSteps, c.job(t, st).Steps()), shared
+	k.Run(t)
+}
+
+// Without a reference of its own, ppo measures KL against the model of the
+// digest that the policy begins as: naming that digest changes nothing, and
+// the first iteration's KL is 0. Another reference is another KL.
+func TestReference(t *testing.T) {
+	c := newSmallWorker(t, "smallest").chain(t, tensor.V1)
+	var st trimtab.PlannedStage
+	for _, st = range c.plan.Stages {
+		if st.Kind == recipes.KindPPO {
+			break
+		}
+		c.run(t, st, tensor.Implementation(), true)
+	}
+	first := func(reference string) ([]trimtab.Named, float64) {
+		s := st
+		if reference != "" {
+			s.Inputs = append(slices.Clone(st.Inputs), trimtab.Input{Name: "reference", Stage: reference, Output: "model"})
+		}
+		j := c.job(t, s)
+		r, err := j.Step(t.Context(), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kl, _ := r.Value("objective/kl3")
+		return digestsOf(t, j.State(), r), kl
+	}
+	plain, kl := first("")
+	named, _ := first("sft")
+	other, distance := first("pretrain")
+	if kl != 0 || !slices.Equal(plain, named) {
+		t.Errorf("KL from the policy's own beginning is %g, and naming it changes something", kl)
+	}
+	if distance == 0 || slices.Equal(plain, other) {
+		t.Errorf("KL from another model is %g, and changes nothing", distance)
+	}
+	in := st
+	in.Inputs = append(slices.Clone(st.Inputs), trimtab.Input{Name: "reference", Stage: "reward", Output: "model"})
+	if _, err := c.newJob(t.Context(), c.segment(in)); trimtab.AsError(err).Type != "wrong_model" {
+		t.Errorf("a reward model as the reference: %v", err)
+	}
+}
