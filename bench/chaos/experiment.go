@@ -41,7 +41,11 @@ func experiment(t reporter, spec []string, kinds []fault, faults int, dice uint6
 	defer f.end()
 	var deck []fault
 	for started := time.Now(); len(all.struck) < faults; {
-		run := f.align(spec, "--detach", "--new").ID
+		more := []string{"--detach", "--new"}
+		if all.runs%2 == 1 {
+			more = append(more, rarer...)
+		}
+		run := f.align(spec, more...).ID
 		begin := len(all.struck)
 		for _, stage := range stages {
 			if len(all.struck) == faults {

@@ -26,6 +26,10 @@ var longer = sets(
 	"ppo.episodes=1024", "ppo.checkpoint_steps=1",
 )
 
+// rarer makes every second run have so few checkpoints that most faults cost
+// steps: the models and the metrics are the same.
+var rarer = sets("pretrain.checkpoint_steps=96", "sft.checkpoint_steps=40", "collect.checkpoint_steps=60", "reward.checkpoint_steps=24", "ppo.checkpoint_steps=8")
+
 func sets(settings ...string) (args []string) {
 	for _, s := range settings {
 		args = append(args, "--set", s)
