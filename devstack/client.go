@@ -61,7 +61,7 @@ func Ensure(ctx context.Context, o EnsureOptions) (Endpoints, error) {
 	if err := Touch(dir); err != nil {
 		return Endpoints{}, err
 	}
-	build, err := buildID(o.Executable)
+	build, err := knownBuildID(dir, o.Executable)
 	if err != nil {
 		return Endpoints{}, fmt.Errorf("read the program to start: %w", err)
 	}

@@ -10,6 +10,7 @@
 //	dev.log worker.log  what they said; NAME.old is the part before
 //	worker.json         {pid, birth, build_id, endpoints}
 //	client              its time of change is the last sign of a client
+//	program.json        {file, build_id} of the program that a client was last
 //	app.password auditor.password
 //	bin/BUILD/trimtab   the copy of the program that dev and worker run
 //	postgres/postgres.json      {port, socket, place}: fixed once chosen

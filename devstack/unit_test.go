@@ -355,3 +355,61 @@ func TestURLs(t *testing.T) {
 		t.Error("made something of no URL")
 	}
 }
+
+// The build of a program is remembered as long as its file stays the same.
+func TestKnownBuildID(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file, note := filepath.Join(dir, "program"), filepath.Join(dir, "program.json")
+	write := func(name, content string) {
+		t.Helper()
+		if err := os.WriteFile(name, []byte(content), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	know := func() string {
+		t.Helper()
+		id, err := knownBuildID(dir, file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return id
+	}
+	write(file, "one")
+	first := know()
+	if want, err := buildID(file); err != nil || first != want {
+		t.Fatalf("got %s, want %s (%v)", first, want, err)
+	}
+	if err := writeJSON(note, program{looksOf(t, file), "remembered"}); err != nil {
+		t.Fatal(err)
+	}
+	if got := know(); got != "remembered" {
+		t.Errorf("it was hashed again: %s", got)
+	}
+	write(file, "other") // another size
+	if got := know(); got == first || got == "remembered" {
+		t.Errorf("a changed program is still %s", got)
+	}
+	other := know()
+	write(file+".new", "three") // as long as the last
+	if err := os.Rename(file+".new", file); err != nil {
+		t.Fatal(err)
+	}
+	if got := know(); got == other {
+		t.Errorf("a replaced program is still %s", got)
+	}
+	write(note, "{") // torn
+	if got, want := know(), looksOf(t, file); got == "" || want == "" {
+		t.Errorf("a torn note gives %q", got)
+	}
+}
+
+func looksOf(t *testing.T, file string) string {
+	t.Helper()
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	return looks(f)
+}
