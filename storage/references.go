@@ -59,19 +59,20 @@ func (s *Store) References(ctx context.Context, settled time.Duration) (Referenc
 	return r, err
 }
 
-// namedDigests is every digest that a column or a text holds. Most events are
-// of steps; what those name are checkpoints.
+// namedDigests is every digest that a column or a text holds, and what else
+// follows the word. Most events are of steps; what those name are checkpoints.
 const namedDigests = `
 	select digest from artifact
 	union select digest from attempt_input
 	union select digest from attempt_output
 	union select model from response where model <> ''
-	union select m[1] from (
+	union select 'sha256:' || left(part, 64) from (
 		select spec::text as t from run
 		union all select plan::text from run_plan
 		union all select encode(body, 'escape') from document
 		union all select encode(body, 'escape') from event where type <> 'steps_committed'
-	) x cross join lateral regexp_matches(x.t, 'sha256:[0-9a-f]{64}', 'g') m`
+	) x cross join lateral unnest(string_to_array(x.t, 'sha256:')) with ordinality p (part, place)
+	where place > 1`
 
 const attemptReferences = `
 	with damaged as (
@@ -82,11 +83,12 @@ const attemptReferences = `
 			row_number() over (partition by c.attempt, d.digest is null order by c.step desc) as alike
 		from checkpoint c join attempt a on a.id = c.attempt
 		left join (select distinct * from damaged) d on d.stream = a.run and d.stage = a.stage and d.attempt = a.number and d.digest = c.digest)
-	select a.id, s.status in ` + open + `, x.settled, array(
-		select r.digest::text from ranked r where r.attempt = a.id and (r.place <= x.kept or r.sound and r.alike <= x.kept) order by r.place)
-	from attempt a join attempt_state s on s.attempt = a.id
-	cross join lateral (select s.status in ('completed', 'reused') and s.ended_at < clock_timestamp() - $1::interval as settled) y
-	cross join lateral (select y.settled, case when y.settled then 1 else 2 end as kept) x`
+	select a.id, a.open, a.settled, coalesce(array_agg(r.digest::text order by r.place)
+		filter (where r.place <= a.kept or r.sound and r.alike <= a.kept), '{}')
+	from (select s.attempt as id, s.status in ` + open + ` as open, x.settled, case when x.settled then 1 else 2 end as kept
+		from attempt_state s cross join lateral (
+			select s.status in ('completed', 'reused') and s.ended_at < clock_timestamp() - $1::interval as settled) x) a
+	left join ranked r on r.attempt = a.id group by a.id, a.open, a.settled`
 
 func digestSet(ctx context.Context, q querier, sql string) (map[trimtab.Digest]bool, error) {
 	all, err := collect(ctx, q, pgx.RowTo[trimtab.Digest], sql)
