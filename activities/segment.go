@@ -59,6 +59,9 @@ func (a *Activities) segment(ctx context.Context, in SegmentInput) (SegmentResul
 	if err := r.steps(work, ctx); err != nil {
 		return SegmentResult{}, r.cause(work, err)
 	}
+	if err := r.dropShards(); err != nil {
+		return SegmentResult{}, err
+	}
 	return r.result(work, ctx)
 }
 
@@ -175,14 +178,20 @@ func (r *running) load(c storage.Checkpoint) error {
 	return err
 }
 
-// inherit starts from an earlier attempt's checkpoint, if the rerun asked for one.
-func (r *running) inherit(ctx context.Context) error {
+// origin is the earlier attempt's checkpoint that the attempt starts from, if the rerun asked for one.
+func (r *running) origin(ctx context.Context) (c storage.Checkpoint, found bool, err error) {
 	row, err := r.a.store.Attempt(ctx, r.in.Attempt)
 	if err != nil || row.FromCheckpoint == "" {
-		return err
+		return c, false, err
 	}
-	c, err := r.a.store.FindCheckpoint(ctx, row.Run, row.Stage, string(row.FromCheckpoint))
-	if err != nil {
+	c, err = r.a.store.FindCheckpoint(ctx, row.Run, row.Stage, string(row.FromCheckpoint))
+	return c, err == nil, err
+}
+
+// inherit starts from there.
+func (r *running) inherit(ctx context.Context) error {
+	c, found, err := r.origin(ctx)
+	if err != nil || !found {
 		return err
 	}
 	if err := r.load(c); err != nil {
@@ -200,10 +209,14 @@ func (r *running) steps(work, ctx context.Context) error {
 	if r.step >= total {
 		return nil
 	}
+	trainer, err := r.withShards(work)
+	if err != nil {
+		return err
+	}
 	r.phase.Store("training")
 	started, first := time.Now(), r.step
 	loop := train.Loop{
-		Trainer: r.job, From: r.step, Until: min(r.step+r.in.Stage.SegmentSteps, total), CheckpointEvery: r.in.Stage.CheckpointSteps,
+		Trainer: trainer, From: r.step, Until: min(r.step+r.in.Stage.SegmentSteps, total), CheckpointEvery: r.in.Stage.CheckpointSteps,
 		Report: func(ctx context.Context, step int, rep trimtab.Report, took time.Duration) error {
 			r.pending = append(r.pending, storage.StepReport{Step: step, Report: rep, Seconds: took.Seconds()})
 			r.at.Store(int64(step + 1))
