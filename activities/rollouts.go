@@ -32,11 +32,18 @@ func (a *Activities) Rollouts(ctx context.Context, in RolloutInput) (RolloutResu
 func (a *Activities) rollouts(ctx context.Context, in RolloutInput) (RolloutResult, error) {
 	r := &running{a: a, in: in.segment()}
 	work, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
 	r.phase.Store("loading")
 	r.at.Store(int64(in.Step))
 	r.moved.Store(time.Now().UnixNano())
-	go r.watch(ctx, work, stop)
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		r.watch(ctx, work, stop)
+	}()
+	defer func() { // a shard may take less time than a heartbeat, which would then end in a warning
+		stop(nil)
+		<-watched
+	}()
 
 	if err := r.stand(work); err != nil {
 		return RolloutResult{}, r.cause(work, err)

@@ -298,7 +298,16 @@ func TestPauseAndCancelAtShards(t *testing.T) {
 	}
 
 	id := b.launch(append(shared, "name=paused")...)
-	atShards(id)
+	made := func() []string {
+		files, err := filepath.Glob(filepath.Join(b.dir, "rollouts", "*", "*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return files
+	}
+	for len(made()) < 2 {
+		atShards(id)
+	}
 	if err := b.Pause(b.ctx, id, "a look", "tester"); err != nil {
 		t.Fatal(err)
 	}
@@ -310,10 +319,11 @@ func TestPauseAndCancelAtShards(t *testing.T) {
 	if st := stageOf(t, b.await(id, trimtab.RunPaused), "ppo"); st.Status != trimtab.AttemptRunning {
 		t.Errorf("ppo is %s in the middle of its first rollouts", st.Status)
 	}
-	if err := b.Resume(b.ctx, id, "go on", "tester"); err != nil {
+	harm := errors.Join(os.Remove(made()[0]), os.WriteFile(made()[1], []byte("odd"), 0o600))
+	if err := errors.Join(harm, b.Resume(b.ctx, id, "go on", "tester")); err != nil {
 		t.Fatal(err)
 	}
-	b.wantSame("paused", b.await(id, trimtab.RunCompleted), want)
+	b.wantSame("paused, with a shard lost and one damaged", b.await(id, trimtab.RunCompleted), want)
 	record(t, b, "shared-paused", id)
 
 	id = b.launch(append(shared, "seed=5")...)
@@ -325,4 +335,19 @@ func TestPauseAndCancelAtShards(t *testing.T) {
 		t.Errorf("ppo is %s, %d activities were cancelled", st.Status, cancelled(id))
 	}
 	record(t, b, "shared-cancelled", id)
+}
+
+// An attempt that goes on from an earlier one's checkpoint shares its iterations from there.
+func TestSharedRolloutsFromACheckpoint(t *testing.T) {
+	b := newBench(t, 0)
+	var got []runs.Document
+	for _, shards := range []string{"0", "3"} {
+		id := b.launch("ppo.rollout_shards="+shards, "ppo.episodes=32", "ppo.gates=[{metric: objective/kl, min: 1000}]", "name="+shards)
+		b.await(id, trimtab.RunBlocked)
+		b.rerun(runs.RerunRequest{Run: id, Stage: "ppo", Sets: []string{"ppo.episodes=64", "ppo.gates=[]"}, FromCheckpoint: "latest"})
+		got = append(got, b.await(id, trimtab.RunCompleted))
+	}
+	if !maps.Equal(digests(got[0]), digests(got[1])) {
+		t.Errorf("shared\n%v\nalone\n%v", digests(got[1]), digests(got[0]))
+	}
 }
