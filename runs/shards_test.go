@@ -261,10 +261,31 @@ func TestWorkerKilledAtShards(t *testing.T) {
 	record(t, b, "shared-killed", id)
 }
 
+// wantHeld fails where a worker was given something in the one pause of the
+// run's first ppo attempt. What was scheduled and taken back at once is nothing.
+func (b *bench) wantHeld(run string) {
+	b.t.Helper()
+	signals, begun := 0, map[int64]string{}
+	for _, e := range b.history(workflows.StageID(run, "ppo", 1)).Events {
+		if e.EventType == enums.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED { // to pause, then to go on
+			signals++
+		}
+		if a := e.GetActivityTaskScheduledEventAttributes(); a != nil && signals == 1 {
+			begun[e.EventId] = a.ActivityType.Name
+		}
+		if a := e.GetActivityTaskCanceledEventAttributes(); a != nil {
+			delete(begun, a.ScheduledEventId)
+		}
+	}
+	if signals != 2 || len(begun) != 0 {
+		b.t.Errorf("%d signals; %v began in the pause", signals, begun)
+	}
+}
+
 // A pause in the middle of an iteration's shards stops them, and a cancel too;
 // a run that is resumed goes on with those that are made.
 func TestPauseAndCancelAtShards(t *testing.T) {
-	b := newBench(t, 0)
+	b := newBench(t, 1)
 	want := b.await(b.launch(large...), trimtab.RunCompleted)
 	shared := append(large, "ppo.rollout_shards=8")
 	atShards := func(id string) {
@@ -324,7 +345,24 @@ func TestPauseAndCancelAtShards(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.wantSame("paused, with a shard lost and one damaged", b.await(id, trimtab.RunCompleted), want)
+	b.wantHeld(id)
 	record(t, b, "shared-paused", id)
+
+	id = b.launch(append(large, "ppo.rollout_shards=2", "name=paused at the last")...)
+	for made, pending := b.atWork(id); made["bench"] == nil || pending != 1; made, pending = b.atWork(id) {
+		if b.ctx.Err() != nil {
+			t.Fatal("no second shard was made")
+		}
+	}
+	if err := b.Pause(b.ctx, id, "a look", "tester"); err != nil {
+		t.Fatal(err)
+	}
+	atRest(id)
+	if err := b.Resume(b.ctx, id, "go on", "tester"); err != nil {
+		t.Fatal(err)
+	}
+	b.wantSame("paused at the last shard", b.await(id, trimtab.RunCompleted), want)
+	b.wantHeld(id)
 
 	id = b.launch(append(shared, "seed=5")...)
 	atShards(id)

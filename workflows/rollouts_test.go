@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/activities"
@@ -196,5 +197,25 @@ func TestSharedIterationsContinueAsNew(t *testing.T) {
 	_, _, err := s.run(t)
 	if next := continued(t, err); next.Continued == nil || !slices.Equal(next.Continued.Shards, []trimtab.Digest{"-0", ""}) {
 		t.Errorf("the stage goes on with %+v, %v", next.Continued, err)
+	}
+}
+
+// A pause that comes in the middle of the shards holds the segment; what is made stays.
+func TestPauseAmongShards(t *testing.T) {
+	for _, at := range []int{0, 1} {
+		s := sharedScript(1)
+		s.rollouts = func(in activities.RolloutInput, try int) (activities.RolloutResult, error) {
+			if in.Shard == at && try == 1 {
+				s.env.SignalWorkflow(PauseSignal, true)
+				s.env.RegisterDelayedCallback(func() { s.env.SignalWorkflow(PauseSignal, false) }, time.Hour)
+			}
+			return makes(in, try)
+		}
+		if _, took, err := s.run(t); err != nil || took < time.Hour || len(s.seen) != 1 {
+			t.Errorf("paused at shard %d: %d segments in %s, %v", at, len(s.seen), took, err)
+		}
+		if !slices.Equal(s.seen[0].Shards, []trimtab.Digest{"-0", "-1"}) {
+			t.Errorf("paused at shard %d: the segment is %+v", at, s.seen[0])
+		}
 	}
 }
