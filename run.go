@@ -69,6 +69,8 @@ type PlannedStage struct {
 	SegmentSteps      int `json:"segment_steps"`
 	CheckpointSteps   int `json:"checkpoint_steps"`
 	CheckpointSeconds int `json:"checkpoint_seconds,omitempty"`
+	// RolloutShards of more than 1 is by how many activities each iteration's rollouts are made, of a ppo stage.
+	RolloutShards int `json:"rollout_shards,omitempty"`
 }
 
 // Plan is what a run will do: an ordered list of stages. It holds ids and

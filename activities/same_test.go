@@ -71,21 +71,23 @@ func compareStages(t *testing.T, size string, names []string) {
 // smallWorker is what activities need but for Temporal.
 type smallWorker struct {
 	*Activities
-	size string
-	data recipes.Data
-	spec recipes.Spec
+	folder string // of the files
+	size   string
+	data   recipes.Data
+	spec   recipes.Spec
 }
 
 // newSmallWorker has the data of the recipe's run in its store.
 func newSmallWorker(t *testing.T, size string) *smallWorker {
 	t.Helper()
-	files, err := checkpoint.Open(t.TempDir())
+	folder := t.TempDir()
+	files, err := checkpoint.Open(folder)
 	if err != nil {
 		t.Fatal(err)
 	}
 	pool := tensor.NewPool(0)
 	t.Cleanup(pool.Close)
-	w := &smallWorker{size: size, Activities: New(slog.New(slog.DiscardHandler), storagetest.New(t), files, pool, "test")}
+	w := &smallWorker{folder: folder, size: size, Activities: New(slog.New(slog.DiscardHandler), storagetest.New(t), files, pool, "test")}
 	if w.spec, err = recipes.Load("instructgpt", size, nil); err != nil {
 		t.Fatal(err)
 	}

@@ -63,6 +63,9 @@ func (a *Activities) segment(ctx context.Context, in SegmentInput) (SegmentResul
 	if err := r.steps(work, ctx); err != nil {
 		return SegmentResult{}, r.cause(work, err)
 	}
+	if err := r.dropShards(); err != nil {
+		return SegmentResult{}, err
+	}
 	res, err := r.result(work, ctx)
 	if err == nil {
 		err = failpoint.At("segment_done")
@@ -124,7 +127,7 @@ func (r *running) watch(ctx, work context.Context, stop context.CancelCauseFunc)
 // atWork tells now and then, during a long step, that somebody works at it.
 func (r *running) atWork(ctx context.Context) {
 	now := int64(r.a.clock.Elapsed())
-	if now-r.shown.Load() < int64(5*beat) {
+	if r.in.Sequence == 0 || now-r.shown.Load() < int64(5*beat) { // who makes rollouts for another does not hold the attempt
 		return
 	}
 	r.shown.Store(now)
@@ -257,14 +260,20 @@ func (r *running) load(c storage.Checkpoint) error {
 	return err
 }
 
-// inherit starts from an earlier attempt's checkpoint, if the rerun asked for one.
-func (r *running) inherit(ctx context.Context) error {
+// origin is the earlier attempt's checkpoint that the attempt starts from, if the rerun asked for one.
+func (r *running) origin(ctx context.Context) (c storage.Checkpoint, found bool, err error) {
 	row, err := r.a.store.Attempt(ctx, r.in.Attempt)
 	if err != nil || row.FromCheckpoint == "" {
-		return err
+		return c, false, err
 	}
-	c, err := r.a.store.FindCheckpoint(ctx, row.Run, row.Stage, string(row.FromCheckpoint))
-	if err != nil {
+	c, err = r.a.store.FindCheckpoint(ctx, row.Run, row.Stage, string(row.FromCheckpoint))
+	return c, err == nil, err
+}
+
+// inherit starts from there.
+func (r *running) inherit(ctx context.Context) error {
+	c, found, err := r.origin(ctx)
+	if err != nil || !found {
 		return err
 	}
 	if err := r.load(c); err != nil {
@@ -283,11 +292,15 @@ func (r *running) steps(work, ctx context.Context) error {
 	if r.step >= total {
 		return nil
 	}
+	trainer, err := r.withShards(work)
+	if err != nil {
+		return err
+	}
 	r.phase.Store("training")
 	r.saved = r.a.clock.Elapsed()
 	started, first := r.saved, r.step
 	loop := train.Loop{
-		Trainer: r.job, From: r.step, Until: min(r.step+r.in.Stage.SegmentSteps, total), CheckpointEvery: r.in.Stage.CheckpointSteps, Due: r.due,
+		Trainer: trainer, From: r.step, Until: min(r.step+r.in.Stage.SegmentSteps, total), CheckpointEvery: r.in.Stage.CheckpointSteps, Due: r.due,
 		Report: func(ctx context.Context, step int, rep trimtab.Report, took time.Duration) error {
 			r.pending = append(r.pending, storage.StepReport{Step: step, Report: rep, Seconds: took.Seconds()})
 			r.at.Store(int64(step + 1))

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/ppo"
 	"github.com/trimtab/trimtab/recipes"
 	"github.com/trimtab/trimtab/tensor"
 	"github.com/trimtab/trimtab/tokenizer"
@@ -33,8 +34,8 @@ var (
 	}
 )
 
-// shared are what the jobs of a worker share: the worker, and tokenizers, which do not change.
-var shared = []reflect.Type{reflect.TypeFor[*Activities](), reflect.TypeFor[*tokenizer.Tokenizer]()}
+// common are what the jobs of a worker share: the worker, and tokenizers, which do not change.
+var common = []reflect.Type{reflect.TypeFor[*Activities](), reflect.TypeFor[*tokenizer.Tokenizer]()}
 
 // Every field of every job is in its State, or was given when it was made, or
 // is worth nothing between steps; and at any step a job that is made anew from
@@ -75,6 +76,9 @@ func (c *smallChain) checkState(t *testing.T, st trimtab.PlannedStage) {
 			}
 			return []any{m.Slab, j.measure(m)}
 		}})
+		if st.Kind == recipes.KindPPO {
+			c.checkShared(t, st, trainedFields.With("Trainer", fields))
+		}
 	case *collector:
 		checkJob(t, c, st, traintest.Case[*collector]{Fields: collectorFields, Result: func(t *testing.T, j *collector) any { return c.outputs(t, st, j) }})
 	case *evaluator:
@@ -90,6 +94,29 @@ func (c *smallChain) checkState(t *testing.T, st trimtab.PlannedStage) {
 	}
 }
 
+// checkShared checks a ppo stage whose second iteration was sampled by others.
+func (c *smallChain) checkShared(t *testing.T, st trimtab.PlannedStage, fields traintest.Fields) {
+	twin := c.job(t, st).(*trained)
+	if _, err := twin.Step(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	var shards []ppo.Shard
+	trainer := twin.Trainer.(*ppo.Trainer)
+	for i := range 2 {
+		from, to := trainer.Cut(i, 2)
+		s, err := trainer.Rollouts(t.Context(), 1, from, to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		shards = append(shards, s)
+	}
+	traintest.Case[*shared]{
+		Fields: traintest.Fields{"step": traintest.Input, "shards": traintest.Input}.With("trained", fields),
+		Steps:  min(firstSteps, twin.Steps()), Shared: common,
+		New: func(t *testing.T) *shared { return &shared{trained: c.job(t, st).(*trained), step: 1, shards: shards} },
+	}.Run(t)
+}
+
 func hasArray(j job, name string) bool {
 	for _, a := range j.State() {
 		if a.Name == name {
@@ -102,7 +129,7 @@ func hasArray(j job, name string) bool {
 // checkJob checks the first steps of a job.
 func checkJob[J job](t *testing.T, c *smallChain, st trimtab.PlannedStage, k traintest.Case[J]) {
 	k.New = func(t *testing.T) J { return c.job(t, st).(J) }
-	k.Steps, k.Shared = min(firstSteps, c.job(t, st).Steps()), shared
+	k.Steps, k.Shared = min(firstSteps, c.job(t, st).Steps()), common
 	k.Run(t)
 }
 

@@ -50,6 +50,9 @@ type SegmentInput struct {
 	// From and Step are the checkpoint to go on from; an empty digest is the beginning.
 	From trimtab.Digest
 	Step int
+	// Shards are rollouts that others made from that checkpoint, for the first
+	// step; an empty digest is one that is missing.
+	Shards []trimtab.Digest `json:",omitempty"`
 }
 
 // SegmentResult is where the segment ended.
@@ -60,6 +63,27 @@ type SegmentResult struct {
 	Done       bool
 	Outputs    []trimtab.Named  // when Done
 	Metrics    []trimtab.Metric // when Done: the last step's, then what was measured at the end
+}
+
+// RolloutInput asks for one shard of the rollouts of a ppo stage's next
+// iteration: a pure function of its fields.
+type RolloutInput struct {
+	Run      string
+	Attempt  int64
+	Stage    trimtab.PlannedStage
+	Seed     uint64
+	Numerics string
+	Inputs   []trimtab.Named
+	// From is the checkpoint to sample from; empty is the beginning.
+	From trimtab.Digest
+	Step int
+	// Shard of Shards, from 0. Only the stage knows how many episodes there are to cut.
+	Shard, Shards int
+}
+
+// RolloutResult names the shard's file; it is empty where there is no iteration left.
+type RolloutResult struct {
+	Digest trimtab.Digest
 }
 
 // CompleteInput closes an attempt.

@@ -35,13 +35,11 @@ func (s *Store) SaveState(attempt string, step int, state []tensor.Named) (trimt
 	d, _, err := s.write(folder, func(w io.Writer) error {
 		return writeSafetensors(w, state, map[string]string{stepKey: strconv.Itoa(step)})
 	})
+	if err == nil {
+		err = s.syncUp(folder)
+	}
 	if err != nil {
 		return "", about(err, "store the state of %s before step %d", attempt, step)
-	}
-	for dir := folder; dir != "."; dir = path.Dir(dir) { // they may be new
-		if err := syncFolder(filepath.Join(s.dir, dir)); err != nil {
-			return "", about(err, "store the state of %s before step %d", attempt, step)
-		}
 	}
 	return d, nil
 }

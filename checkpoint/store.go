@@ -4,6 +4,7 @@
 //	objects/<sha256>              one file of an artifact
 //	artifacts/<sha256>            the manifest of an artifact: the lines "sha256 size path", sorted
 //	states/<attempt>/<sha256>     a training state: one safetensors file, its step in the metadata
+//	rollouts/<attempt>/<sha256>   rollouts under way from one worker to another: a safetensors file each
 //	partial/                      files under way; one that a crash left is removed after a day
 //	databases/<id>                whose record names what is here (see Tie)
 //	lock                          by which writers and Collect keep apart
@@ -50,6 +51,7 @@ const (
 	objects   = "objects"
 	artifacts = "artifacts"
 	states    = "states"
+	rollouts  = "rollouts"
 	partial   = "partial"
 )
 
@@ -62,7 +64,7 @@ const maxManifest = 1 << 20
 // Open makes the folder ready, for its owner only, and removes what crashes left.
 func Open(dir string) (*Store, error) {
 	s := &Store{dir: dir}
-	for _, name := range []string{objects, artifacts, states, partial} {
+	for _, name := range []string{objects, artifacts, states, rollouts, partial} {
 		if err := os.MkdirAll(filepath.Join(dir, name), 0o700); err != nil {
 			return nil, diskError(fmt.Errorf("open the store: %w", err))
 		}

@@ -66,6 +66,7 @@
 //     optim, eps_style
 //  27. Each prompt is answered once an epoch, in an order of the epoch's own.
 //     TestEveryPromptOncePerEpoch
-//  28. How a batch is cut to fit memory, and how many workers there are, changes
-//     no bit. TestSplitsAndWorkersChangeNothing
+//  28. How a batch is cut to fit memory, how many cores there are, and by how
+//     many workers its rollouts are made, changes no bit.
+//     TestSplitsAndWorkersChangeNothing, TestShardsChangeNothing
 package ppo

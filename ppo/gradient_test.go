@@ -54,7 +54,7 @@ func apart(t *testing.T, c Config) (*Trainer, []*episode) {
 	if err := tr.normalise(); err != nil {
 		t.Fatal(err)
 	}
-	episodes := tr.rollout(0)
+	episodes := iteration0(t, tr)
 	for k, m := range []*model.Model{tr.policy.m, tr.value.m} {
 		s := draw.New(9, "away").At(uint64(k))
 		for i := range m.Slab {

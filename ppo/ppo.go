@@ -169,20 +169,40 @@ func (t *Trainer) ValueModel() *model.Model { return t.value.m.Clone() }
 // then all inner epochs. Nothing half used is left behind; after an error the
 // state has to be restored.
 func (t *Trainer) Step(ctx context.Context, step int) (trimtab.Report, error) {
-	if err := ctx.Err(); err != nil {
+	return t.StepWith(ctx, step, nil)
+}
+
+// StepWith is Step with rollouts that others made of the same state. Episodes
+// that no shard holds are made here. Error wrong_rollouts for a shard that is
+// not of this step.
+func (t *Trainer) StepWith(ctx context.Context, step int, shards []Shard) (trimtab.Report, error) {
+	report, err := t.iterate(ctx, step, shards)
+	if err != nil {
 		return trimtab.Report{}, fmt.Errorf("ppo iteration %d: %w", step, err)
+	}
+	return report, nil
+}
+
+func (t *Trainer) iterate(ctx context.Context, step int, shards []Shard) (trimtab.Report, error) {
+	if err := ctx.Err(); err != nil {
+		return trimtab.Report{}, err
 	}
 	if step == 0 {
 		if err := t.normalise(); err != nil {
 			return trimtab.Report{}, err
 		}
 	}
-	beta := float64(t.beta[0])
-	episodes := t.rollout(step)
+	episodes, err := t.gather(ctx, step, shards)
+	if err != nil {
+		return trimtab.Report{}, err
+	}
+	t.score(episodes)
+	t.credit(episodes)
 	sum, err := t.updates(ctx, step, episodes)
 	if err != nil {
-		return trimtab.Report{}, fmt.Errorf("ppo iteration %d: %w", step, err)
+		return trimtab.Report{}, err
 	}
+	beta := float64(t.beta[0])
 	if t.config.KLController == KLAdaptive {
 		t.beta[0] = float32(AdaptKL(beta, meanKL(episodes), t.config.KLTarget, len(episodes), t.config.KLHorizon))
 	}

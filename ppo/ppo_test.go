@@ -228,7 +228,7 @@ func TestCredit(t *testing.T) {
 	c := toyConfig()
 	c.WhitenRewards, c.WhitenAdvantages = WhitenPopulation, WhitenUnbiased
 	tr := newToy(t, c, toyInputs())
-	episodes := tr.rollout(0)
+	episodes := iteration0(t, tr)
 	var white, rewards []float32
 	for _, e := range episodes {
 		white, rewards = append(white, e.white...), append(rewards, e.rewards...)
@@ -258,7 +258,7 @@ func TestEveryEpisodeOncePerInnerEpoch(t *testing.T) {
 	c := toyConfig()
 	c.InnerEpochs, c.Minibatches = 3, 4
 	tr := newToy(t, c, toyInputs())
-	episodes := tr.rollout(0)
+	episodes := iteration0(t, tr)
 	sum, err := tr.updates(context.Background(), 0, episodes)
 	if err != nil {
 		t.Fatal(err)
@@ -383,7 +383,7 @@ func TestCancelled(t *testing.T) {
 	if _, err := tr.Step(ctx, 0); !errors.Is(err, context.Canceled) {
 		t.Errorf("a cancelled step: %v", err)
 	}
-	if _, err := tr.updates(ctx, 0, tr.rollout(0)); !errors.Is(err, context.Canceled) {
+	if _, err := tr.updates(ctx, 0, iteration0(t, tr)); !errors.Is(err, context.Canceled) {
 		t.Errorf("updates of a cancelled step: %v", err)
 	}
 }

@@ -1,6 +1,8 @@
 package ppo
 
 import (
+	"context"
+
 	"github.com/trimtab/trimtab/dataset"
 	"github.com/trimtab/trimtab/draw"
 	"github.com/trimtab/trimtab/model"
@@ -60,12 +62,10 @@ func (t *Trainer) sample(m *model.Model, prompts []int, src draw.Source, base in
 	return episodes
 }
 
-// score fills raw and score.
+// score standardises what the scorer said, after the EOS rule.
 func (t *Trainer) score(episodes []*episode) {
-	raw := t.in.Scorer.Scores(sequences(episodes))
-	for i, e := range episodes {
-		e.raw = raw[i]
-		e.score = t.config.applyEOS(t.scale.of(raw[i]), e.ended)
+	for _, e := range episodes {
+		e.score = t.config.applyEOS(t.scale.of(e.raw), e.ended)
 	}
 }
 
@@ -93,18 +93,27 @@ func (t *Trainer) normalise() error {
 	return t.scale.take(t.in.Scorer.Scores(sequences(samples)))
 }
 
-// rollout makes the episodes of an iteration, with everything that the updates need.
-func (t *Trainer) rollout(iteration int) []*episode {
-	prompts := make([]int, t.config.Batch)
-	first := iteration * t.config.Batch
+// rollout makes episodes from … to-1 of an iteration, with all that is said of
+// each apart from the others: what the policy answered, what the scorer says
+// of it, log-probabilities and values. It reads the state and changes nothing.
+func (t *Trainer) rollout(ctx context.Context, iteration, from, to int) ([]*episode, error) {
+	prompts := make([]int, to-from)
+	first := iteration*t.config.Batch + from
 	for i := range prompts {
 		prompts[i] = t.prompts.At(first + i)
 	}
 	episodes := t.sample(t.policy.m, prompts, t.sampling, first)
-	t.score(episodes)
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	for i, raw := range t.in.Scorer.Scores(sequences(episodes)) {
+		episodes[i].raw = raw
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	t.judge(episodes)
-	t.credit(episodes)
-	return episodes
+	return episodes, ctx.Err()
 }
 
 // credit turns scores, log-probabilities and values into advantages and returns.

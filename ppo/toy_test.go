@@ -81,6 +81,18 @@ func step(t *testing.T, tr *Trainer, i int) trimtab.Report {
 	return r
 }
 
+// iteration0 is the first iteration's episodes as the updates get them.
+func iteration0(t *testing.T, tr *Trainer) []*episode {
+	t.Helper()
+	episodes, err := tr.gather(context.Background(), 0, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr.score(episodes)
+	tr.credit(episodes)
+	return episodes
+}
+
 func value(t *testing.T, r trimtab.Report, name string) float64 {
 	t.Helper()
 	v, ok := r.Value(name)

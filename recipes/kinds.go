@@ -60,14 +60,35 @@ type PPO struct {
 	ppo.Config `yaml:",inline"`
 	// Pool is how many of the prompts are used, chosen by the seed; 0 is all.
 	Pool int `yaml:"pool" json:"pool"`
+	// RolloutShards is by how many activities, side by side, an iteration's
+	// rollouts are made; 0 or 1 is by the one that learns from them. It changes
+	// no byte and is no part of the stage's stored config.
+	RolloutShards int `yaml:"rollout_shards,omitempty" json:"rollout_shards,omitempty"`
 }
 
-// Validate checks the arithmetic and the pool.
+// maxShards bounds the activities of an iteration: each is some events of the workflow's history.
+const maxShards = 64
+
+// Validate checks the arithmetic, the pool and the shards.
 func (c *PPO) Validate() error {
 	if c.Pool < 0 {
 		return fmt.Errorf("pool is %d: want 0 (all prompts) or more", c.Pool)
 	}
-	return c.Config.Validate()
+	if err := c.Config.Validate(); err != nil {
+		return err
+	}
+	if most := min(maxShards, c.Batch); c.RolloutShards < 0 || c.RolloutShards > most {
+		return fmt.Errorf("rollout_shards is %d: want 0 or 1 (all in one worker) to %d, at most batch and at most %d", c.RolloutShards, most, maxShards)
+	}
+	return nil
+}
+
+// shards is RolloutShards where there are several.
+func (st Stage) shards() int {
+	if c, ok := st.Config.(*PPO); ok && c.RolloutShards > 1 {
+		return c.RolloutShards
+	}
+	return 0
 }
 
 // Collect is the config of a stage that samples responses and has them ranked.

@@ -87,7 +87,8 @@ func (s Spec) Plan(run string, r Resolved) (trimtab.Plan, []Document, error) {
 		docs = append(docs, doc)
 		segment, every := st.intervals()
 		plan.Stages = append(plan.Stages, trimtab.PlannedStage{Name: st.Name, Kind: st.Kind, Version: kinds[st.Kind].version,
-			Config: doc.Digest, Inputs: inputs, Gates: st.Gates, SegmentSteps: segment, CheckpointSteps: every, CheckpointSeconds: st.CheckpointSeconds})
+			Config: doc.Digest, Inputs: inputs, Gates: st.Gates, SegmentSteps: segment, CheckpointSteps: every, CheckpointSeconds: st.CheckpointSeconds,
+			RolloutShards: st.shards()})
 	}
 	body, err := Canonical(s.pinned(plan))
 	if err != nil {
@@ -119,14 +120,15 @@ func (s Spec) pinned(p trimtab.Plan) Spec {
 }
 
 // digest is over the whole plan but for the run's id and name: the seed, the
-// numerics, and each stage's config, inputs, gates and intervals.
+// numerics, and each stage's config, inputs, gates, intervals and shards.
 func (s Spec) digest(p trimtab.Plan) (trimtab.Digest, error) {
 	p.Run, p.SpecDigest, p.Spec = "", "", ""
 	b, err := Canonical(p)
 	return trimtab.DigestOf(b), err
 }
 
-// document is the stage's config with what the whole spec adds to it.
+// document is the stage's config with what the whole spec adds to it, and
+// without what changes no byte.
 func (s Spec) document(st Stage) (Document, error) {
 	config := st.Config
 	switch c := config.(type) {
@@ -137,6 +139,10 @@ func (s Spec) document(st Stage) (Document, error) {
 	case *Collect:
 		full := *c
 		full.World = s.Starter.World
+		config = &full
+	case *PPO:
+		full := *c
+		full.RolloutShards = 0
 		config = &full
 	case *Evaluate:
 		if s.Starter != nil {

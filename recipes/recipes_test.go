@@ -327,7 +327,7 @@ func TestCacheKeyReadsEveryField(t *testing.T) {
 	}
 	base := key(st, in, 1, "v1")
 	other := st
-	other.SegmentSteps = 99 // where a stage is cut changes no byte
+	other.SegmentSteps, other.CheckpointSteps, other.RolloutShards = 99, 9, 3 // where a stage is cut changes no byte
 	if key(other, in, 1, "v1") != base {
 		t.Error("segments are part of the key")
 	}
@@ -341,6 +341,49 @@ func TestCacheKeyReadsEveryField(t *testing.T) {
 		if k == base {
 			t.Errorf("%s is no part of the key", what)
 		}
+	}
+}
+
+// By how many workers rollouts are made is planned, and neither in the stage's config nor in its cache key.
+func TestRolloutShards(t *testing.T) {
+	stage := func(sets ...string) (trimtab.PlannedStage, trimtab.Plan) {
+		s := starterSpec(t, sets...)
+		again, err := Override(s, nil) // as a rerun reads it
+		if err != nil || !sameSpec(s, again) {
+			t.Errorf("%v does not survive being written: %v", sets, err)
+		}
+		b, err := s.JSON()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s, err = Parse(b); err != nil {
+			t.Fatal(err)
+		}
+		p := planOf(t, s)
+		return p.Stages[4], p
+	}
+	none, plan := stage()
+	for sets, want := range map[string]int{"ppo.rollout_shards=0": 0, "ppo.rollout_shards=1": 0, "ppo.rollout_shards=3": 3, "ppo.rollout_shards=16": 16} {
+		st, p := stage(sets)
+		if st.Kind != KindPPO || st.RolloutShards != want || st.Config != none.Config {
+			t.Errorf("%s: planned as %+v", sets, st)
+		}
+		if (p.SpecDigest == plan.SpecDigest) != (want == 0) || want == 0 && stagesOf(t, p) != stagesOf(t, plan) {
+			t.Errorf("%s: the spec's digest is %s, without %s", sets, p.SpecDigest.Short(), plan.SpecDigest.Short())
+		}
+		one, err1 := CacheKey(none, nil, 1, "v1")
+		other, err2 := CacheKey(st, nil, 1, "v1")
+		if err1 != nil || err2 != nil || one != other {
+			t.Errorf("%s: another cache key", sets)
+		}
+	}
+	for _, set := range []string{"ppo.rollout_shards=-1", "ppo.rollout_shards=17", "sft.rollout_shards=2", "ppo.rollout_shards=many"} {
+		if _, err := Load(Default, "smallest", []string{set}); err == nil || trimtab.ExitCode(err) != 2 || !strings.Contains(err.Error(), "rollout_shards") && !strings.Contains(err.Error(), "many") {
+			t.Errorf("--set %s: %v", set, err)
+		}
+	}
+	if _, err := Load(Default, "", []string{"ppo.rollout_shards=65"}); err == nil {
+		t.Error("65 shards are accepted")
 	}
 }
 

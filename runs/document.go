@@ -85,7 +85,7 @@ func (s *Service) Show(ctx context.Context, ref string) (Document, error) {
 		}
 	}
 	if d.Next == "" {
-		d.Next = d.silence()
+		d.Next = d.silence(run.Plan)
 	}
 	return d, s.evaluation(ctx, run, &d)
 }
@@ -93,9 +93,13 @@ func (s *Service) Show(ctx context.Context, ref string) (Document, error) {
 // silent is how long a stage at work may tell nothing, seconds. It tells something every ten.
 const silent = 30
 
-// silence says that nobody has told anything of the stage at work for long.
-func (d Document) silence() string {
-	for _, st := range d.Stages {
+// silence says that nobody has told anything of the stage at work for long. One
+// whose rollouts are spread over workers tells something after each iteration alone.
+func (d Document) silence(plan trimtab.Plan) string {
+	for i, st := range d.Stages {
+		if plan.Stages[i].RolloutShards > 1 {
+			continue
+		}
 		if p := st.Progress; p != nil && d.Status == trimtab.RunRunning && st.Status == trimtab.AttemptRunning && p.Silent > silent {
 			return fmt.Sprintf("no worker has told anything of %s for %.0f s; it goes on by itself when the worker and Temporal are back (see `trimtab doctor`)", st.Name, p.Silent)
 		}

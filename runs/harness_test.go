@@ -28,7 +28,8 @@ type bench struct {
 	ctx context.Context
 	*runs.Service
 	temporal client.Client
-	dir      string // of the files
+	env      []string // what another process needs to work for this bench
+	dir      string   // of the files
 	acts     *activities.Activities
 	stop     func()
 }
@@ -46,7 +47,8 @@ func newBenchIn(t *testing.T, dir string, threads int, options ...activities.Opt
 	e := devstacktest.Start(t) // may build the server, which takes longer than any test
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	t.Cleanup(cancel)
-	store := storagetest.Open(t, storagetest.On(t, e.PostgresURL).App)
+	url := storagetest.On(t, e.PostgresURL).App
+	store := storagetest.Open(t, url)
 	files, err := checkpoint.Open(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -60,6 +62,7 @@ func newBenchIn(t *testing.T, dir string, threads int, options ...activities.Opt
 	pool := tensor.NewPool(threads)
 	t.Cleanup(pool.Close)
 	b := &bench{t: t, ctx: ctx, Service: runs.New(lg, store, files, c), temporal: c, dir: dir, acts: activities.New(lg, store, files, pool, "test", options...)}
+	b.env = []string{"TEST_POSTGRES=" + url, "TEST_TEMPORAL=" + e.Temporal, "TEST_NAMESPACE=" + e.Namespace, "TEST_FILES=" + dir}
 	b.start()
 	t.Cleanup(func() {
 		b.stop()
@@ -91,20 +94,29 @@ func (b *bench) sound() {
 
 // start lets a worker serve both queues; stop ends it.
 func (b *bench) start() {
-	small := worker.New(b.temporal, workflows.SmallQueue, worker.Options{WorkerStopTimeout: 10 * time.Second})
+	end := serve(b.t, b.temporal, b.acts, "bench")
+	b.stop = func() {
+		end()
+		b.stop = func() {}
+	}
+}
+
+// serve is a worker process at work, as `trimtab worker` makes one.
+func serve(t *testing.T, c client.Client, acts *activities.Activities, identity string) (stop func()) {
+	t.Helper()
+	small := worker.New(c, workflows.SmallQueue, worker.Options{WorkerStopTimeout: 10 * time.Second, Identity: identity})
 	small.RegisterWorkflow(workflows.Run)
 	small.RegisterWorkflow(workflows.Stage)
-	train := worker.New(b.temporal, workflows.TrainQueue, worker.Options{WorkerStopTimeout: 10 * time.Second, DisableWorkflowWorker: true, MaxConcurrentActivityExecutionSize: 1})
+	train := worker.New(c, workflows.TrainQueue, worker.Options{WorkerStopTimeout: 10 * time.Second, Identity: identity, DisableWorkflowWorker: true, MaxConcurrentActivityExecutionSize: 1})
 	for _, w := range []worker.Worker{small, train} {
-		w.RegisterActivity(b.acts)
+		w.RegisterActivity(acts)
 		if err := w.Start(); err != nil {
-			b.t.Fatal(err)
+			t.Fatal(err)
 		}
 	}
-	b.stop = func() {
+	return func() {
 		train.Stop()
 		small.Stop()
-		b.stop = func() {}
 	}
 }
 

@@ -5,7 +5,9 @@
 //	run/<id>/<stage>/<attempt>   Stage: one attempt, segment after segment
 //
 // A segment is an activity of at most a few minutes that maps a checkpoint
-// digest to the next. Inputs and outputs are ids and digests, never data.
+// digest to the next. Where the workers share a ppo stage, a segment is one
+// iteration, and before it come its rollouts: activities that map a checkpoint
+// to the digest of a shard, side by side. Inputs and outputs are ids and digests, never data.
 // Truth is in Postgres and in content-addressed files: a workflow that is
 // replayed, reset or lost changes no fact.
 //
@@ -39,7 +41,7 @@ const (
 	maxBackoff       = time.Minute      // between tries after an interruption
 	heartbeatTimeout = 10 * time.Second // a worker silent for so long is taken for dead
 	segmentTimeout   = 12 * time.Hour   // an honest upper bound; progress is watched inside the activity
-	triesPerRun      = 300              // then the stage workflow continues as new: 2,000 events, or where Temporal suggests it
+	triesPerRun      = 300              // segments and rollouts; then the stage workflow continues as new: 2,000 events, or where Temporal suggests it
 )
 
 // RunID is the workflow id of a run, StageID that of an attempt.

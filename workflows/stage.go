@@ -29,6 +29,8 @@ type StageProgress struct {
 	Crashes       int // of the stage's own code at Step
 	Interruptions int // at Step
 	Waits         int // at Step, for what a person has to mend: they count for the backoff alone
+	// Shards are the rollouts of the next iteration that are made already, from Checkpoint.
+	Shards []trimtab.Digest `json:",omitempty"`
 }
 
 // StageResult is a finished attempt.
@@ -45,7 +47,8 @@ type stage struct {
 	at     StageProgress
 	paused bool
 	pauses workflow.ReceiveChannel
-	stop   workflow.CancelFunc // of the segment that runs
+	stop   workflow.CancelFunc // of what runs: a segment, or rollouts
+	spent  int                 // activities of the training queue in this history
 }
 
 // Stage runs one attempt of a stage to its end.
@@ -57,7 +60,7 @@ func Stage(ctx workflow.Context, in StageInput) (StageResult, error) {
 	} else if reused, err := s.begin(ctx); err != nil || reused != nil {
 		return orZero(reused), err
 	}
-	for range triesPerRun {
+	for s.spent < triesPerRun {
 		res, err := s.segment(ctx)
 		if err != nil {
 			return StageResult{}, s.end(ctx, err)
@@ -91,7 +94,7 @@ func orZero(r *StageResult) StageResult {
 	return *r
 }
 
-// listen stops the running segment when a pause comes in.
+// listen stops what runs when a pause comes in.
 func (s *stage) listen(ctx workflow.Context) {
 	s.pauses = workflow.GetSignalChannel(ctx, PauseSignal)
 	workflow.Go(ctx, func(ctx workflow.Context) {
@@ -127,8 +130,7 @@ func (s *stage) segment(ctx workflow.Context) (activities.SegmentResult, error) 
 	res, err := s.try(ctx)
 	switch {
 	case err == nil:
-		s.advance(res.Step)
-		s.at.Checkpoint = res.Checkpoint
+		s.reached(res.Checkpoint, res.Step)
 		return res, nil
 	case ctx.Err() != nil:
 		return res, ctx.Err()
@@ -138,18 +140,38 @@ func (s *stage) segment(ctx workflow.Context) (activities.SegmentResult, error) 
 	return activities.SegmentResult{}, s.interrupted(ctx, activities.Unwrap(err))
 }
 
-// try schedules the next segment once, under a new fencing token.
+// try schedules the next segment once, under a new fencing token, and before it
+// what it needs of others.
 func (s *stage) try(ctx workflow.Context) (activities.SegmentResult, error) {
+	in := activities.SegmentInput{Stage: s.in.Begin.Stage}
+	if s.shared() {
+		alone, err := s.rollouts(ctx)
+		if err != nil {
+			return activities.SegmentResult{}, err
+		}
+		if !alone {
+			in.Stage.SegmentSteps, in.Stage.CheckpointSteps, in.Shards = 1, 1, s.at.Shards
+		}
+	}
 	s.at.Sequence++
+	s.spent++
 	b := s.in.Begin
-	in := activities.SegmentInput{Run: b.Run, Attempt: s.at.Attempt, Stage: b.Stage, Seed: b.Seed, Numerics: b.Numerics, Inputs: b.Inputs,
-		Sequence: s.at.Sequence, From: s.at.Checkpoint, Step: s.at.Step}
+	in.Run, in.Attempt, in.Seed, in.Numerics, in.Inputs = b.Run, s.at.Attempt, b.Seed, b.Numerics, b.Inputs
+	in.Sequence, in.From, in.Step = s.at.Sequence, s.at.Checkpoint, s.at.Step
 	sctx, stop := workflow.WithCancel(training(ctx, fmt.Sprintf("%s from step %d", b.Stage.Name, s.at.Step)))
 	s.stop = stop
 	defer func() { s.stop = nil }()
 	var res activities.SegmentResult
 	err := workflow.ExecuteActivity(sctx, a.Segment, in).Get(ctx, &res)
 	return res, err
+}
+
+// reached takes note of the newest checkpoint. Rollouts of another one are of no use.
+func (s *stage) reached(checkpoint trimtab.Digest, step int) {
+	s.advance(step)
+	if checkpoint != s.at.Checkpoint {
+		s.at.Checkpoint, s.at.Shards = checkpoint, nil
+	}
 }
 
 // advance forgets past trouble when a step was made.
@@ -239,8 +261,7 @@ func (s *stage) show(ctx workflow.Context, status trimtab.AttemptStatus, run tri
 	err := workflow.ExecuteActivity(small(ctx), a.SetAttemptStatus, activities.AttemptStatusInput{Run: b.Run, Stage: b.Stage.Name,
 		Attempt: s.at.Attempt, Number: b.Number, Status: status, RunStatus: run, Error: e, Class: activities.Class(e), Actor: "trimtab"}).Get(ctx, &res)
 	if err == nil && res.Step > s.at.Step {
-		s.advance(res.Step)
-		s.at.Checkpoint = res.Checkpoint
+		s.reached(res.Checkpoint, res.Step)
 	}
 	return err
 }

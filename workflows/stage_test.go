@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -26,6 +27,11 @@ type script struct {
 	runs     []trimtab.RunStatus
 	stored   activities.AttemptStatusResult // the newest checkpoint
 
+	stage    trimtab.PlannedStage
+	rollouts func(in activities.RolloutInput, try int) (activities.RolloutResult, error)
+	mu       sync.Mutex // rollouts run side by side
+	asked    map[string]int
+
 	suggested     bool // Temporal would like a new history
 	cancelAtBegin bool
 	env           *testsuite.TestWorkflowEnvironment
@@ -46,6 +52,14 @@ func (s *script) Segment(_ context.Context, in activities.SegmentInput) (activit
 	return f(in)
 }
 
+func (s *script) Rollouts(_ context.Context, in activities.RolloutInput) (activities.RolloutResult, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	which := fmt.Sprintf("%s/%d of %d", in.From, in.Shard, in.Shards)
+	s.asked[which]++
+	return s.rollouts(in, s.asked[which])
+}
+
 func (s *script) Complete(_ context.Context, in activities.CompleteInput) (activities.CompleteResult, error) {
 	return activities.CompleteResult{}, nil
 }
@@ -63,9 +77,12 @@ func (s *script) run(t *testing.T) (StageResult, time.Duration, error) {
 	env.SetTestTimeout(time.Minute)
 	env.RegisterActivity(s)
 	env.SetContinueAsNewSuggested(s.suggested)
-	s.env = env
+	s.env, s.asked = env, map[string]int{}
+	if s.stage.Kind == "" {
+		s.stage = trimtab.PlannedStage{Name: "sft", Kind: "sft"}
+	}
 	start := env.Now()
-	env.ExecuteWorkflow(Stage, StageInput{Begin: activities.BeginInput{Run: "r", Number: 1, Numerics: "v1-bf16", Stage: trimtab.PlannedStage{Name: "sft", Kind: "sft"}}})
+	env.ExecuteWorkflow(Stage, StageInput{Begin: activities.BeginInput{Run: "r", Number: 1, Numerics: "v1-bf16", Stage: s.stage}})
 	if !env.IsWorkflowCompleted() {
 		t.Fatal("the stage did not end")
 	}
@@ -236,14 +253,22 @@ func TestPauseGoesAlong(t *testing.T) {
 	env.RegisterWorkflow(Stage)
 	env.RegisterDelayedCallback(func() { env.SignalWorkflow(PauseSignal, true) }, time.Second)
 	env.ExecuteWorkflow(unread)
+	if in := continued(t, env.GetWorkflowError()); !in.Paused {
+		t.Errorf("the stage goes on with %+v", in)
+	}
+}
+
+// continued is what the workflow that ended with err goes on with.
+func continued(t *testing.T, err error) (in StageInput) {
+	t.Helper()
 	var again *workflow.ContinueAsNewError
-	if err := env.GetWorkflowError(); !errors.As(err, &again) {
+	if !errors.As(err, &again) {
 		t.Fatal(err)
 	}
-	var in StageInput
-	if err := converter.GetDefaultDataConverter().FromPayloads(again.Input, &in); err != nil || !in.Paused {
-		t.Errorf("the stage goes on with %+v, %v", in, err)
+	if err := converter.GetDefaultDataConverter().FromPayloads(again.Input, &in); err != nil {
+		t.Fatal(err)
 	}
+	return in
 }
 
 // A cancel that comes while the row is made waits for it, so that the attempt does not look queued for ever.
