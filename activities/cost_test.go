@@ -2,6 +2,7 @@ package activities_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -14,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -76,12 +78,16 @@ type product struct {
 
 func newProduct(t *testing.T) *product {
 	t.Helper()
-	dir := t.TempDir()
-	for _, d := range []string{dir, filepath.Dir(dir)} {
-		if err := os.Chmod(d, 0o711); err != nil { // Postgres may run as another user
-			t.Fatal(err)
-		}
+	sweep()
+	dir, err := os.MkdirTemp("", costPrefix+strconv.Itoa(os.Getpid())+"-")
+	if err := errors.Join(err, os.Chmod(dir, 0o711)); err != nil { // Postgres may run as another user
+		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
 	p := &product{program: filepath.Join(dir, "trimtab"), data: filepath.Join(dir, "data"), pool: tensor.NewPool(0)}
 	t.Cleanup(p.pool.Close)
 	if out, err := exec.Command("go", "build", "-o", p.program, "github.com/trimtab/trimtab/cmd/trimtab").CombinedOutput(); err != nil {
@@ -89,6 +95,22 @@ func newProduct(t *testing.T) *product {
 	}
 	t.Cleanup(func() { p.command(t, "dev", "stop") })
 	return p
+}
+
+const costPrefix = "trimtab-cost-" // and the id of the test process
+
+// sweep ends what test processes that were killed have left.
+func sweep() {
+	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), costPrefix+"[0-9]*"))
+	for _, dir := range dirs {
+		owner, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), costPrefix), "-")
+		if pid, err := strconv.Atoi(owner); err == nil && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+			_ = devstack.Stop(ctx, filepath.Join(dir, "data"))
+			cancel()
+			_ = os.RemoveAll(dir)
+		}
+	}
 }
 
 // command runs a command of the program, deaf to the settings of whoever runs the test.
