@@ -215,7 +215,16 @@ func TestSilenceIsShown(t *testing.T) {
 	b.stop()
 	id := b.launch(long...)
 	ctx, s := b.ctx, b.Store()
-	a, err := s.CreateAttempt(ctx, storage.Attempt{Run: id, Stage: "pretrain", Kind: "pretrain", Number: 1})
+	run, err := s.Run(ctx, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	st := run.Plan.Stages[0] // all its inputs are datasets
+	row := storage.Attempt{Run: id, Stage: st.Name, Kind: st.Kind, Number: 1, Config: st.Config}
+	for _, in := range st.Inputs {
+		row.Inputs = append(row.Inputs, trimtab.Named{Name: in.Name, Digest: in.Dataset})
+	}
+	a, err := s.CreateAttempt(ctx, row)
 	if err != nil {
 		t.Fatal(err)
 	}
