@@ -36,9 +36,6 @@ type Loose struct {
 	Why     string
 }
 
-// rolloutsFolder is the folder of what several workers sample for one attempt: rollouts/<attempt>/<sha256>.
-const rolloutsFolder = "rollouts"
-
 // Loose lists the files of the store that are older than the grace and that
 // nothing points to, in order of path. What is neither an artifact, a state,
 // a rollout nor a file under way is none of the store's business. Objects are
@@ -49,7 +46,7 @@ func (s *Store) Loose(k Keep) ([]Loose, error) {
 		folder string
 		why    func(path string, name trimtab.Digest) string
 	}{
-		{artifacts, c.artifact}, {objects, c.object}, {states, c.state}, {rolloutsFolder, c.rollout}, {partial, nil},
+		{artifacts, c.artifact}, {objects, c.object}, {states, c.state}, {rollouts, c.rollout}, {partial, nil},
 	} {
 		if err := c.walk(part.folder, part.why); err != nil {
 			return nil, about(diskError(err), "look through the store")
@@ -161,7 +158,7 @@ func (c *collection) rollout(name string, _ trimtab.Digest) string {
 	if c.keep.Rollouts == nil {
 		return ""
 	}
-	return c.keep.Rollouts(attemptID(attemptOf(rolloutsFolder, name)))
+	return c.keep.Rollouts(attemptID(attemptOf(rollouts, name)))
 }
 
 // attemptOf is the name of the attempt to which a file under a folder belongs.
