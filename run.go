@@ -85,3 +85,12 @@ type Named struct {
 	Name   string `json:"name"`
 	Digest Digest `json:"digest"`
 }
+
+// Override is one change that a person made to a run's spec to have a stage
+// run again: a setting or a dataset.
+type Override struct {
+	Set    string `json:"set,omitempty"`    // path=value, as it was written
+	Data   string `json:"data,omitempty"`   // a dataset, as it was named
+	Kind   Kind   `json:"kind,omitempty"`   // of Data
+	Digest Digest `json:"digest,omitempty"` // the version that Data meant
+}

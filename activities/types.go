@@ -109,10 +109,13 @@ type RunStatusInput struct {
 
 // ReplanInput records a person's decision to run stages again.
 type ReplanInput struct {
-	Plan   trimtab.Plan
-	Stale  []string // stages whose attempts no longer count
-	Reason string
-	Actor  string
+	Plan  trimtab.Plan
+	Stage string // the first that runs again
+	// Overrides are what was changed of the spec, for the record.
+	Overrides []trimtab.Override
+	Stale     []string // stages whose attempts no longer count
+	Reason    string
+	Actor     string
 	// Status and Next are what the run shows from then on; an empty Status is running.
 	Status trimtab.RunStatus
 	Next   string
