@@ -1,5 +1,7 @@
 package trimtab
 
+import "encoding/json"
+
 // RunStatus is the state of a run.
 type RunStatus string
 
@@ -78,6 +80,12 @@ type Plan struct {
 	SpecDigest Digest         `json:"spec_digest"`
 	Spec       Digest         `json:"spec"` // the resolved spec as a stored document
 	Stages     []PlannedStage `json:"stages"`
+}
+
+// Digest is over everything in the plan.
+func (p Plan) Digest() (Digest, error) {
+	b, err := json.Marshal(p)
+	return DigestOf(b), err
 }
 
 // Named is an artifact or dataset version under the name its stage gave it.

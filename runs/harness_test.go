@@ -27,14 +27,24 @@ type bench struct {
 	ctx context.Context
 	*runs.Service
 	temporal client.Client
-	dir      string // of the files
-	acts     *activities.Activities
+	dir      string        // of the files
+	acts     any           // *activities.Activities, or what stands in for it
+	slots    int           // segments at a time
+	throttle time.Duration // of heartbeats, which bring pauses; 0 is the default
 	stop     func()
 }
 
 // newBench starts a worker for a database of its own. Task queues are shared
 // by all tests of the process, so tests with benches do not run in parallel.
 func newBench(t *testing.T, threads int) *bench {
+	t.Helper()
+	b := newServers(t, threads)
+	b.start()
+	return b
+}
+
+// newServers is newBench before its worker starts.
+func newServers(t *testing.T, threads int) *bench {
 	t.Helper()
 	e := devstacktest.Start(t) // may build the server, which takes longer than any test
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
@@ -53,8 +63,8 @@ func newBench(t *testing.T, threads int) *bench {
 	t.Cleanup(c.Close)
 	pool := tensor.NewPool(threads)
 	t.Cleanup(pool.Close)
-	b := &bench{t: t, ctx: ctx, Service: runs.New(lg, store, files, c), temporal: c, dir: dir, acts: activities.New(lg, store, files, pool, "test")}
-	b.start()
+	b := &bench{t: t, ctx: ctx, Service: runs.New(lg, store, files, c), temporal: c, dir: dir, slots: 1, stop: func() {},
+		acts: activities.New(lg, store, files, pool, "test")}
 	t.Cleanup(func() { b.stop() })
 	return b
 }
@@ -64,7 +74,8 @@ func (b *bench) start() {
 	small := worker.New(b.temporal, workflows.SmallQueue, worker.Options{WorkerStopTimeout: 10 * time.Second})
 	small.RegisterWorkflow(workflows.Run)
 	small.RegisterWorkflow(workflows.Stage)
-	train := worker.New(b.temporal, workflows.TrainQueue, worker.Options{WorkerStopTimeout: 10 * time.Second, DisableWorkflowWorker: true, MaxConcurrentActivityExecutionSize: 1})
+	train := worker.New(b.temporal, workflows.TrainQueue, worker.Options{WorkerStopTimeout: 10 * time.Second, DisableWorkflowWorker: true, MaxConcurrentActivityExecutionSize: b.slots,
+		MaxHeartbeatThrottleInterval: b.throttle})
 	for _, w := range []worker.Worker{small, train} {
 		w.RegisterActivity(b.acts)
 		if err := w.Start(); err != nil {

@@ -5,6 +5,7 @@
 package runs
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base32"
@@ -63,9 +64,8 @@ type LaunchRequest struct {
 	// Log is told of long steps; it may be nil.
 	Log func(format string, args ...any)
 
-	origin string // the run that this one reruns
-	reason string
-	reuse  []string // stages, when not all
+	rerun *rerunOf // of a closed run
+	reuse []string // stages, when not all
 }
 
 // Launched is the run that a launch led to.
@@ -94,20 +94,13 @@ func (s *Service) Launch(ctx context.Context, r LaunchRequest) (Launched, error)
 		}
 		return Launched{Run: old, Attached: true}, err
 	}
-	run.Name, run.Actor, run.Origin, run.Reason = r.Name, r.Actor, r.origin, r.reason
-	if run.Name == "" {
-		run.Name = spec.Name
-	}
-	open, attached, err := s.create(ctx, run, docs, r.New)
-	if err != nil {
+	run.Name, run.Actor = cmp.Or(r.Name, spec.Name), r.Actor
+	if err := s.putDocuments(ctx, docs); err != nil {
 		return Launched{}, err
 	}
-	if attached && r.origin != "" {
-		return Launched{}, trimtab.NewError(trimtab.Conflict, "rerun_open", fmt.Sprintf("see `trimtab show %s`, or cancel it first", open.ID),
-			"run %s reruns %s with the same spec and has not ended", open.ID, r.origin)
-	}
-	if attached {
-		run = open
+	run, attached, err := s.create(ctx, run, r)
+	if err != nil {
+		return Launched{}, err
 	}
 	if err := s.start(ctx, run, s.reusable(r, run.Plan)); err != nil {
 		return Launched{}, err
@@ -137,16 +130,22 @@ func (s *Service) plan(ctx context.Context, spec recipes.Spec, id string) (stora
 	return storage.Run{ID: id, Status: trimtab.RunQueued, Next: "waits for a worker; if its launch was cut off, the same `trimtab align` starts it", Seed: spec.Seed, Spec: body, SpecDigest: plan.SpecDigest, Plan: plan}, docs, err
 }
 
-// create writes the documents, then the run that names them; or it finds an
-// open run of the same spec, unless always a new one is wanted.
-func (s *Service) create(ctx context.Context, run storage.Run, docs []recipes.Document, always bool) (open storage.Run, is bool, err error) {
-	if err := s.putDocuments(ctx, docs); err != nil {
-		return open, false, err
+// create writes the run down; or it finds an open run of the same spec, unless always a new one is wanted.
+func (s *Service) create(ctx context.Context, run storage.Run, r LaunchRequest) (storage.Run, bool, error) {
+	switch {
+	case r.rerun != nil:
+		run.Origin, run.Reason = r.rerun.run.ID, r.rerun.reason
+		run.Stage, run.Overrides = run.Plan.Stages[r.rerun.stage].Name, r.rerun.overrides
+		run, err := r.rerun.create(ctx, s, run)
+		return run, false, err
+	case r.New:
+		return run, false, s.store.CreateRun(ctx, run)
 	}
-	if always {
-		return open, false, s.store.CreateRun(ctx, run)
+	open, is, err := s.store.CreateRunOnce(ctx, run)
+	if is {
+		run = open
 	}
-	return s.store.CreateRunOnce(ctx, run)
+	return run, is, err
 }
 
 func (s *Service) putDocuments(ctx context.Context, docs []recipes.Document) error {

@@ -31,8 +31,13 @@ type Decision struct {
 // that stage and after it.
 type RerunDecision struct {
 	Decision
-	Plan trimtab.Plan
-	From trimtab.Digest // checkpoint to go on from; empty is from the beginning
+	Plan      trimtab.Plan
+	Overrides []trimtab.Override // that made Plan, for the record
+	From      trimtab.Digest     // checkpoint to go on from; empty is from the beginning
+	// Seen are the newest attempts of all stages, and Was is the digest of the
+	// plan, that the decision stands on; it is refused when they are others by now.
+	Seen []int
+	Was  trimtab.Digest
 }
 
 // Outcome answers an Update.
@@ -117,7 +122,29 @@ func (r *run) validRerun(d RerunDecision) error {
 			return refuse("start a new run", "stage %d of the new plan is %s (%s), the run's is %s (%s)", j+1, st.Name, st.Kind, r.plan.Stages[j].Name, r.plan.Stages[j].Kind)
 		}
 	}
-	return r.sameAttempt(d.Decision)
+	if err := r.sameAttempt(d.Decision); err != nil {
+		return err
+	}
+	return r.unmoved(d)
+}
+
+// unmoved refuses a rerun that was decided about a run as it is no more.
+func (r *run) unmoved(d RerunDecision) error {
+	moved := func(format string, args ...any) error {
+		return failure(trimtab.NewError(trimtab.Conflict, "plan_stale", "look at it with `trimtab show` and decide again", format, args...))
+	}
+	for i, seen := range d.Seen[:min(len(d.Seen), len(r.stages))] {
+		if now := r.stages[i].attempt; now != seen {
+			return moved("stage %s is at attempt %d by now, not %d", r.plan.Stages[i].Name, now, seen)
+		}
+	}
+	if d.Was == "" {
+		return nil
+	}
+	if now, err := r.plan.Digest(); err != nil || now != d.Was {
+		return moved("the run has another plan by now")
+	}
+	return nil
 }
 
 // onRerun puts the new plan in place and marks what it makes stale.
@@ -151,8 +178,8 @@ func (r *run) replan(ctx workflow.Context, d RerunDecision, stale []string) erro
 	}
 	defer r.pen.Unlock()
 	status, next := r.shown()
-	return workflow.ExecuteActivity(small(ctx), a.Replan, activities.ReplanInput{Plan: d.Plan, Stale: stale, Status: status, Next: next,
-		Reason: d.Reason, Actor: d.Actor}).Get(ctx, nil)
+	return workflow.ExecuteActivity(small(ctx), a.Replan, activities.ReplanInput{Plan: d.Plan, Stage: d.Stage, Overrides: d.Overrides, Stale: stale,
+		Status: status, Next: next, Reason: d.Reason, Actor: d.Actor}).Get(ctx, nil)
 }
 
 func (r *run) validApprove(d Decision) error {
