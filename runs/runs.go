@@ -32,11 +32,12 @@ type Service struct {
 	store    *storage.Store
 	files    *checkpoint.Store
 	temporal client.Client
+	renew    int // workflows.Renew, but in tests
 }
 
 // New makes a Service. temporal may be nil where runs are only looked at.
 func New(lg *slog.Logger, store *storage.Store, files *checkpoint.Store, temporal client.Client) *Service {
-	return &Service{log: lg, store: store, files: files, temporal: temporal}
+	return &Service{log: lg, store: store, files: files, temporal: temporal, renew: workflows.Renew}
 }
 
 // Store is the database behind the service.
@@ -186,7 +187,7 @@ func (s *Service) start(ctx context.Context, run storage.Run, reuse []string) er
 		WorkflowIDReusePolicy:    enums.WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE,
 		WorkflowIDConflictPolicy: enums.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
 		TypedSearchAttributes:    temporal.NewSearchAttributes(runAttribute.ValueSet(run.ID))}
-	_, err := s.temporal.ExecuteWorkflow(ctx, options, workflows.Run, workflows.RunInput{Plan: run.Plan, Actor: run.Actor, Reuse: reuse})
+	_, err := s.temporal.ExecuteWorkflow(ctx, options, workflows.Run, workflows.RunInput{Plan: run.Plan, Actor: run.Actor, Reuse: reuse, Renew: s.renew})
 	var started *serviceerror.WorkflowExecutionAlreadyStarted
 	if errors.As(err, &started) {
 		return nil
@@ -219,6 +220,9 @@ func (s *Service) update(ctx context.Context, run storage.Run, name string, arg 
 		}
 		err = s.send(ctx, run, name, arg, &out)
 	}
+	for try := 0; try < 10 && errors.As(err, &missing) && s.atWork(ctx, run.ID); try++ { // it has just continued as new
+		err = s.send(ctx, run, name, arg, &out)
+	}
 	if err == nil {
 		return out, nil
 	}
@@ -230,6 +234,12 @@ func (s *Service) update(ctx context.Context, run storage.Run, name string, arg 
 		return out, workflows.Refusal(err)
 	}
 	return out, unavailable(name, err)
+}
+
+// atWork reports whether Temporal has the workflow of a run and it has not ended.
+func (s *Service) atWork(ctx context.Context, run string) bool {
+	d, err := s.temporal.DescribeWorkflowExecution(ctx, workflows.RunID(run), "")
+	return err == nil && d.WorkflowExecutionInfo.GetStatus() == enums.WORKFLOW_EXECUTION_STATUS_RUNNING
 }
 
 func runClosed(run storage.Run) error {
