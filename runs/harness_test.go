@@ -26,12 +26,13 @@ type bench struct {
 	t   *testing.T
 	ctx context.Context
 	*runs.Service
-	temporal client.Client
-	dir      string        // of the files
-	acts     any           // *activities.Activities, or what stands in for it
-	slots    int           // segments at a time
-	throttle time.Duration // of heartbeats, which bring pauses; 0 is the default
-	stop     func()
+	temporal  client.Client
+	namespace string
+	dir       string        // of the files
+	acts      any           // *activities.Activities, or what stands in for it
+	slots     int           // segments at a time
+	throttle  time.Duration // of heartbeats, which bring pauses; 0 is the default
+	stop      func()
 }
 
 // newBench starts a worker for a database of its own. Task queues are shared
@@ -63,7 +64,7 @@ func newServers(t *testing.T, threads int) *bench {
 	t.Cleanup(c.Close)
 	pool := tensor.NewPool(threads)
 	t.Cleanup(pool.Close)
-	b := &bench{t: t, ctx: ctx, Service: runs.New(lg, store, files, c), temporal: c, dir: dir, slots: 1, stop: func() {},
+	b := &bench{t: t, ctx: ctx, Service: runs.New(lg, store, files, c), temporal: c, namespace: e.Namespace, dir: dir, slots: 1, stop: func() {},
 		acts: activities.New(lg, store, files, pool, "test")}
 	t.Cleanup(func() { b.stop() })
 	return b

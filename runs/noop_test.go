@@ -28,8 +28,9 @@ type noop struct {
 	files *checkpoint.Store
 
 	mu    sync.Mutex
-	holds map[string]chan struct{}    // by run/stage: step 1 waits until it is closed
-	fails map[string][]*trimtab.Error // by run/stage: what the next segments end with
+	seeds uint64                      // given out
+	holds map[string]chan struct{}    // by seed/stage: step 1 waits until it is closed
+	fails map[string][]*trimtab.Error // by seed/stage: what the next segments end with
 }
 
 const noopSteps = 2
@@ -42,7 +43,7 @@ func newNoopBench(t *testing.T, slots int) (*bench, *noop) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &noop{Activities: b.acts.(*activities.Activities), store: b.Store(), files: files,
+	n := &noop{Activities: b.acts.(*activities.Activities), store: b.Store(), files: files, seeds: 1000,
 		holds: map[string]chan struct{}{}, fails: map[string][]*trimtab.Error{}}
 	b.acts, b.slots, b.throttle = n, slots, 50*time.Millisecond
 	b.start()
@@ -50,19 +51,23 @@ func newNoopBench(t *testing.T, slots int) (*bench, *noop) {
 	return b, n
 }
 
-// hold keeps a stage of a run at work until release.
-func (n *noop) hold(run, stage string) {
+// held gives the seed of a run to come that will stay at work at a stage until release.
+func (n *noop) held(stage string) string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.holds[run+"/"+stage] = make(chan struct{})
+	n.seeds++
+	n.holds[key(n.seeds, stage)] = make(chan struct{})
+	return fmt.Sprint(n.seeds)
 }
 
-func (n *noop) release(run, stage string) {
+func key(seed uint64, stage string) string { return fmt.Sprint(seed, "/", stage) }
+
+func (n *noop) release(seed uint64, stage string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if c, ok := n.holds[run+"/"+stage]; ok {
+	if c, ok := n.holds[key(seed, stage)]; ok {
 		close(c)
-		delete(n.holds, run+"/"+stage)
+		delete(n.holds, key(seed, stage))
 	}
 }
 
@@ -75,22 +80,22 @@ func (n *noop) releaseAll() {
 	}
 }
 
-// fail has the next segments of a stage of a run end so.
-func (n *noop) fail(run, stage string, errs ...*trimtab.Error) {
+// fail has the next segments of a stage of the runs of a seed end so.
+func (n *noop) fail(seed uint64, stage string, errs ...*trimtab.Error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.fails[run+"/"+stage] = append(n.fails[run+"/"+stage], errs...)
+	n.fails[key(seed, stage)] = append(n.fails[key(seed, stage)], errs...)
 }
 
 // turn is what a segment has to wait for, and what it fails with.
-func (n *noop) turn(run, stage string) (hold chan struct{}, fail *trimtab.Error) {
+func (n *noop) turn(seed uint64, stage string) (hold chan struct{}, fail *trimtab.Error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	key := run + "/" + stage
-	if list := n.fails[key]; len(list) > 0 {
-		n.fails[key], fail = list[1:], list[0]
+	k := key(seed, stage)
+	if list := n.fails[k]; len(list) > 0 {
+		n.fails[k], fail = list[1:], list[0]
 	}
-	return n.holds[key], fail
+	return n.holds[k], fail
 }
 
 // Segment stands in for the one that trains.
@@ -112,7 +117,7 @@ func (n *noop) segment(ctx context.Context, in activities.SegmentInput) (activit
 		return activities.SegmentResult{}, err
 	}
 	res := activities.SegmentResult{Checkpoint: last.Digest, Step: last.Step, Steps: noopSteps}
-	hold, fail := n.turn(in.Run, in.Stage.Name)
+	hold, fail := n.turn(in.Seed, in.Stage.Name)
 	if fail != nil {
 		return res, fail
 	}

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"time"
 
 	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/checkpoint"
@@ -32,12 +33,16 @@ type Service struct {
 	store    *storage.Store
 	files    *checkpoint.Store
 	temporal client.Client
-	renew    int // workflows.Renew, but in tests
+	renew    int           // workflows.Renew, but in tests
+	patience time.Duration // with the answer to a decision
 }
+
+// patience is how long a decision waits for an answer: without a worker there is none.
+const patience = 30 * time.Second
 
 // New makes a Service. temporal may be nil where runs are only looked at.
 func New(lg *slog.Logger, store *storage.Store, files *checkpoint.Store, temporal client.Client) *Service {
-	return &Service{log: lg, store: store, files: files, temporal: temporal, renew: workflows.Renew}
+	return &Service{log: lg, store: store, files: files, temporal: temporal, renew: workflows.Renew, patience: patience}
 }
 
 // Store is the database behind the service.
@@ -233,6 +238,11 @@ func (s *Service) update(ctx context.Context, run storage.Run, name string, arg 
 	if errors.As(err, &app) {
 		return out, workflows.Refusal(err)
 	}
+	var late *client.WorkflowUpdateServiceTimeoutOrCanceledError
+	if errors.As(err, &late) && ctx.Err() == nil {
+		return out, trimtab.NewError(trimtab.Unavailable, "no_answer", "see that a worker runs (`trimtab doctor`), then look at the run with `trimtab show`",
+			"nobody has answered for %s: the decision may still be taken when a worker is there", s.patience)
+	}
 	return out, unavailable(name, err)
 }
 
@@ -291,6 +301,8 @@ func (s *Service) settle(ctx context.Context, run storage.Run, d workflows.Decis
 }
 
 func (s *Service) send(ctx context.Context, run storage.Run, name string, arg any, out *workflows.Outcome) error {
+	ctx, cancel := context.WithTimeout(ctx, s.patience)
+	defer cancel()
 	h, err := s.temporal.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{WorkflowID: workflows.RunID(run.ID), UpdateName: name,
 		WaitForStage: client.WorkflowUpdateStageCompleted, Args: []any{arg}})
 	if err == nil {
