@@ -88,7 +88,7 @@ func Run(ctx workflow.Context, in RunInput) error {
 		return err
 	}
 	if in.Continued == nil {
-		if err := r.show(ctx, trimtab.RunRunning, "", nil, in.Actor); err != nil {
+		if err := r.begin(ctx); err != nil {
 			return err
 		}
 	}
@@ -257,8 +257,23 @@ func (r *run) show(ctx workflow.Context, status trimtab.RunStatus, next string, 
 		return err
 	}
 	defer r.pen.Unlock()
+	return r.write(ctx, status, next, e, actor)
+}
+
+// write does what show does, for who holds the pen.
+func (r *run) write(ctx workflow.Context, status trimtab.RunStatus, next string, e *trimtab.Error, actor string) error {
 	return workflow.ExecuteActivity(small(ctx), a.SetRunStatus, activities.RunStatusInput{
 		Run: r.plan.Run, Status: status, Next: next, Error: e, Class: activities.Class(e), Actor: actor}).Get(ctx, nil)
+}
+
+// begin shows that the run is at work, or paused: who paused it while no worker was there may have written first.
+func (r *run) begin(ctx workflow.Context) error {
+	if err := r.pen.Lock(ctx); err != nil {
+		return err
+	}
+	defer r.pen.Unlock()
+	status, next := r.shown()
+	return r.write(ctx, status, next, nil, r.in.Actor)
 }
 
 // shown is what a run that is neither blocked nor at its end shows.
