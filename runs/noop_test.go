@@ -60,6 +60,14 @@ func (n *noop) held(stage string) string {
 	return fmt.Sprint(n.seeds)
 }
 
+// seed is one that no other run has.
+func (n *noop) seed() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.seeds++
+	return fmt.Sprint(n.seeds)
+}
+
 func key(seed uint64, stage string) string { return fmt.Sprint(seed, "/", stage) }
 
 func (n *noop) release(seed uint64, stage string) {
