@@ -30,6 +30,7 @@ type noop struct {
 	mu    sync.Mutex
 	seeds uint64                      // given out
 	holds map[string]chan struct{}    // by seed/stage: step 1 waits until it is closed
+	waits map[string]int              // by seed/stage: segments that wait so
 	fails map[string][]*trimtab.Error // by seed/stage: what the next segments end with
 }
 
@@ -44,7 +45,7 @@ func newNoopBench(t *testing.T, slots int) (*bench, *noop) {
 		t.Fatal(err)
 	}
 	n := &noop{Activities: b.acts.(*activities.Activities), store: b.Store(), files: files, seeds: 1000,
-		holds: map[string]chan struct{}{}, fails: map[string][]*trimtab.Error{}}
+		holds: map[string]chan struct{}{}, waits: map[string]int{}, fails: map[string][]*trimtab.Error{}}
 	b.acts, b.slots, b.throttle = n, slots, 50*time.Millisecond
 	b.start()
 	t.Cleanup(n.releaseAll)
@@ -66,6 +67,26 @@ func (n *noop) seed() string {
 	defer n.mu.Unlock()
 	n.seeds++
 	return fmt.Sprint(n.seeds)
+}
+
+// hold keeps the runs of a seed at work at a stage until release.
+func (n *noop) hold(seed uint64, stage string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.holds[key(seed, stage)] = make(chan struct{})
+}
+
+// working is how many segments of a stage wait.
+func (n *noop) working(seed uint64, stage string) int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.waits[key(seed, stage)]
+}
+
+func (n *noop) waiting(seed uint64, stage string, change int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.waits[key(seed, stage)] += change
 }
 
 func key(seed uint64, stage string) string { return fmt.Sprint(seed, "/", stage) }
@@ -132,7 +153,10 @@ func (n *noop) segment(ctx context.Context, in activities.SegmentInput) (activit
 	var reports []storage.StepReport
 	for ; res.Step < noopSteps; res.Step++ {
 		if res.Step == 1 && hold != nil {
-			if stopped := wait(ctx, hold); stopped != nil {
+			n.waiting(in.Seed, in.Stage.Name, 1)
+			stopped := wait(ctx, hold)
+			n.waiting(in.Seed, in.Stage.Name, -1)
+			if stopped != nil {
 				return n.stopped(work, in, res, reports, stopped)
 			}
 		}

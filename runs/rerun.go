@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/recipes"
@@ -332,12 +333,25 @@ func (s *Service) nextAttempt(ctx context.Context, p rerunPlan, r RerunRequest, 
 	return res, err
 }
 
-// overtaken says what moved between the look at a plan and its rerun, which was refused.
-func (s *Service) overtaken(ctx context.Context, p rerunPlan, r RerunRequest, refusal *trimtab.Error) error {
-	if now, err := s.planRerun(ctx, r); err == nil {
-		if err := now.sameAs(r.Plan); err != nil {
+// overtaken says what moved between the look at a plan and its rerun, which
+// was refused. A decision that came first may not be in the record yet.
+func (s *Service) overtaken(ctx context.Context, p rerunPlan, r RerunRequest, refusal error) error {
+	if p.run.Status != trimtab.RunBlocked {
+		return refusal
+	}
+	for range 10 {
+		now, err := s.planRerun(ctx, r)
+		if err == nil {
+			err = now.sameAs(r.Plan)
+		}
+		if err != nil {
 			return err
 		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(100 * time.Millisecond):
+		}
 	}
-	return stale(p.run, "another decision came first: "+refusal.Message)
+	return refusal
 }

@@ -152,12 +152,10 @@ func (r *run) onRerun(ctx workflow.Context, d RerunDecision) (Outcome, error) {
 	r.updates++
 	i := r.index(d.Stage)
 	block := r.block
-	r.block = nil // a second decision is refused from here on
-	var stale []string
-	for j := i; j < len(r.stages); j++ {
-		if r.stages[j].Done {
-			stale = append(stale, r.plan.Stages[j].Name)
-		}
+	r.block = nil      // a second decision is refused from here on
+	var stale []string // what they made, if they made anything
+	for _, st := range r.plan.Stages[i:] {
+		stale = append(stale, st.Name)
 	}
 	if err := r.replan(ctx, d, stale); err != nil {
 		r.block = block
