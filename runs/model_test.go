@@ -50,8 +50,11 @@ type modelAttempt struct {
 	output string
 }
 
-// segment is an attempt at work, which counts its troubles at a step.
-type segment struct{ stage, step, crashes, interruptions int }
+// segment is an attempt at work, which counts its troubles at a step; it waits where it is held.
+type segment struct {
+	stage, step, crashes, interruptions int
+	waits                               bool
+}
 
 const gatedStage = 1
 
@@ -118,7 +121,7 @@ func (m *model) key(r *modelRun, i int) string {
 func (m *model) segment(r *modelRun) (held bool) {
 	i, st := r.at.stage, &r.stages[r.at.stage]
 	last := &st.attempts[len(st.attempts)-1]
-	if list := m.fails[i]; len(list) > 0 {
+	if list := m.fails[i]; len(list) > 0 && !r.at.waits {
 		m.fails[i] = list[1:]
 		switch list[0] {
 		case trimtab.Internal:
@@ -133,7 +136,7 @@ func (m *model) segment(r *modelRun) (held bool) {
 		m.blocked(r, i, false)
 		return false
 	}
-	if m.held[i] {
+	if r.at.waits = m.held[i]; r.at.waits {
 		return true
 	}
 	key := m.key(r, i)
@@ -159,7 +162,11 @@ func (m *model) blocked(r *modelRun, i int, missed bool) {
 
 // interrupt stops the segment at work, with a checkpoint.
 func (r *modelRun) interrupt() {
-	if r.at != nil && r.at.step == 0 {
+	if r.at == nil {
+		return
+	}
+	r.at.waits = false
+	if r.at.step == 0 {
 		r.at.step, r.at.crashes, r.at.interruptions = 1, 0, 0
 	}
 }
