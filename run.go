@@ -1,5 +1,7 @@
 package trimtab
 
+import "encoding/json"
+
 // RunStatus is the state of a run.
 type RunStatus string
 
@@ -84,8 +86,23 @@ type Plan struct {
 	Stages     []PlannedStage `json:"stages"`
 }
 
+// Digest is over everything in the plan.
+func (p Plan) Digest() (Digest, error) {
+	b, err := json.Marshal(p)
+	return DigestOf(b), err
+}
+
 // Named is an artifact or dataset version under the name its stage gave it.
 type Named struct {
 	Name   string `json:"name"`
 	Digest Digest `json:"digest"`
+}
+
+// Override is one change that a person made to a run's spec to have a stage
+// run again: a setting or a dataset.
+type Override struct {
+	Set    string `json:"set,omitempty"`    // path=value, as it was written
+	Data   string `json:"data,omitempty"`   // a dataset, as it was named
+	Kind   Kind   `json:"kind,omitempty"`   // of Data
+	Digest Digest `json:"digest,omitempty"` // the version that Data meant
 }

@@ -9,6 +9,7 @@
 package activities
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -191,18 +192,8 @@ func (a *Activities) SetRunStatus(ctx context.Context, in RunStatusInput) error 
 // Replan records a rerun: the new plan, and what it makes stale. The run shows
 // as running at once, so that who decided does not see the old block.
 func (a *Activities) Replan(ctx context.Context, in ReplanInput) error {
-	if err := a.store.SetRunPlan(ctx, in.Plan.Run, in.Plan, in.Actor, in.Reason); err != nil {
-		return Wrap(err)
-	}
-	if len(in.Stale) > 0 {
-		if err := a.store.MarkStale(ctx, in.Plan.Run, in.Stale, in.Actor, in.Reason); err != nil {
-			return Wrap(err)
-		}
-	}
-	if in.Status == "" {
-		in.Status = trimtab.RunRunning
-	}
-	return Wrap(a.store.SetRunStatus(ctx, in.Plan.Run, in.Status, in.Next, nil, in.Actor))
+	return Wrap(a.store.Replan(ctx, storage.Replan{Plan: in.Plan, Stage: in.Stage, Overrides: in.Overrides, Stale: in.Stale,
+		Status: cmp.Or(in.Status, trimtab.RunRunning), Next: in.Next, Actor: in.Actor, Reason: in.Reason}))
 }
 
 // Decide records a person's decision and what the run shows after it.

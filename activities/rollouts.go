@@ -34,6 +34,7 @@ func (a *Activities) rollouts(ctx context.Context, in RolloutInput) (RolloutResu
 	r.phase.Store("loading")
 	r.at.Store(int64(in.Step))
 	r.advanced()
+	r.shown.Store(r.moved.Load())
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
@@ -58,7 +59,8 @@ func (a *Activities) rollouts(ctx context.Context, in RolloutInput) (RolloutResu
 
 // segment is what loading a stage needs to know.
 func (in RolloutInput) segment() SegmentInput {
-	return SegmentInput{Run: in.Run, Attempt: in.Attempt, Stage: in.Stage, Seed: in.Seed, Numerics: in.Numerics, Inputs: in.Inputs, From: in.From, Step: in.Step}
+	return SegmentInput{Run: in.Run, Attempt: in.Attempt, Stage: in.Stage, Seed: in.Seed, Numerics: in.Numerics, Inputs: in.Inputs,
+		Sequence: in.Sequence, From: in.From, Step: in.Step}
 }
 
 // stand makes the stage stand where r.in says, and reads only. A stage that is
@@ -121,15 +123,15 @@ func (r *running) ppo() (*trained, *ppo.Trainer, error) {
 	return nil, nil, trimtab.NewError(trimtab.Invalid, "wrong_kind", "leave rollout_shards out", "a stage of kind %s has no rollouts", r.in.Stage.Kind)
 }
 
-// shared is a ppo stage whose iteration step has rollouts by others.
-type shared struct {
+// shardedStep is a ppo stage whose iteration step has rollouts by others.
+type shardedStep struct {
 	*trained
 	step   int
 	shards []ppo.Shard
 }
 
 // Step takes the shards where they belong.
-func (s *shared) Step(ctx context.Context, step int) (trimtab.Report, error) {
+func (s *shardedStep) Step(ctx context.Context, step int) (trimtab.Report, error) {
 	if step != s.step {
 		return s.trained.Step(ctx, step)
 	}
@@ -147,7 +149,7 @@ func (r *running) withShards(ctx context.Context) (job, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &shared{trained: j, step: r.step}
+	s := &shardedStep{trained: j, step: r.step}
 	for _, d := range r.in.Shards {
 		shard, found, err := r.shard(ctx, d)
 		if err != nil {

@@ -105,11 +105,11 @@ func TestSegmentTakesShards(t *testing.T) {
 	file := func(i int) string {
 		return filepath.Join(w.folder, "rollouts", attemptKey(7), shards[i].Hex())
 	}
-	take := func(digests ...trimtab.Digest) (*shared, error) {
+	take := func(digests ...trimtab.Digest) (*shardedStep, error) {
 		r := stand(t, w, in, states[0], 1)
 		r.in.Shards, r.check = digests, states[0]
 		j, err := r.withShards(t.Context())
-		s, _ := j.(*shared)
+		s, _ := j.(*shardedStep)
 		return s, err
 	}
 	for _, c := range []struct {

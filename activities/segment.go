@@ -127,7 +127,7 @@ func (r *running) watch(ctx, work context.Context, stop context.CancelCauseFunc)
 // atWork tells now and then, during a long step, that somebody works at it.
 func (r *running) atWork(ctx context.Context) {
 	now := int64(r.a.clock.Elapsed())
-	if r.in.Sequence == 0 || now-r.shown.Load() < int64(5*beat) { // who makes rollouts for another does not hold the attempt
+	if now-r.shown.Load() < int64(5*beat) {
 		return
 	}
 	r.shown.Store(now)

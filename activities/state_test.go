@@ -110,10 +110,12 @@ func (c *smallChain) checkShared(t *testing.T, st trimtab.PlannedStage, fields t
 		}
 		shards = append(shards, s)
 	}
-	traintest.Case[*shared]{
+	traintest.Case[*shardedStep]{
 		Fields: traintest.Fields{"step": traintest.Input, "shards": traintest.Input}.With("trained", fields),
 		Steps:  min(firstSteps, twin.Steps()), Shared: common,
-		New: func(t *testing.T) *shared { return &shared{trained: c.job(t, st).(*trained), step: 1, shards: shards} },
+		New: func(t *testing.T) *shardedStep {
+			return &shardedStep{trained: c.job(t, st).(*trained), step: 1, shards: shards}
+		},
 	}.Run(t)
 }
 

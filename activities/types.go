@@ -66,7 +66,8 @@ type SegmentResult struct {
 }
 
 // RolloutInput asks for one shard of the rollouts of a ppo stage's next
-// iteration: a pure function of its fields.
+// iteration: a pure function of its fields but for Sequence, the token of the
+// attempt's newest segment, under which the worker says that it is at work.
 type RolloutInput struct {
 	Run      string
 	Attempt  int64
@@ -74,6 +75,7 @@ type RolloutInput struct {
 	Seed     uint64
 	Numerics string
 	Inputs   []trimtab.Named
+	Sequence int64
 	// From is the checkpoint to sample from; empty is the beginning.
 	From trimtab.Digest
 	Step int
@@ -133,10 +135,13 @@ type RunStatusInput struct {
 
 // ReplanInput records a person's decision to run stages again.
 type ReplanInput struct {
-	Plan   trimtab.Plan
-	Stale  []string // stages whose attempts no longer count
-	Reason string
-	Actor  string
+	Plan  trimtab.Plan
+	Stage string // the first that runs again
+	// Overrides are what was changed of the spec, for the record.
+	Overrides []trimtab.Override
+	Stale     []string // stages whose attempts no longer count
+	Reason    string
+	Actor     string
 	// Status and Next are what the run shows from then on; an empty Status is running.
 	Status trimtab.RunStatus
 	Next   string

@@ -25,11 +25,21 @@ type Document struct {
 	Reason     string            `json:"reason,omitempty"`
 	CreatedAt  time.Time         `json:"created_at"`
 	Seconds    float64           `json:"seconds"`
+	Changes    []ChangeDocument  `json:"changes,omitempty"` // that reruns made to what was launched
 	Stages     []StageDocument   `json:"stages"`
 	Models     []ModelDocument   `json:"models"`
 	Evaluation map[string]any    `json:"evaluation"` // scores by model; and the rest of the report under its own names
 	Error      *trimtab.Error    `json:"error"`
 	Next       string            `json:"next"`
+}
+
+// ChangeDocument is what a person changed to have a stage made again.
+type ChangeDocument struct {
+	Stage     string             `json:"stage"`
+	Overrides []trimtab.Override `json:"overrides"`
+	Reason    string             `json:"reason,omitempty"`
+	Actor     string             `json:"actor"`
+	At        time.Time          `json:"at"`
 }
 
 // StageDocument is the newest attempt of a stage.
@@ -74,6 +84,9 @@ func (s *Service) Show(ctx context.Context, ref string) (Document, error) {
 	if run.Origin != "" {
 		d.Origin = &run.Origin
 	}
+	if d.Changes, err = s.changes(ctx, run); err != nil {
+		return Document{}, err
+	}
 	for _, st := range run.Plan.Stages {
 		sd, err := s.stage(ctx, st, newestOf(attempts, st.Name))
 		if err != nil {
@@ -85,7 +98,7 @@ func (s *Service) Show(ctx context.Context, ref string) (Document, error) {
 		}
 	}
 	if d.Next == "" {
-		d.Next = d.silence(run.Plan)
+		d.Next = d.silence()
 	}
 	return d, s.evaluation(ctx, run, &d)
 }
@@ -93,18 +106,29 @@ func (s *Service) Show(ctx context.Context, ref string) (Document, error) {
 // silent is how long a stage at work may tell nothing, seconds. It tells something every ten.
 const silent = 30
 
-// silence says that nobody has told anything of the stage at work for long. One
-// whose rollouts are spread over workers tells something after each iteration alone.
-func (d Document) silence(plan trimtab.Plan) string {
-	for i, st := range d.Stages {
-		if plan.Stages[i].RolloutShards > 1 {
-			continue
-		}
+// silence says that nobody has told anything of the stage at work for long.
+func (d Document) silence() string {
+	for _, st := range d.Stages {
 		if p := st.Progress; p != nil && d.Status == trimtab.RunRunning && st.Status == trimtab.AttemptRunning && p.Silent > silent {
 			return fmt.Sprintf("no worker has told anything of %s for %.0f s; it goes on by itself when the worker and Temporal are back (see `trimtab doctor`)", st.Name, p.Silent)
 		}
 	}
 	return ""
+}
+
+// changes are those of a run that is a rerun, or of which a stage was rerun by another plan.
+func (s *Service) changes(ctx context.Context, run storage.Run) ([]ChangeDocument, error) {
+	if run.Origin == "" && run.Revision == 0 {
+		return nil, nil
+	}
+	all, err := s.store.Changes(ctx, run.ID)
+	var docs []ChangeDocument
+	for _, c := range all {
+		if len(c.Overrides) > 0 {
+			docs = append(docs, ChangeDocument{c.Stage, c.Overrides, c.Reason, c.Actor, c.At})
+		}
+	}
+	return docs, err
 }
 
 func seconds(run storage.Run) float64 {

@@ -27,11 +27,14 @@ type bench struct {
 	t   *testing.T
 	ctx context.Context
 	*runs.Service
-	temporal client.Client
-	env      []string // what another process needs to work for this bench
-	dir      string   // of the files
-	acts     *activities.Activities
-	stop     func()
+	temporal  client.Client
+	namespace string
+	env       []string      // what another process needs to work for this bench
+	dir       string        // of the files
+	acts      any           // *activities.Activities, or what stands in for it
+	slots     int           // segments at a time
+	throttle  time.Duration // of heartbeats, which bring pauses; 0 is the default
+	stop      func()
 }
 
 // newBench starts a worker for a database of its own. Task queues are shared
@@ -43,6 +46,14 @@ func newBench(t *testing.T, threads int, options ...activities.Option) *bench {
 
 // newBenchIn is newBench with its files in a folder that is there.
 func newBenchIn(t *testing.T, dir string, threads int, options ...activities.Option) *bench {
+	t.Helper()
+	b := newServers(t, dir, threads, options...)
+	b.start()
+	return b
+}
+
+// newServers is newBenchIn before its worker starts.
+func newServers(t *testing.T, dir string, threads int, options ...activities.Option) *bench {
 	t.Helper()
 	e := devstacktest.Start(t) // may build the server, which takes longer than any test
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
@@ -61,9 +72,9 @@ func newBenchIn(t *testing.T, dir string, threads int, options ...activities.Opt
 	t.Cleanup(c.Close)
 	pool := tensor.NewPool(threads)
 	t.Cleanup(pool.Close)
-	b := &bench{t: t, ctx: ctx, Service: runs.New(lg, store, files, c), temporal: c, dir: dir, acts: activities.New(lg, store, files, pool, "test", options...)}
+	b := &bench{t: t, ctx: ctx, Service: runs.New(lg, store, files, c), temporal: c, namespace: e.Namespace, dir: dir, slots: 1, stop: func() {},
+		acts: activities.New(lg, store, files, pool, "test", options...)}
 	b.env = []string{"TEST_POSTGRES=" + url, "TEST_TEMPORAL=" + e.Temporal, "TEST_NAMESPACE=" + e.Namespace, "TEST_FILES=" + dir}
-	b.start()
 	t.Cleanup(func() {
 		b.stop()
 		b.sound()
@@ -94,20 +105,21 @@ func (b *bench) sound() {
 
 // start lets a worker serve both queues; stop ends it.
 func (b *bench) start() {
-	end := serve(b.t, b.temporal, b.acts, "bench")
+	end := serve(b.t, b.temporal, b.acts, worker.Options{Identity: "bench", MaxConcurrentActivityExecutionSize: b.slots, MaxHeartbeatThrottleInterval: b.throttle})
 	b.stop = func() {
 		end()
 		b.stop = func() {}
 	}
 }
 
-// serve is a worker process at work, as `trimtab worker` makes one.
-func serve(t *testing.T, c client.Client, acts *activities.Activities, identity string) (stop func()) {
+// serve is a worker process at work, as `trimtab worker` makes one; training says how it takes segments.
+func serve(t *testing.T, c client.Client, acts any, training worker.Options) (stop func()) {
 	t.Helper()
-	small := worker.New(c, workflows.SmallQueue, worker.Options{WorkerStopTimeout: 10 * time.Second, Identity: identity})
+	small := worker.New(c, workflows.SmallQueue, worker.Options{WorkerStopTimeout: 10 * time.Second, Identity: training.Identity})
 	small.RegisterWorkflow(workflows.Run)
 	small.RegisterWorkflow(workflows.Stage)
-	train := worker.New(c, workflows.TrainQueue, worker.Options{WorkerStopTimeout: 10 * time.Second, Identity: identity, DisableWorkflowWorker: true, MaxConcurrentActivityExecutionSize: 1})
+	training.WorkerStopTimeout, training.DisableWorkflowWorker = 10*time.Second, true
+	train := worker.New(c, workflows.TrainQueue, training)
 	for _, w := range []worker.Worker{small, train} {
 		w.RegisterActivity(acts)
 		if err := w.Start(); err != nil {

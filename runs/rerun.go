@@ -2,9 +2,11 @@ package runs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/recipes"
@@ -20,6 +22,8 @@ type RerunRequest struct {
 	Data           []string // NAME, or kind=NAME
 	Reason, Actor  string
 	DryRun, Force  bool
+	// Plan is the token of a dry run: do exactly what that one said, or nothing.
+	Plan string
 }
 
 // RerunResult says what will happen, or would.
@@ -27,6 +31,7 @@ type RerunResult struct {
 	Run     string       `json:"run"` // a new one when the run was closed
 	NewRun  bool         `json:"new_run"`
 	Attempt int          `json:"attempt"`
+	Plan    string       `json:"plan"` // its token
 	Stages  []RerunStage `json:"stages"`
 }
 
@@ -38,38 +43,91 @@ type RerunStage struct {
 }
 
 // Rerun makes attempt n+1 of a stage of a blocked run, or a new run of a
-// closed one in which whatever is unchanged is reused.
+// closed one in which whatever is unchanged is reused. With the token of a dry
+// run it is Conflict "plan_stale" when anything has moved since.
 func (s *Service) Rerun(ctx context.Context, r RerunRequest) (RerunResult, error) {
-	run, err := s.store.Run(ctx, r.Run)
+	p, err := s.planRerun(ctx, r)
 	if err != nil {
 		return RerunResult{}, err
 	}
-	i := stageIndex(run.Plan, r.Stage)
-	if i < 0 {
-		return RerunResult{}, stageNotFound(run, r.Stage)
+	if err := p.sameAs(r.Plan); err != nil {
+		return RerunResult{}, err
 	}
-	spec, err := s.changedSpec(ctx, run, r)
+	if p.continued != "" && !p.run.Status.Open() {
+		return RerunResult{}, trimtab.NewError(trimtab.Usage, "run_closed", "leave out --from-checkpoint", "run %s is %s: a new run starts its stages from the beginning", p.run.ID, p.run.Status)
+	}
+	if err := p.worthwhile(r); err != nil {
+		return RerunResult{}, err
+	}
+	res := RerunResult{Run: p.run.ID, NewRun: !p.run.Status.Open(), Plan: p.token.String(), Stages: p.fates}
+	switch {
+	case r.DryRun:
+		return res, nil
+	case res.NewRun:
+		return s.again(ctx, p, r, res)
+	}
+	return s.nextAttempt(ctx, p, r, res)
+}
+
+// rerunPlan is what a rerun would do, and what it stands on.
+type rerunPlan struct {
+	run       storage.Run
+	stage     int
+	attempts  []storage.Attempt // of the run
+	reruns    []string          // of the run, so far
+	spec      recipes.Spec      // with the overrides
+	overrides []trimtab.Override
+	next      trimtab.Plan
+	docs      []recipes.Document
+	continued string         // the checkpoint to go on from, as it was named
+	from      trimtab.Digest // that checkpoint
+	fates     []RerunStage
+	token     token
+}
+
+// planRerun finds out what a rerun would do; it changes nothing.
+func (s *Service) planRerun(ctx context.Context, r RerunRequest) (p rerunPlan, err error) {
+	if p.run, err = s.store.Run(ctx, r.Run); err != nil {
+		return p, err
+	}
+	if p.stage = stageIndex(p.run.Plan, r.Stage); p.stage < 0 {
+		return p, stageNotFound(p.run, r.Stage)
+	}
+	if p.attempts, err = s.store.Attempts(ctx, p.run.ID); err != nil {
+		return p, err
+	}
+	if p.reruns, err = s.store.Reruns(ctx, p.run.ID); err != nil {
+		return p, err
+	}
+	if p.continued = r.FromCheckpoint; p.continued != "" && p.run.Status.Open() {
+		if p.from, err = s.checkpoint(ctx, p.run, r); err != nil {
+			return p, err
+		}
+	}
+	if p.spec, p.overrides, err = s.changedSpec(ctx, p.run, r); err != nil {
+		return p, err
+	}
+	next, docs, err := s.plan(ctx, p.spec, p.run.ID)
 	if err != nil {
-		return RerunResult{}, err
+		return p, err
 	}
-	next, docs, err := s.plan(ctx, spec, run.ID)
-	if err != nil {
-		return RerunResult{}, err
+	p.next, p.docs = next.Plan, docs
+	if err := onlyFrom(p.run.Plan, p.next, p.stage); err != nil {
+		return p, err
 	}
-	if err := onlyFrom(run.Plan, next.Plan, i); err != nil {
-		return RerunResult{}, err
+	p.fates = s.fates(ctx, p)
+	p.token, err = p.sum()
+	return p, err
+}
+
+// checkpoint is where the next attempt goes on from.
+func (s *Service) checkpoint(ctx context.Context, run storage.Run, r RerunRequest) (trimtab.Digest, error) {
+	prefix := strings.TrimPrefix(r.FromCheckpoint, "latest")
+	if prefix != "" && !strings.HasPrefix(prefix, "sha256:") {
+		prefix = "sha256:" + prefix
 	}
-	if err := s.worthwhile(ctx, run, next.Plan, i, r); err != nil {
-		return RerunResult{}, err
-	}
-	res := RerunResult{Run: run.ID, NewRun: !run.Status.Open()}
-	if res.Stages, err = s.fates(ctx, run, next.Plan, i); err != nil || r.DryRun {
-		return res, err
-	}
-	if res.NewRun {
-		return s.again(ctx, run, spec, i, r, res)
-	}
-	return s.nextAttempt(ctx, run, next.Plan, docs, r, res)
+	c, err := s.store.FindCheckpoint(ctx, run.ID, r.Stage, prefix)
+	return c.Digest, err
 }
 
 func stageIndex(p trimtab.Plan, name string) int {
@@ -85,10 +143,10 @@ func (s *Service) currentSpec(ctx context.Context, run storage.Run) (recipes.Spe
 	return recipes.Parse(body)
 }
 
-func (s *Service) changedSpec(ctx context.Context, run storage.Run, r RerunRequest) (recipes.Spec, error) {
-	spec, err := s.currentSpec(ctx, run)
-	if err != nil {
-		return spec, err
+// changedSpec is the run's spec with the request's overrides, and what they mean.
+func (s *Service) changedSpec(ctx context.Context, run storage.Run, r RerunRequest) (spec recipes.Spec, overrides []trimtab.Override, err error) {
+	if spec, err = s.currentSpec(ctx, run); err != nil {
+		return spec, nil, err
 	}
 	for _, ref := range r.Data {
 		kind, name, ok := strings.Cut(ref, "=")
@@ -97,17 +155,22 @@ func (s *Service) changedSpec(ctx context.Context, run storage.Run, r RerunReque
 		}
 		v, err := s.store.ResolveDataset(ctx, name)
 		if err != nil {
-			return spec, err
+			return spec, nil, err
 		}
 		if ok && trimtab.Kind(kind) != v.Kind {
-			return spec, trimtab.NewError(trimtab.Usage, "wrong_kind", "name a dataset of that kind", "--data %s: %s holds %s", ref, name, v.Kind)
+			return spec, nil, trimtab.NewError(trimtab.Usage, "wrong_kind", "name a dataset of that kind", "--data %s: %s holds %s", ref, name, v.Kind)
 		}
 		if v.Kind == trimtab.KindRankings { // instead of what a collect stage makes, if there is one
 			replaceRankings(&spec, string(v.Digest))
 		}
 		*spec.Data.Ref(v.Kind) = string(v.Digest)
+		overrides = append(overrides, trimtab.Override{Data: name, Kind: v.Kind, Digest: v.Digest})
 	}
-	return recipes.Override(spec, r.Sets)
+	for _, set := range r.Sets {
+		overrides = append(overrides, trimtab.Override{Set: set})
+	}
+	spec, err = recipes.Override(spec, r.Sets)
+	return spec, overrides, err
 }
 
 // replaceRankings makes the stages read a dataset where they read a collect stage's output.
@@ -139,15 +202,15 @@ func onlyFrom(old, new trimtab.Plan, i int) error {
 }
 
 // worthwhile refuses a rerun that would end in the same bytes or the same error.
-func (s *Service) worthwhile(ctx context.Context, run storage.Run, next trimtab.Plan, i int, r RerunRequest) error {
-	if r.Force || r.FromCheckpoint != "" || !slices.EqualFunc(run.Plan.Stages[i:], next.Stages[i:], func(a, b trimtab.PlannedStage) bool {
+func (p rerunPlan) worthwhile(r RerunRequest) error {
+	if r.Force || r.FromCheckpoint != "" || !slices.EqualFunc(p.run.Plan.Stages[p.stage:], p.next.Stages[p.stage:], func(a, b trimtab.PlannedStage) bool {
 		return a.Config == b.Config && a.Version == b.Version && slices.Equal(a.Inputs, b.Inputs) && slices.EqualFunc(a.Gates, b.Gates, sameGate)
 	}) {
 		return nil
 	}
-	a, ok, err := s.newest(ctx, run, r.Stage)
-	if err != nil || !ok || !conclusive(a) {
-		return err
+	a := newestOf(p.attempts, r.Stage)
+	if a == nil || !conclusive(*a) {
+		return nil
 	}
 	return trimtab.NewError(trimtab.Conflict, "nothing_changed", "change something with --set or --data, or insist with --force",
 		"runs are deterministic: stage %s would end as attempt %d did", r.Stage, a.Number)
@@ -170,26 +233,21 @@ func sameGate(a, b trimtab.Gate) bool {
 }
 
 // fates says for each stage what the rerun does to it, and why.
-func (s *Service) fates(ctx context.Context, run storage.Run, next trimtab.Plan, i int) ([]RerunStage, error) {
-	attempts, err := s.store.Attempts(ctx, run.ID)
-	if err != nil {
-		return nil, err
-	}
+func (s *Service) fates(ctx context.Context, p rerunPlan) []RerunStage {
 	var fates []RerunStage
-	for j, st := range next.Stages {
-		a := newestOf(attempts, st.Name)
+	for j, st := range p.next.Stages {
 		switch {
-		case j < i && !run.Status.Open():
-			fates = append(fates, s.reuseOf(ctx, st, a))
-		case j < i:
+		case j < p.stage && !p.run.Status.Open():
+			fates = append(fates, s.reuseOf(ctx, st, newestOf(p.attempts, st.Name)))
+		case j < p.stage:
 			fates = append(fates, RerunStage{st.Name, "keep", "comes before it and is unchanged"})
-		case j == i:
+		case j == p.stage:
 			fates = append(fates, RerunStage{st.Name, "run", "it is what is rerun"})
 		default:
 			fates = append(fates, RerunStage{st.Name, "run", "reads what was rerun; reused if its inputs come out the same"})
 		}
 	}
-	return fates, nil
+	return fates
 }
 
 func (s *Service) reuseOf(ctx context.Context, st trimtab.PlannedStage, a *storage.Attempt) RerunStage {
@@ -211,43 +269,89 @@ func (s *Service) reuseOf(ctx context.Context, st trimtab.PlannedStage, a *stora
 }
 
 // again starts a new run of a closed one.
-func (s *Service) again(ctx context.Context, run storage.Run, spec recipes.Spec, i int, r RerunRequest, res RerunResult) (RerunResult, error) {
-	if r.FromCheckpoint != "" {
-		return res, trimtab.NewError(trimtab.Usage, "run_closed", "leave out --from-checkpoint", "run %s is %s: a new run starts its stages from the beginning", run.ID, run.Status)
-	}
+func (s *Service) again(ctx context.Context, p rerunPlan, r RerunRequest, res RerunResult) (RerunResult, error) {
 	var reuse []string
-	for j, st := range run.Plan.Stages {
-		if j != i {
+	for j, st := range p.run.Plan.Stages {
+		if j != p.stage {
 			reuse = append(reuse, st.Name)
 		}
 	}
-	launched, err := s.Launch(ctx, LaunchRequest{Spec: spec, Name: run.Name, Actor: r.Actor, origin: run.ID, reason: r.Reason, reuse: reuse})
+	launched, err := s.Launch(ctx, LaunchRequest{Spec: p.spec, Name: p.run.Name, Actor: r.Actor, reuse: reuse,
+		rerun: &rerunOf{rerunPlan: p, reason: r.Reason, exactly: r.Plan != ""}})
 	res.Run, res.Attempt = launched.Run.ID, 1
 	return res, err
 }
 
+// rerunOf says that a launch is the rerun of a closed run.
+type rerunOf struct {
+	rerunPlan
+	reason  string
+	exactly bool // as planned, or not at all
+}
+
+// create makes the new run's row, unless the same rerun is open already.
+func (o *rerunOf) create(ctx context.Context, s *Service, run storage.Run) (storage.Run, error) {
+	create := func() (storage.Run, bool, error) { return s.store.CreateRunOnce(ctx, run) }
+	if o.exactly {
+		if run.Plan.SpecDigest != o.next.SpecDigest {
+			return run, stale(o.run, "what was asked for comes to another plan by now")
+		}
+		create = func() (storage.Run, bool, error) { return s.store.CreateRerun(ctx, run, o.reruns) }
+	}
+	open, is, err := create()
+	if is {
+		err = trimtab.NewError(trimtab.Conflict, "rerun_open", fmt.Sprintf("see `trimtab show %s`, or cancel it first", open.ID),
+			"run %s reruns %s with the same spec and has not ended", open.ID, o.run.ID)
+	}
+	return run, err
+}
+
 // nextAttempt asks the blocked run for attempt n+1.
-func (s *Service) nextAttempt(ctx context.Context, run storage.Run, next trimtab.Plan, docs []recipes.Document, r RerunRequest, res RerunResult) (RerunResult, error) {
-	a, _, err := s.newest(ctx, run, r.Stage)
-	if err != nil {
+func (s *Service) nextAttempt(ctx context.Context, p rerunPlan, r RerunRequest, res RerunResult) (RerunResult, error) {
+	d := workflows.RerunDecision{Decision: workflows.Decision{Stage: r.Stage, Reason: r.Reason, Actor: r.Actor},
+		Plan: p.next, Overrides: p.overrides, From: p.from}
+	for _, st := range p.run.Plan.Stages {
+		number := 0
+		if a := newestOf(p.attempts, st.Name); a != nil {
+			number = a.Number
+		}
+		d.Seen = append(d.Seen, number)
+	}
+	d.Attempt = d.Seen[p.stage]
+	var err error
+	if d.Was, err = p.run.Plan.Digest(); err != nil {
 		return res, err
 	}
-	d := workflows.RerunDecision{Decision: workflows.Decision{Stage: r.Stage, Attempt: a.Number, Reason: r.Reason, Actor: r.Actor}, Plan: next}
-	if r.FromCheckpoint != "" {
-		prefix := strings.TrimPrefix(r.FromCheckpoint, "latest")
-		if prefix != "" && !strings.HasPrefix(prefix, "sha256:") {
-			prefix = "sha256:" + prefix
-		}
-		c, err := s.store.FindCheckpoint(ctx, run.ID, r.Stage, prefix)
-		if err != nil {
-			return res, err
-		}
-		d.From = c.Digest
-	}
-	if err := s.putDocuments(ctx, docs); err != nil {
+	if err := s.putDocuments(ctx, p.docs); err != nil {
 		return res, err
 	}
-	out, err := s.update(ctx, run, workflows.UpdateRerun, d)
+	out, err := s.update(ctx, p.run, workflows.UpdateRerun, d)
 	res.Attempt = out.Attempt
+	if e, ok := errors.AsType[*trimtab.Error](err); ok && e.Class == trimtab.Conflict && r.Plan != "" {
+		return res, s.overtaken(ctx, p, r, e)
+	}
 	return res, err
+}
+
+// overtaken says what moved between the look at a plan and its rerun, which
+// was refused. A decision that came first may not be in the record yet.
+func (s *Service) overtaken(ctx context.Context, p rerunPlan, r RerunRequest, refusal error) error {
+	if p.run.Status != trimtab.RunBlocked {
+		return refusal
+	}
+	for range 10 {
+		now, err := s.planRerun(ctx, r)
+		if err == nil {
+			err = now.sameAs(r.Plan)
+		}
+		if err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+	return refusal
 }

@@ -5,6 +5,7 @@
 package runs
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base32"
@@ -13,6 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"time"
 
 	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/checkpoint"
@@ -31,11 +33,16 @@ type Service struct {
 	store    *storage.Store
 	files    *checkpoint.Store
 	temporal client.Client
+	renew    int           // workflows.Renew, but in tests
+	patience time.Duration // with the answer to a decision
 }
+
+// patience is how long a decision waits for an answer: without a worker there is none.
+const patience = 30 * time.Second
 
 // New makes a Service. temporal may be nil where runs are only looked at.
 func New(lg *slog.Logger, store *storage.Store, files *checkpoint.Store, temporal client.Client) *Service {
-	return &Service{log: lg, store: store, files: files, temporal: temporal}
+	return &Service{log: lg, store: store, files: files, temporal: temporal, renew: workflows.Renew, patience: patience}
 }
 
 // Store is the database behind the service.
@@ -63,9 +70,8 @@ type LaunchRequest struct {
 	// Log is told of long steps; it may be nil.
 	Log func(format string, args ...any)
 
-	origin string // the run that this one reruns
-	reason string
-	reuse  []string // stages, when not all
+	rerun *rerunOf // of a closed run
+	reuse []string // stages, when not all
 }
 
 // Launched is the run that a launch led to.
@@ -94,20 +100,13 @@ func (s *Service) Launch(ctx context.Context, r LaunchRequest) (Launched, error)
 		}
 		return Launched{Run: old, Attached: true}, err
 	}
-	run.Name, run.Actor, run.Origin, run.Reason = r.Name, r.Actor, r.origin, r.reason
-	if run.Name == "" {
-		run.Name = spec.Name
-	}
-	open, attached, err := s.create(ctx, run, docs, r.New)
-	if err != nil {
+	run.Name, run.Actor = cmp.Or(r.Name, spec.Name), r.Actor
+	if err := s.putDocuments(ctx, docs); err != nil {
 		return Launched{}, err
 	}
-	if attached && r.origin != "" {
-		return Launched{}, trimtab.NewError(trimtab.Conflict, "rerun_open", fmt.Sprintf("see `trimtab show %s`, or cancel it first", open.ID),
-			"run %s reruns %s with the same spec and has not ended", open.ID, r.origin)
-	}
-	if attached {
-		run = open
+	run, attached, err := s.create(ctx, run, r)
+	if err != nil {
+		return Launched{}, err
 	}
 	if err := s.start(ctx, run, s.reusable(r, run.Plan)); err != nil {
 		return Launched{}, err
@@ -137,16 +136,22 @@ func (s *Service) plan(ctx context.Context, spec recipes.Spec, id string) (stora
 	return storage.Run{ID: id, Status: trimtab.RunQueued, Next: "waits for a worker; if its launch was cut off, the same `trimtab align` starts it", Seed: spec.Seed, Spec: body, SpecDigest: plan.SpecDigest, Plan: plan}, docs, err
 }
 
-// create writes the documents, then the run that names them; or it finds an
-// open run of the same spec, unless always a new one is wanted.
-func (s *Service) create(ctx context.Context, run storage.Run, docs []recipes.Document, always bool) (open storage.Run, is bool, err error) {
-	if err := s.putDocuments(ctx, docs); err != nil {
-		return open, false, err
+// create writes the run down; or it finds an open run of the same spec, unless always a new one is wanted.
+func (s *Service) create(ctx context.Context, run storage.Run, r LaunchRequest) (storage.Run, bool, error) {
+	switch {
+	case r.rerun != nil:
+		run.Origin, run.Reason = r.rerun.run.ID, r.rerun.reason
+		run.Stage, run.Overrides = run.Plan.Stages[r.rerun.stage].Name, r.rerun.overrides
+		run, err := r.rerun.create(ctx, s, run)
+		return run, false, err
+	case r.New:
+		return run, false, s.store.CreateRun(ctx, run)
 	}
-	if always {
-		return open, false, s.store.CreateRun(ctx, run)
+	open, is, err := s.store.CreateRunOnce(ctx, run)
+	if is {
+		run = open
 	}
-	return s.store.CreateRunOnce(ctx, run)
+	return run, is, err
 }
 
 func (s *Service) putDocuments(ctx context.Context, docs []recipes.Document) error {
@@ -187,7 +192,7 @@ func (s *Service) start(ctx context.Context, run storage.Run, reuse []string) er
 		WorkflowIDReusePolicy:    enums.WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE,
 		WorkflowIDConflictPolicy: enums.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
 		TypedSearchAttributes:    temporal.NewSearchAttributes(runAttribute.ValueSet(run.ID))}
-	_, err := s.temporal.ExecuteWorkflow(ctx, options, workflows.Run, workflows.RunInput{Plan: run.Plan, Actor: run.Actor, Reuse: reuse})
+	_, err := s.temporal.ExecuteWorkflow(ctx, options, workflows.Run, workflows.RunInput{Plan: run.Plan, Actor: run.Actor, Reuse: reuse, Renew: s.renew})
 	var started *serviceerror.WorkflowExecutionAlreadyStarted
 	if errors.As(err, &started) {
 		return nil
@@ -220,6 +225,9 @@ func (s *Service) update(ctx context.Context, run storage.Run, name string, arg 
 		}
 		err = s.send(ctx, run, name, arg, &out)
 	}
+	for try := 0; try < 10 && errors.As(err, &missing) && s.atWork(ctx, run.ID); try++ { // it has just continued as new
+		err = s.send(ctx, run, name, arg, &out)
+	}
 	if err == nil {
 		return out, nil
 	}
@@ -230,7 +238,18 @@ func (s *Service) update(ctx context.Context, run storage.Run, name string, arg 
 	if errors.As(err, &app) {
 		return out, workflows.Refusal(err)
 	}
+	var late *client.WorkflowUpdateServiceTimeoutOrCanceledError
+	if errors.As(err, &late) && ctx.Err() == nil {
+		return out, trimtab.NewError(trimtab.Unavailable, "no_answer", "see that a worker runs (`trimtab doctor`), then look at the run with `trimtab show`",
+			"nobody has answered for %s: the decision may still be taken when a worker is there", s.patience)
+	}
 	return out, unavailable(name, err)
+}
+
+// atWork reports whether Temporal has the workflow of a run and it has not ended.
+func (s *Service) atWork(ctx context.Context, run string) bool {
+	d, err := s.temporal.DescribeWorkflowExecution(ctx, workflows.RunID(run), "")
+	return err == nil && d.WorkflowExecutionInfo.GetStatus() == enums.WORKFLOW_EXECUTION_STATUS_RUNNING
 }
 
 func runClosed(run storage.Run) error {
@@ -282,6 +301,8 @@ func (s *Service) settle(ctx context.Context, run storage.Run, d workflows.Decis
 }
 
 func (s *Service) send(ctx context.Context, run storage.Run, name string, arg any, out *workflows.Outcome) error {
+	ctx, cancel := context.WithTimeout(ctx, s.patience)
+	defer cancel()
 	h, err := s.temporal.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{WorkflowID: workflows.RunID(run.ID), UpdateName: name,
 		WaitForStage: client.WorkflowUpdateStageCompleted, Args: []any{arg}})
 	if err == nil {

@@ -27,6 +27,7 @@ import (
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/api/workflow/v1"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/worker"
 )
 
 // second is another worker for the bench: a store, models and cores of its own.
@@ -39,7 +40,7 @@ func (b *bench) second() (stop func()) {
 		b.t.Fatal(err)
 	}
 	acts := activities.New(slog.New(slog.DiscardHandler), b.Store(), files, pool, "test")
-	return serve(b.t, b.temporal, acts, "second")
+	return serve(b.t, b.temporal, acts, worker.Options{Identity: "second", MaxConcurrentActivityExecutionSize: 1})
 }
 
 // learned is all that the record keeps of what a ppo stage did.
@@ -186,7 +187,7 @@ func TestWorkerProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	serve(t, c, activities.New(lg, storagetest.Open(t, url), files, tensor.NewPool(1), "test"), os.Getenv("TEST_IDENTITY"))
+	serve(t, c, activities.New(lg, storagetest.Open(t, url), files, tensor.NewPool(1), "test"), worker.Options{Identity: os.Getenv("TEST_IDENTITY"), MaxConcurrentActivityExecutionSize: 1})
 	fmt.Println("serving")
 	select {}
 }

@@ -372,24 +372,22 @@ func sameResult(ctx context.Context, tx pgx.Tx, id int64, outputs []trimtab.Name
 	return nil
 }
 
-// MarkStale makes the completed, reused and skipped attempts of these stages stale: what they used was made again.
-func (s *Store) MarkStale(ctx context.Context, run string, stages []string, actor, reason string) error {
-	return s.write(ctx, "marking attempts of run "+run+" stale", func(tx pgx.Tx) error {
-		ids, err := collect(ctx, tx, pgx.RowTo[int64], `
-			select a.id from attempt a join attempt_state s on s.attempt = a.id
-			where a.run = $1 and a.stage = any($2) and s.status in ('completed', 'reused', 'skipped') order by a.id`, run, stages)
+// markStale makes the completed, reused and skipped attempts of these stages stale: what they used was made again.
+func markStale(ctx context.Context, tx pgx.Tx, run string, stages []string, actor, reason string) error {
+	ids, err := collect(ctx, tx, pgx.RowTo[int64], `
+		select a.id from attempt a join attempt_state s on s.attempt = a.id
+		where a.run = $1 and a.stage = any($2) and s.status in ('completed', 'reused', 'skipped') order by a.id`, run, stages)
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		st, err := lockState(ctx, tx, id)
 		if err != nil {
 			return err
 		}
-		for _, id := range ids {
-			st, err := lockState(ctx, tx, id)
-			if err != nil {
-				return err
-			}
-			if err := changeStatus(ctx, tx, id, st, trimtab.AttemptStale, nil, actor, reason); err != nil {
-				return err
-			}
+		if err := changeStatus(ctx, tx, id, st, trimtab.AttemptStale, nil, actor, reason); err != nil {
+			return err
 		}
-		return nil
-	})
+	}
+	return nil
 }

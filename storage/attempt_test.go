@@ -115,9 +115,11 @@ func TestReuseAndStaleness(t *testing.T) {
 	if _, ok, err := s.Reusable(ctx, ""); ok || err != nil {
 		t.Errorf("the empty key is reusable (%v)", err)
 	}
-	must(t, s.MarkStale(ctx, "run-1", []string{"reward"}, "ann", "")) // not this stage
+	plan := trimtab.Plan{Run: "run-1"}
+	must(t, s.Replan(ctx, storage.Replan{Plan: plan, Stale: []string{"reward"}, Status: trimtab.RunRunning})) // not this stage
+	again := storage.Replan{Plan: plan, Stale: []string{"sft", "reward"}, Status: trimtab.RunRunning, Actor: "ann", Reason: "base was made again"}
 	for range 2 {
-		must(t, s.MarkStale(ctx, "run-1", []string{"sft", "reward"}, "ann", "base was made again"))
+		must(t, s.Replan(ctx, again))
 	}
 	stale, err := s.Attempt(ctx, a.ID)
 	must(t, err)
@@ -145,7 +147,7 @@ func TestStaleOutputsAreReusable(t *testing.T) {
 	outputs := []trimtab.Named{{Name: "model", Digest: digest("m")}}
 	must(t, s.Fence(ctx, a.ID, 1))
 	must(t, s.CompleteAttempt(ctx, a.ID, 1, outputs, nil))
-	must(t, s.MarkStale(ctx, "run-1", []string{"sft"}, "ann", "base was made again"))
+	must(t, s.Replan(ctx, storage.Replan{Plan: trimtab.Plan{Run: "run-1"}, Stale: []string{"sft"}, Status: trimtab.RunRunning, Actor: "ann"}))
 	found, ok, err := s.Reusable(ctx, digest("key"))
 	if err != nil || !ok || found.ID != a.ID || !slices.Equal(found.Outputs, outputs) {
 		t.Errorf("found %+v, %v, %v", found, ok, err)

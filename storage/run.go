@@ -6,6 +6,7 @@ import (
 	"errors"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -19,8 +20,11 @@ type Run struct {
 	Seed               uint64
 	Spec               json.RawMessage // resolved, its bytes kept
 	SpecDigest         trimtab.Digest
-	Plan               trimtab.Plan // the newest
-	Origin             string       // id of the run that this one reruns
+	Plan               trimtab.Plan       // the newest
+	Revision           int                // of Plan; 0 is the first
+	Origin             string             // id of the run that this one reruns
+	Stage              string             // of Origin that is run again; kept in the record (Changes), not read here
+	Overrides          []trimtab.Override // of Origin's spec; as Stage
 	Reason             string
 	Next               string         // what happens next, or what a person has to do
 	Error              *trimtab.Error // why it waits, is blocked or failed
@@ -63,19 +67,55 @@ func createRun(ctx context.Context, tx pgx.Tx, r Run) error {
 // with an origin, only reruns of that origin count. Of several callers at once, one creates.
 func (s *Store) CreateRunOnce(ctx context.Context, r Run) (open Run, is bool, err error) {
 	err = s.write(ctx, "creating run "+r.ID, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock(hashtextextended('run/' || $1, 0))", r.SpecDigest); err != nil {
-			return err
-		}
-		open, err = oneRun(ctx, tx, "s.ended_at is null and r.spec_digest = $1 and ($2 = '' or r.origin = $2) order by r.created_at, r.id limit 1", r.SpecDigest, r.Origin)
-		if is = err == nil; is {
-			return nil
-		}
-		if !errors.Is(err, pgx.ErrNoRows) {
-			return err
-		}
-		return createRun(ctx, tx, r)
+		open, is, err = createOnce(ctx, tx, r)
+		return err
 	})
 	return open, is && err == nil, err
+}
+
+func createOnce(ctx context.Context, tx pgx.Tx, r Run) (open Run, is bool, err error) {
+	if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock(hashtextextended('run/' || $1, 0))", r.SpecDigest); err != nil {
+		return open, false, err
+	}
+	open, err = oneRun(ctx, tx, "s.ended_at is null and r.spec_digest = $1 and ($2 = '' or r.origin = $2) order by r.created_at, r.id limit 1", r.SpecDigest, r.Origin)
+	switch {
+	case err == nil:
+		return open, true, nil
+	case errors.Is(err, pgx.ErrNoRows):
+		return open, false, createRun(ctx, tx, r)
+	}
+	return open, false, err
+}
+
+// CreateRerun is CreateRunOnce for a plan that was made when these were the
+// reruns of r.Origin. If there is another by now, that is Conflict "plan_stale".
+func (s *Store) CreateRerun(ctx context.Context, r Run, reruns []string) (open Run, is bool, err error) {
+	err = s.write(ctx, "creating run "+r.ID, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock(hashtextextended('rerun/' || $1, 0))", r.Origin); err != nil {
+			return err
+		}
+		now, err := rerunsOf(ctx, tx, r.Origin)
+		if err != nil {
+			return err
+		}
+		if len(now) > len(reruns) {
+			return trimtab.NewError(trimtab.Conflict, "plan_stale", "look at it with `trimtab show`, and plan again with --dry-run",
+				"run %s has been rerun since, as %s", r.Origin, strings.Join(now[len(reruns):], ", "))
+		}
+		open, is, err = createOnce(ctx, tx, r)
+		return err
+	})
+	return open, is && err == nil, err
+}
+
+// Reruns lists the ids of the runs that rerun this one (its full id), in the order in which they were made.
+func (s *Store) Reruns(ctx context.Context, origin string) ([]string, error) {
+	ids, err := rerunsOf(ctx, s.pool, origin)
+	return ids, fault(ctx, "listing the reruns of "+origin, err)
+}
+
+func rerunsOf(ctx context.Context, q querier, origin string) ([]string, error) {
+	return collect(ctx, q, pgx.RowTo[string], "select id from run where origin = $1 order by created_at, id", origin)
 }
 
 // startRecord writes what belongs to a new run beside its row.
@@ -90,10 +130,14 @@ func startRecord(ctx context.Context, tx pgx.Tx, r Run) error {
 	if err := putPlan(ctx, tx, r.ID, 0, r.Plan, r.Actor, r.Reason); err != nil {
 		return err
 	}
-	return record(ctx, tx, subject{stream: r.ID}, r.Actor, "run_created", map[string]any{
+	told := map[string]any{
 		"name": r.Name, "origin": r.Origin, "plan": r.Plan, "reason": r.Reason, "seed": strconv.FormatUint(r.Seed, 10),
 		"spec": trimtab.DigestOf(r.Spec), "spec_digest": r.SpecDigest, "status": r.Status,
-	})
+	}
+	if r.Origin != "" {
+		told["stage"], told["overrides"] = r.Stage, r.Overrides
+	}
+	return record(ctx, tx, subject{stream: r.ID}, r.Actor, "run_created", told)
 }
 
 func sameRun(ctx context.Context, tx pgx.Tx, r Run) error {
@@ -110,14 +154,15 @@ func sameRun(ctx context.Context, tx pgx.Tx, r Run) error {
 const selectRun = `
 	select r.id, r.name, r.seed::text, r.spec, r.spec_digest, coalesce(r.origin, ''), r.reason, r.actor, r.created_at,
 		s.status, s.next, s.error, s.started_at, s.ended_at,
-		(select plan from run_plan p where p.run = r.id order by revision desc limit 1)
-	from run r join run_state s on s.run = r.id `
+		p.plan, p.revision
+	from run r join run_state s on s.run = r.id
+		cross join lateral (select plan, revision from run_plan where run = r.id order by revision desc limit 1) p `
 
 func scanRun(row pgx.CollectableRow) (r Run, err error) {
 	var seed string
 	var failure, plan []byte
 	err = row.Scan(&r.ID, &r.Name, &seed, &r.Spec, &r.SpecDigest, &r.Origin, &r.Reason, &r.Actor, &r.CreatedAt,
-		&r.Status, &r.Next, &failure, &r.StartedAt, &r.EndedAt, &plan)
+		&r.Status, &r.Next, &failure, &r.StartedAt, &r.EndedAt, &plan, &r.Revision)
 	if err != nil {
 		return r, err
 	}
@@ -205,59 +250,47 @@ func (s *Store) OpenRuns(ctx context.Context) ([]Run, error) {
 // given last. The same state again changes nothing and tells no event.
 func (s *Store) SetRunStatus(ctx context.Context, id string, status trimtab.RunStatus, next string, e *trimtab.Error, actor string, unless ...trimtab.RunStatus) error {
 	return s.write(ctx, "setting the status of run "+id, func(tx pgx.Tx) error {
-		var was trimtab.RunStatus
-		var wasNext string
-		var wasError []byte
-		err := tx.QueryRow(ctx, "select status, next, error from run_state where run = $1 for update", id).Scan(&was, &wasNext, &wasError)
-		if errors.Is(err, pgx.ErrNoRows) {
-			return runNotFound(id)
-		} else if err != nil {
+		was, err := lockRun(ctx, tx, id)
+		if err != nil || slices.Contains(unless, was.status) {
 			return err
 		}
-		failure := errorJSON(e)
-		if slices.Contains(unless, was) || was == status && wasNext == clean(next) && string(wasError) == string(failure) {
-			return nil
-		}
-		_, err = tx.Exec(ctx, `
-			update run_state set status = $2, next = $3, error = $4,
-				started_at = coalesce(started_at, case when $5 then clock_timestamp() end),
-				ended_at = case when $6 then coalesce(ended_at, clock_timestamp()) end
-			where run = $1`,
-			id, status, clean(next), failure, status == trimtab.RunRunning, !status.Open())
-		if err != nil {
-			return err
-		}
-		return record(ctx, tx, subject{stream: id}, actor, "run_status",
-			map[string]any{"error": e, "from": was, "next": next, "status": status})
+		return was.change(ctx, tx, id, status, next, e, actor)
 	})
 }
 
-// SetRunPlan gives a run another plan; the earlier ones are kept. The same plan again changes nothing.
-func (s *Store) SetRunPlan(ctx context.Context, id string, plan trimtab.Plan, actor, reason string) error {
-	return s.write(ctx, "setting the plan of run "+id, func(tx pgx.Tx) error {
-		// the state's row makes planners of one run take turns
-		tag, err := tx.Exec(ctx, "select from run_state where run = $1 for update", id)
-		if err != nil {
-			return err
-		}
-		if tag.RowsAffected() == 0 {
-			return runNotFound(id)
-		}
-		var revision int
-		var raw []byte
-		err = tx.QueryRow(ctx, "select revision, plan from run_plan where run = $1 order by revision desc limit 1", id).Scan(&revision, &raw)
-		if err != nil {
-			return err
-		}
-		if now, err := encodeJSON(plan); err != nil || string(now) == string(raw) {
-			return err
-		}
-		if err := putPlan(ctx, tx, id, revision+1, plan, actor, reason); err != nil {
-			return err
-		}
-		return record(ctx, tx, subject{stream: id}, actor, "run_planned",
-			map[string]any{"plan": plan, "reason": reason, "revision": revision + 1})
-	})
+// runState is what a change of a run has to know.
+type runState struct {
+	status trimtab.RunStatus
+	next   string
+	error  []byte
+}
+
+// lockRun makes those who change a run take turns.
+func lockRun(ctx context.Context, tx pgx.Tx, id string) (st runState, err error) {
+	err = tx.QueryRow(ctx, "select status, next, error from run_state where run = $1 for update", id).Scan(&st.status, &st.next, &st.error)
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = runNotFound(id)
+	}
+	return st, err
+}
+
+// change gives a locked run another state.
+func (was runState) change(ctx context.Context, tx pgx.Tx, id string, status trimtab.RunStatus, next string, e *trimtab.Error, actor string) error {
+	failure := errorJSON(e)
+	if was.status == status && was.next == clean(next) && string(was.error) == string(failure) {
+		return nil
+	}
+	_, err := tx.Exec(ctx, `
+		update run_state set status = $2, next = $3, error = $4,
+			started_at = coalesce(started_at, case when $5 then clock_timestamp() end),
+			ended_at = case when $6 then coalesce(ended_at, clock_timestamp()) end
+		where run = $1`,
+		id, status, clean(next), failure, status == trimtab.RunRunning, !status.Open())
+	if err != nil {
+		return err
+	}
+	return record(ctx, tx, subject{stream: id}, actor, "run_status",
+		map[string]any{"error": e, "from": was.status, "next": next, "status": status})
 }
 
 func putPlan(ctx context.Context, tx pgx.Tx, run string, revision int, plan trimtab.Plan, actor, reason string) error {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -118,27 +119,57 @@ func TestRunStatus(t *testing.T) {
 	wantError(t, s.SetRunStatus(ctx, "run-1", "sleeping", "", nil, "x"), trimtab.Invalid, "invalid_record")
 }
 
-func TestRunPlan(t *testing.T) {
+// A rerun is one transaction, and may be repeated.
+func TestReplan(t *testing.T) {
 	t.Parallel()
 	s, ctx := storagetest.New(t), t.Context()
-	plan := newRun(t, s, "run-1").Plan
-	must(t, s.SetRunPlan(ctx, "run-1", plan, "ann", "no change"))
-	low := 0.5
-	plan.Stages = append(plan.Stages, trimtab.PlannedStage{Name: "reward", Config: digest("c"), Gates: []trimtab.Gate{{Metric: "accuracy", Min: &low}}})
-	for range 2 {
-		must(t, s.SetRunPlan(ctx, "run-1", plan, "ann", "another lr"))
-	}
+	a := newAttempt(t, s, "run-1")
+	must(t, s.Fence(ctx, a.ID, 1))
+	must(t, s.CompleteAttempt(ctx, a.ID, 1, nil, nil))
 	r, err := s.Run(ctx, "run-1")
 	must(t, err)
-	if !reflect.DeepEqual(r.Plan, plan) {
-		t.Errorf("plan %+v", r.Plan)
+	plan, low := r.Plan, 0.5
+	again := storage.Replan{Plan: plan, Stage: "sft", Status: trimtab.RunRunning, Actor: "ann", Reason: "once more"}
+	must(t, s.Replan(ctx, again)) // the same plan
+	plan.Stages = append(plan.Stages, trimtab.PlannedStage{Name: "reward", Config: digest("c"), Gates: []trimtab.Gate{{Metric: "accuracy", Min: &low}}})
+	overrides := []trimtab.Override{{Set: "sft.lr=<1"}, {Data: "mine", Kind: trimtab.KindText, Digest: digest("t")}}
+	again = storage.Replan{Plan: plan, Stage: "sft", Overrides: overrides, Stale: []string{"sft"}, Status: trimtab.RunPaused, Next: "resume", Actor: "ann", Reason: "another lr"}
+	for range 2 {
+		must(t, s.Replan(ctx, again))
+	}
+	r, err = s.Run(ctx, "run-1")
+	must(t, err)
+	if !reflect.DeepEqual(r.Plan, plan) || r.Revision != 1 || r.Status != trimtab.RunPaused || r.Next != "resume" {
+		t.Errorf("the run is %+v", r)
+	}
+	if a, err = s.Attempt(ctx, a.ID); err != nil || a.Status != trimtab.AttemptStale {
+		t.Errorf("the attempt is %s, %v", a.Status, err)
 	}
 	events, err := s.History(ctx, "run-1", "")
 	must(t, err)
-	if len(events) != 2 || events[1].Type != "run_planned" {
-		t.Errorf("events %+v", events)
+	var types []string
+	for _, e := range events {
+		types = append(types, e.Type)
 	}
-	wantError(t, s.SetRunPlan(ctx, "run-9", plan, "x", ""), trimtab.NotFound, "run_not_found")
+	if got := strings.Join(types, " "); got != "run_created attempt_created attempt_completed run_status run_planned attempt_status run_status" {
+		t.Errorf("events %s", got)
+	}
+	changes, err := s.Changes(ctx, "run-1")
+	must(t, err)
+	if last := changes[len(changes)-1]; len(changes) != 2 || last.Revision != 1 || last.Stage != "sft" || last.Actor != "ann" || last.Reason != "another lr" || !slices.Equal(last.Overrides, overrides) {
+		t.Errorf("changes %+v", changes)
+	}
+
+	again.Plan.Run = "run-9"
+	wantError(t, s.Replan(ctx, again), trimtab.NotFound, "run_not_found")
+	again.Plan.Run, again.Plan.Seed, again.Stale, again.Status = "run-1", 7, []string{"sft"}, "sleeping"
+	wantError(t, s.Replan(ctx, again), trimtab.Invalid, "invalid_record")
+	if after, err := s.Run(ctx, "run-1"); err != nil || after.Revision != 1 {
+		t.Errorf("half of a rerun was written: %+v, %v", after, err)
+	}
+	again.Status = trimtab.RunRunning
+	must(t, s.SetRunStatus(ctx, "run-1", trimtab.RunCancelled, "", nil, "x"))
+	wantError(t, s.Replan(ctx, again), trimtab.Conflict, "run_closed")
 }
 
 // An attempt at work tells that it waits, but never over what a person decided.
@@ -198,5 +229,37 @@ func TestCreateRunOnce(t *testing.T) {
 	must(t, s.SetRunStatus(ctx, "rerun-1", trimtab.RunCancelled, "", nil, "x"))
 	if _, is := make("new", ""); is {
 		t.Error("a closed run was attached to")
+	}
+}
+
+// Of several reruns that were planned when there was the same number of them, one is made.
+func TestCreateRerun(t *testing.T) {
+	t.Parallel()
+	s, ctx := storagetest.New(t), t.Context()
+	must(t, s.CreateRun(ctx, storage.Run{ID: "run-1"}))
+	must(t, s.CreateRun(ctx, storage.Run{ID: "before", Origin: "run-1"}))
+	reruns, err := s.Reruns(ctx, "run-1")
+	must(t, err)
+	var created, refused atomic.Int64
+	var wg sync.WaitGroup
+	for i := range 6 {
+		wg.Go(func() {
+			_, is, err := s.CreateRerun(ctx, storage.Run{ID: fmt.Sprint("rerun-", i), SpecDigest: digest(fmt.Sprint(i)), Origin: "run-1"}, reruns)
+			switch {
+			case err != nil && trimtab.AsError(err).Type == "plan_stale":
+				refused.Add(1)
+			case err == nil && !is:
+				created.Add(1)
+			default:
+				t.Errorf("%v, %v", is, err)
+			}
+		})
+	}
+	wg.Wait()
+	if created.Load() != 1 || refused.Load() != 5 {
+		t.Errorf("%d were made, %d refused", created.Load(), refused.Load())
+	}
+	if reruns, err = s.Reruns(ctx, "run-1"); err != nil || len(reruns) != 2 || reruns[0] != "before" {
+		t.Errorf("reruns %v, %v", reruns, err)
 	}
 }

@@ -61,7 +61,7 @@ func (s *stage) rollout(ctx workflow.Context, shard int) workflow.Future {
 	s.spent++
 	b := s.in.Begin
 	in := activities.RolloutInput{Run: b.Run, Attempt: s.at.Attempt, Stage: b.Stage, Seed: b.Seed, Numerics: b.Numerics, Inputs: b.Inputs,
-		From: s.at.Checkpoint, Step: s.at.Step, Shard: shard, Shards: b.Stage.RolloutShards}
+		Sequence: s.at.Sequence, From: s.at.Checkpoint, Step: s.at.Step, Shard: shard, Shards: b.Stage.RolloutShards}
 	summary := fmt.Sprintf("%s, rollouts %d of %d at step %d", b.Stage.Name, shard+1, in.Shards, in.Step)
 	return workflow.ExecuteActivity(training(ctx, summary), a.Rollouts, in)
 }

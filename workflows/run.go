@@ -18,38 +18,59 @@ type RunInput struct {
 	Actor string
 	// Reuse names the stages that may take an earlier attempt's output with the same cache key.
 	Reuse []string
+	// Renew is how many Updates the workflow takes before it continues as new,
+	// at the next moment when no attempt is at work, or earlier where Temporal
+	// suggests it. A run whose input says 0 stays in one history.
+	Renew int
+	// Continued is set when the workflow continues as new.
+	Continued *RunProgress
 }
 
-// stageState is where one stage of the chain stands.
-type stageState struct {
-	attempt int // number of the newest attempt; 0 before the first
-	done    bool
-	skipped bool
-	reuse   bool // an earlier attempt with the same cache key will do
-	outputs []trimtab.Named
+// Renew is how many Updates of a run go into one history.
+const Renew = 500
 
-	from   trimtab.Digest // for the next attempt
-	reason string
-	actor  string
+// mostUpdates is when a history takes no more pauses and resumes: Temporal
+// ends a workflow's Updates at 2,000, and the rest is for rerun, approve, skip and cancel.
+const mostUpdates = 1900
+
+// RunProgress is all that a Run has to remember beside its plan.
+type RunProgress struct {
+	Stages []StageState // beside the plan's
+	Paused bool
+	Block  *Block
 }
 
-// block is why a run waits for a person.
-type block struct {
-	stage  string
-	missed []string
-	err    *trimtab.Error
+// StageState is where one stage of the chain stands.
+type StageState struct {
+	Attempt int // number of the newest attempt; 0 before the first
+	Done    bool
+	Skipped bool
+	Reuse   bool // an earlier attempt with the same cache key will do
+	Outputs []trimtab.Named
+
+	From   trimtab.Digest // for the next attempt
+	Reason string
+	Actor  string
+}
+
+// Block is why a run waits for a person.
+type Block struct {
+	Stage  string
+	Missed []string // gates, in words; none if the attempt failed
 }
 
 type run struct {
+	in     RunInput
 	plan   trimtab.Plan
-	stages []stageState // beside plan.Stages
+	stages []StageState // beside plan.Stages
 
 	paused    bool
 	cancelled bool
 	closed    bool // nothing can be decided any more
-	decided   bool // a decision has come since the run was blocked
-	block     *block
+	decided   bool // the run is not blocked, or a decision has come since it was
+	block     *Block
 	actor     string // of the newest decision about the whole run
+	updates   int    // in this history
 
 	child workflow.ChildWorkflowFuture // the attempt at work
 	stop  workflow.CancelFunc
@@ -62,17 +83,20 @@ type run struct {
 // Run takes a plan through its stages. It ends when the chain is done or a
 // person cancels it; a failed stage does not end it.
 func Run(ctx workflow.Context, in RunInput) error {
-	r := &run{plan: in.Plan, stages: make([]stageState, len(in.Plan.Stages)), actor: in.Actor, pen: workflow.NewMutex(ctx)}
-	for i, st := range in.Plan.Stages {
-		r.stages[i].reuse = slices.Contains(in.Reuse, st.Name)
-	}
+	r := newRun(ctx, in)
 	if err := r.handlers(ctx); err != nil {
 		return err
 	}
-	if err := r.show(ctx, trimtab.RunRunning, "", nil, in.Actor); err != nil {
-		return err
+	if in.Continued == nil {
+		if err := r.begin(ctx); err != nil {
+			return err
+		}
 	}
-	if err := r.chain(ctx); err != nil && !r.cancelled {
+	err := r.chain(ctx)
+	switch {
+	case workflow.IsContinueAsNewError(err):
+		return err
+	case err != nil && !r.cancelled:
 		return r.fail(ctx, err)
 	}
 	status, next := trimtab.RunCompleted, ""
@@ -87,14 +111,28 @@ func Run(ctx workflow.Context, in RunInput) error {
 	return r.show(clean, status, next, nil, r.actor)
 }
 
+func newRun(ctx workflow.Context, in RunInput) *run {
+	r := &run{in: in, plan: in.Plan, stages: make([]StageState, len(in.Plan.Stages)), actor: in.Actor, decided: true, pen: workflow.NewMutex(ctx)}
+	for i, st := range in.Plan.Stages {
+		r.stages[i].Reuse = slices.Contains(in.Reuse, st.Name)
+	}
+	if c := in.Continued; c != nil {
+		r.stages, r.paused, r.block, r.decided = c.Stages, c.Paused, c.Block, c.Block == nil
+	}
+	return r
+}
+
 // chain runs the first stage that is not done until all are.
 func (r *run) chain(ctx workflow.Context) error {
 	for {
-		i := slices.IndexFunc(r.stages, func(s stageState) bool { return !s.done })
+		if err := r.await(ctx, func() bool { return r.decided }); err != nil {
+			return err
+		}
+		i := slices.IndexFunc(r.stages, func(s StageState) bool { return !s.Done })
 		if i < 0 {
 			return nil
 		}
-		if err := workflow.Await(ctx, func() bool { return !r.paused || r.cancelled }); err != nil {
+		if err := r.await(ctx, func() bool { return !r.paused }); err != nil {
 			return err
 		}
 		if r.cancelled {
@@ -106,27 +144,48 @@ func (r *run) chain(ctx workflow.Context) error {
 	}
 }
 
+// await waits for a person to let the run go on, or to cancel it. No attempt is
+// at work here: if the history is long, the run continues as new.
+func (r *run) await(ctx workflow.Context, ready func() bool) error {
+	renew := func() bool { return r.long(ctx) && workflow.AllHandlersFinished(ctx) }
+	goes := func() bool { return r.cancelled || ready() && !r.long(ctx) }
+	if err := workflow.Await(ctx, func() bool { return goes() || renew() }); err != nil || goes() {
+		return err
+	}
+	if ctx.Err() != nil { // a new history would not know that it was cancelled from outside
+		return ctx.Err()
+	}
+	r.in.Plan, r.in.Actor = r.plan, r.actor
+	r.in.Continued = &RunProgress{Stages: r.stages, Paused: r.paused, Block: r.block}
+	return workflow.NewContinueAsNewError(ctx, Run, r.in)
+}
+
+// long reports whether the history should end soon.
+func (r *run) long(ctx workflow.Context) bool {
+	return r.in.Renew > 0 && (r.updates >= r.in.Renew || workflow.GetInfo(ctx).GetContinueAsNewSuggested())
+}
+
 // attempt runs stage i once and takes note of how it ended.
 func (r *run) attempt(ctx workflow.Context, i int) error {
 	st := &r.stages[i]
-	st.attempt++
+	st.Attempt++
 	res, err := r.execute(ctx, i)
 	switch {
 	case err == nil && len(res.Missed) == 0:
-		st.done, st.outputs = true, res.Outputs
+		st.Done, st.Outputs = true, res.Outputs
 		return nil
 	case err == nil:
-		st.outputs = res.Outputs
-		return r.blocked(ctx, &block{stage: r.plan.Stages[i].Name, missed: res.Missed})
+		st.Outputs = res.Outputs
+		return r.blocked(ctx, &Block{Stage: r.plan.Stages[i].Name, Missed: res.Missed}, nil)
 	case r.cancelled:
 		return nil
 	case temporal.IsCanceledError(err): // from outside, by an operator
 		r.cancelled = true
 		return nil
 	case isUnborn(err): // a person decides about the attempts he can see
-		st.attempt--
+		st.Attempt--
 	}
-	return r.blocked(ctx, &block{stage: r.plan.Stages[i].Name, err: activities.Unwrap(err)})
+	return r.blocked(ctx, &Block{Stage: r.plan.Stages[i].Name}, activities.Unwrap(err))
 }
 
 // execute runs the child workflow of an attempt.
@@ -136,12 +195,12 @@ func (r *run) execute(ctx workflow.Context, i int) (StageResult, error) {
 	if err != nil {
 		return StageResult{}, err
 	}
-	begin := activities.BeginInput{Run: r.plan.Run, Stage: planned, Number: st.attempt, Seed: r.plan.Seed, Numerics: r.plan.Numerics,
-		Inputs: inputs, Reuse: st.reuse, From: st.from, Reason: st.reason, Actor: first(st.actor, r.actor)}
+	begin := activities.BeginInput{Run: r.plan.Run, Stage: planned, Number: st.Attempt, Seed: r.plan.Seed, Numerics: r.plan.Numerics,
+		Inputs: inputs, Reuse: st.Reuse, From: st.From, Reason: st.Reason, Actor: first(st.Actor, r.actor)}
 	cctx, stop := workflow.WithCancel(ctx)
 	r.stop = stop
 	r.child = workflow.ExecuteChildWorkflow(workflow.WithChildOptions(cctx, workflow.ChildWorkflowOptions{
-		WorkflowID: StageID(r.plan.Run, planned.Name, st.attempt), WaitForCancellation: true,
+		WorkflowID: StageID(r.plan.Run, planned.Name, st.Attempt), WaitForCancellation: true,
 		ParentClosePolicy: enums.PARENT_CLOSE_POLICY_REQUEST_CANCEL, StaticSummary: planned.Kind,
 	}), Stage, StageInput{Begin: begin, Paused: r.paused})
 	var res StageResult
@@ -156,7 +215,7 @@ func (r *run) inputs(st trimtab.PlannedStage) ([]trimtab.Named, error) {
 	for _, in := range st.Inputs {
 		n := trimtab.Named{Name: in.Name, Digest: trimtab.Digest(first(string(in.Dataset), string(in.Model)))}
 		if in.Stage != "" {
-			out := r.stages[r.index(in.Stage)].outputs
+			out := r.stages[r.index(in.Stage)].Outputs
 			j := slices.IndexFunc(out, func(o trimtab.Named) bool { return o.Name == in.Output })
 			if j < 0 {
 				return nil, unborn(trimtab.NewError(trimtab.Invalid, "input_missing", "rerun that stage", "stage %s made no %s", in.Stage, in.Output))
@@ -168,23 +227,15 @@ func (r *run) inputs(st trimtab.PlannedStage) ([]trimtab.Named, error) {
 	return named, nil
 }
 
-// blocked parks the run until a person has decided.
-func (r *run) blocked(ctx workflow.Context, b *block) error {
+// blocked parks the run until a person has decided. The attempt failed with e, or else missed gates.
+func (r *run) blocked(ctx workflow.Context, b *Block, e *trimtab.Error) error {
 	r.block, r.decided = b, false
-	e, next := b.explain(r.plan.Run)
-	if err := r.show(ctx, trimtab.RunBlocked, next, e, "trimtab"); err != nil {
-		return err
+	next := fmt.Sprintf("mend the cause, then `trimtab rerun %s %s` (with --set key=value or --data NAME where that is the cure), or `trimtab cancel %s`", r.plan.Run, b.Stage, r.plan.Run)
+	if e == nil {
+		e = trimtab.NewError(trimtab.Invalid, "gate_missed", "", "stage %s: %s", b.Stage, strings.Join(b.Missed, "; "))
+		next = fmt.Sprintf("`trimtab rerun %s %s --set …` for a better one, or `trimtab approve %s %s --reason …` to go on with it", r.plan.Run, b.Stage, r.plan.Run, b.Stage)
 	}
-	return workflow.Await(ctx, func() bool { return r.decided || r.cancelled })
-}
-
-// explain says why the run is blocked and what a person has to do.
-func (b *block) explain(run string) (*trimtab.Error, string) {
-	if b.err != nil {
-		return b.err, fmt.Sprintf("mend the cause, then `trimtab rerun %s %s` (with --set key=value or --data NAME where that is the cure), or `trimtab cancel %s`", run, b.stage, run)
-	}
-	e := trimtab.NewError(trimtab.Invalid, "gate_missed", "", "stage %s: %s", b.stage, strings.Join(b.missed, "; "))
-	return e, fmt.Sprintf("`trimtab rerun %s %s --set …` for a better one, or `trimtab approve %s %s --reason …` to go on with it", run, b.stage, run, b.stage)
+	return r.show(ctx, trimtab.RunBlocked, next, e, "trimtab")
 }
 
 // fail closes a run whose own workflow cannot go on.
@@ -206,8 +257,23 @@ func (r *run) show(ctx workflow.Context, status trimtab.RunStatus, next string, 
 		return err
 	}
 	defer r.pen.Unlock()
+	return r.write(ctx, status, next, e, actor)
+}
+
+// write does what show does, for who holds the pen.
+func (r *run) write(ctx workflow.Context, status trimtab.RunStatus, next string, e *trimtab.Error, actor string) error {
 	return workflow.ExecuteActivity(small(ctx), a.SetRunStatus, activities.RunStatusInput{
 		Run: r.plan.Run, Status: status, Next: next, Error: e, Class: activities.Class(e), Actor: actor}).Get(ctx, nil)
+}
+
+// begin shows that the run is at work, or paused: who paused it while no worker was there may have written first.
+func (r *run) begin(ctx workflow.Context) error {
+	if err := r.pen.Lock(ctx); err != nil {
+		return err
+	}
+	defer r.pen.Unlock()
+	status, next := r.shown()
+	return r.write(ctx, status, next, nil, r.in.Actor)
 }
 
 // shown is what a run that is neither blocked nor at its end shows.

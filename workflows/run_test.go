@@ -19,6 +19,7 @@ import (
 type people struct {
 	script
 	env *testsuite.TestWorkflowEnvironment
+	in  RunInput
 
 	begin  func(in activities.BeginInput) error
 	missed map[int][]string // gates, by number of the attempt
@@ -86,7 +87,7 @@ var onePlan = trimtab.Plan{Run: "r", Stages: []trimtab.PlannedStage{{Name: "sft"
 
 func newPeople() *people {
 	var suite testsuite.WorkflowTestSuite
-	p := &people{env: suite.NewTestWorkflowEnvironment()}
+	p := &people{env: suite.NewTestWorkflowEnvironment(), in: RunInput{Plan: onePlan, Actor: "launcher"}}
 	p.segments = []func(activities.SegmentInput) (activities.SegmentResult, error){done}
 	p.env.SetTestTimeout(20 * time.Second)
 	p.env.RegisterWorkflow(Stage)
@@ -116,7 +117,7 @@ func (a *answer) Complete(v any, err error) {
 
 func (p *people) run(t *testing.T) {
 	t.Helper()
-	p.env.ExecuteWorkflow(Run, RunInput{Plan: onePlan, Actor: "launcher"})
+	p.env.ExecuteWorkflow(Run, p.in)
 	if err := p.env.GetWorkflowError(); !p.env.IsWorkflowCompleted() || err != nil {
 		t.Fatalf("the run did not end: %v, shown as %v", err, p.shows())
 	}
@@ -205,6 +206,35 @@ func TestTwoReruns(t *testing.T) {
 	p.run(t)
 	if first.refused != nil || second.refused == nil || len(p.begun) != 2 {
 		t.Errorf("attempts %v; %v, %v", p.begun, first.refused, second.refused)
+	}
+}
+
+// A rerun stands on all that was seen of the run: its plan, and the newest attempt of every stage.
+func TestRerunOfARunThatMoved(t *testing.T) {
+	was, err := onePlan.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := onePlan
+	other.Seed = 9
+	p := newPeople()
+	p.missed = map[int][]string{1: {"accuracy is .1"}, 2: {"accuracy is .2"}}
+	rerun := func(seen []int, was trimtab.Digest) RerunDecision {
+		return RerunDecision{Decision: Decision{Stage: "sft"}, Plan: other, Seen: seen, Was: was}
+	}
+	early := p.at(time.Minute, UpdateRerun, rerun([]int{2}, was))
+	first := p.at(2*time.Minute, UpdateRerun, rerun([]int{1}, was))
+	again := p.at(3*time.Minute, UpdateRerun, rerun([]int{1}, was))
+	changed := p.at(4*time.Minute, UpdateRerun, rerun([]int{2}, was))
+	p.at(5*time.Minute, UpdateRerun, rerun([]int{2}, ""))
+	p.run(t)
+	if first.refused != nil || first.failed != nil {
+		t.Errorf("the rerun is %+v", first)
+	}
+	for _, a := range []*answer{early, again, changed} {
+		if a.refused == nil || Refusal(a.refused).Type != "plan_stale" {
+			t.Errorf("a rerun of what is no more is %+v", a)
+		}
 	}
 }
 

@@ -31,8 +31,13 @@ type Decision struct {
 // that stage and after it.
 type RerunDecision struct {
 	Decision
-	Plan trimtab.Plan
-	From trimtab.Digest // checkpoint to go on from; empty is from the beginning
+	Plan      trimtab.Plan
+	Overrides []trimtab.Override // that made Plan, for the record
+	From      trimtab.Digest     // checkpoint to go on from; empty is from the beginning
+	// Seen are the newest attempts of all stages, and Was is the digest of the
+	// plan, that the decision stands on; it is refused when they are others by now.
+	Seen []int
+	Was  trimtab.Digest
 }
 
 // Outcome answers an Update.
@@ -84,15 +89,15 @@ func (r *run) blockedAt(d Decision) error {
 	if r.block == nil {
 		return refuse("see `trimtab show`", "the run is not blocked: there is nothing to decide")
 	}
-	if d.Stage != r.block.stage {
-		return refuse("name that one", "the run is blocked at stage %s, not %s", r.block.stage, d.Stage)
+	if d.Stage != r.block.Stage {
+		return refuse("name that one", "the run is blocked at stage %s, not %s", r.block.Stage, d.Stage)
 	}
 	return r.sameAttempt(d)
 }
 
 func (r *run) sameAttempt(d Decision) error {
-	if i := r.index(d.Stage); i >= 0 && d.Attempt != 0 && d.Attempt != r.stages[i].attempt {
-		return refuse("look at it with `trimtab show` and decide again", "stage %s is at attempt %d by now, not %d", d.Stage, r.stages[i].attempt, d.Attempt)
+	if i := r.index(d.Stage); i >= 0 && d.Attempt != 0 && d.Attempt != r.stages[i].Attempt {
+		return refuse("look at it with `trimtab show` and decide again", "stage %s is at attempt %d by now, not %d", d.Stage, r.stages[i].Attempt, d.Attempt)
 	}
 	return nil
 }
@@ -107,8 +112,8 @@ func (r *run) validRerun(d RerunDecision) error {
 		return refuse("see `trimtab show` for its stages", "the run has no stage %q", d.Stage)
 	case r.block == nil:
 		return refuse("wait until it has ended, or cancel it first", "the run is at work")
-	case i > r.index(r.block.stage):
-		return refuse("rerun that one or an earlier one", "the run is blocked at stage %s, before %s", r.block.stage, d.Stage)
+	case i > r.index(r.block.Stage):
+		return refuse("rerun that one or an earlier one", "the run is blocked at stage %s, before %s", r.block.Stage, d.Stage)
 	case len(d.Plan.Stages) != len(r.plan.Stages):
 		return refuse("start a new run", "the new plan has %d stages, the run has %d", len(d.Plan.Stages), len(r.plan.Stages))
 	}
@@ -117,31 +122,52 @@ func (r *run) validRerun(d RerunDecision) error {
 			return refuse("start a new run", "stage %d of the new plan is %s (%s), the run's is %s (%s)", j+1, st.Name, st.Kind, r.plan.Stages[j].Name, r.plan.Stages[j].Kind)
 		}
 	}
-	return r.sameAttempt(d.Decision)
+	if err := r.sameAttempt(d.Decision); err != nil {
+		return err
+	}
+	return r.unmoved(d)
+}
+
+// unmoved refuses a rerun that was decided about a run as it is no more.
+func (r *run) unmoved(d RerunDecision) error {
+	moved := func(format string, args ...any) error {
+		return failure(trimtab.NewError(trimtab.Conflict, "plan_stale", "look at it with `trimtab show` and decide again", format, args...))
+	}
+	for i, seen := range d.Seen[:min(len(d.Seen), len(r.stages))] {
+		if now := r.stages[i].Attempt; now != seen {
+			return moved("stage %s is at attempt %d by now, not %d", r.plan.Stages[i].Name, now, seen)
+		}
+	}
+	if d.Was == "" {
+		return nil
+	}
+	if now, err := r.plan.Digest(); err != nil || now != d.Was {
+		return moved("the run has another plan by now")
+	}
+	return nil
 }
 
 // onRerun puts the new plan in place and marks what it makes stale.
 func (r *run) onRerun(ctx workflow.Context, d RerunDecision) (Outcome, error) {
+	r.updates++
 	i := r.index(d.Stage)
 	block := r.block
-	r.block = nil // a second decision is refused from here on
-	var stale []string
-	for j := i; j < len(r.stages); j++ {
-		if r.stages[j].done {
-			stale = append(stale, r.plan.Stages[j].Name)
-		}
+	r.block = nil      // a second decision is refused from here on
+	var stale []string // what they made, if they made anything
+	for _, st := range r.plan.Stages[i:] {
+		stale = append(stale, st.Name)
 	}
 	if err := r.replan(ctx, d, stale); err != nil {
 		r.block = block
 		return Outcome{}, failure(activities.Unwrap(err))
 	}
 	for j := i; j < len(r.stages); j++ {
-		r.stages[j] = stageState{attempt: r.stages[j].attempt, reuse: j > i}
+		r.stages[j] = StageState{Attempt: r.stages[j].Attempt, Reuse: j > i}
 	}
-	r.stages[i].from, r.stages[i].reason, r.stages[i].actor = d.From, d.Reason, d.Actor
+	r.stages[i].From, r.stages[i].Reason, r.stages[i].Actor = d.From, d.Reason, d.Actor
 	r.plan = d.Plan
 	r.decided = true
-	return Outcome{Attempt: r.stages[i].attempt + 1}, nil
+	return Outcome{Attempt: r.stages[i].Attempt + 1}, nil
 }
 
 // replan writes the new plan down.
@@ -151,15 +177,15 @@ func (r *run) replan(ctx workflow.Context, d RerunDecision, stale []string) erro
 	}
 	defer r.pen.Unlock()
 	status, next := r.shown()
-	return workflow.ExecuteActivity(small(ctx), a.Replan, activities.ReplanInput{Plan: d.Plan, Stale: stale, Status: status, Next: next,
-		Reason: d.Reason, Actor: d.Actor}).Get(ctx, nil)
+	return workflow.ExecuteActivity(small(ctx), a.Replan, activities.ReplanInput{Plan: d.Plan, Stage: d.Stage, Overrides: d.Overrides, Stale: stale,
+		Status: status, Next: next, Reason: d.Reason, Actor: d.Actor}).Get(ctx, nil)
 }
 
 func (r *run) validApprove(d Decision) error {
 	if err := r.blockedAt(d); err != nil {
 		return err
 	}
-	if len(r.block.missed) == 0 {
+	if len(r.block.Missed) == 0 {
 		return refuse("rerun it", "stage %s failed: there is no output to approve", d.Stage)
 	}
 	return nil
@@ -167,7 +193,7 @@ func (r *run) validApprove(d Decision) error {
 
 // onApprove lets the outputs count although they missed a gate.
 func (r *run) onApprove(ctx workflow.Context, d Decision) (Outcome, error) {
-	return r.decide(ctx, d, UpdateApprove, func(st *stageState) { st.done = true })
+	return r.decide(ctx, d, UpdateApprove, func(st *StageState) { st.Done = true })
 }
 
 func (r *run) validSkip(d Decision) error {
@@ -183,26 +209,28 @@ func (r *run) validSkip(d Decision) error {
 }
 
 func (r *run) onSkip(ctx workflow.Context, d Decision) (Outcome, error) {
-	return r.decide(ctx, d, UpdateSkip, func(st *stageState) { st.done, st.skipped = true, true })
+	return r.decide(ctx, d, UpdateSkip, func(st *StageState) { st.Done, st.Skipped = true, true })
 }
 
 // decide records a decision about the blocked stage, then lets the run go on.
-func (r *run) decide(ctx workflow.Context, d Decision, what string, change func(*stageState)) (Outcome, error) {
+func (r *run) decide(ctx workflow.Context, d Decision, what string, change func(*StageState)) (Outcome, error) {
+	r.updates++
 	i := r.index(d.Stage)
 	block := r.block
 	r.block = nil
-	in := activities.DecisionInput{Run: r.plan.Run, Stage: d.Stage, Number: r.stages[i].attempt, Decision: what, Reason: d.Reason, Actor: d.Actor}
+	in := activities.DecisionInput{Run: r.plan.Run, Stage: d.Stage, Number: r.stages[i].Attempt, Decision: what, Reason: d.Reason, Actor: d.Actor}
 	if err := r.tell(ctx, in); err != nil {
 		r.block = block
 		return Outcome{}, failure(activities.Unwrap(err))
 	}
 	change(&r.stages[i])
 	r.decided = true
-	return Outcome{Attempt: r.stages[i].attempt}, nil
+	return Outcome{Attempt: r.stages[i].Attempt}, nil
 }
 
 // onCancel stops the running stage at its next step, with a checkpoint.
 func (r *run) onCancel(ctx workflow.Context, d Decision) (Outcome, error) {
+	r.updates++
 	r.cancelled, r.actor = true, d.Actor
 	if r.stop != nil {
 		r.stop()
@@ -229,6 +257,10 @@ func (r *run) validPause(pause bool) error {
 	if r.paused == pause {
 		return refuse("see `trimtab show`", "the run is %s already", map[bool]string{true: "paused", false: "at work"}[pause])
 	}
+	if r.updates >= mostUpdates {
+		return failure(trimtab.NewError(trimtab.Conflict, "too_many_decisions", "wait until the attempt at work has ended, or cancel the run",
+			"the run has taken %d decisions in this history: it keeps the rest for others than pause and resume", r.updates))
+	}
 	return nil
 }
 
@@ -242,6 +274,7 @@ func (r *run) onResume(ctx workflow.Context, d Decision) (Outcome, error) {
 
 // setPause holds the run, or lets it go on. A blocked run stays blocked, and pauses after that.
 func (r *run) setPause(ctx workflow.Context, d Decision, what string) error {
+	r.updates++
 	pause := what == UpdatePause
 	r.paused = pause
 	if err := r.tell(ctx, activities.DecisionInput{Run: r.plan.Run, Decision: what, Reason: d.Reason, Actor: d.Actor}); err != nil {

@@ -20,7 +20,11 @@ func (a *app) rerunCmd() *cobra.Command {
 		Long: `Run a stage again, and after it every stage that reads what it makes. A run that
 is still open gets a new attempt; a closed one becomes a new run, and its
 unchanged stages are reused. Runs repeat to the bit: a rerun that changes
-nothing is refused unless --force is given.`,
+nothing is refused unless --force is given.
+
+--dry-run prints a token of its plan. With --plan TOKEN, and the same flags,
+exactly that plan is done, or none: when anything it stands on has moved since,
+the rerun is refused.`,
 		Example: `  trimtab rerun my-assistant ppo --from-checkpoint latest
   trimtab rerun my-assistant reward --set reward.epochs=2 --reason "the gate was missed"
   trimtab rerun my-assistant sft --data demos-v2 --dry-run`,
@@ -47,6 +51,7 @@ nothing is refused unless --force is given.`,
 	f.StringArrayVar(&req.Data, "data", nil, "other data: NAME, or kind=NAME (may be repeated)")
 	f.StringVar(&req.Reason, "reason", "", "why, for the record")
 	f.BoolVar(&req.DryRun, "dry-run", false, "say what would run and what would be reused, and stop")
+	f.StringVar(&req.Plan, "plan", "", "the token of a dry run: do exactly what it said, or nothing")
 	f.BoolVar(&req.Force, "force", false, "run again even if nothing changed")
 	f.BoolVar(&watch, "watch", false, "follow it to its end")
 	return cmd
@@ -70,6 +75,7 @@ type rerunDocument struct {
 	NewRun  bool         `json:"new_run"`
 	Attempt int          `json:"attempt,omitempty"`
 	DryRun  bool         `json:"dry_run"`
+	Plan    string       `json:"plan"` // for --plan
 	Stages  []rerunStage `json:"stages"`
 }
 
@@ -80,7 +86,7 @@ type rerunStage struct {
 }
 
 func (a *app) printRerun(req runs.RerunRequest, r runs.RerunResult) error {
-	doc := rerunDocument{"trimtab.rerun/v1", r.Run, r.NewRun, r.Attempt, req.DryRun, nil}
+	doc := rerunDocument{"trimtab.rerun/v1", r.Run, r.NewRun, r.Attempt, req.DryRun, r.Plan, nil}
 	for _, st := range r.Stages {
 		doc.Stages = append(doc.Stages, rerunStage{st.Name, st.Action, st.Reason})
 	}
@@ -95,7 +101,7 @@ func (a *app) printRerun(req runs.RerunRequest, r runs.RerunResult) error {
 	switch {
 	case err != nil:
 	case req.DryRun:
-		a.note("nothing was changed (--dry-run)")
+		a.note("nothing was changed (--dry-run); to do exactly this, add --plan %s", r.Plan)
 	case r.NewRun:
 		a.note("new run %s; follow it: trimtab watch %s", r.Run, shortID(r.Run))
 	default:

@@ -104,6 +104,9 @@ func (a *app) printHead(doc runs.Document) {
 	if doc.Reason != "" {
 		say("reason", "%s", doc.Reason)
 	}
+	for _, c := range doc.Changes {
+		say("changed", "for %s by %s: %s", c.Stage, c.Actor, overridesOf(c.Overrides))
+	}
 	if doc.Status != trimtab.RunCompleted {
 		for _, e := range troubles(doc) {
 			say("why", "%s", e.Message)
@@ -113,6 +116,20 @@ func (a *app) printHead(doc runs.Document) {
 		say("next", "%s", doc.Next)
 	}
 	fmt.Fprintln(a.out)
+}
+
+// overridesOf writes what was changed as it was typed, with the version that a dataset's name meant.
+func overridesOf(list []trimtab.Override) string {
+	var parts []string
+	for _, o := range list {
+		switch {
+		case o.Set != "":
+			parts = append(parts, o.Set)
+		default:
+			parts = append(parts, fmt.Sprintf("%s=%s (%s)", o.Kind, o.Data, o.Digest.Short()))
+		}
+	}
+	return strings.Join(parts, ", ")
 }
 
 var stageColumns = []column[runs.StageDocument]{
@@ -300,7 +317,14 @@ func gistOfList(list []any) string {
 	var parts []string
 	for _, one := range list {
 		fields, _ := one.(map[string]any)
+		if set, ok := fields["set"].(string); ok {
+			parts = append(parts, set)
+			continue
+		}
 		name, _ := fields["name"].(string)
+		if data, ok := fields["data"].(string); ok {
+			name = data
+		}
 		digest, ok := fields["digest"].(string)
 		if !ok {
 			return ""
