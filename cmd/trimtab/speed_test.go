@@ -14,12 +14,16 @@ import (
 	"github.com/trimtab/trimtab/storage/storagetest"
 )
 
-// lookPatience is what a look may take: a tenth of a second, and three times that on a machine that does other things.
-const lookPatience = 300 * time.Millisecond
+// lookPatience is twice what a look may take: the least of several times is held against it, since other tests run at
+// the same time, and they may run on a slower machine than the ones that are promised a tenth of a second.
+const lookPatience = 200 * time.Millisecond
 
 // With 10,000 runs and a million metrics in the database, looking at runs is quick: in the service, and as a whole
 // command, from the start of its process to its end.
 func TestLookingIsFast(t *testing.T) {
+	if testing.Short() {
+		t.Skip("fills a database")
+	}
 	quiet(t)
 	urls := storagetest.URLs(t)
 	began := time.Now()
@@ -67,15 +71,14 @@ func TestLookingIsFast(t *testing.T) {
 		{"show by name", show("name-4711")},
 		{"show a run of 500,000 metrics", show(storagetest.Long)},
 		{"history", func() error { _, err := s.History(ctx, "run-04711", ""); return err }},
-		{"trimtab version", whole("numerics", "version")},
 		{"trimtab runs", whole("run-10000", "runs")},
 		{"trimtab show RUN", whole("completed after", "show", "name-4711")},
 		{"trimtab show, of 500,000 metrics", whole("completed after", "show", storagetest.Long)},
 	} {
-		took := median(t, 15, look.do)
-		t.Logf("%-34s %6.1f ms", look.what, took.Seconds()*1000)
-		if took > lookPatience {
-			t.Errorf("%s took %s, may take %s", look.what, took, lookPatience)
+		times := timed(t, 15, look.do)
+		t.Logf("%-34s median %6.1f ms, least %6.1f ms", look.what, times[7].Seconds()*1000, times[0].Seconds()*1000)
+		if times[0] > lookPatience {
+			t.Errorf("%s took %s at the least, may take %s", look.what, times[0], lookPatience)
 		}
 	}
 }
@@ -89,8 +92,8 @@ func process(args ...string) *exec.Cmd {
 	return &exec.Cmd{Path: self, Args: append([]string{"trimtab"}, args...)} // see TestMain
 }
 
-// median is how long f takes, of n times.
-func median(t *testing.T, n int, f func() error) time.Duration {
+// timed is how long f takes, n times, in ascending order.
+func timed(t *testing.T, n int, f func() error) []time.Duration {
 	t.Helper()
 	times := make([]time.Duration, n)
 	for i := range times {
@@ -101,5 +104,5 @@ func median(t *testing.T, n int, f func() error) time.Duration {
 		times[i] = time.Since(began)
 	}
 	slices.Sort(times)
-	return times[n/2]
+	return times
 }
