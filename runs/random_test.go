@@ -151,6 +151,9 @@ func (p *player) hold(stage int, on bool) {
 // command gives one, and says what the model makes of it.
 func (p *player) command() (what, want string, err error) {
 	id, stage := p.ids[len(p.ids)-1], p.r.IntN(3)
+	if b := p.m.now().block; b >= 0 && p.r.IntN(2) == 0 {
+		stage = b
+	}
 	name := p.m.stages[stage]
 	m := p.m
 	if !m.worker && (p.r.IntN(3) == 0 || m.now().status.Open()) {
