@@ -17,7 +17,7 @@ import (
 )
 
 var (
-	modelRuns = flag.Int("model-runs", 3, "how many sequences of commands TestCommandsAsTheModelSays gives")
+	modelRuns = flag.Int("model-runs", 5, "how many sequences of commands TestCommandsAsTheModelSays gives")
 	dice      = flag.Uint64("dice", 1, "seed of the first of them")
 )
 
