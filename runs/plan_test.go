@@ -136,6 +136,29 @@ func TestOverridesAreRecorded(t *testing.T) {
 	}
 }
 
+// What missed a gate and was made again counts no more, as what was made from it.
+func TestMissedAttemptsBecomeStale(t *testing.T) {
+	b, _ := newNoopBench(t, 1)
+	id := b.launch(missing)
+	b.await(id, trimtab.RunBlocked)
+	b.rerun(runs.RerunRequest{Run: id, Stage: "collect", Sets: []string{"collect.temperature=0.5"}})
+	b.await(id, trimtab.RunBlocked)
+	b.rerun(runs.RerunRequest{Run: id, Stage: "reward", Sets: []string{"reward.gates=[]", "reward.epochs=2"}})
+	b.await(id, trimtab.RunCompleted)
+	attempts, err := b.Store().Attempts(b.ctx, id)
+	b.do(err)
+	newest := map[string]int{"pretrain": 1, "sft": 1, "collect": 2, "reward": 3, "ppo": 1, "evaluate": 1}
+	for _, a := range attempts {
+		want := trimtab.AttemptStale
+		if a.Number == newest[a.Stage] {
+			want = trimtab.AttemptCompleted
+		}
+		if a.Status != want {
+			t.Errorf("attempt %d of %s is %s, want %s", a.Number, a.Stage, a.Status, want)
+		}
+	}
+}
+
 // Several people press rerun at once: one gets it, the others are told so.
 func TestRerunsAtOnce(t *testing.T) {
 	b, _ := newNoopBench(t, 1)

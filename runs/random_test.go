@@ -17,7 +17,7 @@ import (
 )
 
 var (
-	modelRuns = flag.Int("model-runs", 3, "how many sequences of commands TestCommandsAsTheModelSays gives")
+	modelRuns = flag.Int("model-runs", 5, "how many sequences of commands TestCommandsAsTheModelSays gives")
 	dice      = flag.Uint64("dice", 1, "seed of the first of them")
 )
 
@@ -151,6 +151,9 @@ func (p *player) hold(stage int, on bool) {
 // command gives one, and says what the model makes of it.
 func (p *player) command() (what, want string, err error) {
 	id, stage := p.ids[len(p.ids)-1], p.r.IntN(3)
+	if b := p.m.now().block; b >= 0 && p.r.IntN(2) == 0 {
+		stage = b
+	}
 	name := p.m.stages[stage]
 	m := p.m
 	if !m.worker && (p.r.IntN(3) == 0 || m.now().status.Open()) {
