@@ -187,8 +187,9 @@ func (p *product) run(t *testing.T) durableRun {
 	for _, s := range strings.Fields(*costSets) {
 		args = append(args, "--set", s)
 	}
+	id := p.launch(t, args...).ID // freezing the data is no part of it
 	before := p.used()
-	d := w.read(t, w.await(t, p.launch(t, args...).ID))
+	d := w.read(t, w.await(t, id))
 	d.used = p.used()
 	for name := range d.used {
 		d.used[name] -= before[name]
