@@ -36,12 +36,12 @@ var (
 	costSize   = flag.String("cost.size", "", "size of the recipe; empty is the default")
 	costSets   = flag.String("cost.set", "", "overrides of the recipe, path=value, with spaces between")
 	costRounds = flag.Int("cost.rounds", 3, "how often each side is run; medians count")
+	costBare   = flag.Bool("cost.bare", false, "for TestBareLoop: its stages are on the standard input")
 	costMost   = flag.Float64("cost.most", 0, "fail if durability costs more than so many percent of the bare loop; 0 is never")
 )
 
 // The cost of durability: the shipped recipe's run by the product, with its
-// servers and their fsync, against the same stages in a bare loop of this
-// process, in turns. The bare loop reads the same database and the same files,
+// servers and their fsync, against the same stages in a bare loop, in turns. The bare loop reads the same database and the same files,
 // and has to end in the same outputs; it has no workflow, no heartbeat, no
 // report and no checkpoint, and while it runs there is an idle Postgres and
 // nothing else. A stage of the run lasts from the end of the one
@@ -64,17 +64,14 @@ func TestCostOfDurability(t *testing.T) {
 		}
 		t.Logf("round %d: bare %.2f s, durable %.2f s, %+.1f %%", round+1, bare[round].seconds(), durable[round].seconds, percent(durable[round].seconds, bare[round].seconds()))
 	}
-	compare(t, durable, bare, p.writing(t, bare[len(bare)-1]))
+	compare(t, durable, bare)
 	if all := middle(*costRounds, func(i int) float64 { return percent(durable[i].seconds, bare[i].seconds()) }); *costMost > 0 && all > *costMost {
 		t.Errorf("durability costs %.1f %%, more than %g %%", all, *costMost)
 	}
 }
 
 // product is a data folder with the program.
-type product struct {
-	program, data string
-	pool          *tensor.Pool // of the bare loop
-}
+type product struct{ program, data string }
 
 func newProduct(t *testing.T) *product {
 	t.Helper()
@@ -88,8 +85,7 @@ func newProduct(t *testing.T) *product {
 			t.Error(err)
 		}
 	})
-	p := &product{program: filepath.Join(dir, "trimtab"), data: filepath.Join(dir, "data"), pool: tensor.NewPool(0)}
-	t.Cleanup(p.pool.Close)
+	p := &product{program: filepath.Join(dir, "trimtab"), data: filepath.Join(dir, "data")}
 	if out, err := exec.Command("go", "build", "-o", p.program, "github.com/trimtab/trimtab/cmd/trimtab").CombinedOutput(); err != nil {
 		t.Fatalf("build trimtab: %v\n%s", err, out)
 	}
@@ -191,8 +187,9 @@ func (p *product) run(t *testing.T) durableRun {
 	for _, s := range strings.Fields(*costSets) {
 		args = append(args, "--set", s)
 	}
+	id := p.launch(t, args...).ID // freezing the data is no part of it
 	before := p.used()
-	d := w.read(t, w.await(t, p.launch(t, args...).ID))
+	d := w.read(t, w.await(t, id))
 	d.used = p.used()
 	for name := range d.used {
 		d.used[name] -= before[name]
@@ -284,36 +281,31 @@ func (w watcher) segments(t *testing.T, s *durableStage) {
 	}
 }
 
+// bareTask is what TestBareLoop has to do.
+type bareTask struct {
+	Files, URL   string
+	Warm, Stages []activities.SegmentInput
+}
+
 // bareRun is the same stages in the bare loop.
 type bareRun struct {
-	stages []activities.Bare
-	used   float64 // processor time
+	Stages []activities.Bare
+	Used   float64 // processor time
 }
 
 func (r bareRun) seconds() (sum float64) {
-	for _, b := range r.stages {
+	for _, b := range r.Stages {
 		sum += b.Seconds()
 	}
 	return sum
 }
 
 // bare ends the stack but for Postgres, and takes the stages of a run through
-// the bare loop, after those of the smallest run.
-func (p *product) bare(t *testing.T, d durableRun) bareRun {
-	t.Helper()
-	var r bareRun
-	p.beside(t, func(files *checkpoint.Store, store *storage.Store) {
-		acts := activities.New(quiet, store, files, p.pool, "bare")
-		p.loop(t, acts, d.warm)
-		before := processorSeconds("/proc/self")
-		r.stages = p.loop(t, acts, d.stages)
-		r.used = processorSeconds("/proc/self") - before
-	})
-	return r
-}
-
-// beside calls f with the product's records and files while only Postgres runs.
-func (p *product) beside(t *testing.T, f func(*checkpoint.Store, *storage.Store)) {
+// the bare loop, after those of the smallest run; they make what the run has
+// made. The loop has a process and a session of its own, as the product's
+// worker has: where other work goes on, Linux shares the processors out by
+// sessions.
+func (p *product) bare(t *testing.T, d durableRun) (r bareRun) {
 	t.Helper()
 	p.command(t, "dev", "stop")
 	postgres, err := devstack.StartPostgres(t.Context(), devstack.PostgresOptions{Dir: filepath.Join(p.data, "postgres"), DieWithParent: true})
@@ -329,57 +321,78 @@ func (p *product) beside(t *testing.T, f func(*checkpoint.Store, *storage.Store)
 	if err != nil {
 		t.Fatal(err)
 	}
-	store, err := storage.Open(t.Context(), e.AppURL)
+	task, err := json.Marshal(bareTask{Files: filepath.Join(p.data, "store"), URL: e.AppURL, Warm: inputsOf(d.warm), Stages: inputsOf(d.stages)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), program, "-test.run=^TestBareLoop$", "-cost.bare", "-test.timeout=0")
+	cmd.Stdin, cmd.SysProcAttr = bytes.NewReader(task), &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
+	out, err := cmd.Output()
+	line, _, _ := bytes.Cut(out, []byte("\n"))
+	if err := errors.Join(err, json.Unmarshal(line, &r)); err != nil {
+		t.Fatalf("the bare loop: %v\n%s", err, out)
+	}
+	for i, s := range d.stages {
+		if !slices.Equal(r.Stages[i].Outputs, s.Outputs) {
+			t.Errorf("the bare loop of %s makes %v, the run made %v", s.Stage, r.Stages[i].Outputs, s.Outputs)
+		}
+	}
+	return r
+}
+
+func inputsOf(stages []durableStage) (inputs []activities.SegmentInput) {
+	for _, s := range stages {
+		inputs = append(inputs, s.input)
+	}
+	return inputs
+}
+
+// TestBareLoop is the other side of bare.
+func TestBareLoop(t *testing.T) {
+	if !*costBare {
+		t.Skip("TestCostOfDurability starts it")
+	}
+	var task bareTask
+	if err := json.NewDecoder(os.Stdin).Decode(&task); err != nil {
+		t.Fatal(err)
+	}
+	store, err := storage.Open(t.Context(), task.URL)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	files, err := checkpoint.Open(filepath.Join(p.data, "store"))
+	files, err := checkpoint.Open(task.Files)
 	if err != nil {
 		t.Fatal(err)
 	}
-	f(files, store)
-}
-
-// loop takes stages through the bare loop; they make what the run has made.
-func (p *product) loop(t *testing.T, acts *activities.Activities, stages []durableStage) (list []activities.Bare) {
-	t.Helper()
-	for _, s := range stages {
-		b, err := acts.RunBare(t.Context(), s.input)
-		if err != nil {
-			t.Fatalf("%s: %v", s.Stage, err)
-		}
-		if !slices.Equal(b.Outputs, s.Outputs) {
-			t.Errorf("the bare loop of %s makes %v, the run made %v", s.Stage, b.Outputs, s.Outputs)
-		}
-		list = append(list, b)
-	}
-	return list
-}
-
-// writing measures how long a checkpoint of each stage takes to be written, the median of three.
-func (p *product) writing(t *testing.T, bare bareRun) (seconds []float64) {
-	t.Helper()
-	files, err := checkpoint.Open(filepath.Join(p.data, "store"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, b := range bare.stages {
-		seconds = append(seconds, middle(3, func(try int) float64 {
-			start := time.Now()
-			digest, err := files.SaveState("cost", try, b.State)
-			took := time.Since(start).Seconds()
-			if err := errors.Join(err, files.RemoveState("cost", digest)); err != nil {
-				t.Fatal(err)
+	pool := tensor.NewPool(0)
+	defer pool.Close()
+	acts := activities.New(quiet, store, files, pool, "bare")
+	loop := func(inputs []activities.SegmentInput) (list []activities.Bare) {
+		for _, in := range inputs {
+			b, err := acts.RunBare(t.Context(), in)
+			if err != nil {
+				t.Fatalf("%s: %v", in.Stage.Name, err)
 			}
-			return took
-		}))
+			list = append(list, b)
+		}
+		return list
 	}
-	return seconds
+	loop(task.Warm)
+	before := processorSeconds("/proc/self")
+	r := bareRun{Stages: loop(task.Stages)}
+	r.Used = processorSeconds("/proc/self") - before
+	if err := json.NewEncoder(os.Stdout).Encode(r); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // compare shows the medians of the rounds, and where the run spends what the bare loop does not.
-func compare(t *testing.T, durable []durableRun, bare []bareRun, writing []float64) {
+func compare(t *testing.T, durable []durableRun, bare []bareRun) {
 	t.Helper()
 	n := len(durable)
 	of := func(f func(durableStage) float64, i int) float64 {
@@ -389,11 +402,11 @@ func compare(t *testing.T, durable []durableRun, bare []bareRun, writing []float
 	t.Logf("%-9s %6s %5s %4s | %9s %9s %8s | %7s %7s %9s %9s %9s %9s", "stage", "steps", "ckpts", "segs", "bare", "durable", "",
 		"start", "load", "steps", "segments", "ckpts", "rest")
 	for i, s := range durable[0].stages {
-		b := middle(n, func(round int) float64 { return bare[round].stages[i].Seconds() })
-		made := middle(n, func(round int) float64 { return bare[round].stages[i].Made })
-		stepped := middle(n, func(round int) float64 { return bare[round].stages[i].Stepped })
-		finished := middle(n, func(round int) float64 { return bare[round].stages[i].Finished })
-		written := float64(s.checkpoints) * writing[i]
+		b := middle(n, func(round int) float64 { return bare[round].Stages[i].Seconds() })
+		made := middle(n, func(round int) float64 { return bare[round].Stages[i].Made })
+		stepped := middle(n, func(round int) float64 { return bare[round].Stages[i].Stepped })
+		finished := middle(n, func(round int) float64 { return bare[round].Stages[i].Finished })
+		written := float64(s.checkpoints) * middle(n, func(round int) float64 { return bare[round].Stages[i].Written })
 		rest := of(func(s durableStage) float64 { return s.worked - s.stepped - s.between }, i) - finished - written
 		t.Logf("%-9s %6d %5d %4d | %9.3f %9.3f %+7.1f%% | %7.3f %+7.3f %+9.3f %9.3f %9.3f %9.3f", s.Stage, s.Steps, s.checkpoints, s.segments,
 			b, of(durableStage.seconds, i), percent(of(durableStage.seconds, i), b),
@@ -404,9 +417,9 @@ func compare(t *testing.T, durable []durableRun, bare []bareRun, writing []float
 	t.Logf("%-9s %6s %5s %4s | %9.3f %9.3f %+7.1f%% | median of the rounds' own %+.1f%%", "all", "", "", "", b, d, percent(d, b),
 		middle(n, func(i int) float64 { return percent(durable[i].seconds, bare[i].seconds()) }))
 	t.Log("start: from the end of the stage before to the attempt's row. load, steps: what they take longer than in the bare loop.")
-	t.Log("segments: from the end of one to the start of the next. ckpts: their number times the median time to write one.")
+	t.Log("segments: from the end of one to the start of the next. ckpts: their number times the least time to write one.")
 	t.Log("rest: commits of reports and rollouts, shown progress, closing the attempt; less what is written beside the steps.")
-	t.Logf("processor seconds: bare loop %.1f", middle(n, func(i int) float64 { return bare[i].used }))
+	t.Logf("processor seconds: bare loop %.1f", middle(n, func(i int) float64 { return bare[i].Used }))
 	for _, name := range slices.Sorted(maps.Keys(durable[0].used)) {
 		t.Logf("processor seconds: %s %.1f", name, middle(n, func(i int) float64 { return durable[i].used[name] }))
 	}

@@ -171,7 +171,7 @@ func TestReference(t *testing.T) {
 	}
 	in := st
 	in.Inputs = append(slices.Clone(st.Inputs), trimtab.Input{Name: "reference", Stage: "reward", Output: "model"})
-	if _, err := c.newJob(t.Context(), c.segment(in)); trimtab.AsError(err).Type != "wrong_model" {
+	if _, err := c.newJob(t.Context(), c.segment(in)); err == nil || trimtab.AsError(err).Type != "wrong_model" {
 		t.Errorf("a reward model as the reference: %v", err)
 	}
 }
