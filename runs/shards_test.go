@@ -390,3 +390,31 @@ func TestSharedRolloutsFromACheckpoint(t *testing.T) {
 		t.Errorf("shared\n%v\nalone\n%v", digests(got[1]), digests(got[0]))
 	}
 }
+
+// Where the checkpoint to sample from is damaged, the stage goes back to the one
+// before and on from there, and nothing of what was made is another.
+func TestDamagedCheckpointAtShards(t *testing.T) {
+	b := newBench(t, 1)
+	want := b.await(b.launch(large...), trimtab.RunCompleted)
+	id := b.launch(append(large, "ppo.rollout_shards=4", "name=damaged")...)
+	b.awaitStep(id, "ppo", 2)
+	if err := b.Pause(b.ctx, id, "a look", "tester"); err != nil {
+		t.Fatal(err)
+	}
+	for _, pending := b.atWork(id); pending > 0; _, pending = b.atWork(id) {
+		time.Sleep(10 * time.Millisecond)
+	}
+	st := stageOf(t, b.await(id, trimtab.RunPaused), "ppo")
+	files, err := filepath.Glob(filepath.Join(b.dir, "states", "*", st.Checkpoint.Hex()))
+	if err != nil || len(files) != 1 || st.Step >= st.Steps {
+		t.Fatalf("step %d of %d, files %v, %v", st.Step, st.Steps, files, err)
+	}
+	b.anew() // a worker that has not got the stage in memory
+	if err := errors.Join(os.Truncate(files[0], 1000), b.Resume(b.ctx, id, "go on", "tester")); err != nil {
+		t.Fatal(err)
+	}
+	b.wantSame("damaged", b.await(id, trimtab.RunCompleted), want)
+	if told := b.events(id, "checkpoint_damaged"); len(told) != 1 {
+		t.Errorf("the damage is told as %v", told)
+	}
+}

@@ -16,8 +16,8 @@ func (s *stage) shared() bool { return s.in.Begin.Stage.RolloutShards > 1 }
 
 // rollouts tries once to have those shards of the next iteration made that are
 // missing, and keeps what was made whatever becomes of the others. Alone says
-// that the segment has to do without: the checkpoint to sample from cannot be
-// read, and only a segment may go back to the one before.
+// that the segment has to go on by itself: the checkpoint to sample from cannot
+// be read, and only a segment may go back to the one before.
 func (s *stage) rollouts(ctx workflow.Context) (alone bool, err error) {
 	if s.at.Sequence == 0 { // no segment has said yet that the attempt is at work
 		if err := s.show(ctx, trimtab.AttemptRunning, "", nil); err != nil {

@@ -149,8 +149,8 @@ func (s *stage) try(ctx workflow.Context) (activities.SegmentResult, error) {
 		if err != nil {
 			return activities.SegmentResult{}, err
 		}
-		if !alone {
-			in.Stage.SegmentSteps, in.Stage.CheckpointSteps, in.Shards = 1, 1, s.at.Shards
+		if in.Shards = s.at.Shards; !alone {
+			in.Stage.SegmentSteps, in.Stage.CheckpointSteps = 1, 1
 		}
 	}
 	s.at.Sequence++
