@@ -10,7 +10,7 @@ import (
 	"github.com/trimtab/trimtab"
 )
 
-var queued = flag.Int("queued", 200, "how many runs are queued when the worker of TestQueueDrains starts; 20 with -short")
+var queued = flag.Int("queued", 40, "how many runs are queued when the worker of TestQueueDrains starts; 20 with -short")
 
 // Many queued runs drain through one worker: each completes, with one attempt of each stage.
 func TestQueueDrains(t *testing.T) {

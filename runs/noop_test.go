@@ -27,11 +27,12 @@ type noop struct {
 	store *storage.Store
 	files *checkpoint.Store
 
-	mu    sync.Mutex
-	seeds uint64                      // given out
-	holds map[string]chan struct{}    // by seed/stage: step 1 waits until it is closed
-	waits map[string]int              // by seed/stage: segments that wait so
-	fails map[string][]*trimtab.Error // by seed/stage: what the next segments end with
+	mu      sync.Mutex
+	prompts map[trimtab.Digest][]string // of datasets
+	seeds   uint64                      // given out
+	holds   map[string]chan struct{}    // by seed/stage: step 1 waits until it is closed
+	waits   map[string]int              // by seed/stage: segments that wait so
+	fails   map[string][]*trimtab.Error // by seed/stage: what the next segments end with
 }
 
 const noopSteps = 2
@@ -44,7 +45,7 @@ func newNoopBench(t *testing.T, slots int) (*bench, *noop) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &noop{Activities: b.acts.(*activities.Activities), store: b.Store(), files: files, seeds: 1000,
+	n := &noop{Activities: b.acts.(*activities.Activities), store: b.Store(), files: files, seeds: 1000, prompts: map[trimtab.Digest][]string{},
 		holds: map[string]chan struct{}{}, waits: map[string]int{}, fails: map[string][]*trimtab.Error{}}
 	b.acts, b.slots, b.throttle = n, slots, 50*time.Millisecond
 	b.start()
@@ -160,15 +161,42 @@ func (n *noop) segment(ctx context.Context, in activities.SegmentInput) (activit
 				return n.stopped(work, in, res, reports, stopped)
 			}
 		}
-		reports = append(reports, storage.StepReport{Step: res.Step, Report: trimtab.Report{Metrics: []trimtab.Metric{{Name: "loss", Value: 1 / float64(1+res.Step)}}}})
+		reports = append(reports, storage.StepReport{Step: res.Step, Report: n.report(work, in, res.Step)})
 	}
-	if err := n.store.Commit(work, in.Attempt, in.Sequence, reports, nil); err != nil {
+	if err := n.checkpoint(work, in, &res, reports); err != nil {
 		return res, err
 	}
 	res.Done = true
 	res.Metrics = []trimtab.Metric{{Name: "loss", Value: 0.5}}
 	res.Outputs, err = n.outputs(work, in)
 	return res, err
+}
+
+// report has what the record of a stage of its kind must have.
+func (n *noop) report(ctx context.Context, in activities.SegmentInput, step int) trimtab.Report {
+	r := trimtab.Report{Metrics: []trimtab.Metric{{Name: "loss", Value: 1 / float64(1+step)}}}
+	if in.Stage.Kind == "ppo" {
+		one := []float32{1}
+		r.Rollouts = []trimtab.Rollout{{Prompt: n.prompt(ctx, in, step), PromptIDs: []int32{int32(step)}, Tokens: []int32{7}, Bytes: []byte("x"),
+			LogProbs: one, RefLogProb: one, KL: one, Values: one, Rewards: one, Advantages: one, Returns: one}}
+	}
+	return r
+}
+
+// prompt is one of those to train on, another for each step.
+func (n *noop) prompt(ctx context.Context, in activities.SegmentInput, step int) string {
+	at := slices.IndexFunc(in.Inputs, func(i trimtab.Named) bool { return i.Name == "prompts" })
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.prompts[in.Inputs[at].Digest] == nil {
+		all, _ := n.store.Items(ctx, in.Inputs[at].Digest) // without any the index below is out of range
+		for _, item := range all {
+			if p := item.(trimtab.Prompt); p.Split != trimtab.SplitTest {
+				n.prompts[in.Inputs[at].Digest] = append(n.prompts[in.Inputs[at].Digest], p.Text)
+			}
+		}
+	}
+	return n.prompts[in.Inputs[at].Digest][step]
 }
 
 // wait is nil when hold is over, else it says why the segment has to stop.
@@ -192,20 +220,25 @@ func wait(ctx context.Context, hold chan struct{}) error {
 // stopped makes a checkpoint, as a segment does that is paused, cancelled or has to go.
 func (n *noop) stopped(ctx context.Context, in activities.SegmentInput, res activities.SegmentResult, reports []storage.StepReport, why error) (activities.SegmentResult, error) {
 	if len(reports) > 0 {
-		state := []tensor.Named{{Name: "x", Shape: []int{1}, Data: []float32{float32(res.Step)}}}
-		d, err := n.files.SaveState(fmt.Sprintf("attempt-%d", in.Attempt), res.Step, state)
-		if err != nil {
+		if err := n.checkpoint(ctx, in, &res, reports); err != nil {
 			return res, err
 		}
-		if err := n.store.Commit(ctx, in.Attempt, in.Sequence, reports, &storage.Checkpoint{Attempt: in.Attempt, Step: res.Step, Digest: d}); err != nil {
-			return res, err
-		}
-		res.Checkpoint = d
 	}
 	if e := trimtab.AsError(why); e.Type == "worker_stopping" {
 		return res, e
 	}
 	return res, nil
+}
+
+// checkpoint stores a state of one number and commits the reports with it.
+func (n *noop) checkpoint(ctx context.Context, in activities.SegmentInput, res *activities.SegmentResult, reports []storage.StepReport) error {
+	state := []tensor.Named{{Name: "x", Shape: []int{1}, Data: []float32{float32(res.Step)}}}
+	d, err := n.files.SaveState(fmt.Sprintf("attempt-%d", in.Attempt), res.Step, state)
+	if err != nil {
+		return err
+	}
+	res.Checkpoint = d
+	return n.store.Commit(ctx, in.Attempt, in.Sequence, reports, &storage.Checkpoint{Attempt: in.Attempt, Step: res.Step, Digest: d})
 }
 
 // outputs are a function of what the cache key is made of.
