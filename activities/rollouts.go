@@ -110,7 +110,7 @@ func (r *running) makeShard(ctx context.Context, shard, of int) (trimtab.Digest,
 	if err != nil {
 		return "", err
 	}
-	return r.a.files.SaveRollouts(attemptKey(r.in.Attempt), checkpoint.Rollouts{Step: s.Step, First: s.First, State: r.in.From, Arrays: s.Arrays()})
+	return r.a.files.SaveRollouts(checkpoint.AttemptName(r.in.Attempt), checkpoint.Rollouts{Step: s.Step, First: s.First, State: r.in.From, Arrays: s.Arrays()})
 }
 
 // ppo is the stage and its trainer.
@@ -168,7 +168,7 @@ func (r *running) shard(ctx context.Context, d trimtab.Digest) (s ppo.Shard, fou
 	if d == "" {
 		return s, false, nil
 	}
-	file, err := r.a.files.LoadRollouts(attemptKey(r.in.Attempt), d)
+	file, err := r.a.files.LoadRollouts(checkpoint.AttemptName(r.in.Attempt), d)
 	if e, ok := errors.AsType[*trimtab.Error](err); ok && (e.Class == trimtab.NotFound || e.Class == trimtab.Verification) {
 		r.a.say(ctx, r.in.Run, r.in.Stage.Name, 0, "made again: %s", e.Message)
 		return s, false, nil
@@ -193,7 +193,7 @@ func (r *running) dropShards() error {
 		if d == "" {
 			continue
 		}
-		if err := r.a.files.RemoveRollouts(attemptKey(r.in.Attempt), d); err != nil {
+		if err := r.a.files.RemoveRollouts(checkpoint.AttemptName(r.in.Attempt), d); err != nil {
 			return err
 		}
 	}

@@ -27,7 +27,7 @@ func ppoStage(t *testing.T) (w *smallWorker, in RolloutInput, states []trimtab.D
 			if _, err := j.Step(t.Context(), step); err != nil {
 				t.Fatal(err)
 			}
-			d, err := w.files.SaveState(attemptKey(7), step+1, j.State())
+			d, err := w.files.SaveState(checkpoint.AttemptName(7), step+1, j.State())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -103,7 +103,7 @@ func TestSegmentTakesShards(t *testing.T) {
 	want := digestsOf(t, nil, report(t, stand(t, w, in, states[0], 1).job, 1))
 
 	file := func(i int) string {
-		return filepath.Join(w.folder, "rollouts", attemptKey(7), shards[i].Hex())
+		return filepath.Join(w.folder, "rollouts", checkpoint.AttemptName(7), shards[i].Hex())
 	}
 	take := func(digests ...trimtab.Digest) (*shardedStep, error) {
 		r := stand(t, w, in, states[0], 1)
@@ -146,7 +146,7 @@ func TestSegmentTakesShards(t *testing.T) {
 		t.Errorf("standing elsewhere the segment takes %T, %v", j, err)
 	}
 
-	s, err := w.files.SaveRollouts(attemptKey(7), checkpoint.Rollouts{Step: 1, State: states[0]}) // whole, but no shard
+	s, err := w.files.SaveRollouts(checkpoint.AttemptName(7), checkpoint.Rollouts{Step: 1, State: states[0]}) // whole, but no shard
 	if err != nil {
 		t.Fatal(err)
 	}

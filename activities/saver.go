@@ -57,7 +57,7 @@ func (s *saver) idle() bool { return s.done == nil }
 
 // failed is the error of a write that has ended badly; one that goes on is not waited for.
 func (s *saver) failed() error {
-	if s.done == nil || len(s.done) == 0 {
+	if len(s.done) == 0 { // nor is there anything in no channel
 		return nil
 	}
 	return s.wait()

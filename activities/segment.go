@@ -4,12 +4,12 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"path/filepath"
 	"sync/atomic"
 	"time"
 
 	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/checkpoint"
 	"github.com/trimtab/trimtab/failpoint"
 	"github.com/trimtab/trimtab/storage"
 	"github.com/trimtab/trimtab/tensor"
@@ -221,7 +221,7 @@ func damage(err error) bool {
 
 // setAside reports a damaged checkpoint and keeps its file for inspection; the one before it is used.
 func (r *running) setAside(ctx context.Context, c storage.Checkpoint, damage error) error {
-	path, err := r.a.files.SetAside(attemptKey(r.in.Attempt), c.Digest)
+	path, err := r.a.files.SetAside(checkpoint.AttemptName(r.in.Attempt), c.Digest)
 	if err != nil {
 		return err
 	}
@@ -244,7 +244,7 @@ func (r *running) tidy(all []storage.Checkpoint, n int) error {
 		if c.Digest == r.check || c.Digest == r.older {
 			continue
 		}
-		if err := r.a.files.RemoveState(attemptKey(r.in.Attempt), c.Digest); err != nil {
+		if err := r.a.files.RemoveState(checkpoint.AttemptName(r.in.Attempt), c.Digest); err != nil {
 			return err
 		}
 	}
@@ -252,7 +252,7 @@ func (r *running) tidy(all []storage.Checkpoint, n int) error {
 }
 
 func (r *running) load(c storage.Checkpoint) error {
-	step, err := r.a.files.LoadState(attemptKey(c.Attempt), c.Digest, r.job.State())
+	step, err := r.a.files.LoadState(checkpoint.AttemptName(c.Attempt), c.Digest, r.job.State())
 	if err == nil && step != c.Step {
 		return trimtab.NewError(trimtab.Verification, "checkpoint_mismatch", "rerun the stage from the beginning",
 			"checkpoint %s is of step %d, its row says %d", c.Digest.Short(), step, c.Step)
@@ -283,13 +283,11 @@ func (r *running) inherit(ctx context.Context) error {
 	return nil
 }
 
-func attemptKey(id int64) string { return fmt.Sprintf("attempt-%d", id) }
-
 // steps runs the loop to the segment's end, or to the next step when it has to
 // stop; at its end the last checkpoint is written.
 func (r *running) steps(work, ctx context.Context) error {
 	total := r.job.Steps()
-	if r.step >= total {
+	if r.step >= total && total > 0 { // the loop refuses a stage without steps
 		return nil
 	}
 	trainer, err := r.withShards(work)
@@ -365,7 +363,7 @@ func (r *running) checkpoint(ctx context.Context, next int, state []tensor.Named
 
 // write is the part of a checkpoint that is beside the training.
 func (r *running) write(ctx context.Context, next int, state []tensor.Named, reports []storage.StepReport) error {
-	key := attemptKey(r.in.Attempt)
+	key := checkpoint.AttemptName(r.in.Attempt)
 	digest, err := r.a.files.SaveState(key, next, state)
 	if err != nil {
 		return err

@@ -53,6 +53,8 @@ func TestGateBlocksAndRerunMends(t *testing.T) {
 	wantRefusal(t, "a rerun after the blocked stage", err, "not_now", 4)
 	_, err = rerun(runs.RerunRequest{Stage: "reward", Sets: []string{"sft.epochs=2"}})
 	wantRefusal(t, "a change of an earlier stage", err, "earlier_stage_changed", 2)
+	_, err = rerun(runs.RerunRequest{Stage: "ppo", Sets: []string{"reward.gates=[]"}})
+	wantRefusal(t, "a change of an earlier stage's gate", err, "earlier_stage_changed", 2)
 	_, err = rerun(runs.RerunRequest{Stage: "rewards"})
 	wantRefusal(t, "an unknown stage", err, "stage_not_found", 3)
 	_, err = rerun(runs.RerunRequest{Stage: "reward", Sets: []string{"reward.epoch=2"}})

@@ -193,7 +193,8 @@ func onlyFrom(old, new trimtab.Plan, i int) error {
 		return trimtab.NewError(trimtab.Usage, "plan_differs", "launch a new run with `trimtab align`", "the change is of the whole run, not of one stage")
 	}
 	for j := range i {
-		if old.Stages[j].Config != new.Stages[j].Config || !slices.Equal(old.Stages[j].Inputs, new.Stages[j].Inputs) {
+		a, b := old.Stages[j], new.Stages[j]
+		if a.Config != b.Config || !slices.Equal(a.Inputs, b.Inputs) || !slices.EqualFunc(a.Gates, b.Gates, sameGate) {
 			return trimtab.NewError(trimtab.Usage, "earlier_stage_changed", fmt.Sprintf("rerun %s instead", old.Stages[j].Name),
 				"the change concerns stage %s, which comes before %s", old.Stages[j].Name, old.Stages[i].Name)
 		}

@@ -23,6 +23,9 @@ import (
 // stopTimeout is how long a worker may take to come to its next checkpoint when it is told to stop.
 const stopTimeout = 60 * time.Second
 
+// heartbeatEvery bounds how long a worker may not hear of a pause or a cancel: it is told with the answer to a heartbeat.
+const heartbeatEvery = 2 * time.Second
+
 func (a *app) workerCmd() *cobra.Command {
 	var threads int
 	cmd := &cobra.Command{
@@ -87,6 +90,7 @@ func serve(ctx context.Context, lg *slog.Logger, store *storage.Store, c client.
 	small.RegisterWorkflowWithOptions(workflows.Stage, workflow.RegisterOptions{})
 	train := worker.New(c, activities.TrainQueue, worker.Options{
 		WorkerStopTimeout: stopTimeout, OnFatalError: onFatal, DisableWorkflowWorker: true, MaxConcurrentActivityExecutionSize: 1,
+		MaxHeartbeatThrottleInterval: heartbeatEvery,
 	})
 	for _, w := range []worker.Worker{small, train} {
 		w.RegisterActivity(acts)
