@@ -44,7 +44,7 @@ var all = []fault{
 	{name: "SIGKILL of the whole program", strike: kill(processNames...), costs: restarts},
 	{name: "SIGKILL of several at once", strike: killSome, costs: restarts},
 	{name: "SIGTERM of the worker", strike: terminate, costs: halfMinute, keeps: true},
-	{name: "worker frozen for some seconds", strike: freeze(2, 6), costs: halfMinute, keeps: true},
+	{name: "worker frozen for some seconds", strike: freeze(1, 4), costs: halfMinute, keeps: true},
 	{name: "worker frozen for longer than it may be silent", strike: freeze(12, 14), costs: 14 + noticed},
 	{name: "worker frozen, another takes over", strike: replace, costs: takesOver},
 	{name: "worker frozen within a transaction, another takes over", strike: freezeWriting, costs: takesOver},
