@@ -39,7 +39,8 @@ type Attempt struct {
 // CreateAttempt writes a new attempt and returns it with its id. It is
 // idempotent on (run, stage, number): the stored attempt comes back, whatever
 // has become of it, unless its kind, config or cache key are not the same,
-// which is the error "replay_diverged". Outputs and Metrics are those of a reused attempt.
+// which is the error "replay_diverged". Outputs and Metrics are those of a reused attempt. An earlier attempt of the
+// stage that is still open was left behind, for example by an operator who ended its workflow: it is failed.
 func (s *Store) CreateAttempt(ctx context.Context, a Attempt) (Attempt, error) {
 	if a.Status == "" {
 		a.Status = trimtab.AttemptQueued
@@ -58,6 +59,9 @@ func (s *Store) CreateAttempt(ctx context.Context, a Attempt) (Attempt, error) {
 		case err != nil:
 			return err
 		}
+		if err := closeEarlier(ctx, tx, a); err != nil {
+			return err
+		}
 		if err := startAttemptRecord(ctx, tx, a); err != nil {
 			return err
 		}
@@ -65,6 +69,30 @@ func (s *Store) CreateAttempt(ctx context.Context, a Attempt) (Attempt, error) {
 		return err
 	})
 	return stored, err
+}
+
+// closeEarlier ends attempts that nothing will end any more, and takes their fences from who may still hold them.
+func closeEarlier(ctx context.Context, tx pgx.Tx, a Attempt) error {
+	ids, err := collect(ctx, tx, pgx.RowTo[int64], `
+		select a.id from attempt a join attempt_state s on s.attempt = a.id
+		where a.run = $1 and a.stage = $2 and a.number < $3 and s.status in ('queued', 'running', 'retrying') order by a.id`, a.Run, a.Stage, a.Number)
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		if _, err := tx.Exec(ctx, "update fence set token = token + 1 where attempt = $1", id); err != nil {
+			return err
+		}
+		st, err := lockState(ctx, tx, id)
+		if err != nil {
+			return err
+		}
+		e := trimtab.NewError(trimtab.Unavailable, "attempt_abandoned", "", "its workflow ended before it did: attempt %d goes on in its place", a.Number)
+		if err := changeStatus(ctx, tx, id, st, trimtab.AttemptFailed, e, "trimtab", ""); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // startAttemptRecord writes what belongs to a new attempt beside its row.

@@ -30,6 +30,12 @@ func TestCreateAttempt(t *testing.T) {
 	reused, err := s.CreateAttempt(ctx, storage.Attempt{Run: "run-1", Stage: "sft", Kind: "sft", Number: 2, Status: trimtab.AttemptReused,
 		ReusedFrom: first.ID, Outputs: []trimtab.Named{{Name: "model", Digest: digest("m")}}, Metrics: []trimtab.Metric{{Name: "loss", Value: 1}}})
 	must(t, err)
+	abandoned, err := s.Attempt(ctx, first.ID)
+	must(t, err)
+	if abandoned.Status != trimtab.AttemptFailed || abandoned.Error == nil || abandoned.Error.Type != "attempt_abandoned" || abandoned.EndedAt == nil {
+		t.Errorf("an attempt that another one takes the place of is %+v", abandoned)
+	}
+	wantError(t, s.StartAttempt(ctx, first.ID, 0, 9, "build"), trimtab.Conflict, "fenced")
 	if reused.ReusedFrom != first.ID || reused.EndedAt == nil || len(reused.Outputs) != 1 || len(reused.Metrics) != 1 {
 		t.Errorf("reused: %+v", reused)
 	}
@@ -39,7 +45,7 @@ func TestCreateAttempt(t *testing.T) {
 	wantError(t, err, trimtab.Invalid, "invalid_record")
 	all, err := s.Attempts(ctx, "run-1")
 	must(t, err)
-	if !reflect.DeepEqual(all, []storage.Attempt{first, reused}) {
+	if !reflect.DeepEqual(all, []storage.Attempt{abandoned, reused}) {
 		t.Errorf("attempts %+v", all)
 	}
 	_, err = s.Attempt(ctx, 999)

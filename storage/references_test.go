@@ -57,7 +57,7 @@ func TestReferencesToCheckpoints(t *testing.T) {
 	number := 0
 	attempt := func(from trimtab.Digest, steps ...int) int64 {
 		number++
-		a, err := s.CreateAttempt(ctx, storage.Attempt{Run: "run-1", Stage: "sft", Kind: "sft", Number: number, FromCheckpoint: from})
+		a, err := s.CreateAttempt(ctx, storage.Attempt{Run: "run-1", Stage: fmt.Sprint("sft-", number), Kind: "sft", Number: 1, FromCheckpoint: from})
 		must(t, err)
 		must(t, s.Fence(ctx, a.ID, 1))
 		for _, step := range steps {
