@@ -19,9 +19,11 @@ import (
 
 	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/checkpoint"
+	"github.com/trimtab/trimtab/failpoint"
 	"github.com/trimtab/trimtab/recipes"
 	"github.com/trimtab/trimtab/storage"
 	"github.com/trimtab/trimtab/tensor"
+	"go.temporal.io/sdk/activity"
 )
 
 // Activities holds what the activities need; its methods are the activities.
@@ -61,6 +63,7 @@ func New(lg *slog.Logger, store *storage.Store, files *checkpoint.Store, pool *t
 
 // Begin makes the attempt's row, or takes over an earlier attempt's outputs.
 func (a *Activities) Begin(ctx context.Context, in BeginInput) (BeginResult, error) {
+	defer beating(ctx)()
 	res, err := a.begin(ctx, in)
 	return res, Wrap(err)
 }
@@ -127,7 +130,11 @@ func (a *Activities) here(ctx context.Context, in BeginInput, old storage.Attemp
 
 // Complete closes an attempt with its outputs and says which gates they miss.
 func (a *Activities) Complete(ctx context.Context, in CompleteInput) (CompleteResult, error) {
+	defer beating(ctx)()
 	if err := a.store.CompleteAttempt(ctx, in.Attempt, in.Sequence, in.Outputs, in.Metrics); err != nil {
+		return CompleteResult{}, Wrap(err)
+	}
+	if err := failpoint.At("stage_completed"); err != nil {
 		return CompleteResult{}, Wrap(err)
 	}
 	return CompleteResult{Missed: missed(in.Gates, in.Metrics)}, nil
@@ -155,6 +162,7 @@ var decided = []trimtab.RunStatus{trimtab.RunPaused, trimtab.RunBlocked, trimtab
 
 // SetAttemptStatus shows what an attempt is doing and tells how far its checkpoints are.
 func (a *Activities) SetAttemptStatus(ctx context.Context, in AttemptStatusInput) (AttemptStatusResult, error) {
+	defer beating(ctx)()
 	in.Error = classed(in.Error, in.Class)
 	if err := a.store.SetAttemptStatus(ctx, in.Attempt, in.Status, in.Error, in.Actor); err != nil {
 		return AttemptStatusResult{}, Wrap(err)
@@ -177,6 +185,7 @@ func (a *Activities) SetAttemptStatus(ctx context.Context, in AttemptStatusInput
 
 // SetRunStatus shows what a run is doing.
 func (a *Activities) SetRunStatus(ctx context.Context, in RunStatusInput) error {
+	defer beating(ctx)()
 	in.Error = classed(in.Error, in.Class)
 	err := a.store.SetRunStatus(ctx, in.Run, in.Status, in.Next, in.Error, in.Actor)
 	if err == nil {
@@ -192,12 +201,14 @@ func (a *Activities) SetRunStatus(ctx context.Context, in RunStatusInput) error 
 // Replan records a rerun: the new plan, and what it makes stale. The run shows
 // as running at once, so that who decided does not see the old block.
 func (a *Activities) Replan(ctx context.Context, in ReplanInput) error {
+	defer beating(ctx)()
 	return Wrap(a.store.Replan(ctx, storage.Replan{Plan: in.Plan, Stage: in.Stage, Overrides: in.Overrides, Stale: in.Stale,
 		Status: cmp.Or(in.Status, trimtab.RunRunning), Next: in.Next, Actor: in.Actor, Reason: in.Reason}))
 }
 
 // Decide records a person's decision and what the run shows after it.
 func (a *Activities) Decide(ctx context.Context, in DecisionInput) error {
+	defer beating(ctx)()
 	body, err := json.Marshal(map[string]string{"decision": in.Decision, "reason": in.Reason})
 	if err != nil {
 		return Wrap(err)
@@ -220,6 +231,27 @@ func (a *Activities) Decide(ctx context.Context, in DecisionInput) error {
 		return nil
 	}
 	return Wrap(a.store.SetRunStatus(ctx, in.Run, in.Status, in.Next, nil, in.Actor))
+}
+
+// beating tells Temporal, until it is stopped, that somebody is at a small
+// activity: one whose worker died is soon given to another.
+func beating(ctx context.Context) (stop func()) {
+	done := make(chan struct{})
+	if activity.IsActivity(ctx) {
+		go func() {
+			tick := time.NewTicker(beat)
+			defer tick.Stop()
+			for {
+				select {
+				case <-done:
+					return
+				case <-tick.C:
+					activity.RecordHeartbeat(ctx)
+				}
+			}
+		}()
+	}
+	return func() { close(done) }
 }
 
 // say writes a line of the run's log; a log that cannot be written stops nothing.

@@ -58,7 +58,7 @@ var a *activities.Activities
 // small are the options of everything but training: tried until the services answer.
 func small(ctx workflow.Context) workflow.Context {
 	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
-		TaskQueue: activities.SmallQueue, StartToCloseTimeout: time.Minute,
+		TaskQueue: activities.SmallQueue, StartToCloseTimeout: time.Minute, HeartbeatTimeout: heartbeatTimeout,
 		RetryPolicy: &temporal.RetryPolicy{InitialInterval: 200 * time.Millisecond, BackoffCoefficient: 2, MaximumInterval: 10 * time.Second},
 	})
 }

@@ -56,6 +56,7 @@ var all = []fault{
 	{name: "SIGKILL before a commit", strike: killAt("before_commit", 8), costs: noticed},
 	{name: "SIGKILL after a commit", strike: killAt("after_commit", 8), costs: noticed},
 	{name: "SIGKILL before a segment is told done", strike: killAt("segment_done", 1), costs: noticed},
+	{name: "SIGKILL before a stage is told complete", strike: killAt("stage_completed", 1), costs: noticed},
 }
 
 // chosen are the kinds whose names hold one of the words.

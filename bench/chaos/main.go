@@ -26,7 +26,9 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -59,6 +61,14 @@ func chaos(faults int, dice uint64, limit time.Duration, only, size string) int 
 	defer unbuild()
 	c := &console{started: time.Now()}
 	defer c.end()
+	interrupted := make(chan os.Signal, 1)
+	signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-interrupted
+		c.end()
+		unbuild()
+		os.Exit(130)
+	}()
 	var t tally
 	ok := c.do(func() { t = experiment(c, specs[size], kinds, faults, dice, limit) })
 	t.print(os.Stdout, time.Since(c.started))

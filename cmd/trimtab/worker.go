@@ -92,7 +92,8 @@ func serve(ctx context.Context, lg *slog.Logger, store *storage.Store, c client.
 		WorkerStopTimeout: stopTimeout, OnFatalError: onFatal, DisableWorkflowWorker: true, MaxConcurrentActivityExecutionSize: 1,
 		MaxHeartbeatThrottleInterval: heartbeatEvery,
 	})
-	for _, w := range []worker.Worker{small, train} {
+	// Told to stop, it first takes no more workflow tasks, so that what follows from the end of its segment is not given to it.
+	for _, w := range []worker.Worker{train, small} {
 		w.RegisterActivity(acts)
 		if err := w.Start(); err != nil {
 			return err
