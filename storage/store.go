@@ -22,6 +22,9 @@ const (
 // idleParam ends a session that neither works nor ends its transaction.
 const idleParam = "idle_in_transaction_session_timeout"
 
+// jitParam is the server's just-in-time compilation: it takes many times as long as any query here.
+const jitParam = "jit"
+
 // Store is a pool of connections to one database. It is safe for concurrent use.
 type Store struct {
 	pool *pgxpool.Pool
@@ -62,6 +65,9 @@ func poolConfig(url string) (*pgxpool.Config, error) {
 	}
 	if _, ok := config.ConnConfig.RuntimeParams[idleParam]; !ok {
 		config.ConnConfig.RuntimeParams[idleParam] = idleTimeout
+	}
+	if _, ok := config.ConnConfig.RuntimeParams[jitParam]; !ok {
+		config.ConnConfig.RuntimeParams[jitParam] = "off"
 	}
 	config.AfterConnect = func(_ context.Context, c *pgx.Conn) error {
 		c.TypeMap().RegisterType(&pgtype.Type{
