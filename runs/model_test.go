@@ -266,7 +266,7 @@ func (m *model) spec(q rerunOf) (config []int, gated bool) {
 func (m *model) dry(q rerunOf) string {
 	r := m.now()
 	config, gated := m.spec(q)
-	if !slices.Equal(config[:q.stage], r.config[:q.stage]) {
+	if !slices.Equal(config[:q.stage], r.config[:q.stage]) || gatedStage < q.stage && gated != r.gated {
 		return "earlier_stage_changed"
 	}
 	changed := !slices.Equal(config, r.config) || q.stage <= gatedStage && gated != r.gated
