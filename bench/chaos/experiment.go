@@ -85,6 +85,7 @@ func (f *folder) strike(run, stage string, x fault, r *rand.Rand) (struck, bool)
 	if !f.somewhere(run, stage, r.Float64()*.7) {
 		return struck{}, false
 	}
+	time.Sleep(time.Duration(r.IntN(700)) * time.Millisecond) // what was seen was seen when something was told: not at any instant
 	seen := len(f.log(run))
 	f.at = f.now(run)
 	if !x.strike(f, r, run) {
