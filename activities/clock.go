@@ -12,4 +12,5 @@ type Clock interface {
 // monotonic is the machine's clock that nobody sets.
 type monotonic struct{ start time.Time }
 
+// Elapsed is the time since the worker began.
 func (c monotonic) Elapsed() time.Duration { return time.Since(c.start) }

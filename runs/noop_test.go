@@ -233,7 +233,7 @@ func (n *noop) stopped(ctx context.Context, in activities.SegmentInput, res acti
 // checkpoint stores a state of one number and commits the reports with it.
 func (n *noop) checkpoint(ctx context.Context, in activities.SegmentInput, res *activities.SegmentResult, reports []storage.StepReport) error {
 	state := []tensor.Named{{Name: "x", Shape: []int{1}, Data: []float32{float32(res.Step)}}}
-	d, err := n.files.SaveState(fmt.Sprintf("attempt-%d", in.Attempt), res.Step, state)
+	d, err := n.files.SaveState(checkpoint.AttemptName(in.Attempt), res.Step, state)
 	if err != nil {
 		return err
 	}

@@ -154,8 +154,9 @@ func (f *folder) takenOver(run string, frozen int) bool {
 	f.t.Helper()
 	end := f.second()
 	f.await(run, "a step of the second worker", func(d runs.Document) bool { return placeOf(d).after(f.at) })
+	written := len(f.workerLog())
 	f.signal(syscall.SIGCONT, frozen)
-	f.refused()
+	f.refused(written)
 	end()
 	return true
 }
@@ -248,19 +249,28 @@ func (f *folder) order(point, order, run string) bool {
 			return true
 		}
 		if d, err := f.look(run); err == nil && !d.Status.Open() {
-			return os.Remove(f.failpoint(point)) != nil // gone after all
+			_ = os.Remove(f.failpoint(point)) // gone, if somebody came by after all
+			return false
 		}
 	}
 	f.t.Fatalf("nobody came by %s", point)
 	return false
 }
 
+// workerLog is the log of the workers that dev starts.
+func (f *folder) workerLog() string {
+	b, _ := os.ReadFile(filepath.Join(f.data, "worker.log"))
+	return string(b)
+}
+
 // refused waits until a thawed worker has been told that its attempt is
-// another's: by the database when it writes, or by Temporal at its next heartbeat.
-func (f *folder) refused() {
+// another's: by the database when it writes, or by Temporal at its next
+// heartbeat. Its log had so many bytes when it was frozen.
+func (f *folder) refused(written int) {
 	f.t.Helper()
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if log := f.tail("worker.log"); strings.Contains(log, "belongs to token") || strings.Contains(log, "already timed out") ||
+		log := f.workerLog()
+		if log = log[min(written, len(log)):]; strings.Contains(log, "belongs to token") || strings.Contains(log, "already timed out") ||
 			strings.Contains(log, "idle-in-transaction") {
 			return
 		}

@@ -110,6 +110,7 @@ func (c *console) end() {
 	}
 }
 
+// Helper and what follows is what a reporter has; see testing.T.
 func (c *console) Helper()          {}
 func (c *console) Failed() bool     { return c.failed }
 func (c *console) Cleanup(f func()) { c.ends = append(c.ends, f) }
