@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"log/slog"
 	"maps"
 	"os"
@@ -37,6 +38,7 @@ var (
 	costSets   = flag.String("cost.set", "", "overrides of the recipe, path=value, with spaces between")
 	costRounds = flag.Int("cost.rounds", 3, "how often each side is run; medians count")
 	costBare   = flag.Bool("cost.bare", false, "for TestBareLoop: its stages are on the standard input")
+	costSlice  = flag.Duration("cost.slice", 0, "let both sides run in turns of so long, the other one frozen; 0 is one after the other")
 	costMost   = flag.Float64("cost.most", 0, "fail if durability costs more than so many percent of the bare loop; 0 is never")
 )
 
@@ -52,6 +54,10 @@ func TestCostOfDurability(t *testing.T) {
 		t.Skip("-cost runs a recipe several times")
 	}
 	p := newProduct(t)
+	if *costSlice > 0 {
+		p.slices(t)
+		return
+	}
 	var durable []durableRun
 	var bare []bareRun
 	for round := range *costRounds {
@@ -71,7 +77,10 @@ func TestCostOfDurability(t *testing.T) {
 }
 
 // product is a data folder with the program.
-type product struct{ program, data string }
+type product struct {
+	program, data string
+	last          durableRun // for slices: a run whose stages the bare loop takes
+}
 
 func newProduct(t *testing.T) *product {
 	t.Helper()
@@ -166,28 +175,9 @@ func (s durableStage) seconds() float64 { return s.begun + s.loaded + s.worked }
 func (p *product) run(t *testing.T) durableRun {
 	t.Helper()
 	warm := p.launch(t, "--size", "smallest")
-	info, ok := devstack.Running(p.data)
-	if !ok {
-		t.Fatal("no dev process runs")
-	}
-	w := watcher{product: p}
-	var err error
-	if w.store, err = storage.Open(t.Context(), info.Endpoints.AppURL); err != nil {
-		t.Fatal(err)
-	}
-	defer w.store.Close()
-	if w.temporal, err = client.DialContext(t.Context(), client.Options{HostPort: info.Endpoints.Temporal, Namespace: info.Endpoints.Namespace, Logger: quiet}); err != nil {
-		t.Fatal(err)
-	}
-	defer w.temporal.Close()
-	args := []string{"--detach"}
-	if *costSize != "" {
-		args = append(args, "--size", *costSize)
-	}
-	for _, s := range strings.Fields(*costSets) {
-		args = append(args, "--set", s)
-	}
-	id := p.launch(t, args...).ID // freezing the data is no part of it
+	w := p.watch(t)
+	defer w.close()
+	id := p.detach(t)
 	before := p.used()
 	d := w.read(t, w.await(t, id))
 	d.used = p.used()
@@ -198,11 +188,48 @@ func (p *product) run(t *testing.T) durableRun {
 	return d
 }
 
+// detach launches the recipe that is asked for; freezing its data is no part of the run.
+func (p *product) detach(t *testing.T) (id string) {
+	t.Helper()
+	args := []string{"--detach"}
+	if *costSize != "" {
+		args = append(args, "--size", *costSize)
+	}
+	for _, s := range strings.Fields(*costSets) {
+		args = append(args, "--set", s)
+	}
+	return p.launch(t, args...).ID
+}
+
+// watch connects to the servers, which run.
+func (p *product) watch(t *testing.T) watcher {
+	t.Helper()
+	info, ok := devstack.Running(p.data)
+	if !ok {
+		t.Fatal("no dev process runs")
+	}
+	w := watcher{product: p, url: info.Endpoints.AppURL}
+	var err error
+	if w.store, err = storage.Open(t.Context(), w.url); err != nil {
+		t.Fatal(err)
+	}
+	if w.temporal, err = client.DialContext(t.Context(), client.Options{HostPort: info.Endpoints.Temporal, Namespace: info.Endpoints.Namespace, Logger: quiet}); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func (w watcher) close() {
+	w.store.Close()
+	w.temporal.Close()
+}
+
 var quiet = slog.New(slog.DiscardHandler)
 
 // watcher reads what the product has recorded.
 type watcher struct {
 	*product
+	url      string
 	store    *storage.Store
 	temporal client.Client
 }
@@ -321,7 +348,20 @@ func (p *product) bare(t *testing.T, d durableRun) (r bareRun) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	task, err := json.Marshal(bareTask{Files: filepath.Join(p.data, "store"), URL: e.AppURL, Warm: inputsOf(d.warm), Stages: inputsOf(d.stages)})
+	out, err := p.loop(t, e.AppURL, d).Output()
+	_, out, _ = bytes.Cut(out, []byte("\n")) // the word that it is warm
+	line, _, _ := bytes.Cut(out, []byte("\n"))
+	if err := errors.Join(err, json.Unmarshal(line, &r)); err != nil {
+		t.Fatalf("the bare loop: %v\n%s", err, out)
+	}
+	d.same(t, r)
+	return r
+}
+
+// loop is the bare loop over a run's stages, to be started.
+func (p *product) loop(t *testing.T, url string, d durableRun) *exec.Cmd {
+	t.Helper()
+	task, err := json.Marshal(bareTask{Files: filepath.Join(p.data, "store"), URL: url, Warm: inputsOf(d.warm), Stages: inputsOf(d.stages)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -331,17 +371,17 @@ func (p *product) bare(t *testing.T, d durableRun) (r bareRun) {
 	}
 	cmd := exec.CommandContext(t.Context(), program, "-test.run=^TestBareLoop$", "-cost.bare", "-test.timeout=0")
 	cmd.Stdin, cmd.SysProcAttr = bytes.NewReader(task), &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
-	out, err := cmd.Output()
-	line, _, _ := bytes.Cut(out, []byte("\n"))
-	if err := errors.Join(err, json.Unmarshal(line, &r)); err != nil {
-		t.Fatalf("the bare loop: %v\n%s", err, out)
-	}
+	return cmd
+}
+
+// same holds the outputs of the bare loop against those of the run.
+func (d durableRun) same(t *testing.T, r bareRun) {
+	t.Helper()
 	for i, s := range d.stages {
 		if !slices.Equal(r.Stages[i].Outputs, s.Outputs) {
 			t.Errorf("the bare loop of %s makes %v, the run made %v", s.Stage, r.Stages[i].Outputs, s.Outputs)
 		}
 	}
-	return r
 }
 
 func inputsOf(stages []durableStage) (inputs []activities.SegmentInput) {
@@ -383,6 +423,7 @@ func TestBareLoop(t *testing.T) {
 		return list
 	}
 	loop(task.Warm)
+	fmt.Println("warm")
 	before := processorSeconds("/proc/self")
 	r := bareRun{Stages: loop(task.Stages)}
 	r.Used = processorSeconds("/proc/self") - before
@@ -444,13 +485,7 @@ const costMark = "TRIMTAB_COST="
 // used is the processor time, in seconds, of the product's programs: worker, dev, trimtab-temporal and postgres.
 func (p *product) used() map[string]float64 {
 	sums := map[string]float64{}
-	entries, _ := filepath.Glob("/proc/[0-9]*")
-	for _, proc := range entries {
-		environ, _ := os.ReadFile(filepath.Join(proc, "environ"))
-		cwd, _ := os.Readlink(filepath.Join(proc, "cwd")) // of Postgres, which writes over its environment
-		if !bytes.Contains(environ, []byte(costMark+p.data)) && !strings.HasPrefix(cwd, p.data) {
-			continue
-		}
+	for _, proc := range p.processes() {
 		line, _ := os.ReadFile(filepath.Join(proc, "cmdline"))
 		words := append(strings.Split(string(line), "\x00"), "")
 		name := strings.TrimSuffix(filepath.Base(words[0]), ":")
@@ -463,6 +498,19 @@ func (p *product) used() map[string]float64 {
 		sums[name] += processorSeconds(proc)
 	}
 	return sums
+}
+
+// processes are the folders in /proc of all processes of the product.
+func (p *product) processes() (list []string) {
+	entries, _ := filepath.Glob("/proc/[0-9]*")
+	for _, proc := range entries {
+		environ, _ := os.ReadFile(filepath.Join(proc, "environ"))
+		cwd, _ := os.Readlink(filepath.Join(proc, "cwd")) // of Postgres, which writes over its environment
+		if bytes.Contains(environ, []byte(costMark+p.data)) || strings.HasPrefix(cwd, p.data) {
+			list = append(list, proc)
+		}
+	}
+	return list
 }
 
 // processorSeconds is what a process and the children that it has waited for have used.

@@ -9,8 +9,8 @@ import (
 // saver writes states beside the training: the loop waits while a state is
 // copied, and for the write before it if that is still under way.
 type saver struct {
+	errand
 	copy []tensor.Named // of the state that is being written; its arrays are used again
-	done chan error     // of the write under way; nil when there is none
 }
 
 // start copies the state and lets write have the copy in the background. An
@@ -20,10 +20,7 @@ func (s *saver) start(state []tensor.Named, write func(state []tensor.Named) err
 		return err
 	}
 	s.take(state)
-	done := make(chan error, 1)
-	s.done = done
-	go func() { done <- write(s.copy) }()
-	return nil
+	return s.errand.start(func() error { return write(s.copy) })
 }
 
 // take copies the state into the saver's own arrays.
@@ -42,23 +39,43 @@ func (s *saver) take(state []tensor.Named) {
 	}
 }
 
-// wait returns when nothing is under way any more, with the last write's error.
-func (s *saver) wait() error {
-	if s.done == nil {
+// errand is work in the background, one piece at a time.
+type errand struct {
+	done chan error // of the piece under way; nil when there is none
+}
+
+// start has f done in the background when the piece before it has ended; an
+// error is that piece's, and f is not begun.
+func (e *errand) start(f func() error) error {
+	if err := e.wait(); err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	e.done = done
+	go func() { done <- f() }()
+	return nil
+}
+
+// wait returns when nothing is under way any more, with the last piece's error.
+func (e *errand) wait() error {
+	if e.done == nil {
 		return nil
 	}
-	err := <-s.done
-	s.done = nil
+	err := <-e.done
+	e.done = nil
 	return err
 }
 
-// idle reports whether no write is under way, or has ended unseen.
-func (s *saver) idle() bool { return s.done == nil }
+// idle reports whether no piece is under way, or has ended unseen.
+func (e *errand) idle() bool { return e.done == nil }
 
-// failed is the error of a write that has ended badly; one that goes on is not waited for.
-func (s *saver) failed() error {
-	if len(s.done) == 0 { // nor is there anything in no channel
+// busy reports whether a piece is under way and has not ended.
+func (e *errand) busy() bool { return e.done != nil && len(e.done) == 0 }
+
+// failed is the error of a piece that has ended badly; one that goes on is not waited for.
+func (e *errand) failed() error {
+	if len(e.done) == 0 { // nor is there anything in no channel
 		return nil
 	}
-	return s.wait()
+	return e.wait()
 }

@@ -85,6 +85,7 @@ type running struct {
 
 	pending []storage.StepReport // steps since the last checkpoint was begun
 	saver   saver
+	teller  errand        // shows the progress
 	saved   time.Duration // on the clock: when that was
 
 	// what the write in the background sets; after saver.wait
@@ -318,7 +319,7 @@ func (r *running) steps(work, ctx context.Context) error {
 	}
 	r.step = next
 	r.phase.Store("checkpoint")
-	return cmp.Or(r.saver.wait(), err) // what failed in the background came first
+	return cmp.Or(r.saver.wait(), r.teller.wait(), err) // what failed in the background came first
 }
 
 // stopping is asked between steps: the workflow paused or cancelled, or the worker has to end.
@@ -401,11 +402,15 @@ func (r *running) commit(ctx context.Context, reports []storage.StepReport, c *s
 // segment gives up, and is tried again from the last one.
 const databaseAway = 5 * time.Minute
 
-// progress shows a line at most once a second. It is a hint, but one that only
-// the holder of the attempt may give; nothing stops when it cannot be given.
+// progress shows a line at most once a second, beside the training. It is a
+// hint, but one that only the holder of the attempt may give; nothing stops
+// when it cannot be given.
 func (r *running) progress(ctx context.Context, step, total, first int, started time.Duration, rep trimtab.Report) error {
 	now := r.a.clock.Elapsed()
 	if now-time.Duration(r.shown.Load()) < beat/2 && step < total {
+		return nil
+	}
+	if r.teller.busy() && step < total {
 		return nil
 	}
 	r.shown.Store(int64(now))
@@ -413,11 +418,13 @@ func (r *running) progress(ctx context.Context, step, total, first int, started 
 	if s := (now - started).Seconds(); s > 0 {
 		p.TokensPerSecond = float64(r.job.tokensPerStep()) * float64(step-first) / s
 	}
-	err := r.a.store.SetProgress(ctx, r.in.Attempt, r.in.Sequence, p)
-	if err != nil && trimtab.AsError(err).Class == trimtab.Unavailable {
-		return nil
-	}
-	return err
+	return r.teller.start(func() error {
+		err := r.a.store.SetProgress(ctx, r.in.Attempt, r.in.Sequence, p)
+		if err != nil && trimtab.AsError(err).Class == trimtab.Unavailable {
+			return nil
+		}
+		return err
+	})
 }
 
 // result makes the outputs if the last step is done.

@@ -32,6 +32,9 @@ func (s *Store) SetProgress(ctx context.Context, attempt int64, token int64, p P
 		at = &p.At
 	}
 	return s.write(ctx, fmt.Sprintf("telling the progress of attempt %d", attempt), func(tx pgx.Tx) error {
+		if err := unhurried(ctx, tx); err != nil {
+			return err
+		}
 		tag, err := tx.Exec(ctx, `
 			insert into progress (attempt, step, steps, phase, tokens_per_second, metric_names, metric_values, at)
 			select f.attempt, $3, $4, $5, $6, $7, $8, coalesce($9::timestamptz, clock_timestamp())
@@ -47,10 +50,20 @@ func (s *Store) SetProgress(ctx context.Context, attempt int64, token int64, p P
 	})
 }
 
+// unhurried lets a transaction that writes nothing but a hint end before it is
+// on the disk.
+func unhurried(ctx context.Context, tx pgx.Tx) error {
+	_, err := tx.Exec(ctx, "set local synchronous_commit = off")
+	return err
+}
+
 // KeepProgress says that an attempt is still at work where it was; "fenced" if token is not its holder.
 func (s *Store) KeepProgress(ctx context.Context, attempt, token int64) error {
 	return s.write(ctx, fmt.Sprintf("telling that attempt %d is at work", attempt), func(tx pgx.Tx) error {
 		if _, err := holdFence(ctx, tx, attempt, token); err != nil {
+			return err
+		}
+		if err := unhurried(ctx, tx); err != nil {
 			return err
 		}
 		_, err := tx.Exec(ctx, "update progress set at = clock_timestamp() where attempt = $1", attempt)
