@@ -48,7 +48,7 @@ func (s *Store) PutArtifact(ctx context.Context, a Artifact, actor string) error
 			return err
 		}
 		return record(ctx, tx, of, actor, "artifact_made",
-			map[string]any{"digest": a.Digest, "kind": a.Kind, "name": a.Name, "parameters": a.Parameters})
+			map[string]any{"digest": a.Digest, "kind": a.Kind, "name": clean(a.Name), "parameters": a.Parameters})
 	})
 }
 

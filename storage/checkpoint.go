@@ -51,7 +51,10 @@ func (s *Store) Commit(ctx context.Context, attempt int64, token int64, reports 
 		if err != nil || added == 0 && !isNew {
 			return err
 		}
-		return record(ctx, tx, of, "worker", "steps_committed", commitBody(reports, c))
+		if !isNew {
+			c = nil
+		}
+		return record(ctx, tx, of, "worker", "steps_committed", commitBody(reports, added, c))
 	})
 }
 
@@ -185,12 +188,14 @@ func (s *Store) ReportDamage(ctx context.Context, attempt, token int64, c Checkp
 	})
 }
 
-func commitBody(reports []StepReport, c *Checkpoint) map[string]any {
+// commitBody tells of reports, of which the last ones were new, and of a new checkpoint.
+func commitBody(reports []StepReport, added int, c *Checkpoint) map[string]any {
 	body := map[string]any{"steps": len(reports)}
 	if len(reports) > 0 {
 		byStep := func(a, b StepReport) int { return a.Step - b.Step }
 		body["from"] = slices.MinFunc(reports, byStep).Step
-		body["until"] = slices.MaxFunc(reports, byStep).Step + 1
+		until := slices.MaxFunc(reports, byStep).Step + 1
+		body["first"], body["until"] = until-added, until
 	}
 	if c != nil {
 		body["checkpoint"] = map[string]any{"digest": c.Digest, "step": c.Step}

@@ -66,7 +66,7 @@ func (s *Store) Freeze(ctx context.Context, dataset, actor string) (DatasetVersi
 			return err
 		}
 		items, err := collect(ctx, tx, pgx.RowTo[trimtab.Digest],
-			"select item from dataset_item where dataset = $1 order by item", dataset)
+			"select item from dataset_item where dataset = $1 and not exists (select from erasure where relation = $2 and digest = item) order by item", dataset, itemTable[kind])
 		if err != nil {
 			return err
 		}
@@ -136,10 +136,16 @@ func datasetNotFound(name string) error {
 	return notFound("dataset", name, "list them with `trimtab data list`")
 }
 
-var datasetItemLoad = load{table: "dataset_item", key: []string{"dataset", "item"}, silent: []string{"actor"}}
+var datasetItemLoad = load{table: "dataset_item", key: []string{"dataset", "item"}, silent: []string{"actor", "event"}}
 
 // addUnique writes the items and their membership, and tells how many were new to the dataset.
 func addUnique(ctx context.Context, tx pgx.Tx, dataset string, kind trimtab.Kind, items []digested, actor string) (int, error) {
+	if gone, err := erasedAmong(ctx, tx, kind, items); err != nil {
+		return 0, err
+	} else if len(gone) > 0 {
+		return 0, trimtab.NewError(trimtab.Conflict, "item_erased", "leave them out",
+			"%d of these items were erased because a person asked for it, the first is %s", len(gone), gone[0])
+	}
 	if err := putItems(ctx, tx, kind, items); err != nil {
 		return 0, err
 	}
@@ -147,8 +153,12 @@ func addUnique(ctx context.Context, tx pgx.Tx, dataset string, kind trimtab.Kind
 	if err := twins(ctx, tx, l); err != nil {
 		return 0, err
 	}
+	event, err := nextEvent(ctx, tx, datasetSubject(dataset))
+	if err != nil {
+		return 0, err
+	}
 	added, err := l.write(ctx, tx, len(items), func(i int) ([]any, error) {
-		return []any{dataset, items[i].digest, clean(actor)}, nil
+		return []any{dataset, items[i].digest, clean(actor), event}, nil
 	})
 	if err != nil || added == 0 {
 		return added, err
@@ -305,6 +315,12 @@ func (s *Store) oneVersion(ctx context.Context, ref string, found []DatasetVersi
 // It computes the Merkle root again and fails with Verification
 // "dataset_digest_mismatch" when it is not version.
 func (s *Store) Items(ctx context.Context, version trimtab.Digest) ([]trimtab.Item, error) {
+	if gone, err := s.ErasedItems(ctx, version); err != nil {
+		return nil, err
+	} else if len(gone) > 0 {
+		return nil, trimtab.NewError(trimtab.Conflict, "dataset_erased", "freeze the dataset again, without them, and use that version",
+			"%d items of dataset version %s were erased, the first is %s", len(gone), version.Short(), gone[0])
+	}
 	var items []trimtab.Item
 	err := s.read(ctx, "reading the items of "+version.Short(), func(tx pgx.Tx) error {
 		var kind trimtab.Kind

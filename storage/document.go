@@ -8,8 +8,11 @@ import (
 	"github.com/trimtab/trimtab"
 )
 
-// PutDocument keeps canonical JSON (a stage's config, an evaluation report) under its digest. It tells no event:
-// what names the digest does.
+// documents is the stream that tells which documents are kept.
+const documents = "documents"
+
+// PutDocument keeps canonical JSON (a stage's config, an evaluation report) under its digest. One that is there
+// already changes nothing.
 func (s *Store) PutDocument(ctx context.Context, body []byte) (trimtab.Digest, error) {
 	d := trimtab.DigestOf(body)
 	err := s.write(ctx, "keeping a document", func(tx pgx.Tx) error { return putDocument(ctx, tx, d, body) })
@@ -20,8 +23,11 @@ func putDocument(ctx context.Context, tx pgx.Tx, d trimtab.Digest, body []byte) 
 	if body == nil {
 		body = []byte{}
 	}
-	_, err := tx.Exec(ctx, "insert into document (digest, body) values ($1, $2) on conflict do nothing", d, body)
-	return err
+	tag, err := tx.Exec(ctx, "insert into document (digest, body) values ($1, $2) on conflict do nothing", d, body)
+	if err != nil || tag.RowsAffected() == 0 {
+		return err
+	}
+	return record(ctx, tx, subject{stream: documents}, "trimtab", "document_kept", map[string]any{"digest": d})
 }
 
 // Document returns the exact bytes with digest d: NotFound "document_not_found" when they are not here,

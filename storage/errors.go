@@ -65,6 +65,14 @@ func refusal(doing string, e *pgconn.PgError, err error) error {
 	return fmt.Errorf("%s: %w", doing, err)
 }
 
+// Away reports whether an error is of a database that does not answer, or not now.
+func Away(err error) bool {
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return passesByItself(e.Code)
+	}
+	return isConnectionFault(err) || trimtab.AsError(err).Class == trimtab.Unavailable
+}
+
 // passesByItself lists the SQLSTATEs after which the same call may succeed.
 func passesByItself(code string) bool {
 	switch code {

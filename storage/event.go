@@ -12,7 +12,7 @@ import (
 // Event is one thing that happened.
 type Event struct {
 	Sequence int64  // 1, 2, 3 … in its stream
-	Stream   string // run id, "dataset/NAME" or "artifact/DIGEST"
+	Stream   string // run id, "dataset/NAME", "artifact/DIGEST", "documents" or "audit"
 	At       time.Time
 	Actor    string
 	Type     string // snake_case: run_created, attempt_status, steps_committed …
@@ -36,6 +36,12 @@ func record(ctx context.Context, tx pgx.Tx, of subject, actor, typ string, body 
 	_, err = tx.Exec(ctx, "select append_event($1, $2, $3, $4, $5, $6)",
 		of.stream, clean(actor), typ, of.stage, of.attempt, raw)
 	return err
+}
+
+// nextEvent locks a stream and returns the sequence of the event that the transaction will append to it next.
+func nextEvent(ctx context.Context, tx pgx.Tx, of subject) (sequence int64, err error) {
+	err = tx.QueryRow(ctx, "select next_event($1)", of.stream).Scan(&sequence)
+	return sequence, err
 }
 
 // encodeJSON is JSON with sorted map keys, without HTML escapes or a final newline.

@@ -107,9 +107,9 @@ insert into artifact (digest, kind, name, run, stage, attempt, parameters, actor
 	select o.digest, 'model', a.run || '/' || a.stage, a.run, a.stage, a.id, 900000, 'trimtab', a.created_at from attempt_output o join attempt a on a.id = o.attempt where o.name = 'model';
 insert into document (digest, body) select 'sha256:' || encode(sha256(body), 'hex'), body from (select ('{"prompts":64,"run":"' || run || '"}')::bytea as body from made) d;
 insert into evaluation (run, attempt, document) select a.run, a.id, o.digest from attempt a join attempt_output o on o.attempt = a.id where a.stage = 'evaluate' order by a.id;
-insert into event (stream, sequence, at, actor, type, stage, attempt, body)
-	select run, n, at, 'worker', 'steps_committed', 'sft', 1, convert_to('{"checkpoint":{"digest":"sha256:' || repeat('0123456789abcdef', 4) || '","step":50},"from":0,"steps":50,"until":50}', 'UTF8')
+insert into event (stream, sequence, at, actor, type, stage, attempt, facts, hash, body)
+	select run, n, at, 'worker', 'steps_committed', 'sft', 1, '', '', convert_to('{"checkpoint":{"digest":"sha256:' || repeat('0123456789abcdef', 4) || '","step":50},"from":0,"steps":50,"until":50}', 'UTF8')
 	from made cross join generate_series(1, 20) n;
-insert into event_stream (stream, head) select run, 20 from made;
+insert into event_stream (stream, head, hash) select run, 20, '' from made;
 insert into log (run, at, level, stage, attempt, message) select run, at, 'info', 'sft', 1, 'attempt 1 begins' from made cross join generate_series(1, 12);
 analyze`

@@ -1,0 +1,101 @@
+package audit
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+)
+
+// Head is the state of the tree at a size.
+type Head struct {
+	Size int64
+	Root Hash
+	At   time.Time // when it was signed, to the second; zero where nobody has
+}
+
+// NewKey makes a key to sign heads with. The verifier's half is no secret.
+func NewKey() (signer, verifier string, err error) {
+	var b [4]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return note.GenerateKey(rand.Reader, "trimtab-"+hex.EncodeToString(b[:]))
+}
+
+// Signer signs heads.
+type Signer struct {
+	signer   note.Signer
+	verifier string
+}
+
+// NewSigner takes the signer's half of a key and the verifier's.
+func NewSigner(signer, verifier string) (*Signer, error) {
+	s, err := note.NewSigner(signer)
+	if err != nil {
+		return nil, fmt.Errorf("the key to sign with: %w", err)
+	}
+	v, err := note.NewVerifier(verifier)
+	if err != nil {
+		return nil, fmt.Errorf("the key to verify with: %w", err)
+	}
+	if s.Name() != v.Name() || s.KeyHash() != v.KeyHash() {
+		return nil, fmt.Errorf("the keys of %s and %s are not halves of one", s.Name(), v.Name())
+	}
+	return &Signer{s, verifier}, nil
+}
+
+// Verifier is the key's other half.
+func (s *Signer) Verifier() string { return s.verifier }
+
+// Sign writes a head down: a checkpoint, an empty line and the signature. Its
+// origin is the key's name; its time, if it has one, is an extension line.
+func (s *Signer) Sign(h Head) (string, error) {
+	text := fmt.Sprintf("%s\n%d\n%s\n", s.signer.Name(), h.Size, base64.StdEncoding.EncodeToString(h.Root[:]))
+	if !h.At.IsZero() {
+		text += h.At.UTC().Format(time.RFC3339) + "\n"
+	}
+	signed, err := note.Sign(&note.Note{Text: text}, s.signer)
+	return string(signed), err
+}
+
+// OpenHead reads a signed head; it must be signed with one of the keys.
+func OpenHead(signed string, verifiers ...string) (Head, error) {
+	var h Head
+	var keys []note.Verifier
+	for _, text := range verifiers {
+		v, err := note.NewVerifier(text)
+		if err != nil {
+			return h, fmt.Errorf("the key %.100q: %w", text, err)
+		}
+		keys = append(keys, v)
+	}
+	n, err := note.Open([]byte(signed), note.VerifierList(keys...))
+	if err != nil {
+		return h, fmt.Errorf("the tree head is not signed with this key: %w", err)
+	}
+	lines := strings.Split(n.Text, "\n")
+	if len(lines) < 4 {
+		return h, fmt.Errorf("the tree head has %d lines, not an origin, a size and a root", len(lines)-1)
+	}
+	if lines[0] != n.Sigs[0].Name {
+		return h, fmt.Errorf("the tree head of %.80q is signed by %s", lines[0], n.Sigs[0].Name)
+	}
+	if h.Size, err = strconv.ParseInt(lines[1], 10, 64); err != nil || h.Size < 0 || lines[1] != strconv.FormatInt(h.Size, 10) {
+		return h, fmt.Errorf("the tree head's size is %.40q", lines[1])
+	}
+	root, err := base64.StdEncoding.DecodeString(lines[2])
+	if err != nil || len(root) != len(h.Root) {
+		return h, fmt.Errorf("the tree head's root is %.80q", lines[2])
+	}
+	copy(h.Root[:], root)
+	if lines[3] != "" {
+		if h.At, err = time.Parse(time.RFC3339, lines[3]); err != nil {
+			return h, fmt.Errorf("the tree head's time is %.40q", lines[3])
+		}
+	}
+	return h, nil
+}

@@ -1,0 +1,87 @@
+package audit
+
+import (
+	"fmt"
+	"math/bits"
+
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+// Tree computes the root of the tree over hashes that come one by one, in
+// memory that grows with the logarithm of their number. The zero Tree is empty.
+type Tree struct {
+	size  int64
+	stack []tlog.Hash // roots of the whole subtrees, largest first
+}
+
+// Leaf is the hash of an event's place in the tree.
+func Leaf(event Hash) tlog.Hash { return tlog.RecordHash(event[:]) }
+
+// Add appends the hash of an event.
+func (t *Tree) Add(event Hash) { t.add(Leaf(event)) }
+
+// add appends a leaf and returns the hashes of the subtrees that it completes.
+func (t *Tree) add(h tlog.Hash) (completed []tlog.Hash) {
+	for range bits.TrailingZeros64(^uint64(t.size)) { // subtrees of equal size become one
+		h = tlog.NodeHash(t.stack[len(t.stack)-1], h)
+		t.stack = t.stack[:len(t.stack)-1]
+		completed = append(completed, h)
+	}
+	t.stack = append(t.stack, h)
+	t.size++
+	return completed
+}
+
+// Size is how many events the tree has.
+func (t *Tree) Size() int64 { return t.size }
+
+// Root of the tree; that of an empty one is zero, as tlog has it.
+func (t *Tree) Root() Hash {
+	if len(t.stack) == 0 {
+		return Hash{}
+	}
+	h := t.stack[len(t.stack)-1]
+	for i := len(t.stack) - 2; i >= 0; i-- {
+		h = tlog.NodeHash(t.stack[i], h)
+	}
+	return Hash(h)
+}
+
+// HashList follows the hashes of a tree in the order in which tlog stores
+// them: each leaf, and after it each subtree that it completes.
+type HashList struct {
+	t    Tree
+	next int64 // index
+	due  []tlog.Hash
+}
+
+// Next takes the hash at an index and says what is wrong with it. What a leaf should be it cannot know.
+func (l *HashList) Next(index int64, hash []byte) error {
+	if index != l.next {
+		return fmt.Errorf("hash %d is missing", l.next)
+	}
+	var h tlog.Hash
+	if len(hash) != len(h) {
+		return fmt.Errorf("it has %d bytes, not %d", len(hash), len(h))
+	}
+	copy(h[:], hash)
+	l.next++
+	if len(l.due) > 0 {
+		if l.due[0] != h {
+			return fmt.Errorf("it is not the hash of the two below it: %s is, here stands %s", Hash(l.due[0]), Hash(h))
+		}
+		l.due = l.due[1:]
+		return nil
+	}
+	l.due = l.t.add(h)
+	return nil
+}
+
+// Whole reports whether nothing is due any more.
+func (l *HashList) Whole() bool { return len(l.due) == 0 }
+
+// Size is how many leaves there were.
+func (l *HashList) Size() int64 { return l.t.Size() }
+
+// Root of the tree over them.
+func (l *HashList) Root() Hash { return l.t.Root() }

@@ -1,0 +1,172 @@
+package notary_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/audit"
+	"github.com/trimtab/trimtab/devstack/devstacktest"
+	"github.com/trimtab/trimtab/notary"
+	"github.com/trimtab/trimtab/storage"
+	"github.com/trimtab/trimtab/storage/storagetest"
+)
+
+func TestMain(m *testing.M) { devstacktest.Main(m) }
+
+var quiet = slog.New(slog.DiscardHandler)
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func digest(s string) trimtab.Digest { return trimtab.DigestOf([]byte(s)) }
+
+// recorded is a database with at least two rows in every audited table.
+type recorded struct {
+	t      testing.TB
+	urls   storagetest.Addresses
+	store  *storage.Store
+	owner  *pgx.Conn
+	signer *audit.Signer
+	folder string
+	notary *notary.Notary
+}
+
+func newRecord(t testing.TB) *recorded {
+	t.Helper()
+	r := &recorded{t: t, urls: storagetest.URLs(t), folder: t.TempDir()}
+	r.store = storagetest.Open(t, r.urls.App)
+	var err error
+	r.owner, err = pgx.Connect(t.Context(), r.urls.Owner)
+	must(t, err)
+	t.Cleanup(func() { r.owner.Close(context.WithoutCancel(t.Context())) })
+	r.signer, err = notary.OpenKey(filepath.Join(r.folder, "audit.key"))
+	must(t, err)
+	r.notary = notary.New(quiet, r.store, r.signer, notary.HeadsIn(r.folder))
+	return r
+}
+
+func (r *recorded) exec(sql string) {
+	r.t.Helper()
+	_, err := r.owner.PgConn().Exec(r.t.Context(), sql).ReadAll()
+	if err != nil {
+		r.t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+func (r *recorded) keep() {
+	r.t.Helper()
+	must(r.t, r.notary.Keep(r.t.Context(), time.Unix(1764300000, 0)))
+}
+
+// verify looks at the record, and holds it against the heads of the file if saved is set.
+func (r *recorded) verify(saved bool) notary.Report {
+	r.t.Helper()
+	v := notary.Verify{Store: r.store, Keys: []string{r.signer.Verifier()}}
+	if saved {
+		notes, torn, err := notary.ReadHeads(notary.HeadsIn(r.folder))
+		if err != nil || torn > 0 {
+			r.t.Fatalf("%d torn, %v", torn, err)
+		}
+		for i, n := range notes {
+			v.Saved = append(v.Saved, notary.SavedHead{Where: fmt.Sprintf("saved head %d", i), Note: n})
+		}
+	}
+	rep, err := v.Run(r.t.Context())
+	must(r.t, err)
+	return rep
+}
+
+// fill writes something of everything that is recorded.
+func (r *recorded) fill() {
+	t, s, ctx := r.t, r.store, r.t.Context()
+	texts := []trimtab.Item{trimtab.Text{Body: "one"}, trimtab.Text{Body: "two"}, trimtab.Text{Body: "a secret"}}
+	prompts := []trimtab.Item{trimtab.Prompt{Text: "what is one?", Tag: "easy"}, trimtab.Prompt{Text: "what is two?", Split: trimtab.SplitTest}}
+	demos := []trimtab.Item{trimtab.Demonstration{Prompt: "q1", Response: "a1", Demonstrator: "bo"}, trimtab.Demonstration{Prompt: "q2", Response: "a2", Split: trimtab.SplitTest}}
+	answer := func(s string) trimtab.Response {
+		return trimtab.Response{Bytes: []byte(s), Tokens: []int32{1, int32(len(s))}, Tokenizer: digest("tokenizer"), Model: digest("sampler")}
+	}
+	rankings := []trimtab.Item{
+		trimtab.Ranking{Prompt: "p", Responses: []trimtab.Response{answer("x"), answer("yy")}, Ranks: []int{1, 2}, Labeller: "cy", Guideline: "v1", Group: "g", Seconds: 3.5},
+		trimtab.Ranking{Prompt: "p", Responses: []trimtab.Response{answer("yy"), answer("zzz")}, Ranks: []int{2, 1}, Labeller: "dee", Split: trimtab.SplitTest},
+	}
+	for name, d := range map[string]struct {
+		kind  trimtab.Kind
+		items []trimtab.Item
+	}{"texts": {trimtab.KindText, texts}, "prompts": {trimtab.KindPrompts, prompts}, "demos": {trimtab.KindDemonstrations, demos}, "rankings": {trimtab.KindRankings, rankings}} {
+		_, err := s.AddItems(ctx, name, d.kind, d.items[:1], "ann")
+		must(t, err)
+		_, err = s.Freeze(ctx, name, "ann")
+		must(t, err)
+		_, err = s.AddItems(ctx, name, d.kind, d.items, "bo")
+		must(t, err)
+		_, err = s.Freeze(ctx, name, "bo")
+		must(t, err)
+	}
+	_, err := s.Erase(ctx, "texts", []trimtab.Digest{trimtab.DigestOf(texts[2].Canonical())}, "ann", "asked to", false)
+	must(t, err)
+	_, err = s.Erase(ctx, "rankings", []trimtab.Digest{trimtab.DigestOf(rankings[1].Canonical())}, "ann", "asked to", false)
+	must(t, err)
+
+	config, err := s.PutDocument(ctx, []byte(`{"steps":4}`))
+	must(t, err)
+	plan := trimtab.Plan{Run: "run-one", Seed: 1, Stages: []trimtab.PlannedStage{{Name: "sft", Kind: "sft", Config: config}, {Name: "ppo", Kind: "ppo", Config: config}}}
+	must(t, s.PutArtifact(ctx, storage.Artifact{Digest: digest("base"), Kind: "model", Name: "base", Parameters: 9}, "ann"))
+	must(t, s.CreateRun(ctx, storage.Run{ID: "run-one", Name: "first", Seed: 1, Spec: json.RawMessage(`{"a": 1}`), SpecDigest: digest("spec"), Plan: plan, Actor: "ann", Reason: "why not"}))
+	must(t, s.SetRunStatus(ctx, "run-one", trimtab.RunRunning, "goes on", nil, "trimtab"))
+	for i, stage := range []string{"sft", "ppo"} {
+		a, err := s.CreateAttempt(ctx, storage.Attempt{Run: "run-one", Stage: stage, Kind: stage, Number: 1, Config: config, CacheKey: digest("key of " + stage), Actor: "ann",
+			Inputs: []trimtab.Named{{Name: "model", Digest: digest("base")}, {Name: "prompts", Digest: digest("prompts")}}})
+		must(t, err)
+		must(t, s.Fence(ctx, a.ID, 1))
+		must(t, s.StartAttempt(ctx, a.ID, 1, 4, "build"))
+		for from := 0; from < 4; from += 2 {
+			var reports []storage.StepReport
+			for step := from; step < from+2; step++ {
+				reports = append(reports, step4(step, i))
+			}
+			must(t, s.Commit(ctx, a.ID, 1, reports, &storage.Checkpoint{Attempt: a.ID, Step: from + 2, Digest: digest(fmt.Sprint("state", stage, from))}))
+		}
+		model := digest("model of " + stage)
+		must(t, s.PutArtifact(ctx, storage.Artifact{Digest: model, Kind: "model", Name: "first/" + stage, Run: "run-one", Stage: stage, Attempt: a.ID, Parameters: 9}, "worker"))
+		must(t, s.PutEvaluation(ctx, "run-one", a.ID, json.RawMessage(`{"of":"`+stage+`"}`)))
+		must(t, s.CompleteAttempt(ctx, a.ID, 1, []trimtab.Named{{Name: "model", Digest: model}, {Name: "report", Digest: digest("report")}},
+			[]trimtab.Metric{{Name: "loss", Value: 1.5}, {Name: "accuracy", Value: 0.25}}))
+		if i == 0 {
+			must(t, s.CreateRun(ctx, storage.Run{ID: "run-two", Name: "again", Seed: 1, Spec: json.RawMessage(`{"a": 1}`), SpecDigest: digest("spec"), Plan: trimtab.Plan{Run: "run-two", Stages: plan.Stages}, Origin: "run-one", Actor: "bo"}))
+			made, err := s.Attempt(ctx, a.ID)
+			must(t, err)
+			_, err = s.CreateAttempt(ctx, storage.Attempt{Run: "run-two", Stage: stage, Kind: stage, Number: 1, Status: trimtab.AttemptReused, ReusedFrom: a.ID,
+				Config: config, CacheKey: made.CacheKey, Inputs: made.Inputs, Outputs: made.Outputs, Metrics: made.Metrics, Steps: 4})
+			must(t, err)
+		}
+	}
+	plan.Stages = slices.Clone(plan.Stages)
+	plan.Stages[1].CheckpointSteps = 7
+	must(t, s.Replan(ctx, storage.Replan{Plan: plan, Stage: "ppo", Overrides: []trimtab.Override{{Set: "ppo.kl_coef=0.1"}}, Stale: []string{"ppo"}, Status: trimtab.RunRunning, Next: "again", Actor: "bo", Reason: "too far"}))
+	must(t, s.RecordDecision(ctx, "run-one", "ppo", 0, "approve", json.RawMessage(`{"reason":"enough"}`), "bo"))
+	must(t, s.SetRunStatus(ctx, "run-one", trimtab.RunFailed, "", trimtab.NewError(trimtab.Invalid, "not_a_number", "", "loss is NaN"), "trimtab"))
+}
+
+// step4 is a step's report; those of ppo have a rollout.
+func step4(step, rollouts int) storage.StepReport {
+	r := storage.StepReport{Step: step, Seconds: 0.25}
+	r.Report.Metrics = []trimtab.Metric{{Name: "loss", Value: 1 / float64(step+1)}, {Name: "lr", Value: 1e-4}}
+	for i := range rollouts {
+		x := []float32{float32(step), 0.5}
+		r.Report.Rollouts = append(r.Report.Rollouts, trimtab.Rollout{Index: i, Prompt: "q", PromptIDs: []int32{1}, Tokens: []int32{2, 3}, Bytes: []byte("ok"), Score: 1, RawScore: 2,
+			LogProbs: x, RefLogProb: x, KL: x, Values: x, Rewards: x, Advantages: x, Returns: x})
+	}
+	return r
+}

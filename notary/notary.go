@@ -1,0 +1,121 @@
+// Package notary keeps the record honest: it adds events to the tree, signs
+// the heads of the tree and puts them where a change of the database does not
+// reach them, and it verifies the record against them.
+package notary
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/audit"
+	"github.com/trimtab/trimtab/storage"
+)
+
+// Every is how often a worker signs a head, beside the ends of stages.
+const Every = time.Minute
+
+// Notary signs the heads of one database's tree.
+type Notary struct {
+	log    *slog.Logger
+	store  *storage.Store
+	signer *audit.Signer
+	file   string // of heads, in the store
+	copies []string
+	client *http.Client
+
+	mu   sync.Mutex
+	size int64 // of the head that was signed last
+}
+
+// New makes a notary that keeps heads in the database, in a file and, as far
+// as it can, in each of copies, which are folders, or addresses that a head is posted to.
+func New(lg *slog.Logger, store *storage.Store, signer *audit.Signer, file string, copies ...string) *Notary {
+	return &Notary{log: lg, store: store, signer: signer, file: file, copies: copies, client: &http.Client{Timeout: 10 * time.Second}}
+}
+
+// Keep signs the head of the tree if it has grown. A copy that cannot be made is
+// an error in the log, and is made up for by the next head: each head stands for all before it.
+func (n *Notary) Keep(ctx context.Context, now time.Time) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	h, err := n.store.Seal(ctx)
+	if err != nil || h.Size == n.size || h.Size == 0 {
+		return err
+	}
+	h.At = now
+	signed, err := n.signer.Sign(h)
+	if err != nil {
+		return err
+	}
+	if err := n.store.PutTreeHead(ctx, h.Size, signed); err != nil { // first: a head that is missing there was taken out
+		return err
+	}
+	if err := appendHead(n.file, signed); err != nil {
+		return fmt.Errorf("keep the tree head in the store: %w", err)
+	}
+	n.size = h.Size
+	for _, where := range n.copies {
+		if err := n.copy(ctx, where, signed); err != nil {
+			n.log.Warn("a copy of the tree head could not be made", "where", where, "size", h.Size, "error", err)
+		}
+	}
+	return nil
+}
+
+// Run keeps a head every minute until ctx ends, and once more then.
+func (n *Notary) Run(ctx context.Context) {
+	tick := time.NewTicker(Every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+			n.try(last)
+			cancel()
+			return
+		case <-tick.C:
+			n.try(ctx)
+		}
+	}
+}
+
+// try keeps a head; one that cannot be kept now is kept with the next.
+func (n *Notary) try(ctx context.Context) {
+	if err := n.Keep(ctx, time.Now()); err != nil && ctx.Err() == nil {
+		n.log.Warn("the tree head could not be kept", "error", err)
+	}
+}
+
+// StageEnded keeps a head when a stage has ended.
+func (n *Notary) StageEnded(ctx context.Context) { n.try(ctx) }
+
+func (n *Notary) copy(ctx context.Context, where, signed string) error {
+	if !IsAddress(where) {
+		return appendHead(HeadsIn(where), signed)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, where, strings.NewReader(signed))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "text/plain; charset=utf-8")
+	resp, err := n.client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode/100 != 2 {
+		return trimtab.NewError(trimtab.Unavailable, "copy_refused", "", "%s answers %s", where, resp.Status)
+	}
+	return nil
+}
+
+// IsAddress tells an address from a folder.
+func IsAddress(where string) bool {
+	return strings.HasPrefix(where, "http://") || strings.HasPrefix(where, "https://")
+}

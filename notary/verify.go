@@ -1,0 +1,411 @@
+package notary
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/trimtab/trimtab/audit"
+	"github.com/trimtab/trimtab/storage"
+)
+
+// Problem is one thing that is not as it was recorded.
+type Problem struct {
+	Where string `json:"where"` // the event, row, head or file
+	What  string `json:"what"`
+}
+
+// Report is what a verification looked at and found.
+type Report struct {
+	Events   int64            `json:"events"`
+	Leaves   int64            `json:"leaves"` // events in the tree
+	Heads    int              `json:"heads"`  // signed heads that were compared
+	Newest   audit.Head       `json:"-"`      // the largest head whose signature holds
+	Rows     map[string]int64 `json:"rows"`   // of each audited table
+	Files    int              `json:"files"`  // models whose files were read
+	Problems []Problem        `json:"problems"`
+	More     int              `json:"more"` // problems beyond those
+}
+
+// most is how many problems are named.
+const most = 100
+
+func (r *Report) add(where, what string, args ...any) {
+	if len(r.Problems) == most {
+		r.More++
+		return
+	}
+	r.Problems = append(r.Problems, Problem{where, fmt.Sprintf(what, args...)})
+}
+
+// SavedHead is a signed head that lies outside the database, and where.
+type SavedHead struct{ Where, Note string }
+
+// Verify is what to hold the record against.
+type Verify struct {
+	Store *storage.Store
+	Keys  []string // that heads may be signed with
+	Saved []SavedHead
+	// Model reads the files of a model and compares their digests; nil leaves files out.
+	Model func(digest string) error
+}
+
+// Run verifies the record as it is at one instant: each stream's chain, the
+// tree over all of them, every signed head, the rows that events tell of, and the
+// files of the models. It needs memory for the streams and the attempts of one
+// run, not for the events. Errors are of the looking; what is wrong is in the report.
+func (v Verify) Run(ctx context.Context) (Report, error) {
+	var rep Report
+	err := v.Store.Reading(ctx, func(r storage.Reading) error {
+		streams, err := v.chains(ctx, r, &rep)
+		if err := rep.unreadable("the events", err); err != nil {
+			return err
+		}
+		if err := rep.unreadable("the tree", v.tree(ctx, r, &rep, streams)); err != nil {
+			return err
+		}
+		if err := rep.unreadable("the rows", v.facts(ctx, r, &rep)); err != nil {
+			return err
+		}
+		return rep.unreadable("the models", v.models(ctx, r, &rep))
+	})
+	return rep, err
+}
+
+// unreadable makes a problem of what cannot be read because it was changed; a
+// database that is away, or whoever lost patience, is an error.
+func (r *Report) unreadable(what string, err error) error {
+	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || storage.Away(err) {
+		return err
+	}
+	r.add(what, "they cannot be read to the end: %v", err)
+	return nil
+}
+
+func eventName(stream string, sequence int64) string {
+	return fmt.Sprintf("event %d of %s", sequence, stream)
+}
+
+// chains follows every stream and holds its end against what stands beside it.
+func (v Verify) chains(ctx context.Context, r storage.Reading, rep *Report) (map[string]storage.Stream, error) {
+	beside, err := r.Streams(ctx)
+	if err != nil {
+		return nil, err
+	}
+	streams := make(map[string]storage.Stream, len(beside))
+	for _, s := range beside {
+		streams[s.Name] = s
+	}
+	var chain audit.Chain
+	seen := 0
+	ended := func() {
+		name, last, hash := chain.Last()
+		if last == 0 {
+			return
+		}
+		seen++
+		s, ok := streams[name]
+		if !ok {
+			rep.add("stream "+name, "it has events, but no row in event_stream")
+		} else if s.Head != last || !bytes.Equal(s.Hash, hash[:]) {
+			rep.add("stream "+name, "it ends with event %d, event_stream says %d: events were taken out or put in at its end, or event_stream was changed", last, s.Head)
+		}
+	}
+	broken := ""
+	err = r.Events(ctx, func(e *audit.Event, stored audit.Hash) error {
+		rep.Events++
+		name, _, _ := chain.Last()
+		if e.Stream != name {
+			ended()
+		}
+		if err := chain.Next(e, stored); err != nil {
+			if broken != e.Stream { // what follows in the stream hangs on it
+				rep.add(eventName(e.Stream, e.Sequence), "%v", err)
+			}
+			broken = e.Stream
+			chain.Skip(e, stored)
+		}
+		return nil
+	})
+	ended()
+	for _, s := range beside {
+		if s.Head == 0 && s.Logged == 0 {
+			seen++
+		}
+	}
+	if seen < len(beside) {
+		if err := v.empty(ctx, r, rep, beside); err != nil {
+			return nil, err
+		}
+	}
+	return streams, err
+}
+
+// empty names the streams of which no event is left.
+func (v Verify) empty(ctx context.Context, r storage.Reading, rep *Report, beside []storage.Stream) error {
+	have := map[string]bool{}
+	names, err := r.StreamsOfEvents(ctx)
+	for _, n := range names {
+		have[n] = true
+	}
+	for _, s := range beside {
+		if s.Head > 0 && !have[s.Name] {
+			rep.add("stream "+s.Name, "event_stream says %d events, none is there", s.Head)
+		}
+	}
+	return err
+}
+
+// tree builds the tree again and compares it with every head.
+func (v Verify) tree(ctx context.Context, r storage.Reading, rep *Report, streams map[string]storage.Stream) error {
+	heads, err := v.heads(ctx, r, rep)
+	if err != nil {
+		return err
+	}
+	var t audit.Tree
+	due := 0
+	reached := func() {
+		for ; due < len(heads) && heads[due].head.Size == t.Size(); due++ {
+			if h := heads[due]; h.head.Root != t.Root() {
+				rep.add(h.where, "the record under this signed head of %d events is not what it was: the root is %s now, %s was signed", h.head.Size, t.Root(), h.head.Root)
+			}
+		}
+	}
+	reached()
+	last := make(map[string]int64, len(streams))
+	holes := false
+	err = r.Leaves(ctx, func(index int64, stream string, sequence int64, hash audit.Hash, found bool) error {
+		where := fmt.Sprintf("leaf %d", index)
+		if index != t.Size() && !holes {
+			rep.add(where, "leaves %d to %d are missing", t.Size(), index-1)
+			holes = true
+		}
+		if !found {
+			rep.add(where, "its event %d of %s is gone", sequence, stream)
+		}
+		if last[stream]+1 != sequence {
+			rep.add(where, "it is event %d of %s, which comes after %d", sequence, stream, last[stream])
+		}
+		last[stream] = sequence
+		t.Add(hash)
+		reached()
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	rep.Leaves = t.Size()
+	for ; due < len(heads); due++ {
+		rep.add(heads[due].where, "it is of %d events, the tree has %d: the record ends too early, or is an older copy", heads[due].head.Size, t.Size())
+	}
+	for _, name := range sorted(streams) {
+		s := streams[name]
+		if s.Logged != last[name] {
+			rep.add("stream "+name, "event_stream says that %d of its events are in the tree, there are %d", s.Logged, last[name])
+		}
+	}
+	return v.stored(ctx, r, rep, t.Root())
+}
+
+// stored holds the stored hashes of the tree against one another, and against the root.
+func (v Verify) stored(ctx context.Context, r storage.Reading, rep *Report, root audit.Hash) error {
+	var t audit.HashList
+	bad := false
+	err := r.Hashes(ctx, func(index int64, hash []byte) error {
+		if bad {
+			return nil
+		}
+		if err := t.Next(index, hash); err != nil {
+			rep.add(fmt.Sprintf("log_hash %d", index), "%v", err)
+			bad = true
+		}
+		return nil
+	})
+	if err == nil && !bad && (!t.Whole() || t.Size() != rep.Leaves || t.Root() != root) {
+		rep.add("log_hash", "the stored hashes are of another tree than that of the events: %d leaves, root %s; the events have %d, root %s", t.Size(), t.Root(), rep.Leaves, root)
+	}
+	return err
+}
+
+// placed is a head whose signature holds.
+type placed struct {
+	where string
+	head  audit.Head
+}
+
+// heads opens every signed head, in order of size.
+func (v Verify) heads(ctx context.Context, r storage.Reading, rep *Report) ([]placed, error) {
+	rows, err := r.TreeHeads(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var heads []placed
+	open := func(where, note string) (audit.Head, bool) {
+		h, err := audit.OpenHead(note, v.Keys...)
+		if err != nil {
+			rep.add(where, "%v", err)
+			return h, false
+		}
+		heads = append(heads, placed{where, h})
+		rep.Heads++
+		if h.Size > rep.Newest.Size {
+			rep.Newest = h
+		}
+		return h, true
+	}
+	for _, row := range rows {
+		where := fmt.Sprintf("tree_head %d", row.Size)
+		if h, ok := open(where, row.Note); ok && h.Size != row.Size {
+			rep.add(where, "its note is of size %d", h.Size)
+		}
+	}
+	v.missing(rows, rep)
+	for _, s := range v.Saved {
+		open(s.Where, s.Note)
+	}
+	slices.SortStableFunc(heads, func(a, b placed) int { return int(a.head.Size - b.head.Size) })
+	return heads, nil
+}
+
+// missing finds heads that were taken out of the database, which has each before any other place does.
+func (v Verify) missing(rows []storage.SignedHead, rep *Report) {
+	have := map[string]bool{}
+	for _, row := range rows {
+		have[row.Note] = true
+	}
+	for _, s := range v.Saved {
+		if !have[s.Note] {
+			rep.add("table tree_head", "it lacks the signed head that is kept as %s", s.Where)
+		}
+	}
+}
+
+// states are the tables whose rows change, with an event each time: the last event about a row holds.
+var states = []string{"run_state", "attempt_state"}
+
+// shared are the tables whose rows several events may tell of.
+var shared = []string{"text_item", "prompt", "demonstration", "ranking", "ranking_response", "response", "dataset_version", "dataset_version_item"}
+
+// claim is the last word about a row of a state.
+type claim struct {
+	where    string
+	was, now string
+}
+
+// facts holds the rows that events tell of against what was told.
+func (v Verify) facts(ctx context.Context, r storage.Reading, rep *Report) error {
+	told := map[string]int64{} // rows, by table
+	last := map[string]claim{} // of the stream at hand, by table, stage and attempt
+	stream := ""
+	ended := func() {
+		for _, key := range sorted(last) {
+			if c := last[key]; c.was != c.now {
+				table, _, _ := strings.Cut(key, " ")
+				rep.add(c.where, "%s", differs(table, c.was, c.now))
+			}
+			table, _, _ := strings.Cut(key, " ")
+			told[table]++
+		}
+		clear(last)
+	}
+	err := r.Facts(ctx, func(t storage.Told) error {
+		if t.Stream != stream {
+			ended()
+			stream = t.Stream
+		}
+		where := fmt.Sprintf("%s (%s)", eventName(t.Stream, t.Sequence), t.Type)
+		now := factLines(t.Is)
+		for table, line := range factLines(t.Was) {
+			switch {
+			case slices.Contains(states, table):
+				last[fmt.Sprintf("%s %s %d", table, t.Stage, t.Attempt)] = claim{where, line.text, now[table].text}
+				continue
+			case line.text != now[table].text:
+				rep.add(where, "%s", differs(table, line.text, now[table].text))
+			}
+			told[table] += line.rows
+		}
+		return nil
+	})
+	ended()
+	if err != nil {
+		return err
+	}
+	if rep.Rows, err = r.Tables(ctx); err != nil {
+		return err
+	}
+	for _, table := range sorted(rep.Rows) {
+		if n := rep.Rows[table]; n != told[table] && !slices.Contains(shared, table) {
+			rep.add("table "+table, "it has %d rows, events tell of %d", n, told[table])
+		}
+	}
+	strays, err := r.Strays(ctx)
+	for _, s := range strays {
+		rep.add("row "+s, "no event tells of it")
+	}
+	if err != nil {
+		return err
+	}
+	changed, err := r.Remains(ctx)
+	for _, s := range changed {
+		rep.add("row "+s, "it was erased, and has been changed since")
+	}
+	return err
+}
+
+func differs(table, was, now string) string {
+	if now == "" {
+		return fmt.Sprintf("the rows of %s that it tells of cannot be found", table)
+	}
+	return fmt.Sprintf("the rows of %s that it tells of are not what they were: %s was recorded, now it is %s", table, was, now)
+}
+
+type factLine struct {
+	text string
+	rows int64
+}
+
+func factLines(raw []byte) map[string]factLine {
+	lines := map[string]factLine{}
+	for line := range strings.Lines(string(raw)) {
+		table, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
+		var l factLine
+		_, _ = fmt.Sscan(rest, &l.rows)
+		l.text = rest
+		lines[table] = l
+	}
+	return lines
+}
+
+// models reads the files of every model in the record.
+func (v Verify) models(ctx context.Context, r storage.Reading, rep *Report) error {
+	if v.Model == nil {
+		return nil
+	}
+	digests, err := r.Models(ctx)
+	if err != nil {
+		return err
+	}
+	for _, d := range digests {
+		rep.Files++
+		if err := v.Model(d); err != nil {
+			if errors.Is(err, context.Canceled) {
+				return err
+			}
+			rep.add("model "+d, "%v", err)
+		}
+	}
+	return nil
+}
+
+func sorted[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}

@@ -1,0 +1,133 @@
+package storage
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/trimtab/trimtab"
+)
+
+// erasable are the tables whose rows hold text that may be erased.
+var erasable = []string{"text_item", "prompt", "demonstration", "ranking", "response"}
+
+// itemTable is the table of the items of a kind.
+var itemTable = map[trimtab.Kind]string{trimtab.KindText: "text_item", trimtab.KindPrompts: "prompt",
+	trimtab.KindDemonstrations: "demonstration", trimtab.KindRankings: "ranking"}
+
+// Erased is what an erasure did, or would do.
+type Erased struct {
+	Items    []trimtab.Digest // whose text is gone
+	Already  []trimtab.Digest // that had been erased before
+	Rows     int              // rows whose text is gone: the items', and the responses' of rankings that no other ranking holds
+	Versions []trimtab.Digest // frozen versions that hold one of the items: they can be verified, and trained on no more
+	Rollouts int              // rows of rollouts that show the prompt of one of the items, and keep it
+}
+
+// Erase takes the text out of items of a dataset and leaves their digests and
+// a tombstone: versions that hold them keep their roots. With dry it says what
+// it would do and does nothing. An item that is not in the dataset is NotFound "item_not_found".
+func (s *Store) Erase(ctx context.Context, dataset string, items []trimtab.Digest, actor, reason string, dry bool) (Erased, error) {
+	var done Erased
+	err := s.write(ctx, "erasing items of dataset "+dataset, func(tx pgx.Tx) error {
+		kind, err := lockDataset(ctx, tx, dataset)
+		if err != nil {
+			return err
+		}
+		done = Erased{}
+		if err := done.look(ctx, tx, dataset, itemTable[kind], items); err != nil || dry || len(done.Items) == 0 {
+			return err
+		}
+		return done.erase(ctx, tx, dataset, itemTable[kind], actor, reason)
+	})
+	return done, err
+}
+
+// look sorts out what is to be erased and what it touches.
+func (e *Erased) look(ctx context.Context, tx pgx.Tx, dataset, table string, items []trimtab.Digest) error {
+	for _, d := range items {
+		var there, gone bool
+		err := tx.QueryRow(ctx, `
+			select exists (select from dataset_item where dataset = $1 and item = $2), exists (select from erasure where relation = $3 and digest = $2)`,
+			dataset, d, table).Scan(&there, &gone)
+		switch {
+		case err != nil:
+			return err
+		case !there:
+			return notFound("item", string(d), "give the digest as `trimtab data show --items` prints it")
+		case gone:
+			e.Already = append(e.Already, d)
+		default:
+			e.Items = append(e.Items, d)
+		}
+	}
+	var err error
+	e.Versions, err = collect(ctx, tx, pgx.RowTo[trimtab.Digest],
+		"select distinct version from dataset_version_item where item = any($1) order by version", e.Items)
+	if err != nil || table == "text_item" {
+		return err
+	}
+	return tx.QueryRow(ctx, fmt.Sprintf("select count(*) from rollout where prompt in (select prompt from %s where digest = any($1))", table), e.Items).Scan(&e.Rollouts)
+}
+
+func (e *Erased) erase(ctx context.Context, tx pgx.Tx, dataset, table, actor, reason string) error {
+	event, err := nextEvent(ctx, tx, datasetSubject(dataset))
+	if err != nil {
+		return err
+	}
+	rows := make([][2]string, 0, len(e.Items)) // table and digest
+	for _, d := range e.Items {
+		rows = append(rows, [2]string{table, string(d)})
+	}
+	if table == "ranking" {
+		only, err := collect(ctx, tx, pgx.RowTo[string], `
+			select distinct response::text from ranking_response p where ranking = any($1) and not exists (
+				select from ranking_response q where q.response = p.response and q.ranking <> all($1)
+					and not exists (select from erasure where relation = 'ranking' and digest = q.ranking))
+			order by 1`, e.Items)
+		if err != nil {
+			return err
+		}
+		for _, d := range only {
+			rows = append(rows, [2]string{"response", d})
+		}
+	}
+	for _, r := range rows {
+		var erased bool
+		if err := tx.QueryRow(ctx, "select erase_item($1, $2, $3, $4)", dataset, event, r[0], r[1]).Scan(&erased); err != nil {
+			return err
+		}
+		if erased {
+			e.Rows++
+		}
+	}
+	return record(ctx, tx, datasetSubject(dataset), actor, "items_erased", map[string]any{"items": e.Items, "reason": reason, "rows": e.Rows, "versions": e.Versions})
+}
+
+// erasedAmong returns which of a kind's items were erased.
+func erasedAmong(ctx context.Context, tx pgx.Tx, kind trimtab.Kind, items []digested) ([]trimtab.Digest, error) {
+	digests := make([]string, len(items))
+	for i, d := range items {
+		digests[i] = string(d.digest)
+	}
+	return collect(ctx, tx, pgx.RowTo[trimtab.Digest], "select digest from erasure where relation = $1 and digest = any($2) order by digest", itemTable[kind], digests)
+}
+
+// ErasedItems are the erased items of a version, in order.
+func (s *Store) ErasedItems(ctx context.Context, version trimtab.Digest) ([]trimtab.Digest, error) {
+	found, err := collect(ctx, s.pool, pgx.RowTo[trimtab.Digest], `
+		select i.item from dataset_version_item i join dataset_version v on v.digest = i.version join erasure e on e.digest = i.item
+		where i.version = $1 and e.relation = case v.kind when 'text' then 'text_item' when 'prompts' then 'prompt' when 'demonstrations' then 'demonstration' else 'ranking' end
+		order by i.item`, version)
+	return found, fault(ctx, "reading what was erased of "+version.Short(), err)
+}
+
+// Leaves are the digests of a version's items in order, each as often as it is in it: what its root is over.
+func (s *Store) Leaves(ctx context.Context, version trimtab.Digest) ([]trimtab.Digest, error) {
+	found, err := collect(ctx, s.pool, pgx.RowTo[trimtab.Digest], `
+		select item from dataset_version_item cross join lateral generate_series(1, copies) where version = $1 order by item`, version)
+	if err == nil && len(found) == 0 {
+		return nil, datasetNotFound(string(version))
+	}
+	return found, fault(ctx, "reading the items of "+version.Short(), err)
+}
