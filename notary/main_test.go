@@ -45,7 +45,13 @@ type recorded struct {
 
 func newRecord(t testing.TB) *recorded {
 	t.Helper()
-	r := &recorded{t: t, urls: storagetest.URLs(t), folder: t.TempDir()}
+	return recordOn(t, storagetest.URLs(t))
+}
+
+// recordOn is a notary and an owner of a database.
+func recordOn(t testing.TB, urls storagetest.Addresses) *recorded {
+	t.Helper()
+	r := &recorded{t: t, urls: urls, folder: t.TempDir()}
 	r.store = storagetest.Open(t, r.urls.App)
 	var err error
 	r.owner, err = pgx.Connect(t.Context(), r.urls.Owner)
