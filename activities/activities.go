@@ -38,6 +38,8 @@ type Activities struct {
 	memory func() (free int64, known bool) // bytes
 
 	warm warm // the stage at work, kept between segments
+
+	ended func(context.Context) // told when a stage or a run has ended
 }
 
 // Option changes what Activities find on a machine, for tests.
@@ -51,10 +53,13 @@ func WithMemory(free func() (free int64, known bool)) Option {
 	return func(a *Activities) { a.memory = free }
 }
 
+// WithEnded has f called whenever a stage or a run has ended.
+func WithEnded(f func(context.Context)) Option { return func(a *Activities) { a.ended = f } }
+
 // New makes the activities of one worker process. The build id is recorded
 // with every attempt and is part of no key.
 func New(lg *slog.Logger, store *storage.Store, files *checkpoint.Store, pool *tensor.Pool, build string, options ...Option) *Activities {
-	a := &Activities{log: lg, store: store, files: files, pool: pool, build: build, clock: monotonic{time.Now()}, memory: freeMemory}
+	a := &Activities{log: lg, store: store, files: files, pool: pool, build: build, clock: monotonic{time.Now()}, memory: freeMemory, ended: func(context.Context) {}}
 	for _, o := range options {
 		o(a)
 	}
@@ -134,6 +139,7 @@ func (a *Activities) Complete(ctx context.Context, in CompleteInput) (CompleteRe
 	if err := a.store.CompleteAttempt(ctx, in.Attempt, in.Sequence, in.Outputs, in.Metrics); err != nil {
 		return CompleteResult{}, Wrap(err)
 	}
+	a.ended(ctx)
 	if err := failpoint.At("stage_completed"); err != nil {
 		return CompleteResult{}, Wrap(err)
 	}
@@ -194,6 +200,9 @@ func (a *Activities) SetRunStatus(ctx context.Context, in RunStatusInput) error 
 			text += ": " + in.Error.Error()
 		}
 		a.say(ctx, in.Run, "", 0, "run %s", text)
+		if !in.Status.Open() {
+			a.ended(ctx)
+		}
 	}
 	return Wrap(err)
 }

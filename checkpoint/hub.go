@@ -24,7 +24,7 @@ var imported = []string{configName, weightsName, "vocab.json", "merges.txt", "to
 // Export wrote gives the digest it was exported from. Errors:
 // model_not_found, unsupported_model, vocabulary_mismatch, not_a_number.
 func Import(s *Store, dir string) (trimtab.Digest, error) {
-	files, err := readFolder(dir)
+	files, err := readFolder(dir, imported)
 	if err != nil {
 		return "", about(err, "import %s", dir)
 	}
@@ -33,6 +33,24 @@ func Import(s *Store, dir string) (trimtab.Digest, error) {
 		return "", about(err, "import %s", dir)
 	}
 	return SaveModel(s, m, t)
+}
+
+// FolderDigest is the digest of the model in a folder that Export wrote; files
+// of other names are not part of it. Nothing is stored. Errors: model_not_found, unsupported_model.
+func FolderDigest(dir string) (trimtab.Digest, error) {
+	files, err := readFolder(dir, append(slices.Clone(imported), "tokenizer_config.json"))
+	if err == nil && len(files) == 0 {
+		err = trimtab.NewError(trimtab.NotFound, "model_not_found", "give the folder of an exported model", "there is no model")
+	}
+	if err != nil {
+		return "", about(err, "read the model in %s", dir)
+	}
+	entries := make([]manifestEntry, len(files))
+	for i, f := range files {
+		entries[i] = manifestEntry{name: f.Name, digest: trimtab.DigestOf(f.Data), size: int64(len(f.Data))}
+	}
+	raw, err := writeManifest(entries)
+	return trimtab.DigestOf(raw), err
 }
 
 // FolderConfig is the shape of the model in a Hugging Face folder; only config.json is read.
@@ -70,12 +88,13 @@ func Shape(s *Store, d trimtab.Digest) (c model.Config, ok bool) {
 	return c, err == nil
 }
 
-func readFolder(dir string) ([]File, error) {
+// readFolder reads those of the files that are there.
+func readFolder(dir string, names []string) ([]File, error) {
 	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
 		return nil, trimtab.NewError(trimtab.NotFound, "model_not_found", "give the path of a folder", "there is no such folder")
 	}
 	var files []File
-	for _, name := range imported {
+	for _, name := range names {
 		path := filepath.Join(dir, name)
 		info, err := os.Stat(path)
 		if errors.Is(err, fs.ErrNotExist) {

@@ -136,7 +136,7 @@ func (r *recorded) fill() {
 			Inputs: []trimtab.Named{{Name: "model", Digest: digest("base")}, {Name: "prompts", Digest: digest("prompts")}}})
 		must(t, err)
 		must(t, s.Fence(ctx, a.ID, 1))
-		must(t, s.StartAttempt(ctx, a.ID, 1, 4, "build"))
+		must(t, s.StartAttempt(ctx, a.ID, 1, 4, "build", "avx2"))
 		for from := 0; from < 4; from += 2 {
 			var reports []storage.StepReport
 			for step := from; step < from+2; step++ {

@@ -92,8 +92,22 @@ func (n *Notary) try(ctx context.Context) {
 	}
 }
 
-// StageEnded keeps a head when a stage has ended.
-func (n *Notary) StageEnded(ctx context.Context) { n.try(ctx) }
+// Now keeps a head beside the minutes, when a stage has ended.
+func (n *Notary) Now(ctx context.Context) { n.try(ctx) }
+
+// Stream is that of the events about the record itself.
+const Stream = "audit"
+
+// Announce tells the record with which key heads are signed from now on; once for each key.
+func (n *Notary) Announce(ctx context.Context, actor string) {
+	told, err := n.store.Told(ctx, Stream, "key_used", n.signer.Verifier())
+	if err == nil && !told {
+		err = n.store.Tell(ctx, Stream, actor, "key_used", map[string]any{"verifier": n.signer.Verifier()})
+	}
+	if err != nil {
+		n.log.Warn("the key of the record could not be announced", "error", err)
+	}
+}
 
 func (n *Notary) copy(ctx context.Context, where, signed string) error {
 	if !IsAddress(where) {

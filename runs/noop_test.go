@@ -139,7 +139,7 @@ func (n *noop) segment(ctx context.Context, in activities.SegmentInput) (activit
 	if err := n.store.Fence(work, in.Attempt, in.Sequence); err != nil {
 		return activities.SegmentResult{}, err
 	}
-	if err := n.store.StartAttempt(work, in.Attempt, in.Sequence, noopSteps, "test"); err != nil {
+	if err := n.store.StartAttempt(work, in.Attempt, in.Sequence, noopSteps, "test", "avx2"); err != nil {
 		return activities.SegmentResult{}, err
 	}
 	last, _, err := n.store.LatestCheckpoint(work, in.Attempt)

@@ -238,7 +238,7 @@ func TestSilenceIsShown(t *testing.T) {
 		}
 		return d.Next
 	}
-	if err := errors.Join(s.Fence(ctx, a.ID, 1), s.StartAttempt(ctx, a.ID, 1, 9, "build")); err != nil {
+	if err := errors.Join(s.Fence(ctx, a.ID, 1), s.StartAttempt(ctx, a.ID, 1, 9, "build", "avx2")); err != nil {
 		t.Fatal(err)
 	}
 	if next := show(time.Second); next != "" {

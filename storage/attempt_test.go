@@ -35,7 +35,7 @@ func TestCreateAttempt(t *testing.T) {
 	if abandoned.Status != trimtab.AttemptFailed || abandoned.Error == nil || abandoned.Error.Type != "attempt_abandoned" || abandoned.EndedAt == nil {
 		t.Errorf("an attempt that another one takes the place of is %+v", abandoned)
 	}
-	wantError(t, s.StartAttempt(ctx, first.ID, 0, 9, "build"), trimtab.Conflict, "fenced")
+	wantError(t, s.StartAttempt(ctx, first.ID, 0, 9, "build", "avx2"), trimtab.Conflict, "fenced")
 	if reused.ReusedFrom != first.ID || reused.EndedAt == nil || len(reused.Outputs) != 1 || len(reused.Metrics) != 1 {
 		t.Errorf("reused: %+v", reused)
 	}
@@ -62,17 +62,17 @@ func TestLifeOfAnAttempt(t *testing.T) {
 	t.Parallel()
 	s, ctx := storagetest.New(t), t.Context()
 	id := newAttempt(t, s, "run-1").ID
-	wantError(t, s.StartAttempt(ctx, id, 5, 100, "build"), trimtab.Conflict, "fenced")
+	wantError(t, s.StartAttempt(ctx, id, 5, 100, "build", "avx2"), trimtab.Conflict, "fenced")
 	must(t, s.Fence(ctx, id, 5))
-	must(t, s.StartAttempt(ctx, id, 5, 100, "build"))
-	must(t, s.StartAttempt(ctx, id, 5, 100, "build"))
+	must(t, s.StartAttempt(ctx, id, 5, 100, "build", "avx2"))
+	must(t, s.StartAttempt(ctx, id, 5, 100, "build", "avx2"))
 	a, err := s.Attempt(ctx, id)
 	must(t, err)
 	if a.Status != trimtab.AttemptRunning || a.Steps != 100 || a.BuildID != "build" || a.StartedAt == nil || a.Seconds < 0 {
 		t.Errorf("started: %+v", a)
 	}
 	must(t, s.SetAttemptStatus(ctx, id, trimtab.AttemptFailed, trimtab.NewError(trimtab.Internal, "panic", "", "index out of range"), "worker"))
-	must(t, s.StartAttempt(ctx, id, 5, 100, "build 2")) // a crash is tried again
+	must(t, s.StartAttempt(ctx, id, 5, 100, "build 2", "avx2")) // a crash is tried again
 	outputs := []trimtab.Named{{Name: "model", Digest: digest("m")}, {Name: "extra", Digest: digest("e")}}
 	metrics := []trimtab.Metric{{Name: "z", Value: math.Copysign(0, -1)}, {Name: "a", Value: math.Inf(1)}}
 	wantError(t, s.CompleteAttempt(ctx, id, 4, outputs, metrics), trimtab.Conflict, "fenced")
@@ -80,7 +80,7 @@ func TestLifeOfAnAttempt(t *testing.T) {
 	must(t, s.CompleteAttempt(ctx, id, 5, outputs, metrics))
 	wantError(t, s.CompleteAttempt(ctx, id, 5, outputs[:1], metrics), trimtab.Verification, "replay_diverged")
 	wantError(t, s.CompleteAttempt(ctx, id, 5, outputs, []trimtab.Metric{{Name: "z"}, metrics[1]}), trimtab.Verification, "replay_diverged")
-	wantError(t, s.StartAttempt(ctx, id, 5, 100, "build"), trimtab.Conflict, "attempt_closed")
+	wantError(t, s.StartAttempt(ctx, id, 5, 100, "build", "avx2"), trimtab.Conflict, "attempt_closed")
 	a, err = s.Attempt(ctx, id)
 	must(t, err)
 	if a.Status != trimtab.AttemptCompleted || !slices.Equal(a.Outputs, outputs) || !slices.Equal(a.Metrics, metrics) || a.EndedAt == nil || a.Error != nil {

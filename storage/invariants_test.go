@@ -140,7 +140,7 @@ func (w *writer) begin(stage string, number int, a storage.Attempt) storage.Atte
 func (w *writer) start(a storage.Attempt, token int64, steps int, build string) {
 	w.t.Helper()
 	must(w.t, w.s.Fence(w.t.Context(), a.ID, token))
-	must(w.t, w.s.StartAttempt(w.t.Context(), a.ID, token, steps, build))
+	must(w.t, w.s.StartAttempt(w.t.Context(), a.ID, token, steps, build, "avx2"))
 }
 
 // commit writes steps from … until-1 and the checkpoint after them.

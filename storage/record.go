@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -162,6 +163,15 @@ func (s *Store) TreeHeads(ctx context.Context) ([]string, error) {
 	return notes, fault(ctx, "reading the tree heads", err)
 }
 
+// NewestHead is the largest signed head, if there is one.
+func (s *Store) NewestHead(ctx context.Context) (size int64, note string, found bool, err error) {
+	err = s.pool.QueryRow(ctx, `select size, note from tree_head order by size desc, note collate "C" limit 1`).Scan(&size, &note)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return 0, "", false, nil
+	}
+	return size, note, err == nil, fault(ctx, "reading the newest tree head", err)
+}
+
 // Tell appends an event of its own, which tells of no row.
 func (s *Store) Tell(ctx context.Context, stream, actor, typ string, body map[string]any) error {
 	return s.write(ctx, "telling "+typ, func(tx pgx.Tx) error {
@@ -169,11 +179,17 @@ func (s *Store) Tell(ctx context.Context, stream, actor, typ string, body map[st
 	})
 }
 
-// Proof shows that an event is in the tree, for a head that somebody has to
-// sign yet; NotFound "event_not_found", or Conflict "event_not_sealed" if the event is not in the tree yet.
-func (s *Store) Proof(ctx context.Context, stream string, sequence int64) (p audit.Proof, h audit.Head, err error) {
-	p.Schema = audit.ProofSchema
-	err = s.read(ctx, fmt.Sprintf("proving event %d of %s", sequence, stream), func(tx pgx.Tx) error {
+// Told reports whether an event of a stream and a type holds a word.
+func (s *Store) Told(ctx context.Context, stream, typ, word string) (told bool, err error) {
+	err = s.pool.QueryRow(ctx, "select exists (select from event where stream = $1 and type = $2 and position($3::text in convert_from(body, 'UTF8')) > 0)", stream, typ, word).Scan(&told)
+	return told, fault(ctx, "reading the events of "+stream, err)
+}
+
+// Proof shows that an event is in the tree as it was at a size, which a signed
+// head has to have; NotFound "event_not_found", or Conflict "event_not_sealed" if the event is not in that tree.
+func (s *Store) Proof(ctx context.Context, stream string, sequence, size int64) (audit.Proof, error) {
+	p := audit.Proof{Schema: audit.ProofSchema}
+	err := s.read(ctx, fmt.Sprintf("proving event %d of %s", sequence, stream), func(tx pgx.Tx) error {
 		found, err := collect(ctx, tx, scanRecorded, selectRecorded+`where stream = $1 and sequence between $2 - 1 and $2 order by sequence`, stream, sequence)
 		if err != nil {
 			return err
@@ -185,30 +201,34 @@ func (s *Store) Proof(ctx context.Context, stream string, sequence int64) (p aud
 		if len(found) == 2 {
 			p.Previous = found[0].Hash
 		}
-		leaf, err := collect(ctx, tx, pgx.RowTo[int64], "select index from log_leaf where stream = $1 and sequence = $2", stream, sequence)
-		if err != nil {
-			return err
-		}
-		if len(leaf) == 0 {
-			return trimtab.NewError(trimtab.Conflict, "event_not_sealed", "try again in a minute", "event %d of %s is not in the tree yet", sequence, stream)
-		}
-		p.Leaf = leaf[0]
-		if h.Size, err = treeSize(ctx, tx); err != nil {
-			return err
-		}
-		reader := tlog.HashReaderFunc(func(indexes []int64) ([]tlog.Hash, error) { return treeHashes(ctx, tx, indexes) })
-		path, err := tlog.ProveRecord(h.Size, p.Leaf, reader)
-		if err != nil {
-			return err
-		}
-		for _, x := range path {
-			p.Path = append(p.Path, audit.Hash(x))
-		}
-		root, err := tlog.TreeHash(h.Size, reader)
-		h.Root = audit.Hash(root)
-		return err
+		return provePath(ctx, tx, &p, size)
 	})
-	return p, h, err
+	return p, err
+}
+
+func provePath(ctx context.Context, tx pgx.Tx, p *audit.Proof, size int64) error {
+	leaf, err := collect(ctx, tx, pgx.RowTo[int64], "select index from log_leaf where stream = $1 and sequence = $2", p.Event.Stream, p.Event.Sequence)
+	if err != nil {
+		return err
+	}
+	if len(leaf) == 0 || leaf[0] >= size {
+		return trimtab.NewError(trimtab.Conflict, "event_not_sealed", "try again in a minute: a worker signs a head then",
+			"event %d of %s is not under a signed head yet", p.Event.Sequence, p.Event.Stream)
+	}
+	p.Leaf = leaf[0]
+	path, err := tlog.ProveRecord(size, p.Leaf, tlog.HashReaderFunc(func(indexes []int64) ([]tlog.Hash, error) { return treeHashes(ctx, tx, indexes) }))
+	for _, x := range path {
+		p.Path = append(p.Path, audit.Hash(x))
+	}
+	return err
+}
+
+// Recorded are the newest events of a stream, or of all if it is empty, in
+// order of time; limit 0 is all of them.
+func (s *Store) Recorded(ctx context.Context, stream string, limit int) ([]Recorded, error) {
+	found, err := collect(ctx, s.pool, scanRecorded, `select * from (`+selectRecorded+`
+		where $1 = '' or stream = $1 order by at desc, stream desc, sequence desc limit nullif($2, 0)) newest order by at, stream, sequence`, stream, limit)
+	return found, fault(ctx, "reading the record", err)
 }
 
 // Recorded is an event with its hash and its place in the tree.

@@ -265,6 +265,14 @@ func plainName(flag, name string) error {
 	return nil
 }
 
+// streamOfModel is the stream that tells of a model: that of its run, or its own.
+func streamOfModel(x storage.Artifact) string {
+	if x.Run != "" {
+		return x.Run
+	}
+	return "artifact/" + string(x.Digest)
+}
+
 func (a *app) modelExportCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "export MODEL FOLDER", Short: "write a model as a Hugging Face folder", Args: takes(2, 2),
@@ -279,6 +287,12 @@ func (a *app) modelExportCmd() *cobra.Command {
 					return trimtab.NewError(trimtab.Conflict, "folder_not_empty", "empty it or choose another", "%s is not empty", args[1])
 				}
 				if err := checkpoint.Export(s.files, x.Digest, args[1]); err != nil {
+					return err
+				}
+				if err := s.store.Tell(ctx, streamOfModel(x), a.actor(), "model_exported", map[string]any{"digest": x.Digest}); err != nil {
+					return err
+				}
+				if err := a.putProofs(ctx, s, x.Digest, args[1]); err != nil {
 					return err
 				}
 				if a.documents() {

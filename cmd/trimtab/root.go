@@ -77,6 +77,7 @@ whatever is killed on the way.`,
 	root.AddGroup(
 		&cobra.Group{ID: "runs", Title: "Runs:"},
 		&cobra.Group{ID: "things", Title: "Data and models:"},
+		&cobra.Group{ID: "record", Title: "The record:"},
 		&cobra.Group{ID: "machine", Title: "The machine:"})
 	add := func(id string, cmds ...*cobra.Command) {
 		for _, c := range cmds {
@@ -86,6 +87,7 @@ whatever is killed on the way.`,
 	}
 	add("runs", a.alignCmd(), a.runsCmd(), a.showCmd(), a.watchCmd(), a.historyCmd(), a.logsCmd(), a.metricsCmd(),
 		a.rerunCmd(), a.approveCmd(), a.skipCmd(), a.cancelCmd(), a.pauseCmd(), a.resumeCmd(), a.recipesCmd(), a.planCmd())
+	add("record", a.auditCmd())
 	add("things", a.dataCmd(), a.modelCmd(), a.generateCmd(), a.chatCmd(), a.evalCmd())
 	add("machine", a.devCmd(), a.workerCmd(), a.migrateCmd(), a.doctorCmd(), a.gcCmd(), a.benchCmd(), a.versionCmd())
 	root.SetHelpCommand(helpCmd(root))

@@ -34,6 +34,8 @@ var allSettings = []setting{
 	{key: "auditor_password", help: "password that migrate gives the role of auditors", standard: constant(""), hidden: true},
 	{key: "temporal_address", help: "host:port of a Temporal server; empty uses the embedded one", standard: constant("")},
 	{key: "temporal_namespace", help: "Temporal namespace", standard: constant("trimtab")},
+	{key: "audit_copies", help: "folders and addresses, with commas between, to which signed tree heads are copied", standard: constant("")},
+	{key: "audit_key", help: "file of the key that signs tree heads (default: audit.key in the data folder)", standard: constant("")},
 	{key: "actor", help: "name that your decisions are recorded under (default: your login name)", standard: constant("")},
 	{key: "log_format", help: "text or json", standard: constant("text")},
 	{key: "log_level", help: "debug, info, warn or error", standard: constant("info")},

@@ -72,7 +72,16 @@ func (a *app) work(ctx context.Context, threads int) error {
 	defer c.Close()
 	pool := tensor.NewPool(threads)
 	defer pool.Close()
-	acts := activities.New(lg, s.store, s.files, pool, buildID())
+	n, err := a.notary(lg, s)
+	if err != nil {
+		return err
+	}
+	n.Announce(ctx, a.actor())
+	keeping, enough := context.WithCancel(ctx)
+	kept := make(chan struct{})
+	go func() { defer close(kept); n.Run(keeping) }()
+	defer func() { enough(); <-kept }()
+	acts := activities.New(lg, s.store, s.files, pool, buildID(), activities.WithEnded(n.Now))
 	return serve(ctx, lg, s.store, c, acts)
 }
 

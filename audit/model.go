@@ -1,0 +1,131 @@
+package audit
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// ProofsSchema names the form of Proofs.
+const ProofsSchema = "trimtab.proofs/v1"
+
+// Proofs show where a model came from, down to what was imported.
+type Proofs struct {
+	Schema string  `json:"schema"`
+	Model  string  `json:"model"` // digest
+	Key    string  `json:"key"`   // that heads are signed with; whoever checks has to know it from elsewhere
+	Proofs []Proof `json:"proofs"`
+}
+
+// ParseProofs reads proofs.
+func ParseProofs(raw []byte) (Proofs, error) {
+	var p Proofs
+	if err := json.Unmarshal(raw, &p); err != nil {
+		return p, fmt.Errorf("read the proofs: %w", err)
+	}
+	if p.Schema != ProofsSchema {
+		return p, fmt.Errorf("the proofs' schema is %.60q, not %s", p.Schema, ProofsSchema)
+	}
+	return p, nil
+}
+
+// Origin is one thing that a model came from, and the event that shows it.
+type Origin struct {
+	Digest string   `json:"digest"`
+	What   string   `json:"what"` // "made by sft attempt 1 of run x", "frozen as dataset y", "imported"
+	From   []string `json:"from"` // digests of the inputs
+	Actor  string   `json:"actor"`
+	At     string   `json:"at"`
+}
+
+// Check says why the proofs do not show where the model with this digest came
+// from; or it returns the head that all are under, and every origin, the model first.
+func (p Proofs) Check(model string, verifiers ...string) (Head, []Origin, error) {
+	if p.Model != model {
+		return Head{}, nil, fmt.Errorf("the proofs are of model %s, this is %s", p.Model, model)
+	}
+	f := facts{made: map[string]Origin{}, inputs: map[string][]string{}}
+	var head Head
+	for i, one := range p.Proofs {
+		h, err := one.Check(verifiers...)
+		if err != nil {
+			return h, nil, err
+		}
+		if i > 0 && h != head {
+			return h, nil, fmt.Errorf("the proofs are under two heads, of %d and of %d events", head.Size, h.Size)
+		}
+		head = h
+		if err := f.add(one.Event); err != nil {
+			return h, nil, err
+		}
+	}
+	origins, err := f.origins(model)
+	return head, origins, err
+}
+
+// facts are what proven events say.
+type facts struct {
+	made   map[string]Origin   // by digest
+	inputs map[string][]string // of attempts, by name
+}
+
+type named struct{ Name, Digest string }
+
+func (f *facts) add(e Event) error {
+	var body struct {
+		Version, Digest string
+		Inputs, Outputs []named
+	}
+	if err := json.Unmarshal(e.Body, &body); err != nil {
+		return fmt.Errorf("event %d of %s: %w", e.Sequence, e.Stream, err)
+	}
+	attempt := fmt.Sprintf("%s attempt %d of run %s", e.Stage, e.Attempt, e.Stream)
+	o := Origin{Actor: e.Actor, At: e.At.UTC().Format("2006-01-02 15:04:05")}
+	put := func(digest, what string, from []string) {
+		if _, known := f.made[digest]; !known {
+			o.Digest, o.What, o.From = digest, what, from
+			f.made[digest] = o
+		}
+	}
+	switch e.Type {
+	case "attempt_created":
+		f.inputs[attempt] = []string{}
+		for _, in := range body.Inputs {
+			f.inputs[attempt] = append(f.inputs[attempt], in.Digest)
+		}
+	case "attempt_completed":
+		from, created := f.inputs[attempt]
+		if !created {
+			return fmt.Errorf("no proof shows how %s was created", attempt)
+		}
+		for _, out := range body.Outputs {
+			put(out.Digest, "made by "+attempt, from)
+		}
+	case "dataset_frozen":
+		put(body.Version, "frozen as "+strings.TrimPrefix(e.Stream, "dataset/"), nil)
+	case "artifact_made":
+		if strings.HasPrefix(e.Stream, "artifact/") {
+			put(body.Digest, "imported", nil)
+		}
+	}
+	return nil
+}
+
+// origins follows a digest down to what nothing was made from.
+func (f *facts) origins(digest string) (list []Origin, err error) {
+	todo := []string{digest}
+	for i := 0; i < len(todo); i++ {
+		o, ok := f.made[todo[i]]
+		if !ok {
+			return nil, fmt.Errorf("no proof shows where %s came from", todo[i])
+		}
+		list = append(list, o)
+		for _, in := range o.From {
+			if !slices.Contains(todo, in) {
+				todo = append(todo, in)
+			}
+		}
+	}
+	return list, nil
+}

@@ -1,0 +1,499 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/audit"
+	"github.com/trimtab/trimtab/checkpoint"
+	"github.com/trimtab/trimtab/notary"
+	"github.com/trimtab/trimtab/storage"
+)
+
+// proofsName is the file of an exported model that shows where it came from.
+const proofsName = "proofs.json"
+
+func (a *app) auditCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "audit", Short: "the record: verify it, read it, prove what is in it", RunE: group,
+		Long: `Everything that happens is an event in the database, in the transaction of what it
+tells of. Each event holds the digest of the rows that it tells of and of the event before
+it in its stream, and all events are leaves of one Merkle tree. A worker signs the head of
+the tree at the end of each stage and every minute, and keeps it in the database, in
+store/tree-heads.jsonl of the data folder, and wherever audit_copies says. Keep one
+copy, and the line that "audit key" prints, where nobody who can change the database
+can change them.`,
+		Example: "  trimtab audit verify\n  trimtab audit prove my-run 12 > proof.json\n  trimtab audit prove --offline ./my-model --key \"$(cat key.txt)\"",
+	}
+	cmd.AddCommand(a.auditVerifyCmd(), a.auditLogCmd(), a.auditProveCmd(), a.auditKeyCmd())
+	return cmd
+}
+
+// keyPath is the file of the key that signs heads.
+func (a *app) keyPath() string {
+	if p := a.settings.value("audit_key"); p != "" {
+		return p
+	}
+	return filepath.Join(a.settings.value("data"), "audit.key")
+}
+
+// headsFile is where signed heads are kept beside the database.
+func (a *app) headsFile() string { return notary.HeadsIn(a.storeFolder()) }
+
+// notary signs with the key of this data folder, which it makes if there is none.
+func (a *app) notary(lg *slog.Logger, s *session) (*notary.Notary, error) {
+	key, err := notary.OpenKey(a.keyPath())
+	if err != nil {
+		return nil, err
+	}
+	var copies []string
+	for _, where := range strings.Split(a.settings.value("audit_copies"), ",") {
+		if where = strings.TrimSpace(where); where != "" {
+			copies = append(copies, where)
+		}
+	}
+	return notary.New(lg, s.store, key, a.headsFile(), copies...), nil
+}
+
+// keepHead signs a head now if the key is here; nothing else hangs on it.
+func (a *app) keepHead(ctx context.Context, s *session) error {
+	if _, err := os.Stat(a.keyPath()); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	n, err := a.notary(slog.New(slog.DiscardHandler), s)
+	if err != nil {
+		return err
+	}
+	return n.Keep(ctx, time.Now())
+}
+
+// verifiers are the keys given, else that of the data folder.
+func (a *app) verifiers(given []string) ([]string, error) {
+	if len(given) > 0 {
+		return given, nil
+	}
+	if _, err := os.Stat(a.keyPath()); errors.Is(err, fs.ErrNotExist) {
+		return nil, trimtab.NewError(trimtab.NotFound, "audit_key_not_found", "give --key with the line that `trimtab audit key` prints where the workers run",
+			"there is no key in %s", a.keyPath())
+	}
+	key, err := notary.OpenKey(a.keyPath())
+	if err != nil {
+		return nil, err
+	}
+	return []string{key.Verifier()}, nil
+}
+
+func (a *app) auditKeyCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "key", Short: "print the key that tree heads are verified with", Args: takes(0, 0), Example: "  trimtab audit key > key.txt",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := os.MkdirAll(filepath.Dir(a.keyPath()), 0o755); err != nil {
+				return err
+			}
+			key, err := notary.OpenKey(a.keyPath())
+			if err != nil {
+				return err
+			}
+			if a.documents() {
+				return a.printDocument(map[string]any{"schema": "trimtab.key/v1", "verifier": key.Verifier()})
+			}
+			fmt.Fprintln(a.out, key.Verifier())
+			return nil
+		},
+	}
+}
+
+// verification is what `audit verify` found, as one document.
+type verification struct {
+	Schema string `json:"schema"`
+	Sound  bool   `json:"sound"`
+	notary.Report
+	Head    *headEntry `json:"head"` // the largest signed one
+	Seconds float64    `json:"seconds"`
+}
+
+type headEntry struct {
+	Size int64      `json:"size"`
+	Root audit.Hash `json:"root"`
+	At   *time.Time `json:"at"`
+}
+
+func headOf(h audit.Head) *headEntry {
+	if h.Size == 0 {
+		return nil
+	}
+	e := &headEntry{Size: h.Size, Root: h.Root}
+	if !h.At.IsZero() {
+		at := h.At.UTC()
+		e.At = &at
+	}
+	return e
+}
+
+func (a *app) auditVerifyCmd() *cobra.Command {
+	var against, keys []string
+	var noFiles bool
+	cmd := &cobra.Command{
+		Use: "verify", Short: "find out whether anything of the record was changed", Args: takes(0, 0),
+		Long: `Follow the hash chain of every stream, build the Merkle tree over all events again and
+compare it with every signed head: those in the database, in store/tree-heads.jsonl, in
+the folders of audit_copies, and in the files given with --against. Take the digests of
+all rows that events tell of again, and of the files of all models. Exit with 5 if
+anything is not what it was, and name it. The result is an event itself.`,
+		Example: "  trimtab audit verify\n  trimtab audit verify --against /mnt/safe/tree-heads.jsonl --key \"$(cat /mnt/safe/key.txt)\" -o json",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.withStore(cmd, func(ctx context.Context, s *session) error { return a.verify(ctx, s, against, keys, !noFiles) })
+		},
+	}
+	f := cmd.Flags()
+	f.StringArrayVar(&against, "against", nil, "a file of signed heads, or one head, that was kept elsewhere; may be repeated")
+	f.StringArrayVar(&keys, "key", nil, "a key that heads may be signed with (default: that of the data folder)")
+	f.BoolVar(&noFiles, "no-files", false, "do not read the files of models")
+	return cmd
+}
+
+func (a *app) verify(ctx context.Context, s *session, against, keys []string, files bool) error {
+	started := time.Now()
+	v := notary.Verify{Store: s.store}
+	var err error
+	if v.Keys, err = a.verifiers(keys); err != nil {
+		return err
+	}
+	if v.Saved, err = a.savedHeads(against); err != nil {
+		return err
+	}
+	if files {
+		v.Model = func(d string) error {
+			_, err := s.files.Files(trimtab.Digest(d))
+			return err
+		}
+	}
+	rep, err := v.Run(ctx)
+	if err != nil {
+		return err
+	}
+	if rep.Problems == nil {
+		rep.Problems = []notary.Problem{}
+	}
+	told := map[string]any{"events": rep.Events, "head": rep.Newest.Size, "problems": len(rep.Problems) + rep.More}
+	if err := s.store.Tell(ctx, notary.Stream, a.actor(), "audit_verified", told); err != nil {
+		a.note("the verification could not be recorded: %v", err)
+	}
+	doc := verification{"trimtab.verification/v1", len(rep.Problems) == 0, rep, headOf(rep.Newest), time.Since(started).Seconds()}
+	if err := a.printVerification(doc); err != nil {
+		return err
+	}
+	if !doc.Sound {
+		return exitStatus(trimtab.ExitCode(trimtab.NewError(trimtab.Verification, "record_changed", "", "")))
+	}
+	return nil
+}
+
+// savedHeads reads the heads that are kept outside the database.
+func (a *app) savedHeads(against []string) (saved []notary.SavedHead, err error) {
+	places := []string{a.headsFile()}
+	for _, where := range strings.Split(a.settings.value("audit_copies"), ",") {
+		if where = strings.TrimSpace(where); where != "" && !notary.IsAddress(where) {
+			places = append(places, notary.HeadsIn(where))
+		}
+	}
+	for _, path := range against {
+		if info, err := os.Stat(path); err != nil {
+			return nil, fileError(path, err)
+		} else if info.IsDir() {
+			path = notary.HeadsIn(path)
+		}
+		places = append(places, path)
+	}
+	for _, path := range places {
+		notes, torn, err := notary.ReadHeads(path)
+		if err != nil {
+			return nil, fileError(path, err)
+		}
+		if torn > 0 {
+			a.note("%d lines of %s are no tree heads", torn, path)
+		}
+		for i, n := range notes {
+			saved = append(saved, notary.SavedHead{Where: fmt.Sprintf("head %d of %s", i+1, path), Note: n})
+		}
+	}
+	return saved, nil
+}
+
+func (a *app) printVerification(v verification) error {
+	if a.documents() {
+		return a.printDocument(v)
+	}
+	problems := list[notary.Problem]{items: v.Problems, columns: []column[notary.Problem]{
+		{name: "where", full: func(p notary.Problem) string { return p.Where }},
+		{name: "what", full: func(p notary.Problem) string { return p.What }},
+	}}
+	if a.format == formatCSV {
+		return printCSV(a.out, problems)
+	}
+	rows := int64(0)
+	for _, n := range v.Rows {
+		rows += n
+	}
+	fmt.Fprintf(a.out, "%s events in order, %s of them in the tree, %s signed heads, %s rows in %d tables, the files of %d models; %.1f s\n",
+		count(float64(v.Events)), count(float64(v.Leaves)), count(float64(v.Report.Heads)), count(float64(rows)), len(v.Rows), v.Files, v.Seconds)
+	if h := v.Head; h != nil && h.At != nil {
+		fmt.Fprintf(a.out, "newest signed head: %d events, %s, %s\n", h.Size, h.Root, h.At.Format(time.RFC3339))
+	}
+	if v.Sound {
+		fmt.Fprintln(a.out, "nothing was changed")
+		return nil
+	}
+	for _, p := range v.Problems {
+		fmt.Fprintf(a.out, "  %s: %s\n", clean(p.Where), clean(p.What))
+	}
+	if v.More > 0 {
+		fmt.Fprintf(a.out, "  and %d more\n", v.More)
+	}
+	fmt.Fprintf(a.err, "error: the record is not what it was: %s: %s\n", clean(v.Problems[0].Where), clean(v.Problems[0].What))
+	return nil
+}
+
+// logEntry is an event of any stream.
+type logEntry struct {
+	Stream string `json:"stream"`
+	event
+	Facts string     `json:"facts"`
+	Hash  audit.Hash `json:"hash"`
+}
+
+var recordColumns = []column[logEntry]{
+	{name: "at", full: func(e logEntry) string { return e.At.Format(time.RFC3339Nano) }, short: func(e logEntry) string { return e.At.Local().Format("01-02 15:04:05") }},
+	{name: "stream", full: func(e logEntry) string { return e.Stream }, short: func(e logEntry) string { return shortStream(e.Stream) }},
+	{name: "sequence", full: func(e logEntry) string { return strconv.FormatInt(e.Sequence, 10) }, right: true},
+	{name: "actor", full: func(e logEntry) string { return e.Actor }},
+	{name: "type", full: func(e logEntry) string { return e.Type }},
+	{name: "stage", full: func(e logEntry) string { return e.Stage }},
+	{name: "attempt", full: func(e logEntry) string { return positive(e.Attempt) }, right: true},
+	{name: "body", full: func(e logEntry) string { return string(e.Body) }, only: formatCSV},
+	{name: "facts", full: func(e logEntry) string { return e.Facts }, only: formatCSV},
+	{name: "hash", full: func(e logEntry) string { return e.Hash.String() }, short: func(e logEntry) string { return e.Hash.String()[:12] }},
+}
+
+// shortStream leaves of a digest what people need.
+func shortStream(s string) string {
+	if name, d, ok := strings.Cut(s, "/sha256:"); ok && len(d) > 12 {
+		return name + "/" + d[:12]
+	}
+	return s
+}
+
+func (a *app) auditLogCmd() *cobra.Command {
+	var limit int
+	cmd := &cobra.Command{
+		Use: "log [STREAM]", Short: "the newest events of all streams, or of one, with their hashes", Args: takes(0, 1),
+		Long: `List events in order of time, the newest last. A stream is a run, dataset/NAME,
+artifact/DIGEST, documents or audit. With --limit 0 all are listed.`,
+		Example: "  trimtab audit log\n  trimtab audit log dataset/my-rankings --limit 0 -o jsonl",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if limit < 0 {
+				return usagef("give 0 for all, or more", "--limit is %d", limit)
+			}
+			return a.withStore(cmd, func(ctx context.Context, s *session) error {
+				stream := ""
+				if len(args) == 1 {
+					stream = streamOf(ctx, s, args[0])
+				}
+				events, err := s.store.Recorded(ctx, stream, limit)
+				if err != nil {
+					return err
+				}
+				var items []logEntry
+				for _, r := range events {
+					e := r.Event
+					items = append(items, logEntry{e.Stream, event{e.Sequence, e.At.UTC(), e.Actor, e.Type, e.Stage, e.Attempt, json.RawMessage(e.Body)}, string(e.Facts), r.Hash})
+				}
+				return printList(a, list[logEntry]{schema: "trimtab.audit_log/v1", key: "events", items: items, columns: recordColumns, empty: "no events"})
+			})
+		},
+	}
+	cmd.Flags().IntVar(&limit, "limit", 50, "how many of the newest; 0 is all")
+	return cmd
+}
+
+// streamOf takes a run's name or the beginning of its id for its stream.
+func streamOf(ctx context.Context, s *session, ref string) string {
+	if run, err := s.store.Run(ctx, ref); err == nil {
+		return run.ID
+	}
+	return ref
+}
+
+func (a *app) auditProveCmd() *cobra.Command {
+	var offline string
+	var keys []string
+	cmd := &cobra.Command{
+		Use: "prove [STREAM SEQUENCE]", Short: "prove that an event is in the record, or check a proof without a database", Args: takes(0, 2),
+		Long: `Print a proof that an event is in the record under the newest signed head, as JSON that
+stands for itself. With --offline, check such a file, or the folder of an exported model,
+against its signed head: no database is needed. The folder's proofs show the model's
+digest as an output of an attempt, that attempt's inputs as outputs or frozen
+data, and so on down to what was imported. A head is worth as much as the key: give the one
+that you know with --key, else the one in the data folder is used.`,
+		Example: "  trimtab audit prove my-run 12 > proof.json\n  trimtab audit prove --offline proof.json\n  trimtab audit prove --offline ./my-model --key \"$(cat key.txt)\"",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if offline != "" {
+				if len(args) > 0 {
+					return usagef("leave out the event", "--offline checks a file or a folder")
+				}
+				return a.checkProof(offline, keys)
+			}
+			if len(args) != 2 {
+				return usagef("give a stream and the sequence of an event, as `trimtab audit log` lists them", "no event is named")
+			}
+			n, err := strconv.ParseInt(args[1], 10, 64)
+			if err != nil || n < 1 {
+				return usagef("give a number from 1 on", "%q is no sequence", args[1])
+			}
+			return a.withStore(cmd, func(ctx context.Context, s *session) error {
+				if err := a.keepHead(ctx, s); err != nil {
+					return err
+				}
+				p, err := notary.Prove(ctx, s.store, storage.EventRef{Stream: streamOf(ctx, s, args[0]), Sequence: n})
+				if err != nil {
+					return err
+				}
+				return a.printJSON(p)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&offline, "offline", "", "check this proof, or this folder of an exported model")
+	cmd.Flags().StringArrayVar(&keys, "key", nil, "a key that the head may be signed with (default: that of the data folder)")
+	return cmd
+}
+
+// putProofs writes the proofs of a model into its exported folder, beside its files. A model of which nothing can be
+// proved yet is exported all the same.
+func (a *app) putProofs(ctx context.Context, s *session, model trimtab.Digest, folder string) error {
+	if err := a.keepHead(ctx, s); err != nil {
+		return err
+	}
+	p, err := notary.ProveModel(ctx, s.store, model)
+	if err == nil {
+		var keys []string
+		if keys, err = a.verifiers(nil); err == nil {
+			p.Key = keys[0]
+		}
+	}
+	if err != nil {
+		a.note("%s is left out: %v", proofsName, err)
+		return nil
+	}
+	raw, err := json.MarshalIndent(p, "", " ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(folder, proofsName), append(raw, '\n'), 0o644)
+}
+
+func (a *app) printJSON(v any) error {
+	enc := json.NewEncoder(a.out)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+// proven is what a proof showed, as one document.
+type proven struct {
+	Schema  string         `json:"schema"`
+	Model   string         `json:"model,omitempty"`
+	Event   *audit.Event   `json:"event,omitempty"`
+	Head    *headEntry     `json:"head"`
+	Origins []audit.Origin `json:"origins,omitempty"`
+}
+
+// checkProof checks a proof, or the proofs of an exported model, without a database.
+func (a *app) checkProof(path string, keys []string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return fileError(path, err)
+	}
+	verifiers, err := a.verifiers(keys)
+	if err != nil {
+		return err
+	}
+	doc := proven{Schema: "trimtab.checked/v1"}
+	if info.IsDir() {
+		err = doc.folder(path, verifiers)
+	} else {
+		err = doc.file(path, verifiers)
+	}
+	if err != nil {
+		if _, ok := errors.AsType[*trimtab.Error](err); ok {
+			return err
+		}
+		return trimtab.NewError(trimtab.Verification, "proof_fails", "ask for the proof again; if it fails again, the record or the model was changed", "%s: %w", path, err)
+	}
+	if a.documents() {
+		return a.printDocument(doc)
+	}
+	a.printProven(doc)
+	return nil
+}
+
+func (c *proven) file(path string, keys []string) error {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return fileError(path, err)
+	}
+	p, err := audit.ParseProof(raw)
+	if err != nil {
+		return err
+	}
+	h, err := p.Check(keys...)
+	c.Event, c.Head = &p.Event, headOf(h)
+	return err
+}
+
+func (c *proven) folder(path string, keys []string) error {
+	raw, err := os.ReadFile(filepath.Join(path, proofsName))
+	if err != nil {
+		return fileError(filepath.Join(path, proofsName), err)
+	}
+	p, err := audit.ParseProofs(raw)
+	if err != nil {
+		return err
+	}
+	d, err := checkpoint.FolderDigest(path)
+	if err != nil {
+		return err
+	}
+	h, origins, err := p.Check(string(d), keys...)
+	c.Model, c.Head, c.Origins = string(d), headOf(h), origins
+	return err
+}
+
+func (a *app) printProven(c proven) {
+	if c.Event != nil {
+		fmt.Fprintf(a.out, "event %d of %s (%s by %s, %s) is in the record\n", c.Event.Sequence, clean(c.Event.Stream), clean(c.Event.Type), clean(c.Event.Actor), c.Event.At.UTC().Format(time.RFC3339))
+	}
+	for _, o := range slices.Backward(c.Origins) {
+		fmt.Fprintf(a.out, "%s  %s, by %s, %s\n", trimtab.Digest(o.Digest).Short(), clean(o.What), clean(o.Actor), o.At)
+	}
+	if c.Model != "" {
+		fmt.Fprintf(a.out, "the files here are model %s\n", c.Model)
+	}
+	fmt.Fprintf(a.out, "all under the signed head of %d events, root %s", c.Head.Size, c.Head.Root)
+	if c.Head.At != nil {
+		fmt.Fprintf(a.out, ", %s", c.Head.At.Format(time.RFC3339))
+	}
+	fmt.Fprintln(a.out)
+}
