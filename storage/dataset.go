@@ -26,6 +26,7 @@ type DatasetVersion struct {
 	Kind      trimtab.Kind
 	Digest    trimtab.Digest // MerkleRoot of the item digests
 	Items     int            // copies counted
+	Erased    int            // different items whose text is gone; one with any cannot be read
 	CreatedAt time.Time      // when the dataset was last frozen to it
 }
 
@@ -268,9 +269,10 @@ func (s *Store) datasets(ctx context.Context, name string) ([]Dataset, error) {
 // frozen lists the versions that datasets had, newest freeze first, each once a dataset.
 func frozen(ctx context.Context, q querier, where string, args ...any) ([]DatasetVersion, error) {
 	return collect(ctx, q, func(row pgx.CollectableRow) (v DatasetVersion, err error) {
-		err = row.Scan(&v.Dataset, &v.Kind, &v.Digest, &v.Items, &v.CreatedAt)
+		err = row.Scan(&v.Dataset, &v.Kind, &v.Digest, &v.Items, &v.Erased, &v.CreatedAt)
 		return v, err
-	}, `select f.dataset, v.kind, v.digest, v.items, max(f.created_at)
+	}, `select f.dataset, v.kind, v.digest, v.items,
+			(select count(*) from erasure e join dataset_version_item i on i.version = v.digest and i.item = e.digest where e.relation <> 'response'), max(f.created_at)
 		from dataset_freeze f join dataset_version v on v.digest = f.version
 		where `+where+` group by f.dataset, v.digest order by max(f.id) desc`, args...)
 }

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -130,4 +131,35 @@ func (s *Store) Leaves(ctx context.Context, version trimtab.Digest) ([]trimtab.D
 		return nil, datasetNotFound(string(version))
 	}
 	return found, fault(ctx, "reading the items of "+version.Short(), err)
+}
+
+// FoundItem is an item of a dataset that holds a text.
+type FoundItem struct {
+	Digest trimtab.Digest
+	Text   string // of the item, all that could hold it
+	Erased bool
+}
+
+// FindItems returns the items of a dataset that hold a text, as it is written, in order of digest.
+func (s *Store) FindItems(ctx context.Context, dataset, containing string) ([]FoundItem, error) {
+	var found []FoundItem
+	err := s.read(ctx, "looking through dataset "+dataset, func(tx pgx.Tx) error {
+		var kind trimtab.Kind
+		if err := tx.QueryRow(ctx, "select kind from dataset where name = $1", dataset).Scan(&kind); errors.Is(err, pgx.ErrNoRows) {
+			return datasetNotFound(dataset)
+		} else if err != nil {
+			return err
+		}
+		text := map[trimtab.Kind]string{trimtab.KindText: "t.body", trimtab.KindPrompts: `concat_ws(E'\n', t.prompt, t.tag)`,
+			trimtab.KindDemonstrations: `concat_ws(E'\n', t.prompt, t.completion)`,
+			trimtab.KindRankings:       `concat_ws(E'\n', t.prompt, (select string_agg(r.text, E'\n' order by p.position) from ranking_response p join response r on r.digest = p.response where p.ranking = t.digest))`}[kind]
+		var err error
+		found, err = collect(ctx, tx, pgx.RowToStructByPos[FoundItem], fmt.Sprintf(`
+			select digest, body, erased from (
+				select t.digest, %[2]s as body, exists (select from erasure e where e.relation = '%[1]s' and e.digest = t.digest) as erased
+				from dataset_item i join %[1]s t on t.digest = i.item where i.dataset = $1) x
+			where position($2::text in body) > 0 order by digest`, itemTable[kind], text), dataset, containing)
+		return err
+	})
+	return found, err
 }

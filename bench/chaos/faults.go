@@ -153,7 +153,7 @@ func freezeWriting(f *folder, r *rand.Rand, run string) bool {
 func (f *folder) takenOver(run string, frozen int) bool {
 	f.t.Helper()
 	end := f.second()
-	f.await(run, "a step of the second worker", func(d runs.Document) bool { return placeOf(d).after(f.at) })
+	f.await(run, "a step of the second worker", func(d runs.Document) bool { return placeOf(d).after(f.at) || d.Status == trimtab.RunCompleted })
 	written := len(f.workerLog())
 	f.signal(syscall.SIGCONT, frozen)
 	f.refused(written)
@@ -275,5 +275,6 @@ func (f *folder) refused(written int) {
 			return
 		}
 	}
-	f.t.Error("the thawed worker was not refused")
+	log := f.workerLog()
+	f.t.Errorf("the thawed worker was not refused; it says:\n%s", log[min(written, len(log)):])
 }

@@ -26,7 +26,7 @@ func (a *app) dataCmd() *cobra.Command {
   trimtab data freeze demos
   trimtab data show demos`,
 	}
-	cmd.AddCommand(a.dataImportCmd(), a.dataListCmd(), a.dataShowCmd(), a.dataFreezeCmd(), a.dataExportCmd())
+	cmd.AddCommand(a.dataImportCmd(), a.dataListCmd(), a.dataShowCmd(), a.dataFreezeCmd(), a.dataExportCmd(), a.dataProveCmd(), a.dataEraseCmd())
 	return cmd
 }
 
@@ -93,11 +93,12 @@ type datasetVersion struct {
 	Kind      trimtab.Kind   `json:"kind"`
 	Digest    trimtab.Digest `json:"digest"`
 	Items     int            `json:"items"`
+	Erased    int            `json:"erased,omitempty"` // items whose text is gone
 	CreatedAt time.Time      `json:"created_at"`
 }
 
 func versionOf(v storage.DatasetVersion) datasetVersion {
-	return datasetVersion{Dataset: v.Dataset, Kind: v.Kind, Digest: v.Digest, Items: v.Items, CreatedAt: v.CreatedAt.UTC()}
+	return datasetVersion{Dataset: v.Dataset, Kind: v.Kind, Digest: v.Digest, Items: v.Items, Erased: v.Erased, CreatedAt: v.CreatedAt.UTC()}
 }
 
 func datasetOf(d storage.Dataset) datasetDocument {
@@ -177,7 +178,7 @@ func (a *app) showDataset(ctx context.Context, store *storage.Store, ref string,
 	doc.Schema = "trimtab.dataset/v1"
 	if verr == nil {
 		items, err := store.Items(ctx, version.Digest)
-		if err != nil {
+		if err != nil && trimtab.AsError(err).Type != "dataset_erased" { // then its other items are not shown either
 			return err
 		}
 		doc.Rankings = summarize(items)
@@ -226,6 +227,7 @@ func (a *app) printSample(sample []any) error {
 var versionColumns = []column[datasetVersion]{
 	{name: "version", full: func(v datasetVersion) string { return string(v.Digest) }},
 	{name: "items", full: func(v datasetVersion) string { return strconv.Itoa(v.Items) }, right: true},
+	{name: "erased", full: func(v datasetVersion) string { return positive(v.Erased) }, right: true},
 	{name: "frozen_at", full: func(v datasetVersion) string { return v.CreatedAt.Format(time.RFC3339) }, short: func(v datasetVersion) string { return ago(v.CreatedAt) }},
 }
 

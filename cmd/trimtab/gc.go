@@ -119,19 +119,25 @@ func total(files []checkpoint.Loose) (bytes int64) {
 	return bytes
 }
 
-// confirm asks on a terminal, and refuses elsewhere.
+// confirm shows the files and asks.
 func (a *app) confirm(files []checkpoint.Loose) error {
+	return a.ask("remove them for ever?", fmt.Sprintf("%d files (%s) would be removed for ever", len(files), bytesOf(total(files))),
+		func() error { return a.printGarbage(files, nil, true) })
+}
+
+// ask shows what is at stake on a terminal and asks; elsewhere it refuses.
+func (a *app) ask(question, otherwise string, show func() error) error {
 	in, ok := a.in.(*os.File)
 	if !ok || !term.IsTerminal(int(in.Fd())) || a.format != formatTable {
-		return usagef("look with --dry-run, then say --yes", "%d files (%s) would be removed for ever", len(files), bytesOf(total(files)))
+		return usagef("look with --dry-run, then say --yes", "%s", otherwise)
 	}
-	if err := a.printGarbage(files, nil, true); err != nil {
+	if err := show(); err != nil {
 		return err
 	}
-	fmt.Fprint(a.err, "remove them for ever? [y/N] ")
+	fmt.Fprint(a.err, question+" [y/N] ")
 	line, _ := bufio.NewReader(in).ReadString('\n')
 	if answer := strings.ToLower(strings.TrimSpace(line)); answer != "y" && answer != "yes" {
-		return usagef("answer y, or say --yes", "nothing was removed")
+		return usagef("answer y, or say --yes", "nothing was changed")
 	}
 	return nil
 }

@@ -1,0 +1,103 @@
+package audit
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+// MembershipSchema names the form of a Membership.
+const MembershipSchema = "trimtab.membership/v1"
+
+// Membership shows that an item is in a frozen dataset version, without the
+// other items: the version's digest is the root of the tree over the digests of its items in ascending order.
+type Membership struct {
+	Schema  string `json:"schema"`
+	Version string `json:"version"` // digest: the root
+	Items   int64  `json:"items"`   // copies counted
+	Item    string `json:"item"`    // digest
+	Index   int64  `json:"index"`   // its place, from 0
+	Path    []Hash `json:"path"`    // from below
+}
+
+// ProveMembership shows that an item is among leaves, the digests of a version's items in ascending order.
+func ProveMembership(version, item string, leaves []string) (Membership, error) {
+	m := Membership{Schema: MembershipSchema, Version: version, Item: item, Items: int64(len(leaves)), Index: -1}
+	var stored []tlog.Hash
+	reader := tlog.HashReaderFunc(func(indexes []int64) ([]tlog.Hash, error) {
+		hashes := make([]tlog.Hash, len(indexes))
+		for i, x := range indexes {
+			hashes[i] = stored[x]
+		}
+		return hashes, nil
+	})
+	for i, leaf := range leaves {
+		raw, err := rawDigest(leaf)
+		if err != nil {
+			return m, err
+		}
+		if leaf == item && m.Index < 0 {
+			m.Index = int64(i)
+		}
+		hashes, err := tlog.StoredHashes(int64(i), raw, reader)
+		if err != nil {
+			return m, err
+		}
+		stored = append(stored, hashes...)
+	}
+	if m.Index < 0 {
+		return m, fmt.Errorf("item %s is not in version %s", item, version)
+	}
+	path, err := tlog.ProveRecord(m.Items, m.Index, reader)
+	for _, h := range path {
+		m.Path = append(m.Path, Hash(h))
+	}
+	return m, err
+}
+
+// ParseMembership reads a membership.
+func ParseMembership(raw []byte) (Membership, error) {
+	var m Membership
+	if err := json.Unmarshal(raw, &m); err != nil {
+		return m, fmt.Errorf("read the proof: %w", err)
+	}
+	if m.Schema != MembershipSchema {
+		return m, fmt.Errorf("the proof's schema is %.60q, not %s", m.Schema, MembershipSchema)
+	}
+	return m, nil
+}
+
+// Check says why a membership does not hold.
+func (m Membership) Check() error {
+	root, err := rawDigest(m.Version)
+	if err != nil {
+		return err
+	}
+	leaf, err := rawDigest(m.Item)
+	if err != nil {
+		return err
+	}
+	if m.Index < 0 || m.Index >= m.Items || len(m.Path) > maxPath {
+		return fmt.Errorf("place %d with a path of %d is in no version of %d items", m.Index, len(m.Path), m.Items)
+	}
+	path := make(tlog.RecordProof, len(m.Path))
+	for i, h := range m.Path {
+		path[i] = tlog.Hash(h)
+	}
+	if err := tlog.CheckRecord(path, m.Items, tlog.Hash(Hash(root)), m.Index, tlog.RecordHash(leaf)); err != nil {
+		return fmt.Errorf("item %s is not item %d of version %s", m.Item, m.Index, m.Version)
+	}
+	return nil
+}
+
+// rawDigest is the 32 bytes of "sha256:" and 64 digits.
+func rawDigest(d string) ([]byte, error) {
+	raw, err := hex.DecodeString(strings.TrimPrefix(d, "sha256:"))
+	if err != nil || len(raw) != len(Hash{}) {
+		return nil, fmt.Errorf("%.80q is no digest", d)
+	}
+	return raw, nil
+}
