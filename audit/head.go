@@ -62,6 +62,12 @@ func (s *Signer) Sign(h Head) (string, error) {
 	return string(signed), err
 }
 
+// CheckKey says what is wrong with a key that heads are to be verified with.
+func CheckKey(verifier string) error {
+	_, err := note.NewVerifier(verifier)
+	return err
+}
+
 // OpenHead reads a signed head; it must be signed with one of the keys.
 func OpenHead(signed string, verifiers ...string) (Head, error) {
 	var h Head

@@ -103,10 +103,10 @@ func (f *facts) add(e Event) error {
 			put(out.Digest, "made by "+attempt, from)
 		}
 	case "dataset_frozen":
-		put(body.Version, "frozen as "+strings.TrimPrefix(e.Stream, "dataset/"), nil)
+		put(body.Version, "frozen as "+strings.TrimPrefix(e.Stream, "dataset/"), []string{})
 	case "artifact_made":
 		if strings.HasPrefix(e.Stream, "artifact/") {
-			put(body.Digest, "imported", nil)
+			put(body.Digest, "imported", []string{})
 		}
 	}
 	return nil

@@ -27,8 +27,8 @@ alter table dataset_item add column event bigint not null default 0;
 alter table dataset_item alter column event drop default;
 comment on column dataset_item.event is 'items_added in the stream of the dataset';
 
--- row_bytes(t) is every column of a row of an audited table, in order, each as a field: text and numbers as they are
--- written, times, floating-point numbers and arrays as Postgres sends them. A column that a later migration adds would
+-- row_bytes(t) is every column of a row of an audited table, in order: integers, floating-point numbers, booleans and times
+-- that are never null as Postgres sends them, everything else as a field, arrays as Postgres sends them and the rest as text. A column that a later migration adds would
 -- change what earlier events have hashed: put it into a table of its own.
 do $$
 declare
@@ -41,12 +41,14 @@ begin
         'timing', 'rollout', 'checkpoint', 'artifact', 'evaluation', 'erasure']
     loop
         select string_agg(format(case
-                when y.typname = 'bytea' then 'field($1.%I)'
-                when y.typname = 'timestamptz' then 'field(timestamptz_send($1.%I))'
-                when y.typname = 'float4' then 'field(float4send($1.%I))'
-                when y.typname = 'float8' then 'field(float8send($1.%I))'
-                when y.typcategory = 'A' then 'field(array_send($1.%I))'
-                else 'field(convert_to($1.%I::text, ''UTF8''))'
+                when not a.attnotnull and y.typname = 'bytea' then 'field($1.%1$I)'
+                when not a.attnotnull and y.typname = 'timestamptz' then 'field(timestamptz_send($1.%1$I))'
+                when y.typcategory = 'A' then 'field(array_send($1.%1$I))'
+                when not a.attnotnull then 'field(convert_to($1.%1$I::text, ''UTF8''))'
+                when y.typname in ('int2', 'int4', 'int8', 'float4', 'float8', 'bool', 'timestamptz') then
+                    replace(y.typname, 'timestamptz', 'timestamptz_') || 'send($1.%1$I)'
+                when y.typname = 'bytea' then 'int4send(length($1.%1$I)) || $1.%1$I'
+                else 'int4send(octet_length($1.%1$I::text)) || convert_to($1.%1$I::text, ''UTF8'')'
             end, a.attname), ' || ' order by a.attnum)
         into fields
         from pg_attribute a join pg_type t on t.oid = a.atttypid join pg_type y on y.oid = coalesce(nullif(t.typbasetype, 0), t.oid)

@@ -82,6 +82,11 @@ func (a *app) keepHead(ctx context.Context, s *session) error {
 
 // verifiers are the keys given, else that of the data folder.
 func (a *app) verifiers(given []string) ([]string, error) {
+	for _, key := range given {
+		if err := audit.CheckKey(strings.TrimSpace(key)); err != nil {
+			return nil, usagef("give the line that `trimtab audit key` prints", "--key %.100q: %w", key, err)
+		}
+	}
 	if len(given) > 0 {
 		return given, nil
 	}
