@@ -11,6 +11,7 @@ import (
 	"github.com/trimtab/trimtab/activities"
 	"github.com/trimtab/trimtab/checkpoint"
 	"github.com/trimtab/trimtab/devstack/devstacktest"
+	"github.com/trimtab/trimtab/notary"
 	"github.com/trimtab/trimtab/recipes"
 	"github.com/trimtab/trimtab/runs"
 	"github.com/trimtab/trimtab/storage/storagetest"
@@ -82,13 +83,20 @@ func newServers(t *testing.T, dir string, threads int, options ...activities.Opt
 	return b
 }
 
-// sound fails the test if anything of any run was lost, doubled or torn.
+// sound fails the test if anything of any run was lost, doubled or torn, or is not as its event told it.
 func (b *bench) sound() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	all, err := b.Store().Runs(ctx, 0)
 	if err != nil {
 		b.t.Error(err)
+	}
+	rep, err := notary.Verify{Store: b.Store()}.Run(ctx)
+	if err != nil {
+		b.t.Error(err)
+	}
+	for _, p := range rep.Problems {
+		b.t.Errorf("the record: %s: %s", p.Where, p.What)
 	}
 	for _, r := range all {
 		_, findings, err := b.Check(ctx, r.ID)
