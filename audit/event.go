@@ -1,11 +1,13 @@
 package audit
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"io"
 	"time"
 )
 
@@ -121,9 +123,35 @@ func (e Event) MarshalJSON() ([]byte, error) {
 // UnmarshalJSON is the inverse.
 func (e *Event) UnmarshalJSON(raw []byte) error {
 	var j jsonEvent
-	if err := json.Unmarshal(raw, &j); err != nil {
+	if err := strict(raw, &j); err != nil {
 		return err
 	}
 	*e = Event{j.Stream, j.Sequence, j.At, j.Actor, j.Type, j.Stage, j.Attempt, []byte(j.Body), []byte(j.Facts)}
 	return nil
+}
+
+// strict reads one JSON document that has no other fields than v.
+func strict(raw []byte, v any) error {
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return err
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return fmt.Errorf("something follows the document")
+	}
+	return nil
+}
+
+// Line is an event of an exported record.
+type Line struct {
+	Event Event `json:"event"`
+	Hash  Hash  `json:"hash"`
+}
+
+// ParseLine reads a line of an exported record.
+func ParseLine(raw []byte) (Line, error) {
+	var l Line
+	err := strict(raw, &l)
+	return l, err
 }

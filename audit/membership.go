@@ -2,7 +2,6 @@ package audit
 
 import (
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"strings"
 
@@ -61,7 +60,7 @@ func ProveMembership(version, item string, leaves []string) (Membership, error) 
 // ParseMembership reads a membership.
 func ParseMembership(raw []byte) (Membership, error) {
 	var m Membership
-	if err := json.Unmarshal(raw, &m); err != nil {
+	if err := strict(raw, &m); err != nil {
 		return m, fmt.Errorf("read the proof: %w", err)
 	}
 	if m.Schema != MembershipSchema {

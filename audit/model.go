@@ -21,7 +21,7 @@ type Proofs struct {
 // ParseProofs reads proofs.
 func ParseProofs(raw []byte) (Proofs, error) {
 	var p Proofs
-	if err := json.Unmarshal(raw, &p); err != nil {
+	if err := strict(raw, &p); err != nil {
 		return p, fmt.Errorf("read the proofs: %w", err)
 	}
 	if p.Schema != ProofsSchema {

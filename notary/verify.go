@@ -165,22 +165,14 @@ func (v Verify) tree(ctx context.Context, r storage.Reading, rep *Report, stream
 	if err != nil {
 		return err
 	}
-	var t audit.Tree
-	due := 0
-	reached := func() {
-		for ; due < len(heads) && heads[due].head.Size == t.Size(); due++ {
-			if h := heads[due]; h.head.Root != t.Root() {
-				rep.add(h.where, "the record under this signed head of %d events is not what it was: the root is %s now, %s was signed", h.head.Size, t.Root(), h.head.Root)
-			}
-		}
-	}
-	reached()
+	c := headCheck{rep: rep, heads: heads}
+	c.reached()
 	last := make(map[string]int64, len(streams))
 	holes := false
 	err = r.Leaves(ctx, func(index int64, stream string, sequence int64, hash audit.Hash, found bool) error {
 		where := fmt.Sprintf("leaf %d", index)
-		if index != t.Size() && !holes {
-			rep.add(where, "leaves %d to %d are missing", t.Size(), index-1)
+		if index != c.tree.Size() && !holes {
+			rep.add(where, "leaves %d to %d are missing", c.tree.Size(), index-1)
 			holes = true
 		}
 		if !found {
@@ -190,24 +182,21 @@ func (v Verify) tree(ctx context.Context, r storage.Reading, rep *Report, stream
 			rep.add(where, "it is event %d of %s, which comes after %d", sequence, stream, last[stream])
 		}
 		last[stream] = sequence
-		t.Add(hash)
-		reached()
+		c.add(hash)
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	rep.Leaves = t.Size()
-	for ; due < len(heads); due++ {
-		rep.add(heads[due].where, "it is of %d events, the tree has %d: the record ends too early, or is an older copy", heads[due].head.Size, t.Size())
-	}
+	rep.Leaves = c.tree.Size()
+	c.ended()
 	for _, name := range sorted(streams) {
 		s := streams[name]
 		if s.Logged != last[name] {
 			rep.add("stream "+name, "event_stream says that %d of its events are in the tree, there are %d", s.Logged, last[name])
 		}
 	}
-	return v.stored(ctx, r, rep, t.Root())
+	return v.stored(ctx, r, rep, c.tree.Root())
 }
 
 // stored holds the stored hashes of the tree against one another, and against the root.
@@ -242,32 +231,46 @@ func (v Verify) heads(ctx context.Context, r storage.Reading, rep *Report) ([]pl
 	if err != nil {
 		return nil, err
 	}
-	var heads []placed
-	open := func(where, note string) (audit.Head, bool) {
-		h, err := audit.OpenHead(note, v.Keys...)
-		if err != nil {
-			rep.add(where, "%v", err)
-			return h, false
-		}
-		heads = append(heads, placed{where, h})
-		rep.Heads++
-		if h.Size > rep.Newest.Size {
-			rep.Newest = h
-		}
-		return h, true
-	}
+	saved := make([]SavedHead, 0, len(rows)+len(v.Saved))
 	for _, row := range rows {
 		where := fmt.Sprintf("tree_head %d", row.Size)
-		if h, ok := open(where, row.Note); ok && h.Size != row.Size {
+		saved = append(saved, SavedHead{where, row.Note})
+		if h, err := audit.OpenHead(row.Note, v.Keys...); err == nil && h.Size != row.Size {
 			rep.add(where, "its note is of size %d", h.Size)
 		}
 	}
 	v.missing(rows, rep)
-	for _, s := range v.Saved {
-		open(s.Where, s.Note)
+	return openAll(rep, v.Keys, append(saved, v.Saved...)), nil
+}
+
+// headCheck builds a tree and compares it with signed heads on the way.
+type headCheck struct {
+	rep   *Report
+	tree  audit.Tree
+	heads []placed // in order of size
+	due   int      // the next one
+}
+
+func (c *headCheck) add(event audit.Hash) {
+	c.tree.Add(event)
+	c.reached()
+}
+
+// reached compares the heads of the size that the tree has now.
+func (c *headCheck) reached() {
+	for ; c.due < len(c.heads) && c.heads[c.due].head.Size == c.tree.Size(); c.due++ {
+		if h := c.heads[c.due]; h.head.Root != c.tree.Root() {
+			c.rep.add(h.where, "the record under this signed head of %d events is not what it was: the root is %s now, %s was signed", h.head.Size, c.tree.Root(), h.head.Root)
+		}
 	}
-	slices.SortStableFunc(heads, func(a, b placed) int { return int(a.head.Size - b.head.Size) })
-	return heads, nil
+}
+
+// ended reports the heads of trees that are larger.
+func (c *headCheck) ended() {
+	for ; c.due < len(c.heads); c.due++ {
+		h := c.heads[c.due]
+		c.rep.add(h.where, "it is of %d events, the tree has %d: the record ends too early, or is an older copy", h.head.Size, c.tree.Size())
+	}
 }
 
 // missing finds heads that were taken out of the database, which has each before any other place does.

@@ -14,14 +14,15 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 )
 
-// sealing is the lock of whoever adds to the tree.
-const sealing = "select pg_advisory_xact_lock(hashtextextended('tree', 0))"
+// sealing is the lock of whoever adds to the tree. It is not waited for: who has it may be frozen.
+const sealing = "select pg_try_advisory_xact_lock(hashtextextended('tree', 0))"
 
 // sealAtOnce bounds the events of one transaction of Seal.
 const sealAtOnce = 5000
 
 // Seal adds every event to the tree that is not in it yet and returns its
-// head. Streams that are being written to just now are left for the next time.
+// head. Streams that are being written to just now are left for the next time,
+// and everything is while another adds to the tree.
 func (s *Store) Seal(ctx context.Context) (audit.Head, error) {
 	for {
 		added, err := s.seal(ctx)
@@ -43,7 +44,8 @@ type unsealed struct {
 
 func (s *Store) seal(ctx context.Context) (added int, err error) {
 	err = s.write(ctx, "adding events to the tree of the record", func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, sealing); err != nil {
+		var alone bool
+		if err := tx.QueryRow(ctx, sealing).Scan(&alone); err != nil || !alone {
 			return err
 		}
 		events, err := collect(ctx, tx, pgx.RowToStructByPos[unsealed], "select stream, sequence, hash from unlogged_events($1)", sealAtOnce)
@@ -319,6 +321,23 @@ func (r Reading) Leaves(ctx context.Context, f func(index int64, stream string, 
 		}
 		return f(index, stream, sequence, hash, digest != nil)
 	}, `select l.index, l.stream, l.sequence, e.hash from log_leaf l left join event e on e.stream = l.stream and e.sequence = l.sequence order by l.index`)
+}
+
+// InTree calls f with every event that is in the tree, in the order of its leaves. What e holds is good until f returns.
+func (r Reading) InTree(ctx context.Context, f func(leaf int64, e *audit.Event, hash audit.Hash) error) error {
+	return r.each(ctx, func(row pgx.Rows) error {
+		var leaf int64
+		var digest []byte
+		var e audit.Event
+		err := row.Scan(&leaf, &e.Stream, &e.Sequence, &e.At, &e.Actor, &e.Type, &e.Stage, &e.Attempt, &e.Body, &e.Facts, &digest)
+		if err != nil {
+			return err
+		}
+		var hash audit.Hash
+		copy(hash[:], digest)
+		return f(leaf, &e, hash)
+	}, `select l.index, e.stream, e.sequence, e.at, e.actor, e.type, e.stage, e.attempt, e.body, e.facts, e.hash
+		from log_leaf l join event e on e.stream = l.stream and e.sequence = l.sequence order by l.index`)
 }
 
 // Hashes calls f with every stored hash of the tree in order.

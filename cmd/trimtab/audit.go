@@ -38,7 +38,7 @@ copy, and the line that "audit key" prints, where nobody who can change the data
 can change them.`,
 		Example: "  trimtab audit verify\n  trimtab audit prove my-run 12 > proof.json\n  trimtab audit prove --offline ./my-model --key \"$(cat key.txt)\"",
 	}
-	cmd.AddCommand(a.auditVerifyCmd(), a.auditLogCmd(), a.auditProveCmd(), a.auditKeyCmd())
+	cmd.AddCommand(a.auditVerifyCmd(), a.auditLogCmd(), a.auditProveCmd(), a.auditExportCmd(), a.auditKeyCmd())
 	return cmd
 }
 
@@ -150,6 +150,7 @@ func headOf(h audit.Head) *headEntry {
 
 func (a *app) auditVerifyCmd() *cobra.Command {
 	var against, keys []string
+	var offline string
 	var noFiles bool
 	cmd := &cobra.Command{
 		Use: "verify", Short: "find out whether anything of the record was changed", Args: takes(0, 0),
@@ -160,25 +161,40 @@ all rows that events tell of again, and of the files of all models. Exit with 5 
 anything is not what it was, and name it. The result is an event itself.`,
 		Example: "  trimtab audit verify\n  trimtab audit verify --against /mnt/safe/tree-heads.jsonl --key \"$(cat /mnt/safe/key.txt)\" -o json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if offline != "" {
+				return a.verifyExport(offline, against, keys)
+			}
 			return a.withStore(cmd, func(ctx context.Context, s *session) error { return a.verify(ctx, s, against, keys, !noFiles) })
 		},
 	}
 	f := cmd.Flags()
 	f.StringArrayVar(&against, "against", nil, "a file of signed heads, or one head, that was kept elsewhere; may be repeated")
 	f.StringArrayVar(&keys, "key", nil, "a key that heads may be signed with (default: that of the data folder)")
+	f.StringVar(&offline, "offline", "", "verify this folder of `audit export`; no database is needed, and no rows are compared")
 	f.BoolVar(&noFiles, "no-files", false, "do not read the files of models")
 	return cmd
 }
 
 func (a *app) verify(ctx context.Context, s *session, against, keys []string, files bool) error {
 	started := time.Now()
+	for _, path := range against {
+		if _, err := os.Stat(path); err != nil {
+			return fileError(path, err)
+		}
+	}
 	v := notary.Verify{Store: s.store}
 	var err error
-	if v.Keys, err = a.verifiers(keys); err != nil {
-		return err
-	}
 	if v.Saved, err = a.savedHeads(against); err != nil {
 		return err
+	}
+	_, _, signed, err := s.store.NewestHead(ctx)
+	if err != nil {
+		return err
+	}
+	if v.Keys, err = a.verifiers(keys); err != nil && (signed || len(v.Saved) > 0) {
+		return err
+	} else if err != nil {
+		a.note("no tree head was signed yet: a change that is consistent in itself would not be found")
 	}
 	if files {
 		v.Model = func(d string) error {
@@ -190,12 +206,17 @@ func (a *app) verify(ctx context.Context, s *session, against, keys []string, fi
 	if err != nil {
 		return err
 	}
-	if rep.Problems == nil {
-		rep.Problems = []notary.Problem{}
-	}
 	told := map[string]any{"events": rep.Events, "head": rep.Newest.Size, "problems": len(rep.Problems) + rep.More}
 	if err := s.store.Tell(ctx, notary.Stream, a.actor(), "audit_verified", told); err != nil {
 		a.note("the verification could not be recorded: %v", err)
+	}
+	return a.verified(rep, started)
+}
+
+// verified prints what was found and exits with it.
+func (a *app) verified(rep notary.Report, started time.Time) error {
+	if rep.Problems == nil {
+		rep.Problems = []notary.Problem{}
 	}
 	doc := verification{"trimtab.verification/v1", len(rep.Problems) == 0, rep, headOf(rep.Newest), time.Since(started).Seconds()}
 	if err := a.printVerification(doc); err != nil {
@@ -207,6 +228,53 @@ func (a *app) verify(ctx context.Context, s *session, against, keys []string, fi
 	return nil
 }
 
+// verifyExport verifies a folder that audit export made.
+func (a *app) verifyExport(folder string, against, keys []string) error {
+	started := time.Now()
+	verifiers, err := a.verifiers(keys)
+	if err != nil {
+		return err
+	}
+	saved, err := a.readHeads(against)
+	if err != nil {
+		return err
+	}
+	rep, err := notary.VerifyExport(folder, verifiers, saved)
+	if err != nil {
+		return fileError(folder, err)
+	}
+	return a.verified(rep, started)
+}
+
+func (a *app) auditExportCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "export FOLDER", Short: "write all events and signed heads into a folder", Args: takes(1, 1),
+		Long: `Write every event that is in the tree to FOLDER/events.jsonl, in the order of the
+tree, and the signed heads to FOLDER/tree-heads.jsonl. "audit verify --offline FOLDER" verifies them
+anywhere.`,
+		Example: "  trimtab audit export ./record-2026\n  trimtab audit verify --offline ./record-2026 --key \"$(cat key.txt)\"",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withStore(cmd, func(ctx context.Context, s *session) error {
+				if entries, err := os.ReadDir(args[0]); err == nil && len(entries) > 0 {
+					return trimtab.NewError(trimtab.Conflict, "folder_not_empty", "empty it or choose another", "%s is not empty", args[0])
+				}
+				if err := a.keepHead(ctx, s); err != nil {
+					return err
+				}
+				n, err := notary.Export(ctx, s.store, args[0])
+				if err != nil {
+					return fileError(args[0], err)
+				}
+				if a.documents() {
+					return a.printDocument(map[string]any{"schema": "trimtab.audit_export/v1", "events": n, "folder": args[0]})
+				}
+				fmt.Fprintf(a.out, "%d events are in %s\n", n, clean(args[0]))
+				return nil
+			})
+		},
+	}
+}
+
 // savedHeads reads the heads that are kept outside the database.
 func (a *app) savedHeads(against []string) (saved []notary.SavedHead, err error) {
 	places := []string{a.headsFile()}
@@ -215,15 +283,15 @@ func (a *app) savedHeads(against []string) (saved []notary.SavedHead, err error)
 			places = append(places, notary.HeadsIn(where))
 		}
 	}
-	for _, path := range against {
-		if info, err := os.Stat(path); err != nil {
-			return nil, fileError(path, err)
-		} else if info.IsDir() {
+	return a.readHeads(append(places, against...))
+}
+
+// readHeads reads files of heads, or those in folders.
+func (a *app) readHeads(places []string) (saved []notary.SavedHead, err error) {
+	for _, path := range places {
+		if info, err := os.Stat(path); err == nil && info.IsDir() {
 			path = notary.HeadsIn(path)
 		}
-		places = append(places, path)
-	}
-	for _, path := range places {
 		notes, torn, err := notary.ReadHeads(path)
 		if err != nil {
 			return nil, fileError(path, err)

@@ -1,0 +1,147 @@
+package notary
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/trimtab/trimtab/audit"
+	"github.com/trimtab/trimtab/storage"
+)
+
+// eventsName is the file of an exported record's events: one a line, in the order of the tree's leaves.
+const eventsName = "events.jsonl"
+
+// Export writes every event that is in the tree, and the signed heads, into a
+// folder, so that whoever has the folder can verify the record without the
+// database. It returns how many events there are.
+func Export(ctx context.Context, store *storage.Store, folder string) (events int64, err error) {
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return 0, err
+	}
+	f, err := os.OpenFile(filepath.Join(folder, eventsName), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	w := bufio.NewWriterSize(f, 1<<16)
+	var heads []storage.SignedHead
+	err = store.Reading(ctx, func(r storage.Reading) (err error) {
+		if heads, err = r.TreeHeads(ctx); err != nil {
+			return err
+		}
+		return r.InTree(ctx, func(_ int64, e *audit.Event, hash audit.Hash) error {
+			events++
+			line, err := json.Marshal(audit.Line{Event: *e, Hash: hash})
+			if err == nil {
+				_, err = w.Write(append(line, '\n'))
+			}
+			return err
+		})
+	})
+	if err = errors.Join(err, w.Flush(), f.Sync()); err != nil {
+		return events, err
+	}
+	for _, h := range heads {
+		if err := appendHead(HeadsIn(folder), h.Note); err != nil {
+			return events, err
+		}
+	}
+	return events, nil
+}
+
+// VerifyExport verifies an exported record: the chains, the tree and the
+// signed heads; the rows are not there. Errors are of the reading.
+func VerifyExport(folder string, keys []string, saved []SavedHead) (Report, error) {
+	var rep Report
+	notes, torn, err := ReadHeads(HeadsIn(folder))
+	if err != nil {
+		return rep, err
+	}
+	if torn > 0 {
+		rep.add(headsName, "%d lines are no tree heads", torn)
+	}
+	for i, n := range notes {
+		saved = append(saved, SavedHead{fmt.Sprintf("head %d of %s", i+1, headsName), n})
+	}
+	f, err := os.Open(filepath.Join(folder, eventsName))
+	if err != nil {
+		return rep, err
+	}
+	defer f.Close()
+	c := exportCheck{headCheck{rep: &rep, heads: openAll(&rep, keys, saved)}, map[string]chained{}}
+	c.reached()
+	if err := c.lines(f); err != nil {
+		return rep, err
+	}
+	rep.Events, rep.Leaves = c.tree.Size(), c.tree.Size()
+	c.ended()
+	return rep, nil
+}
+
+// chained is the end of a stream.
+type chained struct {
+	sequence int64
+	hash     audit.Hash
+}
+
+type exportCheck struct {
+	headCheck
+	chains map[string]chained
+}
+
+// maxLine bounds a line of an exported record, bytes.
+const maxLine = 16 << 20
+
+func (c *exportCheck) lines(r io.Reader) error {
+	s := bufio.NewScanner(r)
+	s.Buffer(make([]byte, 1<<16), maxLine)
+	for s.Scan() {
+		if len(bytes.TrimSpace(s.Bytes())) == 0 {
+			continue
+		}
+		e, err := audit.ParseLine(s.Bytes())
+		if err != nil {
+			return fmt.Errorf("%s, line %d: %w", eventsName, c.tree.Size()+1, err)
+		}
+		c.take(e)
+	}
+	return s.Err()
+}
+
+func (c *exportCheck) take(e audit.Line) {
+	last := c.chains[e.Event.Stream]
+	where := eventName(e.Event.Stream, e.Event.Sequence)
+	if e.Event.Sequence != last.sequence+1 {
+		c.rep.add(where, "it comes after event %d", last.sequence)
+	} else if h := e.Event.Hash(last.hash); h != e.Hash {
+		c.rep.add(where, "the event or the one before it was changed: its hash is %s, beside it stands %s", h, e.Hash)
+	}
+	c.chains[e.Event.Stream] = chained{e.Event.Sequence, e.Hash}
+	c.add(e.Hash)
+}
+
+// openAll opens signed heads and returns them in order of size.
+func openAll(rep *Report, keys []string, saved []SavedHead) (heads []placed) {
+	for _, s := range saved {
+		h, err := audit.OpenHead(s.Note, keys...)
+		if err != nil {
+			rep.add(s.Where, "%v", err)
+			continue
+		}
+		rep.Heads++
+		if h.Size > rep.Newest.Size {
+			rep.Newest = h
+		}
+		heads = append(heads, placed{s.Where, h})
+	}
+	slices.SortStableFunc(heads, func(a, b placed) int { return int(a.head.Size - b.head.Size) })
+	return heads
+}
