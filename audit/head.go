@@ -93,7 +93,10 @@ func OpenHead(signed string, verifiers ...string) (Head, error) {
 	if h.Size, err = strconv.ParseInt(lines[1], 10, 64); err != nil || h.Size < 0 || lines[1] != strconv.FormatInt(h.Size, 10) {
 		return h, fmt.Errorf("the tree head's size is %.40q", lines[1])
 	}
-	root, err := base64.StdEncoding.DecodeString(lines[2])
+	if _, err := base64.StdEncoding.Strict().DecodeString(n.Sigs[0].Base64); err != nil { // one form alone
+		return h, fmt.Errorf("the tree head's signature: %w", err)
+	}
+	root, err := base64.StdEncoding.Strict().DecodeString(lines[2])
 	if err != nil || len(root) != len(h.Root) {
 		return h, fmt.Errorf("the tree head's root is %.80q", lines[2])
 	}
