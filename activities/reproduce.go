@@ -56,6 +56,8 @@ type ReproduceInput struct {
 
 // Reproduction is what came of running an attempt again.
 type Reproduction struct {
+	Version     int                `json:"version"`      // of the stage's code, when it was recorded
+	VersionHere int                `json:"version_here"` // another one may give other bytes
 	From        int                `json:"from"`  // the first step that was run
 	Start       string             `json:"start"` // what from, in words
 	Steps       int                `json:"steps"` // until where, of the stage
@@ -135,6 +137,9 @@ func (w *again) run(ctx context.Context) error {
 			return trimtab.NewError(trimtab.Conflict, "nothing_recorded", "choose another attempt", "attempt %d of %s has no step in the record", a.Number, a.Stage)
 		}
 	}
+	if err := w.key(); err != nil {
+		return err
+	}
 	legs, err := w.legs(ctx, a, until)
 	if err != nil {
 		return err
@@ -149,6 +154,32 @@ func (w *again) run(ctx context.Context) error {
 		return nil
 	}
 	return w.end(ctx)
+}
+
+// latestVersion is more than any stage's code has ever had.
+const latestVersion = 1000
+
+// key compares the attempt's cache key with its kind, name, config, inputs,
+// seed and numerics, and learns of which version of the code the key is.
+func (w *again) key() error {
+	a := w.in.Attempt
+	st := trimtab.PlannedStage{Name: a.Stage, Kind: a.Kind, Config: a.Config}
+	w.out.VersionHere = recipes.Version(a.Kind)
+	for st.Version = 1; st.Version < latestVersion; st.Version++ {
+		key, err := recipes.CacheKey(st, a.Inputs, w.in.Seed, w.in.Numerics)
+		if err != nil {
+			return err
+		}
+		continued, err := recipes.ContinuedKey(key, a.FromCheckpoint)
+		if err != nil {
+			return err
+		}
+		if a.CacheKey == key || a.CacheKey == continued {
+			w.out.Version = st.Version
+			return nil
+		}
+	}
+	return w.found(Difference{Place: placeStage, Name: "cache key", Recorded: string(a.CacheKey), Here: "that of another kind, config, seed, numerics or inputs"})
 }
 
 // legs are what has to be run of an attempt: its own steps, behind those of the
