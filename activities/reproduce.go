@@ -58,10 +58,10 @@ type ReproduceInput struct {
 type Reproduction struct {
 	Version     int                `json:"version"`      // of the stage's code, when it was recorded
 	VersionHere int                `json:"version_here"` // another one may give other bytes
-	From        int                `json:"from"`  // the first step that was run
-	Start       string             `json:"start"` // what from, in words
-	Steps       int                `json:"steps"` // until where, of the stage
-	Whole       bool               `json:"whole"` // to the end, outputs and all
+	From        int                `json:"from"`         // the first step that was run
+	Start       string             `json:"start"`        // what from, in words
+	Steps       int                `json:"steps"`        // until where, of the stage
+	Whole       bool               `json:"whole"`        // to the end, outputs and all
 	Compared    Compared           `json:"compared"`
 	Differing   int                `json:"differing_steps"`
 	Differences []Difference       `json:"differences"` // the first one; with All the first of steps and of states, and one of each output

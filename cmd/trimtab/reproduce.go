@@ -152,7 +152,7 @@ func attend(ctx context.Context, s *session) {
 
 // stepsLine shows how far a stage is, on standard error: in place on a terminal, else in a line now and then.
 func (a *app) stepsLine() func(stage string, step, steps int) {
-	var shown time.Time
+	shown := time.Now()
 	width, drawn := terminal(a.err)
 	every := plainEvery
 	if drawn {
