@@ -69,7 +69,7 @@ type ReproducedStage struct {
 	Result  string                `json:"result"`
 	Why     string                `json:"why,omitempty"` // it was left out
 	Build   string                `json:"recorded_build_id"`
-	Kernels string                `json:"recorded_kernels"` // empty where the record does not say
+	Kernels string                `json:"recorded_kernels"` // of the worker that last started it; empty where the record does not say
 	Inputs  []ReproducedInput     `json:"inputs"`
 	Seconds float64               `json:"seconds"`
 	activities.Reproduction
@@ -258,6 +258,10 @@ func (p *reproduction) again(ctx context.Context, a storage.Attempt, out *Reprod
 		out.By = &MadeBy{maker.Run, maker.Stage, maker.Number}
 	}
 	out.Build = maker.BuildID
+	var err error
+	if out.Kernels, err = p.store.Kernels(ctx, maker); err != nil {
+		return err
+	}
 	replace := func(n trimtab.Named) trimtab.Digest { return p.replaced(a.Stage, n) }
 	for _, n := range maker.Inputs {
 		out.Inputs = append(out.Inputs, ReproducedInput{n.Name, n.Digest, replace(n)})
@@ -266,7 +270,6 @@ func (p *reproduction) again(ctx context.Context, a storage.Attempt, out *Reprod
 	if p.req.Progress != nil {
 		progress = func(step, steps int) { p.req.Progress(a.Stage, step, steps) }
 	}
-	var err error
 	out.Reproduction, err = p.req.By.Reproduce(ctx, activities.ReproduceInput{Attempt: maker, Seed: run.Seed, Numerics: run.Plan.Numerics,
 		Replace: replace, All: p.req.All, Progress: progress})
 	for _, o := range out.Outputs {

@@ -65,6 +65,9 @@ func (b *bench) identical(doc runs.Reproduction) {
 		if st.Result != runs.Identical || !st.Whole || st.Compared.Steps == 0 || st.Compared.Metrics == 0 || st.Compared.States == 0 || st.Compared.InStore == 0 || st.Compared.Outputs != 1 {
 			b.t.Errorf("%s is %s: %+v %v", st.Stage, st.Result, st.Compared, st.Differences)
 		}
+		if st.Kernels != tensor.Implementation() || st.Build != "test" {
+			b.t.Errorf("%s was recorded on %q by %q", st.Stage, st.Kernels, st.Build)
+		}
 		if st.Kind == recipes.KindPPO && st.Compared.Rollouts == 0 {
 			b.t.Errorf("no rollout of %s was compared", st.Stage)
 		}

@@ -222,23 +222,14 @@ func (a *app) printReproducedStages(doc runs.Reproduction) error {
 	if a.documents() {
 		return a.printDocument(doc)
 	}
-	if err := printList(a, list[runs.ReproducedStage]{items: doc.Stages, columns: reproductionColumns, empty: "the run has no stages"}); err != nil || a.format != formatTable {
+	if err := printList(a, list[runs.ReproducedStage]{items: doc.Stages, columns: reproductionColumns, empty: "the run has no stages"}); err != nil {
 		return err
 	}
-	for _, st := range doc.Stages {
-		for _, d := range st.Differences {
-			fmt.Fprintf(a.out, "%s: %s\n", clean(st.Stage), clean(d.String()))
-		}
-		if n := st.Differing; n > 1 {
-			fmt.Fprintf(a.out, "%s: %d of %d steps differ\n", clean(st.Stage), n, st.Compared.Steps)
-		}
+	if a.format == formatTable {
+		a.printDifferences(doc)
 	}
 	a.note("run %s on %s kernels and %d cores, build %.12s: %s", doc.Run, doc.Kernels, doc.Threads, doc.Build, seconds(doc.Seconds))
-	for _, st := range doc.Stages {
-		if st.Build != "" && st.Build != doc.Build {
-			a.note("%s was recorded by build %.12s%s", st.Stage, st.Build, onKernels(st.Kernels))
-		}
-	}
+	a.noteMakers(doc)
 	if doc.Error != nil {
 		a.printError(doc.Error)
 	} else {
@@ -247,9 +238,35 @@ func (a *app) printReproducedStages(doc runs.Reproduction) error {
 	return nil
 }
 
-func onKernels(name string) string {
-	if name == "" {
-		return ""
+func (a *app) printDifferences(doc runs.Reproduction) {
+	for _, st := range doc.Stages {
+		for _, d := range st.Differences {
+			fmt.Fprintf(a.out, "%s: %s\n", clean(st.Stage), clean(d.String()))
+		}
+		if n := st.Differing; n > 1 {
+			fmt.Fprintf(a.out, "%s: %d of %d steps differ\n", clean(st.Stage), n, st.Compared.Steps)
+		}
 	}
-	return " on " + name + " kernels"
+}
+
+// noteMakers says which stages were recorded by another build, or on other kernels.
+func (a *app) noteMakers(doc runs.Reproduction) {
+	var makers []string
+	made := map[string][]string{}
+	for _, st := range doc.Stages {
+		maker := fmt.Sprintf("build %.12s", st.Build)
+		if st.Kernels != "" {
+			maker += " on " + st.Kernels + " kernels"
+		}
+		if st.Result == runs.LeftOut || st.Build == doc.Build && (st.Kernels == "" || st.Kernels == doc.Kernels) {
+			continue
+		}
+		if made[maker] == nil {
+			makers = append(makers, maker)
+		}
+		made[maker] = append(made[maker], st.Stage)
+	}
+	for _, maker := range makers {
+		a.note("recorded by %s: %s", maker, strings.Join(made[maker], ", "))
+	}
 }
