@@ -2,8 +2,10 @@ package checkpoint
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"math"
 	"slices"
@@ -21,34 +23,26 @@ type Difference struct {
 	Was, Is string // the two values
 }
 
-// Compare finds the first difference between arrays, in their order.
-func Compare(was, is []tensor.Named) (d Difference, differ bool) {
+// compare finds the first difference of arrays from those of a file, in the file's order.
+func compare(was []array, is []tensor.Named) (d Difference, differ bool) {
 	for i := range max(len(was), len(is)) {
 		switch {
 		case i >= len(was):
 			return Difference{is[i].Name, -1, "absent", "there"}, true
 		case i >= len(is):
-			return Difference{was[i].Name, -1, "there", "absent"}, true
-		case was[i].Name != is[i].Name:
-			return Difference{was[i].Name, -1, was[i].Name, is[i].Name}, true
-		case !slices.Equal(was[i].Shape, is[i].Shape):
-			return Difference{was[i].Name, -1, fmt.Sprint("of shape ", was[i].Shape), fmt.Sprint("of shape ", is[i].Shape)}, true
+			return Difference{was[i].name, -1, "there", "absent"}, true
+		case was[i].name != is[i].Name:
+			return Difference{was[i].name, -1, was[i].name, is[i].Name}, true
+		case was[i].dtype != "F32" || !slices.Equal(was[i].shape, is[i].Shape):
+			return Difference{was[i].name, -1, fmt.Sprint(was[i].dtype, " of shape ", was[i].shape), fmt.Sprint("F32 of shape ", is[i].Shape)}, true
 		}
-		if k := firstBits(was[i].Data, is[i].Data); k >= 0 {
-			return Difference{was[i].Name, k, Float(was[i].Data[k]), Float(is[i].Data[k])}, true
+		for k, v := range is[i].Data {
+			if bits := binary.LittleEndian.Uint32(was[i].raw[4*k:]); bits != math.Float32bits(v) {
+				return Difference{was[i].name, k, Float(math.Float32frombits(bits)), Float(v)}, true
+			}
 		}
 	}
 	return d, false
-}
-
-// firstBits is the first index at which x and y, of one length, are not the same bits, or -1.
-func firstBits(x, y []float32) int {
-	for i, v := range x {
-		if math.Float32bits(v) != math.Float32bits(y[i]) {
-			return i
-		}
-	}
-	return -1
 }
 
 // Float prints v with as many digits as tell it from every other float32.
@@ -75,7 +69,12 @@ func (s *Store) CompareState(attempt string, d trimtab.Digest, step int, state [
 	if err != nil {
 		return diff, false, about(err, "state %s of %s", d.Short(), attempt)
 	}
-	diff, differ = compareArrays("the file", raw, EncodeSafetensors(state, stateMetadata(step)))
+	if arrays, _, err := parse(raw); err == nil {
+		if diff, differ := compare(arrays, state); differ {
+			return diff, true, nil
+		}
+	}
+	diff, differ = compareBytes("the file", raw, func(w io.Writer) error { return writeSafetensors(w, state, stateMetadata(step)) })
 	return diff, differ, nil
 }
 
@@ -98,7 +97,7 @@ func (s *Store) CompareModel(d trimtab.Digest, files []File) (diff Difference, d
 		if is == nil {
 			return Difference{e.name, -1, "there", "absent"}, true, nil
 		}
-		if diff, differ := compareArrays(e.name, raw, is); differ {
+		if diff, differ := compareFiles(e.name, raw, is); differ {
 			return diff, true, nil
 		}
 	}
@@ -125,23 +124,49 @@ func (s *Store) raw(folder string, d trimtab.Digest) ([]byte, error) {
 	return data, diskError(err)
 }
 
-// compareArrays compares two files by their arrays, or by their bytes where
-// one has none or the arrays are the same.
-func compareArrays(name string, was, is []byte) (Difference, bool) {
-	a, _, errA := DecodeSafetensors(was)
+// compareFiles compares two files by their arrays, then by their bytes, which
+// tell of headers and of files without arrays.
+func compareFiles(name string, was, is []byte) (Difference, bool) {
+	a, _, errA := parse(was)
 	b, _, errB := DecodeSafetensors(is)
 	if errA == nil && errB == nil {
-		if d, differ := Compare(a, b); differ {
+		if d, differ := compare(a, b); differ {
 			return d, true
 		}
 	}
-	for i := range min(len(was), len(is)) {
-		if was[i] != is[i] {
-			return Difference{name, i, fmt.Sprintf("byte %#02x", was[i]), fmt.Sprintf("byte %#02x", is[i])}, true
+	return compareBytes(name, was, func(w io.Writer) error { _, err := w.Write(is); return err })
+}
+
+// compareBytes finds the first difference of what is written from a file.
+func compareBytes(name string, was []byte, write func(io.Writer) error) (d Difference, differ bool) {
+	m := matcher{was: was, first: -1}
+	if err := write(&m); err != nil {
+		panic("checkpoint: " + err.Error()) // a matcher takes everything
+	}
+	switch {
+	case m.first >= 0:
+		return Difference{name, m.first, fmt.Sprintf("byte %#02x", was[m.first]), fmt.Sprintf("byte %#02x", m.is)}, true
+	case m.at != len(was):
+		return Difference{name, -1, fmt.Sprintf("of %d bytes", len(was)), fmt.Sprintf("of %d bytes", m.at)}, true
+	}
+	return d, false
+}
+
+// matcher is a writer that compares what it is given, so that a large state
+// need not be in memory once more.
+type matcher struct {
+	was   []byte
+	at    int  // bytes so far
+	first int  // the first one that differs, or -1
+	is    byte // it
+}
+
+func (m *matcher) Write(p []byte) (int, error) {
+	for i := 0; i < len(p) && m.first < 0 && m.at+i < len(m.was); i++ {
+		if p[i] != m.was[m.at+i] {
+			m.first, m.is = m.at+i, p[i]
 		}
 	}
-	if len(was) != len(is) {
-		return Difference{name, -1, fmt.Sprintf("of %d bytes", len(was)), fmt.Sprintf("of %d bytes", len(is))}, true
-	}
-	return Difference{}, false
+	m.at += len(p)
+	return len(p), nil
 }

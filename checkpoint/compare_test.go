@@ -14,6 +14,16 @@ func named(name string, data ...float32) tensor.Named {
 	return tensor.Named{Name: name, Shape: []int{len(data)}, Data: data}
 }
 
+// stored are arrays as they are read from a file.
+func stored(t *testing.T, arrays []tensor.Named) []array {
+	t.Helper()
+	parsed, _, err := parse(EncodeSafetensors(arrays, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return parsed
+}
+
 func TestCompare(t *testing.T) {
 	negative := float32(math.Copysign(0, -1))
 	was := []tensor.Named{named("a", 1, 2), named("b", 0, 0.1)}
@@ -23,16 +33,16 @@ func TestCompare(t *testing.T) {
 	}{
 		"a sign of zero":  {[]tensor.Named{named("a", 1, 2), named("b", negative, 0.1)}, Difference{"b", 0, "0", "-0"}},
 		"the lowest bit":  {[]tensor.Named{named("a", 1, 2), named("b", 0, 0.10000001)}, Difference{"b", 1, "0.1", "0.10000001"}},
-		"a shape":         {[]tensor.Named{named("a", 1, 2, 3), was[1]}, Difference{"a", -1, "of shape [2]", "of shape [3]"}},
+		"a shape":         {[]tensor.Named{named("a", 1, 2, 3), was[1]}, Difference{"a", -1, "F32 of shape [2]", "F32 of shape [3]"}},
 		"a name":          {[]tensor.Named{was[0], named("c", 0, 0.1)}, Difference{"b", -1, "b", "c"}},
 		"an array less":   {was[:1], Difference{"b", -1, "there", "absent"}},
 		"another as well": {[]tensor.Named{was[0], was[1], named("c")}, Difference{"c", -1, "absent", "there"}},
 	} {
-		if d, differ := Compare(was, c.is); !differ || d != c.want {
+		if d, differ := compare(stored(t, was), c.is); !differ || d != c.want {
 			t.Errorf("%s: %+v, want %+v", what, d, c.want)
 		}
 	}
-	if d, differ := Compare(was, []tensor.Named{named("a", 1, 2), named("b", 0, 0.1)}); differ {
+	if d, differ := compare(stored(t, was), []tensor.Named{named("a", 1, 2), named("b", 0, 0.1)}); differ {
 		t.Errorf("equal arrays differ in %+v", d)
 	}
 }
