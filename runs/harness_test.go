@@ -30,12 +30,12 @@ type bench struct {
 	*runs.Service
 	temporal  client.Client
 	namespace string
-	env       []string      // what another process needs to work for this bench
-	owner     string        // of the database: the address of who may change anything
-	dir       string        // of the files
-	acts      any           // *activities.Activities, or what stands in for it
-	slots     int           // segments at a time
-	throttle  time.Duration // of heartbeats, which bring pauses; 0 is the default
+	env       []string              // what another process needs to work for this bench
+	urls      storagetest.Addresses // of the database
+	dir       string                // of the files
+	acts      any                   // *activities.Activities, or what stands in for it
+	slots     int                   // segments at a time
+	throttle  time.Duration         // of heartbeats, which bring pauses; 0 is the default
 	stop      func()
 }
 
@@ -75,7 +75,7 @@ func newServers(t *testing.T, dir string, threads int, options ...activities.Opt
 	t.Cleanup(c.Close)
 	pool := tensor.NewPool(threads)
 	t.Cleanup(pool.Close)
-	b := &bench{t: t, ctx: ctx, Service: runs.New(lg, store, files, c), temporal: c, namespace: e.Namespace, owner: urls.Owner, dir: dir, slots: 1, stop: func() {},
+	b := &bench{t: t, ctx: ctx, Service: runs.New(lg, store, files, c), temporal: c, namespace: e.Namespace, urls: urls, dir: dir, slots: 1, stop: func() {},
 		acts: activities.New(lg, store, files, pool, "test", options...)}
 	b.env = []string{"TEST_POSTGRES=" + url, "TEST_TEMPORAL=" + e.Temporal, "TEST_NAMESPACE=" + e.Namespace, "TEST_FILES=" + dir}
 	t.Cleanup(func() {

@@ -55,8 +55,9 @@ type Reproduction struct {
 	Threads   int               `json:"threads"`
 	Numerics  string            `json:"numerics"`
 	Seconds   float64           `json:"seconds"`
+	Told      bool              `json:"told"` // the record has the event
 	Stages    []ReproducedStage `json:"stages"`
-	Error     *trimtab.Error    `json:"error"` // why it is not identical
+	Error     *trimtab.Error    `json:"error"` // why it is not identical, or the record could not be told
 }
 
 // ReproducedStage is one stage that was run again.
@@ -123,7 +124,13 @@ func (s *Service) Reproduce(ctx context.Context, r ReproduceRequest) (Reproducti
 	if r.Silent {
 		return p.doc, nil
 	}
-	return p.doc, p.tell(ctx)
+	err = p.tell(ctx)
+	if p.doc.Told = err == nil; !p.doc.Told && p.doc.Error == nil { // what was found is told all the same, to who asked
+		e := *trimtab.AsError(err)
+		e.Remedy = "with --no-event nothing is written"
+		p.doc.Error = &e
+	}
+	return p.doc, nil
 }
 
 // reproduction is one at work.

@@ -22,8 +22,11 @@ import (
 	"github.com/trimtab/trimtab/recipes"
 	"github.com/trimtab/trimtab/runs"
 	"github.com/trimtab/trimtab/storage"
+	"github.com/trimtab/trimtab/storage/storagetest"
 	"github.com/trimtab/trimtab/tensor"
 )
+
+var quiet = slog.New(slog.DiscardHandler)
 
 // reproducer computes in a folder of its own.
 func (b *bench) reproducer(threads int) *activities.Reproducer {
@@ -38,7 +41,7 @@ func (b *bench) reproducer(threads int) *activities.Reproducer {
 	}
 	pool := tensor.NewPool(threads)
 	b.t.Cleanup(pool.Close)
-	return activities.NewReproducer(slog.New(slog.DiscardHandler), b.Store(), recorded, own, pool)
+	return activities.NewReproducer(quiet, b.Store(), recorded, own, pool)
 }
 
 // reproduce runs stages again; the error is of the looking, and there is none.
@@ -90,7 +93,7 @@ func (b *bench) first(doc runs.Reproduction) activities.Difference {
 // change runs SQL as the owner of the database.
 func (b *bench) change(sql string, args ...any) {
 	b.t.Helper()
-	c, err := pgx.Connect(b.ctx, b.owner)
+	c, err := pgx.Connect(b.ctx, b.urls.Owner)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -103,7 +106,7 @@ func (b *bench) change(sql string, args ...any) {
 // tables are digests of all rows, and files are names, sizes and times.
 func (b *bench) snapshot() (tables, files map[string]string) {
 	b.t.Helper()
-	c, err := pgx.Connect(b.ctx, b.owner)
+	c, err := pgx.Connect(b.ctx, b.urls.Owner)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -233,6 +236,21 @@ func TestReproduce(t *testing.T) {
 		}
 		if err := os.Rename(gone+".away", gone); err != nil {
 			t.Fatal(err)
+		}
+	})
+
+	// An auditor may read everything, and needs to write nothing.
+	t.Run("auditor", func(t *testing.T) {
+		files, err := checkpoint.Open(b.dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		auditor := *b
+		auditor.Service = runs.New(quiet, storagetest.Open(t, b.urls.Auditor), files, nil)
+		auditor.identical(auditor.reproduce(runs.ReproduceRequest{Run: d.ID, Silent: true}))
+		doc := auditor.reproduce(runs.ReproduceRequest{Run: d.ID, Stage: "sft"})
+		if !doc.Identical || doc.Told || doc.Error == nil || doc.Error.Remedy == "" || trimtab.ExitCode(doc.Error) == 0 {
+			t.Errorf("identical is %v, the record could not be told: %v", doc.Identical, doc.Error)
 		}
 	})
 
@@ -427,7 +445,7 @@ func TestReproduceContinued(t *testing.T) {
 	doc := b.reproduce(runs.ReproduceRequest{Run: id, Stage: "reward"})
 	b.identical(doc)
 	st := doc.Stages[0]
-	if st.Attempt != 2 || st.From != early.Step || st.Start != "checkpoint "+early.Checkpoint.Short() || st.Compared.Steps != st.Steps-st.From {
+	if !doc.Told || st.Attempt != 2 || st.From != early.Step || st.Start != "checkpoint "+early.Checkpoint.Short() || st.Compared.Steps != st.Steps-st.From {
 		t.Errorf("it was run as %+v", st.Reproduction)
 	}
 	attempts, err := b.Store().Attempts(b.ctx, id)

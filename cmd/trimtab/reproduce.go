@@ -230,10 +230,14 @@ func (a *app) printReproducedStages(doc runs.Reproduction) error {
 	}
 	a.note("run %s on %s kernels and %d cores, build %.12s: %s", doc.Run, doc.Kernels, doc.Threads, doc.Build, seconds(doc.Seconds))
 	a.noteMakers(doc)
+	if !doc.Told {
+		a.note("the record has no event of it")
+	}
+	if doc.Identical {
+		a.note("identical")
+	}
 	if doc.Error != nil {
 		a.printError(doc.Error)
-	} else {
-		a.note("identical")
 	}
 	return nil
 }
