@@ -404,6 +404,27 @@ func TestReproduce(t *testing.T) {
 			t.Errorf("it was made by %+v", by)
 		}
 	})
+	// Of rankings that a person had taken out the digest is left to compare with; what reads them cannot be run.
+	t.Run("erased", func(t *testing.T) {
+		rankings := stageOf(t, d, "collect").Outputs["rankings"]
+		items, err := b.Store().Items(b.ctx, rankings)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.Store().Erase(b.ctx, d.ID+"/collect", []trimtab.Digest{trimtab.DigestOf(items[0].Canonical())}, "tester", "asked for", false); err != nil {
+			t.Fatal(err)
+		}
+		doc := b.reproduce(runs.ReproduceRequest{Run: d.ID, Stage: "collect"})
+		b.identical(doc)
+		if out := doc.Stages[0].Outputs[0]; out.Stored || out.Here != rankings {
+			t.Errorf("the output is %+v", out)
+		}
+		doc = b.reproduce(runs.ReproduceRequest{Run: d.ID, Stage: "reward"})
+		if doc.Identical || doc.Stages[0].Result != runs.Failed || doc.Error.Type != "dataset_erased" {
+			t.Errorf("reward is %s: %v", doc.Stages[0].Result, doc.Error)
+		}
+		b.identical(b.reproduce(runs.ReproduceRequest{Run: d.ID, Stage: "reward", Chain: true}))
+	})
 }
 
 // reproductions are the events that tell of them.
