@@ -3,7 +3,6 @@ package runs_test
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -454,10 +453,11 @@ func (b *bench) weights(d trimtab.Digest) string {
 }
 
 // An attempt that goes on from an earlier one's checkpoint is run from there
-// while the file is kept, else through the earlier one, whose rows are compared too.
+// while the file is kept, else through the earlier one, whose rows are compared
+// too; all under the run's own numerics.
 func TestReproduceContinued(t *testing.T) {
 	b := newBench(t, 0)
-	id := b.launch("reward.gates=[{metric: held_out/accuracy, min: 0.99}]")
+	id := b.launch("numerics=v1-bf16", "reward.gates=[{metric: held_out/accuracy, min: 0.99}]")
 	d := b.await(id, trimtab.RunBlocked)
 	early := stageOf(t, d, "reward")
 	b.rerun(runs.RerunRequest{Run: id, Stage: "reward", Sets: []string{"reward.epochs=2", "reward.gates=[]"}, FromCheckpoint: "latest"})
@@ -482,9 +482,10 @@ func TestReproduceContinued(t *testing.T) {
 	if st = doc.Stages[0]; st.From != 0 || !strings.HasPrefix(st.Start, "the beginning, since checkpoint "+early.Checkpoint.Short()) || st.Compared.Steps != st.Steps {
 		t.Errorf("it was run as %+v", st.Reproduction)
 	}
-	if _, err := json.Marshal(doc); err != nil {
-		t.Error(err)
+	if doc = b.reproduce(runs.ReproduceRequest{Run: id}); doc.Numerics != "v1-bf16" || len(doc.Stages) != 6 {
+		t.Errorf("it was run under %q: %d stages", doc.Numerics, len(doc.Stages))
 	}
+	b.identical(doc)
 }
 
 // What has no record cannot be run again, and an attempt that failed is run as far as it has one.
