@@ -31,6 +31,7 @@ type Activities struct {
 	log   *slog.Logger
 	store *storage.Store
 	files *checkpoint.Store
+	keep  keeper
 	pool  *tensor.Pool
 	build string // SHA-256 of the executable, for the record
 
@@ -59,7 +60,8 @@ func WithEnded(f func(context.Context)) Option { return func(a *Activities) { a.
 // New makes the activities of one worker process. The build id is recorded
 // with every attempt and is part of no key.
 func New(lg *slog.Logger, store *storage.Store, files *checkpoint.Store, pool *tensor.Pool, build string, options ...Option) *Activities {
-	a := &Activities{log: lg, store: store, files: files, pool: pool, build: build, clock: monotonic{time.Now()}, memory: freeMemory, ended: func(context.Context) {}}
+	a := &Activities{log: lg, store: store, files: files, keep: record{store, files}, pool: pool, build: build, clock: monotonic{time.Now()}, memory: freeMemory,
+		ended: func(context.Context) {}}
 	for _, o := range options {
 		o(a)
 	}

@@ -123,12 +123,12 @@ func (j *collector) finish(ctx context.Context) ([]trimtab.Named, []trimtab.Metr
 	for i, r := range rankings {
 		items[i] = r
 	}
-	v, err := j.b.a.store.FreezeItems(ctx, j.b.in.Run+"/"+j.b.in.Stage.Name, trimtab.KindRankings, items, "simulated labellers")
+	d, err := j.b.a.keep.keepRankings(ctx, j.b.in, items)
 	if err != nil {
 		return nil, nil, err
 	}
 	pairs := label.Pairs(rankings)
-	return []trimtab.Named{{Name: "rankings", Digest: v.Digest}}, []trimtab.Metric{
+	return []trimtab.Named{{Name: "rankings", Digest: d}}, []trimtab.Metric{
 		{Name: "rankings", Value: float64(len(rankings))},
 		{Name: "pairs", Value: float64(len(pairs))},
 		{Name: "distinct_responses", Value: float64(responsesOf(rankings)) / float64(max(1, len(rankings)))},

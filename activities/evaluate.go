@@ -175,11 +175,8 @@ func (e *evaluator) finish(ctx context.Context) ([]trimtab.Named, []trimtab.Metr
 	if err != nil {
 		return nil, nil, err
 	}
-	d, err := e.b.a.store.PutDocument(ctx, body)
+	d, err := e.b.a.keep.keepEvaluation(ctx, e.b.in, body)
 	if err != nil {
-		return nil, nil, err
-	}
-	if err := e.b.a.store.PutEvaluation(ctx, e.b.in.Run, e.b.in.Attempt, body); err != nil {
 		return nil, nil, err
 	}
 	return []trimtab.Named{{Name: "evaluation", Digest: d}}, report.metrics(e.models), nil

@@ -15,7 +15,6 @@ import (
 	"github.com/trimtab/trimtab/recipes"
 	"github.com/trimtab/trimtab/reward"
 	"github.com/trimtab/trimtab/sft"
-	"github.com/trimtab/trimtab/storage"
 	"github.com/trimtab/trimtab/tensor"
 	"github.com/trimtab/trimtab/tokenizer"
 	"github.com/trimtab/trimtab/train"
@@ -109,7 +108,7 @@ func items[T trimtab.Item](ctx context.Context, b builder, name string) ([]T, er
 	if err != nil {
 		return nil, err
 	}
-	all, err := b.a.store.Items(ctx, d)
+	all, err := b.a.keep.items(ctx, d)
 	if err != nil {
 		return nil, err
 	}
@@ -129,18 +128,6 @@ func (b builder) source(purpose string) draw.Source {
 	return draw.New(b.in.Seed, b.in.Stage.Name, purpose)
 }
 
-// save stores a model as an artifact with its row.
-func (b builder) save(ctx context.Context, kind string, m *model.Model, t *tokenizer.Tokenizer) ([]trimtab.Named, error) {
-	d, err := checkpoint.SaveModel(b.a.files, m, t)
-	if err != nil {
-		return nil, err
-	}
-	name := b.in.Run + "/" + b.in.Stage.Name
-	err = b.a.store.PutArtifact(ctx, storage.Artifact{Digest: d, Kind: kind, Name: name, Run: b.in.Run, Stage: b.in.Stage.Name,
-		Attempt: b.in.Attempt, Parameters: int64(len(m.Slab))}, "trimtab")
-	return []trimtab.Named{{Name: "model", Digest: d}}, err
-}
-
 // trained is a job whose end is a model.
 type trained struct {
 	train.Trainer
@@ -157,7 +144,8 @@ func (t *trained) tokensPerStep() int { return t.tokens }
 
 func (t *trained) finish(ctx context.Context) ([]trimtab.Named, []trimtab.Metric, error) {
 	m := t.result()
-	out, err := t.b.save(ctx, t.kind, m, t.words)
+	d, err := t.b.a.keep.keepModel(ctx, t.b.in, t.kind, m, t.words)
+	out := []trimtab.Named{{Name: "model", Digest: d}}
 	if err != nil || t.measure == nil {
 		return out, nil, err
 	}

@@ -33,7 +33,7 @@ func (s *Store) SaveState(attempt string, step int, state []tensor.Named) (trimt
 		return "", about(err, "state of %s before step %d", attempt, step)
 	}
 	d, _, err := s.write(folder, func(w io.Writer) error {
-		return writeSafetensors(w, state, map[string]string{stepKey: strconv.Itoa(step)})
+		return writeSafetensors(w, state, stateMetadata(step))
 	})
 	if err == nil {
 		err = s.syncUp(folder)
@@ -43,6 +43,9 @@ func (s *Store) SaveState(attempt string, step int, state []tensor.Named) (trimt
 	}
 	return d, nil
 }
+
+// stateMetadata says which state it is.
+func stateMetadata(step int) map[string]string { return map[string]string{stepKey: strconv.Itoa(step)} }
 
 // LoadState fills into, whose names, shapes and order must be those of the
 // stored state, and returns the step to do next. After an error the contents

@@ -45,7 +45,10 @@ type File = tokenizer.File
 
 // Store is a folder of artifacts and states. It is safe for concurrent use,
 // also by several processes.
-type Store struct{ dir string }
+type Store struct {
+	dir   string
+	below *Store // see Over; may be nil
+}
 
 const (
 	objects   = "objects"
@@ -257,7 +260,7 @@ func (s *Store) write(folder string, fill func(io.Writer) error) (d trimtab.Dige
 // place puts a written file where it belongs. One that is there already, and
 // sound, stays, and is as new as if it had been written now: see Keep.Grace.
 func (s *Store) place(f *os.File, folder string, d trimtab.Digest, size int64) error {
-	if _, err := s.read(folder, d, size); err == nil {
+	if _, err := (&Store{dir: s.dir}).read(folder, d, size); err == nil {
 		now := time.Now()
 		if os.Chtimes(s.path(folder, d), now, now) == nil {
 			return nil
@@ -283,7 +286,7 @@ func (s *Store) read(folder string, d trimtab.Digest, size int64) ([]byte, error
 	if _, err := trimtab.ParseDigest(string(d)); err != nil {
 		return nil, trimtab.NewError(trimtab.Usage, "invalid_digest", "give the digest that the run shows", "%w", err)
 	}
-	data, err := os.ReadFile(s.path(folder, d))
+	data, err := s.bytes(folder, d)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, missing(err)

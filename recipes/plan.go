@@ -294,6 +294,9 @@ func ContinuedKey(key, from trimtab.Digest) (trimtab.Digest, error) {
 	return trimtab.DigestOf(b), err
 }
 
+// Version of the code of a kind of stage in this program; 0 for a kind that it does not know.
+func Version(kind string) int { return kinds[kind].version }
+
 // CacheKey is the digest over all that a stage's bytes depend on: its kind and
 // version, its name (which is part of every draw), config, inputs, seed and
 // numerics. Equal keys mean equal outputs.

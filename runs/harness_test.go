@@ -30,11 +30,12 @@ type bench struct {
 	*runs.Service
 	temporal  client.Client
 	namespace string
-	env       []string      // what another process needs to work for this bench
-	dir       string        // of the files
-	acts      any           // *activities.Activities, or what stands in for it
-	slots     int           // segments at a time
-	throttle  time.Duration // of heartbeats, which bring pauses; 0 is the default
+	env       []string              // what another process needs to work for this bench
+	urls      storagetest.Addresses // of the database
+	dir       string                // of the files
+	acts      any                   // *activities.Activities, or what stands in for it
+	slots     int                   // segments at a time
+	throttle  time.Duration         // of heartbeats, which bring pauses; 0 is the default
 	stop      func()
 }
 
@@ -59,7 +60,8 @@ func newServers(t *testing.T, dir string, threads int, options ...activities.Opt
 	e := devstacktest.Start(t) // may build the server, which takes longer than any test
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	t.Cleanup(cancel)
-	url := storagetest.On(t, e.PostgresURL).App
+	urls := storagetest.On(t, e.PostgresURL)
+	url := urls.App
 	store := storagetest.Open(t, url)
 	files, err := checkpoint.Open(dir)
 	if err != nil {
@@ -73,7 +75,7 @@ func newServers(t *testing.T, dir string, threads int, options ...activities.Opt
 	t.Cleanup(c.Close)
 	pool := tensor.NewPool(threads)
 	t.Cleanup(pool.Close)
-	b := &bench{t: t, ctx: ctx, Service: runs.New(lg, store, files, c), temporal: c, namespace: e.Namespace, dir: dir, slots: 1, stop: func() {},
+	b := &bench{t: t, ctx: ctx, Service: runs.New(lg, store, files, c), temporal: c, namespace: e.Namespace, urls: urls, dir: dir, slots: 1, stop: func() {},
 		acts: activities.New(lg, store, files, pool, "test", options...)}
 	b.env = []string{"TEST_POSTGRES=" + url, "TEST_TEMPORAL=" + e.Temporal, "TEST_NAMESPACE=" + e.Namespace, "TEST_FILES=" + dir}
 	t.Cleanup(func() {

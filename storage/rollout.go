@@ -22,6 +22,12 @@ func rolloutRow(attempt int64, step int, r *trimtab.Rollout) []any {
 		r.Score, r.RawScore, r.LogProbs, r.RefLogProb, r.KL, r.Values, r.Rewards, r.Advantages, r.Returns}
 }
 
+// AsStored is a rollout as it comes back from the record, whose texts lack what Postgres cannot hold.
+func AsStored(r trimtab.Rollout) trimtab.Rollout {
+	r.Prompt = clean(r.Prompt)
+	return r
+}
+
 // Rollouts returns the episodes of one step of an attempt, ordered by index.
 func (s *Store) Rollouts(ctx context.Context, attempt int64, step int) ([]trimtab.Rollout, error) {
 	rows, err := collect(ctx, s.pool, scanRollout, `

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,6 +20,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/trimtab/trimtab/devstack"
+	"github.com/trimtab/trimtab/tensor"
 )
 
 // stack is one data folder for every script that needs Temporal. The first
@@ -91,6 +93,15 @@ func until(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Fatalf("%q never printed %q (%v)", args[1:], args[0], err)
 }
 
+// condition is [kernels:NAME]: this processor and build have them.
+func condition(cond string) (bool, error) {
+	name, ok := strings.CutPrefix(cond, "kernels:")
+	if !ok {
+		return false, fmt.Errorf("unknown condition %q", cond)
+	}
+	return slices.Contains(tensor.Implementations(), name), nil
+}
+
 // Scripts of testdata/stack use the embedded servers, as `trimtab align` on a clean machine does.
 func TestStackScripts(t *testing.T) {
 	if testing.Short() {
@@ -101,7 +112,7 @@ func TestStackScripts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	testscript.Run(t, testscript.Params{Dir: "testdata/stack", RequireExplicitExec: true, Cmds: map[string]func(*testscript.TestScript, bool, []string){"until": until, "servers": ownServers}, Setup: func(e *testscript.Env) error {
+	testscript.Run(t, testscript.Params{Dir: "testdata/stack", RequireExplicitExec: true, Condition: condition, Cmds: map[string]func(*testscript.TestScript, bool, []string){"until": until, "servers": ownServers}, Setup: func(e *testscript.Env) error {
 		e.Setenv("TRIMTAB_DATA", filepath.Join(dir, "data"))
 		e.Setenv("TRIMTAB_ACTOR", "tester")
 		e.Setenv("XDG_CACHE_HOME", cache)

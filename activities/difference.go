@@ -1,0 +1,326 @@
+package activities
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+
+	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/checkpoint"
+	"github.com/trimtab/trimtab/storage"
+)
+
+// Difference is a place in which a reproduction and the record are not the same, bit for bit.
+type Difference struct {
+	Place string `json:"place"` // stage, metric, rollout, state, model, rankings, evaluation, result, stored_state, stored_model
+	// Step is the one that was taken, or before which the state is; null is at the end.
+	Step     *int   `json:"step"`
+	Rollout  *int   `json:"rollout,omitempty"`
+	Name     string `json:"name"`            // of the metric, array or field
+	Index    *int   `json:"index,omitempty"` // of the element
+	Recorded string `json:"recorded"`
+	Here     string `json:"here"`
+}
+
+// Where a difference can be. Outputs have their own names.
+const (
+	placeStage       = "stage"
+	placeMetric      = "metric"
+	placeRollout     = "rollout"
+	placeState       = "state"
+	placeModel       = "model"
+	placeRankings    = "rankings"
+	placeEvaluation  = "evaluation"
+	placeResult      = "result"
+	placeStoredState = "stored_state" // its file is not what its digest says
+	placeStoredModel = "stored_model"
+)
+
+func (d Difference) ofState() bool { return d.Place == placeState || d.Place == placeStoredState }
+
+// String is the difference as a sentence.
+func (d Difference) String() string {
+	what, there := d.Name, "in the record"
+	if d.Index != nil {
+		what += "[" + decimal(*d.Index) + "]"
+	}
+	if d.Place == placeMetric || d.Place == placeResult {
+		what = "metric " + what
+	}
+	if d.Place == placeStoredState || d.Place == placeStoredModel {
+		there = "in the file"
+	}
+	return fmt.Sprintf("%s: %s is %s %s and %s here", d.where(), what, d.Recorded, there, d.Here)
+}
+
+func (d Difference) where() string {
+	step := -1
+	if d.Step != nil {
+		step = *d.Step
+	}
+	switch d.Place {
+	case placeStage:
+		return "the stage"
+	case placeMetric:
+		return fmt.Sprintf("step %d", step)
+	case placeRollout:
+		if d.Rollout == nil {
+			return fmt.Sprintf("step %d", step)
+		}
+		return fmt.Sprintf("step %d, rollout %d", step, *d.Rollout)
+	case placeState:
+		return fmt.Sprintf("the state before step %d", step)
+	case placeStoredState:
+		return fmt.Sprintf("the stored state before step %d, which is damaged", step)
+	case placeStoredModel:
+		return "the stored model, which is damaged"
+	case placeResult:
+		return "at the end"
+	}
+	return "the output " + d.Place
+}
+
+// at puts a difference of files in the place.
+func (d *Difference) at(first checkpoint.Difference) {
+	d.Name, d.Recorded, d.Here = first.Name, first.Was, first.Is
+	if first.Index >= 0 {
+		d.Index = &first.Index
+	}
+}
+
+func decimal(n int) string { return strconv.Itoa(n) }
+
+// exact prints v with as many digits as tell it from every other float64.
+func exact(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
+
+// compareMetrics finds the first metric that differs, in the order in which they were told here.
+func compareMetrics(place string, was, is []trimtab.Metric) (Difference, bool) {
+	recorded, here := trimtab.Report{Metrics: was}, trimtab.Report{Metrics: is}
+	for _, m := range is {
+		v, ok := recorded.Value(m.Name)
+		switch {
+		case !ok:
+			return Difference{Place: place, Name: m.Name, Recorded: "absent", Here: exact(m.Value)}, true
+		case math.Float64bits(v) != math.Float64bits(m.Value):
+			return Difference{Place: place, Name: m.Name, Recorded: exact(v), Here: exact(m.Value)}, true
+		}
+	}
+	for _, m := range was {
+		if _, ok := here.Value(m.Name); !ok {
+			return Difference{Place: place, Name: m.Name, Recorded: exact(m.Value), Here: "absent"}, true
+		}
+	}
+	return Difference{}, false
+}
+
+// compareRollouts finds the first rollout that differs, and its first field in the order in which they are computed.
+func compareRollouts(was, is []trimtab.Rollout) (Difference, bool) {
+	for i := range min(len(was), len(is)) {
+		if f := compareRollout(was[i], storage.AsStored(is[i])); f.found {
+			d := Difference{Place: placeRollout, Rollout: &is[i].Index}
+			d.at(f.first)
+			return d, true
+		}
+	}
+	if len(was) != len(is) {
+		return Difference{Place: placeRollout, Name: "number of rollouts", Recorded: decimal(len(was)), Here: decimal(len(is))}, true
+	}
+	return Difference{}, false
+}
+
+func compareRollout(was, is trimtab.Rollout) (f finder) {
+	f.one("index", decimal(was.Index), decimal(is.Index))
+	f.one("prompt", strconv.Quote(was.Prompt), strconv.Quote(is.Prompt))
+	find(&f, "prompt_tokens", was.PromptIDs, is.PromptIDs)
+	find(&f, "tokens", was.Tokens, is.Tokens)
+	find(&f, "bytes", was.Bytes, is.Bytes)
+	f.one("ended", strconv.FormatBool(was.Ended), strconv.FormatBool(is.Ended))
+	f.floats("logprobs", was.LogProbs, is.LogProbs)
+	f.floats("ref_logprobs", was.RefLogProb, is.RefLogProb)
+	f.floats("kl", was.KL, is.KL)
+	f.one("raw_score", checkpoint.Float(was.RawScore), checkpoint.Float(is.RawScore))
+	f.one("score", checkpoint.Float(was.Score), checkpoint.Float(is.Score))
+	f.floats("values", was.Values, is.Values)
+	f.floats("rewards", was.Rewards, is.Rewards)
+	f.floats("advantages", was.Advantages, is.Advantages)
+	f.floats("returns", was.Returns, is.Returns)
+	return f
+}
+
+// finder keeps the first difference that it is shown.
+type finder struct {
+	first checkpoint.Difference
+	found bool
+}
+
+func (f *finder) add(name string, index int, was, is string) {
+	if !f.found {
+		f.first, f.found = checkpoint.Difference{Name: name, Index: index, Was: was, Is: is}, true
+	}
+}
+
+// one looks at single values, by what is shown of them.
+func (f *finder) one(name, was, is string) {
+	if was != is {
+		f.add(name, -1, was, is)
+	}
+}
+
+// floats looks at the bits.
+func (f *finder) floats(name string, was, is []float32) {
+	for i := range min(len(was), len(is)) {
+		if math.Float32bits(was[i]) != math.Float32bits(is[i]) {
+			f.add(name, i, checkpoint.Float(was[i]), checkpoint.Float(is[i]))
+			return
+		}
+	}
+	f.length(name, len(was), len(is))
+}
+
+func (f *finder) length(name string, was, is int) {
+	if was != is {
+		f.add(name, -1, fmt.Sprintf("of %d elements", was), fmt.Sprintf("of %d elements", is))
+	}
+}
+
+// find looks at lists of values that are equal when they are the same.
+func find[T comparable](f *finder, name string, was, is []T) {
+	for i := range min(len(was), len(is)) {
+		if was[i] != is[i] {
+			f.add(name, i, fmt.Sprint(was[i]), fmt.Sprint(is[i]))
+			return
+		}
+	}
+	f.length(name, len(was), len(is))
+}
+
+// compareRankings finds the first ranking, in the order in which they were made
+// here, that the record has not, and in what it differs from the one of its prompt.
+func compareRankings(was, is []trimtab.Item) checkpoint.Difference {
+	left := map[trimtab.Digest]int{} // of the recorded ones
+	for _, it := range was {
+		left[trimtab.DigestOf(it.Canonical())]++
+	}
+	var alone []trimtab.Item // made here only
+	for _, it := range is {
+		if d := trimtab.DigestOf(it.Canonical()); left[d] > 0 {
+			left[d]--
+		} else {
+			alone = append(alone, it)
+		}
+	}
+	missing := slices.DeleteFunc(slices.Clone(was), func(it trimtab.Item) bool { return left[trimtab.DigestOf(it.Canonical())] == 0 })
+	if len(alone) == 0 {
+		return checkpoint.Difference{Name: "a ranking of " + strconv.Quote(promptOf(missing[0])), Index: -1, Was: "there", Is: "absent"}
+	}
+	for _, it := range missing {
+		if promptOf(it) == promptOf(alone[0]) {
+			return compareRanking(it.(trimtab.Ranking), alone[0].(trimtab.Ranking))
+		}
+	}
+	return checkpoint.Difference{Name: "a ranking of " + strconv.Quote(promptOf(alone[0])), Index: -1, Was: "absent", Is: "there"}
+}
+
+func promptOf(it trimtab.Item) string { return it.(trimtab.Ranking).Prompt }
+
+func compareRanking(was, is trimtab.Ranking) checkpoint.Difference {
+	var f finder
+	f.length("responses", len(was.Responses), len(is.Responses))
+	for i := range min(len(was.Responses), len(is.Responses)) {
+		a, b := was.Responses[i], is.Responses[i]
+		name := fmt.Sprintf("response %d, ", i+1)
+		find(&f, name+"tokens", a.Tokens, b.Tokens)
+		find(&f, name+"bytes", a.Bytes, b.Bytes)
+		f.one(name+"model", string(a.Model), string(b.Model))
+		f.one(name+"tokenizer", string(a.Tokenizer), string(b.Tokenizer))
+	}
+	find(&f, "ranks", was.Ranks, is.Ranks)
+	f.one("labeller", was.Labeller, is.Labeller)
+	f.one("guideline", was.Guideline, is.Guideline)
+	f.one("split", was.Split, is.Split)
+	f.one("group", was.Group, is.Group)
+	f.first.Name = "the ranking of " + strconv.Quote(is.Prompt) + ", " + f.first.Name
+	return f.first
+}
+
+// compareJSON finds the first value, in order of keys, in which two documents differ.
+func compareJSON(was, is []byte) checkpoint.Difference {
+	var f finder
+	a, errA := decode(was)
+	b, errB := decode(is)
+	if errA == nil && errB == nil {
+		f.json("", a, b)
+	}
+	if !f.found {
+		find(&f, "byte", was, is)
+	}
+	return f.first
+}
+
+// decode keeps numbers as they are written.
+func decode(body []byte) (v any, err error) {
+	dec := json.NewDecoder(bytes.NewReader(body))
+	dec.UseNumber()
+	err = dec.Decode(&v)
+	return v, err
+}
+
+func (f *finder) json(path string, was, is any) {
+	switch a := was.(type) {
+	case map[string]any:
+		if b, ok := is.(map[string]any); ok {
+			for _, key := range slices.Sorted(maps.Keys(union(a, b))) {
+				f.json(join(path, key), field(a, key), field(b, key))
+			}
+			return
+		}
+	case []any:
+		if b, ok := is.([]any); ok {
+			for i := range min(len(a), len(b)) {
+				f.json(join(path, decimal(i)), a[i], b[i])
+			}
+			f.length(path, len(a), len(b))
+			return
+		}
+	}
+	f.one(path, shown(was), shown(is))
+}
+
+// nothing stands for a field that is not there.
+type nothing struct{}
+
+func field(m map[string]any, key string) any {
+	if v, ok := m[key]; ok {
+		return v
+	}
+	return nothing{}
+}
+
+func union(a, b map[string]any) map[string]any {
+	all := maps.Clone(a)
+	maps.Copy(all, b)
+	return all
+}
+
+func join(path, key string) string {
+	if path == "" {
+		return key
+	}
+	return path + "." + key
+}
+
+// shown is a JSON value on one line.
+func shown(v any) string {
+	if v == (nothing{}) {
+		return "absent"
+	}
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic("activities: " + err.Error()) // it was decoded from JSON
+	}
+	return string(b)
+}

@@ -1,0 +1,154 @@
+package activities
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/checkpoint"
+	"github.com/trimtab/trimtab/model"
+	"github.com/trimtab/trimtab/storage"
+	"github.com/trimtab/trimtab/tokenizer"
+)
+
+// scratch is the keeper of reproductions: models go to a store of their own,
+// rankings and evaluations stay in memory. What was made is read before what
+// the record has.
+type scratch struct {
+	store     *storage.Store // read only
+	files     *checkpoint.Store
+	sets      map[trimtab.Digest][]trimtab.Item // in the order in which they were made
+	documents map[trimtab.Digest][]byte
+}
+
+func (s *scratch) items(ctx context.Context, version trimtab.Digest) ([]trimtab.Item, error) {
+	made, ok := s.sets[version]
+	if !ok {
+		return s.store.Items(ctx, version)
+	}
+	byDigest := func(a, b trimtab.Item) int {
+		return strings.Compare(string(trimtab.DigestOf(a.Canonical())), string(trimtab.DigestOf(b.Canonical())))
+	}
+	return slices.SortedStableFunc(slices.Values(made), byDigest), nil
+}
+
+func (s *scratch) keepModel(_ context.Context, _ SegmentInput, _ string, m *model.Model, t *tokenizer.Tokenizer) (trimtab.Digest, error) {
+	return checkpoint.SaveModel(s.files, m, t)
+}
+
+// keepRankings gives the root under which the items would be frozen.
+func (s *scratch) keepRankings(_ context.Context, _ SegmentInput, items []trimtab.Item) (trimtab.Digest, error) {
+	leaves := make([]trimtab.Digest, len(items))
+	for i, it := range items {
+		leaves[i] = trimtab.DigestOf(it.Canonical())
+	}
+	root := trimtab.MerkleRoot(leaves)
+	s.sets[root] = items
+	return root, nil
+}
+
+func (s *scratch) keepEvaluation(_ context.Context, _ SegmentInput, body []byte) (trimtab.Digest, error) {
+	d := trimtab.DigestOf(body)
+	s.documents[d] = body
+	return d, nil
+}
+
+// compare finds the first difference of an output from the recorded one, by
+// content; stored says whether the recorded one is still there.
+func (s *scratch) compare(ctx context.Context, o ReproducedOutput, recorded *checkpoint.Store) (d Difference, differ, stored bool, err error) {
+	d = Difference{Place: o.Name, Name: "digest", Recorded: string(o.Recorded), Here: string(o.Here)}
+	differ, stored = o.Recorded != o.Here, true
+	switch {
+	case o.Here == "":
+		d.Here = "absent"
+	case o.Name == placeModel:
+		stored, err = s.compareModel(o, recorded, &d, &differ)
+	case o.Name == placeRankings:
+		was, err := s.store.Items(ctx, o.Recorded)
+		if e, ok := errors.AsType[*trimtab.Error](err); ok && e.Type == "dataset_erased" {
+			return d, differ, false, nil // its digest is left
+		}
+		if err != nil {
+			return d, differ, false, err
+		}
+		if differ {
+			d.at(compareRankings(was, s.sets[o.Here]))
+		}
+	case o.Name == placeEvaluation:
+		was, err := s.store.Document(ctx, o.Recorded)
+		if err != nil {
+			return d, differ, false, err
+		}
+		if differ {
+			d.at(compareJSON(was, s.documents[o.Here]))
+		}
+	}
+	return d, differ, stored, err
+}
+
+// compareModel looks into the recorded model's files, which may also be other
+// ones than the record says, or gone.
+func (s *scratch) compareModel(o ReproducedOutput, recorded *checkpoint.Store, d *Difference, differ *bool) (stored bool, err error) {
+	files, err := s.files.Files(o.Here)
+	if err != nil {
+		return false, err
+	}
+	first, other, err := recorded.CompareModel(o.Recorded, files)
+	switch {
+	case absent(err):
+		return false, nil
+	case err != nil:
+		return false, err
+	case !other:
+		return true, nil
+	case !*differ:
+		d.Place, *differ = placeStoredModel, true
+	}
+	d.at(first)
+	return true, nil
+}
+
+// Export writes outputs of a reproduction into a folder for people: a model as
+// a Hugging Face folder, rankings as JSON lines, an evaluation as JSON.
+func (r *Reproducer) Export(outputs []ReproducedOutput, folder string) error {
+	for _, o := range outputs {
+		var err error
+		switch path := filepath.Join(folder, o.Name); o.Name {
+		case placeModel:
+			err = checkpoint.Export(r.made.files, o.Here, path)
+		case placeRankings:
+			err = writeLines(path+".jsonl", r.made.sets[o.Here])
+		case placeEvaluation:
+			err = writeFile(path+".json", r.made.documents[o.Here])
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func writeLines(path string, items []trimtab.Item) error {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	for _, it := range items {
+		if err := enc.Encode(it); err != nil {
+			return err
+		}
+	}
+	return writeFile(path, b.Bytes())
+}
+
+func writeFile(path string, body []byte) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(path, body, 0o644)
+}
