@@ -22,12 +22,12 @@ import (
 
 func (a *app) modelCmd() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "model", Short: "models: list, show, import, export", RunE: group,
+		Use: "model", Short: "models: list, show, lineage, import, export", RunE: group,
 		Long: `Models are Hugging Face GPT-2 folders under the digest of their content. Wherever a
 command takes MODEL, give a digest or its beginning, RUN/STAGE, or a name.`,
 		Example: "  trimtab model list\n  trimtab model export my-assistant/ppo ./my-assistant",
 	}
-	cmd.AddCommand(a.modelListCmd(), a.modelShowCmd(), a.modelImportCmd(), a.modelExportCmd())
+	cmd.AddCommand(a.modelListCmd(), a.modelShowCmd(), a.modelLineageCmd(), a.modelImportCmd(), a.modelExportCmd())
 	return cmd
 }
 
