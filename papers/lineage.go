@@ -236,13 +236,15 @@ func (l *Lineage) From(id trimtab.Digest) []Edge {
 	return edges
 }
 
-// Maker is the attempt that did the work for a model: its maker, or the one
-// that the maker took the model over from. It is nil for an imported model.
-func (l *Lineage) Maker(model trimtab.Digest) *Attempt {
-	at, seen := model, map[trimtab.Digest]bool{}
+// Maker is the attempt that did the work for a model or a dataset version: its maker, or the one
+// that the maker took it over from. It is nil for what was imported.
+func (l *Lineage) Maker(of trimtab.Digest) *Attempt {
+	at, seen := of, map[trimtab.Digest]bool{}
 	for !seen[at] {
 		seen[at] = true
-		next := slices.IndexFunc(l.Edges, func(e Edge) bool { return e.From == at && (e.Role == RoleMadeBy || e.Role == RoleReused) })
+		next := slices.IndexFunc(l.Edges, func(e Edge) bool {
+			return e.From == at && (e.Role == RoleMadeBy || e.Role == RoleCollectedBy || e.Role == RoleReused)
+		})
 		if next < 0 {
 			break
 		}
