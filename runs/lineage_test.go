@@ -52,6 +52,7 @@ func TestLineage(t *testing.T) {
 		t.Error("the lineage is another the second time")
 	}
 
+	checkFacts(t, b, d)
 	res, err := b.Rerun(b.ctx, runs.RerunRequest{Run: d.ID, Stage: "ppo", Sets: []string{"ppo.kl_coef=0.2"}, Actor: "tester", Reason: "to see"})
 	if err != nil {
 		t.Fatal(err)
@@ -98,6 +99,44 @@ func checkPPO(t *testing.T, l papers.Lineage, d runs.Document) {
 	text := edge(t, l, edge(t, l, made["base"], papers.RoleMadeBy).To, "text").To
 	if !l.Node(text).Dataset.Generated || l.Node(edge(t, l, text, papers.RoleImported).To).Import.Actor != "tester" {
 		t.Errorf("the text is %+v", l.Node(text).Dataset)
+	}
+}
+
+// checkFacts looks at the papers of the run's models.
+func checkFacts(t *testing.T, b *bench, d runs.Document) {
+	t.Helper()
+	made := models(d)
+	facts := func(model, run string) *papers.Facts {
+		f, err := b.Facts(b.ctx, made[model], run)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	f := facts("ppo", "")
+	if e := f.Evaluation; e == nil || e.As != "ppo" || e.Run != d.ID || e.Report.Wins == nil || e.Report.Models["ppo"].Gold == nil || len(e.Report.Models) != 3 {
+		t.Errorf("ppo's evaluation is %+v", e)
+	}
+	if f.Shape == nil || f.Shape.Width != 32 || len(f.Files) == 0 || len(f.Agreements) != 1 || f.Agreements[0].Share < .5 {
+		t.Errorf("ppo has the shape %+v, the files %v and the agreement %+v", f.Shape, f.Files, f.Agreements)
+	}
+	for _, want := range []string{"simulated labellers", "made by the program: texts of a small invented world", "two labellers order a pair alike in ", "(95 %: ", "| gold score, 0 to 1 | "} {
+		if !bytes.Contains(papers.Card(f), []byte(want)) {
+			t.Errorf("ppo's card does not say %q:\n%s", want, papers.Card(f))
+		}
+	}
+	first, err := papers.BOM(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := papers.BOM(facts("ppo", d.ID)); err != nil || !bytes.Equal(first, again) {
+		t.Errorf("the bill is another the second time (%v)", err)
+	}
+	if f = facts("reward", ""); !f.Reward || !bytes.Contains(papers.Card(f), []byte("| accuracy on held-out comparisons, share | ")) {
+		t.Errorf("the reward model's card is\n%s", papers.Card(f))
+	}
+	if body, err := papers.Provenance(f); err != nil || !bytes.Contains(body, []byte(`"invocationId": "`+d.ID+`/reward/1"`)) {
+		t.Errorf("the reward model's provenance is %s (%v)", body, err)
 	}
 }
 
