@@ -74,6 +74,12 @@ func TestOrigin(t *testing.T) {
 			t.Errorf("%s is in %v (%v), want %v", what, got, err, c.want)
 		}
 	}
+	add("cat", []storage.ImportedFile{file("c.jsonl", 1)}, pair("4", "w3", ""))
+	third, err := s.Freeze(ctx, "votes", "eve")
+	must(t, err)
+	if got, err := s.HoldersOfFile(ctx, digest("c.jsonl")); err != nil || !slices.Equal(got, []storage.Holder{{third.Digest, "votes", "rankings", 1, 0}}) {
+		t.Errorf("the last file is in %v (%v)", got, err)
+	}
 	k, err := s.Known(ctx, "w1")
 	if must(t, err); k != (storage.Known{Labeller: true}) {
 		t.Errorf("w1 is known as %+v", k)
