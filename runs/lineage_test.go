@@ -237,3 +237,24 @@ func TestLineageOfHostileData(t *testing.T) {
 		t.Errorf("the demonstrator is in %+v (%v)", u, err)
 	}
 }
+
+// Of several attempts that put the same bytes out, the one to follow.
+func TestMakerIn(t *testing.T) {
+	of := func(id int64, run string, reused int64) storage.Attempt {
+		return storage.Attempt{ID: id, Run: run, ReusedFrom: reused}
+	}
+	all := []storage.Attempt{of(1, "a", 0), of(2, "b", 1), of(3, "c", 0), of(4, "b", 0), of(5, "d", 1), of(6, "e", 0)}
+	for _, c := range []struct {
+		makers []storage.Attempt
+		run    string
+		want   int64
+		others int
+	}{{all, "", 1, 3}, {all, "b", 4, 3}, {all, "d", 5, 3}, {all[1:3], "", 3, 0}, {all[1:2], "", 2, 0}, {all, "f", 1, 3}} {
+		if m, others := runs.MakerIn(c.makers, c.run); m.ID != c.want || others != c.others {
+			t.Errorf("in run %q it is %d with %d others, want %d and %d", c.run, m.ID, others, c.want, c.others)
+		}
+	}
+	if m, others := runs.MakerIn(nil, "a"); m != nil || others != 0 {
+		t.Errorf("what nobody made was made by %+v", m)
+	}
+}

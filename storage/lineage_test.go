@@ -112,6 +112,7 @@ func TestOnward(t *testing.T) {
 	must(t, s.Commit(ctx, stopped.ID, 1, []storage.StepReport{report(0, 1, 0, 0)}, &storage.Checkpoint{Step: 1, Digest: digest("state")}))
 	attempt("two", 2, digest("other"), digest("c"), digest("state"))
 	attempt("two", 3, digest("other"), digest("d"), "")
+	attempt("two", 4, digest("other"), digest("e"), digest("another state"))
 	steps, err := s.Onward(ctx, []trimtab.Digest{digest("a")})
 	if want := []storage.Step{{digest("a"), digest("b")}, {digest("b"), digest("c")}}; err != nil || !slices.Equal(steps, want) {
 		t.Errorf("of a was made %v (%v), want %v", steps, err, want)
@@ -120,7 +121,7 @@ func TestOnward(t *testing.T) {
 		t.Errorf("the checkpoint is of attempt %d (%v), want %d", id, err, stopped.ID)
 	}
 	made, err := s.MadeUnder(ctx, digest("two"))
-	if want := []trimtab.Digest{digest("c"), digest("d")}; err != nil || !slices.Equal(made, want) {
+	if want := []trimtab.Digest{digest("c"), digest("d"), digest("e")}; err != nil || !slices.Equal(made, want) {
 		t.Errorf("under the config was made %v (%v), want %v", made, err, want)
 	}
 }
