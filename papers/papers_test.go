@@ -299,6 +299,25 @@ func TestBOM(t *testing.T) {
 	checkBOM(t, must(BOM(f)))
 }
 
+// A model of which little is known has papers that say so.
+func TestLittleKnown(t *testing.T) {
+	when := at(0)
+	f := &Facts{Name: "gpt2", Lineage: Lineage{Model: digest("base"), Nodes: []Node{{ID: digest("base"), Kind: NodeModel, Name: "gpt2",
+		Model: &Model{Names: []string{"gpt2"}, ImportedBy: "ann", ImportedAt: &when, Absent: true}}}}}
+	checkBOM(t, must(BOM(f)))
+	for _, want := range []string{"by ann on 2026-03-01 11:00:30 UTC: the record knows nothing of how it was made", "has no evaluation", "are not in the store", "gpt2 was imported"} {
+		if !strings.Contains(string(Card(f)), want) {
+			t.Errorf("the card does not say %q:\n%s", want, Card(f))
+		}
+	}
+	if tree := f.Lineage.Tree(); len(tree) != 1 || !strings.HasSuffix(tree[0], "not in this store") {
+		t.Errorf("the tree is %q", tree)
+	}
+	if err := wellFormed(f.Lineage.SVG()); err != nil {
+		t.Error(err)
+	}
+}
+
 // checkBOM holds a bill against the published schema of its version, and decodes it.
 func checkBOM(t *testing.T, body []byte) *cdx.BOM {
 	t.Helper()

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/papers"
 	"github.com/trimtab/trimtab/runs"
 )
@@ -135,7 +136,7 @@ needs --as. trimtab model lineage goes the other way.`,
 				return usagef("use "+strings.Join(runs.Sources, ", "), "--as is %q", kind)
 			}
 			return a.withStore(cmd, func(ctx context.Context, s *session) error {
-				u, err := s.runs.UsedBy(ctx, args[0], kind)
+				u, err := usedBy(ctx, s, args[0], kind)
 				if err != nil {
 					return err
 				}
@@ -146,6 +147,19 @@ needs --as. trimtab model lineage goes the other way.`,
 	cmd.Flags().StringVar(&kind, "as", "", "what it is: "+strings.Join(runs.Sources, ", "))
 	_ = cmd.RegisterFlagCompletionFunc("as", cobra.FixedCompletions(runs.Sources, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
+}
+
+// usedBy also knows models by the names that a run shows them under, as in RUN/base.
+func usedBy(ctx context.Context, s *session, ref, kind string) (runs.Uses, error) {
+	u, err := s.runs.UsedBy(ctx, ref, kind)
+	if err == nil || trimtab.AsError(err).Class != trimtab.NotFound || kind != "" && kind != runs.SourceModel {
+		return u, err
+	}
+	x, missing := resolve(ctx, s, ref)
+	if missing != nil {
+		return u, err
+	}
+	return s.runs.UsedBy(ctx, string(x.Digest), runs.SourceModel)
 }
 
 func (a *app) printUses(u runs.Uses) error {
