@@ -155,6 +155,9 @@ func (c *card) data() {
 	}
 	c.table([]string{"dataset", "kind", "items", "held out", "root"}, rows)
 	for _, n := range sets {
+		if n.Dataset.Erased > 0 {
+			c.say("- %s: the text of %s was erased since; their digests stay.", markdown(n.Name), number(n.Dataset.Erased, "item"))
+		}
 		if n.Dataset.Generated {
 			c.say("- %s was made by the program: texts of a small invented world.", markdown(n.Name))
 		}

@@ -127,6 +127,7 @@ type Dataset struct {
 	Items    int          `json:"items"`
 	HeldOut  int          `json:"held_out"` // of them, for measuring only
 	Pairs    int          `json:"pairs,omitempty"`
+	Erased   int          `json:"erased,omitempty"` // of them, whose text is gone since
 	Names    []FrozenAs   `json:"names"`
 	// Simulated rankings are by labellers that the program plays.
 	Simulated bool `json:"simulated,omitempty"`

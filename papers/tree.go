@@ -168,6 +168,9 @@ func (n *Node) datasetLine() string {
 	if d.Pairs > 0 {
 		text += fmt.Sprintf(", %s", number(d.Pairs, "comparison"))
 	}
+	if d.Erased > 0 {
+		text += fmt.Sprintf(", %s erased since", number(d.Erased, "item"))
+	}
 	if d.Simulated {
 		text += ", by simulated labellers"
 	}

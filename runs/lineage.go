@@ -250,7 +250,11 @@ func (w *walk) version(o storage.Origin, run string) error {
 	if err != nil {
 		return err
 	}
-	d := &papers.Dataset{DataKind: o.Kind, Items: o.Items, HeldOut: o.HeldOut, Pairs: o.Pairs, Names: []papers.FrozenAs{}}
+	erased, err := w.s.store.ErasedItems(w.ctx, o.Digest)
+	if err != nil {
+		return err
+	}
+	d := &papers.Dataset{DataKind: o.Kind, Items: o.Items, HeldOut: o.HeldOut, Pairs: o.Pairs, Erased: len(erased), Names: []papers.FrozenAs{}}
 	for _, n := range o.Names {
 		d.Names = append(d.Names, papers.FrozenAs{Dataset: n.Dataset, Actor: n.Actor, FrozenAt: n.CreatedAt})
 	}

@@ -236,6 +236,23 @@ func TestLineageOfHostileData(t *testing.T) {
 	if u, err = b.UsedBy(b.ctx, who, ""); err != nil || u.Kind != runs.SourceDemonstrator || len(u.Models) != 3 {
 		t.Errorf("the demonstrator is in %+v (%v)", u, err)
 	}
+
+	item := trimtab.DigestOf(demo.Canonical())
+	if _, err := b.Store().Erase(b.ctx, "demos", []trimtab.Digest{item}, "tester", "asked", false); err != nil {
+		t.Fatal(err)
+	}
+	l = lineageOf(t, b, models(d)["sft"], "")
+	n := l.Node(edge(t, l, edge(t, l, models(d)["sft"], papers.RoleMadeBy).To, "demonstrations").To)
+	if n.Dataset.Erased != 1 {
+		t.Errorf("of the demonstrations %d are erased", n.Dataset.Erased)
+	}
+	f, err := b.Facts(b.ctx, models(d)["ppo"], "")
+	if err != nil || !bytes.Contains(papers.Card(f), []byte("the text of 1 item was erased since")) {
+		t.Errorf("the card does not tell of the erasure (%v)", err)
+	}
+	if u, err = b.UsedBy(b.ctx, string(item), ""); err != nil || u.Kind != runs.SourceItem || len(u.Models) != 3 {
+		t.Errorf("the erased item is in %+v (%v)", u, err)
+	}
 }
 
 // Of several attempts that put the same bytes out, the one to follow.

@@ -193,8 +193,6 @@ func (s *Store) Origin(ctx context.Context, d trimtab.Digest) (o Origin, is bool
 }
 
 // importsInto finds the events that added items of a version to a dataset.
-// Writers of a dataset take turns, so that what was added between two events
-// belongs to the second.
 func importsInto(ctx context.Context, tx pgx.Tx, dataset string, version trimtab.Digest) ([]ImportEvent, error) {
 	return collect(ctx, tx, func(row pgx.CollectableRow) (e ImportEvent, err error) {
 		e.Dataset = dataset
@@ -212,20 +210,14 @@ func importsInto(ctx context.Context, tx pgx.Tx, dataset string, version trimtab
 		e.Added, e.Given, e.Root = told.Added, told.Given, told.Root
 		e.Files, err = filesOf(files)
 		return e, err
-	}, addings+`
+	}, `
 		select e.sequence, e.actor, e.at, e.body, count(*), f.body
-		from adding e
-		join dataset_item i on i.dataset = $1 and i.added_at <= e.at and i.added_at > e.before
-		join dataset_version_item v on v.version = $2 and v.item = i.item
+		from dataset_version_item v
+		join dataset_item i on i.dataset = $1 and i.item = v.item
+		join event e on e.stream = 'dataset/' || $1 and e.sequence = i.event and e.type = 'items_added'
 		left join event f on f.stream = e.stream and f.sequence = e.sequence + 1 and f.type = 'files_imported'
-		group by e.sequence, e.actor, e.at, e.body, f.body order by e.sequence`, dataset, version)
+		where v.version = $2 group by e.sequence, e.actor, e.at, e.body, f.body order by e.sequence`, dataset, version)
 }
-
-// addings is each event that added items to dataset $1, with the time of the one before it.
-const addings = `
-	with adding as (
-		select stream, sequence, actor, at, body, lag(at, 1, '-infinity') over (order by sequence) as before
-		from event where stream = 'dataset/' || $1 and type = 'items_added')`
 
 func filesOf(body []byte) ([]ImportedFile, error) {
 	if body == nil {

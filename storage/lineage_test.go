@@ -101,7 +101,7 @@ func TestOnward(t *testing.T) {
 			Inputs: []trimtab.Named{{Name: "model", Digest: in}}})
 		must(t, err)
 		must(t, s.Fence(ctx, a.ID, 1))
-		must(t, s.StartAttempt(ctx, a.ID, 1, 1, "build"))
+		must(t, s.StartAttempt(ctx, a.ID, 1, 1, "build", "kernels"))
 		if out != "" {
 			must(t, s.CompleteAttempt(ctx, a.ID, 1, []trimtab.Named{{Name: "model", Digest: out}}, nil))
 		}

@@ -60,17 +60,13 @@ func (s *Store) HoldersOfResponses(ctx context.Context, model trimtab.Digest) ([
 // imported. Files that were imported together are one import.
 func (s *Store) HoldersOfFile(ctx context.Context, file trimtab.Digest) ([]Holder, error) {
 	return s.holders(ctx, "finding what came of file "+file.Short(), `
-		select v.version, v.item, v.copies, coalesce(p.split, d.split, r.split, '') as split
-		from (
-			select d.name as dataset, e.sequence, e.at, e.type, lead(e.type) over w as next, lead(e.body) over w as files,
-				coalesce(max(e.at) filter (where e.type = 'items_added') over (w rows between unbounded preceding and 1 preceding), '-infinity') as before
-			from dataset d join event e on e.stream = 'dataset/' || d.name
-			window w as (partition by d.name order by e.sequence)) e
-		join dataset_item i on i.dataset = e.dataset and i.added_at <= e.at and i.added_at > e.before
-		join (select distinct dataset, version from dataset_freeze) f on f.dataset = e.dataset
+		select distinct v.version, v.item, v.copies, coalesce(p.split, d.split, r.split, '') as split
+		from dataset t
+		join event e on e.stream = 'dataset/' || t.name and e.type = 'files_imported' and position(convert_to($1, 'UTF8') in e.body) > 0
+		join dataset_item i on i.dataset = t.name and i.event = e.sequence - 1
+		join (select distinct dataset, version from dataset_freeze) f on f.dataset = t.name
 		join dataset_version_item v on v.version = f.version and v.item = i.item
-		left join prompt p on p.digest = v.item left join demonstration d on d.digest = v.item left join ranking r on r.digest = v.item
-		where e.type = 'items_added' and e.next = 'files_imported' and position(convert_to($1, 'UTF8') in e.files) > 0`, string(file))
+		left join prompt p on p.digest = v.item left join demonstration d on d.digest = v.item left join ranking r on r.digest = v.item`, string(file))
 }
 
 // Known says what the record has under a digest or a name.

@@ -21,7 +21,7 @@ import (
 
 func (a *app) dataCmd() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "data", Short: "datasets: import, list, show, freeze, export, used-by", RunE: group,
+		Use: "data", Short: "datasets: import, list, show, freeze, export, prove, erase, used-by", RunE: group,
 		Example: `  trimtab data import demos --kind demonstrations demos.jsonl
   trimtab data freeze demos
   trimtab data show demos`,
