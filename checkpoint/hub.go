@@ -132,12 +132,14 @@ func otherForms(dir string, files []File) error {
 }
 
 // Export writes the files of an artifact into dir, which must be absent or
-// empty. Errors: artifact_missing, artifact_corrupt, folder_not_empty.
-func Export(s *Store, d trimtab.Digest, dir string) error {
+// empty, and papers about it, which Import leaves alone. Errors:
+// artifact_missing, artifact_corrupt, folder_not_empty.
+func Export(s *Store, d trimtab.Digest, dir string, papers ...File) error {
 	files, err := s.Files(d)
 	if err != nil {
 		return err
 	}
+	files = append(files, papers...)
 	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
 		return trimtab.NewError(trimtab.Conflict, "folder_not_empty",
 			"name a folder that is new or empty", "export to %s: the folder is not empty", dir)

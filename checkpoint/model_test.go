@@ -119,8 +119,11 @@ func TestExportAndImport(t *testing.T) {
 		m, tok := someModel(t, scalar)
 		d := save(t, s, m, tok)
 		dir := filepath.Join(t.TempDir(), "out", "model")
-		if err := Export(s, d, dir); err != nil {
+		if err := Export(s, d, dir, File{Name: "README.md", Data: []byte("a card")}); err != nil {
 			t.Fatal(err)
+		}
+		if body, err := os.ReadFile(filepath.Join(dir, "README.md")); err != nil || string(body) != "a card" {
+			t.Errorf("the card is %q, error %v", body, err)
 		}
 		got, err := Import(open(t), dir)
 		if err != nil || got != d {
@@ -128,6 +131,20 @@ func TestExportAndImport(t *testing.T) {
 		}
 		if err := Export(s, d, dir); typeOf(err) != "folder_not_empty" {
 			t.Errorf("exported over a model: error %v", err)
+		}
+		again := filepath.Join(t.TempDir(), "again")
+		if err := Export(s, d, again, File{Name: configName}); err == nil {
+			t.Error("a paper took the place of a file of the model")
+		}
+		if left, err := os.ReadDir(again); err != nil || len(left) > 0 {
+			t.Errorf("a failed export left %v, error %v", left, err)
+		}
+		entries, err := Contents(s, d)
+		if err != nil || len(entries) == 0 || entries[0].Name != configName {
+			t.Errorf("the contents are %v, error %v", entries, err)
+		}
+		if words, ok := TokenizerOf(s, d); !ok || string(words) != tok.Digest() {
+			t.Errorf("the tokenizer is %s, want %s", words, tok.Digest())
 		}
 	}
 }

@@ -73,10 +73,15 @@ func (s *Service) base(ctx context.Context, ref, actor string) (string, error) {
 	return string(d), s.store.PutArtifact(ctx, storage.Artifact{Digest: d, Kind: kind, Name: filepath.Base(filepath.Clean(ref)), Parameters: int64(len(m.Slab))}, actor)
 }
 
-// freeze stores items as a dataset version and returns its digest for the spec.
-func (s *Service) freeze(ctx context.Context, ref *string, name string, items []trimtab.Item, actor string) error {
+// freeze stores items, and the files that they were read from, as a dataset version and returns its digest for the spec.
+func (s *Service) freeze(ctx context.Context, ref *string, name string, items []trimtab.Item, files []storage.ImportedFile, actor string) error {
 	if *ref != "" || len(items) == 0 {
 		return nil
+	}
+	if len(files) > 0 {
+		if _, err := s.store.AddItemsOf(ctx, name, items[0].Kind(), items, files, actor); err != nil {
+			return err
+		}
 	}
 	v, err := s.store.FreezeItems(ctx, name, items[0].Kind(), items, actor)
 	*ref = string(v.Digest)
@@ -109,7 +114,7 @@ func (s *Service) prepareStarter(ctx context.Context, spec *recipes.Spec, actor 
 		{&spec.Data.Demonstrations, "demonstrations", asItems(w.Demonstrations(st.Demonstrations))},
 		{&spec.Data.Prompts, "prompts", asItems(prompts)},
 	} {
-		if err := s.freeze(ctx, set.ref, fmt.Sprintf("starter/%d/%s", st.World, set.name), set.items, actor); err != nil {
+		if err := s.freeze(ctx, set.ref, fmt.Sprintf("starter/%d/%s", st.World, set.name), set.items, nil, actor); err != nil {
 			return err
 		}
 	}
@@ -126,12 +131,12 @@ func (s *Service) prepareSources(ctx context.Context, spec *recipes.Spec, actor 
 	if src.Folder == "" {
 		return trimtab.NewError(trimtab.Usage, "invalid_spec", "name it with --set sources.folder=PATH", "sources.folder is empty: the recipe reads its files from there")
 	}
-	rankings, err := readRankings(src, log)
+	rankings, voted, err := readRankings(src, log)
 	if err != nil {
 		return err
 	}
 	split(rankings, src.TestShare)
-	texts, err := readTexts(src, log)
+	texts, written, err := readTexts(src, log)
 	if err != nil {
 		return err
 	}
@@ -140,18 +145,20 @@ func (s *Service) prepareSources(ctx context.Context, spec *recipes.Spec, actor 
 	if src.Derive == "winners" {
 		demos, prompts = winners(rankings)
 		texts = append(texts, trainingResponses(rankings)...)
+		written = append(written, voted...)
 	}
 	for _, set := range []struct {
 		ref   *string
 		name  string
 		items []trimtab.Item
+		files []storage.ImportedFile
 	}{
-		{&spec.Data.Rankings, "rankings", asItems(rankings)},
-		{&spec.Data.Text, "text", asItems(texts)},
-		{&spec.Data.Demonstrations, "demonstrations", asItems(demos)},
-		{&spec.Data.Prompts, "prompts", asItems(prompts)},
+		{&spec.Data.Rankings, "rankings", asItems(rankings), voted},
+		{&spec.Data.Text, "text", asItems(texts), written},
+		{&spec.Data.Demonstrations, "demonstrations", asItems(demos), voted},
+		{&spec.Data.Prompts, "prompts", asItems(prompts), voted},
 	} {
-		if err := s.freeze(ctx, set.ref, spec.Name+"/"+set.name, set.items, actor); err != nil {
+		if err := s.freeze(ctx, set.ref, spec.Name+"/"+set.name, set.items, set.files, actor); err != nil {
 			return err
 		}
 	}
@@ -159,48 +166,55 @@ func (s *Service) prepareSources(ctx context.Context, spec *recipes.Spec, actor 
 }
 
 // readFiles reads source files of one kind; a file that is not wholly usable is told, one of which nothing is usable is an error.
-func readFiles(src *recipes.Sources, names []string, kind trimtab.Kind, o dataset.ReadOptions, log func(string, ...any)) ([]trimtab.Item, error) {
+func readFiles(src *recipes.Sources, names []string, kind trimtab.Kind, o dataset.ReadOptions, log func(string, ...any)) ([]trimtab.Item, []storage.ImportedFile, error) {
 	var items []trimtab.Item
+	var files []storage.ImportedFile
 	for _, name := range names {
 		path := filepath.Join(src.Folder, filepath.FromSlash(name))
 		f, err := os.Open(path)
 		if err != nil {
-			return nil, trimtab.NewError(trimtab.NotFound, "file_not_found", "set sources.folder to the folder that holds it", "%w", err)
+			return nil, nil, trimtab.NewError(trimtab.NotFound, "file_not_found", "set sources.folder to the folder that holds it", "%w", err)
 		}
-		imp, err := dataset.Read(kind, filepath.Base(name), f, o)
+		read := dataset.NewSource(f)
+		imp, err := dataset.Read(kind, filepath.Base(name), read, o)
+		digest, size, rest := read.End()
 		f.Close()
 		if err != nil {
-			return nil, err
+			return nil, nil, err
+		}
+		if rest != nil {
+			return nil, nil, rest
 		}
 		if imp.Accepted == 0 {
 			reason := "it is empty"
 			if len(imp.Rejected) > 0 {
 				reason = fmt.Sprintf("line %d: %s", imp.Rejected[0].Line, imp.Rejected[0].Reason)
 			}
-			return nil, trimtab.NewError(trimtab.Invalid, "nothing_accepted", "see `trimtab data import --dry-run`", "%s holds no usable %s: %s", name, kind, reason)
+			return nil, nil, trimtab.NewError(trimtab.Invalid, "nothing_accepted", "see `trimtab data import --dry-run`", "%s holds no usable %s: %s", name, kind, reason)
 		}
 		log("%s: %d %s accepted, %d duplicates, %d rejected", name, imp.Accepted, kind, imp.Duplicates, len(imp.Rejected)+imp.Unlisted)
 		items = append(items, imp.Items...)
+		files = append(files, storage.ImportedFile{Name: filepath.Base(name), Digest: digest, Bytes: size, Items: imp.Accepted})
 	}
-	return items, nil
+	return items, files, nil
 }
 
-func readRankings(src *recipes.Sources, log func(string, ...any)) ([]trimtab.Ranking, error) {
-	items, err := readFiles(src, src.Rankings, trimtab.KindRankings, dataset.ReadOptions{}, log)
+func readRankings(src *recipes.Sources, log func(string, ...any)) ([]trimtab.Ranking, []storage.ImportedFile, error) {
+	items, files, err := readFiles(src, src.Rankings, trimtab.KindRankings, dataset.ReadOptions{}, log)
 	list := make([]trimtab.Ranking, len(items))
 	for i, it := range items {
 		list[i] = it.(trimtab.Ranking)
 	}
-	return list, err
+	return list, files, err
 }
 
-func readTexts(src *recipes.Sources, log func(string, ...any)) ([]trimtab.Text, error) {
-	items, err := readFiles(src, src.Text, trimtab.KindText, dataset.ReadOptions{Split: "paragraph"}, log)
+func readTexts(src *recipes.Sources, log func(string, ...any)) ([]trimtab.Text, []storage.ImportedFile, error) {
+	items, files, err := readFiles(src, src.Text, trimtab.KindText, dataset.ReadOptions{Split: "paragraph"}, log)
 	list := make([]trimtab.Text, len(items))
 	for i, it := range items {
 		list[i] = it.(trimtab.Text)
 	}
-	return list, err
+	return list, files, err
 }
 
 // split holds whole groups out. The draw does not depend on the run's seed, so

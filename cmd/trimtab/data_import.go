@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -81,6 +82,8 @@ type importDocument struct {
 	Added      int               `json:"added"`              // new in the dataset
 	Present    int               `json:"present"`            // in the dataset already
 	Version    trimtab.Digest    `json:"version,omitempty"`  // with --freeze
+
+	read []storage.ImportedFile // for the record
 }
 
 func (a *app) importData(cmd *cobra.Command, name string, files []string, o importFlags) error {
@@ -135,7 +138,9 @@ func (a *app) readAllFiles(kind trimtab.Kind, files []string, opts dataset.ReadO
 	doc := importDocument{Kind: kind, Files: files, Rejected: []dataset.Problem{}}
 	var items []trimtab.Item
 	for _, name := range files {
-		got, err := a.readItems(kind, name, opts)
+		got, file, err := a.readItems(kind, name, opts)
+		file.Items = got.Accepted
+		doc.read = append(doc.read, file)
 		doc.Rejected = append(doc.Rejected, got.Rejected...)
 		doc.Accepted += got.Accepted
 		doc.Duplicates += got.Duplicates
@@ -154,24 +159,35 @@ func (a *app) readAllFiles(kind trimtab.Kind, files []string, opts dataset.ReadO
 	return items, doc, nil
 }
 
-func (a *app) readItems(kind trimtab.Kind, name string, opts dataset.ReadOptions) (dataset.Import, error) {
+// readItems reads a file, and tells for the record which bytes it had.
+func (a *app) readItems(kind trimtab.Kind, name string, opts dataset.ReadOptions) (got dataset.Import, file storage.ImportedFile, err error) {
+	in, path := a.in, name
 	if name == "-" {
-		return dataset.Read(kind, "standard-input.jsonl", a.in, opts)
+		path = "standard-input.jsonl"
+	} else {
+		f, err := os.Open(name)
+		if err != nil {
+			return got, file, fileError(name, err)
+		}
+		defer f.Close()
+		if st, err := f.Stat(); err == nil && st.IsDir() {
+			return got, file, trimtab.NewError(trimtab.Usage, "not_a_file", "name the files in it", "%s is a folder", name)
+		}
+		in = f
 	}
-	f, err := os.Open(name)
-	if err != nil {
-		return dataset.Import{}, fileError(name, err)
+	src := dataset.NewSource(in)
+	got, err = dataset.Read(kind, path, src, opts)
+	file.Name = filepath.Base(path)
+	var rest error
+	if file.Digest, file.Bytes, rest = src.End(); err == nil {
+		err = rest
 	}
-	defer f.Close()
-	if st, err := f.Stat(); err == nil && st.IsDir() {
-		return dataset.Import{}, trimtab.NewError(trimtab.Usage, "not_a_file", "name the files in it", "%s is a folder", name)
-	}
-	return dataset.Read(kind, name, f, opts)
+	return got, file, err
 }
 
 // store adds the items, and freezes the dataset if that was asked for.
 func (a *app) store(ctx context.Context, store *storage.Store, items []trimtab.Item, doc *importDocument, freeze bool) error {
-	counts, err := store.AddItems(ctx, doc.Dataset, doc.Kind, items, a.actor())
+	counts, err := store.AddItemsOf(ctx, doc.Dataset, doc.Kind, items, doc.read, a.actor())
 	if err != nil {
 		return err
 	}

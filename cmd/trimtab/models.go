@@ -22,12 +22,12 @@ import (
 
 func (a *app) modelCmd() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "model", Short: "models: list, show, import, export", RunE: group,
+		Use: "model", Short: "models: list, show, lineage, papers, import, export", RunE: group,
 		Long: `Models are Hugging Face GPT-2 folders under the digest of their content. Wherever a
 command takes MODEL, give a digest or its beginning, RUN/STAGE, or a name.`,
 		Example: "  trimtab model list\n  trimtab model export my-assistant/ppo ./my-assistant",
 	}
-	cmd.AddCommand(a.modelListCmd(), a.modelShowCmd(), a.modelImportCmd(), a.modelExportCmd())
+	cmd.AddCommand(a.modelListCmd(), a.modelShowCmd(), a.modelLineageCmd(), a.modelCardCmd(), a.modelProvenanceCmd(), a.modelBOMCmd(), a.modelImportCmd(), a.modelExportCmd())
 	return cmd
 }
 
@@ -275,7 +275,10 @@ func streamOfModel(x storage.Artifact) string {
 
 func (a *app) modelExportCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "export MODEL FOLDER", Short: "write a model as a Hugging Face folder", Args: takes(2, 2),
+		Use: "export MODEL FOLDER", Short: "write a model as a Hugging Face folder, with its papers", Args: takes(2, 2),
+		Long: `Write the files of a model into a new or empty folder, and beside them its card
+(README.md), provenance (provenance.json) and bill of materials (bom.json). These are
+no part of the model: imported again, the folder has the same digest.`,
 		Example: "  trimtab model export my-assistant/ppo ./my-assistant",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withStore(cmd, func(ctx context.Context, s *session) error {
@@ -286,7 +289,15 @@ func (a *app) modelExportCmd() *cobra.Command {
 				if entries, err := os.ReadDir(args[1]); err == nil && len(entries) > 0 {
 					return trimtab.NewError(trimtab.Conflict, "folder_not_empty", "empty it or choose another", "%s is not empty", args[1])
 				}
-				if err := checkpoint.Export(s.files, x.Digest, args[1]); err != nil {
+				f, err := s.runs.Facts(ctx, x.Digest, runIn(ctx, s, args[0]))
+				if err != nil {
+					return err
+				}
+				beside, err := papersOf(f)
+				if err != nil {
+					return err
+				}
+				if err := checkpoint.Export(s.files, x.Digest, args[1], beside...); err != nil {
 					return err
 				}
 				if err := s.store.Tell(ctx, streamOfModel(x), a.actor(), "model_exported", map[string]any{"digest": x.Digest}); err != nil {
@@ -295,10 +306,14 @@ func (a *app) modelExportCmd() *cobra.Command {
 				if err := a.putProofs(ctx, s, x.Digest, args[1]); err != nil {
 					return err
 				}
-				if a.documents() {
-					return a.printDocument(map[string]any{"schema": "trimtab.export/v1", "digest": x.Digest, "folder": args[1]})
+				var names []string
+				for _, p := range beside {
+					names = append(names, p.Name)
 				}
-				fmt.Fprintf(a.out, "%s is in %s\n", x.Digest, clean(args[1]))
+				if a.documents() {
+					return a.printDocument(map[string]any{"schema": "trimtab.export/v1", "digest": x.Digest, "folder": args[1], "papers": names})
+				}
+				fmt.Fprintf(a.out, "%s is in %s, with %s\n", x.Digest, clean(args[1]), strings.Join(names, ", "))
 				return nil
 			})
 		},

@@ -1,0 +1,271 @@
+package papers
+
+import (
+	"bytes"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	cdx "github.com/CycloneDX/cyclonedx-go"
+	"github.com/trimtab/trimtab"
+)
+
+// BOM is the model's bill of materials: CycloneDX 1.6 with the model's card,
+// the models and datasets behind it, and the programs that made them. Its
+// serial number follows from the model's digest, its time is the record's.
+func BOM(f *Facts) ([]byte, error) {
+	b := cdx.NewBOM()
+	b.SerialNumber = serial(f.Lineage.Model)
+	model := f.component(f.Lineage.Node(f.Lineage.Model))
+	model.ModelCard = f.modelCard()
+	if files := f.fileComponents(); len(files) > 0 {
+		model.Components = &files
+	}
+	b.Metadata = &cdx.Metadata{
+		Timestamp: f.madeAt(),
+		Tools:     &cdx.ToolsChoice{Components: &[]cdx.Component{{Type: cdx.ComponentTypeApplication, BOMRef: "trimtab", Name: "trimtab", PackageURL: purl}}},
+		Component: &model,
+	}
+	components := f.materials()
+	b.Components = &components
+	dependencies := f.graph()
+	b.Dependencies = &dependencies
+	var out bytes.Buffer
+	err := cdx.NewBOMEncoder(&out, cdx.BOMFileFormatJSON).SetPretty(true).SetEscapeHTML(true).EncodeVersion(b, cdx.SpecVersion1_6)
+	return ascii(out.Bytes()), err
+}
+
+// serial is a UUID of version 8 (RFC 9562) made of a digest.
+func serial(d trimtab.Digest) string {
+	raw, err := hex.DecodeString(d.Hex())
+	if err != nil || len(raw) < 16 {
+		raw = make([]byte, 16)
+	}
+	raw[6] = raw[6]&0x0f | 0x80
+	raw[8] = raw[8]&0x3f | 0x80
+	return fmt.Sprintf("urn:uuid:%x-%x-%x-%x-%x", raw[:4], raw[4:6], raw[6:8], raw[8:10], raw[10:16])
+}
+
+// madeAt is when the model was finished or imported.
+func (f *Facts) madeAt() string {
+	var at *time.Time
+	if a := f.Lineage.Maker(f.Lineage.Model); a != nil {
+		at = a.EndedAt
+	} else {
+		at = f.Lineage.Node(f.Lineage.Model).Model.ImportedAt
+	}
+	if at == nil {
+		return ""
+	}
+	return at.UTC().Truncate(time.Second).Format(time.RFC3339)
+}
+
+// component is a node as a part of the bill.
+func (f *Facts) component(n *Node) cdx.Component {
+	c := cdx.Component{BOMRef: string(n.ID), Name: named(n), Version: string(n.ID)}
+	hash := []cdx.Hash{{Algorithm: cdx.HashAlgoSHA256, Value: n.ID.Hex()}}
+	switch n.Kind {
+	case NodeModel:
+		c.Type, c.Hashes = cdx.ComponentTypeMachineLearningModel, &hash
+		c.Properties = properties("trimtab:parameters", strconv.FormatInt(n.Model.Parameters, 10))
+	case NodeDataset:
+		f.datasetComponent(n, &c)
+	case NodeTokenizer:
+		c.Type, c.Hashes = cdx.ComponentTypeData, &hash
+		c.Data = &[]cdx.ComponentData{{Type: cdx.ComponentDataTypeDefinition, Name: "vocabulary and merges of the tokenizer"}}
+	}
+	return c
+}
+
+func named(n *Node) string {
+	if n.Name == "" {
+		return n.ID.Short()
+	}
+	return n.Name
+}
+
+// datasetComponent tells of a version. Its root is no hash of a file, so it is a property.
+func (f *Facts) datasetComponent(n *Node, c *cdx.Component) {
+	d := n.Dataset
+	c.Type = cdx.ComponentTypeData
+	data := cdx.ComponentData{Type: cdx.ComponentDataTypeDataset, Name: named(n), Classification: string(d.DataKind)}
+	if d.Simulated {
+		data.Description = "ranked by simulated labellers"
+	}
+	if d.Generated {
+		data.Description = "made by the program"
+	}
+	var givers []cdx.ComponentDataGovernanceResponsibleParty
+	for _, e := range f.Lineage.From(n.ID) {
+		if to := f.Lineage.Node(e.To); e.Role == RoleImported {
+			givers = append(givers, cdx.ComponentDataGovernanceResponsibleParty{Contact: &cdx.OrganizationalContact{Name: to.Import.Actor}})
+		}
+	}
+	if len(givers) > 0 {
+		data.Governance = &cdx.DataGovernance{Custodians: &givers}
+	}
+	c.Data = &[]cdx.ComponentData{data}
+	c.Properties = properties("trimtab:merkle_root", string(n.ID), "trimtab:items", strconv.Itoa(d.Items), "trimtab:held_out", strconv.Itoa(d.HeldOut),
+		"trimtab:comparisons", strconv.Itoa(d.Pairs))
+}
+
+// properties pairs names with values.
+func properties(words ...string) *[]cdx.Property {
+	var list []cdx.Property
+	for i := 0; i < len(words); i += 2 {
+		list = append(list, cdx.Property{Name: words[i], Value: words[i+1]})
+	}
+	return &list
+}
+
+func (f *Facts) fileComponents() []cdx.Component {
+	var list []cdx.Component
+	for _, x := range f.Files {
+		list = append(list, cdx.Component{Type: cdx.ComponentTypeFile, BOMRef: "file:" + x.Name, Name: x.Name,
+			Hashes: &[]cdx.Hash{{Algorithm: cdx.HashAlgoSHA256, Value: x.Digest.Hex()}}})
+	}
+	return list
+}
+
+// materials are all models, datasets and tokenizers behind the model, and the builds of the program that worked on them.
+func (f *Facts) materials() []cdx.Component {
+	list := []cdx.Component{}
+	for i := range f.Lineage.Nodes {
+		n := &f.Lineage.Nodes[i]
+		if n.ID != f.Lineage.Model && material(n) {
+			list = append(list, f.component(n))
+		}
+	}
+	for _, build := range f.builds() {
+		c := cdx.Component{Type: cdx.ComponentTypeApplication, BOMRef: "build:" + build, Name: "trimtab", Version: build, PackageURL: purl}
+		if d, err := trimtab.ParseDigest(build); err == nil {
+			c.Hashes = &[]cdx.Hash{{Algorithm: cdx.HashAlgoSHA256, Value: d.Hex()}}
+		}
+		list = append(list, c)
+	}
+	return list
+}
+
+func material(n *Node) bool {
+	return n.Kind == NodeModel || n.Kind == NodeDataset || n.Kind == NodeTokenizer
+}
+
+// builds are the programs that worked on any stage, in order of their first.
+func (f *Facts) builds() []string {
+	var list []string
+	for _, n := range f.stages() {
+		if b := n.Attempt.Build; b != "" && !slices.Contains(list, b) {
+			list = append(list, b)
+		}
+	}
+	return list
+}
+
+// graph says for each material what it was made from.
+func (f *Facts) graph() []cdx.Dependency {
+	var list []cdx.Dependency
+	for i := range f.Lineage.Nodes {
+		n := &f.Lineage.Nodes[i]
+		if !material(n) {
+			continue
+		}
+		refs := []string{}
+		add := func(ref string) {
+			if ref != string(n.ID) && !slices.Contains(refs, ref) {
+				refs = append(refs, ref)
+			}
+		}
+		for _, e := range f.Lineage.From(n.ID) {
+			if material(f.Lineage.Node(e.To)) {
+				add(string(e.To))
+			}
+		}
+		f.madeOf(n.ID, add)
+		list = append(list, cdx.Dependency{Ref: string(n.ID), Dependencies: &refs})
+	}
+	return list
+}
+
+// madeOf adds what the attempt behind a node read, the build that did it, and the same of the attempt that it went on from.
+func (f *Facts) madeOf(id trimtab.Digest, add func(string)) {
+	a := f.Lineage.Maker(id)
+	for seen := 0; a != nil && seen < len(f.Lineage.Nodes); seen++ {
+		var before *Attempt
+		for _, e := range f.Lineage.From(IDOf(NodeAttempt, a.Name())) {
+			to := f.Lineage.Node(e.To)
+			if material(to) {
+				add(string(to.ID))
+			}
+			if e.Role == RoleContinued {
+				before = to.Attempt
+			}
+		}
+		if a.Build != "" {
+			add("build:" + a.Build)
+		}
+		a = before
+	}
+}
+
+// modelCard is the card as CycloneDX has it.
+func (f *Facts) modelCard() *cdx.MLModelCard {
+	text := []cdx.MLInputOutputParameters{{Format: "text"}}
+	out := text
+	p := &cdx.MLModelParameters{Task: "text-generation", ArchitectureFamily: "transformer", ModelArchitecture: "GPT2LMHeadModel", Inputs: &text, Outputs: &out}
+	if f.Reward {
+		number := []cdx.MLInputOutputParameters{{Format: "number"}}
+		p.Task, p.ModelArchitecture, p.Outputs = "text-classification", "GPT2ForSequenceClassification", &number
+	}
+	if a := f.Lineage.Maker(f.Lineage.Model); a != nil {
+		p.Approach = approach(a.StageKind)
+	}
+	var sets []cdx.MLDatasetChoice
+	for _, n := range f.nodes(NodeDataset) {
+		sets = append(sets, cdx.MLDatasetChoice{Ref: string(n.ID)})
+	}
+	if len(sets) > 0 {
+		p.Datasets = &sets
+	}
+	limits := f.technicalLimits()
+	c := &cdx.MLModelCard{BOMRef: "model-card", ModelParameters: p, Considerations: &cdx.MLModelCardConsiderations{TechnicalLimitations: &limits}}
+	if e := f.Evaluation; e != nil {
+		metrics := performance(e.Report.measures(e.As, f.Reward), e.Report.Prompts)
+		c.QuantitativeAnalysis = &cdx.MLQuantitativeAnalysis{PerformanceMetrics: &metrics}
+	}
+	return c
+}
+
+func approach(kind string) *cdx.MLModelParametersApproach {
+	t, ok := map[string]cdx.MLModelParametersApproachType{
+		"pretrain": cdx.MLModelParametersApproachTypeSelfSupervised, "sft": cdx.MLModelParametersApproachTypeSupervised,
+		"reward": cdx.MLModelParametersApproachTypeSupervised, "ppo": cdx.MLModelParametersApproachTypeReinforcementLearning}[kind]
+	if !ok {
+		return nil
+	}
+	return &cdx.MLModelParametersApproach{Type: t}
+}
+
+func performance(list []measure, prompts int) []cdx.MLPerformanceMetric {
+	metrics := []cdx.MLPerformanceMetric{}
+	for _, m := range list {
+		x := cdx.MLPerformanceMetric{Type: m.name + ", " + m.unit, Value: exact(m.value), Slice: number(prompts, "held-out prompt")}
+		if m.low != nil {
+			x.ConfidenceInterval = &cdx.MLPerformanceMetricConfidenceInterval{LowerBound: exact(*m.low), UpperBound: exact(*m.high)}
+		}
+		metrics = append(metrics, x)
+	}
+	return metrics
+}
+
+func exact(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
+
+// technicalLimits are those of the card's limits that need no words around them.
+func (f *Facts) technicalLimits() []string {
+	limits := []string{"What is not among the performance metrics was not measured."}
+	if f.simulated() {
+		limits = append([]string{"The rankings are by simulated labellers: no person preferred anything."}, limits...)
+	}
+	return limits
+}

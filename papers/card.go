@@ -1,0 +1,375 @@
+package papers
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// maxSaid bounds what a person's words take of a card, characters.
+const maxSaid = 300
+
+// Card is the model card in Markdown: what the record knows of a model, and in
+// plain words what it does not.
+func Card(f *Facts) []byte {
+	c := &card{f: f}
+	c.head()
+	c.details()
+	c.use()
+	c.making()
+	c.data()
+	c.people()
+	c.evaluation()
+	c.limits()
+	c.digests()
+	return []byte(c.b.String())
+}
+
+type card struct {
+	f *Facts
+	b strings.Builder
+}
+
+func (c *card) say(format string, args ...any) { fmt.Fprintf(&c.b, format+"\n", args...) }
+
+// table writes rows whose cells are Markdown already.
+func (c *card) table(head []string, rows [][]string) {
+	c.say("| %s |", strings.Join(head, " | "))
+	c.say("|%s", strings.Repeat(" --- |", len(head)))
+	for _, r := range rows {
+		c.say("| %s |", strings.Join(r, " | "))
+	}
+	c.say("")
+}
+
+func (c *card) head() {
+	task := "text-generation"
+	if c.f.Reward {
+		task = "text-classification"
+	}
+	c.say("---\nlibrary_name: transformers\npipeline_tag: %s\ntags:\n- trimtab\n---\n", task)
+	c.say("# %s\n", markdown(c.f.Name))
+	what := "A language model"
+	if c.f.Reward {
+		what = "A reward model: it gives a text a number, higher for texts that its labellers would prefer, and writes none"
+	}
+	c.say("%s. Its content has the digest `%s`.", what, c.f.Lineage.Model)
+	c.say("This card was written by the program that trained the model, from its record; every digest here can be looked up there.\n")
+}
+
+func (c *card) details() {
+	c.say("## Model details\n")
+	var rows [][]string
+	if s := c.f.Shape; s != nil {
+		rows = append(rows, []string{"architecture", "GPT-2 transformer, decoder only"},
+			[]string{"shape", fmt.Sprintf("%d layers, width %d, %d heads, context %d tokens, vocabulary %d", s.Layers, s.Width, s.Heads, s.Context, s.Vocab)})
+	}
+	rows = append(rows, []string{"parameters", fmt.Sprint(c.f.Parameters)})
+	for _, e := range c.f.Lineage.From(c.f.Lineage.Model) {
+		if e.Role == RoleTokenizer {
+			rows = append(rows, []string{"tokenizer", "`" + string(e.To) + "`"})
+		}
+	}
+	if a := c.f.Lineage.Maker(c.f.Lineage.Model); a != nil {
+		rows = append(rows, []string{"made by", fmt.Sprintf("stage %s, attempt %d of run %s", markdown(a.Stage), a.Number, markdown(a.Run))},
+			[]string{"code", fmt.Sprintf("%s, build %s", markdown(a.Version()), markdown(a.Build))},
+			[]string{"seed and numerics", fmt.Sprintf("%d, %s", a.Seed, markdown(a.Numerics))})
+		if a.EndedAt != nil {
+			rows = append(rows, []string{"finished", moment(*a.EndedAt)})
+		}
+	} else if m := c.f.Lineage.Node(c.f.Lineage.Model).Model; m.ImportedAt != nil {
+		rows = append(rows, []string{"imported", fmt.Sprintf("by %s on %s: the record knows nothing of how it was made", markdown(m.ImportedBy), moment(*m.ImportedAt))})
+	}
+	c.table([]string{"", ""}, rows)
+}
+
+func (c *card) use() {
+	c.say("## Intended use\n")
+	c.say("*To be written by the owner of the model.* The record knows how the model was made, not what it is for, who may use it,")
+	c.say("or for what it must not be used. Until the owner has said so here, take it as material for research.\n")
+}
+
+func (c *card) making() {
+	stages := c.f.stages()
+	if len(stages) == 0 {
+		return
+	}
+	c.say("## How it was made\n")
+	c.say("%s in this order. The same code, settings, data and seed give the same bytes.\n", number(len(stages), "stage"))
+	for i, n := range stages {
+		c.stage(i+1, n)
+	}
+}
+
+// stage tells of one attempt.
+func (c *card) stage(i int, n *Node) {
+	a := n.Attempt
+	c.say("### %d. %s\n", i, markdown(a.Stage))
+	c.say("Attempt %d of run %s, %s, begun by %s%s%s.", a.Number, markdown(a.Run), number(a.Steps, "step"), markdown(a.Actor), ended(a.EndedAt), said(a.Reason))
+	c.say("Code %s, seed %d, numerics %s, build %s, config `%s`.\n", markdown(a.Version()), a.Seed, markdown(a.Numerics), markdown(a.Build), a.Config)
+	for _, d := range a.Decisions {
+		c.say("- A person decided: %s, by %s on %s%s.", markdown(d.Decision), markdown(d.Actor), moment(d.At), said(d.Reason))
+	}
+	for _, e := range c.f.Lineage.From(n.ID) {
+		to := c.f.Lineage.Node(e.To)
+		switch to.Kind {
+		case NodeModel, NodeDataset:
+			c.say("- read %s: %s `%s`", markdown(strings.ReplaceAll(e.Role, "_", " ")), markdown(to.Name), to.ID)
+		case NodeAttempt:
+			c.say("- went on from a checkpoint of attempt %d (`%s`)", to.Attempt.Number, a.FromCheckpoint)
+		case NodeRun:
+			if to.Run.Origin != "" {
+				c.say("- its run is a rerun of run %s%s", markdown(to.Run.Origin), said(to.Run.Reason))
+			}
+		}
+	}
+	c.say("")
+	if raw := c.f.config(a); raw != nil {
+		var words []string
+		for _, s := range settings(raw) {
+			words = append(words, markdown(s.path)+" "+markdown(s.value))
+		}
+		c.say("Settings: %s.\n", strings.Join(words, "; "))
+	}
+	if len(a.Metrics) > 0 {
+		var words []string
+		for _, m := range a.Metrics {
+			words = append(words, fmt.Sprintf("%s %.4g", markdown(m.Name), m.Value))
+		}
+		c.say("Metrics at its end: %s.\n", strings.Join(words, "; "))
+	}
+}
+
+func (c *card) data() {
+	sets := c.f.nodes(NodeDataset)
+	if len(sets) == 0 {
+		return
+	}
+	c.say("## Data\n")
+	c.say("Each version is frozen under the Merkle root over its items. Held-out items measure and do not train.\n")
+	var rows [][]string
+	for _, n := range sets {
+		d := n.Dataset
+		rows = append(rows, []string{markdown(n.Name), string(d.DataKind), fmt.Sprint(d.Items), fmt.Sprint(d.HeldOut), "`" + string(n.ID) + "`"})
+	}
+	c.table([]string{"dataset", "kind", "items", "held out", "root"}, rows)
+	for _, n := range sets {
+		if n.Dataset.Erased > 0 {
+			c.say("- %s: the text of %s was erased since; their digests stay.", markdown(n.Name), number(n.Dataset.Erased, "item"))
+		}
+		if n.Dataset.Generated {
+			c.say("- %s was made by the program: texts of a small invented world.", markdown(n.Name))
+		}
+		for _, e := range c.f.Lineage.From(n.ID) {
+			if to := c.f.Lineage.Node(e.To); e.Role == RoleImported && !n.Dataset.Generated {
+				c.say("- %s: %s came in by %s on %s%s.", markdown(n.Name), number(e.Count, "item"), markdown(to.Import.Actor), moment(to.Import.At), files(to.Import))
+			}
+		}
+	}
+	c.say("")
+}
+
+func files(i *Import) string {
+	if len(i.Files) == 0 {
+		return "; its files were not written down"
+	}
+	var names []string
+	for _, f := range i.Files {
+		names = append(names, fmt.Sprintf("%s (`%s`)", markdown(f.Name), f.Digest))
+	}
+	return " from " + strings.Join(names, ", ")
+}
+
+func (c *card) people() {
+	var rows [][]string
+	for _, n := range c.f.nodes(NodeDataset) {
+		for _, e := range c.f.Lineage.From(n.ID) {
+			to := c.f.Lineage.Node(e.To)
+			if e.Role == RoleRankedBy || e.Role == RoleWrittenBy {
+				who := to.Kind
+				if n.Dataset.Simulated {
+					who = "simulated " + who
+				}
+				rows = append(rows, []string{markdown(to.person()), who, markdown(n.Name), fmt.Sprint(e.Count), fmt.Sprint(e.HeldOut), markdown(e.Guideline)})
+			}
+		}
+	}
+	if len(rows) == 0 {
+		return
+	}
+	c.say("## Labellers and demonstrators\n")
+	c.say("The model was fitted to what these preferred and wrote. Names are as the data has them.\n")
+	c.table([]string{"who", "as", "dataset", "items", "held out", "guideline"}, rows)
+	for _, n := range c.f.nodes(NodeDataset) {
+		if n.Dataset.DataKind == "rankings" {
+			c.say("- %s: %s%s.", markdown(n.Name), number(n.Dataset.Pairs, "comparison"), c.agreed(n))
+		}
+	}
+	c.say("")
+}
+
+// agreed tells how far the labellers of a version agree.
+func (c *card) agreed(n *Node) string {
+	a, ok := c.f.agreement(n.ID)
+	switch {
+	case !ok || !a.Unreadable && a.Common == 0 && a.Share == 0:
+		return "; no two labellers ordered the same pair, so nothing is known of their agreement"
+	case a.Unreadable:
+		return "; its items could not be read, so nothing is said of their agreement"
+	case a.Common == 0:
+		return fmt.Sprintf("; two labellers order a pair alike in %.1f %% of cases, as the stage measured", 100*a.Share)
+	}
+	return fmt.Sprintf("; two labellers ordered a pair alike in %.1f %% of %d cases", 100*a.Share, a.Common)
+}
+
+func (c *card) evaluation() {
+	c.say("## Evaluation\n")
+	e := c.f.Evaluation
+	if e == nil {
+		c.say("The record has no evaluation of this model.\n")
+		return
+	}
+	c.say("By stage %s, attempt %d of run %s%s, on %s; the model is called %s there. The report has the digest `%s`.\n", markdown(e.Stage), e.Number, markdown(e.Run),
+		ended(e.EndedAt), number(e.Report.Prompts, "held-out prompt"), markdown(e.As), e.Document)
+	if a := e.Report.RewardModel; c.f.Reward && a != nil {
+		c.table([]string{"measure", "value", "95 % interval"}, c.numbers(e.Report.measures(e.As, true)))
+		c.say("The accuracy is over %s.\n", number(a.Pairs, "comparison"))
+		return
+	}
+	c.compared(e)
+}
+
+func (c *card) numbers(list []measure) [][]string {
+	var rows [][]string
+	for _, m := range list {
+		between := ""
+		if m.low != nil {
+			between = fmt.Sprintf("%.3f … %.3f", *m.low, *m.high)
+		}
+		rows = append(rows, []string{m.name + ", " + m.unit, fmt.Sprintf("%.3f", m.value), between})
+	}
+	return rows
+}
+
+// compared sets the model beside the others of the report.
+func (c *card) compared(e *Evaluation) {
+	names := []string{e.As}
+	var others []string
+	for name := range e.Report.Models {
+		if name != e.As {
+			others = append(others, name)
+		}
+	}
+	slices.Sort(others)
+	names = append(names, others...)
+	head, cells := []string{"measure"}, map[string]map[string]string{}
+	for i, name := range names {
+		title := markdown(name)
+		if i == 0 {
+			title = "**" + title + "**"
+		}
+		head = append(head, title)
+		for _, m := range e.Report.measures(name, false) {
+			text := fmt.Sprintf("%.3f", m.value)
+			if m.low != nil {
+				text += fmt.Sprintf(" (95 %%: %.3f … %.3f)", *m.low, *m.high)
+			}
+			row := m.name + ", " + m.unit
+			if cells[row] == nil {
+				cells[row] = map[string]string{}
+			}
+			cells[row][name] = text
+		}
+	}
+	var rows [][]string
+	seen := map[string]bool{}
+	for _, name := range names {
+		for _, m := range e.Report.measures(name, false) {
+			row := m.name + ", " + m.unit
+			if seen[row] {
+				continue
+			}
+			seen[row] = true
+			line := []string{row}
+			for _, n := range names {
+				line = append(line, cells[row][n])
+			}
+			rows = append(rows, line)
+		}
+	}
+	c.table(head, rows)
+	c.say("Of the held-out prompts, %d also stand in a training text. Means without an interval are over all prompts, one answer each.\n", e.Report.Overlap)
+}
+
+func (c *card) limits() {
+	c.say("## Limits\n")
+	if c.f.simulated() {
+		c.say("- **The rankings are by simulated labellers**, which the program plays by a rubric with noise. No person preferred anything here, and the model")
+		c.say("  says nothing about what people want.")
+	}
+	if e := c.f.Evaluation; e != nil && e.Report.Judge != "" {
+		c.say("- The judge of the evaluation is the invented world's own rubric (%s), not a person.", markdown(e.Report.Judge))
+	}
+	if slices.ContainsFunc(c.f.nodes(NodeDataset), func(n *Node) bool { return n.Dataset.Generated }) {
+		c.say("- Some of the data is of a small invented world: outside of it the model knows nothing.")
+	}
+	if slices.ContainsFunc(c.f.stages(), func(n *Node) bool { return len(n.Attempt.Decisions) > 0 }) {
+		c.say("- A person let a stage pass against the machine's judgement; see the decisions above.")
+	}
+	for _, n := range c.f.nodes(NodeModel) {
+		if n.Model.ImportedAt != nil {
+			c.say("- %s was imported: what it was trained on is not in the record, and its faults are in this model too.", markdown(n.Name))
+		}
+	}
+	if slices.ContainsFunc(c.f.Lineage.Edges, func(e Edge) bool { return e.Role == RoleRankedBy }) {
+		c.say("- The preferences are those of the labellers named above, under their guideline; others would have ranked otherwise.")
+	}
+	c.say("- The record has no test for harmful, biased or private output, nor for use in any language or field but that of the data.")
+	c.say("- What is not in the tables above was not measured.\n")
+}
+
+func (c *card) digests() {
+	c.say("## Files\n")
+	if len(c.f.Files) == 0 {
+		c.say("The files of the model are not in the store where this card was written.")
+		return
+	}
+	c.say("The model's digest is the SHA-256 of the lines `sha256 size name` of these files, in order.\n")
+	var rows [][]string
+	for _, f := range c.f.Files {
+		rows = append(rows, []string{markdown(f.Name), fmt.Sprint(f.Bytes), "`" + f.Digest.Hex() + "`"})
+	}
+	c.table([]string{"file", "bytes", "SHA-256"}, rows)
+}
+
+// said is a reason behind what it is of.
+func said(reason string) string {
+	if reason == "" {
+		return ""
+	}
+	return ", because: " + markdown(reason)
+}
+
+// markdown is a text of a person as a text of Markdown that says exactly that:
+// every character that could mean something where it stands is escaped, so
+// that it makes no heading, list, link, image, table, code or HTML, and no
+// address is made a link of.
+func markdown(s string) string {
+	if utf8.RuneCountInString(s) > maxSaid {
+		s = cut(s, maxSaid)
+	}
+	var b strings.Builder
+	last := ' '
+	for _, r := range plain(s) {
+		switch {
+		case strings.ContainsRune("\\`*_[]<>|&~:@$", r),
+			strings.ContainsRune("#+-=", r) && last == ' ',
+			strings.ContainsRune(".)", r) && (last == 'w' || last == 'W' || last >= '0' && last <= '9'): // www. and 1.
+			b.WriteByte('\\')
+		}
+		b.WriteRune(r)
+		last = r
+	}
+	return b.String()
+}

@@ -1,0 +1,227 @@
+package papers
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/trimtab/trimtab"
+)
+
+// treePeople is how many labellers or demonstrators of a version the tree names.
+const treePeople = 12
+
+// Tree is a lineage as lines of text, what came before under what came of it.
+// What was shown already is not shown again with all it came from. Names are
+// as they are in the record: who prints them escapes them.
+func (l *Lineage) Tree() []string {
+	t := &tree{l: l, shown: map[trimtab.Digest]bool{}}
+	t.node(l.Model, "", "", "")
+	return t.lines
+}
+
+type tree struct {
+	l     *Lineage
+	lines []string
+	shown map[trimtab.Digest]bool
+}
+
+// node writes a node under its role, and under it what it came from.
+func (t *tree) node(id trimtab.Digest, said, first, rest string) {
+	n := t.l.Node(id)
+	if n == nil {
+		return
+	}
+	again := ""
+	edges := t.l.From(id)
+	if t.shown[id] && len(edges) > 0 {
+		again, edges = " (above)", nil
+	}
+	t.shown[id] = true
+	t.lines = append(t.lines, first+said+n.line()+again)
+	rows := t.rows(n, edges)
+	for i, r := range rows {
+		branch, below := "├─ ", "│  "
+		if i == len(rows)-1 {
+			branch, below = "└─ ", "   "
+		}
+		if r.text != "" {
+			t.lines = append(t.lines, rest+branch+r.text)
+			continue
+		}
+		t.node(r.edge.To, r.edge.said(), rest+branch, rest+below)
+	}
+}
+
+// row is a line of text, or an edge to follow.
+type row struct {
+	text string
+	edge Edge
+}
+
+// rows is what stands under a node that is shown with those edges.
+func (t *tree) rows(n *Node, edges []Edge) []row {
+	var rows []row
+	if n.Attempt != nil && edges != nil {
+		for _, line := range n.Attempt.lines() {
+			rows = append(rows, row{text: line})
+		}
+	}
+	if n.Import != nil && edges == nil {
+		for _, f := range n.Import.Files {
+			rows = append(rows, row{text: fmt.Sprintf("file %s, %s: %s", f.Name, number(f.Items, "item"), f.Digest.Short())})
+		}
+	}
+	people := 0
+	for _, e := range edges {
+		if e.Role == RoleRankedBy || e.Role == RoleWrittenBy {
+			if people++; people > treePeople {
+				continue
+			}
+		}
+		rows = append(rows, row{edge: e})
+	}
+	if people > treePeople {
+		rows = append(rows, row{text: fmt.Sprintf("and %d more; -o json has all", people-treePeople)})
+	}
+	return rows
+}
+
+// said is what stands before the node that an edge leads to.
+func (e Edge) said() string {
+	under := ""
+	if e.Guideline != "" {
+		under = " under guideline " + e.Guideline
+	}
+	switch e.Role {
+	case RoleRankedBy:
+		return fmt.Sprintf("%s%s%s by ", number(e.Count, "ranking"), e.heldOut(), under)
+	case RoleWrittenBy:
+		return fmt.Sprintf("%s%s by ", number(e.Count, "demonstration"), e.heldOut())
+	case RoleSampledBy:
+		return fmt.Sprintf("%s sampled by ", number(e.Count, "response"))
+	case RoleImported:
+		return number(e.Count, "item") + " of "
+	case RoleReference:
+		return "KL reference: "
+	case RoleTokenizer, RoleRun, RoleConfig:
+		return ""
+	}
+	return strings.ReplaceAll(e.Role, "_", " ") + ": "
+}
+
+func (e Edge) heldOut() string {
+	if e.HeldOut == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (%d held out)", e.HeldOut)
+}
+
+// line is a node in a line.
+func (n *Node) line() string {
+	switch n.Kind {
+	case NodeModel:
+		return n.modelLine()
+	case NodeAttempt:
+		a := n.Attempt
+		return fmt.Sprintf("attempt %d of %s in run %s, %s", a.Number, a.Stage, a.Run, a.Status)
+	case NodeRun:
+		return fmt.Sprintf("run %s (%s) by %s on %s%s", n.Run.ID, n.Name, n.Run.Actor, day(n.Run.CreatedAt), because(n.Run.Reason))
+	case NodeConfig:
+		return "config " + n.ID.Short()
+	case NodeDataset:
+		return n.datasetLine()
+	case NodeImport:
+		return fmt.Sprintf("an import into %s by %s on %s", n.Import.Dataset, n.Import.Actor, moment(n.Import.At))
+	case NodeTokenizer:
+		return "tokenizer " + n.ID.Short()
+	case NodeLabeller, NodeDemonstrator:
+		return n.person()
+	}
+	return n.Kind + " " + n.Name
+}
+
+func (n *Node) modelLine() string {
+	m := n.Model
+	text := fmt.Sprintf("%s %s", n.Name, n.ID.Short())
+	if m.Parameters > 0 {
+		text += fmt.Sprintf(", %d parameters", m.Parameters)
+	}
+	if m.ImportedAt != nil {
+		text += fmt.Sprintf(", imported by %s on %s", m.ImportedBy, moment(*m.ImportedAt))
+	}
+	if m.AlsoMadeBy > 0 {
+		text += fmt.Sprintf(", made %s more by others", number(m.AlsoMadeBy, "time"))
+	}
+	if m.Absent {
+		text += ", not in this store"
+	}
+	return text
+}
+
+func (n *Node) datasetLine() string {
+	d := n.Dataset
+	text := fmt.Sprintf("%s %s, %s of %s", n.Name, n.ID.Short(), number(d.Items, "item"), d.DataKind)
+	if d.HeldOut > 0 {
+		text += fmt.Sprintf(" (%d held out)", d.HeldOut)
+	}
+	if d.Pairs > 0 {
+		text += fmt.Sprintf(", %s", number(d.Pairs, "comparison"))
+	}
+	if d.Erased > 0 {
+		text += fmt.Sprintf(", %s erased since", number(d.Erased, "item"))
+	}
+	if d.Simulated {
+		text += ", by simulated labellers"
+	}
+	if d.Generated {
+		text += ", made by the program"
+	}
+	return text
+}
+
+func (n *Node) person() string {
+	if n.Name == "" {
+		return "unnamed"
+	}
+	return n.Name
+}
+
+// lines is what an attempt's own record tells, a few words a line.
+func (a *Attempt) lines() []string {
+	lines := []string{
+		fmt.Sprintf("seed %d, numerics %s, code %s, build %s", a.Seed, a.Numerics, a.Version(), short(a.Build)),
+		fmt.Sprintf("%s%s, begun by %s%s", number(a.Steps, "step"), ended(a.EndedAt), a.Actor, because(a.Reason)),
+	}
+	for _, d := range a.Decisions {
+		lines = append(lines, fmt.Sprintf("%s by %s on %s%s", d.Decision, d.Actor, moment(d.At), because(d.Reason)))
+	}
+	return lines
+}
+
+func because(reason string) string {
+	if reason == "" {
+		return ""
+	}
+	return ": " + reason
+}
+
+func ended(at *time.Time) string {
+	if at == nil {
+		return ""
+	}
+	return ", ended " + moment(*at)
+}
+
+func short(build string) string { return build[:min(12, len(build))] }
+
+func day(t time.Time) string    { return t.UTC().Format(time.DateOnly) }
+func moment(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }
+
+// number is n things in words: 1 item, 2 items.
+func number(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}

@@ -1,0 +1,292 @@
+package storage
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/trimtab/trimtab"
+)
+
+// Makers lists the attempts that put d out, the oldest first: those that made
+// it, and those that took it over from another (ReusedFrom).
+func (s *Store) Makers(ctx context.Context, d trimtab.Digest) ([]Attempt, error) {
+	found, err := collect(ctx, s.pool, scanAttempt,
+		selectAttempt+"where a.id in (select attempt from attempt_output where digest = $1) order by a.id", d)
+	return found, fault(ctx, "finding who made "+d.Short(), err)
+}
+
+// Readers lists the attempts of a kind that read d, the oldest first.
+func (s *Store) Readers(ctx context.Context, d trimtab.Digest, kind string) ([]Attempt, error) {
+	found, err := collect(ctx, s.pool, scanAttempt,
+		selectAttempt+"where a.id in (select attempt from attempt_input where digest = $1) and a.kind = $2 order by a.id", d, kind)
+	return found, fault(ctx, "finding who read "+d.Short(), err)
+}
+
+// Naming is an artifact under one of its names, and who gave it.
+type Naming struct {
+	Name       string
+	Kind       string
+	Parameters int64
+	Run        string // empty: it was imported
+	Actor      string
+	CreatedAt  time.Time
+}
+
+// NamesOf lists the names of an artifact, the oldest first; there are none for what is no artifact.
+func (s *Store) NamesOf(ctx context.Context, d trimtab.Digest) ([]Naming, error) {
+	found, err := collect(ctx, s.pool, pgx.RowToStructByPos[Naming],
+		"select name, kind, parameters, coalesce(run, ''), actor, created_at from artifact where digest = $1 order by id", d)
+	return found, fault(ctx, "finding the names of "+d.Short(), err)
+}
+
+// PlanAt is the plan that held when an attempt was made: the newest of its
+// time with the stage's config in it, or an empty one if there is none.
+func (s *Store) PlanAt(ctx context.Context, a Attempt) (trimtab.Plan, error) {
+	plans, err := collect(ctx, s.pool, pgx.RowTo[[]byte],
+		"select plan from run_plan where run = $1 and created_at <= $2 order by revision desc", a.Run, a.CreatedAt)
+	if err != nil {
+		return trimtab.Plan{}, fault(ctx, "reading the plans of run "+a.Run, err)
+	}
+	for _, raw := range plans {
+		var p trimtab.Plan
+		if err := json.Unmarshal(raw, &p); err != nil {
+			return p, err
+		}
+		for _, st := range p.Stages {
+			if st.Name == a.Stage && st.Config == a.Config {
+				return p, nil
+			}
+		}
+	}
+	return trimtab.Plan{}, nil
+}
+
+// CheckpointMaker is the attempt of a stage that made a checkpoint, 0 if none is known.
+func (s *Store) CheckpointMaker(ctx context.Context, run, stage string, d trimtab.Digest) (id int64, err error) {
+	err = s.pool.QueryRow(ctx, `
+		select c.attempt from attempt a join checkpoint c on c.attempt = a.id
+		where a.run = $1 and a.stage = $2 and c.digest = $3 order by c.attempt limit 1`, run, stage, d).Scan(&id)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return 0, nil
+	}
+	return id, fault(ctx, "finding who made checkpoint "+d.Short(), err)
+}
+
+// Decided is what a person decided about an attempt.
+type Decided struct {
+	Decision string
+	Reason   string
+	Actor    string
+	At       time.Time
+}
+
+// Decisions lists what people decided about an attempt, in order.
+func (s *Store) Decisions(ctx context.Context, a Attempt) ([]Decided, error) {
+	found, err := collect(ctx, s.pool, func(row pgx.CollectableRow) (d Decided, err error) {
+		var body []byte
+		if err := row.Scan(&body, &d.Actor, &d.At); err != nil {
+			return d, err
+		}
+		var told struct {
+			Decision string
+			Details  struct{ Reason string }
+		}
+		err = json.Unmarshal(body, &told)
+		d.Decision, d.Reason = told.Decision, told.Details.Reason
+		return d, err
+	}, `select body, actor, at from event where stream = $1 and stage = $2 and attempt = $3 and type = 'decision' order by sequence`,
+		a.Run, a.Stage, a.Number)
+	return found, fault(ctx, "reading the decisions about "+a.Stage, err)
+}
+
+// Origin is where the items of a dataset version come from.
+type Origin struct {
+	Digest        trimtab.Digest
+	Kind          trimtab.Kind
+	Items         int // copies counted
+	HeldOut       int // of them, in the test split
+	Pairs         int // comparisons that rankings imply
+	Names         []FrozenAs
+	Imports       []ImportEvent
+	Labellers     []Labelled
+	Demonstrators []Demonstrated
+	Samplers      []Sampled
+}
+
+// FrozenAs is a dataset that was frozen to a version.
+type FrozenAs struct {
+	Dataset   string
+	Actor     string
+	CreatedAt time.Time
+}
+
+// ImportEvent is one time that items were added to a dataset.
+type ImportEvent struct {
+	Dataset  string
+	Sequence int64 // of the event, in the dataset's stream
+	Actor    string
+	At       time.Time
+	Given    int            // items that were given
+	Added    int            // of them, new in the dataset
+	Items    int            // of those, in the version
+	Root     trimtab.Digest // of the given items
+	Files    []ImportedFile // where they are known
+}
+
+// ImportedFile is a file that items were read from.
+type ImportedFile struct {
+	Name   string         `json:"name"` // without its folder
+	Digest trimtab.Digest `json:"digest"`
+	Bytes  int64          `json:"bytes"`
+	Items  int            `json:"items"` // read from it
+}
+
+// Labelled is how many rankings of a version a labeller made under a guideline.
+type Labelled struct {
+	Labeller, Guideline string
+	Rankings, HeldOut   int
+	Pairs               int
+}
+
+// Demonstrated is how many demonstrations of a version a person wrote.
+type Demonstrated struct {
+	Demonstrator   string
+	Items, HeldOut int
+}
+
+// Sampled is how many responses of a version a model sampled.
+type Sampled struct {
+	Model     trimtab.Digest
+	Responses int
+}
+
+// Origin tells of a dataset version what its items are and who made them; it
+// reports false where d is none.
+func (s *Store) Origin(ctx context.Context, d trimtab.Digest) (o Origin, is bool, err error) {
+	o.Digest = d
+	err = s.read(ctx, "finding the origin of "+d.Short(), func(tx pgx.Tx) error {
+		err := tx.QueryRow(ctx, "select kind, items from dataset_version where digest = $1", d).Scan(&o.Kind, &o.Items)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		is = true
+		if o.Names, err = collect(ctx, tx, pgx.RowToStructByPos[FrozenAs], `
+			select dataset, (array_agg(actor order by id))[1], min(created_at) from dataset_freeze
+			where version = $1 group by dataset order by min(id)`, d); err != nil {
+			return err
+		}
+		for _, n := range o.Names {
+			events, err := importsInto(ctx, tx, n.Dataset, d)
+			if err != nil {
+				return err
+			}
+			o.Imports = append(o.Imports, events...)
+		}
+		return o.people(ctx, tx)
+	})
+	return o, is, err
+}
+
+// importsInto finds the events that added items of a version to a dataset.
+func importsInto(ctx context.Context, tx pgx.Tx, dataset string, version trimtab.Digest) ([]ImportEvent, error) {
+	return collect(ctx, tx, func(row pgx.CollectableRow) (e ImportEvent, err error) {
+		e.Dataset = dataset
+		var body, files []byte
+		if err := row.Scan(&e.Sequence, &e.Actor, &e.At, &body, &e.Items, &files); err != nil {
+			return e, err
+		}
+		var told struct {
+			Added, Given int
+			Root         trimtab.Digest
+		}
+		if err := json.Unmarshal(body, &told); err != nil {
+			return e, err
+		}
+		e.Added, e.Given, e.Root = told.Added, told.Given, told.Root
+		e.Files, err = filesOf(files)
+		return e, err
+	}, `
+		select e.sequence, e.actor, e.at, e.body, count(*), f.body
+		from dataset_version_item v
+		join dataset_item i on i.dataset = $1 and i.item = v.item
+		join event e on e.stream = 'dataset/' || $1 and e.sequence = i.event and e.type = 'items_added'
+		left join event f on f.stream = e.stream and f.sequence = e.sequence + 1 and f.type = 'files_imported'
+		where v.version = $2 group by e.sequence, e.actor, e.at, e.body, f.body order by e.sequence`, dataset, version)
+}
+
+func filesOf(body []byte) ([]ImportedFile, error) {
+	if body == nil {
+		return nil, nil
+	}
+	var told struct{ Files []ImportedFile }
+	err := json.Unmarshal(body, &told)
+	return told.Files, err
+}
+
+// people counts who made the items, and what they are of.
+func (o *Origin) people(ctx context.Context, tx pgx.Tx) (err error) {
+	switch o.Kind {
+	case trimtab.KindPrompts:
+		return tx.QueryRow(ctx, `
+			select coalesce(sum(v.copies) filter (where p.split = 'test'), 0)
+			from dataset_version_item v join prompt p on p.digest = v.item where v.version = $1`, o.Digest).Scan(&o.HeldOut)
+	case trimtab.KindDemonstrations:
+		o.Demonstrators, err = collect(ctx, tx, pgx.RowToStructByPos[Demonstrated], `
+			select d.demonstrator, sum(v.copies), coalesce(sum(v.copies) filter (where d.split = 'test'), 0)
+			from dataset_version_item v join demonstration d on d.digest = v.item
+			where v.version = $1 group by d.demonstrator order by d.demonstrator collate "C"`, o.Digest)
+		for _, d := range o.Demonstrators {
+			o.HeldOut += d.HeldOut
+		}
+	case trimtab.KindRankings:
+		return o.labels(ctx, tx)
+	}
+	return err
+}
+
+// labels counts rankings by labeller and guideline, and responses by the model that sampled them.
+func (o *Origin) labels(ctx context.Context, tx pgx.Tx) (err error) {
+	if o.Labellers, err = collect(ctx, tx, pgx.RowToStructByPos[Labelled], `
+		select r.labeller, r.guideline, sum(v.copies), coalesce(sum(v.copies) filter (where r.split = 'test'), 0),
+			sum(v.copies * (select count(*) from comparison c where c.ranking = r.digest))
+		from dataset_version_item v join ranking r on r.digest = v.item
+		where v.version = $1 group by r.labeller, r.guideline order by r.labeller collate "C", r.guideline collate "C"`, o.Digest); err != nil {
+		return err
+	}
+	for _, l := range o.Labellers {
+		o.HeldOut += l.HeldOut
+		o.Pairs += l.Pairs
+	}
+	o.Samplers, err = collect(ctx, tx, pgx.RowToStructByPos[Sampled], `
+		select r.model, sum(v.copies) from dataset_version_item v
+		join ranking_response p on p.ranking = v.item join response r on r.digest = p.response
+		where v.version = $1 and r.model <> '' group by r.model order by r.model collate "C"`, o.Digest)
+	return err
+}
+
+// AddItemsOf is AddItems for items that were read from files, which it writes
+// down beside them. Files that bring nothing new are not told.
+func (s *Store) AddItemsOf(ctx context.Context, dataset string, kind trimtab.Kind, items []trimtab.Item, files []ImportedFile, actor string) (Counts, error) {
+	unique, err := digestItems(kind, items)
+	if err != nil {
+		return Counts{}, err
+	}
+	var counts Counts
+	err = s.write(ctx, "adding items to dataset "+dataset, func(tx pgx.Tx) error {
+		if err := ensureDataset(ctx, tx, dataset, kind, actor); err != nil {
+			return err
+		}
+		added, err := addUnique(ctx, tx, dataset, kind, unique, actor)
+		counts = Counts{Added: added, Present: len(items) - added}
+		if err != nil || added == 0 {
+			return err
+		}
+		return record(ctx, tx, datasetSubject(dataset), actor, "files_imported", map[string]any{"files": files})
+	})
+	return counts, err
+}
