@@ -277,8 +277,9 @@ func (a *app) modelExportCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "export MODEL FOLDER", Short: "write a model as a Hugging Face folder, with its papers", Args: takes(2, 2),
 		Long: `Write the files of a model into a new or empty folder, and beside them its card
-(README.md), provenance (provenance.json) and bill of materials (bom.json). These are
-no part of the model: imported again, the folder has the same digest.`,
+(README.md), provenance (provenance.json), bill of materials (bom.json) and, where a head
+of the record was signed, proofs of where it came from (proofs.json; see "audit prove
+--offline"). These are no part of the model: imported again, the folder has the same digest.`,
 		Example: "  trimtab model export my-assistant/ppo ./my-assistant",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withStore(cmd, func(ctx context.Context, s *session) error {
