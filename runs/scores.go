@@ -10,7 +10,7 @@ import (
 var measures = []string{"gold", "followed", "true", "polite", "concise", "reward", "kl", "length", "ended"}
 
 // firstModels come first, in this order, then the others by name.
-var firstModels = []string{"base", "sft", "reward", "ppo"}
+var firstModels = []string{"base", "sft", "ppo"}
 
 // scores puts the evaluations of runs side by side: each model's measures, then
 // what the report says of the reward model and of PPO against SFT.

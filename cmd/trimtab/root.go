@@ -84,7 +84,7 @@ whatever is killed on the way.`,
 			root.AddCommand(c)
 		}
 	}
-	add("runs", a.alignCmd(), a.runsCmd(), a.showCmd(), a.watchCmd(), a.historyCmd(), a.logsCmd(), a.metricsCmd(),
+	add("runs", a.alignCmd(), a.runsCmd(), a.showCmd(), a.watchCmd(), a.historyCmd(), a.logsCmd(), a.metricsCmd(), a.compareCmd(),
 		a.rerunCmd(), a.approveCmd(), a.skipCmd(), a.cancelCmd(), a.pauseCmd(), a.resumeCmd(), a.recipesCmd(), a.planCmd())
 	add("things", a.dataCmd(), a.modelCmd(), a.generateCmd(), a.chatCmd(), a.evalCmd())
 	add("machine", a.devCmd(), a.workerCmd(), a.migrateCmd(), a.doctorCmd(), a.gcCmd(), a.benchCmd(), a.versionCmd())
