@@ -37,6 +37,7 @@ type Activities struct {
 
 	clock  Clock
 	memory func() (free int64, known bool) // bytes
+	notice func(run string, attempt int64) // that an attempt, or the run itself (0), has begun or ended
 
 	warm warm // the stage at work, kept between segments
 
@@ -57,11 +58,17 @@ func WithMemory(free func() (free int64, known bool)) Option {
 // WithEnded has f called whenever a stage or a run has ended.
 func WithEnded(f func(context.Context)) Option { return func(a *Activities) { a.ended = f } }
 
+// WithNotice calls f after an attempt of a run, by its id, or the run itself
+// (0) may have begun or ended, as the record has it then. f must not block.
+func WithNotice(f func(run string, attempt int64)) Option {
+	return func(a *Activities) { a.notice = f }
+}
+
 // New makes the activities of one worker process. The build id is recorded
 // with every attempt and is part of no key.
 func New(lg *slog.Logger, store *storage.Store, files *checkpoint.Store, pool *tensor.Pool, build string, options ...Option) *Activities {
 	a := &Activities{log: lg, store: store, files: files, keep: record{store, files}, pool: pool, build: build, clock: monotonic{time.Now()}, memory: freeMemory,
-		ended: func(context.Context) {}}
+		notice: func(string, int64) {}, ended: func(context.Context) {}}
 	for _, o := range options {
 		o(a)
 	}
@@ -95,6 +102,7 @@ func (a *Activities) begin(ctx context.Context, in BeginInput) (BeginResult, err
 	if err != nil {
 		return BeginResult{}, err
 	}
+	a.notice(in.Run, row.ID)
 	if row.Status != trimtab.AttemptReused {
 		a.say(ctx, in.Run, in.Stage.Name, in.Number, "attempt %d begins", in.Number)
 		return BeginResult{Attempt: row.ID}, nil
@@ -142,6 +150,7 @@ func (a *Activities) Complete(ctx context.Context, in CompleteInput) (CompleteRe
 		return CompleteResult{}, Wrap(err)
 	}
 	a.ended(ctx)
+	a.notice(in.Run, in.Attempt)
 	if err := failpoint.At("stage_completed"); err != nil {
 		return CompleteResult{}, Wrap(err)
 	}
@@ -175,6 +184,7 @@ func (a *Activities) SetAttemptStatus(ctx context.Context, in AttemptStatusInput
 	if err := a.store.SetAttemptStatus(ctx, in.Attempt, in.Status, in.Error, in.Actor); err != nil {
 		return AttemptStatusResult{}, Wrap(err)
 	}
+	a.notice(in.Run, in.Attempt)
 	if in.Error != nil {
 		a.say(ctx, in.Run, in.Stage, in.Number, "%s: %s", in.Status, in.Error.Error())
 	}
@@ -197,6 +207,7 @@ func (a *Activities) SetRunStatus(ctx context.Context, in RunStatusInput) error 
 	in.Error = classed(in.Error, in.Class)
 	err := a.store.SetRunStatus(ctx, in.Run, in.Status, in.Next, in.Error, in.Actor)
 	if err == nil {
+		a.notice(in.Run, 0)
 		text := string(in.Status)
 		if in.Error != nil {
 			text += ": " + in.Error.Error()

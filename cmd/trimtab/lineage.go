@@ -186,13 +186,6 @@ func heldOut(n int) string {
 	return fmt.Sprintf(", %d held out", n)
 }
 
-func plural(n int, thing string) string {
-	if n == 1 {
-		return "1 " + thing
-	}
-	return fmt.Sprintf("%d %ss", n, thing)
-}
-
 var usedColumns = []column[runs.UsedModel]{
 	{name: "digest", full: func(m runs.UsedModel) string { return string(m.Digest) }, short: func(m runs.UsedModel) string { return m.Digest.Short() }},
 	{name: "name", full: func(m runs.UsedModel) string { return m.Name }},

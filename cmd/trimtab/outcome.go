@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -62,6 +63,12 @@ func outcomeOf(doc runs.Document) (outcome, bool) {
 			o.names = append(o.names, name)
 		}
 	}
+	slices.SortFunc(o.names, byModel)
+	return o, len(o.names) > 0
+}
+
+// byModel puts base, SFT and PPO first, then the others by name.
+func byModel(a, b string) int {
 	order := []string{"base", "sft", "ppo"}
 	rank := func(name string) int {
 		if i := slices.Index(order, name); i >= 0 {
@@ -69,13 +76,7 @@ func outcomeOf(doc runs.Document) (outcome, bool) {
 		}
 		return len(order)
 	}
-	slices.SortFunc(o.names, func(a, b string) int {
-		if d := rank(a) - rank(b); d != 0 {
-			return d
-		}
-		return strings.Compare(a, b)
-	})
-	return o, len(o.names) > 0
+	return cmp.Or(rank(a)-rank(b), strings.Compare(a, b))
 }
 
 // printOutcome is the end of a run for people: the models side by side,

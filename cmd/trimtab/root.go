@@ -85,7 +85,7 @@ whatever is killed on the way.`,
 			root.AddCommand(c)
 		}
 	}
-	add("runs", a.alignCmd(), a.runsCmd(), a.showCmd(), a.watchCmd(), a.historyCmd(), a.logsCmd(), a.metricsCmd(),
+	add("runs", a.alignCmd(), a.runsCmd(), a.showCmd(), a.watchCmd(), a.historyCmd(), a.logsCmd(), a.metricsCmd(), a.compareCmd(),
 		a.rerunCmd(), a.approveCmd(), a.skipCmd(), a.cancelCmd(), a.pauseCmd(), a.resumeCmd(), a.recipesCmd(), a.planCmd())
 	add("record", a.auditCmd(), a.reproduceCmd())
 	add("things", a.dataCmd(), a.modelCmd(), a.generateCmd(), a.chatCmd(), a.evalCmd())

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"strconv"
 	"strings"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/runs"
-	"github.com/trimtab/trimtab/storage"
 )
 
 func (a *app) runsCmd() *cobra.Command {
@@ -218,120 +216,6 @@ func (a *app) watchCmd() *cobra.Command {
 			})
 		},
 	}
-}
-
-func (a *app) historyCmd() *cobra.Command {
-	return &cobra.Command{
-		Use: "history RUN [STAGE]", Short: "every event of a run, with actor and time", Args: takes(1, 2),
-		Example: "  trimtab history my-assistant\n  trimtab history my-assistant ppo -o csv",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.withStore(cmd, func(ctx context.Context, s *session) error {
-				stage := ""
-				if len(args) == 2 {
-					stage = args[1]
-				}
-				events, err := s.runs.History(ctx, args[0], stage)
-				if err != nil {
-					return err
-				}
-				return printList(a, list[event]{
-					schema: "trimtab.history/v1", key: "events", items: eventsOf(events), columns: eventColumns, empty: "no events",
-				})
-			})
-		},
-	}
-}
-
-// event is a stored event as this program shows it.
-type event struct {
-	Sequence int64           `json:"sequence"`
-	At       time.Time       `json:"at"`
-	Actor    string          `json:"actor"`
-	Type     string          `json:"type"`
-	Stage    string          `json:"stage,omitempty"`
-	Attempt  int             `json:"attempt,omitempty"`
-	Body     json.RawMessage `json:"body,omitempty"`
-}
-
-func eventsOf(in []storage.Event) []event {
-	var out []event
-	for _, e := range in {
-		out = append(out, event{e.Sequence, e.At.UTC(), e.Actor, e.Type, e.Stage, e.Attempt, e.Body})
-	}
-	return out
-}
-
-var eventColumns = []column[event]{
-	{name: "sequence", full: func(e event) string { return strconv.FormatInt(e.Sequence, 10) }, right: true},
-	{name: "at", full: func(e event) string { return e.At.Format(time.RFC3339Nano) }, short: func(e event) string { return e.At.Local().Format("01-02 15:04:05") }},
-	{name: "actor", full: func(e event) string { return e.Actor }},
-	{name: "type", full: func(e event) string { return e.Type }},
-	{name: "stage", full: func(e event) string { return e.Stage }},
-	{name: "attempt", full: func(e event) string { return positive(e.Attempt) }, right: true},
-	{name: "body", full: func(e event) string { return string(e.Body) }, short: func(e event) string { return gist(e.Body) }},
-}
-
-// gist is what people read of an event's body: its words and numbers, named
-// digests in short, and the message of an error. The rest is in -o json.
-func gist(body json.RawMessage) string {
-	var fields map[string]any
-	if json.Unmarshal(body, &fields) != nil {
-		return string(body)
-	}
-	var parts []string
-	for _, key := range sortedKeys(fields) {
-		if text := gistOf(fields[key]); text != "" {
-			parts = append(parts, key+" "+text)
-		}
-	}
-	return strings.Join(parts, ", ")
-}
-
-func gistOf(v any) string {
-	switch v := v.(type) {
-	case string:
-		if d, err := trimtab.ParseDigest(v); err == nil {
-			return d.Short()
-		}
-		return v
-	case float64:
-		if v != 0 {
-			return exact(v)
-		}
-	case bool:
-		return strconv.FormatBool(v)
-	case map[string]any:
-		for _, key := range []string{"message", "digest", "reason"} {
-			if text, ok := v[key].(string); ok {
-				return gistOf(text)
-			}
-		}
-	case []any:
-		return gistOfList(v)
-	}
-	return ""
-}
-
-// gistOfList names the digests of a list; a list of anything else is left to -o json.
-func gistOfList(list []any) string {
-	var parts []string
-	for _, one := range list {
-		fields, _ := one.(map[string]any)
-		if set, ok := fields["set"].(string); ok {
-			parts = append(parts, set)
-			continue
-		}
-		name, _ := fields["name"].(string)
-		if data, ok := fields["data"].(string); ok {
-			name = data
-		}
-		digest, ok := fields["digest"].(string)
-		if !ok {
-			return ""
-		}
-		parts = append(parts, name+" "+gistOf(digest))
-	}
-	return strings.Join(parts, " ")
 }
 
 func positive(n int) string {

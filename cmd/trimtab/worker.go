@@ -81,7 +81,9 @@ func (a *app) work(ctx context.Context, threads int) error {
 	kept := make(chan struct{})
 	go func() { defer close(kept); n.Run(keeping) }()
 	defer func() { enough(); <-kept }()
-	acts := activities.New(lg, s.store, s.files, pool, buildID(), activities.WithEnded(n.Now))
+	told := a.newTeller(lg, s)
+	defer told.end()
+	acts := activities.New(lg, s.store, s.files, pool, buildID(), activities.WithNotice(told.notice), activities.WithEnded(n.Now))
 	return serve(ctx, lg, s.store, c, acts)
 }
 

@@ -1,0 +1,213 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/text"
+	"github.com/spf13/cobra"
+
+	"github.com/trimtab/trimtab/runs"
+	"github.com/trimtab/trimtab/storage"
+)
+
+func (a *app) historyCmd() *cobra.Command {
+	var all, lineage bool
+	cmd := &cobra.Command{
+		Use: "history RUN [STAGE]", Short: "the log book of a run: when, who, what and why", Args: takes(1, 2),
+		Long: `Read what happened to a run, a line an event, in local time. Events of one kind in a
+row, such as the commits of steps, are one line with the time of the last, unless
+--all is given. The other forms of output have every event, whole. With --openlineage it is the run events of OpenLineage instead, a line of JSON
+each: what workers tell as it comes about, where openlineage_url is set.
+
+A digest is shown by its first 12 digits. They are enough for rerun
+--from-checkpoint (of a checkpoint), for generate, chat, eval and model (of a
+model), and, behind NAME@sha256:, wherever a dataset is named.`,
+		Example: "  trimtab history my-assistant\n  trimtab history my-assistant ppo --all\n  trimtab history my-assistant -o csv",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if lineage && a.format != formatTable && a.format != formatJSONL {
+				return usagef("leave -o out", "--openlineage prints lines of JSON alone")
+			}
+			return a.withStore(cmd, func(ctx context.Context, s *session) error {
+				stage := ""
+				if len(args) == 2 {
+					stage = args[1]
+				}
+				events, err := s.runs.History(ctx, args[0], stage)
+				if err != nil {
+					return err
+				}
+				if lineage {
+					return a.printOpenLineage(ctx, s, args[0], stage)
+				}
+				return a.printHistory(ctx, s, events, all)
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&all, "all", false, "show each event, also those that tell the same as the one before")
+	cmd.Flags().BoolVar(&lineage, "openlineage", false, "print events of OpenLineage, a line of JSON each")
+	return cmd
+}
+
+func (a *app) printHistory(ctx context.Context, s *session, events []storage.Event, all bool) error {
+	if a.format != formatTable {
+		return printList(a, list[event]{schema: "trimtab.history/v1", key: "events", items: eventsOf(events), columns: eventColumns})
+	}
+	if len(events) == 0 {
+		_, err := fmt.Fprintln(a.out, "no events")
+		return err
+	}
+	notes, err := s.runs.PlanNotes(ctx, events)
+	if err != nil {
+		return err
+	}
+	width, _ := terminal(a.out)
+	_, err = fmt.Fprint(a.out, logBook(entriesOf(events, notes, all), time.Local, width))
+	return err
+}
+
+// printOpenLineage writes the OpenLineage events of a run, or of a stage of it.
+func (a *app) printOpenLineage(ctx context.Context, s *session, ref, stage string) error {
+	events, err := s.runs.OpenLineage(ctx, ref, a.settings.value("openlineage_namespace"))
+	if err != nil {
+		return err
+	}
+	for _, e := range events {
+		if stage != "" && e.Of.Stage != stage {
+			continue
+		}
+		if err := a.printLine(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// event is a stored event as this program shows it.
+type event struct {
+	Sequence int64           `json:"sequence"`
+	At       time.Time       `json:"at"`
+	Actor    string          `json:"actor"`
+	Type     string          `json:"type"`
+	Stage    string          `json:"stage,omitempty"`
+	Attempt  int             `json:"attempt,omitempty"`
+	Body     json.RawMessage `json:"body,omitempty"`
+}
+
+func eventsOf(in []storage.Event) []event {
+	var out []event
+	for _, e := range in {
+		out = append(out, event{e.Sequence, e.At.UTC(), e.Actor, e.Type, e.Stage, e.Attempt, e.Body})
+	}
+	return out
+}
+
+// eventColumns are those of CSV; people read sentences instead.
+var eventColumns = []column[event]{
+	{name: "sequence", full: func(e event) string { return strconv.FormatInt(e.Sequence, 10) }},
+	{name: "at", full: func(e event) string { return e.At.Format(time.RFC3339Nano) }},
+	{name: "actor", full: func(e event) string { return e.Actor }},
+	{name: "type", full: func(e event) string { return e.Type }},
+	{name: "stage", full: func(e event) string { return e.Stage }},
+	{name: "attempt", full: func(e event) string { return positive(e.Attempt) }},
+	{name: "body", full: func(e event) string { return string(e.Body) }},
+}
+
+// entry is one line of the log book: an event, or several that tell the same.
+type entry struct {
+	at        time.Time // of the last
+	who, what string
+}
+
+// entriesOf puts events into words. Unless all are wanted, the commits of
+// steps in a row are one entry, and so are events that read the same.
+func entriesOf(events []storage.Event, notes map[int64]runs.PlanNote, all bool) []entry {
+	var entries []entry
+	builds := map[string]string{} // of the attempts at work
+	for len(events) > 0 {
+		e := happened{Event: events[0], note: notes[events[0].Sequence]}
+		key := e.of()
+		if build := e.build(); build != "" {
+			builds[key] = build
+		}
+		line := entry{e.At, e.who(builds[key]), e.what()}
+		n := 1
+		if !all {
+			if n = commitsInARow(events); n > 1 {
+				line = entry{events[n-1].At, line.who, commitsSaid(events[:n])}
+			} else if n = sameInARow(events, notes); n > 1 {
+				line = entry{events[n-1].At, line.who, fmt.Sprintf("%s (%d times)", line.what, n)}
+			}
+		}
+		entries, events = append(entries, line), events[n:]
+	}
+	return entries
+}
+
+// sameInARow counts the events at the beginning that read like the first, at least 1.
+func sameInARow(events []storage.Event, notes map[int64]runs.PlanNote) int {
+	first := happened{Event: events[0], note: notes[events[0].Sequence]}.what()
+	n := 1
+	for n < len(events) && events[n].Actor == events[0].Actor && events[n].Type == events[0].Type &&
+		(happened{Event: events[n], note: notes[events[n].Sequence]}).what() == first {
+		n++
+	}
+	return n
+}
+
+// mostWho is how wide the column of actors may be.
+const mostWho = 24
+
+// logBook lays entries out, the date once when it changes. A width of 0 is no limit.
+func logBook(entries []entry, zone *time.Location, width int) string {
+	who := 0
+	for i := range entries {
+		entries[i].who = shorten(clean(entries[i].who), mostWho)
+		who = max(who, text.StringWidth(entries[i].who))
+	}
+	const clock = "15:04:05"
+	margin := len(clock) + 2 + who + 2
+	var b strings.Builder
+	day := ""
+	for _, e := range entries {
+		at := e.at.In(zone)
+		if d := at.Format("2006-01-02"); d != day {
+			day = d
+			fmt.Fprintln(&b, day)
+		}
+		lines := []string{clean(e.what)}
+		if room := width - margin; room >= 20 {
+			lines = wrap(lines[0], room)
+		}
+		fmt.Fprintf(&b, "%s  %s  %s\n", at.Format(clock), text.Pad(e.who, who, ' '), lines[0])
+		for _, line := range lines[1:] {
+			fmt.Fprintf(&b, "%s%s\n", strings.Repeat(" ", margin), line)
+		}
+	}
+	return b.String()
+}
+
+// wrap breaks s between words into lines of at most width cells; a longer word is broken anywhere.
+func wrap(s string, width int) []string {
+	var lines []string
+	line := ""
+	for _, word := range strings.Fields(s) {
+		if line != "" && text.StringWidth(line)+1+text.StringWidth(word) <= width {
+			line += " " + word
+			continue
+		}
+		if line != "" {
+			lines = append(lines, line)
+		}
+		for text.StringWidth(word) > width {
+			head := text.Trim(word, width)
+			lines, word = append(lines, head), strings.TrimPrefix(word, head)
+		}
+		line = word
+	}
+	return append(lines, line)
+}

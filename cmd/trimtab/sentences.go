@@ -1,0 +1,553 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/runs"
+	"github.com/trimtab/trimtab/storage"
+)
+
+// happened is an event with what its own body does not say.
+type happened struct {
+	storage.Event
+	note runs.PlanNote
+}
+
+// sentences says for each type of event what happened. Each reads the body as
+// storage wrote it; one that cannot be read so is shown by its type and gist.
+var sentences = map[string]func(happened) (string, error){
+	"run_created":        said(runCreated),
+	"run_planned":        said(runPlanned),
+	"run_status":         said(runStatusSaid),
+	"attempt_created":    said(attemptCreated),
+	"attempt_started":    said(attemptStarted),
+	"attempt_status":     said(attemptStatusSaid),
+	"attempt_completed":  said(attemptCompleted),
+	"steps_committed":    said(func(h happened, c commits) string { return c.said(h, 1) }),
+	"checkpoint_damaged": said(checkpointDamaged),
+	"artifact_made":      said(artifactMade),
+	"evaluation_made":    said(evaluationMade),
+	"decision":           said(decisionSaid),
+	"dataset_created":    said(datasetCreated),
+	"items_added":        said(itemsAdded),
+	"dataset_frozen":     said(datasetFrozen),
+	"files_imported":     said(filesImported),
+	"items_erased":       said(itemsErased),
+	"document_kept":      said(documentKept),
+	"model_exported":     said(modelExported),
+	"reproduced":         said(reproducedSaid),
+	"key_used":           said(keyUsed),
+	"audit_verified":     said(auditVerified),
+}
+
+// said makes a sentence of a body of type T.
+func said[T any](say func(happened, T) string) func(happened) (string, error) {
+	return func(h happened) (string, error) {
+		var body T
+		if err := json.Unmarshal(h.Body, &body); err != nil {
+			return "", err
+		}
+		return say(h, body), nil
+	}
+}
+
+// what is the event in words.
+func (h happened) what() string {
+	if say, ok := sentences[h.Type]; ok {
+		if text, err := say(h); err == nil {
+			return text
+		}
+	}
+	return strings.TrimSpace(strings.TrimSpace(h.of()+" "+h.Type) + ": " + gist(h.Body))
+}
+
+// of names what the event is about: a stage, with its attempt from the second on, or a dataset.
+func (h happened) of() string {
+	switch {
+	case h.Attempt > 1:
+		return fmt.Sprintf("%s attempt %d", h.Stage, h.Attempt)
+	case h.Stage != "":
+		return h.Stage
+	}
+	name, _ := strings.CutPrefix(h.Stream, "dataset/")
+	if name == h.Stream {
+		return ""
+	}
+	return name
+}
+
+// who is the actor; a worker is named with the build that the attempt is on.
+func (h happened) who(build string) string {
+	if h.Actor != "worker" || build == "" {
+		return h.Actor
+	}
+	return "worker " + shortBuild(build)
+}
+
+// build is the worker's build that the event tells of, if it does.
+func (h happened) build() string {
+	var body struct{ Build string }
+	if h.Type != "attempt_started" || json.Unmarshal(h.Body, &body) != nil {
+		return ""
+	}
+	return body.Build
+}
+
+// shortBuild is as much of a build id as tells two apart at a glance.
+func shortBuild(build string) string { return build[:min(6, len(build))] }
+
+// because adds the reason that a person gave.
+func because(what, reason string) string {
+	if reason == "" {
+		return what
+	}
+	return what + "; reason: " + reason
+}
+
+func runCreated(h happened, b struct {
+	Name, Origin, Reason, Seed, Stage string
+	SpecDigest                        trimtab.Digest `json:"spec_digest"`
+	Overrides                         []trimtab.Override
+}) string {
+	text := "launched"
+	if h.note.Recipe != "" {
+		text += " from recipe " + h.note.Recipe
+	}
+	if b.Name != h.note.Recipe {
+		text += fmt.Sprintf(" as %s", b.Name)
+	}
+	text += fmt.Sprintf(" with seed %s", b.Seed)
+	if b.Origin != "" {
+		text += fmt.Sprintf("; it reruns %s from %s on: %s", b.Origin, b.Stage, changesSaid(b.Overrides, h.note.Changes))
+	}
+	return because(text, b.Reason)
+}
+
+func runPlanned(h happened, b struct {
+	Stage, Reason string
+	Overrides     []trimtab.Override
+}) string {
+	return because(fmt.Sprintf("planned again from %s: %s", b.Stage, changesSaid(b.Overrides, h.note.Changes)), b.Reason)
+}
+
+// changesSaid tells each override with the value before, where that is known.
+func changesSaid(overrides []trimtab.Override, changes []runs.SpecDifference) string {
+	if len(overrides) == 0 {
+		return "nothing is changed"
+	}
+	var parts []string
+	for _, o := range overrides {
+		path, _, _ := strings.Cut(o.Set, "=")
+		was := changesUnder(strings.TrimSpace(path), changes)
+		if o.Set == "" || len(was) == 0 {
+			was = []string{overridesOf([]trimtab.Override{o})}
+		}
+		parts = append(parts, was...)
+	}
+	return strings.Join(parts, ", ")
+}
+
+// changesUnder are the changes at a path and below it, as old -> new.
+func changesUnder(path string, changes []runs.SpecDifference) []string {
+	var parts []string
+	for _, c := range changes {
+		if c.Path == path || strings.HasPrefix(c.Path, path+".") {
+			parts = append(parts, fmt.Sprintf("%s %s -> %s", c.Path, valueSaid(c.Values[0]), valueSaid(c.Values[len(c.Values)-1])))
+		}
+	}
+	return parts
+}
+
+// valueSaid is a value of a spec as people read it: digests short, text without quotes, what is not there as (none).
+func valueSaid(v json.RawMessage) string {
+	var text string
+	switch {
+	case len(v) == 0:
+		return "(none)"
+	case json.Unmarshal(v, &text) != nil:
+		return string(bytes.ReplaceAll(v, []byte(`"`), nil))
+	case text == "":
+		return "(empty)"
+	}
+	return gistOf(text)
+}
+
+type statusBody struct {
+	Status, From, Next, Reason string
+	Error                      *trimtab.Error
+}
+
+// message is why, as far as an error says.
+func (b statusBody) message() string {
+	if b.Error == nil {
+		return ""
+	}
+	return ": " + b.Error.Message
+}
+
+func runStatusSaid(_ happened, b statusBody) string {
+	again := ""
+	if b.From == b.Status {
+		again = "still "
+	}
+	switch s := trimtab.RunStatus(b.Status); {
+	case s == trimtab.RunRunning && b.From == string(trimtab.RunQueued):
+		return "the run began"
+	case s == trimtab.RunRunning:
+		return "the run goes on"
+	case s == trimtab.RunWaiting && b.Error == nil && b.Next != "":
+		return "the run " + again + "waits: " + b.Next
+	case s == trimtab.RunWaiting:
+		return "the run " + again + "waits" + b.message()
+	case s == trimtab.RunCompleted:
+		return "the run is completed"
+	case s == trimtab.RunFailed:
+		return "the run failed" + b.message()
+	}
+	return "the run is " + again + b.Status + b.message()
+}
+
+func attemptCreated(h happened, b struct {
+	Status, Reason string
+	From           trimtab.Digest `json:"from_checkpoint"`
+	Inputs         []trimtab.Named
+	Outputs        []trimtab.Named
+	ReusedFrom     int64 `json:"reused_from"`
+}) string {
+	text := h.of() + " is queued"
+	switch {
+	case b.ReusedFrom != 0:
+		text = fmt.Sprintf("%s is unchanged: it takes over what an earlier attempt made (%d): %s", h.of(), b.ReusedFrom, namedSaid(b.Outputs))
+	case b.From != "":
+		text += " to go on from checkpoint " + b.From.Short()
+	case len(b.Inputs) > 0:
+		text += " with " + namedSaid(b.Inputs)
+	}
+	return because(text, b.Reason)
+}
+
+func namedSaid(list []trimtab.Named) string {
+	var parts []string
+	for _, n := range list {
+		parts = append(parts, n.Name+" "+n.Digest.Short())
+	}
+	return strings.Join(parts, ", ")
+}
+
+func attemptStarted(h happened, b struct {
+	Build, From, Kernels string
+	Steps                int
+}) string {
+	verb := "went on"
+	if b.From == string(trimtab.AttemptQueued) {
+		verb = "began"
+	}
+	build := shortBuild(b.Build)
+	if b.Kernels != "" { // older events do not say
+		build += " (" + b.Kernels + ")"
+	}
+	return fmt.Sprintf("%s %s on build %s with %s", h.of(), verb, build, plural(b.Steps, "step"))
+}
+
+func attemptStatusSaid(h happened, b statusBody) string {
+	text := h.of()
+	switch trimtab.AttemptStatus(b.Status) {
+	case trimtab.AttemptRetrying:
+		text += " was interrupted and will go on" + b.message()
+	case trimtab.AttemptRunning:
+		text += " goes on" + b.message()
+	case trimtab.AttemptFailed:
+		text += " failed" + b.message()
+	case trimtab.AttemptStale:
+		text += " no longer counts: what it stands on is made again"
+	default:
+		text += " is " + b.Status + b.message()
+	}
+	return because(text, b.Reason)
+}
+
+func attemptCompleted(h happened, b struct {
+	Outputs []trimtab.Named
+	Metrics []trimtab.Metric
+}) string {
+	var parts []string
+	if m := metricsOf(metricMap(b.Metrics), 4); m != "" {
+		parts = append(parts, strings.ReplaceAll(m, "  ", ", "))
+	}
+	if out := namedSaid(b.Outputs); out != "" {
+		parts = append(parts, out)
+	}
+	if len(parts) == 0 {
+		return h.of() + " is completed"
+	}
+	return h.of() + " is completed: " + strings.Join(parts, "; ")
+}
+
+// commits is what one commit of steps tells, or several in a row do.
+type commits struct {
+	From, Until, Steps int
+	Checkpoint         *struct {
+		Digest trimtab.Digest
+		Step   int
+	}
+}
+
+func (c commits) said(h happened, parts int) string {
+	text := h.of() + ": "
+	switch {
+	case c.Steps == 0 && c.Checkpoint != nil:
+		return fmt.Sprintf("%scheckpoint %s before step %s", text, c.Checkpoint.Digest.Short(), grouped(c.Checkpoint.Step))
+	case c.Until == c.From+1:
+		text += fmt.Sprintf("step %s committed", grouped(c.From))
+	default:
+		text += fmt.Sprintf("steps %s to %s committed", grouped(c.From), grouped(c.Until-1))
+	}
+	if parts > 1 {
+		text += fmt.Sprintf(" in %d parts", parts)
+	}
+	if c.Checkpoint != nil {
+		text += ", checkpoint " + c.Checkpoint.Digest.Short()
+	}
+	return text
+}
+
+// commitsInARow counts the commits at the beginning of events that follow on one another in one attempt, at least 1.
+func commitsInARow(events []storage.Event) int {
+	n, next := 0, -1
+	for n < len(events) && events[n].Type == "steps_committed" && events[n].Stage == events[0].Stage && events[n].Attempt == events[0].Attempt {
+		var c commits
+		if json.Unmarshal(events[n].Body, &c) != nil || c.Steps == 0 || next >= 0 && c.From != next {
+			break
+		}
+		next = c.Until
+		n++
+	}
+	return max(1, n)
+}
+
+// commitsSaid is one sentence for commits in a row.
+func commitsSaid(events []storage.Event) string {
+	var all commits
+	for i, e := range events {
+		var c commits
+		_ = json.Unmarshal(e.Body, &c) // commitsInARow has read it
+		if i == 0 {
+			all.From = c.From
+		}
+		all.Until, all.Steps = c.Until, all.Steps+c.Steps
+		if c.Checkpoint != nil {
+			all.Checkpoint = c.Checkpoint
+		}
+	}
+	return all.said(happened{Event: events[0]}, len(events))
+}
+
+func checkpointDamaged(h happened, b struct {
+	Digest trimtab.Digest
+	Step   int
+	Gone   bool
+	Error  *trimtab.Error
+}) string {
+	what := "is damaged"
+	if b.Gone {
+		what = "is gone"
+	}
+	return fmt.Sprintf("%s: checkpoint %s before step %s %s, so it is not used%s", h.of(), b.Digest.Short(), grouped(b.Step), what, statusBody{Error: b.Error}.message())
+}
+
+func artifactMade(h happened, b struct {
+	Digest     trimtab.Digest
+	Kind, Name string
+	Parameters float64
+}) string {
+	what := "model"
+	if b.Kind == "reward" {
+		what = "reward model"
+	}
+	if h.Stage == "" {
+		return fmt.Sprintf("%s %s came in as %s, %s parameters", what, b.Digest.Short(), b.Name, strings.TrimSpace(count(b.Parameters)))
+	}
+	return fmt.Sprintf("%s made %s %s, %s parameters", h.of(), what, b.Digest.Short(), strings.TrimSpace(count(b.Parameters)))
+}
+
+func evaluationMade(h happened, b struct{ Document trimtab.Digest }) string {
+	return strings.TrimSpace(fmt.Sprintf("%s wrote its report %s", h.of(), b.Document.Short()))
+}
+
+func decisionSaid(h happened, b struct {
+	Decision string
+	Details  struct{ Reason string }
+}) string {
+	of := h.of()
+	if of == "" {
+		of = "the run"
+	}
+	text := map[string]string{
+		"approve": "approved " + of + ", which missed its gate", "skip": "skipped " + of,
+		"cancel": "cancelled " + of, "pause": "paused " + of, "resume": "resumed " + of,
+	}[b.Decision]
+	if text == "" {
+		text = fmt.Sprintf("decided about %s: %s", of, b.Decision)
+	}
+	if b.Details.Reason != "" {
+		text += ": " + b.Details.Reason
+	}
+	return text
+}
+
+func datasetCreated(h happened, b struct{ Kind string }) string {
+	return fmt.Sprintf("dataset %s begins, for %s", h.of(), b.Kind)
+}
+
+func itemsAdded(h happened, b struct{ Added, Given int }) string {
+	text := fmt.Sprintf("dataset %s: %s added", h.of(), plural(b.Added, "item"))
+	if b.Given > b.Added {
+		text += fmt.Sprintf(", %s there already", grouped(b.Given-b.Added))
+	}
+	return text
+}
+
+func datasetFrozen(h happened, b struct {
+	Version trimtab.Digest
+	Items   int
+}) string {
+	return fmt.Sprintf("dataset %s frozen as %s, %s", h.of(), b.Version.Short(), plural(b.Items, "item"))
+}
+
+func filesImported(h happened, b struct{ Files []any }) string {
+	return fmt.Sprintf("dataset %s: read from %s", h.of(), plural(len(b.Files), "file"))
+}
+
+func itemsErased(h happened, b struct {
+	Items  []trimtab.Digest
+	Reason string
+}) string {
+	text := fmt.Sprintf("dataset %s: the text of %s erased", h.of(), plural(len(b.Items), "item"))
+	if b.Reason != "" {
+		text += ": " + b.Reason
+	}
+	return text
+}
+
+func documentKept(_ happened, b struct{ Digest trimtab.Digest }) string {
+	return "document " + b.Digest.Short() + " kept"
+}
+
+func modelExported(_ happened, b struct{ Digest trimtab.Digest }) string {
+	return "exported model " + b.Digest.Short()
+}
+
+func reproducedSaid(h happened, b struct {
+	Identical bool
+	Kernels   string
+	Stages    []struct{ Stage, First string }
+}) string {
+	what := cmp.Or(h.of(), "the run")
+	if b.Identical {
+		return fmt.Sprintf("ran %s again on %s: identical", what, b.Kernels)
+	}
+	for _, st := range b.Stages {
+		if st.First != "" {
+			return fmt.Sprintf("ran %s again on %s: %s differs: %s", what, b.Kernels, st.Stage, st.First)
+		}
+	}
+	return fmt.Sprintf("ran %s again on %s: it could not be shown to be identical", what, b.Kernels)
+}
+
+func keyUsed(_ happened, b struct{ Verifier string }) string {
+	name, _, _ := strings.Cut(b.Verifier, "+")
+	return "tree heads are signed with key " + name
+}
+
+func auditVerified(_ happened, b struct{ Events, Problems int }) string {
+	if b.Problems == 0 {
+		return fmt.Sprintf("verified the record of %s: nothing was changed", plural(b.Events, "event"))
+	}
+	return fmt.Sprintf("verified the record of %s: %s", plural(b.Events, "event"), plural(b.Problems, "problem"))
+}
+
+// grouped writes 3907 as 3,907.
+func grouped(n int) string {
+	s := strconv.Itoa(n)
+	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+// plural is a number of things.
+func plural(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return grouped(n) + " " + thing + "s"
+}
+
+// gist is what people read of a body that no sentence is for: its words and
+// numbers, named digests in short, and the message of an error.
+func gist(body json.RawMessage) string {
+	var fields map[string]any
+	if json.Unmarshal(body, &fields) != nil {
+		return string(body)
+	}
+	var parts []string
+	for _, key := range sortedKeys(fields) {
+		if text := gistOf(fields[key]); text != "" {
+			parts = append(parts, key+" "+text)
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+func gistOf(v any) string {
+	switch v := v.(type) {
+	case string:
+		if d, err := trimtab.ParseDigest(v); err == nil {
+			return d.Short()
+		}
+		return v
+	case float64:
+		if v != 0 {
+			return exact(v)
+		}
+	case bool:
+		return strconv.FormatBool(v)
+	case map[string]any:
+		for _, key := range []string{"message", "digest", "reason"} {
+			if text, ok := v[key].(string); ok {
+				return gistOf(text)
+			}
+		}
+	case []any:
+		return gistOfList(v)
+	}
+	return ""
+}
+
+// gistOfList names the digests of a list; a list of anything else is left to -o json.
+func gistOfList(list []any) string {
+	var parts []string
+	for _, one := range list {
+		fields, _ := one.(map[string]any)
+		if set, ok := fields["set"].(string); ok {
+			parts = append(parts, set)
+			continue
+		}
+		name, _ := fields["name"].(string)
+		if data, ok := fields["data"].(string); ok {
+			name = data
+		}
+		digest, ok := fields["digest"].(string)
+		if !ok {
+			return ""
+		}
+		parts = append(parts, name+" "+gistOf(digest))
+	}
+	return strings.Join(parts, " ")
+}
