@@ -120,8 +120,7 @@ func (s *Service) Reproduce(ctx context.Context, r ReproduceRequest) (Reproducti
 		}
 	}
 	p.doc.Seconds = time.Since(began).Seconds()
-	p.conclude()
-	if r.Silent {
+	if !p.conclude() || r.Silent {
 		return p.doc, nil
 	}
 	err = p.tell(ctx)
@@ -211,14 +210,14 @@ func unfit(a *storage.Attempt) string {
 
 // stage runs one stage again; more is false when the work ends with it.
 func (p *reproduction) stage(ctx context.Context, st trimtab.PlannedStage) (more bool, err error) {
-	out := ReproducedStage{Stage: st.Name, Kind: st.Kind, Inputs: []ReproducedInput{}}
+	out := ReproducedStage{Stage: st.Name, Kind: st.Kind, Inputs: []ReproducedInput{},
+		Reproduction: activities.Reproduction{Differences: []activities.Difference{}, Outputs: []activities.ReproducedOutput{}}}
 	a := p.attemptOf(st.Name)
 	if a != nil {
 		out.Attempt, out.Status = a.Number, a.Status
 	}
 	if out.Why = unfit(a); out.Why != "" {
 		out.Result = LeftOut
-		out.Differences, out.Outputs = []activities.Difference{}, []activities.ReproducedOutput{}
 		return true, p.done(out)
 	}
 	began := time.Now()
@@ -300,9 +299,8 @@ func (p *reproduction) replaced(stage string, n trimtab.Named) trimtab.Digest {
 	return n.Digest
 }
 
-// conclude says in one error what is not identical.
-func (p *reproduction) conclude() {
-	ran := 0
+// conclude says in one error what is not identical; ran is whether any stage was run.
+func (p *reproduction) conclude() (ran bool) {
 	for _, st := range p.doc.Stages {
 		switch {
 		case st.Result == LeftOut:
@@ -312,18 +310,19 @@ func (p *reproduction) conclude() {
 			e.Message = "stage " + st.Stage + ": " + e.Message
 			p.doc.Error = &e
 		case st.Result == Differs && p.doc.Error == nil:
-			p.doc.Error = differs(st, p.doc)
+			p.doc.Error = differs(st)
 		}
-		ran++
+		ran = true
 	}
-	if ran == 0 {
+	if !ran {
 		p.doc.Error = trimtab.NewError(trimtab.Conflict, "nothing_recorded", "see `trimtab show`", "run %s has no stage that can be run again yet", p.run.ID)
 	}
 	p.doc.Identical = p.doc.Error == nil
+	return ran
 }
 
 // differs is the error of a stage that came out otherwise.
-func differs(st ReproducedStage, doc Reproduction) *trimtab.Error {
+func differs(st ReproducedStage) *trimtab.Error {
 	remedy := "the record, a file of the store or the program is not what it was: look at `trimtab doctor --run` and compare the builds"
 	switch {
 	case slices.ContainsFunc(st.Inputs, func(in ReproducedInput) bool { return in.Here != in.Recorded }):

@@ -528,7 +528,7 @@ func TestReproduceUnfinished(t *testing.T) {
 		t.Fatal(err)
 	}
 	doc = b.reproduce(runs.ReproduceRequest{Run: run.ID})
-	if doc.Identical || doc.Error.Type != "nothing_recorded" {
+	if doc.Identical || doc.Told || doc.Error.Type != "nothing_recorded" {
 		t.Errorf("a run that has not begun: %v", doc.Error)
 	}
 	st := run.Plan.Stages[0]
