@@ -19,23 +19,13 @@ import (
 var (
 	appended = flag.Int("appended", 2000, "events that TestWritersNeverFork appends over eight streams")
 	verified = flag.Int("verified", 20000, "events that TestVerifyManyEvents verifies")
-	durable  = flag.Bool("durable", false, "measure TestWritersNeverFork with a Postgres that waits for the disk")
+	durable  = flag.Bool("durable", false, "measure TestWritersNeverFork and BenchmarkKeep with a Postgres that waits for the disk")
 )
 
 // Eight writers over eight streams, and each of them also into one that all
 // share: no chain forks, while a notary adds to the tree beside them.
 func TestWritersNeverFork(t *testing.T) {
-	urls := storagetest.URLs(t)
-	if *durable {
-		dir, err := os.MkdirTemp("", "trimtab-many-")
-		must(t, errors.Join(err, os.Chmod(dir, 0o711))) // Postgres may run as another user
-		t.Cleanup(func() { must(t, os.RemoveAll(dir)) })
-		p, err := devstack.StartPostgres(t.Context(), devstack.PostgresOptions{Dir: filepath.Join(dir, "postgres"), DieWithParent: true})
-		must(t, err)
-		t.Cleanup(func() { must(t, p.Stop()) })
-		urls = storagetest.On(t, p.URL)
-	}
-	r := recordOn(t, urls)
+	r := recordOn(t, server(t))
 	const writers = 8
 	per := *appended / writers
 	started := time.Now()
@@ -79,6 +69,33 @@ func TestWritersNeverFork(t *testing.T) {
 		t.Errorf("%d forks", forks)
 	}
 	t.Logf("%d events by %d writers in %.1f s: %.0f a second, %d signed heads meanwhile", rep.Events, writers, seconds, float64(rep.Events)/seconds, rep.Heads/2)
+}
+
+// server is a database of the tests' server, or with -durable of one that waits for the disk.
+func server(t testing.TB) storagetest.Addresses {
+	t.Helper()
+	if !*durable {
+		return storagetest.URLs(t)
+	}
+	dir, err := os.MkdirTemp("", "trimtab-many-")
+	must(t, errors.Join(err, os.Chmod(dir, 0o711))) // Postgres may run as another user
+	t.Cleanup(func() { must(t, os.RemoveAll(dir)) })
+	p, err := devstack.StartPostgres(t.Context(), devstack.PostgresOptions{Dir: filepath.Join(dir, "postgres"), DieWithParent: true})
+	must(t, err)
+	t.Cleanup(func() { must(t, p.Stop()) })
+	return storagetest.On(t, p.URL)
+}
+
+// A head, with one new event: what a stage waits for at its end.
+func BenchmarkKeep(b *testing.B) {
+	r := recordOn(b, server(b))
+	r.fill()
+	for b.Loop() {
+		b.StopTimer()
+		must(b, r.store.Tell(b.Context(), "audit", "ann", "audit_verified", nil))
+		b.StartTimer()
+		r.keep()
+	}
 }
 
 // Verification goes through many events in little memory.
