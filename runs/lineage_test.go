@@ -3,12 +3,15 @@ package runs_test
 import (
 	"bytes"
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/papers"
+	"github.com/trimtab/trimtab/recipes"
 	"github.com/trimtab/trimtab/runs"
 	"github.com/trimtab/trimtab/storage"
 )
@@ -273,5 +276,50 @@ func TestMakerIn(t *testing.T) {
 	}
 	if m, others := runs.MakerIn(nil, "a"); m != nil || others != 0 {
 		t.Errorf("what nobody made was made by %+v", m)
+	}
+}
+
+// A recipe that reads its data from files writes down which: those of the
+// rankings, and both for the text, which holds what was ranked too.
+func TestSourcesAreKnown(t *testing.T) {
+	b := newServers(t, t.TempDir(), 0)
+	folder := t.TempDir()
+	digests := map[string]trimtab.Digest{}
+	for name, body := range map[string]string{
+		"votes.jsonl": `{"prompt": "a?", "responses": ["x y", "z"], "ranks": [1, 2], "group": "a"}` + "\n" +
+			`{"prompt": "b?", "responses": ["v", "w x"], "ranks": [2, 1], "group": "b"}` + "\n",
+		"text.txt": "One paragraph.\n\nAnother one.\n",
+	} {
+		if err := os.WriteFile(filepath.Join(folder, name), []byte(body), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		digests[name] = trimtab.DigestOf([]byte(body))
+	}
+	spec, err := recipes.Load("debate", "smallest", []string{"sources.folder=" + folder, "sources.rankings=[votes.jsonl]", "sources.text=[text.txt]", "sources.test_share=0.5"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Launch(b.ctx, runs.LaunchRequest{Spec: spec, Actor: "tester", New: true}); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string][]string{"rankings": {"votes.jsonl"}, "text": {"text.txt", "votes.jsonl"}, "demonstrations": {"votes.jsonl"}, "prompts": {"votes.jsonl"}} {
+		v, err := b.Store().ResolveDataset(b.ctx, "debate/"+name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o, _, err := b.Store().Origin(b.ctx, v.Digest)
+		if err != nil || len(o.Imports) != 1 || o.Imports[0].Items != o.Items {
+			t.Fatalf("%s came in by %+v (%v)", name, o.Imports, err)
+		}
+		var got []string
+		for _, f := range o.Imports[0].Files {
+			got = append(got, f.Name)
+			if f.Digest != digests[f.Name] || f.Items != 2 {
+				t.Errorf("%s: the file %s is told as %+v", name, f.Name, f)
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s came from %v, want %v", name, got, want)
+		}
 	}
 }
