@@ -336,6 +336,12 @@ end
 $$;
 comment on function erase_item is 'takes the text out of an item and leaves a tombstone';
 
+-- From an item, a labeller or a response forward to what it went into.
+create index dataset_item_by_item on dataset_item (item);
+create index dataset_version_item_by_item on dataset_version_item (item);
+create index ranking_by_labeller on ranking (labeller);
+create index ranking_response_by_response on ranking_response (response);
+
 create index event_stream_unlogged on event_stream (stream) where logged < head;
 
 create function refuse_change() returns trigger language plpgsql as $$
