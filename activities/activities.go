@@ -36,6 +36,7 @@ type Activities struct {
 
 	clock  Clock
 	memory func() (free int64, known bool) // bytes
+	notice func(run string, attempt int64) // that an attempt, or the run itself (0), has begun or ended
 
 	warm warm // the stage at work, kept between segments
 }
@@ -51,10 +52,16 @@ func WithMemory(free func() (free int64, known bool)) Option {
 	return func(a *Activities) { a.memory = free }
 }
 
+// WithNotice calls f after an attempt of a run, by its id, or the run itself
+// (0) may have begun or ended, as the record has it then. f must not block.
+func WithNotice(f func(run string, attempt int64)) Option {
+	return func(a *Activities) { a.notice = f }
+}
+
 // New makes the activities of one worker process. The build id is recorded
 // with every attempt and is part of no key.
 func New(lg *slog.Logger, store *storage.Store, files *checkpoint.Store, pool *tensor.Pool, build string, options ...Option) *Activities {
-	a := &Activities{log: lg, store: store, files: files, pool: pool, build: build, clock: monotonic{time.Now()}, memory: freeMemory}
+	a := &Activities{log: lg, store: store, files: files, pool: pool, build: build, clock: monotonic{time.Now()}, memory: freeMemory, notice: func(string, int64) {}}
 	for _, o := range options {
 		o(a)
 	}
@@ -88,6 +95,7 @@ func (a *Activities) begin(ctx context.Context, in BeginInput) (BeginResult, err
 	if err != nil {
 		return BeginResult{}, err
 	}
+	a.notice(in.Run, row.ID)
 	if row.Status != trimtab.AttemptReused {
 		a.say(ctx, in.Run, in.Stage.Name, in.Number, "attempt %d begins", in.Number)
 		return BeginResult{Attempt: row.ID}, nil
@@ -134,6 +142,7 @@ func (a *Activities) Complete(ctx context.Context, in CompleteInput) (CompleteRe
 	if err := a.store.CompleteAttempt(ctx, in.Attempt, in.Sequence, in.Outputs, in.Metrics); err != nil {
 		return CompleteResult{}, Wrap(err)
 	}
+	a.notice(in.Run, in.Attempt)
 	if err := failpoint.At("stage_completed"); err != nil {
 		return CompleteResult{}, Wrap(err)
 	}
@@ -167,6 +176,7 @@ func (a *Activities) SetAttemptStatus(ctx context.Context, in AttemptStatusInput
 	if err := a.store.SetAttemptStatus(ctx, in.Attempt, in.Status, in.Error, in.Actor); err != nil {
 		return AttemptStatusResult{}, Wrap(err)
 	}
+	a.notice(in.Run, in.Attempt)
 	if in.Error != nil {
 		a.say(ctx, in.Run, in.Stage, in.Number, "%s: %s", in.Status, in.Error.Error())
 	}
@@ -189,6 +199,7 @@ func (a *Activities) SetRunStatus(ctx context.Context, in RunStatusInput) error 
 	in.Error = classed(in.Error, in.Class)
 	err := a.store.SetRunStatus(ctx, in.Run, in.Status, in.Next, in.Error, in.Actor)
 	if err == nil {
+		a.notice(in.Run, 0)
 		text := string(in.Status)
 		if in.Error != nil {
 			text += ": " + in.Error.Error()

@@ -175,7 +175,11 @@ func (r *running) restore(ctx context.Context) error {
 	if r.in.Sequence > 1 && !warm {
 		r.a.say(ctx, r.in.Run, r.in.Stage.Name, 0, "goes on from step %d", r.step)
 	}
-	return r.a.store.StartAttempt(ctx, r.in.Attempt, r.in.Sequence, r.job.Steps(), r.a.build)
+	if err := r.a.store.StartAttempt(ctx, r.in.Attempt, r.in.Sequence, r.job.Steps(), r.a.build); err != nil {
+		return err
+	}
+	r.a.notice(r.in.Run, r.in.Attempt)
+	return nil
 }
 
 // build makes the stage and loads the newest checkpoint that is whole. It

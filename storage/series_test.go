@@ -26,7 +26,9 @@ func TestFirstDivergence(t *testing.T) {
 	a := commit("run-a", step(0, loss(1)), step(1, loss(nan), trimtab.Metric{Name: "kl", Value: 0}), step(2, loss(3)))
 	b := commit("run-b", step(0, loss(1)), step(1, loss(nan), trimtab.Metric{Name: "kl", Value: math.Copysign(0, -1)}), step(2, loss(3)))
 	c := commit("run-c", step(0, loss(1)), step(1, loss(nan)), step(2, loss(4)), step(3, loss(5)))
-	part := func(attempt int64, from, until int) storage.Piece { return storage.Piece{Attempt: attempt, From: from, Until: until} }
+	part := func(attempt int64, from, until int) storage.Piece {
+		return storage.Piece{Attempt: attempt, From: from, Until: until}
+	}
 
 	for name, series := range map[string][][]storage.Piece{
 		"a with itself":       {{part(a, 0, 3)}, {part(a, 0, 3)}},

@@ -16,18 +16,22 @@ import (
 )
 
 func (a *app) historyCmd() *cobra.Command {
-	var all bool
+	var all, lineage bool
 	cmd := &cobra.Command{
 		Use: "history RUN [STAGE]", Short: "the log book of a run: when, who, what and why", Args: takes(1, 2),
 		Long: `Read what happened to a run, a line an event, in local time. Events of one kind in a
 row, such as the commits of steps, are one line with the time of the last, unless
---all is given. The other forms of output have every event, whole.
+--all is given. The other forms of output have every event, whole. With --openlineage it is the run events of OpenLineage instead, a line of JSON
+each: what workers tell as it comes about, where openlineage_url is set.
 
 A digest is shown by its first 12 digits. They are enough for rerun
 --from-checkpoint (of a checkpoint), for generate, chat, eval and model (of a
 model), and, behind NAME@sha256:, wherever a dataset is named.`,
 		Example: "  trimtab history my-assistant\n  trimtab history my-assistant ppo --all\n  trimtab history my-assistant -o csv",
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if lineage && a.format != formatTable && a.format != formatJSONL {
+				return usagef("leave -o out", "--openlineage prints lines of JSON alone")
+			}
 			return a.withStore(cmd, func(ctx context.Context, s *session) error {
 				stage := ""
 				if len(args) == 2 {
@@ -37,11 +41,15 @@ model), and, behind NAME@sha256:, wherever a dataset is named.`,
 				if err != nil {
 					return err
 				}
+				if lineage {
+					return a.printLineage(ctx, s, args[0], stage)
+				}
 				return a.printHistory(ctx, s, events, all)
 			})
 		},
 	}
 	cmd.Flags().BoolVar(&all, "all", false, "show each event, also those that tell the same as the one before")
+	cmd.Flags().BoolVar(&lineage, "openlineage", false, "print events of OpenLineage, a line of JSON each")
 	return cmd
 }
 
@@ -60,6 +68,23 @@ func (a *app) printHistory(ctx context.Context, s *session, events []storage.Eve
 	width, _ := terminal(a.out)
 	_, err = fmt.Fprint(a.out, logBook(entriesOf(events, notes, all), time.Local, width))
 	return err
+}
+
+// printLineage writes the OpenLineage events of a run, or of a stage of it.
+func (a *app) printLineage(ctx context.Context, s *session, ref, stage string) error {
+	events, err := s.runs.OpenLineage(ctx, ref, a.settings.value("openlineage_namespace"))
+	if err != nil {
+		return err
+	}
+	for _, e := range events {
+		if stage != "" && e.Of.Stage != stage {
+			continue
+		}
+		if err := a.printLine(e); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // event is a stored event as this program shows it.

@@ -35,6 +35,8 @@ var allSettings = []setting{
 	{key: "temporal_address", help: "host:port of a Temporal server; empty uses the embedded one", standard: constant("")},
 	{key: "temporal_namespace", help: "Temporal namespace", standard: constant("trimtab")},
 	{key: "actor", help: "name that your decisions are recorded under (default: your login name)", standard: constant("")},
+	{key: "openlineage_url", help: "where a worker tells OpenLineage events: an http or https address, or a file; empty tells none", standard: constant("")},
+	{key: "openlineage_namespace", help: "namespace of those events (default: trimtab:// and the identity of the database)", standard: constant("")},
 	{key: "log_format", help: "text or json", standard: constant("text")},
 	{key: "log_level", help: "debug, info, warn or error", standard: constant("info")},
 }
@@ -94,6 +96,9 @@ func readSettings(cmd *cobra.Command, file string) (*settings, error) {
 		if list, ok := allowedValues[one.key]; ok && !slices.Contains(list, s.values[one.key]) {
 			return nil, usagef("use "+strings.Join(list, ", "), "setting %s is %q (from %s)", one.key, s.values[one.key], s.origins[one.key])
 		}
+	}
+	if err := checkLineage(s.values["openlineage_url"]); err != nil {
+		return nil, usagef("give an http or https address, or the full path of a file", "setting openlineage_url is %q (from %s): %w", s.shown("openlineage_url"), s.origins["openlineage_url"], err)
 	}
 	data, err := filepath.Abs(s.values["data"])
 	if err != nil {

@@ -67,6 +67,8 @@ func (a *app) workerProcess(e devstack.Endpoints) *exec.Cmd {
 		envName("postgres_url")+"="+e.AppURL,
 		envName("temporal_address")+"="+e.Temporal,
 		envName("temporal_namespace")+"="+e.Namespace,
+		envName("openlineage_url")+"="+a.settings.value("openlineage_url"),
+		envName("openlineage_namespace")+"="+a.settings.value("openlineage_namespace"),
 	)
 	return cmd
 }

@@ -72,7 +72,9 @@ func (a *app) work(ctx context.Context, threads int) error {
 	defer c.Close()
 	pool := tensor.NewPool(threads)
 	defer pool.Close()
-	acts := activities.New(lg, s.store, s.files, pool, buildID())
+	told := a.newLineage(lg, s)
+	defer told.end()
+	acts := activities.New(lg, s.store, s.files, pool, buildID(), activities.WithNotice(told.notice))
 	return serve(ctx, lg, s.store, c, acts)
 }
 
