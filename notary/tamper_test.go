@@ -16,9 +16,6 @@ import (
 // column is a column of an audited table.
 type column struct{ Table, Name, Type, Base string }
 
-// recordTables hold the events and the tree.
-var recordTables = []string{"event", "event_stream", "log_leaf", "log_hash", "tree_head"}
-
 // columns of all audited tables: those that have a function row_bytes, and those of the record itself.
 func (r *recorded) columns() []column {
 	r.t.Helper()

@@ -461,7 +461,7 @@ func TestReproduceContinued(t *testing.T) {
 	d := b.await(id, trimtab.RunBlocked)
 	early := stageOf(t, d, "reward")
 	b.rerun(runs.RerunRequest{Run: id, Stage: "reward", Sets: []string{"reward.epochs=2", "reward.gates=[]"}, FromCheckpoint: "latest"})
-	d = b.await(id, trimtab.RunCompleted)
+	b.await(id, trimtab.RunCompleted)
 	b.identical(b.reproduce(runs.ReproduceRequest{Run: id, Stage: "reward", Attempt: 1}))
 	doc := b.reproduce(runs.ReproduceRequest{Run: id, Stage: "reward"})
 	b.identical(doc)
