@@ -95,68 +95,56 @@ func (v Verify) chains(ctx context.Context, r storage.Reading, rep *Report) (map
 	if err != nil {
 		return nil, err
 	}
-	streams := make(map[string]storage.Stream, len(beside))
+	c := chainCheck{rep: rep, streams: make(map[string]storage.Stream, len(beside)), seen: map[string]bool{}}
 	for _, s := range beside {
-		streams[s.Name] = s
+		c.streams[s.Name] = s
 	}
-	var chain audit.Chain
-	seen := 0
-	ended := func() {
-		name, last, hash := chain.Last()
-		if last == 0 {
-			return
-		}
-		seen++
-		s, ok := streams[name]
-		if !ok {
-			rep.add("stream "+name, "it has events, but no row in event_stream")
-		} else if s.Head != last || !bytes.Equal(s.Hash, hash[:]) {
-			rep.add("stream "+name, "it ends with event %d, event_stream says %d: events were taken out or put in at its end, or event_stream was changed", last, s.Head)
-		}
-	}
-	broken := ""
-	err = r.Events(ctx, func(e *audit.Event, stored audit.Hash) error {
-		rep.Events++
-		name, _, _ := chain.Last()
-		if e.Stream != name {
-			ended()
-		}
-		if err := chain.Next(e, stored); err != nil {
-			if broken != e.Stream { // what follows in the stream hangs on it
-				rep.add(eventName(e.Stream, e.Sequence), "%v", err)
-			}
-			broken = e.Stream
-			chain.Skip(e, stored)
-		}
-		return nil
-	})
-	ended()
+	err = r.Events(ctx, c.next)
+	c.ended()
 	for _, s := range beside {
-		if s.Head == 0 && s.Logged == 0 {
-			seen++
-		}
-	}
-	if seen < len(beside) {
-		if err := v.empty(ctx, r, rep, beside); err != nil {
-			return nil, err
-		}
-	}
-	return streams, err
-}
-
-// empty names the streams of which no event is left.
-func (v Verify) empty(ctx context.Context, r storage.Reading, rep *Report, beside []storage.Stream) error {
-	have := map[string]bool{}
-	names, err := r.StreamsOfEvents(ctx)
-	for _, n := range names {
-		have[n] = true
-	}
-	for _, s := range beside {
-		if s.Head > 0 && !have[s.Name] {
+		if s.Head > 0 && !c.seen[s.Name] {
 			rep.add("stream "+s.Name, "event_stream says %d events, none is there", s.Head)
 		}
 	}
-	return err
+	return c.streams, err
+}
+
+// chainCheck follows the events of all streams.
+type chainCheck struct {
+	rep     *Report
+	chain   audit.Chain
+	streams map[string]storage.Stream // what stands beside the events
+	seen    map[string]bool
+	broken  string // the stream at hand, if one of its events was named already
+}
+
+func (c *chainCheck) next(e *audit.Event, stored audit.Hash) error {
+	c.rep.Events++
+	if name, _, _ := c.chain.Last(); e.Stream != name {
+		c.ended()
+	}
+	if err := c.chain.Next(e, stored); err != nil {
+		if c.broken != e.Stream { // what follows in the stream hangs on it
+			c.rep.add(eventName(e.Stream, e.Sequence), "%v", err)
+		}
+		c.broken = e.Stream
+		c.chain.Skip(e, stored)
+	}
+	return nil
+}
+
+// ended compares the end of the stream at hand.
+func (c *chainCheck) ended() {
+	name, last, hash := c.chain.Last()
+	if last == 0 {
+		return
+	}
+	c.seen[name] = true
+	if s, ok := c.streams[name]; !ok {
+		c.rep.add("stream "+name, "it has events, but no row in event_stream")
+	} else if s.Head != last || !bytes.Equal(s.Hash, hash[:]) {
+		c.rep.add("stream "+name, "it ends with event %d, event_stream says %d: events were taken out or put in at its end, or event_stream was changed", last, s.Head)
+	}
 }
 
 // tree builds the tree again and compares it with every head.
@@ -298,42 +286,11 @@ type claim struct {
 	was, now string
 }
 
-// facts holds the rows that events tell of against what was told.
+// facts holds the rows that events tell of against what was told, and looks for rows of which none tells.
 func (v Verify) facts(ctx context.Context, r storage.Reading, rep *Report) error {
-	told := map[string]int64{} // rows, by table
-	last := map[string]claim{} // of the stream at hand, by table, stage and attempt
-	stream := ""
-	ended := func() {
-		for _, key := range sorted(last) {
-			if c := last[key]; c.was != c.now {
-				table, _, _ := strings.Cut(key, " ")
-				rep.add(c.where, "%s", differs(table, c.was, c.now))
-			}
-			table, _, _ := strings.Cut(key, " ")
-			told[table]++
-		}
-		clear(last)
-	}
-	err := r.Facts(ctx, func(t storage.Told) error {
-		if t.Stream != stream {
-			ended()
-			stream = t.Stream
-		}
-		where := fmt.Sprintf("%s (%s)", eventName(t.Stream, t.Sequence), t.Type)
-		now := factLines(t.Is)
-		for table, line := range factLines(t.Was) {
-			switch {
-			case slices.Contains(states, table):
-				last[fmt.Sprintf("%s %s %d", table, t.Stage, t.Attempt)] = claim{where, line.text, now[table].text}
-				continue
-			case line.text != now[table].text:
-				rep.add(where, "%s", differs(table, line.text, now[table].text))
-			}
-			told[table] += line.rows
-		}
-		return nil
-	})
-	ended()
+	c := factCheck{rep: rep, told: map[string]int64{}, last: map[string]claim{}}
+	err := r.Facts(ctx, c.next)
+	c.ended()
 	if err != nil {
 		return err
 	}
@@ -341,8 +298,8 @@ func (v Verify) facts(ctx context.Context, r storage.Reading, rep *Report) error
 		return err
 	}
 	for _, table := range sorted(rep.Rows) {
-		if n := rep.Rows[table]; n != told[table] && !slices.Contains(shared, table) {
-			rep.add("table "+table, "it has %d rows, events tell of %d", n, told[table])
+		if n := rep.Rows[table]; n != c.told[table] && !slices.Contains(shared, table) {
+			rep.add("table "+table, "it has %d rows, events tell of %d", n, c.told[table])
 		}
 	}
 	strays, err := r.Strays(ctx)
@@ -357,6 +314,47 @@ func (v Verify) facts(ctx context.Context, r storage.Reading, rep *Report) error
 		rep.add("row "+s, "it was erased, and has been changed since")
 	}
 	return err
+}
+
+// factCheck compares what events said of rows with what they are.
+type factCheck struct {
+	rep    *Report
+	told   map[string]int64 // rows, by table
+	stream string
+	last   map[string]claim // of the stream at hand, by table, stage and attempt
+}
+
+func (c *factCheck) next(t storage.Told) error {
+	if t.Stream != c.stream {
+		c.ended()
+		c.stream = t.Stream
+	}
+	where := fmt.Sprintf("%s (%s)", eventName(t.Stream, t.Sequence), t.Type)
+	was, now := factLines(t.Was), factLines(t.Is)
+	for _, table := range sorted(was) {
+		line := was[table]
+		if slices.Contains(states, table) {
+			c.last[fmt.Sprintf("%s %s %d", table, t.Stage, t.Attempt)] = claim{where, line.text, now[table].text}
+			continue
+		}
+		if line.text != now[table].text {
+			c.rep.add(where, "%s", differs(table, line.text, now[table].text))
+		}
+		c.told[table] += line.rows
+	}
+	return nil
+}
+
+// ended compares the last words about the states of the stream at hand.
+func (c *factCheck) ended() {
+	for _, key := range sorted(c.last) {
+		table, _, _ := strings.Cut(key, " ")
+		if l := c.last[key]; l.was != l.now {
+			c.rep.add(l.where, "%s", differs(table, l.was, l.now))
+		}
+		c.told[table]++
+	}
+	clear(c.last)
 }
 
 func differs(table, was, now string) string {

@@ -123,11 +123,6 @@ func (r Reading) Streams(ctx context.Context) ([]Stream, error) {
 	return collect(ctx, r.tx, pgx.RowToStructByPos[Stream], "select stream, head, logged, hash from event_stream order by stream")
 }
 
-// StreamsOfEvents names every stream that has an event.
-func (r Reading) StreamsOfEvents(ctx context.Context) ([]string, error) {
-	return collect(ctx, r.tx, pgx.RowTo[string], "select distinct stream from event order by 1")
-}
-
 // Models are the digests of all models in the record.
 func (r Reading) Models(ctx context.Context) ([]string, error) {
 	return collect(ctx, r.tx, pgx.RowTo[string], "select distinct digest::text from artifact order by 1")
