@@ -152,12 +152,13 @@ var wholeBook = [][5]string{
 	{"trimtab", "weather_told", "", "", `{"reason":"rain","clouds":3}`},
 	{"trimtab", "run_status", "", "", `{"status":3,"next":"odd"}`},
 	{"trimtab", "run_status", "", "", `{"error":null,"from":"running","next":"","status":"completed"}`},
-	{"bob", "files_imported", "", "", `{"files":[{"name":"a.jsonl"}]}`},
+	{"bob", "files_imported", "", "", `{"files":[{"name":"a.jsonl","digest":` + digit("7") + `,"bytes":9,"items":1200},{"name":"b.jsonl","digest":` + digit("8") + `,"bytes":9,"items":1}]}`},
 	{"bob", "items_erased", "", "", `{"items":[` + digit("7") + `],"reason":"asked for","rows":1,"versions":[]}`},
 	{"trimtab", "document_kept", "", "", `{"digest":` + digit("8") + `}`},
 	{"bob", "model_exported", "", "", `{"digest":` + digit("9") + `}`},
 	{"eve", "reproduced", "sft", "1", `{"identical":true,"kernels":"avx2","stages":[]}`},
 	{"eve", "reproduced", "", "", `{"identical":false,"kernels":"avx2","stages":[{"stage":"sft"},{"stage":"ppo","first":"step 3: loss"}]}`},
+	{"eve", "reproduced", "", "", `{"identical":false,"kernels":"avx2","stages":[{"stage":"ppo","result":"failed","error":{"message":"its input is gone"}}]}`},
 	{"worker", "key_used", "", "", `{"verifier":"trimtab-1a2b3c4d+00+AA"}`},
 	{"eve", "audit_verified", "", "", `{"events":1200,"head":1200,"problems":0}`},
 	{"eve", "audit_verified", "", "", `{"events":1200,"head":1200,"problems":2}`},
@@ -199,15 +200,16 @@ const wholeText = `2026-11-27
 00:00:26  trimtab        weather_told: clouds 3, reason rain
 00:00:27  trimtab        run_status: next odd, status 3
 00:00:28  trimtab        the run is completed
-00:00:29  bob            dataset demos: read from 1 file
-00:00:30  bob            dataset demos: the text of 1 item erased: asked for
+00:00:29  bob            dataset demos: read from a.jsonl (777777777777, 1,200 items), b.jsonl (888888888888, 1 item)
+00:00:30  bob            dataset demos: the text of 1 item erased; reason: asked for
 00:00:31  trimtab        document 888888888888 kept
 00:00:32  bob            exported model 999999999999
 00:00:33  eve            ran sft again on avx2: identical
 00:00:34  eve            ran the run again on avx2: ppo differs: step 3: loss
-00:00:35  worker         tree heads are signed with key trimtab-1a2b3c4d
-00:00:36  eve            verified the record of 1,200 events: nothing was changed
-00:00:37  eve            verified the record of 1,200 events: 2 problems
+00:00:35  eve            ran the run again on avx2: ppo failed: its input is gone
+00:00:36  worker         tree heads are signed with key trimtab-1a2b3c4d
+00:00:37  eve            verified the record of 1,200 events: nothing was changed
+00:00:38  eve            verified the record of 1,200 events: 2 problems
 `
 
 func TestLogBook(t *testing.T) {

@@ -420,19 +420,25 @@ func datasetFrozen(h happened, b struct {
 	return fmt.Sprintf("dataset %s frozen as %s, %s", h.of(), b.Version.Short(), plural(b.Items, "item"))
 }
 
-func filesImported(h happened, b struct{ Files []any }) string {
-	return fmt.Sprintf("dataset %s: read from %s", h.of(), plural(len(b.Files), "file"))
+func filesImported(h happened, b struct {
+	Files []struct {
+		Name   string
+		Digest trimtab.Digest
+		Items  int
+	}
+}) string {
+	var parts []string
+	for _, f := range b.Files {
+		parts = append(parts, fmt.Sprintf("%s (%s, %s)", f.Name, f.Digest.Short(), plural(f.Items, "item")))
+	}
+	return fmt.Sprintf("dataset %s: read from %s", h.of(), strings.Join(parts, ", "))
 }
 
 func itemsErased(h happened, b struct {
 	Items  []trimtab.Digest
 	Reason string
 }) string {
-	text := fmt.Sprintf("dataset %s: the text of %s erased", h.of(), plural(len(b.Items), "item"))
-	if b.Reason != "" {
-		text += ": " + b.Reason
-	}
-	return text
+	return because(fmt.Sprintf("dataset %s: the text of %s erased", h.of(), plural(len(b.Items), "item")), b.Reason)
 }
 
 func documentKept(_ happened, b struct{ Digest trimtab.Digest }) string {
@@ -446,15 +452,21 @@ func modelExported(_ happened, b struct{ Digest trimtab.Digest }) string {
 func reproducedSaid(h happened, b struct {
 	Identical bool
 	Kernels   string
-	Stages    []struct{ Stage, First string }
+	Stages    []struct {
+		Stage, First string
+		Error        *trimtab.Error // why it could not be run
+	}
 }) string {
 	what := cmp.Or(h.of(), "the run")
 	if b.Identical {
 		return fmt.Sprintf("ran %s again on %s: identical", what, b.Kernels)
 	}
 	for _, st := range b.Stages {
-		if st.First != "" {
+		switch {
+		case st.First != "":
 			return fmt.Sprintf("ran %s again on %s: %s differs: %s", what, b.Kernels, st.Stage, st.First)
+		case st.Error != nil:
+			return fmt.Sprintf("ran %s again on %s: %s failed: %s", what, b.Kernels, st.Stage, st.Error.Message)
 		}
 	}
 	return fmt.Sprintf("ran %s again on %s: it could not be shown to be identical", what, b.Kernels)
