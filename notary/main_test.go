@@ -39,6 +39,7 @@ type recorded struct {
 	store  *storage.Store
 	owner  *pgx.Conn
 	signer *audit.Signer
+	key    string // its file
 	folder string
 	notary *notary.Notary
 }
@@ -57,9 +58,10 @@ func recordOn(t testing.TB, urls storagetest.Addresses) *recorded {
 	r.owner, err = pgx.Connect(t.Context(), r.urls.Owner)
 	must(t, err)
 	t.Cleanup(func() { r.owner.Close(context.WithoutCancel(t.Context())) })
-	r.signer, err = notary.OpenKey(filepath.Join(r.folder, "audit.key"))
+	r.key = filepath.Join(r.folder, "audit.key")
+	r.signer, err = notary.OpenKey(r.key)
 	must(t, err)
-	r.notary = notary.New(quiet, r.store, r.signer, notary.HeadsIn(r.folder))
+	r.notary = notary.New(quiet, r.store, "ann", r.key, notary.HeadsIn(r.folder))
 	return r
 }
 

@@ -60,7 +60,7 @@ func TestWritersNeverFork(t *testing.T) {
 	seconds := time.Since(started).Seconds()
 	r.keep()
 	rep := r.verify(true)
-	if len(rep.Problems) > 0 || rep.Events != int64(per*writers) || rep.Leaves != rep.Events {
+	if len(rep.Problems) > 0 || rep.Events != int64(per*writers)+1 || rep.Leaves != rep.Events {
 		t.Fatalf("%+v", rep)
 	}
 	var forks int

@@ -24,19 +24,47 @@ const Every = time.Minute
 type Notary struct {
 	log    *slog.Logger
 	store  *storage.Store
-	signer *audit.Signer
+	actor  string // who is told to have begun to use the key
+	key    string // its file
 	file   string // of heads, in the store
 	copies []string
 	client *http.Client
 
-	mu   sync.Mutex
-	size int64 // of the head that was signed last
+	mu     sync.Mutex
+	signer *audit.Signer // once the key is open, and told to the record
+	size   int64         // of the head that was signed last
 }
 
-// New makes a notary that keeps heads in the database, in a file and, as far
-// as it can, in each of copies, which are folders, or addresses that a head is posted to.
-func New(lg *slog.Logger, store *storage.Store, signer *audit.Signer, file string, copies ...string) *Notary {
-	return &Notary{log: lg, store: store, signer: signer, file: file, copies: copies, client: &http.Client{Timeout: 10 * time.Second}}
+// New makes a notary that signs with the key at a path, made if there is none,
+// and keeps heads in the database, in a file and, as far as it can, in each of
+// copies, which are folders, or addresses that a head is posted to. The disk may be full or read-only for now: the key is opened when it is needed.
+func New(lg *slog.Logger, store *storage.Store, actor, key, file string, copies ...string) *Notary {
+	return &Notary{log: lg, store: store, actor: actor, key: key, file: file, copies: copies, client: &http.Client{Timeout: 10 * time.Second}}
+}
+
+// Open opens the key and tells the record with which key heads are signed from now on, once for each key.
+func (n *Notary) Open(ctx context.Context) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.open(ctx)
+}
+
+func (n *Notary) open(ctx context.Context) error {
+	if n.signer != nil {
+		return nil
+	}
+	signer, err := OpenKey(n.key)
+	if err != nil {
+		return err
+	}
+	told, err := n.store.Told(ctx, Stream, "key_used", signer.Verifier())
+	if err == nil && !told {
+		err = n.store.Tell(ctx, Stream, n.actor, "key_used", map[string]any{"verifier": signer.Verifier()})
+	}
+	if err == nil {
+		n.signer = signer
+	}
+	return err
 }
 
 // Keep signs the head of the tree if it has grown. A copy that cannot be made is
@@ -44,6 +72,9 @@ func New(lg *slog.Logger, store *storage.Store, signer *audit.Signer, file strin
 func (n *Notary) Keep(ctx context.Context, now time.Time) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if err := n.open(ctx); err != nil {
+		return err
+	}
 	h, err := n.store.Seal(ctx)
 	if err != nil || h.Size == n.size || h.Size == 0 {
 		return err
@@ -97,17 +128,6 @@ func (n *Notary) Now(ctx context.Context) { n.try(ctx) }
 
 // Stream is that of the events about the record itself.
 const Stream = "audit"
-
-// Announce tells the record with which key heads are signed from now on; once for each key.
-func (n *Notary) Announce(ctx context.Context, actor string) {
-	told, err := n.store.Told(ctx, Stream, "key_used", n.signer.Verifier())
-	if err == nil && !told {
-		err = n.store.Tell(ctx, Stream, actor, "key_used", map[string]any{"verifier": n.signer.Verifier()})
-	}
-	if err != nil {
-		n.log.Warn("the key of the record could not be announced", "error", err)
-	}
-}
 
 func (n *Notary) copy(ctx context.Context, where, signed string) error {
 	if !IsAddress(where) {

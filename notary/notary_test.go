@@ -40,7 +40,7 @@ func TestCopies(t *testing.T) {
 	defer server.Close()
 	outside := t.TempDir()
 	var said bytes.Buffer
-	n := notary.New(slog.New(slog.NewTextHandler(&said, nil)), r.store, r.signer, notary.HeadsIn(r.folder), outside, filepath.Join(outside, "absent"), server.URL)
+	n := notary.New(slog.New(slog.NewTextHandler(&said, nil)), r.store, "ann", r.key, notary.HeadsIn(r.folder), outside, filepath.Join(outside, "absent"), server.URL)
 	must(t, n.Keep(t.Context(), time.Now()))
 	for _, want := range []string{"absent", "500 Internal Server Error"} {
 		if !strings.Contains(said.String(), want) {
@@ -93,7 +93,7 @@ func TestNotariesTogether(t *testing.T) {
 	r.fill()
 	var wg sync.WaitGroup
 	for range 4 {
-		n := notary.New(quiet, open(t, r.urls.App), r.signer, notary.HeadsIn(r.folder))
+		n := notary.New(quiet, open(t, r.urls.App), "ann", r.key, notary.HeadsIn(r.folder))
 		wg.Go(func() {
 			for range 10 {
 				if err := r.store.Tell(t.Context(), "audit", "ann", "audit_verified", nil); err != nil {
@@ -195,7 +195,7 @@ func TestProveModel(t *testing.T) {
 		t.Errorf("an unknown model: %v", err)
 	}
 	must(t, r.store.Tell(t.Context(), "audit", "ann", "audit_verified", nil))
-	if _, err := notary.Prove(t.Context(), r.store, storage.EventRef{Stream: "audit", Sequence: 1}); trimtab.AsError(err).Type != "event_not_sealed" {
+	if _, err := notary.Prove(t.Context(), r.store, storage.EventRef{Stream: "audit", Sequence: 2}); trimtab.AsError(err).Type != "event_not_sealed" {
 		t.Errorf("an event after the head: %v", err)
 	}
 	if _, err := notary.Prove(t.Context(), r.store, storage.EventRef{Stream: "run-one", Sequence: 999}); trimtab.AsError(err).Class != trimtab.NotFound {
@@ -259,4 +259,32 @@ func TestExport(t *testing.T) {
 		t.Errorf("without the last event: %+v, %v", rep.Problems, err)
 	}
 	t.Logf("%d changed bytes of %d found", tried, len(raw))
+}
+
+// A disk that cannot be written to when a worker starts is no reason not to work: heads are signed once it can be.
+func TestKeyComesLater(t *testing.T) {
+	r := newRecord(t)
+	r.fill()
+	later := filepath.Join(r.folder, "later")
+	n := notary.New(quiet, r.store, "ann", filepath.Join(later, "audit.key"), notary.HeadsIn(later))
+	if err := n.Open(t.Context()); err == nil {
+		t.Fatal("a key was made in a folder that is not there")
+	}
+	if err := n.Keep(t.Context(), time.Now()); err == nil {
+		t.Fatal("a head was kept in a folder that is not there")
+	}
+	must(t, os.Mkdir(later, 0o700))
+	must(t, n.Keep(t.Context(), time.Now()))
+	signer, err := notary.OpenKey(filepath.Join(later, "audit.key"))
+	must(t, err)
+	notes, _, err := notary.ReadHeads(notary.HeadsIn(later))
+	if err != nil || len(notes) != 1 {
+		t.Fatalf("%d heads, %v", len(notes), err)
+	}
+	if _, err := audit.OpenHead(notes[0], signer.Verifier()); err != nil {
+		t.Error(err)
+	}
+	if told, err := r.store.Told(t.Context(), notary.Stream, "key_used", signer.Verifier()); err != nil || !told {
+		t.Errorf("the key was not told of: %v", err)
+	}
 }

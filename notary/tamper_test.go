@@ -214,7 +214,7 @@ func TestOlderCopyIsFound(t *testing.T) {
 	must(t, err)
 	r.owner = owner
 	r.store = open(t, r.urls.App)
-	r.notary = notary.New(quiet, r.store, r.signer, notary.HeadsIn(r.folder))
+	r.notary = notary.New(quiet, r.store, "ann", r.key, notary.HeadsIn(r.folder))
 	must(t, r.store.SetRunStatus(t.Context(), "run-two", "running", "later", nil, "trimtab"))
 	r.keep()
 	if rep := r.verify(true); len(rep.Problems) > 0 {

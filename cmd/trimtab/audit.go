@@ -48,18 +48,14 @@ func (a *app) keyPath() string {
 func (a *app) headsFile() string { return notary.HeadsIn(a.storeFolder()) }
 
 // notary signs with the key of this data folder, which it makes if there is none.
-func (a *app) notary(lg *slog.Logger, s *session) (*notary.Notary, error) {
-	key, err := notary.OpenKey(a.keyPath())
-	if err != nil {
-		return nil, err
-	}
+func (a *app) notary(lg *slog.Logger, s *session) *notary.Notary {
 	var copies []string
 	for _, where := range strings.Split(a.settings.value("audit_copies"), ",") {
 		if where = strings.TrimSpace(where); where != "" {
 			copies = append(copies, where)
 		}
 	}
-	return notary.New(lg, s.store, key, a.headsFile(), copies...), nil
+	return notary.New(lg, s.store, a.actor(), a.keyPath(), a.headsFile(), copies...)
 }
 
 // keepHead signs a head now if the key is here; nothing else hangs on it.
@@ -67,11 +63,7 @@ func (a *app) keepHead(ctx context.Context, s *session) error {
 	if _, err := os.Stat(a.keyPath()); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	n, err := a.notary(slog.New(slog.DiscardHandler), s)
-	if err != nil {
-		return err
-	}
-	return n.Keep(ctx, time.Now())
+	return a.notary(slog.New(slog.DiscardHandler), s).Keep(ctx, time.Now())
 }
 
 // verifiers are the keys given, else that of the data folder.

@@ -304,12 +304,16 @@ of the record was signed, proofs of where it came from (proofs.json; see "audit 
 				if err := s.store.Tell(ctx, streamOfModel(x), a.actor(), "model_exported", map[string]any{"digest": x.Digest}); err != nil {
 					return err
 				}
-				if err := a.putProofs(ctx, s, x.Digest, args[1]); err != nil {
+				proved, err := a.putProofs(ctx, s, x.Digest, args[1])
+				if err != nil {
 					return err
 				}
 				var names []string
 				for _, p := range beside {
 					names = append(names, p.Name)
+				}
+				if proved {
+					names = append(names, proofsName)
 				}
 				if a.documents() {
 					return a.printDocument(map[string]any{"schema": "trimtab.export/v1", "digest": x.Digest, "folder": args[1], "papers": names})

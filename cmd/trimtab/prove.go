@@ -68,26 +68,23 @@ that you know with --key, else the one in the data folder is used.`,
 
 // putProofs writes the proofs of a model into its exported folder, beside its files. A model of which nothing can be
 // proved yet is exported all the same.
-func (a *app) putProofs(ctx context.Context, s *session, model trimtab.Digest, folder string) error {
+func (a *app) putProofs(ctx context.Context, s *session, model trimtab.Digest, folder string) (put bool, err error) {
 	if err := a.keepHead(ctx, s); err != nil {
-		return err
+		return false, err
 	}
 	p, err := notary.ProveModel(ctx, s.store, model)
-	if err == nil {
-		var keys []string
-		if keys, err = a.verifiers(nil); err == nil {
-			p.Key = keys[0]
-		}
-	}
 	if err != nil {
 		a.note("%s is left out: %v", proofsName, err)
-		return nil
+		return false, nil
+	}
+	if keys, err := a.verifiers(nil); err == nil {
+		p.Key = keys[0]
 	}
 	raw, err := json.MarshalIndent(p, "", " ")
 	if err != nil {
-		return err
+		return false, err
 	}
-	return os.WriteFile(filepath.Join(folder, proofsName), append(raw, '\n'), 0o644)
+	return true, os.WriteFile(filepath.Join(folder, proofsName), append(raw, '\n'), 0o644)
 }
 
 func (a *app) printJSON(v any) error {

@@ -72,11 +72,13 @@ func (a *app) work(ctx context.Context, threads int) error {
 	defer c.Close()
 	pool := tensor.NewPool(threads)
 	defer pool.Close()
-	n, err := a.notary(lg, s)
-	if err != nil {
-		return err
+	n := a.notary(lg, s)
+	if err := n.Open(ctx); err != nil {
+		if trimtab.AsError(err).Type == "audit_key" {
+			return err
+		}
+		lg.Warn("the record's tree heads cannot be signed for now", "error", err)
 	}
-	n.Announce(ctx, a.actor())
 	keeping, enough := context.WithCancel(ctx)
 	kept := make(chan struct{})
 	go func() { defer close(kept); n.Run(keeping) }()
