@@ -41,6 +41,12 @@ type Counts struct {
 // "invalid_item" for the first item that is not valid or not of kind, and with
 // Conflict "dataset_kind" when the dataset holds another kind.
 func (s *Store) AddItems(ctx context.Context, dataset string, kind trimtab.Kind, items []trimtab.Item, actor string) (Counts, error) {
+	return s.AddItemsOf(ctx, dataset, kind, items, nil, actor)
+}
+
+// AddItemsOf is AddItems for items that were read from files, which it writes
+// down beside them. Files that bring nothing new are not told.
+func (s *Store) AddItemsOf(ctx context.Context, dataset string, kind trimtab.Kind, items []trimtab.Item, files []ImportedFile, actor string) (Counts, error) {
 	unique, err := digestItems(kind, items)
 	if err != nil {
 		return Counts{}, err
@@ -52,7 +58,10 @@ func (s *Store) AddItems(ctx context.Context, dataset string, kind trimtab.Kind,
 		}
 		added, err := addUnique(ctx, tx, dataset, kind, unique, actor)
 		counts = Counts{Added: added, Present: len(items) - added}
-		return err
+		if err != nil || added == 0 || len(files) == 0 {
+			return err
+		}
+		return record(ctx, tx, datasetSubject(dataset), actor, "files_imported", map[string]any{"files": files})
 	})
 	return counts, err
 }

@@ -268,25 +268,3 @@ func (o *Origin) labels(ctx context.Context, tx pgx.Tx) (err error) {
 		where v.version = $1 and r.model <> '' group by r.model order by r.model collate "C"`, o.Digest)
 	return err
 }
-
-// AddItemsOf is AddItems for items that were read from files, which it writes
-// down beside them. Files that bring nothing new are not told.
-func (s *Store) AddItemsOf(ctx context.Context, dataset string, kind trimtab.Kind, items []trimtab.Item, files []ImportedFile, actor string) (Counts, error) {
-	unique, err := digestItems(kind, items)
-	if err != nil {
-		return Counts{}, err
-	}
-	var counts Counts
-	err = s.write(ctx, "adding items to dataset "+dataset, func(tx pgx.Tx) error {
-		if err := ensureDataset(ctx, tx, dataset, kind, actor); err != nil {
-			return err
-		}
-		added, err := addUnique(ctx, tx, dataset, kind, unique, actor)
-		counts = Counts{Added: added, Present: len(items) - added}
-		if err != nil || added == 0 {
-			return err
-		}
-		return record(ctx, tx, datasetSubject(dataset), actor, "files_imported", map[string]any{"files": files})
-	})
-	return counts, err
-}
