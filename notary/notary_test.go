@@ -53,7 +53,9 @@ func TestCopies(t *testing.T) {
 	must(t, n.Keep(t.Context(), time.Now())) // nothing is new
 	must(t, r.store.Tell(t.Context(), "audit", "ann", "audit_verified", nil))
 	must(t, n.Keep(t.Context(), time.Now()))
-	rows, err := r.store.TreeHeads(t.Context())
+	query, err := r.owner.Query(t.Context(), "select note from tree_head order by size")
+	must(t, err)
+	rows, err := pgx.CollectRows(query, pgx.RowTo[string])
 	must(t, err)
 	kept, _, err := notary.ReadHeads(notary.HeadsIn(r.folder))
 	must(t, err)

@@ -157,12 +157,6 @@ func (s *Store) PutTreeHead(ctx context.Context, size int64, note string) error 
 	})
 }
 
-// TreeHeads are the signed heads in order of size.
-func (s *Store) TreeHeads(ctx context.Context) ([]string, error) {
-	notes, err := collect(ctx, s.pool, pgx.RowTo[string], `select note from tree_head order by size, note collate "C"`)
-	return notes, fault(ctx, "reading the tree heads", err)
-}
-
 // NewestHead is the largest signed head, if there is one.
 func (s *Store) NewestHead(ctx context.Context) (size int64, note string, found bool, err error) {
 	err = s.pool.QueryRow(ctx, `select size, note from tree_head order by size desc, note collate "C" limit 1`).Scan(&size, &note)
