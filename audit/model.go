@@ -114,16 +114,16 @@ func (f *facts) add(e Event) error {
 
 // origins follows a digest down to what nothing was made from.
 func (f *facts) origins(digest string) (list []Origin, err error) {
-	todo := []string{digest}
-	for i := 0; i < len(todo); i++ {
-		o, ok := f.made[todo[i]]
+	queue := []string{digest}
+	for i := 0; i < len(queue); i++ {
+		o, ok := f.made[queue[i]]
 		if !ok {
-			return nil, fmt.Errorf("no proof shows where %s came from", todo[i])
+			return nil, fmt.Errorf("no proof shows where %s came from", queue[i])
 		}
 		list = append(list, o)
 		for _, in := range o.From {
-			if !slices.Contains(todo, in) {
-				todo = append(todo, in)
+			if !slices.Contains(queue, in) {
+				queue = append(queue, in)
 			}
 		}
 	}

@@ -21,9 +21,9 @@ func (s *Service) Lineage(ctx context.Context, model trimtab.Digest, run string)
 	if err := w.artifact(model, run); err != nil {
 		return w.l, err
 	}
-	for len(w.todo) > 0 {
-		next := w.todo[0]
-		w.todo = w.todo[1:]
+	for len(w.queue) > 0 {
+		next := w.queue[0]
+		w.queue = w.queue[1:]
 		if err := next(); err != nil {
 			return w.l, err
 		}
@@ -37,11 +37,11 @@ type walk struct {
 	s    *Service
 	ctx  context.Context
 	l    papers.Lineage
-	todo []func() error
+	queue []func() error
 	runs map[string]storage.Run
 }
 
-func (w *walk) later(do func() error) { w.todo = append(w.todo, do) }
+func (w *walk) later(do func() error) { w.queue = append(w.queue, do) }
 
 // artifact adds a model, as it was made in a run if it was made there.
 func (w *walk) artifact(d trimtab.Digest, run string) error {
