@@ -34,11 +34,11 @@ func (s *Service) Lineage(ctx context.Context, model trimtab.Digest, run string)
 
 // walk goes back from a model, nearest first.
 type walk struct {
-	s    *Service
-	ctx  context.Context
-	l    papers.Lineage
+	s     *Service
+	ctx   context.Context
+	l     papers.Lineage
 	queue []func() error
-	runs map[string]storage.Run
+	runs  map[string]storage.Run
 }
 
 func (w *walk) later(do func() error) { w.queue = append(w.queue, do) }
