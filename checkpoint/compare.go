@@ -161,6 +161,7 @@ type matcher struct {
 	is    byte // it
 }
 
+// Write compares the next bytes; it never fails.
 func (m *matcher) Write(p []byte) (int, error) {
 	for i := 0; i < len(p) && m.first < 0 && m.at+i < len(m.was); i++ {
 		if p[i] != m.was[m.at+i] {

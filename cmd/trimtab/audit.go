@@ -49,13 +49,17 @@ func (a *app) headsFile() string { return notary.HeadsIn(a.storeFolder()) }
 
 // notary signs with the key of this data folder, which it makes if there is none.
 func (a *app) notary(lg *slog.Logger, s *session) *notary.Notary {
-	var copies []string
+	return notary.New(lg, s.store, a.actor(), a.keyPath(), a.headsFile(), a.copies()...)
+}
+
+// copies are the folders and addresses of audit_copies.
+func (a *app) copies() (list []string) {
 	for _, where := range strings.Split(a.settings.value("audit_copies"), ",") {
 		if where = strings.TrimSpace(where); where != "" {
-			copies = append(copies, where)
+			list = append(list, where)
 		}
 	}
-	return notary.New(lg, s.store, a.actor(), a.keyPath(), a.headsFile(), copies...)
+	return list
 }
 
 // keepHead signs a head now if the key is here; nothing else hangs on it.
@@ -264,8 +268,8 @@ anywhere.`,
 // savedHeads reads the heads that are kept outside the database.
 func (a *app) savedHeads(against []string) (saved []notary.SavedHead, err error) {
 	places := []string{a.headsFile()}
-	for _, where := range strings.Split(a.settings.value("audit_copies"), ",") {
-		if where = strings.TrimSpace(where); where != "" && !notary.IsAddress(where) {
+	for _, where := range a.copies() {
+		if !notary.IsAddress(where) {
 			places = append(places, notary.HeadsIn(where))
 		}
 	}
