@@ -58,7 +58,7 @@ func Ensure(ctx context.Context, o EnsureOptions) (Endpoints, error) {
 		return Endpoints{}, err
 	}
 	o.Dir = dir
-	if _, err := ClaimFolder(dir); err != nil {
+	if err := takeFolder(dir); err != nil {
 		return Endpoints{}, err
 	}
 	if err := Touch(dir); err != nil {
@@ -167,7 +167,7 @@ func (o EnsureOptions) environment() []string {
 		self, _ = os.Executable()
 	}
 	beside := filepath.Join(filepath.Dir(self), temporalProgram)
-	if os.Getenv("TRIMTAB_TEMPORAL_PROGRAM") != "" || runnable(beside) != nil {
+	if os.Getenv("TRIMTAB_TEMPORAL_PROGRAM") != "" || runnable(beside) != nil || checkProgram(beside) != nil {
 		return os.Environ()
 	}
 	return append(os.Environ(), "TRIMTAB_TEMPORAL_PROGRAM="+beside)
@@ -182,7 +182,7 @@ func (o EnsureOptions) keepProgram(build string) (string, error) {
 	removeCopies(bin, build)
 	switch is, err := buildID(target); {
 	case err == nil && is == build:
-		return target, nil
+		return target, checkFolderTrust(target)
 	case err == nil:
 		return "", trimtab.NewError(trimtab.Unavailable, "program_copy", "look who changed it, then remove it",
 			"run %s: it is not the program that was copied there", target)

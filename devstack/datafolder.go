@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"unicode"
 	"unicode/utf8"
@@ -64,6 +65,18 @@ func ClaimFolder(dir string) (DataFolder, error) {
 func LookFolder(dir string) (DataFolder, error) {
 	is, err := lookFolder(dir)
 	return is.marker, err
+}
+
+// takeFolder is ClaimFolder for a folder from which servers are run.
+func takeFolder(dir string) error {
+	if _, err := lookFolder(dir); err != nil { // what names the owner comes first
+		return err
+	}
+	if err := checkFolderTrust(dir); err != nil {
+		return err
+	}
+	_, err := ClaimFolder(dir)
+	return err
 }
 
 // looked is what a folder was found to be.
@@ -309,10 +322,10 @@ func some(entries []fs.DirEntry) string {
 
 // isRoot is true of root, and of the id that stands for every user who has none
 // in the user namespace of this process, as root of the machine outside.
-func isRoot(uid uint32) bool { return uid == 0 || uid == unmapped() && uid != 0 }
+func isRoot(uid uint32) bool { return uid == 0 || uid == unmapped() }
 
 // unmapped is that id; 0 in the machine's own namespace.
-func unmapped() uint32 {
+var unmapped = sync.OnceValue(func() uint32 {
 	table, err := os.ReadFile("/proc/self/uid_map")
 	if f := strings.Fields(string(table)); err != nil || len(f) == 3 && f[2] == "4294967295" {
 		return 0
@@ -320,4 +333,4 @@ func unmapped() uint32 {
 	raw, _ := os.ReadFile("/proc/sys/kernel/overflowuid")
 	id, _ := strconv.ParseUint(cmp.Or(strings.TrimSpace(string(raw)), "65534"), 10, 32)
 	return uint32(id)
-}
+})

@@ -76,7 +76,7 @@ func RunDev(ctx context.Context, o DevOptions) error {
 	if err != nil {
 		return err
 	}
-	if _, err := ClaimFolder(dir); err != nil {
+	if err := takeFolder(dir); err != nil {
 		return err
 	}
 	if o.Idle == 0 {
@@ -379,6 +379,15 @@ func (d *dev) down() error {
 // buildID names the bytes of an executable: 16 hexadecimal digits of its
 // SHA-256. The empty path is the program that runs, even if its file is gone.
 func buildID(path string) (string, error) {
+	sum, err := fileDigest(path)
+	if err != nil {
+		return "", err
+	}
+	return sum[:16], nil
+}
+
+// fileDigest is the SHA-256 of an executable, in hexadecimal digits.
+func fileDigest(path string) (string, error) {
 	f, err := openProgram(path)
 	if err != nil {
 		return "", err
@@ -388,7 +397,7 @@ func buildID(path string) (string, error) {
 	if _, err := io.Copy(h, f); err != nil {
 		return "", err
 	}
-	return hex.EncodeToString(h.Sum(nil)[:8]), nil
+	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
 func openProgram(path string) (*os.File, error) {

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/viper"
 
 	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/devstack"
 	"github.com/trimtab/trimtab/recipes"
 )
 
@@ -136,10 +137,14 @@ func readSettingsFile(v *viper.Viper, file string) (string, error) {
 				continue
 			}
 			candidate := filepath.Join(dir, "trimtab.yaml")
-			if _, err := os.Stat(candidate); err == nil {
-				file = candidate
-				break
+			if _, err := os.Stat(candidate); err != nil {
+				continue
 			}
+			if err := devstack.CheckSettingsFile(candidate); err != nil {
+				return "", usagef("name it with --config if you trust it", "read settings file %s: %w", candidate, err)
+			}
+			file = candidate
+			break
 		}
 		if file == "" {
 			return "", nil
