@@ -8,12 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
-	"time"
 
 	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/plainfile"
@@ -124,23 +124,20 @@ func isCheckout(dir string) bool {
 // cachedTemporal is where the program built from source is kept: under a hash of
 // all that decides its bytes, so that it never has to be thrown away.
 func cachedTemporal(source string) (string, error) {
-	files, err := filepath.Glob(filepath.Join(source, "*"))
-	if err != nil {
-		return "", err
-	}
 	h := sha256.New()
 	fmt.Fprintln(h, runtime.Version(), runtime.GOOS, runtime.GOARCH)
-	for _, file := range files { // in order of name
-		name := filepath.Base(file)
-		if strings.HasSuffix(name, "_test.go") || !strings.HasSuffix(name, ".go") && name != "go.mod" && name != "go.sum" {
-			continue
+	err := fs.WalkDir(os.DirFS(source), ".", func(file string, d fs.DirEntry, err error) error { // in order of name
+		name := d.Name()
+		if err != nil || d.IsDir() || strings.HasSuffix(name, "_test.go") || !strings.HasSuffix(name, ".go") && name != "go.mod" && name != "go.sum" {
+			return err
 		}
-		b, err := os.ReadFile(file)
-		if err != nil {
-			return "", err
-		}
-		fmt.Fprintln(h, name, len(b))
+		b, err := os.ReadFile(filepath.Join(source, file))
+		fmt.Fprintln(h, file, len(b))
 		h.Write(b)
+		return err
+	})
+	if err != nil {
+		return "", err
 	}
 	cache, err := os.UserCacheDir()
 	if err != nil {
@@ -148,43 +145,6 @@ func cachedTemporal(source string) (string, error) {
 			"keep the built Temporal server: %w", err)
 	}
 	return filepath.Join(cache, "trimtab", temporalProgram, hex.EncodeToString(h.Sum(nil)[:8]), temporalProgram), nil
-}
-
-// buildTemporal builds the program once, whoever asks: under a file lock, and
-// renamed into place whole. Every half minute it says that it is still at it.
-func buildTemporal(ctx context.Context, source, target string, log io.Writer) error {
-	dir := filepath.Dir(target)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	go clock(ctx, log, "building the embedded Temporal server, once, about five minutes")
-	unlock, err := lock(ctx, filepath.Join(dir, "build.lock"))
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	if checkCached(target) == nil { // who held the lock has built it
-		return nil
-	}
-	draft := fmt.Sprintf("%s.%d", target, os.Getpid())
-	defer os.Remove(draft)
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", draft, ".")
-	cmd.Dir = source
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=", "GOOS=", "GOARCH=", "PWD="+source)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return trimtab.NewError(trimtab.Unavailable, "temporal_build", "see that Go can reach its module proxy and that there are 3 GB of disk; or docker compose up, or give the address of a server (--temporal-address)",
-			"build the embedded Temporal server in %s: %w\n%s\n", source, err, lastLines(string(out), 20))
-	}
-	sum, err := fileDigest(draft)
-	if err != nil {
-		return err
-	}
-	if err := writeFile(target+".sha256", []byte(sum+"\n")); err != nil { // first: a program without it is built again
-		return err
-	}
-	return os.Rename(draft, target)
 }
 
 // checkCached refuses a built program that others could have changed, or that
@@ -212,25 +172,4 @@ func checkProgram(path string) error {
 	}
 	return trimtab.NewError(trimtab.Unavailable, "unsafe_program",
 		"take that right away (chmod o-w), or name the program with TRIMTAB_TEMPORAL_PROGRAM if you trust it", "run %s as the Temporal server: %w", path, err)
-}
-
-// clock says what is being done, and how long it has taken.
-func clock(ctx context.Context, log io.Writer, doing string) {
-	say(log, "%s", doing)
-	tick := time.NewTicker(30 * time.Second)
-	defer tick.Stop()
-	for begin := time.Now(); ; {
-		select {
-		case <-ctx.Done():
-			return
-		case now := <-tick.C:
-			took := now.Sub(begin).Round(time.Second)
-			say(log, "%s (%d:%02d)", doing, int(took.Minutes()), int(took.Seconds())%60)
-		}
-	}
-}
-
-func lastLines(s string, n int) string {
-	lines := strings.Split(strings.TrimSpace(s), "\n")
-	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
