@@ -110,7 +110,11 @@ func (o EnsureOptions) ensure(ctx context.Context, build string) (Endpoints, err
 			return Endpoints{}, err
 		}
 		if unlock != nil {
+			err := remove(filepath.Join(o.Dir, "dev.json")) // of one that was killed, or of the folder that this is a copy of
 			unlock()
+			if err != nil {
+				return Endpoints{}, err
+			}
 			return o.launch(ctx, build, log)
 		}
 		if log.copy() { // one starts or ends at this moment

@@ -94,6 +94,9 @@ func RunDev(ctx context.Context, o DevOptions) error {
 		return trimtab.NewError(trimtab.Conflict, "dev_running", "use it, or end it with trimtab dev stop", "start a dev process on %s: one runs already", dir)
 	}
 	defer unlock()
+	if err := remove(d.path("dev.json")); err != nil { // first, so that nobody takes an old one for ours
+		return err
+	}
 	IgnoreEnvironment()
 	return d.run(ctx)
 }
@@ -109,7 +112,7 @@ func (d *dev) run(ctx context.Context) (err error) {
 	}
 	_, none := os.Stat(d.path(markerFile))
 	d.marked = none == nil
-	if err := errors.Join(Touch(d.dir), remove(d.path("dev.json")), writeJSON(d.path("dev.pid"), d.info)); err != nil {
+	if err := errors.Join(Touch(d.dir), writeJSON(d.path("dev.pid"), d.info)); err != nil {
 		return err
 	}
 	defer d.remove("dev.pid")
