@@ -79,7 +79,7 @@ func RunDev(ctx context.Context, o DevOptions) error {
 	if err != nil {
 		return err
 	}
-	if err := takeFolder(dir); err != nil {
+	if err := takeFolder(dir, DataFolder{}); err != nil {
 		return err
 	}
 	if o.Idle == 0 {
@@ -154,7 +154,7 @@ func (d *dev) look(ctx context.Context, end context.CancelCauseFunc) {
 		if d.lost() {
 			d.gone.Store(true)
 			say(d.o.Log, "the data folder %s was removed or replaced: ending", d.dir)
-			end(trimtab.NewError(trimtab.Unavailable, "data_folder_gone", "any command starts another where there is a data folder",
+			end(trimtab.NewError(trimtab.Unavailable, FolderGone, "any command starts another where there is a data folder",
 				"keep servers for %s: the folder was removed or replaced while they ran; they have been ended", d.dir))
 			return
 		}

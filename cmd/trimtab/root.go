@@ -14,6 +14,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/devstack"
 )
 
 // app is one invocation of the program: where it reads and writes, and what was set.
@@ -21,9 +22,10 @@ type app struct {
 	in       io.Reader
 	out, err io.Writer
 	settings *settings
-	format   string // table, json, jsonl, csv
-	config   string // --config
-	started  bool   // a command's own code has begun: errors are no longer about the command line
+	folder   devstack.DataFolder // the data folder that was opened, once one was
+	format   string              // table, json, jsonl, csv
+	config   string              // --config
+	started  bool                // a command's own code has begun: errors are no longer about the command line
 }
 
 // run executes one command line and returns its exit code.
