@@ -205,7 +205,7 @@ func checkKernels() checked {
 	if err := tensor.InitError(); err != nil {
 		return checked{"processor", bad, err.Error(), "set TRIMTAB_KERNELS to one of " + strings.Join(tensor.Implementations(), ", ") + ", or unset it"}
 	}
-	return checked{"processor", good, fmt.Sprintf("%d cores, %s kernels, %sFLOP/s in matrix products", runtime.NumCPU(), tensor.Implementation(), count(measureSpeed())), ""}
+	return checked{"processor", good, fmt.Sprintf("%d cores, %s kernels; %s", runtime.NumCPU(), tensor.Implementation(), measureSpeeds().sentence()), ""}
 }
 
 func (a *app) checkPostgres(ctx context.Context) checked {
