@@ -45,6 +45,10 @@ func buildTemporal(ctx context.Context, source, target string, log io.Writer) er
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
+	if err := checkTrust(dir, nobodyElse); err != nil {
+		return trimtab.NewError(trimtab.Unavailable, "unsafe_folder", "take that right away (chmod go-w), or set XDG_CACHE_HOME to a folder of your own",
+			"keep the embedded Temporal server in %s: %w", dir, err)
+	}
 	b := &goBuild{source: source, log: log}
 	say(log, "%s: %s", buildingTemporal, "some minutes, most of them the compiler's")
 	stop := b.report(ctx)
@@ -54,7 +58,7 @@ func buildTemporal(ctx context.Context, source, target string, log io.Writer) er
 		return err
 	}
 	defer unlock()
-	if runnable(target) == nil { // who held the lock has built it
+	if checkCached(target) == nil { // who held the lock has built it
 		return nil
 	}
 	draft := fmt.Sprintf("%s.%d", target, os.Getpid())
@@ -62,6 +66,13 @@ func buildTemporal(ctx context.Context, source, target string, log io.Writer) er
 	if err := b.run(ctx, draft); err != nil {
 		return trimtab.NewError(trimtab.Unavailable, "temporal_build", "see that Go can reach its module proxy and that there are 2 GB of disk; or docker compose up, or give the address of a server (--temporal-address)",
 			"build the embedded Temporal server in %s: %w\n%s\n", source, err, strings.Join(b.tail, "\n"))
+	}
+	sum, err := fileDigest(draft)
+	if err != nil {
+		return err
+	}
+	if err := writeFile(target+".sha256", []byte(sum+"\n")); err != nil { // first: a program without it is built again
+		return err
 	}
 	return os.Rename(draft, target)
 }

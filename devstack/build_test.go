@@ -52,7 +52,7 @@ func TestBuildTemporal(t *testing.T) {
 		t.Errorf("people are told %q", log.String())
 	}
 	left, err := os.ReadDir(filepath.Dir(target))
-	if err != nil || len(left) != 2 { // the program and the lock
+	if err != nil || len(left) != 3 { // the program, its digest and the lock
 		t.Errorf("beside the program: %v, %v", left, err)
 	}
 }

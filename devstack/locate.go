@@ -1,6 +1,7 @@
 package devstack
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -12,10 +13,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 
 	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/plainfile"
 )
 
 const temporalProgram = "trimtab-temporal"
@@ -29,15 +30,18 @@ func FindTemporal() (string, error) {
 	}
 	if self, err := os.Executable(); err == nil {
 		if beside := filepath.Join(filepath.Dir(self), temporalProgram); runnable(beside) == nil {
-			return beside, nil
+			return beside, checkProgram(beside)
 		}
 	}
 	if p, err := exec.LookPath(temporalProgram); err == nil {
-		return filepath.Abs(p)
+		if p, err = filepath.Abs(p); err == nil {
+			err = checkProgram(p)
+		}
+		return p, err
 	}
 	if source := temporalSource(); source != "" {
 		cached, err := cachedTemporal(source)
-		if err == nil && runnable(cached) == nil {
+		if err == nil && checkCached(cached) == nil {
 			return cached, nil
 		}
 		return "", err
@@ -86,27 +90,35 @@ func runnable(path string) error {
 // temporalSource is the folder of the server's module in a checkout: that of the
 // working directory, or the one this program was built from; else empty.
 func temporalSource() string {
-	var roots []string
+	var here, built string
 	if dir, err := os.Getwd(); err == nil {
-		for ; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
-			roots = append(roots, dir)
+		for ; here == "" && dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
+			if isCheckout(dir) {
+				here = dir
+			}
 		}
 	}
 	if _, file, _, ok := runtime.Caller(0); ok { // a module path, not a file, when built with -trimpath
-		roots = append(roots, filepath.Dir(filepath.Dir(file)))
+		if dir := filepath.Dir(filepath.Dir(file)); isCheckout(dir) {
+			built = dir
+		}
 	}
-	i := slices.IndexFunc(roots, func(root string) bool {
-		mod, err := os.ReadFile(filepath.Join(root, "go.mod"))
-		return err == nil && strings.HasPrefix(string(mod), "module github.com/trimtab/trimtab\n")
-	})
-	if i < 0 {
+	root := cmp.Or(here, built)
+	// What is built is run: sources that others could have put there are taken
+	// only where this program was built from them and is run in them.
+	if root == "" || here != built && checkTrust(root, nobodyElse) != nil {
 		return ""
 	}
-	source := filepath.Join(roots[i], "devstack", "temporald")
+	source := filepath.Join(root, "devstack", "temporald")
 	if _, err := os.Stat(filepath.Join(source, "go.mod")); err != nil {
 		return ""
 	}
 	return source
+}
+
+func isCheckout(dir string) bool {
+	mod, err := plainfile.Read(filepath.Join(dir, "go.mod"))
+	return err == nil && strings.HasPrefix(string(mod), "module github.com/trimtab/trimtab\n")
 }
 
 // cachedTemporal is where the program built from source is kept: under a hash of
@@ -129,7 +141,35 @@ func cachedTemporal(source string) (string, error) {
 	}
 	cache, err := os.UserCacheDir()
 	if err != nil {
-		return "", fmt.Errorf("keep the built Temporal server: %w", err)
+		return "", trimtab.NewError(trimtab.Unavailable, "no_cache_folder", "set HOME or XDG_CACHE_HOME to a full path, or put trimtab-temporal of the same release beside trimtab",
+			"keep the built Temporal server: %w", err)
 	}
 	return filepath.Join(cache, "trimtab", temporalProgram, hex.EncodeToString(h.Sum(nil)[:8]), temporalProgram), nil
+}
+
+// checkCached refuses a built program that others could have changed, or that
+// is not the one that was built.
+func checkCached(path string) error {
+	if err := errors.Join(runnable(path), checkTrust(path, nobodyElse)); err != nil {
+		return err
+	}
+	sum, err := plainfile.Read(path + ".sha256")
+	if err != nil {
+		return err
+	}
+	is, err := fileDigest(path)
+	if err == nil && is != strings.TrimSpace(string(sum)) {
+		err = fmt.Errorf("%s is not what was built", path)
+	}
+	return err
+}
+
+// checkProgram refuses a program that was found, and that others could have put there.
+func checkProgram(path string) error {
+	err := checkTrust(path, owners)
+	if err == nil {
+		return nil
+	}
+	return trimtab.NewError(trimtab.Unavailable, "unsafe_program",
+		"take that right away (chmod o-w), or name the program with TRIMTAB_TEMPORAL_PROGRAM if you trust it", "run %s as the Temporal server: %w", path, err)
 }
