@@ -22,6 +22,7 @@ type Check struct {
 // DoctorChecks looks for what the embedded stack of a data folder needs, and
 // at the one that runs. It starts, builds and changes nothing.
 func DoctorChecks(ctx context.Context, dir string) []Check {
+	IgnoreEnvironment()
 	return []Check{checkPostgres(dir), checkTemporal(), checkDev(ctx, dir)}
 }
 
