@@ -122,6 +122,9 @@ func inspect(dir string) (programs, error) {
 	}
 	out, err := exec.Command(filepath.Join(dir, "postgres"), "--version").Output()
 	if err != nil {
+		if e, ok := errors.AsType[*exec.ExitError](err); ok {
+			err = fmt.Errorf("%w: %s", err, lastLines(string(e.Stderr), 3))
+		}
 		return programs{}, fmt.Errorf("run %s --version: %w", filepath.Join(dir, "postgres"), err)
 	}
 	version, major, err := parseVersion(string(out))

@@ -190,7 +190,7 @@ func existing(path string) string {
 // checkEmbedded looks for the programs of the embedded servers without starting them.
 func (a *app) checkEmbedded(ctx context.Context) []checked {
 	var checks []checked
-	for _, c := range devstack.DoctorChecks(ctx, a.settings.value("data")) {
+	for _, c := range devstack.DoctorChecks(ctx, a.settings.value("data"), a.downloads()) {
 		result := good
 		if !c.OK {
 			result = bad

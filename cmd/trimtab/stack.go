@@ -17,7 +17,10 @@ import (
 // ensure finds the embedded stack of the data folder, or starts it as a detached `trimtab dev`.
 func (a *app) ensure(ctx context.Context) (devstack.Endpoints, error) {
 	dir := a.settings.value("data")
-	return devstack.Ensure(ctx, devstack.EnsureOptions{Dir: dir, Args: []string{"dev", "--data-folder", dir}, OpenRuns: openRuns, Log: a.err})
+	return devstack.Ensure(ctx, devstack.EnsureOptions{
+		Dir: dir, Args: []string{"dev", "--data-folder", dir}, OpenRuns: openRuns, Log: a.err, Downloads: a.downloads(),
+		Env: []string{envName("offline") + "=" + a.settings.value("offline"), envName("maven_mirror") + "=" + a.settings.value("maven_mirror")},
+	})
 }
 
 // openRuns counts the runs that have not ended.
@@ -43,6 +46,7 @@ when for a quarter of an hour there was no command and no open run.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return devstack.RunDev(cmd.Context(), devstack.DevOptions{
 				Dir: a.settings.value("data"), Migrate: migrateEmbedded, Worker: a.workerProcess, OpenRuns: openRuns, Idle: idle, Log: a.err,
+				Downloads: a.downloads(),
 			})
 		},
 	}
