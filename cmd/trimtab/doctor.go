@@ -198,7 +198,7 @@ func (a *app) checkEmbedded(ctx context.Context) []checked {
 	if err != nil {
 		return nil // which has been told
 	}
-	for _, c := range devstack.DoctorChecks(ctx, dir) {
+	for _, c := range devstack.DoctorChecks(ctx, dir, a.downloads()) {
 		result := good
 		if !c.OK {
 			result = bad

@@ -20,7 +20,10 @@ func (a *app) ensure(ctx context.Context) (devstack.Endpoints, error) {
 	if err != nil {
 		return devstack.Endpoints{}, err
 	}
-	return devstack.Ensure(ctx, devstack.EnsureOptions{Dir: dir, Args: []string{"dev", "--data-folder", dir}, OpenRuns: openRuns, Log: a.err})
+	return devstack.Ensure(ctx, devstack.EnsureOptions{
+		Dir: dir, Args: []string{"dev", "--data-folder", dir}, OpenRuns: openRuns, Log: a.err, Downloads: a.downloads(),
+		Env: []string{envName("offline") + "=" + a.settings.value("offline"), envName("maven_mirror") + "=" + a.settings.value("maven_mirror")},
+	})
 }
 
 // openRuns counts the runs that have not ended.
@@ -50,6 +53,7 @@ when for a quarter of an hour there was no command and no open run.`,
 			}
 			return devstack.RunDev(cmd.Context(), devstack.DevOptions{
 				Dir: dir, Migrate: migrateEmbedded, Worker: a.workerProcess, OpenRuns: openRuns, Idle: idle, Log: a.err,
+				Downloads: a.downloads(),
 			})
 		},
 	}
