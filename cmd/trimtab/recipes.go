@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 
@@ -141,8 +140,12 @@ func estimate(ctx context.Context, s *session, spec recipes.Spec) (recipes.Cost,
 	if spec.Model.Base == "" {
 		return recipes.Estimate(spec, nil), nil
 	}
-	if info, err := os.Stat(spec.Model.Base); err == nil && info.IsDir() {
-		c, err := checkpoint.FolderConfig(spec.Model.Base)
+	dir, err := s.runs.BaseFolder(ctx, spec.Model.Base)
+	if err != nil {
+		return recipes.Cost{}, err
+	}
+	if dir != "" {
+		c, err := checkpoint.FolderConfig(dir)
 		return recipes.Estimate(spec, &c), err
 	}
 	_, m, _, err := loadModel(ctx, s, spec.Model.Base)

@@ -41,6 +41,7 @@ var sentences = map[string]func(happened) (string, error){
 	"items_erased":       said(itemsErased),
 	"document_kept":      said(documentKept),
 	"model_exported":     said(modelExported),
+	"model_named":        said(modelNamed),
 	"reproduced":         said(reproducedSaid),
 	"key_used":           said(keyUsed),
 	"audit_verified":     said(auditVerified),
@@ -447,6 +448,13 @@ func documentKept(_ happened, b struct{ Digest trimtab.Digest }) string {
 
 func modelExported(_ happened, b struct{ Digest trimtab.Digest }) string {
 	return "exported model " + b.Digest.Short()
+}
+
+func modelNamed(_ happened, b struct {
+	Name           string
+	Digest, Before trimtab.Digest
+}) string {
+	return fmt.Sprintf("moved the name %s from model %s to %s", b.Name, b.Before.Short(), b.Digest.Short())
 }
 
 func reproducedSaid(h happened, b struct {
