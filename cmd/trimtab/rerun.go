@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -30,9 +29,6 @@ the rerun is refused.`,
   trimtab rerun my-assistant sft --data demos-v2 --dry-run`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			req.Run, req.Stage, req.Actor = args[0], args[1], a.actor()
-			if err := dotted(req.Sets, req.Stage); err != nil {
-				return err
-			}
 			return a.withService(cmd, func(ctx context.Context, s *session) error {
 				result, err := s.runs.Rerun(ctx, req)
 				if err != nil {
@@ -55,17 +51,6 @@ the rerun is refused.`,
 	f.BoolVar(&req.Force, "force", false, "run again even if nothing changed")
 	f.BoolVar(&watch, "watch", false, "follow it to its end")
 	return cmd
-}
-
-// dotted refuses a bare key that is no key of a whole spec: a field of the stage stands behind its name.
-func dotted(sets []string, stage string) error {
-	for _, set := range sets {
-		key, _, ok := strings.Cut(set, "=")
-		if ok && !strings.Contains(key, ".") && !slices.Contains([]string{"name", "seed", "model", "data", "starter", "sources", "stages"}, key) {
-			return usagef(fmt.Sprintf("write --set %s.%s", stage, set), "--set %s names no stage", set)
-		}
-	}
-	return nil
 }
 
 // rerunDocument is what a rerun did, or would do.
