@@ -247,6 +247,24 @@ func paths(root *yaml.Node) []string {
 	return all
 }
 
+// IsKey reports whether a spec has a key of that name beside its stages'.
+func IsKey(key string) bool {
+	fields := map[string]reflect.Type{}
+	tagged(reflect.TypeFor[Spec](), fields)
+	return fields[key] != nil
+}
+
+// Settings are the paths, as --set takes them, at which a stage with the name
+// of its kind has a setting called key.
+func Settings(kind, key string) []string {
+	k, ok := kinds[kind]
+	if !ok {
+		return nil
+	}
+	all := append(pathsOf(kind+".", reflect.TypeFor[stageKeys]()), pathsOf(kind+".", reflect.TypeOf(k.config()).Elem())...)
+	return slices.DeleteFunc(all, func(path string) bool { return !strings.HasSuffix(path, "."+key) })
+}
+
 func pathsOf(prefix string, t reflect.Type) []string {
 	fields := map[string]reflect.Type{}
 	tagged(t, fields)

@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/recipes"
 	"github.com/trimtab/trimtab/runs"
 )
 
@@ -29,6 +31,9 @@ the rerun is refused.`,
   trimtab rerun my-assistant sft --data demos-v2 --dry-run`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			req.Run, req.Stage, req.Actor = args[0], args[1], a.actor()
+			if err := placed(req.Sets, req.Stage); err != nil {
+				return err
+			}
 			return a.withService(cmd, func(ctx context.Context, s *session) error {
 				result, err := s.runs.Rerun(ctx, req)
 				if err != nil {
@@ -51,6 +56,21 @@ the rerun is refused.`,
 	f.BoolVar(&req.Force, "force", false, "run again even if nothing changed")
 	f.BoolVar(&watch, "watch", false, "follow it to its end")
 	return cmd
+}
+
+// placed refuses, before anything is started, a setting of a stage without the
+// stage before it, where the stage's name says its kind.
+func placed(sets []string, stage string) error {
+	for _, set := range sets {
+		key, value, ok := strings.Cut(set, "=")
+		if !ok || strings.Contains(key, ".") || recipes.IsKey(key) {
+			continue
+		}
+		if paths := recipes.Settings(stage, key); len(paths) > 0 {
+			return usagef(fmt.Sprintf("write --set %s=%s", strings.Join(paths, " or "), value), "--set %s names no stage", set)
+		}
+	}
+	return nil
 }
 
 // rerunDocument is what a rerun did, or would do.
