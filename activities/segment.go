@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -159,6 +160,7 @@ func (r *running) restore(ctx context.Context) error {
 	}
 	warm := r.job != nil
 	if !warm {
+		debug.FreeOSMemory() // what an earlier stage left would stand beside this one's
 		if n, err = r.build(ctx, all); err != nil {
 			return err
 		}
@@ -192,7 +194,7 @@ func (r *running) restore(ctx context.Context) error {
 // sayFits writes to the run's log what of the stage's data is cut or left out.
 func (r *running) sayFits(ctx context.Context) {
 	for _, f := range r.job.fits() {
-		if !f.Whole() {
+		if !f.Whole() && f.Items != "text" { // documents that go over several rows lose nothing
 			r.a.say(ctx, r.in.Run, r.in.Stage.Name, 0, "%s", f)
 		}
 	}

@@ -215,6 +215,12 @@ func (s Spec) Validate() error {
 	return nil
 }
 
+// Bytes is about how much memory it takes to make the world and to store it.
+func (s Starter) Bytes() int64 {
+	const word, item = 60, 2000
+	return word*int64(s.Words) + item*int64(s.Demonstrations+s.Prompts+2*s.Tests)
+}
+
 func (s Spec) validateStarter() error {
 	st := s.Starter
 	if st == nil {
@@ -279,6 +285,11 @@ func (s Spec) validateStages() error {
 		for _, g := range st.Gates {
 			if g.Metric == "" || (g.Min == nil && g.Max == nil) {
 				return fmt.Errorf("%s: a gate has a metric, and min or max", at)
+			}
+		}
+		if s.Model.Base == "" {
+			if err := CheckRoom(st, s.Model.Context); err != nil {
+				return fmt.Errorf("%s: %w", at, err)
 			}
 		}
 		if kinds[st.Kind].needsWorld && s.Starter == nil {

@@ -95,12 +95,8 @@ that run. Ctrl-C detaches; the run goes on.`,
 }
 
 func (a *app) align(ctx context.Context, s *session, spec recipes.Spec, o alignFlags) error {
-	cost, err := estimate(ctx, s, spec) // what is wrong with a model shows before anything is launched
-	if err != nil {
-		return err
-	}
 	launched, err := s.runs.Launch(ctx, runs.LaunchRequest{
-		Spec: spec, Name: o.name, Actor: a.actor(), New: o.new, Resume: o.resume, Reuse: o.reuse, Log: a.note,
+		Spec: spec, Name: o.name, Actor: a.actor(), New: o.new, Resume: o.resume, Reuse: o.reuse, Log: a.note, Here: s.embedded,
 	})
 	if err != nil {
 		return err
@@ -113,7 +109,7 @@ func (a *app) align(ctx context.Context, s *session, spec recipes.Spec, o alignF
 	}
 	if !o.detach {
 		if a.format == formatTable {
-			if err := a.printPlan(cost, launched.Run); err != nil {
+			if err := a.printPlan(launched, spec); err != nil {
 				return err
 			}
 		}

@@ -249,7 +249,7 @@ func attemptStarted(h happened, b struct {
 	if b.From == string(trimtab.AttemptQueued) {
 		verb = "began"
 		for _, f := range trimtab.Fits(b.Data) {
-			if !f.Whole() {
+			if !f.Whole() && f.Items != "text" {
 				data += "; " + f.String()
 			}
 		}
