@@ -25,6 +25,7 @@ type collector struct {
 	pass    *model.Pass
 	prompts []trimtab.Prompt
 	starts  []int // response starts[i] is the first of prompt i's
+	fit     trimtab.Fit
 	samples samples
 }
 
@@ -46,16 +47,34 @@ func (b builder) collect(ctx context.Context, c *recipes.Collect) (job, error) {
 		return nil, trimtab.NewError(trimtab.Invalid, "too_few_prompts", "lower prompts or held_out, or add prompts",
 			"collect wants %d prompts and %d held-out ones, the dataset has %d", c.Prompts, c.HeldOut, len(all))
 	}
-	j := &collector{b: b, config: c, m: m, words: words, model: d, pass: b.pass(), starts: []int{0}}
+	j := &collector{b: b, config: c, m: m, words: words, model: d, pass: b.pass(), starts: []int{0}, fit: trimtab.Fit{Items: "prompts"}}
 	counts := b.source("responses").At(0)
 	for _, i := range dataset.Order(b.source("prompts"), len(all), 0)[:n] {
 		j.prompts = append(j.prompts, all[i])
+		j.count(all[i])
 		k := c.MinResponses + counts.IntN(c.MaxResponses-c.MinResponses+1)
 		j.starts = append(j.starts, j.starts[len(j.starts)-1]+k)
 	}
 	j.samples = newSamples(j.starts[n], c.MaxTokens)
 	return j, nil
 }
+
+// count takes down what room the context leaves for answers to a prompt.
+// Answers end where it is full.
+func (j *collector) count(p trimtab.Prompt) {
+	switch room := j.m.Config.Context - len(dataset.PromptTokens(j.words, p.Text)); {
+	case room <= 0:
+		j.fit.LeftOut++
+	case room < j.config.MaxTokens:
+		j.fit.Cut++
+		fallthrough
+	default:
+		j.fit.Kept++
+	}
+}
+
+// fits counts the prompts that are answered.
+func (j *collector) fits() []trimtab.Fit { return []trimtab.Fit{j.fit} }
 
 // trainPrompts are the input prompts that are not held out.
 func (b builder) trainPrompts(ctx context.Context) ([]trimtab.Prompt, error) {

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/trimtab/trimtab"
 )
 
 // maxSaid bounds what a person's words take of a card, characters.
@@ -184,13 +186,23 @@ func (c *card) stage(i int, n *Node) {
 		}
 		c.say("Settings: %s.\n", strings.Join(words, "; "))
 	}
-	if len(a.Metrics) > 0 {
-		var words []string
-		for _, m := range a.Metrics {
+	for _, f := range trimtab.Fits(a.Metrics) {
+		c.say("Data: %s.\n", markdown(f.String()))
+	}
+	var words []string
+	for _, m := range a.Metrics {
+		if !m.IsFit() {
 			words = append(words, fmt.Sprintf("%s %.4g", markdown(m.Name), m.Value))
 		}
+	}
+	if len(words) > 0 {
 		c.say("Metrics at its end: %s.\n", strings.Join(words, "; "))
 	}
+}
+
+// curtailed reports whether a stage cut or left out some of its data.
+func curtailed(n *Node) bool {
+	return slices.ContainsFunc(trimtab.Fits(n.Attempt.Metrics), func(f trimtab.Fit) bool { return f.Items != "text" && !f.Whole() })
 }
 
 func (c *card) data() {
@@ -368,6 +380,9 @@ func (c *card) limits() {
 	}
 	if slices.ContainsFunc(c.f.stages(), func(n *Node) bool { return len(n.Attempt.Decisions) > 0 }) {
 		c.say("- A person let a stage pass against the machine's judgement; see the decisions above.")
+	}
+	if slices.ContainsFunc(c.f.stages(), curtailed) {
+		c.say("- Some of the data did not fit into the model's context and was cut or left out, as the stages say above: the numbers of items under Data are those before.")
 	}
 	for _, n := range c.f.nodes(NodeModel) {
 		if n.Model.ImportedAt != nil {

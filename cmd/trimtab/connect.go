@@ -24,6 +24,8 @@ type session struct {
 	files *checkpoint.Store
 	runs  *runs.Service // without Temporal it only shows
 
+	embedded bool // the servers and the worker are on this machine
+
 	// For the embedded stack: start what is gone, and tell it that a client is there. Nothing for a configured one.
 	revive func(ctx context.Context) error
 	touch  func()
@@ -102,7 +104,7 @@ func (a *app) open(ctx context.Context, e endpoints, temporal bool) (*session, e
 	if e.postgres == "" || temporal && e.temporal == "" {
 		return nil, usagef("set both postgres_url and temporal_address, or neither to use the embedded servers", "only one of the two addresses is set")
 	}
-	s := &session{revive: func(context.Context) error { return nil }, touch: func() {}}
+	s := &session{embedded: e.embedded, revive: func(context.Context) error { return nil }, touch: func() {}}
 	if e.embedded {
 		s.revive = func(ctx context.Context) error { _, err := a.ensure(ctx); return err }
 		s.touch = func() { _ = devstack.Touch(a.settings.value("data")) } // a hint

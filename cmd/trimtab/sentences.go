@@ -244,16 +244,22 @@ func namedSaid(list []trimtab.Named) string {
 func attemptStarted(h happened, b struct {
 	Build, From, Kernels string
 	Steps                int
+	Data                 []trimtab.Metric // older events have none
 }) string {
-	verb := "went on"
+	verb, data := "went on", ""
 	if b.From == string(trimtab.AttemptQueued) {
 		verb = "began"
+		for _, f := range trimtab.Fits(b.Data) {
+			if !f.Whole() && f.Items != "text" {
+				data += "; " + f.String()
+			}
+		}
 	}
 	build := shortBuild(b.Build)
 	if b.Kernels != "" { // older events do not say
 		build += " (" + b.Kernels + ")"
 	}
-	return fmt.Sprintf("%s %s on build %s with %s", h.of(), verb, build, plural(b.Steps, "step"))
+	return fmt.Sprintf("%s %s on build %s with %s%s", h.of(), verb, build, plural(b.Steps, "step"), data)
 }
 
 func attemptStatusSaid(h happened, b statusBody) string {
