@@ -107,7 +107,11 @@ func (a *Activities) begin(ctx context.Context, in BeginInput) (BeginResult, err
 		a.say(ctx, in.Run, in.Stage.Name, in.Number, "attempt %d begins", in.Number)
 		return BeginResult{Attempt: row.ID}, nil
 	}
-	a.say(ctx, in.Run, in.Stage.Name, in.Number, "unchanged: attempt %d's output is reused", row.ReusedFrom)
+	made, err := a.store.Attempt(ctx, row.ReusedFrom) // of the row as it is stored: an earlier try may have chosen another
+	if err != nil {
+		return BeginResult{}, err
+	}
+	a.say(ctx, in.Run, in.Stage.Name, in.Number, "unchanged: the output of attempt %d of run %s is reused", made.Number, made.Run)
 	return BeginResult{Attempt: row.ID, Reused: true, Outputs: row.Outputs, Metrics: row.Metrics, Missed: missed(in.Stage.Gates, row.Metrics)}, nil
 }
 
@@ -136,7 +140,7 @@ func (a *Activities) here(ctx context.Context, in BeginInput, old storage.Attemp
 			continue // in the record itself
 		}
 		if _, err := a.files.Files(out.Digest); err != nil {
-			a.say(ctx, in.Run, in.Stage.Name, in.Number, "attempt %d's output cannot be reused: %v", old.ID, err)
+			a.say(ctx, in.Run, in.Stage.Name, in.Number, "the output of attempt %d of run %s cannot be reused: %v", old.Number, old.Run, err)
 			return false
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/trimtab/trimtab"
@@ -130,12 +131,46 @@ func TestReuse(t *testing.T) {
 		t.Errorf("reuse changed digests:\n%v\n%v", digests(d), digests(again))
 	}
 	for _, st := range again.Stages {
-		if st.Status != trimtab.AttemptReused || st.ReusedFrom == nil {
-			t.Errorf("stage %s is %s", st.Name, st.Status)
+		if want := (runs.MadeBy{Run: d.ID, Stage: st.Name, Attempt: 1}); st.Status != trimtab.AttemptReused || st.ReusedFrom == nil || *st.ReusedFrom != want {
+			t.Errorf("stage %s is %s, reused from %+v", st.Name, st.Status, st.ReusedFrom)
 		}
 	}
+	namesAttempts(t, b, d.ID, again.ID)
 	if again.Evaluation["ppo"] == nil {
 		t.Error("a reused evaluation is not shown")
+	}
+}
+
+// namesAttempts asserts that a run which reuses all of another names its
+// attempts as people know them, by number and run, wherever it tells of them.
+func namesAttempts(t *testing.T, b *bench, did, took string) {
+	t.Helper()
+	want := "attempt 1 of run " + did
+	lines, _, err := b.Logs(b.ctx, took, 0, 0)
+	if n := strings.Count(messages(lines), want); err != nil || n != 6 {
+		t.Errorf("%d of 6 lines of the log name %q: %s, %v", n, want, messages(lines), err)
+	}
+	res, err := b.Rerun(b.ctx, runs.RerunRequest{Run: took, Stage: "evaluate", DryRun: true, Force: true, Actor: "tester"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, st := range res.Stages[:5] {
+		if st.Action != "reuse" || !strings.HasSuffix(st.Reason, want) {
+			t.Errorf("the plan says %+v, want %q", st, want)
+		}
+	}
+	events, err := b.History(b.ctx, took, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	notes, err := b.PlanNotes(b.ctx, events)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range events {
+		if made := notes[e.Sequence].Made; e.Type == "attempt_created" && (made == nil || *made != (runs.MadeBy{Run: did, Stage: e.Stage, Attempt: 1})) {
+			t.Errorf("of %s the log book knows %+v", e.Stage, made)
+		}
 	}
 }
 

@@ -264,7 +264,7 @@ func (s *Service) reuseOf(ctx context.Context, st trimtab.PlannedStage, a *stora
 				return RerunStage{st.Name, "run", fmt.Sprintf("its model cannot be read: %v", err)}
 			}
 		}
-		return RerunStage{st.Name, "reuse", fmt.Sprintf("config, inputs, seed and code version are those of attempt %d", a.ID)}
+		return RerunStage{st.Name, "reuse", "config, inputs, seed and code version are those of " + madeBy(old).In(a.Run)}
 	}
 	return RerunStage{st.Name, "run", fmt.Sprintf("its last attempt is %s", a.Status)}
 }
