@@ -101,17 +101,31 @@ func TestUnchangedSpecAttaches(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, err := b.Launch(b.ctx, runs.LaunchRequest{Spec: spec("3"), Actor: "tester", Name: "another name"})
+	second, err := b.Launch(b.ctx, runs.LaunchRequest{Spec: spec("3"), Actor: "tester"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !second.Attached || second.Run.ID != first.Run.ID {
 		t.Errorf("the same spec started run %s beside %s", second.Run.ID, first.Run.ID)
 	}
+	named, err := b.Launch(b.ctx, runs.LaunchRequest{Spec: spec("3"), Actor: "tester", Name: "another name"})
+	if err != nil || named.Attached || named.Run.ID == first.Run.ID || named.Run.Name != "another name" {
+		t.Errorf("another name led to %+v, %v", named.Run.ID, err)
+	}
+	again, err := b.Launch(b.ctx, runs.LaunchRequest{Spec: spec("3"), Actor: "tester", Name: "another name"})
+	if err != nil || !again.Attached || again.Run.ID != named.Run.ID {
+		t.Errorf("the same name again led to %+v, %v", again.Run.ID, err)
+	}
+	if _, err := b.Launch(b.ctx, runs.LaunchRequest{Spec: spec("5"), Actor: "tester", Name: "another name"}); trimtab.ExitCode(err) != 4 || trimtab.AsError(err).Type != "name_taken" {
+		t.Errorf("its name for another spec: %v", err)
+	}
 	if _, err := b.Launch(b.ctx, runs.LaunchRequest{Spec: spec("4"), Actor: "tester", Resume: first.Run.ID}); trimtab.ExitCode(err) != 4 {
 		t.Errorf("resuming with another spec: %v", err)
 	}
 	b.await(first.Run.ID, trimtab.RunCompleted)
+	if got := digests(b.await(named.Run.ID, trimtab.RunCompleted)); !maps.Equal(got, digests(b.await(first.Run.ID, trimtab.RunCompleted))) {
+		t.Errorf("the second run of the spec made other bytes: %v", got)
+	}
 }
 
 // A run with Reuse takes over every stage of an equal one, and says so.

@@ -292,7 +292,7 @@ type rerunOf struct {
 
 // create makes the new run's row, unless the same rerun is open already.
 func (o *rerunOf) create(ctx context.Context, s *Service, run storage.Run) (storage.Run, error) {
-	create := func() (storage.Run, bool, error) { return s.store.CreateRunOnce(ctx, run) }
+	create := func() (storage.Run, bool, error) { return s.store.CreateRunOnce(ctx, run, storage.AnyName) }
 	if o.exactly {
 		if run.Plan.SpecDigest != o.next.SpecDigest {
 			return run, stale(o.run, "what was asked for comes to another plan by now")
