@@ -46,6 +46,9 @@ type RerunStage struct {
 // closed one in which whatever is unchanged is reused. With the token of a dry
 // run it is Conflict "plan_stale" when anything has moved since.
 func (s *Service) Rerun(ctx context.Context, r RerunRequest) (RerunResult, error) {
+	if err := (words{reason: r.Reason, actor: r.Actor, sets: r.Sets}).check(); err != nil {
+		return RerunResult{}, err
+	}
 	p, err := s.planRerun(ctx, r)
 	if err != nil {
 		return RerunResult{}, err

@@ -87,6 +87,14 @@ func (s *Service) Launch(ctx context.Context, r LaunchRequest) (Launched, error)
 	if r.Log == nil {
 		r.Log = func(string, ...any) {}
 	}
+	if err := r.check(); err != nil {
+		return Launched{}, err
+	}
+	if r.Resume != "" { // whether there is one is found out before anything is made
+		if _, err := s.store.Run(ctx, r.Resume); err != nil {
+			return Launched{}, err
+		}
+	}
 	spec, err := s.prepare(ctx, r.Spec, r.Actor, r.Log)
 	if err != nil {
 		return Launched{}, err
@@ -117,6 +125,17 @@ func (s *Service) Launch(ctx context.Context, r LaunchRequest) (Launched, error)
 		run, err = s.store.Run(ctx, run.ID)
 	}
 	return Launched{Run: run, Attached: attached}, err
+}
+
+// check refuses words that cannot be recorded; a run that is run again keeps the names that it has.
+func (r LaunchRequest) check() error {
+	if r.rerun != nil {
+		return words{actor: r.Actor}.check()
+	}
+	if err := (words{name: r.Name, actor: r.Actor}).check(); err != nil {
+		return err
+	}
+	return r.Spec.CheckNames()
 }
 
 // plan resolves names to digests and makes the run's row.

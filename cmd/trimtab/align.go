@@ -79,6 +79,9 @@ goes on.`,
 				return err
 			}
 			spec, err := o.spec.read(a)
+			if err == nil {
+				err = spec.CheckNames()
+			}
 			if err != nil {
 				return err
 			}

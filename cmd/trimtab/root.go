@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/user"
 	"slices"
 	"strings"
 	"time"
@@ -23,6 +22,7 @@ type app struct {
 	settings *settings
 	format   string // table, json, jsonl, csv
 	config   string // --config
+	who      string // under whom events are recorded
 	started  bool   // a command's own code has begun: errors are no longer about the command line
 }
 
@@ -67,7 +67,7 @@ whatever is killed on the way.`,
   trimtab show RUN                   # its stages, and what happens next
   trimtab rerun RUN ppo --set ppo.kl_coef=0.05`,
 		SilenceErrors: true, SilenceUsage: true, Args: cobra.ArbitraryArgs,
-		PersistentPreRunE: func(cmd *cobra.Command, args []string) error { return a.prepare(cmd) },
+		PersistentPreRunE: func(cmd *cobra.Command, args []string) error { return a.prepare(cmd, args) },
 		RunE:              group,
 	}
 	f := root.PersistentFlags()
@@ -109,16 +109,22 @@ func helpCmd(root *cobra.Command) *cobra.Command {
 	}
 }
 
-// prepare runs before every command: it reads the settings and checks -o.
-func (a *app) prepare(cmd *cobra.Command) error {
+// prepare runs before every command: it checks the words and -o, and reads the settings.
+func (a *app) prepare(cmd *cobra.Command, args []string) error {
 	if !slices.Contains(formats, a.format) {
 		return fmt.Errorf("-o %s: want %s", a.format, strings.Join(formats, ", "))
+	}
+	if err := checkWords(cmd, args); err != nil {
+		return err
 	}
 	s, err := readSettings(cmd, a.config)
 	if err != nil {
 		return err
 	}
 	a.settings = s
+	if a.who, err = a.findActor(); err != nil {
+		return err
+	}
 	a.started = true
 	return nil
 }
@@ -136,16 +142,8 @@ func group(cmd *cobra.Command, args []string) error {
 	return trimtab.NewError(trimtab.Usage, "usage", "see "+cmd.CommandPath()+" --help", "%s", msg)
 }
 
-// actor is who an event is recorded under: the setting, else the user's login name.
-func (a *app) actor() string {
-	if s := a.settings.value("actor"); s != "" {
-		return s
-	}
-	if u, err := user.Current(); err == nil && u.Username != "" {
-		return u.Username
-	}
-	return "unknown"
-}
+// actor is who an event is recorded under.
+func (a *app) actor() string { return a.who }
 
 // note writes one line to standard error.
 func (a *app) note(format string, args ...any) {

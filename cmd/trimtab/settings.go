@@ -95,6 +95,11 @@ func readSettings(cmd *cobra.Command, file string) (*settings, error) {
 	for _, one := range allSettings {
 		s.values[one.key] = v.GetString(one.key)
 		s.origins[one.key] = origin(cmd, v, one, path)
+		if !slices.Contains(paths, one.flagName()) {
+			if err := readable(s.values[one.key]); err != nil {
+				return nil, usagef("write it in UTF-8", "setting %s (from %s) cannot be taken: %w", one.key, s.origins[one.key], err)
+			}
+		}
 		if list, ok := allowedValues[one.key]; ok && !slices.Contains(list, s.values[one.key]) {
 			return nil, usagef("use "+strings.Join(list, ", "), "setting %s is %q (from %s)", one.key, s.values[one.key], s.origins[one.key])
 		}
