@@ -21,6 +21,7 @@ import (
 	"github.com/trimtab/trimtab/checkpoint"
 	"github.com/trimtab/trimtab/failpoint"
 	"github.com/trimtab/trimtab/recipes"
+	"github.com/trimtab/trimtab/redact"
 	"github.com/trimtab/trimtab/storage"
 	"github.com/trimtab/trimtab/tensor"
 	"go.temporal.io/sdk/activity"
@@ -282,7 +283,7 @@ func beating(ctx context.Context) (stop func()) {
 
 // say writes a line of the run's log; a log that cannot be written stops nothing.
 func (a *Activities) say(ctx context.Context, run, stage string, attempt int, format string, args ...any) {
-	line := storage.LogLine{Level: "info", Stage: stage, Attempt: attempt, Message: fmt.Sprintf(format, args...)}
+	line := storage.LogLine{Level: "info", Stage: stage, Attempt: attempt, Message: redact.Text(fmt.Sprintf(format, args...))}
 	if err := a.store.Log(ctx, run, line); err != nil {
 		a.log.Warn("the run's log", "run", run, "error", err)
 	}

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/redact"
 )
 
 // app is one invocation of the program: where it reads and writes, and what was set.
@@ -23,7 +24,8 @@ type app struct {
 	format   string // table, json, jsonl, csv
 	config   string // --config
 	who      string // under whom events are recorded
-	started  bool   // a command's own code has begun: errors are no longer about the command line
+	secrets  *redact.Redactor
+	started  bool // a command's own code has begun: errors are no longer about the command line
 }
 
 // run executes one command line and returns its exit code.
@@ -117,11 +119,12 @@ func (a *app) prepare(cmd *cobra.Command, args []string) error {
 	if err := checkWords(cmd, args); err != nil {
 		return err
 	}
+	a.secrets = redactorOf(cmd, nil)
 	s, err := readSettings(cmd, a.config)
 	if err != nil {
 		return err
 	}
-	a.settings = s
+	a.settings, a.secrets = s, redactorOf(cmd, s)
 	if a.who, err = a.findActor(); err != nil {
 		return err
 	}
@@ -147,7 +150,7 @@ func (a *app) actor() string { return a.who }
 
 // note writes one line to standard error.
 func (a *app) note(format string, args ...any) {
-	fmt.Fprintln(a.err, clean(fmt.Sprintf(format, args...)))
+	fmt.Fprintln(a.err, clean(a.secrets.Text(fmt.Sprintf(format, args...))))
 }
 
 // terminal reports whether w is a terminal, and how wide it is.

@@ -11,13 +11,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/trimtab/trimtab/devstack"
+	"github.com/trimtab/trimtab/redact"
 	"github.com/trimtab/trimtab/storage"
 )
 
 // ensure finds the embedded stack of the data folder, or starts it as a detached `trimtab dev`.
 func (a *app) ensure(ctx context.Context) (devstack.Endpoints, error) {
 	dir := a.settings.value("data")
-	return devstack.Ensure(ctx, devstack.EnsureOptions{Dir: dir, Args: []string{"dev", "--data-folder", dir}, OpenRuns: openRuns, Log: a.err})
+	return devstack.Ensure(ctx, devstack.EnsureOptions{Dir: dir, Args: []string{"dev", "--data-folder", dir}, OpenRuns: openRuns, Log: a.quietly(a.err)})
 }
 
 // openRuns counts the runs that have not ended.
@@ -42,7 +43,7 @@ when for a quarter of an hour there was no command and no open run.`,
 		Example: "  trimtab dev\n  trimtab dev status\n  trimtab dev stop",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return devstack.RunDev(cmd.Context(), devstack.DevOptions{
-				Dir: a.settings.value("data"), Migrate: migrateEmbedded, Worker: a.workerProcess, OpenRuns: openRuns, Idle: idle, Log: a.err,
+				Dir: a.settings.value("data"), Migrate: migrateEmbedded, Worker: a.workerProcess, OpenRuns: openRuns, Idle: idle, Log: a.quietly(a.err),
 			})
 		},
 	}
@@ -119,7 +120,7 @@ func (a *app) devState() devDocument {
 	}
 	started := info.Started.UTC()
 	doc.Running, doc.Pid, doc.BuildID, doc.StartedAt = true, info.Pid, info.BuildID, &started
-	doc.Postgres, doc.Temporal, doc.TemporalUI, doc.Namespace = redacted(info.Endpoints.AppURL), info.Endpoints.Temporal, info.Endpoints.TemporalUI, info.Endpoints.Namespace
+	doc.Postgres, doc.Temporal, doc.TemporalUI, doc.Namespace = redact.Address(info.Endpoints.AppURL), info.Endpoints.Temporal, info.Endpoints.TemporalUI, info.Endpoints.Namespace
 	doc.Log, doc.WorkerLog = filepath.Join(dir, "dev.log"), filepath.Join(dir, "worker.log")
 	return doc
 }
