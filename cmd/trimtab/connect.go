@@ -14,6 +14,7 @@ import (
 	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/checkpoint"
 	"github.com/trimtab/trimtab/devstack"
+	"github.com/trimtab/trimtab/redact"
 	"github.com/trimtab/trimtab/runs"
 	"github.com/trimtab/trimtab/storage"
 )
@@ -162,7 +163,7 @@ func dial(ctx context.Context, e endpoints, lg *slog.Logger) (client.Client, err
 	c, err := client.DialContext(ctx, client.Options{HostPort: e.temporal, Namespace: e.namespace, Logger: log.NewStructuredLogger(lg)})
 	if err != nil && !errors.Is(err, context.Canceled) {
 		return nil, trimtab.NewError(trimtab.Unavailable, "temporal_unavailable", "check temporal_address with trimtab doctor",
-			"connect to Temporal at %s: %w", e.temporal, err)
+			"connect to Temporal at %s: %w", redact.Address(e.temporal), err)
 	}
 	return c, err
 }

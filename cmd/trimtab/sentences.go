@@ -224,7 +224,11 @@ func attemptCreated(h happened, b struct {
 	text := h.of() + " is queued"
 	switch {
 	case b.ReusedFrom != 0:
-		text = fmt.Sprintf("%s is unchanged: it takes over what an earlier attempt made (%d): %s", h.of(), b.ReusedFrom, namedSaid(b.Outputs))
+		maker := "an earlier attempt"
+		if h.note.Made != nil {
+			maker = h.note.Made.In(h.Stream)
+		}
+		text = fmt.Sprintf("%s is unchanged: it takes over what %s made: %s", h.of(), maker, namedSaid(b.Outputs))
 	case b.From != "":
 		text += " to go on from checkpoint " + b.From.Short()
 	case len(b.Inputs) > 0:

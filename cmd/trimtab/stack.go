@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/trimtab/trimtab/devstack"
+	"github.com/trimtab/trimtab/redact"
 	"github.com/trimtab/trimtab/storage"
 )
 
@@ -21,7 +22,7 @@ func (a *app) ensure(ctx context.Context) (devstack.Endpoints, error) {
 		return devstack.Endpoints{}, err
 	}
 	return devstack.Ensure(ctx, devstack.EnsureOptions{
-		Dir: dir, Args: []string{"dev", "--data-folder", dir}, OpenRuns: openRuns, Log: a.err, Downloads: a.downloads(),
+		Dir: dir, Args: []string{"dev", "--data-folder", dir}, OpenRuns: openRuns, Log: a.quietly(a.err), Downloads: a.downloads(),
 		Env: []string{envName("offline") + "=" + a.settings.value("offline"), envName("maven_mirror") + "=" + a.settings.value("maven_mirror")},
 	})
 }
@@ -52,7 +53,7 @@ when for a quarter of an hour there was no command and no open run.`,
 				return err
 			}
 			return devstack.RunDev(cmd.Context(), devstack.DevOptions{
-				Dir: dir, Migrate: migrateEmbedded, Worker: a.workerProcess, OpenRuns: openRuns, Idle: idle, Log: a.err,
+				Dir: dir, Migrate: migrateEmbedded, Worker: a.workerProcess, OpenRuns: openRuns, Idle: idle, Log: a.quietly(a.err),
 				Downloads: a.downloads(),
 			})
 		},
@@ -134,7 +135,7 @@ func (a *app) devState() devDocument {
 	}
 	started := info.Started.UTC()
 	doc.Running, doc.Pid, doc.BuildID, doc.StartedAt = true, info.Pid, info.BuildID, &started
-	doc.Postgres, doc.Temporal, doc.TemporalUI, doc.Namespace = redacted(info.Endpoints.AppURL), info.Endpoints.Temporal, info.Endpoints.TemporalUI, info.Endpoints.Namespace
+	doc.Postgres, doc.Temporal, doc.TemporalUI, doc.Namespace = redact.Address(info.Endpoints.AppURL), info.Endpoints.Temporal, info.Endpoints.TemporalUI, info.Endpoints.Namespace
 	doc.Log, doc.WorkerLog = filepath.Join(dir, "dev.log"), filepath.Join(dir, "worker.log")
 	return doc
 }
