@@ -40,7 +40,7 @@ func (l load) all() []string {
 	return append(append(append(all, l.columns...), l.bits...), l.silent...)
 }
 
-func (l load) stage() string { return "stage_" + l.table }
+func (l load) stage() pgx.Identifier { return pgx.Identifier{"pg_temp", "stage_" + l.table} }
 
 func list(columns []string, prefix string) string {
 	quoted := make([]string, len(columns))
@@ -54,13 +54,13 @@ func list(columns []string, prefix string) string {
 // transaction; it lives as long as its connection.
 func (l load) twin() string {
 	return fmt.Sprintf("create temporary table if not exists %s on commit delete rows as select %s from %s with no data;",
-		l.stage(), list(l.all(), ""), l.table)
+		l.stage().Sanitize(), list(l.all(), ""), l.table)
 }
 
 func (l load) insert() string {
 	columns := list(l.all(), "")
 	return fmt.Sprintf("insert into %s (%s) select %s from %s order by %s on conflict (%s) do nothing",
-		l.table, columns, columns, l.stage(), list(l.key, ""), list(l.key, ""))
+		l.table, columns, columns, l.stage().Sanitize(), list(l.key, ""), list(l.key, ""))
 }
 
 // difference is the SQL that finds the first staged row that is not as stored,
@@ -77,7 +77,7 @@ func (l load) difference() string {
 		differs = append(differs, fmt.Sprintf("bits(s.%s) is distinct from bits(t.%s)", q, q))
 	}
 	return fmt.Sprintf("select min(%s) from %s s join %s t using (%s) where %s",
-		l.place(), l.stage(), l.table, list(l.key, ""), strings.Join(differs, " or "))
+		l.place(), l.stage().Sanitize(), l.table, list(l.key, ""), strings.Join(differs, " or "))
 }
 
 // twins makes the temporary tables of several loads in one round trip.
@@ -96,7 +96,7 @@ func (l load) write(ctx context.Context, tx pgx.Tx, n int, row func(i int) ([]an
 	if n == 0 {
 		return 0, nil
 	}
-	if _, err := tx.CopyFrom(ctx, pgx.Identifier{l.stage()}, l.all(), pgx.CopyFromSlice(n, row)); err != nil {
+	if _, err := tx.CopyFrom(ctx, l.stage(), l.all(), pgx.CopyFromSlice(n, row)); err != nil {
 		return 0, err
 	}
 	tag, err := tx.Exec(ctx, l.insert())
