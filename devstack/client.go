@@ -26,6 +26,9 @@ type EnsureOptions struct {
 	Args       []string                                            // nil: dev --data-folder DIR
 	OpenRuns   func(ctx context.Context, e Endpoints) (int, error) // decides whether a dev process of another build is replaced; nil: never
 	Log        io.Writer                                           // lines for people
+
+	Downloads *Downloads // whether to fetch the programs of Postgres where none are installed; nil: leave it to the dev process
+	Env       []string   // for the dev process, beside this one's own
 }
 
 // Running reads who serves a data folder; false if no dev process is ready there.
@@ -160,6 +163,9 @@ func (o EnsureOptions) replace(ctx context.Context, info Info) bool {
 
 // launch starts a dev process that outlives this one and waits until it is ready.
 func (o EnsureOptions) launch(ctx context.Context, build string, log *follower) (Endpoints, error) {
+	if err := o.fetchPostgres(ctx); err != nil {
+		return Endpoints{}, err
+	}
 	program, err := o.keepProgram(build)
 	if err != nil {
 		return Endpoints{}, fmt.Errorf("copy the program into the data folder: %w", err)
@@ -198,6 +204,24 @@ func (o EnsureOptions) launch(ctx context.Context, build string, log *follower) 
 	}
 }
 
+// fetchPostgres fetches the programs of Postgres, should there be none, while
+// the person who waits can see it and the error can reach him whole. A data
+// folder whose server may be running is left to the dev process.
+func (o EnsureOptions) fetchPostgres(ctx context.Context) error {
+	if o.Downloads == nil {
+		return nil
+	}
+	c, err := lookCluster(o.Dir)
+	if err != nil {
+		return err
+	}
+	if pid, _ := c.lockFile(); pid != 0 {
+		return nil
+	}
+	_, err = findOrFetch(ctx, c.data(), "", o.Downloads, c.cred, o.Log)
+	return err
+}
+
 // environment names the trimtab-temporal beside this program, since the copy
 // that runs as dev has nothing beside it.
 func (o EnsureOptions) environment() []string {
@@ -206,10 +230,11 @@ func (o EnsureOptions) environment() []string {
 		self, _ = os.Executable()
 	}
 	beside := filepath.Join(filepath.Dir(self), temporalProgram)
+	env := append(environment(), o.Env...)
 	if os.Getenv("TRIMTAB_TEMPORAL_PROGRAM") != "" || runnable(beside) != nil || checkProgram(beside) != nil {
-		return environment()
+		return env
 	}
-	return append(environment(), "TRIMTAB_TEMPORAL_PROGRAM="+beside)
+	return append(env, "TRIMTAB_TEMPORAL_PROGRAM="+beside)
 }
 
 // keepProgram copies the executable to bin/BUILD/trimtab and removes the copies

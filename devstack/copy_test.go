@@ -269,7 +269,7 @@ func TestOddFiles(t *testing.T) {
 		go func() {
 			_, err := Ensure(t.Context(), EnsureOptions{Dir: dir, Args: helper("dev", dir, "10m")})
 			ended <- err
-			DoctorChecks(t.Context(), dir)
+			DoctorChecks(t.Context(), dir, nil)
 			_ = Stop(t.Context(), dir)
 			ended <- nil
 		}()

@@ -30,6 +30,8 @@ type DevOptions struct {
 	OpenRuns func(ctx context.Context, e Endpoints) (int, error) // how many runs have not ended
 	Idle     time.Duration                                       // end after so long without open run or client; 0: 15 minutes
 	Log      io.Writer                                           // lines for people
+
+	Downloads *Downloads // whether to fetch the programs of Postgres where none are installed; nil: no
 }
 
 // Info is the file dev.json: the dev process that runs, once all is ready.
@@ -216,7 +218,7 @@ func (d *dev) up(ctx context.Context) error {
 }
 
 func (d *dev) startPostgres(ctx context.Context) error {
-	p, err := StartPostgres(ctx, PostgresOptions{Dir: d.path("postgres"), Log: d.o.Log})
+	p, err := StartPostgres(ctx, PostgresOptions{Dir: d.path("postgres"), Downloads: d.o.Downloads, Log: d.o.Log})
 	if err != nil {
 		return err
 	}

@@ -78,7 +78,7 @@ func TestUsersEnvironment(t *testing.T) {
 	if name := query[string](t, e.PostgresURL, `select current_setting('application_name') || current_setting('search_path')`); name != `"$user", public` {
 		t.Errorf("a session has %s", name)
 	}
-	for _, c := range DoctorChecks(t.Context(), dir) {
+	for _, c := range DoctorChecks(t.Context(), dir, nil) {
 		if !c.OK {
 			t.Errorf("doctor: %+v", c)
 		}

@@ -27,11 +27,12 @@ const owner = "trimtab" // the superuser of a private cluster
 
 // PostgresOptions say where a private cluster lives and how to run it.
 type PostgresOptions struct {
-	Dir           string    // its folder; made if absent
-	Bin           string    // folder of initdb and postgres; empty: find them
-	Fast          bool      // forget durability: for tests alone
-	DieWithParent bool      // end with this process (Linux): for tests alone
-	Log           io.Writer // notices to people; may be nil
+	Dir           string     // its folder; made if absent
+	Bin           string     // folder of initdb and postgres; empty: find them
+	Downloads     *Downloads // whether to fetch them where none are installed; nil: no
+	Fast          bool       // forget durability: for tests alone
+	DieWithParent bool       // end with this process (Linux): for tests alone
+	Log           io.Writer  // notices to people; may be nil
 }
 
 // Postgres is a running private cluster.
@@ -71,7 +72,7 @@ func StartPostgres(ctx context.Context, o PostgresOptions) (*Postgres, error) {
 }
 
 func (c *cluster) startNew(ctx context.Context) (*Postgres, error) {
-	bin, err := findPrograms(c.data(), c.o.Bin)
+	bin, err := findOrFetch(ctx, c.data(), c.o.Bin, c.o.Downloads, c.cred, c.o.Log)
 	if err != nil {
 		return nil, err
 	}

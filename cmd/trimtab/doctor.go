@@ -130,6 +130,9 @@ func (a *app) doctor(ctx context.Context) error {
 		doc.Settings = append(doc.Settings, settingLine{s.key, a.settings.shown(s.key), a.settings.origins[s.key]})
 	}
 	doc.Checks = a.checks(ctx)
+	for i, c := range doc.Checks {
+		doc.Checks[i].Detail, doc.Checks[i].Remedy = a.secrets.Text(c.Detail), a.secrets.Text(c.Remedy)
+	}
 	if err := a.printDoctor(doc); err != nil {
 		return err
 	}
@@ -198,7 +201,7 @@ func (a *app) checkEmbedded(ctx context.Context) []checked {
 	if err != nil {
 		return nil // which has been told
 	}
-	for _, c := range devstack.DoctorChecks(ctx, dir) {
+	for _, c := range devstack.DoctorChecks(ctx, dir, a.downloads()) {
 		result := good
 		if !c.OK {
 			result = bad
@@ -213,7 +216,7 @@ func checkKernels() checked {
 	if err := tensor.InitError(); err != nil {
 		return checked{"processor", bad, err.Error(), "set TRIMTAB_KERNELS to one of " + strings.Join(tensor.Implementations(), ", ") + ", or unset it"}
 	}
-	return checked{"processor", good, fmt.Sprintf("%d cores, %s kernels, %sFLOP/s in matrix products", runtime.NumCPU(), tensor.Implementation(), count(measureSpeed())), ""}
+	return checked{"processor", good, fmt.Sprintf("%d cores, %s kernels; %s", runtime.NumCPU(), tensor.Implementation(), measureSpeeds().sentence()), ""}
 }
 
 func (a *app) checkPostgres(ctx context.Context) checked {

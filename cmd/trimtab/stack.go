@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/trimtab/trimtab/devstack"
+	"github.com/trimtab/trimtab/redact"
 	"github.com/trimtab/trimtab/storage"
 )
 
@@ -21,7 +22,10 @@ func (a *app) ensure(ctx context.Context) (devstack.Endpoints, error) {
 	if err != nil {
 		return devstack.Endpoints{}, err
 	}
-	e, err := devstack.Ensure(ctx, devstack.EnsureOptions{Dir: dir, Marker: a.folder, Args: []string{"dev", "--data-folder", dir}, OpenRuns: openRuns, Log: a.err})
+	e, err := devstack.Ensure(ctx, devstack.EnsureOptions{
+		Dir: dir, Marker: a.folder, Args: []string{"dev", "--data-folder", dir}, OpenRuns: openRuns, Log: a.quietly(a.err), Downloads: a.downloads(),
+		Env: []string{envName("offline") + "=" + a.settings.value("offline"), envName("maven_mirror") + "=" + a.settings.value("maven_mirror")},
+	})
 	if err == nil {
 		_, err = a.claimFolder()
 	}
@@ -54,7 +58,8 @@ when for a quarter of an hour there was no command and no open run.`,
 				return err
 			}
 			return devstack.RunDev(cmd.Context(), devstack.DevOptions{
-				Dir: dir, Migrate: migrateEmbedded, Worker: a.workerProcess, OpenRuns: openRuns, Idle: idle, Log: a.err,
+				Dir: dir, Migrate: migrateEmbedded, Worker: a.workerProcess, OpenRuns: openRuns, Idle: idle, Log: a.quietly(a.err),
+				Downloads: a.downloads(),
 			})
 		},
 	}
@@ -135,7 +140,7 @@ func (a *app) devState() devDocument {
 	}
 	started := info.Started.UTC()
 	doc.Running, doc.Pid, doc.BuildID, doc.StartedAt = true, info.Pid, info.BuildID, &started
-	address, _, _ := strings.Cut(redacted(info.Endpoints.AppURL), "?")
+	address, _, _ := strings.Cut(redact.Address(info.Endpoints.AppURL), "?")
 	doc.Postgres, doc.Temporal, doc.TemporalUI, doc.Namespace = address, info.Endpoints.Temporal, info.Endpoints.TemporalUI, info.Endpoints.Namespace
 	doc.Log, doc.WorkerLog = filepath.Join(dir, "dev.log"), filepath.Join(dir, "worker.log")
 	return doc
