@@ -65,7 +65,7 @@ func put(t testing.TB, dir string, files map[string]string) string {
 	return dir
 }
 
-const ports = `{"port": 20001, "socket": "/tmp/trimtab-1"}`
+const somePorts = `{"port": 20001, "socket": "/tmp/trimtab-1"}`
 
 // foreign are folders that hold something, none of which Trimtab made.
 var foreign = map[string]map[string]string{
@@ -106,7 +106,7 @@ func TestOldFolders(t *testing.T) {
 	t.Parallel()
 	store := map[string]string{"store/objects/": "", "store/artifacts/": "", "store/states/": "", "store/rollouts/": "", "store/partial/": ""}
 	for name, files := range map[string]map[string]string{
-		"a store": store, "Postgres": {"postgres/postgres.json": ports, "my notes.txt": ""}, "Temporal": {"temporal/temporal.json": ports},
+		"a store": store, "Postgres": {"postgres/postgres.json": somePorts, "my notes.txt": ""}, "Temporal": {"temporal/temporal.json": somePorts},
 		"a first command": {"client": "", "start.lock": "", "program.json": "{}", "dev.log": "", "bin/": ""},
 		"a first dev":     {"client": "", "dev.lock": "", "dev.pid": "", ".dev.pid-123": ""},
 		"a key":           {"audit.key": "PRIVATE+KEY+trimtab+0123\ntrimtab+0123\n"},

@@ -132,6 +132,9 @@ func inspect(dir string) (programs, error) {
 	}
 	out, err := exec.Command(filepath.Join(dir, "postgres"), "--version").Output()
 	if err != nil {
+		if e, ok := errors.AsType[*exec.ExitError](err); ok {
+			err = fmt.Errorf("%w: %s", err, lastLines(string(e.Stderr), 3))
+		}
 		return programs{}, fmt.Errorf("run %s --version: %w", filepath.Join(dir, "postgres"), err)
 	}
 	version, major, err := parseVersion(string(out))
@@ -166,4 +169,10 @@ func installHint(major int) string {
 		get = "brew install " + brew
 	}
 	return get + ", or name a folder of programs in TRIMTAB_POSTGRES_BIN, or use a server that runs (--postgres-url), or docker compose up"
+}
+
+// lastLines is the last n lines of a text.
+func lastLines(s string, n int) string {
+	lines := strings.Split(strings.TrimSpace(s), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }

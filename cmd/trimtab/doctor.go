@@ -130,6 +130,9 @@ func (a *app) doctor(ctx context.Context) error {
 		doc.Settings = append(doc.Settings, settingLine{s.key, a.settings.shown(s.key), a.settings.origins[s.key]})
 	}
 	doc.Checks = a.checks(ctx)
+	for i, c := range doc.Checks {
+		doc.Checks[i].Detail, doc.Checks[i].Remedy = a.secrets.Text(c.Detail), a.secrets.Text(c.Remedy)
+	}
 	if err := a.printDoctor(doc); err != nil {
 		return err
 	}
@@ -198,7 +201,7 @@ func (a *app) checkEmbedded(ctx context.Context) []checked {
 	if err != nil {
 		return nil // which has been told
 	}
-	for _, c := range devstack.DoctorChecks(ctx, dir) {
+	for _, c := range devstack.DoctorChecks(ctx, dir, a.downloads()) {
 		result := good
 		if !c.OK {
 			result = bad

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"io/fs"
-	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -21,6 +20,7 @@ import (
 type setting struct {
 	key, help string
 	flag      string // where it is not the key's: --data names datasets
+	bare      string // what the flag without a value means; empty: it needs one
 	standard  func() string
 	hidden    bool // no flag: it would show in the list of processes
 }
@@ -40,6 +40,8 @@ var allSettings = []setting{
 	{key: "actor", help: "name that your decisions are recorded under (default: your login name)", standard: constant("")},
 	{key: "openlineage_url", help: "where a worker tells OpenLineage events: an http or https address, or a file; empty tells none", standard: constant("")},
 	{key: "openlineage_namespace", help: "namespace of those events (default: trimtab:// and the identity of the database)", standard: constant("")},
+	{key: "offline", help: "true: download nothing, also where no Postgres is installed", standard: constant("false"), bare: "true"},
+	{key: "maven_mirror", help: "address of a mirror of Maven Central, from which Postgres is fetched where none is installed", standard: constant("")},
 	{key: "log_format", help: "text or json", standard: constant("text")},
 	{key: "log_level", help: "debug, info, warn or error", standard: constant("info")},
 }
@@ -64,6 +66,7 @@ func addSettingFlags(root *cobra.Command) {
 	for _, s := range allSettings {
 		if !s.hidden {
 			root.PersistentFlags().String(s.flagName(), "", s.help)
+			root.PersistentFlags().Lookup(s.flagName()).NoOptDefVal = s.bare
 		}
 	}
 }
@@ -96,12 +99,23 @@ func readSettings(cmd *cobra.Command, file string) (*settings, error) {
 	for _, one := range allSettings {
 		s.values[one.key] = v.GetString(one.key)
 		s.origins[one.key] = origin(cmd, v, one, path)
-		if list, ok := allowedValues[one.key]; ok && !slices.Contains(list, s.values[one.key]) {
-			return nil, usagef("use "+strings.Join(list, ", "), "setting %s is %q (from %s)", one.key, s.values[one.key], s.origins[one.key])
+		if !slices.Contains(paths, one.flagName()) {
+			if err := readable(s.values[one.key]); err != nil {
+				return nil, usagef("write it in UTF-8", "setting %s (from %s) cannot be taken: %w", one.key, s.origins[one.key], err)
+			}
 		}
+		if list, ok := allowedValues[one.key]; ok && !slices.Contains(list, s.values[one.key]) {
+			return nil, usagef("use "+strings.Join(list, ", "), "setting %s is %q (from %s)", one.key, s.shown(one.key), s.origins[one.key])
+		}
+	}
+	if err := checkTemporalAddress(s.values["temporal_address"]); err != nil {
+		return nil, usagef("write it as host:port", "setting temporal_address is %q (from %s): %w", s.shown("temporal_address"), s.origins["temporal_address"], err)
 	}
 	if err := checkLineage(s.values["openlineage_url"]); err != nil {
 		return nil, usagef("give an http or https address, or the full path of a file", "setting openlineage_url is %q (from %s): %w", s.shown("openlineage_url"), s.origins["openlineage_url"], err)
+	}
+	if err := s.checkDownloads(); err != nil {
+		return nil, err
 	}
 	return s, s.wholeData()
 }
@@ -125,6 +139,17 @@ func (s *settings) dataFolder() (string, error) {
 	}
 	return "", trimtab.NewError(trimtab.Usage, "no_data_folder", "name one with --data-folder or TRIMTAB_DATA, or set HOME",
 		"choose the data folder: none is named, and neither XDG_DATA_HOME nor HOME is a full path")
+}
+
+// checkTemporalAddress refuses what no gRPC target is, and a user or a secret in it, which no Temporal server takes there.
+func checkTemporalAddress(address string) error {
+	switch {
+	case strings.HasPrefix(address, "http://"), strings.HasPrefix(address, "https://"):
+		return errors.New("it is the address of a page, not of a server")
+	case strings.ContainsAny(address, "@? \t"):
+		return errors.New("it holds more than a host and a port")
+	}
+	return nil
 }
 
 // readSettingsFile reads the named file, or the first trimtab.yaml of the usual places; none is fine.
@@ -159,13 +184,31 @@ func readSettingsFile(v *viper.Viper, file string) (string, error) {
 		}
 		return "", trimtab.NewError(class, "invalid_settings", "mend the file or leave --config out", "settings file %s: %w", file, err)
 	}
+	return file, checkSettingsFile(file)
+}
+
+// checkSettingsFile refuses keys that are no settings, and values that are lists
+// or mappings: beside defaults and variables they would be passed over.
+func checkSettingsFile(file string) error {
+	v := viper.New()
+	v.SetConfigFile(file)
+	v.SetConfigType("yaml")
+	if err := v.ReadInConfig(); err != nil {
+		return err // it could be read a moment ago
+	}
 	for _, key := range v.AllKeys() {
-		if !slices.ContainsFunc(allSettings, func(s setting) bool { return s.key == key }) {
-			return "", trimtab.NewError(trimtab.Usage, "invalid_settings", recipes.Suggest(key, settingKeys()),
-				"settings file %s: unknown key %q", file, key)
+		name, _, nested := strings.Cut(key, ".")
+		switch {
+		case !slices.Contains(settingKeys(), name):
+			return trimtab.NewError(trimtab.Usage, "invalid_settings", recipes.Suggest(key, settingKeys()), "settings file %s: unknown key %q", file, key)
+		case nested:
+			return trimtab.NewError(trimtab.Usage, "invalid_settings", "write it as one text", "settings file %s: %s is a mapping", file, name)
+		}
+		if _, isList := v.Get(key).([]any); isList {
+			return trimtab.NewError(trimtab.Usage, "invalid_settings", "write it as one text, with commas between where it takes several", "settings file %s: %s is a list", file, name)
 		}
 	}
-	return file, nil
+	return nil
 }
 
 func origin(cmd *cobra.Command, v *viper.Viper, s setting, file string) string {
@@ -179,23 +222,6 @@ func origin(cmd *cobra.Command, v *viper.Viper, s setting, file string) string {
 		return file
 	}
 	return "default"
-}
-
-// shown is the value with its secrets left out.
-func (s *settings) shown(key string) string {
-	value := s.value(key)
-	if strings.HasSuffix(key, "_password") && value != "" {
-		return "(set)"
-	}
-	return redacted(value)
-}
-
-// redacted is an address without its password.
-func redacted(address string) string {
-	if u, err := url.Parse(address); err == nil && u.User != nil {
-		return u.Redacted()
-	}
-	return address
 }
 
 func settingKeys() []string {

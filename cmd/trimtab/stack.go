@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/trimtab/trimtab/devstack"
+	"github.com/trimtab/trimtab/redact"
 	"github.com/trimtab/trimtab/storage"
 )
 
@@ -20,7 +21,10 @@ func (a *app) ensure(ctx context.Context) (devstack.Endpoints, error) {
 	if err != nil {
 		return devstack.Endpoints{}, err
 	}
-	return devstack.Ensure(ctx, devstack.EnsureOptions{Dir: dir, Args: []string{"dev", "--data-folder", dir}, OpenRuns: openRuns, Log: a.err})
+	return devstack.Ensure(ctx, devstack.EnsureOptions{
+		Dir: dir, Args: []string{"dev", "--data-folder", dir}, OpenRuns: openRuns, Log: a.quietly(a.err), Downloads: a.downloads(),
+		Env: []string{envName("offline") + "=" + a.settings.value("offline"), envName("maven_mirror") + "=" + a.settings.value("maven_mirror")},
+	})
 }
 
 // openRuns counts the runs that have not ended.
@@ -49,7 +53,8 @@ when for a quarter of an hour there was no command and no open run.`,
 				return err
 			}
 			return devstack.RunDev(cmd.Context(), devstack.DevOptions{
-				Dir: dir, Migrate: migrateEmbedded, Worker: a.workerProcess, OpenRuns: openRuns, Idle: idle, Log: a.err,
+				Dir: dir, Migrate: migrateEmbedded, Worker: a.workerProcess, OpenRuns: openRuns, Idle: idle, Log: a.quietly(a.err),
+				Downloads: a.downloads(),
 			})
 		},
 	}
@@ -130,7 +135,7 @@ func (a *app) devState() devDocument {
 	}
 	started := info.Started.UTC()
 	doc.Running, doc.Pid, doc.BuildID, doc.StartedAt = true, info.Pid, info.BuildID, &started
-	doc.Postgres, doc.Temporal, doc.TemporalUI, doc.Namespace = redacted(info.Endpoints.AppURL), info.Endpoints.Temporal, info.Endpoints.TemporalUI, info.Endpoints.Namespace
+	doc.Postgres, doc.Temporal, doc.TemporalUI, doc.Namespace = redact.Address(info.Endpoints.AppURL), info.Endpoints.Temporal, info.Endpoints.TemporalUI, info.Endpoints.Namespace
 	doc.Log, doc.WorkerLog = filepath.Join(dir, "dev.log"), filepath.Join(dir, "worker.log")
 	return doc
 }
