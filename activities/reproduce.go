@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/trimtab/trimtab"
@@ -402,8 +403,12 @@ func (w *again) end(ctx context.Context) error {
 			return err
 		}
 	}
-	w.out.Compared.Metrics += len(w.last) + len(measured)
-	if d, differ := compareMetrics(placeResult, w.in.Attempt.Metrics, append(w.last, measured...)); differ {
+	here := slices.Concat(w.last, measured)
+	if slices.ContainsFunc(w.in.Attempt.Metrics, trimtab.Metric.IsFit) { // programs of before counted nothing
+		here = append(here, trimtab.FitMetrics(w.job.fits())...)
+	}
+	w.out.Compared.Metrics += len(here)
+	if d, differ := compareMetrics(placeResult, w.in.Attempt.Metrics, here); differ {
 		return w.found(d)
 	}
 	return nil

@@ -22,6 +22,7 @@ type Check struct {
 // DoctorChecks looks for what the embedded stack of a data folder needs, and
 // at the one that runs. It starts, builds and changes nothing.
 func DoctorChecks(ctx context.Context, dir string, d *Downloads) []Check {
+	IgnoreEnvironment()
 	return []Check{checkPostgres(dir, d), checkTemporal(), checkDev(ctx, dir)}
 }
 
@@ -97,7 +98,7 @@ func checkTemporal() Check {
 	if _, err := exec.LookPath("go"); err != nil {
 		return failed(name, errNoTemporal())
 	}
-	return Check{Name: name, OK: true, Detail: "built once, in about five minutes, when it is first needed"}
+	return Check{Name: name, OK: true, Detail: "built once, in some minutes, when it is first needed"}
 }
 
 func checkDev(ctx context.Context, dir string) Check {

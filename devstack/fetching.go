@@ -45,16 +45,6 @@ func CheckMirror(address string) error {
 	return nil
 }
 
-// ShowMirror is the address of a mirror without the user and the password.
-func ShowMirror(address string) string {
-	u, err := url.Parse(address)
-	if err != nil {
-		return "(not an address)"
-	}
-	u.User = nil
-	return u.String()
-}
-
 func (d *Downloads) offline() bool { return d == nil || d.Offline }
 
 func (d *Downloads) repository() string {

@@ -564,12 +564,9 @@ func TestCheckMirror(t *testing.T) {
 		if (err == nil) != ok {
 			t.Errorf("%s: %v", address, err)
 		}
-		if err != nil && strings.Contains(err.Error(), "hunter2") || strings.Contains(ShowMirror(address), "hunter2") && !strings.Contains(address, "?") {
-			t.Errorf("%s is shown as %s, %v", address, ShowMirror(address), err)
+		if err != nil && strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s is shown: %v", address, err)
 		}
-	}
-	if got := ShowMirror("https://token@mirror.example/maven2"); got != "https://mirror.example/maven2" {
-		t.Errorf("shown as %s", got)
 	}
 }
 
@@ -636,8 +633,9 @@ func TestFetchedPostgres(t *testing.T) {
 				t.Fatal(err)
 			}
 			first := fetched.dir
-			if i := slices.IndexFunc(installed(), func(p programs) bool { return p.major == b.major() }); i >= 0 {
-				first = installed()[i].dir
+			found, _ := installed()
+			if i := slices.IndexFunc(found, func(p programs) bool { return p.major == b.major() }); i >= 0 {
+				first = found[i].dir
 			}
 			dir := openDir(t)
 			for i, bin := range []string{first, fetched.dir} {

@@ -51,11 +51,12 @@ type StageDocument struct {
 	Seconds    float64                   `json:"seconds"`
 	Step       int                       `json:"step"`
 	Steps      int                       `json:"steps"`
-	ReusedFrom *int64                    `json:"reused_from"`
+	ReusedFrom *MadeBy                   `json:"reused_from"`
 	Reason     string                    `json:"reason,omitempty"`
 	Inputs     map[string]trimtab.Digest `json:"inputs"`
 	Outputs    map[string]trimtab.Digest `json:"outputs"`
 	Metrics    map[string]float64        `json:"metrics"`
+	Data       []trimtab.Fit             `json:"data,omitempty"` // what of its data the stage reads; nil if it has not begun, or an older program ran it
 	Error      *trimtab.Error            `json:"error"`
 	Checkpoint trimtab.Digest            `json:"checkpoint,omitempty"` // newest
 	Progress   *storage.Progress         `json:"progress,omitempty"`
@@ -166,7 +167,12 @@ func (s *Service) stage(ctx context.Context, st trimtab.PlannedStage, a *storage
 	}
 	d.Attempt, d.Status, d.Seconds, d.Step, d.Steps, d.Error, d.Reason = a.Number, a.Status, a.Seconds, a.Step, a.Steps, a.Error, a.Reason
 	if a.ReusedFrom != 0 {
-		d.ReusedFrom = &a.ReusedFrom
+		made, err := s.store.Attempt(ctx, a.ReusedFrom)
+		if err != nil {
+			return d, err
+		}
+		by := madeBy(made)
+		d.ReusedFrom = &by
 	}
 	for _, n := range a.Inputs {
 		d.Inputs[n.Name] = n.Digest
@@ -177,21 +183,29 @@ func (s *Service) stage(ctx context.Context, st trimtab.PlannedStage, a *storage
 	for _, m := range a.Metrics {
 		d.Metrics[m.Name] = m.Value
 	}
+	d.Data = trimtab.Fits(a.Metrics)
 	c, _, err := s.store.LatestCheckpoint(ctx, a.ID)
 	if err != nil {
 		return d, err
 	}
 	d.Checkpoint = c.Digest
-	if a.Status == trimtab.AttemptRunning || a.Status == trimtab.AttemptRetrying {
-		p, ok, err := s.store.Progress(ctx, a.ID)
-		if err != nil {
-			return d, err
-		}
-		if ok {
-			d.Progress, d.Step, d.Steps = &p, max(d.Step, p.Step), p.Steps
-		}
+	return d, s.progress(ctx, a, &d)
+}
+
+// progress adds what an attempt without outputs has told so far.
+func (s *Service) progress(ctx context.Context, a *storage.Attempt, d *StageDocument) error {
+	if len(a.Outputs) > 0 {
+		return nil
 	}
-	return d, nil
+	p, ok, err := s.store.Progress(ctx, a.ID)
+	if err != nil || !ok {
+		return err
+	}
+	d.Data = trimtab.Fits(p.Metrics)
+	if a.Status == trimtab.AttemptRunning || a.Status == trimtab.AttemptRetrying {
+		d.Progress, d.Step, d.Steps = &p, max(d.Step, p.Step), p.Steps
+	}
+	return nil
 }
 
 // evaluation lays the report out: a model's scores under its name, the rest beside them.

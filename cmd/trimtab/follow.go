@@ -56,6 +56,7 @@ func (a *app) follow(ctx context.Context, s *session, ref string) error {
 func (a *app) followTo(ctx context.Context, s *session, ref string, f follower) (runs.Document, error) {
 	var doc runs.Document
 	var awaySince, touched time.Time
+	told := map[string]bool{}
 	for {
 		if time.Since(touched) > touchEvery {
 			touched = time.Now()
@@ -75,6 +76,7 @@ func (a *app) followTo(ctx context.Context, s *session, ref string, f follower) 
 				awaySince = time.Time{}
 			}
 			doc, ref = next, next.ID
+			tellFits(f, doc, told)
 			f.update(doc)
 			if !doc.Status.Open() || doc.Status == trimtab.RunBlocked {
 				return doc, nil
@@ -82,6 +84,18 @@ func (a *app) followTo(ctx context.Context, s *session, ref string, f follower) 
 		}
 		if !sleep(ctx, pollEvery) {
 			return doc, ctx.Err()
+		}
+	}
+}
+
+// tellFits says once for each attempt what of its data is cut or left out.
+func tellFits(f follower, doc runs.Document, told map[string]bool) {
+	for _, st := range doc.Stages {
+		for _, line := range fitsOf(st) {
+			if key := fmt.Sprint(line, st.Attempt); !told[key] {
+				told[key] = true
+				f.note(line)
+			}
 		}
 	}
 }
