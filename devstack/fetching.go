@@ -189,6 +189,19 @@ func (s *stock) dir() string     { return filepath.Join(s.cache, s.folder()) }
 func (s *stock) archive() string { return s.dir() + ".jar" }
 func (s *stock) draft() string   { return s.dir() + ".unpacking-" }
 
+// trusted refuses a place where somebody else could exchange the programs.
+func (s *stock) trusted() error {
+	err := checkTrust(s.dir(), nobodyElse)
+	if _, unreadable := errors.AsType[*fs.PathError](err); unreadable {
+		return s.explain(onFolder(err))
+	}
+	if err != nil {
+		return trimtab.NewError(trimtab.Unavailable, "cache_folder", "let no other user write there, or set XDG_CACHE_HOME to another folder; or "+s.hint,
+			"keep the programs of Postgres in %s, to run them: %w", s.cache, err)
+	}
+	return nil
+}
+
 // intact tells whether the programs are there, whole and unchanged.
 func (s *stock) intact() bool {
 	if _, err := os.Lstat(s.dir()); err != nil {
@@ -201,6 +214,9 @@ func (s *stock) intact() bool {
 // fetch takes the programs into the cache. Of several processes one does it and
 // the others wait.
 func (s *stock) fetch(ctx context.Context) (programs, error) {
+	if err := s.trusted(); err != nil {
+		return programs{}, err
+	}
 	if err := s.makeCache(); err != nil {
 		return programs{}, s.explain(onFolder(err))
 	}

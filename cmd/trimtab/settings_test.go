@@ -110,7 +110,7 @@ func TestSettingsDownloads(t *testing.T) {
 		t.Errorf("offline=yes: %v", err)
 	}
 	t.Setenv("TRIMTAB_OFFLINE", "")
-	for address, shown := range map[string]string{"https://me:hunter2@mirror.example/maven2": "https://mirror.example/maven2", "https://hunter2@mirror.example": "https://mirror.example"} {
+	for address, shown := range map[string]string{"https://me:hunter2@mirror.example/maven2": "https://me:xxxxx@mirror.example/maven2", "https://hunter2@mirror.example": "https://xxxxx@mirror.example"} {
 		t.Setenv("TRIMTAB_MAVEN_MIRROR", address)
 		s, err := readSettings(flags(t), "")
 		if err != nil || s.shown("maven_mirror") != shown || s.value("maven_mirror") != address {
