@@ -145,7 +145,7 @@ func (c *cluster) initdb(ctx context.Context, bin programs) error {
 	if c.o.Fast {
 		args = append(args, "--no-sync")
 	}
-	cmd := c.command(bin.path("initdb"), args...)
+	cmd := c.command(bin, "initdb", args...)
 	cmd.Dir = draft
 	if out, err := runContext(ctx, cmd); err != nil {
 		return fmt.Errorf("make a database with Postgres %v: %w\n%s", bin, err, strings.TrimSpace(string(out)))
@@ -200,16 +200,10 @@ func runContext(ctx context.Context, cmd *exec.Cmd) ([]byte, error) {
 	return []byte(out.String()), p.err
 }
 
-// command runs a program of Postgres as its user, deaf to the PG* variables of ours.
-func (c *cluster) command(path string, args ...string) *exec.Cmd {
-	cmd := exec.Command(path, args...)
+// command is a program of Postgres, run as its user.
+func (c *cluster) command(bin programs, name string, args ...string) *exec.Cmd {
+	cmd := bin.command(name, args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: c.cred}
-	for _, kv := range os.Environ() {
-		if !strings.HasPrefix(kv, "PG") && !strings.HasPrefix(kv, "LC_") && !strings.HasPrefix(kv, "LANG") {
-			cmd.Env = append(cmd.Env, kv)
-		}
-	}
-	cmd.Env = append(cmd.Env, "LC_ALL=C") // we read its messages
 	return cmd
 }
 
@@ -238,7 +232,7 @@ func (c *cluster) run(ctx context.Context, bin programs) (*Postgres, error) {
 	for _, s := range c.settings() {
 		args = append(args, "-c", s)
 	}
-	cmd := c.command(bin.path("postgres"), args...)
+	cmd := c.command(bin, "postgres", args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = c.data(), log, log
 	p, err := start(cmd, c.o.DieWithParent)
 	if err != nil {
