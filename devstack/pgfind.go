@@ -109,7 +109,7 @@ func choose(found []programs, want int, data string) (programs, error) {
 			"open the database in %s: Postgres %d made it and no other version may open it (found: %v); it was left as it is", data, want, found)
 	}
 	return programs{}, trimtab.NewError(trimtab.Unavailable, "postgres_missing", installHint(0),
-		"start a private Postgres: no programs of Postgres %d or newer found (found: %v)", minMajor, found)
+		"start a private Postgres: no complete programs of Postgres %d or newer found (found: %v)", minMajor, found)
 }
 
 // majorOf reads the major version that made a data folder; 0 if there is none.
