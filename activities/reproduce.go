@@ -402,6 +402,7 @@ func (w *again) end(ctx context.Context) error {
 			return err
 		}
 	}
+	measured = recordedOf(w.in.Attempt.Metrics, measured)
 	w.out.Compared.Metrics += len(w.last) + len(measured)
 	if d, differ := compareMetrics(placeResult, w.in.Attempt.Metrics, append(w.last, measured...)); differ {
 		return w.found(d)
