@@ -210,17 +210,12 @@ func (a *app) printSample(sample []any) error {
 	if len(sample) > 0 {
 		fmt.Fprintln(a.out)
 	}
-	width, fits := terminal(a.out)
 	for _, item := range sample {
 		b, err := marshal(item, "")
 		if err != nil {
 			return err
 		}
-		line := clean(string(b))
-		if fits {
-			line = shorten(line, width)
-		}
-		fmt.Fprintln(a.out, line)
+		a.printText(clean(string(b)), "  ")
 	}
 	return nil
 }
