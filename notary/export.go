@@ -60,7 +60,7 @@ func Export(ctx context.Context, store *storage.Store, folder string) (events in
 // VerifyExport verifies an exported record: the chains, the tree and the
 // signed heads; the rows are not there. Errors are of the reading.
 func VerifyExport(folder string, keys []string, saved []SavedHead) (Report, error) {
-	var rep Report
+	rep := Report{Problems: []Problem{}, Notes: []Problem{}}
 	notes, torn, err := ReadHeads(HeadsIn(folder))
 	if err != nil {
 		return rep, err
@@ -83,6 +83,9 @@ func VerifyExport(folder string, keys []string, saved []SavedHead) (Report, erro
 	}
 	rep.Events, rep.Leaves = c.tree.Size(), c.tree.Size()
 	c.ended()
+	if rep.Heads == 0 && rep.Events > 0 {
+		rep.add(headsName, "no head in it is signed with the key: the events could be anybody's. Verify against a head that was kept elsewhere, with --against")
+	}
 	return rep, nil
 }
 
