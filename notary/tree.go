@@ -84,7 +84,7 @@ func (v Verify) signed(rep *Report) {
 			" taken out; verify against one that was kept elsewhere, with --against",
 			seen.event, seen.Size, rep.Newest.Size)
 	}
-	young := time.Since(rep.first) < due
+	young := v.Now.Sub(rep.first) < due
 	switch {
 	case rep.Heads == 0 && young:
 		rep.note("the record", "it began at %s, and no head of it was signed yet:"+
@@ -93,7 +93,7 @@ func (v Verify) signed(rep *Report) {
 		rep.add("the record", "none of its %d events is under a signed head: all heads were taken out, or no worker ever signed one."+
 			" Verify against a head that was kept elsewhere, with --against; where no worker has run yet, start one"+
 			" (`trimtab worker`), which signs a head every minute, and trust what is there", rep.Events)
-	case rep.Unsigned.Since != nil && time.Since(*rep.Unsigned.Since) > due:
+	case rep.Unsigned.Since != nil && v.Now.Sub(*rep.Unsigned.Since) > due:
 		rep.note("the record", "%d events, the oldest of %s, are under no signed head: whoever may write to the database"+
 			" could have added or changed them; a worker signs a head every minute",
 			rep.Unsigned.Events, rep.Unsigned.Since.Format(time.RFC3339))

@@ -101,6 +101,15 @@ func (r Reading) Schema(ctx context.Context) ([]Oddity, error) {
 	return odd, nil
 }
 
+// Schema is Reading.Schema by itself.
+func (s *Store) Schema(ctx context.Context) (odd []Oddity, err error) {
+	err = s.Reading(ctx, func(r Reading) error {
+		odd, err = r.Schema(ctx)
+		return err
+	})
+	return odd, err
+}
+
 func readThings(lines []string) []thing {
 	var list []thing
 	for _, line := range lines {
