@@ -4,10 +4,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-
-	"github.com/trimtab/trimtab"
 	"unicode/utf8"
 
+	"github.com/trimtab/trimtab"
 )
 
 // maxSaid bounds what a person's words take of a card, characters.
