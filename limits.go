@@ -1,0 +1,37 @@
+package trimtab
+
+import (
+	"fmt"
+	"strings"
+	"unicode/utf8"
+)
+
+// The most characters of what people call things. Names are looked up by
+// indexes of the database, whose rows hold no more than 2,700 bytes, and they
+// are shown in tables.
+const (
+	MaxName  = 200 // of a dataset, a model or a run
+	MaxLabel = 500 // of a labeller, a demonstrator, a guideline, a group or a tag
+)
+
+// checkLabel refuses what the database does not hold or index; empty is sound.
+func checkLabel(field, s string) error {
+	if err := checkBytes(field, s); err != nil {
+		return err
+	}
+	if n := utf8.RuneCountInString(s); n > MaxLabel {
+		return fmt.Errorf("field %q has %d characters: at most %d", field, n, MaxLabel)
+	}
+	return nil
+}
+
+// checkBytes refuses what no text of the database holds.
+func checkBytes(field, s string) error {
+	switch {
+	case !utf8.ValidString(s):
+		return fmt.Errorf("field %q is not valid UTF-8", field)
+	case strings.ContainsRune(s, 0):
+		return fmt.Errorf("field %q holds a NUL character", field)
+	}
+	return nil
+}
