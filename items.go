@@ -27,19 +27,19 @@ func (Ranking) Kind() Kind { return KindRankings }
 // Validate refuses empty text and bytes that no text holds.
 func (t Text) Validate() error { return checkText("text", t.Body) }
 
-// Validate refuses empty text, unknown splits and a tag longer than MaxLabel.
+// Validate refuses empty text, unknown splits and a tag longer than MostLabel.
 func (p Prompt) Validate() error {
 	return firstOf(checkText("prompt", p.Text), checkSplit(p.Split), checkLabel("tag", p.Tag))
 }
 
-// Validate refuses empty text, unknown splits and a demonstrator longer than MaxLabel.
+// Validate refuses empty text, unknown splits and a demonstrator longer than MostLabel.
 func (d Demonstration) Validate() error {
 	return firstOf(checkText("prompt", d.Prompt), checkText("completion", d.Response), checkSplit(d.Split),
 		checkLabel("demonstrator", d.Demonstrator))
 }
 
 // Validate refuses rankings that imply no comparison, ranks that are not dense, more than MaxResponses, and labels
-// longer than MaxLabel. An empty response is sound: to say nothing is an answer, and people rank it.
+// longer than MostLabel. An empty response is sound: to say nothing is an answer, and people rank it.
 func (r Ranking) Validate() error {
 	if err := firstOf(checkText("prompt", r.Prompt), checkSplit(r.Split), checkLabel("labeller", r.Labeller),
 		checkLabel("guideline", r.Guideline), checkLabel("group", r.Group)); err != nil {

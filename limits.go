@@ -6,21 +6,18 @@ import (
 	"unicode/utf8"
 )
 
-// The most characters of what people call things. Names are looked up by
-// indexes of the database, whose rows hold no more than 2,700 bytes, and they
-// are shown in tables.
-const (
-	MaxName  = 200 // of a dataset, a model or a run
-	MaxLabel = 500 // of a labeller, a demonstrator, a guideline, a group or a tag
-)
+// MostLabel is the most characters of a labeller, a demonstrator, a guideline,
+// a group or a tag: they are shown in tables, and an index of the database
+// holds no more than 2,700 bytes.
+const MostLabel = 500
 
 // checkLabel refuses what the database does not hold or index; empty is sound.
 func checkLabel(field, s string) error {
 	if err := checkBytes(field, s); err != nil {
 		return err
 	}
-	if n := utf8.RuneCountInString(s); n > MaxLabel {
-		return fmt.Errorf("field %q has %d characters: at most %d", field, n, MaxLabel)
+	if n := utf8.RuneCountInString(s); n > MostLabel {
+		return fmt.Errorf("field %q has %d characters: at most %d", field, n, MostLabel)
 	}
 	return nil
 }

@@ -187,8 +187,7 @@ func (in *reader) contradiction(line int, item trimtab.Item) bool {
 	}
 	in.out.Equal++
 	if len(in.out.Contradictions) < MaxProblems {
-		in.out.Contradictions = append(in.out.Contradictions, in.problem(line,
-			faultf("nothing: it is left out", "two equal responses are ranked apart")))
+		in.out.Contradictions = append(in.out.Contradictions, in.problem(line, faultf("", "two equal responses are ranked apart; left out")))
 	}
 	return true
 }

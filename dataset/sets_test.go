@@ -190,7 +190,7 @@ func TestNothingToLearnFrom(t *testing.T) {
 		t.Errorf("%d accepted, %d undecided, %d equal, rejected %v", im.Accepted, im.Undecided, im.Equal, im.Rejected)
 	}
 	if len(im.Contradictions) != 2 || im.Contradictions[0].Line != 5 || im.Contradictions[1].Line != 6 ||
-		im.Contradictions[0].Reason != "two equal responses are ranked apart" {
+		im.Contradictions[0].Reason != "two equal responses are ranked apart; left out" {
 		t.Errorf("contradictions %v", im.Contradictions)
 	}
 }
@@ -277,7 +277,7 @@ func TestNulls(t *testing.T) {
 
 // TestTooLongLabels has the limits of names.
 func TestTooLongLabels(t *testing.T) {
-	long := strings.Repeat("é", trimtab.MaxLabel)
+	long := strings.Repeat("é", trimtab.MostLabel)
 	for _, c := range []struct {
 		kind         trimtab.Kind
 		field, start string
@@ -290,7 +290,7 @@ func TestTooLongLabels(t *testing.T) {
 	} {
 		im := read(t, c.kind, "x.jsonl", c.start+`, "`+c.field+`": "`+long+`"}`, ReadOptions{})
 		if im.Accepted != 1 {
-			t.Errorf("%s of %d characters: %v", c.field, trimtab.MaxLabel, im.Rejected)
+			t.Errorf("%s of %d characters: %v", c.field, trimtab.MostLabel, im.Rejected)
 		}
 		for value, want := range map[string]string{
 			long + "x": `field "` + c.field + `" has 501 characters: at most 500`,

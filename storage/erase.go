@@ -105,28 +105,21 @@ func (e *Erased) erase(ctx context.Context, tx pgx.Tx, dataset, table, actor, re
 	return record(ctx, tx, datasetSubject(dataset), actor, "items_erased", map[string]any{"items": e.Items, "reason": reason, "rows": e.Rows, "versions": e.Versions})
 }
 
-// erasedAmong returns which of a kind's items were erased.
-func erasedAmong(ctx context.Context, tx pgx.Tx, kind trimtab.Kind, items []digested) ([]trimtab.Digest, error) {
-	digests := make([]string, len(items))
-	for i, d := range items {
-		digests[i] = string(d.digest)
-	}
-	return collect(ctx, tx, pgx.RowTo[trimtab.Digest], "select digest from erasure where relation = $1 and digest = any($2) order by digest", itemTable[kind], digests)
-}
-
 // ErasedItems are the erased items of a version, in order.
 func (s *Store) ErasedItems(ctx context.Context, version trimtab.Digest) ([]trimtab.Digest, error) {
 	found, err := collect(ctx, s.pool, pgx.RowTo[trimtab.Digest], `
-		select i.item from dataset_version_item i join dataset_version v on v.digest = i.version join erasure e on e.digest = i.item
-		where i.version = $1 and e.relation = case v.kind when 'text' then 'text_item' when 'prompts' then 'prompt' when 'demonstrations' then 'demonstration' else 'ranking' end
-		order by i.item`, version)
+		select e.digest from dataset_version v join erasure e on e.relation = case v.kind
+			when 'text' then 'text_item' when 'prompts' then 'prompt' when 'demonstrations' then 'demonstration' else 'ranking' end
+		where v.digest = $1 and exists (select from dataset_version_item i where i.version = $1 and i.item = e.digest)
+		order by e.digest`, version)
 	return found, fault(ctx, "reading what was erased of "+version.Short(), err)
 }
 
+const selectLeaves = "select item from dataset_version_item cross join lateral generate_series(1, copies) where version = $1 order by item"
+
 // Leaves are the digests of a version's items in order, each as often as it is in it: what its root is over.
 func (s *Store) Leaves(ctx context.Context, version trimtab.Digest) ([]trimtab.Digest, error) {
-	found, err := collect(ctx, s.pool, pgx.RowTo[trimtab.Digest], `
-		select item from dataset_version_item cross join lateral generate_series(1, copies) where version = $1 order by item`, version)
+	found, err := collect(ctx, s.pool, pgx.RowTo[trimtab.Digest], selectLeaves, version)
 	if err == nil && len(found) == 0 {
 		return nil, datasetNotFound(string(version))
 	}
@@ -152,7 +145,7 @@ func (s *Store) FindItems(ctx context.Context, dataset, containing string) ([]Fo
 		}
 		text := map[trimtab.Kind]string{trimtab.KindText: "t.body", trimtab.KindPrompts: `concat_ws(E'\n', t.prompt, t.tag)`,
 			trimtab.KindDemonstrations: `concat_ws(E'\n', t.prompt, t.completion)`,
-			trimtab.KindRankings:       `concat_ws(E'\n', t.prompt, (select string_agg(r.text, E'\n' order by p.position) from ranking_response p join response r on r.digest = p.response where p.ranking = t.digest))`}[kind]
+			trimtab.KindRankings:       `concat_ws(E'\n', t.prompt, (select string_agg(case when r.text = '' then convert_from(r.bytes, 'UTF8') else r.text end, E'\n' order by p.position) from ranking_response p join response r on r.digest = p.response where p.ranking = t.digest))`}[kind]
 		var err error
 		found, err = collect(ctx, tx, pgx.RowToStructByPos[FoundItem], fmt.Sprintf(`
 			select digest, body, erased from (

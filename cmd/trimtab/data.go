@@ -15,7 +15,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/trimtab/trimtab"
-	"github.com/trimtab/trimtab/label"
 	"github.com/trimtab/trimtab/storage"
 )
 
@@ -38,6 +37,7 @@ type datasetDocument struct {
 	Items     int              `json:"items"`
 	CreatedAt time.Time        `json:"created_at"`
 	Versions  []datasetVersion `json:"versions"`
+	HeldOut   *int             `json:"held_out,omitempty"` // items of the split test, of the version that is shown
 	Rankings  *rankingSummary  `json:"rankings,omitempty"`
 	Sample    []any            `json:"sample,omitempty"`
 }
@@ -51,25 +51,17 @@ type rankingSummary struct {
 	Agreement  *float64 `json:"agreement,omitempty"` // share of them ordered alike
 }
 
-// summarize counts what the rankings among items hold; nil where there are none.
-func summarize(items []trimtab.Item) *rankingSummary {
-	var rankings []trimtab.Ranking
-	names := map[string]bool{}
-	for _, item := range items {
-		if r, ok := item.(trimtab.Ranking); ok {
-			rankings = append(rankings, r)
-			names[r.Labeller] = true
-		}
-	}
-	if len(rankings) == 0 {
+// summarize is what was counted of the rankings of a version; nil where there are none.
+func summarize(v storage.DatasetVersion, counted storage.Summary) *rankingSummary {
+	if v.Kind != trimtab.KindRankings || v.Erased > 0 {
 		return nil
 	}
-	delete(names, "")
-	pairs := label.Pairs(rankings)
-	total, _ := label.Agreements(rankings)
-	s := &rankingSummary{Pairs: len(pairs), Labellers: len(names), LongerWins: label.LongerWins(rankings, pairs), Common: total.Common}
-	if total.Common > 0 {
-		share := total.Share()
+	s := &rankingSummary{Pairs: counted.Pairs, Labellers: counted.Labellers, Common: counted.Common}
+	if counted.Pairs > 0 {
+		s.LongerWins = float64(counted.Longer) / 2 / float64(counted.Pairs)
+	}
+	if counted.Common > 0 {
+		share := float64(counted.Agreed) / float64(counted.Common)
 		s.Agreement = &share
 	}
 	return s
@@ -177,12 +169,19 @@ func (a *app) showDataset(ctx context.Context, store *storage.Store, ref string,
 	doc := datasetOf(d)
 	doc.Schema = "trimtab.dataset/v1"
 	if verr == nil {
-		items, err := store.Items(ctx, version.Digest)
+		counted, known, err := store.Summary(ctx, version.Digest)
+		if err != nil {
+			return err
+		}
+		if known {
+			doc.Rankings = summarize(version, counted)
+			doc.HeldOut = &counted.HeldOut
+		}
+		items, err := store.FirstItems(ctx, version.Digest, sample)
 		if err != nil && trimtab.AsError(err).Type != "dataset_erased" { // then its other items are not shown either
 			return err
 		}
-		doc.Rankings = summarize(items)
-		for _, item := range items[:min(max(sample, 0), len(items))] {
+		for _, item := range items {
 			doc.Sample = append(doc.Sample, exported(item))
 		}
 	} else if verr != nil && trimtab.AsError(verr).Type != "dataset_not_frozen" {
@@ -264,11 +263,11 @@ func (a *app) dataExportCmd() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				items, err := s.store.Items(ctx, v.Digest)
-				if err != nil {
-					return err
-				}
-				return a.writeTo(to, func(w io.Writer) error { return writeItems(w, items) })
+				return a.writeTo(to, func(w io.Writer) error {
+					line := json.NewEncoder(w)
+					line.SetEscapeHTML(false)
+					return s.store.EachItem(ctx, v.Digest, func(item trimtab.Item) error { return line.Encode(exported(item)) })
+				})
 			})
 		},
 	}
@@ -301,17 +300,6 @@ func (a *app) writeTo(name string, write func(io.Writer) error) error {
 		}
 	}
 	return os.Link(f.Name(), name) // fails if the file has appeared meanwhile
-}
-
-func writeItems(w io.Writer, items []trimtab.Item) error {
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	for _, item := range items {
-		if err := enc.Encode(exported(item)); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // rankingLine is a ranking as other tools read it: responses are texts, in
