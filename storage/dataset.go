@@ -15,7 +15,7 @@ import (
 type Dataset struct {
 	Name      string
 	Kind      trimtab.Kind
-	Items     int // different items ever added, frozen or not
+	Items     int // different items ever added, frozen or not, but those that a split replaced
 	CreatedAt time.Time
 	Versions  []DatasetVersion // newest first, each once
 }
@@ -60,7 +60,7 @@ func addAll(items []trimtab.Item, add Add) error {
 	return nil
 }
 
-// Freeze makes everything added so far a version, but what was erased. Freezing the same content again returns the same
+// Freeze makes everything added so far a version, but what was erased, or replaced by a split. Freezing the same content again returns the same
 // version. A dataset without items is Conflict "dataset_empty".
 func (s *Store) Freeze(ctx context.Context, dataset, actor string) (DatasetVersion, error) {
 	var v DatasetVersion
@@ -75,19 +75,24 @@ func (s *Store) Freeze(ctx context.Context, dataset, actor string) (DatasetVersi
 	return v, err
 }
 
-// live is the condition of what a freeze takes of dataset $1, whose items lie in table $2.
-const live = "dataset = $1 and not exists (select from erasure where relation = $2 and digest = item)"
+// live is the condition of what a freeze takes of dataset $1, whose items lie in table $2: not what was erased, nor
+// what the events $3 added and a split replaced.
+const live = "dataset = $1 and event <> all($3) and not exists (select from erasure where relation = $2 and digest = item)"
 
 // freezeAll is Freeze of a dataset that is locked.
 func freezeAll(ctx context.Context, tx pgx.Tx, dataset string, kind trimtab.Kind, actor string) (DatasetVersion, error) {
 	var tree trimtab.Merkle
 	v := DatasetVersion{Dataset: dataset, Kind: kind}
-	args := []any{dataset, itemTable[kind]}
+	before, err := replaced(ctx, tx, dataset)
+	if err != nil {
+		return v, err
+	}
+	args := []any{dataset, itemTable[kind], before}
 	if err := eachDigest(ctx, tx, tree.Add, "select item from dataset_item where "+live+" order by item", args...); err != nil {
 		return v, err
 	}
 	v.Digest, v.Items = tree.Root(), tree.Len()
-	return v, putVersion(ctx, tx, &v, actor, "select $3, item, 1 from dataset_item where "+live+" order by item", append(args, v.Digest)...)
+	return v, putVersion(ctx, tx, &v, actor, "select $4, item, 1 from dataset_item where "+live+" order by item", append(args, v.Digest)...)
 }
 
 // FreezeItems makes exactly these items, copies kept, a version of the dataset, in one transaction. They are also
@@ -214,8 +219,9 @@ func (s *Store) datasets(ctx context.Context, name string) ([]Dataset, error) {
 		found, err = collect(ctx, tx, func(row pgx.CollectableRow) (d Dataset, err error) {
 			err = row.Scan(&d.Name, &d.Kind, &d.Items, &d.CreatedAt)
 			return d, err
-		}, `select name, kind, (select coalesce(sum((convert_from(body, 'UTF8')::json ->> 'added')::bigint), 0)
-				from event where stream = 'dataset/' || name and type = 'items_added'), created_at
+		}, `select name, kind, (select coalesce(sum((convert_from(body, 'UTF8')::json ->> 'added')::bigint) filter (where type = 'items_added'), 0)
+				- coalesce(sum((convert_from(body, 'UTF8')::json ->> 'replaced')::bigint) filter (where type = 'dataset_split'), 0)
+				from event where stream = 'dataset/' || name and type in ('items_added', 'dataset_split')), created_at
 			from dataset where $1 = '' or name = $1 order by name collate "C"`, name)
 		if err != nil {
 			return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/trimtab/trimtab"
@@ -26,7 +27,8 @@ type Erased struct {
 }
 
 // Erase takes the text out of items of a dataset and leaves their digests and
-// a tombstone: versions that hold them keep their roots. With dry it says what
+// a tombstone: versions that hold them keep their roots. What a split of the
+// dataset made of an item goes with it. With dry it says what
 // it would do and does nothing. An item that is not in the dataset is NotFound "item_not_found".
 func (s *Store) Erase(ctx context.Context, dataset string, items []trimtab.Digest, actor, reason string, dry bool) (Erased, error) {
 	var done Erased
@@ -36,12 +38,37 @@ func (s *Store) Erase(ctx context.Context, dataset string, items []trimtab.Diges
 			return err
 		}
 		done = Erased{}
+		items, err := withTwins(ctx, tx, dataset, kind, items)
+		if err != nil {
+			return err
+		}
 		if err := done.look(ctx, tx, dataset, itemTable[kind], items); err != nil || dry || len(done.Items) == 0 {
 			return err
 		}
 		return done.erase(ctx, tx, dataset, itemTable[kind], actor, reason)
 	})
 	return done, err
+}
+
+// withTwins are items and those of the dataset that differ from them in their split alone: a split of the dataset made them.
+func withTwins(ctx context.Context, tx pgx.Tx, dataset string, kind trimtab.Kind, items []trimtab.Digest) ([]trimtab.Digest, error) {
+	if kind == trimtab.KindText {
+		return items, nil
+	}
+	found, err := readItems(ctx, tx, kind, items)
+	if err != nil {
+		return nil, err
+	}
+	var twins []trimtab.Digest
+	for _, d := range found {
+		for _, split := range []string{"", trimtab.SplitTrain, trimtab.SplitTest} {
+			if twin := trimtab.DigestOf(inSplit(d.item, split).Canonical()); !slices.Contains(items, twin) {
+				twins = append(twins, twin)
+			}
+		}
+	}
+	there, err := collect(ctx, tx, pgx.RowTo[trimtab.Digest], "select item from dataset_item where dataset = $1 and item = any($2) order by item", dataset, twins)
+	return slices.Concat(items, there), err
 }
 
 // look sorts out what is to be erased and what it touches.

@@ -20,12 +20,12 @@ import (
 
 func (a *app) dataCmd() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "data", Short: "datasets: import, list, show, freeze, export, prove, erase, used-by", RunE: group,
+		Use: "data", Short: "datasets: import, split, list, show, freeze, export, prove, erase, used-by", RunE: group,
 		Example: `  trimtab data import demos --kind demonstrations demos.jsonl
   trimtab data freeze demos
   trimtab data show demos`,
 	}
-	cmd.AddCommand(a.dataImportCmd(), a.dataListCmd(), a.dataShowCmd(), a.dataFreezeCmd(), a.dataExportCmd(), a.dataUsedByCmd(), a.dataProveCmd(), a.dataEraseCmd())
+	cmd.AddCommand(a.dataImportCmd(), a.dataListCmd(), a.dataShowCmd(), a.dataFreezeCmd(), a.dataSplitCmd(), a.dataExportCmd(), a.dataUsedByCmd(), a.dataProveCmd(), a.dataEraseCmd())
 	return cmd
 }
 
