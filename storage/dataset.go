@@ -341,7 +341,7 @@ func (s *Store) Items(ctx context.Context, version trimtab.Digest) ([]trimtab.It
 		} else if err != nil {
 			return err
 		}
-		items, err = readItems(ctx, tx, kind, version)
+		items, err = readItems(ctx, tx, kind, version, 0)
 		return err
 	})
 	if err != nil {

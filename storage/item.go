@@ -163,9 +163,13 @@ func responseDigest(r trimtab.Response) (trimtab.Digest, error) {
 	return trimtab.DigestOf(raw), err
 }
 
-// readItems returns the items of a version in order of digest, each as often as it was frozen.
-func readItems(ctx context.Context, tx pgx.Tx, kind trimtab.Kind, version trimtab.Digest) ([]trimtab.Item, error) {
-	const from = ", v.copies from dataset_version_item v join %s t on t.digest = v.item where v.version = $1 order by v.item"
+// firstItems are the rows of dataset_version_item of version $1 in order of item, at most $2 of them; 0 is all.
+const firstItems = "(select item, copies from dataset_version_item where version = $1 order by item limit nullif($2::bigint, 0))"
+
+// readItems returns the first most different items of a version, or all if
+// that is 0, in order of digest, each as often as it was frozen.
+func readItems(ctx context.Context, tx pgx.Tx, kind trimtab.Kind, version trimtab.Digest, most int) ([]trimtab.Item, error) {
+	const from = ", v.copies from " + firstItems + " v join %s t on t.digest = v.item order by v.item"
 	query := func(columns, table string) string {
 		return "select " + columns + strings.Replace(from, "%s", table, 1)
 	}
@@ -178,36 +182,36 @@ func readItems(ctx context.Context, tx pgx.Tx, kind trimtab.Kind, version trimta
 			err = row.Scan(&it.Body, &d.copies)
 			d.item = it
 			return d, err
-		}, query("t.body", "text_item"), version)
+		}, query("t.body", "text_item"), version, most)
 	case trimtab.KindPrompts:
 		rows, err = collect(ctx, tx, func(row pgx.CollectableRow) (d digested, err error) {
 			var it trimtab.Prompt
 			err = row.Scan(&it.Text, &it.Split, &it.Tag, &d.copies)
 			d.item = it
 			return d, err
-		}, query("t.prompt, t.split, t.tag", "prompt"), version)
+		}, query("t.prompt, t.split, t.tag", "prompt"), version, most)
 	case trimtab.KindDemonstrations:
 		rows, err = collect(ctx, tx, func(row pgx.CollectableRow) (d digested, err error) {
 			var it trimtab.Demonstration
 			err = row.Scan(&it.Prompt, &it.Response, &it.Demonstrator, &it.Split, &d.copies)
 			d.item = it
 			return d, err
-		}, query("t.prompt, t.completion, t.demonstrator, t.split", "demonstration"), version)
+		}, query("t.prompt, t.completion, t.demonstrator, t.split", "demonstration"), version, most)
 	case trimtab.KindRankings:
-		rows, err = readRankings(ctx, tx, query("t.digest, t.prompt, t.labeller, t.guideline, t.split, t.grouping, t.seconds", "ranking"), version)
+		rows, err = readRankings(ctx, tx, query("t.digest, t.prompt, t.labeller, t.guideline, t.split, t.grouping, t.seconds", "ranking"), version, most)
 	}
 	return spread(rows), err
 }
 
-func readRankings(ctx context.Context, tx pgx.Tx, sql string, version trimtab.Digest) ([]digested, error) {
+func readRankings(ctx context.Context, tx pgx.Tx, sql string, version trimtab.Digest, most int) ([]digested, error) {
 	places, err := collect(ctx, tx, func(row pgx.CollectableRow) (p place, err error) {
 		err = row.Scan(&p.ranking, &p.rank, &p.is.Bytes, &p.is.Tokens, &p.is.Tokenizer, &p.is.Model)
 		return p, err
 	}, `select p.ranking, p.rank, r.bytes, r.tokens, r.tokenizer, r.model
-		from dataset_version_item v
+		from `+firstItems+` v
 		join ranking_response p on p.ranking = v.item
 		join response r on r.digest = p.response
-		where v.version = $1 order by v.item, p.position`, version)
+		order by v.item, p.position`, version, most)
 	if err != nil {
 		return nil, err
 	}
@@ -221,7 +225,7 @@ func readRankings(ctx context.Context, tx pgx.Tx, sql string, version trimtab.Di
 		}
 		d.item = r
 		return d, err
-	}, sql, version)
+	}, sql, version, most)
 }
 
 // spread writes copies out.

@@ -15,6 +15,24 @@ type load struct {
 	columns []string // the rest, compared as exact values
 	bits    []string // the rest, compared as bits: floating-point numbers and arrays of them
 	silent  []string // the rest, not compared: the first one recorded stays
+	of      string   // the attempt whose rows they are, in words, if they are one's
+}
+
+// about is the load for the rows of an attempt.
+func (l load) about(of subject) load {
+	l.of = of.named()
+	return l
+}
+
+// place is the SQL of a row's key in words; the id of an attempt is left to of.
+func (l load) place() string {
+	var parts []string
+	for _, c := range l.key {
+		if c != "attempt" {
+			parts = append(parts, fmt.Sprintf("'%s ' || s.%s", c, pgx.Identifier{c}.Sanitize()))
+		}
+	}
+	return "concat_ws(', ', " + strings.Join(parts, ", ") + ")"
 }
 
 func (l load) all() []string {
@@ -58,8 +76,8 @@ func (l load) difference() string {
 		q := pgx.Identifier{c}.Sanitize()
 		differs = append(differs, fmt.Sprintf("bits(s.%s) is distinct from bits(t.%s)", q, q))
 	}
-	return fmt.Sprintf("select min(concat_ws(' ', %s)) from %s s join %s t using (%s) where %s",
-		list(l.key, "s."), l.stage().Sanitize(), l.table, list(l.key, ""), strings.Join(differs, " or "))
+	return fmt.Sprintf("select min(%s) from %s s join %s t using (%s) where %s",
+		l.place(), l.stage().Sanitize(), l.table, list(l.key, ""), strings.Join(differs, " or "))
 }
 
 // twins makes the temporary tables of several loads in one round trip.
@@ -97,7 +115,11 @@ func (l load) compare(ctx context.Context, tx pgx.Tx) error {
 	if err := tx.QueryRow(ctx, l.difference()).Scan(&key); err != nil || key == nil {
 		return err
 	}
-	return diverged("%s %s is stored already and differs", strings.ReplaceAll(l.table, "_", " "), *key)
+	of := ""
+	if l.of != "" {
+		of = " of " + l.of
+	}
+	return diverged("a row of %s%s is stored already and differs (%s)", strings.ReplaceAll(l.table, "_", " "), of, *key)
 }
 
 // clean makes text that Postgres can hold: no NUL, valid UTF-8.
