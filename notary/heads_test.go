@@ -106,3 +106,16 @@ func TestBackdatedEvents(t *testing.T) {
 		t.Errorf("%+v, %+v", rep.Problems, rep.Notes)
 	}
 }
+
+// Events that were under no head for days are told: that they were signed afterwards makes them no older.
+func TestEventsThatWaitedForAHead(t *testing.T) {
+	r := newRecord(t)
+	r.fill()
+	must(t, r.notary.Keep(t.Context(), time.Now()))
+	must(t, r.store.SetRunStatus(t.Context(), "run-two", "running", "later", nil, "trimtab"))
+	must(t, r.notary.Keep(t.Context(), time.Now().Add(72*time.Hour)))
+	rep := r.later(72 * time.Hour)
+	if len(rep.Problems) > 0 || len(rep.Notes) != 1 || !strings.Contains(said(rep.Notes), "for as long as 3 days") {
+		t.Errorf("%+v, %+v", rep.Problems, rep.Notes)
+	}
+}
