@@ -123,7 +123,9 @@ func (c *card) howTo() {
 	c.say("language model has, samples as the run did.\n")
 	if c.f.Reward {
 		c.scores()
+		return
 	}
+	c.say("For several prompts at once set tokenizer.padding_side to \"left\", so that every prompt ends where its answer begins.\n")
 }
 
 // scores says what is particular to a reward model.
