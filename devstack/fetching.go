@@ -84,6 +84,10 @@ func findOrFetch(ctx context.Context, data, bin string, d *Downloads, cred *sysc
 		return programs{}, err
 	}
 	s.log = log
+	if err := checkTrust(s.dir(), nobodyElse); err != nil {
+		return programs{}, trimtab.NewError(trimtab.Unavailable, "unsafe_folder", "take that right away (chmod go-w), or set XDG_CACHE_HOME to a folder of your own, or "+s.hint,
+			"keep the programs of Postgres in %s: %w", s.cache, err)
+	}
 	if s.intact() {
 		_ = os.Remove(s.archive()) // of one that was killed right after it had unpacked it
 		return s.inspect()

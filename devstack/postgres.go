@@ -269,9 +269,13 @@ func (c *cluster) server(p *process) *Postgres {
 
 func (c *cluster) url(database string) string {
 	u := url.URL{Scheme: "postgres", User: url.UserPassword(owner, c.password), Host: "127.0.0.1:" + strconv.Itoa(c.Port),
-		Path: "/" + database, RawQuery: "sslmode=disable"}
+		Path: "/" + database, RawQuery: noFiles.Encode()}
 	return u.String()
 }
+
+// noFiles keeps clients from reading the user's certificates in ~/.postgresql,
+// which they do, and fail if they cannot, even where nothing is encrypted.
+var noFiles = url.Values{"sslmode": {"disable"}, "sslrootcert": {""}, "sslcert": {""}, "sslkey": {""}}
 
 // ready waits until the server answers and holds Database. Recovery after a
 // crash may take its time; it is announced after some seconds.
@@ -338,7 +342,7 @@ func (c *cluster) checkServer(ctx context.Context, conn *pgx.Conn) error {
 // resetPassword gives the owner the password that is in the file now. Whoever
 // may enter the socket's folder, which is Postgres's user and root, needs none.
 func (c *cluster) resetPassword(ctx context.Context) error {
-	conn, err := pgx.Connect(ctx, fmt.Sprintf("host=%s port=%d user=%s dbname=postgres", c.Socket, c.Port, owner))
+	conn, err := pgx.Connect(ctx, fmt.Sprintf("host=%s port=%d user=%s dbname=postgres sslmode=disable sslrootcert='' sslcert='' sslkey=''", c.Socket, c.Port, owner))
 	if err != nil {
 		return err
 	}
