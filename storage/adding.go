@@ -201,7 +201,7 @@ func (a *adding) settle(ctx context.Context, dataset, actor string) (Counts, err
 
 // root is the tree over what was gathered, each item once.
 func (a *adding) root(ctx context.Context) (given trimtab.Merkle, err error) {
-	err = eachDigest(ctx, a.tx, given.Add, fmt.Sprintf("select distinct digest from %s order by digest", a.loads[0].stage()))
+	err = eachDigest(ctx, a.tx, given.Add, fmt.Sprintf("select distinct digest from %s order by digest", a.loads[0].stage().Sanitize()))
 	return given, err
 }
 
@@ -226,7 +226,7 @@ func (a *adding) belong(ctx context.Context, dataset, actor string) (int, error)
 		return 0, err
 	}
 	tag, err := a.tx.Exec(ctx, fmt.Sprintf(`insert into dataset_item (dataset, item, actor, event)
-		select $1, digest, $2, $3 from (select distinct digest from %s) s order by digest on conflict (dataset, item) do nothing`, a.loads[0].stage()),
+		select $1, digest, $2, $3 from (select distinct digest from %s) s order by digest on conflict (dataset, item) do nothing`, a.loads[0].stage().Sanitize()),
 		dataset, clean(actor), event)
 	return int(tag.RowsAffected()), err
 }
@@ -236,7 +236,7 @@ func refuseErased(ctx context.Context, tx pgx.Tx, items load) error {
 	var n int
 	var first *trimtab.Digest
 	err := tx.QueryRow(ctx, fmt.Sprintf(`select count(*), min(e.digest) from erasure e
-		where e.relation = $1 and exists (select from %s s where s.digest = e.digest)`, items.stage()), items.table).Scan(&n, &first)
+		where e.relation = $1 and exists (select from %s s where s.digest = e.digest)`, items.stage().Sanitize()), items.table).Scan(&n, &first)
 	if err != nil || n == 0 {
 		return err
 	}

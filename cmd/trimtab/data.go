@@ -4,10 +4,10 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
+	"io/fs"
 	"strconv"
 	"strings"
 	"time"
@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/plainfile"
 	"github.com/trimtab/trimtab/storage"
 )
 
@@ -211,17 +212,12 @@ func (a *app) printSample(sample []any) error {
 	if len(sample) > 0 {
 		fmt.Fprintln(a.out)
 	}
-	width, fits := terminal(a.out)
 	for _, item := range sample {
 		b, err := marshal(item, "")
 		if err != nil {
 			return err
 		}
-		line := clean(string(b))
-		if fits {
-			line = shorten(line, width)
-		}
-		fmt.Fprintln(a.out, line)
+		a.printText(clean(string(b)), "  ")
 	}
 	return nil
 }
@@ -287,22 +283,22 @@ func (a *app) writeTo(name string, write func(io.Writer) error) error {
 		}
 		return w.Flush()
 	}
-	if _, err := os.Lstat(name); err == nil {
+	err := plainfile.NewFrom(name, 0o644, func(f io.Writer) error {
+		w := bufio.NewWriter(f)
+		return errors.Join(write(w), w.Flush())
+	})
+	if errors.Is(err, fs.ErrExist) {
 		return trimtab.NewError(trimtab.Conflict, "file_exists", "remove it or choose another name", "%s exists", name)
 	}
-	f, err := os.CreateTemp(filepath.Dir(name), ".trimtab-*")
-	if err != nil {
-		return fileError(name, err)
+	return writeError(name, err)
+}
+
+// writeError gives an error of writing a file that the user named its exit code.
+func writeError(name string, err error) error {
+	if _, ok := errors.AsType[*trimtab.Error](err); err == nil || ok {
+		return err
 	}
-	defer os.Remove(f.Name())
-	w := bufio.NewWriter(f)
-	for _, step := range []func() error{func() error { return write(w) }, w.Flush, f.Sync, f.Close} {
-		if err := step(); err != nil {
-			f.Close()
-			return err
-		}
-	}
-	return os.Link(f.Name(), name) // fails if the file has appeared meanwhile
+	return trimtab.NewError(trimtab.Invalid, "file_unwritable", "choose another place, or make that one writable", "write %s: %w", name, err)
 }
 
 // rankingLine is a ranking as other tools read it: responses are texts, in

@@ -1,10 +1,8 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -305,14 +303,4 @@ func (a *app) printImport(doc importDocument) error {
 		a.note("a run reads frozen versions: trimtab data freeze %s", doc.Dataset)
 	}
 	return nil
-}
-
-// maxSpec bounds what is read of a spec on standard input.
-const maxSpec = 4 << 20
-
-// readAll reads a small document.
-func readAll(r io.Reader) ([]byte, error) {
-	var b bytes.Buffer
-	_, err := io.Copy(&b, io.LimitReader(r, maxSpec))
-	return b.Bytes(), err
 }

@@ -42,6 +42,7 @@ var sentences = map[string]func(happened) (string, error){
 	"items_erased":       said(itemsErased),
 	"document_kept":      said(documentKept),
 	"model_exported":     said(modelExported),
+	"model_named":        said(modelNamed),
 	"reproduced":         said(reproducedSaid),
 	"key_used":           said(keyUsed),
 	"audit_verified":     said(auditVerified),
@@ -224,7 +225,11 @@ func attemptCreated(h happened, b struct {
 	text := h.of() + " is queued"
 	switch {
 	case b.ReusedFrom != 0:
-		text = fmt.Sprintf("%s is unchanged: it takes over what an earlier attempt made (%d): %s", h.of(), b.ReusedFrom, namedSaid(b.Outputs))
+		maker := "an earlier attempt"
+		if h.note.Made != nil {
+			maker = h.note.Made.In(h.Stream)
+		}
+		text = fmt.Sprintf("%s is unchanged: it takes over what %s made: %s", h.of(), maker, namedSaid(b.Outputs))
 	case b.From != "":
 		text += " to go on from checkpoint " + b.From.Short()
 	case len(b.Inputs) > 0:
@@ -244,16 +249,22 @@ func namedSaid(list []trimtab.Named) string {
 func attemptStarted(h happened, b struct {
 	Build, From, Kernels string
 	Steps                int
+	Data                 []trimtab.Metric // older events have none
 }) string {
-	verb := "went on"
+	verb, data := "went on", ""
 	if b.From == string(trimtab.AttemptQueued) {
 		verb = "began"
+		for _, f := range trimtab.Fits(b.Data) {
+			if !f.Whole() && f.Items != "text" {
+				data += "; " + f.String()
+			}
+		}
 	}
 	build := shortBuild(b.Build)
 	if b.Kernels != "" { // older events do not say
 		build += " (" + b.Kernels + ")"
 	}
-	return fmt.Sprintf("%s %s on build %s with %s", h.of(), verb, build, plural(b.Steps, "step"))
+	return fmt.Sprintf("%s %s on build %s with %s%s", h.of(), verb, build, plural(b.Steps, "step"), data)
 }
 
 func attemptStatusSaid(h happened, b statusBody) string {
@@ -457,6 +468,13 @@ func documentKept(_ happened, b struct{ Digest trimtab.Digest }) string {
 
 func modelExported(_ happened, b struct{ Digest trimtab.Digest }) string {
 	return "exported model " + b.Digest.Short()
+}
+
+func modelNamed(_ happened, b struct {
+	Name           string
+	Digest, Before trimtab.Digest
+}) string {
+	return fmt.Sprintf("moved the name %s from model %s to %s", b.Name, b.Before.Short(), b.Digest.Short())
 }
 
 func reproducedSaid(h happened, b struct {
