@@ -112,9 +112,9 @@ func (j *collector) Step(_ context.Context, step int) (trimtab.Report, error) {
 	return trimtab.Report{Metrics: []trimtab.Metric{{Name: "responses", Value: float64(j.starts[to])}}}, err
 }
 
-// sampling are the options for answering prompts with the end-of-text token as the end.
+// sampling are the options for answering prompts; any of the tokenizer's Ends is the end.
 func sampling(t *tokenizer.Tokenizer, temperature float64, most int) model.SampleOptions {
-	return model.SampleOptions{Temperature: float32(temperature), MaxNew: most, Stop: []int32{t.EndOfText()}, Ban: t.Ban()}
+	return model.SampleOptions{Temperature: float32(temperature), MaxNew: most, Stop: t.Ends(), Ban: t.Ban()}
 }
 
 // asked is a prompt with its different responses.
@@ -170,7 +170,7 @@ func (j *collector) groups(world *starter.World) ([]asked, error) {
 				continue
 			}
 			seen[string(text)] = true
-			v, ok := world.Judge(p.Text, text, ids[len(ids)-1] == j.words.EndOfText())
+			v, ok := world.Judge(p.Text, text, j.words.Ended(ids))
 			if !ok {
 				return nil, trimtab.NewError(trimtab.Invalid, "prompt_unknown", "give the run prompts of the starter world, or rankings of people",
 					"the simulated labellers do not know what %q asks", p.Text)

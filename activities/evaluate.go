@@ -245,7 +245,7 @@ func (e *evaluator) judge(i int) ([]answer, error) {
 	answers := make([]answer, len(e.prompts))
 	for k, p := range e.prompts {
 		ids := e.samples[i].response(k)
-		a := answer{set: p.Tag, tokens: len(ids), ended: len(ids) > 0 && ids[len(ids)-1] == e.words.EndOfText()}
+		a := answer{set: p.Tag, tokens: len(ids), ended: e.words.Ended(ids)}
 		if world != nil {
 			v, ok := world.Judge(p.Text, e.words.Decode(ids), a.ended)
 			if !ok {

@@ -346,7 +346,7 @@ func (b builder) ppo(ctx context.Context, c *recipes.PPO) (job, error) {
 		return nil, err
 	}
 	in := ppo.Inputs{Pool: b.a.pool, Numerics: b.numerics, Seed: b.in.Seed, Stage: b.in.Stage.Name, Model: policy, Reference: reference, Value: scorer,
-		Scorer: reward.NewScorer(b.pass(), scorer), EndOfText: words.EndOfText(), Ban: words.Ban(), Decode: words.Decode}
+		Scorer: reward.NewScorer(b.pass(), scorer), Ends: words.Ends(), Ban: words.Ban(), Decode: words.Decode}
 	data := make([]trimtab.Fit, 1, 2)
 	if in.Prompts, data[0], err = b.prompts(ctx, words, c, min(policy.Config.Context, scorer.Config.Context)); err != nil {
 		return nil, err

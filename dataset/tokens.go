@@ -16,12 +16,14 @@ type Sequence struct {
 	Cut    bool // its end did not fit and is left off
 }
 
-// PromptTokens is what a model is given to continue: end-of-text, prompt,
-// newline. Without the leading end-of-text a base model continues as from the
-// middle of a document. The newline is encoded by itself, so that the ids of
-// a prompt do not depend on what follows it.
+// PromptTokens is what a model is given to continue: the token that begins a
+// text (end-of-text, unless the vocabulary has another one for it), prompt,
+// newline. Without the leading token a base model continues as from the middle
+// of a document. The newline is encoded by itself, so that the ids of a prompt
+// do not depend on what follows it. ChatTemplate says the same to other
+// programs.
 func PromptTokens(t *tokenizer.Tokenizer, prompt string) []int32 {
-	ids := append([]int32{t.EndOfText()}, t.Encode(prompt)...)
+	ids := append([]int32{t.BeginOfText()}, t.Encode(prompt)...)
 	return append(ids, t.Encode("\n")...)
 }
 
@@ -62,8 +64,9 @@ func example(prompt, response []int32, context int) (Sequence, bool) {
 }
 
 // PackRows lays texts, in an order drawn by src, into rows of rowLen tokens
-// for pretraining. A document is its end-of-text token and its text; each row
-// begins at the start of a document. A document that does not fit into the
+// for pretraining. A document is its end-of-text token and its text; in a
+// vocabulary in which another token begins texts, it is that token, its text
+// and end-of-text. Each row begins at the start of a document. A document that does not fit into the
 // rest of its row fills that rest with its beginning and is laid out again,
 // whole, in the next row, so that every document occurs whole once. Only
 // documents longer than a row are cut: they fill rows of their own, and what
@@ -89,12 +92,20 @@ func packRows(t *tokenizer.Tokenizer, texts []string, rowLen int, src draw.Sourc
 	docs := make([][]int32, 0, len(texts))
 	for _, i := range Order(src, len(texts), 0) {
 		if ids := t.Encode(texts[i]); len(ids) > 0 {
-			docs = append(docs, append([]int32{t.EndOfText()}, ids...))
+			docs = append(docs, document(t, ids))
 		}
 	}
 	rows, fit := pack(docs, rowLen)
 	fit.LeftOut += len(texts) - len(docs)
 	return rows, fit
+}
+
+// document is a text as ids, with the tokens that part it from others.
+func document(t *tokenizer.Tokenizer, ids []int32) []int32 {
+	if t.BeginOfText() == t.EndOfText() {
+		return append([]int32{t.EndOfText()}, ids...)
+	}
+	return append(append([]int32{t.BeginOfText()}, ids...), t.EndOfText())
 }
 
 func pack(docs [][]int32, rowLen int) ([][]int32, trimtab.Fit) {

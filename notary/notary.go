@@ -14,6 +14,7 @@ import (
 
 	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/audit"
+	"github.com/trimtab/trimtab/redact"
 	"github.com/trimtab/trimtab/storage"
 )
 
@@ -93,7 +94,7 @@ func (n *Notary) Keep(ctx context.Context, now time.Time) error {
 	n.size = h.Size
 	for _, where := range n.copies {
 		if err := n.copy(ctx, where, signed); err != nil {
-			n.log.Warn("a copy of the tree head could not be made", "where", where, "size", h.Size, "error", err)
+			n.log.Warn("a copy of the tree head could not be made", "where", redact.Address(where), "size", h.Size, "error", err)
 		}
 	}
 	return nil
@@ -144,7 +145,7 @@ func (n *Notary) copy(ctx context.Context, where, signed string) error {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode/100 != 2 {
-		return trimtab.NewError(trimtab.Unavailable, "copy_refused", "", "%s answers %s", where, resp.Status)
+		return trimtab.NewError(trimtab.Unavailable, "copy_refused", "", "%s answers %s", redact.Address(where), resp.Status)
 	}
 	return nil
 }

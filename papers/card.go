@@ -19,6 +19,7 @@ func Card(f *Facts) []byte {
 	c.head()
 	c.details()
 	c.use()
+	c.howTo()
 	c.making()
 	c.data()
 	c.people()
@@ -90,6 +91,57 @@ func (c *card) use() {
 	c.say("## Intended use\n")
 	c.say("*To be written by the owner of the model.* The record knows how the model was made, not what it is for, who may use it,")
 	c.say("or for what it must not be used. Until the owner has said so here, take it as material for research.\n")
+}
+
+const languageUse = `from transformers import pipeline
+
+answer = pipeline("text-generation", model="path/to/this/folder")
+print(answer([{"role": "user", "content": "…"}])[0]["generated_text"][-1]["content"])`
+
+const rewardUse = `import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+folder = "path/to/this/folder"
+tokenizer = AutoTokenizer.from_pretrained(folder)
+model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+chats = [[{"role": "user", "content": "…"}, {"role": "assistant", "content": answer}] for answer in ("…", "…")]
+texts = tokenizer.apply_chat_template(chats, tokenize=False)
+batch = tokenizer(texts, add_special_tokens=False, padding=True, padding_side="right", return_tensors="pt")
+with torch.no_grad():
+    scores = model(**batch).logits[:, 0]`
+
+// howTo says how other programs use the folder that the card lies in.
+func (c *card) howTo() {
+	c.say("## How to use it\n")
+	code := languageUse
+	if c.f.Reward {
+		code = rewardUse
+	}
+	c.say("The exported folder is read by Hugging Face's transformers:\n\n```python\n%s\n```\n", code)
+	c.say("Prompts have the form that the model was trained on: the token that begins a text, the prompt, a newline. The chat template in")
+	c.say("chat_template.jinja writes them so, and refuses what it could not write to the same token ids. generation_config.json, which only a")
+	c.say("language model has, samples as the run did.\n")
+	if c.f.Reward {
+		c.scores()
+	}
+}
+
+// scores says what is particular to a reward model.
+func (c *card) scores() {
+	c.say("The score is read at the last token that is no padding. Padding stands on the right: on the left it would move the positions of the text.")
+	if c.f.Padded {
+		c.say("The vocabulary that the model was trained with has no padding token that ends no text; the folder has one more token for it, whose row of")
+		c.say("the embedding is zero.")
+	}
+	switch {
+	case c.f.KeepsBias:
+		c.say("The bias of the score, score.bias in model.safetensors, could not be folded into other weights: a class without a bias, as transformers' is,")
+		c.say("leaves it out, and all its scores are off by that constant.")
+	case len(c.f.Exported) > 0:
+		c.say("The bias of the score is folded into transformer.ln_f.bias, since transformers' class has none: scores are those of the stored model up to")
+		c.say("rounding. Trimtab makes the stored model of the folder again, bit for bit.")
+	}
+	c.say("")
 }
 
 func (c *card) making() {
@@ -356,6 +408,15 @@ func (c *card) digests() {
 		rows = append(rows, []string{markdown(f.Name), fmt.Sprint(f.Bytes), "`" + f.Digest.Hex() + "`"})
 	}
 	c.table([]string{"file", "bytes", "SHA-256"}, rows)
+	if len(c.f.Exported) == 0 {
+		return
+	}
+	c.say("An exported folder holds these in another form, for other programs:\n")
+	rows = nil
+	for _, f := range c.f.Exported {
+		rows = append(rows, []string{markdown(f.Name), fmt.Sprint(f.Bytes), "`" + f.Digest.Hex() + "`"})
+	}
+	c.table([]string{"exported file", "bytes", "SHA-256"}, rows)
 }
 
 // said is a reason behind what it is of.

@@ -188,6 +188,21 @@ func (s Spec) StageNames() []string {
 	return names
 }
 
+// CheckNames refuses names that cannot be recorded and shown as they are. It
+// is asked at launch: a run of before keeps the names that it has.
+func (s Spec) CheckNames() error {
+	const remedy = "give one line of UTF-8 text that is no longer than that"
+	if err := trimtab.CheckName(s.Name); err != nil {
+		return invalid(remedy, "the spec's name cannot be taken: %w", err)
+	}
+	for i, st := range s.Stages {
+		if err := trimtab.CheckName(st.Name); err != nil {
+			return invalid(remedy, "the name of stages[%d] cannot be taken: %w", i, err)
+		}
+	}
+	return nil
+}
+
 // Validate refuses what no run could do.
 func (s Spec) Validate() error {
 	if s.Seed > MaxSeed {

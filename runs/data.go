@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/trimtab/trimtab"
-	"github.com/trimtab/trimtab/checkpoint"
 	"github.com/trimtab/trimtab/dataset"
 	"github.com/trimtab/trimtab/draw"
 	"github.com/trimtab/trimtab/label"
@@ -23,7 +22,7 @@ import (
 // digests where it named them. Data that the spec names already is left alone.
 func (s *Service) prepare(ctx context.Context, spec recipes.Spec, actor string, log func(string, ...any)) (recipes.Spec, error) {
 	var err error
-	if spec.Model.Base, err = s.base(ctx, spec.Model.Base, actor); err != nil {
+	if spec.Model.Base, err = s.base(ctx, spec.Model.Base, actor, log); err != nil {
 		return spec, err
 	}
 	switch {
@@ -50,29 +49,6 @@ func (s *Service) prepare(ctx context.Context, spec recipes.Spec, actor string, 
 		*ref = string(v.Digest)
 	}
 	return spec, nil
-}
-
-// base imports a Hugging Face folder, under the folder's name; anything else names a stored model.
-func (s *Service) base(ctx context.Context, ref, actor string) (string, error) {
-	if info, err := os.Stat(ref); ref == "" || err != nil || !info.IsDir() {
-		return ref, nil
-	}
-	if err := s.Tie(ctx); err != nil {
-		return "", err
-	}
-	d, err := checkpoint.Import(s.files, ref)
-	if err != nil {
-		return "", err
-	}
-	m, _, err := checkpoint.LoadModel(s.files, d)
-	if err != nil {
-		return "", err
-	}
-	kind := "model"
-	if m.Scalar {
-		kind = "reward"
-	}
-	return string(d), s.store.PutArtifact(ctx, storage.Artifact{Digest: d, Kind: kind, Name: filepath.Base(filepath.Clean(ref)), Parameters: int64(len(m.Slab))}, actor)
 }
 
 // freeze stores items, and the files that they were read from, as a dataset version and returns its digest for the spec.

@@ -51,7 +51,7 @@ type StageDocument struct {
 	Seconds    float64                   `json:"seconds"`
 	Step       int                       `json:"step"`
 	Steps      int                       `json:"steps"`
-	ReusedFrom *int64                    `json:"reused_from"`
+	ReusedFrom *MadeBy                   `json:"reused_from"`
 	Reason     string                    `json:"reason,omitempty"`
 	Inputs     map[string]trimtab.Digest `json:"inputs"`
 	Outputs    map[string]trimtab.Digest `json:"outputs"`
@@ -167,7 +167,12 @@ func (s *Service) stage(ctx context.Context, st trimtab.PlannedStage, a *storage
 	}
 	d.Attempt, d.Status, d.Seconds, d.Step, d.Steps, d.Error, d.Reason = a.Number, a.Status, a.Seconds, a.Step, a.Steps, a.Error, a.Reason
 	if a.ReusedFrom != 0 {
-		d.ReusedFrom = &a.ReusedFrom
+		made, err := s.store.Attempt(ctx, a.ReusedFrom)
+		if err != nil {
+			return d, err
+		}
+		by := madeBy(made)
+		d.ReusedFrom = &by
 	}
 	for _, n := range a.Inputs {
 		d.Inputs[n.Name] = n.Digest

@@ -3,7 +3,6 @@ package runs
 import (
 	"context"
 	"maps"
-	"os"
 	"slices"
 
 	"github.com/trimtab/trimtab"
@@ -83,11 +82,11 @@ func (p *preview) data(ctx context.Context, ref string) (trimtab.Digest, error) 
 
 // base finds a model, a folder included; without a store it is not known.
 func (p *preview) base(ctx context.Context, ref string) (trimtab.Digest, error) {
-	if info, err := os.Stat(ref); err == nil && info.IsDir() {
-		return trimtab.Digest(ref), nil
-	}
-	if p.s.store == nil {
+	if p.s.store == nil && !isPath(ref) {
 		return "", nil
+	}
+	if dir, err := p.s.BaseFolder(ctx, ref); err != nil || dir != "" {
+		return trimtab.Digest(dir), err
 	}
 	a, err := p.s.store.ResolveArtifact(ctx, ref)
 	return a.Digest, err
@@ -118,11 +117,7 @@ func (s *Service) Preview(ctx context.Context, spec recipes.Spec) (known recipes
 
 // NeedsRecord reports whether a spec names datasets or models of the record.
 func NeedsRecord(spec recipes.Spec) bool {
-	isFolder := func(ref string) bool {
-		info, err := os.Stat(ref)
-		return err == nil && info.IsDir()
-	}
-	if spec.Model.Base != "" && !isFolder(spec.Model.Base) {
+	if spec.Model.Base != "" && !isPath(spec.Model.Base) {
 		return true
 	}
 	for _, k := range trimtab.Kinds {

@@ -46,6 +46,9 @@ type RerunStage struct {
 // closed one in which whatever is unchanged is reused. With the token of a dry
 // run it is Conflict "plan_stale" when anything has moved since.
 func (s *Service) Rerun(ctx context.Context, r RerunRequest) (RerunResult, error) {
+	if err := (words{reason: r.Reason, actor: r.Actor, sets: r.Sets}).check(); err != nil {
+		return RerunResult{}, err
+	}
 	p, err := s.planRerun(ctx, r)
 	if err != nil {
 		return RerunResult{}, err
@@ -290,7 +293,7 @@ func (s *Service) reuseOf(ctx context.Context, st trimtab.PlannedStage, a *stora
 				return RerunStage{st.Name, "run", fmt.Sprintf("its model cannot be read: %v", err)}
 			}
 		}
-		return RerunStage{st.Name, "reuse", fmt.Sprintf("config, inputs, seed and code version are those of attempt %d", a.ID)}
+		return RerunStage{st.Name, "reuse", "config, inputs, seed and code version are those of " + madeBy(old).In(a.Run)}
 	}
 	return RerunStage{st.Name, "run", fmt.Sprintf("its last attempt is %s", a.Status)}
 }
@@ -318,7 +321,7 @@ type rerunOf struct {
 
 // create makes the new run's row, unless the same rerun is open already.
 func (o *rerunOf) create(ctx context.Context, s *Service, run storage.Run) (storage.Run, error) {
-	create := func() (storage.Run, bool, error) { return s.store.CreateRunOnce(ctx, run) }
+	create := func() (storage.Run, bool, error) { return s.store.CreateRunOnce(ctx, run, storage.AnyName) }
 	if o.exactly {
 		if run.Plan.SpecDigest != o.next.SpecDigest {
 			return run, stale(o.run, "what was asked for comes to another plan by now")

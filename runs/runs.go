@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -61,7 +62,8 @@ type LaunchRequest struct {
 	Spec  recipes.Spec
 	Name  string // else the spec's
 	Actor string
-	// New starts a run even if one of the same spec is open; else that one is attached to.
+	// New starts a run even if one of the same spec is open. Else that one is
+	// attached to, unless the launch asks for another name than it has.
 	New bool
 	// Resume attaches to this run, which must be of the same spec.
 	Resume string
@@ -89,6 +91,14 @@ type Launched struct {
 func (s *Service) Launch(ctx context.Context, r LaunchRequest) (Launched, error) {
 	if r.Log == nil {
 		r.Log = func(string, ...any) {}
+	}
+	if err := r.check(); err != nil {
+		return Launched{}, err
+	}
+	if r.Resume != "" { // whether there is one is found out before anything is made
+		if _, err := s.store.Run(ctx, r.Resume); err != nil {
+			return Launched{}, err
+		}
 	}
 	if err := enough(r.Spec); err != nil {
 		return Launched{}, err
@@ -141,6 +151,17 @@ func (s *Service) look(ctx context.Context, spec recipes.Spec, plan trimtab.Plan
 	return v, err
 }
 
+// check refuses words that cannot be recorded; a run that is run again keeps the names that it has.
+func (r LaunchRequest) check() error {
+	if r.rerun != nil {
+		return words{actor: r.Actor}.check()
+	}
+	if err := (words{name: r.Name, actor: r.Actor}).check(); err != nil {
+		return err
+	}
+	return r.Spec.CheckNames()
+}
+
 // plan resolves names to digests and makes the run's row.
 func (s *Service) plan(ctx context.Context, spec recipes.Spec, id string) (storage.Run, []recipes.Document, error) {
 	plan, docs, err := spec.Plan(id, recipes.Resolved{
@@ -160,6 +181,17 @@ func (s *Service) plan(ctx context.Context, spec recipes.Spec, id string) (stora
 	return storage.Run{ID: id, Status: trimtab.RunQueued, Next: "waits for a worker; if its launch was cut off, the same `trimtab align` starts it", Seed: spec.Seed, Spec: body, SpecDigest: plan.SpecDigest, Plan: plan}, docs, err
 }
 
+// naming is what the name of the new run means. That of a recipe that ships is nobody's choice.
+func (r LaunchRequest) naming() storage.NameRule {
+	switch {
+	case r.Name != "":
+		return storage.OwnName
+	case slices.Contains(recipes.Names(), r.Spec.Name):
+		return storage.AnyName
+	}
+	return storage.SameName
+}
+
 // create writes the run down; or it finds an open run of the same spec, unless always a new one is wanted.
 func (s *Service) create(ctx context.Context, run storage.Run, r LaunchRequest) (storage.Run, bool, error) {
 	switch {
@@ -171,7 +203,7 @@ func (s *Service) create(ctx context.Context, run storage.Run, r LaunchRequest) 
 	case r.New:
 		return run, false, s.store.CreateRun(ctx, run)
 	}
-	open, is, err := s.store.CreateRunOnce(ctx, run)
+	open, is, err := s.store.CreateRunOnce(ctx, run, r.naming())
 	if is {
 		run = open
 	}

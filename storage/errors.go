@@ -52,6 +52,8 @@ func refusal(doing string, e *pgconn.PgError, err error) error {
 			noun = of
 		}
 		return trimtab.NewError(trimtab.NotFound, noun+"_not_found", "", "%s: there is no such %s: %w", doing, noun, err)
+	case e.Code == "22021": // not the encoding's
+		return trimtab.NewError(trimtab.Usage, "bad_text", "write it in UTF-8, without NUL", "%s: it holds bytes that are not UTF-8, or a NUL", doing)
 	case strings.HasPrefix(e.Code, "22"), strings.HasPrefix(e.Code, "23"): // data, constraints
 		return trimtab.NewError(trimtab.Invalid, "invalid_record", "", "%s: the record does not allow it: %w", doing, err)
 	case e.Code == "42P01", e.Code == "3F000", e.Code == "42883": // undefined table, schema, function

@@ -68,18 +68,23 @@ func (a *app) alignCmd() *cobra.Command {
 		Use: "align", Short: "launch a run and follow it to its end", Args: takes(0, 0),
 		Long: `Take a model through the stages of a run spec: by default the starter world, from
 nothing to an aligned model. With the spec of a run that has not ended, attach to
-that run. Ctrl-C detaches; the run goes on.`,
+that run, unless another name is asked for: a run of another name is another run.
+A name that an open run of another spec has is refused. Ctrl-C detaches; the run
+goes on.`,
 		Example: `  trimtab align
   trimtab align --seed 7 --set ppo.kl_coef=0.05 --name more-drift
   trimtab align -f my-run.yaml --detach
   trimtab align -o json > run.json`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			spec, err := o.spec.read(a)
-			if err != nil {
+			if err := o.check(); err != nil {
 				return err
 			}
-			if strings.Contains(o.name, "/") { // RUN/STAGE names a model
-				return usagef("choose a name without it", "--name %s has a slash", o.name)
+			spec, err := o.spec.read(a)
+			if err == nil {
+				err = spec.CheckNames()
+			}
+			if err != nil {
+				return err
 			}
 			return a.withService(cmd, func(ctx context.Context, s *session) error { return a.align(ctx, s, spec, o) })
 		},
@@ -92,6 +97,19 @@ that run. Ctrl-C detaches; the run goes on.`,
 	f.StringVar(&o.resume, "resume", "", "attach to this run")
 	f.BoolVar(&o.reuse, "reuse", false, "take completed stages from other runs where nothing changed")
 	return cmd
+}
+
+// check refuses flags that contradict one another.
+func (o *alignFlags) check() error {
+	switch {
+	case strings.Contains(o.name, "/"): // RUN/STAGE names a model
+		return usagef("choose a name without it", "--name %s has a slash", o.name)
+	case o.resume != "" && o.name != "":
+		return usagef("leave one out: a run keeps the name that it was launched with", "--resume and --name are given together")
+	case o.resume != "" && o.new:
+		return usagef("leave one out", "--resume attaches to a run and --new starts another")
+	}
+	return nil
 }
 
 func (a *app) align(ctx context.Context, s *session, spec recipes.Spec, o alignFlags) error {

@@ -14,6 +14,7 @@ import (
 	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/checkpoint"
 	"github.com/trimtab/trimtab/devstack"
+	"github.com/trimtab/trimtab/redact"
 	"github.com/trimtab/trimtab/runs"
 	"github.com/trimtab/trimtab/storage"
 )
@@ -130,18 +131,39 @@ func (a *app) open(ctx context.Context, e endpoints, temporal bool) (*session, e
 	return s, nil
 }
 
+// claimFolder makes sure that the data folder is one, and of this user.
+func (a *app) claimFolder() (dir string, err error) {
+	if dir, err = a.settings.dataFolder(); err == nil {
+		_, err = devstack.ClaimFolder(dir)
+	}
+	return dir, err
+}
+
+// lookFolder is claimFolder without any change.
+func (a *app) lookFolder() (dir string, err error) {
+	if dir, err = a.settings.dataFolder(); err == nil {
+		_, err = devstack.LookFolder(dir)
+	}
+	return dir, err
+}
+
 // storeFolder holds models and checkpoints, in the data folder.
 func (a *app) storeFolder() string { return filepath.Join(a.settings.value("data"), "store") }
 
 // openFiles opens the store of models and checkpoints.
-func (a *app) openFiles() (*checkpoint.Store, error) { return checkpoint.Open(a.storeFolder()) }
+func (a *app) openFiles() (*checkpoint.Store, error) {
+	if _, err := a.claimFolder(); err != nil {
+		return nil, err
+	}
+	return checkpoint.Open(a.storeFolder())
+}
 
 // dial connects to Temporal.
 func dial(ctx context.Context, e endpoints, lg *slog.Logger) (client.Client, error) {
 	c, err := client.DialContext(ctx, client.Options{HostPort: e.temporal, Namespace: e.namespace, Logger: log.NewStructuredLogger(lg)})
 	if err != nil && !errors.Is(err, context.Canceled) {
 		return nil, trimtab.NewError(trimtab.Unavailable, "temporal_unavailable", "check temporal_address with trimtab doctor",
-			"connect to Temporal at %s: %w", e.temporal, err)
+			"connect to Temporal at %s: %w", redact.Address(e.temporal), err)
 	}
 	return c, err
 }

@@ -16,7 +16,8 @@ import (
 // enough its training, scoring and sampling are tried for a moment; else they
 // are taken to be as fast as matrix products.
 type pace struct {
-	products float64 // FLOP/s of matrix products
+	products float64 // FLOP/s of matrix products under the spec's numerics
+	speeds   contractSpeeds
 	pool     *tensor.Pool
 	numerics tensor.Numerics
 	tried    map[trial]float64 // tokens a second
@@ -39,7 +40,8 @@ const (
 
 // newPace measures matrix products.
 func newPace(n tensor.Numerics) *pace {
-	return &pace{products: measureSpeed(), pool: tensor.NewPool(0), numerics: n, tried: map[trial]float64{}}
+	speeds := measureSpeeds()
+	return &pace{products: speeds.of(string(n)), speeds: speeds, pool: tensor.NewPool(0), numerics: n, tried: map[trial]float64{}}
 }
 
 func (p *pace) close() { p.pool.Close() }

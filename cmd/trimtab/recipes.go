@@ -6,10 +6,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -229,6 +227,7 @@ func (a *app) printCost(cost recipes.Cost, known recipes.Known, notes []string, 
 		return err
 	}
 	a.printCostSums(doc)
+	fmt.Fprintln(a.out, p.speeds.sentence())
 	a.printKnown(known, spec)
 	for _, note := range notes {
 		fmt.Fprintln(a.out, clean(note))
@@ -295,26 +294,6 @@ func (a *app) printPlan(l runs.Launched, spec recipes.Spec) error {
 	a.printKnown(l.Known, spec)
 	_, err := fmt.Fprintln(a.out)
 	return err
-}
-
-// measureSpeed is the FLOP/s of this machine's matrix products, the median of
-// several in about a fifth of a second.
-func measureSpeed() float64 {
-	const m, n, k = 512, 512, 512
-	pool := tensor.NewPool(0)
-	defer pool.Close()
-	c, x, y := make([]float32, m*n), make([]float32, m*k), make([]float32, k*n)
-	for i := range x {
-		x[i], y[i] = float32(i%7), float32(i%5)
-	}
-	var rates []float64
-	for start := time.Now(); len(rates) < 3 || time.Since(start) < 200*time.Millisecond; {
-		at := time.Now()
-		tensor.MatMul(pool, c, n, x, k, y, n, m, n, k, false)
-		rates = append(rates, 2*m*n*k/time.Since(at).Seconds())
-	}
-	slices.Sort(rates)
-	return rates[len(rates)/2]
 }
 
 // flops prints a number of floating-point operations for people.

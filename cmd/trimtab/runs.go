@@ -201,7 +201,7 @@ func stageNote(s runs.StageDocument) string {
 	case s.Error != nil:
 		return s.Error.Error()
 	case s.ReusedFrom != nil:
-		return fmt.Sprintf("unchanged: the output of attempt %d", *s.ReusedFrom)
+		return "unchanged: the output of " + s.ReusedFrom.In("")
 	}
 	return metricsOf(s.Metrics, 4)
 }

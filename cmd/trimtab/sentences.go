@@ -41,6 +41,7 @@ var sentences = map[string]func(happened) (string, error){
 	"items_erased":       said(itemsErased),
 	"document_kept":      said(documentKept),
 	"model_exported":     said(modelExported),
+	"model_named":        said(modelNamed),
 	"reproduced":         said(reproducedSaid),
 	"key_used":           said(keyUsed),
 	"audit_verified":     said(auditVerified),
@@ -223,7 +224,11 @@ func attemptCreated(h happened, b struct {
 	text := h.of() + " is queued"
 	switch {
 	case b.ReusedFrom != 0:
-		text = fmt.Sprintf("%s is unchanged: it takes over what an earlier attempt made (%d): %s", h.of(), b.ReusedFrom, namedSaid(b.Outputs))
+		maker := "an earlier attempt"
+		if h.note.Made != nil {
+			maker = h.note.Made.In(h.Stream)
+		}
+		text = fmt.Sprintf("%s is unchanged: it takes over what %s made: %s", h.of(), maker, namedSaid(b.Outputs))
 	case b.From != "":
 		text += " to go on from checkpoint " + b.From.Short()
 	case len(b.Inputs) > 0:
@@ -453,6 +458,13 @@ func documentKept(_ happened, b struct{ Digest trimtab.Digest }) string {
 
 func modelExported(_ happened, b struct{ Digest trimtab.Digest }) string {
 	return "exported model " + b.Digest.Short()
+}
+
+func modelNamed(_ happened, b struct {
+	Name           string
+	Digest, Before trimtab.Digest
+}) string {
+	return fmt.Sprintf("moved the name %s from model %s to %s", b.Name, b.Before.Short(), b.Digest.Short())
 }
 
 func reproducedSaid(h happened, b struct {

@@ -64,6 +64,10 @@ func TestSettingsErrors(t *testing.T) {
 	for _, c := range []struct{ yaml, want string }{
 		{"postgres_ulr: x\n", `did you mean "postgres_url"?`},
 		{"log_format: [\n", "settings file"},
+		{"postgres_url: [a, b]\n", "postgres_url is a list"},
+		{"postgres_url:\n  host: a\n", "postgres_url is a mapping"},
+		{"temporal_address: http://localhost:7233\n", "the address of a page"},
+		{"temporal_address: ann@localhost:7233\n", "more than a host and a port"},
 		{"log_format: xml\n", "text, json"},
 	} {
 		write(t, file, c.yaml)
