@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 
 	"github.com/trimtab/trimtab"
@@ -207,41 +206,20 @@ func (v *survey) pretrained(i int) lexicon {
 }
 
 // stored is the tokenizer and the shape of a model in the store, or of a folder
-// that is not imported yet. One that cannot be read is unknown: who uses it says why.
+// that is not imported yet.
 func (s *Service) stored(ref trimtab.Digest) (lexicon, error) {
 	if info, err := os.Stat(string(ref)); err == nil && info.IsDir() {
-		c, err := checkpoint.FolderConfig(string(ref))
+		f, err := checkpoint.Read(string(ref))
 		if err != nil {
 			return lexicon{}, err
 		}
-		t := folderWords(string(ref))
-		return lexicon{t: t, own: t != nil, shape: &c}, nil
+		return lexicon{t: f.Tokenizer, own: true, shape: &f.Model.Config}, nil
 	}
 	m, t, err := checkpoint.LoadModel(s.files, ref)
 	if err != nil {
 		return lexicon{}, err
 	}
 	return lexicon{t: t, own: true, shape: &m.Config}, nil
-}
-
-// folderWords is the tokenizer of a Hugging Face folder, or nil.
-func folderWords(dir string) *tokenizer.Tokenizer {
-	const most = 64 << 20 // bytes of a file
-	var files []tokenizer.File
-	for _, name := range []string{"merges.txt", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json", "vocab.json", "added_tokens.json", "config.json"} {
-		path := filepath.Join(dir, name)
-		if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() || info.Size() > most {
-			continue
-		}
-		if data, err := os.ReadFile(path); err == nil {
-			files = append(files, tokenizer.File{Name: name, Data: data})
-		}
-	}
-	t, err := tokenizer.Load(files)
-	if err != nil {
-		return nil
-	}
-	return t
 }
 
 // approximate says which numbers are not those that the run will count.
