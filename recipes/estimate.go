@@ -142,9 +142,6 @@ func (e estimate) ppoWork(c *PPO) (int, Work) {
 func (e estimate) evaluateWork(c *Evaluate) (int, Work) {
 	prompt, ok := e.mean("tests")
 	tests := float64(e.at.Volumes["tests"].Kept)
-	if sets := 2.; c.Prompts > 0 { // of each set
-		tests = min(tests, sets*float64(c.Prompts))
-	}
 	models, tuned, scorer := e.contestants()
 	answer := e.answer(c.MaxTokens)
 	w := Work{Known: ok, Sampled: tests * float64(models) * answer, Scored: tests * (float64(models)*prompt + 2*float64(tuned)*(prompt+answer))}

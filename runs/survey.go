@@ -163,7 +163,7 @@ var dataNames = []string{"text", "demonstrations", "prompts", "rankings"}
 func (v *survey) wordsOf(i int) (lexicon, error) {
 	st := v.plan.Stages[i]
 	if st.Kind == recipes.KindPretrain {
-		return v.pretrained(i), nil
+		return v.pretrained(i)
 	}
 	for _, in := range st.Inputs {
 		switch {
@@ -179,30 +179,36 @@ func (v *survey) wordsOf(i int) (lexicon, error) {
 	return lexicon{}, nil
 }
 
-func (v *survey) pretrained(i int) lexicon {
+func (v *survey) pretrained(i int) (lexicon, error) {
 	c, shape := v.spec.Stages[i].Config.(*recipes.Pretrain), v.spec.Model.Config
 	w := lexicon{shape: &shape}
 	if c.Tokenizer == "gpt2" {
-		if t, err := tokenizer.GPT2(); err == nil {
+		t, err := tokenizer.GPT2()
+		if err == nil {
 			w.t, w.own, shape.Vocab = t, true, t.Vocab()
 		}
-		return w
+		return w, err
 	}
 	text := v.input(i, "text")
-	if text == nil {
-		return w
+	if text == nil || text.kind != trimtab.KindText {
+		return w, nil
 	}
 	var bodies []string
 	for _, t := range listed[trimtab.Text](text) {
 		bodies = append(bodies, t.Body)
 	}
-	// Where a part of the text is too little for the vocabulary, a smaller one is near enough.
-	for vocab := shape.Vocab; vocab >= 300 && w.t == nil; vocab /= 2 {
-		if t, err := tokenizer.Train(bodies, vocab); err == nil {
-			w.t, w.own = t, text.whole && vocab == shape.Vocab
-		}
+	t, err := tokenizer.Train(bodies, shape.Vocab)
+	if err == nil {
+		return lexicon{t: t, own: text.whole, shape: &shape}, nil
 	}
-	return w
+	if text.whole {
+		return w, trimtab.NewError(trimtab.Invalid, "tokenizer_failed", "give more text, or lower model.vocab",
+			"stage %s: train the tokenizer on %s: %w", v.plan.Stages[i].Name, text.name, err)
+	}
+	for vocab := shape.Vocab / 2; vocab > 256 && w.t == nil; vocab /= 2 { // a part of the text has fewer words; this is near enough
+		w.t, _ = tokenizer.Train(bodies, vocab)
+	}
+	return w, nil
 }
 
 // stored is the tokenizer and the shape of a model in the store, or of a folder
@@ -301,7 +307,11 @@ func (v *survey) prompts(i int, c *corpus) []recipes.Volume {
 	case *recipes.Evaluate:
 		room, split = c.MaxTokens, trimtab.SplitTest
 	}
-	ids, _, fit := dataset.FitPrompts(w.t, listed[trimtab.Prompt](c), split, w.shape.Context-room)
+	ids, kept, fit := dataset.FitPrompts(w.t, listed[trimtab.Prompt](c), split, w.shape.Context-room)
+	if e, ok := v.spec.Stages[i].Config.(*recipes.Evaluate); ok && e.Prompts > 0 { // the first of each set
+		ids = firstOfSets(ids, kept, e.Prompts)
+		fit.Kept = len(ids)
+	}
 	vol := recipes.Volume{Fit: fit}
 	for _, tokens := range ids {
 		vol.Tokens += int64(len(tokens))
@@ -315,6 +325,18 @@ func (v *survey) prompts(i int, c *corpus) []recipes.Volume {
 		}
 	}
 	return []recipes.Volume{c.scaled(vol, split)}
+}
+
+// firstOfSets are the first prompts of each tag.
+func firstOfSets(ids [][]int32, prompts []trimtab.Prompt, most int) [][]int32 {
+	var first [][]int32
+	taken := map[string]int{}
+	for i, p := range prompts {
+		if taken[p.Tag]++; taken[p.Tag] <= most {
+			first = append(first, ids[i])
+		}
+	}
+	return first
 }
 
 // read adds sequences to a volume.
