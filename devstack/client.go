@@ -21,6 +21,7 @@ import (
 // EnsureOptions say how to start a dev process where none runs.
 type EnsureOptions struct {
 	Dir        string                                              // the data folder
+	Marker     DataFolder                                          // that it must have; the zero one if it was not claimed before
 	Executable string                                              // empty: the program that runs
 	Args       []string                                            // nil: dev --data-folder DIR
 	OpenRuns   func(ctx context.Context, e Endpoints) (int, error) // decides whether a dev process of another build is replaced; nil: never
@@ -75,7 +76,7 @@ func Ensure(ctx context.Context, o EnsureOptions) (Endpoints, error) {
 	}
 	o.Dir = dir
 	IgnoreEnvironment()
-	if err := takeFolder(dir); err != nil {
+	if err := takeFolder(dir, o.Marker); err != nil {
 		return Endpoints{}, err
 	}
 	if err := Touch(dir); err != nil {
@@ -113,7 +114,11 @@ func (o EnsureOptions) ensure(ctx context.Context, build string) (Endpoints, err
 			return Endpoints{}, err
 		}
 		if unlock != nil {
+			err := remove(filepath.Join(o.Dir, "dev.json")) // of one that was killed, or of the folder that this is a copy of
 			unlock()
+			if err != nil {
+				return Endpoints{}, err
+			}
 			return o.launch(ctx, build, log)
 		}
 		if log.copy() { // one starts or ends at this moment

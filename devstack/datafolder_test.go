@@ -174,6 +174,36 @@ func TestClaimTogether(t *testing.T) {
 	}
 }
 
+// Whoever comes back finds the folder that he claimed, or none.
+func TestKeepFolder(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "data")
+	m, err := KeepFolder(dir, DataFolder{})
+	if err != nil || m.ID == "" {
+		t.Fatalf("%+v, %v", m, err)
+	}
+	if same, err := KeepFolder(dir, m); err != nil || same != m {
+		t.Errorf("%+v, %v", same, err)
+	}
+	for _, again := range []func() error{func() error { return nil }, func() error { return os.Mkdir(dir, 0o700) },
+		func() error { _, err := ClaimFolder(dir); return err }} {
+		if err := errors.Join(os.RemoveAll(dir), again()); err != nil {
+			t.Fatal(err)
+		}
+		before, there := os.ReadDir(dir)
+		_, kept := KeepFolder(dir, m)
+		_, ensured := Ensure(t.Context(), EnsureOptions{Dir: dir, Marker: m, Args: helper("clown")})
+		for _, err := range []error{kept, ensured} {
+			if trimtab.AsError(err).Type != FolderGone {
+				t.Errorf("%v", err)
+			}
+		}
+		if after, err := os.ReadDir(dir); len(after) != len(before) || (err == nil) != (there == nil) {
+			t.Errorf("there is %v, was %v", after, before)
+		}
+	}
+}
+
 func ids0(t *testing.T, dir string) string {
 	m, err := LookFolder(dir)
 	if err != nil {

@@ -81,7 +81,7 @@ func RunDev(ctx context.Context, o DevOptions) error {
 	if err != nil {
 		return err
 	}
-	if err := takeFolder(dir); err != nil {
+	if err := takeFolder(dir, DataFolder{}); err != nil {
 		return err
 	}
 	if o.Idle == 0 {
@@ -96,6 +96,9 @@ func RunDev(ctx context.Context, o DevOptions) error {
 		return trimtab.NewError(trimtab.Conflict, "dev_running", "use it, or end it with trimtab dev stop", "start a dev process on %s: one runs already", dir)
 	}
 	defer unlock()
+	if err := remove(d.path("dev.json")); err != nil { // first, so that nobody takes an old one for ours
+		return err
+	}
 	IgnoreEnvironment()
 	return d.run(ctx)
 }
@@ -111,7 +114,7 @@ func (d *dev) run(ctx context.Context) (err error) {
 	}
 	_, none := os.Stat(d.path(markerFile))
 	d.marked = none == nil
-	if err := errors.Join(Touch(d.dir), remove(d.path("dev.json")), writeJSON(d.path("dev.pid"), d.info)); err != nil {
+	if err := errors.Join(Touch(d.dir), writeJSON(d.path("dev.pid"), d.info)); err != nil {
 		return err
 	}
 	defer d.remove("dev.pid")
@@ -153,7 +156,7 @@ func (d *dev) look(ctx context.Context, end context.CancelCauseFunc) {
 		if d.lost() {
 			d.gone.Store(true)
 			say(d.o.Log, "the data folder %s was removed or replaced: ending", d.dir)
-			end(trimtab.NewError(trimtab.Unavailable, "data_folder_gone", "any command starts another where there is a data folder",
+			end(trimtab.NewError(trimtab.Unavailable, FolderGone, "any command starts another where there is a data folder",
 				"keep servers for %s: the folder was removed or replaced while they ran; they have been ended", d.dir))
 			return
 		}

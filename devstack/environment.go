@@ -32,8 +32,9 @@ func environment() []string {
 }
 
 // serverVariables are what an embedded Temporal server is told of the user's
-// environment: no proxies, no exporters of traces, no settings of libraries.
-var serverVariables = []string{"HOME", "PATH", "TMPDIR", "USER", "LOGNAME", "TZ", "LANG", "LC_ALL",
+// environment: no home, in which files for libpq may be, no proxies, no
+// exporters of traces, no settings of libraries.
+var serverVariables = []string{"PATH", "TMPDIR", "USER", "LOGNAME", "TZ", "LANG", "LC_ALL",
 	"GOMAXPROCS", "GOMEMLIMIT", "GOGC", "GODEBUG", "GOTRACEBACK"}
 
 func serverEnvironment() (env []string) {

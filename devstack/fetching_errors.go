@@ -77,8 +77,11 @@ func (s *stock) statusAdvice(status int) string {
 
 // inspect runs what was fetched. Where that fails, it says why.
 func (s *stock) inspect() (programs, error) {
+	if err := s.trusted(); err != nil {
+		return programs{}, err
+	}
 	bin := filepath.Join(s.dir(), "bin")
-	p, err := inspect(bin)
+	p, err := programs{dir: bin, fetched: true}.inspect()
 	if err == nil && p.major != s.major() {
 		err = fmt.Errorf("they say that they are Postgres %s", p.version)
 	}

@@ -145,7 +145,7 @@ func (c *cluster) initdb(ctx context.Context, bin programs) error {
 	if c.o.Fast {
 		args = append(args, "--no-sync")
 	}
-	cmd := c.command(bin.path("initdb"), args...)
+	cmd := c.command(bin, "initdb", args...)
 	cmd.Dir = draft
 	if out, err := runContext(ctx, cmd); err != nil {
 		return fmt.Errorf("make a database with Postgres %v: %w\n%s", bin, err, strings.TrimSpace(string(out)))
@@ -200,16 +200,10 @@ func runContext(ctx context.Context, cmd *exec.Cmd) ([]byte, error) {
 	return []byte(out.String()), p.err
 }
 
-// command runs a program of Postgres as its user, deaf to the PG* variables of ours.
-func (c *cluster) command(path string, args ...string) *exec.Cmd {
-	cmd := exec.Command(path, args...)
+// command is a program of Postgres, run as its user.
+func (c *cluster) command(bin programs, name string, args ...string) *exec.Cmd {
+	cmd := bin.command(name, args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: c.cred}
-	for _, kv := range os.Environ() {
-		if !strings.HasPrefix(kv, "PG") && !strings.HasPrefix(kv, "LC_") && !strings.HasPrefix(kv, "LANG") {
-			cmd.Env = append(cmd.Env, kv)
-		}
-	}
-	cmd.Env = append(cmd.Env, "LC_ALL=C") // we read its messages
 	return cmd
 }
 
@@ -238,7 +232,7 @@ func (c *cluster) run(ctx context.Context, bin programs) (*Postgres, error) {
 	for _, s := range c.settings() {
 		args = append(args, "-c", s)
 	}
-	cmd := c.command(bin.path("postgres"), args...)
+	cmd := c.command(bin, "postgres", args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = c.data(), log, log
 	p, err := start(cmd, c.o.DieWithParent)
 	if err != nil {
@@ -271,9 +265,13 @@ func (c *cluster) server(p *process) *Postgres {
 
 func (c *cluster) url(database string) string {
 	u := url.URL{Scheme: "postgres", User: url.UserPassword(owner, c.password), Host: "127.0.0.1:" + strconv.Itoa(c.Port),
-		Path: "/" + database, RawQuery: "sslmode=disable"}
+		Path: "/" + database, RawQuery: noFiles.Encode()}
 	return u.String()
 }
+
+// noFiles keeps clients from reading the user's certificates in ~/.postgresql,
+// which they do, and fail if they cannot, even where nothing is encrypted.
+var noFiles = url.Values{"sslmode": {"disable"}, "sslrootcert": {""}, "sslcert": {""}, "sslkey": {""}}
 
 // ready waits until the server answers and holds Database. Recovery after a
 // crash may take its time; it is announced after some seconds.
@@ -340,7 +338,7 @@ func (c *cluster) checkServer(ctx context.Context, conn *pgx.Conn) error {
 // resetPassword gives the owner the password that is in the file now. Whoever
 // may enter the socket's folder, which is Postgres's user and root, needs none.
 func (c *cluster) resetPassword(ctx context.Context) error {
-	conn, err := pgx.Connect(ctx, fmt.Sprintf("host=%s port=%d user=%s dbname=postgres", c.Socket, c.Port, owner))
+	conn, err := pgx.Connect(ctx, fmt.Sprintf("host=%s port=%d user=%s dbname=postgres sslmode=disable sslrootcert='' sslcert='' sslkey=''", c.Socket, c.Port, owner))
 	if err != nil {
 		return err
 	}

@@ -233,11 +233,21 @@ func TestKeepPorts(t *testing.T) {
 		other.release()
 	}
 	kept.release()
-	same, err := keepPorts(first, 6)
-	if err != nil || same.first != first {
-		t.Errorf("free ports from %d were not kept: %+v, %v", first, same, err)
+	for try := 1; ; try++ { // another program of the machine may take one of them
+		same, err := keepPorts(first, 6)
+		if err != nil {
+			t.Fatal(err)
+		}
+		was := first
+		first = same.first
+		same.release()
+		if first == was {
+			break
+		}
+		if try == 5 {
+			t.Fatalf("free ports from %d were not kept, but others from %d", was, first)
+		}
 	}
-	same.release()
 	l := listen(t, first+3)
 	defer l.Close()
 	other, err := keepPorts(first, 6)

@@ -123,7 +123,9 @@ func (c *card) howTo() {
 	c.say("language model has, samples as the run did.\n")
 	if c.f.Reward {
 		c.scores()
+		return
 	}
+	c.say("For several prompts at once set tokenizer.padding_side to \"left\", so that every prompt ends where its answer begins.\n")
 }
 
 // scores says what is particular to a reward model.
@@ -298,10 +300,31 @@ func (c *card) evaluation() {
 		ended(e.EndedAt), number(e.Report.Prompts, "held-out prompt"), markdown(e.As), e.Document)
 	if a := e.Report.RewardModel; c.f.Reward && a != nil {
 		c.table([]string{"measure", "value", "95 % interval"}, c.numbers(e.Report.measures(e.As, true)))
-		c.say("The accuracy is over %s.\n", number(a.Pairs, "comparison"))
+		c.say("The accuracy is over %s%s.\n", number(a.Pairs, "comparison"), c.grouped())
 		return
 	}
 	c.compared(e)
+}
+
+// grouped tells on how many independent groups the accuracy's interval rests,
+// and how much better the model is than the rule of length, as its stage measured.
+func (c *card) grouped() string {
+	maker := c.f.Lineage.Maker(c.f.Lineage.Model)
+	if maker == nil {
+		return ""
+	}
+	measured := trimtab.Report{Metrics: maker.Metrics}
+	groups, ok := measured.Value("held_out/groups")
+	if !ok { // an older program did not count them
+		return ""
+	}
+	text := " in " + number(int(groups), "group") + ", which were resampled for the interval"
+	if over, ok := measured.Value("held_out/over_longer"); ok && groups > 1 {
+		low, _ := measured.Value("held_out/over_longer_low")
+		high, _ := measured.Value("held_out/over_longer_high")
+		text += fmt.Sprintf("; it is better than preferring the longer answer by %.3f (95 %%: %.3f … %.3f)", over, low, high)
+	}
+	return text
 }
 
 func (c *card) numbers(list []measure) [][]string {

@@ -154,6 +154,7 @@ type kind struct {
 	needsWorld bool
 	inputs     func(c chain, st Stage) []want
 	outputs    []string
+	warning    warning
 }
 
 // kinds is filled by init, since what a stage reads depends on what the stages before it make.
@@ -200,7 +201,7 @@ func stageKinds() map[string]kind {
 			},
 		},
 		KindPPO: {
-			version: ppo.Version, outputs: []string{"model"},
+			version: ppo.Version, outputs: []string{"model"}, warning: warning{"missing_eos_rate", unended},
 			config: func() Config { return &PPO{Config: ppo.Defaults()} },
 			inputs: func(c chain, st Stage) []want {
 				wants := []want{

@@ -131,10 +131,11 @@ func (a *app) open(ctx context.Context, e endpoints, temporal bool) (*session, e
 	return s, nil
 }
 
-// claimFolder makes sure that the data folder is one, and of this user.
+// claimFolder makes sure that the data folder is one, of this user, and after
+// the first time the same one: what was removed is not made again.
 func (a *app) claimFolder() (dir string, err error) {
 	if dir, err = a.settings.dataFolder(); err == nil {
-		_, err = devstack.ClaimFolder(dir)
+		a.folder, err = devstack.KeepFolder(dir, a.folder)
 	}
 	return dir, err
 }

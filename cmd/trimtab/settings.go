@@ -100,7 +100,7 @@ func readSettings(cmd *cobra.Command, file string) (*settings, error) {
 		s.values[one.key] = v.GetString(one.key)
 		s.origins[one.key] = origin(cmd, v, one, path)
 		if !slices.Contains(paths, one.flagName()) {
-			if err := readable(s.values[one.key]); err != nil {
+			if err := validText(s.values[one.key]); err != nil {
 				return nil, usagef("write it in UTF-8", "setting %s (from %s) cannot be taken: %w", one.key, s.origins[one.key], err)
 			}
 		}
