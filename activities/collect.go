@@ -25,6 +25,7 @@ type collector struct {
 	pass    *model.Pass
 	prompts []trimtab.Prompt
 	starts  []int // response starts[i] is the first of prompt i's
+	fit     trimtab.Fit
 	samples samples
 }
 
@@ -46,16 +47,34 @@ func (b builder) collect(ctx context.Context, c *recipes.Collect) (job, error) {
 		return nil, trimtab.NewError(trimtab.Invalid, "too_few_prompts", "lower prompts or held_out, or add prompts",
 			"collect wants %d prompts and %d held-out ones, the dataset has %d", c.Prompts, c.HeldOut, len(all))
 	}
-	j := &collector{b: b, config: c, m: m, words: words, model: d, pass: b.pass(), starts: []int{0}}
+	j := &collector{b: b, config: c, m: m, words: words, model: d, pass: b.pass(), starts: []int{0}, fit: trimtab.Fit{Items: "prompts"}}
 	counts := b.source("responses").At(0)
 	for _, i := range dataset.Order(b.source("prompts"), len(all), 0)[:n] {
 		j.prompts = append(j.prompts, all[i])
+		j.count(all[i])
 		k := c.MinResponses + counts.IntN(c.MaxResponses-c.MinResponses+1)
 		j.starts = append(j.starts, j.starts[len(j.starts)-1]+k)
 	}
 	j.samples = newSamples(j.starts[n], c.MaxTokens)
 	return j, nil
 }
+
+// count takes down what room the context leaves for answers to a prompt.
+// Answers end where it is full.
+func (j *collector) count(p trimtab.Prompt) {
+	switch room := j.m.Config.Context - len(dataset.PromptTokens(j.words, p.Text)); {
+	case room <= 0:
+		j.fit.LeftOut++
+	case room < j.config.MaxTokens:
+		j.fit.Cut++
+		fallthrough
+	default:
+		j.fit.Kept++
+	}
+}
+
+// fits counts the prompts that are answered.
+func (j *collector) fits() []trimtab.Fit { return []trimtab.Fit{j.fit} }
 
 // trainPrompts are the input prompts that are not held out.
 func (b builder) trainPrompts(ctx context.Context) ([]trimtab.Prompt, error) {
@@ -93,9 +112,9 @@ func (j *collector) Step(_ context.Context, step int) (trimtab.Report, error) {
 	return trimtab.Report{Metrics: []trimtab.Metric{{Name: "responses", Value: float64(j.starts[to])}}}, err
 }
 
-// sampling are the options for answering prompts with the end-of-text token as the end.
+// sampling are the options for answering prompts; any of the tokenizer's Ends is the end.
 func sampling(t *tokenizer.Tokenizer, temperature float64, most int) model.SampleOptions {
-	return model.SampleOptions{Temperature: float32(temperature), MaxNew: most, Stop: []int32{t.EndOfText()}, Ban: t.Ban()}
+	return model.SampleOptions{Temperature: float32(temperature), MaxNew: most, Stop: t.Ends(), Ban: t.Ban()}
 }
 
 // asked is a prompt with its different responses.
@@ -171,7 +190,7 @@ func (j *collector) groups(world *starter.World) ([]asked, error) {
 				continue
 			}
 			seen[string(text)] = true
-			v, ok := world.Judge(p.Text, text, ids[len(ids)-1] == j.words.EndOfText())
+			v, ok := world.Judge(p.Text, text, j.words.Ended(ids))
 			if !ok {
 				return nil, trimtab.NewError(trimtab.Invalid, "prompt_unknown", "give the run prompts of the starter world, or rankings of people",
 					"the simulated labellers do not know what %q asks", p.Text)

@@ -3,6 +3,7 @@ package activities
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
 
 	"github.com/trimtab/trimtab"
@@ -84,7 +85,8 @@ type evaluator struct {
 	pass    *model.Pass
 	prompts []trimtab.Prompt
 	ids     [][]int32
-	samples []samples // beside models
+	fit     trimtab.Fit // of the prompts
+	samples []samples   // beside models
 }
 
 // dataInputs are the inputs of evaluate that are no models.
@@ -127,21 +129,31 @@ func (e *evaluator) choose(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	context := e.models[0].m.Config.Context
+	ids, prompts, fit := dataset.FitPrompts(e.words, all, trimtab.SplitTest, context-e.config.MaxTokens)
+	if fit.Kept == 0 && fit.LeftOut == 0 {
+		return trimtab.NewError(trimtab.Invalid, "no_test_prompts",
+			fmt.Sprintf("import prompts with \"split\": \"test\" as NAME, freeze them, and `trimtab rerun %s %s --data NAME`", e.b.in.Run, e.b.in.Stage.Name),
+			"there are no held-out prompts to ask: none of the %d prompts has the split test", len(all))
+	}
+	if err := roomy(fit, "held-out prompts", e.config.MaxTokens, context); err != nil {
+		return err
+	}
 	taken := map[string]int{}
-	most := e.models[0].m.Config.Context - e.config.MaxTokens
-	for _, p := range all {
-		ids := dataset.PromptTokens(e.words, p.Text)
-		if p.Split != trimtab.SplitTest || len(ids) > most || (e.config.Prompts > 0 && taken[p.Tag] == e.config.Prompts) {
+	for i, p := range prompts {
+		if e.config.Prompts > 0 && taken[p.Tag] == e.config.Prompts {
 			continue
 		}
 		taken[p.Tag]++
-		e.prompts, e.ids = append(e.prompts, p), append(e.ids, ids)
+		e.prompts, e.ids = append(e.prompts, p), append(e.ids, ids[i])
 	}
-	if len(e.prompts) == 0 {
-		return trimtab.NewError(trimtab.Invalid, "no_prompts", `add prompts with "split": "test"`, "the prompts hold no test prompt that fits the model's context")
-	}
+	fit.Kept = len(e.prompts)
+	e.fit = fit
 	return nil
 }
+
+// fits counts the held-out prompts that are asked.
+func (e *evaluator) fits() []trimtab.Fit { return []trimtab.Fit{e.fit} }
 
 // Steps is the number of models that answer.
 func (e *evaluator) Steps() int { return len(e.models) }
@@ -239,7 +251,7 @@ func (e *evaluator) judge(i int) ([]answer, error) {
 	answers := make([]answer, len(e.prompts))
 	for k, p := range e.prompts {
 		ids := e.samples[i].response(k)
-		a := answer{set: p.Tag, tokens: len(ids), ended: len(ids) > 0 && ids[len(ids)-1] == e.words.EndOfText()}
+		a := answer{set: p.Tag, tokens: len(ids), ended: e.words.Ended(ids)}
 		if world != nil {
 			v, ok := world.Judge(p.Text, e.words.Decode(ids), a.ended)
 			if !ok {
@@ -367,7 +379,7 @@ func (e *evaluator) rewardModel(ctx context.Context, r *Evaluation) error {
 	if d, _ := e.b.input("rankings"); d == "" || e.scorer == nil {
 		return nil
 	}
-	seqs, held, err := e.b.rankings(ctx, e.words, e.scorer.Config.Context, trimtab.SplitTest)
+	seqs, held, _, err := e.b.rankings(ctx, e.words, e.scorer.Config.Context, trimtab.SplitTest)
 	if err != nil || len(held) == 0 {
 		return err
 	}

@@ -139,7 +139,7 @@ func PPO(s Shape, pool *tensor.Pool, n tensor.Numerics) (*Workload, error) {
 	c.Batch, c.Episodes, c.MaxTokens = s.PPO.Batch, steps*s.PPO.Batch, s.PPO.Response
 	c.ScoreSamples, c.ValueWarmup, c.MissingEOS = 0, 0, ppo.EOSIgnore
 	in := ppo.Inputs{Pool: pool, Numerics: n, Seed: 1, Stage: "bench", Model: policy, Reference: policy, Value: rm,
-		Scorer: reward.NewScorer(model.NewPass(pool).Under(n), rm), EndOfText: 0, Ban: []int32{0}}
+		Scorer: reward.NewScorer(model.NewPass(pool).Under(n), rm), Ends: []int32{0}, Ban: []int32{0}}
 	for _, tokens := range s.sequences(4*s.PPO.Batch, s.PPO.Prompt) {
 		in.Prompts = append(in.Prompts, ppo.Prompt{Tokens: tokens})
 	}

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
+	"strconv"
 
 	"github.com/trimtab/trimtab/model"
 	"github.com/trimtab/trimtab/tokenizer"
@@ -23,9 +25,9 @@ type hubConfig struct {
 	Activation    string   `json:"activation_function"`
 	Architectures []string `json:"architectures"`
 	AttnDropout   float64  `json:"attn_pdrop"`
-	BOS           int32    `json:"bos_token_id"`
+	BOS           *int32   `json:"bos_token_id"`
 	EmbdDropout   float64  `json:"embd_pdrop"`
-	EOS           int32    `json:"eos_token_id"`
+	EOS           idList   `json:"eos_token_id"`
 	InitRange     float64  `json:"initializer_range"`
 	Epsilon       float64  `json:"layer_norm_epsilon"`
 	ModelType     string   `json:"model_type"`
@@ -41,16 +43,41 @@ type hubConfig struct {
 	Scale         bool     `json:"scale_attn_weights"`
 	// ScoreBias says that model.safetensors holds score.bias (1), to be added
 	// to what score.weight gives. Hugging Face's class has no such parameter
-	// and leaves it out; scores then differ by that constant.
+	// and would leave it out: Export folds it into the last layer norm.
 	ScoreBias bool   `json:"score_bias,omitempty"`
 	Tied      bool   `json:"tie_word_embeddings"`
 	DType     string `json:"torch_dtype"`
 	Vocab     int    `json:"vocab_size"`
 }
 
-func writeConfig(m *model.Model, t *tokenizer.Tokenizer) []byte {
+// idList is eos_token_id: one id is written as a number, several as a list.
+type idList []int32
+
+func (l idList) MarshalJSON() ([]byte, error) {
+	if len(l) == 1 {
+		return json.Marshal(l[0])
+	}
+	return json.Marshal([]int32(l))
+}
+
+func (l *idList) UnmarshalJSON(raw []byte) error {
+	var one int32
+	if string(raw) == "null" || json.Unmarshal(raw, (*[]int32)(l)) == nil {
+		return nil
+	}
+	if json.Unmarshal(raw, &one) != nil {
+		return fmt.Errorf("eos_token_id is %s: want an id, or a list of ids", raw)
+	}
+	*l = idList{one}
+	return nil
+}
+
+// writeConfig is config.json of a model of the store; scoreBias says whether
+// score.bias is among its arrays.
+func writeConfig(m *model.Model, t *tokenizer.Tokenizer, scoreBias bool) []byte {
+	begin := t.BeginOfText()
 	c := hubConfig{
-		Activation: "gelu_new", Architectures: []string{languageModel}, BOS: t.EndOfText(), EOS: t.EndOfText(),
+		Activation: "gelu_new", Architectures: []string{languageModel}, BOS: &begin, EOS: t.Ends(),
 		InitRange: 0.02, Epsilon: epsilon, ModelType: "gpt2", Width: m.Config.Width, Heads: m.Config.Heads,
 		Layers: m.Config.Layers, Context: m.Config.Context, Scale: true, Tied: true, DType: "float32", Vocab: m.Config.Vocab,
 	}
@@ -59,12 +86,17 @@ func writeConfig(m *model.Model, t *tokenizer.Tokenizer) []byte {
 	}
 	if m.Scalar {
 		one := 1
-		c.Architectures, c.Labels, c.ScoreBias = []string{scalarModel}, &one, true
+		c.Architectures, c.Labels, c.ScoreBias = []string{scalarModel}, &one, scoreBias
 	}
+	return indented(c)
+}
+
+// indented is JSON over several lines.
+func indented(v any) []byte {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetIndent("", "  ")
-	if err := enc.Encode(c); err != nil {
+	if err := enc.Encode(v); err != nil {
 		panic("checkpoint: " + err.Error()) // strings and finite numbers always encode
 	}
 	return b.Bytes()
@@ -78,20 +110,61 @@ type hubExtra struct {
 	Quantization   json.RawMessage   `json:"quantization_config"`
 }
 
+// shape is what config.json says of a model.
+type shape struct {
+	model.Config
+	scalar       bool
+	architecture string
+	claim        tokenizer.Claim // of the ids
+	dropout      bool            // one of the dropouts is not 0
+}
+
 // readConfig reads config.json, with GPT2Config's defaults for what is left
 // out, and refuses what this transformer cannot compute.
-func readConfig(raw []byte) (c model.Config, scalar bool, err error) {
+func readConfig(raw []byte) (shape, error) {
 	h := hubExtra{hubConfig: hubConfig{
 		Activation: "gelu_new", Epsilon: epsilon, Width: 768, Heads: 12, Layers: 12, Context: 1024, Scale: true, Tied: true, Vocab: 50257,
 	}}
 	if err := json.Unmarshal(raw, &h); err != nil {
-		return c, false, err
+		return shape{}, jsonError(err)
 	}
 	if err := h.check(); err != nil {
-		return c, false, err
+		return shape{}, err
 	}
-	c = model.Config{Layers: h.Layers, Width: h.Width, Heads: h.Heads, Context: h.Context, Vocab: h.Vocab}
-	return c, slices.Contains(h.Architectures, scalarModel), c.Validate()
+	s := shape{
+		Config:       model.Config{Layers: h.Layers, Width: h.Width, Heads: h.Heads, Context: h.Context, Vocab: h.Vocab},
+		scalar:       slices.Contains(h.Architectures, scalarModel),
+		architecture: append(h.Architectures, languageModel)[0],
+		claim:        tokenizer.Claim{File: configName, Begin: h.BOS, Pad: h.Pad, End: h.EOS, Vocab: h.Vocab},
+		dropout:      h.AttnDropout != 0 || h.EmbdDropout != 0 || h.ResidDropout != 0,
+	}
+	return s, s.Config.Validate()
+}
+
+// jsonError says in plain words that a value has another type than it should.
+func jsonError(err error) error {
+	var wrong *json.UnmarshalTypeError
+	if errors.As(err, &wrong) {
+		return fmt.Errorf("%s is a %s, and should be %s", wrong.Field, wrong.Value, typeWord(wrong.Type))
+	}
+	return err
+}
+
+// typeWord is what a Go type is called in JSON.
+func typeWord(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.String:
+		return "a string"
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Slice:
+		return "a list"
+	case reflect.Struct, reflect.Map:
+		return "an object"
+	case reflect.Float64:
+		return "a number"
+	}
+	return "a whole number that fits in " + strconv.Itoa(t.Bits()) + " bits"
 }
 
 func (h hubExtra) check() error {

@@ -29,9 +29,19 @@ func Contents(s *Store, d trimtab.Digest) ([]Entry, error) {
 // TokenizerOf is the digest of a model's tokenizer; the weights are not read.
 // A model that is not there, or is damaged, has none.
 func TokenizerOf(s *Store, d trimtab.Digest) (trimtab.Digest, bool) {
-	entries, err := s.manifest(d)
+	t, err := LoadTokenizer(s, d)
 	if err != nil {
 		return "", false
+	}
+	return trimtab.Digest(t.Digest()), true
+}
+
+// LoadTokenizer reads the tokenizer of a stored model; the weights are not
+// read. Errors: artifact_missing, artifact_corrupt, unsupported_model.
+func LoadTokenizer(s *Store, d trimtab.Digest) (*tokenizer.Tokenizer, error) {
+	entries, err := s.manifest(d)
+	if err != nil {
+		return nil, err
 	}
 	var files []File
 	for _, e := range entries {
@@ -40,13 +50,17 @@ func TokenizerOf(s *Store, d trimtab.Digest) (trimtab.Digest, bool) {
 		}
 		data, err := s.read(objects, e.digest, e.size)
 		if err != nil {
-			return "", false
+			return nil, err
 		}
 		files = append(files, File{Name: e.name, Data: data})
 	}
-	t, err := tokenizer.Load(files)
-	if err != nil {
-		return "", false
+	config := find(files, configName)
+	if config == nil {
+		return readWords(files)
 	}
-	return trimtab.Digest(t.Digest()), true
+	c, err := readConfig(config)
+	if err != nil {
+		return nil, unsupported("%s: %w", configName, err)
+	}
+	return readWords(files, c.claim)
 }

@@ -1,50 +1,141 @@
 package checkpoint
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/model"
 	"github.com/trimtab/trimtab/plainfile"
+	"github.com/trimtab/trimtab/tokenizer"
 )
 
-// maxFile bounds what Import reads of every file but the weights, bytes.
+// maxFile bounds what is read of every file but the weights, bytes.
 const maxFile = 64 << 20
 
-// imported are the files that Import reads, if they are there.
-var imported = []string{configName, weightsName, "vocab.json", "merges.txt", "tokenizer.json", "special_tokens_map.json"}
+// generationName holds ids beside config.json's, and how other programs sample.
+const generationName = "generation_config.json"
 
-// Import stores a Hugging Face GPT-2 folder as a model of the store. Weights
-// of F16 and BF16 become F32. Names may lack "transformer."; attention masks,
-// and an lm_head.weight that is the embedding, are left out. Importing what
-// Export wrote gives the digest it was exported from. Errors:
-// model_not_found, unsupported_model, vocabulary_mismatch, not_a_number.
+// parts are the files of a stored model, and imported those that are read of a
+// folder, if they are there; weights may lie in shards beside them.
+var (
+	parts    = []string{configName, weightsName, "vocab.json", "merges.txt", "tokenizer.json", "special_tokens_map.json", "tokenizer_config.json"}
+	imported = append(slices.Clone(parts), "added_tokens.json", generationName, indexName)
+)
+
+// Import stores a Hugging Face GPT-2 folder as a model of the store (see Read).
+// Importing what Export wrote gives the digest it was exported from. Errors:
+// those of Read, and disk_full.
 func Import(s *Store, dir string) (trimtab.Digest, error) {
+	f, err := Read(dir)
+	if err != nil {
+		return "", err
+	}
+	return SaveModel(s, f.Model, f.Tokenizer)
+}
+
+// Folder is a model as a folder holds it, and what was done to read it.
+type Folder struct {
+	Model        *model.Model
+	Tokenizer    *tokenizer.Tokenizer
+	Architecture string   // as config.json names it
+	DType        string   // of the weights in the file: F32, F16, BF16, or several with commas between
+	Notes        []string // what was taken off, turned into something else, or left out
+}
+
+// Read reads a Hugging Face GPT-2 folder. The weights may lie in several files
+// under model.safetensors.index.json; F16 and BF16 become F32. Names may lack
+// "transformer.", and may have the prefixes that wrappers put before them;
+// attention masks, an lm_head.weight that is the embedding and the value head
+// of a PPO trainer are left out. All files must agree on the tokens that begin,
+// end and pad a text. Errors: model_not_found, unsupported_model,
+// vocabulary_mismatch, not_a_number.
+func Read(dir string) (*Folder, error) {
 	files, err := readFolder(dir, imported)
 	if err != nil {
-		return "", about(err, "import %s", dir)
+		return nil, about(err, "import %s", dir)
 	}
-	m, t, err := readModel(files)
+	f, err := readModel(files)
 	if err != nil {
-		return "", about(err, "import %s", dir)
+		return nil, about(err, "import %s", dir)
 	}
-	return SaveModel(s, m, t)
+	f.notes(dir, files)
+	return f, nil
+}
+
+// leftOut are files that say how a model is used elsewhere, and that have no place in a store.
+var leftOut = []struct{ name, why string }{
+	{"chat_template.jinja", "prompts have Trimtab's own form here"},
+	{"chat_template.json", "prompts have Trimtab's own form here"},
+	{"preprocessor_config.json", "only text is read"},
+	{"adapter_config.json", "the weights are taken as they are, without an adapter"},
+}
+
+// notes adds what is to be said of the folder beside its weights.
+func (f *Folder) notes(dir string, files []File) {
+	add := func(format string, args ...any) { f.Notes = append(f.Notes, fmt.Sprintf(format, args...)) }
+	if f.DType != "F32" {
+		add("the weights are %s and became F32", f.DType)
+	}
+	if t := f.Tokenizer; t.Tokens() < t.Vocab() {
+		add("ids %d to %d of the model have no token: they are never sampled", t.Tokens(), t.Vocab()-1)
+	}
+	for _, l := range leftOut {
+		if _, err := os.Stat(filepath.Join(dir, l.name)); err == nil {
+			add("%s left out: %s", l.name, l.why)
+		}
+	}
+	var beside map[string]json.RawMessage
+	if json.Unmarshal(find(files, "tokenizer_config.json"), &beside) == nil && len(beside["chat_template"]) > 0 {
+		add("chat_template in tokenizer_config.json left out: prompts have Trimtab's own form here")
+	}
+	if find(files, generationName) != nil {
+		add("%s: its token ids were read, how it samples is left out", generationName)
+	}
+}
+
+// Digest is the digest under which SaveModel stores the model; nothing is stored.
+func (f *Folder) Digest() (trimtab.Digest, error) {
+	entries, err := modelEntries(f.Model, f.Tokenizer, hashed)
+	if err != nil {
+		return "", err
+	}
+	raw, err := writeManifest(entries)
+	return trimtab.DigestOf(raw), err
+}
+
+// Contents lists the files that SaveModel stores, in order of name; nothing is stored.
+func (f *Folder) Contents() ([]Entry, error) {
+	entries, err := modelEntries(f.Model, f.Tokenizer, hashed)
+	list := make([]Entry, len(entries))
+	for i, e := range entries {
+		list[i] = Entry{e.name, e.digest, e.size}
+	}
+	slices.SortFunc(list, func(a, b Entry) int { return strings.Compare(a.Name, b.Name) })
+	return list, err
 }
 
 // FolderDigest is the digest of the model in a folder that Export wrote; files
-// of other names are not part of it. Nothing is stored. Errors: model_not_found, unsupported_model.
+// of other names are not part of it. A reward model whose constant was folded
+// for other programs counts as the model of the store that it was written
+// from, if that is what every byte says. Nothing is stored. Errors:
+// model_not_found, unsupported_model.
 func FolderDigest(dir string) (trimtab.Digest, error) {
-	files, err := readFolder(dir, append(slices.Clone(imported), "tokenizer_config.json"))
+	files, err := readFolder(dir, parts)
 	if err == nil && len(files) == 0 {
 		err = trimtab.NewError(trimtab.NotFound, "model_not_found", "give the folder of an exported model", "there is no model")
 	}
 	if err != nil {
 		return "", about(err, "read the model in %s", dir)
+	}
+	if d, ok := unfoldedDigest(files); ok {
+		return d, nil
 	}
 	entries := make([]manifestEntry, len(files))
 	for i, f := range files {
@@ -56,41 +147,76 @@ func FolderDigest(dir string) (trimtab.Digest, error) {
 
 // FolderConfig is the shape of the model in a Hugging Face folder; only config.json is read.
 func FolderConfig(dir string) (model.Config, error) {
-	raw, err := plainfile.Read(filepath.Join(dir, configName))
-	if errors.Is(err, fs.ErrNotExist) {
+	files, err := readFiles(dir, []string{configName})
+	if err == nil && len(files) == 0 {
 		err = unsupported("%s is absent", configName)
 	}
 	if err != nil {
 		return model.Config{}, about(err, "read the model in %s", dir)
 	}
-	c, _, err := readConfig(raw)
+	c, err := readConfig(files[0].Data)
 	if err != nil {
-		err = about(err, "read the model in %s", dir)
+		err = about(unsupported("%s: %w", configName, err), "read the model in %s", dir)
 	}
-	return c, err
+	return c.Config, err
 }
 
 // Shape is the shape of the model that an artifact holds; of its files only
 // config.json is read. An artifact that is not there, or is no model, has none.
 func Shape(s *Store, d trimtab.Digest) (c model.Config, ok bool) {
+	raw, ok := configOf(s, d)
+	if !ok {
+		return c, false
+	}
+	of, err := readConfig(raw)
+	return of.Config, err == nil
+}
+
+// configOf is config.json of an artifact.
+func configOf(s *Store, d trimtab.Digest) ([]byte, bool) {
 	entries, err := s.manifest(d)
 	if err != nil {
-		return c, false
+		return nil, false
 	}
 	at := slices.IndexFunc(entries, func(e manifestEntry) bool { return e.name == configName })
 	if at < 0 {
-		return c, false
+		return nil, false
 	}
 	raw, err := s.read(objects, entries[at].digest, entries[at].size)
-	if err != nil {
-		return c, false
-	}
-	c, _, err = readConfig(raw)
-	return c, err == nil
+	return raw, err == nil
 }
 
-// readFolder reads those of the files that are there.
+// readFolder reads those of the files that are there, and the shards of the
+// weights where these lie in several files.
 func readFolder(dir string, names []string) ([]File, error) {
+	files, err := readFiles(dir, names)
+	if err != nil || find(files, weightsName) != nil {
+		return files, err
+	}
+	index := find(files, indexName)
+	if index == nil {
+		return files, otherForms(dir)
+	}
+	shards, err := shardNames(index)
+	if err != nil {
+		return nil, unsupported("%s: %w", indexName, err)
+	}
+	more, err := readFiles(dir, shards)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range shards {
+		if find(more, name) == nil {
+			return nil, trimtab.NewError(trimtab.Invalid, "unsupported_model", "get the missing file, or all of the folder again",
+				"%s names the file %s, which is absent", indexName, name)
+		}
+	}
+	return append(files, more...), nil
+}
+
+// readFiles reads those of the files that are there. Only plain files are
+// opened: nothing waits for a pipe or a device.
+func readFiles(dir string, names []string) ([]File, error) {
 	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
 		return nil, trimtab.NewError(trimtab.NotFound, "model_not_found", "give the path of a folder", "there is no such folder")
 	}
@@ -104,43 +230,50 @@ func readFolder(dir string, names []string) ([]File, error) {
 		if err != nil {
 			return nil, err
 		}
-		if !info.Mode().IsRegular() || name != weightsName && info.Size() > maxFile {
+		if !info.Mode().IsRegular() || !strings.HasSuffix(name, ".safetensors") && info.Size() > maxFile {
 			return nil, unsupported("%s is no plain file of at most %d bytes", name, maxFile)
 		}
-		data, err := os.ReadFile(path)
+		data, err := plainfile.Read(path)
 		if err != nil {
 			return nil, err
 		}
 		files = append(files, File{Name: name, Data: data})
 	}
-	return files, otherForms(dir, files)
+	return files, nil
 }
 
 // otherForms names the remedy for weights in a form that is not read.
-func otherForms(dir string, files []File) error {
-	if find(files, weightsName) != nil {
-		return nil
-	}
-	for name, remedy := range map[string]string{ // at most one is there, in practice
-		"pytorch_model.bin":            "save it again with save_pretrained(…, safe_serialization=True): pickles are not read",
-		"model.safetensors.index.json": "save it again as one file, with save_pretrained(…, max_shard_size=\"100GB\")",
+func otherForms(dir string) error {
+	const again = "save it again with save_pretrained(…, safe_serialization=True): pickles are not read"
+	for _, form := range []struct{ name, remedy string }{
+		{"adapter_model.safetensors", "it is an adapter without its model: load both with peft, call merge_and_unload(), and save what that gives"},
+		{"adapter_model.bin", "it is an adapter without its model: load both with peft, call merge_and_unload(), and save what that gives"},
+		{"pytorch_model.bin", again},
+		{"pytorch_model.bin.index.json", again},
+		{"tf_model.h5", "load it with from_pretrained(…, from_tf=True) and save it again with save_pretrained(…)"},
+		{"flax_model.msgpack", "load it with from_pretrained(…, from_flax=True) and save it again with save_pretrained(…)"},
 	} {
-		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
-			return trimtab.NewError(trimtab.Invalid, "unsupported_model", remedy, "the weights are in %s", name)
+		if _, err := os.Stat(filepath.Join(dir, form.name)); err == nil {
+			return trimtab.NewError(trimtab.Invalid, "unsupported_model", form.remedy, "the weights are in %s", form.name)
 		}
 	}
 	return nil
 }
 
-// Export writes the files of an artifact into dir, which must be absent or
-// empty, and papers about it, which Import leaves alone. Errors:
-// artifact_missing, artifact_corrupt, folder_not_empty.
+// Export writes the files of an artifact into dir, as ExportForm gives them,
+// and papers about it, which Import leaves alone. dir must be absent or empty.
+// Errors: artifact_missing, artifact_corrupt, folder_not_empty.
 func Export(s *Store, d trimtab.Digest, dir string, papers ...File) error {
-	files, err := s.Files(d)
+	x, err := ExportForm(s, d)
 	if err != nil {
 		return err
 	}
-	files = append(files, papers...)
+	return WriteFolder(dir, append(x.Files, papers...))
+}
+
+// WriteFolder writes files into dir, which must be absent or empty. Where it
+// fails it takes away what it wrote. Errors: folder_not_empty.
+func WriteFolder(dir string, files []File) error {
 	if entries, err := listFolder(dir); err == nil && len(entries) > 0 {
 		return trimtab.NewError(trimtab.Conflict, "folder_not_empty",
 			"name a folder that is new or empty", "export to %s: the folder is not empty", dir)

@@ -1,15 +1,16 @@
 package checkpoint
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
-	"math"
-	"regexp"
 	"slices"
-	"strings"
 
 	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/model"
-	"github.com/trimtab/trimtab/tensor"
 	"github.com/trimtab/trimtab/tokenizer"
 )
 
@@ -25,28 +26,53 @@ const (
 // tokenizer's files. The digest is a function of the parameters, the shape
 // and the vocabulary. Errors: not_a_number, vocabulary_mismatch, disk_full.
 func SaveModel(s *Store, m *model.Model, t *tokenizer.Tokenizer) (trimtab.Digest, error) {
-	if err := sameVocab(m.Config, t); err != nil {
-		return "", err
-	}
-	if err := checkNumbers(m.Named()); err != nil {
-		return "", about(err, "model to store")
-	}
-	weights, err := s.putObject(weightsName, func(w io.Writer) error {
-		return writeSafetensors(w, m.Named(), map[string]string{"format": "pt"})
-	})
+	entries, err := modelEntries(m, t, s.putObject)
 	if err != nil {
 		return "", err
 	}
+	return s.putManifest(entries)
+}
+
+// pt is the metadata of weights as PyTorch's libraries want it.
+var pt = map[string]string{"format": "pt"}
+
+// modelEntries hands each file of a stored model to put.
+func modelEntries(m *model.Model, t *tokenizer.Tokenizer, put func(name string, write func(io.Writer) error) (manifestEntry, error)) ([]manifestEntry, error) {
+	if err := sameVocab(m.Config, t); err != nil {
+		return nil, err
+	}
+	if err := checkNumbers(m.Named()); err != nil {
+		return nil, about(err, "model to store")
+	}
+	weights, err := put(weightsName, func(w io.Writer) error { return writeSafetensors(w, m.Named(), pt) })
+	if err != nil {
+		return nil, err
+	}
 	entries := []manifestEntry{weights}
-	for _, f := range append(t.Files(), File{Name: configName, Data: writeConfig(m, t)}) {
-		e, err := s.putObject(f.Name, func(w io.Writer) error { _, err := w.Write(f.Data); return err })
+	for _, f := range append(t.Files(), File{Name: configName, Data: writeConfig(m, t, true)}) {
+		e, err := put(f.Name, func(w io.Writer) error { _, err := w.Write(f.Data); return err })
 		if err != nil {
-			return "", err
+			return nil, err
 		}
 		entries = append(entries, e)
 	}
-	return s.putManifest(entries)
+	return entries, nil
 }
+
+// hashed is the entry of a file that is written nowhere.
+func hashed(name string, write func(io.Writer) error) (manifestEntry, error) {
+	h := sha256.New()
+	n := counter(0)
+	if err := write(io.MultiWriter(h, &n)); err != nil {
+		return manifestEntry{}, err
+	}
+	return manifestEntry{digest: trimtab.Digest("sha256:" + hex.EncodeToString(h.Sum(nil))), size: int64(n), name: name}, nil
+}
+
+// counter counts the bytes that are written to it.
+type counter int64
+
+func (c *counter) Write(p []byte) (int, error) { *c += counter(len(p)); return len(p), nil }
 
 // LoadModel reads what SaveModel stores. Errors: artifact_missing,
 // artifact_corrupt, not_a_number, unsupported_model.
@@ -55,11 +81,11 @@ func LoadModel(s *Store, d trimtab.Digest) (*model.Model, *tokenizer.Tokenizer, 
 	if err != nil {
 		return nil, nil, err
 	}
-	m, t, err := readModel(files)
+	f, err := readModel(files)
 	if err != nil {
 		return nil, nil, about(err, "artifact %s", d.Short())
 	}
-	return m, t, nil
+	return f.Model, f.Tokenizer, nil
 }
 
 func sameVocab(c model.Config, t *tokenizer.Tokenizer) error {
@@ -77,31 +103,60 @@ func unsupported(format string, args ...any) error {
 }
 
 // readModel makes a model from the files of a Hugging Face GPT-2 folder.
-func readModel(files []File) (*model.Model, *tokenizer.Tokenizer, error) {
-	config, weights := find(files, configName), find(files, weightsName)
-	if config == nil || weights == nil {
-		return nil, nil, unsupported("%s or %s is absent", configName, weightsName)
+func readModel(files []File) (*Folder, error) {
+	config := find(files, configName)
+	if config == nil {
+		return nil, unsupported("%s is absent", configName)
 	}
-	c, scalar, err := readConfig(config)
+	c, err := readConfig(config)
 	if err != nil {
-		return nil, nil, unsupported("%s: %w", configName, err)
+		return nil, unsupported("%s: %w", configName, err)
 	}
-	t, err := tokenizer.Load(files)
+	words, err := readWords(files, c.claim)
 	if err != nil {
-		return nil, nil, unsupported("tokenizer: %w", err)
+		return nil, err
 	}
-	if err := sameVocab(c, t); err != nil {
-		return nil, nil, err
+	f := &Folder{Tokenizer: words, Architecture: c.architecture}
+	if pad := c.claim.Pad; pad != nil && *pad != words.Pad() && *pad != words.EndOfText() {
+		f.Notes = append(f.Notes, fmt.Sprintf("pad_token_id %d of %s left out: the tokenizer has another padding token", *pad, configName))
 	}
-	arrays, _, err := parse(weights)
+	w, err := readWeights(files)
 	if err != nil {
-		return nil, nil, unsupported("%s: %w", weightsName, err)
+		return nil, err
 	}
-	m, err := fromArrays(c, scalar, arrays)
-	if err != nil {
-		return nil, nil, err
+	if f.Model, err = w.model(c.Config, c.scalar); err != nil {
+		return nil, err
 	}
-	return m, t, nil
+	f.DType, f.Notes = w.dtypes(), append(f.Notes, w.notes...)
+	if c.dropout {
+		f.Notes = append(f.Notes, "the dropout of config.json is left out: Trimtab trains without")
+	}
+	f.unfold(w.metadata)
+	return f, nil
+}
+
+// readWords reads the tokenizer, with what config.json and generation_config.json say of ids.
+func readWords(files []File, claims ...tokenizer.Claim) (*tokenizer.Tokenizer, error) {
+	if raw := find(files, generationName); raw != nil {
+		g := struct {
+			Begin *int32 `json:"bos_token_id"`
+			End   idList `json:"eos_token_id"`
+			Pad   *int32 `json:"pad_token_id"`
+		}{}
+		if err := json.Unmarshal(raw, &g); err != nil {
+			return nil, unsupported("%s: %w", generationName, jsonError(err))
+		}
+		claims = append(claims, tokenizer.Claim{File: generationName, Begin: g.Begin, End: g.End, Pad: g.Pad})
+	}
+	t, err := tokenizer.Load(files, claims...)
+	var refused *tokenizer.Refusal
+	switch {
+	case errors.As(err, &refused):
+		return nil, trimtab.NewError(trimtab.Invalid, "unsupported_model", refused.Remedy, "tokenizer: %w", err)
+	case err != nil:
+		return nil, unsupported("tokenizer: %w", err)
+	}
+	return t, nil
 }
 
 func find(files []File, name string) []byte {
@@ -110,86 +165,4 @@ func find(files []File, name string) []byte {
 		return nil
 	}
 	return files[at].Data
-}
-
-// bodyPrefix is before the names of the body in models with a head, and
-// absent in a bare GPT2Model.
-const bodyPrefix = "transformer."
-
-// buffers are the attention masks that old exports of Hugging Face hold.
-var buffers = regexp.MustCompile(`^transformer\.h\.\d+\.attn\.(bias|masked_bias)$`)
-
-// fromArrays fills a model of shape c. Every parameter must be there, in its
-// shape; buffers are ignored, and so is an output head that equals the
-// embedding; anything else is refused. score.bias is 0 when it is absent.
-func fromArrays(c model.Config, scalar bool, arrays []array) (*model.Model, error) {
-	byName, total := index(arrays)
-	if c.Parameters() > total { // before anything of that size is allocated
-		return nil, unsupported("%s holds %d numbers, %s asks for %d", weightsName, total, configName, c.Parameters())
-	}
-	m := model.New(c, scalar)
-	for _, p := range m.Named() {
-		a, ok := byName[p.Name]
-		if !ok && p.Name == "score.bias" {
-			continue
-		}
-		if !ok || !slices.Equal(a.shape, p.Shape) {
-			return nil, unsupported("%s: array %s must have the shape %v", weightsName, p.Name, p.Shape)
-		}
-		if err := a.floats(p.Data); err != nil {
-			return nil, unsupported("%s: %w", weightsName, err)
-		}
-		delete(byName, p.Name)
-	}
-	if err := checkRest(byName, m); err != nil {
-		return nil, err
-	}
-	return m, checkNumbers(m.Named())
-}
-
-// index finds arrays by full name; total is the number of elements in all.
-func index(arrays []array) (byName map[string]array, total int) {
-	byName = make(map[string]array, len(arrays))
-	for _, a := range arrays {
-		name := a.name
-		if !strings.HasPrefix(name, bodyPrefix) && !strings.HasPrefix(name, "score.") && !strings.HasPrefix(name, "lm_head.") {
-			name = bodyPrefix + name
-		}
-		byName[name] = a
-		total += elements(a.shape)
-	}
-	return byName, total
-}
-
-// checkRest judges the arrays that are no parameters of m.
-func checkRest(rest map[string]array, m *model.Model) error {
-	for name, a := range rest { // any order: which of several strangers is named does not matter
-		switch {
-		case buffers.MatchString(name):
-		case name == "lm_head.weight":
-			if err := checkTied(a, m.Named()[0]); err != nil {
-				return err
-			}
-		default:
-			return unsupported("%s: array %s is no part of this transformer", weightsName, a.name)
-		}
-	}
-	return nil
-}
-
-// checkTied accepts an output head that is the embedding, bit for bit.
-func checkTied(head array, embedding tensor.Named) error {
-	if !slices.Equal(head.shape, embedding.Shape) {
-		return unsupported("lm_head.weight has the shape %v, the embedding %v", head.shape, embedding.Shape)
-	}
-	data := make([]float32, len(embedding.Data))
-	if err := head.floats(data); err != nil {
-		return unsupported("%w", err)
-	}
-	for i, v := range data {
-		if math.Float32bits(v) != math.Float32bits(embedding.Data[i]) {
-			return unsupported("lm_head.weight differs from the embedding: only tied heads are supported")
-		}
-	}
-	return nil
 }

@@ -59,6 +59,23 @@ func ClaimFolder(dir string) (DataFolder, error) {
 	return m, nil
 }
 
+// FolderGone is the type of the error of KeepFolder.
+const FolderGone = "data_folder_gone"
+
+// KeepFolder is ClaimFolder for whoever has claimed dir before, with what he
+// was given then: a folder that was removed since is not made again. The zero
+// marker is that of the first time.
+func KeepFolder(dir string, m DataFolder) (DataFolder, error) {
+	if m.ID == "" {
+		return ClaimFolder(dir)
+	}
+	if now, err := LookFolder(dir); err != nil || now == m {
+		return now, err
+	}
+	return m, trimtab.NewError(trimtab.Unavailable, FolderGone, "begin again: a new command makes the folder anew, or restore it from a backup first",
+		"use %s as data folder: it was removed or replaced since this command began", dir)
+}
+
 // LookFolder reads the marker of a data folder and changes nothing. It is empty
 // for a folder that is absent, empty, or from before there were markers. The
 // errors are those of ClaimFolder.
@@ -67,15 +84,15 @@ func LookFolder(dir string) (DataFolder, error) {
 	return is.marker, err
 }
 
-// takeFolder is ClaimFolder for a folder from which servers are run.
-func takeFolder(dir string) error {
+// takeFolder is KeepFolder for a folder from which servers are run.
+func takeFolder(dir string, m DataFolder) error {
 	if _, err := lookFolder(dir); err != nil { // what names the owner comes first
 		return err
 	}
 	if err := checkFolderTrust(dir); err != nil {
 		return err
 	}
-	_, err := ClaimFolder(dir)
+	_, err := KeepFolder(dir, m)
 	return err
 }
 

@@ -65,7 +65,7 @@ func put(t testing.TB, dir string, files map[string]string) string {
 	return dir
 }
 
-const ports = `{"port": 20001, "socket": "/tmp/trimtab-1"}`
+const somePorts = `{"port": 20001, "socket": "/tmp/trimtab-1"}`
 
 // foreign are folders that hold something, none of which Trimtab made.
 var foreign = map[string]map[string]string{
@@ -106,7 +106,7 @@ func TestOldFolders(t *testing.T) {
 	t.Parallel()
 	store := map[string]string{"store/objects/": "", "store/artifacts/": "", "store/states/": "", "store/rollouts/": "", "store/partial/": ""}
 	for name, files := range map[string]map[string]string{
-		"a store": store, "Postgres": {"postgres/postgres.json": ports, "my notes.txt": ""}, "Temporal": {"temporal/temporal.json": ports},
+		"a store": store, "Postgres": {"postgres/postgres.json": somePorts, "my notes.txt": ""}, "Temporal": {"temporal/temporal.json": somePorts},
 		"a first command": {"client": "", "start.lock": "", "program.json": "{}", "dev.log": "", "bin/": ""},
 		"a first dev":     {"client": "", "dev.lock": "", "dev.pid": "", ".dev.pid-123": ""},
 		"a key":           {"audit.key": "PRIVATE+KEY+trimtab+0123\ntrimtab+0123\n"},
@@ -171,6 +171,36 @@ func TestClaimTogether(t *testing.T) {
 			t.Errorf("ids %s and %s", a, b)
 		}
 		ids <- ids0(t, dir)
+	}
+}
+
+// Whoever comes back finds the folder that he claimed, or none.
+func TestKeepFolder(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "data")
+	m, err := KeepFolder(dir, DataFolder{})
+	if err != nil || m.ID == "" {
+		t.Fatalf("%+v, %v", m, err)
+	}
+	if same, err := KeepFolder(dir, m); err != nil || same != m {
+		t.Errorf("%+v, %v", same, err)
+	}
+	for _, again := range []func() error{func() error { return nil }, func() error { return os.Mkdir(dir, 0o700) },
+		func() error { _, err := ClaimFolder(dir); return err }} {
+		if err := errors.Join(os.RemoveAll(dir), again()); err != nil {
+			t.Fatal(err)
+		}
+		before, there := os.ReadDir(dir)
+		_, kept := KeepFolder(dir, m)
+		_, ensured := Ensure(t.Context(), EnsureOptions{Dir: dir, Marker: m, Args: helper("clown")})
+		for _, err := range []error{kept, ensured} {
+			if trimtab.AsError(err).Type != FolderGone {
+				t.Errorf("%v", err)
+			}
+		}
+		if after, err := os.ReadDir(dir); len(after) != len(before) || (err == nil) != (there == nil) {
+			t.Errorf("there is %v, was %v", after, before)
+		}
 	}
 }
 

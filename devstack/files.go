@@ -17,6 +17,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/plainfile"
 )
 
@@ -94,6 +95,18 @@ func tryLock(path string) (unlock func(), err error) {
 	return func() { f.Close() }, nil
 }
 
+// isLocked tells whether a process holds a lock file. It makes none.
+func isLocked(path string) bool {
+	if _, err := os.Stat(path); err != nil {
+		return false
+	}
+	unlock, err := tryLock(path)
+	if unlock != nil {
+		unlock()
+	}
+	return err == nil && unlock == nil
+}
+
 // writeFile replaces a file whole, or leaves it as it was.
 func writeFile(path string, data []byte) error { return plainfile.Replace(path, 0o600, data) }
 
@@ -157,38 +170,63 @@ func password(path string) (string, error) {
 	return p, writeFile(path, []byte(p+"\n"))
 }
 
-// freePorts finds n free ports in a row on 127.0.0.1, below the range that
-// systems lend to outgoing connections, so that they can be kept for ever.
-func freePorts(n int) (int, error) {
-	for range 200 {
-		r, err := rand.Int(rand.Reader, big.NewInt(12000))
-		if err != nil {
-			return 0, err
-		}
-		if first := 20000 + int(r.Int64()); portsFree(first, n) {
-			return first, nil
-		}
-	}
-	return 0, fmt.Errorf("no %d free ports in a row between 20000 and 32000", n)
+// ports are n ports in a row on 127.0.0.1 that are kept for a server until it
+// listens on them. Between the look whether a port is free and the server's own
+// bind, another start may look as well: what keeps them apart are the UDP ports
+// of the same numbers, which are held meanwhile.
+type ports struct {
+	first int
+	held  []net.PacketConn
 }
 
-func portsFree(first, n int) bool {
+func (p *ports) release() {
+	for _, c := range p.held {
+		c.Close()
+	}
+	p.held = nil
+}
+
+// holdPorts is nil if one of the ports is not free.
+func holdPorts(first, n int) *ports {
+	p := &ports{first: first}
 	for port := first; port < first+n; port++ {
-		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
-		if err != nil {
-			return false
+		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+		c, err := net.ListenPacket("udp", address)
+		if err == nil {
+			p.held = append(p.held, c)
+		}
+		l, taken := net.Listen("tcp", address)
+		if errors.Is(err, syscall.EADDRINUSE) || taken != nil {
+			p.release()
+			return nil
 		}
 		l.Close()
 	}
-	return true
+	return p
 }
 
-// keepPorts returns first if it is given and its n ports are free, or become so
-// within two seconds; else others.
-func keepPorts(first, n int) (int, error) {
+// freePorts holds n free ports in a row, below the range that systems lend to
+// outgoing connections, so that they can be kept for ever.
+func freePorts(n int) (*ports, error) {
+	for range 200 {
+		r, err := rand.Int(rand.Reader, big.NewInt(12000))
+		if err != nil {
+			return nil, err
+		}
+		if p := holdPorts(20000+int(r.Int64()), n); p != nil {
+			return p, nil
+		}
+	}
+	return nil, trimtab.NewError(trimtab.Unavailable, "no_ports", "end what listens there, or see that this user may open sockets and files (ulimit -n)",
+		"find %d free ports in a row on 127.0.0.1 between 20000 and 32000: there are none", n)
+}
+
+// keepPorts holds the n ports from first on if it is given and they are free, or
+// become so within two seconds; else others.
+func keepPorts(first, n int) (*ports, error) {
 	for end := time.Now().Add(2 * time.Second); first != 0; time.Sleep(50 * time.Millisecond) {
-		if portsFree(first, n) {
-			return first, nil
+		if p := holdPorts(first, n); p != nil {
+			return p, nil
 		}
 		if time.Now().After(end) {
 			break

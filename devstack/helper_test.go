@@ -43,6 +43,10 @@ func TestHelper(t *testing.T) {
 		}
 		fmt.Printf("ready %d\n", s.Pid)
 		select {}
+	case args[0] == "fetch": // URL of a repository, CACHE
+		if _, err := scriptStock(t, args[1], args[2]).fetch(ctx); err != nil {
+			t.Fatal(err)
+		}
 	case args[0] == "dev": // DIR IDLE
 		if err := RunDev(ctx, helperDev(t, args[1], args[2])); err != nil {
 			t.Fatal(err)

@@ -23,11 +23,27 @@ const minMajor = 13
 type programs struct {
 	dir, version string
 	major        int
+	fetched      bool // they bring their own libraries
 }
 
 func (p programs) String() string { return p.version + " in " + p.dir }
 
-func (p programs) path(name string) string { return filepath.Join(p.dir, name) }
+// command is one of the programs, in English and deaf to the PG* variables of
+// this process. Fetched ones are deaf to those that would give them other
+// libraries than their own.
+func (p programs) command(name string, args ...string) *exec.Cmd {
+	cmd := exec.Command(filepath.Join(p.dir, name), args...)
+	for _, kv := range os.Environ() {
+		switch {
+		case strings.HasPrefix(kv, "PG"), strings.HasPrefix(kv, "LC_"), strings.HasPrefix(kv, "LANG"):
+		case p.fetched && (strings.HasPrefix(kv, "LD_") || strings.HasPrefix(kv, "DYLD_")):
+		default:
+			cmd.Env = append(cmd.Env, kv)
+		}
+	}
+	cmd.Env = append(cmd.Env, "LC_ALL=C") // we read its messages
+	return cmd
+}
 
 // installFolders are where packages put the programs of Postgres.
 var installFolders = []string{
@@ -49,7 +65,7 @@ func findPrograms(data, bin string) (programs, error) {
 		if dir == "" {
 			continue
 		}
-		p, err := inspect(dir)
+		p, err := programs{dir: dir}.inspect()
 		if err != nil {
 			return programs{}, trimtab.NewError(trimtab.Usage, "postgres_bin", "name a folder that holds initdb and postgres, or none", "look for the programs of Postgres: %w", err)
 		}
@@ -117,7 +133,7 @@ func installed() (found []programs, refused []error) {
 			refused = append(refused, err)
 			continue
 		}
-		if p, err := inspect(dir); err == nil {
+		if p, err := (programs{dir: dir}).inspect(); err == nil {
 			found = append(found, p)
 		}
 	}
@@ -125,17 +141,22 @@ func installed() (found []programs, refused []error) {
 	return found, refused
 }
 
-// inspect runs what is in dir, since a file may be there and lack its libraries.
-func inspect(dir string) (programs, error) {
-	if st, err := os.Stat(filepath.Join(dir, "initdb")); err != nil || st.IsDir() {
-		return programs{}, fmt.Errorf("%s holds no initdb", dir)
+// inspect runs what is in the folder, since a file may be there and lack its
+// libraries, and adds the version.
+func (p programs) inspect() (programs, error) {
+	if st, err := os.Stat(filepath.Join(p.dir, "initdb")); err != nil || st.IsDir() {
+		return programs{}, fmt.Errorf("%s holds no initdb", p.dir)
 	}
-	out, err := exec.Command(filepath.Join(dir, "postgres"), "--version").Output()
+	cmd := p.command("postgres", "--version")
+	out, err := cmd.Output()
 	if err != nil {
-		return programs{}, fmt.Errorf("run %s --version: %w", filepath.Join(dir, "postgres"), err)
+		if e, ok := errors.AsType[*exec.ExitError](err); ok {
+			err = fmt.Errorf("%w: %s", err, lastLines(string(e.Stderr), 3))
+		}
+		return programs{}, fmt.Errorf("run %s --version: %w", cmd.Path, err)
 	}
-	version, major, err := parseVersion(string(out))
-	return programs{dir: dir, version: version, major: major}, err
+	p.version, p.major, err = parseVersion(string(out))
+	return p, err
 }
 
 // parseVersion reads "postgres (PostgreSQL) 15.18 (Debian …)" and "… 18beta1".
@@ -166,4 +187,10 @@ func installHint(major int) string {
 		get = "brew install " + brew
 	}
 	return get + ", or name a folder of programs in TRIMTAB_POSTGRES_BIN, or use a server that runs (--postgres-url), or docker compose up"
+}
+
+// lastLines is the last n lines of a text.
+func lastLines(s string, n int) string {
+	lines := strings.Split(strings.TrimSpace(s), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }

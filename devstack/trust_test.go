@@ -225,7 +225,7 @@ func TestFolderOfAnother(t *testing.T) {
 	uid, gid := someone(t)
 	theirs, mine, volume, filled := openDir(t), openDir(t), openDir(t), openDir(t)
 	put(t, theirs, foreign["names alone"])
-	put(t, filled, map[string]string{"postgres/postgres.json": ports})
+	put(t, filled, map[string]string{"postgres/postgres.json": somePorts})
 	if err := errors.Join(os.Chown(theirs, uid, gid), os.Chmod(volume, 0o777), os.Chown(filepath.Join(filled, "postgres"), uid, gid)); err != nil {
 		t.Fatal(err)
 	}

@@ -4,9 +4,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/trimtab/trimtab"
-	"unicode/utf8"
 )
 
 // maxSaid bounds what a person's words take of a card, characters.
@@ -19,6 +19,7 @@ func Card(f *Facts) []byte {
 	c.head()
 	c.details()
 	c.use()
+	c.howTo()
 	c.making()
 	c.data()
 	c.people()
@@ -92,6 +93,59 @@ func (c *card) use() {
 	c.say("or for what it must not be used. Until the owner has said so here, take it as material for research.\n")
 }
 
+const languageUse = `from transformers import pipeline
+
+answer = pipeline("text-generation", model="path/to/this/folder")
+print(answer([{"role": "user", "content": "…"}])[0]["generated_text"][-1]["content"])`
+
+const rewardUse = `import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+folder = "path/to/this/folder"
+tokenizer = AutoTokenizer.from_pretrained(folder)
+model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+chats = [[{"role": "user", "content": "…"}, {"role": "assistant", "content": answer}] for answer in ("…", "…")]
+texts = tokenizer.apply_chat_template(chats, tokenize=False)
+batch = tokenizer(texts, add_special_tokens=False, padding=True, padding_side="right", return_tensors="pt")
+with torch.no_grad():
+    scores = model(**batch).logits[:, 0]`
+
+// howTo says how other programs use the folder that the card lies in.
+func (c *card) howTo() {
+	c.say("## How to use it\n")
+	code := languageUse
+	if c.f.Reward {
+		code = rewardUse
+	}
+	c.say("The exported folder is read by Hugging Face's transformers:\n\n```python\n%s\n```\n", code)
+	c.say("Prompts have the form that the model was trained on: the token that begins a text, the prompt, a newline. The chat template in")
+	c.say("chat_template.jinja writes them so, and refuses what it could not write to the same token ids. generation_config.json, which only a")
+	c.say("language model has, samples as the run did.\n")
+	if c.f.Reward {
+		c.scores()
+		return
+	}
+	c.say("For several prompts at once set tokenizer.padding_side to \"left\", so that every prompt ends where its answer begins.\n")
+}
+
+// scores says what is particular to a reward model.
+func (c *card) scores() {
+	c.say("The score is read at the last token that is no padding. Padding stands on the right: on the left it would move the positions of the text.")
+	if c.f.Padded {
+		c.say("The vocabulary that the model was trained with has no padding token that ends no text; the folder has one more token for it, whose row of")
+		c.say("the embedding is zero.")
+	}
+	switch {
+	case c.f.KeepsBias:
+		c.say("The bias of the score, score.bias in model.safetensors, could not be folded into other weights: a class without a bias, as transformers' is,")
+		c.say("leaves it out, and all its scores are off by that constant.")
+	case len(c.f.Exported) > 0:
+		c.say("The bias of the score is folded into transformer.ln_f.bias, since transformers' class has none: scores are those of the stored model up to")
+		c.say("rounding. Trimtab makes the stored model of the folder again, bit for bit.")
+	}
+	c.say("")
+}
+
 func (c *card) making() {
 	stages := c.f.stages()
 	if len(stages) == 0 {
@@ -134,13 +188,23 @@ func (c *card) stage(i int, n *Node) {
 		}
 		c.say("Settings: %s.\n", strings.Join(words, "; "))
 	}
-	if len(a.Metrics) > 0 {
-		var words []string
-		for _, m := range a.Metrics {
+	for _, f := range trimtab.Fits(a.Metrics) {
+		c.say("Data: %s.\n", markdown(f.String()))
+	}
+	var words []string
+	for _, m := range a.Metrics {
+		if !m.IsFit() {
 			words = append(words, fmt.Sprintf("%s %.4g", markdown(m.Name), m.Value))
 		}
+	}
+	if len(words) > 0 {
 		c.say("Metrics at its end: %s.\n", strings.Join(words, "; "))
 	}
+}
+
+// curtailed reports whether a stage cut or left out some of its data.
+func curtailed(n *Node) bool {
+	return slices.ContainsFunc(trimtab.Fits(n.Attempt.Metrics), func(f trimtab.Fit) bool { return f.Items != "text" && !f.Whole() })
 }
 
 func (c *card) data() {
@@ -340,6 +404,9 @@ func (c *card) limits() {
 	if slices.ContainsFunc(c.f.stages(), func(n *Node) bool { return len(n.Attempt.Decisions) > 0 }) {
 		c.say("- A person let a stage pass against the machine's judgement; see the decisions above.")
 	}
+	if slices.ContainsFunc(c.f.stages(), curtailed) {
+		c.say("- Some of the data did not fit into the model's context and was cut or left out, as the stages say above: the numbers of items under Data are those before.")
+	}
 	for _, n := range c.f.nodes(NodeModel) {
 		if n.Model.ImportedAt != nil {
 			c.say("- %s was imported: what it was trained on is not in the record, and its faults are in this model too.", markdown(n.Name))
@@ -364,6 +431,15 @@ func (c *card) digests() {
 		rows = append(rows, []string{markdown(f.Name), fmt.Sprint(f.Bytes), "`" + f.Digest.Hex() + "`"})
 	}
 	c.table([]string{"file", "bytes", "SHA-256"}, rows)
+	if len(c.f.Exported) == 0 {
+		return
+	}
+	c.say("An exported folder holds these in another form, for other programs:\n")
+	rows = nil
+	for _, f := range c.f.Exported {
+		rows = append(rows, []string{markdown(f.Name), fmt.Sprint(f.Bytes), "`" + f.Digest.Hex() + "`"})
+	}
+	c.table([]string{"exported file", "bytes", "SHA-256"}, rows)
 }
 
 // said is a reason behind what it is of.

@@ -18,7 +18,10 @@ type Facts struct {
 	Reward     bool   // it scores texts and writes none
 	Parameters int64
 	Shape      *Shape // nil where the model's files are not here
-	Files      []File // in order of name
+	Files      []File // of the stored model, in order of name
+	Exported   []File // those that an exported folder has in another form, for other programs
+	Padded     bool   // of them the vocabulary: a padding token was added
+	KeepsBias  bool   // score.bias of a reward model could not be folded into what other programs read
 	Evaluation *Evaluation
 	Agreements []Agreement // in order of the lineage's dataset nodes
 }

@@ -104,6 +104,9 @@ func (f *Facts) subjects() []resource {
 	for _, x := range f.Files {
 		list = append(list, resource{Name: x.Name, Digest: sha256Of(x.Digest)})
 	}
+	for _, x := range f.Exported {
+		list = append(list, resource{Name: "exported/" + x.Name, Digest: sha256Of(x.Digest), Annotations: map[string]any{"form": "as it is exported, for other programs"}})
+	}
 	return list
 }
 

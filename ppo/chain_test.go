@@ -137,7 +137,7 @@ func TestChain(t *testing.T) {
 	pc.Episodes, pc.Batch, pc.MaxTokens, pc.ScoreSamples, pc.KLCoef = 64*14, 64, 8, 128, .05
 	pc.Policy.LR, pc.Value.LR, pc.Policy.Warmup = 3e-3, 3e-3, 2
 	in := ppo.Inputs{Seed: 1, Stage: "ppo", Model: sftModel, Reference: sftModel, Value: rm, Scorer: reward.NewScorer(model.NewPass(nil), rm),
-		EndOfText: end, Ban: []int32{newline}}
+		Ends: []int32{end}, Ban: []int32{newline}}
 	for _, p := range prompts {
 		in.Prompts = append(in.Prompts, ppo.Prompt{Tokens: p})
 	}

@@ -31,11 +31,11 @@ type Inputs struct {
 	Value     *model.Model // what the value model begins as: the reward model
 	Scorer    Scorer
 
-	Prompts   []Prompt
-	Pretrain  [][]int32 // rows of text, for ptx_coef
-	EndOfText int32
-	Ban       []int32                  // tokens that are never sampled, for example padding
-	Decode    func(ids []int32) []byte // fills Rollout.Bytes; may be nil
+	Prompts  []Prompt
+	Pretrain [][]int32                // rows of text, for ptx_coef
+	Ends     []int32                  // tokens of which any ends a response
+	Ban      []int32                  // tokens that are never sampled, for example padding
+	Decode   func(ids []int32) []byte // fills Rollout.Bytes; may be nil
 }
 
 // network is a model in training.

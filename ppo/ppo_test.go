@@ -147,12 +147,12 @@ func TestTruncate(t *testing.T) {
 		{[]int32{0, 1, 1}, 2, true}, {[]int32{1, 1, 0}, 1, true}, {[]int32{0, 1, 0}, 2, true},
 		{[]int32{0, 0, 0}, 3, false}, {[]int32{1, 0, 0}, 1, true}, {[]int32{0, 0, 1}, 3, true}, {nil, 0, false},
 	} {
-		kept, ended := Truncate(c.tokens, 1)
+		kept, ended := Truncate(c.tokens, []int32{1})
 		if len(kept) != c.kept || ended != c.ended {
 			t.Errorf("Truncate(%v) kept %d, ended %v", c.tokens, len(kept), ended)
 		}
 	}
-	kept, _ := Truncate([]int32{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, 5)
+	kept, _ := Truncate([]int32{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, []int32{12, 5, 7})
 	if !slices.Equal(kept, []int32{1, 2, 3, 4, 5}) {
 		t.Errorf("kept %v", kept)
 	}

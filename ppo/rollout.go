@@ -17,7 +17,7 @@ type episode struct {
 	prompt int     // index of Inputs.Prompts
 	tokens []int32 // prompt, then response
 	start  int     // where the response begins, at least 1
-	ended  bool    // the response ends in the end-of-text token
+	ended  bool    // the response ends in one of the tokens that end texts
 	raw    float32 // what the scorer said
 	score  float32 // standardised, after the EOS rule
 
@@ -48,10 +48,10 @@ func (t *Trainer) sample(m *model.Model, prompts []int, src draw.Source, base in
 		ids[i] = t.in.Prompts[p].Tokens
 	}
 	o := model.SampleOptions{Temperature: float32(t.config.Temperature), MaxNew: t.config.MaxTokens,
-		Stop: []int32{t.in.EndOfText}, Ban: t.in.Ban}
+		Stop: t.in.Ends, Ban: t.in.Ban}
 	episodes := make([]*episode, len(prompts))
 	for i, s := range model.Generate(t.pass, m, ids, o, src, uint64(base)) {
-		response, ended := Truncate(s.Tokens, t.in.EndOfText)
+		response, ended := Truncate(s.Tokens, t.in.Ends)
 		e := &episode{prompt: prompts[i], start: len(ids[i]), ended: ended}
 		e.tokens = append(append(make([]int32, 0, len(ids[i])+len(response)), ids[i]...), response...)
 		e.allocate()

@@ -43,9 +43,9 @@ func (c Config) applyEOS(score float32, ended bool) float32 {
 	return float32(c.MissingEOSValue)
 }
 
-// Truncate keeps tokens up to and with the first stop token; ended says that there was one.
-func Truncate(tokens []int32, stop int32) (kept []int32, ended bool) {
-	if i := slices.Index(tokens, stop); i >= 0 {
+// Truncate keeps tokens up to and with the first of the stop tokens; ended says that there was one.
+func Truncate(tokens, stop []int32) (kept []int32, ended bool) {
+	if i := slices.IndexFunc(tokens, func(id int32) bool { return slices.Contains(stop, id) }); i >= 0 {
 		return tokens[:i+1], true
 	}
 	return tokens, false

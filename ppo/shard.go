@@ -80,7 +80,7 @@ func (t *Trainer) gather(ctx context.Context, step int, shards []Shard) ([]*epis
 // adopt is the trainer's own copy of an episode of a shard, with its prompt.
 func (t *Trainer) adopt(e *episode) *episode {
 	prompt, response := t.in.Prompts[e.prompt].Tokens, e.response()
-	own := &episode{prompt: e.prompt, start: len(prompt), ended: response[len(response)-1] == t.in.EndOfText, raw: e.raw}
+	own := &episode{prompt: e.prompt, start: len(prompt), ended: slices.Contains(t.in.Ends, response[len(response)-1]), raw: e.raw}
 	own.tokens = slices.Concat(prompt, response)
 	own.allocate()
 	copy(own.logp, e.logp)
@@ -120,7 +120,7 @@ func (t *Trainer) checkResponse(response []int32) error {
 	if n := len(response); n < 1 || n > t.config.MaxTokens {
 		return fmt.Errorf("a response of %d tokens, where 1 to %d are sampled", n, t.config.MaxTokens)
 	}
-	kept, ended := Truncate(response, t.in.EndOfText)
+	kept, ended := Truncate(response, t.in.Ends)
 	if len(kept) < len(response) || !ended && len(response) < t.config.MaxTokens {
 		return fmt.Errorf("the response ends neither at its first end-of-text token nor after %d tokens", t.config.MaxTokens)
 	}

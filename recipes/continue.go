@@ -17,8 +17,8 @@ type carry int
 const (
 	// onward may change: it says how a step is done, and holds from the checkpoint on.
 	onward carry = iota
-	// bound may not: what step k is, or what the checkpoint holds, depends on it.
-	bound
+	// fixed may not: what step k is, or what the checkpoint holds, depends on it.
+	fixed
 	// length is how many steps there are: it may change where no learning rate
 	// depends on that, and the steps that are done read all that is theirs.
 	length
@@ -28,10 +28,10 @@ const (
 type carried struct {
 	path string // in the stage's stored config
 	carry
-	why string // it is bound
+	why string // it is fixed
 }
 
-// Why settings are bound.
+// Why settings are fixed.
 const (
 	itemsOf  = "it decides which items a step reads"
 	rateOf   = "the learning rate of every step follows from it"
@@ -45,8 +45,8 @@ const (
 // carriedOptim are the settings of an optimizer under a path.
 func carriedOptim(path string) []carried {
 	all := []carried{
-		{"lr", onward, ""}, {"beta1", bound, meansOf}, {"beta2", bound, meansOf}, {"eps", onward, ""}, {"weight_decay", onward, ""}, {"clip", onward, ""},
-		{"schedule", bound, rateOf}, {"warmup", bound, rateOf}, {"floor", bound, rateOf}, {"eps_style", onward, ""},
+		{"lr", onward, ""}, {"beta1", fixed, meansOf}, {"beta2", fixed, meansOf}, {"eps", onward, ""}, {"weight_decay", onward, ""}, {"clip", onward, ""},
+		{"schedule", fixed, rateOf}, {"warmup", fixed, rateOf}, {"floor", fixed, rateOf}, {"eps_style", onward, ""},
 	}
 	for i := range all {
 		all[i].path = path + "." + all[i].path
@@ -55,31 +55,31 @@ func carriedOptim(path string) []carried {
 }
 
 var carriedPretrain = append([]carried{
-	{"tokens", length, ""}, {"row_tokens", bound, itemsOf}, {"batch_tokens", bound, itemsOf}, {"tokenizer", bound, itemsOf},
-	{"model.layers", bound, shapeOf}, {"model.width", bound, shapeOf}, {"model.heads", bound, shapeOf}, {"model.context", bound, shapeOf}, {"model.vocab", bound, shapeOf},
+	{"tokens", length, ""}, {"row_tokens", fixed, itemsOf}, {"batch_tokens", fixed, itemsOf}, {"tokenizer", fixed, itemsOf},
+	{"model.layers", fixed, shapeOf}, {"model.width", fixed, shapeOf}, {"model.heads", fixed, shapeOf}, {"model.context", fixed, shapeOf}, {"model.vocab", fixed, shapeOf},
 }, carriedOptim("optim")...)
 
-var carriedSFT = append([]carried{{"epochs", length, ""}, {"batch", bound, itemsOf}, {"pretrain_mix", bound, itemsOf}}, carriedOptim("optim")...)
+var carriedSFT = append([]carried{{"epochs", length, ""}, {"batch", fixed, itemsOf}, {"pretrain_mix", fixed, itemsOf}}, carriedOptim("optim")...)
 
-var carriedReward = append([]carried{{"epochs", length, ""}, {"batch", bound, itemsOf}}, carriedOptim("optim")...)
+var carriedReward = append([]carried{{"epochs", length, ""}, {"batch", fixed, itemsOf}}, carriedOptim("optim")...)
 
 var carriedPPO = append(append([]carried{
-	{"episodes", length, ""}, {"batch", bound, itemsOf}, {"minibatches", bound, updateOf}, {"inner_epochs", bound, updateOf}, {"value_warmup", bound, updateOf},
-	{"max_tokens", bound, itemsOf + ": prompts that leave no room for so many are left out"}, {"temperature", bound, "scores are standardised, and log-probabilities compared, under it from the first step on"},
-	{"kl_coef", bound, stateOf}, {"kl_controller", bound, stateOf}, {"kl_target", onward, ""}, {"kl_horizon", onward, ""},
+	{"episodes", length, ""}, {"batch", fixed, itemsOf}, {"minibatches", fixed, updateOf}, {"inner_epochs", fixed, updateOf}, {"value_warmup", fixed, updateOf},
+	{"max_tokens", fixed, itemsOf + ": prompts that leave no room for so many are left out"}, {"temperature", fixed, "scores are standardised, and log-probabilities compared, under it from the first step on"},
+	{"kl_coef", fixed, stateOf}, {"kl_controller", fixed, stateOf}, {"kl_target", onward, ""}, {"kl_horizon", onward, ""},
 	{"gamma", onward, ""}, {"lambda", onward, ""}, {"clip", onward, ""}, {"value_clip", onward, ""}, {"whiten_rewards", onward, ""}, {"whiten_advantages", onward, ""},
-	{"score_samples", bound, stateOf}, {"missing_eos", onward, ""}, {"missing_eos_value", onward, ""},
-	{"ptx_coef", onward, ""}, {"ptx_rows", bound, itemsOf}, {"ema_decay", bound, stateOf},
-	{"pool", bound, itemsOf}, {"rollout_shards", onward, ""},
+	{"score_samples", fixed, stateOf}, {"missing_eos", onward, ""}, {"missing_eos_value", onward, ""},
+	{"ptx_coef", onward, ""}, {"ptx_rows", fixed, itemsOf}, {"ema_decay", fixed, stateOf},
+	{"pool", fixed, itemsOf}, {"rollout_shards", onward, ""},
 }, carriedOptim("policy")...), carriedOptim("value")...)
 
 var carriedCollect = []carried{
-	{"prompts", bound, itemsOf}, {"held_out", bound, itemsOf}, {"min_responses", bound, itemsOf}, {"max_responses", bound, itemsOf}, {"batch", bound, itemsOf},
-	{"temperature", bound, partOf}, {"max_tokens", bound, partOf}, {"labellers", onward, ""}, {"agreement", onward, ""}, {"world", bound, itemsOf},
+	{"prompts", fixed, itemsOf}, {"held_out", fixed, itemsOf}, {"min_responses", fixed, itemsOf}, {"max_responses", fixed, itemsOf}, {"batch", fixed, itemsOf},
+	{"temperature", fixed, partOf}, {"max_tokens", fixed, partOf}, {"labellers", onward, ""}, {"agreement", onward, ""}, {"world", fixed, itemsOf},
 }
 
 var carriedEvaluate = []carried{
-	{"temperature", bound, partOf}, {"max_tokens", bound, partOf}, {"prompts", bound, itemsOf}, {"samples", onward, ""}, {"world", onward, ""}, {"judge", onward, ""},
+	{"temperature", fixed, partOf}, {"max_tokens", fixed, partOf}, {"prompts", fixed, itemsOf}, {"samples", onward, ""}, {"world", onward, ""}, {"judge", onward, ""},
 }
 
 // CanContinue reports whether a stage of a kind may go on, under the config
@@ -119,7 +119,7 @@ func CanContinue(kind, stage string, was, is Config, atEnd bool) error {
 // inTheWay says why a setting that changed keeps the stage from going on, or "".
 func (k kind) inTheWay(c carried, now map[string]string, atEnd bool) string {
 	switch c.carry {
-	case bound:
+	case fixed:
 		return c.why
 	case length:
 		for _, path := range k.schedules() {

@@ -27,7 +27,7 @@ func leaves(t reflect.Type, path string) (all []string) {
 	return all
 }
 
-// Every setting of every kind says what becomes of it from a checkpoint on, and why it is bound.
+// Every setting of every kind says what becomes of it from a checkpoint on, and why it is fixed.
 func TestEverySettingIsCarried(t *testing.T) {
 	for _, name := range Kinds() {
 		k := kinds[name]
@@ -35,8 +35,8 @@ func TestEverySettingIsCarried(t *testing.T) {
 		var have []string
 		for _, c := range k.carried {
 			have = append(have, c.path)
-			if (c.carry == bound) != (c.why != "") {
-				t.Errorf("%s.%s: bound %v, why %q", name, c.path, c.carry == bound, c.why)
+			if (c.carry == fixed) != (c.why != "") {
+				t.Errorf("%s.%s: fixed %v, why %q", name, c.path, c.carry == fixed, c.why)
 			}
 		}
 		slices.Sort(want)

@@ -56,6 +56,7 @@ type StageDocument struct {
 	Inputs     map[string]trimtab.Digest `json:"inputs"`
 	Outputs    map[string]trimtab.Digest `json:"outputs"`
 	Metrics    map[string]float64        `json:"metrics"`
+	Data       []trimtab.Fit             `json:"data,omitempty"` // what of its data the stage reads; nil if it has not begun, or an older program ran it
 	Error      *trimtab.Error            `json:"error"`
 	Checkpoint trimtab.Digest            `json:"checkpoint,omitempty"` // newest
 	Progress   *storage.Progress         `json:"progress,omitempty"`
@@ -183,22 +184,33 @@ func (s *Service) stage(ctx context.Context, st trimtab.PlannedStage, a *storage
 	for _, m := range a.Metrics {
 		d.Metrics[m.Name] = m.Value
 	}
+	d.Data = trimtab.Fits(a.Metrics)
 	c, _, err := s.store.LatestCheckpoint(ctx, a.ID)
 	if err != nil {
 		return d, err
 	}
 	d.Checkpoint = c.Digest
-	if a.Status == trimtab.AttemptRunning || a.Status == trimtab.AttemptRetrying {
-		p, ok, err := s.store.Progress(ctx, a.ID)
-		if err != nil {
-			return d, err
-		}
-		if ok {
-			d.Progress, d.Step, d.Steps = &p, max(d.Step, p.Step), p.Steps
-		}
+	if err := s.progress(ctx, a, &d); err != nil {
+		return d, err
 	}
 	d.Warnings, err = s.warnings(ctx, st, *a, d.Progress)
 	return d, err
+}
+
+// progress adds what an attempt without outputs has told so far.
+func (s *Service) progress(ctx context.Context, a *storage.Attempt, d *StageDocument) error {
+	if len(a.Outputs) > 0 {
+		return nil
+	}
+	p, ok, err := s.store.Progress(ctx, a.ID)
+	if err != nil || !ok {
+		return err
+	}
+	d.Data = trimtab.Fits(p.Metrics)
+	if a.Status == trimtab.AttemptRunning || a.Status == trimtab.AttemptRetrying {
+		d.Progress, d.Step, d.Steps = &p, max(d.Step, p.Step), p.Steps
+	}
+	return nil
 }
 
 // evaluation lays the report out: a model's scores under its name, the rest beside them.

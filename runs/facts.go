@@ -46,6 +46,15 @@ func (s *Service) content(f *papers.Facts) {
 	for _, e := range entries {
 		f.Files = append(f.Files, papers.File(e))
 	}
+	if !f.Reward {
+		return
+	}
+	if x, err := checkpoint.ExportForm(s.files, f.Lineage.Model); err == nil {
+		f.Padded, f.KeepsBias = x.Padded, x.KeepsBias
+		for _, e := range x.Changed {
+			f.Exported = append(f.Exported, papers.File(e))
+		}
+	}
 }
 
 // evaluated finds the newest evaluation of a model in a run, or else the first in any.

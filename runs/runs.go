@@ -71,6 +71,9 @@ type LaunchRequest struct {
 	Reuse bool
 	// Log is told of long steps; it may be nil.
 	Log func(format string, args ...any)
+	// Here is set where the run's worker is on this machine: a run that needs
+	// more memory than it has is refused.
+	Here bool
 
 	rerun *rerunOf // of a closed run
 	reuse []string // stages, when not all
@@ -79,7 +82,9 @@ type LaunchRequest struct {
 // Launched is the run that a launch led to.
 type Launched struct {
 	Run      storage.Run
-	Attached bool // it was open already
+	Attached bool          // it was open already
+	Known    recipes.Known // what its stages will read
+	Notes    []string      // what of that is not exact, and why
 }
 
 // Launch resolves the spec's data, writes the run down and starts its workflow.
@@ -95,6 +100,9 @@ func (s *Service) Launch(ctx context.Context, r LaunchRequest) (Launched, error)
 			return Launched{}, err
 		}
 	}
+	if err := enough(r.Spec); err != nil {
+		return Launched{}, err
+	}
 	spec, err := s.prepare(ctx, r.Spec, r.Actor, r.Log)
 	if err != nil {
 		return Launched{}, err
@@ -103,12 +111,16 @@ func (s *Service) Launch(ctx context.Context, r LaunchRequest) (Launched, error)
 	if err != nil {
 		return Launched{}, err
 	}
+	look, err := s.look(ctx, spec, run.Plan, r)
+	if err != nil {
+		return Launched{}, err
+	}
 	if r.Resume != "" {
 		old, err := s.resumable(ctx, r.Resume, run.SpecDigest)
 		if err == nil {
 			err = s.start(ctx, old, s.reusable(r, old.Plan))
 		}
-		return Launched{Run: old, Attached: true}, err
+		return Launched{Run: old, Attached: true, Known: look.known}, err
 	}
 	run.Name, run.Actor = cmp.Or(r.Name, spec.Name), r.Actor
 	if err := s.putDocuments(ctx, docs); err != nil {
@@ -124,7 +136,19 @@ func (s *Service) Launch(ctx context.Context, r LaunchRequest) (Launched, error)
 	if !attached {
 		run, err = s.store.Run(ctx, run.ID)
 	}
-	return Launched{Run: run, Attached: attached}, err
+	return Launched{Run: run, Attached: attached, Known: look.known, Notes: look.approximate()}, err
+}
+
+// look finds out what a launch's run will read, and refuses what is sure to fail.
+func (s *Service) look(ctx context.Context, spec recipes.Spec, plan trimtab.Plan, r LaunchRequest) (*survey, error) {
+	v, err := s.survey(ctx, spec, plan, nil)
+	if err == nil {
+		err = v.preflight(0)
+	}
+	if err == nil && r.Here {
+		err = v.checkMemory()
+	}
+	return v, err
 }
 
 // check refuses words that cannot be recorded; a run that is run again keeps the names that it has.

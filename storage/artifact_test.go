@@ -2,6 +2,7 @@ package storage_test
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 
 	"github.com/trimtab/trimtab"
@@ -90,4 +91,76 @@ func TestEvaluations(t *testing.T) {
 		t.Errorf("%d events", len(events))
 	}
 	wantError(t, s.PutEvaluation(ctx, "nobody", 0, json.RawMessage(`{}`)), trimtab.NotFound, "run_not_found")
+}
+
+// A name stays with the first model that has it, moves when asked, and comes back.
+func TestImportArtifactNames(t *testing.T) {
+	t.Parallel()
+	s, ctx := storagetest.New(t), t.Context()
+	one := storage.Artifact{Digest: digest("m1"), Kind: "model", Name: "gpt2", Parameters: 1}
+	two := storage.Artifact{Digest: digest("m2"), Kind: "model", Name: "gpt2", Parameters: 2}
+	importing := func(a storage.Artifact, move bool, before trimtab.Digest) {
+		t.Helper()
+		got, err := s.ImportArtifact(ctx, a, move, "ann")
+		must(t, err)
+		if got != before {
+			t.Errorf("the name was %q's, want %q's", got, before)
+		}
+		for _, find := range []func() (trimtab.Digest, error){
+			func() (trimtab.Digest, error) { x, err := s.ResolveArtifact(ctx, "gpt2"); return x.Digest, err },
+			func() (trimtab.Digest, error) { return s.NameHolder(ctx, "gpt2") },
+		} {
+			if d, err := find(); err != nil || d != a.Digest {
+				t.Errorf("gpt2 is %s (%v), want %s", d.Short(), err, a.Digest.Short())
+			}
+		}
+	}
+	importing(one, false, "")
+	importing(one, false, "")
+	_, err := s.ImportArtifact(ctx, two, false, "ann")
+	wantError(t, err, trimtab.Conflict, "name_taken")
+	if all, err := s.Artifacts(ctx); err != nil || len(all) != 1 {
+		t.Errorf("a refused import left %+v (%v)", all, err)
+	}
+	importing(two, true, one.Digest)
+	importing(two, true, "")
+	importing(one, true, two.Digest)
+	all, err := s.Artifacts(ctx)
+	must(t, err)
+	names := map[trimtab.Digest]string{}
+	for _, a := range all {
+		names[a.Digest] = a.Name
+	}
+	if len(all) != 2 || names[one.Digest] != "gpt2" || names[two.Digest] != "" {
+		t.Errorf("the names are %v", names)
+	}
+	events, err := s.History(ctx, "name/gpt2", "")
+	must(t, err)
+	if len(events) != 2 || events[1].Type != "model_named" || !strings.Contains(string(events[1].Body), string(two.Digest)) {
+		t.Errorf("events %+v", events)
+	}
+}
+
+// A model of a run that is imported too keeps its origin, and a reference that may be two is refused.
+func TestFirstOrigin(t *testing.T) {
+	t.Parallel()
+	s, ctx := storagetest.New(t), t.Context()
+	at := newAttempt(t, s, "run-1")
+	must(t, s.Fence(ctx, at.ID, 1))
+	made := storage.Artifact{Digest: digest("m1"), Kind: "model", Name: "run-1/sft", Run: "run-1", Stage: "sft", Attempt: at.ID}
+	must(t, s.CompleteAttempt(ctx, at.ID, 1, []trimtab.Named{{Name: "model", Digest: made.Digest}}, nil))
+	must(t, s.PutArtifact(ctx, made, "worker"))
+	_, err := s.ImportArtifact(ctx, storage.Artifact{Digest: made.Digest, Kind: "model", Name: "again"}, false, "ann")
+	must(t, err)
+	for ref, name := range map[string]string{"run-1/sft": "run-1/sft", string(made.Digest): "run-1/sft", "again": "again"} {
+		if x, err := s.ResolveArtifact(ctx, ref); err != nil || x.Name != name || (x.Run == "") != (ref == "again") {
+			t.Errorf("%s is %+v (%v)", ref, x, err)
+		}
+	}
+	_, err = s.ImportArtifact(ctx, storage.Artifact{Digest: digest("m2"), Kind: "model", Name: made.Digest.Short()}, false, "ann")
+	must(t, err)
+	_, err = s.ResolveArtifact(ctx, made.Digest.Short())
+	wantError(t, err, trimtab.Usage, "artifact_ambiguous")
+	_, err = s.ResolveArtifact(ctx, "caf\xe9")
+	wantError(t, err, trimtab.NotFound, "artifact_not_found")
 }

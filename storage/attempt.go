@@ -306,9 +306,10 @@ func setState(ctx context.Context, tx pgx.Tx, id int64, st state) error {
 }
 
 // StartAttempt begins or resumes the steps of an attempt: it is running, with
-// this many steps, on this build with these kernels. One that has ended, other than by failing,
-// is Conflict "attempt_closed".
-func (s *Store) StartAttempt(ctx context.Context, id int64, token int64, steps int, buildID, kernels string) error {
+// this many steps, on this build with these kernels; data counts what it reads
+// of its data. One that has ended, other than by failing, is Conflict
+// "attempt_closed".
+func (s *Store) StartAttempt(ctx context.Context, id int64, token int64, steps int, buildID, kernels string, data ...trimtab.Metric) error {
 	return s.write(ctx, "starting an attempt", func(tx pgx.Tx) error {
 		if _, err := holdFence(ctx, tx, id, token); err != nil {
 			return err
@@ -329,7 +330,7 @@ func (s *Store) StartAttempt(ctx context.Context, id int64, token int64, steps i
 			return err
 		}
 		return record(ctx, tx, st.of, "worker", "attempt_started",
-			map[string]any{"build": buildID, "from": was, "kernels": kernels, "steps": steps, "token": token})
+			map[string]any{"build": buildID, "data": printable(data), "from": was, "kernels": kernels, "steps": steps, "token": token})
 	})
 }
 

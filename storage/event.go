@@ -12,7 +12,7 @@ import (
 // Event is one thing that happened.
 type Event struct {
 	Sequence int64  // 1, 2, 3 … in its stream
-	Stream   string // run id, "dataset/NAME", "artifact/DIGEST", "documents" or "audit"
+	Stream   string // run id, "dataset/NAME", "artifact/DIGEST", "name/NAME", "documents" or "audit"
 	At       time.Time
 	Actor    string
 	Type     string // snake_case: run_created, attempt_status, steps_committed …

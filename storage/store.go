@@ -62,18 +62,7 @@ func poolConfig(url string) (*pgxpool.Config, error) {
 		return nil, badAddress(url, "there is an @ behind the host")
 	}
 	config.MaxConns = maxConns
-	if config.ConnConfig.ConnectTimeout == 0 {
-		config.ConnConfig.ConnectTimeout = connectTimeout
-	}
-	if _, ok := config.ConnConfig.RuntimeParams["application_name"]; !ok {
-		config.ConnConfig.RuntimeParams["application_name"] = "trimtab"
-	}
-	if _, ok := config.ConnConfig.RuntimeParams[idleParam]; !ok {
-		config.ConnConfig.RuntimeParams[idleParam] = idleTimeout
-	}
-	if _, ok := config.ConnConfig.RuntimeParams[jitParam]; !ok {
-		config.ConnConfig.RuntimeParams[jitParam] = "off"
-	}
+	settle(config.ConnConfig)
 	config.AfterConnect = func(_ context.Context, c *pgx.Conn) error {
 		c.TypeMap().RegisterType(&pgtype.Type{
 			Name: "timestamptz", OID: pgtype.TimestamptzOID,

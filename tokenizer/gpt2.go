@@ -31,7 +31,7 @@ func fromTiktoken() (*Tokenizer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read tiktoken's r50k_base: %w", err)
 	}
-	return newTokenizer(append(pieces, EndOfTextName), merges, gpt2Pieces, NoToken)
+	return newTokenizer(vocabulary{pieces: append(pieces, EndOfTextName), merges: merges, roles: rolesOf(gpt2Pieces, NoToken)})
 }
 
 // mergesOf recovers the merges from pieces in the order in which they were

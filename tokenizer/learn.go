@@ -31,7 +31,7 @@ func Train(texts []string, vocab int) (*Tokenizer, error) {
 		}
 	}
 	n := int32(len(l.pieces))
-	return newTokenizer(append(l.pieces, EndOfTextName, PadName), l.merges, n, n+1)
+	return newTokenizer(vocabulary{pieces: append(l.pieces, EndOfTextName, PadName), merges: l.merges, roles: rolesOf(n, n+1)})
 }
 
 func countWords(texts []string) map[string]int {

@@ -6,58 +6,210 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 )
 
 // maxVocab bounds what Load accepts.
 const maxVocab = 1 << 21
 
+// Claim is what another file of a model's folder, such as config.json, says of
+// ids. What it leaves nil or zero it does not speak of.
+type Claim struct {
+	File       string
+	Begin, Pad *int32  // bos_token_id, pad_token_id
+	End        []int32 // eos_token_id: any of them ends a text
+	Vocab      int     // vocab_size: the ids of the model, which may be more than the tokens
+}
+
 // Load reads a stored byte-level vocabulary: vocab.json and merges.txt, or
-// tokenizer.json where one of them is absent. special_tokens_map.json, if
-// present, names the end-of-text and the padding token; otherwise they are
-// "<|endoftext|>", which must exist, and "<|pad|>", which need not. Other
-// files are ignored. The ids must be 0 … n-1, each once; every single byte
-// must be a piece; both parts of a merge and what they make must be pieces.
-// A piece that no merge leads to is decoded, and never encoded.
-func Load(files []File) (*Tokenizer, error) {
+// tokenizer.json, or all of them, then in agreement. Tokens may be added by
+// tokenizer.json, added_tokens.json and tokenizer_config.json; the special ones
+// are named by special_tokens_map.json, tokenizer_config.json and the claims.
+// Where nothing names them the end-of-text token is "<|endoftext|>", which must
+// exist, and the padding token "<|pad|>", which need not; a text begins with
+// the end-of-text token. Other files are ignored.
+//
+// The ids must be 0 … n-1, each once; every single byte must be a piece; both
+// parts of a merge and what they make must be pieces. A piece that no merge
+// leads to is decoded, and never encoded. Files that disagree are an error that
+// names both, but for pad_token_id, where the tokenizer's word holds; and so is
+// every setting under which text would be cut in another way than this
+// package's (see fast.go). Such errors are of type *Refusal where there is
+// something to be done about them.
+func Load(files []File, claims ...Claim) (*Tokenizer, error) {
 	byName := make(map[string][]byte, len(files))
 	for _, f := range files {
 		byName[f.Name] = f.Data
 	}
-	vocab, lines, err := readPieces(byName)
+	s, err := readSources(byName)
 	if err != nil {
 		return nil, err
 	}
-	names, err := readSpecial(byName[specialName])
+	w, err := s.join()
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", specialName, err)
+		return nil, err
 	}
-	return assemble(vocab, lines, names)
+	return assemble(w, s, claims)
 }
 
-// readPieces returns the ids by written name and the merges as written.
-func readPieces(byName map[string][]byte) (map[string]int32, [][2]string, error) {
-	vocabData, hasVocab := byName[vocabName]
-	mergesData, hasMerges := byName[mergesName]
-	if fast, ok := byName[fastName]; ok && !(hasVocab && hasMerges) {
-		vocab, lines, err := readFast(fast)
-		if err != nil {
-			return nil, nil, fmt.Errorf("read %s: %w", fastName, err)
+// Refusal is an error with a remedy: what whoever has the files can do.
+type Refusal struct {
+	Remedy string
+	reason error
+}
+
+func (r *Refusal) Error() string { return r.reason.Error() }
+func (r *Refusal) Unwrap() error { return r.reason }
+
+func refuse(remedy, format string, args ...any) error {
+	return &Refusal{Remedy: remedy, reason: fmt.Errorf(format, args...)}
+}
+
+// disagree is the refusal of two files that say different things of one.
+func disagree(what, file, value, other, otherValue string) error {
+	return refuse("make the files agree, or take out the one that is wrong: one of them was changed without the other",
+		"%s says that %s is %s, and %s says that it is %s", file, what, value, other, otherValue)
+}
+
+// sources are the files of a tokenizer, read one by one.
+type sources struct {
+	vocab  map[string]int32 // of vocab.json; nil if it is absent
+	merges [][2]string      // of merges.txt
+	listed bool             // merges.txt is there
+	fast   *fastFile        // nil if tokenizer.json is absent
+	added  added
+	names  names
+}
+
+func readSources(byName map[string][]byte) (s sources, err error) {
+	for _, f := range []struct {
+		name string
+		read func(data []byte) error
+	}{
+		{vocabName, func(data []byte) error { s.vocab, err = readVocab(data); return err }},
+		{mergesName, func(data []byte) error { s.listed, s.merges, err = readMerges(data); return err }},
+		{fastName, func(data []byte) error { s.fast, err = readFast(data, &s.added); return err }},
+		{addedName, s.added.readIDs},
+		{specialName, s.names.readMap},
+		{configName, func(data []byte) error { return readConfig(data, &s.names, &s.added) }},
+	} {
+		data, ok := byName[f.name]
+		if !ok {
+			continue
 		}
-		return vocab, lines, nil
+		if err := f.read(data); err != nil {
+			return s, fmt.Errorf("read %s: %w", f.name, err)
+		}
 	}
-	if !hasVocab || !hasMerges {
-		return nil, nil, fmt.Errorf("a tokenizer needs %s and %s, or %s", vocabName, mergesName, fastName)
+	if s.fast == nil && (s.vocab == nil || !s.listed) {
+		return s, fmt.Errorf("a tokenizer needs %s and %s, or %s", vocabName, mergesName, fastName)
 	}
-	vocab, err := readVocab(vocabData)
-	if err != nil {
-		return nil, nil, fmt.Errorf("read %s: %w", vocabName, err)
+	return s, nil
+}
+
+// lexicon is the ids of all tokens by their written names, and the merges as written.
+type lexicon struct {
+	ids    map[string]int32
+	merges [][2]string
+}
+
+// join joins what the files say of ids and merges, and holds them against each other.
+func (s *sources) join() (lexicon, error) {
+	w := lexicon{ids: make(map[string]int32, len(s.vocab)), merges: s.merges}
+	put := func(file string, ids map[string]int32) error {
+		name, bad := first(ids, func(name string, id int32) bool {
+			other, ok := w.ids[name]
+			return ok && other != id
+		})
+		if bad && s.fileOf(name, w.ids[name]) == file {
+			return fmt.Errorf("%s: token %q has the ids %d and %d", file, name, w.ids[name], ids[name])
+		}
+		if bad {
+			return disagree(fmt.Sprintf("the id of token %q", name), s.fileOf(name, w.ids[name]), fmt.Sprint(w.ids[name]), file, fmt.Sprint(ids[name]))
+		}
+		maps.Copy(w.ids, ids)
+		return nil
 	}
-	lines, err := readMerges(mergesData)
-	if err != nil {
-		return nil, nil, fmt.Errorf("read %s: %w", mergesName, err)
+	if err := put(vocabName, s.vocab); err != nil {
+		return w, err
 	}
-	return vocab, lines, nil
+	if s.fast != nil {
+		if err := s.compareFast(); err != nil {
+			return w, err
+		}
+		if err := put(fastName, s.fast.vocab); err != nil {
+			return w, err
+		}
+		w.merges = s.fast.merges
+	}
+	for _, a := range s.added {
+		if err := put(a.file, map[string]int32{a.content: a.id}); err != nil {
+			return w, err
+		}
+	}
+	return w, nil
+}
+
+// fileOf is a file that gives a token this id.
+func (s *sources) fileOf(name string, id int32) string {
+	if got, ok := s.vocab[name]; ok && got == id {
+		return vocabName
+	}
+	if s.fast != nil {
+		if got, ok := s.fast.vocab[name]; ok && got == id {
+			return fastName
+		}
+	}
+	i := slices.IndexFunc(s.added, func(a addition) bool { return a.content == name && a.id == id })
+	return s.added[i].file
+}
+
+// compareFast holds tokenizer.json against vocab.json and merges.txt, where
+// these are there too. Added tokens may stand in one and not in the other.
+func (s *sources) compareFast() error {
+	for _, side := range []struct {
+		file, other string
+		in, notIn   map[string]int32
+	}{{vocabName, fastName, s.vocab, s.fast.vocab}, {fastName, vocabName, s.fast.vocab, s.vocab}} {
+		if s.vocab == nil {
+			break
+		}
+		name, bad := first(side.in, func(name string, _ int32) bool {
+			_, ok := side.notIn[name]
+			return !ok && !s.added.has(name)
+		})
+		if bad {
+			return refuse("save the tokenizer again, so that both files come from one vocabulary, or take out the one that is wrong",
+				"%s holds the token %q and %s does not", side.file, name, side.other)
+		}
+	}
+	if !s.listed || slices.Equal(s.merges, s.fast.merges) {
+		return nil
+	}
+	n := 0
+	for n < len(s.merges) && n < len(s.fast.merges) && s.merges[n] == s.fast.merges[n] {
+		n++
+	}
+	return disagree(fmt.Sprintf("merge %d", n+1), mergesName, mergeAt(s.merges, n), fastName, mergeAt(s.fast.merges, n))
+}
+
+func mergeAt(list [][2]string, n int) string {
+	if n >= len(list) {
+		return "none"
+	}
+	return fmt.Sprintf("%q", list[n][0]+" "+list[n][1])
+}
+
+// first is the first name, in their order, of which bad is true.
+func first(ids map[string]int32, bad func(name string, id int32) bool) (found string, ok bool) {
+	for name, id := range ids { // any order: the least is kept
+		if (!ok || name < found) && bad(name, id) {
+			found, ok = name, true
+		}
+	}
+	return found, ok
 }
 
 // readVocab reads {"piece": id, …}; a name that comes twice is an error.
@@ -106,8 +258,7 @@ func expect(dec *json.Decoder, want json.Delim) error {
 }
 
 // readMerges reads one "left right" a line; the first line may be a version.
-func readMerges(data []byte) ([][2]string, error) {
-	var pairs [][2]string
+func readMerges(data []byte) (listed bool, pairs [][2]string, err error) {
 	for i, line := range strings.Split(string(data), "\n") {
 		line = strings.TrimSuffix(line, "\r")
 		if line == "" || i == 0 && strings.HasPrefix(line, "#version") {
@@ -115,11 +266,11 @@ func readMerges(data []byte) ([][2]string, error) {
 		}
 		p, err := readMerge(line)
 		if err != nil {
-			return nil, fmt.Errorf("line %d: %w", i+1, err)
+			return true, nil, fmt.Errorf("line %d: %w", i+1, err)
 		}
 		pairs = append(pairs, p)
 	}
-	return pairs, nil
+	return true, pairs, nil
 }
 
 func readMerge(line string) ([2]string, error) {
@@ -128,154 +279,4 @@ func readMerge(line string) ([2]string, error) {
 		return [2]string{}, fmt.Errorf("%q is not two pieces with a space between", line)
 	}
 	return [2]string{left, right}, nil
-}
-
-// readFast reads tokenizer.json; its merges are "left right" or ["left", "right"].
-func readFast(data []byte) (map[string]int32, [][2]string, error) {
-	var fast struct {
-		Added []addedToken `json:"added_tokens"`
-		Model struct {
-			Type   string            `json:"type"`
-			Vocab  json.RawMessage   `json:"vocab"`
-			Merges []json.RawMessage `json:"merges"`
-		} `json:"model"`
-	}
-	if err := json.Unmarshal(data, &fast); err != nil {
-		return nil, nil, err
-	}
-	if fast.Model.Type != "BPE" {
-		return nil, nil, fmt.Errorf("the model is %q: only BPE is supported", fast.Model.Type)
-	}
-	vocab, err := readVocab(fast.Model.Vocab)
-	if err != nil {
-		return nil, nil, fmt.Errorf("vocab: %w", err)
-	}
-	for _, a := range fast.Added {
-		if id, ok := vocab[a.Content]; ok && id != a.ID {
-			return nil, nil, fmt.Errorf("token %q has the ids %d and %d", a.Content, id, a.ID)
-		}
-		vocab[a.Content] = a.ID
-	}
-	pairs := make([][2]string, len(fast.Model.Merges))
-	for i, raw := range fast.Model.Merges {
-		if pairs[i], err = readFastMerge(raw); err != nil {
-			return nil, nil, fmt.Errorf("merge %d: %w", i, err)
-		}
-	}
-	return vocab, pairs, nil
-}
-
-func readFastMerge(raw json.RawMessage) (p [2]string, err error) {
-	var parts []string
-	if json.Unmarshal(raw, &parts) == nil && len(parts) == 2 {
-		return [2]string(parts), nil
-	}
-	var line string
-	if err := json.Unmarshal(raw, &line); err != nil {
-		return p, fmt.Errorf("%.40s is not a pair of pieces", raw)
-	}
-	return readMerge(line)
-}
-
-// readSpecial returns the names of the end-of-text and of the padding token.
-func readSpecial(data []byte) ([2]string, error) {
-	names := [2]string{EndOfTextName, PadName}
-	if data == nil {
-		return names, nil
-	}
-	var entries map[string]json.RawMessage
-	if err := json.Unmarshal(data, &entries); err != nil {
-		return names, err
-	}
-	for i, key := range []string{"eos_token", "pad_token"} {
-		var token struct {
-			Content string `json:"content"`
-		}
-		raw, ok := entries[key]
-		if !ok {
-			continue
-		}
-		if json.Unmarshal(raw, &token.Content) != nil && json.Unmarshal(raw, &token) != nil {
-			return names, fmt.Errorf("%s is neither a string nor an object with a content", key)
-		}
-		if token.Content != "" {
-			names[i] = token.Content
-		}
-	}
-	return names, nil
-}
-
-// assemble checks ids, pieces and merges against each other.
-func assemble(vocab map[string]int32, lines [][2]string, names [2]string) (*Tokenizer, error) {
-	eot, ok := vocab[names[0]]
-	if !ok {
-		return nil, fmt.Errorf("the vocabulary has no %s", names[0])
-	}
-	if names[1] == names[0] { // GPT-2 users often pad with the end of text
-		names[1] = PadName
-	}
-	pad, ok := vocab[names[1]]
-	if !ok || pad == eot {
-		pad = NoToken
-	}
-	pieces, err := piecesOf(vocab, eot, pad)
-	if err != nil {
-		return nil, err
-	}
-	merges := make([]merge, len(lines))
-	seen := make(map[pair]bool, len(lines))
-	for i, line := range lines {
-		m, err := mergeOf(vocab, line)
-		if err != nil {
-			return nil, fmt.Errorf("merge %d: %w", i+1, err)
-		}
-		for _, id := range []int32{m.left, m.right, m.result} {
-			if id == eot || id == pad {
-				return nil, fmt.Errorf("merge %d, %q: %q is a special token, outside the reach of text", i+1, line, pieces[id])
-			}
-		}
-		if seen[pairOf(m.left, m.right)] {
-			return nil, fmt.Errorf("merge %d, %q, comes twice", i+1, line)
-		}
-		seen[pairOf(m.left, m.right)] = true
-		merges[i] = m
-	}
-	return newTokenizer(pieces, merges, eot, pad)
-}
-
-// piecesOf orders the pieces by id and turns their names into bytes.
-func piecesOf(vocab map[string]int32, eot, pad int32) ([]string, error) {
-	pieces := make([]string, len(vocab))
-	taken := make([]bool, len(vocab))
-	for name, id := range vocab { // any order: each id is set once
-		if id < 0 || int(id) >= len(vocab) || taken[id] {
-			return nil, fmt.Errorf("the ids are not 0 … %d, each once", len(vocab)-1)
-		}
-		taken[id] = true
-		piece, err := unspell(name)
-		if id == eot || id == pad {
-			piece, err = name, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		if piece == "" {
-			return nil, fmt.Errorf("id %d is an empty piece", id)
-		}
-		pieces[id] = piece
-	}
-	return pieces, nil
-}
-
-func mergeOf(vocab map[string]int32, line [2]string) (m merge, err error) {
-	var ok [3]bool
-	m.left, ok[0] = vocab[line[0]]
-	m.right, ok[1] = vocab[line[1]]
-	m.result, ok[2] = vocab[line[0]+line[1]]
-	for i, name := range []string{line[0], line[1], line[0] + line[1]} {
-		if !ok[i] {
-			return m, fmt.Errorf("%q is not in the vocabulary", name)
-		}
-	}
-	return m, nil
 }

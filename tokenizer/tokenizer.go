@@ -14,9 +14,11 @@
 //	V-2            <|endoftext|>
 //	V-1            <|pad|>
 //
-// GPT-2's own vocabulary (50,257 ids) has no <|pad|>: see GPT2. The special
-// ids lie outside the reach of text: the characters "<|endoftext|>" in a text
-// are encoded as ordinary characters.
+// GPT-2's own vocabulary (50,257 ids) has no <|pad|>: see GPT2. Vocabularies
+// made by others may have more special tokens, anywhere, and a model may have
+// more ids than its tokenizer has tokens: ids without text, never sampled.
+// The special ids lie outside the reach of text: the characters
+// "<|endoftext|>" in a text are encoded as ordinary characters.
 //
 // The stored form is that of Hugging Face: vocab.json, merges.txt,
 // tokenizer.json, tokenizer_config.json, special_tokens_map.json. A Digest is
@@ -27,6 +29,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -43,31 +46,67 @@ const NoToken int32 = -1
 // Tokenizer is a vocabulary and its merges. It does not change after it is
 // made, and is safe for concurrent use.
 type Tokenizer struct {
-	pieces []string // by id: the bytes of a piece, or the name of a special token
-	merges []merge  // by rank
+	vocabulary
 	rules  map[pair]rule
 	bytes  [256]int32 // id of each single byte
-	eot    int32
-	pad    int32 // NoToken if there is none
 	files  []File
 	digest string
 	cache  *cache
 }
 
+// vocabulary is all that the files of a tokenizer say, and what the files of
+// its model say of ids.
+type vocabulary struct {
+	pieces  []string // by id: the bytes of a piece, or the name of a special token
+	merges  []merge  // by rank
+	special map[int32]flags
+	roles   roles
+	ends    []int32 // the ids that end a text, the end-of-text token first
+	ids     int     // of the model: the pieces, and behind them ids without text
+}
+
 type merge struct{ left, right, result int32 }
 
-// newTokenizer completes a tokenizer from its pieces and merges: the rules,
-// the files and the digest. The caller has checked that merges are consistent.
-func newTokenizer(pieces []string, merges []merge, eot, pad int32) (*Tokenizer, error) {
-	t := &Tokenizer{pieces: pieces, merges: merges, eot: eot, pad: pad, cache: newCache()}
-	t.rules = make(map[pair]rule, len(merges))
-	for rank, m := range merges {
+// flags are the settings of a special token that other programs obey when
+// they look for it in text.
+type flags struct{ singleWord, lstrip, rstrip bool }
+
+// roles are the ids of the special tokens that have a name of their own in
+// Hugging Face's files; NoToken where there is none.
+type roles struct {
+	begin, end, pad, unknown, separator, class, mask int32
+	more                                             []int32 // additional_special_tokens, as listed
+}
+
+// rolesOf are the roles of a vocabulary with an end-of-text token and perhaps a padding token.
+func rolesOf(end, pad int32) roles {
+	return roles{begin: end, end: end, pad: pad, unknown: end, separator: NoToken, class: NoToken, mask: NoToken}
+}
+
+// newTokenizer completes a tokenizer from its pieces, merges and roles: the
+// rules, the files and the digest. Tokens with a role are special, whether or
+// not v.special lists them. The caller has checked that merges are consistent.
+func newTokenizer(v vocabulary) (*Tokenizer, error) {
+	t := &Tokenizer{vocabulary: v, cache: newCache()}
+	t.special = maps.Clone(v.special)
+	if t.special == nil {
+		t.special = make(map[int32]flags)
+	}
+	for _, id := range v.roles.all() {
+		t.special[id] = v.special[id]
+	}
+	if t.ends == nil {
+		t.ends = []int32{t.roles.end}
+	}
+	t.ids = max(t.ids, len(t.pieces))
+	t.rules = make(map[pair]rule, len(t.merges))
+	for rank, m := range t.merges {
 		t.rules[pairOf(m.left, m.right)] = rule{rank: int32(rank), result: m.result}
 	}
 	for b := range t.bytes {
 		t.bytes[b] = NoToken
 	}
-	for id, p := range pieces {
+	for id, p := range t.pieces {
 		if len(p) == 1 && !t.Special(int32(id)) {
 			t.bytes[p[0]] = int32(id)
 		}
@@ -78,6 +117,12 @@ func newTokenizer(pieces []string, merges []merge, eot, pad int32) (*Tokenizer, 
 	t.files = t.write()
 	t.digest = digestOf(t.files)
 	return t, nil
+}
+
+// all lists the ids that have a role; some may come twice.
+func (r roles) all() []int32 {
+	list := append([]int32{r.begin, r.end, r.pad, r.unknown, r.separator, r.class, r.mask}, r.more...)
+	return slices.DeleteFunc(list, func(id int32) bool { return id == NoToken })
 }
 
 // Encode returns the ids of text, never a special one. Bytes that are not
@@ -121,29 +166,109 @@ func (t *Tokenizer) Decode(ids []int32) []byte {
 	return out
 }
 
-// EndOfText is the id that stands before and after documents.
-func (t *Tokenizer) EndOfText() int32 { return t.eot }
+// BeginOfText is the id that stands before a text: the end-of-text token,
+// unless the files of the vocabulary name another one.
+func (t *Tokenizer) BeginOfText() int32 { return t.roles.begin }
+
+// EndOfText is the id that is put after a text.
+func (t *Tokenizer) EndOfText() int32 { return t.roles.end }
+
+// Ends lists the ids of which any ends a text, EndOfText first. It is a fresh slice.
+func (t *Tokenizer) Ends() []int32 { return slices.Clone(t.ends) }
+
+// Ended reports whether ids end in one of Ends.
+func (t *Tokenizer) Ended(ids []int32) bool {
+	return len(ids) > 0 && slices.Contains(t.ends, ids[len(ids)-1])
+}
 
 // Pad is the id of the padding token, or NoToken. Nothing here pads; the id
-// is kept for other programs, and must never be sampled.
-func (t *Tokenizer) Pad() int32 { return t.pad }
+// is kept for other programs.
+func (t *Tokenizer) Pad() int32 { return t.roles.pad }
 
-// Ban lists the ids that a sampler must never draw: the padding token, if
-// there is one. It is a fresh slice.
+// Ban lists the ids that a sampler must never draw, in order: the padding
+// token, if there is one and it ends no text, and the ids of the model that
+// have no text. It is a fresh slice.
 func (t *Tokenizer) Ban() []int32 {
-	if t.pad == NoToken {
-		return nil
+	var list []int32
+	if t.Pad() != NoToken && !slices.Contains(t.ends, t.Pad()) {
+		list = append(list, t.Pad())
 	}
-	return []int32{t.pad}
+	for id := len(t.pieces); id < t.ids; id++ {
+		list = append(list, int32(id))
+	}
+	return list
 }
 
-// Special reports whether id is EndOfText or Pad.
+// Special reports whether id is a special token: never made of text, and
+// decoded to nothing.
 func (t *Tokenizer) Special(id int32) bool {
-	return id == t.eot || id == t.pad && id != NoToken
+	_, ok := t.special[id]
+	return ok
 }
 
-// Vocab is the number of ids, the special ones included.
-func (t *Tokenizer) Vocab() int { return len(t.pieces) }
+// Strict reports whether other programs, too, find the special token id in a
+// text wherever its name stands and leave what is beside it as it is.
+func (t *Tokenizer) Strict(id int32) bool { return t.special[id] == flags{} }
+
+// Specials lists the special ids in order.
+func (t *Tokenizer) Specials() []int32 { return slices.Sorted(maps.Keys(t.special)) }
+
+// Vocab is the number of ids, the special ones and those without text included.
+func (t *Tokenizer) Vocab() int { return t.ids }
+
+// Tokens is the number of ids that stand for something: Vocab without the ids without text.
+func (t *Tokenizer) Tokens() int { return len(t.pieces) }
+
+// WithPad is the tokenizer with a padding token of its own, <|pad|> or another
+// name where that is taken: an id behind all tokens, one of those without text
+// if the model has such.
+func (t *Tokenizer) WithPad() *Tokenizer {
+	taken := make(map[string]bool, len(t.pieces))
+	for id := range t.pieces {
+		taken[t.name(int32(id))] = true
+	}
+	name := PadName
+	for n := 2; taken[name]; n++ {
+		name = fmt.Sprintf("<|pad_%d|>", n)
+	}
+	v := t.vocabulary
+	v.pieces = append(slices.Clone(t.pieces), name)
+	v.roles.pad = int32(len(t.pieces))
+	return mustNew(v)
+}
+
+// WithoutPad takes off what WithPad put on, for a model of vocab ids whose
+// padding token was pad, perhaps NoToken. It reports false unless the last
+// token is the padding token.
+func (t *Tokenizer) WithoutPad(vocab int, pad int32) (*Tokenizer, bool) {
+	last := int32(len(t.pieces) - 1)
+	_, special := t.special[pad]
+	if t.roles.pad != last || slices.Contains(t.ends, last) || vocab < int(last) || pad != NoToken && (!special || pad == last) {
+		return nil, false
+	}
+	v := t.vocabulary
+	v.pieces = t.pieces[:last]
+	v.ids = vocab
+	v.special = maps.Clone(t.special)
+	delete(v.special, last)
+	v.roles.more = slices.DeleteFunc(slices.Clone(v.roles.more), func(id int32) bool { return id == last })
+	for _, role := range []*int32{&v.roles.begin, &v.roles.end, &v.roles.unknown, &v.roles.separator, &v.roles.class, &v.roles.mask} {
+		if *role == last {
+			return nil, false
+		}
+	}
+	v.roles.pad = pad
+	return mustNew(v), true
+}
+
+// mustNew completes a tokenizer whose single bytes are those of one that there is.
+func mustNew(v vocabulary) *Tokenizer {
+	t, err := newTokenizer(v)
+	if err != nil {
+		panic("tokenizer: " + err.Error())
+	}
+	return t
+}
 
 // Piece is what id stands for: its bytes, or the name of a special token; ""
 // outside the vocabulary.

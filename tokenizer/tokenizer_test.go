@@ -165,7 +165,7 @@ func TestMergesOutOfOrder(t *testing.T) {
 		vocab[p] = 257 + int32(i)
 	}
 	lines := [][2]string{{"ab", "c"}, {"abc", "a"}, {"b", "c"}, {"a", "bc"}, {"a", "b"}}
-	odd, err := assemble(vocab, lines, [2]string{EndOfTextName, PadName})
+	odd, err := assemble(lexicon{vocab, lines}, sources{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

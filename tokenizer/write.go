@@ -20,6 +20,7 @@ const (
 	specialName = "special_tokens_map.json"
 	fastName    = "tokenizer.json"
 	configName  = "tokenizer_config.json"
+	addedName   = "added_tokens.json" // read, never written
 	vocabName   = "vocab.json"
 )
 
@@ -73,28 +74,49 @@ func (t *Tokenizer) mergeLines() []string {
 }
 
 func (t *Tokenizer) specialTokens() any {
-	type names struct {
-		BOS string `json:"bos_token"`
-		EOS string `json:"eos_token"`
-		Pad string `json:"pad_token,omitempty"`
-		Unk string `json:"unk_token"`
+	return struct {
+		More      []string `json:"additional_special_tokens,omitempty"`
+		BOS       string   `json:"bos_token"`
+		Class     string   `json:"cls_token,omitempty"`
+		EOS       string   `json:"eos_token"`
+		Mask      string   `json:"mask_token,omitempty"`
+		Pad       string   `json:"pad_token,omitempty"`
+		Separator string   `json:"sep_token,omitempty"`
+		Unk       string   `json:"unk_token"`
+	}{
+		More: t.moreNames(), BOS: t.Piece(t.roles.begin), Class: t.Piece(t.roles.class), EOS: t.Piece(t.roles.end),
+		Mask: t.Piece(t.roles.mask), Pad: t.Piece(t.roles.pad), Separator: t.Piece(t.roles.separator), Unk: t.Piece(t.roles.unknown),
 	}
-	eot := t.pieces[t.eot]
-	return names{eot, eot, t.Piece(t.pad), eot}
+}
+
+// moreNames are the names of the special tokens without a role of their own, as listed.
+func (t *Tokenizer) moreNames() []string {
+	var names []string
+	for _, id := range t.roles.more {
+		names = append(names, t.pieces[id])
+	}
+	return names
 }
 
 func (t *Tokenizer) config() any {
-	eot := t.pieces[t.eot]
 	return struct {
-		AddPrefixSpace bool   `json:"add_prefix_space"`
-		BOS            string `json:"bos_token"`
-		CleanUp        bool   `json:"clean_up_tokenization_spaces"`
-		EOS            string `json:"eos_token"`
-		Errors         string `json:"errors"`
-		Pad            string `json:"pad_token,omitempty"`
-		Class          string `json:"tokenizer_class"`
-		Unk            string `json:"unk_token"`
-	}{BOS: eot, EOS: eot, Errors: "replace", Pad: t.Piece(t.pad), Class: "GPT2Tokenizer", Unk: eot}
+		AddPrefixSpace bool     `json:"add_prefix_space"`
+		More           []string `json:"additional_special_tokens,omitempty"`
+		BOS            string   `json:"bos_token"`
+		CleanUp        bool     `json:"clean_up_tokenization_spaces"`
+		ClassToken     string   `json:"cls_token,omitempty"`
+		EOS            string   `json:"eos_token"`
+		Errors         string   `json:"errors"`
+		Mask           string   `json:"mask_token,omitempty"`
+		Pad            string   `json:"pad_token,omitempty"`
+		Separator      string   `json:"sep_token,omitempty"`
+		Class          string   `json:"tokenizer_class"`
+		Unk            string   `json:"unk_token"`
+	}{
+		More: t.moreNames(), BOS: t.Piece(t.roles.begin), ClassToken: t.Piece(t.roles.class), EOS: t.Piece(t.roles.end), Errors: "replace",
+		Mask: t.Piece(t.roles.mask), Pad: t.Piece(t.roles.pad), Separator: t.Piece(t.roles.separator),
+		Class: classes[0], Unk: t.Piece(t.roles.unknown),
+	}
 }
 
 type addedToken struct {
@@ -110,17 +132,19 @@ type addedToken struct {
 // writeFast is tokenizer.json, the form of Hugging Face's fast tokenizers.
 func (t *Tokenizer) writeFast(vocab []byte) []byte {
 	var added []addedToken
-	for id := range t.pieces {
-		if t.Special(int32(id)) {
-			added = append(added, addedToken{ID: int32(id), Content: t.pieces[id], Special: true})
-		}
+	for _, id := range t.Specials() {
+		f := t.special[id]
+		added = append(added, addedToken{
+			ID: id, Content: t.pieces[id], SingleWord: f.singleWord, LStrip: f.lstrip, RStrip: f.rstrip, Special: true,
+		})
 	}
 	const byteLevel = `{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":true}`
 	var b bytes.Buffer
 	b.WriteString(`{"version":"1.0","truncation":null,"padding":null,"added_tokens":`)
 	b.Write(compact(added))
 	b.WriteString(`,"normalizer":null,"pre_tokenizer":` + byteLevel + `,"post_processor":` + byteLevel + `,"decoder":` + byteLevel)
-	b.WriteString(`,"model":{"type":"BPE","dropout":null,"unk_token":null,"continuing_subword_prefix":"","end_of_word_suffix":"","fuse_unk":false,"byte_fallback":false,"vocab":`)
+	b.WriteString(`,"model":{"type":"BPE","dropout":null,"unk_token":null,"continuing_subword_prefix":"","end_of_word_suffix":"",` +
+		`"fuse_unk":false,"byte_fallback":false,"vocab":`)
 	b.Write(vocab)
 	b.WriteString(`,"merges":`)
 	b.Write(compact(t.mergeLines()))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/signal"
@@ -112,12 +113,8 @@ func (o *alignFlags) check() error {
 }
 
 func (a *app) align(ctx context.Context, s *session, spec recipes.Spec, o alignFlags) error {
-	cost, err := estimate(ctx, s, spec) // what is wrong with a model shows before anything is launched
-	if err != nil {
-		return err
-	}
 	launched, err := s.runs.Launch(ctx, runs.LaunchRequest{
-		Spec: spec, Name: o.name, Actor: a.actor(), New: o.new, Resume: o.resume, Reuse: o.reuse, Log: a.note,
+		Spec: spec, Name: o.name, Actor: a.actor(), New: o.new, Resume: o.resume, Reuse: o.reuse, Log: a.note, Here: s.embedded,
 	})
 	if err != nil {
 		return err
@@ -130,7 +127,7 @@ func (a *app) align(ctx context.Context, s *session, spec recipes.Spec, o alignF
 	}
 	if !o.detach {
 		if a.format == formatTable {
-			if err := a.printPlan(cost, launched.Run); err != nil {
+			if err := a.printPlan(launched, spec); err != nil {
 				return err
 			}
 		}
@@ -154,25 +151,39 @@ func (a *app) tellHow(id string) {
 	a.note("cancel it: trimtab cancel %s", shortID(id))
 }
 
-// readFile reads a file that the user named; - is standard input.
+// maxInput bounds what is read of a spec, or of a text on standard input, bytes.
+const maxInput = recipes.MaxSpec
+
+// readFile reads a spec that the user named; - is standard input.
 func readFile(a *app, name string) ([]byte, error) {
-	var data []byte
-	var err error
 	if name == "-" {
-		data, err = readAll(a.in)
-	} else {
-		data, err = os.ReadFile(name)
+		return readAll(a.in, "standard input")
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, fileError(name, err)
+	}
+	defer f.Close()
+	return readAll(f, name)
+}
+
+// readAll reads to the end, and refuses what is longer than maxInput.
+func readAll(r io.Reader, name string) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(r, maxInput+1))
+	if err == nil && len(data) > maxInput {
+		err = usagef("give a shorter one", "%s has more than %d MiB", name, maxInput>>20)
 	}
 	return data, fileError(name, err)
 }
 
 // fileError gives an error of opening or reading a user's file its exit code.
 func fileError(name string, err error) error {
+	var known *trimtab.Error
 	switch {
-	case err == nil:
-		return nil
+	case err == nil, errors.As(err, &known):
+		return err
 	case errors.Is(err, fs.ErrNotExist):
 		return trimtab.NewError(trimtab.NotFound, "file_not_found", "check the path", "%s: no such file", name)
 	}
-	return trimtab.NewError(trimtab.Invalid, "file_unreadable", "", "read %s: %w", name, err)
+	return trimtab.NewError(trimtab.Invalid, "file_unreadable", "check that it is a file that you may read", "read %s: %w", name, err)
 }

@@ -25,6 +25,8 @@ type session struct {
 	files *checkpoint.Store
 	runs  *runs.Service // without Temporal it only shows
 
+	embedded bool // the servers and the worker are on this machine
+
 	// For the embedded stack: start what is gone, and tell it that a client is there. Nothing for a configured one.
 	revive func(ctx context.Context) error
 	touch  func()
@@ -103,7 +105,7 @@ func (a *app) open(ctx context.Context, e endpoints, temporal bool) (*session, e
 	if e.postgres == "" || temporal && e.temporal == "" {
 		return nil, usagef("set both postgres_url and temporal_address, or neither to use the embedded servers", "only one of the two addresses is set")
 	}
-	s := &session{revive: func(context.Context) error { return nil }, touch: func() {}}
+	s := &session{embedded: e.embedded, revive: func(context.Context) error { return nil }, touch: func() {}}
 	if e.embedded {
 		s.revive = func(ctx context.Context) error { _, err := a.ensure(ctx); return err }
 		s.touch = func() { _ = devstack.Touch(a.settings.value("data")) } // a hint
@@ -129,10 +131,11 @@ func (a *app) open(ctx context.Context, e endpoints, temporal bool) (*session, e
 	return s, nil
 }
 
-// claimFolder makes sure that the data folder is one, and of this user.
+// claimFolder makes sure that the data folder is one, of this user, and after
+// the first time the same one: what was removed is not made again.
 func (a *app) claimFolder() (dir string, err error) {
 	if dir, err = a.settings.dataFolder(); err == nil {
-		_, err = devstack.ClaimFolder(dir)
+		a.folder, err = devstack.KeepFolder(dir, a.folder)
 	}
 	return dir, err
 }

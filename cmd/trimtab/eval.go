@@ -228,7 +228,7 @@ func (e *evaluation) perplexity() error {
 	for _, it := range items {
 		switch it := it.(type) {
 		case trimtab.Text:
-			ids := append([]int32{e.t.EndOfText()}, e.t.Encode(it.Body)...)
+			ids := append([]int32{e.t.BeginOfText()}, e.t.Encode(it.Body)...)
 			texts = append(texts, slices.Collect(slices.Chunk(ids, e.m.Config.Context))...)
 		case trimtab.Demonstration:
 			if seq, ok := dataset.Example(e.t, it.Prompt, it.Response, e.m.Config.Context); ok {
@@ -335,7 +335,7 @@ func (e *evaluation) winRate() error {
 
 // judged are the gold scores of a model's answers.
 func (e *evaluation) judged(world *starter.World, prompts []trimtab.Prompt, m *model.Model, t *tokenizer.Tokenizer) ([]float64, error) {
-	o := model.SampleOptions{Temperature: e.o.temperature, TopK: e.o.topK, TopP: e.o.topP, MaxNew: e.o.maxTokens, Stop: []int32{t.EndOfText()}, Ban: []int32{t.Pad()}}
+	o := model.SampleOptions{Temperature: e.o.temperature, TopK: e.o.topK, TopP: e.o.topP, MaxNew: e.o.maxTokens, Stop: t.Ends(), Ban: t.Ban()}
 	if e.o.greedy {
 		o.Temperature = 0
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/devstack"
 	"github.com/trimtab/trimtab/runs"
 )
 
@@ -57,6 +58,7 @@ func (a *app) follow(ctx context.Context, s *session, ref string) error {
 func (a *app) followTo(ctx context.Context, s *session, ref string, f follower) (runs.Document, error) {
 	var doc runs.Document
 	var awaySince, touched time.Time
+	told := map[string]bool{}
 	for {
 		if time.Since(touched) > touchEvery {
 			touched = time.Now()
@@ -67,7 +69,9 @@ func (a *app) followTo(ctx context.Context, s *session, ref string, f follower) 
 		case ctx.Err() != nil:
 			return doc, ctx.Err()
 		case err != nil && trimtab.AsError(err).Class == trimtab.Unavailable:
-			awaySince = a.away(ctx, s, f, awaySince, err)
+			if awaySince, err = a.away(ctx, s, f, awaySince, err); err != nil {
+				return doc, err
+			}
 		case err != nil:
 			return doc, err
 		default:
@@ -76,6 +80,7 @@ func (a *app) followTo(ctx context.Context, s *session, ref string, f follower) 
 				awaySince = time.Time{}
 			}
 			doc, ref = next, next.ID
+			tellFits(f, doc, told)
 			f.update(doc)
 			if !doc.Status.Open() || doc.Status == trimtab.RunBlocked {
 				return doc, nil
@@ -87,19 +92,35 @@ func (a *app) followTo(ctx context.Context, s *session, ref string, f follower) 
 	}
 }
 
-// away says once that a service is away, and looks after the embedded stack when that lasts.
-func (a *app) away(ctx context.Context, s *session, f follower, since time.Time, err error) time.Time {
+// tellFits says once for each attempt what of its data is cut or left out.
+func tellFits(f follower, doc runs.Document, told map[string]bool) {
+	for _, st := range doc.Stages {
+		for _, line := range fitsOf(st) {
+			if key := fmt.Sprint(line, st.Attempt); !told[key] {
+				told[key] = true
+				f.note(line)
+			}
+		}
+	}
+}
+
+// away says once that a service is away, and looks after the embedded stack
+// when that lasts. It is an error that the data folder is gone, and the run with it.
+func (a *app) away(ctx context.Context, s *session, f follower, since time.Time, err error) (time.Time, error) {
 	if since.IsZero() {
 		f.note(fmt.Sprintf("%v; the run goes on, waiting for it", trimtab.AsError(err).Message))
-		return time.Now()
+		return time.Now(), nil
 	}
-	if time.Since(since) > patience {
-		if err := s.revive(ctx); err != nil && ctx.Err() == nil {
-			f.note(fmt.Sprintf("start the embedded stack again: %v", err))
+	if time.Since(since) <= patience {
+		return since, nil
+	}
+	if err := s.revive(ctx); err != nil && ctx.Err() == nil {
+		if trimtab.AsError(err).Type == devstack.FolderGone {
+			return since, err
 		}
-		return time.Now()
+		f.note(fmt.Sprintf("start the embedded stack again: %v", err))
 	}
-	return since
+	return time.Now(), nil
 }
 
 // detached says that the run goes on without the follower.

@@ -74,7 +74,7 @@ func newTalker(m *model.Model, t *tokenizer.Tokenizer, o sampling) (*talker, err
 func (k *talker) say(prompt string) (generation, error) {
 	ids := dataset.PromptTokens(k.tokens, prompt)
 	if k.o.raw {
-		ids = append([]int32{k.tokens.EndOfText()}, k.tokens.Encode(prompt)...)
+		ids = append([]int32{k.tokens.BeginOfText()}, k.tokens.Encode(prompt)...)
 	}
 	room := k.model.Config.Context - len(ids)
 	if room < 1 {
@@ -83,7 +83,7 @@ func (k *talker) say(prompt string) (generation, error) {
 	}
 	o := model.SampleOptions{
 		Temperature: k.o.temperature, TopK: k.o.topK, TopP: k.o.topP, MaxNew: min(k.o.maxTokens, room),
-		Stop: []int32{k.tokens.EndOfText()}, Ban: []int32{k.tokens.Pad()},
+		Stop: k.tokens.Ends(), Ban: k.tokens.Ban(),
 	}
 	if k.o.greedy {
 		o.Temperature = 0
@@ -123,7 +123,7 @@ func (a *app) generateCmd() *cobra.Command {
 			}
 			prompt := args[1]
 			if prompt == "-" {
-				text, err := readAll(a.in)
+				text, err := readAll(a.in, "standard input")
 				if err != nil {
 					return err
 				}

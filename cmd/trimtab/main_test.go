@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -42,7 +43,7 @@ func TestStoreScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{Dir: "testdata/store", RequireExplicitExec: true, Setup: func(e *testscript.Env) error {
 		e.Setenv("TRIMTAB_POSTGRES_URL", storagetest.URLs(e.T().(testing.TB)).App)
 		e.Setenv("TRIMTAB_ACTOR", "tester")
-		return isolate(e)
+		return errors.Join(isolate(e), smallModels(e.WorkDir))
 	}})
 }
 

@@ -3,8 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/checkpoint"
+	"github.com/trimtab/trimtab/dataset"
 	"github.com/trimtab/trimtab/model"
 	"github.com/trimtab/trimtab/storage"
 	"github.com/trimtab/trimtab/tokenizer"
@@ -82,10 +82,69 @@ func (a *app) modelListCmd() *cobra.Command {
 type modelDocument struct {
 	Schema string `json:"schema"`
 	artifact
-	Config    model.Config `json:"config"`
-	Scalar    bool         `json:"scalar_head"`
-	Tokenizer string       `json:"tokenizer"`
-	Files     []fileEntry  `json:"files"`
+	Config    model.Config   `json:"config"`
+	Scalar    bool           `json:"scalar_head"`
+	Tokenizer string         `json:"tokenizer"`
+	Tokens    tokensDocument `json:"tokens"`
+	Import    *takenIn       `json:"import,omitempty"`
+	Files     []fileEntry    `json:"files"`
+}
+
+// tokensDocument is what a vocabulary's ids mean.
+type tokensDocument struct {
+	IDs     int       `json:"ids"`    // of the model
+	Tokens  int       `json:"tokens"` // ids from here on have no text and are never sampled
+	Begin   idToken   `json:"begin"`
+	Ends    []idToken `json:"ends"` // any of them ends a text
+	Pad     *idToken  `json:"pad"`
+	Special []idToken `json:"special"` // all of them, also those above
+}
+
+type idToken struct {
+	ID   int32  `json:"id"`
+	Text string `json:"text"`
+}
+
+func tokensOf(t *tokenizer.Tokenizer) tokensDocument {
+	named := func(id int32) idToken { return idToken{id, t.Piece(id)} }
+	d := tokensDocument{IDs: t.Vocab(), Tokens: t.Tokens(), Begin: named(t.BeginOfText())}
+	for _, id := range t.Ends() {
+		d.Ends = append(d.Ends, named(id))
+	}
+	for _, id := range t.Specials() {
+		d.Special = append(d.Special, named(id))
+	}
+	if t.Pad() != tokenizer.NoToken {
+		pad := named(t.Pad())
+		d.Pad = &pad
+	}
+	return d
+}
+
+// line says the same in words.
+func (d tokensDocument) line() string {
+	show := func(list ...idToken) string {
+		var words []string
+		for _, t := range list {
+			words = append(words, fmt.Sprintf("%s (%d)", t.Text, t.ID))
+		}
+		return strings.Join(words, ", ")
+	}
+	pad := "none"
+	if d.Pad != nil {
+		pad = show(*d.Pad)
+	}
+	line := fmt.Sprintf("begin %s, end %s, pad %s", show(d.Begin), show(d.Ends...), pad)
+	var more []idToken
+	for _, t := range d.Special {
+		if t != d.Begin && !slices.Contains(d.Ends, t) && (d.Pad == nil || t != *d.Pad) {
+			more = append(more, t)
+		}
+	}
+	if len(more) > 0 {
+		line += ", special " + show(more...)
+	}
+	return line
 }
 
 type fileEntry struct {
@@ -110,20 +169,30 @@ func (a *app) modelShowCmd() *cobra.Command {
 	}
 }
 
+// describe is a model under the name that it was asked for by, with its first origin.
 func describe(ctx context.Context, s *session, ref string) (modelDocument, error) {
 	x, m, t, err := loadModel(ctx, s, ref)
 	if err != nil {
 		return modelDocument{}, err
 	}
-	files, err := s.files.Files(x.Digest)
+	first, err := s.store.ResolveArtifact(ctx, string(x.Digest))
 	if err != nil {
 		return modelDocument{}, err
 	}
-	doc := modelDocument{Schema: "trimtab.model/v1", artifact: artifactOf(x), Config: m.Config, Scalar: m.Scalar, Tokenizer: t.Digest()}
-	for _, f := range files {
-		doc.Files = append(doc.Files, fileEntry{f.Name, len(f.Data), trimtab.DigestOf(f.Data)})
+	first.Name = x.Name
+	entries, err := checkpoint.Contents(s.files, x.Digest)
+	if err != nil {
+		return modelDocument{}, err
 	}
-	return doc, nil
+	return documentOf(artifactOf(first), m, t, entries), nil
+}
+
+func documentOf(x artifact, m *model.Model, t *tokenizer.Tokenizer, entries []checkpoint.Entry) modelDocument {
+	doc := modelDocument{Schema: "trimtab.model/v1", artifact: x, Config: m.Config, Scalar: m.Scalar, Tokenizer: t.Digest(), Tokens: tokensOf(t)}
+	for _, e := range entries {
+		doc.Files = append(doc.Files, fileEntry{e.Name, int(e.Bytes), e.Digest})
+	}
+	return doc
 }
 
 func (a *app) printModel(doc modelDocument) error {
@@ -143,11 +212,15 @@ func (a *app) printModel(doc modelDocument) error {
 	if doc.Scalar {
 		head = "reward model (scalar head)"
 	}
-	for _, line := range [][2]string{
+	lines := [][2]string{
 		{"digest", string(doc.Digest)}, {"name", doc.Name}, {"origin", origins(doc.artifact)}, {"head", head},
 		{"shape", fmt.Sprintf("%d layers, width %d, %d heads, context %d, vocabulary %d", c.Layers, c.Width, c.Heads, c.Context, c.Vocab)},
-		{"size", count(float64(doc.Parameters)) + " parameters"}, {"tokenizer", doc.Tokenizer},
-	} {
+		{"size", count(float64(doc.Parameters)) + " parameters"}, {"tokenizer", doc.Tokenizer}, {"tokens", doc.Tokens.line()},
+	}
+	if doc.Import != nil {
+		lines = append(doc.Import.lines(), lines...)
+	}
+	for _, line := range lines {
 		fmt.Fprintf(a.out, "%-10s%s\n", line[0], clean(line[1]))
 	}
 	fmt.Fprintln(a.out)
@@ -155,6 +228,9 @@ func (a *app) printModel(doc modelDocument) error {
 }
 
 func origins(x artifact) string {
+	if x.CreatedAt.IsZero() {
+		return "not here yet"
+	}
 	if x.Run == "" {
 		return "imported " + ago(x.CreatedAt)
 	}
@@ -203,59 +279,6 @@ func loadModel(ctx context.Context, s *session, ref string) (storage.Artifact, *
 	return x, m, t, err
 }
 
-func (a *app) modelImportCmd() *cobra.Command {
-	var name string
-	cmd := &cobra.Command{
-		Use: "import FOLDER", Short: "take in a Hugging Face GPT-2 folder", Args: takes(1, 1),
-		Example: "  trimtab model import ./gpt2 --name gpt2",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			dir, err := filepath.Abs(args[0])
-			if err != nil {
-				return err
-			}
-			if name == "" {
-				name = filepath.Base(dir)
-			}
-			if err := plainName("the model's name", name); err != nil {
-				return err
-			}
-			return a.withStore(cmd, func(ctx context.Context, s *session) error { return a.importModel(ctx, s, args[0], name) })
-		},
-	}
-	cmd.Flags().StringVar(&name, "name", "", "name of the model (default: the folder's)")
-	return cmd
-}
-
-func (a *app) importModel(ctx context.Context, s *session, dir, name string) error {
-	if _, err := os.Stat(dir); err != nil {
-		return fileError(dir, err)
-	}
-	if err := s.runs.Tie(ctx); err != nil {
-		return err
-	}
-	digest, err := checkpoint.Import(s.files, dir)
-	if err != nil {
-		return err
-	}
-	m, _, err := checkpoint.LoadModel(s.files, digest)
-	if err != nil {
-		return err
-	}
-	kind := "model"
-	if m.Scalar {
-		kind = "reward"
-	}
-	if err := s.store.PutArtifact(ctx, storage.Artifact{Digest: digest, Kind: kind, Name: name, Parameters: int64(len(m.Slab))}, a.actor()); err != nil {
-		return err
-	}
-	doc, err := describe(ctx, s, string(digest))
-	if err != nil {
-		return err
-	}
-	doc.Name, doc.Run, doc.Stage = name, "", "" // the same model may have other names, and a run that made it
-	return a.printModel(doc)
-}
-
 // plainName refuses a name that commands could not find again, or not tell from other references.
 func plainName(flag, name string) error {
 	bad := func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) || r == '@' }
@@ -277,9 +300,12 @@ func (a *app) modelExportCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "export MODEL FOLDER", Short: "write a model as a Hugging Face folder, with its papers", Args: takes(2, 2),
 		Long: `Write the files of a model into a new or empty folder, and beside them its card
-(README.md), provenance (provenance.json), bill of materials (bom.json) and, where a head
-of the record was signed, proofs of where it came from (proofs.json; see "audit prove
---offline"). These are no part of the model: imported again, the folder has the same digest.`,
+(README.md), provenance (provenance.json), bill of materials (bom.json), the form of its
+prompts (chat_template.jinja), how the run sampled it (generation_config.json) and, where a
+head of the record was signed, proofs of where it came from (proofs.json; see "audit prove
+--offline"). These are no part of the model: imported again, the folder has the same digest.
+A reward model is written so that other programs score as it does: its bias is folded into
+the last layer norm, and it has a padding token.`,
 		Example: "  trimtab model export my-assistant/ppo ./my-assistant",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withStore(cmd, func(ctx context.Context, s *session) error {
@@ -290,15 +316,8 @@ of the record was signed, proofs of where it came from (proofs.json; see "audit 
 				if err := forNewFiles(args[1]); err != nil {
 					return err
 				}
-				f, err := s.runs.Facts(ctx, x.Digest, runIn(ctx, s, args[0]))
+				beside, notes, err := exportModel(ctx, s, x.Digest, runIn(ctx, s, args[0]), args[1])
 				if err != nil {
-					return err
-				}
-				beside, err := papersOf(f)
-				if err != nil {
-					return err
-				}
-				if err := checkpoint.Export(s.files, x.Digest, args[1], beside...); err != nil {
 					return err
 				}
 				if err := s.store.Tell(ctx, streamOfModel(x), a.actor(), "model_exported", map[string]any{"digest": x.Digest}); err != nil {
@@ -308,19 +327,70 @@ of the record was signed, proofs of where it came from (proofs.json; see "audit 
 				if err != nil {
 					return err
 				}
-				var names []string
-				for _, p := range beside {
-					names = append(names, p.Name)
-				}
+				names := beside
 				if proved {
 					names = append(names, proofsName)
 				}
 				if a.documents() {
-					return a.printDocument(map[string]any{"schema": "trimtab.export/v1", "digest": x.Digest, "folder": args[1], "papers": names})
+					return a.printDocument(map[string]any{"schema": "trimtab.export/v1", "digest": x.Digest, "folder": args[1], "papers": names, "notes": notes})
 				}
 				fmt.Fprintf(a.out, "%s is in %s, with %s\n", x.Digest, clean(args[1]), strings.Join(names, ", "))
+				for _, note := range notes {
+					fmt.Fprintln(a.out, note)
+				}
 				return nil
 			})
 		},
 	}
+}
+
+// exportModel writes a model with what lies beside it; it lists that, and what is to be said.
+func exportModel(ctx context.Context, s *session, d trimtab.Digest, run, dir string) (beside, notes []string, err error) {
+	f, err := s.runs.Facts(ctx, d, run)
+	if err != nil {
+		return nil, nil, err
+	}
+	files, err := papersOf(f)
+	if err != nil {
+		return nil, nil, err
+	}
+	x, err := checkpoint.ExportForm(s.files, d)
+	if err != nil {
+		return nil, nil, err
+	}
+	use, notes, err := useOf(ctx, s, d, run, x)
+	if err != nil {
+		return nil, nil, err
+	}
+	files = append(files, use...)
+	for _, p := range files {
+		beside = append(beside, p.Name)
+	}
+	return beside, notes, checkpoint.WriteFolder(dir, append(x.Files, files...))
+}
+
+// useOf are the files by which other programs use a model as it was trained, and what is to be said of its form.
+func useOf(ctx context.Context, s *session, d trimtab.Digest, run string, x checkpoint.Exported) (files []checkpoint.File, notes []string, err error) {
+	if x.Tokenizer == nil {
+		return nil, nil, nil
+	}
+	if text, ok := dataset.ChatTemplate(x.Tokenizer); ok {
+		files = append(files, checkpoint.File{Name: "chat_template.jinja", Data: text})
+	} else {
+		notes = append(notes, "there is no chat template: other programs take off what is beside the tokens that begin and end a text")
+	}
+	if x.Padded {
+		notes = append(notes, "a padding token was added, by which other programs score a batch")
+	}
+	switch {
+	case x.KeepsBias:
+		notes = append(notes, "score.bias could not be folded into the last layer norm: other programs leave it out, and their scores are off by it")
+	case len(x.Changed) > 0:
+		notes = append(notes, "score.bias is folded into the last layer norm, so that other programs score alike")
+	}
+	if x.Scalar {
+		return files, notes, nil
+	}
+	how, err := s.runs.Sampling(ctx, d, run)
+	return append(files, checkpoint.GenerationConfig(x.Tokenizer, how)), notes, err
 }

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/devstack"
 	"github.com/trimtab/trimtab/redact"
 )
 
@@ -21,9 +22,10 @@ type app struct {
 	in       io.Reader
 	out, err io.Writer
 	settings *settings
-	format   string // table, json, jsonl, csv
-	config   string // --config
-	who      string // under whom events are recorded
+	folder   devstack.DataFolder // the data folder that was opened, once one was
+	format   string              // table, json, jsonl, csv
+	config   string              // --config
+	who      string              // under whom events are recorded
 	secrets  *redact.Redactor
 	started  bool // a command's own code has begun: errors are no longer about the command line
 }

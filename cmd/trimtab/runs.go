@@ -86,7 +86,33 @@ func (a *app) printRun(doc runs.Document) error {
 	if err := printList(a, stages); err != nil {
 		return err
 	}
+	a.printFits(doc)
 	return a.printOutcome(doc)
+}
+
+// printFits says what of the stages' data is cut or left out.
+func (a *app) printFits(doc runs.Document) {
+	first := true
+	for _, st := range doc.Stages {
+		for _, line := range fitsOf(st) {
+			if first {
+				fmt.Fprintln(a.out)
+			}
+			first = false
+			fmt.Fprintln(a.out, clean(line))
+		}
+	}
+}
+
+// fitsOf says what of a stage's data is cut or left out, a line each.
+func fitsOf(st runs.StageDocument) []string {
+	var lines []string
+	for _, f := range st.Data {
+		if !f.Whole() && f.Items != "text" { // documents that go over several rows lose nothing
+			lines = append(lines, fmt.Sprintf("data of %s: %s", st.Name, f))
+		}
+	}
+	return lines
 }
 
 func (a *app) printHead(doc runs.Document) {

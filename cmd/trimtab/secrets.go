@@ -14,7 +14,7 @@ import (
 )
 
 // addresses are the settings that may hold a secret within an address.
-var addresses = []string{"postgres_url", "postgres_owner_url", "temporal_address", "audit_copies", "openlineage_url", "openlineage_namespace"}
+var addresses = []string{"postgres_url", "postgres_owner_url", "temporal_address", "audit_copies", "openlineage_url", "openlineage_namespace", "maven_mirror"}
 
 // foreign are the variables by which other programs' addresses come in, and show in errors of libraries.
 var foreign = []string{"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy", "GOPROXY", "DATABASE_URL"}

@@ -37,10 +37,12 @@ var sentences = map[string]func(happened) (string, error){
 	"dataset_created":    said(datasetCreated),
 	"items_added":        said(itemsAdded),
 	"dataset_frozen":     said(datasetFrozen),
+	"dataset_split":      said(datasetSplit),
 	"files_imported":     said(filesImported),
 	"items_erased":       said(itemsErased),
 	"document_kept":      said(documentKept),
 	"model_exported":     said(modelExported),
+	"model_named":        said(modelNamed),
 	"reproduced":         said(reproducedSaid),
 	"key_used":           said(keyUsed),
 	"audit_verified":     said(auditVerified),
@@ -247,16 +249,22 @@ func namedSaid(list []trimtab.Named) string {
 func attemptStarted(h happened, b struct {
 	Build, From, Kernels string
 	Steps                int
+	Data                 []trimtab.Metric // older events have none
 }) string {
-	verb := "went on"
+	verb, data := "went on", ""
 	if b.From == string(trimtab.AttemptQueued) {
 		verb = "began"
+		for _, f := range trimtab.Fits(b.Data) {
+			if !f.Whole() && f.Items != "text" {
+				data += "; " + f.String()
+			}
+		}
 	}
 	build := shortBuild(b.Build)
 	if b.Kernels != "" { // older events do not say
 		build += " (" + b.Kernels + ")"
 	}
-	return fmt.Sprintf("%s %s on build %s with %s", h.of(), verb, build, plural(b.Steps, "step"))
+	return fmt.Sprintf("%s %s on build %s with %s%s", h.of(), verb, build, plural(b.Steps, "step"), data)
 }
 
 func attemptStatusSaid(h happened, b statusBody) string {
@@ -417,6 +425,15 @@ func itemsAdded(h happened, b struct{ Added, Given int }) string {
 	return text
 }
 
+func datasetSplit(h happened, b struct {
+	By      string
+	Seed    uint64
+	Items   int
+	HeldOut int `json:"held_out"`
+}) string {
+	return fmt.Sprintf("dataset %s split by %s, seed %d: %s of %s held out", h.of(), b.By, b.Seed, grouped(b.HeldOut), plural(b.Items, "item"))
+}
+
 func datasetFrozen(h happened, b struct {
 	Version trimtab.Digest
 	Items   int
@@ -451,6 +468,13 @@ func documentKept(_ happened, b struct{ Digest trimtab.Digest }) string {
 
 func modelExported(_ happened, b struct{ Digest trimtab.Digest }) string {
 	return "exported model " + b.Digest.Short()
+}
+
+func modelNamed(_ happened, b struct {
+	Name           string
+	Digest, Before trimtab.Digest
+}) string {
+	return fmt.Sprintf("moved the name %s from model %s to %s", b.Name, b.Before.Short(), b.Digest.Short())
 }
 
 func reproducedSaid(h happened, b struct {

@@ -20,6 +20,7 @@ import (
 type setting struct {
 	key, help string
 	flag      string // where it is not the key's: --data names datasets
+	bare      string // what the flag without a value means; empty: it needs one
 	standard  func() string
 	hidden    bool // no flag: it would show in the list of processes
 }
@@ -39,6 +40,8 @@ var allSettings = []setting{
 	{key: "actor", help: "name that your decisions are recorded under (default: your login name)", standard: constant("")},
 	{key: "openlineage_url", help: "where a worker tells OpenLineage events: an http or https address, or a file; empty tells none", standard: constant("")},
 	{key: "openlineage_namespace", help: "namespace of those events (default: trimtab:// and the identity of the database)", standard: constant("")},
+	{key: "offline", help: "true: download nothing, also where no Postgres is installed", standard: constant("false"), bare: "true"},
+	{key: "maven_mirror", help: "address of a mirror of Maven Central, from which Postgres is fetched where none is installed", standard: constant("")},
 	{key: "log_format", help: "text or json", standard: constant("text")},
 	{key: "log_level", help: "debug, info, warn or error", standard: constant("info")},
 }
@@ -63,6 +66,7 @@ func addSettingFlags(root *cobra.Command) {
 	for _, s := range allSettings {
 		if !s.hidden {
 			root.PersistentFlags().String(s.flagName(), "", s.help)
+			root.PersistentFlags().Lookup(s.flagName()).NoOptDefVal = s.bare
 		}
 	}
 }
@@ -96,7 +100,7 @@ func readSettings(cmd *cobra.Command, file string) (*settings, error) {
 		s.values[one.key] = v.GetString(one.key)
 		s.origins[one.key] = origin(cmd, v, one, path)
 		if !slices.Contains(paths, one.flagName()) {
-			if err := readable(s.values[one.key]); err != nil {
+			if err := validText(s.values[one.key]); err != nil {
 				return nil, usagef("write it in UTF-8", "setting %s (from %s) cannot be taken: %w", one.key, s.origins[one.key], err)
 			}
 		}
@@ -109,6 +113,9 @@ func readSettings(cmd *cobra.Command, file string) (*settings, error) {
 	}
 	if err := checkLineage(s.values["openlineage_url"]); err != nil {
 		return nil, usagef("give an http or https address, or the full path of a file", "setting openlineage_url is %q (from %s): %w", s.shown("openlineage_url"), s.origins["openlineage_url"], err)
+	}
+	if err := s.checkDownloads(); err != nil {
+		return nil, err
 	}
 	return s, s.wholeData()
 }

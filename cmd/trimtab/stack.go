@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -21,7 +22,14 @@ func (a *app) ensure(ctx context.Context) (devstack.Endpoints, error) {
 	if err != nil {
 		return devstack.Endpoints{}, err
 	}
-	return devstack.Ensure(ctx, devstack.EnsureOptions{Dir: dir, Args: []string{"dev", "--data-folder", dir}, OpenRuns: openRuns, Log: a.quietly(a.err)})
+	e, err := devstack.Ensure(ctx, devstack.EnsureOptions{
+		Dir: dir, Marker: a.folder, Args: []string{"dev", "--data-folder", dir}, OpenRuns: openRuns, Log: a.quietly(a.err), Downloads: a.downloads(),
+		Env: []string{envName("offline") + "=" + a.settings.value("offline"), envName("maven_mirror") + "=" + a.settings.value("maven_mirror")},
+	})
+	if err == nil {
+		_, err = a.claimFolder()
+	}
+	return e, err
 }
 
 // openRuns counts the runs that have not ended.
@@ -51,6 +59,7 @@ when for a quarter of an hour there was no command and no open run.`,
 			}
 			return devstack.RunDev(cmd.Context(), devstack.DevOptions{
 				Dir: dir, Migrate: migrateEmbedded, Worker: a.workerProcess, OpenRuns: openRuns, Idle: idle, Log: a.quietly(a.err),
+				Downloads: a.downloads(),
 			})
 		},
 	}
@@ -131,7 +140,8 @@ func (a *app) devState() devDocument {
 	}
 	started := info.Started.UTC()
 	doc.Running, doc.Pid, doc.BuildID, doc.StartedAt = true, info.Pid, info.BuildID, &started
-	doc.Postgres, doc.Temporal, doc.TemporalUI, doc.Namespace = redact.Address(info.Endpoints.AppURL), info.Endpoints.Temporal, info.Endpoints.TemporalUI, info.Endpoints.Namespace
+	address, _, _ := strings.Cut(redact.Address(info.Endpoints.AppURL), "?")
+	doc.Postgres, doc.Temporal, doc.TemporalUI, doc.Namespace = address, info.Endpoints.Temporal, info.Endpoints.TemporalUI, info.Endpoints.Namespace
 	doc.Log, doc.WorkerLog = filepath.Join(dir, "dev.log"), filepath.Join(dir, "worker.log")
 	return doc
 }

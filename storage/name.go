@@ -1,0 +1,104 @@
+package storage
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/trimtab/trimtab"
+)
+
+// A name stands for one artifact. The first to be imported under a name has it;
+// when it moves to another, an event in the stream of the name tells so:
+//
+//	name/NAME  model_named  {"name": …, "digest": …, "before": …}
+//
+// The newest such event says who has the name; where there is none, the newest
+// row of table artifact with that name does.
+const nameStream = "name/"
+
+// ImportArtifact writes down an artifact that no run made, and gives it its
+// name. Where another artifact has the name, the name stays there and the
+// error is Conflict "name_taken", unless move says to move it; before is then
+// the digest that had it. The same again changes nothing.
+func (s *Store) ImportArtifact(ctx context.Context, a Artifact, move bool, actor string) (before trimtab.Digest, err error) {
+	a.Name = clean(a.Name)
+	err = s.write(ctx, "importing artifact "+a.Digest.Short(), func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock(hashtextextended($1, 0))", nameStream+a.Name); err != nil {
+			return err
+		}
+		holder, err := holderOf(ctx, tx, a.Name)
+		if err != nil {
+			return err
+		}
+		if taken := holder != "" && holder != a.Digest; taken && !move {
+			return NameTaken(a.Name, holder)
+		} else if taken {
+			before = holder
+		}
+		if err := putArtifact(ctx, tx, a, actor); err != nil || before == "" {
+			return err
+		}
+		return record(ctx, tx, subject{stream: nameStream + a.Name}, actor, "model_named",
+			map[string]any{"name": a.Name, "digest": a.Digest, "before": before})
+	})
+	return before, err
+}
+
+// NameTaken is the error of giving a name that another artifact has.
+func NameTaken(name string, holder trimtab.Digest) error {
+	return trimtab.NewError(trimtab.Conflict, "name_taken", "choose another with --name, or move the name with --force",
+		"giving a model the name %q: model %s has it", name, holder.Short())
+}
+
+// NameHolder is the digest of the artifact that has a name; empty if none has.
+func (s *Store) NameHolder(ctx context.Context, name string) (trimtab.Digest, error) {
+	d, err := holderOf(ctx, s.pool, clean(name))
+	return d, fault(ctx, fmt.Sprintf("finding the model named %q", name), err)
+}
+
+func holderOf(ctx context.Context, q querier, name string) (d trimtab.Digest, err error) {
+	var body []byte
+	err = q.QueryRow(ctx, "select body from event where stream = $1 and type = 'model_named' order by sequence desc limit 1", nameStream+name).Scan(&body)
+	if err == nil {
+		return digestIn(body)
+	}
+	if !errors.Is(err, pgx.ErrNoRows) {
+		return "", err
+	}
+	err = q.QueryRow(ctx, "select digest from artifact where name = $1 order by id desc limit 1", name).Scan(&d)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return "", nil
+	}
+	return d, err
+}
+
+// movedNames are the names that were moved, and to what.
+func movedNames(ctx context.Context, q querier) (map[string]trimtab.Digest, error) {
+	bodies, err := collect(ctx, q, pgx.RowTo[[]byte], `
+		select e.body from event_stream s
+		cross join lateral (select body from event where stream = s.stream and type = 'model_named' order by sequence desc limit 1) e
+		where starts_with(s.stream, $1)`, nameStream)
+	if err != nil {
+		return nil, err
+	}
+	moved := make(map[string]trimtab.Digest)
+	for _, raw := range bodies {
+		var b struct{ Name string }
+		if err := json.Unmarshal(raw, &b); err != nil {
+			return nil, err
+		}
+		if moved[b.Name], err = digestIn(raw); err != nil {
+			return nil, err
+		}
+	}
+	return moved, nil
+}
+
+func digestIn(body []byte) (trimtab.Digest, error) {
+	var b struct{ Digest trimtab.Digest }
+	err := json.Unmarshal(body, &b)
+	return b.Digest, err
+}
