@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"unicode/utf8"
 )
 
 // MaxResponses is the largest K of a ranking: raters cannot order more.
@@ -28,20 +27,22 @@ func (Ranking) Kind() Kind { return KindRankings }
 // Validate refuses empty text and bytes that no text holds.
 func (t Text) Validate() error { return checkText("text", t.Body) }
 
-// Validate refuses empty text and unknown splits.
+// Validate refuses empty text, unknown splits and a tag longer than MostLabel.
 func (p Prompt) Validate() error {
-	return firstOf(checkText("prompt", p.Text), checkSplit(p.Split))
+	return firstOf(checkText("prompt", p.Text), checkSplit(p.Split), checkLabel("tag", p.Tag))
 }
 
-// Validate refuses empty text and unknown splits.
+// Validate refuses empty text, unknown splits and a demonstrator longer than MostLabel.
 func (d Demonstration) Validate() error {
-	return firstOf(checkText("prompt", d.Prompt), checkText("completion", d.Response), checkSplit(d.Split))
+	return firstOf(checkText("prompt", d.Prompt), checkText("completion", d.Response), checkSplit(d.Split),
+		checkLabel("demonstrator", d.Demonstrator))
 }
 
-// Validate refuses rankings that imply no comparison, ranks that are not dense, and more than MaxResponses.
-// An empty response is sound: to say nothing is an answer, and people rank it.
+// Validate refuses rankings that imply no comparison, ranks that are not dense, more than MaxResponses, and labels
+// longer than MostLabel. An empty response is sound: to say nothing is an answer, and people rank it.
 func (r Ranking) Validate() error {
-	if err := firstOf(checkText("prompt", r.Prompt), checkSplit(r.Split)); err != nil {
+	if err := firstOf(checkText("prompt", r.Prompt), checkSplit(r.Split), checkLabel("labeller", r.Labeller),
+		checkLabel("guideline", r.Guideline), checkLabel("group", r.Group)); err != nil {
 		return err
 	}
 	if k := len(r.Responses); k < 2 || k > MaxResponses {
@@ -93,6 +94,19 @@ func (r Ranking) Canonical() []byte {
 	})
 }
 
+// Contradicts reports whether two equal responses have different ranks: their
+// pair says nothing, whatever a model learns.
+func (r Ranking) Contradicts() bool {
+	for i := range r.Responses {
+		for j := range i {
+			if r.Ranks[i] != r.Ranks[j] && bytes.Equal(r.Responses[i].Bytes, r.Responses[j].Bytes) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // DenseRanks turns any ranks (lower is better, equal is tied) into 1, 2, 3 … without gaps.
 func DenseRanks[R int | float64](ranks []R) []int {
 	sorted := slices.Clone(ranks)
@@ -118,15 +132,10 @@ func canonical(v any) []byte {
 }
 
 func checkText(field, s string) error {
-	switch {
-	case strings.TrimSpace(s) == "":
+	if strings.TrimSpace(s) == "" {
 		return fmt.Errorf("field %q is empty", field)
-	case !utf8.ValidString(s):
-		return fmt.Errorf("field %q is not valid UTF-8", field)
-	case strings.ContainsRune(s, 0):
-		return fmt.Errorf("field %q holds a NUL character", field)
 	}
-	return nil
+	return checkBytes(field, s)
 }
 
 func checkSplit(s string) error {

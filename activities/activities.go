@@ -21,6 +21,7 @@ import (
 	"github.com/trimtab/trimtab/checkpoint"
 	"github.com/trimtab/trimtab/failpoint"
 	"github.com/trimtab/trimtab/recipes"
+	"github.com/trimtab/trimtab/redact"
 	"github.com/trimtab/trimtab/storage"
 	"github.com/trimtab/trimtab/tensor"
 	"go.temporal.io/sdk/activity"
@@ -107,7 +108,11 @@ func (a *Activities) begin(ctx context.Context, in BeginInput) (BeginResult, err
 		a.say(ctx, in.Run, in.Stage.Name, in.Number, "attempt %d begins", in.Number)
 		return BeginResult{Attempt: row.ID}, nil
 	}
-	a.say(ctx, in.Run, in.Stage.Name, in.Number, "unchanged: attempt %d's output is reused", row.ReusedFrom)
+	made, err := a.store.Attempt(ctx, row.ReusedFrom) // of the row as it is stored: an earlier try may have chosen another
+	if err != nil {
+		return BeginResult{}, err
+	}
+	a.say(ctx, in.Run, in.Stage.Name, in.Number, "unchanged: the output of attempt %d of run %s is reused", made.Number, made.Run)
 	return BeginResult{Attempt: row.ID, Reused: true, Outputs: row.Outputs, Metrics: row.Metrics, Missed: missed(in.Stage.Gates, row.Metrics)}, nil
 }
 
@@ -136,7 +141,7 @@ func (a *Activities) here(ctx context.Context, in BeginInput, old storage.Attemp
 			continue // in the record itself
 		}
 		if _, err := a.files.Files(out.Digest); err != nil {
-			a.say(ctx, in.Run, in.Stage.Name, in.Number, "attempt %d's output cannot be reused: %v", old.ID, err)
+			a.say(ctx, in.Run, in.Stage.Name, in.Number, "the output of attempt %d of run %s cannot be reused: %v", old.Number, old.Run, err)
 			return false
 		}
 	}
@@ -278,7 +283,7 @@ func beating(ctx context.Context) (stop func()) {
 
 // say writes a line of the run's log; a log that cannot be written stops nothing.
 func (a *Activities) say(ctx context.Context, run, stage string, attempt int, format string, args ...any) {
-	line := storage.LogLine{Level: "info", Stage: stage, Attempt: attempt, Message: fmt.Sprintf(format, args...)}
+	line := storage.LogLine{Level: "info", Stage: stage, Attempt: attempt, Message: redact.Text(fmt.Sprintf(format, args...))}
 	if err := a.store.Log(ctx, run, line); err != nil {
 		a.log.Warn("the run's log", "run", run, "error", err)
 	}

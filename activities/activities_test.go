@@ -153,13 +153,3 @@ func TestPatience(t *testing.T) {
 		t.Errorf("a stalled stage is %+v", e)
 	}
 }
-
-func TestFullRows(t *testing.T) {
-	rows := [][]int32{{1, 2}, {3, 4}, {5}}
-	if got := fullRows(rows, 2); len(got) != 2 {
-		t.Errorf("%v", got)
-	}
-	if got := fullRows(rows[:2], 2); len(got) != 2 {
-		t.Errorf("%v", got)
-	}
-}

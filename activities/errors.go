@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/redact"
 	"go.temporal.io/sdk/temporal"
 )
 
@@ -27,7 +28,7 @@ func Wrap(err error) error {
 // mostMessage bounds an error's text, bytes: Temporal refuses large failures, and then nobody learns of the error.
 const mostMessage = 4096
 
-// clip makes an error that Temporal can carry: not too long, and UTF-8.
+// clip makes an error that Temporal can carry and everybody may read: not too long, UTF-8, no secrets.
 func clip(e *trimtab.Error) *trimtab.Error {
 	short := func(s string) string {
 		if len(s) > mostMessage {
@@ -36,7 +37,7 @@ func clip(e *trimtab.Error) *trimtab.Error {
 		return strings.ToValidUTF8(s, "�")
 	}
 	c := *e
-	c.Message, c.Remedy = short(e.Message), short(e.Remedy)
+	c.Message, c.Remedy = short(redact.Text(e.Message)), short(redact.Text(e.Remedy))
 	return &c
 }
 

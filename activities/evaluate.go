@@ -3,6 +3,7 @@ package activities
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
 
 	"github.com/trimtab/trimtab"
@@ -53,6 +54,12 @@ type Accuracy struct {
 	MatchedPairs      int     `json:"matched_pairs"` // lengths within a quarter of each other
 	MatchedAccuracy   float64 `json:"matched_accuracy"`
 	MatchedLongerWins float64 `json:"matched_longer_wins"`
+
+	// What follows is in the metrics of the reward stage, and not in the report, whose bytes are those of before.
+
+	Interval label.Interval `json:"-"` // as Low and High
+	Over     float64        `json:"-"` // Accuracy less LongerWins
+	OverBy   label.Interval `json:"-"` // of that: paired, over the same groups
 }
 
 // Shown is one prompt with each model's answer.
@@ -78,7 +85,8 @@ type evaluator struct {
 	pass    *model.Pass
 	prompts []trimtab.Prompt
 	ids     [][]int32
-	samples []samples // beside models
+	fit     trimtab.Fit // of the prompts
+	samples []samples   // beside models
 }
 
 // dataInputs are the inputs of evaluate that are no models.
@@ -121,21 +129,31 @@ func (e *evaluator) choose(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	context := e.models[0].m.Config.Context
+	ids, prompts, fit := dataset.FitPrompts(e.words, all, trimtab.SplitTest, context-e.config.MaxTokens)
+	if fit.Kept == 0 && fit.LeftOut == 0 {
+		return trimtab.NewError(trimtab.Invalid, "no_test_prompts",
+			fmt.Sprintf("import prompts with \"split\": \"test\" as NAME, freeze them, and `trimtab rerun %s %s --data NAME`", e.b.in.Run, e.b.in.Stage.Name),
+			"there are no held-out prompts to ask: none of the %d prompts has the split test", len(all))
+	}
+	if err := roomy(fit, "held-out prompts", e.config.MaxTokens, context); err != nil {
+		return err
+	}
 	taken := map[string]int{}
-	most := e.models[0].m.Config.Context - e.config.MaxTokens
-	for _, p := range all {
-		ids := dataset.PromptTokens(e.words, p.Text)
-		if p.Split != trimtab.SplitTest || len(ids) > most || (e.config.Prompts > 0 && taken[p.Tag] == e.config.Prompts) {
+	for i, p := range prompts {
+		if e.config.Prompts > 0 && taken[p.Tag] == e.config.Prompts {
 			continue
 		}
 		taken[p.Tag]++
-		e.prompts, e.ids = append(e.prompts, p), append(e.ids, ids)
+		e.prompts, e.ids = append(e.prompts, p), append(e.ids, ids[i])
 	}
-	if len(e.prompts) == 0 {
-		return trimtab.NewError(trimtab.Invalid, "no_prompts", `add prompts with "split": "test"`, "the prompts hold no test prompt that fits the model's context")
-	}
+	fit.Kept = len(e.prompts)
+	e.fit = fit
 	return nil
 }
+
+// fits counts the held-out prompts that are asked.
+func (e *evaluator) fits() []trimtab.Fit { return []trimtab.Fit{e.fit} }
 
 // Steps is the number of models that answer.
 func (e *evaluator) Steps() int { return len(e.models) }
@@ -361,7 +379,7 @@ func (e *evaluator) rewardModel(ctx context.Context, r *Evaluation) error {
 	if d, _ := e.b.input("rankings"); d == "" || e.scorer == nil {
 		return nil
 	}
-	seqs, held, err := e.b.rankings(ctx, e.words, e.scorer.Config.Context, trimtab.SplitTest)
+	seqs, held, _, err := e.b.rankings(ctx, e.words, e.scorer.Config.Context, trimtab.SplitTest)
 	if err != nil || len(held) == 0 {
 		return err
 	}
@@ -380,10 +398,13 @@ func (b builder) measure(m *model.Model, seqs []reward.Ranking, held []trimtab.R
 	score := func(r, i int) float64 { return float64(scores[r][i]) }
 	pairs := label.Pairs(held)
 	matched := label.LengthMatched(held, pairs)
-	hits := label.Hits(pairs, score)
+	hits, groups := label.Hits(pairs, score), label.PairGroups(held, pairs)
+	over := label.Differences(hits, label.LongerHits(held, pairs))
 	a := Accuracy{Pairs: len(pairs), Accuracy: label.Mean(hits), LongerWins: label.LongerWins(held, pairs),
-		MatchedPairs: len(matched), MatchedAccuracy: label.Mean(label.Hits(matched, score)), MatchedLongerWins: label.LongerWins(held, matched)}
-	a.Low, a.High = label.Bootstrap(label.PairGroups(held, pairs), hits, .95, 1000, b.source("bootstrap"))
+		MatchedPairs: len(matched), MatchedAccuracy: label.Mean(label.Hits(matched, score)), MatchedLongerWins: label.LongerWins(held, matched),
+		Interval: label.Bootstrap(groups, hits, .95, 1000, b.source("bootstrap")),
+		Over:     label.Mean(over), OverBy: label.Bootstrap(groups, over, .95, 1000, b.source("bootstrap"))}
+	a.Low, a.High = a.Interval.Low, a.Interval.High
 	return a
 }
 
@@ -398,6 +419,9 @@ func (b builder) accuracy(m *model.Model, seqs []reward.Ranking, held []trimtab.
 		{Name: "held_out/pairs", Value: float64(a.Pairs)}, {Name: "held_out/longer_wins", Value: a.LongerWins},
 		{Name: "held_out/matched_pairs", Value: float64(a.MatchedPairs)}, {Name: "held_out/matched_accuracy", Value: a.MatchedAccuracy},
 		{Name: "held_out/matched_longer_wins", Value: a.MatchedLongerWins},
+		{Name: "held_out/groups", Value: float64(a.Interval.Groups)},
+		{Name: "held_out/over_longer", Value: a.Over},
+		{Name: "held_out/over_longer_low", Value: a.OverBy.Low}, {Name: "held_out/over_longer_high", Value: a.OverBy.High},
 	}
 }
 

@@ -3,6 +3,7 @@ package activities
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"sync"
 
 	"github.com/trimtab/trimtab"
@@ -27,6 +28,8 @@ type job interface {
 	finish(ctx context.Context) ([]trimtab.Named, []trimtab.Metric, error)
 	// tokensPerStep is about how many tokens a step takes, for the shown speed.
 	tokensPerStep() int
+	// fits counts what of the stage's data is read, cut and left out.
+	fits() []trimtab.Fit
 }
 
 // newJob makes the stage of a segment from what its digests name.
@@ -134,6 +137,7 @@ type trained struct {
 	b      builder
 	kind   string // of the artifact
 	tokens int
+	data   []trimtab.Fit
 	words  *tokenizer.Tokenizer
 	result func() *model.Model
 	// measure is what is said of the result; it may be nil.
@@ -141,6 +145,8 @@ type trained struct {
 }
 
 func (t *trained) tokensPerStep() int { return t.tokens }
+
+func (t *trained) fits() []trimtab.Fit { return t.data }
 
 func (t *trained) finish(ctx context.Context) ([]trimtab.Named, []trimtab.Metric, error) {
 	m := t.result()
@@ -165,20 +171,16 @@ func (b builder) pretrain(ctx context.Context, c *recipes.Pretrain) (job, error)
 	shape.Vocab = words.Vocab()
 	m := model.New(shape, false)
 	m.Init(b.source("init"))
-	rows := dataset.PackRows(words, texts, c.RowTokens, b.source("pack"))
-	t, err := pretrain.New(c.Config, pretrain.Inputs{Pool: b.a.pool, Numerics: b.numerics, Seed: b.in.Seed, Stage: b.in.Stage.Name, Model: m, Rows: fullRows(rows, c.RowTokens)})
+	rows, fit := dataset.FullRows(words, texts, c.RowTokens, b.source("pack"))
+	if len(rows) == 0 {
+		return nil, trimtab.NewError(trimtab.Invalid, "no_text", "give the run more text, or lower row_tokens",
+			"the %d documents do not fill one row of %d tokens", len(texts), c.RowTokens)
+	}
+	t, err := pretrain.New(c.Config, pretrain.Inputs{Pool: b.a.pool, Numerics: b.numerics, Seed: b.in.Seed, Stage: b.in.Stage.Name, Model: m, Rows: rows})
 	if err != nil {
 		return nil, err
 	}
-	return &trained{Trainer: t, b: b, kind: "model", tokens: c.BatchTokens, words: words, result: t.Result}, nil
-}
-
-// fullRows leaves out the last row when it is short.
-func fullRows(rows [][]int32, n int) [][]int32 {
-	if k := len(rows); k > 0 && len(rows[k-1]) < n {
-		return rows[:k-1]
-	}
-	return rows
+	return &trained{Trainer: t, b: b, kind: "model", tokens: c.BatchTokens, data: []trimtab.Fit{fit}, words: words, result: t.Result}, nil
 }
 
 // texts are the bodies of the input text.
@@ -205,22 +207,15 @@ func newTokenizer(c *recipes.Pretrain, texts []string) (*tokenizer.Tokenizer, er
 	return t, nil
 }
 
-// demonstrations are the training examples as tokens.
-func (b builder) demonstrations(ctx context.Context, t *tokenizer.Tokenizer, context int) ([]dataset.Sequence, error) {
+// demonstrations are the training examples as tokens. With none, what is wrong
+// is their number or their length.
+func (b builder) demonstrations(ctx context.Context, t *tokenizer.Tokenizer, context int) ([]dataset.Sequence, trimtab.Fit, error) {
 	demos, err := items[trimtab.Demonstration](ctx, b, "demonstrations")
 	if err != nil {
-		return nil, err
+		return nil, trimtab.Fit{}, err
 	}
-	var seqs []dataset.Sequence
-	for _, d := range demos {
-		if d.Split == trimtab.SplitTest {
-			continue
-		}
-		if s, ok := dataset.Example(t, d.Prompt, d.Response, context); ok {
-			seqs = append(seqs, s)
-		}
-	}
-	return seqs, nil
+	seqs, fit := dataset.FitDemonstrations(t, demos, trimtab.SplitTrain, context)
+	return seqs, fit, nil
 }
 
 func (b builder) sft(ctx context.Context, c *recipes.SFT) (job, error) {
@@ -228,31 +223,37 @@ func (b builder) sft(ctx context.Context, c *recipes.SFT) (job, error) {
 	if err != nil {
 		return nil, err
 	}
-	seqs, err := b.demonstrations(ctx, words, m.Config.Context)
+	seqs, fit, err := b.demonstrations(ctx, words, m.Config.Context)
+	if err == nil {
+		err = readable(fit, "demonstrations", m.Config.Context)
+	}
 	if err != nil {
 		return nil, err
 	}
+	data := []trimtab.Fit{fit}
 	in := sft.Inputs{Pool: b.a.pool, Numerics: b.numerics, Seed: b.in.Seed, Stage: b.in.Stage.Name, Model: m, Examples: seqs}
 	if c.PretrainMix > 0 {
-		if in.Rows, err = b.rows(ctx, words, m.Config.Context); err != nil {
+		var rows trimtab.Fit
+		if in.Rows, rows, err = b.rows(ctx, words, m.Config.Context); err != nil {
 			return nil, err
 		}
+		data = append(data, rows)
 	}
 	t, err := sft.New(c.Config, in)
 	if err != nil {
 		return nil, err
 	}
-	return &trained{Trainer: t, b: b, kind: "model", tokens: meanTokens(seqs) * c.Batch, words: words, result: t.Result}, nil
+	return &trained{Trainer: t, b: b, kind: "model", tokens: meanTokens(seqs) * c.Batch, data: data, words: words, result: t.Result}, nil
 }
 
 // rows packs the input text for a mix of pretraining into a later stage.
-func (b builder) rows(ctx context.Context, t *tokenizer.Tokenizer, context int) ([][]int32, error) {
+func (b builder) rows(ctx context.Context, t *tokenizer.Tokenizer, context int) ([][]int32, trimtab.Fit, error) {
 	texts, err := b.texts(ctx)
 	if err != nil {
-		return nil, err
+		return nil, trimtab.Fit{}, err
 	}
-	n := min(context, mixRow)
-	return fullRows(dataset.PackRows(t, texts, n, b.source("pack")), n), nil
+	rows, fit := dataset.FullRows(t, texts, min(context, mixRow), b.source("pack"))
+	return rows, fit, nil
 }
 
 // mixRow is the length of pretraining rows in sft and ppo.
@@ -267,28 +268,17 @@ func meanTokens(seqs []dataset.Sequence) int {
 }
 
 // rankings are the input rankings of a split as tokens, with the rankings they come from.
-func (b builder) rankings(ctx context.Context, t *tokenizer.Tokenizer, context int, split string) ([]reward.Ranking, []trimtab.Ranking, error) {
+func (b builder) rankings(ctx context.Context, t *tokenizer.Tokenizer, context int, split string) ([]reward.Ranking, []trimtab.Ranking, trimtab.Fit, error) {
 	all, err := items[trimtab.Ranking](ctx, b, "rankings")
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, trimtab.Fit{}, err
 	}
-	var seqs []reward.Ranking
-	var kept []trimtab.Ranking
-	for _, r := range all {
-		if (r.Split == trimtab.SplitTest) != (split == trimtab.SplitTest) {
-			continue
-		}
-		examples, ok := dataset.RankedExamples(t, r, context)
-		if !ok {
-			continue
-		}
-		ranked := reward.Ranking{Ranks: r.Ranks}
-		for _, e := range examples {
-			ranked.Sequences = append(ranked.Sequences, e.Tokens)
-		}
-		seqs, kept = append(seqs, ranked), append(kept, r)
+	examples, kept, fit := dataset.FitRankings(t, all, split, context)
+	seqs := make([]reward.Ranking, len(kept))
+	for i, r := range kept {
+		seqs[i] = reward.Ranking{Sequences: tokensOf(examples[i]), Ranks: r.Ranks}
 	}
-	return seqs, kept, nil
+	return seqs, kept, fit, nil
 }
 
 func (b builder) reward(ctx context.Context, c *recipes.Reward) (job, error) {
@@ -296,15 +286,18 @@ func (b builder) reward(ctx context.Context, c *recipes.Reward) (job, error) {
 	if err != nil {
 		return nil, err
 	}
-	seqs, _, err := b.rankings(ctx, words, m.Config.Context, trimtab.SplitTrain)
+	seqs, _, fit, err := b.rankings(ctx, words, m.Config.Context, trimtab.SplitTrain)
+	if err == nil {
+		err = readable(fit, "rankings", m.Config.Context)
+	}
 	if err != nil {
 		return nil, err
 	}
-	test, held, err := b.rankings(ctx, words, m.Config.Context, trimtab.SplitTest)
+	test, held, heldFit, err := b.rankings(ctx, words, m.Config.Context, trimtab.SplitTest)
 	if err != nil {
 		return nil, err
 	}
-	demos, err := b.demonstrations(ctx, words, m.Config.Context)
+	demos, demoFit, err := b.demonstrations(ctx, words, m.Config.Context)
 	if err != nil {
 		return nil, err
 	}
@@ -314,7 +307,8 @@ func (b builder) reward(ctx context.Context, c *recipes.Reward) (job, error) {
 		return nil, err
 	}
 	measure := func(m *model.Model) []trimtab.Metric { return b.accuracy(m, test, held) }
-	return &trained{Trainer: t, b: b, kind: "reward", tokens: rankingTokens(seqs) * c.Batch, words: words, result: t.Result, measure: measure}, nil
+	return &trained{Trainer: t, b: b, kind: "reward", tokens: rankingTokens(seqs) * c.Batch, data: []trimtab.Fit{fit, heldFit, demoFit},
+		words: words, result: t.Result, measure: measure}, nil
 }
 
 func tokensOf(seqs []dataset.Sequence) [][]int32 {
@@ -353,19 +347,22 @@ func (b builder) ppo(ctx context.Context, c *recipes.PPO) (job, error) {
 	}
 	in := ppo.Inputs{Pool: b.a.pool, Numerics: b.numerics, Seed: b.in.Seed, Stage: b.in.Stage.Name, Model: policy, Reference: reference, Value: scorer,
 		Scorer: reward.NewScorer(b.pass(), scorer), Ends: words.Ends(), Ban: words.Ban(), Decode: words.Decode}
-	if in.Prompts, err = b.prompts(ctx, words, c.Pool, policy.Config.Context-c.MaxTokens); err != nil {
+	data := make([]trimtab.Fit, 1, 2)
+	if in.Prompts, data[0], err = b.prompts(ctx, words, c, min(policy.Config.Context, scorer.Config.Context)); err != nil {
 		return nil, err
 	}
 	if c.PtxCoef > 0 {
-		if in.Pretrain, err = b.rows(ctx, words, policy.Config.Context); err != nil {
+		var rows trimtab.Fit
+		if in.Pretrain, rows, err = b.rows(ctx, words, policy.Config.Context); err != nil {
 			return nil, err
 		}
+		data = append(data, rows)
 	}
 	t, err := ppo.New(c.Config, in)
 	if err != nil {
 		return nil, err
 	}
-	return &trained{Trainer: t, b: b, kind: "model", tokens: c.Batch * c.MaxTokens, words: words, result: t.Result}, nil
+	return &trained{Trainer: t, b: b, kind: "model", tokens: c.Batch * c.MaxTokens, data: data, words: words, result: t.Result}, nil
 }
 
 // reference is what ppo measures KL against: the input of that name, or else
@@ -386,25 +383,51 @@ func (b builder) reference(policy *model.Model, words *tokenizer.Tokenizer) (*mo
 }
 
 // prompts are the training prompts that leave room for a response: all, or as many as the pool wants.
-func (b builder) prompts(ctx context.Context, t *tokenizer.Tokenizer, pool, most int) ([]ppo.Prompt, error) {
+func (b builder) prompts(ctx context.Context, t *tokenizer.Tokenizer, c *recipes.PPO, context int) ([]ppo.Prompt, trimtab.Fit, error) {
+	fit := trimtab.Fit{Items: "prompts"}
 	all, err := b.trainPrompts(ctx)
 	if err != nil {
-		return nil, err
+		return nil, fit, err
 	}
 	var list []ppo.Prompt
 	for _, i := range dataset.Order(b.source("pool"), len(all), 0) {
-		if ids := dataset.PromptTokens(t, all[i].Text); len(ids) <= most {
+		if ids := dataset.PromptTokens(t, all[i].Text); len(ids) <= context-c.MaxTokens {
 			list = append(list, ppo.Prompt{Text: all[i].Text, Tokens: ids})
+		} else {
+			fit.LeftOut++
 		}
-		if len(list) == pool && pool > 0 {
+		if len(list) == c.Pool && c.Pool > 0 {
 			break
 		}
 	}
-	if len(list) == 0 {
-		return nil, trimtab.NewError(trimtab.Invalid, "no_prompts", "shorten the prompts, lower max_tokens or widen the model's context",
-			"no prompt of %d leaves room for a response", len(all))
+	fit.Kept = len(list)
+	return list, fit, roomy(fit, "prompts", c.MaxTokens, context)
+}
+
+// readable refuses data of which nothing is left to learn from, and says
+// whether there is none or all is too long.
+func readable(fit trimtab.Fit, what string, context int) error {
+	switch {
+	case fit.Kept > 0:
+		return nil
+	case fit.LeftOut == 0:
+		return trimtab.NewError(trimtab.Invalid, "no_"+what, fmt.Sprintf("give the stage %s of which not all have \"split\": \"test\"", what),
+			"there are no %s to learn from", what)
 	}
-	return list, nil
+	return trimtab.NewError(trimtab.Invalid, "context_exceeded", "widen the model's context with model.context, or give shorter prompts",
+		"all %d %s are too long: their prompts fill the context of %d tokens", fit.LeftOut, what, context)
+}
+
+// roomy refuses prompts of which none leaves room for an answer.
+func roomy(fit trimtab.Fit, what string, maxTokens, context int) error {
+	switch {
+	case fit.Kept > 0:
+		return nil
+	case fit.LeftOut == 0:
+		return trimtab.NewError(trimtab.Invalid, "no_prompts", fmt.Sprintf("give the stage %s", what), "there are no %s", what)
+	}
+	return trimtab.NewError(trimtab.Invalid, "no_prompts", "lower max_tokens, widen the model's context with model.context, or give shorter prompts",
+		"all %d %s are too long: none leaves room for an answer of %d tokens in the context of %d", fit.LeftOut, what, maxTokens, context)
 }
 
 // warm keeps the stage that a segment left, so that the next one need not load

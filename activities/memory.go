@@ -16,7 +16,7 @@ const MemoryShort = "memory_short"
 // counted is the least that the stage needs, so that no stage that fits is
 // held up.
 func (a *Activities) enoughMemory(in SegmentInput, config recipes.Config) error {
-	need := leastMemory(in.Stage.Kind, a.parameters(in, config))
+	need := recipes.LeastMemory(config, in.Stage.Kind, a.parameters(in, config))
 	free, known := a.memory()
 	if known && free < need {
 		debug.FreeOSMemory() // what an earlier stage left
@@ -40,17 +40,4 @@ func (a *Activities) parameters(in SegmentInput, config recipes.Config) (most in
 		}
 	}
 	return most
-}
-
-// leastMemory is what a stage with models of n parameters holds at least, in bytes.
-func leastMemory(kind string, n int64) int64 {
-	const float = 4
-	learner := (4 + 3) * n * float // weights, gradient and two moments; and a copy of all but the gradient for the checkpoint
-	switch kind {
-	case recipes.KindPPO: // policy and value model learn, reference and reward model are read
-		return 2*learner + 2*n*float
-	case recipes.KindPretrain, recipes.KindSFT, recipes.KindReward:
-		return learner
-	}
-	return n * float
 }

@@ -20,6 +20,54 @@ func freeMemory() (free int64, known bool) {
 	return max(0, free), known
 }
 
+// Memory is how many bytes this process may take at the most, and how many of
+// them are free: of the machine with its swap, of its control group, and of its
+// own limit.
+func Memory() (total, free int64, known bool) {
+	total, known = machineTotal()
+	for _, f := range []func() (int64, bool){groupTotal, limitTotal} {
+		if n, ok := f(); ok && (!known || n < total) {
+			total, known = n, true
+		}
+	}
+	free, ok := freeMemory()
+	return total, free, known && ok
+}
+
+func machineTotal() (int64, bool) {
+	raw, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return 0, false
+	}
+	kb, ok := keyed(raw, "MemTotal:")
+	swap, _ := keyed(raw, "SwapTotal:")
+	return (kb + swap) << 10, ok
+}
+
+func groupTotal() (int64, bool) {
+	dir, ok := groupFolder()
+	if !ok {
+		return 0, false
+	}
+	return number(filepath.Join(dir, "memory.max"))
+}
+
+func limitTotal() (int64, bool) {
+	var limit syscall.Rlimit
+	err := syscall.Getrlimit(syscall.RLIMIT_AS, &limit)
+	return int64(min(limit.Cur, 1<<62)), err == nil && limit.Cur <= 1<<62
+}
+
+// groupFolder is where the control group of this process (version 2) says what it has.
+func groupFolder() (string, bool) {
+	raw, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return "", false
+	}
+	_, path, ok := bytes.Cut(bytes.TrimSpace(raw), []byte("0::"))
+	return filepath.Join("/sys/fs/cgroup", string(path)), ok
+}
+
 // machineMemory is MemAvailable.
 func machineMemory() (int64, bool) {
 	raw, err := os.ReadFile("/proc/meminfo")
@@ -32,15 +80,10 @@ func machineMemory() (int64, bool) {
 
 // groupMemory is what the control group (version 2) leaves; its file pages can be taken back.
 func groupMemory() (int64, bool) {
-	raw, err := os.ReadFile("/proc/self/cgroup")
-	if err != nil {
-		return 0, false
-	}
-	_, path, ok := bytes.Cut(bytes.TrimSpace(raw), []byte("0::"))
+	dir, ok := groupFolder()
 	if !ok {
 		return 0, false
 	}
-	dir := filepath.Join("/sys/fs/cgroup", string(path))
 	most, ok := number(filepath.Join(dir, "memory.max"))
 	if !ok {
 		return 0, false

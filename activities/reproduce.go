@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/trimtab/trimtab"
@@ -402,8 +403,10 @@ func (w *again) end(ctx context.Context) error {
 			return err
 		}
 	}
-	w.out.Compared.Metrics += len(w.last) + len(measured)
-	if d, differ := compareMetrics(placeResult, w.in.Attempt.Metrics, append(w.last, measured...)); differ {
+	measured = append(measured, trimtab.FitMetrics(w.job.fits())...)
+	here := slices.Concat(w.last, recordedOf(w.in.Attempt.Metrics, measured))
+	w.out.Compared.Metrics += len(here)
+	if d, differ := compareMetrics(placeResult, w.in.Attempt.Metrics, here); differ {
 		return w.found(d)
 	}
 	return nil

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"runtime/debug"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -80,6 +82,7 @@ type running struct {
 	worker <-chan struct{} // closed when the worker has to stop
 
 	job   job
+	fits  []trimtab.Metric // what of its data it reads
 	step  int
 	maker int64 // the attempt that reported the step before step
 
@@ -157,6 +160,7 @@ func (r *running) restore(ctx context.Context) error {
 	}
 	warm := r.job != nil
 	if !warm {
+		debug.FreeOSMemory() // what an earlier stage left would stand beside this one's
 		if n, err = r.build(ctx, all); err != nil {
 			return err
 		}
@@ -176,11 +180,24 @@ func (r *running) restore(ctx context.Context) error {
 	if r.in.Sequence > 1 && !warm {
 		r.a.say(ctx, r.in.Run, r.in.Stage.Name, 0, "goes on from step %d", r.step)
 	}
-	if err := r.a.store.StartAttempt(ctx, r.in.Attempt, r.in.Sequence, r.job.Steps(), r.a.build, tensor.Implementation()); err != nil {
+	r.fits = trimtab.FitMetrics(r.job.fits())
+	if err := r.a.store.StartAttempt(ctx, r.in.Attempt, r.in.Sequence, r.job.Steps(), r.a.build, tensor.Implementation(), r.fits...); err != nil {
 		return err
+	}
+	if r.in.Sequence == 1 {
+		r.sayFits(ctx)
 	}
 	r.a.notice(r.in.Run, r.in.Attempt)
 	return nil
+}
+
+// sayFits writes to the run's log what of the stage's data is cut or left out.
+func (r *running) sayFits(ctx context.Context) {
+	for _, f := range r.job.fits() {
+		if !f.Whole() && f.Items != "text" { // documents that go over several rows lose nothing
+			r.a.say(ctx, r.in.Run, r.in.Stage.Name, 0, "%s", f)
+		}
+	}
 }
 
 // build makes the stage and loads the newest checkpoint that is whole. It
@@ -418,7 +435,7 @@ func (r *running) progress(ctx context.Context, step, total, first int, started 
 		return nil
 	}
 	r.shown.Store(int64(now))
-	p := storage.Progress{Step: step, Steps: total, Phase: r.in.Stage.Kind, Metrics: rep.Metrics}
+	p := storage.Progress{Step: step, Steps: total, Phase: r.in.Stage.Kind, Metrics: slices.Concat(rep.Metrics, r.fits)}
 	if s := (now - started).Seconds(); s > 0 {
 		p.TokensPerSecond = float64(r.job.tokensPerStep()) * float64(step-first) / s
 	}
@@ -454,6 +471,6 @@ func (r *running) result(work, ctx context.Context) (SegmentResult, error) {
 	if err != nil {
 		return res, r.cause(work, err)
 	}
-	res.Done, res.Outputs, res.Metrics = true, outputs, append(last, metrics...)
+	res.Done, res.Outputs, res.Metrics = true, outputs, slices.Concat(last, metrics, r.fits)
 	return res, nil
 }

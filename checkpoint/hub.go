@@ -12,6 +12,7 @@ import (
 
 	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/model"
+	"github.com/trimtab/trimtab/plainfile"
 	"github.com/trimtab/trimtab/tokenizer"
 )
 
@@ -233,7 +234,7 @@ func readFiles(dir string, names []string) ([]File, error) {
 		if !info.Mode().IsRegular() || !strings.HasSuffix(name, ".safetensors") && info.Size() > maxFile {
 			return nil, unsupported("%s is no plain file of at most %d bytes", name, maxFile)
 		}
-		data, err := os.ReadFile(path)
+		data, err := plainfile.Read(path)
 		if err != nil {
 			return nil, err
 		}
@@ -277,7 +278,7 @@ func Export(s *Store, d trimtab.Digest, dir string, papers ...File) error {
 // WriteFolder writes files into dir, which must be absent or empty. Where it
 // fails it takes away what it wrote. Errors: folder_not_empty.
 func WriteFolder(dir string, files []File) error {
-	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
+	if entries, err := listFolder(dir); err == nil && len(entries) > 0 {
 		return trimtab.NewError(trimtab.Conflict, "folder_not_empty",
 			"name a folder that is new or empty", "export to %s: the folder is not empty", dir)
 	}

@@ -13,6 +13,7 @@ import (
 type Sequence struct {
 	Tokens []int32
 	Prompt int
+	Cut    bool // its end did not fit and is left off
 }
 
 // PromptTokens is what a model is given to continue: the token that begins a
@@ -59,7 +60,7 @@ func example(prompt, response []int32, context int) (Sequence, bool) {
 		return Sequence{}, false
 	}
 	ids := slices.Concat(prompt, response)
-	return Sequence{Tokens: ids[:min(len(ids), context)], Prompt: len(prompt)}, true
+	return Sequence{Tokens: ids[:min(len(ids), context)], Prompt: len(prompt), Cut: len(ids) > context}, true
 }
 
 // PackRows lays texts, in an order drawn by src, into rows of rowLen tokens
@@ -72,13 +73,31 @@ func example(prompt, response []int32, context int) (Sequence, bool) {
 // is left of them begins a row that others share. All rows but the last are
 // full. Texts that encode to nothing are left out.
 func PackRows(t *tokenizer.Tokenizer, texts []string, rowLen int, src draw.Source) [][]int32 {
+	rows, _ := packRows(t, texts, rowLen, src)
+	return rows
+}
+
+// FullRows is PackRows without the last row where that is short, and a count of
+// the documents: those that go over several rows, and those that no full row
+// holds.
+func FullRows(t *tokenizer.Tokenizer, texts []string, rowLen int, src draw.Source) ([][]int32, trimtab.Fit) {
+	rows, fit := packRows(t, texts, rowLen, src)
+	if k := len(rows); k > 0 && len(rows[k-1]) < rowLen {
+		return rows[:k-1], fit
+	}
+	return rows, fit
+}
+
+func packRows(t *tokenizer.Tokenizer, texts []string, rowLen int, src draw.Source) ([][]int32, trimtab.Fit) {
 	docs := make([][]int32, 0, len(texts))
 	for _, i := range Order(src, len(texts), 0) {
 		if ids := t.Encode(texts[i]); len(ids) > 0 {
 			docs = append(docs, document(t, ids))
 		}
 	}
-	return pack(docs, rowLen)
+	rows, fit := pack(docs, rowLen)
+	fit.LeftOut += len(texts) - len(docs)
+	return rows, fit
 }
 
 // document is a text as ids, with the tokens that part it from others.
@@ -89,29 +108,37 @@ func document(t *tokenizer.Tokenizer, ids []int32) []int32 {
 	return append(append([]int32{t.BeginOfText()}, ids...), t.EndOfText())
 }
 
-func pack(docs [][]int32, rowLen int) [][]int32 {
+func pack(docs [][]int32, rowLen int) ([][]int32, trimtab.Fit) {
+	fit := trimtab.Fit{Items: "text"}
 	var rows [][]int32
 	var row []int32
+	begun := 0 // documents that lie in row alone
 	finish := func() {
 		if len(row) > 0 {
-			rows, row = append(rows, row), nil
+			rows, row, begun = append(rows, row), nil, 0
 		}
 	}
 	for _, d := range docs {
+		if len(d) > rowLen {
+			fit.Cut++
+		}
 		if room := rowLen - len(row); len(row) > 0 && len(d) > room {
 			row = append(row, d[:room]...)
 			finish()
 		}
+		begun++
 		for ; len(d) > rowLen; d = d[rowLen:] {
 			rows = append(rows, d[:rowLen:rowLen])
+			begun = 0
 		}
 		row = append(row, d...)
 		if len(row) == rowLen {
 			finish()
 		}
 	}
+	fit.LeftOut, fit.Kept = begun, len(docs)-begun
 	finish()
-	return rows
+	return rows, fit
 }
 
 // Order is the permutation of 0 … n-1 in which an epoch visits its items.

@@ -127,7 +127,7 @@ func TestPack(t *testing.T) {
 		{rows([]int32{1, 2, 3, 4, 5, 6}), 3, rows([]int32{1, 2, 3}, []int32{4, 5, 6})},
 		{nil, 3, nil},
 	} {
-		if got := pack(c.docs, c.rowLen); fmt.Sprint(got) != fmt.Sprint(c.want) {
+		if got, _ := pack(c.docs, c.rowLen); fmt.Sprint(got) != fmt.Sprint(c.want) {
 			t.Errorf("%v in rows of %d: %v, want %v", c.docs, c.rowLen, got, c.want)
 		}
 	}

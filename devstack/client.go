@@ -6,29 +6,49 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"syscall"
 	"time"
 
 	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/plainfile"
 )
 
 // EnsureOptions say how to start a dev process where none runs.
 type EnsureOptions struct {
 	Dir        string                                              // the data folder
+	Marker     DataFolder                                          // that it must have; the zero one if it was not claimed before
 	Executable string                                              // empty: the program that runs
 	Args       []string                                            // nil: dev --data-folder DIR
 	OpenRuns   func(ctx context.Context, e Endpoints) (int, error) // decides whether a dev process of another build is replaced; nil: never
 	Log        io.Writer                                           // lines for people
+
+	Downloads *Downloads // whether to fetch the programs of Postgres where none are installed; nil: leave it to the dev process
+	Env       []string   // for the dev process, beside this one's own
 }
 
 // Running reads who serves a data folder; false if no dev process is ready there.
 func Running(dir string) (Info, bool) {
 	var info Info
 	err := readJSON(filepath.Join(dir, "dev.json"), &info)
-	return info, err == nil && adopt(info.Pid, info.Birth) != nil
+	return info, err == nil && info.serves(dir) != nil
+}
+
+// serves is the dev process itself; nil if it does not live, or serves another
+// folder, of which dir is a copy.
+func (i Info) serves(dir string) *process {
+	p := adopt(i.Pid, i.Birth)
+	if p == nil || i.Folder == folderKey(dir) {
+		return p
+	}
+	if i.Folder == "" && isLocked(filepath.Join(dir, "dev.lock")) { // written before folders were told apart
+		return p
+	}
+	return nil
 }
 
 // Touch tells the dev process of a data folder that a client is there. A client
@@ -36,10 +56,10 @@ func Running(dir string) (Info, bool) {
 func Touch(dir string) error {
 	path := filepath.Join(dir, "client")
 	now := time.Now()
-	if err := os.Chtimes(path, now, now); err == nil {
+	if st, err := os.Lstat(path); err == nil && st.Mode().IsRegular() && os.Chtimes(path, now, now) == nil {
 		return nil
 	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o600)
+	f, err := plainfile.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600)
 	if err != nil {
 		return err
 	}
@@ -50,16 +70,17 @@ func Touch(dir string) error {
 // dev process if there is none. A dev process of another build of trimtab is
 // replaced unless a run is open.
 func Ensure(ctx context.Context, o EnsureOptions) (Endpoints, error) {
-	dir, err := filepath.Abs(o.Dir)
+	dir, err := absolute(o.Dir)
 	if err != nil {
 		return Endpoints{}, err
 	}
 	o.Dir = dir
-	if err := folder(dir); err != nil {
-		return Endpoints{}, trimtab.NewError(trimtab.Unavailable, "data_folder", "choose another data folder, or make this one writable", "make the data folder: %w", err)
+	IgnoreEnvironment()
+	if err := takeFolder(dir, o.Marker); err != nil {
+		return Endpoints{}, err
 	}
 	if err := Touch(dir); err != nil {
-		return Endpoints{}, err
+		return Endpoints{}, folderError(dir, err)
 	}
 	build, err := knownBuildID(dir, o.Executable)
 	if err != nil {
@@ -78,6 +99,7 @@ func Ensure(ctx context.Context, o EnsureOptions) (Endpoints, error) {
 
 func (o EnsureOptions) ensure(ctx context.Context, build string) (Endpoints, error) {
 	log := follow(filepath.Join(o.Dir, "dev.log"), o.Log)
+	heard, told := time.Now(), false
 	for {
 		if info, ok := Running(o.Dir); ok {
 			if info.BuildID == build || !o.replace(ctx, info) {
@@ -92,10 +114,25 @@ func (o EnsureOptions) ensure(ctx context.Context, build string) (Endpoints, err
 			return Endpoints{}, err
 		}
 		if unlock != nil {
+			err := remove(filepath.Join(o.Dir, "dev.json")) // of one that was killed, or of the folder that this is a copy of
 			unlock()
+			if err != nil {
+				return Endpoints{}, err
+			}
 			return o.launch(ctx, build, log)
 		}
-		log.copy() // one starts or ends at this moment
+		if log.copy() { // one starts or ends at this moment
+			heard = time.Now()
+		}
+		silent := time.Since(heard)
+		if silent > noticeAfter && !told {
+			say(o.Log, "waiting for another dev process of %s, which starts or ends", o.Dir)
+			told = true
+		}
+		if silent > silenceLimit {
+			return Endpoints{}, trimtab.NewError(trimtab.Unavailable, "dev_silent", "try again, or end it with trimtab dev stop",
+				"wait for the dev process that holds %s: it goes on, and has said nothing for %v", o.Dir, silenceLimit)
+		}
 		select {
 		case <-ctx.Done():
 			return Endpoints{}, fmt.Errorf("wait for the dev process of %s: %w", o.Dir, ctx.Err())
@@ -103,6 +140,14 @@ func (o EnsureOptions) ensure(ctx context.Context, build string) (Endpoints, err
 		}
 	}
 }
+
+// noticeAfter is when a client says for what it waits, and silenceLimit is how
+// long a dev process that is not ready may say nothing. A build of Temporal says
+// how far it is much more often; recovery after a crash may take so long.
+const (
+	noticeAfter  = 3 * time.Second
+	silenceLimit = 3 * time.Minute
+)
 
 // replace decides whether the dev process of another build has to go.
 func (o EnsureOptions) replace(ctx context.Context, info Info) bool {
@@ -118,6 +163,9 @@ func (o EnsureOptions) replace(ctx context.Context, info Info) bool {
 
 // launch starts a dev process that outlives this one and waits until it is ready.
 func (o EnsureOptions) launch(ctx context.Context, build string, log *follower) (Endpoints, error) {
+	if err := o.fetchPostgres(ctx); err != nil {
+		return Endpoints{}, err
+	}
 	program, err := o.keepProgram(build)
 	if err != nil {
 		return Endpoints{}, fmt.Errorf("copy the program into the data folder: %w", err)
@@ -156,6 +204,24 @@ func (o EnsureOptions) launch(ctx context.Context, build string, log *follower) 
 	}
 }
 
+// fetchPostgres fetches the programs of Postgres, should there be none, while
+// the person who waits can see it and the error can reach him whole. A data
+// folder whose server may be running is left to the dev process.
+func (o EnsureOptions) fetchPostgres(ctx context.Context) error {
+	if o.Downloads == nil {
+		return nil
+	}
+	c, err := lookCluster(o.Dir)
+	if err != nil {
+		return err
+	}
+	if pid, _ := c.lockFile(); pid != 0 {
+		return nil
+	}
+	_, err = findOrFetch(ctx, c.data(), "", o.Downloads, c.cred, o.Log)
+	return err
+}
+
 // environment names the trimtab-temporal beside this program, since the copy
 // that runs as dev has nothing beside it.
 func (o EnsureOptions) environment() []string {
@@ -164,10 +230,11 @@ func (o EnsureOptions) environment() []string {
 		self, _ = os.Executable()
 	}
 	beside := filepath.Join(filepath.Dir(self), temporalProgram)
-	if os.Getenv("TRIMTAB_TEMPORAL_PROGRAM") != "" || runnable(beside) != nil {
-		return os.Environ()
+	env := append(environment(), o.Env...)
+	if os.Getenv("TRIMTAB_TEMPORAL_PROGRAM") != "" || runnable(beside) != nil || checkProgram(beside) != nil {
+		return env
 	}
-	return append(os.Environ(), "TRIMTAB_TEMPORAL_PROGRAM="+beside)
+	return append(env, "TRIMTAB_TEMPORAL_PROGRAM="+beside)
 }
 
 // keepProgram copies the executable to bin/BUILD/trimtab and removes the copies
@@ -176,65 +243,131 @@ func (o EnsureOptions) environment() []string {
 func (o EnsureOptions) keepProgram(build string) (string, error) {
 	bin := filepath.Join(o.Dir, "bin")
 	target := filepath.Join(bin, build, "trimtab")
-	others, _ := filepath.Glob(filepath.Join(bin, "*"))
-	for _, other := range others {
-		if filepath.Base(other) != build {
-			_ = os.RemoveAll(other)
-		}
-	}
-	if runnable(target) == nil {
-		return target, nil
-	}
-	if err := folder(filepath.Dir(target)); err != nil {
+	removeCopies(bin, build)
+	switch is, err := buildID(target); {
+	case err == nil && is == build:
+		return target, checkFolderTrust(target)
+	case err == nil:
+		return "", trimtab.NewError(trimtab.Unavailable, "program_copy", "look who changed it, then remove it",
+			"run %s: it is not the program that was copied there", target)
+	case !errors.Is(err, fs.ErrNotExist):
 		return "", err
+	}
+	for _, dir := range []string{bin, filepath.Dir(target)} {
+		if err := subfolder(dir); err != nil {
+			return "", err
+		}
 	}
 	src, err := openProgram(o.Executable)
 	if err != nil {
 		return "", err
 	}
 	defer src.Close()
-	dst, err := os.CreateTemp(filepath.Dir(target), ".trimtab-*")
-	if err != nil {
-		return "", err
+	err = plainfile.NewFrom(target, 0o755, func(w io.Writer) error { _, err := io.Copy(w, src); return err })
+	if errors.Is(err, fs.ErrExist) { // another client was faster
+		err = nil
 	}
-	defer os.Remove(dst.Name())
-	_, err = io.Copy(dst, src)
-	if err := errors.Join(err, dst.Chmod(0o755), dst.Sync(), dst.Close()); err != nil {
-		return "", err
+	return target, err
+}
+
+var buildName = regexp.MustCompile(`^[0-9a-f]{16}$`)
+
+// removeCopies removes the copies of other builds that keepProgram made. One is
+// known by its place and its bytes: bin/BUILD/trimtab, a plain file of that
+// build. What is anything else stays, and so does a folder that holds more.
+func removeCopies(bin, build string) {
+	if st, err := os.Lstat(bin); err != nil || !st.IsDir() {
+		return
 	}
-	return target, os.Rename(dst.Name(), target)
+	entries, _ := os.ReadDir(bin)
+	for _, e := range entries {
+		dir := filepath.Join(bin, e.Name())
+		copied := filepath.Join(dir, "trimtab")
+		if !e.IsDir() || e.Name() == build || !buildName.MatchString(e.Name()) {
+			continue
+		}
+		if st, err := os.Lstat(copied); err != nil || !st.Mode().IsRegular() {
+			continue
+		}
+		if is, err := buildID(copied); err == nil && is == e.Name() && os.Remove(copied) == nil {
+			_ = syscall.Rmdir(dir) // it stays if there is more in it
+		}
+	}
 }
 
 // Stop asks the dev process of a data folder to end and waits until it has. If
 // there is none, the servers that a killed one left are ended. The data stays.
 func Stop(ctx context.Context, dir string) error {
-	dir, err := filepath.Abs(dir)
+	dir, err := absolute(dir)
 	if err != nil {
 		return err
 	}
-	if _, err := os.Stat(dir); err != nil {
-		return nil // nothing was ever started here
+	if is, err := lookFolder(dir); err != nil || is.marker.ID == "" && !is.old {
+		return err // nothing was ever started here
 	}
-	var info Info
-	if err := readJSON(filepath.Join(dir, "dev.pid"), &info); err != nil {
-		return err
-	}
-	if p := adopt(info.Pid, info.Birth); p != nil {
-		if err := syscall.Kill(p.pid, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
-			return fmt.Errorf("ask dev process %d to end: %w", p.pid, err)
-		}
-		select {
-		case <-p.ended():
-		case <-ctx.Done():
-			return fmt.Errorf("wait for dev process %d to end: %w", p.pid, ctx.Err())
-		}
-	}
-	unlock, err := lockWithin(ctx, filepath.Join(dir, "dev.lock"), 5*time.Second)
-	if err != nil || unlock == nil { // another has started since
+	IgnoreEnvironment()
+	unlock, err := stopDev(ctx, dir)
+	if err != nil || unlock == nil {
 		return err
 	}
 	defer unlock()
 	return stopStrays(ctx, dir)
+}
+
+// stopDev ends the dev process and takes its lock; nil if another process has
+// started since and holds it.
+func stopDev(ctx context.Context, dir string) (unlock func(), err error) {
+	path := filepath.Join(dir, "dev.lock")
+	var asked *process
+	for end := time.Now().Add(10 * time.Second); ; {
+		unlock, err := lockWithin(ctx, path, time.Second)
+		if err != nil || unlock != nil {
+			return unlock, err
+		}
+		p, err := holder(dir)
+		switch {
+		case err != nil:
+			return nil, err
+		case p != nil && asked == nil:
+			if err := endDev(ctx, p); err != nil {
+				return nil, err
+			}
+			asked = p
+		case p != nil && p.pid != asked.pid: // another has started since
+			return nil, nil
+		case time.Now().After(end):
+			return nil, trimtab.NewError(trimtab.Unavailable, "dev_unknown", "end the process that holds the file (fuser "+path+" finds it), and try again",
+				"end the dev process of %s: one holds dev.lock, and dev.pid does not say which", dir)
+		case ctx.Err() != nil:
+			return nil, fmt.Errorf("wait for the dev process of %s to end: %w", dir, ctx.Err())
+		}
+	}
+}
+
+// holder is the dev process of a folder, ready or not; nil if it is not known.
+func holder(dir string) (*process, error) {
+	for _, name := range []string{"dev.pid", "dev.json"} {
+		var info Info
+		if err := readJSON(filepath.Join(dir, name), &info); err != nil {
+			return nil, err
+		}
+		if p := info.serves(dir); p != nil {
+			return p, nil
+		}
+	}
+	return nil, nil
+}
+
+func endDev(ctx context.Context, p *process) error {
+	if err := syscall.Kill(p.pid, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
+		return fmt.Errorf("ask dev process %d to end: %w", p.pid, err)
+	}
+	select {
+	case <-p.ended():
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for dev process %d to end: %w", p.pid, ctx.Err())
+	}
 }
 
 // stopStrays ends what a killed dev process left running.
@@ -243,14 +376,15 @@ func stopStrays(ctx context.Context, dir string) error {
 	var worker workerState
 	var temporal temporalState
 	err := errors.Join(readJSON(d.path("worker.json"), &worker), readJSON(d.path("temporal/temporal.json"), &temporal))
-	if p := adopt(worker.Pid, worker.Birth); p != nil {
-		err = errors.Join(err, stopWorker(p), os.Remove(d.path("worker.json")))
+	if p := worker.process(d.dir, marker(d.dir, "worker")); p != nil {
+		err = errors.Join(err, stopWorker(p), remove(d.path("worker.json")))
 	}
 	err = errors.Join(err, d.stopStrayWorkers())
-	if p := adopt(temporal.Pid, temporal.Birth); p != nil {
+	mark := marker(d.path("temporal"), "temporal")
+	if p := temporal.process(d.path("temporal"), mark); p != nil {
 		err = errors.Join(err, stopTemporal(p))
 	}
-	for _, p := range strays(marker(d.path("temporal"), "temporal")) {
+	for _, p := range strays(mark) {
 		err = errors.Join(err, stopTemporal(p))
 	}
 	if _, none := os.Stat(d.path("postgres/postgres.json")); none != nil {
@@ -278,15 +412,21 @@ func follow(path string, to io.Writer) *follower {
 	return f
 }
 
-func (f *follower) copy() {
-	file, err := os.Open(f.path)
-	if err != nil || f.to == nil {
-		return
+// copy is true if the log has gained something.
+func (f *follower) copy() bool {
+	file, err := plainfile.Open(f.path)
+	if err != nil {
+		return false
 	}
 	defer file.Close()
 	b, err := io.ReadAll(io.NewSectionReader(file, f.at, 1<<20))
-	if i := bytes.LastIndexByte(b, '\n'); err == nil && i >= 0 {
-		_, _ = f.to.Write(b[:i+1])
-		f.at += int64(i + 1)
+	i := bytes.LastIndexByte(b, '\n')
+	if err != nil || i < 0 {
+		return false
 	}
+	if f.to != nil {
+		_, _ = f.to.Write(b[:i+1])
+	}
+	f.at += int64(i + 1)
+	return true
 }

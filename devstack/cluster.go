@@ -25,6 +25,8 @@ type clusterState struct {
 	Port   int    `json:"port"`
 	Socket string `json:"socket"`          // folder
 	Place  string `json:"place,omitempty"` // holds data, if the folder itself does not
+	Data   string `json:"data,omitempty"`  // folderKey of data when it was last started from here
+	Draft  string `json:"draft,omitempty"` // name of a cluster that is being made
 }
 
 // cluster is one data folder of Postgres and what belongs to it.
@@ -47,7 +49,7 @@ func openCluster(o PostgresOptions) (*cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := folder(dir); err != nil {
+	if err := subfolder(dir); err != nil {
 		return nil, trimtab.NewError(trimtab.Unavailable, "data_folder", "choose another data folder, or make this one writable", "make the folder of the database: %w", err)
 	}
 	c := &cluster{o: o, dir: dir}
@@ -59,6 +61,9 @@ func openCluster(o PostgresOptions) (*cluster, error) {
 	}
 	if c.Port == 0 { // a new one
 		c.Place = c.elsewhere()
+	}
+	if err := c.checkPlace(); err != nil {
+		return nil, err
 	}
 	if err := c.checkOwner(); err != nil {
 		return nil, err
@@ -88,6 +93,45 @@ func (c *cluster) elsewhere() string {
 	say(c.o.Log, "Postgres does not run as root, and %s is closed to other users: the database is kept in %s", closed, place)
 	return place
 }
+
+// placeOwner is the file owner.json beside data that is not in the data folder
+// itself: whose it is.
+type placeOwner struct {
+	Path   string `json:"path"`   // of the folder of the cluster
+	Folder string `json:"folder"` // folderKey of it
+}
+
+func (c *cluster) ownerFile() string { return filepath.Join(c.Place, "owner.json") }
+
+// checkPlace refuses the data of another folder, of which this one is a copy:
+// the copy has no data of its own, and would work on the original's.
+func (c *cluster) checkPlace() error {
+	if c.Place == "" {
+		return nil
+	}
+	var is placeOwner
+	if err := readJSON(c.ownerFile(), &is); err != nil {
+		return err
+	}
+	if is.Folder == "" || is.Folder == folderKey(c.dir) || folderKey(is.Path) != is.Folder {
+		return nil // nobody's yet, ours, or of one that was moved here
+	}
+	return trimtab.NewError(trimtab.Conflict, "copied_folder",
+		fmt.Sprintf("stop the original, copy its database with cp -a %s %s-copy, remove the file owner.json in that, and write its path as \"place\" into %s", c.Place, c.Place, c.stateFile()),
+		"open the database of %s: the folder is a copy of %s, whose database is in %s and was not copied with it", c.dir, is.Path, c.Place)
+}
+
+// ownPlace notes whose the data is.
+func (c *cluster) ownPlace() error {
+	if c.Place == "" {
+		return nil
+	}
+	return writeJSON(c.ownerFile(), placeOwner{c.dir, folderKey(c.dir)})
+}
+
+// isCopy tells that the data was started last where it was copied from, so that
+// what it says of processes and sockets is said of those there.
+func (c *cluster) isCopy() bool { return c.Data != "" && c.Data != folderKey(c.data()) }
 
 // closedFolder names the first parent of path, or path, that the user cannot enter.
 func closedFolder(path string, cred *syscall.Credential) string {
@@ -166,7 +210,7 @@ func (c *cluster) give(path string) error {
 	if c.cred == nil {
 		return nil
 	}
-	return os.Chown(path, int(c.cred.Uid), int(c.cred.Gid))
+	return os.Lchown(path, int(c.cred.Uid), int(c.cred.Gid))
 }
 
 // socketLimit is the longest path of a Unix socket on any system we know, less a byte.
@@ -175,7 +219,7 @@ const socketLimit = 103
 // openSocket makes the private folder of the socket, short enough for its path.
 // Only Postgres's user may enter it, so that whoever connects there is trusted.
 func (c *cluster) openSocket() error {
-	if c.Socket != "" {
+	if c.Socket != "" && !c.isCopy() {
 		err := os.Mkdir(c.Socket, 0o700)
 		if err == nil {
 			return c.give(c.Socket)
@@ -224,6 +268,7 @@ func (c *cluster) inUse() bool {
 	if c.cred != nil {
 		owner = c.cred.Uid
 	}
+	data, _ := os.Stat(c.data())
 	links, _ := filepath.Glob("/proc/[0-9]*/cwd")
 	for _, l := range links {
 		st, err := os.Stat(filepath.Dir(l))
@@ -234,8 +279,8 @@ func (c *cluster) inUse() bool {
 		if ok && sys.Uid != owner {
 			continue
 		}
-		switch dir, err := os.Readlink(l); {
-		case errors.Is(err, fs.ErrPermission), dir == c.data():
+		switch key, err := os.Stat(l); { // as a folder, not as a path: it may lead through a link, or have been moved
+		case errors.Is(err, fs.ErrPermission), err == nil && data != nil && os.SameFile(key, data):
 			return true
 		}
 	}

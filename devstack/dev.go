@@ -7,16 +7,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/plainfile"
 )
 
 // DevOptions say what a dev process runs beside the servers.
@@ -27,12 +30,13 @@ type DevOptions struct {
 	OpenRuns func(ctx context.Context, e Endpoints) (int, error) // how many runs have not ended
 	Idle     time.Duration                                       // end after so long without open run or client; 0: 15 minutes
 	Log      io.Writer                                           // lines for people
+
+	Downloads *Downloads // whether to fetch the programs of Postgres where none are installed; nil: no
 }
 
 // Info is the file dev.json: the dev process that runs, once all is ready.
 type Info struct {
-	Pid       int       `json:"pid"`
-	Birth     string    `json:"birth"`
+	life
 	BuildID   string    `json:"build_id"` // of its executable
 	Started   time.Time `json:"started"`
 	Endpoints Endpoints `json:"endpoints"`
@@ -40,8 +44,7 @@ type Info struct {
 
 // workerState is the file worker.json.
 type workerState struct {
-	Pid       int    `json:"pid"`
-	Birth     string `json:"birth"`
+	life
 	BuildID   string `json:"build_id"`
 	Endpoints string `json:"endpoints"` // digest of those it was started with
 }
@@ -50,9 +53,12 @@ const defaultIdle = 15 * time.Minute
 
 // dev owns one stack.
 type dev struct {
-	o     DevOptions
-	dir   string
-	build string
+	o      DevOptions
+	dir    string
+	build  string
+	lock   fs.FileInfo // dev.lock, which this process holds
+	marked bool        // the folder has a marker
+	gone   atomic.Bool // the folder has been removed or replaced
 
 	mu        sync.Mutex // guards what follows
 	info      Info       // as in dev.json
@@ -71,12 +77,12 @@ func (d *dev) path(name string) string { return filepath.Join(d.dir, name) }
 func RunDev(ctx context.Context, o DevOptions) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	defer stop()
-	dir, err := filepath.Abs(o.Dir)
+	dir, err := absolute(o.Dir)
 	if err != nil {
 		return err
 	}
-	if err := folder(dir); err != nil {
-		return trimtab.NewError(trimtab.Unavailable, "data_folder", "choose another data folder, or make this one writable", "make the data folder: %w", err)
+	if err := takeFolder(dir, DataFolder{}); err != nil {
+		return err
 	}
 	if o.Idle == 0 {
 		o.Idle = defaultIdle
@@ -90,6 +96,10 @@ func RunDev(ctx context.Context, o DevOptions) error {
 		return trimtab.NewError(trimtab.Conflict, "dev_running", "use it, or end it with trimtab dev stop", "start a dev process on %s: one runs already", dir)
 	}
 	defer unlock()
+	if err := remove(d.path("dev.json")); err != nil { // first, so that nobody takes an old one for ours
+		return err
+	}
+	IgnoreEnvironment()
 	return d.run(ctx)
 }
 
@@ -98,24 +108,95 @@ func (d *dev) run(ctx context.Context) (err error) {
 		return fmt.Errorf("read the program that runs: %w", err)
 	}
 	born, _ := birth(os.Getpid())
-	d.info = Info{Pid: os.Getpid(), Birth: born, BuildID: d.build, Started: time.Now().UTC().Truncate(time.Second)}
-	if err := errors.Join(Touch(d.dir), os.RemoveAll(d.path("dev.json")), writeJSON(d.path("dev.pid"), d.info)); err != nil {
+	d.info = Info{life: life{os.Getpid(), born, folderKey(d.dir)}, BuildID: d.build, Started: time.Now().UTC().Truncate(time.Second)}
+	if d.lock, err = os.Stat(d.path("dev.lock")); err != nil {
 		return err
 	}
-	defer os.Remove(d.path("dev.pid"))
+	_, none := os.Stat(d.path(markerFile))
+	d.marked = none == nil
+	if err := errors.Join(Touch(d.dir), writeJSON(d.path("dev.pid"), d.info)); err != nil {
+		return err
+	}
+	defer d.remove("dev.pid")
 	defer func() { err = errors.Join(err, d.down()) }()
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	go d.look(ctx, end)
 	begin := time.Now()
-	if err := d.up(ctx); err != nil {
-		if ctx.Err() != nil {
-			return nil // asked to end before all was ready
+	if err = d.up(ctx); err == nil {
+		err = d.announce()
+	}
+	if err == nil {
+		say(d.o.Log, "ready after %.1f s; Temporal's pages are at %s", time.Since(begin).Seconds(), d.reach().TemporalUI)
+		err = d.watch(ctx)
+	}
+	switch {
+	case d.gone.Load():
+		return context.Cause(ctx)
+	case ctx.Err() != nil: // asked to end, perhaps before all was ready
+		return nil
+	}
+	return err
+}
+
+const lookEvery = 500 * time.Millisecond
+
+// look sees within a second when the folder has been removed or replaced, and
+// ends the dev process then. Its two files that others know it by are written
+// again when they alone are gone.
+func (d *dev) look(ctx context.Context, end context.CancelCauseFunc) {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
 		}
-		return err
+		if d.lost() {
+			d.gone.Store(true)
+			say(d.o.Log, "the data folder %s was removed or replaced: ending", d.dir)
+			end(trimtab.NewError(trimtab.Unavailable, FolderGone, "any command starts another where there is a data folder",
+				"keep servers for %s: the folder was removed or replaced while they ran; they have been ended", d.dir))
+			return
+		}
+		d.restore()
 	}
-	if err := d.announce(); err != nil {
-		return err
+}
+
+// lost tells that the path leads to the folder no more in which this process
+// holds the lock. What cannot be seen at the moment is not lost.
+func (d *dev) lost() bool {
+	st, err := os.Stat(d.path("dev.lock"))
+	if err != nil {
+		return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
 	}
-	say(d.o.Log, "ready after %.1f s; Temporal's pages are at %s", time.Since(begin).Seconds(), d.reach().TemporalUI)
-	return d.watch(ctx)
+	if !os.SameFile(st, d.lock) {
+		return true
+	}
+	_, err = os.Stat(d.path(markerFile))
+	return d.marked && errors.Is(err, fs.ErrNotExist)
+}
+
+func (d *dev) restore() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	names := []string{"dev.pid"}
+	if d.info.Endpoints != (Endpoints{}) {
+		names = append(names, "dev.json")
+	}
+	for _, name := range names {
+		if _, err := os.Lstat(d.path(name)); errors.Is(err, fs.ErrNotExist) {
+			_ = newJSON(d.path(name), d.info) // else the next look does
+		}
+	}
+}
+
+// remove removes a file of this dev process from its folder, if that is there still.
+func (d *dev) remove(name string) {
+	if !d.gone.Load() {
+		_ = remove(d.path(name))
+	}
 }
 
 // up starts or adopts everything, in order.
@@ -137,7 +218,7 @@ func (d *dev) up(ctx context.Context) error {
 }
 
 func (d *dev) startPostgres(ctx context.Context) error {
-	p, err := StartPostgres(ctx, PostgresOptions{Dir: d.path("postgres"), Log: d.o.Log})
+	p, err := StartPostgres(ctx, PostgresOptions{Dir: d.path("postgres"), Downloads: d.o.Downloads, Log: d.o.Log})
 	if err != nil {
 		return err
 	}
@@ -176,7 +257,7 @@ func (d *dev) startWorker(context.Context) error {
 		return err
 	}
 	want := workerState{BuildID: d.build, Endpoints: urlDigest(fmt.Sprint(e))}
-	p := adopt(state.Pid, state.Birth)
+	p := state.process(d.dir, marker(d.dir, "worker"))
 	if p != nil && (state.BuildID != want.BuildID || state.Endpoints != want.Endpoints) {
 		if err := stopWorker(p); err != nil {
 			return err
@@ -191,7 +272,7 @@ func (d *dev) startWorker(context.Context) error {
 		if p, err = d.newWorker(e); err != nil {
 			return fmt.Errorf("start the worker: %w", err)
 		}
-		want.Pid, want.Birth = p.pid, p.birth
+		want.life = lifeOf(p, d.dir)
 		if err := writeJSON(d.path("worker.json"), want); err != nil {
 			return err
 		}
@@ -228,6 +309,11 @@ func (d *dev) stopStrayWorkers() error {
 		errs = append(errs, stopWorker(p))
 	}
 	return errors.Join(errs...)
+}
+
+// abandon ends a process whose data is gone: it has nothing to write down any more.
+func abandon(p *process, first syscall.Signal) error {
+	return p.stop(farewell{first, 5 * time.Second}, farewell{syscall.SIGQUIT, 3 * time.Second}, farewell{syscall.SIGKILL, 5 * time.Second})
 }
 
 func stopWorker(p *process) error {
@@ -359,12 +445,15 @@ func (d *dev) busy(ctx context.Context) bool {
 
 // down ends all, those first that need the others.
 func (d *dev) down() error {
-	_ = os.Remove(d.path("dev.json")) // clients shall not come any more
+	d.remove("dev.json") // clients shall not come any more
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var errs []error
+	if d.gone.Load() {
+		return d.abandon()
+	}
 	if d.worker != nil {
-		errs = append(errs, stopWorker(d.worker), os.Remove(d.path("worker.json")))
+		errs = append(errs, stopWorker(d.worker), remove(d.path("worker.json")))
 	}
 	if d.temporal != nil {
 		errs = append(errs, d.temporal.Stop())
@@ -375,9 +464,34 @@ func (d *dev) down() error {
 	return errors.Join(errs...)
 }
 
+// abandon ends all when the folder is gone.
+func (d *dev) abandon() error {
+	var errs []error
+	if d.worker != nil {
+		errs = append(errs, abandon(d.worker, syscall.SIGTERM))
+	}
+	if d.temporal != nil {
+		errs = append(errs, abandon(d.temporal.proc, syscall.SIGTERM))
+	}
+	if d.postgres != nil {
+		errs = append(errs, abandon(d.postgres.proc, syscall.SIGINT))
+		_ = syscall.Rmdir(d.postgres.socket)
+	}
+	return errors.Join(errs...)
+}
+
 // buildID names the bytes of an executable: 16 hexadecimal digits of its
 // SHA-256. The empty path is the program that runs, even if its file is gone.
 func buildID(path string) (string, error) {
+	sum, err := fileDigest(path)
+	if err != nil {
+		return "", err
+	}
+	return sum[:16], nil
+}
+
+// fileDigest is the SHA-256 of an executable, in hexadecimal digits.
+func fileDigest(path string) (string, error) {
 	f, err := openProgram(path)
 	if err != nil {
 		return "", err
@@ -387,7 +501,7 @@ func buildID(path string) (string, error) {
 	if _, err := io.Copy(h, f); err != nil {
 		return "", err
 	}
-	return hex.EncodeToString(h.Sum(nil)[:8]), nil
+	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
 func openProgram(path string) (*os.File, error) {
@@ -400,5 +514,5 @@ func openProgram(path string) (*os.File, error) {
 			return nil, err
 		}
 	}
-	return os.Open(path)
+	return plainfile.Open(path)
 }

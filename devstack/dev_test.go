@@ -88,7 +88,7 @@ func TestDev(t *testing.T) {
 	if te, ok := errors.AsType[*trimtab.Error](err); !ok || te.Type != "dev_running" || te.Class != trimtab.Conflict {
 		t.Errorf("a second dev process: %v", err)
 	}
-	for _, c := range DoctorChecks(t.Context(), dir) {
+	for _, c := range DoctorChecks(t.Context(), dir, nil) {
 		if !c.OK {
 			t.Errorf("doctor: %+v", c)
 		}
@@ -288,7 +288,7 @@ func TestStopNothing(t *testing.T) {
 func TestDoctorNothing(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "absent")
-	for _, c := range DoctorChecks(t.Context(), dir) {
+	for _, c := range DoctorChecks(t.Context(), dir, nil) {
 		if !c.OK || c.Detail == "" {
 			t.Errorf("doctor, on a folder that is not there: %+v", c)
 		}
@@ -311,7 +311,7 @@ func TestDoctorWrongMajor(t *testing.T) {
 	if err := writeJSON(filepath.Join(dir, "postgres", "postgres.json"), clusterState{Port: 20000}); err != nil {
 		t.Fatal(err)
 	}
-	if c := DoctorChecks(t.Context(), dir)[0]; c.OK || !strings.Contains(c.Remedy, "postgresql") {
+	if c := DoctorChecks(t.Context(), dir, nil)[0]; c.OK || !strings.Contains(c.Remedy, "postgresql") {
 		t.Errorf("doctor, on data of Postgres 9: %+v", c)
 	}
 }

@@ -21,8 +21,9 @@ type Check struct {
 
 // DoctorChecks looks for what the embedded stack of a data folder needs, and
 // at the one that runs. It starts, builds and changes nothing.
-func DoctorChecks(ctx context.Context, dir string) []Check {
-	return []Check{checkPostgres(dir), checkTemporal(), checkDev(ctx, dir)}
+func DoctorChecks(ctx context.Context, dir string, d *Downloads) []Check {
+	IgnoreEnvironment()
+	return []Check{checkPostgres(dir, d), checkTemporal(), checkDev(ctx, dir)}
 }
 
 func failed(name string, err error) Check {
@@ -31,28 +32,56 @@ func failed(name string, err error) Check {
 }
 
 // checkPostgres finds the programs that would be used, those of the version
-// that made the data folder if there is one.
-func checkPostgres(dir string) Check {
+// that made the data folder if there is one, or says what would be fetched.
+func checkPostgres(dir string, d *Downloads) Check {
 	const name = "postgres"
-	folder, err := filepath.Abs(filepath.Join(dir, "postgres"))
+	c, err := lookCluster(dir)
 	if err != nil {
 		return failed(name, err)
 	}
-	c := cluster{dir: folder}
-	if err := readJSON(c.stateFile(), &c.clusterState); err != nil {
-		return failed(name, err)
-	}
-	if _, err := credential(); err != nil {
-		return failed(name, err)
-	}
-	p, err := findPrograms(c.data(), "")
+	detail, err := whichPrograms(c, d)
 	if err != nil {
 		return failed(name, err)
 	}
 	if c.Port == 0 {
-		return Check{Name: name, OK: true, Detail: fmt.Sprintf("%v; no database yet", p)}
+		return Check{Name: name, OK: true, Detail: detail + "; no database yet"}
 	}
-	return Check{Name: name, OK: true, Detail: fmt.Sprintf("%v; data in %s", p, c.data())}
+	return Check{Name: name, OK: true, Detail: detail + "; data in " + c.data()}
+}
+
+// lookCluster reads what is known of the cluster of a data folder, and changes nothing.
+func lookCluster(dir string) (*cluster, error) {
+	folder, err := filepath.Abs(filepath.Join(dir, "postgres"))
+	if err != nil {
+		return nil, err
+	}
+	c := &cluster{dir: folder}
+	if err := readJSON(c.stateFile(), &c.clusterState); err != nil {
+		return nil, err
+	}
+	c.cred, err = credential()
+	return c, err
+}
+
+func whichPrograms(c *cluster, d *Downloads) (string, error) {
+	p, err := findPrograms(c.data(), "")
+	if err == nil {
+		return p.String(), nil
+	}
+	if !notInstalled(err) {
+		return "", err
+	}
+	s, err := newStock(c.data(), d, c.cred, err)
+	switch {
+	case err != nil:
+		return "", err
+	case s.intact():
+		p, err := s.inspect()
+		return p.String(), err
+	case d.offline():
+		return "", s.missing
+	}
+	return fmt.Sprintf("none is installed: %s would be fetched once (%s) from %s into %s", s.name(), megabytes(s.file.Size), d.host(), s.cache), nil
 }
 
 func checkTemporal() Check {
@@ -69,7 +98,7 @@ func checkTemporal() Check {
 	if _, err := exec.LookPath("go"); err != nil {
 		return failed(name, errNoTemporal())
 	}
-	return Check{Name: name, OK: true, Detail: "built once, in about five minutes, when it is first needed"}
+	return Check{Name: name, OK: true, Detail: "built once, in some minutes, when it is first needed"}
 }
 
 func checkDev(ctx context.Context, dir string) Check {

@@ -16,10 +16,13 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/plainfile"
 )
 
-// folder makes a folder that other users may pass through but not list.
-// Folders that exist keep their mode.
+// folder makes a folder, and those above it that are absent, which other users
+// may pass through but not list. What is there already keeps its mode.
 func folder(path string) error {
 	if st, err := os.Stat(path); err == nil && st.IsDir() {
 		return nil
@@ -27,10 +30,27 @@ func folder(path string) error {
 	if err := folder(filepath.Dir(path)); err != nil {
 		return err
 	}
-	if err := os.Mkdir(path, 0o711); err != nil && !errors.Is(err, fs.ErrExist) {
+	return subfolder(path)
+}
+
+// subfolder is folder, but that the folder above has to be there: nothing is
+// made again in the place of a data folder that was removed.
+func subfolder(path string) error {
+	err := os.Mkdir(path, 0o711)
+	if errors.Is(err, fs.ErrExist) {
+		if st, err := os.Stat(path); err == nil && st.IsDir() {
+			return nil
+		}
+		return &fs.PathError{Op: "make folder", Path: path, Err: errors.New("something that is no folder is in its place")}
+	}
+	if err != nil {
 		return err
 	}
-	return os.Chmod(path, 0o711) // whatever the umask is
+	f, err := os.OpenFile(path, syscall.O_DIRECTORY|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Chmod(0o711), f.Close()) // whatever the umask is
 }
 
 // lock waits until this process holds the lock file; the kernel frees it when the process ends.
@@ -61,7 +81,7 @@ func lockWithin(ctx context.Context, path string, limit time.Duration) (unlock f
 
 // tryLock is lock without the wait: nil and no error if another process holds it.
 func tryLock(path string) (unlock func(), err error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := plainfile.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -75,31 +95,54 @@ func tryLock(path string) (unlock func(), err error) {
 	return func() { f.Close() }, nil
 }
 
+// isLocked tells whether a process holds a lock file. It makes none.
+func isLocked(path string) bool {
+	if _, err := os.Stat(path); err != nil {
+		return false
+	}
+	unlock, err := tryLock(path)
+	if unlock != nil {
+		unlock()
+	}
+	return err == nil && unlock == nil
+}
+
 // writeFile replaces a file whole, or leaves it as it was.
-func writeFile(path string, data []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // mode 0600
-	if err != nil {
-		return err
+func writeFile(path string, data []byte) error { return plainfile.Replace(path, 0o600, data) }
+
+// remove removes a file; one that is gone is no error, and a folder stays.
+func remove(path string) error {
+	if err := syscall.Unlink(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return &fs.PathError{Op: "remove", Path: path, Err: err}
 	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(data)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
+	return nil
 }
 
 func writeJSON(path string, v any) error {
-	b, err := json.MarshalIndent(v, "", "  ")
+	b, err := encode(v)
 	if err != nil {
 		return err
 	}
-	return writeFile(path, append(b, '\n'))
+	return writeFile(path, b)
+}
+
+// newJSON is writeJSON for a file that must not be there yet.
+func newJSON(path string, v any) error {
+	b, err := encode(v)
+	if err != nil {
+		return err
+	}
+	return plainfile.New(path, 0o600, b)
+}
+
+func encode(v any) ([]byte, error) {
+	b, err := json.MarshalIndent(v, "", "  ")
+	return append(b, '\n'), err
 }
 
 // readJSON leaves v alone if the file does not exist.
 func readJSON(path string, v any) error {
-	b, err := os.ReadFile(path)
+	b, err := plainfile.Read(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -114,7 +157,7 @@ func readJSON(path string, v any) error {
 
 // password reads the password kept in a file, or makes it: 32 hexadecimal digits.
 func password(path string) (string, error) {
-	b, err := os.ReadFile(path)
+	b, err := plainfile.Read(path)
 	if err == nil {
 		return strings.TrimSpace(string(b)), nil
 	}
@@ -127,38 +170,63 @@ func password(path string) (string, error) {
 	return p, writeFile(path, []byte(p+"\n"))
 }
 
-// freePorts finds n free ports in a row on 127.0.0.1, below the range that
-// systems lend to outgoing connections, so that they can be kept for ever.
-func freePorts(n int) (int, error) {
-	for range 200 {
-		r, err := rand.Int(rand.Reader, big.NewInt(12000))
-		if err != nil {
-			return 0, err
-		}
-		if first := 20000 + int(r.Int64()); portsFree(first, n) {
-			return first, nil
-		}
-	}
-	return 0, fmt.Errorf("no %d free ports in a row between 20000 and 32000", n)
+// ports are n ports in a row on 127.0.0.1 that are kept for a server until it
+// listens on them. Between the look whether a port is free and the server's own
+// bind, another start may look as well: what keeps them apart are the UDP ports
+// of the same numbers, which are held meanwhile.
+type ports struct {
+	first int
+	held  []net.PacketConn
 }
 
-func portsFree(first, n int) bool {
+func (p *ports) release() {
+	for _, c := range p.held {
+		c.Close()
+	}
+	p.held = nil
+}
+
+// holdPorts is nil if one of the ports is not free.
+func holdPorts(first, n int) *ports {
+	p := &ports{first: first}
 	for port := first; port < first+n; port++ {
-		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
-		if err != nil {
-			return false
+		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+		c, err := net.ListenPacket("udp", address)
+		if err == nil {
+			p.held = append(p.held, c)
+		}
+		l, taken := net.Listen("tcp", address)
+		if errors.Is(err, syscall.EADDRINUSE) || taken != nil {
+			p.release()
+			return nil
 		}
 		l.Close()
 	}
-	return true
+	return p
 }
 
-// keepPorts returns first if it is given and its n ports are free, or become so
-// within two seconds; else others.
-func keepPorts(first, n int) (int, error) {
+// freePorts holds n free ports in a row, below the range that systems lend to
+// outgoing connections, so that they can be kept for ever.
+func freePorts(n int) (*ports, error) {
+	for range 200 {
+		r, err := rand.Int(rand.Reader, big.NewInt(12000))
+		if err != nil {
+			return nil, err
+		}
+		if p := holdPorts(20000+int(r.Int64()), n); p != nil {
+			return p, nil
+		}
+	}
+	return nil, trimtab.NewError(trimtab.Unavailable, "no_ports", "end what listens there, or see that this user may open sockets and files (ulimit -n)",
+		"find %d free ports in a row on 127.0.0.1 between 20000 and 32000: there are none", n)
+}
+
+// keepPorts holds the n ports from first on if it is given and they are free, or
+// become so within two seconds; else others.
+func keepPorts(first, n int) (*ports, error) {
 	for end := time.Now().Add(2 * time.Second); first != 0; time.Sleep(50 * time.Millisecond) {
-		if portsFree(first, n) {
-			return first, nil
+		if p := holdPorts(first, n); p != nil {
+			return p, nil
 		}
 		if time.Now().After(end) {
 			break
@@ -171,18 +239,18 @@ const logLimit = 16 << 20 // a log that has grown past this is set aside when it
 
 // openLog opens a log for appending.
 func openLog(path string) (*os.File, error) {
-	if st, err := os.Stat(path); err == nil && st.Size() > logLimit {
+	if st, err := os.Lstat(path); err == nil && st.Mode().IsRegular() && st.Size() > logLimit {
 		if err := os.Rename(path, path+".old"); err != nil {
 			return nil, err
 		}
 	}
-	return os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	return plainfile.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
 }
 
 // tail is the last lines of a file from an offset on, for an error message.
 func tail(path string, from int64) string {
 	const keep = 2000
-	b, _ := os.ReadFile(path)
+	b, _ := plainfile.Read(path)
 	b = b[min(from, int64(len(b))):]
 	if len(b) > keep {
 		b = b[len(b)-keep:]

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/plainfile"
 )
 
 // minMajor is the oldest Postgres whose btree_gin a database owner may create, which Temporal needs.
@@ -22,11 +23,27 @@ const minMajor = 13
 type programs struct {
 	dir, version string
 	major        int
+	fetched      bool // they bring their own libraries
 }
 
 func (p programs) String() string { return p.version + " in " + p.dir }
 
-func (p programs) path(name string) string { return filepath.Join(p.dir, name) }
+// command is one of the programs, in English and deaf to the PG* variables of
+// this process. Fetched ones are deaf to those that would give them other
+// libraries than their own.
+func (p programs) command(name string, args ...string) *exec.Cmd {
+	cmd := exec.Command(filepath.Join(p.dir, name), args...)
+	for _, kv := range os.Environ() {
+		switch {
+		case strings.HasPrefix(kv, "PG"), strings.HasPrefix(kv, "LC_"), strings.HasPrefix(kv, "LANG"):
+		case p.fetched && (strings.HasPrefix(kv, "LD_") || strings.HasPrefix(kv, "DYLD_")):
+		default:
+			cmd.Env = append(cmd.Env, kv)
+		}
+	}
+	cmd.Env = append(cmd.Env, "LC_ALL=C") // we read its messages
+	return cmd
+}
 
 // installFolders are where packages put the programs of Postgres.
 var installFolders = []string{
@@ -48,7 +65,7 @@ func findPrograms(data, bin string) (programs, error) {
 		if dir == "" {
 			continue
 		}
-		p, err := inspect(dir)
+		p, err := programs{dir: dir}.inspect()
 		if err != nil {
 			return programs{}, trimtab.NewError(trimtab.Usage, "postgres_bin", "name a folder that holds initdb and postgres, or none", "look for the programs of Postgres: %w", err)
 		}
@@ -57,7 +74,12 @@ func findPrograms(data, bin string) (programs, error) {
 	if want == 0 && len(named) > 0 {
 		return named[0], nil
 	}
-	return choose(append(named, installed()...), want, data)
+	found, refused := installed()
+	p, err := choose(append(named, found...), want, data)
+	if e, ok := errors.AsType[*trimtab.Error](err); ok && len(refused) > 0 {
+		err = trimtab.NewError(e.Class, e.Type, e.Remedy, "%s; not run: %w", e.Message, errors.Join(refused...))
+	}
+	return p, err
 }
 
 // choose takes the first of the wanted major version, or the first that is new enough when any will do.
@@ -78,7 +100,7 @@ func choose(found []programs, want int, data string) (programs, error) {
 
 // majorOf reads the major version that made a data folder; 0 if there is none.
 func majorOf(data string) (int, error) {
-	b, err := os.ReadFile(filepath.Join(data, "PG_VERSION"))
+	b, err := plainfile.Read(filepath.Join(data, "PG_VERSION"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
 	}
@@ -92,8 +114,9 @@ func majorOf(data string) (int, error) {
 	return major, nil
 }
 
-// installed lists what the usual folders and PATH hold, newest first.
-func installed() []programs {
+// installed lists what the usual folders and PATH hold, newest first. What
+// others could have put there is not run, but refused.
+func installed() (found []programs, refused []error) {
 	var dirs []string
 	for _, pattern := range installFolders {
 		match, _ := filepath.Glob(pattern)
@@ -105,27 +128,35 @@ func installed() []programs {
 		}
 	}
 	slices.Sort(dirs)
-	var found []programs
 	for _, dir := range slices.Compact(dirs) {
-		if p, err := inspect(dir); err == nil {
+		if err := checkTrust(filepath.Join(dir, "postgres"), owners); err != nil {
+			refused = append(refused, err)
+			continue
+		}
+		if p, err := (programs{dir: dir}).inspect(); err == nil {
 			found = append(found, p)
 		}
 	}
 	slices.SortStableFunc(found, func(a, b programs) int { return b.major - a.major })
-	return found
+	return found, refused
 }
 
-// inspect runs what is in dir, since a file may be there and lack its libraries.
-func inspect(dir string) (programs, error) {
-	if st, err := os.Stat(filepath.Join(dir, "initdb")); err != nil || st.IsDir() {
-		return programs{}, fmt.Errorf("%s holds no initdb", dir)
+// inspect runs what is in the folder, since a file may be there and lack its
+// libraries, and adds the version.
+func (p programs) inspect() (programs, error) {
+	if st, err := os.Stat(filepath.Join(p.dir, "initdb")); err != nil || st.IsDir() {
+		return programs{}, fmt.Errorf("%s holds no initdb", p.dir)
 	}
-	out, err := exec.Command(filepath.Join(dir, "postgres"), "--version").Output()
+	cmd := p.command("postgres", "--version")
+	out, err := cmd.Output()
 	if err != nil {
-		return programs{}, fmt.Errorf("run %s --version: %w", filepath.Join(dir, "postgres"), err)
+		if e, ok := errors.AsType[*exec.ExitError](err); ok {
+			err = fmt.Errorf("%w: %s", err, lastLines(string(e.Stderr), 3))
+		}
+		return programs{}, fmt.Errorf("run %s --version: %w", cmd.Path, err)
 	}
-	version, major, err := parseVersion(string(out))
-	return programs{dir: dir, version: version, major: major}, err
+	p.version, p.major, err = parseVersion(string(out))
+	return p, err
 }
 
 // parseVersion reads "postgres (PostgreSQL) 15.18 (Debian …)" and "… 18beta1".
@@ -156,4 +187,10 @@ func installHint(major int) string {
 		get = "brew install " + brew
 	}
 	return get + ", or name a folder of programs in TRIMTAB_POSTGRES_BIN, or use a server that runs (--postgres-url), or docker compose up"
+}
+
+// lastLines is the last n lines of a text.
+func lastLines(s string, n int) string {
+	lines := strings.Split(strings.TrimSpace(s), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }

@@ -2,6 +2,7 @@ package devstack
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -18,17 +20,19 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/plainfile"
 )
 
 const owner = "trimtab" // the superuser of a private cluster
 
 // PostgresOptions say where a private cluster lives and how to run it.
 type PostgresOptions struct {
-	Dir           string    // its folder; made if absent
-	Bin           string    // folder of initdb and postgres; empty: find them
-	Fast          bool      // forget durability: for tests alone
-	DieWithParent bool      // end with this process (Linux): for tests alone
-	Log           io.Writer // notices to people; may be nil
+	Dir           string     // its folder; made if absent
+	Bin           string     // folder of initdb and postgres; empty: find them
+	Downloads     *Downloads // whether to fetch them where none are installed; nil: no
+	Fast          bool       // forget durability: for tests alone
+	DieWithParent bool       // end with this process (Linux): for tests alone
+	Log           io.Writer  // notices to people; may be nil
 }
 
 // Postgres is a running private cluster.
@@ -54,6 +58,7 @@ func StartPostgres(ctx context.Context, o PostgresOptions) (*Postgres, error) {
 		return nil, err
 	}
 	defer unlock()
+	IgnoreEnvironment()
 	if err := readJSON(c.stateFile(), &c.clusterState); err != nil { // who held the lock may have written it
 		return nil, err
 	}
@@ -67,46 +72,58 @@ func StartPostgres(ctx context.Context, o PostgresOptions) (*Postgres, error) {
 }
 
 func (c *cluster) startNew(ctx context.Context) (*Postgres, error) {
-	bin, err := findPrograms(c.data(), c.o.Bin)
+	bin, err := findOrFetch(ctx, c.data(), c.o.Bin, c.o.Downloads, c.cred, c.o.Log)
 	if err != nil {
 		return nil, err
 	}
+	for try := 0; ; try++ {
+		s, err := c.launch(ctx, bin)
+		if s != nil || try == 50 || !errors.Is(err, errTransient) {
+			return s, err
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+// launch starts the server, and makes the cluster first if there is none. The
+// error may be transient: another program may have taken the port.
+func (c *cluster) launch(ctx context.Context, bin programs) (*Postgres, error) {
+	kept, err := keepPorts(c.Port, 1)
+	if err != nil {
+		return nil, err
+	}
+	defer kept.release()
+	if c.Port != 0 && c.Port != kept.first {
+		say(c.o.Log, "Postgres moves from port %d, which another program uses, to %d", c.Port, kept.first)
+	}
+	c.Port = kept.first
 	if err := c.prepare(); err != nil {
 		return nil, err
 	}
 	if err := c.initdb(ctx, bin); err != nil {
 		return nil, err
 	}
-	for try := 0; ; try++ {
-		s, err := c.run(ctx, bin)
-		if s != nil || try == 50 || !errors.Is(err, errTransient) {
-			return s, err
-		}
-		time.Sleep(100 * time.Millisecond)
-		if err := c.prepare(); err != nil { // another port, if this one was taken
+	if key := folderKey(c.data()); c.Data != key {
+		c.Data, c.Draft = key, ""
+		if err := c.save(); err != nil {
 			return nil, err
 		}
 	}
+	return c.run(ctx, bin)
 }
 
-// prepare settles port, socket folder and place, and writes them down.
+// prepare settles socket folder and place, and writes them down with the port.
 func (c *cluster) prepare() error {
-	port, err := keepPorts(c.Port, 1)
-	if err != nil {
-		return err
-	}
-	if c.Port != 0 && port != c.Port {
-		say(c.o.Log, "Postgres moves from port %d, which another program uses, to %d", c.Port, port)
-	}
-	c.Port = port
 	if err := folder(c.place()); err != nil {
 		return err
 	}
-	if err := c.openSocket(); err != nil {
+	if err := errors.Join(c.openSocket(), c.ownPlace()); err != nil {
 		return err
 	}
-	return writeJSON(c.stateFile(), c.clusterState)
+	return c.save()
 }
+
+func (c *cluster) save() error { return writeJSON(c.stateFile(), c.clusterState) }
 
 // initdb makes the cluster in a folder beside its own and renames it into
 // place, so that a data folder is always a whole one.
@@ -114,25 +131,55 @@ func (c *cluster) initdb(ctx context.Context, bin programs) error {
 	if _, err := os.Stat(c.data()); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	draft := filepath.Join(c.place(), "data.unfinished") // never opened by a server
-	pwfile := filepath.Join(c.Socket, "initdb-password")
-	defer os.Remove(pwfile)
-	err := errors.Join(os.RemoveAll(draft), os.Mkdir(draft, 0o700), c.give(draft),
-		os.WriteFile(pwfile, []byte(c.password), 0o600), c.give(pwfile)) // initdb, as another user, must be able to open it
+	draft, err := c.newDraft()
 	if err != nil {
 		return err
 	}
+	pwfile, err := c.passwordFile()
+	if err != nil {
+		return err
+	}
+	defer os.Remove(pwfile)
 	args := []string{"-D", draft, "-U", owner, "--pwfile=" + pwfile, "--auth-local=trust", "--auth-host=scram-sha-256",
 		"--encoding=UTF8", "--locale=C"}
 	if c.o.Fast {
 		args = append(args, "--no-sync")
 	}
-	cmd := c.command(bin.path("initdb"), args...)
+	cmd := c.command(bin, "initdb", args...)
 	cmd.Dir = draft
 	if out, err := runContext(ctx, cmd); err != nil {
 		return fmt.Errorf("make a database with Postgres %v: %w\n%s", bin, err, strings.TrimSpace(string(out)))
 	}
 	return os.Rename(draft, c.data())
+}
+
+// newDraft makes the folder of a cluster that is never opened by a server. Its
+// name is written down first: one that a killed start left is known by it, and removed.
+func (c *cluster) newDraft() (string, error) {
+	if draftName.MatchString(c.Draft) && !c.isCopy() {
+		if err := os.RemoveAll(filepath.Join(c.place(), c.Draft)); err != nil {
+			return "", err
+		}
+	}
+	c.Draft = "data.unfinished-" + rand.Text()
+	draft := filepath.Join(c.place(), c.Draft)
+	return draft, errors.Join(c.save(), os.Mkdir(draft, 0o700), c.give(draft))
+}
+
+var draftName = regexp.MustCompile(`^data\.unfinished-[A-Z2-7]+$`)
+
+// passwordFile makes a file with the password that initdb, as another user, can
+// open: in that user's folder, where it must be a new one.
+func (c *cluster) passwordFile() (string, error) {
+	f, err := os.CreateTemp(c.Socket, "initdb-password-") // mode 0600
+	if err != nil {
+		return "", err
+	}
+	_, err = f.WriteString(c.password)
+	if c.cred != nil {
+		err = errors.Join(err, f.Chown(int(c.cred.Uid), int(c.cred.Gid)))
+	}
+	return f.Name(), errors.Join(err, f.Close())
 }
 
 // runContext is CombinedOutput that ends with ctx.
@@ -153,16 +200,10 @@ func runContext(ctx context.Context, cmd *exec.Cmd) ([]byte, error) {
 	return []byte(out.String()), p.err
 }
 
-// command runs a program of Postgres as its user, deaf to the PG* variables of ours.
-func (c *cluster) command(path string, args ...string) *exec.Cmd {
-	cmd := exec.Command(path, args...)
+// command is a program of Postgres, run as its user.
+func (c *cluster) command(bin programs, name string, args ...string) *exec.Cmd {
+	cmd := bin.command(name, args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: c.cred}
-	for _, kv := range os.Environ() {
-		if !strings.HasPrefix(kv, "PG") && !strings.HasPrefix(kv, "LC_") && !strings.HasPrefix(kv, "LANG") {
-			cmd.Env = append(cmd.Env, kv)
-		}
-	}
-	cmd.Env = append(cmd.Env, "LC_ALL=C") // we read its messages
 	return cmd
 }
 
@@ -191,7 +232,7 @@ func (c *cluster) run(ctx context.Context, bin programs) (*Postgres, error) {
 	for _, s := range c.settings() {
 		args = append(args, "-c", s)
 	}
-	cmd := c.command(bin.path("postgres"), args...)
+	cmd := c.command(bin, "postgres", args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = c.data(), log, log
 	p, err := start(cmd, c.o.DieWithParent)
 	if err != nil {
@@ -224,9 +265,13 @@ func (c *cluster) server(p *process) *Postgres {
 
 func (c *cluster) url(database string) string {
 	u := url.URL{Scheme: "postgres", User: url.UserPassword(owner, c.password), Host: "127.0.0.1:" + strconv.Itoa(c.Port),
-		Path: "/" + database, RawQuery: "sslmode=disable"}
+		Path: "/" + database, RawQuery: noFiles.Encode()}
 	return u.String()
 }
+
+// noFiles keeps clients from reading the user's certificates in ~/.postgresql,
+// which they do, and fail if they cannot, even where nothing is encrypted.
+var noFiles = url.Values{"sslmode": {"disable"}, "sslrootcert": {""}, "sslcert": {""}, "sslkey": {""}}
 
 // ready waits until the server answers and holds Database. Recovery after a
 // crash may take its time; it is announced after some seconds.
@@ -258,6 +303,9 @@ func (c *cluster) makeDatabase(ctx context.Context) error {
 		return err
 	}
 	defer conn.Close(ctx)
+	if err := c.checkServer(ctx, conn); err != nil {
+		return err
+	}
 	var have bool
 	err = conn.QueryRow(ctx, `select exists (select from pg_database where datname = $1)`, Database).Scan(&have)
 	if have || err != nil {
@@ -270,10 +318,27 @@ func (c *cluster) makeDatabase(ctx context.Context) error {
 	return err
 }
 
+// checkServer makes sure that the server which answers works on this data: one
+// on a copy of the folder has the same password, and may have been faster to take the port.
+func (c *cluster) checkServer(ctx context.Context, conn *pgx.Conn) error {
+	var where string
+	if err := conn.QueryRow(ctx, `select pg_catalog.current_setting('data_directory')`).Scan(&where); err != nil {
+		return err
+	}
+	is, err := os.Stat(where)
+	if errors.Is(err, fs.ErrNotExist) { // it was moved since
+		return nil
+	}
+	if own, here := os.Stat(c.data()); err == nil && here == nil && os.SameFile(is, own) {
+		return nil
+	}
+	return fmt.Errorf("the server on port %d works on %s", c.Port, where)
+}
+
 // resetPassword gives the owner the password that is in the file now. Whoever
 // may enter the socket's folder, which is Postgres's user and root, needs none.
 func (c *cluster) resetPassword(ctx context.Context) error {
-	conn, err := pgx.Connect(ctx, fmt.Sprintf("host=%s port=%d user=%s dbname=postgres", c.Socket, c.Port, owner))
+	conn, err := pgx.Connect(ctx, fmt.Sprintf("host=%s port=%d user=%s dbname=postgres sslmode=disable sslrootcert='' sslcert='' sslkey=''", c.Socket, c.Port, owner))
 	if err != nil {
 		return err
 	}
@@ -289,6 +354,9 @@ func (c *cluster) adopt(ctx context.Context) (*Postgres, error) {
 	pid, port := c.lockFile()
 	if pid == 0 {
 		return nil, nil
+	}
+	if c.copied() {
+		return nil, c.dropLockFile("the database was copied while process %d worked on the original: its lock is removed from the copy", pid)
 	}
 	c.awaitReaper(pid)
 	born, alive := birth(pid)
@@ -316,14 +384,33 @@ func (c *cluster) adopt(ctx context.Context) (*Postgres, error) {
 // lockFile reads process and port from postmaster.pid, whose lines are
 // pid, data folder, start time, port, ….
 func (c *cluster) lockFile() (pid, port int) {
-	b, _ := os.ReadFile(filepath.Join(c.data(), "postmaster.pid"))
-	lines := strings.Split(string(b), "\n")
+	lines := c.lockLines()
 	if len(lines) < 4 {
 		return 0, 0
 	}
 	pid, _ = strconv.Atoi(lines[0])
 	port, _ = strconv.Atoi(lines[3])
 	return max(pid, 0), port
+}
+
+func (c *cluster) lockLines() []string {
+	b, _ := plainfile.Read(filepath.Join(c.data(), "postmaster.pid"))
+	return strings.Split(string(b), "\n")
+}
+
+// copied tells that the lock file is that of a server on the original: it names
+// another data folder than this one, in which nobody was started since it was copied.
+func (c *cluster) copied() bool {
+	lines := c.lockLines()
+	if len(lines) < 2 {
+		return false
+	}
+	where, err := os.Stat(lines[1])
+	here, err2 := os.Stat(c.data())
+	if err == nil && err2 == nil && os.SameFile(where, here) {
+		return false
+	}
+	return c.isCopy() || c.Data == "" && err == nil // of before, and the other one is still there
 }
 
 // awaitReaper gives the parent of a dead postmaster up to three seconds to
@@ -343,8 +430,12 @@ func (c *cluster) clearLockFile(pid int) error {
 	if syscall.Kill(pid, 0) != nil || c.inUse() {
 		return nil
 	}
-	say(c.o.Log, "Postgres left a lock of process %d, which is no server: removed", pid)
-	return os.Remove(filepath.Join(c.data(), "postmaster.pid"))
+	return c.dropLockFile("Postgres left a lock of process %d, which is no server: removed", pid)
+}
+
+func (c *cluster) dropLockFile(why string, pid int) error {
+	say(c.o.Log, why, pid)
+	return remove(filepath.Join(c.data(), "postmaster.pid"))
 }
 
 // runningPostgres adopts the server of a folder if it runs, and starts none.
@@ -375,6 +466,6 @@ func (s *Postgres) Stop() error {
 	if err != nil {
 		return fmt.Errorf("stop Postgres: %w", err)
 	}
-	_ = os.Remove(s.socket) // if empty; made anew at the next start
+	_ = syscall.Rmdir(s.socket) // if empty; made anew at the next start
 	return nil
 }

@@ -62,6 +62,45 @@ func adopt(pid int, born string) *process {
 	return &process{pid: pid, birth: born, adopted: true, done: make(chan struct{})}
 }
 
+// life is how a state file tells of a process. It names the folder of the file
+// too, so that a copy of the folder does not take the processes of the original
+// for its own.
+type life struct {
+	Pid    int    `json:"pid"`
+	Birth  string `json:"birth"`
+	Folder string `json:"folder,omitempty"` // see folderKey; absent in files of before
+}
+
+func lifeOf(p *process, dir string) life { return life{p.pid, p.birth, folderKey(dir)} }
+
+// process is the one that a state file of dir tells of; nil if it does not run,
+// or is the original's of which dir is a copy. What was written before folders
+// were told apart is believed of a process that has the mark of dir (Linux).
+func (l life) process(dir, mark string) *process {
+	p := adopt(l.Pid, l.Birth)
+	switch {
+	case p == nil || l.Folder == folderKey(dir):
+		return p
+	case l.Folder != "" || runtime.GOOS == "linux" && !hasMarker(l.Pid, mark):
+		return nil
+	}
+	return p
+}
+
+// folderKey tells a folder from its copies: device and inode. A folder that is
+// moved on its file system keeps them.
+func folderKey(dir string) string {
+	st, err := os.Stat(dir)
+	if err != nil {
+		return ""
+	}
+	sys, ok := st.Sys().(*syscall.Stat_t)
+	if !ok {
+		return ""
+	}
+	return fmt.Sprintf("%d:%d", sys.Dev, sys.Ino)
+}
+
 // ended is closed when the process has ended.
 func (p *process) ended() <-chan struct{} {
 	p.watch.Do(func() {
@@ -114,16 +153,20 @@ func marker(dir, name string) string { return "TRIMTAB_DEVSTACK=" + name + ":" +
 func strays(marker string) (found []*process) {
 	environs, _ := filepath.Glob("/proc/[0-9]*/environ")
 	for _, file := range environs {
-		env, err := os.ReadFile(file)
-		if err != nil || !strings.Contains("\x00"+string(env), "\x00"+marker+"\x00") {
+		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+		if !hasMarker(pid, marker) {
 			continue
 		}
-		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(file)))
 		if born, ok := birth(pid); ok && pid != os.Getpid() {
 			found = append(found, &process{pid: pid, birth: born, adopted: true, done: make(chan struct{})})
 		}
 	}
 	return found
+}
+
+func hasMarker(pid int, marker string) bool {
+	env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+	return err == nil && strings.Contains("\x00"+string(env), "\x00"+marker+"\x00")
 }
 
 // birth tells one life of a process id from another: boot and start time.

@@ -4,13 +4,14 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -39,9 +40,8 @@ type Temporal struct {
 
 // temporalState is the file temporal.json.
 type temporalState struct {
-	Port     int    `json:"port"` // of the workflow service; five more follow
-	Pid      int    `json:"pid"`
-	Birth    string `json:"birth"`
+	Port int `json:"port"` // of the workflow service; five more follow
+	life
 	Postgres string `json:"postgres"` // digest of the URL it was started with
 }
 
@@ -67,9 +67,10 @@ func StartTemporal(ctx context.Context, o TemporalOptions) (*Temporal, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := folder(dir); err != nil {
+	if err := subfolder(dir); err != nil {
 		return nil, fmt.Errorf("make the folder of the Temporal server: %w", err)
 	}
+	IgnoreEnvironment()
 	unlock, err := lock(ctx, filepath.Join(dir, "temporal.lock"))
 	if err != nil {
 		return nil, err
@@ -88,6 +89,8 @@ func StartTemporal(ctx context.Context, o TemporalOptions) (*Temporal, error) {
 func (d *temporald) stateFile() string { return filepath.Join(d.dir, "temporal.json") }
 func (d *temporald) log() string       { return filepath.Join(d.dir, "temporal.log") }
 
+func (d *temporald) mark() string { return marker(d.dir, "temporal") }
+
 func (d *temporald) address(offset int) string {
 	return net.JoinHostPort("127.0.0.1", strconv.Itoa(d.Port+offset))
 }
@@ -95,7 +98,7 @@ func (d *temporald) address(offset int) string {
 // adopt takes over the server that runs, if it answers and works on the same
 // Postgres; one that does not is ended.
 func (d *temporald) adopt(ctx context.Context) *Temporal {
-	p := adopt(d.Pid, d.Birth)
+	p := d.process(d.dir, d.mark())
 	if p == nil {
 		return nil
 	}
@@ -123,18 +126,31 @@ func (d *temporald) start(ctx context.Context) (*Temporal, error) {
 	if err != nil {
 		return nil, fmt.Errorf("give Temporal a role of its own in Postgres: %w", err)
 	}
-	for _, p := range strays(marker(d.dir, "temporal")) { // two on one database would be one too many
+	for _, p := range strays(d.mark()) { // two on one database would be one too many
 		if err := stopTemporal(p); err != nil {
 			return nil, err
 		}
 	}
-	had := d.Port
-	if d.Port, err = keepPorts(d.Port, temporalPorts); err != nil {
+	for try := 1; ; try++ {
+		t, err := d.launch(ctx, program, role)
+		if !errors.Is(err, errTransient) || try == 10 {
+			return t, err
+		}
+	}
+}
+
+// launch starts the program. The error is transient if another program has
+// taken one of its ports since they were looked at.
+func (d *temporald) launch(ctx context.Context, program, role string) (*Temporal, error) {
+	kept, err := keepPorts(d.Port, temporalPorts)
+	if err != nil {
 		return nil, err
 	}
-	if had != 0 && had != d.Port {
-		say(d.o.Log, "the Temporal server moves from port %d, which another program uses, to %d", had, d.Port)
+	defer kept.release()
+	if d.Port != 0 && d.Port != kept.first {
+		say(d.o.Log, "the Temporal server moves from port %d, which another program uses, to %d", d.Port, kept.first)
 	}
+	d.Port = kept.first
 	log, err := openLog(d.log())
 	if err != nil {
 		return nil, err
@@ -142,19 +158,22 @@ func (d *temporald) start(ctx context.Context) (*Temporal, error) {
 	defer log.Close()
 	from := size(log)
 	cmd := exec.Command(program, "-ip", "127.0.0.1", "-port", strconv.Itoa(d.Port))
-	cmd.Env = append(os.Environ(), "TRIMTAB_TEMPORAL_POSTGRES_URL="+role, marker(d.dir, "temporal"))
+	cmd.Env = append(serverEnvironment(), "TRIMTAB_TEMPORAL_POSTGRES_URL="+role, d.mark())
 	cmd.Dir, cmd.Stdout, cmd.Stderr = d.dir, log, log
 	p, err := start(cmd, d.o.DieWithParent)
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", program, err)
 	}
-	d.Pid, d.Birth, d.Postgres = p.pid, p.birth, urlDigest(d.o.PostgresURL)
+	d.life, d.Postgres = lifeOf(p, d.dir), urlDigest(d.o.PostgresURL)
 	err = writeJSON(d.stateFile(), d.temporalState)
 	if err == nil {
 		err = d.ready(ctx, p)
 	}
 	if err != nil {
 		_ = stopTemporal(p)
+		if strings.Contains(tail(d.log(), from), "address already in use") {
+			err = fmt.Errorf("%w: %w", errTransient, err)
+		}
 		return nil, trimtab.NewError(trimtab.Unavailable, "temporal_start", "see "+d.log(), "start the Temporal server: %w\n%s\n", err, tail(d.log(), from))
 	}
 	return d.server(p), nil

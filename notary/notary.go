@@ -14,6 +14,7 @@ import (
 
 	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/audit"
+	"github.com/trimtab/trimtab/redact"
 	"github.com/trimtab/trimtab/storage"
 )
 
@@ -93,14 +94,15 @@ func (n *Notary) Keep(ctx context.Context, now time.Time) error {
 	n.size = h.Size
 	for _, where := range n.copies {
 		if err := n.copy(ctx, where, signed); err != nil {
-			n.log.Warn("a copy of the tree head could not be made", "where", where, "size", h.Size, "error", err)
+			n.log.Warn("a copy of the tree head could not be made", "where", redact.Address(where), "size", h.Size, "error", err)
 		}
 	}
 	return nil
 }
 
-// Run keeps a head every minute until ctx ends, and once more then.
+// Run keeps a head at once, every minute until ctx ends, and once more then.
 func (n *Notary) Run(ctx context.Context) {
+	n.try(ctx) // so that a record is never long without a head
 	tick := time.NewTicker(Every)
 	defer tick.Stop()
 	for {
@@ -144,7 +146,7 @@ func (n *Notary) copy(ctx context.Context, where, signed string) error {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode/100 != 2 {
-		return trimtab.NewError(trimtab.Unavailable, "copy_refused", "", "%s answers %s", where, resp.Status)
+		return trimtab.NewError(trimtab.Unavailable, "copy_refused", "", "%s answers %s", redact.Address(where), resp.Status)
 	}
 	return nil
 }

@@ -87,6 +87,7 @@ func TestEveryChangedColumnIsFound(t *testing.T) {
 
 // unlock lets the owner do what he likes.
 func (r *recorded) unlock() {
+	r.unlocked = true
 	r.exec(`do $$ declare c record; begin
 		for c in select conrelid::regclass as relation, conname from pg_constraint where contype in ('c', 'f', 'u', 'p') and connamespace = 'public'::regnamespace and conrelid <> 0 order by contype = 'p', contype = 'u' loop
 			execute format('alter table %s drop constraint %I', c.relation, c.conname);

@@ -1,44 +1,64 @@
 package notary
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
+	"time"
 
 	"github.com/trimtab/trimtab/audit"
 	"github.com/trimtab/trimtab/storage"
 )
 
-// Problem is one thing that is not as it was recorded.
+// Problem is one thing that is not as it was recorded, or as the migrations made it.
 type Problem struct {
-	Where string `json:"where"` // the event, row, head or file
+	Where string `json:"where"` // the event, row, head, file, table or right
 	What  string `json:"what"`
+}
+
+// Unsigned are events that no signed head covers: whoever may write to the database could have added or changed them.
+type Unsigned struct {
+	Events int64      `json:"events"`
+	Since  *time.Time `json:"since"` // when the oldest of them was appended, as it says itself; null for none
 }
 
 // Report is what a verification looked at and found.
 type Report struct {
-	Events   int64            `json:"events"`
-	Leaves   int64            `json:"leaves"` // events in the tree
-	Heads    int              `json:"heads"`  // signed heads that were compared
-	Newest   audit.Head       `json:"-"`      // the largest head whose signature holds
-	Rows     map[string]int64 `json:"rows"`   // of each audited table
-	Files    int              `json:"files"`  // models whose files were read
-	Problems []Problem        `json:"problems"`
-	More     int              `json:"more"` // problems beyond those
+	Events      int64            `json:"events"`
+	Leaves      int64            `json:"leaves"` // events in the tree
+	Heads       int              `json:"heads"`  // signed heads that were compared
+	Newest      audit.Head       `json:"-"`      // the largest head whose signature holds
+	Unsigned    Unsigned         `json:"unsigned"`
+	Rows        map[string]int64 `json:"rows"`        // of each audited table
+	Files       int              `json:"files"`       // models whose files were read
+	Checkpoints int              `json:"checkpoints"` // attempts whose newest checkpoint was read
+	Problems    []Problem        `json:"problems"`
+	More        int              `json:"more"`  // problems beyond those
+	Notes       []Problem        `json:"notes"` // what is odd, and changes nothing of the record
+
+	named int       // problems of this part
+	first time.Time // of the first event
+	seen  headSeen  // the largest head that earlier verifications saw
 }
 
-// most is how many problems are named.
+// most is how many problems of each part are named, so that those of one do not hide those of the next.
 const most = 100
 
 func (r *Report) add(where, what string, args ...any) {
-	if len(r.Problems) == most {
+	if r.named == most {
 		r.More++
 		return
 	}
+	r.named++
 	r.Problems = append(r.Problems, Problem{where, fmt.Sprintf(what, args...)})
+}
+
+// note names what is odd.
+func (r *Report) note(where, what string, args ...any) {
+	if len(r.Notes) < most {
+		r.Notes = append(r.Notes, Problem{where, fmt.Sprintf(what, args...)})
+	}
 }
 
 // SavedHead is a signed head that lies outside the database, and where.
@@ -51,26 +71,55 @@ type Verify struct {
 	Saved []SavedHead
 	// Model reads the files of a model and compares their digests; nil leaves files out.
 	Model func(digest string) error
+	// State reads the newest checkpoint of an attempt that has any; nil leaves checkpoints out.
+	State func(ctx context.Context, attempt int64) error
+	// NoHeads is set where nobody signs heads, as in tests: a record without any is no problem.
+	NoHeads bool
+	Now     time.Time // when it is verified; zero is now
+	// Progress is told now and then what is done, of how many; 0 is not known. It may be nil.
+	Progress func(doing string, done, of int64)
 }
 
-// Run verifies the record as it is at one instant: each stream's chain, the
+// OutOfScope says what a verification does not find out, a sentence each.
+var OutOfScope = []string{
+	"checkpoints other than the newest of each attempt, which retention removes",
+	"the tables fence, progress and log, which are for the work itself and for people: no events tell of them",
+	"what was appended since the newest signed head, if it is consistent in itself",
+	"a server whose own program or system catalogs were changed so that plain selects lie:" +
+		" restore a dump elsewhere and verify it there, with a saved head",
+	"whether a stage computes what it put out: trimtab reproduce does",
+}
+
+// Run verifies the record as it is at one instant: the schema and the rights, each stream's chain, the
 // tree over all of them, every signed head, the rows that events tell of, and the
-// files of the models. It needs memory for the streams and the attempts of one
+// files of the models and checkpoints. The database is asked for rows and for nothing that it computes.
+// It needs memory for the streams and the attempts of one
 // run, not for the events. Errors are of the looking; what is wrong is in the report.
 func (v Verify) Run(ctx context.Context) (Report, error) {
-	var rep Report
+	if v.Now.IsZero() {
+		v.Now = time.Now()
+	}
+	rep := Report{Problems: []Problem{}, Notes: []Problem{}}
 	err := v.Store.Reading(ctx, func(r storage.Reading) error {
-		streams, err := v.chains(ctx, r, &rep)
-		if err := rep.unreadable("the events", err); err != nil {
-			return err
+		streams := map[string]storage.Stream{}
+		parts := []struct {
+			what string
+			do   func(r storage.Reading) error
+		}{
+			{"the schema", func(r storage.Reading) error { return v.schema(ctx, r, &rep) }},
+			{"the events", func(r storage.Reading) error { return v.chains(ctx, r, &rep, streams) }},
+			{"the tree", func(r storage.Reading) error { return v.tree(ctx, r, &rep, streams) }},
+			{"the rows", func(r storage.Reading) error { return v.facts(ctx, r, &rep) }},
+			{"the models", func(r storage.Reading) error { return v.models(ctx, r, &rep) }},
+			{"the checkpoints", func(r storage.Reading) error { return v.states(ctx, r, &rep) }},
 		}
-		if err := rep.unreadable("the tree", v.tree(ctx, r, &rep, streams)); err != nil {
-			return err
+		for _, p := range parts {
+			rep.named = 0
+			if err := rep.unreadable(p.what, r.Part(ctx, p.do)); err != nil {
+				return err
+			}
 		}
-		if err := rep.unreadable("the rows", v.facts(ctx, r, &rep)); err != nil {
-			return err
-		}
-		return rep.unreadable("the models", v.models(ctx, r, &rep))
+		return nil
 	})
 	return rep, err
 }
@@ -85,300 +134,30 @@ func (r *Report) unreadable(what string, err error) error {
 	return nil
 }
 
+// progress is told every so many.
+const tellEvery = 10_000
+
+func (v Verify) tell(doing string, done, of int64) {
+	if v.Progress != nil && done%tellEvery == 0 {
+		v.Progress(doing, done, of)
+	}
+}
+
+// schema holds tables, functions, triggers, rights, roles and settings against those that the migrations make.
+func (v Verify) schema(ctx context.Context, r storage.Reading, rep *Report) error {
+	odd, err := r.Schema(ctx)
+	for _, o := range odd {
+		if o.Harmless {
+			rep.note(o.Where, "%s", o.What)
+		} else {
+			rep.add(o.Where, "%s", o.What)
+		}
+	}
+	return err
+}
+
 func eventName(stream string, sequence int64) string {
 	return fmt.Sprintf("event %d of %s", sequence, stream)
-}
-
-// chains follows every stream and holds its end against what stands beside it.
-func (v Verify) chains(ctx context.Context, r storage.Reading, rep *Report) (map[string]storage.Stream, error) {
-	beside, err := r.Streams(ctx)
-	if err != nil {
-		return nil, err
-	}
-	c := chainCheck{rep: rep, streams: make(map[string]storage.Stream, len(beside)), seen: map[string]bool{}}
-	for _, s := range beside {
-		c.streams[s.Name] = s
-	}
-	err = r.Events(ctx, c.next)
-	c.ended()
-	for _, s := range beside {
-		if s.Head > 0 && !c.seen[s.Name] {
-			rep.add("stream "+s.Name, "event_stream says %d events, none is there", s.Head)
-		}
-	}
-	return c.streams, err
-}
-
-// chainCheck follows the events of all streams.
-type chainCheck struct {
-	rep     *Report
-	chain   audit.Chain
-	streams map[string]storage.Stream // what stands beside the events
-	seen    map[string]bool
-	broken  string // the stream at hand, if one of its events was named already
-}
-
-func (c *chainCheck) next(e *audit.Event, stored audit.Hash) error {
-	c.rep.Events++
-	if name, _, _ := c.chain.Last(); e.Stream != name {
-		c.ended()
-	}
-	if err := c.chain.Next(e, stored); err != nil {
-		if c.broken != e.Stream { // what follows in the stream hangs on it
-			c.rep.add(eventName(e.Stream, e.Sequence), "%v", err)
-		}
-		c.broken = e.Stream
-		c.chain.Skip(e, stored)
-	}
-	return nil
-}
-
-// ended compares the end of the stream at hand.
-func (c *chainCheck) ended() {
-	name, last, hash := c.chain.Last()
-	if last == 0 {
-		return
-	}
-	c.seen[name] = true
-	if s, ok := c.streams[name]; !ok {
-		c.rep.add("stream "+name, "it has events, but no row in event_stream")
-	} else if s.Head != last || !bytes.Equal(s.Hash, hash[:]) {
-		c.rep.add("stream "+name, "it ends with event %d, event_stream says %d: events were taken out or put in at its end, or event_stream was changed", last, s.Head)
-	}
-}
-
-// tree builds the tree again and compares it with every head.
-func (v Verify) tree(ctx context.Context, r storage.Reading, rep *Report, streams map[string]storage.Stream) error {
-	heads, err := v.heads(ctx, r, rep)
-	if err != nil {
-		return err
-	}
-	c := headCheck{rep: rep, heads: heads}
-	c.reached()
-	last := make(map[string]int64, len(streams))
-	holes := false
-	err = r.Leaves(ctx, func(index int64, stream string, sequence int64, hash audit.Hash, found bool) error {
-		where := fmt.Sprintf("leaf %d", index)
-		if index != c.tree.Size() && !holes {
-			rep.add(where, "leaves %d to %d are missing", c.tree.Size(), index-1)
-			holes = true
-		}
-		if !found {
-			rep.add(where, "its event %d of %s is gone", sequence, stream)
-		}
-		if last[stream]+1 != sequence {
-			rep.add(where, "it is event %d of %s, which comes after %d", sequence, stream, last[stream])
-		}
-		last[stream] = sequence
-		c.add(hash)
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	rep.Leaves = c.tree.Size()
-	c.ended()
-	for _, name := range sorted(streams) {
-		s := streams[name]
-		if s.Logged != last[name] {
-			rep.add("stream "+name, "event_stream says that %d of its events are in the tree, there are %d", s.Logged, last[name])
-		}
-	}
-	return v.stored(ctx, r, rep, c.tree.Root())
-}
-
-// stored holds the stored hashes of the tree against one another, and against the root.
-func (v Verify) stored(ctx context.Context, r storage.Reading, rep *Report, root audit.Hash) error {
-	var t audit.HashList
-	bad := false
-	err := r.Hashes(ctx, func(index int64, hash []byte) error {
-		if bad {
-			return nil
-		}
-		if err := t.Next(index, hash); err != nil {
-			rep.add(fmt.Sprintf("log_hash %d", index), "%v", err)
-			bad = true
-		}
-		return nil
-	})
-	if err == nil && !bad && (!t.Whole() || t.Size() != rep.Leaves || t.Root() != root) {
-		rep.add("log_hash", "the stored hashes are of another tree than that of the events: %d leaves, root %s; the events have %d, root %s", t.Size(), t.Root(), rep.Leaves, root)
-	}
-	return err
-}
-
-// placed is a head whose signature holds.
-type placed struct {
-	where string
-	head  audit.Head
-}
-
-// heads opens every signed head, in order of size.
-func (v Verify) heads(ctx context.Context, r storage.Reading, rep *Report) ([]placed, error) {
-	rows, err := r.TreeHeads(ctx)
-	if err != nil {
-		return nil, err
-	}
-	saved := make([]SavedHead, 0, len(rows)+len(v.Saved))
-	for _, row := range rows {
-		where := fmt.Sprintf("tree_head %d", row.Size)
-		saved = append(saved, SavedHead{where, row.Note})
-		if h, err := audit.OpenHead(row.Note, v.Keys...); err == nil && h.Size != row.Size {
-			rep.add(where, "its note is of size %d", h.Size)
-		}
-	}
-	v.missing(rows, rep)
-	return openAll(rep, v.Keys, append(saved, v.Saved...)), nil
-}
-
-// headCheck builds a tree and compares it with signed heads on the way.
-type headCheck struct {
-	rep   *Report
-	tree  audit.Tree
-	heads []placed // in order of size
-	due   int      // the next one
-}
-
-func (c *headCheck) add(event audit.Hash) {
-	c.tree.Add(event)
-	c.reached()
-}
-
-// reached compares the heads of the size that the tree has now.
-func (c *headCheck) reached() {
-	for ; c.due < len(c.heads) && c.heads[c.due].head.Size == c.tree.Size(); c.due++ {
-		if h := c.heads[c.due]; h.head.Root != c.tree.Root() {
-			c.rep.add(h.where, "the record under this signed head of %d events is not what it was: the root is %s now, %s was signed", h.head.Size, c.tree.Root(), h.head.Root)
-		}
-	}
-}
-
-// ended reports the heads of trees that are larger.
-func (c *headCheck) ended() {
-	for ; c.due < len(c.heads); c.due++ {
-		h := c.heads[c.due]
-		c.rep.add(h.where, "it is of %d events, the tree has %d: the record ends too early, or is an older copy", h.head.Size, c.tree.Size())
-	}
-}
-
-// missing finds heads that were taken out of the database, which has each before any other place does.
-func (v Verify) missing(rows []storage.SignedHead, rep *Report) {
-	have := map[string]bool{}
-	for _, row := range rows {
-		have[row.Note] = true
-	}
-	for _, s := range v.Saved {
-		if !have[s.Note] {
-			rep.add("table tree_head", "it lacks the signed head that is kept as %s", s.Where)
-		}
-	}
-}
-
-// states are the tables whose rows change, with an event each time: the last event about a row holds.
-var states = []string{"run_state", "attempt_state"}
-
-// shared are the tables whose rows several events may tell of.
-var shared = []string{"text_item", "prompt", "demonstration", "ranking", "ranking_response", "response", "dataset_version", "dataset_version_item"}
-
-// claim is the last word about a row of a state.
-type claim struct {
-	where    string
-	was, now string
-}
-
-// facts holds the rows that events tell of against what was told, and looks for rows of which none tells.
-func (v Verify) facts(ctx context.Context, r storage.Reading, rep *Report) error {
-	c := factCheck{rep: rep, told: map[string]int64{}, last: map[string]claim{}}
-	err := r.Facts(ctx, c.next)
-	c.ended()
-	if err != nil {
-		return err
-	}
-	if rep.Rows, err = r.Tables(ctx); err != nil {
-		return err
-	}
-	for _, table := range sorted(rep.Rows) {
-		if n := rep.Rows[table]; n != c.told[table] && !slices.Contains(shared, table) {
-			rep.add("table "+table, "it has %d rows, events tell of %d", n, c.told[table])
-		}
-	}
-	strays, err := r.Strays(ctx)
-	for _, s := range strays {
-		rep.add("row "+s, "no event tells of it")
-	}
-	if err != nil {
-		return err
-	}
-	changed, err := r.Remains(ctx)
-	for _, s := range changed {
-		rep.add("row "+s, "it was erased, and has been changed since")
-	}
-	return err
-}
-
-// factCheck compares what events said of rows with what they are.
-type factCheck struct {
-	rep    *Report
-	told   map[string]int64 // rows, by table
-	stream string
-	last   map[string]claim // of the stream at hand, by table, stage and attempt
-}
-
-func (c *factCheck) next(t storage.Told) error {
-	if t.Stream != c.stream {
-		c.ended()
-		c.stream = t.Stream
-	}
-	where := fmt.Sprintf("%s (%s)", eventName(t.Stream, t.Sequence), t.Type)
-	was, now := factLines(t.Was), factLines(t.Is)
-	for _, table := range sorted(was) {
-		line := was[table]
-		if slices.Contains(states, table) {
-			c.last[fmt.Sprintf("%s %s %d", table, t.Stage, t.Attempt)] = claim{where, line.text, now[table].text}
-			continue
-		}
-		if line.text != now[table].text {
-			c.rep.add(where, "%s", differs(table, line.text, now[table].text))
-		}
-		c.told[table] += line.rows
-	}
-	return nil
-}
-
-// ended compares the last words about the states of the stream at hand.
-func (c *factCheck) ended() {
-	for _, key := range sorted(c.last) {
-		table, _, _ := strings.Cut(key, " ")
-		if l := c.last[key]; l.was != l.now {
-			c.rep.add(l.where, "%s", differs(table, l.was, l.now))
-		}
-		c.told[table]++
-	}
-	clear(c.last)
-}
-
-func differs(table, was, now string) string {
-	if now == "" {
-		return fmt.Sprintf("the rows of %s that it tells of cannot be found", table)
-	}
-	return fmt.Sprintf("the rows of %s that it tells of are not what they were: %s was recorded, now it is %s", table, was, now)
-}
-
-type factLine struct {
-	text string
-	rows int64
-}
-
-func factLines(raw []byte) map[string]factLine {
-	lines := map[string]factLine{}
-	for line := range strings.Lines(string(raw)) {
-		table, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
-		var l factLine
-		_, _ = fmt.Sscan(rest, &l.rows)
-		l.text = rest
-		lines[table] = l
-	}
-	return lines
 }
 
 // models reads the files of every model in the record.
@@ -392,11 +171,38 @@ func (v Verify) models(ctx context.Context, r storage.Reading, rep *Report) erro
 	}
 	for _, d := range digests {
 		rep.Files++
+		if v.Progress != nil {
+			v.Progress("models", int64(rep.Files), int64(len(digests)))
+		}
 		if err := v.Model(d); err != nil {
 			if errors.Is(err, context.Canceled) {
 				return err
 			}
 			rep.add("model "+d, "%v", err)
+		}
+	}
+	return nil
+}
+
+// states reads the newest checkpoint of every attempt that has one: that is never removed.
+func (v Verify) states(ctx context.Context, r storage.Reading, rep *Report) error {
+	if v.State == nil {
+		return nil
+	}
+	attempts, err := r.Checkpointed(ctx)
+	if err != nil {
+		return err
+	}
+	for _, a := range attempts {
+		rep.Checkpoints++
+		if v.Progress != nil {
+			v.Progress("checkpoints", int64(rep.Checkpoints), int64(len(attempts)))
+		}
+		if err := v.State(ctx, a.ID); err != nil {
+			if errors.Is(err, context.Canceled) {
+				return err
+			}
+			rep.add(fmt.Sprintf("checkpoint of %s attempt %d of %s", a.Stage, a.Number, a.Run), "%v", err)
 		}
 	}
 	return nil

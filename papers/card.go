@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/trimtab/trimtab"
 )
 
 // maxSaid bounds what a person's words take of a card, characters.
@@ -187,13 +189,23 @@ func (c *card) stage(i int, n *Node) {
 		}
 		c.say("Settings: %s.\n", strings.Join(words, "; "))
 	}
-	if len(a.Metrics) > 0 {
-		var words []string
-		for _, m := range a.Metrics {
+	for _, f := range trimtab.Fits(a.Metrics) {
+		c.say("Data: %s.\n", markdown(f.String()))
+	}
+	var words []string
+	for _, m := range a.Metrics {
+		if !m.IsFit() {
 			words = append(words, fmt.Sprintf("%s %.4g", markdown(m.Name), m.Value))
 		}
+	}
+	if len(words) > 0 {
 		c.say("Metrics at its end: %s.\n", strings.Join(words, "; "))
 	}
+}
+
+// curtailed reports whether a stage cut or left out some of its data.
+func curtailed(n *Node) bool {
+	return slices.ContainsFunc(trimtab.Fits(n.Attempt.Metrics), func(f trimtab.Fit) bool { return f.Items != "text" && !f.Whole() })
 }
 
 func (c *card) data() {
@@ -289,10 +301,31 @@ func (c *card) evaluation() {
 		ended(e.EndedAt), number(e.Report.Prompts, "held-out prompt"), markdown(e.As), e.Document)
 	if a := e.Report.RewardModel; c.f.Reward && a != nil {
 		c.table([]string{"measure", "value", "95 % interval"}, c.numbers(e.Report.measures(e.As, true)))
-		c.say("The accuracy is over %s.\n", number(a.Pairs, "comparison"))
+		c.say("The accuracy is over %s%s.\n", number(a.Pairs, "comparison"), c.grouped())
 		return
 	}
 	c.compared(e)
+}
+
+// grouped tells on how many independent groups the accuracy's interval rests,
+// and how much better the model is than the rule of length, as its stage measured.
+func (c *card) grouped() string {
+	maker := c.f.Lineage.Maker(c.f.Lineage.Model)
+	if maker == nil {
+		return ""
+	}
+	measured := trimtab.Report{Metrics: maker.Metrics}
+	groups, ok := measured.Value("held_out/groups")
+	if !ok { // an older program did not count them
+		return ""
+	}
+	text := " in " + number(int(groups), "group") + ", which were resampled for the interval"
+	if over, ok := measured.Value("held_out/over_longer"); ok && groups > 1 {
+		low, _ := measured.Value("held_out/over_longer_low")
+		high, _ := measured.Value("held_out/over_longer_high")
+		text += fmt.Sprintf("; it is better than preferring the longer answer by %.3f (95 %%: %.3f … %.3f)", over, low, high)
+	}
+	return text
 }
 
 func (c *card) numbers(list []measure) [][]string {
@@ -371,6 +404,9 @@ func (c *card) limits() {
 	}
 	if slices.ContainsFunc(c.f.stages(), func(n *Node) bool { return len(n.Attempt.Decisions) > 0 }) {
 		c.say("- A person let a stage pass against the machine's judgement; see the decisions above.")
+	}
+	if slices.ContainsFunc(c.f.stages(), curtailed) {
+		c.say("- Some of the data did not fit into the model's context and was cut or left out, as the stages say above: the numbers of items under Data are those before.")
 	}
 	for _, n := range c.f.nodes(NodeModel) {
 		if n.Model.ImportedAt != nil {

@@ -1,49 +1,57 @@
 package recipes
 
 import (
+	"runtime"
+
 	"github.com/trimtab/trimtab/model"
 )
 
-// Cost is what a run would take, before a machine's speed is known.
+// Cost is what a run would take, before a machine's speed is known. Sums are
+// over the stages that are known.
 type Cost struct {
-	Parameters int64       `json:"parameters"`
-	Stages     []StageCost `json:"stages"`
-	FLOPs      float64     `json:"flops"`
-	Memory     int64       `json:"memory_bytes"` // at most, of weights, gradients, moments and activations
-	Disk       int64       `json:"disk_bytes"`   // of models and the checkpoints that are kept
+	Parameters int64
+	Stages     []StageCost
+	FLOPs      float64
+	Memory     int64 // of the worker, at most, bytes
+	Disk       int64 // of models and the checkpoints that are kept, bytes
 }
 
-// StageCost is a stage's share. Steps is 0 where it depends on data that is not known yet.
+// StageCost is a stage's share. Steps is nil and Work is not Known where they
+// depend on data that is not.
 type StageCost struct {
-	Name   string  `json:"name"`
-	Kind   string  `json:"kind"`
-	Steps  int     `json:"steps"`
-	Tokens int64   `json:"tokens"`
-	FLOPs  float64 `json:"flops"`
-	Memory int64   `json:"memory_bytes"`
-	Disk   int64   `json:"disk_bytes"`
+	Name, Kind string
+	Shape      model.Config
+	Steps      *int
+	Work       Work
+	FLOPs      float64
+	Memory     int64 // of the worker while the stage is at work, bytes
+	Disk       int64
 }
 
-const (
-	float        = 4 // bytes
-	liveTokens   = 4096
-	promptTokens = 16 // of the starter world's prompts, and of others for want of a better guess
-)
+// Work is what a stage's time goes into, tokens: those that go forward and
+// back, those that only go forward, and those that are sampled.
+type Work struct {
+	Known                    bool
+	Trained, Scored, Sampled float64
+	Length                   float64 // of a sequence, about
+	Together                 float64 // tokens of an update
+}
+
+// Tokens is the number of all of them.
+func (w Work) Tokens() float64 { return w.Trained + w.Scored + w.Sampled }
 
 // Estimate counts the cost of a spec. A forward pass of a token takes 2
 // floating-point operations a parameter and 4·L·C·T for attention over T
 // tokens; a backward pass takes twice that (Kaplan et al. 2020, section 2.1).
-// base is the shape of model.base, where the spec starts from one.
-func Estimate(s Spec, base *model.Config) Cost {
-	shape := s.Model.Config
-	if s.Model.Base != "" && base != nil {
-		shape = *base
-	}
-	n := int64(shape.Parameters())
-	c := Cost{Parameters: n}
-	for _, st := range s.Stages {
-		sc := stageCost(s, st, shape, n)
-		sc.Name, sc.Kind = st.Name, st.Kind
+func Estimate(s Spec, known Known) Cost {
+	var c Cost
+	for i, st := range s.Stages {
+		e := estimate{spec: s, i: i, stage: st, known: known, at: known.at(i), shape: s.Model.Config}
+		if e.at.Shape != nil {
+			e.shape = *e.at.Shape
+		}
+		sc := e.cost()
+		c.Parameters = max(c.Parameters, int64(e.shape.Parameters()))
 		c.Stages = append(c.Stages, sc)
 		c.FLOPs += sc.FLOPs
 		c.Memory = max(c.Memory, sc.Memory)
@@ -52,60 +60,319 @@ func Estimate(s Spec, base *model.Config) Cost {
 	return c
 }
 
-// contestants counts the language models that an evaluation compares.
-func contestants(s Spec) int {
-	n := 0
-	if s.Model.Base != "" {
-		n++
-	}
-	for _, st := range s.Stages {
-		switch st.Kind {
-		case KindPretrain, KindSFT, KindPPO:
-			n++
-		}
-	}
-	return n
+// estimate is of one stage.
+type estimate struct {
+	spec  Spec
+	i     int
+	stage Stage
+	known Known
+	at    StageKnown
+	shape model.Config
 }
 
-func stageCost(s Spec, st Stage, shape model.Config, n int64) StageCost {
-	forward := 2*float64(n) + 4*float64(shape.Layers)*float64(shape.Width)*float64(shape.Context)/2
-	activations := int64(liveTokens) * int64(shape.Layers) * int64(shape.Width) * 16 * float
-	learn := (4+3)*n*float + activations // weights, gradients, two moments; a copy of all but the gradients while a checkpoint is written
-	keep := n*float + 2*3*n*float        // the model, and two checkpoints of weights and moments
-	count := func(f func() int) int {
-		if s.Starter == nil {
-			return 0
-		}
-		return f()
+func (e estimate) cost() StageCost {
+	c := StageCost{Name: e.stage.Name, Kind: e.stage.Kind, Shape: e.shape}
+	var steps int
+	steps, c.Work = e.work()
+	c.Work.Length, c.Work.Together = e.length(), float64(e.together())
+	if c.Work.Known {
+		c.Steps = &steps
 	}
-	switch c := st.Config.(type) {
+	n := float64(e.shape.Parameters())
+	forward := 2*n + 4*float64(e.shape.Layers)*float64(e.shape.Width)*float64(e.shape.Context)/2
+	c.FLOPs = forward * (3*c.Work.Trained + c.Work.Scored + c.Work.Sampled)
+	c.Memory = e.memory()
+	size := int64(e.shape.Parameters()) * float
+	switch e.stage.Kind { // the model, and two checkpoints of weights and moments
+	case KindPretrain, KindSFT, KindReward:
+		c.Disk = size + 2*3*size
+	case KindPPO:
+		c.Disk = size + 2*6*size
+	}
+	return c
+}
+
+// work is the stage's steps and tokens.
+func (e estimate) work() (int, Work) {
+	switch c := e.stage.Config.(type) {
 	case *Pretrain:
-		return StageCost{Steps: (c.Tokens + c.BatchTokens - 1) / c.BatchTokens, Tokens: int64(c.Tokens), FLOPs: 3 * forward * float64(c.Tokens), Memory: learn, Disk: keep}
+		return ceil(c.Tokens, c.BatchTokens), Work{Known: true, Trained: float64(c.Tokens)}
 	case *SFT:
-		demos := count(func() int { return s.Starter.Demonstrations })
-		tokens := int64(c.Epochs) * int64(demos) * 2 * promptTokens
-		return StageCost{Steps: (demos*c.Epochs + c.Batch - 1) / c.Batch, Tokens: tokens, FLOPs: 3 * forward * float64(tokens), Memory: learn, Disk: keep}
+		demos, ok := e.at.Volumes["demonstrations"]
+		mix := int(float64(c.Batch)*c.PretrainMix + .5)
+		steps := ceil(demos.Kept*c.Epochs, max(1, c.Batch-mix))
+		return steps, Work{Known: ok, Trained: float64(c.Epochs)*float64(demos.Tokens) + float64(steps)*float64(mix)*float64(min(64, e.shape.Context))}
 	case *Collect:
-		tokens := int64(c.Prompts+c.HeldOut) * int64(c.MinResponses+c.MaxResponses) / 2 * int64(promptTokens+c.MaxTokens)
-		return StageCost{Steps: (c.Prompts + c.HeldOut + c.Batch - 1) / c.Batch, Tokens: tokens, FLOPs: forward * float64(tokens), Memory: n*float + activations}
+		n := float64(c.Prompts + c.HeldOut)
+		k := n * float64(c.MinResponses+c.MaxResponses) / 2
+		prompt, ok := e.mean("prompts")
+		return ceil(c.Prompts+c.HeldOut, c.Batch), Work{Known: ok, Scored: k * prompt, Sampled: k * e.answer(c.MaxTokens)}
 	case *Reward:
-		rankings := 0
-		for _, other := range s.Stages {
-			if cc, ok := other.Config.(*Collect); ok {
-				rankings = cc.Prompts
+		return e.rewardWork(c)
+	case *PPO:
+		return e.ppoWork(c)
+	case *Evaluate:
+		return e.evaluateWork(c)
+	}
+	return 0, Work{}
+}
+
+func (e estimate) rewardWork(c *Reward) (int, Work) {
+	rankings, held, ok := e.rankings()
+	demos := e.at.Volumes["demonstrations"]
+	return ceil(rankings.Kept*c.Epochs, c.Batch), Work{Known: ok, Trained: float64(c.Epochs) * float64(rankings.Tokens),
+		Scored: float64(demos.Tokens) + float64(c.Epochs+1)*float64(held.Tokens)}
+}
+
+// ppoWork: a response is sampled, scored, and compared with the reference, and
+// valued; then policy and value learn from it in each inner epoch.
+func (e estimate) ppoWork(c *PPO) (int, Work) {
+	prompt, ok := e.mean("prompts")
+	answer := e.answer(c.MaxTokens)
+	episodes, samples := float64(c.Episodes), float64(c.ScoreSamples)
+	whole := prompt + answer
+	w := Work{Known: ok, Sampled: (episodes + samples) * answer, Scored: episodes*(prompt+4*whole) + samples*(prompt+whole),
+		Trained: episodes * float64(c.InnerEpochs) * 2 * whole}
+	if c.PtxCoef > 0 {
+		w.Trained += episodes * float64(c.InnerEpochs) * float64(c.PtxRows) * float64(min(64, e.shape.Context))
+	}
+	return c.Episodes / c.Batch, w
+}
+
+func (e estimate) evaluateWork(c *Evaluate) (int, Work) {
+	prompt, ok := e.mean("tests")
+	tests := float64(e.at.Volumes["tests"].Kept)
+	if sets := 2.; c.Prompts > 0 { // of each set
+		tests = min(tests, sets*float64(c.Prompts))
+	}
+	models, tuned, scorer := e.contestants()
+	answer := e.answer(c.MaxTokens)
+	w := Work{Known: ok, Sampled: tests * float64(models) * answer, Scored: tests * (float64(models)*prompt + 2*float64(tuned)*(prompt+answer))}
+	if scorer {
+		_, held, _ := e.rankings()
+		w.Scored += tests*float64(models)*(prompt+answer) + float64(held.Tokens)
+	}
+	return models, w
+}
+
+// contestants counts the language models that an evaluation compares, those of
+// them that it compares with the SFT model, and says whether it has a reward model.
+func (e estimate) contestants() (models, tuned int, scorer bool) {
+	if e.spec.Model.Base != "" {
+		models++
+	}
+	for _, st := range e.spec.Stages[:e.i] {
+		switch st.Kind {
+		case KindPretrain, KindSFT:
+			models++
+		case KindPPO:
+			models++
+			tuned++
+		case KindReward:
+			scorer = true
+		}
+	}
+	return models, tuned, scorer
+}
+
+// mean is the mean length of items of a stage, tokens.
+func (e estimate) mean(items string) (tokens float64, known bool) {
+	v, ok := e.at.Volumes[items]
+	return float64(v.Tokens) / float64(max(1, v.Kept)), ok
+}
+
+// answer is how long a sampled answer is likely to be: as long as those that
+// the spec's models learn from, and at most max_tokens.
+func (e estimate) answer(most int) float64 {
+	for _, items := range []string{"demonstrations", "rankings"} {
+		for _, k := range e.known {
+			if v, ok := k.Volumes[items]; ok && v.Texts > 0 {
+				return min(float64(most), float64(v.Answers)/float64(v.Texts))
 			}
 		}
-		tokens := int64(c.Epochs) * int64(rankings) * 6 * 2 * promptTokens
-		return StageCost{Steps: (rankings*c.Epochs + c.Batch - 1) / c.Batch, Tokens: tokens, FLOPs: 3 * forward * float64(tokens), Memory: learn, Disk: keep}
-	case *PPO:
-		tokens := int64(c.Episodes) * int64(promptTokens+c.MaxTokens)
-		// sample, reference, score, value; then forward and backward of policy and value in each inner epoch
-		passes := 4 + 6*float64(c.InnerEpochs)
-		return StageCost{Steps: c.Episodes / c.Batch, Tokens: tokens, FLOPs: passes * forward * float64(tokens), Memory: 2*learn + 2*n*float, Disk: n*float + 2*6*n*float}
-	case *Evaluate:
-		tests := count(func() int { return 2 * s.Starter.Tests })
-		tokens := int64(tests) * 3 * int64(promptTokens+c.MaxTokens)
-		return StageCost{Steps: contestants(s), Tokens: tokens, FLOPs: 2 * forward * float64(tokens), Memory: n*float + activations}
 	}
-	return StageCost{}
+	return float64(most)
+}
+
+// distinct is the share of the sampled responses of a collect stage that are
+// not the same text as another of their prompt, as in the default run.
+const distinct = .86
+
+// rankings are those that a stage reads: of a dataset, or of a collect stage.
+func (e estimate) rankings() (train, held Volume, known bool) {
+	if v, ok := e.at.Volumes["rankings"]; ok {
+		return v, e.at.Volumes["held_out"], true
+	}
+	for i := e.i - 1; i >= 0; i-- {
+		c, ok := e.spec.Stages[i].Config.(*Collect)
+		if !ok {
+			continue
+		}
+		at := e
+		at.at = e.known.at(i)
+		prompt, ok := at.mean("prompts")
+		texts := float64(c.MinResponses+c.MaxResponses) / 2 * distinct
+		each := texts * (prompt + e.answer(c.MaxTokens))
+		train.Kept, train.Tokens, train.Texts = c.Prompts, int64(each*float64(c.Prompts)), int64(texts*float64(c.Prompts))
+		held.Kept, held.Tokens, held.Texts = c.HeldOut, int64(each*float64(c.HeldOut)), int64(texts*float64(c.HeldOut))
+		return train, held, ok
+	}
+	return train, held, false
+}
+
+// length is about how long a sequence of the stage is, tokens.
+func (e estimate) length() float64 {
+	switch c := e.stage.Config.(type) {
+	case *Pretrain:
+		return float64(c.RowTokens)
+	case *SFT:
+		mean, _ := e.mean("demonstrations")
+		return mean
+	case *Reward:
+		rankings, _, _ := e.rankings()
+		return float64(rankings.Tokens) / float64(max(1, rankings.Texts))
+	case *Collect:
+		mean, _ := e.mean("prompts")
+		return mean + e.answer(c.MaxTokens)
+	case *PPO:
+		mean, _ := e.mean("prompts")
+		return mean + e.answer(c.MaxTokens)
+	case *Evaluate:
+		mean, _ := e.mean("tests")
+		return mean + e.answer(c.MaxTokens)
+	}
+	return 0
+}
+
+func ceil(n, by int) int { return (n + by - 1) / by }
+
+// float is the size of one.
+const float = 4
+
+// memory is what the worker takes while the stage is at work, bytes: the
+// process, the stage's data, its models and what belongs to their training, and
+// the activations of the tokens that go through a model at once.
+func (e estimate) memory() int64 {
+	n := int64(e.shape.Parameters())
+	models := learned(e.stage.Kind, n)
+	if e.stage.Kind == KindEvaluate {
+		count, _, scorer := e.contestants()
+		if scorer {
+			count++
+		}
+		models = int64(count) * n * float
+	}
+	return processBytes + e.dataBytes() + e.sampledBytes() + models + 2*n*float + e.passBytes() + e.laneBytes()
+}
+
+// processBytes is a worker without a stage.
+const processBytes = 90 << 20
+
+// LeastMemory is what a stage whose largest model has n parameters holds at
+// least, bytes: no worker with less takes it to its end.
+func LeastMemory(c Config, kind string, n int64) int64 {
+	least := learned(kind, n)
+	if c, ok := c.(*Collect); ok {
+		least += int64(c.Prompts+c.HeldOut) * int64(c.MinResponses) * int64(c.MaxTokens) * float
+	}
+	return least
+}
+
+// learned is the models of a stage, each of n parameters, with what their
+// training holds: a learner has weights, a gradient and two moments, a copy of
+// all but the gradient while a checkpoint is written, and the model that it
+// began as.
+func learned(kind string, n int64) int64 {
+	const learner = (4 + 3 + 1) * float
+	switch kind {
+	case KindPretrain, KindSFT, KindReward:
+		return learner * n
+	case KindPPO: // policy and value model; reference and reward model are what they began as
+		return 2 * learner * n
+	}
+	return n * float
+}
+
+// dataBytes is the stage's items and their tokens.
+func (e estimate) dataBytes() int64 {
+	var sum int64
+	for _, v := range e.at.Volumes {
+		sum += 2*v.Bytes + 8*v.Tokens + 256*int64(v.Kept+v.LeftOut)
+	}
+	return sum
+}
+
+// sampledBytes is the responses that a stage gathers.
+func (e estimate) sampledBytes() int64 {
+	switch c := e.stage.Config.(type) {
+	case *Collect:
+		return int64(c.Prompts+c.HeldOut) * int64(c.MinResponses+c.MaxResponses) / 2 * int64(c.MaxTokens) * float
+	case *Evaluate:
+		models, _, _ := e.contestants()
+		return int64(e.at.Volumes["tests"].Kept) * int64(models) * int64(c.MaxTokens) * float
+	case *PPO:
+		return 10 * int64(c.Batch) * int64(c.MaxTokens) * float
+	}
+	return 0
+}
+
+// passTokens is about how many tokens go through a model at once.
+const passTokens = 4096
+
+// together is how many tokens go through a model at once: those of an update,
+// at most passTokens.
+func (e estimate) together() int64 {
+	tokens := float64(passTokens)
+	switch c := e.stage.Config.(type) {
+	case *Pretrain:
+		tokens = float64(c.BatchTokens)
+	case *SFT:
+		if mean, ok := e.mean("demonstrations"); ok {
+			tokens = float64(c.Batch) * mean
+		}
+	case *Reward:
+		if rankings, _, ok := e.rankings(); ok {
+			tokens = float64(c.Batch) * float64(rankings.Tokens) / float64(max(1, rankings.Kept))
+		}
+	case *PPO:
+		if mean, ok := e.mean("prompts"); ok {
+			tokens = float64(c.Batch/max(1, c.Minibatches)) * (mean + e.answer(c.MaxTokens))
+		}
+	}
+	return int64(min(tokens, max(passTokens, float64(e.shape.Context))))
+}
+
+// passBytes is the activations of a pass: 10·C for each block and token, 9·C
+// beside them, 36·C for the tokens that go back together, and some logits.
+func (e estimate) passBytes() int64 {
+	layers, width, vocab := int64(e.shape.Layers), int64(e.shape.Width), int64(e.shape.Vocab)
+	tokens := e.together()
+	logits := max(256, (1<<19)/max(1, vocab)) * (vocab + 2*width)
+	switch e.stage.Kind {
+	case KindCollect, KindEvaluate:
+		return (19*width*tokens + logits) * float
+	}
+	back := min(tokens, max(512, 256*int64(runtime.GOMAXPROCS(0))))
+	return ((10*layers+9)*width*tokens + 36*width*back + logits) * float
+}
+
+// laneBytes is the keys and values of what is sampled at once.
+func (e estimate) laneBytes() int64 {
+	most := 0
+	switch c := e.stage.Config.(type) {
+	case *Collect:
+		most = c.MaxTokens
+	case *PPO:
+		most = c.MaxTokens
+	case *Evaluate:
+		most = c.MaxTokens
+	default:
+		return 0
+	}
+	const sampledAtOnce = 64 // by each worker
+	length := e.shape.Context
+	if longest := max(e.at.Volumes["prompts"].Longest, e.at.Volumes["tests"].Longest); longest > 0 {
+		length = min(length, longest+most)
+	}
+	return int64(runtime.GOMAXPROCS(0)) * sampledAtOnce * 2 * int64(e.shape.Layers) * int64(e.shape.Width) * int64(length) * float
 }

@@ -71,8 +71,8 @@ const maxShards = 64
 
 // Validate checks the arithmetic, the pool and the shards.
 func (c *PPO) Validate() error {
-	if c.Pool < 0 {
-		return fmt.Errorf("pool is %d: want 0 (all prompts) or more", c.Pool)
+	if c.Pool < 0 || c.Pool > 1e9 {
+		return fmt.Errorf("pool is %d: want 0 (all prompts) to %d", c.Pool, int(1e9))
 	}
 	if err := c.Config.Validate(); err != nil {
 		return err
@@ -110,16 +110,13 @@ func (c *Collect) Validate() error {
 	switch {
 	case c.Labellers != "simulated":
 		return fmt.Errorf("labellers is %q: want simulated; rankings of people come in with `trimtab data import` as data.rankings", c.Labellers)
-	case c.Prompts < 1:
-		return fmt.Errorf("prompts is %d: want at least 1", c.Prompts)
-	case c.HeldOut < 0:
-		return fmt.Errorf("held_out is %d: want 0 or more", c.HeldOut)
 	case c.MinResponses < 2 || c.MaxResponses > 9 || c.MinResponses > c.MaxResponses:
 		return fmt.Errorf("responses from %d to %d: want 2 to 9", c.MinResponses, c.MaxResponses)
 	case c.Agreement < .5 || c.Agreement >= 1:
 		return fmt.Errorf("agreement is %g: want .5 (chance) to less than 1", c.Agreement)
-	case c.Batch < 1:
-		return fmt.Errorf("batch is %d: want at least 1", c.Batch)
+	}
+	if err := within("", []bound{{"prompts", c.Prompts, 1, 1e6}, {"held_out", c.HeldOut, 0, 1e6}, {"batch", c.Batch, 1, 1 << 16}}); err != nil {
+		return err
 	}
 	return validateSampling(c.Temperature, c.MaxTokens)
 }
@@ -137,20 +134,17 @@ type Evaluate struct {
 
 // Validate names the first field out of range.
 func (c *Evaluate) Validate() error {
-	if c.Prompts < 0 || c.Samples < 0 {
-		return fmt.Errorf("prompts is %d and samples is %d: want 0 or more", c.Prompts, c.Samples)
+	if err := within("", []bound{{"prompts", c.Prompts, 0, 1e6}, {"samples", c.Samples, 0, 1e4}}); err != nil {
+		return err
 	}
 	return validateSampling(c.Temperature, c.MaxTokens)
 }
 
 func validateSampling(temperature float64, maxTokens int) error {
-	switch {
-	case !(temperature > 0) || temperature > 100:
+	if !(temperature > 0) || temperature > 100 {
 		return fmt.Errorf("temperature is %g: want more than 0, at most 100", temperature)
-	case maxTokens < 1:
-		return fmt.Errorf("max_tokens is %d: want at least 1", maxTokens)
 	}
-	return nil
+	return within("", []bound{{"max_tokens", maxTokens, 1, 1 << 16}})
 }
 
 // kind is what the program knows of a kind of stage.
@@ -160,6 +154,7 @@ type kind struct {
 	needsWorld bool
 	inputs     func(c chain, st Stage) []want
 	outputs    []string
+	warning    warning
 }
 
 // kinds is filled by init, since what a stage reads depends on what the stages before it make.
@@ -206,7 +201,7 @@ func stageKinds() map[string]kind {
 			},
 		},
 		KindPPO: {
-			version: ppo.Version, outputs: []string{"model"},
+			version: ppo.Version, outputs: []string{"model"}, warning: warning{"missing_eos_rate", unended},
 			config: func() Config { return &PPO{Config: ppo.Defaults()} },
 			inputs: func(c chain, st Stage) []want {
 				wants := []want{

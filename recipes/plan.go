@@ -234,6 +234,36 @@ func (s Spec) input(before chain, st Stage, w want, r Resolved) (trimtab.Input, 
 	return trimtab.Input{}, invalid(remedy, "nothing gives the input %q", w.name)
 }
 
+// Give makes stage from and those after it read a dataset wherever they read
+// data of its kind, a collect stage's rankings included. It reports whether one
+// of them has to read it; if none, first is the name of an earlier stage that
+// does, or empty.
+func (s *Spec) Give(from int, k trimtab.Kind, ref string) (read bool, first string) {
+	s.Stages = slices.Clone(s.Stages)
+	for i := range s.Stages {
+		st := &s.Stages[i]
+		wants := kinds[st.Kind].inputs(chain{s.Stages[:i]}, *st)
+		at := slices.IndexFunc(wants, func(w want) bool { return w.data && w.name == string(k) })
+		switch {
+		case at < 0:
+			continue
+		case i < from:
+			if first == "" && !wants[at].optional {
+				first = st.Name
+			}
+			continue
+		}
+		read = read || !wants[at].optional
+		inputs := maps.Clone(st.Inputs)
+		if inputs == nil {
+			inputs = map[string]string{}
+		}
+		inputs[string(k)] = ref
+		st.Inputs = inputs
+	}
+	return read, first
+}
+
 func inputNames(wants []want) string {
 	var b bytes.Buffer
 	for i, w := range wants {

@@ -1,10 +1,7 @@
 package recipes
 
 import (
-	"errors"
-	"fmt"
 	"path"
-	"regexp"
 	"strings"
 
 	"github.com/trimtab/trimtab"
@@ -47,67 +44,46 @@ func About(name string) (string, error) {
 
 // Sizes lists the sizes of a shipped recipe, default first.
 func Sizes(name string) ([]string, error) {
-	root, err := parseShipped(name)
+	o, root, err := parseShipped(name)
 	if err != nil {
 		return nil, err
 	}
-	return sizesOf(root), nil
+	return o.sizes(root), nil
 }
 
-func sizesOf(root *yaml.Node) []string {
-	sizes := []string{DefaultSize}
-	if n := lookup(root, "sizes"); n != nil {
-		for i := 0; i+1 < len(n.Content); i += 2 {
-			sizes = append(sizes, n.Content[i].Value)
-		}
-	}
-	return sizes
-}
-
-func parseShipped(name string) (*yaml.Node, error) {
+func parseShipped(name string) (*origin, *yaml.Node, error) {
 	b, err := Source(name)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return parse(name+".yaml", b)
+	o := &origin{kind: ofRecipe, name: name}
+	root, err := o.parse(b)
+	return o, root, err
 }
 
 // Load resolves a shipped recipe at a size, then the overrides "path=value".
 func Load(name, size string, sets []string) (Spec, error) {
-	root, err := parseShipped(name)
+	o, root, err := parseShipped(name)
 	if err != nil {
 		return Spec{}, err
 	}
-	return sized(name+".yaml", root, size, sets)
-}
-
-// sized applies the overrides of a size, and takes off what only recipes have.
-func sized(file string, root *yaml.Node, size string, sets []string) (Spec, error) {
-	if size != "" && size != DefaultSize {
-		over := lookup(lookup(root, "sizes"), size)
-		if over == nil {
-			return Spec{}, invalid("the sizes are "+strings.Join(sizesOf(root), ", "), "%s has no size %q", file, size)
-		}
-		for i := 0; i+1 < len(over.Content); i += 2 {
-			if err := assign(root, over.Content[i].Value, over.Content[i+1]); err != nil {
-				return Spec{}, err
-			}
-		}
-	}
-	remove(root, "about")
-	remove(root, "sizes")
-	return resolve(file, root, sets)
+	return o.resolve(root, size, sets)
 }
 
 // Read resolves a user's spec at a size, if it has any, then the overrides
-// "path=value". The file name is for messages. A shipped recipe, printed and
-// edited, is such a spec.
+// "path=value". file is its path, - for standard input: messages name it, and
+// relative paths in the spec are relative to its folder. A shipped recipe,
+// printed and edited, is such a spec.
 func Read(file string, data []byte, size string, sets []string) (Spec, error) {
-	root, err := parse(file, data)
+	o := &origin{kind: ofFile, name: file}
+	if file == "-" {
+		o = &origin{kind: ofInput}
+	}
+	root, err := o.parse(data)
 	if err != nil {
 		return Spec{}, err
 	}
-	return sized(file, root, size, sets)
+	return o.resolve(root, size, sets)
 }
 
 // Override resolves a stored spec with further overrides.
@@ -116,102 +92,132 @@ func Override(s Spec, sets []string) (Spec, error) {
 	if err != nil {
 		return Spec{}, err
 	}
-	return Read("the run's spec", b, DefaultSize, sets)
+	o := &origin{kind: ofRun}
+	root, err := o.parse(b)
+	if err != nil {
+		return Spec{}, err
+	}
+	return o.resolve(root, DefaultSize, sets)
 }
 
-func parse(file string, data []byte) (*yaml.Node, error) {
-	var doc yaml.Node
-	if err := yaml.Unmarshal(data, &doc); err != nil {
-		return nil, invalid("mend the YAML there", "%s: %s", file, strings.TrimPrefix(err.Error(), "yaml: "))
+// resolve applies a size, then the overrides; it takes off what only recipes
+// have, checks what is left, and decodes it over the defaults.
+func (o *origin) resolve(root *yaml.Node, size string, sets []string) (Spec, error) {
+	if err := o.applySize(root, size); err != nil {
+		return Spec{}, err
 	}
-	if len(doc.Content) == 0 || doc.Content[0].Kind != yaml.MappingNode {
-		return nil, invalid("see `trimtab recipes instructgpt` for one", "%s: a run spec is a mapping of keys such as model and stages", file)
-	}
-	return doc.Content[0], nil
-}
-
-func resolve(file string, root *yaml.Node, sets []string) (Spec, error) {
+	remove(root, "about")
+	remove(root, "sizes")
 	for _, set := range sets {
-		key, text, ok := strings.Cut(set, "=")
-		if !ok {
-			return Spec{}, invalid("write --set path=value, for example --set ppo.kl_coef=0.1", "--set %s has no =", set)
-		}
-		var v yaml.Node
-		if err := yaml.Unmarshal([]byte(text), &v); err != nil || len(v.Content) == 0 {
-			return Spec{}, invalid("quote the value", "--set %s: the value is not YAML", set)
-		}
-		if err := assign(root, key, v.Content[0]); err != nil {
+		if err := o.applySet(root, set); err != nil {
 			return Spec{}, err
 		}
 	}
-	if err := checkSpec(file, root); err != nil {
+	if err := o.check(root); err != nil {
+		return Spec{}, err
+	}
+	if err := o.locate(root); err != nil {
 		return Spec{}, err
 	}
 	s := Spec{Seed: 1, Numerics: tensor.V1}
-	if err := root.Decode(&s); err != nil {
-		return Spec{}, yamlError(file, err)
+	if err := root.Decode(&s); err != nil { // check has seen every value
+		return Spec{}, invalid(o.remedy(), "%s: %s", o, strings.TrimPrefix(err.Error(), "yaml: "))
 	}
 	if err := s.Validate(); err != nil {
-		return Spec{}, invalid("correct it in the spec or with --set", "%s: %w", file, err)
+		return Spec{}, invalid(o.remedy(), "%s: %w", o, err)
 	}
 	return s, nil
 }
 
-// mismatch is how the YAML library says that a value is of another type.
-var mismatch = regexp.MustCompile("^line (\\d+): cannot unmarshal !!\\w+(?: `(.*)`)? into (.*)$")
-
-// expected are Go's types in words.
-var expected = map[string]string{"int": "a whole number", "uint64": "a whole number of at least 0", "float64": "a number", "bool": "true or false",
-	"string": "text", "[]string": "a list of texts", "[]trimtab.Gate": "a list of gates", "map[string]string": "a mapping of name to name"}
-
-// yamlError is the first decoding error, with its place.
-func yamlError(file string, err error) error {
-	text := strings.TrimPrefix(err.Error(), "yaml: ")
-	if te, ok := errors.AsType[*yaml.TypeError](err); ok && len(te.Errors) > 0 {
-		text = te.Errors[0]
+func (o *origin) applySize(root *yaml.Node, size string) error {
+	if size == "" || size == DefaultSize {
+		return nil
 	}
-	m := mismatch.FindStringSubmatch(text)
-	if m == nil {
-		return invalid("correct the value", "%s: %s", file, text)
+	over := lookup(lookup(root, "sizes"), size)
+	if over == nil || over.Kind != yaml.MappingNode {
+		return invalid("the sizes are "+strings.Join(o.sizes(root), ", "), "%s has no size %q", o, size)
 	}
-	want, ok := expected[m[3]]
-	if !ok {
-		want = m[3]
+	for i := 0; i+1 < len(over.Content); i += 2 {
+		if err := o.assign(root, over.Content[i].Value, over.Content[i+1], ""); err != nil {
+			return err
+		}
 	}
-	return invalid("correct the value", "%s:%s: %q is not %s", file, m[1], m[2], want)
+	return nil
 }
 
-// assign sets a dotted path. A first word that is a stage's name means that
-// stage; missing mappings are made, so that the check that follows can name an
-// unknown key.
-func assign(root *yaml.Node, key string, v *yaml.Node) error {
+// sizes are the sizes of a spec, default first.
+func (o *origin) sizes(root *yaml.Node) []string {
+	sizes := []string{DefaultSize}
+	if n := lookup(root, "sizes"); n != nil && n.Kind == yaml.MappingNode {
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			sizes = append(sizes, n.Content[i].Value)
+		}
+	}
+	return sizes
+}
+
+// applySet applies one "path=value". An empty value is an empty text.
+func (o *origin) applySet(root *yaml.Node, set string) error {
+	key, text, ok := strings.Cut(set, "=")
+	if !ok || key == "" {
+		return invalid("write --set path=value, for example --set ppo.kl_coef=0.1", "--set %s has no path and =", set)
+	}
+	if strings.TrimSpace(text) == "" {
+		return o.assign(root, key, &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str"}, set)
+	}
+	v, err := (&origin{kind: ofSet, name: set}).document([]byte(text))
+	if err != nil {
+		return err
+	}
+	if v == nil || commented(v) {
+		return invalid("quote the value, as in --set 'name=\"run #3\"'", "--set %s: # and what follows it is a YAML comment", set)
+	}
+	return o.assign(root, key, v, set)
+}
+
+// commented reports whether a value has a comment, which would be dropped.
+func commented(n *yaml.Node) bool {
+	if n.HeadComment+n.LineComment+n.FootComment != "" {
+		return true
+	}
+	for _, c := range n.Content {
+		if commented(c) {
+			return true
+		}
+	}
+	return false
+}
+
+// assign sets a dotted path, for the override set, or for a size if that is
+// empty. A first word that is a stage's name means that stage; missing mappings
+// are made, so that the check that follows can name an unknown key.
+func (o *origin) assign(root *yaml.Node, key string, v *yaml.Node, set string) error {
 	words := strings.Split(key, ".")
 	at := root
 	if st := stageNode(root, words[0]); st != nil {
 		if len(words) == 1 {
-			return invalid("name a field of it, as in "+key+".lr", "--set %s: that is a whole stage", key)
+			return invalid("name one of its settings, as in "+key+".checkpoint_steps=10", "--set %s: %s is a whole stage", set, key)
 		}
 		at, words = st, words[1:]
 	}
 	for _, w := range words[:len(words)-1] {
 		next := lookup(at, w)
 		if next == nil {
-			next = &yaml.Node{Kind: yaml.MappingNode, Line: at.Line}
-			at.Content = append(at.Content, scalar(w, at.Line), next)
+			next = o.from(&yaml.Node{Kind: yaml.MappingNode, Line: v.Line}, set)
+			at.Content = append(at.Content, o.from(scalar(w, v.Line), set), next)
 		}
 		if next.Kind != yaml.MappingNode {
-			return invalid("see `trimtab recipes` for the paths", "%s: %q is not a mapping", key, w)
+			return invalid("`trimtab plan --resolved` prints a spec with every setting", "%s: %s has no settings below it", o.at(next), w)
 		}
 		at = next
 	}
 	last := words[len(words)-1]
 	if old := lookup(at, last); old != nil {
-		line := old.Line
 		*old = *v
-		old.Line = line
+		o.from(old, set)
 		return nil
 	}
-	at.Content = append(at.Content, scalar(last, at.Line), v)
+	at.Content = append(at.Content, o.from(scalar(last, v.Line), set), o.from(v, set))
 	return nil
 }
 
@@ -256,12 +262,4 @@ func stageNode(root *yaml.Node, name string) *yaml.Node {
 		}
 	}
 	return nil
-}
-
-// at is the place of a node for messages.
-func at(file string, n *yaml.Node) string {
-	if n.Line == 0 {
-		return file
-	}
-	return fmt.Sprintf("%s:%d", file, n.Line)
 }

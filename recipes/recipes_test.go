@@ -48,22 +48,30 @@ func TestStrictReading(t *testing.T) {
 	for _, c := range []struct{ spec, wants string }{
 		{minimal + "seeds: 3\n", `run.yaml:6: unknown key "seeds": did you mean "seed"?`},
 		{strings.Replace(minimal, "layers", "layer", 1), `run.yaml:1: unknown key "model.layer": did you mean "layers"?`},
-		{strings.Replace(minimal, "lr:", "learning:", 1), `run.yaml:5: unknown key "stages[0].optim.learning"`},
-		{strings.Replace(minimal, "tokens: 4096", "episodes: 9", 1), `unknown key "stages[0].episodes"`}, // ppo reads it, pretrain does not
+		{strings.Replace(minimal, "lr:", "learning:", 1), `run.yaml:5: unknown key "pretrain.optim.learning"`},
+		{strings.Replace(minimal, "tokens: 4096", "episodes: 9", 1), `unknown key "pretrain.episodes"`}, // ppo reads it, pretrain does not
 		{strings.Replace(minimal, "pretrain", "pretain", 1), `run.yaml:3: unknown kind of stage "pretain": did you mean "pretrain"?`},
-		{strings.Replace(minimal, "    tokens", "    tokens: 1\n    tokens", 1), `key "stages[0].tokens" stands twice`},
-		{strings.Replace(minimal, "4096", "many", 1), `run.yaml:4: "many" is not a whole number`},
+		{strings.Replace(minimal, "    tokens", "    tokens: 1\n    tokens", 1), `run.yaml:5: key "pretrain.tokens" stands twice`},
+		{strings.Replace(minimal, "4096", "many", 1), `run.yaml:4: pretrain.tokens is "many", not a whole number in decimal digits`},
 		{strings.Replace(minimal, "4096", "-4096", 1), "tokens is -4096"},
 		{strings.Replace(minimal, "layers: 2", "layers: -2", 1), "layers"},
 		{minimal + "seed: 9007199254740992\n", "seed is 9007199254740992"},
-		{minimal + "seed: -1\n", `run.yaml:6: "-1" is not a whole number of at least 0`},
+		{minimal + "seed: -1\n", `run.yaml:6: seed is -1, not a whole number of at least 0`},
 		{minimal + "numerics: v1-bf61\n", `run.yaml:6: unknown numerics "v1-bf61": did you mean "v1-bf16"? (valid: v1, v1-bf16)`},
 		{minimal + "numerics:\n", `run.yaml:6: unknown numerics "": valid: v1, v1-bf16`},
-		{minimal + "numerics: [v1]\n", `run.yaml:6: "" is not text`},
+		{minimal + "numerics: [v1]\n", `run.yaml:6: numerics is a list, not a text`},
 		{minimal + "  - kind: pretrain\n", "the name is taken"},
 		{minimal + "  - kind: collect\n", "needs the starter world"},
 		{minimal + "  - {kind: sft, gates: [{metric: loss}]}\n", "a gate has a metric, and min or max"},
 		{"stages: 3\n", "stages is not a list"},
+		{"stages: [3]\n", "stages[0] is not a mapping"},
+		{minimal + "data: {text: [a]}\n", "data.text is a list, not a text"},
+		{minimal + "data:\n", "data is not a mapping"},
+		{minimal + "    inputs: [text]\n", "pretrain.inputs is a list, not a mapping of name to name"},
+		{minimal + "    inputs: {text: a, text: b}\n", `key "pretrain.inputs.text" stands twice`},
+		{minimal + "    gates: {metric: loss, max: 3}\n", "pretrain.gates is a mapping, not a list"},
+		{minimal + "    gates: [{metrik: loss, max: 3}]\n", `unknown key "pretrain.gates[0].metrik": did you mean "metric"?`},
+		{minimal + "    gates: [{metric: loss, max: .nan}]\n", `pretrain.gates[0].max is ".nan", not a decimal number`},
 		{"- 1\n", "a run spec is a mapping"},
 		{"model: {layers: 2\n", "run.yaml"},
 		{"", "a run spec is a mapping"},
@@ -102,7 +110,11 @@ func TestOverrides(t *testing.T) {
 
 func TestSpecRoundTrips(t *testing.T) {
 	for _, name := range Names() {
-		s, err := Load(name, "smallest", nil)
+		sets := []string{"sources.folder=/data"} // an empty one is the folder of the file
+		if name == Default {
+			sets = nil
+		}
+		s, err := Load(name, "smallest", sets)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -403,6 +415,8 @@ func FuzzRead(f *testing.F) {
 	f.Add([]byte("stages: [{kind: sft}]"), "sft.epochs=3")
 	f.Add([]byte("a: &a [*a]"), "a.b.c=1")
 	f.Add([]byte("stages: {kind: ppo}"), "ppo.x")
+	f.Add([]byte(minimal+"sources: {rankings: [~/a, /b, c], test_share: .5}\n"), "sources.folder=~/x")
+	f.Add([]byte(minimal+"    gates: [{metric: loss, max: 1e3}]\n---\n"), "pretrain.tokens=0x10")
 	f.Fuzz(func(t *testing.T, data []byte, set string) {
 		s, err := Read("fuzz.yaml", data, "", []string{set})
 		if err != nil {

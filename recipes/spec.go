@@ -188,6 +188,21 @@ func (s Spec) StageNames() []string {
 	return names
 }
 
+// CheckNames refuses names that cannot be recorded and shown as they are. It
+// is asked at launch: a run of before keeps the names that it has.
+func (s Spec) CheckNames() error {
+	const remedy = "give one line of UTF-8 text that is no longer than that"
+	if err := trimtab.CheckName(s.Name); err != nil {
+		return invalid(remedy, "the spec's name cannot be taken: %w", err)
+	}
+	for i, st := range s.Stages {
+		if err := trimtab.CheckName(st.Name); err != nil {
+			return invalid(remedy, "the name of stages[%d] cannot be taken: %w", i, err)
+		}
+	}
+	return nil
+}
+
 // Validate refuses what no run could do.
 func (s Spec) Validate() error {
 	if s.Seed > MaxSeed {
@@ -215,6 +230,12 @@ func (s Spec) Validate() error {
 	return nil
 }
 
+// Bytes is about how much memory it takes to make the world and to store it.
+func (s Starter) Bytes() int64 {
+	const word, item = 60, 2000
+	return word*int64(s.Words) + item*int64(s.Demonstrations+s.Prompts+2*s.Tests)
+}
+
 func (s Spec) validateStarter() error {
 	st := s.Starter
 	if st == nil {
@@ -223,12 +244,22 @@ func (s Spec) validateStarter() error {
 	if s.Sources != nil {
 		return fmt.Errorf("starter and sources are given: choose one")
 	}
-	for _, f := range []struct {
-		name     string
-		v, least int
-	}{{"words", st.Words, 100}, {"demonstrations", st.Demonstrations, 1}, {"prompts", st.Prompts, 1}, {"tests", st.Tests, 1}} {
-		if f.v < f.least {
-			return fmt.Errorf("starter.%s is %d: want at least %d", f.name, f.v, f.least)
+	return within("starter.", []bound{
+		{"words", st.Words, 100, 1e8}, {"demonstrations", st.Demonstrations, 1, 1e6}, {"prompts", st.Prompts, 1, 1e6}, {"tests", st.Tests, 1, 1e5},
+	})
+}
+
+// bound is a whole number of a spec with the least and the most that it may be.
+type bound struct {
+	name           string
+	v, least, most int
+}
+
+// within names the first number out of its bounds, and the bounds.
+func within(prefix string, list []bound) error {
+	for _, b := range list {
+		if b.v < b.least || b.v > b.most {
+			return fmt.Errorf("%s%s is %d: want %d to %d", prefix, b.name, b.v, b.least, b.most)
 		}
 	}
 	return nil
@@ -258,8 +289,10 @@ func (s Spec) validateStages() error {
 		if strings.ContainsAny(st.Name, "/ .") {
 			return fmt.Errorf("%s: a name holds no slash, dot or space", at)
 		}
-		if st.SegmentSteps < 0 || st.CheckpointSteps < 0 || st.CheckpointSeconds < 0 {
-			return fmt.Errorf("%s: segment_steps, checkpoint_steps and checkpoint_seconds are not negative", at)
+		if err := within(at+": ", []bound{
+			{"segment_steps", st.SegmentSteps, 0, 1e9}, {"checkpoint_steps", st.CheckpointSteps, 0, 1e8}, {"checkpoint_seconds", st.CheckpointSeconds, 0, 1e6},
+		}); err != nil {
+			return err
 		}
 		if err := st.Config.Validate(); err != nil {
 			return fmt.Errorf("%s: %w", at, err)
@@ -267,6 +300,11 @@ func (s Spec) validateStages() error {
 		for _, g := range st.Gates {
 			if g.Metric == "" || (g.Min == nil && g.Max == nil) {
 				return fmt.Errorf("%s: a gate has a metric, and min or max", at)
+			}
+		}
+		if s.Model.Base == "" {
+			if err := CheckRoom(st, s.Model.Context); err != nil {
+				return fmt.Errorf("%s: %w", at, err)
 			}
 		}
 		if kinds[st.Kind].needsWorld && s.Starter == nil {

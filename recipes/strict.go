@@ -10,13 +10,14 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// checkSpec walks the document beside the types that it will be decoded into
-// and refuses the first key that nothing reads.
-func checkSpec(file string, root *yaml.Node) error {
-	if err := checkKeys(file, "", root, reflect.TypeFor[Spec]()); err != nil {
+// check walks the document beside the types that it will be decoded into. It
+// refuses the first key that nothing reads, and the first value that is not
+// what its key takes.
+func (o *origin) check(root *yaml.Node) error {
+	if err := o.checkKeys(root, "", root, reflect.TypeFor[Spec]()); err != nil {
 		return err
 	}
-	if err := checkNumerics(file, root); err != nil {
+	if err := o.checkNumerics(root); err != nil {
 		return err
 	}
 	stages := lookup(root, "stages")
@@ -24,10 +25,10 @@ func checkSpec(file string, root *yaml.Node) error {
 		return nil
 	}
 	if stages.Kind != yaml.SequenceNode {
-		return invalid("write them as a list: - kind: pretrain", "%s: stages is not a list", at(file, stages))
+		return invalid("write them as a list: - kind: pretrain", "%s: stages is not a list", o.at(stages))
 	}
 	for i, n := range stages.Content {
-		if err := checkStage(file, fmt.Sprintf("stages[%d].", i), n); err != nil {
+		if err := o.checkStage(root, i, n); err != nil {
 			return err
 		}
 	}
@@ -35,37 +36,45 @@ func checkSpec(file string, root *yaml.Node) error {
 }
 
 // checkNumerics refuses a numeric contract that package tensor does not keep.
-func checkNumerics(file string, root *yaml.Node) error {
+func (o *origin) checkNumerics(root *yaml.Node) error {
 	n := lookup(root, "numerics")
-	if n == nil {
+	if n == nil || tensor.Numerics(n.Value).Valid() {
 		return nil
 	}
-	var name string
-	if err := n.Decode(&name); err != nil {
-		return yamlError(file, err)
-	}
-	if !tensor.Numerics(name).Valid() {
-		return invalid(Suggest(name, []string{string(tensor.V1), string(tensor.V1BF16)}), "%s: unknown numerics %q", at(file, n), name)
-	}
-	return nil
+	return invalid(Suggest(n.Value, []string{string(tensor.V1), string(tensor.V1BF16)}), "%s: unknown numerics %q", o.at(n), n.Value)
 }
 
-func checkStage(file, prefix string, n *yaml.Node) error {
+func (o *origin) checkStage(root *yaml.Node, i int, n *yaml.Node) error {
+	if n.Kind != yaml.MappingNode {
+		return invalid("write them as a list: - kind: pretrain", "%s: stages[%d] is not a mapping", o.at(n), i)
+	}
 	kind := lookup(n, "kind")
 	if kind == nil {
-		return invalid("the kinds are "+strings.Join(Kinds(), ", "), "%s: %skind is missing", at(file, n), prefix)
+		return invalid("the kinds are "+strings.Join(Kinds(), ", "), "%s: stages[%d].kind is missing", o.at(n), i)
 	}
 	k, ok := kinds[kind.Value]
 	if !ok {
-		return invalid(Suggest(kind.Value, Kinds()), "%s: unknown kind of stage %q", at(file, kind), kind.Value)
+		return invalid(Suggest(kind.Value, Kinds()), "%s: unknown kind of stage %q", o.at(kind), kind.Value)
 	}
-	return checkKeys(file, prefix, n, reflect.TypeFor[stageKeys](), reflect.TypeOf(k.config()).Elem())
+	return o.checkKeys(root, stageName(n)+".", n, reflect.TypeFor[stageKeys](), reflect.TypeOf(k.config()).Elem())
 }
 
-// checkKeys compares a mapping's keys with the yaml tags of the given structs.
-func checkKeys(file, prefix string, n *yaml.Node, types ...reflect.Type) error {
+// stageName is what --set calls a stage: its name, or else its kind.
+func stageName(n *yaml.Node) string {
+	for _, key := range []string{"name", "kind"} {
+		if v := lookup(n, key); v != nil {
+			return v.Value
+		}
+	}
+	return ""
+}
+
+// checkKeys compares a mapping's keys with the yaml tags of the given structs,
+// and its values with their types. prefix is the path of the mapping as --set
+// takes it.
+func (o *origin) checkKeys(root *yaml.Node, prefix string, n *yaml.Node, types ...reflect.Type) error {
 	if n.Kind != yaml.MappingNode {
-		return invalid("write key: value lines", "%s: %s is not a mapping", at(file, n), strings.TrimSuffix(prefix, "."))
+		return invalid("write key: value lines, or leave the key out", "%s: %s is not a mapping", o.at(n), strings.TrimSuffix(prefix, "."))
 	}
 	fields := map[string]reflect.Type{}
 	for _, t := range types {
@@ -76,22 +85,95 @@ func checkKeys(file, prefix string, n *yaml.Node, types ...reflect.Type) error {
 		key, value := n.Content[i], n.Content[i+1]
 		t, ok := fields[key.Value]
 		if !ok {
-			return invalid(Suggest(key.Value, keysOf(fields)), "%s: unknown key %q", at(file, key), prefix+key.Value)
+			return invalid(o.keyHint(root, prefix, key.Value, keysOf(fields)), "%s: unknown key %q", o.at(key), prefix+key.Value)
 		}
 		if seen[key.Value] {
-			return invalid("keep one", "%s: key %q stands twice", at(file, key), prefix+key.Value)
+			return invalid("keep one", "%s: key %q stands twice", o.at(key), prefix+key.Value)
 		}
 		seen[key.Value] = true
-		if t.Kind() == reflect.Pointer {
-			t = t.Elem()
-		}
-		if t.Kind() == reflect.Struct && t != reflect.TypeFor[Stage]() {
-			if err := checkKeys(file, prefix+key.Value+".", value, t); err != nil {
-				return err
-			}
+		if err := o.checkValue(root, prefix+key.Value, value, t); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// checkValue refuses a value that is not of the type of its key. Without a
+// value a text or a list is empty, and what may be left out is left out.
+func (o *origin) checkValue(root *yaml.Node, path string, n *yaml.Node, t reflect.Type) error {
+	none := n.Kind == yaml.ScalarNode && n.Tag == "!!null"
+	switch t.Kind() {
+	case reflect.Pointer:
+		if none {
+			return nil
+		}
+		return o.checkValue(root, path, n, t.Elem())
+	case reflect.Struct:
+		return o.checkKeys(root, path+".", n, t)
+	case reflect.Slice:
+		return o.checkList(root, path, n, t.Elem())
+	case reflect.Map:
+		return o.checkMap(root, path, n, t.Elem())
+	case reflect.String:
+		if n.Kind != yaml.ScalarNode {
+			return invalid("write one text there", "%s: %s is a %s, not a text", o.at(n), path, form(n))
+		}
+		return nil
+	}
+	if n.Kind != yaml.ScalarNode {
+		return invalid("write one number there", "%s: %s is a %s, not a number", o.at(n), path, form(n))
+	}
+	if wrong, remedy := checkNumber(n, t.Kind()); wrong != "" {
+		return invalid(remedy, "%s: %s is %s", o.at(n), path, wrong)
+	}
+	return nil
+}
+
+func (o *origin) checkList(root *yaml.Node, path string, n *yaml.Node, t reflect.Type) error {
+	switch {
+	case n.Kind == yaml.ScalarNode && n.Tag == "!!null", t == reflect.TypeFor[Stage](): // stages are checked by their kind
+		return nil
+	case n.Kind != yaml.SequenceNode:
+		return invalid("write a list, as in [a, b]", "%s: %s is a %s, not a list", o.at(n), path, form(n))
+	}
+	for i, e := range n.Content {
+		if err := o.checkValue(root, fmt.Sprintf("%s[%d]", path, i), e, t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (o *origin) checkMap(root *yaml.Node, path string, n *yaml.Node, t reflect.Type) error {
+	switch {
+	case n.Kind == yaml.ScalarNode && n.Tag == "!!null":
+		return nil
+	case n.Kind != yaml.MappingNode:
+		return invalid("write a mapping, as in {model: sft}", "%s: %s is a %s, not a mapping of name to name", o.at(n), path, form(n))
+	}
+	seen := map[string]bool{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key, value := n.Content[i], n.Content[i+1]
+		if seen[key.Value] {
+			return invalid("keep one", "%s: key %q stands twice", o.at(key), path+"."+key.Value)
+		}
+		seen[key.Value] = true
+		if err := o.checkValue(root, path+"."+key.Value, value, t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// form is what a node is in words.
+func form(n *yaml.Node) string {
+	switch {
+	case n.Kind == yaml.MappingNode:
+		return "mapping"
+	case n.Kind == yaml.SequenceNode:
+		return "list"
+	}
+	return "single value"
 }
 
 // tagged collects the yaml keys of a struct, its inlined fields included.
@@ -106,6 +188,99 @@ func tagged(t reflect.Type, into map[string]reflect.Type) {
 			into[name] = f.Type
 		}
 	}
+}
+
+// keyHint says where a key that is unknown below prefix is known, and else the
+// nearest of those that are known there.
+func (o *origin) keyHint(root *yaml.Node, prefix, key string, valid []string) string {
+	var near, far []string
+	for _, path := range paths(root) {
+		if path == key || strings.HasSuffix(path, "."+key) {
+			far = append(far, path)
+			if first, _, _ := strings.Cut(prefix, "."); strings.HasPrefix(path, first+".") {
+				near = append(near, path)
+			}
+		}
+	}
+	if len(near) == 0 || prefix == "" {
+		near = far
+	}
+	switch stages := stageNames(root); {
+	case len(near) > 0:
+		return fmt.Sprintf("did you mean %s?", strings.Join(near, " or "))
+	case prefix == "" && len(stages) > 0: // --set begins with a stage too
+		return Suggest(key, append(valid, stages...))
+	}
+	return Suggest(key, valid)
+}
+
+func stageNames(root *yaml.Node) []string {
+	var names []string
+	if list := lookup(root, "stages"); list != nil {
+		for _, n := range list.Content {
+			if name := stageName(n); name != "" {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
+}
+
+// paths are all settings of a spec as --set takes them.
+func paths(root *yaml.Node) []string {
+	all := pathsOf("", reflect.TypeFor[Spec]())
+	list := lookup(root, "stages")
+	if list == nil {
+		return all
+	}
+	for _, n := range list.Content {
+		kind := lookup(n, "kind")
+		if kind == nil {
+			continue
+		}
+		if k, ok := kinds[kind.Value]; ok {
+			prefix := stageName(n) + "."
+			all = append(all, pathsOf(prefix, reflect.TypeFor[stageKeys]())...)
+			all = append(all, pathsOf(prefix, reflect.TypeOf(k.config()).Elem())...)
+		}
+	}
+	return all
+}
+
+// IsKey reports whether a spec has a key of that name beside its stages'.
+func IsKey(key string) bool {
+	fields := map[string]reflect.Type{}
+	tagged(reflect.TypeFor[Spec](), fields)
+	return fields[key] != nil
+}
+
+// Settings are the paths, as --set takes them, at which a stage with the name
+// of its kind has a setting called key.
+func Settings(kind, key string) []string {
+	k, ok := kinds[kind]
+	if !ok {
+		return nil
+	}
+	all := append(pathsOf(kind+".", reflect.TypeFor[stageKeys]()), pathsOf(kind+".", reflect.TypeOf(k.config()).Elem())...)
+	return slices.DeleteFunc(all, func(path string) bool { return !strings.HasSuffix(path, "."+key) })
+}
+
+func pathsOf(prefix string, t reflect.Type) []string {
+	fields := map[string]reflect.Type{}
+	tagged(t, fields)
+	var all []string
+	for _, key := range keysOf(fields) {
+		t := fields[key]
+		if t.Kind() == reflect.Pointer {
+			t = t.Elem()
+		}
+		if t.Kind() == reflect.Struct {
+			all = append(all, pathsOf(prefix+key+".", t)...)
+		} else {
+			all = append(all, prefix+key)
+		}
+	}
+	return all
 }
 
 func keysOf(fields map[string]reflect.Type) []string {

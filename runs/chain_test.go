@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/trimtab/trimtab"
@@ -100,17 +101,31 @@ func TestUnchangedSpecAttaches(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, err := b.Launch(b.ctx, runs.LaunchRequest{Spec: spec("3"), Actor: "tester", Name: "another name"})
+	second, err := b.Launch(b.ctx, runs.LaunchRequest{Spec: spec("3"), Actor: "tester"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !second.Attached || second.Run.ID != first.Run.ID {
 		t.Errorf("the same spec started run %s beside %s", second.Run.ID, first.Run.ID)
 	}
+	named, err := b.Launch(b.ctx, runs.LaunchRequest{Spec: spec("3"), Actor: "tester", Name: "another name"})
+	if err != nil || named.Attached || named.Run.ID == first.Run.ID || named.Run.Name != "another name" {
+		t.Errorf("another name led to %+v, %v", named.Run.ID, err)
+	}
+	again, err := b.Launch(b.ctx, runs.LaunchRequest{Spec: spec("3"), Actor: "tester", Name: "another name"})
+	if err != nil || !again.Attached || again.Run.ID != named.Run.ID {
+		t.Errorf("the same name again led to %+v, %v", again.Run.ID, err)
+	}
+	if _, err := b.Launch(b.ctx, runs.LaunchRequest{Spec: spec("5"), Actor: "tester", Name: "another name"}); trimtab.ExitCode(err) != 4 || trimtab.AsError(err).Type != "name_taken" {
+		t.Errorf("its name for another spec: %v", err)
+	}
 	if _, err := b.Launch(b.ctx, runs.LaunchRequest{Spec: spec("4"), Actor: "tester", Resume: first.Run.ID}); trimtab.ExitCode(err) != 4 {
 		t.Errorf("resuming with another spec: %v", err)
 	}
 	b.await(first.Run.ID, trimtab.RunCompleted)
+	if got := digests(b.await(named.Run.ID, trimtab.RunCompleted)); !maps.Equal(got, digests(b.await(first.Run.ID, trimtab.RunCompleted))) {
+		t.Errorf("the second run of the spec made other bytes: %v", got)
+	}
 }
 
 // A run with Reuse takes over every stage of an equal one, and says so.
@@ -130,12 +145,49 @@ func TestReuse(t *testing.T) {
 		t.Errorf("reuse changed digests:\n%v\n%v", digests(d), digests(again))
 	}
 	for _, st := range again.Stages {
-		if st.Status != trimtab.AttemptReused || st.ReusedFrom == nil {
-			t.Errorf("stage %s is %s", st.Name, st.Status)
+		if want := (runs.MadeBy{Run: d.ID, Stage: st.Name, Attempt: 1}); st.Status != trimtab.AttemptReused || st.ReusedFrom == nil || *st.ReusedFrom != want {
+			t.Errorf("stage %s is %s, reused from %+v", st.Name, st.Status, st.ReusedFrom)
 		}
+	}
+	namesAttempts(t, b, d.ID, again.ID)
+	if w := stageOf(t, d, "ppo").Warnings; len(w) != 1 || !strings.HasPrefix(w[0], "ppo: only ") || !strings.Contains(w[0], "the standardised score -1 whatever it says") {
+		t.Errorf("of a policy whose answers hardly ever end it says %q", w)
 	}
 	if again.Evaluation["ppo"] == nil {
 		t.Error("a reused evaluation is not shown")
+	}
+}
+
+// namesAttempts asserts that a run which reuses all of another names its
+// attempts as people know them, by number and run, wherever it tells of them.
+func namesAttempts(t *testing.T, b *bench, did, took string) {
+	t.Helper()
+	want := "attempt 1 of run " + did
+	lines, _, err := b.Logs(b.ctx, took, 0, 0)
+	if n := strings.Count(messages(lines), want); err != nil || n != 6 {
+		t.Errorf("%d of 6 lines of the log name %q: %s, %v", n, want, messages(lines), err)
+	}
+	res, err := b.Rerun(b.ctx, runs.RerunRequest{Run: took, Stage: "evaluate", DryRun: true, Force: true, Actor: "tester"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, st := range res.Stages[:5] {
+		if st.Action != "reuse" || !strings.HasSuffix(st.Reason, want) {
+			t.Errorf("the plan says %+v, want %q", st, want)
+		}
+	}
+	events, err := b.History(b.ctx, took, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	notes, err := b.PlanNotes(b.ctx, events)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range events {
+		if made := notes[e.Sequence].Made; e.Type == "attempt_created" && (made == nil || *made != (runs.MadeBy{Run: did, Stage: e.Stage, Attempt: 1})) {
+			t.Errorf("of %s the log book knows %+v", e.Stage, made)
+		}
 	}
 }
 

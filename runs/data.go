@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/trimtab/trimtab"
@@ -79,42 +81,67 @@ func (s *Service) prepareStarter(ctx context.Context, spec *recipes.Spec, actor 
 		return nil
 	}
 	log("generating the starter world %d: about %d words of text, %d demonstrations, %d prompts", st.World, st.Words, st.Demonstrations, st.Prompts)
-	w := starter.New(st.World)
-	prompts := append(w.Prompts(st.Prompts), w.TestPrompts(st.Tests)...)
-	for _, set := range []struct {
-		ref   *string
-		name  string
-		items []trimtab.Item
-	}{
-		{&spec.Data.Text, "text", asItems(w.Documents(st.Words))},
-		{&spec.Data.Demonstrations, "demonstrations", asItems(w.Demonstrations(st.Demonstrations))},
-		{&spec.Data.Prompts, "prompts", asItems(prompts)},
-	} {
-		if err := s.freeze(ctx, set.ref, fmt.Sprintf("starter/%d/%s", st.World, set.name), set.items, nil, actor); err != nil {
+	for _, set := range starterSets(*st) {
+		if err := s.freeze(ctx, spec.Data.Ref(set.kind), set.name, set.items, set.files, actor); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// prepareSources reads files of rankings and text, holds whole groups out, and
-// derives demonstrations and prompts if the spec wants them.
+// dataSet is items that become a dataset, and the files that they were read from.
+type dataSet struct {
+	kind  trimtab.Kind
+	name  string // of the dataset
+	items []trimtab.Item
+	files []storage.ImportedFile
+}
+
+// starterSets are what a starter world gives.
+func starterSets(st recipes.Starter) []dataSet {
+	w := starter.New(st.World)
+	sets := []dataSet{
+		{kind: trimtab.KindText, items: asItems(w.Documents(st.Words))},
+		{kind: trimtab.KindDemonstrations, items: asItems(w.Demonstrations(st.Demonstrations))},
+		{kind: trimtab.KindPrompts, items: asItems(append(w.Prompts(st.Prompts), w.TestPrompts(st.Tests)...))},
+	}
+	for i := range sets {
+		sets[i].name = fmt.Sprintf("starter/%d/%s", st.World, sets[i].kind)
+	}
+	return sets
+}
+
+// prepareSources freezes what the files of the spec's sources give.
 func (s *Service) prepareSources(ctx context.Context, spec *recipes.Spec, actor string, log func(string, ...any)) error {
-	src := spec.Sources
 	if spec.Data.Rankings != "" && spec.Data.Text != "" {
 		return nil
 	}
-	if src.Folder == "" {
-		return trimtab.NewError(trimtab.Usage, "invalid_spec", "name it with --set sources.folder=PATH", "sources.folder is empty: the recipe reads its files from there")
+	sets, err := sourceSets(spec.Name, spec.Sources, log)
+	if err != nil {
+		return err
+	}
+	for _, set := range sets {
+		if err := s.freeze(ctx, spec.Data.Ref(set.kind), set.name, set.items, set.files, actor); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sourceSets reads files of rankings and text, holds whole groups out, and
+// derives demonstrations and prompts if the spec wants them.
+func sourceSets(name string, src *recipes.Sources, log func(string, ...any)) ([]dataSet, error) {
+	if src.Folder == "" && slices.ContainsFunc(slices.Concat(src.Rankings, src.Text), func(f string) bool { return !filepath.IsAbs(f) }) {
+		return nil, trimtab.NewError(trimtab.Usage, "invalid_spec", "name it with --set sources.folder=PATH", "sources.folder is empty: the recipe reads its files from there")
 	}
 	rankings, voted, err := readRankings(src, log)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	split(rankings, src.TestShare)
 	texts, written, err := readTexts(src, log)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var demos []trimtab.Demonstration
 	var prompts []trimtab.Prompt
@@ -123,22 +150,16 @@ func (s *Service) prepareSources(ctx context.Context, spec *recipes.Spec, actor 
 		texts = append(texts, trainingResponses(rankings)...)
 		written = append(written, voted...)
 	}
-	for _, set := range []struct {
-		ref   *string
-		name  string
-		items []trimtab.Item
-		files []storage.ImportedFile
-	}{
-		{&spec.Data.Rankings, "rankings", asItems(rankings), voted},
-		{&spec.Data.Text, "text", asItems(texts), written},
-		{&spec.Data.Demonstrations, "demonstrations", asItems(demos), voted},
-		{&spec.Data.Prompts, "prompts", asItems(prompts), voted},
-	} {
-		if err := s.freeze(ctx, set.ref, spec.Name+"/"+set.name, set.items, set.files, actor); err != nil {
-			return err
-		}
+	sets := []dataSet{
+		{kind: trimtab.KindRankings, items: asItems(rankings), files: voted},
+		{kind: trimtab.KindText, items: asItems(texts), files: written},
+		{kind: trimtab.KindDemonstrations, items: asItems(demos), files: voted},
+		{kind: trimtab.KindPrompts, items: asItems(prompts), files: voted},
 	}
-	return nil
+	for i := range sets {
+		sets[i].name = fmt.Sprintf("%s/%s", name, sets[i].kind)
+	}
+	return sets, nil
 }
 
 // readFiles reads source files of one kind; a file that is not wholly usable is told, one of which nothing is usable is an error.
@@ -146,10 +167,14 @@ func readFiles(src *recipes.Sources, names []string, kind trimtab.Kind, o datase
 	var items []trimtab.Item
 	var files []storage.ImportedFile
 	for _, name := range names {
-		path := filepath.Join(src.Folder, filepath.FromSlash(name))
+		path := filepath.FromSlash(name)
+		if !filepath.IsAbs(path) {
+			path = filepath.Join(src.Folder, path)
+		}
 		f, err := os.Open(path)
 		if err != nil {
-			return nil, nil, trimtab.NewError(trimtab.NotFound, "file_not_found", "set sources.folder to the folder that holds it", "%w", err)
+			return nil, nil, trimtab.NewError(trimtab.NotFound, "file_not_found",
+				"write its whole path, or set sources.folder, now "+strconv.Quote(src.Folder)+", to the folder that holds it", "read the sources: %w", err)
 		}
 		read := dataset.NewSource(f)
 		imp, err := dataset.Read(kind, filepath.Base(name), read, o)

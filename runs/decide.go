@@ -35,6 +35,9 @@ func (s *Service) Resume(ctx context.Context, ref, reason, actor string) error {
 }
 
 func (s *Service) decide(ctx context.Context, ref, stage, what, reason, actor string) error {
+	if err := (words{reason: reason, actor: actor}).check(); err != nil {
+		return err
+	}
 	run, err := s.store.Run(ctx, ref)
 	if err != nil {
 		return err

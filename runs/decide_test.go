@@ -100,6 +100,104 @@ func TestGateBlocksAndRerunMends(t *testing.T) {
 	record(t, b, "gate-rerun", id)
 }
 
+// Another gate is looked at with what the attempt measured, and nothing is
+// trained again: in the blocked run, and in a new run of a closed one.
+func TestAnotherGateIsJudgedAnew(t *testing.T) {
+	b := newBench(t, 0)
+	id := b.launch("reward.gates=[{metric: held_out/accuracy, min: 0.99}]")
+	first := stageOf(t, b.await(id, trimtab.RunBlocked), "reward")
+	judge := func(run, gates string) runs.RerunResult {
+		res := b.rerun(runs.RerunRequest{Run: run, Stage: "reward", Sets: []string{"reward.gates=" + gates}})
+		if st := res.Stages[3]; st.Name != "reward" || st.Action != "reuse" {
+			t.Errorf("gates %s: the plan says %+v", gates, st)
+		}
+		return res
+	}
+	judge(id, "[{metric: held_out/accuracy, min: 0.98}]") // missed as well
+	d := b.await(id, trimtab.RunBlocked)
+	if st := stageOf(t, d, "reward"); st.Attempt != 2 || st.Status != trimtab.AttemptReused || !strings.Contains(d.Error.Message, "the gate wants at least 0.98") {
+		t.Fatalf("reward is %+v; the run: %v", st, d.Error)
+	}
+	judge(id, "[{metric: held_out/accuracy, min: 0.01}]")
+	d = b.await(id, trimtab.RunCompleted)
+	if st := stageOf(t, d, "reward"); st.Attempt != 3 || st.Status != trimtab.AttemptReused || !maps.Equal(st.Outputs, first.Outputs) || !maps.Equal(st.Metrics, first.Metrics) {
+		t.Errorf("reward is %+v\nwas %+v", st, first)
+	}
+	if got, want := models(d), golden(t, "v1", nil); got["ppo"] != want["ppo"] {
+		t.Errorf("a gate changed a byte: ppo is %s, want %s", got["ppo"], want["ppo"])
+	}
+	again := judge(id, "[{metric: held_out/pairs, min: 1}]")
+	if !again.NewRun {
+		t.Errorf("%+v", again)
+	}
+	for _, st := range b.await(again.Run, trimtab.RunCompleted).Stages {
+		if st.Status != trimtab.AttemptReused {
+			t.Errorf("stage %s of the new run is %s", st.Name, st.Status)
+		}
+	}
+	res := b.rerun(runs.RerunRequest{Run: id, Stage: "reward", Sets: []string{"reward.gates=[]", "reward.epochs=2"}, DryRun: true})
+	if res.Stages[3].Action != "run" {
+		t.Errorf("with other settings the stage's fate is %+v", res.Stages[3])
+	}
+	record(t, b, "judged", id)
+}
+
+// A gate on what a stage does not measure, and data that is sure to fail, are
+// refused at launch, before anything is made; following the remedy gets further.
+func TestLaunchRefusesWhatIsSureToFail(t *testing.T) {
+	b := newBench(t, 0)
+	launch := func(sets ...string) error {
+		_, err := b.Launch(b.ctx, runs.LaunchRequest{Spec: b.spec(sets...), Actor: "tester", New: true})
+		return err
+	}
+	long := strings.Repeat("very ", 200)
+	put := func(name string, items ...trimtab.Item) {
+		if _, err := b.Store().FreezeItems(b.ctx, name, items[0].Kind(), items, "tester"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("no-tests", trimtab.Prompt{Text: "Who?"}, trimtab.Prompt{Text: "What?", Split: trimtab.SplitTrain})
+	put("long-tests", trimtab.Prompt{Text: long, Split: trimtab.SplitTest})
+	put("long-prompts", trimtab.Prompt{Text: long})
+	put("only-tests", trimtab.Prompt{Text: "Who?", Split: trimtab.SplitTest})
+	put("long-demos", trimtab.Demonstration{Prompt: long, Response: "Yes."}, trimtab.Demonstration{Prompt: long + "so", Response: "No."})
+	responses := []trimtab.Response{{Bytes: []byte("Yes.")}, {Bytes: []byte("No.")}}
+	put("long-votes", trimtab.Ranking{Prompt: long, Responses: responses, Ranks: []int{1, 2}})
+	put("votes", trimtab.Ranking{Prompt: "Who?", Responses: responses, Ranks: []int{1, 2}})
+	for _, c := range []struct {
+		set, typ     string
+		code         int
+		says, remedy string
+	}{
+		{"reward.gates=[{metric: held_out/acuracy, min: 0.5}]", "invalid_spec", 2, `stage reward: its gate is on "held_out/acuracy", which the stage does not measure`, `did you mean "held_out/accuracy"?`},
+		{"ppo.gates=[{metric: loss, max: 2}]", "invalid_spec", 2, `stage ppo: its gate is on "loss"`, "loss/policy_avg"},
+		{"evaluate.gates=[{metric: gold, min: 0}]", "invalid_spec", 2, `its gate is on "gold"`, "ppo/gold"},
+		{"collect.held_out=0 & reward.gates=[{metric: held_out/accuracy, min: 0}]", "invalid_spec", 2, "is measured on held-out rankings, and there are none", `"split": "test"`},
+		{"reward.inputs={rankings: votes} & reward.gates=[{metric: eval_loss, max: 9}]", "invalid_spec", 2, "is measured on held-out rankings, and there are none", `"split": "test"`},
+		{"evaluate.inputs={prompts: no-tests}", "no_test_prompts", 1, "stage evaluate: none of the 2 prompts of no-tests is held out", "trimtab data import no-tests --kind prompts --freeze FILE"},
+		{"evaluate.inputs={prompts: long-tests}", "context_exceeded", 1, "stage evaluate: all 1 tests of long-tests are too long for the model's context of 64 tokens", "model.context, or lower evaluate.max_tokens"},
+		{"ppo.inputs={model: sft, prompts: long-prompts}", "context_exceeded", 1, "stage ppo: all 1 prompts of long-prompts are too long", "lower ppo.max_tokens"},
+		{"ppo.inputs={model: sft, prompts: only-tests}", "no_prompts", 1, "all 1 prompts of only-tests are held out", `without "split": "test"`},
+		{"collect.inputs={prompts: no-tests}", "too_few_prompts", 1, "wants 24 prompts and 8 held-out ones, no-tests has 2", "lower collect.prompts"},
+		{"sft.inputs={demonstrations: long-demos}", "context_exceeded", 1, "stage sft: all 2 demonstrations of long-demos are too long for the model's context of 64 tokens", "widen the model with model.context"},
+		{"reward.inputs={rankings: long-votes}", "context_exceeded", 1, "stage reward: all 1 rankings of long-votes are too long", "widen the model with model.context"},
+		{"reward.inputs={rankings: no-tests}", "wrong_kind", 2, "stage reward reads rankings, and no-tests holds prompts", "name a dataset of that kind"},
+	} {
+		err := launch(strings.Split(c.set, " & ")...)
+		wantRefusal(t, c.set, err, c.typ, c.code)
+		if err != nil && (!strings.Contains(trimtab.AsError(err).Message, c.says) || !strings.Contains(trimtab.AsError(err).Remedy, c.remedy)) {
+			t.Errorf("%s: %s\n  hint: %s\nwants\n%s\n  hint: %s", c.set, trimtab.AsError(err).Message, trimtab.AsError(err).Remedy, c.says, c.remedy)
+		}
+	}
+	if all, err := b.Store().Runs(b.ctx, 0); err != nil || len(all) != 0 {
+		t.Errorf("%d runs were made, %v", len(all), err)
+	}
+	put("no-tests", trimtab.Prompt{Text: "Who?"}, trimtab.Prompt{Text: "Where?", Split: trimtab.SplitTest}) // as the remedy says
+	if err := launch("evaluate.inputs={prompts: no-tests}"); err != nil {
+		t.Errorf("after the remedy: %v", err)
+	}
+}
+
 func TestApproveLetsAMissedGatePass(t *testing.T) {
 	b := newBench(t, 0)
 	id := b.launch("reward.gates=[{metric: held_out/accuracy, min: 0.99}]")
@@ -124,7 +222,10 @@ func TestFailureBlocksAndDataMends(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	id := b.launch("collect.inputs={prompts: strange}", "evaluate.max_tokens=64")
+	if _, err := b.Store().FreezeItems(b.ctx, "odd", trimtab.KindPrompts, []trimtab.Item{trimtab.Prompt{Text: "What is this to the judge?", Split: trimtab.SplitTest}}, "tester"); err != nil {
+		t.Fatal(err)
+	}
+	id := b.launch("collect.inputs={prompts: strange}", "evaluate.inputs={prompts: odd}")
 	d := b.await(id, trimtab.RunBlocked)
 	if d.Error == nil || d.Error.Type != "prompt_unknown" || stageOf(t, d, "collect").Status != trimtab.AttemptFailed {
 		t.Fatalf("blocked with %v", d.Error)
@@ -133,8 +234,8 @@ func TestFailureBlocksAndDataMends(t *testing.T) {
 	if _, err := b.Rerun(b.ctx, runs.RerunRequest{Run: id, Stage: "collect", Sets: []string{"collect.inputs={}"}, Actor: "tester", Reason: "the world's own prompts"}); err != nil {
 		t.Fatal(err)
 	}
-	d = b.await(id, trimtab.RunBlocked) // 64 new tokens leave no room in a context of 64
-	if d.Error == nil || d.Error.Type != "no_prompts" || stageOf(t, d, "evaluate").Status != trimtab.AttemptFailed {
+	d = b.await(id, trimtab.RunBlocked)
+	if d.Error == nil || d.Error.Type != "prompt_unknown" || stageOf(t, d, "evaluate").Status != trimtab.AttemptFailed {
 		t.Fatalf("blocked with %v", d.Error)
 	}
 	wantRefusal(t, "approving what has no output", b.Approve(b.ctx, id, "evaluate", "x", "tester"), "not_now", 4)

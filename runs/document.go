@@ -51,14 +51,16 @@ type StageDocument struct {
 	Seconds    float64                   `json:"seconds"`
 	Step       int                       `json:"step"`
 	Steps      int                       `json:"steps"`
-	ReusedFrom *int64                    `json:"reused_from"`
+	ReusedFrom *MadeBy                   `json:"reused_from"`
 	Reason     string                    `json:"reason,omitempty"`
 	Inputs     map[string]trimtab.Digest `json:"inputs"`
 	Outputs    map[string]trimtab.Digest `json:"outputs"`
 	Metrics    map[string]float64        `json:"metrics"`
+	Data       []trimtab.Fit             `json:"data,omitempty"` // what of its data the stage reads; nil if it has not begun, or an older program ran it
 	Error      *trimtab.Error            `json:"error"`
 	Checkpoint trimtab.Digest            `json:"checkpoint,omitempty"` // newest
 	Progress   *storage.Progress         `json:"progress,omitempty"`
+	Warnings   []string                  `json:"warnings,omitempty"` // what a person should know although it goes on
 }
 
 // ModelDocument is a model of the run under the name users know.
@@ -166,7 +168,12 @@ func (s *Service) stage(ctx context.Context, st trimtab.PlannedStage, a *storage
 	}
 	d.Attempt, d.Status, d.Seconds, d.Step, d.Steps, d.Error, d.Reason = a.Number, a.Status, a.Seconds, a.Step, a.Steps, a.Error, a.Reason
 	if a.ReusedFrom != 0 {
-		d.ReusedFrom = &a.ReusedFrom
+		made, err := s.store.Attempt(ctx, a.ReusedFrom)
+		if err != nil {
+			return d, err
+		}
+		by := madeBy(made)
+		d.ReusedFrom = &by
 	}
 	for _, n := range a.Inputs {
 		d.Inputs[n.Name] = n.Digest
@@ -177,21 +184,33 @@ func (s *Service) stage(ctx context.Context, st trimtab.PlannedStage, a *storage
 	for _, m := range a.Metrics {
 		d.Metrics[m.Name] = m.Value
 	}
+	d.Data = trimtab.Fits(a.Metrics)
 	c, _, err := s.store.LatestCheckpoint(ctx, a.ID)
 	if err != nil {
 		return d, err
 	}
 	d.Checkpoint = c.Digest
-	if a.Status == trimtab.AttemptRunning || a.Status == trimtab.AttemptRetrying {
-		p, ok, err := s.store.Progress(ctx, a.ID)
-		if err != nil {
-			return d, err
-		}
-		if ok {
-			d.Progress, d.Step, d.Steps = &p, max(d.Step, p.Step), p.Steps
-		}
+	if err := s.progress(ctx, a, &d); err != nil {
+		return d, err
 	}
-	return d, nil
+	d.Warnings, err = s.warnings(ctx, st, *a, d.Progress)
+	return d, err
+}
+
+// progress adds what an attempt without outputs has told so far.
+func (s *Service) progress(ctx context.Context, a *storage.Attempt, d *StageDocument) error {
+	if len(a.Outputs) > 0 {
+		return nil
+	}
+	p, ok, err := s.store.Progress(ctx, a.ID)
+	if err != nil || !ok {
+		return err
+	}
+	d.Data = trimtab.Fits(p.Metrics)
+	if a.Status == trimtab.AttemptRunning || a.Status == trimtab.AttemptRetrying {
+		d.Progress, d.Step, d.Steps = &p, max(d.Step, p.Step), p.Steps
+	}
+	return nil
 }
 
 // evaluation lays the report out: a model's scores under its name, the rest beside them.
@@ -218,12 +237,34 @@ func (s *Service) evaluation(ctx context.Context, run storage.Run, d *Document) 
 		}
 		delete(d.Evaluation, "models")
 	}
-	for _, st := range d.Stages {
-		if reward, ok := d.Evaluation["reward_model"].(map[string]any); ok && st.Kind == "collect" {
-			reward["labellers_agreement"], reward["oracle_accuracy"] = st.Metrics["agreement"], st.Metrics["oracle_accuracy"]
-		}
+	if reward, ok := d.Evaluation["reward_model"].(map[string]any); ok {
+		d.besideAccuracy(reward)
 	}
 	return nil
+}
+
+// besideAccuracy adds to the accuracy of a reward model what the stages before
+// the report measured on the same pairs; what an older program did not measure is left out.
+func (d Document) besideAccuracy(reward map[string]any) {
+	for _, st := range d.Stages {
+		take := func(name, metric string) {
+			if v, ok := st.Metrics[metric]; ok {
+				reward[name] = v
+			}
+		}
+		switch st.Kind {
+		case "collect":
+			reward["labellers_agreement"], reward["oracle_accuracy"] = st.Metrics["agreement"], st.Metrics["oracle_accuracy"]
+			take("held_out_oracle_accuracy", "held_out/oracle_accuracy")
+			take("held_out_oracle_low", "held_out/oracle_accuracy_low")
+			take("held_out_oracle_high", "held_out/oracle_accuracy_high")
+		case "reward":
+			take("groups", "held_out/groups")
+			take("over_longer", "held_out/over_longer")
+			take("over_longer_low", "held_out/over_longer_low")
+			take("over_longer_high", "held_out/over_longer_high")
+		}
+	}
 }
 
 // Summary is a run in a list.

@@ -110,9 +110,9 @@ func keep(refs storage.References, r Retention, seen *sight) checkpoint.Keep {
 			case slices.Contains(a.Checkpoints, d), refs.Pinned[d]:
 				return ""
 			case a.Settled:
-				return fmt.Sprintf("is not the last checkpoint of attempt %d, which was completed", attempt)
+				return fmt.Sprintf("is not the last checkpoint of attempt %d of %s of run %s, which was completed", a.Number, a.Stage, a.Run)
 			}
-			return fmt.Sprintf("is not one of the newest two checkpoints of attempt %d", attempt)
+			return fmt.Sprintf("is not one of the newest two checkpoints of attempt %d of %s of run %s", a.Number, a.Stage, a.Run)
 		},
 		Rollouts: func(attempt int64) string {
 			if refs.Attempts[attempt].Open {

@@ -133,6 +133,9 @@ func TestGarbage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if name, want := "states/"+reward+"/"+hex, "attempt 1 of reward of run "+waits; !slices.ContainsFunc(g.Files, func(f checkpoint.Loose) bool { return f.Path == name && strings.HasSuffix(f.Why, want) }) {
+		t.Errorf("no file has a reason that ends with %q: %+v", want, g.Files)
+	}
 	if removed, err := b.Collect(g); err != nil || len(removed) != len(orphans) {
 		t.Errorf("removed %d files, %v", len(removed), err)
 	}

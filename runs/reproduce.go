@@ -81,7 +81,17 @@ type ReproducedStage struct {
 type MadeBy struct {
 	Run     string `json:"run"`
 	Stage   string `json:"stage"`
-	Attempt int    `json:"attempt"`
+	Attempt int    `json:"attempt"` // number within the stage
+}
+
+func madeBy(a storage.Attempt) MadeBy { return MadeBy{a.Run, a.Stage, a.Number} }
+
+// In names the attempt as a reader of one run knows it; the run is named where it is another one.
+func (m MadeBy) In(run string) string {
+	if m.Run == run {
+		return fmt.Sprintf("attempt %d", m.Attempt)
+	}
+	return fmt.Sprintf("attempt %d of run %s", m.Attempt, m.Run)
 }
 
 // ReproducedInput is an input as it was recorded and as it was read.
@@ -261,7 +271,8 @@ func (p *reproduction) again(ctx context.Context, a storage.Attempt, out *Reprod
 		if run, err = p.store.Run(ctx, maker.Run); err != nil {
 			return err
 		}
-		out.By = &MadeBy{maker.Run, maker.Stage, maker.Number}
+		by := madeBy(maker)
+		out.By = &by
 	}
 	out.Build = maker.BuildID
 	var err error

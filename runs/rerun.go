@@ -46,6 +46,9 @@ type RerunStage struct {
 // closed one in which whatever is unchanged is reused. With the token of a dry
 // run it is Conflict "plan_stale" when anything has moved since.
 func (s *Service) Rerun(ctx context.Context, r RerunRequest) (RerunResult, error) {
+	if err := (words{reason: r.Reason, actor: r.Actor, sets: r.Sets}).check(); err != nil {
+		return RerunResult{}, err
+	}
 	p, err := s.planRerun(ctx, r)
 	if err != nil {
 		return RerunResult{}, err
@@ -81,6 +84,7 @@ type rerunPlan struct {
 	docs      []recipes.Document
 	continued string         // the checkpoint to go on from, as it was named
 	from      trimtab.Digest // that checkpoint
+	judged    bool           // only gates change: what the stage's attempt measured is looked at again
 	fates     []RerunStage
 	token     token
 }
@@ -115,9 +119,33 @@ func (s *Service) planRerun(ctx context.Context, r RerunRequest) (p rerunPlan, e
 	if err := onlyFrom(p.run.Plan, p.next, p.stage); err != nil {
 		return p, err
 	}
+	p.judge(r)
+	look, err := s.survey(ctx, p.spec, p.next, nil)
+	if err == nil {
+		err = look.preflight(p.stage)
+	}
+	if err != nil {
+		return p, err
+	}
 	p.fates = s.fates(ctx, p)
 	p.token, err = p.sum()
 	return p, err
+}
+
+// judge finds out whether only gates of the stage change, and its attempt ended
+// with outputs: then they stand, and nothing is trained again.
+func (p *rerunPlan) judge(r RerunRequest) {
+	a := newestOf(p.attempts, r.Stage)
+	was, next := p.run.Plan.Stages[p.stage], p.next.Stages[p.stage]
+	p.judged = a != nil && len(a.Outputs) > 0 && !r.Force && r.FromCheckpoint == "" && sameWork(was, next) && !slices.EqualFunc(was.Gates, next.Gates, sameGate)
+	if p.judged && p.run.Status.Open() {
+		p.from = a.FromCheckpoint // it is part of what the outputs follow from
+	}
+}
+
+// sameWork reports whether two plans of a stage come to the same bytes.
+func sameWork(a, b trimtab.PlannedStage) bool {
+	return a.Config == b.Config && a.Version == b.Version && slices.Equal(a.Inputs, b.Inputs)
 }
 
 // checkpoint is where the next attempt goes on from.
@@ -160,10 +188,9 @@ func (s *Service) changedSpec(ctx context.Context, run storage.Run, r RerunReque
 		if ok && trimtab.Kind(kind) != v.Kind {
 			return spec, nil, trimtab.NewError(trimtab.Usage, "wrong_kind", "name a dataset of that kind", "--data %s: %s holds %s", ref, name, v.Kind)
 		}
-		if v.Kind == trimtab.KindRankings { // instead of what a collect stage makes, if there is one
-			replaceRankings(&spec, string(v.Digest))
+		if read, first := spec.Give(stageOfSpec(spec, r.Stage), v.Kind, string(v.Digest)); !read {
+			return spec, nil, unread(ref, v.Kind, r.Stage, first)
 		}
-		*spec.Data.Ref(v.Kind) = string(v.Digest)
 		overrides = append(overrides, trimtab.Override{Data: name, Kind: v.Kind, Digest: v.Digest})
 	}
 	for _, set := range r.Sets {
@@ -173,18 +200,18 @@ func (s *Service) changedSpec(ctx context.Context, run storage.Run, r RerunReque
 	return spec, overrides, err
 }
 
-// replaceRankings makes the stages read a dataset where they read a collect stage's output.
-func replaceRankings(spec *recipes.Spec, ref string) {
-	for i, st := range spec.Stages {
-		if st.Kind == recipes.KindReward || st.Kind == recipes.KindEvaluate {
-			inputs := map[string]string{}
-			for k, v := range st.Inputs {
-				inputs[k] = v
-			}
-			inputs["rankings"] = ref
-			spec.Stages[i].Inputs = inputs
-		}
+// unread is about data that no stage from the one that is rerun on reads.
+func unread(ref string, k trimtab.Kind, stage, first string) error {
+	remedy := "leave it out"
+	if first != "" {
+		remedy = fmt.Sprintf("rerun %s instead", first)
 	}
+	return trimtab.NewError(trimtab.Usage, "earlier_stage_changed", remedy, "--data %s: neither %s nor a stage after it reads %s", ref, stage, k)
+}
+
+// stageOfSpec is the number of a stage.
+func stageOfSpec(spec recipes.Spec, name string) int {
+	return max(0, slices.Index(spec.StageNames(), name))
 }
 
 // onlyFrom refuses a change of a stage before i: its output is what stage i is rerun from.
@@ -205,7 +232,7 @@ func onlyFrom(old, new trimtab.Plan, i int) error {
 // worthwhile refuses a rerun that would end in the same bytes or the same error.
 func (p rerunPlan) worthwhile(r RerunRequest) error {
 	if r.Force || r.FromCheckpoint != "" || !slices.EqualFunc(p.run.Plan.Stages[p.stage:], p.next.Stages[p.stage:], func(a, b trimtab.PlannedStage) bool {
-		return a.Config == b.Config && a.Version == b.Version && slices.Equal(a.Inputs, b.Inputs) && slices.EqualFunc(a.Gates, b.Gates, sameGate)
+		return sameWork(a, b) && slices.EqualFunc(a.Gates, b.Gates, sameGate)
 	}) {
 		return nil
 	}
@@ -242,6 +269,8 @@ func (s *Service) fates(ctx context.Context, p rerunPlan) []RerunStage {
 			fates = append(fates, s.reuseOf(ctx, st, newestOf(p.attempts, st.Name)))
 		case j < p.stage:
 			fates = append(fates, RerunStage{st.Name, "keep", "comes before it and is unchanged"})
+		case j == p.stage && p.judged:
+			fates = append(fates, RerunStage{st.Name, "reuse", "only its gates change: what it made stands, and is measured against them"})
 		case j == p.stage:
 			fates = append(fates, RerunStage{st.Name, "run", "it is what is rerun"})
 		default:
@@ -264,7 +293,7 @@ func (s *Service) reuseOf(ctx context.Context, st trimtab.PlannedStage, a *stora
 				return RerunStage{st.Name, "run", fmt.Sprintf("its model cannot be read: %v", err)}
 			}
 		}
-		return RerunStage{st.Name, "reuse", fmt.Sprintf("config, inputs, seed and code version are those of attempt %d", a.ID)}
+		return RerunStage{st.Name, "reuse", "config, inputs, seed and code version are those of " + madeBy(old).In(a.Run)}
 	}
 	return RerunStage{st.Name, "run", fmt.Sprintf("its last attempt is %s", a.Status)}
 }
@@ -273,7 +302,7 @@ func (s *Service) reuseOf(ctx context.Context, st trimtab.PlannedStage, a *stora
 func (s *Service) again(ctx context.Context, p rerunPlan, r RerunRequest, res RerunResult) (RerunResult, error) {
 	var reuse []string
 	for j, st := range p.run.Plan.Stages {
-		if j != p.stage {
+		if j != p.stage || p.judged {
 			reuse = append(reuse, st.Name)
 		}
 	}
@@ -292,7 +321,7 @@ type rerunOf struct {
 
 // create makes the new run's row, unless the same rerun is open already.
 func (o *rerunOf) create(ctx context.Context, s *Service, run storage.Run) (storage.Run, error) {
-	create := func() (storage.Run, bool, error) { return s.store.CreateRunOnce(ctx, run) }
+	create := func() (storage.Run, bool, error) { return s.store.CreateRunOnce(ctx, run, storage.AnyName) }
 	if o.exactly {
 		if run.Plan.SpecDigest != o.next.SpecDigest {
 			return run, stale(o.run, "what was asked for comes to another plan by now")
@@ -310,7 +339,7 @@ func (o *rerunOf) create(ctx context.Context, s *Service, run storage.Run) (stor
 // nextAttempt asks the blocked run for attempt n+1.
 func (s *Service) nextAttempt(ctx context.Context, p rerunPlan, r RerunRequest, res RerunResult) (RerunResult, error) {
 	d := workflows.RerunDecision{Decision: workflows.Decision{Stage: r.Stage, Reason: r.Reason, Actor: r.Actor},
-		Plan: p.next, Overrides: p.overrides, From: p.from}
+		Plan: p.next, Overrides: p.overrides, From: p.from, Reuse: p.judged}
 	for _, st := range p.run.Plan.Stages {
 		number := 0
 		if a := newestOf(p.attempts, st.Name); a != nil {

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -61,7 +62,8 @@ type LaunchRequest struct {
 	Spec  recipes.Spec
 	Name  string // else the spec's
 	Actor string
-	// New starts a run even if one of the same spec is open; else that one is attached to.
+	// New starts a run even if one of the same spec is open. Else that one is
+	// attached to, unless the launch asks for another name than it has.
 	New bool
 	// Resume attaches to this run, which must be of the same spec.
 	Resume string
@@ -69,6 +71,9 @@ type LaunchRequest struct {
 	Reuse bool
 	// Log is told of long steps; it may be nil.
 	Log func(format string, args ...any)
+	// Here is set where the run's worker is on this machine: a run that needs
+	// more memory than it has is refused.
+	Here bool
 
 	rerun *rerunOf // of a closed run
 	reuse []string // stages, when not all
@@ -77,13 +82,26 @@ type LaunchRequest struct {
 // Launched is the run that a launch led to.
 type Launched struct {
 	Run      storage.Run
-	Attached bool // it was open already
+	Attached bool          // it was open already
+	Known    recipes.Known // what its stages will read
+	Notes    []string      // what of that is not exact, and why
 }
 
 // Launch resolves the spec's data, writes the run down and starts its workflow.
 func (s *Service) Launch(ctx context.Context, r LaunchRequest) (Launched, error) {
 	if r.Log == nil {
 		r.Log = func(string, ...any) {}
+	}
+	if err := r.check(); err != nil {
+		return Launched{}, err
+	}
+	if r.Resume != "" { // whether there is one is found out before anything is made
+		if _, err := s.store.Run(ctx, r.Resume); err != nil {
+			return Launched{}, err
+		}
+	}
+	if err := enough(r.Spec); err != nil {
+		return Launched{}, err
 	}
 	spec, err := s.prepare(ctx, r.Spec, r.Actor, r.Log)
 	if err != nil {
@@ -93,12 +111,16 @@ func (s *Service) Launch(ctx context.Context, r LaunchRequest) (Launched, error)
 	if err != nil {
 		return Launched{}, err
 	}
+	look, err := s.look(ctx, spec, run.Plan, r)
+	if err != nil {
+		return Launched{}, err
+	}
 	if r.Resume != "" {
 		old, err := s.resumable(ctx, r.Resume, run.SpecDigest)
 		if err == nil {
 			err = s.start(ctx, old, s.reusable(r, old.Plan))
 		}
-		return Launched{Run: old, Attached: true}, err
+		return Launched{Run: old, Attached: true, Known: look.known}, err
 	}
 	run.Name, run.Actor = cmp.Or(r.Name, spec.Name), r.Actor
 	if err := s.putDocuments(ctx, docs); err != nil {
@@ -114,7 +136,30 @@ func (s *Service) Launch(ctx context.Context, r LaunchRequest) (Launched, error)
 	if !attached {
 		run, err = s.store.Run(ctx, run.ID)
 	}
-	return Launched{Run: run, Attached: attached}, err
+	return Launched{Run: run, Attached: attached, Known: look.known, Notes: look.approximate()}, err
+}
+
+// look finds out what a launch's run will read, and refuses what is sure to fail.
+func (s *Service) look(ctx context.Context, spec recipes.Spec, plan trimtab.Plan, r LaunchRequest) (*survey, error) {
+	v, err := s.survey(ctx, spec, plan, nil)
+	if err == nil {
+		err = v.preflight(0)
+	}
+	if err == nil && r.Here {
+		err = v.checkMemory()
+	}
+	return v, err
+}
+
+// check refuses words that cannot be recorded; a run that is run again keeps the names that it has.
+func (r LaunchRequest) check() error {
+	if r.rerun != nil {
+		return words{actor: r.Actor}.check()
+	}
+	if err := (words{name: r.Name, actor: r.Actor}).check(); err != nil {
+		return err
+	}
+	return r.Spec.CheckNames()
 }
 
 // plan resolves names to digests and makes the run's row.
@@ -136,6 +181,17 @@ func (s *Service) plan(ctx context.Context, spec recipes.Spec, id string) (stora
 	return storage.Run{ID: id, Status: trimtab.RunQueued, Next: "waits for a worker; if its launch was cut off, the same `trimtab align` starts it", Seed: spec.Seed, Spec: body, SpecDigest: plan.SpecDigest, Plan: plan}, docs, err
 }
 
+// naming is what the name of the new run means. That of a recipe that ships is nobody's choice.
+func (r LaunchRequest) naming() storage.NameRule {
+	switch {
+	case r.Name != "":
+		return storage.OwnName
+	case slices.Contains(recipes.Names(), r.Spec.Name):
+		return storage.AnyName
+	}
+	return storage.SameName
+}
+
 // create writes the run down; or it finds an open run of the same spec, unless always a new one is wanted.
 func (s *Service) create(ctx context.Context, run storage.Run, r LaunchRequest) (storage.Run, bool, error) {
 	switch {
@@ -147,7 +203,7 @@ func (s *Service) create(ctx context.Context, run storage.Run, r LaunchRequest) 
 	case r.New:
 		return run, false, s.store.CreateRun(ctx, run)
 	}
-	open, is, err := s.store.CreateRunOnce(ctx, run)
+	open, is, err := s.store.CreateRunOnce(ctx, run, r.naming())
 	if is {
 		run = open
 	}

@@ -109,18 +109,30 @@ func differences(specs ...recipes.Spec) ([]SpecDifference, error) {
 	}), nil
 }
 
-// PlanNote says what an event does not that gave a run a plan: where the spec
-// came from, and what it changed.
+// PlanNote says what an event does not. Of one that gave a run a plan: where
+// the spec came from, and what it changed. Of an attempt that took over the
+// outputs of another: which one that is.
 type PlanNote struct {
 	Recipe  string           // the spec's own name
 	Changes []SpecDifference // from the plan before, or from that of the run that this one reruns: the old value and the new one
+	Made    *MadeBy
 }
 
-// PlanNotes are about those events of a run that gave it a plan, by sequence.
+// PlanNotes are about those events of a run that say less than people want to know, by sequence.
 func (s *Service) PlanNotes(ctx context.Context, events []storage.Event) (map[int64]PlanNote, error) {
 	notes := map[int64]PlanNote{}
 	var before *recipes.Spec
 	for _, e := range events {
+		if e.Type == "attempt_created" {
+			made, err := s.reusedBy(ctx, e)
+			if err != nil {
+				return nil, err
+			}
+			if made != nil {
+				notes[e.Sequence] = PlanNote{Made: made}
+			}
+			continue
+		}
 		if e.Type != "run_created" && e.Type != "run_planned" {
 			continue
 		}
@@ -152,6 +164,28 @@ func (s *Service) PlanNotes(ctx context.Context, events []storage.Event) (map[in
 		notes[e.Sequence], before = note, &spec
 	}
 	return notes, nil
+}
+
+// reusedBy is the attempt whose outputs an attempt took over as it was created, or nil.
+func (s *Service) reusedBy(ctx context.Context, e storage.Event) (*MadeBy, error) {
+	var told struct {
+		From int64 `json:"reused_from"`
+	}
+	if err := json.Unmarshal(e.Body, &told); err != nil {
+		return nil, err
+	}
+	if told.From == 0 {
+		return nil, nil
+	}
+	made, err := s.store.Attempt(ctx, told.From)
+	if err != nil {
+		if trimtab.AsError(err).Class == trimtab.NotFound { // the sentence does without it
+			err = nil
+		}
+		return nil, err
+	}
+	by := madeBy(made)
+	return &by, nil
 }
 
 // planned is the spec that a plan was made from, if it is on record in a form that this program reads.

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -122,13 +121,18 @@ func startAttemptRecord(ctx context.Context, tx pgx.Tx, a Attempt) error {
 
 func (a Attempt) subject() subject { return subject{a.Run, a.Stage, a.Number} }
 
+// named is an attempt as people know it: by its number within its stage, never by the id of its row.
+func (s subject) named() string {
+	return fmt.Sprintf("attempt %d of stage %s of run %s", s.attempt, s.stage, s.stream)
+}
+
 func sameAttempt(ctx context.Context, tx pgx.Tx, a Attempt) (Attempt, error) {
 	have, err := oneAttempt(ctx, tx, "a.run = $1 and a.stage = $2 and a.number = $3", a.Run, a.Stage, a.Number)
 	if err != nil {
 		return have, err
 	}
 	if have.Kind != a.Kind || have.Config != a.Config || have.CacheKey != a.CacheKey {
-		return have, diverged("attempt %d of stage %s of run %s is stored already and has another kind, config or cache key", a.Number, a.Stage, a.Run)
+		return have, diverged("%s is stored already and has another kind, config or cache key", a.subject().named())
 	}
 	return have, nil
 }
@@ -225,15 +229,18 @@ func oneAttempt(ctx context.Context, q querier, where string, args ...any) (Atte
 	return found[0], nil
 }
 
-func attemptNotFound(id int64) error { return notFound("attempt", strconv.FormatInt(id, 10), "") }
+// attemptNotFound says no id: people know an attempt by its number within its stage.
+func attemptNotFound() error {
+	return trimtab.NewError(trimtab.NotFound, "attempt_not_found", "", "the record has no such attempt")
+}
 
 // Attempt returns the attempt with that id, or NotFound "attempt_not_found".
 func (s *Store) Attempt(ctx context.Context, id int64) (Attempt, error) {
 	a, err := oneAttempt(ctx, s.pool, "a.id = $1", id)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return a, attemptNotFound(id)
+		return a, attemptNotFound()
 	}
-	return a, fault(ctx, fmt.Sprintf("reading attempt %d", id), err)
+	return a, fault(ctx, "reading an attempt", err)
 }
 
 // Attempts lists the attempts of a run (its full id) in the order in which they were created.
@@ -282,7 +289,7 @@ func lockState(ctx context.Context, tx pgx.Tx, id int64) (st state, err error) {
 		from attempt_state s join attempt a on a.id = s.attempt where s.attempt = $1 for update of s`, id).
 		Scan(&st.of.stream, &st.of.stage, &st.of.attempt, &st.status, &st.steps, &st.build, &st.error)
 	if errors.Is(err, pgx.ErrNoRows) {
-		err = attemptNotFound(id)
+		err = attemptNotFound()
 	}
 	return st, err
 }
@@ -299,10 +306,11 @@ func setState(ctx context.Context, tx pgx.Tx, id int64, st state) error {
 }
 
 // StartAttempt begins or resumes the steps of an attempt: it is running, with
-// this many steps, on this build with these kernels. One that has ended, other than by failing,
-// is Conflict "attempt_closed".
-func (s *Store) StartAttempt(ctx context.Context, id int64, token int64, steps int, buildID, kernels string) error {
-	return s.write(ctx, fmt.Sprintf("starting attempt %d", id), func(tx pgx.Tx) error {
+// this many steps, on this build with these kernels; data counts what it reads
+// of its data. One that has ended, other than by failing, is Conflict
+// "attempt_closed".
+func (s *Store) StartAttempt(ctx context.Context, id int64, token int64, steps int, buildID, kernels string, data ...trimtab.Metric) error {
+	return s.write(ctx, "starting an attempt", func(tx pgx.Tx) error {
 		if _, err := holdFence(ctx, tx, id, token); err != nil {
 			return err
 		}
@@ -311,7 +319,7 @@ func (s *Store) StartAttempt(ctx context.Context, id int64, token int64, steps i
 			return err
 		}
 		if ended(st.status) && st.status != trimtab.AttemptFailed {
-			return attemptClosed(id, st.status)
+			return attemptClosed(st.of, st.status)
 		}
 		was := st.status
 		if was == trimtab.AttemptRunning && st.steps == steps && st.build == clean(buildID) {
@@ -322,17 +330,17 @@ func (s *Store) StartAttempt(ctx context.Context, id int64, token int64, steps i
 			return err
 		}
 		return record(ctx, tx, st.of, "worker", "attempt_started",
-			map[string]any{"build": buildID, "from": was, "kernels": kernels, "steps": steps, "token": token})
+			map[string]any{"build": buildID, "data": printable(data), "from": was, "kernels": kernels, "steps": steps, "token": token})
 	})
 }
 
-func attemptClosed(id int64, status trimtab.AttemptStatus) error {
-	return trimtab.NewError(trimtab.Conflict, "attempt_closed", "rerun the stage for a new attempt", "attempt %d is %s already", id, status)
+func attemptClosed(of subject, status trimtab.AttemptStatus) error {
+	return trimtab.NewError(trimtab.Conflict, "attempt_closed", "rerun the stage for a new attempt", "%s is %s already", of.named(), status)
 }
 
 // SetAttemptStatus changes the state of an attempt. The same state again changes nothing and tells no event.
 func (s *Store) SetAttemptStatus(ctx context.Context, id int64, status trimtab.AttemptStatus, e *trimtab.Error, actor string) error {
-	return s.write(ctx, fmt.Sprintf("setting the status of attempt %d", id), func(tx pgx.Tx) error {
+	return s.write(ctx, "setting the status of an attempt", func(tx pgx.Tx) error {
 		st, err := lockState(ctx, tx, id)
 		if err != nil {
 			return err
@@ -361,7 +369,7 @@ func changeStatus(ctx context.Context, tx pgx.Tx, id int64, st state, status tri
 // it completed. Repeated with the same ones it changes nothing; with others it is
 // "replay_diverged". A cancelled, skipped, reused or stale attempt is Conflict "attempt_closed".
 func (s *Store) CompleteAttempt(ctx context.Context, id int64, token int64, outputs []trimtab.Named, metrics []trimtab.Metric) error {
-	return s.write(ctx, fmt.Sprintf("completing attempt %d", id), func(tx pgx.Tx) error {
+	return s.write(ctx, "completing an attempt", func(tx pgx.Tx) error {
 		if _, err := holdFence(ctx, tx, id, token); err != nil {
 			return err
 		}
@@ -373,7 +381,7 @@ func (s *Store) CompleteAttempt(ctx context.Context, id int64, token int64, outp
 		case st.status == trimtab.AttemptCompleted:
 			return sameResult(ctx, tx, id, outputs, metrics)
 		case ended(st.status) && st.status != trimtab.AttemptFailed:
-			return attemptClosed(id, st.status)
+			return attemptClosed(st.of, st.status)
 		}
 		if err := putResult(ctx, tx, id, outputs, metrics); err != nil {
 			return err
@@ -395,7 +403,7 @@ func sameResult(ctx context.Context, tx pgx.Tx, id int64, outputs []trimtab.Name
 		return a.Name == b.Name && math.Float64bits(a.Value) == math.Float64bits(b.Value)
 	}
 	if !slices.Equal(have.Outputs, outputs) || !slices.EqualFunc(have.Metrics, metrics, sameBits) {
-		return diverged("attempt %d is completed already with other outputs or metrics", id)
+		return diverged("%s is completed already with other outputs or metrics", have.subject().named())
 	}
 	return nil
 }

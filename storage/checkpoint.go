@@ -38,16 +38,16 @@ func (s *Store) Commit(ctx context.Context, attempt int64, token int64, reports 
 	if err := checkReports(reports); err != nil {
 		return err
 	}
-	return s.write(ctx, fmt.Sprintf("committing steps of attempt %d", attempt), func(tx pgx.Tx) error {
+	return s.write(ctx, "committing steps of an attempt", func(tx pgx.Tx) error {
 		of, err := holdFence(ctx, tx, attempt, token)
 		if err != nil {
 			return err
 		}
-		added, err := putSteps(ctx, tx, attempt, reports)
+		added, err := putSteps(ctx, tx, attempt, of, reports)
 		if err != nil {
 			return err
 		}
-		isNew, err := putCheckpoint(ctx, tx, attempt, c)
+		isNew, err := putCheckpoint(ctx, tx, attempt, of, c)
 		if err != nil || added == 0 && !isNew {
 			return err
 		}
@@ -84,7 +84,7 @@ func checkReports(reports []StepReport) error {
 }
 
 // putSteps loads every row of the reports and returns how many steps were new.
-func putSteps(ctx context.Context, tx pgx.Tx, attempt int64, reports []StepReport) (added int, err error) {
+func putSteps(ctx context.Context, tx pgx.Tx, attempt int64, of subject, reports []StepReport) (added int, err error) {
 	if len(reports) == 0 {
 		return 0, nil
 	}
@@ -97,38 +97,39 @@ func putSteps(ctx context.Context, tx pgx.Tx, attempt int64, reports []StepRepor
 			rollouts = append(rollouts, rolloutRow(attempt, r.Step, &r.Report.Rollouts[i]))
 		}
 	}
-	loads := []load{stepLoad, metricLoad, timingLoad}
+	steps, timings, numbers, episodes := stepLoad.about(of), timingLoad.about(of), metricLoad.about(of), rolloutLoad.about(of)
+	loads := []load{steps, numbers, timings}
 	if len(rollouts) > 0 {
-		loads = append(loads, rolloutLoad)
+		loads = append(loads, episodes)
 	}
 	if err := twins(ctx, tx, loads...); err != nil {
 		return 0, err
 	}
-	added, err = stepLoad.write(ctx, tx, len(reports), func(i int) ([]any, error) {
+	added, err = steps.write(ctx, tx, len(reports), func(i int) ([]any, error) {
 		r := reports[i]
 		return []any{attempt, r.Step, len(r.Report.Metrics), len(r.Report.Rollouts)}, nil
 	})
 	if err != nil {
 		return 0, err
 	}
-	_, err = timingLoad.write(ctx, tx, len(reports), func(i int) ([]any, error) {
+	_, err = timings.write(ctx, tx, len(reports), func(i int) ([]any, error) {
 		return []any{attempt, reports[i].Step, "step", reports[i].Seconds}, nil
 	})
 	if err != nil {
 		return 0, err
 	}
-	if _, err := metricLoad.write(ctx, tx, len(metrics), rowsOf(metrics)); err != nil {
+	if _, err := numbers.write(ctx, tx, len(metrics), rowsOf(metrics)); err != nil {
 		return 0, err
 	}
-	if _, err := rolloutLoad.write(ctx, tx, len(rollouts), rowsOf(rollouts)); err != nil || added == len(reports) {
+	if _, err := episodes.write(ctx, tx, len(rollouts), rowsOf(rollouts)); err != nil || added == len(reports) {
 		return added, err
 	}
-	return added, countSteps(ctx, tx, attempt, reports)
+	return added, countSteps(ctx, tx, attempt, of, reports)
 }
 
 // countSteps finds rows that a repeat added beside those of the first time, such as a metric of another name: the
 // step's row tells how many there are.
-func countSteps(ctx context.Context, tx pgx.Tx, attempt int64, reports []StepReport) error {
+func countSteps(ctx context.Context, tx pgx.Tx, attempt int64, of subject, reports []StepReport) error {
 	steps := make([]int, len(reports))
 	for i, r := range reports {
 		steps[i] = r.Step
@@ -144,7 +145,7 @@ func countSteps(ctx context.Context, tx pgx.Tx, attempt int64, reports []StepRep
 	} else if err != nil {
 		return err
 	}
-	return diverged("step %d of attempt %d is stored already with other metrics or rollouts", step, attempt)
+	return diverged("step %d of %s is stored already with other metrics or rollouts", step, of.named())
 }
 
 func rowsOf(rows [][]any) func(i int) ([]any, error) {
@@ -152,7 +153,7 @@ func rowsOf(rows [][]any) func(i int) ([]any, error) {
 }
 
 // putCheckpoint writes c and reports whether it is new; one with another digest for the same step diverged.
-func putCheckpoint(ctx context.Context, tx pgx.Tx, attempt int64, c *Checkpoint) (isNew bool, err error) {
+func putCheckpoint(ctx context.Context, tx pgx.Tx, attempt int64, of subject, c *Checkpoint) (isNew bool, err error) {
 	if c == nil {
 		return false, nil
 	}
@@ -164,7 +165,7 @@ func putCheckpoint(ctx context.Context, tx pgx.Tx, attempt int64, c *Checkpoint)
 	var have trimtab.Digest
 	err = tx.QueryRow(ctx, "select digest from checkpoint where attempt = $1 and step = $2", attempt, c.Step).Scan(&have)
 	if err == nil && have != c.Digest {
-		err = diverged("the checkpoint of attempt %d before step %d is stored already as %s, and now is %s", attempt, c.Step, have.Short(), c.Digest.Short())
+		err = diverged("the checkpoint of %s before step %d is stored already as %s, and now is %s", of.named(), c.Step, have.Short(), c.Digest.Short())
 	}
 	return false, err
 }
@@ -172,7 +173,7 @@ func putCheckpoint(ctx context.Context, tx pgx.Tx, attempt int64, c *Checkpoint)
 // ReportDamage records that a checkpoint's file is not what was written, and is not used. One whose file is gone is
 // reported once.
 func (s *Store) ReportDamage(ctx context.Context, attempt, token int64, c Checkpoint, gone bool, e *trimtab.Error) error {
-	return s.write(ctx, fmt.Sprintf("reporting a damaged checkpoint of attempt %d", attempt), func(tx pgx.Tx) error {
+	return s.write(ctx, "reporting a damaged checkpoint", func(tx pgx.Tx) error {
 		of, err := holdFence(ctx, tx, attempt, token)
 		if err != nil {
 			return err
@@ -212,7 +213,7 @@ func (s *Store) LatestCheckpoint(ctx context.Context, attempt int64) (Checkpoint
 	if errors.Is(err, pgx.ErrNoRows) {
 		return c, false, nil
 	}
-	return c, err == nil, fault(ctx, fmt.Sprintf("reading the checkpoint of attempt %d", attempt), err)
+	return c, err == nil, fault(ctx, "reading the checkpoint of an attempt", err)
 }
 
 // FindCheckpoint returns the checkpoint of any attempt of a stage whose digest, with or without "sha256:", begins with
@@ -232,5 +233,5 @@ func (s *Store) FindCheckpoint(ctx context.Context, run, stage, prefix string) (
 // Checkpoints lists the checkpoints of an attempt, ordered by step.
 func (s *Store) Checkpoints(ctx context.Context, attempt int64) ([]Checkpoint, error) {
 	rows, err := collect(ctx, s.pool, pgx.RowToStructByPos[Checkpoint], selectCheckpoint+"order by step", attempt)
-	return rows, fault(ctx, fmt.Sprintf("reading the checkpoints of attempt %d", attempt), err)
+	return rows, fault(ctx, "reading the checkpoints of an attempt", err)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/trimtab/trimtab/audit"
 )
 
 // InvariantNames are the names of all invariants.
@@ -18,4 +19,15 @@ func InvariantNames() []string {
 // CheckRunIn is CheckRun inside a transaction.
 func CheckRunIn(ctx context.Context, tx pgx.Tx, run string) ([]Finding, error) {
 	return checkRun(ctx, tx, run)
+}
+
+// RowDigests are the digests of all rows of a table, in the order in which they lie.
+func (r Reading) RowDigests(ctx context.Context, t *audit.Table) (list []audit.Hash, err error) {
+	var h hasher
+	err = r.ask(ctx, []*request{{sql: selectRow(t) + "order by t.ctid", done: func() {}, row: func(values [][]byte) error {
+		d, err := h.digest(t, values)
+		list = append(list, d)
+		return err
+	}}})
+	return list, err
 }

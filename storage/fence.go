@@ -3,7 +3,6 @@ package storage
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/trimtab/trimtab"
@@ -14,7 +13,7 @@ import (
 // could think it theirs. It waits for a write of the former holder that is
 // under way. A refusal is Conflict "fenced".
 func (s *Store) Fence(ctx context.Context, attempt int64, token int64) error {
-	return s.write(ctx, fmt.Sprintf("fencing attempt %d", attempt), func(tx pgx.Tx) error {
+	return s.write(ctx, "fencing an attempt", func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, "update fence set token = $2 where attempt = $1 and token < $2", attempt, token)
 		if err != nil || tag.RowsAffected() == 1 {
 			return err
@@ -51,9 +50,9 @@ func holdFence(ctx context.Context, tx pgx.Tx, attempt, token int64) (of subject
 		where f.attempt = $1 for share of f`, attempt).Scan(&have, &of.stream, &of.stage, &of.attempt)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		return of, attemptNotFound(attempt)
+		return of, attemptNotFound()
 	case err == nil && have != token:
-		return of, fenced(attempt, token, have)
+		return of, fenced(of, token, have)
 	}
 	return of, err
 }
@@ -61,17 +60,19 @@ func holdFence(ctx context.Context, tx pgx.Tx, attempt, token int64) (of subject
 // lostFence says why no row with this token was there to write to.
 func lostFence(ctx context.Context, tx pgx.Tx, attempt, token int64) error {
 	var have int64
-	err := tx.QueryRow(ctx, "select token from fence where attempt = $1", attempt).Scan(&have)
+	var of subject
+	err := tx.QueryRow(ctx, "select f.token, a.run, a.stage, a.number from fence f join attempt a on a.id = f.attempt where f.attempt = $1", attempt).
+		Scan(&have, &of.stream, &of.stage, &of.attempt)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		return attemptNotFound(attempt)
+		return attemptNotFound()
 	case err != nil:
 		return err
 	}
-	return fenced(attempt, token, have)
+	return fenced(of, token, have)
 }
 
-func fenced(attempt, token, have int64) error {
+func fenced(of subject, token, have int64) error {
 	return trimtab.NewError(trimtab.Conflict, "fenced", "stop: the other worker goes on",
-		"attempt %d belongs to token %d, not to %d", attempt, have, token)
+		"%s belongs to token %d, not to %d", of.named(), have, token)
 }

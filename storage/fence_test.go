@@ -1,6 +1,7 @@
 package storage_test
 
 import (
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -22,6 +23,24 @@ func TestFence(t *testing.T) {
 	must(t, s.Fence(ctx, id, 4))
 	wantError(t, s.Fence(ctx, 999, 1), trimtab.NotFound, "attempt_not_found")
 	wantError(t, s.Commit(ctx, 999, 1, nil, nil), trimtab.NotFound, "attempt_not_found")
+}
+
+// An error names an attempt by its number within its stage, never by the id of a row.
+func TestErrorsNameAttempts(t *testing.T) {
+	t.Parallel()
+	s, ctx := storagetest.New(t), t.Context()
+	newAttempt(t, s, "run-0") // so that an id is no number
+	id := newAttempt(t, s, "run-1").ID
+	must(t, s.Fence(ctx, id, 3))
+	must(t, s.Commit(ctx, id, 3, []storage.StepReport{report(0, 1, 0, 0)}, nil))
+	other := report(0, 2, 0, 0)
+	fenced, diverged := s.Fence(ctx, id, 2), s.Commit(ctx, id, 3, []storage.StepReport{other}, nil)
+	must(t, s.SetAttemptStatus(ctx, id, trimtab.AttemptCancelled, nil, "tester"))
+	for _, err := range []error{fenced, diverged, s.StartAttempt(ctx, id, 3, 1, "build", "avx2"), s.CompleteAttempt(ctx, id, 3, nil, nil)} {
+		if err == nil || !strings.Contains(err.Error(), "attempt 1 of stage sft of run run-1") {
+			t.Errorf("it says %v", err)
+		}
+	}
 }
 
 // The older of two holders cannot write, whatever the younger has written by then.

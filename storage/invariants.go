@@ -458,7 +458,7 @@ var invariants = []invariant{
 		name: "reused_same",
 		must: "a reused attempt has the cache key, the outputs and the final metrics of the attempt that it names, and no steps of its own",
 		query: tried + `
-			select format('%s, of attempt %s', t.name, coalesce(t.reused_from::text, 'none'))
+			select format('%s, of %s', t.name, coalesce(o.stage || ' attempt ' || o.number || ' of run ' || o.run, 'no attempt'))
 			from tried t left join attempt o on o.id = t.reused_from
 			where (t.status = 'reused' or t.reused_from is not null) and (o.id is null or t.cache_key = '' or t.cache_key <> o.cache_key or t.until is not null
 				or array(select row(name, digest)::text from attempt_output where attempt = t.id order by position)

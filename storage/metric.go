@@ -33,21 +33,21 @@ func (s *Store) Metrics(ctx context.Context, attempt int64, names ...string) ([]
 	rows, err := collect(ctx, s.pool, pgx.RowToStructByPos[MetricRow], `
 		select step, name, value from metric
 		where attempt = $1 and (coalesce(cardinality($2::text[]), 0) = 0 or name = any($2)) order by step, name collate "C"`, attempt, names)
-	return rows, fault(ctx, fmt.Sprintf("reading the metrics of attempt %d", attempt), err)
+	return rows, fault(ctx, "reading the metrics of an attempt", err)
 }
 
 // StepMetrics returns the metrics of one step of an attempt, ordered by name.
 func (s *Store) StepMetrics(ctx context.Context, attempt int64, step int) ([]trimtab.Metric, error) {
 	rows, err := collect(ctx, s.pool, pgx.RowToStructByPos[trimtab.Metric],
 		`select name, value from metric where attempt = $1 and step = $2 order by name collate "C"`, attempt, step)
-	return rows, fault(ctx, fmt.Sprintf("reading the metrics of step %d of attempt %d", step, attempt), err)
+	return rows, fault(ctx, fmt.Sprintf("reading the metrics of step %d", step), err)
 }
 
 // Timings returns the timings of an attempt, ordered by step and name.
 func (s *Store) Timings(ctx context.Context, attempt int64) ([]TimingRow, error) {
 	rows, err := collect(ctx, s.pool, pgx.RowToStructByPos[TimingRow],
 		`select step, name, seconds from timing where attempt = $1 order by step, name collate "C"`, attempt)
-	return rows, fault(ctx, fmt.Sprintf("reading the timings of attempt %d", attempt), err)
+	return rows, fault(ctx, "reading the timings of an attempt", err)
 }
 
 // printable keeps the metrics that JSON can hold; the others stand in the table alone.

@@ -67,11 +67,15 @@ func grantDatabase(ctx context.Context, conn *pgx.Conn, appPassword, auditorPass
 		"grant connect, temporary on database " + database + " to " + AppRole,
 		"grant connect on database " + database + " to " + AuditorRole,
 	}
-	if appPassword != "" {
-		statements = append(statements, "alter role "+AppRole+" password "+quoteLiteral(appPassword))
-	}
-	if auditorPassword != "" {
-		statements = append(statements, "alter role "+AuditorRole+" password "+quoteLiteral(auditorPassword))
+	for _, of := range [][2]string{{AppRole, appPassword}, {AuditorRole, auditorPassword}} {
+		if of[1] == "" {
+			continue
+		}
+		secret, err := scramSecret(of[1])
+		if err != nil {
+			return err
+		}
+		statements = append(statements, "alter role "+of[0]+" password "+quoteLiteral(secret))
 	}
 	for _, sql := range statements {
 		if err := execConcurrent(ctx, conn, sql); err != nil {
@@ -88,7 +92,7 @@ func execConcurrent(ctx context.Context, conn *pgx.Conn, sql string) error {
 	var err error
 	for range 10 {
 		_, err = conn.Exec(ctx, sql)
-		if e, ok := errors.AsType[*pgconn.PgError](err); !ok || !strings.HasPrefix(e.Message, "tuple concurrently") {
+		if e, ok := errors.AsType[*pgconn.PgError](err); !ok || e.Code != "XX000" { // the message may be in any language
 			return err
 		}
 	}

@@ -3,7 +3,6 @@ package storage
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -31,7 +30,7 @@ func (s *Store) SetProgress(ctx context.Context, attempt int64, token int64, p P
 	if !p.At.IsZero() {
 		at = &p.At
 	}
-	return s.write(ctx, fmt.Sprintf("telling the progress of attempt %d", attempt), func(tx pgx.Tx) error {
+	return s.write(ctx, "telling the progress of an attempt", func(tx pgx.Tx) error {
 		if err := unhurried(ctx, tx); err != nil {
 			return err
 		}
@@ -59,7 +58,7 @@ func unhurried(ctx context.Context, tx pgx.Tx) error {
 
 // KeepProgress says that an attempt is still at work where it was; "fenced" if token is not its holder.
 func (s *Store) KeepProgress(ctx context.Context, attempt, token int64) error {
-	return s.write(ctx, fmt.Sprintf("telling that attempt %d is at work", attempt), func(tx pgx.Tx) error {
+	return s.write(ctx, "telling that an attempt is at work", func(tx pgx.Tx) error {
 		if _, err := holdFence(ctx, tx, attempt, token); err != nil {
 			return err
 		}
@@ -84,5 +83,5 @@ func (s *Store) Progress(ctx context.Context, attempt int64) (Progress, bool, er
 		return p, false, nil
 	}
 	p.Metrics = zipMetrics(names, values)
-	return p, err == nil, fault(ctx, fmt.Sprintf("reading the progress of attempt %d", attempt), err)
+	return p, err == nil, fault(ctx, "reading the progress of an attempt", err)
 }

@@ -2,27 +2,41 @@ package storage
 
 import (
 	"context"
-	"fmt"
-	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/trimtab/trimtab/audit"
 )
 
-// Reading is the record as it was at one instant, for whoever verifies it.
+// Reading is the record as it was at one instant, for whoever verifies it. It
+// is read by plain selects from ordinary tables, named with their schema, and
+// with Postgres's own types and operators: nothing that somebody defined in the database has a say in what is read.
 type Reading struct{ tx pgx.Tx }
+
+// readingSettings are those of a transaction that reads. Only pg_catalog is on its path. Whoever reads may hash and
+// read files in between for longer than a session may idle. What is computed from a cursor is wanted whole.
+const readingSettings = `
+	set local search_path = pg_catalog, pg_temp;
+	set local work_mem = '64MB';
+	set local idle_in_transaction_session_timeout = 0;
+	set local cursor_tuple_fraction = 1;
+	set local quote_all_identifiers = off`
 
 // Reading runs f over the record at one instant.
 func (s *Store) Reading(ctx context.Context, f func(r Reading) error) error {
 	options := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
 	return fault(ctx, "reading the record", pgx.BeginTxFunc(ctx, s.pool, options, func(tx pgx.Tx) error {
-		// Whoever reads may hash and read files in between for longer than a session may idle.
-		if _, err := tx.Exec(ctx, "set local work_mem = '64MB'; set local idle_in_transaction_session_timeout = 0"); err != nil {
+		if _, err := tx.Exec(ctx, readingSettings); err != nil {
 			return err
 		}
 		return f(Reading{tx})
 	}))
+}
+
+// Part runs f so that an error of the database in it does not end the reading.
+func (r Reading) Part(ctx context.Context, f func(r Reading) error) error {
+	return pgx.BeginFunc(ctx, r.tx, func(tx pgx.Tx) error { return f(Reading{tx}) })
 }
 
 // each calls f with every row of a query as it comes.
@@ -65,21 +79,32 @@ func (r Reading) Events(ctx context.Context, f func(e *audit.Event, hash audit.H
 	}, selectRecorded+`order by stream, sequence`)
 }
 
-// Leaves calls f with every leaf of the tree in order; found says whether its event is there.
-func (r Reading) Leaves(ctx context.Context, f func(index int64, stream string, sequence int64, hash audit.Hash, found bool) error) error {
-	var index, sequence int64
-	var stream string
+// Leaf is a leaf of the tree: which event it is of.
+type Leaf struct {
+	Index    int64
+	Stream   string
+	Sequence int64
+	Hash     audit.Hash
+	At       time.Time // of the event
+	Found    bool      // the event is there
+}
+
+// Leaves calls f with every leaf of the tree in order.
+func (r Reading) Leaves(ctx context.Context, f func(l Leaf) error) error {
+	var l Leaf
+	var at pgtype.Timestamptz
 	var digest pgtype.DriverBytes
 	return r.each(ctx, func(row pgx.Rows) error {
-		if err := row.Scan(&index, &stream, &sequence, &digest); err != nil {
+		if err := row.Scan(&l.Index, &l.Stream, &l.Sequence, &at, &digest); err != nil {
 			return err
 		}
-		var hash audit.Hash
-		if len(digest) == len(hash) {
-			copy(hash[:], digest)
+		l.Hash, l.At, l.Found = audit.Hash{}, at.Time, digest != nil
+		if len(digest) == len(l.Hash) {
+			copy(l.Hash[:], digest)
 		}
-		return f(index, stream, sequence, hash, digest != nil)
-	}, `select l.index, l.stream, l.sequence, e.hash from log_leaf l left join event e on e.stream = l.stream and e.sequence = l.sequence order by l.index`)
+		return f(l)
+	}, `select l.index, l.stream, l.sequence, e.at, e.hash from only public.log_leaf l
+		left join only public.event e on e.stream = l.stream and e.sequence = l.sequence order by l.index`)
 }
 
 // InTree calls f with every event that is in the tree, in the order of its leaves. What e holds is good until f returns.
@@ -96,7 +121,8 @@ func (r Reading) InTree(ctx context.Context, f func(leaf int64, e *audit.Event, 
 		copy(hash[:], digest)
 		return f(leaf, &e, hash)
 	}, `select l.index, e.stream, e.sequence, e.at, e.actor, e.type, e.stage, e.attempt, e.body, e.facts, e.hash
-		from log_leaf l join event e on e.stream = l.stream and e.sequence = l.sequence order by l.index`)
+		from only public.log_leaf l join only public.event e on e.stream = l.stream and e.sequence = l.sequence
+			order by l.index`)
 }
 
 // Hashes calls f with every stored hash of the tree in order.
@@ -108,7 +134,7 @@ func (r Reading) Hashes(ctx context.Context, f func(index int64, hash []byte) er
 			return err
 		}
 		return f(index, digest)
-	}, `select index, hash from log_hash order by index`)
+	}, `select index, hash from only public.log_hash order by index`)
 }
 
 // Stream is what stands about a stream beside its events.
@@ -120,17 +146,19 @@ type Stream struct {
 
 // Streams returns every stream in order of name.
 func (r Reading) Streams(ctx context.Context) ([]Stream, error) {
-	return collect(ctx, r.tx, pgx.RowToStructByPos[Stream], "select stream, head, logged, hash from event_stream order by stream")
+	return collect(ctx, r.tx, pgx.RowToStructByPos[Stream],
+		"select stream, head, logged, hash from only public.event_stream order by stream")
 }
 
 // Models are the digests of all models in the record.
 func (r Reading) Models(ctx context.Context) ([]string, error) {
-	return collect(ctx, r.tx, pgx.RowTo[string], "select distinct digest::text from artifact order by 1")
+	return collect(ctx, r.tx, pgx.RowTo[string], "select distinct digest::text from only public.artifact order by 1")
 }
 
 // TreeHeads are the signed heads in order of size.
 func (r Reading) TreeHeads(ctx context.Context) ([]SignedHead, error) {
-	return collect(ctx, r.tx, pgx.RowToStructByPos[SignedHead], `select size, note from tree_head order by size, note collate "C"`)
+	return collect(ctx, r.tx, pgx.RowToStructByPos[SignedHead], `select size, note from only public.tree_head order by size,
+		note collate "C"`)
 }
 
 // SignedHead is a row of tree_head.
@@ -139,81 +167,66 @@ type SignedHead struct {
 	Note string
 }
 
-// Told is what an event said of rows, and what they are now.
-type Told struct {
-	Stream   string
-	Sequence int64
-	Type     string
-	Stage    string
-	Attempt  int
-	Was, Is  []byte // lines
-}
-
-// Facts calls f with every event that told of rows, in order of stream and sequence.
-func (r Reading) Facts(ctx context.Context, f func(t Told) error) error {
-	aside, err := r.tx.Begin(ctx) // an event that is no JSON any more ends the query, not the reading
-	if err != nil {
-		return err
-	}
-	defer aside.Rollback(ctx)
-	return Reading{aside}.each(ctx, func(row pgx.Rows) error {
-		var t Told
-		if err := row.Scan(&t.Stream, &t.Sequence, &t.Type, &t.Stage, &t.Attempt, &t.Was, &t.Is); err != nil {
-			return err
-		}
-		return f(t)
-	}, `select stream, sequence, type, stage, attempt, facts, convert_to(facts_of(stream, sequence, type, stage, attempt, body), 'UTF8')
-		from event where facts <> '' order by stream, sequence`)
-}
-
 // Tables counts the rows of the tables that events tell of.
 func (r Reading) Tables(ctx context.Context) (map[string]int64, error) {
-	names, err := collect(ctx, r.tx, pgx.RowTo[string], `
-		select p.proargtypes[0]::regtype::text from pg_proc p join pg_namespace n on n.oid = p.pronamespace
-		where p.proname = 'row_bytes' and n.nspname = 'public' order by 1`)
-	if err != nil {
-		return nil, err
-	}
 	counts := map[string]int64{}
-	for _, name := range names {
+	for _, t := range audit.Tables {
 		var n int64
-		if err := r.tx.QueryRow(ctx, "select count(*) from "+name).Scan(&n); err != nil {
+		if err := r.tx.QueryRow(ctx, "select count(*) from only public."+t.Name).Scan(&n); err != nil {
 			return nil, err
 		}
-		counts[strings.TrimPrefix(name, "public.")] = n
+		counts[t.Name] = n
 	}
 	return counts, nil
 }
 
-// Strays names rows of which no event tells: items that are in no dataset, and versions that were never frozen.
-func (r Reading) Strays(ctx context.Context) ([]string, error) {
-	return collect(ctx, r.tx, pgx.RowTo[string], `
-		select 'text_item ' || digest from text_item t where not exists (select from dataset_item i join dataset d on d.name = i.dataset where i.item = t.digest and d.kind = 'text')
-		union all
-		select 'prompt ' || digest from prompt t where not exists (select from dataset_item i join dataset d on d.name = i.dataset where i.item = t.digest and d.kind = 'prompts')
-		union all
-		select 'demonstration ' || digest from demonstration t where not exists (select from dataset_item i join dataset d on d.name = i.dataset where i.item = t.digest and d.kind = 'demonstrations')
-		union all
-		select 'ranking ' || digest from ranking t where not exists (select from dataset_item i join dataset d on d.name = i.dataset where i.item = t.digest and d.kind = 'rankings')
-		union all
-		select 'response ' || digest from response t where not exists (select from ranking_response p where p.response = t.digest)
-		union all
-		select 'ranking_response ' || ranking || ' ' || position from ranking_response p where not exists (select from ranking t where t.digest = p.ranking)
-		union all
-		select 'dataset_version ' || digest from dataset_version t where not exists (select from dataset_freeze f where f.version = t.digest)
-		union all
-		select 'dataset_version_item ' || version || ' ' || item from dataset_version_item t where not exists (select from dataset_version v where v.digest = t.version)
-		union all
-		select 'dataset_item ' || dataset || ' ' || item from dataset_item t where not exists (select from dataset d where d.name = t.dataset)
-		order by 1`)
+// strays are rows that several events may tell of and none does: items that are in no dataset, and versions that were
+// never frozen.
+const strays = `
+	select 'text_item ' || digest::text from only public.text_item t where not exists (select from only public.dataset_item i
+		join only public.dataset d on d.name = i.dataset where i.item::text = t.digest::text and d.kind = 'text')
+	union all
+	select 'prompt ' || digest::text from only public.prompt t where not exists (select from only public.dataset_item i
+		join only public.dataset d on d.name = i.dataset where i.item::text = t.digest::text and d.kind = 'prompts')
+	union all
+	select 'demonstration ' || digest::text from only public.demonstration t where not exists (select
+		from only public.dataset_item i
+		join only public.dataset d on d.name = i.dataset where i.item::text = t.digest::text and d.kind = 'demonstrations')
+	union all
+	select 'ranking ' || digest::text from only public.ranking t where not exists (select from only public.dataset_item i
+		join only public.dataset d on d.name = i.dataset where i.item::text = t.digest::text and d.kind = 'rankings')
+	union all
+	select 'response ' || digest::text from only public.response t
+	where not exists (select from only public.ranking_response p where p.response::text = t.digest::text)
+	union all
+	select 'ranking_response ' || ranking::text || ' ' || position::text from only public.ranking_response p
+	where not exists (select from only public.ranking t where t.digest::text = p.ranking::text)
+	union all
+	select 'dataset_version ' || digest::text from only public.dataset_version t
+	where not exists (select from only public.dataset_freeze f where f.version::text = t.digest::text)
+	union all
+	select 'dataset_version_item ' || version::text || ' ' || item::text from only public.dataset_version_item t
+	where not exists (select from only public.dataset_version v where v.digest::text = t.version::text)
+	union all
+	select 'dataset_item ' || dataset || ' ' || item::text from only public.dataset_item t
+	where not exists (select from only public.dataset d where d.name = t.dataset)
+	order by 1`
+
+// Strays calls f with the table and key of rows that several events may tell of, and none does.
+func (r Reading) Strays(ctx context.Context, f func(row string)) error {
+	var name string
+	return r.each(ctx, func(row pgx.Rows) error {
+		err := row.Scan(&name)
+		f(name)
+		return err
+	}, strays)
 }
 
-// Remains names erased rows that are not as the erasure left them.
-func (r Reading) Remains(ctx context.Context) ([]string, error) {
-	var parts []string
-	for _, relation := range erasable {
-		parts = append(parts, fmt.Sprintf(`select '%[1]s ' || e.digest from erasure e left join %[1]s t on t.digest = e.digest
-			where e.relation = '%[1]s' and sha256(row_bytes(t)) is distinct from e.remains`, relation))
-	}
-	return collect(ctx, r.tx, pgx.RowTo[string], strings.Join(parts, " union all ")+" order by 1")
+// Checkpointed are the attempts that have a checkpoint, with id, run, stage and number.
+func (r Reading) Checkpointed(ctx context.Context) ([]Attempt, error) {
+	return collect(ctx, r.tx, func(row pgx.CollectableRow) (a Attempt, err error) {
+		err = row.Scan(&a.ID, &a.Run, &a.Stage, &a.Number)
+		return a, err
+	}, `select a.id, a.run, a.stage, a.number from only public.attempt a where exists (select from only public.checkpoint c
+		where c.attempt = a.id) order by a.id`)
 }

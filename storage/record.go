@@ -231,7 +231,7 @@ type Recorded struct {
 	Hash  audit.Hash
 }
 
-const selectRecorded = "select stream, sequence, at, actor, type, stage, attempt, body, facts, hash from event "
+const selectRecorded = "select stream, sequence, at, actor, type, stage, attempt, body, facts, hash from only public.event "
 
 func scanRecorded(row pgx.CollectableRow) (r Recorded, err error) {
 	var hash []byte

@@ -22,7 +22,9 @@ type References struct {
 
 // AttemptReferences is what points to files of an attempt.
 type AttemptReferences struct {
-	Open bool // it has not ended
+	Run, Stage string
+	Number     int  // within the stage
+	Open       bool // it has not ended
 	// Settled is set when it was completed, or reused, longer ago than was asked.
 	Settled bool
 	// Checkpoints are the newest one if it is settled, else the newest two, and the newest two that were not
@@ -49,7 +51,7 @@ func (s *Store) References(ctx context.Context, settled time.Duration) (Referenc
 		}
 		var id int64
 		var a AttemptReferences
-		_, err = pgx.ForEachRow(rows, []any{&id, &a.Open, &a.Settled, &a.Checkpoints}, func() error {
+		_, err = pgx.ForEachRow(rows, []any{&id, &a.Run, &a.Stage, &a.Number, &a.Open, &a.Settled, &a.Checkpoints}, func() error {
 			r.Attempts[id] = a
 			a.Checkpoints = nil
 			return nil
@@ -83,12 +85,12 @@ const attemptReferences = `
 			row_number() over (partition by c.attempt, d.digest is null order by c.step desc) as alike
 		from checkpoint c join attempt a on a.id = c.attempt
 		left join (select distinct * from damaged) d on d.stream = a.run and d.stage = a.stage and d.attempt = a.number and d.digest = c.digest)
-	select a.id, a.open, a.settled, coalesce(array_agg(r.digest::text order by r.place)
+	select a.id, a.run, a.stage, a.number, a.open, a.settled, coalesce(array_agg(r.digest::text order by r.place)
 		filter (where r.place <= a.kept or r.sound and r.alike <= a.kept), '{}')
-	from (select s.attempt as id, s.status in ` + open + ` as open, x.settled, case when x.settled then 1 else 2 end as kept
-		from attempt_state s cross join lateral (
+	from (select s.attempt as id, t.run, t.stage, t.number, s.status in ` + open + ` as open, x.settled, case when x.settled then 1 else 2 end as kept
+		from attempt_state s join attempt t on t.id = s.attempt cross join lateral (
 			select s.status in ('completed', 'reused') and s.ended_at < clock_timestamp() - $1::interval as settled) x) a
-	left join ranked r on r.attempt = a.id group by a.id, a.open, a.settled`
+	left join ranked r on r.attempt = a.id group by a.id, a.run, a.stage, a.number, a.open, a.settled`
 
 func digestSet(ctx context.Context, q querier, sql string) (map[trimtab.Digest]bool, error) {
 	all, err := collect(ctx, q, pgx.RowTo[trimtab.Digest], sql)

@@ -3,7 +3,6 @@ package storage
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -17,7 +16,7 @@ func (s *Store) Kernels(ctx context.Context, a Attempt) (kernels string, err err
 	if errors.Is(err, pgx.ErrNoRows) {
 		return "", nil
 	}
-	return kernels, fault(ctx, fmt.Sprintf("reading the kernels of attempt %d", a.ID), err)
+	return kernels, fault(ctx, "reading the kernels of "+a.subject().named(), err)
 }
 
 // TellReproduction tells that somebody ran stages of a run again, and what came

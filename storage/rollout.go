@@ -34,7 +34,7 @@ func (s *Store) Rollouts(ctx context.Context, attempt int64, step int) ([]trimta
 		select index, ended, prompt, prompt_tokens, tokens, bytes, score, raw_score,
 			logprobs, ref_logprobs, kl, "values", rewards, advantages, returns
 		from rollout where attempt = $1 and step = $2 order by index`, attempt, step)
-	return rows, fault(ctx, fmt.Sprintf("reading the rollouts of step %d of attempt %d", step, attempt), err)
+	return rows, fault(ctx, fmt.Sprintf("reading the rollouts of step %d", step), err)
 }
 
 func scanRollout(row pgx.CollectableRow) (r trimtab.Rollout, err error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -62,29 +63,74 @@ func createRun(ctx context.Context, tx pgx.Tx, r Run) error {
 	return startRecord(ctx, tx, r)
 }
 
-// CreateRunOnce is CreateRun, unless an open run of the same spec is there:
-// that one comes back, the oldest if there are several, and is true. For a run
-// with an origin, only reruns of that origin count. Of several callers at once, one creates.
-func (s *Store) CreateRunOnce(ctx context.Context, r Run) (open Run, is bool, err error) {
+// NameRule says what the name of a new run means to CreateRunOnce.
+type NameRule int
+
+const (
+	// AnyName takes an open run of the same spec for the same run, whatever its name.
+	AnyName NameRule = iota
+	// SameName takes it for the same run only under the same name.
+	SameName
+	// OwnName is SameName, and refuses a name that an open run of another spec has.
+	OwnName
+)
+
+// CreateRunOnce is CreateRun, unless an open run of the same spec is there
+// that naming takes for the same: that one comes back, the oldest if there are
+// several, and is true. For a run with an origin, only reruns of that origin
+// count. Of several callers at once, one creates. A name that is taken is
+// Conflict "name_taken".
+func (s *Store) CreateRunOnce(ctx context.Context, r Run, naming NameRule) (open Run, is bool, err error) {
 	err = s.write(ctx, "creating run "+r.ID, func(tx pgx.Tx) error {
-		open, is, err = createOnce(ctx, tx, r)
+		open, is, err = createOnce(ctx, tx, r, naming)
 		return err
 	})
 	return open, is && err == nil, err
 }
 
-func createOnce(ctx context.Context, tx pgx.Tx, r Run) (open Run, is bool, err error) {
-	if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock(hashtextextended('run/' || $1, 0))", r.SpecDigest); err != nil {
+// createOnce lets those who create runs of one name, then of one spec, take turns.
+func createOnce(ctx context.Context, tx pgx.Tx, r Run, naming NameRule) (open Run, is bool, err error) {
+	const lock = "select pg_advisory_xact_lock(hashtextextended($1, 0))"
+	if naming == OwnName {
+		if _, err := tx.Exec(ctx, lock, "name/"+r.Name); err != nil {
+			return open, false, err
+		}
+	}
+	if _, err := tx.Exec(ctx, lock, "run/"+string(r.SpecDigest)); err != nil {
 		return open, false, err
 	}
-	open, err = oneRun(ctx, tx, "s.ended_at is null and r.spec_digest = $1 and ($2 = '' or r.origin = $2) order by r.created_at, r.id limit 1", r.SpecDigest, r.Origin)
-	switch {
-	case err == nil:
-		return open, true, nil
-	case errors.Is(err, pgx.ErrNoRows):
-		return open, false, createRun(ctx, tx, r)
+	name := ""
+	if naming != AnyName {
+		name = clean(r.Name)
 	}
-	return open, false, err
+	open, err = oneRun(ctx, tx, `s.ended_at is null and r.spec_digest = $1 and ($2 = '' or r.origin = $2) and ($3 = '' or r.name = $3)
+		order by r.created_at, r.id limit 1`, r.SpecDigest, r.Origin, name)
+	if err == nil {
+		return open, true, nil
+	}
+	if !errors.Is(err, pgx.ErrNoRows) {
+		return open, false, err
+	}
+	if naming == OwnName {
+		if err := nameFree(ctx, tx, r.Name); err != nil {
+			return open, false, err
+		}
+	}
+	return open, false, createRun(ctx, tx, r)
+}
+
+// nameFree refuses a name that an open run has.
+func nameFree(ctx context.Context, tx pgx.Tx, name string) error {
+	open, err := oneRun(ctx, tx, "s.ended_at is null and r.name = $1 order by r.created_at, r.id limit 1", clean(name))
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return trimtab.NewError(trimtab.Conflict, "name_taken",
+		fmt.Sprintf("choose another name, wait for its end (`trimtab watch %s`) or cancel it; with --new a second run gets the name", open.ID),
+		"run %s is called %q, was launched with another spec, and has not ended", open.ID, name)
 }
 
 // CreateRerun is CreateRunOnce for a plan that was made when these were the
@@ -102,7 +148,7 @@ func (s *Store) CreateRerun(ctx context.Context, r Run, reruns []string) (open R
 			return trimtab.NewError(trimtab.Conflict, "plan_stale", "look at it with `trimtab show`, and plan again with --dry-run",
 				"run %s has been rerun since, as %s", r.Origin, strings.Join(now[len(reruns):], ", "))
 		}
-		open, is, err = createOnce(ctx, tx, r)
+		open, is, err = createOnce(ctx, tx, r, AnyName)
 		return err
 	})
 	return open, is && err == nil, err

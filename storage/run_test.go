@@ -194,7 +194,7 @@ func TestCreateRunOnce(t *testing.T) {
 	t.Parallel()
 	s, ctx := storagetest.New(t), t.Context()
 	make := func(id, origin string) (string, bool) {
-		open, is, err := s.CreateRunOnce(ctx, storage.Run{ID: id, Name: "x", SpecDigest: digest("spec"), Origin: origin})
+		open, is, err := s.CreateRunOnce(ctx, storage.Run{ID: id, Name: "x", SpecDigest: digest("spec"), Origin: origin}, storage.AnyName)
 		if err != nil {
 			t.Error(err)
 		}
@@ -229,6 +229,76 @@ func TestCreateRunOnce(t *testing.T) {
 	must(t, s.SetRunStatus(ctx, "rerun-1", trimtab.RunCancelled, "", nil, "x"))
 	if _, is := make("new", ""); is {
 		t.Error("a closed run was attached to")
+	}
+}
+
+// What a name means: another name is another run, and a name of an open run of another spec is taken.
+func TestNamesOfRuns(t *testing.T) {
+	t.Parallel()
+	s, ctx := storagetest.New(t), t.Context()
+	launch := func(id, name, spec string, rule storage.NameRule) (string, error) {
+		open, is, err := s.CreateRunOnce(ctx, storage.Run{ID: id, Name: name, SpecDigest: digest(spec)}, rule)
+		if is {
+			return open.ID, err
+		}
+		return id, err
+	}
+	for _, c := range []struct {
+		id, name, spec string
+		rule           storage.NameRule
+		want, refused  string
+	}{
+		{"run-1", "a", "one", storage.OwnName, "run-1", ""},
+		{"run-2", "a", "one", storage.OwnName, "run-1", ""},   // the same run
+		{"run-2", "b", "one", storage.OwnName, "run-2", ""},   // another name
+		{"run-3", "c", "one", storage.SameName, "run-3", ""},  // a spec's own name
+		{"run-4", "c", "one", storage.SameName, "run-3", ""},  //
+		{"run-4", "any", "one", storage.AnyName, "run-1", ""}, // no name was asked for
+		{"run-4", "a", "two", storage.OwnName, "", "name_taken"},
+		{"run-4", "a", "two", storage.SameName, "run-4", ""}, // two specs that are both called a
+		{"run-5", "recipe", "three", storage.AnyName, "run-5", ""},
+	} {
+		got, err := launch(c.id, c.name, c.spec, c.rule)
+		if c.refused != "" {
+			wantError(t, err, trimtab.Conflict, c.refused)
+			continue
+		}
+		if err != nil || got != c.want {
+			t.Errorf("%s of spec %s as %s leads to %s, want %s (%v)", c.name, c.spec, c.id, got, c.want, err)
+		}
+	}
+	must(t, s.SetRunStatus(ctx, "run-1", trimtab.RunCompleted, "", nil, "x"))
+	must(t, s.SetRunStatus(ctx, "run-4", trimtab.RunCancelled, "", nil, "x"))
+	if got, err := launch("run-6", "a", "six", storage.OwnName); err != nil || got != "run-6" {
+		t.Errorf("the name of closed runs leads to %s, %v", got, err)
+	}
+	if found, err := s.Run(ctx, "a"); err != nil || found.ID != "run-6" {
+		t.Errorf("the name is that of run %s, %v", found.ID, err)
+	}
+}
+
+// Of launches at once under one name and many specs, one is made and the others refused.
+func TestOneNameAtOnce(t *testing.T) {
+	t.Parallel()
+	s, ctx := storagetest.New(t), t.Context()
+	var created, refused atomic.Int64
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			_, is, err := s.CreateRunOnce(ctx, storage.Run{ID: fmt.Sprint("run-", i), Name: "one", SpecDigest: digest(fmt.Sprint(i))}, storage.OwnName)
+			switch {
+			case err == nil && !is:
+				created.Add(1)
+			case err != nil && trimtab.AsError(err).Type == "name_taken" && trimtab.ExitCode(err) == 4:
+				refused.Add(1)
+			default:
+				t.Errorf("%v, %v", is, err)
+			}
+		})
+	}
+	wg.Wait()
+	if created.Load() != 1 || refused.Load() != 7 {
+		t.Errorf("%d were made, %d refused", created.Load(), refused.Load())
 	}
 }
 

@@ -2,6 +2,8 @@ package storage
 
 import (
 	"context"
+	"regexp"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -9,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/failpoint"
+	"github.com/trimtab/trimtab/redact"
 )
 
 const (
@@ -53,22 +56,13 @@ func Open(ctx context.Context, url string) (*Store, error) {
 func poolConfig(url string) (*pgxpool.Config, error) {
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
-		return nil, trimtab.NewError(trimtab.Usage, "postgres_url",
-			"write it as postgres://user:password@host:port/database", "reading the database address: %w", err)
+		return nil, badAddress(url, whyBad(url, err))
+	}
+	if strings.Contains(url, "://") && strings.Contains(config.ConnConfig.Database, "@") { // the rest of a password, which would be shown as the database's name
+		return nil, badAddress(url, "there is an @ behind the host")
 	}
 	config.MaxConns = maxConns
-	if config.ConnConfig.ConnectTimeout == 0 {
-		config.ConnConfig.ConnectTimeout = connectTimeout
-	}
-	if _, ok := config.ConnConfig.RuntimeParams["application_name"]; !ok {
-		config.ConnConfig.RuntimeParams["application_name"] = "trimtab"
-	}
-	if _, ok := config.ConnConfig.RuntimeParams[idleParam]; !ok {
-		config.ConnConfig.RuntimeParams[idleParam] = idleTimeout
-	}
-	if _, ok := config.ConnConfig.RuntimeParams[jitParam]; !ok {
-		config.ConnConfig.RuntimeParams[jitParam] = "off"
-	}
+	settle(config.ConnConfig)
 	config.AfterConnect = func(_ context.Context, c *pgx.Conn) error {
 		c.TypeMap().RegisterType(&pgtype.Type{
 			Name: "timestamptz", OID: pgtype.TimestamptzOID,
@@ -78,6 +72,24 @@ func poolConfig(url string) (*pgxpool.Config, error) {
 	}
 	return config, nil
 }
+
+// badAddress is the error for an address that is none; it shows no secret.
+func badAddress(url, why string) error {
+	return trimtab.NewError(trimtab.Usage, "postgres_url",
+		"write it as postgres://user:password@host:port/database, with / ? # and @ in a password as %2F %3F %23 and %40",
+		"reading the database address %s: %s", redact.Address(url), why)
+}
+
+// whyBad is what pgx says of an address, without the address itself and what it quotes of it.
+func whyBad(url string, err error) string {
+	why := err.Error()
+	if i := strings.LastIndex(why, "`: "); i >= 0 {
+		why = why[i+len("`: "):]
+	}
+	return redact.New([]string{url}, nil).Text(quotes.ReplaceAllString(why, "…"))
+}
+
+var quotes = regexp.MustCompile("`[^`]*`|\"[^\"]*\"")
 
 // Close waits for connections in use to come back and closes them all.
 func (s *Store) Close() { s.pool.Close() }

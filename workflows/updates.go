@@ -34,6 +34,9 @@ type RerunDecision struct {
 	Plan      trimtab.Plan
 	Overrides []trimtab.Override // that made Plan, for the record
 	From      trimtab.Digest     // checkpoint to go on from; empty is from the beginning
+	// Reuse takes over what the stage's attempt made, where the plan changes no
+	// more of it than its gates: they are looked at again.
+	Reuse bool `json:",omitempty"`
 	// Seen are the newest attempts of all stages, and Was is the digest of the
 	// plan, that the decision stands on; it is refused when they are others by now.
 	Seen []int
@@ -162,7 +165,7 @@ func (r *run) onRerun(ctx workflow.Context, d RerunDecision) (Outcome, error) {
 		return Outcome{}, failure(activities.Unwrap(err))
 	}
 	for j := i; j < len(r.stages); j++ {
-		r.stages[j] = StageState{Attempt: r.stages[j].Attempt, Reuse: j > i}
+		r.stages[j] = StageState{Attempt: r.stages[j].Attempt, Reuse: j > i || d.Reuse}
 	}
 	r.stages[i].From, r.stages[i].Reason, r.stages[i].Actor = d.From, d.Reason, d.Actor
 	r.plan = d.Plan

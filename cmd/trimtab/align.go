@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/signal"
@@ -67,18 +68,23 @@ func (a *app) alignCmd() *cobra.Command {
 		Use: "align", Short: "launch a run and follow it to its end", Args: takes(0, 0),
 		Long: `Take a model through the stages of a run spec: by default the starter world, from
 nothing to an aligned model. With the spec of a run that has not ended, attach to
-that run. Ctrl-C detaches; the run goes on.`,
+that run, unless another name is asked for: a run of another name is another run.
+A name that an open run of another spec has is refused. Ctrl-C detaches; the run
+goes on.`,
 		Example: `  trimtab align
   trimtab align --seed 7 --set ppo.kl_coef=0.05 --name more-drift
   trimtab align -f my-run.yaml --detach
   trimtab align -o json > run.json`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			spec, err := o.spec.read(a)
-			if err != nil {
+			if err := o.check(); err != nil {
 				return err
 			}
-			if strings.Contains(o.name, "/") { // RUN/STAGE names a model
-				return usagef("choose a name without it", "--name %s has a slash", o.name)
+			spec, err := o.spec.read(a)
+			if err == nil {
+				err = spec.CheckNames()
+			}
+			if err != nil {
+				return err
 			}
 			return a.withService(cmd, func(ctx context.Context, s *session) error { return a.align(ctx, s, spec, o) })
 		},
@@ -93,13 +99,22 @@ that run. Ctrl-C detaches; the run goes on.`,
 	return cmd
 }
 
-func (a *app) align(ctx context.Context, s *session, spec recipes.Spec, o alignFlags) error {
-	cost, err := estimate(ctx, s, spec) // what is wrong with a model shows before anything is launched
-	if err != nil {
-		return err
+// check refuses flags that contradict one another.
+func (o *alignFlags) check() error {
+	switch {
+	case strings.Contains(o.name, "/"): // RUN/STAGE names a model
+		return usagef("choose a name without it", "--name %s has a slash", o.name)
+	case o.resume != "" && o.name != "":
+		return usagef("leave one out: a run keeps the name that it was launched with", "--resume and --name are given together")
+	case o.resume != "" && o.new:
+		return usagef("leave one out", "--resume attaches to a run and --new starts another")
 	}
+	return nil
+}
+
+func (a *app) align(ctx context.Context, s *session, spec recipes.Spec, o alignFlags) error {
 	launched, err := s.runs.Launch(ctx, runs.LaunchRequest{
-		Spec: spec, Name: o.name, Actor: a.actor(), New: o.new, Resume: o.resume, Reuse: o.reuse, Log: a.note,
+		Spec: spec, Name: o.name, Actor: a.actor(), New: o.new, Resume: o.resume, Reuse: o.reuse, Log: a.note, Here: s.embedded,
 	})
 	if err != nil {
 		return err
@@ -112,7 +127,7 @@ func (a *app) align(ctx context.Context, s *session, spec recipes.Spec, o alignF
 	}
 	if !o.detach {
 		if a.format == formatTable {
-			if err := a.printPlan(cost, launched.Run); err != nil {
+			if err := a.printPlan(launched, spec); err != nil {
 				return err
 			}
 		}
@@ -136,25 +151,39 @@ func (a *app) tellHow(id string) {
 	a.note("cancel it: trimtab cancel %s", shortID(id))
 }
 
-// readFile reads a file that the user named; - is standard input.
+// maxInput bounds what is read of a spec, or of a text on standard input, bytes.
+const maxInput = recipes.MaxSpec
+
+// readFile reads a spec that the user named; - is standard input.
 func readFile(a *app, name string) ([]byte, error) {
-	var data []byte
-	var err error
 	if name == "-" {
-		data, err = readAll(a.in)
-	} else {
-		data, err = os.ReadFile(name)
+		return readAll(a.in, "standard input")
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, fileError(name, err)
+	}
+	defer f.Close()
+	return readAll(f, name)
+}
+
+// readAll reads to the end, and refuses what is longer than maxInput.
+func readAll(r io.Reader, name string) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(r, maxInput+1))
+	if err == nil && len(data) > maxInput {
+		err = usagef("give a shorter one", "%s has more than %d MiB", name, maxInput>>20)
 	}
 	return data, fileError(name, err)
 }
 
 // fileError gives an error of opening or reading a user's file its exit code.
 func fileError(name string, err error) error {
+	var known *trimtab.Error
 	switch {
-	case err == nil:
-		return nil
+	case err == nil, errors.As(err, &known):
+		return err
 	case errors.Is(err, fs.ErrNotExist):
 		return trimtab.NewError(trimtab.NotFound, "file_not_found", "check the path", "%s: no such file", name)
 	}
-	return trimtab.NewError(trimtab.Invalid, "file_unreadable", "", "read %s: %w", name, err)
+	return trimtab.NewError(trimtab.Invalid, "file_unreadable", "check that it is a file that you may read", "read %s: %w", name, err)
 }

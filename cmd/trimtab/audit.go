@@ -36,12 +36,16 @@ can change them.`,
 	return cmd
 }
 
-// keyPath is the file of the key that signs heads.
+// keyPath is the file of the key that signs heads; empty where there can be none.
 func (a *app) keyPath() string {
 	if p := a.settings.value("audit_key"); p != "" {
 		return p
 	}
-	return filepath.Join(a.settings.value("data"), "audit.key")
+	data, err := a.settings.dataFolder()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(data, "audit.key")
 }
 
 // headsFile is where signed heads are kept beside the database.
@@ -95,8 +99,10 @@ func (a *app) auditKeyCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "key", Short: "print the key that tree heads are verified with", Args: takes(0, 0), Example: "  trimtab audit key > key.txt",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := os.MkdirAll(filepath.Dir(a.keyPath()), 0o755); err != nil {
-				return err
+			if a.settings.value("audit_key") == "" {
+				if _, err := a.claimFolder(); err != nil {
+					return err
+				}
 			}
 			key, err := notary.OpenKey(a.keyPath())
 			if err != nil {
@@ -111,131 +117,6 @@ func (a *app) auditKeyCmd() *cobra.Command {
 	}
 }
 
-// verification is what `audit verify` found, as one document.
-type verification struct {
-	Schema string `json:"schema"`
-	Sound  bool   `json:"sound"`
-	notary.Report
-	Head    *headEntry `json:"head"` // the largest signed one
-	Seconds float64    `json:"seconds"`
-}
-
-type headEntry struct {
-	Size int64      `json:"size"`
-	Root audit.Hash `json:"root"`
-	At   *time.Time `json:"at"`
-}
-
-func headOf(h audit.Head) *headEntry {
-	if h.Size == 0 {
-		return nil
-	}
-	e := &headEntry{Size: h.Size, Root: h.Root}
-	if !h.At.IsZero() {
-		at := h.At.UTC()
-		e.At = &at
-	}
-	return e
-}
-
-func (a *app) auditVerifyCmd() *cobra.Command {
-	var against, keys []string
-	var offline string
-	var noFiles bool
-	cmd := &cobra.Command{
-		Use: "verify", Short: "find out whether anything of the record was changed", Args: takes(0, 0),
-		Long: `Follow the hash chain of every stream, build the Merkle tree over all events again and
-compare it with every signed head: those in the database, in store/tree-heads.jsonl, in
-the folders of audit_copies, and in the files given with --against. Take the digests of
-all rows that events tell of again, and of the files of all models. Exit with 5 if
-anything is not what it was, and name it. The result is an event itself.`,
-		Example: "  trimtab audit verify\n  trimtab audit verify --against /mnt/safe/tree-heads.jsonl --key \"$(cat /mnt/safe/key.txt)\" -o json",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if offline != "" {
-				return a.verifyExport(offline, against, keys)
-			}
-			return a.withStore(cmd, func(ctx context.Context, s *session) error { return a.verify(ctx, s, against, keys, !noFiles) })
-		},
-	}
-	f := cmd.Flags()
-	f.StringArrayVar(&against, "against", nil, "a file of signed heads, or one head, that was kept elsewhere; may be repeated")
-	f.StringArrayVar(&keys, "key", nil, "a key that heads may be signed with (default: that of the data folder)")
-	f.StringVar(&offline, "offline", "", "verify this folder of `audit export`; no database is needed, and no rows are compared")
-	f.BoolVar(&noFiles, "no-files", false, "do not read the files of models")
-	return cmd
-}
-
-func (a *app) verify(ctx context.Context, s *session, against, keys []string, files bool) error {
-	started := time.Now()
-	for _, path := range against {
-		if _, err := os.Stat(path); err != nil {
-			return fileError(path, err)
-		}
-	}
-	v := notary.Verify{Store: s.store}
-	var err error
-	if v.Saved, err = a.savedHeads(against); err != nil {
-		return err
-	}
-	_, _, signed, err := s.store.NewestHead(ctx)
-	if err != nil {
-		return err
-	}
-	if v.Keys, err = a.verifiers(keys); err != nil && (signed || len(v.Saved) > 0) {
-		return err
-	} else if err != nil {
-		a.note("no tree head was signed yet: a change that is consistent in itself would not be found")
-	}
-	if files {
-		v.Model = func(d string) error {
-			_, err := s.files.Files(trimtab.Digest(d))
-			return err
-		}
-	}
-	rep, err := v.Run(ctx)
-	if err != nil {
-		return err
-	}
-	told := map[string]any{"events": rep.Events, "head": rep.Newest.Size, "problems": len(rep.Problems) + rep.More}
-	if err := s.store.Tell(ctx, notary.Stream, a.actor(), "audit_verified", told); err != nil {
-		a.note("the verification could not be recorded: %v", err)
-	}
-	return a.verified(rep, started)
-}
-
-// verified prints what was found and exits with it.
-func (a *app) verified(rep notary.Report, started time.Time) error {
-	if rep.Problems == nil {
-		rep.Problems = []notary.Problem{}
-	}
-	doc := verification{"trimtab.verification/v1", len(rep.Problems) == 0, rep, headOf(rep.Newest), time.Since(started).Seconds()}
-	if err := a.printVerification(doc); err != nil {
-		return err
-	}
-	if !doc.Sound {
-		return exitStatus(trimtab.ExitCode(trimtab.NewError(trimtab.Verification, "record_changed", "", "")))
-	}
-	return nil
-}
-
-// verifyExport verifies a folder that audit export made.
-func (a *app) verifyExport(folder string, against, keys []string) error {
-	started := time.Now()
-	verifiers, err := a.verifiers(keys)
-	if err != nil {
-		return err
-	}
-	saved, err := a.readHeads(against)
-	if err != nil {
-		return err
-	}
-	rep, err := notary.VerifyExport(folder, verifiers, saved)
-	if err != nil {
-		return fileError(folder, err)
-	}
-	return a.verified(rep, started)
-}
-
 func (a *app) auditExportCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "export FOLDER", Short: "write all events and signed heads into a folder", Args: takes(1, 1),
@@ -245,15 +126,15 @@ anywhere.`,
 		Example: "  trimtab audit export ./record-2026\n  trimtab audit verify --offline ./record-2026 --key \"$(cat key.txt)\"",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withStore(cmd, func(ctx context.Context, s *session) error {
-				if entries, err := os.ReadDir(args[0]); err == nil && len(entries) > 0 {
-					return trimtab.NewError(trimtab.Conflict, "folder_not_empty", "empty it or choose another", "%s is not empty", args[0])
+				if err := forNewFiles(args[0]); err != nil {
+					return err
 				}
 				if err := a.keepHead(ctx, s); err != nil {
 					return err
 				}
 				n, err := notary.Export(ctx, s.store, args[0])
 				if err != nil {
-					return fileError(args[0], err)
+					return writeError(args[0], err)
 				}
 				if a.documents() {
 					return a.printDocument(map[string]any{"schema": "trimtab.audit_export/v1", "events": n, "folder": args[0]})
@@ -263,71 +144,6 @@ anywhere.`,
 			})
 		},
 	}
-}
-
-// savedHeads reads the heads that are kept outside the database.
-func (a *app) savedHeads(against []string) (saved []notary.SavedHead, err error) {
-	places := []string{a.headsFile()}
-	for _, where := range a.copies() {
-		if !notary.IsAddress(where) {
-			places = append(places, notary.HeadsIn(where))
-		}
-	}
-	return a.readHeads(append(places, against...))
-}
-
-// readHeads reads files of heads, or those in folders.
-func (a *app) readHeads(places []string) (saved []notary.SavedHead, err error) {
-	for _, path := range places {
-		if info, err := os.Stat(path); err == nil && info.IsDir() {
-			path = notary.HeadsIn(path)
-		}
-		notes, torn, err := notary.ReadHeads(path)
-		if err != nil {
-			return nil, fileError(path, err)
-		}
-		if torn > 0 {
-			a.note("%d lines of %s are no tree heads", torn, path)
-		}
-		for i, n := range notes {
-			saved = append(saved, notary.SavedHead{Where: fmt.Sprintf("head %d of %s", i+1, path), Note: n})
-		}
-	}
-	return saved, nil
-}
-
-func (a *app) printVerification(v verification) error {
-	if a.documents() {
-		return a.printDocument(v)
-	}
-	problems := list[notary.Problem]{items: v.Problems, columns: []column[notary.Problem]{
-		{name: "where", full: func(p notary.Problem) string { return p.Where }},
-		{name: "what", full: func(p notary.Problem) string { return p.What }},
-	}}
-	if a.format == formatCSV {
-		return printCSV(a.out, problems)
-	}
-	rows := int64(0)
-	for _, n := range v.Rows {
-		rows += n
-	}
-	fmt.Fprintf(a.out, "%s events in order, %s of them in the tree, %s signed heads, %s rows in %d tables, the files of %d models; %.1f s\n",
-		count(float64(v.Events)), count(float64(v.Leaves)), count(float64(v.Report.Heads)), count(float64(rows)), len(v.Rows), v.Files, v.Seconds)
-	if h := v.Head; h != nil && h.At != nil {
-		fmt.Fprintf(a.out, "newest signed head: %d events, %s, %s\n", h.Size, h.Root, h.At.Format(time.RFC3339))
-	}
-	if v.Sound {
-		fmt.Fprintln(a.out, "nothing was changed")
-		return nil
-	}
-	for _, p := range v.Problems {
-		fmt.Fprintf(a.out, "  %s: %s\n", clean(p.Where), clean(p.What))
-	}
-	if v.More > 0 {
-		fmt.Fprintf(a.out, "  and %d more\n", v.More)
-	}
-	fmt.Fprintf(a.err, "error: the record is not what it was: %s: %s\n", clean(v.Problems[0].Where), clean(v.Problems[0].What))
-	return nil
 }
 
 // logEntry is an event of any stream.

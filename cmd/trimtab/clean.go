@@ -3,8 +3,9 @@ package main
 import (
 	"fmt"
 	"strings"
-	"unicode"
 	"unicode/utf8"
+
+	"github.com/trimtab/trimtab"
 )
 
 // clean spells out whatever in s could move the cursor, colour the screen or
@@ -16,7 +17,7 @@ func clean(s string) string { return cleanText(s, false) }
 func cleanLines(s string) string { return cleanText(s, true) }
 
 func cleanText(s string, lines bool) string {
-	if !strings.ContainsFunc(s, func(r rune) bool { return r == utf8.RuneError || unsafeRune(r) }) {
+	if !strings.ContainsFunc(s, func(r rune) bool { return r == utf8.RuneError || trimtab.Unseen(r) }) {
 		return s
 	}
 	var b strings.Builder
@@ -33,7 +34,7 @@ func cleanText(s string, lines bool) string {
 			b.WriteString("    ")
 		case r == '\t':
 			b.WriteString(`\t`)
-		case unsafeRune(r):
+		case trimtab.Unseen(r):
 			b.WriteString(escapeRune(r))
 		default:
 			b.WriteString(s[i : i+size])
@@ -53,27 +54,16 @@ func escapeRune(r rune) string {
 	return fmt.Sprintf(`\u%04x`, r)
 }
 
-// unsafeRune reports control characters (C0, DEL, C1), the line and paragraph
-// separators, private-use and format characters (Cf holds the bidirectional
-// overrides, zero-width characters and tags), except the joiners that scripts and emoji need.
-func unsafeRune(r rune) bool {
-	const zeroWidthNonJoiner, zeroWidthJoiner = '\u200c', '\u200d'
-	if r == zeroWidthJoiner || r == zeroWidthNonJoiner {
-		return false
-	}
-	return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp, unicode.Co)
-}
-
 // escapeJSON writes characters that clean would spell out as \uXXXX inside
 // encoded JSON: the same value, safe to look at. The line feeds of indented JSON stay.
 func escapeJSON(doc []byte) []byte {
-	if !strings.ContainsFunc(string(doc), func(r rune) bool { return r >= 0x7f && unsafeRune(r) }) {
+	if !strings.ContainsFunc(string(doc), func(r rune) bool { return r >= 0x7f && trimtab.Unseen(r) }) {
 		return doc
 	}
 	var b strings.Builder
 	for _, r := range string(doc) {
 		switch {
-		case r < 0x7f || !unsafeRune(r):
+		case r < 0x7f || !trimtab.Unseen(r):
 			b.WriteRune(r)
 		case r > 0xffff:
 			hi, lo := (r-0x10000)>>10+0xd800, (r-0x10000)&0x3ff+0xdc00

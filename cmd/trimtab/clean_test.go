@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/trimtab/trimtab"
 )
 
 func TestClean(t *testing.T) {
@@ -42,14 +44,14 @@ func FuzzEscapeJSON(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if strings.ContainsFunc(string(doc), unsafeRune) {
+		if strings.ContainsFunc(string(doc), trimtab.Unseen) {
 			t.Errorf("%q: unsafe characters in %q", s, doc)
 		}
 		var back map[string]string
 		if err := json.Unmarshal(doc, &back); err != nil || back["text"] != s {
 			t.Errorf("%q came back as %q (%v) through %s", s, back["text"], err, doc)
 		}
-		if strings.ContainsFunc(clean(s), unsafeRune) {
+		if strings.ContainsFunc(clean(s), trimtab.Unseen) {
 			t.Errorf("clean(%q) = %q is not clean", s, clean(s))
 		}
 	})

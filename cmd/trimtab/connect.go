@@ -14,6 +14,7 @@ import (
 	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/checkpoint"
 	"github.com/trimtab/trimtab/devstack"
+	"github.com/trimtab/trimtab/redact"
 	"github.com/trimtab/trimtab/runs"
 	"github.com/trimtab/trimtab/storage"
 )
@@ -23,6 +24,8 @@ type session struct {
 	store *storage.Store
 	files *checkpoint.Store
 	runs  *runs.Service // without Temporal it only shows
+
+	embedded bool // the servers and the worker are on this machine
 
 	// For the embedded stack: start what is gone, and tell it that a client is there. Nothing for a configured one.
 	revive func(ctx context.Context) error
@@ -102,7 +105,7 @@ func (a *app) open(ctx context.Context, e endpoints, temporal bool) (*session, e
 	if e.postgres == "" || temporal && e.temporal == "" {
 		return nil, usagef("set both postgres_url and temporal_address, or neither to use the embedded servers", "only one of the two addresses is set")
 	}
-	s := &session{revive: func(context.Context) error { return nil }, touch: func() {}}
+	s := &session{embedded: e.embedded, revive: func(context.Context) error { return nil }, touch: func() {}}
 	if e.embedded {
 		s.revive = func(ctx context.Context) error { _, err := a.ensure(ctx); return err }
 		s.touch = func() { _ = devstack.Touch(a.settings.value("data")) } // a hint
@@ -128,18 +131,40 @@ func (a *app) open(ctx context.Context, e endpoints, temporal bool) (*session, e
 	return s, nil
 }
 
+// claimFolder makes sure that the data folder is one, of this user, and after
+// the first time the same one: what was removed is not made again.
+func (a *app) claimFolder() (dir string, err error) {
+	if dir, err = a.settings.dataFolder(); err == nil {
+		a.folder, err = devstack.KeepFolder(dir, a.folder)
+	}
+	return dir, err
+}
+
+// lookFolder is claimFolder without any change.
+func (a *app) lookFolder() (dir string, err error) {
+	if dir, err = a.settings.dataFolder(); err == nil {
+		_, err = devstack.LookFolder(dir)
+	}
+	return dir, err
+}
+
 // storeFolder holds models and checkpoints, in the data folder.
 func (a *app) storeFolder() string { return filepath.Join(a.settings.value("data"), "store") }
 
 // openFiles opens the store of models and checkpoints.
-func (a *app) openFiles() (*checkpoint.Store, error) { return checkpoint.Open(a.storeFolder()) }
+func (a *app) openFiles() (*checkpoint.Store, error) {
+	if _, err := a.claimFolder(); err != nil {
+		return nil, err
+	}
+	return checkpoint.Open(a.storeFolder())
+}
 
 // dial connects to Temporal.
 func dial(ctx context.Context, e endpoints, lg *slog.Logger) (client.Client, error) {
 	c, err := client.DialContext(ctx, client.Options{HostPort: e.temporal, Namespace: e.namespace, Logger: log.NewStructuredLogger(lg)})
 	if err != nil && !errors.Is(err, context.Canceled) {
 		return nil, trimtab.NewError(trimtab.Unavailable, "temporal_unavailable", "check temporal_address with trimtab doctor",
-			"connect to Temporal at %s: %w", e.temporal, err)
+			"connect to Temporal at %s: %w", redact.Address(e.temporal), err)
 	}
 	return c, err
 }

@@ -130,6 +130,9 @@ func (a *app) doctor(ctx context.Context) error {
 		doc.Settings = append(doc.Settings, settingLine{s.key, a.settings.shown(s.key), a.settings.origins[s.key]})
 	}
 	doc.Checks = a.checks(ctx)
+	for i, c := range doc.Checks {
+		doc.Checks[i].Detail, doc.Checks[i].Remedy = a.secrets.Text(c.Detail), a.secrets.Text(c.Remedy)
+	}
 	if err := a.printDoctor(doc); err != nil {
 		return err
 	}
@@ -150,13 +153,59 @@ func (a *app) checks(ctx context.Context) []checked {
 		a.checkDisk(),
 	}
 	if a.settings.value("postgres_url") == "" && a.settings.value("temporal_address") == "" {
-		return append(checks, a.checkEmbedded(ctx)...)
+		checks = append(checks, a.checkEmbedded(ctx)...)
+		if info, running := devstack.Running(a.settings.value("data")); running {
+			checks = append(checks, checkSchema(ctx, info.Endpoints.AppURL)...)
+		}
+		return checks
 	}
-	return append(checks, a.checkPostgres(ctx), a.checkTemporal(ctx))
+	checks = append(checks, a.checkPostgres(ctx))
+	if url := a.settings.value("postgres_url"); url != "" && checks[len(checks)-1].Result == good {
+		checks = append(checks, checkSchema(ctx, url)...)
+	}
+	return append(checks, a.checkTemporal(ctx))
+}
+
+// checkSchema looks whether tables, functions, triggers, rights and settings are as the migrations make them. It says
+// nothing where the database cannot be opened: another check does.
+func checkSchema(ctx context.Context, url string) []checked {
+	const name = "schema"
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	store, err := storage.Open(ctx, url)
+	if err != nil {
+		return nil
+	}
+	defer store.Close()
+	odd, err := store.Schema(ctx)
+	if err != nil {
+		e := trimtab.AsError(err)
+		return []checked{{name, bad, e.Message, e.Remedy}}
+	}
+	var problems, notes []string
+	for _, o := range odd {
+		if text := o.Where + ": " + o.What; o.Harmless {
+			notes = append(notes, text)
+		} else {
+			problems = append(problems, text)
+		}
+	}
+	const remedy = "`trimtab audit verify` names everything and says whether rows were changed"
+	switch {
+	case len(problems) > 0:
+		return []checked{{name, bad, fmt.Sprintf("%d things are not as the migrations make them, the first: %s", len(problems), problems[0]), remedy}}
+	case len(notes) > 0:
+		return []checked{{name, warning, fmt.Sprintf("%d things are odd and harmless, the first: %s", len(notes), notes[0]), remedy}}
+	}
+	return []checked{{name, good, "tables, functions, triggers and rights are as the migrations make them", ""}}
 }
 
 // checkFolder looks whether the data folder, or the first parent that exists, can be written.
 func (a *app) checkFolder() checked {
+	if _, err := a.lookFolder(); err != nil {
+		e := trimtab.AsError(err)
+		return checked{"data folder", bad, e.Message, e.Remedy}
+	}
 	dir := existing(a.settings.value("data"))
 	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
 		return checked{"data folder", bad, fmt.Sprintf("%s: %v", dir, err), "choose another with --data-folder or TRIMTAB_DATA"}
@@ -190,7 +239,11 @@ func existing(path string) string {
 // checkEmbedded looks for the programs of the embedded servers without starting them.
 func (a *app) checkEmbedded(ctx context.Context) []checked {
 	var checks []checked
-	for _, c := range devstack.DoctorChecks(ctx, a.settings.value("data")) {
+	dir, err := a.lookFolder()
+	if err != nil {
+		return nil // which has been told
+	}
+	for _, c := range devstack.DoctorChecks(ctx, dir, a.downloads()) {
 		result := good
 		if !c.OK {
 			result = bad
@@ -205,7 +258,7 @@ func checkKernels() checked {
 	if err := tensor.InitError(); err != nil {
 		return checked{"processor", bad, err.Error(), "set TRIMTAB_KERNELS to one of " + strings.Join(tensor.Implementations(), ", ") + ", or unset it"}
 	}
-	return checked{"processor", good, fmt.Sprintf("%d cores, %s kernels, %sFLOP/s in matrix products", runtime.NumCPU(), tensor.Implementation(), count(measureSpeed())), ""}
+	return checked{"processor", good, fmt.Sprintf("%d cores, %s kernels; %s", runtime.NumCPU(), tensor.Implementation(), measureSpeeds().sentence()), ""}
 }
 
 func (a *app) checkPostgres(ctx context.Context) checked {

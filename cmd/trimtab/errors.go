@@ -36,7 +36,9 @@ func usagef(remedy, format string, args ...any) error {
 // printError says what went wrong: one document on standard output where
 // documents were asked for, else a line and a hint on standard error.
 func (a *app) printError(err error) {
-	e := trimtab.AsError(err)
+	e := *trimtab.AsError(err)
+	bare := e.Message
+	e.Message, e.Remedy = a.secrets.Text(e.Message), a.secrets.Text(e.Remedy)
 	if a.format == formatJSON || a.format == formatJSONL {
 		doc, _ := json.Marshal(e)
 		fmt.Fprintf(a.out, "%s\n", escapeJSON(doc))
@@ -44,8 +46,8 @@ func (a *app) printError(err error) {
 	}
 	// The message of a wrapped error holds what was being done; prefer it to the bare one.
 	msg := e.Message
-	if full := err.Error(); err != error(e) && !strings.HasPrefix(full, msg) {
-		msg = strings.TrimSuffix(full, ": "+e.Remedy)
+	if full := err.Error(); !strings.HasPrefix(full, bare) {
+		msg = strings.TrimSuffix(a.secrets.Text(full), ": "+e.Remedy)
 	}
 	fmt.Fprintf(a.err, "trimtab: %s\n", cleanLines(msg))
 	if e.Remedy != "" {

@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"io"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/devstack"
 	"github.com/trimtab/trimtab/runs"
 )
 
@@ -56,6 +58,7 @@ func (a *app) follow(ctx context.Context, s *session, ref string) error {
 func (a *app) followTo(ctx context.Context, s *session, ref string, f follower) (runs.Document, error) {
 	var doc runs.Document
 	var awaySince, touched time.Time
+	told := map[string]bool{}
 	for {
 		if time.Since(touched) > touchEvery {
 			touched = time.Now()
@@ -66,7 +69,9 @@ func (a *app) followTo(ctx context.Context, s *session, ref string, f follower) 
 		case ctx.Err() != nil:
 			return doc, ctx.Err()
 		case err != nil && trimtab.AsError(err).Class == trimtab.Unavailable:
-			awaySince = a.away(ctx, s, f, awaySince, err)
+			if awaySince, err = a.away(ctx, s, f, awaySince, err); err != nil {
+				return doc, err
+			}
 		case err != nil:
 			return doc, err
 		default:
@@ -75,6 +80,7 @@ func (a *app) followTo(ctx context.Context, s *session, ref string, f follower) 
 				awaySince = time.Time{}
 			}
 			doc, ref = next, next.ID
+			tellFits(f, doc, told)
 			f.update(doc)
 			if !doc.Status.Open() || doc.Status == trimtab.RunBlocked {
 				return doc, nil
@@ -86,19 +92,35 @@ func (a *app) followTo(ctx context.Context, s *session, ref string, f follower) 
 	}
 }
 
-// away says once that a service is away, and looks after the embedded stack when that lasts.
-func (a *app) away(ctx context.Context, s *session, f follower, since time.Time, err error) time.Time {
+// tellFits says once for each attempt what of its data is cut or left out.
+func tellFits(f follower, doc runs.Document, told map[string]bool) {
+	for _, st := range doc.Stages {
+		for _, line := range fitsOf(st) {
+			if key := fmt.Sprint(line, st.Attempt); !told[key] {
+				told[key] = true
+				f.note(line)
+			}
+		}
+	}
+}
+
+// away says once that a service is away, and looks after the embedded stack
+// when that lasts. It is an error that the data folder is gone, and the run with it.
+func (a *app) away(ctx context.Context, s *session, f follower, since time.Time, err error) (time.Time, error) {
 	if since.IsZero() {
 		f.note(fmt.Sprintf("%v; the run goes on, waiting for it", trimtab.AsError(err).Message))
-		return time.Now()
+		return time.Now(), nil
 	}
-	if time.Since(since) > patience {
-		if err := s.revive(ctx); err != nil && ctx.Err() == nil {
-			f.note(fmt.Sprintf("start the embedded stack again: %v", err))
+	if time.Since(since) <= patience {
+		return since, nil
+	}
+	if err := s.revive(ctx); err != nil && ctx.Err() == nil {
+		if trimtab.AsError(err).Type == devstack.FolderGone {
+			return since, err
 		}
-		return time.Now()
+		f.note(fmt.Sprintf("start the embedded stack again: %v", err))
 	}
-	return since
+	return time.Now(), nil
 }
 
 // detached says that the run goes on without the follower.
@@ -142,23 +164,27 @@ func (a *app) printOutcomeOf(doc runs.Document) error {
 		fmt.Fprintln(a.out)
 		a.printTrouble(doc)
 	}
+	for _, w := range warningsOf(doc) {
+		a.printText("warning: "+clean(w), "  ")
+	}
 	return a.printOutcome(doc)
 }
 
 // printTrouble says why a run did not complete and what a person has to do.
 func (a *app) printTrouble(doc runs.Document) {
-	fmt.Fprintln(a.out, clean(fmt.Sprintf("run %s (%s) is %s", shortID(doc.ID), doc.Name, doc.Status)))
+	say := func(label, what string) { a.printText(label+clean(what), strings.Repeat(" ", 8)) }
+	say("", fmt.Sprintf("run %s (%s) is %s", shortID(doc.ID), doc.Name, doc.Status))
 	for _, e := range troubles(doc) {
-		fmt.Fprintf(a.out, "  why:  %s\n", clean(e.Message))
+		say("  why:  ", e.Message)
 		if e.Remedy != "" && e.Remedy != doc.Next {
-			fmt.Fprintf(a.out, "  hint: %s\n", clean(e.Remedy))
+			say("  hint: ", e.Remedy)
 		}
 	}
 	if doc.Reason != "" {
-		fmt.Fprintf(a.out, "  reason: %s\n", clean(doc.Reason))
+		say("  reason: ", doc.Reason)
 	}
 	if doc.Next != "" {
-		fmt.Fprintf(a.out, "  next: %s\n", clean(doc.Next))
+		say("  next: ", doc.Next)
 	}
 }
 
@@ -199,6 +225,27 @@ type plain struct {
 	w      io.Writer
 	status trimtab.RunStatus
 	seen   map[string]seenStage
+	warned warned
+}
+
+// warned are the stages, with their attempts, whose warnings have been told.
+type warned map[string]bool
+
+// news are warnings of attempts that none was told of yet: what they say changes with every look.
+func (w *warned) news(doc runs.Document) (lines []string) {
+	if *w == nil {
+		*w = warned{}
+	}
+	for _, st := range doc.Stages {
+		key := fmt.Sprintf("%s/%d", st.Name, st.Attempt)
+		if len(st.Warnings) > 0 && !(*w)[key] {
+			(*w)[key] = true
+			for _, text := range st.Warnings {
+				lines = append(lines, "warning: "+text)
+			}
+		}
+	}
+	return lines
 }
 
 type seenStage struct {
@@ -212,6 +259,9 @@ func (p *plain) update(doc runs.Document) {
 		p.note(line)
 	}
 	p.status = doc.Status
+	for _, line := range p.warned.news(doc) {
+		p.note(line)
+	}
 	for _, st := range doc.Stages {
 		last, known := p.seen[st.Name]
 		changed := !known || last.status != st.Status || last.attempt != st.Attempt

@@ -123,7 +123,7 @@ func (a *app) generateCmd() *cobra.Command {
 			}
 			prompt := args[1]
 			if prompt == "-" {
-				text, err := readAll(a.in)
+				text, err := readAll(a.in, "standard input")
 				if err != nil {
 					return err
 				}

@@ -164,7 +164,7 @@ var wholeBook = [][5]string{
 	{"eve", "audit_verified", "", "", `{"events":1200,"head":1200,"problems":2}`},
 }
 
-var wholeNotes = map[int64]runs.PlanNote{1: {Recipe: "instructgpt"}, 18: {Recipe: "instructgpt", Changes: []runs.SpecDifference{
+var wholeNotes = map[int64]runs.PlanNote{1: {Recipe: "instructgpt"}, 23: {Made: &runs.MadeBy{Run: "run-0", Stage: "reward", Attempt: 2}}, 18: {Recipe: "instructgpt", Changes: []runs.SpecDifference{
 	{Path: "sft.optim.lr", Values: []json.RawMessage{json.RawMessage("0.001"), json.RawMessage("0.0005")}},
 	{Path: "data.demonstrations", Values: []json.RawMessage{nil, json.RawMessage(digit("2"))}}}}}
 
@@ -189,7 +189,7 @@ const wholeText = `2026-11-27
 00:00:15  bob            sft attempt 2 is queued to go on from checkpoint dddddddddddd; reason: slower
 00:00:16  worker 9f8e7d  sft attempt 2 began on build 9f8e7d with 1 step
 00:00:17  trimtab        sft attempt 2 failed: not a number
-00:00:18  trimtab        reward is unchanged: it takes over what an earlier attempt made (7): model 333333333333
+00:00:18  trimtab        reward is unchanged: it takes over what attempt 2 of run run-0 made: model 333333333333
 00:00:19  bob            approved reward, which missed its gate: good enough
 00:00:20  bob            paused the run
 00:00:21  bob            skipped evaluate attempt 2: not needed

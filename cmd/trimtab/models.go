@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -316,8 +315,8 @@ the last layer norm, and it has a padding token.`,
 				if err != nil {
 					return err
 				}
-				if entries, err := os.ReadDir(args[1]); err == nil && len(entries) > 0 {
-					return trimtab.NewError(trimtab.Conflict, "folder_not_empty", "empty it or choose another", "%s is not empty", args[1])
+				if err := forNewFiles(args[1]); err != nil {
+					return err
 				}
 				beside, notes, err := exportModel(ctx, s, x.Digest, runIn(ctx, s, args[0]), args[1])
 				if err != nil {

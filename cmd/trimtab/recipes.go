@@ -3,15 +3,17 @@ package main
 import (
 	"context"
 	"fmt"
-	"slices"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/trimtab/trimtab/checkpoint"
+	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/recipes"
-	"github.com/trimtab/trimtab/storage"
+	"github.com/trimtab/trimtab/runs"
 	"github.com/trimtab/trimtab/tensor"
 )
 
@@ -80,6 +82,9 @@ func (a *app) planCmd() *cobra.Command {
 	var asYAML bool
 	cmd := &cobra.Command{
 		Use: "plan", Short: "what a run would cost: parameters, FLOPs, memory, disk, time on this machine", Args: takes(0, 0),
+		Long: `Say what a run of a spec would read and cost, without launching it. Data that the
+spec names is counted where the record is there: what does not fit into the model's
+context is told. What depends on data that is not there yet is unknown.`,
 		Example: "  trimtab plan\n  trimtab plan --size 175b\n  trimtab plan -f my-run.yaml --resolved   # the spec with every default filled in",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			spec, err := o.read(a)
@@ -93,16 +98,10 @@ func (a *app) planCmd() *cobra.Command {
 				}
 				return err
 			}
-			if spec.Model.Base == "" {
-				return a.printCost(recipes.Estimate(spec, nil), spec)
+			if runs.NeedsRecord(spec) && a.hasRecord() {
+				return a.withStore(cmd, func(ctx context.Context, s *session) error { return a.plan(ctx, s.runs, spec) })
 			}
-			return a.withStore(cmd, func(ctx context.Context, s *session) error {
-				cost, err := estimate(ctx, s, spec)
-				if err != nil {
-					return err
-				}
-				return a.printCost(cost, spec)
-			})
+			return a.plan(cmd.Context(), runs.New(slog.New(slog.DiscardHandler), nil, nil, nil), spec)
 		},
 	}
 	o.register(cmd)
@@ -110,138 +109,191 @@ func (a *app) planCmd() *cobra.Command {
 	return cmd
 }
 
-// planDocument is what a run would cost.
+// hasRecord reports whether there is a record to look names up in: a configured
+// database, or an embedded one that was begun.
+func (a *app) hasRecord() bool {
+	if a.settings.value("postgres_url") != "" || a.settings.value("temporal_address") != "" {
+		return true
+	}
+	_, err := os.Stat(filepath.Join(a.settings.value("data"), "postgres"))
+	return err == nil
+}
+
+// plan prints what a run would cost; s may be without a record.
+func (a *app) plan(ctx context.Context, s *runs.Service, spec recipes.Spec) error {
+	known, notes, err := s.Preview(ctx, spec)
+	if err != nil {
+		return err
+	}
+	return a.printCost(recipes.Estimate(spec, known), known, notes, spec)
+}
+
+// planDocument is what a run would cost. What is unknown is null.
 type planDocument struct {
 	Schema     string      `json:"schema"`
 	Name       string      `json:"name"`
 	Seed       uint64      `json:"seed"`
 	Numerics   string      `json:"numerics"`
 	Parameters int64       `json:"parameters"`
-	FLOPs      float64     `json:"flops"`
+	FLOPs      *float64    `json:"flops"`
 	Memory     int64       `json:"memory_bytes"`
 	Disk       int64       `json:"disk_bytes"`
 	Speed      float64     `json:"flops_per_second"`
-	Seconds    float64     `json:"seconds"`
+	Seconds    *float64    `json:"seconds"`
 	Stages     []planStage `json:"stages"`
+	Notes      []string    `json:"notes,omitempty"`
 }
 
 type planStage struct {
-	Name    string  `json:"name"`
-	Kind    string  `json:"kind"`
-	Steps   int     `json:"steps"`
-	Tokens  int64   `json:"tokens"`
-	FLOPs   float64 `json:"flops"`
-	Memory  int64   `json:"memory_bytes"`
-	Disk    int64   `json:"disk_bytes"`
-	Seconds float64 `json:"seconds"`
+	Name    string        `json:"name"`
+	Kind    string        `json:"kind"`
+	Steps   *int          `json:"steps"`
+	Tokens  *int64        `json:"tokens"`
+	FLOPs   *float64      `json:"flops"`
+	Memory  int64         `json:"memory_bytes"`
+	Disk    int64         `json:"disk_bytes"`
+	Seconds *float64      `json:"seconds"`
+	Data    []trimtab.Fit `json:"data,omitempty"` // what of its data the stage would read
 }
 
-// estimate costs a spec; one that starts from a stored model takes that model's shape.
-func estimate(ctx context.Context, s *session, spec recipes.Spec) (recipes.Cost, error) {
-	if spec.Model.Base == "" {
-		return recipes.Estimate(spec, nil), nil
-	}
-	dir, err := s.runs.BaseFolder(ctx, spec.Model.Base)
-	if err != nil {
-		return recipes.Cost{}, err
-	}
-	if dir != "" {
-		c, err := checkpoint.FolderConfig(dir)
-		return recipes.Estimate(spec, &c), err
-	}
-	_, m, _, err := loadModel(ctx, s, spec.Model.Base)
-	if err != nil {
-		return recipes.Cost{}, err
-	}
-	return recipes.Estimate(spec, &m.Config), nil
-}
-
-// costOf turns an estimate into a document; speed is in FLOP/s.
-func costOf(cost recipes.Cost, spec recipes.Spec, speed float64) planDocument {
+// costOf turns an estimate into a document.
+func costOf(cost recipes.Cost, known recipes.Known, spec recipes.Spec, p *pace) planDocument {
 	doc := planDocument{
 		Schema: "trimtab.plan/v1", Name: spec.Name, Seed: spec.Seed, Numerics: string(spec.Numerics), Parameters: cost.Parameters,
-		FLOPs: cost.FLOPs, Memory: cost.Memory, Disk: cost.Disk, Speed: speed, Seconds: cost.FLOPs / speed,
+		Memory: cost.Memory, Disk: cost.Disk, Speed: p.products,
 	}
-	for _, st := range cost.Stages {
-		doc.Stages = append(doc.Stages, planStage{st.Name, st.Kind, st.Steps, st.Tokens, st.FLOPs, st.Memory, st.Disk, st.FLOPs / speed})
+	flops, total, whole := 0., 0., true
+	for i, st := range cost.Stages {
+		ps := planStage{Name: st.Name, Kind: st.Kind, Steps: st.Steps, Memory: st.Memory, Disk: st.Disk}
+		if st.Work.Known {
+			tokens, seconds := int64(st.Work.Tokens()), p.seconds(st)
+			ps.Tokens, ps.FLOPs, ps.Seconds = &tokens, &st.FLOPs, &seconds
+			flops, total = flops+st.FLOPs, total+seconds
+		}
+		whole = whole && st.Work.Known
+		if i < len(known) {
+			ps.Data = known[i].Counts(st.Kind)
+		}
+		doc.Stages = append(doc.Stages, ps)
+	}
+	if whole {
+		doc.FLOPs, doc.Seconds = &flops, &total
 	}
 	return doc
 }
 
 var planColumns = []column[planStage]{
 	{name: "stage", full: func(s planStage) string { return s.Name }},
-	{name: "steps", full: func(s planStage) string { return fmt.Sprint(s.Steps) }, short: func(s planStage) string { return counted(s, fmt.Sprint(s.Steps)) }, right: true},
-	{name: "tokens", full: func(s planStage) string { return fmt.Sprint(s.Tokens) }, short: func(s planStage) string { return counted(s, count(float64(s.Tokens))) }, right: true},
-	{name: "flops", full: func(s planStage) string { return exact(s.FLOPs) }, short: func(s planStage) string { return counted(s, count(s.FLOPs)) }, right: true},
+	{name: "steps", full: func(s planStage) string { return ifKnown(s.Steps, strconv.Itoa) }, short: func(s planStage) string { return orUnknown(s.Steps, strconv.Itoa) }, right: true},
+	{name: "tokens", full: func(s planStage) string { return ifKnown(s.Tokens, digits) },
+		short: func(s planStage) string {
+			return orUnknown(s.Tokens, func(n int64) string { return count(float64(n)) })
+		}, right: true},
+	{name: "flops", full: func(s planStage) string { return ifKnown(s.FLOPs, exact) }, short: func(s planStage) string { return orUnknown(s.FLOPs, count) }, right: true},
 	{name: "memory_bytes", full: func(s planStage) string { return fmt.Sprint(s.Memory) }, only: formatCSV},
 	{name: "memory", full: func(s planStage) string { return bytesOf(s.Memory) }, only: formatTable, right: true},
 	{name: "disk_bytes", full: func(s planStage) string { return fmt.Sprint(s.Disk) }, only: formatCSV},
 	{name: "disk", full: func(s planStage) string { return bytesOf(s.Disk) }, only: formatTable, right: true},
-	{name: "seconds", full: func(s planStage) string { return exact(s.Seconds) }, short: func(s planStage) string { return counted(s, longTime(s.Seconds)) }, right: true},
+	{name: "seconds", full: func(s planStage) string { return ifKnown(s.Seconds, exact) }, short: func(s planStage) string { return orUnknown(s.Seconds, longTime) }, right: true},
 }
 
-// counted is the text, or ? for a stage whose length depends on data that has not been read.
-func counted(s planStage, text string) string {
-	if s.FLOPs == 0 {
-		return "?"
+func digits(n int64) string { return strconv.FormatInt(n, 10) }
+
+// ifKnown prints a number, or nothing.
+func ifKnown[T any](v *T, print func(T) string) string {
+	if v == nil {
+		return ""
 	}
-	return text
+	return print(*v)
 }
 
-func (a *app) printCost(cost recipes.Cost, spec recipes.Spec) error {
-	doc := costOf(cost, spec, measureSpeed())
+// orUnknown prints a number, or that it is not known.
+func orUnknown[T any](v *T, print func(T) string) string {
+	if v == nil {
+		return "unknown"
+	}
+	return print(*v)
+}
+
+func (a *app) printCost(cost recipes.Cost, known recipes.Known, notes []string, spec recipes.Spec) error {
+	p := newPace(spec.Numerics)
+	defer p.close()
+	doc := costOf(cost, known, spec, p)
+	doc.Notes = notes
 	if a.documents() {
 		return a.printDocument(doc)
 	}
 	if err := printList(a, list[planStage]{items: doc.Stages, columns: planColumns, empty: "no stages"}); err != nil || a.format == formatCSV {
 		return err
 	}
-	fmt.Fprintf(a.out, "\n%s parameters, %s, %s of memory at the most, %s on disk, numerics %s\n",
-		count(float64(doc.Parameters)), flops(doc.FLOPs), bytesOf(doc.Memory), bytesOf(doc.Disk), doc.Numerics)
-	fmt.Fprintf(a.out, "about %s at this machine's %s/s (%s kernels, measured just now on matrix products;\nattention, sampling and saving take longer than their share)\n",
-		longTime(doc.Seconds), strings.TrimSuffix(flops(doc.Speed), "s"), tensor.Implementation())
-	if spec.Numerics != tensor.V1 {
-		fmt.Fprintf(a.out, "the products measured are those of numerics %s, not of %s\n", tensor.V1, spec.Numerics)
-	}
-	if slices.ContainsFunc(doc.Stages, func(s planStage) bool { return s.FLOPs == 0 }) {
-		fmt.Fprintln(a.out, "?: as long as its data, which a plan does not read; not counted above")
+	a.printCostSums(doc)
+	fmt.Fprintln(a.out, p.speeds.sentence())
+	a.printKnown(known, spec)
+	for _, note := range notes {
+		fmt.Fprintln(a.out, clean(note))
 	}
 	return nil
 }
 
+// printCostSums prints what the whole run takes.
+func (a *app) printCostSums(doc planDocument) {
+	work, unknown := cost(doc)
+	fmt.Fprintf(a.out, "\n%s parameters, %s, %s of memory at the most, %s on disk, numerics %s\n",
+		count(float64(doc.Parameters)), flops(work.flops), bytesOf(doc.Memory), bytesOf(doc.Disk), doc.Numerics)
+	fmt.Fprintf(a.out, "about %s on this machine as it is now (%sFLOP/s in matrix products, %s kernels), as short trials of its work say\n",
+		longTime(work.seconds), count(doc.Speed), tensor.Implementation())
+	if len(unknown) > 0 {
+		fmt.Fprintf(a.out, "not counted: %s, which the spec's data decides\n", clean(strings.Join(unknown, ", ")))
+	}
+}
+
+// work is FLOPs and the seconds they take.
+type work struct{ flops, seconds float64 }
+
+// cost sums what is known, and names the stages that are not.
+func cost(doc planDocument) (sum work, unknown []string) {
+	for _, st := range doc.Stages {
+		if st.Seconds == nil {
+			unknown = append(unknown, st.Name)
+			continue
+		}
+		sum.flops += *st.FLOPs
+		sum.seconds += *st.Seconds
+	}
+	return sum, unknown
+}
+
+// printKnown says what of the stages' data does not fit.
+func (a *app) printKnown(known recipes.Known, spec recipes.Spec) {
+	for i, k := range known {
+		st := spec.Stages[i]
+		for _, f := range k.Counts(st.Kind) {
+			about := ""
+			if !k.Exact(f.Items) {
+				about = "about "
+			}
+			if !f.Whole() && f.Items != "text" {
+				fmt.Fprintln(a.out, clean(fmt.Sprintf("data of %s: %s%s", st.Name, about, f)))
+			}
+		}
+	}
+}
+
 // printPlan is the head of align: what will be done, in what order.
-func (a *app) printPlan(cost recipes.Cost, run storage.Run) error {
+func (a *app) printPlan(l runs.Launched, spec recipes.Spec) error {
+	run, cost := l.Run, recipes.Estimate(spec, l.Known)
 	fmt.Fprintf(a.out, "run %s  %s  seed %d  numerics %s  %s parameters  spec %s\n", shortID(run.ID), clean(run.Name), run.Seed, run.Plan.Numerics,
 		count(float64(cost.Parameters)), run.SpecDigest.Short())
 	for i, st := range cost.Stages {
-		if st.FLOPs == 0 {
+		if !st.Work.Known {
 			fmt.Fprintf(a.out, "  %d %-10s %16s\n", i+1, clean(st.Name), "as the data has")
 			continue
 		}
-		fmt.Fprintf(a.out, "  %d %-10s %10d steps  %8s tokens  %14s\n", i+1, clean(st.Name), st.Steps, count(float64(st.Tokens)), flops(st.FLOPs))
+		fmt.Fprintf(a.out, "  %d %-10s %10d steps  %8s tokens  %14s\n", i+1, clean(st.Name), *st.Steps, count(st.Work.Tokens()), flops(st.FLOPs))
 	}
+	a.printKnown(l.Known, spec)
 	_, err := fmt.Fprintln(a.out)
 	return err
-}
-
-// measureSpeed is the FLOP/s of this machine's matrix products, the median of
-// several in about a fifth of a second.
-func measureSpeed() float64 {
-	const m, n, k = 512, 512, 512
-	pool := tensor.NewPool(0)
-	defer pool.Close()
-	c, x, y := make([]float32, m*n), make([]float32, m*k), make([]float32, k*n)
-	for i := range x {
-		x[i], y[i] = float32(i%7), float32(i%5)
-	}
-	var rates []float64
-	for start := time.Now(); len(rates) < 3 || time.Since(start) < 200*time.Millisecond; {
-		at := time.Now()
-		tensor.MatMul(pool, c, n, x, k, y, n, m, n, k, false)
-		rates = append(rates, 2*m*n*k/time.Since(at).Seconds())
-	}
-	slices.Sort(rates)
-	return rates[len(rates)/2]
 }
 
 // flops prints a number of floating-point operations for people.

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/recipes"
 	"github.com/trimtab/trimtab/runs"
 )
 
@@ -30,7 +31,7 @@ the rerun is refused.`,
   trimtab rerun my-assistant sft --data demos-v2 --dry-run`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			req.Run, req.Stage, req.Actor = args[0], args[1], a.actor()
-			if err := dotted(req.Sets, req.Stage); err != nil {
+			if err := placed(req.Sets, req.Stage); err != nil {
 				return err
 			}
 			return a.withService(cmd, func(ctx context.Context, s *session) error {
@@ -57,12 +58,16 @@ the rerun is refused.`,
 	return cmd
 }
 
-// dotted refuses a bare key that is no key of a whole spec: a field of the stage stands behind its name.
-func dotted(sets []string, stage string) error {
+// placed refuses, before anything is started, a setting of a stage without the
+// stage before it, where the stage's name says its kind.
+func placed(sets []string, stage string) error {
 	for _, set := range sets {
-		key, _, ok := strings.Cut(set, "=")
-		if ok && !strings.Contains(key, ".") && !slices.Contains([]string{"name", "seed", "model", "data", "starter", "sources", "stages"}, key) {
-			return usagef(fmt.Sprintf("write --set %s.%s", stage, set), "--set %s names no stage", set)
+		key, value, ok := strings.Cut(set, "=")
+		if !ok || strings.Contains(key, ".") || recipes.IsKey(key) {
+			continue
+		}
+		if paths := recipes.Settings(stage, key); len(paths) > 0 {
+			return usagef(fmt.Sprintf("write --set %s=%s", strings.Join(paths, " or "), value), "--set %s names no stage", set)
 		}
 	}
 	return nil

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/user"
 	"slices"
 	"strings"
 	"time"
@@ -14,6 +13,8 @@ import (
 	"golang.org/x/term"
 
 	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/devstack"
+	"github.com/trimtab/trimtab/redact"
 )
 
 // app is one invocation of the program: where it reads and writes, and what was set.
@@ -21,9 +22,12 @@ type app struct {
 	in       io.Reader
 	out, err io.Writer
 	settings *settings
-	format   string // table, json, jsonl, csv
-	config   string // --config
-	started  bool   // a command's own code has begun: errors are no longer about the command line
+	folder   devstack.DataFolder // the data folder that was opened, once one was
+	format   string              // table, json, jsonl, csv
+	config   string              // --config
+	who      string              // under whom events are recorded
+	secrets  *redact.Redactor
+	started  bool // a command's own code has begun: errors are no longer about the command line
 }
 
 // run executes one command line and returns its exit code.
@@ -67,7 +71,7 @@ whatever is killed on the way.`,
   trimtab show RUN                   # its stages, and what happens next
   trimtab rerun RUN ppo --set ppo.kl_coef=0.05`,
 		SilenceErrors: true, SilenceUsage: true, Args: cobra.ArbitraryArgs,
-		PersistentPreRunE: func(cmd *cobra.Command, args []string) error { return a.prepare(cmd) },
+		PersistentPreRunE: func(cmd *cobra.Command, args []string) error { return a.prepare(cmd, args) },
 		RunE:              group,
 	}
 	f := root.PersistentFlags()
@@ -90,6 +94,7 @@ whatever is killed on the way.`,
 	add("record", a.auditCmd(), a.reproduceCmd())
 	add("things", a.dataCmd(), a.modelCmd(), a.generateCmd(), a.chatCmd(), a.evalCmd())
 	add("machine", a.devCmd(), a.workerCmd(), a.migrateCmd(), a.doctorCmd(), a.gcCmd(), a.benchCmd(), a.versionCmd())
+	root.AddCommand(manCmd(root))
 	root.SetHelpCommand(helpCmd(root))
 	root.SetCompletionCommandGroupID("machine")
 	return root
@@ -109,16 +114,23 @@ func helpCmd(root *cobra.Command) *cobra.Command {
 	}
 }
 
-// prepare runs before every command: it reads the settings and checks -o.
-func (a *app) prepare(cmd *cobra.Command) error {
+// prepare runs before every command: it checks the words and -o, and reads the settings.
+func (a *app) prepare(cmd *cobra.Command, args []string) error {
 	if !slices.Contains(formats, a.format) {
 		return fmt.Errorf("-o %s: want %s", a.format, strings.Join(formats, ", "))
 	}
+	if err := checkWords(cmd, args); err != nil {
+		return err
+	}
+	a.secrets = redactorOf(cmd, nil)
 	s, err := readSettings(cmd, a.config)
 	if err != nil {
 		return err
 	}
-	a.settings = s
+	a.settings, a.secrets = s, redactorOf(cmd, s)
+	if a.who, err = a.findActor(); err != nil {
+		return err
+	}
 	a.started = true
 	return nil
 }
@@ -136,20 +148,12 @@ func group(cmd *cobra.Command, args []string) error {
 	return trimtab.NewError(trimtab.Usage, "usage", "see "+cmd.CommandPath()+" --help", "%s", msg)
 }
 
-// actor is who an event is recorded under: the setting, else the user's login name.
-func (a *app) actor() string {
-	if s := a.settings.value("actor"); s != "" {
-		return s
-	}
-	if u, err := user.Current(); err == nil && u.Username != "" {
-		return u.Username
-	}
-	return "unknown"
-}
+// actor is who an event is recorded under.
+func (a *app) actor() string { return a.who }
 
 // note writes one line to standard error.
 func (a *app) note(format string, args ...any) {
-	fmt.Fprintln(a.err, clean(fmt.Sprintf(format, args...)))
+	fmt.Fprintln(a.err, clean(a.secrets.Text(fmt.Sprintf(format, args...))))
 }
 
 // terminal reports whether w is a terminal, and how wide it is.

@@ -37,6 +37,7 @@ var sentences = map[string]func(happened) (string, error){
 	"dataset_created":    said(datasetCreated),
 	"items_added":        said(itemsAdded),
 	"dataset_frozen":     said(datasetFrozen),
+	"dataset_split":      said(datasetSplit),
 	"files_imported":     said(filesImported),
 	"items_erased":       said(itemsErased),
 	"document_kept":      said(documentKept),
@@ -224,7 +225,11 @@ func attemptCreated(h happened, b struct {
 	text := h.of() + " is queued"
 	switch {
 	case b.ReusedFrom != 0:
-		text = fmt.Sprintf("%s is unchanged: it takes over what an earlier attempt made (%d): %s", h.of(), b.ReusedFrom, namedSaid(b.Outputs))
+		maker := "an earlier attempt"
+		if h.note.Made != nil {
+			maker = h.note.Made.In(h.Stream)
+		}
+		text = fmt.Sprintf("%s is unchanged: it takes over what %s made: %s", h.of(), maker, namedSaid(b.Outputs))
 	case b.From != "":
 		text += " to go on from checkpoint " + b.From.Short()
 	case len(b.Inputs) > 0:
@@ -244,16 +249,22 @@ func namedSaid(list []trimtab.Named) string {
 func attemptStarted(h happened, b struct {
 	Build, From, Kernels string
 	Steps                int
+	Data                 []trimtab.Metric // older events have none
 }) string {
-	verb := "went on"
+	verb, data := "went on", ""
 	if b.From == string(trimtab.AttemptQueued) {
 		verb = "began"
+		for _, f := range trimtab.Fits(b.Data) {
+			if !f.Whole() && f.Items != "text" {
+				data += "; " + f.String()
+			}
+		}
 	}
 	build := shortBuild(b.Build)
 	if b.Kernels != "" { // older events do not say
 		build += " (" + b.Kernels + ")"
 	}
-	return fmt.Sprintf("%s %s on build %s with %s", h.of(), verb, build, plural(b.Steps, "step"))
+	return fmt.Sprintf("%s %s on build %s with %s%s", h.of(), verb, build, plural(b.Steps, "step"), data)
 }
 
 func attemptStatusSaid(h happened, b statusBody) string {
@@ -412,6 +423,15 @@ func itemsAdded(h happened, b struct{ Added, Given int }) string {
 		text += fmt.Sprintf(", %s there already", grouped(b.Given-b.Added))
 	}
 	return text
+}
+
+func datasetSplit(h happened, b struct {
+	By      string
+	Seed    uint64
+	Items   int
+	HeldOut int `json:"held_out"`
+}) string {
+	return fmt.Sprintf("dataset %s split by %s, seed %d: %s of %s held out", h.of(), b.By, b.Seed, grouped(b.HeldOut), plural(b.Items, "item"))
 }
 
 func datasetFrozen(h happened, b struct {

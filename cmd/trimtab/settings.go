@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"io/fs"
-	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,6 +12,7 @@ import (
 	"github.com/spf13/viper"
 
 	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/devstack"
 	"github.com/trimtab/trimtab/recipes"
 )
 
@@ -20,6 +20,7 @@ import (
 type setting struct {
 	key, help string
 	flag      string // where it is not the key's: --data names datasets
+	bare      string // what the flag without a value means; empty: it needs one
 	standard  func() string
 	hidden    bool // no flag: it would show in the list of processes
 }
@@ -39,6 +40,8 @@ var allSettings = []setting{
 	{key: "actor", help: "name that your decisions are recorded under (default: your login name)", standard: constant("")},
 	{key: "openlineage_url", help: "where a worker tells OpenLineage events: an http or https address, or a file; empty tells none", standard: constant("")},
 	{key: "openlineage_namespace", help: "namespace of those events (default: trimtab:// and the identity of the database)", standard: constant("")},
+	{key: "offline", help: "true: download nothing, also where no Postgres is installed", standard: constant("false"), bare: "true"},
+	{key: "maven_mirror", help: "address of a mirror of Maven Central, from which Postgres is fetched where none is installed", standard: constant("")},
 	{key: "log_format", help: "text or json", standard: constant("text")},
 	{key: "log_level", help: "debug, info, warn or error", standard: constant("info")},
 }
@@ -63,6 +66,7 @@ func addSettingFlags(root *cobra.Command) {
 	for _, s := range allSettings {
 		if !s.hidden {
 			root.PersistentFlags().String(s.flagName(), "", s.help)
+			root.PersistentFlags().Lookup(s.flagName()).NoOptDefVal = s.bare
 		}
 	}
 }
@@ -95,19 +99,57 @@ func readSettings(cmd *cobra.Command, file string) (*settings, error) {
 	for _, one := range allSettings {
 		s.values[one.key] = v.GetString(one.key)
 		s.origins[one.key] = origin(cmd, v, one, path)
-		if list, ok := allowedValues[one.key]; ok && !slices.Contains(list, s.values[one.key]) {
-			return nil, usagef("use "+strings.Join(list, ", "), "setting %s is %q (from %s)", one.key, s.values[one.key], s.origins[one.key])
+		if !slices.Contains(paths, one.flagName()) {
+			if err := validText(s.values[one.key]); err != nil {
+				return nil, usagef("write it in UTF-8", "setting %s (from %s) cannot be taken: %w", one.key, s.origins[one.key], err)
+			}
 		}
+		if list, ok := allowedValues[one.key]; ok && !slices.Contains(list, s.values[one.key]) {
+			return nil, usagef("use "+strings.Join(list, ", "), "setting %s is %q (from %s)", one.key, s.shown(one.key), s.origins[one.key])
+		}
+	}
+	if err := checkTemporalAddress(s.values["temporal_address"]); err != nil {
+		return nil, usagef("write it as host:port", "setting temporal_address is %q (from %s): %w", s.shown("temporal_address"), s.origins["temporal_address"], err)
 	}
 	if err := checkLineage(s.values["openlineage_url"]); err != nil {
 		return nil, usagef("give an http or https address, or the full path of a file", "setting openlineage_url is %q (from %s): %w", s.shown("openlineage_url"), s.origins["openlineage_url"], err)
 	}
-	data, err := filepath.Abs(s.values["data"])
-	if err != nil {
+	if err := s.checkDownloads(); err != nil {
 		return nil, err
 	}
-	s.values["data"] = data
-	return s, nil
+	return s, s.wholeData()
+}
+
+// wholeData makes the path of the data folder a full one. Where nobody names
+// one and the user has no home it stays empty: not all commands need it.
+func (s *settings) wholeData() (err error) {
+	switch data := s.values["data"]; {
+	case data != "":
+		s.values["data"], err = filepath.Abs(data)
+	case s.origins["data"] != "default":
+		return usagef("give the path of a folder, or leave it out", "setting data is empty (from %s)", s.origins["data"])
+	}
+	return err
+}
+
+// dataFolder is the path of the data folder, for commands that need it.
+func (s *settings) dataFolder() (string, error) {
+	if data := s.value("data"); data != "" {
+		return data, nil
+	}
+	return "", trimtab.NewError(trimtab.Usage, "no_data_folder", "name one with --data-folder or TRIMTAB_DATA, or set HOME",
+		"choose the data folder: none is named, and neither XDG_DATA_HOME nor HOME is a full path")
+}
+
+// checkTemporalAddress refuses what no gRPC target is, and a user or a secret in it, which no Temporal server takes there.
+func checkTemporalAddress(address string) error {
+	switch {
+	case strings.HasPrefix(address, "http://"), strings.HasPrefix(address, "https://"):
+		return errors.New("it is the address of a page, not of a server")
+	case strings.ContainsAny(address, "@? \t"):
+		return errors.New("it holds more than a host and a port")
+	}
+	return nil
 }
 
 // readSettingsFile reads the named file, or the first trimtab.yaml of the usual places; none is fine.
@@ -116,11 +158,18 @@ func readSettingsFile(v *viper.Viper, file string) (string, error) {
 		v.SetConfigName("trimtab")
 		v.SetConfigType("yaml")
 		for _, dir := range []string{".", configHome()} {
-			candidate := filepath.Join(dir, "trimtab.yaml")
-			if _, err := os.Stat(candidate); err == nil {
-				file = candidate
-				break
+			if dir == "" {
+				continue
 			}
+			candidate := filepath.Join(dir, "trimtab.yaml")
+			if _, err := os.Stat(candidate); err != nil {
+				continue
+			}
+			if err := devstack.CheckSettingsFile(candidate); err != nil {
+				return "", usagef("name it with --config if you trust it", "read settings file %s: %w", candidate, err)
+			}
+			file = candidate
+			break
 		}
 		if file == "" {
 			return "", nil
@@ -135,13 +184,31 @@ func readSettingsFile(v *viper.Viper, file string) (string, error) {
 		}
 		return "", trimtab.NewError(class, "invalid_settings", "mend the file or leave --config out", "settings file %s: %w", file, err)
 	}
+	return file, checkSettingsFile(file)
+}
+
+// checkSettingsFile refuses keys that are no settings, and values that are lists
+// or mappings: beside defaults and variables they would be passed over.
+func checkSettingsFile(file string) error {
+	v := viper.New()
+	v.SetConfigFile(file)
+	v.SetConfigType("yaml")
+	if err := v.ReadInConfig(); err != nil {
+		return err // it could be read a moment ago
+	}
 	for _, key := range v.AllKeys() {
-		if !slices.ContainsFunc(allSettings, func(s setting) bool { return s.key == key }) {
-			return "", trimtab.NewError(trimtab.Usage, "invalid_settings", recipes.Suggest(key, settingKeys()),
-				"settings file %s: unknown key %q", file, key)
+		name, _, nested := strings.Cut(key, ".")
+		switch {
+		case !slices.Contains(settingKeys(), name):
+			return trimtab.NewError(trimtab.Usage, "invalid_settings", recipes.Suggest(key, settingKeys()), "settings file %s: unknown key %q", file, key)
+		case nested:
+			return trimtab.NewError(trimtab.Usage, "invalid_settings", "write it as one text", "settings file %s: %s is a mapping", file, name)
+		}
+		if _, isList := v.Get(key).([]any); isList {
+			return trimtab.NewError(trimtab.Usage, "invalid_settings", "write it as one text, with commas between where it takes several", "settings file %s: %s is a list", file, name)
 		}
 	}
-	return file, nil
+	return nil
 }
 
 func origin(cmd *cobra.Command, v *viper.Viper, s setting, file string) string {
@@ -157,23 +224,6 @@ func origin(cmd *cobra.Command, v *viper.Viper, s setting, file string) string {
 	return "default"
 }
 
-// shown is the value with its secrets left out.
-func (s *settings) shown(key string) string {
-	value := s.value(key)
-	if strings.HasSuffix(key, "_password") && value != "" {
-		return "(set)"
-	}
-	return redacted(value)
-}
-
-// redacted is an address without its password.
-func redacted(address string) string {
-	if u, err := url.Parse(address); err == nil && u.User != nil {
-		return u.Redacted()
-	}
-	return address
-}
-
 func settingKeys() []string {
 	keys := make([]string, len(allSettings))
 	for i, s := range allSettings {
@@ -182,17 +232,19 @@ func settingKeys() []string {
 	return keys
 }
 
-func defaultData() string { return filepath.Join(xdg("XDG_DATA_HOME", ".local/share"), "trimtab") }
-func configHome() string  { return filepath.Join(xdg("XDG_CONFIG_HOME", ".config"), "trimtab") }
+func defaultData() string { return xdg("XDG_DATA_HOME", ".local/share") }
+func configHome() string  { return xdg("XDG_CONFIG_HOME", ".config") }
 
-// xdg is a folder of the XDG base directory specification.
+// xdg is our folder in one of the XDG base directory specification; empty for a
+// user without a home. It is never in a folder that other users can write, such
+// as the temporary one, in which they could have it ready.
 func xdg(variable, standard string) string {
 	if dir := os.Getenv(variable); filepath.IsAbs(dir) {
-		return dir
+		return filepath.Join(dir, "trimtab")
 	}
 	home, err := os.UserHomeDir()
-	if err != nil {
-		home = os.TempDir()
+	if err != nil || !filepath.IsAbs(home) {
+		return ""
 	}
-	return filepath.Join(home, standard)
+	return filepath.Join(home, standard, "trimtab")
 }

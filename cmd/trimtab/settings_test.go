@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"strings"
@@ -64,6 +65,10 @@ func TestSettingsErrors(t *testing.T) {
 	for _, c := range []struct{ yaml, want string }{
 		{"postgres_ulr: x\n", `did you mean "postgres_url"?`},
 		{"log_format: [\n", "settings file"},
+		{"postgres_url: [a, b]\n", "postgres_url is a list"},
+		{"postgres_url:\n  host: a\n", "postgres_url is a mapping"},
+		{"temporal_address: http://localhost:7233\n", "the address of a page"},
+		{"temporal_address: ann@localhost:7233\n", "more than a host and a port"},
 		{"log_format: xml\n", "text, json"},
 	} {
 		write(t, file, c.yaml)
@@ -80,5 +85,52 @@ func write(t *testing.T, path, data string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(data), 0o644); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestSettingsDownloads(t *testing.T) {
+	quiet(t)
+	for _, c := range []struct {
+		env, flag, offline string
+	}{
+		{"", "", "false"}, {"1", "", "true"}, {"true", "--offline=false", "false"}, {"", "--offline", "true"}, {"0", "--offline", "true"},
+	} {
+		t.Setenv("TRIMTAB_OFFLINE", c.env)
+		var args []string
+		if c.flag != "" {
+			args = []string{c.flag}
+		}
+		s, err := readSettings(flags(t, args...), "")
+		if err != nil || s.value("offline") != c.offline {
+			t.Errorf("TRIMTAB_OFFLINE=%q %s: %v, %v; want %s", c.env, c.flag, s, err, c.offline)
+		}
+	}
+	t.Setenv("TRIMTAB_OFFLINE", "yes")
+	if _, err := readSettings(flags(t), ""); err == nil || !strings.Contains(err.Error(), "true or false") {
+		t.Errorf("offline=yes: %v", err)
+	}
+	t.Setenv("TRIMTAB_OFFLINE", "")
+	for address, shown := range map[string]string{"https://me:hunter2@mirror.example/maven2": "https://me:xxxxx@mirror.example/maven2", "https://hunter2@mirror.example": "https://xxxxx@mirror.example"} {
+		t.Setenv("TRIMTAB_MAVEN_MIRROR", address)
+		s, err := readSettings(flags(t), "")
+		if err != nil || s.shown("maven_mirror") != shown || s.value("maven_mirror") != address {
+			t.Errorf("%s: %v, shown as %s", address, err, s.shown("maven_mirror"))
+		}
+	}
+	for _, address := range []string{"me:hunter2@mirror.example", "https://me:hunter2@[", "ftp://me:hunter2@mirror.example/"} {
+		t.Setenv("TRIMTAB_MAVEN_MIRROR", address)
+		if _, err := readSettings(flags(t), ""); err == nil || strings.Contains(err.Error(), "hunter2") || !strings.Contains(err.Error(), "maven_mirror") {
+			t.Errorf("%s: %v", address, err)
+		}
+	}
+}
+
+func TestProgressLine(t *testing.T) {
+	var b bytes.Buffer
+	show := (&app{err: &b}).progressLine(0)
+	show(5_000_000, 15_000_000)
+	show(15_000_000, 15_000_000)
+	if want := "\r\x1b[K  5 MB of 15 MB (33 %)\r\x1b[K"; b.String() != want {
+		t.Errorf("wrote %q, want %q", b.String(), want)
 	}
 }

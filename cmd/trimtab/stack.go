@@ -6,18 +6,30 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/trimtab/trimtab/devstack"
+	"github.com/trimtab/trimtab/redact"
 	"github.com/trimtab/trimtab/storage"
 )
 
 // ensure finds the embedded stack of the data folder, or starts it as a detached `trimtab dev`.
 func (a *app) ensure(ctx context.Context) (devstack.Endpoints, error) {
-	dir := a.settings.value("data")
-	return devstack.Ensure(ctx, devstack.EnsureOptions{Dir: dir, Args: []string{"dev", "--data-folder", dir}, OpenRuns: openRuns, Log: a.err})
+	dir, err := a.settings.dataFolder()
+	if err != nil {
+		return devstack.Endpoints{}, err
+	}
+	e, err := devstack.Ensure(ctx, devstack.EnsureOptions{
+		Dir: dir, Marker: a.folder, Args: []string{"dev", "--data-folder", dir}, OpenRuns: openRuns, Log: a.quietly(a.err), Downloads: a.downloads(),
+		Env: []string{envName("offline") + "=" + a.settings.value("offline"), envName("maven_mirror") + "=" + a.settings.value("maven_mirror")},
+	})
+	if err == nil {
+		_, err = a.claimFolder()
+	}
+	return e, err
 }
 
 // openRuns counts the runs that have not ended.
@@ -41,8 +53,13 @@ commands start a detached one when they need it. It ends by dev stop, by Ctrl-C,
 when for a quarter of an hour there was no command and no open run.`,
 		Example: "  trimtab dev\n  trimtab dev status\n  trimtab dev stop",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			dir, err := a.settings.dataFolder()
+			if err != nil {
+				return err
+			}
 			return devstack.RunDev(cmd.Context(), devstack.DevOptions{
-				Dir: a.settings.value("data"), Migrate: migrateEmbedded, Worker: a.workerProcess, OpenRuns: openRuns, Idle: idle, Log: a.err,
+				Dir: dir, Migrate: migrateEmbedded, Worker: a.workerProcess, OpenRuns: openRuns, Idle: idle, Log: a.quietly(a.err),
+				Downloads: a.downloads(),
 			})
 		},
 	}
@@ -77,7 +94,11 @@ func (a *app) devStopCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "stop", Short: "end the embedded servers and the worker; the data stays", Args: takes(0, 0), Example: "  trimtab dev stop",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			dir, was := a.settings.value("data"), a.devState().Running
+			dir, err := a.settings.dataFolder()
+			if err != nil {
+				return err
+			}
+			was := a.devState().Running
 			if err := devstack.Stop(cmd.Context(), dir); err != nil {
 				return err
 			}
@@ -119,7 +140,8 @@ func (a *app) devState() devDocument {
 	}
 	started := info.Started.UTC()
 	doc.Running, doc.Pid, doc.BuildID, doc.StartedAt = true, info.Pid, info.BuildID, &started
-	doc.Postgres, doc.Temporal, doc.TemporalUI, doc.Namespace = redacted(info.Endpoints.AppURL), info.Endpoints.Temporal, info.Endpoints.TemporalUI, info.Endpoints.Namespace
+	address, _, _ := strings.Cut(redact.Address(info.Endpoints.AppURL), "?")
+	doc.Postgres, doc.Temporal, doc.TemporalUI, doc.Namespace = address, info.Endpoints.Temporal, info.Endpoints.TemporalUI, info.Endpoints.Namespace
 	doc.Log, doc.WorkerLog = filepath.Join(dir, "dev.log"), filepath.Join(dir, "worker.log")
 	return doc
 }
@@ -128,6 +150,9 @@ func (a *app) devStatusCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "status", Short: "what runs on the data folder", Args: takes(0, 0), Example: "  trimtab dev status -o json",
 		RunE: func(*cobra.Command, []string) error {
+			if _, err := a.lookFolder(); err != nil {
+				return err
+			}
 			doc := a.devState()
 			if a.documents() {
 				return a.printDocument(doc)

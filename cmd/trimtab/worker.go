@@ -127,7 +127,7 @@ func serve(ctx context.Context, lg *slog.Logger, store *storage.Store, c client.
 func (a *app) logger(w io.Writer) *slog.Logger {
 	var level slog.Level
 	_ = level.UnmarshalText([]byte(a.settings.value("log_level"))) // one of four words, checked when it was read
-	o := &slog.HandlerOptions{Level: level}
+	o := &slog.HandlerOptions{Level: level, ReplaceAttr: a.redactAttr}
 	if a.settings.value("log_format") == "json" {
 		return slog.New(slog.NewJSONHandler(w, o))
 	}

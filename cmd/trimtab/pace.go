@@ -1,0 +1,113 @@
+package main
+
+import (
+	"math"
+	"slices"
+	"time"
+
+	"github.com/trimtab/trimtab/activities"
+	"github.com/trimtab/trimtab/bench"
+	"github.com/trimtab/trimtab/model"
+	"github.com/trimtab/trimtab/recipes"
+	"github.com/trimtab/trimtab/tensor"
+)
+
+// pace is how fast this machine does the work of a spec. Where a model is small
+// enough its training, scoring and sampling are tried for a moment; else they
+// are taken to be as fast as matrix products.
+type pace struct {
+	products float64 // FLOP/s of matrix products under the spec's numerics
+	speeds   contractSpeeds
+	pool     *tensor.Pool
+	numerics tensor.Numerics
+	tried    map[trial]float64 // tokens a second
+}
+
+// trial is work to try: of a kind of bench's, on a model, with sequences of a
+// length, some of them at once.
+type trial struct {
+	kind          string
+	shape         model.Config
+	batch, length int
+}
+
+// trialTime is about how long a trial takes, and trialMost how long it may be
+// expected to take to be tried at all.
+const (
+	trialTime = 250 * time.Millisecond
+	trialMost = 2 * time.Second
+)
+
+// newPace measures matrix products.
+func newPace(n tensor.Numerics) *pace {
+	speeds := measureSpeeds()
+	return &pace{products: speeds.of(string(n)), speeds: speeds, pool: tensor.NewPool(0), numerics: n, tried: map[trial]float64{}}
+}
+
+func (p *pace) close() { p.pool.Close() }
+
+// seconds is how long a stage would take.
+func (p *pace) seconds(c recipes.StageCost) float64 {
+	w, shape := c.Work, c.Shape
+	length := max(2, min(int(w.Length), shape.Context))
+	t := 0.
+	if w.Trained > 0 {
+		batch := max(1, int(math.Round(w.Together/float64(length))))
+		t += w.Trained / p.rate(trial{bench.KindTrain, shape, min(batch, 4096/length+1), length})
+	}
+	if w.Scored > 0 {
+		t += w.Scored / p.rate(trial{bench.KindScore, shape, 1024/length + 1, length})
+	}
+	if w.Sampled > 0 {
+		t += w.Sampled / p.rate(trial{bench.KindGenerate, shape, 128, length})
+	}
+	return t
+}
+
+// rate is tokens a second.
+func (p *pace) rate(t trial) float64 {
+	if r, ok := p.tried[t]; ok {
+		return r
+	}
+	each := 2 * float64(t.shape.Parameters()) // forward, a token
+	if t.kind == bench.KindTrain {
+		each *= 3
+	}
+	r := p.products / each
+	_, free, known := activities.Memory()
+	fits := !known || int64(t.shape.Parameters())*64+1<<28 < free/2
+	if took := float64(t.batch*t.length) / r; fits && took < trialMost.Seconds() {
+		if tried, ok := p.try(t); ok {
+			r = tried
+		}
+	}
+	p.tried[t] = r
+	return r
+}
+
+// try does the work twice at the least, and takes the faster half of the time.
+func (p *pace) try(t trial) (rate float64, ok bool) {
+	s := bench.Shape{Config: t.shape, Train: bench.Rows{Batch: t.batch, Length: t.length}, Score: bench.Rows{Batch: t.batch, Length: t.length},
+		Generate: bench.Sampling{Batch: t.batch, Prompt: max(1, t.length/2), Response: max(1, t.length-t.length/2)}}
+	w, err := bench.New(t.kind, s, p.pool, p.numerics)
+	if err != nil {
+		return 0, false
+	}
+	var rates []float64
+	for start := time.Now(); len(rates) < 3 || time.Since(start) < trialTime; {
+		at := time.Now()
+		tokens, err := w.Run(len(rates))
+		if err != nil {
+			return 0, false
+		}
+		rates = append(rates, float64(tokens)/time.Since(at).Seconds())
+		if time.Since(start) > trialMost {
+			break
+		}
+	}
+	if len(rates) > 1 {
+		rates = rates[1:] // the first fills buffers
+	}
+	slices.Sort(rates)
+	return rates[len(rates)/2], true
+}

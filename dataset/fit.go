@@ -1,0 +1,89 @@
+package dataset
+
+import (
+	"slices"
+
+	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/tokenizer"
+)
+
+// held reports whether an item's split is the test split; all others train.
+func held(split string) bool { return split == trimtab.SplitTest }
+
+// FitDemonstrations lays the demonstrations of a split into a context, in
+// order, and counts what is cut or left out (see Example).
+func FitDemonstrations(t *tokenizer.Tokenizer, demos []trimtab.Demonstration, split string, context int) ([]Sequence, trimtab.Fit) {
+	fit := trimtab.Fit{Items: "demonstrations"}
+	var seqs []Sequence
+	for _, d := range demos {
+		if held(d.Split) != held(split) {
+			continue
+		}
+		s, ok := Example(t, d.Prompt, d.Response, context)
+		if !ok {
+			fit.LeftOut++
+			continue
+		}
+		fit.Kept++
+		if s.Cut {
+			fit.Cut++
+		}
+		seqs = append(seqs, s)
+	}
+	return seqs, fit
+}
+
+// FitRankings lays the rankings of a split into a context, in order, and counts
+// what is cut, left out, or equal there (see RankedExamples). kept are the
+// rankings of the examples.
+func FitRankings(t *tokenizer.Tokenizer, all []trimtab.Ranking, split string, context int) (examples [][]Sequence, kept []trimtab.Ranking, fit trimtab.Fit) {
+	fit.Items = "rankings"
+	if held(split) {
+		fit.Items = "held_out"
+	}
+	for _, r := range all {
+		if held(r.Split) != held(split) {
+			continue
+		}
+		seqs, ok := RankedExamples(t, r, context)
+		if !ok {
+			fit.LeftOut++
+			continue
+		}
+		fit.Kept++
+		for _, s := range seqs {
+			if s.Cut {
+				fit.Cut++
+			}
+		}
+		for _, p := range r.Pairs() {
+			if slices.Equal(seqs[p[0]].Tokens, seqs[p[1]].Tokens) {
+				fit.Equal++
+			}
+		}
+		examples, kept = append(examples, seqs), append(kept, r)
+	}
+	return examples, kept, fit
+}
+
+// FitPrompts encodes the prompts of a split, in order, and leaves out those of
+// more than most tokens. kept are the prompts of the ids.
+func FitPrompts(t *tokenizer.Tokenizer, all []trimtab.Prompt, split string, most int) (ids [][]int32, kept []trimtab.Prompt, fit trimtab.Fit) {
+	fit.Items = "prompts"
+	if held(split) {
+		fit.Items = "tests"
+	}
+	for _, p := range all {
+		if held(p.Split) != held(split) {
+			continue
+		}
+		tokens := PromptTokens(t, p.Text)
+		if len(tokens) > most {
+			fit.LeftOut++
+			continue
+		}
+		fit.Kept++
+		ids, kept = append(ids, tokens), append(kept, p)
+	}
+	return ids, kept, fit
+}

@@ -1,0 +1,282 @@
+package fetch
+
+import (
+	"archive/tar"
+	"archive/zip"
+	"bufio"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/ulikunitz/xz"
+)
+
+// Limits are the most that an archive may hold; more is an error of the kind Archive.
+type Limits struct {
+	Bytes   int64 // of all files together
+	Entries int
+}
+
+// Unpack writes the one .txz of a zip file, a tar compressed by xz, into the
+// empty folder dir, and sees it to the disk. Files may be read, and those
+// that are programs run, by every user. Entries are ordinary files, folders and
+// symbolic links that stay within dir; any other is an error.
+func Unpack(archive, dir string, limits Limits) error {
+	z, err := zip.OpenReader(archive)
+	if err != nil {
+		return onArchive(err)
+	}
+	defer z.Close()
+	var inner *zip.File
+	for _, f := range z.File {
+		if strings.HasSuffix(f.Name, ".txz") {
+			if inner != nil {
+				return &Error{Kind: Archive, Err: errors.New("the zip file holds more than one .txz")}
+			}
+			inner = f
+		}
+	}
+	if inner == nil {
+		return &Error{Kind: Archive, Err: errors.New("the zip file holds no .txz")}
+	}
+	r, err := inner.Open()
+	if err != nil {
+		return onArchive(err)
+	}
+	defer r.Close()
+	plain, err := xz.NewReader(bufio.NewReaderSize(r, 64<<10)) // it reads single bytes
+	if err != nil {
+		return onArchive(err)
+	}
+	if err := untar(plain, dir, limits); err != nil {
+		return err
+	}
+	return syncTree(dir)
+}
+
+// untar writes what a tar holds into dir and reads it to its end, where xz and zip check their sums.
+func untar(plain io.Reader, dir string, limits Limits) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return onDisk(err)
+	}
+	defer root.Close()
+	u := &unpacker{root: root, left: limits}
+	for t := tar.NewReader(plain); ; {
+		h, err := t.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return onArchive(err)
+		}
+		if err := u.entry(h, t); err != nil {
+			return err
+		}
+	}
+	if _, err := io.Copy(io.Discard, io.LimitReader(plain, limits.Bytes)); err != nil {
+		return onArchive(err)
+	}
+	return nil
+}
+
+// unpacker writes entries below a folder.
+type unpacker struct {
+	root *os.Root
+	left Limits
+}
+
+func (u *unpacker) entry(h *tar.Header, body io.Reader) error {
+	name := path.Clean(h.Name)
+	if !filepath.IsLocal(name) || name == "." && h.Typeflag != tar.TypeDir {
+		return &Error{Kind: Archive, Err: fmt.Errorf("entry %q lies outside the archive's folder", h.Name)}
+	}
+	u.left.Entries--
+	u.left.Bytes -= h.Size
+	if u.left.Entries < 0 || u.left.Bytes < 0 || h.Size < 0 {
+		return &Error{Kind: Archive, Err: fmt.Errorf("the archive is larger than it should be, at entry %q", h.Name)}
+	}
+	if err := u.folder(path.Dir(name)); err != nil {
+		return err
+	}
+	switch h.Typeflag {
+	case tar.TypeDir:
+		return u.folder(name)
+	case tar.TypeReg:
+		return u.file(name, h, body)
+	case tar.TypeSymlink:
+		to := path.Clean(h.Linkname) // .. behind another name might climb from where a link leads
+		if to != h.Linkname || path.IsAbs(to) || !filepath.IsLocal(path.Join(path.Dir(name), to)) {
+			return &Error{Kind: Archive, Err: fmt.Errorf("link %q leads out of the archive's folder, to %q", h.Name, h.Linkname)}
+		}
+		return onRoot(u.root.Symlink(h.Linkname, name))
+	}
+	return &Error{Kind: Archive, Err: fmt.Errorf("entry %q is neither a file nor a folder nor a symbolic link", h.Name)}
+}
+
+// folder makes a folder and those above it, whatever the umask is.
+func (u *unpacker) folder(name string) error {
+	if st, err := u.root.Lstat(name); err == nil && st.IsDir() {
+		return nil
+	}
+	if name != "." {
+		if err := u.folder(path.Dir(name)); err != nil {
+			return err
+		}
+	}
+	return onRoot(errors.Join(u.root.Mkdir(name, 0o755), u.root.Chmod(name, 0o755)))
+}
+
+func (u *unpacker) file(name string, h *tar.Header, body io.Reader) error {
+	mode := fs.FileMode(0o644)
+	if h.Mode&0o111 != 0 {
+		mode = 0o755
+	}
+	f, err := u.root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode)
+	if err != nil {
+		return onRoot(err)
+	}
+	defer f.Close()
+	from := &source{r: body}
+	if _, err := io.Copy(f, from); err != nil {
+		if from.err != nil {
+			return onArchive(from.err)
+		}
+		return onDisk(err)
+	}
+	if err := errors.Join(f.Chmod(mode), f.Close()); err != nil {
+		return onDisk(err)
+	}
+	return nil
+}
+
+// source keeps the error of reading apart from that of writing.
+type source struct {
+	r   io.Reader
+	err error
+}
+
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.r.Read(p)
+	if err != nil && err != io.EOF {
+		s.err = err
+	}
+	return n, err
+}
+
+func onArchive(err error) *Error {
+	return &Error{Kind: Archive, Err: fmt.Errorf("unpack: %w", err)}
+}
+
+// onRoot sorts what the folder refuses: an entry that is there twice, or leads out through a link, is the archive's fault.
+func onRoot(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, fs.ErrExist), strings.Contains(err.Error(), "path escapes from parent"):
+		return onArchive(err)
+	}
+	return onDisk(err)
+}
+
+// syncTree sees files and folders to the disk, several at once: a file system gathers those that wait together.
+func syncTree(dir string) error {
+	paths := make(chan string)
+	errs := make(chan error, 16)
+	var workers sync.WaitGroup
+	for range cap(errs) {
+		workers.Go(func() {
+			var failed error
+			for p := range paths {
+				failed = errors.Join(failed, syncPath(p))
+			}
+			errs <- failed
+		})
+	}
+	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
+		if err == nil && (d.IsDir() || d.Type().IsRegular()) {
+			paths <- p
+		}
+		return err
+	})
+	close(paths)
+	workers.Wait()
+	close(errs)
+	for e := range errs {
+		err = errors.Join(err, e)
+	}
+	if err != nil {
+		return onDisk(err)
+	}
+	return nil
+}
+
+func syncPath(p string) error {
+	f, err := os.Open(p)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// TreeDigest is the SHA-256 digest, in hexadecimal digits, of all that is below
+// a folder: the name, kind and content of each file, and whether it is a program.
+func TreeDigest(dir string) (string, error) {
+	h := sha256.New()
+	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error { // in order of name
+		if err != nil || p == dir {
+			return err
+		}
+		name, err := filepath.Rel(dir, p)
+		if err != nil {
+			return err
+		}
+		kind, content, err := describe(p, d)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(h, "%s %q %s\n", kind, filepath.ToSlash(name), content)
+		return nil
+	})
+	if err != nil {
+		return "", onDisk(err)
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+func describe(p string, d fs.DirEntry) (kind, content string, err error) {
+	switch {
+	case d.IsDir():
+		return "folder", "", nil
+	case d.Type()&fs.ModeSymlink != 0:
+		to, err := os.Readlink(p)
+		return "link", fmt.Sprintf("%q", to), err
+	case !d.Type().IsRegular():
+		return "other", d.Type().String(), nil
+	}
+	f, err := os.Open(p)
+	if err != nil {
+		return "", "", err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return "", "", err
+	}
+	if kind = "file"; st.Mode()&0o111 != 0 {
+		kind = "program"
+	}
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", "", err
+	}
+	return kind, hex.EncodeToString(h.Sum(nil)), nil
+}

@@ -1,0 +1,394 @@
+package runs
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/checkpoint"
+	"github.com/trimtab/trimtab/dataset"
+	"github.com/trimtab/trimtab/model"
+	"github.com/trimtab/trimtab/recipes"
+	"github.com/trimtab/trimtab/tokenizer"
+)
+
+// A survey looks at so much of a dataset: beyond it counts are scaled up.
+const (
+	surveyedItems = 5000
+	surveyedBytes = 8 << 20
+)
+
+// corpus is a dataset as a survey sees it.
+type corpus struct {
+	name   string // of the dataset
+	kind   trimtab.Kind
+	items  []trimtab.Item // all, or some
+	splits map[string]int // of all
+	whole  bool           // items are all
+}
+
+// survey finds out what the stages of a plan will read.
+type survey struct {
+	s       *Service
+	spec    recipes.Spec
+	plan    trimtab.Plan
+	corpora map[trimtab.Digest]*corpus
+	known   recipes.Known
+	words   []lexicon // beside the plan's stages, once known
+}
+
+// lexicon is the tokenizer of a stage: its own, or one like it; nil is unknown.
+type lexicon struct {
+	t     *tokenizer.Tokenizer
+	own   bool
+	shape *model.Config
+}
+
+// survey looks at a plan's models and data. given are datasets that are not
+// frozen yet, by the digest that stands for them in the plan.
+func (s *Service) survey(ctx context.Context, spec recipes.Spec, plan trimtab.Plan, given map[trimtab.Digest]*corpus) (*survey, error) {
+	v := &survey{s: s, spec: spec, plan: plan, corpora: given, words: make([]lexicon, len(plan.Stages))}
+	if v.corpora == nil {
+		v.corpora = map[trimtab.Digest]*corpus{}
+	}
+	for i, st := range plan.Stages {
+		for _, in := range st.Inputs {
+			if _, have := v.corpora[in.Dataset]; in.Dataset == "" || have {
+				continue
+			}
+			c, err := s.corpus(ctx, in.Dataset)
+			if err != nil {
+				return v, err
+			}
+			v.corpora[in.Dataset] = c
+		}
+		var err error
+		if v.words[i], err = v.wordsOf(i); err != nil {
+			return v, err
+		}
+		v.known = append(v.known, v.stage(i))
+	}
+	return v, nil
+}
+
+// corpus reads a frozen version.
+func (s *Service) corpus(ctx context.Context, version trimtab.Digest) (*corpus, error) {
+	gone, err := s.store.ErasedItems(ctx, version)
+	if err != nil {
+		return nil, err
+	}
+	if len(gone) > 0 {
+		return nil, trimtab.NewError(trimtab.Conflict, "dataset_erased", "freeze the dataset again, without them, and use that version",
+			"%d items of dataset version %s were erased, the first is %s", len(gone), version.Short(), gone[0])
+	}
+	row, err := s.store.ResolveDataset(ctx, string(version))
+	if err != nil {
+		return nil, err
+	}
+	c := &corpus{name: row.Dataset}
+	if c.kind, c.splits, err = s.store.Splits(ctx, version); err != nil {
+		return nil, err
+	}
+	if c.items, err = s.store.SomeItems(ctx, version, surveyedItems, surveyedBytes); err != nil {
+		return nil, err
+	}
+	c.whole = len(c.items) == c.count()
+	return c, nil
+}
+
+// corpusOf is one of items at hand.
+func corpusOf(name string, items []trimtab.Item) *corpus {
+	c := &corpus{name: name, splits: map[string]int{}, items: items, whole: true}
+	for _, it := range items {
+		c.kind = it.Kind()
+		c.splits[splitOf(it)]++
+	}
+	return c
+}
+
+func splitOf(it trimtab.Item) string {
+	switch it := it.(type) {
+	case trimtab.Prompt:
+		return it.Split
+	case trimtab.Demonstration:
+		return it.Split
+	case trimtab.Ranking:
+		return it.Split
+	}
+	return ""
+}
+
+// count is the number of all items.
+func (c *corpus) count() int {
+	n := 0
+	for _, k := range c.splits {
+		n += k
+	}
+	return n
+}
+
+// held is the number of items that are held out; the rest train.
+func (c *corpus) held() int { return c.splits[trimtab.SplitTest] }
+
+// listed are the items of a corpus as T.
+func listed[T trimtab.Item](c *corpus) []T {
+	var list []T
+	for _, it := range c.items {
+		if t, ok := it.(T); ok {
+			list = append(list, t)
+		}
+	}
+	return list
+}
+
+// input is the dataset that a stage reads under a name, or nil.
+func (v *survey) input(i int, name string) *corpus {
+	for _, in := range v.plan.Stages[i].Inputs {
+		if in.Name == name && in.Dataset != "" {
+			return v.corpora[in.Dataset]
+		}
+	}
+	return nil
+}
+
+// dataNames are the inputs that are data.
+var dataNames = []string{"text", "demonstrations", "prompts", "rankings"}
+
+// wordsOf is the tokenizer and the shape of the model that stage i begins with:
+// that of the stage that makes it, or of a stored model. A pretrain stage with
+// a tokenizer of its own trains it on its text; here it is trained on what was
+// looked at, which is the same where that is all.
+func (v *survey) wordsOf(i int) (lexicon, error) {
+	st := v.plan.Stages[i]
+	if st.Kind == recipes.KindPretrain {
+		return v.pretrained(i), nil
+	}
+	for _, in := range st.Inputs {
+		switch {
+		case slices.Contains(dataNames, in.Name):
+			continue
+		case in.Stage != "":
+			return v.words[stageIndex(v.plan, in.Stage)], nil
+		case in.Model == "":
+			return lexicon{}, nil
+		}
+		return v.s.stored(in.Model)
+	}
+	return lexicon{}, nil
+}
+
+func (v *survey) pretrained(i int) lexicon {
+	c, shape := v.spec.Stages[i].Config.(*recipes.Pretrain), v.spec.Model.Config
+	w := lexicon{shape: &shape}
+	if c.Tokenizer == "gpt2" {
+		if t, err := tokenizer.GPT2(); err == nil {
+			w.t, w.own, shape.Vocab = t, true, t.Vocab()
+		}
+		return w
+	}
+	text := v.input(i, "text")
+	if text == nil {
+		return w
+	}
+	var bodies []string
+	for _, t := range listed[trimtab.Text](text) {
+		bodies = append(bodies, t.Body)
+	}
+	// Where a part of the text is too little for the vocabulary, a smaller one is near enough.
+	for vocab := shape.Vocab; vocab >= 300 && w.t == nil; vocab /= 2 {
+		if t, err := tokenizer.Train(bodies, vocab); err == nil {
+			w.t, w.own = t, text.whole && vocab == shape.Vocab
+		}
+	}
+	return w
+}
+
+// stored is the tokenizer and the shape of a model in the store, or of a folder
+// that is not imported yet. One that cannot be read is unknown: who uses it says why.
+func (s *Service) stored(ref trimtab.Digest) (lexicon, error) {
+	if info, err := os.Stat(string(ref)); err == nil && info.IsDir() {
+		c, err := checkpoint.FolderConfig(string(ref))
+		if err != nil {
+			return lexicon{}, err
+		}
+		t := folderWords(string(ref))
+		return lexicon{t: t, own: t != nil, shape: &c}, nil
+	}
+	m, t, err := checkpoint.LoadModel(s.files, ref)
+	if err != nil {
+		return lexicon{}, err
+	}
+	return lexicon{t: t, own: true, shape: &m.Config}, nil
+}
+
+// folderWords is the tokenizer of a Hugging Face folder, or nil.
+func folderWords(dir string) *tokenizer.Tokenizer {
+	const most = 64 << 20 // bytes of a file
+	var files []tokenizer.File
+	for _, name := range []string{"merges.txt", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json", "vocab.json", "added_tokens.json", "config.json"} {
+		path := filepath.Join(dir, name)
+		if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() || info.Size() > most {
+			continue
+		}
+		if data, err := os.ReadFile(path); err == nil {
+			files = append(files, tokenizer.File{Name: name, Data: data})
+		}
+	}
+	t, err := tokenizer.Load(files)
+	if err != nil {
+		return nil
+	}
+	return t
+}
+
+// approximate says which numbers are not those that the run will count.
+func (v *survey) approximate() []string {
+	var other, some bool
+	for i, k := range v.known {
+		other = other || len(k.Volumes) > 0 && !k.Tokenizer && v.plan.Stages[i].Kind != recipes.KindPretrain
+		for _, vol := range k.Volumes {
+			some = some || !vol.Whole
+		}
+	}
+	var notes []string
+	if other {
+		notes = append(notes, "the run makes its own tokenizer, which is not known yet: lengths are those of one made from a part of the text")
+	}
+	if some {
+		notes = append(notes, fmt.Sprintf("of large datasets %d items were looked at, and the rest counted like them", surveyedItems))
+	}
+	return notes
+}
+
+// stage is what is known of stage i.
+func (v *survey) stage(i int) recipes.StageKnown {
+	w := v.words[i]
+	k := recipes.StageKnown{Shape: w.shape, Volumes: map[string]recipes.Volume{}, Tokenizer: w.own}
+	if w.t == nil || w.shape == nil {
+		return k
+	}
+	for _, name := range dataNames {
+		c := v.input(i, name)
+		if c == nil || string(c.kind) != name {
+			continue
+		}
+		for _, vol := range v.volumes(i, c) {
+			k.Volumes[vol.Items] = vol
+		}
+	}
+	return k
+}
+
+// volumes are a corpus as stage i reads it.
+func (v *survey) volumes(i int, c *corpus) []recipes.Volume {
+	w := v.words[i]
+	t, context := w.t, w.shape.Context
+	switch c.kind {
+	case trimtab.KindDemonstrations:
+		seqs, fit := dataset.FitDemonstrations(t, listed[trimtab.Demonstration](c), trimtab.SplitTrain, context)
+		vol := recipes.Volume{Fit: fit}
+		read(&vol, seqs)
+		return []recipes.Volume{c.scaled(vol, trimtab.SplitTrain)}
+	case trimtab.KindRankings:
+		var vols []recipes.Volume
+		for _, split := range []string{trimtab.SplitTrain, trimtab.SplitTest} {
+			examples, _, fit := dataset.FitRankings(t, listed[trimtab.Ranking](c), split, context)
+			vol := recipes.Volume{Fit: fit}
+			for _, seqs := range examples {
+				read(&vol, seqs)
+			}
+			vols = append(vols, c.scaled(vol, split))
+		}
+		return vols
+	case trimtab.KindPrompts:
+		return v.prompts(i, c)
+	}
+	vol := recipes.Volume{Fit: trimtab.Fit{Items: "text", Kept: len(c.items)}}
+	for _, d := range listed[trimtab.Text](c) {
+		vol.Tokens += int64(len(d.Body)) / 3 // about; it matters for memory alone
+	}
+	return []recipes.Volume{c.scaled(vol, trimtab.SplitTrain)}
+}
+
+// prompts are those that train, or those that are held out, with what room
+// the stage leaves for an answer.
+func (v *survey) prompts(i int, c *corpus) []recipes.Volume {
+	w, room, split := v.words[i], 1, trimtab.SplitTrain
+	switch c := v.spec.Stages[i].Config.(type) {
+	case *recipes.PPO:
+		room = c.MaxTokens
+	case *recipes.Evaluate:
+		room, split = c.MaxTokens, trimtab.SplitTest
+	}
+	ids, _, fit := dataset.FitPrompts(w.t, listed[trimtab.Prompt](c), split, w.shape.Context-room)
+	vol := recipes.Volume{Fit: fit}
+	for _, tokens := range ids {
+		vol.Tokens += int64(len(tokens))
+		vol.Longest = max(vol.Longest, len(tokens))
+	}
+	if c, ok := v.spec.Stages[i].Config.(*recipes.Collect); ok {
+		for _, tokens := range ids {
+			if len(tokens)+c.MaxTokens > w.shape.Context {
+				vol.Cut++
+			}
+		}
+	}
+	return []recipes.Volume{c.scaled(vol, split)}
+}
+
+// read adds sequences to a volume.
+func read(v *recipes.Volume, seqs []dataset.Sequence) {
+	for _, s := range seqs {
+		v.Texts++
+		v.Tokens += int64(len(s.Tokens))
+		v.Answers += int64(len(s.Tokens) - s.Prompt)
+		v.Longest = max(v.Longest, len(s.Tokens))
+	}
+}
+
+// scaled makes a volume of some items one of all.
+func (c *corpus) scaled(v recipes.Volume, split string) recipes.Volume {
+	for _, it := range c.items {
+		v.Bytes += sizeOf(it)
+	}
+	if c.whole {
+		v.Whole = true
+		return v
+	}
+	all := c.count() - c.held()
+	if split == trimtab.SplitTest {
+		all = c.held()
+	}
+	seen := v.Kept + v.LeftOut
+	if seen == 0 {
+		seen, v.Kept = 1, 1
+	}
+	scale := func(n int64) int64 { return int64(float64(n) * float64(all) / float64(seen)) }
+	for _, n := range []*int{&v.Kept, &v.Cut, &v.LeftOut, &v.Equal} {
+		*n = int(scale(int64(*n)))
+	}
+	v.Tokens, v.Answers, v.Texts, v.Bytes = scale(v.Tokens), scale(v.Answers), scale(v.Texts), scale(v.Bytes)
+	return v
+}
+
+// sizeOf is the bytes of an item's texts.
+func sizeOf(it trimtab.Item) int64 {
+	switch it := it.(type) {
+	case trimtab.Text:
+		return int64(len(it.Body))
+	case trimtab.Prompt:
+		return int64(len(it.Text))
+	case trimtab.Demonstration:
+		return int64(len(it.Prompt) + len(it.Response))
+	case trimtab.Ranking:
+		n := len(it.Prompt)
+		for _, r := range it.Responses {
+			n += len(r.Bytes) + 4*len(r.Tokens)
+		}
+		return int64(n)
+	}
+	return 0
+}

@@ -1,0 +1,170 @@
+package storage
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/trimtab/trimtab/audit"
+)
+
+// selectRow selects the columns of an audited table in order, as audit.Table.AppendRow takes them. Nothing is computed
+// by the database but the text of a numeric.
+func selectRow(t *audit.Table) string {
+	var columns []string
+	for _, c := range t.Columns {
+		as := c.Type
+		if c.Type == "numeric" {
+			as = "numeric::text"
+		}
+		columns = append(columns, fmt.Sprintf("t.%s::%s", pgx.Identifier{c.Name}.Sanitize(), as))
+	}
+	return fmt.Sprintf("select %s from only public.%s t ", strings.Join(columns, ", "), t.Name)
+}
+
+// selectKey is selectRow with null in place of every column that is not needed to name a row.
+func selectKey(t *audit.Table) string {
+	var columns []string
+	for _, c := range t.Columns {
+		if slices.Contains(t.Key, c.Name) || c.Name == "dataset" || c.Name == "event" {
+			columns = append(columns, fmt.Sprintf("t.%s::%s", pgx.Identifier{c.Name}.Sanitize(), c.Type))
+		} else {
+			columns = append(columns, "null")
+		}
+	}
+	return fmt.Sprintf("select %s from only public.%s t ", strings.Join(columns, ", "), t.Name)
+}
+
+// ofSteps is of the tables whose rows stand at a step of an attempt.
+const ofSteps = `where t.attempt = $1 and t.step >= $2::int8 and t.step < $3::int8 order by t.step`
+
+// found says where the rows of a table are of which an event tells, and in which order they are hashed.
+var found = map[string]string{
+	"attempt":              `where t.id = $1`,
+	"attempt_state":        `where t.attempt = $1`,
+	"attempt_input":        `where t.attempt = $1 order by t.position`,
+	"attempt_output":       `where t.attempt = $1 order by t.position`,
+	"attempt_metric":       `where t.attempt = $1 order by t.position`,
+	"step":                 ofSteps,
+	"metric":               ofSteps + `, t.name collate "C"`,
+	"timing":               ofSteps + `, t.name collate "C"`,
+	"rollout":              ofSteps + `, t.index`,
+	"checkpoint":           ofSteps,
+	"run":                  `where t.id = $1`,
+	"run_state":            `where t.run = $1`,
+	"run_plan":             `where t.run = $1 and t.revision = $2::int8`,
+	"document":             `where t.digest::text = $1`,
+	"dataset":              `where t.name = $1`,
+	"dataset_freeze":       `where t.dataset = $1 order by t.id limit 1 offset $2`,
+	"dataset_version":      `where t.digest::text = $1`,
+	"dataset_version_item": `where t.version::text = $1 order by t.item::text collate "C"`,
+	"dataset_item":         `where t.dataset = $1 and t.event = $2 order by t.item::text collate "C"`,
+	"erasure": `where t.dataset = $1 and t.event = $2 order by t.relation collate "C",
+		t.digest::text collate "C"`,
+	"artifact": `where t.digest::text = $1 and t.name = $2 and t.stage = $3 and coalesce(t.run, '') = $4
+		and coalesce((select min(a.number) from only public.attempt a where a.id = t.attempt), 0) = $5::int8 order by t.id`,
+	// Of equal reports of an attempt, an event tells of those that were there.
+	"evaluation": `where t.run = $1 and t.document::text = $2 and coalesce((select min(a.number) from only public.attempt a
+		where a.id = t.attempt), 0) = $3::int8
+		and coalesce((select min(a.stage) from only public.attempt a where a.id = t.attempt), '') = $4
+			order by t.id limit $5`,
+}
+
+// request asks for the rows of a table that an event tells of, or several events one after the other. Its statement
+// takes args; each row goes to row in the order in which it is hashed.
+type request struct {
+	sql  string
+	args []string
+	row  func(values [][]byte) error
+	done func() // after the last row
+}
+
+// requestsAtOnce is how many requests are sent together: few enough that neither side waits for the other to read.
+const requestsAtOnce = 100
+
+// ask sends requests and reads what comes back, in order, row by row.
+func (r Reading) ask(ctx context.Context, requests []*request) error {
+	for len(requests) > 0 {
+		n := min(requestsAtOnce, len(requests))
+		if err := r.askSome(ctx, requests[:n]); err != nil {
+			return err
+		}
+		requests = requests[n:]
+	}
+	return nil
+}
+
+func (r Reading) askSome(ctx context.Context, requests []*request) error {
+	var batch pgconn.Batch
+	for _, q := range requests {
+		sd, err := r.tx.Conn().Prepare(ctx, q.sql, q.sql)
+		if err != nil {
+			return err
+		}
+		args := make([][]byte, len(q.args))
+		for i, a := range q.args {
+			args[i] = []byte(a)
+		}
+		batch.ExecPrepared(sd.Name, args, nil, []int16{pgx.BinaryFormatCode})
+	}
+	results := r.tx.Conn().PgConn().ExecBatch(ctx, &batch)
+	err := readAll(results, requests)
+	if closed := results.Close(); closed != nil {
+		return closed
+	}
+	return err
+}
+
+func readAll(results *pgconn.MultiResultReader, requests []*request) error {
+	for _, q := range requests {
+		if !results.NextResult() {
+			return nil // Close says why
+		}
+		rows := results.ResultReader()
+		for rows.NextRow() {
+			if err := q.row(rows.Values()); err != nil {
+				return err
+			}
+		}
+		q.done()
+	}
+	return nil
+}
+
+// hasher computes digests of rows.
+type hasher struct{ buf []byte }
+
+func (h *hasher) digest(t *audit.Table, values [][]byte) (audit.Hash, error) {
+	var err error
+	h.buf, err = t.AppendRow(h.buf[:0], values)
+	return sha256.Sum256(h.buf), err
+}
+
+// keyOf is the key of a row as people read it: the table and the columns that tell it from others.
+func keyOf(t *audit.Table, values [][]byte) string {
+	words := []string{t.Name}
+	for _, name := range t.Key {
+		i := t.Column(name)
+		words = append(words, valueText(t.Columns[i].Type, values[i]))
+	}
+	return strings.Join(words, " ")
+}
+
+// valueText writes an integer in decimal digits; text is text.
+func valueText(typ string, v []byte) string {
+	switch {
+	case typ == "int2" && len(v) == 2:
+		return strconv.Itoa(int(int16(binary.BigEndian.Uint16(v))))
+	case typ == "int4" && len(v) == 4:
+		return strconv.Itoa(int(int32(binary.BigEndian.Uint32(v))))
+	case typ == "int8" && len(v) == 8:
+		return strconv.FormatInt(int64(binary.BigEndian.Uint64(v)), 10)
+	}
+	return string(v)
+}

@@ -1,0 +1,99 @@
+package storage
+
+import (
+	"context"
+	"maps"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/trimtab/trimtab"
+)
+
+// relied are the settings that the statements of this package rely on. They go with the request for a connection, where
+// they count for more than what `alter role` and `alter database` set. Postgres has them since version 13.
+//
+// Whatever is made without a schema is made in public, and pg_catalog, which is not named, is searched first.
+// Row security is an error where it would hide rows from us.
+var relied = map[string]string{
+	"search_path":                    "public, pg_temp",
+	"row_security":                   "off",
+	"client_encoding":                "UTF8",
+	"standard_conforming_strings":    "on",
+	"backslash_quote":                "safe_encoding",
+	"bytea_output":                   "hex",
+	"DateStyle":                      "ISO, MDY",
+	"IntervalStyle":                  "postgres",
+	"TimeZone":                       "UTC",
+	"extra_float_digits":             "1",
+	"xmlbinary":                      "base64",
+	"array_nulls":                    "on",
+	"transform_null_equals":          "off",
+	"quote_all_identifiers":          "off",
+	"check_function_bodies":          "on",
+	"default_transaction_isolation":  "read committed",
+	"default_transaction_read_only":  "off",
+	"default_transaction_deferrable": "off",
+	"default_table_access_method":    "heap",
+	"default_tablespace":             "",
+	"exit_on_error":                  "off",
+}
+
+// reliedLater are such settings of newer versions of Postgres, which are set once the session is there.
+var reliedLater = map[string]string{
+	"idle_session_timeout":             "0", // 14
+	"transaction_timeout":              "0", // 17
+	"restrict_nonsystem_relation_kind": "",  // minor versions of 2024
+}
+
+// preferred are settings that an address may have otherwise, as postgres://…?jit=on.
+var preferred = map[string]string{
+	"application_name":  "trimtab",
+	"statement_timeout": "0",
+	"lock_timeout":      "0",
+	idleParam:           idleTimeout,
+	jitParam:            "off",
+}
+
+// settle gives the connections of a configuration the settings that are relied on.
+func settle(config *pgx.ConnConfig) {
+	if config.ConnectTimeout == 0 {
+		config.ConnectTimeout = connectTimeout
+	}
+	maps.Copy(config.RuntimeParams, relied)
+	for name, value := range preferred {
+		if _, ok := config.RuntimeParams[name]; !ok {
+			config.RuntimeParams[name] = value
+		}
+	}
+	all := maps.Clone(reliedLater)
+	maps.Copy(all, relied)
+	for name := range preferred {
+		all[name] = config.RuntimeParams[name]
+	}
+	config.AfterConnect = func(ctx context.Context, c *pgconn.PgConn) error { return settled(ctx, c, all) }
+}
+
+// settledQuery sets what newer versions have, and what something that runs at login may have changed.
+const settledQuery = `
+	select pg_catalog.set_config(w.name, w.value, false), pg_catalog.current_setting('session_replication_role')
+	from rows from (pg_catalog.unnest($1::pg_catalog.text[]), pg_catalog.unnest($2::pg_catalog.text[])) w (name, value)
+	where pg_catalog.current_setting(w.name, true) is not null`
+
+// settled ends a connection whose triggers and foreign keys are off: a session without a superuser's rights cannot turn them on.
+func settled(ctx context.Context, c *pgconn.PgConn, settings map[string]string) error {
+	var names, values []string
+	for _, name := range slices.Sorted(maps.Keys(settings)) {
+		names, values = append(names, name), append(values, settings[name])
+	}
+	result := c.ExecParams(ctx, settledQuery, [][]byte{[]byte(arrayText(names)), []byte(arrayText(values))}, nil, nil, nil).Read()
+	if result.Err != nil || len(result.Rows) == 0 {
+		return result.Err
+	}
+	if role := string(result.Rows[0][1]); role == "replica" {
+		return trimtab.NewError(trimtab.Conflict, "triggers_off",
+			"reset it with `alter role … reset session_replication_role`, for the role or the database that has it",
+			"connecting to the database: its setting session_replication_role is replica, under which triggers and foreign keys do nothing")
+	}
+	return nil
+}
