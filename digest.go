@@ -1,7 +1,6 @@
 package trimtab
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -41,36 +40,57 @@ func (d Digest) Short() string {
 	return h[:min(12, len(h))]
 }
 
+// Sum is the digest's 32 bytes; it has no meaning for what is no digest.
+func (d Digest) Sum() (sum [32]byte) {
+	_, _ = hex.Decode(sum[:], []byte(d.Hex())[:min(2*len(sum), len(d.Hex()))])
+	return sum
+}
+
 // MerkleRoot is the root of the RFC 9162 tree (leaf prefix 0x00, node prefix
 // 0x01) whose leaves are the item digests in ascending order, duplicates kept.
 // It does not depend on the order of items.
 func MerkleRoot(items []Digest) Digest {
-	leaves := make([][]byte, len(items))
-	sorted := slices.Clone(items)
-	slices.Sort(sorted)
-	for i, d := range sorted {
-		raw, _ := hex.DecodeString(d.Hex())
-		leaves[i] = sum(0, raw)
+	var tree Merkle
+	for _, d := range slices.Sorted(slices.Values(items)) {
+		tree.Add(d)
 	}
-	return DigestFromSum(merkle(leaves))
+	return tree.Root()
 }
 
-func merkle(leaves [][]byte) []byte {
-	switch len(leaves) {
-	case 0:
-		s := sha256.Sum256(nil)
-		return s[:]
-	case 1:
-		return leaves[0]
-	}
-	k := 1
-	for k*2 < len(leaves) {
-		k *= 2
-	}
-	return sum(1, merkle(leaves[:k]), merkle(leaves[k:]))
+// Merkle is MerkleRoot of items that are given one after the other, in
+// ascending order, in memory of the logarithm of their number. The zero value
+// has none.
+type Merkle struct {
+	n     int
+	whole [][32]byte // roots of whole subtrees, the largest first
 }
 
-func sum(prefix byte, parts ...[]byte) []byte {
-	s := sha256.Sum256(append([]byte{prefix}, bytes.Join(parts, nil)...))
-	return s[:]
+// Add takes the next item.
+func (m *Merkle) Add(item Digest) {
+	leaf := item.Sum()
+	h := sha256.Sum256(append([]byte{0}, leaf[:]...))
+	for n := m.n; n&1 == 1; n >>= 1 {
+		last := len(m.whole) - 1
+		h, m.whole = node(m.whole[last], h), m.whole[:last]
+	}
+	m.n, m.whole = m.n+1, append(m.whole, h)
+}
+
+// Len is how many items were added.
+func (m *Merkle) Len() int { return m.n }
+
+// Root is the root over what was added so far.
+func (m *Merkle) Root() Digest {
+	if m.n == 0 {
+		return DigestOf(nil)
+	}
+	h := m.whole[len(m.whole)-1]
+	for i := len(m.whole) - 2; i >= 0; i-- {
+		h = node(m.whole[i], h)
+	}
+	return DigestFromSum(h[:])
+}
+
+func node(left, right [32]byte) [32]byte {
+	return sha256.Sum256(slices.Concat([]byte{1}, left[:], right[:]))
 }

@@ -147,14 +147,34 @@ func (j *collector) finish(ctx context.Context) ([]trimtab.Named, []trimtab.Metr
 		return nil, nil, err
 	}
 	pairs := label.Pairs(rankings)
-	return []trimtab.Named{{Name: "rankings", Digest: d}}, []trimtab.Metric{
+	return []trimtab.Named{{Name: "rankings", Digest: d}}, append([]trimtab.Metric{
 		{Name: "rankings", Value: float64(len(rankings))},
 		{Name: "pairs", Value: float64(len(pairs))},
 		{Name: "distinct_responses", Value: float64(responsesOf(rankings)) / float64(max(1, len(rankings)))},
 		{Name: "agreement", Value: agreement},
 		{Name: "oracle_accuracy", Value: label.Mean(oracle)},
 		{Name: "longer_wins", Value: label.LongerWins(rankings, pairs)},
-	}, nil
+	}, j.heldOut(rankings, pairs, oracle)...), nil
+}
+
+// heldOut is how the labellers' mean taste does on the pairs by which reward models are measured.
+func (j *collector) heldOut(rankings []trimtab.Ranking, pairs []label.Pair, oracle []float64) []trimtab.Metric {
+	var held []label.Pair
+	var hits []float64
+	for i, p := range pairs {
+		if rankings[p.Ranking].Split == trimtab.SplitTest {
+			held, hits = append(held, p), append(hits, oracle[i])
+		}
+	}
+	if len(held) == 0 {
+		return nil
+	}
+	by := label.Bootstrap(label.PairGroups(rankings, held), hits, .95, 1000, j.b.source("bootstrap"))
+	return []trimtab.Metric{
+		{Name: "held_out/oracle_accuracy", Value: label.Mean(hits)},
+		{Name: "held_out/oracle_accuracy_low", Value: by.Low}, {Name: "held_out/oracle_accuracy_high", Value: by.High},
+		{Name: "held_out/pairs", Value: float64(len(held))}, {Name: "held_out/groups", Value: float64(by.Groups)},
+	}
 }
 
 // groups are the different responses to each prompt, judged.
@@ -188,7 +208,8 @@ func (j *collector) groups(world *starter.World) ([]asked, error) {
 	return groups, nil
 }
 
-// rank lets the labellers order each group, and scores an oracle that knows their mean taste on the pairs.
+// rank lets the labellers order each group. oracle has, for each pair of the
+// rankings in order, whether their mean taste orders it as the label says.
 func (j *collector) rank(people *starter.Labellers, groups []asked) (rankings []trimtab.Ranking, oracle []float64) {
 	for _, g := range groups {
 		r := people.Rank(uint64(g.index), j.prompts[g.index].Text, g.responses, g.verdicts)

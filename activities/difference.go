@@ -117,6 +117,19 @@ func compareMetrics(place string, was, is []trimtab.Metric) (Difference, bool) {
 	return Difference{}, false
 }
 
+// recordedOf leaves out what is measured of a result by now and was not when
+// the attempt was recorded: it says nothing of how that came about.
+func recordedOf(was, is []trimtab.Metric) []trimtab.Metric {
+	recorded := trimtab.Report{Metrics: was}
+	var kept []trimtab.Metric
+	for _, m := range is {
+		if _, ok := recorded.Value(m.Name); ok {
+			kept = append(kept, m)
+		}
+	}
+	return kept
+}
+
 // compareRollouts finds the first rollout that differs, and its first field in the order in which they are computed.
 func compareRollouts(was, is []trimtab.Rollout) (Difference, bool) {
 	for i := range min(len(was), len(is)) {

@@ -101,6 +101,19 @@ func TestCompareRankings(t *testing.T) {
 	}
 }
 
+// A measure that came later is not held against an attempt that has none; one that is gone is.
+func TestRecordedOf(t *testing.T) {
+	was := []trimtab.Metric{{Name: "loss", Value: 1}, {Name: "held_out/accuracy", Value: .5}}
+	kept := recordedOf(was, []trimtab.Metric{{Name: "held_out/accuracy", Value: .5}, {Name: "held_out/groups", Value: 4}})
+	if d, differ := compareMetrics(placeResult, was, append(was[:1:1], kept...)); differ {
+		t.Errorf("differs: %+v", d)
+	}
+	kept = recordedOf(was, []trimtab.Metric{{Name: "held_out/groups", Value: 4}})
+	if _, differ := compareMetrics(placeResult, was, append(was[:1:1], kept...)); !differ {
+		t.Error("a measure that is gone is not noticed")
+	}
+}
+
 func TestCompareJSON(t *testing.T) {
 	for _, c := range []struct {
 		was, is string

@@ -54,6 +54,12 @@ type Accuracy struct {
 	MatchedPairs      int     `json:"matched_pairs"` // lengths within a quarter of each other
 	MatchedAccuracy   float64 `json:"matched_accuracy"`
 	MatchedLongerWins float64 `json:"matched_longer_wins"`
+
+	// What follows is in the metrics of the reward stage, and not in the report, whose bytes are those of before.
+
+	Interval label.Interval `json:"-"` // as Low and High
+	Over     float64        `json:"-"` // Accuracy less LongerWins
+	OverBy   label.Interval `json:"-"` // of that: paired, over the same groups
 }
 
 // Shown is one prompt with each model's answer.
@@ -392,10 +398,13 @@ func (b builder) measure(m *model.Model, seqs []reward.Ranking, held []trimtab.R
 	score := func(r, i int) float64 { return float64(scores[r][i]) }
 	pairs := label.Pairs(held)
 	matched := label.LengthMatched(held, pairs)
-	hits := label.Hits(pairs, score)
+	hits, groups := label.Hits(pairs, score), label.PairGroups(held, pairs)
+	over := label.Differences(hits, label.LongerHits(held, pairs))
 	a := Accuracy{Pairs: len(pairs), Accuracy: label.Mean(hits), LongerWins: label.LongerWins(held, pairs),
-		MatchedPairs: len(matched), MatchedAccuracy: label.Mean(label.Hits(matched, score)), MatchedLongerWins: label.LongerWins(held, matched)}
-	a.Low, a.High = label.Bootstrap(label.PairGroups(held, pairs), hits, .95, 1000, b.source("bootstrap"))
+		MatchedPairs: len(matched), MatchedAccuracy: label.Mean(label.Hits(matched, score)), MatchedLongerWins: label.LongerWins(held, matched),
+		Interval: label.Bootstrap(groups, hits, .95, 1000, b.source("bootstrap")),
+		Over:     label.Mean(over), OverBy: label.Bootstrap(groups, over, .95, 1000, b.source("bootstrap"))}
+	a.Low, a.High = a.Interval.Low, a.Interval.High
 	return a
 }
 
@@ -410,6 +419,9 @@ func (b builder) accuracy(m *model.Model, seqs []reward.Ranking, held []trimtab.
 		{Name: "held_out/pairs", Value: float64(a.Pairs)}, {Name: "held_out/longer_wins", Value: a.LongerWins},
 		{Name: "held_out/matched_pairs", Value: float64(a.MatchedPairs)}, {Name: "held_out/matched_accuracy", Value: a.MatchedAccuracy},
 		{Name: "held_out/matched_longer_wins", Value: a.MatchedLongerWins},
+		{Name: "held_out/groups", Value: float64(a.Interval.Groups)},
+		{Name: "held_out/over_longer", Value: a.Over},
+		{Name: "held_out/over_longer_low", Value: a.OverBy.Low}, {Name: "held_out/over_longer_high", Value: a.OverBy.High},
 	}
 }
 

@@ -403,10 +403,8 @@ func (w *again) end(ctx context.Context) error {
 			return err
 		}
 	}
-	here := slices.Concat(w.last, measured)
-	if slices.ContainsFunc(w.in.Attempt.Metrics, trimtab.Metric.IsFit) { // programs of before counted nothing
-		here = append(here, trimtab.FitMetrics(w.job.fits())...)
-	}
+	measured = append(measured, trimtab.FitMetrics(w.job.fits())...)
+	here := slices.Concat(w.last, recordedOf(w.in.Attempt.Metrics, measured))
 	w.out.Compared.Metrics += len(here)
 	if d, differ := compareMetrics(placeResult, w.in.Attempt.Metrics, here); differ {
 		return w.found(d)

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -20,6 +21,7 @@ type bounded struct {
 	allowed int64   // bytes that may be handed on
 	breaks  []int64 // offsets after line ends not yet passed by lineAt
 	line    int     // at the last lineAt
+	skipped int     // lines before the first that is counted
 }
 
 func newBounded(r io.Reader) *bounded {
@@ -93,9 +95,35 @@ func trimEnd(line []byte) []byte {
 func checkBytes(s string) error {
 	switch {
 	case !utf8.ValidString(s):
-		return errors.New("is not valid UTF-8")
+		return errors.New(notUTF8Reason([]byte(s)))
 	case strings.ContainsRune(s, 0):
 		return errors.New("holds a NUL character")
 	}
 	return nil
+}
+
+// notUTF8Reason says what is not UTF-8 about b, and what it is likely to be.
+func notUTF8Reason(b []byte) string {
+	for i := 0; i < len(b); {
+		r, size := utf8.DecodeRune(b[i:])
+		if r == utf8.RuneError && size <= 1 {
+			return fmt.Sprintf("is not valid UTF-8 (byte %#02x; it may be Latin-1 or Windows-1252)", b[i])
+		}
+		i += size
+	}
+	return "is not valid UTF-8"
+}
+
+// peekLine is the beginning of what comes next, up to the end of its line; of
+// a line that is longer than the buffer, its first 64 KiB.
+func (b *bounded) peekLine() []byte {
+	for n := 256; ; n *= 2 {
+		head, err := b.r.Peek(min(n, b.r.Size()))
+		if end := bytes.IndexByte(head, '\n'); end >= 0 {
+			return trimEnd(head[:end+1])
+		}
+		if err != nil || n >= b.r.Size() {
+			return head
+		}
+	}
 }

@@ -34,7 +34,7 @@ const (
 // itself; of a longer conversation each turn is led by "Human: " or
 // "Assistant: ", turns are parted by an empty line, and after a last turn of
 // the user "Assistant:" asks for the answer. What the system says stands
-// first, unmarked.
+// first, unmarked. Space around a turn is not kept.
 func Transcript(turns []Turn) string {
 	var parts []string
 	for len(turns) > 0 && turns[0].Role == System {
@@ -89,54 +89,124 @@ func nextMark(s string) (int, string) {
 	return a, assistantMark
 }
 
+// isTranscript reports whether a text is a conversation in the form of the set
+// Anthropic HH: it begins with a mark, or ends by asking for the answer, and
+// has a turn of the user after an empty line. Marks elsewhere are text.
+func isTranscript(s string) bool {
+	if !strings.Contains(s, between+humanMark) {
+		return false
+	}
+	begin := strings.TrimLeft(s, "\n")
+	return strings.HasPrefix(begin, humanMark) || strings.HasPrefix(begin, assistantMark) ||
+		strings.HasSuffix(strings.TrimRight(s, " \n"), between+assistantMark)
+}
+
+// conversation is turns, and where they come from.
+type conversation struct {
+	turns []Turn
+	plain bool // a text of its own, not messages: whatever it holds is text
+}
+
+// prompt is the conversation as the text of a prompt. Messages that this form
+// would lose or read as other turns are an error.
+func (c conversation) prompt() (string, error) {
+	turns := c.turns
+	for len(turns) > 0 && turns[0].Role == System {
+		if markAtStart(turns[0].Text) && !c.plain {
+			return "", forged(turns[0])
+		}
+		turns = turns[1:]
+	}
+	if c.plain && len(turns) == 1 {
+		return Transcript(c.turns), nil
+	}
+	for i, t := range c.turns {
+		if i >= len(c.turns)-len(turns) && t.Role == System {
+			return "", faultf("put it first, or leave the record out",
+				"a message of the system stands after the first turn, where a prompt cannot say who spoke")
+		}
+		if at, _ := nextMark(t.Text); at >= 0 {
+			return "", forged(t)
+		}
+	}
+	if len(turns) == 1 && len(c.turns) > 1 && markAtStart(turns[0].Text) {
+		return "", forged(turns[0])
+	}
+	return Transcript(c.turns), nil
+}
+
+// markAtStart reports whether a text would be led by a mark that nobody gave it.
+func markAtStart(s string) bool {
+	at, _ := nextMark(between + strings.TrimSpace(s))
+	return at == 0
+}
+
+func forged(t Turn) error {
+	at, mark := nextMark(between + strings.TrimSpace(t.Text))
+	if at < 0 {
+		mark = humanMark
+	}
+	return faultf("leave the record out", "a message of the %s holds a paragraph that begins with %q, as turns of the prompt do: it would be read as another turn", t.Role, mark)
+}
+
 // turnsOf reads a string, a message or a list of messages.
-func turnsOf(name string, v any) ([]Turn, error) {
+func turnsOf(name string, v any) (conversation, error) {
 	switch v := v.(type) {
 	case string:
-		if turns, ok := ParseTranscript(v); ok && strings.Contains(v, between+humanMark) {
-			return turns, nil
+		if turns, ok := ParseTranscript(v); ok && isTranscript(v) {
+			return conversation{turns: turns}, nil
 		}
-		return []Turn{{User, v}}, nil
+		return conversation{turns: []Turn{{User, v}}, plain: true}, nil
 	case map[string]any:
 		t, err := turnOf(name, v)
-		return []Turn{t}, err
+		return conversation{turns: []Turn{t}}, err
 	case []any:
 		turns := make([]Turn, 0, len(v))
 		for i, message := range v {
 			m, ok := message.(map[string]any)
 			if !ok {
-				return nil, faultf(`write messages as {"role": …, "content": …}`, "%s is %s, not a message", nth("field \""+name+"\" message", i), typeName(message))
+				return conversation{}, faultf(`write messages as {"role": …, "content": …}`,
+					"%s is %s, not a message", nth("field \""+name+"\" message", i), typeName(message))
 			}
 			t, err := turnOf(nth(name+" message", i), m)
 			if err != nil {
-				return nil, err
+				return conversation{}, err
 			}
 			turns = append(turns, t)
 		}
 		if len(turns) == 0 {
-			return nil, faultf("leave the record out", "field %q is an empty list", name)
+			return conversation{}, faultf("leave the record out", "field %q is an empty list", name)
 		}
-		return turns, nil
+		return conversation{turns: turns}, nil
 	}
-	return nil, faultf("write it as a string or a list of messages", "field %q is %s, not a string or messages", name, typeName(v))
+	return conversation{}, faultf("write it as a string or a list of messages", "field %q is %s, not a string or messages", name, typeName(v))
 }
 
 // turnOf reads {role, content}, {from, value} or {role, text}.
 func turnOf(name string, m map[string]any) (Turn, error) {
 	f := fieldsOf(m)
-	theirs := f.optional("role", "from")
+	theirs, err := f.optional("role", "from")
+	if err != nil {
+		return Turn{}, err
+	}
 	role, ok := roles[strings.ToLower(theirs)]
 	if !ok {
 		return Turn{}, faultf("leave the record out, or write the turn as one of user, assistant or system", "%s has the role %q, which is not known", name, theirs)
 	}
-	for _, key := range []string{"content", "value", "text"} {
-		if !f.exists(key) {
-			continue
-		}
-		text, err := contentOf(name, f.byName[key])
-		return Turn{role, text}, err
+	if f.has("tool_calls") || f.has("function_call") {
+		return Turn{}, faultf("leave the record out: only text can be learned from", "%s calls a tool", name)
 	}
-	return Turn{}, f.missing("content")
+	key := f.first("content", "value", "text")
+	for _, k := range []string{"content", "value", "text"} {
+		if key == "" && f.exists(k) {
+			key = k
+		}
+	}
+	if key == "" {
+		return Turn{}, faultf("give it a text, or leave the record out", "%s has no text", name)
+	}
+	text, err := contentOf(name, f.byName[key])
+	return Turn{role, text}, err
 }
 
 // contentOf reads a string, or parts of type text.

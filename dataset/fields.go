@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -11,27 +12,68 @@ import (
 	"github.com/trimtab/trimtab"
 )
 
-// fields are a record's columns: by their own names, or else in lower case.
+// fields are a record's columns, by their own names or else in lower case.
+// A column that is null is not among them.
 type fields struct {
 	byName map[string]any
-	names  []string // as the file has them, sorted
+	null   map[string]bool // columns that are null, in lower case
+	names  []string        // of columns that are not null, as the file has them, sorted
+
+	votes     *votes // of the file
+	votesMean string // ReadOptions.Votes
+	line      int
 }
 
 func fieldsOf(m map[string]any) fields {
-	f := fields{byName: map[string]any{}, names: slices.Sorted(maps.Keys(m))}
-	for _, name := range f.names {
-		if lower := strings.ToLower(name); f.byName[lower] == nil {
+	f := fields{byName: map[string]any{}, null: map[string]bool{}, votes: &votes{}}
+	for _, name := range slices.Sorted(maps.Keys(m)) {
+		lower := strings.ToLower(name)
+		if m[name] == nil {
+			f.null[lower] = true
+			continue
+		}
+		f.names = append(f.names, name)
+		if f.byName[lower] == nil {
 			f.byName[lower] = m[name]
 		}
 	}
-	maps.Copy(f.byName, m)
+	for _, name := range f.names {
+		f.byName[name] = m[name]
+	}
 	return f
 }
 
-// has reports whether there is anything in a column.
+// mapped gives columns our names: of the task of Label Studio, those of its data.
+func mapped(m map[string]any, names map[string]string) map[string]any {
+	if len(names) == 0 {
+		return m
+	}
+	if data, ok := m["data"].(map[string]any); ok && m["annotations"] != nil {
+		m["data"] = mapped(data, names)
+	}
+	out := maps.Clone(m)
+	for _, ours := range slices.Sorted(maps.Keys(names)) {
+		theirs := names[ours]
+		if theirs == NoColumn {
+			maps.DeleteFunc(out, func(name string, _ any) bool { return strings.EqualFold(name, ours) })
+		} else if v := m[theirs]; v != nil {
+			out[ours] = v
+		}
+	}
+	return out
+}
+
+// has reports whether there is anything in a column: not an empty string or list.
 func (f fields) has(name string) bool {
-	v := f.byName[name]
-	return v != nil && v != ""
+	switch v := f.byName[name].(type) {
+	case nil:
+		return false
+	case string:
+		return v != ""
+	case []any:
+		return len(v) > 0
+	}
+	return true
 }
 
 // exists reports whether there is such a column, if only an empty one.
@@ -51,21 +93,26 @@ func (f fields) first(names ...string) string {
 }
 
 // aliases are names that others give to our columns; the remedy of a missing
-// column proposes them. They are not taken silently.
+// column proposes them. They are not taken silently. Of two responses nothing
+// is proposed for the chosen one: which of them is better is not in a name.
 var aliases = map[string][]string{
 	"completion": {"response", "answer", "output", "target", "canonical_solution", "best answer", "text", "chosen"},
 	"prompt":     {"question", "instruction", "input", "query", "context", "text"},
 	"answer":     {"best answer", "response", "output", "completion"},
 	"output":     {"response", "completion", "answer"},
-	"chosen":     {"preferred", "winner", "better", "response_1", "response_a"},
-	"rejected":   {"dispreferred", "loser", "worse", "response_2", "response_b"},
 	"responses":  {"completions", "answers", "outputs"},
 	"rank":       {"ranking", "order"},
 	"text":       {"content", "body", "document", "completion", "prompt"},
 }
 
-// missing is the fault of a record without a column.
+// missing is the fault of a record without a column, or with nothing in it.
 func (f fields) missing(name string) error {
+	switch {
+	case f.null[name]:
+		return faultf("give it a value, or leave the record out", "field %q is null", name)
+	case f.exists(name):
+		return faultf("give it a value, or leave the record out", "field %q is empty", name)
+	}
 	theirs := "COLUMN"
 	for _, alias := range aliases[name] {
 		if i := slices.IndexFunc(f.names, func(n string) bool { return strings.ToLower(n) == alias }); i >= 0 {
@@ -77,7 +124,15 @@ func (f fields) missing(name string) error {
 	if strings.Contains(pass, " ") {
 		pass = strconv.Quote(pass)
 	}
-	return faultf("rename it or pass --map "+pass, "field %q is missing (have: %s)", name, strings.Join(f.names[:min(len(f.names), 20)], ", "))
+	return faultf("rename it or pass --map "+pass, "field %q is missing (have: %s)", name, f.have())
+}
+
+// have lists the columns of a record.
+func (f fields) have() string {
+	if len(f.names) > 20 {
+		return strings.Join(f.names[:20], ", ") + fmt.Sprintf(" and %d more", len(f.names)-20)
+	}
+	return strings.Join(f.names, ", ")
 }
 
 // text is a column that must hold a string.
@@ -88,17 +143,22 @@ func (f fields) text(name string) (string, error) {
 	return stringOf(name, f.byName[name])
 }
 
-// optional is a column's string or number; empty for anything else.
-func (f fields) optional(names ...string) string {
-	for _, name := range names {
-		switch v := f.byName[name].(type) {
-		case string:
-			return v
-		case json.Number:
-			return v.String()
-		}
+// optional is a column's string, or its number as it is written; empty
+// without the first of names that has something. Anything else in it is an
+// error: it would be lost.
+func (f fields) optional(names ...string) (string, error) {
+	name := f.first(names...)
+	switch v := f.byName[name].(type) {
+	case nil:
+		return "", nil
+	case string:
+		return v, nil
+	case json.Number:
+		return v.String(), nil
+	default:
+		return "", faultf(fmt.Sprintf("write it as a string, or leave it out with --map %s=%s", name, NoColumn),
+			"field %q is %s, not a string", name, typeName(v))
 	}
-	return ""
 }
 
 // list is a column that must hold a list.
@@ -141,6 +201,8 @@ func typeName(v any) string {
 func number(name string, v any) (float64, error) {
 	var s string
 	switch v := v.(type) {
+	case nil:
+		return 0, faultf("give it a number, or leave the record out", "field %q is missing or null", name)
 	case json.Number:
 		s = v.String()
 	case string:
@@ -149,7 +211,7 @@ func number(name string, v any) (float64, error) {
 		return 0, faultf("write it as a number", "field %q is %s, not a number", name, typeName(v))
 	}
 	x, err := strconv.ParseFloat(s, 64)
-	if err != nil || x != x {
+	if err != nil || math.IsNaN(x) || math.IsInf(x, 0) {
 		return 0, faultf("write it as a number", "field %q is %q, not a number", name, s)
 	}
 	return x, nil
@@ -157,40 +219,81 @@ func number(name string, v any) (float64, error) {
 
 // splitOf reads the split column: what is not for training is for tests.
 func splitOf(f fields) (string, error) {
-	s := strings.ToLower(f.optional("split"))
-	switch {
-	case s == "" || s == "train" || s == "training":
-		return trimmedSplit(s), nil
+	s, err := f.optional("split")
+	if err != nil {
+		return "", err
+	}
+	switch s = strings.ToLower(s); {
+	case s == "":
+		return "", nil
+	case s == "train" || s == "training":
+		return trimtab.SplitTrain, nil
 	case s == "dev" || strings.HasPrefix(s, "test") || strings.HasPrefix(s, "valid"):
 		return trimtab.SplitTest, nil
 	}
 	return "", faultf("use train or test", "field %q is %q", "split", s)
 }
 
-func trimmedSplit(s string) string {
-	if s == "" {
-		return ""
-	}
-	return trimtab.SplitTrain
-}
-
 // groupOf is what a split must not tear apart: the group column, or else the
 // part of an id "debate_side/pair" that names the debate.
-func groupOf(f fields) string {
-	if g := f.optional("group"); g != "" {
-		return g
+func groupOf(f fields) (string, error) {
+	if g, err := f.optional("group"); g != "" || err != nil {
+		return g, err
 	}
-	whole, _, ok := strings.Cut(f.optional("id"), "/")
+	id, _ := f.byName["id"].(string)
+	whole, _, ok := strings.Cut(id, "/")
 	if !ok {
-		return ""
+		return "", nil
 	}
 	debate, _, _ := strings.Cut(whole, "_")
-	return debate
+	return debate, nil
 }
 
-func labellerOf(f fields) string {
+func labellerOf(f fields) (string, error) {
 	return f.optional("labeller", "labeler", "annotator", "worker")
 }
 
 // nth names an element of a list for people, who count from 1.
 func nth(name string, i int) string { return fmt.Sprintf("%s %d", name, i+1) }
+
+// listColumns are those that hold a list or an object, whatever is in it.
+var listColumns = []string{"messages", "conversations", "responses", "rank", "ranks", "votes", "completions", "answers", "summaries",
+	"info", "history", "instances", "annotations", "data", "conversation_a", "conversation_b"}
+
+// unfold reads the columns of a table that hold a list, which a table can only
+// write as a string: those whose name says so, and those that begin like
+// messages. Text is text.
+func (f fields) unfold() error {
+	for _, name := range slices.Sorted(maps.Keys(f.byName)) {
+		s, ok := f.byName[name].(string)
+		like := likeMessages(s)
+		if lower := strings.ToLower(name); !ok || lower == "text" || !like && !slices.Contains(listColumns, lower) {
+			continue
+		}
+		value, err := literal(s)
+		switch {
+		case err == nil:
+			f.byName[name] = value
+		case like:
+			return faultf("write it as JSON, or leave the record out", "column %q begins like a message and cannot be read: %v", name, err)
+		}
+	}
+	return nil
+}
+
+// likeMessages reports whether s begins like a message or a list of them.
+func likeMessages(s string) bool {
+	s = strings.TrimSpace(s)
+	s = strings.TrimLeft(strings.TrimPrefix(s, "["), " \t\r\n")
+	s, ok := strings.CutPrefix(s, "{")
+	if !ok {
+		return false
+	}
+	s = strings.TrimLeft(s, " \t\r\n")
+	if s == "" || s[0] != '\'' && s[0] != '"' {
+		return false
+	}
+	key, rest, ok := strings.Cut(s[1:], s[:1])
+	return ok && strings.HasPrefix(strings.TrimLeft(rest, " \t\r\n"), ":") &&
+		slices.Contains([]string{"role", "content", "from", "value", "selected"}, key)
+}

@@ -3,7 +3,6 @@ package dataset
 import (
 	"bufio"
 	"bytes"
-	"encoding/csv"
 	"encoding/json"
 	"errors"
 	"io"
@@ -17,7 +16,7 @@ import (
 
 const (
 	remedyTooLong  = "cut the record into smaller ones: 8 MiB is the limit"
-	remedyUTF8     = "convert the file to UTF-8"
+	remedyUTF8     = "convert the file to UTF-8, for example with iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW"
 	remedyJSON     = "mend the JSON or leave the line out"
 	remedyCutShort = "the file seems cut short: fetch it again"
 )
@@ -34,24 +33,26 @@ func (in *reader) lines(b *bounded) error {
 		case err != nil:
 			return err
 		case len(bytes.TrimSpace(line)) > 0:
-			in.jsonRecord(n, line)
+			if err := in.jsonRecord(n, line); err != nil {
+				return err
+			}
 		}
 	}
 }
 
 // jsonRecord reads one JSON object.
-func (in *reader) jsonRecord(line int, raw []byte) {
+func (in *reader) jsonRecord(line int, raw []byte) error {
 	fields, err := parseObject(raw)
 	if err != nil {
 		in.reject(line, err)
-		return
+		return nil
 	}
-	in.record(record{line, fields})
+	return in.record(record{line: line, fields: fields})
 }
 
 func parseObject(raw []byte) (map[string]any, error) {
 	if !utf8.Valid(raw) {
-		return nil, faultf(remedyUTF8, "the record is not valid UTF-8")
+		return nil, faultf(remedyUTF8, "the record %s", notUTF8Reason(raw))
 	}
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	dec.UseNumber()
@@ -66,7 +67,7 @@ func parseObject(raw []byte) (map[string]any, error) {
 		return nil, faultf("put one JSON object on a line", "something follows the JSON object")
 	}
 	if brokenSurrogate(raw) {
-		return nil, faultf(remedyUTF8, `the record holds half of a \uD800-\uDFFF pair, which is no character`)
+		return nil, faultf("write both halves of the pair, or leave the record out", `the record holds half of a \uD800-\uDFFF pair, which is no character`)
 	}
 	fields, ok := v.(map[string]any)
 	if !ok {
@@ -121,7 +122,9 @@ func (in *reader) json(b *bounded) error {
 		if err := dec.Decode(&raw); err != nil {
 			return in.jsonEnd(dec, b, err)
 		}
-		in.jsonRecord(b.lineAt(dec.InputOffset()-int64(len(raw))), raw)
+		if err := in.jsonRecord(b.lineAt(dec.InputOffset()-int64(len(raw))), raw); err != nil {
+			return err
+		}
 	}
 	if first == '[' {
 		b.allow(dec.InputOffset())
@@ -177,81 +180,6 @@ func jsonFault(err error) error {
 	return faultf("mend the JSON", "the JSON is not valid from here on: %v", err)
 }
 
-// table reads comma- or tab-separated values under a header.
-func (in *reader) table(b *bounded, comma rune) error {
-	c := csv.NewReader(b)
-	c.Comma, c.LazyQuotes, c.ReuseRecord = comma, comma == '\t', true
-	header, err := c.Read()
-	if err == io.EOF {
-		return nil
-	}
-	if err != nil {
-		return in.tableEnd(err, b)
-	}
-	header = append([]string(nil), header...)
-	for {
-		b.allow(c.InputOffset() + 1<<16) // the csv reader reads ahead
-		row, err := c.Read()
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil && !errors.Is(err, csv.ErrFieldCount) {
-			return in.tableEnd(err, b)
-		}
-		if err != nil {
-			in.reject(errorLine(err, b), tableFault(err))
-			continue
-		}
-		line, _ := c.FieldPos(0)
-		b.lineAt(c.InputOffset())
-		in.row(line, header, row)
-	}
-}
-
-func (in *reader) row(line int, header, row []string) {
-	fields := make(map[string]any, len(row))
-	for i, v := range row {
-		if err := checkBytes(v); err != nil {
-			in.reject(line, faultf(remedyUTF8, "column %q %v", header[i], err))
-			return
-		}
-		fields[strings.TrimSpace(header[i])] = v
-	}
-	in.record(record{line, fields})
-}
-
-// tableEnd rejects the row that cannot be read; a failed read is an error.
-func (in *reader) tableEnd(err error, b *bounded) error {
-	f := tableFault(err)
-	if f == nil {
-		return err
-	}
-	in.reject(errorLine(err, b), f)
-	return nil
-}
-
-func errorLine(err error, b *bounded) int {
-	if p, ok := errors.AsType[*csv.ParseError](err); ok {
-		return p.StartLine
-	}
-	return b.line
-}
-
-// tableFault is the fault of a table that cannot be read; nil of a failed read.
-func tableFault(err error) error {
-	switch {
-	case errors.Is(err, errTooLong):
-		return faultf("close the quote that was left open, or cut the row into smaller ones", "a row is longer than 8 MiB; nothing after it was read")
-	case errors.Is(err, csv.ErrFieldCount):
-		return faultf("quote fields that hold a comma", "the row has not as many columns as the header")
-	}
-	p, ok := errors.AsType[*csv.ParseError](err)
-	if !ok {
-		return nil
-	}
-	return faultf(`put fields that hold a quote in quotes and double it: "a ""b"""`, "the table cannot be read from here on: %v", p.Err)
-}
-
 // text reads plain text as texts or prompts.
 func (in *reader) text(b *bounded) error {
 	split, column := in.options.Split, "text"
@@ -272,41 +200,57 @@ func (in *reader) text(b *bounded) error {
 
 // blocks gathers lines until split says that an item ends.
 func (in *reader) blocks(b *bounded, split, column string) error {
-	var block strings.Builder
-	start, tooLong := 1, false
-	flush := func() {
-		body := strings.Trim(block.String(), "\n")
-		if tooLong {
-			in.reject(start, faultf(`pass --split paragraph or --split line`, "the %s is longer than 8 MiB", split))
-		} else if strings.TrimSpace(body) != "" {
-			in.record(record{start, map[string]any{column: body}})
-		}
-		block.Reset()
-		tooLong = false
-	}
+	t := block{in: in, split: split, column: column, start: 1}
 	for n := 1; ; n++ {
 		line, err := b.nextLine()
 		if err == io.EOF {
-			flush()
-			return nil
+			return t.flush()
 		}
 		if err != nil && err != errTooLong {
 			return err
 		}
 		blank := err == nil && len(bytes.TrimSpace(line)) == 0
 		if split == "line" || split == "paragraph" && blank {
-			flush()
+			if err := t.flush(); err != nil {
+				return err
+			}
 		}
-		if blank && block.Len() == 0 {
-			continue
-		}
-		if block.Len() == 0 && !tooLong {
-			start = n
-		}
-		tooLong = tooLong || err == errTooLong || block.Len()+len(line) > MaxRecord
-		if !tooLong {
-			block.Write(line)
-			block.WriteByte('\n')
+		if !blank || t.body.Len() > 0 {
+			t.add(n, line, err == errTooLong)
 		}
 	}
+}
+
+// block is the lines of one item.
+type block struct {
+	in            *reader
+	split, column string
+	body          strings.Builder
+	start         int // line
+	tooLong       bool
+}
+
+func (t *block) add(n int, line []byte, tooLong bool) {
+	if t.body.Len() == 0 && !t.tooLong {
+		t.start = n
+	}
+	t.tooLong = t.tooLong || tooLong || t.body.Len()+len(line) > MaxRecord
+	if !t.tooLong {
+		t.body.Write(line)
+		t.body.WriteByte('\n')
+	}
+}
+
+// flush makes what was gathered a record.
+func (t *block) flush() error {
+	body, tooLong := strings.Trim(t.body.String(), "\n"), t.tooLong
+	t.body.Reset()
+	t.tooLong = false
+	switch {
+	case tooLong:
+		t.in.reject(t.start, faultf(`pass --split paragraph or --split line`, "the %s is longer than 8 MiB", t.split))
+	case strings.TrimSpace(body) != "":
+		return t.in.record(record{line: t.start, fields: map[string]any{t.column: body}})
+	}
+	return nil
 }

@@ -1,80 +1,126 @@
 package dataset
 
 import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/trimtab/trimtab"
 )
 
 func textItem(f fields) (trimtab.Text, error) {
-	if f.exists("text") || f.first("messages", "conversations") == "" {
+	name := f.first("messages", "conversations")
+	if f.has("text") || name == "" {
 		s, err := f.text("text")
 		return trimtab.Text{Body: s}, err
 	}
-	name := f.first("messages", "conversations")
-	turns, err := turnsOf(name, f.byName[name])
-	return trimtab.Text{Body: strings.TrimSuffix(Transcript(turns), between+assistantMark)}, err
+	c, err := turnsOf(name, f.byName[name])
+	if err != nil {
+		return trimtab.Text{}, err
+	}
+	body, err := c.prompt()
+	return trimtab.Text{Body: strings.TrimSuffix(body, between+assistantMark)}, err
 }
 
-func promptItem(f fields) (trimtab.Prompt, error) {
-	split, err := splitOf(f)
-	if err != nil {
-		return trimtab.Prompt{}, err
+func promptItem(f fields) (p trimtab.Prompt, err error) {
+	if p.Split, err = splitOf(f); err != nil {
+		return p, err
+	}
+	if p.Tag, err = f.optional("tag"); err != nil {
+		return p, err
 	}
 	name := f.first("prompt", "instruction", "question", "messages", "conversations", "context", "query", "input")
 	if name == "" {
-		return trimtab.Prompt{}, f.missing("prompt")
+		return p, f.missing("prompt")
 	}
-	turns, err := asked(f, name)
+	c, err := asked(f, name)
 	if err != nil {
-		return trimtab.Prompt{}, err
+		return p, err
 	}
-	for len(turns) > 0 && turns[len(turns)-1].Role == Assistant {
-		turns = turns[:len(turns)-1]
+	for len(c.turns) > 0 && c.turns[len(c.turns)-1].Role == Assistant {
+		c.turns = c.turns[:len(c.turns)-1]
 	}
-	if len(turns) == 0 {
-		return trimtab.Prompt{}, faultf("leave the record out", "field %q has no turn of the user", name)
+	if len(c.turns) == 0 {
+		return p, faultf("leave the record out", "field %q has no turn of the user", name)
 	}
-	return trimtab.Prompt{Text: Transcript(turns), Split: split, Tag: f.optional("tag")}, nil
+	p.Text, err = c.prompt()
+	return p, err
+}
+
+// ReadsBack reports whether a prompt that is written into the column prompt
+// of a JSON line is read as itself. If not, the line needs the column
+// "verbatim": true.
+func ReadsBack(kind trimtab.Kind, prompt string) bool {
+	if !strings.Contains(prompt, between+humanMark) {
+		return true
+	}
+	f := fieldsOf(map[string]any{"prompt": prompt})
+	if kind == trimtab.KindPrompts {
+		p, err := promptItem(f)
+		return err == nil && p.Text == prompt
+	}
+	text, err := promptText(f)
+	return err == nil && text == prompt
 }
 
 // asked is the conversation up to the answer, as column name has it: an
 // instruction comes with its input, its system text and its history.
-func asked(f fields, name string) ([]Turn, error) {
-	if name != "instruction" {
-		turns, err := turnsOf(name, f.byName[name])
-		if n := len(turns) - 1; n > 0 && turns[n] == (Turn{Role: Assistant}) {
-			turns = turns[:n] // "Assistant:" at the end of a transcript only asks
-		}
-		if system := f.optional("system"); err == nil && system != "" && turns[0].Role != System {
-			turns = append([]Turn{{System, system}}, turns...)
-		}
-		return turns, err
-	}
-	text, err := f.text(name)
+func asked(f fields, name string) (c conversation, err error) {
+	system, err := f.optional("system")
 	if err != nil {
-		return nil, err
+		return c, err
 	}
-	if input := f.optional("input"); input != "" {
-		text += "\n" + input
+	if name == "instruction" {
+		return instructed(f, system)
 	}
-	turns, err := history(f)
-	return append(turns, Turn{User, text}), err
+	if s, ok := f.byName[name].(string); ok && f.byName["verbatim"] == true {
+		c = conversation{turns: []Turn{{User, s}}, plain: true}
+	} else if c, err = turnsOf(name, f.byName[name]); err != nil {
+		return c, err
+	}
+	if n := len(c.turns) - 1; n > 0 && c.turns[n] == (Turn{Role: Assistant}) {
+		c.turns = c.turns[:n] // "Assistant:" at the end of a transcript only asks
+	}
+	if system != "" && c.turns[0].Role != System {
+		c.turns = append([]Turn{{System, system}}, c.turns...)
+	}
+	return c, nil
 }
 
-// history is the system text and the [question, answer] pairs before an instruction.
-func history(f fields) ([]Turn, error) {
-	var turns []Turn
-	if s := f.optional("system"); s != "" {
-		turns = append(turns, Turn{System, s})
+// instructed is an instruction with its input, after its history.
+func instructed(f fields, system string) (c conversation, err error) {
+	text, err := f.text("instruction")
+	if err != nil {
+		return c, err
 	}
+	input, err := f.optional("input")
+	if err != nil {
+		return c, err
+	}
+	if input != "" {
+		text += "\n" + input
+	}
+	if system != "" {
+		c.turns = append(c.turns, Turn{System, system})
+	}
+	before, err := history(f)
+	c.turns = append(append(c.turns, before...), Turn{User, text})
+	c.plain = len(before) == 0
+	return c, err
+}
+
+// history is the [question, answer] pairs before an instruction.
+func history(f fields) ([]Turn, error) {
 	if !f.has("history") {
-		return turns, nil
+		return nil, nil
 	}
 	list, err := f.list("history")
 	if err != nil {
 		return nil, err
 	}
+	var turns []Turn
 	for i, v := range list {
 		pair, _ := v.([]any)
 		if len(pair) != 2 {
@@ -100,10 +146,12 @@ func demonstrationItems(f fields) ([]trimtab.Item, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range []string{"label", "kto_tag"} {
-		if v := f.byName[name]; v == false || strings.EqualFold(f.optional(name), "false") {
-			return nil, faultf("import it as part of a ranking", "field %q is false: the completion is not one to learn from", name)
-		}
+	who, err := f.optional("demonstrator")
+	if err != nil {
+		return nil, err
+	}
+	if err := checkGood(f); err != nil {
+		return nil, err
 	}
 	answers, err := answersOf(f)
 	if err != nil {
@@ -111,44 +159,108 @@ func demonstrationItems(f fields) ([]trimtab.Item, error) {
 	}
 	items := make([]trimtab.Item, len(answers))
 	for i, a := range answers {
-		items[i] = trimtab.Demonstration{Prompt: a.prompt, Response: a.response, Demonstrator: f.optional("demonstrator"), Split: split}
+		items[i] = trimtab.Demonstration{Prompt: a.prompt, Response: a.response, Demonstrator: who, Split: split}
 	}
 	return items, nil
 }
 
+// The words for an answer that is, or is not, one to learn from, beside true, false and numbers.
+var (
+	goodWords = []string{"true", "t", "yes", "y", "good", "desirable", "chosen", "positive", "1", "1.0"}
+	badWords  = []string{"false", "f", "no", "n", "bad", "undesirable", "rejected", "negative", "0", "0.0", "-1", "-1.0"}
+)
+
+// checkGood refuses a completion that its label calls bad, as sets for KTO do.
+func checkGood(f fields) error {
+	for _, name := range []string{"label", "kto_tag"} {
+		if !f.has(name) {
+			continue
+		}
+		var word string
+		switch v := f.byName[name].(type) {
+		case bool:
+			word = strconv.FormatBool(v)
+		case string:
+			word = strings.ToLower(strings.TrimSpace(v))
+		case json.Number:
+			word = v.String()
+			if x, err := v.Float64(); err == nil { // 0.00, -1e0
+				word = strconv.FormatFloat(x+0, 'f', -1, 64)
+			}
+		}
+		switch {
+		case slices.Contains(badWords, word):
+			return faultf("import it as part of a ranking", "field %q is %s: the completion is not one to learn from", name, quotedValue(f.byName[name]))
+		case !slices.Contains(goodWords, word):
+			return faultf(fmt.Sprintf("write true or false, or pass --map %s=%s if it says something else", name, NoColumn),
+				"field %q is %s, which does not say whether the completion is one to learn from", name, quotedValue(f.byName[name]))
+		}
+	}
+	return nil
+}
+
+// quotedValue shows a value in a message.
+func quotedValue(v any) string {
+	if s, ok := v.(string); ok {
+		return strconv.Quote(s)
+	}
+	return typeName(v)
+}
+
 type answer struct{ prompt, response string }
 
+// questions are the columns of a question and its answer.
+var questions = [][2]string{{"prompt", "completion"}, {"instruction", "output"}, {"question", "answer"}, {"input", "output"}}
+
 func answersOf(f fields) ([]answer, error) {
-	switch {
-	case f.has("instances"):
+	if f.has("instances") {
 		return instances(f)
-	case f.first("messages", "conversations") != "" && !f.exists("completion"):
-		return spoken(f, f.first("messages", "conversations"))
 	}
-	for _, columns := range [][2]string{{"prompt", "completion"}, {"instruction", "output"}, {"question", "answer"}, {"input", "output"}} {
-		if f.exists(columns[0]) && f.exists(columns[1]) {
-			return answered(f, columns[0], columns[1])
+	if name := f.first("messages", "conversations"); name != "" && !f.has("completion") {
+		return spoken(f, name)
+	}
+	for _, q := range questions {
+		if f.has(q[0]) && f.has(q[1]) {
+			return answered(f, q[0], q[1])
 		}
 	}
-	for _, columns := range [][2]string{{"instruction", "output"}, {"question", "answer"}} {
-		if f.exists(columns[0]) {
-			return nil, f.missing(columns[1])
+	return nil, unanswered(f)
+}
+
+// unanswered is the fault of a record that has no question and answer.
+func unanswered(f fields) error {
+	for _, name := range []string{"messages", "conversations"} {
+		if f.exists(name) && !f.exists("completion") {
+			_, err := turnsOf(name, f.byName[name])
+			return err
 		}
 	}
-	if f.exists("prompt") {
-		return nil, f.missing("completion")
+	for _, q := range questions {
+		switch {
+		case f.has(q[0]):
+			if q[0] == "input" {
+				return f.missing("prompt")
+			}
+			return f.missing(q[1])
+		case f.has(q[1]) && f.exists(q[0]):
+			return f.missing(q[0])
+		}
 	}
-	return nil, f.missing("prompt")
+	return f.missing("prompt")
 }
 
 // answered is one question and its answer, in two columns.
 func answered(f fields, question, reply string) ([]answer, error) {
-	turns, err := asked(f, question)
+	c, err := asked(f, question)
+	if err != nil {
+		return nil, err
+	}
+	prompt, err := c.prompt()
 	if err != nil {
 		return nil, err
 	}
 	response, err := responseText(reply, f.byName[reply])
-	return []answer{{Transcript(turns), response}}, err
+	return []answer{{prompt, response}}, err
 }
 
 // responseText reads an answer: a string, a message, or a list of one message.
@@ -156,27 +268,36 @@ func responseText(name string, v any) (string, error) {
 	if s, ok := v.(string); ok {
 		return s, nil
 	}
-	turns, err := turnsOf(name, v)
+	c, err := turnsOf(name, v)
 	if err != nil {
 		return "", err
 	}
-	if len(turns) != 1 || turns[0].Role != Assistant {
+	if len(c.turns) != 1 || c.turns[0].Role != Assistant {
 		return "", faultf("give one message of the assistant", "field %q is not one message of the assistant", name)
 	}
-	return turns[0].Text, nil
+	return c.turns[0].Text, nil
 }
 
 // spoken is each answer of a conversation, asked by all that came before it.
 func spoken(f fields, name string) ([]answer, error) {
-	turns, err := asked(f, name)
+	c, err := asked(f, name)
 	if err != nil {
 		return nil, err
 	}
 	var out []answer
-	for i, t := range turns {
-		if t.Role == Assistant && i > 0 {
-			out = append(out, answer{Transcript(turns[:i]), t.Text})
+	size := 0
+	for i, t := range c.turns {
+		if t.Role != Assistant || i == 0 {
+			continue
 		}
+		prompt, err := conversation{turns: c.turns[:i]}.prompt()
+		if err != nil {
+			return nil, err
+		}
+		if size += len(prompt) + len(t.Text); size > MaxItems {
+			return nil, tooMuch()
+		}
+		out = append(out, answer{prompt, t.Text})
 	}
 	if len(out) == 0 {
 		return nil, faultf("leave the record out", "field %q has no answer of the assistant", name)
@@ -206,7 +327,7 @@ func instances(f fields) ([]answer, error) {
 				one[name] = v
 			}
 		}
-		if _, ok := one["output"]; !ok {
+		if one["output"] == nil {
 			return nil, fieldsOf(m).missing("output")
 		}
 		a, err := answered(fieldsOf(one), "instruction", "output")

@@ -2,7 +2,9 @@ package dataset
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -11,43 +13,84 @@ import (
 
 // rankingItems reads one record; records of several votes give one ranking
 // for each vote that is not a tie, and message trees one for each question
-// with ranked answers.
+// with ranked answers. Rankings of equal ranks are none.
 func rankingItems(f fields) ([]trimtab.Item, error) {
-	split, err := splitOf(f)
+	base, err := unranked(f)
 	if err != nil {
 		return nil, err
 	}
-	base := trimtab.Ranking{Labeller: labellerOf(f), Guideline: f.optional("guideline"), Split: split, Group: groupOf(f)}
-	switch {
-	case f.exists("chosen") || f.exists("rejected"):
-		return one(pairItem(base, f))
-	case f.exists("responses") && f.exists("votes"):
-		return voteItems(base, f)
-	case f.exists("responses"):
-		return one(rankedItem(base, f))
-	case f.exists("response1") && f.exists("response2"):
-		return annotatorItems(base, f)
-	case f.exists("completions"):
-		return one(completionsItem(base, f))
-	case f.exists("summaries"):
-		return one(summariesItem(base, f))
-	case f.exists("best") && f.exists("sample0"):
-		return one(bestItem(base, f))
+	if data, ok := f.byName["data"].(map[string]any); ok && f.exists("annotations") {
+		return annotatedItems(f, fieldsOf(data))
 	}
-	if root, ok := f.byName["prompt"].(map[string]any); ok && root["replies"] != nil {
+	if names, ok := pairOf(f); ok {
+		return ranked(pairItem(base, f, names))
+	}
+	switch root, _ := f.byName["prompt"].(map[string]any); {
+	case f.has("responses") && f.has("votes"):
+		return voteItems(base, f)
+	case f.has("responses"):
+		return ranked(rankedItem(base, f))
+	case twoOf(f) != nil:
+		return twoItems(base, f, twoOf(f))
+	case f.has("completions"):
+		return ranked(completionsItem(base, f, "completions"))
+	case f.has("answers"):
+		return ranked(completionsItem(base, f, "answers"))
+	case f.has("summaries"):
+		return ranked(summariesItem(base, f))
+	case f.has("best") && f.exists("sample0"):
+		return ranked(bestItem(base, f))
+	case root["replies"] != nil:
 		return treeItems(base, f, root)
 	}
 	return nil, f.missing("chosen")
 }
 
+// unranked is what all rankings of a record have in common.
+func unranked(f fields) (r trimtab.Ranking, err error) {
+	for _, part := range []struct {
+		of   *string
+		read func(fields) (string, error)
+	}{
+		{&r.Split, splitOf}, {&r.Group, groupOf}, {&r.Labeller, labellerOf},
+		{&r.Guideline, func(f fields) (string, error) { return f.optional("guideline") }},
+	} {
+		if *part.of, err = part.read(f); err != nil {
+			return r, err
+		}
+	}
+	return r, nil
+}
+
+// ranked is a ranking as the items of its record: none if all its ranks are equal.
+func ranked(r trimtab.Ranking, err error) ([]trimtab.Item, error) {
+	if err == nil && len(r.Ranks) == len(r.Responses) && len(r.Ranks) > 1 && slices.Max(r.Ranks) == 1 {
+		return nil, nil
+	}
+	return one(r, err)
+}
+
 // promptText is the prompt of a ranking.
 func promptText(f fields) (string, error) {
-	name := f.first("prompt", "instruction", "question", "conversations", "messages", "context")
-	if name == "" {
-		return "", f.missing("prompt")
+	c, err := promptTurns(f)
+	if err != nil {
+		return "", err
 	}
-	turns, err := asked(f, name)
-	return Transcript(turns), err
+	return c.prompt()
+}
+
+// promptTurns is the conversation that a ranking's responses answer.
+func promptTurns(f fields) (conversation, error) {
+	name := promptName(f)
+	if name == "" {
+		return conversation{}, f.missing("prompt")
+	}
+	return asked(f, name)
+}
+
+// promptName is the column of a ranking's prompt; empty of one that has none.
+func promptName(f fields) string {
+	return f.first("prompt", "instruction", "question", "conversations", "messages", "context")
 }
 
 func responsesOf(texts ...string) []trimtab.Response {
@@ -56,90 +99,6 @@ func responsesOf(texts ...string) []trimtab.Response {
 		out[i] = trimtab.Response{Bytes: []byte(text)}
 	}
 	return out
-}
-
-// pairItem is chosen over rejected, after a prompt or after the beginning that both share.
-func pairItem(r trimtab.Ranking, f fields) (trimtab.Ranking, error) {
-	for _, name := range []string{"chosen", "rejected"} {
-		if !f.exists(name) {
-			return r, f.missing(name)
-		}
-	}
-	chosen, rejected := f.byName["chosen"], f.byName["rejected"]
-	var better, worse string
-	var err error
-	if f.first("prompt", "instruction", "question", "conversations", "messages", "context") != "" {
-		better, worse, err = afterPrompt(&r, f, chosen, rejected)
-	} else {
-		better, worse, err = afterCommon(&r, chosen, rejected)
-	}
-	if err == nil && better == worse {
-		err = faultf("leave the record out", "chosen and rejected are the same")
-	}
-	r.Responses, r.Ranks = responsesOf(better, worse), []int{1, 2}
-	return r, err
-}
-
-// afterPrompt takes the last turn of each answer, which may repeat the prompt before it.
-func afterPrompt(r *trimtab.Ranking, f fields, chosen, rejected any) (better, worse string, err error) {
-	if r.Prompt, err = promptText(f); err != nil {
-		return
-	}
-	if better, err = lastTurn("chosen", chosen); err != nil {
-		return
-	}
-	worse, err = lastTurn("rejected", rejected)
-	return
-}
-
-func lastTurn(name string, v any) (string, error) {
-	if s, ok := v.(string); ok {
-		return s, nil
-	}
-	turns, err := turnsOf(name, v)
-	if err != nil {
-		return "", err
-	}
-	last := turns[len(turns)-1]
-	if last.Role != Assistant {
-		return "", faultf("end it with the answer of the assistant", "field %q does not end with a turn of the assistant", name)
-	}
-	return last.Text, nil
-}
-
-// afterCommon finds the prompt in what chosen and rejected both begin with:
-// their turns, or, of plain strings, their words.
-func afterCommon(r *trimtab.Ranking, chosen, rejected any) (better, worse string, err error) {
-	c, cok := conversation(chosen)
-	j, jok := conversation(rejected)
-	if cok && jok {
-		last := len(c) - 1
-		if last < 1 || len(j) != len(c) || !slices.Equal(c[:last], j[:last]) || c[last].Role != Assistant || j[last].Role != Assistant {
-			return "", "", faultf("give the prompt in a column of its own", "chosen and rejected differ before their last answer")
-		}
-		r.Prompt = Transcript(c[:last])
-		return c[last].Text, j[last].Text, nil
-	}
-	if better, err = stringOf("chosen", chosen); err != nil {
-		return
-	}
-	if worse, err = stringOf("rejected", rejected); err != nil {
-		return
-	}
-	at := commonWords(better, worse)
-	if r.Prompt = strings.TrimSpace(better[:at]); r.Prompt == "" {
-		return "", "", faultf("add the column, or pass --map prompt=COLUMN", `field "prompt" is missing, and chosen and rejected have no beginning in common`)
-	}
-	return strings.TrimLeft(better[at:], " \n"), strings.TrimLeft(worse[at:], " \n"), nil
-}
-
-// conversation reads messages or a marked transcript.
-func conversation(v any) ([]Turn, bool) {
-	if s, ok := v.(string); ok {
-		return ParseTranscript(s)
-	}
-	turns, err := turnsOf("", v)
-	return turns, err == nil
 }
 
 // commonWords is the length of the longest common beginning that ends with a whole word.
@@ -199,113 +158,42 @@ func textList(f fields, name string) ([]string, error) {
 	return texts, nil
 }
 
-// voteItems is two responses and people's votes for the first ("a1"), the second ("a2") or neither.
-func voteItems(r trimtab.Ranking, f fields) ([]trimtab.Item, error) {
-	var err error
-	if r.Prompt, err = promptText(f); err != nil {
-		return nil, err
-	}
-	texts, err := textList(f, "responses")
-	if err != nil {
-		return nil, err
-	}
-	if len(texts) != 2 {
-		return nil, faultf("give ranks instead of votes", "votes need 2 responses, this record has %d", len(texts))
-	}
-	votes, err := f.list("votes")
-	if err != nil {
-		return nil, err
-	}
-	var items []trimtab.Item
-	for i, v := range votes {
-		m, ok := v.(map[string]any)
-		if !ok {
-			return nil, faultf(`write it as {"worker": …, "vote": …}`, "%s is %s, not an object", nth("vote", i), typeName(v))
-		}
-		vote := fieldsOf(m)
-		ranks, err := voteRanks(nth("vote", i), vote.optional("vote"))
-		if err != nil {
-			return nil, err
-		}
-		if ranks != nil {
-			r.Responses, r.Ranks, r.Labeller = responsesOf(texts...), ranks, labellerOf(vote)
-			items = append(items, r)
-		}
-	}
-	return items, nil
-}
+// scores are the columns of a completion that say how good it is, higher better, the first that is there.
+var scores = []string{"score", "overall_score", "fine-grained_score"}
 
-// voteRanks is the ranks of two responses; nil of a tie.
-func voteRanks(name, vote string) ([]int, error) {
-	switch strings.ToLower(vote) {
-	case "a1", "1", "a", "first":
-		return []int{1, 2}, nil
-	case "a2", "2", "b", "second":
-		return []int{2, 1}, nil
-	case "equal", "tie", "0":
-		return nil, nil
-	}
-	return nil, faultf("use 1, 2 or 0 for a tie", "%s is %q, which is not known", name, vote)
-}
-
-// annotatorItems is response1, response2 and the votes annotator1, annotator2 … of each: 1, 2, or 0 for a tie.
-func annotatorItems(r trimtab.Ranking, f fields) ([]trimtab.Item, error) {
-	var err error
-	if r.Prompt, err = promptText(f); err != nil {
-		return nil, err
-	}
-	first, err := f.text("response1")
-	if err != nil {
-		return nil, err
-	}
-	second, err := f.text("response2")
-	if err != nil {
-		return nil, err
-	}
-	var items []trimtab.Item
-	votes := 0
-	for _, name := range f.names {
-		if !strings.HasPrefix(name, "annotator") || name == "annotator" {
-			continue
-		}
-		votes++
-		ranks, err := voteRanks("field \""+name+"\"", f.optional(name))
-		if err != nil {
-			return nil, err
-		}
-		if ranks != nil {
-			r.Responses, r.Ranks, r.Labeller = responsesOf(first, second), ranks, name
-			items = append(items, r)
-		}
-	}
-	if votes == 0 {
-		return nil, f.missing("annotator1")
-	}
-	return items, nil
-}
-
-// completionsItem is a list of {rank, completion}.
-func completionsItem(r trimtab.Ranking, f fields) (trimtab.Ranking, error) {
+// completionsItem is a list of {completion, rank}, lower better, or of {response, score}, higher better.
+func completionsItem(r trimtab.Ranking, f fields, name string) (trimtab.Ranking, error) {
 	var err error
 	if r.Prompt, err = promptText(f); err != nil {
 		return r, err
 	}
-	list, err := f.list("completions")
+	list, err := f.list(name)
 	if err != nil {
 		return r, err
 	}
 	var texts []string
 	var ranks []float64
+	by := ""
 	for i, v := range list {
 		m, ok := v.(map[string]any)
 		if !ok {
 			return r, faultf(`write it as {"rank": …, "completion": …}`, "%s is %s, not an object", nth("completion", i), typeName(v))
 		}
-		rank, err := number(nth("rank of completion", i), m["rank"])
+		c := fieldsOf(m)
+		if by == "" {
+			by = c.first(append([]string{"rank"}, scores...)...)
+		}
+		if by == "" {
+			return r, faultf("add it, lower is better, or a score, higher is better", "%s has no rank", nth("completion", i))
+		}
+		rank, err := number(by+" of "+nth("completion", i), c.byName[by])
 		if err != nil {
 			return r, err
 		}
-		text, err := lastTurn(nth("completion", i), m["completion"])
+		if by != "rank" {
+			rank = -rank
+		}
+		text, err := completionText(nth("completion", i), c)
 		if err != nil {
 			return r, err
 		}
@@ -313,6 +201,15 @@ func completionsItem(r trimtab.Ranking, f fields) (trimtab.Ranking, error) {
 	}
 	r.Responses, r.Ranks = responsesOf(texts...), trimtab.DenseRanks(ranks)
 	return r, nil
+}
+
+func completionText(name string, c fields) (string, error) {
+	for _, key := range []string{"completion", "response", "answer", "text"} {
+		if c.exists(key) {
+			return responseText(name, c.byName[key])
+		}
+	}
+	return "", faultf(`write it as {"rank": …, "completion": …}`, "%s has no text (have: %s)", name, c.have())
 }
 
 // summariesItem is a post, two summaries and the choice between them.
@@ -327,7 +224,11 @@ func summariesItem(r trimtab.Ranking, f fields) (trimtab.Ranking, error) {
 	if r.Prompt, err = post.text(name); err != nil {
 		return r, err
 	}
-	if title := post.optional("title"); title != "" {
+	title, err := post.optional("title")
+	if err != nil {
+		return r, err
+	}
+	if title != "" {
 		r.Prompt = title + between + r.Prompt
 	}
 	list, err := f.list("summaries")
@@ -355,15 +256,19 @@ func bestItem(r trimtab.Ranking, f fields) (trimtab.Ranking, error) {
 		return r, err
 	}
 	var texts []string
-	for _, name := range f.names {
-		if !strings.HasPrefix(name, "sample") {
-			continue
-		}
-		text, err := f.text(name)
+	for f.exists(fmt.Sprintf("sample%d", len(texts))) {
+		text, err := f.text(fmt.Sprintf("sample%d", len(texts)))
 		if err != nil {
 			return r, err
 		}
 		texts = append(texts, text)
+	}
+	for _, name := range f.names {
+		if digits, ok := strings.CutPrefix(strings.ToLower(name), "sample"); ok {
+			if n, err := strconv.Atoi(digits); err == nil && n >= len(texts) {
+				return r, faultf("number the samples from 0 without gaps", "field %q is there, but not %q", name, fmt.Sprintf("sample%d", len(texts)))
+			}
+		}
 	}
 	best, err := number("best", f.byName["best"])
 	if err != nil {
@@ -389,22 +294,36 @@ func bestOf(r trimtab.Ranking, texts []string, best float64, name string) (trimt
 
 // treeItems walks a tree of messages: each question whose answers have ranks is a ranking.
 func treeItems(r trimtab.Ranking, f fields, root map[string]any) ([]trimtab.Item, error) {
-	r.Group = cmp.Or(r.Group, f.optional("message_tree_id"))
+	id, err := f.optional("message_tree_id")
+	if err != nil {
+		return nil, err
+	}
+	r.Group = cmp.Or(r.Group, id)
 	var items []trimtab.Item
-	err := walk(root, nil, func(path []Turn, texts []string, ranks []float64) {
-		r.Prompt, r.Responses, r.Ranks = Transcript(path), responsesOf(texts...), trimtab.DenseRanks(ranks)
-		items = append(items, r)
+	size := 0
+	err = walk(root, nil, func(path []Turn, texts []string, ranks []float64) error {
+		prompt, err := conversation{turns: path}.prompt()
+		if err != nil {
+			return err
+		}
+		r.Prompt, r.Responses, r.Ranks = prompt, responsesOf(texts...), trimtab.DenseRanks(ranks)
+		if size += len(prompt); size > MaxItems {
+			return tooMuch()
+		}
+		item, err := ranked(r, nil)
+		items = append(items, item...)
+		return err
 	})
 	return items, err
 }
 
-// walk calls found for each turn of the user with two or more ranked answers.
-func walk(message map[string]any, before []Turn, found func([]Turn, []string, []float64)) error {
+// walk calls found for each turn of the user with two or more ranked answers. The path is the caller's until found returns.
+func walk(message map[string]any, before []Turn, found func([]Turn, []string, []float64) error) error {
 	turn, err := turnOf("message", message)
 	if err != nil {
 		return err
 	}
-	path := append(slices.Clone(before), turn)
+	path := append(before, turn) // a sibling overwrites it when this branch is done
 	var texts []string
 	var ranks []float64
 	replies, _ := message["replies"].([]any)
@@ -420,7 +339,9 @@ func walk(message map[string]any, before []Turn, found func([]Turn, []string, []
 		}
 	}
 	if len(texts) > 1 {
-		found(path, texts, ranks)
+		if err := found(path, texts, ranks); err != nil {
+			return err
+		}
 	}
 	for _, v := range replies {
 		if err := walk(v.(map[string]any), path, found); err != nil {

@@ -3,8 +3,8 @@ package dataset
 import (
 	"compress/gzip"
 	"errors"
+	"fmt"
 	"io"
-	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -16,33 +16,68 @@ import (
 type record struct {
 	line   int
 	fields map[string]any // string, json.Number, bool, nil, []any, map[string]any
+	table  bool           // of a table: its lists are written as strings
 }
 
-// reader collects items and problems.
+// reader hands on items and collects problems.
 type reader struct {
 	kind    trimtab.Kind
 	name    string
 	options ReadOptions
-	seen    map[trimtab.Digest]bool
-	out     Import
+	each    func(trimtab.Item, trimtab.Digest) error
+	digests *distinct
+	votes   votes
+	given   int   // items handed on
+	stopped error // what each or the temporary file said
+	out     Report
 }
 
-// Read reads the items of one kind out of a file. name says by its extension
-// what the file is, and is used in problems. What is wrong with single
-// records is in Import.Rejected; the error, which comes with whatever was
-// read before it, is about the whole file: a format that is not known, a
-// failed read, no usable record at all.
-func Read(kind trimtab.Kind, name string, r io.Reader, o ReadOptions) (Import, error) {
-	in := &reader{kind: kind, name: name, options: o, seen: map[trimtab.Digest]bool{}}
+// Scan reads the items of one kind out of a file and calls each with every
+// one of them and its digest, in the order of the file. name says by its
+// extension what the file is, and is used in problems. Memory does not grow
+// with the file: an item that comes twice is given twice, and counted once in
+// the report. What is wrong with single records is in Report.Rejected; the
+// error, which comes with whatever was read before it, is about the whole
+// file: a format that is not known, a failed read, no usable record at all, or
+// what each returned.
+func Scan(kind trimtab.Kind, name string, r io.Reader, o ReadOptions, each func(trimtab.Item, trimtab.Digest) error) (Report, error) {
+	in := &reader{kind: kind, name: name, options: o, each: each, digests: newDistinct()}
+	defer in.digests.close()
 	if !slices.Contains(trimtab.Kinds, kind) {
-		return in.out, trimtab.NewError(trimtab.Usage, "dataset_kind_unknown", "use text, demonstrations, prompts or rankings", "reading %s: kind %q is not known", name, kind)
+		return in.out, trimtab.NewError(trimtab.Usage, "dataset_kind_unknown", "use text, demonstrations, prompts or rankings",
+			"reading %s: kind %q is not known", name, kind)
 	}
 	err := in.file(strings.ToLower(path.Ext(name)), r)
-	in.out.Accepted = len(in.out.Items)
-	if err != nil {
+	if in.stopped != nil {
+		return in.out, in.stopped
+	}
+	different, lost := in.digests.count()
+	in.out.Accepted, in.out.Duplicates = different, in.given-different
+	switch {
+	case lost != nil:
+		return in.out, lost
+	case err != nil:
+		return in.out, err
+	}
+	if err := in.votes.ask(in.name, in.options); err != nil {
 		return in.out, err
 	}
 	return in.out, in.empty()
+}
+
+// Read is Scan for files that fit into memory: it returns the items, each once.
+func Read(kind trimtab.Kind, name string, r io.Reader, o ReadOptions) (Import, error) {
+	var im Import
+	seen := map[trimtab.Digest]bool{}
+	var err error
+	im.Report, err = Scan(kind, name, r, o, func(item trimtab.Item, digest trimtab.Digest) error {
+		if !seen[digest] {
+			seen[digest] = true
+			im.Items = append(im.Items, item)
+		}
+		return nil
+	})
+	return im, err
 }
 
 // file reads r as what its extension says it is.
@@ -54,21 +89,22 @@ func (in *reader) file(ext string, r io.Reader) error {
 		}
 		return in.file(strings.ToLower(path.Ext(strings.TrimSuffix(strings.ToLower(in.name), ".gz"))), inner)
 	}
-	b := newBounded(r)
-	switch ext {
-	case ".jsonl", ".ndjson":
-		return in.failed(in.lines(b))
-	case ".json":
-		return in.failed(in.json(b))
-	case ".csv":
-		return in.failed(in.table(b, ','))
-	case ".tsv":
-		return in.failed(in.table(b, '\t'))
-	case ".txt", ".text", ".md":
-		return in.text(b)
+	read := map[string]func(*bounded) error{
+		".jsonl": in.lines, ".ndjson": in.lines, ".json": in.json, ".csv": in.commas, ".tsv": in.tabs,
+		".txt": in.text, ".text": in.text, ".md": in.text,
+	}[ext]
+	if read == nil {
+		remedy := "give the file one of the endings .jsonl, .json, .csv, .tsv or .txt (and .gz after it)"
+		if slices.Contains([]string{".parquet", ".arrow", ".xlsx", ".xls", ".zip", ".zst", ".xz", ".bz2"}, ext) {
+			remedy = "write what is in it as JSON lines (.jsonl) or CSV (.csv) first"
+		}
+		return trimtab.NewError(trimtab.Usage, "dataset_format_unknown", remedy, "reading %s: the ending %q says no format", in.name, ext)
 	}
-	return trimtab.NewError(trimtab.Usage, "dataset_format_unknown", "give the file one of the endings .jsonl, .json, .csv, .tsv or .txt (and .gz after it)",
-		"reading %s: the ending %q says no format", in.name, ext)
+	decoded, err := decode(r)
+	if err != nil {
+		return in.failed(err)
+	}
+	return in.failed(read(newBounded(decoded)))
 }
 
 func (in *reader) failed(err error) error {
@@ -78,13 +114,16 @@ func (in *reader) failed(err error) error {
 	if e, ok := errors.AsType[*trimtab.Error](err); ok {
 		return e
 	}
+	if f, ok := errors.AsType[fault](err); ok {
+		return trimtab.NewError(trimtab.Invalid, "dataset_unreadable", f.remedy, "reading %s: %w", in.name, err)
+	}
 	return trimtab.NewError(trimtab.Invalid, "dataset_unreadable", "check that the file is whole", "reading %s: %w", in.name, err)
 }
 
 // empty is the error of a file that gave nothing.
 func (in *reader) empty() error {
 	o := &in.out
-	if o.Accepted > 0 || o.Undecided > 0 {
+	if o.Accepted > 0 || o.Undecided > 0 || o.Equal > 0 {
 		return nil
 	}
 	if len(o.Rejected) == 0 {
@@ -95,50 +134,83 @@ func (in *reader) empty() error {
 		in.name, len(o.Rejected)+o.Unlisted, Problem{File: first.File, Line: first.Line, Reason: first.Reason}.Error())
 }
 
-// reject lists a problem.
-func (in *reader) reject(line int, err error) {
+// problem is a Problem of this file.
+func (in *reader) problem(line int, err error) Problem {
 	p := Problem{File: in.name, Line: line, Reason: err.Error()}
 	if f, ok := errors.AsType[fault](err); ok {
 		p.Remedy = f.remedy
 	}
+	return p
+}
+
+// reject lists a problem.
+func (in *reader) reject(line int, err error) {
 	if len(in.out.Rejected) == MaxProblems {
 		in.out.Unlisted++
 		return
 	}
-	in.out.Rejected = append(in.out.Rejected, p)
+	in.out.Rejected = append(in.out.Rejected, in.problem(line, err))
 }
 
-// record makes a record's items, all of them or none.
-func (in *reader) record(r record) {
-	for _, ours := range slices.Sorted(maps.Keys(in.options.Map)) {
-		if v, ok := r.fields[in.options.Map[ours]]; ok {
-			r.fields[ours] = v
-		}
+// record hands on a record's items, all of them or none.
+func (in *reader) record(r record) error {
+	if in.stopped != nil {
+		return in.stopped
 	}
-	items, err := in.items(r.fields)
+	items, err := in.items(r)
 	if err == nil {
-		for _, item := range items {
-			if err = check(item); err != nil {
-				break
-			}
-		}
+		err = checkAll(items)
 	}
 	switch {
 	case err != nil:
 		in.reject(r.line, err)
+		return nil
 	case len(items) == 0:
 		in.out.Undecided++
 	}
-	if err == nil {
-		for _, item := range items {
-			in.accept(item)
+	for _, item := range items {
+		if in.contradiction(r.line, item) {
+			continue
+		}
+		if in.stopped = in.accept(item); in.stopped != nil {
+			return in.stopped
 		}
 	}
+	return nil
 }
 
-// items reads fields as what the kind wants of them.
-func (in *reader) items(fields map[string]any) ([]trimtab.Item, error) {
-	f := fieldsOf(fields)
+// contradiction counts a ranking that is left out.
+func (in *reader) contradiction(line int, item trimtab.Item) bool {
+	r, ok := item.(trimtab.Ranking)
+	if !ok || !r.Contradicts() {
+		return false
+	}
+	in.out.Equal++
+	if len(in.out.Contradictions) < MaxProblems {
+		in.out.Contradictions = append(in.out.Contradictions, in.problem(line, faultf("", "two equal responses are ranked apart; left out")))
+	}
+	return true
+}
+
+// accept hands an item on.
+func (in *reader) accept(item trimtab.Item) error {
+	d := trimtab.DigestOf(item.Canonical())
+	in.given++
+	if err := in.digests.add(d); err != nil {
+		return err
+	}
+	return in.each(item, d)
+}
+
+// items reads a record as what the kind wants of it.
+func (in *reader) items(r record) ([]trimtab.Item, error) {
+	f := fieldsOf(mapped(r.fields, in.options.Map))
+	f.votes, f.votesMean, f.line = &in.votes, in.options.Votes, r.line
+	if r.table {
+		if err := f.unfold(); err != nil {
+			return nil, err
+		}
+	}
 	switch in.kind {
 	case trimtab.KindText:
 		return one(textItem(f))
@@ -152,30 +224,64 @@ func (in *reader) items(fields map[string]any) ([]trimtab.Item, error) {
 
 func one[T trimtab.Item](item T, err error) ([]trimtab.Item, error) { return []trimtab.Item{item}, err }
 
-// accept keeps an item unless an equal one was kept before.
-func (in *reader) accept(item trimtab.Item) {
-	d := trimtab.DigestOf(item.Canonical())
-	if in.seen[d] {
-		in.out.Duplicates++
-		return
-	}
-	in.seen[d] = true
-	in.out.Items = append(in.out.Items, item)
-}
-
-// check is the item's own Validate, and for a ranking that its responses are text.
-func check(item trimtab.Item) error {
-	if err := item.Validate(); err != nil {
-		return faultf("leave the record out or mend it", "%v", err)
-	}
-	r, ok := item.(trimtab.Ranking)
-	if !ok {
-		return nil
-	}
-	for i, resp := range r.Responses {
-		if err := checkBytes(string(resp.Bytes)); err != nil {
-			return faultf("leave the record out or mend it", "response %d %v", i+1, err)
+// checkAll is every item's own Validate, for a ranking that its responses are text, and for all that they are no
+// more than a record may give: a long conversation repeats its beginning in each of its items.
+func checkAll(items []trimtab.Item) error {
+	size := 0
+	for _, item := range items {
+		if err := item.Validate(); err != nil {
+			return faultf("leave the record out or mend it", "%v", err)
+		}
+		switch item := item.(type) {
+		case trimtab.Demonstration:
+			size += len(item.Prompt) + len(item.Response)
+		case trimtab.Ranking:
+			size += len(item.Prompt)
+			for i, resp := range item.Responses {
+				if err := checkBytes(string(resp.Bytes)); err != nil {
+					return faultf("leave the record out or mend it", "response %d %v", i+1, err)
+				}
+				size += len(resp.Bytes)
+			}
+		}
+		if size > MaxItems {
+			return tooMuch()
 		}
 	}
 	return nil
+}
+
+func tooMuch() error {
+	return faultf("cut the record into smaller ones", "the record makes items of more than %d MiB", MaxItems>>20)
+}
+
+// votes are the numbers that stood for one of two responses, over a file.
+type votes struct {
+	zero, one, two bool
+	line           int // of the first 0
+}
+
+// saw takes a number of a vote.
+func (v *votes) saw(number float64, line int) {
+	switch number {
+	case 0:
+		if !v.zero {
+			v.line = line
+		}
+		v.zero = true
+	case 1:
+		v.one = true
+	case 2:
+		v.two = true
+	}
+}
+
+// ask is the error of votes whose meaning nobody can know: 0 and 1 are the two responses, or a tie and the first.
+func (v *votes) ask(name string, o ReadOptions) error {
+	if o.Votes != "" || !v.zero || !v.one || v.two {
+		return nil
+	}
+	return trimtab.NewError(trimtab.Usage, "votes_ambiguous",
+		fmt.Sprintf("pass --votes %s if 0 is the first response and 1 the second, or --votes %s if 1 is the first and 0 a tie", ZeroBased, OneBased),
+		"reading %s: its votes are 0 (line %d) and 1 and never 2: they do not say which response is meant", name, v.line)
 }

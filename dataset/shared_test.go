@@ -32,30 +32,31 @@ func TestSharedFiles(t *testing.T) {
 		kind                                      trimtab.Kind
 		file                                      string
 		accepted, duplicates, undecided, rejected int
+		equal                                     int // two equal responses are ranked apart
 	}{
-		{trimtab.KindRankings, "preferences/hh_harmless_test.jsonl", 1784, 0, 0, 0},
-		{trimtab.KindRankings, "preferences/kwise_human.jsonl", 340, 0, 0, 0},
-		{trimtab.KindRankings, "preferences/oasst_en_100_trees.jsonl", 145, 0, 0, 0},
-		{trimtab.KindRankings, "preferences/pandalm_testset.jsonl", 1751, 196, 65, 6},
-		{trimtab.KindRankings, "preferences/ukp_all_votes.jsonl", 47730, 30, 108, 0},
-		{trimtab.KindRankings, "preferences/ukp_strict_pairs.jsonl", 8308, 113, 0, 0},
-		{trimtab.KindDemonstrations, "demonstrations/gsm8k_train.jsonl", 7473, 0, 0, 0},
-		{trimtab.KindDemonstrations, "demonstrations/self_instruct_seed_tasks.jsonl", 175, 0, 0, 0},
-		{trimtab.KindDemonstrations, "evaluation/gsm8k_test.jsonl", 1319, 0, 0, 0},
-		{trimtab.KindPrompts, "evaluation/HumanEval.jsonl.gz", 164, 0, 0, 0},
-		{trimtab.KindPrompts, "evaluation/HumanEval_go_v1.jsonl", 160, 0, 0, 0},
-		{trimtab.KindPrompts, "evaluation/mbgp.jsonl", 784, 0, 0, 0},
-		{trimtab.KindPrompts, "evaluation/TruthfulQA.csv", 813, 0, 0, 0},
-		{trimtab.KindText, "text/tinyshakespeare.txt", 1, 0, 0, 0},
+		{trimtab.KindRankings, "preferences/hh_harmless_test.jsonl", 1784, 0, 0, 0, 0},
+		{trimtab.KindRankings, "preferences/kwise_human.jsonl", 337, 0, 0, 0, 3},
+		{trimtab.KindRankings, "preferences/oasst_en_100_trees.jsonl", 145, 0, 0, 0, 0},
+		{trimtab.KindRankings, "preferences/pandalm_testset.jsonl", 1751, 196, 65, 6, 0},
+		{trimtab.KindRankings, "preferences/ukp_all_votes.jsonl", 47725, 30, 108, 0, 5},
+		{trimtab.KindRankings, "preferences/ukp_strict_pairs.jsonl", 8308, 113, 0, 0, 0},
+		{trimtab.KindDemonstrations, "demonstrations/gsm8k_train.jsonl", 7473, 0, 0, 0, 0},
+		{trimtab.KindDemonstrations, "demonstrations/self_instruct_seed_tasks.jsonl", 175, 0, 0, 0, 0},
+		{trimtab.KindDemonstrations, "evaluation/gsm8k_test.jsonl", 1319, 0, 0, 0, 0},
+		{trimtab.KindPrompts, "evaluation/HumanEval.jsonl.gz", 164, 0, 0, 0, 0},
+		{trimtab.KindPrompts, "evaluation/HumanEval_go_v1.jsonl", 160, 0, 0, 0, 0},
+		{trimtab.KindPrompts, "evaluation/mbgp.jsonl", 784, 0, 0, 0, 0},
+		{trimtab.KindPrompts, "evaluation/TruthfulQA.csv", 813, 0, 0, 0, 0},
+		{trimtab.KindText, "text/tinyshakespeare.txt", 1, 0, 0, 0, 0},
 	} {
 		t.Run(filepath.Base(c.file), func(t *testing.T) {
 			im, err := Read(c.kind, c.file, sharedFile(t, c.file), ReadOptions{})
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := [4]int{im.Accepted, im.Duplicates, im.Undecided, len(im.Rejected) + im.Unlisted}
-			if want := [4]int{c.accepted, c.duplicates, c.undecided, c.rejected}; got != want {
-				t.Errorf("accepted, duplicates, undecided, rejected: %v, want %v", got, want)
+			got := [5]int{im.Accepted, im.Duplicates, im.Undecided, len(im.Rejected) + im.Unlisted, im.Equal}
+			if want := [5]int{c.accepted, c.duplicates, c.undecided, c.rejected, c.equal}; got != want {
+				t.Errorf("accepted, duplicates, undecided, rejected, equal: %v, want %v", got, want)
 				for _, p := range im.Rejected[:min(8, len(im.Rejected))] {
 					t.Log(p.Error())
 				}

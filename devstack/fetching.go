@@ -171,7 +171,7 @@ func (d *Downloads) cacheFolder(cred *syscall.Credential) (string, error) {
 // into those that it makes.
 func (s *stock) makeCache() error {
 	if os.Geteuid() != 0 {
-		return os.MkdirAll(s.cache, 0o755)
+		return os.MkdirAll(s.cache, 0o700)
 	}
 	for _, dir := range []string{filepath.Dir(s.cache), s.cache} {
 		if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
@@ -193,6 +193,19 @@ func (s *stock) dir() string     { return filepath.Join(s.cache, s.folder()) }
 func (s *stock) archive() string { return s.dir() + ".jar" }
 func (s *stock) draft() string   { return s.dir() + ".unpacking-" }
 
+// trusted refuses a place where somebody else could exchange the programs.
+func (s *stock) trusted() error {
+	err := checkTrust(s.dir(), nobodyElse)
+	if _, unreadable := errors.AsType[*fs.PathError](err); unreadable {
+		return s.explain(onFolder(err))
+	}
+	if err != nil {
+		return trimtab.NewError(trimtab.Unavailable, "cache_folder", "let no other user write there, or set XDG_CACHE_HOME to another folder; or "+s.hint,
+			"keep the programs of Postgres in %s, to run them: %w", s.cache, err)
+	}
+	return nil
+}
+
 // intact tells whether the programs are there, whole and unchanged.
 func (s *stock) intact() bool {
 	if _, err := os.Lstat(s.dir()); err != nil {
@@ -205,6 +218,9 @@ func (s *stock) intact() bool {
 // fetch takes the programs into the cache. Of several processes one does it and
 // the others wait.
 func (s *stock) fetch(ctx context.Context) (programs, error) {
+	if err := s.trusted(); err != nil {
+		return programs{}, err
+	}
 	if err := s.makeCache(); err != nil {
 		return programs{}, s.explain(onFolder(err))
 	}
@@ -240,15 +256,14 @@ func (s *stock) bring(ctx context.Context) error {
 	if err := s.clean(); err != nil {
 		return s.explain(onFolder(err))
 	}
-	say(s.log, "fetching %s (%s) from %s, once, since none is installed; it is kept in %s", s.name(), megabytes(s.file.Size), s.d.host(), s.cache)
+	say(s.log, "fetching %s (%s) from %s, once, since none that fits is installed; it is kept in %s", s.name(), megabytes(s.file.Size), s.d.host(), s.cache)
 	err := fetch.Get(ctx, s.from(s.d.repository()), s.archive(), s.options())
 	s.pauseProgress()
 	if err != nil {
-		if st, gone := os.Stat(s.archive()); gone == nil && st.Size() == 0 { // nothing to go on from
-			_ = os.Remove(s.archive())
-		}
+		s.forget(err)
 		return s.explain(err)
 	}
+	say(s.log, "unpacking it (%s)", megabytes(s.unpacked))
 	if err := s.unpack(); err != nil {
 		return s.explain(err)
 	}
@@ -257,12 +272,20 @@ func (s *stock) bring(ctx context.Context) error {
 	return nil
 }
 
+// forget removes what has come when that is nothing, or fills the disk.
+func (s *stock) forget(err error) {
+	e, _ := errors.AsType[*fetch.Error](err)
+	if st, gone := os.Stat(s.archive()); gone == nil && (st.Size() == 0 || e != nil && e.Kind == fetch.Space) {
+		_ = os.Remove(s.archive())
+	}
+}
+
 // options tells what goes on: every tenth of the way where nobody shows progress.
 func (s *stock) options() fetch.Options {
 	o := s.d.options
 	o.Retry = func(cause error, done int64, pause time.Duration) {
 		s.pauseProgress()
-		say(s.log, "%v after %s of %s; going on in %v", cause, megabytes(done), megabytes(s.file.Size), pause)
+		say(s.log, "%v, after %s of %s; going on in %v", cause, megabytes(done), megabytes(s.file.Size), pause)
 	}
 	last := time.Now()
 	o.Progress = func(done int64) {

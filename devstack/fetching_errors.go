@@ -36,7 +36,7 @@ func (s *stock) explain(err error) error {
 		class, typ = trimtab.Verification, "postgres_digest"
 	}
 	return trimtab.NewError(class, typ, s.advice(e)+"; or "+s.hint,
-		"fetch %s, since none is installed, from %s into %s: %w", s.name(), s.d.host(), s.cache, err)
+		"fetch %s, since none that fits is installed, from %s into %s: %w", s.name(), s.d.host(), s.cache, err)
 }
 
 // advice is what may cure a failure to fetch.
@@ -77,8 +77,11 @@ func (s *stock) statusAdvice(status int) string {
 
 // inspect runs what was fetched. Where that fails, it says why.
 func (s *stock) inspect() (programs, error) {
+	if err := s.trusted(); err != nil {
+		return programs{}, err
+	}
 	bin := filepath.Join(s.dir(), "bin")
-	p, err := inspect(bin)
+	p, err := programs{dir: bin, fetched: true}.inspect()
 	if err == nil && p.major != s.major() {
 		err = fmt.Errorf("they say that they are Postgres %s", p.version)
 	}

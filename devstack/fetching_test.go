@@ -507,6 +507,55 @@ func TestFetchNotRunning(t *testing.T) {
 	}
 }
 
+// TestFetchLibraries sets a variable that gives programs other libraries: fetched ones bring their own.
+func TestFetchLibraries(t *testing.T) {
+	t.Setenv("LD_LIBRARY_PATH", t.TempDir())
+	jar, b := scriptJar(t, `test -z "$LD_LIBRARY_PATH" && `+soundScript)
+	address, _ := repository(t, jar, b, 0)
+	p, err := testStock(b, address, filepath.Join(t.TempDir(), "cache")).fetch(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.fetched = false // as installed ones may need them
+	if _, err := p.inspect(); err == nil {
+		t.Error("installed programs do not get the variable")
+	}
+}
+
+// TestFetchTrust has a cache that every user can write: nothing is put there, and nothing run.
+func TestFetchTrust(t *testing.T) {
+	t.Parallel()
+	jar, b := scriptJar(t, soundScript)
+	address, requests := repository(t, jar, b, 0)
+	cache := filepath.Join(t.TempDir(), "cache")
+	s := testStock(b, address, cache)
+	refused := func() {
+		t.Helper()
+		_, err := findOrFetch(t.Context(), dataOf(t, testMajor), "", s.d, nil, nil)
+		if e := trimtab.AsError(err); err == nil || e.Type != "cache_folder" || !strings.Contains(e.Message, cache) {
+			t.Errorf("%v, want a refusal that names %s", err, cache)
+		}
+	}
+	if err := errors.Join(os.Mkdir(cache, 0o755), os.Chmod(cache, 0o777)); err != nil {
+		t.Fatal(err)
+	}
+	refused()
+	wantOnly(t, cache)
+	if err := os.Chmod(cache, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.fetch(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(cache, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	refused()
+	if n := requests.Load(); n != 1 {
+		t.Errorf("%d requests, want 1", n)
+	}
+}
+
 func TestWhyNot(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

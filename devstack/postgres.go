@@ -145,7 +145,7 @@ func (c *cluster) initdb(ctx context.Context, bin programs) error {
 	if c.o.Fast {
 		args = append(args, "--no-sync")
 	}
-	cmd := c.command(bin.path("initdb"), args...)
+	cmd := c.command(bin, "initdb", args...)
 	cmd.Dir = draft
 	if out, err := runContext(ctx, cmd); err != nil {
 		return fmt.Errorf("make a database with Postgres %v: %w\n%s", bin, err, strings.TrimSpace(string(out)))
@@ -200,23 +200,21 @@ func runContext(ctx context.Context, cmd *exec.Cmd) ([]byte, error) {
 	return []byte(out.String()), p.err
 }
 
-// command runs a program of Postgres as its user, deaf to the PG* variables of ours.
-func (c *cluster) command(path string, args ...string) *exec.Cmd {
-	cmd := exec.Command(path, args...)
+// command is a program of Postgres, run as its user.
+func (c *cluster) command(bin programs, name string, args ...string) *exec.Cmd {
+	cmd := bin.command(name, args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: c.cred}
-	for _, kv := range os.Environ() {
-		if !strings.HasPrefix(kv, "PG") && !strings.HasPrefix(kv, "LC_") && !strings.HasPrefix(kv, "LANG") {
-			cmd.Env = append(cmd.Env, kv)
-		}
-	}
-	cmd.Env = append(cmd.Env, "LC_ALL=C") // we read its messages
 	return cmd
 }
 
-// settings of the server; what is not here is Postgres's default, which is durable.
+// settings of the server; what is not here is Postgres's default, which is
+// durable. The write-ahead log is kept small beside small data: 256 MB between
+// two checkpoints and not 1 GB, and pages written whole are compressed (by
+// pglz, which every build of Postgres has).
 func (c *cluster) settings() []string {
 	s := []string{"listen_addresses=127.0.0.1", "unix_socket_directories=" + c.Socket, "max_connections=300",
-		"timezone=UTC", "log_timezone=UTC", "log_min_messages=warning", "log_min_error_statement=panic"}
+		"timezone=UTC", "log_timezone=UTC", "log_min_messages=warning", "log_min_error_statement=panic",
+		"max_wal_size=256MB", "min_wal_size=64MB", "wal_compression=on", "checkpoint_warning=0"}
 	if c.o.Fast {
 		s = append(s, "fsync=off", "synchronous_commit=off", "full_page_writes=off", "autovacuum_naptime=1h")
 	}
@@ -238,7 +236,7 @@ func (c *cluster) run(ctx context.Context, bin programs) (*Postgres, error) {
 	for _, s := range c.settings() {
 		args = append(args, "-c", s)
 	}
-	cmd := c.command(bin.path("postgres"), args...)
+	cmd := c.command(bin, "postgres", args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = c.data(), log, log
 	p, err := start(cmd, c.o.DieWithParent)
 	if err != nil {

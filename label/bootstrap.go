@@ -6,15 +6,24 @@ import (
 	"github.com/trimtab/trimtab/draw"
 )
 
+// Interval is where a mean lies, and on how many independent groups that
+// rests: of one group there is no interval, Low and High are the mean.
+type Interval struct {
+	Low, High float64
+	Groups    int
+}
+
 // Bootstrap returns the percentile interval that holds the mean of values
 // with probability level (for example .95). Whole groups are drawn with
 // replacement (the cluster bootstrap), since the values of one group, say the
 // pairs of one prompt, are not independent. groups[i] is the group of
-// values[i]. It returns 0, 0 for no values.
-func Bootstrap(groups []string, values []float64, level float64, resamples int, src draw.Source) (low, high float64) {
+// values[i]. It returns zeros for no values. The draws depend on src and the
+// number of groups alone: over the same pairs two intervals see the same
+// groups, and that of Differences is the paired one.
+func Bootstrap(groups []string, values []float64, level float64, resamples int, src draw.Source) Interval {
 	sums, counts := byGroup(groups, values)
 	if len(sums) == 0 || resamples < 1 {
-		return 0, 0
+		return Interval{}
 	}
 	means := make([]float64, resamples)
 	for r := range means {
@@ -28,7 +37,17 @@ func Bootstrap(groups []string, values []float64, level float64, resamples int, 
 	}
 	slices.Sort(means)
 	tail := (1 - level) / 2
-	return quantile(means, tail), quantile(means, 1-tail)
+	return Interval{quantile(means, tail), quantile(means, 1-tail), len(sums)}
+}
+
+// Differences is each of a less its counterpart in b: of two scorers on the
+// same pairs, by how much the first does better.
+func Differences(a, b []float64) []float64 {
+	d := make([]float64, len(a))
+	for i := range a {
+		d[i] = a[i] - b[i]
+	}
+	return d
 }
 
 // byGroup sums values by group, groups in order of first appearance.

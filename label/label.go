@@ -60,7 +60,12 @@ func Mean(x []float64) float64 {
 // LongerWins is the accuracy on pairs of the rule that the longer response,
 // in bytes, is the better one: what a reward model has to beat.
 func LongerWins(rankings []trimtab.Ranking, pairs []Pair) float64 {
-	return Mean(Hits(pairs, func(r, i int) float64 { return float64(Length(rankings[r].Responses[i])) }))
+	return Mean(LongerHits(rankings, pairs))
+}
+
+// LongerHits is that rule's Hits.
+func LongerHits(rankings []trimtab.Ranking, pairs []Pair) []float64 {
+	return Hits(pairs, func(r, i int) float64 { return float64(Length(rankings[r].Responses[i])) })
 }
 
 // LengthMatched is those of pairs whose lengths differ by less than a quarter of their mean.

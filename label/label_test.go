@@ -105,19 +105,60 @@ func TestBootstrap(t *testing.T) {
 		single = append(single, string(rune('a'+i)))
 		grouped = append(grouped, string(rune('a'+i/10)))
 	}
-	low, high := Bootstrap(single, values, .95, 2000, src)
+	alone := Bootstrap(single, values, .95, 2000, src)
+	low, high := alone.Low, alone.High
+	if alone.Groups != 400 {
+		t.Errorf("%d groups", alone.Groups)
+	}
 	if w := high - low; math.Abs(w-2*1.96*.5/20) > .012 || low > .5 || high < .5 {
 		t.Errorf("interval %.3f to %.3f", low, high)
 	}
-	glow, ghigh := Bootstrap(grouped, values, .95, 2000, src)
-	if ghigh-glow < 2*(high-low) {
-		t.Errorf("groups of ten equal values: interval %.3f to %.3f is not much wider than %.3f to %.3f", glow, ghigh, low, high)
+	wide := Bootstrap(grouped, values, .95, 2000, src)
+	if wide.High-wide.Low < 2*(high-low) || wide.Groups != 40 {
+		t.Errorf("groups of ten equal values: %+v is not much wider than %.3f to %.3f", wide, low, high)
 	}
-	if l, h := Bootstrap(grouped, values, .95, 2000, src); l != glow || h != ghigh {
+	if again := Bootstrap(grouped, values, .95, 2000, src); again != wide {
 		t.Error("the same source gave two intervals")
 	}
-	if l, h := Bootstrap(nil, nil, .95, 100, src); l != 0 || h != 0 {
+	if i := Bootstrap(nil, nil, .95, 100, src); i != (Interval{}) {
 		t.Error("interval of nothing")
+	}
+	if i := Bootstrap([]string{"a", "a"}, []float64{0, 1}, .95, 100, src); i != (Interval{.5, .5, 1}) {
+		t.Errorf("interval of one group: %+v", i)
+	}
+}
+
+// Two scorers that mostly err together: the paired interval of their
+// difference is far narrower than the two intervals let one think, and holds it.
+func TestPairedDifference(t *testing.T) {
+	src, s := draw.New(1, "bootstrap"), draw.New(7, "scores").At(0)
+	var groups []string
+	var a, b []float64
+	for i := range 200 {
+		base := .45 + .5*float64(s.IntN(2)) // hard or easy, for both
+		for range 5 {
+			groups = append(groups, string(rune('a'+i)))
+			hit := 0.
+			if s.Bool(base) {
+				hit = 1
+			}
+			other := hit
+			if s.Bool(.1) { // b errs alone
+				other = 0
+			}
+			a, b = append(a, hit), append(b, other)
+		}
+	}
+	d := Bootstrap(groups, Differences(a, b), .95, 2000, src)
+	ia, ib := Bootstrap(groups, a, .95, 2000, src), Bootstrap(groups, b, .95, 2000, src)
+	if mean := Mean(Differences(a, b)); !(d.Low > 0 && d.Low < mean && mean < d.High) {
+		t.Errorf("the difference is %.3f, its interval %+v", mean, d)
+	}
+	if ia.Low > ib.High {
+		t.Fatalf("the intervals %+v and %+v do not overlap: the test shows nothing", ia, ib)
+	}
+	if w := d.High - d.Low; w > .6*(ia.High-ia.Low) {
+		t.Errorf("the paired interval is %.3f wide, that of the first scorer %.3f", w, ia.High-ia.Low)
 	}
 }
 
@@ -166,10 +207,10 @@ func TestKnownSets(t *testing.T) {
 			}
 			if c.interval {
 				hits := Hits(pairs, func(r, i int) float64 { return float64(Length(rs[r].Responses[i])) })
-				low, high := Bootstrap(PairGroups(rs, pairs), hits, .95, 1000, draw.New(1, "test"))
-				t.Logf("95%% interval by debate: %.3f to %.3f", low, high)
-				if low >= longer || high <= longer {
-					t.Errorf("interval %.3f to %.3f does not hold %.3f", low, high, longer)
+				i := Bootstrap(PairGroups(rs, pairs), hits, .95, 1000, draw.New(1, "test"))
+				t.Logf("95%% interval by %d debates: %.3f to %.3f", i.Groups, i.Low, i.High)
+				if i.Low >= longer || i.High <= longer {
+					t.Errorf("interval %+v does not hold %.3f", i, longer)
 				}
 			}
 		})

@@ -70,7 +70,7 @@ func writeHeads(w io.Writer, heads []storage.SignedHead) error {
 // VerifyExport verifies an exported record: the chains, the tree and the
 // signed heads; the rows are not there. Errors are of the reading.
 func VerifyExport(folder string, keys []string, saved []SavedHead) (Report, error) {
-	var rep Report
+	rep := Report{Problems: []Problem{}, Notes: []Problem{}}
 	notes, torn, err := ReadHeads(HeadsIn(folder))
 	if err != nil {
 		return rep, err
@@ -93,6 +93,9 @@ func VerifyExport(folder string, keys []string, saved []SavedHead) (Report, erro
 	}
 	rep.Events, rep.Leaves = c.tree.Size(), c.tree.Size()
 	c.ended()
+	if rep.Heads == 0 && rep.Events > 0 {
+		rep.add(headsName, "no head in it is signed with the key: the events could be anybody's. Verify against a head that was kept elsewhere, with --against")
+	}
 	return rep, nil
 }
 

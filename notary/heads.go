@@ -42,8 +42,13 @@ func ReadHeads(path string) (notes []string, torn int, err error) {
 	if err != nil {
 		return nil, 0, fmt.Errorf("read the tree heads: %w", err)
 	}
+	notes, torn = parseHeads(raw)
+	return notes, torn, nil
+}
+
+func parseHeads(raw []byte) (notes []string, torn int) {
 	if len(raw) > 0 && raw[0] != '{' {
-		return []string{string(raw)}, 0, nil
+		return []string{string(raw)}, 0
 	}
 	for line := range bytes.Lines(raw) {
 		var l headLine
@@ -56,5 +61,5 @@ func ReadHeads(path string) (notes []string, torn int, err error) {
 		}
 		notes = append(notes, l.Note)
 	}
-	return notes, torn, nil
+	return notes, torn
 }

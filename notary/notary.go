@@ -100,8 +100,9 @@ func (n *Notary) Keep(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// Run keeps a head every minute until ctx ends, and once more then.
+// Run keeps a head at once, every minute until ctx ends, and once more then.
 func (n *Notary) Run(ctx context.Context) {
+	n.try(ctx) // so that a record is never long without a head
 	tick := time.NewTicker(Every)
 	defer tick.Stop()
 	for {

@@ -30,6 +30,10 @@ func (v Verify) tree(ctx context.Context, r storage.Reading, rep *Report, stream
 		}
 	}
 	v.signed(rep)
+	if c.waits > 0 {
+		rep.note("the record", "events up to number %d of the tree were under no signed head for as long as %.0f days, until %s:"+
+			" until then they could have been changed", c.until.Size, c.waits.Hours()/24, c.until.At.UTC().Format(time.RFC3339))
+	}
 	return v.stored(ctx, r, rep, c.tree.Root())
 }
 
@@ -67,9 +71,15 @@ func (c *leafCheck) next(l storage.Leaf) error {
 			"it says that it is of %s, and came into the tree after the head of %d events, which was signed at %s",
 			l.At.UTC().Format(time.RFC3339), c.newest.Size, signed.UTC().Format(time.RFC3339))
 	}
+	if l.Found && (c.since.IsZero() || l.At.Before(c.since)) {
+		c.since = l.At
+	}
 	c.add(l.Hash)
 	return nil
 }
+
+// long is how long events may go without a head before that is told.
+const long = 24 * time.Hour
 
 // due is how old a record, or an event, may be before a head has to be signed: a worker signs one every minute.
 const due = 10 * time.Minute
@@ -84,7 +94,7 @@ func (v Verify) signed(rep *Report) {
 			" taken out; verify against one that was kept elsewhere, with --against",
 			seen.event, seen.Size, rep.Newest.Size)
 	}
-	young := time.Since(rep.first) < due
+	young := v.Now.Sub(rep.first) < due
 	switch {
 	case rep.Heads == 0 && young:
 		rep.note("the record", "it began at %s, and no head of it was signed yet:"+
@@ -93,7 +103,7 @@ func (v Verify) signed(rep *Report) {
 		rep.add("the record", "none of its %d events is under a signed head: all heads were taken out, or no worker ever signed one."+
 			" Verify against a head that was kept elsewhere, with --against; where no worker has run yet, start one"+
 			" (`trimtab worker`), which signs a head every minute, and trust what is there", rep.Events)
-	case rep.Unsigned.Since != nil && time.Since(*rep.Unsigned.Since) > due:
+	case rep.Unsigned.Since != nil && v.Now.Sub(*rep.Unsigned.Since) > due:
 		rep.note("the record", "%d events, the oldest of %s, are under no signed head: whoever may write to the database"+
 			" could have added or changed them; a worker signs a head every minute",
 			rep.Unsigned.Events, rep.Unsigned.Since.Format(time.RFC3339))
@@ -153,6 +163,10 @@ type headCheck struct {
 	due   int      // the next one
 
 	newest audit.Head // that was reached
+
+	since time.Time     // of the oldest leaf since then
+	waits time.Duration // the longest that a leaf waited for a head, as far as it is long
+	until audit.Head    // the head for which it waited
 }
 
 func (c *headCheck) add(event audit.Hash) {
@@ -163,12 +177,20 @@ func (c *headCheck) add(event audit.Hash) {
 // reached compares the heads of the size that the tree has now.
 func (c *headCheck) reached() {
 	for ; c.due < len(c.heads) && c.heads[c.due].head.Size == c.tree.Size(); c.due++ {
-		c.newest = c.heads[c.due].head
+		c.waited(c.heads[c.due].head)
 		if h := c.heads[c.due]; h.head.Root != c.tree.Root() {
 			c.rep.add(h.where, "the record under this signed head of %d events is not what it was:"+
 				" the root is %s now, %s was signed", h.head.Size, c.tree.Root(), h.head.Root)
 		}
 	}
+}
+
+// waited takes note of how long the leaves since the head before waited for this one.
+func (c *headCheck) waited(h audit.Head) {
+	if wait := h.At.Sub(c.since); !c.since.IsZero() && !h.At.IsZero() && wait > max(long, c.waits) {
+		c.waits, c.until = wait, h
+	}
+	c.newest, c.since = h, time.Time{}
 }
 
 // ended reports the heads of trees that are larger.

@@ -75,6 +75,7 @@ type Verify struct {
 	State func(ctx context.Context, attempt int64) error
 	// NoHeads is set where nobody signs heads, as in tests: a record without any is no problem.
 	NoHeads bool
+	Now     time.Time // when it is verified; zero is now
 	// Progress is told now and then what is done, of how many; 0 is not known. It may be nil.
 	Progress func(doing string, done, of int64)
 }
@@ -95,6 +96,9 @@ var OutOfScope = []string{
 // It needs memory for the streams and the attempts of one
 // run, not for the events. Errors are of the looking; what is wrong is in the report.
 func (v Verify) Run(ctx context.Context) (Report, error) {
+	if v.Now.IsZero() {
+		v.Now = time.Now()
+	}
 	rep := Report{Problems: []Problem{}, Notes: []Problem{}}
 	err := v.Store.Reading(ctx, func(r storage.Reading) error {
 		streams := map[string]storage.Stream{}

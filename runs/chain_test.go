@@ -150,6 +150,9 @@ func TestReuse(t *testing.T) {
 		}
 	}
 	namesAttempts(t, b, d.ID, again.ID)
+	if w := stageOf(t, d, "ppo").Warnings; len(w) != 1 || !strings.HasPrefix(w[0], "ppo: only ") || !strings.Contains(w[0], "the standardised score -1 whatever it says") {
+		t.Errorf("of a policy whose answers hardly ever end it says %q", w)
+	}
 	if again.Evaluation["ppo"] == nil {
 		t.Error("a reused evaluation is not shown")
 	}

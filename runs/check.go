@@ -28,7 +28,7 @@ func (s *Service) Check(ctx context.Context, ref string) (storage.Run, []storage
 	if err != nil {
 		return run, nil, err
 	}
-	states, err := s.checkStates(ctx, run, attempts)
+	states, err := s.checkStates(ctx, attempts)
 	return run, append(findings, s.checkModels(run, attempts), states), err
 }
 
@@ -60,43 +60,54 @@ func (s *Service) checkModels(run storage.Run, attempts []storage.Attempt) stora
 	return f
 }
 
-// checkStates reads the newest checkpoint of every attempt that goes on by
-// itself, or from there when a person says so.
-func (s *Service) checkStates(ctx context.Context, run storage.Run, attempts []storage.Attempt) (storage.Finding, error) {
-	f := storage.Finding{Name: "states_in_store", Must: "the newest checkpoint of an attempt that goes on is in the store, undamaged, or was reported as damaged and the one before it is"}
+// checkStates reads the newest checkpoint of every attempt: retention keeps that one, whatever became of the attempt.
+func (s *Service) checkStates(ctx context.Context, attempts []storage.Attempt) (storage.Finding, error) {
+	f := storage.Finding{Name: "states_in_store", Must: "the newest checkpoint of each attempt is in the store, undamaged, " +
+		"or was reported as damaged and the one before it is"}
 	for _, a := range attempts {
-		goesOn := a.Status == trimtab.AttemptQueued || a.Status == trimtab.AttemptRunning || a.Status == trimtab.AttemptRetrying ||
-			a.Status == trimtab.AttemptFailed && run.Status.Open()
-		if !goesOn {
-			continue
-		}
-		if err := s.checkState(ctx, a, &f); err != nil {
+		broken, err := s.checkState(ctx, a)
+		if err != nil {
 			return f, err
+		}
+		if broken != nil {
+			f.Add(fmt.Sprintf("%s attempt %d: %v", a.Stage, a.Number, trimtab.AsError(broken).Message))
 		}
 	}
 	return f, nil
 }
 
-func (s *Service) checkState(ctx context.Context, a storage.Attempt, f *storage.Finding) error {
+// NewestState reads the newest checkpoint of an attempt, by its id, that was not reported as damaged, and says what is
+// wrong with it. An attempt without any is sound.
+func (s *Service) NewestState(ctx context.Context, attempt int64) error {
+	a, err := s.store.Attempt(ctx, attempt)
+	if err != nil {
+		return err
+	}
+	broken, err := s.checkState(ctx, a)
+	if err != nil {
+		return err
+	}
+	return broken
+}
+
+// checkState says what is wrong with the newest checkpoint of an attempt; err is of the looking.
+func (s *Service) checkState(ctx context.Context, a storage.Attempt) (broken, err error) {
 	for {
 		all, err := s.store.Checkpoints(ctx, a.ID)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		damaged, err := s.damaged(ctx, a)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		broken := s.newestState(all, damaged)
 		if broken == nil {
-			return nil
+			return nil, nil
 		}
 		// The attempt may have gone on and removed the file meanwhile.
-		if last, _, err := s.store.LatestCheckpoint(ctx, a.ID); err != nil {
-			return err
-		} else if last == all[len(all)-1] {
-			f.Add(fmt.Sprintf("%s attempt %d: %v", a.Stage, a.Number, trimtab.AsError(broken).Message))
-			return nil
+		if last, _, err := s.store.LatestCheckpoint(ctx, a.ID); err != nil || last == all[len(all)-1] {
+			return broken, err
 		}
 	}
 }

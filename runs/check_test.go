@@ -9,6 +9,7 @@ import (
 
 	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/checkpoint"
+	"github.com/trimtab/trimtab/storage"
 )
 
 // broken names what a check of a run finds broken.
@@ -46,7 +47,8 @@ func damaged(t *testing.T, file string, f func()) {
 	}
 }
 
-// A flipped bit of a model, or of the checkpoint that a failed attempt would go on from, is found; other checkpoints are not looked at.
+// A flipped bit of a model, or of the newest checkpoint of any attempt, is found, and so is a checkpoint that is gone or
+// exchanged for another; older checkpoints are not looked at.
 func TestCheckReadsTheFiles(t *testing.T) {
 	b := newBench(t, 0)
 	id := b.launch("reward.gates=[{metric: held_out/accuracy, min: 0.99}]")
@@ -70,16 +72,59 @@ func TestCheckReadsTheFiles(t *testing.T) {
 			t.Fatalf("%s has no checkpoint: %v", a.Stage, err)
 		}
 		state := filepath.Join(b.dir, "states", checkpoint.AttemptName(a.ID), c.Digest.Hex())
-		damaged(t, state, func() {
-			if got := b.broken(id); got != nil {
-				t.Errorf("a checkpoint of the completed stage %s breaks %v", a.Stage, got)
+		found := func(how string) {
+			if got := b.broken(id); !slices.Equal(got, []string{"states_in_store"}) {
+				t.Errorf("a %s checkpoint of the completed stage %s breaks %v", how, a.Stage, got)
 			}
+			if err := b.NewestState(b.ctx, a.ID); err == nil {
+				t.Errorf("a %s checkpoint of the completed stage %s is sound", how, a.Stage)
+			}
+		}
+		damaged(t, state, func() {
+			found("damaged")
 			b.status(a.ID, trimtab.AttemptFailed)
 			if got := b.broken(id); !slices.Contains(got, "states_in_store") {
 				t.Errorf("a checkpoint of the failed stage %s breaks %v", a.Stage, got)
 			}
 			b.status(a.ID, trimtab.AttemptCompleted)
 		})
+		moved(t, state, func() { found("removed") })
+		b.older(a, c, func() {
+			if got := b.broken(id); got != nil {
+				t.Errorf("an older checkpoint of stage %s breaks %v", a.Stage, got)
+			}
+		})
+		if err := b.NewestState(b.ctx, a.ID); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// moved takes a file away while f runs.
+func moved(t *testing.T, file string, f func()) {
+	t.Helper()
+	if err := os.Rename(file, file+".aside"); err != nil {
+		t.Fatal(err)
+	}
+	f()
+	if err := os.Rename(file+".aside", file); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// older damages the checkpoint before the newest while f runs, if there is one.
+func (b *bench) older(a storage.Attempt, newest storage.Checkpoint, f func()) {
+	b.t.Helper()
+	all, err := b.Store().Checkpoints(b.ctx, a.ID)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if len(all) < 2 || all[len(all)-2].Digest == newest.Digest {
+		return
+	}
+	file := filepath.Join(b.dir, "states", checkpoint.AttemptName(a.ID), all[len(all)-2].Digest.Hex())
+	if _, err := os.Stat(file); err == nil {
+		damaged(b.t, file, f)
 	}
 }
 

@@ -60,6 +60,7 @@ type StageDocument struct {
 	Error      *trimtab.Error            `json:"error"`
 	Checkpoint trimtab.Digest            `json:"checkpoint,omitempty"` // newest
 	Progress   *storage.Progress         `json:"progress,omitempty"`
+	Warnings   []string                  `json:"warnings,omitempty"` // what a person should know although it goes on
 }
 
 // ModelDocument is a model of the run under the name users know.
@@ -189,7 +190,11 @@ func (s *Service) stage(ctx context.Context, st trimtab.PlannedStage, a *storage
 		return d, err
 	}
 	d.Checkpoint = c.Digest
-	return d, s.progress(ctx, a, &d)
+	if err := s.progress(ctx, a, &d); err != nil {
+		return d, err
+	}
+	d.Warnings, err = s.warnings(ctx, st, *a, d.Progress)
+	return d, err
 }
 
 // progress adds what an attempt without outputs has told so far.
@@ -232,12 +237,34 @@ func (s *Service) evaluation(ctx context.Context, run storage.Run, d *Document) 
 		}
 		delete(d.Evaluation, "models")
 	}
-	for _, st := range d.Stages {
-		if reward, ok := d.Evaluation["reward_model"].(map[string]any); ok && st.Kind == "collect" {
-			reward["labellers_agreement"], reward["oracle_accuracy"] = st.Metrics["agreement"], st.Metrics["oracle_accuracy"]
-		}
+	if reward, ok := d.Evaluation["reward_model"].(map[string]any); ok {
+		d.besideAccuracy(reward)
 	}
 	return nil
+}
+
+// besideAccuracy adds to the accuracy of a reward model what the stages before
+// the report measured on the same pairs; what an older program did not measure is left out.
+func (d Document) besideAccuracy(reward map[string]any) {
+	for _, st := range d.Stages {
+		take := func(name, metric string) {
+			if v, ok := st.Metrics[metric]; ok {
+				reward[name] = v
+			}
+		}
+		switch st.Kind {
+		case "collect":
+			reward["labellers_agreement"], reward["oracle_accuracy"] = st.Metrics["agreement"], st.Metrics["oracle_accuracy"]
+			take("held_out_oracle_accuracy", "held_out/oracle_accuracy")
+			take("held_out_oracle_low", "held_out/oracle_accuracy_low")
+			take("held_out_oracle_high", "held_out/oracle_accuracy_high")
+		case "reward":
+			take("groups", "held_out/groups")
+			take("over_longer", "held_out/over_longer")
+			take("over_longer_low", "held_out/over_longer_low")
+			take("over_longer_high", "held_out/over_longer_high")
+		}
+	}
 }
 
 // Summary is a run in a list.

@@ -29,6 +29,10 @@ func scores(sides []side) []ComparedScore {
 			scores, _ := e["reward_model"].(map[string]any)
 			return estimate{value: scores["longer_wins"]}
 		}),
+		scoreOf(sides, "reward model", "over_longer", func(e map[string]any) estimate {
+			scores, _ := e["reward_model"].(map[string]any)
+			return estimate{scores["over_longer"], scores["over_longer_low"], scores["over_longer_high"]}
+		}),
 		scoreOf(sides, "ppo", "win rate over sft", func(e map[string]any) estimate { return estimateOf(e, "ppo_over_sft", "value") }))
 	return slices.DeleteFunc(all, func(s ComparedScore) bool {
 		return !slices.ContainsFunc(s.Values, func(v *Number) bool { return v != nil })

@@ -1,8 +1,9 @@
 package starter
 
 // Mean is what the labellers find a response worth on average, without noise:
-// a scorer that knows the world and the labellers, and so the ceiling of any
-// reward model on their rankings.
+// a scorer that knows the world and the labellers. On many rankings no reward
+// model does better; on few of them its accuracy is as much a matter of luck as
+// any other's, so it is a reference and no ceiling.
 func (l *Labellers) Mean(v Verdict) float64 {
 	total := 0.
 	for _, w := range l.weights {

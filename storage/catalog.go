@@ -18,6 +18,10 @@ var made = []string{
 		case when c.relispartition then 'a partition' end, case when c.reloftype <> 0 then 'of a type' end,
 		case when c.relkind = 'v' then 'options ' || c.reloptions::text end,
 		case when c.relkind = 'v' then rtrim(pg_get_viewdef(c.oid), ';') end,
+		'calls ' || nullif((select string_agg(p.refobjid::regprocedure::text, ' ' order by p.refobjid) from pg_rewrite r
+			join pg_depend p
+			on p.classid = 'pg_rewrite'::regclass and p.objid = r.oid where r.ev_class = c.oid
+				and p.refclassid = 'pg_proc'::regclass), ''),
 		(select concat_ws(' ', format_type(s.seqtypid, null), 'from', s.seqstart, 'by', s.seqincrement, 'to', s.seqmax,
 			case when s.seqcycle then 'round' end)
 			from pg_sequence s where s.seqrelid = c.oid))
@@ -41,8 +45,9 @@ var made = []string{
 
 	// constraints; since Postgres 18 not null is one, which stands with its column
 	`select 'constraint', coalesce(c.relname, t.typname), n.conname, concat_ws(' ', pg_get_constraintdef(n.oid),
-		case when n.contype = 'f' then 'enforced ' || (select string_agg(distinct g.tgenabled::text, '') from pg_trigger g
-			where g.tgconstraint = n.oid) end,
+		case when n.contype = 'f' then 'enforced by ' || (select string_agg(distinct g.tgfoid::regproc || ' ' || g.tgenabled::text,
+			', ')
+			from pg_trigger g where g.tgconstraint = n.oid) end,
 		'calls ' || nullif((select string_agg(p.refobjid::regprocedure::text, ' ' order by p.refobjid)
 			from pg_depend p where p.classid = 'pg_constraint'::regclass and p.objid = n.oid
 				and p.refclassid = 'pg_proc'::regclass), ''))
@@ -243,9 +248,12 @@ var beside = []string{
 	// what may be taken for a function, operator, type or cast of Postgres's own
 	`select 'overload', p.pronamespace::regnamespace::text, p.oid::regprocedure::text, 'function' from pg_proc p
 	where p.oid >= 16384 and p.pronamespace in ('public'::regnamespace, 'pg_catalog'::regnamespace)
-		and (p.pronamespace = 'pg_catalog'::regnamespace or exists (select from pg_proc o
-			where o.pronamespace = 'pg_catalog'::regnamespace and o.proname = p.proname and o.oid < 16384))
-		and ` + notOfExtension("pg_proc", "p.oid") + `
+		and (` + notOfExtension("pg_proc", "p.oid") + ` and (p.pronamespace = 'pg_catalog'::regnamespace
+			or ` + namedAsBuiltin + `)
+			or ` + namedAsBuiltin + ` and not exists (select from unnest(p.proargtypes) a (t)
+				where not ` + builtinOrOurs("a.t") + `)
+				and not exists (select from pg_proc o where o.proname = p.proname and o.proargtypes = p.proargtypes
+					and o.oid < 16384))
 	union all select 'overload', o.oprnamespace::regnamespace::text, o.oid::regoperator::text, 'operator' from pg_operator o
 	where o.oid >= 16384 and o.oprnamespace in ('public'::regnamespace, 'pg_catalog'::regnamespace)
 		and (` + notOfExtension("pg_operator", "o.oid") + ` or o.oprname in ('=', '<>', '<', '<=', '>', '>=', '||')
@@ -319,3 +327,7 @@ func builtinOrOurs(oid string) string {
 	return `(` + oid + ` < 16384 or exists (select from pg_type y where y.oid = ` + oid + `
 		and y.typnamespace = 'public'::regnamespace and y.typtype in ('d', 'c')))`
 }
+
+// namedAsBuiltin is SQL for: a function has the name of one of Postgres's own.
+const namedAsBuiltin = `exists (select from pg_proc b where b.pronamespace = 'pg_catalog'::regnamespace
+	and b.proname = p.proname and b.oid < 16384)`

@@ -15,7 +15,7 @@ import (
 type Dataset struct {
 	Name      string
 	Kind      trimtab.Kind
-	Items     int // different items ever added, frozen or not
+	Items     int // different items ever added, frozen or not, but those that a split replaced
 	CreatedAt time.Time
 	Versions  []DatasetVersion // newest first, each once
 }
@@ -36,10 +36,7 @@ type Counts struct {
 	Present int // in it already, or twice in the call
 }
 
-// AddItems adds items to a dataset, which it makes when it is new. A dataset
-// holds each item once, so adding is harmless to repeat. It fails with Invalid
-// "invalid_item" for the first item that is not valid or not of kind, and with
-// Conflict "dataset_kind" when the dataset holds another kind.
+// AddItems is AddFrom for items that are at hand.
 func (s *Store) AddItems(ctx context.Context, dataset string, kind trimtab.Kind, items []trimtab.Item, actor string) (Counts, error) {
 	return s.AddItemsOf(ctx, dataset, kind, items, nil, actor)
 }
@@ -47,27 +44,24 @@ func (s *Store) AddItems(ctx context.Context, dataset string, kind trimtab.Kind,
 // AddItemsOf is AddItems for items that were read from files, which it writes
 // down beside them. Files that bring nothing new are not told.
 func (s *Store) AddItemsOf(ctx context.Context, dataset string, kind trimtab.Kind, items []trimtab.Item, files []ImportedFile, actor string) (Counts, error) {
-	unique, err := digestItems(kind, items)
-	if err != nil {
-		return Counts{}, err
-	}
-	var counts Counts
-	err = s.write(ctx, "adding items to dataset "+dataset, func(tx pgx.Tx) error {
-		if err := ensureDataset(ctx, tx, dataset, kind, actor); err != nil {
-			return err
-		}
-		added, err := addUnique(ctx, tx, dataset, kind, unique, actor)
-		counts = Counts{Added: added, Present: len(items) - added}
-		if err != nil || added == 0 || len(files) == 0 {
-			return err
-		}
-		return record(ctx, tx, datasetSubject(dataset), actor, "files_imported", map[string]any{"files": files})
-	})
-	return counts, err
+	return s.AddFrom(ctx, dataset, kind, actor, func(add Add) ([]ImportedFile, error) { return files, addAll(items, add) })
 }
 
-// Freeze makes everything added so far a version. Freezing the same content again returns the same version.
-// A dataset without items is Conflict "dataset_empty".
+func addAll(items []trimtab.Item, add Add) error {
+	for _, item := range items {
+		var digest trimtab.Digest
+		if item != nil { // add says what is wrong with nil
+			digest = trimtab.DigestOf(item.Canonical())
+		}
+		if err := add(item, digest); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Freeze makes everything added so far a version, but what was erased, or replaced by a split. Freezing the same content again returns the same
+// version. A dataset without items is Conflict "dataset_empty".
 func (s *Store) Freeze(ctx context.Context, dataset, actor string) (DatasetVersion, error) {
 	var v DatasetVersion
 	err := s.write(ctx, "freezing dataset "+dataset, func(tx pgx.Tx) error {
@@ -75,38 +69,56 @@ func (s *Store) Freeze(ctx context.Context, dataset, actor string) (DatasetVersi
 		if err != nil {
 			return err
 		}
-		items, err := collect(ctx, tx, pgx.RowTo[trimtab.Digest],
-			"select item from dataset_item where dataset = $1 and not exists (select from erasure where relation = $2 and digest = item) order by item", dataset, itemTable[kind])
-		if err != nil {
-			return err
-		}
-		unique := make([]digested, len(items))
-		for i, d := range items {
-			unique[i] = digested{digest: d, copies: 1}
-		}
-		v, err = freeze(ctx, tx, dataset, kind, unique, actor)
+		v, err = freezeAll(ctx, tx, dataset, kind, actor)
 		return err
 	})
 	return v, err
 }
 
-// FreezeItems makes exactly these items, copies kept, a version of the dataset, in one transaction. They are also
-// added to the dataset, so that a later Freeze holds them too. The same items again return the same version.
-func (s *Store) FreezeItems(ctx context.Context, dataset string, kind trimtab.Kind, items []trimtab.Item, actor string) (DatasetVersion, error) {
-	var v DatasetVersion
-	unique, err := digestItems(kind, items)
+// live is the condition of what a freeze takes of dataset $1, whose items lie in table $2: not what was erased, nor
+// what the events $3 added and a split replaced.
+const live = "dataset = $1 and event <> all($3) and not exists (select from erasure where relation = $2 and digest = item)"
+
+// freezeAll is Freeze of a dataset that is locked.
+func freezeAll(ctx context.Context, tx pgx.Tx, dataset string, kind trimtab.Kind, actor string) (DatasetVersion, error) {
+	var tree trimtab.Merkle
+	v := DatasetVersion{Dataset: dataset, Kind: kind}
+	before, err := replaced(ctx, tx, dataset)
 	if err != nil {
 		return v, err
 	}
-	err = s.write(ctx, "freezing items of dataset "+dataset, func(tx pgx.Tx) error {
+	args := []any{dataset, itemTable[kind], before}
+	if err := eachDigest(ctx, tx, tree.Add, "select item from dataset_item where "+live+" order by item", args...); err != nil {
+		return v, err
+	}
+	v.Digest, v.Items = tree.Root(), tree.Len()
+	return v, putVersion(ctx, tx, &v, actor, "select $4, item, 1 from dataset_item where "+live+" order by item", append(args, v.Digest)...)
+}
+
+// FreezeItems makes exactly these items, copies kept, a version of the dataset, in one transaction. They are also
+// added to the dataset, so that a later Freeze holds them too. The same items again return the same version.
+func (s *Store) FreezeItems(ctx context.Context, dataset string, kind trimtab.Kind, items []trimtab.Item, actor string) (DatasetVersion, error) {
+	v := DatasetVersion{Dataset: dataset, Kind: kind, Items: len(items)}
+	err := s.write(ctx, "freezing items of dataset "+dataset, func(tx pgx.Tx) error {
 		if err := ensureDataset(ctx, tx, dataset, kind, actor); err != nil {
 			return err
 		}
-		if _, err := addUnique(ctx, tx, dataset, kind, unique, actor); err != nil {
+		a, err := newAdding(ctx, tx, kind)
+		if err != nil {
 			return err
 		}
-		v, err = freeze(ctx, tx, dataset, kind, unique, actor)
-		return err
+		var digests []trimtab.Digest
+		if err := addAll(items, func(item trimtab.Item, digest trimtab.Digest) error {
+			digests = append(digests, digest)
+			return a.add(ctx, item, digest)
+		}); err != nil {
+			return err
+		}
+		if _, err := a.settle(ctx, dataset, actor); err != nil {
+			return err
+		}
+		v.Digest = trimtab.MerkleRoot(digests)
+		return putVersion(ctx, tx, &v, actor, "select $1, item, count(*) from unnest($2::text[]) i (item) group by item order by item", v.Digest, digests)
 	})
 	return v, err
 }
@@ -146,76 +158,29 @@ func datasetNotFound(name string) error {
 	return notFound("dataset", name, "list them with `trimtab data list`")
 }
 
-var datasetItemLoad = load{table: "dataset_item", key: []string{"dataset", "item"}, silent: []string{"actor", "event"}}
-
-// addUnique writes the items and their membership, and tells how many were new to the dataset.
-func addUnique(ctx context.Context, tx pgx.Tx, dataset string, kind trimtab.Kind, items []digested, actor string) (int, error) {
-	if gone, err := erasedAmong(ctx, tx, kind, items); err != nil {
-		return 0, err
-	} else if len(gone) > 0 {
-		return 0, trimtab.NewError(trimtab.Conflict, "item_erased", "leave them out",
-			"%d of these items were erased because a person asked for it, the first is %s", len(gone), gone[0])
+// putVersion writes a version, whose items and copies a query selects, counts what it holds, and makes it the dataset's newest.
+func putVersion(ctx context.Context, tx pgx.Tx, v *DatasetVersion, actor, items string, args ...any) error {
+	if v.Items == 0 {
+		return trimtab.NewError(trimtab.Conflict, "dataset_empty", "add items with `trimtab data import`",
+			"dataset %q has no items to freeze", v.Dataset)
 	}
-	if err := putItems(ctx, tx, kind, items); err != nil {
-		return 0, err
-	}
-	l := datasetItemLoad
-	if err := twins(ctx, tx, l); err != nil {
-		return 0, err
-	}
-	event, err := nextEvent(ctx, tx, datasetSubject(dataset))
-	if err != nil {
-		return 0, err
-	}
-	added, err := l.write(ctx, tx, len(items), func(i int) ([]any, error) {
-		return []any{dataset, items[i].digest, clean(actor), event}, nil
-	})
-	if err != nil || added == 0 {
-		return added, err
-	}
-	digests := make([]trimtab.Digest, len(items))
-	for i, d := range items {
-		digests[i] = d.digest
-	}
-	return added, record(ctx, tx, datasetSubject(dataset), actor, "items_added",
-		map[string]any{"added": added, "given": len(items), "root": trimtab.MerkleRoot(digests)})
-}
-
-var versionItemLoad = load{table: "dataset_version_item", key: []string{"version", "item"}, columns: []string{"copies"}}
-
-// freeze writes the version of these items, given in order of digest, and makes it the dataset's newest.
-func freeze(ctx context.Context, tx pgx.Tx, dataset string, kind trimtab.Kind, items []digested, actor string) (DatasetVersion, error) {
-	var leaves []trimtab.Digest
-	for _, d := range items {
-		for range d.copies {
-			leaves = append(leaves, d.digest)
-		}
-	}
-	v := DatasetVersion{Dataset: dataset, Kind: kind, Digest: trimtab.MerkleRoot(leaves), Items: len(leaves)}
-	if len(leaves) == 0 {
-		return v, trimtab.NewError(trimtab.Conflict, "dataset_empty", "add items with `trimtab data import`",
-			"dataset %q has no items to freeze", dataset)
-	}
-	if err := putVersion(ctx, tx, v, items); err != nil {
-		return v, err
-	}
-	return v, nameVersion(ctx, tx, &v, actor)
-}
-
-func putVersion(ctx context.Context, tx pgx.Tx, v DatasetVersion, items []digested) error {
-	tag, err := tx.Exec(ctx, "insert into dataset_version (digest, kind, items) values ($1, $2, $3) on conflict do nothing",
-		v.Digest, v.Kind, v.Items)
-	if err != nil || tag.RowsAffected() == 0 {
-		return err // its items came with it
-	}
-	l := versionItemLoad
-	if err := twins(ctx, tx, l); err != nil {
+	if err := joinMany(ctx, tx, v.Items); err != nil {
 		return err
 	}
-	_, err = l.write(ctx, tx, len(items), func(i int) ([]any, error) {
-		return []any{v.Digest, items[i].digest, items[i].copies}, nil
-	})
-	return err
+	tag, err := tx.Exec(ctx, "insert into dataset_version (digest, kind, items) values ($1, $2, $3) on conflict do nothing",
+		v.Digest, v.Kind, v.Items)
+	if err != nil {
+		return err
+	}
+	if tag.RowsAffected() == 1 { // else its items came with it
+		if _, err := tx.Exec(ctx, "insert into dataset_version_item (version, item, copies) "+items, args...); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, "insert into dataset_summary select (summary_of($1)).* on conflict do nothing", v.Digest); err != nil {
+			return err
+		}
+	}
+	return nameVersion(ctx, tx, v, actor)
 }
 
 // nameVersion points the dataset's name to v, unless it points there already.
@@ -257,7 +222,9 @@ func (s *Store) datasets(ctx context.Context, name string) ([]Dataset, error) {
 		found, err = collect(ctx, tx, func(row pgx.CollectableRow) (d Dataset, err error) {
 			err = row.Scan(&d.Name, &d.Kind, &d.Items, &d.CreatedAt)
 			return d, err
-		}, `select name, kind, (select count(*) from dataset_item where dataset = name), created_at
+		}, `select name, kind, (select coalesce(sum((convert_from(body, 'UTF8')::json ->> 'added')::bigint) filter (where type = 'items_added'), 0)
+				- coalesce(sum((convert_from(body, 'UTF8')::json ->> 'replaced')::bigint) filter (where type = 'dataset_split'), 0)
+				from event where stream = 'dataset/' || name and type in ('items_added', 'dataset_split')), created_at
 			from dataset where $1 = '' or name = $1 order by name collate "C"`, name)
 		if err != nil {
 			return err
@@ -273,6 +240,27 @@ func (s *Store) datasets(ctx context.Context, name string) ([]Dataset, error) {
 		return err
 	})
 	return found, err
+}
+
+// Summary counts what a frozen version holds, copies counted.
+type Summary struct {
+	HeldOut   int // items of the split test
+	Pairs     int // comparisons of rankings, ties left out
+	Longer    int // twice the pairs whose better response is the longer one, and once those of equal length
+	Labellers int // of rankings, by name
+	Common    int // pairs that two labellers both ordered
+	Agreed    int // those of Common that both ordered alike
+}
+
+// Summary returns what was counted of a version when it was frozen; false of a version that had erased items when
+// counts began to be kept, and of what is no version.
+func (s *Store) Summary(ctx context.Context, version trimtab.Digest) (Summary, bool, error) {
+	found, err := collect(ctx, s.pool, pgx.RowToStructByPos[Summary],
+		"select held_out, pairs, longer, labellers, common, agreed from dataset_summary where version = $1", version)
+	if err != nil || len(found) == 0 {
+		return Summary{}, false, fault(ctx, "reading the counts of "+version.Short(), err)
+	}
+	return found[0], true, nil
 }
 
 // frozen lists the versions that datasets had, newest freeze first, each once a dataset.
@@ -323,16 +311,53 @@ func (s *Store) oneVersion(ctx context.Context, ref string, found []DatasetVersi
 }
 
 // Items returns the items of a version in order of item digest, copies kept.
-// It computes the Merkle root again and fails with Verification
-// "dataset_digest_mismatch" when it is not version.
+// It fails with Verification "dataset_digest_mismatch" when they are not those of version.
 func (s *Store) Items(ctx context.Context, version trimtab.Digest) ([]trimtab.Item, error) {
+	var items []trimtab.Item
+	err := s.EachItem(ctx, version, func(item trimtab.Item) error {
+		items = append(items, item)
+		return nil
+	})
+	return items, err
+}
+
+// Stop, returned by the function of EachItem, ends the reading without an error.
+var Stop = errors.New("enough")
+
+// EachItem calls f with the items of a version in order of item digest, copies
+// kept, in memory that does not grow with their number. The Merkle root of the
+// digests is computed before the first call, and each item's digest before its
+// own: if one is not what it should be, EachItem fails with Verification
+// "dataset_digest_mismatch". A version with erased items is Conflict
+// "dataset_erased". f must not use the store.
+func (s *Store) EachItem(ctx context.Context, version trimtab.Digest, f func(trimtab.Item) error) error {
+	return s.eachItem(ctx, version, true, f)
+}
+
+// FirstItems returns at most n items of a version, the first in order of item
+// digest. Each is held against its digest; the version is not held against its root.
+func (s *Store) FirstItems(ctx context.Context, version trimtab.Digest, n int) ([]trimtab.Item, error) {
+	var items []trimtab.Item
+	if n <= 0 {
+		return nil, nil
+	}
+	err := s.eachItem(ctx, version, false, func(item trimtab.Item) error {
+		if items = append(items, item); len(items) == n {
+			return Stop
+		}
+		return nil
+	})
+	return items, err
+}
+
+func (s *Store) eachItem(ctx context.Context, version trimtab.Digest, whole bool, f func(trimtab.Item) error) error {
 	if gone, err := s.ErasedItems(ctx, version); err != nil {
-		return nil, err
+		return err
 	} else if len(gone) > 0 {
-		return nil, trimtab.NewError(trimtab.Conflict, "dataset_erased", "freeze the dataset again, without them, and use that version",
+		return trimtab.NewError(trimtab.Conflict, "dataset_erased", "freeze the dataset again, without them, and use that version",
 			"%d items of dataset version %s were erased, the first is %s", len(gone), version.Short(), gone[0])
 	}
-	var items []trimtab.Item
+	var own error // of f, which is not about the database
 	err := s.read(ctx, "reading the items of "+version.Short(), func(tx pgx.Tx) error {
 		var kind trimtab.Kind
 		err := tx.QueryRow(ctx, "select kind from dataset_version where digest = $1", version).Scan(&kind)
@@ -341,20 +366,86 @@ func (s *Store) Items(ctx context.Context, version trimtab.Digest) ([]trimtab.It
 		} else if err != nil {
 			return err
 		}
-		items, err = readItems(ctx, tx, kind, version, 0)
-		return err
+		// Whoever takes the items may take his time.
+		if _, err := tx.Exec(ctx, "set local idle_in_transaction_session_timeout = 0"); err != nil {
+			return err
+		}
+		if whole {
+			if err := checkRoot(ctx, tx, version); err != nil {
+				return err
+			}
+		}
+		return eachVerified(ctx, tx, kind, version, func(item trimtab.Item) error {
+			own = f(item)
+			return own
+		})
 	})
-	if err != nil {
-		return nil, err
+	switch {
+	case errors.Is(own, Stop):
+		return nil
+	case own != nil:
+		return own
 	}
-	leaves := make([]trimtab.Digest, len(items))
-	for i, it := range items {
-		leaves[i] = trimtab.DigestOf(it.Canonical())
+	return err
+}
+
+// checkRoot holds the digests of a version's items against its own.
+func checkRoot(ctx context.Context, tx pgx.Tx, version trimtab.Digest) error {
+	var tree trimtab.Merkle
+	if err := eachDigest(ctx, tx, tree.Add, selectLeaves, version); err != nil {
+		return err
 	}
-	if root := trimtab.MerkleRoot(leaves); root != version {
-		return nil, trimtab.NewError(trimtab.Verification, "dataset_digest_mismatch",
-			"the record was changed from outside: restore the database from a backup, or import and freeze the data again",
-			"the items of dataset version %s have the root %s", version, root)
+	if root := tree.Root(); root != version {
+		return mismatch("the items of dataset version %s have the root %s", version, root)
 	}
-	return items, nil
+	return nil
+}
+
+func mismatch(format string, args ...any) error {
+	return trimtab.NewError(trimtab.Verification, "dataset_digest_mismatch",
+		"the record was changed from outside: restore the database from a backup, or import and freeze the data again", format, args...)
+}
+
+// Items are read from the database in batches: so many, or fewer if they are long.
+const (
+	readAtOnce = 200
+	readBytes  = 4 << 20
+)
+
+// eachVerified calls f with the items of a version, each held against its digest.
+func eachVerified(ctx context.Context, tx pgx.Tx, kind trimtab.Kind, version trimtab.Digest, f func(trimtab.Item) error) error {
+	type entry struct {
+		Item   trimtab.Digest
+		Copies int
+	}
+	most := readAtOnce
+	for last := ""; ; {
+		entries, err := collect(ctx, tx, pgx.RowToStructByPos[entry],
+			"select item, copies from dataset_version_item where version = $1 and item > $2 order by item limit $3", version, last, most)
+		if err != nil || len(entries) == 0 {
+			return err
+		}
+		digests := make([]trimtab.Digest, len(entries))
+		for i, e := range entries {
+			digests[i] = e.Item
+		}
+		last = string(digests[len(digests)-1])
+		found, err := readItems(ctx, tx, kind, digests)
+		if err != nil {
+			return err
+		}
+		size := 0
+		for i, e := range entries {
+			if i >= len(found) || found[i].digest != e.Item || trimtab.DigestOf(found[i].item.Canonical()) != e.Item {
+				return mismatch("item %s of dataset version %s is not there, or not what its digest says", e.Item, version)
+			}
+			size += textSize(found[i].item)
+			for range e.Copies {
+				if err := f(found[i].item); err != nil {
+					return err
+				}
+			}
+		}
+		most = max(1, min(readAtOnce, readBytes*len(entries)/max(1, size)))
+	}
 }

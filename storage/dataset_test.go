@@ -196,7 +196,7 @@ func TestItemsThatAreRefused(t *testing.T) {
 		wantError(t, err, trimtab.Invalid, "invalid_item")
 	}
 	_, err = s.AddItems(ctx, "new", trimtab.KindPrompts, []trimtab.Item{trimtab.Prompt{Text: "x", Tag: "\x00"}}, "ann")
-	wantError(t, err, trimtab.Invalid, "invalid_text")
+	wantError(t, err, trimtab.Invalid, "invalid_item")
 	_, err = s.AddItems(ctx, "d", trimtab.KindPrompts, samples[trimtab.KindPrompts], "ann")
 	wantError(t, err, trimtab.Conflict, "dataset_kind")
 	for _, name := range []string{"", "a b", "a@b", "sha256:x", "a\nb", strings.Repeat("x", 201)} {

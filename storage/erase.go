@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/trimtab/trimtab"
@@ -26,7 +27,8 @@ type Erased struct {
 }
 
 // Erase takes the text out of items of a dataset and leaves their digests and
-// a tombstone: versions that hold them keep their roots. With dry it says what
+// a tombstone: versions that hold them keep their roots. What a split of the
+// dataset made of an item goes with it. With dry it says what
 // it would do and does nothing. An item that is not in the dataset is NotFound "item_not_found".
 func (s *Store) Erase(ctx context.Context, dataset string, items []trimtab.Digest, actor, reason string, dry bool) (Erased, error) {
 	var done Erased
@@ -36,12 +38,37 @@ func (s *Store) Erase(ctx context.Context, dataset string, items []trimtab.Diges
 			return err
 		}
 		done = Erased{}
+		items, err := withTwins(ctx, tx, dataset, kind, items)
+		if err != nil {
+			return err
+		}
 		if err := done.look(ctx, tx, dataset, itemTable[kind], items); err != nil || dry || len(done.Items) == 0 {
 			return err
 		}
 		return done.erase(ctx, tx, dataset, itemTable[kind], actor, reason)
 	})
 	return done, err
+}
+
+// withTwins are items and those of the dataset that differ from them in their split alone: a split of the dataset made them.
+func withTwins(ctx context.Context, tx pgx.Tx, dataset string, kind trimtab.Kind, items []trimtab.Digest) ([]trimtab.Digest, error) {
+	if kind == trimtab.KindText {
+		return items, nil
+	}
+	found, err := readItems(ctx, tx, kind, items)
+	if err != nil {
+		return nil, err
+	}
+	var twins []trimtab.Digest
+	for _, d := range found {
+		for _, split := range []string{"", trimtab.SplitTrain, trimtab.SplitTest} {
+			if twin := trimtab.DigestOf(inSplit(d.item, split).Canonical()); !slices.Contains(items, twin) {
+				twins = append(twins, twin)
+			}
+		}
+	}
+	there, err := collect(ctx, tx, pgx.RowTo[trimtab.Digest], "select item from dataset_item where dataset = $1 and item = any($2) order by item", dataset, twins)
+	return slices.Concat(items, there), err
 }
 
 // look sorts out what is to be erased and what it touches.
@@ -105,28 +132,21 @@ func (e *Erased) erase(ctx context.Context, tx pgx.Tx, dataset, table, actor, re
 	return record(ctx, tx, datasetSubject(dataset), actor, "items_erased", map[string]any{"items": e.Items, "reason": reason, "rows": e.Rows, "versions": e.Versions})
 }
 
-// erasedAmong returns which of a kind's items were erased.
-func erasedAmong(ctx context.Context, tx pgx.Tx, kind trimtab.Kind, items []digested) ([]trimtab.Digest, error) {
-	digests := make([]string, len(items))
-	for i, d := range items {
-		digests[i] = string(d.digest)
-	}
-	return collect(ctx, tx, pgx.RowTo[trimtab.Digest], "select digest from erasure where relation = $1 and digest = any($2) order by digest", itemTable[kind], digests)
-}
-
 // ErasedItems are the erased items of a version, in order.
 func (s *Store) ErasedItems(ctx context.Context, version trimtab.Digest) ([]trimtab.Digest, error) {
 	found, err := collect(ctx, s.pool, pgx.RowTo[trimtab.Digest], `
-		select i.item from dataset_version_item i join dataset_version v on v.digest = i.version join erasure e on e.digest = i.item
-		where i.version = $1 and e.relation = case v.kind when 'text' then 'text_item' when 'prompts' then 'prompt' when 'demonstrations' then 'demonstration' else 'ranking' end
-		order by i.item`, version)
+		select e.digest from dataset_version v join erasure e on e.relation = case v.kind
+			when 'text' then 'text_item' when 'prompts' then 'prompt' when 'demonstrations' then 'demonstration' else 'ranking' end
+		where v.digest = $1 and exists (select from dataset_version_item i where i.version = $1 and i.item = e.digest)
+		order by e.digest`, version)
 	return found, fault(ctx, "reading what was erased of "+version.Short(), err)
 }
 
+const selectLeaves = "select item from dataset_version_item cross join lateral generate_series(1, copies) where version = $1 order by item"
+
 // Leaves are the digests of a version's items in order, each as often as it is in it: what its root is over.
 func (s *Store) Leaves(ctx context.Context, version trimtab.Digest) ([]trimtab.Digest, error) {
-	found, err := collect(ctx, s.pool, pgx.RowTo[trimtab.Digest], `
-		select item from dataset_version_item cross join lateral generate_series(1, copies) where version = $1 order by item`, version)
+	found, err := collect(ctx, s.pool, pgx.RowTo[trimtab.Digest], selectLeaves, version)
 	if err == nil && len(found) == 0 {
 		return nil, datasetNotFound(string(version))
 	}
@@ -152,7 +172,7 @@ func (s *Store) FindItems(ctx context.Context, dataset, containing string) ([]Fo
 		}
 		text := map[trimtab.Kind]string{trimtab.KindText: "t.body", trimtab.KindPrompts: `concat_ws(E'\n', t.prompt, t.tag)`,
 			trimtab.KindDemonstrations: `concat_ws(E'\n', t.prompt, t.completion)`,
-			trimtab.KindRankings:       `concat_ws(E'\n', t.prompt, (select string_agg(r.text, E'\n' order by p.position) from ranking_response p join response r on r.digest = p.response where p.ranking = t.digest))`}[kind]
+			trimtab.KindRankings:       `concat_ws(E'\n', t.prompt, (select string_agg(case when r.text = '' then convert_from(r.bytes, 'UTF8') else r.text end, E'\n' order by p.position) from ranking_response p join response r on r.digest = p.response where p.ranking = t.digest))`}[kind]
 		var err error
 		found, err = collect(ctx, tx, pgx.RowToStructByPos[FoundItem], fmt.Sprintf(`
 			select digest, body, erased from (

@@ -59,6 +59,10 @@ func refusal(doing string, e *pgconn.PgError, err error) error {
 	case e.Code == "42P01", e.Code == "3F000", e.Code == "42883": // undefined table, schema, function
 		return trimtab.NewError(trimtab.Conflict, "schema_outdated", "run `trimtab migrate`",
 			"%s: the database does not have this program's tables: %w", doing, err)
+	case e.Code == "42501" && e.Routine == "check_enable_rls": // its message may be in any language
+		return trimtab.NewError(trimtab.Verification, "rows_hidden",
+			"run `trimtab audit verify`, which names what was changed; the owner turns it off with `alter table … disable row level security`",
+			"%s: row security would hide rows of a table from this program: %w", doing, err)
 	case strings.HasPrefix(e.Code, "28"), e.Code == "3D000", e.Code == "42501": // login, no database, privilege
 		return trimtab.NewError(trimtab.Usage, "postgres_refused",
 			"check user, password and database in the address, and run `trimtab migrate` as the owner",

@@ -76,7 +76,7 @@ func (l load) difference() string {
 		q := pgx.Identifier{c}.Sanitize()
 		differs = append(differs, fmt.Sprintf("bits(s.%s) is distinct from bits(t.%s)", q, q))
 	}
-	return fmt.Sprintf("select min(%s) from %s s join %s t using (%s) where %s",
+	return fmt.Sprintf("select min(%s) from %s s join %s t using (%s) where (%s)",
 		l.place(), l.stage().Sanitize(), l.table, list(l.key, ""), strings.Join(differs, " or "))
 }
 
@@ -96,23 +96,51 @@ func (l load) write(ctx context.Context, tx pgx.Tx, n int, row func(i int) ([]an
 	if n == 0 {
 		return 0, nil
 	}
-	if _, err := tx.CopyFrom(ctx, l.stage(), l.all(), pgx.CopyFromSlice(n, row)); err != nil {
+	if err := l.copy(ctx, tx, n, row); err != nil {
 		return 0, err
 	}
-	tag, err := tx.Exec(ctx, l.insert())
-	if err != nil {
+	if added, err = l.settle(ctx, tx); err != nil {
 		return 0, err
 	}
-	added = int(tag.RowsAffected())
 	if added == n || len(l.columns)+len(l.bits) == 0 {
 		return added, nil
 	}
 	return added, l.compare(ctx, tx)
 }
 
-func (l load) compare(ctx context.Context, tx pgx.Tx) error {
+// copy adds n rows to the temporary table.
+func (l load) copy(ctx context.Context, tx pgx.Tx, n int, row func(i int) ([]any, error)) error {
+	_, err := tx.CopyFrom(ctx, l.stage(), l.all(), pgx.CopyFromSlice(n, row))
+	return err
+}
+
+// settle inserts what is in the temporary table and returns how many rows were new.
+func (l load) settle(ctx context.Context, tx pgx.Tx) (int, error) {
+	tag, err := tx.Exec(ctx, l.insert())
+	return int(tag.RowsAffected()), err
+}
+
+// empty deletes what is in the temporary tables of loads.
+func empty(ctx context.Context, tx pgx.Tx, loads ...load) error {
+	stages := make([]string, len(loads))
+	for i, l := range loads {
+		stages[i] = l.stage().Sanitize()
+	}
+	_, err := tx.Exec(ctx, "truncate "+strings.Join(stages, ", "))
+	return err
+}
+
+// compareBefore compares with the rows that were there before this transaction, of a table whose rows are named by all
+// that they are.
+func (l load) compareBefore(ctx context.Context, tx pgx.Tx) error {
+	return l.compareIf(ctx, tx, " and t.xmin <> pg_current_xact_id()::xid")
+}
+
+func (l load) compare(ctx context.Context, tx pgx.Tx) error { return l.compareIf(ctx, tx, "") }
+
+func (l load) compareIf(ctx context.Context, tx pgx.Tx, condition string) error {
 	var key *string
-	if err := tx.QueryRow(ctx, l.difference()).Scan(&key); err != nil || key == nil {
+	if err := tx.QueryRow(ctx, l.difference()+condition).Scan(&key); err != nil || key == nil {
 		return err
 	}
 	of := ""
@@ -125,14 +153,4 @@ func (l load) compare(ctx context.Context, tx pgx.Tx) error {
 // clean makes text that Postgres can hold: no NUL, valid UTF-8.
 func clean(s string) string {
 	return strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", "�"), "�")
-}
-
-// storable refuses text that would not come back as it went in.
-func storable(what string, texts ...string) error {
-	for _, s := range texts {
-		if clean(s) != s {
-			return invalid("invalid_text", "%s holds a NUL character or invalid UTF-8: %q", what, s)
-		}
-	}
-	return nil
 }

@@ -25,6 +25,9 @@ func freed(t *testing.T) (*storage.Store, *pgx.Conn) {
 		for c in select attrelid::regclass as relation, attname from pg_attribute where attidentity <> '' loop
 			execute format('alter table %s alter column %I drop identity', c.relation, c.attname);
 		end loop;
+		for c in select tgrelid::regclass as relation, tgname from pg_trigger where not tgisinternal loop
+			execute format('drop trigger %I on %s', c.tgname, c.relation);
+		end loop;
 		drop index artifact_once;
 		alter domain content_digest drop constraint digest_is_sha256;
 	end $$`)

@@ -42,29 +42,20 @@ func (s *Store) Splits(ctx context.Context, version trimtab.Digest) (trimtab.Kin
 // SomeItems returns items of a version in order of item digest, copies kept:
 // the first, as many as have most items and mostBytes bytes of text together,
 // and at least one. Which they are has nothing to do with what they say. Text
-// is measured by its bytes, others are not measured.
+// is measured by its bytes, others are not measured. Each is held against its
+// digest; the version is not held against its root.
 func (s *Store) SomeItems(ctx context.Context, version trimtab.Digest, most int, mostBytes int64) ([]trimtab.Item, error) {
 	var items []trimtab.Item
-	err := s.read(ctx, "reading some items of "+version.Short(), func(tx pgx.Tx) error {
-		var kind trimtab.Kind
-		err := tx.QueryRow(ctx, "select kind from dataset_version where digest = $1", version).Scan(&kind)
-		if errors.Is(err, pgx.ErrNoRows) {
-			return datasetNotFound(string(version))
-		} else if err != nil {
-			return err
+	var size int64
+	err := s.eachItem(ctx, version, false, func(item trimtab.Item) error {
+		if text, ok := item.(trimtab.Text); ok {
+			size += int64(len(text.Body))
 		}
-		if kind == trimtab.KindText {
-			err = tx.QueryRow(ctx, `
-				select greatest(1, count(*)) from (
-					select sum(octet_length(t.body)) over (order by v.item) as bytes
-					from (select item from dataset_version_item where version = $1 order by item limit $2) v join text_item t on t.digest = v.item) x
-				where bytes <= $3`, version, most, mostBytes).Scan(&most)
-			if err != nil {
-				return err
-			}
+		if len(items) > 0 && (len(items) == most || size > mostBytes) {
+			return Stop
 		}
-		items, err = readItems(ctx, tx, kind, version, most)
-		return err
+		items = append(items, item)
+		return nil
 	})
 	return items, err
 }

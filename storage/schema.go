@@ -101,6 +101,15 @@ func (r Reading) Schema(ctx context.Context) ([]Oddity, error) {
 	return odd, nil
 }
 
+// Schema is Reading.Schema by itself.
+func (s *Store) Schema(ctx context.Context) (odd []Oddity, err error) {
+	err = s.Reading(ctx, func(r Reading) error {
+		odd, err = r.Schema(ctx)
+		return err
+	})
+	return odd, err
+}
+
 func readThings(lines []string) []thing {
 	var list []thing
 	for _, line := range lines {
@@ -186,6 +195,9 @@ func (t thing) missing() Oddity {
 }
 
 func (t thing) differs(is string) Oddity {
+	if t.Kind == "database" && is == "SQL_ASCII" {
+		return Oddity{t.called(), "it is SQL_ASCII: Postgres takes any bytes for text, and the program sends UTF-8", true}
+	}
 	if t.Kind != "grant" {
 		return Oddity{Where: t.called(), What: fmt.Sprintf("it is not as the migrations make it: %s; now it is %s", t.Is, is)}
 	}

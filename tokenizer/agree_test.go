@@ -283,12 +283,16 @@ func TestLoadAcceptsWhatMakesNoDifference(t *testing.T) {
 	template := map[string]any{"type": "TemplateProcessing", "special_tokens": map[string]any{},
 		"single": []any{map[string]any{"Sequence": map[string]any{"id": "A", "type_id": 0}}}, "pair": []any{}}
 	for name, change := range map[string]func(map[string]any){
-		"dropout of 0":        set("model.dropout", 0),
-		"an unknown token":    set("model.unk_token", EndOfTextName),
-		"no prefix":           set("model.continuing_subword_prefix", nil),
-		"a sequence of one":   set("pre_tokenizer", map[string]any{"type": "Sequence", "pretokenizers": []any{step}}),
-		"an empty sequence":   set("normalizer", map[string]any{"type": "Sequence", "normalizers": []any{}}),
-		"no post-processor":   set("post_processor", nil),
+		"dropout of 0":      set("model.dropout", 0),
+		"an unknown token":  set("model.unk_token", EndOfTextName),
+		"no prefix":         set("model.continuing_subword_prefix", nil),
+		"a sequence of one": set("pre_tokenizer", map[string]any{"type": "Sequence", "pretokenizers": []any{step}}),
+		"an empty sequence": set("normalizer", map[string]any{"type": "Sequence", "normalizers": []any{}}),
+		"no post-processor": set("post_processor", nil),
+		"no type of the model": func(v map[string]any) { // as GPT-2's own file of 2019 is
+			delete(v["model"].(map[string]any), "type")
+			delete(v["pre_tokenizer"].(map[string]any), "use_regex")
+		},
 		"an empty template":   set("post_processor", map[string]any{"type": "Sequence", "processors": []any{step, template}}),
 		"decoder with prefix": set("decoder", map[string]any{"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true}),
 	} {

@@ -2,6 +2,7 @@ package tokenizer
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -16,13 +17,14 @@ import (
 //	version         "1.0"
 //	truncation      null: Trimtab never cuts a text silently
 //	padding         null: nothing here pads
-//	added_tokens    special ones; single_word, lstrip and rstrip are kept for other programs, normalized means nothing without a normalizer
+//	added_tokens    special ones; single_word, lstrip and rstrip are kept for other programs, normalized means nothing here
 //	normalizer      null
 //	pre_tokenizer   ByteLevel, add_prefix_space false, use_regex true
 //	post_processor  null, ByteLevel, or a TemplateProcessing that adds nothing
 //	decoder         ByteLevel
-//	model           BPE: vocab and merges; dropout null or 0; continuing_subword_prefix and end_of_word_suffix empty;
-//	                fuse_unk, byte_fallback, ignore_merges false; unk_token means nothing where every byte is a piece
+//	model           BPE, also where it has merges and no type: vocab, merges; dropout null or 0; continuing_subword_prefix and
+//	                end_of_word_suffix empty; fuse_unk, byte_fallback, ignore_merges false; unk_token means nothing where
+//	                every byte is a piece
 //
 // A Sequence is what it holds, and trim_offsets is about places, not about ids.
 
@@ -90,12 +92,17 @@ func (s settings) others(where string, known ...string) error {
 
 // unlike is the refusal of a setting under which text would be cut otherwise.
 func unlike(name string, value json.RawMessage, why string) error {
+	return unlikeBut(name, value, why, "choose a model whose tokenizer cuts text as GPT-2's does, or train a new tokenizer with the model; "+
+		"docs/models.md lists what is understood")
+}
+
+// unlikeBut is unlike with a remedy of its own.
+func unlikeBut(name string, value json.RawMessage, why, remedy string) error {
 	shown := squeezed(value)
 	if len(shown) > 300 {
 		shown = fmt.Sprintf("%.300s … (%d bytes in all)", shown, len(shown))
 	}
-	return refuse("choose a model whose tokenizer cuts text as GPT-2's does, or train a new tokenizer with the model; docs/data.md lists what is understood",
-		"%s is %s: %s", name, shown, why)
+	return refuse(remedy, "%s is %s: %s", name, shown, why)
 }
 
 // readFast reads tokenizer.json, and puts its added tokens into the list.
@@ -127,19 +134,16 @@ func readBPE(data json.RawMessage) (*fastFile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("model: %w", err)
 	}
-	var kind string
-	if raw, ok := s["type"]; ok && json.Unmarshal(raw, &kind) != nil || kind != "BPE" {
-		return nil, fmt.Errorf("the model is %q: only BPE is supported", kind)
+	if _, merged := s["merges"]; !s.is("type", `"BPE"`) || !merged { // files of before 2021 have no type
+		return nil, fmt.Errorf("the model is %s: only BPE is supported", cmp.Or(squeezed(s["type"]), "not named, and has no merges"))
 	}
 	f := new(fastFile)
 	if f.vocab, err = readVocab(s["vocab"]); err != nil {
 		return nil, fmt.Errorf("vocab: %w", err)
 	}
 	var merges []json.RawMessage
-	if raw, ok := s["merges"]; ok {
-		if err := json.Unmarshal(raw, &merges); err != nil {
-			return nil, fmt.Errorf("merges: %w", err)
-		}
+	if err := json.Unmarshal(s["merges"], &merges); err != nil {
+		return nil, fmt.Errorf("merges: %w", err)
 	}
 	f.merges = make([][2]string, len(merges))
 	for i, raw := range merges {
@@ -188,12 +192,10 @@ func checkPipeline(s settings) error {
 	if !s.is("version", `"1.0"`) {
 		return unlike("version", s["version"], `only "1.0" is known`)
 	}
-	for _, c := range []struct{ key, why string }{
-		{"truncation", "texts would be cut; take it out with tokenizer.backend_tokenizer.no_truncation() and save again"},
-		{"padding", "texts would be padded; take it out with tokenizer.backend_tokenizer.no_padding() and save again"},
-	} {
+	for _, c := range []struct{ key, why string }{{"truncation", "texts would be cut"}, {"padding", "texts would be padded"}} {
 		if !s.is(c.key) {
-			return unlike(c.key, s[c.key], c.why)
+			return unlikeBut(c.key, s[c.key], c.why, "it is a trace of a call before the tokenizer was saved: take it out with "+
+				"tokenizer.backend_tokenizer.no_truncation() and tokenizer.backend_tokenizer.no_padding(), and save again")
 		}
 	}
 	for _, c := range []struct {
@@ -212,11 +214,13 @@ func checkPipeline(s settings) error {
 		if err != nil {
 			return err
 		}
-		if len(steps) > c.most || !c.any && len(steps) < c.most || slices.ContainsFunc(steps, func(step settings) bool { return !c.ok(step) }) {
+		number := len(steps) == c.most || c.any && len(steps) < c.most
+		if !number || slices.ContainsFunc(steps, func(step settings) bool { return !c.ok(step) }) {
 			return unlike(c.key, s[c.key], c.why)
 		}
 	}
-	return s.others("", "version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder", "model")
+	return s.others("", "version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder",
+		"model")
 }
 
 // sequences are the names that a Sequence gives to what it holds.

@@ -257,7 +257,11 @@ func (a *app) printBenchHead(doc benchDocument) {
 	if m.All > 0 {
 		peak = fmt.Sprintf("peak %sFLOP/s of one worker, %sFLOP/s of all at once", count(m.One), count(m.All))
 	}
-	fmt.Fprintf(a.out, "%s kernels, %d workers; %s\n%s\n\n", m.Kernels, m.Workers, peak, m.Products.sentence())
+	fmt.Fprintf(a.out, "%s kernels, %d workers; %s\n", m.Kernels, m.Workers, peak)
+	if len(m.Products) > 0 {
+		fmt.Fprintln(a.out, m.Products.sentence())
+	}
+	fmt.Fprintln(a.out)
 }
 
 // partsGrid is the shares of the processor time, a column for each work.

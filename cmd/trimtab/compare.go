@@ -55,7 +55,8 @@ func (a *app) printComparison(c runs.Comparison) error {
 	if err := a.printTable(withHead(labels, runRows(c.Runs), "")); err != nil {
 		return err
 	}
-	fmt.Fprintf(a.out, "\n%s\n", clean(c.Verdict))
+	fmt.Fprintln(a.out)
+	a.printText(clean(c.Verdict), "  ")
 	for _, part := range []grid{
 		withHead(labels, specRows(c), "spec and data"),
 		stageGrid(labels, c.Stages),
@@ -241,21 +242,26 @@ func withDifferences(values, differences, low, high []*runs.Number) []string {
 func scoreRows(scores []runs.ComparedScore) [][]string {
 	var rows [][]string
 	for _, s := range scores {
-		rows = append(rows, append([]string{s.Model, strings.ReplaceAll(s.Measure, "_", " ")}, withDifferences(s.Values, s.Differences, s.Low, s.High)...))
+		rows = append(rows, append([]string{s.Model, measureSaid(s.Measure)}, withDifferences(s.Values, s.Differences, s.Low, s.High)...))
 	}
 	return rows
 }
 
+// measureSaid is a measure of an evaluation as the tables call it.
+func measureSaid(measure string) string {
+	if measure == "reward" { // a mean of what the reward model said, not the standardised score of ppo
+		return "raw score"
+	}
+	return strings.ReplaceAll(measure, "_", " ")
+}
+
 // printAnswers shows what the models of each run answer to the same prompts.
 func (a *app) printAnswers(labels []string, c runs.Comparison) {
-	width, fits := terminal(a.out)
 	for _, s := range c.Samples {
-		fmt.Fprintf(a.out, "\n  %s\n", clean(s.Prompt))
+		fmt.Fprintln(a.out)
+		a.printText("  "+clean(s.Prompt), "  ")
 		for _, line := range answerLines(labels, s) {
-			if fits {
-				line = shorten(line, width-4)
-			}
-			fmt.Fprintf(a.out, "    %s\n", line)
+			a.printText("    "+line, strings.Repeat(" ", 12))
 		}
 	}
 }

@@ -119,7 +119,7 @@ func TestPrintComparison(t *testing.T) {
 	}
 	for _, width := range []int{60, 80} {
 		for _, g := range []grid{stageGrid([]string{"before", "after"}, compared().Stages), withHead([]string{"before", "after"}, specRows(compared()), "spec and data")} {
-			for line := range strings.SplitSeq(g.fit(width).String(), "\n") {
+			for line := range strings.SplitSeq(g.lay(width), "\n") {
 				if text.StringWidth(line) > width {
 					t.Errorf("width %d: %q", width, line)
 				}

@@ -15,19 +15,18 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/trimtab/trimtab"
-	"github.com/trimtab/trimtab/label"
 	"github.com/trimtab/trimtab/plainfile"
 	"github.com/trimtab/trimtab/storage"
 )
 
 func (a *app) dataCmd() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "data", Short: "datasets: import, list, show, freeze, export, prove, erase, used-by", RunE: group,
+		Use: "data", Short: "datasets: import, split, list, show, freeze, export, prove, erase, used-by", RunE: group,
 		Example: `  trimtab data import demos --kind demonstrations demos.jsonl
   trimtab data freeze demos
   trimtab data show demos`,
 	}
-	cmd.AddCommand(a.dataImportCmd(), a.dataListCmd(), a.dataShowCmd(), a.dataFreezeCmd(), a.dataExportCmd(), a.dataUsedByCmd(), a.dataProveCmd(), a.dataEraseCmd())
+	cmd.AddCommand(a.dataImportCmd(), a.dataListCmd(), a.dataShowCmd(), a.dataFreezeCmd(), a.dataSplitCmd(), a.dataExportCmd(), a.dataUsedByCmd(), a.dataProveCmd(), a.dataEraseCmd())
 	return cmd
 }
 
@@ -39,6 +38,7 @@ type datasetDocument struct {
 	Items     int              `json:"items"`
 	CreatedAt time.Time        `json:"created_at"`
 	Versions  []datasetVersion `json:"versions"`
+	HeldOut   *int             `json:"held_out,omitempty"` // items of the split test, of the version that is shown
 	Rankings  *rankingSummary  `json:"rankings,omitempty"`
 	Sample    []any            `json:"sample,omitempty"`
 }
@@ -52,25 +52,17 @@ type rankingSummary struct {
 	Agreement  *float64 `json:"agreement,omitempty"` // share of them ordered alike
 }
 
-// summarize counts what the rankings among items hold; nil where there are none.
-func summarize(items []trimtab.Item) *rankingSummary {
-	var rankings []trimtab.Ranking
-	names := map[string]bool{}
-	for _, item := range items {
-		if r, ok := item.(trimtab.Ranking); ok {
-			rankings = append(rankings, r)
-			names[r.Labeller] = true
-		}
-	}
-	if len(rankings) == 0 {
+// summarize is what was counted of the rankings of a version; nil where there are none.
+func summarize(v storage.DatasetVersion, counted storage.Summary) *rankingSummary {
+	if v.Kind != trimtab.KindRankings || v.Erased > 0 {
 		return nil
 	}
-	delete(names, "")
-	pairs := label.Pairs(rankings)
-	total, _ := label.Agreements(rankings)
-	s := &rankingSummary{Pairs: len(pairs), Labellers: len(names), LongerWins: label.LongerWins(rankings, pairs), Common: total.Common}
-	if total.Common > 0 {
-		share := total.Share()
+	s := &rankingSummary{Pairs: counted.Pairs, Labellers: counted.Labellers, Common: counted.Common}
+	if counted.Pairs > 0 {
+		s.LongerWins = float64(counted.Longer) / 2 / float64(counted.Pairs)
+	}
+	if counted.Common > 0 {
+		share := float64(counted.Agreed) / float64(counted.Common)
 		s.Agreement = &share
 	}
 	return s
@@ -178,12 +170,19 @@ func (a *app) showDataset(ctx context.Context, store *storage.Store, ref string,
 	doc := datasetOf(d)
 	doc.Schema = "trimtab.dataset/v1"
 	if verr == nil {
-		items, err := store.Items(ctx, version.Digest)
+		counted, known, err := store.Summary(ctx, version.Digest)
+		if err != nil {
+			return err
+		}
+		if known {
+			doc.Rankings = summarize(version, counted)
+			doc.HeldOut = &counted.HeldOut
+		}
+		items, err := store.FirstItems(ctx, version.Digest, sample)
 		if err != nil && trimtab.AsError(err).Type != "dataset_erased" { // then its other items are not shown either
 			return err
 		}
-		doc.Rankings = summarize(items)
-		for _, item := range items[:min(max(sample, 0), len(items))] {
+		for _, item := range items {
 			doc.Sample = append(doc.Sample, exported(item))
 		}
 	} else if verr != nil && trimtab.AsError(verr).Type != "dataset_not_frozen" {
@@ -200,6 +199,9 @@ func (a *app) showDataset(ctx context.Context, store *storage.Store, ref string,
 	if err := printList(a, versions); err != nil {
 		return err
 	}
+	if doc.HeldOut != nil && doc.Kind != trimtab.KindText {
+		fmt.Fprintf(a.out, "\n%d items for training, %d held out\n", version.Items-*doc.HeldOut, *doc.HeldOut)
+	}
 	if doc.Rankings != nil {
 		fmt.Fprintf(a.out, "\n%s\n", doc.Rankings)
 	}
@@ -210,17 +212,12 @@ func (a *app) printSample(sample []any) error {
 	if len(sample) > 0 {
 		fmt.Fprintln(a.out)
 	}
-	width, fits := terminal(a.out)
 	for _, item := range sample {
 		b, err := marshal(item, "")
 		if err != nil {
 			return err
 		}
-		line := clean(string(b))
-		if fits {
-			line = shorten(line, width)
-		}
-		fmt.Fprintln(a.out, line)
+		a.printText(clean(string(b)), "  ")
 	}
 	return nil
 }
@@ -265,11 +262,11 @@ func (a *app) dataExportCmd() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				items, err := s.store.Items(ctx, v.Digest)
-				if err != nil {
-					return err
-				}
-				return a.writeTo(to, func(w io.Writer) error { return writeItems(w, items) })
+				return a.writeTo(to, func(w io.Writer) error {
+					line := json.NewEncoder(w)
+					line.SetEscapeHTML(false)
+					return s.store.EachItem(ctx, v.Digest, func(item trimtab.Item) error { return line.Encode(exported(item)) })
+				})
 			})
 		},
 	}
@@ -302,17 +299,6 @@ func writeError(name string, err error) error {
 		return err
 	}
 	return trimtab.NewError(trimtab.Invalid, "file_unwritable", "choose another place, or make that one writable", "write %s: %w", name, err)
-}
-
-func writeItems(w io.Writer, items []trimtab.Item) error {
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	for _, item := range items {
-		if err := enc.Encode(exported(item)); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // rankingLine is a ranking as other tools read it: responses are texts, in

@@ -22,7 +22,7 @@ const maxShown = 20
 type importFlags struct {
 	kind                            string
 	maps                            []string
-	split                           string
+	split, votes                    string
 	strict, skipBad, dryRun, freeze bool
 }
 
@@ -47,12 +47,14 @@ default), or they are left out (--skip-bad). A dataset holds each record once.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.kind, "kind", "", "text, demonstrations, prompts or rankings")
-	f.StringArrayVar(&o.maps, "map", nil, "ours=theirs: a column of another name, for example completion=answer (may be repeated)")
+	f.StringArrayVar(&o.maps, "map", nil, "ours=theirs: a column of another name, for example completion=answer; ours=- leaves it out (may be repeated)")
 	f.StringVar(&o.split, "split", "", "cut plain text into items by document, paragraph or line")
+	f.StringVar(&o.votes, "votes", "", "what the numbers of votes mean: zero-based (0 the first response, 1 the second) or one-based (1, 2, and 0 a tie)")
 	f.BoolVar(&o.strict, "strict", false, "refuse the whole import if any record is bad (the default)")
 	f.BoolVar(&o.skipBad, "skip-bad", false, "leave bad records out and report them")
 	f.BoolVar(&o.dryRun, "dry-run", false, "read and report, and change nothing")
 	f.BoolVar(&o.freeze, "freeze", false, "freeze the dataset afterwards")
+	_ = cmd.RegisterFlagCompletionFunc("votes", cobra.FixedCompletions([]string{dataset.ZeroBased, dataset.OneBased}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("kind", cobra.FixedCompletions(kindNames(), cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
@@ -67,49 +69,64 @@ func kindNames() []string {
 
 // importDocument reports an import.
 type importDocument struct {
-	Schema     string            `json:"schema"`
-	Dataset    string            `json:"dataset"`
-	Kind       trimtab.Kind      `json:"kind"`
-	DryRun     bool              `json:"dry_run"`
-	Files      []string          `json:"files"`
-	Accepted   int               `json:"accepted"`   // records of the files that are good, each once
-	Duplicates int               `json:"duplicates"` // equal to one before in the files
-	Undecided  int               `json:"undecided"`  // rankings whose every vote was a tie
-	Rejected   []dataset.Problem `json:"rejected"`
-	Unlisted   int               `json:"unlisted,omitempty"` // rejected beyond the list
-	Added      int               `json:"added"`              // new in the dataset
-	Present    int               `json:"present"`            // in the dataset already
-	Version    trimtab.Digest    `json:"version,omitempty"`  // with --freeze
-
-	read []storage.ImportedFile // for the record
+	Schema     string         `json:"schema"`
+	Dataset    string         `json:"dataset"`
+	Kind       trimtab.Kind   `json:"kind"`
+	DryRun     bool           `json:"dry_run"`
+	Files      []string       `json:"files"`
+	Accepted   int            `json:"accepted"`        // records of the files that are good, each once
+	Duplicates int            `json:"duplicates"`      // equal to one before in the files
+	Undecided  int            `json:"undecided"`       // rankings whose every vote was a tie, or whose ranks are all equal
+	Equal      int            `json:"equal_responses"` // rankings left out because they rank two equal responses apart
+	Rejected   []importFault  `json:"rejected"`
+	LeftOut    []importFault  `json:"left_out,omitempty"` // the first of those counted as equal_responses
+	Unlisted   int            `json:"unlisted,omitempty"` // rejected beyond the list
+	Added      int            `json:"added"`              // new in the dataset
+	Present    int            `json:"present"`            // in the dataset already
+	Version    trimtab.Digest `json:"version,omitempty"`  // with --freeze
 }
 
+type importFault = dataset.Problem
+
+// importData reads files once: what is good goes to the database as it is read, and stays there if nothing is bad, or
+// what is bad may be left out.
 func (a *app) importData(cmd *cobra.Command, name string, files []string, o importFlags) error {
 	kind, opts, err := o.check()
 	if err != nil {
 		return err
 	}
-	items, doc, err := a.readAllFiles(kind, files, opts, o.skipBad)
-	if err != nil {
-		return err
-	}
-	doc.Schema, doc.Dataset, doc.DryRun = "trimtab.import/v1", name, o.dryRun
-	if len(doc.Rejected) > 0 && !o.skipBad {
-		return a.refuse(doc)
-	}
-	if o.dryRun {
-		return a.printImport(doc)
-	}
-	return a.withStore(cmd, func(ctx context.Context, s *session) error {
-		if err := a.store(ctx, s.store, items, &doc, o.freeze); err != nil {
+	for _, file := range files {
+		if err := readable(file); err != nil {
 			return err
 		}
-		return a.printImport(doc)
+	}
+	im := importer{a: a, skipBad: o.skipBad, options: opts, doc: importDocument{Schema: "trimtab.import/v1", Dataset: name, Kind: kind,
+		DryRun: o.dryRun, Files: files, Rejected: []importFault{}}}
+	if o.dryRun {
+		if _, err := im.readAll(func(trimtab.Item, trimtab.Digest) error { return nil }); err != nil {
+			return err
+		}
+		return a.printImport(im.doc)
+	}
+	return a.withStore(cmd, func(ctx context.Context, s *session) error {
+		counts, err := s.store.AddFrom(ctx, name, kind, a.actor(), func(add storage.Add) ([]storage.ImportedFile, error) { return im.readAll(add) })
+		if err != nil {
+			return err
+		}
+		im.doc.Added, im.doc.Present = counts.Added, im.doc.Accepted-counts.Added
+		if o.freeze {
+			version, err := s.store.Freeze(ctx, name, a.actor())
+			if err != nil {
+				return err
+			}
+			im.doc.Version = version.Digest
+		}
+		return a.printImport(im.doc)
 	})
 }
 
 func (o importFlags) check() (trimtab.Kind, dataset.ReadOptions, error) {
-	opts := dataset.ReadOptions{Split: o.split, Map: map[string]string{}}
+	opts := dataset.ReadOptions{Split: o.split, Votes: o.votes, Map: map[string]string{}}
 	kind := trimtab.Kind(o.kind)
 	if !slices.Contains(trimtab.Kinds, kind) {
 		return "", opts, usagef("give --kind "+strings.Join(kindNames(), ", --kind "), "--kind is %q", o.kind)
@@ -119,6 +136,9 @@ func (o importFlags) check() (trimtab.Kind, dataset.ReadOptions, error) {
 	}
 	if !slices.Contains([]string{"", "document", "paragraph", "line"}, o.split) {
 		return "", opts, usagef("use document, paragraph or line", "--split is %q", o.split)
+	}
+	if !slices.Contains([]string{"", dataset.ZeroBased, dataset.OneBased}, o.votes) {
+		return "", opts, usagef("use "+dataset.ZeroBased+" or "+dataset.OneBased, "--votes is %q", o.votes)
 	}
 	for _, m := range o.maps {
 		ours, theirs, ok := strings.Cut(m, "=")
@@ -130,36 +150,75 @@ func (o importFlags) check() (trimtab.Kind, dataset.ReadOptions, error) {
 	return kind, opts, nil
 }
 
-// readAllFiles reads every file before anything is stored. Unless bad records
-// may be skipped, an error about a whole file ends the import.
-func (a *app) readAllFiles(kind trimtab.Kind, files []string, opts dataset.ReadOptions, skipBad bool) ([]trimtab.Item, importDocument, error) {
-	doc := importDocument{Kind: kind, Files: files, Rejected: []dataset.Problem{}}
-	var items []trimtab.Item
-	for _, name := range files {
-		got, file, err := a.readItems(kind, name, opts)
-		file.Items = got.Accepted
-		doc.read = append(doc.read, file)
-		doc.Rejected = append(doc.Rejected, got.Rejected...)
-		doc.Accepted += got.Accepted
-		doc.Duplicates += got.Duplicates
-		doc.Undecided += got.Undecided
-		doc.Unlisted += got.Unlisted
-		items = append(items, got.Items...)
-		if err != nil && (!skipBad && len(got.Rejected) == 0 || skipBad && len(got.Items) == 0) {
-			a.listProblems(doc)
-			return nil, doc, err
-		}
-		if err != nil && skipBad { // what comes after the fault is lost: say so
-			e := trimtab.AsError(err)
-			doc.Rejected = append(doc.Rejected, dataset.Problem{File: name, Reason: e.Message, Remedy: e.Remedy})
-		}
-	}
-	return items, doc, nil
+// importer reads the files of one import.
+type importer struct {
+	a       *app
+	skipBad bool
+	options dataset.ReadOptions
+	doc     importDocument
 }
 
-// readItems reads a file, and tells for the record which bytes it had.
-func (a *app) readItems(kind trimtab.Kind, name string, opts dataset.ReadOptions) (got dataset.Import, file storage.ImportedFile, err error) {
-	in, path := a.in, name
+// readAll reads every file, and tells for the record which bytes each had. A
+// bad record is an error, unless bad ones may be left out.
+func (im *importer) readAll(add storage.Add) ([]storage.ImportedFile, error) {
+	var read []storage.ImportedFile
+	for _, name := range im.doc.Files {
+		got, file, err := im.read(name, add)
+		file.Items = got.Accepted
+		read = append(read, file)
+		im.count(got)
+		if err == nil {
+			continue
+		}
+		if !partly(err) || !im.skipBad && len(got.Rejected) == 0 || im.skipBad && got.Accepted == 0 {
+			im.a.listProblems(im.doc)
+			return nil, err
+		}
+		if im.skipBad { // what comes after the fault is lost: say so
+			e := trimtab.AsError(err)
+			im.doc.Rejected = append(im.doc.Rejected, dataset.Problem{File: name, Reason: e.Message, Remedy: e.Remedy})
+		}
+	}
+	if len(im.doc.Rejected) > 0 && !im.skipBad {
+		return nil, im.a.refuse(im.doc)
+	}
+	return read, nil
+}
+
+// partly reports whether what was read of a file before an error is sound by itself.
+func partly(err error) bool {
+	e := trimtab.AsError(err)
+	return e.Type == "dataset_unreadable" || e.Type == "dataset_empty"
+}
+
+func (im *importer) count(got dataset.Report) {
+	im.doc.Rejected = append(im.doc.Rejected, got.Rejected...)
+	im.doc.LeftOut = append(im.doc.LeftOut, got.Contradictions...)
+	im.doc.Accepted += got.Accepted
+	im.doc.Duplicates += got.Duplicates
+	im.doc.Undecided += got.Undecided
+	im.doc.Equal += got.Equal
+	im.doc.Unlisted += got.Unlisted
+}
+
+// readable refuses a file that is not there, or is a folder, before anything is begun.
+func readable(name string) error {
+	if name == "-" {
+		return nil
+	}
+	st, err := os.Stat(name)
+	if err != nil {
+		return fileError(name, err)
+	}
+	if st.IsDir() {
+		return trimtab.NewError(trimtab.Usage, "not_a_file", "name the files in it", "%s is a folder", name)
+	}
+	return nil
+}
+
+// read reads a file, and tells which bytes it had.
+func (im *importer) read(name string, add storage.Add) (got dataset.Report, file storage.ImportedFile, err error) {
+	in, path := im.a.in, name
 	if name == "-" {
 		path = "standard-input.jsonl"
 	} else {
@@ -168,34 +227,19 @@ func (a *app) readItems(kind trimtab.Kind, name string, opts dataset.ReadOptions
 			return got, file, fileError(name, err)
 		}
 		defer f.Close()
-		if st, err := f.Stat(); err == nil && st.IsDir() {
-			return got, file, trimtab.NewError(trimtab.Usage, "not_a_file", "name the files in it", "%s is a folder", name)
-		}
 		in = f
 	}
 	src := dataset.NewSource(in)
-	got, err = dataset.Read(kind, path, src, opts)
+	got, err = dataset.Scan(im.doc.Kind, path, src, im.options, add)
 	file.Name = filepath.Base(path)
+	if err != nil && !partly(err) {
+		return got, file, err
+	}
 	var rest error
 	if file.Digest, file.Bytes, rest = src.End(); err == nil {
 		err = rest
 	}
 	return got, file, err
-}
-
-// store adds the items, and freezes the dataset if that was asked for.
-func (a *app) store(ctx context.Context, store *storage.Store, items []trimtab.Item, doc *importDocument, freeze bool) error {
-	counts, err := store.AddItemsOf(ctx, doc.Dataset, doc.Kind, items, doc.read, a.actor())
-	if err != nil {
-		return err
-	}
-	doc.Added, doc.Present = counts.Added, counts.Present
-	if !freeze {
-		return nil
-	}
-	version, err := store.Freeze(ctx, doc.Dataset, a.actor())
-	doc.Version = version.Digest
-	return err
 }
 
 // refuse lists what is wrong and imports nothing.
@@ -225,14 +269,29 @@ func (a *app) listProblems(doc importDocument) {
 	}
 }
 
+// listLeftOut names rankings that say nothing on standard error.
+func (a *app) listLeftOut(doc importDocument) {
+	for i, p := range doc.LeftOut {
+		if i == maxShown {
+			a.note("… and %d more that rank two equal responses apart", doc.Equal-maxShown)
+			return
+		}
+		a.note("%s", p.Error())
+	}
+}
+
 func (a *app) printImport(doc importDocument) error {
 	if a.documents() {
 		return a.printDocument(doc)
 	}
 	a.listProblems(doc)
+	a.listLeftOut(doc)
 	fmt.Fprintf(a.out, "%s: %d accepted, %d duplicate, %d rejected", clean(doc.Dataset), doc.Accepted, doc.Duplicates, len(doc.Rejected)+doc.Unlisted)
 	if doc.Undecided > 0 {
 		fmt.Fprintf(a.out, ", %d undecided", doc.Undecided)
+	}
+	if doc.Equal > 0 {
+		fmt.Fprintf(a.out, ", %d left out", doc.Equal)
 	}
 	switch {
 	case doc.DryRun:

@@ -4,18 +4,24 @@ import (
 	"testing"
 
 	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/storage"
 )
 
 func TestSummarize(t *testing.T) {
-	ranking := func(who string, ranks ...int) trimtab.Item {
-		return trimtab.Ranking{Prompt: "p", Labeller: who, Ranks: ranks,
-			Responses: []trimtab.Response{{Bytes: []byte("a")}, {Bytes: []byte("bb")}, {Bytes: []byte("ccc")}}}
+	version := storage.DatasetVersion{Kind: trimtab.KindRankings}
+	s := summarize(version, storage.Summary{Pairs: 8, Longer: 10, Labellers: 2, Common: 3, Agreed: 2})
+	if want := "8 pairs by 2 labellers; longer wins 0.625; two labellers agree on 0.667 of 3 common pairs"; s.String() != want {
+		t.Errorf("%s, want %s", s, want)
 	}
-	s := summarize([]trimtab.Item{ranking("anna", 3, 2, 1), ranking("ben", 3, 1, 2), ranking("", 1, 2, 2)})
-	if s.Pairs != 8 || s.Labellers != 2 || s.LongerWins != 5./8 || s.Agreement == nil {
-		t.Errorf("%+v", s)
+	s = summarize(version, storage.Summary{Pairs: 2, Longer: 1, Labellers: 1})
+	if want := "2 pairs by 1 labeller; longer wins 0.250"; s.String() != want {
+		t.Errorf("%s, want %s", s, want)
 	}
-	if got := summarize([]trimtab.Item{trimtab.Text{Body: "x"}}); got != nil {
+	version.Erased = 1
+	if got := summarize(version, storage.Summary{Pairs: 2}); got != nil {
+		t.Errorf("a version with erased items has %+v", got)
+	}
+	if got := summarize(storage.DatasetVersion{Kind: trimtab.KindText}, storage.Summary{}); got != nil {
 		t.Errorf("texts have %+v", got)
 	}
 }

@@ -153,9 +153,51 @@ func (a *app) checks(ctx context.Context) []checked {
 		a.checkDisk(),
 	}
 	if a.settings.value("postgres_url") == "" && a.settings.value("temporal_address") == "" {
-		return append(checks, a.checkEmbedded(ctx)...)
+		checks = append(checks, a.checkEmbedded(ctx)...)
+		if info, running := devstack.Running(a.settings.value("data")); running {
+			checks = append(checks, checkSchema(ctx, info.Endpoints.AppURL)...)
+		}
+		return checks
 	}
-	return append(checks, a.checkPostgres(ctx), a.checkTemporal(ctx))
+	checks = append(checks, a.checkPostgres(ctx))
+	if url := a.settings.value("postgres_url"); url != "" && checks[len(checks)-1].Result == good {
+		checks = append(checks, checkSchema(ctx, url)...)
+	}
+	return append(checks, a.checkTemporal(ctx))
+}
+
+// checkSchema looks whether tables, functions, triggers, rights and settings are as the migrations make them. It says
+// nothing where the database cannot be opened: another check does.
+func checkSchema(ctx context.Context, url string) []checked {
+	const name = "schema"
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	store, err := storage.Open(ctx, url)
+	if err != nil {
+		return nil
+	}
+	defer store.Close()
+	odd, err := store.Schema(ctx)
+	if err != nil {
+		e := trimtab.AsError(err)
+		return []checked{{name, bad, e.Message, e.Remedy}}
+	}
+	var problems, notes []string
+	for _, o := range odd {
+		if text := o.Where + ": " + o.What; o.Harmless {
+			notes = append(notes, text)
+		} else {
+			problems = append(problems, text)
+		}
+	}
+	const remedy = "`trimtab audit verify` names everything and says whether rows were changed"
+	switch {
+	case len(problems) > 0:
+		return []checked{{name, bad, fmt.Sprintf("%d things are not as the migrations make them, the first: %s", len(problems), problems[0]), remedy}}
+	case len(notes) > 0:
+		return []checked{{name, warning, fmt.Sprintf("%d things are odd and harmless, the first: %s", len(notes), notes[0]), remedy}}
+	}
+	return []checked{{name, good, "tables, functions, triggers and rights are as the migrations make them", ""}}
 }
 
 // checkFolder looks whether the data folder, or the first parent that exists, can be written.

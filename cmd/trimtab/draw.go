@@ -17,16 +17,21 @@ type drawing struct {
 	trackers map[string]*progress.Tracker
 	status   trimtab.RunStatus
 	width    int // of a message
+	warned   warned
 }
 
 func newDrawing(out io.Writer, width int) *drawing {
-	const bar, rest = 16, 12 // the bar, and the percentage with its spaces
-	d := &drawing{w: progress.NewWriter(), trackers: map[string]*progress.Tracker{}, width: max(width-bar-rest, 30)}
+	const rest = 12 // the percentage with its spaces
+	bar := 16
+	if width < 70 { // what is said matters more
+		bar = 0
+	}
+	d := &drawing{w: progress.NewWriter(), trackers: map[string]*progress.Tracker{}, width: max(width-bar-rest, leastValue)}
 	style := progress.StyleBlocks
 	style.Options.Separator = ""
 	style.Options.DoneString, style.Options.ErrorString = "", ""
 	style.Options.PercentFormat = "%3.0f%%"
-	style.Visibility = progress.StyleVisibility{Percentage: true, Tracker: true}
+	style.Visibility = progress.StyleVisibility{Percentage: true, Tracker: bar > 0}
 	d.w.SetStyle(style)
 	d.w.SetOutputWriter(out)
 	d.w.SetTerminalWidth(width)
@@ -44,6 +49,9 @@ func (d *drawing) update(doc runs.Document) {
 		d.note(line)
 	}
 	d.status = doc.Status
+	for _, line := range d.warned.news(doc) {
+		d.note(line)
+	}
 	for i, st := range doc.Stages {
 		if st.Status == trimtab.AttemptQueued || st.Status == "" {
 			continue

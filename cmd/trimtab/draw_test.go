@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jedib0t/go-pretty/v6/text"
+
 	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/runs"
 	"github.com/trimtab/trimtab/storage"
@@ -51,5 +53,25 @@ func TestDrawing(t *testing.T) {
 	}
 	if strings.Contains(out.String(), "\x1b[31m") {
 		t.Error("an escape sequence of an error reached the terminal")
+	}
+}
+
+// A frame fits the terminal, and the number that matters first is in it.
+func TestDrawingFitsEveryTerminal(t *testing.T) {
+	t.Parallel()
+	for _, width := range []int{40, 60, 80, 120, 200} {
+		var out screen
+		d := newDrawing(&out, width)
+		d.update(at(trimtab.RunRunning, runs.StageDocument{Name: "reward", Kind: "reward", Status: trimtab.AttemptRunning, Attempt: 1, Seconds: 400,
+			Progress: &storage.Progress{Step: 50, Steps: 100, TokensPerSecond: 12345, Metrics: []trimtab.Metric{{Name: "loss", Value: .5}, {Name: "eval_loss", Value: .625}, {Name: "accuracy", Value: .75}}}}))
+		d.close()
+		for line := range strings.SplitSeq(out.String(), "\n") {
+			if w := text.StringWidthWithoutEscSequences(strings.Trim(line, "\r")); w > width {
+				t.Errorf("%d columns: a line of %d: %q", width, w, line)
+			}
+		}
+		if !strings.Contains(out.String(), "reward    50/100  held") {
+			t.Errorf("%d columns: the held-out loss is not first: %q", width, out.String())
+		}
 	}
 }

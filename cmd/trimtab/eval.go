@@ -46,8 +46,8 @@ func (a *app) evalCmd() *cobra.Command {
 
   perplexity  of a language model on --data (text or demonstrations)
   accuracy    of a reward model on the pairs of --data (rankings), beside the rule that the
-              longer response wins, and on pairs of about the same length alone; whole groups
-              are resampled
+              longer response wins, by how much it does better (over_longer, paired), and on
+              pairs of about the same length alone; whole groups are resampled, and counted
   winrate     of a language model against another (--against), on prompts of the starter world
               that no training text holds, judged by the world's gold judge`,
 		Example: `  trimtab eval my-assistant/sft --task perplexity --data demos
@@ -118,10 +118,17 @@ type measure struct {
 	Low   *float64 `json:"low,omitempty"`
 	High  *float64 `json:"high,omitempty"`
 	N     int      `json:"n"` // things measured: tokens, pairs, prompts
+	// Groups is how many independent things the interval rests on, where several of the n are of one.
+	Groups int `json:"groups,omitempty"`
 }
 
-func interval(name string, value, low, high float64, n int) measure {
-	return measure{name, value, &low, &high, n}
+// interval is a measure over groups; of one there is no interval.
+func interval(name string, value float64, by label.Interval, n int) measure {
+	m := measure{Name: name, Value: value, N: n, Groups: by.Groups}
+	if by.Groups > 1 {
+		m.Low, m.High = &by.Low, &by.High
+	}
+	return m
 }
 
 func (a *app) eval(ctx context.Context, s *session, ref string, o evalFlags) error {
@@ -273,21 +280,23 @@ func (e *evaluation) accuracy() error {
 	if len(pairs) == 0 {
 		return nothing(v)
 	}
-	byReward := func(r, i int) float64 { return float64(scores[r][i]) }
-	byLength := func(r, i int) float64 { return float64(label.Length(rankings[r].Responses[i])) }
-	add := func(name string, of []label.Pair, score func(r, i int) float64) {
-		if len(of) == 0 {
-			return
-		}
-		hits := label.Hits(of, score)
-		low, high := label.Bootstrap(label.PairGroups(rankings, of), hits, .95, 1000, draw.New(e.o.seed, "eval", name))
-		e.doc.Measures = append(e.doc.Measures, interval(name, label.Mean(hits), low, high, len(of)))
+	add := func(name string, of []label.Pair, values []float64) {
+		by := label.Bootstrap(label.PairGroups(rankings, of), values, .95, 1000, draw.New(e.o.seed, "eval", name))
+		e.doc.Measures = append(e.doc.Measures, interval(name, label.Mean(values), by, len(of)))
 	}
-	matched := label.LengthMatched(rankings, pairs)
-	add("accuracy", pairs, byReward)
-	add("longer_wins", pairs, byLength)
-	add("accuracy_length_matched", matched, byReward)
-	add("longer_wins_length_matched", matched, byLength)
+	for _, of := range []struct {
+		name  string
+		pairs []label.Pair
+	}{{"", pairs}, {"_length_matched", label.LengthMatched(rankings, pairs)}} {
+		if len(of.pairs) == 0 {
+			continue
+		}
+		hits := label.Hits(of.pairs, func(r, i int) float64 { return float64(scores[r][i]) })
+		longer := label.LongerHits(rankings, of.pairs)
+		add("accuracy"+of.name, of.pairs, hits)
+		add("longer_wins"+of.name, of.pairs, longer)
+		add("over_longer"+of.name, of.pairs, label.Differences(hits, longer))
+	}
 	return nil
 }
 
@@ -319,7 +328,7 @@ func (e *evaluation) winRate() error {
 		name string
 		e    eval.Estimate
 	}{{"win_rate", eval.WinRate(src, ours, theirs)}, {"gold", eval.Mean(src, ours)}, {"gold_against", eval.Mean(src, theirs)}} {
-		e.doc.Measures = append(e.doc.Measures, interval(one.name, one.e.Value, one.e.Low, one.e.High, one.e.N))
+		e.doc.Measures = append(e.doc.Measures, interval(one.name, one.e.Value, label.Interval{Low: one.e.Low, High: one.e.High, Groups: one.e.N}, one.e.N))
 	}
 	return nil
 }
@@ -356,12 +365,16 @@ var measureColumns = []column[measure]{
 	{name: "low", full: func(m measure) string { return optional(m.Low, exact) }, only: formatCSV},
 	{name: "high", full: func(m measure) string { return optional(m.High, exact) }, only: formatCSV},
 	{name: "95 % interval", full: func(m measure) string {
-		if m.Low == nil {
+		switch {
+		case m.Groups == 1:
+			return "none: one group"
+		case m.Low == nil:
 			return ""
 		}
 		return fmt.Sprintf("%.3f … %.3f", *m.Low, *m.High)
 	}, only: formatTable},
 	{name: "n", full: func(m measure) string { return fmt.Sprint(m.N) }, right: true},
+	{name: "groups", full: func(m measure) string { return positive(m.Groups) }, right: true},
 }
 
 func optional(v *float64, show func(float64) string) string {

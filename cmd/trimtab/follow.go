@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -163,23 +164,27 @@ func (a *app) printOutcomeOf(doc runs.Document) error {
 		fmt.Fprintln(a.out)
 		a.printTrouble(doc)
 	}
+	for _, w := range warningsOf(doc) {
+		a.printText("warning: "+clean(w), "  ")
+	}
 	return a.printOutcome(doc)
 }
 
 // printTrouble says why a run did not complete and what a person has to do.
 func (a *app) printTrouble(doc runs.Document) {
-	fmt.Fprintln(a.out, clean(fmt.Sprintf("run %s (%s) is %s", shortID(doc.ID), doc.Name, doc.Status)))
+	say := func(label, what string) { a.printText(label+clean(what), strings.Repeat(" ", 8)) }
+	say("", fmt.Sprintf("run %s (%s) is %s", shortID(doc.ID), doc.Name, doc.Status))
 	for _, e := range troubles(doc) {
-		fmt.Fprintf(a.out, "  why:  %s\n", clean(e.Message))
+		say("  why:  ", e.Message)
 		if e.Remedy != "" && e.Remedy != doc.Next {
-			fmt.Fprintf(a.out, "  hint: %s\n", clean(e.Remedy))
+			say("  hint: ", e.Remedy)
 		}
 	}
 	if doc.Reason != "" {
-		fmt.Fprintf(a.out, "  reason: %s\n", clean(doc.Reason))
+		say("  reason: ", doc.Reason)
 	}
 	if doc.Next != "" {
-		fmt.Fprintf(a.out, "  next: %s\n", clean(doc.Next))
+		say("  next: ", doc.Next)
 	}
 }
 
@@ -220,6 +225,27 @@ type plain struct {
 	w      io.Writer
 	status trimtab.RunStatus
 	seen   map[string]seenStage
+	warned warned
+}
+
+// warned are the stages, with their attempts, whose warnings have been told.
+type warned map[string]bool
+
+// news are warnings of attempts that none was told of yet: what they say changes with every look.
+func (w *warned) news(doc runs.Document) (lines []string) {
+	if *w == nil {
+		*w = warned{}
+	}
+	for _, st := range doc.Stages {
+		key := fmt.Sprintf("%s/%d", st.Name, st.Attempt)
+		if len(st.Warnings) > 0 && !(*w)[key] {
+			(*w)[key] = true
+			for _, text := range st.Warnings {
+				lines = append(lines, "warning: "+text)
+			}
+		}
+	}
+	return lines
 }
 
 type seenStage struct {
@@ -233,6 +259,9 @@ func (p *plain) update(doc runs.Document) {
 		p.note(line)
 	}
 	p.status = doc.Status
+	for _, line := range p.warned.news(doc) {
+		p.note(line)
+	}
 	for _, st := range doc.Stages {
 		last, known := p.seen[st.Name]
 		changed := !known || last.status != st.Status || last.attempt != st.Attempt

@@ -31,13 +31,32 @@ func TestPlainFollower(t *testing.T) {
 	} {
 		p.update(doc)
 	}
-	want := `ppo        running   5/20  reward 0.5  KL 1.25  12.3 k tokens/s  30s left
+	want := `ppo        running   5/20  standardised score 0.5  KL 1.25  12.3 k tokens/s  30s left
 run is waiting: something to do
 run is running
 ppo        completed 20/20  40s  KL 2
 `
 	if out.String() != want {
 		t.Errorf("printed:\n%swant:\n%s", out.String(), want)
+	}
+}
+
+// A warning is told once an attempt, while the stage goes on.
+func TestWarningsAreToldOnce(t *testing.T) {
+	var out bytes.Buffer
+	p := &plain{w: &out, seen: map[string]seenStage{}}
+	st := runs.StageDocument{Name: "ppo", Kind: "ppo", Status: trimtab.AttemptRunning, Attempt: 1, Warnings: []string{"ppo: only 3 %"}}
+	p.update(at(trimtab.RunRunning, st))
+	st.Warnings = []string{"ppo: only 2 %"}
+	p.update(at(trimtab.RunRunning, st))
+	st.Attempt = 2
+	p.update(at(trimtab.RunRunning, st))
+	if got := out.String(); strings.Count(got, "warning: ppo: only 3 %\n") != 1 || strings.Count(got, "warning: ppo: only 2 %\n") != 1 {
+		t.Errorf("printed:\n%s", got)
+	}
+	doc := at(trimtab.RunRunning, st)
+	if got := onTerminal(t, 0, func(a *app) error { return a.printRun(doc) }); !strings.Contains(got, "\nwarning  ppo: only 2 %\n") {
+		t.Errorf("show prints:\n%s", got)
 	}
 }
 
@@ -113,7 +132,7 @@ func TestOutcome(t *testing.T) {
 		"on held-out prompts   base    sft    ppo  zeta\n",
 		"gold score           0.125  0.500  0.750\n",
 		"KL from SFT, nats                   1.50\n",
-		"accuracy 0.640 (95 %: 0.600 … 0.680, 812 pairs)\n  beside it: longer wins 0.520; labellers agree with one another 0.730; ceiling of an oracle 0.800\n",
+		"accuracy 0.640 (95 %: 0.600 … 0.680; 812 pairs)\n  the longer one wins: 0.520\n  the labellers' mean taste, without their noise: 0.800 of all pairs, those for training too; a reference, no ceiling\n  labellers agree with one another: 0.730\n",
 		"overlap: 0 of 400 held-out prompts",
 		"simulated labellers",
 		`  Greet \x1b[2JAnn.` + "\n", "    base   (nothing)\n", `    sft    Hi\nAnn` + "\n", `    ppo    \u202eHello` + "\n",
@@ -134,6 +153,35 @@ func TestGist(t *testing.T) {
 	want := "error it broke, outputs model " + short + ", spec " + short + ", status failed, step 8"
 	if got := gist(json.RawMessage(body)); got != want {
 		t.Errorf("gist = %q, want %q", got, want)
+	}
+}
+
+// The intervals say on how many groups they rest, and the difference from length has its own.
+func TestRewardAccuracy(t *testing.T) {
+	over, oracle := .168, .655
+	r := rewardAccuracy{Pairs: 64, Accuracy: .688, Low: .6, High: .72, LongerWins: .52, Groups: 4, OverLonger: &over, OverLongerLow: -.02, OverLongerHigh: .3,
+		HeldOracle: &oracle, HeldOracleLow: .6, HeldOracleHigh: .7, OracleAccuracy: .621}
+	for groups, want := range map[int]string{
+		1:  "accuracy 0.688 (no interval: all of one group; 64 pairs)",
+		4:  "accuracy 0.688 (95 %, rough, of 4 groups: 0.600 … 0.720; 64 pairs)",
+		40: "accuracy 0.688 (95 %, by 40 groups: 0.600 … 0.720; 64 pairs)",
+	} {
+		r.Groups = groups
+		if got := strings.Join(r.lines(), "\n"); !strings.Contains(got, want) {
+			t.Errorf("of %d groups it says\n%s", groups, got)
+		}
+	}
+	got := strings.Join(r.lines(), "\n")
+	for _, want := range []string{
+		"the longer one wins: 0.520; the reward model is better by +0.168 (95 %, by 40 groups: -0.020 … 0.300)",
+		"mean taste, without their noise: 0.655 of the same pairs (95 %, by 40 groups: 0.600 … 0.700); a reference, no ceiling",
+	} {
+		if !strings.Contains(got, want) || strings.Contains(got, ".621") {
+			t.Errorf("no %q in\n%s", want, got)
+		}
+	}
+	if lines := (*rewardAccuracy)(nil).lines(); lines != nil {
+		t.Errorf("of no reward model it says %q", lines)
 	}
 }
 

@@ -159,18 +159,24 @@ func sameInARow(events []storage.Event, notes map[int64]runs.PlanNote) int {
 	return n
 }
 
-// mostWho is how wide the column of actors may be.
+// mostWho is how wide the column of actors may be. A longer name stands on a line of its own.
 const mostWho = 24
 
 // logBook lays entries out, the date once when it changes. A width of 0 is no limit.
 func logBook(entries []entry, zone *time.Location, width int) string {
 	who := 0
 	for i := range entries {
-		entries[i].who = shorten(clean(entries[i].who), mostWho)
-		who = max(who, text.StringWidth(entries[i].who))
+		entries[i].who = clean(entries[i].who)
+		if n := text.StringWidth(entries[i].who); n <= mostWho {
+			who = max(who, n)
+		}
 	}
 	const clock = "15:04:05"
 	margin := len(clock) + 2 + who + 2
+	room := width - margin
+	if width > 0 && room < mostWho { // what happened goes below
+		margin, room = 4, width-4
+	}
 	var b strings.Builder
 	day := ""
 	for _, e := range entries {
@@ -180,34 +186,22 @@ func logBook(entries []entry, zone *time.Location, width int) string {
 			fmt.Fprintln(&b, day)
 		}
 		lines := []string{clean(e.what)}
-		if room := width - margin; room >= 20 {
-			lines = wrap(lines[0], room)
+		if width > 0 {
+			lines = fold(lines[0], room)
 		}
-		fmt.Fprintf(&b, "%s  %s  %s\n", at.Format(clock), text.Pad(e.who, who, ' '), lines[0])
-		for _, line := range lines[1:] {
+		head := at.Format(clock) + "  " + e.who
+		if text.StringWidth(head) <= margin-2 {
+			fmt.Fprintf(&b, "%s%s\n", text.Pad(head, margin, ' '), lines[0])
+			lines = lines[1:]
+		} else if width > 0 {
+			fmt.Fprintln(&b, strings.Join(hang(head, width, strings.Repeat(" ", len(clock)+2)), "\n"))
+		} else {
+			fmt.Fprintf(&b, "%s  %s\n", head, lines[0])
+			lines = lines[1:]
+		}
+		for _, line := range lines {
 			fmt.Fprintf(&b, "%s%s\n", strings.Repeat(" ", margin), line)
 		}
 	}
 	return b.String()
-}
-
-// wrap breaks s between words into lines of at most width cells; a longer word is broken anywhere.
-func wrap(s string, width int) []string {
-	var lines []string
-	line := ""
-	for _, word := range strings.Fields(s) {
-		if line != "" && text.StringWidth(line)+1+text.StringWidth(word) <= width {
-			line += " " + word
-			continue
-		}
-		if line != "" {
-			lines = append(lines, line)
-		}
-		for text.StringWidth(word) > width {
-			head := text.Trim(word, width)
-			lines, word = append(lines, head), strings.TrimPrefix(word, head)
-		}
-		line = word
-	}
-	return append(lines, line)
 }

@@ -108,15 +108,16 @@ func (a *app) printLineage(l papers.Lineage) error {
 		}
 		return printCSV(a.out, list[lineageEdge]{items: edges, columns: lineageColumns})
 	}
-	width, fits := terminal(a.out)
 	for _, line := range l.Tree() {
-		line = clean(line)
-		if fits {
-			line = shorten(line, width)
-		}
-		fmt.Fprintln(a.out, line)
+		a.printText(clean(line), belowBranch(line))
 	}
 	return nil
+}
+
+// belowBranch is what stands before the rest of a tree's line that goes on in the next.
+func belowBranch(line string) string {
+	branch := line[:len(line)-len(strings.TrimLeft(line, "│├└─ "))]
+	return strings.NewReplacer("├", "│", "└", " ", "─", " ").Replace(branch)
 }
 
 func (a *app) dataUsedByCmd() *cobra.Command {

@@ -28,7 +28,7 @@ func (a *app) modelImportCmd() *cobra.Command {
 		Long: `Take in a folder with config.json, the weights (model.safetensors, in one file or in several)
 and the tokenizer's files, and say what was taken off, left out or turned into something else.
 What cannot be computed here as the folder means it is refused by its name: another
-architecture, another way of cutting text, files that disagree. docs/data.md lists what is read.`,
+architecture, another way of cutting text, files that disagree. docs/models.md lists what is read.`,
 		Example: "  trimtab model import ./gpt2 --name gpt2\n  trimtab model import ./gpt2 --dry-run",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			dir, err := filepath.Abs(args[0])
@@ -109,7 +109,8 @@ func (a *app) importModel(ctx context.Context, s *session, dir string, o takeInF
 }
 
 // wouldImport is the document of an import that is not done.
-func wouldImport(ctx context.Context, s *session, f *checkpoint.Folder, o takeInFlags, done *takenIn) (doc modelDocument, err error) {
+func wouldImport(ctx context.Context, s *session, f *checkpoint.Folder, o takeInFlags, done *takenIn) (modelDocument, error) {
+	var doc modelDocument
 	digest, err := f.Digest()
 	if err != nil {
 		return doc, err

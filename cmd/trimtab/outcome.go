@@ -19,19 +19,9 @@ type scores struct {
 
 // outcome is a run's evaluation as people read it.
 type outcome struct {
-	names  []string // base, sft, ppo, then the others
-	models map[string]scores
-	reward *struct {
-		Pairs              int
-		Accuracy           float64
-		Low, High          float64
-		LongerWins         float64 `json:"longer_wins"`
-		MatchedPairs       int     `json:"matched_pairs"`
-		MatchedAccuracy    float64 `json:"matched_accuracy"`
-		MatchedLongerWins  float64 `json:"matched_longer_wins"`
-		LabellersAgreement float64 `json:"labellers_agreement"`
-		OracleAccuracy     float64 `json:"oracle_accuracy"`
-	}
+	names   []string // base, sft, ppo, then the others
+	models  map[string]scores
+	reward  *rewardAccuracy
 	wins    *struct{ Value, Low, High float64 }
 	samples []struct {
 		Prompt  string
@@ -39,6 +29,27 @@ type outcome struct {
 	}
 	prompts, overlap int
 	judge            string
+}
+
+// rewardAccuracy is how a reward model does on held-out rankings, and what stands beside that.
+type rewardAccuracy struct {
+	Pairs              int
+	Accuracy           float64
+	Low, High          float64
+	LongerWins         float64 `json:"longer_wins"`
+	MatchedPairs       int     `json:"matched_pairs"`
+	MatchedAccuracy    float64 `json:"matched_accuracy"`
+	MatchedLongerWins  float64 `json:"matched_longer_wins"`
+	LabellersAgreement float64 `json:"labellers_agreement"`
+	OracleAccuracy     float64 `json:"oracle_accuracy"` // over all pairs, those for training too
+	// What only newer programs measured.
+	Groups         int
+	OverLonger     *float64 `json:"over_longer"`
+	OverLongerLow  float64  `json:"over_longer_low"`
+	OverLongerHigh float64  `json:"over_longer_high"`
+	HeldOracle     *float64 `json:"held_out_oracle_accuracy"`
+	HeldOracleLow  float64  `json:"held_out_oracle_low"`
+	HeldOracleHigh float64  `json:"held_out_oracle_high"`
 }
 
 // outcomeOf reads the evaluation of a document; it reports false when there is none yet.
@@ -112,7 +123,7 @@ func (a *app) printModels(o outcome) error {
 		{"  true", "%.3f", func(s scores) *float64 { return s.True }},
 		{"  polite", "%.3f", func(s scores) *float64 { return s.Polite }},
 		{"  concise", "%.3f", func(s scores) *float64 { return s.Concise }},
-		{"reward", "%.2f", func(s scores) *float64 { return s.Reward }},
+		{"raw score", "%.2f", func(s scores) *float64 { return s.Reward }},
 		{"KL from SFT, nats", "%.2f", func(s scores) *float64 { return s.KL }},
 		{"length, tokens", "%.1f", func(s scores) *float64 { return s.Length }},
 		{"came to an end", "%.3f", func(s scores) *float64 { return s.Ended }},
@@ -136,18 +147,13 @@ func (a *app) printModels(o outcome) error {
 // printTruth says what the numbers rest on: who labelled, what the reward
 // model has to beat, and what training has not seen.
 func (a *app) printTruth(doc runs.Document, o outcome) {
-	say := func(format string, args ...any) { fmt.Fprintf(a.out, format+"\n", args...) }
+	say := func(format string, args ...any) { a.printText(fmt.Sprintf(format, args...), "    ") }
 	fmt.Fprintln(a.out)
 	if w := o.wins; w != nil {
 		say("PPO's answer beats SFT's by the gold judge on %.1f %% of the prompts (95 %%: %.1f … %.1f)", 100*w.Value, 100*w.Low, 100*w.High)
 	}
-	if r := o.reward; r != nil {
-		say("reward model on held-out rankings: accuracy %.3f (95 %%: %.3f … %.3f, %d pairs)", r.Accuracy, r.Low, r.High, r.Pairs)
-		say("  beside it: longer wins %.3f%s%s", r.LongerWins,
-			known("; labellers agree with one another %.3f", r.LabellersAgreement), known("; ceiling of an oracle %.3f", r.OracleAccuracy))
-		if r.MatchedPairs > 0 {
-			say("  on the %d pairs of about the same length: accuracy %.3f, longer wins %.3f", r.MatchedPairs, r.MatchedAccuracy, r.MatchedLongerWins)
-		}
+	for _, line := range o.reward.lines() {
+		say("%s", line)
 	}
 	say("overlap: %d of %d held-out prompts are in a training text", o.overlap, o.prompts)
 	if simulated(doc) {
@@ -155,12 +161,47 @@ func (a *app) printTruth(doc runs.Document, o outcome) {
 	}
 }
 
-// known is the text if the number was measured.
-func known(format string, v float64) string {
-	if v == 0 {
-		return ""
+// fewGroups is on how many groups an interval is called rough.
+const fewGroups = 10
+
+// between is a 95 % interval over groups, as far as there is one.
+func between(low, high float64, groups int) string {
+	switch {
+	case groups == 1:
+		return "no interval: all of one group"
+	case groups > 1 && groups < fewGroups:
+		return fmt.Sprintf("95 %%, rough, of %d groups: %.3f … %.3f", groups, low, high)
+	case groups > 1:
+		return fmt.Sprintf("95 %%, by %d groups: %.3f … %.3f", groups, low, high)
 	}
-	return fmt.Sprintf(format, v)
+	return fmt.Sprintf("95 %%: %.3f … %.3f", low, high)
+}
+
+// lines say how good the reward model is, and beside what.
+func (r *rewardAccuracy) lines() (lines []string) {
+	if r == nil {
+		return nil
+	}
+	say := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
+	say("reward model on held-out rankings: accuracy %.3f (%s; %d pairs)", r.Accuracy, between(r.Low, r.High, r.Groups), r.Pairs)
+	if r.OverLonger != nil {
+		say("  the longer one wins: %.3f; the reward model is better by %+.3f (%s)", r.LongerWins, *r.OverLonger, between(r.OverLongerLow, r.OverLongerHigh, r.Groups))
+	} else {
+		say("  the longer one wins: %.3f", r.LongerWins)
+	}
+	switch {
+	case r.HeldOracle != nil:
+		say("  the labellers' mean taste, without their noise: %.3f of the same pairs (%s); a reference, no ceiling", *r.HeldOracle, between(r.HeldOracleLow, r.HeldOracleHigh, r.Groups))
+	case r.OracleAccuracy != 0:
+		say("  the labellers' mean taste, without their noise: %.3f of all pairs, those for training too; a reference, no ceiling", r.OracleAccuracy)
+	}
+	if r.LabellersAgreement != 0 {
+		say("  labellers agree with one another: %.3f", r.LabellersAgreement)
+	}
+	if r.MatchedPairs > 0 {
+		say("  on the %d pairs of about the same length: accuracy %.3f, the longer one wins %.3f", r.MatchedPairs, r.MatchedAccuracy, r.MatchedLongerWins)
+	}
+	return lines
 }
 
 // simulated reports whether a stage of the run collected labels, which only simulated labellers give.
@@ -170,18 +211,16 @@ func simulated(doc runs.Document) bool {
 
 // printSamples shows what each model answers to the same prompts.
 func (a *app) printSamples(o outcome) {
-	width, fits := terminal(a.out)
 	for _, s := range o.samples {
-		fmt.Fprintf(a.out, "\n  %s\n", clean(s.Prompt))
+		fmt.Fprintln(a.out)
+		a.printText("  "+clean(s.Prompt), "  ")
 		for _, name := range o.names {
 			text := clean(strings.TrimSpace(s.Answers[name]))
 			if text == "" {
 				text = "(nothing)"
 			}
-			if fits {
-				text = shorten(text, width-12)
-			}
-			fmt.Fprintf(a.out, "    %-6s %s\n", clean(name), text)
+			head := fmt.Sprintf("    %-6s ", clean(name))
+			a.printText(head+text, strings.Repeat(" ", len(head)))
 		}
 	}
 }
@@ -193,7 +232,7 @@ func (a *app) printNext(doc runs.Document) {
 	for _, m := range doc.Models {
 		fmt.Fprintf(a.out, "  %-8s %s\n", clean(m.Name), m.Digest)
 	}
-	fmt.Fprintf(a.out, "models and checkpoints are in %s; every ranking, rollout, metric and decision is in Postgres\n", clean(a.storeFolder()))
+	a.printText(fmt.Sprintf("models and checkpoints are in %s; every ranking, rollout, metric and decision is in Postgres", clean(a.storeFolder())), "  ")
 	prompt := "…"
 	if o, _ := outcomeOf(doc); len(o.samples) > 0 && !strings.Contains(o.samples[0].Prompt, `"`) {
 		prompt = clean(o.samples[0].Prompt)

@@ -193,7 +193,7 @@ func tableOf[T any](l list[T]) grid {
 	for _, col := range l.columns {
 		if col.only == "" || col.only == formatTable {
 			cols = append(cols, col)
-			g.head = append(g.head, strings.ReplaceAll(col.name, "_", " "))
+			g.head = append(g.head, col.heading())
 			g.right = append(g.right, col.right)
 		}
 	}
@@ -211,14 +211,21 @@ func tableOf[T any](l list[T]) grid {
 	return g
 }
 
-// printTable draws g; on a terminal the widest columns give way until it fits.
+// printTable draws g so that it fits a terminal, whole.
 func (a *app) printTable(g grid) error {
-	width, ok := terminal(a.out)
-	if ok {
-		g = g.fit(width)
-	}
-	_, err := fmt.Fprintln(a.out, g.String())
+	width, _ := terminal(a.out)
+	_, err := fmt.Fprintln(a.out, g.lay(width))
 	return err
+}
+
+// headings are those of columns whose short form is in another unit than their name says.
+var headings = map[string]string{"seconds": "time", "created_at": "created", "frozen_at": "frozen"}
+
+func (c column[T]) heading() string {
+	if h, ok := headings[c.name]; ok && c.short != nil {
+		return h
+	}
+	return strings.ReplaceAll(c.name, "_", " ")
 }
 
 // String draws the grid without borders, two spaces between columns.
@@ -249,53 +256,6 @@ func (g grid) String() string {
 		t.AppendRow(row)
 	}
 	return t.Render()
-}
-
-// fit shortens cells of the widest columns until a row takes at most width
-// cells of the screen; no column goes under 8.
-func (g grid) fit(width int) grid {
-	widths := g.widths()
-	total := func() (n int) {
-		for _, w := range widths {
-			n += w + 2
-		}
-		return n - 2
-	}
-	for total() > width {
-		widest := 0
-		for i, w := range widths {
-			if w > widths[widest] {
-				widest = i
-			}
-		}
-		if widths[widest] <= 8 {
-			break
-		}
-		widths[widest]--
-	}
-	out := grid{right: g.right, head: trimCells(g.head, widths)}
-	for _, row := range g.rows {
-		out.rows = append(out.rows, trimCells(row, widths))
-	}
-	return out
-}
-
-func (g grid) widths() []int {
-	widths := make([]int, len(g.head))
-	for _, row := range append([][]string{g.head}, g.rows...) {
-		for i, cell := range row {
-			widths[i] = max(widths[i], text.StringWidth(cell))
-		}
-	}
-	return widths
-}
-
-func trimCells(row []string, widths []int) []string {
-	out := make([]string, len(row))
-	for i, cell := range row {
-		out[i] = shorten(cell, widths[i])
-	}
-	return out
 }
 
 // shorten cuts s to at most width cells of the screen, ending with … when something is lost.

@@ -89,7 +89,7 @@ func TestTableFitsTheTerminal(t *testing.T) {
 		},
 	}
 	for _, width := range []int{40, 60, 80, 132} {
-		for _, line := range strings.Split(g.fit(width).String(), "\n") {
+		for _, line := range strings.Split(g.lay(width), "\n") {
 			if w := text.StringWidth(line); w > width {
 				t.Errorf("width %d: a line of %d: %q", width, w, line)
 			}

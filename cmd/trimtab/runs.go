@@ -117,7 +117,7 @@ func fitsOf(st runs.StageDocument) []string {
 
 func (a *app) printHead(doc runs.Document) {
 	say := func(label, format string, args ...any) {
-		fmt.Fprintf(a.out, "%-9s%s\n", label, clean(fmt.Sprintf(format, args...)))
+		a.printText(fmt.Sprintf("%-9s%s", label, clean(fmt.Sprintf(format, args...))), strings.Repeat(" ", 9))
 	}
 	say("run", "%s  %s", doc.ID, doc.Name)
 	say("status", "%s after %s, started %s", doc.Status, seconds(doc.Seconds), ago(doc.CreatedAt))
@@ -136,10 +136,23 @@ func (a *app) printHead(doc runs.Document) {
 			say("why", "%s", e.Message)
 		}
 	}
+	for _, w := range warningsOf(doc) {
+		say("warning", "%s", w)
+	}
 	if doc.Next != "" {
 		say("next", "%s", doc.Next)
 	}
 	fmt.Fprintln(a.out)
+}
+
+// warningsOf are those of all stages.
+func warningsOf(doc runs.Document) (all []string) {
+	for _, st := range doc.Stages {
+		if st.Status != trimtab.AttemptStale {
+			all = append(all, st.Warnings...)
+		}
+	}
+	return all
 }
 
 // overridesOf writes what was changed as it was typed, with the version that a dataset's name meant.
@@ -206,11 +219,13 @@ func stageNote(s runs.StageDocument) string {
 	return metricsOf(s.Metrics, 4)
 }
 
-// headline are the metrics of short lines, in this order, with the names that people read there.
+// headline are the metrics of short lines with the names that people read
+// there, the one that matters most first: that is what a narrow terminal shows
+// of a line that goes on. docs/metrics.md has what each is.
 var headline = [][2]string{
-	{"loss", "loss"}, {"eval_loss", "held-out loss"}, {"accuracy", "accuracy"}, {"held_out/accuracy", "held-out accuracy"}, {"held_out/longer_wins", "longer wins"},
-	{"agreement", "agreement"}, {"oracle_accuracy", "oracle"}, {"rankings", "rankings"},
-	{"objective/scores", "reward"}, {"objective/kl", "KL"},
+	{"held_out/accuracy", "held-out accuracy"}, {"held_out/longer_wins", "longer wins"}, {"eval_loss", "held-out loss"}, {"loss", "loss"}, {"accuracy", "training accuracy"},
+	{"agreement", "labellers agree"}, {"rankings", "rankings"},
+	{"objective/scores", "standardised score"}, {"objective/kl", "KL"}, {"missing_eos_rate", "without end"},
 	{"base/gold", "gold: base"}, {"sft/gold", "SFT"}, {"ppo/gold", "PPO"},
 }
 

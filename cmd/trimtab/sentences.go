@@ -37,6 +37,7 @@ var sentences = map[string]func(happened) (string, error){
 	"dataset_created":    said(datasetCreated),
 	"items_added":        said(itemsAdded),
 	"dataset_frozen":     said(datasetFrozen),
+	"dataset_split":      said(datasetSplit),
 	"files_imported":     said(filesImported),
 	"items_erased":       said(itemsErased),
 	"document_kept":      said(documentKept),
@@ -422,6 +423,15 @@ func itemsAdded(h happened, b struct{ Added, Given int }) string {
 		text += fmt.Sprintf(", %s there already", grouped(b.Given-b.Added))
 	}
 	return text
+}
+
+func datasetSplit(h happened, b struct {
+	By      string
+	Seed    uint64
+	Items   int
+	HeldOut int `json:"held_out"`
+}) string {
+	return fmt.Sprintf("dataset %s split by %s, seed %d: %s of %s held out", h.of(), b.By, b.Seed, grouped(b.HeldOut), plural(b.Items, "item"))
 }
 
 func datasetFrozen(h happened, b struct {

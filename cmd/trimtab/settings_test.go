@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"strings"
@@ -84,5 +85,72 @@ func write(t *testing.T, path, data string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(data), 0o644); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestSettingsDownloads(t *testing.T) {
+	quiet(t)
+	for _, c := range []struct {
+		env, flag, offline string
+	}{
+		{"", "", "false"}, {"1", "", "true"}, {"true", "--offline=false", "false"}, {"", "--offline", "true"}, {"0", "--offline", "true"},
+	} {
+		t.Setenv("TRIMTAB_OFFLINE", c.env)
+		var args []string
+		if c.flag != "" {
+			args = []string{c.flag}
+		}
+		s, err := readSettings(flags(t, args...), "")
+		if err != nil || s.value("offline") != c.offline {
+			t.Errorf("TRIMTAB_OFFLINE=%q %s: %v, %v; want %s", c.env, c.flag, s, err, c.offline)
+		}
+	}
+	t.Setenv("TRIMTAB_OFFLINE", "yes")
+	if _, err := readSettings(flags(t), ""); err == nil || !strings.Contains(err.Error(), "true or false") {
+		t.Errorf("offline=yes: %v", err)
+	}
+	t.Setenv("TRIMTAB_OFFLINE", "")
+	for address, shown := range map[string]string{"https://me:hunter2@mirror.example/maven2": "https://me:xxxxx@mirror.example/maven2", "https://hunter2@mirror.example": "https://xxxxx@mirror.example"} {
+		t.Setenv("TRIMTAB_MAVEN_MIRROR", address)
+		s, err := readSettings(flags(t), "")
+		if err != nil || s.shown("maven_mirror") != shown || s.value("maven_mirror") != address {
+			t.Errorf("%s: %v, shown as %s", address, err, s.shown("maven_mirror"))
+		}
+	}
+	for _, address := range []string{"me:hunter2@mirror.example", "https://me:hunter2@[", "ftp://me:hunter2@mirror.example/"} {
+		t.Setenv("TRIMTAB_MAVEN_MIRROR", address)
+		if _, err := readSettings(flags(t), ""); err == nil || strings.Contains(err.Error(), "hunter2") || !strings.Contains(err.Error(), "maven_mirror") {
+			t.Errorf("%s: %v", address, err)
+		}
+	}
+}
+
+// TestSettingsShadowed has a command with an --offline of its own, as audit prove and data prove have.
+func TestSettingsShadowed(t *testing.T) {
+	quiet(t)
+	root, prove, align := flags(t), &cobra.Command{Use: "prove"}, &cobra.Command{Use: "align"}
+	root.AddCommand(prove, align)
+	file := prove.Flags().String("offline", "", "check this file")
+	if err := prove.ParseFlags([]string{"--offline", "proof.json"}); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := readSettings(prove, ""); err != nil || *file != "proof.json" || s.value("offline") != "false" {
+		t.Errorf("prove --offline proof.json: %q, %v", *file, err)
+	}
+	if err := align.ParseFlags([]string{"--offline"}); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := readSettings(align, ""); err != nil || s.value("offline") != "true" {
+		t.Errorf("align --offline: %v", err)
+	}
+}
+
+func TestProgressLine(t *testing.T) {
+	var b bytes.Buffer
+	show := (&app{err: &b}).progressLine(0)
+	show(5_000_000, 15_000_000)
+	show(15_000_000, 15_000_000)
+	if want := "\r\x1b[K  5 MB of 15 MB (33 %)\r\x1b[K"; b.String() != want {
+		t.Errorf("wrote %q, want %q", b.String(), want)
 	}
 }

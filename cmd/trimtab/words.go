@@ -31,7 +31,7 @@ func checkWords(cmd *cobra.Command, args []string) (err error) {
 	cmd.Flags().Visit(func(f *pflag.Flag) {
 		check, ok := recorded[f.Name]
 		if !ok {
-			check = readable
+			check = validText
 		}
 		for _, value := range valuesOf(f) {
 			if err == nil && !slices.Contains(paths, f.Name) {
@@ -41,7 +41,7 @@ func checkWords(cmd *cobra.Command, args []string) (err error) {
 	})
 	for i, arg := range args {
 		if what := argument(cmd, i); err == nil && !strings.Contains(what, "FILE") && !strings.Contains(what, "FOLDER") {
-			err = badWords(what, readable(arg))
+			err = badWords(what, validText(arg))
 		}
 	}
 	return err
@@ -65,7 +65,7 @@ func argument(cmd *cobra.Command, i int) string {
 	return words[min(i, len(words)-1)]
 }
 
-func readable(s string) error {
+func validText(s string) error {
 	if !utf8.ValidString(s) {
 		return trimtab.CheckText(s, len(s))
 	}

@@ -5,6 +5,8 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"strings"
@@ -49,13 +51,18 @@ func asError(err error) *Error {
 	return &Error{Kind: Network, Err: err}
 }
 
-var errStalled = errors.New("the server has sent nothing for too long")
+// stalled is a server that was silent for so long.
+type stalled time.Duration
+
+func (s stalled) Error() string {
+	return fmt.Sprintf("the server has sent nothing for %v", time.Duration(s))
+}
 
 // onNetwork sorts a failure of the HTTP client. The address in its text, which
 // may hold a password or a signature, is left out.
 func onNetwork(ctx context.Context, err error) *Error {
-	if cause := context.Cause(ctx); cause == errStalled {
-		return &Error{Kind: Network, passing: true, Err: cause}
+	if silent, ok := errors.AsType[stalled](context.Cause(ctx)); ok {
+		return &Error{Kind: Network, passing: true, Err: silent}
 	}
 	for e, ok := errors.AsType[*url.Error](err); ok; e, ok = errors.AsType[*url.Error](err) {
 		err = e.Err
@@ -67,8 +74,10 @@ func onNetwork(ctx context.Context, err error) *Error {
 	_, isHost := errors.AsType[x509.HostnameError](err)
 	switch text := err.Error(); {
 	case isName:
-		return &Error{Kind: Name, passing: !name.IsNotFound, Err: err}
-	case isCertificate, isRecord, isAlert, isHost, strings.Contains(text, "HTTP response to HTTPS client"):
+		return &Error{Kind: Name, passing: !name.IsNotFound && !strings.Contains(text, "network is unreachable"), Err: err}
+	case isRecord, strings.Contains(text, "HTTP response to HTTPS client"):
+		return &Error{Kind: TLS, Err: fmt.Errorf("what answers there does not speak HTTPS (%w)", err)}
+	case isCertificate, isAlert, isHost:
 		return &Error{Kind: TLS, Err: err}
 	case strings.Contains(text, "invalid proxy address"): // it names the password
 		return &Error{Kind: Address, Err: errors.New("the address of the proxy in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY is not an address")}
@@ -77,7 +86,10 @@ func onNetwork(ctx context.Context, err error) *Error {
 	case strings.Contains(text, "stopped after 10 redirects"), strings.Contains(text, "unsupported protocol scheme"):
 		return &Error{Kind: Address, Err: err}
 	}
-	return &Error{Kind: Network, passing: true, Err: err}
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+		err = fmt.Errorf("the connection broke off (%w)", err)
+	}
+	return &Error{Kind: Network, passing: !errors.Is(err, syscall.ENETUNREACH), Err: err}
 }
 
 // onDisk sorts a failure of the file system.

@@ -29,7 +29,7 @@ type Options struct {
 	Client   *http.Client  // nil: one that goes through the proxies that the environment names
 	Tries    int           // attempts in a row that bring next to nothing; 0: 5
 	Pause    time.Duration // before the second of them; it doubles from one to the next; 0: 1 second
-	Stall    time.Duration // how long a server may be silent; 0: 60 seconds
+	Stall    time.Duration // how long a server may be silent; 0: 30 seconds
 	Progress func(done int64)
 	Retry    func(cause error, done int64, pause time.Duration) // told before each pause
 }
@@ -45,7 +45,7 @@ func (o Options) withDefaults() Options {
 		o.Pause = time.Second
 	}
 	if o.Stall == 0 {
-		o.Stall = time.Minute
+		o.Stall = 30 * time.Second
 	}
 	if o.Progress == nil {
 		o.Progress = func(int64) {}
@@ -149,7 +149,7 @@ func (d *download) fill(ctx context.Context) error {
 func (d *download) attempt(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	watch := time.AfterFunc(d.Stall, func() { cancel(errStalled) })
+	watch := time.AfterFunc(d.Stall, func() { cancel(stalled(d.Stall)) })
 	defer watch.Stop()
 	response, err := d.ask(ctx)
 	if err != nil {
@@ -253,7 +253,7 @@ func (d *download) copy(ctx context.Context, body io.Reader, alive func()) error
 		}
 		switch {
 		case err == io.EOF && d.done < d.Size:
-			return &Error{Kind: Network, passing: true, Err: errors.New("the connection ended before the file did")}
+			return &Error{Kind: Network, passing: true, Err: errors.New("the connection broke off")}
 		case err == io.EOF:
 			return nil
 		case err != nil:

@@ -276,7 +276,7 @@ func TestGetStalled(t *testing.T) {
 	o := quick()
 	o.Stall, o.Tries = 50*time.Millisecond, 2
 	err := get(t, f, filepath.Join(t.TempDir(), "a.jar"), o)
-	if wantKind(t, err, Network); !strings.Contains(err.Error(), "nothing for too long") {
+	if wantKind(t, err, Network); !strings.Contains(err.Error(), "nothing for 50ms") {
 		t.Error(err)
 	}
 }

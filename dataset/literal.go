@@ -1,0 +1,190 @@
+package dataset
+
+import (
+	"encoding/json"
+	"errors"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// literal reads a value that a table holds as a string: JSON, or what Python
+// prints of lists, tuples, dicts, strings, numbers, True, False and None. The
+// elements of an array of numpy, which prints no commas, may follow each other
+// without one if they are dicts.
+func literal(s string) (any, error) {
+	if fields, err := parseValue([]byte(s)); err == nil {
+		return fields, nil
+	}
+	p := python{rest: s}
+	v, err := p.value(0)
+	if p.space(); err == nil && p.rest != "" {
+		err = errLiteral
+	}
+	return v, err
+}
+
+// parseValue reads one JSON value.
+func parseValue(raw []byte) (any, error) {
+	dec := json.NewDecoder(strings.NewReader(string(raw)))
+	dec.UseNumber()
+	var v any
+	if err := dec.Decode(&v); err != nil {
+		return nil, err
+	}
+	if len(strings.TrimSpace(string(raw[dec.InputOffset():]))) > 0 || brokenSurrogate(raw) {
+		return nil, errLiteral
+	}
+	return v, nil
+}
+
+var errLiteral = errors.New("neither JSON nor what Python prints of a list")
+
+// maxNested bounds lists in lists.
+const maxNested = 100
+
+// python reads from the front of rest.
+type python struct{ rest string }
+
+func (p *python) space() { p.rest = strings.TrimLeft(p.rest, " \t\r\n") }
+
+// take takes a token off the front, after space.
+func (p *python) take(token string) bool {
+	p.space()
+	rest, ok := strings.CutPrefix(p.rest, token)
+	if ok {
+		p.rest = rest
+	}
+	return ok
+}
+
+func (p *python) value(depth int) (any, error) {
+	p.space()
+	switch {
+	case depth > maxNested:
+		return nil, errLiteral
+	case p.take("["):
+		return p.list(depth, "]")
+	case p.take("("):
+		return p.list(depth, ")")
+	case p.take("{"):
+		return p.dict(depth)
+	case p.rest != "" && (p.rest[0] == '\'' || p.rest[0] == '"'):
+		return p.text()
+	}
+	return p.word()
+}
+
+// list reads the elements up to end.
+func (p *python) list(depth int, end string) (any, error) {
+	list := []any{}
+	for !p.take(end) {
+		v, err := p.value(depth + 1)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, v)
+		if p.take(",") {
+			continue
+		}
+		_, dict := v.(map[string]any)
+		if p.space(); !strings.HasPrefix(p.rest, end) && !(dict && strings.HasPrefix(p.rest, "{")) {
+			return nil, errLiteral
+		}
+	}
+	return list, nil
+}
+
+func (p *python) dict(depth int) (any, error) {
+	dict := map[string]any{}
+	for !p.take("}") {
+		key, err := p.value(depth + 1)
+		if err != nil {
+			return nil, err
+		}
+		name, ok := key.(string)
+		if !ok || !p.take(":") {
+			return nil, errLiteral
+		}
+		if _, twice := dict[name]; twice {
+			return nil, errLiteral
+		}
+		if dict[name], err = p.value(depth + 1); err != nil {
+			return nil, err
+		}
+		if p.space(); !p.take(",") && !strings.HasPrefix(p.rest, "}") {
+			return nil, errLiteral
+		}
+	}
+	return dict, nil
+}
+
+// word reads a number or a name.
+func (p *python) word() (any, error) {
+	end := strings.IndexAny(p.rest, ",:]})( \t\r\n")
+	if end < 0 {
+		end = len(p.rest)
+	}
+	word := p.rest[:end]
+	p.rest = p.rest[end:]
+	switch word {
+	case "None", "null":
+		return nil, nil
+	case "True", "true":
+		return true, nil
+	case "False", "false":
+		return false, nil
+	}
+	if _, err := strconv.ParseFloat(word, 64); err != nil || strings.ContainsAny(word, "xXpP_iInN") {
+		return nil, errLiteral
+	}
+	return json.Number(word), nil
+}
+
+// text reads a string in either kind of quotes.
+func (p *python) text() (any, error) {
+	quote := p.rest[0]
+	var b strings.Builder
+	for i := 1; i < len(p.rest); {
+		switch c := p.rest[i]; c {
+		case quote:
+			p.rest = p.rest[i+1:]
+			return b.String(), nil
+		case '\\':
+			r, n, err := escape(p.rest[i:])
+			if err != nil {
+				return nil, err
+			}
+			b.WriteRune(r)
+			i += n
+		case '\n':
+			return nil, errLiteral
+		default:
+			b.WriteByte(c)
+			i++
+		}
+	}
+	return nil, errLiteral
+}
+
+// simpleEscapes are those of one letter.
+var simpleEscapes = map[byte]rune{'\\': '\\', '\'': '\'', '"': '"', 'n': '\n', 'r': '\r', 't': '\t', 'a': '\a', 'b': '\b', 'f': '\f', 'v': '\v'}
+
+// escape reads the escape that s begins with, and tells its length.
+func escape(s string) (rune, int, error) {
+	if len(s) < 2 {
+		return 0, 0, errLiteral
+	}
+	if r, ok := simpleEscapes[s[1]]; ok {
+		return r, 2, nil
+	}
+	digits := map[byte]int{'x': 2, 'u': 4, 'U': 8}[s[1]]
+	if digits == 0 || len(s) < 2+digits {
+		return 0, 0, errLiteral
+	}
+	v, err := strconv.ParseUint(s[2:2+digits], 16, 32)
+	if err != nil || v > utf8.MaxRune || !utf8.ValidRune(rune(v)) {
+		return 0, 0, errLiteral
+	}
+	return rune(v), 2 + digits, nil
+}

@@ -1,0 +1,269 @@
+package dataset
+
+import (
+	"bytes"
+	"encoding/csv"
+	"errors"
+	"io"
+	"slices"
+	"strings"
+)
+
+// commas reads comma-separated values under a header. A header whose columns
+// are parted by semicolons or tabs, or a first line "sep=;" as spreadsheets
+// write it, says another separator.
+func (in *reader) commas(b *bounded) error {
+	switch comma := separator(b); comma {
+	case '\t':
+		return in.tabs(b)
+	default:
+		return in.separated(b, comma)
+	}
+}
+
+// separator looks at the first line; a line "sep=;" is passed over.
+func separator(b *bounded) rune {
+	first := b.peekLine()
+	if sep, ok := bytes.CutPrefix(first, []byte("sep=")); ok && len(sep) == 1 && strings.Contains(",;\t|", string(sep)) {
+		_, _ = b.nextLine()
+		b.skipped++
+		return rune(sep[0])
+	}
+	bare := unquoted(string(first))
+	for _, sep := range ",;\t" {
+		if strings.ContainsRune(bare, sep) {
+			return sep
+		}
+	}
+	return ','
+}
+
+// unquoted is a line without what stands in quotes.
+func unquoted(line string) string {
+	parts := strings.Split(line, `"`)
+	var b strings.Builder
+	for i := 0; i < len(parts); i += 2 {
+		b.WriteString(parts[i])
+	}
+	return b.String()
+}
+
+// separated reads rows in which a field may be quoted.
+func (in *reader) separated(b *bounded, comma rune) error {
+	c := csv.NewReader(b)
+	c.Comma, c.ReuseRecord = comma, true
+	header, err := c.Read()
+	if err == io.EOF {
+		return nil
+	}
+	if err != nil {
+		return in.rowError(err, b)
+	}
+	if header, err = columns(header, comma); err != nil {
+		return err
+	}
+	for {
+		b.allow(c.InputOffset() + 1<<16) // the csv reader reads ahead
+		row, err := c.Read()
+		switch {
+		case err == io.EOF:
+			return nil
+		case errors.Is(err, csv.ErrFieldCount), errors.Is(err, csv.ErrBareQuote): // the next line is a row again
+			in.reject(errorLine(err, b), rowFault(err))
+			continue
+		case err != nil:
+			return in.rowError(err, b)
+		}
+		line, _ := c.FieldPos(0)
+		b.lineAt(c.InputOffset())
+		if err := in.row(line+b.skipped, header, row); err != nil {
+			return err
+		}
+	}
+}
+
+// tabs reads tab-separated values under a header: a row is a line.
+func (in *reader) tabs(b *bounded) error {
+	var t tabRows
+	for n := 1 + b.skipped; ; n++ {
+		line, err := b.nextLine()
+		switch {
+		case err == io.EOF:
+			return nil
+		case err == errTooLong:
+			in.reject(n, faultf(remedyTooLong, "the row is longer than 8 MiB"))
+			if t.header == nil {
+				return nil
+			}
+			continue
+		case err != nil:
+			return err
+		case len(line) == 0:
+			continue
+		}
+		row, err := t.row(n, string(line))
+		switch {
+		case t.header == nil && err != nil:
+			in.reject(n, err)
+			return nil
+		case t.header == nil:
+			t.header, err = columns(row, '\t')
+		case err != nil:
+			in.reject(n, err)
+			err = nil
+		default:
+			err = in.row(n, t.header, row)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// tabRows cuts lines into rows.
+type tabRows struct {
+	header []string
+	open   int // the line in which a quote was opened and not closed
+}
+
+func (t *tabRows) row(n int, line string) ([]string, error) {
+	row, err := splitTabs(line)
+	switch {
+	case err != nil:
+		t.open = n
+		return nil, err
+	case t.open > 0 && strings.Count(line, `"`)%2 == 1:
+		err = faultf("write the field in one line, or leave both out", "the line may end a field that line %d began", t.open)
+		t.open = 0
+		return nil, err
+	case t.header != nil && len(row) != len(t.header):
+		return nil, faultf(`a row is one line, its columns separated by tabs; write a tab in a field in quotes: "a	b"`,
+			"the row has %d columns, the header %d", len(row), len(t.header))
+	}
+	return row, nil
+}
+
+// splitTabs cuts a line at its tabs. A field in quotes may hold tabs, and
+// quotes written twice; a quote that nothing closes, and that a field of
+// several lines may have opened, is an error. Other quotes are text.
+func splitTabs(line string) ([]string, error) {
+	var row []string
+	for {
+		field, rest, more, err := tabField(line)
+		if err != nil {
+			return nil, err
+		}
+		if row = append(row, field); !more {
+			return row, nil
+		}
+		line = rest
+	}
+}
+
+// tabField takes the first field off a line; more says whether another one follows.
+func tabField(line string) (field, rest string, more bool, err error) {
+	if strings.HasPrefix(line, `"`) {
+		field, end, ok := quoted(line)
+		switch {
+		case ok && end == len(line):
+			return field, "", false, nil
+		case ok:
+			return field, line[end+1:], true, nil
+		case end < 0:
+			return "", "", false, faultf(`close the quote in the same line, and write a quote in a field twice: "a ""b"""; a line end in a field needs .jsonl`,
+				"a quote is opened and not closed in its line")
+		}
+	}
+	field, rest, more = strings.Cut(line, "\t")
+	return field, rest, more, nil
+}
+
+// quoted reads the field in quotes that a line begins with; end is the offset
+// behind its last quote. It reports false if the quotes are no such field, and
+// end -1 if nothing closes them.
+func quoted(line string) (field string, end int, ok bool) {
+	for i := 1; i < len(line); i++ {
+		if line[i] != '"' {
+			continue
+		}
+		switch {
+		case i+1 == len(line) || line[i+1] == '\t':
+			return strings.ReplaceAll(line[1:i], `""`, `"`), i + 1, true
+		case line[i+1] == '"':
+			i++
+		default:
+			return "", 0, false
+		}
+	}
+	return "", -1, false
+}
+
+// columns are the names of a header, each once and without space around it.
+func columns(header []string, comma rune) ([]string, error) {
+	names := make([]string, len(header))
+	for i, h := range header {
+		if err := checkBytes(h); err != nil {
+			return nil, faultf(remedyUTF8, "its header %v", err)
+		}
+		names[i] = strings.TrimSpace(h)
+		if names[i] != "" && slices.Contains(names[:i], names[i]) {
+			return nil, faultf("give each column a name of its own", "its header has the column %q twice", names[i])
+		}
+	}
+	if len(names) == 1 && strings.ContainsAny(strings.ReplaceAll(names[0], string(comma), ""), ",;\t|") {
+		return nil, faultf("separate the columns by the character that the ending says: commas or semicolons for .csv, tabs for .tsv",
+			"its header has one column, %q, since its columns are not separated by %q", names[0], comma)
+	}
+	return names, nil
+}
+
+func (in *reader) row(line int, header, row []string) error {
+	fields := make(map[string]any, len(row))
+	for i, v := range row {
+		if err := checkBytes(v); err != nil {
+			remedy := remedyUTF8
+			if strings.ContainsRune(v, 0) {
+				remedy = "leave the record out or mend it"
+			}
+			in.reject(line, faultf(remedy, "column %q %v", header[i], err))
+			return nil
+		}
+		fields[header[i]] = v
+	}
+	return in.record(record{line: line, fields: fields, table: true})
+}
+
+// rowError rejects the row that cannot be read; a failed read is an error.
+func (in *reader) rowError(err error, b *bounded) error {
+	f := rowFault(err)
+	if f == nil {
+		return err
+	}
+	in.reject(errorLine(err, b), f)
+	return nil
+}
+
+func errorLine(err error, b *bounded) int {
+	if p, ok := errors.AsType[*csv.ParseError](err); ok {
+		return p.StartLine + b.skipped
+	}
+	return b.line + b.skipped
+}
+
+// rowFault is the fault of a row that cannot be read; nil of a failed read.
+func rowFault(err error) error {
+	const quote = `put fields that hold a quote in quotes and double it: "a ""b"""`
+	switch {
+	case errors.Is(err, errTooLong):
+		return faultf("close the quote that was left open, or cut the row into smaller ones", "a row is longer than 8 MiB; nothing after it was read")
+	case errors.Is(err, csv.ErrFieldCount):
+		return faultf("quote fields that hold a comma", "the row has not as many columns as the header")
+	case errors.Is(err, csv.ErrBareQuote):
+		return faultf(quote, "a field that is not in quotes holds a quote")
+	}
+	p, ok := errors.AsType[*csv.ParseError](err)
+	if !ok {
+		return nil
+	}
+	return faultf(quote, "a quote is not closed, or text follows the quote that closes a field; nothing after it was read: %v", p.Err)
+}

@@ -1,0 +1,64 @@
+package recipes
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/trimtab/trimtab/ppo"
+)
+
+// A ppo stage is warned of when fewer than leastEnded of the responses came to
+// an end in each of its last endedFor iterations: the reward model then has
+// little to say.
+const (
+	leastEnded = .5
+	endedFor   = 3
+)
+
+// warning is what the program knows of a kind of stage that goes on without
+// getting anywhere.
+type warning struct {
+	metric string // by which it shows
+	// said is the warning in words, or "", from the metric's values in the steps so far.
+	said func(stage string, c Config, values []float64) string
+}
+
+// Watched is the metric by which a stage of a kind shows that it gets nowhere, or "".
+func Watched(kind string) string { return kinds[kind].warning.metric }
+
+// Warning says of a stage that goes on what a person should know, with what
+// helps, or "". values are those of the metric Watched in its steps so far.
+func Warning(kind, stage string, c Config, values []float64) string {
+	if w := kinds[kind].warning; w.said != nil {
+		return w.said(stage, c, values)
+	}
+	return ""
+}
+
+// unended is about responses that never end within max_tokens. values are the shares of those in each iteration.
+func unended(stage string, config Config, values []float64) string {
+	c, ok := config.(*PPO)
+	if !ok || len(values) < endedFor {
+		return ""
+	}
+	ended := make([]string, endedFor)
+	for i, cut := range values[len(values)-endedFor:] {
+		if cut <= 1-leastEnded {
+			return ""
+		}
+		ended[i] = fmt.Sprintf("%.0f %%", 100*(1-cut))
+	}
+	return fmt.Sprintf("%s: only %s of the responses ended within max_tokens, %d, in the last %d iterations; %s. Raise %s.max_tokens, or train the model before it longer on demonstrations that end",
+		stage, strings.Join(ended, ", "), c.MaxTokens, endedFor, unendedFate(c.Config), stage)
+}
+
+// unendedFate is what becomes of a response that does not end.
+func unendedFate(c ppo.Config) string {
+	switch c.MissingEOS {
+	case ppo.EOSFixed:
+		return fmt.Sprintf("each of the others has the standardised score %g whatever it says (missing_eos: fixed)", c.MissingEOSValue)
+	case ppo.EOSPenalty:
+		return fmt.Sprintf("each of the others loses %g of its standardised score (missing_eos: penalty)", c.MissingEOSValue)
+	}
+	return "the others are scored as they were cut off (missing_eos: ignore)"
+}
