@@ -47,6 +47,15 @@ func CheckMirror(address string) error {
 
 func (d *Downloads) offline() bool { return d == nil || d.Offline }
 
+// keepGoOffline keeps go from downloading modules and toolchains, should this
+// process have to build the Temporal server, when nothing is to be downloaded.
+func (d *Downloads) keepGoOffline() {
+	if d != nil && d.Offline {
+		os.Setenv("GOPROXY", "off")
+		os.Setenv("GOTOOLCHAIN", "local")
+	}
+}
+
 func (d *Downloads) repository() string {
 	if d == nil || d.Mirror == "" {
 		return mavenCentral

@@ -556,6 +556,25 @@ func TestFetchTrust(t *testing.T) {
 	}
 }
 
+// TestOfflineBuild builds what needs a module that is not there: with offline nobody is asked for it.
+func TestOfflineBuild(t *testing.T) {
+	t.Setenv("GOPROXY", os.Getenv("GOPROXY")) // so that they are as before in the end
+	t.Setenv("GOTOOLCHAIN", os.Getenv("GOTOOLCHAIN"))
+	(&Downloads{Offline: true}).keepGoOffline()
+	source := writeModule(t, "package main\n\nimport _ \"example.org/absent\"\n\nfunc main() {}\n")
+	mod := "module example.org/tiny\n\ngo 1.26\n\nrequire example.org/absent v1.0.0\n"
+	sum := "h1:" + strings.Repeat("A", 43) + "=\n"
+	sums := "example.org/absent v1.0.0 " + sum + "example.org/absent v1.0.0/go.mod " + sum
+	err := errors.Join(os.WriteFile(filepath.Join(source, "go.mod"), []byte(mod), 0o644), os.WriteFile(filepath.Join(source, "go.sum"), []byte(sums), 0o644))
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = buildTemporal(t.Context(), source, filepath.Join(t.TempDir(), temporalProgram), nil)
+	if err == nil || !strings.Contains(err.Error(), "GOPROXY=off") {
+		t.Errorf("%v, want that no proxy was asked", err)
+	}
+}
+
 func TestWhyNot(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
