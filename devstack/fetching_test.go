@@ -532,7 +532,7 @@ func TestFetchTrust(t *testing.T) {
 	refused := func() {
 		t.Helper()
 		_, err := findOrFetch(t.Context(), dataOf(t, testMajor), "", s.d, nil, nil)
-		if e := trimtab.AsError(err); err == nil || e.Type != "cache_folder" || !strings.Contains(e.Message, cache) {
+		if e := trimtab.AsError(err); err == nil || e.Type != "unsafe_folder" || !strings.Contains(e.Message, cache) {
 			t.Errorf("%v, want a refusal that names %s", err, cache)
 		}
 	}
