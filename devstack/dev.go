@@ -104,6 +104,7 @@ func RunDev(ctx context.Context, o DevOptions) error {
 		return err
 	}
 	IgnoreEnvironment()
+	o.Downloads.keepGoOffline()
 	return d.run(ctx)
 }
 

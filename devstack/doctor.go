@@ -72,6 +72,9 @@ func whichPrograms(c *cluster, d *Downloads) (string, error) {
 		return "", err
 	}
 	s, err := newStock(c.data(), d, c.cred, err)
+	if err == nil {
+		err = s.trusted()
+	}
 	switch {
 	case err != nil:
 		return "", err
@@ -81,7 +84,8 @@ func whichPrograms(c *cluster, d *Downloads) (string, error) {
 	case d.offline():
 		return "", s.missing
 	}
-	return fmt.Sprintf("none that fits is installed: %s would be fetched once (%s) from %s into %s", s.name(), megabytes(s.file.Size), d.host(), s.cache), nil
+	return fmt.Sprintf("none that fits is installed: %s would be fetched once (%s) from %s into %s",
+		s.name(), megabytes(s.file.Size), d.host(), s.cache), nil
 }
 
 func checkLimits() Check {

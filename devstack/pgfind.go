@@ -77,13 +77,15 @@ func findPrograms(data, bin string) (programs, error) {
 		}
 		p, err := programs{dir: dir}.inspect()
 		if err != nil {
-			return programs{}, trimtab.NewError(trimtab.Usage, "postgres_bin", "name a folder that holds initdb and postgres, or none", "look for the programs of Postgres: %w", err)
+			return programs{}, trimtab.NewError(trimtab.Usage, "postgres_bin", "name a folder that holds initdb and postgres, or none",
+				"look for the programs of Postgres: %w", err)
 		}
 		named = append(named, p)
 	}
 	if want == 0 && len(named) > 0 {
 		if named[0].bare {
-			return programs{}, trimtab.NewError(trimtab.Usage, "postgres_bin", "install the contrib part of that package, or name another folder, or none",
+			return programs{}, trimtab.NewError(trimtab.Usage, "postgres_bin",
+				"install the contrib part of that package, or name another folder, or none",
 				"use the programs of Postgres in %s: they lack the extension %s, which Temporal needs", named[0].dir, neededExtension)
 		}
 		return named[0], nil
