@@ -81,7 +81,7 @@ func whichPrograms(c *cluster, d *Downloads) (string, error) {
 	case d.offline():
 		return "", s.missing
 	}
-	return fmt.Sprintf("none is installed: %s would be fetched once (%s) from %s into %s", s.name(), megabytes(s.file.Size), d.host(), s.cache), nil
+	return fmt.Sprintf("none that fits is installed: %s would be fetched once (%s) from %s into %s", s.name(), megabytes(s.file.Size), d.host(), s.cache), nil
 }
 
 func checkTemporal() Check {

@@ -256,7 +256,7 @@ func (s *stock) bring(ctx context.Context) error {
 	if err := s.clean(); err != nil {
 		return s.explain(onFolder(err))
 	}
-	say(s.log, "fetching %s (%s) from %s, once, since none is installed; it is kept in %s", s.name(), megabytes(s.file.Size), s.d.host(), s.cache)
+	say(s.log, "fetching %s (%s) from %s, once, since none that fits is installed; it is kept in %s", s.name(), megabytes(s.file.Size), s.d.host(), s.cache)
 	err := fetch.Get(ctx, s.from(s.d.repository()), s.archive(), s.options())
 	s.pauseProgress()
 	if err != nil {

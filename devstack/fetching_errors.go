@@ -36,7 +36,7 @@ func (s *stock) explain(err error) error {
 		class, typ = trimtab.Verification, "postgres_digest"
 	}
 	return trimtab.NewError(class, typ, s.advice(e)+"; or "+s.hint,
-		"fetch %s, since none is installed, from %s into %s: %w", s.name(), s.d.host(), s.cache, err)
+		"fetch %s, since none that fits is installed, from %s into %s: %w", s.name(), s.d.host(), s.cache, err)
 }
 
 // advice is what may cure a failure to fetch.

@@ -142,9 +142,6 @@ func (e estimate) ppoWork(c *PPO) (int, Work) {
 func (e estimate) evaluateWork(c *Evaluate) (int, Work) {
 	prompt, ok := e.mean("tests")
 	tests := float64(e.at.Volumes["tests"].Kept)
-	if sets := 2.; c.Prompts > 0 { // of each set
-		tests = min(tests, sets*float64(c.Prompts))
-	}
 	models, tuned, scorer := e.contestants()
 	answer := e.answer(c.MaxTokens)
 	w := Work{Known: ok, Sampled: tests * float64(models) * answer, Scored: tests * (float64(models)*prompt + 2*float64(tuned)*(prompt+answer))}
@@ -262,8 +259,14 @@ func (e estimate) memory() int64 {
 		}
 		models = int64(count) * n * float
 	}
-	return processBytes + e.dataBytes() + e.sampledBytes() + models + 2*n*float + e.passBytes() + e.laneBytes()
+	return processBytes + e.dataBytes() + e.sampledBytes() + models + copies[e.stage.Kind]*n*float + e.passBytes() + e.laneBytes()
 }
+
+// copies are how many more times a stage has its model's weights in memory: in
+// panels, for products and for their gradients; as a file that is read, and as
+// what was read of it; as a result, and in the panels of what measures it. They
+// were found by the memory of workers with models of 1 and 11 M parameters.
+var copies = map[string]int64{KindPretrain: 3, KindSFT: 7, KindReward: 9, KindPPO: 6, KindCollect: 3, KindEvaluate: 3}
 
 // processBytes is a worker without a stage.
 const processBytes = 90 << 20
@@ -349,8 +352,8 @@ func (e estimate) passBytes() int64 {
 	tokens := e.together()
 	logits := max(256, (1<<19)/max(1, vocab)) * (vocab + 2*width)
 	switch e.stage.Kind {
-	case KindCollect, KindEvaluate:
-		return (19*width*tokens + logits) * float
+	case KindCollect, KindEvaluate: // forward only, prompts of some sequences at once
+		return (19*width*tokens/2 + logits) * float
 	}
 	back := min(tokens, max(512, 256*int64(runtime.GOMAXPROCS(0))))
 	return ((10*layers+9)*width*tokens + 36*width*back + logits) * float

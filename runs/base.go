@@ -22,8 +22,8 @@ func (s *Service) BaseFolder(ctx context.Context, ref string) (string, error) {
 	there := ref != "" && err == nil && info.IsDir()
 	switch {
 	case isPath(ref) && !there:
-		return "", trimtab.NewError(trimtab.NotFound, "model_not_found",
-			"check the path; it is relative to the folder that the command runs in", "model.base is %q: there is no such folder", ref)
+		return "", trimtab.NewError(trimtab.NotFound, "model_not_found", "check the path: in a spec it is relative to the folder of the spec, with --set to that of the command",
+			"model.base is %q: there is no such folder", ref)
 	case isPath(ref):
 		return ref, nil
 	case !there:
@@ -37,12 +37,10 @@ func (s *Service) BaseFolder(ctx context.Context, ref string) (string, error) {
 	case strings.Contains(ref, "/") && missing:
 		return ref, nil
 	case strings.Contains(ref, "/"):
-		return "", trimtab.NewError(trimtab.Usage, "base_ambiguous",
-			fmt.Sprintf("write %s for the folder, or the digest of the model, as `trimtab model show %s` prints it", path, ref),
+		return "", trimtab.NewError(trimtab.Usage, "base_ambiguous", fmt.Sprintf("write %s for the folder, or the digest of the model, as `trimtab model show %s` prints it", path, ref),
 			"model.base is %q: there is a folder of that name and a model", ref)
 	case missing:
-		return "", trimtab.NewError(trimtab.NotFound, "model_not_found",
-			fmt.Sprintf("write %s for the folder of that name, or import it first with `trimtab model import %s`", path, path),
+		return "", trimtab.NewError(trimtab.NotFound, "model_not_found", fmt.Sprintf("write %s for the folder of that name, or import it first with `trimtab model import %s`", path, path),
 			"model.base is %q: there is no model of that name", ref)
 	}
 	return "", nil

@@ -70,10 +70,10 @@ func (p *preview) data(ctx context.Context, ref string) (trimtab.Digest, error) 
 		return p.stand(ref, nil), nil
 	}
 	v, err := p.s.store.ResolveDataset(ctx, ref)
-	switch e := trimtab.AsError(err); {
-	case err == nil:
+	if err == nil {
 		return v.Digest, nil
-	case e.Class == trimtab.NotFound, e.Type == "dataset_not_frozen":
+	}
+	if e := trimtab.AsError(err); e.Class == trimtab.NotFound || e.Type == "dataset_not_frozen" {
 		p.notes = append(p.notes, e.Error())
 		return p.stand(ref, nil), nil
 	}

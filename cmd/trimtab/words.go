@@ -31,7 +31,7 @@ func checkWords(cmd *cobra.Command, args []string) (err error) {
 	cmd.Flags().Visit(func(f *pflag.Flag) {
 		check, ok := recorded[f.Name]
 		if !ok {
-			check = readable
+			check = validText
 		}
 		for _, value := range valuesOf(f) {
 			if err == nil && !slices.Contains(paths, f.Name) {
