@@ -58,7 +58,7 @@ func TestLengthIsTold(t *testing.T) {
 	b := newBench(t, 0)
 	b.mixed()
 	spec := b.spec("sft.inputs={demonstrations: mixed-demos}", "reward.inputs={rankings: mixed-votes, demonstrations: mixed-demos}",
-		"ppo.inputs={model: sft, prompts: mixed-prompts}", "ppo.episodes=16")
+		"ppo.inputs={model: sft, prompts: mixed-prompts}", "ppo.episodes=32")
 	l, err := b.Launch(b.ctx, runs.LaunchRequest{Spec: spec, Actor: "tester", New: true})
 	if err != nil {
 		t.Fatal(err)
@@ -110,7 +110,9 @@ func TestLengthIsTold(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !slices.ContainsFunc(lines, func(l storage.LogLine) bool { return strings.Contains(l.Message, "2 of 11 demonstrations read; 9 left out") }) {
+	if !slices.ContainsFunc(lines, func(l storage.LogLine) bool {
+		return strings.Contains(l.Message, "2 of 11 demonstrations read; 9 left out")
+	}) {
 		t.Errorf("the log does not say it: %v", lines)
 	}
 	declared(t, b, spec, d)

@@ -14,9 +14,11 @@ import (
 	"github.com/trimtab/trimtab/tokenizer"
 )
 
-// A survey looks at so much of a dataset: beyond it counts are scaled up.
+// A survey looks at so many items of a dataset, and at so many bytes of text:
+// beyond it counts are scaled up.
 const (
 	surveyedItems = 5000
+	surveyedTexts = 100_000
 	surveyedBytes = 8 << 20
 )
 
@@ -91,7 +93,11 @@ func (s *Service) corpus(ctx context.Context, version trimtab.Digest) (*corpus, 
 	if c.kind, c.splits, err = s.store.Splits(ctx, version); err != nil {
 		return nil, err
 	}
-	if c.items, err = s.store.SomeItems(ctx, version, surveyedItems, surveyedBytes); err != nil {
+	most := surveyedItems
+	if c.kind == trimtab.KindText {
+		most = surveyedTexts
+	}
+	if c.items, err = s.store.SomeItems(ctx, version, most, surveyedBytes); err != nil {
 		return nil, err
 	}
 	c.whole = len(c.items) == c.count()
@@ -242,7 +248,7 @@ func (v *survey) approximate() []string {
 		notes = append(notes, "the run makes its own tokenizer, which is not known yet: lengths are those of one made from a part of the text")
 	}
 	if some {
-		notes = append(notes, fmt.Sprintf("of large datasets %d items were looked at, and the rest counted like them", surveyedItems))
+		notes = append(notes, fmt.Sprintf("of large datasets %d items, or %d MiB of text, were looked at, and the rest counted like them", surveyedItems, surveyedBytes>>20))
 	}
 	return notes
 }
@@ -322,6 +328,10 @@ func (v *survey) prompts(i int, c *corpus) []recipes.Volume {
 			if len(tokens)+c.MaxTokens > w.shape.Context {
 				vol.Cut++
 			}
+		}
+		if vol.Cut+vol.LeftOut == 0 && c.Prompts+c.HeldOut < vol.Kept { // any so many of them
+			vol.Tokens = vol.Tokens * int64(c.Prompts+c.HeldOut) / int64(vol.Kept)
+			vol.Kept = c.Prompts + c.HeldOut
 		}
 	}
 	return []recipes.Volume{c.scaled(vol, split)}

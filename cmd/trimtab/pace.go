@@ -2,7 +2,6 @@ package main
 
 import (
 	"math"
-	"slices"
 	"time"
 
 	"github.com/trimtab/trimtab/activities"
@@ -34,7 +33,7 @@ type trial struct {
 // trialTime is about how long a trial takes, and trialMost how long it may be
 // expected to take to be tried at all.
 const (
-	trialTime = 100 * time.Millisecond
+	trialTime = 150 * time.Millisecond
 	trialMost = time.Second
 )
 
@@ -91,29 +90,26 @@ func (p *pace) rate(t trial) float64 {
 	return r
 }
 
-// try does the work twice at the least, and takes the faster half of the time.
+// try does the work twice at the least, and takes the fastest: what else runs
+// on the machine only makes it slower.
 func (p *pace) try(t trial) (rate float64, ok bool) {
-	s := bench.Shape{Config: t.shape, Train: bench.Rows{Batch: t.batch, Length: t.length}, Score: bench.Rows{Batch: t.batch, Length: t.length},
+	rows := bench.Rows{Batch: t.batch, Length: t.length}
+	s := bench.Shape{Config: t.shape, Train: rows, Score: rows,
 		Generate: bench.Sampling{Batch: t.batch, Prompt: max(1, t.length/2), Response: max(1, t.length-t.length/2)}}
 	w, err := bench.New(t.kind, s, p.pool, p.numerics)
 	if err != nil {
 		return 0, false
 	}
-	var rates []float64
-	for start := time.Now(); len(rates) < 2 || time.Since(start) < trialTime; {
+	for start, run := time.Now(), 0; run < 2 || time.Since(start) < trialTime; run++ {
 		at := time.Now()
-		tokens, err := w.Run(len(rates))
+		tokens, err := w.Run(run)
 		if err != nil {
 			return 0, false
 		}
-		rates = append(rates, float64(tokens)/time.Since(at).Seconds())
+		rate = max(rate, float64(tokens)/time.Since(at).Seconds())
 		if time.Since(start) > trialMost {
 			break
 		}
 	}
-	if len(rates) > 1 {
-		rates = rates[1:] // the first fills buffers
-	}
-	slices.Sort(rates)
-	return rates[len(rates)/2], true
+	return rate, rate > 0
 }
