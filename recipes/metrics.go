@@ -23,7 +23,11 @@ func (s Spec) Measures(i int, heldOut bool) []string {
 		}
 		return names
 	case *Collect:
-		return append([]string{"responses", "rankings", "pairs", "distinct_responses", "agreement", "oracle_accuracy", "longer_wins"}, fits(fitItems[KindCollect]...)...)
+		names := []string{"responses", "rankings", "pairs", "distinct_responses", "agreement", "oracle_accuracy", "longer_wins"}
+		if c.HeldOut > 0 {
+			names = append(names, "held_out/oracle_accuracy", "held_out/oracle_accuracy_low", "held_out/oracle_accuracy_high", "held_out/pairs", "held_out/groups")
+		}
+		return append(names, fits(fitItems[KindCollect]...)...)
 	case *Reward:
 		return rewardMeasures(heldOut)
 	case *PPO:
@@ -52,7 +56,8 @@ func rewardMeasures(heldOut bool) []string {
 		for _, name := range each {
 			names = append(names, "eval_"+name)
 		}
-		for _, name := range []string{"accuracy", "accuracy_low", "accuracy_high", "pairs", "longer_wins", "matched_pairs", "matched_accuracy", "matched_longer_wins"} {
+		for _, name := range []string{"accuracy", "accuracy_low", "accuracy_high", "pairs", "longer_wins", "matched_pairs", "matched_accuracy", "matched_longer_wins",
+			"groups", "over_longer", "over_longer_low", "over_longer_high"} {
 			names = append(names, "held_out/"+name)
 		}
 	}
