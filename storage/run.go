@@ -292,6 +292,23 @@ func (s *Store) OpenRuns(ctx context.Context) ([]Run, error) {
 	return runs, fault(ctx, "listing open runs", err)
 }
 
+// CountOpenRuns is how many runs have not ended in the database at an address,
+// whose schema may be older or newer than this program's.
+func CountOpenRuns(ctx context.Context, url string) (n int, err error) {
+	const doing = "counting open runs"
+	config, err := poolConfig(url)
+	if err != nil {
+		return 0, err
+	}
+	conn, err := pgx.ConnectConfig(ctx, config.ConnConfig)
+	if err != nil {
+		return 0, fault(ctx, doing, err)
+	}
+	defer conn.Close(ctx)
+	err = conn.QueryRow(ctx, `select count(*) from run_state where ended_at is null`).Scan(&n)
+	return n, fault(ctx, doing, err)
+}
+
 // SetRunStatus changes the state of a run, unless it is in one of the states
 // given last. The same state again changes nothing and tells no event.
 func (s *Store) SetRunStatus(ctx context.Context, id string, status trimtab.RunStatus, next string, e *trimtab.Error, actor string, unless ...trimtab.RunStatus) error {

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/storage"
 	"github.com/trimtab/trimtab/storage/storagetest"
@@ -72,6 +74,29 @@ func TestFindingRuns(t *testing.T) {
 	must(t, err)
 	if !slices.Equal(ids(newest), []string{"cccc2222", "cccc1111"}) {
 		t.Errorf("newest two: %v", ids(newest))
+	}
+}
+
+// Whoever decides whether servers of another build may be ended counts runs under any schema.
+func TestCountOpenRuns(t *testing.T) {
+	t.Parallel()
+	urls, ctx := storagetest.URLs(t), t.Context()
+	s := storagetest.Open(t, urls.App)
+	newRun(t, s, "run-1")
+	newRun(t, s, "run-2")
+	must(t, s.SetRunStatus(ctx, "run-2", trimtab.RunCancelled, "", nil, "ann"))
+	owner, err := pgx.Connect(ctx, urls.Owner)
+	must(t, err)
+	defer owner.Close(ctx)
+	for _, change := range []int{-1, 2} {
+		_, err := owner.Exec(ctx, `update schema_version set version = version + $1`, change)
+		must(t, err)
+		if _, err := storage.Open(ctx, urls.App); err == nil {
+			t.Error("the store was opened")
+		}
+		if n, err := storage.CountOpenRuns(ctx, urls.App); err != nil || n != 1 {
+			t.Errorf("%d open runs, %v", n, err)
+		}
 	}
 }
 

@@ -115,7 +115,7 @@ func (a *app) open(ctx context.Context, e endpoints, temporal bool) (*session, e
 		return nil, err
 	}
 	if s.store, err = storage.Open(ctx, e.postgres); err != nil {
-		return nil, err
+		return nil, olderBuild(e, err)
 	}
 	s.close = append(s.close, s.store.Close)
 	var c client.Client
@@ -129,6 +129,17 @@ func (a *app) open(ctx context.Context, e endpoints, temporal bool) (*session, e
 	}
 	s.runs = runs.New(lg, s.store, s.files, c)
 	return s, nil
+}
+
+// olderBuild explains a schema that is behind: the embedded servers migrate
+// themselves when they start, so those that run were started by an older build.
+func olderBuild(e endpoints, err error) error {
+	if !e.embedded || trimtab.AsError(err).Type != "schema_outdated" {
+		return err
+	}
+	return trimtab.NewError(trimtab.Conflict, "older_servers",
+		"use that trimtab until its runs have ended, or say trimtab dev stop: the next command starts the servers anew, and their runs go on with this program",
+		"the servers of this data folder were started by an older trimtab and a run is open there: %w", err)
 }
 
 // claimFolder makes sure that the data folder is one, of this user, and after

@@ -32,15 +32,9 @@ func (a *app) ensure(ctx context.Context) (devstack.Endpoints, error) {
 	return e, err
 }
 
-// openRuns counts the runs that have not ended.
+// openRuns counts the runs that have not ended, also for the servers of another build.
 func openRuns(ctx context.Context, e devstack.Endpoints) (int, error) {
-	store, err := storage.Open(ctx, e.AppURL)
-	if err != nil {
-		return 0, err
-	}
-	defer store.Close()
-	open, err := store.OpenRuns(ctx)
-	return len(open), err
+	return storage.CountOpenRuns(ctx, e.AppURL)
 }
 
 func (a *app) devCmd() *cobra.Command {
