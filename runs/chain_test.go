@@ -149,6 +149,13 @@ func TestReuse(t *testing.T) {
 			t.Errorf("stage %s is %s, reused from %+v", st.Name, st.Status, st.ReusedFrom)
 		}
 	}
+	for i, st := range d.Stages {
+		for name := range st.Metrics {
+			if !slices.Contains(spec.Measures(i, true), name) {
+				t.Errorf("stage %s measures %s, on which no gate may be", st.Name, name)
+			}
+		}
+	}
 	namesAttempts(t, b, d.ID, again.ID)
 	if w := stageOf(t, d, "ppo").Warnings; len(w) != 1 || !strings.HasPrefix(w[0], "ppo: only ") || !strings.Contains(w[0], "the standardised score -1 whatever it says") {
 		t.Errorf("of a policy whose answers hardly ever end it says %q", w)

@@ -4,13 +4,17 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/checkpoint"
 	"github.com/trimtab/trimtab/recipes"
 	"github.com/trimtab/trimtab/runs"
+	"github.com/trimtab/trimtab/storage"
 	"github.com/trimtab/trimtab/workflows"
 )
 
@@ -67,22 +71,86 @@ func TestLaunchesAtOnce(t *testing.T) {
 // than its own configuration does from the start: it is never taken for that.
 func TestContinuedAttemptIsNotReused(t *testing.T) {
 	b := newBench(t, 0)
-	id := b.launch("reward.gates=[{metric: held_out/accuracy, min: 0.99}]")
+	id := b.launch("ppo.gates=[{metric: objective/kl, min: 1000}]")
 	b.await(id, trimtab.RunBlocked)
-	longer := []string{"reward.epochs=2", "reward.gates=[]"}
-	b.rerun(runs.RerunRequest{Run: id, Stage: "reward", Sets: longer, FromCheckpoint: "latest"})
+	slower := []string{"ppo.policy.lr=1e-6", "ppo.gates=[]"}
+	b.rerun(runs.RerunRequest{Run: id, Stage: "ppo", Sets: slower, FromCheckpoint: "latest"})
 	mixed := b.await(id, trimtab.RunCompleted)
-	l, err := b.Launch(b.ctx, runs.LaunchRequest{Spec: b.spec(longer...), Actor: "tester", New: true, Reuse: true})
+	l, err := b.Launch(b.ctx, runs.LaunchRequest{Spec: b.spec(slower...), Actor: "tester", New: true, Reuse: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	plain := b.await(l.Run.ID, trimtab.RunCompleted)
-	if st := stageOf(t, plain, "collect"); st.Status != trimtab.AttemptReused {
-		t.Errorf("collect is %s", st.Status)
+	if st := stageOf(t, plain, "reward"); st.Status != trimtab.AttemptReused {
+		t.Errorf("reward is %s", st.Status)
 	}
-	if st := stageOf(t, plain, "reward"); st.Status != trimtab.AttemptCompleted || models(plain)["reward"] == models(mixed)["reward"] {
-		t.Errorf("reward is %s, %s", st.Status, st.Outputs["model"].Short())
+	if st := stageOf(t, plain, "ppo"); st.Status != trimtab.AttemptCompleted || models(plain)["ppo"] == models(mixed)["ppo"] {
+		t.Errorf("ppo is %s, %s", st.Status, st.Outputs["model"].Short())
 	}
+}
+
+// constant lets a stage go on for longer: no learning rate depends on how long it is.
+var constant = []string{"ppo.policy.schedule=constant", "ppo.value.schedule=constant"}
+
+// A stage that goes on for longer under a constant rate ends in the bytes of
+// one that was as long from the start. What changes the meaning of a step, a
+// dry run refuses as well, by name; so it does another input or version.
+func TestContinueIsTheWhole(t *testing.T) {
+	b := newBench(t, 0)
+	long := append(constant, "ppo.episodes=128")
+	want := b.await(b.launch(long...), trimtab.RunCompleted)
+	id := b.launch(append(constant, "ppo.gates=[{metric: objective/kl, min: 1000}]")...)
+	blocked := b.await(id, trimtab.RunBlocked)
+	for name, c := range map[string]struct {
+		stage string
+		sets  []string
+		says  string
+	}{
+		"batch":         {"ppo", []string{"ppo.batch=8"}, "ppo.batch was 16 when the checkpoint was made and is 8: it decides which items a step reads"},
+		"kl_coef":       {"ppo", []string{"ppo.kl_coef=0.5"}, "ppo.kl_coef was 0.12 when the checkpoint was made and is 0.5: what it sets is in the checkpoint"},
+		"epochs":        {"reward", []string{"reward.epochs=2"}, "reward.epochs was 1 when the checkpoint was made and is 2"},
+		"demonstration": {"reward", []string{"reward.inputs={model: pretrain}"}, "model was " + models(blocked)["sft"].Short() + " when the checkpoint was made and is " + models(blocked)["base"].Short()},
+	} {
+		for _, dry := range []bool{true, false} {
+			_, err := b.Rerun(b.ctx, runs.RerunRequest{Run: id, Stage: c.stage, Sets: append(c.sets, "ppo.gates=[]"), FromCheckpoint: "latest", DryRun: dry, Force: true, Actor: "tester"})
+			wantRefusal(t, name, err, "checkpoint_differs", 2)
+			if err != nil && !strings.Contains(err.Error(), c.says) {
+				t.Errorf("%s: %v, want %q", name, err, c.says)
+			}
+		}
+	}
+	b.rerun(runs.RerunRequest{Run: id, Stage: "ppo", Sets: []string{"ppo.episodes=128", "ppo.gates=[]"}, FromCheckpoint: "latest"})
+	got := b.await(id, trimtab.RunCompleted)
+	if !maps.Equal(models(got), models(want)) || stageOf(t, got, "ppo").Steps != 8 {
+		t.Errorf("in two parts\n%v\nas one\n%v", models(got), models(want))
+	}
+}
+
+// A checkpoint of an attempt that read what was made anew since is another stage's.
+func TestContinuedAfterAnEarlierRerun(t *testing.T) {
+	b := newBench(t, 0)
+	id := b.launch("reward.gates=[{metric: held_out/accuracy, min: 0.99}]")
+	b.await(id, trimtab.RunBlocked)
+	b.rerun(runs.RerunRequest{Run: id, Stage: "sft", Sets: []string{"sft.optim.lr=1e-5"}})
+	for d := b.await(id, trimtab.RunBlocked); stageOf(t, d, "reward").Attempt < 2 || d.Status != trimtab.RunBlocked; d = b.await(id, trimtab.RunBlocked, trimtab.RunRunning) {
+		time.Sleep(20 * time.Millisecond)
+	}
+	attempts, err := b.Store().Attempts(b.ctx, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := attempts[slices.IndexFunc(attempts, func(a storage.Attempt) bool { return a.Stage == "reward" })]
+	c, _, err := b.Store().LatestCheckpoint(b.ctx, first.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = b.Rerun(b.ctx, runs.RerunRequest{Run: id, Stage: "reward", Sets: []string{"reward.gates=[]"}, FromCheckpoint: string(c.Digest), DryRun: true, Actor: "tester"})
+	wantRefusal(t, "a checkpoint of before", err, "checkpoint_differs", 2)
+	if err != nil && (!strings.Contains(err.Error(), "model was ") || !strings.Contains(err.Error(), "rankings was ")) {
+		t.Errorf("it says %v", err)
+	}
+	b.rerun(runs.RerunRequest{Run: id, Stage: "reward", Sets: []string{"reward.gates=[]"}, FromCheckpoint: "latest"})
+	b.await(id, trimtab.RunCompleted)
 }
 
 // An attempt that goes on from the end of an earlier one has its last step's metrics, for its gates.
@@ -100,9 +168,9 @@ func TestContinuedFromTheEnd(t *testing.T) {
 // A checkpoint of more steps than the stage has now is refused, not taken for a finished stage.
 func TestContinuedBeyondTheEnd(t *testing.T) {
 	b := newBench(t, 0)
-	id := b.launch("reward.epochs=2", "reward.gates=[{metric: held_out/accuracy, min: 0.99}]")
+	id := b.launch(append(constant, "ppo.gates=[{metric: objective/kl, min: 1000}]")...)
 	b.await(id, trimtab.RunBlocked)
-	b.rerun(runs.RerunRequest{Run: id, Stage: "reward", Sets: []string{"reward.epochs=1"}, FromCheckpoint: "latest"})
+	b.rerun(runs.RerunRequest{Run: id, Stage: "ppo", Sets: []string{"ppo.episodes=32"}, FromCheckpoint: "latest"})
 	if d := b.await(id, trimtab.RunBlocked); d.Error.Type != "step_out_of_range" { // the answer to a rerun comes after the run shows as running
 		t.Errorf("blocked with %v", d.Error)
 	}

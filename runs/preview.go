@@ -112,7 +112,7 @@ func (s *Service) Preview(ctx context.Context, spec recipes.Spec) (known recipes
 		err = v.preflight(0)
 	}
 	slices.Sort(p.notes)
-	return v.known, append(slices.Compact(p.notes), v.approximate()...), err
+	return v.known, slices.Concat(slices.Compact(p.notes), v.approximate(), v.unmeasured()), err
 }
 
 // NeedsRecord reports whether a spec names datasets or models of the record.

@@ -457,13 +457,13 @@ func (b *bench) weights(d trimtab.Digest) string {
 // too; all under the run's own numerics.
 func TestReproduceContinued(t *testing.T) {
 	b := newBench(t, 0)
-	id := b.launch("numerics=v1-bf16", "reward.gates=[{metric: held_out/accuracy, min: 0.99}]")
+	id := b.launch(append(constant, "numerics=v1-bf16", "ppo.gates=[{metric: objective/kl, min: 1000}]")...)
 	d := b.await(id, trimtab.RunBlocked)
-	early := stageOf(t, d, "reward")
-	b.rerun(runs.RerunRequest{Run: id, Stage: "reward", Sets: []string{"reward.epochs=2", "reward.gates=[]"}, FromCheckpoint: "latest"})
+	early := stageOf(t, d, "ppo")
+	b.rerun(runs.RerunRequest{Run: id, Stage: "ppo", Sets: []string{"ppo.episodes=96", "ppo.gates=[]"}, FromCheckpoint: "latest"})
 	b.await(id, trimtab.RunCompleted)
-	b.identical(b.reproduce(runs.ReproduceRequest{Run: id, Stage: "reward", Attempt: 1}))
-	doc := b.reproduce(runs.ReproduceRequest{Run: id, Stage: "reward"})
+	b.identical(b.reproduce(runs.ReproduceRequest{Run: id, Stage: "ppo", Attempt: 1}))
+	doc := b.reproduce(runs.ReproduceRequest{Run: id, Stage: "ppo"})
 	b.identical(doc)
 	st := doc.Stages[0]
 	if !doc.Told || st.Attempt != 2 || st.From != early.Step || st.Start != "checkpoint "+early.Checkpoint.Short() || st.Compared.Steps != st.Steps-st.From {
@@ -473,19 +473,18 @@ func TestReproduceContinued(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	i := slices.IndexFunc(attempts, func(a storage.Attempt) bool { return a.Stage == "reward" && a.Number == 1 })
-	if err := os.Remove(filepath.Join(b.dir, "states", checkpoint.AttemptName(attempts[i].ID), early.Checkpoint.Hex())); err != nil {
-		t.Fatal(err)
-	}
-	doc = b.reproduce(runs.ReproduceRequest{Run: id, Stage: "reward"})
-	b.identical(doc)
-	if st = doc.Stages[0]; st.From != 0 || !strings.HasPrefix(st.Start, "the beginning, since checkpoint "+early.Checkpoint.Short()) || st.Compared.Steps != st.Steps {
-		t.Errorf("it was run as %+v", st.Reproduction)
-	}
-	if doc = b.reproduce(runs.ReproduceRequest{Run: id}); doc.Numerics != "v1-bf16" || len(doc.Stages) != 6 {
-		t.Errorf("it was run under %q: %d stages", doc.Numerics, len(doc.Stages))
-	}
-	b.identical(doc)
+	i := slices.IndexFunc(attempts, func(a storage.Attempt) bool { return a.Stage == "ppo" && a.Number == 1 })
+	moved(t, filepath.Join(b.dir, "states", checkpoint.AttemptName(attempts[i].ID), early.Checkpoint.Hex()), func() {
+		doc = b.reproduce(runs.ReproduceRequest{Run: id, Stage: "ppo"})
+		b.identical(doc)
+		if st = doc.Stages[0]; st.From != 0 || !strings.HasPrefix(st.Start, "the beginning, since checkpoint "+early.Checkpoint.Short()) || st.Compared.Steps != st.Steps {
+			t.Errorf("it was run as %+v", st.Reproduction)
+		}
+		if doc = b.reproduce(runs.ReproduceRequest{Run: id}); doc.Numerics != "v1-bf16" || len(doc.Stages) != 6 {
+			t.Errorf("it was run under %q: %d stages", doc.Numerics, len(doc.Stages))
+		}
+		b.identical(doc)
+	})
 }
 
 // What has no record cannot be run again, and an attempt that failed is run as far as it has one.

@@ -82,9 +82,9 @@ type rerunPlan struct {
 	overrides []trimtab.Override
 	next      trimtab.Plan
 	docs      []recipes.Document
-	continued string         // the checkpoint to go on from, as it was named
-	from      trimtab.Digest // that checkpoint
-	judged    bool           // only gates change: what the stage's attempt measured is looked at again
+	continued string             // the checkpoint to go on from, as it was named
+	from      storage.Checkpoint // that checkpoint
+	judged    bool               // only gates change: what the stage's attempt measured is looked at again
 	fates     []RerunStage
 	token     token
 }
@@ -119,6 +119,11 @@ func (s *Service) planRerun(ctx context.Context, r RerunRequest) (p rerunPlan, e
 	if err := onlyFrom(p.run.Plan, p.next, p.stage); err != nil {
 		return p, err
 	}
+	if p.from.Digest != "" {
+		if err := s.goesOn(ctx, p); err != nil {
+			return p, err
+		}
+	}
 	p.judge(r)
 	look, err := s.survey(ctx, p.spec, p.next, nil)
 	if err == nil {
@@ -139,7 +144,7 @@ func (p *rerunPlan) judge(r RerunRequest) {
 	was, next := p.run.Plan.Stages[p.stage], p.next.Stages[p.stage]
 	p.judged = a != nil && len(a.Outputs) > 0 && !r.Force && r.FromCheckpoint == "" && sameWork(was, next) && !slices.EqualFunc(was.Gates, next.Gates, sameGate)
 	if p.judged && p.run.Status.Open() {
-		p.from = a.FromCheckpoint // it is part of what the outputs follow from
+		p.from.Digest = a.FromCheckpoint // it is part of what the outputs follow from
 	}
 }
 
@@ -149,13 +154,105 @@ func sameWork(a, b trimtab.PlannedStage) bool {
 }
 
 // checkpoint is where the next attempt goes on from.
-func (s *Service) checkpoint(ctx context.Context, run storage.Run, r RerunRequest) (trimtab.Digest, error) {
+func (s *Service) checkpoint(ctx context.Context, run storage.Run, r RerunRequest) (storage.Checkpoint, error) {
 	prefix := strings.TrimPrefix(r.FromCheckpoint, "latest")
 	if prefix != "" && !strings.HasPrefix(prefix, "sha256:") {
 		prefix = "sha256:" + prefix
 	}
-	c, err := s.store.FindCheckpoint(ctx, run.ID, r.Stage, prefix)
-	return c.Digest, err
+	return s.store.FindCheckpoint(ctx, run.ID, r.Stage, prefix)
+}
+
+// goesOn refuses a checkpoint under which a step meant something else than it
+// will: the attempt that made it had another config in what decides that, read
+// other inputs, or was of another version of the code.
+func (s *Service) goesOn(ctx context.Context, p rerunPlan) error {
+	st := p.next.Stages[p.stage]
+	maker, err := s.store.Attempt(ctx, p.from.Attempt)
+	if err != nil {
+		return err
+	}
+	was, err := s.config(ctx, maker.Config, nil)
+	if err != nil {
+		return err
+	}
+	is, err := s.config(ctx, st.Config, p.docs)
+	if err != nil {
+		return err
+	}
+	if err := recipes.CanContinue(st.Kind, st.Name, was, is, maker.Steps > 0 && p.from.Step >= maker.Steps); err != nil {
+		return err
+	}
+	if err := p.sameInputs(st, maker); err != nil {
+		return err
+	}
+	return p.sameCode(st, maker)
+}
+
+// config reads a stage's config from its document, which may be one of a plan that is not stored yet.
+func (s *Service) config(ctx context.Context, d trimtab.Digest, planned []recipes.Document) (recipes.Config, error) {
+	if i := slices.IndexFunc(planned, func(doc recipes.Document) bool { return doc.Digest == d }); i >= 0 {
+		return recipes.ParseDocument(planned[i].Body)
+	}
+	body, err := s.store.Document(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	return recipes.ParseDocument(body)
+}
+
+// sameInputs refuses other inputs than those of the attempt that made the checkpoint.
+func (p rerunPlan) sameInputs(st trimtab.PlannedStage, maker storage.Attempt) error {
+	var differ []string
+	for _, in := range st.Inputs {
+		is := in.Dataset + in.Model
+		if in.Stage != "" {
+			is = outputOf(newestOf(p.attempts, in.Stage), in.Output)
+		}
+		i := slices.IndexFunc(maker.Inputs, func(n trimtab.Named) bool { return n.Name == in.Name })
+		switch {
+		case i < 0:
+			differ = append(differ, fmt.Sprintf("%s was not read when the checkpoint was made", in.Name))
+		case maker.Inputs[i].Digest != is:
+			differ = append(differ, fmt.Sprintf("%s was %s when the checkpoint was made and is %s", in.Name, maker.Inputs[i].Digest.Short(), is.Short()))
+		}
+	}
+	if len(differ) == 0 && len(maker.Inputs) != len(st.Inputs) {
+		differ = append(differ, "fewer inputs are read than when the checkpoint was made")
+	}
+	if len(differ) == 0 {
+		return nil
+	}
+	return trimtab.NewError(trimtab.Usage, "checkpoint_differs", "leave --from-checkpoint out to run the stage from the beginning, or let it read what it read",
+		"stage %s cannot go on from the checkpoint: %s", st.Name, strings.Join(differ, "; "))
+}
+
+// outputOf is what an attempt made under a name, or nothing.
+func outputOf(a *storage.Attempt, name string) trimtab.Digest {
+	if a == nil {
+		return ""
+	}
+	i := slices.IndexFunc(a.Outputs, func(n trimtab.Named) bool { return n.Name == name })
+	if i < 0 {
+		return ""
+	}
+	return a.Outputs[i].Digest
+}
+
+// sameCode refuses a checkpoint of another version of the stage's code, which
+// shows in the key of the attempt that made it: all else that is in it is known.
+func (p rerunPlan) sameCode(st trimtab.PlannedStage, maker storage.Attempt) error {
+	st.Config = maker.Config
+	key, err := recipes.CacheKey(st, maker.Inputs, p.next.Seed, p.next.Numerics)
+	if err != nil || maker.CacheKey == "" || maker.CacheKey == key {
+		return err
+	}
+	if maker.FromCheckpoint != "" {
+		if key, err = recipes.ContinuedKey(key, maker.FromCheckpoint); err != nil || maker.CacheKey == key {
+			return err
+		}
+	}
+	return trimtab.NewError(trimtab.Usage, "checkpoint_differs", "leave --from-checkpoint out to run the stage from the beginning",
+		"stage %s cannot go on from the checkpoint: it was made by another version of the stage's code than this program's, %d", st.Name, st.Version)
 }
 
 func stageIndex(p trimtab.Plan, name string) int {
@@ -271,6 +368,8 @@ func (s *Service) fates(ctx context.Context, p rerunPlan) []RerunStage {
 			fates = append(fates, RerunStage{st.Name, "keep", "comes before it and is unchanged"})
 		case j == p.stage && p.judged:
 			fates = append(fates, RerunStage{st.Name, "reuse", "only its gates change: what it made stands, and is measured against them"})
+		case j == p.stage && p.from.Digest != "":
+			fates = append(fates, RerunStage{st.Name, "run", fmt.Sprintf("it is what is rerun, from checkpoint %s before step %d", p.from.Digest.Short(), p.from.Step)})
 		case j == p.stage:
 			fates = append(fates, RerunStage{st.Name, "run", "it is what is rerun"})
 		default:
@@ -339,7 +438,7 @@ func (o *rerunOf) create(ctx context.Context, s *Service, run storage.Run) (stor
 // nextAttempt asks the blocked run for attempt n+1.
 func (s *Service) nextAttempt(ctx context.Context, p rerunPlan, r RerunRequest, res RerunResult) (RerunResult, error) {
 	d := workflows.RerunDecision{Decision: workflows.Decision{Stage: r.Stage, Reason: r.Reason, Actor: r.Actor},
-		Plan: p.next, Overrides: p.overrides, From: p.from, Reuse: p.judged}
+		Plan: p.next, Overrides: p.overrides, From: p.from.Digest, Reuse: p.judged}
 	for _, st := range p.run.Plan.Stages {
 		number := 0
 		if a := newestOf(p.attempts, st.Name); a != nil {

@@ -381,7 +381,7 @@ func TestSharedRolloutsFromACheckpoint(t *testing.T) {
 	b := newBench(t, 0)
 	var got []runs.Document
 	for _, shards := range []string{"0", "3"} {
-		id := b.launch("ppo.rollout_shards="+shards, "ppo.episodes=32", "ppo.gates=[{metric: objective/kl, min: 1000}]", "name="+shards)
+		id := b.launch(append(constant, "ppo.rollout_shards="+shards, "ppo.episodes=32", "ppo.gates=[{metric: objective/kl, min: 1000}]", "name="+shards)...)
 		b.await(id, trimtab.RunBlocked)
 		b.rerun(runs.RerunRequest{Run: id, Stage: "ppo", Sets: []string{"ppo.episodes=64", "ppo.gates=[]"}, FromCheckpoint: "latest"})
 		got = append(got, b.await(id, trimtab.RunCompleted))

@@ -44,7 +44,7 @@ func (p rerunPlan) sum() (t token, err error) {
 	for i, of := range [len(t)]any{
 		ofRun:      []any{p.run.ID, p.run.Status, p.run.Revision, p.run.Plan, p.reruns},
 		ofAttempts: attempts,
-		ofRequest:  []any{p.stage, p.next, p.continued, p.from},
+		ofRequest:  []any{p.stage, p.next, p.continued, p.from.Digest},
 		ofFates:    p.fates,
 	} {
 		b, err := json.Marshal(of)

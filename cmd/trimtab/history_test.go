@@ -162,6 +162,8 @@ var wholeBook = [][5]string{
 	{"worker", "key_used", "", "", `{"verifier":"trimtab-1a2b3c4d+00+AA"}`},
 	{"eve", "audit_verified", "", "", `{"events":1200,"head":1200,"problems":0}`},
 	{"eve", "audit_verified", "", "", `{"events":1200,"head":1200,"problems":2}`},
+	{"bob", "dataset_split", "", "", `{"by":"prompt","seed":7,"items":1000,"held_out":199}`},
+	{"bob", "model_named", "", "", `{"name":"gpt2","digest":` + digit("9") + `,"before":` + digit("8") + `}`},
 }
 
 var wholeNotes = map[int64]runs.PlanNote{1: {Recipe: "instructgpt"}, 23: {Made: &runs.MadeBy{Run: "run-0", Stage: "reward", Attempt: 2}}, 18: {Recipe: "instructgpt", Changes: []runs.SpecDifference{
@@ -210,6 +212,8 @@ const wholeText = `2026-11-27
 00:00:36  worker         tree heads are signed with key trimtab-1a2b3c4d
 00:00:37  eve            verified the record of 1,200 events: nothing was changed
 00:00:38  eve            verified the record of 1,200 events: 2 problems
+00:00:39  bob            dataset demos split by prompt, seed 7: 199 of 1,000 items held out
+00:00:40  bob            moved the name gpt2 from model 888888888888 to 999999999999
 `
 
 func TestLogBook(t *testing.T) {

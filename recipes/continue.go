@@ -1,0 +1,191 @@
+package recipes
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/optim"
+)
+
+// A stage that goes on from a checkpoint under another config takes step k as
+// the step that its new config calls k. Each kind declares for every setting
+// whether that is so.
+type carry int
+
+const (
+	// onward may change: it says how a step is done, and holds from the checkpoint on.
+	onward carry = iota
+	// fixed may not: what step k is, or what the checkpoint holds, depends on it.
+	fixed
+	// length is how many steps there are: it may change where no learning rate
+	// depends on that, and the steps that are done read all that is theirs.
+	length
+)
+
+// carried is what becomes of a setting.
+type carried struct {
+	path string // in the stage's stored config
+	carry
+	why string // it is fixed
+}
+
+// Why settings are fixed.
+const (
+	itemsOf  = "it decides which items a step reads"
+	rateOf   = "the learning rate of every step follows from it"
+	updateOf = "the number of updates that the checkpoint has seen follows from it"
+	meansOf  = "the moments in the checkpoint are means by it"
+	stateOf  = "what it sets is in the checkpoint, and a change would have no effect"
+	shapeOf  = "the arrays in the checkpoint have its shape"
+	partOf   = "the result would be made in part by the one and in part by the other"
+)
+
+// carriedOptim are the settings of an optimizer under a path.
+func carriedOptim(path string) []carried {
+	all := []carried{
+		{"lr", onward, ""}, {"beta1", fixed, meansOf}, {"beta2", fixed, meansOf}, {"eps", onward, ""}, {"weight_decay", onward, ""}, {"clip", onward, ""},
+		{"schedule", fixed, rateOf}, {"warmup", fixed, rateOf}, {"floor", fixed, rateOf}, {"eps_style", onward, ""},
+	}
+	for i := range all {
+		all[i].path = path + "." + all[i].path
+	}
+	return all
+}
+
+var carriedPretrain = append([]carried{
+	{"tokens", length, ""}, {"row_tokens", fixed, itemsOf}, {"batch_tokens", fixed, itemsOf}, {"tokenizer", fixed, itemsOf},
+	{"model.layers", fixed, shapeOf}, {"model.width", fixed, shapeOf}, {"model.heads", fixed, shapeOf}, {"model.context", fixed, shapeOf}, {"model.vocab", fixed, shapeOf},
+}, carriedOptim("optim")...)
+
+var carriedSFT = append([]carried{{"epochs", length, ""}, {"batch", fixed, itemsOf}, {"pretrain_mix", fixed, itemsOf}}, carriedOptim("optim")...)
+
+var carriedReward = append([]carried{{"epochs", length, ""}, {"batch", fixed, itemsOf}}, carriedOptim("optim")...)
+
+var carriedPPO = append(append([]carried{
+	{"episodes", length, ""}, {"batch", fixed, itemsOf}, {"minibatches", fixed, updateOf}, {"inner_epochs", fixed, updateOf}, {"value_warmup", fixed, updateOf},
+	{"max_tokens", fixed, itemsOf + ": prompts that leave no room for so many are left out"}, {"temperature", fixed, "scores are standardised, and log-probabilities compared, under it from the first step on"},
+	{"kl_coef", fixed, stateOf}, {"kl_controller", fixed, stateOf}, {"kl_target", onward, ""}, {"kl_horizon", onward, ""},
+	{"gamma", onward, ""}, {"lambda", onward, ""}, {"clip", onward, ""}, {"value_clip", onward, ""}, {"whiten_rewards", onward, ""}, {"whiten_advantages", onward, ""},
+	{"score_samples", fixed, stateOf}, {"missing_eos", onward, ""}, {"missing_eos_value", onward, ""},
+	{"ptx_coef", onward, ""}, {"ptx_rows", fixed, itemsOf}, {"ema_decay", fixed, stateOf},
+	{"pool", fixed, itemsOf}, {"rollout_shards", onward, ""},
+}, carriedOptim("policy")...), carriedOptim("value")...)
+
+var carriedCollect = []carried{
+	{"prompts", fixed, itemsOf}, {"held_out", fixed, itemsOf}, {"min_responses", fixed, itemsOf}, {"max_responses", fixed, itemsOf}, {"batch", fixed, itemsOf},
+	{"temperature", fixed, partOf}, {"max_tokens", fixed, partOf}, {"labellers", onward, ""}, {"agreement", onward, ""}, {"world", fixed, itemsOf},
+}
+
+var carriedEvaluate = []carried{
+	{"temperature", fixed, partOf}, {"max_tokens", fixed, partOf}, {"prompts", fixed, itemsOf}, {"samples", onward, ""}, {"world", onward, ""}, {"judge", onward, ""},
+}
+
+// CanContinue reports whether a stage of a kind may go on, under the config
+// is, from a checkpoint that was made under the config was; atEnd says that it
+// stands after the last step. The error names the settings in the way.
+func CanContinue(kind, stage string, was, is Config, atEnd bool) error {
+	before, err := settingsOf(was)
+	if err != nil {
+		return err
+	}
+	now, err := settingsOf(is)
+	if err != nil {
+		return err
+	}
+	k, ok := kinds[kind]
+	if !ok {
+		return fmt.Errorf("there is no kind of stage %q", kind)
+	}
+	var stand, keep []string
+	for _, c := range k.carried {
+		if before[c.path] == now[c.path] {
+			continue
+		}
+		if why := k.inTheWay(c, now, atEnd); why != "" {
+			name := shownPath(stage, c.path)
+			stand = append(stand, fmt.Sprintf("%s was %s when the checkpoint was made and is %s: %s", name, said(before[c.path]), said(now[c.path]), why))
+			keep = append(keep, name)
+		}
+	}
+	if len(stand) == 0 {
+		return nil
+	}
+	return trimtab.NewError(trimtab.Usage, "checkpoint_differs", "leave --from-checkpoint out to run the stage from the beginning, or leave "+strings.Join(keep, ", ")+" as before",
+		"stage %s cannot go on from the checkpoint: %s", stage, strings.Join(stand, "; "))
+}
+
+// inTheWay says why a setting that changed keeps the stage from going on, or "".
+func (k kind) inTheWay(c carried, now map[string]string, atEnd bool) string {
+	switch c.carry {
+	case fixed:
+		return c.why
+	case length:
+		for _, path := range k.schedules() {
+			if now[path] != `"`+optim.Constant+`"` {
+				return fmt.Sprintf("with %s %s the learning rate of every step follows from how many there are", path, said(now[path]))
+			}
+		}
+		if k.ragged && atEnd {
+			return "the last step before it may have read fewer items than a step does, and those that are missing would be passed over"
+		}
+	}
+	return ""
+}
+
+// schedules are the paths of the learning-rate schedules of a kind.
+func (k kind) schedules() (paths []string) {
+	for _, c := range k.carried {
+		if strings.HasSuffix(c.path, ".schedule") {
+			paths = append(paths, c.path)
+		}
+	}
+	return paths
+}
+
+// shownPath is a setting of a stage as --set takes it, also where it comes from the whole spec.
+func shownPath(stage, path string) string {
+	switch {
+	case strings.HasPrefix(path, "model."):
+		return path
+	case path == "world":
+		return "starter.world"
+	}
+	return stage + "." + path
+}
+
+func said(value string) string {
+	if value == "" {
+		return "not set"
+	}
+	return value
+}
+
+// settingsOf are the values of a config as JSON, by their paths.
+func settingsOf(c Config) (map[string]string, error) {
+	raw, err := json.Marshal(c)
+	if err != nil {
+		return nil, err
+	}
+	all := map[string]string{}
+	return all, flatten("", raw, all)
+}
+
+func flatten(path string, raw json.RawMessage, into map[string]string) error {
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &fields); err != nil || fields == nil {
+		into[path] = string(raw)
+		return nil
+	}
+	for name, value := range fields {
+		below := name
+		if path != "" {
+			below = path + "." + name
+		}
+		if err := flatten(below, value, into); err != nil {
+			return err
+		}
+	}
+	return nil
+}
