@@ -190,7 +190,9 @@ func (c *card) stage(i int, n *Node) {
 		c.say("Settings: %s.\n", strings.Join(words, "; "))
 	}
 	for _, f := range trimtab.Fits(a.Metrics) {
-		c.say("Data: %s.\n", markdown(f.String()))
+		if f.Kept+f.LeftOut > 0 {
+			c.say("Data: %s.\n", markdown(f.String()))
+		}
 	}
 	var words []string
 	for _, m := range a.Metrics {

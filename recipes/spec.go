@@ -232,7 +232,7 @@ func (s Spec) Validate() error {
 
 // Bytes is about how much memory it takes to make the world and to store it.
 func (s Starter) Bytes() int64 {
-	const word, item = 60, 2000
+	const word, item = 40, 800
 	return word*int64(s.Words) + item*int64(s.Demonstrations+s.Prompts+2*s.Tests)
 }
 

@@ -109,6 +109,7 @@ type evalDocument struct {
 	Split    string         `json:"split,omitempty"`
 	Measures []measure      `json:"measures"`
 	Left     int            `json:"left_out,omitempty"` // items that do not fit the model's context
+	Cut      int            `json:"cut,omitempty"`      // texts that lost their end, where the context ends
 }
 
 // measure is a number with its 95 % interval, where it has one.
@@ -233,6 +234,7 @@ func (e *evaluation) perplexity() error {
 		case trimtab.Demonstration:
 			if seq, ok := dataset.Example(e.t, it.Prompt, it.Response, e.m.Config.Context); ok {
 				texts = append(texts, seq.Tokens)
+				e.cut(seq)
 			} else {
 				e.doc.Left++
 			}
@@ -246,6 +248,13 @@ func (e *evaluation) perplexity() error {
 	}
 	e.doc.Measures = []measure{{Name: "perplexity", Value: l.Perplexity, N: l.Tokens}, {Name: "nats_per_token", Value: l.NLL, N: l.Tokens}}
 	return nil
+}
+
+// cut counts a text that does not fit whole.
+func (e *evaluation) cut(s dataset.Sequence) {
+	if s.Cut {
+		e.doc.Cut++
+	}
 }
 
 // accuracy compares a reward model with people on untied pairs.
@@ -273,6 +282,7 @@ func (e *evaluation) accuracy() error {
 		ids := make([][]int32, len(seqs))
 		for i, q := range seqs {
 			ids[i] = q.Tokens
+			e.cut(q)
 		}
 		rankings, scores = append(rankings, r), append(scores, scorer.Scores(ids))
 	}
@@ -390,6 +400,9 @@ func (a *app) printEval(doc evalDocument) error {
 	}
 	if err := printList(a, list[measure]{items: doc.Measures, columns: measureColumns}); err != nil {
 		return err
+	}
+	if doc.Cut > 0 {
+		a.note("%d texts were cut where the model's context ends", doc.Cut)
 	}
 	if doc.Left > 0 {
 		a.note("%d items were left out: their prompts do not fit the model's context", doc.Left)
