@@ -206,7 +206,7 @@ func (c *recount) tell(ctx context.Context, t *Told, rows audit.Rows) error {
 
 // find asks for the rows of a part.
 func (c *recount) find(p *part, args []string) {
-	c.requests = append(c.requests, &request{sql: selectRow(p.rows.Table) + found[p.rows.Table.Name], args: args, done: p.done,
+	c.requests = append(c.requests, &request{sql: finding[p.rows.Table.Name], args: args, done: p.done,
 		row: func(values [][]byte) error { return c.take(p, values) }})
 }
 
@@ -380,7 +380,7 @@ func (c *recount) ask(p *part, attempt string) {
 	}
 	s := &run{c: c, attempt: attempt, parts: []*part{p}, told: p.of.spansOf(name, attempt)}
 	args := []string{attempt, strconv.FormatInt(p.rows.From, 10), until}
-	s.request = &request{sql: selectRow(p.rows.Table) + found[name], args: args, row: s.take, done: s.done}
+	s.request = &request{sql: finding[name], args: args, row: s.take, done: s.done}
 	c.last[name] = s
 	c.requests = append(c.requests, s.request)
 }

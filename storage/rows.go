@@ -76,6 +76,15 @@ var found = map[string]string{
 			order by t.id limit $5`,
 }
 
+// finding is the statement that finds the rows of a table of which an event tells.
+var finding = func() map[string]string {
+	statements := map[string]string{}
+	for table, where := range found {
+		statements[table] = selectRow(audit.TableOf(table)) + where
+	}
+	return statements
+}()
+
 // request asks for the rows of a table that an event tells of, or several events one after the other. Its statement
 // takes args; each row goes to row in the order in which it is hashed.
 type request struct {
