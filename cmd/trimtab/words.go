@@ -31,7 +31,7 @@ func checkWords(cmd *cobra.Command, args []string) (err error) {
 	cmd.Flags().Visit(func(f *pflag.Flag) {
 		check, ok := recorded[f.Name]
 		if !ok {
-			check = readable
+			check = validText
 		}
 		for _, value := range valuesOf(f) {
 			if err == nil && !slices.Contains(paths, f.Name) {
@@ -65,6 +65,7 @@ func argument(cmd *cobra.Command, i int) string {
 	return words[min(i, len(words)-1)]
 }
 
+// validText refuses what is not UTF-8 or holds a NUL; more is not asked of words that are only looked for.
 func validText(s string) error {
 	if !utf8.ValidString(s) {
 		return trimtab.CheckText(s, len(s))
