@@ -2,7 +2,6 @@ package trimtab
 
 import (
 	"bytes"
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -67,31 +66,57 @@ func (r Ranking) Validate() error {
 }
 
 // Canonical form of a Text.
-func (t Text) Canonical() []byte { return canonical(map[string]any{"text": t.Body}) }
+func (t Text) Canonical() []byte {
+	return canonical(struct {
+		Text string `json:"text"`
+	}{t.Body})
+}
 
 // Canonical form of a Prompt.
 func (p Prompt) Canonical() []byte {
-	return canonical(map[string]any{"prompt": p.Text, "split": p.Split, "tag": p.Tag})
+	return canonical(struct {
+		Prompt string `json:"prompt"`
+		Split  string `json:"split"`
+		Tag    string `json:"tag"`
+	}{p.Text, p.Split, p.Tag})
 }
 
 // Canonical form of a Demonstration.
 func (d Demonstration) Canonical() []byte {
-	return canonical(map[string]any{"completion": d.Response, "demonstrator": d.Demonstrator, "prompt": d.Prompt, "split": d.Split})
+	return canonical(struct {
+		Completion   string `json:"completion"`
+		Demonstrator string `json:"demonstrator"`
+		Prompt       string `json:"prompt"`
+		Split        string `json:"split"`
+	}{d.Response, d.Demonstrator, d.Prompt, d.Split})
+}
+
+// canonicalResponse is a Response in a Ranking's canonical form.
+type canonicalResponse struct {
+	Bytes     []byte  `json:"bytes"` // never nil: none is "", not null
+	Model     string  `json:"model"`
+	Tokenizer string  `json:"tokenizer"`
+	Tokens    []int32 `json:"tokens"`
 }
 
 // Canonical form of a Ranking.
 func (r Ranking) Canonical() []byte {
-	responses := make([]map[string]any, len(r.Responses))
+	responses := make([]canonicalResponse, len(r.Responses))
 	for i, resp := range r.Responses {
-		responses[i] = map[string]any{
-			"bytes": base64.StdEncoding.EncodeToString(resp.Bytes), "model": string(resp.Model),
-			"tokenizer": string(resp.Tokenizer), "tokens": resp.Tokens,
+		responses[i] = canonicalResponse{Bytes: resp.Bytes, Model: string(resp.Model), Tokenizer: string(resp.Tokenizer), Tokens: resp.Tokens}
+		if resp.Bytes == nil {
+			responses[i].Bytes = []byte{}
 		}
 	}
-	return canonical(map[string]any{
-		"group": r.Group, "guideline": r.Guideline, "labeller": r.Labeller, "prompt": r.Prompt,
-		"ranks": r.Ranks, "responses": responses, "split": r.Split,
-	})
+	return canonical(struct {
+		Group     string              `json:"group"`
+		Guideline string              `json:"guideline"`
+		Labeller  string              `json:"labeller"`
+		Prompt    string              `json:"prompt"`
+		Ranks     []int               `json:"ranks"`
+		Responses []canonicalResponse `json:"responses"`
+		Split     string              `json:"split"`
+	}{r.Group, r.Guideline, r.Labeller, r.Prompt, r.Ranks, responses, r.Split})
 }
 
 // Contradicts reports whether two equal responses have different ranks: their
@@ -120,13 +145,14 @@ func DenseRanks[R int | float64](ranks []R) []int {
 	return dense
 }
 
-// canonical encodes v with sorted keys and without HTML escapes.
+// canonical encodes a struct, whose fields are in the order of their names,
+// without HTML escapes.
 func canonical(v any) []byte {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(v); err != nil {
-		panic("trimtab: canonical form: " + err.Error()) // maps of strings and integers always encode
+		panic("trimtab: canonical form: " + err.Error()) // strings and integers always encode
 	}
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }

@@ -130,6 +130,9 @@ var buffers = regexp.MustCompile(`^transformer\.h\.\d+\.attn\.(bias|masked_bias)
 // valueHead is what TRL's PPO puts beside a language model.
 var valueHead = regexp.MustCompile(`^v_head\.`)
 
+// whole is the beginning of a name that lacks nothing; others are of a bare GPT2Model.
+var whole = regexp.MustCompile(`^(transformer|score|lm_head|v_head)\.`)
+
 // model fills a model of shape c. Every parameter must be there, in its
 // shape. Buffers, a value head, and an output head that equals the embedding
 // are left out; anything else is refused. score.bias is 0 when it is absent.
@@ -139,7 +142,8 @@ func (w *weights) model(c model.Config, scalar bool) (*model.Model, error) {
 		return nil, err
 	}
 	if rows := byName[bodyPrefix+"wte.weight"].shape; len(rows) == 2 && rows[1] == c.Width && rows[0] != c.Vocab {
-		return nil, trimtab.NewError(trimtab.Invalid, "vocabulary_mismatch", "make them the same with model.resize_token_embeddings(len(tokenizer)) and save again",
+		return nil, trimtab.NewError(trimtab.Invalid, "vocabulary_mismatch",
+			"make them the same with model.resize_token_embeddings(len(tokenizer)) and save again",
 			"%s says that vocab_size is %d, and the embedding in %s has %d rows", configName, c.Vocab, weightsName, rows[0])
 	}
 	total := 0
@@ -175,7 +179,8 @@ func (a array) fill(p tensor.Named, found bool) error {
 		return unsupported("%s: array %s must have the shape %v, and has %v", weightsName, a.name, p.Shape, a.shape)
 	}
 	if err := a.floats(p.Data); err != nil {
-		return trimtab.NewError(trimtab.Invalid, "unsupported_model", "save the model in float32: model.float().save_pretrained(…)", "%s: %w", weightsName, err)
+		return trimtab.NewError(trimtab.Invalid, "unsupported_model", "save the model in float32: model.float().save_pretrained(…)",
+			"%s: %w", weightsName, err)
 	}
 	return nil
 }
@@ -195,8 +200,7 @@ func (w *weights) index(scalar bool) (map[string]array, error) {
 		if taken != "" {
 			off[taken]++
 		}
-		full := strings.HasPrefix(name, bodyPrefix) || strings.HasPrefix(name, "score.") || strings.HasPrefix(name, "lm_head.") || valueHead.MatchString(name)
-		if !full {
+		if !whole.MatchString(name) {
 			name = bodyPrefix + name
 		}
 		switch other, twice := byName[name]; {
@@ -217,7 +221,8 @@ func (w *weights) index(scalar bool) (map[string]array, error) {
 		w.notes = append(w.notes, fmt.Sprintf("%s left out: this transformer has its own", number(masks, "attention mask")))
 	}
 	if len(heads) > 0 {
-		w.notes = append(w.notes, fmt.Sprintf("left out, as the value head of a PPO trainer and no part of the language model: %s", strings.Join(heads, ", ")))
+		w.notes = append(w.notes, "left out, as the value head of a PPO trainer and no part of the language model: "+
+			strings.Join(heads, ", "))
 	}
 	return byName, nil
 }
@@ -239,7 +244,8 @@ func strange(name, what string) error {
 	if what != "" {
 		what = ": it is probably " + what
 	}
-	return trimtab.NewError(trimtab.Invalid, "unsupported_model", remedy, "%s: array %s is no part of this transformer%s", weightsName, name, what)
+	return trimtab.NewError(trimtab.Invalid, "unsupported_model", remedy,
+		"%s: array %s is no part of this transformer%s", weightsName, name, what)
 }
 
 // stranger is a kind of array that other programs save, by its name.
@@ -250,15 +256,39 @@ type stranger struct {
 
 // strangers tell what an array probably is; the first that fits is it.
 var strangers = []stranger{
-	{regexp.MustCompile(`lora_|\.base_layer\.|^base_layer\.|ia3_|prompt_encoder\.|modules_to_save\.`), "of an adapter (LoRA or the like)",
-		"merge the adapter into the model with peft's merge_and_unload(), and save what that gives"},
-	{regexp.MustCompile(`\.(qweight|qzeros|scales|g_idx|absmax|quant_map|SCB|weight_format|weight_scale|weight_packed|weight_zero_point|input_scale)$|\.quant_state\.`), "a quantized weight",
-		"save the model in float32: model.dequantize() if it has that, or the model that it was made of"},
-	{regexp.MustCompile(`exp_avg|^optimizer\.|^state\.\d+\.|\.momentum_buffer$|^lr_scheduler\.`), "an optimizer's state", "give the folder of the model, not that of a checkpoint's optimizer"},
-	{regexp.MustCompile(`(^|\.)(layers\.\d+\.(self_attn|mlp|input_layernorm|post_attention_layernorm)|embed_tokens|rotary_emb)`), "of another architecture, named as Llama's are", ""},
-	{regexp.MustCompile(`^(gpt_neox|bert|roberta|model\.decoder|encoder|decoder|shared)\.|^embed_out\.`), "of another architecture", ""},
-	{regexp.MustCompile(`crossattention\.|ln_cross_attn\.|\.q_attn\.`), "of attention to an encoder, which a language model has not", ""},
-	{regexp.MustCompile(`multiple_choice_head\.`), "the second head of GPT2DoubleHeadsModel", "save the language model alone: GPT2LMHeadModel.from_pretrained(…).save_pretrained(…)"},
+	{
+		name:   regexp.MustCompile(`lora_|(^|\.)base_layer\.|ia3_|prompt_encoder\.|modules_to_save\.`),
+		what:   "of an adapter (LoRA or the like)",
+		remedy: "merge the adapter into the model with peft's merge_and_unload(), and save what that gives",
+	},
+	{
+		name: regexp.MustCompile(`\.(qweight|qzeros|scales|g_idx|absmax|quant_map|SCB|weight_format|weight_scale|weight_packed)$|` +
+			`\.(weight_zero_point|input_scale)$|\.quant_state\.`),
+		what:   "a quantized weight",
+		remedy: "save the model in float32: model.dequantize() if it has that, or the model that it was made of",
+	},
+	{
+		name:   regexp.MustCompile(`exp_avg|^optimizer\.|^state\.\d+\.|\.momentum_buffer$|^lr_scheduler\.`),
+		what:   "an optimizer's state",
+		remedy: "give the folder of the model, not that of a checkpoint's optimizer",
+	},
+	{
+		name: regexp.MustCompile(`(^|\.)(layers\.\d+\.(self_attn|mlp|input_layernorm|post_attention_layernorm)|embed_tokens|rotary_emb)`),
+		what: "of another architecture, named as Llama's are",
+	},
+	{
+		name: regexp.MustCompile(`^(gpt_neox|bert|roberta|model\.decoder|encoder|decoder|shared)\.|^embed_out\.`),
+		what: "of another architecture",
+	},
+	{
+		name: regexp.MustCompile(`crossattention\.|ln_cross_attn\.|\.q_attn\.`),
+		what: "of attention to an encoder, which a language model has not",
+	},
+	{
+		name:   regexp.MustCompile(`multiple_choice_head\.`),
+		what:   "the second head of GPT2DoubleHeadsModel",
+		remedy: "save the language model alone: GPT2LMHeadModel.from_pretrained(…).save_pretrained(…)",
+	},
 }
 
 // foreign says what an array is that is certainly no part of this transformer; else "".

@@ -175,10 +175,12 @@ func (f *Folder) unfold(metadata map[string]string) {
 	}
 	x, ok := undone(f.Model, f.Tokenizer, metadata)
 	if !ok || !exportForm(x.model, x.tokenizer).equals(f.Model, f.Tokenizer) {
-		f.Notes = append(f.Notes, "the reward model was changed after Trimtab exported it: it is taken as it is, without the bias that it was stored with")
+		f.Notes = append(f.Notes, "the reward model was changed after Trimtab exported it: it is taken as it is, "+
+			"without the bias that it was stored with")
 		return
 	}
-	f.Notes = append(f.Notes, "the reward model is one that Trimtab exported: its bias and its vocabulary are those that it was stored with")
+	f.Notes = append(f.Notes, "the reward model is one that Trimtab exported: "+
+		"its bias and its vocabulary are those that it was stored with")
 	f.Model, f.Tokenizer = x.model, x.tokenizer
 }
 

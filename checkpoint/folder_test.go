@@ -400,3 +400,31 @@ func FuzzExported(f *testing.F) {
 		}
 	})
 }
+
+// FuzzBeside reads hostile files beside the weights: an index names only files
+// of the folder, and what is read of generation_config.json is in the vocabulary.
+func FuzzBeside(f *testing.F) {
+	made := newFolder(f, false)
+	from := made.files()
+	f.Add(`{"weight_map":{"a":"model-00001-of-00002.safetensors"}}`, `{"eos_token_id":[262,263]}`)
+	f.Add(`{"weight_map":{"a":"../x.safetensors","b":"/x.safetensors","c":"a\\b.safetensors","d":".safetensors"}}`, `{"eos_token_id":-1,"bos_token_id":1e9}`)
+	f.Add(`{"weight_map":null}`, `{"eos_token_id":[[]],"pad_token_id":{}}`)
+	f.Fuzz(func(t *testing.T, index, generation string) {
+		if names, err := shardNames([]byte(index)); err == nil {
+			for _, name := range names {
+				if filepath.Base(name) != name || name == "." || name == ".." || strings.ContainsAny(name, `/\`) {
+					t.Fatalf("%q is outside the folder", name)
+				}
+			}
+		}
+		got, err := readModel(append(slices.Clone(from), blob(generationName, generation)))
+		if err != nil {
+			return
+		}
+		for _, id := range got.Tokenizer.Ends() {
+			if id < 0 || int(id) >= got.Tokenizer.Tokens() {
+				t.Fatalf("%d ends a text", id)
+			}
+		}
+	})
+}

@@ -25,7 +25,8 @@ const generationName = "generation_config.json"
 // parts are the files of a stored model, and imported those that are read of a
 // folder, if they are there; weights may lie in shards beside them.
 var (
-	parts    = []string{configName, weightsName, "vocab.json", "merges.txt", "tokenizer.json", "special_tokens_map.json", "tokenizer_config.json"}
+	parts = []string{configName, weightsName, "vocab.json", "merges.txt", "tokenizer.json", "special_tokens_map.json",
+		"tokenizer_config.json"}
 	imported = append(slices.Clone(parts), "added_tokens.json", generationName, indexName)
 )
 
@@ -244,10 +245,13 @@ func readFiles(dir string, names []string) ([]File, error) {
 
 // otherForms names the remedy for weights in a form that is not read.
 func otherForms(dir string) error {
-	const again = "save it again with save_pretrained(…, safe_serialization=True): pickles are not read"
+	const (
+		again = "save it again with save_pretrained(…, safe_serialization=True): pickles are not read"
+		merge = "it is an adapter without its model: load both with peft, call merge_and_unload(), and save what that gives"
+	)
 	for _, form := range []struct{ name, remedy string }{
-		{"adapter_model.safetensors", "it is an adapter without its model: load both with peft, call merge_and_unload(), and save what that gives"},
-		{"adapter_model.bin", "it is an adapter without its model: load both with peft, call merge_and_unload(), and save what that gives"},
+		{"adapter_model.safetensors", merge},
+		{"adapter_model.bin", merge},
 		{"pytorch_model.bin", again},
 		{"pytorch_model.bin.index.json", again},
 		{"tf_model.h5", "load it with from_pretrained(…, from_tf=True) and save it again with save_pretrained(…)"},

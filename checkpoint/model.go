@@ -36,8 +36,11 @@ func SaveModel(s *Store, m *model.Model, t *tokenizer.Tokenizer) (trimtab.Digest
 // pt is the metadata of weights as PyTorch's libraries want it.
 var pt = map[string]string{"format": "pt"}
 
+// putting takes a file that write writes, and says what it is.
+type putting func(name string, write func(io.Writer) error) (manifestEntry, error)
+
 // modelEntries hands each file of a stored model to put.
-func modelEntries(m *model.Model, t *tokenizer.Tokenizer, put func(name string, write func(io.Writer) error) (manifestEntry, error)) ([]manifestEntry, error) {
+func modelEntries(m *model.Model, t *tokenizer.Tokenizer, put putting) ([]manifestEntry, error) {
 	if err := sameVocab(m.Config, t); err != nil {
 		return nil, err
 	}
@@ -118,7 +121,8 @@ func readModel(files []File) (*Folder, error) {
 	}
 	f := &Folder{Tokenizer: words, Architecture: c.architecture}
 	if pad := c.claim.Pad; pad != nil && *pad != words.Pad() && *pad != words.EndOfText() {
-		f.Notes = append(f.Notes, fmt.Sprintf("pad_token_id %d of %s left out: the tokenizer has another padding token", *pad, configName))
+		f.Notes = append(f.Notes,
+			fmt.Sprintf("pad_token_id %d of %s left out: the tokenizer has another padding token", *pad, configName))
 	}
 	w, err := readWeights(files)
 	if err != nil {

@@ -373,6 +373,9 @@ func diskError(err error) error {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		return trimtab.NewError(trimtab.Unavailable, "disk_full", "free some space: the run goes on by itself", "%w", err)
 	}
+	if errors.Is(err, syscall.EFBIG) {
+		return trimtab.NewError(trimtab.Unavailable, "file_size_limit", "raise the limit (ulimit -f unlimited) and start the worker again: the run goes on by itself", "%w", err)
+	}
 	return err
 }
 

@@ -8,7 +8,8 @@ import (
 )
 
 // spaces are the characters that strings.TrimSpace takes off, as a string of Jinja.
-const spaces = `\t\n\x0b\x0c\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000`
+const spaces = `\t\n\x0b\x0c\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006` +
+	`\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000`
 
 // ChatTemplate is the form of prompts and answers as a chat template of Hugging
 // Face (Jinja, for tokenizer.apply_chat_template): the ids that it gives are
@@ -30,7 +31,8 @@ func ChatTemplate(t *tokenizer.Tokenizer) ([]byte, bool) {
 		names = append(names, jinja(t.Piece(id)))
 	}
 	text := strings.NewReplacer(
-		"SPACES", "'"+spaces+"'", "SPECIALS", strings.Join(names, ", "), "BEGIN", jinja(t.Piece(t.BeginOfText())), "END", jinja(t.Piece(t.EndOfText())),
+		"SPACES", "'"+spaces+"'", "SPECIALS", strings.Join(names, ", "),
+		"BEGIN", jinja(t.Piece(t.BeginOfText())), "END", jinja(t.Piece(t.EndOfText())),
 		"HUMAN", humanMark, "ASSISTANT", assistantMark,
 	).Replace(strings.Join(template, ""))
 	return []byte(text), true
@@ -81,7 +83,8 @@ var template = []string{
 
 	// what is asked, and the answer if it is there
 	`{%- set answered = ns.turns[-1][0] == 'assistant' -%}`,
-	`{%- if answered and add_generation_prompt -%}{{- raise_exception('the last message is the assistant\'s: there is nothing to answer') -}}{%- endif -%}`,
+	`{%- if answered and add_generation_prompt -%}`,
+	`{{- raise_exception('the last message is the assistant\'s: there is nothing to answer') -}}{%- endif -%}`,
 	`{%- if answered and ns.turns | length == 1 -%}{{- raise_exception('the assistant answers nothing') -}}{%- endif -%}`,
 	`{%- set asked = ns.turns[:-1] if answered else ns.turns -%}`,
 

@@ -166,6 +166,9 @@ func (o EnsureOptions) launch(ctx context.Context, build string, log *follower) 
 	if err := o.fetchPostgres(ctx); err != nil {
 		return Endpoints{}, err
 	}
+	if err := checkStackLimits(); err != nil {
+		return Endpoints{}, err
+	}
 	program, err := o.keepProgram(build)
 	if err != nil {
 		return Endpoints{}, fmt.Errorf("copy the program into the data folder: %w", err)

@@ -84,6 +84,10 @@ func RunDev(ctx context.Context, o DevOptions) error {
 	if err := takeFolder(dir, DataFolder{}); err != nil {
 		return err
 	}
+	if err := checkStackLimits(); err != nil {
+		return err
+	}
+	raiseFiles()
 	if o.Idle == 0 {
 		o.Idle = defaultIdle
 	}
@@ -100,6 +104,7 @@ func RunDev(ctx context.Context, o DevOptions) error {
 		return err
 	}
 	IgnoreEnvironment()
+	o.Downloads.keepGoOffline()
 	return d.run(ctx)
 }
 

@@ -23,7 +23,7 @@ type Check struct {
 // at the one that runs. It starts, builds and changes nothing.
 func DoctorChecks(ctx context.Context, dir string, d *Downloads) []Check {
 	IgnoreEnvironment()
-	return []Check{checkPostgres(dir, d), checkTemporal(), checkDev(ctx, dir)}
+	return []Check{checkPostgres(dir, d), checkTemporal(), checkDev(ctx, dir), checkLimits()}
 }
 
 func failed(name string, err error) Check {
@@ -72,6 +72,9 @@ func whichPrograms(c *cluster, d *Downloads) (string, error) {
 		return "", err
 	}
 	s, err := newStock(c.data(), d, c.cred, err)
+	if err == nil {
+		err = s.trusted()
+	}
 	switch {
 	case err != nil:
 		return "", err
@@ -81,7 +84,15 @@ func whichPrograms(c *cluster, d *Downloads) (string, error) {
 	case d.offline():
 		return "", s.missing
 	}
-	return fmt.Sprintf("none is installed: %s would be fetched once (%s) from %s into %s", s.name(), megabytes(s.file.Size), d.host(), s.cache), nil
+	return fmt.Sprintf("none that fits is installed: %s would be fetched once (%s) from %s into %s",
+		s.name(), megabytes(s.file.Size), d.host(), s.cache), nil
+}
+
+func checkLimits() Check {
+	if err := checkStackLimits(); err != nil {
+		return failed("limits", err)
+	}
+	return Check{Name: "limits", OK: true, Detail: "of files, processes, memory and time suffice for the servers"}
 }
 
 func checkTemporal() Check {

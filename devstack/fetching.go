@@ -23,7 +23,7 @@ import (
 type Downloads struct {
 	Offline  bool                    // fetch nothing
 	Mirror   string                  // address of a mirror of Maven Central; empty: Maven Central itself
-	Progress func(done, total int64) // told how many bytes have come; done is total when it is over, or a line is to be said; may be nil
+	Progress func(done, total int64) // told how many bytes have come; done is total when a line follows; may be nil
 
 	table   []binaries    // nil: published; other for tests, as what follows
 	cache   string        // empty: the user's
@@ -46,6 +46,15 @@ func CheckMirror(address string) error {
 }
 
 func (d *Downloads) offline() bool { return d == nil || d.Offline }
+
+// keepGoOffline keeps go from downloading modules and toolchains, should this
+// process have to build the Temporal server, when nothing is to be downloaded.
+func (d *Downloads) keepGoOffline() {
+	if d != nil && d.Offline {
+		os.Setenv("GOPROXY", "off")
+		os.Setenv("GOTOOLCHAIN", "local")
+	}
+}
 
 func (d *Downloads) repository() string {
 	if d == nil || d.Mirror == "" {
@@ -84,9 +93,8 @@ func findOrFetch(ctx context.Context, data, bin string, d *Downloads, cred *sysc
 		return programs{}, err
 	}
 	s.log = log
-	if err := checkTrust(s.dir(), nobodyElse); err != nil {
-		return programs{}, trimtab.NewError(trimtab.Unavailable, "unsafe_folder", "take that right away (chmod go-w), or set XDG_CACHE_HOME to a folder of your own, or "+s.hint,
-			"keep the programs of Postgres in %s: %w", s.cache, err)
+	if err := s.trusted(); err != nil {
+		return programs{}, err
 	}
 	if s.intact() {
 		_ = os.Remove(s.archive()) // of one that was killed right after it had unpacked it
@@ -122,7 +130,8 @@ func newStock(data string, d *Downloads, cred *syscall.Credential, missing error
 	}
 	b, ok := d.choose(want)
 	if e := trimtab.AsError(missing); !ok && d != nil {
-		return nil, trimtab.NewError(e.Class, e.Type, e.Remedy, "%s; and none is published for %s, so nothing can be fetched", e.Message, platform())
+		return nil, trimtab.NewError(e.Class, e.Type, e.Remedy,
+			"%s; and none is published for %s, so nothing can be fetched", e.Message, platform())
 	} else if !ok {
 		return nil, missing
 	}
@@ -160,7 +169,8 @@ func (d *Downloads) cacheFolder(cred *syscall.Credential) (string, error) {
 	}
 	if cred != nil {
 		if closed := closedFolder(base, cred); closed != "" {
-			return "", trimtab.NewError(trimtab.Unavailable, "cache_folder", "set XDG_CACHE_HOME to a folder that every user may enter, or unset it",
+			return "", trimtab.NewError(trimtab.Unavailable, "cache_folder",
+				"set XDG_CACHE_HOME to a folder that every user may enter, or unset it",
 				"keep the programs of Postgres in %s: Postgres does not run as root, and %s is closed to other users", base, closed)
 		}
 	}
@@ -200,8 +210,9 @@ func (s *stock) trusted() error {
 		return s.explain(onFolder(err))
 	}
 	if err != nil {
-		return trimtab.NewError(trimtab.Unavailable, "cache_folder", "let no other user write there, or set XDG_CACHE_HOME to another folder; or "+s.hint,
-			"keep the programs of Postgres in %s, to run them: %w", s.cache, err)
+		return trimtab.NewError(trimtab.Unavailable, "unsafe_folder",
+			"take that right away (chmod go-w), or set XDG_CACHE_HOME to a folder of your own, or "+s.hint,
+			"keep the programs of Postgres in %s: %w", s.cache, err)
 	}
 	return nil
 }
@@ -218,9 +229,6 @@ func (s *stock) intact() bool {
 // fetch takes the programs into the cache. Of several processes one does it and
 // the others wait.
 func (s *stock) fetch(ctx context.Context) (programs, error) {
-	if err := s.trusted(); err != nil {
-		return programs{}, err
-	}
 	if err := s.makeCache(); err != nil {
 		return programs{}, s.explain(onFolder(err))
 	}
@@ -256,7 +264,8 @@ func (s *stock) bring(ctx context.Context) error {
 	if err := s.clean(); err != nil {
 		return s.explain(onFolder(err))
 	}
-	say(s.log, "fetching %s (%s) from %s, once, since none is installed; it is kept in %s", s.name(), megabytes(s.file.Size), s.d.host(), s.cache)
+	say(s.log, "fetching %s (%s) from %s, once, since none that fits is installed; it is kept in %s",
+		s.name(), megabytes(s.file.Size), s.d.host(), s.cache)
 	err := fetch.Get(ctx, s.from(s.d.repository()), s.archive(), s.options())
 	s.pauseProgress()
 	if err != nil {

@@ -36,7 +36,7 @@ func (s *stock) explain(err error) error {
 		class, typ = trimtab.Verification, "postgres_digest"
 	}
 	return trimtab.NewError(class, typ, s.advice(e)+"; or "+s.hint,
-		"fetch %s, since none is installed, from %s into %s: %w", s.name(), s.d.host(), s.cache, err)
+		"fetch %s, since none that fits is installed, from %s into %s: %w", s.name(), s.d.host(), s.cache, err)
 }
 
 // advice is what may cure a failure to fetch.
@@ -44,11 +44,13 @@ func (s *stock) advice(e *fetch.Error) string {
 	const mirror = "name a mirror of Maven Central (--maven-mirror)"
 	switch e.Kind {
 	case fetch.Network:
-		return "see that this machine reaches " + s.d.host() + " (HTTPS_PROXY names a proxy), and run the command again: it goes on where it broke off"
+		return "see that this machine reaches " + s.d.host() +
+			" (HTTPS_PROXY names a proxy), and run the command again: it goes on where it broke off"
 	case fetch.Name:
 		return "see that this machine has a network, with a proxy in HTTPS_PROXY if it needs one; or " + mirror
 	case fetch.TLS:
-		return "if a proxy of your network answers in its place, add its certificate to the system's (on Linux also SSL_CERT_FILE); or " + mirror
+		return "if a proxy of your network answers in its place, add its certificate to the system's " +
+			"(on Linux also SSL_CERT_FILE); or " + mirror
 	case fetch.Status:
 		return s.statusAdvice(e.Status)
 	case fetch.Length, fetch.Digest:
@@ -56,7 +58,8 @@ func (s *stock) advice(e *fetch.Error) string {
 	case fetch.Address:
 		return "correct the address, of the mirror (maven_mirror) or of the proxy (HTTPS_PROXY)"
 	case fetch.Space:
-		return fmt.Sprintf("free %s and 1,100 inodes there (df, df -i), or set XDG_CACHE_HOME to a folder on another disk", megabytes(s.file.Size+s.unpacked))
+		return fmt.Sprintf("free %s and 1,100 inodes there (df, df -i), or set XDG_CACHE_HOME to a folder on another disk",
+			megabytes(s.file.Size+s.unpacked))
 	case fetch.Archive:
 		return "report it, with this message"
 	}
@@ -66,20 +69,19 @@ func (s *stock) advice(e *fetch.Error) string {
 func (s *stock) statusAdvice(status int) string {
 	switch status {
 	case 401, 403:
-		return "see whether " + s.d.host() + " wants a user and a password (https://USER:PASSWORD@HOST/… in TRIMTAB_MAVEN_MIRROR), or name another mirror"
+		return "see whether " + s.d.host() +
+			" wants a user and a password (https://USER:PASSWORD@HOST/… in TRIMTAB_MAVEN_MIRROR), or name another mirror"
 	case 407:
 		return "put the user and the password for the proxy into HTTPS_PROXY (http://USER:PASSWORD@HOST:PORT)"
 	case 404, 410:
-		return "see that the address of the mirror is that of a Maven repository which has io.zonky.test.postgres, or name another (--maven-mirror)"
+		return "see that the address of the mirror is that of a Maven repository which has io.zonky.test.postgres, " +
+			"or name another (--maven-mirror)"
 	}
 	return "try again later, or name a mirror of Maven Central (--maven-mirror)"
 }
 
 // inspect runs what was fetched. Where that fails, it says why.
 func (s *stock) inspect() (programs, error) {
-	if err := s.trusted(); err != nil {
-		return programs{}, err
-	}
 	bin := filepath.Join(s.dir(), "bin")
 	p, err := programs{dir: bin, fetched: true}.inspect()
 	if err == nil && p.major != s.major() {
@@ -96,7 +98,8 @@ func (s *stock) inspect() (programs, error) {
 func whyNot(program string, err error) string {
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		return "set XDG_CACHE_HOME to a folder from which programs may be run: this one is perhaps on a file system that is mounted noexec"
+		return "set XDG_CACHE_HOME to a folder from which programs may be run: " +
+			"this one is perhaps on a file system that is mounted noexec"
 	case errors.Is(err, fs.ErrNotExist):
 		if loader, err := interpreter(program); err == nil && loader != "" {
 			if _, err := os.Stat(loader); err != nil {
@@ -105,7 +108,8 @@ func whyNot(program string, err error) string {
 		}
 	}
 	if _, ended := errors.AsType[*exec.ExitError](err); ended {
-		return "install what the system lacks, which the message names (on Linux they need glibc 2.25, version 18 of them 2.27, or musl)"
+		return "install what the system lacks, which the message names " +
+			"(on Linux they need glibc 2.25, version 18 of them 2.27, or musl)"
 	}
 	return "report it, with this message"
 }

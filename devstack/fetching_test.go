@@ -532,7 +532,7 @@ func TestFetchTrust(t *testing.T) {
 	refused := func() {
 		t.Helper()
 		_, err := findOrFetch(t.Context(), dataOf(t, testMajor), "", s.d, nil, nil)
-		if e := trimtab.AsError(err); err == nil || e.Type != "cache_folder" || !strings.Contains(e.Message, cache) {
+		if e := trimtab.AsError(err); err == nil || e.Type != "unsafe_folder" || !strings.Contains(e.Message, cache) {
 			t.Errorf("%v, want a refusal that names %s", err, cache)
 		}
 	}
@@ -553,6 +553,25 @@ func TestFetchTrust(t *testing.T) {
 	refused()
 	if n := requests.Load(); n != 1 {
 		t.Errorf("%d requests, want 1", n)
+	}
+}
+
+// TestOfflineBuild builds what needs a module that is not there: with offline nobody is asked for it.
+func TestOfflineBuild(t *testing.T) {
+	t.Setenv("GOPROXY", os.Getenv("GOPROXY")) // so that they are as before in the end
+	t.Setenv("GOTOOLCHAIN", os.Getenv("GOTOOLCHAIN"))
+	(&Downloads{Offline: true}).keepGoOffline()
+	source := writeModule(t, "package main\n\nimport _ \"example.org/absent\"\n\nfunc main() {}\n")
+	mod := "module example.org/tiny\n\ngo 1.26\n\nrequire example.org/absent v1.0.0\n"
+	sum := "h1:" + strings.Repeat("A", 43) + "=\n"
+	sums := "example.org/absent v1.0.0 " + sum + "example.org/absent v1.0.0/go.mod " + sum
+	err := errors.Join(os.WriteFile(filepath.Join(source, "go.mod"), []byte(mod), 0o644), os.WriteFile(filepath.Join(source, "go.sum"), []byte(sums), 0o644))
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = buildTemporal(t.Context(), source, filepath.Join(t.TempDir(), temporalProgram), nil)
+	if err == nil || !strings.Contains(err.Error(), "GOPROXY=off") {
+		t.Errorf("%v, want that no proxy was asked", err)
 	}
 }
 

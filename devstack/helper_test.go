@@ -57,6 +57,10 @@ func TestHelper(t *testing.T) {
 		} else {
 			fmt.Println("claimed", m.ID)
 		}
+	case args[0] == "limits":
+		if err := checkStackLimits(); err != nil {
+			fmt.Println(trimtab.AsError(err).Type, err)
+		}
 	case args[0] == "worker": // FILE to write what it does
 		term := make(chan os.Signal, 1)
 		signal.Notify(term, syscall.SIGTERM)

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/plainfile"
@@ -24,9 +25,18 @@ type programs struct {
 	dir, version string
 	major        int
 	fetched      bool // they bring their own libraries
+	bare         bool // without the extension that Temporal needs, as packages without their contrib part are
 }
 
-func (p programs) String() string { return p.version + " in " + p.dir }
+func (p programs) String() string {
+	if p.bare {
+		return p.version + " in " + p.dir + ", without " + neededExtension
+	}
+	return p.version + " in " + p.dir
+}
+
+// neededExtension is what Temporal's schema creates.
+const neededExtension = "btree_gin"
 
 // command is one of the programs, in English and deaf to the PG* variables of
 // this process. Fetched ones are deaf to those that would give them other
@@ -67,11 +77,17 @@ func findPrograms(data, bin string) (programs, error) {
 		}
 		p, err := programs{dir: dir}.inspect()
 		if err != nil {
-			return programs{}, trimtab.NewError(trimtab.Usage, "postgres_bin", "name a folder that holds initdb and postgres, or none", "look for the programs of Postgres: %w", err)
+			return programs{}, trimtab.NewError(trimtab.Usage, "postgres_bin", "name a folder that holds initdb and postgres, or none",
+				"look for the programs of Postgres: %w", err)
 		}
 		named = append(named, p)
 	}
 	if want == 0 && len(named) > 0 {
+		if named[0].bare {
+			return programs{}, trimtab.NewError(trimtab.Usage, "postgres_bin",
+				"install the contrib part of that package, or name another folder, or none",
+				"use the programs of Postgres in %s: they lack the extension %s, which Temporal needs", named[0].dir, neededExtension)
+		}
 		return named[0], nil
 	}
 	found, refused := installed()
@@ -82,10 +98,10 @@ func findPrograms(data, bin string) (programs, error) {
 	return p, err
 }
 
-// choose takes the first of the wanted major version, or the first that is new enough when any will do.
+// choose takes the first complete one of the wanted major version, or the first that is new enough when any will do.
 func choose(found []programs, want int, data string) (programs, error) {
 	i := slices.IndexFunc(found, func(p programs) bool {
-		return p.major == want || want == 0 && p.major >= minMajor
+		return !p.bare && (p.major == want || want == 0 && p.major >= minMajor)
 	})
 	switch {
 	case i >= 0:
@@ -95,7 +111,7 @@ func choose(found []programs, want int, data string) (programs, error) {
 			"open the database in %s: Postgres %d made it and no other version may open it (found: %v); it was left as it is", data, want, found)
 	}
 	return programs{}, trimtab.NewError(trimtab.Unavailable, "postgres_missing", installHint(0),
-		"start a private Postgres: no programs of Postgres %d or newer found (found: %v)", minMajor, found)
+		"start a private Postgres: no complete programs of Postgres %d or newer found (found: %v)", minMajor, found)
 }
 
 // majorOf reads the major version that made a data folder; 0 if there is none.
@@ -155,8 +171,33 @@ func (p programs) inspect() (programs, error) {
 		}
 		return programs{}, fmt.Errorf("run %s --version: %w", cmd.Path, err)
 	}
-	p.version, p.major, err = parseVersion(string(out))
-	return p, err
+	if p.version, p.major, err = parseVersion(string(out)); err != nil {
+		return p, err
+	}
+	if share := p.share(); share != "" {
+		_, err := os.Stat(filepath.Join(share, "extension", neededExtension+".control"))
+		p.bare = errors.Is(err, fs.ErrNotExist)
+	}
+	return p, nil
+}
+
+// share is the folder of their extensions and samples; empty if they do not say.
+func (p programs) share() string {
+	cmd := p.command("initdb", "--show", "-D", "/nonexistent") // it prints and makes nothing
+	cmd.Dir = "/"
+	if cred, err := credential(); err == nil && cred != nil { // it refuses root
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: cred}
+	}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(out)) {
+		if share, ok := strings.CutPrefix(strings.TrimSpace(line), "share_path="); ok {
+			return share
+		}
+	}
+	return ""
 }
 
 // parseVersion reads "postgres (PostgreSQL) 15.18 (Debian …)" and "… 18beta1".

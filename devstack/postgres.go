@@ -207,10 +207,14 @@ func (c *cluster) command(bin programs, name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// settings of the server; what is not here is Postgres's default, which is durable.
+// settings of the server; what is not here is Postgres's default, which is
+// durable. The write-ahead log is kept small beside small data: 256 MB between
+// two checkpoints and not 1 GB, and pages written whole are compressed (by
+// pglz, which every build of Postgres has).
 func (c *cluster) settings() []string {
 	s := []string{"listen_addresses=127.0.0.1", "unix_socket_directories=" + c.Socket, "max_connections=300",
-		"timezone=UTC", "log_timezone=UTC", "log_min_messages=warning", "log_min_error_statement=panic"}
+		"timezone=UTC", "log_timezone=UTC", "log_min_messages=warning", "log_min_error_statement=panic",
+		"max_wal_size=256MB", "min_wal_size=64MB", "wal_compression=on", "checkpoint_warning=0"}
 	if c.o.Fast {
 		s = append(s, "fsync=off", "synchronous_commit=off", "full_page_writes=off", "autovacuum_naptime=1h")
 	}

@@ -76,6 +76,9 @@ func TestChoose(t *testing.T) {
 		{found[2:], 0, "", "postgres_missing"},
 		{nil, 0, "", "postgres_missing"},
 		{nil, 16, "", "postgres_version"},
+		{[]programs{{dir: "/18", major: 18, bare: true}, found[1]}, 0, "/15", ""}, // without contrib
+		{[]programs{{dir: "/18", major: 18, bare: true}}, 0, "", "postgres_missing"},
+		{[]programs{{dir: "/18", major: 18, bare: true}}, 18, "", "postgres_version"},
 	} {
 		p, err := choose(c.found, c.want, "/data")
 		e, _ := errors.AsType[*trimtab.Error](err)
@@ -111,6 +114,29 @@ func TestFindProgramsNamed(t *testing.T) {
 	}
 	if _, err := findPrograms(filepath.Join(dir, "data"), dir); err == nil || !strings.Contains(err.Error(), "twelve") {
 		t.Errorf("a data folder of no version was opened: %v", err)
+	}
+}
+
+// TestFindProgramsBare has a package without its contrib part, which Temporal needs.
+func TestFindProgramsBare(t *testing.T) {
+	t.Parallel()
+	dir := openDir(t)
+	extensions := filepath.Join(dir, "share", "extension")
+	if err := errors.Join(os.MkdirAll(extensions, 0o755),
+		os.WriteFile(filepath.Join(dir, "postgres"), []byte("#!/bin/sh\necho 'postgres (PostgreSQL) 21.3'\n"), 0o755),
+		os.WriteFile(filepath.Join(dir, "initdb"), []byte("#!/bin/sh\ntest \"$1\" = --show && echo share_path="+filepath.Dir(extensions)+" >&2\n"), 0o755),
+		os.Chmod(filepath.Join(dir, "initdb"), 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	_, err := findPrograms(filepath.Join(dir, "data"), dir)
+	if e := trimtab.AsError(err); err == nil || e.Type != "postgres_bin" || !strings.Contains(e.Message, "btree_gin") || !strings.Contains(e.Remedy, "contrib") {
+		t.Errorf("programs without contrib were taken: %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(extensions, "btree_gin.control"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if p, err := findPrograms(filepath.Join(dir, "data"), dir); err != nil || p.bare {
+		t.Errorf("with contrib: %v, %v", p, err)
 	}
 }
 

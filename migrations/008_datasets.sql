@@ -98,9 +98,11 @@ as $$
     ), place as (
         select i.item, i.copies, p.rank, trimmed_length(x.bytes) as length
         from item i join ranking_response p on p.ranking = i.item join response x on x.digest = p.response
+    ), answers as (
+        select min(copies) as copies, array_agg(rank) as ranks, array_agg(length) as lengths from place group by item
     ), pair as (
-        select sum(better.copies) as pairs, sum(better.copies * case when better.length > worse.length then 2 when better.length = worse.length then 1 else 0 end) as longer
-        from place better join place worse on worse.item = better.item and better.rank < worse.rank
+        select sum(copies) as pairs, sum(copies * case when lengths[b] > lengths[w] then 2 when lengths[b] = lengths[w] then 1 else 0 end) as longer
+        from answers cross join generate_series(1, 9) b cross join generate_series(1, 9) w where ranks[b] < ranks[w]
     ), shared as ( -- prompts of which rankings by several labellers are there
         select prompt from item where prompt is not null group by prompt having min(labeller collate "C") <> max(labeller collate "C")
     ), seen as ( -- those rankings, with their responses in one order

@@ -329,10 +329,16 @@ func sized[T any](x *[]T, n int) {
 	*x = (*x)[:n]
 }
 
-// slab is sized for what may be large.
+// slab is sized for what may be large. What has to grow grows by a quarter
+// more: batches of other lengths come, and each growth leaves the old memory
+// behind for a while. What never grows is as large as it has to be.
 func slab(x *[]float32, n int) {
-	if cap(*x) < n {
-		*x = tensor.Slab(n)
+	if have := cap(*x); have < n {
+		want := n
+		if have > 0 {
+			want += n / 4
+		}
+		*x = tensor.Slab(want)
 	}
 	*x = (*x)[:n]
 }

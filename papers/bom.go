@@ -127,8 +127,10 @@ func (f *Facts) fileComponents() []cdx.Component {
 			Hashes: &[]cdx.Hash{{Algorithm: cdx.HashAlgoSHA256, Value: x.Digest.Hex()}}})
 	}
 	for _, x := range f.Exported {
-		list = append(list, cdx.Component{Type: cdx.ComponentTypeFile, BOMRef: "file:exported/" + x.Name, Name: x.Name, Description: "as it is exported",
-			Hashes: &[]cdx.Hash{{Algorithm: cdx.HashAlgoSHA256, Value: x.Digest.Hex()}}})
+		list = append(list, cdx.Component{
+			Type: cdx.ComponentTypeFile, BOMRef: "file:exported/" + x.Name, Name: x.Name, Description: "as it is exported",
+			Hashes: &[]cdx.Hash{{Algorithm: cdx.HashAlgoSHA256, Value: x.Digest.Hex()}},
+		})
 	}
 	return list
 }

@@ -118,9 +118,9 @@ func (c *card) howTo() {
 		code = rewardUse
 	}
 	c.say("The exported folder is read by Hugging Face's transformers:\n\n```python\n%s\n```\n", code)
-	c.say("Prompts have the form that the model was trained on: the token that begins a text, the prompt, a newline. The chat template in")
-	c.say("chat_template.jinja writes them so, and refuses what it could not write to the same token ids. generation_config.json, which only a")
-	c.say("language model has, samples as the run did.\n")
+	c.say("Prompts have the form that the model was trained on: the token that begins a text, the prompt, a newline. The chat")
+	c.say("template in chat_template.jinja writes them so, and refuses what it could not write to the same token ids.")
+	c.say("generation_config.json, which only a language model has, samples as the run did.\n")
 	if c.f.Reward {
 		c.scores()
 		return
@@ -130,18 +130,19 @@ func (c *card) howTo() {
 
 // scores says what is particular to a reward model.
 func (c *card) scores() {
-	c.say("The score is read at the last token that is no padding. Padding stands on the right: on the left it would move the positions of the text.")
+	c.say("The score is read at the last token that is no padding. Padding stands on the right: on the left it would move the")
+	c.say("positions of the text.")
 	if c.f.Padded {
-		c.say("The vocabulary that the model was trained with has no padding token that ends no text; the folder has one more token for it, whose row of")
-		c.say("the embedding is zero.")
+		c.say("The vocabulary that the model was trained with has no padding token that ends no text; the folder has one more token")
+		c.say("for it, whose row of the embedding is zero.")
 	}
 	switch {
 	case c.f.KeepsBias:
-		c.say("The bias of the score, score.bias in model.safetensors, could not be folded into other weights: a class without a bias, as transformers' is,")
-		c.say("leaves it out, and all its scores are off by that constant.")
+		c.say("The bias of the score, score.bias in model.safetensors, could not be folded into other weights: a class without a")
+		c.say("bias, as transformers' is, leaves it out, and all its scores are off by that constant.")
 	case len(c.f.Exported) > 0:
-		c.say("The bias of the score is folded into transformer.ln_f.bias, since transformers' class has none: scores are those of the stored model up to")
-		c.say("rounding. Trimtab makes the stored model of the folder again, bit for bit.")
+		c.say("The bias of the score is folded into transformer.ln_f.bias, since transformers' class has none: scores are those of")
+		c.say("the stored model up to rounding. Trimtab makes the stored model of the folder again, bit for bit.")
 	}
 	c.say("")
 }

@@ -105,7 +105,8 @@ func (f *Facts) subjects() []resource {
 		list = append(list, resource{Name: x.Name, Digest: sha256Of(x.Digest)})
 	}
 	for _, x := range f.Exported {
-		list = append(list, resource{Name: "exported/" + x.Name, Digest: sha256Of(x.Digest), Annotations: map[string]any{"form": "as it is exported, for other programs"}})
+		list = append(list, resource{Name: "exported/" + x.Name, Digest: sha256Of(x.Digest),
+			Annotations: map[string]any{"form": "as it is exported, for other programs"}})
 	}
 	return list
 }

@@ -142,9 +142,6 @@ func (e estimate) ppoWork(c *PPO) (int, Work) {
 func (e estimate) evaluateWork(c *Evaluate) (int, Work) {
 	prompt, ok := e.mean("tests")
 	tests := float64(e.at.Volumes["tests"].Kept)
-	if sets := 2.; c.Prompts > 0 { // of each set
-		tests = min(tests, sets*float64(c.Prompts))
-	}
 	models, tuned, scorer := e.contestants()
 	answer := e.answer(c.MaxTokens)
 	w := Work{Known: ok, Sampled: tests * float64(models) * answer, Scored: tests * (float64(models)*prompt + 2*float64(tuned)*(prompt+answer))}
@@ -262,8 +259,16 @@ func (e estimate) memory() int64 {
 		}
 		models = int64(count) * n * float
 	}
-	return processBytes + e.dataBytes() + e.sampledBytes() + models + 2*n*float + e.passBytes() + e.laneBytes()
+	weights := models + copies[e.stage.Kind]*n*float
+	rest := e.dataBytes() + e.sampledBytes() + e.learnBytes() + e.inferBytes() + e.laneBytes()
+	return processBytes + weights + rest + rest/4 // what is left over and not yet collected
 }
+
+// copies are how many more times a stage has its model's weights in memory: in
+// panels, for products and for their gradients; as a file that is read, and as
+// what was read of it; as a result, and in the panels of what measures it. They
+// were found by the memory of workers with models of 1 and 11 M parameters.
+var copies = map[string]int64{KindPretrain: 3, KindSFT: 7, KindReward: 9, KindPPO: 6, KindCollect: 3, KindEvaluate: 2}
 
 // processBytes is a worker without a stage.
 const processBytes = 90 << 20
@@ -296,8 +301,11 @@ func learned(kind string, n int64) int64 {
 // dataBytes is the stage's items and their tokens.
 func (e estimate) dataBytes() int64 {
 	var sum int64
-	for _, v := range e.at.Volumes {
+	for items, v := range e.at.Volumes {
 		sum += 2*v.Bytes + 8*v.Tokens + 256*int64(v.Kept+v.LeftOut)
+		if e.stage.Kind == KindEvaluate && (items == "text" || items == "demonstrations") {
+			sum += 3 * v.Bytes // all in one, to look for held-out prompts
+		}
 	}
 	return sum
 }
@@ -342,37 +350,62 @@ func (e estimate) together() int64 {
 	return int64(min(tokens, max(passTokens, float64(e.shape.Context))))
 }
 
-// passBytes is the activations of a pass: 10·C for each block and token, 9·C
-// beside them, 36·C for the tokens that go back together, and some logits.
-func (e estimate) passBytes() int64 {
-	layers, width, vocab := int64(e.shape.Layers), int64(e.shape.Width), int64(e.shape.Vocab)
-	tokens := e.together()
-	logits := max(256, (1<<19)/max(1, vocab)) * (vocab + 2*width)
-	switch e.stage.Kind {
-	case KindCollect, KindEvaluate:
-		return (19*width*tokens + logits) * float
-	}
-	back := min(tokens, max(512, 256*int64(runtime.GOMAXPROCS(0))))
-	return ((10*layers+9)*width*tokens + 36*width*back + logits) * float
+// logitBytes is the logits that are in memory at once.
+func (e estimate) logitBytes() int64 {
+	vocab := int64(max(1, e.shape.Vocab))
+	return max(256, (1<<19)/vocab) * (vocab + 2*int64(e.shape.Width)) * float
 }
 
-// laneBytes is the keys and values of what is sampled at once.
+// learnBytes is the activations of what is learned from at once: 10·C for each
+// block and token, 9·C beside them, and 36·C for the tokens that go back together.
+func (e estimate) learnBytes() int64 {
+	layers, width, tokens := int64(e.shape.Layers), int64(e.shape.Width), e.together()
+	if e.stage.Kind == KindCollect || e.stage.Kind == KindEvaluate {
+		return 0
+	}
+	back := min(tokens, max(512, 256*int64(runtime.GOMAXPROCS(0))))
+	return ((10*layers+9)*width*tokens+36*width*back)*float + e.logitBytes()
+}
+
+// inferBytes is the activations of what is only scored, 19·C a token, for each
+// pass that a stage has for that.
+func (e estimate) inferBytes() int64 {
+	passes, tokens := int64(0), float64(passTokens)
+	switch c := e.stage.Config.(type) {
+	case *Reward: // the held-out rankings
+		_, held, _ := e.rankings()
+		passes, tokens = 1, float64(held.Tokens)
+	case *PPO: // the policy's and the reward model's
+		passes, tokens = 2, float64(c.Batch)*e.length()
+	case *Evaluate: // divergences, scores of answers, and of held-out rankings
+		passes, tokens = 3, float64(e.at.Volumes["tests"].Kept)*e.length()
+	}
+	tokens = min(tokens, max(passTokens, float64(e.shape.Context)))
+	return passes * (19*int64(e.shape.Width)*int64(tokens)*float + e.logitBytes())
+}
+
+// laneBytes is the keys and values of what is sampled at once, and the
+// activations of the prompts that are read.
 func (e estimate) laneBytes() int64 {
-	most := 0
+	const mostAtOnce, readAtOnce = 64, 1024 // sequences, and tokens of prompts, of each worker
+	most, count := 0, 0
 	switch c := e.stage.Config.(type) {
 	case *Collect:
-		most = c.MaxTokens
+		most, count = c.MaxTokens, c.Batch*(c.MinResponses+c.MaxResponses)/2
 	case *PPO:
-		most = c.MaxTokens
+		most, count = c.MaxTokens, max(c.Batch, c.ScoreSamples)
 	case *Evaluate:
-		most = c.MaxTokens
+		most, count = c.MaxTokens, min(128, e.at.Volumes["tests"].Kept)
 	default:
 		return 0
 	}
-	const sampledAtOnce = 64 // by each worker
 	length := e.shape.Context
 	if longest := max(e.at.Volumes["prompts"].Longest, e.at.Volumes["tests"].Longest); longest > 0 {
 		length = min(length, longest+most)
 	}
-	return int64(runtime.GOMAXPROCS(0)) * sampledAtOnce * 2 * int64(e.shape.Layers) * int64(e.shape.Width) * int64(length) * float
+	workers := runtime.GOMAXPROCS(0)
+	atOnce := int64(min(mostAtOnce, ceil(max(1, count), workers)))
+	keys := atOnce * 2 * int64(e.shape.Layers) * int64(e.shape.Width) * int64(length)
+	read := min(readAtOnce, atOnce*int64(length)) * 19 * int64(e.shape.Width)
+	return int64(workers) * (keys + read) * float
 }

@@ -25,7 +25,7 @@ func (s Spec) Measures(i int, heldOut bool) []string {
 	case *Collect:
 		names := []string{"responses", "rankings", "pairs", "distinct_responses", "agreement", "oracle_accuracy", "longer_wins"}
 		if c.HeldOut > 0 {
-			names = append(names, "held_out/oracle_accuracy", "held_out/oracle_accuracy_low", "held_out/oracle_accuracy_high", "held_out/pairs", "held_out/groups")
+			names = append(names, heldOutNames("oracle_accuracy", "oracle_accuracy_low", "oracle_accuracy_high", "pairs", "groups")...)
 		}
 		return append(names, fits(fitItems[KindCollect]...)...)
 	case *Reward:
@@ -56,12 +56,17 @@ func rewardMeasures(heldOut bool) []string {
 		for _, name := range each {
 			names = append(names, "eval_"+name)
 		}
-		for _, name := range []string{"accuracy", "accuracy_low", "accuracy_high", "pairs", "longer_wins", "matched_pairs", "matched_accuracy", "matched_longer_wins",
-			"groups", "over_longer", "over_longer_low", "over_longer_high"} {
-			names = append(names, "held_out/"+name)
-		}
+		names = append(names, heldOutNames("accuracy", "accuracy_low", "accuracy_high", "pairs", "groups", "longer_wins", "over_longer", "over_longer_low",
+			"over_longer_high", "matched_pairs", "matched_accuracy", "matched_longer_wins")...)
 	}
 	return append(names, fits(fitItems[KindReward]...)...)
+}
+
+func heldOutNames(names ...string) []string {
+	for i := range names {
+		names[i] = "held_out/" + names[i]
+	}
+	return names
 }
 
 func ppoMeasures(c *PPO) []string {

@@ -254,6 +254,12 @@ func IsKey(key string) bool {
 	return fields[key] != nil
 }
 
+// HasSetting reports whether a shipped recipe has a setting at that path, as --set takes it.
+func HasSetting(recipe, path string) bool {
+	_, root, err := parseShipped(recipe)
+	return err == nil && (slices.Contains(paths(root), path) || IsKey(path))
+}
+
 // Settings are the paths, as --set takes them, at which a stage with the name
 // of its kind has a setting called key.
 func Settings(kind, key string) []string {

@@ -22,7 +22,7 @@ func (s *Service) BaseFolder(ctx context.Context, ref string) (string, error) {
 	there := ref != "" && err == nil && info.IsDir()
 	switch {
 	case isPath(ref) && !there:
-		return "", trimtab.NewError(trimtab.NotFound, "model_not_found", "check the path; it is relative to the folder that the command runs in",
+		return "", trimtab.NewError(trimtab.NotFound, "model_not_found", "check the path: in a spec it is relative to the folder of the spec, with --set to that of the command",
 			"model.base is %q: there is no such folder", ref)
 	case isPath(ref):
 		return ref, nil

@@ -70,10 +70,10 @@ func (p *preview) data(ctx context.Context, ref string) (trimtab.Digest, error) 
 		return p.stand(ref, nil), nil
 	}
 	v, err := p.s.store.ResolveDataset(ctx, ref)
-	switch e := trimtab.AsError(err); {
-	case err == nil:
+	if err == nil {
 		return v.Digest, nil
-	case e.Class == trimtab.NotFound, e.Type == "dataset_not_frozen":
+	}
+	if e := trimtab.AsError(err); e.Class == trimtab.NotFound || e.Type == "dataset_not_frozen" {
 		p.notes = append(p.notes, e.Error())
 		return p.stand(ref, nil), nil
 	}
@@ -112,7 +112,7 @@ func (s *Service) Preview(ctx context.Context, spec recipes.Spec) (known recipes
 		err = v.preflight(0)
 	}
 	slices.Sort(p.notes)
-	return v.known, append(slices.Compact(p.notes), v.approximate()...), err
+	return v.known, slices.Concat(slices.Compact(p.notes), v.approximate(), v.unmeasured()), err
 }
 
 // NeedsRecord reports whether a spec names datasets or models of the record.

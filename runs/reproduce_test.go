@@ -474,18 +474,17 @@ func TestReproduceContinued(t *testing.T) {
 		t.Fatal(err)
 	}
 	i := slices.IndexFunc(attempts, func(a storage.Attempt) bool { return a.Stage == "ppo" && a.Number == 1 })
-	if err := os.Remove(filepath.Join(b.dir, "states", checkpoint.AttemptName(attempts[i].ID), early.Checkpoint.Hex())); err != nil {
-		t.Fatal(err)
-	}
-	doc = b.reproduce(runs.ReproduceRequest{Run: id, Stage: "ppo"})
-	b.identical(doc)
-	if st = doc.Stages[0]; st.From != 0 || !strings.HasPrefix(st.Start, "the beginning, since checkpoint "+early.Checkpoint.Short()) || st.Compared.Steps != st.Steps {
-		t.Errorf("it was run as %+v", st.Reproduction)
-	}
-	if doc = b.reproduce(runs.ReproduceRequest{Run: id}); doc.Numerics != "v1-bf16" || len(doc.Stages) != 6 {
-		t.Errorf("it was run under %q: %d stages", doc.Numerics, len(doc.Stages))
-	}
-	b.identical(doc)
+	moved(t, filepath.Join(b.dir, "states", checkpoint.AttemptName(attempts[i].ID), early.Checkpoint.Hex()), func() {
+		doc = b.reproduce(runs.ReproduceRequest{Run: id, Stage: "ppo"})
+		b.identical(doc)
+		if st = doc.Stages[0]; st.From != 0 || !strings.HasPrefix(st.Start, "the beginning, since checkpoint "+early.Checkpoint.Short()) || st.Compared.Steps != st.Steps {
+			t.Errorf("it was run as %+v", st.Reproduction)
+		}
+		if doc = b.reproduce(runs.ReproduceRequest{Run: id}); doc.Numerics != "v1-bf16" || len(doc.Stages) != 6 {
+			t.Errorf("it was run under %q: %d stages", doc.Numerics, len(doc.Stages))
+		}
+		b.identical(doc)
+	})
 }
 
 // What has no record cannot be run again, and an attempt that failed is run as far as it has one.

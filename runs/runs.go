@@ -85,6 +85,8 @@ type Launched struct {
 	Attached bool          // it was open already
 	Known    recipes.Known // what its stages will read
 	Notes    []string      // what of that is not exact, and why
+	// Unmeasured says which reward models have no held-out rankings, and what gives them some.
+	Unmeasured []string
 }
 
 // Launch resolves the spec's data, writes the run down and starts its workflow.
@@ -136,7 +138,7 @@ func (s *Service) Launch(ctx context.Context, r LaunchRequest) (Launched, error)
 	if !attached {
 		run, err = s.store.Run(ctx, run.ID)
 	}
-	return Launched{Run: run, Attached: attached, Known: look.known, Notes: look.approximate()}, err
+	return Launched{Run: run, Attached: attached, Known: look.known, Notes: look.approximate(), Unmeasured: look.unmeasured()}, err
 }
 
 // look finds out what a launch's run will read, and refuses what is sure to fail.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 
 	"github.com/trimtab/trimtab"
@@ -15,9 +14,11 @@ import (
 	"github.com/trimtab/trimtab/tokenizer"
 )
 
-// A survey looks at so much of a dataset: beyond it counts are scaled up.
+// A survey looks at so many items of a dataset, and at so many bytes of text:
+// beyond it counts are scaled up.
 const (
 	surveyedItems = 5000
+	surveyedTexts = 100_000
 	surveyedBytes = 8 << 20
 )
 
@@ -92,7 +93,11 @@ func (s *Service) corpus(ctx context.Context, version trimtab.Digest) (*corpus, 
 	if c.kind, c.splits, err = s.store.Splits(ctx, version); err != nil {
 		return nil, err
 	}
-	if c.items, err = s.store.SomeItems(ctx, version, surveyedItems, surveyedBytes); err != nil {
+	most := surveyedItems
+	if c.kind == trimtab.KindText {
+		most = surveyedTexts
+	}
+	if c.items, err = s.store.SomeItems(ctx, version, most, surveyedBytes); err != nil {
 		return nil, err
 	}
 	c.whole = len(c.items) == c.count()
@@ -164,7 +169,7 @@ var dataNames = []string{"text", "demonstrations", "prompts", "rankings"}
 func (v *survey) wordsOf(i int) (lexicon, error) {
 	st := v.plan.Stages[i]
 	if st.Kind == recipes.KindPretrain {
-		return v.pretrained(i), nil
+		return v.pretrained(i)
 	}
 	for _, in := range st.Inputs {
 		switch {
@@ -180,68 +185,53 @@ func (v *survey) wordsOf(i int) (lexicon, error) {
 	return lexicon{}, nil
 }
 
-func (v *survey) pretrained(i int) lexicon {
+func (v *survey) pretrained(i int) (lexicon, error) {
 	c, shape := v.spec.Stages[i].Config.(*recipes.Pretrain), v.spec.Model.Config
 	w := lexicon{shape: &shape}
 	if c.Tokenizer == "gpt2" {
-		if t, err := tokenizer.GPT2(); err == nil {
+		t, err := tokenizer.GPT2()
+		if err == nil {
 			w.t, w.own, shape.Vocab = t, true, t.Vocab()
 		}
-		return w
+		return w, err
 	}
 	text := v.input(i, "text")
-	if text == nil {
-		return w
+	if text == nil || text.kind != trimtab.KindText {
+		return w, nil
 	}
 	var bodies []string
 	for _, t := range listed[trimtab.Text](text) {
 		bodies = append(bodies, t.Body)
 	}
-	// Where a part of the text is too little for the vocabulary, a smaller one is near enough.
-	for vocab := shape.Vocab; vocab >= 300 && w.t == nil; vocab /= 2 {
-		if t, err := tokenizer.Train(bodies, vocab); err == nil {
-			w.t, w.own = t, text.whole && vocab == shape.Vocab
-		}
+	t, err := tokenizer.Train(bodies, shape.Vocab)
+	if err == nil {
+		return lexicon{t: t, own: text.whole, shape: &shape}, nil
 	}
-	return w
+	if text.whole {
+		return w, trimtab.NewError(trimtab.Invalid, "tokenizer_failed", "give more text, or lower model.vocab",
+			"stage %s: train the tokenizer on %s: %w", v.plan.Stages[i].Name, text.name, err)
+	}
+	for vocab := shape.Vocab / 2; vocab > 256 && w.t == nil; vocab /= 2 { // a part of the text has fewer words; this is near enough
+		w.t, _ = tokenizer.Train(bodies, vocab)
+	}
+	return w, nil
 }
 
 // stored is the tokenizer and the shape of a model in the store, or of a folder
-// that is not imported yet. One that cannot be read is unknown: who uses it says why.
+// that is not imported yet.
 func (s *Service) stored(ref trimtab.Digest) (lexicon, error) {
 	if info, err := os.Stat(string(ref)); err == nil && info.IsDir() {
-		c, err := checkpoint.FolderConfig(string(ref))
+		f, err := checkpoint.Read(string(ref))
 		if err != nil {
 			return lexicon{}, err
 		}
-		t := folderWords(string(ref))
-		return lexicon{t: t, own: t != nil, shape: &c}, nil
+		return lexicon{t: f.Tokenizer, own: true, shape: &f.Model.Config}, nil
 	}
 	m, t, err := checkpoint.LoadModel(s.files, ref)
 	if err != nil {
 		return lexicon{}, err
 	}
 	return lexicon{t: t, own: true, shape: &m.Config}, nil
-}
-
-// folderWords is the tokenizer of a Hugging Face folder, or nil.
-func folderWords(dir string) *tokenizer.Tokenizer {
-	const most = 64 << 20 // bytes of a file
-	var files []tokenizer.File
-	for _, name := range []string{"merges.txt", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json", "vocab.json", "added_tokens.json", "config.json"} {
-		path := filepath.Join(dir, name)
-		if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() || info.Size() > most {
-			continue
-		}
-		if data, err := os.ReadFile(path); err == nil {
-			files = append(files, tokenizer.File{Name: name, Data: data})
-		}
-	}
-	t, err := tokenizer.Load(files)
-	if err != nil {
-		return nil
-	}
-	return t
 }
 
 // approximate says which numbers are not those that the run will count.
@@ -258,7 +248,7 @@ func (v *survey) approximate() []string {
 		notes = append(notes, "the run makes its own tokenizer, which is not known yet: lengths are those of one made from a part of the text")
 	}
 	if some {
-		notes = append(notes, fmt.Sprintf("of large datasets %d items were looked at, and the rest counted like them", surveyedItems))
+		notes = append(notes, fmt.Sprintf("of large datasets %d items, or %d MiB of text, were looked at, and the rest counted like them", surveyedItems, surveyedBytes>>20))
 	}
 	return notes
 }
@@ -323,7 +313,11 @@ func (v *survey) prompts(i int, c *corpus) []recipes.Volume {
 	case *recipes.Evaluate:
 		room, split = c.MaxTokens, trimtab.SplitTest
 	}
-	ids, _, fit := dataset.FitPrompts(w.t, listed[trimtab.Prompt](c), split, w.shape.Context-room)
+	ids, kept, fit := dataset.FitPrompts(w.t, listed[trimtab.Prompt](c), split, w.shape.Context-room)
+	if e, ok := v.spec.Stages[i].Config.(*recipes.Evaluate); ok && e.Prompts > 0 { // the first of each set
+		ids = firstOfSets(ids, kept, e.Prompts)
+		fit.Kept = len(ids)
+	}
 	vol := recipes.Volume{Fit: fit}
 	for _, tokens := range ids {
 		vol.Tokens += int64(len(tokens))
@@ -335,8 +329,24 @@ func (v *survey) prompts(i int, c *corpus) []recipes.Volume {
 				vol.Cut++
 			}
 		}
+		if vol.Cut+vol.LeftOut == 0 && c.Prompts+c.HeldOut < vol.Kept { // any so many of them
+			vol.Tokens = vol.Tokens * int64(c.Prompts+c.HeldOut) / int64(vol.Kept)
+			vol.Kept = c.Prompts + c.HeldOut
+		}
 	}
 	return []recipes.Volume{c.scaled(vol, split)}
+}
+
+// firstOfSets are the first prompts of each tag.
+func firstOfSets(ids [][]int32, prompts []trimtab.Prompt, most int) [][]int32 {
+	var first [][]int32
+	taken := map[string]int{}
+	for i, p := range prompts {
+		if taken[p.Tag]++; taken[p.Tag] <= most {
+			first = append(first, ids[i])
+		}
+	}
+	return first
 }
 
 // read adds sequences to a volume.

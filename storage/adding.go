@@ -14,6 +14,19 @@ const (
 	batchBytes = 4 << 20
 )
 
+// manyItems is from when on the tables that are joined are read from end to end: what was written in a transaction is
+// not yet in Postgres's statistics, so that it would look up a million rows one by one.
+const manyItems = 5000
+
+// joinMany tells the planner that a statement is about so many items.
+func joinMany(ctx context.Context, tx pgx.Tx, n int) error {
+	if n < manyItems {
+		return nil
+	}
+	_, err := tx.Exec(ctx, "set local enable_nestloop = off")
+	return err
+}
+
 // Add takes the next item of AddFrom, with the digest of its canonical form.
 type Add func(item trimtab.Item, digest trimtab.Digest) error
 
@@ -148,6 +161,9 @@ func (a *adding) flush(ctx context.Context) error {
 func (a *adding) settle(ctx context.Context, dataset, actor string) (Counts, error) {
 	counts := Counts{Present: a.given}
 	if err := a.flush(ctx); err != nil {
+		return counts, err
+	}
+	if err := joinMany(ctx, a.tx, a.given); err != nil {
 		return counts, err
 	}
 	items := a.loads[0]

@@ -112,7 +112,8 @@ func (s *Store) ResolveArtifact(ctx context.Context, ref string) (Artifact, erro
 		if named, err = artifactsByName(ctx, s.pool, ref); len(found) == 0 {
 			found = named
 		} else if len(named) > 0 && named[0].Digest != found[0].Digest {
-			return Artifact{}, trimtab.NewError(trimtab.Usage, "artifact_ambiguous", fmt.Sprintf("write %s or %s", named[0].Digest, found[0].Digest),
+			return Artifact{}, trimtab.NewError(trimtab.Usage, "artifact_ambiguous",
+				fmt.Sprintf("write %s or %s", named[0].Digest, found[0].Digest),
 				"%q is the name of one model and the beginning of the digest of another", ref)
 		}
 	}
@@ -150,7 +151,8 @@ func artifactsByName(ctx context.Context, q querier, name string) ([]Artifact, e
 	if err != nil || holder == "" {
 		return nil, err
 	}
-	return collect(ctx, q, pgx.RowToStructByPos[Artifact], selectArtifact+"where a.digest = $1 order by a.name <> $2, a.id", holder, name)
+	return collect(ctx, q, pgx.RowToStructByPos[Artifact],
+		selectArtifact+"where a.digest = $1 order by a.name <> $2, a.id", holder, name)
 }
 
 // artifactsOfStage finds what a stage's attempts put out, the newest attempt first; a reused attempt puts out another's.

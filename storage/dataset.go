@@ -164,6 +164,9 @@ func putVersion(ctx context.Context, tx pgx.Tx, v *DatasetVersion, actor, items 
 		return trimtab.NewError(trimtab.Conflict, "dataset_empty", "add items with `trimtab data import`",
 			"dataset %q has no items to freeze", v.Dataset)
 	}
+	if err := joinMany(ctx, tx, v.Items); err != nil {
+		return err
+	}
 	tag, err := tx.Exec(ctx, "insert into dataset_version (digest, kind, items) values ($1, $2, $3) on conflict do nothing",
 		v.Digest, v.Kind, v.Items)
 	if err != nil {

@@ -80,7 +80,12 @@ func placesOf(items []digested) ([]place, error) {
 
 // responseDigest names a response by all that it is: null and empty tokens are different, as in a ranking's canonical form.
 func responseDigest(r trimtab.Response) (trimtab.Digest, error) {
-	raw, err := encodeJSON(map[string]any{"bytes": r.Bytes, "model": r.Model, "tokenizer": r.Tokenizer, "tokens": r.Tokens})
+	raw, err := encodeJSON(struct { // in the order of the names
+		Bytes     []byte         `json:"bytes"`
+		Model     trimtab.Digest `json:"model"`
+		Tokenizer trimtab.Digest `json:"tokenizer"`
+		Tokens    []int32        `json:"tokens"`
+	}{r.Bytes, r.Model, r.Tokenizer, r.Tokens})
 	return trimtab.DigestOf(raw), err
 }
 

@@ -51,11 +51,17 @@ func migrateSchema(ctx context.Context, conn *pgx.Conn) error {
 	if err := m.LoadMigrations(migrations.Files); err != nil {
 		return err
 	}
+	// After each file, tern resets the settings to those that the session began with.
+	again := func() error { return conn.Config().AfterConnect(ctx, conn.PgConn()) }
+	m.OnStart = func(int32, string, string, string) { _ = again() } // the migration would fail as it does
 	err = m.Migrate(ctx)
 	if _, ok := errors.AsType[migrate.BadVersionError](err); ok {
 		return newerSchema(err)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return again()
 }
 
 // grantDatabase does what CREATE DATABASE … TEMPLATE and a dump leave behind:

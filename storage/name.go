@@ -61,7 +61,8 @@ func (s *Store) NameHolder(ctx context.Context, name string) (trimtab.Digest, er
 
 func holderOf(ctx context.Context, q querier, name string) (d trimtab.Digest, err error) {
 	var body []byte
-	err = q.QueryRow(ctx, "select body from event where stream = $1 and type = 'model_named' order by sequence desc limit 1", nameStream+name).Scan(&body)
+	err = q.QueryRow(ctx, "select body from event where stream = $1 and type = 'model_named' order by sequence desc limit 1",
+		nameStream+name).Scan(&body)
 	if err == nil {
 		return digestIn(body)
 	}

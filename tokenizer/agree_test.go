@@ -357,3 +357,28 @@ func FuzzFast(f *testing.F) {
 		}
 	})
 }
+
+// FuzzPipeline reads hostile settings: what is accepted of a component is one of
+// the forms that make no difference.
+func FuzzPipeline(f *testing.F) {
+	f.Add(`{"pre_tokenizer":{"type":"Sequence","pretokenizers":[{"type":"ByteLevel","add_prefix_space":false}]},"decoder":{"type":"ByteLevel"}}`)
+	f.Add(`{"version":"1.0","normalizer":{"type":"Sequence","normalizers":[]},"pre_tokenizer":null}`)
+	f.Add(`{"post_processor":{"type":"TemplateProcessing","single":[{"Sequence":{"id":"A","type_id":0}}],"special_tokens":{}}}`)
+	f.Add(`{"normalizer":{"type":"Sequence","normalizers":[{"type":"Sequence","normalizers":[{"type":"NFC"}]}]}}`)
+	f.Fuzz(func(t *testing.T, text string) {
+		s, err := readSettings([]byte(text))
+		if err != nil || checkPipeline(s) != nil {
+			return
+		}
+		for _, word := range []string{"Lowercase", "NFC", "Digits", "Metaspace", "Split", "SpecialToken"} {
+			for key, raw := range s {
+				if key != "added_tokens" && key != "model" && strings.Contains(squeezed(raw), `"`+word+`"`) {
+					t.Fatalf("%s is accepted: %s", key, raw)
+				}
+			}
+		}
+		if !strings.Contains(squeezed(s["pre_tokenizer"]), `"ByteLevel"`) || !strings.Contains(squeezed(s["decoder"]), `"ByteLevel"`) {
+			t.Fatalf("accepted without cutting: %s", text)
+		}
+	})
+}

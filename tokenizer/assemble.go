@@ -74,7 +74,8 @@ func decide(ids map[string]int32, n names, claims []Claim) (r roles, ends []int3
 	if err == nil {
 		r.begin, err = decideBegin(ids, r, n, claims)
 	}
-	r.unknown, r.separator, r.class, r.mask = find("unk_token", r.end), find("sep_token", NoToken), find("cls_token", NoToken), find("mask_token", NoToken)
+	r.unknown, r.separator = find("unk_token", r.end), find("sep_token", NoToken)
+	r.class, r.mask = find("cls_token", NoToken), find("mask_token", NoToken)
 	for _, name := range n.more {
 		id, ok := ids[name]
 		if !ok && err == nil {
@@ -218,7 +219,8 @@ func piecesOf(ids map[string]int32, special map[int32]flags) ([]string, error) {
 		names[id] = max(names[id], name)
 	}
 	if name, bad := first(ids, func(name string, id int32) bool { return names[id] != name }); bad {
-		return nil, fmt.Errorf("tokens %q and %q both have the id %d: the ids are not 0 … %d, each once", name, names[ids[name]], ids[name], len(ids)-1)
+		return nil, fmt.Errorf("tokens %q and %q both have the id %d: the ids are not 0 … %d, each once",
+			name, names[ids[name]], ids[name], len(ids)-1)
 	}
 	for id, name := range names {
 		_, isSpecial := special[int32(id)]

@@ -17,13 +17,14 @@ import (
 //	version         "1.0"
 //	truncation      null: Trimtab never cuts a text silently
 //	padding         null: nothing here pads
-//	added_tokens    special ones; single_word, lstrip and rstrip are kept for other programs, normalized means nothing without a normalizer
+//	added_tokens    special ones; single_word, lstrip and rstrip are kept for other programs, normalized means nothing here
 //	normalizer      null
 //	pre_tokenizer   ByteLevel, add_prefix_space false, use_regex true
 //	post_processor  null, ByteLevel, or a TemplateProcessing that adds nothing
 //	decoder         ByteLevel
 //	model           BPE, also where it has merges and no type: vocab, merges; dropout null or 0; continuing_subword_prefix and
-//	                end_of_word_suffix empty; fuse_unk, byte_fallback, ignore_merges false; unk_token means nothing where every byte is a piece
+//	                end_of_word_suffix empty; fuse_unk, byte_fallback, ignore_merges false; unk_token means nothing where
+//	                every byte is a piece
 //
 // A Sequence is what it holds, and trim_offsets is about places, not about ids.
 
@@ -91,8 +92,8 @@ func (s settings) others(where string, known ...string) error {
 
 // unlike is the refusal of a setting under which text would be cut otherwise.
 func unlike(name string, value json.RawMessage, why string) error {
-	return unlikeBut(name, value, why,
-		"choose a model whose tokenizer cuts text as GPT-2's does, or train a new tokenizer with the model; docs/models.md lists what is understood")
+	return unlikeBut(name, value, why, "choose a model whose tokenizer cuts text as GPT-2's does, or train a new tokenizer with the model; "+
+		"docs/models.md lists what is understood")
 }
 
 // unlikeBut is unlike with a remedy of its own.
@@ -213,11 +214,13 @@ func checkPipeline(s settings) error {
 		if err != nil {
 			return err
 		}
-		if len(steps) > c.most || !c.any && len(steps) < c.most || slices.ContainsFunc(steps, func(step settings) bool { return !c.ok(step) }) {
+		number := len(steps) == c.most || c.any && len(steps) < c.most
+		if !number || slices.ContainsFunc(steps, func(step settings) bool { return !c.ok(step) }) {
 			return unlike(c.key, s[c.key], c.why)
 		}
 	}
-	return s.others("", "version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder", "model")
+	return s.others("", "version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder",
+		"model")
 }
 
 // sequences are the names that a Sequence gives to what it holds.

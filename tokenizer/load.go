@@ -127,7 +127,8 @@ func (s *sources) join() (lexicon, error) {
 			return fmt.Errorf("%s: token %q has the ids %d and %d", file, name, w.ids[name], ids[name])
 		}
 		if bad {
-			return disagree(fmt.Sprintf("the id of token %q", name), s.fileOf(name, w.ids[name]), fmt.Sprint(w.ids[name]), file, fmt.Sprint(ids[name]))
+			return disagree(fmt.Sprintf("the id of token %q", name), s.fileOf(name, w.ids[name]), fmt.Sprint(w.ids[name]),
+				file, fmt.Sprint(ids[name]))
 		}
 		maps.Copy(w.ids, ids)
 		return nil

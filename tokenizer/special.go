@@ -37,7 +37,8 @@ func (l *added) readFast(raw json.RawMessage) error {
 		if err != nil {
 			return fmt.Errorf("added token %d: %w", i, err)
 		}
-		if err := s.others(fmt.Sprintf("added_tokens[%d].", i), "id", "content", "single_word", "lstrip", "rstrip", "normalized", "special"); err != nil {
+		err = s.others(fmt.Sprintf("added_tokens[%d].", i), "id", "content", "single_word", "lstrip", "rstrip", "normalized", "special")
+		if err != nil {
 			return err
 		}
 		if err := l.read(fastName, entry, nil); err != nil {
@@ -63,7 +64,9 @@ func (l *added) read(file string, raw json.RawMessage, id *int32) error {
 	if id == nil || a.Content == nil {
 		return errors.New("it has no id or no content")
 	}
-	*l = append(*l, addition{id: *id, content: *a.Content, flags: flags{a.SingleWord, a.LStrip, a.RStrip}, special: a.Special, told: true, file: file})
+	*l = append(*l, addition{
+		id: *id, content: *a.Content, flags: flags{a.SingleWord, a.LStrip, a.RStrip}, special: a.Special, told: true, file: file,
+	})
 	return nil
 }
 
@@ -105,7 +108,8 @@ func (l added) specials(named func(content string) bool) (map[int32]flags, error
 	said := make(map[string]addition)
 	for _, a := range l {
 		if first, ok := said[a.content]; ok && a.told && first.special != a.special {
-			return nil, disagree(fmt.Sprintf("special of token %q", a.content), first.file, strconv.FormatBool(first.special), a.file, strconv.FormatBool(a.special))
+			return nil, disagree(fmt.Sprintf("special of token %q", a.content), first.file, strconv.FormatBool(first.special),
+				a.file, strconv.FormatBool(a.special))
 		}
 		if a.told {
 			said[a.content] = a
@@ -119,7 +123,8 @@ func (l added) specials(named func(content string) bool) (map[int32]flags, error
 			if !ok {
 				why = "is called special by no file"
 			}
-			return nil, refuse("add it as a special token, or train a tokenizer in which it is no added token; tokens that are looked for in text are not supported yet",
+			return nil, refuse("add it as a special token, or train a tokenizer in which it is no added token; "+
+				"tokens that are looked for in text are not supported yet",
 				"%s: token %q (id %d) %s: it would be looked for in every text", a.file, a.content, a.id, why)
 		}
 		if a.told || out[a.id] == (flags{}) {

@@ -125,6 +125,9 @@ func (a *app) align(ctx context.Context, s *session, spec recipes.Spec, o alignF
 	if launched.Attached {
 		a.note("attached to run %s (%s), which has not ended; --new starts another", shortID(id), launched.Run.Name)
 	}
+	for _, u := range launched.Unmeasured {
+		a.note("%s", u)
+	}
 	if !o.detach {
 		if a.format == formatTable {
 			if err := a.printPlan(launched, spec); err != nil {

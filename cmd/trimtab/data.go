@@ -199,6 +199,9 @@ func (a *app) showDataset(ctx context.Context, store *storage.Store, ref string,
 	if err := printList(a, versions); err != nil {
 		return err
 	}
+	if doc.HeldOut != nil && doc.Kind != trimtab.KindText {
+		fmt.Fprintf(a.out, "\n%d items for training, %d held out\n", version.Items-*doc.HeldOut, *doc.HeldOut)
+	}
 	if doc.Rankings != nil {
 		fmt.Fprintf(a.out, "\n%s\n", doc.Rankings)
 	}

@@ -14,6 +14,13 @@
 //   - Messages start in lower case, have no full stop, and end with what to do.
 package main
 
-import "os"
+import (
+	"os"
+	"os/signal"
+	"syscall"
+)
 
-func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
+func main() {
+	signal.Ignore(syscall.SIGXFSZ) // a file that may not grow is an error of the write, not the end of the program
+	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}

@@ -109,7 +109,8 @@ func (a *app) importModel(ctx context.Context, s *session, dir string, o takeInF
 }
 
 // wouldImport is the document of an import that is not done.
-func wouldImport(ctx context.Context, s *session, f *checkpoint.Folder, o takeInFlags, done *takenIn) (doc modelDocument, err error) {
+func wouldImport(ctx context.Context, s *session, f *checkpoint.Folder, o takeInFlags, done *takenIn) (modelDocument, error) {
+	var doc modelDocument
 	digest, err := f.Digest()
 	if err != nil {
 		return doc, err

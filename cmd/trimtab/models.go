@@ -188,7 +188,9 @@ func describe(ctx context.Context, s *session, ref string) (modelDocument, error
 }
 
 func documentOf(x artifact, m *model.Model, t *tokenizer.Tokenizer, entries []checkpoint.Entry) modelDocument {
-	doc := modelDocument{Schema: "trimtab.model/v1", artifact: x, Config: m.Config, Scalar: m.Scalar, Tokenizer: t.Digest(), Tokens: tokensOf(t)}
+	doc := modelDocument{
+		Schema: "trimtab.model/v1", artifact: x, Config: m.Config, Scalar: m.Scalar, Tokenizer: t.Digest(), Tokens: tokensOf(t),
+	}
 	for _, e := range entries {
 		doc.Files = append(doc.Files, fileEntry{e.Name, int(e.Bytes), e.Digest})
 	}
@@ -332,7 +334,9 @@ the last layer norm, and it has a padding token.`,
 					names = append(names, proofsName)
 				}
 				if a.documents() {
-					return a.printDocument(map[string]any{"schema": "trimtab.export/v1", "digest": x.Digest, "folder": args[1], "papers": names, "notes": notes})
+					return a.printDocument(map[string]any{
+						"schema": "trimtab.export/v1", "digest": x.Digest, "folder": args[1], "papers": names, "notes": notes,
+					})
 				}
 				fmt.Fprintf(a.out, "%s is in %s, with %s\n", x.Digest, clean(args[1]), strings.Join(names, ", "))
 				for _, note := range notes {
@@ -370,10 +374,12 @@ func exportModel(ctx context.Context, s *session, d trimtab.Digest, run, dir str
 }
 
 // useOf are the files by which other programs use a model as it was trained, and what is to be said of its form.
-func useOf(ctx context.Context, s *session, d trimtab.Digest, run string, x checkpoint.Exported) (files []checkpoint.File, notes []string, err error) {
+func useOf(ctx context.Context, s *session, d trimtab.Digest, run string, x checkpoint.Exported) ([]checkpoint.File, []string, error) {
 	if x.Tokenizer == nil {
 		return nil, nil, nil
 	}
+	var files []checkpoint.File
+	var notes []string
 	if text, ok := dataset.ChatTemplate(x.Tokenizer); ok {
 		files = append(files, checkpoint.File{Name: "chat_template.jinja", Data: text})
 	} else {
@@ -384,7 +390,8 @@ func useOf(ctx context.Context, s *session, d trimtab.Digest, run string, x chec
 	}
 	switch {
 	case x.KeepsBias:
-		notes = append(notes, "score.bias could not be folded into the last layer norm: other programs leave it out, and their scores are off by it")
+		notes = append(notes, "score.bias could not be folded into the last layer norm: other programs leave it out, "+
+			"and their scores are off by it")
 	case len(x.Changed) > 0:
 		notes = append(notes, "score.bias is folded into the last layer norm, so that other programs score alike")
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"math"
-	"slices"
 	"time"
 
 	"github.com/trimtab/trimtab/activities"
@@ -34,8 +33,8 @@ type trial struct {
 // trialTime is about how long a trial takes, and trialMost how long it may be
 // expected to take to be tried at all.
 const (
-	trialTime = 250 * time.Millisecond
-	trialMost = 2 * time.Second
+	trialTime = 150 * time.Millisecond
+	trialMost = time.Second
 )
 
 // newPace measures matrix products.
@@ -49,19 +48,25 @@ func (p *pace) close() { p.pool.Close() }
 // seconds is how long a stage would take.
 func (p *pace) seconds(c recipes.StageCost) float64 {
 	w, shape := c.Work, c.Shape
-	length := max(2, min(int(w.Length), shape.Context))
+	length := max(2, min(rounded(w.Length, 2), shape.Context))
+	batch := max(1, rounded(w.Together, 4)/length)
 	t := 0.
 	if w.Trained > 0 {
-		batch := max(1, int(math.Round(w.Together/float64(length))))
-		t += w.Trained / p.rate(trial{bench.KindTrain, shape, min(batch, 4096/length+1), length})
+		t += w.Trained / p.rate(trial{bench.KindTrain, shape, batch, length})
 	}
 	if w.Scored > 0 {
-		t += w.Scored / p.rate(trial{bench.KindScore, shape, 1024/length + 1, length})
+		t += w.Scored / p.rate(trial{bench.KindScore, shape, max(1, 1024/length), length})
 	}
 	if w.Sampled > 0 {
-		t += w.Sampled / p.rate(trial{bench.KindGenerate, shape, 128, length})
+		t += w.Sampled / p.rate(trial{bench.KindGenerate, shape, 64, length})
 	}
 	return t
+}
+
+// rounded is the power of a base next to a number, so that stages that are
+// alike share a trial.
+func rounded(n, base float64) int {
+	return int(math.Pow(base, math.Round(math.Log(max(n, 1))/math.Log(base))))
 }
 
 // rate is tokens a second.
@@ -85,29 +90,26 @@ func (p *pace) rate(t trial) float64 {
 	return r
 }
 
-// try does the work twice at the least, and takes the faster half of the time.
+// try does the work twice at the least, and takes the fastest: what else runs
+// on the machine only makes it slower.
 func (p *pace) try(t trial) (rate float64, ok bool) {
-	s := bench.Shape{Config: t.shape, Train: bench.Rows{Batch: t.batch, Length: t.length}, Score: bench.Rows{Batch: t.batch, Length: t.length},
+	rows := bench.Rows{Batch: t.batch, Length: t.length}
+	s := bench.Shape{Config: t.shape, Train: rows, Score: rows,
 		Generate: bench.Sampling{Batch: t.batch, Prompt: max(1, t.length/2), Response: max(1, t.length-t.length/2)}}
 	w, err := bench.New(t.kind, s, p.pool, p.numerics)
 	if err != nil {
 		return 0, false
 	}
-	var rates []float64
-	for start := time.Now(); len(rates) < 3 || time.Since(start) < trialTime; {
+	for start, run := time.Now(), 0; run < 2 || time.Since(start) < trialTime; run++ {
 		at := time.Now()
-		tokens, err := w.Run(len(rates))
+		tokens, err := w.Run(run)
 		if err != nil {
 			return 0, false
 		}
-		rates = append(rates, float64(tokens)/time.Since(at).Seconds())
+		rate = max(rate, float64(tokens)/time.Since(at).Seconds())
 		if time.Since(start) > trialMost {
 			break
 		}
 	}
-	if len(rates) > 1 {
-		rates = rates[1:] // the first fills buffers
-	}
-	slices.Sort(rates)
-	return rates[len(rates)/2], true
+	return rate, rate > 0
 }

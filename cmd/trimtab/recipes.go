@@ -240,7 +240,7 @@ func (a *app) printCostSums(doc planDocument) {
 	work, unknown := cost(doc)
 	fmt.Fprintf(a.out, "\n%s parameters, %s, %s of memory at the most, %s on disk, numerics %s\n",
 		count(float64(doc.Parameters)), flops(work.flops), bytesOf(doc.Memory), bytesOf(doc.Disk), doc.Numerics)
-	fmt.Fprintf(a.out, "about %s on this machine as it is now (%sFLOP/s in matrix products, %s kernels), as short trials of its work say\n",
+	fmt.Fprintf(a.out, "about %s on this machine as it is now, as short trials of the work say (%sFLOP/s in matrix products, %s kernels)\n",
 		longTime(work.seconds), count(doc.Speed), tensor.Implementation())
 	if len(unknown) > 0 {
 		fmt.Fprintf(a.out, "not counted: %s, which the spec's data decides\n", clean(strings.Join(unknown, ", ")))

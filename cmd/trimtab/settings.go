@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"github.com/spf13/viper"
 
 	"github.com/trimtab/trimtab"
@@ -71,6 +72,11 @@ func addSettingFlags(root *cobra.Command) {
 	}
 }
 
+// settingFlag is the flag of a setting, and not a command's own of that name: audit prove has an --offline.
+func settingFlag(cmd *cobra.Command, s setting) *pflag.Flag {
+	return cmd.Root().PersistentFlags().Lookup(s.flagName())
+}
+
 func (s setting) flagName() string {
 	if s.flag != "" {
 		return s.flag
@@ -87,7 +93,7 @@ func readSettings(cmd *cobra.Command, file string) (*settings, error) {
 	for _, s := range allSettings {
 		v.SetDefault(s.key, s.standard())
 		_ = v.BindEnv(s.key) // fails only without a key
-		if flag := cmd.Flag(s.flagName()); flag != nil && flag.Changed {
+		if flag := settingFlag(cmd, s); flag != nil && flag.Changed {
 			v.Set(s.key, flag.Value.String())
 		}
 	}
@@ -212,7 +218,7 @@ func checkSettingsFile(file string) error {
 }
 
 func origin(cmd *cobra.Command, v *viper.Viper, s setting, file string) string {
-	if flag := cmd.Flag(s.flagName()); flag != nil && flag.Changed {
+	if flag := settingFlag(cmd, s); flag != nil && flag.Changed {
 		return "flag --" + s.flagName()
 	}
 	if os.Getenv(envName(s.key)) != "" {

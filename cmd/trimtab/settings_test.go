@@ -125,6 +125,26 @@ func TestSettingsDownloads(t *testing.T) {
 	}
 }
 
+// TestSettingsShadowed has a command with an --offline of its own, as audit prove and data prove have.
+func TestSettingsShadowed(t *testing.T) {
+	quiet(t)
+	root, prove, align := flags(t), &cobra.Command{Use: "prove"}, &cobra.Command{Use: "align"}
+	root.AddCommand(prove, align)
+	file := prove.Flags().String("offline", "", "check this file")
+	if err := prove.ParseFlags([]string{"--offline", "proof.json"}); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := readSettings(prove, ""); err != nil || *file != "proof.json" || s.value("offline") != "false" {
+		t.Errorf("prove --offline proof.json: %q, %v", *file, err)
+	}
+	if err := align.ParseFlags([]string{"--offline"}); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := readSettings(align, ""); err != nil || s.value("offline") != "true" {
+		t.Errorf("align --offline: %v", err)
+	}
+}
+
 func TestProgressLine(t *testing.T) {
 	var b bytes.Buffer
 	show := (&app{err: &b}).progressLine(0)

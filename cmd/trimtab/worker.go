@@ -15,6 +15,7 @@ import (
 
 	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/activities"
+	"github.com/trimtab/trimtab/devstack"
 	"github.com/trimtab/trimtab/storage"
 	"github.com/trimtab/trimtab/tensor"
 	"github.com/trimtab/trimtab/workflows"
@@ -51,6 +52,9 @@ most a minute, and ends; the run goes on where another worker is.`,
 func (a *app) work(ctx context.Context, threads int) error {
 	if err := tensor.InitError(); err != nil { // never train on other kernels than were asked for
 		return trimtab.NewError(trimtab.Usage, "unknown_kernels", "unset TRIMTAB_KERNELS, or see trimtab doctor", "%w", err)
+	}
+	if err := devstack.CheckWorkerLimits(); err != nil {
+		return err
 	}
 	e, err := a.locate(ctx)
 	if err != nil {

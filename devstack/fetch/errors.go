@@ -80,7 +80,7 @@ func onNetwork(ctx context.Context, err error) *Error {
 	case isCertificate, isAlert, isHost:
 		return &Error{Kind: TLS, Err: err}
 	case strings.Contains(text, "invalid proxy address"): // it names the password
-		return &Error{Kind: Address, Err: errors.New("the address of the proxy in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY is not an address")}
+		return &Error{Kind: Address, Err: errors.New("HTTPS_PROXY, HTTP_PROXY or ALL_PROXY is not an address")}
 	case strings.Contains(text, "Proxy Authentication Required"):
 		return &Error{Kind: Status, Status: 407, Err: errors.New("the proxy wants a user and a password (407)")}
 	case strings.Contains(text, "stopped after 10 redirects"), strings.Contains(text, "unsupported protocol scheme"):

@@ -243,7 +243,8 @@ func (d *download) copy(ctx context.Context, body io.Reader, alive func()) error
 		if n > 0 {
 			alive()
 			if d.done+int64(n) > d.Size {
-				return errors.Join(&Error{Kind: Length, Err: fmt.Errorf("the server sends more than the %d bytes that were expected", d.Size)}, d.restart())
+				long := &Error{Kind: Length, Err: fmt.Errorf("the server sends more than the %d bytes that were expected", d.Size)}
+				return errors.Join(long, d.restart())
 			}
 			if _, err := d.out.WriteAt(buffer[:n], d.done); err != nil {
 				return onDisk(err)
