@@ -3,6 +3,7 @@ package runs_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"os"
@@ -282,10 +283,11 @@ func TestMemoryShort(t *testing.T) {
 	same(t, b.await(id, trimtab.RunCompleted), want)
 }
 
-// A disk that is full, or takes no writes, is waited for.
-func TestDiskFullAndReadOnly(t *testing.T) {
+// smallDisk is a folder that is a file system of its own.
+func smallDisk(t *testing.T, options string) string {
+	t.Helper()
 	dir := t.TempDir()
-	if err := syscall.Mount("none", dir, "tmpfs", 0, "size=64m"); err != nil {
+	if err := syscall.Mount("none", dir, "tmpfs", 0, options); err != nil {
 		if errors.Is(err, syscall.EPERM) {
 			t.Skip("a file system cannot be mounted here: ", err)
 		}
@@ -296,6 +298,12 @@ func TestDiskFullAndReadOnly(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	return dir
+}
+
+// A disk that is full, or takes no writes, is waited for.
+func TestDiskFullAndReadOnly(t *testing.T) {
+	dir := smallDisk(t, "size=64m")
 	want := whole(t)
 	b := newBenchIn(t, dir, 0)
 	id := b.launch(long...)
@@ -331,6 +339,41 @@ func TestDiskFullAndReadOnly(t *testing.T) {
 	remount(syscall.MS_RDONLY)
 	b.waits(id, "files_unavailable")
 	remount(0)
+	same(t, b.await(id, trimtab.RunCompleted), want)
+	b.stop()
+}
+
+// A disk on which no file can be made any more, although there is space, is
+// waited for as a full one is, and nothing that was made is another.
+func TestInodesUsedUp(t *testing.T) {
+	dir := smallDisk(t, "size=64m,nr_inodes=200")
+	want := whole(t)
+	b := newBenchIn(t, dir, 0)
+	id := b.launch(long...)
+	b.awaitStep(id, "pretrain", 40)
+	var made []string
+	var err error
+	for i := 0; err == nil; i++ {
+		name := filepath.Join(dir, fmt.Sprint("filler-", i))
+		if err = os.WriteFile(name, nil, 0o600); err == nil {
+			made = append(made, name)
+		}
+	}
+	if !errors.Is(err, syscall.ENOSPC) {
+		t.Fatal(err)
+	}
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(dir, &fs); err != nil || fs.Bavail == 0 {
+		t.Fatalf("%d blocks are free, %v: it is space that is used up", fs.Bavail, err)
+	}
+	b.waits(id, "disk_full")
+	b.anew() // nor does a worker give up that comes now
+	b.waits(id, "disk_full")
+	for _, name := range made {
+		if err := os.Remove(name); err != nil {
+			t.Fatal(err)
+		}
+	}
 	same(t, b.await(id, trimtab.RunCompleted), want)
 	b.stop()
 }

@@ -65,6 +65,7 @@ func argument(cmd *cobra.Command, i int) string {
 	return words[min(i, len(words)-1)]
 }
 
+// validText refuses what is not UTF-8 or holds a NUL; more is not asked of words that are only looked for.
 func validText(s string) error {
 	if !utf8.ValidString(s) {
 		return trimtab.CheckText(s, len(s))

@@ -104,6 +104,21 @@ func TestGoodWords(t *testing.T) {
 	}
 }
 
+// Flags of every sort are taken as they are: words, numbers, switches.
+func TestOrdinaryFlags(t *testing.T) {
+	quiet(t)
+	t.Setenv("TRIMTAB_POSTGRES_URL", "postgres://ann@127.0.0.1:1/x")
+	t.Setenv("TRIMTAB_TEMPORAL_ADDRESS", "127.0.0.1:1")
+	for _, args := range [][]string{
+		{"runs", "--limit", "5"}, {"align", "--detach", "--size", "smallest", "--seed", "7", "--set", "ppo.kl_coef=0.1", "--name", "x"},
+		{"rerun", "x", "ppo", "--from-checkpoint", "latest", "--dry-run", "--force", "--data", "demos"}, {"gc", "--dry-run", "--grace", "24h"},
+	} {
+		if f := fails(t, 6, args...); strings.Contains(f.Message, "cannot be taken") {
+			t.Errorf("%q: %+v", args, f)
+		}
+	}
+}
+
 func TestArgumentNames(t *testing.T) {
 	for _, c := range []struct {
 		use  string
