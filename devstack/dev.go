@@ -114,7 +114,7 @@ func (d *dev) run(ctx context.Context) (err error) {
 	if err := d.announce(); err != nil {
 		return err
 	}
-	say(d.o.Log, "ready after %.1f s; Temporal's pages are at %s", time.Since(begin).Seconds(), d.reach().TemporalUI)
+	say(d.o.Log, "ready after %.1f s", time.Since(begin).Seconds())
 	return d.watch(ctx)
 }
 

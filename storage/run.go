@@ -240,10 +240,21 @@ func (s *Store) Runs(ctx context.Context, limit int) ([]Run, error) {
 	return runs, fault(ctx, "listing runs", err)
 }
 
-// OpenRuns lists the runs that may still change, oldest first.
-func (s *Store) OpenRuns(ctx context.Context) ([]Run, error) {
-	runs, err := collect(ctx, s.pool, scanRun, selectRun+"where s.ended_at is null order by r.created_at, r.id")
-	return runs, fault(ctx, "listing open runs", err)
+// CountOpenRuns counts the runs of a database that may still change, of
+// whatever version its schema is.
+func CountOpenRuns(ctx context.Context, url string) (n int, err error) {
+	const doing = "counting open runs"
+	config, err := poolConfig(url)
+	if err != nil {
+		return 0, err
+	}
+	conn, err := pgx.ConnectConfig(ctx, config.ConnConfig)
+	if err != nil {
+		return 0, fault(ctx, doing, err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	err = conn.QueryRow(ctx, "select count(*) from public.run_state where ended_at is null").Scan(&n)
+	return n, fault(ctx, doing, err)
 }
 
 // SetRunStatus changes the state of a run, unless it is in one of the states

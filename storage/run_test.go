@@ -1,6 +1,7 @@
 package storage_test
 
 import (
+	"context"
 	"fmt"
 	"reflect"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/storage"
 	"github.com/trimtab/trimtab/storage/storagetest"
@@ -102,8 +104,7 @@ func TestRunStatus(t *testing.T) {
 	if r.EndedAt == nil || r.Error != nil || !r.StartedAt.Equal(*first.StartedAt) {
 		t.Errorf("completed: %+v", r)
 	}
-	open, err := s.OpenRuns(ctx)
-	must(t, err)
+	open := openRuns(t, s)
 	if !slices.Equal(ids(open), []string{"run-2"}) {
 		t.Errorf("open runs %v", ids(open))
 	}
@@ -210,8 +211,7 @@ func TestCreateRunOnce(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	open, err := s.OpenRuns(ctx)
-	must(t, err)
+	open := openRuns(t, s)
 	if created.Load() != 1 || len(open) != 1 {
 		t.Fatalf("%d launches created, %d runs are open", created.Load(), len(open))
 	}
@@ -262,4 +262,33 @@ func TestCreateRerun(t *testing.T) {
 	if reruns, err = s.Reruns(ctx, "run-1"); err != nil || len(reruns) != 2 || reruns[0] != "before" {
 		t.Errorf("reruns %v, %v", reruns, err)
 	}
+}
+
+// openRuns are the runs that may still change.
+func openRuns(t *testing.T, s *storage.Store) []storage.Run {
+	t.Helper()
+	all, err := s.Runs(t.Context(), 0)
+	must(t, err)
+	return slices.DeleteFunc(all, func(r storage.Run) bool { return !r.Status.Open() })
+}
+
+// Who comes with another program must learn whether a run is open before the schema is that program's.
+func TestOpenRunsOfAnySchema(t *testing.T) {
+	t.Parallel()
+	urls := storagetest.URLs(t)
+	s := storagetest.Open(t, urls.App)
+	newRun(t, s, "run-1")
+	must(t, s.SetRunStatus(t.Context(), newRun(t, s, "run-2").ID, trimtab.RunCancelled, "", nil, "ann"))
+	owner, err := pgx.Connect(t.Context(), urls.Owner)
+	must(t, err)
+	defer owner.Close(context.Background())
+	for _, version := range []string{"version", "1", "999"} {
+		_, err := owner.Exec(t.Context(), "update public.schema_version set version = "+version)
+		must(t, err)
+		if n, err := storage.CountOpenRuns(t.Context(), urls.App); n != 1 || err != nil {
+			t.Errorf("schema version %s: %d open runs, %v; want 1", version, n, err)
+		}
+	}
+	_, err = storage.CountOpenRuns(t.Context(), "postgres://trimtab_app:x@127.0.0.1:1/trimtab")
+	wantError(t, err, trimtab.Unavailable, "postgres_unavailable")
 }

@@ -16,7 +16,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(servers{m}, map[string]func(){"trimtab": main})
+	testscript.Main(servers{m}, map[string]func(){"trimtab": main, "stranger": stranger})
 }
 
 // servers runs the tests and stops what they have started.
