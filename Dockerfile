@@ -3,6 +3,7 @@ FROM golang:1.26 AS build
 WORKDIR /src
 COPY go.mod go.sum ./
 COPY devstack/temporald/go.mod devstack/temporald/go.sum devstack/temporald/
+COPY devstack/temporald/without devstack/temporald/without
 RUN go mod download && cd devstack/temporald && go mod download
 COPY . .
 ENV CGO_ENABLED=0

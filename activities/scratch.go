@@ -13,6 +13,7 @@ import (
 	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/checkpoint"
 	"github.com/trimtab/trimtab/model"
+	"github.com/trimtab/trimtab/plainfile"
 	"github.com/trimtab/trimtab/storage"
 	"github.com/trimtab/trimtab/tokenizer"
 )
@@ -150,5 +151,5 @@ func writeFile(path string, body []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	return os.WriteFile(path, body, 0o644)
+	return plainfile.New(path, 0o644, body)
 }

@@ -68,6 +68,10 @@ type collection struct {
 
 // walk looks at every file of a folder; why is asked about those that are named by a digest.
 func (c *collection) walk(folder string, why func(path string, name trimtab.Digest) string) error {
+	if st, err := os.Lstat(filepath.Join(c.s.dir, folder)); err == nil && !st.IsDir() {
+		return trimtab.NewError(trimtab.Conflict, "store_linked", "put the folder itself there, or put the whole data folder where there is space, and link or mount that",
+			"%s is a link, or no folder: nothing is removed behind it", folder)
+	}
 	return fs.WalkDir(os.DirFS(c.s.dir), folder, func(name string, e fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) { // removed meanwhile, or a folder that was never made
 			return nil
@@ -95,13 +99,13 @@ func (c *collection) why(name string, info fs.FileInfo, why func(path string, na
 	age := c.now.Sub(info.ModTime())
 	base := path.Base(name)
 	switch {
-	case strings.HasSuffix(base, asideSuffix):
+	case asideName.MatchString(base):
 		if age < max(c.keep.Damaged, c.keep.Grace) {
 			return ""
 		}
 		return "was set aside as damaged"
 	case why == nil: // under way
-		if age < c.keep.Grace {
+		if age < c.keep.Grace || path.Dir(name) != partial || !partialName.MatchString(base) {
 			return ""
 		}
 		return "is a file that was never finished"
@@ -197,20 +201,24 @@ func (s *Store) Collect(loose []Loose, k Keep) (removed []Loose, err error) {
 }
 
 func (s *Store) collect(removed []Loose, l Loose, k Keep) ([]Loose, error) {
-	name := filepath.Join(s.dir, filepath.FromSlash(l.Path))
 	err := s.alone(func() error {
-		info, err := os.Lstat(name)
+		in, err := os.OpenRoot(s.dir) // nothing outside is removed, whatever the path leads to
+		if err != nil {
+			return err
+		}
+		defer in.Close()
+		info, err := in.Lstat(l.Path)
 		if errors.Is(err, fs.ErrNotExist) || err == nil && (!info.ModTime().Equal(l.Written) || time.Since(info.ModTime()) < k.Grace) {
 			return nil
 		} else if err != nil {
 			return diskError(err)
 		}
-		if err := os.Remove(name); err != nil {
+		if err := in.Remove(l.Path); err != nil {
 			return diskError(err)
 		}
 		removed = append(removed, l)
 		if dir := path.Dir(l.Path); strings.Contains(dir, "/") { // of an attempt; it stays if there is more in it
-			_ = os.Remove(filepath.Join(s.dir, filepath.FromSlash(dir)))
+			_ = in.Remove(dir)
 		}
 		return nil
 	})

@@ -10,6 +10,7 @@ import (
 
 	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/model"
+	"github.com/trimtab/trimtab/plainfile"
 )
 
 // maxFile bounds what Import reads of every file but the weights, bytes.
@@ -55,7 +56,7 @@ func FolderDigest(dir string) (trimtab.Digest, error) {
 
 // FolderConfig is the shape of the model in a Hugging Face folder; only config.json is read.
 func FolderConfig(dir string) (model.Config, error) {
-	raw, err := os.ReadFile(filepath.Join(dir, configName))
+	raw, err := plainfile.Read(filepath.Join(dir, configName))
 	if errors.Is(err, fs.ErrNotExist) {
 		err = unsupported("%s is absent", configName)
 	}
@@ -140,7 +141,7 @@ func Export(s *Store, d trimtab.Digest, dir string, papers ...File) error {
 		return err
 	}
 	files = append(files, papers...)
-	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
+	if entries, err := listFolder(dir); err == nil && len(entries) > 0 {
 		return trimtab.NewError(trimtab.Conflict, "folder_not_empty",
 			"name a folder that is new or empty", "export to %s: the folder is not empty", dir)
 	}

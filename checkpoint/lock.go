@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/plainfile"
 )
 
 // lockName is the file by whose lock those who put files into a store and
@@ -46,7 +47,7 @@ func (s *Store) alone(f func() error) error {
 
 // lock returns the locked file; closing it ends the lock.
 func (s *Store) lock(how int) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(s.dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := plainfile.OpenFile(filepath.Join(s.dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}

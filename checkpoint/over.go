@@ -3,9 +3,9 @@ package checkpoint
 import (
 	"errors"
 	"io/fs"
-	"os"
 
 	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/plainfile"
 )
 
 // Over is a store in the same folder that reads from below what is not in it.
@@ -14,7 +14,7 @@ func (s *Store) Over(below *Store) *Store { return &Store{dir: s.dir, below: bel
 
 // bytes reads a file as it is, from below where it is not in the store itself.
 func (s *Store) bytes(folder string, d trimtab.Digest) ([]byte, error) {
-	data, err := os.ReadFile(s.path(folder, d))
+	data, err := plainfile.Read(s.path(folder, d))
 	if errors.Is(err, fs.ErrNotExist) && s.below != nil {
 		return s.below.bytes(folder, d)
 	}

@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
 	"path"
 	"path/filepath"
 	"strconv"
@@ -91,10 +89,7 @@ func (s *Store) RemoveRollouts(attempt string, d trimtab.Digest) error {
 	if err != nil {
 		return err
 	}
-	if _, err := trimtab.ParseDigest(string(d)); err != nil {
-		return fmt.Errorf("remove rollouts of %s: %w", attempt, err)
-	}
-	if err := os.Remove(filepath.Join(s.dir, folder, d.Hex())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := s.remove(folder, d); err != nil {
 		return fmt.Errorf("remove rollouts of %s: %w", attempt, err)
 	}
 	return nil

@@ -92,14 +92,32 @@ func (s *Store) RemoveState(attempt string, d trimtab.Digest) error {
 	if err != nil {
 		return err
 	}
-	if err := os.Remove(filepath.Join(s.dir, folder, d.Hex())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := s.remove(folder, d); err != nil {
 		return fmt.Errorf("remove a state of %s: %w", attempt, err)
+	}
+	return nil
+}
+
+// remove removes a file that is named by its digest; one that is gone is no error.
+func (s *Store) remove(folder string, d trimtab.Digest) error {
+	if _, err := trimtab.ParseDigest(string(d)); err != nil {
+		return err
+	}
+	in, err := os.OpenRoot(s.dir) // nothing outside is removed, whatever the path leads to
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	if err := in.Remove(path.Join(folder, d.Hex())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
 	return nil
 }
 
 // asideSuffix is behind the name of a state that was found damaged and is kept for a person to look at.
 const asideSuffix = ".damaged"
+
+var asideName = regexp.MustCompile(`^[0-9a-f]{64}\.damaged$`)
 
 // SetAside renames a state that cannot be used, so that nothing takes it for a
 // sound one and it can be looked at. It returns the new name, or "" if there is no file.

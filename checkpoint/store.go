@@ -27,7 +27,9 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -37,6 +39,7 @@ import (
 
 	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/failpoint"
+	"github.com/trimtab/trimtab/plainfile"
 	"github.com/trimtab/trimtab/tokenizer"
 )
 
@@ -67,22 +70,71 @@ const maxManifest = 1 << 20
 // Open makes the folder ready, for its owner only, and removes what crashes left.
 func Open(dir string) (*Store, error) {
 	s := &Store{dir: dir}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, diskError(fmt.Errorf("open the store: %w", err))
+	}
 	for _, name := range []string{objects, artifacts, states, rollouts, partial} {
-		if err := os.MkdirAll(filepath.Join(dir, name), 0o700); err != nil {
+		if err := s.folder(name); err != nil {
 			return nil, diskError(fmt.Errorf("open the store: %w", err))
 		}
 	}
-	entries, err := os.ReadDir(filepath.Join(dir, partial))
-	if err = errors.Join(err, syncFolder(dir)); err != nil {
+	if err := errors.Join(s.sweep(), syncFolder(dir)); err != nil {
 		return nil, fmt.Errorf("open the store: %w", err)
-	}
-	for _, e := range entries {
-		if info, err := e.Info(); err == nil && time.Since(info.ModTime()) > partialAge {
-			os.Remove(filepath.Join(dir, partial, e.Name())) // else the next Open does
-		}
 	}
 	return s, nil
 }
+
+// partialName is the name of a file under way, as write makes it.
+var partialName = regexp.MustCompile(`^file-[0-9]+$`)
+
+// sweep removes the files under way that crashes left. Nothing else is
+// removed, and nothing behind a symbolic link.
+func (s *Store) sweep() error {
+	if st, err := os.Lstat(filepath.Join(s.dir, partial)); err != nil || !st.IsDir() {
+		return err
+	}
+	entries, err := listFolder(filepath.Join(s.dir, partial))
+	for _, e := range entries {
+		info, err := e.Info()
+		if err == nil && info.Mode().IsRegular() && partialName.MatchString(e.Name()) && time.Since(info.ModTime()) > partialAge {
+			os.Remove(filepath.Join(s.dir, partial, e.Name())) // else the next Open does
+		}
+	}
+	return err
+}
+
+// folder makes a folder of the store, and those above it. The store itself has
+// to be there: one that was removed is not made again.
+func (s *Store) folder(name string) error {
+	if dir := path.Dir(name); dir != "." {
+		if err := s.folder(dir); err != nil {
+			return err
+		}
+	}
+	full := filepath.Join(s.dir, filepath.FromSlash(name))
+	err := os.Mkdir(full, 0o700)
+	if errors.Is(err, fs.ErrExist) {
+		if st, err := os.Stat(full); err == nil && st.IsDir() {
+			return nil
+		}
+		err = &fs.PathError{Op: "make folder", Path: full, Err: errors.New("something that is no folder is in its place")}
+	}
+	return err
+}
+
+// listFolder lists a folder in order of name; it does not wait for a FIFO in its place.
+func listFolder(dir string) ([]fs.DirEntry, error) {
+	f, err := openFolder(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	entries, err := f.ReadDir(-1)
+	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+	return entries, err
+}
+
+func openFolder(dir string) (*os.File, error) { return os.OpenFile(dir, syscall.O_DIRECTORY, 0) }
 
 // Put stores files as one artifact and returns its digest. The same files
 // give the same digest, in whatever order. A stored file that has rotted is
@@ -272,7 +324,7 @@ func (s *Store) place(f *os.File, folder string, d trimtab.Digest, size int64) e
 	if err := failpoint.At("file_synced"); err != nil {
 		return diskError(err)
 	}
-	if err := os.MkdirAll(filepath.Join(s.dir, folder), 0o700); err != nil {
+	if err := s.folder(folder); err != nil {
 		return diskError(err)
 	}
 	if err := os.Rename(f.Name(), s.path(folder, d)); err != nil {
@@ -290,6 +342,8 @@ func (s *Store) read(folder string, d trimtab.Digest, size int64) ([]byte, error
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, missing(err)
+	case errors.Is(err, plainfile.ErrNotPlain):
+		return nil, corrupt(err)
 	case err != nil:
 		return nil, diskError(err)
 	case size >= 0 && int64(len(data)) != size:
@@ -306,7 +360,7 @@ func (s *Store) path(folder string, d trimtab.Digest) string {
 }
 
 func syncFolder(dir string) error {
-	f, err := os.Open(dir)
+	f, err := openFolder(dir)
 	if err != nil {
 		return err
 	}

@@ -150,7 +150,7 @@ func TestFilesOfNoDigest(t *testing.T) {
 
 func TestOpenRemovesOldPartialFiles(t *testing.T) {
 	s := open(t)
-	fresh, old := filepath.Join(s.dir, partial, "fresh"), filepath.Join(s.dir, partial, "old")
+	fresh, old := filepath.Join(s.dir, partial, "file-1"), filepath.Join(s.dir, partial, "file-2")
 	for _, path := range []string{fresh, old} {
 		if err := os.WriteFile(path, nil, 0o600); err != nil {
 			t.Fatal(err)

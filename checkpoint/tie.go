@@ -2,9 +2,12 @@ package checkpoint
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
+	"strings"
+
+	"github.com/trimtab/trimtab/plainfile"
 )
 
 // databases is the folder of the databases whose record names files of the store.
@@ -13,14 +16,18 @@ const databases = "databases"
 // Tie takes note that the record in a database is going to name files of this
 // store. id tells the database from every other; it is a file name.
 func (s *Store) Tie(id string) error {
-	dir := filepath.Join(s.dir, databases)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := checkName(id); err != nil || strings.Contains(id, "/") {
+		return fmt.Errorf("%.80q cannot be the id of a database", id)
+	}
+	if err := s.folder(databases); err != nil {
 		return diskError(err)
 	}
-	if _, err := os.Stat(filepath.Join(dir, id)); err == nil {
+	dir := filepath.Join(s.dir, databases)
+	err := plainfile.New(filepath.Join(dir, id), 0o600, nil)
+	if errors.Is(err, fs.ErrExist) {
 		return nil
 	}
-	if err := os.WriteFile(filepath.Join(dir, id), nil, 0o600); err != nil {
+	if err != nil {
 		return diskError(err)
 	}
 	return syncFolder(dir)
@@ -29,13 +36,15 @@ func (s *Store) Tie(id string) error {
 // Ties lists the databases that Tie was told of, in order. A store that was
 // made before there were ties has none.
 func (s *Store) Ties() ([]string, error) {
-	entries, err := os.ReadDir(filepath.Join(s.dir, databases))
+	entries, err := listFolder(filepath.Join(s.dir, databases))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	var ids []string
 	for _, e := range entries {
-		ids = append(ids, e.Name())
+		if !strings.HasPrefix(e.Name(), ".") { // one under way
+			ids = append(ids, e.Name())
+		}
 	}
 	return ids, err
 }

@@ -5,7 +5,6 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
-	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/hex"
@@ -17,7 +16,10 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
+
+	"github.com/trimtab/trimtab/plainfile"
 )
 
 // The certificates of one embedded Temporal server are in a folder of their own
@@ -61,7 +63,7 @@ func certificates(dir string, now time.Time) (t TLS, reason error, err error) {
 // enough and is open to nobody else.
 func readCertificates(dir string, now time.Time) (TLS, error) {
 	ca := filepath.Join(dir, authorityFile)
-	raw, err := os.ReadFile(ca)
+	raw, err := plainfile.Read(ca)
 	if err != nil {
 		return TLS{}, err
 	}
@@ -92,7 +94,7 @@ func checkCertificate(path string, authority *x509.CertPool, usage x509.ExtKeyUs
 			return fmt.Errorf("%s is open to other users (%v)", file, st.Mode().Perm())
 		}
 	}
-	pair, err := tls.LoadX509KeyPair(path+".pem", path+".key")
+	pair, err := readPair(path+".pem", path+".key")
 	if err == nil {
 		_, err = pair.Leaf.Verify(x509.VerifyOptions{Roots: authority, KeyUsages: []x509.ExtKeyUsage{usage}, CurrentTime: until})
 	}
@@ -176,14 +178,9 @@ func privateFolder(path string) error {
 	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	st, err := os.Lstat(path)
-	switch {
-	case err != nil:
+	f, err := os.OpenFile(path, syscall.O_DIRECTORY|syscall.O_NOFOLLOW, 0)
+	if err != nil {
 		return err
-	case !st.IsDir():
-		return fmt.Errorf("%s is no folder", path)
-	case st.Mode().Perm() == 0o700:
-		return nil
 	}
-	return os.Chmod(path, 0o700)
+	return errors.Join(f.Chmod(0o700), f.Close())
 }

@@ -6,13 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"syscall"
 	"time"
 
 	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/plainfile"
 )
 
 // EnsureOptions say how to start a dev process where none runs.
@@ -36,10 +39,10 @@ func Running(dir string) (Info, bool) {
 func Touch(dir string) error {
 	path := filepath.Join(dir, "client")
 	now := time.Now()
-	if err := os.Chtimes(path, now, now); err == nil {
+	if st, err := os.Lstat(path); err == nil && st.Mode().IsRegular() && os.Chtimes(path, now, now) == nil {
 		return nil
 	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o600)
+	f, err := plainfile.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600)
 	if err != nil {
 		return err
 	}
@@ -50,16 +53,16 @@ func Touch(dir string) error {
 // dev process if there is none. A dev process of another build of trimtab is
 // replaced unless a run is open.
 func Ensure(ctx context.Context, o EnsureOptions) (Endpoints, error) {
-	dir, err := filepath.Abs(o.Dir)
+	dir, err := absolute(o.Dir)
 	if err != nil {
 		return Endpoints{}, err
 	}
 	o.Dir = dir
-	if err := folder(dir); err != nil {
-		return Endpoints{}, trimtab.NewError(trimtab.Unavailable, "data_folder", "choose another data folder, or make this one writable", "make the data folder: %w", err)
+	if err := takeFolder(dir); err != nil {
+		return Endpoints{}, err
 	}
 	if err := Touch(dir); err != nil {
-		return Endpoints{}, err
+		return Endpoints{}, folderError(dir, err)
 	}
 	build, err := knownBuildID(dir, o.Executable)
 	if err != nil {
@@ -167,7 +170,7 @@ func (o EnsureOptions) environment() []string {
 		self, _ = os.Executable()
 	}
 	beside := filepath.Join(filepath.Dir(self), temporalProgram)
-	if os.Getenv("TRIMTAB_TEMPORAL_PROGRAM") != "" || runnable(beside) != nil {
+	if os.Getenv("TRIMTAB_TEMPORAL_PROGRAM") != "" || runnable(beside) != nil || checkProgram(beside) != nil {
 		return os.Environ()
 	}
 	return append(os.Environ(), "TRIMTAB_TEMPORAL_PROGRAM="+beside)
@@ -179,44 +182,67 @@ func (o EnsureOptions) environment() []string {
 func (o EnsureOptions) keepProgram(build string) (string, error) {
 	bin := filepath.Join(o.Dir, "bin")
 	target := filepath.Join(bin, build, "trimtab")
-	others, _ := filepath.Glob(filepath.Join(bin, "*"))
-	for _, other := range others {
-		if filepath.Base(other) != build {
-			_ = os.RemoveAll(other)
-		}
-	}
-	if runnable(target) == nil {
-		return target, nil
-	}
-	if err := folder(filepath.Dir(target)); err != nil {
+	removeCopies(bin, build)
+	switch is, err := buildID(target); {
+	case err == nil && is == build:
+		return target, checkFolderTrust(target)
+	case err == nil:
+		return "", trimtab.NewError(trimtab.Unavailable, "program_copy", "look who changed it, then remove it",
+			"run %s: it is not the program that was copied there", target)
+	case !errors.Is(err, fs.ErrNotExist):
 		return "", err
+	}
+	for _, dir := range []string{bin, filepath.Dir(target)} {
+		if err := subfolder(dir); err != nil {
+			return "", err
+		}
 	}
 	src, err := openProgram(o.Executable)
 	if err != nil {
 		return "", err
 	}
 	defer src.Close()
-	dst, err := os.CreateTemp(filepath.Dir(target), ".trimtab-*")
-	if err != nil {
-		return "", err
+	err = plainfile.NewFrom(target, 0o755, func(w io.Writer) error { _, err := io.Copy(w, src); return err })
+	if errors.Is(err, fs.ErrExist) { // another client was faster
+		err = nil
 	}
-	defer os.Remove(dst.Name())
-	_, err = io.Copy(dst, src)
-	if err := errors.Join(err, dst.Chmod(0o755), dst.Sync(), dst.Close()); err != nil {
-		return "", err
+	return target, err
+}
+
+var buildName = regexp.MustCompile(`^[0-9a-f]{16}$`)
+
+// removeCopies removes the copies of other builds that keepProgram made. One is
+// known by its place and its bytes: bin/BUILD/trimtab, a plain file of that
+// build. What is anything else stays, and so does a folder that holds more.
+func removeCopies(bin, build string) {
+	if st, err := os.Lstat(bin); err != nil || !st.IsDir() {
+		return
 	}
-	return target, os.Rename(dst.Name(), target)
+	entries, _ := os.ReadDir(bin)
+	for _, e := range entries {
+		dir := filepath.Join(bin, e.Name())
+		copied := filepath.Join(dir, "trimtab")
+		if !e.IsDir() || e.Name() == build || !buildName.MatchString(e.Name()) {
+			continue
+		}
+		if st, err := os.Lstat(copied); err != nil || !st.Mode().IsRegular() {
+			continue
+		}
+		if is, err := buildID(copied); err == nil && is == e.Name() && os.Remove(copied) == nil {
+			_ = syscall.Rmdir(dir) // it stays if there is more in it
+		}
+	}
 }
 
 // Stop asks the dev process of a data folder to end and waits until it has. If
 // there is none, the servers that a killed one left are ended. The data stays.
 func Stop(ctx context.Context, dir string) error {
-	dir, err := filepath.Abs(dir)
+	dir, err := absolute(dir)
 	if err != nil {
 		return err
 	}
-	if _, err := os.Stat(dir); err != nil {
-		return nil // nothing was ever started here
+	if is, err := lookFolder(dir); err != nil || is.marker.ID == "" && !is.old {
+		return err // nothing was ever started here
 	}
 	var info Info
 	if err := readJSON(filepath.Join(dir, "dev.pid"), &info); err != nil {
@@ -282,7 +308,7 @@ func follow(path string, to io.Writer) *follower {
 }
 
 func (f *follower) copy() {
-	file, err := os.Open(f.path)
+	file, err := plainfile.Open(f.path)
 	if err != nil || f.to == nil {
 		return
 	}

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/plainfile"
 )
 
 // DevOptions say what a dev process runs beside the servers.
@@ -71,12 +72,12 @@ func (d *dev) path(name string) string { return filepath.Join(d.dir, name) }
 func RunDev(ctx context.Context, o DevOptions) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	defer stop()
-	dir, err := filepath.Abs(o.Dir)
+	dir, err := absolute(o.Dir)
 	if err != nil {
 		return err
 	}
-	if err := folder(dir); err != nil {
-		return trimtab.NewError(trimtab.Unavailable, "data_folder", "choose another data folder, or make this one writable", "make the data folder: %w", err)
+	if err := takeFolder(dir); err != nil {
+		return err
 	}
 	if o.Idle == 0 {
 		o.Idle = defaultIdle
@@ -99,7 +100,7 @@ func (d *dev) run(ctx context.Context) (err error) {
 	}
 	born, _ := birth(os.Getpid())
 	d.info = Info{Pid: os.Getpid(), Birth: born, BuildID: d.build, Started: time.Now().UTC().Truncate(time.Second)}
-	if err := errors.Join(Touch(d.dir), os.RemoveAll(d.path("dev.json")), writeJSON(d.path("dev.pid"), d.info)); err != nil {
+	if err := errors.Join(Touch(d.dir), remove(d.path("dev.json")), writeJSON(d.path("dev.pid"), d.info)); err != nil {
 		return err
 	}
 	defer os.Remove(d.path("dev.pid"))
@@ -378,6 +379,15 @@ func (d *dev) down() error {
 // buildID names the bytes of an executable: 16 hexadecimal digits of its
 // SHA-256. The empty path is the program that runs, even if its file is gone.
 func buildID(path string) (string, error) {
+	sum, err := fileDigest(path)
+	if err != nil {
+		return "", err
+	}
+	return sum[:16], nil
+}
+
+// fileDigest is the SHA-256 of an executable, in hexadecimal digits.
+func fileDigest(path string) (string, error) {
 	f, err := openProgram(path)
 	if err != nil {
 		return "", err
@@ -387,7 +397,7 @@ func buildID(path string) (string, error) {
 	if _, err := io.Copy(h, f); err != nil {
 		return "", err
 	}
-	return hex.EncodeToString(h.Sum(nil)[:8]), nil
+	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
 func openProgram(path string) (*os.File, error) {
@@ -400,5 +410,5 @@ func openProgram(path string) (*os.File, error) {
 			return nil, err
 		}
 	}
-	return os.Open(path)
+	return plainfile.Open(path)
 }

@@ -69,7 +69,7 @@ func checkTemporal() Check {
 	if _, err := exec.LookPath("go"); err != nil {
 		return failed(name, errNoTemporal())
 	}
-	return Check{Name: name, OK: true, Detail: "built once, in about five minutes, when it is first needed"}
+	return Check{Name: name, OK: true, Detail: "built once, in some minutes, when it is first needed"}
 }
 
 func checkDev(ctx context.Context, dir string) Check {

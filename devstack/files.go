@@ -16,10 +16,12 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/trimtab/trimtab/plainfile"
 )
 
-// folder makes a folder that other users may pass through but not list.
-// Folders that exist keep their mode.
+// folder makes a folder, and those above it that are absent, which other users
+// may pass through but not list. What is there already keeps its mode.
 func folder(path string) error {
 	if st, err := os.Stat(path); err == nil && st.IsDir() {
 		return nil
@@ -27,10 +29,27 @@ func folder(path string) error {
 	if err := folder(filepath.Dir(path)); err != nil {
 		return err
 	}
-	if err := os.Mkdir(path, 0o711); err != nil && !errors.Is(err, fs.ErrExist) {
+	return subfolder(path)
+}
+
+// subfolder is folder, but that the folder above has to be there: nothing is
+// made again in the place of a data folder that was removed.
+func subfolder(path string) error {
+	err := os.Mkdir(path, 0o711)
+	if errors.Is(err, fs.ErrExist) {
+		if st, err := os.Stat(path); err == nil && st.IsDir() {
+			return nil
+		}
+		return &fs.PathError{Op: "make folder", Path: path, Err: errors.New("something that is no folder is in its place")}
+	}
+	if err != nil {
 		return err
 	}
-	return os.Chmod(path, 0o711) // whatever the umask is
+	f, err := os.OpenFile(path, syscall.O_DIRECTORY|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Chmod(0o711), f.Close()) // whatever the umask is
 }
 
 // lock waits until this process holds the lock file; the kernel frees it when the process ends.
@@ -61,7 +80,7 @@ func lockWithin(ctx context.Context, path string, limit time.Duration) (unlock f
 
 // tryLock is lock without the wait: nil and no error if another process holds it.
 func tryLock(path string) (unlock func(), err error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := plainfile.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -76,30 +95,41 @@ func tryLock(path string) (unlock func(), err error) {
 }
 
 // writeFile replaces a file whole, or leaves it as it was.
-func writeFile(path string, data []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // mode 0600
-	if err != nil {
-		return err
+func writeFile(path string, data []byte) error { return plainfile.Replace(path, 0o600, data) }
+
+// remove removes a file; one that is gone is no error, and a folder stays.
+func remove(path string) error {
+	if err := syscall.Unlink(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return &fs.PathError{Op: "remove", Path: path, Err: err}
 	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(data)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
+	return nil
 }
 
 func writeJSON(path string, v any) error {
-	b, err := json.MarshalIndent(v, "", "  ")
+	b, err := encode(v)
 	if err != nil {
 		return err
 	}
-	return writeFile(path, append(b, '\n'))
+	return writeFile(path, b)
+}
+
+// newJSON is writeJSON for a file that must not be there yet.
+func newJSON(path string, v any) error {
+	b, err := encode(v)
+	if err != nil {
+		return err
+	}
+	return plainfile.New(path, 0o600, b)
+}
+
+func encode(v any) ([]byte, error) {
+	b, err := json.MarshalIndent(v, "", "  ")
+	return append(b, '\n'), err
 }
 
 // readJSON leaves v alone if the file does not exist.
 func readJSON(path string, v any) error {
-	b, err := os.ReadFile(path)
+	b, err := plainfile.Read(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -114,7 +144,7 @@ func readJSON(path string, v any) error {
 
 // password reads the password kept in a file, or makes it: 32 hexadecimal digits.
 func password(path string) (string, error) {
-	b, err := os.ReadFile(path)
+	b, err := plainfile.Read(path)
 	if err == nil {
 		return strings.TrimSpace(string(b)), nil
 	}
@@ -171,18 +201,18 @@ const logLimit = 16 << 20 // a log that has grown past this is set aside when it
 
 // openLog opens a log for appending.
 func openLog(path string) (*os.File, error) {
-	if st, err := os.Stat(path); err == nil && st.Size() > logLimit {
+	if st, err := os.Lstat(path); err == nil && st.Mode().IsRegular() && st.Size() > logLimit {
 		if err := os.Rename(path, path+".old"); err != nil {
 			return nil, err
 		}
 	}
-	return os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	return plainfile.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
 }
 
 // tail is the last lines of a file from an offset on, for an error message.
 func tail(path string, from int64) string {
 	const keep = 2000
-	b, _ := os.ReadFile(path)
+	b, _ := plainfile.Read(path)
 	b = b[min(from, int64(len(b))):]
 	if len(b) > keep {
 		b = b[len(b)-keep:]

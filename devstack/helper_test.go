@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/trimtab/trimtab"
 )
 
 func listen(t testing.TB, port int) net.Listener {
@@ -44,6 +46,12 @@ func TestHelper(t *testing.T) {
 	case args[0] == "dev": // DIR IDLE
 		if err := RunDev(ctx, helperDev(t, args[1], args[2])); err != nil {
 			t.Fatal(err)
+		}
+	case args[0] == "claim": // DIR
+		if m, err := ClaimFolder(args[1]); err != nil {
+			fmt.Println(trimtab.AsError(err).Type, err)
+		} else {
+			fmt.Println("claimed", m.ID)
 		}
 	case args[0] == "worker": // FILE to write what it does
 		term := make(chan os.Signal, 1)

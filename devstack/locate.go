@@ -1,21 +1,22 @@
 package devstack
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
-	"time"
 
 	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/plainfile"
 )
 
 const temporalProgram = "trimtab-temporal"
@@ -29,15 +30,18 @@ func FindTemporal() (string, error) {
 	}
 	if self, err := os.Executable(); err == nil {
 		if beside := filepath.Join(filepath.Dir(self), temporalProgram); runnable(beside) == nil {
-			return beside, nil
+			return beside, checkProgram(beside)
 		}
 	}
 	if p, err := exec.LookPath(temporalProgram); err == nil {
-		return filepath.Abs(p)
+		if p, err = filepath.Abs(p); err == nil {
+			err = checkProgram(p)
+		}
+		return p, err
 	}
 	if source := temporalSource(); source != "" {
 		cached, err := cachedTemporal(source)
-		if err == nil && runnable(cached) == nil {
+		if err == nil && checkCached(cached) == nil {
 			return cached, nil
 		}
 		return "", err
@@ -86,104 +90,86 @@ func runnable(path string) error {
 // temporalSource is the folder of the server's module in a checkout: that of the
 // working directory, or the one this program was built from; else empty.
 func temporalSource() string {
-	var roots []string
+	var here, built string
 	if dir, err := os.Getwd(); err == nil {
-		for ; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
-			roots = append(roots, dir)
+		for ; here == "" && dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
+			if isCheckout(dir) {
+				here = dir
+			}
 		}
 	}
 	if _, file, _, ok := runtime.Caller(0); ok { // a module path, not a file, when built with -trimpath
-		roots = append(roots, filepath.Dir(filepath.Dir(file)))
+		if dir := filepath.Dir(filepath.Dir(file)); isCheckout(dir) {
+			built = dir
+		}
 	}
-	i := slices.IndexFunc(roots, func(root string) bool {
-		mod, err := os.ReadFile(filepath.Join(root, "go.mod"))
-		return err == nil && strings.HasPrefix(string(mod), "module github.com/trimtab/trimtab\n")
-	})
-	if i < 0 {
+	root := cmp.Or(here, built)
+	// What is built is run: sources that others could have put there are taken
+	// only where this program was built from them and is run in them.
+	if root == "" || here != built && checkTrust(root, nobodyElse) != nil {
 		return ""
 	}
-	source := filepath.Join(roots[i], "devstack", "temporald")
+	source := filepath.Join(root, "devstack", "temporald")
 	if _, err := os.Stat(filepath.Join(source, "go.mod")); err != nil {
 		return ""
 	}
 	return source
 }
 
+func isCheckout(dir string) bool {
+	mod, err := plainfile.Read(filepath.Join(dir, "go.mod"))
+	return err == nil && strings.HasPrefix(string(mod), "module github.com/trimtab/trimtab\n")
+}
+
 // cachedTemporal is where the program built from source is kept: under a hash of
 // all that decides its bytes, so that it never has to be thrown away.
 func cachedTemporal(source string) (string, error) {
-	files, err := filepath.Glob(filepath.Join(source, "*"))
+	h := sha256.New()
+	fmt.Fprintln(h, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	err := fs.WalkDir(os.DirFS(source), ".", func(file string, d fs.DirEntry, err error) error { // in order of name
+		name := d.Name()
+		if err != nil || d.IsDir() || strings.HasSuffix(name, "_test.go") || !strings.HasSuffix(name, ".go") && name != "go.mod" && name != "go.sum" {
+			return err
+		}
+		b, err := os.ReadFile(filepath.Join(source, file))
+		fmt.Fprintln(h, file, len(b))
+		h.Write(b)
+		return err
+	})
 	if err != nil {
 		return "", err
 	}
-	h := sha256.New()
-	fmt.Fprintln(h, runtime.Version(), runtime.GOOS, runtime.GOARCH)
-	for _, file := range files { // in order of name
-		name := filepath.Base(file)
-		if strings.HasSuffix(name, "_test.go") || !strings.HasSuffix(name, ".go") && name != "go.mod" && name != "go.sum" {
-			continue
-		}
-		b, err := os.ReadFile(file)
-		if err != nil {
-			return "", err
-		}
-		fmt.Fprintln(h, name, len(b))
-		h.Write(b)
-	}
 	cache, err := os.UserCacheDir()
 	if err != nil {
-		return "", fmt.Errorf("keep the built Temporal server: %w", err)
+		return "", trimtab.NewError(trimtab.Unavailable, "no_cache_folder", "set HOME or XDG_CACHE_HOME to a full path, or put trimtab-temporal of the same release beside trimtab",
+			"keep the built Temporal server: %w", err)
 	}
 	return filepath.Join(cache, "trimtab", temporalProgram, hex.EncodeToString(h.Sum(nil)[:8]), temporalProgram), nil
 }
 
-// buildTemporal builds the program once, whoever asks: under a file lock, and
-// renamed into place whole. Every half minute it says that it is still at it.
-func buildTemporal(ctx context.Context, source, target string, log io.Writer) error {
-	dir := filepath.Dir(target)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+// checkCached refuses a built program that others could have changed, or that
+// is not the one that was built.
+func checkCached(path string) error {
+	if err := errors.Join(runnable(path), checkTrust(path, nobodyElse)); err != nil {
 		return err
 	}
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	go clock(ctx, log, "building the embedded Temporal server, once, about five minutes")
-	unlock, err := lock(ctx, filepath.Join(dir, "build.lock"))
+	sum, err := plainfile.Read(path + ".sha256")
 	if err != nil {
 		return err
 	}
-	defer unlock()
-	if runnable(target) == nil { // who held the lock has built it
+	is, err := fileDigest(path)
+	if err == nil && is != strings.TrimSpace(string(sum)) {
+		err = fmt.Errorf("%s is not what was built", path)
+	}
+	return err
+}
+
+// checkProgram refuses a program that was found, and that others could have put there.
+func checkProgram(path string) error {
+	err := checkTrust(path, owners)
+	if err == nil {
 		return nil
 	}
-	draft := fmt.Sprintf("%s.%d", target, os.Getpid())
-	defer os.Remove(draft)
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", draft, ".")
-	cmd.Dir = source
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=", "GOOS=", "GOARCH=", "PWD="+source)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return trimtab.NewError(trimtab.Unavailable, "temporal_build", "see that Go can reach its module proxy and that there are 3 GB of disk; or docker compose up, or give the address of a server (--temporal-address)",
-			"build the embedded Temporal server in %s: %w\n%s\n", source, err, lastLines(string(out), 20))
-	}
-	return os.Rename(draft, target)
-}
-
-// clock says what is being done, and how long it has taken.
-func clock(ctx context.Context, log io.Writer, doing string) {
-	say(log, "%s", doing)
-	tick := time.NewTicker(30 * time.Second)
-	defer tick.Stop()
-	for begin := time.Now(); ; {
-		select {
-		case <-ctx.Done():
-			return
-		case now := <-tick.C:
-			took := now.Sub(begin).Round(time.Second)
-			say(log, "%s (%d:%02d)", doing, int(took.Minutes()), int(took.Seconds())%60)
-		}
-	}
-}
-
-func lastLines(s string, n int) string {
-	lines := strings.Split(strings.TrimSpace(s), "\n")
-	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+	return trimtab.NewError(trimtab.Unavailable, "unsafe_program",
+		"take that right away (chmod o-w), or name the program with TRIMTAB_TEMPORAL_PROGRAM if you trust it", "run %s as the Temporal server: %w", path, err)
 }

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/plainfile"
 )
 
 // minMajor is the oldest Postgres whose btree_gin a database owner may create, which Temporal needs.
@@ -57,7 +58,12 @@ func findPrograms(data, bin string) (programs, error) {
 	if want == 0 && len(named) > 0 {
 		return named[0], nil
 	}
-	return choose(append(named, installed()...), want, data)
+	found, refused := installed()
+	p, err := choose(append(named, found...), want, data)
+	if e, ok := errors.AsType[*trimtab.Error](err); ok && len(refused) > 0 {
+		err = trimtab.NewError(e.Class, e.Type, e.Remedy, "%s; not run: %w", e.Message, errors.Join(refused...))
+	}
+	return p, err
 }
 
 // choose takes the first of the wanted major version, or the first that is new enough when any will do.
@@ -78,7 +84,7 @@ func choose(found []programs, want int, data string) (programs, error) {
 
 // majorOf reads the major version that made a data folder; 0 if there is none.
 func majorOf(data string) (int, error) {
-	b, err := os.ReadFile(filepath.Join(data, "PG_VERSION"))
+	b, err := plainfile.Read(filepath.Join(data, "PG_VERSION"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
 	}
@@ -92,8 +98,9 @@ func majorOf(data string) (int, error) {
 	return major, nil
 }
 
-// installed lists what the usual folders and PATH hold, newest first.
-func installed() []programs {
+// installed lists what the usual folders and PATH hold, newest first. What
+// others could have put there is not run, but refused.
+func installed() (found []programs, refused []error) {
 	var dirs []string
 	for _, pattern := range installFolders {
 		match, _ := filepath.Glob(pattern)
@@ -105,14 +112,17 @@ func installed() []programs {
 		}
 	}
 	slices.Sort(dirs)
-	var found []programs
 	for _, dir := range slices.Compact(dirs) {
+		if err := checkTrust(filepath.Join(dir, "postgres"), owners); err != nil {
+			refused = append(refused, err)
+			continue
+		}
 		if p, err := inspect(dir); err == nil {
 			found = append(found, p)
 		}
 	}
 	slices.SortStableFunc(found, func(a, b programs) int { return b.major - a.major })
-	return found
+	return found, refused
 }
 
 // inspect runs what is in dir, since a file may be there and lack its libraries.

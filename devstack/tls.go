@@ -3,11 +3,12 @@ package devstack
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"os"
+	"errors"
 
 	"go.temporal.io/sdk/client"
 
 	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/plainfile"
 )
 
 // TLS names the files with which a client reaches a Temporal server over TLS.
@@ -23,7 +24,7 @@ type TLS struct {
 func (t TLS) Config() (*tls.Config, error) {
 	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.ServerName}
 	if t.CA != "" {
-		pem, err := os.ReadFile(t.CA)
+		pem, err := plainfile.Read(t.CA)
 		if err != nil {
 			return nil, badTLS("read the certificate authority of the Temporal server: %w", err)
 		}
@@ -36,13 +37,23 @@ func (t TLS) Config() (*tls.Config, error) {
 		return nil, badTLS("read the certificate for the Temporal server: it needs its key, and the key its certificate")
 	}
 	if t.Cert != "" {
-		own, err := tls.LoadX509KeyPair(t.Cert, t.Key)
+		own, err := readPair(t.Cert, t.Key)
 		if err != nil {
 			return nil, badTLS("read the certificate for the Temporal server from %s and %s: %w", t.Cert, t.Key, err)
 		}
 		c.Certificates = []tls.Certificate{own}
 	}
 	return c, nil
+}
+
+// readPair reads a certificate and its key.
+func readPair(cert, key string) (tls.Certificate, error) {
+	certPEM, err1 := plainfile.Read(cert)
+	keyPEM, err2 := plainfile.Read(key)
+	if err := errors.Join(err1, err2); err != nil {
+		return tls.Certificate{}, err
+	}
+	return tls.X509KeyPair(certPEM, keyPEM)
 }
 
 func badTLS(format string, args ...any) error {

@@ -13,6 +13,7 @@ import (
 	"slices"
 
 	"github.com/trimtab/trimtab/audit"
+	"github.com/trimtab/trimtab/plainfile"
 	"github.com/trimtab/trimtab/storage"
 )
 
@@ -26,13 +27,20 @@ func Export(ctx context.Context, store *storage.Store, folder string) (events in
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return 0, err
 	}
-	f, err := os.OpenFile(filepath.Join(folder, eventsName), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	w := bufio.NewWriterSize(f, 1<<16)
 	var heads []storage.SignedHead
+	err = plainfile.NewFrom(filepath.Join(folder, eventsName), 0o644, func(file io.Writer) error {
+		w := bufio.NewWriterSize(file, 1<<16)
+		heads, events, err = exportEvents(ctx, store, w)
+		return errors.Join(err, w.Flush())
+	})
+	if err != nil {
+		return events, err
+	}
+	return events, plainfile.NewFrom(HeadsIn(folder), 0o644, func(w io.Writer) error { return writeHeads(w, heads) })
+}
+
+// exportEvents writes every event that is in the tree, a line each.
+func exportEvents(ctx context.Context, store *storage.Store, w io.Writer) (heads []storage.SignedHead, events int64, err error) {
 	err = store.Reading(ctx, func(r storage.Reading) (err error) {
 		if heads, err = r.TreeHeads(ctx); err != nil {
 			return err
@@ -46,15 +54,17 @@ func Export(ctx context.Context, store *storage.Store, folder string) (events in
 			return err
 		})
 	})
-	if err = errors.Join(err, w.Flush(), f.Sync()); err != nil {
-		return events, err
-	}
+	return heads, events, err
+}
+
+func writeHeads(w io.Writer, heads []storage.SignedHead) error {
+	enc := json.NewEncoder(w)
 	for _, h := range heads {
-		if err := appendHead(HeadsIn(folder), h.Note); err != nil {
-			return events, err
+		if err := enc.Encode(headLine{h.Note}); err != nil {
+			return err
 		}
 	}
-	return events, nil
+	return nil
 }
 
 // VerifyExport verifies an exported record: the chains, the tree and the
@@ -71,7 +81,7 @@ func VerifyExport(folder string, keys []string, saved []SavedHead) (Report, erro
 	for i, n := range notes {
 		saved = append(saved, SavedHead{fmt.Sprintf("head %d of %s", i+1, headsName), n})
 	}
-	f, err := os.Open(filepath.Join(folder, eventsName))
+	f, err := plainfile.Open(filepath.Join(folder, eventsName))
 	if err != nil {
 		return rep, err
 	}

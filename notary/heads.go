@@ -5,10 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
+
+	"github.com/trimtab/trimtab/plainfile"
 )
 
 // headsName is the file of signed heads in a store or a folder.
@@ -22,39 +22,20 @@ type headLine struct {
 	Note string `json:"note"`
 }
 
-// appendHead adds a head to a file, durably. A line that a crash tore is ended first.
+// appendHead adds a head to a file, durably.
 func appendHead(path, signed string) error {
 	line, err := json.Marshal(headLine{signed})
 	if err != nil {
 		return err
 	}
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o644)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	var last [1]byte
-	if end, err := f.Seek(0, io.SeekEnd); err != nil {
-		return err
-	} else if end > 0 {
-		if _, err := f.ReadAt(last[:], end-1); err != nil {
-			return err
-		}
-		if last[0] != '\n' {
-			line = append([]byte{'\n'}, line...)
-		}
-	}
-	if _, err := f.Write(append(line, '\n')); err != nil {
-		return err
-	}
-	return f.Sync()
+	return plainfile.AppendLine(path, 0o644, line)
 }
 
 // ReadHeads reads the signed heads of a file; none if there is no file. Lines
 // that are no heads, as a crash may leave one, are counted in torn. A file that
 // begins as a head is one itself.
 func ReadHeads(path string) (notes []string, torn int, err error) {
-	raw, err := os.ReadFile(path)
+	raw, err := plainfile.Read(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, 0, nil
 	}

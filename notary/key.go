@@ -4,12 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/audit"
+	"github.com/trimtab/trimtab/plainfile"
 )
 
 // OpenKey reads the key at path, two lines of which the first is secret; it
@@ -23,23 +22,18 @@ func OpenKey(path string) (*audit.Signer, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".key-*") // for its owner alone
-	if err != nil {
-		return nil, fmt.Errorf("make the key of the record: %w", err)
-	}
-	defer os.Remove(f.Name())
-	_, err = f.WriteString(signer + "\n" + verifier + "\n")
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Link(f.Name(), path)
-	}
+	err = plainfile.New(path, 0o600, []byte(signer+"\n"+verifier+"\n"))
 	if err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, fmt.Errorf("make the key of the record: %w", err)
+		return nil, trimtab.NewError(trimtab.Unavailable, "audit_key_unwritable", "make its folder, or name another file with audit_key", "make the key of the record: %w", err)
 	}
 	return readKey(path)
 }
 
 func readKey(path string) (*audit.Signer, error) {
-	raw, err := os.ReadFile(path)
+	raw, err := plainfile.Read(path)
+	if errors.Is(err, plainfile.ErrNotPlain) {
+		return nil, badKey(path, err)
+	}
 	if err != nil {
 		return nil, err
 	}

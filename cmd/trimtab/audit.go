@@ -36,12 +36,16 @@ can change them.`,
 	return cmd
 }
 
-// keyPath is the file of the key that signs heads.
+// keyPath is the file of the key that signs heads; empty where there can be none.
 func (a *app) keyPath() string {
 	if p := a.settings.value("audit_key"); p != "" {
 		return p
 	}
-	return filepath.Join(a.settings.value("data"), "audit.key")
+	data, err := a.settings.dataFolder()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(data, "audit.key")
 }
 
 // headsFile is where signed heads are kept beside the database.
@@ -95,8 +99,10 @@ func (a *app) auditKeyCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "key", Short: "print the key that tree heads are verified with", Args: takes(0, 0), Example: "  trimtab audit key > key.txt",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := os.MkdirAll(filepath.Dir(a.keyPath()), 0o755); err != nil {
-				return err
+			if a.settings.value("audit_key") == "" {
+				if _, err := a.claimFolder(); err != nil {
+					return err
+				}
 			}
 			key, err := notary.OpenKey(a.keyPath())
 			if err != nil {
@@ -245,15 +251,15 @@ anywhere.`,
 		Example: "  trimtab audit export ./record-2026\n  trimtab audit verify --offline ./record-2026 --key \"$(cat key.txt)\"",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withStore(cmd, func(ctx context.Context, s *session) error {
-				if entries, err := os.ReadDir(args[0]); err == nil && len(entries) > 0 {
-					return trimtab.NewError(trimtab.Conflict, "folder_not_empty", "empty it or choose another", "%s is not empty", args[0])
+				if err := forNewFiles(args[0]); err != nil {
+					return err
 				}
 				if err := a.keepHead(ctx, s); err != nil {
 					return err
 				}
 				n, err := notary.Export(ctx, s.store, args[0])
 				if err != nil {
-					return fileError(args[0], err)
+					return writeError(args[0], err)
 				}
 				if a.documents() {
 					return a.printDocument(map[string]any{"schema": "trimtab.audit_export/v1", "events": n, "folder": args[0]})

@@ -121,10 +121,12 @@ type benchShape struct {
 // benchMachine is what was measured on; peaks are in FLOP/s under the numerics
 // measured, 0 where there is no kernel to measure them with.
 type benchMachine struct {
-	Kernels string  `json:"kernels"`
-	Workers int     `json:"workers"`
-	One     float64 `json:"peak_flops_per_second_of_one_worker"`
-	All     float64 `json:"peak_flops_per_second"`
+	Kernels  string         `json:"kernels"`
+	Workers  int            `json:"workers"`
+	One      float64        `json:"peak_flops_per_second_of_one_worker"`
+	All      float64        `json:"peak_flops_per_second"`
+	Products contractSpeeds `json:"matrix_products"` // on all cores, whatever --workers says
+	Fastest  string         `json:"fastest_numerics"`
 }
 
 // measure takes the peaks once more: the best counts, since others may use the
@@ -179,6 +181,8 @@ func (a *app) bench(s bench.Shape, o benchFlags) error {
 			doc.Work[i].Share = doc.Work[i].Speed / doc.Machine.All
 		}
 	}
+	doc.Machine.Products = measureSpeeds()
+	doc.Machine.Fastest = doc.Machine.Products.fastest().Numerics
 	return a.printBench(doc)
 }
 
@@ -253,7 +257,7 @@ func (a *app) printBenchHead(doc benchDocument) {
 	if m.All > 0 {
 		peak = fmt.Sprintf("peak %sFLOP/s of one worker, %sFLOP/s of all at once", count(m.One), count(m.All))
 	}
-	fmt.Fprintf(a.out, "%s kernels, %d workers; %s\n\n", m.Kernels, m.Workers, peak)
+	fmt.Fprintf(a.out, "%s kernels, %d workers; %s\n%s\n\n", m.Kernels, m.Workers, peak, m.Products.sentence())
 }
 
 // partsGrid is the shares of the processor time, a column for each work.

@@ -153,11 +153,32 @@ func (a *app) open(ctx context.Context, e endpoints, temporal bool) (*session, e
 	return s, nil
 }
 
+// claimFolder makes sure that the data folder is one, and of this user.
+func (a *app) claimFolder() (dir string, err error) {
+	if dir, err = a.settings.dataFolder(); err == nil {
+		_, err = devstack.ClaimFolder(dir)
+	}
+	return dir, err
+}
+
+// lookFolder is claimFolder without any change.
+func (a *app) lookFolder() (dir string, err error) {
+	if dir, err = a.settings.dataFolder(); err == nil {
+		_, err = devstack.LookFolder(dir)
+	}
+	return dir, err
+}
+
 // storeFolder holds models and checkpoints, in the data folder.
 func (a *app) storeFolder() string { return filepath.Join(a.settings.value("data"), "store") }
 
 // openFiles opens the store of models and checkpoints.
-func (a *app) openFiles() (*checkpoint.Store, error) { return checkpoint.Open(a.storeFolder()) }
+func (a *app) openFiles() (*checkpoint.Store, error) {
+	if _, err := a.claimFolder(); err != nil {
+		return nil, err
+	}
+	return checkpoint.Open(a.storeFolder())
+}
 
 // olderStack says what to do where an embedded stack is still run by an older
 // build, which has a run open: its database is migrated when it is started anew.

@@ -4,10 +4,10 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
+	"io/fs"
 	"strconv"
 	"strings"
 	"time"
@@ -16,6 +16,7 @@ import (
 
 	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/label"
+	"github.com/trimtab/trimtab/plainfile"
 	"github.com/trimtab/trimtab/storage"
 )
 
@@ -285,22 +286,22 @@ func (a *app) writeTo(name string, write func(io.Writer) error) error {
 		}
 		return w.Flush()
 	}
-	if _, err := os.Lstat(name); err == nil {
+	err := plainfile.NewFrom(name, 0o644, func(f io.Writer) error {
+		w := bufio.NewWriter(f)
+		return errors.Join(write(w), w.Flush())
+	})
+	if errors.Is(err, fs.ErrExist) {
 		return trimtab.NewError(trimtab.Conflict, "file_exists", "remove it or choose another name", "%s exists", name)
 	}
-	f, err := os.CreateTemp(filepath.Dir(name), ".trimtab-*")
-	if err != nil {
-		return fileError(name, err)
+	return writeError(name, err)
+}
+
+// writeError gives an error of writing a file that the user named its exit code.
+func writeError(name string, err error) error {
+	if _, ok := errors.AsType[*trimtab.Error](err); err == nil || ok {
+		return err
 	}
-	defer os.Remove(f.Name())
-	w := bufio.NewWriter(f)
-	for _, step := range []func() error{func() error { return write(w) }, w.Flush, f.Sync, f.Close} {
-		if err := step(); err != nil {
-			f.Close()
-			return err
-		}
-	}
-	return os.Link(f.Name(), name) // fails if the file has appeared meanwhile
+	return trimtab.NewError(trimtab.Invalid, "file_unwritable", "choose another place, or make that one writable", "write %s: %w", name, err)
 }
 
 func writeItems(w io.Writer, items []trimtab.Item) error {

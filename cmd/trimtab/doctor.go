@@ -157,6 +157,10 @@ func (a *app) checks(ctx context.Context) []checked {
 
 // checkFolder looks whether the data folder, or the first parent that exists, can be written.
 func (a *app) checkFolder() checked {
+	if _, err := a.lookFolder(); err != nil {
+		e := trimtab.AsError(err)
+		return checked{"data folder", bad, e.Message, e.Remedy}
+	}
 	dir := existing(a.settings.value("data"))
 	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
 		return checked{"data folder", bad, fmt.Sprintf("%s: %v", dir, err), "choose another with --data-folder or TRIMTAB_DATA"}
@@ -190,7 +194,11 @@ func existing(path string) string {
 // checkEmbedded looks for the programs of the embedded servers without starting them.
 func (a *app) checkEmbedded(ctx context.Context) []checked {
 	var checks []checked
-	for _, c := range devstack.DoctorChecks(ctx, a.settings.value("data")) {
+	dir, err := a.lookFolder()
+	if err != nil {
+		return nil // which has been told
+	}
+	for _, c := range devstack.DoctorChecks(ctx, dir) {
 		result := good
 		if !c.OK {
 			result = bad
@@ -205,7 +213,7 @@ func checkKernels() checked {
 	if err := tensor.InitError(); err != nil {
 		return checked{"processor", bad, err.Error(), "set TRIMTAB_KERNELS to one of " + strings.Join(tensor.Implementations(), ", ") + ", or unset it"}
 	}
-	return checked{"processor", good, fmt.Sprintf("%d cores, %s kernels, %sFLOP/s in matrix products", runtime.NumCPU(), tensor.Implementation(), count(measureSpeed())), ""}
+	return checked{"processor", good, fmt.Sprintf("%d cores, %s kernels; %s", runtime.NumCPU(), tensor.Implementation(), measureSpeeds().sentence()), ""}
 }
 
 func (a *app) checkPostgres(ctx context.Context) checked {

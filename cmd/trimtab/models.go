@@ -287,8 +287,8 @@ of the record was signed, proofs of where it came from (proofs.json; see "audit 
 				if err != nil {
 					return err
 				}
-				if entries, err := os.ReadDir(args[1]); err == nil && len(entries) > 0 {
-					return trimtab.NewError(trimtab.Conflict, "folder_not_empty", "empty it or choose another", "%s is not empty", args[1])
+				if err := forNewFiles(args[1]); err != nil {
+					return err
 				}
 				f, err := s.runs.Facts(ctx, x.Digest, runIn(ctx, s, args[0]))
 				if err != nil {

@@ -9,11 +9,11 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
-	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/trimtab/trimtab/openlineage"
+	"github.com/trimtab/trimtab/plainfile"
 	"github.com/trimtab/trimtab/storage"
 )
 
@@ -206,7 +206,7 @@ func senderTo(target string) func(ctx context.Context, line []byte) error {
 		if err == nil && u.Scheme == "file" {
 			path = u.Path
 		}
-		return func(_ context.Context, line []byte) error { return appendLine(path, line) }
+		return func(_ context.Context, line []byte) error { return plainfile.AppendLine(path, 0o644, line) }
 	}
 	if u.Path == "" || u.Path == "/" {
 		u.Path = "/api/v1/lineage" // where receivers listen
@@ -238,14 +238,4 @@ func post(ctx context.Context, address string, line []byte) error {
 		return fmt.Errorf("the answer is %s", res.Status)
 	}
 	return refusal{res.Status}
-}
-
-// appendLine adds a line to a file in one write, so that workers can share it.
-func appendLine(path string, line []byte) error {
-	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(append(line, '\n'))
-	return errors.Join(err, f.Close())
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/trimtab/trimtab/audit"
 	"github.com/trimtab/trimtab/checkpoint"
 	"github.com/trimtab/trimtab/notary"
+	"github.com/trimtab/trimtab/plainfile"
 	"github.com/trimtab/trimtab/storage"
 )
 
@@ -84,7 +85,8 @@ func (a *app) putProofs(ctx context.Context, s *session, model trimtab.Digest, f
 	if err != nil {
 		return false, err
 	}
-	return true, os.WriteFile(filepath.Join(folder, proofsName), append(raw, '\n'), 0o644)
+	err = plainfile.New(filepath.Join(folder, proofsName), 0o644, append(raw, '\n'))
+	return err == nil, writeError(folder, err)
 }
 
 func (a *app) printJSON(v any) error {

@@ -6,7 +6,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -186,7 +185,8 @@ func counted(s planStage, text string) string {
 }
 
 func (a *app) printCost(cost recipes.Cost, spec recipes.Spec) error {
-	doc := costOf(cost, spec, measureSpeed())
+	speeds := measureSpeeds()
+	doc := costOf(cost, spec, speeds.of(string(spec.Numerics)))
 	if a.documents() {
 		return a.printDocument(doc)
 	}
@@ -197,9 +197,7 @@ func (a *app) printCost(cost recipes.Cost, spec recipes.Spec) error {
 		count(float64(doc.Parameters)), flops(doc.FLOPs), bytesOf(doc.Memory), bytesOf(doc.Disk), doc.Numerics)
 	fmt.Fprintf(a.out, "about %s at this machine's %s/s (%s kernels, measured just now on matrix products;\nattention, sampling and saving take longer than their share)\n",
 		longTime(doc.Seconds), strings.TrimSuffix(flops(doc.Speed), "s"), tensor.Implementation())
-	if spec.Numerics != tensor.V1 {
-		fmt.Fprintf(a.out, "the products measured are those of numerics %s, not of %s\n", tensor.V1, spec.Numerics)
-	}
+	fmt.Fprintln(a.out, speeds.sentence())
 	if slices.ContainsFunc(doc.Stages, func(s planStage) bool { return s.FLOPs == 0 }) {
 		fmt.Fprintln(a.out, "?: as long as its data, which a plan does not read; not counted above")
 	}
@@ -219,26 +217,6 @@ func (a *app) printPlan(cost recipes.Cost, run storage.Run) error {
 	}
 	_, err := fmt.Fprintln(a.out)
 	return err
-}
-
-// measureSpeed is the FLOP/s of this machine's matrix products, the median of
-// several in about a fifth of a second.
-func measureSpeed() float64 {
-	const m, n, k = 512, 512, 512
-	pool := tensor.NewPool(0)
-	defer pool.Close()
-	c, x, y := make([]float32, m*n), make([]float32, m*k), make([]float32, k*n)
-	for i := range x {
-		x[i], y[i] = float32(i%7), float32(i%5)
-	}
-	var rates []float64
-	for start := time.Now(); len(rates) < 3 || time.Since(start) < 200*time.Millisecond; {
-		at := time.Now()
-		tensor.MatMul(pool, c, n, x, k, y, n, m, n, k, false)
-		rates = append(rates, 2*m*n*k/time.Since(at).Seconds())
-	}
-	slices.Sort(rates)
-	return rates[len(rates)/2]
 }
 
 // flops prints a number of floating-point operations for people.

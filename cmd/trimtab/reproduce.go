@@ -95,8 +95,8 @@ func (o *reproduceFlags) check(oneStage bool) error {
 			return usagef("write --input NAME=FOLDER, for example model=./other-model", "--input is %q", in)
 		}
 	}
-	if entries, err := os.ReadDir(o.keep); o.keep != "" && err == nil && len(entries) > 0 {
-		return trimtab.NewError(trimtab.Conflict, "folder_not_empty", "empty it or choose another", "%s is not empty", o.keep)
+	if o.keep != "" {
+		return forNewFiles(o.keep)
 	}
 	return nil
 }

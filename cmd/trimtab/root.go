@@ -90,6 +90,7 @@ whatever is killed on the way.`,
 	add("record", a.auditCmd(), a.reproduceCmd())
 	add("things", a.dataCmd(), a.modelCmd(), a.generateCmd(), a.chatCmd(), a.evalCmd())
 	add("machine", a.devCmd(), a.workerCmd(), a.migrateCmd(), a.doctorCmd(), a.gcCmd(), a.benchCmd(), a.versionCmd())
+	root.AddCommand(manCmd(root))
 	root.SetHelpCommand(helpCmd(root))
 	root.SetCompletionCommandGroupID("machine")
 	return root

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/viper"
 
 	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/devstack"
 	"github.com/trimtab/trimtab/recipes"
 )
 
@@ -109,12 +110,28 @@ func readSettings(cmd *cobra.Command, file string) (*settings, error) {
 	if err := checkLineage(s.values["openlineage_url"]); err != nil {
 		return nil, usagef("give an http or https address, or the full path of a file", "setting openlineage_url is %q (from %s): %w", s.shown("openlineage_url"), s.origins["openlineage_url"], err)
 	}
-	data, err := filepath.Abs(s.values["data"])
-	if err != nil {
-		return nil, err
+	return s, s.wholeData()
+}
+
+// wholeData makes the path of the data folder a full one. Where nobody names
+// one and the user has no home it stays empty: not all commands need it.
+func (s *settings) wholeData() (err error) {
+	switch data := s.values["data"]; {
+	case data != "":
+		s.values["data"], err = filepath.Abs(data)
+	case s.origins["data"] != "default":
+		return usagef("give the path of a folder, or leave it out", "setting data is empty (from %s)", s.origins["data"])
 	}
-	s.values["data"] = data
-	return s, nil
+	return err
+}
+
+// dataFolder is the path of the data folder, for commands that need it.
+func (s *settings) dataFolder() (string, error) {
+	if data := s.value("data"); data != "" {
+		return data, nil
+	}
+	return "", trimtab.NewError(trimtab.Usage, "no_data_folder", "name one with --data-folder or TRIMTAB_DATA, or set HOME",
+		"choose the data folder: none is named, and neither XDG_DATA_HOME nor HOME is a full path")
 }
 
 // readSettingsFile reads the named file, or the first trimtab.yaml of the usual places; none is fine.
@@ -123,11 +140,18 @@ func readSettingsFile(v *viper.Viper, file string) (string, error) {
 		v.SetConfigName("trimtab")
 		v.SetConfigType("yaml")
 		for _, dir := range []string{".", configHome()} {
-			candidate := filepath.Join(dir, "trimtab.yaml")
-			if _, err := os.Stat(candidate); err == nil {
-				file = candidate
-				break
+			if dir == "" {
+				continue
 			}
+			candidate := filepath.Join(dir, "trimtab.yaml")
+			if _, err := os.Stat(candidate); err != nil {
+				continue
+			}
+			if err := devstack.CheckSettingsFile(candidate); err != nil {
+				return "", usagef("name it with --config if you trust it", "read settings file %s: %w", candidate, err)
+			}
+			file = candidate
+			break
 		}
 		if file == "" {
 			return "", nil
@@ -189,17 +213,19 @@ func settingKeys() []string {
 	return keys
 }
 
-func defaultData() string { return filepath.Join(xdg("XDG_DATA_HOME", ".local/share"), "trimtab") }
-func configHome() string  { return filepath.Join(xdg("XDG_CONFIG_HOME", ".config"), "trimtab") }
+func defaultData() string { return xdg("XDG_DATA_HOME", ".local/share") }
+func configHome() string  { return xdg("XDG_CONFIG_HOME", ".config") }
 
-// xdg is a folder of the XDG base directory specification.
+// xdg is our folder in one of the XDG base directory specification; empty for a
+// user without a home. It is never in a folder that other users can write, such
+// as the temporary one, in which they could have it ready.
 func xdg(variable, standard string) string {
 	if dir := os.Getenv(variable); filepath.IsAbs(dir) {
-		return dir
+		return filepath.Join(dir, "trimtab")
 	}
 	home, err := os.UserHomeDir()
-	if err != nil {
-		home = os.TempDir()
+	if err != nil || !filepath.IsAbs(home) {
+		return ""
 	}
-	return filepath.Join(home, standard)
+	return filepath.Join(home, standard, "trimtab")
 }

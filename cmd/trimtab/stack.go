@@ -16,7 +16,10 @@ import (
 
 // ensure finds the embedded stack of the data folder, or starts it as a detached `trimtab dev`.
 func (a *app) ensure(ctx context.Context) (devstack.Endpoints, error) {
-	dir := a.settings.value("data")
+	dir, err := a.settings.dataFolder()
+	if err != nil {
+		return devstack.Endpoints{}, err
+	}
 	return devstack.Ensure(ctx, devstack.EnsureOptions{Dir: dir, Args: []string{"dev", "--data-folder", dir}, OpenRuns: openRuns, Log: a.err})
 }
 
@@ -35,8 +38,12 @@ commands start a detached one when they need it. It ends by dev stop, by Ctrl-C,
 when for a quarter of an hour there was no command and no open run.`,
 		Example: "  trimtab dev\n  trimtab dev status\n  trimtab dev stop",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			dir, err := a.settings.dataFolder()
+			if err != nil {
+				return err
+			}
 			return devstack.RunDev(cmd.Context(), devstack.DevOptions{
-				Dir: a.settings.value("data"), Migrate: migrateEmbedded, Worker: a.workerProcess, OpenRuns: openRuns, Idle: idle, Log: a.err,
+				Dir: dir, Migrate: migrateEmbedded, Worker: a.workerProcess, OpenRuns: openRuns, Idle: idle, Log: a.err,
 			})
 		},
 	}
@@ -74,7 +81,11 @@ func (a *app) devStopCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "stop", Short: "end the embedded servers and the worker; the data stays", Args: takes(0, 0), Example: "  trimtab dev stop",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			dir, was := a.settings.value("data"), a.devState().Running
+			dir, err := a.settings.dataFolder()
+			if err != nil {
+				return err
+			}
+			was := a.devState().Running
 			if err := devstack.Stop(cmd.Context(), dir); err != nil {
 				return err
 			}
@@ -143,6 +154,9 @@ func (a *app) devStatusCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "status", Short: "what runs on the data folder", Args: takes(0, 0), Example: "  trimtab dev status -o json",
 		RunE: func(*cobra.Command, []string) error {
+			if _, err := a.lookFolder(); err != nil {
+				return err
+			}
 			doc := a.devState()
 			if a.documents() {
 				return a.printDocument(doc)

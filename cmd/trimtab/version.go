@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -8,23 +9,30 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/trimtab/trimtab/tensor"
 )
 
+// What the linker of a release sets (-X main.releaseVersion=…); empty in other builds.
+var releaseVersion, releaseCommit, releaseDate string
+
 // versionDocument says which program this is.
 type versionDocument struct {
-	Schema   string `json:"schema"`
-	Version  string `json:"version"`
-	Revision string `json:"revision,omitempty"` // of the version control system, where it was stamped
-	Modified bool   `json:"modified,omitempty"`
-	BuildID  string `json:"build_id"` // SHA-256 of the executable
-	Go       string `json:"go"`
-	Platform string `json:"platform"`
-	Numerics string `json:"numerics"`
-	Kernels  string `json:"kernels"`
+	Schema    string   `json:"schema"`
+	Version   string   `json:"version"`
+	Revision  string   `json:"revision,omitempty"` // the commit, where it is known
+	Date      string   `json:"date,omitempty"`     // of the commit, RFC 3339
+	Modified  bool     `json:"modified,omitempty"` // the sources were changed after that commit
+	BuildID   string   `json:"build_id"`           // SHA-256 of the executable
+	Go        string   `json:"go"`
+	Platform  string   `json:"platform"`
+	Numerics  string   `json:"numerics"`  // the contract of a spec that names none
+	Contracts []string `json:"contracts"` // every numeric contract that it computes under
+	Kernels   string   `json:"kernels"`
 }
 
 func (a *app) versionCmd() *cobra.Command {
@@ -35,36 +43,47 @@ func (a *app) versionCmd() *cobra.Command {
 			if a.documents() {
 				return a.printDocument(doc)
 			}
-			revision := ""
-			if doc.Revision != "" {
-				revision = " " + doc.Revision
-			}
-			if doc.Modified {
-				revision += " (modified)"
-			}
 			fmt.Fprintf(a.out, "trimtab %s%s\nbuild %s\n%s %s, numerics %s, %s kernels\n",
-				doc.Version, revision, doc.BuildID, doc.Go, doc.Platform, doc.Numerics, doc.Kernels)
+				doc.Version, doc.commit(), doc.BuildID, doc.Go, doc.Platform, strings.Join(doc.Contracts, " and "), doc.Kernels)
 			return nil
 		},
 	}
 }
 
+// commit is what follows the version in a line for people.
+func (v versionDocument) commit() string {
+	parts := slices.DeleteFunc([]string{v.Revision, v.Date}, func(s string) bool { return s == "" })
+	if v.Modified {
+		parts = append(parts, "modified")
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(parts, ", ") + ")"
+}
+
+// version describes the program that runs: what a release was stamped with,
+// else what Go knows of the build.
 func version() versionDocument {
 	doc := versionDocument{
 		Schema: "trimtab.version/v1", Version: "(devel)", BuildID: buildID(), Go: runtime.Version(),
-		Platform: runtime.GOOS + "/" + runtime.GOARCH, Numerics: string(tensor.V1), Kernels: tensor.Implementation(),
+		Platform: runtime.GOOS + "/" + runtime.GOARCH, Numerics: string(tensor.V1), Contracts: contracts, Kernels: tensor.Implementation(),
+	}
+	if releaseVersion != "" {
+		doc.Version, doc.Revision, doc.Date = releaseVersion, releaseCommit, releaseDate
+		return doc
 	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return doc
 	}
-	if info.Main.Version != "" {
-		doc.Version = info.Main.Version
-	}
+	doc.Version = cmp.Or(info.Main.Version, doc.Version)
 	for _, s := range info.Settings {
 		switch s.Key {
 		case "vcs.revision":
 			doc.Revision = s.Value
+		case "vcs.time":
+			doc.Date = s.Value
 		case "vcs.modified":
 			doc.Modified = s.Value == "true"
 		}
