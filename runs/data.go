@@ -26,7 +26,7 @@ func (s *Service) prepare(ctx context.Context, spec recipes.Spec, actor string, 
 	}
 	switch {
 	case spec.Starter != nil:
-		err = s.prepareStarter(ctx, &spec, actor, log)
+		err = s.prepareStarter(ctx, &spec, log)
 	case spec.Sources != nil:
 		err = s.prepareSources(ctx, &spec, actor, log)
 	}
@@ -96,8 +96,11 @@ func asItems[T trimtab.Item](list []T) []trimtab.Item {
 	return items
 }
 
+// program is the actor of what trimtab makes by itself.
+const program = "trimtab"
+
 // prepareStarter generates the small world: equal settings, equal bytes.
-func (s *Service) prepareStarter(ctx context.Context, spec *recipes.Spec, actor string, log func(string, ...any)) error {
+func (s *Service) prepareStarter(ctx context.Context, spec *recipes.Spec, log func(string, ...any)) error {
 	st := spec.Starter
 	if d := spec.Data; d.Text != "" && d.Demonstrations != "" && d.Prompts != "" {
 		return nil
@@ -114,7 +117,7 @@ func (s *Service) prepareStarter(ctx context.Context, spec *recipes.Spec, actor 
 		{&spec.Data.Demonstrations, "demonstrations", asItems(w.Demonstrations(st.Demonstrations))},
 		{&spec.Data.Prompts, "prompts", asItems(prompts)},
 	} {
-		if err := s.freeze(ctx, set.ref, fmt.Sprintf("starter/%d/%s", st.World, set.name), set.items, nil, actor); err != nil {
+		if err := s.freeze(ctx, set.ref, fmt.Sprintf("starter/%d/%s", st.World, set.name), set.items, nil, program); err != nil {
 			return err
 		}
 	}

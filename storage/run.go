@@ -133,11 +133,23 @@ func startRecord(ctx context.Context, tx pgx.Tx, r Run) error {
 	told := map[string]any{
 		"name": r.Name, "origin": r.Origin, "plan": r.Plan, "reason": r.Reason, "seed": strconv.FormatUint(r.Seed, 10),
 		"spec": trimtab.DigestOf(r.Spec), "spec_digest": r.SpecDigest, "status": r.Status,
+		"decisions": "requested", // a decision about this run counts with its request alone
 	}
-	if r.Origin != "" {
-		told["stage"], told["overrides"] = r.Stage, r.Overrides
+	if r.Origin == "" {
+		return record(ctx, tx, subject{stream: r.ID}, r.Actor, "run_created", told)
 	}
-	return record(ctx, tx, subject{stream: r.ID}, r.Actor, "run_created", told)
+	told["stage"], told["overrides"] = r.Stage, r.Overrides
+	if err := record(ctx, tx, subject{stream: r.ID}, r.Actor, "run_created", told); err != nil {
+		return err
+	}
+	plan, err := r.Plan.Digest()
+	if err != nil {
+		return err
+	}
+	_, err = appendRequest(ctx, tx, Request{
+		Run: r.ID, Stage: r.Stage, Decision: "rerun", Reason: r.Reason, Actor: r.Actor, Plan: plan, Overrides: r.Overrides,
+	})
+	return err
 }
 
 func sameRun(ctx context.Context, tx pgx.Tx, r Run) error {

@@ -133,7 +133,7 @@ func (a *app) align(ctx context.Context, s *session, spec recipes.Spec, o alignF
 // tellHow says how to follow and how to end a run that goes on by itself.
 func (a *app) tellHow(id string) {
 	a.note("follow it: trimtab watch %s", shortID(id))
-	a.note("cancel it: trimtab cancel %s", shortID(id))
+	a.note("cancel it: trimtab cancel %s --reason …", shortID(id))
 }
 
 // readFile reads a file that the user named; - is standard input.

@@ -162,6 +162,11 @@ var wholeBook = [][5]string{
 	{"worker", "key_used", "", "", `{"verifier":"trimtab-1a2b3c4d+00+AA"}`},
 	{"eve", "audit_verified", "", "", `{"events":1200,"head":1200,"problems":0}`},
 	{"eve", "audit_verified", "", "", `{"events":1200,"head":1200,"problems":2}`},
+	{"ana_db", "decision_requested", "ppo", "1", `{"actor":"ana","decision":"skip","reason":"enough"}`},
+	{"trimtab", "decision_refused", "ppo", "1", `{"decision":"skip","error":{"message":"the run is not blocked"},"request":44}`},
+	{"ana_db", "decision_requested", "", "", `{"actor":"ana","decision":"cancel","reason":"enough"}`},
+	{"ana", "decision", "", "", `{"decision":"cancel","details":{"reason":"enough"},"request":46}`},
+	{"ben_db", "decision_requested", "sft", "2", `{"actor":"ben","decision":"rerun","reason":"x"}`},
 }
 
 var wholeNotes = map[int64]runs.PlanNote{1: {Recipe: "instructgpt"}, 18: {Recipe: "instructgpt", Changes: []runs.SpecDifference{
@@ -210,6 +215,9 @@ const wholeText = `2026-11-27
 00:00:36  worker         tree heads are signed with key trimtab-1a2b3c4d
 00:00:37  eve            verified the record of 1,200 events: nothing was changed
 00:00:38  eve            verified the record of 1,200 events: 2 problems
+00:00:40  trimtab        refused to skip ppo: the run is not blocked
+00:00:42  ana            cancelled the run, as database role ana_db: enough
+00:00:43  ben_db         asked in the name of ben: rerun sft attempt 2; reason: x
 `
 
 func TestLogBook(t *testing.T) {

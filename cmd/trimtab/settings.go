@@ -44,6 +44,7 @@ var allSettings = []setting{
 	{key: "audit_copies", help: "folders and addresses, with commas between, to which signed tree heads are copied", standard: constant("")},
 	{key: "audit_key", help: "file of the key that signs tree heads (default: audit.key in the data folder)", standard: constant("")},
 	{key: "actor", help: "name that your decisions are recorded under (default: your login name)", standard: constant("")},
+	{key: "require_reasons", help: "whether approve, skip, cancel, and rerun with changes need a --reason: true or false", standard: constant("true")},
 	{key: "openlineage_url", help: "where a worker tells OpenLineage events: an http or https address, or a file; empty tells none", standard: constant("")},
 	{key: "openlineage_namespace", help: "namespace of those events (default: trimtab:// and the identity of the database)", standard: constant("")},
 	{key: "log_format", help: "text or json", standard: constant("text")},
@@ -52,9 +53,10 @@ var allSettings = []setting{
 
 // allowed values of the settings that have a list.
 var allowedValues = map[string][]string{
-	"log_format":   {"text", "json"},
-	"log_level":    {"debug", "info", "warn", "error"},
-	"temporal_tls": {"auto", "on"},
+	"log_format":      {"text", "json"},
+	"log_level":       {"debug", "info", "warn", "error"},
+	"temporal_tls":    {"auto", "on"},
+	"require_reasons": {"true", "false"},
 }
 
 // settings are the resolved values, each with where it came from.
