@@ -11,7 +11,6 @@ package activities
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -229,28 +228,30 @@ func (a *Activities) SetRunStatus(ctx context.Context, in RunStatusInput) error 
 // as running at once, so that who decided does not see the old block.
 func (a *Activities) Replan(ctx context.Context, in ReplanInput) error {
 	defer beating(ctx)()
-	return Wrap(a.store.Replan(ctx, storage.Replan{Plan: in.Plan, Stage: in.Stage, Overrides: in.Overrides, Stale: in.Stale,
-		Status: cmp.Or(in.Status, trimtab.RunRunning), Next: in.Next, Actor: in.Actor, Reason: in.Reason}))
+	r := storage.Replan{Plan: in.Plan, Stage: in.Stage, Overrides: in.Overrides, Stale: in.Stale,
+		Status: cmp.Or(in.Status, trimtab.RunRunning), Next: in.Next, Actor: in.Actor, Reason: in.Reason}
+	if in.Taking != nil {
+		r.Taken = storage.Decision{Request: in.Taking.Request, Number: in.Taking.Request.Attempt, Update: in.Taking.Update}
+	}
+	return Wrap(a.store.Replan(ctx, r))
+}
+
+// Requested fails unless a person has asked in the record for what an Update wants, and nothing has come of it yet.
+func (a *Activities) Requested(ctx context.Context, in Taking) error {
+	defer beating(ctx)()
+	return Wrap(a.store.CheckRequest(ctx, in.Request, in.Update))
 }
 
 // Decide records a person's decision and what the run shows after it.
 func (a *Activities) Decide(ctx context.Context, in DecisionInput) error {
 	defer beating(ctx)()
-	body, err := json.Marshal(map[string]string{"decision": in.Decision, "reason": in.Reason})
-	if err != nil {
-		return Wrap(err)
+	d := storage.Decision{Number: in.Number}
+	if in.Taking == nil {
+		d.Request = Request{Run: in.Run, Stage: in.Stage, Decision: in.Decision, Reason: in.Reason, Actor: in.Actor}
+	} else {
+		d.Request, d.Update = in.Taking.Request, in.Taking.Update
 	}
-	attempts, err := a.store.Attempts(ctx, in.Run)
-	if err != nil {
-		return Wrap(err)
-	}
-	var id int64
-	for _, row := range attempts {
-		if row.Stage == in.Stage && row.Number == in.Number {
-			id = row.ID
-		}
-	}
-	if err := a.store.RecordDecision(ctx, in.Run, in.Stage, id, in.Decision, body, in.Actor); err != nil {
+	if err := a.store.RecordDecision(ctx, d); err != nil {
 		return Wrap(err)
 	}
 	a.say(ctx, in.Run, in.Stage, in.Number, "%s by %s: %s", in.Decision, in.Actor, in.Reason)

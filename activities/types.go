@@ -2,6 +2,7 @@ package activities
 
 import (
 	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/storage"
 )
 
 // Task queues. A worker takes one task of TrainQueue at a time, because a
@@ -133,6 +134,16 @@ type RunStatusInput struct {
 	Actor  string
 }
 
+// Request is what a person asked for, as it has to be in the record.
+type Request = storage.Request
+
+// Taking is a request and the Update that takes it: a request is taken once,
+// but the activities of its Update may be tried several times.
+type Taking struct {
+	Request Request
+	Update  string
+}
+
 // ReplanInput records a person's decision to run stages again.
 type ReplanInput struct {
 	Plan  trimtab.Plan
@@ -145,6 +156,8 @@ type ReplanInput struct {
 	// Status and Next are what the run shows from then on; an empty Status is running.
 	Status trimtab.RunStatus
 	Next   string
+	// Taking is the request; nil is of an older build, which asked for nothing.
+	Taking *Taking `json:",omitempty"`
 }
 
 // DecisionInput records what a person decided about a stage, or about the run when Stage is empty.
@@ -157,4 +170,6 @@ type DecisionInput struct {
 	// Status and Next are what the run shows from then on; an empty Status changes nothing.
 	Status trimtab.RunStatus
 	Next   string
+	// Taking is the request; nil is of an older build, which asked for nothing.
+	Taking *Taking `json:",omitempty"`
 }

@@ -158,6 +158,9 @@ func (o EnsureOptions) replace(ctx context.Context, info Info) bool {
 		}
 	}
 	say(o.Log, "note: the stack was started by another build of trimtab (%s); it is used as it is. trimtab dev stop ends it", info.BuildID)
+	if info.Endpoints.TemporalTLS == (TLS{}) {
+		say(o.Log, "note: that build's Temporal server asks nobody who he is: any user of this machine can steer its runs")
+	}
 	return false
 }
 

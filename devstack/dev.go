@@ -132,7 +132,7 @@ func (d *dev) run(ctx context.Context) (err error) {
 		err = d.announce()
 	}
 	if err == nil {
-		say(d.o.Log, "ready after %.1f s; Temporal's pages are at %s", time.Since(begin).Seconds(), d.reach().TemporalUI)
+		say(d.o.Log, "ready after %.1f s", time.Since(begin).Seconds())
 		err = d.watch(ctx)
 	}
 	switch {

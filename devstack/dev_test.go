@@ -118,7 +118,7 @@ func devRestarts(t *testing.T, dir string, e Endpoints) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	defer cancel()
-	if err := insist(ctx, 50*time.Millisecond, func() error { return RegisterNamespace(ctx, e.Temporal, e.Namespace) }); err != nil {
+	if err := insist(ctx, 50*time.Millisecond, func() error { return RegisterNamespace(ctx, options(t, e)) }); err != nil {
 		t.Error(err)
 	}
 	eventually(t, "Postgres answers", func() bool {

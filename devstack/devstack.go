@@ -16,8 +16,9 @@
 //	postgres/postgres.json      {port, socket, place}: fixed once chosen
 //	postgres/postgres.password  of the owner
 //	postgres/data               the cluster; never deleted by this package
-//	temporal/temporal.json      {port, pid, birth, postgres, …}: fixed ports
+//	temporal/temporal.json      {port, pid, birth, postgres, authority}: fixed ports
 //	temporal/temporal.password  of Temporal's own database role
+//	temporal/tls/               the certificates of its server and of its clients
 //
 // Servers outlive a parent that is killed and are adopted by the next one: a
 // process is known by its id and its birth (boot and start time), so that a
@@ -51,7 +52,7 @@ type Endpoints struct {
 	AppPassword     string `json:"app_password"`     // for the migration that makes the role
 	AuditorPassword string `json:"auditor_password"` // likewise
 	Temporal        string `json:"temporal"`         // host:port of the workflow service
-	TemporalUI      string `json:"temporal_ui"`      // http address of its pages
+	TemporalTLS     TLS    `json:"temporal_tls"`     // for its clients; zero: an older trimtab runs it, in plain text
 	Namespace       string `json:"namespace"`
 }
 
@@ -69,7 +70,7 @@ func EndpointsOf(dir string, p *Postgres, t *Temporal) (Endpoints, error) {
 	e := Endpoints{PostgresURL: p.URL, AppURL: as(p.URL, AppRole, app), AuditorURL: as(p.URL, AuditorRole, auditor),
 		AppPassword: app, AuditorPassword: auditor, Namespace: Namespace}
 	if t != nil {
-		e.Temporal, e.TemporalUI = t.Address, t.UIAddress
+		e.Temporal, e.TemporalTLS = t.Address, t.TLS
 	}
 	return e, nil
 }

@@ -126,7 +126,11 @@ func checkDev(ctx context.Context, dir string) Check {
 		return Check{Name: name, Detail: fmt.Sprintf("process %d runs, but Postgres does not answer: %v", info.Pid, err), Remedy: remedy}
 	}
 	defer conn.Close(ctx)
-	if err := RegisterNamespace(ctx, info.Endpoints.Temporal, info.Endpoints.Namespace); err != nil { // it is registered: this only looks
+	o, err := info.Endpoints.TemporalOptions()
+	if err == nil {
+		err = RegisterNamespace(ctx, o) // it is registered: this only looks
+	}
+	if err != nil {
 		return Check{Name: name, Detail: fmt.Sprintf("process %d runs, but Temporal does not answer: %v", info.Pid, err), Remedy: remedy}
 	}
 	if own, err := buildID(""); err == nil && own != info.BuildID {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"go.temporal.io/api/enums/v1"
@@ -14,6 +15,7 @@ import (
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/log"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
@@ -22,34 +24,37 @@ var SearchAttributes = []string{"RunID", "RunStatus", "Stage"}
 
 const retention = 30 * 24 * time.Hour // of a closed workflow's history; the facts are in Postgres
 
-// RegisterNamespace waits until a Temporal server answers, registers the
+// RegisterNamespace waits until the Temporal server of o answers, registers the
 // namespace and its SearchAttributes where they are absent, and waits until
 // they can be used. It does the same for the embedded server and for any other.
-func RegisterNamespace(ctx context.Context, address, namespace string) error {
+// A server that refuses this client is not asked again.
+func RegisterNamespace(ctx context.Context, o client.Options) error {
+	o.Logger = log.NewStructuredLogger(slog.New(slog.DiscardHandler))
 	var c client.Client
 	err := insist(ctx, 20*time.Millisecond, func() (err error) {
-		c, err = client.DialContext(ctx, client.Options{HostPort: address, Namespace: namespace, Logger: log.NewStructuredLogger(slog.New(slog.DiscardHandler))})
+		c, err = client.DialContext(ctx, o)
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("connect to Temporal at %s: %w", address, err)
+		return fmt.Errorf("connect to Temporal at %s: %w", o.HostPort, err)
 	}
 	defer c.Close()
-	if err := insist(ctx, 50*time.Millisecond, func() error { return register(ctx, c, namespace) }); err != nil {
-		return fmt.Errorf("register namespace %s: %w", namespace, err)
+	if err := insist(ctx, 50*time.Millisecond, func() error { return register(ctx, c, o.Namespace) }); err != nil {
+		return fmt.Errorf("register namespace %s: %w", o.Namespace, err)
 	}
-	if err := insist(ctx, 50*time.Millisecond, func() error { return addAttributes(ctx, c, namespace) }); err != nil {
-		return fmt.Errorf("add search attributes to namespace %s: %w", namespace, err)
+	if err := insist(ctx, 50*time.Millisecond, func() error { return addAttributes(ctx, c, o.Namespace) }); err != nil {
+		names := strings.Join(SearchAttributes, ", ")
+		return fmt.Errorf("add the keyword search attributes %s to namespace %s: %w", names, o.Namespace, err)
 	}
 	return nil
 }
 
-// insist tries until it succeeds or ctx ends, whose cause it then gives with the last error.
+// insist tries until it succeeds, is refused, or ctx ends, whose cause it then gives with the last error.
 func insist(ctx context.Context, every time.Duration, try func() error) error {
 	for {
 		err := try()
-		if err == nil {
-			return nil
+		if err == nil || refused(err) {
+			return err
 		}
 		if ctx.Err() != nil {
 			return fmt.Errorf("%w (%v)", context.Cause(ctx), err)
@@ -59,6 +64,17 @@ func insist(ctx context.Context, every time.Duration, try func() error) error {
 		case <-time.After(every):
 		}
 	}
+}
+
+// refused reports whether a server has said that it will never take this
+// client: its certificate or its key is not good, or it may not do this.
+func refused(err error) bool {
+	switch serviceerror.ToStatus(err).Code() {
+	case codes.Unauthenticated, codes.PermissionDenied, codes.Unimplemented:
+		return true
+	}
+	// Neither gRPC nor TLS has a type for what comes of certificates that do not fit.
+	return strings.Contains(err.Error(), "authentication handshake failed") || strings.Contains(err.Error(), "remote error: tls")
 }
 
 func register(ctx context.Context, c client.Client, namespace string) error {
@@ -74,8 +90,13 @@ func register(ctx context.Context, c client.Client, namespace string) error {
 	return err
 }
 
-// addAttributes adds what is absent and fails until a query may name every attribute.
+// addAttributes adds what is absent and fails until a query may name every
+// attribute. Where one may already, nothing is asked for: hosted servers let
+// only their administrators add attributes.
 func addAttributes(ctx context.Context, c client.Client, namespace string) error {
+	if queryable(ctx, c, namespace) == nil {
+		return nil
+	}
 	have, err := c.OperatorService().ListSearchAttributes(ctx, &operatorservice.ListSearchAttributesRequest{Namespace: namespace})
 	if err != nil {
 		return err
@@ -93,6 +114,11 @@ func addAttributes(ctx context.Context, c client.Client, namespace string) error
 			return err
 		}
 	}
+	return queryable(ctx, c, namespace)
+}
+
+// queryable fails unless a query may name every attribute.
+func queryable(ctx context.Context, c client.Client, namespace string) error {
 	for _, name := range SearchAttributes {
 		count := &workflowservice.CountWorkflowExecutionsRequest{Namespace: namespace, Query: name + " IS NOT NULL"}
 		if _, err := c.CountWorkflow(ctx, count); err != nil {

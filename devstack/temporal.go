@@ -30,31 +30,32 @@ type TemporalOptions struct {
 
 // Temporal is a running Temporal server.
 type Temporal struct {
-	Address   string // host:port of the workflow service
-	UIAddress string // http address of its pages
-	Pid       int
-	Adopted   bool // it was running already
+	Address string // host:port of the workflow service
+	TLS     TLS    // for a client
+	Pid     int
+	Adopted bool // it was running already
 
 	proc *process
 }
 
 // temporalState is the file temporal.json.
 type temporalState struct {
-	Port int `json:"port"` // of the workflow service; five more follow
+	Port int `json:"port"` // of the workflow service; three more follow
 	life
-	Postgres string `json:"postgres"` // digest of the URL it was started with
+	Postgres  string `json:"postgres"`  // digest of the URL it was started with
+	Authority string `json:"authority"` // digest of the authority it was started with; empty: by an older trimtab, in plain text
 }
 
 const (
 	temporalRole  = "trimtab_temporal"
-	temporalPorts = 6 // frontend, HTTP, history, matching, worker, web pages
-	pagesPort     = 5 // after the frontend's
+	temporalPorts = 4 // frontend, history, matching, worker
 )
 
 // temporald is one server's folder and state.
 type temporald struct {
 	o   TemporalOptions
 	dir string
+	tls TLS
 	temporalState
 }
 
@@ -80,14 +81,29 @@ func StartTemporal(ctx context.Context, o TemporalOptions) (*Temporal, error) {
 	if err := readJSON(d.stateFile(), &d.temporalState); err != nil {
 		return nil, err
 	}
+	if err := d.certify(); err != nil {
+		return nil, err
+	}
 	if t := d.adopt(ctx); t != nil {
 		return t, nil
 	}
 	return d.start(ctx)
 }
 
-func (d *temporald) stateFile() string { return filepath.Join(d.dir, "temporal.json") }
-func (d *temporald) log() string       { return filepath.Join(d.dir, "temporal.log") }
+// certify reads the certificates, or makes them anew: in a new folder, and in
+// one from before there were any.
+func (d *temporald) certify() error {
+	t, reason, err := certificates(d.certificates(), time.Now())
+	if reason != nil {
+		say(d.o.Log, "the certificates of the Temporal server are made anew: %v", reason)
+	}
+	d.tls = t
+	return err
+}
+
+func (d *temporald) stateFile() string    { return filepath.Join(d.dir, "temporal.json") }
+func (d *temporald) log() string          { return filepath.Join(d.dir, "temporal.log") }
+func (d *temporald) certificates() string { return filepath.Join(d.dir, "tls") }
 
 func (d *temporald) mark() string { return marker(d.dir, "temporal") }
 
@@ -95,14 +111,14 @@ func (d *temporald) address(offset int) string {
 	return net.JoinHostPort("127.0.0.1", strconv.Itoa(d.Port+offset))
 }
 
-// adopt takes over the server that runs, if it answers and works on the same
-// Postgres; one that does not is ended.
+// adopt takes over the server that runs, if it answers, works on the same
+// Postgres and asks for the same certificates; one that does not is ended.
 func (d *temporald) adopt(ctx context.Context) *Temporal {
 	p := d.process(d.dir, d.mark())
 	if p == nil {
 		return nil
 	}
-	if d.Postgres == urlDigest(d.o.PostgresURL) {
+	if d.Postgres == urlDigest(d.o.PostgresURL) && d.Authority == d.tls.Digest {
 		wait, cancel := context.WithTimeout(ctx, 30*time.Second)
 		defer cancel()
 		if err := d.ready(wait, p); err == nil {
@@ -112,7 +128,11 @@ func (d *temporald) adopt(ctx context.Context) *Temporal {
 	if !p.alive() { // it was dying
 		return nil
 	}
-	say(d.o.Log, "the Temporal server with process id %d does not answer for this database: it is started again", d.Pid)
+	why := "does not answer for this database"
+	if d.Authority != d.tls.Digest {
+		why = "asks for no certificate, or for others than those of this data folder"
+	}
+	say(d.o.Log, "the Temporal server with process id %d %s: it is started again", d.Pid, why)
 	_ = stopTemporal(p)
 	return nil
 }
@@ -157,14 +177,14 @@ func (d *temporald) launch(ctx context.Context, program, role string) (*Temporal
 	}
 	defer log.Close()
 	from := size(log)
-	cmd := exec.Command(program, "-ip", "127.0.0.1", "-port", strconv.Itoa(d.Port))
+	cmd := exec.Command(program, "-ip", "127.0.0.1", "-port", strconv.Itoa(d.Port), "-tls", d.certificates())
 	cmd.Env = append(serverEnvironment(), "TRIMTAB_TEMPORAL_POSTGRES_URL="+role, d.mark())
 	cmd.Dir, cmd.Stdout, cmd.Stderr = d.dir, log, log
 	p, err := start(cmd, d.o.DieWithParent)
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", program, err)
 	}
-	d.life, d.Postgres = lifeOf(p, d.dir), urlDigest(d.o.PostgresURL)
+	d.life, d.Postgres, d.Authority = lifeOf(p, d.dir), urlDigest(d.o.PostgresURL), d.tls.Digest
 	err = writeJSON(d.stateFile(), d.temporalState)
 	if err == nil {
 		err = d.ready(ctx, p)
@@ -174,21 +194,35 @@ func (d *temporald) launch(ctx context.Context, program, role string) (*Temporal
 		if strings.Contains(tail(d.log(), from), "address already in use") {
 			err = fmt.Errorf("%w: %w", errTransient, err)
 		}
-		return nil, trimtab.NewError(trimtab.Unavailable, "temporal_start", "see "+d.log(), "start the Temporal server: %w\n%s\n", err, tail(d.log(), from))
+		return nil, d.explain(program, err, tail(d.log(), from))
 	}
 	return d.server(p), nil
 }
 
 func (d *temporald) server(p *process) *Temporal {
-	return &Temporal{Address: d.address(0), UIAddress: "http://" + d.address(pagesPort), Pid: p.pid, Adopted: p.adopted, proc: p}
+	return &Temporal{Address: d.address(0), TLS: d.tls, Pid: p.pid, Adopted: p.adopted, proc: p}
+}
+
+// explain adds what the server said. A program of an older release does not
+// know the flag with which it is told to ask for certificates.
+func (d *temporald) explain(program string, err error, said string) error {
+	remedy := "see " + d.log()
+	if strings.Contains(said, "not defined: -tls") {
+		remedy = "put the " + temporalProgram + " of this release in the place of " + program + ", which is of an older one"
+	}
+	return trimtab.NewError(trimtab.Unavailable, "temporal_start", remedy, "start the Temporal server: %w\n%s\n", err, said)
 }
 
 // ready waits until the namespace can be used, or the server has ended.
 func (d *temporald) ready(ctx context.Context, p *process) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, 3*time.Minute, fmt.Errorf("it does not answer on %s", d.address(0)))
 	defer cancel()
+	o, err := Endpoints{Temporal: d.address(0), TemporalTLS: d.tls, Namespace: Namespace}.TemporalOptions()
+	if err != nil {
+		return err
+	}
 	registered := make(chan error, 1)
-	go func() { registered <- RegisterNamespace(ctx, d.address(0), Namespace) }()
+	go func() { registered <- RegisterNamespace(ctx, o) }()
 	select {
 	case err := <-registered:
 		return err

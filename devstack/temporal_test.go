@@ -2,10 +2,9 @@ package devstack
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -54,10 +53,10 @@ func count(ctx workflow.Context, n int) (int, error) {
 }
 
 // counter is a worker for count, which tells how many steps it has seen.
-func counter(t testing.TB, address string) (client.Client, *atomic.Int64) {
+func counter(t testing.TB, s *Temporal) (client.Client, *atomic.Int64) {
 	t.Helper()
-	logger := log.NewStructuredLogger(slog.New(slog.DiscardHandler))
-	c, err := client.Dial(client.Options{HostPort: address, Namespace: Namespace, Logger: logger})
+	o := options(t, Endpoints{Temporal: s.Address, TemporalTLS: s.TLS, Namespace: Namespace})
+	c, err := client.Dial(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,10 +88,10 @@ func TestTemporal(t *testing.T) {
 	if s.Adopted || !again.Adopted || again.Pid != s.Pid || again.Address != s.Address {
 		t.Errorf("first %+v, second %+v: want the second to adopt the first", s, again)
 	}
-	checkPages(t, s.UIAddress)
 	checkNoPassword(t, s.Pid)
+	checkRefuses(t, s)
 
-	c, steps := counter(t, s.Address)
+	c, steps := counter(t, s)
 	run, err := c.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{TaskQueue: "count",
 		TypedSearchAttributes: temporal.NewSearchAttributes(
 			temporal.NewSearchAttributeKeyKeyword("RunID").ValueSet("r1"),
@@ -127,9 +126,37 @@ func TestTemporal(t *testing.T) {
 	if runtime.GOOS == "linux" && (last.Adopted || isAlive(next.Pid)) {
 		t.Errorf("server %d that nobody knew of was left beside %+v", next.Pid, last)
 	}
-	if err := last.Stop(); err != nil { // before Postgres
+	guarded := testCertified(t, dir, p, last)
+	if err := guarded.Stop(); err != nil { // before Postgres
 		t.Error(err)
 	}
+}
+
+// testCertified comes to a server that an older trimtab has started, in plain
+// text, and then to a folder whose certificates were lost.
+func testCertified(t *testing.T, dir string, p *Postgres, s *Temporal) *Temporal {
+	t.Helper()
+	file := filepath.Join(dir, "temporal", "temporal.json")
+	for _, change := range []func() error{
+		func() error {
+			var state temporalState
+			err := readJSON(file, &state)
+			state.Authority = ""
+			return errors.Join(err, writeJSON(file, state))
+		},
+		func() error { return os.RemoveAll(filepath.Join(dir, "temporal", "tls")) },
+	} {
+		if err := change(); err != nil {
+			t.Fatal(err)
+		}
+		next := testTemporal(t, filepath.Join(dir, "temporal"), p)
+		if next.Adopted || next.Pid == s.Pid || isAlive(s.Pid) {
+			t.Errorf("%+v was adopted or lives on beside %+v: it asks for other certificates, or for none", s, next)
+		}
+		counter(t, next)
+		s = next
+	}
+	return s
 }
 
 // kill ends a process by SIGKILL once so many steps have been done.
@@ -145,16 +172,35 @@ func kill(t testing.TB, steps *atomic.Int64, after int64, pid int) {
 	}
 }
 
-func checkPages(t testing.TB, address string) {
+// options are those of a client of e.
+func options(t testing.TB, e Endpoints) client.Options {
 	t.Helper()
-	res, err := http.Get(address + "/namespaces/trimtab/workflows")
+	o, err := e.TemporalOptions()
 	if err != nil {
-		t.Error(err)
-		return
+		t.Fatal(err)
 	}
-	defer res.Body.Close()
-	if b, err := io.ReadAll(res.Body); err != nil || res.StatusCode != 200 || !strings.Contains(string(b), "<html") {
-		t.Errorf("web pages: %s, %v, %.200s", res.Status, err, b)
+	o.Logger = log.NewStructuredLogger(slog.New(slog.DiscardHandler))
+	return o
+}
+
+// checkRefuses comes without a certificate, and to a server that the authority
+// does not vouch for; who is refused does not wait.
+func checkRefuses(t testing.TB, s *Temporal) {
+	t.Helper()
+	other, _, err := certificates(filepath.Join(t.TempDir(), "tls"), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, files := range map[string]TLS{
+		"certificate required":                    {CA: s.TLS.CA},
+		"certificate signed by unknown authority": {CA: other.CA, Cert: s.TLS.Cert, Key: s.TLS.Key},
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		err := RegisterNamespace(ctx, options(t, Endpoints{Temporal: s.Address, TemporalTLS: files, Namespace: Namespace}))
+		if err == nil || ctx.Err() != nil || !strings.Contains(err.Error(), what) {
+			t.Errorf("%v, want at once %q", err, what)
+		}
+		cancel()
 	}
 }
 

@@ -460,3 +460,28 @@ func looksOf(t *testing.T, file string) string {
 	defer f.Close()
 	return looks(f)
 }
+
+// A stack of another build is replaced when no run is open; one that asks nobody who he is, is called that.
+func TestReplace(t *testing.T) {
+	t.Parallel()
+	guarded := Info{BuildID: "other", Endpoints: Endpoints{TemporalTLS: TLS{CA: "ca.pem"}}}
+	for _, c := range []struct {
+		info    Info
+		open    int
+		err     error
+		replace bool
+		warn    bool
+	}{
+		{guarded, 0, nil, true, false},
+		{guarded, 1, nil, false, false},
+		{guarded, 0, errors.New("away"), false, false},
+		{Info{BuildID: "older"}, 0, nil, true, false},
+		{Info{BuildID: "older"}, 1, nil, false, true},
+	} {
+		var said strings.Builder
+		o := EnsureOptions{Log: &said, OpenRuns: func(context.Context, Endpoints) (int, error) { return c.open, c.err }}
+		if got := o.replace(t.Context(), c.info); got != c.replace || strings.Contains(said.String(), "any user of this machine") != c.warn {
+			t.Errorf("%+v: replaced %v, having said %q", c, got, said.String())
+		}
+	}
+}

@@ -179,7 +179,9 @@ func (r *recorded) fill() {
 	plan.Stages = slices.Clone(plan.Stages)
 	plan.Stages[1].CheckpointSteps = 7
 	must(t, s.Replan(ctx, storage.Replan{Plan: plan, Stage: "ppo", Overrides: []trimtab.Override{{Set: "ppo.kl_coef=0.1"}}, Stale: []string{"ppo"}, Status: trimtab.RunRunning, Next: "again", Actor: "bo", Reason: "too far"}))
-	must(t, s.RecordDecision(ctx, "run-one", "ppo", 0, "approve", json.RawMessage(`{"reason":"enough"}`), "bo"))
+	asked, err := s.RequestDecision(ctx, storage.Request{Run: "run-one", Stage: "ppo", Decision: "approve", Reason: "enough", Actor: "bo"})
+	must(t, err)
+	must(t, s.RecordDecision(ctx, storage.Decision{Request: asked}))
 	must(t, s.SetRunStatus(ctx, "run-one", trimtab.RunFailed, "", trimtab.NewError(trimtab.Invalid, "not_a_number", "", "loss is NaN"), "trimtab"))
 }
 

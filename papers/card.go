@@ -166,7 +166,7 @@ func (c *card) stage(i int, n *Node) {
 	c.say("Attempt %d of run %s, %s, begun by %s%s%s.", a.Number, markdown(a.Run), number(a.Steps, "step"), markdown(a.Actor), ended(a.EndedAt), said(a.Reason))
 	c.say("Code %s, seed %d, numerics %s, build %s, config `%s`.\n", markdown(a.Version()), a.Seed, markdown(a.Numerics), markdown(a.Build), a.Config)
 	for _, d := range a.Decisions {
-		c.say("- A person decided: %s, by %s on %s%s.", markdown(d.Decision), markdown(d.Actor), moment(d.At), said(d.Reason))
+		c.say("- A person decided: %s, by %s on %s%s.", markdown(d.Decision), markdown(d.By()), moment(d.At), said(d.Reason))
 	}
 	for _, e := range c.f.Lineage.From(n.ID) {
 		to := c.f.Lineage.Node(e.To)

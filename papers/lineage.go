@@ -107,8 +107,20 @@ func (a Attempt) Version() string { return fmt.Sprintf("%s/%d", a.StageKind, a.S
 type Decision struct {
 	Decision string    `json:"decision"`
 	Reason   string    `json:"reason"`
-	Actor    string    `json:"actor"`
+	Actor    string    `json:"actor"`          // who he said he is
+	Role     string    `json:"role,omitempty"` // the database role that he decided under; empty: it is not recorded
 	At       time.Time `json:"at"`
+}
+
+// commonRole is the database role of whoever has none of his own.
+const commonRole = "trimtab_app"
+
+// By is who decided: the name that he gave, and his own database role if he has one.
+func (d Decision) By() string {
+	if d.Role == "" || d.Role == commonRole {
+		return d.Actor
+	}
+	return d.Actor + " as database role " + d.Role
 }
 
 // Run is what a run node tells.

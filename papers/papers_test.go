@@ -74,7 +74,7 @@ func example(say func(string) string) *Facts {
 	}
 	l.Add(model("ppo", 43904))
 	ppo := attempt("ppo", "ppo", 20)
-	ppo.Decisions = []Decision{{"approve", say("the gate is too strict"), say("dan"), at(22)}}
+	ppo.Decisions = []Decision{{"approve", say("the gate is too strict"), say("dan"), commonRole, at(22)}}
 	id := made("ppo", ppo)
 	for _, in := range []struct{ role, name string }{{"model", "sft"}, {"reward", "reward"}, {"prompts", "asked"}, {RoleReference, "sft"}} {
 		l.Link(Edge{From: id, To: digest(in.name), Role: in.role})
@@ -367,4 +367,13 @@ func bomSchema(t *testing.T) *jsonschema.Schema {
 		t.Fatal(err)
 	}
 	return s
+}
+
+// A person is named as he named himself; a database role of his own says more, the common one nothing.
+func TestDecidedBy(t *testing.T) {
+	for _, c := range []struct{ role, want string }{{"", "dan"}, {commonRole, "dan"}, {"dan_db", "dan as database role dan_db"}} {
+		if got := (Decision{Actor: "dan", Role: c.role}).By(); got != c.want {
+			t.Errorf("role %q: %q, want %q", c.role, got, c.want)
+		}
+	}
 }

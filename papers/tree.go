@@ -194,7 +194,7 @@ func (a *Attempt) lines() []string {
 		fmt.Sprintf("%s%s, begun by %s%s", number(a.Steps, "step"), ended(a.EndedAt), a.Actor, because(a.Reason)),
 	}
 	for _, d := range a.Decisions {
-		lines = append(lines, fmt.Sprintf("%s by %s on %s%s", d.Decision, d.Actor, moment(d.At), because(d.Reason)))
+		lines = append(lines, fmt.Sprintf("%s by %s on %s%s", d.Decision, d.By(), moment(d.At), because(d.Reason)))
 	}
 	return lines
 }

@@ -27,7 +27,7 @@ func (s *Service) prepare(ctx context.Context, spec recipes.Spec, actor string, 
 	}
 	switch {
 	case spec.Starter != nil:
-		err = s.prepareStarter(ctx, &spec, actor, log)
+		err = s.prepareStarter(ctx, &spec, log)
 	case spec.Sources != nil:
 		err = s.prepareSources(ctx, &spec, actor, log)
 	}
@@ -74,15 +74,18 @@ func asItems[T trimtab.Item](list []T) []trimtab.Item {
 	return items
 }
 
+// program is the actor of what trimtab makes by itself.
+const program = "trimtab"
+
 // prepareStarter generates the small world: equal settings, equal bytes.
-func (s *Service) prepareStarter(ctx context.Context, spec *recipes.Spec, actor string, log func(string, ...any)) error {
+func (s *Service) prepareStarter(ctx context.Context, spec *recipes.Spec, log func(string, ...any)) error {
 	st := spec.Starter
 	if d := spec.Data; d.Text != "" && d.Demonstrations != "" && d.Prompts != "" {
 		return nil
 	}
 	log("generating the starter world %d: about %d words of text, %d demonstrations, %d prompts", st.World, st.Words, st.Demonstrations, st.Prompts)
 	for _, set := range starterSets(*st) {
-		if err := s.freeze(ctx, spec.Data.Ref(set.kind), set.name, set.items, set.files, actor); err != nil {
+		if err := s.freeze(ctx, spec.Data.Ref(set.kind), set.name, set.items, set.files, program); err != nil {
 			return err
 		}
 	}

@@ -2,7 +2,10 @@ package runs
 
 import (
 	"context"
+	"errors"
 	"slices"
+	"strings"
+	"unicode"
 
 	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/storage"
@@ -42,18 +45,54 @@ func (s *Service) decide(ctx context.Context, ref, stage, what, reason, actor st
 	if err != nil {
 		return err
 	}
-	d := workflows.Decision{Stage: stage, Reason: reason, Actor: actor}
+	q := storage.Request{Run: run.ID, Stage: stage, Decision: what, Reason: reason, Actor: actor}
 	if stage != "" {
 		newest, ok, err := s.newest(ctx, run, stage)
 		if err != nil {
 			return err
 		}
 		if ok {
-			d.Attempt = newest.Number
+			q.Attempt = newest.Number
 		}
 	}
-	_, err = s.update(ctx, run, what, d)
+	return s.ask(ctx, run, q, func(request int64) error {
+		d := workflows.Decision{Stage: stage, Attempt: q.Attempt, Reason: reason, Actor: actor, Request: request}
+		_, err := s.update(ctx, run, what, d)
+		return err
+	})
+}
+
+// ask records what a person asks for under the role of this process's database
+// session, and sends it. A definite refusal is recorded too, so that nobody can
+// have the request taken later; where there was no answer it may still be.
+func (s *Service) ask(ctx context.Context, run storage.Run, q storage.Request, send func(request int64) error) error {
+	if !run.Status.Open() {
+		return runClosed(run)
+	}
+	q, err := s.store.RequestDecision(ctx, q)
+	if err != nil {
+		return err
+	}
+	err = send(q.Sequence)
+	if e, ok := errors.AsType[*trimtab.Error](err); ok && e.Class != trimtab.Unavailable {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.patience)
+		defer cancel()
+		if failed := s.store.RefuseDecision(ctx, q, e); failed != nil {
+			s.log.Warn("a refusal is not in the record", "run", run.ID, "error", failed)
+		}
+	}
 	return err
+}
+
+// CheckReason refuses a decision without a reason that somebody can read.
+func CheckReason(what, reason string) error {
+	readable := func(r rune) bool { return unicode.IsGraphic(r) && !unicode.IsSpace(r) }
+	if strings.ContainsFunc(reason, readable) {
+		return nil
+	}
+	return trimtab.NewError(trimtab.Usage, "reason_missing",
+		`say why with --reason "…": it stays in the record; where nobody is to, set require_reasons to false`,
+		"%s: a reason is required", what)
 }
 
 // newest is the last attempt of a stage of a run.

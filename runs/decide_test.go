@@ -1,14 +1,20 @@
 package runs_test
 
 import (
+	"log/slog"
 	"maps"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/checkpoint"
 	"github.com/trimtab/trimtab/recipes"
 	"github.com/trimtab/trimtab/runs"
+	"github.com/trimtab/trimtab/storage"
+	"github.com/trimtab/trimtab/storage/storagetest"
+	"github.com/trimtab/trimtab/workflows"
+	"go.temporal.io/sdk/client"
 )
 
 func stageOf(t *testing.T, d runs.Document, name string) runs.StageDocument {
@@ -355,4 +361,69 @@ func TestLaunchCutShort(t *testing.T) {
 		t.Fatalf("the same launch led to run %s, %v", again.Run.ID, err)
 	}
 	b.await("cut-short-2", trimtab.RunCompleted)
+}
+
+// Whoever reaches Temporal can send an Update in any name. It counts if the
+// record has a request that says the same, and then the request's role is in the record.
+func TestForgedDecisions(t *testing.T) {
+	b := newBench(t, 0)
+	id := b.launch("reward.gates=[{metric: held_out/accuracy, min: 0.99}]")
+	b.await(id, trimtab.RunBlocked)
+	send := func(d workflows.Decision) error {
+		h, err := b.temporal.UpdateWorkflow(b.ctx, client.UpdateWorkflowOptions{WorkflowID: workflows.RunID(id), UpdateName: workflows.UpdateApprove,
+			WaitForStage: client.WorkflowUpdateStageCompleted, Args: []any{d}})
+		if err == nil {
+			err = h.Get(b.ctx, nil)
+		}
+		if err == nil {
+			return nil
+		}
+		return workflows.Refusal(err)
+	}
+	approve := workflows.Decision{Stage: "reward", Attempt: 1, Reason: "let it pass", Actor: "root"}
+	wantRefusal(t, "an approval that nobody asked for", send(approve), "decision_unrequested", 4)
+	for sequence := range int64(200) { // every event of the run, and more
+		if sequence == 0 || sequence > 60 && sequence < 199 {
+			continue
+		}
+		approve.Request = sequence
+		wantRefusal(t, "an approval that names another event", send(approve), "decision_unrequested", 4)
+	}
+	address, role := storagetest.Person(t, b.urls)
+	files, err := checkpoint.Open(b.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ana := runs.New(slog.New(slog.DiscardHandler), storagetest.Open(t, address), files, b.temporal)
+	wantRefusal(t, "skipping what others read", ana.Skip(b.ctx, id, "reward", "x", "ana"), "not_now", 4)
+	refused := b.last(id, "decision_requested")
+	wantRefusal(t, "taking what was refused", send(workflows.Decision{Stage: "reward", Attempt: 1, Reason: "x", Actor: "ana", Request: refused.Sequence}), "decision_unrequested", 4)
+
+	if err := ana.Approve(b.ctx, id, "reward", "good enough", "root"); err != nil { // whatever she calls herself
+		t.Fatal(err)
+	}
+	asked, taken := b.last(id, "decision_requested"), b.last(id, "decision")
+	if asked.Actor != role || taken.Actor != "root" || !strings.Contains(string(taken.Body), `"role":"`+role+`"`) {
+		t.Errorf("asked as %+v, taken as %+v %s; want role %s", asked, taken, taken.Body, role)
+	}
+	again := workflows.Decision{Stage: "reward", Attempt: 1, Reason: "good enough", Actor: "root", Request: asked.Sequence}
+	if err := send(again); err == nil {
+		t.Error("one request was taken twice")
+	}
+	b.await(id, trimtab.RunCompleted)
+}
+
+// last is the newest event of a type in a run's stream.
+func (b *bench) last(id, typ string) (last storage.Event) {
+	b.t.Helper()
+	events, err := b.History(b.ctx, id, "")
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	for _, e := range events {
+		if e.Type == typ {
+			last = e
+		}
+	}
+	return last
 }

@@ -2,6 +2,7 @@ package runs_test
 
 import (
 	"context"
+	"encoding/json"
 	"log/slog"
 	"strings"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/activities"
 	"github.com/trimtab/trimtab/checkpoint"
+	"github.com/trimtab/trimtab/devstack"
 	"github.com/trimtab/trimtab/devstack/devstacktest"
 	"github.com/trimtab/trimtab/notary"
 	"github.com/trimtab/trimtab/recipes"
@@ -68,7 +70,12 @@ func newServers(t *testing.T, dir string, threads int, options ...activities.Opt
 		t.Fatal(err)
 	}
 	lg := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
-	c, err := client.DialContext(ctx, client.Options{HostPort: e.Temporal, Namespace: e.Namespace, Logger: lg})
+	o, err := e.TemporalOptions()
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Logger = lg
+	c, err := client.DialContext(ctx, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +84,11 @@ func newServers(t *testing.T, dir string, threads int, options ...activities.Opt
 	t.Cleanup(pool.Close)
 	b := &bench{t: t, ctx: ctx, Service: runs.New(lg, store, files, c), temporal: c, namespace: e.Namespace, urls: urls, dir: dir, slots: 1, stop: func() {},
 		acts: activities.New(lg, store, files, pool, "test", options...)}
-	b.env = []string{"TEST_POSTGRES=" + url, "TEST_TEMPORAL=" + e.Temporal, "TEST_NAMESPACE=" + e.Namespace, "TEST_FILES=" + dir}
+	where, err := json.Marshal(devstack.Endpoints{Temporal: e.Temporal, TemporalTLS: e.TemporalTLS, Namespace: e.Namespace})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.env = []string{"TEST_POSTGRES=" + url, "TEST_TEMPORAL=" + string(where), "TEST_FILES=" + dir}
 	t.Cleanup(func() {
 		b.stop()
 		b.sound()

@@ -429,7 +429,8 @@ func (o *rerunOf) create(ctx context.Context, s *Service, run storage.Run) (stor
 	}
 	open, is, err := create()
 	if is {
-		err = trimtab.NewError(trimtab.Conflict, "rerun_open", fmt.Sprintf("see `trimtab show %s`, or cancel it first", open.ID),
+		remedy := fmt.Sprintf("see `trimtab show %s`, or cancel it first: trimtab cancel %s --reason …", open.ID, open.ID)
+		err = trimtab.NewError(trimtab.Conflict, "rerun_open", remedy,
 			"run %s reruns %s with the same spec and has not ended", open.ID, o.run.ID)
 	}
 	return run, err
@@ -454,8 +455,17 @@ func (s *Service) nextAttempt(ctx context.Context, p rerunPlan, r RerunRequest, 
 	if err := s.putDocuments(ctx, p.docs); err != nil {
 		return res, err
 	}
-	out, err := s.update(ctx, p.run, workflows.UpdateRerun, d)
-	res.Attempt = out.Attempt
+	q := storage.Request{Run: p.run.ID, Stage: d.Stage, Attempt: d.Attempt, Decision: workflows.UpdateRerun,
+		Reason: d.Reason, Actor: d.Actor, Overrides: d.Overrides, From: d.From}
+	if q.Plan, err = d.Plan.Digest(); err != nil {
+		return res, err
+	}
+	err = s.ask(ctx, p.run, q, func(request int64) error {
+		d.Request = request
+		out, err := s.update(ctx, p.run, workflows.UpdateRerun, d)
+		res.Attempt = out.Attempt
+		return err
+	})
 	if e, ok := errors.AsType[*trimtab.Error](err); ok && e.Class == trimtab.Conflict && r.Plan != "" {
 		return res, s.overtaken(ctx, p, r, e)
 	}

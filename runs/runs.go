@@ -9,7 +9,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base32"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -328,7 +327,8 @@ func (s *Service) gone(ctx context.Context, id, name string, arg any) error {
 	}
 	d, ok := arg.(workflows.Decision)
 	if !ok || name != workflows.UpdateCancel {
-		return trimtab.NewError(trimtab.Conflict, "workflow_gone", fmt.Sprintf("close it with `trimtab cancel %s`; then `trimtab rerun` starts a new run from it", id),
+		return trimtab.NewError(trimtab.Conflict, "workflow_gone",
+			fmt.Sprintf("close it with `trimtab cancel %s --reason …`; then `trimtab rerun` starts a new run from it", id),
 			"nothing is at work for run %s: Temporal does not have its workflow", id)
 	}
 	return s.settle(ctx, run, d)
@@ -348,11 +348,8 @@ func (s *Service) settle(ctx context.Context, run storage.Run, d workflows.Decis
 			}
 		}
 	}
-	body, err := json.Marshal(map[string]string{"decision": workflows.UpdateCancel, "reason": d.Reason})
-	if err != nil {
-		return err
-	}
-	if err := s.store.RecordDecision(ctx, run.ID, "", 0, workflows.UpdateCancel, body, d.Actor); err != nil {
+	asked := storage.Request{Sequence: d.Request, Run: run.ID, Decision: workflows.UpdateCancel, Reason: d.Reason, Actor: d.Actor}
+	if err := s.store.RecordDecision(ctx, storage.Decision{Request: asked}); err != nil {
 		return err
 	}
 	return s.store.SetRunStatus(ctx, run.ID, trimtab.RunCancelled, fmt.Sprintf("`trimtab rerun %s STAGE` starts a new run that reuses what was finished", run.ID), nil, d.Actor)

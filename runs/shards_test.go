@@ -2,6 +2,7 @@ package runs_test
 
 import (
 	"bufio"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +19,7 @@ import (
 	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/activities"
 	"github.com/trimtab/trimtab/checkpoint"
+	"github.com/trimtab/trimtab/devstack"
 	"github.com/trimtab/trimtab/runs"
 	"github.com/trimtab/trimtab/storage"
 	"github.com/trimtab/trimtab/storage/storagetest"
@@ -183,7 +185,16 @@ func TestWorkerProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	lg := slog.New(slog.DiscardHandler)
-	c, err := client.Dial(client.Options{HostPort: os.Getenv("TEST_TEMPORAL"), Namespace: os.Getenv("TEST_NAMESPACE"), Logger: lg})
+	var where devstack.Endpoints
+	if err := json.Unmarshal([]byte(os.Getenv("TEST_TEMPORAL")), &where); err != nil {
+		t.Fatal(err)
+	}
+	o, err := where.TemporalOptions()
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Logger = lg
+	c, err := client.Dial(o)
 	if err != nil {
 		t.Fatal(err)
 	}

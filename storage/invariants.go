@@ -92,7 +92,7 @@ const tried = `with recursive tried as (
 
 // told is the events of the run with their bodies as JSON.
 const told = `, told as (
-	select e.sequence, e.type, e.stage, e.attempt, replace(convert_from(e.body, 'UTF8'), '\u0000', '\ufffd')::json as body
+	select e.sequence, e.type, e.stage, e.attempt, e.actor, replace(convert_from(e.body, 'UTF8'), '\u0000', '\ufffd')::json as body
 	from event e where e.stream = $1
 )`
 
@@ -453,6 +453,19 @@ var invariants = []invariant{
 				and p.number = (select max(number) from tried t where t.stage = p.stage)
 				and (m.value is null or m.value = 'NaN' or m.value < (g.value->>'min')::double precision or m.value > (g.value->>'max')::double precision)
 				and not exists (select from told d where d.type = 'decision' and d.stage = p.stage and d.attempt = p.number and d.body->>'decision' = 'approve')`,
+	},
+	{
+		name: "decisions_requested",
+		must: "each decision was asked for once, before, by the same person, about the same stage and for the same reason, under the database role that it tells",
+		query: `with nothing as (select 1)` + told + `
+			select format('%s of %s, by %s', d.body->>'decision', coalesce(nullif(d.stage, ''), 'the run'), d.actor)
+			from told d left join told r on r.type = 'decision_requested' and r.sequence < d.sequence and r.sequence::text = d.body->>'request'
+			where d.type = 'decision' and case when d.body->>'request' is null
+				then exists (select from told c where c.type = 'run_created' and c.body->>'decisions' = 'requested')
+				else r.sequence is null or r.stage <> d.stage or r.attempt not in (0, d.attempt) or r.actor is distinct from d.body->>'role'
+					or (r.body->>'decision', r.body->>'actor', r.body->>'reason') is distinct from (d.body->>'decision', d.actor, d.body->'details'->>'reason')
+					or 1 < (select count(*) from told o where o.type in ('decision', 'decision_refused') and o.body->>'request' = d.body->>'request')
+				end`,
 	},
 	{
 		name: "reused_same",

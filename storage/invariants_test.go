@@ -69,7 +69,7 @@ func record(t testing.TB, s *storage.Store) {
 	w.start(again, 1, 4, "build")
 	w.commit(again, 1, 0, 4)
 	w.complete(again, 1, 4, trimtab.Metric{Name: "held_out/accuracy", Value: 0.6})
-	must(t, s.RecordDecision(ctx, recorded, "reward", again.ID, "approve", json.RawMessage(`{"reason":"enough"}`), "ann"))
+	decide(t, s, storage.Request{Run: recorded, Stage: "reward", Attempt: 2, Decision: "approve", Reason: "enough", Actor: "ann"})
 
 	ppo := w.begin("ppo", 1, storage.Attempt{})
 	w.start(ppo, 1, 8, "build")
@@ -89,7 +89,7 @@ func record(t testing.TB, s *storage.Store) {
 
 	evaluate := w.begin("evaluate", 1, storage.Attempt{})
 	must(t, s.SetAttemptStatus(ctx, evaluate.ID, trimtab.AttemptFailed, trimtab.NewError(trimtab.Invalid, "no_prompts", "", "none"), "trimtab"))
-	must(t, s.RecordDecision(ctx, recorded, "evaluate", evaluate.ID, "skip", json.RawMessage(`{}`), "ann"))
+	decide(t, s, storage.Request{Run: recorded, Stage: "evaluate", Attempt: 1, Decision: "skip", Reason: "none", Actor: "ann"})
 	w.status(trimtab.RunCompleted)
 
 	must(t, s.CreateRun(ctx, storage.Run{ID: reusing, Seed: 1, Spec: json.RawMessage(`{}`), SpecDigest: digest("spec"),
@@ -245,8 +245,15 @@ var breaks = []struct{ invariant, run, sql string }{
 	{"plan_followed", recorded, `delete from attempt_input where attempt = $evaluate`},
 	{"completed_run", recorded, `update attempt_state set status = 'stale' where attempt = $ppo2;
 		select append_event('run-whole', 'x', 'attempt_status', 'ppo', 2, '{"error":null,"from":"completed","status":"stale"}')`},
-	{"completed_run", recorded, `update event set body = convert_to(replace(convert_from(body, 'UTF8'), '"skip"', '"look"'), 'UTF8') where type = 'decision' and stage = 'evaluate'`},
-	{"gates_passed", recorded, `update event set body = convert_to(replace(convert_from(body, 'UTF8'), '"approve"', '"look"'), 'UTF8') where type = 'decision' and stage = 'reward'`},
+	{"completed_run", recorded, `update event set body = convert_to(replace(convert_from(body, 'UTF8'), '"skip"', '"look"'), 'UTF8') where type like 'decision%' and stage = 'evaluate'`},
+	{"gates_passed", recorded, `update event set body = convert_to(replace(convert_from(body, 'UTF8'), '"approve"', '"look"'), 'UTF8') where type like 'decision%' and stage = 'reward'`},
+	{"decisions_requested", recorded, `update event set actor = 'eve' where type = 'decision' and stage = 'reward'`},
+	{"decisions_requested", recorded, `update event set actor = 'eve' where type = 'decision_requested' and stage = 'reward'`},
+	{"decisions_requested", recorded, `update event set type = 'untold' where type = 'decision_requested' and stage = 'reward'`},
+	{"decisions_requested", recorded, `update event set body = convert_to(replace(convert_from(body, 'UTF8'), 'enough', 'good'), 'UTF8') where type = 'decision' and stage = 'reward'`},
+	{"decisions_requested", recorded, `select append_event('run-whole', 'ann', 'decision', 'reward', 2, '{"decision":"approve","details":{"reason":"enough"}}')`},
+	{"decisions_requested", recorded, `select append_event('run-whole', 'ann', 'decision', 'reward', 2, body) from event where type = 'decision' and stage = 'reward'`},
+	{"decisions_requested", recorded, `select append_event('run-whole', 'ann', 'decision', 'ppo', 2, body) from event where type = 'decision' and stage = 'reward'`},
 	{"reused_same", reusing, `update attempt set cache_key = (select cache_key from attempt where id = $ppo1) where run = 'run-reuse'`},
 	{"reused_same", reusing, `update attempt_output set name = 'other' where attempt = (select id from attempt where run = 'run-reuse')`},
 	{"models_known", recorded, `update artifact set attempt = $reward1 where attempt = $ppo2`},

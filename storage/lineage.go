@@ -79,7 +79,8 @@ func (s *Store) CheckpointMaker(ctx context.Context, run, stage string, d trimta
 type Decided struct {
 	Decision string
 	Reason   string
-	Actor    string
+	Actor    string // who he said he is
+	Role     string // of the database session that asked for it; empty: an older build asked for nothing
 	At       time.Time
 }
 
@@ -87,7 +88,7 @@ type Decided struct {
 func (s *Store) Decisions(ctx context.Context, a Attempt) ([]Decided, error) {
 	found, err := collect(ctx, s.pool, func(row pgx.CollectableRow) (d Decided, err error) {
 		var body []byte
-		if err := row.Scan(&body, &d.Actor, &d.At); err != nil {
+		if err := row.Scan(&body, &d.Actor, &d.Role, &d.At); err != nil {
 			return d, err
 		}
 		var told struct {
@@ -97,7 +98,10 @@ func (s *Store) Decisions(ctx context.Context, a Attempt) ([]Decided, error) {
 		err = json.Unmarshal(body, &told)
 		d.Decision, d.Reason = told.Decision, told.Details.Reason
 		return d, err
-	}, `select body, actor, at from event where stream = $1 and stage = $2 and attempt = $3 and type = 'decision' order by sequence`,
+	}, `select d.body, d.actor, coalesce(r.actor, ''), d.at
+		from event d left join event r on r.stream = d.stream and r.type = 'decision_requested' and r.stage = d.stage and r.sequence < d.sequence
+			and r.sequence::text = convert_from(d.body, 'UTF8')::json ->> 'request'
+		where d.stream = $1 and d.stage = $2 and d.attempt = $3 and d.type = 'decision' order by d.sequence`,
 		a.Run, a.Stage, a.Number)
 	return found, fault(ctx, "reading the decisions about "+a.Stage, err)
 }

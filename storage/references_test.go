@@ -34,7 +34,7 @@ func TestReferencesNameEveryModel(t *testing.T) {
 		Responses: []trimtab.Response{{Bytes: []byte("a"), Tokens: []int32{1}, Tokenizer: digest("words"), Model: model("response")}, {Bytes: []byte("b")}}}}, "ann")
 	must(t, err)
 	must(t, s.PutEvaluation(ctx, "run-1", a.ID, json.RawMessage(fmt.Sprintf(`{"best":"%s","text":"ü \u0000"}`, model("evaluation")))))
-	must(t, s.RecordDecision(ctx, "run-1", "sft", a.ID, "approve", json.RawMessage(fmt.Sprintf(`{"reason":"as good as %s"}`, model("decision"))), "ann"))
+	decide(t, s, storage.Request{Run: "run-1", Stage: "sft", Attempt: 1, Decision: "approve", Reason: fmt.Sprintf("as good as %s", model("decision")), Actor: "ann"})
 
 	refs, err := s.References(ctx, time.Hour)
 	must(t, err)

@@ -19,11 +19,12 @@ type Replan struct {
 	Next      string
 	Actor     string
 	Reason    string
+	Taken     Decision // what it stands on; of an older build it has no request
 }
 
 // Replan writes the decision down in one transaction: the plan, what it makes
-// stale, and what the run shows. The same one again changes nothing. A run
-// that has ended is Conflict "run_closed".
+// stale, and what the run shows. The same one again changes nothing. Errors:
+// those of CheckRequest, and Conflict run_closed for a run that has ended.
 func (s *Store) Replan(ctx context.Context, r Replan) error {
 	id := r.Plan.Run
 	return s.write(ctx, "setting the plan of run "+id, func(tx pgx.Tx) error {
@@ -33,6 +34,15 @@ func (s *Store) Replan(ctx context.Context, r Replan) error {
 		}
 		if !was.status.Open() {
 			return trimtab.NewError(trimtab.Conflict, "run_closed", "rerun it as a new one", "run %s is %s", id, was.status)
+		}
+		if r.Taken.Sequence != 0 {
+			told, known, err := r.Taken.take(ctx, tx)
+			if known || err != nil {
+				return err
+			}
+			if err := record(ctx, tx, r.Taken.subject(), r.Actor, "decision", told); err != nil {
+				return err
+			}
 		}
 		if err := changePlan(ctx, tx, r); err != nil {
 			return err

@@ -179,11 +179,23 @@ func startRecord(ctx context.Context, tx pgx.Tx, r Run) error {
 	told := map[string]any{
 		"name": r.Name, "origin": r.Origin, "plan": r.Plan, "reason": r.Reason, "seed": strconv.FormatUint(r.Seed, 10),
 		"spec": trimtab.DigestOf(r.Spec), "spec_digest": r.SpecDigest, "status": r.Status,
+		"decisions": "requested", // a decision about this run counts with its request alone
 	}
-	if r.Origin != "" {
-		told["stage"], told["overrides"] = r.Stage, r.Overrides
+	if r.Origin == "" {
+		return record(ctx, tx, subject{stream: r.ID}, r.Actor, "run_created", told)
 	}
-	return record(ctx, tx, subject{stream: r.ID}, r.Actor, "run_created", told)
+	told["stage"], told["overrides"] = r.Stage, r.Overrides
+	if err := record(ctx, tx, subject{stream: r.ID}, r.Actor, "run_created", told); err != nil {
+		return err
+	}
+	plan, err := r.Plan.Digest()
+	if err != nil {
+		return err
+	}
+	_, err = appendRequest(ctx, tx, Request{
+		Run: r.ID, Stage: r.Stage, Decision: "rerun", Reason: r.Reason, Actor: r.Actor, Plan: plan, Overrides: r.Overrides,
+	})
+	return err
 }
 
 func sameRun(ctx context.Context, tx pgx.Tx, r Run) error {
@@ -286,14 +298,8 @@ func (s *Store) Runs(ctx context.Context, limit int) ([]Run, error) {
 	return runs, fault(ctx, "listing runs", err)
 }
 
-// OpenRuns lists the runs that may still change, oldest first.
-func (s *Store) OpenRuns(ctx context.Context) ([]Run, error) {
-	runs, err := collect(ctx, s.pool, scanRun, selectRun+"where s.ended_at is null order by r.created_at, r.id")
-	return runs, fault(ctx, "listing open runs", err)
-}
-
-// CountOpenRuns is how many runs have not ended in the database at an address,
-// whose schema may be older or newer than this program's.
+// CountOpenRuns counts the runs of a database that may still change, of
+// whatever version its schema is.
 func CountOpenRuns(ctx context.Context, url string) (n int, err error) {
 	const doing = "counting open runs"
 	config, err := poolConfig(url)
@@ -304,8 +310,8 @@ func CountOpenRuns(ctx context.Context, url string) (n int, err error) {
 	if err != nil {
 		return 0, fault(ctx, doing, err)
 	}
-	defer conn.Close(ctx)
-	err = conn.QueryRow(ctx, `select count(*) from run_state where ended_at is null`).Scan(&n)
+	defer conn.Close(context.WithoutCancel(ctx))
+	err = conn.QueryRow(ctx, "select count(*) from public.run_state where ended_at is null").Scan(&n)
 	return n, fault(ctx, doing, err)
 }
 

@@ -15,7 +15,7 @@ import (
 // RunInput starts a run.
 type RunInput struct {
 	Plan  trimtab.Plan
-	Actor string
+	Actor string // who launched it; the record has it too
 	// Reuse names the stages that may take an earlier attempt's output with the same cache key.
 	Reuse []string
 	// Renew is how many Updates the workflow takes before it continues as new,
@@ -69,7 +69,7 @@ type run struct {
 	closed    bool // nothing can be decided any more
 	decided   bool // the run is not blocked, or a decision has come since it was
 	block     *Block
-	actor     string // of the newest decision about the whole run
+	actor     string // who cancelled it; program where no person did
 	updates   int    // in this history
 
 	child workflow.ChildWorkflowFuture // the attempt at work
@@ -111,8 +111,11 @@ func Run(ctx workflow.Context, in RunInput) error {
 	return r.show(clean, status, next, nil, r.actor)
 }
 
+// program is the actor of what trimtab does by itself. A person is the actor of what he has asked for, and of nothing else.
+const program = "trimtab"
+
 func newRun(ctx workflow.Context, in RunInput) *run {
-	r := &run{in: in, plan: in.Plan, stages: make([]StageState, len(in.Plan.Stages)), actor: in.Actor, decided: true, pen: workflow.NewMutex(ctx)}
+	r := &run{in: in, plan: in.Plan, stages: make([]StageState, len(in.Plan.Stages)), actor: program, decided: true, pen: workflow.NewMutex(ctx)}
 	for i, st := range in.Plan.Stages {
 		r.stages[i].Reuse = slices.Contains(in.Reuse, st.Name)
 	}
@@ -155,7 +158,7 @@ func (r *run) await(ctx workflow.Context, ready func() bool) error {
 	if ctx.Err() != nil { // a new history would not know that it was cancelled from outside
 		return ctx.Err()
 	}
-	r.in.Plan, r.in.Actor = r.plan, r.actor
+	r.in.Plan = r.plan
 	r.in.Continued = &RunProgress{Stages: r.stages, Paused: r.paused, Block: r.block}
 	return workflow.NewContinueAsNewError(ctx, Run, r.in)
 }
@@ -196,7 +199,7 @@ func (r *run) execute(ctx workflow.Context, i int) (StageResult, error) {
 		return StageResult{}, err
 	}
 	begin := activities.BeginInput{Run: r.plan.Run, Stage: planned, Number: st.Attempt, Seed: r.plan.Seed, Numerics: r.plan.Numerics,
-		Inputs: inputs, Reuse: st.Reuse, From: st.From, Reason: st.Reason, Actor: first(st.Actor, r.actor)}
+		Inputs: inputs, Reuse: st.Reuse, From: st.From, Reason: st.Reason, Actor: first(st.Actor, program)}
 	cctx, stop := workflow.WithCancel(ctx)
 	r.stop = stop
 	r.child = workflow.ExecuteChildWorkflow(workflow.WithChildOptions(cctx, workflow.ChildWorkflowOptions{
@@ -230,12 +233,12 @@ func (r *run) inputs(st trimtab.PlannedStage) ([]trimtab.Named, error) {
 // blocked parks the run until a person has decided. The attempt failed with e, or else missed gates.
 func (r *run) blocked(ctx workflow.Context, b *Block, e *trimtab.Error) error {
 	r.block, r.decided = b, false
-	next := fmt.Sprintf("mend the cause, then `trimtab rerun %s %s` (with --set key=value or --data NAME where that is the cure), or `trimtab cancel %s`", r.plan.Run, b.Stage, r.plan.Run)
+	next := fmt.Sprintf("mend the cause, then `trimtab rerun %s %s` (with --set key=value or --data NAME where that is the cure), or `trimtab cancel %s --reason …`", r.plan.Run, b.Stage, r.plan.Run)
 	if e == nil {
 		e = trimtab.NewError(trimtab.Invalid, "gate_missed", "", "stage %s: %s", b.Stage, strings.Join(b.Missed, "; "))
-		next = fmt.Sprintf("`trimtab rerun %s %s --set …` for a better one, or `trimtab approve %s %s --reason …` to go on with it", r.plan.Run, b.Stage, r.plan.Run, b.Stage)
+		next = fmt.Sprintf("`trimtab rerun %s %s --set … --reason …` for a better one, or `trimtab approve %s %s --reason …` to go on with it", r.plan.Run, b.Stage, r.plan.Run, b.Stage)
 	}
-	return r.show(ctx, trimtab.RunBlocked, next, e, "trimtab")
+	return r.show(ctx, trimtab.RunBlocked, next, e, program)
 }
 
 // fail closes a run whose own workflow cannot go on.
@@ -246,7 +249,7 @@ func (r *run) fail(ctx workflow.Context, err error) error {
 		return r.show(clean, trimtab.RunCancelled, "", nil, r.actor)
 	}
 	e := activities.Unwrap(err)
-	if err := r.show(clean, trimtab.RunFailed, "see `trimtab logs`", e, "trimtab"); err != nil {
+	if err := r.show(clean, trimtab.RunFailed, "see `trimtab logs`", e, program); err != nil {
 		return err
 	}
 	return failure(e)
@@ -273,7 +276,7 @@ func (r *run) begin(ctx workflow.Context) error {
 	}
 	defer r.pen.Unlock()
 	status, next := r.shown()
-	return r.write(ctx, status, next, nil, r.in.Actor)
+	return r.write(ctx, status, next, nil, program)
 }
 
 // shown is what a run that is neither blocked nor at its end shows.

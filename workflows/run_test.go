@@ -24,6 +24,7 @@ type people struct {
 	begin  func(in activities.BeginInput) error
 	missed map[int][]string // gates, by number of the attempt
 	decide func(in activities.DecisionInput)
+	asked  func(in activities.Taking) error
 	ending func()
 
 	mu     sync.Mutex
@@ -58,6 +59,13 @@ func (p *people) SetRunStatus(_ context.Context, in activities.RunStatusInput) e
 func (p *people) Replan(_ context.Context, in activities.ReplanInput) error {
 	p.show(in.Status)
 	return nil
+}
+
+func (p *people) Requested(_ context.Context, in activities.Taking) error {
+	if p.asked == nil {
+		return nil
+	}
+	return activities.Wrap(p.asked(in))
 }
 
 func (p *people) Decide(_ context.Context, in activities.DecisionInput) error {
@@ -136,11 +144,11 @@ var missedOnce = map[int][]string{1: {"accuracy is .1"}}
 func TestDecisionWhilePaused(t *testing.T) {
 	p := newPeople()
 	p.missed = missedOnce
-	pause := p.at(time.Minute, UpdatePause, Decision{Actor: "a"})
-	decision := p.at(2*time.Minute, UpdateRerun, RerunDecision{Decision: Decision{Stage: "sft", Attempt: 1}, Plan: onePlan})
+	pause := p.at(time.Minute, UpdatePause, Decision{Actor: "a", Request: 1})
+	decision := p.at(2*time.Minute, UpdateRerun, RerunDecision{Decision: Decision{Stage: "sft", Attempt: 1, Request: 1}, Plan: onePlan})
 	var before int
 	p.env.RegisterDelayedCallback(func() { before = len(p.shows()) }, time.Hour)
-	p.at(2*time.Hour, UpdateResume, Decision{Actor: "a"})
+	p.at(2*time.Hour, UpdateResume, Decision{Actor: "a", Request: 1})
 	p.run(t)
 	if pause.failed != nil || decision.refused != nil || decision.failed != nil {
 		t.Errorf("pause %+v, decision %+v", pause, decision)
@@ -163,11 +171,11 @@ func TestPauseWhileTheStageEnds(t *testing.T) {
 	}
 	var pause answer
 	p.segments = []func(activities.SegmentInput) (activities.SegmentResult, error){func(in activities.SegmentInput) (activities.SegmentResult, error) {
-		p.env.UpdateWorkflow(UpdatePause, "", &pause, Decision{Actor: "a"})
+		p.env.UpdateWorkflow(UpdatePause, "", &pause, Decision{Actor: "a", Request: 1})
 		time.Sleep(50 * time.Millisecond)
 		return done(in)
 	}}
-	p.at(time.Hour, UpdateCancel, Decision{Actor: "a"})
+	p.at(time.Hour, UpdateCancel, Decision{Actor: "a", Request: 1})
 	p.run(t)
 	if !pause.done || pause.failed != nil {
 		t.Errorf("the pause is %+v", pause)
@@ -187,10 +195,10 @@ func TestAttemptWithoutARow(t *testing.T) {
 		}
 		return nil
 	}
-	rerun := RerunDecision{Decision: Decision{Stage: "sft", Attempt: 1}, Plan: onePlan}
+	rerun := RerunDecision{Decision: Decision{Stage: "sft", Attempt: 1, Request: 1}, Plan: onePlan}
 	first := p.at(time.Minute, UpdateRerun, rerun)
 	second := p.at(2*time.Minute, UpdateRerun, rerun)
-	p.at(time.Hour, UpdateCancel, Decision{Actor: "a"})
+	p.at(time.Hour, UpdateCancel, Decision{Actor: "a", Request: 1})
 	p.run(t)
 	if first.refused != nil || second.refused != nil || !slices.Equal(p.begun, []int{1, 2, 2}) {
 		t.Errorf("attempts %v; %v, %v", p.begun, first.refused, second.refused)
@@ -201,11 +209,12 @@ func TestAttemptWithoutARow(t *testing.T) {
 func TestTwoReruns(t *testing.T) {
 	p := newPeople()
 	p.missed = missedOnce
-	rerun := RerunDecision{Decision: Decision{Stage: "sft", Attempt: 1}, Plan: onePlan}
+	rerun := RerunDecision{Decision: Decision{Stage: "sft", Attempt: 1, Request: 1}, Plan: onePlan}
 	first, second := p.at(time.Minute, UpdateRerun, rerun), p.at(time.Minute, UpdateRerun, rerun)
 	p.run(t)
-	if first.refused != nil || second.refused == nil || len(p.begun) != 2 {
-		t.Errorf("attempts %v; %v, %v", p.begun, first.refused, second.refused)
+	refused := slices.DeleteFunc([]error{first.refused, first.failed, second.refused, second.failed}, func(err error) bool { return err == nil })
+	if len(refused) != 1 || Refusal(refused[0]).Class != trimtab.Conflict || len(p.begun) != 2 {
+		t.Errorf("attempts %v; %+v, %+v", p.begun, first, second)
 	}
 }
 
@@ -220,7 +229,7 @@ func TestRerunOfARunThatMoved(t *testing.T) {
 	p := newPeople()
 	p.missed = map[int][]string{1: {"accuracy is .1"}, 2: {"accuracy is .2"}}
 	rerun := func(seen []int, was trimtab.Digest) RerunDecision {
-		return RerunDecision{Decision: Decision{Stage: "sft"}, Plan: other, Seen: seen, Was: was}
+		return RerunDecision{Decision: Decision{Stage: "sft", Request: 1}, Plan: other, Seen: seen, Was: was}
 	}
 	early := p.at(time.Minute, UpdateRerun, rerun([]int{2}, was))
 	first := p.at(2*time.Minute, UpdateRerun, rerun([]int{1}, was))
@@ -244,7 +253,7 @@ func TestPauseAtTheEnd(t *testing.T) {
 	var late answer
 	p.segments = []func(activities.SegmentInput) (activities.SegmentResult, error){done}
 	p.ending = func() {
-		p.env.UpdateWorkflow(UpdatePause, "", &late, Decision{Actor: "a"})
+		p.env.UpdateWorkflow(UpdatePause, "", &late, Decision{Actor: "a", Request: 1})
 		time.Sleep(50 * time.Millisecond)
 	}
 	p.run(t)
@@ -292,7 +301,7 @@ func TestModelsArePinned(t *testing.T) {
 				}
 				return nil
 			}
-			rerun := p.at(time.Minute, UpdateRerun, RerunDecision{Decision: Decision{Stage: "reward", Attempt: 1}, Plan: plan})
+			rerun := p.at(time.Minute, UpdateRerun, RerunDecision{Decision: Decision{Stage: "reward", Attempt: 1, Request: 1}, Plan: plan})
 			p.env.ExecuteWorkflow(Run, RunInput{Plan: plan, Actor: "launcher"})
 			if err := p.env.GetWorkflowError(); err != nil || rerun.refused != nil {
 				t.Fatalf("the run ended with %v, the rerun with %v", err, rerun.refused)
@@ -305,5 +314,70 @@ func TestModelsArePinned(t *testing.T) {
 				t.Errorf("the segment of %s has %v, want %v", seen.Stage.Name, seen.Inputs, want)
 			}
 		})
+	}
+}
+
+// Whoever reaches Temporal can send an Update. One that names no request, or
+// one that the record does not have, changes nothing.
+func TestUnrequestedDecisions(t *testing.T) {
+	unrequested := trimtab.NewError(trimtab.Conflict, "decision_unrequested", "ask", "nobody has asked for it")
+	p := newPeople()
+	p.missed = missedOnce
+	p.asked = func(in activities.Taking) error {
+		if in.Request.Actor == "forger" {
+			return unrequested
+		}
+		return nil
+	}
+	var all []*answer
+	for i, name := range []string{UpdateApprove, UpdateSkip, UpdateCancel, UpdatePause, UpdateRerun} {
+		for j, d := range []Decision{{Actor: "root"}, {Actor: "forger", Request: 7}} {
+			var arg any = d
+			if name == UpdateApprove || name == UpdateSkip || name == UpdateRerun {
+				d.Stage, d.Attempt = "sft", 1
+				arg = d
+			}
+			if name == UpdateRerun {
+				arg = RerunDecision{Decision: d, Plan: onePlan}
+			}
+			all = append(all, p.at(time.Duration(2*i+j+1)*time.Minute, name, arg))
+		}
+	}
+	last := p.at(time.Hour, UpdateApprove, Decision{Stage: "sft", Attempt: 1, Actor: "ana", Request: 9})
+	p.run(t)
+	for i, a := range all {
+		err := a.refused // by the validator, without a request
+		if i%2 == 1 {
+			err = a.failed
+		}
+		if err == nil || Refusal(err).Type != "decision_unrequested" || Refusal(err).Remedy == "" {
+			t.Errorf("forged decision %d: %+v", i, a)
+		}
+	}
+	if last.refused != nil || last.failed != nil || len(p.begun) != 1 {
+		t.Errorf("the one that was asked for: %+v; attempts %v", last, p.begun)
+	}
+	wantShown(t, p, trimtab.RunRunning, trimtab.RunBlocked, trimtab.RunRunning, trimtab.RunCompleted)
+}
+
+// While the record is asked about one decision another may come: what can be
+// decided is looked at again.
+func TestDecisionsWhileTheRecordIsAsked(t *testing.T) {
+	p := newPeople()
+	p.missed = missedOnce
+	p.asked = func(in activities.Taking) error {
+		if in.Request.Actor == "slow" {
+			time.Sleep(300 * time.Millisecond)
+		}
+		return nil
+	}
+	slow := p.at(time.Minute, UpdateApprove, Decision{Stage: "sft", Attempt: 1, Actor: "slow", Request: 1})
+	fast := p.at(time.Minute, UpdateApprove, Decision{Stage: "sft", Attempt: 1, Actor: "fast", Request: 2})
+	p.run(t)
+	if fast.refused != nil || fast.failed != nil {
+		t.Errorf("the first decision: %+v", fast)
+	}
+	if slow.failed == nil || Refusal(slow.failed).Type != "not_now" {
+		t.Errorf("the second: %+v", slow)
 	}
 }

@@ -259,7 +259,7 @@ func (s *stage) show(ctx workflow.Context, status trimtab.AttemptStatus, run tri
 	b := s.in.Begin
 	var res activities.AttemptStatusResult
 	err := workflow.ExecuteActivity(small(ctx), a.SetAttemptStatus, activities.AttemptStatusInput{Run: b.Run, Stage: b.Stage.Name,
-		Attempt: s.at.Attempt, Number: b.Number, Status: status, RunStatus: run, Error: e, Class: activities.Class(e), Actor: "trimtab"}).Get(ctx, &res)
+		Attempt: s.at.Attempt, Number: b.Number, Status: status, RunStatus: run, Error: e, Class: activities.Class(e), Actor: program}).Get(ctx, &res)
 	if err == nil && res.Step > s.at.Step {
 		s.reached(res.Checkpoint, res.Step)
 	}

@@ -25,6 +25,18 @@ type Decision struct {
 	Attempt int
 	Reason  string
 	Actor   string
+	// Request is the event by which the person asked for it in the record, under
+	// his own database role. Whoever reaches Temporal can send an Update, and say
+	// that he is anybody: without a request that says the same it is refused.
+	// Histories of older builds have decisions without one.
+	Request int64 `json:",omitempty"`
+}
+
+// asks is what must be in the record for the decision to be taken.
+func (d Decision) asks(run, what string) activities.Request {
+	return activities.Request{
+		Sequence: d.Request, Run: run, Stage: d.Stage, Attempt: d.Attempt, Decision: what, Reason: d.Reason, Actor: d.Actor,
+	}
 }
 
 // RerunDecision asks for attempt n+1 of a stage, by a plan that may differ in
@@ -43,6 +55,14 @@ type RerunDecision struct {
 	Was  trimtab.Digest
 }
 
+func (d RerunDecision) asks(run string) (activities.Request, error) {
+	q := d.Decision.asks(run, UpdateRerun)
+	q.Overrides, q.From = d.Overrides, d.From
+	var err error
+	q.Plan, err = d.Plan.Digest()
+	return q, err
+}
+
 // Outcome answers an Update.
 type Outcome struct {
 	Attempt int
@@ -59,9 +79,9 @@ func (r *run) handlers(ctx workflow.Context) error {
 		{UpdateRerun, r.onRerun, r.validRerun},
 		{UpdateApprove, r.onApprove, r.validApprove},
 		{UpdateSkip, r.onSkip, r.validSkip},
-		{UpdateCancel, r.onCancel, func(Decision) error { return r.open() }},
-		{UpdatePause, r.onPause, func(Decision) error { return r.validPause(true) }},
-		{UpdateResume, r.onResume, func(Decision) error { return r.validPause(false) }},
+		{UpdateCancel, r.onCancel, r.takes},
+		{UpdatePause, r.onPause, func(d Decision) error { return r.validPause(d, true) }},
+		{UpdateResume, r.onResume, func(d Decision) error { return r.validPause(d, false) }},
 	} {
 		if err := workflow.SetUpdateHandlerWithOptions(ctx, h.name, h.handle, workflow.UpdateHandlerOptions{Validator: h.validate}); err != nil {
 			return err
@@ -74,6 +94,30 @@ func refuse(remedy, format string, args ...any) error {
 	return failure(trimtab.NewError(trimtab.Conflict, "not_now", remedy, format, args...))
 }
 
+// requested refuses an Update that names no request. A replay, which asks no
+// validator, lets those pass that an older build took.
+func requested(d Decision) error {
+	if d.Request == 0 {
+		return failure(trimtab.NewError(trimtab.Conflict, "decision_unrequested",
+			"decide with a command of this trimtab, which asks for it in the record first",
+			"the decision names nothing that was asked for in the record"))
+	}
+	return nil
+}
+
+// asked waits until it is known that what an Update wants was asked for in the
+// record, and then looks again whether it can be. It is nil for an older build's Update.
+func (r *run) asked(ctx workflow.Context, q activities.Request, valid func() error) (*activities.Taking, error) {
+	if q.Sequence == 0 {
+		return nil, nil
+	}
+	in := &activities.Taking{Request: q, Update: workflow.GetCurrentUpdateInfo(ctx).ID}
+	if err := workflow.ExecuteActivity(small(ctx), a.Requested, *in).Get(ctx, nil); err != nil {
+		return nil, failure(activities.Unwrap(err))
+	}
+	return in, valid()
+}
+
 func (r *run) open() error {
 	if r.cancelled {
 		return refuse("start it again with `trimtab rerun`", "the run is being cancelled")
@@ -84,9 +128,17 @@ func (r *run) open() error {
 	return nil
 }
 
+// takes refuses what was not asked for, and everything when the run is at its end.
+func (r *run) takes(d Decision) error {
+	if err := requested(d); err != nil {
+		return err
+	}
+	return r.open()
+}
+
 // blockedAt refuses a decision about a stage that is not what the run waits for.
 func (r *run) blockedAt(d Decision) error {
-	if err := r.open(); err != nil {
+	if err := r.takes(d); err != nil {
 		return err
 	}
 	if r.block == nil {
@@ -106,7 +158,7 @@ func (r *run) sameAttempt(d Decision) error {
 }
 
 func (r *run) validRerun(d RerunDecision) error {
-	if err := r.open(); err != nil {
+	if err := r.takes(d.Decision); err != nil {
 		return err
 	}
 	i := r.index(d.Stage)
@@ -153,6 +205,14 @@ func (r *run) unmoved(d RerunDecision) error {
 // onRerun puts the new plan in place and marks what it makes stale.
 func (r *run) onRerun(ctx workflow.Context, d RerunDecision) (Outcome, error) {
 	r.updates++
+	q, err := d.asks(r.plan.Run)
+	if err != nil {
+		return Outcome{}, failure(trimtab.AsError(err))
+	}
+	taking, err := r.asked(ctx, q, func() error { return r.validRerun(d) })
+	if err != nil {
+		return Outcome{}, err
+	}
 	i := r.index(d.Stage)
 	block := r.block
 	r.block = nil      // a second decision is refused from here on
@@ -160,7 +220,7 @@ func (r *run) onRerun(ctx workflow.Context, d RerunDecision) (Outcome, error) {
 	for _, st := range r.plan.Stages[i:] {
 		stale = append(stale, st.Name)
 	}
-	if err := r.replan(ctx, d, stale); err != nil {
+	if err := r.replan(ctx, d, stale, taking); err != nil {
 		r.block = block
 		return Outcome{}, failure(activities.Unwrap(err))
 	}
@@ -174,14 +234,14 @@ func (r *run) onRerun(ctx workflow.Context, d RerunDecision) (Outcome, error) {
 }
 
 // replan writes the new plan down.
-func (r *run) replan(ctx workflow.Context, d RerunDecision, stale []string) error {
+func (r *run) replan(ctx workflow.Context, d RerunDecision, stale []string, taking *activities.Taking) error {
 	if err := r.pen.Lock(ctx); err != nil {
 		return err
 	}
 	defer r.pen.Unlock()
 	status, next := r.shown()
 	return workflow.ExecuteActivity(small(ctx), a.Replan, activities.ReplanInput{Plan: d.Plan, Stage: d.Stage, Overrides: d.Overrides, Stale: stale,
-		Status: status, Next: next, Reason: d.Reason, Actor: d.Actor}).Get(ctx, nil)
+		Status: status, Next: next, Reason: d.Reason, Actor: d.Actor, Taking: taking}).Get(ctx, nil)
 }
 
 func (r *run) validApprove(d Decision) error {
@@ -196,7 +256,7 @@ func (r *run) validApprove(d Decision) error {
 
 // onApprove lets the outputs count although they missed a gate.
 func (r *run) onApprove(ctx workflow.Context, d Decision) (Outcome, error) {
-	return r.decide(ctx, d, UpdateApprove, func(st *StageState) { st.Done = true })
+	return r.decide(ctx, d, UpdateApprove, r.validApprove, func(st *StageState) { st.Done = true })
 }
 
 func (r *run) validSkip(d Decision) error {
@@ -212,16 +272,23 @@ func (r *run) validSkip(d Decision) error {
 }
 
 func (r *run) onSkip(ctx workflow.Context, d Decision) (Outcome, error) {
-	return r.decide(ctx, d, UpdateSkip, func(st *StageState) { st.Done, st.Skipped = true, true })
+	return r.decide(ctx, d, UpdateSkip, r.validSkip, func(st *StageState) { st.Done, st.Skipped = true, true })
 }
 
 // decide records a decision about the blocked stage, then lets the run go on.
-func (r *run) decide(ctx workflow.Context, d Decision, what string, change func(*StageState)) (Outcome, error) {
+func (r *run) decide(
+	ctx workflow.Context, d Decision, what string, valid func(Decision) error, change func(*StageState),
+) (Outcome, error) {
 	r.updates++
+	taking, err := r.asked(ctx, d.asks(r.plan.Run, what), func() error { return valid(d) })
+	if err != nil {
+		return Outcome{}, err
+	}
 	i := r.index(d.Stage)
 	block := r.block
 	r.block = nil
-	in := activities.DecisionInput{Run: r.plan.Run, Stage: d.Stage, Number: r.stages[i].Attempt, Decision: what, Reason: d.Reason, Actor: d.Actor}
+	in := activities.DecisionInput{Run: r.plan.Run, Stage: d.Stage, Number: r.stages[i].Attempt, Decision: what,
+		Reason: d.Reason, Actor: d.Actor, Taking: taking}
 	if err := r.tell(ctx, in); err != nil {
 		r.block = block
 		return Outcome{}, failure(activities.Unwrap(err))
@@ -234,11 +301,16 @@ func (r *run) decide(ctx workflow.Context, d Decision, what string, change func(
 // onCancel stops the running stage at its next step, with a checkpoint.
 func (r *run) onCancel(ctx workflow.Context, d Decision) (Outcome, error) {
 	r.updates++
+	taking, err := r.asked(ctx, d.asks(r.plan.Run, UpdateCancel), func() error { return r.takes(d) })
+	if err != nil {
+		return Outcome{}, err
+	}
 	r.cancelled, r.actor = true, d.Actor
 	if r.stop != nil {
 		r.stop()
 	}
-	return Outcome{}, r.tell(ctx, activities.DecisionInput{Run: r.plan.Run, Decision: UpdateCancel, Reason: d.Reason, Actor: d.Actor})
+	return Outcome{}, r.tell(ctx, activities.DecisionInput{Run: r.plan.Run, Decision: UpdateCancel,
+		Reason: d.Reason, Actor: d.Actor, Taking: taking})
 }
 
 // tell records a decision, and what the run shows after it; one that is blocked or at its end goes on showing that.
@@ -253,12 +325,20 @@ func (r *run) tell(ctx workflow.Context, in activities.DecisionInput) error {
 	return workflow.ExecuteActivity(small(ctx), a.Decide, in).Get(ctx, nil)
 }
 
-func (r *run) validPause(pause bool) error {
-	if err := r.open(); err != nil {
+// pausable refuses to pause a paused run, and to let one go on that does.
+func (r *run) pausable(d Decision, pause bool) error {
+	if err := r.takes(d); err != nil {
 		return err
 	}
 	if r.paused == pause {
 		return refuse("see `trimtab show`", "the run is %s already", map[bool]string{true: "paused", false: "at work"}[pause])
+	}
+	return nil
+}
+
+func (r *run) validPause(d Decision, pause bool) error {
+	if err := r.pausable(d, pause); err != nil {
+		return err
 	}
 	if r.updates >= mostUpdates {
 		return failure(trimtab.NewError(trimtab.Conflict, "too_many_decisions", "wait until the attempt at work has ended, or cancel the run",
@@ -279,8 +359,13 @@ func (r *run) onResume(ctx workflow.Context, d Decision) (Outcome, error) {
 func (r *run) setPause(ctx workflow.Context, d Decision, what string) error {
 	r.updates++
 	pause := what == UpdatePause
+	taking, err := r.asked(ctx, d.asks(r.plan.Run, what), func() error { return r.pausable(d, pause) })
+	if err != nil {
+		return err
+	}
 	r.paused = pause
-	if err := r.tell(ctx, activities.DecisionInput{Run: r.plan.Run, Decision: what, Reason: d.Reason, Actor: d.Actor}); err != nil {
+	in := activities.DecisionInput{Run: r.plan.Run, Decision: what, Reason: d.Reason, Actor: d.Actor, Taking: taking}
+	if err := r.tell(ctx, in); err != nil {
 		if r.paused == pause { // it was not recorded, so it was not decided
 			r.paused = !pause
 		}

@@ -151,7 +151,7 @@ func (a *app) align(ctx context.Context, s *session, spec recipes.Spec, o alignF
 // tellHow says how to follow and how to end a run that goes on by itself.
 func (a *app) tellHow(id string) {
 	a.note("follow it: trimtab watch %s", shortID(id))
-	a.note("cancel it: trimtab cancel %s", shortID(id))
+	a.note("cancel it: trimtab cancel %s --reason …", shortID(id))
 }
 
 // maxInput bounds what is read of a spec, or of a text on standard input, bytes.

@@ -53,7 +53,7 @@ func (a *app) headsFile() string { return notary.HeadsIn(a.storeFolder()) }
 
 // notary signs with the key of this data folder, which it makes if there is none.
 func (a *app) notary(lg *slog.Logger, s *session) *notary.Notary {
-	return notary.New(lg, s.store, a.actor(), a.keyPath(), a.headsFile(), a.copies()...)
+	return notary.New(lg, s.store, program, a.keyPath(), a.headsFile(), a.copies()...)
 }
 
 // copies are the folders and addresses of audit_copies.

@@ -24,7 +24,7 @@ const root = "../.."
 func compose(t *testing.T, env ...string) *types.Project {
 	t.Helper()
 	o, err := cli.NewProjectOptions([]string{filepath.Join(root, "docker-compose.yml")},
-		cli.WithWorkingDirectory(root), cli.WithEnv(env), cli.WithProfiles([]string{"cli"}))
+		cli.WithWorkingDirectory(root), cli.WithEnv(env), cli.WithProfiles([]string{"cli", "pages"}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,6 +101,17 @@ func TestComposeSettings(t *testing.T) {
 	}
 }
 
+// Temporal has no door of its own: nothing of it may be open to the machine unless it is asked for.
+func TestComposeTemporalIsInside(t *testing.T) {
+	p := compose(t)
+	if ports := p.Services["temporal"].Ports; len(ports) > 0 {
+		t.Errorf("Temporal is open to every user of the machine: %+v", ports)
+	}
+	if ui := p.Services["temporal-ui"]; !slices.Equal(ui.Profiles, []string{"pages"}) || len(ui.Ports) != 1 || ui.Ports[0].HostIP != "127.0.0.1" {
+		t.Errorf("its pages have profiles %q and ports %+v", ui.Profiles, ui.Ports)
+	}
+}
+
 // A typing mistake in the file is an error, not silence.
 func TestComposeIsStrict(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(root, "docker-compose.yml"))
@@ -113,7 +124,7 @@ func TestComposeIsStrict(t *testing.T) {
 		}
 		file := filepath.Join(t.TempDir(), "docker-compose.yml")
 		write(t, file, strings.Replace(string(text), change[0], change[1], 1))
-		o, err := cli.NewProjectOptions([]string{file}, cli.WithProfiles([]string{"cli"}))
+		o, err := cli.NewProjectOptions([]string{file}, cli.WithProfiles([]string{"cli", "pages"}))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -41,25 +41,50 @@ func (s *session) end() {
 
 // endpoints is where the servers of this invocation answer.
 type endpoints struct {
-	postgres, temporal, namespace string
-	embedded                      bool
+	postgres string
+	temporal client.Options // without an address there is none
+	embedded bool
 }
 
 // locate takes the configured addresses; with none it starts or finds the embedded stack.
 func (a *app) locate(ctx context.Context) (endpoints, error) {
-	e := endpoints{
-		postgres:  a.settings.value("postgres_url"),
-		temporal:  a.settings.value("temporal_address"),
-		namespace: a.settings.value("temporal_namespace"),
-	}
-	if e.postgres != "" || e.temporal != "" {
-		return e, nil
+	e := endpoints{postgres: a.settings.value("postgres_url")}
+	var err error
+	if e.temporal, err = a.temporalOptions(); err != nil || e.postgres != "" || e.temporal.HostPort != "" {
+		return e, err
 	}
 	d, err := a.ensure(ctx)
 	if err != nil {
 		return e, err
 	}
-	return endpoints{postgres: d.AppURL, temporal: d.Temporal, namespace: d.Namespace, embedded: true}, nil
+	e.postgres, e.embedded = d.AppURL, true
+	e.temporal, err = d.TemporalOptions()
+	return e, err
+}
+
+// temporalOptions is how the settings reach Temporal: in plain text, unless a
+// certificate, an authority, a name or an API key is set, or TLS is on.
+func (a *app) temporalOptions() (client.Options, error) {
+	o := client.Options{HostPort: a.settings.value("temporal_address"), Namespace: a.settings.value("temporal_namespace")}
+	if o.HostPort == "" {
+		return o, nil
+	}
+	files := devstack.TLS{
+		CA:         a.settings.value("temporal_tls_ca"),
+		Cert:       a.settings.value("temporal_tls_cert"),
+		Key:        a.settings.value("temporal_tls_key"),
+		ServerName: a.settings.value("temporal_tls_server_name"),
+	}
+	key := a.settings.value("temporal_api_key")
+	if key != "" {
+		o.Credentials = client.NewAPIKeyStaticCredentials(key)
+	}
+	if files == (devstack.TLS{}) && key == "" && a.settings.value("temporal_tls") != "on" {
+		return o, nil
+	}
+	var err error
+	o.ConnectionOptions.TLS, err = files.Config()
+	return o, err
 }
 
 // withStore runs a command that needs the database and the files, but no
@@ -102,7 +127,7 @@ func (a *app) openPatiently(ctx context.Context, e endpoints, temporal bool) (*s
 
 // open connects to the servers of e.
 func (a *app) open(ctx context.Context, e endpoints, temporal bool) (*session, error) {
-	if e.postgres == "" || temporal && e.temporal == "" {
+	if e.postgres == "" || temporal && e.temporal.HostPort == "" {
 		return nil, usagef("set both postgres_url and temporal_address, or neither to use the embedded servers", "only one of the two addresses is set")
 	}
 	s := &session{embedded: e.embedded, revive: func(context.Context) error { return nil }, touch: func() {}}
@@ -121,7 +146,7 @@ func (a *app) open(ctx context.Context, e endpoints, temporal bool) (*session, e
 	var c client.Client
 	lg := slog.New(slog.DiscardHandler)
 	if temporal {
-		if c, err = dial(ctx, e, lg); err != nil {
+		if c, err = dial(ctx, e.temporal, lg); err != nil {
 			s.end()
 			return nil, err
 		}
@@ -171,11 +196,18 @@ func (a *app) openFiles() (*checkpoint.Store, error) {
 }
 
 // dial connects to Temporal.
-func dial(ctx context.Context, e endpoints, lg *slog.Logger) (client.Client, error) {
-	c, err := client.DialContext(ctx, client.Options{HostPort: e.temporal, Namespace: e.namespace, Logger: log.NewStructuredLogger(lg)})
+func dial(ctx context.Context, o client.Options, lg *slog.Logger) (client.Client, error) {
+	o.Logger = log.NewStructuredLogger(lg)
+	c, err := client.DialContext(ctx, o)
 	if err != nil && !errors.Is(err, context.Canceled) {
-		return nil, trimtab.NewError(trimtab.Unavailable, "temporal_unavailable", "check temporal_address with trimtab doctor",
-			"connect to Temporal at %s: %w", redact.Address(e.temporal), err)
+		return nil, temporalAway("connect to Temporal at %s: %w", redact.Address(o.HostPort), err)
 	}
 	return c, err
+}
+
+// temporalAway is about a Temporal server that does not answer, or not to us.
+func temporalAway(format string, args ...any) error {
+	return trimtab.NewError(trimtab.Unavailable, "temporal_unavailable",
+		"check temporal_address with trimtab doctor, and temporal_tls… or temporal_api_key where the server asks for them",
+		format, args...)
 }

@@ -280,22 +280,34 @@ func (a *app) checkPostgres(ctx context.Context) checked {
 
 func (a *app) checkTemporal(ctx context.Context) checked {
 	const name = "temporal"
-	e := endpoints{temporal: a.settings.value("temporal_address"), namespace: a.settings.value("temporal_namespace")}
-	if e.temporal == "" {
+	failed := func(err error) checked {
+		e := trimtab.AsError(err)
+		return checked{name, bad, e.Message, e.Remedy}
+	}
+	o, err := a.temporalOptions()
+	switch {
+	case err != nil:
+		return failed(err)
+	case o.HostPort == "":
 		return checked{name, bad, "postgres_url is set and temporal_address is not", "set both or neither"}
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	c, err := dial(ctx, e, a.logger(io.Discard))
+	c, err := dial(ctx, o, a.logger(io.Discard))
 	if err != nil {
-		e := trimtab.AsError(err)
-		return checked{name, bad, e.Message, e.Remedy}
+		return failed(err)
 	}
 	defer c.Close()
-	if _, err := c.WorkflowService().DescribeNamespace(ctx, &workflowservice.DescribeNamespaceRequest{Namespace: e.namespace}); err != nil {
-		return checked{name, bad, fmt.Sprintf("%s answers, but namespace %s: %v", e.temporal, e.namespace, err), "run trimtab migrate with temporal_address set"}
+	namespace := &workflowservice.DescribeNamespaceRequest{Namespace: o.Namespace}
+	if _, err := c.WorkflowService().DescribeNamespace(ctx, namespace); err != nil {
+		detail := fmt.Sprintf("%s answers, but namespace %s: %v", o.HostPort, o.Namespace, err)
+		return checked{name, bad, detail, "run trimtab migrate with temporal_address set"}
 	}
-	return checked{name, good, e.temporal + ", namespace " + e.namespace, ""}
+	how := "in plain text"
+	if o.ConnectionOptions.TLS != nil {
+		how = "over TLS"
+	}
+	return checked{name, good, fmt.Sprintf("%s %s, namespace %s", o.HostPort, how, o.Namespace), ""}
 }
 
 func (a *app) printDoctor(doc doctorDocument) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -124,12 +125,17 @@ type entry struct {
 }
 
 // entriesOf puts events into words. Unless all are wanted, the commits of
-// steps in a row are one entry, and so are events that read the same.
+// steps in a row are one entry, and so are events that read the same; a
+// request goes without saying where its decision is told.
 func entriesOf(events []storage.Event, notes map[int64]runs.PlanNote, all bool) []entry {
 	var entries []entry
 	builds := map[string]string{} // of the attempts at work
+	roles, answered := requestsOf(events)
+	if !all {
+		events = slices.DeleteFunc(slices.Clone(events), func(e storage.Event) bool { return answered[e.Sequence] })
+	}
 	for len(events) > 0 {
-		e := happened{Event: events[0], note: notes[events[0].Sequence]}
+		e := happened{Event: events[0], note: notes[events[0].Sequence], role: roles[events[0].Sequence]}
 		key := e.of()
 		if build := e.build(); build != "" {
 			builds[key] = build
@@ -146,6 +152,29 @@ func entriesOf(events []storage.Event, notes map[int64]runs.PlanNote, all bool) 
 		entries, events = append(entries, line), events[n:]
 	}
 	return entries
+}
+
+// requestsOf finds the request of each decision: roles are the database roles
+// that asked, by the sequence of the decision; answered are the requests of
+// which a decision or a refusal tells.
+func requestsOf(events []storage.Event) (roles map[int64]string, answered map[int64]bool) {
+	roles, answered = map[int64]string{}, map[int64]bool{}
+	asked := map[int64]storage.Event{}
+	for _, e := range events {
+		var body struct{ Request int64 }
+		switch e.Type {
+		case "decision_requested":
+			asked[e.Sequence] = e
+		case "decision", "decision_refused":
+			if json.Unmarshal(e.Body, &body) != nil {
+				continue
+			}
+			if q, ok := asked[body.Request]; ok && q.Stage == e.Stage {
+				roles[e.Sequence], answered[q.Sequence] = q.Actor, true
+			}
+		}
+	}
+	return roles, answered
 }
 
 // sameInARow counts the events at the beginning that read like the first, at least 1.

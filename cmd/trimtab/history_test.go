@@ -164,6 +164,11 @@ var wholeBook = [][5]string{
 	{"eve", "audit_verified", "", "", `{"events":1200,"head":1200,"problems":2}`},
 	{"bob", "dataset_split", "", "", `{"by":"prompt","seed":7,"items":1000,"held_out":199}`},
 	{"bob", "model_named", "", "", `{"name":"gpt2","digest":` + digit("9") + `,"before":` + digit("8") + `}`},
+	{"ana_db", "decision_requested", "ppo", "1", `{"actor":"ana","decision":"skip","reason":"enough"}`},
+	{"trimtab", "decision_refused", "ppo", "1", `{"decision":"skip","error":{"message":"the run is not blocked"},"request":46}`},
+	{"ana_db", "decision_requested", "", "", `{"actor":"ana","decision":"cancel","reason":"enough"}`},
+	{"ana", "decision", "", "", `{"decision":"cancel","details":{"reason":"enough"},"request":48}`},
+	{"ben_db", "decision_requested", "sft", "2", `{"actor":"ben","decision":"rerun","reason":"x"}`},
 }
 
 var wholeNotes = map[int64]runs.PlanNote{1: {Recipe: "instructgpt"}, 23: {Made: &runs.MadeBy{Run: "run-0", Stage: "reward", Attempt: 2}}, 18: {Recipe: "instructgpt", Changes: []runs.SpecDifference{
@@ -214,6 +219,9 @@ const wholeText = `2026-11-27
 00:00:38  eve            verified the record of 1,200 events: 2 problems
 00:00:39  bob            dataset demos split by prompt, seed 7: 199 of 1,000 items held out
 00:00:40  bob            moved the name gpt2 from model 888888888888 to 999999999999
+00:00:42  trimtab        refused to skip ppo: the run is not blocked
+00:00:44  ana            cancelled the run, as database role ana_db: enough
+00:00:45  ben_db         asked in the name of ben: rerun sft attempt 2; reason: x
 `
 
 func TestLogBook(t *testing.T) {

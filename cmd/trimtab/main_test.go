@@ -17,7 +17,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(servers{m}, map[string]func(){"trimtab": main})
+	testscript.Main(servers{m}, map[string]func(){"trimtab": main, "stranger": stranger})
 }
 
 // servers runs the tests and stops what they have started.
@@ -79,7 +79,7 @@ func TestExitCodes(t *testing.T) {
 	if f := fails(t, 3, "show", "nothing"); f.Type != "run_not_found" { // looking needs no Temporal
 		t.Errorf("%+v", f)
 	}
-	if f := fails(t, 2, "cancel", "nothing"); !strings.Contains(f.Message, "only one of the two addresses") {
+	if f := fails(t, 2, "cancel", "nothing", "--reason", "none"); !strings.Contains(f.Message, "only one of the two addresses") {
 		t.Errorf("%+v", f)
 	}
 }

@@ -6,8 +6,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"go.temporal.io/sdk/client"
 
-	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/devstack"
 	"github.com/trimtab/trimtab/storage"
 )
@@ -37,11 +37,15 @@ type migrateDocument struct {
 }
 
 func (a *app) migrate(ctx context.Context) error {
-	owner, address := a.settings.value("postgres_owner_url"), a.settings.value("temporal_address")
+	owner := a.settings.value("postgres_owner_url")
+	temporal, err := a.temporalOptions()
+	if err != nil {
+		return err
+	}
 	if owner == "" {
 		owner = a.settings.value("postgres_url")
 	}
-	if owner == "" && address == "" {
+	if owner == "" && temporal.HostPort == "" {
 		return usagef("set postgres_owner_url, temporal_address or both; the embedded servers migrate themselves", "there is no address to migrate")
 	}
 	doc := migrateDocument{Schema: "trimtab.migrate/v1"}
@@ -51,9 +55,9 @@ func (a *app) migrate(ctx context.Context) error {
 		}
 		doc.Postgres = true
 	}
-	if address != "" {
-		doc.Namespace = a.settings.value("temporal_namespace")
-		if err := registerNamespace(ctx, address, doc.Namespace); err != nil {
+	if temporal.HostPort != "" {
+		doc.Namespace = temporal.Namespace
+		if err := registerNamespace(ctx, temporal); err != nil {
 			return err
 		}
 		doc.Temporal = true
@@ -70,11 +74,11 @@ func (a *app) migrate(ctx context.Context) error {
 	return nil
 }
 
-func registerNamespace(ctx context.Context, address, namespace string) error {
+func registerNamespace(ctx context.Context, o client.Options) error {
 	ctx, cancel := context.WithTimeout(ctx, registerTimeout)
 	defer cancel()
-	if err := devstack.RegisterNamespace(ctx, address, namespace); err != nil {
-		return trimtab.NewError(trimtab.Unavailable, "temporal_unavailable", "check temporal_address with trimtab doctor", "%w", err)
+	if err := devstack.RegisterNamespace(ctx, o); err != nil {
+		return temporalAway("%w", err)
 	}
 	return nil
 }

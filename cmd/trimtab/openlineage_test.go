@@ -124,7 +124,9 @@ func TestLineageNeverHoldsARun(t *testing.T) {
 	dir := quiet(t)
 	r := newReceiver(t, "500", "close", "hang")
 	for key, value := range map[string]string{"DATA": filepath.Join(dir, "data"), "POSTGRES_URL": storagetest.On(t, e.PostgresURL).App,
-		"TEMPORAL_ADDRESS": e.Temporal, "TEMPORAL_NAMESPACE": e.Namespace, "ACTOR": "tester", "OPENLINEAGE_URL": r.URL} {
+		"TEMPORAL_ADDRESS": e.Temporal, "TEMPORAL_NAMESPACE": e.Namespace,
+		"TEMPORAL_TLS_CA": e.TemporalTLS.CA, "TEMPORAL_TLS_CERT": e.TemporalTLS.Cert, "TEMPORAL_TLS_KEY": e.TemporalTLS.Key,
+		"ACTOR": "tester", "OPENLINEAGE_URL": r.URL} {
 		t.Setenv("TRIMTAB_"+key, value)
 	}
 	stop := atWork(t)

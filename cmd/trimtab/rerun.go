@@ -34,6 +34,11 @@ the rerun is refused.`,
 			if err := placed(req.Sets, req.Stage); err != nil {
 				return err
 			}
+			if changes := len(req.Sets)+len(req.Data) > 0; changes && !req.DryRun {
+				if err := a.reasoned("rerun with other settings or data", req.Reason); err != nil {
+					return err
+				}
+			}
 			return a.withService(cmd, func(ctx context.Context, s *session) error {
 				result, err := s.runs.Rerun(ctx, req)
 				if err != nil {
@@ -119,6 +124,7 @@ func (a *app) printRerun(req runs.RerunRequest, r runs.RerunResult) error {
 type decision struct {
 	use, short, example, done string
 	stage                     bool // it takes a stage after the run
+	reasoned                  bool // it changes what the result means: a reason is required
 	do                        func(ctx context.Context, s *session, run, stage, reason, actor string) error
 }
 
@@ -134,6 +140,11 @@ func (a *app) decisionCmd(d decision) *cobra.Command {
 			stage := ""
 			if d.stage {
 				stage = args[1]
+			}
+			if d.reasoned {
+				if err := a.reasoned(cmd.Name(), reason); err != nil {
+					return err
+				}
 			}
 			return a.withService(cmd, func(ctx context.Context, s *session) error {
 				if err := d.do(ctx, s, args[0], stage, reason, a.actor()); err != nil {
@@ -155,6 +166,14 @@ func (a *app) decisionCmd(d decision) *cobra.Command {
 	return cmd
 }
 
+// reasoned refuses a decision without a reason, unless the settings ask for none.
+func (a *app) reasoned(what, reason string) error {
+	if a.settings.value("require_reasons") == "false" {
+		return nil
+	}
+	return runs.CheckReason(what, reason)
+}
+
 // said tells what came of a decision. A stage that has to stop takes some
 // seconds to hear of it, and makes a checkpoint.
 func (d decision) said(doc runs.Document) string {
@@ -170,7 +189,7 @@ func (d decision) said(doc runs.Document) string {
 
 func (a *app) approveCmd() *cobra.Command {
 	return a.decisionCmd(decision{
-		use: "approve RUN STAGE", short: "let a stage that missed its gate pass", stage: true, done: "approved",
+		use: "approve RUN STAGE", short: "let a stage that missed its gate pass", stage: true, reasoned: true, done: "approved",
 		example: `  trimtab approve my-assistant reward --reason "small test set"`,
 		do: func(ctx context.Context, s *session, run, stage, reason, actor string) error {
 			return s.runs.Approve(ctx, run, stage, reason, actor)
@@ -180,7 +199,7 @@ func (a *app) approveCmd() *cobra.Command {
 
 func (a *app) skipCmd() *cobra.Command {
 	return a.decisionCmd(decision{
-		use: "skip RUN STAGE", short: "go on without a blocked stage that no later one needs", stage: true, done: "skipped",
+		use: "skip RUN STAGE", short: "go on without a blocked stage that no later one needs", stage: true, reasoned: true, done: "skipped",
 		example: `  trimtab skip my-assistant evaluate --reason "measured elsewhere"`,
 		do: func(ctx context.Context, s *session, run, stage, reason, actor string) error {
 			return s.runs.Skip(ctx, run, stage, reason, actor)
@@ -190,7 +209,7 @@ func (a *app) skipCmd() *cobra.Command {
 
 func (a *app) cancelCmd() *cobra.Command {
 	return a.decisionCmd(decision{
-		use: "cancel RUN", short: "end a run; what it made is kept", done: "cancelled", example: `  trimtab cancel my-assistant --reason "wrong data"`,
+		use: "cancel RUN", short: "end a run; what it made is kept", reasoned: true, done: "cancelled", example: `  trimtab cancel my-assistant --reason "wrong data"`,
 		do: func(ctx context.Context, s *session, run, _, reason, actor string) error {
 			return s.runs.Cancel(ctx, run, reason, actor)
 		},

@@ -148,6 +148,9 @@ func group(cmd *cobra.Command, args []string) error {
 	return trimtab.NewError(trimtab.Usage, "usage", "see "+cmd.CommandPath()+" --help", "%s", msg)
 }
 
+// program is the actor of what trimtab does by itself.
+const program = "trimtab"
+
 // actor is who an event is recorded under.
 func (a *app) actor() string { return a.who }
 

@@ -33,7 +33,7 @@ func redactorOf(cmd *cobra.Command, s *settings) *redact.Redactor {
 			values = append(values, s.value(one.key))
 		}
 		switch {
-		case strings.HasSuffix(one.key, "_password"):
+		case one.hidden:
 			plain = append(plain, values...)
 		case slices.Contains(addresses, one.key):
 			for _, v := range values {
@@ -63,7 +63,7 @@ func (s *settings) shown(key string) string {
 	switch {
 	case value == "":
 		return ""
-	case strings.HasSuffix(key, "_password"):
+	case slices.ContainsFunc(allSettings, func(s setting) bool { return s.key == key && s.hidden }):
 		return "(set)"
 	case key == "audit_copies":
 		return redact.List(value)

@@ -17,6 +17,7 @@ import (
 type happened struct {
 	storage.Event
 	note runs.PlanNote
+	role string // the database role that the decision was asked for under
 }
 
 // sentences says for each type of event what happened. Each reads the body as
@@ -34,6 +35,8 @@ var sentences = map[string]func(happened) (string, error){
 	"artifact_made":      said(artifactMade),
 	"evaluation_made":    said(evaluationMade),
 	"decision":           said(decisionSaid),
+	"decision_requested": said(requestSaid),
+	"decision_refused":   said(refusalSaid),
 	"dataset_created":    said(datasetCreated),
 	"items_added":        said(itemsAdded),
 	"dataset_frozen":     said(datasetFrozen),
@@ -402,15 +405,29 @@ func decisionSaid(h happened, b struct {
 	}
 	text := map[string]string{
 		"approve": "approved " + of + ", which missed its gate", "skip": "skipped " + of,
-		"cancel": "cancelled " + of, "pause": "paused " + of, "resume": "resumed " + of,
+		"cancel": "cancelled " + of, "pause": "paused " + of, "resume": "resumed " + of, "rerun": "had " + of + " run again",
 	}[b.Decision]
 	if text == "" {
 		text = fmt.Sprintf("decided about %s: %s", of, b.Decision)
+	}
+	if h.role != "" && h.role != storage.AppRole {
+		text += ", as database role " + h.role
 	}
 	if b.Details.Reason != "" {
 		text += ": " + b.Details.Reason
 	}
 	return text
+}
+
+func requestSaid(h happened, b struct{ Decision, Actor, Reason string }) string {
+	return because(fmt.Sprintf("asked in the name of %s: %s %s", b.Actor, b.Decision, cmp.Or(h.of(), "the run")), b.Reason)
+}
+
+func refusalSaid(h happened, b struct {
+	Decision string
+	Error    *trimtab.Error
+}) string {
+	return fmt.Sprintf("refused to %s %s%s", b.Decision, cmp.Or(h.of(), "the run"), statusBody{Error: b.Error}.message())
 }
 
 func datasetCreated(h happened, b struct{ Kind string }) string {

@@ -36,9 +36,16 @@ var allSettings = []setting{
 	{key: "auditor_password", help: "password that migrate gives the role of auditors", standard: constant(""), hidden: true},
 	{key: "temporal_address", help: "host:port of a Temporal server; empty uses the embedded one", standard: constant("")},
 	{key: "temporal_namespace", help: "Temporal namespace", standard: constant("trimtab")},
+	{key: "temporal_tls", help: "auto, or on: TLS to Temporal also where no other setting wants it", standard: constant("auto")},
+	{key: "temporal_tls_ca", help: "file of the authority that vouches for Temporal (default: the system's)", standard: constant("")},
+	{key: "temporal_tls_cert", help: "file of the certificate that the Temporal server asks for", standard: constant("")},
+	{key: "temporal_tls_key", help: "file of its private key", standard: constant("")},
+	{key: "temporal_tls_server_name", help: "name in the Temporal server's certificate (default: of its address)", standard: constant("")},
+	{key: "temporal_api_key", help: "API key for the Temporal server, as for Temporal Cloud", standard: constant(""), hidden: true},
 	{key: "audit_copies", help: "folders and addresses, with commas between, to which signed tree heads are copied", standard: constant("")},
 	{key: "audit_key", help: "file of the key that signs tree heads (default: audit.key in the data folder)", standard: constant("")},
 	{key: "actor", help: "name that your decisions are recorded under (default: your login name)", standard: constant("")},
+	{key: "require_reasons", help: "whether approve, skip, cancel, and rerun with changes need a --reason: true or false", standard: constant("true")},
 	{key: "openlineage_url", help: "where a worker tells OpenLineage events: an http or https address, or a file; empty tells none", standard: constant("")},
 	{key: "openlineage_namespace", help: "namespace of those events (default: trimtab:// and the identity of the database)", standard: constant("")},
 	{key: "offline", help: "true: download nothing, also where no Postgres is installed", standard: constant("false"), bare: "true"},
@@ -49,8 +56,10 @@ var allSettings = []setting{
 
 // allowed values of the settings that have a list.
 var allowedValues = map[string][]string{
-	"log_format": {"text", "json"},
-	"log_level":  {"debug", "info", "warn", "error"},
+	"log_format":      {"text", "json"},
+	"log_level":       {"debug", "info", "warn", "error"},
+	"temporal_tls":    {"auto", "on"},
+	"require_reasons": {"true", "false"},
 }
 
 // settings are the resolved values, each with where it came from.

@@ -81,6 +81,34 @@ func TestSettingsErrors(t *testing.T) {
 	}
 }
 
+// TLS to a server of one's own is on where any part of it is set.
+func TestTemporalOptions(t *testing.T) {
+	quiet(t)
+	for _, c := range []struct {
+		args     []string
+		key      string
+		tls, api bool
+	}{
+		{nil, "", false, false},
+		{nil, "secret", true, true},
+		{[]string{"--temporal-tls", "on"}, "", true, false},
+		{[]string{"--temporal-tls-server-name", "temporal.example"}, "", true, false},
+	} {
+		t.Setenv("TRIMTAB_TEMPORAL_API_KEY", c.key)
+		s, err := readSettings(flags(t, append(c.args, "--temporal-address", "cloud:7233")...), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		o, err := (&app{settings: s}).temporalOptions()
+		if err != nil || (o.ConnectionOptions.TLS != nil) != c.tls || (o.Credentials != nil) != c.api || o.HostPort != "cloud:7233" || o.Namespace != "trimtab" {
+			t.Errorf("%q, key %q: %+v, %v", c.args, c.key, o, err)
+		}
+		if len(c.args) == 2 && c.args[1] == "temporal.example" && o.ConnectionOptions.TLS.ServerName != "temporal.example" {
+			t.Errorf("the server's name is %q", o.ConnectionOptions.TLS.ServerName)
+		}
+	}
+}
+
 func write(t *testing.T, path, data string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(data), 0o644); err != nil {

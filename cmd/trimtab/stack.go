@@ -78,6 +78,9 @@ func (a *app) workerProcess(e devstack.Endpoints) *exec.Cmd {
 		envName("postgres_url")+"="+e.AppURL,
 		envName("temporal_address")+"="+e.Temporal,
 		envName("temporal_namespace")+"="+e.Namespace,
+		envName("temporal_tls_ca")+"="+e.TemporalTLS.CA,
+		envName("temporal_tls_cert")+"="+e.TemporalTLS.Cert,
+		envName("temporal_tls_key")+"="+e.TemporalTLS.Key,
 		envName("openlineage_url")+"="+a.settings.value("openlineage_url"),
 		envName("openlineage_namespace")+"="+a.settings.value("openlineage_namespace"),
 	)
@@ -111,18 +114,32 @@ func (a *app) devStopCmd() *cobra.Command {
 
 // devDocument says what runs on a data folder. It holds no password.
 type devDocument struct {
-	Schema     string     `json:"schema"`
-	Data       string     `json:"data"`
-	Running    bool       `json:"running"`
-	Pid        int        `json:"pid,omitempty"`
-	BuildID    string     `json:"build_id,omitempty"`
-	StartedAt  *time.Time `json:"started_at,omitempty"`
-	Postgres   string     `json:"postgres,omitempty"`
-	Temporal   string     `json:"temporal,omitempty"`
-	TemporalUI string     `json:"temporal_ui,omitempty"`
-	Namespace  string     `json:"namespace,omitempty"`
-	Log        string     `json:"log,omitempty"`
-	WorkerLog  string     `json:"worker_log,omitempty"`
+	Schema    string     `json:"schema"`
+	Data      string     `json:"data"`
+	Running   bool       `json:"running"`
+	Pid       int        `json:"pid,omitempty"`
+	BuildID   string     `json:"build_id,omitempty"`
+	StartedAt *time.Time `json:"started_at,omitempty"`
+	Postgres  string     `json:"postgres,omitempty"`
+	Temporal  string     `json:"temporal,omitempty"`
+	Namespace string     `json:"namespace,omitempty"`
+	TLS       *devTLS    `json:"temporal_tls,omitempty"`
+	Log       string     `json:"log,omitempty"`
+	WorkerLog string     `json:"worker_log,omitempty"`
+}
+
+// devTLS names the files with which the Temporal server takes a client.
+type devTLS struct {
+	CA   string `json:"ca"`
+	Cert string `json:"cert"`
+	Key  string `json:"key"`
+}
+
+func (t *devTLS) String() string {
+	if t == nil {
+		return "none: an older trimtab started it, and any user of this machine can steer its runs; see trimtab dev stop"
+	}
+	return fmt.Sprintf("%s, key %s, authority %s", t.Cert, t.Key, t.CA)
 }
 
 func (a *app) devState() devDocument {
@@ -134,8 +151,12 @@ func (a *app) devState() devDocument {
 	}
 	started := info.Started.UTC()
 	doc.Running, doc.Pid, doc.BuildID, doc.StartedAt = true, info.Pid, info.BuildID, &started
-	address, _, _ := strings.Cut(redact.Address(info.Endpoints.AppURL), "?")
-	doc.Postgres, doc.Temporal, doc.TemporalUI, doc.Namespace = address, info.Endpoints.Temporal, info.Endpoints.TemporalUI, info.Endpoints.Namespace
+	e := info.Endpoints
+	address, _, _ := strings.Cut(redact.Address(e.AppURL), "?")
+	doc.Postgres, doc.Temporal, doc.Namespace = address, e.Temporal, e.Namespace
+	if t := e.TemporalTLS; t != (devstack.TLS{}) {
+		doc.TLS = &devTLS{t.CA, t.Cert, t.Key}
+	}
 	doc.Log, doc.WorkerLog = filepath.Join(dir, "dev.log"), filepath.Join(dir, "worker.log")
 	return doc
 }
@@ -157,10 +178,10 @@ func (a *app) devStatusCmd() *cobra.Command {
 			}
 			for _, line := range [][2]string{
 				{"data", doc.Data}, {"process", fmt.Sprintf("%d, started %s", doc.Pid, ago(*doc.StartedAt))},
-				{"postgres", doc.Postgres}, {"temporal", doc.Temporal + ", namespace " + doc.Namespace}, {"pages", doc.TemporalUI},
+				{"postgres", doc.Postgres}, {"temporal", doc.Temporal + ", namespace " + doc.Namespace}, {"certificate", doc.TLS.String()},
 				{"logs", doc.Log + ", " + doc.WorkerLog},
 			} {
-				fmt.Fprintf(a.out, "%-10s%s\n", line[0], clean(line[1]))
+				fmt.Fprintf(a.out, "%-13s%s\n", line[0], clean(line[1]))
 			}
 			return nil
 		},

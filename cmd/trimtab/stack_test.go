@@ -142,7 +142,9 @@ func ownServers(ts *testscript.TestScript, _ bool, _ []string) {
 	for key, value := range map[string]string{
 		"POSTGRES_OWNER_URL": database(ts, e.PostgresURL), "POSTGRES_URL": database(ts, e.AppURL),
 		"APP_PASSWORD": e.AppPassword, "AUDITOR_PASSWORD": e.AuditorPassword,
-		"TEMPORAL_ADDRESS": e.Temporal, "TEMPORAL_NAMESPACE": "deploy", "DATA": ts.MkAbs("deploy"),
+		"TEMPORAL_ADDRESS": e.Temporal, "TEMPORAL_NAMESPACE": "deploy",
+		"TEMPORAL_TLS_CA": e.TemporalTLS.CA, "TEMPORAL_TLS_CERT": e.TemporalTLS.Cert, "TEMPORAL_TLS_KEY": e.TemporalTLS.Key,
+		"DATA": ts.MkAbs("deploy"),
 	} {
 		ts.Setenv("TRIMTAB_"+key, value)
 	}

@@ -69,7 +69,7 @@ func (a *app) work(ctx context.Context, threads int) error {
 	if err := s.runs.Tie(ctx); err != nil { // the disk may be full or read-only for now: runs wait for it
 		lg.Warn("the store does not know this database", "error", err)
 	}
-	c, err := dial(ctx, e, lg)
+	c, err := dial(ctx, e.temporal, lg)
 	if err != nil {
 		return err
 	}

@@ -25,7 +25,11 @@ func TestStart(t *testing.T) {
 	if again := Start(t); again != e {
 		t.Errorf("second call %+v, want %+v", again, e)
 	}
-	if err := devstack.RegisterNamespace(context.Background(), e.Temporal, e.Namespace); err != nil {
+	o, err := e.TemporalOptions()
+	if err == nil {
+		err = devstack.RegisterNamespace(context.Background(), o)
+	}
+	if err != nil {
 		t.Error(err)
 	}
 	dir := stack.dir

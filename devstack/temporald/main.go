@@ -1,12 +1,13 @@
-// Trimtab-temporal is the Temporal server, with its web pages, in one process
-// on a Postgres:
+// Trimtab-temporal is the Temporal server in one process on a Postgres:
 //
-//	TRIMTAB_TEMPORAL_POSTGRES_URL=postgres://user:password@host/postgres trimtab-temporal -port 7233
+//	TRIMTAB_TEMPORAL_POSTGRES_URL=postgres://user:password@host/postgres trimtab-temporal -port 7233 -tls folder
 //
 // The role must be able to log in, and to create the databases temporal and
 // temporal_visibility if they are absent. Their schemas are brought to this
 // server's version at every start. Besides -port the server listens on the
-// five ports after it: HTTP, history, matching, worker, web pages.
+// three ports after it: history, matching, worker. Each of the four asks for a
+// client certificate of the authority in the folder; nothing else listens: no
+// HTTP, no web pages, no metrics.
 //
 // It is a module and a program of its own because the server is large, takes
 // minutes to build, and ends its process when it cannot go on. Trimtab runs it
@@ -25,9 +26,6 @@ import (
 	"strconv"
 	"syscall"
 
-	uiserver "github.com/temporalio/ui-server/v2/server"
-	uiconfig "github.com/temporalio/ui-server/v2/server/config"
-	uioptions "github.com/temporalio/ui-server/v2/server/server_options"
 	"go.temporal.io/server/common/log"
 )
 
@@ -35,18 +33,16 @@ import (
 type options struct {
 	postgresURL string
 	ip          string
-	port        int // of the frontend; five more follow
-	pages       bool
+	port        int    // of the frontend; three more follow
+	tls         string // folder of certificates
 	logLevel    string
 }
 
 // The ports after the frontend's.
 const (
-	httpPort = iota + 1
-	historyPort
+	historyPort = iota + 1
 	matchingPort
 	workerPort
-	pagesPort
 )
 
 func (o options) address(offset int) string {
@@ -70,8 +66,8 @@ func parse(args []string, postgresURL string, usage io.Writer) (options, error) 
 	f := flag.NewFlagSet("trimtab-temporal", flag.ContinueOnError)
 	f.SetOutput(usage)
 	f.StringVar(&o.ip, "ip", "127.0.0.1", "address to listen on")
-	f.IntVar(&o.port, "port", 7233, "port of the workflow service; the five after it are used as well")
-	f.BoolVar(&o.pages, "pages", true, "serve the web pages, on the fifth port after -port")
+	f.IntVar(&o.port, "port", 7233, "port of the workflow service; the three after it are used as well")
+	f.StringVar(&o.tls, "tls", "", "folder of ca.pem, server.pem and server.key: who may connect, and as whom it answers")
 	f.StringVar(&o.logLevel, "log-level", "error", "debug, info, warn or error")
 	if err := f.Parse(args); err != nil {
 		return o, err
@@ -79,10 +75,12 @@ func parse(args []string, postgresURL string, usage io.Writer) (options, error) 
 	switch {
 	case f.NArg() > 0:
 		return o, fmt.Errorf("unknown argument %q: only flags are read", f.Arg(0))
-	case o.port < 1 || o.port+pagesPort > 65535:
-		return o, fmt.Errorf("port %d: it and the five after it must lie between 1 and 65535", o.port)
+	case o.port < 1 || o.port+workerPort > 65535:
+		return o, fmt.Errorf("port %d: it and the three after it must lie between 1 and 65535", o.port)
 	case net.ParseIP(o.ip) == nil:
 		return o, fmt.Errorf("ip %q is no IP address", o.ip)
+	case o.tls == "":
+		return o, errors.New("-tls is not given: name the folder of ca.pem, server.pem and server.key")
 	case o.postgresURL == "":
 		return o, errors.New("TRIMTAB_TEMPORAL_POSTGRES_URL is not set: give the URL of a Postgres server")
 	}
@@ -111,27 +109,6 @@ func run(ctx context.Context, args []string, postgresURL string, stderr io.Write
 	if err := server.Start(); err != nil {
 		return fmt.Errorf("start the server: %w", err)
 	}
-	if o.pages {
-		defer pages(o).Stop()
-	}
 	<-ctx.Done()
 	return server.Stop()
-}
-
-// pages serves the web pages. They are for people alone, and whether they can
-// be served is no reason to end.
-func pages(o options) *uiserver.Server {
-	ui := uiserver.NewServer(uioptions.WithConfigProvider(&uiconfig.Config{
-		Host: o.ip, Port: o.port + pagesPort, TemporalGRPCAddress: o.address(0), EnableUI: true,
-		DefaultNamespace: "trimtab", DisableNewsFetch: true, HideLogs: true,
-		CORS: uiconfig.CORS{CookieInsecure: true}, // plain HTTP on this machine
-	}))
-	l, err := net.Listen("tcp", o.address(pagesPort))
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "trimtab-temporal: no web pages:", err)
-		return ui
-	}
-	l.Close()
-	go func() { _ = ui.Start() }()
-	return ui
 }

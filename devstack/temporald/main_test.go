@@ -2,6 +2,8 @@ package main
 
 import (
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -10,15 +12,15 @@ const testURL = "postgres://someone:p%20w@127.0.0.1/postgres?sslmode=disable"
 
 func TestParse(t *testing.T) {
 	for args, want := range map[string]string{
-		"": "", "-port 20000 -log-level debug -pages=false": "",
-		"-port 65531": "port", "-port 0": "port", "-ip localhost": "IP", "extra": "extra",
+		"-tls here": "", "-port 20000 -log-level debug -tls here": "", "": "-tls",
+		"-tls here -port 65533": "port", "-port 0": "port", "-ip localhost": "IP", "extra": "extra",
 	} {
 		_, err := parse(strings.Fields(args), testURL, io.Discard)
 		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %q", args, err, want)
 		}
 	}
-	if _, err := parse(nil, "", io.Discard); err == nil || !strings.Contains(err.Error(), "TRIMTAB_TEMPORAL_POSTGRES_URL") {
+	if _, err := parse([]string{"-tls", "here"}, "", io.Discard); err == nil || !strings.Contains(err.Error(), "TRIMTAB_TEMPORAL_POSTGRES_URL") {
 		t.Errorf("without a database: %v", err)
 	}
 }
@@ -40,7 +42,7 @@ func TestStoreOf(t *testing.T) {
 }
 
 func TestConfig(t *testing.T) {
-	o, err := parse([]string{"-port", "20000"}, testURL, io.Discard)
+	o, err := parse([]string{"-port", "20000", "-tls", "here"}, testURL, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,19 +54,33 @@ func TestConfig(t *testing.T) {
 	if err := c.Validate(); err != nil {
 		t.Error(err)
 	}
-	ports := map[int]bool{o.port + pagesPort: true}
-	for _, service := range c.Services {
+	ports := map[int]bool{}
+	for name, service := range c.Services {
 		ports[service.RPC.GRPCPort] = true
-		if service.RPC.HTTPPort != 0 {
-			ports[service.RPC.HTTPPort] = true
+		if service.RPC.HTTPPort != 0 || service.RPC.MembershipPort != 0 {
+			t.Errorf("service %s listens on more than one port: %+v", name, service.RPC)
 		}
 	}
-	for port := 20000; port < 20006; port++ {
+	for port := 20000; port < 20004; port++ {
 		if !ports[port] {
 			t.Errorf("port %d is unused: %v", port, ports)
 		}
 	}
-	if len(ports) != 6 || c.Persistence.NumHistoryShards != 4 {
+	if len(ports) != 4 || c.Persistence.NumHistoryShards != 4 {
 		t.Errorf("%d ports, %d shards", len(ports), c.Persistence.NumHistoryShards)
+	}
+}
+
+func TestNoCertificatesNoServer(t *testing.T) {
+	for _, file := range []string{"", "server.pem", "server.key", "ca.pem"} {
+		dir := t.TempDir()
+		if file != "" {
+			if err := os.WriteFile(filepath.Join(dir, file), []byte("nothing"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if c, err := tlsOf(dir); err == nil {
+			t.Errorf("a folder with %q gives %+v", file, c)
+		}
 	}
 }

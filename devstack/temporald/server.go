@@ -23,6 +23,10 @@ func newServer(o options, s store, logger log.Logger) (temporal.Server, error) {
 	if err := conf.Validate(); err != nil {
 		return nil, err
 	}
+	certificates, err := tlsOf(o.tls)
+	if err != nil {
+		return nil, err
+	}
 	claims, err := authorization.GetClaimMapperFromConfig(&conf.Global.Authorization, logger)
 	if err != nil {
 		return nil, err
@@ -41,6 +45,7 @@ func newServer(o options, s store, logger log.Logger) (temporal.Server, error) {
 			primitives.WorkerService:   static.SingleLocalHost(o.address(workerPort)),
 		}),
 		temporal.WithLogger(logger),
+		temporal.WithTLSConfigFactory(certificates),
 		temporal.WithAuthorizer(authorizer),
 		temporal.WithClaimMapper(func(*config.Config) authorization.ClaimMapper { return claims }),
 		temporal.WithDynamicConfigClient(dynamic()),
@@ -61,7 +66,8 @@ func dynamic() dynamicconfig.Client {
 	}
 }
 
-// configOf is the static configuration: one cluster of one process.
+// configOf is the static configuration: one cluster of one process. It names
+// no HTTP port, which would be one more that listens.
 func configOf(o options, s store) *config.Config {
 	var c config.Config
 	c.Global.Membership.MaxJoinDuration = 30 * time.Second
@@ -79,7 +85,7 @@ func configOf(o options, s store) *config.Config {
 		FailoverVersionIncrement: 10, MasterClusterName: "active", CurrentClusterName: "active",
 		ClusterInformation: map[string]cluster.ClusterInformation{"active": {
 			Enabled: true, InitialFailoverVersion: 1, ClusterID: clusterID,
-			RPCAddress: o.address(0), HTTPAddress: o.address(httpPort),
+			RPCAddress: o.address(0),
 		}},
 	}
 	c.DCRedirectionPolicy.Policy = "noop"
@@ -87,9 +93,6 @@ func configOf(o options, s store) *config.Config {
 		"frontend": service(o, 0), "history": service(o, historyPort),
 		"matching": service(o, matchingPort), "worker": service(o, workerPort),
 	}
-	frontend := c.Services["frontend"]
-	frontend.RPC.HTTPPort = o.port + httpPort
-	c.Services["frontend"] = frontend
 	c.Archival.History.State, c.Archival.Visibility.State = "disabled", "disabled"
 	c.NamespaceDefaults.Archival.History.State, c.NamespaceDefaults.Archival.Visibility.State = "disabled", "disabled"
 	c.PublicClient.HostPort = o.address(0)

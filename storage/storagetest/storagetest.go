@@ -70,6 +70,22 @@ func On(t testing.TB, ownerURL string) Addresses {
 	return database(t, ownerURL, "", appPassword, auditorPassword)
 }
 
+// Person makes a database role for a person, a member of trimtab_app, and
+// returns his way into the database and the role's name. It is dropped with the test.
+func Person(t testing.TB, a Addresses) (address, role string) {
+	t.Helper()
+	role, password := fmt.Sprintf("person_%s_%d", process, databases.Add(1)), rand.Text()
+	if err := execute(t.Context(), a.Owner, "create role "+role+" login password '"+password+"' in role "+storage.AppRole); err != nil {
+		t.Fatalf("make a role for a person: %v", err)
+	}
+	t.Cleanup(func() { _ = execute(context.Background(), a.Owner, "drop role "+role) })
+	u, err := url.Parse(a.App)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return with(a.App, url.UserPassword(role, password), strings.TrimPrefix(u.Path, "/")), role
+}
+
 // database makes a database from a template, or from nothing, and migrates it.
 func database(t testing.TB, ownerURL, from, appPass, auditorPass string) Addresses {
 	t.Helper()

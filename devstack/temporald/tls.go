@@ -1,0 +1,40 @@
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"go.temporal.io/server/common/rpc/encryption"
+)
+
+// serverName is what the server's certificate is made for, whatever address it listens on.
+const serverName = "trimtab-temporal"
+
+// tlsOf reads the certificates in a folder: ca.pem, server.pem and server.key.
+// Every port of this process then takes only whom that authority has given a
+// certificate, over TLS 1.3: the frontend its clients, and the services one another.
+func tlsOf(folder string) (*encryption.FixedTLSConfigProvider, error) {
+	own, err := tls.LoadX509KeyPair(filepath.Join(folder, "server.pem"), filepath.Join(folder, "server.key"))
+	if err != nil {
+		return nil, fmt.Errorf("read the server's certificate: %w", err)
+	}
+	pem, err := os.ReadFile(filepath.Join(folder, "ca.pem"))
+	if err != nil {
+		return nil, fmt.Errorf("read the certificate authority: %w", err)
+	}
+	authority := x509.NewCertPool()
+	if !authority.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("read the certificate authority: no certificate in %s", filepath.Join(folder, "ca.pem"))
+	}
+	client := &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{own}}
+	server := client.Clone()
+	client.RootCAs, client.ServerName = authority, serverName
+	server.ClientCAs, server.ClientAuth = authority, tls.RequireAndVerifyClientCert
+	return &encryption.FixedTLSConfigProvider{
+		FrontendServerConfig: server, InternodeServerConfig: server,
+		FrontendClientConfig: client, InternodeClientConfig: client,
+	}, nil
+}
