@@ -269,7 +269,11 @@ func (o EnsureOptions) keepProgram(build string) (string, error) {
 		return "", err
 	}
 	defer src.Close()
+	// A process that is started meanwhile would hold the file open for writing
+	// for an instant, and a program that is being written cannot be run.
+	syscall.ForkLock.RLock()
 	err = plainfile.NewFrom(target, 0o755, func(w io.Writer) error { _, err := io.Copy(w, src); return err })
+	syscall.ForkLock.RUnlock()
 	if errors.Is(err, fs.ErrExist) { // another client was faster
 		err = nil
 	}

@@ -166,6 +166,10 @@ func TestMovedFolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	after := ensure(t, moved, "10m", nil)
+	if after.TemporalTLS.Digest != e.TemporalTLS.Digest {
+		t.Error("moved: the certificates were made anew")
+	}
+	after.TemporalTLS, e.TemporalTLS = TLS{}, TLS{} // their files were moved as well
 	if n := query[int](t, after.PostgresURL, `select n from migrated`); n != 7 || after != e {
 		t.Errorf("moved: %d, %+v, was %+v", n, after, e)
 	}

@@ -249,16 +249,22 @@ func openLog(path string) (*os.File, error) {
 
 // tail is the last lines of a file from an offset on, for an error message.
 func tail(path string, from int64) string {
-	const keep = 2000
+	const keep, longest = 2000, 500 // bytes in all, and of one line: a line may hold a whole stack trace
 	b, _ := plainfile.Read(path)
 	b = b[min(from, int64(len(b))):]
-	if len(b) > keep {
-		b = b[len(b)-keep:]
-		if i := strings.IndexByte(string(b), '\n'); i >= 0 {
-			b = b[i+1:]
+	var last []string
+	size := 0
+	for line := range strings.Lines(string(b)) {
+		if line = strings.TrimRight(line, "\n"); len(line) > longest {
+			line = strings.ToValidUTF8(line[:longest], "") + "…"
+		}
+		last, size = append(last, line), size+len(line)+1
+		for size > keep {
+			size -= len(last[0]) + 1
+			last = last[1:]
 		}
 	}
-	return strings.TrimSpace(string(b))
+	return strings.TrimSpace(strings.Join(last, "\n"))
 }
 
 func size(f *os.File) int64 {

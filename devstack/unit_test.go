@@ -292,6 +292,12 @@ func TestTail(t *testing.T) {
 	if got := tail(path, 4); !strings.HasSuffix(got, "a long line\nthe end") || len(got) > 2000 || !strings.HasPrefix(got, "a long") {
 		t.Errorf("tail %q", got)
 	}
+	if err := os.WriteFile(path, []byte(`{"error":"bind: address already in use","stacktrace":"`+strings.Repeat("é", 3000)+`"}`+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := tail(path, 0); !strings.HasPrefix(got, `{"error":"bind: address already in use"`) || !strings.HasSuffix(got, "é…") || len(got) > 510 {
+		t.Errorf("of one long line: %q", got)
+	}
 	if got := tail(path, 1<<40) + tail(path+".absent", 0); got != "" {
 		t.Errorf("past the end: %q", got)
 	}
