@@ -13,12 +13,8 @@ import (
 	"github.com/trimtab/trimtab/storage"
 )
 
-// tooLong is a prompt that fills the context of the smallest run, and
-// nearlySo one that leaves little room in it.
-var (
-	tooLong  = strings.Repeat("why ", 80)
-	nearlySo = "What do you think of it" + strings.Repeat(", and of that", 12) + "?"
-)
+// tooLong is a prompt that fills the context of the smallest run.
+var tooLong = strings.Repeat("why ", 80)
 
 // mixed puts data into the record of which some does not fit into a context of 64 tokens.
 func (b *bench) mixed() {

@@ -321,8 +321,8 @@ func (s *Store) Items(ctx context.Context, version trimtab.Digest) ([]trimtab.It
 	return items, err
 }
 
-// Stop, returned by the function of EachItem, ends the reading without an error.
-var Stop = errors.New("enough")
+// ErrStop, returned by the function of EachItem, ends the reading without an error.
+var ErrStop = errors.New("enough")
 
 // EachItem calls f with the items of a version in order of item digest, copies
 // kept, in memory that does not grow with their number. The Merkle root of the
@@ -343,7 +343,7 @@ func (s *Store) FirstItems(ctx context.Context, version trimtab.Digest, n int) (
 	}
 	err := s.eachItem(ctx, version, false, func(item trimtab.Item) error {
 		if items = append(items, item); len(items) == n {
-			return Stop
+			return ErrStop
 		}
 		return nil
 	})
@@ -381,7 +381,7 @@ func (s *Store) eachItem(ctx context.Context, version trimtab.Digest, whole bool
 		})
 	})
 	switch {
-	case errors.Is(own, Stop):
+	case errors.Is(own, ErrStop):
 		return nil
 	case own != nil:
 		return own

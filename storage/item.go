@@ -20,11 +20,10 @@ var (
 	placeLoad = load{table: "ranking_response", key: []string{"ranking", "position"}, columns: []string{"response", "rank"}}
 )
 
-// digested is an item beside its digest, and how often it is in a version.
+// digested is an item beside its digest.
 type digested struct {
 	digest trimtab.Digest
 	item   trimtab.Item
-	copies int
 }
 
 // itemRow is an item's row, in the order of its load.

@@ -52,7 +52,7 @@ func (s *Store) SomeItems(ctx context.Context, version trimtab.Digest, most int,
 			size += int64(len(text.Body))
 		}
 		if len(items) > 0 && (len(items) == most || size > mostBytes) {
-			return Stop
+			return ErrStop
 		}
 		items = append(items, item)
 		return nil

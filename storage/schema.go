@@ -174,8 +174,8 @@ func (t thing) concerns(ours map[string]bool) bool {
 	case "grant":
 		kind, name, _ := strings.Cut(t.Of, " ")
 		if kind == "column" {
-			kind, name, _ = strings.Cut("table "+name, ".")
-			kind, name, _ = strings.Cut(kind, " ")
+			table, _, _ := strings.Cut(name, ".")
+			kind, name = "table", table
 		}
 		return ours[kind+" "+name] || !slices.Contains([]string{"table", "view", "sequence", "function", "type"}, kind)
 	case "builtin operator", "builtin function":

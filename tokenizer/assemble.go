@@ -25,7 +25,9 @@ func assemble(w lexicon, s sources, claims []Claim) (*Tokenizer, error) {
 		return nil, err
 	}
 	for _, id := range v.roles.all() {
-		v.special[id] = v.special[id] // at least without flags
+		if _, ok := v.special[id]; !ok {
+			v.special[id] = flags{}
+		}
 	}
 	if v.pieces, err = piecesOf(w.ids, v.special); err != nil {
 		return nil, err
