@@ -26,13 +26,13 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// Ten faults of ten kinds: every stage is struck, and none makes another byte.
+// Ten faults of a dozen kinds: every stage is struck, and none makes another byte.
 func TestTenFaults(t *testing.T) {
 	var kinds []fault
 	for _, words := range []string{"of the worker", "of Postgres", "of Temporal", "of dev", "whole program", "for some seconds", "damaged", "file is renamed", "before a commit"} {
 		kinds = append(kinds, chosen(words)...)
 	}
-	if len(kinds) != 10+1 { // SIGKILL and SIGTERM of the worker; frozen, and the disk full, for some seconds
+	if len(kinds) != 10+2 { // SIGKILL and SIGTERM of the worker; frozen, the disk full, and its inodes used up, for some seconds
 		t.Fatalf("%d kinds", len(kinds))
 	}
 	faults := 10

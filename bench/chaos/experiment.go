@@ -39,6 +39,9 @@ func experiment(t reporter, spec []string, kinds []fault, faults int, dice uint6
 	whole := undisturbed(t, spec)
 	f := newFolder(t)
 	defer f.end()
+	if needsDisk := func(k fault) bool { return k.disk }; slices.ContainsFunc(kinds, needsDisk) && !f.onDisk() {
+		kinds = slices.DeleteFunc(slices.Clone(kinds), needsDisk)
+	}
 	var deck []fault
 	for started := time.Now(); len(all.struck) < faults; {
 		more := []string{"--detach", "--new"}

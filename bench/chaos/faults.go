@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -24,6 +25,8 @@ type fault struct {
 	costs float64
 	// keeps says that no step may be lost.
 	keeps bool
+	// disk says that the data folder must be a disk of its own.
+	disk bool
 }
 
 // Limits of what a fault costs. A worker's silence is noticed after 10 s, and it
@@ -50,6 +53,7 @@ var all = []fault{
 	{name: "worker frozen within a transaction, another takes over", strike: freezeWriting, costs: takesOver},
 	{name: "newest checkpoint damaged, worker killed", strike: damage, costs: noticed},
 	{name: "disk full for some seconds", strike: fill, costs: restarts},
+	{name: "inodes used up for some seconds", strike: useInodes, costs: restarts, disk: true},
 	{name: "SIGKILL after a file is written", strike: killAt("file_written", 8), costs: noticed},
 	{name: "SIGKILL after a file is synced", strike: killAt("file_synced", 8), costs: noticed},
 	{name: "SIGKILL after a file is renamed", strike: killAt("file_renamed", 8), costs: noticed},
@@ -207,6 +211,52 @@ func fill(f *folder, r *rand.Rand, run string) bool {
 			f.t.Error(err)
 		}
 	}()
+	return f.waitsForSpace(r, run)
+}
+
+// useInodes makes empty files in the data folder, whose disk has space but a
+// limited number of inodes, until nobody can make another, and removes them
+// when the run has said so. Postgres, Temporal and the worker all meet it.
+func useInodes(f *folder, r *rand.Rand, run string) bool {
+	f.t.Helper()
+	f.begins()
+	dir := filepath.Join(f.data, "filler")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		f.t.Fatal(err)
+	}
+	done, filled := make(chan struct{}), make(chan error)
+	go func() { // what the others remove is used as well
+		for i := 0; ; {
+			err := os.WriteFile(filepath.Join(dir, fmt.Sprint(i)), nil, 0o600)
+			switch {
+			case err == nil:
+				i++
+				continue
+			case !errors.Is(err, syscall.ENOSPC):
+				filled <- err
+				return
+			}
+			select {
+			case <-done:
+				filled <- nil
+				return
+			case <-time.After(time.Millisecond):
+			}
+		}
+	}()
+	defer func() {
+		close(done)
+		if err := errors.Join(<-filled, os.RemoveAll(dir)); err != nil {
+			f.t.Error(err)
+		}
+	}()
+	return f.waitsForSpace(r, run)
+}
+
+// waitsForSpace waits until a run says that it waits for space on its disk, and
+// up to 4 s more; false if the run came to its end before.
+func (f *folder) waitsForSpace(r *rand.Rand, run string) bool {
+	f.t.Helper()
 	d := f.await(run, "the disk being full", func(d runs.Document) bool { return d.Status == trimtab.RunWaiting || !d.Status.Open() })
 	if d.Status != trimtab.RunWaiting {
 		return false
