@@ -192,11 +192,15 @@ func holdPorts(first, n int) *ports {
 	for port := first; port < first+n; port++ {
 		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 		c, err := net.ListenPacket("udp", address)
+		if errors.Is(err, syscall.EADDRINUSE) { // kept for another server, whose clients must not meet a listener of ours
+			p.release()
+			return nil
+		}
 		if err == nil {
 			p.held = append(p.held, c)
 		}
-		l, taken := net.Listen("tcp", address)
-		if errors.Is(err, syscall.EADDRINUSE) || taken != nil {
+		l, err := net.Listen("tcp", address)
+		if err != nil {
 			p.release()
 			return nil
 		}

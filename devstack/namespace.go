@@ -73,8 +73,16 @@ func refused(err error) bool {
 	case codes.Unauthenticated, codes.PermissionDenied, codes.Unimplemented:
 		return true
 	}
-	// Neither gRPC nor TLS has a type for what comes of certificates that do not fit.
-	return strings.Contains(err.Error(), "authentication handshake failed") || strings.Contains(err.Error(), "remote error: tls")
+	// Neither gRPC nor TLS has a type for what comes of certificates that do not
+	// fit. A connection that ends within the handshake refuses nothing: a server
+	// that starts or ends does that.
+	said := err.Error()
+	for _, ended := range []string{"connection reset by peer", "broken pipe", "EOF"} {
+		if strings.HasSuffix(strings.TrimRight(said, `"`), ended) {
+			return false
+		}
+	}
+	return strings.Contains(said, "authentication handshake failed") || strings.Contains(said, "remote error: tls")
 }
 
 func register(ctx context.Context, c client.Client, namespace string) error {

@@ -3,9 +3,11 @@ package devstack
 import (
 	"context"
 	"errors"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -488,6 +490,48 @@ func TestReplace(t *testing.T) {
 		o := EnsureOptions{Log: &said, OpenRuns: func(context.Context, Endpoints) (int, error) { return c.open, c.err }}
 		if got := o.replace(t.Context(), c.info); got != c.replace || strings.Contains(said.String(), "any user of this machine") != c.warn {
 			t.Errorf("%+v: replaced %v, having said %q", c, got, said.String())
+		}
+	}
+}
+
+// A refusal by certificates is told apart from a connection that ended.
+func TestRefused(t *testing.T) {
+	const handshake = `failed reaching server: connection error: desc = "transport: authentication handshake failed: `
+	for said, want := range map[string]bool{
+		handshake + `read tcp 127.0.0.1:38608->127.0.0.1:20783: read: connection reset by peer"`: false,
+		handshake + `EOF"`: false,
+		handshake + `tls: failed to verify certificate: x509: certificate signed by unknown authority"`: true,
+		handshake + `remote error: tls: certificate required"`:                                          true,
+		"read tcp 127.0.0.1:1->127.0.0.1:2: remote error: tls: bad certificate":                         true,
+		"dial tcp 127.0.0.1:2: connect: connection refused":                                             false,
+	} {
+		if got := refused(errors.New(said)); got != want {
+			t.Errorf("%s: refused is %v", said, got)
+		}
+	}
+}
+
+// Ports that are kept for one server are not listened on by who looks for others.
+func TestHeldPortsAreNotListenedOn(t *testing.T) {
+	p, err := freePorts(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.release()
+	for range 200 { // a client of the server would meet the other's listener now and then
+		met := make(chan error, 1)
+		go func() {
+			c, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(p.first)))
+			if err == nil {
+				c.Close()
+			}
+			met <- err
+		}()
+		if q := holdPorts(p.first, 2); q != nil {
+			t.Fatal("held twice")
+		}
+		if err := <-met; err == nil {
+			t.Fatal("a listener was there")
 		}
 	}
 }

@@ -33,7 +33,7 @@ create index ranking_response_by_response on ranking_response using hash (respon
 comment on column response.text is 'bytes for people, where they are not UTF-8 themselves, else empty; before schema 8 always; no part of the digest';
 
 -- The length of a text without space around it, as Unicode has space and label.Length counts it, of bytes that may be no UTF-8.
-create function trimmed_length_of(bytea) returns integer language plpgsql immutable parallel safe as $$
+create function trimmed_length_of(bytea) returns integer language plpgsql immutable strict parallel safe as $$
 declare
     spaces constant bytea[] := array['\x09', '\x0a', '\x0b', '\x0c', '\x0d', '\x20', '\xc285', '\xc2a0', '\xe19a80', '\xe28080', '\xe28081',
         '\xe28082', '\xe28083', '\xe28084', '\xe28085', '\xe28086', '\xe28087', '\xe28088', '\xe28089', '\xe2808a', '\xe280a8', '\xe280a9',
@@ -58,12 +58,12 @@ begin
     end loop;
 end
 $$;
-create function trimmed_length(bytea) returns integer language sql immutable parallel safe
+create function trimmed_length(bytea) returns integer language sql immutable strict parallel safe
 as $$ select case
     when length($1) = 0 then 0
     when get_byte($1, 0) between 33 and 126 and get_byte($1, length($1) - 1) between 33 and 126 then length($1)
     else trimmed_length_of($1) end $$;
-comment on function trimmed_length is 'bytes of a response without space around it';
+comment on function trimmed_length is 'bytes of a response without space around it; null of one that was erased';
 
 -- What `data show` says of a version. It follows from the version, so no event tells of it.
 create table dataset_summary (

@@ -31,6 +31,9 @@ func (v Verify) facts(ctx context.Context, r storage.Reading, rep *Report) (err 
 	if err := r.Strays(ctx, untold); err != nil {
 		return err
 	}
+	if err := r.Miscounted(ctx, func(version, what string) { rep.add("row dataset_summary "+version, "%s", what) }); err != nil {
+		return err
+	}
 	return r.Remains(ctx, func(row string) { rep.add("row "+row, "it was erased, and has been changed since") })
 }
 

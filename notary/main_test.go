@@ -125,17 +125,18 @@ func (r *recorded) fill() {
 		trimtab.Ranking{Prompt: "p", Responses: []trimtab.Response{answer("x"), answer("yy")}, Ranks: []int{1, 2}, Labeller: "cy", Guideline: "v1", Group: "g", Seconds: 3.5},
 		trimtab.Ranking{Prompt: "p", Responses: []trimtab.Response{answer("yy"), answer("zzz")}, Ranks: []int{2, 1}, Labeller: "dee", Split: trimtab.SplitTest},
 	}
-	for name, d := range map[string]struct {
+	for _, d := range []struct { // the last are of those that keep their items: what is erased is not counted again
+		name  string
 		kind  trimtab.Kind
 		items []trimtab.Item
-	}{"texts": {trimtab.KindText, texts}, "prompts": {trimtab.KindPrompts, prompts}, "demos": {trimtab.KindDemonstrations, demos}, "rankings": {trimtab.KindRankings, rankings}} {
-		_, err := s.AddItems(ctx, name, d.kind, d.items[:1], "ann")
+	}{{"texts", trimtab.KindText, texts}, {"rankings", trimtab.KindRankings, rankings}, {"prompts", trimtab.KindPrompts, prompts}, {"demos", trimtab.KindDemonstrations, demos}} {
+		_, err := s.AddItems(ctx, d.name, d.kind, d.items[:1], "ann")
 		must(t, err)
-		_, err = s.Freeze(ctx, name, "ann")
+		_, err = s.Freeze(ctx, d.name, "ann")
 		must(t, err)
-		_, err = s.AddItems(ctx, name, d.kind, d.items, "bo")
+		_, err = s.AddItems(ctx, d.name, d.kind, d.items, "bo")
 		must(t, err)
-		_, err = s.Freeze(ctx, name, "bo")
+		_, err = s.Freeze(ctx, d.name, "bo")
 		must(t, err)
 	}
 	_, err := s.Erase(ctx, "texts", []trimtab.Digest{trimtab.DigestOf(texts[2].Canonical())}, "ann", "asked to", false)

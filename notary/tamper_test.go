@@ -111,7 +111,11 @@ func (r *recorded) changed(c column) []notary.Problem {
 	}
 	var old *string
 	var place string
-	must(r.t, r.owner.QueryRow(ctx, fmt.Sprintf("select %s::text, ctid::text from %s order by ctid desc limit 1", q, c.Table)).Scan(&old, &place))
+	which := ""
+	if c.Table == "dataset_summary" {
+		which = "where held_out = 1 and pairs = 0" // of items of which none was erased
+	}
+	must(r.t, r.owner.QueryRow(ctx, fmt.Sprintf("select %s::text, ctid::text from %s %s order by ctid desc limit 1", q, c.Table, which)).Scan(&old, &place))
 	must(r.t, r.owner.QueryRow(ctx, fmt.Sprintf("update %s set %s = %s where ctid = '%s' returning ctid::text", c.Table, q, c.change(), place)).Scan(&place))
 	problems := r.verify(true).Problems
 	_, err := r.owner.Exec(ctx, fmt.Sprintf("update %s set %s = $1::text::%s where ctid = '%s'", c.Table, q, c.Type, place), old)

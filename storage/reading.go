@@ -222,6 +222,29 @@ func (r Reading) Strays(ctx context.Context, f func(row string)) error {
 	}, strays)
 }
 
+// miscounted names versions whose counts for people are not what the migrations' summary_of counts now. A version
+// with erased items or responses is left out: it was counted before, and what was erased cannot be counted any more.
+const miscounted = `
+	select coalesce(v.digest, s.version)::text,
+		case when v.digest is null then 'it is of no version' when s.version is null then 'it is not there' else 'it does not count what the version holds' end
+	from only public.dataset_version v full join only public.dataset_summary s on s.version = v.digest
+	where v.digest is null or not exists (
+		select from only public.dataset_version_item i where i.version = v.digest and (i.item in (select e.digest from only public.erasure e)
+			or exists (select from only public.ranking_response p join only public.erasure e on e.digest = p.response where p.ranking = i.item)))
+		and (s.version is null or s is distinct from public.summary_of(v.digest))
+	order by 1`
+
+// Miscounted calls f with the version of a row of dataset_summary that is not what the version holds, and says how.
+// It has the database count again, by a function that Schema holds against the migrations.
+func (r Reading) Miscounted(ctx context.Context, f func(version, what string)) error {
+	var version, what string
+	return r.each(ctx, func(row pgx.Rows) error {
+		err := row.Scan(&version, &what)
+		f(version, what)
+		return err
+	}, miscounted)
+}
+
 // Checkpointed are the attempts that have a checkpoint, with id, run, stage and number.
 func (r Reading) Checkpointed(ctx context.Context) ([]Attempt, error) {
 	return collect(ctx, r.tx, func(row pgx.CollectableRow) (a Attempt, err error) {
