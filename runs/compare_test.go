@@ -47,7 +47,7 @@ func paths(c runs.Comparison) string {
 func TestCompareRuns(t *testing.T) {
 	b := newBench(t, 0)
 	one := b.launch("name=one")
-	b.await(one, trimtab.RunCompleted)
+	d := b.await(one, trimtab.RunCompleted)
 	two := b.launch("name=two")
 	b.await(two, trimtab.RunCompleted)
 
@@ -67,18 +67,22 @@ func TestCompareRuns(t *testing.T) {
 		t.Errorf("the first score is %+v", s)
 	}
 
-	// other data, and a stage that fails with it
-	if _, err := b.Store().FreezeItems(b.ctx, "scraps", trimtab.KindText, []trimtab.Item{trimtab.Text{Body: "too short"}}, "tester"); err != nil {
+	// other data, and a stage that its gate stops
+	items, err := b.Store().Items(b.ctx, stageOf(t, d, "pretrain").Inputs["text"])
+	if err != nil {
 		t.Fatal(err)
 	}
-	three := b.launch("name=one", "ppo.kl_coef=0.5", "data.text=scraps")
+	if _, err := b.Store().FreezeItems(b.ctx, "scraps", trimtab.KindText, items[1:], "tester"); err != nil {
+		t.Fatal(err)
+	}
+	three := b.launch("name=one", "ppo.kl_coef=0.5", "data.text=scraps", "pretrain.gates=[{metric: loss, max: 0.001}]")
 	b.await(three, trimtab.RunBlocked)
 	if err := b.Cancel(b.ctx, three, "it was wrong", "tester"); err != nil {
 		t.Fatal(err)
 	}
 	b.await(three, trimtab.RunCancelled)
 	c = b.compare(0, one, three)
-	if got := paths(c); !strings.HasPrefix(got, `data.text ["sha256:`) || !strings.HasSuffix(got, `"], ppo.kl_coef [0.12 0.5]`) {
+	if got := paths(c); !strings.HasPrefix(got, `data.text ["sha256:`) || !strings.Contains(got, `"], pretrain.gates [`) || !strings.HasSuffix(got, `], ppo.kl_coef [0.12 0.5]`) {
 		t.Errorf("spec %s", got)
 	}
 	if c.Equal || len(c.Data) != 1 || c.Data[0].Input != "text" || c.Data[0].Values[1].Name != "scraps" || len(c.Data[0].Stages) < 2 {
@@ -110,7 +114,13 @@ func TestCompareRuns(t *testing.T) {
 		t.Fatal(err)
 	}
 	notes, err := b.PlanNotes(b.ctx, events)
-	if err != nil || len(notes) != 1 || notes[1].Recipe != "two" || len(notes[1].Changes) != 1 || string(notes[1].Changes[0].Values[1]) != "0.5" {
+	plans := 0
+	for _, n := range notes {
+		if n.Made == nil { // else of an output that is reused: who made it
+			plans++
+		}
+	}
+	if err != nil || plans != 1 || notes[1].Recipe != "two" || len(notes[1].Changes) != 1 || string(notes[1].Changes[0].Values[1]) != "0.5" {
 		t.Errorf("the plan's note is %+v, %v", notes, err)
 	}
 

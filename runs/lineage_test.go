@@ -70,7 +70,7 @@ func checkPPO(t *testing.T, l papers.Lineage, d runs.Document) {
 	made := models(d)
 	ppo := edge(t, l, made["ppo"], papers.RoleMadeBy).To
 	a := l.Node(ppo).Attempt
-	if a.Run != d.ID || a.Stage != "ppo" || a.Number != 1 || a.Seed != 1 || a.Numerics != "v1" || a.StageVersion == 0 || a.Build != "test" || a.Actor != "tester" || a.EndedAt == nil {
+	if a.Run != d.ID || a.Stage != "ppo" || a.Number != 1 || a.Seed != 1 || a.Numerics != "v1" || a.StageVersion == 0 || a.Build != "test" || a.Actor != "trimtab" || a.EndedAt == nil {
 		t.Errorf("ppo's attempt is %+v", a)
 	}
 	for role, want := range map[string]trimtab.Digest{"model": made["sft"], "reward": made["reward"], papers.RoleReference: made["sft"],
@@ -100,7 +100,7 @@ func checkPPO(t *testing.T, l papers.Lineage, d runs.Document) {
 		t.Error("the rankings are not collect's")
 	}
 	text := edge(t, l, edge(t, l, made["base"], papers.RoleMadeBy).To, "text").To
-	if !l.Node(text).Dataset.Generated || l.Node(edge(t, l, text, papers.RoleImported).To).Import.Actor != "tester" {
+	if !l.Node(text).Dataset.Generated || l.Node(edge(t, l, text, papers.RoleImported).To).Import.Actor != "trimtab" {
 		t.Errorf("the text is %+v", l.Node(text).Dataset)
 	}
 }
@@ -295,7 +295,7 @@ func TestSourcesAreKnown(t *testing.T) {
 		}
 		digests[name] = trimtab.DigestOf([]byte(body))
 	}
-	spec, err := recipes.Load("debate", "smallest", []string{"sources.folder=" + folder, "sources.rankings=[votes.jsonl]", "sources.text=[text.txt]", "sources.test_share=0.5"})
+	spec, err := recipes.Load("debate", "smallest", []string{"sources.folder=" + folder, "sources.rankings=[votes.jsonl]", "sources.text=[text.txt]", "sources.test_share=0.5", "model.vocab=270"})
 	if err != nil {
 		t.Fatal(err)
 	}
