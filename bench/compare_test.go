@@ -31,9 +31,9 @@ func TestCompare(t *testing.T) {
 	if !*compare {
 		t.Skip("-compare runs PyTorch beside us")
 	}
-	out, err := exec.Command(*python, "-c", blasOf).Output()
+	out, err := exec.Command(*python, "-c", torchOf).Output()
 	if err != nil {
-		t.Skipf("%s has no torch (%v): install python3-torch, or name an interpreter with -python", *python, err)
+		t.Skipf("%s has no torch (%v): name an interpreter that has PyPI's torch with -python", *python, err)
 	}
 	pool := tensor.NewPool(0)
 	defer pool.Close()
@@ -134,14 +134,10 @@ func processorSeconds() float64 {
 	return float64(u.Utime.Nano()+u.Stime.Nano()) / 1e9
 }
 
-// blasOf prints torch's version and the linear algebra it has loaded.
-const blasOf = `import torch
-torch.ones(64, 64) @ torch.ones(64, 64)
-maps = open("/proc/self/maps").read()
-libraries = sorted({l.split("/")[-1] for l in maps.split() if "blas" in l.split("/")[-1].lower() or "mkl_rt" in l})
-import os
-paths = sorted({os.path.realpath(l) for l in maps.split() if "libblas" in l})
-print("torch", torch.__version__, "on", ", ".join(paths or libraries), end="")`
+// torchOf prints torch's version and the libraries of its products.
+const torchOf = `import re, torch
+libraries = re.findall(r"(?:Math Kernel Library Version \S+|MKL-DNN|OpenBLAS|BLAS_INFO=\w+)[^,\n(]*", torch.__config__.show())
+print("torch", torch.__version__, "with", ", ".join(l.strip() for l in libraries), end="")`
 
 // torch runs PyTorch's script for that work and returns its rates, the best
 // over -threads, and the least memory.

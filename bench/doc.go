@@ -13,11 +13,11 @@
 //
 //	go test -bench Train ./bench -shapes 0.9M,13.9M
 //
-// The comparison needs python3 with torch (Debian: python3-torch, and
-// libopenblas0, without which its products are several times slower; the
-// table names the library that torch has loaded; LD_LIBRARY_PATH may point to
-// another). On a busy machine read the columns of processor time. -python
-// chooses the interpreter, -only one kind of work, and -threads the numbers of
+// The comparison needs an interpreter that has PyPI's torch of today, which
+// -python names (python3 -m venv V; V/bin/pip install torch numpy; -python
+// V/bin/python); the table names its version and the libraries of its products.
+// The scripts use what it does best: its fused attention and optimizer. On a
+// busy machine read the columns of processor time. -only one kind of work, and -threads the numbers of
 // threads given to torch, whose better result counts. For training it also
 // prints the most memory that each side has resident, each in a process of its
 // own; the largest shape is compared in training alone.
