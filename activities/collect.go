@@ -79,13 +79,7 @@ func (j *collector) fits() []trimtab.Fit { return []trimtab.Fit{j.fit} }
 // trainPrompts are the input prompts that are not held out.
 func (b builder) trainPrompts(ctx context.Context) ([]trimtab.Prompt, error) {
 	all, err := items[trimtab.Prompt](ctx, b, "prompts")
-	var list []trimtab.Prompt
-	for _, p := range all {
-		if p.Split != trimtab.SplitTest {
-			list = append(list, p)
-		}
-	}
-	return list, err
+	return dataset.Training(all), err
 }
 
 // Steps is the number of batches of prompts.

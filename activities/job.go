@@ -384,23 +384,15 @@ func (b builder) reference(policy *model.Model, words *tokenizer.Tokenizer) (*mo
 
 // prompts are the training prompts that leave room for a response: all, or as many as the pool wants.
 func (b builder) prompts(ctx context.Context, t *tokenizer.Tokenizer, c *recipes.PPO, context int) ([]ppo.Prompt, trimtab.Fit, error) {
-	fit := trimtab.Fit{Items: "prompts"}
 	all, err := b.trainPrompts(ctx)
 	if err != nil {
-		return nil, fit, err
+		return nil, trimtab.Fit{}, err
 	}
-	var list []ppo.Prompt
-	for _, i := range dataset.Order(b.source("pool"), len(all), 0) {
-		if ids := dataset.PromptTokens(t, all[i].Text); len(ids) <= context-c.MaxTokens {
-			list = append(list, ppo.Prompt{Text: all[i].Text, Tokens: ids})
-		} else {
-			fit.LeftOut++
-		}
-		if len(list) == c.Pool && c.Pool > 0 {
-			break
-		}
+	ids, kept, fit := dataset.DrawPrompts(t, all, b.source("pool"), context-c.MaxTokens, c.Pool)
+	list := make([]ppo.Prompt, len(kept))
+	for i, p := range kept {
+		list[i] = ppo.Prompt{Text: p.Text, Tokens: ids[i]}
 	}
-	fit.Kept = len(list)
 	return list, fit, roomy(fit, "prompts", c.MaxTokens, context)
 }
 

@@ -147,6 +147,27 @@ func TestMarksInTexts(t *testing.T) {
 	}
 }
 
+// TestVerbatim has the column that says that a prompt is text as it stands, in lines and in tables.
+func TestVerbatim(t *testing.T) {
+	const marked = "Human: x\n\nHuman: y"
+	for _, c := range []struct{ file, body, want string }{
+		{"x.jsonl", `{"prompt": "Human: x\n\nHuman: y", "verbatim": true}`, marked},
+		{"x.jsonl", `{"prompt": "Human: x\n\nHuman: y", "verbatim": false}`, "Human: x\n\nHuman: y\n\nAssistant:"},
+		{"x.jsonl", `{"prompt": "Human: x\n\nHuman: y", "verbatim": null}`, "Human: x\n\nHuman: y\n\nAssistant:"},
+		{"x.csv", "prompt,verbatim\n\"Human: x\n\nHuman: y\",True\n", marked},
+		{"x.csv", "prompt,verbatim\n\"Human: x\n\nHuman: y\",\n", "Human: x\n\nHuman: y\n\nAssistant:"},
+		{"x.jsonl", `{"prompt": "p", "verbatim": "said in the interview"}`, `field "verbatim" is "said in the interview", which does not say whether the prompt is text as it stands`},
+		{"x.jsonl", `{"prompt": "p", "verbatim": 1}`, `field "verbatim" is the number 1, which does not say whether the prompt is text as it stands`},
+	} {
+		im := read(t, trimtab.KindPrompts, c.file, c.body, ReadOptions{})
+		switch {
+		case len(im.Rejected) == 1 && im.Rejected[0].Reason == c.want:
+		case len(im.Rejected) != 0 || len(im.Items) != 1 || show(im.Items[0]) != c.want:
+			t.Errorf("%s gives %v, problems %v", c.body, im.Items, im.Rejected)
+		}
+	}
+}
+
 // FuzzConversation makes conversations of nasty pieces. One that is taken is not lost: as text of several turns it is read
 // as the same turns, and written into a file it is read as the same text.
 func FuzzConversation(f *testing.F) {

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/draw"
 	"github.com/trimtab/trimtab/tokenizer"
 )
 
@@ -86,4 +87,36 @@ func FitPrompts(t *tokenizer.Tokenizer, all []trimtab.Prompt, split string, most
 		ids, kept = append(ids, tokens), append(kept, p)
 	}
 	return ids, kept, fit
+}
+
+// DrawPrompts encodes the prompts that train in an order that src draws, until
+// there are want of at most most tokens; a want of 0 is all of them. The longer
+// ones on the way there are left out and counted. kept are the prompts of the ids.
+func DrawPrompts(t *tokenizer.Tokenizer, all []trimtab.Prompt, src draw.Source, most, want int) (ids [][]int32, kept []trimtab.Prompt, fit trimtab.Fit) {
+	fit.Items = "prompts"
+	training := Training(all)
+	for _, i := range Order(src, len(training), 0) {
+		tokens := PromptTokens(t, training[i].Text)
+		if len(tokens) > most {
+			fit.LeftOut++
+			continue
+		}
+		fit.Kept++
+		ids, kept = append(ids, tokens), append(kept, training[i])
+		if fit.Kept == want {
+			break
+		}
+	}
+	return ids, kept, fit
+}
+
+// Training are the prompts that are not held out, in order.
+func Training(all []trimtab.Prompt) []trimtab.Prompt {
+	var list []trimtab.Prompt
+	for _, p := range all {
+		if !held(p.Split) {
+			list = append(list, p)
+		}
+	}
+	return list
 }

@@ -65,6 +65,26 @@ func ReadsBack(kind trimtab.Kind, prompt string) bool {
 	return err == nil && text == prompt
 }
 
+// verbatim reads the column of that name: whether a prompt that is a string is
+// text throughout, whatever marks of turns it holds.
+func verbatim(f fields) (bool, error) {
+	switch v := f.byName["verbatim"].(type) {
+	case nil:
+		return false, nil
+	case bool:
+		return v, nil
+	case string: // as a table has it
+		switch strings.ToLower(strings.TrimSpace(v)) {
+		case "true":
+			return true, nil
+		case "false", "":
+			return false, nil
+		}
+	}
+	return false, faultf("write true or false, or leave it out with --map verbatim="+NoColumn,
+		"field %q is %s, which does not say whether the prompt is text as it stands", "verbatim", quotedValue(f.byName["verbatim"]))
+}
+
 // asked is the conversation up to the answer, as column name has it: an
 // instruction comes with its input, its system text and its history.
 func asked(f fields, name string) (c conversation, err error) {
@@ -75,7 +95,11 @@ func asked(f fields, name string) (c conversation, err error) {
 	if name == "instruction" {
 		return instructed(f, system)
 	}
-	if s, ok := f.byName[name].(string); ok && f.byName["verbatim"] == true {
+	asText, err := verbatim(f)
+	if err != nil {
+		return c, err
+	}
+	if s, ok := f.byName[name].(string); ok && asText {
 		c = conversation{turns: []Turn{{User, s}}, plain: true}
 	} else if c, err = turnsOf(name, f.byName[name]); err != nil {
 		return c, err

@@ -52,11 +52,10 @@ func (v *survey) heldOut(i int) bool {
 }
 
 func (v *survey) checkRoom(i int) error {
-	shape := v.words[i].shape
-	if shape == nil {
+	if v.contexts[i] == 0 {
 		return nil
 	}
-	if err := recipes.CheckRoom(v.spec.Stages[i], shape.Context); err != nil {
+	if err := recipes.CheckRoom(v.spec.Stages[i], v.contexts[i]); err != nil {
 		return trimtab.NewError(trimtab.Usage, "invalid_spec", "lower it", "stage %s: %w", v.plan.Stages[i].Name, err)
 	}
 	return nil
@@ -96,7 +95,7 @@ func (v *survey) checkFit(i int, items string, c *corpus) error {
 	if !k.Exact(items) || fit.Kept > 0 || fit.LeftOut == 0 {
 		return nil
 	}
-	context := v.words[i].shape.Context
+	context := v.contexts[i]
 	return trimtab.NewError(trimtab.Invalid, "context_exceeded", longRemedy(v.spec, v.plan.Stages[i].Name, items),
 		"stage %s: all %d %s of %s are too long for the model's context of %d tokens: %s", v.plan.Stages[i].Name, fit.LeftOut, items, c.name, context, fit)
 }

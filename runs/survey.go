@@ -1,14 +1,17 @@
 package runs
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"math"
 	"os"
 	"slices"
 
 	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/checkpoint"
 	"github.com/trimtab/trimtab/dataset"
+	"github.com/trimtab/trimtab/draw"
 	"github.com/trimtab/trimtab/model"
 	"github.com/trimtab/trimtab/recipes"
 	"github.com/trimtab/trimtab/tokenizer"
@@ -39,6 +42,8 @@ type survey struct {
 	corpora map[trimtab.Digest]*corpus
 	known   recipes.Known
 	words   []lexicon // beside the plan's stages, once known
+
+	contexts []int // beside words: into how many tokens the stage's data has to fit
 }
 
 // lexicon is the tokenizer of a stage: its own, or one like it; nil is unknown.
@@ -51,7 +56,8 @@ type lexicon struct {
 // survey looks at a plan's models and data. given are datasets that are not
 // frozen yet, by the digest that stands for them in the plan.
 func (s *Service) survey(ctx context.Context, spec recipes.Spec, plan trimtab.Plan, given map[trimtab.Digest]*corpus) (*survey, error) {
-	v := &survey{s: s, spec: spec, plan: plan, corpora: given, words: make([]lexicon, len(plan.Stages))}
+	v := &survey{s: s, spec: spec, plan: plan, corpora: given,
+		words: make([]lexicon, len(plan.Stages)), contexts: make([]int, len(plan.Stages))}
 	if v.corpora == nil {
 		v.corpora = map[trimtab.Digest]*corpus{}
 	}
@@ -68,6 +74,9 @@ func (s *Service) survey(ctx context.Context, spec recipes.Spec, plan trimtab.Pl
 		}
 		var err error
 		if v.words[i], err = v.wordsOf(i); err != nil {
+			return v, err
+		}
+		if v.contexts[i], err = v.contextOf(i); err != nil {
 			return v, err
 		}
 		v.known = append(v.known, v.stage(i))
@@ -185,6 +194,33 @@ func (v *survey) wordsOf(i int) (lexicon, error) {
 	return lexicon{}, nil
 }
 
+// contextOf is the context into which the data of stage i has to fit; 0 where
+// it is not known. What ppo asks is read by the reward model too.
+func (v *survey) contextOf(i int) (int, error) {
+	shape := v.words[i].shape
+	if shape == nil {
+		return 0, nil
+	}
+	for _, in := range v.plan.Stages[i].Inputs {
+		if v.plan.Stages[i].Kind != recipes.KindPPO || in.Name != "reward" {
+			continue
+		}
+		scorer := lexicon{}
+		if in.Stage != "" {
+			scorer = v.words[stageIndex(v.plan, in.Stage)]
+		} else if in.Model != "" {
+			var err error
+			if scorer, err = v.s.stored(in.Model); err != nil {
+				return 0, err
+			}
+		}
+		if scorer.shape != nil {
+			return min(shape.Context, scorer.shape.Context), nil
+		}
+	}
+	return shape.Context, nil
+}
+
 func (v *survey) pretrained(i int) (lexicon, error) {
 	c, shape := v.spec.Stages[i].Config.(*recipes.Pretrain), v.spec.Model.Config
 	w := lexicon{shape: &shape}
@@ -275,7 +311,7 @@ func (v *survey) stage(i int) recipes.StageKnown {
 // volumes are a corpus as stage i reads it.
 func (v *survey) volumes(i int, c *corpus) []recipes.Volume {
 	w := v.words[i]
-	t, context := w.t, w.shape.Context
+	t, context := w.t, v.contexts[i]
 	switch c.kind {
 	case trimtab.KindDemonstrations:
 		seqs, fit := dataset.FitDemonstrations(t, listed[trimtab.Demonstration](c), trimtab.SplitTrain, context)
@@ -303,38 +339,89 @@ func (v *survey) volumes(i int, c *corpus) []recipes.Volume {
 	return []recipes.Volume{c.scaled(vol, trimtab.SplitTrain)}
 }
 
-// prompts are those that train, or those that are held out, with what room
-// the stage leaves for an answer.
+// prompts are those that the stage asks, with what room it leaves for an answer.
 func (v *survey) prompts(i int, c *corpus) []recipes.Volume {
-	w, room, split := v.words[i], 1, trimtab.SplitTrain
-	switch c := v.spec.Stages[i].Config.(type) {
-	case *recipes.PPO:
-		room = c.MaxTokens
-	case *recipes.Evaluate:
-		room, split = c.MaxTokens, trimtab.SplitTest
+	w, context, all := v.words[i], v.contexts[i], listed[trimtab.Prompt](c)
+	src := func(purpose string) draw.Source {
+		return draw.New(v.plan.Seed, v.plan.Stages[i].Name, purpose)
 	}
-	ids, kept, fit := dataset.FitPrompts(w.t, listed[trimtab.Prompt](c), split, w.shape.Context-room)
-	if e, ok := v.spec.Stages[i].Config.(*recipes.Evaluate); ok && e.Prompts > 0 { // the first of each set
-		ids = firstOfSets(ids, kept, e.Prompts)
-		fit.Kept = len(ids)
+	split := trimtab.SplitTrain
+	want, pool := 0, false // how many are drawn, 0 is all, and whether they are drawn until so many fit
+	full := math.MaxInt    // longer ones leave room for less than max_tokens
+	var ids [][]int32
+	var kept []trimtab.Prompt
+	var fit trimtab.Fit
+	switch o := v.spec.Stages[i].Config.(type) {
+	case *recipes.PPO:
+		want, pool = o.Pool, true
+		ids, _, fit = dataset.DrawPrompts(w.t, inOrder(all), src("pool"), context-o.MaxTokens, c.part(want))
+	case *recipes.Evaluate:
+		split = trimtab.SplitTest
+		ids, kept, fit = dataset.FitPrompts(w.t, all, split, context-o.MaxTokens)
+		if o.Prompts > 0 { // the first of each set
+			ids = firstOfSets(ids, kept, o.Prompts)
+			fit.Kept = len(ids)
+		}
+	case *recipes.Collect:
+		want = o.Prompts + o.HeldOut
+		all = inOrder(dataset.Training(all))
+		if n := c.part(want); n > 0 && n < len(all) {
+			var drawn []trimtab.Prompt
+			for _, k := range dataset.Order(src("prompts"), len(all), 0)[:n] {
+				drawn = append(drawn, all[k])
+			}
+			all = drawn
+		}
+		ids, _, fit = dataset.FitPrompts(w.t, all, split, context-1)
+		full = context - o.MaxTokens
 	}
 	vol := recipes.Volume{Fit: fit}
 	for _, tokens := range ids {
 		vol.Tokens += int64(len(tokens))
 		vol.Longest = max(vol.Longest, len(tokens))
-	}
-	if c, ok := v.spec.Stages[i].Config.(*recipes.Collect); ok {
-		for _, tokens := range ids {
-			if len(tokens)+c.MaxTokens > w.shape.Context {
-				vol.Cut++
-			}
-		}
-		if vol.Cut+vol.LeftOut == 0 && c.Prompts+c.HeldOut < vol.Kept { // any so many of them
-			vol.Tokens = vol.Tokens * int64(c.Prompts+c.HeldOut) / int64(vol.Kept)
-			vol.Kept = c.Prompts + c.HeldOut
+		if len(tokens) > full {
+			vol.Cut++
 		}
 	}
-	return []recipes.Volume{c.scaled(vol, split)}
+	vol = c.scaled(vol, split)
+	have := vol.Kept + vol.LeftOut
+	if pool {
+		have = vol.Kept
+	}
+	return []recipes.Volume{shared(vol, have, want)}
+}
+
+// part is how many of the corpus's prompts a stage draws of those that were
+// looked at, where these are all; else all were looked at for what they are like.
+func (c *corpus) part(want int) int {
+	if c.whole {
+		return want
+	}
+	return 0
+}
+
+// shared is the part of a volume that a stage draws, want of have; a want of 0 is all.
+func shared(v recipes.Volume, have, want int) recipes.Volume {
+	if want == 0 || have <= want {
+		return v
+	}
+	share := float64(want) / float64(have)
+	for _, n := range []*int{&v.Kept, &v.Cut, &v.LeftOut} {
+		*n = int(math.Round(share * float64(*n)))
+	}
+	v.Tokens = int64(share * float64(v.Tokens))
+	return v
+}
+
+// inOrder are prompts in the order in which a frozen version has them.
+func inOrder(prompts []trimtab.Prompt) []trimtab.Prompt {
+	digests := make(map[trimtab.Prompt]trimtab.Digest, len(prompts))
+	for _, p := range prompts {
+		digests[p] = trimtab.DigestOf(p.Canonical())
+	}
+	list := slices.Clone(prompts)
+	slices.SortStableFunc(list, func(a, b trimtab.Prompt) int { return cmp.Compare(digests[a], digests[b]) })
+	return list
 }
 
 // firstOfSets are the first prompts of each tag.

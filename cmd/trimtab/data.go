@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/dataset"
 	"github.com/trimtab/trimtab/plainfile"
 	"github.com/trimtab/trimtab/storage"
 )
@@ -306,6 +307,7 @@ func writeError(name string, err error) error {
 // ids and exact bytes are added where there are any, for those who keep them.
 type rankingLine struct {
 	Prompt    string             `json:"prompt"`
+	Verbatim  bool               `json:"verbatim,omitempty"`
 	Responses []string           `json:"responses"`
 	Ranks     []int              `json:"ranks"`
 	Labeller  string             `json:"labeller,omitempty"`
@@ -315,13 +317,41 @@ type rankingLine struct {
 	Samples   []trimtab.Response `json:"samples,omitempty"`
 }
 
-// exported is an item with the field names of data files.
+// promptLine is a prompt that import would read otherwise without verbatim.
+type promptLine struct {
+	trimtab.Prompt
+	Verbatim bool `json:"verbatim"`
+}
+
+// demonstrationLine is a demonstration whose prompt import would read
+// otherwise without verbatim.
+type demonstrationLine struct {
+	trimtab.Demonstration
+	Verbatim bool `json:"verbatim"`
+}
+
+// exported is an item with the field names of data files. Import reads it as
+// the same item: a prompt whose marks of turns would make it a conversation is
+// marked as verbatim.
 func exported(item trimtab.Item) any {
-	r, ok := item.(trimtab.Ranking)
-	if !ok {
-		return item
+	switch item := item.(type) {
+	case trimtab.Prompt:
+		if !dataset.ReadsBack(item.Kind(), item.Text) {
+			return promptLine{item, true}
+		}
+	case trimtab.Demonstration:
+		if !dataset.ReadsBack(item.Kind(), item.Prompt) {
+			return demonstrationLine{item, true}
+		}
+	case trimtab.Ranking:
+		return exportedRanking(item)
 	}
-	line := rankingLine{Prompt: r.Prompt, Ranks: r.Ranks, Labeller: r.Labeller, Guideline: r.Guideline, Split: r.Split, Group: r.Group}
+	return item
+}
+
+func exportedRanking(r trimtab.Ranking) rankingLine {
+	line := rankingLine{Prompt: r.Prompt, Verbatim: !dataset.ReadsBack(r.Kind(), r.Prompt), Ranks: r.Ranks, Labeller: r.Labeller,
+		Guideline: r.Guideline, Split: r.Split, Group: r.Group}
 	sampled := false
 	for _, resp := range r.Responses {
 		text := strings.ReplaceAll(strings.ToValidUTF8(string(resp.Bytes), "\ufffd"), "\x00", "\ufffd")
