@@ -84,13 +84,17 @@ func example(say func(string) string) *Facts {
 		l.Link(Edge{From: digest(name), To: digest("words"), Role: RoleTokenizer})
 	}
 	l.Add(model("sft", 43904))
-	id = made("sft", attempt("sft", "sft", 10))
+	sft := attempt("sft", "sft", 10)
+	sft.Metrics = append(sft.Metrics, trimtab.FitMetrics([]trimtab.Fit{{Items: "demonstrations", Kept: 60, Cut: 2, LeftOut: 4}})...)
+	id = made("sft", sft)
 	l.Link(Edge{From: id, To: digest("base"), Role: "model"})
 	l.Link(Edge{From: id, To: digest("demos"), Role: "demonstrations"})
 	reward := model("reward", 43937)
 	reward.Model.Kind = "reward"
 	l.Add(reward)
-	id = made("reward", attempt("reward", "reward", 15))
+	ranked := attempt("reward", "reward", 15)
+	ranked.Metrics = append(ranked.Metrics, trimtab.FitMetrics([]trimtab.Fit{{Items: "rankings", Kept: 23, Equal: 1}, {Items: "held_out", Kept: 8}, {Items: "demonstrations"}})...)
+	id = made("reward", ranked)
 	l.Link(Edge{From: id, To: digest("sft"), Role: "model"})
 	l.Link(Edge{From: id, To: digest("votes"), Role: "rankings"})
 	l.Add(set("asked", trimtab.KindPrompts, 96, 32, 0))
@@ -297,6 +301,67 @@ func TestBOM(t *testing.T) {
 	checkBOM(t, must(BOM(f)))
 	f.Reward, f.Evaluation, f.Files, f.Shape = true, nil, nil, nil
 	checkBOM(t, must(BOM(f)))
+}
+
+// The card says what of its data each stage read, and that the numbers of the
+// datasets are those before; of stages that read all of it only the first.
+func TestCardTellsOfCutData(t *testing.T) {
+	const before = "the numbers of items under Data are those before."
+	f := example(same)
+	card := string(Card(f))
+	for _, want := range []string{
+		"\nData: 60 of 64 demonstrations read; 4 left out (the prompt fills the context); 2 demonstrations cut where the context ends.\n",
+		"\nData: 23 of 23 rankings read; 1 pair equal up to there.\n", "\nData: 8 of 8 held-out rankings read.\n", "\n- Some of the data did not fit", before,
+	} {
+		if !strings.Contains(card, want) {
+			t.Errorf("the card does not say %q", want)
+		}
+	}
+	if n := strings.Count(card, "\nData: "); n != 3 || strings.Contains(card, "left_out") {
+		t.Errorf("the card has %d lines of data, and says counts as metrics:\n%s", n, card)
+	}
+	for i := range f.Lineage.Nodes {
+		if a := f.Lineage.Nodes[i].Attempt; a != nil {
+			a.Metrics = trimtab.FitMetrics([]trimtab.Fit{{Items: "text", Kept: 5, Cut: 5}, {Items: "prompts", Kept: 5}})
+		}
+	}
+	if card := string(Card(f)); !strings.Contains(card, "Data: 5 of 5 prompts read.") || strings.Contains(card, before) {
+		t.Errorf("all was read, and the card says\n%s", card)
+	}
+}
+
+// The card of an exported reward model says what became of the bias of its score, and of padding.
+func TestCardOfARewardModel(t *testing.T) {
+	const (
+		folded = "The bias of the score is folded into transformer.ln_f.bias"
+		kept   = "The bias of the score, score.bias in model.safetensors, could not be folded into other weights: a class without a\nbias, as transformers' is, leaves it out, and all its scores are off by that constant."
+		padded = "has one more token\nfor it, whose row of the embedding is zero."
+		right  = "Padding stands on the right"
+	)
+	exported := []File{{"model.safetensors", digest("exported weights"), 176000}}
+	for name, c := range map[string]struct {
+		facts Facts
+		want  []string
+	}{
+		"folded":                {Facts{Reward: true, Exported: exported}, []string{folded, right}},
+		"folded and padded":     {Facts{Reward: true, Exported: exported, Padded: true}, []string{folded, padded, right}},
+		"kept":                  {Facts{Reward: true, Exported: exported, Padded: true, KeepsBias: true}, []string{kept, padded, right}},
+		"as it is in the store": {Facts{Reward: true}, []string{right}},
+		"a language model":      {Facts{}, nil},
+	} {
+		f := example(same)
+		f.Lineage.Model = digest("reward")
+		f.Reward, f.Exported, f.Padded, f.KeepsBias = c.facts.Reward, c.facts.Exported, c.facts.Padded, c.facts.KeepsBias
+		card := string(Card(f))
+		for _, text := range []string{folded, kept, padded, right} {
+			if strings.Contains(card, text) != slices.Contains(c.want, text) {
+				t.Errorf("%s: want %q: %v", name, text, slices.Contains(c.want, text))
+			}
+		}
+		if strings.Contains(card, `padding_side="right"`) != f.Reward {
+			t.Errorf("%s: the code that scores a batch is not as it should be", name)
+		}
+	}
 }
 
 // A model of which little is known has papers that say so.

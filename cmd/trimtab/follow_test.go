@@ -60,6 +60,31 @@ func TestWarningsAreToldOnce(t *testing.T) {
 	}
 }
 
+// What of a stage's data is cut or left out is told once an attempt, and by show; what is read whole is not.
+func TestCutDataIsToldOnce(t *testing.T) {
+	const demos, prompts = "data of sft: 2 of 11 demonstrations read; 9 left out (the prompt fills the context)", "data of ppo: 5 of 6 prompts read; 1 left out (too little room for an answer)"
+	sft := runs.StageDocument{Name: "sft", Kind: "sft", Status: trimtab.AttemptRunning, Attempt: 1,
+		Data: []trimtab.Fit{{Items: "demonstrations", Kept: 2, LeftOut: 9}, {Items: "text", Kept: 3, Cut: 3}}}
+	ppo := runs.StageDocument{Name: "ppo", Kind: "ppo", Status: trimtab.AttemptQueued}
+	var out bytes.Buffer
+	p, told := &plain{w: &out, seen: map[string]seenStage{}}, map[string]bool{}
+	tellFits(p, at(trimtab.RunRunning, sft, ppo), told)
+	ppo.Data = []trimtab.Fit{{Items: "prompts", Kept: 5, LeftOut: 1}}
+	tellFits(p, at(trimtab.RunRunning, sft, ppo), told)
+	tellFits(p, at(trimtab.RunRunning, sft, ppo), told)
+	if got := out.String(); got != demos+"\n"+prompts+"\n" {
+		t.Errorf("told:\n%s", got)
+	}
+	sft.Attempt = 2
+	tellFits(p, at(trimtab.RunRunning, sft, ppo), told)
+	if got := out.String(); got != demos+"\n"+prompts+"\n"+demos+"\n" {
+		t.Errorf("told after another attempt:\n%s", got)
+	}
+	if got := onTerminal(t, 0, func(a *app) error { return a.printRun(at(trimtab.RunRunning, sft, ppo)) }); !strings.Contains(got, "\n\n"+demos+"\n"+prompts+"\n") || strings.Contains(got, "documents") {
+		t.Errorf("show prints:\n%s", got)
+	}
+}
+
 func TestTimeLeft(t *testing.T) {
 	st := func(step, steps int, took float64) runs.StageDocument {
 		return runs.StageDocument{Seconds: took, Progress: &storage.Progress{Step: step, Steps: steps}}

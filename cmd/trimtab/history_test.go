@@ -118,11 +118,16 @@ func book(t *testing.T, lines ...[5]string) []storage.Event {
 	return events
 }
 
+// counts are what of its data sft reads: of the demonstrations not all, the text by rows, the prompts as they are.
+const counts = `[{"name":"data/demonstrations/kept","value":2},{"name":"data/demonstrations/cut","value":1},{"name":"data/demonstrations/left_out","value":9},` +
+	`{"name":"data/text/kept","value":7},{"name":"data/text/cut","value":7},{"name":"data/text/left_out","value":0},` +
+	`{"name":"data/prompts/kept","value":5},{"name":"data/prompts/cut","value":0},{"name":"data/prompts/left_out","value":0}]`
+
 var wholeBook = [][5]string{
 	{"ann", "run_created", "", "", `{"name":"first","origin":"","overrides":null,"plan":{},"reason":"","seed":"1","spec_digest":` + digit("a") + `}`},
 	{"ann", "run_status", "", "", `{"error":null,"from":"queued","next":"","status":"running"}`},
 	{"ann", "attempt_created", "sft", "1", `{"from_checkpoint":"","inputs":[{"name":"model","digest":` + digit("b") + `},{"name":"demonstrations","digest":` + digit("c") + `}],"outputs":null,"reason":"","reused_from":0,"status":"queued"}`},
-	{"worker", "attempt_started", "sft", "1", `{"build":"1a2b3c4d5e6f","from":"queued","steps":4000,"token":1}`},
+	{"worker", "attempt_started", "sft", "1", `{"build":"1a2b3c4d5e6f","from":"queued","steps":4000,"token":1,"data":` + counts + `}`},
 	{"worker", "steps_committed", "sft", "1", `{"checkpoint":{"digest":` + digit("d") + `,"step":2000},"from":0,"steps":2000,"until":2000}`},
 	{"worker", "steps_committed", "sft", "1", `{"from":2000,"steps":1,"until":2001}`},
 	{"worker", "steps_committed", "sft", "1", `{"checkpoint":{"digest":` + digit("e") + `,"step":3908},"from":2001,"steps":1907,"until":3908}`},
@@ -130,7 +135,7 @@ var wholeBook = [][5]string{
 	{"trimtab", "run_status", "", "", `{"error":{"type":"x","message":"the disk is full"},"from":"running","next":"","status":"waiting"}`},
 	{"trimtab", "run_status", "", "", `{"error":{"type":"x","message":"the disk is full"},"from":"waiting","next":"1","status":"waiting"}`},
 	{"trimtab", "run_status", "", "", `{"error":{"type":"x","message":"the disk is full"},"from":"waiting","next":"2","status":"waiting"}`},
-	{"worker", "attempt_started", "sft", "1", `{"build":"9f8e7d6c5b4a","from":"retrying","kernels":"avx512","steps":4000,"token":2}`},
+	{"worker", "attempt_started", "sft", "1", `{"build":"9f8e7d6c5b4a","from":"retrying","kernels":"avx512","steps":4000,"token":2,"data":` + counts + `}`},
 	{"worker", "checkpoint_damaged", "sft", "1", `{"digest":` + digit("e") + `,"error":{"message":"its bytes are others"},"gone":false,"step":3908}`},
 	{"worker", "steps_committed", "sft", "1", `{"checkpoint":{"digest":` + digit("f") + `,"step":4000},"steps":0}`},
 	{"trimtab", "artifact_made", "sft", "1", `{"digest":` + digit("1") + `,"kind":"model","name":"run-1/sft","parameters":1234567}`},
@@ -179,7 +184,7 @@ const wholeText = `2026-11-27
 23:59:56  ann            launched from recipe instructgpt as first with seed 1
 23:59:57  ann            the run began
 23:59:58  ann            sft is queued with model bbbbbbbbbbbb, demonstrations cccccccccccc
-23:59:59  worker 1a2b3c  sft began on build 1a2b3c with 4,000 steps
+23:59:59  worker 1a2b3c  sft began on build 1a2b3c with 4,000 steps; 2 of 11 demonstrations read; 9 left out (the prompt fills the context); 1 demonstration cut where the context ends
 2026-11-28
 00:00:02  worker 1a2b3c  sft: steps 0 to 3,907 committed in 3 parts, checkpoint eeeeeeeeeeee
 00:00:03  trimtab        sft was interrupted and will go on: the disk is full
