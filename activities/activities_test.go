@@ -28,6 +28,8 @@ func TestErrorsCrossTemporal(t *testing.T) {
 		{trimtab.NewError(trimtab.Invalid, "no_text", "give text", "nothing to read"), "no_text", trimtab.Invalid},
 		{fmt.Errorf("step 3: %w", trimtab.NewError(trimtab.Verification, "artifact_corrupt", "", "bits")), "artifact_corrupt", trimtab.Verification},
 		{fmt.Errorf("write: %w", syscall.ENOSPC), "disk_full", trimtab.Unavailable},
+		{fmt.Errorf("write: %w", syscall.EDQUOT), "disk_full", trimtab.Unavailable},
+		{fmt.Errorf("write: %w", syscall.EFBIG), "file_size_limit", trimtab.Unavailable},
 		{fmt.Errorf("write: %w", syscall.EROFS), "files_unavailable", trimtab.Unavailable},
 		{fmt.Errorf("open: %w", syscall.EMFILE), "files_unavailable", trimtab.Unavailable},
 		{context.Canceled, "interrupted", trimtab.Unavailable},

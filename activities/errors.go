@@ -42,16 +42,18 @@ func clip(e *trimtab.Error) *trimtab.Error {
 }
 
 // DiskFull is the type of an error that lasts until a person frees some space,
-// FilesUnavailable of one of the disk or the machine's limits.
+// for files or for Postgres, FilesUnavailable of one of the disk or the machine's
+// limits, FileSizeLimit of the limit of a file's size.
 const (
 	DiskFull         = "disk_full"
 	FilesUnavailable = "files_unavailable"
+	FileSizeLimit    = "file_size_limit"
 )
 
 // Lasting reports whether an error of this type lasts until somebody mends the
 // machine: it is waited for, however long that takes.
 func Lasting(typ string) bool {
-	return typ == DiskFull || typ == FilesUnavailable || typ == MemoryShort
+	return typ == DiskFull || typ == FilesUnavailable || typ == FileSizeLimit || typ == MemoryShort
 }
 
 // passing are the faults of a disk or a machine that have nothing to do with what was asked of it.
@@ -65,6 +67,8 @@ func classify(err error) *trimtab.Error {
 	switch {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return trimtab.NewError(trimtab.Unavailable, DiskFull, "free some space; the stage goes on by itself", "%w", err)
+	case errors.Is(err, syscall.EFBIG):
+		return trimtab.NewError(trimtab.Unavailable, FileSizeLimit, "raise the limit (ulimit -f unlimited) and start the worker again: the stage goes on by itself", "%w", err)
 	case slices.ContainsFunc(passing, func(e syscall.Errno) bool { return errors.Is(err, e) }):
 		return trimtab.NewError(trimtab.Unavailable, FilesUnavailable, "look at the disk of the data folder and at the machine's limits; the stage goes on by itself", "%w", err)
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):

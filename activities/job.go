@@ -418,7 +418,7 @@ func roomy(fit trimtab.Fit, what string, maxTokens, context int) error {
 	case fit.LeftOut == 0:
 		return trimtab.NewError(trimtab.Invalid, "no_prompts", fmt.Sprintf("give the stage %s", what), "there are no %s", what)
 	}
-	return trimtab.NewError(trimtab.Invalid, "no_prompts", "lower max_tokens, widen the model's context with model.context, or give shorter prompts",
+	return trimtab.NewError(trimtab.Invalid, "context_exceeded", "lower max_tokens, widen the model's context with model.context, or give shorter prompts",
 		"all %d %s are too long: none leaves room for an answer of %d tokens in the context of %d", fit.LeftOut, what, maxTokens, context)
 }
 

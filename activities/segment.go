@@ -403,11 +403,15 @@ func (r *running) write(ctx context.Context, next int, state []tensor.Named, rep
 }
 
 // commit waits for a database that is away, so that nothing that was computed
-// is lost by it; the training waits too, at its next checkpoint.
+// is lost by it; the training waits too, at its next checkpoint. A database whose
+// disk is full can take long to mend: that is told at once.
 func (r *running) commit(ctx context.Context, reports []storage.StepReport, c *storage.Checkpoint) error {
 	for n, began := 0, r.a.clock.Elapsed(); ; n++ {
 		err := r.a.store.Commit(ctx, r.in.Attempt, r.in.Sequence, reports, c)
-		if err == nil || trimtab.AsError(err).Class != trimtab.Unavailable || r.a.clock.Elapsed()-began > databaseAway {
+		if err == nil {
+			return nil
+		}
+		if e := trimtab.AsError(err); e.Class != trimtab.Unavailable || e.Type == DiskFull || r.a.clock.Elapsed()-began > databaseAway {
 			return err
 		}
 		r.a.log.Warn("the checkpoint waits for the database", "run", r.in.Run, "stage", r.in.Stage.Name, "step", c.Step, "error", err)

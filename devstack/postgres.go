@@ -252,7 +252,7 @@ func (c *cluster) run(ctx context.Context, bin programs) (*Postgres, error) {
 
 // explain adds what the server said, and tells what another try may cure: a
 // killed postmaster that is not reaped yet, its processes that are still
-// ending, and a taken port.
+// ending, and a taken port. A disk without room is told as what it is.
 func (c *cluster) explain(err error, said string) error {
 	for _, sign := range []string{"already exists", "shared memory block", "Address already in use"} {
 		if strings.Contains(said, sign) {
@@ -260,7 +260,11 @@ func (c *cluster) explain(err error, said string) error {
 			break
 		}
 	}
-	return trimtab.NewError(trimtab.Unavailable, "postgres_start", "see "+c.log(), "start Postgres in %s: %w\n%s\n", c.data(), err, said)
+	typ, remedy := "postgres_start", "see "+c.log()
+	if strings.Contains(said, "No space left on device") || strings.Contains(said, "Disk quota exceeded") {
+		typ, remedy = "disk_full", "free some space, or files, on the disk of "+c.data()
+	}
+	return trimtab.NewError(trimtab.Unavailable, typ, remedy, "start Postgres in %s: %w\n%s\n", c.data(), err, said)
 }
 
 func (c *cluster) server(p *process) *Postgres {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/url"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -252,7 +253,62 @@ func (d *temporald) role(ctx context.Context) (string, error) {
 		verb = "alter"
 	}
 	_, err = conn.Exec(ctx, verb+` role `+temporalRole+` login createdb password '`+secret+`'`) // hexadecimal digits, or a parse error
-	return as(database(d.o.PostgresURL, "postgres"), temporalRole, secret), err
+	if err == nil {
+		err = resetRole(ctx, conn)
+	}
+	return withSettings(as(database(d.o.PostgresURL, "postgres"), temporalRole, secret)), err
+}
+
+// resetRole takes back what somebody set for Temporal's role.
+func resetRole(ctx context.Context, conn *pgx.Conn) error {
+	rows, err := conn.Query(ctx, `select coalesce(d.datname, '') from pg_db_role_setting s left join pg_database d on d.oid = s.setdatabase
+		where s.setrole = (select oid from pg_roles where rolname = $1)`, temporalRole)
+	if err != nil {
+		return err
+	}
+	databases, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return err
+	}
+	for _, name := range databases {
+		within := ""
+		if name != "" {
+			within = " in database " + pgx.Identifier{name}.Sanitize()
+		}
+		if _, err := conn.Exec(ctx, "alter role "+temporalRole+within+" reset all"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// temporalSettings go with each request for a connection of Temporal's, where they
+// count for more than what somebody gave its role, its databases or all roles. The
+// server hands values without spaces on as they are.
+var temporalSettings = map[string]string{
+	"statement_timeout":                   "0",
+	"lock_timeout":                        "0",
+	"idle_in_transaction_session_timeout": "0",
+	"default_transaction_read_only":       "off",
+	"search_path":                         "public",
+	"standard_conforming_strings":         "on",
+	"bytea_output":                        "hex",
+	"DateStyle":                           "ISO,MDY",
+	"TimeZone":                            "UTC",
+}
+
+// withSettings adds temporalSettings to an address.
+func withSettings(rawURL string) string {
+	u, err := url.Parse(rawURL)
+	if err != nil {
+		return ""
+	}
+	q := u.Query()
+	for name, value := range temporalSettings {
+		q.Set(name, value)
+	}
+	u.RawQuery = q.Encode()
+	return u.String()
 }
 
 // Done is closed when the server has ended.

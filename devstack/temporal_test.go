@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/log"
@@ -201,6 +202,52 @@ func checkRefuses(t testing.TB, s *Temporal) {
 			t.Errorf("%v, want at once %q", err, what)
 		}
 		cancel()
+	}
+}
+
+// What somebody sets for Temporal's role, its databases or all roles changes nothing for Temporal.
+func TestTemporalWithOddSettings(t *testing.T) {
+	t.Parallel()
+	dir := openDir(t)
+	p := testPostgres(t, filepath.Join(dir, "postgres"), true)
+	conn, err := pgx.Connect(t.Context(), p.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	odd := func(whom string) {
+		t.Helper()
+		for _, setting := range []string{"statement_timeout = '1ms'", "lock_timeout = '1ms'", "default_transaction_read_only = on", "search_path = nowhere",
+			"bytea_output = escape", "standard_conforming_strings = off", "TimeZone = 'Asia/Tokyo'"} {
+			if _, err := conn.Exec(t.Context(), "alter "+whom+" set "+setting); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if _, err := conn.Exec(t.Context(), "create role "+temporalRole); err != nil {
+		t.Fatal(err)
+	}
+	odd("role " + temporalRole)
+	s := testTemporal(t, filepath.Join(dir, "temporal"), p)
+	for _, database := range []string{"temporal", "temporal_visibility"} {
+		odd("role " + temporalRole + " in database " + database)
+		odd("database " + database)
+	}
+	if err := s.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	s = testTemporal(t, filepath.Join(dir, "temporal"), p)
+	c, _ := counter(t, s)
+	run, err := c.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{TaskQueue: "count"}, count, 3)
+	var sum int
+	if err == nil {
+		err = run.Get(t.Context(), &sum)
+	}
+	if err != nil {
+		t.Error(err)
+	}
+	if left := query[int](t, p.URL, "select count(*) from pg_db_role_setting where setrole = $1::regrole", temporalRole); left > 0 {
+		t.Errorf("the role has %d lists of settings", left)
 	}
 }
 

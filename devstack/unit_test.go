@@ -305,6 +305,21 @@ func TestTail(t *testing.T) {
 	}
 }
 
+// A disk without room for Postgres to start on is told as a full disk.
+func TestExplainOfAFullDisk(t *testing.T) {
+	t.Parallel()
+	for said, want := range map[string]string{
+		`FATAL:  could not write lock file "postmaster.pid": No space left on device`: "disk_full",
+		`PANIC:  could not write to file "pg_wal/xlogtemp.9": Disk quota exceeded`:    "disk_full",
+		`FATAL:  data directory has invalid permissions`:                              "postgres_start",
+	} {
+		c := cluster{o: PostgresOptions{Dir: t.TempDir()}}
+		if e := trimtab.AsError(c.explain(errors.New("it ended at once"), said)); e.Type != want || e.Class != trimtab.Unavailable || !strings.Contains(e.Message, said) {
+			t.Errorf("%s: %s: %v", said, e.Type, e)
+		}
+	}
+}
+
 func TestOpenLogSetsAside(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "log")

@@ -224,6 +224,20 @@ func TestRerunKeepsTheNumerics(t *testing.T) {
 	}
 	_, err = b.Rerun(b.ctx, runs.RerunRequest{Run: l.Run.ID, Stage: "ppo", Sets: []string{"numerics=v1"}, Actor: "tester", Reason: "to see"})
 	wantRefusal(t, "a rerun under other numerics", err, "plan_differs", 2)
+	const hint = "launch a new run with `trimtab align --set numerics=v1`"
+	if e := trimtab.AsError(err); e.Remedy != hint || !strings.Contains(e.Message, "the numerics of the whole run, not of one stage") {
+		t.Errorf("it says %q, hint %q; want the hint %q", e.Message, e.Remedy, hint)
+	}
+	if spec, err = recipes.Load("instructgpt", "smallest", []string{"numerics=v1"}); err != nil {
+		t.Fatal(err)
+	}
+	followed, err := b.Launch(b.ctx, runs.LaunchRequest{Spec: spec, Actor: "tester", New: true, Reuse: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := b.await(followed.Run.ID, trimtab.RunCompleted); d.Numerics != "v1" {
+		t.Errorf("who follows the hint gets numerics %q", d.Numerics)
+	}
 	res, err := b.Rerun(b.ctx, runs.RerunRequest{Run: l.Run.ID, Stage: "ppo", Sets: []string{"ppo.kl_coef=0.2"}, Actor: "tester", Reason: "to see"})
 	if err != nil {
 		t.Fatal(err)

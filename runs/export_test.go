@@ -10,3 +10,8 @@ func (s *Service) SetPatience(d time.Duration) { s.patience = d }
 
 // MakerIn is makerIn.
 var MakerIn = makerIn
+
+// SetMemory says how much memory this machine has, and how much of it is free.
+func (s *Service) SetMemory(total, free int64) {
+	s.memory = func() (int64, int64, bool) { return total, free, true }
+}

@@ -21,6 +21,7 @@ import (
 	"github.com/trimtab/trimtab/devstack/devstacktest"
 	"github.com/trimtab/trimtab/runs"
 	"github.com/trimtab/trimtab/storage"
+	"github.com/trimtab/trimtab/storage/storagetest"
 	"github.com/trimtab/trimtab/tensor"
 	"github.com/trimtab/trimtab/workflows"
 )
@@ -376,6 +377,39 @@ func TestInodesUsedUp(t *testing.T) {
 	}
 	same(t, b.await(id, trimtab.RunCompleted), want)
 	b.stop()
+}
+
+// A disk of Postgres that is full is waited for as one of the files is. While it
+// is full there may be no room to say so: then it is said when there is.
+func TestDiskOfPostgresFull(t *testing.T) {
+	disk := storagetest.SmallDisk(t, 48)
+	want := whole(t)
+	b := newBench(t, 0)
+	disk.Take(t, b.urls)
+	id := b.launch(long...)
+	b.awaitStep(id, "pretrain", 40)
+	free := disk.Fill(t)
+	waits := func(limit time.Duration) bool {
+		for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+			if d, err := b.Show(b.ctx, id); err == nil && d.Status == trimtab.RunWaiting {
+				return d.Error != nil && d.Error.Type == "disk_full" && strings.Contains(d.Next, "goes on by itself")
+			}
+		}
+		return false
+	}
+	t.Logf("the run says so while the disk is full: %v", waits(15*time.Second))
+	free()
+	same(t, b.await(id, trimtab.RunCompleted), want)
+	said := 0
+	for _, e := range b.events(id, "run_status") {
+		why, _ := e["error"].(map[string]any)
+		if e["status"] == string(trimtab.RunWaiting) && why["type"] == "disk_full" && strings.Contains(fmt.Sprint(why["message"]), "the disk of Postgres is full") {
+			said++
+		}
+	}
+	if said == 0 {
+		t.Error("nobody was told that the disk was full")
+	}
 }
 
 // A database that is away for some seconds costs no step: what was computed waits for it.

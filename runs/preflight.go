@@ -1,10 +1,14 @@
 package runs
 
 import (
+	"context"
 	"fmt"
+	"os"
+	"slices"
 
 	"github.com/trimtab/trimtab"
-	"github.com/trimtab/trimtab/activities"
+	"github.com/trimtab/trimtab/checkpoint"
+	"github.com/trimtab/trimtab/model"
 	"github.com/trimtab/trimtab/recipes"
 )
 
@@ -123,18 +127,18 @@ func (c *corpus) add() string {
 	return fmt.Sprintf("`trimtab data import %s --kind %s --freeze FILE`", c.name, c.kind)
 }
 
-// checkMemory refuses a stage for which this machine is too small, whatever else runs on it.
-func (v *survey) checkMemory() error {
-	total, _, known := activities.Memory()
+// checkMemory refuses a run of which this machine is too small for a stage,
+// whatever else runs on it. shapes are the models that the stages begin with.
+func (s *Service) checkMemory(spec recipes.Spec, shapes []*model.Config) error {
+	total, _, known := s.memory()
 	if !known {
 		return nil
 	}
-	for i, st := range v.spec.Stages {
-		shape := v.words[i].shape
-		if shape == nil {
+	for i, st := range spec.Stages {
+		if i >= len(shapes) || shapes[i] == nil {
 			continue
 		}
-		if least := recipes.LeastMemory(st.Config, st.Kind, int64(shape.Parameters())); least > total {
+		if least := recipes.LeastMemory(st.Config, st.Kind, int64(shapes[i].Parameters())); least > total {
 			return trimtab.NewError(trimtab.Usage, "memory_too_small", "make the model smaller, or run the worker on a larger machine",
 				"stage %s needs at least %s of memory, and this machine has %s: it is not begun", st.Name, inBytes(least), inBytes(total))
 		}
@@ -143,14 +147,77 @@ func (v *survey) checkMemory() error {
 }
 
 // enough refuses a starter world that this machine cannot hold, before any of it is made.
-func enough(spec recipes.Spec) error {
-	if spec.Starter == nil {
+func (s *Service) enough(spec recipes.Spec) error {
+	if d := spec.Data; spec.Starter == nil || d.Text != "" && d.Demonstrations != "" && d.Prompts != "" {
 		return nil
 	}
 	need := spec.Starter.Bytes()
-	if _, free, known := activities.Memory(); known && need > free {
+	if _, free, known := s.memory(); known && need > free {
 		return trimtab.NewError(trimtab.Unavailable, "memory_short", "lower starter.words, demonstrations and prompts, or end what else uses the memory",
 			"to make the starter world takes about %s of memory, and %s are free", inBytes(need), inBytes(free))
+	}
+	return nil
+}
+
+// shapes are the models that the stages of a survey begin with; nil is unknown.
+func (v *survey) shapes() (list []*model.Config) {
+	for _, w := range v.words {
+		list = append(list, w.shape)
+	}
+	return list
+}
+
+// shapes are the models that the stages of a spec will begin with, found before
+// anything is made of it; nil is unknown. Of a model its config is read, and what
+// cannot be read is said by whoever reads the model.
+func (s *Service) shapes(ctx context.Context, spec recipes.Spec) []*model.Config {
+	p := preview{s: s, spec: spec, given: map[trimtab.Digest]*corpus{}}
+	for _, k := range trimtab.Kinds {
+		if ref := p.spec.Data.Ref(k); *ref == "" {
+			*ref = string(p.stand(string(k), nil))
+		}
+	}
+	plan, _, err := p.spec.Plan("preview", p.resolved(ctx))
+	if err != nil {
+		return nil
+	}
+	list := make([]*model.Config, len(plan.Stages))
+	for i, st := range plan.Stages {
+		list[i] = s.shape(spec, plan, list, st)
+	}
+	return list
+}
+
+// shape is that of one stage's model; before has those of the stages before it.
+func (s *Service) shape(spec recipes.Spec, plan trimtab.Plan, before []*model.Config, st trimtab.PlannedStage) *model.Config {
+	if st.Kind == recipes.KindPretrain {
+		return &spec.Model.Config
+	}
+	for _, in := range st.Inputs {
+		switch {
+		case slices.Contains(dataNames, in.Name):
+			continue
+		case in.Stage != "":
+			return before[stageIndex(plan, in.Stage)]
+		case in.Model == "":
+			return nil
+		}
+		return s.shapeOf(in.Model)
+	}
+	return nil
+}
+
+// shapeOf is the shape of a stored model, or of one in a folder; nil is unknown.
+func (s *Service) shapeOf(ref trimtab.Digest) *model.Config {
+	if info, err := os.Stat(string(ref)); err == nil && info.IsDir() {
+		c, err := checkpoint.FolderConfig(string(ref))
+		if err != nil {
+			return nil
+		}
+		return &c
+	}
+	if c, ok := checkpoint.Shape(s.files, ref); ok {
+		return &c
 	}
 	return nil
 }

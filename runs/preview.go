@@ -92,24 +92,35 @@ func (p *preview) base(ctx context.Context, ref string) (trimtab.Digest, error) 
 	return a.Digest, err
 }
 
+// resolved finds what the spec names.
+func (p *preview) resolved(ctx context.Context) recipes.Resolved {
+	return recipes.Resolved{
+		Data: func(ref string) (trimtab.Digest, error) { return p.data(ctx, ref) },
+		Base: func(ref string) (trimtab.Digest, error) { return p.base(ctx, ref) },
+	}
+}
+
 // Preview is what a run of the spec would read, as far as it is known without
 // launching it: it makes nothing. What is sure to fail is refused as Launch
-// refuses it. notes say what is not known, and why.
+// refuses it; a run for which this machine is too small may go on elsewhere, and
+// is told in the notes. They say too what is not known, and why.
 func (s *Service) Preview(ctx context.Context, spec recipes.Spec) (known recipes.Known, notes []string, err error) {
 	p := preview{s: s, spec: spec, given: map[trimtab.Digest]*corpus{}}
 	if err := p.prepare(); err != nil {
 		return nil, nil, err
 	}
-	plan, _, err := p.spec.Plan("preview", recipes.Resolved{
-		Data: func(ref string) (trimtab.Digest, error) { return p.data(ctx, ref) },
-		Base: func(ref string) (trimtab.Digest, error) { return p.base(ctx, ref) },
-	})
+	plan, _, err := p.spec.Plan("preview", p.resolved(ctx))
 	if err != nil {
 		return nil, nil, err
 	}
 	v, err := s.survey(ctx, p.spec, plan, p.given)
 	if err == nil {
 		err = v.preflight(0)
+	}
+	for _, err := range []error{s.enough(spec), s.checkMemory(spec, v.shapes())} {
+		if err != nil {
+			p.notes = append(p.notes, "too large for this machine: "+err.Error())
+		}
 	}
 	slices.Sort(p.notes)
 	return v.known, slices.Concat(slices.Compact(p.notes), v.approximate(), v.unmeasured()), err

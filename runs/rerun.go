@@ -313,6 +313,10 @@ func stageOfSpec(spec recipes.Spec, name string) int {
 
 // onlyFrom refuses a change of a stage before i: its output is what stage i is rerun from.
 func onlyFrom(old, new trimtab.Plan, i int) error {
+	if len(old.Stages) == len(new.Stages) && old.Seed == new.Seed && old.Numerics != new.Numerics {
+		return trimtab.NewError(trimtab.Usage, "plan_differs", fmt.Sprintf("launch a new run with `trimtab align --set numerics=%s`", new.Numerics),
+			"the change is of the numerics of the whole run, not of one stage")
+	}
 	if len(old.Stages) != len(new.Stages) || old.Seed != new.Seed || old.Numerics != new.Numerics {
 		return trimtab.NewError(trimtab.Usage, "plan_differs", "launch a new run with `trimtab align`", "the change is of the whole run, not of one stage")
 	}

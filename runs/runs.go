@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/activities"
 	"github.com/trimtab/trimtab/checkpoint"
 	"github.com/trimtab/trimtab/recipes"
 	"github.com/trimtab/trimtab/storage"
@@ -35,6 +36,7 @@ type Service struct {
 	temporal client.Client
 	renew    int           // workflows.Renew, but in tests
 	patience time.Duration // with the answer to a decision
+	memory   func() (total, free int64, known bool)
 }
 
 // patience is how long a decision waits for an answer: without a worker there is none.
@@ -42,7 +44,7 @@ const patience = 30 * time.Second
 
 // New makes a Service. temporal may be nil where runs are only looked at.
 func New(lg *slog.Logger, store *storage.Store, files *checkpoint.Store, temporal client.Client) *Service {
-	return &Service{log: lg, store: store, files: files, temporal: temporal, renew: workflows.Renew, patience: patience}
+	return &Service{log: lg, store: store, files: files, temporal: temporal, renew: workflows.Renew, patience: patience, memory: activities.Memory}
 }
 
 // Store is the database behind the service.
@@ -101,8 +103,13 @@ func (s *Service) Launch(ctx context.Context, r LaunchRequest) (Launched, error)
 			return Launched{}, err
 		}
 	}
-	if err := enough(r.Spec); err != nil {
+	if err := s.enough(r.Spec); err != nil {
 		return Launched{}, err
+	}
+	if r.Here {
+		if err := s.checkMemory(r.Spec, s.shapes(ctx, r.Spec)); err != nil {
+			return Launched{}, err
+		}
 	}
 	spec, err := s.prepare(ctx, r.Spec, r.Actor, r.Log)
 	if err != nil {
@@ -147,7 +154,7 @@ func (s *Service) look(ctx context.Context, spec recipes.Spec, plan trimtab.Plan
 		err = v.preflight(0)
 	}
 	if err == nil && r.Here {
-		err = v.checkMemory()
+		err = s.checkMemory(spec, v.shapes())
 	}
 	return v, err
 }

@@ -44,6 +44,9 @@ func gaveUp(ctx context.Context, doing string) error {
 // refusal is the error for what the server itself answered.
 func refusal(doing string, e *pgconn.PgError, err error) error {
 	switch {
+	case isDiskFull(e):
+		return trimtab.NewError(trimtab.Unavailable, "disk_full",
+			"free some space, or files, on the disk of Postgres; the work goes on by itself", "%s: the disk of Postgres is full: %w", doing, err)
 	case passesByItself(e.Code):
 		return unavailable(doing, err)
 	case e.Code == "23503": // foreign key
@@ -74,7 +77,7 @@ func refusal(doing string, e *pgconn.PgError, err error) error {
 // Away reports whether an error is of a database that does not answer, or not now.
 func Away(err error) bool {
 	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return passesByItself(e.Code)
+		return passesByItself(e.Code) || isDiskFull(e)
 	}
 	return isConnectionFault(err) || trimtab.AsError(err).Class == trimtab.Unavailable
 }
@@ -90,6 +93,18 @@ func passesByItself(code string) bool {
 	}
 	class := code[:min(2, len(code))]
 	return class == "08" || class == "53" || class == "58" // connection, resources (disk full, too many), system
+}
+
+// isDiskFull reports whether the server says that space, files or a quota of
+// its disk are used up. It has no code for a quota, and not everywhere the one
+// for the rest.
+func isDiskFull(e *pgconn.PgError) bool {
+	if e.Code == "53100" {
+		return true
+	}
+	said := e.Message + "\n" + e.Detail
+	return (strings.HasPrefix(e.Code, "58") || e.Code == "XX000") &&
+		(strings.Contains(said, "No space left on device") || strings.Contains(said, "Disk quota exceeded"))
 }
 
 func isConnectionFault(err error) bool {

@@ -16,6 +16,9 @@ func TestFaults(t *testing.T) {
 	pg := func(code string) error {
 		return fmt.Errorf("exec: %w", &pgconn.PgError{Code: code, TableName: "attempt", ConstraintName: "attempt_run"})
 	}
+	says := func(code, message string) error {
+		return fmt.Errorf("connect: %w", &pgconn.PgError{Code: code, Message: message})
+	}
 	cases := []struct {
 		err   error
 		class trimtab.Class
@@ -24,7 +27,14 @@ func TestFaults(t *testing.T) {
 		{pg("57P01"), trimtab.Unavailable, "postgres_unavailable"},
 		{pg("57P03"), trimtab.Unavailable, "postgres_unavailable"},
 		{pg("53300"), trimtab.Unavailable, "postgres_unavailable"}, // too many connections
-		{pg("53100"), trimtab.Unavailable, "postgres_unavailable"}, // disk full
+		{pg("53200"), trimtab.Unavailable, "postgres_unavailable"}, // out of memory
+		{pg("58030"), trimtab.Unavailable, "postgres_unavailable"}, // input or output
+		{pg("53100"), trimtab.Unavailable, "disk_full"},
+		{says("53100", "konnte Datei nicht erweitern"), trimtab.Unavailable, "disk_full"},
+		{says("58030", `could not write to file "base/1/2": No space left on device`), trimtab.Unavailable, "disk_full"},
+		{says("58030", `could not extend file "base/1/2": Disk quota exceeded`), trimtab.Unavailable, "disk_full"},
+		{says("XX000", `could not extend file "base/1/2": Disk quota exceeded`), trimtab.Unavailable, "disk_full"},
+		{says("22023", `"No space left on device" is no step`), trimtab.Invalid, "invalid_record"},
 		{pg("40P01"), trimtab.Unavailable, "postgres_unavailable"},
 		{pg("25P03"), trimtab.Unavailable, "postgres_unavailable"}, // frozen in a transaction
 		{pg("25006"), trimtab.Unavailable, "postgres_unavailable"}, // read only
@@ -45,6 +55,9 @@ func TestFaults(t *testing.T) {
 	for _, c := range cases {
 		if e := trimtab.AsError(fault(t.Context(), "doing it", c.err)); e.Class != c.class || e.Type != c.typ {
 			t.Errorf("%v: class %d type %s, want %d %s", c.err, e.Class, e.Type, c.class, c.typ)
+		}
+		if Away(c.err) != (c.class == trimtab.Unavailable) {
+			t.Errorf("%v: away is %v", c.err, Away(c.err))
 		}
 	}
 	if err := fault(t.Context(), "doing it", nil); err != nil {

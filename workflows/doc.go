@@ -20,7 +20,8 @@
 //	Internal (a crash inside a stage's own code)       3 tries at one step, then the run blocks
 //	Unavailable (worker gone, service away, disk full) waits with backoff, for ever; ten in a row
 //	                                                   at one step while all services answer: blocks,
-//	                                                   unless it is the disk, whose owner has to mend it
+//	                                                   unless it is the machine's disk (that of Postgres too),
+//	                                                   limits or memory, which its owner has to mend
 package workflows
 
 import (

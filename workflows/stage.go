@@ -212,7 +212,7 @@ func (s *stage) exhausted(ctx workflow.Context, e *trimtab.Error) error {
 		if s.at.Crashes >= maxCrashes {
 			return failure(e)
 		}
-	case e.Type == activities.DiskFull, activities.Lasting(e.Type) && workflow.GetVersion(ctx, "lasting", workflow.DefaultVersion, 1) == 1:
+	case lasting(ctx, e.Type):
 		s.at.Waits++
 	default:
 		s.at.Interruptions++
@@ -223,6 +223,19 @@ func (s *stage) exhausted(ctx workflow.Context, e *trimtab.Error) error {
 		}
 	}
 	return nil
+}
+
+// lasting is activities.Lasting. Histories of older programs count as
+// interruptions what they did not know as lasting.
+func lasting(ctx workflow.Context, typ string) bool {
+	if !activities.Lasting(typ) || typ == activities.DiskFull {
+		return typ == activities.DiskFull
+	}
+	since := "lasting"
+	if typ == activities.FileSizeLimit {
+		since = "lasting: " + typ
+	}
+	return workflow.GetVersion(ctx, since, workflow.DefaultVersion, 1) == 1
 }
 
 // complete records the outputs and compares the metrics with the gates. A

@@ -210,20 +210,21 @@ func TestProgressForgetsTrouble(t *testing.T) {
 	}
 }
 
-// A full disk is mended by a person, who may sleep first.
+// A full disk, and what else of the machine lasts, is mended by a person, who may sleep first.
 func TestFullDiskIsWaitedFor(t *testing.T) {
-	full := fails(trimtab.Unavailable, activities.DiskFull)
-	s := &script{}
-	for range 5 * maxInterruptions {
-		s.segments = append(s.segments, full)
-	}
-	s.segments = append(s.segments, done)
-	_, took, err := s.run(t)
-	if err != nil || took < 40*maxBackoff {
-		t.Errorf("%d tries in %s, %v", len(s.seen), took, err)
-	}
-	if s.runs[len(s.runs)-2] != trimtab.RunWaiting {
-		t.Errorf("the run is shown as %v", s.runs)
+	for _, typ := range []string{activities.DiskFull, activities.FilesUnavailable, activities.FileSizeLimit, activities.MemoryShort} {
+		s := &script{}
+		for range 5 * maxInterruptions {
+			s.segments = append(s.segments, fails(trimtab.Unavailable, typ))
+		}
+		s.segments = append(s.segments, done)
+		_, took, err := s.run(t)
+		if err != nil || took < 40*maxBackoff {
+			t.Errorf("%s: %d tries in %s, %v", typ, len(s.seen), took, err)
+		}
+		if s.runs[len(s.runs)-2] != trimtab.RunWaiting {
+			t.Errorf("%s: the run is shown as %v", typ, s.runs)
+		}
 	}
 }
 

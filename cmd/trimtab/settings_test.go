@@ -24,6 +24,23 @@ func quiet(t *testing.T) (dir string) {
 	return dir
 }
 
+// Every setting is in the table of docs/cli.md, with its variable of the environment.
+func TestSettingsAreDocumented(t *testing.T) {
+	raw, err := os.ReadFile(filepath.Join("..", "..", "docs", "cli.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range allSettings {
+		found := false
+		for line := range strings.Lines(string(raw)) {
+			found = found || strings.HasPrefix(line, "| `") && strings.Contains(line, "`"+s.key+"`") && strings.Contains(line, "`"+envName(s.key)+"`")
+		}
+		if !found {
+			t.Errorf("docs/cli.md has no row for %s (%s)", s.key, envName(s.key))
+		}
+	}
+}
+
 func flags(t *testing.T, args ...string) *cobra.Command {
 	t.Helper()
 	cmd := &cobra.Command{Use: "test"}

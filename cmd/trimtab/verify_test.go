@@ -48,3 +48,24 @@ func TestVerifyOfAChangedDatabase(t *testing.T) {
 	must(5, "table dataset: it is not as the migrations make it", "audit", "verify")
 	must(5, "row security would hide rows of a table from this program", "data", "list")
 }
+
+// Row security that hides rows from the application alone, not from the owner, is named by doctor too, and so is a table
+// without any row for it.
+func TestDoctorOfHiddenRows(t *testing.T) {
+	for what, policy := range map[string]string{
+		"some rows": "create policy hide on metric to trimtab_app using (attempt <> 1)",
+		"all rows":  "create policy owners on metric to current_user using (true)",
+	} {
+		t.Run(what, func(t *testing.T) {
+			r := newRun(t)
+			r.says(6, "\nschema       ok ", "doctor") // Temporal is away
+			change(t, r.urls.Owner, "alter table metric enable row level security; "+policy)
+			said := r.says(6, "\nschema       problem", "doctor")
+			if !strings.Contains(said, "metric") || !strings.Contains(said, "audit verify") {
+				t.Errorf("doctor does not say what is wrong: %s", said)
+			}
+			r.says(5, "table metric: it is not as the migrations make it", "audit", "verify")
+			r.says(5, "row security would hide rows of a table from this program", "doctor", "--run", "mine")
+		})
+	}
+}

@@ -1,0 +1,104 @@
+package storagetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/trimtab/trimtab/devstack/devstacktest"
+)
+
+// Disk is a small disk of its own, in memory, for tables of a test.
+type Disk struct {
+	Dir        string
+	tablespace string
+}
+
+// SmallDisk makes a disk of so many MB that the test server can keep tables on.
+// The test is skipped where no file system can be mounted. Make it before the
+// database that goes there: it is removed last.
+func SmallDisk(t testing.TB, mb int) Disk {
+	t.Helper()
+	owner := devstacktest.Postgres(t).PostgresURL
+	var data string
+	if err := query(t.Context(), owner, "show data_directory", &data); err != nil {
+		t.Fatal(err)
+	}
+	var of syscall.Stat_t // Postgres may run as another user
+	if err := syscall.Stat(data, &of); err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("", "trimtab-small-disk-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.Remove(dir) })
+	err = syscall.Mount("none", dir, "tmpfs", 0, fmt.Sprintf("size=%dm,mode=0700,uid=%d,gid=%d", mb, of.Uid, of.Gid))
+	if errors.Is(err, syscall.EPERM) {
+		t.Skip("a file system cannot be mounted here: ", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	d := Disk{dir, fmt.Sprintf("small_%s_%d", process, databases.Add(1))}
+	if err := execute(t.Context(), owner, "create tablespace "+d.tablespace+" location '"+dir+"'"); err != nil {
+		t.Fatalf("make a tablespace on %s: %v", dir, err)
+	}
+	t.Cleanup(func() {
+		if err := execute(context.Background(), owner, "drop tablespace "+d.tablespace); err != nil {
+			t.Error(err)
+		}
+	})
+	return d
+}
+
+// Take moves all tables of a database, and their indexes, to the disk.
+func (d Disk) Take(t testing.TB, a Addresses) {
+	t.Helper()
+	for _, what := range []string{"table", "index"} {
+		if err := execute(t.Context(), a.Owner, "alter "+what+" all in tablespace pg_default set tablespace "+d.tablespace); err != nil {
+			t.Fatalf("move each %s to %s: %v", what, d.Dir, err)
+		}
+	}
+}
+
+// Fill leaves no space on the disk until free is called.
+func (d Disk) Fill(t testing.TB) (free func()) {
+	t.Helper()
+	name := filepath.Join(d.Dir, "filler")
+	f, err := os.Create(name)
+	for err == nil {
+		_, err = f.Write(make([]byte, 1<<12))
+	}
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+	if !errors.Is(err, syscall.ENOSPC) {
+		t.Fatal(err)
+	}
+	return func() {
+		if err := os.Remove(name); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// query asks for one value on a connection of its own.
+func query(ctx context.Context, url, sql string, value any) error {
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	return conn.QueryRow(ctx, sql).Scan(value)
+}
