@@ -39,7 +39,8 @@ type Activities struct {
 	memory func() (free int64, known bool) // bytes
 	notice func(run string, attempt int64) // that an attempt, or the run itself (0), has begun or ended
 
-	warm warm // the stage at work, kept between segments
+	warm   warm   // the stage at work, kept between segments
+	untold untold // why segments ended, should nobody have heard of it
 
 	ended func(context.Context) // told when a stage or a run has ended
 }
@@ -185,6 +186,10 @@ var decided = []trimtab.RunStatus{trimtab.RunPaused, trimtab.RunBlocked, trimtab
 func (a *Activities) SetAttemptStatus(ctx context.Context, in AttemptStatusInput) (AttemptStatusResult, error) {
 	defer beating(ctx)()
 	in.Error = classed(in.Error, in.Class)
+	cause := ""
+	if better := a.untold.instead(in.Attempt, in.Error); better != in.Error {
+		in.Error, cause = better, better.Type
+	}
 	if err := a.store.SetAttemptStatus(ctx, in.Attempt, in.Status, in.Error, in.Actor); err != nil {
 		return AttemptStatusResult{}, Wrap(err)
 	}
@@ -202,7 +207,7 @@ func (a *Activities) SetAttemptStatus(ctx context.Context, in AttemptStatusInput
 		}
 	}
 	c, _, err := a.store.LatestCheckpoint(ctx, in.Attempt)
-	return AttemptStatusResult{Checkpoint: c.Digest, Step: c.Step}, Wrap(err)
+	return AttemptStatusResult{Checkpoint: c.Digest, Step: c.Step, Cause: cause}, Wrap(err)
 }
 
 // SetRunStatus shows what a run is doing.

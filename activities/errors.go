@@ -50,6 +50,9 @@ const (
 	FileSizeLimit    = "file_size_limit"
 )
 
+// workerLost is the type of the error of a worker from which nothing is heard.
+const workerLost = "worker_lost"
+
 // Lasting reports whether an error of this type lasts until somebody mends the
 // machine: it is waited for, however long that takes.
 func Lasting(typ string) bool {
@@ -106,7 +109,7 @@ func Unwrap(err error) *trimtab.Error {
 	}
 	var timeout *temporal.TimeoutError
 	if errors.As(err, &timeout) {
-		return trimtab.NewError(trimtab.Unavailable, "worker_lost", "the stage goes on from its last checkpoint as soon as a worker is there",
+		return trimtab.NewError(trimtab.Unavailable, workerLost, "the stage goes on from its last checkpoint as soon as a worker is there",
 			"the worker stopped answering")
 	}
 	if errors.As(err, &app) { // a panic in an activity, or an error of the SDK's

@@ -42,7 +42,11 @@ func patience(longest time.Duration) time.Duration {
 
 // Segment goes on from a checkpoint for at most the stage's SegmentSteps, and makes the outputs when the last step is done.
 func (a *Activities) Segment(ctx context.Context, in SegmentInput) (SegmentResult, error) {
+	a.untold.ended(in.Attempt, nil)
 	res, err := a.segment(ctx, in)
+	if err != nil {
+		a.untold.ended(in.Attempt, clip(classify(err)))
+	}
 	return res, Wrap(err)
 }
 

@@ -118,10 +118,12 @@ type AttemptStatusInput struct {
 	Actor     string
 }
 
-// AttemptStatusResult is the attempt's newest checkpoint.
+// AttemptStatusResult is the attempt's newest checkpoint, and the type of the
+// error that was shown in the place of another, if one was.
 type AttemptStatusResult struct {
 	Checkpoint trimtab.Digest
 	Step       int
+	Cause      string `json:",omitempty"`
 }
 
 // RunStatusInput changes the shown state of a run.

@@ -47,7 +47,7 @@ func refusal(doing string, e *pgconn.PgError, err error) error {
 	case isDiskFull(e):
 		return trimtab.NewError(trimtab.Unavailable, "disk_full",
 			"free some space, or files, on the disk of Postgres; the work goes on by itself", "%s: the disk of Postgres is full: %w", doing, err)
-	case passesByItself(e.Code):
+	case passesByItself(e.Code), endsSession(e):
 		return unavailable(doing, err)
 	case e.Code == "23503": // foreign key
 		noun, _, _ := strings.Cut(e.TableName, "_")
@@ -77,7 +77,7 @@ func refusal(doing string, e *pgconn.PgError, err error) error {
 // Away reports whether an error is of a database that does not answer, or not now.
 func Away(err error) bool {
 	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return passesByItself(e.Code) || isDiskFull(e)
+		return passesByItself(e.Code) || isDiskFull(e) || endsSession(e)
 	}
 	return isConnectionFault(err) || trimtab.AsError(err).Class == trimtab.Unavailable
 }
@@ -104,7 +104,13 @@ func isDiskFull(e *pgconn.PgError) bool {
 	}
 	said := e.Message + "\n" + e.Detail
 	return (strings.HasPrefix(e.Code, "58") || e.Code == "XX000") &&
-		(strings.Contains(said, "No space left on device") || strings.Contains(said, "Disk quota exceeded"))
+		(strings.Contains(said, "No space left on device") || strings.Contains(said, "Disk quota exceeded") ||
+			strings.Contains(said, "could not write init file")) // when a session begins; it says no more than that
+}
+
+// endsSession reports whether the server gave the whole session up over trouble of its own.
+func endsSession(e *pgconn.PgError) bool {
+	return (e.SeverityUnlocalized == "FATAL" || e.SeverityUnlocalized == "PANIC") && strings.HasPrefix(e.Code, "XX")
 }
 
 func isConnectionFault(err error) bool {

@@ -34,6 +34,9 @@ func TestFaults(t *testing.T) {
 		{says("58030", `could not write to file "base/1/2": No space left on device`), trimtab.Unavailable, "disk_full"},
 		{says("58030", `could not extend file "base/1/2": Disk quota exceeded`), trimtab.Unavailable, "disk_full"},
 		{says("XX000", `could not extend file "base/1/2": Disk quota exceeded`), trimtab.Unavailable, "disk_full"},
+		{says("XX000", "could not write init file"), trimtab.Unavailable, "disk_full"}, // to a session that begins on a full disk
+		{&pgconn.PgError{Code: "XX000", SeverityUnlocalized: "FATAL", Message: "could not open relation"}, trimtab.Unavailable, "postgres_unavailable"},
+		{&pgconn.PgError{Code: "XX000", SeverityUnlocalized: "ERROR", Message: "could not open relation"}, trimtab.Internal, "internal"},
 		{says("22023", `"No space left on device" is no step`), trimtab.Invalid, "invalid_record"},
 		{pg("40P01"), trimtab.Unavailable, "postgres_unavailable"},
 		{pg("25P03"), trimtab.Unavailable, "postgres_unavailable"}, // frozen in a transaction

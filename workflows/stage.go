@@ -46,6 +46,7 @@ type stage struct {
 	in     StageInput
 	at     StageProgress
 	paused bool
+	cause  string // the type of the error that a worker knew of, when one was shown last
 	pauses workflow.ReceiveChannel
 	stop   workflow.CancelFunc // of what runs: a segment, or rollouts
 	spent  int                 // activities of the training queue in this history
@@ -195,6 +196,10 @@ func (s *stage) interrupted(ctx workflow.Context, e *trimtab.Error) error {
 	if err := s.show(ctx, trimtab.AttemptRetrying, status, e); err != nil {
 		return err
 	}
+	if s.cause != "" {
+		known := *e
+		known.Type, e = s.cause, &known
+	}
 	if err := s.exhausted(ctx, e); err != nil {
 		return err
 	}
@@ -276,5 +281,6 @@ func (s *stage) show(ctx workflow.Context, status trimtab.AttemptStatus, run tri
 	if err == nil && res.Step > s.at.Step {
 		s.reached(res.Checkpoint, res.Step)
 	}
+	s.cause = res.Cause
 	return err
 }

@@ -228,6 +228,18 @@ func TestFullDiskIsWaitedFor(t *testing.T) {
 	}
 }
 
+// A worker that was lost over a full disk, as it tells when it is heard of again, is waited for as that.
+func TestCauseOfALostWorker(t *testing.T) {
+	s := &script{stored: activities.AttemptStatusResult{Cause: activities.DiskFull}}
+	for range 5 * maxInterruptions {
+		s.segments = append(s.segments, lost)
+	}
+	s.segments = append(s.segments, done)
+	if _, _, err := s.run(t); err != nil || len(s.seen) != 5*maxInterruptions+1 {
+		t.Errorf("%d tries, %v", len(s.seen), err)
+	}
+}
+
 // Tries that fail make history too: the stage continues as new after as many, or where Temporal suggests it.
 func TestTroubleContinuesAsNew(t *testing.T) {
 	s := &script{segments: []func(activities.SegmentInput) (activities.SegmentResult, error){fails(trimtab.Unavailable, activities.DiskFull)}}
