@@ -148,6 +148,8 @@ func freezeWriting(f *folder, r *rand.Rand, run string) bool {
 	f.t.Helper()
 	pid := f.pid("worker")
 	if !f.order("before_commit", fmt.Sprint(1+r.IntN(8), " stop"), run) {
+		time.Sleep(200 * time.Millisecond)
+		f.signal(syscall.SIGCONT, pid) // it may have followed the order with the run's last commit
 		return false
 	}
 	return f.takenOver(run, pid)

@@ -117,6 +117,12 @@ func (f *folder) end() {
 		f.store = nil
 	}
 	if f.t.Failed() {
+		for pid, name := range processes(f.dir) { // one that is stopped explains a wait
+			if state, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); err == nil && !strings.HasPrefix(name, "postgres:") {
+				_, state, _ := strings.Cut(string(state), ") ")
+				f.t.Logf("process %d is in the state %.1s: %s", pid, state, name)
+			}
+		}
 		f.t.Logf("dev.log:\n%s\nworker.log:\n%s", f.tail("dev.log"), f.tail("worker.log"))
 	}
 	if out, err := f.command("dev", "stop").CombinedOutput(); err != nil {
