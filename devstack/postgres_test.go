@@ -73,11 +73,14 @@ func TestPostgres(t *testing.T) {
 		t.Error("a new server was called adopted")
 	}
 	for setting, want := range map[string]string{"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on",
-		"server_encoding": "UTF8", "lc_collate": "C", "listen_addresses": "127.0.0.1", "is_superuser": "on",
+		"server_encoding": "UTF8", "listen_addresses": "127.0.0.1", "is_superuser": "on",
 		"max_wal_size": "256MB", "min_wal_size": "64MB"} {
 		if got := query[string](t, s.URL, `select current_setting($1)`, setting); got != want {
 			t.Errorf("%s is %s, want %s", setting, got, want)
 		}
+	}
+	if got := query[string](t, s.URL, `select datcollate from pg_database where datname = current_database()`); got != "C" { // no setting since version 16
+		t.Errorf("the collation is %s", got)
 	}
 	if got := query[string](t, s.URL, `select current_setting('wal_compression')`); got == "off" {
 		t.Error("the log is not compressed")

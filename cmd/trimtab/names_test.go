@@ -48,15 +48,10 @@ func launchAtOnce(t *testing.T, lists [][]string) []launched {
 // onStack points this process at the embedded servers of the scripts.
 func onStack(t *testing.T) {
 	t.Helper()
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		t.Fatal(err)
-	}
 	dir := stack.folder(t)
 	quiet(t)
 	t.Setenv("TRIMTAB_DATA", filepath.Join(dir, "data"))
 	t.Setenv("TRIMTAB_ACTOR", "tester")
-	t.Setenv("XDG_CACHE_HOME", cache)
 }
 
 func showRun(t *testing.T, ref string) (d runs.Document) {

@@ -92,12 +92,7 @@ func TestSecretsAreNotKept(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts Postgres and Temporal")
 	}
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		t.Fatal(err)
-	}
 	quiet(t)
-	t.Setenv("XDG_CACHE_HOME", cache)
 	dir, err := os.MkdirTemp("", stackPrefix+fmt.Sprint(os.Getpid())+"-")
 	if err != nil {
 		t.Fatal(err)

@@ -108,15 +108,11 @@ func TestStackScripts(t *testing.T) {
 		t.Skip("starts Postgres and Temporal")
 	}
 	dir := stack.folder(t)
-	cache, err := os.UserCacheDir() // where trimtab-temporal is kept when it has been built
-	if err != nil {
-		t.Fatal(err)
-	}
 	testscript.Run(t, testscript.Params{Dir: "testdata/stack", RequireExplicitExec: true, Condition: condition, Cmds: map[string]func(*testscript.TestScript, bool, []string){"until": until, "servers": ownServers}, Setup: func(e *testscript.Env) error {
 		e.Setenv("TRIMTAB_DATA", filepath.Join(dir, "data"))
 		e.Setenv("TRIMTAB_ACTOR", "tester")
-		e.Setenv("XDG_CACHE_HOME", cache)
-		for _, key := range []string{"HOME", "GOPATH", "GOMODCACHE", "GOCACHE", "GOFLAGS", "GOPROXY", "GOSUMDB", "GOTOOLCHAIN"} { // should it have to be built
+		// Where trimtab-temporal and fetched programs of Postgres are kept, and what it takes to build the first.
+		for _, key := range []string{"HOME", "XDG_CACHE_HOME", "GOPATH", "GOMODCACHE", "GOCACHE", "GOFLAGS", "GOPROXY", "GOSUMDB", "GOTOOLCHAIN"} {
 			if v := os.Getenv(key); v != "" {
 				e.Setenv(key, v)
 			}
