@@ -317,12 +317,12 @@ func (f *folder) workerLog() string {
 
 // refused waits until a thawed worker has been told that its attempt is
 // another's: by the database when it writes, or by Temporal at its next
-// heartbeat. Its log had so many bytes when it was frozen.
+// heartbeat or answer, which may say that the whole stage is done. Its log had so many bytes when it was frozen.
 func (f *folder) refused(written int) {
 	f.t.Helper()
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		log := f.workerLog()
-		if log = log[min(written, len(log)):]; strings.Contains(log, "belongs to token") || strings.Contains(log, "already timed out") ||
+		if log = log[min(written, len(log)):]; strings.Contains(log, "belongs to token") || strings.Contains(log, "already timed out") || strings.Contains(log, "workflow execution already completed") ||
 			strings.Contains(log, "idle-in-transaction") {
 			return
 		}

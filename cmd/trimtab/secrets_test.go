@@ -185,7 +185,7 @@ func inDatabases(t *testing.T, owner string, secrets []string) {
 	}
 	tables, seen := 0, 0
 	for _, database := range rows("postgres", "select datname::text from pg_database where datallowconn") {
-		for _, table := range rows(database, "select format('%I.%I', schemaname, tablename) from pg_tables where schemaname not in ('pg_catalog', 'information_schema')") {
+		for _, table := range rows(database, "select format('%I.%I', schemaname, tablename) from pg_tables where schemaname not in ('pg_catalog', 'information_schema') and schemaname not like 'pg_temp%'") {
 			tables++
 			for _, row := range rows(database, "select t::text from "+table+" t") {
 				seen++
