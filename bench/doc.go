@@ -17,7 +17,7 @@
 // -python names (python3 -m venv V; V/bin/pip install torch numpy; -python
 // V/bin/python); the table names its version and the libraries of its products.
 // The scripts use what it does best: its fused attention and optimizer. On a
-// busy machine read the columns of processor time. -only one kind of work, and -threads the numbers of
+// busy machine read the columns of processor time. -only chooses one kind of work, and -threads the numbers of
 // threads given to torch, whose better result counts. For training it also
 // prints the most memory that each side has resident, each in a process of its
 // own; the largest shape is compared in training alone.

@@ -251,14 +251,18 @@ func openLog(path string) (*os.File, error) {
 	return plainfile.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
 }
 
+// since is what a log holds from an offset on; nothing, if it cannot be read.
+func since(path string, from int64) string {
+	b, _ := plainfile.Read(path)
+	return string(b[min(from, int64(len(b))):])
+}
+
 // tail is the last lines of a file from an offset on, for an error message.
 func tail(path string, from int64) string {
 	const keep, longest = 2000, 500 // bytes in all, and of one line: a line may hold a whole stack trace
-	b, _ := plainfile.Read(path)
-	b = b[min(from, int64(len(b))):]
 	var last []string
 	size := 0
-	for line := range strings.Lines(string(b)) {
+	for line := range strings.Lines(since(path, from)) {
 		if line = strings.TrimRight(line, "\n"); len(line) > longest {
 			line = strings.ToValidUTF8(line[:longest], "") + "…"
 		}

@@ -192,7 +192,7 @@ func (d *temporald) launch(ctx context.Context, program, role string) (*Temporal
 	}
 	if err != nil {
 		_ = stopTemporal(p)
-		if strings.Contains(tail(d.log(), from), "address already in use") {
+		if strings.Contains(since(d.log(), from), "address already in use") {
 			err = fmt.Errorf("%w: %w", errTransient, err)
 		}
 		return nil, d.explain(program, err, tail(d.log(), from))

@@ -421,25 +421,18 @@ func eachVerified(ctx context.Context, tx pgx.Tx, kind trimtab.Kind, version tri
 		Item   trimtab.Digest
 		Copies int
 	}
-	// A cursor, since of rows that were just written the planner knows nothing: asked for page after page it reads and
-	// sorts all that is left each time, and a version of 100,000 items took 160 s.
-	if _, err := tx.Exec(ctx, "declare version_items no scroll cursor for select item, copies from dataset_version_item where version = $1 order by item",
-		pgx.QueryExecModeSimpleProtocol, string(version)); err != nil {
-		return err
-	}
-	for most := readAtOnce; ; {
-		entries, err := collect(ctx, tx, pgx.RowToStructByPos[entry], fmt.Sprintf("fetch %d from version_items", most), pgx.QueryExecModeSimpleProtocol)
-		if err != nil {
-			return err
-		}
-		if len(entries) == 0 {
-			_, err := tx.Exec(ctx, "close version_items")
+	most := readAtOnce
+	for last := ""; ; {
+		entries, err := collect(ctx, tx, pgx.RowToStructByPos[entry],
+			"select item, copies from dataset_version_item where version = $1 and item > $2 order by item limit $3", version, last, most)
+		if err != nil || len(entries) == 0 {
 			return err
 		}
 		digests := make([]trimtab.Digest, len(entries))
 		for i, e := range entries {
 			digests[i] = e.Item
 		}
+		last = string(digests[len(digests)-1])
 		found, err := readItems(ctx, tx, kind, digests)
 		if err != nil {
 			return err

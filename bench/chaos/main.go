@@ -4,7 +4,7 @@
 // undisturbed: the digests of all models, rankings and reports, and every metric
 // of every step.
 //
-//	go run ./bench/chaos                          100 faults, about 20 minutes on two cores
+//	go run ./bench/chaos                          100 faults, about 25 minutes on two cores
 //	go run ./bench/chaos -faults 12 -dice 7       fewer, at other instants
 //	go run ./bench/chaos -only damaged,frozen     some kinds alone
 //	go run ./bench/chaos -size default -faults 6 -only "SIGKILL of the worker"
