@@ -178,7 +178,11 @@ func damage(f *folder, r *rand.Rand, run string) bool {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	c := d.Stages[placeOf(d).stage].Checkpoint
+	st := d.Stages[placeOf(d).stage]
+	if st.Step >= st.Steps {
+		return false // its last step was done before the kill: nothing may read the checkpoint again
+	}
+	c := st.Checkpoint
 	files, err := filepath.Glob(filepath.Join(f.data, "store", "states", "*", c.Hex()))
 	if err != nil || c == "" || len(files) == 0 {
 		return false

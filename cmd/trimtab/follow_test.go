@@ -186,14 +186,17 @@ func TestRewardAccuracy(t *testing.T) {
 	over, oracle := .168, .655
 	r := rewardAccuracy{Pairs: 64, Accuracy: .688, Low: .6, High: .72, LongerWins: .52, Groups: 4, OverLonger: &over, OverLongerLow: -.02, OverLongerHigh: .3,
 		HeldOracle: &oracle, HeldOracleLow: .6, HeldOracleHigh: .7, OracleAccuracy: .621}
-	for groups, want := range map[int]string{
-		1:  "accuracy 0.688 (no interval: all of one group; 64 pairs)",
-		4:  "accuracy 0.688 (95 %, rough, of 4 groups: 0.600 … 0.720; 64 pairs)",
-		40: "accuracy 0.688 (95 %, by 40 groups: 0.600 … 0.720; 64 pairs)",
+	for _, c := range []struct {
+		groups int
+		want   string
+	}{
+		{1, "accuracy 0.688 (no interval: all of one group; 64 pairs)"},
+		{4, "accuracy 0.688 (95 %, rough, of 4 groups: 0.600 … 0.720; 64 pairs)"},
+		{40, "accuracy 0.688 (95 %, by 40 groups: 0.600 … 0.720; 64 pairs)"},
 	} {
-		r.Groups = groups
-		if got := strings.Join(r.lines(), "\n"); !strings.Contains(got, want) {
-			t.Errorf("of %d groups it says\n%s", groups, got)
+		r.Groups = c.groups
+		if got := strings.Join(r.lines(), "\n"); !strings.Contains(got, c.want) {
+			t.Errorf("of %d groups it says\n%s", c.groups, got)
 		}
 	}
 	got := strings.Join(r.lines(), "\n")
