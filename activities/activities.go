@@ -28,21 +28,21 @@ import (
 
 // Activities holds what the activities need; its methods are the activities.
 type Activities struct {
-	log   *slog.Logger
-	store *storage.Store
-	files *checkpoint.Store
-	keep  keeper
-	pool  *tensor.Pool
-	build string // SHA-256 of the executable, for the record
+	log       *slog.Logger
+	store     *storage.Store
+	files     *checkpoint.Store
+	artifacts artifactStore
+	pool      *tensor.Pool
+	build     string // SHA-256 of the executable, for the record
 
-	clock  Clock
-	memory func() (free int64, known bool) // bytes
-	notice func(run string, attempt int64) // that an attempt, or the run itself (0), has begun or ended
+	clock    Clock
+	memory   func() (free int64, known bool) // bytes
+	onChange func(run string, attempt int64) // that an attempt, or the run itself (0), has begun or ended
 
-	warm   warm   // the stage at work, kept between segments
-	untold untold // why segments ended, should nobody have heard of it
+	cache      stageCache       // the stage at work, kept between segments
+	unreported unreportedErrors // why segments ended, should nobody have heard of it
 
-	ended func(context.Context) // told when a stage or a run has ended
+	onEnd func(context.Context) // told when a stage or a run has ended
 }
 
 // Option changes what Activities find on a machine, for tests.
@@ -56,20 +56,20 @@ func WithMemory(free func() (free int64, known bool)) Option {
 	return func(a *Activities) { a.memory = free }
 }
 
-// WithEnded has f called whenever a stage or a run has ended.
-func WithEnded(f func(context.Context)) Option { return func(a *Activities) { a.ended = f } }
+// WithEndHook has f called whenever a stage or a run has ended.
+func WithEndHook(f func(context.Context)) Option { return func(a *Activities) { a.onEnd = f } }
 
-// WithNotice calls f after an attempt of a run, by its id, or the run itself
+// WithChangeHook calls f after an attempt of a run, by its id, or the run itself
 // (0) may have begun or ended, as the record has it then. f must not block.
-func WithNotice(f func(run string, attempt int64)) Option {
-	return func(a *Activities) { a.notice = f }
+func WithChangeHook(f func(run string, attempt int64)) Option {
+	return func(a *Activities) { a.onChange = f }
 }
 
 // New makes the activities of one worker process. The build id is recorded
 // with every attempt and is part of no key.
 func New(lg *slog.Logger, store *storage.Store, files *checkpoint.Store, pool *tensor.Pool, build string, options ...Option) *Activities {
-	a := &Activities{log: lg, store: store, files: files, keep: record{store, files}, pool: pool, build: build, clock: monotonic{time.Now()}, memory: freeMemory,
-		notice: func(string, int64) {}, ended: func(context.Context) {}}
+	a := &Activities{log: lg, store: store, files: files, artifacts: recordStore{store, files}, pool: pool, build: build, clock: monotonic{time.Now()}, memory: freeMemory,
+		onChange: func(string, int64) {}, onEnd: func(context.Context) {}}
 	for _, o := range options {
 		o(a)
 	}
@@ -78,13 +78,13 @@ func New(lg *slog.Logger, store *storage.Store, files *checkpoint.Store, pool *t
 
 // Begin makes the attempt's row, or takes over an earlier attempt's outputs.
 func (a *Activities) Begin(ctx context.Context, in BeginInput) (BeginResult, error) {
-	defer beating(ctx)()
+	defer startHeartbeat(ctx)()
 	res, err := a.begin(ctx, in)
 	return res, Wrap(err)
 }
 
 func (a *Activities) begin(ctx context.Context, in BeginInput) (BeginResult, error) {
-	key, err := a.key(ctx, in)
+	key, err := a.cacheKey(ctx, in)
 	if err != nil {
 		return BeginResult{}, err
 	}
@@ -95,7 +95,7 @@ func (a *Activities) begin(ctx context.Context, in BeginInput) (BeginResult, err
 		if err != nil {
 			return BeginResult{}, err
 		}
-		if ok && a.here(ctx, in, old) {
+		if ok && a.outputsPresent(ctx, in, old) {
 			row.Status, row.ReusedFrom, row.Outputs, row.Metrics, row.Steps, row.Step = trimtab.AttemptReused, old.ID, old.Outputs, old.Metrics, old.Steps, old.Step
 		}
 	}
@@ -103,21 +103,21 @@ func (a *Activities) begin(ctx context.Context, in BeginInput) (BeginResult, err
 	if err != nil {
 		return BeginResult{}, err
 	}
-	a.notice(in.Run, row.ID)
+	a.onChange(in.Run, row.ID)
 	if row.Status != trimtab.AttemptReused {
-		a.say(ctx, in.Run, in.Stage.Name, in.Number, "attempt %d begins", in.Number)
+		a.logRun(ctx, in.Run, in.Stage.Name, in.Number, "attempt %d begins", in.Number)
 		return BeginResult{Attempt: row.ID}, nil
 	}
 	made, err := a.store.Attempt(ctx, row.ReusedFrom) // of the row as it is stored: an earlier try may have chosen another
 	if err != nil {
 		return BeginResult{}, err
 	}
-	a.say(ctx, in.Run, in.Stage.Name, in.Number, "unchanged: the output of attempt %d of run %s is reused", made.Number, made.Run)
-	return BeginResult{Attempt: row.ID, Reused: true, Outputs: row.Outputs, Metrics: row.Metrics, Missed: missed(in.Stage.Gates, row.Metrics)}, nil
+	a.logRun(ctx, in.Run, in.Stage.Name, in.Number, "unchanged: the output of attempt %d of run %s is reused", made.Number, made.Run)
+	return BeginResult{Attempt: row.ID, Reused: true, Outputs: row.Outputs, Metrics: row.Metrics, Missed: missedGates(in.Stage.Gates, row.Metrics)}, nil
 }
 
-// key is the attempt's cache key.
-func (a *Activities) key(ctx context.Context, in BeginInput) (trimtab.Digest, error) {
+// checkCacheKey is the attempt's cache key.
+func (a *Activities) cacheKey(ctx context.Context, in BeginInput) (trimtab.Digest, error) {
 	key, err := recipes.CacheKey(in.Stage, in.Inputs, in.Seed, in.Numerics)
 	if err != nil || in.From == "" {
 		return key, err
@@ -133,15 +133,15 @@ func (a *Activities) key(ctx context.Context, in BeginInput) (trimtab.Digest, er
 	return recipes.ContinuedKey(key, in.From)
 }
 
-// here reports whether the models that an attempt made are in this store,
+// outputsPresent reports whether the models that an attempt made are in this store,
 // undamaged: the record may be of another folder, or a folder lose a file.
-func (a *Activities) here(ctx context.Context, in BeginInput, old storage.Attempt) bool {
+func (a *Activities) outputsPresent(ctx context.Context, in BeginInput, old storage.Attempt) bool {
 	for _, out := range old.Outputs {
 		if out.Name != "model" {
 			continue // in the record itself
 		}
 		if _, err := a.files.Files(out.Digest); err != nil {
-			a.say(ctx, in.Run, in.Stage.Name, in.Number, "the output of attempt %d of run %s cannot be reused: %v", old.Number, old.Run, err)
+			a.logRun(ctx, in.Run, in.Stage.Name, in.Number, "the output of attempt %d of run %s cannot be reused: %v", old.Number, old.Run, err)
 			return false
 		}
 	}
@@ -150,20 +150,20 @@ func (a *Activities) here(ctx context.Context, in BeginInput, old storage.Attemp
 
 // Complete closes an attempt with its outputs and says which gates they miss.
 func (a *Activities) Complete(ctx context.Context, in CompleteInput) (CompleteResult, error) {
-	defer beating(ctx)()
+	defer startHeartbeat(ctx)()
 	if err := a.store.CompleteAttempt(ctx, in.Attempt, in.Sequence, in.Outputs, in.Metrics); err != nil {
 		return CompleteResult{}, Wrap(err)
 	}
-	a.ended(ctx)
-	a.notice(in.Run, in.Attempt)
+	a.onEnd(ctx)
+	a.onChange(in.Run, in.Attempt)
 	if err := failpoint.At("stage_completed"); err != nil {
 		return CompleteResult{}, Wrap(err)
 	}
-	return CompleteResult{Missed: missed(in.Gates, in.Metrics)}, nil
+	return CompleteResult{Missed: missedGates(in.Gates, in.Metrics)}, nil
 }
 
-// missed says in words which gates the metrics do not pass.
-func missed(gates []trimtab.Gate, metrics []trimtab.Metric) []string {
+// missedGates says in words which gates the metrics do not pass.
+func missedGates(gates []trimtab.Gate, metrics []trimtab.Metric) []string {
 	var words []string
 	for _, g := range gates {
 		v, ok := trimtab.Report{Metrics: metrics}.Value(g.Metric)
@@ -179,30 +179,30 @@ func missed(gates []trimtab.Gate, metrics []trimtab.Metric) []string {
 	return words
 }
 
-// decided are the states of a run that a person, or its end, gave it: an attempt at work does not show over them.
-var decided = []trimtab.RunStatus{trimtab.RunPaused, trimtab.RunBlocked, trimtab.RunCompleted, trimtab.RunCancelled, trimtab.RunFailed}
+// protectedStatuses are the states of a run that a person, or its end, gave it: an attempt at work does not show over them.
+var protectedStatuses = []trimtab.RunStatus{trimtab.RunPaused, trimtab.RunBlocked, trimtab.RunCompleted, trimtab.RunCancelled, trimtab.RunFailed}
 
 // SetAttemptStatus shows what an attempt is doing and tells how far its checkpoints are.
 func (a *Activities) SetAttemptStatus(ctx context.Context, in AttemptStatusInput) (AttemptStatusResult, error) {
-	defer beating(ctx)()
-	in.Error = classed(in.Error, in.Class)
+	defer startHeartbeat(ctx)()
+	in.Error = withClass(in.Error, in.Class)
 	cause := ""
-	if better := a.untold.instead(in.Attempt, in.Error); better != in.Error {
+	if better := a.unreported.rootCause(in.Attempt, in.Error); better != in.Error {
 		in.Error, cause = better, better.Type
 	}
 	if err := a.store.SetAttemptStatus(ctx, in.Attempt, in.Status, in.Error, in.Actor); err != nil {
 		return AttemptStatusResult{}, Wrap(err)
 	}
-	a.notice(in.Run, in.Attempt)
+	a.onChange(in.Run, in.Attempt)
 	if in.Error != nil {
-		a.say(ctx, in.Run, in.Stage, in.Number, "%s: %s", in.Status, in.Error.Error())
+		a.logRun(ctx, in.Run, in.Stage, in.Number, "%s: %s", in.Status, in.Error.Error())
 	}
 	if in.RunStatus != "" {
 		next := ""
 		if in.Error != nil {
 			next = strings.TrimSuffix("interrupted, goes on by itself: "+in.Error.Error(), ": ")
 		}
-		if err := a.store.SetRunStatus(ctx, in.Run, in.RunStatus, next, in.Error, in.Actor, decided...); err != nil {
+		if err := a.store.SetRunStatus(ctx, in.Run, in.RunStatus, next, in.Error, in.Actor, protectedStatuses...); err != nil {
 			return AttemptStatusResult{}, Wrap(err)
 		}
 	}
@@ -212,18 +212,18 @@ func (a *Activities) SetAttemptStatus(ctx context.Context, in AttemptStatusInput
 
 // SetRunStatus shows what a run is doing.
 func (a *Activities) SetRunStatus(ctx context.Context, in RunStatusInput) error {
-	defer beating(ctx)()
-	in.Error = classed(in.Error, in.Class)
+	defer startHeartbeat(ctx)()
+	in.Error = withClass(in.Error, in.Class)
 	err := a.store.SetRunStatus(ctx, in.Run, in.Status, in.Next, in.Error, in.Actor)
 	if err == nil {
-		a.notice(in.Run, 0)
+		a.onChange(in.Run, 0)
 		text := string(in.Status)
 		if in.Error != nil {
 			text += ": " + in.Error.Error()
 		}
-		a.say(ctx, in.Run, "", 0, "run %s", text)
+		a.logRun(ctx, in.Run, "", 0, "run %s", text)
 		if !in.Status.Open() {
-			a.ended(ctx)
+			a.onEnd(ctx)
 		}
 	}
 	return Wrap(err)
@@ -232,7 +232,7 @@ func (a *Activities) SetRunStatus(ctx context.Context, in RunStatusInput) error 
 // Replan records a rerun: the new plan, and what it makes stale. The run shows
 // as running at once, so that who decided does not see the old block.
 func (a *Activities) Replan(ctx context.Context, in ReplanInput) error {
-	defer beating(ctx)()
+	defer startHeartbeat(ctx)()
 	r := storage.Replan{Plan: in.Plan, Stage: in.Stage, Overrides: in.Overrides, Stale: in.Stale,
 		Status: cmp.Or(in.Status, trimtab.RunRunning), Next: in.Next, Actor: in.Actor, Reason: in.Reason}
 	if in.Taking != nil {
@@ -242,14 +242,14 @@ func (a *Activities) Replan(ctx context.Context, in ReplanInput) error {
 }
 
 // Requested fails unless a person has asked in the record for what an Update wants, and nothing has come of it yet.
-func (a *Activities) Requested(ctx context.Context, in Taking) error {
-	defer beating(ctx)()
+func (a *Activities) Requested(ctx context.Context, in TakenRequest) error {
+	defer startHeartbeat(ctx)()
 	return Wrap(a.store.CheckRequest(ctx, in.Request, in.Update))
 }
 
 // Decide records a person's decision and what the run shows after it.
 func (a *Activities) Decide(ctx context.Context, in DecisionInput) error {
-	defer beating(ctx)()
+	defer startHeartbeat(ctx)()
 	d := storage.Decision{Number: in.Number}
 	if in.Taking == nil {
 		d.Request = Request{Run: in.Run, Stage: in.Stage, Decision: in.Decision, Reason: in.Reason, Actor: in.Actor}
@@ -259,20 +259,20 @@ func (a *Activities) Decide(ctx context.Context, in DecisionInput) error {
 	if err := a.store.RecordDecision(ctx, d); err != nil {
 		return Wrap(err)
 	}
-	a.say(ctx, in.Run, in.Stage, in.Number, "%s by %s: %s", in.Decision, in.Actor, in.Reason)
+	a.logRun(ctx, in.Run, in.Stage, in.Number, "%s by %s: %s", in.Decision, in.Actor, in.Reason)
 	if in.Status == "" {
 		return nil
 	}
 	return Wrap(a.store.SetRunStatus(ctx, in.Run, in.Status, in.Next, nil, in.Actor))
 }
 
-// beating tells Temporal, until it is stopped, that somebody is at a small
+// startHeartbeat tells Temporal, until it is stopped, that somebody is at a small
 // activity: one whose worker died is soon given to another.
-func beating(ctx context.Context) (stop func()) {
+func startHeartbeat(ctx context.Context) (stop func()) {
 	done := make(chan struct{})
 	if activity.IsActivity(ctx) {
 		go func() {
-			tick := time.NewTicker(beat)
+			tick := time.NewTicker(heartbeatInterval)
 			defer tick.Stop()
 			for {
 				select {
@@ -287,8 +287,8 @@ func beating(ctx context.Context) (stop func()) {
 	return func() { close(done) }
 }
 
-// say writes a line of the run's log; a log that cannot be written stops nothing.
-func (a *Activities) say(ctx context.Context, run, stage string, attempt int, format string, args ...any) {
+// logRun writes a line of the run's log; a log that cannot be written stops nothing.
+func (a *Activities) logRun(ctx context.Context, run, stage string, attempt int, format string, args ...any) {
 	line := storage.LogLine{Level: "info", Stage: stage, Attempt: attempt, Message: redact.Text(fmt.Sprintf(format, args...))}
 	if err := a.store.Log(ctx, run, line); err != nil {
 		a.log.Warn("the run's log", "run", run, "error", err)

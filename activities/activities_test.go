@@ -59,7 +59,7 @@ func TestLongAndBrokenMessages(t *testing.T) {
 	for _, text := range []string{strings.Repeat("é", 1<<21), "name \xff\x00"} {
 		err := Wrap(trimtab.NewError(trimtab.Invalid, "odd_text", "", "%s", text))
 		e := Unwrap(throughTemporal(err))
-		if e.Type != "odd_text" || e.Class != trimtab.Invalid || len(e.Message) > mostMessage+8 || len(err.Error()) > 2*mostMessage ||
+		if e.Type != "odd_text" || e.Class != trimtab.Invalid || len(e.Message) > maxMessageBytes+8 || len(err.Error()) > 2*maxMessageBytes ||
 			!utf8.ValidString(err.Error()) || !utf8.ValidString(e.Message) || e.Message[:1] != text[:1] {
 			t.Errorf("%d bytes come back as %s of class %d with %d bytes", len(text), e.Type, e.Class, len(e.Message))
 		}
@@ -86,7 +86,7 @@ func TestGates(t *testing.T) {
 		{trimtab.Gate{Metric: "acuracy", Min: &half}, "was not measured"},
 		{trimtab.Gate{Metric: "nan", Min: &half}, "at least"},
 	} {
-		got := strings.Join(missed([]trimtab.Gate{c.gate}, metrics), "; ")
+		got := strings.Join(missedGates([]trimtab.Gate{c.gate}, metrics), "; ")
 		if (c.wants == "") != (got == "") || !strings.Contains(got, c.wants) {
 			t.Errorf("%+v: %q, want %q", c.gate, got, c.wants)
 		}
@@ -98,7 +98,7 @@ func TestSamplesAreState(t *testing.T) {
 	m := model.New(model.Config{Layers: 1, Width: 16, Heads: 2, Context: 32, Vocab: 60}, false)
 	m.Init(draw.New(1, "test"))
 	prompts := [][]int32{{1, 2}, {3}, {4, 5, 6}, {7}, {8, 9}}
-	o := model.SampleOptions{Temperature: 1, MaxNew: 9, Stop: []int32{0}}
+	o := model.SampleOptions{Temperature: 1, MaxNewTokens: 9, StopTokens: []int32{0}}
 	src := draw.New(2, "sample")
 	ps := model.NewPass(nil)
 
@@ -125,33 +125,33 @@ func TestSamplesAreState(t *testing.T) {
 }
 
 func TestWarmStageIsTakenOnce(t *testing.T) {
-	var w warm
+	var w stageCache
 	j := &trained{}
-	w.keep(3, "c", j)
-	if w.take(3, "d") != nil || w.take(3, "c") != nil {
+	w.put(3, "c", j)
+	if w.takeAt(3, "d") != nil || w.takeAt(3, "c") != nil {
 		t.Error("a stage was handed over for another checkpoint, or after that")
 	}
-	w.keep(3, "c", j)
-	if w.take(4, "c") != nil {
+	w.put(3, "c", j)
+	if w.takeAt(4, "c") != nil {
 		t.Error("a stage was handed over to another attempt")
 	}
-	w.keep(3, "c", j)
-	if w.take(3, "c") != job(j) || w.take(3, "c") != nil {
+	w.put(3, "c", j)
+	if w.takeAt(3, "c") != job(j) || w.takeAt(3, "c") != nil {
 		t.Error("a stage is handed over exactly once")
 	}
-	w.keep(3, "", j)
-	if w.take(3, "") != nil {
+	w.put(3, "", j)
+	if w.takeAt(3, "") != nil {
 		t.Error("a stage without a checkpoint was handed over")
 	}
 }
 
 func TestPatience(t *testing.T) {
-	for longest, want := range map[time.Duration]time.Duration{0: firstStep, time.Second: stallAfter, time.Hour: 10 * time.Hour} {
-		if got := patience(longest); got != want {
+	for longest, want := range map[time.Duration]time.Duration{0: firstStepTimeout, time.Second: minStallTimeout, time.Hour: 10 * time.Hour} {
+		if got := stallTimeout(longest); got != want {
 			t.Errorf("after a step of %s the next may take %s, want %s", longest, got, want)
 		}
 	}
-	if e := trimtab.AsError(stalled(time.Minute)); e.Class != trimtab.Unavailable {
+	if e := trimtab.AsError(stalledError(time.Minute)); e.Class != trimtab.Unavailable {
 		t.Errorf("a stalled stage is %+v", e)
 	}
 }

@@ -17,7 +17,7 @@ import (
 // at the end has them ranked by the starter world's labellers. The labellers
 // see texts; what they think of them comes from the world's rubric.
 type collector struct {
-	b       builder
+	b       stageBuilder
 	config  *recipes.Collect
 	m       *model.Model
 	words   *tokenizer.Tokenizer
@@ -29,7 +29,7 @@ type collector struct {
 	samples samples
 }
 
-func (b builder) collect(ctx context.Context, c *recipes.Collect) (job, error) {
+func (b stageBuilder) collect(ctx context.Context, c *recipes.Collect) (job, error) {
 	m, words, err := b.model("model")
 	if err != nil {
 		return nil, err
@@ -49,7 +49,7 @@ func (b builder) collect(ctx context.Context, c *recipes.Collect) (job, error) {
 	}
 	j := &collector{b: b, config: c, m: m, words: words, model: d, pass: b.pass(), starts: []int{0}, fit: trimtab.Fit{Items: "prompts"}}
 	counts := b.source("responses").At(0)
-	for _, i := range dataset.Order(b.source("prompts"), len(all), 0)[:n] {
+	for _, i := range dataset.EpochOrder(b.source("prompts"), len(all), 0)[:n] {
 		j.prompts = append(j.prompts, all[i])
 		j.count(all[i])
 		k := c.MinResponses + counts.IntN(c.MaxResponses-c.MinResponses+1)
@@ -62,7 +62,7 @@ func (b builder) collect(ctx context.Context, c *recipes.Collect) (job, error) {
 // count takes down what room the context leaves for answers to a prompt.
 // Answers end where it is full.
 func (j *collector) count(p trimtab.Prompt) {
-	switch room := j.m.Config.Context - len(dataset.PromptTokens(j.words, p.Text)); {
+	switch room := j.m.Config.Context - len(dataset.EncodePrompt(j.words, p.Text)); {
 	case room <= 0:
 		j.fit.LeftOut++
 	case room < j.config.MaxTokens:
@@ -77,16 +77,16 @@ func (j *collector) count(p trimtab.Prompt) {
 func (j *collector) fits() []trimtab.Fit { return []trimtab.Fit{j.fit} }
 
 // trainPrompts are the input prompts that are not held out.
-func (b builder) trainPrompts(ctx context.Context) ([]trimtab.Prompt, error) {
+func (b stageBuilder) trainPrompts(ctx context.Context) ([]trimtab.Prompt, error) {
 	all, err := items[trimtab.Prompt](ctx, b, "prompts")
-	return dataset.Training(all), err
+	return dataset.TrainPrompts(all), err
 }
 
 // Steps is the number of batches of prompts.
 func (j *collector) Steps() int { return (len(j.prompts) + j.config.Batch - 1) / j.config.Batch }
 
 // State is the responses so far.
-func (j *collector) State() []tensor.Named { return j.samples.state("samples.") }
+func (j *collector) State() []tensor.NamedArray { return j.samples.state("samples.") }
 
 func (j *collector) tokensPerStep() int {
 	return j.samples.most * len(j.samples.lengths) / max(1, j.Steps())
@@ -97,7 +97,7 @@ func (j *collector) Step(_ context.Context, step int) (trimtab.Report, error) {
 	from, to := step*j.config.Batch, min((step+1)*j.config.Batch, len(j.prompts))
 	var ids [][]int32
 	for i := from; i < to; i++ {
-		p := dataset.PromptTokens(j.words, j.prompts[i].Text)
+		p := dataset.EncodePrompt(j.words, j.prompts[i].Text)
 		for range j.starts[i+1] - j.starts[i] {
 			ids = append(ids, p)
 		}
@@ -108,7 +108,7 @@ func (j *collector) Step(_ context.Context, step int) (trimtab.Report, error) {
 
 // sampling are the options for answering prompts; any of the tokenizer's Ends is the end.
 func sampling(t *tokenizer.Tokenizer, temperature float64, most int) model.SampleOptions {
-	return model.SampleOptions{Temperature: float32(temperature), MaxNew: most, Stop: t.Ends(), Ban: t.Ban()}
+	return model.SampleOptions{Temperature: float32(temperature), MaxNewTokens: most, StopTokens: t.StopTokens(), SuppressTokens: t.SuppressTokens()}
 }
 
 // asked is a prompt with its different responses.
@@ -130,13 +130,13 @@ func (j *collector) finish(ctx context.Context) ([]trimtab.Named, []trimtab.Metr
 	for i, g := range groups {
 		verdicts[i] = g.verdicts
 	}
-	agreement := people.Tune(verdicts, j.config.Agreement)
+	agreement := people.TuneNoise(verdicts, j.config.Agreement)
 	rankings, oracle := j.rank(people, groups)
 	items := make([]trimtab.Item, len(rankings))
 	for i, r := range rankings {
 		items[i] = r
 	}
-	d, err := j.b.a.keep.keepRankings(ctx, j.b.in, items)
+	d, err := j.b.a.artifacts.putRankings(ctx, j.b.in, items)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -147,7 +147,7 @@ func (j *collector) finish(ctx context.Context) ([]trimtab.Named, []trimtab.Metr
 		{Name: "distinct_responses", Value: float64(responsesOf(rankings)) / float64(max(1, len(rankings)))},
 		{Name: "agreement", Value: agreement},
 		{Name: "oracle_accuracy", Value: label.Mean(oracle)},
-		{Name: "longer_wins", Value: label.LongerWins(rankings, pairs)},
+		{Name: "longer_wins", Value: label.LongerAccuracy(rankings, pairs)},
 	}, j.heldOut(rankings, pairs, oracle)...), nil
 }
 
@@ -184,7 +184,7 @@ func (j *collector) groups(world *starter.World) ([]asked, error) {
 				continue
 			}
 			seen[string(text)] = true
-			v, ok := world.Judge(p.Text, text, j.words.Ended(ids))
+			v, ok := world.Judge(p.Text, text, j.words.EndsWithStop(ids))
 			if !ok {
 				return nil, trimtab.NewError(trimtab.Invalid, "prompt_unknown", "give the run prompts of the starter world, or rankings of people",
 					"the simulated labellers do not know what %q asks", p.Text)
@@ -215,10 +215,10 @@ func (j *collector) rank(people *starter.Labellers, groups []asked) (rankings []
 		}
 		worth := map[string]float64{}
 		for i, resp := range g.responses {
-			worth[string(resp.Bytes)] = people.Mean(g.verdicts[i])
+			worth[string(resp.Bytes)] = people.MeanUtility(g.verdicts[i])
 		}
 		one := []trimtab.Ranking{r}
-		oracle = append(oracle, label.Hits(label.Pairs(one), func(_, i int) float64 { return worth[string(r.Responses[i].Bytes)] })...)
+		oracle = append(oracle, label.PairAccuracy(label.Pairs(one), func(_, i int) float64 { return worth[string(r.Responses[i].Bytes)] })...)
 		rankings = append(rankings, r)
 	}
 	return rankings, oracle

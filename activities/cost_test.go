@@ -138,9 +138,9 @@ func (p *product) command(t *testing.T, args ...string) []byte {
 }
 
 // launch runs the recipe to its end.
-func (p *product) launch(t *testing.T, args ...string) runs.Document {
+func (p *product) launch(t *testing.T, args ...string) runs.View {
 	t.Helper()
-	var d runs.Document
+	var d runs.View
 	if err := json.Unmarshal(p.command(t, append([]string{"align", "--new", "-o", "json"}, args...)...), &d); err != nil {
 		t.Fatal(err)
 	}

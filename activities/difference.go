@@ -40,7 +40,7 @@ const (
 	placeStoredModel = "stored_model"
 )
 
-func (d Difference) ofState() bool { return d.Place == placeState || d.Place == placeStoredState }
+func (d Difference) inState() bool { return d.Place == placeState || d.Place == placeStoredState }
 
 // String is the difference as a sentence.
 func (d Difference) String() string {
@@ -84,9 +84,9 @@ func (d Difference) where() string {
 	return "the output " + d.Place
 }
 
-// at puts a difference of files in the place.
-func (d *Difference) at(first checkpoint.Difference) {
-	d.Name, d.Recorded, d.Here = first.Name, first.Was, first.Is
+// heartbeatStep puts a difference of files in the place.
+func (d *Difference) setMismatch(first checkpoint.Mismatch) {
+	d.Name, d.Recorded, d.Here = first.Name, first.Want, first.Got
 	if first.Index >= 0 {
 		d.Index = &first.Index
 	}
@@ -94,8 +94,8 @@ func (d *Difference) at(first checkpoint.Difference) {
 
 func decimal(n int) string { return strconv.Itoa(n) }
 
-// exact prints v with as many digits as tell it from every other float64.
-func exact(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
+// formatFloat prints v with as many digits as tell it from every other float64.
+func formatFloat(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
 
 // compareMetrics finds the first metric that differs, in the order in which they were told here.
 func compareMetrics(place string, was, is []trimtab.Metric) (Difference, bool) {
@@ -104,22 +104,22 @@ func compareMetrics(place string, was, is []trimtab.Metric) (Difference, bool) {
 		v, ok := recorded.Value(m.Name)
 		switch {
 		case !ok:
-			return Difference{Place: place, Name: m.Name, Recorded: "absent", Here: exact(m.Value)}, true
+			return Difference{Place: place, Name: m.Name, Recorded: "absent", Here: formatFloat(m.Value)}, true
 		case math.Float64bits(v) != math.Float64bits(m.Value):
-			return Difference{Place: place, Name: m.Name, Recorded: exact(v), Here: exact(m.Value)}, true
+			return Difference{Place: place, Name: m.Name, Recorded: formatFloat(v), Here: formatFloat(m.Value)}, true
 		}
 	}
 	for _, m := range was {
 		if _, ok := here.Value(m.Name); !ok {
-			return Difference{Place: place, Name: m.Name, Recorded: exact(m.Value), Here: "absent"}, true
+			return Difference{Place: place, Name: m.Name, Recorded: formatFloat(m.Value), Here: "absent"}, true
 		}
 	}
 	return Difference{}, false
 }
 
-// recordedOf leaves out what is measured of a result by now and was not when
+// onlyRecorded leaves out what is measured of a result by now and was not when
 // the attempt was recorded: it says nothing of how that came about.
-func recordedOf(was, is []trimtab.Metric) []trimtab.Metric {
+func onlyRecorded(was, is []trimtab.Metric) []trimtab.Metric {
 	recorded := trimtab.Report{Metrics: was}
 	var kept []trimtab.Metric
 	for _, m := range is {
@@ -135,7 +135,7 @@ func compareRollouts(was, is []trimtab.Rollout) (Difference, bool) {
 	for i := range min(len(was), len(is)) {
 		if f := compareRollout(was[i], storage.AsStored(is[i])); f.found {
 			d := Difference{Place: placeRollout, Rollout: &is[i].Index}
-			d.at(f.first)
+			d.setMismatch(f.first)
 			return d, true
 		}
 	}
@@ -145,18 +145,18 @@ func compareRollouts(was, is []trimtab.Rollout) (Difference, bool) {
 	return Difference{}, false
 }
 
-func compareRollout(was, is trimtab.Rollout) (f finder) {
-	f.one("index", decimal(was.Index), decimal(is.Index))
-	f.one("prompt", strconv.Quote(was.Prompt), strconv.Quote(is.Prompt))
-	find(&f, "prompt_tokens", was.PromptIDs, is.PromptIDs)
-	find(&f, "tokens", was.Tokens, is.Tokens)
-	find(&f, "bytes", was.Bytes, is.Bytes)
-	f.one("ended", strconv.FormatBool(was.Ended), strconv.FormatBool(is.Ended))
+func compareRollout(was, is trimtab.Rollout) (f firstMismatch) {
+	f.value("index", decimal(was.Index), decimal(is.Index))
+	f.value("prompt", strconv.Quote(was.Prompt), strconv.Quote(is.Prompt))
+	compareSlices(&f, "prompt_tokens", was.PromptIDs, is.PromptIDs)
+	compareSlices(&f, "tokens", was.Tokens, is.Tokens)
+	compareSlices(&f, "bytes", was.Bytes, is.Bytes)
+	f.value("ended", strconv.FormatBool(was.Ended), strconv.FormatBool(is.Ended))
 	f.floats("logprobs", was.LogProbs, is.LogProbs)
 	f.floats("ref_logprobs", was.RefLogProb, is.RefLogProb)
 	f.floats("kl", was.KL, is.KL)
-	f.one("raw_score", checkpoint.Float(was.RawScore), checkpoint.Float(is.RawScore))
-	f.one("score", checkpoint.Float(was.Score), checkpoint.Float(is.Score))
+	f.value("raw_score", checkpoint.FormatFloat(was.RawScore), checkpoint.FormatFloat(is.RawScore))
+	f.value("score", checkpoint.FormatFloat(was.Score), checkpoint.FormatFloat(is.Score))
 	f.floats("values", was.Values, is.Values)
 	f.floats("rewards", was.Rewards, is.Rewards)
 	f.floats("advantages", was.Advantages, is.Advantages)
@@ -164,44 +164,44 @@ func compareRollout(was, is trimtab.Rollout) (f finder) {
 	return f
 }
 
-// finder keeps the first difference that it is shown.
-type finder struct {
-	first checkpoint.Difference
+// firstMismatch keeps the first difference that it is shown.
+type firstMismatch struct {
+	first checkpoint.Mismatch
 	found bool
 }
 
-func (f *finder) add(name string, index int, was, is string) {
+func (f *firstMismatch) add(name string, index int, was, is string) {
 	if !f.found {
-		f.first, f.found = checkpoint.Difference{Name: name, Index: index, Was: was, Is: is}, true
+		f.first, f.found = checkpoint.Mismatch{Name: name, Index: index, Want: was, Got: is}, true
 	}
 }
 
-// one looks at single values, by what is shown of them.
-func (f *finder) one(name, was, is string) {
+// value looks at single values, by what is shown of them.
+func (f *firstMismatch) value(name, was, is string) {
 	if was != is {
 		f.add(name, -1, was, is)
 	}
 }
 
 // floats looks at the bits.
-func (f *finder) floats(name string, was, is []float32) {
+func (f *firstMismatch) floats(name string, was, is []float32) {
 	for i := range min(len(was), len(is)) {
 		if math.Float32bits(was[i]) != math.Float32bits(is[i]) {
-			f.add(name, i, checkpoint.Float(was[i]), checkpoint.Float(is[i]))
+			f.add(name, i, checkpoint.FormatFloat(was[i]), checkpoint.FormatFloat(is[i]))
 			return
 		}
 	}
 	f.length(name, len(was), len(is))
 }
 
-func (f *finder) length(name string, was, is int) {
+func (f *firstMismatch) length(name string, was, is int) {
 	if was != is {
 		f.add(name, -1, fmt.Sprintf("of %d elements", was), fmt.Sprintf("of %d elements", is))
 	}
 }
 
-// find looks at lists of values that are equal when they are the same.
-func find[T comparable](f *finder, name string, was, is []T) {
+// compareSlices looks at lists of values that are equal when they are the same.
+func compareSlices[T comparable](f *firstMismatch, name string, was, is []T) {
 	for i := range min(len(was), len(is)) {
 		if was[i] != is[i] {
 			f.add(name, i, fmt.Sprint(was[i]), fmt.Sprint(is[i]))
@@ -213,7 +213,7 @@ func find[T comparable](f *finder, name string, was, is []T) {
 
 // compareRankings finds the first ranking, in the order in which they were made
 // here, that the record has not, and in what it differs from the one of its prompt.
-func compareRankings(was, is []trimtab.Item) checkpoint.Difference {
+func compareRankings(was, is []trimtab.Item) checkpoint.Mismatch {
 	left := map[trimtab.Digest]int{} // of the recorded ones
 	for _, it := range was {
 		left[trimtab.DigestOf(it.Canonical())]++
@@ -228,61 +228,61 @@ func compareRankings(was, is []trimtab.Item) checkpoint.Difference {
 	}
 	missing := slices.DeleteFunc(slices.Clone(was), func(it trimtab.Item) bool { return left[trimtab.DigestOf(it.Canonical())] == 0 })
 	if len(alone) == 0 {
-		return checkpoint.Difference{Name: "a ranking of " + strconv.Quote(promptOf(missing[0])), Index: -1, Was: "there", Is: "absent"}
+		return checkpoint.Mismatch{Name: "a ranking of " + strconv.Quote(promptOf(missing[0])), Index: -1, Want: "there", Got: "absent"}
 	}
 	for _, it := range missing {
 		if promptOf(it) == promptOf(alone[0]) {
 			return compareRanking(it.(trimtab.Ranking), alone[0].(trimtab.Ranking))
 		}
 	}
-	return checkpoint.Difference{Name: "a ranking of " + strconv.Quote(promptOf(alone[0])), Index: -1, Was: "absent", Is: "there"}
+	return checkpoint.Mismatch{Name: "a ranking of " + strconv.Quote(promptOf(alone[0])), Index: -1, Want: "absent", Got: "there"}
 }
 
 func promptOf(it trimtab.Item) string { return it.(trimtab.Ranking).Prompt }
 
-func compareRanking(was, is trimtab.Ranking) checkpoint.Difference {
-	var f finder
+func compareRanking(was, is trimtab.Ranking) checkpoint.Mismatch {
+	var f firstMismatch
 	f.length("responses", len(was.Responses), len(is.Responses))
 	for i := range min(len(was.Responses), len(is.Responses)) {
 		a, b := was.Responses[i], is.Responses[i]
 		name := fmt.Sprintf("response %d, ", i+1)
-		find(&f, name+"tokens", a.Tokens, b.Tokens)
-		find(&f, name+"bytes", a.Bytes, b.Bytes)
-		f.one(name+"model", string(a.Model), string(b.Model))
-		f.one(name+"tokenizer", string(a.Tokenizer), string(b.Tokenizer))
+		compareSlices(&f, name+"tokens", a.Tokens, b.Tokens)
+		compareSlices(&f, name+"bytes", a.Bytes, b.Bytes)
+		f.value(name+"model", string(a.Model), string(b.Model))
+		f.value(name+"tokenizer", string(a.Tokenizer), string(b.Tokenizer))
 	}
-	find(&f, "ranks", was.Ranks, is.Ranks)
-	f.one("labeller", was.Labeller, is.Labeller)
-	f.one("guideline", was.Guideline, is.Guideline)
-	f.one("split", was.Split, is.Split)
-	f.one("group", was.Group, is.Group)
+	compareSlices(&f, "ranks", was.Ranks, is.Ranks)
+	f.value("labeller", was.Labeller, is.Labeller)
+	f.value("guideline", was.Guideline, is.Guideline)
+	f.value("split", was.Split, is.Split)
+	f.value("group", was.Group, is.Group)
 	f.first.Name = "the ranking of " + strconv.Quote(is.Prompt) + ", " + f.first.Name
 	return f.first
 }
 
 // compareJSON finds the first value, in order of keys, in which two documents differ.
-func compareJSON(was, is []byte) checkpoint.Difference {
-	var f finder
-	a, errA := decode(was)
-	b, errB := decode(is)
+func compareJSON(was, is []byte) checkpoint.Mismatch {
+	var f firstMismatch
+	a, errA := decodeJSON(was)
+	b, errB := decodeJSON(is)
 	if errA == nil && errB == nil {
 		f.json("", a, b)
 	}
 	if !f.found {
-		find(&f, "byte", was, is)
+		compareSlices(&f, "byte", was, is)
 	}
 	return f.first
 }
 
-// decode keeps numbers as they are written.
-func decode(body []byte) (v any, err error) {
+// decodeJSON keeps numbers as they are written.
+func decodeJSON(body []byte) (v any, err error) {
 	dec := json.NewDecoder(bytes.NewReader(body))
 	dec.UseNumber()
 	err = dec.Decode(&v)
 	return v, err
 }
 
-func (f *finder) json(path string, was, is any) {
+func (f *firstMismatch) json(path string, was, is any) {
 	switch a := was.(type) {
 	case map[string]any:
 		if b, ok := is.(map[string]any); ok {
@@ -300,17 +300,17 @@ func (f *finder) json(path string, was, is any) {
 			return
 		}
 	}
-	f.one(path, shown(was), shown(is))
+	f.value(path, oneLine(was), oneLine(is))
 }
 
-// nothing stands for a field that is not there.
-type nothing struct{}
+// absentField stands for a field that is not there.
+type absentField struct{}
 
 func field(m map[string]any, key string) any {
 	if v, ok := m[key]; ok {
 		return v
 	}
-	return nothing{}
+	return absentField{}
 }
 
 func union(a, b map[string]any) map[string]any {
@@ -326,9 +326,9 @@ func join(path, key string) string {
 	return path + "." + key
 }
 
-// shown is a JSON value on one line.
-func shown(v any) string {
-	if v == (nothing{}) {
+// oneLine is a JSON value on one line.
+func oneLine(v any) string {
+	if v == (absentField{}) {
 		return "absent"
 	}
 	b, err := json.Marshal(v)

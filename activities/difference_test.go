@@ -88,12 +88,12 @@ func TestCompareRankings(t *testing.T) {
 	other.Responses[1].Tokens = []int32{4}
 	for _, c := range []struct {
 		was, is []trimtab.Item
-		want    checkpoint.Difference
+		want    checkpoint.Mismatch
 	}{
-		{[]trimtab.Item{a, b}, []trimtab.Item{b, ranking("a", 2, 1)}, checkpoint.Difference{Name: `the ranking of "a", ranks`, Index: 0, Was: "1", Is: "2"}},
-		{[]trimtab.Item{a, b}, []trimtab.Item{a, other}, checkpoint.Difference{Name: `the ranking of "b", response 2, tokens`, Index: 0, Was: "3", Is: "4"}},
-		{[]trimtab.Item{a, b}, []trimtab.Item{a}, checkpoint.Difference{Name: `a ranking of "b"`, Index: -1, Was: "there", Is: "absent"}},
-		{[]trimtab.Item{a}, []trimtab.Item{a, a}, checkpoint.Difference{Name: `a ranking of "a"`, Index: -1, Was: "absent", Is: "there"}},
+		{[]trimtab.Item{a, b}, []trimtab.Item{b, ranking("a", 2, 1)}, checkpoint.Mismatch{Name: `the ranking of "a", ranks`, Index: 0, Want: "1", Got: "2"}},
+		{[]trimtab.Item{a, b}, []trimtab.Item{a, other}, checkpoint.Mismatch{Name: `the ranking of "b", response 2, tokens`, Index: 0, Want: "3", Got: "4"}},
+		{[]trimtab.Item{a, b}, []trimtab.Item{a}, checkpoint.Mismatch{Name: `a ranking of "b"`, Index: -1, Want: "there", Got: "absent"}},
+		{[]trimtab.Item{a}, []trimtab.Item{a, a}, checkpoint.Mismatch{Name: `a ranking of "a"`, Index: -1, Want: "absent", Got: "there"}},
 	} {
 		if d := compareRankings(c.was, c.is); d != c.want {
 			t.Errorf("%+v, want %+v", d, c.want)
@@ -104,11 +104,11 @@ func TestCompareRankings(t *testing.T) {
 // A measure that came later is not held against an attempt that has none; one that is gone is.
 func TestRecordedOf(t *testing.T) {
 	was := []trimtab.Metric{{Name: "loss", Value: 1}, {Name: "held_out/accuracy", Value: .5}}
-	kept := recordedOf(was, []trimtab.Metric{{Name: "held_out/accuracy", Value: .5}, {Name: "held_out/groups", Value: 4}})
+	kept := onlyRecorded(was, []trimtab.Metric{{Name: "held_out/accuracy", Value: .5}, {Name: "held_out/groups", Value: 4}})
 	if d, differ := compareMetrics(placeResult, was, append(was[:1:1], kept...)); differ {
 		t.Errorf("differs: %+v", d)
 	}
-	kept = recordedOf(was, []trimtab.Metric{{Name: "held_out/groups", Value: 4}})
+	kept = onlyRecorded(was, []trimtab.Metric{{Name: "held_out/groups", Value: 4}})
 	if _, differ := compareMetrics(placeResult, was, append(was[:1:1], kept...)); !differ {
 		t.Error("a measure that is gone is not noticed")
 	}
@@ -117,15 +117,15 @@ func TestRecordedOf(t *testing.T) {
 func TestCompareJSON(t *testing.T) {
 	for _, c := range []struct {
 		was, is string
-		want    checkpoint.Difference
+		want    checkpoint.Mismatch
 	}{
-		{`{"b":{"c":1.50},"a":1}`, `{"b":{"c":1.5},"a":1}`, checkpoint.Difference{Name: "b.c", Index: -1, Was: "1.50", Is: "1.5"}},
-		{`{"b":[1,{"c":"x"}]}`, `{"b":[1,{"c":"y"}]}`, checkpoint.Difference{Name: "b.1.c", Index: -1, Was: `"x"`, Is: `"y"`}},
-		{`{"b":[1]}`, `{"b":[1,2]}`, checkpoint.Difference{Name: "b", Index: -1, Was: "of 1 elements", Is: "of 2 elements"}},
-		{`{"a":1}`, `{"a":1,"b":null}`, checkpoint.Difference{Name: "b", Index: -1, Was: "absent", Is: "null"}},
-		{`{"a":{}}`, `{"a":[]}`, checkpoint.Difference{Name: "a", Index: -1, Was: "{}", Is: "[]"}},
-		{`{"a":1}`, `{"a": 1}`, checkpoint.Difference{Name: "byte", Index: 5, Was: "49", Is: "32"}},
-		{`{"a":1}`, `{`, checkpoint.Difference{Name: "byte", Index: -1, Was: "of 7 elements", Is: "of 1 elements"}},
+		{`{"b":{"c":1.50},"a":1}`, `{"b":{"c":1.5},"a":1}`, checkpoint.Mismatch{Name: "b.c", Index: -1, Want: "1.50", Got: "1.5"}},
+		{`{"b":[1,{"c":"x"}]}`, `{"b":[1,{"c":"y"}]}`, checkpoint.Mismatch{Name: "b.1.c", Index: -1, Want: `"x"`, Got: `"y"`}},
+		{`{"b":[1]}`, `{"b":[1,2]}`, checkpoint.Mismatch{Name: "b", Index: -1, Want: "of 1 elements", Got: "of 2 elements"}},
+		{`{"a":1}`, `{"a":1,"b":null}`, checkpoint.Mismatch{Name: "b", Index: -1, Want: "absent", Got: "null"}},
+		{`{"a":{}}`, `{"a":[]}`, checkpoint.Mismatch{Name: "a", Index: -1, Want: "{}", Got: "[]"}},
+		{`{"a":1}`, `{"a": 1}`, checkpoint.Mismatch{Name: "byte", Index: 5, Want: "49", Got: "32"}},
+		{`{"a":1}`, `{`, checkpoint.Mismatch{Name: "byte", Index: -1, Want: "of 7 elements", Got: "of 1 elements"}},
 	} {
 		if d := compareJSON([]byte(c.was), []byte(c.is)); d != c.want {
 			t.Errorf("%s %s: %+v, want %+v", c.was, c.is, d, c.want)

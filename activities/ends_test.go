@@ -29,10 +29,10 @@ func twoEnds(t *testing.T, w *smallWorker) (language, scores trimtab.Digest, wor
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := model.New(model.Config{Layers: 1, Width: 8, Heads: 2, Context: 96, Vocab: plain.Vocab()}, false)
+	m := model.New(model.Config{Layers: 1, Width: 8, Heads: 2, Context: 96, Vocab: plain.VocabSize()}, false)
 	m.Init(draw.New(1, "test"))
 	other := plain.Encode("e")[0]
-	for _, p := range m.Named() {
+	for _, p := range m.NamedParameters() {
 		switch p.Name {
 		case "transformer.wte.weight":
 			clear(p.Data)
@@ -69,7 +69,7 @@ func twoEnds(t *testing.T, w *smallWorker) (language, scores trimtab.Digest, wor
 	if language, err = checkpoint.Import(w.files, dir); err != nil {
 		t.Fatal(err)
 	}
-	if _, words, err = checkpoint.LoadModel(w.files, language); err != nil || len(words.Ends()) != 2 {
+	if _, words, err = checkpoint.LoadModel(w.files, language); err != nil || len(words.StopTokens()) != 2 {
 		t.Fatalf("the folder's ends are not read: %v", err)
 	}
 	scorer := model.New(m.Config, true)
@@ -87,10 +87,10 @@ func TestAnyEndStops(t *testing.T) {
 	language, scores, words := twoEnds(t, w)
 	c.made["sft"] = []trimtab.Named{{Name: "model", Digest: language}}
 	c.made["reward"] = []trimtab.Named{{Name: "model", Digest: scores}}
-	ends := words.Ends()
+	ends := words.StopTokens()
 	seen := map[string]map[int32]int{}
 	take := func(stage string, ids []int32, ended bool) {
-		if at := slices.IndexFunc(ids, func(id int32) bool { return slices.Contains(ends, id) }); at >= 0 && at < len(ids)-1 || (at >= 0) != ended || ended != words.Ended(ids) {
+		if at := slices.IndexFunc(ids, func(id int32) bool { return slices.Contains(ends, id) }); at >= 0 && at < len(ids)-1 || (at >= 0) != ended || ended != words.EndsWithStop(ids) {
 			t.Errorf("%s: the answer %v, ended %v, goes on behind an end, of %v", stage, ids, ended, ends)
 		}
 		if seen[stage] == nil {
@@ -111,7 +111,7 @@ func TestAnyEndStops(t *testing.T) {
 			}
 			for i := range j.samples.lengths {
 				ids := j.samples.response(i)
-				take(st.Name, ids, words.Ended(ids))
+				take(st.Name, ids, words.EndsWithStop(ids))
 			}
 		case recipes.KindPPO:
 			r, err := c.job(t, st).Step(t.Context(), 0)

@@ -20,19 +20,19 @@ func Wrap(err error) error {
 	if err == nil {
 		return nil
 	}
-	e := clip(classify(err))
+	e := sanitize(classify(err))
 	return temporal.NewApplicationErrorWithOptions(e.Error(), e.Type, temporal.ApplicationErrorOptions{
 		NonRetryable: e.Class != trimtab.Unavailable, Details: []any{*e, e.Class}})
 }
 
-// mostMessage bounds an error's text, bytes: Temporal refuses large failures, and then nobody learns of the error.
-const mostMessage = 4096
+// maxMessageBytes bounds an error's text, bytes: Temporal refuses large failures, and then nobody learns of the error.
+const maxMessageBytes = 4096
 
-// clip makes an error that Temporal can carry and everybody may read: not too long, UTF-8, no secrets.
-func clip(e *trimtab.Error) *trimtab.Error {
+// sanitize makes an error that Temporal can carry and everybody may read: not too long, UTF-8, no secrets.
+func sanitize(e *trimtab.Error) *trimtab.Error {
 	short := func(s string) string {
-		if len(s) > mostMessage {
-			s = s[:mostMessage] + " …"
+		if len(s) > maxMessageBytes {
+			s = s[:maxMessageBytes] + " …"
 		}
 		return strings.ToValidUTF8(s, "�")
 	}
@@ -53,14 +53,14 @@ const (
 // workerLost is the type of the error of a worker from which nothing is heard.
 const workerLost = "worker_lost"
 
-// Lasting reports whether an error of this type lasts until somebody mends the
+// NeedsOperator reports whether an error of this type lasts until somebody mends the
 // machine: it is waited for, however long that takes.
-func Lasting(typ string) bool {
+func NeedsOperator(typ string) bool {
 	return typ == DiskFull || typ == FilesUnavailable || typ == FileSizeLimit || typ == MemoryShort
 }
 
-// passing are the faults of a disk or a machine that have nothing to do with what was asked of it.
-var passing = []syscall.Errno{syscall.EROFS, syscall.EACCES, syscall.EPERM, syscall.EIO, syscall.ESTALE, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM}
+// machineErrnos are the faults of a disk or a machine that have nothing to do with what was asked of it.
+var machineErrnos = []syscall.Errno{syscall.EROFS, syscall.EACCES, syscall.EPERM, syscall.EIO, syscall.ESTALE, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM}
 
 // classify finds what kind of fault err is.
 func classify(err error) *trimtab.Error {
@@ -72,7 +72,7 @@ func classify(err error) *trimtab.Error {
 		return trimtab.NewError(trimtab.Unavailable, DiskFull, "free some space; the stage goes on by itself", "%w", err)
 	case errors.Is(err, syscall.EFBIG):
 		return trimtab.NewError(trimtab.Unavailable, FileSizeLimit, "raise the limit (ulimit -f unlimited) and start the worker again: the stage goes on by itself", "%w", err)
-	case slices.ContainsFunc(passing, func(e syscall.Errno) bool { return errors.Is(err, e) }):
+	case slices.ContainsFunc(machineErrnos, func(e syscall.Errno) bool { return errors.Is(err, e) }):
 		return trimtab.NewError(trimtab.Unavailable, FilesUnavailable, "look at the disk of the data folder and at the machine's limits; the stage goes on by itself", "%w", err)
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return trimtab.NewError(trimtab.Unavailable, "interrupted", "", "%w", err)
@@ -80,16 +80,16 @@ func classify(err error) *trimtab.Error {
 	return trimtab.AsError(err)
 }
 
-// Class is the class of an error that goes to an activity; JSON leaves it out.
-func Class(e *trimtab.Error) trimtab.Class {
+// ClassOf is the class of an error that goes to an activity; JSON leaves it out.
+func ClassOf(e *trimtab.Error) trimtab.Class {
 	if e == nil {
 		return trimtab.Internal
 	}
 	return e.Class
 }
 
-// classed puts the class back.
-func classed(e *trimtab.Error, class trimtab.Class) *trimtab.Error {
+// withClass puts the class back.
+func withClass(e *trimtab.Error, class trimtab.Class) *trimtab.Error {
 	if e != nil {
 		e.Class = class
 	}

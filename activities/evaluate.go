@@ -77,7 +77,7 @@ type contestant struct {
 
 // evaluator samples one model's answers to every held-out prompt a step.
 type evaluator struct {
-	b       builder
+	b       stageBuilder
 	config  *recipes.Evaluate
 	words   *tokenizer.Tokenizer
 	models  []contestant
@@ -92,7 +92,7 @@ type evaluator struct {
 // dataInputs are the inputs of evaluate that are no models.
 var dataInputs = []string{"prompts", "rankings", "text", "demonstrations"}
 
-func (b builder) evaluate(ctx context.Context, c *recipes.Evaluate) (job, error) {
+func (b stageBuilder) evaluate(ctx context.Context, c *recipes.Evaluate) (job, error) {
 	e := &evaluator{b: b, config: c, pass: b.pass()}
 	for _, in := range b.in.Inputs {
 		if slices.Contains(dataInputs, in.Name) {
@@ -136,7 +136,7 @@ func (e *evaluator) choose(ctx context.Context) error {
 			fmt.Sprintf("import prompts with \"split\": \"test\" as NAME, freeze them, and `trimtab rerun %s %s --data NAME`", e.b.in.Run, e.b.in.Stage.Name),
 			"there are no held-out prompts to ask: none of the %d prompts has the split test", len(all))
 	}
-	if err := roomy(fit, "held-out prompts", e.config.MaxTokens, context); err != nil {
+	if err := requirePrompts(fit, "held-out prompts", e.config.MaxTokens, context); err != nil {
 		return err
 	}
 	taken := map[string]int{}
@@ -161,8 +161,8 @@ func (e *evaluator) Steps() int { return len(e.models) }
 func (e *evaluator) tokensPerStep() int { return len(e.prompts) * e.config.MaxTokens }
 
 // State is every model's answers so far.
-func (e *evaluator) State() []tensor.Named {
-	var state []tensor.Named
+func (e *evaluator) State() []tensor.NamedArray {
+	var state []tensor.NamedArray
 	for i, s := range e.samples {
 		state = append(state, s.state(e.models[i].name+".")...)
 	}
@@ -172,8 +172,8 @@ func (e *evaluator) State() []tensor.Named {
 // Step lets one model answer. Every model draws the same numbers, so that two equal models give equal answers.
 func (e *evaluator) Step(_ context.Context, step int) (trimtab.Report, error) {
 	s, m := e.samples[step], e.models[step].m
-	for from := 0; from < len(e.ids); from += sampledTogether {
-		to := min(from+sampledTogether, len(e.ids))
+	for from := 0; from < len(e.ids); from += sampleBatch {
+		to := min(from+sampleBatch, len(e.ids))
 		if err := s.fill(e.pass, m, e.ids[from:to], sampling(e.words, e.config.Temperature, e.config.MaxTokens), e.b.source("sample"), from); err != nil {
 			return trimtab.Report{}, err
 		}
@@ -181,8 +181,8 @@ func (e *evaluator) Step(_ context.Context, step int) (trimtab.Report, error) {
 	return trimtab.Report{Metrics: []trimtab.Metric{{Name: "responses", Value: float64(len(e.ids))}}}, nil
 }
 
-// sampledTogether is how many responses are sampled at once.
-const sampledTogether = 128
+// sampleBatch is how many responses are sampled at once.
+const sampleBatch = 128
 
 func (e *evaluator) finish(ctx context.Context) ([]trimtab.Named, []trimtab.Metric, error) {
 	report, err := e.report(ctx)
@@ -193,7 +193,7 @@ func (e *evaluator) finish(ctx context.Context) ([]trimtab.Named, []trimtab.Metr
 	if err != nil {
 		return nil, nil, err
 	}
-	d, err := e.b.a.keep.keepEvaluation(ctx, e.b.in, body)
+	d, err := e.b.a.artifacts.putEvaluation(ctx, e.b.in, body)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -251,7 +251,7 @@ func (e *evaluator) judge(i int) ([]answer, error) {
 	answers := make([]answer, len(e.prompts))
 	for k, p := range e.prompts {
 		ids := e.samples[i].response(k)
-		a := answer{set: p.Tag, tokens: len(ids), ended: e.words.Ended(ids)}
+		a := answer{set: p.Tag, tokens: len(ids), ended: e.words.EndsWithStop(ids)}
 		if world != nil {
 			v, ok := world.Judge(p.Text, e.words.Decode(ids), a.ended)
 			if !ok {
@@ -335,7 +335,7 @@ func bySet(answers []answer) map[string]Scores {
 	return scores
 }
 
-// shown picks prompts evenly and lists each model's answer.
+// oneLine picks prompts evenly and lists each model's answer.
 func (e *evaluator) shown() []Shown {
 	var list []Shown
 	n := min(e.config.Samples, len(e.prompts))
@@ -389,7 +389,7 @@ func (e *evaluator) rewardModel(ctx context.Context, r *Evaluation) error {
 }
 
 // measure compares a reward model with held-out rankings and with the rule that the longer one wins.
-func (b builder) measure(m *model.Model, seqs []reward.Ranking, held []trimtab.Ranking) Accuracy {
+func (b stageBuilder) measure(m *model.Model, seqs []reward.Ranking, held []trimtab.Ranking) Accuracy {
 	scorer := reward.NewScorer(b.pass(), m)
 	scores := make([][]float32, len(seqs))
 	for i, r := range seqs {
@@ -398,10 +398,10 @@ func (b builder) measure(m *model.Model, seqs []reward.Ranking, held []trimtab.R
 	score := func(r, i int) float64 { return float64(scores[r][i]) }
 	pairs := label.Pairs(held)
 	matched := label.LengthMatched(held, pairs)
-	hits, groups := label.Hits(pairs, score), label.PairGroups(held, pairs)
-	over := label.Differences(hits, label.LongerHits(held, pairs))
-	a := Accuracy{Pairs: len(pairs), Accuracy: label.Mean(hits), LongerWins: label.LongerWins(held, pairs),
-		MatchedPairs: len(matched), MatchedAccuracy: label.Mean(label.Hits(matched, score)), MatchedLongerWins: label.LongerWins(held, matched),
+	hits, groups := label.PairAccuracy(pairs, score), label.PairGroups(held, pairs)
+	over := label.PairedDifferences(hits, label.LongerPairAccuracy(held, pairs))
+	a := Accuracy{Pairs: len(pairs), Accuracy: label.Mean(hits), LongerWins: label.LongerAccuracy(held, pairs),
+		MatchedPairs: len(matched), MatchedAccuracy: label.Mean(label.PairAccuracy(matched, score)), MatchedLongerWins: label.LongerAccuracy(held, matched),
 		Interval: label.Bootstrap(groups, hits, .95, 1000, b.source("bootstrap")),
 		Over:     label.Mean(over), OverBy: label.Bootstrap(groups, over, .95, 1000, b.source("bootstrap"))}
 	a.Low, a.High = a.Interval.Low, a.Interval.High
@@ -409,7 +409,7 @@ func (b builder) measure(m *model.Model, seqs []reward.Ranking, held []trimtab.R
 }
 
 // accuracy is measure as metrics of the reward stage.
-func (b builder) accuracy(m *model.Model, seqs []reward.Ranking, held []trimtab.Ranking) []trimtab.Metric {
+func (b stageBuilder) accuracy(m *model.Model, seqs []reward.Ranking, held []trimtab.Ranking) []trimtab.Metric {
 	if len(held) == 0 {
 		return nil
 	}

@@ -42,10 +42,10 @@ func (a *Activities) newJob(ctx context.Context, in SegmentInput) (job, error) {
 	if err != nil {
 		return nil, trimtab.NewError(trimtab.Invalid, "invalid_config", "start the run anew", "%w", err)
 	}
-	if err := a.enoughMemory(in, config); err != nil {
+	if err := a.checkMemory(in, config); err != nil {
 		return nil, err
 	}
-	b, err := a.builder(in)
+	b, err := a.newStageBuilder(in)
 	if err != nil {
 		return nil, err
 	}
@@ -66,28 +66,28 @@ func (a *Activities) newJob(ctx context.Context, in SegmentInput) (job, error) {
 	return nil, trimtab.NewError(trimtab.Invalid, "unknown_stage", "update the worker", "this worker knows no stage of kind %q", in.Stage.Kind)
 }
 
-// builder makes jobs; it reads inputs by name.
-type builder struct {
+// stageBuilder makes jobs; it reads inputs by name.
+type stageBuilder struct {
 	a        *Activities
 	in       SegmentInput
 	numerics tensor.Numerics
 }
 
-// builder refuses numerics that this worker does not keep. A segment without
+// stageBuilder refuses numerics that this worker does not keep. A segment without
 // any was scheduled when there was only v1.
-func (a *Activities) builder(in SegmentInput) (builder, error) {
+func (a *Activities) newStageBuilder(in SegmentInput) (stageBuilder, error) {
 	n := cmp.Or(tensor.Numerics(in.Numerics), tensor.V1)
 	if !n.Valid() {
-		return builder{}, trimtab.NewError(trimtab.Invalid, "unknown_numerics", "update the worker", "this worker knows no numerics %q", n)
+		return stageBuilder{}, trimtab.NewError(trimtab.Invalid, "unknown_numerics", "update the worker", "this worker knows no numerics %q", n)
 	}
-	return builder{a: a, in: in, numerics: n}, nil
+	return stageBuilder{a: a, in: in, numerics: n}, nil
 }
 
 // pass is a new Pass over the worker's pool, under the run's numerics.
-func (b builder) pass() *model.Pass { return model.NewPass(b.a.pool).Under(b.numerics) }
+func (b stageBuilder) pass() *model.Pass { return model.NewPass(b.a.pool).WithNumerics(b.numerics) }
 
 // input is the digest under a name.
-func (b builder) input(name string) (trimtab.Digest, error) {
+func (b stageBuilder) input(name string) (trimtab.Digest, error) {
 	for _, n := range b.in.Inputs {
 		if n.Name == name {
 			return n.Digest, nil
@@ -97,7 +97,7 @@ func (b builder) input(name string) (trimtab.Digest, error) {
 }
 
 // model loads the model under a name.
-func (b builder) model(name string) (*model.Model, *tokenizer.Tokenizer, error) {
+func (b stageBuilder) model(name string) (*model.Model, *tokenizer.Tokenizer, error) {
 	d, err := b.input(name)
 	if err != nil {
 		return nil, nil, err
@@ -106,12 +106,12 @@ func (b builder) model(name string) (*model.Model, *tokenizer.Tokenizer, error) 
 }
 
 // items reads a dataset version, verified, in order of item digest.
-func items[T trimtab.Item](ctx context.Context, b builder, name string) ([]T, error) {
+func items[T trimtab.Item](ctx context.Context, b stageBuilder, name string) ([]T, error) {
 	d, err := b.input(name)
 	if err != nil {
 		return nil, err
 	}
-	all, err := b.a.keep.items(ctx, d)
+	all, err := b.a.artifacts.items(ctx, d)
 	if err != nil {
 		return nil, err
 	}
@@ -127,14 +127,14 @@ func items[T trimtab.Item](ctx context.Context, b builder, name string) ([]T, er
 	return list, nil
 }
 
-func (b builder) source(purpose string) draw.Source {
+func (b stageBuilder) source(purpose string) draw.Source {
 	return draw.New(b.in.Seed, b.in.Stage.Name, purpose)
 }
 
 // trained is a job whose end is a model.
 type trained struct {
 	train.Trainer
-	b      builder
+	b      stageBuilder
 	kind   string // of the artifact
 	tokens int
 	data   []trimtab.Fit
@@ -150,7 +150,7 @@ func (t *trained) fits() []trimtab.Fit { return t.data }
 
 func (t *trained) finish(ctx context.Context) ([]trimtab.Named, []trimtab.Metric, error) {
 	m := t.result()
-	d, err := t.b.a.keep.keepModel(ctx, t.b.in, t.kind, m, t.words)
+	d, err := t.b.a.artifacts.putModel(ctx, t.b.in, t.kind, m, t.words)
 	out := []trimtab.Named{{Name: "model", Digest: d}}
 	if err != nil || t.measure == nil {
 		return out, nil, err
@@ -158,7 +158,7 @@ func (t *trained) finish(ctx context.Context) ([]trimtab.Named, []trimtab.Metric
 	return out, t.measure(m), nil
 }
 
-func (b builder) pretrain(ctx context.Context, c *recipes.Pretrain) (job, error) {
+func (b stageBuilder) pretrain(ctx context.Context, c *recipes.Pretrain) (job, error) {
 	texts, err := b.texts(ctx)
 	if err != nil {
 		return nil, err
@@ -168,7 +168,7 @@ func (b builder) pretrain(ctx context.Context, c *recipes.Pretrain) (job, error)
 		return nil, err
 	}
 	shape := c.Model
-	shape.Vocab = words.Vocab()
+	shape.Vocab = words.VocabSize()
 	m := model.New(shape, false)
 	m.Init(b.source("init"))
 	rows, fit := dataset.FullRows(words, texts, c.RowTokens, b.source("pack"))
@@ -184,7 +184,7 @@ func (b builder) pretrain(ctx context.Context, c *recipes.Pretrain) (job, error)
 }
 
 // texts are the bodies of the input text.
-func (b builder) texts(ctx context.Context) ([]string, error) {
+func (b stageBuilder) texts(ctx context.Context) ([]string, error) {
 	docs, err := items[trimtab.Text](ctx, b, "text")
 	if err != nil {
 		return nil, err
@@ -209,7 +209,7 @@ func newTokenizer(c *recipes.Pretrain, texts []string) (*tokenizer.Tokenizer, er
 
 // demonstrations are the training examples as tokens. With none, what is wrong
 // is their number or their length.
-func (b builder) demonstrations(ctx context.Context, t *tokenizer.Tokenizer, context int) ([]dataset.Sequence, trimtab.Fit, error) {
+func (b stageBuilder) demonstrations(ctx context.Context, t *tokenizer.Tokenizer, context int) ([]dataset.Sequence, trimtab.Fit, error) {
 	demos, err := items[trimtab.Demonstration](ctx, b, "demonstrations")
 	if err != nil {
 		return nil, trimtab.Fit{}, err
@@ -218,14 +218,14 @@ func (b builder) demonstrations(ctx context.Context, t *tokenizer.Tokenizer, con
 	return seqs, fit, nil
 }
 
-func (b builder) sft(ctx context.Context, c *recipes.SFT) (job, error) {
+func (b stageBuilder) sft(ctx context.Context, c *recipes.SFT) (job, error) {
 	m, words, err := b.model("model")
 	if err != nil {
 		return nil, err
 	}
 	seqs, fit, err := b.demonstrations(ctx, words, m.Config.Context)
 	if err == nil {
-		err = readable(fit, "demonstrations", m.Config.Context)
+		err = requireExamples(fit, "demonstrations", m.Config.Context)
 	}
 	if err != nil {
 		return nil, err
@@ -247,17 +247,17 @@ func (b builder) sft(ctx context.Context, c *recipes.SFT) (job, error) {
 }
 
 // rows packs the input text for a mix of pretraining into a later stage.
-func (b builder) rows(ctx context.Context, t *tokenizer.Tokenizer, context int) ([][]int32, trimtab.Fit, error) {
+func (b stageBuilder) rows(ctx context.Context, t *tokenizer.Tokenizer, context int) ([][]int32, trimtab.Fit, error) {
 	texts, err := b.texts(ctx)
 	if err != nil {
 		return nil, trimtab.Fit{}, err
 	}
-	rows, fit := dataset.FullRows(t, texts, min(context, mixRow), b.source("pack"))
+	rows, fit := dataset.FullRows(t, texts, min(context, mixRowTokens), b.source("pack"))
 	return rows, fit, nil
 }
 
-// mixRow is the length of pretraining rows in sft and ppo.
-const mixRow = 64
+// mixRowTokens is the length of pretraining rows in sft and ppo.
+const mixRowTokens = 64
 
 func meanTokens(seqs []dataset.Sequence) int {
 	n := 0
@@ -268,7 +268,7 @@ func meanTokens(seqs []dataset.Sequence) int {
 }
 
 // rankings are the input rankings of a split as tokens, with the rankings they come from.
-func (b builder) rankings(ctx context.Context, t *tokenizer.Tokenizer, context int, split string) ([]reward.Ranking, []trimtab.Ranking, trimtab.Fit, error) {
+func (b stageBuilder) rankings(ctx context.Context, t *tokenizer.Tokenizer, context int, split string) ([]reward.Ranking, []trimtab.Ranking, trimtab.Fit, error) {
 	all, err := items[trimtab.Ranking](ctx, b, "rankings")
 	if err != nil {
 		return nil, nil, trimtab.Fit{}, err
@@ -276,19 +276,19 @@ func (b builder) rankings(ctx context.Context, t *tokenizer.Tokenizer, context i
 	examples, kept, fit := dataset.FitRankings(t, all, split, context)
 	seqs := make([]reward.Ranking, len(kept))
 	for i, r := range kept {
-		seqs[i] = reward.Ranking{Sequences: tokensOf(examples[i]), Ranks: r.Ranks}
+		seqs[i] = reward.Ranking{Sequences: tokenRows(examples[i]), Ranks: r.Ranks}
 	}
 	return seqs, kept, fit, nil
 }
 
-func (b builder) reward(ctx context.Context, c *recipes.Reward) (job, error) {
+func (b stageBuilder) reward(ctx context.Context, c *recipes.Reward) (job, error) {
 	m, words, err := b.model("model")
 	if err != nil {
 		return nil, err
 	}
 	seqs, _, fit, err := b.rankings(ctx, words, m.Config.Context, trimtab.SplitTrain)
 	if err == nil {
-		err = readable(fit, "rankings", m.Config.Context)
+		err = requireExamples(fit, "rankings", m.Config.Context)
 	}
 	if err != nil {
 		return nil, err
@@ -302,7 +302,7 @@ func (b builder) reward(ctx context.Context, c *recipes.Reward) (job, error) {
 		return nil, err
 	}
 	t, err := reward.New(c.Config, reward.Inputs{Pool: b.a.pool, Numerics: b.numerics, Seed: b.in.Seed, Stage: b.in.Stage.Name, Model: m,
-		Rankings: seqs, Validation: test, Demonstrations: tokensOf(demos)})
+		Rankings: seqs, Validation: test, Demonstrations: tokenRows(demos)})
 	if err != nil {
 		return nil, err
 	}
@@ -311,7 +311,7 @@ func (b builder) reward(ctx context.Context, c *recipes.Reward) (job, error) {
 		words: words, result: t.Result, measure: measure}, nil
 }
 
-func tokensOf(seqs []dataset.Sequence) [][]int32 {
+func tokenRows(seqs []dataset.Sequence) [][]int32 {
 	ids := make([][]int32, len(seqs))
 	for i, s := range seqs {
 		ids[i] = s.Tokens
@@ -329,7 +329,7 @@ func rankingTokens(rankings []reward.Ranking) int {
 	return n / max(1, len(rankings))
 }
 
-func (b builder) ppo(ctx context.Context, c *recipes.PPO) (job, error) {
+func (b stageBuilder) ppo(ctx context.Context, c *recipes.PPO) (job, error) {
 	policy, words, err := b.model("model")
 	if err != nil {
 		return nil, err
@@ -346,7 +346,7 @@ func (b builder) ppo(ctx context.Context, c *recipes.PPO) (job, error) {
 		return nil, err
 	}
 	in := ppo.Inputs{Pool: b.a.pool, Numerics: b.numerics, Seed: b.in.Seed, Stage: b.in.Stage.Name, Model: policy, Reference: reference, Value: scorer,
-		Scorer: reward.NewScorer(b.pass(), scorer), Ends: words.Ends(), Ban: words.Ban(), Decode: words.Decode}
+		Scorer: reward.NewScorer(b.pass(), scorer), StopTokens: words.StopTokens(), SuppressTokens: words.SuppressTokens(), Decode: words.Decode}
 	data := make([]trimtab.Fit, 1, 2)
 	if in.Prompts, data[0], err = b.prompts(ctx, words, c, min(policy.Config.Context, scorer.Config.Context)); err != nil {
 		return nil, err
@@ -367,7 +367,7 @@ func (b builder) ppo(ctx context.Context, c *recipes.PPO) (job, error) {
 
 // reference is what ppo measures KL against: the input of that name, or else
 // the model of the input model's digest, which is what the policy begins as.
-func (b builder) reference(policy *model.Model, words *tokenizer.Tokenizer) (*model.Model, error) {
+func (b stageBuilder) reference(policy *model.Model, words *tokenizer.Tokenizer) (*model.Model, error) {
 	own, err := b.input("model")
 	if err != nil {
 		return nil, err
@@ -383,7 +383,7 @@ func (b builder) reference(policy *model.Model, words *tokenizer.Tokenizer) (*mo
 }
 
 // prompts are the training prompts that leave room for a response: all, or as many as the pool wants.
-func (b builder) prompts(ctx context.Context, t *tokenizer.Tokenizer, c *recipes.PPO, context int) ([]ppo.Prompt, trimtab.Fit, error) {
+func (b stageBuilder) prompts(ctx context.Context, t *tokenizer.Tokenizer, c *recipes.PPO, context int) ([]ppo.Prompt, trimtab.Fit, error) {
 	all, err := b.trainPrompts(ctx)
 	if err != nil {
 		return nil, trimtab.Fit{}, err
@@ -393,12 +393,12 @@ func (b builder) prompts(ctx context.Context, t *tokenizer.Tokenizer, c *recipes
 	for i, p := range kept {
 		list[i] = ppo.Prompt{Text: p.Text, Tokens: ids[i]}
 	}
-	return list, fit, roomy(fit, "prompts", c.MaxTokens, context)
+	return list, fit, requirePrompts(fit, "prompts", c.MaxTokens, context)
 }
 
-// readable refuses data of which nothing is left to learn from, and says
+// requireExamples refuses data of which nothing is left to learn from, and says
 // whether there is none or all is too long.
-func readable(fit trimtab.Fit, what string, context int) error {
+func requireExamples(fit trimtab.Fit, what string, context int) error {
 	switch {
 	case fit.Kept > 0:
 		return nil
@@ -410,8 +410,8 @@ func readable(fit trimtab.Fit, what string, context int) error {
 		"all %d %s are too long: their prompts fill the context of %d tokens", fit.LeftOut, what, context)
 }
 
-// roomy refuses prompts of which none leaves room for an answer.
-func roomy(fit trimtab.Fit, what string, maxTokens, context int) error {
+// requirePrompts refuses prompts of which none leaves room for an answer.
+func requirePrompts(fit trimtab.Fit, what string, maxTokens, context int) error {
 	switch {
 	case fit.Kept > 0:
 		return nil
@@ -422,17 +422,17 @@ func roomy(fit trimtab.Fit, what string, maxTokens, context int) error {
 		"all %d %s are too long: none leaves room for an answer of %d tokens in the context of %d", fit.LeftOut, what, maxTokens, context)
 }
 
-// warm keeps the stage that a segment left, so that the next one need not load
+// cache keeps the stage that a segment left, so that the next one need not load
 // it again. A miss costs time only.
-type warm struct {
+type stageCache struct {
 	mu      sync.Mutex
 	attempt int64
 	at      trimtab.Digest
 	job     job
 }
 
-// take hands the kept stage over if it stands exactly at that checkpoint of that attempt.
-func (w *warm) take(attempt int64, at trimtab.Digest) job {
+// takeAt hands the kept stage over if it stands exactly at that checkpoint of that attempt.
+func (w *stageCache) takeAt(attempt int64, at trimtab.Digest) job {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	j := w.job
@@ -443,7 +443,7 @@ func (w *warm) take(attempt int64, at trimtab.Digest) job {
 	return j
 }
 
-func (w *warm) keep(attempt int64, at trimtab.Digest, j job) {
+func (w *stageCache) put(attempt int64, at trimtab.Digest, j job) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.attempt, w.at, w.job = attempt, at, j

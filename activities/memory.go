@@ -11,12 +11,12 @@ import (
 // MemoryShort is the type of an error that lasts until there is more memory.
 const MemoryShort = "memory_short"
 
-// enoughMemory refuses a stage that is sure to run out of memory: a worker that
+// checkMemory refuses a stage that is sure to run out of memory: a worker that
 // the machine kills for it would be started again, and killed again. What is
 // counted is the least that the stage needs, so that no stage that fits is
 // held up.
-func (a *Activities) enoughMemory(in SegmentInput, config recipes.Config) error {
-	need := recipes.LeastMemory(config, in.Stage.Kind, a.parameters(in, config))
+func (a *Activities) checkMemory(in SegmentInput, config recipes.Config) error {
+	need := recipes.LeastMemory(config, in.Stage.Kind, a.largestModel(in, config))
 	free, known := a.memory()
 	if known && free < need {
 		debug.FreeOSMemory() // what an earlier stage left
@@ -29,13 +29,13 @@ func (a *Activities) enoughMemory(in SegmentInput, config recipes.Config) error 
 		"stage %s needs at least %d MB of memory, %d MB are free", in.Stage.Name, need>>20, free>>20)
 }
 
-// parameters is the size of the largest model that a stage holds; 0 is unknown.
-func (a *Activities) parameters(in SegmentInput, config recipes.Config) (most int64) {
+// largestModel is the size of the largest model that a stage holds; 0 is unknown.
+func (a *Activities) largestModel(in SegmentInput, config recipes.Config) (most int64) {
 	if c, ok := config.(*recipes.Pretrain); ok {
 		return int64(c.Model.Parameters())
 	}
 	for _, input := range in.Inputs {
-		if shape, ok := checkpoint.Shape(a.files, input.Digest); ok {
+		if shape, ok := checkpoint.ModelConfig(a.files, input.Digest); ok {
 			most = max(most, int64(shape.Parameters()))
 		}
 	}

@@ -12,7 +12,7 @@ import (
 // freeMemory is how many bytes this process may still take: of the machine, of
 // its control group, and of its own limit.
 func freeMemory() (free int64, known bool) {
-	for _, f := range []func() (int64, bool){machineMemory, groupMemory, limitedMemory} {
+	for _, f := range []func() (int64, bool){machineAvailable, cgroupAvailable, rlimitAvailable} {
 		if n, ok := f(); ok && (!known || n < free) {
 			free, known = n, true
 		}
@@ -25,7 +25,7 @@ func freeMemory() (free int64, known bool) {
 // own limit.
 func Memory() (total, free int64, known bool) {
 	total, known = machineTotal()
-	for _, f := range []func() (int64, bool){groupTotal, limitTotal} {
+	for _, f := range []func() (int64, bool){cgroupTotal, rlimitTotal} {
 		if n, ok := f(); ok && (!known || n < total) {
 			total, known = n, true
 		}
@@ -39,27 +39,27 @@ func machineTotal() (int64, bool) {
 	if err != nil {
 		return 0, false
 	}
-	kb, ok := keyed(raw, "MemTotal:")
-	swap, _ := keyed(raw, "SwapTotal:")
+	kb, ok := fieldValue(raw, "MemTotal:")
+	swap, _ := fieldValue(raw, "SwapTotal:")
 	return (kb + swap) << 10, ok
 }
 
-func groupTotal() (int64, bool) {
-	dir, ok := groupFolder()
+func cgroupTotal() (int64, bool) {
+	dir, ok := cgroupDir()
 	if !ok {
 		return 0, false
 	}
-	return number(filepath.Join(dir, "memory.max"))
+	return readInt(filepath.Join(dir, "memory.max"))
 }
 
-func limitTotal() (int64, bool) {
+func rlimitTotal() (int64, bool) {
 	var limit syscall.Rlimit
 	err := syscall.Getrlimit(syscall.RLIMIT_AS, &limit)
 	return int64(min(limit.Cur, 1<<62)), err == nil && limit.Cur <= 1<<62
 }
 
-// groupFolder is where the control group of this process (version 2) says what it has.
-func groupFolder() (string, bool) {
+// cgroupDir is where the control group of this process (version 2) says what it has.
+func cgroupDir() (string, bool) {
 	raw, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
 		return "", false
@@ -68,37 +68,37 @@ func groupFolder() (string, bool) {
 	return filepath.Join("/sys/fs/cgroup", string(path)), ok
 }
 
-// machineMemory is MemAvailable.
-func machineMemory() (int64, bool) {
+// machineAvailable is MemAvailable.
+func machineAvailable() (int64, bool) {
 	raw, err := os.ReadFile("/proc/meminfo")
 	if err != nil {
 		return 0, false
 	}
-	kb, ok := keyed(raw, "MemAvailable:")
+	kb, ok := fieldValue(raw, "MemAvailable:")
 	return kb << 10, ok
 }
 
-// groupMemory is what the control group (version 2) leaves; its file pages can be taken back.
-func groupMemory() (int64, bool) {
-	dir, ok := groupFolder()
+// cgroupAvailable is what the control group (version 2) leaves; its file pages can be taken back.
+func cgroupAvailable() (int64, bool) {
+	dir, ok := cgroupDir()
 	if !ok {
 		return 0, false
 	}
-	most, ok := number(filepath.Join(dir, "memory.max"))
+	most, ok := readInt(filepath.Join(dir, "memory.max"))
 	if !ok {
 		return 0, false
 	}
-	used, ok := number(filepath.Join(dir, "memory.current"))
+	used, ok := readInt(filepath.Join(dir, "memory.current"))
 	if !ok {
 		return 0, false
 	}
 	stat, _ := os.ReadFile(filepath.Join(dir, "memory.stat"))
-	cached, _ := keyed(stat, "inactive_file")
+	cached, _ := fieldValue(stat, "inactive_file")
 	return most - used + cached, true
 }
 
-// limitedMemory is what RLIMIT_AS leaves of the address space.
-func limitedMemory() (int64, bool) {
+// rlimitAvailable is what RLIMIT_AS leaves of the address space.
+func rlimitAvailable() (int64, bool) {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_AS, &limit); err != nil || limit.Cur > 1<<62 {
 		return 0, false
@@ -111,8 +111,8 @@ func limitedMemory() (int64, bool) {
 	return int64(limit.Cur) - pages*int64(os.Getpagesize()), err == nil
 }
 
-// number reads a file that holds one number.
-func number(file string) (int64, bool) {
+// readInt reads a file that holds one number.
+func readInt(file string) (int64, bool) {
 	raw, err := os.ReadFile(file)
 	if err != nil {
 		return 0, false
@@ -121,8 +121,8 @@ func number(file string) (int64, bool) {
 	return n, err == nil
 }
 
-// keyed finds "key number" at the beginning of a line.
-func keyed(raw []byte, key string) (int64, bool) {
+// fieldValue finds "key number" at the beginning of a line.
+func fieldValue(raw []byte, key string) (int64, bool) {
 	for line := range strings.Lines(string(raw)) {
 		if fields := strings.Fields(line); len(fields) > 1 && fields[0] == key {
 			n, err := strconv.ParseInt(fields[1], 10, 64)

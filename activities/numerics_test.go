@@ -16,12 +16,12 @@ import (
 func TestBuilderIsUnderTheNumerics(t *testing.T) {
 	a := &Activities{}
 	for given, want := range map[string]tensor.Numerics{"": tensor.V1, "v1": tensor.V1, "v1-bf16": tensor.V1BF16} {
-		b, err := a.builder(SegmentInput{Numerics: given})
+		b, err := a.newStageBuilder(SegmentInput{Numerics: given})
 		if err != nil || b.numerics != want || b.pass().Numerics() != want {
 			t.Errorf("given %q: %q, %v, want %q", given, b.numerics, err, want)
 		}
 	}
-	if _, err := a.builder(SegmentInput{Numerics: "v2"}); trimtab.AsError(err).Type != "unknown_numerics" {
+	if _, err := a.newStageBuilder(SegmentInput{Numerics: "v2"}); trimtab.AsError(err).Type != "unknown_numerics" {
 		t.Errorf("numerics that there are not: %v", err)
 	}
 }

@@ -20,26 +20,26 @@ import (
 // database and the store of runs and writes to neither: what is made goes to a
 // store of its own, and to memory.
 type Reproducer struct {
-	acts     *Activities
-	store    *storage.Store
-	recorded *checkpoint.Store
-	made     *scratch
+	activities *Activities
+	store      *storage.Store
+	recorded   *checkpoint.Store
+	scratch    *scratchStore
 }
 
 // NewReproducer makes one that keeps models in own.
 func NewReproducer(lg *slog.Logger, store *storage.Store, recorded, own *checkpoint.Store, pool *tensor.Pool) *Reproducer {
-	made := &scratch{store: store, files: own.Over(recorded), sets: map[trimtab.Digest][]trimtab.Item{}, documents: map[trimtab.Digest][]byte{}}
+	made := &scratchStore{store: store, files: own.Overlay(recorded), sets: map[trimtab.Digest][]trimtab.Item{}, documents: map[trimtab.Digest][]byte{}}
 	acts := New(lg, store, made.files, pool, "")
-	acts.keep = made
-	return &Reproducer{acts: acts, store: store, recorded: recorded, made: made}
+	acts.artifacts = made
+	return &Reproducer{activities: acts, store: store, recorded: recorded, scratch: made}
 }
 
 // Workers is on how many cores it computes.
-func (r *Reproducer) Workers() int { return r.acts.pool.Workers() }
+func (r *Reproducer) Workers() int { return r.activities.pool.Workers() }
 
 // ImportModel takes a Hugging Face folder in, to be an input.
 func (r *Reproducer) ImportModel(folder string) (trimtab.Digest, error) {
-	return checkpoint.Import(r.made.files, folder)
+	return checkpoint.Import(r.scratch.files, folder)
 }
 
 // ReproduceInput says what to run again.
@@ -55,22 +55,22 @@ type ReproduceInput struct {
 	Progress func(step, steps int)
 }
 
-// Reproduction is what came of running an attempt again.
-type Reproduction struct {
+// StageReproduction is what came of running an attempt again.
+type StageReproduction struct {
 	Version     int                `json:"version"`      // of the stage's code, when it was recorded
 	VersionHere int                `json:"version_here"` // another one may give other bytes
 	From        int                `json:"from"`         // the first step that was run
 	Start       string             `json:"start"`        // what from, in words
 	Steps       int                `json:"steps"`        // until where, of the stage
 	Whole       bool               `json:"whole"`        // to the end, outputs and all
-	Compared    Compared           `json:"compared"`
+	Compared    ComparisonCounts   `json:"compared"`
 	Differing   int                `json:"differing_steps"`
 	Differences []Difference       `json:"differences"` // the first one; with All the first of steps and of states, and one of each output
 	Outputs     []ReproducedOutput `json:"outputs"`
 }
 
-// Compared counts what was compared, whether it differs or not.
-type Compared struct {
+// ComparisonCounts counts what was compared, whether it differs or not.
+type ComparisonCounts struct {
 	Steps    int `json:"steps"`
 	Metrics  int `json:"metrics"`
 	Rollouts int `json:"rollouts"`
@@ -88,48 +88,48 @@ type ReproducedOutput struct {
 }
 
 // Identical reports whether no difference was found.
-func (r Reproduction) Identical() bool { return len(r.Differences) == 0 }
+func (r StageReproduction) Identical() bool { return len(r.Differences) == 0 }
 
-// errDiffers ends a reproduction at its first difference.
-var errDiffers = errors.New("it differs")
+// errDifference ends a reproduction at its first difference.
+var errDifference = errors.New("it differs")
 
 // Reproduce runs an attempt again: from the checkpoint that it began from where
 // that is in the store, else through the steps of the attempt that made it. An
 // attempt without outputs is run as far as its steps are recorded. Differences
 // are in the result; errors are of the running.
-func (r *Reproducer) Reproduce(ctx context.Context, in ReproduceInput) (Reproduction, error) {
-	w := &again{Reproducer: r, in: in}
+func (r *Reproducer) Reproduce(ctx context.Context, in ReproduceInput) (StageReproduction, error) {
+	w := &reproduction{Reproducer: r, in: in}
 	w.out.Differences, w.out.Outputs = []Difference{}, []ReproducedOutput{}
 	err := w.run(ctx)
-	if errors.Is(err, errDiffers) {
+	if errors.Is(err, errDifference) {
 		err = nil
 	}
 	return w.out, err
 }
 
-// again is a reproduction at work.
-type again struct {
+// reproduction is a reproduction at work.
+type reproduction struct {
 	*Reproducer
 	in  ReproduceInput
-	out Reproduction
+	out StageReproduction
 
-	attempt storage.Attempt        // whose steps are compared
-	states  map[int]trimtab.Digest // its checkpoints, by the step before which they are
-	job     job
-	next    int              // step
-	maker   int64            // the attempt that recorded the step before
-	last    []trimtab.Metric // of that step, if it was taken here
+	attempt         storage.Attempt        // whose steps are compared
+	states          map[int]trimtab.Digest // its checkpoints, by the step before which they are
+	job             job
+	nextStep        int              // step
+	lastStepAttempt int64            // the attempt that recorded the step before
+	lastMetrics     []trimtab.Metric // of that step, if it was taken here
 }
 
-// leg is the steps of one attempt.
-type leg struct {
+// runSpan is the steps of one attempt.
+type span struct {
 	attempt storage.Attempt
 	from    storage.Checkpoint // where it begins; without a digest from scratch
 	stored  bool               // from is in the store
 	until   int                // 0 is all steps
 }
 
-func (w *again) run(ctx context.Context) error {
+func (w *reproduction) run(ctx context.Context) error {
 	a := w.in.Attempt
 	w.out.Whole = len(a.Outputs) > 0
 	until := 0
@@ -138,31 +138,31 @@ func (w *again) run(ctx context.Context) error {
 			return trimtab.NewError(trimtab.Conflict, "nothing_recorded", "choose another attempt", "attempt %d of %s has no step in the record", a.Number, a.Stage)
 		}
 	}
-	if err := w.key(); err != nil {
+	if err := w.checkCacheKey(); err != nil {
 		return err
 	}
-	legs, err := w.legs(ctx, a, until)
+	legs, err := w.spans(ctx, a, until)
 	if err != nil {
 		return err
 	}
-	w.out.From, w.out.Start, w.maker = legs[0].from.Step, start(legs), legs[0].from.Attempt
+	w.out.From, w.out.Start, w.lastStepAttempt = legs[0].from.Step, describeStart(legs), legs[0].from.Attempt
 	for i, l := range legs {
-		if err := w.leg(ctx, l, i > 0); err != nil {
+		if err := w.runSpan(ctx, l, i > 0); err != nil {
 			return err
 		}
 	}
 	if !w.out.Whole {
 		return nil
 	}
-	return w.end(ctx)
+	return w.compareEnd(ctx)
 }
 
 // latestVersion is more than any stage's code has ever had.
 const latestVersion = 1000
 
-// key compares the attempt's cache key with its kind, name, config, inputs,
+// checkCacheKey compares the attempt's cache key with its kind, name, config, inputs,
 // seed and numerics, and learns of which version of the code the key is.
-func (w *again) key() error {
+func (w *reproduction) checkCacheKey() error {
 	a := w.in.Attempt
 	st := trimtab.PlannedStage{Name: a.Stage, Kind: a.Kind, Config: a.Config}
 	w.out.VersionHere = recipes.Version(a.Kind)
@@ -180,15 +180,15 @@ func (w *again) key() error {
 			return nil
 		}
 	}
-	return w.found(Difference{Place: placeStage, Name: "cache key", Recorded: string(a.CacheKey), Here: "that of another kind, config, seed, numerics or inputs"})
+	return w.addDifference(Difference{Place: placeStage, Name: "cache key", Recorded: string(a.CacheKey), Here: "that of another kind, config, seed, numerics or inputs"})
 }
 
-// legs are what has to be run of an attempt: its own steps, behind those of the
+// spans are what has to be run of an attempt: its own steps, behind those of the
 // attempts that it goes on from if the state between them is not stored any more.
-func (w *again) legs(ctx context.Context, a storage.Attempt, until int) ([]leg, error) {
-	l := leg{attempt: a, until: until}
+func (w *reproduction) spans(ctx context.Context, a storage.Attempt, until int) ([]span, error) {
+	l := span{attempt: a, until: until}
 	if a.FromCheckpoint == "" {
-		return []leg{l}, nil
+		return []span{l}, nil
 	}
 	var err error
 	if l.from, err = w.store.FindCheckpoint(ctx, a.Run, a.Stage, string(a.FromCheckpoint)); err != nil {
@@ -196,18 +196,18 @@ func (w *again) legs(ctx context.Context, a storage.Attempt, until int) ([]leg, 
 	}
 	if w.recorded.CheckState(checkpoint.AttemptName(l.from.Attempt), l.from.Digest) == nil {
 		l.stored = true
-		return []leg{l}, nil
+		return []span{l}, nil
 	}
 	before, err := w.store.Attempt(ctx, l.from.Attempt)
 	if err != nil {
 		return nil, err
 	}
-	legs, err := w.legs(ctx, before, l.from.Step)
+	legs, err := w.spans(ctx, before, l.from.Step)
 	return append(legs, l), err
 }
 
-// start says where the first leg begins, and why not later.
-func start(legs []leg) string {
+// describeStart says where the first leg begins, and why not later.
+func describeStart(legs []span) string {
 	words := "the beginning"
 	if c := legs[0].from; legs[0].stored {
 		words = "checkpoint " + c.Digest.Short()
@@ -218,26 +218,26 @@ func start(legs []leg) string {
 	return words
 }
 
-// handover is the name of states that are carried from leg to leg.
-const handover = "handover"
+// handoverName is the name of states that are carried from leg to leg.
+const handoverName = "handover"
 
-// leg makes the stage, puts it where the leg begins, and takes its steps.
-func (w *again) leg(ctx context.Context, l leg, carried bool) error {
+// runSpan makes the stage, puts it where the leg begins, and takes its steps.
+func (w *reproduction) runSpan(ctx context.Context, l span, carried bool) error {
 	var state trimtab.Digest
 	var err error
 	if carried { // through a file, so that two stages are never in memory at once
-		if state, err = w.made.files.SaveState(handover, l.from.Step, w.job.State()); err != nil {
+		if state, err = w.scratch.files.SaveState(handoverName, l.from.Step, w.job.State()); err != nil {
 			return err
 		}
 	}
 	w.job = nil
-	if w.job, err = w.acts.newJob(ctx, w.segment(l.attempt)); err != nil {
+	if w.job, err = w.activities.newJob(ctx, w.segment(l.attempt)); err != nil {
 		return err
 	}
 	switch {
 	case carried:
-		if _, err = w.made.files.LoadState(handover, state, w.job.State()); err == nil {
-			err = w.made.files.RemoveState(handover, state)
+		if _, err = w.scratch.files.LoadState(handoverName, state, w.job.State()); err == nil {
+			err = w.scratch.files.RemoveState(handoverName, state)
 		}
 	case l.stored:
 		_, err = w.recorded.LoadState(checkpoint.AttemptName(l.from.Attempt), l.from.Digest, w.job.State())
@@ -245,14 +245,14 @@ func (w *again) leg(ctx context.Context, l leg, carried bool) error {
 	if err != nil {
 		return err
 	}
-	if err := w.look(ctx, l.attempt); err != nil {
+	if err := w.loadRecord(ctx, l.attempt); err != nil {
 		return err
 	}
 	return w.steps(ctx, l.from.Step, l.until)
 }
 
 // segment is the attempt as a worker is told of it.
-func (w *again) segment(a storage.Attempt) SegmentInput {
+func (w *reproduction) segment(a storage.Attempt) SegmentInput {
 	in := SegmentInput{Run: a.Run, Attempt: a.ID, Seed: w.in.Seed, Numerics: w.in.Numerics,
 		Stage: trimtab.PlannedStage{Name: a.Stage, Kind: a.Kind, Config: a.Config}}
 	for _, n := range a.Inputs {
@@ -264,8 +264,8 @@ func (w *again) segment(a storage.Attempt) SegmentInput {
 	return in
 }
 
-// look reads what is needed of an attempt before its steps.
-func (w *again) look(ctx context.Context, a storage.Attempt) error {
+// loadRecord reads what is needed of an attempt before its steps.
+func (w *reproduction) loadRecord(ctx context.Context, a storage.Attempt) error {
 	w.attempt, w.states = a, map[int]trimtab.Digest{}
 	all, err := w.store.Checkpoints(ctx, a.ID)
 	for _, c := range all {
@@ -274,44 +274,44 @@ func (w *again) look(ctx context.Context, a storage.Attempt) error {
 	if err != nil || a.Steps == 0 || a.Steps == w.job.Steps() {
 		return err
 	}
-	return w.found(Difference{Place: placeStage, Name: "number of steps", Recorded: decimal(a.Steps), Here: decimal(w.job.Steps())})
+	return w.addDifference(Difference{Place: placeStage, Name: "number of steps", Recorded: decimal(a.Steps), Here: decimal(w.job.Steps())})
 }
 
-// steps takes and compares the steps of a leg.
-func (w *again) steps(ctx context.Context, from, until int) error {
+// trainSteps takes and compares the steps of a leg.
+func (w *reproduction) steps(ctx context.Context, from, until int) error {
 	steps := w.job.Steps()
 	if until == 0 || until > steps {
 		until = steps
 	}
-	w.out.Steps, w.next = until, from
+	w.out.Steps, w.nextStep = until, from
 	if from >= until && until > 0 { // nothing to do; the loop refuses a stage without steps
 		return nil
 	}
-	loop := train.Loop{Trainer: w.job, From: from, Until: until, Report: w.report, Checkpoint: w.state,
-		Due: func() bool { return w.states[w.next] != "" }}
+	loop := train.Loop{Trainer: w.job, From: from, Until: until, Report: w.compareReport, Checkpoint: w.compareState,
+		Due: func() bool { return w.states[w.nextStep] != "" }}
 	_, err := loop.Run(ctx)
 	return err
 }
 
-// report compares what a step told with its rows.
-func (w *again) report(ctx context.Context, step int, r trimtab.Report, _ time.Duration) error {
-	w.next, w.last = step+1, r.Metrics
+// compareReport compares what a step told with its rows.
+func (w *reproduction) compareReport(ctx context.Context, step int, r trimtab.Report, _ time.Duration) error {
+	w.nextStep, w.lastMetrics = step+1, r.Metrics
 	if w.in.Progress != nil {
 		w.in.Progress(step+1, w.job.Steps())
 	}
-	d, differ, err := w.step(ctx, step, r)
+	d, differ, err := w.compareStep(ctx, step, r)
 	w.out.Compared.Steps++
 	if err != nil || !differ {
 		return err
 	}
 	w.out.Differing++
 	d.Step = &step
-	return w.found(d)
+	return w.addDifference(d)
 }
 
-// step finds the first difference of a step: in the rollouts, which come
+// compareStep finds the first difference of a step: in the rollouts, which come
 // first, in the order in which they are computed, then in the metrics.
-func (w *again) step(ctx context.Context, step int, r trimtab.Report) (d Difference, differ bool, err error) {
+func (w *reproduction) compareStep(ctx context.Context, step int, r trimtab.Report) (d Difference, differ bool, err error) {
 	if w.attempt.Kind == recipes.KindPPO {
 		was, err := w.store.Rollouts(ctx, w.attempt.ID, step)
 		if err != nil {
@@ -331,9 +331,9 @@ func (w *again) step(ctx context.Context, step int, r trimtab.Report) (d Differe
 	return d, differ, nil
 }
 
-// state compares the state before a step with the checkpoint of that step. Its
+// compareState compares the state before a step with the checkpoint of that step. Its
 // digest is recorded for good; its file is removed when newer ones are there.
-func (w *again) state(_ context.Context, next int, state []tensor.Named) error {
+func (w *reproduction) compareState(_ context.Context, next int, state []tensor.NamedArray) error {
 	was, is := w.states[next], checkpoint.StateDigest(next, state)
 	if was == "" {
 		return nil
@@ -344,33 +344,33 @@ func (w *again) state(_ context.Context, next int, state []tensor.Named) error {
 	switch {
 	case err == nil:
 		w.out.Compared.InStore++
-	case !absent(err):
+	case !isNotFound(err):
 		return err
 	}
 	if differ {
-		d.at(first)
+		d.setMismatch(first)
 	}
 	switch {
 	case was != is:
-		return w.found(d)
+		return w.addDifference(d)
 	case differ:
 		d.Place = placeStoredState
-		return w.found(d)
+		return w.addDifference(d)
 	}
 	return nil
 }
 
-// absent reports whether an error says that something is not in a store.
-func absent(err error) bool {
+// isNotFound reports whether an error says that something is not in a store.
+func isNotFound(err error) bool {
 	e, ok := errors.AsType[*trimtab.Error](err)
 	return ok && e.Class == trimtab.NotFound
 }
 
-// found takes a difference down, and ends the work unless all are wanted. Of
+// addDifference takes a difference down, and ends the work unless all are wanted. Of
 // steps only the first is kept, and of states.
-func (w *again) found(d Difference) error {
+func (w *reproduction) addDifference(d Difference) error {
 	for _, have := range w.out.Differences {
-		if d.Step != nil && have.Step != nil && d.ofState() == have.ofState() {
+		if d.Step != nil && have.Step != nil && d.inState() == have.inState() {
 			return nil
 		}
 	}
@@ -378,17 +378,17 @@ func (w *again) found(d Difference) error {
 	if w.in.All {
 		return nil
 	}
-	return errDiffers
+	return errDifference
 }
 
-// end makes the outputs and compares them, and what was measured of them.
-func (w *again) end(ctx context.Context) error {
+// compareEnd makes the outputs and compares them, and what was measured of them.
+func (w *reproduction) compareEnd(ctx context.Context) error {
 	outputs, measured, err := w.job.finish(ctx)
 	if err != nil {
 		return err
 	}
-	if w.last == nil { // the checkpoint was after the last step
-		if w.last, err = w.store.StepMetrics(ctx, w.maker, w.next-1); err != nil {
+	if w.lastMetrics == nil { // the checkpoint was after the last step
+		if w.lastMetrics, err = w.store.StepMetrics(ctx, w.lastStepAttempt, w.nextStep-1); err != nil {
 			return err
 		}
 	}
@@ -399,30 +399,30 @@ func (w *again) end(ctx context.Context) error {
 				out.Here = is.Digest
 			}
 		}
-		if err := w.output(ctx, out); err != nil {
+		if err := w.compareOutput(ctx, out); err != nil {
 			return err
 		}
 	}
 	measured = append(measured, trimtab.FitMetrics(w.job.fits())...)
-	here := slices.Concat(w.last, recordedOf(w.in.Attempt.Metrics, measured))
+	here := slices.Concat(w.lastMetrics, onlyRecorded(w.in.Attempt.Metrics, measured))
 	w.out.Compared.Metrics += len(here)
 	if d, differ := compareMetrics(placeResult, w.in.Attempt.Metrics, here); differ {
-		return w.found(d)
+		return w.addDifference(d)
 	}
 	return nil
 }
 
-// output compares an output with the recorded one.
-func (w *again) output(ctx context.Context, o ReproducedOutput) error {
+// compareOutput compares an output with the recorded one.
+func (w *reproduction) compareOutput(ctx context.Context, o ReproducedOutput) error {
 	w.out.Compared.Outputs++
-	d, differ, stored, err := w.made.compare(ctx, o, w.recorded)
+	d, differ, stored, err := w.scratch.compare(ctx, o, w.recorded)
 	if err != nil {
 		return err
 	}
 	o.Stored = stored
 	w.out.Outputs = append(w.out.Outputs, o)
 	if differ {
-		return w.found(d)
+		return w.addDifference(d)
 	}
 	return nil
 }

@@ -29,12 +29,12 @@ func (a *Activities) Rollouts(ctx context.Context, in RolloutInput) (RolloutResu
 }
 
 func (a *Activities) rollouts(ctx context.Context, in RolloutInput) (RolloutResult, error) {
-	r := &running{a: a, in: in.segment()}
+	r := &segmentRun{a: a, in: in.segment()}
 	work, stop := context.WithCancelCause(ctx)
 	r.phase.Store("loading")
-	r.at.Store(int64(in.Step))
-	r.advanced()
-	r.shown.Store(r.moved.Load())
+	r.heartbeatStep.Store(int64(in.Step))
+	r.markAdvanced()
+	r.progressAt.Store(r.advancedAt.Load())
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
@@ -45,15 +45,15 @@ func (a *Activities) rollouts(ctx context.Context, in RolloutInput) (RolloutResu
 		<-watched
 	}()
 
-	if err := r.stand(work); err != nil {
-		return RolloutResult{}, r.cause(work, err)
+	if err := r.restoreAt(work); err != nil {
+		return RolloutResult{}, r.stopCause(work, err)
 	}
 	r.phase.Store("rollouts")
 	digest, err := r.makeShard(work, in.Shard, in.Shards)
 	if err != nil {
-		return RolloutResult{}, r.cause(work, err)
+		return RolloutResult{}, r.stopCause(work, err)
 	}
-	a.warm.keep(in.Attempt, in.From, r.job)
+	a.cache.put(in.Attempt, in.From, r.job)
 	return RolloutResult{Digest: digest}, nil
 }
 
@@ -63,9 +63,9 @@ func (in RolloutInput) segment() SegmentInput {
 		Sequence: in.Sequence, From: in.From, Step: in.Step}
 }
 
-// stand makes the stage stand where r.in says, and reads only. A stage that is
+// restoreAt makes the stage stand where r.in says, and reads only. A stage that is
 // kept is set to another state, which is quicker than to make one.
-func (r *running) stand(ctx context.Context) (err error) {
+func (r *segmentRun) restoreAt(ctx context.Context) (err error) {
 	c, found := storage.Checkpoint{Attempt: r.in.Attempt, Step: r.in.Step, Digest: r.in.From}, true
 	if r.in.From == "" {
 		if c, found, err = r.origin(ctx); err != nil {
@@ -73,7 +73,7 @@ func (r *running) stand(ctx context.Context) (err error) {
 		}
 	}
 	r.step = c.Step
-	kept, at := r.a.warm.lend(r.in.Attempt)
+	kept, at := r.a.cache.takeAny(r.in.Attempt)
 	switch {
 	case kept != nil && at == r.in.From:
 		r.job = kept
@@ -88,8 +88,8 @@ func (r *running) stand(ctx context.Context) (err error) {
 	return r.load(c)
 }
 
-// lend hands the kept stage over wherever it stands, if it is of that attempt.
-func (w *warm) lend(attempt int64) (j job, at trimtab.Digest) {
+// takeAny hands the kept stage over wherever it stands, if it is of that attempt.
+func (w *stageCache) takeAny(attempt int64) (j job, at trimtab.Digest) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.attempt == attempt {
@@ -100,12 +100,12 @@ func (w *warm) lend(attempt int64) (j job, at trimtab.Digest) {
 }
 
 // makeShard makes and stores one shard. Past the last iteration there is none.
-func (r *running) makeShard(ctx context.Context, shard, of int) (trimtab.Digest, error) {
-	_, t, err := r.ppo()
+func (r *segmentRun) makeShard(ctx context.Context, shard, of int) (trimtab.Digest, error) {
+	_, t, err := r.ppoTrainer()
 	if err != nil || r.step >= t.Steps() {
 		return "", err
 	}
-	from, to := t.Cut(shard, of)
+	from, to := t.ShardRange(shard, of)
 	s, err := t.Rollouts(ctx, r.step, from, to)
 	if err != nil {
 		return "", err
@@ -113,8 +113,8 @@ func (r *running) makeShard(ctx context.Context, shard, of int) (trimtab.Digest,
 	return r.a.files.SaveRollouts(checkpoint.AttemptName(r.in.Attempt), checkpoint.Rollouts{Step: s.Step, First: s.First, State: r.in.From, Arrays: s.Arrays()})
 }
 
-// ppo is the stage and its trainer.
-func (r *running) ppo() (*trained, *ppo.Trainer, error) {
+// ppoTrainer is the stage and its trainer.
+func (r *segmentRun) ppoTrainer() (*trained, *ppo.Trainer, error) {
 	if j, ok := r.job.(*trained); ok {
 		if t, ok := j.Trainer.(*ppo.Trainer); ok {
 			return j, t, nil
@@ -135,23 +135,23 @@ func (s *shardedStep) Step(ctx context.Context, step int) (trimtab.Report, error
 	if step != s.step {
 		return s.trained.Step(ctx, step)
 	}
-	return s.Trainer.(*ppo.Trainer).StepWith(ctx, step, s.shards)
+	return s.Trainer.(*ppo.Trainer).StepWithShards(ctx, step, s.shards)
 }
 
 // withShards is the job with the rollouts that the segment was given. They are of
 // the checkpoint that it was told to go on from: where it stands on another
 // one, because its row came late or its file was damaged, it makes its own.
-func (r *running) withShards(ctx context.Context) (job, error) {
-	if len(r.in.Shards) == 0 || r.check != r.in.From || r.step >= r.job.Steps() {
+func (r *segmentRun) withShards(ctx context.Context) (job, error) {
+	if len(r.in.Shards) == 0 || r.latest != r.in.From || r.step >= r.job.Steps() {
 		return r.job, nil
 	}
-	j, _, err := r.ppo()
+	j, _, err := r.ppoTrainer()
 	if err != nil {
 		return nil, err
 	}
 	s := &shardedStep{trained: j, step: r.step}
 	for _, d := range r.in.Shards {
-		shard, found, err := r.shard(ctx, d)
+		shard, found, err := r.loadShard(ctx, d)
 		if err != nil {
 			return nil, err
 		}
@@ -162,15 +162,15 @@ func (r *running) withShards(ctx context.Context) (job, error) {
 	return s, nil
 }
 
-// shard reads rollouts. Ones that are gone or damaged are not found: they are
+// loadShard reads rollouts. Ones that are gone or damaged are not found: they are
 // made again, and the run's log says so. Whole ones of another state are an error.
-func (r *running) shard(ctx context.Context, d trimtab.Digest) (s ppo.Shard, found bool, err error) {
+func (r *segmentRun) loadShard(ctx context.Context, d trimtab.Digest) (s ppo.Shard, found bool, err error) {
 	if d == "" {
 		return s, false, nil
 	}
 	file, err := r.a.files.LoadRollouts(checkpoint.AttemptName(r.in.Attempt), d)
 	if e, ok := errors.AsType[*trimtab.Error](err); ok && (e.Class == trimtab.NotFound || e.Class == trimtab.Verification) {
-		r.a.say(ctx, r.in.Run, r.in.Stage.Name, 0, "made again: %s", e.Message)
+		r.a.logRun(ctx, r.in.Run, r.in.Stage.Name, 0, "made again: %s", e.Message)
 		return s, false, nil
 	}
 	if err != nil {
@@ -180,13 +180,13 @@ func (r *running) shard(ctx context.Context, d trimtab.Digest) (s ppo.Shard, fou
 		return s, false, trimtab.NewError(trimtab.Verification, "wrong_rollouts", "rerun the stage from its last checkpoint",
 			"rollouts %s are of checkpoint %q, not of %q", d.Short(), file.State.Short(), r.in.From.Short())
 	}
-	s, err = ppo.ShardOf(file.Step, file.First, file.Arrays)
+	s, err = ppo.ShardFromArrays(file.Step, file.First, file.Arrays)
 	return s, err == nil, err
 }
 
-// dropShards removes the rollouts of an iteration that is committed.
-func (r *running) dropShards() error {
-	if r.check == r.in.From {
+// removeShards removes the rollouts of an iteration that is committed.
+func (r *segmentRun) removeShards() error {
+	if r.latest == r.in.From {
 		return nil
 	}
 	for _, d := range r.in.Shards {

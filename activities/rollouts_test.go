@@ -40,18 +40,18 @@ func ppoStage(t *testing.T) (w *smallWorker, in RolloutInput, states []trimtab.D
 	return w, in, states
 }
 
-// stand makes the input's stage stand on a state.
-func stand(t *testing.T, w *smallWorker, in RolloutInput, from trimtab.Digest, step int) *running {
+// restoreAt makes the input's stage stand on a state.
+func stand(t *testing.T, w *smallWorker, in RolloutInput, from trimtab.Digest, step int) *segmentRun {
 	t.Helper()
 	in.From, in.Step = from, step
-	r := &running{a: w.Activities, in: in.segment()}
-	if err := r.stand(t.Context()); err != nil {
+	r := &segmentRun{a: w.Activities, in: in.segment()}
+	if err := r.restoreAt(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	return r
 }
 
-func makeShard(t *testing.T, r *running, shard int) trimtab.Digest {
+func makeShard(t *testing.T, r *segmentRun, shard int) trimtab.Digest {
 	t.Helper()
 	d, err := r.makeShard(t.Context(), shard, 3)
 	if err != nil || d == "" {
@@ -66,18 +66,18 @@ func TestRolloutsKeepTheStage(t *testing.T) {
 	w, in, states := ppoStage(t)
 	first := stand(t, w, in, states[1], 2)
 	later := makeShard(t, first, 1)
-	w.warm.keep(7, states[1], first.job)
+	w.cache.put(7, states[1], first.job)
 	again := stand(t, w, in, states[1], 2)
 	if again.job != first.job || makeShard(t, again, 1) != later {
 		t.Error("the stage is made again, or makes another file")
 	}
-	w.warm.keep(7, states[1], again.job)
+	w.cache.put(7, states[1], again.job)
 	moved := stand(t, w, in, states[0], 1)
 	earlier := makeShard(t, moved, 1)
 	if moved.job != first.job || earlier == later {
 		t.Error("the stage is made again, or stands where it stood")
 	}
-	w.warm.keep(8, states[0], moved.job) // of another attempt
+	w.cache.put(8, states[0], moved.job) // of another attempt
 	fresh := stand(t, w, in, states[0], 1)
 	if fresh.job == first.job || makeShard(t, fresh, 1) != earlier {
 		t.Error("the stage of another attempt is taken, or the same shard is another file")
@@ -88,7 +88,7 @@ func TestRolloutsKeepTheStage(t *testing.T) {
 	}
 	wrong := in
 	wrong.From, wrong.Step = states[0], 2
-	if err := (&running{a: w.Activities, in: wrong.segment()}).stand(t.Context()); trimtab.AsError(err).Type != "checkpoint_mismatch" {
+	if err := (&segmentRun{a: w.Activities, in: wrong.segment()}).restoreAt(t.Context()); trimtab.AsError(err).Type != "checkpoint_mismatch" {
 		t.Errorf("a state of another step: %v", err)
 	}
 }
@@ -107,7 +107,7 @@ func TestSegmentTakesShards(t *testing.T) {
 	}
 	take := func(digests ...trimtab.Digest) (*shardedStep, error) {
 		r := stand(t, w, in, states[0], 1)
-		r.in.Shards, r.check = digests, states[0]
+		r.in.Shards, r.latest = digests, states[0]
 		j, err := r.withShards(t.Context())
 		s, _ := j.(*shardedStep)
 		return s, err
@@ -141,7 +141,7 @@ func TestSegmentTakesShards(t *testing.T) {
 		t.Errorf("of another state: %v", err)
 	}
 	r = stand(t, w, in, states[0], 1)
-	r.in.Shards, r.check = shards, states[1] // the row came late, or the state was damaged
+	r.in.Shards, r.latest = shards, states[1] // the row came late, or the state was damaged
 	if j, err := r.withShards(t.Context()); err != nil || j != r.job {
 		t.Errorf("standing elsewhere the segment takes %T, %v", j, err)
 	}
@@ -155,15 +155,15 @@ func TestSegmentTakesShards(t *testing.T) {
 	}
 
 	r.in.Shards = append(shards, "")
-	r.check = r.in.From
+	r.latest = r.in.From
 	for _, left := range []bool{true, false} {
-		if err := r.dropShards(); err != nil {
+		if err := r.removeShards(); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := os.Stat(file(0)); (err == nil) != left {
 			t.Errorf("with the iteration committed: %v, the file: %v", !left, err)
 		}
-		r.check = states[1]
+		r.latest = states[1]
 	}
 }
 

@@ -160,7 +160,7 @@ func (c *smallChain) compare(t *testing.T, st trimtab.PlannedStage, names []stri
 	}
 }
 
-// steps is how many steps of a stage are compared.
+// trainSteps is how many steps of a stage are compared.
 func (c *smallChain) steps(kind string) int {
 	switch {
 	case *everything:
@@ -240,7 +240,7 @@ func (c *smallChain) outputs(t *testing.T, st trimtab.PlannedStage, j job) []tri
 }
 
 // digestsOf names all that a step made with its digest.
-func digestsOf(t *testing.T, state []tensor.Named, r trimtab.Report) []trimtab.Named {
+func digestsOf(t *testing.T, state []tensor.NamedArray, r trimtab.Report) []trimtab.Named {
 	t.Helper()
 	var list []trimtab.Named
 	for _, a := range state {

@@ -21,8 +21,8 @@ func newSamples(count, most int) samples {
 	return samples{most: most, tokens: make([]float32, count*most), lengths: make([]float32, count)}
 }
 
-func (s samples) state(prefix string) []tensor.Named {
-	return []tensor.Named{
+func (s samples) state(prefix string) []tensor.NamedArray {
+	return []tensor.NamedArray{
 		{Name: prefix + "tokens", Shape: []int{len(s.lengths), s.most}, Data: s.tokens},
 		{Name: prefix + "lengths", Shape: []int{len(s.lengths)}, Data: s.lengths},
 	}

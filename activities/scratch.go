@@ -18,17 +18,17 @@ import (
 	"github.com/trimtab/trimtab/tokenizer"
 )
 
-// scratch is the keeper of reproductions: models go to a store of their own,
+// scratchStore is the keeper of reproductions: models go to a store of their own,
 // rankings and evaluations stay in memory. What was made is read before what
 // the record has.
-type scratch struct {
+type scratchStore struct {
 	store     *storage.Store // read only
 	files     *checkpoint.Store
 	sets      map[trimtab.Digest][]trimtab.Item // in the order in which they were made
 	documents map[trimtab.Digest][]byte
 }
 
-func (s *scratch) items(ctx context.Context, version trimtab.Digest) ([]trimtab.Item, error) {
+func (s *scratchStore) items(ctx context.Context, version trimtab.Digest) ([]trimtab.Item, error) {
 	made, ok := s.sets[version]
 	if !ok {
 		return s.store.Items(ctx, version)
@@ -39,12 +39,12 @@ func (s *scratch) items(ctx context.Context, version trimtab.Digest) ([]trimtab.
 	return slices.SortedStableFunc(slices.Values(made), byDigest), nil
 }
 
-func (s *scratch) keepModel(_ context.Context, _ SegmentInput, _ string, m *model.Model, t *tokenizer.Tokenizer) (trimtab.Digest, error) {
+func (s *scratchStore) putModel(_ context.Context, _ SegmentInput, _ string, m *model.Model, t *tokenizer.Tokenizer) (trimtab.Digest, error) {
 	return checkpoint.SaveModel(s.files, m, t)
 }
 
-// keepRankings gives the root under which the items would be frozen.
-func (s *scratch) keepRankings(_ context.Context, _ SegmentInput, items []trimtab.Item) (trimtab.Digest, error) {
+// putRankings gives the root under which the items would be frozen.
+func (s *scratchStore) putRankings(_ context.Context, _ SegmentInput, items []trimtab.Item) (trimtab.Digest, error) {
 	leaves := make([]trimtab.Digest, len(items))
 	for i, it := range items {
 		leaves[i] = trimtab.DigestOf(it.Canonical())
@@ -54,7 +54,7 @@ func (s *scratch) keepRankings(_ context.Context, _ SegmentInput, items []trimta
 	return root, nil
 }
 
-func (s *scratch) keepEvaluation(_ context.Context, _ SegmentInput, body []byte) (trimtab.Digest, error) {
+func (s *scratchStore) putEvaluation(_ context.Context, _ SegmentInput, body []byte) (trimtab.Digest, error) {
 	d := trimtab.DigestOf(body)
 	s.documents[d] = body
 	return d, nil
@@ -62,7 +62,7 @@ func (s *scratch) keepEvaluation(_ context.Context, _ SegmentInput, body []byte)
 
 // compare finds the first difference of an output from the recorded one, by
 // content; stored says whether the recorded one is still there.
-func (s *scratch) compare(ctx context.Context, o ReproducedOutput, recorded *checkpoint.Store) (d Difference, differ, stored bool, err error) {
+func (s *scratchStore) compare(ctx context.Context, o ReproducedOutput, recorded *checkpoint.Store) (d Difference, differ, stored bool, err error) {
 	d = Difference{Place: o.Name, Name: "digest", Recorded: string(o.Recorded), Here: string(o.Here)}
 	differ, stored = o.Recorded != o.Here, true
 	switch {
@@ -79,7 +79,7 @@ func (s *scratch) compare(ctx context.Context, o ReproducedOutput, recorded *che
 			return d, differ, false, err
 		}
 		if differ {
-			d.at(compareRankings(was, s.sets[o.Here]))
+			d.setMismatch(compareRankings(was, s.sets[o.Here]))
 		}
 	case o.Name == placeEvaluation:
 		was, err := s.store.Document(ctx, o.Recorded)
@@ -87,7 +87,7 @@ func (s *scratch) compare(ctx context.Context, o ReproducedOutput, recorded *che
 			return d, differ, false, err
 		}
 		if differ {
-			d.at(compareJSON(was, s.documents[o.Here]))
+			d.setMismatch(compareJSON(was, s.documents[o.Here]))
 		}
 	}
 	return d, differ, stored, err
@@ -95,14 +95,14 @@ func (s *scratch) compare(ctx context.Context, o ReproducedOutput, recorded *che
 
 // compareModel looks into the recorded model's files, which may also be other
 // ones than the record says, or gone.
-func (s *scratch) compareModel(o ReproducedOutput, recorded *checkpoint.Store, d *Difference, differ *bool) (stored bool, err error) {
+func (s *scratchStore) compareModel(o ReproducedOutput, recorded *checkpoint.Store, d *Difference, differ *bool) (stored bool, err error) {
 	files, err := s.files.Files(o.Here)
 	if err != nil {
 		return false, err
 	}
 	first, other, err := recorded.CompareModel(o.Recorded, files)
 	switch {
-	case absent(err):
+	case isNotFound(err):
 		return false, nil
 	case err != nil:
 		return false, err
@@ -111,7 +111,7 @@ func (s *scratch) compareModel(o ReproducedOutput, recorded *checkpoint.Store, d
 	case !*differ:
 		d.Place, *differ = placeStoredModel, true
 	}
-	d.at(first)
+	d.setMismatch(first)
 	return true, nil
 }
 
@@ -122,11 +122,11 @@ func (r *Reproducer) Export(outputs []ReproducedOutput, folder string) error {
 		var err error
 		switch path := filepath.Join(folder, o.Name); o.Name {
 		case placeModel:
-			err = checkpoint.Export(r.made.files, o.Here, path)
+			err = checkpoint.Export(r.scratch.files, o.Here, path)
 		case placeRankings:
-			err = writeLines(path+".jsonl", r.made.sets[o.Here])
+			err = writeLines(path+".jsonl", r.scratch.sets[o.Here])
 		case placeEvaluation:
-			err = writeFile(path+".json", r.made.documents[o.Here])
+			err = writeFile(path+".json", r.scratch.documents[o.Here])
 		}
 		if err != nil {
 			return err
@@ -151,5 +151,5 @@ func writeFile(path string, body []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	return plainfile.New(path, 0o644, body)
+	return plainfile.WriteNew(path, 0o644, body)
 }

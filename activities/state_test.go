@@ -103,7 +103,7 @@ func (c *smallChain) checkShared(t *testing.T, st trimtab.PlannedStage, fields t
 	var shards []ppo.Shard
 	trainer := twin.Trainer.(*ppo.Trainer)
 	for i := range 2 {
-		from, to := trainer.Cut(i, 2)
+		from, to := trainer.ShardRange(i, 2)
 		s, err := trainer.Rollouts(t.Context(), 1, from, to)
 		if err != nil {
 			t.Fatal(err)

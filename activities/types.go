@@ -139,9 +139,9 @@ type RunStatusInput struct {
 // Request is what a person asked for, as it has to be in the record.
 type Request = storage.Request
 
-// Taking is a request and the Update that takes it: a request is taken once,
+// TakenRequest is a request and the Update that takes it: a request is taken once,
 // but the activities of its Update may be tried several times.
-type Taking struct {
+type TakenRequest struct {
 	Request Request
 	Update  string
 }
@@ -158,8 +158,8 @@ type ReplanInput struct {
 	// Status and Next are what the run shows from then on; an empty Status is running.
 	Status trimtab.RunStatus
 	Next   string
-	// Taking is the request; nil is of an older build, which asked for nothing.
-	Taking *Taking `json:",omitempty"`
+	// TakenRequest is the request; nil is of an older build, which asked for nothing.
+	Taking *TakenRequest `json:",omitempty"`
 }
 
 // DecisionInput records what a person decided about a stage, or about the run when Stage is empty.
@@ -172,6 +172,6 @@ type DecisionInput struct {
 	// Status and Next are what the run shows from then on; an empty Status changes nothing.
 	Status trimtab.RunStatus
 	Next   string
-	// Taking is the request; nil is of an older build, which asked for nothing.
-	Taking *Taking `json:",omitempty"`
+	// TakenRequest is the request; nil is of an older build, which asked for nothing.
+	Taking *TakenRequest `json:",omitempty"`
 }

@@ -85,7 +85,7 @@ func TestTreeIsThatOfTlog(t *testing.T) {
 		return out, nil
 	})
 	var tree audit.Tree
-	var list audit.HashList
+	var list audit.HashChecker
 	for n := range int64(70) {
 		h := audit.Hash{byte(n), 7}
 		hashes, err := tlog.StoredHashes(n, h[:], reader)
@@ -106,12 +106,12 @@ func TestTreeIsThatOfTlog(t *testing.T) {
 		if tree.Root() != audit.Hash(want) || tree.Size() != n+1 {
 			t.Fatalf("size %d: root %s, tlog has %s", n+1, tree.Root(), audit.Hash(want))
 		}
-		if list.Root() != tree.Root() || !list.Whole() {
+		if list.Root() != tree.Root() || !list.Complete() {
 			t.Fatalf("size %d: the stored hashes have root %s", n+1, list.Root())
 		}
 	}
 	for i := range stored {
-		var l audit.HashList
+		var l audit.HashChecker
 		found := false
 		for j, x := range stored {
 			if j == i {

@@ -42,14 +42,14 @@ type Event struct {
 	Facts    []byte // lines
 }
 
-const prefix = "trimtab event 1\n"
+const eventPrefix = "trimtab event 1\n"
 
 // epoch is Postgres's.
 var epoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // AppendBytes appends what is hashed for an event after one with the hash previous.
 func (e *Event) AppendBytes(b []byte, previous Hash) []byte {
-	b = append(b, prefix...)
+	b = append(b, eventPrefix...)
 	b = append(b, previous[:]...)
 	b = appendField(b, e.Stream)
 	b = binary.BigEndian.AppendUint64(b, uint64(e.Sequence))
@@ -96,8 +96,10 @@ func (c *Chain) Next(e *Event, stored Hash) error {
 	return nil
 }
 
-// Skip goes on after an event that is not what it was.
-func (c *Chain) Skip(e *Event, stored Hash) { c.stream, c.last, c.hash = e.Stream, e.Sequence, stored }
+// Resync goes on after an event that is not what it was.
+func (c *Chain) Resync(e *Event, stored Hash) {
+	c.stream, c.last, c.hash = e.Stream, e.Sequence, stored
+}
 
 // Last is the stream that the last event was of, its sequence and its hash.
 func (c *Chain) Last() (stream string, sequence int64, hash Hash) { return c.stream, c.last, c.hash }
@@ -123,15 +125,15 @@ func (e Event) MarshalJSON() ([]byte, error) {
 // UnmarshalJSON is the inverse.
 func (e *Event) UnmarshalJSON(raw []byte) error {
 	var j jsonEvent
-	if err := strict(raw, &j); err != nil {
+	if err := unmarshalStrict(raw, &j); err != nil {
 		return err
 	}
 	*e = Event{j.Stream, j.Sequence, j.At, j.Actor, j.Type, j.Stage, j.Attempt, []byte(j.Body), []byte(j.Facts)}
 	return nil
 }
 
-// strict reads one JSON document that has no other fields than v.
-func strict(raw []byte, v any) error {
+// unmarshalStrict reads one JSON document that has no other fields than v.
+func unmarshalStrict(raw []byte, v any) error {
 	d := json.NewDecoder(bytes.NewReader(raw))
 	d.DisallowUnknownFields()
 	if err := d.Decode(v); err != nil {
@@ -143,15 +145,15 @@ func strict(raw []byte, v any) error {
 	return nil
 }
 
-// Line is an event of an exported record.
-type Line struct {
+// ExportLine is an event of an exported record.
+type ExportLine struct {
 	Event Event `json:"event"`
 	Hash  Hash  `json:"hash"`
 }
 
-// ParseLine reads a line of an exported record.
-func ParseLine(raw []byte) (Line, error) {
-	var l Line
-	err := strict(raw, &l)
+// ParseExportLine reads a line of an exported record.
+func ParseExportLine(raw []byte) (ExportLine, error) {
+	var l ExportLine
+	err := unmarshalStrict(raw, &l)
 	return l, err
 }

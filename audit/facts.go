@@ -12,8 +12,8 @@ import (
 	"unicode/utf8"
 )
 
-// Rows are rows of one table that an event tells of: those of its attempt, of its run, of its dataset, or what a digest names.
-type Rows struct {
+// RowSelector are rows of one table that an event tells of: those of its attempt, of its run, of its dataset, or what a digest names.
+type RowSelector struct {
 	Table *Table // nil for the items that an event added: the kind of the dataset says in which tables they are
 
 	From, Until int64  // of tables that have steps: From ≤ step < Until
@@ -23,31 +23,31 @@ type Rows struct {
 	None        bool   // the event does not say which: there are none
 }
 
-// steps are the tables whose rows steps_committed tells of by their steps.
-var steps = []string{"step", "metric", "timing", "rollout"}
+// stepTables are the tables whose rows steps_committed tells of by their steps.
+var stepTables = []string{"step", "metric", "timing", "rollout"}
 
-// Sealing are the types of events that tell of rows.
-var Sealing = []string{"artifact_made", "attempt_completed", "attempt_created", "attempt_started", "attempt_status",
+// SealingTypes are the types of events that tell of rows.
+var SealingTypes = []string{"artifact_made", "attempt_completed", "attempt_created", "attempt_started", "attempt_status",
 	"dataset_created", "dataset_frozen", "document_kept", "evaluation_made", "items_added", "items_erased",
 	"run_created", "run_planned", "run_status", "steps_committed"}
 
 // Seals says which rows an event tells of, one Rows for each line of its facts and in their order, as facts_of in
 // migrations/007_record.sql finds them. It fails when the event's body cannot be read.
-func (e *Event) Seals() ([]Rows, error) {
-	if !slices.Contains(Sealing, e.Type) {
+func (e *Event) Seals() ([]RowSelector, error) {
+	if !slices.Contains(SealingTypes, e.Type) {
 		return nil, nil
 	}
 	body, err := readBody(e.Body)
 	if err != nil {
 		return nil, err
 	}
-	rows := func(names ...string) (list []Rows) {
+	rows := func(names ...string) (list []RowSelector) {
 		for _, name := range names {
-			list = append(list, Rows{Table: TableOf(name)})
+			list = append(list, RowSelector{Table: TableOf(name)})
 		}
 		return list
 	}
-	var list []Rows
+	var list []RowSelector
 	switch e.Type {
 	case "attempt_created", "attempt_started", "attempt_status", "attempt_completed", "steps_committed":
 		if e.Attempt <= 0 {
@@ -55,18 +55,18 @@ func (e *Event) Seals() ([]Rows, error) {
 		}
 		return e.sealsOfAttempt(body, rows)
 	case "run_created":
-		list = append(rows("run_state", "run"), Rows{Table: TableOf("run_plan"), Revision: body.number("revision", 0)})
+		list = append(rows("run_state", "run"), RowSelector{Table: TableOf("run_plan"), Revision: body.number("revision", 0)})
 	case "run_planned":
-		list = []Rows{{Table: TableOf("run_plan"), Revision: body.number("revision", 0)}}
+		list = []RowSelector{{Table: TableOf("run_plan"), Revision: body.number("revision", 0)}}
 	case "run_status":
 		list = rows("run_state")
 	case "artifact_made":
 		none := !body.has("digest") || !body.has("name")
-		list = []Rows{{Table: TableOf("artifact"), Digest: body.text("digest"), Name: body.text("name"), None: none}}
+		list = []RowSelector{{Table: TableOf("artifact"), Digest: body.text("digest"), Name: body.text("name"), None: none}}
 	case "evaluation_made":
-		list = []Rows{{Table: TableOf("evaluation"), Digest: body.text("document"), None: !body.has("document")}}
+		list = []RowSelector{{Table: TableOf("evaluation"), Digest: body.text("document"), None: !body.has("document")}}
 	case "document_kept":
-		list = []Rows{{Table: TableOf("document"), Digest: body.text("digest"), None: !body.has("digest")}}
+		list = []RowSelector{{Table: TableOf("document"), Digest: body.text("digest"), None: !body.has("digest")}}
 	case "dataset_created":
 		list = rows("dataset")
 	case "dataset_frozen":
@@ -77,12 +77,12 @@ func (e *Event) Seals() ([]Rows, error) {
 	case "items_erased":
 		list = rows("erasure")
 	case "items_added":
-		list = append(rows("dataset_item"), Rows{})
+		list = append(rows("dataset_item"), RowSelector{})
 	}
 	return list, body.err
 }
 
-func (e *Event) sealsOfAttempt(body *told, rows func(names ...string) []Rows) (list []Rows, err error) {
+func (e *Event) sealsOfAttempt(body *eventBody, rows func(names ...string) []RowSelector) (list []RowSelector, err error) {
 	if e.Type != "steps_committed" {
 		list = rows("attempt_state")
 	}
@@ -99,53 +99,53 @@ func (e *Event) sealsOfAttempt(body *told, rows func(names ...string) []Rows) (l
 }
 
 // sealsOfSteps are the steps and the checkpoint of a commit.
-func (b *told) sealsOfSteps() (list []Rows) {
+func (b *eventBody) sealsOfSteps() (list []RowSelector) {
 	from, until := b.number("first", b.number("from", 0)), b.number("until", -1)
 	if (b.has("first") || b.has("from")) && b.has("until") && from < until {
-		for _, name := range steps {
-			list = append(list, Rows{Table: TableOf(name), From: from, Until: until})
+		for _, name := range stepTables {
+			list = append(list, RowSelector{Table: TableOf(name), From: from, Until: until})
 		}
 	}
 	if _, ok := b.fields["checkpoint"]; ok {
 		c, err := readBody(b.fields["checkpoint"])
 		if err != nil {
-			c = &told{}
+			c = &eventBody{}
 		}
 		step := c.number("step", 0)
-		list = append(list, Rows{Table: TableOf("checkpoint"), From: step, Until: step + 1, None: !c.has("step")})
-		b.fault(c.err)
+		list = append(list, RowSelector{Table: TableOf("checkpoint"), From: step, Until: step + 1, None: !c.has("step")})
+		b.fail(c.err)
 	}
 	return list
 }
 
-// told is the body of an event. The first thing in it that cannot be read is kept in err.
-type told struct {
+// eventBody is the body of an event. The first thing in it that cannot be read is kept in err.
+type eventBody struct {
 	fields map[string]json.RawMessage
 	err    error
 }
 
-func readBody(raw []byte) (*told, error) {
-	b := &told{}
+func readBody(raw []byte) (*eventBody, error) {
+	b := &eventBody{}
 	if err := json.Unmarshal(raw, &b.fields); err != nil {
 		return b, fmt.Errorf("its body is no JSON object: %w", err)
 	}
 	return b, nil
 }
 
-func (b *told) fault(err error) {
+func (b *eventBody) fail(err error) {
 	if b.err == nil {
 		b.err = err
 	}
 }
 
 // has reports whether a field is there and not null.
-func (b *told) has(name string) bool {
+func (b *eventBody) has(name string) bool {
 	raw, ok := b.fields[name]
 	return ok && !bytes.Equal(raw, []byte("null"))
 }
 
 // text is a string, or what else stands in a field as it is written; empty for none.
-func (b *told) text(name string) string {
+func (b *eventBody) text(name string) string {
 	if !b.has(name) {
 		return ""
 	}
@@ -157,13 +157,13 @@ func (b *told) text(name string) string {
 }
 
 // number is an integer, or otherwise where the field is not there.
-func (b *told) number(name string, otherwise int64) int64 {
+func (b *eventBody) number(name string, otherwise int64) int64 {
 	if !b.has(name) {
 		return otherwise
 	}
 	n, err := strconv.ParseInt(b.text(name), 10, 64)
 	if err != nil {
-		b.fault(fmt.Errorf("%s in its body is %.40s, not an integer", name, b.fields[name]))
+		b.fail(fmt.Errorf("%s in its body is %.40s, not an integer", name, b.fields[name]))
 	}
 	return n
 }
@@ -199,7 +199,7 @@ type Seal struct {
 	Digest Hash
 }
 
-// Line is the seal as it stands in the facts of an event.
+// ExportLine is the seal as it stands in the facts of an event.
 func (s Seal) Line() string { return fmt.Sprintf("%s %d %s\n", s.Table, s.Rows, s.Digest) }
 
 // ParseSeals reads the facts of an event.

@@ -24,7 +24,7 @@ func TestTables(t *testing.T) {
 			t.Errorf("table %s", table.Name)
 		}
 	}
-	for _, name := range slices.Concat(states, shared, steps) {
+	for _, name := range slices.Concat(mutableTables, sharedTables, stepTables) {
 		if TableOf(name) == nil {
 			t.Errorf("no table %s", name)
 		}

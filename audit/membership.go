@@ -34,7 +34,7 @@ func ProveMembership(version, item string, leaves []string) (Membership, error) 
 		return hashes, nil
 	})
 	for i, leaf := range leaves {
-		raw, err := rawDigest(leaf)
+		raw, err := decodeDigest(leaf)
 		if err != nil {
 			return m, err
 		}
@@ -60,7 +60,7 @@ func ProveMembership(version, item string, leaves []string) (Membership, error) 
 // ParseMembership reads a membership.
 func ParseMembership(raw []byte) (Membership, error) {
 	var m Membership
-	if err := strict(raw, &m); err != nil {
+	if err := unmarshalStrict(raw, &m); err != nil {
 		return m, fmt.Errorf("read the proof: %w", err)
 	}
 	if m.Schema != MembershipSchema {
@@ -71,11 +71,11 @@ func ParseMembership(raw []byte) (Membership, error) {
 
 // Check says why a membership does not hold.
 func (m Membership) Check() error {
-	root, err := rawDigest(m.Version)
+	root, err := decodeDigest(m.Version)
 	if err != nil {
 		return err
 	}
-	leaf, err := rawDigest(m.Item)
+	leaf, err := decodeDigest(m.Item)
 	if err != nil {
 		return err
 	}
@@ -92,8 +92,8 @@ func (m Membership) Check() error {
 	return nil
 }
 
-// rawDigest is the 32 bytes of "sha256:" and 64 digits.
-func rawDigest(d string) ([]byte, error) {
+// decodeDigest is the 32 bytes of "sha256:" and 64 digits.
+func decodeDigest(d string) ([]byte, error) {
 	raw, err := hex.DecodeString(strings.TrimPrefix(d, "sha256:"))
 	if err != nil || len(raw) != len(Hash{}) {
 		return nil, fmt.Errorf("%.80q is no digest", d)

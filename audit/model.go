@@ -21,7 +21,7 @@ type Proofs struct {
 // ParseProofs reads proofs.
 func ParseProofs(raw []byte) (Proofs, error) {
 	var p Proofs
-	if err := strict(raw, &p); err != nil {
+	if err := unmarshalStrict(raw, &p); err != nil {
 		return p, fmt.Errorf("read the proofs: %w", err)
 	}
 	if p.Schema != ProofsSchema {
@@ -45,7 +45,7 @@ func (p Proofs) Check(model string, verifiers ...string) (Head, []Origin, error)
 	if p.Model != model {
 		return Head{}, nil, fmt.Errorf("the proofs are of model %s, this is %s", p.Model, model)
 	}
-	f := facts{made: map[string]Origin{}, inputs: map[string][]string{}}
+	f := provenFacts{made: map[string]Origin{}, inputs: map[string][]string{}}
 	var head Head
 	for i, one := range p.Proofs {
 		h, err := one.Check(verifiers...)
@@ -64,18 +64,18 @@ func (p Proofs) Check(model string, verifiers ...string) (Head, []Origin, error)
 	return head, origins, err
 }
 
-// facts are what proven events say.
-type facts struct {
+// provenFacts are what proven events say.
+type provenFacts struct {
 	made   map[string]Origin   // by digest
 	inputs map[string][]string // of attempts, by name
 }
 
-type named struct{ Name, Digest string }
+type namedDigest struct{ Name, Digest string }
 
-func (f *facts) add(e Event) error {
+func (f *provenFacts) add(e Event) error {
 	var body struct {
 		Version, Digest string
-		Inputs, Outputs []named
+		Inputs, Outputs []namedDigest
 	}
 	if err := json.Unmarshal(e.Body, &body); err != nil {
 		return fmt.Errorf("event %d of %s: %w", e.Sequence, e.Stream, err)
@@ -113,7 +113,7 @@ func (f *facts) add(e Event) error {
 }
 
 // origins follows a digest down to what nothing was made from.
-func (f *facts) origins(digest string) (list []Origin, err error) {
+func (f *provenFacts) origins(digest string) (list []Origin, err error) {
 	queue := []string{digest}
 	for i := 0; i < len(queue); i++ {
 		o, ok := f.made[queue[i]]

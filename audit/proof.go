@@ -25,7 +25,7 @@ const maxPath = 64
 // ParseProof reads a proof.
 func ParseProof(raw []byte) (Proof, error) {
 	var p Proof
-	if err := strict(raw, &p); err != nil {
+	if err := unmarshalStrict(raw, &p); err != nil {
 		return p, fmt.Errorf("read the proof: %w", err)
 	}
 	if p.Schema != ProofSchema {

@@ -14,22 +14,22 @@ type Table struct {
 	Name    string
 	Columns []Column
 	Key     []string // columns that tell one row from another
-	State   bool     // its rows change, with an event each time: the last event about a row holds
+	Mutable bool     // its rows change, with an event each time: the last event about a row holds
 	Shared  bool     // several events may tell of one row
 }
 
-// Column is a column of an audited table.
+// ColumnIndex is a column of an audited table.
 type Column struct {
 	Name string
 	Type string // Postgres's name of the type, the base type of a domain
 	Null bool   // the column may be null
 }
 
-// fixed has the bytes of the types that are hashed as Postgres sends them, without a length.
-var fixed = map[string]int{"int2": 2, "int4": 4, "int8": 8, "float4": 4, "float8": 8, "bool": 1, "timestamptz": 8}
+// fixedSizes has the bytes of the types that are hashed as Postgres sends them, without a length.
+var fixedSizes = map[string]int{"int2": 2, "int4": 4, "int8": 8, "float4": 4, "float8": 8, "bool": 1, "timestamptz": 8}
 
-// varying are the types that are hashed as a field. Arrays are as Postgres sends them, all others as text.
-var varying = []string{"text", "bytea", "json", "numeric", "int4[]", "float4[]"}
+// variableTypes are the types that are hashed as a field. Arrays are as Postgres sends them, all others as text.
+var variableTypes = []string{"text", "bytea", "json", "numeric", "int4[]", "float4[]"}
 
 // AppendRow appends the bytes of a row that are hashed. values are in the order of t.Columns, nil for null, each as
 // Postgres sends it in its binary format, but for numeric, which is text.
@@ -42,7 +42,7 @@ func (t *Table) AppendRow(b []byte, values [][]byte) ([]byte, error) {
 	}
 	for i, c := range t.Columns {
 		v := values[i]
-		size := fixed[c.Type]
+		size := fixedSizes[c.Type]
 		switch {
 		case v == nil:
 			b = binary.BigEndian.AppendUint32(b, 1<<32-1)
@@ -59,8 +59,8 @@ func (t *Table) AppendRow(b []byte, values [][]byte) ([]byte, error) {
 	return b, nil
 }
 
-// Column is the place of a column, or -1.
-func (t *Table) Column(name string) int {
+// ColumnIndex is the place of a column, or -1.
+func (t *Table) ColumnIndex(name string) int {
 	return slices.IndexFunc(t.Columns, func(c Column) bool { return c.Name == name })
 }
 
@@ -104,8 +104,8 @@ timing: attempt* int8, step* int4, name* text, seconds float8`)
 
 // states are the tables whose rows change, and shared those of whose rows several events may tell.
 var (
-	states = []string{"attempt_state", "run_state"}
-	shared = []string{"dataset_version", "dataset_version_item", "demonstration", "prompt", "ranking", "ranking_response", "response", "text_item"}
+	mutableTables = []string{"attempt_state", "run_state"}
+	sharedTables  = []string{"dataset_version", "dataset_version_item", "demonstration", "prompt", "ranking", "ranking_response", "response", "text_item"}
 )
 
 // readTables reads tables, a line each that goes on in lines with a tab: the table, and its columns with their types,
@@ -113,11 +113,11 @@ var (
 func readTables(text string) (list []*Table) {
 	for line := range strings.SplitSeq(strings.TrimSpace(strings.ReplaceAll(text, "\n\t", " ")), "\n") {
 		name, columns, _ := strings.Cut(line, ": ")
-		t := &Table{Name: name, State: slices.Contains(states, name), Shared: slices.Contains(shared, name)}
+		t := &Table{Name: name, Mutable: slices.Contains(mutableTables, name), Shared: slices.Contains(sharedTables, name)}
 		for one := range strings.SplitSeq(columns, ", ") {
 			words := strings.Fields(one)
 			c := Column{Name: strings.TrimSuffix(words[0], "*"), Type: words[1], Null: len(words) == 3}
-			if fixed[c.Type] == 0 && !slices.Contains(varying, c.Type) {
+			if fixedSizes[c.Type] == 0 && !slices.Contains(variableTypes, c.Type) {
 				panic("audit: column " + one + " of " + name)
 			}
 			if strings.HasSuffix(words[0], "*") {

@@ -47,16 +47,16 @@ func (t *Tree) Root() Hash {
 	return Hash(h)
 }
 
-// HashList follows the hashes of a tree in the order in which tlog stores
+// HashChecker follows the hashes of a tree in the order in which tlog stores
 // them: each leaf, and after it each subtree that it completes.
-type HashList struct {
+type HashChecker struct {
 	t    Tree
 	next int64 // index
 	due  []tlog.Hash
 }
 
 // Next takes the hash at an index and says what is wrong with it. What a leaf should be it cannot know.
-func (l *HashList) Next(index int64, hash []byte) error {
+func (l *HashChecker) Next(index int64, hash []byte) error {
 	if index != l.next {
 		return fmt.Errorf("hash %d is missing", l.next)
 	}
@@ -77,11 +77,11 @@ func (l *HashList) Next(index int64, hash []byte) error {
 	return nil
 }
 
-// Whole reports whether nothing is due any more.
-func (l *HashList) Whole() bool { return len(l.due) == 0 }
+// Complete reports whether nothing is due any more.
+func (l *HashChecker) Complete() bool { return len(l.due) == 0 }
 
 // Size is how many leaves there were.
-func (l *HashList) Size() int64 { return l.t.Size() }
+func (l *HashChecker) Size() int64 { return l.t.Size() }
 
 // Root of the tree over them.
-func (l *HashList) Root() Hash { return l.t.Root() }
+func (l *HashChecker) Root() Hash { return l.t.Root() }

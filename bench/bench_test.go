@@ -42,10 +42,10 @@ func ready(tb testing.TB, kind string, s Shape, pool *tensor.Pool) *Workload {
 	return w
 }
 
-func BenchmarkTrain(b *testing.B)    { benchmark(b, KindTrain) }
-func BenchmarkScore(b *testing.B)    { benchmark(b, KindScore) }
-func BenchmarkGenerate(b *testing.B) { benchmark(b, KindGenerate) }
-func BenchmarkPPO(b *testing.B)      { benchmark(b, KindPPO) }
+func BenchmarkTrain(b *testing.B)    { benchmark(b, WorkTrain) }
+func BenchmarkScore(b *testing.B)    { benchmark(b, WorkScore) }
+func BenchmarkGenerate(b *testing.B) { benchmark(b, WorkGenerate) }
+func BenchmarkPPO(b *testing.B)      { benchmark(b, WorkPPO) }
 
 func benchmark(b *testing.B, kind string) {
 	for _, s := range chosen(b, kind) {

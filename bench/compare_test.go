@@ -43,7 +43,7 @@ func TestCompare(t *testing.T) {
 	t.Logf("one core, 512 x 768 x 768: %.0f %% of %.0f GFLOP/s", 100*share, peak)
 	t.Logf("%-19s  %28s  %28s", "", "tokens/s", "tokens/s of processor time")
 	t.Logf("%-19s  %8s %10s %8s  %8s %10s %8s", "", "ours", "PyTorch", "", "ours", "PyTorch", "")
-	for _, kind := range []string{KindTrain, KindGenerate, KindPPO} {
+	for _, kind := range []string{WorkTrain, WorkGenerate, WorkPPO} {
 		for _, s := range chosen(t, kind) {
 			if (*only == "" || *only == kind) && s.compared(kind) {
 				s.compare(t, kind, pool)
@@ -54,7 +54,7 @@ func TestCompare(t *testing.T) {
 
 // compared says whether PyTorch does that work too: the largest shape is
 // compared in training alone.
-func (s Shape) compared(kind string) bool { return s.Name != "124M" || kind == KindTrain }
+func (s Shape) compared(kind string) bool { return s.Name != "124M" || kind == WorkTrain }
 
 // compare prints the lines of one kind of work.
 func (s Shape) compare(t *testing.T, kind string, pool *tensor.Pool) {
@@ -63,7 +63,7 @@ func (s Shape) compare(t *testing.T, kind string, pool *tensor.Pool) {
 	theirs := s.torch(t, kind)
 	t.Logf("%-8s %-10s  %8.0f %10.0f %7.1fx  %8.0f %10.0f %7.1fx", kind, s.Name,
 		ours.Wall, theirs.Wall, ours.Wall/theirs.Wall, ours.CPU, theirs.CPU, ours.CPU/theirs.CPU)
-	if kind == KindTrain {
+	if kind == WorkTrain {
 		resident := s.alone(t, kind)
 		t.Logf("%-8s %-10s  %5.0f MB %7.0f MB %7.2fx  most memory resident", "", "", resident/1e6, theirs.Resident/1e6, resident/theirs.Resident)
 	}
@@ -151,14 +151,14 @@ func (s Shape) torch(t *testing.T, kind string) (best rate) {
 		add("heads", s.Config.Heads)
 		add("vocab", s.Config.Vocab)
 		switch kind {
-		case KindTrain:
+		case WorkTrain:
 			add("context", s.Train.Length)
 			add("batch", s.Train.Batch)
 			add("steps", *runs+1)
-		case KindGenerate:
+		case WorkGenerate:
 			s.Generate.add(add)
 			add("context", s.Config.Context)
-		case KindPPO:
+		case WorkPPO:
 			s.PPO.add(add)
 			add("context", s.Config.Context)
 		}
@@ -181,7 +181,7 @@ func (s Shape) torch(t *testing.T, kind string) (best rate) {
 	return best
 }
 
-func (g Sampling) add(add func(name string, value int)) {
+func (g Generation) add(add func(name string, value int)) {
 	add("batch", g.Batch)
 	add("prompt", g.Prompt)
 	add("new", g.Response)

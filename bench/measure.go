@@ -28,9 +28,9 @@ func (r Result) TokensPerSecond() float64 { return float64(r.Tokens) / r.Seconds
 // FLOPsPerSecond is the median rate of floating-point work.
 func (r Result) FLOPsPerSecond() float64 { return r.FLOPs / r.Seconds }
 
-// leastTime is how long the timed runs take together at the least, so that the
+// minTime is how long the timed runs take together at the least, so that the
 // profile, which looks 100 times a second, has something to say.
-const leastTime = time.Second
+const minTime = time.Second
 
 // Measure prepares a workload and runs it: once to fill buffers, once to
 // count allocations, then at least that many times, and for a second, under the
@@ -44,30 +44,30 @@ func Measure(prepare func() (*Workload, error), runs int, progress func(run int,
 	if err != nil {
 		return Result{}, err
 	}
-	m := measuring{w: w, progress: progress, took: make([]float64, 0, 2)}
-	if err := m.once(); err != nil {
+	m := measurement{w: w, progress: progress, took: make([]float64, 0, 2)}
+	if err := m.runOnce(); err != nil {
 		return Result{}, err
 	}
-	before := memory()
-	if err := m.once(); err != nil {
+	before := readMemStats()
+	if err := m.runOnce(); err != nil {
 		return Result{}, err
 	}
-	allocations := memory().Mallocs - before.Mallocs
+	allocations := readMemStats().Mallocs - before.Mallocs
 	m.took = m.took[:0]
-	took, err := m.profiled(runs)
+	took, err := m.runProfiled(runs)
 	if err != nil {
 		return Result{}, err
 	}
 	r := Result{
 		Runs: len(m.took), Tokens: m.tokens, Seconds: median(m.took), FLOPs: w.FLOPs, Allocations: allocations,
-		Resident: PeakResident(), Heap: int64(memory().HeapInuse), Parts: took,
+		Resident: PeakResident(), Heap: int64(readMemStats().HeapInuse), Parts: took,
 	}
 	runtime.KeepAlive(w) // its memory is in use until here
 	return r, nil
 }
 
-// measuring is a workload being measured.
-type measuring struct {
+// measurement is a workload being measured.
+type measurement struct {
 	w        *Workload
 	progress func(run int, took time.Duration)
 	run      int
@@ -75,11 +75,11 @@ type measuring struct {
 	took     []float64 // seconds
 }
 
-func (m *measuring) once() error {
+func (m *measurement) runOnce() error {
 	start := time.Now()
 	tokens, err := m.w.Run(m.run)
 	if err != nil {
-		return fmt.Errorf("bench: run %d of %s: %w", m.run, m.w.Kind, err)
+		return fmt.Errorf("bench: run %d of %s: %w", m.run, m.w.Name, err)
 	}
 	took := time.Since(start)
 	m.run, m.tokens, m.took = m.run+1, tokens, append(m.took, took.Seconds())
@@ -89,15 +89,15 @@ func (m *measuring) once() error {
 	return nil
 }
 
-// profiled runs the work that many times at the least and for leastTime.
-func (m *measuring) profiled(runs int) ([]Part, error) {
+// runProfiled runs the work that many times at the least and for minTime.
+func (m *measurement) runProfiled(runs int) ([]Part, error) {
 	var profile bytes.Buffer
 	if err := pprof.StartCPUProfile(&profile); err != nil {
 		return nil, fmt.Errorf("bench: %w", err)
 	}
 	var err error
-	for start := time.Now(); err == nil && (len(m.took) < runs || time.Since(start) < leastTime); {
-		err = m.once()
+	for start := time.Now(); err == nil && (len(m.took) < runs || time.Since(start) < minTime); {
+		err = m.runOnce()
 	}
 	pprof.StopCPUProfile()
 	if err != nil {
@@ -106,7 +106,7 @@ func (m *measuring) profiled(runs int) ([]Part, error) {
 	return attribute(&profile, len(m.took))
 }
 
-func memory() (m runtime.MemStats) {
+func readMemStats() (m runtime.MemStats) {
 	runtime.ReadMemStats(&m)
 	return m
 }

@@ -15,8 +15,8 @@ type Part struct {
 	Share   float64 // of the processor time of all parts
 }
 
-// other is the part of what no row of parts names.
-const other = "other"
+// otherPart is the part of what no row of parts names.
+const otherPart = "other"
 
 // parts says which part a stack belongs to: the first row with a prefix of any
 // function on it. Prefixes are names as a profile has them, those of this
@@ -43,15 +43,15 @@ var parts = []struct {
 	{"garbage", []string{"runtime.gc", "runtime.bgsweep", "runtime.bgscavenge", "runtime.mallocgc", "runtime.newobject", "runtime.growslice"}},
 }
 
-// module is what names of this module's functions begin with.
-const module = "github.com/trimtab/trimtab/"
+// modulePrefix is what names of this module's functions begin with.
+const modulePrefix = "github.com/trimtab/trimtab/"
 
 // partOf is the number of the first row of parts that names a function of the
 // stack, and len(parts) for other.
 func partOf(stack []string) int {
 	for i, p := range parts {
 		for _, f := range stack {
-			f = strings.TrimPrefix(f, module)
+			f = strings.TrimPrefix(f, modulePrefix)
 			for _, prefix := range p.prefixes {
 				if strings.HasPrefix(f, prefix) {
 					return i
@@ -77,7 +77,7 @@ func attribute(profiled *bytes.Buffer, runs int) ([]Part, error) {
 	}
 	var out []Part
 	for i, seconds := range times {
-		name := other
+		name := otherPart
 		if i < len(parts) {
 			name = parts[i].name
 		}
@@ -106,5 +106,5 @@ func PartNames() []string {
 	for _, p := range parts {
 		names = append(names, p.name)
 	}
-	return append(names, other)
+	return append(names, otherPart)
 }

@@ -14,22 +14,22 @@ type Shape struct {
 	Config   model.Config
 	Train    Rows
 	Score    Rows
-	Generate Sampling
-	PPO      Sampling // the episodes of an iteration
+	Generate Generation
+	PPO      Generation // the episodes of an iteration
 }
 
 // Rows is a batch of sequences of one length.
 type Rows struct{ Batch, Length int }
 
-// Sampling is prompts of one length, each continued by a response of another.
-type Sampling struct{ Batch, Prompt, Response int }
+// Generation is prompts of one length, each continued by a response of another.
+type Generation struct{ Batch, Prompt, Response int }
 
 // Shapes are those that are measured: two small ones, the first again with the
 // rows that the default run trains on, and GPT-2's smallest with short rows.
 var Shapes = []Shape{
 	{
 		Name: "0.9M", Config: model.Config{Layers: 4, Width: 128, Heads: 4, Context: 128, Vocab: 1024},
-		Train: Rows{32, 128}, Score: Rows{32, 128}, Generate: Sampling{64, 32, 64}, PPO: Sampling{128, 16, 32},
+		Train: Rows{32, 128}, Score: Rows{32, 128}, Generate: Generation{64, 32, 64}, PPO: Generation{128, 16, 32},
 	},
 	{
 		Name: "0.9M-16x64", Config: model.Config{Layers: 4, Width: 128, Heads: 4, Context: 128, Vocab: 1024},
@@ -37,11 +37,11 @@ var Shapes = []Shape{
 	},
 	{
 		Name: "13.9M", Config: model.Config{Layers: 6, Width: 384, Heads: 6, Context: 256, Vocab: 8192},
-		Train: Rows{8, 256}, Score: Rows{8, 256}, Generate: Sampling{64, 64, 64}, PPO: Sampling{64, 64, 64},
+		Train: Rows{8, 256}, Score: Rows{8, 256}, Generate: Generation{64, 64, 64}, PPO: Generation{64, 64, 64},
 	},
 	{
 		Name: "124M", Config: model.Config{Layers: 12, Width: 768, Heads: 12, Context: 64, Vocab: 50257},
-		Train: Rows{4, 64}, Score: Rows{4, 64}, Generate: Sampling{8, 16, 16},
+		Train: Rows{4, 64}, Score: Rows{4, 64}, Generate: Generation{8, 16, 16},
 	},
 }
 
@@ -66,13 +66,13 @@ func Names() []string {
 // Has says whether that kind of work is measured at s.
 func (s Shape) Has(kind string) bool {
 	switch kind {
-	case KindTrain:
+	case WorkTrain:
 		return s.Train.Batch > 0
-	case KindScore:
+	case WorkScore:
 		return s.Score.Batch > 0
-	case KindGenerate:
+	case WorkGenerate:
 		return s.Generate.Batch > 0
-	case KindPPO:
+	case WorkPPO:
 		return s.PPO.Batch > 0
 	}
 	return false

@@ -14,18 +14,18 @@ import (
 
 // The kinds of work.
 const (
-	KindTrain    = "train"
-	KindScore    = "score"
-	KindGenerate = "generate"
-	KindPPO      = "ppo"
+	WorkTrain    = "train"
+	WorkScore    = "score"
+	WorkGenerate = "generate"
+	WorkPPO      = "ppo"
 )
 
-// Kinds are all of them, in the order in which they are reported.
-var Kinds = []string{KindTrain, KindScore, KindGenerate, KindPPO}
+// WorkNames are all of them, in the order in which they are reported.
+var WorkNames = []string{WorkTrain, WorkScore, WorkGenerate, WorkPPO}
 
 // Workload is work made ready to be repeated.
 type Workload struct {
-	Kind  string
+	Name  string
 	FLOPs float64 // floating-point operations of a run; see each workload
 
 	// Run does the work once, runs counting from 0, and returns how many
@@ -39,11 +39,11 @@ func New(kind string, s Shape, pool *tensor.Pool, n tensor.Numerics) (*Workload,
 		return nil, fmt.Errorf("bench: shape %s has no work %q", s.Name, kind)
 	}
 	switch kind {
-	case KindTrain:
+	case WorkTrain:
 		return Train(s, pool, n), nil
-	case KindScore:
+	case WorkScore:
 		return Score(s, pool, n), nil
-	case KindGenerate:
+	case WorkGenerate:
 		return Generate(s, pool, n), nil
 	}
 	return PPO(s, pool, n)
@@ -57,27 +57,27 @@ const steps = 1000
 // every position.
 func Train(s Shape, pool *tensor.Pool, n tensor.Numerics) *Workload {
 	m := s.model()
-	a := optim.New(optim.Default(), len(m.Slab), m.Decay())
+	a := optim.New(optim.Default(), len(m.Slab), m.DecayRanges())
 	a.Pool = pool
-	ps, g, b := model.NewPass(pool).Under(n), m.Gradient(), model.NewBatch(s.sequences(s.Train.Batch, s.Train.Length)...)
-	rows := everyRow(b)
+	ps, g, b := model.NewPass(pool).WithNumerics(n), m.NewGradient(), model.NewBatch(s.sequences(s.Train.Batch, s.Train.Length)...)
+	rows := allRows(b)
 	learn := func(int, float32, float32) float32 { return -1 / float32(len(rows)) }
 	return &Workload{
-		Kind: KindTrain, FLOPs: float64(s.Train.Batch) * trainFLOPs(s.Config, s.Train.Length, s.Train.Length),
+		Name: WorkTrain, FLOPs: float64(s.Train.Batch) * trainFLOPs(s.Config, s.Train.Length, s.Train.Length),
 		Run: func(run int) (tokens int, err error) {
 			pool.Clear(g)
 			ps.Forward(m, b)
 			ps.LMHead(m, g, rows, 1, learn)
 			ps.BackwardBody(m, g)
-			a.Step(m.Slab, m.Fold(pool, g), run, steps)
+			a.Step(m.Slab, m.FoldGradient(pool, g), run, steps)
 			return b.Rows(), nil
 		},
 	}
 }
 
-// everyRow asks for the log-probability of the next token after every row, and
+// allRows asks for the log-probability of the next token after every row, and
 // of the first after the last.
-func everyRow(b model.Batch) []model.HeadRow {
+func allRows(b model.Batch) []model.HeadRow {
 	rows := make([]model.HeadRow, b.Rows())
 	for r := range rows {
 		rows[r] = model.HeadRow{Row: r, Target: b.Tokens[(r+1)%len(b.Tokens)]}
@@ -88,15 +88,15 @@ func everyRow(b model.Batch) []model.HeadRow {
 // Score is log-probabilities at every position of a batch, without gradients:
 // the forward work with logits at every position.
 func Score(s Shape, pool *tensor.Pool, n tensor.Numerics) *Workload {
-	m, ps, b := s.model(), model.NewPass(pool).Under(n), model.NewBatch(s.sequences(s.Score.Batch, s.Score.Length)...)
-	rows := everyRow(b)
+	m, ps, b := s.model(), model.NewPass(pool).WithNumerics(n), model.NewBatch(s.sequences(s.Score.Batch, s.Score.Length)...)
+	rows := allRows(b)
 	logp := make([]float32, len(rows))
 	keep := func(i int, of, _ float32) float32 {
 		logp[i] = of
 		return 0
 	}
 	return &Workload{
-		Kind: KindScore, FLOPs: float64(s.Score.Batch) * forwardFLOPs(s.Config, s.Score.Length, s.Score.Length),
+		Name: WorkScore, FLOPs: float64(s.Score.Batch) * forwardFLOPs(s.Config, s.Score.Length, s.Score.Length),
 		Run: func(int) (tokens int, err error) {
 			ps.Infer(m, b)
 			ps.LMHead(m, nil, rows, 1, keep)
@@ -109,10 +109,10 @@ func Score(s Shape, pool *tensor.Pool, n tensor.Numerics) *Workload {
 // sampled. A run is the forward work of whole sequences but their last tokens,
 // with logits for each token sampled.
 func Generate(s Shape, pool *tensor.Pool, n tensor.Numerics) *Workload {
-	m, ps, prompts := s.model(), model.NewPass(pool).Under(n), s.sequences(s.Generate.Batch, s.Generate.Prompt)
-	o := model.SampleOptions{Temperature: 1, MaxNew: s.Generate.Response}
+	m, ps, prompts := s.model(), model.NewPass(pool).WithNumerics(n), s.sequences(s.Generate.Batch, s.Generate.Prompt)
+	o := model.SampleOptions{Temperature: 1, MaxNewTokens: s.Generate.Response}
 	return &Workload{
-		Kind: KindGenerate, FLOPs: s.Generate.flops(s.Config),
+		Name: WorkGenerate, FLOPs: s.Generate.flops(s.Config),
 		Run: func(run int) (tokens int, err error) {
 			for _, sample := range model.Generate(ps, m, prompts, o, draw.New(uint64(run), "bench"), 0) {
 				tokens += len(sample.Tokens)
@@ -122,7 +122,7 @@ func Generate(s Shape, pool *tensor.Pool, n tensor.Numerics) *Workload {
 	}
 }
 
-func (g Sampling) flops(c model.Config) float64 {
+func (g Generation) flops(c model.Config) float64 {
 	return float64(g.Batch) * forwardFLOPs(c, g.Prompt+g.Response-1, g.Response)
 }
 
@@ -139,7 +139,7 @@ func PPO(s Shape, pool *tensor.Pool, n tensor.Numerics) (*Workload, error) {
 	c.Batch, c.Episodes, c.MaxTokens = s.PPO.Batch, steps*s.PPO.Batch, s.PPO.Response
 	c.ScoreSamples, c.ValueWarmup, c.MissingEOS = 0, 0, ppo.EOSIgnore
 	in := ppo.Inputs{Pool: pool, Numerics: n, Seed: 1, Stage: "bench", Model: policy, Reference: policy, Value: rm,
-		Scorer: reward.NewScorer(model.NewPass(pool).Under(n), rm), Ends: []int32{0}, Ban: []int32{0}}
+		Scorer: reward.NewScorer(model.NewPass(pool).WithNumerics(n), rm), StopTokens: []int32{0}, SuppressTokens: []int32{0}}
 	for _, tokens := range s.sequences(4*s.PPO.Batch, s.PPO.Prompt) {
 		in.Prompts = append(in.Prompts, ppo.Prompt{Tokens: tokens})
 	}
@@ -148,7 +148,7 @@ func PPO(s Shape, pool *tensor.Pool, n tensor.Numerics) (*Workload, error) {
 		return nil, fmt.Errorf("bench: PPO of shape %s: %w", s.Name, err)
 	}
 	return &Workload{
-		Kind: KindPPO, FLOPs: s.PPO.flops(s.Config) + s.PPO.learnFLOPs(s.Config, c.InnerEpochs),
+		Name: WorkPPO, FLOPs: s.PPO.flops(s.Config) + s.PPO.updateFLOPs(s.Config, c.InnerEpochs),
 		Run: func(iteration int) (tokens int, err error) {
 			r, err := tr.Step(context.Background(), iteration)
 			for _, x := range r.Rollouts {
@@ -159,8 +159,8 @@ func PPO(s Shape, pool *tensor.Pool, n tensor.Numerics) (*Workload, error) {
 	}, nil
 }
 
-// learnFLOPs is the work of a PPO iteration after sampling.
-func (g Sampling) learnFLOPs(c model.Config, epochs int) float64 {
+// updateFLOPs is the work of a PPO iteration after sampling.
+func (g Generation) updateFLOPs(c model.Config, epochs int) float64 {
 	inputs := g.Prompt + g.Response - 1 // nothing is predicted after the last
 	score := forwardFLOPs(c, inputs+1, 0)
 	logp, value := forwardFLOPs(c, inputs, g.Response), forwardFLOPs(c, inputs, 0)

@@ -13,21 +13,21 @@ import (
 // tiny is a shape whose work is done at once.
 var tiny = Shape{
 	Name: "tiny", Config: model.Config{Layers: 2, Width: 32, Heads: 2, Context: 16, Vocab: 64},
-	Train: Rows{4, 16}, Score: Rows{4, 16}, Generate: Sampling{6, 4, 8}, PPO: Sampling{8, 4, 8},
+	Train: Rows{4, 16}, Score: Rows{4, 16}, Generate: Generation{6, 4, 8}, PPO: Generation{8, 4, 8},
 }
 
 func TestTokens(t *testing.T) {
-	want := map[string]int{KindTrain: 64, KindScore: 64, KindGenerate: 48, KindPPO: 64}
-	for _, kind := range Kinds {
+	want := map[string]int{WorkTrain: 64, WorkScore: 64, WorkGenerate: 48, WorkPPO: 64}
+	for _, kind := range WorkNames {
 		w, err := New(kind, tiny, nil, tensor.V1)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := run(t, w, 0); got != want[kind] || w.Kind != kind {
-			t.Errorf("%s does %d tokens of %s, want %d", kind, got, w.Kind, want[kind])
+		if got := run(t, w, 0); got != want[kind] || w.Name != kind {
+			t.Errorf("%s does %d tokens of %s, want %d", kind, got, w.Name, want[kind])
 		}
 	}
-	if _, err := New(KindPPO, Shapes[3], nil, tensor.V1); err == nil {
+	if _, err := New(WorkPPO, Shapes[3], nil, tensor.V1); err == nil {
 		t.Error("work that a shape does not have was made ready")
 	}
 }
@@ -80,17 +80,17 @@ func TestPartOf(t *testing.T) {
 		want  string
 		stack []string
 	}{
-		{"attention", []string{module + "tensor.gemm12x2AVX512", module + "tensor.MatMul", module + "model.(*Pass).attend", module + "model.(*Pass).through"}},
-		{"products", []string{module + "tensor.gemm12x2AVX512", module + "tensor.MatMulNT", module + "model.(*Pass).LMHead"}},
-		{"products", []string{"runtime.memmove", module + "tensor.(*product).pack", module + "model.(*Pass).attentionIn"}},
-		{"panels", []string{"runtime.memmove", module + "tensor.packPanel", module + "tensor.(*Panels).Fill"}},
-		{"products", []string{module + "tensor.gemm12x2AVX512", module + "tensor.MatMulPanelsFrom", module + "model.(*packed).multiply"}},
-		{"softmax and head", []string{module + "tensor.Softmax", module + "model.(*Pass).headProbabilities"}},
-		{"sampling", []string{module + "tensor.Softmax", module + "model.(*picker).draw"}},
-		{"waiting", []string{"runtime.futex", "runtime.chanrecv", module + "tensor.(*Pool).await", module + "tensor.(*Pool).serve"}},
-		{"copies and clearing", []string{"runtime.memmove", module + "model.(*Pass).blockOutBackward"}},
-		{other, []string{module + "train.Run"}},
-		{other, nil},
+		{"attention", []string{modulePrefix + "tensor.gemm12x2AVX512", modulePrefix + "tensor.MatMul", modulePrefix + "model.(*Pass).attend", modulePrefix + "model.(*Pass).through"}},
+		{"products", []string{modulePrefix + "tensor.gemm12x2AVX512", modulePrefix + "tensor.MatMulNT", modulePrefix + "model.(*Pass).LMHead"}},
+		{"products", []string{"runtime.memmove", modulePrefix + "tensor.(*product).pack", modulePrefix + "model.(*Pass).attentionIn"}},
+		{"panels", []string{"runtime.memmove", modulePrefix + "tensor.packPanel", modulePrefix + "tensor.(*Panels).Fill"}},
+		{"products", []string{modulePrefix + "tensor.gemm12x2AVX512", modulePrefix + "tensor.MatMulPanelsFrom", modulePrefix + "model.(*packed).multiply"}},
+		{"softmax and head", []string{modulePrefix + "tensor.Softmax", modulePrefix + "model.(*Pass).headProbabilities"}},
+		{"sampling", []string{modulePrefix + "tensor.Softmax", modulePrefix + "model.(*picker).draw"}},
+		{"waiting", []string{"runtime.futex", "runtime.chanrecv", modulePrefix + "tensor.(*Pool).await", modulePrefix + "tensor.(*Pool).serve"}},
+		{"copies and clearing", []string{"runtime.memmove", modulePrefix + "model.(*Pass).blockOutBackward"}},
+		{otherPart, []string{modulePrefix + "train.Run"}},
+		{otherPart, nil},
 	} {
 		if got := PartNames()[partOf(c.stack)]; got != c.want {
 			t.Errorf("%q: %s, want %s", c.stack, got, c.want)
@@ -101,7 +101,7 @@ func TestPartOf(t *testing.T) {
 func TestMeasure(t *testing.T) {
 	heard := 0
 	s, _ := Find("0.9M-16x64")
-	r, err := Measure(func() (*Workload, error) { return New(KindTrain, s, nil, tensor.V1) }, 2,
+	r, err := Measure(func() (*Workload, error) { return New(WorkTrain, s, nil, tensor.V1) }, 2,
 		func(int, time.Duration) { heard++ })
 	if err != nil {
 		t.Fatal(err)

@@ -10,14 +10,14 @@ import (
 	"github.com/trimtab/trimtab/tensor"
 )
 
-func named(name string, data ...float32) tensor.Named {
-	return tensor.Named{Name: name, Shape: []int{len(data)}, Data: data}
+func named(name string, data ...float32) tensor.NamedArray {
+	return tensor.NamedArray{Name: name, Shape: []int{len(data)}, Data: data}
 }
 
 // stored are arrays as they are read from a file.
-func stored(t *testing.T, arrays []tensor.Named) []array {
+func stored(t *testing.T, arrays []tensor.NamedArray) []rawArray {
 	t.Helper()
-	parsed, _, err := parse(EncodeSafetensors(arrays, nil))
+	parsed, _, err := parseSafetensors(EncodeSafetensors(arrays, nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,30 +26,30 @@ func stored(t *testing.T, arrays []tensor.Named) []array {
 
 func TestCompare(t *testing.T) {
 	negative := float32(math.Copysign(0, -1))
-	was := []tensor.Named{named("a", 1, 2), named("b", 0, 0.1)}
+	was := []tensor.NamedArray{named("a", 1, 2), named("b", 0, 0.1)}
 	for what, c := range map[string]struct {
-		is   []tensor.Named
-		want Difference
+		is   []tensor.NamedArray
+		want Mismatch
 	}{
-		"a sign of zero":  {[]tensor.Named{named("a", 1, 2), named("b", negative, 0.1)}, Difference{"b", 0, "0", "-0"}},
-		"the lowest bit":  {[]tensor.Named{named("a", 1, 2), named("b", 0, 0.10000001)}, Difference{"b", 1, "0.1", "0.10000001"}},
-		"a shape":         {[]tensor.Named{named("a", 1, 2, 3), was[1]}, Difference{"a", -1, "F32 of shape [2]", "F32 of shape [3]"}},
-		"a name":          {[]tensor.Named{was[0], named("c", 0, 0.1)}, Difference{"b", -1, "b", "c"}},
-		"an array less":   {was[:1], Difference{"b", -1, "there", "absent"}},
-		"another as well": {[]tensor.Named{was[0], was[1], named("c")}, Difference{"c", -1, "absent", "there"}},
+		"a sign of zero":  {[]tensor.NamedArray{named("a", 1, 2), named("b", negative, 0.1)}, Mismatch{"b", 0, "0", "-0"}},
+		"the lowest bit":  {[]tensor.NamedArray{named("a", 1, 2), named("b", 0, 0.10000001)}, Mismatch{"b", 1, "0.1", "0.10000001"}},
+		"a shape":         {[]tensor.NamedArray{named("a", 1, 2, 3), was[1]}, Mismatch{"a", -1, "F32 of shape [2]", "F32 of shape [3]"}},
+		"a name":          {[]tensor.NamedArray{was[0], named("c", 0, 0.1)}, Mismatch{"b", -1, "b", "c"}},
+		"an array less":   {was[:1], Mismatch{"b", -1, "there", "absent"}},
+		"another as well": {[]tensor.NamedArray{was[0], was[1], named("c")}, Mismatch{"c", -1, "absent", "there"}},
 	} {
 		if d, differ := compare(stored(t, was), c.is); !differ || d != c.want {
 			t.Errorf("%s: %+v, want %+v", what, d, c.want)
 		}
 	}
-	if d, differ := compare(stored(t, was), []tensor.Named{named("a", 1, 2), named("b", 0, 0.1)}); differ {
+	if d, differ := compare(stored(t, was), []tensor.NamedArray{named("a", 1, 2), named("b", 0, 0.1)}); differ {
 		t.Errorf("equal arrays differ in %+v", d)
 	}
 }
 
 func TestCompareState(t *testing.T) {
 	s := open(t)
-	state := []tensor.Named{named("a", 1, 2), named("b", 3)}
+	state := []tensor.NamedArray{named("a", 1, 2), named("b", 3)}
 	d, err := s.SaveState("run", 7, state)
 	if err != nil {
 		t.Fatal(err)
@@ -57,7 +57,7 @@ func TestCompareState(t *testing.T) {
 	if got := StateDigest(7, state); got != d {
 		t.Errorf("the digest is %s, that of the file %s", got, d)
 	}
-	compare := func(step int, state ...tensor.Named) (Difference, bool) {
+	compare := func(step int, state ...tensor.NamedArray) (Mismatch, bool) {
 		t.Helper()
 		diff, differ, err := s.CompareState("run", d, step, state)
 		if err != nil {
@@ -68,7 +68,7 @@ func TestCompareState(t *testing.T) {
 	if diff, differ := compare(7, state...); differ {
 		t.Errorf("the same state differs in %+v", diff)
 	}
-	if diff, _ := compare(7, state[0], named("b", 4)); diff != (Difference{"b", 0, "3", "4"}) {
+	if diff, _ := compare(7, state[0], named("b", 4)); diff != (Mismatch{"b", 0, "3", "4"}) {
 		t.Errorf("another state differs in %+v", diff)
 	}
 	if diff, differ := compare(8, state...); !differ || diff.Name != "the file" {
@@ -105,12 +105,12 @@ func TestCompareModel(t *testing.T) {
 		t.Errorf("the same model differs in %+v, %v", diff, err)
 	}
 	other, _ := someModel(t, false)
-	other.Named()[1].Data[5] = math.Nextafter32(other.Named()[1].Data[5], 9)
+	other.NamedParameters()[1].Data[5] = math.Nextafter32(other.NamedParameters()[1].Data[5], 9)
 	theirs, err := s.Files(save(t, s, other, words))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff, _, _ := s.CompareModel(d, theirs); diff.Name != m.Named()[1].Name || diff.Index != 5 || diff.Was != Float(m.Named()[1].Data[5]) {
+	if diff, _, _ := s.CompareModel(d, theirs); diff.Name != m.NamedParameters()[1].Name || diff.Index != 5 || diff.Want != FormatFloat(m.NamedParameters()[1].Data[5]) {
 		t.Errorf("another model differs in %+v", diff)
 	}
 	var changed []File // config.json comes before the weights, and tells less
@@ -120,10 +120,10 @@ func TestCompareModel(t *testing.T) {
 		}
 		changed = append(changed, f)
 	}
-	if diff, _, _ := s.CompareModel(d, changed); diff != (Difference{configName, 0, "byte 0x7b", "byte 0x5b"}) {
+	if diff, _, _ := s.CompareModel(d, changed); diff != (Mismatch{configName, 0, "byte 0x7b", "byte 0x5b"}) {
 		t.Errorf("another config differs in %+v", diff)
 	}
-	if diff, _, _ := s.CompareModel(d, append(changed[:0:0], files[1:]...)); diff.Name != files[0].Name || diff.Is != "absent" {
+	if diff, _, _ := s.CompareModel(d, append(changed[:0:0], files[1:]...)); diff.Name != files[0].Name || diff.Got != "absent" {
 		t.Errorf("a model that lacks %s differs in %+v", files[0].Name, diff)
 	}
 	if diff, differ, _ := s.CompareModel(d, append(files[:len(files):len(files)], blob("more", ""))); !differ || diff.Name != "the files" {
@@ -135,7 +135,7 @@ func TestCompareModel(t *testing.T) {
 func TestOver(t *testing.T) {
 	below, s := open(t), open(t)
 	d := put(t, below, someFiles)
-	over := s.Over(below)
+	over := s.Overlay(below)
 	if _, err := s.Files(d); typeOf(err) != "artifact_missing" {
 		t.Fatalf("the store itself: %v", err)
 	}
@@ -156,7 +156,7 @@ func TestOver(t *testing.T) {
 	if err := os.WriteFile(below.path(artifacts, d), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Over(open(t).Over(below)).Files(d); err != nil {
+	if _, err := s.Overlay(open(t).Overlay(below)).Files(d); err != nil {
 		t.Errorf("its own files do not come first: %v", err)
 	}
 }

@@ -20,8 +20,8 @@ const (
 	epsilon       = 1e-5 // of LayerNorm, the only one that tensor knows
 )
 
-// hubConfig is config.json as it is written: Hugging Face's GPT2Config.
-type hubConfig struct {
+// hfConfig is config.json as it is written: Hugging Face's GPT2Config.
+type hfConfig struct {
 	Activation    string   `json:"activation_function"`
 	Architectures []string `json:"architectures"`
 	AttnDropout   float64  `json:"attn_pdrop"`
@@ -76,8 +76,8 @@ func (l *idList) UnmarshalJSON(raw []byte) error {
 // score.bias is among its arrays.
 func writeConfig(m *model.Model, t *tokenizer.Tokenizer, scoreBias bool) []byte {
 	begin := t.BeginOfText()
-	c := hubConfig{
-		Activation: "gelu_new", Architectures: []string{languageModel}, BOS: &begin, EOS: t.Ends(),
+	c := hfConfig{
+		Activation: "gelu_new", Architectures: []string{languageModel}, BOS: &begin, EOS: t.StopTokens(),
 		InitRange: 0.02, Epsilon: epsilon, ModelType: "gpt2", Width: m.Config.Width, Heads: m.Config.Heads,
 		Layers: m.Config.Layers, Context: m.Config.Context, Scale: true, Tied: true, DType: "float32", Vocab: m.Config.Vocab,
 	}
@@ -102,40 +102,40 @@ func indented(v any) []byte {
 	return b.Bytes()
 }
 
-// hubExtra is what must have its default for this transformer to be that one.
-type hubExtra struct {
-	hubConfig
+// hfConfigExtra is what must have its default for this transformer to be that one.
+type hfConfigExtra struct {
+	hfConfig
 	CrossAttention bool              `json:"add_cross_attention"`
 	ID2Label       map[string]string `json:"id2label"`
 	Quantization   json.RawMessage   `json:"quantization_config"`
 }
 
-// shape is what config.json says of a model.
-type shape struct {
+// modelInfo is what config.json says of a model.
+type modelInfo struct {
 	model.Config
 	scalar       bool
 	architecture string
-	claim        tokenizer.Claim // of the ids
-	dropout      bool            // one of the dropouts is not 0
+	claim        tokenizer.ConfigIDs // of the ids
+	dropout      bool                // one of the dropouts is not 0
 }
 
 // readConfig reads config.json, with GPT2Config's defaults for what is left
 // out, and refuses what this transformer cannot compute.
-func readConfig(raw []byte) (shape, error) {
-	h := hubExtra{hubConfig: hubConfig{
+func readConfig(raw []byte) (modelInfo, error) {
+	h := hfConfigExtra{hfConfig: hfConfig{
 		Activation: "gelu_new", Epsilon: epsilon, Width: 768, Heads: 12, Layers: 12, Context: 1024, Scale: true, Tied: true, Vocab: 50257,
 	}}
 	if err := json.Unmarshal(raw, &h); err != nil {
-		return shape{}, jsonError(err)
+		return modelInfo{}, jsonError(err)
 	}
 	if err := h.check(); err != nil {
-		return shape{}, err
+		return modelInfo{}, err
 	}
-	s := shape{
+	s := modelInfo{
 		Config:       model.Config{Layers: h.Layers, Width: h.Width, Heads: h.Heads, Context: h.Context, Vocab: h.Vocab},
 		scalar:       slices.Contains(h.Architectures, scalarModel),
 		architecture: append(h.Architectures, languageModel)[0],
-		claim:        tokenizer.Claim{File: configName, Begin: h.BOS, Pad: h.Pad, End: h.EOS, Vocab: h.Vocab},
+		claim:        tokenizer.ConfigIDs{File: configName, Begin: h.BOS, Pad: h.Pad, End: h.EOS, VocabSize: h.Vocab},
 		dropout:      h.AttnDropout != 0 || h.EmbdDropout != 0 || h.ResidDropout != 0,
 	}
 	return s, s.Config.Validate()
@@ -167,7 +167,7 @@ func typeWord(t reflect.Type) string {
 	return "a whole number that fits in " + strconv.Itoa(t.Bits()) + " bits"
 }
 
-func (h hubExtra) check() error {
+func (h hfConfigExtra) check() error {
 	arch := append(h.Architectures, languageModel)[0]
 	scalar := arch == scalarModel
 	switch {

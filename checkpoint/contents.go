@@ -26,9 +26,9 @@ func Contents(s *Store, d trimtab.Digest) ([]Entry, error) {
 	return list, nil
 }
 
-// TokenizerOf is the digest of a model's tokenizer; the weights are not read.
+// TokenizerDigest is the digest of a model's tokenizer; the weights are not read.
 // A model that is not there, or is damaged, has none.
-func TokenizerOf(s *Store, d trimtab.Digest) (trimtab.Digest, bool) {
+func TokenizerDigest(s *Store, d trimtab.Digest) (trimtab.Digest, bool) {
 	t, err := LoadTokenizer(s, d)
 	if err != nil {
 		return "", false
@@ -54,13 +54,13 @@ func LoadTokenizer(s *Store, d trimtab.Digest) (*tokenizer.Tokenizer, error) {
 		}
 		files = append(files, File{Name: e.name, Data: data})
 	}
-	config := find(files, configName)
+	config := fileData(files, configName)
 	if config == nil {
-		return readWords(files)
+		return readTokenizer(files)
 	}
 	c, err := readConfig(config)
 	if err != nil {
-		return nil, unsupported("%s: %w", configName, err)
+		return nil, unsupportedError("%s: %w", configName, err)
 	}
-	return readWords(files, c.claim)
+	return readTokenizer(files, c.claim)
 }

@@ -30,9 +30,9 @@ func TestReadUnwraps(t *testing.T) {
 				}
 				return prefix + n
 			})
-			f.arrays = append(f.arrays, tensor.Named{Name: "v_head.summary.weight", Shape: []int{1, 8}, Data: make([]float32, 8)},
-				tensor.Named{Name: prefix + "lm_head.weight", Shape: f.arrays[0].Shape, Data: f.arrays[0].Data},
-				tensor.Named{Name: prefix + "h.0.attn.masked_bias", Shape: []int{}, Data: []float32{-1e4}})
+			f.arrays = append(f.arrays, tensor.NamedArray{Name: "v_head.summary.weight", Shape: []int{1, 8}, Data: make([]float32, 8)},
+				tensor.NamedArray{Name: prefix + "lm_head.weight", Shape: f.arrays[0].Shape, Data: f.arrays[0].Data},
+				tensor.NamedArray{Name: prefix + "h.0.attn.masked_bias", Shape: []int{}, Data: []float32{-1e4}})
 			got, err := readModel(f.files())
 			if err != nil || !slices.Equal(got.Model.Slab, want.Slab) {
 				t.Errorf("%s: error %v", prefix, err)
@@ -52,7 +52,7 @@ func TestReadUnwraps(t *testing.T) {
 func TestReadNamesStrangers(t *testing.T) {
 	one := func(name string) func(*folder) {
 		return func(f *folder) {
-			f.arrays = append(f.arrays, tensor.Named{Name: name, Shape: []int{1}, Data: []float32{1}})
+			f.arrays = append(f.arrays, tensor.NamedArray{Name: name, Shape: []int{1}, Data: []float32{1}})
 		}
 	}
 	for name, c := range map[string]struct {
@@ -69,7 +69,7 @@ func TestReadNamesStrangers(t *testing.T) {
 		"reward head": {one("score.weight"), []string{"score.weight", "reward model", "language model"}},
 		"unknown":     {one("transformer.h.0.gate"), []string{"transformer.h.0.gate is no part"}},
 		"twice": {func(f *folder) {
-			f.arrays = append(f.arrays, tensor.Named{Name: "module.transformer.ln_f.bias", Shape: []int{8}, Data: make([]float32, 8)})
+			f.arrays = append(f.arrays, tensor.NamedArray{Name: "module.transformer.ln_f.bias", Shape: []int{8}, Data: make([]float32, 8)})
 		}, []string{"module.transformer.ln_f.bias", "are both transformer.ln_f.bias"}},
 	} {
 		f := newFolder(t, false)
@@ -88,7 +88,7 @@ func shards(t *testing.T, f folder) (dir string) {
 	dir = t.TempDir()
 	first, second := f.arrays[:5], f.arrays[5:]
 	index := map[string]any{"metadata": map[string]any{"total_size": 1}, "weight_map": map[string]string{}}
-	for name, arrays := range map[string][]tensor.Named{"model-00001-of-00002.safetensors": first, "model-00002-of-00002.safetensors": second} {
+	for name, arrays := range map[string][]tensor.NamedArray{"model-00001-of-00002.safetensors": first, "model-00002-of-00002.safetensors": second} {
 		for _, a := range arrays {
 			index["weight_map"].(map[string]string)[a.Name] = name
 		}
@@ -168,17 +168,17 @@ func TestReadShards(t *testing.T) {
 func TestMoreRowsThanTokens(t *testing.T) {
 	s := open(t)
 	small, tok := someModel(t, false)
-	words, err := tokenizer.Load(tok.Files(), tokenizer.Claim{File: configName, Vocab: 300})
+	words, err := tokenizer.Load(tok.Files(), tokenizer.ConfigIDs{File: configName, VocabSize: 300})
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := withRows(small, 300)
-	for i := range m.Named()[0].Data {
-		m.Named()[0].Data[i] = float32(i%7) - 3 // rows without a token are as likely as others
+	m := resizeVocab(small, 300)
+	for i := range m.NamedParameters()[0].Data {
+		m.NamedParameters()[0].Data[i] = float32(i%7) - 3 // rows without a token are as likely as others
 	}
 	d := save(t, s, m, words)
 	got, back, err := LoadModel(s, d)
-	if err != nil || got.Config.Vocab != 300 || back.Vocab() != 300 || back.Tokens() != 264 || back.Digest() != tok.Digest() {
+	if err != nil || got.Config.Vocab != 300 || back.VocabSize() != 300 || back.TokenCount() != 264 || back.Digest() != tok.Digest() {
 		t.Fatalf("error %v", err)
 	}
 	if again := save(t, s, got, back); again != d {
@@ -186,12 +186,12 @@ func TestMoreRowsThanTokens(t *testing.T) {
 	}
 	pool := tensor.NewPool(1)
 	defer pool.Close()
-	o := model.SampleOptions{Temperature: 5, MaxNew: 12, Stop: back.Ends(), Ban: back.Ban()}
+	o := model.SampleOptions{Temperature: 5, MaxNewTokens: 12, StopTokens: back.StopTokens(), SuppressTokens: back.SuppressTokens()}
 	prompts := slices.Repeat([][]int32{{back.BeginOfText()}}, 100)
 	seen := map[int32]bool{}
 	for _, sample := range model.Generate(model.NewPass(pool), got, prompts, o, draw.New(1, "x"), 0) {
 		for _, id := range sample.Tokens {
-			if seen[id] = true; int(id) >= back.Tokens() || id == back.Pad() {
+			if seen[id] = true; int(id) >= back.TokenCount() || id == back.Pad() {
 				t.Fatalf("sampled %d", id)
 			}
 		}
@@ -210,16 +210,16 @@ func TestSeveralEnds(t *testing.T) {
 	}
 	f.config["eos_token_id"] = []int{263, 262}
 	got, err := readModel(f.files())
-	if err != nil || !slices.Equal(got.Tokenizer.Ends(), []int32{262, 263}) {
+	if err != nil || !slices.Equal(got.Tokenizer.StopTokens(), []int32{262, 263}) {
 		t.Fatalf("error %v", err)
 	}
 	s := open(t)
 	d := save(t, s, got.Model, got.Tokenizer)
 	_, words, err := LoadModel(s, d)
-	if err != nil || !slices.Equal(words.Ends(), []int32{262, 263}) || words.Digest() != before.Tokenizer.Digest() {
-		t.Errorf("stored: ends %v, error %v", words.Ends(), err)
+	if err != nil || !slices.Equal(words.StopTokens(), []int32{262, 263}) || words.Digest() != before.Tokenizer.Digest() {
+		t.Errorf("stored: ends %v, error %v", words.StopTokens(), err)
 	}
-	raw, _ := configOf(s, d)
+	raw, _ := readArtifactConfig(s, d)
 	if !strings.Contains(strings.Join(strings.Fields(string(raw)), ""), `"eos_token_id":[262,263]`) {
 		t.Errorf("config.json is %s", raw)
 	}
@@ -335,7 +335,7 @@ func changed(t *testing.T, name, dir, short string) {
 func TestBiasThatCannotBeFolded(t *testing.T) {
 	s := open(t)
 	m, words := rewardModels(t)["padding token"]()
-	w, _ := m.Score()
+	w, _ := m.ScoreHead()
 	clear(w)
 	d := save(t, s, m, words)
 	x, err := ExportForm(s, d)
@@ -350,11 +350,11 @@ func TestBiasThatCannotBeFolded(t *testing.T) {
 		t.Errorf("imported as %s, error %v, want %s", back, err, d)
 	}
 	w[0] = 1e-40
-	if _, ok := fold(m); ok {
+	if _, ok := foldBias(m); ok {
 		t.Error("a bias over a weight of 1e-40 was folded")
 	}
 	w[0] = float32(math.Inf(1))
-	if _, ok := fold(m); ok {
+	if _, ok := foldBias(m); ok {
 		t.Error("a bias over an infinite weight was folded")
 	}
 }
@@ -384,18 +384,18 @@ func TestOlderExportOfARewardModel(t *testing.T) {
 // stored model exports to the folder that it was read from.
 func FuzzExported(f *testing.F) {
 	m, words := rewardModels(f)["no padding token"]()
-	form := exportForm(m, words)
+	form := newExportedModel(m, words)
 	f.Add(form.metadata[metaBias], form.metadata[metaNorm], form.metadata[metaIDs], "")
 	f.Add("AAAAAA==", form.metadata[metaNorm], "", "0")
 	f.Add("", "", "280", "-5")
 	f.Fuzz(func(t *testing.T, bias, norm, ids, pad string) {
 		metadata := map[string]string{metaBias: bias, metaNorm: norm, metaIDs: ids, metaPad: pad}
 		got := &Folder{Model: form.model.Clone(), Tokenizer: form.tokenizer}
-		got.unfold(metadata)
+		got.restoreStored(metadata)
 		if got.Model.Config.Vocab == form.model.Config.Vocab && slices.Equal(got.Model.Slab, form.model.Slab) {
 			return
 		}
-		if !exportForm(got.Model, got.Tokenizer).equals(form.model, form.tokenizer) {
+		if !newExportedModel(got.Model, got.Tokenizer).equals(form.model, form.tokenizer) {
 			t.Fatal("another model was made")
 		}
 	})
@@ -421,8 +421,8 @@ func FuzzBeside(f *testing.F) {
 		if err != nil {
 			return
 		}
-		for _, id := range got.Tokenizer.Ends() {
-			if id < 0 || int(id) >= got.Tokenizer.Tokens() {
+		for _, id := range got.Tokenizer.StopTokens() {
+			if id < 0 || int(id) >= got.Tokenizer.TokenCount() {
 				t.Fatalf("%d ends a text", id)
 			}
 		}

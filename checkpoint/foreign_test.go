@@ -40,7 +40,7 @@ var odd = map[string]func(path string) error{
 func TestOddFiles(t *testing.T) {
 	s := open(t)
 	artifact := artifactOf(t, s, "a")
-	numbers := []tensor.Named{{Name: "w", Shape: []int{2}, Data: []float32{1, 2}}}
+	numbers := []tensor.NamedArray{{Name: "w", Shape: []int{2}, Data: []float32{1, 2}}}
 	state, err := s.SaveState("attempt-1", 3, numbers)
 	if err != nil {
 		t.Fatal(err)
@@ -115,11 +115,11 @@ func TestLinksLeadNowhere(t *testing.T) {
 		if _, err := Open(s.dir); err != nil {
 			t.Errorf("%s is a link: %v", folder, err)
 		}
-		loose, err := s.Loose(k)
+		loose, err := s.FindUnreferenced(k)
 		if e := trimtab.AsError(err); e.Type != "store_linked" || len(loose) > 0 {
 			t.Errorf("%s is a link: %v, %v", folder, loose, err)
 		}
-		_, _ = s.Collect([]Loose{{Path: folder + "/" + name, Written: old}, {Path: folder + "/thesis.tex", Written: old}}, k)
+		_, _ = s.CollectGarbage([]UnreferencedFile{{Path: folder + "/" + name, ModTime: old}, {Path: folder + "/thesis.tex", ModTime: old}}, k)
 	}
 	s := open(t)
 	if err := os.Symlink(outside, filepath.Join(s.dir, states, "attempt-1")); err != nil {
@@ -131,7 +131,7 @@ func TestLinksLeadNowhere(t *testing.T) {
 	if err := s.RemoveState("attempt-1", "sha256:../../../../etc/passwd"); err == nil {
 		t.Error("a path was taken for a digest")
 	}
-	if loose, err := s.Loose(k); err != nil || len(loose) > 0 {
+	if loose, err := s.FindUnreferenced(k); err != nil || len(loose) > 0 {
 		t.Errorf("behind the link of an attempt: %v, %v", loose, err)
 	}
 	if entries, err := os.ReadDir(outside); err != nil || len(entries) != 4 {
@@ -145,7 +145,7 @@ func TestPartialOfOthers(t *testing.T) {
 	stays := []string{drop(t, s, "partial/notes.txt"), drop(t, s, "partial/file-x"), drop(t, s, "partial/folder/file-1"), drop(t, s, "objects/thesis.damaged")}
 	goes := drop(t, s, "partial/file-12")
 	age(t, s, 100*24*time.Hour, ".")
-	if loose, err := s.Loose(day); err != nil || !slices.Equal(pathsOf(loose), []string{goes}) {
+	if loose, err := s.FindUnreferenced(day); err != nil || !slices.Equal(pathsOf(loose), []string{goes}) {
 		t.Errorf("loose are %v, %v", pathsOf(loose), err)
 	}
 	if _, err := Open(s.dir); err != nil {
@@ -167,10 +167,10 @@ func TestRemovedStore(t *testing.T) {
 	if err := os.RemoveAll(s.dir); err != nil {
 		t.Fatal(err)
 	}
-	numbers := []tensor.Named{{Name: "w", Shape: []int{1}, Data: []float32{1}}}
+	numbers := []tensor.NamedArray{{Name: "w", Shape: []int{1}, Data: []float32{1}}}
 	_, state := s.SaveState("attempt-1", 3, numbers)
 	_, put := s.Put([]File{{Name: "a", Data: []byte("a")}})
-	for what, err := range map[string]error{"SaveState": state, "Put": put, "Tie": s.Tie("00112233")} {
+	for what, err := range map[string]error{"SaveState": state, "Put": put, "Tie": s.RegisterDatabase("00112233")} {
 		if !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%s: %v", what, err)
 		}

@@ -28,5 +28,5 @@ func GenerationConfig(t *tokenizer.Tokenizer, s Sampling) File {
 		Temperature float64 `json:"temperature"`
 		TopK        int     `json:"top_k"`
 		TopP        float64 `json:"top_p"`
-	}{t.BeginOfText(), true, t.Ends(), s.MaxTokens, pad, t.Ban(), s.Temperature, 0, 1})}
+	}{t.BeginOfText(), true, t.StopTokens(), s.MaxTokens, pad, t.SuppressTokens(), s.Temperature, 0, 1})}
 }

@@ -14,12 +14,12 @@ import (
 // killedStore is set in a process that TestKillAnywhere starts and kills.
 const killedStore = "TRIMTAB_TEST_KILLED_STORE"
 
-func killedState(step int) []tensor.Named {
+func killedState(step int) []tensor.NamedArray {
 	data := make([]float32, 1<<16)
 	for i := range data {
 		data[i] = float32(step + i)
 	}
-	return []tensor.Named{{Name: "w", Shape: []int{len(data)}, Data: data}}
+	return []tensor.NamedArray{{Name: "w", Shape: []int{len(data)}, Data: data}}
 }
 
 // TestWriteUntilKilled is the process that is killed.

@@ -16,12 +16,12 @@ import (
 // way, also in several processes. It ends with the process that holds it.
 const lockName = "lock"
 
-// lockPatience is how long Collect waits for writers, of which one may be frozen.
-const lockPatience = 30 * time.Second
+// lockTimeout is how long Collect waits for writers, of which one may be frozen.
+const lockTimeout = 30 * time.Second
 
-// beside does f while nothing is collected. Where the file system knows no
+// withSharedLock does f while nothing is collected. Where the file system knows no
 // locks it does f all the same: Collect refuses to work there.
-func (s *Store) beside(f func() error) error {
+func (s *Store) withSharedLock(f func() error) error {
 	lock, err := s.lock(syscall.LOCK_SH)
 	if err == nil {
 		defer lock.Close()
@@ -29,8 +29,8 @@ func (s *Store) beside(f func() error) error {
 	return f()
 }
 
-// alone does f while nobody puts a file into the store.
-func (s *Store) alone(f func() error) error {
+// withExclusiveLock does f while nobody puts a file into the store.
+func (s *Store) withExclusiveLock(f func() error) error {
 	for began := time.Now(); ; time.Sleep(20 * time.Millisecond) {
 		lock, err := s.lock(syscall.LOCK_EX | syscall.LOCK_NB)
 		switch {
@@ -39,8 +39,8 @@ func (s *Store) alone(f func() error) error {
 			return f()
 		case !errors.Is(err, syscall.EWOULDBLOCK):
 			return trimtab.NewError(trimtab.Conflict, "store_unlockable", "collect on the machine that has the folder", "lock the store: %w", err)
-		case time.Since(began) > lockPatience:
-			return trimtab.NewError(trimtab.Unavailable, "store_busy", "try again; see whether a worker is stopped", "the store was being written to for %s", lockPatience)
+		case time.Since(began) > lockTimeout:
+			return trimtab.NewError(trimtab.Unavailable, "store_busy", "try again; see whether a worker is stopped", "the store was being written to for %s", lockTimeout)
 		}
 	}
 }

@@ -33,21 +33,21 @@ func SaveModel(s *Store, m *model.Model, t *tokenizer.Tokenizer) (trimtab.Digest
 	return s.putManifest(entries)
 }
 
-// pt is the metadata of weights as PyTorch's libraries want it.
-var pt = map[string]string{"format": "pt"}
+// ptMetadata is the metadata of weights as PyTorch's libraries want it.
+var ptMetadata = map[string]string{"format": "pt"}
 
-// putting takes a file that write writes, and says what it is.
-type putting func(name string, write func(io.Writer) error) (manifestEntry, error)
+// putFunc takes a file that write writes, and says what it is.
+type putFunc func(name string, write func(io.Writer) error) (manifestEntry, error)
 
 // modelEntries hands each file of a stored model to put.
-func modelEntries(m *model.Model, t *tokenizer.Tokenizer, put putting) ([]manifestEntry, error) {
+func modelEntries(m *model.Model, t *tokenizer.Tokenizer, put putFunc) ([]manifestEntry, error) {
 	if err := sameVocab(m.Config, t); err != nil {
 		return nil, err
 	}
-	if err := checkNumbers(m.Named()); err != nil {
-		return nil, about(err, "model to store")
+	if err := checkFinite(m.NamedParameters()); err != nil {
+		return nil, annotate(err, "model to store")
 	}
-	weights, err := put(weightsName, func(w io.Writer) error { return writeSafetensors(w, m.Named(), pt) })
+	weights, err := put(weightsName, func(w io.Writer) error { return writeSafetensors(w, m.NamedParameters(), ptMetadata) })
 	if err != nil {
 		return nil, err
 	}
@@ -62,20 +62,20 @@ func modelEntries(m *model.Model, t *tokenizer.Tokenizer, put putting) ([]manife
 	return entries, nil
 }
 
-// hashed is the entry of a file that is written nowhere.
-func hashed(name string, write func(io.Writer) error) (manifestEntry, error) {
+// hashEntry is the entry of a file that is written nowhere.
+func hashEntry(name string, write func(io.Writer) error) (manifestEntry, error) {
 	h := sha256.New()
-	n := counter(0)
+	n := byteCounter(0)
 	if err := write(io.MultiWriter(h, &n)); err != nil {
 		return manifestEntry{}, err
 	}
 	return manifestEntry{digest: trimtab.Digest("sha256:" + hex.EncodeToString(h.Sum(nil))), size: int64(n), name: name}, nil
 }
 
-// counter counts the bytes that are written to it.
-type counter int64
+// byteCounter counts the bytes that are written to it.
+type byteCounter int64
 
-func (c *counter) Write(p []byte) (int, error) { *c += counter(len(p)); return len(p), nil }
+func (c *byteCounter) Write(p []byte) (int, error) { *c += byteCounter(len(p)); return len(p), nil }
 
 // LoadModel reads what SaveModel stores. Errors: artifact_missing,
 // artifact_corrupt, not_a_number, unsupported_model.
@@ -86,36 +86,36 @@ func LoadModel(s *Store, d trimtab.Digest) (*model.Model, *tokenizer.Tokenizer, 
 	}
 	f, err := readModel(files)
 	if err != nil {
-		return nil, nil, about(err, "artifact %s", d.Short())
+		return nil, nil, annotate(err, "artifact %s", d.Short())
 	}
 	return f.Model, f.Tokenizer, nil
 }
 
 func sameVocab(c model.Config, t *tokenizer.Tokenizer) error {
-	if c.Vocab == t.Vocab() {
+	if c.Vocab == t.VocabSize() {
 		return nil
 	}
 	return trimtab.NewError(trimtab.Invalid, "vocabulary_mismatch",
 		"use the tokenizer that the model was made with",
-		"the model has %d token ids, its tokenizer %d", c.Vocab, t.Vocab())
+		"the model has %d token ids, its tokenizer %d", c.Vocab, t.VocabSize())
 }
 
-func unsupported(format string, args ...any) error {
+func unsupportedError(format string, args ...any) error {
 	return trimtab.NewError(trimtab.Invalid, "unsupported_model",
 		"give a Hugging Face GPT-2 folder: config.json, model.safetensors, vocab.json, merges.txt", format, args...)
 }
 
 // readModel makes a model from the files of a Hugging Face GPT-2 folder.
 func readModel(files []File) (*Folder, error) {
-	config := find(files, configName)
+	config := fileData(files, configName)
 	if config == nil {
-		return nil, unsupported("%s is absent", configName)
+		return nil, unsupportedError("%s is absent", configName)
 	}
 	c, err := readConfig(config)
 	if err != nil {
-		return nil, unsupported("%s: %w", configName, err)
+		return nil, unsupportedError("%s: %w", configName, err)
 	}
-	words, err := readWords(files, c.claim)
+	words, err := readTokenizer(files, c.claim)
 	if err != nil {
 		return nil, err
 	}
@@ -128,29 +128,29 @@ func readModel(files []File) (*Folder, error) {
 	if err != nil {
 		return nil, err
 	}
-	if f.Model, err = w.model(c.Config, c.scalar); err != nil {
+	if f.Model, err = w.load(c.Config, c.scalar); err != nil {
 		return nil, err
 	}
 	f.DType, f.Notes = w.dtypes(), append(f.Notes, w.notes...)
 	if c.dropout {
 		f.Notes = append(f.Notes, "the dropout of config.json is left out: Trimtab trains without")
 	}
-	f.unfold(w.metadata)
+	f.restoreStored(w.metadata)
 	return f, nil
 }
 
-// readWords reads the tokenizer, with what config.json and generation_config.json say of ids.
-func readWords(files []File, claims ...tokenizer.Claim) (*tokenizer.Tokenizer, error) {
-	if raw := find(files, generationName); raw != nil {
+// readTokenizer reads the tokenizer, with what config.json and generation_config.json say of ids.
+func readTokenizer(files []File, claims ...tokenizer.ConfigIDs) (*tokenizer.Tokenizer, error) {
+	if raw := fileData(files, generationName); raw != nil {
 		g := struct {
 			Begin *int32 `json:"bos_token_id"`
 			End   idList `json:"eos_token_id"`
 			Pad   *int32 `json:"pad_token_id"`
 		}{}
 		if err := json.Unmarshal(raw, &g); err != nil {
-			return nil, unsupported("%s: %w", generationName, jsonError(err))
+			return nil, unsupportedError("%s: %w", generationName, jsonError(err))
 		}
-		claims = append(claims, tokenizer.Claim{File: generationName, Begin: g.Begin, End: g.End, Pad: g.Pad})
+		claims = append(claims, tokenizer.ConfigIDs{File: generationName, Begin: g.Begin, End: g.End, Pad: g.Pad})
 	}
 	t, err := tokenizer.Load(files, claims...)
 	var refused *tokenizer.Refusal
@@ -158,12 +158,12 @@ func readWords(files []File, claims ...tokenizer.Claim) (*tokenizer.Tokenizer, e
 	case errors.As(err, &refused):
 		return nil, trimtab.NewError(trimtab.Invalid, "unsupported_model", refused.Remedy, "tokenizer: %w", err)
 	case err != nil:
-		return nil, unsupported("tokenizer: %w", err)
+		return nil, unsupportedError("tokenizer: %w", err)
 	}
 	return t, nil
 }
 
-func find(files []File, name string) []byte {
+func fileData(files []File, name string) []byte {
 	at := slices.IndexFunc(files, func(f File) bool { return f.Name == name })
 	if at < 0 {
 		return nil

@@ -26,7 +26,7 @@ func someModel(t testing.TB, scalar bool) (*model.Model, *tokenizer.Tokenizer) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := model.New(model.Config{Layers: 2, Width: 8, Heads: 2, Context: 16, Vocab: tok.Vocab()}, scalar)
+	m := model.New(model.Config{Layers: 2, Width: 8, Heads: 2, Context: 16, Vocab: tok.VocabSize()}, scalar)
 	m.Init(draw.New(1, "test"))
 	return m, tok
 }
@@ -74,7 +74,7 @@ func TestModelFolder(t *testing.T) {
 		t.Errorf("files %v", names)
 	}
 	var config map[string]any
-	if err := json.Unmarshal(find(files, configName), &config); err != nil {
+	if err := json.Unmarshal(fileData(files, configName), &config); err != nil {
 		t.Fatal(err)
 	}
 	for key, want := range map[string]any{
@@ -86,14 +86,14 @@ func TestModelFolder(t *testing.T) {
 			t.Errorf("config %s is %v, want %v", key, config[key], want)
 		}
 	}
-	arrays, metadata, err := DecodeSafetensors(find(files, weightsName))
+	arrays, metadata, err := DecodeSafetensors(fileData(files, weightsName))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !maps.Equal(metadata, map[string]string{"format": "pt"}) {
 		t.Errorf("metadata %v", metadata)
 	}
-	for i, p := range m.Named() {
+	for i, p := range m.NamedParameters() {
 		if arrays[i].Name != p.Name || !slices.Equal(arrays[i].Shape, p.Shape) {
 			t.Errorf("array %d is %s %v, want %s %v", i, arrays[i].Name, arrays[i].Shape, p.Name, p.Shape)
 		}
@@ -107,7 +107,7 @@ func TestSaveModelRefuses(t *testing.T) {
 	if _, err := SaveModel(s, m, tok); typeOf(err) != "not_a_number" {
 		t.Errorf("NaN: error %v", err)
 	}
-	larger := model.New(model.Config{Layers: 1, Width: 8, Heads: 2, Context: 16, Vocab: tok.Vocab() + 1}, false)
+	larger := model.New(model.Config{Layers: 1, Width: 8, Heads: 2, Context: 16, Vocab: tok.VocabSize() + 1}, false)
 	if _, err := SaveModel(s, larger, tok); typeOf(err) != "vocabulary_mismatch" {
 		t.Errorf("vocabulary: error %v", err)
 	}
@@ -143,7 +143,7 @@ func TestExportAndImport(t *testing.T) {
 		if err != nil || len(entries) == 0 || entries[0].Name != configName {
 			t.Errorf("the contents are %v, error %v", entries, err)
 		}
-		if words, ok := TokenizerOf(s, d); !ok || string(words) != tok.Digest() {
+		if words, ok := TokenizerDigest(s, d); !ok || string(words) != tok.Digest() {
 			t.Errorf("the tokenizer is %s, want %s", words, tok.Digest())
 		}
 	}
@@ -162,10 +162,10 @@ func TestImportNeedsAFolder(t *testing.T) {
 	}
 }
 
-// folder is a model's files, to be changed as other programs would write them.
+// makeFolder is a model's files, to be changed as other programs would write them.
 type folder struct {
 	config map[string]any
-	arrays []tensor.Named
+	arrays []tensor.NamedArray
 	rest   []File
 }
 
@@ -177,22 +177,22 @@ func newFolder(t testing.TB, scalar bool) folder {
 		t.Fatal(err)
 	}
 	f := folder{config: make(map[string]any)}
-	if err := json.Unmarshal(find(files, configName), &f.config); err != nil {
+	if err := json.Unmarshal(fileData(files, configName), &f.config); err != nil {
 		t.Fatal(err)
 	}
-	if f.arrays, _, err = DecodeSafetensors(find(files, weightsName)); err != nil {
+	if f.arrays, _, err = DecodeSafetensors(fileData(files, weightsName)); err != nil {
 		t.Fatal(err)
 	}
 	f.rest = slices.DeleteFunc(files, func(f File) bool { return f.Name == configName || f.Name == weightsName })
 	return f
 }
 
-func (f *folder) array(name string) *tensor.Named {
-	return &f.arrays[slices.IndexFunc(f.arrays, func(a tensor.Named) bool { return a.Name == name })]
+func (f *folder) array(name string) *tensor.NamedArray {
+	return &f.arrays[slices.IndexFunc(f.arrays, func(a tensor.NamedArray) bool { return a.Name == name })]
 }
 
 func (f *folder) drop(name string) {
-	f.arrays = slices.DeleteFunc(f.arrays, func(a tensor.Named) bool { return a.Name == name })
+	f.arrays = slices.DeleteFunc(f.arrays, func(a tensor.NamedArray) bool { return a.Name == name })
 }
 
 func (f *folder) files() []File {
@@ -214,12 +214,12 @@ func TestReadModelAsOthersWriteIt(t *testing.T) {
 		"other order": func(f *folder) { slices.Reverse(f.arrays) },
 		"buffers": func(f *folder) {
 			f.arrays = append(f.arrays,
-				tensor.Named{Name: "transformer.h.0.attn.bias", Shape: []int{1, 1, 2, 2}, Data: make([]float32, 4)},
-				tensor.Named{Name: "h.1.attn.masked_bias", Shape: []int{}, Data: []float32{-1e4}})
+				tensor.NamedArray{Name: "transformer.h.0.attn.bias", Shape: []int{1, 1, 2, 2}, Data: make([]float32, 4)},
+				tensor.NamedArray{Name: "h.1.attn.masked_bias", Shape: []int{}, Data: []float32{-1e4}})
 		},
 		"tied head": func(f *folder) {
 			wte := f.array("transformer.wte.weight")
-			f.arrays = append(f.arrays, tensor.Named{Name: "lm_head.weight", Shape: wte.Shape, Data: wte.Data})
+			f.arrays = append(f.arrays, tensor.NamedArray{Name: "lm_head.weight", Shape: wte.Shape, Data: wte.Data})
 		},
 		"tokenizer.json alone": func(f *folder) {
 			f.rest = slices.DeleteFunc(f.rest, func(f File) bool { return f.Name == "merges.txt" || f.Name == "vocab.json" })
@@ -253,7 +253,7 @@ func TestReadScalarModelWithoutBias(t *testing.T) {
 	if err != nil || !got.Model.Scalar {
 		t.Fatalf("error %v", err)
 	}
-	if _, bias := got.Model.Score(); bias[0] != 0 {
+	if _, bias := got.Model.ScoreHead(); bias[0] != 0 {
 		t.Errorf("bias %v", bias)
 	}
 }
@@ -283,9 +283,9 @@ func TestReadModelRefuses(t *testing.T) {
 		"array absent":     {func(f *folder) { f.drop("transformer.ln_f.bias") }, "numbers"},
 		"array renamed":    {func(f *folder) { f.array("transformer.ln_f.bias").Name = "transformer.ln_f.b" }, "ln_f.bias must have"},
 		"transposed":       {func(f *folder) { f.array("transformer.h.0.attn.c_attn.weight").Shape = []int{24, 8} }, "c_attn.weight must have"},
-		"stranger":         {func(f *folder) { f.arrays = append(f.arrays, tensor.Named{Name: "rotary", Shape: []int{0}}) }, "rotary is no part"},
+		"stranger":         {func(f *folder) { f.arrays = append(f.arrays, tensor.NamedArray{Name: "rotary", Shape: []int{0}}) }, "rotary is no part"},
 		"untied head": {func(f *folder) {
-			f.arrays = append(f.arrays, tensor.Named{Name: "lm_head.weight", Shape: []int{264, 8}, Data: make([]float32, 264*8)})
+			f.arrays = append(f.arrays, tensor.NamedArray{Name: "lm_head.weight", Shape: []int{264, 8}, Data: make([]float32, 264*8)})
 		}, "differs from the embedding"},
 		"NaN":          {func(f *folder) { f.arrays[0].Data[0] = float32(math.NaN()) }, "wte.weight, element 0 is NaN"},
 		"no tokenizer": {func(f *folder) { f.rest = nil }, "tokenizer"},
@@ -299,7 +299,7 @@ func TestReadModelRefuses(t *testing.T) {
 }
 
 // narrowed writes the arrays with the upper half of each float32, as BF16.
-func narrowed(arrays []tensor.Named) []byte {
+func narrowed(arrays []tensor.NamedArray) []byte {
 	var fields []string
 	var data []byte
 	for _, a := range arrays {
@@ -307,7 +307,7 @@ func narrowed(arrays []tensor.Named) []byte {
 		for _, v := range a.Data {
 			data = binary.LittleEndian.AppendUint16(data, uint16(math.Float32bits(v)>>16))
 		}
-		fields = append(fields, fmt.Sprintf(`%q:{"dtype":"BF16","shape":[%s],"data_offsets":[%d,%d]}`, a.Name, joined(a.Shape), from, len(data)))
+		fields = append(fields, fmt.Sprintf(`%q:{"dtype":"BF16","shape":[%s],"data_offsets":[%d,%d]}`, a.Name, joinInts(a.Shape), from, len(data)))
 	}
 	header := "{" + strings.Join(fields, ",") + "}"
 	raw := binary.LittleEndian.AppendUint64(nil, uint64(len(header)))

@@ -47,12 +47,12 @@ func TestNumpyReadsTheWeights(t *testing.T) {
 		t.Fatalf("%v\n%s", err, got)
 	}
 	var want strings.Builder
-	for _, p := range m.Named() {
+	for _, p := range m.NamedParameters() {
 		sum := 0.0
 		for _, v := range p.Data {
 			sum += float64(v)
 		}
-		want.WriteString(strings.Join([]string{p.Name, strings.ReplaceAll(joined(p.Shape), ",", "x"), fmt.Sprintf("%.9e", sum)}, " ") + "\n")
+		want.WriteString(strings.Join([]string{p.Name, strings.ReplaceAll(joinInts(p.Shape), ",", "x"), fmt.Sprintf("%.9e", sum)}, " ") + "\n")
 	}
 	if string(got) != want.String() {
 		t.Errorf("got\n%swant\n%s", got, want.String())

@@ -17,7 +17,7 @@ type Rollouts struct {
 	Step   int            // the iteration
 	First  int            // of its episodes
 	State  trimtab.Digest // that they were sampled from; empty at the beginning
-	Arrays []tensor.Named
+	Arrays []tensor.NamedArray
 }
 
 // Where the metadata of rollouts say which they are, beside stepKey.
@@ -33,15 +33,15 @@ func (s *Store) SaveRollouts(attempt string, r Rollouts) (trimtab.Digest, error)
 	if err != nil {
 		return "", err
 	}
-	if err := checkNumbers(r.Arrays); err != nil {
-		return "", about(err, "rollouts of %s in step %d", attempt, r.Step)
+	if err := checkFinite(r.Arrays); err != nil {
+		return "", annotate(err, "rollouts of %s in step %d", attempt, r.Step)
 	}
 	d, _, err := s.write(folder, func(w io.Writer) error { return writeSafetensors(w, r.Arrays, r.metadata()) })
 	if err == nil {
-		err = s.syncUp(folder)
+		err = s.syncParents(folder)
 	}
 	if err != nil {
-		return "", about(err, "store rollouts of %s in step %d", attempt, r.Step)
+		return "", annotate(err, "store rollouts of %s in step %d", attempt, r.Step)
 	}
 	return d, nil
 }
@@ -59,11 +59,11 @@ func (s *Store) LoadRollouts(attempt string, d trimtab.Digest) (Rollouts, error)
 	}
 	raw, err := s.read(folder, d, -1)
 	if err != nil {
-		return Rollouts{}, about(err, "rollouts %s of %s", d.Short(), attempt)
+		return Rollouts{}, annotate(err, "rollouts %s of %s", d.Short(), attempt)
 	}
 	r, err := decodeRollouts(raw)
 	if err != nil {
-		return Rollouts{}, about(err, "rollouts %s of %s", d.Short(), attempt)
+		return Rollouts{}, annotate(err, "rollouts %s of %s", d.Short(), attempt)
 	}
 	return r, nil
 }
@@ -71,16 +71,16 @@ func (s *Store) LoadRollouts(attempt string, d trimtab.Digest) (Rollouts, error)
 func decodeRollouts(raw []byte) (r Rollouts, err error) {
 	arrays, metadata, err := DecodeSafetensors(raw)
 	if err != nil {
-		return r, corrupt(err)
+		return r, corruptError(err)
 	}
 	r.Arrays, r.State = arrays, trimtab.Digest(metadata[stateKey])
 	var errs [2]error
 	r.Step, errs[0] = strconv.Atoi(metadata[stepKey])
 	r.First, errs[1] = strconv.Atoi(metadata[firstKey])
 	if err := errors.Join(errs[:]...); err != nil || r.Step < 0 || r.First < 0 {
-		return r, corrupt(fmt.Errorf("step %.20q and first episode %.20q are none", metadata[stepKey], metadata[firstKey]))
+		return r, corruptError(fmt.Errorf("step %.20q and first episode %.20q are none", metadata[stepKey], metadata[firstKey]))
 	}
-	return r, checkNumbers(arrays)
+	return r, checkFinite(arrays)
 }
 
 // RemoveRollouts removes rollouts of an attempt; ones that are gone are no error.
@@ -102,8 +102,8 @@ func rolloutFolder(attempt string) (string, error) {
 	return path.Join(rollouts, attempt), nil
 }
 
-// syncUp makes a folder of the store durable, with those above it: they may be new.
-func (s *Store) syncUp(folder string) error {
+// syncParents makes a folder of the store durable, with those above it: they may be new.
+func (s *Store) syncParents(folder string) error {
 	for dir := folder; dir != "."; dir = path.Dir(dir) {
 		if err := syncFolder(filepath.Join(s.dir, dir)); err != nil {
 			return err

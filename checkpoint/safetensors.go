@@ -40,7 +40,7 @@ var dtypeSize = map[string]uint64{
 // EncodeSafetensors writes arrays as F32, in the order given. The same arrays
 // and metadata give the same bytes. It panics when a shape is not that of its
 // data or a name comes twice.
-func EncodeSafetensors(arrays []tensor.Named, metadata map[string]string) []byte {
+func EncodeSafetensors(arrays []tensor.NamedArray, metadata map[string]string) []byte {
 	var b bytes.Buffer
 	if err := writeSafetensors(&b, arrays, metadata); err != nil {
 		panic("checkpoint: " + err.Error()) // a buffer takes everything
@@ -48,7 +48,7 @@ func EncodeSafetensors(arrays []tensor.Named, metadata map[string]string) []byte
 	return b.Bytes()
 }
 
-func writeSafetensors(w io.Writer, arrays []tensor.Named, metadata map[string]string) error {
+func writeSafetensors(w io.Writer, arrays []tensor.NamedArray, metadata map[string]string) error {
 	out := bufio.NewWriterSize(w, 1<<16)
 	header := header(arrays, metadata)
 	out.Write(binary.LittleEndian.AppendUint64(nil, uint64(len(header)))) // a bufio.Writer keeps its first error for Flush
@@ -73,14 +73,14 @@ func writeFloats(w *bufio.Writer, data []float32) {
 
 // header is the padded JSON header: the metadata in order of key, then the
 // arrays in their order.
-func header(arrays []tensor.Named, metadata map[string]string) []byte {
+func header(arrays []tensor.NamedArray, metadata map[string]string) []byte {
 	var fields []string
 	if len(metadata) > 0 {
 		var entries []string
 		for _, k := range slices.Sorted(maps.Keys(metadata)) {
-			entries = append(entries, quote(k)+":"+quote(metadata[k]))
+			entries = append(entries, quoteJSON(k)+":"+quoteJSON(metadata[k]))
 		}
-		fields = append(fields, quote(metadataKey)+":{"+strings.Join(entries, ",")+"}")
+		fields = append(fields, quoteJSON(metadataKey)+":{"+strings.Join(entries, ",")+"}")
 	}
 	seen := map[string]bool{metadataKey: true}
 	offset := 0
@@ -90,7 +90,7 @@ func header(arrays []tensor.Named, metadata map[string]string) []byte {
 		}
 		seen[a.Name] = true
 		end := offset + 4*len(a.Data)
-		fields = append(fields, fmt.Sprintf(`%s:{"dtype":"F32","shape":[%s],"data_offsets":[%d,%d]}`, quote(a.Name), joined(a.Shape), offset, end))
+		fields = append(fields, fmt.Sprintf(`%s:{"dtype":"F32","shape":[%s],"data_offsets":[%d,%d]}`, quoteJSON(a.Name), joinInts(a.Shape), offset, end))
 		offset = end
 	}
 	text := "{" + strings.Join(fields, ",") + "}"
@@ -105,7 +105,7 @@ func elements(shape []int) int {
 	return n
 }
 
-func joined(shape []int) string {
+func joinInts(shape []int) string {
 	parts := make([]string, len(shape))
 	for i, d := range shape {
 		parts[i] = strconv.Itoa(d)
@@ -113,7 +113,7 @@ func joined(shape []int) string {
 	return strings.Join(parts, ",")
 }
 
-func quote(s string) string {
+func quoteJSON(s string) string {
 	var b strings.Builder
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
@@ -127,32 +127,32 @@ func quote(s string) string {
 // and the metadata. It refuses headers over 100 MB, names that come twice,
 // shapes that overflow or are not those of their data, and data with gaps,
 // overlaps, or more than the header says.
-func DecodeSafetensors(data []byte) ([]tensor.Named, map[string]string, error) {
-	entries, metadata, err := parse(data)
+func DecodeSafetensors(data []byte) ([]tensor.NamedArray, map[string]string, error) {
+	entries, metadata, err := parseSafetensors(data)
 	if err != nil {
 		return nil, nil, err
 	}
-	arrays := make([]tensor.Named, len(entries))
+	arrays := make([]tensor.NamedArray, len(entries))
 	for i, e := range entries {
 		if e.dtype != "F32" {
 			return nil, nil, fmt.Errorf("array %q is %s, not F32", e.name, e.dtype)
 		}
-		arrays[i] = tensor.Named{Name: e.name, Shape: e.shape, Data: make([]float32, len(e.raw)/4)}
+		arrays[i] = tensor.NamedArray{Name: e.name, Shape: e.shape, Data: make([]float32, len(e.raw)/4)}
 		e.floats(arrays[i].Data)
 	}
 	return arrays, metadata, nil
 }
 
-// array is one array of a file, not yet decoded.
-type array struct {
+// rawArray is one array of a file, not yet decoded.
+type rawArray struct {
 	name, dtype string
 	shape       []int
 	from, to    uint64 // in the data
 	raw         []byte
 }
 
-// parse reads and checks the header; the arrays come in order of their data.
-func parse(data []byte) ([]array, map[string]string, error) {
+// parseSafetensors reads and checks the header; the arrays come in order of their data.
+func parseSafetensors(data []byte) ([]rawArray, map[string]string, error) {
 	if len(data) < 8 {
 		return nil, nil, fmt.Errorf("a safetensors file of %d bytes is too short", len(data))
 	}
@@ -164,15 +164,15 @@ func parse(data []byte) ([]array, map[string]string, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("safetensors header: %w", err)
 	}
-	if err := place(arrays, data[8+n:]); err != nil {
+	if err := assignData(arrays, data[8+n:]); err != nil {
 		return nil, nil, err
 	}
 	return arrays, metadata, nil
 }
 
-// place sorts arrays by offset and gives each its bytes.
-func place(arrays []array, data []byte) error {
-	slices.SortStableFunc(arrays, func(a, b array) int {
+// publish sorts arrays by offset and gives each its bytes.
+func assignData(arrays []rawArray, data []byte) error {
+	slices.SortStableFunc(arrays, func(a, b rawArray) int {
 		if a.from != b.from {
 			return cmpUint(a.from, b.from)
 		}
@@ -202,17 +202,17 @@ func cmpUint(a, b uint64) int {
 	return 0
 }
 
-func parseHeader(raw []byte) ([]array, map[string]string, error) {
-	var arrays []array
+func parseHeader(raw []byte) ([]rawArray, map[string]string, error) {
+	var arrays []rawArray
 	var metadata map[string]string
 	if len(raw) == 0 || raw[0] != '{' {
 		return nil, nil, errors.New("does not begin with {")
 	}
 	dec := json.NewDecoder(bytes.NewReader(raw))
-	err := object(dec, func(key string) error {
+	err := decodeObject(dec, func(key string) error {
 		if key == metadataKey {
 			metadata = make(map[string]string)
-			return object(dec, func(k string) error {
+			return decodeObject(dec, func(k string) error {
 				var v string
 				err := dec.Decode(&v)
 				metadata[k] = v
@@ -232,9 +232,9 @@ func parseHeader(raw []byte) ([]array, map[string]string, error) {
 	return arrays, metadata, nil
 }
 
-// object reads a JSON object; value reads what follows each key. A key that
+// decodeObject reads a JSON object; value reads what follows each key. A key that
 // comes twice is an error.
-func object(dec *json.Decoder, value func(key string) error) error {
+func decodeObject(dec *json.Decoder, value func(key string) error) error {
 	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
 		return fmt.Errorf("an object was expected: %v", errors.Join(err, nil))
 	}
@@ -257,11 +257,11 @@ func object(dec *json.Decoder, value func(key string) error) error {
 	return err
 }
 
-func parseArray(dec *json.Decoder, name string) (array, error) {
-	a := array{name: name}
+func parseArray(dec *json.Decoder, name string) (rawArray, error) {
+	a := rawArray{name: name}
 	var offsets []uint64
 	var shape []uint64
-	err := object(dec, func(key string) error {
+	err := decodeObject(dec, func(key string) error {
 		switch key {
 		case "dtype":
 			return dec.Decode(&a.dtype)
@@ -283,7 +283,7 @@ func parseArray(dec *json.Decoder, name string) (array, error) {
 }
 
 // setShape checks that shape and dtype fill the offsets exactly.
-func (a *array) setShape(shape []uint64) error {
+func (a *rawArray) setShape(shape []uint64) error {
 	size, ok := dtypeSize[a.dtype]
 	if !ok {
 		return fmt.Errorf("dtype %.20q is unknown", a.dtype)
@@ -309,7 +309,7 @@ func (a *array) setShape(shape []uint64) error {
 }
 
 // floats decodes F32, F16 or BF16 into dst, of the array's size.
-func (a *array) floats(dst []float32) error {
+func (a *rawArray) floats(dst []float32) error {
 	for i := range dst {
 		switch a.dtype {
 		case "F32":
@@ -317,7 +317,7 @@ func (a *array) floats(dst []float32) error {
 		case "BF16":
 			dst[i] = math.Float32frombits(uint32(binary.LittleEndian.Uint16(a.raw[2*i:])) << 16)
 		case "F16":
-			dst[i] = half(binary.LittleEndian.Uint16(a.raw[2*i:]))
+			dst[i] = float16ToFloat32(binary.LittleEndian.Uint16(a.raw[2*i:]))
 		default:
 			return fmt.Errorf("array %q is %s: only F32, F16 and BF16 can be read", a.name, a.dtype)
 		}
@@ -325,8 +325,8 @@ func (a *array) floats(dst []float32) error {
 	return nil
 }
 
-// half widens an IEEE 754 binary16, exactly.
-func half(h uint16) float32 {
+// float16ToFloat32 widens an IEEE 754 binary16, exactly.
+func float16ToFloat32(h uint16) float32 {
 	sign := uint32(h&0x8000) << 16
 	exponent, fraction := uint32(h>>10&0x1f), uint32(h&0x3ff)
 	switch exponent {

@@ -12,8 +12,8 @@ import (
 	"github.com/trimtab/trimtab/tensor"
 )
 
-func someArrays() []tensor.Named {
-	return []tensor.Named{
+func someArrays() []tensor.NamedArray {
+	return []tensor.NamedArray{
 		{Name: "z", Shape: []int{2, 3}, Data: []float32{1, -2, 3.5, 0, float32(math.Copysign(0, -1)), 1e-40}},
 		{Name: "a<b>\"é\u2028", Shape: []int{1}, Data: []float32{math.MaxFloat32}},
 		{Name: "empty", Shape: []int{0, 7}, Data: []float32{}},
@@ -44,7 +44,7 @@ func TestSafetensorsRoundTrip(t *testing.T) {
 
 // The bytes as the format's README describes them.
 func TestSafetensorsBytes(t *testing.T) {
-	got := EncodeSafetensors([]tensor.Named{{Name: "w", Shape: []int{2}, Data: []float32{1, 2}}}, map[string]string{"format": "pt"})
+	got := EncodeSafetensors([]tensor.NamedArray{{Name: "w", Shape: []int{2}, Data: []float32{1, 2}}}, map[string]string{"format": "pt"})
 	header := `{"__metadata__":{"format":"pt"},"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}`
 	header += strings.Repeat(" ", 88-len(header))
 	want := "\x58\x00\x00\x00\x00\x00\x00\x00" + header + "\x00\x00\x80\x3f\x00\x00\x00\x40"
@@ -54,7 +54,7 @@ func TestSafetensorsBytes(t *testing.T) {
 }
 
 func TestEncodeSafetensorsPanics(t *testing.T) {
-	for name, arrays := range map[string][]tensor.Named{
+	for name, arrays := range map[string][]tensor.NamedArray{
 		"shape": {{Name: "w", Shape: []int{3}, Data: []float32{1, 2}}},
 		"twice": {{Name: "w", Shape: []int{0}}, {Name: "w", Shape: []int{0}}},
 		"key":   {{Name: "__metadata__", Shape: []int{0}}},
@@ -150,7 +150,7 @@ func TestHalf(t *testing.T) {
 		if h>>15 == 1 {
 			want = -want
 		}
-		got := float64(half(uint16(h)))
+		got := float64(float16ToFloat32(uint16(h)))
 		if got != want && !(math.IsNaN(got) && math.IsNaN(want)) || math.Signbit(got) != (h>>15 == 1) {
 			t.Fatalf("%#04x: got %v, want %v", h, got, want)
 		}

@@ -24,22 +24,22 @@ var attemptName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}(/[A-Za-
 // SaveState stores the state of an attempt from which step is the next to do.
 // The digest is that of the file. attempt is a name of letters, digits and
 // "._-", with slashes between parts. Error not_a_number for NaN or infinity.
-func (s *Store) SaveState(attempt string, step int, state []tensor.Named) (trimtab.Digest, error) {
+func (s *Store) SaveState(attempt string, step int, state []tensor.NamedArray) (trimtab.Digest, error) {
 	folder, err := stateFolder(attempt)
 	if err != nil {
 		return "", err
 	}
-	if err := checkNumbers(state); err != nil {
-		return "", about(err, "state of %s before step %d", attempt, step)
+	if err := checkFinite(state); err != nil {
+		return "", annotate(err, "state of %s before step %d", attempt, step)
 	}
 	d, _, err := s.write(folder, func(w io.Writer) error {
 		return writeSafetensors(w, state, stateMetadata(step))
 	})
 	if err == nil {
-		err = s.syncUp(folder)
+		err = s.syncParents(folder)
 	}
 	if err != nil {
-		return "", about(err, "store the state of %s before step %d", attempt, step)
+		return "", annotate(err, "store the state of %s before step %d", attempt, step)
 	}
 	return d, nil
 }
@@ -51,7 +51,7 @@ func stateMetadata(step int) map[string]string { return map[string]string{stepKe
 // stored state, and returns the step to do next. After an error the contents
 // of into are undefined. Errors: artifact_missing, artifact_corrupt,
 // state_mismatch, not_a_number.
-func (s *Store) LoadState(attempt string, d trimtab.Digest, into []tensor.Named) (step int, err error) {
+func (s *Store) LoadState(attempt string, d trimtab.Digest, into []tensor.NamedArray) (step int, err error) {
 	folder, err := stateFolder(attempt)
 	if err != nil {
 		return 0, err
@@ -61,29 +61,29 @@ func (s *Store) LoadState(attempt string, d trimtab.Digest, into []tensor.Named)
 		step, err = decodeState(raw, into)
 	}
 	if err != nil {
-		return 0, about(err, "state %s of %s", d.Short(), attempt)
+		return 0, annotate(err, "state %s of %s", d.Short(), attempt)
 	}
 	return step, nil
 }
 
-func decodeState(raw []byte, into []tensor.Named) (int, error) {
-	state, metadata, err := parse(raw)
+func decodeState(raw []byte, into []tensor.NamedArray) (int, error) {
+	state, metadata, err := parseSafetensors(raw)
 	if err != nil {
-		return 0, corrupt(err)
+		return 0, corruptError(err)
 	}
 	step, err := strconv.Atoi(metadata[stepKey])
 	if err != nil || step < 0 {
-		return 0, corrupt(errors.New("it has no step"))
+		return 0, corruptError(errors.New("it has no step"))
 	}
 	if err := sameArrays(state, into); err != nil {
 		return 0, err
 	}
 	for i := range into {
 		if err := state[i].floats(into[i].Data); err != nil {
-			return 0, corrupt(err)
+			return 0, corruptError(err)
 		}
 	}
-	return step, checkNumbers(into)
+	return step, checkFinite(into)
 }
 
 // RemoveState removes one state of an attempt; one that is gone is no error.
@@ -114,24 +114,24 @@ func (s *Store) remove(folder string, d trimtab.Digest) error {
 	return nil
 }
 
-// asideSuffix is behind the name of a state that was found damaged and is kept for a person to look at.
-const asideSuffix = ".damaged"
+// quarantineSuffix is behind the name of a state that was found damaged and is kept for a person to look at.
+const quarantineSuffix = ".damaged"
 
-var asideName = regexp.MustCompile(`^[0-9a-f]{64}\.damaged$`)
+var quarantinedName = regexp.MustCompile(`^[0-9a-f]{64}\.damaged$`)
 
-// SetAside renames a state that cannot be used, so that nothing takes it for a
+// Quarantine renames a state that cannot be used, so that nothing takes it for a
 // sound one and it can be looked at. It returns the new name, or "" if there is no file.
-func (s *Store) SetAside(attempt string, d trimtab.Digest) (path string, err error) {
+func (s *Store) Quarantine(attempt string, d trimtab.Digest) (path string, err error) {
 	folder, err := stateFolder(attempt)
 	if err != nil {
 		return "", err
 	}
-	aside := s.path(folder, d) + asideSuffix
+	aside := s.path(folder, d) + quarantineSuffix
 	switch err := os.Rename(s.path(folder, d), aside); {
 	case errors.Is(err, fs.ErrNotExist):
 		return "", nil
 	case err != nil:
-		return "", about(diskError(err), "set a damaged state of %s aside", attempt)
+		return "", annotate(diskError(err), "set a damaged state of %s aside", attempt)
 	}
 	return aside, diskError(syncFolder(filepath.Join(s.dir, folder)))
 }
@@ -144,7 +144,7 @@ func stateFolder(attempt string) (string, error) {
 }
 
 // sameArrays compares names, shapes and order.
-func sameArrays(got []array, want []tensor.Named) error {
+func sameArrays(got []rawArray, want []tensor.NamedArray) error {
 	mismatch := func(format string, args ...any) error {
 		return trimtab.NewError(trimtab.Invalid, "state_mismatch",
 			"the checkpoint is of another configuration: start the stage again from scratch", format, args...)

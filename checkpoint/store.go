@@ -50,7 +50,7 @@ type File = tokenizer.File
 // also by several processes.
 type Store struct {
 	dir   string
-	below *Store // see Over; may be nil
+	lower *Store // see Over; may be nil
 }
 
 const (
@@ -61,8 +61,8 @@ const (
 	partial   = "partial"
 )
 
-// partialAge is how old a file under way is when nobody writes it any more.
-const partialAge = 24 * time.Hour
+// maxPartialAge is how old a file under way is when nobody writes it any more.
+const maxPartialAge = 24 * time.Hour
 
 // maxManifest bounds the bytes of a manifest.
 const maxManifest = 1 << 20
@@ -74,11 +74,11 @@ func Open(dir string) (*Store, error) {
 		return nil, diskError(fmt.Errorf("open the store: %w", err))
 	}
 	for _, name := range []string{objects, artifacts, states, rollouts, partial} {
-		if err := s.folder(name); err != nil {
+		if err := s.makeFolder(name); err != nil {
 			return nil, diskError(fmt.Errorf("open the store: %w", err))
 		}
 	}
-	if err := errors.Join(s.sweep(), syncFolder(dir)); err != nil {
+	if err := errors.Join(s.removeStalePartials(), syncFolder(dir)); err != nil {
 		return nil, fmt.Errorf("open the store: %w", err)
 	}
 	return s, nil
@@ -87,27 +87,27 @@ func Open(dir string) (*Store, error) {
 // partialName is the name of a file under way, as write makes it.
 var partialName = regexp.MustCompile(`^file-[0-9]+$`)
 
-// sweep removes the files under way that crashes left. Nothing else is
+// removeStalePartials removes the files under way that crashes left. Nothing else is
 // removed, and nothing behind a symbolic link.
-func (s *Store) sweep() error {
+func (s *Store) removeStalePartials() error {
 	if st, err := os.Lstat(filepath.Join(s.dir, partial)); err != nil || !st.IsDir() {
 		return err
 	}
 	entries, err := listFolder(filepath.Join(s.dir, partial))
 	for _, e := range entries {
 		info, err := e.Info()
-		if err == nil && info.Mode().IsRegular() && partialName.MatchString(e.Name()) && time.Since(info.ModTime()) > partialAge {
+		if err == nil && info.Mode().IsRegular() && partialName.MatchString(e.Name()) && time.Since(info.ModTime()) > maxPartialAge {
 			os.Remove(filepath.Join(s.dir, partial, e.Name())) // else the next Open does
 		}
 	}
 	return err
 }
 
-// folder makes a folder of the store, and those above it. The store itself has
+// makeFolder makes a folder of the store, and those above it. The store itself has
 // to be there: one that was removed is not made again.
-func (s *Store) folder(name string) error {
+func (s *Store) makeFolder(name string) error {
 	if dir := path.Dir(name); dir != "." {
-		if err := s.folder(dir); err != nil {
+		if err := s.makeFolder(dir); err != nil {
 			return err
 		}
 	}
@@ -190,7 +190,7 @@ func (s *Store) Files(d trimtab.Digest) ([]File, error) {
 	for i, e := range entries {
 		data, err := s.read(objects, e.digest, e.size)
 		if err != nil {
-			return nil, about(err, "artifact %s, file %s", d.Short(), e.name)
+			return nil, annotate(err, "artifact %s, file %s", d.Short(), e.name)
 		}
 		files[i] = File{Name: e.name, Data: data}
 	}
@@ -200,11 +200,11 @@ func (s *Store) Files(d trimtab.Digest) ([]File, error) {
 func (s *Store) manifest(d trimtab.Digest) ([]manifestEntry, error) {
 	raw, err := s.read(artifacts, d, -1)
 	if err != nil {
-		return nil, about(err, "artifact %s", d.Short())
+		return nil, annotate(err, "artifact %s", d.Short())
 	}
 	entries, err := readManifest(raw)
 	if err != nil {
-		return nil, about(corrupt(err), "artifact %s", d.Short())
+		return nil, annotate(corruptError(err), "artifact %s", d.Short())
 	}
 	return entries, nil
 }
@@ -306,12 +306,12 @@ func (s *Store) write(folder string, fill func(io.Writer) error) (d trimtab.Dige
 		return "", 0, diskError(err)
 	}
 	d = trimtab.DigestFromSum(hash.Sum(nil))
-	return d, size, s.beside(func() error { return s.place(f, folder, d, size) })
+	return d, size, s.withSharedLock(func() error { return s.publish(f, folder, d, size) })
 }
 
-// place puts a written file where it belongs. One that is there already, and
+// publish puts a written file where it belongs. One that is there already, and
 // sound, stays, and is as new as if it had been written now: see Keep.Grace.
-func (s *Store) place(f *os.File, folder string, d trimtab.Digest, size int64) error {
+func (s *Store) publish(f *os.File, folder string, d trimtab.Digest, size int64) error {
 	if _, err := (&Store{dir: s.dir}).read(folder, d, size); err == nil {
 		now := time.Now()
 		if os.Chtimes(s.path(folder, d), now, now) == nil {
@@ -324,7 +324,7 @@ func (s *Store) place(f *os.File, folder string, d trimtab.Digest, size int64) e
 	if err := failpoint.At("file_synced"); err != nil {
 		return diskError(err)
 	}
-	if err := s.folder(folder); err != nil {
+	if err := s.makeFolder(folder); err != nil {
 		return diskError(err)
 	}
 	if err := os.Rename(f.Name(), s.path(folder, d)); err != nil {
@@ -338,19 +338,19 @@ func (s *Store) read(folder string, d trimtab.Digest, size int64) ([]byte, error
 	if _, err := trimtab.ParseDigest(string(d)); err != nil {
 		return nil, trimtab.NewError(trimtab.Usage, "invalid_digest", "give the digest that the run shows", "%w", err)
 	}
-	data, err := s.bytes(folder, d)
+	data, err := s.readRaw(folder, d)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, missing(err)
+		return nil, missingError(err)
 	case errors.Is(err, plainfile.ErrNotPlain):
-		return nil, corrupt(err)
+		return nil, corruptError(err)
 	case err != nil:
 		return nil, diskError(err)
 	case size >= 0 && int64(len(data)) != size:
-		return nil, corrupt(fmt.Errorf("%d bytes in place of %d", len(data), size))
+		return nil, corruptError(fmt.Errorf("%d bytes in place of %d", len(data), size))
 	}
 	if got := trimtab.DigestOf(data); got != "sha256:"+trimtab.Digest(d.Hex()) {
-		return nil, corrupt(fmt.Errorf("the bytes have the digest %s", got.Short()))
+		return nil, corruptError(fmt.Errorf("the bytes have the digest %s", got.Short()))
 	}
 	return data, nil
 }
@@ -379,18 +379,18 @@ func diskError(err error) error {
 	return err
 }
 
-func missing(err error) *trimtab.Error {
+func missingError(err error) *trimtab.Error {
 	return trimtab.NewError(trimtab.NotFound, "artifact_missing",
 		"check that this is the folder the run wrote to, or run the stage again", "not in the store (%w)", err)
 }
 
-func corrupt(err error) *trimtab.Error {
+func corruptError(err error) *trimtab.Error {
 	return trimtab.NewError(trimtab.Verification, "artifact_corrupt",
 		"restore the file from a backup, or run the stage again", "damaged: %w", err)
 }
 
-// about puts what was being read before the message of an error of the store.
-func about(err error, format string, args ...any) error {
+// annotate puts what was being read before the message of an error of the store.
+func annotate(err error, format string, args ...any) error {
 	what := fmt.Sprintf(format, args...)
 	if e, ok := errors.AsType[*trimtab.Error](err); ok {
 		return trimtab.NewError(e.Class, e.Type, e.Remedy, "%s: %s", what, e.Message)

@@ -156,7 +156,7 @@ func TestOpenRemovesOldPartialFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	past := time.Now().Add(-2 * partialAge)
+	past := time.Now().Add(-2 * maxPartialAge)
 	if err := os.Chtimes(old, past, past); err != nil {
 		t.Fatal(err)
 	}
@@ -206,14 +206,14 @@ func FuzzManifest(f *testing.F) {
 	})
 }
 
-func someState(x float32) []tensor.Named {
-	return []tensor.Named{
+func someState(x float32) []tensor.NamedArray {
+	return []tensor.NamedArray{
 		{Name: "weights", Shape: []int{2, 2}, Data: []float32{x, 2, 3, 4}},
 		{Name: "controller", Shape: nil, Data: []float32{0.2}},
 	}
 }
 
-func saveState(t testing.TB, s *Store, attempt string, step int, state []tensor.Named) trimtab.Digest {
+func saveState(t testing.TB, s *Store, attempt string, step int, state []tensor.NamedArray) trimtab.Digest {
 	t.Helper()
 	d, err := s.SaveState(attempt, step, state)
 	if err != nil {
@@ -244,7 +244,7 @@ func TestStateRoundTrip(t *testing.T) {
 func TestStateMismatch(t *testing.T) {
 	s := open(t)
 	d := saveState(t, s, "a", 1, someState(1))
-	for name, into := range map[string][]tensor.Named{
+	for name, into := range map[string][]tensor.NamedArray{
 		"fewer": someState(0)[:1],
 		"order": {someState(0)[1], someState(0)[0]},
 		"name":  {{Name: "weight", Shape: []int{2, 2}, Data: make([]float32, 4)}, someState(0)[1]},

@@ -57,9 +57,9 @@ func chats() (list [][2]string) {
 // rewardModels are reward models by name, each with its tokenizer.
 func rewardModels(t testing.TB) map[string]func() (*model.Model, *tokenizer.Tokenizer) {
 	make := func(words *tokenizer.Tokenizer, bias float32) (*model.Model, *tokenizer.Tokenizer) {
-		m := model.New(model.Config{Layers: 2, Width: 32, Heads: 2, Context: 64, Vocab: words.Vocab()}, true)
+		m := model.New(model.Config{Layers: 2, Width: 32, Heads: 2, Context: 64, Vocab: words.VocabSize()}, true)
 		m.Init(draw.New(3, "reward"))
-		for i, p := range m.Named() {
+		for i, p := range m.NamedParameters() {
 			if strings.HasSuffix(p.Name, "ln_f.bias") || strings.HasSuffix(p.Name, "ln_f.weight") {
 				s := draw.New(4, "norm").At(uint64(i))
 				for j := range p.Data {
@@ -67,7 +67,7 @@ func rewardModels(t testing.TB) map[string]func() (*model.Model, *tokenizer.Toke
 				}
 			}
 		}
-		_, b := m.Score()
+		_, b := m.ScoreHead()
 		b[0] = bias
 		return m, words
 	}
@@ -89,7 +89,7 @@ func chatWords(t testing.TB) *tokenizer.Tokenizer {
 // withoutPad is chatWords without its last token, <|pad|>.
 func withoutPad(t testing.TB) *tokenizer.Tokenizer {
 	words := chatWords(t)
-	bare, ok := words.WithoutPad(words.Vocab()-1, tokenizer.NoToken)
+	bare, ok := words.WithoutPad(words.VocabSize()-1, tokenizer.NoToken)
 	if !ok {
 		t.Fatal("the padding token is not the last")
 	}
@@ -99,7 +99,7 @@ func withoutPad(t testing.TB) *tokenizer.Tokenizer {
 // languageModel32 is a model whose likeliest tokens are far apart.
 func languageModel32(t testing.TB) (*model.Model, *tokenizer.Tokenizer) {
 	words := chatWords(t)
-	m := model.New(model.Config{Layers: 2, Width: 32, Heads: 2, Context: 64, Vocab: words.Vocab()}, false)
+	m := model.New(model.Config{Layers: 2, Width: 32, Heads: 2, Context: 64, Vocab: words.VocabSize()}, false)
 	m.Init(draw.New(5, "language"))
 	for i := range m.Slab {
 		m.Slab[i] *= 3
@@ -120,7 +120,7 @@ func TestTransformersScoresAsTrimtabDoes(t *testing.T) {
 		scorer := reward.NewScorer(model.NewPass(pool), m)
 		var ids [][]int32
 		for _, c := range chats() {
-			seq, _ := dataset.Example(words, c[0], c[1], m.Config.Context)
+			seq, _ := dataset.EncodeExample(words, c[0], c[1], m.Config.Context)
 			ids = append(ids, seq.Tokens)
 		}
 		want := g.Rewards[name]
@@ -143,11 +143,11 @@ func TestTransformersAnswersAsTrimtabDoes(t *testing.T) {
 	m, words := languageModel32(t)
 	pool := tensor.NewPool(1)
 	defer pool.Close()
-	prompt := dataset.PromptTokens(words, "Where does Anna live?")
+	prompt := dataset.EncodePrompt(words, "Where does Anna live?")
 	if !slices.Equal(prompt, g.Prompt) {
 		t.Errorf("transformers asks with %v, Trimtab with %v", g.Prompt, prompt)
 	}
-	got := model.Generate(model.NewPass(pool), m, [][]int32{prompt}, model.SampleOptions{MaxNew: len(g.IDs), Stop: words.Ends(), Ban: words.Ban()}, draw.New(1, "x"), 0)[0]
+	got := model.Generate(model.NewPass(pool), m, [][]int32{prompt}, model.SampleOptions{MaxNewTokens: len(g.IDs), StopTokens: words.StopTokens(), SuppressTokens: words.SuppressTokens()}, draw.New(1, "x"), 0)[0]
 	text := strings.ToValidUTF8(string(words.Decode(got.Tokens)), "\ufffd")
 	if !slices.Equal(got.Tokens, g.IDs) || text != g.Text {
 		t.Errorf("transformers answers %v %q, Trimtab %v %q", g.IDs, g.Text, got.Tokens, text)

@@ -13,37 +13,37 @@ import (
 
 var errTooLong = errors.New("record is longer than 8 MiB")
 
-// bounded reads a file without its byte order mark, refuses to go further
+// boundedReader reads a file without its byte order mark, refuses to go further
 // than one record past what was allowed, and knows where its lines begin.
-type bounded struct {
-	r       *bufio.Reader
-	read    int64   // bytes handed on so far
-	allowed int64   // bytes that may be handed on
-	breaks  []int64 // offsets after line ends not yet passed by lineAt
-	line    int     // at the last lineAt
-	skipped int     // lines before the first that is counted
+type boundedReader struct {
+	r            *bufio.Reader
+	read         int64   // bytes handed on so far
+	allowed      int64   // bytes that may be handed on
+	lineStarts   []int64 // offsets after line ends not yet passed by lineAt
+	line         int     // at the last lineAt
+	skippedLines int     // lines before the first that is counted
 }
 
-func newBounded(r io.Reader) *bounded {
-	b := &bounded{r: bufio.NewReaderSize(r, 1<<16), line: 1}
+func newBoundedReader(r io.Reader) *boundedReader {
+	b := &boundedReader{r: bufio.NewReaderSize(r, 1<<16), line: 1}
 	if mark, _ := b.r.Peek(3); string(mark) == "\ufeff" {
 		_, _ = b.r.Discard(3)
 	}
-	b.allow(0)
+	b.allowRecordAt(0)
 	return b
 }
 
-// allow lets one more record be read from offset.
-func (b *bounded) allow(offset int64) { b.allowed = offset + MaxRecord }
+// allowRecordAt lets one more record be read from offset.
+func (b *boundedReader) allowRecordAt(offset int64) { b.allowed = offset + MaxRecord }
 
-func (b *bounded) Read(p []byte) (int, error) {
+func (b *boundedReader) Read(p []byte) (int, error) {
 	if b.read >= b.allowed {
 		return 0, errTooLong
 	}
 	n, err := b.r.Read(p[:min(int64(len(p)), b.allowed-b.read)])
 	for i, c := range p[:n] {
 		if c == '\n' {
-			b.breaks = append(b.breaks, b.read+int64(i)+1)
+			b.lineStarts = append(b.lineStarts, b.read+int64(i)+1)
 		}
 	}
 	b.read += int64(n)
@@ -51,9 +51,9 @@ func (b *bounded) Read(p []byte) (int, error) {
 }
 
 // lineAt is the line of the byte at offset, which never falls.
-func (b *bounded) lineAt(offset int64) int {
-	passed, _ := slices.BinarySearch(b.breaks, offset+1)
-	b.breaks = b.breaks[passed:]
+func (b *boundedReader) lineAt(offset int64) int {
+	passed, _ := slices.BinarySearch(b.lineStarts, offset+1)
+	b.lineStarts = b.lineStarts[passed:]
 	b.line += passed
 	return b.line
 }
@@ -61,7 +61,7 @@ func (b *bounded) lineAt(offset int64) int {
 // nextLine returns the next line without its end, of a file read by lines
 // alone. The line is valid until the next call. A line over MaxRecord is
 // passed over, in bounded memory, and gives errTooLong.
-func (b *bounded) nextLine() ([]byte, error) {
+func (b *boundedReader) nextLine() ([]byte, error) {
 	part, err := b.r.ReadSlice('\n')
 	if err != bufio.ErrBufferFull {
 		return trimEnd(part), lineError(part, err)
@@ -116,7 +116,7 @@ func notUTF8Reason(b []byte) string {
 
 // peekLine is the beginning of what comes next, up to the end of its line; of
 // a line that is longer than the buffer, its first 64 KiB.
-func (b *bounded) peekLine() []byte {
+func (b *boundedReader) peekLine() []byte {
 	for n := 256; ; n *= 2 {
 		head, err := b.r.Peek(min(n, b.r.Size()))
 		if end := bytes.IndexByte(head, '\n'); end >= 0 {

@@ -52,7 +52,7 @@ func TestParseTranscript(t *testing.T) {
 // A conversation that was written is read as itself.
 func TestTranscriptRoundTrip(t *testing.T) {
 	want := []Turn{{System, "Be kind."}, {User, "a\nb"}, {Assistant, "c\n\nd"}, {User, "e"}}
-	got, err := asked(fieldsOf(map[string]any{"prompt": Transcript(want)}), "prompt")
+	got, err := promptConversation(newFields(map[string]any{"prompt": Transcript(want)}), "prompt")
 	if err != nil || !slices.Equal(got.turns, want) {
 		t.Errorf("%v: %v", got, err)
 	}
@@ -180,7 +180,7 @@ func FuzzConversation(f *testing.F) {
 		if len(messages) == 0 {
 			return
 		}
-		prompt, err := promptText(fieldsOf(map[string]any{"prompt": messages}))
+		prompt, err := promptText(newFields(map[string]any{"prompt": messages}))
 		if err != nil || strings.TrimSpace(prompt) == "" { // no item is made of it
 			return
 		}
@@ -200,7 +200,7 @@ func FuzzConversation(f *testing.F) {
 			for _, turn := range want[:len(want)-len(spoken)] {
 				said = append(said, strings.TrimSpace(turn.Text))
 			}
-			system := strings.TrimSpace(strings.Join(said, between))
+			system := strings.TrimSpace(strings.Join(said, turnSeparator))
 			if len(got) > 0 && got[0].Role == System {
 				if got[0].Text != system {
 					t.Errorf("%q: the system's %q became %q", prompt, system, got[0].Text)
@@ -215,13 +215,13 @@ func FuzzConversation(f *testing.F) {
 		}
 		for _, kind := range []trimtab.Kind{trimtab.KindRankings, trimtab.KindPrompts} {
 			line := map[string]any{"prompt": prompt}
-			if !ReadsBack(kind, prompt) {
+			if !RoundTrips(kind, prompt) {
 				line["verbatim"] = true
 			}
-			again, err := promptText(fieldsOf(line))
+			again, err := promptText(newFields(line))
 			if kind == trimtab.KindPrompts {
 				var p trimtab.Prompt
-				p, err = promptItem(fieldsOf(line))
+				p, err = promptItem(newFields(line))
 				again = p.Text
 			}
 			if err != nil || again != prompt {

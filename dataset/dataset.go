@@ -62,8 +62,8 @@ const (
 	OneBased  = "one-based"  // 1 is the first response, 2 the second, 0 a tie
 )
 
-// Report counts what Scan found.
-type Report struct {
+// ScanReport counts what Scan found.
+type ScanReport struct {
 	Accepted   int // different items
 	Duplicates int // items that are equal to an earlier one
 	// Undecided counts records whose every vote was a tie, and rankings of equal ranks: sound, but nothing to
@@ -77,9 +77,9 @@ type Report struct {
 	Unlisted       int       // problems beyond those
 }
 
-// Import is what Read found.
-type Import struct {
-	Report
+// ReadResult is what Read found.
+type ReadResult struct {
+	ScanReport
 	Items []trimtab.Item // in the order of the file, each once
 }
 
@@ -103,11 +103,11 @@ func (p Problem) Error() string {
 	return s
 }
 
-// fault is a Problem without its place.
-type fault struct{ reason, remedy string }
+// recordError is a Problem without its place.
+type recordError struct{ reason, remedy string }
 
-func (f fault) Error() string { return f.reason }
+func (f recordError) Error() string { return f.reason }
 
-func faultf(remedy, format string, args ...any) error {
-	return fault{reason: fmt.Sprintf(format, args...), remedy: remedy}
+func recordErrorf(remedy, format string, args ...any) error {
+	return recordError{reason: fmt.Sprintf(format, args...), remedy: remedy}
 }

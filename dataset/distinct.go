@@ -12,32 +12,32 @@ import (
 	"github.com/trimtab/trimtab"
 )
 
-// heldDigests is how many digests a distinct holds in memory: 2 MiB.
-const heldDigests = 1 << 16
+// maxBufferedDigests is how many digests a distinct holds in memory: 2 MiB.
+const maxBufferedDigests = 1 << 16
 
-// distinct counts different digests in bounded memory: what is more than
-// heldDigests lies sorted in a temporary file without a name.
-type distinct struct {
-	held [][32]byte
-	most int // of held
-	file *os.File
-	runs []int64 // offsets in file at which a sorted run begins
-	size int64
+// digestCounter counts different digests in bounded memory: what is more than
+// maxBufferedDigests lies sorted in a temporary file without a name.
+type digestCounter struct {
+	buffered    [][32]byte
+	maxBuffered int // of held
+	file        *os.File
+	runs        []int64 // offsets in file at which a sorted run begins
+	size        int64
 }
 
-func newDistinct() *distinct { return &distinct{most: heldDigests} }
+func newDigestCounter() *digestCounter { return &digestCounter{maxBuffered: maxBufferedDigests} }
 
 // add takes one digest.
-func (d *distinct) add(digest trimtab.Digest) error {
-	d.held = append(d.held, digest.Sum())
-	if len(d.held) < d.most {
+func (d *digestCounter) add(digest trimtab.Digest) error {
+	d.buffered = append(d.buffered, digest.Sum())
+	if len(d.buffered) < d.maxBuffered {
 		return nil
 	}
 	return d.spill()
 }
 
 // spill writes what is held to the end of the file, sorted.
-func (d *distinct) spill() (err error) {
+func (d *digestCounter) spill() (err error) {
 	if d.file == nil {
 		if d.file, err = os.CreateTemp("", "trimtab-digests-*"); err != nil {
 			return spillError(err)
@@ -46,14 +46,14 @@ func (d *distinct) spill() (err error) {
 			return spillError(err)
 		}
 	}
-	sortSums(d.held)
+	sortSums(d.buffered)
 	w := bufio.NewWriterSize(d.file, 1<<16)
-	for i := range d.held {
-		_, _ = w.Write(d.held[i][:]) // Flush has its error
+	for i := range d.buffered {
+		_, _ = w.Write(d.buffered[i][:]) // Flush has its error
 	}
 	d.runs = append(d.runs, d.size)
-	d.size += int64(len(d.held)) * 32
-	d.held = d.held[:0]
+	d.size += int64(len(d.buffered)) * 32
+	d.buffered = d.buffered[:0]
 	return spillError(w.Flush())
 }
 
@@ -66,12 +66,12 @@ func spillError(err error) error {
 }
 
 // count is how many different digests were added.
-func (d *distinct) count() (int, error) {
-	sortSums(d.held)
+func (d *digestCounter) count() (int, error) {
+	sortSums(d.buffered)
 	if d.file == nil {
-		return len(slices.Compact(d.held)), nil
+		return len(slices.Compact(d.buffered)), nil
 	}
-	if len(d.held) > 0 {
+	if len(d.buffered) > 0 {
 		if err := d.spill(); err != nil {
 			return 0, err
 		}
@@ -80,14 +80,14 @@ func (d *distinct) count() (int, error) {
 }
 
 // merge counts over all runs at once.
-func (d *distinct) merge() (int, error) {
+func (d *digestCounter) merge() (int, error) {
 	var open runHeap
 	for i, from := range d.runs {
 		to := d.size
 		if i+1 < len(d.runs) {
 			to = d.runs[i+1]
 		}
-		r := &run{r: bufio.NewReaderSize(io.NewSectionReader(d.file, from, to-from), 1<<12)}
+		r := &sortedRun{r: bufio.NewReaderSize(io.NewSectionReader(d.file, from, to-from), 1<<12)}
 		if _, err := io.ReadFull(r.r, r.next[:]); err != nil {
 			return 0, spillError(fmt.Errorf("read it again: %w", err))
 		}
@@ -114,7 +114,7 @@ func (d *distinct) merge() (int, error) {
 }
 
 // close lets the file go.
-func (d *distinct) close() {
+func (d *digestCounter) close() {
 	if d.file != nil {
 		_ = d.file.Close() // nothing of it is wanted
 	}
@@ -124,19 +124,19 @@ func sortSums(sums [][32]byte) {
 	slices.SortFunc(sums, func(a, b [32]byte) int { return bytes.Compare(a[:], b[:]) })
 }
 
-// run is a sorted part of the file.
-type run struct {
+// sortedRun is a sorted part of the file.
+type sortedRun struct {
 	r    *bufio.Reader
 	next [32]byte
 }
 
 // runHeap has the run with the smallest next digest first.
-type runHeap []*run
+type runHeap []*sortedRun
 
 func (h runHeap) Len() int           { return len(h) }
 func (h runHeap) Less(i, j int) bool { return bytes.Compare(h[i].next[:], h[j].next[:]) < 0 }
 func (h runHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-func (h *runHeap) Push(x any)        { *h = append(*h, x.(*run)) }
+func (h *runHeap) Push(x any)        { *h = append(*h, x.(*sortedRun)) }
 func (h *runHeap) Pop() any {
 	last := (*h)[len(*h)-1]
 	*h = (*h)[:len(*h)-1]

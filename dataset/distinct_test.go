@@ -13,8 +13,8 @@ func TestDistinct(t *testing.T) {
 	folder := t.TempDir()
 	t.Setenv("TMPDIR", folder)
 	for _, n := range []int{0, 1, 7, 8, 9, 64, 1000} {
-		d := newDistinct()
-		d.most = 8
+		d := newDigestCounter()
+		d.maxBuffered = 8
 		for i := range n {
 			for range 1 + i%3 {
 				if err := d.add(trimtab.DigestOf(fmt.Appendf(nil, "%d", i))); err != nil {
@@ -31,8 +31,8 @@ func TestDistinct(t *testing.T) {
 		t.Errorf("left behind: %v", left)
 	}
 	t.Setenv("TMPDIR", folder+"/none")
-	d := newDistinct()
-	d.most = 1
+	d := newDigestCounter()
+	d.maxBuffered = 1
 	if err := d.add(trimtab.DigestOf(nil)); trimtab.AsError(err).Type != "temporary_file" {
 		t.Errorf("without a temporary folder: %v", err)
 	}

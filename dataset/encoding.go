@@ -19,16 +19,16 @@ func decode(r io.Reader) (io.Reader, error) {
 	}
 	switch what, remedy := container(head); {
 	case what != "":
-		return nil, faultf(remedy, "it is %s, not text", what)
+		return nil, recordErrorf(remedy, "it is %s, not text", what)
 	case bytes.HasPrefix(head, []byte{0xff, 0xfe, 0, 0}), bytes.HasPrefix(head, []byte{0, 0, 0xfe, 0xff}):
-		return nil, faultf(iconv("UTF-32"), "it is UTF-32")
+		return nil, recordErrorf(iconv("UTF-32"), "it is UTF-32")
 	case bytes.HasPrefix(head, []byte{0xff, 0xfe}):
 		return newUTF16(b, binary.LittleEndian), nil
 	case bytes.HasPrefix(head, []byte{0xfe, 0xff}):
 		return newUTF16(b, binary.BigEndian), nil
 	}
-	if name := unmarked(head); name != "" {
-		return nil, faultf(iconv(name), "it is UTF-16 without a byte order mark")
+	if name := unmarkedUTF16(head); name != "" {
+		return nil, recordErrorf(iconv(name), "it is UTF-16 without a byte order mark")
 	}
 	return b, nil
 }
@@ -59,9 +59,9 @@ func container(head []byte) (what, remedy string) {
 	return "", ""
 }
 
-// unmarked recognises UTF-16 without a byte order mark by the zeros that go
+// unmarkedUTF16 recognises UTF-16 without a byte order mark by the zeros that go
 // with letters of English; of other texts the invalid bytes are found later.
-func unmarked(head []byte) string {
+func unmarkedUTF16(head []byte) string {
 	var zeros [2]int
 	for i, c := range head {
 		if c == 0 {

@@ -19,13 +19,13 @@ type fields struct {
 	null   map[string]bool // columns that are null, in lower case
 	names  []string        // of columns that are not null, as the file has them, sorted
 
-	votes     *votes // of the file
-	votesMean string // ReadOptions.Votes
+	votes     *voteStats // of the file
+	votesMean string     // ReadOptions.Votes
 	line      int
 }
 
-func fieldsOf(m map[string]any) fields {
-	f := fields{byName: map[string]any{}, null: map[string]bool{}, votes: &votes{}}
+func newFields(m map[string]any) fields {
+	f := fields{byName: map[string]any{}, null: map[string]bool{}, votes: &voteStats{}}
 	for _, name := range slices.Sorted(maps.Keys(m)) {
 		lower := strings.ToLower(name)
 		if m[name] == nil {
@@ -43,13 +43,13 @@ func fieldsOf(m map[string]any) fields {
 	return f
 }
 
-// mapped gives columns our names: of the task of Label Studio, those of its data.
-func mapped(m map[string]any, names map[string]string) map[string]any {
+// renameColumns gives columns our names: of the task of Label Studio, those of its data.
+func renameColumns(m map[string]any, names map[string]string) map[string]any {
 	if len(names) == 0 {
 		return m
 	}
 	if data, ok := m["data"].(map[string]any); ok && m["annotations"] != nil {
-		m["data"] = mapped(data, names)
+		m["data"] = renameColumns(data, names)
 	}
 	out := maps.Clone(m)
 	for _, ours := range slices.Sorted(maps.Keys(names)) {
@@ -63,8 +63,8 @@ func mapped(m map[string]any, names map[string]string) map[string]any {
 	return out
 }
 
-// has reports whether there is anything in a column: not an empty string or list.
-func (f fields) has(name string) bool {
+// hasValue reports whether there is anything in a column: not an empty string or list.
+func (f fields) hasValue(name string) bool {
 	switch v := f.byName[name].(type) {
 	case nil:
 		return false
@@ -82,10 +82,10 @@ func (f fields) exists(name string) bool {
 	return ok
 }
 
-// first of names that has something.
-func (f fields) first(names ...string) string {
+// firstWithValue of names that has something.
+func (f fields) firstWithValue(names ...string) string {
 	for _, name := range names {
-		if f.has(name) {
+		if f.hasValue(name) {
 			return name
 		}
 	}
@@ -105,13 +105,13 @@ var aliases = map[string][]string{
 	"text":       {"content", "body", "document", "completion", "prompt"},
 }
 
-// missing is the fault of a record without a column, or with nothing in it.
-func (f fields) missing(name string) error {
+// missingError is the fault of a record without a column, or with nothing in it.
+func (f fields) missingError(name string) error {
 	switch {
 	case f.null[name]:
-		return faultf("give it a value, or leave the record out", "field %q is null", name)
+		return recordErrorf("give it a value, or leave the record out", "field %q is null", name)
 	case f.exists(name):
-		return faultf("give it a value, or leave the record out", "field %q is empty", name)
+		return recordErrorf("give it a value, or leave the record out", "field %q is empty", name)
 	}
 	theirs := "COLUMN"
 	for _, alias := range aliases[name] {
@@ -124,30 +124,30 @@ func (f fields) missing(name string) error {
 	if strings.Contains(pass, " ") {
 		pass = strconv.Quote(pass)
 	}
-	return faultf("rename it or pass --map "+pass, "field %q is missing (have: %s)", name, f.have())
+	return recordErrorf("rename it or pass --map "+pass, "field %q is missing (have: %s)", name, f.columnList())
 }
 
-// have lists the columns of a record.
-func (f fields) have() string {
+// columnList lists the columns of a record.
+func (f fields) columnList() string {
 	if len(f.names) > 20 {
 		return strings.Join(f.names[:20], ", ") + fmt.Sprintf(" and %d more", len(f.names)-20)
 	}
 	return strings.Join(f.names, ", ")
 }
 
-// text is a column that must hold a string.
+// quotedString is a column that must hold a string.
 func (f fields) text(name string) (string, error) {
 	if !f.exists(name) {
-		return "", f.missing(name)
+		return "", f.missingError(name)
 	}
-	return stringOf(name, f.byName[name])
+	return asString(name, f.byName[name])
 }
 
 // optional is a column's string, or its number as it is written; empty
 // without the first of names that has something. Anything else in it is an
 // error: it would be lost.
 func (f fields) optional(names ...string) (string, error) {
-	name := f.first(names...)
+	name := f.firstWithValue(names...)
 	switch v := f.byName[name].(type) {
 	case nil:
 		return "", nil
@@ -156,7 +156,7 @@ func (f fields) optional(names ...string) (string, error) {
 	case json.Number:
 		return v.String(), nil
 	default:
-		return "", faultf(fmt.Sprintf("write it as a string, or leave it out with --map %s=%s", name, NoColumn),
+		return "", recordErrorf(fmt.Sprintf("write it as a string, or leave it out with --map %s=%s", name, NoColumn),
 			"field %q is %s, not a string", name, typeName(v))
 	}
 }
@@ -164,19 +164,19 @@ func (f fields) optional(names ...string) (string, error) {
 // list is a column that must hold a list.
 func (f fields) list(name string) ([]any, error) {
 	if !f.exists(name) {
-		return nil, f.missing(name)
+		return nil, f.missingError(name)
 	}
 	list, ok := f.byName[name].([]any)
 	if !ok {
-		return nil, faultf("write it as a list: [ … ]", "field %q is %s, not a list", name, typeName(f.byName[name]))
+		return nil, recordErrorf("write it as a list: [ … ]", "field %q is %s, not a list", name, typeName(f.byName[name]))
 	}
 	return list, nil
 }
 
-func stringOf(name string, v any) (string, error) {
+func asString(name string, v any) (string, error) {
 	s, ok := v.(string)
 	if !ok {
-		return "", faultf("write it in quotes, or leave the record out", "field %q is %s, not a string", name, typeName(v))
+		return "", recordErrorf("write it in quotes, or leave the record out", "field %q is %s, not a string", name, typeName(v))
 	}
 	return s, nil
 }
@@ -197,28 +197,28 @@ func typeName(v any) string {
 	return "an object"
 }
 
-// number is an integer or fraction, written as such or, as in a table, in a string.
-func number(name string, v any) (float64, error) {
+// parseNumber is an integer or fraction, written as such or, as in a table, in a string.
+func parseNumber(name string, v any) (float64, error) {
 	var s string
 	switch v := v.(type) {
 	case nil:
-		return 0, faultf("give it a number, or leave the record out", "field %q is missing or null", name)
+		return 0, recordErrorf("give it a number, or leave the record out", "field %q is missing or null", name)
 	case json.Number:
 		s = v.String()
 	case string:
 		s = strings.TrimSpace(v)
 	default:
-		return 0, faultf("write it as a number", "field %q is %s, not a number", name, typeName(v))
+		return 0, recordErrorf("write it as a number", "field %q is %s, not a number", name, typeName(v))
 	}
 	x, err := strconv.ParseFloat(s, 64)
 	if err != nil || math.IsNaN(x) || math.IsInf(x, 0) {
-		return 0, faultf("write it as a number", "field %q is %q, not a number", name, s)
+		return 0, recordErrorf("write it as a number", "field %q is %q, not a number", name, s)
 	}
 	return x, nil
 }
 
-// splitOf reads the split column: what is not for training is for tests.
-func splitOf(f fields) (string, error) {
+// readSplit reads the split column: what is not for training is for tests.
+func readSplit(f fields) (string, error) {
 	s, err := f.optional("split")
 	if err != nil {
 		return "", err
@@ -231,12 +231,12 @@ func splitOf(f fields) (string, error) {
 	case s == "dev" || strings.HasPrefix(s, "test") || strings.HasPrefix(s, "valid"):
 		return trimtab.SplitTest, nil
 	}
-	return "", faultf("use train or test", "field %q is %q", "split", s)
+	return "", recordErrorf("use train or test", "field %q is %q", "split", s)
 }
 
-// groupOf is what a split must not tear apart: the group column, or else the
+// readGroup is what a split must not tear apart: the group column, or else the
 // part of an id "debate_side/pair" that names the debate.
-func groupOf(f fields) (string, error) {
+func readGroup(f fields) (string, error) {
 	if g, err := f.optional("group"); g != "" || err != nil {
 		return g, err
 	}
@@ -249,7 +249,7 @@ func groupOf(f fields) (string, error) {
 	return debate, nil
 }
 
-func labellerOf(f fields) (string, error) {
+func readLabeller(f fields) (string, error) {
 	return f.optional("labeller", "labeler", "annotator", "worker")
 }
 
@@ -260,29 +260,29 @@ func nth(name string, i int) string { return fmt.Sprintf("%s %d", name, i+1) }
 var listColumns = []string{"messages", "conversations", "responses", "rank", "ranks", "votes", "completions", "answers", "summaries",
 	"info", "history", "instances", "annotations", "data", "conversation_a", "conversation_b"}
 
-// unfold reads the columns of a table that hold a list, which a table can only
+// parseListColumns reads the columns of a table that hold a list, which a table can only
 // write as a string: those whose name says so, and those that begin like
 // messages. Text is text.
-func (f fields) unfold() error {
+func (f fields) parseListColumns() error {
 	for _, name := range slices.Sorted(maps.Keys(f.byName)) {
 		s, ok := f.byName[name].(string)
-		like := likeMessages(s)
+		like := looksLikeMessages(s)
 		if lower := strings.ToLower(name); !ok || lower == "text" || !like && !slices.Contains(listColumns, lower) {
 			continue
 		}
-		value, err := literal(s)
+		value, err := parseLiteral(s)
 		switch {
 		case err == nil:
 			f.byName[name] = value
 		case like:
-			return faultf("write it as JSON, or leave the record out", "column %q begins like a message and cannot be read: %v", name, err)
+			return recordErrorf("write it as JSON, or leave the record out", "column %q begins like a message and cannot be read: %v", name, err)
 		}
 	}
 	return nil
 }
 
-// likeMessages reports whether s begins like a message or a list of them.
-func likeMessages(s string) bool {
+// looksLikeMessages reports whether s begins like a message or a list of them.
+func looksLikeMessages(s string) bool {
 	s = strings.TrimSpace(s)
 	s = strings.TrimLeft(strings.TrimPrefix(s, "["), " \t\r\n")
 	s, ok := strings.CutPrefix(s, "{")

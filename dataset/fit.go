@@ -8,8 +8,8 @@ import (
 	"github.com/trimtab/trimtab/tokenizer"
 )
 
-// held reports whether an item's split is the test split; all others train.
-func held(split string) bool { return split == trimtab.SplitTest }
+// buffered reports whether an item's split is the test split; all others train.
+func isTestSplit(split string) bool { return split == trimtab.SplitTest }
 
 // FitDemonstrations lays the demonstrations of a split into a context, in
 // order, and counts what is cut or left out (see Example).
@@ -17,10 +17,10 @@ func FitDemonstrations(t *tokenizer.Tokenizer, demos []trimtab.Demonstration, sp
 	fit := trimtab.Fit{Items: "demonstrations"}
 	var seqs []Sequence
 	for _, d := range demos {
-		if held(d.Split) != held(split) {
+		if isTestSplit(d.Split) != isTestSplit(split) {
 			continue
 		}
-		s, ok := Example(t, d.Prompt, d.Response, context)
+		s, ok := EncodeExample(t, d.Prompt, d.Response, context)
 		if !ok {
 			fit.LeftOut++
 			continue
@@ -35,18 +35,18 @@ func FitDemonstrations(t *tokenizer.Tokenizer, demos []trimtab.Demonstration, sp
 }
 
 // FitRankings lays the rankings of a split into a context, in order, and counts
-// what is cut, left out, or equal there (see RankedExamples). kept are the
+// what is cut, left out, or equal there (see EncodeRanking). kept are the
 // rankings of the examples.
 func FitRankings(t *tokenizer.Tokenizer, all []trimtab.Ranking, split string, context int) (examples [][]Sequence, kept []trimtab.Ranking, fit trimtab.Fit) {
 	fit.Items = "rankings"
-	if held(split) {
+	if isTestSplit(split) {
 		fit.Items = "held_out"
 	}
 	for _, r := range all {
-		if held(r.Split) != held(split) {
+		if isTestSplit(r.Split) != isTestSplit(split) {
 			continue
 		}
-		seqs, ok := RankedExamples(t, r, context)
+		seqs, ok := EncodeRanking(t, r, context)
 		if !ok {
 			fit.LeftOut++
 			continue
@@ -71,14 +71,14 @@ func FitRankings(t *tokenizer.Tokenizer, all []trimtab.Ranking, split string, co
 // more than most tokens. kept are the prompts of the ids.
 func FitPrompts(t *tokenizer.Tokenizer, all []trimtab.Prompt, split string, most int) (ids [][]int32, kept []trimtab.Prompt, fit trimtab.Fit) {
 	fit.Items = "prompts"
-	if held(split) {
+	if isTestSplit(split) {
 		fit.Items = "tests"
 	}
 	for _, p := range all {
-		if held(p.Split) != held(split) {
+		if isTestSplit(p.Split) != isTestSplit(split) {
 			continue
 		}
-		tokens := PromptTokens(t, p.Text)
+		tokens := EncodePrompt(t, p.Text)
 		if len(tokens) > most {
 			fit.LeftOut++
 			continue
@@ -94,9 +94,9 @@ func FitPrompts(t *tokenizer.Tokenizer, all []trimtab.Prompt, split string, most
 // ones on the way there are left out and counted. kept are the prompts of the ids.
 func DrawPrompts(t *tokenizer.Tokenizer, all []trimtab.Prompt, src draw.Source, most, want int) (ids [][]int32, kept []trimtab.Prompt, fit trimtab.Fit) {
 	fit.Items = "prompts"
-	training := Training(all)
-	for _, i := range Order(src, len(training), 0) {
-		tokens := PromptTokens(t, training[i].Text)
+	training := TrainPrompts(all)
+	for _, i := range EpochOrder(src, len(training), 0) {
+		tokens := EncodePrompt(t, training[i].Text)
 		if len(tokens) > most {
 			fit.LeftOut++
 			continue
@@ -110,11 +110,11 @@ func DrawPrompts(t *tokenizer.Tokenizer, all []trimtab.Prompt, src draw.Source, 
 	return ids, kept, fit
 }
 
-// Training are the prompts that are not held out, in order.
-func Training(all []trimtab.Prompt) []trimtab.Prompt {
+// TrainPrompts are the prompts that are not held out, in order.
+func TrainPrompts(all []trimtab.Prompt) []trimtab.Prompt {
 	var list []trimtab.Prompt
 	for _, p := range all {
-		if !held(p.Split) {
+		if !isTestSplit(p.Split) {
 			list = append(list, p)
 		}
 	}

@@ -21,15 +21,15 @@ const (
 	remedyCutShort = "the file seems cut short: fetch it again"
 )
 
-// lines reads one JSON object a line; empty lines are passed over.
-func (in *reader) lines(b *bounded) error {
+// readJSONLines reads one JSON object a line; empty lines are passed over.
+func (in *reader) readJSONLines(b *boundedReader) error {
 	for n := 1; ; n++ {
 		line, err := b.nextLine()
 		switch {
 		case err == io.EOF:
 			return nil
 		case err == errTooLong:
-			in.reject(n, faultf(remedyTooLong, "the line is longer than 8 MiB"))
+			in.reject(n, recordErrorf(remedyTooLong, "the line is longer than 8 MiB"))
 		case err != nil:
 			return err
 		case len(bytes.TrimSpace(line)) > 0:
@@ -52,26 +52,26 @@ func (in *reader) jsonRecord(line int, raw []byte) error {
 
 func parseObject(raw []byte) (map[string]any, error) {
 	if !utf8.Valid(raw) {
-		return nil, faultf(remedyUTF8, "the record %s", notUTF8Reason(raw))
+		return nil, recordErrorf(remedyUTF8, "the record %s", notUTF8Reason(raw))
 	}
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	dec.UseNumber()
 	var v any
 	if err := dec.Decode(&v); err != nil {
 		if errors.Is(err, io.ErrUnexpectedEOF) {
-			return nil, faultf(remedyCutShort, "the JSON ends too early")
+			return nil, recordErrorf(remedyCutShort, "the JSON ends too early")
 		}
-		return nil, faultf(remedyJSON, "the JSON is not valid: %v", err)
+		return nil, recordErrorf(remedyJSON, "the JSON is not valid: %v", err)
 	}
 	if len(bytes.TrimSpace(raw[dec.InputOffset():])) > 0 {
-		return nil, faultf("put one JSON object on a line", "something follows the JSON object")
+		return nil, recordErrorf("put one JSON object on a line", "something follows the JSON object")
 	}
 	if brokenSurrogate(raw) {
-		return nil, faultf("write both halves of the pair, or leave the record out", `the record holds half of a \uD800-\uDFFF pair, which is no character`)
+		return nil, recordErrorf("write both halves of the pair, or leave the record out", `the record holds half of a \uD800-\uDFFF pair, which is no character`)
 	}
 	fields, ok := v.(map[string]any)
 	if !ok {
-		return nil, faultf(`write records as objects: {"prompt": …}`, "the record is %s, not an object", typeName(v))
+		return nil, recordErrorf(`write records as objects: {"prompt": …}`, "the record is %s, not an object", typeName(v))
 	}
 	return fields, nil
 }
@@ -103,9 +103,9 @@ func brokenSurrogate(raw []byte) bool {
 	return false
 }
 
-// json reads an array of objects, or objects one after the other. What is
+// readJSON reads an array of objects, or objects one after the other. What is
 // wrong with the JSON itself ends the reading; what came before is kept.
-func (in *reader) json(b *bounded) error {
+func (in *reader) readJSON(b *boundedReader) error {
 	first, err := b.firstByte()
 	if err != nil {
 		return err
@@ -117,28 +117,28 @@ func (in *reader) json(b *bounded) error {
 		}
 	}
 	for dec.More() {
-		b.allow(dec.InputOffset())
+		b.allowRecordAt(dec.InputOffset())
 		var raw json.RawMessage
 		if err := dec.Decode(&raw); err != nil {
-			return in.jsonEnd(dec, b, err)
+			return in.rejectJSON(dec, b, err)
 		}
 		if err := in.jsonRecord(b.lineAt(dec.InputOffset()-int64(len(raw))), raw); err != nil {
 			return err
 		}
 	}
 	if first == '[' {
-		b.allow(dec.InputOffset())
+		b.allowRecordAt(dec.InputOffset())
 		if _, err := dec.Token(); err != nil {
-			return in.jsonEnd(dec, b, err)
+			return in.rejectJSON(dec, b, err)
 		}
 	}
 	return nil
 }
 
-// jsonEnd rejects the record that cannot be read, with the line on which it
+// rejectJSON rejects the record that cannot be read, with the line on which it
 // begins; a failed read is an error.
-func (in *reader) jsonEnd(dec *json.Decoder, b *bounded, err error) error {
-	f := jsonFault(err)
+func (in *reader) rejectJSON(dec *json.Decoder, b *boundedReader, err error) error {
+	f := jsonError(err)
 	if f == nil {
 		return err
 	}
@@ -152,7 +152,7 @@ func (in *reader) jsonEnd(dec *json.Decoder, b *bounded, err error) error {
 }
 
 // firstByte is the first byte that is not space; 0 of an empty file.
-func (b *bounded) firstByte() (byte, error) {
+func (b *boundedReader) firstByte() (byte, error) {
 	for n := 1; ; n++ {
 		peek, err := b.r.Peek(n)
 		switch {
@@ -166,22 +166,22 @@ func (b *bounded) firstByte() (byte, error) {
 	}
 }
 
-// jsonFault is the fault of JSON that cannot be read; nil of a failed read.
-func jsonFault(err error) error {
+// jsonError is the fault of JSON that cannot be read; nil of a failed read.
+func jsonError(err error) error {
 	switch {
 	case errors.Is(err, errTooLong):
-		return faultf(remedyTooLong, "a record is longer than 8 MiB; nothing after it was read")
+		return recordErrorf(remedyTooLong, "a record is longer than 8 MiB; nothing after it was read")
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return faultf(remedyCutShort, "the JSON ends too early")
+		return recordErrorf(remedyCutShort, "the JSON ends too early")
 	}
 	if _, ok := errors.AsType[*json.SyntaxError](err); !ok {
 		return nil
 	}
-	return faultf("mend the JSON", "the JSON is not valid from here on: %v", err)
+	return recordErrorf("mend the JSON", "the JSON is not valid from here on: %v", err)
 }
 
-// text reads plain text as texts or prompts.
-func (in *reader) text(b *bounded) error {
+// quotedString reads plain text as texts or prompts.
+func (in *reader) readText(b *boundedReader) error {
 	split, column := in.options.Split, "text"
 	if in.kind == trimtab.KindPrompts {
 		column = "prompt"
@@ -195,11 +195,11 @@ func (in *reader) text(b *bounded) error {
 	if split != "document" && split != "paragraph" && split != "line" {
 		return trimtab.NewError(trimtab.Usage, "dataset_split_unknown", "use document, paragraph or line", "reading %s: split %q is not known", in.name, split)
 	}
-	return in.failed(in.blocks(b, split, column))
+	return in.wrapError(in.blocks(b, split, column))
 }
 
 // blocks gathers lines until split says that an item ends.
-func (in *reader) blocks(b *bounded, split, column string) error {
+func (in *reader) blocks(b *boundedReader, split, column string) error {
 	t := block{in: in, split: split, column: column, start: 1}
 	for n := 1; ; n++ {
 		line, err := b.nextLine()
@@ -248,7 +248,7 @@ func (t *block) flush() error {
 	t.tooLong = false
 	switch {
 	case tooLong:
-		t.in.reject(t.start, faultf(`pass --split paragraph or --split line`, "the %s is longer than 8 MiB", t.split))
+		t.in.reject(t.start, recordErrorf(`pass --split paragraph or --split line`, "the %s is longer than 8 MiB", t.split))
 	case strings.TrimSpace(body) != "":
 		return t.in.record(record{line: t.start, fields: map[string]any{t.column: body}})
 	}

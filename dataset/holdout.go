@@ -22,11 +22,11 @@ func HoldOutShare(seed uint64, share float64) HoldOut {
 	return HoldOut{Seed: seed, Below: uint64(math.Ldexp(share, 64))}
 }
 
-// Number is the number of a unit.
-func (h HoldOut) Number(unit string) uint64 {
+// Hash is the number of a unit.
+func (h HoldOut) Hash(unit string) uint64 {
 	sum := sha256.Sum256(fmt.Appendf(nil, "trimtab split %d\n%s", h.Seed, unit))
 	return binary.BigEndian.Uint64(sum[:])
 }
 
-// Test reports whether a unit is held out.
-func (h HoldOut) Test(unit string) bool { return h.Number(unit) < h.Below }
+// IsTest reports whether a unit is held out.
+func (h HoldOut) IsTest(unit string) bool { return h.Hash(unit) < h.Below }

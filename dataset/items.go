@@ -11,31 +11,31 @@ import (
 )
 
 func textItem(f fields) (trimtab.Text, error) {
-	name := f.first("messages", "conversations")
-	if f.has("text") || name == "" {
+	name := f.firstWithValue("messages", "conversations")
+	if f.hasValue("text") || name == "" {
 		s, err := f.text("text")
 		return trimtab.Text{Body: s}, err
 	}
-	c, err := turnsOf(name, f.byName[name])
+	c, err := parseTurns(name, f.byName[name])
 	if err != nil {
 		return trimtab.Text{}, err
 	}
-	body, err := c.prompt()
-	return trimtab.Text{Body: strings.TrimSuffix(body, between+assistantMark)}, err
+	body, err := c.promptText()
+	return trimtab.Text{Body: strings.TrimSuffix(body, turnSeparator+assistantPrefix)}, err
 }
 
 func promptItem(f fields) (p trimtab.Prompt, err error) {
-	if p.Split, err = splitOf(f); err != nil {
+	if p.Split, err = readSplit(f); err != nil {
 		return p, err
 	}
 	if p.Tag, err = f.optional("tag"); err != nil {
 		return p, err
 	}
-	name := f.first("prompt", "instruction", "question", "messages", "conversations", "context", "query", "input")
+	name := f.firstWithValue("prompt", "instruction", "question", "messages", "conversations", "context", "query", "input")
 	if name == "" {
-		return p, f.missing("prompt")
+		return p, f.missingError("prompt")
 	}
-	c, err := asked(f, name)
+	c, err := promptConversation(f, name)
 	if err != nil {
 		return p, err
 	}
@@ -43,20 +43,20 @@ func promptItem(f fields) (p trimtab.Prompt, err error) {
 		c.turns = c.turns[:len(c.turns)-1]
 	}
 	if len(c.turns) == 0 {
-		return p, faultf("leave the record out", "field %q has no turn of the user", name)
+		return p, recordErrorf("leave the record out", "field %q has no turn of the user", name)
 	}
-	p.Text, err = c.prompt()
+	p.Text, err = c.promptText()
 	return p, err
 }
 
-// ReadsBack reports whether a prompt that is written into the column prompt
+// RoundTrips reports whether a prompt that is written into the column prompt
 // of a JSON line is read as itself. If not, the line needs the column
 // "verbatim": true.
-func ReadsBack(kind trimtab.Kind, prompt string) bool {
-	if !strings.Contains(prompt, between+humanMark) {
+func RoundTrips(kind trimtab.Kind, prompt string) bool {
+	if !strings.Contains(prompt, turnSeparator+humanPrefix) {
 		return true
 	}
-	f := fieldsOf(map[string]any{"prompt": prompt})
+	f := newFields(map[string]any{"prompt": prompt})
 	if kind == trimtab.KindPrompts {
 		p, err := promptItem(f)
 		return err == nil && p.Text == prompt
@@ -65,9 +65,9 @@ func ReadsBack(kind trimtab.Kind, prompt string) bool {
 	return err == nil && text == prompt
 }
 
-// verbatim reads the column of that name: whether a prompt that is a string is
+// readVerbatim reads the column of that name: whether a prompt that is a string is
 // text throughout, whatever marks of turns it holds.
-func verbatim(f fields) (bool, error) {
+func readVerbatim(f fields) (bool, error) {
 	switch v := f.byName["verbatim"].(type) {
 	case nil:
 		return false, nil
@@ -81,27 +81,27 @@ func verbatim(f fields) (bool, error) {
 			return false, nil
 		}
 	}
-	return false, faultf("write true or false, or leave it out with --map verbatim="+NoColumn,
+	return false, recordErrorf("write true or false, or leave it out with --map verbatim="+NoColumn,
 		"field %q is %s, which does not say whether the prompt is text as it stands", "verbatim", quotedValue(f.byName["verbatim"]))
 }
 
-// asked is the conversation up to the answer, as column name has it: an
+// promptConversation is the conversation up to the answer, as column name has it: an
 // instruction comes with its input, its system text and its history.
-func asked(f fields, name string) (c conversation, err error) {
+func promptConversation(f fields, name string) (c conversation, err error) {
 	system, err := f.optional("system")
 	if err != nil {
 		return c, err
 	}
 	if name == "instruction" {
-		return instructed(f, system)
+		return instructionConversation(f, system)
 	}
-	asText, err := verbatim(f)
+	asText, err := readVerbatim(f)
 	if err != nil {
 		return c, err
 	}
 	if s, ok := f.byName[name].(string); ok && asText {
 		c = conversation{turns: []Turn{{User, s}}, plain: true}
-	} else if c, err = turnsOf(name, f.byName[name]); err != nil {
+	} else if c, err = parseTurns(name, f.byName[name]); err != nil {
 		return c, err
 	}
 	if n := len(c.turns) - 1; n > 0 && c.turns[n] == (Turn{Role: Assistant}) {
@@ -113,8 +113,8 @@ func asked(f fields, name string) (c conversation, err error) {
 	return c, nil
 }
 
-// instructed is an instruction with its input, after its history.
-func instructed(f fields, system string) (c conversation, err error) {
+// instructionConversation is an instruction with its input, after its history.
+func instructionConversation(f fields, system string) (c conversation, err error) {
 	text, err := f.text("instruction")
 	if err != nil {
 		return c, err
@@ -129,15 +129,15 @@ func instructed(f fields, system string) (c conversation, err error) {
 	if system != "" {
 		c.turns = append(c.turns, Turn{System, system})
 	}
-	before, err := history(f)
+	before, err := readHistory(f)
 	c.turns = append(append(c.turns, before...), Turn{User, text})
 	c.plain = len(before) == 0
 	return c, err
 }
 
-// history is the [question, answer] pairs before an instruction.
-func history(f fields) ([]Turn, error) {
-	if !f.has("history") {
+// readHistory is the [question, answer] pairs before an instruction.
+func readHistory(f fields) ([]Turn, error) {
+	if !f.hasValue("history") {
 		return nil, nil
 	}
 	list, err := f.list("history")
@@ -148,13 +148,13 @@ func history(f fields) ([]Turn, error) {
 	for i, v := range list {
 		pair, _ := v.([]any)
 		if len(pair) != 2 {
-			return nil, faultf("write history as [[question, answer], …]", "%s is not a pair", nth("history", i))
+			return nil, recordErrorf("write history as [[question, answer], …]", "%s is not a pair", nth("history", i))
 		}
-		q, err := stringOf("history", pair[0])
+		q, err := asString("history", pair[0])
 		if err != nil {
 			return nil, err
 		}
-		a, err := stringOf("history", pair[1])
+		a, err := asString("history", pair[1])
 		if err != nil {
 			return nil, err
 		}
@@ -166,7 +166,7 @@ func history(f fields) ([]Turn, error) {
 // demonstrationItems reads one record; conversations and instances give one
 // demonstration for each answer.
 func demonstrationItems(f fields) ([]trimtab.Item, error) {
-	split, err := splitOf(f)
+	split, err := readSplit(f)
 	if err != nil {
 		return nil, err
 	}
@@ -174,10 +174,10 @@ func demonstrationItems(f fields) ([]trimtab.Item, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkGood(f); err != nil {
+	if err := checkDesirable(f); err != nil {
 		return nil, err
 	}
-	answers, err := answersOf(f)
+	answers, err := readAnswers(f)
 	if err != nil {
 		return nil, err
 	}
@@ -190,14 +190,14 @@ func demonstrationItems(f fields) ([]trimtab.Item, error) {
 
 // The words for an answer that is, or is not, one to learn from, beside true, false and numbers.
 var (
-	goodWords = []string{"true", "t", "yes", "y", "good", "desirable", "chosen", "positive", "1", "1.0"}
-	badWords  = []string{"false", "f", "no", "n", "bad", "undesirable", "rejected", "negative", "0", "0.0", "-1", "-1.0"}
+	desirableWords   = []string{"true", "t", "yes", "y", "good", "desirable", "chosen", "positive", "1", "1.0"}
+	undesirableWords = []string{"false", "f", "no", "n", "bad", "undesirable", "rejected", "negative", "0", "0.0", "-1", "-1.0"}
 )
 
-// checkGood refuses a completion that its label calls bad, as sets for KTO do.
-func checkGood(f fields) error {
+// checkDesirable refuses a completion that its label calls bad, as sets for KTO do.
+func checkDesirable(f fields) error {
 	for _, name := range []string{"label", "kto_tag"} {
-		if !f.has(name) {
+		if !f.hasValue(name) {
 			continue
 		}
 		var word string
@@ -213,10 +213,10 @@ func checkGood(f fields) error {
 			}
 		}
 		switch {
-		case slices.Contains(badWords, word):
-			return faultf("import it as part of a ranking", "field %q is %s: the completion is not one to learn from", name, quotedValue(f.byName[name]))
-		case !slices.Contains(goodWords, word):
-			return faultf(fmt.Sprintf("write true or false, or pass --map %s=%s if it says something else", name, NoColumn),
+		case slices.Contains(undesirableWords, word):
+			return recordErrorf("import it as part of a ranking", "field %q is %s: the completion is not one to learn from", name, quotedValue(f.byName[name]))
+		case !slices.Contains(desirableWords, word):
+			return recordErrorf(fmt.Sprintf("write true or false, or pass --map %s=%s if it says something else", name, NoColumn),
 				"field %q is %s, which does not say whether the completion is one to learn from", name, quotedValue(f.byName[name]))
 		}
 	}
@@ -233,53 +233,53 @@ func quotedValue(v any) string {
 
 type answer struct{ prompt, response string }
 
-// questions are the columns of a question and its answer.
-var questions = [][2]string{{"prompt", "completion"}, {"instruction", "output"}, {"question", "answer"}, {"input", "output"}}
+// questionColumns are the columns of a question and its answer.
+var questionColumns = [][2]string{{"prompt", "completion"}, {"instruction", "output"}, {"question", "answer"}, {"input", "output"}}
 
-func answersOf(f fields) ([]answer, error) {
-	if f.has("instances") {
-		return instances(f)
+func readAnswers(f fields) ([]answer, error) {
+	if f.hasValue("instances") {
+		return readInstances(f)
 	}
-	if name := f.first("messages", "conversations"); name != "" && !f.has("completion") {
-		return spoken(f, name)
+	if name := f.firstWithValue("messages", "conversations"); name != "" && !f.hasValue("completion") {
+		return conversationAnswers(f, name)
 	}
-	for _, q := range questions {
-		if f.has(q[0]) && f.has(q[1]) {
-			return answered(f, q[0], q[1])
+	for _, q := range questionColumns {
+		if f.hasValue(q[0]) && f.hasValue(q[1]) {
+			return questionAnswer(f, q[0], q[1])
 		}
 	}
-	return nil, unanswered(f)
+	return nil, noAnswerError(f)
 }
 
-// unanswered is the fault of a record that has no question and answer.
-func unanswered(f fields) error {
+// noAnswerError is the fault of a record that has no question and answer.
+func noAnswerError(f fields) error {
 	for _, name := range []string{"messages", "conversations"} {
 		if f.exists(name) && !f.exists("completion") {
-			_, err := turnsOf(name, f.byName[name])
+			_, err := parseTurns(name, f.byName[name])
 			return err
 		}
 	}
-	for _, q := range questions {
+	for _, q := range questionColumns {
 		switch {
-		case f.has(q[0]):
+		case f.hasValue(q[0]):
 			if q[0] == "input" {
-				return f.missing("prompt")
+				return f.missingError("prompt")
 			}
-			return f.missing(q[1])
-		case f.has(q[1]) && f.exists(q[0]):
-			return f.missing(q[0])
+			return f.missingError(q[1])
+		case f.hasValue(q[1]) && f.exists(q[0]):
+			return f.missingError(q[0])
 		}
 	}
-	return f.missing("prompt")
+	return f.missingError("prompt")
 }
 
-// answered is one question and its answer, in two columns.
-func answered(f fields, question, reply string) ([]answer, error) {
-	c, err := asked(f, question)
+// questionAnswer is one question and its answer, in two columns.
+func questionAnswer(f fields, question, reply string) ([]answer, error) {
+	c, err := promptConversation(f, question)
 	if err != nil {
 		return nil, err
 	}
-	prompt, err := c.prompt()
+	prompt, err := c.promptText()
 	if err != nil {
 		return nil, err
 	}
@@ -292,19 +292,19 @@ func responseText(name string, v any) (string, error) {
 	if s, ok := v.(string); ok {
 		return s, nil
 	}
-	c, err := turnsOf(name, v)
+	c, err := parseTurns(name, v)
 	if err != nil {
 		return "", err
 	}
 	if len(c.turns) != 1 || c.turns[0].Role != Assistant {
-		return "", faultf("give one message of the assistant", "field %q is not one message of the assistant", name)
+		return "", recordErrorf("give one message of the assistant", "field %q is not one message of the assistant", name)
 	}
 	return c.turns[0].Text, nil
 }
 
-// spoken is each answer of a conversation, asked by all that came before it.
-func spoken(f fields, name string) ([]answer, error) {
-	c, err := asked(f, name)
+// conversationAnswers is each answer of a conversation, asked by all that came before it.
+func conversationAnswers(f fields, name string) ([]answer, error) {
+	c, err := promptConversation(f, name)
 	if err != nil {
 		return nil, err
 	}
@@ -314,23 +314,23 @@ func spoken(f fields, name string) ([]answer, error) {
 		if t.Role != Assistant || i == 0 {
 			continue
 		}
-		prompt, err := conversation{turns: c.turns[:i]}.prompt()
+		prompt, err := conversation{turns: c.turns[:i]}.promptText()
 		if err != nil {
 			return nil, err
 		}
 		if size += len(prompt) + len(t.Text); size > MaxItems {
-			return nil, tooMuch()
+			return nil, tooLargeError()
 		}
 		out = append(out, answer{prompt, t.Text})
 	}
 	if len(out) == 0 {
-		return nil, faultf("leave the record out", "field %q has no answer of the assistant", name)
+		return nil, recordErrorf("leave the record out", "field %q has no answer of the assistant", name)
 	}
 	return out, nil
 }
 
-// instances are inputs and outputs of one instruction.
-func instances(f fields) ([]answer, error) {
+// readInstances are inputs and outputs of one instruction.
+func readInstances(f fields) ([]answer, error) {
 	instruction, err := f.text("instruction")
 	if err != nil {
 		return nil, err
@@ -343,7 +343,7 @@ func instances(f fields) ([]answer, error) {
 	for i, v := range list {
 		m, ok := v.(map[string]any)
 		if !ok {
-			return nil, faultf(`write it as {"input": …, "output": …}`, "%s is %s, not an object", nth("instance", i), typeName(v))
+			return nil, recordErrorf(`write it as {"input": …, "output": …}`, "%s is %s, not an object", nth("instance", i), typeName(v))
 		}
 		one := map[string]any{"instruction": instruction}
 		for _, name := range []string{"input", "output"} {
@@ -352,9 +352,9 @@ func instances(f fields) ([]answer, error) {
 			}
 		}
 		if one["output"] == nil {
-			return nil, fieldsOf(m).missing("output")
+			return nil, newFields(m).missingError("output")
 		}
-		a, err := answered(fieldsOf(one), "instruction", "output")
+		a, err := questionAnswer(newFields(one), "instruction", "output")
 		if err != nil {
 			return nil, err
 		}

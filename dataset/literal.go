@@ -8,17 +8,17 @@ import (
 	"unicode/utf8"
 )
 
-// literal reads a value that a table holds as a string: JSON, or what Python
+// parseLiteral reads a value that a table holds as a string: JSON, or what Python
 // prints of lists, tuples, dicts, strings, numbers, True, False and None. The
 // elements of an array of numpy, which prints no commas, may follow each other
 // without one if they are dicts.
-func literal(s string) (any, error) {
+func parseLiteral(s string) (any, error) {
 	if fields, err := parseValue([]byte(s)); err == nil {
 		return fields, nil
 	}
-	p := python{rest: s}
+	p := pythonParser{rest: s}
 	v, err := p.value(0)
-	if p.space(); err == nil && p.rest != "" {
+	if p.skipSpace(); err == nil && p.rest != "" {
 		err = errLiteral
 	}
 	return v, err
@@ -40,17 +40,17 @@ func parseValue(raw []byte) (any, error) {
 
 var errLiteral = errors.New("neither JSON nor what Python prints of a list")
 
-// maxNested bounds lists in lists.
-const maxNested = 100
+// maxNesting bounds lists in lists.
+const maxNesting = 100
 
-// python reads from the front of rest.
-type python struct{ rest string }
+// pythonParser reads from the front of rest.
+type pythonParser struct{ rest string }
 
-func (p *python) space() { p.rest = strings.TrimLeft(p.rest, " \t\r\n") }
+func (p *pythonParser) skipSpace() { p.rest = strings.TrimLeft(p.rest, " \t\r\n") }
 
-// take takes a token off the front, after space.
-func (p *python) take(token string) bool {
-	p.space()
+// accept takes a token off the front, after space.
+func (p *pythonParser) accept(token string) bool {
+	p.skipSpace()
 	rest, ok := strings.CutPrefix(p.rest, token)
 	if ok {
 		p.rest = rest
@@ -58,52 +58,52 @@ func (p *python) take(token string) bool {
 	return ok
 }
 
-func (p *python) value(depth int) (any, error) {
-	p.space()
+func (p *pythonParser) value(depth int) (any, error) {
+	p.skipSpace()
 	switch {
-	case depth > maxNested:
+	case depth > maxNesting:
 		return nil, errLiteral
-	case p.take("["):
+	case p.accept("["):
 		return p.list(depth, "]")
-	case p.take("("):
+	case p.accept("("):
 		return p.list(depth, ")")
-	case p.take("{"):
+	case p.accept("{"):
 		return p.dict(depth)
 	case p.rest != "" && (p.rest[0] == '\'' || p.rest[0] == '"'):
-		return p.text()
+		return p.quotedString()
 	}
-	return p.word()
+	return p.scalar()
 }
 
 // list reads the elements up to end.
-func (p *python) list(depth int, end string) (any, error) {
+func (p *pythonParser) list(depth int, end string) (any, error) {
 	list := []any{}
-	for !p.take(end) {
+	for !p.accept(end) {
 		v, err := p.value(depth + 1)
 		if err != nil {
 			return nil, err
 		}
 		list = append(list, v)
-		if p.take(",") {
+		if p.accept(",") {
 			continue
 		}
 		_, dict := v.(map[string]any)
-		if p.space(); !strings.HasPrefix(p.rest, end) && !(dict && strings.HasPrefix(p.rest, "{")) {
+		if p.skipSpace(); !strings.HasPrefix(p.rest, end) && !(dict && strings.HasPrefix(p.rest, "{")) {
 			return nil, errLiteral
 		}
 	}
 	return list, nil
 }
 
-func (p *python) dict(depth int) (any, error) {
+func (p *pythonParser) dict(depth int) (any, error) {
 	dict := map[string]any{}
-	for !p.take("}") {
+	for !p.accept("}") {
 		key, err := p.value(depth + 1)
 		if err != nil {
 			return nil, err
 		}
 		name, ok := key.(string)
-		if !ok || !p.take(":") {
+		if !ok || !p.accept(":") {
 			return nil, errLiteral
 		}
 		if _, twice := dict[name]; twice {
@@ -112,15 +112,15 @@ func (p *python) dict(depth int) (any, error) {
 		if dict[name], err = p.value(depth + 1); err != nil {
 			return nil, err
 		}
-		if p.space(); !p.take(",") && !strings.HasPrefix(p.rest, "}") {
+		if p.skipSpace(); !p.accept(",") && !strings.HasPrefix(p.rest, "}") {
 			return nil, errLiteral
 		}
 	}
 	return dict, nil
 }
 
-// word reads a number or a name.
-func (p *python) word() (any, error) {
+// scalar reads a number or a name.
+func (p *pythonParser) scalar() (any, error) {
 	end := strings.IndexAny(p.rest, ",:]})( \t\r\n")
 	if end < 0 {
 		end = len(p.rest)
@@ -141,8 +141,8 @@ func (p *python) word() (any, error) {
 	return json.Number(word), nil
 }
 
-// text reads a string in either kind of quotes.
-func (p *python) text() (any, error) {
+// quotedString reads a string in either kind of quotes.
+func (p *pythonParser) quotedString() (any, error) {
 	quote := p.rest[0]
 	var b strings.Builder
 	for i := 1; i < len(p.rest); {
@@ -151,7 +151,7 @@ func (p *python) text() (any, error) {
 			p.rest = p.rest[i+1:]
 			return b.String(), nil
 		case '\\':
-			r, n, err := escape(p.rest[i:])
+			r, n, err := parseEscape(p.rest[i:])
 			if err != nil {
 				return nil, err
 			}
@@ -170,8 +170,8 @@ func (p *python) text() (any, error) {
 // simpleEscapes are those of one letter.
 var simpleEscapes = map[byte]rune{'\\': '\\', '\'': '\'', '"': '"', 'n': '\n', 'r': '\r', 't': '\t', 'a': '\a', 'b': '\b', 'f': '\f', 'v': '\v'}
 
-// escape reads the escape that s begins with, and tells its length.
-func escape(s string) (rune, int, error) {
+// parseEscape reads the escape that s begins with, and tells its length.
+func parseEscape(s string) (rune, int, error) {
 	if len(s) < 2 {
 		return 0, 0, errLiteral
 	}

@@ -15,44 +15,44 @@ import (
 // for each vote that is not a tie, and message trees one for each question
 // with ranked answers. Rankings of equal ranks are none.
 func rankingItems(f fields) ([]trimtab.Item, error) {
-	base, err := unranked(f)
+	base, err := rankingMetadata(f)
 	if err != nil {
 		return nil, err
 	}
 	if data, ok := f.byName["data"].(map[string]any); ok && f.exists("annotations") {
-		return annotatedItems(f, fieldsOf(data))
+		return annotatedItems(f, newFields(data))
 	}
-	if names, ok := pairOf(f); ok {
-		return ranked(pairItem(base, f, names))
+	if names, ok := pairColumns(f); ok {
+		return unlessAllTied(pairItem(base, f, names))
 	}
 	switch root, _ := f.byName["prompt"].(map[string]any); {
-	case f.has("responses") && f.has("votes"):
+	case f.hasValue("responses") && f.hasValue("votes"):
 		return voteItems(base, f)
-	case f.has("responses"):
-		return ranked(rankedItem(base, f))
-	case twoOf(f) != nil:
-		return twoItems(base, f, twoOf(f))
-	case f.has("completions"):
-		return ranked(completionsItem(base, f, "completions"))
-	case f.has("answers"):
-		return ranked(completionsItem(base, f, "answers"))
-	case f.has("summaries"):
-		return ranked(summariesItem(base, f))
-	case f.has("best") && f.exists("sample0"):
-		return ranked(bestItem(base, f))
+	case f.hasValue("responses"):
+		return unlessAllTied(responsesItem(base, f))
+	case findResponsePair(f) != nil:
+		return pairwiseItems(base, f, findResponsePair(f))
+	case f.hasValue("completions"):
+		return unlessAllTied(completionsItem(base, f, "completions"))
+	case f.hasValue("answers"):
+		return unlessAllTied(completionsItem(base, f, "answers"))
+	case f.hasValue("summaries"):
+		return unlessAllTied(summariesItem(base, f))
+	case f.hasValue("best") && f.exists("sample0"):
+		return unlessAllTied(bestItem(base, f))
 	case root["replies"] != nil:
 		return treeItems(base, f, root)
 	}
-	return nil, f.missing("chosen")
+	return nil, f.missingError("chosen")
 }
 
-// unranked is what all rankings of a record have in common.
-func unranked(f fields) (r trimtab.Ranking, err error) {
+// rankingMetadata is what all rankings of a record have in common.
+func rankingMetadata(f fields) (r trimtab.Ranking, err error) {
 	for _, part := range []struct {
 		of   *string
 		read func(fields) (string, error)
 	}{
-		{&r.Split, splitOf}, {&r.Group, groupOf}, {&r.Labeller, labellerOf},
+		{&r.Split, readSplit}, {&r.Group, readGroup}, {&r.Labeller, readLabeller},
 		{&r.Guideline, func(f fields) (string, error) { return f.optional("guideline") }},
 	} {
 		if *part.of, err = part.read(f); err != nil {
@@ -62,12 +62,12 @@ func unranked(f fields) (r trimtab.Ranking, err error) {
 	return r, nil
 }
 
-// ranked is a ranking as the items of its record: none if all its ranks are equal.
-func ranked(r trimtab.Ranking, err error) ([]trimtab.Item, error) {
+// unlessAllTied is a ranking as the items of its record: none if all its ranks are equal.
+func unlessAllTied(r trimtab.Ranking, err error) ([]trimtab.Item, error) {
 	if err == nil && len(r.Ranks) == len(r.Responses) && len(r.Ranks) > 1 && slices.Max(r.Ranks) == 1 {
 		return nil, nil
 	}
-	return one(r, err)
+	return singleItem(r, err)
 }
 
 // promptText is the prompt of a ranking.
@@ -76,24 +76,24 @@ func promptText(f fields) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return c.prompt()
+	return c.promptText()
 }
 
 // promptTurns is the conversation that a ranking's responses answer.
 func promptTurns(f fields) (conversation, error) {
 	name := promptName(f)
 	if name == "" {
-		return conversation{}, f.missing("prompt")
+		return conversation{}, f.missingError("prompt")
 	}
-	return asked(f, name)
+	return promptConversation(f, name)
 }
 
 // promptName is the column of a ranking's prompt; empty of one that has none.
 func promptName(f fields) string {
-	return f.first("prompt", "instruction", "question", "conversations", "messages", "context")
+	return f.firstWithValue("prompt", "instruction", "question", "conversations", "messages", "context")
 }
 
-func responsesOf(texts ...string) []trimtab.Response {
+func newResponses(texts ...string) []trimtab.Response {
 	out := make([]trimtab.Response, len(texts))
 	for i, text := range texts {
 		out[i] = trimtab.Response{Bytes: []byte(text)}
@@ -101,8 +101,8 @@ func responsesOf(texts ...string) []trimtab.Response {
 	return out
 }
 
-// commonWords is the length of the longest common beginning that ends with a whole word.
-func commonWords(a, b string) int {
+// commonPrefixLen is the length of the longest common beginning that ends with a whole word.
+func commonPrefixLen(a, b string) int {
 	n := 0
 	for n < min(len(a), len(b)) && a[n] == b[n] {
 		n++
@@ -116,8 +116,8 @@ func commonWords(a, b string) int {
 	return n
 }
 
-// rankedItem is K responses with ranks, lower better.
-func rankedItem(r trimtab.Ranking, f fields) (trimtab.Ranking, error) {
+// responsesItem is K responses with ranks, lower better.
+func responsesItem(r trimtab.Ranking, f fields) (trimtab.Ranking, error) {
 	var err error
 	if r.Prompt, err = promptText(f); err != nil {
 		return r, err
@@ -126,9 +126,9 @@ func rankedItem(r trimtab.Ranking, f fields) (trimtab.Ranking, error) {
 	if err != nil {
 		return r, err
 	}
-	name := f.first("rank", "ranks")
+	name := f.firstWithValue("rank", "ranks")
 	if name == "" {
-		return r, f.missing("rank")
+		return r, f.missingError("rank")
 	}
 	list, err := f.list(name)
 	if err != nil {
@@ -136,11 +136,11 @@ func rankedItem(r trimtab.Ranking, f fields) (trimtab.Ranking, error) {
 	}
 	ranks := make([]float64, len(list))
 	for i, v := range list {
-		if ranks[i], err = number(nth(name, i), v); err != nil {
+		if ranks[i], err = parseNumber(nth(name, i), v); err != nil {
 			return r, err
 		}
 	}
-	r.Responses, r.Ranks = responsesOf(texts...), trimtab.DenseRanks(ranks)
+	r.Responses, r.Ranks = newResponses(texts...), trimtab.DenseRanks(ranks)
 	return r, nil
 }
 
@@ -158,8 +158,8 @@ func textList(f fields, name string) ([]string, error) {
 	return texts, nil
 }
 
-// scores are the columns of a completion that say how good it is, higher better, the first that is there.
-var scores = []string{"score", "overall_score", "fine-grained_score"}
+// scoreColumns are the columns of a completion that say how good it is, higher better, the first that is there.
+var scoreColumns = []string{"score", "overall_score", "fine-grained_score"}
 
 // completionsItem is a list of {completion, rank}, lower better, or of {response, score}, higher better.
 func completionsItem(r trimtab.Ranking, f fields, name string) (trimtab.Ranking, error) {
@@ -177,16 +177,16 @@ func completionsItem(r trimtab.Ranking, f fields, name string) (trimtab.Ranking,
 	for i, v := range list {
 		m, ok := v.(map[string]any)
 		if !ok {
-			return r, faultf(`write it as {"rank": …, "completion": …}`, "%s is %s, not an object", nth("completion", i), typeName(v))
+			return r, recordErrorf(`write it as {"rank": …, "completion": …}`, "%s is %s, not an object", nth("completion", i), typeName(v))
 		}
-		c := fieldsOf(m)
+		c := newFields(m)
 		if by == "" {
-			by = c.first(append([]string{"rank"}, scores...)...)
+			by = c.firstWithValue(append([]string{"rank"}, scoreColumns...)...)
 		}
 		if by == "" {
-			return r, faultf("add it, lower is better, or a score, higher is better", "%s has no rank", nth("completion", i))
+			return r, recordErrorf("add it, lower is better, or a score, higher is better", "%s has no rank", nth("completion", i))
 		}
-		rank, err := number(by+" of "+nth("completion", i), c.byName[by])
+		rank, err := parseNumber(by+" of "+nth("completion", i), c.byName[by])
 		if err != nil {
 			return r, err
 		}
@@ -199,7 +199,7 @@ func completionsItem(r trimtab.Ranking, f fields, name string) (trimtab.Ranking,
 		}
 		texts, ranks = append(texts, text), append(ranks, rank)
 	}
-	r.Responses, r.Ranks = responsesOf(texts...), trimtab.DenseRanks(ranks)
+	r.Responses, r.Ranks = newResponses(texts...), trimtab.DenseRanks(ranks)
 	return r, nil
 }
 
@@ -209,17 +209,17 @@ func completionText(name string, c fields) (string, error) {
 			return responseText(name, c.byName[key])
 		}
 	}
-	return "", faultf(`write it as {"rank": …, "completion": …}`, "%s has no text (have: %s)", name, c.have())
+	return "", recordErrorf(`write it as {"rank": …, "completion": …}`, "%s has no text (have: %s)", name, c.columnList())
 }
 
 // summariesItem is a post, two summaries and the choice between them.
 func summariesItem(r trimtab.Ranking, f fields) (trimtab.Ranking, error) {
 	info, _ := f.byName["info"].(map[string]any)
-	post := fieldsOf(info)
+	post := newFields(info)
 	var err error
-	name := post.first("post", "article")
+	name := post.firstWithValue("post", "article")
 	if name == "" {
-		return r, post.missing("post")
+		return r, post.missingError("post")
 	}
 	if r.Prompt, err = post.text(name); err != nil {
 		return r, err
@@ -229,24 +229,24 @@ func summariesItem(r trimtab.Ranking, f fields) (trimtab.Ranking, error) {
 		return r, err
 	}
 	if title != "" {
-		r.Prompt = title + between + r.Prompt
+		r.Prompt = title + turnSeparator + r.Prompt
 	}
 	list, err := f.list("summaries")
 	if err != nil {
 		return r, err
 	}
-	choice, err := number("choice", f.byName["choice"])
+	choice, err := parseNumber("choice", f.byName["choice"])
 	if err != nil {
 		return r, err
 	}
 	texts := make([]string, len(list))
 	for i, v := range list {
 		m, _ := v.(map[string]any)
-		if texts[i], err = fieldsOf(m).text("text"); err != nil {
+		if texts[i], err = newFields(m).text("text"); err != nil {
 			return r, err
 		}
 	}
-	return bestOf(r, texts, choice, "choice")
+	return rankBestFirst(r, texts, choice, "choice")
 }
 
 // bestItem is sample0, sample1 … and the number of the best.
@@ -266,20 +266,20 @@ func bestItem(r trimtab.Ranking, f fields) (trimtab.Ranking, error) {
 	for _, name := range f.names {
 		if digits, ok := strings.CutPrefix(strings.ToLower(name), "sample"); ok {
 			if n, err := strconv.Atoi(digits); err == nil && n >= len(texts) {
-				return r, faultf("number the samples from 0 without gaps", "field %q is there, but not %q", name, fmt.Sprintf("sample%d", len(texts)))
+				return r, recordErrorf("number the samples from 0 without gaps", "field %q is there, but not %q", name, fmt.Sprintf("sample%d", len(texts)))
 			}
 		}
 	}
-	best, err := number("best", f.byName["best"])
+	best, err := parseNumber("best", f.byName["best"])
 	if err != nil {
 		return r, err
 	}
-	return bestOf(r, texts, best, "best")
+	return rankBestFirst(r, texts, best, "best")
 }
 
-// bestOf ranks one of texts before all others.
-func bestOf(r trimtab.Ranking, texts []string, best float64, name string) (trimtab.Ranking, error) {
-	r.Responses, r.Ranks = responsesOf(texts...), make([]int, len(texts))
+// rankBestFirst ranks one of texts before all others.
+func rankBestFirst(r trimtab.Ranking, texts []string, best float64, name string) (trimtab.Ranking, error) {
+	r.Responses, r.Ranks = newResponses(texts...), make([]int, len(texts))
 	for i := range texts {
 		r.Ranks[i] = 2
 		if float64(i) == best {
@@ -287,7 +287,7 @@ func bestOf(r trimtab.Ranking, texts []string, best float64, name string) (trimt
 		}
 	}
 	if !slices.Contains(r.Ranks, 1) {
-		return r, faultf("count from 0", "field %q is %v, but there are %d responses", name, best, len(texts))
+		return r, recordErrorf("count from 0", "field %q is %v, but there are %d responses", name, best, len(texts))
 	}
 	return r, nil
 }
@@ -301,25 +301,25 @@ func treeItems(r trimtab.Ranking, f fields, root map[string]any) ([]trimtab.Item
 	r.Group = cmp.Or(r.Group, id)
 	var items []trimtab.Item
 	size := 0
-	err = walk(root, nil, func(path []Turn, texts []string, ranks []float64) error {
-		prompt, err := conversation{turns: path}.prompt()
+	err = walkTree(root, nil, func(path []Turn, texts []string, ranks []float64) error {
+		prompt, err := conversation{turns: path}.promptText()
 		if err != nil {
 			return err
 		}
-		r.Prompt, r.Responses, r.Ranks = prompt, responsesOf(texts...), trimtab.DenseRanks(ranks)
+		r.Prompt, r.Responses, r.Ranks = prompt, newResponses(texts...), trimtab.DenseRanks(ranks)
 		if size += len(prompt); size > MaxItems {
-			return tooMuch()
+			return tooLargeError()
 		}
-		item, err := ranked(r, nil)
+		item, err := unlessAllTied(r, nil)
 		items = append(items, item...)
 		return err
 	})
 	return items, err
 }
 
-// walk calls found for each turn of the user with two or more ranked answers. The path is the caller's until found returns.
-func walk(message map[string]any, before []Turn, found func([]Turn, []string, []float64) error) error {
-	turn, err := turnOf("message", message)
+// walkTree calls found for each turn of the user with two or more ranked answers. The path is the caller's until found returns.
+func walkTree(message map[string]any, before []Turn, found func([]Turn, []string, []float64) error) error {
+	turn, err := parseTurn("message", message)
 	if err != nil {
 		return err
 	}
@@ -330,9 +330,9 @@ func walk(message map[string]any, before []Turn, found func([]Turn, []string, []
 	for i, v := range replies {
 		reply, ok := v.(map[string]any)
 		if !ok {
-			return faultf("leave the record out", "%s is %s, not a message", nth("reply", i), typeName(v))
+			return recordErrorf("leave the record out", "%s is %s, not a message", nth("reply", i), typeName(v))
 		}
-		if rank, err := number("rank", reply["rank"]); err == nil && turn.Role == User {
+		if rank, err := parseNumber("rank", reply["rank"]); err == nil && turn.Role == User {
 			if text, ok := reply["text"].(string); ok {
 				texts, ranks = append(texts, text), append(ranks, rank)
 			}
@@ -344,7 +344,7 @@ func walk(message map[string]any, before []Turn, found func([]Turn, []string, []
 		}
 	}
 	for _, v := range replies {
-		if err := walk(v.(map[string]any), path, found); err != nil {
+		if err := walkTree(v.(map[string]any), path, found); err != nil {
 			return err
 		}
 	}

@@ -21,15 +21,15 @@ type record struct {
 
 // reader hands on items and collects problems.
 type reader struct {
-	kind    trimtab.Kind
-	name    string
-	options ReadOptions
-	each    func(trimtab.Item, trimtab.Digest) error
-	digests *distinct
-	votes   votes
-	given   int   // items handed on
-	stopped error // what each or the temporary file said
-	out     Report
+	kind        trimtab.Kind
+	name        string
+	options     ReadOptions
+	each        func(trimtab.Item, trimtab.Digest) error
+	digests     *digestCounter
+	votes       voteStats
+	emitted     int   // items handed on
+	callbackErr error // what each or the temporary file said
+	report      ScanReport
 }
 
 // Scan reads the items of one kind out of a file and calls each with every
@@ -40,37 +40,37 @@ type reader struct {
 // error, which comes with whatever was read before it, is about the whole
 // file: a format that is not known, a failed read, no usable record at all, or
 // what each returned.
-func Scan(kind trimtab.Kind, name string, r io.Reader, o ReadOptions, each func(trimtab.Item, trimtab.Digest) error) (Report, error) {
-	in := &reader{kind: kind, name: name, options: o, each: each, digests: newDistinct()}
+func Scan(kind trimtab.Kind, name string, r io.Reader, o ReadOptions, each func(trimtab.Item, trimtab.Digest) error) (ScanReport, error) {
+	in := &reader{kind: kind, name: name, options: o, each: each, digests: newDigestCounter()}
 	defer in.digests.close()
 	if !slices.Contains(trimtab.Kinds, kind) {
-		return in.out, trimtab.NewError(trimtab.Usage, "dataset_kind_unknown", "use text, demonstrations, prompts or rankings",
+		return in.report, trimtab.NewError(trimtab.Usage, "dataset_kind_unknown", "use text, demonstrations, prompts or rankings",
 			"reading %s: kind %q is not known", name, kind)
 	}
 	err := in.file(strings.ToLower(path.Ext(name)), r)
-	if in.stopped != nil {
-		return in.out, in.stopped
+	if in.callbackErr != nil {
+		return in.report, in.callbackErr
 	}
 	different, lost := in.digests.count()
-	in.out.Accepted, in.out.Duplicates = different, in.given-different
+	in.report.Accepted, in.report.Duplicates = different, in.emitted-different
 	switch {
 	case lost != nil:
-		return in.out, lost
+		return in.report, lost
 	case err != nil:
-		return in.out, err
+		return in.report, err
 	}
-	if err := in.votes.ask(in.name, in.options); err != nil {
-		return in.out, err
+	if err := in.votes.checkAmbiguous(in.name, in.options); err != nil {
+		return in.report, err
 	}
-	return in.out, in.empty()
+	return in.report, in.emptyError()
 }
 
 // Read is Scan for files that fit into memory: it returns the items, each once.
-func Read(kind trimtab.Kind, name string, r io.Reader, o ReadOptions) (Import, error) {
-	var im Import
+func Read(kind trimtab.Kind, name string, r io.Reader, o ReadOptions) (ReadResult, error) {
+	var im ReadResult
 	seen := map[trimtab.Digest]bool{}
 	var err error
-	im.Report, err = Scan(kind, name, r, o, func(item trimtab.Item, digest trimtab.Digest) error {
+	im.ScanReport, err = Scan(kind, name, r, o, func(item trimtab.Item, digest trimtab.Digest) error {
 		if !seen[digest] {
 			seen[digest] = true
 			im.Items = append(im.Items, item)
@@ -85,13 +85,13 @@ func (in *reader) file(ext string, r io.Reader) error {
 	if ext == ".gz" {
 		inner, err := gzip.NewReader(r)
 		if err != nil {
-			return in.failed(err)
+			return in.wrapError(err)
 		}
 		return in.file(strings.ToLower(path.Ext(strings.TrimSuffix(strings.ToLower(in.name), ".gz"))), inner)
 	}
-	read := map[string]func(*bounded) error{
-		".jsonl": in.lines, ".ndjson": in.lines, ".json": in.json, ".csv": in.commas, ".tsv": in.tabs,
-		".txt": in.text, ".text": in.text, ".md": in.text,
+	read := map[string]func(*boundedReader) error{
+		".jsonl": in.readJSONLines, ".ndjson": in.readJSONLines, ".json": in.readJSON, ".csv": in.readCSV, ".tsv": in.readTSV,
+		".txt": in.readText, ".text": in.readText, ".md": in.readText,
 	}[ext]
 	if read == nil {
 		remedy := "give the file one of the endings .jsonl, .json, .csv, .tsv or .txt (and .gz after it)"
@@ -102,27 +102,27 @@ func (in *reader) file(ext string, r io.Reader) error {
 	}
 	decoded, err := decode(r)
 	if err != nil {
-		return in.failed(err)
+		return in.wrapError(err)
 	}
-	return in.failed(read(newBounded(decoded)))
+	return in.wrapError(read(newBoundedReader(decoded)))
 }
 
-func (in *reader) failed(err error) error {
+func (in *reader) wrapError(err error) error {
 	if err == nil {
 		return nil
 	}
 	if e, ok := errors.AsType[*trimtab.Error](err); ok {
 		return e
 	}
-	if f, ok := errors.AsType[fault](err); ok {
+	if f, ok := errors.AsType[recordError](err); ok {
 		return trimtab.NewError(trimtab.Invalid, "dataset_unreadable", f.remedy, "reading %s: %w", in.name, err)
 	}
 	return trimtab.NewError(trimtab.Invalid, "dataset_unreadable", "check that the file is whole", "reading %s: %w", in.name, err)
 }
 
-// empty is the error of a file that gave nothing.
-func (in *reader) empty() error {
-	o := &in.out
+// emptyError is the error of a file that gave nothing.
+func (in *reader) emptyError() error {
+	o := &in.report
 	if o.Accepted > 0 || o.Undecided > 0 || o.Equal > 0 {
 		return nil
 	}
@@ -137,7 +137,7 @@ func (in *reader) empty() error {
 // problem is a Problem of this file.
 func (in *reader) problem(line int, err error) Problem {
 	p := Problem{File: in.name, Line: line, Reason: err.Error()}
-	if f, ok := errors.AsType[fault](err); ok {
+	if f, ok := errors.AsType[recordError](err); ok {
 		p.Remedy = f.remedy
 	}
 	return p
@@ -145,35 +145,35 @@ func (in *reader) problem(line int, err error) Problem {
 
 // reject lists a problem.
 func (in *reader) reject(line int, err error) {
-	if len(in.out.Rejected) == MaxProblems {
-		in.out.Unlisted++
+	if len(in.report.Rejected) == MaxProblems {
+		in.report.Unlisted++
 		return
 	}
-	in.out.Rejected = append(in.out.Rejected, in.problem(line, err))
+	in.report.Rejected = append(in.report.Rejected, in.problem(line, err))
 }
 
 // record hands on a record's items, all of them or none.
 func (in *reader) record(r record) error {
-	if in.stopped != nil {
-		return in.stopped
+	if in.callbackErr != nil {
+		return in.callbackErr
 	}
 	items, err := in.items(r)
 	if err == nil {
-		err = checkAll(items)
+		err = validateItems(items)
 	}
 	switch {
 	case err != nil:
 		in.reject(r.line, err)
 		return nil
 	case len(items) == 0:
-		in.out.Undecided++
+		in.report.Undecided++
 	}
 	for _, item := range items {
 		if in.contradiction(r.line, item) {
 			continue
 		}
-		if in.stopped = in.accept(item); in.stopped != nil {
-			return in.stopped
+		if in.callbackErr = in.emit(item); in.callbackErr != nil {
+			return in.callbackErr
 		}
 	}
 	return nil
@@ -185,17 +185,17 @@ func (in *reader) contradiction(line int, item trimtab.Item) bool {
 	if !ok || !r.Contradicts() {
 		return false
 	}
-	in.out.Equal++
-	if len(in.out.Contradictions) < MaxProblems {
-		in.out.Contradictions = append(in.out.Contradictions, in.problem(line, faultf("", "two equal responses are ranked apart; left out")))
+	in.report.Equal++
+	if len(in.report.Contradictions) < MaxProblems {
+		in.report.Contradictions = append(in.report.Contradictions, in.problem(line, recordErrorf("", "two equal responses are ranked apart; left out")))
 	}
 	return true
 }
 
-// accept hands an item on.
-func (in *reader) accept(item trimtab.Item) error {
+// emit hands an item on.
+func (in *reader) emit(item trimtab.Item) error {
 	d := trimtab.DigestOf(item.Canonical())
-	in.given++
+	in.emitted++
 	if err := in.digests.add(d); err != nil {
 		return err
 	}
@@ -204,33 +204,35 @@ func (in *reader) accept(item trimtab.Item) error {
 
 // items reads a record as what the kind wants of it.
 func (in *reader) items(r record) ([]trimtab.Item, error) {
-	f := fieldsOf(mapped(r.fields, in.options.Map))
+	f := newFields(renameColumns(r.fields, in.options.Map))
 	f.votes, f.votesMean, f.line = &in.votes, in.options.Votes, r.line
 	if r.table {
-		if err := f.unfold(); err != nil {
+		if err := f.parseListColumns(); err != nil {
 			return nil, err
 		}
 	}
 	switch in.kind {
 	case trimtab.KindText:
-		return one(textItem(f))
+		return singleItem(textItem(f))
 	case trimtab.KindPrompts:
-		return one(promptItem(f))
+		return singleItem(promptItem(f))
 	case trimtab.KindDemonstrations:
 		return demonstrationItems(f)
 	}
 	return rankingItems(f)
 }
 
-func one[T trimtab.Item](item T, err error) ([]trimtab.Item, error) { return []trimtab.Item{item}, err }
+func singleItem[T trimtab.Item](item T, err error) ([]trimtab.Item, error) {
+	return []trimtab.Item{item}, err
+}
 
-// checkAll is every item's own Validate, for a ranking that its responses are text, and for all that they are no
+// validateItems is every item's own Validate, for a ranking that its responses are text, and for all that they are no
 // more than a record may give: a long conversation repeats its beginning in each of its items.
-func checkAll(items []trimtab.Item) error {
+func validateItems(items []trimtab.Item) error {
 	size := 0
 	for _, item := range items {
 		if err := item.Validate(); err != nil {
-			return faultf("leave the record out or mend it", "%v", err)
+			return recordErrorf("leave the record out or mend it", "%v", err)
 		}
 		switch item := item.(type) {
 		case trimtab.Demonstration:
@@ -239,30 +241,30 @@ func checkAll(items []trimtab.Item) error {
 			size += len(item.Prompt)
 			for i, resp := range item.Responses {
 				if err := checkBytes(string(resp.Bytes)); err != nil {
-					return faultf("leave the record out or mend it", "response %d %v", i+1, err)
+					return recordErrorf("leave the record out or mend it", "response %d %v", i+1, err)
 				}
 				size += len(resp.Bytes)
 			}
 		}
 		if size > MaxItems {
-			return tooMuch()
+			return tooLargeError()
 		}
 	}
 	return nil
 }
 
-func tooMuch() error {
-	return faultf("cut the record into smaller ones", "the record makes items of more than %d MiB", MaxItems>>20)
+func tooLargeError() error {
+	return recordErrorf("cut the record into smaller ones", "the record makes items of more than %d MiB", MaxItems>>20)
 }
 
-// votes are the numbers that stood for one of two responses, over a file.
-type votes struct {
+// voteStats are the numbers that stood for one of two responses, over a file.
+type voteStats struct {
 	zero, one, two bool
 	line           int // of the first 0
 }
 
-// saw takes a number of a vote.
-func (v *votes) saw(number float64, line int) {
+// observe takes a number of a vote.
+func (v *voteStats) observe(number float64, line int) {
 	switch number {
 	case 0:
 		if !v.zero {
@@ -276,8 +278,8 @@ func (v *votes) saw(number float64, line int) {
 	}
 }
 
-// ask is the error of votes whose meaning nobody can know: 0 and 1 are the two responses, or a tie and the first.
-func (v *votes) ask(name string, o ReadOptions) error {
+// checkAmbiguous is the error of votes whose meaning nobody can know: 0 and 1 are the two responses, or a tie and the first.
+func (v *voteStats) checkAmbiguous(name string, o ReadOptions) error {
 	if o.Votes != "" || !v.zero || !v.one || v.two {
 		return nil
 	}

@@ -15,7 +15,7 @@ import (
 	"github.com/trimtab/trimtab"
 )
 
-func read(t testing.TB, kind trimtab.Kind, name, body string, o ReadOptions) Import {
+func read(t testing.TB, kind trimtab.Kind, name, body string, o ReadOptions) ReadResult {
 	t.Helper()
 	im, err := Read(kind, name, strings.NewReader(body), o)
 	if err != nil && trimtab.AsError(err).Type != "dataset_empty" {

@@ -29,12 +29,12 @@ func TestSource(t *testing.T) {
 		"unknown.parquet":    {[]byte("PAR1"), 0},
 		"another-end.txt.gz": {append(bytes.Clone(packed.Bytes()), "behind it"...), 0},
 	} {
-		src := NewSource(bytes.NewReader(c.body))
+		src := NewHashingReader(bytes.NewReader(c.body))
 		got, _ := Read(trimtab.KindPrompts, name, src, ReadOptions{})
 		if c.accepted > 0 && got.Accepted != c.accepted {
 			t.Errorf("%s: %d accepted, want %d", name, got.Accepted, c.accepted)
 		}
-		if d, n, err := src.End(); err != nil || d != trimtab.DigestOf(c.body) || n != int64(len(c.body)) {
+		if d, n, err := src.Finish(); err != nil || d != trimtab.DigestOf(c.body) || n != int64(len(c.body)) {
 			t.Errorf("%s: %s of %d bytes (%v), want %s of %d", name, d, n, err, trimtab.DigestOf(c.body), len(c.body))
 		}
 	}

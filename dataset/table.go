@@ -9,24 +9,24 @@ import (
 	"strings"
 )
 
-// commas reads comma-separated values under a header. A header whose columns
+// readCSV reads comma-separated values under a header. A header whose columns
 // are parted by semicolons or tabs, or a first line "sep=;" as spreadsheets
 // write it, says another separator.
-func (in *reader) commas(b *bounded) error {
+func (in *reader) readCSV(b *boundedReader) error {
 	switch comma := separator(b); comma {
 	case '\t':
-		return in.tabs(b)
+		return in.readTSV(b)
 	default:
-		return in.separated(b, comma)
+		return in.readDelimited(b, comma)
 	}
 }
 
 // separator looks at the first line; a line "sep=;" is passed over.
-func separator(b *bounded) rune {
+func separator(b *boundedReader) rune {
 	first := b.peekLine()
 	if sep, ok := bytes.CutPrefix(first, []byte("sep=")); ok && len(sep) == 1 && strings.Contains(",;\t|", string(sep)) {
 		_, _ = b.nextLine()
-		b.skipped++
+		b.skippedLines++
 		return rune(sep[0])
 	}
 	bare := unquoted(string(first))
@@ -48,8 +48,8 @@ func unquoted(line string) string {
 	return b.String()
 }
 
-// separated reads rows in which a field may be quoted.
-func (in *reader) separated(b *bounded, comma rune) error {
+// readDelimited reads rows in which a field may be quoted.
+func (in *reader) readDelimited(b *boundedReader, comma rune) error {
 	c := csv.NewReader(b)
 	c.Comma, c.ReuseRecord = comma, true
 	header, err := c.Read()
@@ -57,41 +57,41 @@ func (in *reader) separated(b *bounded, comma rune) error {
 		return nil
 	}
 	if err != nil {
-		return in.rowError(err, b)
+		return in.rejectRow(err, b)
 	}
 	if header, err = columns(header, comma); err != nil {
 		return err
 	}
 	for {
-		b.allow(c.InputOffset() + 1<<16) // the csv reader reads ahead
+		b.allowRecordAt(c.InputOffset() + 1<<16) // the csv reader reads ahead
 		row, err := c.Read()
 		switch {
 		case err == io.EOF:
 			return nil
 		case errors.Is(err, csv.ErrFieldCount), errors.Is(err, csv.ErrBareQuote): // the next line is a row again
-			in.reject(errorLine(err, b), rowFault(err))
+			in.reject(errorLine(err, b), rowError(err))
 			continue
 		case err != nil:
-			return in.rowError(err, b)
+			return in.rejectRow(err, b)
 		}
 		line, _ := c.FieldPos(0)
 		b.lineAt(c.InputOffset())
-		if err := in.row(line+b.skipped, header, row); err != nil {
+		if err := in.row(line+b.skippedLines, header, row); err != nil {
 			return err
 		}
 	}
 }
 
-// tabs reads tab-separated values under a header: a row is a line.
-func (in *reader) tabs(b *bounded) error {
+// readTSV reads tab-separated values under a header: a row is a line.
+func (in *reader) readTSV(b *boundedReader) error {
 	var t tabRows
-	for n := 1 + b.skipped; ; n++ {
+	for n := 1 + b.skippedLines; ; n++ {
 		line, err := b.nextLine()
 		switch {
 		case err == io.EOF:
 			return nil
 		case err == errTooLong:
-			in.reject(n, faultf(remedyTooLong, "the row is longer than 8 MiB"))
+			in.reject(n, recordErrorf(remedyTooLong, "the row is longer than 8 MiB"))
 			if t.header == nil {
 				return nil
 			}
@@ -133,11 +133,11 @@ func (t *tabRows) row(n int, line string) ([]string, error) {
 		t.open = n
 		return nil, err
 	case t.open > 0 && strings.Count(line, `"`)%2 == 1:
-		err = faultf("write the field in one line, or leave both out", "the line may end a field that line %d began", t.open)
+		err = recordErrorf("write the field in one line, or leave both out", "the line may end a field that line %d began", t.open)
 		t.open = 0
 		return nil, err
 	case t.header != nil && len(row) != len(t.header):
-		return nil, faultf(`a row is one line, its columns separated by tabs; write a tab in a field in quotes: "a	b"`,
+		return nil, recordErrorf(`a row is one line, its columns separated by tabs; write a tab in a field in quotes: "a	b"`,
 			"the row has %d columns, the header %d", len(row), len(t.header))
 	}
 	return row, nil
@@ -170,7 +170,7 @@ func tabField(line string) (field, rest string, more bool, err error) {
 		case ok:
 			return field, line[end+1:], true, nil
 		case end < 0:
-			return "", "", false, faultf(`close the quote in the same line, and write a quote in a field twice: "a ""b"""; a line end in a field needs .jsonl`,
+			return "", "", false, recordErrorf(`close the quote in the same line, and write a quote in a field twice: "a ""b"""; a line end in a field needs .jsonl`,
 				"a quote is opened and not closed in its line")
 		}
 	}
@@ -203,15 +203,15 @@ func columns(header []string, comma rune) ([]string, error) {
 	names := make([]string, len(header))
 	for i, h := range header {
 		if err := checkBytes(h); err != nil {
-			return nil, faultf(remedyUTF8, "its header %v", err)
+			return nil, recordErrorf(remedyUTF8, "its header %v", err)
 		}
 		names[i] = strings.TrimSpace(h)
 		if names[i] != "" && slices.Contains(names[:i], names[i]) {
-			return nil, faultf("give each column a name of its own", "its header has the column %q twice", names[i])
+			return nil, recordErrorf("give each column a name of its own", "its header has the column %q twice", names[i])
 		}
 	}
 	if len(names) == 1 && strings.ContainsAny(strings.ReplaceAll(names[0], string(comma), ""), ",;\t|") {
-		return nil, faultf("separate the columns by the character that the ending says: commas or semicolons for .csv, tabs for .tsv",
+		return nil, recordErrorf("separate the columns by the character that the ending says: commas or semicolons for .csv, tabs for .tsv",
 			"its header has one column, %q, since its columns are not separated by %q", names[0], comma)
 	}
 	return names, nil
@@ -225,7 +225,7 @@ func (in *reader) row(line int, header, row []string) error {
 			if strings.ContainsRune(v, 0) {
 				remedy = "leave the record out or mend it"
 			}
-			in.reject(line, faultf(remedy, "column %q %v", header[i], err))
+			in.reject(line, recordErrorf(remedy, "column %q %v", header[i], err))
 			return nil
 		}
 		fields[header[i]] = v
@@ -233,9 +233,9 @@ func (in *reader) row(line int, header, row []string) error {
 	return in.record(record{line: line, fields: fields, table: true})
 }
 
-// rowError rejects the row that cannot be read; a failed read is an error.
-func (in *reader) rowError(err error, b *bounded) error {
-	f := rowFault(err)
+// rejectRow rejects the row that cannot be read; a failed read is an error.
+func (in *reader) rejectRow(err error, b *boundedReader) error {
+	f := rowError(err)
 	if f == nil {
 		return err
 	}
@@ -243,27 +243,27 @@ func (in *reader) rowError(err error, b *bounded) error {
 	return nil
 }
 
-func errorLine(err error, b *bounded) int {
+func errorLine(err error, b *boundedReader) int {
 	if p, ok := errors.AsType[*csv.ParseError](err); ok {
-		return p.StartLine + b.skipped
+		return p.StartLine + b.skippedLines
 	}
-	return b.line + b.skipped
+	return b.line + b.skippedLines
 }
 
-// rowFault is the fault of a row that cannot be read; nil of a failed read.
-func rowFault(err error) error {
+// rowError is the fault of a row that cannot be read; nil of a failed read.
+func rowError(err error) error {
 	const quote = `put fields that hold a quote in quotes and double it: "a ""b"""`
 	switch {
 	case errors.Is(err, errTooLong):
-		return faultf("close the quote that was left open, or cut the row into smaller ones", "a row is longer than 8 MiB; nothing after it was read")
+		return recordErrorf("close the quote that was left open, or cut the row into smaller ones", "a row is longer than 8 MiB; nothing after it was read")
 	case errors.Is(err, csv.ErrFieldCount):
-		return faultf("quote fields that hold a comma", "the row has not as many columns as the header")
+		return recordErrorf("quote fields that hold a comma", "the row has not as many columns as the header")
 	case errors.Is(err, csv.ErrBareQuote):
-		return faultf(quote, "a field that is not in quotes holds a quote")
+		return recordErrorf(quote, "a field that is not in quotes holds a quote")
 	}
 	p, ok := errors.AsType[*csv.ParseError](err)
 	if !ok {
 		return nil
 	}
-	return faultf(quote, "a quote is not closed, or text follows the quote that closes a field; nothing after it was read: %v", p.Err)
+	return recordErrorf(quote, "a quote is not closed, or text follows the quote that closes a field; nothing after it was read: %v", p.Err)
 }

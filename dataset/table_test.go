@@ -87,11 +87,11 @@ func TestLiteral(t *testing.T) {
 		`'\q'`: false, "'a\nb'": false, `[`: false, ``: false, `[1] 2`: false, `__import__('os')`: false, strings.Repeat("[", 200) + strings.Repeat("]", 200): true,
 		strings.Repeat("(", 200) + strings.Repeat(")", 200): false,
 	} {
-		if v, err := literal(s); (err == nil) != want {
+		if v, err := parseLiteral(s); (err == nil) != want {
 			t.Errorf("%q: %v, %v", s, v, err)
 		}
 	}
-	v, err := literal(`'\x41\u00e9\U0001F600\n\'"'`)
+	v, err := parseLiteral(`'\x41\u00e9\U0001F600\n\'"'`)
 	if err != nil || v != "Aé😀\n'\"" {
 		t.Errorf("%q, %v", v, err)
 	}

@@ -7,13 +7,13 @@ import (
 	"github.com/trimtab/trimtab/tokenizer"
 )
 
-// spaces are the characters that strings.TrimSpace takes off, as a string of Jinja.
-const spaces = `\t\n\x0b\x0c\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006` +
+// jinjaWhitespace are the characters that strings.TrimSpace takes off, as a string of Jinja.
+const jinjaWhitespace = `\t\n\x0b\x0c\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006` +
 	`\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000`
 
 // ChatTemplate is the form of prompts and answers as a chat template of Hugging
 // Face (Jinja, for tokenizer.apply_chat_template): the ids that it gives are
-// those of PromptTokens over Transcript, or of Example where the last message
+// those of EncodePrompt over Transcript, or of Example where the last message
 // is the assistant's. The tokenizer there reads the whole text at once and
 // finds special tokens in it, so that some conversations cannot be written so
 // that they give those ids: they are refused with the reason. That are prompts
@@ -23,23 +23,23 @@ const spaces = `\t\n\x0b\x0c\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u200
 // It reports false where the tokens that begin and end a text have settings
 // under which no template gives those ids.
 func ChatTemplate(t *tokenizer.Tokenizer) ([]byte, bool) {
-	if !t.Strict(t.BeginOfText()) || !t.Strict(t.EndOfText()) {
+	if !t.MatchesVerbatim(t.BeginOfText()) || !t.MatchesVerbatim(t.EndOfText()) {
 		return nil, false
 	}
 	var names []string
 	for _, id := range t.Specials() {
-		names = append(names, jinja(t.Piece(id)))
+		names = append(names, jinjaString(t.Piece(id)))
 	}
 	text := strings.NewReplacer(
-		"SPACES", "'"+spaces+"'", "SPECIALS", strings.Join(names, ", "),
-		"BEGIN", jinja(t.Piece(t.BeginOfText())), "END", jinja(t.Piece(t.EndOfText())),
-		"HUMAN", humanMark, "ASSISTANT", assistantMark,
-	).Replace(strings.Join(template, ""))
+		"SPACES", "'"+jinjaWhitespace+"'", "SPECIALS", strings.Join(names, ", "),
+		"BEGIN", jinjaString(t.Piece(t.BeginOfText())), "END", jinjaString(t.Piece(t.EndOfText())),
+		"HUMAN", humanPrefix, "ASSISTANT", assistantPrefix,
+	).Replace(strings.Join(chatTemplate, ""))
 	return []byte(text), true
 }
 
-// jinja is a text as a string of Jinja.
-func jinja(s string) string {
+// jinjaString is a text as a string of Jinja.
+func jinjaString(s string) string {
 	var b strings.Builder
 	b.WriteByte('\'')
 	for _, r := range s {
@@ -59,9 +59,9 @@ func jinja(s string) string {
 	return b.String()
 }
 
-// template is the template with placeholders in capitals, statement by
+// chatTemplate is the template with placeholders in capitals, statement by
 // statement: white space between them would be text.
-var template = []string{
+var chatTemplate = []string{
 	`{%- set space = SPACES -%}`,
 	`{%- set ns = namespace(turns=[], lead=true, parts=[], rest=[]) -%}`,
 	`{%- if not messages -%}{{- raise_exception('there are no messages') -}}{%- endif -%}`,

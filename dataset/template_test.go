@@ -77,10 +77,10 @@ func (c chatCase) trained(t *tokenizer.Tokenizer) []int32 {
 	}
 	last := len(turns) - 1
 	if turns[last].Role == Assistant {
-		seq, _ := Example(t, Transcript(turns[:last]), turns[last].Text, 1<<20)
+		seq, _ := EncodeExample(t, Transcript(turns[:last]), turns[last].Text, 1<<20)
 		return seq.Tokens
 	}
-	ids := PromptTokens(t, Transcript(turns))
+	ids := EncodePrompt(t, Transcript(turns))
 	if !c.Ask {
 		ids = ids[:len(ids)-1]
 	}

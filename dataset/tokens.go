@@ -11,36 +11,36 @@ import (
 // Sequence is one example as token ids, of which the first Prompt are given
 // and not learned.
 type Sequence struct {
-	Tokens []int32
-	Prompt int
-	Cut    bool // its end did not fit and is left off
+	Tokens    []int32
+	PromptLen int
+	Cut       bool // its end did not fit and is left off
 }
 
-// PromptTokens is what a model is given to continue: the token that begins a
+// EncodePrompt is what a model is given to continue: the token that begins a
 // text (end-of-text, unless the vocabulary has another one for it), prompt,
 // newline. Without the leading token a base model continues as from the middle
 // of a document. The newline is encoded by itself, so that the ids of a prompt
 // do not depend on what follows it. ChatTemplate says the same to other
 // programs.
-func PromptTokens(t *tokenizer.Tokenizer, prompt string) []int32 {
+func EncodePrompt(t *tokenizer.Tokenizer, prompt string) []int32 {
 	ids := append([]int32{t.BeginOfText()}, t.Encode(prompt)...)
 	return append(ids, t.Encode("\n")...)
 }
 
-// Example is prompt and response as one sequence: PromptTokens, the response,
+// EncodeExample is prompt and response as one sequence: EncodePrompt, the response,
 // end-of-text. A sequence longer than context loses its end, and with it the
 // end-of-text token, so that nothing teaches a model to stop in the middle.
 // It reports false when the prompt leaves no room for a token of the response.
-func Example(t *tokenizer.Tokenizer, prompt, response string, context int) (Sequence, bool) {
-	return example(PromptTokens(t, prompt), append(t.Encode(response), t.EndOfText()), context)
+func EncodeExample(t *tokenizer.Tokenizer, prompt, response string, context int) (Sequence, bool) {
+	return newSequence(EncodePrompt(t, prompt), append(t.Encode(response), t.EndOfText()), context)
 }
 
-// RankedExamples is a ranking's responses as sequences, in the order of the
+// EncodeRanking is a ranking's responses as sequences, in the order of the
 // ranking. Responses that hold token ids of this very tokenizer are taken as
 // they were sampled; others are encoded. It reports false when the prompt
 // leaves no room for a response.
-func RankedExamples(t *tokenizer.Tokenizer, r trimtab.Ranking, context int) ([]Sequence, bool) {
-	prompt := PromptTokens(t, r.Prompt)
+func EncodeRanking(t *tokenizer.Tokenizer, r trimtab.Ranking, context int) ([]Sequence, bool) {
+	prompt := EncodePrompt(t, r.Prompt)
 	out := make([]Sequence, len(r.Responses))
 	for i, resp := range r.Responses {
 		ids := resp.Tokens
@@ -48,19 +48,19 @@ func RankedExamples(t *tokenizer.Tokenizer, r trimtab.Ranking, context int) ([]S
 			ids = append(t.Encode(string(resp.Bytes)), t.EndOfText())
 		}
 		var ok bool
-		if out[i], ok = example(prompt, ids, context); !ok {
+		if out[i], ok = newSequence(prompt, ids, context); !ok {
 			return nil, false
 		}
 	}
 	return out, true
 }
 
-func example(prompt, response []int32, context int) (Sequence, bool) {
+func newSequence(prompt, response []int32, context int) (Sequence, bool) {
 	if len(prompt) >= context {
 		return Sequence{}, false
 	}
 	ids := slices.Concat(prompt, response)
-	return Sequence{Tokens: ids[:min(len(ids), context)], Prompt: len(prompt), Cut: len(ids) > context}, true
+	return Sequence{Tokens: ids[:min(len(ids), context)], PromptLen: len(prompt), Cut: len(ids) > context}, true
 }
 
 // PackRows lays texts, in an order drawn by src, into rows of rowLen tokens
@@ -90,7 +90,7 @@ func FullRows(t *tokenizer.Tokenizer, texts []string, rowLen int, src draw.Sourc
 
 func packRows(t *tokenizer.Tokenizer, texts []string, rowLen int, src draw.Source) ([][]int32, trimtab.Fit) {
 	docs := make([][]int32, 0, len(texts))
-	for _, i := range Order(src, len(texts), 0) {
+	for _, i := range EpochOrder(src, len(texts), 0) {
 		if ids := t.Encode(texts[i]); len(ids) > 0 {
 			docs = append(docs, document(t, ids))
 		}
@@ -141,22 +141,22 @@ func pack(docs [][]int32, rowLen int) ([][]int32, trimtab.Fit) {
 	return rows, fit
 }
 
-// Order is the permutation of 0 … n-1 in which an epoch visits its items.
-func Order(src draw.Source, n, epoch int) []int { return src.At(uint64(epoch)).Perm(n) }
+// EpochOrder is the permutation of 0 … n-1 in which an epoch visits its items.
+func EpochOrder(src draw.Source, n, epoch int) []int { return src.At(uint64(epoch)).Perm(n) }
 
-// Cycle numbers N things for ever: each epoch is a permutation of its own, a
+// EpochSampler numbers N things for ever: each epoch is a permutation of its own, a
 // function of Source and the epoch.
-type Cycle struct {
+type EpochSampler struct {
 	Source draw.Source
 	N      int
 	epoch  int
 	perm   []int // of epoch, once asked for
 }
 
-// At is the k-th thing, k counted over all epochs.
-func (c *Cycle) At(k int) int {
+// Index is the k-th thing, k counted over all epochs.
+func (c *EpochSampler) Index(k int) int {
 	if e := k / c.N; e != c.epoch || c.perm == nil {
-		c.epoch, c.perm = e, Order(c.Source, c.N, e)
+		c.epoch, c.perm = e, EpochOrder(c.Source, c.N, e)
 	}
 	return c.perm[k%c.N]
 }
@@ -174,7 +174,7 @@ func SplitByGroup(groups []string, testShare float64, src draw.Source) (train, t
 		sizes[g]++
 	}
 	inTest := map[string]bool{}
-	order := Order(src, len(names), 0)
+	order := EpochOrder(src, len(names), 0)
 	missing := testShare * float64(len(groups))
 	for _, i := range order {
 		if size := float64(sizes[names[i]]); size < 2*missing && len(inTest) < len(names)-1 {

@@ -34,37 +34,37 @@ func spell(tok *tokenizer.Tokenizer, ids []int32) string {
 
 func TestExample(t *testing.T) {
 	tok := bpe(t)
-	prompt := PromptTokens(tok, "Where does Anna live?")
+	prompt := EncodePrompt(tok, "Where does Anna live?")
 	if got := spell(tok, prompt); got != "|Where does Anna live?\n" {
 		t.Errorf("prompt %q", got)
 	}
-	s, ok := Example(tok, "Where does Anna live?", "Anna lives in Oakton.", 200)
+	s, ok := EncodeExample(tok, "Where does Anna live?", "Anna lives in Oakton.", 200)
 	if got := spell(tok, s.Tokens); !ok || got != "|Where does Anna live?\nAnna lives in Oakton.|" {
 		t.Errorf("example %q", got)
 	}
 	// What is not learned is the prompt, token for token as a sampler is given it.
-	if !slices.Equal(s.Tokens[:s.Prompt], prompt) {
-		t.Errorf("masked %v, prompt %v", s.Tokens[:s.Prompt], prompt)
+	if !slices.Equal(s.Tokens[:s.PromptLen], prompt) {
+		t.Errorf("masked %v, prompt %v", s.Tokens[:s.PromptLen], prompt)
 	}
 }
 
 // A cut example does not end with end-of-text; one without room is refused.
 func TestExampleTruncated(t *testing.T) {
 	tok := bpe(t)
-	whole, _ := Example(tok, "Where does Anna live?", "Anna lives in Oakton.", 200)
+	whole, _ := EncodeExample(tok, "Where does Anna live?", "Anna lives in Oakton.", 200)
 	for context := 1; context <= len(whole.Tokens)+1; context++ {
-		s, ok := Example(tok, "Where does Anna live?", "Anna lives in Oakton.", context)
-		if ok != (context > whole.Prompt) {
-			t.Fatalf("context %d, prompt %d: ok is %v", context, whole.Prompt, ok)
+		s, ok := EncodeExample(tok, "Where does Anna live?", "Anna lives in Oakton.", context)
+		if ok != (context > whole.PromptLen) {
+			t.Fatalf("context %d, prompt %d: ok is %v", context, whole.PromptLen, ok)
 		}
 		if !ok {
 			continue
 		}
-		if want := whole.Tokens[:min(context, len(whole.Tokens))]; !slices.Equal(s.Tokens, want) || s.Prompt != whole.Prompt {
+		if want := whole.Tokens[:min(context, len(whole.Tokens))]; !slices.Equal(s.Tokens, want) || s.PromptLen != whole.PromptLen {
 			t.Fatalf("context %d: %v, want %v", context, s.Tokens, want)
 		}
 	}
-	if empty, ok := Example(tok, "Hello", "", 100); !ok || len(empty.Tokens) != empty.Prompt+1 {
+	if empty, ok := EncodeExample(tok, "Hello", "", 100); !ok || len(empty.Tokens) != empty.PromptLen+1 {
 		t.Errorf("an empty response is the end-of-text token alone: %v", empty)
 	}
 }
@@ -72,7 +72,7 @@ func TestExampleTruncated(t *testing.T) {
 // Text cannot smuggle in an end-of-text token.
 func TestExampleHoldsNoSpecialOfTheUser(t *testing.T) {
 	tok := bpe(t)
-	s, _ := Example(tok, "a<|endoftext|>b", "c<|endoftext|>", 1000)
+	s, _ := EncodeExample(tok, "a<|endoftext|>b", "c<|endoftext|>", 1000)
 	n := 0
 	for _, id := range s.Tokens {
 		if id == tok.EndOfText() {
@@ -93,11 +93,11 @@ func TestRankedExamples(t *testing.T) {
 		{Tokens: sampled, Tokenizer: "sha256:other", Bytes: []byte("Anna")},
 		{Bytes: nil},
 	}, Ranks: []int{1, 2, 3}}
-	out, ok := RankedExamples(tok, r, 100)
+	out, ok := EncodeRanking(tok, r, 100)
 	if !ok || len(out) != 3 {
 		t.Fatal(out, ok)
 	}
-	if got := out[0].Tokens[out[0].Prompt:]; !slices.Equal(got, sampled) {
+	if got := out[0].Tokens[out[0].PromptLen:]; !slices.Equal(got, sampled) {
 		t.Errorf("sampled ids %v became %v", sampled, got)
 	}
 	if got := spell(tok, out[1].Tokens); got != "|Who?\nAnna|" || len(out[1].Tokens) >= len(out[0].Tokens)+1 {
@@ -106,7 +106,7 @@ func TestRankedExamples(t *testing.T) {
 	if got := spell(tok, out[2].Tokens); got != "|Who?\n|" {
 		t.Errorf("silence became %q", got)
 	}
-	if _, ok := RankedExamples(tok, r, 3); ok {
+	if _, ok := EncodeRanking(tok, r, 3); ok {
 		t.Error("a prompt without room was taken")
 	}
 }
@@ -180,7 +180,7 @@ func TestPackedRowsBeginWithADocument(t *testing.T) {
 
 func TestOrder(t *testing.T) {
 	src := draw.New(7, "order")
-	first, again, next := Order(src, 50, 0), Order(src, 50, 0), Order(src, 50, 1)
+	first, again, next := EpochOrder(src, 50, 0), EpochOrder(src, 50, 0), EpochOrder(src, 50, 1)
 	if !slices.Equal(first, again) || slices.Equal(first, next) {
 		t.Error("an epoch's order is a function of source and epoch, another for each")
 	}
@@ -238,18 +238,18 @@ func TestSplitByGroup(t *testing.T) {
 }
 
 func TestCycle(t *testing.T) {
-	c := Cycle{Source: draw.New(1, "cycle"), N: 5}
+	c := EpochSampler{Source: draw.New(1, "cycle"), N: 5}
 	var seen []int
 	for k := range 15 {
-		seen = append(seen, c.At(k))
+		seen = append(seen, c.Index(k))
 	}
 	for epoch := range 3 {
 		of := slices.Clone(seen[5*epoch : 5*epoch+5])
-		if want := Order(c.Source, 5, epoch); !slices.Equal(of, want) {
+		if want := EpochOrder(c.Source, 5, epoch); !slices.Equal(of, want) {
 			t.Errorf("epoch %d visits %v, want %v", epoch, of, want)
 		}
 	}
-	if got := c.At(3); got != seen[3] {
+	if got := c.Index(3); got != seen[3] {
 		t.Errorf("going back gives %d, want %d", got, seen[3])
 	}
 }

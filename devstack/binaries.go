@@ -18,8 +18,8 @@ import (
 // fetched from when no mirror is set.
 const mavenCentral = "https://repo1" + ".maven.org/maven2"
 
-// fetchMajor is the major version that a new database is made with where none is installed.
-const fetchMajor = 17
+// defaultMajor is the major version that a new database is made with where none is installed.
+const defaultMajor = 17
 
 // binaries is one published archive of Postgres's programs.
 type binaries struct {
@@ -53,16 +53,16 @@ func parseBinaries(table string) []binaries {
 	return all
 }
 
-// choosePublished picks the archive for a platform: of the wanted major
-// version, or for a new database (0) of fetchMajor, else the newest. False: none is published.
-func choosePublished(all []binaries, platform string, want int) (binaries, bool) {
+// selectArchive picks the archive for a platform: of the wanted major
+// version, or for a new database (0) of defaultMajor, else the newest. False: none is published.
+func selectArchive(all []binaries, platform string, want int) (binaries, bool) {
 	var fit []binaries
 	for _, b := range all {
 		if b.platform == platform && (want == 0 || b.major() == want) {
 			fit = append(fit, b)
 		}
 	}
-	if i := slices.IndexFunc(fit, func(b binaries) bool { return b.major() == fetchMajor }); i >= 0 {
+	if i := slices.IndexFunc(fit, func(b binaries) bool { return b.major() == defaultMajor }); i >= 0 {
 		return fit[i], true
 	}
 	if len(fit) == 0 {
@@ -80,13 +80,13 @@ func (b binaries) major() int {
 // name is Postgres's own name for the version: 17.11.
 func (b binaries) name() string { return "PostgreSQL " + strings.TrimSuffix(b.version, ".0") }
 
-// folder is the name of the folder that the archive is unpacked into.
-func (b binaries) folder() string {
+// makeFolder is the name of the folder that the archive is unpacked into.
+func (b binaries) folderName() string {
 	return fmt.Sprintf("%s-%s-%.16s", strings.TrimSuffix(b.version, ".0"), b.platform, b.file.SHA256)
 }
 
-// from is the file at a Maven repository.
-func (b binaries) from(repository string) fetch.File {
+// fileAt is the file at a Maven repository.
+func (b binaries) fileAt(repository string) fetch.File {
 	artifact := "embedded-postgres-binaries-" + b.platform
 	f := b.file
 	f.URL = fmt.Sprintf("%s/io/zonky/test/postgres/%s/%s/%[2]s-%[3]s.jar", strings.TrimRight(repository, "/"), artifact, b.version)

@@ -19,7 +19,7 @@ import (
 
 const (
 	buildingTemporal = "building the embedded Temporal server, once"
-	buildReports     = 10 * time.Second // between two lines about progress
+	reportInterval   = 10 * time.Second // between two lines about progress
 	linkShare        = 0.06             // of the time of a build is the linker's
 )
 
@@ -28,14 +28,14 @@ type goBuild struct {
 	source string // folder of its module
 	log    io.Writer
 
-	mu         sync.Mutex // guards what follows
-	downloaded int        // modules
-	sizes      map[string]int64
-	total      int64 // bytes of source in all packages that have to be compiled
-	begun      int64 // bytes of source in those whose compilation has begun
-	packages   int   // how many have begun
-	since      time.Time
-	tail       []string // of what go said
+	mu              sync.Mutex // guards what follows
+	downloaded      int        // modules
+	sizes           map[string]int64
+	totalBytes      int64 // bytes of source in all packages that have to be compiled
+	startedBytes    int64 // bytes of source in those whose compilation has begun
+	startedPackages int   // how many have begun
+	compileStart    time.Time
+	tail            []string // of what go said
 }
 
 // buildTemporal builds the program once, whoever asks: under a file lock, and
@@ -45,13 +45,13 @@ func buildTemporal(ctx context.Context, source, target string, log io.Writer) er
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	if err := checkTrust(dir, nobodyElse); err != nil {
+	if err := checkTrust(dir, selfOnly); err != nil {
 		return trimtab.NewError(trimtab.Unavailable, "unsafe_folder", "take that right away (chmod go-w), or set XDG_CACHE_HOME to a folder of your own",
 			"keep the embedded Temporal server in %s: %w", dir, err)
 	}
 	b := &goBuild{source: source, log: log}
-	say(log, "%s: %s", buildingTemporal, "some minutes, most of them the compiler's")
-	stop := b.report(ctx)
+	logf(log, "%s: %s", buildingTemporal, "some minutes, most of them the compiler's")
+	stop := b.reportProgress(ctx)
 	defer stop()
 	unlock, err := lock(ctx, filepath.Join(dir, "build.lock"))
 	if err != nil {
@@ -79,18 +79,18 @@ func buildTemporal(ctx context.Context, source, target string, log io.Writer) er
 
 // run lists what has to be compiled, and compiles and links it to the file draft.
 func (b *goBuild) run(ctx context.Context, draft string) error {
-	if err := b.list(ctx); err != nil {
+	if err := b.listStale(ctx); err != nil {
 		return err
 	}
-	return b.command(ctx, b.compiling, "build", "-v", "-buildvcs=false", "-ldflags", "-s -w", "-o", draft, ".")
+	return b.runGo(ctx, b.noteCompiling, "build", "-v", "-buildvcs=false", "-ldflags", "-s -w", "-o", draft, ".")
 }
 
-// list fills in the packages that have to be compiled and their sizes. It
+// listStale fills in the packages that have to be compiled and their sizes. It
 // downloads the modules that are not in Go's cache yet.
-func (b *goBuild) list(ctx context.Context) error {
+func (b *goBuild) listStale(ctx context.Context) error {
 	format := `{{if .Stale}}{{.ImportPath}}{{"\t"}}{{.Dir}}{{range .GoFiles}}{{"\t"}}{{.}}{{end}}{{end}}`
 	sizes := map[string]int64{}
-	err := b.command(ctx, func(line string) bool {
+	err := b.runGo(ctx, func(line string) bool {
 		fields := strings.Split(line, "\t")
 		if len(fields) < 3 {
 			return false
@@ -104,31 +104,31 @@ func (b *goBuild) list(ctx context.Context) error {
 	}, "list", "-deps", "-f", format, ".")
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.sizes, b.since = sizes, time.Now()
+	b.sizes, b.compileStart = sizes, time.Now()
 	for _, n := range sizes {
-		b.total += n
+		b.totalBytes += n
 	}
 	return err
 }
 
-// compiling notes that the compilation of a package has begun; false if the
+// noteCompiling notes that the compilation of a package has begun; false if the
 // line is the name of none.
-func (b *goBuild) compiling(line string) bool {
+func (b *goBuild) noteCompiling(line string) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	n, ok := b.sizes[line]
 	if ok {
-		b.packages++
-		b.begun += n
+		b.startedPackages++
+		b.startedBytes += n
 	}
 	return ok
 }
 
-// command runs go in the module's folder and gives each line of its output to
+// runGo runs go in the module's folder and gives each line of its output to
 // take; those that it does not take are kept for an error. Flags and environment
 // leave packages as go run compiles them, so that what has been compiled for
 // trimtab itself is not compiled again.
-func (b *goBuild) command(ctx context.Context, take func(line string) bool, args ...string) error {
+func (b *goBuild) runGo(ctx context.Context, take func(line string) bool, args ...string) error {
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = b.source
 	cmd.Env = append(os.Environ(), "GOWORK=off", "GOFLAGS=", "GOOS=", "GOARCH=", "PWD="+b.source)
@@ -141,8 +141,8 @@ func (b *goBuild) command(ctx context.Context, take func(line string) bool, args
 	go func() {
 		defer close(read)
 		for lines := bufio.NewScanner(r); lines.Scan(); {
-			if text := lines.Text(); !b.downloading(text) && !take(text) {
-				b.keep(text)
+			if text := lines.Text(); !b.noteDownload(text) && !take(text) {
+				b.keepTail(text)
 			}
 		}
 		_, _ = io.Copy(io.Discard, r) // a line that was too long ended the scanner
@@ -153,8 +153,8 @@ func (b *goBuild) command(ctx context.Context, take func(line string) bool, args
 	return err
 }
 
-// downloading notes that Go downloads a module, if the line says so.
-func (b *goBuild) downloading(line string) bool {
+// noteDownload notes that Go downloads a module, if the line says so.
+func (b *goBuild) noteDownload(line string) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	is := strings.HasPrefix(line, "go: downloading ")
@@ -164,8 +164,8 @@ func (b *goBuild) downloading(line string) bool {
 	return is
 }
 
-// keep keeps the last lines that Go said.
-func (b *goBuild) keep(line string) {
+// supervise keeps the last lines that Go said.
+func (b *goBuild) keepTail(line string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.tail = append(b.tail, line); len(b.tail) > 20 {
@@ -173,18 +173,18 @@ func (b *goBuild) keep(line string) {
 	}
 }
 
-// report says every ten seconds how far the build is, until it is stopped.
-func (b *goBuild) report(ctx context.Context) (stop func()) {
+// reportProgress says every ten seconds how far the build is, until it is stopped.
+func (b *goBuild) reportProgress(ctx context.Context) (stop func()) {
 	ctx, stop = context.WithCancel(ctx)
 	go func() {
-		tick := time.NewTicker(buildReports)
+		tick := time.NewTicker(reportInterval)
 		defer tick.Stop()
 		for begin := time.Now(); ; {
 			select {
 			case <-ctx.Done():
 				return
 			case now := <-tick.C:
-				say(b.log, "%s: %s", buildingTemporal, b.progress(begin, now))
+				logf(b.log, "%s: %s", buildingTemporal, b.progress(begin, now))
 			}
 		}
 	}()
@@ -197,19 +197,19 @@ func (b *goBuild) progress(begin, now time.Time) string {
 	defer b.mu.Unlock()
 	took := minutes(now.Sub(begin))
 	switch {
-	case b.total == 0 && b.downloaded > 0:
+	case b.totalBytes == 0 && b.downloaded > 0:
 		return fmt.Sprintf("modules downloaded: %d (%s)", b.downloaded, took)
-	case b.total == 0:
+	case b.totalBytes == 0:
 		return fmt.Sprintf("another process builds it, or Go looks for what there is to do (%s)", took)
-	case b.packages >= len(b.sizes):
+	case b.startedPackages >= len(b.sizes):
 		return fmt.Sprintf("all %d packages compiled, linking (%s)", len(b.sizes), took)
 	}
-	share := (1 - linkShare) * float64(b.begun) / float64(b.total)
-	doing := fmt.Sprintf("%d of %d packages, %.0f %% (%s", b.packages, len(b.sizes), 100*share, took)
+	share := (1 - linkShare) * float64(b.startedBytes) / float64(b.totalBytes)
+	doing := fmt.Sprintf("%d of %d packages, %.0f %% (%s", b.startedPackages, len(b.sizes), 100*share, took)
 	if share < 0.03 { // too little to judge by
 		return doing + ")"
 	}
-	left := time.Duration(float64(now.Sub(b.since)) * (1 - share) / share)
+	left := time.Duration(float64(now.Sub(b.compileStart)) * (1 - share) / share)
 	return doing + ", about " + minutes(left) + " left)"
 }
 
@@ -235,7 +235,7 @@ func compilerMemory(free int64, compilers int) []string {
 // freeMemory is how many bytes of memory may still be used, of the machine and
 // of the control group that this process is in; 0 if that is not known.
 func freeMemory() int64 {
-	free := memoryOf("/proc/meminfo", "MemAvailable:") << 10
+	free := readMeminfo("/proc/meminfo", "MemAvailable:") << 10
 	limit, err := readNumber("/sys/fs/cgroup/memory.max")
 	if err != nil { // no limit, or no such group
 		return free
@@ -247,8 +247,8 @@ func freeMemory() int64 {
 	return min(free, limit-used)
 }
 
-// memoryOf reads the number behind a name in a file of lines such as "NAME 123 kB".
-func memoryOf(file, name string) int64 {
+// readMeminfo reads the number behind a name in a file of lines such as "NAME 123 kB".
+func readMeminfo(file, name string) int64 {
 	text, _ := os.ReadFile(file)
 	for line := range strings.Lines(string(text)) {
 		if f := strings.Fields(line); len(f) >= 2 && f[0] == name {

@@ -78,14 +78,14 @@ func TestBuildTemporalFails(t *testing.T) {
 func TestCachedTemporal(t *testing.T) {
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 	source := writeModule(t, tinyProgram)
-	before, err := cachedTemporal(source)
+	before, err := temporalCachePath(source)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(source, "word/word.go"), []byte("package word\n\nconst Word = \"other\"\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if after, err := cachedTemporal(source); err != nil || after == before {
+	if after, err := temporalCachePath(source); err != nil || after == before {
 		t.Errorf("a change in a folder below leaves %s, %v", after, err)
 	}
 }
@@ -100,17 +100,17 @@ func TestBuildProgress(t *testing.T) {
 		}
 	}
 	check(10*time.Second, "another process builds it, or Go looks for what there is to do (0:10)")
-	b.downloading("go: downloading example.org/a v1.0.0")
+	b.noteDownload("go: downloading example.org/a v1.0.0")
 	check(20*time.Second, "modules downloaded: 1 (0:20)")
-	b.sizes, b.total, b.since = map[string]int64{"a": 100, "b": 300, "c": 600}, 1000, begin.Add(30*time.Second)
+	b.sizes, b.totalBytes, b.compileStart = map[string]int64{"a": 100, "b": 300, "c": 600}, 1000, begin.Add(30*time.Second)
 	check(40*time.Second, "0 of 3 packages, 0 % (0:40)")
-	b.compiling("a")
-	b.compiling("b")
-	if b.compiling("# a") || b.compiling("b.go:3: no") {
+	b.noteCompiling("a")
+	b.noteCompiling("b")
+	if b.noteCompiling("# a") || b.noteCompiling("b.go:3: no") {
 		t.Error("what the compiler says is taken for a package")
 	}
 	check(70*time.Second, "2 of 3 packages, 38 % (1:10, about 1:06 left)")
-	b.compiling("c")
+	b.noteCompiling("c")
 	check(100*time.Second, "all 3 packages compiled, linking (1:40)")
 }
 

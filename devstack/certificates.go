@@ -38,11 +38,11 @@ const (
 const temporalName = "trimtab-temporal"
 
 const (
-	lifetime = 30 * 365 * 24 * time.Hour // of certificates
-	renewal  = 365 * 24 * time.Hour      // before their end they are made anew when the server starts
+	certLifetime = 30 * 365 * 24 * time.Hour // of certificates
+	certRenewal  = 365 * 24 * time.Hour      // before their end they are made anew when the server starts
 )
 
-// certificates reads the certificates in a folder, or makes them where there
+// certificatesDir reads the certificates in a folder, or makes them where there
 // are none that will hold. reason says what was wrong with those that were there.
 func certificates(dir string, now time.Time) (t TLS, reason error, err error) {
 	t, reason = readCertificates(dir, now)
@@ -71,7 +71,7 @@ func readCertificates(dir string, now time.Time) (TLS, error) {
 	if !pool.AppendCertsFromPEM(raw) {
 		return TLS{}, fmt.Errorf("%s holds no certificate", ca)
 	}
-	client, until := filepath.Join(dir, clientFile), now.Add(renewal)
+	client, until := filepath.Join(dir, clientFile), now.Add(certRenewal)
 	if err := checkCertificate(filepath.Join(dir, serverFile), pool, x509.ExtKeyUsageServerAuth, until); err != nil {
 		return TLS{}, err
 	}
@@ -123,7 +123,7 @@ func makeCertificates(dir string, now time.Time) error {
 		Subject: pkix.Name{CommonName: "trimtab client"}, KeyUsage: x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	}
-	signer, root, err := sign(authority, nil, nil, now)
+	signer, root, err := signCertificate(authority, nil, nil, now)
 	if err != nil {
 		return err
 	}
@@ -131,7 +131,7 @@ func makeCertificates(dir string, now time.Time) error {
 		file string
 		cert *x509.Certificate
 	}{{serverFile, server}, {clientFile, client}} {
-		key, cert, err := sign(leaf.cert, authority, signer, now)
+		key, cert, err := signCertificate(leaf.cert, authority, signer, now)
 		if err != nil {
 			return err
 		}
@@ -142,10 +142,10 @@ func makeCertificates(dir string, now time.Time) error {
 	return writePEM(filepath.Join(dir, authorityFile), "CERTIFICATE", root) // last: without it nothing counts
 }
 
-// sign gives a certificate a key of its own and signs it by parent, or by
+// signCertificate gives a certificate a key of its own and signs it by parent, or by
 // itself where there is none. It is valid since 1970: a clock that jumps back
 // must not end a run.
-func sign(c, parent *x509.Certificate, by *ecdsa.PrivateKey, now time.Time) (*ecdsa.PrivateKey, []byte, error) {
+func signCertificate(c, parent *x509.Certificate, by *ecdsa.PrivateKey, now time.Time) (*ecdsa.PrivateKey, []byte, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, nil, err
@@ -153,7 +153,7 @@ func sign(c, parent *x509.Certificate, by *ecdsa.PrivateKey, now time.Time) (*ec
 	if c.SerialNumber, err = rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127)); err != nil {
 		return nil, nil, err
 	}
-	c.NotBefore, c.NotAfter = time.Unix(0, 0), now.Add(lifetime)
+	c.NotBefore, c.NotAfter = time.Unix(0, 0), now.Add(certLifetime)
 	if parent == nil {
 		parent, by = c, key
 	}

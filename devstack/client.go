@@ -21,7 +21,7 @@ import (
 // EnsureOptions say how to start a dev process where none runs.
 type EnsureOptions struct {
 	Dir        string                                              // the data folder
-	Marker     DataFolder                                          // that it must have; the zero one if it was not claimed before
+	Marker     FolderMarker                                        // that it must have; the zero one if it was not claimed before
 	Executable string                                              // empty: the program that runs
 	Args       []string                                            // nil: dev --data-folder DIR
 	OpenRuns   func(ctx context.Context, e Endpoints) (int, error) // decides whether a dev process of another build is replaced; nil: never
@@ -35,12 +35,12 @@ type EnsureOptions struct {
 func Running(dir string) (Info, bool) {
 	var info Info
 	err := readJSON(filepath.Join(dir, "dev.json"), &info)
-	return info, err == nil && info.serves(dir) != nil
+	return info, err == nil && info.liveProcess(dir) != nil
 }
 
-// serves is the dev process itself; nil if it does not live, or serves another
+// liveProcess is the dev process itself; nil if it does not live, or serves another
 // folder, of which dir is a copy.
-func (i Info) serves(dir string) *process {
+func (i Info) liveProcess(dir string) *process {
 	p := adopt(i.Pid, i.Birth)
 	if p == nil || i.Folder == folderKey(dir) {
 		return p
@@ -76,13 +76,13 @@ func Ensure(ctx context.Context, o EnsureOptions) (Endpoints, error) {
 	}
 	o.Dir = dir
 	IgnoreEnvironment()
-	if err := takeFolder(dir, o.Marker); err != nil {
+	if err := claimForServers(dir, o.Marker); err != nil {
 		return Endpoints{}, err
 	}
 	if err := Touch(dir); err != nil {
 		return Endpoints{}, folderError(dir, err)
 	}
-	build, err := knownBuildID(dir, o.Executable)
+	build, err := cachedBuildID(dir, o.Executable)
 	if err != nil {
 		return Endpoints{}, fmt.Errorf("read the program to start: %w", err)
 	}
@@ -98,11 +98,11 @@ func Ensure(ctx context.Context, o EnsureOptions) (Endpoints, error) {
 }
 
 func (o EnsureOptions) ensure(ctx context.Context, build string) (Endpoints, error) {
-	log := follow(filepath.Join(o.Dir, "dev.log"), o.Log)
+	log := followLog(filepath.Join(o.Dir, "dev.log"), o.Log)
 	heard, told := time.Now(), false
 	for {
 		if info, ok := Running(o.Dir); ok {
-			if info.BuildID == build || !o.replace(ctx, info) {
+			if info.BuildID == build || !o.shouldReplace(ctx, info) {
 				return info.Endpoints, nil
 			}
 			if err := Stop(ctx, o.Dir); err != nil {
@@ -126,7 +126,7 @@ func (o EnsureOptions) ensure(ctx context.Context, build string) (Endpoints, err
 		}
 		silent := time.Since(heard)
 		if silent > noticeAfter && !told {
-			say(o.Log, "waiting for another dev process of %s, which starts or ends", o.Dir)
+			logf(o.Log, "waiting for another dev process of %s, which starts or ends", o.Dir)
 			told = true
 		}
 		if silent > silenceLimit {
@@ -149,30 +149,30 @@ const (
 	silenceLimit = 3 * time.Minute
 )
 
-// replace decides whether the dev process of another build has to go.
-func (o EnsureOptions) replace(ctx context.Context, info Info) bool {
+// shouldReplace decides whether the dev process of another build has to go.
+func (o EnsureOptions) shouldReplace(ctx context.Context, info Info) bool {
 	if o.OpenRuns != nil {
 		if n, err := o.OpenRuns(ctx, info.Endpoints); err == nil && n == 0 {
-			say(o.Log, "the stack was started by another build of trimtab and no run is open: it is started anew")
+			logf(o.Log, "the stack was started by another build of trimtab and no run is open: it is started anew")
 			return true
 		}
 	}
-	say(o.Log, "note: the stack was started by another build of trimtab (%s); it is used as it is. trimtab dev stop ends it", info.BuildID)
+	logf(o.Log, "note: the stack was started by another build of trimtab (%s); it is used as it is. trimtab dev stop ends it", info.BuildID)
 	if info.Endpoints.TemporalTLS == (TLS{}) {
-		say(o.Log, "note: that build's Temporal server asks nobody who he is: any user of this machine can steer its runs")
+		logf(o.Log, "note: that build's Temporal server asks nobody who he is: any user of this machine can steer its runs")
 	}
 	return false
 }
 
 // launch starts a dev process that outlives this one and waits until it is ready.
-func (o EnsureOptions) launch(ctx context.Context, build string, log *follower) (Endpoints, error) {
+func (o EnsureOptions) launch(ctx context.Context, build string, log *logFollower) (Endpoints, error) {
 	if err := o.fetchPostgres(ctx); err != nil {
 		return Endpoints{}, err
 	}
 	if err := checkStackLimits(); err != nil {
 		return Endpoints{}, err
 	}
-	program, err := o.keepProgram(build)
+	program, err := o.copyProgram(build)
 	if err != nil {
 		return Endpoints{}, fmt.Errorf("copy the program into the data folder: %w", err)
 	}
@@ -181,7 +181,7 @@ func (o EnsureOptions) launch(ctx context.Context, build string, log *follower) 
 		return Endpoints{}, err
 	}
 	defer out.Close()
-	from := size(out)
+	from := fileSize(out)
 	args := o.Args
 	if args == nil {
 		args = []string{"dev", "--data-folder", o.Dir}
@@ -190,7 +190,7 @@ func (o EnsureOptions) launch(ctx context.Context, build string, log *follower) 
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.Env = o.environment()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	p, err := start(cmd, false)
+	p, err := startProcess(cmd, false)
 	if err != nil {
 		return Endpoints{}, fmt.Errorf("start the dev process: %w", err)
 	}
@@ -217,11 +217,11 @@ func (o EnsureOptions) fetchPostgres(ctx context.Context) error {
 	if o.Downloads == nil {
 		return nil
 	}
-	c, err := lookCluster(o.Dir)
+	c, err := inspectCluster(o.Dir)
 	if err != nil {
 		return err
 	}
-	if pid, _ := c.lockFile(); pid != 0 {
+	if pid, _ := c.readLockFile(); pid != 0 {
 		return nil
 	}
 	_, err = findOrFetch(ctx, c.data(), "", o.Downloads, c.cred, o.Log)
@@ -237,19 +237,19 @@ func (o EnsureOptions) environment() []string {
 	}
 	beside := filepath.Join(filepath.Dir(self), temporalProgram)
 	env := append(environment(), o.Env...)
-	if os.Getenv("TRIMTAB_TEMPORAL_PROGRAM") != "" || runnable(beside) != nil || checkProgram(beside) != nil {
+	if os.Getenv("TRIMTAB_TEMPORAL_PROGRAM") != "" || checkExecutable(beside) != nil || checkProgram(beside) != nil {
 		return env
 	}
 	return append(env, "TRIMTAB_TEMPORAL_PROGRAM="+beside)
 }
 
-// keepProgram copies the executable to bin/BUILD/trimtab and removes the copies
+// copyProgram copies the executable to bin/BUILD/trimtab and removes the copies
 // of other builds: go run deletes its program when it ends, and a rebuilt one
 // must not change under a process that starts workers from it.
-func (o EnsureOptions) keepProgram(build string) (string, error) {
+func (o EnsureOptions) copyProgram(build string) (string, error) {
 	bin := filepath.Join(o.Dir, "bin")
 	target := filepath.Join(bin, build, "trimtab")
-	removeCopies(bin, build)
+	removeOldCopies(bin, build)
 	switch is, err := buildID(target); {
 	case err == nil && is == build:
 		return target, checkFolderTrust(target)
@@ -260,7 +260,7 @@ func (o EnsureOptions) keepProgram(build string) (string, error) {
 		return "", err
 	}
 	for _, dir := range []string{bin, filepath.Dir(target)} {
-		if err := subfolder(dir); err != nil {
+		if err := makeSubfolder(dir); err != nil {
 			return "", err
 		}
 	}
@@ -272,7 +272,7 @@ func (o EnsureOptions) keepProgram(build string) (string, error) {
 	// A process that is started meanwhile would hold the file open for writing
 	// for an instant, and a program that is being written cannot be run.
 	syscall.ForkLock.RLock()
-	err = plainfile.NewFrom(target, 0o755, func(w io.Writer) error { _, err := io.Copy(w, src); return err })
+	err = plainfile.WriteNewFrom(target, 0o755, func(w io.Writer) error { _, err := io.Copy(w, src); return err })
 	syscall.ForkLock.RUnlock()
 	if errors.Is(err, fs.ErrExist) { // another client was faster
 		err = nil
@@ -282,10 +282,10 @@ func (o EnsureOptions) keepProgram(build string) (string, error) {
 
 var buildName = regexp.MustCompile(`^[0-9a-f]{16}$`)
 
-// removeCopies removes the copies of other builds that keepProgram made. One is
+// removeOldCopies removes the copies of other builds that copyProgram made. One is
 // known by its place and its bytes: bin/BUILD/trimtab, a plain file of that
 // build. What is anything else stays, and so does a folder that holds more.
-func removeCopies(bin, build string) {
+func removeOldCopies(bin, build string) {
 	if st, err := os.Lstat(bin); err != nil || !st.IsDir() {
 		return
 	}
@@ -312,7 +312,7 @@ func Stop(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	if is, err := lookFolder(dir); err != nil || is.marker.ID == "" && !is.old {
+	if is, err := inspectFolder(dir); err != nil || is.marker.ID == "" && !is.legacy {
 		return err // nothing was ever started here
 	}
 	IgnoreEnvironment()
@@ -334,7 +334,7 @@ func stopDev(ctx context.Context, dir string) (unlock func(), err error) {
 		if err != nil || unlock != nil {
 			return unlock, err
 		}
-		p, err := holder(dir)
+		p, err := lockHolder(dir)
 		switch {
 		case err != nil:
 			return nil, err
@@ -354,14 +354,14 @@ func stopDev(ctx context.Context, dir string) (unlock func(), err error) {
 	}
 }
 
-// holder is the dev process of a folder, ready or not; nil if it is not known.
-func holder(dir string) (*process, error) {
+// lockHolder is the dev process of a folder, ready or not; nil if it is not known.
+func lockHolder(dir string) (*process, error) {
 	for _, name := range []string{"dev.pid", "dev.json"} {
 		var info Info
 		if err := readJSON(filepath.Join(dir, name), &info); err != nil {
 			return nil, err
 		}
-		if p := info.serves(dir); p != nil {
+		if p := info.liveProcess(dir); p != nil {
 			return p, nil
 		}
 	}
@@ -386,15 +386,15 @@ func stopStrays(ctx context.Context, dir string) error {
 	var worker workerState
 	var temporal temporalState
 	err := errors.Join(readJSON(d.path("worker.json"), &worker), readJSON(d.path("temporal/temporal.json"), &temporal))
-	if p := worker.process(d.dir, marker(d.dir, "worker")); p != nil {
+	if p := worker.find(d.dir, processTag(d.dir, "worker")); p != nil {
 		err = errors.Join(err, stopWorker(p), remove(d.path("worker.json")))
 	}
 	err = errors.Join(err, d.stopStrayWorkers())
-	mark := marker(d.path("temporal"), "temporal")
-	if p := temporal.process(d.path("temporal"), mark); p != nil {
+	mark := processTag(d.path("temporal"), "temporal")
+	if p := temporal.find(d.path("temporal"), mark); p != nil {
 		err = errors.Join(err, stopTemporal(p))
 	}
-	for _, p := range strays(mark) {
+	for _, p := range findTagged(mark) {
 		err = errors.Join(err, stopTemporal(p))
 	}
 	if _, none := os.Stat(d.path("postgres/postgres.json")); none != nil {
@@ -407,15 +407,15 @@ func stopStrays(ctx context.Context, dir string) error {
 	return errors.Join(err, adoptErr)
 }
 
-// follower copies what a log gains to people, whole lines at a time.
-type follower struct {
+// logFollower copies what a log gains to people, whole lines at a time.
+type logFollower struct {
 	path string
 	at   int64
 	to   io.Writer
 }
 
-func follow(path string, to io.Writer) *follower {
-	f := &follower{path: path, to: to}
+func followLog(path string, to io.Writer) *logFollower {
+	f := &logFollower{path: path, to: to}
 	if st, err := os.Stat(path); err == nil && st.Size() <= logLimit {
 		f.at = st.Size()
 	}
@@ -423,7 +423,7 @@ func follow(path string, to io.Writer) *follower {
 }
 
 // copy is true if the log has gained something.
-func (f *follower) copy() bool {
+func (f *logFollower) copy() bool {
 	file, err := plainfile.Open(f.path)
 	if err != nil {
 		return false

@@ -22,26 +22,26 @@ import (
 // clusterState is what must never change between two starts: clients such as
 // Temporal cannot follow a server to another port.
 type clusterState struct {
-	Port   int    `json:"port"`
-	Socket string `json:"socket"`          // folder
-	Place  string `json:"place,omitempty"` // holds data, if the folder itself does not
-	Data   string `json:"data,omitempty"`  // folderKey of data when it was last started from here
-	Draft  string `json:"draft,omitempty"` // name of a cluster that is being made
+	Port       int    `json:"port"`
+	Socket     string `json:"socket"`          // folder
+	DataParent string `json:"place,omitempty"` // holds data, if the folder itself does not
+	DataKey    string `json:"data,omitempty"`  // folderKey of data when it was last started from here
+	Draft      string `json:"draft,omitempty"` // name of a cluster that is being made
 }
 
 // cluster is one data folder of Postgres and what belongs to it.
 type cluster struct {
-	o        PostgresOptions
+	opts     PostgresOptions
 	dir      string              // absolute; password, log, state
 	cred     *syscall.Credential // whom Postgres runs as, when we are root
 	password string
 	clusterState
 }
 
-func (c *cluster) place() string     { return cmp.Or(c.Place, c.dir) }
-func (c *cluster) data() string      { return filepath.Join(c.place(), "data") }
-func (c *cluster) log() string       { return filepath.Join(c.dir, "postgres.log") }
-func (c *cluster) stateFile() string { return filepath.Join(c.dir, "postgres.json") }
+func (c *cluster) dataParent() string { return cmp.Or(c.DataParent, c.dir) }
+func (c *cluster) data() string       { return filepath.Join(c.dataParent(), "data") }
+func (c *cluster) log() string        { return filepath.Join(c.dir, "postgres.log") }
+func (c *cluster) stateFile() string  { return filepath.Join(c.dir, "postgres.json") }
 
 // openCluster reads or chooses all that is fixed for the data folder but its port and socket.
 func openCluster(o PostgresOptions) (*cluster, error) {
@@ -49,10 +49,10 @@ func openCluster(o PostgresOptions) (*cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := subfolder(dir); err != nil {
+	if err := makeSubfolder(dir); err != nil {
 		return nil, trimtab.NewError(trimtab.Unavailable, "data_folder", "choose another data folder, or make this one writable", "make the folder of the database: %w", err)
 	}
-	c := &cluster{o: o, dir: dir}
+	c := &cluster{opts: o, dir: dir}
 	if err := readJSON(c.stateFile(), &c.clusterState); err != nil {
 		return nil, err
 	}
@@ -60,9 +60,9 @@ func openCluster(o PostgresOptions) (*cluster, error) {
 		return nil, err
 	}
 	if c.Port == 0 { // a new one
-		c.Place = c.elsewhere()
+		c.DataParent = c.chooseDataParent()
 	}
-	if err := c.checkPlace(); err != nil {
+	if err := c.checkNotCopied(); err != nil {
 		return nil, err
 	}
 	if err := c.checkOwner(); err != nil {
@@ -71,13 +71,13 @@ func openCluster(o PostgresOptions) (*cluster, error) {
 	return c, nil
 }
 
-// elsewhere is where the data goes if the user that Postgres runs as cannot
+// chooseDataParent is where the data goes if the user that Postgres runs as cannot
 // reach dir: under /var/lib, where nothing is yet. It is empty if he can.
-func (c *cluster) elsewhere() string {
+func (c *cluster) chooseDataParent() string {
 	if c.cred == nil {
 		return ""
 	}
-	closed := closedFolder(c.dir, c.cred)
+	closed := firstUnreachable(c.dir, c.cred)
 	if closed == "" {
 		return ""
 	}
@@ -90,26 +90,26 @@ func (c *cluster) elsewhere() string {
 		}
 		place = fmt.Sprintf("%s-%d", base, n)
 	}
-	say(c.o.Log, "Postgres does not run as root, and %s is closed to other users: the database is kept in %s", closed, place)
+	logf(c.opts.Log, "Postgres does not run as root, and %s is closed to other users: the database is kept in %s", closed, place)
 	return place
 }
 
-// placeOwner is the file owner.json beside data that is not in the data folder
+// dataOwner is the file owner.json beside data that is not in the data folder
 // itself: whose it is.
-type placeOwner struct {
+type dataOwner struct {
 	Path   string `json:"path"`   // of the folder of the cluster
 	Folder string `json:"folder"` // folderKey of it
 }
 
-func (c *cluster) ownerFile() string { return filepath.Join(c.Place, "owner.json") }
+func (c *cluster) ownerFile() string { return filepath.Join(c.DataParent, "owner.json") }
 
-// checkPlace refuses the data of another folder, of which this one is a copy:
+// checkNotCopied refuses the data of another folder, of which this one is a copy:
 // the copy has no data of its own, and would work on the original's.
-func (c *cluster) checkPlace() error {
-	if c.Place == "" {
+func (c *cluster) checkNotCopied() error {
+	if c.DataParent == "" {
 		return nil
 	}
-	var is placeOwner
+	var is dataOwner
 	if err := readJSON(c.ownerFile(), &is); err != nil {
 		return err
 	}
@@ -117,26 +117,26 @@ func (c *cluster) checkPlace() error {
 		return nil // nobody's yet, ours, or of one that was moved here
 	}
 	return trimtab.NewError(trimtab.Conflict, "copied_folder",
-		fmt.Sprintf("stop the original, copy its database with cp -a %s %s-copy, remove the file owner.json in that, and write its path as \"place\" into %s", c.Place, c.Place, c.stateFile()),
-		"open the database of %s: the folder is a copy of %s, whose database is in %s and was not copied with it", c.dir, is.Path, c.Place)
+		fmt.Sprintf("stop the original, copy its database with cp -a %s %s-copy, remove the file owner.json in that, and write its path as \"place\" into %s", c.DataParent, c.DataParent, c.stateFile()),
+		"open the database of %s: the folder is a copy of %s, whose database is in %s and was not copied with it", c.dir, is.Path, c.DataParent)
 }
 
-// ownPlace notes whose the data is.
-func (c *cluster) ownPlace() error {
-	if c.Place == "" {
+// claimDataParent notes whose the data is.
+func (c *cluster) claimDataParent() error {
+	if c.DataParent == "" {
 		return nil
 	}
-	return writeJSON(c.ownerFile(), placeOwner{c.dir, folderKey(c.dir)})
+	return writeJSON(c.ownerFile(), dataOwner{c.dir, folderKey(c.dir)})
 }
 
 // isCopy tells that the data was started last where it was copied from, so that
 // what it says of processes and sockets is said of those there.
-func (c *cluster) isCopy() bool { return c.Data != "" && c.Data != folderKey(c.data()) }
+func (c *cluster) isCopy() bool { return c.DataKey != "" && c.DataKey != folderKey(c.data()) }
 
-// closedFolder names the first parent of path, or path, that the user cannot enter.
-func closedFolder(path string, cred *syscall.Credential) string {
+// firstUnreachable names the first parent of path, or path, that the user cannot enter.
+func firstUnreachable(path string, cred *syscall.Credential) string {
 	for d := path; ; d = filepath.Dir(d) {
-		if st, err := os.Stat(d); err == nil && !mayEnter(st, cred) {
+		if st, err := os.Stat(d); err == nil && !canEnter(st, cred) {
 			return d
 		}
 		if d == filepath.Dir(d) {
@@ -145,7 +145,7 @@ func closedFolder(path string, cred *syscall.Credential) string {
 	}
 }
 
-func mayEnter(st fs.FileInfo, cred *syscall.Credential) bool {
+func canEnter(st fs.FileInfo, cred *syscall.Credential) bool {
 	bit := fs.FileMode(0o001)
 	if sys, ok := st.Sys().(*syscall.Stat_t); ok {
 		switch {
@@ -205,8 +205,8 @@ func (c *cluster) checkOwner() error {
 	return nil
 }
 
-// give makes the user that Postgres runs as the owner of path.
-func (c *cluster) give(path string) error {
+// chown makes the user that Postgres runs as the owner of path.
+func (c *cluster) chown(path string) error {
 	if c.cred == nil {
 		return nil
 	}
@@ -216,15 +216,15 @@ func (c *cluster) give(path string) error {
 // socketLimit is the longest path of a Unix socket on any system we know, less a byte.
 const socketLimit = 103
 
-// openSocket makes the private folder of the socket, short enough for its path.
+// makeSocketFolder makes the private folder of the socket, short enough for its path.
 // Only Postgres's user may enter it, so that whoever connects there is trusted.
-func (c *cluster) openSocket() error {
+func (c *cluster) makeSocketFolder() error {
 	if c.Socket != "" && !c.isCopy() {
 		err := os.Mkdir(c.Socket, 0o700)
 		if err == nil {
-			return c.give(c.Socket)
+			return c.chown(c.Socket)
 		}
-		if errors.Is(err, fs.ErrExist) && c.ownSocket() {
+		if errors.Is(err, fs.ErrExist) && c.ownsSocketFolder() {
 			return nil
 		}
 	}
@@ -232,7 +232,7 @@ func (c *cluster) openSocket() error {
 	if len(tmp)+len("/trimtab-0123456789/.s.PGSQL.12345") > socketLimit {
 		tmp = "/tmp"
 	}
-	if c.cred != nil && closedFolder(tmp, c.cred) != "" {
+	if c.cred != nil && firstUnreachable(tmp, c.cred) != "" {
 		tmp = "/tmp"
 	}
 	dir, err := os.MkdirTemp(tmp, "trimtab-") // mode 0700
@@ -240,12 +240,12 @@ func (c *cluster) openSocket() error {
 		return err
 	}
 	c.Socket = dir
-	return c.give(dir)
+	return c.chown(dir)
 }
 
-// ownSocket tells whether the saved folder is still ours: somebody else may
+// ownsSocketFolder tells whether the saved folder is still ours: somebody else may
 // have made it since the system's temporary folder was emptied.
-func (c *cluster) ownSocket() bool {
+func (c *cluster) ownsSocketFolder() bool {
 	st, err := os.Lstat(c.Socket)
 	if err != nil || !st.IsDir() || st.Mode().Perm() != 0o700 {
 		return false

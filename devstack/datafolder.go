@@ -24,10 +24,10 @@ import (
 	"github.com/trimtab/trimtab/plainfile"
 )
 
-// DataFolder is the marker of a data folder: its file trimtab.json. Folders
+// FolderMarker is the marker of a data folder: its file trimtab.json. Folders
 // that hold other files and no marker are never written to, so that a
 // --data-folder that names something else by mistake does no harm.
-type DataFolder struct {
+type FolderMarker struct {
 	Format int    `json:"format"` // of all that is in the folder
 	ID     string `json:"id"`     // 32 hexadecimal digits; a copy of the folder has the same
 }
@@ -44,66 +44,66 @@ var folderID = regexp.MustCompile(`^[0-9a-f]{32}$`)
 // and reads its marker otherwise. A data folder that was made before there were
 // markers is given one. Nothing is changed before an error. Errors:
 // data_folder, not_a_data_folder, data_folder_owner.
-func ClaimFolder(dir string) (DataFolder, error) {
-	is, err := lookFolder(dir)
+func ClaimFolder(dir string) (FolderMarker, error) {
+	is, err := inspectFolder(dir)
 	if err != nil || is.marker.ID != "" {
 		return is.marker, err
 	}
-	if err := folder(dir); err != nil {
-		return DataFolder{}, folderError(dir, err)
+	if err := makeFolder(dir); err != nil {
+		return FolderMarker{}, folderError(dir, err)
 	}
-	m, err := mark(dir)
-	if err != nil && !is.old { // one from before may be on a disk that is full or read-only
-		return DataFolder{}, folderError(dir, err)
+	m, err := writeMarker(dir)
+	if err != nil && !is.legacy { // one from before may be on a disk that is full or read-only
+		return FolderMarker{}, folderError(dir, err)
 	}
 	return m, nil
 }
 
-// FolderGone is the type of the error of KeepFolder.
+// FolderGone is the type of the error of ReclaimFolder.
 const FolderGone = "data_folder_gone"
 
-// KeepFolder is ClaimFolder for whoever has claimed dir before, with what he
+// ReclaimFolder is ClaimFolder for whoever has claimed dir before, with what he
 // was given then: a folder that was removed since is not made again. The zero
 // marker is that of the first time.
-func KeepFolder(dir string, m DataFolder) (DataFolder, error) {
+func ReclaimFolder(dir string, m FolderMarker) (FolderMarker, error) {
 	if m.ID == "" {
 		return ClaimFolder(dir)
 	}
-	if now, err := LookFolder(dir); err != nil || now == m {
+	if now, err := InspectFolder(dir); err != nil || now == m {
 		return now, err
 	}
 	return m, trimtab.NewError(trimtab.Unavailable, FolderGone, "begin again: a new command makes the folder anew, or restore it from a backup first",
 		"use %s as data folder: it was removed or replaced since this command began", dir)
 }
 
-// LookFolder reads the marker of a data folder and changes nothing. It is empty
+// InspectFolder reads the marker of a data folder and changes nothing. It is empty
 // for a folder that is absent, empty, or from before there were markers. The
 // errors are those of ClaimFolder.
-func LookFolder(dir string) (DataFolder, error) {
-	is, err := lookFolder(dir)
+func InspectFolder(dir string) (FolderMarker, error) {
+	is, err := inspectFolder(dir)
 	return is.marker, err
 }
 
-// takeFolder is KeepFolder for a folder from which servers are run.
-func takeFolder(dir string, m DataFolder) error {
-	if _, err := lookFolder(dir); err != nil { // what names the owner comes first
+// claimForServers is ReclaimFolder for a folder from which servers are run.
+func claimForServers(dir string, m FolderMarker) error {
+	if _, err := inspectFolder(dir); err != nil { // what names the owner comes first
 		return err
 	}
 	if err := checkFolderTrust(dir); err != nil {
 		return err
 	}
-	_, err := KeepFolder(dir, m)
+	_, err := ReclaimFolder(dir, m)
 	return err
 }
 
-// looked is what a folder was found to be.
-type looked struct {
-	there  bool // as a folder
-	old    bool // made by Trimtab before there were markers
-	marker DataFolder
+// folderState is what a folder was found to be.
+type folderState struct {
+	exists bool // as a folder
+	legacy bool // made by Trimtab before there were markers
+	marker FolderMarker
 }
 
-func lookFolder(dir string) (is looked, err error) {
+func inspectFolder(dir string) (is folderState, err error) {
 	if err := checkPath(dir); err != nil {
 		return is, err
 	}
@@ -116,7 +116,7 @@ func lookFolder(dir string) (is looked, err error) {
 	case !st.IsDir():
 		return is, folderError(dir, errors.New("it is not a folder"))
 	}
-	is.there = true
+	is.exists = true
 	if err := checkFolderOwner(dir, st); err != nil {
 		return is, err
 	}
@@ -124,7 +124,7 @@ func lookFolder(dir string) (is looked, err error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return is, err
 	}
-	is.old, err = recognise(dir)
+	is.legacy, err = isLegacyFolder(dir)
 	return is, err
 }
 
@@ -184,7 +184,7 @@ func userName(uid uint32) (name, as string) {
 }
 
 // readMarker reads a marker, whose owner has to be who reads it.
-func readMarker(path string) (m DataFolder, err error) {
+func readMarker(path string) (m FolderMarker, err error) {
 	st, err := os.Stat(path)
 	if err != nil {
 		return m, err
@@ -203,31 +203,31 @@ func readMarker(path string) (m DataFolder, err error) {
 		m, err = parseMarker(raw)
 	}
 	if err != nil {
-		return DataFolder{}, trimtab.NewError(trimtab.Unavailable, "data_folder",
+		return FolderMarker{}, trimtab.NewError(trimtab.Unavailable, "data_folder",
 			"restore the file from a backup, or choose another folder with --data-folder or TRIMTAB_DATA", "read the marker of the data folder, %s: %w", path, err)
 	}
 	return m, nil
 }
 
-func parseMarker(raw []byte) (m DataFolder, err error) {
+func parseMarker(raw []byte) (m FolderMarker, err error) {
 	if err := json.Unmarshal(raw, &m); err != nil {
-		return DataFolder{}, err
+		return FolderMarker{}, err
 	}
 	switch {
 	case m.Format < 1 || !folderID.MatchString(m.ID):
-		return DataFolder{}, fmt.Errorf("format %d and id %.40q mark no data folder", m.Format, m.ID)
+		return FolderMarker{}, fmt.Errorf("format %d and id %.40q mark no data folder", m.Format, m.ID)
 	case m.Format > folderFormat:
-		return DataFolder{}, fmt.Errorf("the folder has format %d, made by a newer trimtab; this one knows %d", m.Format, folderFormat)
+		return FolderMarker{}, fmt.Errorf("the folder has format %d, made by a newer trimtab; this one knows %d", m.Format, folderFormat)
 	}
 	return m, nil
 }
 
-// mark writes the marker. Of those who come at once the first one's stays.
-func mark(dir string) (DataFolder, error) {
+// writeMarker writes the marker. Of those who come at once the first one's stays.
+func writeMarker(dir string) (FolderMarker, error) {
 	raw := make([]byte, 16)
 	_, _ = rand.Read(raw) // never fails
-	m := DataFolder{folderFormat, hex.EncodeToString(raw)}
-	err := newJSON(filepath.Join(dir, markerFile), m)
+	m := FolderMarker{folderFormat, hex.EncodeToString(raw)}
+	err := createJSON(filepath.Join(dir, markerFile), m)
 	if errors.Is(err, fs.ErrExist) {
 		return readMarker(filepath.Join(dir, markerFile))
 	}
@@ -245,19 +245,19 @@ var topLevel = map[string]bool{
 // drafts are files of Trimtab under way, which a killed process may have left;
 // bystanders are what systems put into any folder.
 var (
-	drafts     = regexp.MustCompile(`^\.(trimtab\.json|dev\.json|dev\.pid|worker\.json|program\.json|app\.password|auditor\.password|key)-[0-9]+$`)
-	bystanders = []string{"lost+found", ".snapshot", ".zfs", ".DS_Store"}
+	tempFiles     = regexp.MustCompile(`^\.(trimtab\.json|dev\.json|dev\.pid|worker\.json|program\.json|app\.password|auditor\.password|key)-[0-9]+$`)
+	systemEntries = []string{"lost+found", ".snapshot", ".zfs", ".DS_Store"}
 )
 
-// recognise tells what a folder without a marker is: empty (false), or made by
+// isLegacyFolder tells what a folder without a marker is: empty (false), or made by
 // Trimtab (true). All else is an error.
-func recognise(dir string) (old bool, err error) {
+func isLegacyFolder(dir string) (old bool, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return false, folderError(dir, err)
 	}
 	entries = slices.DeleteFunc(entries, func(e fs.DirEntry) bool {
-		return slices.Contains(bystanders, e.Name()) || e.Type().IsRegular() && drafts.MatchString(e.Name())
+		return slices.Contains(systemEntries, e.Name()) || e.Type().IsRegular() && tempFiles.MatchString(e.Name())
 	})
 	if len(entries) == 0 {
 		return false, nil
@@ -265,12 +265,12 @@ func recognise(dir string) (old bool, err error) {
 	if err := checkEntryOwners(dir, entries); err != nil {
 		return false, err
 	}
-	if hasServers(dir) || hasStore(filepath.Join(dir, "store")) || hasBegun(dir, entries) {
+	if hasServerState(dir) || hasStore(filepath.Join(dir, "store")) || hasStartupFiles(dir, entries) {
 		return true, nil
 	}
 	return false, trimtab.NewError(trimtab.Usage, "not_a_data_folder",
 		"give a new or empty folder, or the data folder that you mean, with --data-folder or TRIMTAB_DATA",
-		"use %s as data folder: it holds other files (%s) and nothing that marks it as one; nothing was changed", dir, some(entries))
+		"use %s as data folder: it holds other files (%s) and nothing that marks it as one; nothing was changed", dir, summarizeEntries(entries))
 }
 
 // checkEntryOwners refuses a folder that another user filled.
@@ -288,8 +288,8 @@ func checkEntryOwners(dir string, entries []fs.DirEntry) error {
 	return nil
 }
 
-// hasServers finds the state of an embedded server, which names a port and, of Postgres, a socket.
-func hasServers(dir string) bool {
+// hasServerState finds the state of an embedded server, which names a port and, of Postgres, a socket.
+func hasServerState(dir string) bool {
 	var c clusterState
 	var t temporalState
 	pg := readJSON(filepath.Join(dir, "postgres", "postgres.json"), &c) == nil && c.Port > 0 && c.Socket != ""
@@ -306,9 +306,9 @@ func hasStore(store string) bool {
 	return true
 }
 
-// hasBegun finds what the first command or dev process leaves when it gets no
+// hasStartupFiles finds what the first command or dev process leaves when it gets no
 // further, or a key alone; beside it there is nothing else.
-func hasBegun(dir string, entries []fs.DirEntry) bool {
+func hasStartupFiles(dir string, entries []fs.DirEntry) bool {
 	have := map[string]bool{}
 	for _, e := range entries {
 		isFolder, known := topLevel[e.Name()]
@@ -324,8 +324,8 @@ func hasBegun(dir string, entries []fs.DirEntry) bool {
 	return err == nil && strings.HasPrefix(string(raw), "PRIVATE+KEY+")
 }
 
-// some names the first entries of a folder.
-func some(entries []fs.DirEntry) string {
+// summarizeEntries names the first entries of a folder.
+func summarizeEntries(entries []fs.DirEntry) string {
 	const most = 3
 	var names []string
 	for _, e := range entries[:min(most, len(entries))] {
@@ -339,10 +339,10 @@ func some(entries []fs.DirEntry) string {
 
 // isRoot is true of root, and of the id that stands for every user who has none
 // in the user namespace of this process, as root of the machine outside.
-func isRoot(uid uint32) bool { return uid == 0 || uid == unmapped() }
+func isRoot(uid uint32) bool { return uid == 0 || uid == overflowUID() }
 
-// unmapped is that id; 0 in the machine's own namespace.
-var unmapped = sync.OnceValue(func() uint32 {
+// overflowUID is that id; 0 in the machine's own namespace.
+var overflowUID = sync.OnceValue(func() uint32 {
 	table, err := os.ReadFile("/proc/self/uid_map")
 	if f := strings.Fields(string(table)); err != nil || len(f) == 3 && f[2] == "4294967295" {
 		return 0

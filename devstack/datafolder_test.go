@@ -112,7 +112,7 @@ func TestOldFolders(t *testing.T) {
 		"a key":           {"audit.key": "PRIVATE+KEY+trimtab+0123\ntrimtab+0123\n"},
 	} {
 		dir := put(t, t.TempDir(), files)
-		if m, err := LookFolder(dir); err != nil || m.ID != "" {
+		if m, err := InspectFolder(dir); err != nil || m.ID != "" {
 			t.Errorf("%s: looked at: %+v, %v", name, m, err)
 		}
 		m, err := ClaimFolder(dir)
@@ -133,7 +133,7 @@ func TestNewFolders(t *testing.T) {
 	top := t.TempDir()
 	mount := put(t, t.TempDir(), map[string]string{"lost+found/": ""})
 	for _, dir := range []string{filepath.Join(top, "a", "b", "c"), t.TempDir(), mount, filepath.Join(top, "ünï cödé, with 'quotes\" and spaces")} {
-		if m, err := LookFolder(dir); err != nil || m.ID != "" {
+		if m, err := InspectFolder(dir); err != nil || m.ID != "" {
 			t.Errorf("%s: looked at: %+v, %v", dir, m, err)
 		}
 		if m, err := ClaimFolder(dir); err != nil || m.ID == "" {
@@ -178,11 +178,11 @@ func TestClaimTogether(t *testing.T) {
 func TestKeepFolder(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "data")
-	m, err := KeepFolder(dir, DataFolder{})
+	m, err := ReclaimFolder(dir, FolderMarker{})
 	if err != nil || m.ID == "" {
 		t.Fatalf("%+v, %v", m, err)
 	}
-	if same, err := KeepFolder(dir, m); err != nil || same != m {
+	if same, err := ReclaimFolder(dir, m); err != nil || same != m {
 		t.Errorf("%+v, %v", same, err)
 	}
 	for _, again := range []func() error{func() error { return nil }, func() error { return os.Mkdir(dir, 0o700) },
@@ -191,7 +191,7 @@ func TestKeepFolder(t *testing.T) {
 			t.Fatal(err)
 		}
 		before, there := os.ReadDir(dir)
-		_, kept := KeepFolder(dir, m)
+		_, kept := ReclaimFolder(dir, m)
 		_, ensured := Ensure(t.Context(), EnsureOptions{Dir: dir, Marker: m, Args: helper("clown")})
 		for _, err := range []error{kept, ensured} {
 			if trimtab.AsError(err).Type != FolderGone {
@@ -205,7 +205,7 @@ func TestKeepFolder(t *testing.T) {
 }
 
 func ids0(t *testing.T, dir string) string {
-	m, err := LookFolder(dir)
+	m, err := InspectFolder(dir)
 	if err != nil {
 		t.Error(err)
 	}
@@ -268,7 +268,7 @@ func FuzzMarker(f *testing.F) {
 	})
 }
 
-// keepProgram removes copies that it made, and nothing that it cannot prove to have made.
+// copyProgram removes copies that it made, and nothing that it cannot prove to have made.
 func TestRemoveCopies(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -282,7 +282,7 @@ func TestRemoveCopies(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		path, err := o.keepProgram(build)
+		path, err := o.copyProgram(build)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -324,7 +324,7 @@ func TestRemoveCopies(t *testing.T) {
 	if err := os.WriteFile(third, []byte("malice"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := o.keepProgram(build); err == nil || !strings.Contains(err.Error(), "not the program") {
+	if _, err := o.copyProgram(build); err == nil || !strings.Contains(err.Error(), "not the program") {
 		t.Errorf("a changed copy: %v", err)
 	}
 }

@@ -36,7 +36,7 @@ type DevOptions struct {
 
 // Info is the file dev.json: the dev process that runs, once all is ready.
 type Info struct {
-	life
+	processIdentity
 	BuildID   string    `json:"build_id"` // of its executable
 	Started   time.Time `json:"started"`
 	Endpoints Endpoints `json:"endpoints"`
@@ -44,7 +44,7 @@ type Info struct {
 
 // workerState is the file worker.json.
 type workerState struct {
-	life
+	processIdentity
 	BuildID   string `json:"build_id"`
 	Endpoints string `json:"endpoints"` // digest of those it was started with
 }
@@ -53,12 +53,12 @@ const defaultIdle = 15 * time.Minute
 
 // dev owns one stack.
 type dev struct {
-	o      DevOptions
-	dir    string
-	build  string
-	lock   fs.FileInfo // dev.lock, which this process holds
-	marked bool        // the folder has a marker
-	gone   atomic.Bool // the folder has been removed or replaced
+	opts       DevOptions
+	dir        string
+	build      string
+	lock       fs.FileInfo // dev.lock, which this process holds
+	hadMarker  bool        // the folder has a marker
+	folderGone atomic.Bool // the folder has been removed or replaced
 
 	mu        sync.Mutex // guards what follows
 	info      Info       // as in dev.json
@@ -81,17 +81,17 @@ func RunDev(ctx context.Context, o DevOptions) error {
 	if err != nil {
 		return err
 	}
-	if err := takeFolder(dir, DataFolder{}); err != nil {
+	if err := claimForServers(dir, FolderMarker{}); err != nil {
 		return err
 	}
 	if err := checkStackLimits(); err != nil {
 		return err
 	}
-	raiseFiles()
+	raiseOpenFileLimit()
 	if o.Idle == 0 {
 		o.Idle = defaultIdle
 	}
-	d := &dev{o: o, dir: dir}
+	d := &dev{opts: o, dir: dir}
 	unlock, err := lockWithin(ctx, d.path("dev.lock"), time.Second)
 	if err != nil {
 		return err
@@ -104,7 +104,7 @@ func RunDev(ctx context.Context, o DevOptions) error {
 		return err
 	}
 	IgnoreEnvironment()
-	o.Downloads.keepGoOffline()
+	o.Downloads.setGoOffline()
 	return d.run(ctx)
 }
 
@@ -112,31 +112,31 @@ func (d *dev) run(ctx context.Context) (err error) {
 	if d.build, err = buildID(""); err != nil {
 		return fmt.Errorf("read the program that runs: %w", err)
 	}
-	born, _ := birth(os.Getpid())
-	d.info = Info{life: life{os.Getpid(), born, folderKey(d.dir)}, BuildID: d.build, Started: time.Now().UTC().Truncate(time.Second)}
+	born, _ := startID(os.Getpid())
+	d.info = Info{processIdentity: processIdentity{os.Getpid(), born, folderKey(d.dir)}, BuildID: d.build, Started: time.Now().UTC().Truncate(time.Second)}
 	if d.lock, err = os.Stat(d.path("dev.lock")); err != nil {
 		return err
 	}
 	_, none := os.Stat(d.path(markerFile))
-	d.marked = none == nil
+	d.hadMarker = none == nil
 	if err := errors.Join(Touch(d.dir), writeJSON(d.path("dev.pid"), d.info)); err != nil {
 		return err
 	}
 	defer d.remove("dev.pid")
-	defer func() { err = errors.Join(err, d.down()) }()
+	defer func() { err = errors.Join(err, d.stopAll()) }()
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
-	go d.look(ctx, end)
+	go d.watchFolder(ctx, end)
 	begin := time.Now()
-	if err = d.up(ctx); err == nil {
-		err = d.announce()
+	if err = d.startAll(ctx); err == nil {
+		err = d.publishEndpoints()
 	}
 	if err == nil {
-		say(d.o.Log, "ready after %.1f s", time.Since(begin).Seconds())
-		err = d.watch(ctx)
+		logf(d.opts.Log, "ready after %.1f s", time.Since(begin).Seconds())
+		err = d.superviseAll(ctx)
 	}
 	switch {
-	case d.gone.Load():
+	case d.folderGone.Load():
 		return context.Cause(ctx)
 	case ctx.Err() != nil: // asked to end, perhaps before all was ready
 		return nil
@@ -144,13 +144,13 @@ func (d *dev) run(ctx context.Context) (err error) {
 	return err
 }
 
-const lookEvery = 500 * time.Millisecond
+const folderPoll = 500 * time.Millisecond
 
-// look sees within a second when the folder has been removed or replaced, and
+// watchFolder sees within a second when the folder has been removed or replaced, and
 // ends the dev process then. Its two files that others know it by are written
 // again when they alone are gone.
-func (d *dev) look(ctx context.Context, end context.CancelCauseFunc) {
-	tick := time.NewTicker(lookEvery)
+func (d *dev) watchFolder(ctx context.Context, end context.CancelCauseFunc) {
+	tick := time.NewTicker(folderPoll)
 	defer tick.Stop()
 	for {
 		select {
@@ -158,20 +158,20 @@ func (d *dev) look(ctx context.Context, end context.CancelCauseFunc) {
 			return
 		case <-tick.C:
 		}
-		if d.lost() {
-			d.gone.Store(true)
-			say(d.o.Log, "the data folder %s was removed or replaced: ending", d.dir)
+		if d.isFolderLost() {
+			d.folderGone.Store(true)
+			logf(d.opts.Log, "the data folder %s was removed or replaced: ending", d.dir)
 			end(trimtab.NewError(trimtab.Unavailable, FolderGone, "any command starts another where there is a data folder",
 				"keep servers for %s: the folder was removed or replaced while they ran; they have been ended", d.dir))
 			return
 		}
-		d.restore()
+		d.restoreStateFiles()
 	}
 }
 
-// lost tells that the path leads to the folder no more in which this process
+// isFolderLost tells that the path leads to the folder no more in which this process
 // holds the lock. What cannot be seen at the moment is not lost.
-func (d *dev) lost() bool {
+func (d *dev) isFolderLost() bool {
 	st, err := os.Stat(d.path("dev.lock"))
 	if err != nil {
 		return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
@@ -180,10 +180,10 @@ func (d *dev) lost() bool {
 		return true
 	}
 	_, err = os.Stat(d.path(markerFile))
-	return d.marked && errors.Is(err, fs.ErrNotExist)
+	return d.hadMarker && errors.Is(err, fs.ErrNotExist)
 }
 
-func (d *dev) restore() {
+func (d *dev) restoreStateFiles() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	names := []string{"dev.pid"}
@@ -192,30 +192,30 @@ func (d *dev) restore() {
 	}
 	for _, name := range names {
 		if _, err := os.Lstat(d.path(name)); errors.Is(err, fs.ErrNotExist) {
-			_ = newJSON(d.path(name), d.info) // else the next look does
+			_ = createJSON(d.path(name), d.info) // else the next look does
 		}
 	}
 }
 
 // remove removes a file of this dev process from its folder, if that is there still.
 func (d *dev) remove(name string) {
-	if !d.gone.Load() {
+	if !d.folderGone.Load() {
 		_ = remove(d.path(name))
 	}
 }
 
-// up starts or adopts everything, in order.
-func (d *dev) up(ctx context.Context) error {
-	say(d.o.Log, "starting Postgres")
+// startAll starts or adopts everything, in order.
+func (d *dev) startAll(ctx context.Context) error {
+	logf(d.opts.Log, "starting Postgres")
 	if err := d.startPostgres(ctx); err != nil {
 		return err
 	}
-	if d.o.Migrate != nil {
-		if err := d.o.Migrate(ctx, d.endpoints); err != nil {
+	if d.opts.Migrate != nil {
+		if err := d.opts.Migrate(ctx, d.endpoints); err != nil {
 			return fmt.Errorf("bring the database up to date: %w", err)
 		}
 	}
-	say(d.o.Log, "starting Temporal")
+	logf(d.opts.Log, "starting Temporal")
 	if err := d.startTemporal(ctx); err != nil {
 		return err
 	}
@@ -223,7 +223,7 @@ func (d *dev) up(ctx context.Context) error {
 }
 
 func (d *dev) startPostgres(ctx context.Context) error {
-	p, err := StartPostgres(ctx, PostgresOptions{Dir: d.path("postgres"), Downloads: d.o.Downloads, Log: d.o.Log})
+	p, err := StartPostgres(ctx, PostgresOptions{Dir: d.path("postgres"), Downloads: d.opts.Downloads, Log: d.opts.Log})
 	if err != nil {
 		return err
 	}
@@ -235,7 +235,7 @@ func (d *dev) startPostgres(ctx context.Context) error {
 }
 
 func (d *dev) startTemporal(ctx context.Context) error {
-	t, err := StartTemporal(ctx, TemporalOptions{Dir: d.path("temporal"), PostgresURL: d.reach().PostgresURL, Log: d.o.Log})
+	t, err := StartTemporal(ctx, TemporalOptions{Dir: d.path("temporal"), PostgresURL: d.currentEndpoints().PostgresURL, Log: d.opts.Log})
 	if err != nil {
 		return err
 	}
@@ -246,8 +246,8 @@ func (d *dev) startTemporal(ctx context.Context) error {
 	return err
 }
 
-// reach is where the servers answer now.
-func (d *dev) reach() Endpoints {
+// currentEndpoints is where the servers answer now.
+func (d *dev) currentEndpoints() Endpoints {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.endpoints
@@ -256,28 +256,28 @@ func (d *dev) reach() Endpoints {
 // startWorker adopts the worker that runs, if it is of the same build and talks
 // to the same servers; else it ends that one and starts another.
 func (d *dev) startWorker(context.Context) error {
-	e := d.reach()
+	e := d.currentEndpoints()
 	var state workerState
 	if err := readJSON(d.path("worker.json"), &state); err != nil {
 		return err
 	}
 	want := workerState{BuildID: d.build, Endpoints: urlDigest(fmt.Sprint(e))}
-	p := state.process(d.dir, marker(d.dir, "worker"))
+	p := state.find(d.dir, processTag(d.dir, "worker"))
 	if p != nil && (state.BuildID != want.BuildID || state.Endpoints != want.Endpoints) {
 		if err := stopWorker(p); err != nil {
 			return err
 		}
 		p = nil
 	}
-	if p == nil && d.o.Worker != nil {
+	if p == nil && d.opts.Worker != nil {
 		err := d.stopStrayWorkers()
 		if err != nil {
 			return err
 		}
-		if p, err = d.newWorker(e); err != nil {
+		if p, err = d.launchWorker(e); err != nil {
 			return fmt.Errorf("start the worker: %w", err)
 		}
-		want.life = lifeOf(p, d.dir)
+		want.processIdentity = identityOf(p, d.dir)
 		if err := writeJSON(d.path("worker.json"), want); err != nil {
 			return err
 		}
@@ -288,13 +288,13 @@ func (d *dev) startWorker(context.Context) error {
 	return nil
 }
 
-func (d *dev) newWorker(e Endpoints) (*process, error) {
+func (d *dev) launchWorker(e Endpoints) (*process, error) {
 	log, err := openLog(d.path("worker.log"))
 	if err != nil {
 		return nil, err
 	}
 	defer log.Close()
-	cmd := d.o.Worker(e)
+	cmd := d.opts.Worker(e)
 	if cmd.Stdout == nil {
 		cmd.Stdout = log
 	}
@@ -304,54 +304,54 @@ func (d *dev) newWorker(e Endpoints) (*process, error) {
 	if cmd.Env == nil {
 		cmd.Env = os.Environ()
 	}
-	cmd.Env = append(cmd.Env, marker(d.dir, "worker"))
-	return start(cmd, false)
+	cmd.Env = append(cmd.Env, processTag(d.dir, "worker"))
+	return startProcess(cmd, false)
 }
 
 func (d *dev) stopStrayWorkers() error {
 	var errs []error
-	for _, p := range strays(marker(d.dir, "worker")) {
+	for _, p := range findTagged(processTag(d.dir, "worker")) {
 		errs = append(errs, stopWorker(p))
 	}
 	return errors.Join(errs...)
 }
 
-// abandon ends a process whose data is gone: it has nothing to write down any more.
-func abandon(p *process, first syscall.Signal) error {
-	return p.stop(farewell{first, 5 * time.Second}, farewell{syscall.SIGQUIT, 3 * time.Second}, farewell{syscall.SIGKILL, 5 * time.Second})
+// stopFast ends a process whose data is gone: it has nothing to write down any more.
+func stopFast(p *process, first syscall.Signal) error {
+	return p.stop(stopStep{first, 5 * time.Second}, stopStep{syscall.SIGQUIT, 3 * time.Second}, stopStep{syscall.SIGKILL, 5 * time.Second})
 }
 
 func stopWorker(p *process) error {
-	return p.stop(farewell{syscall.SIGTERM, 60 * time.Second}, farewell{syscall.SIGKILL, 5 * time.Second})
+	return p.stop(stopStep{syscall.SIGTERM, 60 * time.Second}, stopStep{syscall.SIGKILL, 5 * time.Second})
 }
 
-// watch keeps all alive until ctx ends or nobody needs them.
-func (d *dev) watch(ctx context.Context) error {
+// superviseAll keeps all alive until ctx ends or nobody needs them.
+func (d *dev) superviseAll(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	var keepers sync.WaitGroup
 	defer keepers.Wait()
 	defer stop()
 	keep := func(name string, now func() *process, start func(context.Context) error) {
-		keepers.Go(func() { d.keep(ctx, name, now, start) })
+		keepers.Go(func() { d.supervise(ctx, name, now, start) })
 	}
 	keep("Postgres", func() *process { return d.postgres.proc }, d.startPostgres)
 	keep("Temporal", func() *process { return d.temporal.proc }, d.startTemporal)
 	if d.worker != nil {
 		keep("the worker", func() *process { return d.worker }, d.startWorker)
 	}
-	return d.untilIdle(ctx)
+	return d.waitUntilIdle(ctx)
 }
 
 const (
-	firstPause = 200 * time.Millisecond
-	longPause  = 10 * time.Second
-	settled    = time.Minute // a process that has lived so long is started again without delay
+	minBackoff  = 200 * time.Millisecond
+	maxBackoff  = 10 * time.Second
+	stableAfter = time.Minute // a process that has lived so long is started again without delay
 )
 
-// keep starts a process again whenever it has ended, after a pause that doubles
+// supervise starts a process again whenever it has ended, after a pause that doubles
 // while it does not live for a minute.
-func (d *dev) keep(ctx context.Context, name string, now func() *process, start func(context.Context) error) {
-	pause := firstPause
+func (d *dev) supervise(ctx context.Context, name string, now func() *process, start func(context.Context) error) {
+	pause := minBackoff
 	for {
 		d.mu.Lock()
 		p := now()
@@ -362,33 +362,33 @@ func (d *dev) keep(ctx context.Context, name string, now func() *process, start 
 			return
 		case <-p.ended():
 		}
-		if time.Since(begin) > settled {
-			pause = firstPause
+		if time.Since(begin) > stableAfter {
+			pause = minBackoff
 		}
-		say(d.o.Log, "%s %s ended (%v): starting it again", time.Now().Format(time.TimeOnly), name, p.err)
+		logf(d.opts.Log, "%s %s ended (%v): starting it again", time.Now().Format(time.TimeOnly), name, p.err)
 		for {
 			select {
 			case <-ctx.Done():
 				return
 			case <-time.After(pause):
 			}
-			pause = min(2*pause, longPause)
+			pause = min(2*pause, maxBackoff)
 			err := start(ctx)
 			if err == nil {
-				err = d.announce()
+				err = d.publishEndpoints()
 			}
 			if err == nil {
 				break
 			}
-			say(d.o.Log, "%s %v; next try in %v", time.Now().Format(time.TimeOnly), err, pause)
+			logf(d.opts.Log, "%s %v; next try in %v", time.Now().Format(time.TimeOnly), err, pause)
 		}
 	}
 }
 
-// announce writes dev.json if the endpoints are not those in it. Should a
+// publishEndpoints writes dev.json if the endpoints are not those in it. Should a
 // server have had to move to another port since, those that still use the old
 // one are ended, so that they are started again with the new.
-func (d *dev) announce() error {
+func (d *dev) publishEndpoints() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	old := d.info.Endpoints
@@ -409,53 +409,53 @@ func (d *dev) announce() error {
 	return errors.Join(errs...)
 }
 
-// untilIdle returns when ctx ends, or when for d.o.Idle no client has been
+// waitUntilIdle returns when ctx ends, or when for d.o.Idle no client has been
 // there and no run was open.
-func (d *dev) untilIdle(ctx context.Context) error {
-	tick := time.NewTicker(min(5*time.Second, d.o.Idle/4+time.Millisecond))
+func (d *dev) waitUntilIdle(ctx context.Context) error {
+	tick := time.NewTicker(min(5*time.Second, d.opts.Idle/4+time.Millisecond))
 	defer tick.Stop()
 	needed := time.Now()
 	for {
 		select {
 		case <-ctx.Done():
-			say(d.o.Log, "asked to end")
+			logf(d.opts.Log, "asked to end")
 			return nil
 		case <-tick.C:
 		}
 		if st, err := os.Stat(d.path("client")); err == nil && st.ModTime().After(needed) {
 			needed = st.ModTime()
 		}
-		if time.Since(needed) < d.o.Idle {
+		if time.Since(needed) < d.opts.Idle {
 			continue
 		}
 		if d.busy(ctx) {
 			needed = time.Now()
 			continue
 		}
-		say(d.o.Log, "no open run and no client for %v: ending", d.o.Idle)
+		logf(d.opts.Log, "no open run and no client for %v: ending", d.opts.Idle)
 		return nil
 	}
 }
 
 // busy is true where it cannot be known: Postgres may be starting again.
 func (d *dev) busy(ctx context.Context) bool {
-	if d.o.OpenRuns == nil {
+	if d.opts.OpenRuns == nil {
 		return false
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	n, err := d.o.OpenRuns(ctx, d.reach())
+	n, err := d.opts.OpenRuns(ctx, d.currentEndpoints())
 	return n > 0 || err != nil
 }
 
-// down ends all, those first that need the others.
-func (d *dev) down() error {
+// stopAll ends all, those first that need the others.
+func (d *dev) stopAll() error {
 	d.remove("dev.json") // clients shall not come any more
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var errs []error
-	if d.gone.Load() {
-		return d.abandon()
+	if d.folderGone.Load() {
+		return d.stopAllFast()
 	}
 	if d.worker != nil {
 		errs = append(errs, stopWorker(d.worker), remove(d.path("worker.json")))
@@ -469,17 +469,17 @@ func (d *dev) down() error {
 	return errors.Join(errs...)
 }
 
-// abandon ends all when the folder is gone.
-func (d *dev) abandon() error {
+// stopFast ends all when the folder is gone.
+func (d *dev) stopAllFast() error {
 	var errs []error
 	if d.worker != nil {
-		errs = append(errs, abandon(d.worker, syscall.SIGTERM))
+		errs = append(errs, stopFast(d.worker, syscall.SIGTERM))
 	}
 	if d.temporal != nil {
-		errs = append(errs, abandon(d.temporal.proc, syscall.SIGTERM))
+		errs = append(errs, stopFast(d.temporal.proc, syscall.SIGTERM))
 	}
 	if d.postgres != nil {
-		errs = append(errs, abandon(d.postgres.proc, syscall.SIGINT))
+		errs = append(errs, stopFast(d.postgres.proc, syscall.SIGINT))
 		_ = syscall.Rmdir(d.postgres.socket)
 	}
 	return errors.Join(errs...)

@@ -46,7 +46,7 @@ func pids(t testing.TB, dir string) (p [4]int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p[3], _ = c.lockFile()
+	p[3], _ = c.readLockFile()
 	return p
 }
 
@@ -60,7 +60,7 @@ func eventually(t testing.TB, what string, ok func() bool) {
 }
 
 func isAlive(pid int) bool {
-	_, ok := birth(pid)
+	_, ok := startID(pid)
 	return ok
 }
 
@@ -118,7 +118,7 @@ func devRestarts(t *testing.T, dir string, e Endpoints) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	defer cancel()
-	if err := insist(ctx, 50*time.Millisecond, func() error { return RegisterNamespace(ctx, options(t, e)) }); err != nil {
+	if err := retryUntil(ctx, 50*time.Millisecond, func() error { return RegisterNamespace(ctx, options(t, e)) }); err != nil {
 		t.Error(err)
 	}
 	eventually(t, "Postgres answers", func() bool {

@@ -67,7 +67,7 @@ func EndpointsOf(dir string, p *Postgres, t *Temporal) (Endpoints, error) {
 	if err != nil {
 		return Endpoints{}, err
 	}
-	e := Endpoints{PostgresURL: p.URL, AppURL: as(p.URL, AppRole, app), AuditorURL: as(p.URL, AuditorRole, auditor),
+	e := Endpoints{PostgresURL: p.URL, AppURL: withUser(p.URL, AppRole, app), AuditorURL: withUser(p.URL, AuditorRole, auditor),
 		AppPassword: app, AuditorPassword: auditor, Namespace: Namespace}
 	if t != nil {
 		e.Temporal, e.TemporalTLS = t.Address, t.TLS
@@ -75,8 +75,8 @@ func EndpointsOf(dir string, p *Postgres, t *Temporal) (Endpoints, error) {
 	return e, nil
 }
 
-// as returns rawURL with another user.
-func as(rawURL, user, password string) string {
+// withUser returns rawURL with another user.
+func withUser(rawURL, user, password string) string {
 	u, err := url.Parse(rawURL)
 	if err != nil {
 		return ""
@@ -85,8 +85,8 @@ func as(rawURL, user, password string) string {
 	return u.String()
 }
 
-// database returns rawURL with another database.
-func database(rawURL, name string) string {
+// withDatabase returns rawURL with another database.
+func withDatabase(rawURL, name string) string {
 	u, err := url.Parse(rawURL)
 	if err != nil {
 		return ""
@@ -95,8 +95,8 @@ func database(rawURL, name string) string {
 	return u.String()
 }
 
-// say writes one line for people; w may be nil.
-func say(w io.Writer, format string, args ...any) {
+// logf writes one line for people; w may be nil.
+func logf(w io.Writer, format string, args ...any) {
 	if w != nil {
 		fmt.Fprintf(w, format+"\n", args...)
 	}

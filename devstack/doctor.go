@@ -26,7 +26,7 @@ func DoctorChecks(ctx context.Context, dir string, d *Downloads) []Check {
 	return []Check{checkPostgres(dir, d), checkTemporal(), checkDev(ctx, dir), checkLimits()}
 }
 
-func failed(name string, err error) Check {
+func failedCheck(name string, err error) Check {
 	e := trimtab.AsError(err)
 	return Check{Name: name, Detail: e.Message, Remedy: e.Remedy}
 }
@@ -35,13 +35,13 @@ func failed(name string, err error) Check {
 // that made the data folder if there is one, or says what would be fetched.
 func checkPostgres(dir string, d *Downloads) Check {
 	const name = "postgres"
-	c, err := lookCluster(dir)
+	c, err := inspectCluster(dir)
 	if err != nil {
-		return failed(name, err)
+		return failedCheck(name, err)
 	}
-	detail, err := whichPrograms(c, d)
+	detail, err := describePrograms(c, d)
 	if err != nil {
-		return failed(name, err)
+		return failedCheck(name, err)
 	}
 	if c.Port == 0 {
 		return Check{Name: name, OK: true, Detail: detail + "; no database yet"}
@@ -49,8 +49,8 @@ func checkPostgres(dir string, d *Downloads) Check {
 	return Check{Name: name, OK: true, Detail: detail + "; data in " + c.data()}
 }
 
-// lookCluster reads what is known of the cluster of a data folder, and changes nothing.
-func lookCluster(dir string) (*cluster, error) {
+// inspectCluster reads what is known of the cluster of a data folder, and changes nothing.
+func inspectCluster(dir string) (*cluster, error) {
 	folder, err := filepath.Abs(filepath.Join(dir, "postgres"))
 	if err != nil {
 		return nil, err
@@ -63,23 +63,23 @@ func lookCluster(dir string) (*cluster, error) {
 	return c, err
 }
 
-func whichPrograms(c *cluster, d *Downloads) (string, error) {
+func describePrograms(c *cluster, d *Downloads) (string, error) {
 	p, err := findPrograms(c.data(), "")
 	if err == nil {
 		return p.String(), nil
 	}
-	if !notInstalled(err) {
+	if !isNotInstalled(err) {
 		return "", err
 	}
-	s, err := newStock(c.data(), d, c.cred, err)
+	s, err := newCacheEntry(c.data(), d, c.cred, err)
 	if err == nil {
-		err = s.trusted()
+		err = s.checkTrusted()
 	}
 	switch {
 	case err != nil:
 		return "", err
-	case s.intact():
-		p, err := s.inspect()
+	case s.isIntact():
+		p, err := s.probe()
 		return p.String(), err
 	case d.offline():
 		return "", s.missing
@@ -90,7 +90,7 @@ func whichPrograms(c *cluster, d *Downloads) (string, error) {
 
 func checkLimits() Check {
 	if err := checkStackLimits(); err != nil {
-		return failed("limits", err)
+		return failedCheck("limits", err)
 	}
 	return Check{Name: "limits", OK: true, Detail: "of files, processes, memory and time suffice for the servers"}
 }
@@ -100,14 +100,14 @@ func checkTemporal() Check {
 	program, err := FindTemporal()
 	switch {
 	case err != nil:
-		return failed(name, err)
+		return failedCheck(name, err)
 	case program != "":
 		return Check{Name: name, OK: true, Detail: program}
 	case temporalSource() == "":
-		return failed(name, errNoTemporal())
+		return failedCheck(name, temporalMissing())
 	}
 	if _, err := exec.LookPath("go"); err != nil {
-		return failed(name, errNoTemporal())
+		return failedCheck(name, temporalMissing())
 	}
 	return Check{Name: name, OK: true, Detail: "built once, in some minutes, when it is first needed"}
 }

@@ -13,13 +13,13 @@ import (
 // names must not call it.
 func IgnoreEnvironment() {
 	for _, kv := range os.Environ() {
-		if name, _, _ := strings.Cut(kv, "="); directsClients(name) {
+		if name, _, _ := strings.Cut(kv, "="); isClientVariable(name) {
 			os.Unsetenv(name)
 		}
 	}
 }
 
-func directsClients(name string) bool {
+func isClientVariable(name string) bool {
 	return strings.HasPrefix(name, "PG") || strings.HasPrefix(name, "TEMPORAL_")
 }
 
@@ -27,7 +27,7 @@ func directsClients(name string) bool {
 func environment() []string {
 	return slices.DeleteFunc(os.Environ(), func(kv string) bool {
 		name, _, _ := strings.Cut(kv, "=")
-		return directsClients(name)
+		return isClientVariable(name)
 	})
 }
 

@@ -21,21 +21,21 @@ import (
 	"github.com/trimtab/trimtab/plainfile"
 )
 
-// folder makes a folder, and those above it that are absent, which other users
+// folderName makes a folder, and those above it that are absent, which other users
 // may pass through but not list. What is there already keeps its mode.
-func folder(path string) error {
+func makeFolder(path string) error {
 	if st, err := os.Stat(path); err == nil && st.IsDir() {
 		return nil
 	}
-	if err := folder(filepath.Dir(path)); err != nil {
+	if err := makeFolder(filepath.Dir(path)); err != nil {
 		return err
 	}
-	return subfolder(path)
+	return makeSubfolder(path)
 }
 
-// subfolder is folder, but that the folder above has to be there: nothing is
+// makeSubfolder is folder, but that the folder above has to be there: nothing is
 // made again in the place of a data folder that was removed.
-func subfolder(path string) error {
+func makeSubfolder(path string) error {
 	err := os.Mkdir(path, 0o711)
 	if errors.Is(err, fs.ErrExist) {
 		if st, err := os.Stat(path); err == nil && st.IsDir() {
@@ -119,23 +119,23 @@ func remove(path string) error {
 }
 
 func writeJSON(path string, v any) error {
-	b, err := encode(v)
+	b, err := encodeJSON(v)
 	if err != nil {
 		return err
 	}
 	return writeFile(path, b)
 }
 
-// newJSON is writeJSON for a file that must not be there yet.
-func newJSON(path string, v any) error {
-	b, err := encode(v)
+// createJSON is writeJSON for a file that must not be there yet.
+func createJSON(path string, v any) error {
+	b, err := encodeJSON(v)
 	if err != nil {
 		return err
 	}
-	return plainfile.New(path, 0o600, b)
+	return plainfile.WriteNew(path, 0o600, b)
 }
 
-func encode(v any) ([]byte, error) {
+func encodeJSON(v any) ([]byte, error) {
 	b, err := json.MarshalIndent(v, "", "  ")
 	return append(b, '\n'), err
 }
@@ -170,25 +170,25 @@ func password(path string) (string, error) {
 	return p, writeFile(path, []byte(p+"\n"))
 }
 
-// ports are n ports in a row on 127.0.0.1 that are kept for a server until it
+// reservedPorts are n ports in a row on 127.0.0.1 that are kept for a server until it
 // listens on them. Between the look whether a port is free and the server's own
 // bind, another start may look as well: what keeps them apart are the UDP ports
 // of the same numbers, which are held meanwhile.
-type ports struct {
+type reservedPorts struct {
 	first int
 	held  []net.PacketConn
 }
 
-func (p *ports) release() {
+func (p *reservedPorts) release() {
 	for _, c := range p.held {
 		c.Close()
 	}
 	p.held = nil
 }
 
-// holdPorts is nil if one of the ports is not free.
-func holdPorts(first, n int) *ports {
-	p := &ports{first: first}
+// tryReserve is nil if one of the ports is not free.
+func tryReserve(first, n int) *reservedPorts {
+	p := &reservedPorts{first: first}
 	for port := first; port < first+n; port++ {
 		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 		c, err := net.ListenPacket("udp", address)
@@ -209,15 +209,15 @@ func holdPorts(first, n int) *ports {
 	return p
 }
 
-// freePorts holds n free ports in a row, below the range that systems lend to
+// reserveFreePorts holds n free ports in a row, below the range that systems lend to
 // outgoing connections, so that they can be kept for ever.
-func freePorts(n int) (*ports, error) {
+func reserveFreePorts(n int) (*reservedPorts, error) {
 	for range 200 {
 		r, err := rand.Int(rand.Reader, big.NewInt(12000))
 		if err != nil {
 			return nil, err
 		}
-		if p := holdPorts(20000+int(r.Int64()), n); p != nil {
+		if p := tryReserve(20000+int(r.Int64()), n); p != nil {
 			return p, nil
 		}
 	}
@@ -225,18 +225,18 @@ func freePorts(n int) (*ports, error) {
 		"find %d free ports in a row on 127.0.0.1 between 20000 and 32000: there are none", n)
 }
 
-// keepPorts holds the n ports from first on if it is given and they are free, or
+// reservePorts holds the n ports from first on if it is given and they are free, or
 // become so within two seconds; else others.
-func keepPorts(first, n int) (*ports, error) {
+func reservePorts(first, n int) (*reservedPorts, error) {
 	for end := time.Now().Add(2 * time.Second); first != 0; time.Sleep(50 * time.Millisecond) {
-		if p := holdPorts(first, n); p != nil {
+		if p := tryReserve(first, n); p != nil {
 			return p, nil
 		}
 		if time.Now().After(end) {
 			break
 		}
 	}
-	return freePorts(n)
+	return reserveFreePorts(n)
 }
 
 const logLimit = 16 << 20 // a log that has grown past this is set aside when its writer starts
@@ -251,8 +251,8 @@ func openLog(path string) (*os.File, error) {
 	return plainfile.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
 }
 
-// since is what a log holds from an offset on; nothing, if it cannot be read.
-func since(path string, from int64) string {
+// compileStart is what a log holds from an offset on; nothing, if it cannot be read.
+func readFrom(path string, from int64) string {
 	b, _ := plainfile.Read(path)
 	return string(b[min(from, int64(len(b))):])
 }
@@ -262,7 +262,7 @@ func tail(path string, from int64) string {
 	const keep, longest = 2000, 500 // bytes in all, and of one line: a line may hold a whole stack trace
 	var last []string
 	size := 0
-	for line := range strings.Lines(since(path, from)) {
+	for line := range strings.Lines(readFrom(path, from)) {
 		if line = strings.TrimRight(line, "\n"); len(line) > longest {
 			line = strings.ToValidUTF8(line[:longest], "") + "…"
 		}
@@ -275,7 +275,7 @@ func tail(path string, from int64) string {
 	return strings.TrimSpace(strings.Join(last, "\n"))
 }
 
-func size(f *os.File) int64 {
+func fileSize(f *os.File) int64 {
 	st, err := f.Stat()
 	if err != nil {
 		return 0

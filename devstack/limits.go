@@ -13,19 +13,19 @@ import (
 	"github.com/trimtab/trimtab"
 )
 
-// need is what the embedded stack wants of one limit of its processes (ulimit).
-type need struct {
+// limitRequirement is what the embedded stack wants of one limit of its processes (ulimit).
+type limitRequirement struct {
 	resource int
-	what     string
+	name     string
 	option   string // of ulimit
 	unit     uint64 // in which ulimit counts
-	least    uint64
+	minimum  uint64
 }
 
-// needs were measured with a default run: the server of Temporal has 83 files
+// limitRequirements were measured with a default run: the server of Temporal has 83 files
 // open and 2.1 GB of addresses, a worker 3.2 GB. Postgres refuses to start with
 // fewer than 58 files or 612 KB of stack, and writes files of 16 MB.
-var needs = []need{
+var limitRequirements = []limitRequirement{
 	{unix.RLIMIT_NOFILE, "open files", "-n", 1, 256},
 	{unix.RLIMIT_FSIZE, "the size of a file", "-f", 1 << 10, 1 << 30},
 	{unix.RLIMIT_STACK, "the stack", "-s", 1 << 10, 1 << 20},
@@ -68,26 +68,26 @@ func limitsError(low []string) error {
 
 // lowLimits names the limits that are too low for so many more processes of a user.
 func lowLimits(processes uint64, uid uint32) (low []string) {
-	for _, n := range needs {
+	for _, n := range limitRequirements {
 		var is unix.Rlimit
-		if err := unix.Getrlimit(n.resource, &is); err == nil && uint64(is.Cur) < n.least {
-			low = append(low, fmt.Sprintf("%s %d, needed %d (ulimit %s %d)", n.what, uint64(is.Cur)/n.unit, n.least/n.unit, n.option, n.least/n.unit))
+		if err := unix.Getrlimit(n.resource, &is); err == nil && uint64(is.Cur) < n.minimum {
+			low = append(low, fmt.Sprintf("%s %d, needed %d (ulimit %s %d)", n.name, uint64(is.Cur)/n.unit, n.minimum/n.unit, n.option, n.minimum/n.unit))
 		}
 	}
 	var is unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NPROC, &is); err == nil && uid != 0 && uint64(is.Cur) < 1<<20 {
-		if used := threadsOf(uid); uint64(is.Cur) < used+processes {
+		if used := countThreads(uid); uint64(is.Cur) < used+processes {
 			low = append(low, fmt.Sprintf("processes %d, of which this user has %d, needed %d more (ulimit -u %d)", is.Cur, used, processes, used+processes))
 		}
 	}
-	if most, used, ok := groupPids(); ok && most < used+processes {
+	if most, used, ok := cgroupPids(); ok && most < used+processes {
 		low = append(low, fmt.Sprintf("processes of the control group %d, of which %d are there, needed %d more (docker run --pids-limit %d)", most, used, processes, used+processes))
 	}
 	return low
 }
 
-// threadsOf counts what the kernel counts for a user: processes and their threads (Linux).
-func threadsOf(uid uint32) (n uint64) {
+// countThreads counts what the kernel counts for a user: processes and their threads (Linux).
+func countThreads(uid uint32) (n uint64) {
 	tasks, _ := filepath.Glob("/proc/[0-9]*")
 	for _, dir := range tasks {
 		st, err := os.Stat(dir)
@@ -103,9 +103,9 @@ func threadsOf(uid uint32) (n uint64) {
 	return n
 }
 
-// groupPids reads how many processes the control group of this process may
+// cgroupPids reads how many processes the control group of this process may
 // have, and has; false where there is no such limit.
-func groupPids() (most, used uint64, ok bool) {
+func cgroupPids() (most, used uint64, ok bool) {
 	raw, err := os.ReadFile("/proc/self/cgroup")
 	_, path, v2 := strings.Cut(string(raw), "0::")
 	if err != nil || !v2 {
@@ -131,15 +131,15 @@ func readCount(path string) (uint64, error) {
 	return strconv.ParseUint(strings.TrimSpace(string(raw)), 10, 64)
 }
 
-// mostFiles is to how many open files the limit is raised for servers.
-const mostFiles = 1 << 16
+// maxOpenFiles is to how many open files the limit is raised for servers.
+const maxOpenFiles = 1 << 16
 
-// raiseFiles lets the servers that are started have as many open files as this
+// raiseOpenFileLimit lets the servers that are started have as many open files as this
 // process may have. The Go runtime raises the limit for itself alone.
-func raiseFiles() {
+func raiseOpenFileLimit() {
 	var is syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &is); err == nil {
-		is.Cur = min(is.Max, mostFiles)
+		is.Cur = min(is.Max, maxOpenFiles)
 		_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &is) // else they have what they had
 	}
 }

@@ -26,10 +26,10 @@ const temporalProgram = "trimtab-temporal"
 // PATH, or in the user's cache. It is empty if there is none.
 func FindTemporal() (string, error) {
 	if named := os.Getenv("TRIMTAB_TEMPORAL_PROGRAM"); named != "" {
-		return named, runnable(named)
+		return named, checkExecutable(named)
 	}
 	if self, err := os.Executable(); err == nil {
-		if beside := filepath.Join(filepath.Dir(self), temporalProgram); runnable(beside) == nil {
+		if beside := filepath.Join(filepath.Dir(self), temporalProgram); checkExecutable(beside) == nil {
 			return beside, checkProgram(beside)
 		}
 	}
@@ -40,7 +40,7 @@ func FindTemporal() (string, error) {
 		return p, err
 	}
 	if source := temporalSource(); source != "" {
-		cached, err := cachedTemporal(source)
+		cached, err := temporalCachePath(source)
 		if err == nil && checkCached(cached) == nil {
 			return cached, nil
 		}
@@ -52,7 +52,7 @@ func FindTemporal() (string, error) {
 // findTemporal finds the program, or builds it from a checkout.
 func findTemporal(ctx context.Context, program string, log io.Writer) (string, error) {
 	if program != "" {
-		return program, runnable(program)
+		return program, checkExecutable(program)
 	}
 	found, err := FindTemporal()
 	if found != "" || err != nil {
@@ -61,22 +61,22 @@ func findTemporal(ctx context.Context, program string, log io.Writer) (string, e
 	source := temporalSource()
 	_, noGo := exec.LookPath("go")
 	if source == "" || noGo != nil {
-		return "", errNoTemporal()
+		return "", temporalMissing()
 	}
-	target, err := cachedTemporal(source)
+	target, err := temporalCachePath(source)
 	if err != nil {
 		return "", err
 	}
 	return target, buildTemporal(ctx, source, target, log)
 }
 
-func errNoTemporal() error {
+func temporalMissing() error {
 	return trimtab.NewError(trimtab.Unavailable, "temporal_missing",
 		"put trimtab-temporal of the same release beside trimtab or in PATH, or work in a checkout of the sources with Go installed, or docker compose up, or give the address of a server (--temporal-address)",
 		"start the embedded Temporal server: no program %s found", temporalProgram)
 }
 
-func runnable(path string) error {
+func checkExecutable(path string) error {
 	st, err := os.Stat(path)
 	if err == nil && (st.IsDir() || st.Mode()&0o111 == 0) {
 		err = errors.New("it is not a program")
@@ -106,7 +106,7 @@ func temporalSource() string {
 	root := cmp.Or(here, built)
 	// What is built is run: sources that others could have put there are taken
 	// only where this program was built from them and is run in them.
-	if root == "" || here != built && checkTrust(root, nobodyElse) != nil {
+	if root == "" || here != built && checkTrust(root, selfOnly) != nil {
 		return ""
 	}
 	source := filepath.Join(root, "devstack", "temporald")
@@ -121,9 +121,9 @@ func isCheckout(dir string) bool {
 	return err == nil && strings.HasPrefix(string(mod), "module github.com/trimtab/trimtab\n")
 }
 
-// cachedTemporal is where the program built from source is kept: under a hash of
+// temporalCachePath is where the program built from source is kept: under a hash of
 // all that decides its bytes, so that it never has to be thrown away.
-func cachedTemporal(source string) (string, error) {
+func temporalCachePath(source string) (string, error) {
 	h := sha256.New()
 	fmt.Fprintln(h, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 	err := fs.WalkDir(os.DirFS(source), ".", func(file string, d fs.DirEntry, err error) error { // in order of name
@@ -150,7 +150,7 @@ func cachedTemporal(source string) (string, error) {
 // checkCached refuses a built program that others could have changed, or that
 // is not the one that was built.
 func checkCached(path string) error {
-	if err := errors.Join(runnable(path), checkTrust(path, nobodyElse)); err != nil {
+	if err := errors.Join(checkExecutable(path), checkTrust(path, selfOnly)); err != nil {
 		return err
 	}
 	sum, err := plainfile.Read(path + ".sha256")
@@ -166,7 +166,7 @@ func checkCached(path string) error {
 
 // checkProgram refuses a program that was found, and that others could have put there.
 func checkProgram(path string) error {
-	err := checkTrust(path, owners)
+	err := checkTrust(path, anyOwner)
 	if err == nil {
 		return nil
 	}

@@ -22,7 +22,7 @@ import (
 // SearchAttributes are the keyword fields by which workflows can be listed.
 var SearchAttributes = []string{"RunID", "RunStatus", "Stage"}
 
-const retention = 30 * 24 * time.Hour // of a closed workflow's history; the facts are in Postgres
+const historyRetention = 30 * 24 * time.Hour // of a closed workflow's history; the facts are in Postgres
 
 // RegisterNamespace waits until the Temporal server of o answers, registers the
 // namespace and its SearchAttributes where they are absent, and waits until
@@ -31,7 +31,7 @@ const retention = 30 * 24 * time.Hour // of a closed workflow's history; the fac
 func RegisterNamespace(ctx context.Context, o client.Options) error {
 	o.Logger = log.NewStructuredLogger(slog.New(slog.DiscardHandler))
 	var c client.Client
-	err := insist(ctx, 20*time.Millisecond, func() (err error) {
+	err := retryUntil(ctx, 20*time.Millisecond, func() (err error) {
 		c, err = client.DialContext(ctx, o)
 		return err
 	})
@@ -39,21 +39,21 @@ func RegisterNamespace(ctx context.Context, o client.Options) error {
 		return fmt.Errorf("connect to Temporal at %s: %w", o.HostPort, err)
 	}
 	defer c.Close()
-	if err := insist(ctx, 50*time.Millisecond, func() error { return register(ctx, c, o.Namespace) }); err != nil {
+	if err := retryUntil(ctx, 50*time.Millisecond, func() error { return ensureNamespace(ctx, c, o.Namespace) }); err != nil {
 		return fmt.Errorf("register namespace %s: %w", o.Namespace, err)
 	}
-	if err := insist(ctx, 50*time.Millisecond, func() error { return addAttributes(ctx, c, o.Namespace) }); err != nil {
+	if err := retryUntil(ctx, 50*time.Millisecond, func() error { return ensureSearchAttributes(ctx, c, o.Namespace) }); err != nil {
 		names := strings.Join(SearchAttributes, ", ")
 		return fmt.Errorf("add the keyword search attributes %s to namespace %s: %w", names, o.Namespace, err)
 	}
 	return nil
 }
 
-// insist tries until it succeeds, is refused, or ctx ends, whose cause it then gives with the last error.
-func insist(ctx context.Context, every time.Duration, try func() error) error {
+// retryUntil tries until it succeeds, is refused, or ctx ends, whose cause it then gives with the last error.
+func retryUntil(ctx context.Context, every time.Duration, try func() error) error {
 	for {
 		err := try()
-		if err == nil || refused(err) {
+		if err == nil || isRefusal(err) {
 			return err
 		}
 		if ctx.Err() != nil {
@@ -66,9 +66,9 @@ func insist(ctx context.Context, every time.Duration, try func() error) error {
 	}
 }
 
-// refused reports whether a server has said that it will never take this
+// isRefusal reports whether a server has said that it will never take this
 // client: its certificate or its key is not good, or it may not do this.
-func refused(err error) bool {
+func isRefusal(err error) bool {
 	switch serviceerror.ToStatus(err).Code() {
 	case codes.Unauthenticated, codes.PermissionDenied, codes.Unimplemented:
 		return true
@@ -85,24 +85,24 @@ func refused(err error) bool {
 	return strings.Contains(said, "authentication handshake failed") || strings.Contains(said, "remote error: tls")
 }
 
-func register(ctx context.Context, c client.Client, namespace string) error {
+func ensureNamespace(ctx context.Context, c client.Client, namespace string) error {
 	_, err := c.WorkflowService().DescribeNamespace(ctx, &workflowservice.DescribeNamespaceRequest{Namespace: namespace})
 	if _, absent := errors.AsType[*serviceerror.NamespaceNotFound](err); !absent {
 		return err
 	}
 	_, err = c.WorkflowService().RegisterNamespace(ctx, &workflowservice.RegisterNamespaceRequest{
-		Namespace: namespace, WorkflowExecutionRetentionPeriod: durationpb.New(retention)})
+		Namespace: namespace, WorkflowExecutionRetentionPeriod: durationpb.New(historyRetention)})
 	if _, exists := errors.AsType[*serviceerror.NamespaceAlreadyExists](err); exists {
 		return nil
 	}
 	return err
 }
 
-// addAttributes adds what is absent and fails until a query may name every
+// ensureSearchAttributes adds what is absent and fails until a query may name every
 // attribute. Where one may already, nothing is asked for: hosted servers let
 // only their administrators add attributes.
-func addAttributes(ctx context.Context, c client.Client, namespace string) error {
-	if queryable(ctx, c, namespace) == nil {
+func ensureSearchAttributes(ctx context.Context, c client.Client, namespace string) error {
+	if checkQueryable(ctx, c, namespace) == nil {
 		return nil
 	}
 	have, err := c.OperatorService().ListSearchAttributes(ctx, &operatorservice.ListSearchAttributesRequest{Namespace: namespace})
@@ -122,11 +122,11 @@ func addAttributes(ctx context.Context, c client.Client, namespace string) error
 			return err
 		}
 	}
-	return queryable(ctx, c, namespace)
+	return checkQueryable(ctx, c, namespace)
 }
 
-// queryable fails unless a query may name every attribute.
-func queryable(ctx context.Context, c client.Client, namespace string) error {
+// checkQueryable fails unless a query may name every attribute.
+func checkQueryable(ctx context.Context, c client.Client, namespace string) error {
 	for _, name := range SearchAttributes {
 		count := &workflowservice.CountWorkflowExecutionsRequest{Namespace: namespace, Query: name + " IS NOT NULL"}
 		if _, err := c.CountWorkflow(ctx, count); err != nil {

@@ -72,7 +72,7 @@ func StartPostgres(ctx context.Context, o PostgresOptions) (*Postgres, error) {
 }
 
 func (c *cluster) startNew(ctx context.Context) (*Postgres, error) {
-	bin, err := findOrFetch(ctx, c.data(), c.o.Bin, c.o.Downloads, c.cred, c.o.Log)
+	bin, err := findOrFetch(ctx, c.data(), c.opts.Bin, c.opts.Downloads, c.cred, c.opts.Log)
 	if err != nil {
 		return nil, err
 	}
@@ -88,13 +88,13 @@ func (c *cluster) startNew(ctx context.Context) (*Postgres, error) {
 // launch starts the server, and makes the cluster first if there is none. The
 // error may be transient: another program may have taken the port.
 func (c *cluster) launch(ctx context.Context, bin programs) (*Postgres, error) {
-	kept, err := keepPorts(c.Port, 1)
+	kept, err := reservePorts(c.Port, 1)
 	if err != nil {
 		return nil, err
 	}
 	defer kept.release()
 	if c.Port != 0 && c.Port != kept.first {
-		say(c.o.Log, "Postgres moves from port %d, which another program uses, to %d", c.Port, kept.first)
+		logf(c.opts.Log, "Postgres moves from port %d, which another program uses, to %d", c.Port, kept.first)
 	}
 	c.Port = kept.first
 	if err := c.prepare(); err != nil {
@@ -103,8 +103,8 @@ func (c *cluster) launch(ctx context.Context, bin programs) (*Postgres, error) {
 	if err := c.initdb(ctx, bin); err != nil {
 		return nil, err
 	}
-	if key := folderKey(c.data()); c.Data != key {
-		c.Data, c.Draft = key, ""
+	if key := folderKey(c.data()); c.DataKey != key {
+		c.DataKey, c.Draft = key, ""
 		if err := c.save(); err != nil {
 			return nil, err
 		}
@@ -114,10 +114,10 @@ func (c *cluster) launch(ctx context.Context, bin programs) (*Postgres, error) {
 
 // prepare settles socket folder and place, and writes them down with the port.
 func (c *cluster) prepare() error {
-	if err := folder(c.place()); err != nil {
+	if err := makeFolder(c.dataParent()); err != nil {
 		return err
 	}
-	if err := errors.Join(c.openSocket(), c.ownPlace()); err != nil {
+	if err := errors.Join(c.makeSocketFolder(), c.claimDataParent()); err != nil {
 		return err
 	}
 	return c.save()
@@ -142,7 +142,7 @@ func (c *cluster) initdb(ctx context.Context, bin programs) error {
 	defer os.Remove(pwfile)
 	args := []string{"-D", draft, "-U", owner, "--pwfile=" + pwfile, "--auth-local=trust", "--auth-host=scram-sha-256",
 		"--encoding=UTF8", "--locale=C"}
-	if c.o.Fast {
+	if c.opts.Fast {
 		args = append(args, "--no-sync")
 	}
 	cmd := c.command(bin, "initdb", args...)
@@ -157,13 +157,13 @@ func (c *cluster) initdb(ctx context.Context, bin programs) error {
 // name is written down first: one that a killed start left is known by it, and removed.
 func (c *cluster) newDraft() (string, error) {
 	if draftName.MatchString(c.Draft) && !c.isCopy() {
-		if err := os.RemoveAll(filepath.Join(c.place(), c.Draft)); err != nil {
+		if err := os.RemoveAll(filepath.Join(c.dataParent(), c.Draft)); err != nil {
 			return "", err
 		}
 	}
 	c.Draft = "data.unfinished-" + rand.Text()
-	draft := filepath.Join(c.place(), c.Draft)
-	return draft, errors.Join(c.save(), os.Mkdir(draft, 0o700), c.give(draft))
+	draft := filepath.Join(c.dataParent(), c.Draft)
+	return draft, errors.Join(c.save(), os.Mkdir(draft, 0o700), c.chown(draft))
 }
 
 var draftName = regexp.MustCompile(`^data\.unfinished-[A-Z2-7]+$`)
@@ -186,7 +186,7 @@ func (c *cluster) passwordFile() (string, error) {
 func runContext(ctx context.Context, cmd *exec.Cmd) ([]byte, error) {
 	var out strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &out
-	p, err := start(cmd, false)
+	p, err := startProcess(cmd, false)
 	if err != nil {
 		return nil, err
 	}
@@ -200,7 +200,7 @@ func runContext(ctx context.Context, cmd *exec.Cmd) ([]byte, error) {
 	return []byte(out.String()), p.err
 }
 
-// command is a program of Postgres, run as its user.
+// runGo is a program of Postgres, run as its user.
 func (c *cluster) command(bin programs, name string, args ...string) *exec.Cmd {
 	cmd := bin.command(name, args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: c.cred}
@@ -215,7 +215,7 @@ func (c *cluster) settings() []string {
 	s := []string{"listen_addresses=127.0.0.1", "unix_socket_directories=" + c.Socket, "max_connections=300",
 		"timezone=UTC", "log_timezone=UTC", "log_min_messages=warning", "log_min_error_statement=panic",
 		"max_wal_size=256MB", "min_wal_size=64MB", "wal_compression=on", "checkpoint_warning=0"}
-	if c.o.Fast {
+	if c.opts.Fast {
 		s = append(s, "fsync=off", "synchronous_commit=off", "full_page_writes=off", "autovacuum_naptime=1h")
 	}
 	return s
@@ -231,29 +231,29 @@ func (c *cluster) run(ctx context.Context, bin programs) (*Postgres, error) {
 		return nil, err
 	}
 	defer log.Close()
-	from := size(log)
+	from := fileSize(log)
 	args := []string{"-D", c.data(), "-p", strconv.Itoa(c.Port)}
 	for _, s := range c.settings() {
 		args = append(args, "-c", s)
 	}
 	cmd := c.command(bin, "postgres", args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = c.data(), log, log
-	p, err := start(cmd, c.o.DieWithParent)
+	p, err := startProcess(cmd, c.opts.DieWithParent)
 	if err != nil {
 		return nil, fmt.Errorf("start Postgres %v: %w", bin, err)
 	}
-	s := c.server(p)
-	if err := c.ready(ctx, p); err != nil {
+	s := c.handle(p)
+	if err := c.waitReady(ctx, p); err != nil {
 		_ = s.Stop()
-		return nil, c.explain(err, tail(c.log(), from))
+		return nil, c.startError(err, tail(c.log(), from))
 	}
 	return s, nil
 }
 
-// explain adds what the server said, and tells what another try may cure: a
+// startError adds what the server said, and tells what another try may cure: a
 // killed postmaster that is not reaped yet, its processes that are still
 // ending, and a taken port. A disk without room is told as what it is.
-func (c *cluster) explain(err error, said string) error {
+func (c *cluster) startError(err error, said string) error {
 	for _, sign := range []string{"already exists", "shared memory block", "Address already in use"} {
 		if strings.Contains(said, sign) {
 			err = fmt.Errorf("%w: %w", errTransient, err)
@@ -267,26 +267,26 @@ func (c *cluster) explain(err error, said string) error {
 	return trimtab.NewError(trimtab.Unavailable, typ, remedy, "start Postgres in %s: %w\n%s\n", c.data(), err, said)
 }
 
-func (c *cluster) server(p *process) *Postgres {
+func (c *cluster) handle(p *process) *Postgres {
 	return &Postgres{URL: c.url(Database), Pid: p.pid, Adopted: p.adopted, proc: p, socket: c.Socket}
 }
 
 func (c *cluster) url(database string) string {
 	u := url.URL{Scheme: "postgres", User: url.UserPassword(owner, c.password), Host: "127.0.0.1:" + strconv.Itoa(c.Port),
-		Path: "/" + database, RawQuery: noFiles.Encode()}
+		Path: "/" + database, RawQuery: noClientFiles.Encode()}
 	return u.String()
 }
 
-// noFiles keeps clients from reading the user's certificates in ~/.postgresql,
+// noClientFiles keeps clients from reading the user's certificates in ~/.postgresql,
 // which they do, and fail if they cannot, even where nothing is encrypted.
-var noFiles = url.Values{"sslmode": {"disable"}, "sslrootcert": {""}, "sslcert": {""}, "sslkey": {""}}
+var noClientFiles = url.Values{"sslmode": {"disable"}, "sslrootcert": {""}, "sslcert": {""}, "sslkey": {""}}
 
-// ready waits until the server answers and holds Database. Recovery after a
+// waitReady waits until the server answers and holds Database. Recovery after a
 // crash may take its time; it is announced after some seconds.
-func (c *cluster) ready(ctx context.Context, p *process) error {
+func (c *cluster) waitReady(ctx context.Context, p *process) error {
 	notice := time.After(5 * time.Second)
 	for {
-		err := c.makeDatabase(ctx)
+		err := c.createDatabase(ctx)
 		if err == nil {
 			return nil
 		}
@@ -296,13 +296,13 @@ func (c *cluster) ready(ctx context.Context, p *process) error {
 		case <-ctx.Done():
 			return fmt.Errorf("it does not answer: %w (%v)", ctx.Err(), err)
 		case <-notice:
-			say(c.o.Log, "Postgres is not ready yet, perhaps recovering from a crash: %v", err)
+			logf(c.opts.Log, "Postgres is not ready yet, perhaps recovering from a crash: %v", err)
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
 }
 
-func (c *cluster) makeDatabase(ctx context.Context) error {
+func (c *cluster) createDatabase(ctx context.Context) error {
 	conn, err := pgx.Connect(ctx, c.url("postgres"))
 	if e, ok := errors.AsType[*pgconn.PgError](err); ok && e.Code == "28P01" { // the file of the password was lost
 		return errors.Join(err, c.resetPassword(ctx))
@@ -359,17 +359,17 @@ func (c *cluster) resetPassword(ctx context.Context) error {
 // A lock file that nobody is behind any more is Postgres's own to remove,
 // unless it would take a dead process for a live one.
 func (c *cluster) adopt(ctx context.Context) (*Postgres, error) {
-	pid, port := c.lockFile()
+	pid, port := c.readLockFile()
 	if pid == 0 {
 		return nil, nil
 	}
-	if c.copied() {
+	if c.lockIsCopied() {
 		return nil, c.dropLockFile("the database was copied while process %d worked on the original: its lock is removed from the copy", pid)
 	}
 	c.awaitReaper(pid)
-	born, alive := birth(pid)
+	born, alive := startID(pid)
 	if !alive || !isPostgres(pid) || !c.inUse() { // gone, or the id belongs to a stranger now
-		return nil, c.clearLockFile(pid)
+		return nil, c.removeStaleLock(pid)
 	}
 	c.Port = port
 	p := adopt(pid, born)
@@ -378,20 +378,20 @@ func (c *cluster) adopt(ctx context.Context) (*Postgres, error) {
 	}
 	wait, cancel := context.WithTimeout(ctx, 60*time.Second)
 	defer cancel()
-	if err := c.ready(wait, p); err != nil {
+	if err := c.waitReady(wait, p); err != nil {
 		if !p.alive() { // it was dying
 			c.awaitReaper(pid)
-			return nil, c.clearLockFile(pid)
+			return nil, c.removeStaleLock(pid)
 		}
 		return nil, trimtab.NewError(trimtab.Unavailable, "postgres_adopt", fmt.Sprintf("see %s; to end it: kill -INT %d", c.log(), pid),
 			"adopt the Postgres that runs on %s as process %d: %w", c.data(), pid, err)
 	}
-	return c.server(p), nil
+	return c.handle(p), nil
 }
 
-// lockFile reads process and port from postmaster.pid, whose lines are
+// readLockFile reads process and port from postmaster.pid, whose lines are
 // pid, data folder, start time, port, ….
-func (c *cluster) lockFile() (pid, port int) {
+func (c *cluster) readLockFile() (pid, port int) {
 	lines := c.lockLines()
 	if len(lines) < 4 {
 		return 0, 0
@@ -406,9 +406,9 @@ func (c *cluster) lockLines() []string {
 	return strings.Split(string(b), "\n")
 }
 
-// copied tells that the lock file is that of a server on the original: it names
+// lockIsCopied tells that the lock file is that of a server on the original: it names
 // another data folder than this one, in which nobody was started since it was copied.
-func (c *cluster) copied() bool {
+func (c *cluster) lockIsCopied() bool {
 	lines := c.lockLines()
 	if len(lines) < 2 {
 		return false
@@ -418,23 +418,23 @@ func (c *cluster) copied() bool {
 	if err == nil && err2 == nil && os.SameFile(where, here) {
 		return false
 	}
-	return c.isCopy() || c.Data == "" && err == nil // of before, and the other one is still there
+	return c.isCopy() || c.DataKey == "" && err == nil // of before, and the other one is still there
 }
 
 // awaitReaper gives the parent of a dead postmaster up to three seconds to
 // reap it: until then Postgres takes it for alive.
 func (c *cluster) awaitReaper(pid int) {
 	for end := time.Now().Add(3 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		if _, alive := birth(pid); alive || syscall.Kill(pid, 0) != nil {
+		if _, alive := startID(pid); alive || syscall.Kill(pid, 0) != nil {
 			return
 		}
 	}
 }
 
-// clearLockFile removes a lock file whose process id is that of a zombie or a
+// removeStaleLock removes a lock file whose process id is that of a zombie or a
 // stranger, which Postgres could not tell from its own; only if no process
 // works in the data folder.
-func (c *cluster) clearLockFile(pid int) error {
+func (c *cluster) removeStaleLock(pid int) error {
 	if syscall.Kill(pid, 0) != nil || c.inUse() {
 		return nil
 	}
@@ -442,7 +442,7 @@ func (c *cluster) clearLockFile(pid int) error {
 }
 
 func (c *cluster) dropLockFile(why string, pid int) error {
-	say(c.o.Log, why, pid)
+	logf(c.opts.Log, why, pid)
 	return remove(filepath.Join(c.data(), "postmaster.pid"))
 }
 
@@ -470,7 +470,7 @@ func (s *Postgres) Wait() error {
 // Stop ends the server by a fast shutdown: open transactions are rolled back,
 // nothing has to be recovered at the next start. The data stays.
 func (s *Postgres) Stop() error {
-	err := s.proc.stop(farewell{syscall.SIGINT, 60 * time.Second}, farewell{syscall.SIGQUIT, 10 * time.Second})
+	err := s.proc.stop(stopStep{syscall.SIGINT, 60 * time.Second}, stopStep{syscall.SIGQUIT, 10 * time.Second})
 	if err != nil {
 		return fmt.Errorf("stop Postgres: %w", err)
 	}

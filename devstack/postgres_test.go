@@ -136,7 +136,7 @@ func exec1(t testing.TB, url string, statements ...string) {
 func TestPostgresWrongPassword(t *testing.T) {
 	t.Parallel()
 	s := testPostgres(t, openDir(t), true)
-	conn, err := pgx.Connect(t.Context(), as(s.URL, owner, "guess"))
+	conn, err := pgx.Connect(t.Context(), withUser(s.URL, owner, "guess"))
 	if err == nil {
 		conn.Close(t.Context())
 		t.Fatal("connected with a wrong password")

@@ -14,10 +14,10 @@ import (
 	"time"
 )
 
-// process is a server that this process started, or one it found running.
+// find is a server that this process started, or one it found running.
 type process struct {
 	pid     int
-	birth   string
+	startID string
 	adopted bool
 
 	watch sync.Once
@@ -25,9 +25,9 @@ type process struct {
 	err   error         // how it ended; nil for an adopted one
 }
 
-// start runs cmd in a process group of its own, so that Ctrl-C does not reach it.
+// startProcess runs cmd in a process group of its own, so that Ctrl-C does not reach it.
 // With dieWithParent the kernel sends it SIGINT when this process ends (Linux).
-func start(cmd *exec.Cmd, dieWithParent bool) (*process, error) {
+func startProcess(cmd *exec.Cmd, dieWithParent bool) (*process, error) {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}
@@ -45,7 +45,7 @@ func start(cmd *exec.Cmd, dieWithParent bool) (*process, error) {
 			return
 		}
 		p.pid = cmd.Process.Pid
-		p.birth, _ = birth(p.pid)
+		p.startID, _ = startID(p.pid)
 		started <- nil
 		p.err = cmd.Wait()
 		close(p.done)
@@ -56,32 +56,34 @@ func start(cmd *exec.Cmd, dieWithParent bool) (*process, error) {
 // adopt takes over a running process that this one did not start.
 // It is nil if no process with that id and birth is alive.
 func adopt(pid int, born string) *process {
-	if b, ok := birth(pid); !ok || b != born {
+	if b, ok := startID(pid); !ok || b != born {
 		return nil
 	}
-	return &process{pid: pid, birth: born, adopted: true, done: make(chan struct{})}
+	return &process{pid: pid, startID: born, adopted: true, done: make(chan struct{})}
 }
 
-// life is how a state file tells of a process. It names the folder of the file
+// processIdentity is how a state file tells of a process. It names the folder of the file
 // too, so that a copy of the folder does not take the processes of the original
 // for its own.
-type life struct {
+type processIdentity struct {
 	Pid    int    `json:"pid"`
 	Birth  string `json:"birth"`
 	Folder string `json:"folder,omitempty"` // see folderKey; absent in files of before
 }
 
-func lifeOf(p *process, dir string) life { return life{p.pid, p.birth, folderKey(dir)} }
+func identityOf(p *process, dir string) processIdentity {
+	return processIdentity{p.pid, p.startID, folderKey(dir)}
+}
 
-// process is the one that a state file of dir tells of; nil if it does not run,
+// find is the one that a state file of dir tells of; nil if it does not run,
 // or is the original's of which dir is a copy. What was written before folders
 // were told apart is believed of a process that has the mark of dir (Linux).
-func (l life) process(dir, mark string) *process {
+func (l processIdentity) find(dir, mark string) *process {
 	p := adopt(l.Pid, l.Birth)
 	switch {
 	case p == nil || l.Folder == folderKey(dir):
 		return p
-	case l.Folder != "" || runtime.GOOS == "linux" && !hasMarker(l.Pid, mark):
+	case l.Folder != "" || runtime.GOOS == "linux" && !hasTag(l.Pid, mark):
 		return nil
 	}
 	return p
@@ -115,18 +117,18 @@ func (p *process) ended() <-chan struct{} {
 }
 
 func (p *process) alive() bool {
-	b, ok := birth(p.pid)
-	return ok && b == p.birth
+	b, ok := startID(p.pid)
+	return ok && b == p.startID
 }
 
-// farewell is one signal and how long it is given to work.
-type farewell struct {
+// stopStep is one signal and how long it is given to work.
+type stopStep struct {
 	signal syscall.Signal
 	grace  time.Duration
 }
 
 // stop sends one signal after the other until the process has ended.
-func (p *process) stop(steps ...farewell) error {
+func (p *process) stop(steps ...stopStep) error {
 	for _, s := range steps {
 		select {
 		case <-p.ended():
@@ -145,38 +147,38 @@ func (p *process) stop(steps ...farewell) error {
 	return fmt.Errorf("process %d did not end after %v", p.pid, steps)
 }
 
-// marker is in the environment of a process that is started for dir, so that it
+// processTag is in the environment of a process that is started for dir, so that it
 // is found even if whoever started it was killed before writing down its id.
-func marker(dir, name string) string { return "TRIMTAB_DEVSTACK=" + name + ":" + dir }
+func processTag(dir, name string) string { return "TRIMTAB_DEVSTACK=" + name + ":" + dir }
 
-// strays finds the processes that have a marker (Linux).
-func strays(marker string) (found []*process) {
+// findTagged finds the processes that have a marker (Linux).
+func findTagged(marker string) (found []*process) {
 	environs, _ := filepath.Glob("/proc/[0-9]*/environ")
 	for _, file := range environs {
 		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(file)))
-		if !hasMarker(pid, marker) {
+		if !hasTag(pid, marker) {
 			continue
 		}
-		if born, ok := birth(pid); ok && pid != os.Getpid() {
-			found = append(found, &process{pid: pid, birth: born, adopted: true, done: make(chan struct{})})
+		if born, ok := startID(pid); ok && pid != os.Getpid() {
+			found = append(found, &process{pid: pid, startID: born, adopted: true, done: make(chan struct{})})
 		}
 	}
 	return found
 }
 
-func hasMarker(pid int, marker string) bool {
+func hasTag(pid int, marker string) bool {
 	env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
 	return err == nil && strings.Contains("\x00"+string(env), "\x00"+marker+"\x00")
 }
 
-// birth tells one life of a process id from another: boot and start time.
+// startID tells one life of a process id from another: boot and start time.
 // It is false for a process that is gone, or dead and not yet reaped.
-func birth(pid int) (string, bool) {
+func startID(pid int) (string, bool) {
 	if pid <= 0 || errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
 		return "", false
 	}
 	if runtime.GOOS != "linux" {
-		return birthPS(pid)
+		return startIDFromPS(pid)
 	}
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -201,7 +203,7 @@ var bootID = sync.OnceValue(func() string {
 	return strings.TrimSpace(string(b))
 })
 
-func birthPS(pid int) (string, bool) {
+func startIDFromPS(pid int) (string, bool) {
 	cmd := exec.Command("ps", "-o", "stat=,lstart=", "-p", fmt.Sprint(pid))
 	cmd.Env = append(os.Environ(), "LC_ALL=C")
 	out, err := cmd.Output()

@@ -7,35 +7,35 @@ import (
 	"syscall"
 )
 
-// program is the file program.json: the build of the program that was asked
+// programState is the file program.json: the build of the program that was asked
 // about last, and what its file looked like then. To hash it takes longer than
 // all that a command which looks at a run does.
-type program struct {
+type programState struct {
 	File    string `json:"file"` // device, inode, size, and time of change in nanoseconds
 	BuildID string `json:"build_id"`
 }
 
-// knownBuildID is buildID, unless dir remembers it of the very same file.
-func knownBuildID(dir, path string) (string, error) {
+// cachedBuildID is buildID, unless dir remembers it of the very same file.
+func cachedBuildID(dir, path string) (string, error) {
 	f, err := openProgram(path)
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
-	is, note := looks(f), filepath.Join(dir, "program.json")
-	var known program
+	is, note := fileFingerprint(f), filepath.Join(dir, "program.json")
+	var known programState
 	if readJSON(note, &known) == nil && known.File == is && is != "" && known.BuildID != "" {
 		return known.BuildID, nil
 	}
 	id, err := buildID(path)
 	if err == nil {
-		_ = writeJSON(note, program{is, id}) // else the next one hashes again
+		_ = writeJSON(note, programState{is, id}) // else the next one hashes again
 	}
 	return id, err
 }
 
-// looks tells a file from every other, and from what it was before a change; "" where that cannot be told.
-func looks(f *os.File) string {
+// fileFingerprint tells a file from every other, and from what it was before a change; "" where that cannot be told.
+func fileFingerprint(f *os.File) string {
 	info, err := f.Stat()
 	if err != nil {
 		return ""

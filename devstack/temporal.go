@@ -42,7 +42,7 @@ type Temporal struct {
 // temporalState is the file temporal.json.
 type temporalState struct {
 	Port int `json:"port"` // of the workflow service; three more follow
-	life
+	processIdentity
 	Postgres  string `json:"postgres"`  // digest of the URL it was started with
 	Authority string `json:"authority"` // digest of the authority it was started with; empty: by an older trimtab, in plain text
 }
@@ -52,11 +52,11 @@ const (
 	temporalPorts = 4 // frontend, history, matching, worker
 )
 
-// temporald is one server's folder and state.
-type temporald struct {
-	o   TemporalOptions
-	dir string
-	tls TLS
+// temporalServer is one server's folder and state.
+type temporalServer struct {
+	opts TemporalOptions
+	dir  string
+	tls  TLS
 	temporalState
 }
 
@@ -69,7 +69,7 @@ func StartTemporal(ctx context.Context, o TemporalOptions) (*Temporal, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := subfolder(dir); err != nil {
+	if err := makeSubfolder(dir); err != nil {
 		return nil, fmt.Errorf("make the folder of the Temporal server: %w", err)
 	}
 	IgnoreEnvironment()
@@ -78,11 +78,11 @@ func StartTemporal(ctx context.Context, o TemporalOptions) (*Temporal, error) {
 		return nil, err
 	}
 	defer unlock()
-	d := &temporald{o: o, dir: dir}
+	d := &temporalServer{opts: o, dir: dir}
 	if err := readJSON(d.stateFile(), &d.temporalState); err != nil {
 		return nil, err
 	}
-	if err := d.certify(); err != nil {
+	if err := d.loadCertificates(); err != nil {
 		return nil, err
 	}
 	if t := d.adopt(ctx); t != nil {
@@ -91,39 +91,39 @@ func StartTemporal(ctx context.Context, o TemporalOptions) (*Temporal, error) {
 	return d.start(ctx)
 }
 
-// certify reads the certificates, or makes them anew: in a new folder, and in
+// loadCertificates reads the certificates, or makes them anew: in a new folder, and in
 // one from before there were any.
-func (d *temporald) certify() error {
-	t, reason, err := certificates(d.certificates(), time.Now())
+func (d *temporalServer) loadCertificates() error {
+	t, reason, err := certificates(d.certificatesDir(), time.Now())
 	if reason != nil {
-		say(d.o.Log, "the certificates of the Temporal server are made anew: %v", reason)
+		logf(d.opts.Log, "the certificates of the Temporal server are made anew: %v", reason)
 	}
 	d.tls = t
 	return err
 }
 
-func (d *temporald) stateFile() string    { return filepath.Join(d.dir, "temporal.json") }
-func (d *temporald) log() string          { return filepath.Join(d.dir, "temporal.log") }
-func (d *temporald) certificates() string { return filepath.Join(d.dir, "tls") }
+func (d *temporalServer) stateFile() string       { return filepath.Join(d.dir, "temporal.json") }
+func (d *temporalServer) log() string             { return filepath.Join(d.dir, "temporal.log") }
+func (d *temporalServer) certificatesDir() string { return filepath.Join(d.dir, "tls") }
 
-func (d *temporald) mark() string { return marker(d.dir, "temporal") }
+func (d *temporalServer) tag() string { return processTag(d.dir, "temporal") }
 
-func (d *temporald) address(offset int) string {
+func (d *temporalServer) address(offset int) string {
 	return net.JoinHostPort("127.0.0.1", strconv.Itoa(d.Port+offset))
 }
 
 // adopt takes over the server that runs, if it answers, works on the same
 // Postgres and asks for the same certificates; one that does not is ended.
-func (d *temporald) adopt(ctx context.Context) *Temporal {
-	p := d.process(d.dir, d.mark())
+func (d *temporalServer) adopt(ctx context.Context) *Temporal {
+	p := d.find(d.dir, d.tag())
 	if p == nil {
 		return nil
 	}
-	if d.Postgres == urlDigest(d.o.PostgresURL) && d.Authority == d.tls.Digest {
+	if d.Postgres == urlDigest(d.opts.PostgresURL) && d.Authority == d.tls.Digest {
 		wait, cancel := context.WithTimeout(ctx, 30*time.Second)
 		defer cancel()
-		if err := d.ready(wait, p); err == nil {
-			return d.server(p)
+		if err := d.waitReady(wait, p); err == nil {
+			return d.handle(p)
 		}
 	}
 	if !p.alive() { // it was dying
@@ -133,21 +133,21 @@ func (d *temporald) adopt(ctx context.Context) *Temporal {
 	if d.Authority != d.tls.Digest {
 		why = "asks for no certificate, or for others than those of this data folder"
 	}
-	say(d.o.Log, "the Temporal server with process id %d %s: it is started again", d.Pid, why)
+	logf(d.opts.Log, "the Temporal server with process id %d %s: it is started again", d.Pid, why)
 	_ = stopTemporal(p)
 	return nil
 }
 
-func (d *temporald) start(ctx context.Context) (*Temporal, error) {
-	program, err := findTemporal(ctx, d.o.Program, d.o.Log)
+func (d *temporalServer) start(ctx context.Context) (*Temporal, error) {
+	program, err := findTemporal(ctx, d.opts.Program, d.opts.Log)
 	if err != nil {
 		return nil, err
 	}
-	role, err := d.role(ctx)
+	role, err := d.ensureRole(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("give Temporal a role of its own in Postgres: %w", err)
 	}
-	for _, p := range strays(d.mark()) { // two on one database would be one too many
+	for _, p := range findTagged(d.tag()) { // two on one database would be one too many
 		if err := stopTemporal(p); err != nil {
 			return nil, err
 		}
@@ -162,14 +162,14 @@ func (d *temporald) start(ctx context.Context) (*Temporal, error) {
 
 // launch starts the program. The error is transient if another program has
 // taken one of its ports since they were looked at.
-func (d *temporald) launch(ctx context.Context, program, role string) (*Temporal, error) {
-	kept, err := keepPorts(d.Port, temporalPorts)
+func (d *temporalServer) launch(ctx context.Context, program, role string) (*Temporal, error) {
+	kept, err := reservePorts(d.Port, temporalPorts)
 	if err != nil {
 		return nil, err
 	}
 	defer kept.release()
 	if d.Port != 0 && d.Port != kept.first {
-		say(d.o.Log, "the Temporal server moves from port %d, which another program uses, to %d", d.Port, kept.first)
+		logf(d.opts.Log, "the Temporal server moves from port %d, which another program uses, to %d", d.Port, kept.first)
 	}
 	d.Port = kept.first
 	log, err := openLog(d.log())
@@ -177,36 +177,36 @@ func (d *temporald) launch(ctx context.Context, program, role string) (*Temporal
 		return nil, err
 	}
 	defer log.Close()
-	from := size(log)
-	cmd := exec.Command(program, "-ip", "127.0.0.1", "-port", strconv.Itoa(d.Port), "-tls", d.certificates())
-	cmd.Env = append(serverEnvironment(), "TRIMTAB_TEMPORAL_POSTGRES_URL="+role, d.mark())
+	from := fileSize(log)
+	cmd := exec.Command(program, "-ip", "127.0.0.1", "-port", strconv.Itoa(d.Port), "-tls", d.certificatesDir())
+	cmd.Env = append(serverEnvironment(), "TRIMTAB_TEMPORAL_POSTGRES_URL="+role, d.tag())
 	cmd.Dir, cmd.Stdout, cmd.Stderr = d.dir, log, log
-	p, err := start(cmd, d.o.DieWithParent)
+	p, err := startProcess(cmd, d.opts.DieWithParent)
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", program, err)
 	}
-	d.life, d.Postgres, d.Authority = lifeOf(p, d.dir), urlDigest(d.o.PostgresURL), d.tls.Digest
+	d.processIdentity, d.Postgres, d.Authority = identityOf(p, d.dir), urlDigest(d.opts.PostgresURL), d.tls.Digest
 	err = writeJSON(d.stateFile(), d.temporalState)
 	if err == nil {
-		err = d.ready(ctx, p)
+		err = d.waitReady(ctx, p)
 	}
 	if err != nil {
 		_ = stopTemporal(p)
-		if strings.Contains(since(d.log(), from), "address already in use") {
+		if strings.Contains(readFrom(d.log(), from), "address already in use") {
 			err = fmt.Errorf("%w: %w", errTransient, err)
 		}
-		return nil, d.explain(program, err, tail(d.log(), from))
+		return nil, d.startError(program, err, tail(d.log(), from))
 	}
-	return d.server(p), nil
+	return d.handle(p), nil
 }
 
-func (d *temporald) server(p *process) *Temporal {
+func (d *temporalServer) handle(p *process) *Temporal {
 	return &Temporal{Address: d.address(0), TLS: d.tls, Pid: p.pid, Adopted: p.adopted, proc: p}
 }
 
-// explain adds what the server said. A program of an older release does not
+// wrapError adds what the server said. A program of an older release does not
 // know the flag with which it is told to ask for certificates.
-func (d *temporald) explain(program string, err error, said string) error {
+func (d *temporalServer) startError(program string, err error, said string) error {
 	remedy := "see " + d.log()
 	if strings.Contains(said, "not defined: -tls") {
 		remedy = "put the " + temporalProgram + " of this release in the place of " + program + ", which is of an older one"
@@ -214,8 +214,8 @@ func (d *temporald) explain(program string, err error, said string) error {
 	return trimtab.NewError(trimtab.Unavailable, "temporal_start", remedy, "start the Temporal server: %w\n%s\n", err, said)
 }
 
-// ready waits until the namespace can be used, or the server has ended.
-func (d *temporald) ready(ctx context.Context, p *process) error {
+// waitReady waits until the namespace can be used, or the server has ended.
+func (d *temporalServer) waitReady(ctx context.Context, p *process) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, 3*time.Minute, fmt.Errorf("it does not answer on %s", d.address(0)))
 	defer cancel()
 	o, err := Endpoints{Temporal: d.address(0), TemporalTLS: d.tls, Namespace: Namespace}.TemporalOptions()
@@ -232,14 +232,14 @@ func (d *temporald) ready(ctx context.Context, p *process) error {
 	}
 }
 
-// role makes the database role that Temporal works as, with a password kept in
+// ensureRole makes the database role that Temporal works as, with a password kept in
 // the folder, and gives the URL to connect with.
-func (d *temporald) role(ctx context.Context) (string, error) {
+func (d *temporalServer) ensureRole(ctx context.Context) (string, error) {
 	secret, err := password(filepath.Join(d.dir, "temporal.password"))
 	if err != nil {
 		return "", err
 	}
-	conn, err := pgx.Connect(ctx, d.o.PostgresURL)
+	conn, err := pgx.Connect(ctx, d.opts.PostgresURL)
 	if err != nil {
 		return "", err
 	}
@@ -256,7 +256,7 @@ func (d *temporald) role(ctx context.Context) (string, error) {
 	if err == nil {
 		err = resetRole(ctx, conn)
 	}
-	return withSettings(as(database(d.o.PostgresURL, "postgres"), temporalRole, secret)), err
+	return withSessionSettings(withUser(withDatabase(d.opts.PostgresURL, "postgres"), temporalRole, secret)), err
 }
 
 // resetRole takes back what somebody set for Temporal's role.
@@ -297,8 +297,8 @@ var temporalSettings = map[string]string{
 	"TimeZone":                            "UTC",
 }
 
-// withSettings adds temporalSettings to an address.
-func withSettings(rawURL string) string {
+// withSessionSettings adds temporalSettings to an address.
+func withSessionSettings(rawURL string) string {
 	u, err := url.Parse(rawURL)
 	if err != nil {
 		return ""
@@ -329,7 +329,7 @@ func (t *Temporal) Stop() error {
 }
 
 func stopTemporal(p *process) error {
-	return p.stop(farewell{syscall.SIGTERM, 20 * time.Second}, farewell{syscall.SIGKILL, 5 * time.Second})
+	return p.stop(stopStep{syscall.SIGTERM, 20 * time.Second}, stopStep{syscall.SIGKILL, 5 * time.Second})
 }
 
 func urlDigest(url string) string {

@@ -173,7 +173,7 @@ func kill(t testing.TB, steps *atomic.Int64, after int64, pid int) {
 	}
 }
 
-// options are those of a client of e.
+// fetchOptions are those of a client of e.
 func options(t testing.TB, e Endpoints) client.Options {
 	t.Helper()
 	o, err := e.TemporalOptions()

@@ -26,20 +26,20 @@ func (t TLS) Config() (*tls.Config, error) {
 	if t.CA != "" {
 		pem, err := plainfile.Read(t.CA)
 		if err != nil {
-			return nil, badTLS("read the certificate authority of the Temporal server: %w", err)
+			return nil, tlsError("read the certificate authority of the Temporal server: %w", err)
 		}
 		c.RootCAs = x509.NewCertPool()
 		if !c.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, badTLS("read the certificate authority of the Temporal server: %s holds no certificate in PEM", t.CA)
+			return nil, tlsError("read the certificate authority of the Temporal server: %s holds no certificate in PEM", t.CA)
 		}
 	}
 	if (t.Cert == "") != (t.Key == "") {
-		return nil, badTLS("read the certificate for the Temporal server: it needs its key, and the key its certificate")
+		return nil, tlsError("read the certificate for the Temporal server: it needs its key, and the key its certificate")
 	}
 	if t.Cert != "" {
 		own, err := readPair(t.Cert, t.Key)
 		if err != nil {
-			return nil, badTLS("read the certificate for the Temporal server from %s and %s: %w", t.Cert, t.Key, err)
+			return nil, tlsError("read the certificate for the Temporal server from %s and %s: %w", t.Cert, t.Key, err)
 		}
 		c.Certificates = []tls.Certificate{own}
 	}
@@ -56,7 +56,7 @@ func readPair(cert, key string) (tls.Certificate, error) {
 	return tls.X509KeyPair(certPEM, keyPEM)
 }
 
-func badTLS(format string, args ...any) error {
+func tlsError(format string, args ...any) error {
 	return trimtab.NewError(trimtab.Usage, "temporal_tls",
 		"check the settings temporal_tls_ca, temporal_tls_cert and temporal_tls_key with trimtab doctor", format, args...)
 }

@@ -24,18 +24,18 @@ import (
 //
 // Access control lists show as rights of the group, which are judged like those.
 
-// writers are those besides this user and root of whom a path may depend.
-type writers int
+// trustPolicy are those besides this user and root of whom a path may depend.
+type trustPolicy int
 
 const (
-	nobodyElse writers = iota // nobody: what Trimtab wrote itself
-	owners                    // owners and groups: what the user has put in his PATH
+	selfOnly trustPolicy = iota // nobody: what Trimtab wrote itself
+	anyOwner                    // owners and groups: what the user has put in his PATH
 )
 
 // checkTrust finds the first thing on the way to a file or folder that makes it
 // depend on other users than are allowed; nil if there is none. A path that
 // does not exist is judged as far as it does.
-func checkTrust(path string, allowed writers) error {
+func checkTrust(path string, allowed trustPolicy) error {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return err
@@ -63,7 +63,7 @@ func checkTrust(path string, allowed writers) error {
 			}
 			continue
 		}
-		if err := checkOne(at, st, allowed); err != nil {
+		if err := checkEntry(at, st, allowed); err != nil {
 			return err
 		}
 		if len(rest) == 0 {
@@ -81,8 +81,8 @@ func split(path string) []string {
 	return slices.DeleteFunc(strings.Split(path, "/"), func(s string) bool { return s == "" || s == "." })
 }
 
-// checkOne judges the owner and the rights of one folder or file.
-func checkOne(path string, st fs.FileInfo, allowed writers) error {
+// checkEntry judges the owner and the rights of one folder or file.
+func checkEntry(path string, st fs.FileInfo, allowed trustPolicy) error {
 	sys, ok := st.Sys().(*syscall.Stat_t)
 	if !ok {
 		return nil
@@ -92,10 +92,10 @@ func checkOne(path string, st fs.FileInfo, allowed writers) error {
 	switch {
 	case mode&0o002 != 0 && !sticky:
 		return fmt.Errorf("every user can write %s", path)
-	case !isSelf(sys.Uid) && (allowed == nobodyElse || os.Geteuid() == 0):
+	case !isSelfOrRoot(sys.Uid) && (allowed == selfOnly || os.Geteuid() == 0):
 		name, _ := userName(sys.Uid)
 		return fmt.Errorf("%s belongs to %s", path, name)
-	case mode&0o020 != 0 && !sticky && allowed == nobodyElse && !trustedGroup(sys.Gid):
+	case mode&0o020 != 0 && !sticky && allowed == selfOnly && !trustedGroup(sys.Gid):
 		return fmt.Errorf("%s can write %s", groupName(sys.Gid), path)
 	}
 	return nil
@@ -111,14 +111,14 @@ func checkSticky(folder fs.FileInfo, next string) error {
 	if err != nil {
 		return nil // the loop finds that it is not there
 	}
-	if sys, ok := st.Sys().(*syscall.Stat_t); ok && !isSelf(sys.Uid) {
+	if sys, ok := st.Sys().(*syscall.Stat_t); ok && !isSelfOrRoot(sys.Uid) {
 		name, _ := userName(sys.Uid)
 		return fmt.Errorf("%s, in a folder that others can write, belongs to %s", next, name)
 	}
 	return nil
 }
 
-func isSelf(uid uint32) bool { return int(uid) == os.Geteuid() || isRoot(uid) }
+func isSelfOrRoot(uid uint32) bool { return int(uid) == os.Geteuid() || isRoot(uid) }
 
 // adminGroups are groups whose members can become root, or manage the
 // system's programs by the custom of their system.
@@ -149,7 +149,7 @@ func groupName(gid uint32) string {
 // checkFolderTrust refuses a data folder whose programs and passwords somebody
 // else could exchange. The store of models alone may be in such a one.
 func checkFolderTrust(dir string) error {
-	err := checkTrust(dir, nobodyElse)
+	err := checkTrust(dir, selfOnly)
 	if err == nil {
 		return nil
 	}
@@ -168,7 +168,7 @@ func CheckSettingsFile(path string) error {
 	sys, ok := st.Sys().(*syscall.Stat_t)
 	switch {
 	case !ok:
-	case !isSelf(sys.Uid):
+	case !isSelfOrRoot(sys.Uid):
 		name, _ := userName(sys.Uid)
 		return fmt.Errorf("it belongs to %s", name)
 	case st.Mode().Perm()&0o002 != 0:

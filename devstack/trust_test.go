@@ -62,7 +62,7 @@ func TestTrust(t *testing.T) {
 		filepath.Join(links, "to-folder", "2", "program"):  "every user can write",
 		filepath.Join(links, "loop"):                       "too many levels of symbolic links",
 	} {
-		for _, allowed := range []writers{nobodyElse, owners} {
+		for _, allowed := range []trustPolicy{selfOnly, anyOwner} {
 			err := checkTrust(path, allowed)
 			if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 				t.Errorf("%s, %d: %v, want %q", path, allowed, err, want)
@@ -98,16 +98,16 @@ func TestTrustOfOthers(t *testing.T) {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]string{theirs: "belongs to user nobody", planted: "belongs to user nobody", link: "in a folder that others can write, belongs to user nobody"} {
-		for _, allowed := range []writers{nobodyElse, owners} {
+		for _, allowed := range []trustPolicy{selfOnly, anyOwner} {
 			if err := checkTrust(path, allowed); err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("%s: %v, want %q", path, err, want)
 			}
 		}
 	}
-	if err := checkTrust(shared, nobodyElse); err == nil || !strings.Contains(err.Error(), "group nogroup can write") && !strings.Contains(err.Error(), "group nobody can write") {
+	if err := checkTrust(shared, selfOnly); err == nil || !strings.Contains(err.Error(), "group nogroup can write") && !strings.Contains(err.Error(), "group nobody can write") {
 		t.Errorf("a folder that a group can write: %v", err)
 	}
-	if err := checkTrust(shared, owners); err != nil {
+	if err := checkTrust(shared, anyOwner); err != nil {
 		t.Error(err)
 	}
 }

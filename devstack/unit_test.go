@@ -78,11 +78,11 @@ func TestChoose(t *testing.T) {
 		{found[2:], 0, "", "postgres_missing"},
 		{nil, 0, "", "postgres_missing"},
 		{nil, 16, "", "postgres_version"},
-		{[]programs{{dir: "/18", major: 18, bare: true}, found[1]}, 0, "/15", ""}, // without contrib
-		{[]programs{{dir: "/18", major: 18, bare: true}}, 0, "", "postgres_missing"},
-		{[]programs{{dir: "/18", major: 18, bare: true}}, 18, "", "postgres_version"},
+		{[]programs{{dir: "/18", major: 18, noContrib: true}, found[1]}, 0, "/15", ""}, // without contrib
+		{[]programs{{dir: "/18", major: 18, noContrib: true}}, 0, "", "postgres_missing"},
+		{[]programs{{dir: "/18", major: 18, noContrib: true}}, 18, "", "postgres_version"},
 	} {
-		p, err := choose(c.found, c.want, "/data")
+		p, err := selectPrograms(c.found, c.want, "/data")
 		e, _ := errors.AsType[*trimtab.Error](err)
 		switch {
 		case c.kind == "" && (err != nil || p.dir != c.dir):
@@ -137,38 +137,38 @@ func TestFindProgramsBare(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(extensions, "btree_gin.control"), nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if p, err := findPrograms(filepath.Join(dir, "data"), dir); err != nil || p.bare {
+	if p, err := findPrograms(filepath.Join(dir, "data"), dir); err != nil || p.noContrib {
 		t.Errorf("with contrib: %v, %v", p, err)
 	}
 }
 
 func TestProcess(t *testing.T) {
 	t.Parallel()
-	p, err := start(exec.Command("sleep", "60"), true)
+	p, err := startProcess(exec.Command("sleep", "60"), true)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if q := adopt(p.pid, "another birth"); q != nil {
 		t.Error("adopted a process by its id alone")
 	}
-	q := adopt(p.pid, p.birth)
+	q := adopt(p.pid, p.startID)
 	if q == nil || !q.adopted {
 		t.Fatal("did not adopt a process that runs")
 	}
-	if err := q.stop(farewell{syscall.SIGTERM, 5 * time.Second}); err != nil {
+	if err := q.stop(stopStep{syscall.SIGTERM, 5 * time.Second}); err != nil {
 		t.Error(err)
 	}
 	<-p.ended()
 	if p.err == nil || !strings.Contains(p.err.Error(), "terminated") {
 		t.Errorf("ended by %v", p.err)
 	}
-	if adopt(p.pid, p.birth) != nil {
+	if adopt(p.pid, p.startID) != nil {
 		t.Error("adopted a process that has ended")
 	}
-	if err := p.stop(farewell{syscall.SIGTERM, time.Second}); err != nil {
+	if err := p.stop(stopStep{syscall.SIGTERM, time.Second}); err != nil {
 		t.Errorf("stopping again: %v", err)
 	}
-	if _, err := start(exec.Command("/no/such/program"), false); err == nil {
+	if _, err := startProcess(exec.Command("/no/such/program"), false); err == nil {
 		t.Error("started nothing")
 	}
 }
@@ -180,17 +180,17 @@ func TestProcessStubborn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := start(cmd, true)
+	p, err := startProcess(cmd, true)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := out.Read(make([]byte, 4)); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.stop(farewell{syscall.SIGTERM, 50 * time.Millisecond}); err == nil {
+	if err := p.stop(stopStep{syscall.SIGTERM, 50 * time.Millisecond}); err == nil {
 		t.Error("it ended though it ignores SIGTERM")
 	}
-	if err := p.stop(farewell{syscall.SIGTERM, 50 * time.Millisecond}, farewell{syscall.SIGKILL, 5 * time.Second}); err != nil {
+	if err := p.stop(stopStep{syscall.SIGTERM, 50 * time.Millisecond}, stopStep{syscall.SIGKILL, 5 * time.Second}); err != nil {
 		t.Error(err)
 	}
 }
@@ -250,19 +250,19 @@ func TestFiles(t *testing.T) {
 
 func TestKeepPorts(t *testing.T) {
 	t.Parallel()
-	kept, err := keepPorts(0, 6)
+	kept, err := reservePorts(0, 6)
 	if err != nil || kept.first < 20000 || kept.first+6 > 32768 {
 		t.Fatalf("ports %+v, %v", kept, err)
 	}
 	first := kept.first
-	if other, err := keepPorts(first, 6); err != nil || other.first < first+6 && first < other.first+6 { // whoever comes before the server listens
+	if other, err := reservePorts(first, 6); err != nil || other.first < first+6 && first < other.first+6 { // whoever comes before the server listens
 		t.Errorf("ports from %d are held, and others from %+v, %v", first, other, err)
 	} else {
 		other.release()
 	}
 	kept.release()
 	for try := 1; ; try++ { // another program of the machine may take one of them
-		same, err := keepPorts(first, 6)
+		same, err := reservePorts(first, 6)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -278,7 +278,7 @@ func TestKeepPorts(t *testing.T) {
 	}
 	l := listen(t, first+3)
 	defer l.Close()
-	other, err := keepPorts(first, 6)
+	other, err := reservePorts(first, 6)
 	if err != nil || other.first == first {
 		t.Errorf("kept ports from %d though one is taken, %v", other.first, err)
 	}
@@ -313,8 +313,8 @@ func TestExplainOfAFullDisk(t *testing.T) {
 		`PANIC:  could not write to file "pg_wal/xlogtemp.9": Disk quota exceeded`:    "disk_full",
 		`FATAL:  data directory has invalid permissions`:                              "postgres_start",
 	} {
-		c := cluster{o: PostgresOptions{Dir: t.TempDir()}}
-		if e := trimtab.AsError(c.explain(errors.New("it ended at once"), said)); e.Type != want || e.Class != trimtab.Unavailable || !strings.Contains(e.Message, said) {
+		c := cluster{opts: PostgresOptions{Dir: t.TempDir()}}
+		if e := trimtab.AsError(c.startError(errors.New("it ended at once"), said)); e.Type != want || e.Class != trimtab.Unavailable || !strings.Contains(e.Message, said) {
 			t.Errorf("%s: %s: %v", said, e.Type, e)
 		}
 	}
@@ -334,8 +334,8 @@ func TestOpenLogSetsAside(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if old, err := os.Stat(path + ".old"); err != nil || size(f) != 0 || old.Size() != logLimit+1 {
-		t.Errorf("log of %d bytes, %v", size(f), err)
+	if old, err := os.Stat(path + ".old"); err != nil || fileSize(f) != 0 || old.Size() != logLimit+1 {
+		t.Errorf("log of %d bytes, %v", fileSize(f), err)
 	}
 }
 
@@ -347,16 +347,16 @@ func TestClosedFolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	nobody := &syscall.Credential{Uid: 65534, Gid: 65534}
-	if got := closedFolder(inner, nobody); got != "" {
+	if got := firstUnreachable(inner, nobody); got != "" {
 		t.Errorf("%s is called closed", got)
 	}
 	if err := os.Chmod(filepath.Dir(inner), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if got := closedFolder(inner, nobody); got != filepath.Dir(inner) {
+	if got := firstUnreachable(inner, nobody); got != filepath.Dir(inner) {
 		t.Errorf("closed: %q, want %s", got, filepath.Dir(inner))
 	}
-	if got := closedFolder(inner, &syscall.Credential{Uid: uint32(os.Geteuid())}); got != "" {
+	if got := firstUnreachable(inner, &syscall.Credential{Uid: uint32(os.Geteuid())}); got != "" {
 		t.Errorf("%s is closed to its owner", got)
 	}
 }
@@ -366,11 +366,11 @@ func TestFindTemporal(t *testing.T) { // not parallel: it changes the environmen
 	if source == "" || !strings.HasSuffix(source, "devstack/temporald") {
 		t.Fatalf("source %q", source)
 	}
-	a, err := cachedTemporal(source)
+	a, err := temporalCachePath(source)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if b, err := cachedTemporal(source); a != b || err != nil {
+	if b, err := temporalCachePath(source); a != b || err != nil {
 		t.Errorf("cached as %s and as %s, %v", a, b, err)
 	}
 	t.Setenv("TRIMTAB_TEMPORAL_PROGRAM", filepath.Join(t.TempDir(), "absent"))
@@ -410,7 +410,7 @@ func TestBuildFails(t *testing.T) {
 	if e, ok := errors.AsType[*trimtab.Error](err); !ok || e.Type != "temporal_build" || !strings.Contains(e.Message, "oops") {
 		t.Errorf("built nonsense: %v", err)
 	}
-	if runnable(target) == nil {
+	if checkExecutable(target) == nil {
 		t.Error("left a program behind")
 	}
 }
@@ -418,10 +418,10 @@ func TestBuildFails(t *testing.T) {
 func TestURLs(t *testing.T) {
 	t.Parallel()
 	const u = "postgres://trimtab:secret@127.0.0.1:20001/trimtab?sslmode=disable"
-	if got := as(database(u, "other"), "someone", "p w"); got != "postgres://someone:p%20w@127.0.0.1:20001/other?sslmode=disable" {
+	if got := withUser(withDatabase(u, "other"), "someone", "p w"); got != "postgres://someone:p%20w@127.0.0.1:20001/other?sslmode=disable" {
 		t.Errorf("url %s", got)
 	}
-	if as("://", "a", "b")+database("://", "a") != "" {
+	if withUser("://", "a", "b")+withDatabase("://", "a") != "" {
 		t.Error("made something of no URL")
 	}
 }
@@ -439,7 +439,7 @@ func TestKnownBuildID(t *testing.T) {
 	}
 	know := func() string {
 		t.Helper()
-		id, err := knownBuildID(dir, file)
+		id, err := cachedBuildID(dir, file)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -450,7 +450,7 @@ func TestKnownBuildID(t *testing.T) {
 	if want, err := buildID(file); err != nil || first != want {
 		t.Fatalf("got %s, want %s (%v)", first, want, err)
 	}
-	if err := writeJSON(note, program{looksOf(t, file), "remembered"}); err != nil {
+	if err := writeJSON(note, programState{looksOf(t, file), "remembered"}); err != nil {
 		t.Fatal(err)
 	}
 	if got := know(); got != "remembered" {
@@ -481,7 +481,7 @@ func looksOf(t *testing.T, file string) string {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	return looks(f)
+	return fileFingerprint(f)
 }
 
 // A stack of another build is replaced when no run is open; one that asks nobody who he is, is called that.
@@ -503,7 +503,7 @@ func TestReplace(t *testing.T) {
 	} {
 		var said strings.Builder
 		o := EnsureOptions{Log: &said, OpenRuns: func(context.Context, Endpoints) (int, error) { return c.open, c.err }}
-		if got := o.replace(t.Context(), c.info); got != c.replace || strings.Contains(said.String(), "any user of this machine") != c.warn {
+		if got := o.shouldReplace(t.Context(), c.info); got != c.replace || strings.Contains(said.String(), "any user of this machine") != c.warn {
 			t.Errorf("%+v: replaced %v, having said %q", c, got, said.String())
 		}
 	}
@@ -520,7 +520,7 @@ func TestRefused(t *testing.T) {
 		"read tcp 127.0.0.1:1->127.0.0.1:2: remote error: tls: bad certificate":                         true,
 		"dial tcp 127.0.0.1:2: connect: connection refused":                                             false,
 	} {
-		if got := refused(errors.New(said)); got != want {
+		if got := isRefusal(errors.New(said)); got != want {
 			t.Errorf("%s: refused is %v", said, got)
 		}
 	}
@@ -528,7 +528,7 @@ func TestRefused(t *testing.T) {
 
 // Ports that are kept for one server are not listened on by who looks for others.
 func TestHeldPortsAreNotListenedOn(t *testing.T) {
-	p, err := freePorts(2)
+	p, err := reserveFreePorts(2)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -542,7 +542,7 @@ func TestHeldPortsAreNotListenedOn(t *testing.T) {
 			}
 			met <- err
 		}()
-		if q := holdPorts(p.first, 2); q != nil {
+		if q := tryReserve(p.first, 2); q != nil {
 			t.Fatal("held twice")
 		}
 		if err := <-met; err == nil {

@@ -49,13 +49,13 @@ func New(seed uint64, names ...string) Source {
 
 // At returns the stream at an index of any length, always from its beginning.
 func (s Source) At(index ...uint64) *Stream {
-	key, counter := s.place(index)
+	key, counter := s.keyAndCounter(index)
 	return &Stream{key: key, counter: counter}
 }
 
-// place returns the key and the first counter of an index; apart from At, so
+// keyAndCounter returns the key and the first counter of an index; apart from At, so
 // that At's stream need not be allocated.
-func (s Source) place(index []uint64) (key [2]uint64, counter [4]uint64) {
+func (s Source) keyAndCounter(index []uint64) (key [2]uint64, counter [4]uint64) {
 	key = s.key
 	n := uint64(len(index))
 	for len(index) > 3 {
@@ -70,19 +70,19 @@ func (s Source) place(index []uint64) (key [2]uint64, counter [4]uint64) {
 
 // Stream is a sequence of numbers. It is not safe for concurrent use.
 type Stream struct {
-	key     [2]uint64
-	counter [4]uint64
-	block   [4]uint64
-	left    int // numbers of block not yet given
+	key       [2]uint64
+	counter   [4]uint64
+	block     [4]uint64
+	remaining int // numbers of block not yet given
 }
 
 // Uint64 returns the next 64 random bits.
 func (s *Stream) Uint64() uint64 {
-	if s.left == 0 {
+	if s.remaining == 0 {
 		s.block = philox(s.key, s.counter)
 		s.counter[0]++
-		s.left = 4
+		s.remaining = 4
 	}
-	s.left--
-	return s.block[3-s.left]
+	s.remaining--
+	return s.block[3-s.remaining]
 }

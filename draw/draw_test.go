@@ -221,7 +221,7 @@ func TestNormalTails(t *testing.T) {
 func TestLn(t *testing.T) {
 	st := New(8).At()
 	for range 200000 {
-		x := st.open()
+		x := st.openFloat64()
 		if st.Bool(0.5) {
 			x = math.Ldexp(x, st.IntN(2000)-1000)
 		}

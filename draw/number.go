@@ -12,8 +12,8 @@ func (s *Stream) Float64() float64 { return float64(s.Uint64()>>11) * 0x1p-53 }
 // Float32 returns a number in [0, 1): a multiple of 2⁻²⁴.
 func (s *Stream) Float32() float32 { return float32(s.Uint64()>>40) * 0x1p-24 }
 
-// open returns a number in (0, 1): an odd multiple of 2⁻⁵³.
-func (s *Stream) open() float64 { return float64(s.Uint64()>>12<<1|1) * 0x1p-53 }
+// openFloat64 returns a number in (0, 1): an odd multiple of 2⁻⁵³.
+func (s *Stream) openFloat64() float64 { return float64(s.Uint64()>>12<<1|1) * 0x1p-53 }
 
 // IntN returns a number in [0, n), every one as likely as every other (Lemire,
 // 2019). It panics unless n > 0.
@@ -47,11 +47,11 @@ func (s *Stream) Normal() float64 {
 }
 
 // Exp returns a number of the exponential distribution with mean 1.
-func (s *Stream) Exp() float64 { return -ln(s.open()) }
+func (s *Stream) Exp() float64 { return -ln(s.openFloat64()) }
 
 // Gumbel returns a number of the Gumbel distribution: the index of the largest
 // logit + Gumbel is a draw from the logits' softmax.
-func (s *Stream) Gumbel() float64 { return -ln(-ln(s.open())) }
+func (s *Stream) Gumbel() float64 { return -ln(-ln(s.openFloat64())) }
 
 // Perm returns the numbers 0 … n-1 in random order.
 func (s *Stream) Perm(n int) []int {

@@ -74,12 +74,12 @@ func Mean(src draw.Source, values []float64) Estimate {
 func WinRate(src draw.Source, a, b []float64) Estimate {
 	wins := make([]float64, len(a))
 	for i := range a {
-		wins[i] = win(a[i], b[i])
+		wins[i] = pairwiseWin(a[i], b[i])
 	}
 	return Mean(src, wins)
 }
 
-func win(a, b float64) float64 {
+func pairwiseWin(a, b float64) float64 {
 	switch {
 	case a > b:
 		return 1

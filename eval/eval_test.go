@@ -64,7 +64,7 @@ func TestPerplexityChunksDoNotShow(t *testing.T) {
 func TestMeanKL(t *testing.T) {
 	policy, ref := toy(1), toy(2)
 	prompts := [][]int32{{0, 1}, {0, 2}, {0, 3}}
-	o := model.SampleOptions{Temperature: .8, MaxNew: 6, Stop: []int32{9}}
+	o := model.SampleOptions{Temperature: .8, MaxNewTokens: 6, StopTokens: []int32{9}}
 	samples := Sample(model.NewPass(nil), policy, prompts, o, draw.New(3, "samples"))
 	if d := MeanKL(model.NewPass(nil), policy, policy, prompts, samples, .8); d.K1 != 0 || d.K3 != 0 || d.PerToken != 0 || d.Tokens == 0 {
 		t.Errorf("KL of a model to itself: %+v", d)
@@ -101,7 +101,7 @@ func TestMeanKLIsUnbiased(t *testing.T) {
 	for i := range p {
 		want += p[i] * math.Log(p[i]/q[i])
 	}
-	samples := Sample(model.NewPass(nil), policy, prompts, model.SampleOptions{Temperature: 1, MaxNew: 1}, draw.New(3, "samples"))
+	samples := Sample(model.NewPass(nil), policy, prompts, model.SampleOptions{Temperature: 1, MaxNewTokens: 1}, draw.New(3, "samples"))
 	d := MeanKL(model.NewPass(nil), policy, ref, prompts, samples, 1)
 	near(t, "k1", d.K1, want, .1)
 	near(t, "k3", d.K3, want, .1)
@@ -125,7 +125,7 @@ func distribution(m *model.Model, prompt []int32) []float64 {
 func TestSampleRepeats(t *testing.T) {
 	m := toy(1)
 	prompts := [][]int32{{0, 1}, {0, 2}, {0, 3}}
-	o := model.SampleOptions{Temperature: 1, MaxNew: 6, Stop: []int32{9}}
+	o := model.SampleOptions{Temperature: 1, MaxNewTokens: 6, StopTokens: []int32{9}}
 	a, b := Sample(model.NewPass(nil), m, prompts, o, draw.New(3, "s")), Sample(model.NewPass(nil), m, prompts, o, draw.New(3, "s"))
 	for i := range a {
 		if !slices.Equal(a[i].Tokens, b[i].Tokens) {

@@ -23,7 +23,7 @@ func Perplexity(ps *model.Pass, m *model.Model, texts [][]int32) Likelihood {
 	for i := range starts {
 		starts[i] = 1
 	}
-	logProbs(ps, m, texts, starts, 1, func(_, _ int, logp float32) {
+	eachLogProb(ps, m, texts, starts, 1, func(_, _ int, logp float32) {
 		l.NLL -= float64(logp)
 		l.Tokens++
 	})
@@ -55,9 +55,9 @@ func MeanKL(ps *model.Pass, policy, ref *model.Model, prompts [][]int32, samples
 		seqs[i] = append(append(make([]int32, 0, starts[i]+len(s.Tokens)), prompts[i]...), s.Tokens...)
 		own[i] = make([]float32, len(s.Tokens))
 	}
-	logProbs(ps, policy, seqs, starts, 1/temperature, func(i, t int, logp float32) { own[i][t-starts[i]] = logp })
+	eachLogProb(ps, policy, seqs, starts, 1/temperature, func(i, t int, logp float32) { own[i][t-starts[i]] = logp })
 	var d Divergence
-	logProbs(ps, ref, seqs, starts, 1/temperature, func(i, t int, logp float32) {
+	eachLogProb(ps, ref, seqs, starts, 1/temperature, func(i, t int, logp float32) {
 		gap := float64(logp) - float64(own[i][t-starts[i]])
 		d.K1 -= gap
 		d.K3 += float64(tensor.Exp1(float32(min(gap, 80)))) - 1 - gap
@@ -69,8 +69,8 @@ func MeanKL(ps *model.Pass, policy, ref *model.Model, prompts [][]int32, samples
 	return d
 }
 
-// logProbs calls each for token t of sequence i, t from starts[i] on, in order.
-func logProbs(ps *model.Pass, m *model.Model, seqs [][]int32, starts []int, invTemp float32, each func(i, t int, logp float32)) {
+// eachLogProb calls each for token t of sequence i, t from starts[i] on, in order.
+func eachLogProb(ps *model.Pass, m *model.Model, seqs [][]int32, starts []int, invTemp float32, each func(i, t int, logp float32)) {
 	for from := 0; from < len(seqs); {
 		to, tokens := from, 0
 		for to < len(seqs) && (to == from || tokens+len(seqs[to]) <= microTokens) {
@@ -89,7 +89,7 @@ func logProbs(ps *model.Pass, m *model.Model, seqs [][]int32, starts []int, invT
 			}
 			first += len(inputs[i-from])
 		}
-		ps.Infer(m, model.NewBatch(inputs...).For(rows))
+		ps.Infer(m, model.NewBatch(inputs...).ForHeads(rows))
 		ps.LMHead(m, nil, rows, invTemp, func(k int, logp, _ float32) float32 {
 			each(at[k][0], at[k][1], logp)
 			return 0

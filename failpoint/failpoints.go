@@ -10,8 +10,8 @@ import (
 	"syscall"
 )
 
-// Variable names the folder of orders.
-const Variable = "TRIMTAB_FAILPOINTS"
+// EnvVar names the folder of orders.
+const EnvVar = "TRIMTAB_FAILPOINTS"
 
 var (
 	mu   sync.Mutex
@@ -21,7 +21,7 @@ var (
 
 // At follows the order for a point, if there is one.
 func At(point string) error {
-	dir := os.Getenv(Variable)
+	dir := os.Getenv(EnvVar)
 	if dir == "" {
 		return nil
 	}

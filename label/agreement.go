@@ -8,9 +8,9 @@ import (
 	"github.com/trimtab/trimtab"
 )
 
-// Agree compares two rankings of the same responses: of the common pairs that
+// AgreeingPairs compares two rankings of the same responses: of the common pairs that
 // both order strictly, how many they order alike.
-func Agree(a, b []int) (same, common int) {
+func AgreeingPairs(a, b []int) (same, common int) {
 	for i := range a {
 		for j := range i {
 			if a[i] == a[j] || b[i] == b[j] {
@@ -45,7 +45,7 @@ func (a Agreement) Share() float64 {
 // the same prompt, whatever the order in which they saw them. It returns the
 // sum and, by labellers' names in order, each two.
 func Agreements(rankings []trimtab.Ranking) (Agreement, []Agreement) {
-	sets := map[string][]seen{}
+	sets := map[string][]canonicalRanking{}
 	var keys []string
 	for _, r := range rankings {
 		s := canonicalOrder(r)
@@ -61,9 +61,9 @@ func Agreements(rankings []trimtab.Ranking) (Agreement, []Agreement) {
 		for i := range set {
 			for j := range i {
 				if set[i].labeller != set[j].labeller {
-					same, common := Agree(set[i].ranks, set[j].ranks)
+					same, common := AgreeingPairs(set[i].ranks, set[j].ranks)
 					total.Same, total.Common = total.Same+same, total.Common+common
-					addBetween(between, set[i].labeller, set[j].labeller, same, common)
+					countBetween(between, set[i].labeller, set[j].labeller, same, common)
 				}
 			}
 		}
@@ -71,14 +71,14 @@ func Agreements(rankings []trimtab.Ranking) (Agreement, []Agreement) {
 	return total, sortedAgreements(between)
 }
 
-// seen is a ranking with its responses in the order of their texts.
-type seen struct {
+// canonicalRanking is a ranking with its responses in the order of their texts.
+type canonicalRanking struct {
 	key      string // the prompt and the responses
 	labeller string
 	ranks    []int
 }
 
-func canonicalOrder(r trimtab.Ranking) seen {
+func canonicalOrder(r trimtab.Ranking) canonicalRanking {
 	order := make([]int, len(r.Responses))
 	for i := range order {
 		order[i] = i
@@ -86,7 +86,7 @@ func canonicalOrder(r trimtab.Ranking) seen {
 	slices.SortStableFunc(order, func(i, j int) int {
 		return strings.Compare(string(r.Responses[i].Bytes), string(r.Responses[j].Bytes))
 	})
-	s := seen{labeller: r.Labeller, ranks: make([]int, len(order))}
+	s := canonicalRanking{labeller: r.Labeller, ranks: make([]int, len(order))}
 	var key strings.Builder
 	write := func(text string) { key.WriteString(strconv.Itoa(len(text)) + ":" + text) }
 	write(r.Prompt)
@@ -98,7 +98,7 @@ func canonicalOrder(r trimtab.Ranking) seen {
 	return s
 }
 
-func addBetween(m map[[2]string]*Agreement, a, b string, same, common int) {
+func countBetween(m map[[2]string]*Agreement, a, b string, same, common int) {
 	names := [2]string{min(a, b), max(a, b)}
 	if m[names] == nil {
 		m[names] = &Agreement{A: names[0], B: names[1]}

@@ -21,7 +21,7 @@ type Interval struct {
 // number of groups alone: over the same pairs two intervals see the same
 // groups, and that of Differences is the paired one.
 func Bootstrap(groups []string, values []float64, level float64, resamples int, src draw.Source) Interval {
-	sums, counts := byGroup(groups, values)
+	sums, counts := sumByGroup(groups, values)
 	if len(sums) == 0 || resamples < 1 {
 		return Interval{}
 	}
@@ -40,9 +40,9 @@ func Bootstrap(groups []string, values []float64, level float64, resamples int, 
 	return Interval{quantile(means, tail), quantile(means, 1-tail), len(sums)}
 }
 
-// Differences is each of a less its counterpart in b: of two scorers on the
+// PairedDifferences is each of a less its counterpart in b: of two scorers on the
 // same pairs, by how much the first does better.
-func Differences(a, b []float64) []float64 {
+func PairedDifferences(a, b []float64) []float64 {
 	d := make([]float64, len(a))
 	for i := range a {
 		d[i] = a[i] - b[i]
@@ -50,8 +50,8 @@ func Differences(a, b []float64) []float64 {
 	return d
 }
 
-// byGroup sums values by group, groups in order of first appearance.
-func byGroup(groups []string, values []float64) (sums []float64, counts []int) {
+// sumByGroup sums values by group, groups in order of first appearance.
+func sumByGroup(groups []string, values []float64) (sums []float64, counts []int) {
 	at := map[string]int{}
 	for i, g := range groups {
 		k, ok := at[g]

@@ -30,9 +30,9 @@ func Pairs(rankings []trimtab.Ranking) []Pair {
 	return pairs
 }
 
-// Hits is 1 for each pair whose better response has the higher score, 0 for
+// PairAccuracy is 1 for each pair whose better response has the higher score, 0 for
 // each whose worse one has, ½ where the scores are equal.
-func Hits(pairs []Pair, score func(ranking, response int) float64) []float64 {
+func PairAccuracy(pairs []Pair, score func(ranking, response int) float64) []float64 {
 	hits := make([]float64, len(pairs))
 	for i, p := range pairs {
 		switch b, w := score(p.Ranking, p.Better), score(p.Ranking, p.Worse); {
@@ -57,15 +57,15 @@ func Mean(x []float64) float64 {
 	return sum / float64(len(x))
 }
 
-// LongerWins is the accuracy on pairs of the rule that the longer response,
+// LongerAccuracy is the accuracy on pairs of the rule that the longer response,
 // in bytes, is the better one: what a reward model has to beat.
-func LongerWins(rankings []trimtab.Ranking, pairs []Pair) float64 {
-	return Mean(LongerHits(rankings, pairs))
+func LongerAccuracy(rankings []trimtab.Ranking, pairs []Pair) float64 {
+	return Mean(LongerPairAccuracy(rankings, pairs))
 }
 
-// LongerHits is that rule's Hits.
-func LongerHits(rankings []trimtab.Ranking, pairs []Pair) []float64 {
-	return Hits(pairs, func(r, i int) float64 { return float64(Length(rankings[r].Responses[i])) })
+// LongerPairAccuracy is that rule's Hits.
+func LongerPairAccuracy(rankings []trimtab.Ranking, pairs []Pair) []float64 {
+	return PairAccuracy(pairs, func(r, i int) float64 { return float64(Length(rankings[r].Responses[i])) })
 }
 
 // LengthMatched is those of pairs whose lengths differ by less than a quarter of their mean.

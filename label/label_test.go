@@ -29,7 +29,7 @@ func TestPairs(t *testing.T) {
 	if want := []Pair{{0, 1, 0}, {0, 1, 2}, {1, 0, 1}}; !slices.Equal(pairs, want) {
 		t.Fatalf("pairs %v, want %v", pairs, want)
 	}
-	if got := LongerWins(rs, pairs); got != .5 { // 1, 0, and ½ for equal lengths
+	if got := LongerAccuracy(rs, pairs); got != .5 { // 1, 0, and ½ for equal lengths
 		t.Errorf("longer wins %v, want .5", got)
 	}
 	if got := LengthMatched(rs, pairs); !slices.Equal(got, []Pair{{1, 0, 1}}) {
@@ -66,7 +66,7 @@ func TestAgree(t *testing.T) {
 		{[]int{1, 2}, []int{1, 1}, 0, 0},
 		{nil, nil, 0, 0},
 	} {
-		if same, common := Agree(c.a, c.b); same != c.same || common != c.common {
+		if same, common := AgreeingPairs(c.a, c.b); same != c.same || common != c.common {
 			t.Errorf("%v, %v: %d of %d, want %d of %d", c.a, c.b, same, common, c.same, c.common)
 		}
 	}
@@ -149,9 +149,9 @@ func TestPairedDifference(t *testing.T) {
 			a, b = append(a, hit), append(b, other)
 		}
 	}
-	d := Bootstrap(groups, Differences(a, b), .95, 2000, src)
+	d := Bootstrap(groups, PairedDifferences(a, b), .95, 2000, src)
 	ia, ib := Bootstrap(groups, a, .95, 2000, src), Bootstrap(groups, b, .95, 2000, src)
-	if mean := Mean(Differences(a, b)); !(d.Low > 0 && d.Low < mean && mean < d.High) {
+	if mean := Mean(PairedDifferences(a, b)); !(d.Low > 0 && d.Low < mean && mean < d.High) {
 		t.Errorf("the difference is %.3f, its interval %+v", mean, d)
 	}
 	if ia.Low > ib.High {
@@ -193,20 +193,20 @@ func TestKnownSets(t *testing.T) {
 				rs = append(rs, item.(trimtab.Ranking))
 			}
 			pairs := Pairs(rs)
-			longer, matched := LongerWins(rs, pairs), LengthMatched(rs, pairs)
-			t.Logf("%d pairs, the longer wins %.3f; %d length-matched, the longer wins %.3f", len(pairs), longer, len(matched), LongerWins(rs, matched))
+			longer, matched := LongerAccuracy(rs, pairs), LengthMatched(rs, pairs)
+			t.Logf("%d pairs, the longer wins %.3f; %d length-matched, the longer wins %.3f", len(pairs), longer, len(matched), LongerAccuracy(rs, matched))
 			if c.longer != 0 && math.Abs(longer-c.longer) > .011 {
 				t.Errorf("the longer wins %.3f, want %.2f", longer, c.longer)
 			}
-			if c.matched != 0 && math.Abs(LongerWins(rs, matched)-c.matched) > .011 {
-				t.Errorf("length-matched: the longer wins %.3f, want %.2f", LongerWins(rs, matched), c.matched)
+			if c.matched != 0 && math.Abs(LongerAccuracy(rs, matched)-c.matched) > .011 {
+				t.Errorf("length-matched: the longer wins %.3f, want %.2f", LongerAccuracy(rs, matched), c.matched)
 			}
 			if c.agreement {
 				total, each := Agreements(rs)
 				t.Logf("people agree on %.3f of %d common pairs (%d pairs of labellers)", total.Share(), total.Common, len(each))
 			}
 			if c.interval {
-				hits := Hits(pairs, func(r, i int) float64 { return float64(Length(rs[r].Responses[i])) })
+				hits := PairAccuracy(pairs, func(r, i int) float64 { return float64(Length(rs[r].Responses[i])) })
 				i := Bootstrap(PairGroups(rs, pairs), hits, .95, 1000, draw.New(1, "test"))
 				t.Logf("95%% interval by %d debates: %.3f to %.3f", i.Groups, i.Low, i.High)
 				if i.Low >= longer || i.High <= longer {

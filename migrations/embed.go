@@ -17,7 +17,7 @@ import "embed"
 var Files embed.FS
 
 // Schema is what the files make, a line for each table, column, constraint,
-// function, trigger and right, as storage.Reading.Made lists them. After a new
+// function, trigger and right, as storage.Snapshot.Made lists them. After a new
 // migration it is written anew with `go test ./storage -run TestSchema -update`.
 //
 //go:embed schema.txt

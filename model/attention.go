@@ -10,20 +10,20 @@ import (
 // which is neutral in a chain of FMAs.
 const queryTile = 32
 
-// attentionIn begins a block for some of its rows: LN1.
-func (ps *Pass) attentionIn(l, from, to int) {
-	w, a := &ps.m.w.layers[l], ps.acts(l)
-	norm(ps.ln1, a.mean1, a.rstd1, ps.streamIn(l), w.ln1, w.ln1b, from, to, ps.m.Config.Width)
+// attentionNorm begins a block for some of its rows: LN1.
+func (ps *Pass) attentionNorm(l, from, to int) {
+	w, a := &ps.m.w.layers[l], ps.activationsOf(l)
+	norm(ps.ln1, a.mean1, a.rstd1, ps.residualIn(l), w.ln1w, w.ln1b, from, to, ps.m.Config.Width)
 }
 
-// attend is causal attention of one head of one sequence:
+// attendTask is causal attention of one head of one sequence:
 //
 //	att_t = Σ_{j≤t} p_tj v_j,  p_t = softmax_j≤t(q_t·k_j/√D)
 func (ps *Pass) attend(l, head, worker int) {
 	h := ps.headOf(head)
 	s := ps.work[worker].s
-	q, k, v := h.qkv(ps.acts(l).qkv)
-	att := h.column(ps.acts(l).att, h.c)
+	q, k, v := h.qkv(ps.activationsOf(l).qkv)
+	att := h.column(ps.activationsOf(l).att, h.c)
 	for t := 0; t < h.t; t += queryTile {
 		rows := min(queryTile, h.t-t)
 		keys := t + rows
@@ -49,8 +49,8 @@ func (h *headTask) probabilities(s, q, k []float32, t, rows int) {
 func (ps *Pass) attendBackward(l, head, worker int) {
 	h := ps.headOf(head)
 	s, ds := ps.work[worker].s, ps.work[worker].ds
-	q, k, v := h.qkv(ps.acts(l).qkv)
-	dq, dk, dv := h.qkv(ps.of(l).dqkv)
+	q, k, v := h.qkv(ps.activationsOf(l).qkv)
+	dq, dk, dv := h.qkv(ps.gradBuffers(l).dqkv)
 	datt := h.column(ps.datt, h.c)
 	c3 := 3 * h.c
 	for r := range h.t {
@@ -110,17 +110,17 @@ func (h *headTask) column(x []float32, width int) []float32 {
 	return x[h.start*width+h.head*h.d:]
 }
 
-// attentionInBackward ends the block's backward for some of its rows: dx of
+// attentionNormBackward ends the block's backward for some of its rows: dx of
 // the block before = dmid + LN1's backward of dln1. LN1's result is computed
 // again.
-func (ps *Pass) attentionInBackward(l, from, to int) {
-	w, a, b, c := &ps.m.w.layers[l], ps.acts(l), ps.of(l), ps.m.Config.Width
-	dx := ps.leaving(l - 1)
-	if ps.narrow(l) {
-		ps.unpick(dx, b.dmid, from, to)
+func (ps *Pass) attentionNormBackward(l, from, to int) {
+	w, a, b, c := &ps.m.w.layers[l], ps.activationsOf(l), ps.gradBuffers(l), ps.m.Config.Width
+	dx := ps.dOut(l - 1)
+	if ps.selectsRows(l) {
+		ps.scatterSelected(dx, b.dResidualMid, from, to)
 	} else {
-		copy(dx[from*c:to*c], b.dmid[from*c:to*c])
+		copy(dx[from*c:to*c], b.dResidualMid[from*c:to*c])
 	}
-	norm(b.ln1, a.mean1, a.rstd1, a.x, w.ln1, w.ln1b, from, to, c)
-	normBackward(dx, b.dln1, a.x, a.mean1, a.rstd1, w.ln1, from, to, c)
+	norm(b.ln1, a.mean1, a.rstd1, a.residualIn, w.ln1w, w.ln1b, from, to, c)
+	normBackward(dx, b.dln1, a.residualIn, a.mean1, a.rstd1, w.ln1w, from, to, c)
 }

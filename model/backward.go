@@ -1,54 +1,54 @@
 package model
 
-// backward takes dhidden back to the embeddings. A block's own way back and
+// gradBuffers takes dhidden back to the embeddings. A block's own way back and
 // the gradients of the parameters of the block after it are independent, and
 // their tasks run side by side.
 func (ps *Pass) backward(g []float32) {
 	ps.grad.bind(ps.m.Config, ps.m.Scalar, g[:len(ps.m.Slab)])
-	ps.grad.wte = ps.m.embeddingShare(g)
+	ps.grad.wte = ps.m.embeddingGradient(g)
 	for l := len(ps.layers) - 1; l >= -1; l-- {
-		ps.l = l
-		ps.tiles, ps.sums = ps.tiles[:0], ps.sums[:0]
+		ps.layer = l
+		ps.gradTiles, ps.columnSums = ps.gradTiles[:0], ps.columnSums[:0]
 		if l+1 < len(ps.layers) {
-			ps.blockGradients(l + 1)
+			ps.listBlockGradients(l + 1)
 		} else {
-			ps.sums = append(ps.sums, normSum(ps.grad.lnf, ps.grad.lnfb, ps.dhidden, ps.stream(), ps.mean, ps.rstd, ps.results()))
+			ps.columnSums = append(ps.columnSums, normParamSum(ps.grad.lnfw, ps.grad.lnfb, ps.dhidden, ps.finalResidual(), ps.mean, ps.rstd, ps.outputCount()))
 		}
-		ps.last = 0
+		ps.backwardGroups = 0
 		if l >= 0 {
-			ps.last = ps.groups()
-			if ps.last == 0 {
-				sp := ps.everything()
+			ps.backwardGroups = ps.groupCount()
+			if ps.backwardGroups == 0 {
+				sp := ps.wholeBatch()
 				ps.backwardSpan(&sp, l)
 			}
 		}
-		ps.pool.Run(ps.last+len(ps.tiles)+ps.embedTasks()+ps.sumTasks(), ps.op.goBack)
+		ps.pool.Run(ps.backwardGroups+len(ps.gradTiles)+ps.embedTasks()+ps.sumTasks(), ps.op.backwardTask)
 	}
 }
 
-// goBack is a group's way back through a block, or one task of the gradients
+// packBodyTransposed is a group's way back through a block, or one task of the gradients
 // of the next block's parameters.
-func (ps *Pass) goBack(task, worker int) {
-	if task < ps.last {
-		ps.blockBackward(task, worker)
+func (ps *Pass) backwardTask(task, worker int) {
+	if task < ps.backwardGroups {
+		ps.backwardGroup(task, worker)
 		return
 	}
-	if task -= ps.last; task < len(ps.tiles) {
-		ps.tiles[task].add(ps.numerics)
+	if task -= ps.backwardGroups; task < len(ps.gradTiles) {
+		ps.gradTiles[task].accumulate(ps.numerics)
 		return
 	}
-	if task -= len(ps.tiles); task < ps.embedTasks() {
+	if task -= len(ps.gradTiles); task < ps.embedTasks() {
 		ps.embedBackward(task)
 		return
 	}
-	ps.addSums(task - ps.embedTasks())
+	ps.addSumTask(task - ps.embedTasks())
 }
 
-// blockBackward takes one group back through block ps.l.
-func (ps *Pass) blockBackward(task, worker int) {
+// backwardGroup takes one group back through block ps.l.
+func (ps *Pass) backwardGroup(task, worker int) {
 	sp := ps.groupAt(task, worker)
 	if sp.rows() > 0 {
-		ps.backwardSpan(&sp, ps.l)
+		ps.backwardSpan(&sp, ps.layer)
 	}
 }
 
@@ -60,32 +60,32 @@ func (ps *Pass) blockBackward(task, worker int) {
 //	dqkv = attention's backward of datt, dln1 = dqkv·attnᵀ
 //	dx of the block before = dmid + LN1's backward of dln1
 func (ps *Pass) backwardSpan(sp *span, l int) {
-	w, b, up, datt := &ps.weights.layers[l], ps.of(l), ps.above(sp, l), ps.datt
+	w, b, up, datt := &ps.weights.layers[l], ps.gradBuffers(l), ps.selectedRows(sp, l), ps.datt
 	if l == len(ps.layers)-1 {
-		ps.byRows(&up, l, (*Pass).finalNormBackward)
+		ps.forRows(&up, l, (*Pass).finalNormBackward)
 	}
-	ps.multiplyBack(&up, b.dfc, ps.leaving(l), &w.out)
-	ps.byRows(&up, l, (*Pass).mlpOutBackward)
-	ps.multiplyBack(&up, b.dln2, b.dfc, &w.fc)
-	ps.byRows(&up, l, (*Pass).mlpInBackward)
-	if ps.narrow(l) {
-		datt = ps.top.datt
+	ps.linearBackward(&up, b.dfc, ps.dOut(l), &w.fcproj)
+	ps.forRows(&up, l, (*Pass).mlpGeluBackward)
+	ps.linearBackward(&up, b.dln2, b.dfc, &w.fc)
+	ps.forRows(&up, l, (*Pass).mlpNormBackward)
+	if ps.selectsRows(l) {
+		datt = ps.lastBlock.datt
 	}
-	ps.multiplyBack(&up, datt, b.dmid, &w.proj)
-	if ps.narrow(l) {
-		ps.byRows(sp, l, (*Pass).attentionOutBackward)
+	ps.linearBackward(&up, datt, b.dResidualMid, &w.attproj)
+	if ps.selectsRows(l) {
+		ps.forRows(sp, l, (*Pass).scatterAttentionGrad)
 	}
-	ps.byHeads(sp, l, (*Pass).attendBackward)
-	ps.multiplyBack(sp, b.dln1, b.dqkv, &w.attn)
-	ps.byRows(sp, l, (*Pass).attentionInBackward)
+	ps.forHeads(sp, l, (*Pass).attendBackward)
+	ps.linearBackward(sp, b.dln1, b.dqkv, &w.qkv)
+	ps.forRows(sp, l, (*Pass).attentionNormBackward)
 }
 
-// of is where block l keeps what its backward pass computes.
-func (ps *Pass) of(l int) *backward { return &ps.back[l&1] }
+// gradBuffers is where block l keeps what its backward pass computes.
+func (ps *Pass) gradBuffers(l int) *gradBuffers { return &ps.gradBufs[l&1] }
 
-// leaving is the gradient of the stream that leaves block l, or the embeddings
+// dOut is the gradient of the stream that leaves block l, or the embeddings
 // for -1. Three are in use at once.
-func (ps *Pass) leaving(l int) []float32 { return ps.dx[(l+1)%3] }
+func (ps *Pass) dOut(l int) []float32 { return ps.dResidual[(l+1)%3] }
 
 // prepareBackward sizes the buffers of a backward pass.
 func (ps *Pass) prepareBackward() {
@@ -93,22 +93,22 @@ func (ps *Pass) prepareBackward() {
 	for s := range ps.batch.Sequences() {
 		longest = max(longest, ps.batch.Starts[s+1]-ps.batch.Starts[s])
 	}
-	for i := range ps.back {
-		b := &ps.back[i]
-		for _, x := range [...]*[]float32{&b.dmid, &b.dln1, &b.dln2, &b.ln1, &b.ln2} {
-			slab(x, n*c)
+	for i := range ps.gradBufs {
+		b := &ps.gradBufs[i]
+		for _, x := range [...]*[]float32{&b.dResidualMid, &b.dln1, &b.dln2, &b.ln1, &b.ln2} {
+			resizeSlab(x, n*c)
 		}
-		slab(&b.dqkv, n*3*c)
-		slab(&b.act, n*4*c)
-		slab(&b.dfc, n*4*c)
+		resizeSlab(&b.dqkv, n*3*c)
+		resizeSlab(&b.act, n*4*c)
+		resizeSlab(&b.dfc, n*4*c)
 	}
-	for i := range ps.dx {
-		slab(&ps.dx[i], n*c)
+	for i := range ps.dResidual {
+		resizeSlab(&ps.dResidual[i], n*c)
 	}
-	slab(&ps.datt, n*c)
-	slab(&ps.top.datt, len(ps.wanted)*c)
+	resizeSlab(&ps.datt, n*c)
+	resizeSlab(&ps.lastBlock.datt, len(ps.outputRows)*c)
 	for i := range ps.work {
-		sized(&ps.work[i].s, queryTile*longest)
-		sized(&ps.work[i].ds, queryTile*longest)
+		resize(&ps.work[i].s, queryTile*longest)
+		resize(&ps.work[i].ds, queryTile*longest)
 	}
 }

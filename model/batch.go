@@ -8,10 +8,10 @@ type Batch struct {
 	Tokens []int32
 	Starts []int // one more than there are sequences
 
-	// Wanted lists the rows that heads will ask for, each once and in order; none
+	// OutputRows lists the rows that heads will ask for, each once and in order; none
 	// is all. Forward and Infer then save what others would take in the last
 	// block, and return these rows only.
-	Wanted []int
+	OutputRows []int
 }
 
 // NewBatch lays seqs end to end. Empty sequences are allowed and have no rows.
@@ -32,13 +32,13 @@ func (b *Batch) Add(seq []int32) {
 	b.Starts = append(b.Starts, len(b.Tokens))
 }
 
-// For is the batch with the rows wanted that a head will be asked for, which
+// ForHeads is the batch with the rows wanted that a head will be asked for, which
 // are in order.
-func (b Batch) For(rows []HeadRow) Batch {
-	b.Wanted = make([]int, 0, len(rows))
+func (b Batch) ForHeads(rows []HeadRow) Batch {
+	b.OutputRows = make([]int, 0, len(rows))
 	for _, r := range rows {
-		if n := len(b.Wanted); n == 0 || b.Wanted[n-1] != r.Row {
-			b.Wanted = append(b.Wanted, r.Row)
+		if n := len(b.OutputRows); n == 0 || b.OutputRows[n-1] != r.Row {
+			b.OutputRows = append(b.OutputRows, r.Row)
 		}
 	}
 	return b
@@ -46,7 +46,7 @@ func (b Batch) For(rows []HeadRow) Batch {
 
 // Reset empties the batch and keeps its memory.
 func (b *Batch) Reset() {
-	b.Tokens, b.Starts, b.Wanted = b.Tokens[:0], append(b.Starts[:0], 0), b.Wanted[:0]
+	b.Tokens, b.Starts, b.OutputRows = b.Tokens[:0], append(b.Starts[:0], 0), b.OutputRows[:0]
 }
 
 // Rows is the number of tokens.
@@ -65,8 +65,8 @@ func (b Batch) check(c Config) {
 			panic(fmt.Sprintf("model: sequence %d has %d tokens, outside 0 to the context of %d", i, n, c.Context))
 		}
 	}
-	for i, r := range b.Wanted {
-		if r < 0 || r >= len(b.Tokens) || i > 0 && r <= b.Wanted[i-1] {
+	for i, r := range b.OutputRows {
+		if r < 0 || r >= len(b.Tokens) || i > 0 && r <= b.OutputRows[i-1] {
 			panic(fmt.Sprintf("model: wanted row %d is none of %d, or out of order", r, len(b.Tokens)))
 		}
 	}

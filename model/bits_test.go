@@ -115,14 +115,14 @@ func TestCachedEqualsFull(t *testing.T) {
 			m := loud(c, false, trial)
 			prompts := randomBatch(s, c, 1+s.IntN(9))
 			o := model.SampleOptions{
-				Temperature: []float32{0, .7, 1, 1.3}[s.IntN(4)], MaxNew: 1 + s.IntN(40),
-				TopK: s.IntN(2) * (1 + s.IntN(20)), TopP: float32(s.IntN(2)) * .9, Stop: []int32{int32(s.IntN(c.Vocab))},
+				Temperature: []float32{0, .7, 1, 1.3}[s.IntN(4)], MaxNewTokens: 1 + s.IntN(40),
+				TopK: s.IntN(2) * (1 + s.IntN(20)), TopP: float32(s.IntN(2)) * .9, StopTokens: []int32{int32(s.IntN(c.Vocab))},
 			}
 			src := draw.New(trial, "test", "sample")
 			ps := model.NewPass(nil)
 			restore := func() {}
 			if trial%2 == 1 {
-				restore = model.ShareAll()
+				restore = model.ForceSharedDecoder()
 			}
 			samples := model.Generate(ps, m, prompts, o, src, 100)
 			restore()
@@ -141,11 +141,11 @@ func TestCachedEqualsFull(t *testing.T) {
 func checkSample(t *testing.T, m *model.Model, prompt []int32, sample model.Sample, o model.SampleOptions) {
 	t.Helper()
 	whole := slices.Concat(prompt, sample.Tokens)
-	if len(whole) > m.Config.Context || len(sample.Tokens) > o.MaxNew {
+	if len(whole) > m.Config.Context || len(sample.Tokens) > o.MaxNewTokens {
 		t.Fatalf("%d tokens after a prompt of %d: context %d, at most %d new",
-			len(sample.Tokens), len(prompt), m.Config.Context, o.MaxNew)
+			len(sample.Tokens), len(prompt), m.Config.Context, o.MaxNewTokens)
 	}
-	if want := min(o.MaxNew, m.Config.Context-len(prompt)); !sample.Stopped && len(sample.Tokens) != want {
+	if want := min(o.MaxNewTokens, m.Config.Context-len(prompt)); !sample.Stopped && len(sample.Tokens) != want {
 		t.Fatalf("%d tokens without a stop token, want %d", len(sample.Tokens), want)
 	}
 	ps := model.NewPass(nil)
@@ -153,7 +153,7 @@ func checkSample(t *testing.T, m *model.Model, prompt []int32, sample model.Samp
 	rows := make([]model.HeadRow, len(sample.Tokens))
 	for i, token := range sample.Tokens {
 		rows[i] = model.HeadRow{Row: len(prompt) + i - 1, Target: token}
-		if last := i == len(sample.Tokens)-1; slices.Contains(o.Stop, token) != (last && sample.Stopped) {
+		if last := i == len(sample.Tokens)-1; slices.Contains(o.StopTokens, token) != (last && sample.Stopped) {
 			t.Fatalf("stop token at %d of %d, Stopped %t", i, len(sample.Tokens), sample.Stopped)
 		}
 	}
@@ -171,7 +171,7 @@ func checkSample(t *testing.T, m *model.Model, prompt []int32, sample model.Samp
 
 // gradientOf runs seqs through heads and body, splits of sequences at a time.
 func gradientOf(ps *model.Pass, m *model.Model, seqs [][]int32, split int) []float32 {
-	g := m.Gradient()
+	g := m.NewGradient()
 	for from := 0; from < len(seqs); from += split {
 		b := model.NewBatch(seqs[from:min(from+split, len(seqs))]...)
 		ps.Forward(m, b)
@@ -189,7 +189,7 @@ func gradientOf(ps *model.Pass, m *model.Model, seqs [][]int32, split int) []flo
 		ps.ScalarBackward(m, g, rows, ps.ScalarHead(m, rows))
 		ps.BackwardBody(m, g)
 	}
-	return m.Fold(nil, g)
+	return m.FoldGradient(nil, g)
 }
 
 // A batch taken in micro-batches, in order, gives the same gradient bytes.
@@ -210,7 +210,7 @@ func TestMicroBatches(t *testing.T) {
 	})
 }
 
-// wide is large enough to be spread over tasks everywhere.
+// sharedDecoder is large enough to be spread over tasks everywhere.
 var wide = model.Config{Layers: 2, Width: 96, Heads: 3, Context: 64, Vocab: 300}
 
 // The number of workers does not show, in gradients or in samples; nor does
@@ -231,9 +231,9 @@ func TestWorkersAndKernels(t *testing.T) {
 			defer pool.Close()
 			ps := model.NewPass(pool)
 			g := gradientOf(ps, m, seqs, len(seqs))
-			o := model.SampleOptions{Temperature: .9, MaxNew: 12}
+			o := model.SampleOptions{Temperature: .9, MaxNewTokens: 12}
 			out := model.Generate(ps, m, seqs, o, draw.New(7, "test"), 0)
-			restore := model.ShareAll()
+			restore := model.ForceSharedDecoder()
 			shared := model.Generate(ps, m, seqs, o, draw.New(7, "test"), 0)
 			restore()
 			if first == nil {
@@ -265,14 +265,14 @@ func TestStepAllocatesNothing(t *testing.T) {
 	}
 	pool := tensor.NewPool(2)
 	defer pool.Close()
-	ps, g := model.NewPass(pool), m.Gradient()
+	ps, g := model.NewPass(pool), m.NewGradient()
 	each := func(int, float32, float32) float32 { return -1 }
 	step := func() {
 		ps.Forward(m, b)
 		ps.LMHead(m, g, rows, 1, each)
 		ps.ScalarBackward(m, g, last, ps.ScalarHead(m, last))
 		ps.BackwardBody(m, g)
-		m.Fold(nil, g)
+		m.FoldGradient(nil, g)
 	}
 	if n := testing.AllocsPerRun(2, step); n > 1 {
 		t.Errorf("%v allocations a step, want none", n)

@@ -37,19 +37,19 @@ func (c Config) Validate() error {
 // Parameters is the number of parameters, without a scalar head.
 func (c Config) Parameters() int {
 	n := 0
-	for _, p := range c.parts(false) {
+	for _, p := range c.arraySpecs(false) {
 		n += p.size()
 	}
 	return n
 }
 
-// part is one named array of the slab.
-type part struct {
+// arraySpec is one named array of the slab.
+type arraySpec struct {
 	name  string
 	shape []int
 }
 
-func (p part) size() int {
+func (p arraySpec) size() int {
 	n := 1
 	for _, d := range p.shape {
 		n *= d
@@ -57,27 +57,27 @@ func (p part) size() int {
 	return n
 }
 
-// parts lists the arrays of the slab in their order.
-func (c Config) parts(scalar bool) []part {
+// arraySpecs lists the arrays of the slab in their order.
+func (c Config) arraySpecs(scalar bool) []arraySpec {
 	w := c.Width
-	ps := []part{
+	ps := []arraySpec{
 		{"transformer.wte.weight", []int{c.Vocab, w}},
 		{"transformer.wpe.weight", []int{c.Context, w}},
 	}
 	for l := range c.Layers {
 		h := fmt.Sprintf("transformer.h.%d.", l)
 		ps = append(ps,
-			part{h + "ln_1.weight", []int{w}}, part{h + "ln_1.bias", []int{w}},
-			part{h + "attn.c_attn.weight", []int{w, 3 * w}}, part{h + "attn.c_attn.bias", []int{3 * w}},
-			part{h + "attn.c_proj.weight", []int{w, w}}, part{h + "attn.c_proj.bias", []int{w}},
-			part{h + "ln_2.weight", []int{w}}, part{h + "ln_2.bias", []int{w}},
-			part{h + "mlp.c_fc.weight", []int{w, 4 * w}}, part{h + "mlp.c_fc.bias", []int{4 * w}},
-			part{h + "mlp.c_proj.weight", []int{4 * w, w}}, part{h + "mlp.c_proj.bias", []int{w}},
+			arraySpec{h + "ln_1.weight", []int{w}}, arraySpec{h + "ln_1.bias", []int{w}},
+			arraySpec{h + "attn.c_attn.weight", []int{w, 3 * w}}, arraySpec{h + "attn.c_attn.bias", []int{3 * w}},
+			arraySpec{h + "attn.c_proj.weight", []int{w, w}}, arraySpec{h + "attn.c_proj.bias", []int{w}},
+			arraySpec{h + "ln_2.weight", []int{w}}, arraySpec{h + "ln_2.bias", []int{w}},
+			arraySpec{h + "mlp.c_fc.weight", []int{w, 4 * w}}, arraySpec{h + "mlp.c_fc.bias", []int{4 * w}},
+			arraySpec{h + "mlp.c_proj.weight", []int{4 * w, w}}, arraySpec{h + "mlp.c_proj.bias", []int{w}},
 		)
 	}
-	ps = append(ps, part{"transformer.ln_f.weight", []int{w}}, part{"transformer.ln_f.bias", []int{w}})
+	ps = append(ps, arraySpec{"transformer.ln_f.weight", []int{w}}, arraySpec{"transformer.ln_f.bias", []int{w}})
 	if scalar {
-		ps = append(ps, part{"score.weight", []int{1, w}}, part{"score.bias", []int{1}})
+		ps = append(ps, arraySpec{"score.weight", []int{1, w}}, arraySpec{"score.bias", []int{1}})
 	}
 	return ps
 }

@@ -24,12 +24,12 @@ func TestDigest(t *testing.T) {
 		m := model.New(c, false)
 		src := draw.New(1, "test", "digest")
 		m.Init(src)
-		a := optim.New(optim.Default(), len(m.Slab), m.Decay())
-		ps, g := model.NewPass(nil), m.Gradient()
+		a := optim.New(optim.Default(), len(m.Slab), m.DecayRanges())
+		ps, g := model.NewPass(nil), m.NewGradient()
 		for step := range 3 {
 			clear(g)
 			languageLoss(ps, m, g, model.NewBatch(randomBatch(src.At(0, uint64(step)), c, 4)...), 1)
-			a.Step(m.Slab, m.Fold(nil, g), step, 3)
+			a.Step(m.Slab, m.FoldGradient(nil, g), step, 3)
 		}
 		h := sha256.New()
 		floats := func(x []float32) {
@@ -38,7 +38,7 @@ func TestDigest(t *testing.T) {
 			}
 		}
 		floats(m.Slab)
-		for _, s := range model.Generate(ps, m, [][]int32{{1}, {2, 3}}, model.SampleOptions{Temperature: .8, MaxNew: 9, TopK: 30, TopP: .9}, src, 0) {
+		for _, s := range model.Generate(ps, m, [][]int32{{1}, {2, 3}}, model.SampleOptions{Temperature: .8, MaxNewTokens: 9, TopK: 30, TopP: .9}, src, 0) {
 			floats(s.LogProbs)
 		}
 		if got := hex.EncodeToString(h.Sum(nil)); got != trained {

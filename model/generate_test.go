@@ -28,7 +28,7 @@ func distribution(m *model.Model, prompt []int32, temperature float32) []float64
 
 // frequencies samples one token after prompt n times.
 func frequencies(m *model.Model, prompt []int32, o model.SampleOptions, n int) []float64 {
-	o.MaxNew = 1
+	o.MaxNewTokens = 1
 	f := make([]float64, m.Config.Vocab)
 	prompts := slices.Repeat([][]int32{prompt}, n)
 	for _, s := range model.Generate(model.NewPass(nil), m, prompts, o, draw.New(1, "test", "frequencies"), 0) {
@@ -100,9 +100,9 @@ func TestSamplingFollowsTheDistribution(t *testing.T) {
 		"top-k":       {model.SampleOptions{Temperature: 1, TopK: 5}, restrict(plain, topK)},
 		"top-p":       {model.SampleOptions{Temperature: 1, TopP: .6}, restrict(plain, func(i int) bool { return nucleus[i] })},
 		"both":        {model.SampleOptions{Temperature: 1, TopK: 5, TopP: .6}, restrict(plain, func(i int) bool { return both[i] })},
-		"ban":         {model.SampleOptions{Temperature: 1, Ban: []int32{int32(ranked[0]), int32(ranked[1])}}, restrict(plain, banned)},
+		"ban":         {model.SampleOptions{Temperature: 1, SuppressTokens: []int32{int32(ranked[0]), int32(ranked[1])}}, restrict(plain, banned)},
 		"greedy":      {model.SampleOptions{}, restrict(plain, func(i int) bool { return i == ranked[0] })},
-		"greedy ban":  {model.SampleOptions{Ban: []int32{int32(ranked[0])}}, restrict(plain, func(i int) bool { return i == ranked[1] })},
+		"greedy ban":  {model.SampleOptions{SuppressTokens: []int32{int32(ranked[0])}}, restrict(plain, func(i int) bool { return i == ranked[1] })},
 		"top-k 1":     {model.SampleOptions{Temperature: 1, TopK: 1}, restrict(plain, func(i int) bool { return i == ranked[0] })},
 	} {
 		got := frequencies(m, prompt, test.o, n)
@@ -123,7 +123,7 @@ func TestManyPrompts(t *testing.T) {
 	m := loud(small, false, 6)
 	s := draw.New(6, "test", "many").At()
 	prompts := randomBatch(s, small, 150)
-	o := model.SampleOptions{Temperature: 1, MaxNew: 4, Stop: []int32{2, 3}}
+	o := model.SampleOptions{Temperature: 1, MaxNewTokens: 4, StopTokens: []int32{2, 3}}
 	ps := model.NewPass(nil)
 	out := model.Generate(ps, m, prompts, o, draw.New(6, "test"), 1000)
 	for i, sample := range out {
@@ -150,10 +150,10 @@ func TestManyPrompts(t *testing.T) {
 
 func TestSampleOptionsValidate(t *testing.T) {
 	for want, o := range map[string]model.SampleOptions{
-		"temperature: -1 is outside":  {Temperature: -1, MaxNew: 1},
-		"temperature: NaN is outside": {Temperature: float32(math.NaN()), MaxNew: 1},
-		"top_k: -1 is negative":       {TopK: -1, MaxNew: 1},
-		"top_p: 1.5 is outside 0 to":  {TopP: 1.5, MaxNew: 1},
+		"temperature: -1 is outside":  {Temperature: -1, MaxNewTokens: 1},
+		"temperature: NaN is outside": {Temperature: float32(math.NaN()), MaxNewTokens: 1},
+		"top_k: -1 is negative":       {TopK: -1, MaxNewTokens: 1},
+		"top_p: 1.5 is outside 0 to":  {TopP: 1.5, MaxNewTokens: 1},
 		"max_new: 0 is below 1":       {},
 	} {
 		if err := o.Validate(); err == nil || !strings.HasPrefix(err.Error(), want) {
@@ -166,8 +166,8 @@ func TestSampleOptionsValidate(t *testing.T) {
 func TestNotANumber(t *testing.T) {
 	m := loud(small, false, 1)
 	m.Slab[0] = float32(math.NaN())
-	for _, o := range []model.SampleOptions{{MaxNew: 2}, {MaxNew: 2, Temperature: 1}, {MaxNew: 2, Temperature: 1, TopK: 3, TopP: .5}} {
-		o.Ban = []int32{0}
+	for _, o := range []model.SampleOptions{{MaxNewTokens: 2}, {MaxNewTokens: 2, Temperature: 1}, {MaxNewTokens: 2, Temperature: 1, TopK: 3, TopP: .5}} {
+		o.SuppressTokens = []int32{0}
 		for _, s := range model.Generate(model.NewPass(nil), m, [][]int32{{0, 1}}, o, draw.New(1), 0) {
 			if !math.IsNaN(float64(s.LogProbs[0])) || s.Tokens[0] == 0 {
 				t.Errorf("%+v: %+v", o, s)
@@ -180,12 +180,12 @@ func TestGeneratePanics(t *testing.T) {
 	m := loud(small, false, 1)
 	for want, f := range map[string]func(){
 		"prompt 1 is empty": func() {
-			model.Generate(model.NewPass(nil), m, [][]int32{{1}, {}}, model.SampleOptions{MaxNew: 1}, draw.New(1), 0)
+			model.Generate(model.NewPass(nil), m, [][]int32{{1}, {}}, model.SampleOptions{MaxNewTokens: 1}, draw.New(1), 0)
 		},
 		"max_new": func() { model.Generate(model.NewPass(nil), m, nil, model.SampleOptions{}, draw.New(1), 0) },
 		"every token is banned": func() {
 			all := []int32{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10}
-			model.Generate(model.NewPass(nil), m, [][]int32{{1}}, model.SampleOptions{MaxNew: 1, Ban: all}, draw.New(1), 0)
+			model.Generate(model.NewPass(nil), m, [][]int32{{1}}, model.SampleOptions{MaxNewTokens: 1, SuppressTokens: all}, draw.New(1), 0)
 		},
 	} {
 		func() {

@@ -55,7 +55,7 @@ func fillGolden(m *model.Model) {
 		"score.weight": {.3, 0}, "score.bias": {.3, 0}, ".bias": {.1, 0},
 	}
 	state := uint64(12345)
-	for _, p := range m.Named() {
+	for _, p := range m.NamedParameters() {
 		s := scale[longestSuffix(p.Name, scale)]
 		for i := range p.Data {
 			state = (1103515245*state + 12345) % (1 << 31)
@@ -135,7 +135,7 @@ func within(t *testing.T, what string, got, limit float64) {
 func compareGradient(t *testing.T, m *model.Model, g []float32, want map[string][]float64) {
 	t.Helper()
 	all := 0.
-	for _, p := range m.NamedIn(m.Fold(nil, g), "") {
+	for _, p := range m.NamedViews(m.FoldGradient(nil, g), "") {
 		e := worst(p.Data, want[p.Name])
 		within(t, p.Name, e, goldenTolerance)
 		all = max(all, e)
@@ -148,7 +148,7 @@ func TestGoldenLogits(t *testing.T) {
 	ps := model.NewPass(nil)
 	b := model.NewBatch(g.Sequences...)
 	hidden := ps.Forward(m, b)
-	wte, c, v := m.Named()[0].Data, g.Config.Width, g.Config.Vocab
+	wte, c, v := m.NamedParameters()[0].Data, g.Config.Width, g.Config.Vocab
 	logits := make([]float64, b.Rows()*v)
 	for r := range b.Rows() {
 		for j := range v {
@@ -165,7 +165,7 @@ func TestGoldenLogits(t *testing.T) {
 func TestGoldenLanguage(t *testing.T) {
 	g, m := readGolden(t)
 	ps := model.NewPass(nil)
-	grad := m.Gradient()
+	grad := m.NewGradient()
 	loss := languageLoss(ps, m, grad, model.NewBatch(g.Sequences...), 1)
 	within(t, "loss", math.Abs(loss/g.Language.Loss-1), goldenTolerance)
 	compareGradient(t, m, grad, g.Language.Gradient)
@@ -191,7 +191,7 @@ func TestGoldenScalar(t *testing.T) {
 	}
 	scores := ps.ScalarHead(m, rows)
 	within(t, "scores", worst(scores, g.Scalar.Scores), goldenTolerance)
-	grad := m.Gradient()
+	grad := m.NewGradient()
 	ps.ScalarBackward(m, grad, rows, scores) // of Σ score²/2
 	ps.BackwardBody(m, grad)
 	compareGradient(t, m, grad, g.Scalar.Gradient)
@@ -208,13 +208,13 @@ func TestGoldenTenSteps(t *testing.T) {
 			m := model.New(g.Config, false)
 			copy(m.Slab, scored.Slab)
 			a := optim.New(optim.Config{LR: 1e-2, Beta1: .9, Beta2: .95, Eps: 1e-3, WeightDecay: .1, Clip: 1,
-				Schedule: optim.Constant, EpsStyle: style}, len(m.Slab), m.Decay())
-			ps, grad, b := model.NewPass(nil), m.Gradient(), model.NewBatch(g.Sequences...)
+				Schedule: optim.Constant, EpsStyle: style}, len(m.Slab), m.DecayRanges())
+			ps, grad, b := model.NewPass(nil), m.NewGradient(), model.NewBatch(g.Sequences...)
 			losses, norms := make([]float64, 10), make([]float64, 10)
 			for step := range 10 {
 				clear(grad)
 				losses[step] = languageLoss(ps, m, grad, b, 1)
-				norm, _ := a.Step(m.Slab, m.Fold(nil, grad), step, 10)
+				norm, _ := a.Step(m.Slab, m.FoldGradient(nil, grad), step, 10)
 				norms[step] = float64(norm)
 			}
 			t.Logf("losses %.6f … %.6f: worst relative error %.2g, norms %.2g",

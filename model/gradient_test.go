@@ -27,8 +27,8 @@ const (
 func checkGradient(t *testing.T, m *model.Model, g []float32, loss func() float64) {
 	t.Helper()
 	settings := &fd.Settings{Formula: fd.Central, Step: differenceStep}
-	names := m.Named()
-	for i, p := range m.NamedIn(g, "") {
+	names := m.NamedParameters()
+	for i, p := range m.NamedViews(g, "") {
 		w := names[i].Data
 		at := make([]float64, len(w))
 		for j := range w {
@@ -91,9 +91,9 @@ func TestDifferences(t *testing.T) {
 				}
 				return loss
 			}
-			g := m.Gradient()
+			g := m.NewGradient()
 			run(g)
-			checkGradient(t, m, m.Fold(nil, g), func() float64 { return run(nil) })
+			checkGradient(t, m, m.FoldGradient(nil, g), func() float64 { return run(nil) })
 		})
 	}
 }
@@ -110,10 +110,10 @@ func TestDifferencesOfBody(t *testing.T) {
 	for i := range dhidden {
 		dhidden[i] = float32(s.Normal())
 	}
-	ps, g := model.NewPass(nil), m.Gradient()
+	ps, g := model.NewPass(nil), m.NewGradient()
 	ps.Forward(m, b)
 	ps.Backward(m, g, dhidden)
-	checkGradient(t, m, m.Fold(nil, g), func() float64 {
+	checkGradient(t, m, m.FoldGradient(nil, g), func() float64 {
 		loss := 0.
 		for i, v := range ps.Infer(m, b) {
 			loss += float64(v) * float64(dhidden[i])
@@ -129,7 +129,7 @@ func TestEntropy(t *testing.T) {
 	b := model.NewBatch([]int32{1, 2, 3})
 	hidden := ps.Infer(m, b)
 	const invTemp = 1 / .7
-	wte, want := m.Named()[0].Data, 0.
+	wte, want := m.NamedParameters()[0].Data, 0.
 	logits := make([]float32, tiny.Vocab)
 	for j := range logits {
 		logits[j] = tensor.Dot(hidden[2*tiny.Width:], wte[j*tiny.Width:(j+1)*tiny.Width])

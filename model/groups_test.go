@@ -30,14 +30,14 @@ func TestCut(t *testing.T) {
 			ps.n += n
 			ps.batch.Starts = append(ps.batch.Starts, ps.n)
 		}
-		ps.block = blockRows(ps.n, c.workers)
-		ps.cut()
+		ps.rowBlock = rowsPerTask(ps.n, c.workers)
+		ps.formGroups()
 		pool.Close()
-		if ps.groups() != c.groups {
-			t.Errorf("%s: %d groups, want %d", c.name, ps.groups(), c.groups)
+		if ps.groupCount() != c.groups {
+			t.Errorf("%s: %d groups, want %d", c.name, ps.groupCount(), c.groups)
 		}
-		if n := ps.groups(); n > 0 && (ps.cuts[0] != 0 || ps.cuts[n] != len(c.lengths) || !slices.IsSorted(ps.cuts)) {
-			t.Errorf("%s: cut at %v", c.name, ps.cuts)
+		if n := ps.groupCount(); n > 0 && (ps.groupBounds[0] != 0 || ps.groupBounds[n] != len(c.lengths) || !slices.IsSorted(ps.groupBounds)) {
+			t.Errorf("%s: cut at %v", c.name, ps.groupBounds)
 		}
 	}
 }

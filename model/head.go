@@ -14,15 +14,15 @@ const headLogits = 1 << 19
 
 // headBuffers are the buffers of one chunk of rows of the language-model head.
 type headBuffers struct {
-	rows          []HeadRow // of the chunk
-	invTemp       float32
-	hidden, dh    []float32 // (R, C)
-	logits        []float32 // (R, V); then probabilities; then dlogits
-	logp, entropy []float32 // (R)
-	dlogp         []float32 // (R)
-	likeliest     []bool    // (R)
-	from          int       // number of the first row of the chunk
-	row           [][]float32
+	rows            []HeadRow // of the chunk
+	invTemp         float32
+	hidden, dhidden []float32 // (R, C)
+	logits          []float32 // (R, V); then probabilities; then dlogits
+	logp, entropy   []float32 // (R)
+	dlogp           []float32 // (R)
+	isArgmax        []bool    // (R)
+	firstRow        int       // number of the first row of the chunk
+	workerLogits    [][]float32
 }
 
 // chunkRows is R: how many rows the head takes at once, and enough of them to
@@ -55,13 +55,13 @@ func (ps *Pass) LMHead(m *Model, g []float32, rows []HeadRow, invTemp float32, e
 	h.invTemp = invTemp
 	ps.weights.useHead(m, ps.pool, len(rows))
 	if g != nil {
-		ps.weights.headBack(ps.pool)
+		ps.weights.packHeadTransposed(ps.pool)
 	}
 	for from := 0; from < len(rows); from += chunk {
-		h.rows, h.from = rows[from:min(from+chunk, len(rows))], from
+		h.rows, h.firstRow = rows[from:min(from+chunk, len(rows))], from
 		n := len(h.rows)
-		ps.gather(n, c)
-		ps.weights.multiply(ps.pool, h.logits, tensor.Start{}, h.hidden, &ps.weights.head, n)
+		ps.gatherHidden(n, c)
+		ps.weights.linear(ps.pool, h.logits, tensor.Start{}, h.hidden, &ps.weights.head, n)
 		ps.pool.Run(n, ps.op.headProbs)
 		learn := false
 		for i := range n {
@@ -72,41 +72,41 @@ func (ps *Pass) LMHead(m *Model, g []float32, rows []HeadRow, invTemp float32, e
 			continue
 		}
 		ps.pool.Run(n, ps.op.headGrad)
-		ps.weights.multiplyBack(ps.pool, h.dh, h.logits, &ps.weights.head, n)
+		ps.weights.linearBackward(ps.pool, h.dhidden, h.logits, &ps.weights.head, n)
 		tensor.MatMulTNUnder(ps.numerics, ps.pool, dwte, c, h.logits, v, h.hidden, c, v, c, n, true)
-		ps.scatter(c)
+		ps.scatterHiddenGrad(c)
 	}
 }
 
-// TargetLikeliest says, during LMHead's call of each for row i, whether no
+// TargetIsArgmax says, during LMHead's call of each for row i, whether no
 // token has a larger logit than the row's target.
-func (ps *Pass) TargetLikeliest(i int) bool { return ps.head.likeliest[i-ps.head.from] }
+func (ps *Pass) TargetIsArgmax(i int) bool { return ps.head.isArgmax[i-ps.head.firstRow] }
 
 func (h *headBuffers) size(chunk, c, v, workers int) {
-	slab(&h.hidden, chunk*c)
-	slab(&h.dh, chunk*c)
-	slab(&h.logits, chunk*v)
-	sized(&h.logp, chunk)
-	sized(&h.entropy, chunk)
-	sized(&h.dlogp, chunk)
-	sized(&h.likeliest, chunk)
-	sized(&h.row, workers)
-	for i := range h.row {
-		sized(&h.row[i], v)
+	resizeSlab(&h.hidden, chunk*c)
+	resizeSlab(&h.dhidden, chunk*c)
+	resizeSlab(&h.logits, chunk*v)
+	resize(&h.logp, chunk)
+	resize(&h.entropy, chunk)
+	resize(&h.dlogp, chunk)
+	resize(&h.isArgmax, chunk)
+	resize(&h.workerLogits, workers)
+	for i := range h.workerLogits {
+		resize(&h.workerLogits[i], v)
 	}
 }
 
-func (ps *Pass) gather(n, c int) {
+func (ps *Pass) gatherHidden(n, c int) {
 	for i, r := range ps.head.rows[:n] {
-		at := ps.result(r.Row) * c
+		at := ps.outputIndex(r.Row) * c
 		copy(ps.head.hidden[i*c:(i+1)*c], ps.hidden[at:at+c])
 	}
 }
 
-func (ps *Pass) scatter(c int) {
+func (ps *Pass) scatterHiddenGrad(c int) {
 	for i, r := range ps.head.rows {
-		at := ps.result(r.Row) * c
-		tensor.Add(ps.dhidden[at:at+c], ps.head.dh[i*c:(i+1)*c])
+		at := ps.outputIndex(r.Row) * c
+		tensor.Add(ps.dhidden[at:at+c], ps.head.dhidden[i*c:(i+1)*c])
 	}
 }
 
@@ -114,12 +114,12 @@ func (ps *Pass) scatter(c int) {
 // the log-probability of its target and the entropy.
 func (ps *Pass) headProbabilities(i, worker int) {
 	h, v := &ps.head, ps.m.Config.Vocab
-	z, p := h.row[worker], h.logits[i*v:(i+1)*v]
+	z, p := h.workerLogits[worker], h.logits[i*v:(i+1)*v]
 	copy(z, p)
 	top, sum := tensor.Softmax(p, h.invTemp)
 	of := z[h.rows[i].Target]
 	h.logp[i] = logProbability(of, h.invTemp, top, sum)
-	h.likeliest[i] = float32(h.invTemp*of) >= top && (h.invTemp == 1 || of >= tensor.Max(z))
+	h.isArgmax[i] = float32(h.invTemp*of) >= top && (h.invTemp == 1 || of >= tensor.Max(z))
 	h.entropy[i] = entropy(p, z, h.invTemp, top, sum)
 }
 

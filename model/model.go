@@ -17,25 +17,25 @@ type Model struct {
 	Scalar bool // has a scalar head
 	Slab   []float32
 
-	w weights // views into Slab
+	w params // views into Slab
 }
 
-// layer is the parameters, or the gradients, of one block.
-type layer struct {
-	ln1, ln1b   []float32 // (C)
-	attn, attnb []float32 // (C, 3C), (3C)
-	proj, projb []float32 // (C, C), (C)
-	ln2, ln2b   []float32 // (C)
-	fc, fcb     []float32 // (C, 4C), (4C)
-	out, outb   []float32 // (4C, C), (C)
+// layerParams is the parameters, or the gradients, of one block.
+type layerParams struct {
+	ln1w, ln1b         []float32 // (C)
+	qkvw, qkvb         []float32 // (C, 3C), (3C)
+	attprojw, attprojb []float32 // (C, C), (C)
+	ln2w, ln2b         []float32 // (C)
+	fcw, fcb           []float32 // (C, 4C), (4C)
+	fcprojw, fcprojb   []float32 // (4C, C), (C)
 }
 
-// weights are views into a slab of parameters or of gradients.
-type weights struct {
-	wte, wpe      []float32 // (V, C), (Context, C)
-	layers        []layer
-	lnf, lnfb     []float32 // (C)
-	score, scoreb []float32 // (C), (1); empty without a scalar head
+// params are views into a slab of parameters or of gradients.
+type params struct {
+	wte, wpe       []float32 // (V, C), (Context, C)
+	layers         []layerParams
+	lnfw, lnfb     []float32 // (C)
+	scorew, scoreb []float32 // (C), (1); empty without a scalar head
 }
 
 // New is a model of zeros; LayerNorm gains are one. It panics when c is not valid.
@@ -51,15 +51,15 @@ func New(c Config, scalar bool) *Model {
 	m.Slab = tensor.Slab(n)
 	m.w.bind(c, scalar, m.Slab)
 	for _, l := range m.w.layers {
-		fill(l.ln1, 1)
-		fill(l.ln2, 1)
+		fill(l.ln1w, 1)
+		fill(l.ln2w, 1)
 	}
-	fill(m.w.lnf, 1)
+	fill(m.w.lnfw, 1)
 	return m
 }
 
 // bind points the views into slab; it allocates only when layers grow.
-func (w *weights) bind(c Config, scalar bool, slab []float32) {
+func (w *params) bind(c Config, scalar bool, slab []float32) {
 	rest := slab
 	take := func(n int) []float32 {
 		part := rest[:n:n]
@@ -70,19 +70,19 @@ func (w *weights) bind(c Config, scalar bool, slab []float32) {
 	w.wte, w.wpe = take(c.Vocab*d), take(c.Context*d)
 	w.layers = slices.Grow(w.layers[:0], c.Layers)[:c.Layers]
 	for i := range w.layers {
-		w.layers[i] = layer{
-			ln1: take(d), ln1b: take(d),
-			attn: take(3 * d * d), attnb: take(3 * d),
-			proj: take(d * d), projb: take(d),
-			ln2: take(d), ln2b: take(d),
-			fc: take(4 * d * d), fcb: take(4 * d),
-			out: take(4 * d * d), outb: take(d),
+		w.layers[i] = layerParams{
+			ln1w: take(d), ln1b: take(d),
+			qkvw: take(3 * d * d), qkvb: take(3 * d),
+			attprojw: take(d * d), attprojb: take(d),
+			ln2w: take(d), ln2b: take(d),
+			fcw: take(4 * d * d), fcb: take(4 * d),
+			fcprojw: take(4 * d * d), fcprojb: take(d),
 		}
 	}
-	w.lnf, w.lnfb = take(d), take(d)
-	w.score, w.scoreb = nil, nil
+	w.lnfw, w.lnfb = take(d), take(d)
+	w.scorew, w.scoreb = nil, nil
 	if scalar {
-		w.score, w.scoreb = take(d), take(1)
+		w.scorew, w.scoreb = take(d), take(1)
 	}
 }
 
@@ -92,7 +92,7 @@ func (w *weights) bind(c Config, scalar bool, slab []float32) {
 // Array i of Named draws from src.At(i).
 func (m *Model) Init(src draw.Source) {
 	residual := .02 / math.Sqrt(float64(2*m.Config.Layers))
-	for i, p := range m.Named() {
+	for i, p := range m.NamedParameters() {
 		std := .02
 		switch {
 		case strings.HasSuffix(p.Name, ".bias"):
@@ -106,11 +106,11 @@ func (m *Model) Init(src draw.Source) {
 		case p.Name == "score.weight":
 			std = 1 / math.Sqrt(float64(m.Config.Width+1))
 		}
-		normal(p.Data, std, src.At(uint64(i)))
+		fillNormal(p.Data, std, src.At(uint64(i)))
 	}
 }
 
-func normal(x []float32, std float64, s *draw.Stream) {
+func fillNormal(x []float32, std float64, s *draw.Stream) {
 	for i := range x {
 		x[i] = float32(std * s.Normal())
 	}
@@ -134,47 +134,47 @@ func (m *Model) Clone() *Model {
 func (m *Model) ToScalar(src draw.Source) *Model {
 	s := New(m.Config, true)
 	copy(s.Slab[:m.Config.Parameters()], m.Slab)
-	normal(s.w.score, 1/math.Sqrt(float64(m.Config.Width+1)), src.At(0))
+	fillNormal(s.w.scorew, 1/math.Sqrt(float64(m.Config.Width+1)), src.At(0))
 	return s
 }
 
-// Score is the weight (C) and the bias (1) of the scalar head, as views.
-func (m *Model) Score() (weight, bias []float32) { return m.w.score, m.w.scoreb }
+// ScoreHead is the weight (C) and the bias (1) of the scalar head, as views.
+func (m *Model) ScoreHead() (weight, bias []float32) { return m.w.scorew, m.w.scoreb }
 
-// Named lists views of all parameters in slab order.
-func (m *Model) Named() []tensor.Named { return m.named(m.Slab) }
+// NamedParameters lists views of all parameters in slab order.
+func (m *Model) NamedParameters() []tensor.NamedArray { return m.viewsOf(m.Slab) }
 
-// NamedIn lists views of x, a slab of m's layout (gradients, moments, EMA),
+// NamedViews lists views of x, a slab of m's layout (gradients, moments, EMA),
 // with prefix before every name.
-func (m *Model) NamedIn(x []float32, prefix string) []tensor.Named {
-	named := m.named(x)
+func (m *Model) NamedViews(x []float32, prefix string) []tensor.NamedArray {
+	named := m.viewsOf(x)
 	for i := range named {
 		named[i].Name = prefix + named[i].Name
 	}
 	return named
 }
 
-func (m *Model) named(x []float32) []tensor.Named {
+func (m *Model) viewsOf(x []float32) []tensor.NamedArray {
 	if len(x) < len(m.Slab) {
 		panic(fmt.Sprintf("model: a slab of %d floats for a model of %d", len(x), len(m.Slab)))
 	}
-	parts := m.Config.parts(m.Scalar)
-	named := make([]tensor.Named, len(parts))
+	parts := m.Config.arraySpecs(m.Scalar)
+	named := make([]tensor.NamedArray, len(parts))
 	for i, p := range parts {
 		n := p.size()
-		named[i] = tensor.Named{Name: p.name, Shape: p.shape, Data: x[:n:n]}
+		named[i] = tensor.NamedArray{Name: p.name, Shape: p.shape, Data: x[:n:n]}
 		x = x[n:]
 	}
 	return named
 }
 
-// Decay lists the half-open ranges of the slab that weight decay touches:
+// DecayRanges lists the half-open ranges of the slab that weight decay touches:
 // the arrays of two dimensions, not biases and LayerNorm parameters.
 // Neighbouring ranges are merged.
-func (m *Model) Decay() [][2]int {
+func (m *Model) DecayRanges() [][2]int {
 	var ranges [][2]int
 	at := 0
-	for _, p := range m.Config.parts(m.Scalar) {
+	for _, p := range m.Config.arraySpecs(m.Scalar) {
 		n := p.size()
 		if len(p.shape) == 2 {
 			if k := len(ranges) - 1; k >= 0 && ranges[k][1] == at {
@@ -188,28 +188,28 @@ func (m *Model) Decay() [][2]int {
 	return ranges
 }
 
-// Gradient is a zeroed gradient slab: the layout of Slab, and after it the
+// NewGradient is a zeroed gradient slab: the layout of Slab, and after it the
 // token embedding's own share of wte's gradient (V, C). The tied head adds to
 // wte when the loss is taken and the embedding at the end of the backward
 // pass; kept apart until Fold, both are chains over rows in order, so that a
 // batch split into micro-batches gives the same bytes. A plain slab of
 // len(Slab) is accepted everywhere: the same sum, but for wte in an order, and
 // so with a rounding, that follows the split.
-func (m *Model) Gradient() []float32 { return tensor.Slab(len(m.Slab) + len(m.w.wte)) }
+func (m *Model) NewGradient() []float32 { return tensor.Slab(len(m.Slab) + len(m.w.wte)) }
 
-// Fold adds the embedding's share to wte's gradient, clears it, and returns
+// FoldGradient adds the embedding's share to wte's gradient, clears it, and returns
 // the gradient in the layout of Slab. It leaves a plain slab as it is.
-func (m *Model) Fold(pool *tensor.Pool, g []float32) []float32 {
+func (m *Model) FoldGradient(pool *tensor.Pool, g []float32) []float32 {
 	if len(g) == len(m.Slab) {
 		return g
 	}
-	tail := m.embeddingShare(g)
-	pool.Empty(tail, g[:len(tail)])
+	tail := m.embeddingGradient(g)
+	pool.AddAndClear(tail, g[:len(tail)])
 	return g[:len(m.Slab)]
 }
 
-// embeddingShare is where the embedding's gradient of wte goes in g.
-func (m *Model) embeddingShare(g []float32) []float32 {
+// embeddingGradient is where the embedding's gradient of wte goes in g.
+func (m *Model) embeddingGradient(g []float32) []float32 {
 	switch len(g) {
 	case len(m.Slab):
 		return g[:len(m.w.wte)]

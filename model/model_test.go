@@ -38,7 +38,7 @@ func TestConfigValidate(t *testing.T) {
 func TestNamed(t *testing.T) {
 	m := model.New(small, true)
 	var lines []string
-	for _, p := range m.Named() {
+	for _, p := range m.NamedParameters() {
 		lines = append(lines, fmt.Sprint(p.Name, p.Shape))
 	}
 	want := []string{"transformer.wte.weight[11 8]", "transformer.wpe.weight[6 8]"}
@@ -53,7 +53,7 @@ func TestNamed(t *testing.T) {
 		t.Errorf("names\n%v\nwant\n%v", lines, want)
 	}
 	at := 0
-	for _, p := range m.Named() {
+	for _, p := range m.NamedParameters() {
 		if &p.Data[0] != &m.Slab[at] {
 			t.Fatalf("%s is not at %d", p.Name, at)
 		}
@@ -62,7 +62,7 @@ func TestNamed(t *testing.T) {
 	if at != len(m.Slab) || at != small.Parameters()+9 {
 		t.Errorf("%d parameters in arrays, %d in the slab, %d by Parameters", at, len(m.Slab), small.Parameters())
 	}
-	for _, p := range m.NamedIn(make([]float32, len(m.Slab)), "ema.") {
+	for _, p := range m.NamedViews(make([]float32, len(m.Slab)), "ema.") {
 		if !strings.HasPrefix(p.Name, "ema.transformer.") && !strings.HasPrefix(p.Name, "ema.score.") {
 			t.Errorf("name %s has no prefix", p.Name)
 		}
@@ -84,13 +84,13 @@ func TestParameters(t *testing.T) {
 func TestDecay(t *testing.T) {
 	m := model.New(small, true)
 	in := make([]bool, len(m.Slab))
-	for _, r := range m.Decay() {
+	for _, r := range m.DecayRanges() {
 		for i := r[0]; i < r[1]; i++ {
 			in[i] = true
 		}
 	}
 	at := 0
-	for _, p := range m.Named() {
+	for _, p := range m.NamedParameters() {
 		for range p.Data {
 			if in[at] != (len(p.Shape) == 2) {
 				t.Fatalf("%s %v: decay %t", p.Name, p.Shape, in[at])
@@ -112,7 +112,7 @@ func TestInit(t *testing.T) {
 	c := model.Config{Layers: 2, Width: 64, Heads: 2, Context: 60, Vocab: 200}
 	m := model.New(c, true)
 	m.Init(draw.New(1, "test", "init"))
-	for _, p := range m.Named() {
+	for _, p := range m.NamedParameters() {
 		want, tolerance := .02, .05
 		switch {
 		case strings.HasSuffix(p.Name, "bias"):
@@ -143,7 +143,7 @@ func TestCloneAndToScalar(t *testing.T) {
 	}
 	s := m.ToScalar(draw.New(1, "test", "head"))
 	mustSameBits(t, "body", s.Slab[:len(m.Slab)], m.Slab)
-	weight, bias := s.Score()
+	weight, bias := s.ScoreHead()
 	if !s.Scalar || len(weight) != 8 || len(bias) != 1 || deviation(weight) < .1 || bias[0] != 0 {
 		t.Errorf("head %v, bias %v", weight, bias)
 	}
@@ -158,13 +158,13 @@ func TestFold(t *testing.T) {
 	m := loud(small, false, 2)
 	b := model.NewBatch([]int32{1, 2, 3, 1, 1}, []int32{4, 1})
 	ps := model.NewPass(nil)
-	g, plain := m.Gradient(), make([]float32, len(m.Slab))
+	g, plain := m.NewGradient(), make([]float32, len(m.Slab))
 	languageLoss(ps, m, g, b, 1)
 	languageLoss(ps, m, plain, b, 1)
 	if len(g) != len(m.Slab)+small.Vocab*small.Width {
 		t.Fatalf("gradient of %d", len(g))
 	}
-	folded := m.Fold(nil, g)
+	folded := m.FoldGradient(nil, g)
 	for i := range plain {
 		if math.Abs(float64(folded[i]-plain[i])) > 1e-5 {
 			t.Fatalf("element %d: %v folded, %v plain", i, folded[i], plain[i])
@@ -202,7 +202,7 @@ func TestPanics(t *testing.T) {
 		"has 7 tokens, outside 0 to the context of 6": func() { ps.Forward(m, model.NewBatch(make([]int32, 7))) },
 		"token 11 at row 1 is outside":                func() { ps.Forward(m, model.NewBatch([]int32{0, 11})) },
 		"make batches with NewBatch":                  func() { ps.Forward(m, model.Batch{Tokens: []int32{1}}) },
-		"needs a Forward of the same model":           func() { ps.Infer(m, b); ps.BackwardBody(m, m.Gradient()) },
+		"needs a Forward of the same model":           func() { ps.Infer(m, b); ps.BackwardBody(m, m.NewGradient()) },
 		"a head needs a Forward or Infer":             func() { ps.Forward(m, b); ps.LMHead(m.Clone(), nil, nil, 1, nil) },
 		"no scalar head":                              func() { ps.Forward(m, b); ps.ScalarHead(m, []int{0}) },
 		"make it with Model.Gradient":                 func() { ps.Forward(m, b); ps.BackwardBody(m, make([]float32, len(m.Slab)+1)) },

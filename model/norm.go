@@ -12,15 +12,15 @@ func norm(y, mean, rstd, x, gamma, beta []float32, from, to, c int) {
 // finalNorm is ln_f over a block of rows.
 func (ps *Pass) finalNorm(_, from, to int) {
 	w := &ps.m.w
-	norm(ps.hidden, ps.mean, ps.rstd, ps.stream(), w.lnf, w.lnfb, from, to, ps.m.Config.Width)
+	norm(ps.hidden, ps.mean, ps.rstd, ps.finalResidual(), w.lnfw, w.lnfb, from, to, ps.m.Config.Width)
 }
 
 // finalNormBackward starts the backward pass for a block of rows: dx = ln_f's
 // backward of dhidden.
 func (ps *Pass) finalNormBackward(l, from, to int) {
-	c, dx := ps.m.Config.Width, ps.leaving(l)
+	c, dx := ps.m.Config.Width, ps.dOut(l)
 	clear(dx[from*c : to*c])
-	normBackward(dx, ps.dhidden, ps.stream(), ps.mean, ps.rstd, ps.m.w.lnf, from, to, c)
+	normBackward(dx, ps.dhidden, ps.finalResidual(), ps.mean, ps.rstd, ps.m.w.lnfw, from, to, c)
 }
 
 // normBackward adds the gradient of norm's x to dx for rows from … to. The

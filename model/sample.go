@@ -7,44 +7,44 @@ import (
 	"github.com/trimtab/trimtab/tensor"
 )
 
-// picker chooses a token from a row of logits; it owns the scratch memory.
-type picker struct {
+// sampler chooses a token from a row of logits; it owns the scratch memory.
+type sampler struct {
 	p      []float32 // (V) probabilities
 	ids    []int32
 	blocks []float64
 }
 
-func (pk *picker) size(vocab int) {
-	sized(&pk.p, vocab)
+func (pk *sampler) size(vocab int) {
+	resize(&pk.p, vocab)
 	pk.ids = slices.Grow(pk.ids[:0], vocab)
-	sized(&pk.blocks, (vocab+pickBlock-1)/pickBlock)
+	resize(&pk.blocks, (vocab+cdfBlock-1)/cdfBlock)
 }
 
-// choice is a token, its log-probability and the entropy of its distribution.
-type choice struct {
+// sampledToken is a token, its log-probability and the entropy of its distribution.
+type sampledToken struct {
 	token         int32
 	logp, entropy float32
 }
 
-// choose picks a token by the draw u in [0, 1). The log-probability and the
+// sample picks a token by the draw u in [0, 1). The log-probability and the
 // entropy are those of the whole distribution at the temperature, whatever is
 // banned or cut off; they are not numbers when the logits are not.
-func (pk *picker) choose(logits []float32, o *SampleOptions, u float64) choice {
+func (pk *sampler) sample(logits []float32, o *SampleOptions, u float64) sampledToken {
 	copy(pk.p, logits)
 	top, sum := tensor.Softmax(pk.p, o.InvTemp())
-	c := choice{token: -1, entropy: entropy(pk.p, logits, o.InvTemp(), top, sum)}
+	c := sampledToken{token: -1, entropy: entropy(pk.p, logits, o.InvTemp(), top, sum)}
 	if o.Temperature > 0 {
-		c.token = pk.draw(o, u)
+		c.token = pk.drawToken(o, u)
 	}
 	if c.token < 0 {
-		c.token = likeliest(logits, o.Ban)
+		c.token = argmax(logits, o.SuppressTokens)
 	}
 	c.logp = logProbability(logits[c.token], o.InvTemp(), top, sum)
 	return c
 }
 
-// likeliest is the token of the largest logit, the lowest of equals.
-func likeliest(logits []float32, ban []int32) int32 {
+// isArgmax is the token of the largest logit, the lowest of equals.
+func argmax(logits []float32, ban []int32) int32 {
 	best := int32(-1)
 	for i, z := range logits {
 		if (best < 0 || z > logits[best]) && !slices.Contains(ban, int32(i)) {
@@ -57,10 +57,10 @@ func likeliest(logits []float32, ban []int32) int32 {
 	return best
 }
 
-// draw picks a token by the probabilities p, or none when there are none.
-func (pk *picker) draw(o *SampleOptions, u float64) int32 {
+// drawToken picks a token by the probabilities p, or none when there are none.
+func (pk *sampler) drawToken(o *SampleOptions, u float64) int32 {
 	total := 1.
-	for _, t := range o.Ban {
+	for _, t := range o.SuppressTokens {
 		if t >= 0 && int(t) < len(pk.p) {
 			total -= float64(pk.p[t])
 			pk.p[t] = 0
@@ -69,33 +69,33 @@ func (pk *picker) draw(o *SampleOptions, u float64) int32 {
 	topK := o.TopK > 0 && o.TopK < len(pk.p)
 	topP := o.TopP > 0 && o.TopP < 1
 	if !topK && !topP {
-		return pk.inverse(u)
+		return pk.inverseCDF(u)
 	}
 	pk.ids = pk.ids[:0]
 	if topK {
-		pk.largest(o.TopK)
+		pk.topK(o.TopK)
 	} else {
-		pk.above((1 - o.TopP) * float32(total) / float32(len(pk.p)))
+		pk.atLeast((1 - o.TopP) * float32(total) / float32(len(pk.p)))
 	}
 	if topP {
 		if topK {
-			total = pk.mass()
+			total = pk.probabilityMass()
 		}
 		pk.nucleus(float64(float64(o.TopP) * total))
 	}
-	return pk.among(u)
+	return pk.drawFromIDs(u)
 }
 
-// pickBlock is how many probabilities are summed together first.
-const pickBlock = 64
+// cdfBlock is how many probabilities are summed together first.
+const cdfBlock = 64
 
-// inverse is the inverse of the cumulative distribution at u: tokens in order,
+// inverseCDF is the inverse of the cumulative distribution at u: tokens in order,
 // their sum taken by blocks in float64.
-func (pk *picker) inverse(u float64) int32 {
+func (pk *sampler) inverseCDF(u float64) int32 {
 	total := 0.
 	for b := range pk.blocks {
-		from := b * pickBlock
-		pk.blocks[b] = float64(tensor.Sum(pk.p[from:min(from+pickBlock, len(pk.p))]))
+		from := b * cdfBlock
+		pk.blocks[b] = float64(tensor.Sum(pk.p[from:min(from+cdfBlock, len(pk.p))]))
 		total += pk.blocks[b]
 	}
 	rest := float64(u * total)
@@ -104,7 +104,7 @@ func (pk *picker) inverse(u float64) int32 {
 		if mass == 0 {
 			continue
 		}
-		for i := b * pickBlock; rest < mass && i < min((b+1)*pickBlock, len(pk.p)); i++ {
+		for i := b * cdfBlock; rest < mass && i < min((b+1)*cdfBlock, len(pk.p)); i++ {
 			p := float64(pk.p[i])
 			if p == 0 {
 				continue
@@ -120,12 +120,12 @@ func (pk *picker) inverse(u float64) int32 {
 		}
 		rest -= mass
 	}
-	return pk.lastOf()
+	return pk.lastPossible()
 }
 
-// lastOf is the last token with a probability, or -1 when none has one: the
+// lastPossible is the last token with a probability, or -1 when none has one: the
 // logits are not numbers, or all are banned.
-func (pk *picker) lastOf() int32 {
+func (pk *sampler) lastPossible() int32 {
 	for i := len(pk.p) - 1; i >= 0; i-- {
 		if pk.p[i] > 0 {
 			return int32(i)
@@ -135,12 +135,12 @@ func (pk *picker) lastOf() int32 {
 }
 
 // before orders tokens by falling probability, then by id.
-func (pk *picker) before(a, b int32) int {
+func (pk *sampler) before(a, b int32) int {
 	return cmp.Or(cmp.Compare(pk.p[b], pk.p[a]), cmp.Compare(a, b))
 }
 
-// largest puts the k likeliest tokens into ids, likeliest first.
-func (pk *picker) largest(k int) {
+// topK puts the k likeliest tokens into ids, likeliest first.
+func (pk *sampler) topK(k int) {
 	for i := range pk.p {
 		id := int32(i)
 		if pk.p[id] == 0 || len(pk.ids) == k && pk.before(id, pk.ids[k-1]) > 0 {
@@ -154,10 +154,10 @@ func (pk *picker) largest(k int) {
 	}
 }
 
-// above puts the tokens of at least probability p into ids, likeliest first.
+// selectedRows puts the tokens of at least probability p into ids, likeliest first.
 // With p = (1-P)/V the others together fall short of 1-P, and so none of them
 // is needed to reach P.
-func (pk *picker) above(p float32) {
+func (pk *sampler) atLeast(p float32) {
 	for i, q := range pk.p {
 		if q >= p && q > 0 {
 			pk.ids = append(pk.ids, int32(i))
@@ -167,7 +167,7 @@ func (pk *picker) above(p float32) {
 }
 
 // nucleus keeps the fewest of ids whose probabilities reach need.
-func (pk *picker) nucleus(need float64) {
+func (pk *sampler) nucleus(need float64) {
 	sum := 0.
 	for i, id := range pk.ids {
 		if sum += float64(pk.p[id]); sum >= need {
@@ -177,7 +177,7 @@ func (pk *picker) nucleus(need float64) {
 	}
 }
 
-func (pk *picker) mass() float64 {
+func (pk *sampler) probabilityMass() float64 {
 	sum := 0.
 	for _, id := range pk.ids {
 		sum += float64(pk.p[id])
@@ -185,9 +185,9 @@ func (pk *picker) mass() float64 {
 	return sum
 }
 
-// among draws one of ids by their probabilities.
-func (pk *picker) among(u float64) int32 {
-	rest := float64(u * pk.mass())
+// drawFromIDs draws one of ids by their probabilities.
+func (pk *sampler) drawFromIDs(u float64) int32 {
+	rest := float64(u * pk.probabilityMass())
 	for _, id := range pk.ids {
 		p := float64(pk.p[id])
 		if rest < p {
@@ -196,7 +196,7 @@ func (pk *picker) among(u float64) int32 {
 		rest -= p
 	}
 	if len(pk.ids) == 0 {
-		return pk.lastOf()
+		return pk.lastPossible()
 	}
 	return pk.ids[len(pk.ids)-1]
 }

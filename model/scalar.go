@@ -8,12 +8,12 @@ func (ps *Pass) ScalarHead(m *Model, rows []int) []float32 {
 	m.mustScalar()
 	ps.mustMatch(m)
 	c := m.Config.Width
-	sized(&ps.score, len(rows))
+	resize(&ps.scores, len(rows))
 	for i, r := range rows {
-		at := ps.result(r) * c
-		ps.score[i] = tensor.Dot(ps.hidden[at:at+c], m.w.score) + m.w.scoreb[0]
+		at := ps.outputIndex(r) * c
+		ps.scores[i] = tensor.Dot(ps.hidden[at:at+c], m.w.scorew) + m.w.scoreb[0]
 	}
-	return ps.score
+	return ps.scores
 }
 
 // ScalarBackward accumulates the gradients of ScalarHead, given those of its
@@ -25,10 +25,10 @@ func (ps *Pass) ScalarBackward(m *Model, g []float32, rows []int, dscore []float
 	g = g[:len(m.Slab)]
 	dw, db := g[len(g)-1-c:len(g)-1], g[len(g)-1:]
 	for i, r := range rows {
-		at := ps.result(r) * c
+		at := ps.outputIndex(r) * c
 		tensor.Axpy(dw, dscore[i], ps.hidden[at:at+c])
 		db[0] += dscore[i]
-		tensor.Axpy(ps.dhidden[at:at+c], dscore[i], m.w.score)
+		tensor.Axpy(ps.dhidden[at:at+c], dscore[i], m.w.scorew)
 	}
 }
 

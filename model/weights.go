@@ -2,175 +2,177 @@ package model
 
 import "github.com/trimtab/trimtab/tensor"
 
-// matrix is one of a model's weights as products read it: where it lies in the
+// weightMatrix is one of a model's weights as products read it: where it lies in the
 // slab, or in panels, where enough rows follow to repay the copy.
-type matrix struct {
-	w       []float32 // (in, out), or (out, in) if turned
-	in, out int
-	turned  bool
-	panels  bool
-	ahead   tensor.Panels // (in, out), if panels
-	back    tensor.Panels // (out, in), if panels and the backward pass has begun
+type weightMatrix struct {
+	w          []float32 // (in, out), or (out, in) if turned
+	in, out    int
+	transposed bool
+	isPacked   bool
+	packedW    tensor.PackedB // (in, out), if panels
+	packedWT   tensor.PackedB // (out, in), if panels and the backward pass has begun
 }
 
-// packed is the weights of one model. It is made anew by every pass: to copy
+// packedWeights is the weights of one model. It is made anew by every pass: to copy
 // the weights takes as long as the products of a few rows with them.
-type packed struct {
+type packedWeights struct {
 	numerics tensor.Numerics
 	layers   []packedLayer
-	head     matrix // wte, from (C) to (V)
-	far      bool   // the body is large and lies in the slab: all workers should read it once, together
+	head     weightMatrix // wte, from (C) to (V)
+	readOnce bool         // the body is large and lies in the slab: all workers should read it once, together
 
-	fills []filling // of the running copy
+	jobs  []packJob // of the running copy
 	tasks int
 	run   func(task, worker int)
 }
 
-type packedLayer struct{ attn, proj, fc, out matrix }
+type packedLayer struct{ qkv, attproj, fc, fcproj weightMatrix }
 
-// filling is panels to be filled from a weight.
-type filling struct {
-	p      *tensor.Panels
-	w      []float32
-	turned bool
-	first  int // task
+// packJob is panels to be filled from a weight.
+type packJob struct {
+	p          *tensor.PackedB
+	w          []float32
+	transposed bool
+	first      int // task
 }
 
-func newPacked() *packed {
-	p := new(packed)
-	p.run = p.fillTask
+func newPacked() *packedWeights {
+	p := new(packedWeights)
+	p.run = p.packTask
 	return p
 }
 
 // Rows that repay the copy of the weights: of a body that stays in a core's
 // second cache or in the third, and of a larger one.
 const (
-	nearRows  = 256
-	farRows   = 1024
-	nearFloat = 1 << 22
+	packMinRows      = 256
+	packMinRowsLarge = 1024
+	largeBody        = 1 << 22
 )
 
-// use makes p the body of m, in panels if so many rows repay that.
-func (p *packed) use(m *Model, numerics tensor.Numerics, pool *tensor.Pool, rows int) {
+// useBody makes p the body of m, in panels if so many rows repay that.
+func (p *packedWeights) useBody(m *Model, numerics tensor.Numerics, pool *tensor.Pool, rows int) {
 	c := m.Config.Width
-	large, least := 12*c*c*m.Config.Layers > nearFloat, nearRows
+	large, least := 12*c*c*m.Config.Layers > largeBody, packMinRows
 	if large {
-		least = farRows
+		least = packMinRowsLarge
 	}
-	p.far = large && rows < least
+	p.readOnce = large && rows < least
 	p.bind(m, numerics, rows >= least)
-	p.begin()
+	p.beginPacking()
 	for l := range p.layers {
-		for _, x := range p.layers[l].all() {
-			p.ahead(x)
+		for _, x := range p.layers[l].matrices() {
+			p.addForward(x)
 		}
 	}
-	p.end(pool)
+	p.runPacking(pool)
 }
 
 // useAll makes p the weights of m for many passes, all in panels.
-func (p *packed) useAll(m *Model, numerics tensor.Numerics, pool *tensor.Pool) {
-	p.use(m, numerics, pool, farRows)
-	p.useHead(m, pool, farRows)
+func (p *packedWeights) useAll(m *Model, numerics tensor.Numerics, pool *tensor.Pool) {
+	p.useBody(m, numerics, pool, packMinRowsLarge)
+	p.useHead(m, pool, packMinRowsLarge)
 }
 
 // useHead adds the output head for that many rows.
-func (p *packed) useHead(m *Model, pool *tensor.Pool, rows int) {
+func (p *packedWeights) useHead(m *Model, pool *tensor.Pool, rows int) {
 	c, v := m.Config.Width, m.Config.Vocab
-	p.head.set(m.w.wte, c, v, true, rows >= nearRows)
-	p.begin()
-	p.ahead(&p.head)
-	p.end(pool)
+	p.head.set(m.w.wte, c, v, true, rows >= packMinRows)
+	p.beginPacking()
+	p.addForward(&p.head)
+	p.runPacking(pool)
 }
 
-func (p *packed) bind(m *Model, numerics tensor.Numerics, panels bool) {
+func (p *packedWeights) bind(m *Model, numerics tensor.Numerics, panels bool) {
 	c := m.Config.Width
 	p.numerics = numerics
-	sized(&p.layers, m.Config.Layers)
+	resize(&p.layers, m.Config.Layers)
 	for l := range p.layers {
 		x, w := &p.layers[l], &m.w.layers[l]
-		x.attn.set(w.attn, c, 3*c, false, panels)
-		x.proj.set(w.proj, c, c, false, panels)
-		x.fc.set(w.fc, c, 4*c, false, panels)
-		x.out.set(w.out, 4*c, c, false, panels)
+		x.qkv.set(w.qkvw, c, 3*c, false, panels)
+		x.attproj.set(w.attprojw, c, c, false, panels)
+		x.fc.set(w.fcw, c, 4*c, false, panels)
+		x.fcproj.set(w.fcprojw, 4*c, c, false, panels)
 	}
 }
 
-func (x *packedLayer) all() [4]*matrix { return [...]*matrix{&x.attn, &x.proj, &x.fc, &x.out} }
-
-func (x *matrix) set(w []float32, in, out int, turned, panels bool) {
-	x.w, x.in, x.out, x.turned, x.panels = w, in, out, turned, panels
+func (x *packedLayer) matrices() [4]*weightMatrix {
+	return [...]*weightMatrix{&x.qkv, &x.attproj, &x.fc, &x.fcproj}
 }
 
-// goBack makes the body's matrices ready for products with their transposes.
-func (p *packed) goBack(pool *tensor.Pool) {
-	p.begin()
+func (x *weightMatrix) set(w []float32, in, out int, turned, panels bool) {
+	x.w, x.in, x.out, x.transposed, x.isPacked = w, in, out, turned, panels
+}
+
+// packBodyTransposed makes the body's matrices ready for products with their transposes.
+func (p *packedWeights) packBodyTransposed(pool *tensor.Pool) {
+	p.beginPacking()
 	for l := range p.layers {
-		for _, x := range p.layers[l].all() {
-			p.back(x)
+		for _, x := range p.layers[l].matrices() {
+			p.addTransposed(x)
 		}
 	}
-	p.end(pool)
+	p.runPacking(pool)
 }
 
-// headBack is goBack for the head.
-func (p *packed) headBack(pool *tensor.Pool) {
-	p.begin()
-	p.back(&p.head)
-	p.end(pool)
+// packHeadTransposed is packBodyTransposed for the head.
+func (p *packedWeights) packHeadTransposed(pool *tensor.Pool) {
+	p.beginPacking()
+	p.addTransposed(&p.head)
+	p.runPacking(pool)
 }
 
-func (p *packed) begin() { p.fills, p.tasks = p.fills[:0], 0 }
+func (p *packedWeights) beginPacking() { p.jobs, p.tasks = p.jobs[:0], 0 }
 
-func (p *packed) ahead(x *matrix) {
-	if x.panels {
-		x.ahead.Reset(p.numerics, x.in, x.out)
-		p.add(filling{&x.ahead, x.w, x.turned, p.tasks})
+func (p *packedWeights) addForward(x *weightMatrix) {
+	if x.isPacked {
+		x.packedW.Reset(p.numerics, x.in, x.out)
+		p.addJob(packJob{&x.packedW, x.w, x.transposed, p.tasks})
 	}
 }
 
-func (p *packed) back(x *matrix) {
-	if x.panels {
-		x.back.Reset(p.numerics, x.out, x.in)
-		p.add(filling{&x.back, x.w, !x.turned, p.tasks})
+func (p *packedWeights) addTransposed(x *weightMatrix) {
+	if x.isPacked {
+		x.packedWT.Reset(p.numerics, x.out, x.in)
+		p.addJob(packJob{&x.packedWT, x.w, !x.transposed, p.tasks})
 	}
 }
 
-func (p *packed) add(f filling) {
-	p.fills = append(p.fills, f)
+func (p *packedWeights) addJob(f packJob) {
+	p.jobs = append(p.jobs, f)
 	p.tasks += f.p.Tasks()
 }
 
-func (p *packed) end(pool *tensor.Pool) { pool.Run(p.tasks, p.run) }
+func (p *packedWeights) runPacking(pool *tensor.Pool) { pool.Run(p.tasks, p.run) }
 
-func (p *packed) fillTask(task, _ int) {
-	i := len(p.fills) - 1
-	for p.fills[i].first > task {
+func (p *packedWeights) packTask(task, _ int) {
+	i := len(p.jobs) - 1
+	for p.jobs[i].first > task {
 		i--
 	}
-	f := &p.fills[i]
-	f.p.Fill(task-f.first, f.w, f.turned)
+	f := &p.jobs[i]
+	f.p.Pack(task-f.first, f.w, f.transposed)
 }
 
-// multiply is y (rows, out) = start + x (rows, in) · w. With turned weights
+// linear is y (rows, out) = start + x (rows, in) · w. With turned weights
 // there is no start.
-func (p *packed) multiply(pool *tensor.Pool, y []float32, start tensor.Start, x []float32, w *matrix, rows int) {
+func (p *packedWeights) linear(pool *tensor.Pool, y []float32, start tensor.Start, x []float32, w *weightMatrix, rows int) {
 	switch {
-	case w.panels:
-		tensor.MatMulPanelsFrom(pool, y, w.out, start, x, w.in, &w.ahead, rows)
-	case w.turned:
+	case w.isPacked:
+		tensor.MatMulPanelsFrom(pool, y, w.out, start, x, w.in, &w.packedW, rows)
+	case w.transposed:
 		tensor.MatMulNTUnder(p.numerics, pool, y, w.out, x, w.in, w.w, w.in, rows, w.out, w.in, false)
 	default:
 		tensor.MatMulFrom(p.numerics, pool, y, w.out, start, x, w.in, w.w, w.out, rows, w.out, w.in)
 	}
 }
 
-// multiplyBack is dx (rows, in) = dy (rows, out) · wᵀ.
-func (p *packed) multiplyBack(pool *tensor.Pool, dx, dy []float32, w *matrix, rows int) {
+// linearBackward is dx (rows, in) = dy (rows, out) · wᵀ.
+func (p *packedWeights) linearBackward(pool *tensor.Pool, dx, dy []float32, w *weightMatrix, rows int) {
 	switch {
-	case w.panels:
-		tensor.MatMulPanels(pool, dx, w.in, dy, w.out, &w.back, rows, false)
-	case w.turned:
+	case w.isPacked:
+		tensor.MatMulPanels(pool, dx, w.in, dy, w.out, &w.packedWT, rows, false)
+	case w.transposed:
 		tensor.MatMulUnder(p.numerics, pool, dx, w.in, dy, w.out, w.w, w.in, rows, w.in, w.out, false)
 	default:
 		tensor.MatMulNTUnder(p.numerics, pool, dx, w.in, dy, w.out, w.w, w.out, rows, w.in, w.out, false)

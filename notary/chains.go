@@ -11,7 +11,7 @@ import (
 )
 
 // chains follows every stream and holds its end against what stands beside it.
-func (v Verify) chains(ctx context.Context, r storage.Reading, rep *Report, streams map[string]storage.Stream) error {
+func (v Verifier) chains(ctx context.Context, r storage.Snapshot, rep *Verification, streams map[string]storage.Stream) error {
 	beside, err := r.Streams(ctx)
 	if err != nil {
 		return err
@@ -19,10 +19,10 @@ func (v Verify) chains(ctx context.Context, r storage.Reading, rep *Report, stre
 	c := chainCheck{v: v, rep: rep, streams: streams, seen: make(map[string]bool, len(beside))}
 	for _, s := range beside {
 		c.streams[s.Name] = s
-		c.of += s.Head
+		c.total += s.Head
 	}
 	err = r.Events(ctx, c.next)
-	c.ended()
+	c.finishStream()
 	for _, s := range beside {
 		if s.Head > 0 && !c.seen[s.Name] {
 			rep.add("stream "+s.Name, "event_stream says %d events, none is there", s.Head)
@@ -32,18 +32,18 @@ func (v Verify) chains(ctx context.Context, r storage.Reading, rep *Report, stre
 	return err
 }
 
-// backwards is by how much the time of an event may lie before that of the event before it: a clock that is set may go back.
-const backwards = time.Second
+// clockTolerance is by how much the time of an event may lie before that of the event before it: a clock that is set may go back.
+const clockTolerance = time.Second
 
 // chainCheck follows the events of all streams.
 type chainCheck struct {
-	v       Verify
-	rep     *Report
+	v       Verifier
+	rep     *Verification
 	chain   audit.Chain
 	streams map[string]storage.Stream // what stands beside the events
 	seen    map[string]bool
 	broken  string // the stream at hand, if one of its events was named already
-	of      int64  // events that there should be
+	total   int64  // events that there should be
 
 	first    time.Time // of all events
 	last     time.Time // of the event before, if it is of the same stream
@@ -58,9 +58,9 @@ type headSeen struct {
 
 func (c *chainCheck) next(e *audit.Event, stored audit.Hash) error {
 	c.rep.Events++
-	c.v.tell("events", c.rep.Events, c.of)
+	c.v.reportProgress("events", c.rep.Events, c.total)
 	if name, _, _ := c.chain.Last(); e.Stream != name {
-		c.ended()
+		c.finishStream()
 		c.last = time.Time{}
 	}
 	if err := c.chain.Next(e, stored); err != nil {
@@ -68,18 +68,18 @@ func (c *chainCheck) next(e *audit.Event, stored audit.Hash) error {
 			c.rep.add(eventName(e.Stream, e.Sequence), "%v", err)
 		}
 		c.broken = e.Stream
-		c.chain.Skip(e, stored)
+		c.chain.Resync(e, stored)
 	}
-	c.look(e)
+	c.inspect(e)
 	return nil
 }
 
-// look takes note of when an event was appended and of what it says of heads.
-func (c *chainCheck) look(e *audit.Event) {
+// inspect takes note of when an event was appended and of what it says of heads.
+func (c *chainCheck) inspect(e *audit.Event) {
 	if c.first.IsZero() || e.At.Before(c.first) {
 		c.first = e.At
 	}
-	if back := c.last.Sub(e.At); back > backwards {
+	if back := c.last.Sub(e.At); back > clockTolerance {
 		c.rep.note(eventName(e.Stream, e.Sequence), "its time is %s before that of the event before it", back.Round(time.Second))
 	}
 	c.last = e.At
@@ -96,7 +96,7 @@ func (c *chainCheck) look(e *audit.Event) {
 }
 
 // unsigned counts an event that no signed head covers.
-func (r *Report) unsigned(at time.Time) {
+func (r *Verification) unsigned(at time.Time) {
 	r.Unsigned.Events++
 	if since := r.Unsigned.Since; since == nil || at.Before(*since) {
 		at = at.UTC()
@@ -104,8 +104,8 @@ func (r *Report) unsigned(at time.Time) {
 	}
 }
 
-// ended compares the end of the stream at hand.
-func (c *chainCheck) ended() {
+// finishStream compares the end of the stream at hand.
+func (c *chainCheck) finishStream() {
 	name, last, hash := c.chain.Last()
 	if last == 0 {
 		return

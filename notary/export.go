@@ -28,7 +28,7 @@ func Export(ctx context.Context, store *storage.Store, folder string) (events in
 		return 0, err
 	}
 	var heads []storage.SignedHead
-	err = plainfile.NewFrom(filepath.Join(folder, eventsName), 0o644, func(file io.Writer) error {
+	err = plainfile.WriteNewFrom(filepath.Join(folder, eventsName), 0o644, func(file io.Writer) error {
 		w := bufio.NewWriterSize(file, 1<<16)
 		heads, events, err = exportEvents(ctx, store, w)
 		return errors.Join(err, w.Flush())
@@ -36,18 +36,18 @@ func Export(ctx context.Context, store *storage.Store, folder string) (events in
 	if err != nil {
 		return events, err
 	}
-	return events, plainfile.NewFrom(HeadsIn(folder), 0o644, func(w io.Writer) error { return writeHeads(w, heads) })
+	return events, plainfile.WriteNewFrom(HeadsIn(folder), 0o644, func(w io.Writer) error { return writeHeads(w, heads) })
 }
 
 // exportEvents writes every event that is in the tree, a line each.
 func exportEvents(ctx context.Context, store *storage.Store, w io.Writer) (heads []storage.SignedHead, events int64, err error) {
-	err = store.Reading(ctx, func(r storage.Reading) (err error) {
+	err = store.Snapshot(ctx, func(r storage.Snapshot) (err error) {
 		if heads, err = r.TreeHeads(ctx); err != nil {
 			return err
 		}
-		return r.InTree(ctx, func(_ int64, e *audit.Event, hash audit.Hash) error {
+		return r.LoggedEvents(ctx, func(_ int64, e *audit.Event, hash audit.Hash) error {
 			events++
-			line, err := json.Marshal(audit.Line{Event: *e, Hash: hash})
+			line, err := json.Marshal(audit.ExportLine{Event: *e, Hash: hash})
 			if err == nil {
 				_, err = w.Write(append(line, '\n'))
 			}
@@ -69,8 +69,8 @@ func writeHeads(w io.Writer, heads []storage.SignedHead) error {
 
 // VerifyExport verifies an exported record: the chains, the tree and the
 // signed heads; the rows are not there. Errors are of the reading.
-func VerifyExport(folder string, keys []string, saved []SavedHead) (Report, error) {
-	rep := Report{Problems: []Problem{}, Notes: []Problem{}}
+func VerifyExport(folder string, keys []string, saved []SavedHead) (Verification, error) {
+	rep := Verification{Problems: []Problem{}, Notes: []Problem{}}
 	notes, torn, err := ReadHeads(HeadsIn(folder))
 	if err != nil {
 		return rep, err
@@ -86,28 +86,28 @@ func VerifyExport(folder string, keys []string, saved []SavedHead) (Report, erro
 		return rep, err
 	}
 	defer f.Close()
-	c := exportCheck{headCheck{rep: &rep, heads: openAll(&rep, keys, saved)}, map[string]chained{}}
-	c.reached()
+	c := exportCheck{headCheck{rep: &rep, heads: openHeads(&rep, keys, saved)}, map[string]streamEnd{}}
+	c.checkHeads()
 	if err := c.lines(f); err != nil {
 		return rep, err
 	}
 	rep.Events, rep.Leaves = c.tree.Size(), c.tree.Size()
-	c.ended()
+	c.finish()
 	if rep.Heads == 0 && rep.Events > 0 {
 		rep.add(headsName, "no head in it is signed with the key: the events could be anybody's. Verify against a head that was kept elsewhere, with --against")
 	}
 	return rep, nil
 }
 
-// chained is the end of a stream.
-type chained struct {
+// streamEnd is the end of a stream.
+type streamEnd struct {
 	sequence int64
 	hash     audit.Hash
 }
 
 type exportCheck struct {
 	headCheck
-	chains map[string]chained
+	chains map[string]streamEnd
 }
 
 // maxLine bounds a line of an exported record, bytes.
@@ -120,7 +120,7 @@ func (c *exportCheck) lines(r io.Reader) error {
 		if len(bytes.TrimSpace(s.Bytes())) == 0 {
 			continue
 		}
-		e, err := audit.ParseLine(s.Bytes())
+		e, err := audit.ParseExportLine(s.Bytes())
 		if err != nil {
 			return fmt.Errorf("%s, line %d: %w", eventsName, c.tree.Size()+1, err)
 		}
@@ -129,7 +129,7 @@ func (c *exportCheck) lines(r io.Reader) error {
 	return s.Err()
 }
 
-func (c *exportCheck) take(e audit.Line) {
+func (c *exportCheck) take(e audit.ExportLine) {
 	last := c.chains[e.Event.Stream]
 	where := eventName(e.Event.Stream, e.Event.Sequence)
 	if e.Event.Sequence != last.sequence+1 {
@@ -137,12 +137,12 @@ func (c *exportCheck) take(e audit.Line) {
 	} else if h := e.Event.Hash(last.hash); h != e.Hash {
 		c.rep.add(where, "the event or the one before it was changed: its hash is %s, beside it stands %s", h, e.Hash)
 	}
-	c.chains[e.Event.Stream] = chained{e.Event.Sequence, e.Hash}
+	c.chains[e.Event.Stream] = streamEnd{e.Event.Sequence, e.Hash}
 	c.add(e.Hash)
 }
 
-// openAll opens signed heads and returns them in order of size.
-func openAll(rep *Report, keys []string, saved []SavedHead) (heads []placed) {
+// openHeads opens signed heads and returns them in order of size.
+func openHeads(rep *Verification, keys []string, saved []SavedHead) (heads []verifiedHead) {
 	for _, s := range saved {
 		h, err := audit.OpenHead(s.Note, keys...)
 		if err != nil {
@@ -153,8 +153,8 @@ func openAll(rep *Report, keys []string, saved []SavedHead) (heads []placed) {
 		if h.Size > rep.Newest.Size {
 			rep.Newest = h
 		}
-		heads = append(heads, placed{s.Where, h})
+		heads = append(heads, verifiedHead{s.Where, h})
 	}
-	slices.SortStableFunc(heads, func(a, b placed) int { return int(a.head.Size - b.head.Size) })
+	slices.SortStableFunc(heads, func(a, b verifiedHead) int { return int(a.head.Size - b.head.Size) })
 	return heads
 }

@@ -9,66 +9,66 @@ import (
 )
 
 // facts holds the rows that events tell of against what was told, and names rows of which none tells.
-func (v Verify) facts(ctx context.Context, r storage.Reading, rep *Report) (err error) {
-	c := factCheck{v: v, rep: rep, told: map[string]int64{}}
-	if err := r.Facts(ctx, nil, c.next); err != nil {
+func (v Verifier) facts(ctx context.Context, r storage.Snapshot, rep *Verification) (err error) {
+	c := factCheck{v: v, rep: rep, counted: map[string]int64{}}
+	if err := r.RecountFacts(ctx, nil, c.next); err != nil {
 		return err
 	}
-	if rep.Rows, err = r.Tables(ctx); err != nil {
+	if rep.Rows, err = r.CountRows(ctx); err != nil {
 		return err
 	}
 	var odd []string
 	for _, t := range audit.Tables {
-		if n := rep.Rows[t.Name]; n != c.told[t.Name] && !t.Shared {
-			rep.add("table "+t.Name, "it has %d rows, events tell of %d", n, c.told[t.Name])
+		if n := rep.Rows[t.Name]; n != c.counted[t.Name] && !t.Shared {
+			rep.add("table "+t.Name, "it has %d rows, events tell of %d", n, c.counted[t.Name])
 			odd = append(odd, t.Name)
 		}
 	}
 	untold := func(row string) { rep.add("row "+row, "no event tells of it") }
-	if err := v.untold(ctx, r, odd, untold); err != nil {
+	if err := v.unrecordedRows(ctx, r, odd, untold); err != nil {
 		return err
 	}
-	if err := r.Strays(ctx, untold); err != nil {
+	if err := r.Orphans(ctx, untold); err != nil {
 		return err
 	}
-	if err := r.Miscounted(ctx, func(version, what string) { rep.add("row dataset_summary "+version, "%s", what) }); err != nil {
+	if err := r.StaleSummaries(ctx, func(version, what string) { rep.add("row dataset_summary "+version, "%s", what) }); err != nil {
 		return err
 	}
-	return r.Remains(ctx, func(row string) { rep.add("row "+row, "it was erased, and has been changed since") })
+	return r.AlteredTombstones(ctx, func(row string) { rep.add("row "+row, "it was erased, and has been changed since") })
 }
 
-// untold names the rows of tables of which no event tells.
-func (v Verify) untold(ctx context.Context, r storage.Reading, tables []string, f func(row string)) error {
+// unrecordedRows names the rows of tables of which no event tells.
+func (v Verifier) unrecordedRows(ctx context.Context, r storage.Snapshot, tables []string, f func(row string)) error {
 	if len(tables) == 0 {
 		return nil
 	}
-	cover := storage.NewCover(tables...)
-	if err := r.Facts(ctx, cover, func(storage.Told) error { return nil }); err != nil {
+	cover := storage.NewCoverage(tables...)
+	if err := r.RecountFacts(ctx, cover, func(storage.RecountedEvent) error { return nil }); err != nil {
 		return err
 	}
-	return r.Uncovered(ctx, cover, f)
+	return r.UnrecordedRows(ctx, cover, f)
 }
 
 // factCheck compares what events said of rows with what they are.
 type factCheck struct {
-	v      Verify
-	rep    *Report
-	told   map[string]int64 // rows, by table
-	events int64
+	v       Verifier
+	rep     *Verification
+	counted map[string]int64 // rows, by table
+	events  int64
 }
 
-func (c *factCheck) next(t storage.Told) error {
+func (c *factCheck) next(t storage.RecountedEvent) error {
 	where := fmt.Sprintf("%s (%s)", eventName(t.Stream, t.Sequence), t.Type)
 	if t.State {
-		now := t.Now[0]
-		c.told[now.Table] += now.Fresh
-		if t.Was != now.Seal {
-			c.rep.add(where, "%s", differs(t.Was, now.Seal))
+		now := t.Recounts[0]
+		c.counted[now.Table] += now.Fresh
+		if t.Recorded != now.Seal {
+			c.rep.add(where, "%s", differs(t.Recorded, now.Seal))
 		}
 		return nil
 	}
 	c.events++
-	c.v.tell("events that tell of rows", c.events, 0)
+	c.v.reportProgress("events that tell of rows", c.events, 0)
 	was, err := audit.ParseSeals(t.Facts)
 	if err == nil {
 		err = t.Err
@@ -77,18 +77,18 @@ func (c *factCheck) next(t storage.Told) error {
 		c.rep.add(where, "%v", err)
 		return nil
 	}
-	for i, now := range t.Now {
-		c.told[now.Table] += now.Fresh
+	for i, now := range t.Recounts {
+		c.counted[now.Table] += now.Fresh
 		if i >= len(was) || was[i].Table != now.Table {
 			c.rep.add(where, "it says nothing of the rows of %s that it has to tell of", now.Table)
 			return nil
 		}
-		if !now.Later && was[i] != now.Seal {
+		if !now.Deferred && was[i] != now.Seal {
 			c.rep.add(where, "%s", differs(was[i], now.Seal))
 		}
 	}
-	if len(was) > len(t.Now) {
-		c.rep.add(where, "it says something of the rows of %s, of which an event like it does not tell", was[len(t.Now)].Table)
+	if len(was) > len(t.Recounts) {
+		c.rep.add(where, "it says something of the rows of %s, of which an event like it does not tell", was[len(t.Recounts)].Table)
 	}
 	return nil
 }

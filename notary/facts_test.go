@@ -36,7 +36,7 @@ func TestFactsAreFoundAsPostgresFindsThem(t *testing.T) {
 		from unnest('{run-one,run-two,dataset/texts,dataset/rankings,dataset/prompts,artifact/x,documents,xyz,ünknown/demos}'::text[]) stream
 			cross join unnest('{%s,run_ended}'::text[]) type cross join unnest('{"",sft,ppo,absent}'::text[]) stage cross
 				join generate_series(0, 2) attempt
-			cross join pg_temp.odd where hashtext(stream || type || stage || attempt || body) %% 16 = 0`, strings.Join(audit.Sealing, ",")))
+			cross join pg_temp.odd where hashtext(stream || type || stage || attempt || body) %% 16 = 0`, strings.Join(audit.SealingTypes, ",")))
 	r.exec(`create function pg_temp.facts_or_error(e event) returns text language plpgsql as $$ begin return facts_of(e.stream, e.sequence, e.type, e.stage, e.attempt, e.body);
 		exception when others then return 'error'; end $$`)
 	want := map[string]string{}
@@ -49,15 +49,15 @@ func TestFactsAreFoundAsPostgresFindsThem(t *testing.T) {
 	}
 	must(t, rows.Err())
 	tried, states := 0, 0
-	must(t, r.store.Reading(t.Context(), func(rd storage.Reading) error {
-		return rd.Facts(t.Context(), nil, func(told storage.Told) error {
+	must(t, r.store.Snapshot(t.Context(), func(rd storage.Snapshot) error {
+		return rd.RecountFacts(t.Context(), nil, func(told storage.RecountedEvent) error {
 			key := fmt.Sprintf("%s %d", told.Stream, told.Sequence)
 			facts := want[key]
 			switch {
 			case told.State:
 				states++
-				if !strings.Contains(facts, told.Now[0].Line()) {
-					t.Errorf("%s (%s): %q, in Postgres %q", key, told.Type, told.Now[0].Line(), facts)
+				if !strings.Contains(facts, told.Recounts[0].Line()) {
+					t.Errorf("%s (%s): %q, in Postgres %q", key, told.Type, told.Recounts[0].Line(), facts)
 				}
 				return nil
 			case told.Err != nil:
@@ -69,8 +69,8 @@ func TestFactsAreFoundAsPostgresFindsThem(t *testing.T) {
 			tried++
 			have := ""
 			lines := strings.SplitAfter(facts, "\n")
-			for i, now := range told.Now {
-				if now.Later && i < len(lines) && strings.HasPrefix(lines[i], now.Table+" ") {
+			for i, now := range told.Recounts {
+				if now.Deferred && i < len(lines) && strings.HasPrefix(lines[i], now.Table+" ") {
 					have += lines[i]
 				} else {
 					have += now.Line()

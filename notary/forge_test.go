@@ -108,8 +108,8 @@ func (r *recorded) judged(t *testing.T, urls storagetest.Addresses, f forgery) s
 		return err.Error()
 	}
 	defer store.Close()
-	v := notary.Verify{Store: store, Keys: []string{r.signer.Verifier()}, Saved: r.savedHeads()}
-	rep, err := v.Run(t.Context())
+	v := notary.Verifier{Store: store, Keys: []string{r.signer.Verifier()}, Saved: r.savedHeads()}
+	rep, err := v.Verify(t.Context())
 	must(t, err)
 	problems, notes := said(rep.Problems), said(rep.Notes)
 	if !strings.Contains(problems, f.want) || f.want == "" && problems != "" {

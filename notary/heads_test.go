@@ -10,10 +10,10 @@ import (
 )
 
 // later verifies the record as it will be seen after a while, held against the heads of the file.
-func (r *recorded) later(after time.Duration, more ...notary.SavedHead) notary.Report {
+func (r *recorded) later(after time.Duration, more ...notary.SavedHead) notary.Verification {
 	r.t.Helper()
-	v := notary.Verify{Store: r.store, Keys: []string{r.signer.Verifier()}, Saved: append(r.savedHeads(), more...), Now: time.Now().Add(after)}
-	rep, err := v.Run(r.t.Context())
+	v := notary.Verifier{Store: r.store, Keys: []string{r.signer.Verifier()}, Saved: append(r.savedHeads(), more...), Now: time.Now().Add(after)}
+	rep, err := v.Verify(r.t.Context())
 	must(r.t, err)
 	return rep
 }
@@ -83,7 +83,7 @@ func TestNewestHeadsTakenOut(t *testing.T) {
 	must(t, r.store.SetRunStatus(t.Context(), "run-two", "running", "later", nil, "trimtab"))
 	r.keep()
 	rep := r.verify(true)
-	must(t, r.store.Tell(t.Context(), notary.Stream, "ann", "audit_verified", map[string]any{"events": rep.Events, "head": rep.Newest.Size, "problems": 0}))
+	must(t, r.store.RecordEvent(t.Context(), notary.Stream, "ann", "audit_verified", map[string]any{"events": rep.Events, "head": rep.Newest.Size, "problems": 0}))
 	takeOut()
 	if rep := r.later(time.Minute); len(rep.Problems) != 1 || !strings.Contains(said(rep.Problems), "newer ones were taken out") {
 		t.Errorf("after a verification: %+v", rep.Problems)
@@ -94,14 +94,14 @@ func TestNewestHeadsTakenOut(t *testing.T) {
 func TestBackdatedEvents(t *testing.T) {
 	r := newRecord(t)
 	r.fill()
-	must(t, r.notary.Keep(t.Context(), time.Now()))
+	must(t, r.notary.SignHead(t.Context(), time.Now()))
 	before, _ := forgeries(t)
 	r.exec(before)
 	r.exec("select pg_temp.forge('run-new', 'decision', 'ppo', 1, '{}', '', now() - interval '1 day')")
 	if rep := r.later(0); !strings.Contains(said(rep.Notes), "1 events, the oldest of") {
 		t.Errorf("before it is in the tree: %+v", rep.Notes)
 	}
-	must(t, r.notary.Keep(t.Context(), time.Now()))
+	must(t, r.notary.SignHead(t.Context(), time.Now()))
 	if rep := r.later(0); len(rep.Problems) > 0 || !strings.Contains(said(rep.Notes), "event 1 of run-new: it says that it is of ") {
 		t.Errorf("%+v, %+v", rep.Problems, rep.Notes)
 	}
@@ -111,9 +111,9 @@ func TestBackdatedEvents(t *testing.T) {
 func TestEventsThatWaitedForAHead(t *testing.T) {
 	r := newRecord(t)
 	r.fill()
-	must(t, r.notary.Keep(t.Context(), time.Now()))
+	must(t, r.notary.SignHead(t.Context(), time.Now()))
 	must(t, r.store.SetRunStatus(t.Context(), "run-two", "running", "later", nil, "trimtab"))
-	must(t, r.notary.Keep(t.Context(), time.Now().Add(72*time.Hour)))
+	must(t, r.notary.SignHead(t.Context(), time.Now().Add(72*time.Hour)))
 	rep := r.later(72 * time.Hour)
 	if len(rep.Problems) > 0 || len(rep.Notes) != 1 || !strings.Contains(said(rep.Notes), "for as long as 3 days") {
 		t.Errorf("%+v, %+v", rep.Problems, rep.Notes)

@@ -22,7 +22,7 @@ func OpenKey(path string) (*audit.Signer, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = plainfile.New(path, 0o600, []byte(signer+"\n"+verifier+"\n"))
+	err = plainfile.WriteNew(path, 0o600, []byte(signer+"\n"+verifier+"\n"))
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, trimtab.NewError(trimtab.Unavailable, "audit_key_unwritable", "make its folder, or name another file with audit_key", "make the key of the record: %w", err)
 	}

@@ -78,17 +78,17 @@ func (r *recorded) exec(sql string) {
 
 func (r *recorded) keep() {
 	r.t.Helper()
-	must(r.t, r.notary.Keep(r.t.Context(), time.Unix(1764300000, 0)))
+	must(r.t, r.notary.SignHead(r.t.Context(), time.Unix(1764300000, 0)))
 }
 
 // verify looks at the record, and holds it against the heads of the file if saved is set.
-func (r *recorded) verify(saved bool) notary.Report {
+func (r *recorded) verify(saved bool) notary.Verification {
 	r.t.Helper()
-	v := notary.Verify{Store: r.store, Keys: []string{r.signer.Verifier()}}
+	v := notary.Verifier{Store: r.store, Keys: []string{r.signer.Verifier()}}
 	if saved {
 		v.Saved = r.savedHeads()
 	}
-	rep, err := v.Run(r.t.Context())
+	rep, err := v.Verify(r.t.Context())
 	must(r.t, err)
 	if r.unlocked { // what unlock did is known
 		rep.Problems = slices.DeleteFunc(rep.Problems, func(p notary.Problem) bool {

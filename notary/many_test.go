@@ -40,7 +40,7 @@ func TestWritersNeverFork(t *testing.T) {
 					if n%10 == 0 {
 						stream = "shared"
 					}
-					if err := r.store.Tell(t.Context(), stream, "ann", "noted", map[string]any{"n": n, "w": w}); err != nil {
+					if err := r.store.RecordEvent(t.Context(), stream, "ann", "noted", map[string]any{"n": n, "w": w}); err != nil {
 						t.Error(err)
 						return
 					}
@@ -83,7 +83,7 @@ func server(t testing.TB) storagetest.Addresses {
 	p, err := devstack.StartPostgres(t.Context(), devstack.PostgresOptions{Dir: filepath.Join(dir, "postgres"), DieWithParent: true})
 	must(t, err)
 	t.Cleanup(func() { must(t, p.Stop()) })
-	return storagetest.On(t, p.URL)
+	return storagetest.URLsOn(t, p.URL)
 }
 
 // A head, with one new event: what a stage waits for at its end.
@@ -92,7 +92,7 @@ func BenchmarkKeep(b *testing.B) {
 	r.fill()
 	for b.Loop() {
 		b.StopTimer()
-		must(b, r.store.Tell(b.Context(), "audit", "ann", "audit_verified", nil))
+		must(b, r.store.RecordEvent(b.Context(), "audit", "ann", "audit_verified", nil))
 		b.StartTimer()
 		r.keep()
 	}

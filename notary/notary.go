@@ -18,8 +18,8 @@ import (
 	"github.com/trimtab/trimtab/storage"
 )
 
-// Every is how often a worker signs a head, beside the ends of stages.
-const Every = time.Minute
+// HeadInterval is how often a worker signs a head, beside the ends of stages.
+const HeadInterval = time.Minute
 
 // Notary signs the heads of one database's tree.
 type Notary struct {
@@ -58,9 +58,9 @@ func (n *Notary) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	told, err := n.store.Told(ctx, Stream, "key_used", signer.Verifier())
+	told, err := n.store.HasEvent(ctx, Stream, "key_used", signer.Verifier())
 	if err == nil && !told {
-		err = n.store.Tell(ctx, Stream, n.actor, "key_used", map[string]any{"verifier": signer.Verifier()})
+		err = n.store.RecordEvent(ctx, Stream, n.actor, "key_used", map[string]any{"verifier": signer.Verifier()})
 	}
 	if err == nil {
 		n.signer = signer
@@ -68,9 +68,9 @@ func (n *Notary) open(ctx context.Context) error {
 	return err
 }
 
-// Keep signs the head of the tree if it has grown. A copy that cannot be made is
+// SignHead signs the head of the tree if it has grown. A copy that cannot be made is
 // an error in the log, and is made up for by the next head: each head stands for all before it.
-func (n *Notary) Keep(ctx context.Context, now time.Time) error {
+func (n *Notary) SignHead(ctx context.Context, now time.Time) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if err := n.open(ctx); err != nil {
@@ -100,33 +100,33 @@ func (n *Notary) Keep(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// Run keeps a head at once, every minute until ctx ends, and once more then.
+// Verify keeps a head at once, every minute until ctx ends, and once more then.
 func (n *Notary) Run(ctx context.Context) {
-	n.try(ctx) // so that a record is never long without a head
-	tick := time.NewTicker(Every)
+	n.trySign(ctx) // so that a record is never long without a head
+	tick := time.NewTicker(HeadInterval)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-			n.try(last)
+			n.trySign(last)
 			cancel()
 			return
 		case <-tick.C:
-			n.try(ctx)
+			n.trySign(ctx)
 		}
 	}
 }
 
-// try keeps a head; one that cannot be kept now is kept with the next.
-func (n *Notary) try(ctx context.Context) {
-	if err := n.Keep(ctx, time.Now()); err != nil && ctx.Err() == nil {
+// trySign keeps a head; one that cannot be kept now is kept with the next.
+func (n *Notary) trySign(ctx context.Context) {
+	if err := n.SignHead(ctx, time.Now()); err != nil && ctx.Err() == nil {
 		n.log.Warn("the tree head could not be kept", "error", err)
 	}
 }
 
-// Now keeps a head beside the minutes, when a stage has ended.
-func (n *Notary) Now(ctx context.Context) { n.try(ctx) }
+// SignNow keeps a head beside the minutes, when a stage has ended.
+func (n *Notary) SignNow(ctx context.Context) { n.trySign(ctx) }
 
 // Stream is that of the events about the record itself.
 const Stream = "audit"

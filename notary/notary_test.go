@@ -41,7 +41,7 @@ func TestCopies(t *testing.T) {
 	outside := t.TempDir()
 	var said bytes.Buffer
 	n := notary.New(slog.New(slog.NewTextHandler(&said, nil)), r.store, "ann", r.key, notary.HeadsIn(r.folder), outside, filepath.Join(outside, "absent"), server.URL)
-	must(t, n.Keep(t.Context(), time.Now()))
+	must(t, n.SignHead(t.Context(), time.Now()))
 	for _, want := range []string{"absent", "500 Internal Server Error"} {
 		if !strings.Contains(said.String(), want) {
 			t.Errorf("the log does not tell of %q: %s", want, said.String())
@@ -50,9 +50,9 @@ func TestCopies(t *testing.T) {
 	mu.Lock()
 	answer = http.StatusOK
 	mu.Unlock()
-	must(t, n.Keep(t.Context(), time.Now())) // nothing is new
-	must(t, r.store.Tell(t.Context(), "audit", "ann", "audit_verified", nil))
-	must(t, n.Keep(t.Context(), time.Now()))
+	must(t, n.SignHead(t.Context(), time.Now())) // nothing is new
+	must(t, r.store.RecordEvent(t.Context(), "audit", "ann", "audit_verified", nil))
+	must(t, n.SignHead(t.Context(), time.Now()))
 	query, err := r.owner.Query(t.Context(), "select note from tree_head order by size")
 	must(t, err)
 	rows, err := pgx.CollectRows(query, pgx.RowTo[string])
@@ -81,7 +81,7 @@ func TestTornHeads(t *testing.T) {
 	_, err = f.WriteString(`{"note":"trimtab-`)
 	must(t, err)
 	must(t, f.Close())
-	must(t, r.store.Tell(t.Context(), "audit", "ann", "audit_verified", nil))
+	must(t, r.store.RecordEvent(t.Context(), "audit", "ann", "audit_verified", nil))
 	r.keep()
 	notes, torn, err := notary.ReadHeads(path)
 	if err != nil || len(notes) != 2 || torn != 1 {
@@ -98,10 +98,10 @@ func TestNotariesTogether(t *testing.T) {
 		n := notary.New(quiet, open(t, r.urls.App), "ann", r.key, notary.HeadsIn(r.folder))
 		wg.Go(func() {
 			for range 10 {
-				if err := r.store.Tell(t.Context(), "audit", "ann", "audit_verified", nil); err != nil {
+				if err := r.store.RecordEvent(t.Context(), "audit", "ann", "audit_verified", nil); err != nil {
 					t.Error(err)
 				}
-				if err := n.Keep(t.Context(), time.Now()); err != nil {
+				if err := n.SignHead(t.Context(), time.Now()); err != nil {
 					t.Error(err)
 				}
 			}
@@ -149,7 +149,7 @@ func TestRoles(t *testing.T) {
 	r := newRecord(t)
 	r.fill()
 	r.keep()
-	rep, err := notary.Verify{Store: open(t, r.urls.Auditor), Keys: []string{r.signer.Verifier()}}.Run(t.Context())
+	rep, err := notary.Verifier{Store: open(t, r.urls.Auditor), Keys: []string{r.signer.Verifier()}}.Verify(t.Context())
 	if err != nil || len(rep.Problems) > 0 || rep.Events == 0 {
 		t.Errorf("%+v, %v", rep, err)
 	}
@@ -196,7 +196,7 @@ func TestProveModel(t *testing.T) {
 	if _, err := notary.ProveModel(t.Context(), r.store, digest("nothing")); trimtab.AsError(err).Type != "model_not_found" {
 		t.Errorf("an unknown model: %v", err)
 	}
-	must(t, r.store.Tell(t.Context(), "audit", "ann", "audit_verified", nil))
+	must(t, r.store.RecordEvent(t.Context(), "audit", "ann", "audit_verified", nil))
 	if _, err := notary.Prove(t.Context(), r.store, storage.EventRef{Stream: "audit", Sequence: 2}); trimtab.AsError(err).Type != "event_not_sealed" {
 		t.Errorf("an event after the head: %v", err)
 	}
@@ -272,11 +272,11 @@ func TestKeyComesLater(t *testing.T) {
 	if err := n.Open(t.Context()); err == nil {
 		t.Fatal("a key was made in a folder that is not there")
 	}
-	if err := n.Keep(t.Context(), time.Now()); err == nil {
+	if err := n.SignHead(t.Context(), time.Now()); err == nil {
 		t.Fatal("a head was kept in a folder that is not there")
 	}
 	must(t, os.Mkdir(later, 0o700))
-	must(t, n.Keep(t.Context(), time.Now()))
+	must(t, n.SignHead(t.Context(), time.Now()))
 	signer, err := notary.OpenKey(filepath.Join(later, "audit.key"))
 	must(t, err)
 	notes, _, err := notary.ReadHeads(notary.HeadsIn(later))
@@ -286,7 +286,7 @@ func TestKeyComesLater(t *testing.T) {
 	if _, err := audit.OpenHead(notes[0], signer.Verifier()); err != nil {
 		t.Error(err)
 	}
-	if told, err := r.store.Told(t.Context(), notary.Stream, "key_used", signer.Verifier()); err != nil || !told {
+	if told, err := r.store.HasEvent(t.Context(), notary.Stream, "key_used", signer.Verifier()); err != nil || !told {
 		t.Errorf("the key was not told of: %v", err)
 	}
 }

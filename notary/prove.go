@@ -10,7 +10,7 @@ import (
 
 // Prove shows that an event is in the record under the newest signed head of the database.
 func Prove(ctx context.Context, store *storage.Store, of storage.EventRef) (audit.Proof, error) {
-	size, note, err := newest(ctx, store)
+	size, note, err := newestHead(ctx, store)
 	if err != nil {
 		return audit.Proof{}, err
 	}
@@ -29,7 +29,7 @@ func ProveModel(ctx context.Context, store *storage.Store, model trimtab.Digest)
 	if len(refs) == 0 {
 		return proofs, trimtab.NewError(trimtab.NotFound, "model_not_found", "list them with `trimtab model list`", "no event tells of model %s", model)
 	}
-	size, note, err := newest(ctx, store)
+	size, note, err := newestHead(ctx, store)
 	if err != nil {
 		return proofs, err
 	}
@@ -44,8 +44,8 @@ func ProveModel(ctx context.Context, store *storage.Store, model trimtab.Digest)
 	return proofs, nil
 }
 
-// newest is the largest signed head of the database; its signature is for whoever checks the proof.
-func newest(ctx context.Context, store *storage.Store) (size int64, note string, err error) {
+// newestHead is the largest signed head of the database; its signature is for whoever checks the proof.
+func newestHead(ctx context.Context, store *storage.Store) (size int64, note string, err error) {
 	size, note, found, err := store.NewestHead(ctx)
 	if err == nil && !found {
 		err = trimtab.NewError(trimtab.Conflict, "no_tree_head", "start a worker: it signs a head every minute", "no head of the record's tree was signed yet")

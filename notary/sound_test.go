@@ -42,9 +42,9 @@ func emptyDatabase(t *testing.T, name string, more string) (owner string) {
 }
 
 // sound fails the test if anything is wrong with a record, or odd, that nobody signs.
-func sound(t *testing.T, address string, odd ...string) notary.Report {
+func sound(t *testing.T, address string, odd ...string) notary.Verification {
 	t.Helper()
-	rep, err := notary.Verify{Store: storagetest.Open(t, address), NoHeads: true}.Run(t.Context())
+	rep, err := notary.Verifier{Store: storagetest.Open(t, address), NoHeads: true}.Verify(t.Context())
 	must(t, err)
 	if len(rep.Problems) > 0 {
 		t.Errorf("%s", said(rep.Problems))
@@ -177,8 +177,8 @@ func TestDumpIsSound(t *testing.T) {
 		}
 	}
 	must(t, storage.Migrate(t.Context(), address, "", "")) // rights on the database are in no dump
-	v := notary.Verify{Store: storagetest.Open(t, address), Keys: []string{r.signer.Verifier()}, Saved: r.savedHeads()}
-	rep, err := v.Run(t.Context())
+	v := notary.Verifier{Store: storagetest.Open(t, address), Keys: []string{r.signer.Verifier()}, Saved: r.savedHeads()}
+	rep, err := v.Verify(t.Context())
 	must(t, err)
 	if len(rep.Problems)+len(rep.Notes) > 0 || rep.Events < 30 || rep.Heads != 2 {
 		t.Errorf("%+v", rep)

@@ -142,7 +142,7 @@ func TestRowsTakenOutAndPutInAreFound(t *testing.T) {
 	r := newRecord(t)
 	r.fill()
 	r.keep()
-	must(t, r.store.Tell(t.Context(), "audit", "ann", "audit_verified", map[string]any{"problems": 0}))
+	must(t, r.store.RecordEvent(t.Context(), "audit", "ann", "audit_verified", map[string]any{"problems": 0}))
 	r.keep()
 	r.unlock()
 	var tables []string

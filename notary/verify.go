@@ -23,8 +23,8 @@ type Unsigned struct {
 	Since  *time.Time `json:"since"` // when the oldest of them was appended, as it says itself; null for none
 }
 
-// Report is what a verification looked at and found.
-type Report struct {
+// Verification is what a verification looked at and found.
+type Verification struct {
 	Events      int64            `json:"events"`
 	Leaves      int64            `json:"leaves"` // events in the tree
 	Heads       int              `json:"heads"`  // signed heads that were compared
@@ -42,11 +42,11 @@ type Report struct {
 	seen  headSeen  // the largest head that earlier verifications saw
 }
 
-// most is how many problems of each part are named, so that those of one do not hide those of the next.
-const most = 100
+// maxProblems is how many problems of each part are named, so that those of one do not hide those of the next.
+const maxProblems = 100
 
-func (r *Report) add(where, what string, args ...any) {
-	if r.named == most {
+func (r *Verification) add(where, what string, args ...any) {
+	if r.named == maxProblems {
 		r.More++
 		return
 	}
@@ -55,8 +55,8 @@ func (r *Report) add(where, what string, args ...any) {
 }
 
 // note names what is odd.
-func (r *Report) note(where, what string, args ...any) {
-	if len(r.Notes) < most {
+func (r *Verification) note(where, what string, args ...any) {
+	if len(r.Notes) < maxProblems {
 		r.Notes = append(r.Notes, Problem{where, fmt.Sprintf(what, args...)})
 	}
 }
@@ -64,8 +64,8 @@ func (r *Report) note(where, what string, args ...any) {
 // SavedHead is a signed head that lies outside the database, and where.
 type SavedHead struct{ Where, Note string }
 
-// Verify is what to hold the record against.
-type Verify struct {
+// Verifier is what to hold the record against.
+type Verifier struct {
 	Store *storage.Store
 	Keys  []string // that heads may be signed with
 	Saved []SavedHead
@@ -91,33 +91,33 @@ var OutOfScope = []string{
 	"whether a stage computes what it put out: trimtab reproduce does",
 }
 
-// Run verifies the record as it is at one instant: the schema and the rights, each stream's chain, the
+// Verify verifies the record as it is at one instant: the schema and the rights, each stream's chain, the
 // tree over all of them, every signed head, the rows that events tell of, and the
 // files of the models and checkpoints. The database is asked for rows and for nothing that it computes, but for
 // the counts of datasets, which no event tells of: a function that was held against the migrations counts them again.
 // It needs memory for the streams and the attempts of one
 // run, not for the events. Errors are of the looking; what is wrong is in the report.
-func (v Verify) Run(ctx context.Context) (Report, error) {
+func (v Verifier) Verify(ctx context.Context) (Verification, error) {
 	if v.Now.IsZero() {
 		v.Now = time.Now()
 	}
-	rep := Report{Problems: []Problem{}, Notes: []Problem{}}
-	err := v.Store.Reading(ctx, func(r storage.Reading) error {
+	rep := Verification{Problems: []Problem{}, Notes: []Problem{}}
+	err := v.Store.Snapshot(ctx, func(r storage.Snapshot) error {
 		streams := map[string]storage.Stream{}
 		parts := []struct {
 			what string
-			do   func(r storage.Reading) error
+			do   func(r storage.Snapshot) error
 		}{
-			{"the schema", func(r storage.Reading) error { return v.schema(ctx, r, &rep) }},
-			{"the events", func(r storage.Reading) error { return v.chains(ctx, r, &rep, streams) }},
-			{"the tree", func(r storage.Reading) error { return v.tree(ctx, r, &rep, streams) }},
-			{"the rows", func(r storage.Reading) error { return v.facts(ctx, r, &rep) }},
-			{"the models", func(r storage.Reading) error { return v.models(ctx, r, &rep) }},
-			{"the checkpoints", func(r storage.Reading) error { return v.states(ctx, r, &rep) }},
+			{"the schema", func(r storage.Snapshot) error { return v.schema(ctx, r, &rep) }},
+			{"the events", func(r storage.Snapshot) error { return v.chains(ctx, r, &rep, streams) }},
+			{"the tree", func(r storage.Snapshot) error { return v.tree(ctx, r, &rep, streams) }},
+			{"the rows", func(r storage.Snapshot) error { return v.facts(ctx, r, &rep) }},
+			{"the models", func(r storage.Snapshot) error { return v.models(ctx, r, &rep) }},
+			{"the checkpoints", func(r storage.Snapshot) error { return v.states(ctx, r, &rep) }},
 		}
 		for _, p := range parts {
 			rep.named = 0
-			if err := rep.unreadable(p.what, r.Part(ctx, p.do)); err != nil {
+			if err := rep.unreadable(p.what, r.Savepoint(ctx, p.do)); err != nil {
 				return err
 			}
 		}
@@ -128,8 +128,8 @@ func (v Verify) Run(ctx context.Context) (Report, error) {
 
 // unreadable makes a problem of what cannot be read because it was changed; a
 // database that is away, or whoever lost patience, is an error.
-func (r *Report) unreadable(what string, err error) error {
-	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || storage.Away(err) {
+func (r *Verification) unreadable(what string, err error) error {
+	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || storage.IsUnavailable(err) {
 		return err
 	}
 	r.add(what, "they cannot be read to the end: %v", err)
@@ -137,16 +137,16 @@ func (r *Report) unreadable(what string, err error) error {
 }
 
 // progress is told every so many.
-const tellEvery = 10_000
+const progressEvery = 10_000
 
-func (v Verify) tell(doing string, done, of int64) {
-	if v.Progress != nil && done%tellEvery == 0 {
+func (v Verifier) reportProgress(doing string, done, of int64) {
+	if v.Progress != nil && done%progressEvery == 0 {
 		v.Progress(doing, done, of)
 	}
 }
 
 // schema holds tables, functions, triggers, rights, roles and settings against those that the migrations make.
-func (v Verify) schema(ctx context.Context, r storage.Reading, rep *Report) error {
+func (v Verifier) schema(ctx context.Context, r storage.Snapshot, rep *Verification) error {
 	odd, err := r.Schema(ctx)
 	for _, o := range odd {
 		if o.Harmless {
@@ -163,11 +163,11 @@ func eventName(stream string, sequence int64) string {
 }
 
 // models reads the files of every model in the record.
-func (v Verify) models(ctx context.Context, r storage.Reading, rep *Report) error {
+func (v Verifier) models(ctx context.Context, r storage.Snapshot, rep *Verification) error {
 	if v.Model == nil {
 		return nil
 	}
-	digests, err := r.Models(ctx)
+	digests, err := r.ModelDigests(ctx)
 	if err != nil {
 		return err
 	}
@@ -187,11 +187,11 @@ func (v Verify) models(ctx context.Context, r storage.Reading, rep *Report) erro
 }
 
 // states reads the newest checkpoint of every attempt that has one: that is never removed.
-func (v Verify) states(ctx context.Context, r storage.Reading, rep *Report) error {
+func (v Verifier) states(ctx context.Context, r storage.Snapshot, rep *Verification) error {
 	if v.State == nil {
 		return nil
 	}
-	attempts, err := r.Checkpointed(ctx)
+	attempts, err := r.CheckpointedAttempts(ctx)
 	if err != nil {
 		return err
 	}
@@ -210,7 +210,7 @@ func (v Verify) states(ctx context.Context, r storage.Reading, rep *Report) erro
 	return nil
 }
 
-func sorted[V any](m map[string]V) []string {
+func sortedKeys[V any](m map[string]V) []string {
 	keys := make([]string, 0, len(m))
 	for k := range m {
 		keys = append(keys, k)

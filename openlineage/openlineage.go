@@ -38,8 +38,8 @@ const (
 	schemaURL = "https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs/RunEvent"
 )
 
-// Run is what the events of a run do not say of it.
-type Run struct {
+// RunInfo is what the events of a run do not say of it.
+type RunInfo struct {
 	ID        string
 	Recipe    string // the spec's own name: of the jobs
 	Namespace string // of jobs and datasets
@@ -47,17 +47,17 @@ type Run struct {
 	Names map[trimtab.Digest]string
 }
 
-// Event is a RunEvent.
-type Event struct {
-	EventType string    `json:"eventType"`
-	EventTime string    `json:"eventTime"`
-	Run       RunState  `json:"run"`
-	Job       Job       `json:"job"`
-	Inputs    []Dataset `json:"inputs"`
-	Outputs   []Dataset `json:"outputs"`
-	Producer  string    `json:"producer"`
-	SchemaURL string    `json:"schemaURL"`
-	Of        Subject   `json:"-"`
+// RunEvent is a RunEvent.
+type RunEvent struct {
+	EventType string       `json:"eventType"`
+	EventTime string       `json:"eventTime"`
+	Run       EventRun     `json:"run"`
+	Job       Job          `json:"job"`
+	Inputs    []DatasetRef `json:"inputs"`
+	Outputs   []DatasetRef `json:"outputs"`
+	Producer  string       `json:"producer"`
+	SchemaURL string       `json:"schemaURL"`
+	Subject   Subject      `json:"-"`
 }
 
 // Subject is what an event is about: the run itself, or an attempt of a stage.
@@ -66,8 +66,8 @@ type Subject struct {
 	Attempt int
 }
 
-// RunState is one execution of a job.
-type RunState struct {
+// EventRun is one execution of a job.
+type EventRun struct {
 	RunID  string         `json:"runId"`
 	Facets map[string]any `json:"facets"`
 }
@@ -79,8 +79,8 @@ type Job struct {
 	Facets    map[string]any `json:"facets"`
 }
 
-// Dataset is something read or made, in one version.
-type Dataset struct {
+// DatasetRef is something read or made, in one version.
+type DatasetRef struct {
 	Namespace string         `json:"namespace"`
 	Name      string         `json:"name"`
 	Facets    map[string]any `json:"facets"`
@@ -99,34 +99,34 @@ func RunID(run, stage string, attempt int) string {
 }
 
 // Events are those that a run's whole record tells so far, in its order.
-func Events(run Run, history []storage.Event) []Event {
-	t := teller{run: run, attempts: map[Subject]*attempt{}}
+func Events(run RunInfo, history []storage.Event) []RunEvent {
+	t := emitter{run: run, attempts: map[Subject]*jobRun{}}
 	for _, e := range history {
-		t.take(e)
+		t.consume(e)
 	}
 	return t.events
 }
 
-// attempt is what has been told of an attempt, or of the run itself.
-type attempt struct {
+// jobRun is what has been told of an attempt, or of the run itself.
+type jobRun struct {
 	created time.Time
-	begun   bool
+	started bool
 	ended   string // the last event that ended it
 	kind    string
 	build   string
-	inputs  []Dataset
+	inputs  []DatasetRef
 }
 
-// teller reads a record from its beginning.
-type teller struct {
-	run      Run
+// emitter reads a record from its beginning.
+type emitter struct {
+	run      RunInfo
 	plan     trimtab.Plan
-	attempts map[Subject]*attempt
-	events   []Event
+	attempts map[Subject]*jobRun
+	events   []RunEvent
 }
 
-// body is what is read of the bodies of events.
-type body struct {
+// eventBody is what is read of the bodies of events.
+type eventBody struct {
 	Plan       trimtab.Plan
 	Kind       string
 	Build      string
@@ -137,9 +137,9 @@ type body struct {
 	Error      *trimtab.Error
 }
 
-// take tells what follows from one event of the record.
-func (t *teller) take(e storage.Event) {
-	var b body
+// consume tells what follows from one event of the record.
+func (t *emitter) consume(e storage.Event) {
+	var b eventBody
 	switch e.Type {
 	case "run_created", "run_planned", "run_status", "attempt_created", "attempt_started", "attempt_status", "attempt_completed":
 		if json.Unmarshal(e.Body, &b) != nil {
@@ -150,119 +150,119 @@ func (t *teller) take(e storage.Event) {
 	switch e.Type {
 	case "run_created":
 		t.plan = b.Plan
-		t.attempts[of] = &attempt{created: e.At, kind: "run"}
+		t.attempts[of] = &jobRun{created: e.At, kind: "run"}
 	case "run_planned":
 		t.plan = b.Plan
 	case "run_status":
 		t.status(of, e.At, b, map[string]string{"completed": Complete, "cancelled": Abort, "failed": Fail})
 	case "attempt_created":
-		t.attempts[of] = &attempt{created: e.At, kind: b.Kind, inputs: t.inputs(e.Stage, b.Inputs)}
+		t.attempts[of] = &jobRun{created: e.At, kind: b.Kind, inputs: t.inputs(e.Stage, b.Inputs)}
 		if b.ReusedFrom != 0 {
-			t.end(of, Complete, e.At, t.outputs(e.Stage, b.Outputs), nil)
+			t.emitEnd(of, Complete, e.At, t.outputs(e.Stage, b.Outputs), nil)
 		}
 	case "attempt_started":
 		if a := t.attempts[of]; a != nil {
 			a.build = b.Build
-			t.begin(of, e.At)
+			t.emitStart(of, e.At)
 		}
 	case "attempt_status":
 		t.status(of, e.At, b, map[string]string{"cancelled": Abort, "failed": Fail})
 	case "attempt_completed":
-		t.end(of, Complete, e.At, t.outputs(e.Stage, b.Outputs), nil)
+		t.emitEnd(of, Complete, e.At, t.outputs(e.Stage, b.Outputs), nil)
 	}
 }
 
 // status tells what a new status means, if it means something.
-func (t *teller) status(of Subject, at time.Time, b body, ends map[string]string) {
+func (t *emitter) status(of Subject, at time.Time, b eventBody, ends map[string]string) {
 	if b.Status == "running" {
-		t.begin(of, at)
+		t.emitStart(of, at)
 	}
 	if typ := ends[b.Status]; typ != "" {
-		t.end(of, typ, at, nil, b.Error)
+		t.emitEnd(of, typ, at, nil, b.Error)
 	}
 }
 
-// begin tells the START, once.
-func (t *teller) begin(of Subject, at time.Time) {
-	if a := t.attempts[of]; a != nil && !a.begun {
-		a.begun = true
-		t.tell(of, Start, at, nil, nil)
+// emitStart tells the START, once.
+func (t *emitter) emitStart(of Subject, at time.Time) {
+	if a := t.attempts[of]; a != nil && !a.started {
+		a.started = true
+		t.emit(of, Start, at, nil, nil)
 	}
 }
 
-// end tells how it ended. What never began did so when it was made.
-func (t *teller) end(of Subject, typ string, at time.Time, outputs []Dataset, failure *trimtab.Error) {
+// emitEnd tells how it ended. What never began did so when it was made.
+func (t *emitter) emitEnd(of Subject, typ string, at time.Time, outputs []DatasetRef, failure *trimtab.Error) {
 	a := t.attempts[of]
 	if a == nil || a.ended != "" && (a.ended != Fail || typ != Complete) {
 		return
 	}
-	t.begin(of, a.created)
+	t.emitStart(of, a.created)
 	a.ended = typ
-	t.tell(of, typ, at, outputs, failure)
+	t.emit(of, typ, at, outputs, failure)
 }
 
-func (t *teller) tell(of Subject, typ string, at time.Time, outputs []Dataset, failure *trimtab.Error) {
+func (t *emitter) emit(of Subject, typ string, at time.Time, outputs []DatasetRef, failure *trimtab.Error) {
 	a := t.attempts[of]
 	if outputs == nil {
-		outputs = []Dataset{}
+		outputs = []DatasetRef{}
 	}
 	inputs := a.inputs
 	if inputs == nil {
-		inputs = []Dataset{}
+		inputs = []DatasetRef{}
 	}
-	t.events = append(t.events, Event{EventType: typ, EventTime: at.UTC().Format(time.RFC3339Nano), Of: of,
-		Run:    RunState{RunID(t.run.ID, of.Stage, of.Attempt), t.runFacets(of, a, failure)},
-		Job:    Job{t.run.Namespace, t.job(of.Stage), jobFacets(a.kind)},
+	t.events = append(t.events, RunEvent{EventType: typ, EventTime: at.UTC().Format(time.RFC3339Nano), Subject: of,
+		Run:    EventRun{RunID(t.run.ID, of.Stage, of.Attempt), t.runFacets(of, a, failure)},
+		Job:    Job{t.run.Namespace, t.jobName(of.Stage), jobFacets(a.kind)},
 		Inputs: inputs, Outputs: outputs, Producer: producer, SchemaURL: schemaURL})
 }
 
-// job is the name of a stage's job, or of the run's.
-func (t *teller) job(stage string) string {
+// jobName is the name of a stage's job, or of the run's.
+func (t *emitter) jobName(stage string) string {
 	if stage == "" {
 		return t.run.Recipe
 	}
 	return t.run.Recipe + "." + stage
 }
 
-// facet is one of those that OpenLineage publishes.
-func facet(name, version string, fields map[string]any) map[string]any {
+// standardFacet is one of those that OpenLineage publishes.
+func standardFacet(name, version string, fields map[string]any) map[string]any {
 	fields["_producer"] = producer
 	fields["_schemaURL"] = "https://openlineage.io/spec/facets/" + version + "/" + name + ".json#/$defs/" + name
 	return fields
 }
 
-func (t *teller) runFacets(of Subject, a *attempt, failure *trimtab.Error) map[string]any {
+func (t *emitter) runFacets(of Subject, a *jobRun, failure *trimtab.Error) map[string]any {
 	facets := map[string]any{}
 	if of.Stage != "" {
-		facets["parent"] = facet("ParentRunFacet", "1-0-1", map[string]any{
+		facets["parent"] = standardFacet("ParentRunFacet", "1-0-1", map[string]any{
 			"run": map[string]any{"runId": RunID(t.run.ID, "", 0)},
-			"job": map[string]any{"namespace": t.run.Namespace, "name": t.job("")}})
+			"job": map[string]any{"namespace": t.run.Namespace, "name": t.jobName("")}})
 	}
 	if a.build != "" {
-		facets["processing_engine"] = facet("ProcessingEngineRunFacet", "1-1-1", map[string]any{"name": "trimtab", "version": a.build})
+		facets["processing_engine"] = standardFacet("ProcessingEngineRunFacet", "1-1-1", map[string]any{"name": "trimtab", "version": a.build})
 	}
 	if failure != nil {
-		facets["errorMessage"] = facet("ErrorMessageRunFacet", "1-0-1", map[string]any{"message": failure.Error(), "programmingLanguage": "Go"})
+		facets["errorMessage"] = standardFacet("ErrorMessageRunFacet", "1-0-1", map[string]any{"message": failure.Error(), "programmingLanguage": "Go"})
 	}
 	return facets
 }
 
 func jobFacets(kind string) map[string]any {
-	return map[string]any{"jobType": facet("JobTypeJobFacet", "2-0-3", map[string]any{
+	return map[string]any{"jobType": standardFacet("JobTypeJobFacet", "2-0-3", map[string]any{
 		"processingType": "BATCH", "integration": "TRIMTAB", "jobType": strings.ToUpper(kind)})}
 }
 
 // inputs are what an attempt reads: by the plan, another stage's output, a dataset or a model.
-func (t *teller) inputs(stage string, named []trimtab.Named) []Dataset {
-	var list []Dataset
+func (t *emitter) inputs(stage string, named []trimtab.Named) []DatasetRef {
+	var list []DatasetRef
 	for _, n := range named {
-		list = append(list, t.dataset(t.source(stage, n), n.Digest))
+		list = append(list, t.dataset(t.inputName(stage, n), n.Digest))
 	}
 	return list
 }
 
-// source is the name of the dataset that an input of a stage is.
-func (t *teller) source(stage string, n trimtab.Named) string {
+// inputName is the name of the dataset that an input of a stage is.
+func (t *emitter) inputName(stage string, n trimtab.Named) string {
 	name := t.run.Names[n.Digest]
 	if name == "" {
 		name = string(n.Digest)
@@ -272,7 +272,7 @@ func (t *teller) source(stage string, n trimtab.Named) string {
 			switch {
 			case st.Name != stage || in.Name != n.Name:
 			case in.Stage != "":
-				return t.output(in.Stage, in.Output)
+				return t.outputName(in.Stage, in.Output)
 			case in.Model != "":
 				return "models/" + name
 			}
@@ -281,20 +281,20 @@ func (t *teller) source(stage string, n trimtab.Named) string {
 	return name
 }
 
-func (t *teller) outputs(stage string, named []trimtab.Named) []Dataset {
-	var list []Dataset
+func (t *emitter) outputs(stage string, named []trimtab.Named) []DatasetRef {
+	var list []DatasetRef
 	for _, n := range named {
-		list = append(list, t.dataset(t.output(stage, n.Name), n.Digest))
+		list = append(list, t.dataset(t.outputName(stage, n.Name), n.Digest))
 	}
 	return list
 }
 
-// output is the name of the dataset that a stage's output is.
-func (t *teller) output(stage, name string) string {
+// outputName is the name of the dataset that a stage's output is.
+func (t *emitter) outputName(stage, name string) string {
 	return t.run.Recipe + "/" + stage + "/" + name
 }
 
-func (t *teller) dataset(name string, version trimtab.Digest) Dataset {
-	return Dataset{t.run.Namespace, name, map[string]any{
-		"version": facet("DatasetVersionDatasetFacet", "1-0-1", map[string]any{"datasetVersion": string(version)})}}
+func (t *emitter) dataset(name string, version trimtab.Digest) DatasetRef {
+	return DatasetRef{t.run.Namespace, name, map[string]any{
+		"version": standardFacet("DatasetVersionDatasetFacet", "1-0-1", map[string]any{"datasetVersion": string(version)})}}
 }

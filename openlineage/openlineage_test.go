@@ -62,7 +62,7 @@ func record() []storage.Event {
 	return events
 }
 
-var of = openlineage.Run{ID: "run-1", Recipe: "instructgpt", Namespace: "trimtab://db", Names: map[trimtab.Digest]string{
+var of = openlineage.RunInfo{ID: "run-1", Recipe: "instructgpt", Namespace: "trimtab://db", Names: map[trimtab.Digest]string{
 	trimtab.Digest(d("1")): "demos", trimtab.Digest(d("b")): "gpt2"}}
 
 const want = `23:02:04 instructgpt START [] []
@@ -78,7 +78,7 @@ const want = `23:02:04 instructgpt START [] []
 `
 
 func TestEvents(t *testing.T) {
-	var parsed []openlineagetest.Event
+	var parsed []openlineagetest.RunEvent
 	var told strings.Builder
 	for _, e := range openlineage.Events(of, record()) {
 		line, err := json.Marshal(e)
@@ -90,7 +90,7 @@ func TestEvents(t *testing.T) {
 			t.Error(err)
 		}
 		parsed = append(parsed, p)
-		datasets := func(list []openlineagetest.Dataset) string {
+		datasets := func(list []openlineagetest.DatasetRef) string {
 			var parts []string
 			for _, x := range list {
 				parts = append(parts, x.Name+" "+strings.TrimPrefix(x.Facets.Version.DatasetVersion, "sha256:")[:1])
@@ -105,14 +105,14 @@ func TestEvents(t *testing.T) {
 			told.WriteString(" on " + v)
 		}
 		told.WriteString("\n")
-		if parent := p.Run.Facets.Parent; e.Of.Stage != "" && (parent.Run.RunID != openlineage.RunID("run-1", "", 0) || parent.Job.Name != "instructgpt") || e.Of.Stage == "" && parent.Run.RunID != "" {
+		if parent := p.Run.Facets.Parent; e.Subject.Stage != "" && (parent.Run.RunID != openlineage.RunID("run-1", "", 0) || parent.Job.Name != "instructgpt") || e.Subject.Stage == "" && parent.Run.RunID != "" {
 			t.Errorf("%s has the parent %+v", p.Job.Name, parent)
 		}
 	}
 	if told.String() != want {
 		t.Errorf("told\n%s\nwant\n%s", told.String(), want)
 	}
-	if err := openlineagetest.Whole(parsed); err != nil {
+	if err := openlineagetest.CheckComplete(parsed); err != nil {
 		t.Error(err)
 	}
 }
@@ -136,7 +136,7 @@ func TestFailedAndCompleted(t *testing.T) {
 	}
 	var types []string
 	for _, e := range openlineage.Events(of, events) {
-		if e.Of == (openlineage.Subject{Stage: "sft", Attempt: 2}) {
+		if e.Subject == (openlineage.Subject{Stage: "sft", Attempt: 2}) {
 			types = append(types, e.EventType)
 		}
 	}

@@ -27,7 +27,7 @@ type AdamW struct {
 
 	config Config
 	m, v   []float32
-	parts  []region
+	parts  []sweepRange
 	sums   []float32 // squares of the gradient by block
 
 	w, g  []float32 // of the running step
@@ -36,9 +36,9 @@ type AdamW struct {
 	norm  func(task, worker int)
 }
 
-// region is a half-open range of the slab, at most sweepPart long, that either
+// sweepRange is a half-open range of the slab, at most sweepPart long, that either
 // decays or does not.
-type region struct {
+type sweepRange struct {
 	from, to int
 	decays   bool
 }
@@ -75,7 +75,7 @@ func New(c Config, n int, decay [][2]int) *AdamW {
 
 func (a *AdamW) add(from, to int, decays bool) {
 	for ; from < to; from += sweepPart {
-		a.parts = append(a.parts, region{from, min(to, from+sweepPart), decays})
+		a.parts = append(a.parts, sweepRange{from, min(to, from+sweepPart), decays})
 	}
 }
 
@@ -93,10 +93,10 @@ func (a *AdamW) Step(w, g []float32, step, steps int) (gradNorm, lr float32) {
 	if c.Clip > 0 && norm > c.Clip {
 		scale = c.Clip / norm
 	}
-	lr = Rate(*c, step, steps)
+	lr = LearningRate(*c, step, steps)
 	a.now = tensor.AdamWStep{
 		LR: lr, Beta1: float32(c.Beta1), Beta2: float32(c.Beta2), Eps: float32(c.Eps),
-		BiasCorr1: float32(1 - power(c.Beta1, step+1)), BiasCorr2: float32(1 - power(c.Beta2, step+1)),
+		BiasCorr1: float32(1 - powInt(c.Beta1, step+1)), BiasCorr2: float32(1 - powInt(c.Beta2, step+1)),
 		GradScale: float32(scale), TensorFlowEps: c.EpsStyle == TensorFlow,
 	}
 	a.Pool.Run(len(a.parts), a.sweep)
@@ -130,8 +130,8 @@ func (a *AdamW) normTask(task, _ int) {
 	a.sums[task] = tensor.SumSquares(a.g[from:min(from+normBlock, len(a.g))])
 }
 
-// power is b^t by squaring: multiplications only, whose bits no CPU changes.
-func power(b float64, t int) float64 {
+// powInt is b^t by squaring: multiplications only, whose bits no CPU changes.
+func powInt(b float64, t int) float64 {
 	p := 1.
 	for ; t > 0; t >>= 1 {
 		if t&1 == 1 {
@@ -144,9 +144,9 @@ func power(b float64, t int) float64 {
 
 // State is the moments m and v, views under the names prefix+"m" and
 // prefix+"v".
-func (a *AdamW) State(prefix string) []tensor.Named {
+func (a *AdamW) State(prefix string) []tensor.NamedArray {
 	n := len(a.m)
-	return []tensor.Named{
+	return []tensor.NamedArray{
 		{Name: prefix + "m", Shape: []int{n}, Data: a.m},
 		{Name: prefix + "v", Shape: []int{n}, Data: a.v},
 	}

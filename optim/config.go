@@ -78,7 +78,7 @@ func oneOf(name, value string, allowed ...string) error {
 	return fmt.Errorf("%s: %q is unknown, allowed: %s", name, value, strings.Join(allowed, ", "))
 }
 
-// Rate is the learning rate of a step (counted from 0) among steps:
+// LearningRate is the learning rate of a step (counted from 0) among steps:
 //
 //	step < warmup:  lr·(step+1)/warmup
 //	otherwise       lr·(floor + (1-floor)·f(p)),  p = (step-warmup)/(steps-warmup)
@@ -86,7 +86,7 @@ func oneOf(name, value string, allowed ...string) error {
 //
 // so that the floor would be reached by the step after the last; a step beyond
 // that stays on the floor.
-func Rate(c Config, step, steps int) float32 {
+func LearningRate(c Config, step, steps int) float32 {
 	if step < c.Warmup {
 		return float32(c.LR * float64(step+1) / float64(c.Warmup))
 	}

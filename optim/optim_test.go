@@ -52,7 +52,7 @@ func TestRate(t *testing.T) {
 		{Cosine, 3, 4, 1}, {Linear, 4, 4, .2}, // warm-up as long as the run
 	} {
 		base.Schedule = c.schedule
-		if got := Rate(base, c.step, c.steps); math.Abs(float64(got)-c.want) > 1e-6 {
+		if got := LearningRate(base, c.step, c.steps); math.Abs(float64(got)-c.want) > 1e-6 {
 			t.Errorf("%s step %d of %d: %v, want %v", c.schedule, c.step, c.steps, got, c.want)
 		}
 	}
@@ -62,7 +62,7 @@ func TestPower(t *testing.T) {
 	for _, b := range []float64{0, .9, .95, .999} {
 		want := 1.
 		for n := range 2000 {
-			if got := power(b, n); math.Abs(got-want) > 1e-13*want {
+			if got := powInt(b, n); math.Abs(got-want) > 1e-13*want {
 				t.Fatalf("%v^%d: %v, want %v", b, n, got, want)
 			}
 			want *= b

@@ -17,28 +17,28 @@ import (
 // serial number follows from the model's digest, its time is the record's.
 func BOM(f *Facts) ([]byte, error) {
 	b := cdx.NewBOM()
-	b.SerialNumber = serial(f.Lineage.Model)
+	b.SerialNumber = serialNumber(f.Lineage.Model)
 	model := f.component(f.Lineage.Node(f.Lineage.Model))
 	model.ModelCard = f.modelCard()
 	if files := f.fileComponents(); len(files) > 0 {
 		model.Components = &files
 	}
 	b.Metadata = &cdx.Metadata{
-		Timestamp: f.madeAt(),
+		Timestamp: f.completedAt(),
 		Tools:     &cdx.ToolsChoice{Components: &[]cdx.Component{{Type: cdx.ComponentTypeApplication, BOMRef: "trimtab", Name: "trimtab", PackageURL: purl}}},
 		Component: &model,
 	}
 	components := f.materials()
 	b.Components = &components
-	dependencies := f.graph()
+	dependencies := f.dependencyGraph()
 	b.Dependencies = &dependencies
 	var out bytes.Buffer
 	err := cdx.NewBOMEncoder(&out, cdx.BOMFileFormatJSON).SetPretty(true).SetEscapeHTML(true).EncodeVersion(b, cdx.SpecVersion1_6)
 	return ascii(out.Bytes()), err
 }
 
-// serial is a UUID of version 8 (RFC 9562) made of a digest.
-func serial(d trimtab.Digest) string {
+// serialNumber is a UUID of version 8 (RFC 9562) made of a digest.
+func serialNumber(d trimtab.Digest) string {
 	raw, err := hex.DecodeString(d.Hex())
 	if err != nil || len(raw) < 16 {
 		raw = make([]byte, 16)
@@ -48,10 +48,10 @@ func serial(d trimtab.Digest) string {
 	return fmt.Sprintf("urn:uuid:%x-%x-%x-%x-%x", raw[:4], raw[4:6], raw[6:8], raw[8:10], raw[10:16])
 }
 
-// madeAt is when the model was finished or imported.
-func (f *Facts) madeAt() string {
+// completedAt is when the model was finished or imported.
+func (f *Facts) completedAt() string {
 	var at *time.Time
-	if a := f.Lineage.Maker(f.Lineage.Model); a != nil {
+	if a := f.Lineage.Producer(f.Lineage.Model); a != nil {
 		at = a.EndedAt
 	} else {
 		at = f.Lineage.Node(f.Lineage.Model).Model.ImportedAt
@@ -64,7 +64,7 @@ func (f *Facts) madeAt() string {
 
 // component is a node as a part of the bill.
 func (f *Facts) component(n *Node) cdx.Component {
-	c := cdx.Component{BOMRef: string(n.ID), Name: named(n), Version: string(n.ID)}
+	c := cdx.Component{BOMRef: string(n.ID), Name: displayName(n), Version: string(n.ID)}
 	hash := []cdx.Hash{{Algorithm: cdx.HashAlgoSHA256, Value: n.ID.Hex()}}
 	switch n.Kind {
 	case NodeModel:
@@ -79,7 +79,7 @@ func (f *Facts) component(n *Node) cdx.Component {
 	return c
 }
 
-func named(n *Node) string {
+func displayName(n *Node) string {
 	if n.Name == "" {
 		return n.ID.Short()
 	}
@@ -90,7 +90,7 @@ func named(n *Node) string {
 func (f *Facts) datasetComponent(n *Node, c *cdx.Component) {
 	d := n.Dataset
 	c.Type = cdx.ComponentTypeData
-	data := cdx.ComponentData{Type: cdx.ComponentDataTypeDataset, Name: named(n), Classification: string(d.DataKind)}
+	data := cdx.ComponentData{Type: cdx.ComponentDataTypeDataset, Name: displayName(n), Classification: string(d.DataKind)}
 	if d.Simulated {
 		data.Description = "ranked by simulated labellers"
 	}
@@ -169,8 +169,8 @@ func (f *Facts) builds() []string {
 	return list
 }
 
-// graph says for each material what it was made from.
-func (f *Facts) graph() []cdx.Dependency {
+// dependencyGraph says for each material what it was made from.
+func (f *Facts) dependencyGraph() []cdx.Dependency {
 	var list []cdx.Dependency
 	for i := range f.Lineage.Nodes {
 		n := &f.Lineage.Nodes[i]
@@ -188,17 +188,17 @@ func (f *Facts) graph() []cdx.Dependency {
 				add(string(e.To))
 			}
 		}
-		f.madeOf(n.ID, add)
+		f.addInputs(n.ID, add)
 		list = append(list, cdx.Dependency{Ref: string(n.ID), Dependencies: &refs})
 	}
 	return list
 }
 
-// madeOf adds what the attempt behind a node read, the build that did it, and the same of the attempt that it went on from.
-func (f *Facts) madeOf(id trimtab.Digest, add func(string)) {
-	a := f.Lineage.Maker(id)
+// addInputs adds what the attempt behind a node read, the build that did it, and the same of the attempt that it went on from.
+func (f *Facts) addInputs(id trimtab.Digest, add func(string)) {
+	a := f.Lineage.Producer(id)
 	for seen := 0; a != nil && seen < len(f.Lineage.Nodes); seen++ {
-		var before *Attempt
+		var before *AttemptFacts
 		for _, e := range f.Lineage.From(IDOf(NodeAttempt, a.Name())) {
 			to := f.Lineage.Node(e.To)
 			if material(to) {
@@ -224,7 +224,7 @@ func (f *Facts) modelCard() *cdx.MLModelCard {
 		number := []cdx.MLInputOutputParameters{{Format: "number"}}
 		p.Task, p.ModelArchitecture, p.Outputs = "text-classification", "GPT2ForSequenceClassification", &number
 	}
-	if a := f.Lineage.Maker(f.Lineage.Model); a != nil {
+	if a := f.Lineage.Producer(f.Lineage.Model); a != nil {
 		p.Approach = approach(a.StageKind)
 	}
 	var sets []cdx.MLDatasetChoice
@@ -237,7 +237,7 @@ func (f *Facts) modelCard() *cdx.MLModelCard {
 	limits := f.technicalLimits()
 	c := &cdx.MLModelCard{BOMRef: "model-card", ModelParameters: p, Considerations: &cdx.MLModelCardConsiderations{TechnicalLimitations: &limits}}
 	if e := f.Evaluation; e != nil {
-		metrics := performance(e.Report.measures(e.As, f.Reward), e.Report.Prompts)
+		metrics := performanceMetrics(e.Report.measures(e.As, f.Reward), e.Report.Prompts)
 		c.QuantitativeAnalysis = &cdx.MLQuantitativeAnalysis{PerformanceMetrics: &metrics}
 	}
 	return c
@@ -253,24 +253,24 @@ func approach(kind string) *cdx.MLModelParametersApproach {
 	return &cdx.MLModelParametersApproach{Type: t}
 }
 
-func performance(list []measure, prompts int) []cdx.MLPerformanceMetric {
+func performanceMetrics(list []measure, prompts int) []cdx.MLPerformanceMetric {
 	metrics := []cdx.MLPerformanceMetric{}
 	for _, m := range list {
-		x := cdx.MLPerformanceMetric{Type: m.name + ", " + m.unit, Value: exact(m.value), Slice: number(prompts, "held-out prompt")}
+		x := cdx.MLPerformanceMetric{Type: m.name + ", " + m.unit, Value: formatExact(m.value), Slice: quantity(prompts, "held-out prompt")}
 		if m.low != nil {
-			x.ConfidenceInterval = &cdx.MLPerformanceMetricConfidenceInterval{LowerBound: exact(*m.low), UpperBound: exact(*m.high)}
+			x.ConfidenceInterval = &cdx.MLPerformanceMetricConfidenceInterval{LowerBound: formatExact(*m.low), UpperBound: formatExact(*m.high)}
 		}
 		metrics = append(metrics, x)
 	}
 	return metrics
 }
 
-func exact(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
+func formatExact(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
 
 // technicalLimits are those of the card's limits that need no words around them.
 func (f *Facts) technicalLimits() []string {
 	limits := []string{"What is not among the performance metrics was not measured."}
-	if f.simulated() {
+	if f.hasSimulatedLabels() {
 		limits = append([]string{"The rankings are by simulated labellers: no person preferred anything."}, limits...)
 	}
 	return limits

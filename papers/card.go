@@ -9,8 +9,8 @@ import (
 	"github.com/trimtab/trimtab"
 )
 
-// maxSaid bounds what a person's words take of a card, characters.
-const maxSaid = 300
+// maxQuoted bounds what a person's words take of a card, characters.
+const maxQuoted = 300
 
 // Card is the model card in Markdown: what the record knows of a model, and in
 // plain words what it does not.
@@ -18,14 +18,14 @@ func Card(f *Facts) []byte {
 	c := &card{f: f}
 	c.head()
 	c.details()
-	c.use()
-	c.howTo()
-	c.making()
-	c.data()
-	c.people()
+	c.intendedUse()
+	c.usage()
+	c.training()
+	c.trainingData()
+	c.annotators()
 	c.evaluation()
-	c.limits()
-	c.digests()
+	c.limitations()
+	c.fileDigests()
 	return []byte(c.b.String())
 }
 
@@ -34,16 +34,16 @@ type card struct {
 	b strings.Builder
 }
 
-func (c *card) say(format string, args ...any) { fmt.Fprintf(&c.b, format+"\n", args...) }
+func (c *card) writef(format string, args ...any) { fmt.Fprintf(&c.b, format+"\n", args...) }
 
 // table writes rows whose cells are Markdown already.
 func (c *card) table(head []string, rows [][]string) {
-	c.say("| %s |", strings.Join(head, " | "))
-	c.say("|%s", strings.Repeat(" --- |", len(head)))
+	c.writef("| %s |", strings.Join(head, " | "))
+	c.writef("|%s", strings.Repeat(" --- |", len(head)))
 	for _, r := range rows {
-		c.say("| %s |", strings.Join(r, " | "))
+		c.writef("| %s |", strings.Join(r, " | "))
 	}
-	c.say("")
+	c.writef("")
 }
 
 func (c *card) head() {
@@ -51,18 +51,18 @@ func (c *card) head() {
 	if c.f.Reward {
 		task = "text-classification"
 	}
-	c.say("---\nlibrary_name: transformers\npipeline_tag: %s\ntags:\n- trimtab\n---\n", task)
-	c.say("# %s\n", markdown(c.f.Name))
+	c.writef("---\nlibrary_name: transformers\npipeline_tag: %s\ntags:\n- trimtab\n---\n", task)
+	c.writef("# %s\n", markdown(c.f.Name))
 	what := "A language model"
 	if c.f.Reward {
 		what = "A reward model: it gives a text a number, higher for texts that its labellers would prefer, and writes none"
 	}
-	c.say("%s. Its content has the digest `%s`.", what, c.f.Lineage.Model)
-	c.say("This card was written by the program that trained the model, from its record; every digest here can be looked up there.\n")
+	c.writef("%s. Its content has the digest `%s`.", what, c.f.Lineage.Model)
+	c.writef("This card was written by the program that trained the model, from its record; every digest here can be looked up there.\n")
 }
 
 func (c *card) details() {
-	c.say("## Model details\n")
+	c.writef("## Model details\n")
 	var rows [][]string
 	if s := c.f.Shape; s != nil {
 		rows = append(rows, []string{"architecture", "GPT-2 transformer, decoder only"},
@@ -74,23 +74,23 @@ func (c *card) details() {
 			rows = append(rows, []string{"tokenizer", "`" + string(e.To) + "`"})
 		}
 	}
-	if a := c.f.Lineage.Maker(c.f.Lineage.Model); a != nil {
+	if a := c.f.Lineage.Producer(c.f.Lineage.Model); a != nil {
 		rows = append(rows, []string{"made by", fmt.Sprintf("stage %s, attempt %d of run %s", markdown(a.Stage), a.Number, markdown(a.Run))},
 			[]string{"code", fmt.Sprintf("%s, build %s", markdown(a.Version()), markdown(a.Build))},
 			[]string{"seed and numerics", fmt.Sprintf("%d, %s", a.Seed, markdown(a.Numerics))})
 		if a.EndedAt != nil {
-			rows = append(rows, []string{"finished", moment(*a.EndedAt)})
+			rows = append(rows, []string{"finished", formatTime(*a.EndedAt)})
 		}
 	} else if m := c.f.Lineage.Node(c.f.Lineage.Model).Model; m.ImportedAt != nil {
-		rows = append(rows, []string{"imported", fmt.Sprintf("by %s on %s: the record knows nothing of how it was made", markdown(m.ImportedBy), moment(*m.ImportedAt))})
+		rows = append(rows, []string{"imported", fmt.Sprintf("by %s on %s: the record knows nothing of how it was made", markdown(m.ImportedBy), formatTime(*m.ImportedAt))})
 	}
 	c.table([]string{"", ""}, rows)
 }
 
-func (c *card) use() {
-	c.say("## Intended use\n")
-	c.say("*To be written by the owner of the model.* The record knows how the model was made, not what it is for, who may use it,")
-	c.say("or for what it must not be used. Until the owner has said so here, take it as material for research.\n")
+func (c *card) intendedUse() {
+	c.writef("## Intended use\n")
+	c.writef("*To be written by the owner of the model.* The record knows how the model was made, not what it is for, who may use it,")
+	c.writef("or for what it must not be used. Until the owner has said so here, take it as material for research.\n")
 }
 
 const languageUse = `from transformers import pipeline
@@ -110,50 +110,50 @@ batch = tokenizer(texts, add_special_tokens=False, padding=True, padding_side="r
 with torch.no_grad():
     scores = model(**batch).logits[:, 0]`
 
-// howTo says how other programs use the folder that the card lies in.
-func (c *card) howTo() {
-	c.say("## How to use it\n")
+// usage says how other programs use the folder that the card lies in.
+func (c *card) usage() {
+	c.writef("## How to use it\n")
 	code := languageUse
 	if c.f.Reward {
 		code = rewardUse
 	}
-	c.say("The exported folder is read by Hugging Face's transformers:\n\n```python\n%s\n```\n", code)
-	c.say("Prompts have the form that the model was trained on: the token that begins a text, the prompt, a newline. The chat")
-	c.say("template in chat_template.jinja writes them so, and refuses what it could not write to the same token ids.")
-	c.say("generation_config.json, which only a language model has, samples as the run did.\n")
+	c.writef("The exported folder is read by Hugging Face's transformers:\n\n```python\n%s\n```\n", code)
+	c.writef("Prompts have the form that the model was trained on: the token that begins a text, the prompt, a newline. The chat")
+	c.writef("template in chat_template.jinja writes them so, and refuses what it could not write to the same token ids.")
+	c.writef("generation_config.json, which only a language model has, samples as the run did.\n")
 	if c.f.Reward {
-		c.scores()
+		c.rewardUsage()
 		return
 	}
-	c.say("For several prompts at once set tokenizer.padding_side to \"left\", so that every prompt ends where its answer begins.\n")
+	c.writef("For several prompts at once set tokenizer.padding_side to \"left\", so that every prompt ends where its answer begins.\n")
 }
 
-// scores says what is particular to a reward model.
-func (c *card) scores() {
-	c.say("The score is read at the last token that is no padding. Padding stands on the right: on the left it would move the")
-	c.say("positions of the text.")
+// rewardUsage says what is particular to a reward model.
+func (c *card) rewardUsage() {
+	c.writef("The score is read at the last token that is no padding. Padding stands on the right: on the left it would move the")
+	c.writef("positions of the text.")
 	if c.f.Padded {
-		c.say("The vocabulary that the model was trained with has no padding token that ends no text; the folder has one more token")
-		c.say("for it, whose row of the embedding is zero.")
+		c.writef("The vocabulary that the model was trained with has no padding token that ends no text; the folder has one more token")
+		c.writef("for it, whose row of the embedding is zero.")
 	}
 	switch {
 	case c.f.KeepsBias:
-		c.say("The bias of the score, score.bias in model.safetensors, could not be folded into other weights: a class without a")
-		c.say("bias, as transformers' is, leaves it out, and all its scores are off by that constant.")
+		c.writef("The bias of the score, score.bias in model.safetensors, could not be folded into other weights: a class without a")
+		c.writef("bias, as transformers' is, leaves it out, and all its scores are off by that constant.")
 	case len(c.f.Exported) > 0:
-		c.say("The bias of the score is folded into transformer.ln_f.bias, since transformers' class has none: scores are those of")
-		c.say("the stored model up to rounding. Trimtab makes the stored model of the folder again, bit for bit.")
+		c.writef("The bias of the score is folded into transformer.ln_f.bias, since transformers' class has none: scores are those of")
+		c.writef("the stored model up to rounding. Trimtab makes the stored model of the folder again, bit for bit.")
 	}
-	c.say("")
+	c.writef("")
 }
 
-func (c *card) making() {
+func (c *card) training() {
 	stages := c.f.stages()
 	if len(stages) == 0 {
 		return
 	}
-	c.say("## How it was made\n")
-	c.say("%s in this order. The same code, settings, data and seed give the same bytes.\n", number(len(stages), "stage"))
+	c.writef("## How it was made\n")
+	c.writef("%s in this order. The same code, settings, data and seed give the same bytes.\n", quantity(len(stages), "stage"))
 	for i, n := range stages {
 		c.stage(i+1, n)
 	}
@@ -162,36 +162,36 @@ func (c *card) making() {
 // stage tells of one attempt.
 func (c *card) stage(i int, n *Node) {
 	a := n.Attempt
-	c.say("### %d. %s\n", i, markdown(a.Stage))
-	c.say("Attempt %d of run %s, %s, begun by %s%s%s.", a.Number, markdown(a.Run), number(a.Steps, "step"), markdown(a.Actor), ended(a.EndedAt), said(a.Reason))
-	c.say("Code %s, seed %d, numerics %s, build %s, config `%s`.\n", markdown(a.Version()), a.Seed, markdown(a.Numerics), markdown(a.Build), a.Config)
+	c.writef("### %d. %s\n", i, markdown(a.Stage))
+	c.writef("Attempt %d of run %s, %s, begun by %s%s%s.", a.Number, markdown(a.Run), quantity(a.Steps, "step"), markdown(a.Actor), endedClause(a.EndedAt), reasonClause(a.Reason))
+	c.writef("Code %s, seed %d, numerics %s, build %s, config `%s`.\n", markdown(a.Version()), a.Seed, markdown(a.Numerics), markdown(a.Build), a.Config)
 	for _, d := range a.Decisions {
-		c.say("- A person decided: %s, by %s on %s%s.", markdown(d.Decision), markdown(d.By()), moment(d.At), said(d.Reason))
+		c.writef("- A person decided: %s, by %s on %s%s.", markdown(d.Decision), markdown(d.By()), formatTime(d.At), reasonClause(d.Reason))
 	}
 	for _, e := range c.f.Lineage.From(n.ID) {
 		to := c.f.Lineage.Node(e.To)
 		switch to.Kind {
 		case NodeModel, NodeDataset:
-			c.say("- read %s: %s `%s`", markdown(strings.ReplaceAll(e.Role, "_", " ")), markdown(to.Name), to.ID)
+			c.writef("- read %s: %s `%s`", markdown(strings.ReplaceAll(e.Role, "_", " ")), markdown(to.Name), to.ID)
 		case NodeAttempt:
-			c.say("- went on from a checkpoint of attempt %d (`%s`)", to.Attempt.Number, a.FromCheckpoint)
+			c.writef("- went on from a checkpoint of attempt %d (`%s`)", to.Attempt.Number, a.FromCheckpoint)
 		case NodeRun:
 			if to.Run.Origin != "" {
-				c.say("- its run is a rerun of run %s%s", markdown(to.Run.Origin), said(to.Run.Reason))
+				c.writef("- its run is a rerun of run %s%s", markdown(to.Run.Origin), reasonClause(to.Run.Reason))
 			}
 		}
 	}
-	c.say("")
+	c.writef("")
 	if raw := c.f.config(a); raw != nil {
 		var words []string
 		for _, s := range settings(raw) {
 			words = append(words, markdown(s.path)+" "+markdown(s.value))
 		}
-		c.say("Settings: %s.\n", strings.Join(words, "; "))
+		c.writef("Settings: %s.\n", strings.Join(words, "; "))
 	}
 	for _, f := range trimtab.Fits(a.Metrics) {
 		if f.Kept+f.LeftOut > 0 {
-			c.say("Data: %s.\n", markdown(f.String()))
+			c.writef("Data: %s.\n", markdown(f.String()))
 		}
 	}
 	var words []string
@@ -201,22 +201,22 @@ func (c *card) stage(i int, n *Node) {
 		}
 	}
 	if len(words) > 0 {
-		c.say("Metrics at its end: %s.\n", strings.Join(words, "; "))
+		c.writef("Metrics at its end: %s.\n", strings.Join(words, "; "))
 	}
 }
 
-// curtailed reports whether a stage cut or left out some of its data.
-func curtailed(n *Node) bool {
+// lostData reports whether a stage cut or left out some of its data.
+func lostData(n *Node) bool {
 	return slices.ContainsFunc(trimtab.Fits(n.Attempt.Metrics), func(f trimtab.Fit) bool { return f.Items != "text" && !f.Whole() })
 }
 
-func (c *card) data() {
+func (c *card) trainingData() {
 	sets := c.f.nodes(NodeDataset)
 	if len(sets) == 0 {
 		return
 	}
-	c.say("## Data\n")
-	c.say("Each version is frozen under the Merkle root over its items. Held-out items measure and do not train.\n")
+	c.writef("## Data\n")
+	c.writef("Each version is frozen under the Merkle root over its items. Held-out items measure and do not train.\n")
 	var rows [][]string
 	for _, n := range sets {
 		d := n.Dataset
@@ -225,21 +225,21 @@ func (c *card) data() {
 	c.table([]string{"dataset", "kind", "items", "held out", "root"}, rows)
 	for _, n := range sets {
 		if n.Dataset.Erased > 0 {
-			c.say("- %s: the text of %s was erased since; their digests stay.", markdown(n.Name), number(n.Dataset.Erased, "item"))
+			c.writef("- %s: the text of %s was erased since; their digests stay.", markdown(n.Name), quantity(n.Dataset.Erased, "item"))
 		}
 		if n.Dataset.Generated {
-			c.say("- %s was made by the program: texts of a small invented world.", markdown(n.Name))
+			c.writef("- %s was made by the program: texts of a small invented world.", markdown(n.Name))
 		}
 		for _, e := range c.f.Lineage.From(n.ID) {
 			if to := c.f.Lineage.Node(e.To); e.Role == RoleImported && !n.Dataset.Generated {
-				c.say("- %s: %s came in by %s on %s%s.", markdown(n.Name), number(e.Count, "item"), markdown(to.Import.Actor), moment(to.Import.At), files(to.Import))
+				c.writef("- %s: %s came in by %s on %s%s.", markdown(n.Name), quantity(e.Count, "item"), markdown(to.Import.Actor), formatTime(to.Import.At), sourceFiles(to.Import))
 			}
 		}
 	}
-	c.say("")
+	c.writef("")
 }
 
-func files(i *Import) string {
+func sourceFiles(i *ImportFacts) string {
 	if len(i.Files) == 0 {
 		return "; its files were not written down"
 	}
@@ -250,7 +250,7 @@ func files(i *Import) string {
 	return " from " + strings.Join(names, ", ")
 }
 
-func (c *card) people() {
+func (c *card) annotators() {
 	var rows [][]string
 	for _, n := range c.f.nodes(NodeDataset) {
 		for _, e := range c.f.Lineage.From(n.ID) {
@@ -260,26 +260,26 @@ func (c *card) people() {
 				if n.Dataset.Simulated {
 					who = "simulated " + who
 				}
-				rows = append(rows, []string{markdown(to.person()), who, markdown(n.Name), fmt.Sprint(e.Count), fmt.Sprint(e.HeldOut), markdown(e.Guideline)})
+				rows = append(rows, []string{markdown(to.personName()), who, markdown(n.Name), fmt.Sprint(e.Count), fmt.Sprint(e.HeldOut), markdown(e.Guideline)})
 			}
 		}
 	}
 	if len(rows) == 0 {
 		return
 	}
-	c.say("## Labellers and demonstrators\n")
-	c.say("The model was fitted to what these preferred and wrote. Names are as the data has them.\n")
+	c.writef("## Labellers and demonstrators\n")
+	c.writef("The model was fitted to what these preferred and wrote. Names are as the data has them.\n")
 	c.table([]string{"who", "as", "dataset", "items", "held out", "guideline"}, rows)
 	for _, n := range c.f.nodes(NodeDataset) {
 		if n.Dataset.DataKind == "rankings" {
-			c.say("- %s: %s%s.", markdown(n.Name), number(n.Dataset.Pairs, "comparison"), c.agreed(n))
+			c.writef("- %s: %s%s.", markdown(n.Name), quantity(n.Dataset.Pairs, "comparison"), c.agreementClause(n))
 		}
 	}
-	c.say("")
+	c.writef("")
 }
 
-// agreed tells how far the labellers of a version agree.
-func (c *card) agreed(n *Node) string {
+// agreementClause tells how far the labellers of a version agree.
+func (c *card) agreementClause(n *Node) string {
 	a, ok := c.f.agreement(n.ID)
 	switch {
 	case !ok || !a.Unreadable && a.Common == 0 && a.Share == 0:
@@ -293,26 +293,26 @@ func (c *card) agreed(n *Node) string {
 }
 
 func (c *card) evaluation() {
-	c.say("## Evaluation\n")
+	c.writef("## Evaluation\n")
 	e := c.f.Evaluation
 	if e == nil {
-		c.say("The record has no evaluation of this model.\n")
+		c.writef("The record has no evaluation of this model.\n")
 		return
 	}
-	c.say("By stage %s, attempt %d of run %s%s, on %s; the model is called %s there. The report has the digest `%s`.\n", markdown(e.Stage), e.Number, markdown(e.Run),
-		ended(e.EndedAt), number(e.Report.Prompts, "held-out prompt"), markdown(e.As), e.Document)
+	c.writef("By stage %s, attempt %d of run %s%s, on %s; the model is called %s there. The report has the digest `%s`.\n", markdown(e.Stage), e.Number, markdown(e.Run),
+		endedClause(e.EndedAt), quantity(e.Report.Prompts, "held-out prompt"), markdown(e.As), e.Document)
 	if a := e.Report.RewardModel; c.f.Reward && a != nil {
-		c.table([]string{"measure", "value", "95 % interval"}, c.numbers(e.Report.measures(e.As, true)))
-		c.say("The accuracy is over %s%s.\n", number(a.Pairs, "comparison"), c.grouped())
+		c.table([]string{"measure", "value", "95 % interval"}, c.measureRows(e.Report.measures(e.As, true)))
+		c.writef("The accuracy is over %s%s.\n", quantity(a.Pairs, "comparison"), c.groupsClause())
 		return
 	}
-	c.compared(e)
+	c.comparison(e)
 }
 
-// grouped tells on how many independent groups the accuracy's interval rests,
+// groupsClause tells on how many independent groups the accuracy's interval rests,
 // and how much better the model is than the rule of length, as its stage measured.
-func (c *card) grouped() string {
-	maker := c.f.Lineage.Maker(c.f.Lineage.Model)
+func (c *card) groupsClause() string {
+	maker := c.f.Lineage.Producer(c.f.Lineage.Model)
 	if maker == nil {
 		return ""
 	}
@@ -321,7 +321,7 @@ func (c *card) grouped() string {
 	if !ok { // an older program did not count them
 		return ""
 	}
-	text := " in " + number(int(groups), "group") + ", which were resampled for the interval"
+	text := " in " + quantity(int(groups), "group") + ", which were resampled for the interval"
 	if over, ok := measured.Value("held_out/over_longer"); ok && groups > 1 {
 		low, _ := measured.Value("held_out/over_longer_low")
 		high, _ := measured.Value("held_out/over_longer_high")
@@ -330,7 +330,7 @@ func (c *card) grouped() string {
 	return text
 }
 
-func (c *card) numbers(list []measure) [][]string {
+func (c *card) measureRows(list []measure) [][]string {
 	var rows [][]string
 	for _, m := range list {
 		between := ""
@@ -342,8 +342,8 @@ func (c *card) numbers(list []measure) [][]string {
 	return rows
 }
 
-// compared sets the model beside the others of the report.
-func (c *card) compared(e *Evaluation) {
+// comparison sets the model beside the others of the report.
+func (c *card) comparison(e *EvaluationFacts) {
 	names := []string{e.As}
 	var others []string
 	for name := range e.Report.Models {
@@ -389,46 +389,46 @@ func (c *card) compared(e *Evaluation) {
 		}
 	}
 	c.table(head, rows)
-	c.say("Of the held-out prompts, %d also stand in a training text. Means without an interval are over all prompts, one answer each.\n", e.Report.Overlap)
+	c.writef("Of the held-out prompts, %d also stand in a training text. Means without an interval are over all prompts, one answer each.\n", e.Report.Overlap)
 }
 
-func (c *card) limits() {
-	c.say("## Limits\n")
-	if c.f.simulated() {
-		c.say("- **The rankings are by simulated labellers**, which the program plays by a rubric with noise. No person preferred anything here, and the model")
-		c.say("  says nothing about what people want.")
+func (c *card) limitations() {
+	c.writef("## Limits\n")
+	if c.f.hasSimulatedLabels() {
+		c.writef("- **The rankings are by simulated labellers**, which the program plays by a rubric with noise. No person preferred anything here, and the model")
+		c.writef("  says nothing about what people want.")
 	}
 	if e := c.f.Evaluation; e != nil && e.Report.Judge != "" {
-		c.say("- The judge of the evaluation is the invented world's own rubric (%s), not a person.", markdown(e.Report.Judge))
+		c.writef("- The judge of the evaluation is the invented world's own rubric (%s), not a person.", markdown(e.Report.Judge))
 	}
 	if slices.ContainsFunc(c.f.nodes(NodeDataset), func(n *Node) bool { return n.Dataset.Generated }) {
-		c.say("- Some of the data is of a small invented world: outside of it the model knows nothing.")
+		c.writef("- Some of the data is of a small invented world: outside of it the model knows nothing.")
 	}
 	if slices.ContainsFunc(c.f.stages(), func(n *Node) bool { return len(n.Attempt.Decisions) > 0 }) {
-		c.say("- A person let a stage pass against the machine's judgement; see the decisions above.")
+		c.writef("- A person let a stage pass against the machine's judgement; see the decisions above.")
 	}
-	if slices.ContainsFunc(c.f.stages(), curtailed) {
-		c.say("- Some of the data did not fit into the model's context and was cut or left out, as the stages say above: the numbers of items under Data are those before.")
+	if slices.ContainsFunc(c.f.stages(), lostData) {
+		c.writef("- Some of the data did not fit into the model's context and was cut or left out, as the stages say above: the numbers of items under Data are those before.")
 	}
 	for _, n := range c.f.nodes(NodeModel) {
 		if n.Model.ImportedAt != nil {
-			c.say("- %s was imported: what it was trained on is not in the record, and its faults are in this model too.", markdown(n.Name))
+			c.writef("- %s was imported: what it was trained on is not in the record, and its faults are in this model too.", markdown(n.Name))
 		}
 	}
 	if slices.ContainsFunc(c.f.Lineage.Edges, func(e Edge) bool { return e.Role == RoleRankedBy }) {
-		c.say("- The preferences are those of the labellers named above, under their guideline; others would have ranked otherwise.")
+		c.writef("- The preferences are those of the labellers named above, under their guideline; others would have ranked otherwise.")
 	}
-	c.say("- The record has no test for harmful, biased or private output, nor for use in any language or field but that of the data.")
-	c.say("- What is not in the tables above was not measured.\n")
+	c.writef("- The record has no test for harmful, biased or private output, nor for use in any language or field but that of the data.")
+	c.writef("- What is not in the tables above was not measured.\n")
 }
 
-func (c *card) digests() {
-	c.say("## Files\n")
+func (c *card) fileDigests() {
+	c.writef("## Files\n")
 	if len(c.f.Files) == 0 {
-		c.say("The files of the model are not in the store where this card was written.")
+		c.writef("The files of the model are not in the store where this card was written.")
 		return
 	}
-	c.say("The model's digest is the SHA-256 of the lines `sha256 size name` of these files, in order.\n")
+	c.writef("The model's digest is the SHA-256 of the lines `sha256 size name` of these files, in order.\n")
 	var rows [][]string
 	for _, f := range c.f.Files {
 		rows = append(rows, []string{markdown(f.Name), fmt.Sprint(f.Bytes), "`" + f.Digest.Hex() + "`"})
@@ -437,7 +437,7 @@ func (c *card) digests() {
 	if len(c.f.Exported) == 0 {
 		return
 	}
-	c.say("An exported folder holds these in another form, for other programs:\n")
+	c.writef("An exported folder holds these in another form, for other programs:\n")
 	rows = nil
 	for _, f := range c.f.Exported {
 		rows = append(rows, []string{markdown(f.Name), fmt.Sprint(f.Bytes), "`" + f.Digest.Hex() + "`"})
@@ -445,8 +445,8 @@ func (c *card) digests() {
 	c.table([]string{"exported file", "bytes", "SHA-256"}, rows)
 }
 
-// said is a reason behind what it is of.
-func said(reason string) string {
+// label is a reason behind what it is of.
+func reasonClause(reason string) string {
 	if reason == "" {
 		return ""
 	}
@@ -458,12 +458,12 @@ func said(reason string) string {
 // that it makes no heading, list, link, image, table, code or HTML, and no
 // address is made a link of.
 func markdown(s string) string {
-	if utf8.RuneCountInString(s) > maxSaid {
-		s = cut(s, maxSaid)
+	if utf8.RuneCountInString(s) > maxQuoted {
+		s = truncate(s, maxQuoted)
 	}
 	var b strings.Builder
 	last := ' '
-	for _, r := range plain(s) {
+	for _, r := range sanitize(s) {
 		switch {
 		case strings.ContainsRune("\\`*_[]<>|&~:@$", r),
 			strings.ContainsRune("#+-=", r) && last == ' ',

@@ -17,29 +17,29 @@ type Facts struct {
 	Name       string // as it is first known
 	Reward     bool   // it scores texts and writes none
 	Parameters int64
-	Shape      *Shape // nil where the model's files are not here
-	Files      []File // of the stored model, in order of name
-	Exported   []File // those that an exported folder has in another form, for other programs
-	Padded     bool   // of them the vocabulary: a padding token was added
-	KeepsBias  bool   // score.bias of a reward model could not be folded into what other programs read
-	Evaluation *Evaluation
-	Agreements []Agreement // in order of the lineage's dataset nodes
+	Shape      *ModelShape // nil where the model's files are not here
+	Files      []ModelFile // of the stored model, in order of name
+	Exported   []ModelFile // those that an exported folder has in another form, for other programs
+	Padded     bool        // of them the vocabulary: a padding token was added
+	KeepsBias  bool        // score.bias of a reward model could not be folded into what other programs read
+	Evaluation *EvaluationFacts
+	Agreements []AgreementFacts // in order of the lineage's dataset nodes
 }
 
-// Shape is the transformer's.
-type Shape struct {
+// ModelShape is the transformer's.
+type ModelShape struct {
 	Layers, Width, Heads, Context, Vocab int
 }
 
-// File is one file of the model.
-type File struct {
+// ModelFile is one file of the model.
+type ModelFile struct {
 	Name   string
 	Digest trimtab.Digest
 	Bytes  int64
 }
 
-// Agreement is how often two labellers of a version ordered a pair alike.
-type Agreement struct {
+// AgreementFacts is how often two labellers of a version ordered a pair alike.
+type AgreementFacts struct {
 	Dataset trimtab.Digest
 	Share   float64
 	Common  int // pairs that two ordered; 0 where the stage measured the share by itself
@@ -47,28 +47,28 @@ type Agreement struct {
 	Unreadable bool
 }
 
-// Evaluation is the report of an evaluate stage that the model was in.
-type Evaluation struct {
+// EvaluationFacts is the report of an evaluate stage that the model was in.
+type EvaluationFacts struct {
 	Document   trimtab.Digest
 	Run, Stage string
 	Number     int // of the attempt
 	EndedAt    *time.Time
 	As         string // the model's name in it
-	Report     Report
+	Report     EvaluationReport
 }
 
-// Report is an evaluation as an evaluate stage writes it, as far as the papers show it.
-type Report struct {
-	Models      map[string]Scores `json:"models"`
-	RewardModel *Accuracy         `json:"reward_model"`
-	Wins        *Estimate         `json:"ppo_over_sft"`
-	Prompts     int               `json:"prompts"`
-	Overlap     int               `json:"overlap"`
-	Judge       string            `json:"judge"`
+// EvaluationReport is an evaluation as an evaluate stage writes it, as far as the papers show it.
+type EvaluationReport struct {
+	Models      map[string]ModelScores `json:"models"`
+	RewardModel *RewardAccuracy        `json:"reward_model"`
+	Wins        *WinRate               `json:"ppo_over_sft"`
+	Prompts     int                    `json:"prompts"`
+	Overlap     int                    `json:"overlap"`
+	Judge       string                 `json:"judge"`
 }
 
-// Scores are a model's means on held-out prompts.
-type Scores struct {
+// ModelScores are a model's means on held-out prompts.
+type ModelScores struct {
 	Gold     *float64 `json:"gold"`
 	Followed *float64 `json:"followed"`
 	True     *float64 `json:"true"`
@@ -80,8 +80,8 @@ type Scores struct {
 	Ended    *float64 `json:"ended"`
 }
 
-// Accuracy is a reward model's on held-out rankings, with its 95 % interval.
-type Accuracy struct {
+// RewardAccuracy is a reward model's on held-out rankings, with its 95 % interval.
+type RewardAccuracy struct {
 	Pairs      int     `json:"pairs"`
 	Accuracy   float64 `json:"accuracy"`
 	Low        float64 `json:"low"`
@@ -89,8 +89,8 @@ type Accuracy struct {
 	LongerWins float64 `json:"longer_wins"`
 }
 
-// Estimate is a number with its 95 % interval.
-type Estimate struct {
+// WinRate is a number with its 95 % interval.
+type WinRate struct {
 	Value float64 `json:"value"`
 	Low   float64 `json:"low"`
 	High  float64 `json:"high"`
@@ -104,7 +104,7 @@ type measure struct {
 }
 
 // measures lists what an evaluation says of a model under a name, in a fixed order.
-func (r Report) measures(name string, reward bool) []measure {
+func (r EvaluationReport) measures(name string, reward bool) []measure {
 	if a := r.RewardModel; reward && a != nil {
 		return []measure{{"accuracy on held-out comparisons", "share", a.Accuracy, &a.Low, &a.High},
 			{"accuracy of preferring the longer answer", "share", a.LongerWins, nil, nil}}
@@ -154,13 +154,13 @@ func (f *Facts) stages() []*Node {
 	return list
 }
 
-// simulated reports whether any labels behind the model are of labellers that the program plays.
-func (f *Facts) simulated() bool {
+// hasSimulatedLabels reports whether any labels behind the model are of labellers that the program plays.
+func (f *Facts) hasSimulatedLabels() bool {
 	return slices.ContainsFunc(f.nodes(NodeDataset), func(n *Node) bool { return n.Dataset.Simulated })
 }
 
 // config is the settings of an attempt, nil where the record has none.
-func (f *Facts) config(a *Attempt) json.RawMessage {
+func (f *Facts) config(a *AttemptFacts) json.RawMessage {
 	n := f.Lineage.Node(a.Config)
 	if n == nil {
 		return nil
@@ -202,10 +202,10 @@ func settings(raw json.RawMessage) []setting {
 }
 
 // agreement finds what is known of how a version's labellers agree.
-func (f *Facts) agreement(d trimtab.Digest) (Agreement, bool) {
-	i := slices.IndexFunc(f.Agreements, func(a Agreement) bool { return a.Dataset == d })
+func (f *Facts) agreement(d trimtab.Digest) (AgreementFacts, bool) {
+	i := slices.IndexFunc(f.Agreements, func(a AgreementFacts) bool { return a.Dataset == d })
 	if i < 0 {
-		return Agreement{}, false
+		return AgreementFacts{}, false
 	}
 	return f.Agreements[i], true
 }

@@ -46,19 +46,19 @@ type Node struct {
 	ID      trimtab.Digest  `json:"id"`
 	Kind    string          `json:"kind"`
 	Name    string          `json:"name"`
-	Model   *Model          `json:"model,omitempty"`
-	Attempt *Attempt        `json:"attempt,omitempty"`
-	Run     *Run            `json:"run,omitempty"`
+	Model   *ModelFacts     `json:"model,omitempty"`
+	Attempt *AttemptFacts   `json:"attempt,omitempty"`
+	Run     *RunFacts       `json:"run,omitempty"`
 	Config  json.RawMessage `json:"config,omitempty"`
-	Dataset *Dataset        `json:"dataset,omitempty"`
-	Import  *Import         `json:"import,omitempty"`
+	Dataset *DatasetFacts   `json:"dataset,omitempty"`
+	Import  *ImportFacts    `json:"import,omitempty"`
 }
 
 // IDOf is the id of what has no content of its own to be named by.
 func IDOf(kind, name string) trimtab.Digest { return trimtab.DigestOf([]byte(kind + " " + name)) }
 
-// Model is what a model node tells.
-type Model struct {
+// ModelFacts is what a model node tells.
+type ModelFacts struct {
 	Names      []string `json:"names"` // the oldest first
 	Kind       string   `json:"kind"`  // model, reward
 	Parameters int64    `json:"parameters,omitempty"`
@@ -71,8 +71,8 @@ type Model struct {
 	Absent bool `json:"absent,omitempty"`
 }
 
-// Attempt is what an attempt node tells.
-type Attempt struct {
+// AttemptFacts is what an attempt node tells.
+type AttemptFacts struct {
 	Run            string           `json:"run"`
 	Stage          string           `json:"stage"`
 	StageKind      string           `json:"stage_kind"`
@@ -94,17 +94,17 @@ type Attempt struct {
 	Inputs         []trimtab.Named  `json:"inputs"`
 	Outputs        []trimtab.Named  `json:"outputs"`
 	Metrics        []trimtab.Metric `json:"metrics"`
-	Decisions      []Decision       `json:"decisions,omitempty"`
+	Decisions      []DecisionFacts  `json:"decisions,omitempty"`
 }
 
 // Name is the attempt in a few words.
-func (a Attempt) Name() string { return fmt.Sprintf("%s/%s/%d", a.Run, a.Stage, a.Number) }
+func (a AttemptFacts) Name() string { return fmt.Sprintf("%s/%s/%d", a.Run, a.Stage, a.Number) }
 
 // Version is the code of the stage, as ppo/1.
-func (a Attempt) Version() string { return fmt.Sprintf("%s/%d", a.StageKind, a.StageVersion) }
+func (a AttemptFacts) Version() string { return fmt.Sprintf("%s/%d", a.StageKind, a.StageVersion) }
 
-// Decision is what a person decided about an attempt against the machine.
-type Decision struct {
+// DecisionFacts is what a person decided about an attempt against the machine.
+type DecisionFacts struct {
 	Decision string    `json:"decision"`
 	Reason   string    `json:"reason"`
 	Actor    string    `json:"actor"`          // who he said he is
@@ -116,15 +116,15 @@ type Decision struct {
 const commonRole = "trimtab_app"
 
 // By is who decided: the name that he gave, and his own database role if he has one.
-func (d Decision) By() string {
+func (d DecisionFacts) By() string {
 	if d.Role == "" || d.Role == commonRole {
 		return d.Actor
 	}
 	return d.Actor + " as database role " + d.Role
 }
 
-// Run is what a run node tells.
-type Run struct {
+// RunFacts is what a run node tells.
+type RunFacts struct {
 	ID         string         `json:"id"`
 	Actor      string         `json:"actor"`
 	Reason     string         `json:"reason,omitempty"`
@@ -133,8 +133,8 @@ type Run struct {
 	CreatedAt  time.Time      `json:"created_at"`
 }
 
-// Dataset is what the node of a dataset version tells.
-type Dataset struct {
+// DatasetFacts is what the node of a dataset version tells.
+type DatasetFacts struct {
 	DataKind trimtab.Kind `json:"data_kind"`
 	Items    int          `json:"items"`
 	HeldOut  int          `json:"held_out"` // of them, for measuring only
@@ -154,8 +154,8 @@ type FrozenAs struct {
 	FrozenAt time.Time `json:"frozen_at"`
 }
 
-// Import is what tells how items came into a dataset.
-type Import struct {
+// ImportFacts is what tells how items came into a dataset.
+type ImportFacts struct {
 	Dataset  string         `json:"dataset"`
 	Sequence int64          `json:"sequence"` // of its event in the dataset's stream
 	Actor    string         `json:"actor"`
@@ -163,11 +163,11 @@ type Import struct {
 	Given    int            `json:"given"`
 	Added    int            `json:"added"`
 	Root     trimtab.Digest `json:"root"`  // of what was given
-	Files    []ImportedFile `json:"files"` // where they are known
+	Files    []ImportFile   `json:"files"` // where they are known
 }
 
-// ImportedFile is a file that items were read from.
-type ImportedFile struct {
+// ImportFile is a file that items were read from.
+type ImportFile struct {
 	Name   string         `json:"name"`
 	Digest trimtab.Digest `json:"digest"`
 	Bytes  int64          `json:"bytes"`
@@ -249,9 +249,9 @@ func (l *Lineage) From(id trimtab.Digest) []Edge {
 	return edges
 }
 
-// Maker is the attempt that did the work for a model or a dataset version: its maker, or the one
+// Producer is the attempt that did the work for a model or a dataset version: its maker, or the one
 // that the maker took it over from. It is nil for what was imported.
-func (l *Lineage) Maker(of trimtab.Digest) *Attempt {
+func (l *Lineage) Producer(of trimtab.Digest) *AttemptFacts {
 	at, seen := of, map[trimtab.Digest]bool{}
 	for !seen[at] {
 		seen[at] = true

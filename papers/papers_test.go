@@ -37,35 +37,35 @@ func at(minute int) time.Time {
 // aligned by one person's rankings; every name in it goes through say.
 func example(say func(string) string) *Facts {
 	l := Lineage{Schema: LineageSchema, Model: digest("ppo")}
-	attempt := func(stage, kind string, minute int, inputs ...trimtab.Named) *Attempt {
+	attempt := func(stage, kind string, minute int, inputs ...trimtab.Named) *AttemptFacts {
 		start, end := at(minute), at(minute+1)
-		return &Attempt{Run: "run1", Stage: stage, StageKind: kind, Number: 2, Status: "completed", Actor: say("ann"), Reason: say("to see"),
+		return &AttemptFacts{Run: "run1", Stage: stage, StageKind: kind, Number: 2, Status: "completed", Actor: say("ann"), Reason: say("to see"),
 			CreatedAt: start, StartedAt: &start, EndedAt: &end, Steps: 4, Seed: 1<<64 - 1, Numerics: "v1", StageVersion: 3, Build: digest("build").Hex(),
 			Config: digest("config of " + stage), CacheKey: digest("key of " + stage), Inputs: inputs,
 			Metrics: []trimtab.Metric{{Name: "loss", Value: 1.25}, {Name: "kl", Value: 0.1}}}
 	}
 	model := func(name string, parameters int64) Node {
-		return Node{ID: digest(name), Kind: NodeModel, Name: say("run1/" + name), Model: &Model{Names: []string{say("run1/" + name)}, Kind: "model", Parameters: parameters}}
+		return Node{ID: digest(name), Kind: NodeModel, Name: say("run1/" + name), Model: &ModelFacts{Names: []string{say("run1/" + name)}, Kind: "model", Parameters: parameters}}
 	}
 	set := func(name string, kind trimtab.Kind, items, heldOut, pairs int) Node {
-		return Node{ID: digest(name), Kind: NodeDataset, Name: say(name), Dataset: &Dataset{DataKind: kind, Items: items, HeldOut: heldOut, Pairs: pairs,
+		return Node{ID: digest(name), Kind: NodeDataset, Name: say(name), Dataset: &DatasetFacts{DataKind: kind, Items: items, HeldOut: heldOut, Pairs: pairs,
 			Names: []FrozenAs{{say(name), say("bob"), at(1)}}}}
 	}
-	made := func(name string, a *Attempt) trimtab.Digest {
+	made := func(name string, a *AttemptFacts) trimtab.Digest {
 		id := IDOf(NodeAttempt, a.Name())
 		l.Link(Edge{From: digest(name), To: id, Role: RoleMadeBy})
 		l.Add(Node{ID: id, Kind: NodeAttempt, Name: a.Name(), Attempt: a})
 		l.Add(Node{ID: a.Config, Kind: NodeConfig, Name: "config of " + a.Stage,
 			Config: json.RawMessage(`{"config":{"optim":{"lr":0.0005},"batch":32,"note":` + string(must(json.Marshal(say("n")))) + `},"kind":"` + a.StageKind + `"}`)})
 		l.Link(Edge{From: id, To: a.Config, Role: RoleConfig})
-		l.Add(Node{ID: IDOf(NodeRun, a.Run), Kind: NodeRun, Name: say("assistant"), Run: &Run{ID: a.Run, Actor: say("ann"), Reason: say("again"), Origin: "run0", CreatedAt: at(2)}})
+		l.Add(Node{ID: IDOf(NodeRun, a.Run), Kind: NodeRun, Name: say("assistant"), Run: &RunFacts{ID: a.Run, Actor: say("ann"), Reason: say("again"), Origin: "run0", CreatedAt: at(2)}})
 		l.Link(Edge{From: id, To: IDOf(NodeRun, a.Run), Role: RoleRun})
 		return id
 	}
 	imported := func(name string, items int) {
 		id := IDOf(NodeImport, name)
-		l.Add(Node{ID: id, Kind: NodeImport, Name: say(name + "#2"), Import: &Import{Dataset: say(name), Sequence: 2, Actor: say("cat"), At: at(0), Given: items, Added: items,
-			Root: digest(name), Files: []ImportedFile{{say(name + ".jsonl"), digest("file of " + name), 1234, items}}}})
+		l.Add(Node{ID: id, Kind: NodeImport, Name: say(name + "#2"), Import: &ImportFacts{Dataset: say(name), Sequence: 2, Actor: say("cat"), At: at(0), Given: items, Added: items,
+			Root: digest(name), Files: []ImportFile{{say(name + ".jsonl"), digest("file of " + name), 1234, items}}}})
 		l.Link(Edge{From: digest(name), To: id, Role: RoleImported, Count: items})
 	}
 	person := func(kind, name, of string, role, guideline string, count, heldOut int) {
@@ -74,7 +74,7 @@ func example(say func(string) string) *Facts {
 	}
 	l.Add(model("ppo", 43904))
 	ppo := attempt("ppo", "ppo", 20)
-	ppo.Decisions = []Decision{{"approve", say("the gate is too strict"), say("dan"), commonRole, at(22)}}
+	ppo.Decisions = []DecisionFacts{{"approve", say("the gate is too strict"), say("dan"), commonRole, at(22)}}
 	id := made("ppo", ppo)
 	for _, in := range []struct{ role, name string }{{"model", "sft"}, {"reward", "reward"}, {"prompts", "asked"}, {RoleReference, "sft"}} {
 		l.Link(Edge{From: id, To: digest(in.name), Role: in.role})
@@ -114,12 +114,12 @@ func example(say func(string) string) *Facts {
 	l.Sort()
 	v := func(x float64) *float64 { return &x }
 	end := at(30)
-	return &Facts{Lineage: l, Name: say("run1/ppo"), Parameters: 43904, Shape: &Shape{2, 32, 2, 64, 512},
-		Files: []File{{"config.json", digest("config.json"), 600}, {"model.safetensors", digest("weights"), 176000}},
-		Evaluation: &Evaluation{Document: digest("report"), Run: "run1", Stage: "evaluate", Number: 1, EndedAt: &end, As: "ppo", Report: Report{Prompts: 32, Overlap: 1,
-			Models: map[string]Scores{"base": {Reward: v(-1), Length: v(15.5)}, "sft": {Reward: v(0.25), Length: v(12)}, "ppo": {Reward: v(1.125), KL: v(0.75), Length: v(10.5), Ended: v(1)}},
-			Wins:   &Estimate{0.625, 0.5, 0.75}}},
-		Agreements: []Agreement{{Dataset: digest("votes"), Share: 0.725, Common: 40}}}
+	return &Facts{Lineage: l, Name: say("run1/ppo"), Parameters: 43904, Shape: &ModelShape{2, 32, 2, 64, 512},
+		Files: []ModelFile{{"config.json", digest("config.json"), 600}, {"model.safetensors", digest("weights"), 176000}},
+		Evaluation: &EvaluationFacts{Document: digest("report"), Run: "run1", Stage: "evaluate", Number: 1, EndedAt: &end, As: "ppo", Report: EvaluationReport{Prompts: 32, Overlap: 1,
+			Models: map[string]ModelScores{"base": {Reward: v(-1), Length: v(15.5)}, "sft": {Reward: v(0.25), Length: v(12)}, "ppo": {Reward: v(1.125), KL: v(0.75), Length: v(10.5), Ended: v(1)}},
+			Wins:   &WinRate{0.625, 0.5, 0.75}}},
+		Agreements: []AgreementFacts{{Dataset: digest("votes"), Share: 0.725, Common: 40}}}
 }
 
 func must[T any](v T, err error) T {
@@ -338,7 +338,7 @@ func TestCardOfARewardModel(t *testing.T) {
 		padded = "has one more token\nfor it, whose row of the embedding is zero."
 		right  = "Padding stands on the right"
 	)
-	exported := []File{{"model.safetensors", digest("exported weights"), 176000}}
+	exported := []ModelFile{{"model.safetensors", digest("exported weights"), 176000}}
 	for name, c := range map[string]struct {
 		facts Facts
 		want  []string
@@ -368,7 +368,7 @@ func TestCardOfARewardModel(t *testing.T) {
 func TestLittleKnown(t *testing.T) {
 	when := at(0)
 	f := &Facts{Name: "gpt2", Lineage: Lineage{Model: digest("base"), Nodes: []Node{{ID: digest("base"), Kind: NodeModel, Name: "gpt2",
-		Model: &Model{Names: []string{"gpt2"}, ImportedBy: "ann", ImportedAt: &when, Absent: true}}}}}
+		Model: &ModelFacts{Names: []string{"gpt2"}, ImportedBy: "ann", ImportedAt: &when, Absent: true}}}}}
 	checkBOM(t, must(BOM(f)))
 	for _, want := range []string{"by ann on 2026-03-01 11:00:30 UTC: the record knows nothing of how it was made", "has no evaluation", "are not in the store", "gpt2 was imported"} {
 		if !strings.Contains(string(Card(f)), want) {
@@ -437,7 +437,7 @@ func bomSchema(t *testing.T) *jsonschema.Schema {
 // A person is named as he named himself; a database role of his own says more, the common one nothing.
 func TestDecidedBy(t *testing.T) {
 	for _, c := range []struct{ role, want string }{{"", "dan"}, {commonRole, "dan"}, {"dan_db", "dan as database role dan_db"}} {
-		if got := (Decision{Actor: "dan", Role: c.role}).By(); got != c.want {
+		if got := (DecisionFacts{Actor: "dan", Role: c.role}).By(); got != c.want {
 			t.Errorf("role %q: %q, want %q", c.role, got, c.want)
 		}
 	}

@@ -68,7 +68,7 @@ type runDetails struct {
 // dependencies came from is in theirs. An imported model has none: NotFound
 // "provenance_unknown".
 func Provenance(f *Facts) ([]byte, error) {
-	a := f.Lineage.Maker(f.Lineage.Model)
+	a := f.Lineage.Producer(f.Lineage.Model)
 	if a == nil {
 		return nil, trimtab.NewError(trimtab.NotFound, "provenance_unknown", "ask where it was imported from",
 			"model %s was imported: the record does not know how it was made", f.Lineage.Model.Short())
@@ -114,7 +114,7 @@ func (f *Facts) subjects() []resource {
 func sha256Of(d trimtab.Digest) map[string]string { return map[string]string{"sha256": d.Hex()} }
 
 // dependencies are what an attempt read, and the code that did it.
-func (f *Facts) dependencies(a *Attempt) []resource {
+func (f *Facts) dependencies(a *AttemptFacts) []resource {
 	var list []resource
 	id := IDOf(NodeAttempt, a.Name())
 	for _, e := range f.Lineage.From(id) {
@@ -135,7 +135,7 @@ func (f *Facts) dependencies(a *Attempt) []resource {
 		list = append(list, r)
 	}
 	for _, e := range f.Lineage.From(f.Lineage.Model) {
-		if e.Role == RoleTokenizer && !f.trained(e.To, id) {
+		if e.Role == RoleTokenizer && !f.trainedBy(e.To, id) {
 			list = append(list, resource{Name: "tokenizer", Digest: sha256Of(e.To)})
 		}
 	}
@@ -146,8 +146,8 @@ func (f *Facts) dependencies(a *Attempt) []resource {
 	return append(list, code)
 }
 
-// trained reports whether a tokenizer was made by an attempt, and so was no dependency of it.
-func (f *Facts) trained(tokenizer, attempt trimtab.Digest) bool {
+// trainedBy reports whether a tokenizer was made by an attempt, and so was no dependency of it.
+func (f *Facts) trainedBy(tokenizer, attempt trimtab.Digest) bool {
 	for _, e := range f.Lineage.From(tokenizer) {
 		if e.Role == RoleTrainedBy && e.To == attempt {
 			return true
@@ -157,7 +157,7 @@ func (f *Facts) trained(tokenizer, attempt trimtab.Digest) bool {
 }
 
 // byproducts are the attempt's final metrics, and the report of the model's evaluation.
-func (f *Facts) byproducts(a *Attempt) ([]resource, error) {
+func (f *Facts) byproducts(a *AttemptFacts) ([]resource, error) {
 	metrics := a.Metrics
 	if metrics == nil {
 		metrics = []trimtab.Metric{}

@@ -28,19 +28,19 @@ const (
 // attempt that made it; or, without a node, the place where an arrow from from
 // passes between the boxes of a column.
 type box struct {
-	n      *Node
-	from   *box
-	lines  []string
-	column int // from the right
-	index  int // in its column
-	in     int // arrows that end here
-	x, y   int
+	n        *Node
+	from     *box
+	lines    []string
+	column   int // from the right
+	index    int // in its column
+	incoming int // arrows that end here
+	x, y     int
 }
 
 func (b *box) height() int { return len(b.lines)*lineHeight + 2*boxPad }
 
-// picture is a lineage with its boxes and arrows.
-type picture struct {
+// diagram is a lineage with its boxes and arrows.
+type diagram struct {
 	l       *Lineage
 	boxes   map[trimtab.Digest]*box // by node; an attempt has the box of what it made
 	arrows  []arrow
@@ -49,10 +49,10 @@ type picture struct {
 
 // arrow leads from an origin to what came of it, by places between.
 type arrow struct {
-	from, to *box
-	role     string
-	nth      int    // of the arrows that end at to
-	by       []*box // from the left
+	from, to  *box
+	role      string
+	slot      int    // of the arrows that end at to
+	waypoints []*box // from the left
 }
 
 // SVG is a lineage as a picture: origins on the left, the model on the right.
@@ -60,12 +60,12 @@ type arrow struct {
 // and people are lines in the boxes that they belong to. It holds no script,
 // no link and no font.
 func (l *Lineage) SVG() []byte {
-	p := &picture{l: l, boxes: map[trimtab.Digest]*box{}}
-	p.fill()
-	p.link()
-	p.layer()
-	p.order()
-	width, height := p.place()
+	p := &diagram{l: l, boxes: map[trimtab.Digest]*box{}}
+	p.addBoxes()
+	p.addArrows()
+	p.assignColumns()
+	p.orderColumns()
+	width, height := p.position()
 	var b strings.Builder
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %d %d" font-family="DejaVu Sans Mono, Menlo, Consolas, monospace" font-size="12">`+"\n",
 		width, height, width, height)
@@ -84,8 +84,8 @@ func (l *Lineage) SVG() []byte {
 	return []byte(b.String())
 }
 
-// fill makes the boxes.
-func (p *picture) fill() {
+// addBoxes makes the boxes.
+func (p *diagram) addBoxes() {
 	for i := range p.l.Nodes {
 		switch n := &p.l.Nodes[i]; n.Kind {
 		case NodeModel, NodeDataset, NodeImport:
@@ -108,14 +108,14 @@ func (p *picture) fill() {
 	for i := range p.l.Nodes {
 		if x := p.boxes[p.l.Nodes[i].ID]; x != nil && x.n.ID == p.l.Nodes[i].ID {
 			for j, line := range x.lines {
-				x.lines[j] = cut(plain(line), boxChars)
+				x.lines[j] = truncate(sanitize(line), boxChars)
 			}
 		}
 	}
 }
 
-// link makes the arrows. Several roles between two boxes are one arrow.
-func (p *picture) link() {
+// addArrows makes the arrows. Several roles between two boxes are one arrow.
+func (p *diagram) addArrows() {
 	for _, e := range p.l.Edges {
 		from, to := p.boxes[e.To], p.boxes[e.From]
 		if from == nil || to == nil || from == to {
@@ -134,9 +134,9 @@ func (p *picture) link() {
 	}
 }
 
-// layer puts each box left of everything that came of it, as near as can be,
+// assignColumns puts each box left of everything that came of it, as near as can be,
 // and makes places for arrows that pass a column.
-func (p *picture) layer() {
+func (p *diagram) assignColumns() {
 	most := 0
 	for moved := true; moved && most <= len(p.l.Nodes); { // without cycles it ends by itself
 		moved = false
@@ -156,13 +156,13 @@ func (p *picture) layer() {
 	for i := range p.arrows {
 		a := &p.arrows[i]
 		for c := a.from.column - 1; c > a.to.column; c-- {
-			a.by = append(a.by, p.passing(a.from, c, most))
+			a.waypoints = append(a.waypoints, p.waypoint(a.from, c, most))
 		}
 	}
 }
 
-// passing is the place where arrows from a box pass a column.
-func (p *picture) passing(from *box, column, most int) *box {
+// waypoint is the place where arrows from a box pass a column.
+func (p *diagram) waypoint(from *box, column, most int) *box {
 	c := &p.columns[most-column]
 	i := slices.IndexFunc(*c, func(x *box) bool { return x.n == nil && x.from == from })
 	if i >= 0 {
@@ -173,11 +173,11 @@ func (p *picture) passing(from *box, column, most int) *box {
 	return x
 }
 
-// order puts each box of a column near what it leads to, from the right.
-func (p *picture) order() {
+// orderColumns puts each box of a column near what it leads to, from the right.
+func (p *diagram) orderColumns() {
 	next := map[*box][]*box{}
 	for _, a := range p.arrows {
-		path := slices.Concat([]*box{a.from}, a.by, []*box{a.to})
+		path := slices.Concat([]*box{a.from}, a.waypoints, []*box{a.to})
 		for i := range path[1:] {
 			next[path[i]] = append(next[path[i]], path[i+1])
 		}
@@ -220,7 +220,7 @@ func (n *Node) modelBox() []string {
 		lines = append(lines, fmt.Sprintf("%d parameters", n.Model.Parameters))
 	}
 	if n.Model.ImportedAt != nil {
-		lines = append(lines, "imported by "+n.Model.ImportedBy, moment(*n.Model.ImportedAt))
+		lines = append(lines, "imported by "+n.Model.ImportedBy, formatTime(*n.Model.ImportedAt))
 	}
 	return lines
 }
@@ -237,18 +237,18 @@ func (l *Lineage) attemptLines(e Edge) []string {
 			return append(lines, "which reused")
 		}
 	}
-	return append(lines, fmt.Sprintf("%s, seed %d, %s", a.Version(), a.Seed, a.Numerics), "config "+a.Config.Short(), "build "+short(a.Build),
-		strings.TrimPrefix(ended(a.EndedAt), ", "))
+	return append(lines, fmt.Sprintf("%s, seed %d, %s", a.Version(), a.Seed, a.Numerics), "config "+a.Config.Short(), "build "+shortBuild(a.Build),
+		strings.TrimPrefix(endedClause(a.EndedAt), ", "))
 }
 
 func (l *Lineage) datasetBox(n *Node) []string {
 	d := n.Dataset
-	lines := []string{n.Name, n.ID.Short(), number(d.Items, "item") + " of " + string(d.DataKind)}
+	lines := []string{n.Name, n.ID.Short(), quantity(d.Items, "item") + " of " + string(d.DataKind)}
 	if d.HeldOut > 0 {
 		lines = append(lines, fmt.Sprintf("%d of them held out", d.HeldOut))
 	}
 	if d.Pairs > 0 {
-		lines = append(lines, number(d.Pairs, "comparison"))
+		lines = append(lines, quantity(d.Pairs, "comparison"))
 	}
 	if d.Simulated {
 		lines = append(lines, "simulated labellers:")
@@ -271,7 +271,7 @@ func (l *Lineage) peopleLines(id trimtab.Digest) []string {
 			more++
 			continue
 		}
-		lines = append(lines, fmt.Sprintf("%4d by %s", e.Count, l.Node(e.To).person()))
+		lines = append(lines, fmt.Sprintf("%4d by %s", e.Count, l.Node(e.To).personName()))
 	}
 	if more > 0 {
 		lines = append(lines, fmt.Sprintf("and %d more", more))
@@ -280,15 +280,15 @@ func (l *Lineage) peopleLines(id trimtab.Digest) []string {
 }
 
 func (n *Node) importBox() []string {
-	lines := []string{"import", "by " + n.Import.Actor, moment(n.Import.At), number(n.Import.Given, "item") + " given"}
+	lines := []string{"import", "by " + n.Import.Actor, formatTime(n.Import.At), quantity(n.Import.Given, "item") + " given"}
 	for _, f := range n.Import.Files {
 		lines = append(lines, f.Name+" "+f.Digest.Short())
 	}
 	return lines
 }
 
-// place gives every box its corner and returns the size of the picture.
-func (p *picture) place() (width, height int) {
+// position gives every box its corner and returns the size of the picture.
+func (p *diagram) position() (width, height int) {
 	tall := func(c []*box) int {
 		h := 0
 		for _, x := range c {
@@ -307,18 +307,18 @@ func (p *picture) place() (width, height int) {
 			y += x.height() + gapDown
 		}
 	}
-	p.ends()
+	p.assignArrowSlots()
 	return 2*margin + len(p.columns)*(boxWidth+gapAcross) - gapAcross, 2*margin + most
 }
 
-// ends has arrows end from the top in the order in which they come.
-func (p *picture) ends() {
-	last := func(a arrow) int { return slices.Concat([]*box{a.from}, a.by)[len(a.by)].index }
+// assignArrowSlots has arrows end from the top in the order in which they come.
+func (p *diagram) assignArrowSlots() {
+	last := func(a arrow) int { return slices.Concat([]*box{a.from}, a.waypoints)[len(a.waypoints)].index }
 	slices.SortStableFunc(p.arrows, func(a, b arrow) int { return cmp.Compare(last(a), last(b)) })
 	for i := range p.arrows {
 		a := &p.arrows[i]
-		a.to.in++
-		a.nth = a.to.in
+		a.to.incoming++
+		a.slot = a.to.incoming
 	}
 }
 
@@ -332,24 +332,24 @@ func (a arrow) draw(b *strings.Builder) {
 		fmt.Fprintf(&path, "C%d %d %d %d %d %d", x+half, y, tox-half, toy, tox, toy)
 		x, y = tox, toy
 	}
-	for _, between := range a.by {
+	for _, between := range a.waypoints {
 		curve(between.x, between.y+boxPad)
 		x += boxWidth
 		fmt.Fprintf(&path, "H%d", x)
 	}
-	curve(a.to.x, a.to.y+a.nth*a.to.height()/(a.to.in+1))
+	curve(a.to.x, a.to.y+a.slot*a.to.height()/(a.to.incoming+1))
 	fmt.Fprintf(b, `<path d="%s" fill="none" stroke="#98a2b3" stroke-width="1.3" marker-end="url(#end)"/>`+"\n", path.String())
-	fmt.Fprintf(b, `<text x="%d" y="%d" text-anchor="end" font-size="10" fill="#475467">%s</text>`+"\n", x-8, y-4, escapeXML(cut(plain(a.role), roleChars)))
+	fmt.Fprintf(b, `<text x="%d" y="%d" text-anchor="end" font-size="10" fill="#475467">%s</text>`+"\n", x-8, y-4, escapeXML(truncate(sanitize(a.role), roleChars)))
 }
 
-// fills are the colours of boxes by kind.
-var fills = map[string]string{NodeModel: "#dbeafe", NodeAttempt: "#f2f4f7", NodeDataset: "#dcfce7", NodeImport: "#fef3c7"}
+// boxColours are the colours of boxes by kind.
+var boxColours = map[string]string{NodeModel: "#dbeafe", NodeAttempt: "#f2f4f7", NodeDataset: "#dcfce7", NodeImport: "#fef3c7"}
 
 func (x *box) draw(b *strings.Builder) {
 	if x.n == nil {
 		return
 	}
-	fmt.Fprintf(b, `<g><rect x="%d" y="%d" width="%d" height="%d" rx="6" fill="%s" stroke="#475467"/>`, x.x, x.y, boxWidth, x.height(), fills[x.n.Kind])
+	fmt.Fprintf(b, `<g><rect x="%d" y="%d" width="%d" height="%d" rx="6" fill="%s" stroke="#475467"/>`, x.x, x.y, boxWidth, x.height(), boxColours[x.n.Kind])
 	for i, line := range x.lines {
 		weight := ""
 		if i == 0 {
@@ -360,17 +360,17 @@ func (x *box) draw(b *strings.Builder) {
 	fmt.Fprintf(b, "<title>%s %s</title></g>\n", x.n.Kind, x.n.ID)
 }
 
-// cut shortens a line to at most n characters.
-func cut(s string, n int) string {
+// truncate shortens a line to at most n characters.
+func truncate(s string, n int) string {
 	if utf8.RuneCountInString(s) <= n {
 		return s
 	}
 	return string([]rune(s)[:n-1]) + "…"
 }
 
-// plain replaces what is no visible character: control characters, direction
+// sanitize replaces what is no visible character: control characters, direction
 // overrides, characters of no width, and bytes that are no text.
-func plain(s string) string {
+func sanitize(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r != ' ' && !unicode.IsGraphic(r) || unicode.Is(unicode.Zl, r) || unicode.Is(unicode.Zp, r) {
 			return '\ufffd'

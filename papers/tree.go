@@ -38,7 +38,7 @@ func (t *tree) node(id trimtab.Digest, said, first, rest string) {
 		again, edges = " (above)", nil
 	}
 	t.shown[id] = true
-	t.lines = append(t.lines, first+said+n.line()+again)
+	t.lines = append(t.lines, first+said+n.summary()+again)
 	rows := t.rows(n, edges)
 	for i, r := range rows {
 		branch, below := "├─ ", "│  "
@@ -49,7 +49,7 @@ func (t *tree) node(id trimtab.Digest, said, first, rest string) {
 			t.lines = append(t.lines, rest+branch+r.text)
 			continue
 		}
-		t.node(r.edge.To, r.edge.said(), rest+branch, rest+below)
+		t.node(r.edge.To, r.edge.label(), rest+branch, rest+below)
 	}
 }
 
@@ -63,13 +63,13 @@ type row struct {
 func (t *tree) rows(n *Node, edges []Edge) []row {
 	var rows []row
 	if n.Attempt != nil && edges != nil {
-		for _, line := range n.Attempt.lines() {
+		for _, line := range n.Attempt.details() {
 			rows = append(rows, row{text: line})
 		}
 	}
 	if n.Import != nil && edges == nil {
 		for _, f := range n.Import.Files {
-			rows = append(rows, row{text: fmt.Sprintf("file %s, %s: %s", f.Name, number(f.Items, "item"), f.Digest.Short())})
+			rows = append(rows, row{text: fmt.Sprintf("file %s, %s: %s", f.Name, quantity(f.Items, "item"), f.Digest.Short())})
 		}
 	}
 	people := 0
@@ -87,21 +87,21 @@ func (t *tree) rows(n *Node, edges []Edge) []row {
 	return rows
 }
 
-// said is what stands before the node that an edge leads to.
-func (e Edge) said() string {
+// label is what stands before the node that an edge leads to.
+func (e Edge) label() string {
 	under := ""
 	if e.Guideline != "" {
 		under = " under guideline " + e.Guideline
 	}
 	switch e.Role {
 	case RoleRankedBy:
-		return fmt.Sprintf("%s%s%s by ", number(e.Count, "ranking"), e.heldOut(), under)
+		return fmt.Sprintf("%s%s%s by ", quantity(e.Count, "ranking"), e.heldOut(), under)
 	case RoleWrittenBy:
-		return fmt.Sprintf("%s%s by ", number(e.Count, "demonstration"), e.heldOut())
+		return fmt.Sprintf("%s%s by ", quantity(e.Count, "demonstration"), e.heldOut())
 	case RoleSampledBy:
-		return fmt.Sprintf("%s sampled by ", number(e.Count, "response"))
+		return fmt.Sprintf("%s sampled by ", quantity(e.Count, "response"))
 	case RoleImported:
-		return number(e.Count, "item") + " of "
+		return quantity(e.Count, "item") + " of "
 	case RoleReference:
 		return "KL reference: "
 	case RoleTokenizer, RoleRun, RoleConfig:
@@ -117,8 +117,8 @@ func (e Edge) heldOut() string {
 	return fmt.Sprintf(" (%d held out)", e.HeldOut)
 }
 
-// line is a node in a line.
-func (n *Node) line() string {
+// summary is a node in a line.
+func (n *Node) summary() string {
 	switch n.Kind {
 	case NodeModel:
 		return n.modelLine()
@@ -126,17 +126,17 @@ func (n *Node) line() string {
 		a := n.Attempt
 		return fmt.Sprintf("attempt %d of %s in run %s, %s", a.Number, a.Stage, a.Run, a.Status)
 	case NodeRun:
-		return fmt.Sprintf("run %s (%s) by %s on %s%s", n.Run.ID, n.Name, n.Run.Actor, day(n.Run.CreatedAt), because(n.Run.Reason))
+		return fmt.Sprintf("run %s (%s) by %s on %s%s", n.Run.ID, n.Name, n.Run.Actor, formatDate(n.Run.CreatedAt), withReason(n.Run.Reason))
 	case NodeConfig:
 		return "config " + n.ID.Short()
 	case NodeDataset:
 		return n.datasetLine()
 	case NodeImport:
-		return fmt.Sprintf("an import into %s by %s on %s", n.Import.Dataset, n.Import.Actor, moment(n.Import.At))
+		return fmt.Sprintf("an import into %s by %s on %s", n.Import.Dataset, n.Import.Actor, formatTime(n.Import.At))
 	case NodeTokenizer:
 		return "tokenizer " + n.ID.Short()
 	case NodeLabeller, NodeDemonstrator:
-		return n.person()
+		return n.personName()
 	}
 	return n.Kind + " " + n.Name
 }
@@ -148,10 +148,10 @@ func (n *Node) modelLine() string {
 		text += fmt.Sprintf(", %d parameters", m.Parameters)
 	}
 	if m.ImportedAt != nil {
-		text += fmt.Sprintf(", imported by %s on %s", m.ImportedBy, moment(*m.ImportedAt))
+		text += fmt.Sprintf(", imported by %s on %s", m.ImportedBy, formatTime(*m.ImportedAt))
 	}
 	if m.AlsoMadeBy > 0 {
-		text += fmt.Sprintf(", made %s more by others", number(m.AlsoMadeBy, "time"))
+		text += fmt.Sprintf(", made %s more by others", quantity(m.AlsoMadeBy, "time"))
 	}
 	if m.Absent {
 		text += ", not in this store"
@@ -161,15 +161,15 @@ func (n *Node) modelLine() string {
 
 func (n *Node) datasetLine() string {
 	d := n.Dataset
-	text := fmt.Sprintf("%s %s, %s of %s", n.Name, n.ID.Short(), number(d.Items, "item"), d.DataKind)
+	text := fmt.Sprintf("%s %s, %s of %s", n.Name, n.ID.Short(), quantity(d.Items, "item"), d.DataKind)
 	if d.HeldOut > 0 {
 		text += fmt.Sprintf(" (%d held out)", d.HeldOut)
 	}
 	if d.Pairs > 0 {
-		text += fmt.Sprintf(", %s", number(d.Pairs, "comparison"))
+		text += fmt.Sprintf(", %s", quantity(d.Pairs, "comparison"))
 	}
 	if d.Erased > 0 {
-		text += fmt.Sprintf(", %s erased since", number(d.Erased, "item"))
+		text += fmt.Sprintf(", %s erased since", quantity(d.Erased, "item"))
 	}
 	if d.Simulated {
 		text += ", by simulated labellers"
@@ -180,46 +180,46 @@ func (n *Node) datasetLine() string {
 	return text
 }
 
-func (n *Node) person() string {
+func (n *Node) personName() string {
 	if n.Name == "" {
 		return "unnamed"
 	}
 	return n.Name
 }
 
-// lines is what an attempt's own record tells, a few words a line.
-func (a *Attempt) lines() []string {
+// details is what an attempt's own record tells, a few words a line.
+func (a *AttemptFacts) details() []string {
 	lines := []string{
-		fmt.Sprintf("seed %d, numerics %s, code %s, build %s", a.Seed, a.Numerics, a.Version(), short(a.Build)),
-		fmt.Sprintf("%s%s, begun by %s%s", number(a.Steps, "step"), ended(a.EndedAt), a.Actor, because(a.Reason)),
+		fmt.Sprintf("seed %d, numerics %s, code %s, build %s", a.Seed, a.Numerics, a.Version(), shortBuild(a.Build)),
+		fmt.Sprintf("%s%s, begun by %s%s", quantity(a.Steps, "step"), endedClause(a.EndedAt), a.Actor, withReason(a.Reason)),
 	}
 	for _, d := range a.Decisions {
-		lines = append(lines, fmt.Sprintf("%s by %s on %s%s", d.Decision, d.By(), moment(d.At), because(d.Reason)))
+		lines = append(lines, fmt.Sprintf("%s by %s on %s%s", d.Decision, d.By(), formatTime(d.At), withReason(d.Reason)))
 	}
 	return lines
 }
 
-func because(reason string) string {
+func withReason(reason string) string {
 	if reason == "" {
 		return ""
 	}
 	return ": " + reason
 }
 
-func ended(at *time.Time) string {
+func endedClause(at *time.Time) string {
 	if at == nil {
 		return ""
 	}
-	return ", ended " + moment(*at)
+	return ", ended " + formatTime(*at)
 }
 
-func short(build string) string { return build[:min(12, len(build))] }
+func shortBuild(build string) string { return build[:min(12, len(build))] }
 
-func day(t time.Time) string    { return t.UTC().Format(time.DateOnly) }
-func moment(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }
+func formatDate(t time.Time) string { return t.UTC().Format(time.DateOnly) }
+func formatTime(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }
 
-// number is n things in words: 1 item, 2 items.
-func number(n int, thing string) string {
+// quantity is n things in words: 1 item, 2 items.
+func quantity(n int, thing string) string {
 	if n == 1 {
 		return "1 " + thing
 	}

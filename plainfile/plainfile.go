@@ -22,8 +22,8 @@ import (
 // ErrNotPlain is in the error for a path that is there and is no plain file.
 var ErrNotPlain = errors.New("not a plain file")
 
-// kind names what is not a plain file, in words.
-func kind(mode fs.FileMode) string {
+// fileType names what is not a plain file, in words.
+func fileType(mode fs.FileMode) string {
 	switch {
 	case mode.IsDir():
 		return "a folder"
@@ -39,8 +39,8 @@ func kind(mode fs.FileMode) string {
 	return "a special file"
 }
 
-func notPlain(op, path string, mode fs.FileMode) error {
-	return &fs.PathError{Op: op, Path: path, Err: fmt.Errorf("it is %s, %w", kind(mode), ErrNotPlain)}
+func notPlainError(op, path string, mode fs.FileMode) error {
+	return &fs.PathError{Op: op, Path: path, Err: fmt.Errorf("it is %s, %w", fileType(mode), ErrNotPlain)}
 }
 
 // Open opens a plain file for reading and never waits. What is something else
@@ -52,7 +52,7 @@ func Open(path string) (*os.File, error) { return OpenFile(path, os.O_RDONLY, 0)
 // it got, which it did not wait for.
 func OpenFile(path string, flag int, mode fs.FileMode) (*os.File, error) {
 	if st, err := os.Stat(path); err == nil && !st.Mode().IsRegular() {
-		return nil, notPlain("open", path, st.Mode())
+		return nil, notPlainError("open", path, st.Mode())
 	}
 	f, err := os.OpenFile(path, flag|syscall.O_NONBLOCK, mode) // which means nothing for a plain file
 	if err != nil {
@@ -60,7 +60,7 @@ func OpenFile(path string, flag int, mode fs.FileMode) (*os.File, error) {
 	}
 	st, err := f.Stat()
 	if err == nil && !st.Mode().IsRegular() {
-		err = notPlain("open", path, st.Mode())
+		err = notPlainError("open", path, st.Mode())
 	}
 	if err != nil {
 		f.Close()
@@ -129,19 +129,19 @@ func Read(path string) ([]byte, error) {
 	}
 }
 
-// New is NewFrom with bytes that are there already.
-func New(path string, mode fs.FileMode, data []byte) error {
-	return NewFrom(path, mode, func(w io.Writer) error { _, err := w.Write(data); return err })
+// WriteNew is WriteNewFrom with bytes that are there already.
+func WriteNew(path string, mode fs.FileMode, data []byte) error {
+	return WriteNewFrom(path, mode, func(w io.Writer) error { _, err := w.Write(data); return err })
 }
 
-// NewFrom writes a file that is not there yet, whole or not at all, and durably.
+// WriteNewFrom writes a file that is not there yet, whole or not at all, and durably.
 // Whatever is at the path already, a dangling symbolic link too, stays and
 // gives fs.ErrExist. The mode is less what the umask of the process takes away.
-func NewFrom(path string, mode fs.FileMode, write func(io.Writer) error) error {
+func WriteNewFrom(path string, mode fs.FileMode, write func(io.Writer) error) error {
 	if _, err := os.Lstat(path); err == nil {
 		return &fs.PathError{Op: "create", Path: path, Err: fs.ErrExist}
 	}
-	draft, err := draftOf(path, mode, write)
+	draft, err := writeTemp(path, mode, write)
 	if err != nil {
 		return err
 	}
@@ -150,16 +150,16 @@ func NewFrom(path string, mode fs.FileMode, write func(io.Writer) error) error {
 	if err == nil || errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	return copyNew(draft, path, mode) // a file system without links
+	return copyExclusive(draft, path, mode) // a file system without links
 }
 
 // Replace writes a file whole, or leaves what is there as it was. A symbolic
 // link at the path is replaced, not followed; what is neither a link nor a plain file is refused.
 func Replace(path string, mode fs.FileMode, data []byte) error {
 	if st, err := os.Lstat(path); err == nil && !st.Mode().IsRegular() && st.Mode()&fs.ModeSymlink == 0 {
-		return notPlain("replace", path, st.Mode())
+		return notPlainError("replace", path, st.Mode())
 	}
-	draft, err := draftOf(path, mode, func(w io.Writer) error { _, err := w.Write(data); return err })
+	draft, err := writeTemp(path, mode, func(w io.Writer) error { _, err := w.Write(data); return err })
 	if err != nil {
 		return err
 	}
@@ -167,8 +167,8 @@ func Replace(path string, mode fs.FileMode, data []byte) error {
 	return os.Rename(draft, path)
 }
 
-// draftOf writes a file beside path, under a name that nothing has: ".NAME-" and digits.
-func draftOf(path string, mode fs.FileMode, write func(io.Writer) error) (draft string, err error) {
+// writeTemp writes a file beside path, under a name that nothing has: ".NAME-" and digits.
+func writeTemp(path string, mode fs.FileMode, write func(io.Writer) error) (draft string, err error) {
 	draft = filepath.Join(filepath.Dir(path), fmt.Sprintf(".%s-%d", filepath.Base(path), rand.Uint64()))
 	f, err := os.OpenFile(draft, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
@@ -182,7 +182,7 @@ func draftOf(path string, mode fs.FileMode, write func(io.Writer) error) (draft 
 	return draft, nil
 }
 
-func copyNew(draft, path string, mode fs.FileMode) error {
+func copyExclusive(draft, path string, mode fs.FileMode) error {
 	src, err := os.Open(draft)
 	if err != nil {
 		return err

@@ -69,7 +69,7 @@ func TestNotPlain(t *testing.T) {
 		if err := plainfile.Replace(path, 0o600, []byte("x")); !errors.Is(err, plainfile.ErrNotPlain) {
 			t.Errorf("Replace of %s: %v", name, err)
 		}
-		if err := plainfile.New(path, 0o600, nil); !errors.Is(err, fs.ErrExist) {
+		if err := plainfile.WriteNew(path, 0o600, nil); !errors.Is(err, fs.ErrExist) {
 			t.Errorf("New in the place of %s: %v", name, err)
 		}
 	}
@@ -121,18 +121,18 @@ func TestAppendLine(t *testing.T) {
 func TestNew(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "f")
-	must(t, plainfile.New(path, 0o600, []byte("hi")))
-	if err := plainfile.New(path, 0o600, []byte("other")); !errors.Is(err, fs.ErrExist) {
+	must(t, plainfile.WriteNew(path, 0o600, []byte("hi")))
+	if err := plainfile.WriteNew(path, 0o600, []byte("other")); !errors.Is(err, fs.ErrExist) {
 		t.Errorf("over a file: %v", err)
 	}
 	dangling := filepath.Join(dir, "dangling")
 	must(t, os.Symlink(filepath.Join(dir, "outside"), dangling))
-	if err := plainfile.New(dangling, 0o600, []byte("hi")); !errors.Is(err, fs.ErrExist) {
+	if err := plainfile.WriteNew(dangling, 0o600, []byte("hi")); !errors.Is(err, fs.ErrExist) {
 		t.Errorf("over a dangling link: %v", err)
 	}
 	broken := errors.New("broken")
 	half := func(w io.Writer) error { _, _ = io.WriteString(w, "ha"); return broken }
-	if err := plainfile.NewFrom(filepath.Join(dir, "half"), 0o600, half); !errors.Is(err, broken) {
+	if err := plainfile.WriteNewFrom(filepath.Join(dir, "half"), 0o600, half); !errors.Is(err, broken) {
 		t.Errorf("a writer that fails: %v", err)
 	}
 	if got, err := os.ReadFile(path); err != nil || string(got) != "hi" {

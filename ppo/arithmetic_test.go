@@ -166,7 +166,7 @@ func TestK3IsNeverNegativeAndFinite(t *testing.T) {
 // Oracle: computed from lm-human-preferences' formula, n 512, horizon 10000.
 func TestAdaptiveKLController(t *testing.T) {
 	for kl, want := range map[float64]float64{3: .148464, 6: .15, 9: .151536, 30: .151536} {
-		near(t, "beta", AdaptKL(.15, kl, 6, 512, 10000), want, 1e-9)
+		near(t, "beta", AdaptKLCoef(.15, kl, 6, 512, 10000), want, 1e-9)
 	}
 }
 

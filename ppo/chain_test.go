@@ -95,7 +95,7 @@ func TestChain(t *testing.T) {
 	for i := range 256 {
 		p := prompt(i)
 		tokens := append(p, demonstration(src.At(1, uint64(i)))...)
-		examples = append(examples, dataset.Sequence{Tokens: tokens, Prompt: len(p)})
+		examples = append(examples, dataset.Sequence{Tokens: tokens, PromptLen: len(p)})
 		demonstrations = append(demonstrations, tokens)
 	}
 	sc := sft.Defaults()
@@ -108,7 +108,7 @@ func TestChain(t *testing.T) {
 	for i := range prompts {
 		prompts[i] = prompt(i)
 	}
-	options := model.SampleOptions{Temperature: 1, MaxNew: 8, Stop: []int32{end}, Ban: []int32{newline}}
+	options := model.SampleOptions{Temperature: 1, MaxNewTokens: 8, StopTokens: []int32{end}, SuppressTokens: []int32{newline}}
 	before := eval.Sample(model.NewPass(nil), sftModel, prompts, options, draw.New(2, "before"))
 
 	var rankings []reward.Ranking
@@ -137,7 +137,7 @@ func TestChain(t *testing.T) {
 	pc.Episodes, pc.Batch, pc.MaxTokens, pc.ScoreSamples, pc.KLCoef = 64*14, 64, 8, 128, .05
 	pc.Policy.LR, pc.Value.LR, pc.Policy.Warmup = 3e-3, 3e-3, 2
 	in := ppo.Inputs{Seed: 1, Stage: "ppo", Model: sftModel, Reference: sftModel, Value: rm, Scorer: reward.NewScorer(model.NewPass(nil), rm),
-		Ends: []int32{end}, Ban: []int32{newline}}
+		StopTokens: []int32{end}, SuppressTokens: []int32{newline}}
 	for _, p := range prompts {
 		in.Prompts = append(in.Prompts, ppo.Prompt{Tokens: p})
 	}

@@ -51,11 +51,11 @@ func slope(t *testing.T, h float64, m *model.Model, gradient []float32, loss fun
 // apart is a trainer whose networks have moved away from what the episodes were sampled and valued with.
 func apart(t *testing.T, c Config) (*Trainer, []*episode) {
 	tr := newToy(t, c, toyInputs())
-	if err := tr.normalise(); err != nil {
+	if err := tr.estimateScoreScale(); err != nil {
 		t.Fatal(err)
 	}
 	episodes := iteration0(t, tr)
-	for k, m := range []*model.Model{tr.policy.m, tr.value.m} {
+	for k, m := range []*model.Model{tr.policy.model, tr.value.model} {
 		s := draw.New(9, "away").At(uint64(k))
 		for i := range m.Slab {
 			m.Slab[i] += float32(.03 * s.Normal())
@@ -68,29 +68,29 @@ func TestPolicyGradient(t *testing.T) {
 	c := toyConfig()
 	c.Temperature, c.Clip = 1.3, .05
 	tr, episodes := apart(t, c)
-	var sum tally
+	var sum updateStats
 	tr.policyGradient(&sum, episodes)
-	gradient := append([]float32(nil), tr.policy.m.Fold(nil, tr.policy.grad)...)
-	if sum.clipped == 0 || sum.clipped == sum.tokens {
-		t.Fatalf("%d of %d tokens are clipped: the test needs some", sum.clipped, sum.tokens)
+	gradient := append([]float32(nil), tr.policy.model.FoldGradient(nil, tr.policy.grad)...)
+	if sum.policyClipped == 0 || sum.policyClipped == sum.policyTokens {
+		t.Fatalf("%d of %d tokens are clipped: the test needs some", sum.policyClipped, sum.policyTokens)
 	}
-	if mean := sum.entropy / float64(sum.tokens); !(mean > 1 && mean <= math.Log(toyVocab)+1e-6) {
+	if mean := sum.entropy / float64(sum.policyTokens); !(mean > 1 && mean <= math.Log(toyVocab)+1e-6) {
 		t.Errorf("entropy is %g a token, want at most ln %d", mean, toyVocab)
 	}
-	slope(t, 1.0/1024, tr.policy.m, gradient, func() float64 {
-		var s tally
+	slope(t, 1.0/1024, tr.policy.model, gradient, func() float64 {
+		var s updateStats
 		tr.policyGradient(&s, episodes)
-		return s.loss / float64(s.tokens)
+		return s.policyLoss / float64(s.policyTokens)
 	})
 }
 
 func TestValueGradient(t *testing.T) {
 	tr, episodes := apart(t, toyConfig())
-	var sum tally
+	var sum updateStats
 	tr.valueGradient(&sum, episodes)
-	gradient := append([]float32(nil), tr.value.m.Fold(nil, tr.value.grad)...)
-	slope(t, 1.0/256, tr.value.m, gradient, func() float64 {
-		var s tally
+	gradient := append([]float32(nil), tr.value.model.FoldGradient(nil, tr.value.grad)...)
+	slope(t, 1.0/256, tr.value.model, gradient, func() float64 {
+		var s updateStats
 		tr.valueGradient(&s, episodes)
 		return s.valueLoss / float64(s.valueTokens)
 	})
@@ -101,14 +101,14 @@ func TestPretrainGradient(t *testing.T) {
 	c := toyConfig()
 	c.PtxCoef, c.PtxRows, c.Clip = 27.8, 2, 1
 	tr, episodes := apart(t, c)
-	tr.policyGradient(new(tally), episodes)
-	tr.pretrainGradient(new(tally), 0, 3)
-	gradient := append([]float32(nil), tr.policy.m.Fold(nil, tr.policy.grad)...)
-	slope(t, 1.0/128, tr.policy.m, gradient, func() float64 {
-		var s tally
+	tr.policyGradient(new(updateStats), episodes)
+	tr.ptxGradient(new(updateStats), 0, 3)
+	gradient := append([]float32(nil), tr.policy.model.FoldGradient(nil, tr.policy.grad)...)
+	slope(t, 1.0/128, tr.policy.model, gradient, func() float64 {
+		var s updateStats
 		tr.policyGradient(&s, episodes)
-		tr.pretrainGradient(&s, 0, 3)
-		return s.loss/float64(s.tokens) + c.PtxCoef*s.ptxLoss/float64(s.ptxTokens)
+		tr.ptxGradient(&s, 0, 3)
+		return s.policyLoss/float64(s.policyTokens) + c.PtxCoef*s.ptxLoss/float64(s.ptxTokens)
 	})
 }
 
@@ -116,14 +116,14 @@ func TestPretrainGradient(t *testing.T) {
 func TestEpisodesDoNotSeeEachOther(t *testing.T) {
 	tr, episodes := apart(t, toyConfig())
 	together := make([][]float32, len(episodes))
-	tr.judge(episodes)
+	tr.refLogprobsAndValues(episodes)
 	for i, e := range episodes {
-		together[i] = append([]float32(nil), e.ref...)
+		together[i] = append([]float32(nil), e.refLogprobs...)
 	}
 	for i, e := range episodes {
-		clear(e.ref)
-		tr.judge(episodes[i : i+1])
-		if !sameBits(together[i], e.ref) {
+		clear(e.refLogprobs)
+		tr.refLogprobsAndValues(episodes[i : i+1])
+		if !sameBits(together[i], e.refLogprobs) {
 			t.Errorf("episode %d has other log-probabilities alone", i)
 		}
 	}

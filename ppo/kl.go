@@ -30,12 +30,12 @@ func K3(logp, ref float32) float64 {
 	return float64(tensor.Exp1(float32(min(d, 80)))) - 1 - d
 }
 
-// AdaptKL is the proportional controller of Ziegler et al. 2019, section 2.2:
+// AdaptKLCoef is the proportional controller of Ziegler et al. 2019, section 2.2:
 //
 //	β ← β·(1 + clip(KL/target − 1, −0.2, 0.2)·n/horizon)
 //
 // kl is the mean over episodes of the summed k1, n the number of episodes.
-func AdaptKL(beta, kl, target float64, n, horizon int) float64 {
+func AdaptKLCoef(beta, kl, target float64, n, horizon int) float64 {
 	gap := min(max(kl/target-1, -0.2), 0.2)
 	return beta * (1 + float64(gap*float64(n)/float64(horizon)))
 }

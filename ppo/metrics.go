@@ -26,76 +26,76 @@ import (
 //	episode                   episodes so far
 //
 // TRL's eps (episodes a second) is a time; times are recorded apart from metrics.
-func (t *Trainer) metrics(step int, beta float64, episodes []*episode, s tally) []trimtab.Metric {
-	o := objectives(episodes)
+func (t *Trainer) metrics(step int, beta float64, episodes []*episode, s updateStats) []trimtab.Metric {
+	o := summarizeRollouts(episodes)
 	m := []trimtab.Metric{
-		{Name: "objective/kl", Value: o.k1},
-		{Name: "objective/kl3", Value: o.k3},
+		{Name: "objective/kl", Value: o.kl},
+		{Name: "objective/kl3", Value: o.kl3},
 		{Name: "objective/kl_coef", Value: beta},
 		{Name: "objective/entropy", Value: o.entropy},
-		{Name: "objective/neg_logprob", Value: o.surprise},
-		{Name: "objective/non_score_reward", Value: -beta * o.k1},
-		{Name: "objective/rlhf_reward", Value: o.score - float64(beta*o.k1)},
+		{Name: "objective/neg_logprob", Value: o.negLogprob},
+		{Name: "objective/non_score_reward", Value: -beta * o.kl},
+		{Name: "objective/rlhf_reward", Value: o.score - float64(beta*o.kl)},
 		{Name: "objective/scores", Value: o.score},
-		{Name: "objective/raw_scores", Value: o.raw},
+		{Name: "objective/raw_scores", Value: o.rawScore},
 		{Name: "objective/score_length_correlation", Value: o.correlation},
 		{Name: "response_length", Value: o.length},
 		{Name: "missing_eos_rate", Value: 1 - o.ended/float64(len(episodes))},
 		{Name: "val/num_eos_tokens", Value: o.ended},
-		{Name: "val/explained_var", Value: explained(episodes)},
-		{Name: "loss/value_avg", Value: over(s.valueLoss, s.valueTokens)},
-		{Name: "val/clipfrac_avg", Value: over(float64(s.valueClipped), s.valueTokens)},
-		{Name: "value/grad_norm", Value: over(s.valueNorm, s.valueUpdates)},
+		{Name: "val/explained_var", Value: explainedVariance(episodes)},
+		{Name: "loss/value_avg", Value: meanOver(s.valueLoss, s.valueTokens)},
+		{Name: "val/clipfrac_avg", Value: meanOver(float64(s.valueClipped), s.valueTokens)},
+		{Name: "value/grad_norm", Value: meanOver(s.valueGradNorm, s.valueUpdates)},
 		{Name: "value/lr", Value: float64(s.valueLR)},
-		{Name: "lr", Value: float64(s.lr)},
+		{Name: "lr", Value: float64(s.policyLR)},
 		{Name: "episode", Value: float64((step + 1) * t.config.Batch)},
 	}
-	if s.updates > 0 { // not in an iteration that teaches the value model only
+	if s.policyUpdates > 0 { // not in an iteration that teaches the value model only
 		m = append(m, s.policyMetrics()...)
 	}
 	if s.ptxTokens > 0 {
-		m = append(m, trimtab.Metric{Name: "loss/ptx_avg", Value: over(s.ptxLoss, s.ptxTokens)})
+		m = append(m, trimtab.Metric{Name: "loss/ptx_avg", Value: meanOver(s.ptxLoss, s.ptxTokens)})
 	}
 	return m
 }
 
-func (s tally) policyMetrics() []trimtab.Metric {
+func (s updateStats) policyMetrics() []trimtab.Metric {
 	return []trimtab.Metric{
-		{Name: "loss/policy_avg", Value: over(s.loss, s.tokens)},
-		{Name: "policy/approxkl_avg", Value: over(s.kl, s.tokens)},
-		{Name: "policy/clipfrac_avg", Value: over(float64(s.clipped), s.tokens)},
-		{Name: "policy/entropy_avg", Value: over(s.entropy, s.tokens)},
-		{Name: "policy/grad_norm", Value: over(s.norm, s.updates)},
-		{Name: "val/ratio", Value: over(s.ratio, s.tokens)},
-		{Name: "val/ratio_var", Value: variance(s.ratios)},
+		{Name: "loss/policy_avg", Value: meanOver(s.policyLoss, s.policyTokens)},
+		{Name: "policy/approxkl_avg", Value: meanOver(s.approxKL, s.policyTokens)},
+		{Name: "policy/clipfrac_avg", Value: meanOver(float64(s.policyClipped), s.policyTokens)},
+		{Name: "policy/entropy_avg", Value: meanOver(s.entropy, s.policyTokens)},
+		{Name: "policy/grad_norm", Value: meanOver(s.policyGradNorm, s.policyUpdates)},
+		{Name: "val/ratio", Value: meanOver(s.ratioSum, s.policyTokens)},
+		{Name: "val/ratio_var", Value: variance(s.meanRatios)},
 	}
 }
 
-// objective holds means over the episodes of an iteration.
-type objective struct {
-	k1, k3, entropy, surprise float64 // of sums over tokens
-	score, raw, length, ended float64 // ended is a count
-	correlation               float64 // of score and length
+// rolloutStats holds means over the episodes of an iteration.
+type rolloutStats struct {
+	kl, kl3, entropy, negLogprob   float64 // of sums over tokens
+	score, rawScore, length, ended float64 // ended is a count
+	correlation                    float64 // of score and length
 }
 
-func objectives(episodes []*episode) objective {
-	var o objective
+func summarizeRollouts(episodes []*episode) rolloutStats {
+	var o rolloutStats
 	for _, e := range episodes {
-		for t := range e.logp {
-			o.k1 += K1(e.logp[t], e.ref[t])
-			o.k3 += K3(e.logp[t], e.ref[t])
-			o.entropy += float64(e.entropy[t])
-			o.surprise -= float64(e.logp[t])
+		for t := range e.logprobs {
+			o.kl += K1(e.logprobs[t], e.refLogprobs[t])
+			o.kl3 += K3(e.logprobs[t], e.refLogprobs[t])
+			o.entropy += float64(e.entropies[t])
+			o.negLogprob -= float64(e.logprobs[t])
 		}
 		o.score += float64(e.score)
-		o.raw += float64(e.raw)
+		o.rawScore += float64(e.rawScore)
 		o.length += float64(len(e.response()))
 		if e.ended {
 			o.ended++
 		}
 	}
 	n := float64(len(episodes))
-	for _, p := range []*float64{&o.k1, &o.k3, &o.entropy, &o.surprise, &o.score, &o.raw, &o.length} {
+	for _, p := range []*float64{&o.kl, &o.kl3, &o.entropy, &o.negLogprob, &o.score, &o.rawScore, &o.length} {
 		*p /= n
 	}
 	o.correlation = correlation(episodes, o.score, o.length)
@@ -103,7 +103,7 @@ func objectives(episodes []*episode) objective {
 }
 
 // meanKL is objective/kl.
-func meanKL(episodes []*episode) float64 { return objectives(episodes).k1 }
+func meanKL(episodes []*episode) float64 { return summarizeRollouts(episodes).kl }
 
 // correlation (Pearson) of score and length; 0 if one of them is constant.
 func correlation(episodes []*episode, score, length float64) float64 {
@@ -120,8 +120,8 @@ func correlation(episodes []*episode, score, length float64) float64 {
 	return xy / (math.Sqrt(xx) * math.Sqrt(yy))
 }
 
-// explained is 1 − Var(R − V)/Var(R) over response tokens; 0 if R is constant.
-func explained(episodes []*episode) float64 {
+// explainedVariance is 1 − Var(R − V)/Var(R) over response tokens; 0 if R is constant.
+func explainedVariance(episodes []*episode) float64 {
 	var returns, misses []float64
 	for _, e := range episodes {
 		for t, r := range e.returns {
@@ -153,4 +153,4 @@ func variance(x []float64) float64 {
 	return sum / (n - 1)
 }
 
-func over(sum float64, n int) float64 { return sum / float64(max(n, 1)) }
+func meanOver(sum float64, n int) float64 { return sum / float64(max(n, 1)) }

@@ -31,44 +31,44 @@ type Inputs struct {
 	Value     *model.Model // what the value model begins as: the reward model
 	Scorer    Scorer
 
-	Prompts  []Prompt
-	Pretrain [][]int32                // rows of text, for ptx_coef
-	Ends     []int32                  // tokens of which any ends a response
-	Ban      []int32                  // tokens that are never sampled, for example padding
-	Decode   func(ids []int32) []byte // fills Rollout.Bytes; may be nil
+	Prompts        []Prompt
+	Pretrain       [][]int32                // rows of text, for ptx_coef
+	StopTokens     []int32                  // tokens of which any ends a response
+	SuppressTokens []int32                  // tokens that are never sampled, for example padding
+	Decode         func(ids []int32) []byte // fills Rollout.Bytes; may be nil
 }
 
 // network is a model in training.
 type network struct {
-	m    *model.Model
-	grad []float32 // m.Gradient()
-	adam *optim.AdamW
+	model *model.Model
+	grad  []float32 // m.Gradient()
+	adam  *optim.AdamW
 }
 
 func newNetwork(pool *tensor.Pool, m *model.Model, c optim.Config) *network {
-	n := &network{m: m, grad: m.Gradient(), adam: optim.New(c, len(m.Slab), m.Decay())}
+	n := &network{model: m, grad: m.NewGradient(), adam: optim.New(c, len(m.Slab), m.DecayRanges())}
 	n.adam.Pool = pool
 	return n
 }
 
 func (n *network) step(number, of int) (norm, lr float32) {
-	return n.adam.Step(n.m.Slab, n.m.Fold(n.adam.Pool, n.grad), number, of)
+	return n.adam.Step(n.model.Slab, n.model.FoldGradient(n.adam.Pool, n.grad), number, of)
 }
 
 // Trainer is the stage at work. What the next step depends on is in State.
 type Trainer struct {
-	config Config
-	in     Inputs
-	pass   *model.Pass
-	micro  int // tokens that go through a model at once
+	config      Config
+	in          Inputs
+	pass        *model.Pass
+	microTokens int // tokens that go through a model at once
 
 	policy, value *network
 	ema           *model.Model // nil without ema_decay
 	beta          []float32    // (1) the KL coefficient
-	scale         scale        // (2)
+	scoreScale    scoreScale   // (2)
 
-	prompts, rows     dataset.Cycle
-	sampling, shuffle draw.Source
+	promptOrder, ptxOrder         dataset.EpochSampler
+	samplingSource, shuffleSource draw.Source
 }
 
 // New checks config and inputs and copies the models.
@@ -81,12 +81,12 @@ func New(c Config, in Inputs) (*Trainer, error) {
 	}
 	source := func(purpose string) draw.Source { return draw.New(in.Seed, in.Stage, purpose) }
 	t := &Trainer{
-		config: c, in: in, pass: model.NewPass(in.Pool).Under(cmp.Or(in.Numerics, tensor.V1)), micro: microTokens,
+		config: c, in: in, pass: model.NewPass(in.Pool).WithNumerics(cmp.Or(in.Numerics, tensor.V1)), microTokens: microTokens,
 		policy: newNetwork(in.Pool, in.Model.Clone(), c.Policy), value: newNetwork(in.Pool, in.Value.Clone(), c.Value),
-		beta: []float32{float32(c.KLCoef)}, scale: scale{0, 1},
-		prompts:  dataset.Cycle{Source: source("prompts"), N: len(in.Prompts)},
-		rows:     dataset.Cycle{Source: source("pretrain"), N: len(in.Pretrain)},
-		sampling: source("sample"), shuffle: source("minibatch"),
+		beta: []float32{float32(c.KLCoef)}, scoreScale: scoreScale{0, 1},
+		promptOrder:    dataset.EpochSampler{Source: source("prompts"), N: len(in.Prompts)},
+		ptxOrder:       dataset.EpochSampler{Source: source("pretrain"), N: len(in.Pretrain)},
+		samplingSource: source("sample"), shuffleSource: source("minibatch"),
 	}
 	if c.EMADecay > 0 {
 		t.ema = in.Model.Clone()
@@ -131,27 +131,27 @@ func (in Inputs) check(c Config) error {
 // Steps is the number of iterations.
 func (t *Trainer) Steps() int { return t.config.Episodes / t.config.Batch }
 
-// perIteration is the number of updates of one iteration.
-func (t *Trainer) perIteration() int { return t.config.InnerEpochs * t.config.Minibatches }
+// updatesPerIteration is the number of updates of one iteration.
+func (t *Trainer) updatesPerIteration() int { return t.config.InnerEpochs * t.config.Minibatches }
 
 // State is everything that one iteration hands to the next: both networks
 // with their moments, the average, the KL coefficient, and the scale of
 // scores. Reference and scorer are inputs and not here.
-func (t *Trainer) State() []tensor.Named {
-	var state []tensor.Named
+func (t *Trainer) State() []tensor.NamedArray {
+	var state []tensor.NamedArray
 	for _, n := range []struct {
 		name string
 		*network
 	}{{"policy.", t.policy}, {"value.", t.value}} {
-		state = append(state, n.m.NamedIn(n.m.Slab, n.name)...)
+		state = append(state, n.model.NamedViews(n.model.Slab, n.name)...)
 		state = append(state, n.adam.State(n.name+"adam.")...)
 	}
 	if t.ema != nil {
-		state = append(state, t.ema.NamedIn(t.ema.Slab, "ema.")...)
+		state = append(state, t.ema.NamedViews(t.ema.Slab, "ema.")...)
 	}
 	return append(state,
-		tensor.Named{Name: "kl_coef", Shape: []int{1}, Data: t.beta},
-		tensor.Named{Name: "score_scale", Shape: []int{2}, Data: t.scale})
+		tensor.NamedArray{Name: "kl_coef", Shape: []int{1}, Data: t.beta},
+		tensor.NamedArray{Name: "score_scale", Shape: []int{2}, Data: t.scoreScale})
 }
 
 // Result is the average of the policies if one is kept, else the policy.
@@ -159,23 +159,23 @@ func (t *Trainer) Result() *model.Model {
 	if t.ema != nil {
 		return t.ema.Clone()
 	}
-	return t.policy.m.Clone()
+	return t.policy.model.Clone()
 }
 
 // ValueModel is the value model as it stands.
-func (t *Trainer) ValueModel() *model.Model { return t.value.m.Clone() }
+func (t *Trainer) ValueModel() *model.Model { return t.value.model.Clone() }
 
 // Step makes one iteration: sample, score, compare with the reference, value,
 // then all inner epochs. Nothing half used is left behind; after an error the
 // state has to be restored.
 func (t *Trainer) Step(ctx context.Context, step int) (trimtab.Report, error) {
-	return t.StepWith(ctx, step, nil)
+	return t.StepWithShards(ctx, step, nil)
 }
 
-// StepWith is Step with rollouts that others made of the same state. Episodes
+// StepWithShards is Step with rollouts that others made of the same state. Episodes
 // that no shard holds are made here. Error wrong_rollouts for a shard that is
 // not of this step.
-func (t *Trainer) StepWith(ctx context.Context, step int, shards []Shard) (trimtab.Report, error) {
+func (t *Trainer) StepWithShards(ctx context.Context, step int, shards []Shard) (trimtab.Report, error) {
 	report, err := t.iterate(ctx, step, shards)
 	if err != nil {
 		return trimtab.Report{}, fmt.Errorf("ppo iteration %d: %w", step, err)
@@ -188,39 +188,39 @@ func (t *Trainer) iterate(ctx context.Context, step int, shards []Shard) (trimta
 		return trimtab.Report{}, err
 	}
 	if step == 0 {
-		if err := t.normalise(); err != nil {
+		if err := t.estimateScoreScale(); err != nil {
 			return trimtab.Report{}, err
 		}
 	}
-	episodes, err := t.gather(ctx, step, shards)
+	episodes, err := t.collectRollouts(ctx, step, shards)
 	if err != nil {
 		return trimtab.Report{}, err
 	}
-	t.score(episodes)
-	t.credit(episodes)
-	sum, err := t.updates(ctx, step, episodes)
+	t.standardizeScores(episodes)
+	t.computeAdvantages(episodes)
+	sum, err := t.trainEpochs(ctx, step, episodes)
 	if err != nil {
 		return trimtab.Report{}, err
 	}
 	beta := float64(t.beta[0])
 	if t.config.KLController == KLAdaptive {
-		t.beta[0] = float32(AdaptKL(beta, meanKL(episodes), t.config.KLTarget, len(episodes), t.config.KLHorizon))
+		t.beta[0] = float32(AdaptKLCoef(beta, meanKL(episodes), t.config.KLTarget, len(episodes), t.config.KLHorizon))
 	}
-	return trimtab.Report{Metrics: t.metrics(step, beta, episodes, sum), Rollouts: t.record(episodes)}, nil
+	return trimtab.Report{Metrics: t.metrics(step, beta, episodes, sum), Rollouts: t.rolloutFacts(episodes)}, nil
 }
 
-// record is the episodes as facts.
-func (t *Trainer) record(episodes []*episode) []trimtab.Rollout {
+// rolloutFacts is the episodes as facts.
+func (t *Trainer) rolloutFacts(episodes []*episode) []trimtab.Rollout {
 	rollouts := make([]trimtab.Rollout, len(episodes))
 	for i, e := range episodes {
 		r := trimtab.Rollout{
-			Index: i, Prompt: t.in.Prompts[e.prompt].Text, PromptIDs: e.tokens[:e.start:e.start], Tokens: e.response(),
-			Score: e.score, RawScore: e.raw, Ended: e.ended,
-			LogProbs: e.logp, RefLogProb: e.ref, KL: make([]float32, len(e.logp)),
+			Index: i, Prompt: t.in.Prompts[e.prompt].Text, PromptIDs: e.tokens[:e.promptLen:e.promptLen], Tokens: e.response(),
+			Score: e.score, RawScore: e.rawScore, Ended: e.ended,
+			LogProbs: e.logprobs, RefLogProb: e.refLogprobs, KL: make([]float32, len(e.logprobs)),
 			Values: e.values, Rewards: e.rewards, Advantages: e.advantages, Returns: e.returns,
 		}
 		for k := range r.KL {
-			r.KL[k] = e.logp[k] - e.ref[k]
+			r.KL[k] = e.logprobs[k] - e.refLogprobs[k]
 		}
 		if t.in.Decode != nil {
 			r.Bytes = t.in.Decode(r.Tokens)

@@ -176,21 +176,21 @@ func TestEOSRule(t *testing.T) {
 }
 
 func TestScoreScale(t *testing.T) {
-	s := scale{0, 1}
-	if err := s.take([]float32{1, 2, 3, 6}); err != nil {
+	s := scoreScale{0, 1}
+	if err := s.fit([]float32{1, 2, 3, 6}); err != nil {
 		t.Fatal(err)
 	}
 	near(t, "mean", float64(s[0]), 3, 0)
 	near(t, "deviation", float64(s[1]), 2.160247, 1e-6)
-	near(t, "score", float64(s.of(6)), 3/2.160247, 1e-6)
-	if err := s.take([]float32{4, 4, 4}); trimtab.AsError(err).Type != "constant_scores" {
+	near(t, "score", float64(s.standardize(6)), 3/2.160247, 1e-6)
+	if err := s.fit([]float32{4, 4, 4}); trimtab.AsError(err).Type != "constant_scores" {
 		t.Errorf("constant scores: %v", err)
 	}
 	in := toyInputs()
 	tr := newToy(t, toyConfig(), in)
 	r := step(t, tr, 0)
 	for _, e := range r.Rollouts {
-		want := float32((float64(e.RawScore) - float64(tr.scale[0])) / float64(tr.scale[1]))
+		want := float32((float64(e.RawScore) - float64(tr.scoreScale[0])) / float64(tr.scoreScale[1]))
 		if !e.Ended {
 			want = -1
 		}
@@ -209,7 +209,7 @@ func TestTemperatureEverywhere(t *testing.T) {
 		tr := newToy(t, c, in)
 		r := step(t, tr, 0)
 		e := r.Rollouts[3]
-		o := model.SampleOptions{Temperature: float32(temperature), MaxNew: c.MaxTokens, Stop: []int32{toyEnd}, Ban: in.Ban}
+		o := model.SampleOptions{Temperature: float32(temperature), MaxNewTokens: c.MaxTokens, StopTokens: []int32{toyEnd}, SuppressTokens: in.SuppressTokens}
 		s := model.Generate(model.NewPass(nil), in.Model, [][]int32{e.PromptIDs}, o, draw.New(in.Seed, in.Stage, "sample"), 3)[0]
 		if !slices.Equal(s.Tokens, e.Tokens) || !sameBits(s.LogProbs, e.LogProbs) {
 			t.Errorf("temperature %g: sampler %v %v, record %v %v", temperature, s.Tokens, s.LogProbs, e.Tokens, e.LogProbs)
@@ -231,7 +231,7 @@ func TestCredit(t *testing.T) {
 	episodes := iteration0(t, tr)
 	var white, rewards []float32
 	for _, e := range episodes {
-		white, rewards = append(white, e.white...), append(rewards, e.rewards...)
+		white, rewards = append(white, e.whitened...), append(rewards, e.rewards...)
 		for i := range e.returns {
 			near(t, "return", float64(e.returns[i]), float64(e.advantages[i])+float64(e.values[i]), 1e-6)
 		}
@@ -259,12 +259,12 @@ func TestEveryEpisodeOncePerInnerEpoch(t *testing.T) {
 	c.InnerEpochs, c.Minibatches = 3, 4
 	tr := newToy(t, c, toyInputs())
 	episodes := iteration0(t, tr)
-	sum, err := tr.updates(context.Background(), 0, episodes)
+	sum, err := tr.trainEpochs(context.Background(), 0, episodes)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := 3 * tokensOf(episodes); sum.tokens != want || sum.valueTokens != want || sum.updates != 12 || sum.valueUpdates != 12 {
-		t.Errorf("%d and %d tokens in %d and %d updates, want %d in 12", sum.tokens, sum.valueTokens, sum.updates, sum.valueUpdates, want)
+	if want := 3 * tokensOf(episodes); sum.policyTokens != want || sum.valueTokens != want || sum.policyUpdates != 12 || sum.valueUpdates != 12 {
+		t.Errorf("%d and %d tokens in %d and %d updates, want %d in 12", sum.policyTokens, sum.valueTokens, sum.policyUpdates, sum.valueUpdates, want)
 	}
 }
 
@@ -289,7 +289,7 @@ func TestSplitsAndWorkersChangeNothing(t *testing.T) {
 		in := toyInputs()
 		in.Pool = tensor.NewPool(c.workers)
 		tr := newToy(t, fullConfig(), in)
-		tr.micro = c.micro
+		tr.microTokens = c.micro
 		step(t, tr, 0)
 		step(t, tr, 1)
 		in.Pool.Close()
@@ -309,7 +309,7 @@ func TestEMA(t *testing.T) {
 	want := slices.Clone(in.Model.Slab)
 	for i := range 3 {
 		step(t, tr, i)
-		for k, w := range tr.policy.m.Slab {
+		for k, w := range tr.policy.model.Slab {
 			want[k] = .75*want[k] + .25*w
 		}
 	}
@@ -327,18 +327,18 @@ func TestValueWarmup(t *testing.T) {
 	tr := newToy(t, c, in)
 	for i := range 2 {
 		r := step(t, tr, i)
-		if !sameBits(tr.policy.m.Slab, in.Model.Slab) {
+		if !sameBits(tr.policy.model.Slab, in.Model.Slab) {
 			t.Fatalf("iteration %d moved the policy", i)
 		}
 		if _, ok := r.Value("loss/policy_avg"); ok {
 			t.Error("a value-only iteration reports a policy loss")
 		}
 	}
-	if sameBits(tr.value.m.Slab, in.Value.Slab) {
+	if sameBits(tr.value.model.Slab, in.Value.Slab) {
 		t.Error("the value model has not moved")
 	}
 	step(t, tr, 2)
-	if sameBits(tr.policy.m.Slab, in.Model.Slab) {
+	if sameBits(tr.policy.model.Slab, in.Model.Slab) {
 		t.Error("the policy does not move after the warm-up")
 	}
 }
@@ -383,7 +383,7 @@ func TestCancelled(t *testing.T) {
 	if _, err := tr.Step(ctx, 0); !errors.Is(err, context.Canceled) {
 		t.Errorf("a cancelled step: %v", err)
 	}
-	if _, err := tr.updates(ctx, 0, iteration0(t, tr)); !errors.Is(err, context.Canceled) {
+	if _, err := tr.trainEpochs(ctx, 0, iteration0(t, tr)); !errors.Is(err, context.Canceled) {
 		t.Errorf("updates of a cancelled step: %v", err)
 	}
 }

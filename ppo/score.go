@@ -13,16 +13,16 @@ type Scorer interface {
 	Scores(sequences [][]int32) []float32
 }
 
-// scale standardises raw scores by the mean and the deviation that samples of
+// scoreScale standardises raw scores by the mean and the deviation that samples of
 // the reference had. It is state: two numbers, taken once, at step 0.
-type scale []float32 // mean, deviation
+type scoreScale []float32 // mean, deviation
 
-func (s scale) of(raw float32) float32 {
+func (s scoreScale) standardize(raw float32) float32 {
 	return float32((float64(raw) - float64(s[0])) / float64(s[1]))
 }
 
-// take sets the scale to the moments of raw.
-func (s scale) take(raw []float32) error {
+// fit sets the scale to the moments of raw.
+func (s scoreScale) fit(raw []float32) error {
 	mean, variance := moments(raw, true)
 	s[0], s[1] = float32(mean), float32(math.Sqrt(variance))
 	if !(s[1] > 1e-6) || math.IsInf(variance, 0) {

@@ -22,11 +22,11 @@ type Shard struct {
 	episodes []*episode
 }
 
-// maxExact bounds what float32 holds of whole numbers, one by one.
-const maxExact = 1 << 24
+// maxExactInt bounds what float32 holds of whole numbers, one by one.
+const maxExactInt = 1 << 24
 
-// Cut is the episodes from … to-1 that are shard i of n of an iteration: as equal parts as can be.
-func (t *Trainer) Cut(i, n int) (from, to int) {
+// ShardRange is the episodes from … to-1 that are shard i of n of an iteration: as equal parts as can be.
+func (t *Trainer) ShardRange(i, n int) (from, to int) {
 	return t.config.Batch * i / n, t.config.Batch * (i + 1) / n
 }
 
@@ -38,20 +38,20 @@ func (t *Trainer) Rollouts(ctx context.Context, step, from, to int) (Shard, erro
 		return Shard{}, trimtab.NewError(trimtab.Internal, "rollouts_out_of_range", "",
 			"ppo: asked for episodes %d to %d of iteration %d; there are %d of %d", from, to, step, t.config.Batch, t.Steps())
 	}
-	if len(t.in.Prompts) > maxExact || t.in.Model.Config.Vocab > maxExact {
+	if len(t.in.Prompts) > maxExactInt || t.in.Model.Config.Vocab > maxExactInt {
 		return Shard{}, trimtab.NewError(trimtab.Invalid, "rollouts_too_many_ids", "leave rollout_shards out",
 			"ppo: %d prompts and a vocabulary of %d do not fit the stored form of rollouts", len(t.in.Prompts), t.in.Model.Config.Vocab)
 	}
-	episodes, err := t.rollout(ctx, step, from, to)
+	episodes, err := t.makeRollouts(ctx, step, from, to)
 	if err != nil {
 		return Shard{}, fmt.Errorf("ppo iteration %d: %w", step, err)
 	}
 	return Shard{Step: step, First: from, episodes: episodes}, nil
 }
 
-// gather is all episodes of an iteration in order: those of the shards, and
+// collectRollouts is all episodes of an iteration in order: those of the shards, and
 // between them those that nobody has made yet.
-func (t *Trainer) gather(ctx context.Context, step int, shards []Shard) ([]*episode, error) {
+func (t *Trainer) collectRollouts(ctx context.Context, step int, shards []Shard) ([]*episode, error) {
 	shards = slices.Clone(shards)
 	slices.SortStableFunc(shards, func(a, b Shard) int { return a.First - b.First })
 	var all []*episode
@@ -59,39 +59,39 @@ func (t *Trainer) gather(ctx context.Context, step int, shards []Shard) ([]*epis
 		if to == len(all) {
 			return nil
 		}
-		own, err := t.rollout(ctx, step, len(all), to)
+		own, err := t.makeRollouts(ctx, step, len(all), to)
 		all = append(all, own...)
 		return err
 	}
 	for _, s := range shards {
-		if err := t.check(s, step, len(all)); err != nil {
+		if err := t.checkShard(s, step, len(all)); err != nil {
 			return nil, err
 		}
 		if err := fill(s.First); err != nil {
 			return nil, err
 		}
 		for _, e := range s.episodes {
-			all = append(all, t.adopt(e))
+			all = append(all, t.copyEpisode(e))
 		}
 	}
 	return all, fill(t.config.Batch)
 }
 
-// adopt is the trainer's own copy of an episode of a shard, with its prompt.
-func (t *Trainer) adopt(e *episode) *episode {
+// copyEpisode is the trainer's own copy of an episode of a shard, with its prompt.
+func (t *Trainer) copyEpisode(e *episode) *episode {
 	prompt, response := t.in.Prompts[e.prompt].Tokens, e.response()
-	own := &episode{prompt: e.prompt, start: len(prompt), ended: slices.Contains(t.in.Ends, response[len(response)-1]), raw: e.raw}
+	own := &episode{prompt: e.prompt, promptLen: len(prompt), ended: slices.Contains(t.in.StopTokens, response[len(response)-1]), rawScore: e.rawScore}
 	own.tokens = slices.Concat(prompt, response)
 	own.allocate()
-	copy(own.logp, e.logp)
-	copy(own.ref, e.ref)
-	copy(own.entropy, e.entropy)
+	copy(own.logprobs, e.logprobs)
+	copy(own.refLogprobs, e.refLogprobs)
+	copy(own.entropies, e.entropies)
 	copy(own.values, e.values)
 	return own
 }
 
-// check refuses a shard whose episodes cannot be those of the step from free on.
-func (t *Trainer) check(s Shard, step, free int) error {
+// checkShard refuses a shard whose episodes cannot be those of the step from free on.
+func (t *Trainer) checkShard(s Shard, step, free int) error {
 	wrong := func(format string, args ...any) error {
 		return trimtab.NewError(trimtab.Verification, "wrong_rollouts", "rerun the stage from its last checkpoint",
 			"rollouts of episode %d of iteration %d: "+format, append([]any{s.First, s.Step}, args...)...)
@@ -105,7 +105,7 @@ func (t *Trainer) check(s Shard, step, free int) error {
 		return wrong("%d episodes go beyond the iteration's %d", len(s.episodes), t.config.Batch)
 	}
 	for i, e := range s.episodes {
-		if want := t.prompts.At(step*t.config.Batch + s.First + i); e.prompt != want {
+		if want := t.promptOrder.Index(step*t.config.Batch + s.First + i); e.prompt != want {
 			return wrong("number %d answers prompt %d, not %d", i, e.prompt, want)
 		}
 		if err := t.checkResponse(e.response()); err != nil {
@@ -120,12 +120,12 @@ func (t *Trainer) checkResponse(response []int32) error {
 	if n := len(response); n < 1 || n > t.config.MaxTokens {
 		return fmt.Errorf("a response of %d tokens, where 1 to %d are sampled", n, t.config.MaxTokens)
 	}
-	kept, ended := Truncate(response, t.in.Ends)
+	kept, ended := Truncate(response, t.in.StopTokens)
 	if len(kept) < len(response) || !ended && len(response) < t.config.MaxTokens {
 		return fmt.Errorf("the response ends neither at its first end-of-text token nor after %d tokens", t.config.MaxTokens)
 	}
 	for _, id := range response {
-		if id < 0 || int(id) >= t.in.Model.Config.Vocab || slices.Contains(t.in.Ban, id) {
+		if id < 0 || int(id) >= t.in.Model.Config.Vocab || slices.Contains(t.in.SuppressTokens, id) {
 			return fmt.Errorf("token %d is never sampled", id)
 		}
 	}
@@ -145,11 +145,11 @@ func (t *Trainer) checkResponse(response []int32) error {
 //	value    (R)  before it
 var shardArrays = [...]string{"prompt", "length", "raw", "token", "logp", "ref", "entropy", "value"}
 
-// perEpisode is how many of them have one element an episode; the others have one a token.
-const perEpisode = 3
+// episodeArrays is how many of them have one element an episode; the others have one a token.
+const episodeArrays = 3
 
 // Arrays is the shard's content but for Step and First. The same shard gives the same arrays.
-func (s Shard) Arrays() []tensor.Named {
+func (s Shard) Arrays() []tensor.NamedArray {
 	columns := make([][]float32, len(shardArrays))
 	for i := range columns {
 		columns[i] = []float32{}
@@ -158,57 +158,57 @@ func (s Shard) Arrays() []tensor.Named {
 	for _, e := range s.episodes {
 		add(0, float32(e.prompt))
 		add(1, float32(len(e.response())))
-		add(2, e.raw)
+		add(2, e.rawScore)
 		for _, id := range e.response() {
 			add(3, float32(id))
 		}
-		for i, x := range [][]float32{e.logp, e.ref, e.entropy, e.values} {
+		for i, x := range [][]float32{e.logprobs, e.refLogprobs, e.entropies, e.values} {
 			add(4+i, x...)
 		}
 	}
-	arrays := make([]tensor.Named, len(columns))
+	arrays := make([]tensor.NamedArray, len(columns))
 	for i, name := range shardArrays {
-		arrays[i] = tensor.Named{Name: name, Shape: []int{len(columns[i])}, Data: columns[i]}
+		arrays[i] = tensor.NamedArray{Name: name, Shape: []int{len(columns[i])}, Data: columns[i]}
 	}
 	return arrays
 }
 
-// ShardOf is the inverse of Arrays, and reads nothing else. Whether the
-// episodes are those of a step is for StepWith to see. Error wrong_rollouts.
-func ShardOf(step, first int, arrays []tensor.Named) (Shard, error) {
+// ShardFromArrays is the inverse of Arrays, and reads nothing else. Whether the
+// episodes are those of a step is for StepWithShards to see. Error wrong_rollouts.
+func ShardFromArrays(step, first int, arrays []tensor.NamedArray) (Shard, error) {
 	s := Shard{Step: step, First: first}
-	if err := s.read(arrays); err != nil {
+	if err := s.decode(arrays); err != nil {
 		return Shard{}, trimtab.NewError(trimtab.Verification, "wrong_rollouts", "rerun the stage from its last checkpoint",
 			"rollouts of episode %d of iteration %d: %w", first, step, err)
 	}
 	return s, nil
 }
 
-func (s *Shard) read(arrays []tensor.Named) error {
-	columns, err := columnsOf(arrays)
+func (s *Shard) decode(arrays []tensor.NamedArray) error {
+	columns, err := splitColumns(arrays)
 	if err != nil {
 		return err
 	}
 	s.episodes = make([]*episode, len(columns[0]))
 	at := 0
 	for i := range s.episodes {
-		prompt, err := whole(columns[0][i])
+		prompt, err := exactInt(columns[0][i])
 		if err != nil {
 			return fmt.Errorf("prompt %d: %w", i, err)
 		}
-		n, err := whole(columns[1][i])
+		n, err := exactInt(columns[1][i])
 		if left := len(columns[3]) - at; err != nil || n < 1 || n > left {
 			return fmt.Errorf("response %d of length %v, where %d tokens are left", i, columns[1][i], left)
 		}
-		e := &episode{prompt: prompt, raw: columns[2][i], tokens: make([]int32, n)}
+		e := &episode{prompt: prompt, rawScore: columns[2][i], tokens: make([]int32, n)}
 		for t := range e.tokens {
-			id, err := whole(columns[3][at+t])
+			id, err := exactInt(columns[3][at+t])
 			if err != nil {
 				return fmt.Errorf("response %d, token %d: %w", i, t, err)
 			}
 			e.tokens[t] = int32(id)
 		}
-		e.logp, e.ref, e.entropy, e.values = columns[4][at:at+n], columns[5][at:at+n], columns[6][at:at+n], columns[7][at:at+n]
+		e.logprobs, e.refLogprobs, e.entropies, e.values = columns[4][at:at+n], columns[5][at:at+n], columns[6][at:at+n], columns[7][at:at+n]
 		s.episodes[i] = e
 		at += n
 	}
@@ -218,16 +218,16 @@ func (s *Shard) read(arrays []tensor.Named) error {
 	return nil
 }
 
-// columnsOf checks names and sizes.
-func columnsOf(arrays []tensor.Named) ([][]float32, error) {
+// splitColumns checks names and sizes.
+func splitColumns(arrays []tensor.NamedArray) ([][]float32, error) {
 	if len(arrays) != len(shardArrays) {
 		return nil, fmt.Errorf("%d arrays in place of %d", len(arrays), len(shardArrays))
 	}
 	columns := make([][]float32, len(arrays))
 	for i, a := range arrays {
 		first := 0 // of the arrays that are as long
-		if i >= perEpisode {
-			first = perEpisode
+		if i >= episodeArrays {
+			first = episodeArrays
 		}
 		columns[i] = a.Data
 		if a.Name != shardArrays[i] || len(a.Shape) != 1 || len(a.Data) != len(columns[first]) {
@@ -237,10 +237,10 @@ func columnsOf(arrays []tensor.Named) ([][]float32, error) {
 	return columns, nil
 }
 
-// whole is x as an integer of at least 0, if it is one that float32 holds exactly.
-func whole(x float32) (int, error) {
-	if !(x >= 0 && x < maxExact) || math.Float32bits(x) != math.Float32bits(float32(int(x))) { // minus zero is none
-		return 0, fmt.Errorf("%v is not a whole number from 0 to %d", x, maxExact-1)
+// exactInt is x as an integer of at least 0, if it is one that float32 holds exactly.
+func exactInt(x float32) (int, error) {
+	if !(x >= 0 && x < maxExactInt) || math.Float32bits(x) != math.Float32bits(float32(int(x))) { // minus zero is none
+		return 0, fmt.Errorf("%v is not a whole number from 0 to %d", x, maxExactInt-1)
 	}
 	return int(x), nil
 }

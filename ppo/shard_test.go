@@ -27,7 +27,7 @@ func shardConfigs() map[string]Config {
 // stored is a shard that has gone through its arrays.
 func stored(t testing.TB, s Shard) Shard {
 	t.Helper()
-	again, err := ShardOf(s.Step, s.First, s.Arrays())
+	again, err := ShardFromArrays(s.Step, s.First, s.Arrays())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func TestShardsChangeNothing(t *testing.T) {
 					if i == 0 {
 						shared.in.Scorer = &likesA{} // for the scale
 					}
-					got, err := shared.StepWith(context.Background(), i, shards)
+					got, err := shared.StepWithShards(context.Background(), i, shards)
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -110,7 +110,7 @@ func TestMissingShardsAreMade(t *testing.T) {
 		for _, s := range spans {
 			shards = append(shards, stored(t, shard(t, shared, i, s[0], s[1])))
 		}
-		got, err := shared.StepWith(context.Background(), i, shards)
+		got, err := shared.StepWithShards(context.Background(), i, shards)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -125,7 +125,7 @@ func TestCut(t *testing.T) {
 	for n := 1; n <= 12; n++ {
 		at := 0
 		for i := range n {
-			from, to := tr.Cut(i, n)
+			from, to := tr.ShardRange(i, n)
 			if from != at || to-from < 12/n || to-from > 12/n+1 {
 				t.Errorf("shard %d of %d is %d to %d after %d", i, n, from, to, at)
 			}
@@ -163,7 +163,7 @@ func TestWrongShardsAreRefused(t *testing.T) {
 		"token 1 is never":            set(func(e *episode) { e.tokens = []int32{toyNewline, toyEnd} }),
 	} {
 		before := stateOf(tr)
-		_, err := tr.StepWith(context.Background(), 1, made())
+		_, err := tr.StepWithShards(context.Background(), 1, made())
 		if e := trimtab.AsError(orNone(err)); e.Type != "wrong_rollouts" || e.Class != trimtab.Verification || !strings.Contains(e.Message, want) {
 			t.Errorf("want %q, got %v", want, err)
 		}
@@ -171,7 +171,7 @@ func TestWrongShardsAreRefused(t *testing.T) {
 			t.Fatal("the state has changed")
 		}
 	}
-	if _, err := tr.StepWith(context.Background(), 1, []Shard{stored(t, good)}); err != nil {
+	if _, err := tr.StepWithShards(context.Background(), 1, []Shard{stored(t, good)}); err != nil {
 		t.Error(err)
 	}
 	for _, s := range [][3]int{{-1, 0, 1}, {4, 0, 1}, {0, -1, 1}, {0, 2, 1}, {0, 0, 13}} {
@@ -204,10 +204,10 @@ func TestRolloutsStop(t *testing.T) {
 }
 
 // someShard is arrays of a shard, changed.
-func someShard(change func(a []tensor.Named) []tensor.Named) []tensor.Named {
+func someShard(change func(a []tensor.NamedArray) []tensor.NamedArray) []tensor.NamedArray {
 	s := Shard{episodes: []*episode{
-		{prompt: 3, tokens: []int32{2, 0}, raw: .5, logp: []float32{-1, -2}, ref: []float32{-1.5, -2}, entropy: []float32{1, 2}, values: []float32{.1, .2}},
-		{prompt: 0, tokens: []int32{7}, raw: -.5, logp: []float32{-1}, ref: []float32{-1.5}, entropy: []float32{1}, values: []float32{.3}},
+		{prompt: 3, tokens: []int32{2, 0}, rawScore: .5, logprobs: []float32{-1, -2}, refLogprobs: []float32{-1.5, -2}, entropies: []float32{1, 2}, values: []float32{.1, .2}},
+		{prompt: 0, tokens: []int32{7}, rawScore: -.5, logprobs: []float32{-1}, refLogprobs: []float32{-1.5}, entropies: []float32{1}, values: []float32{.3}},
 	}}
 	a := s.Arrays()
 	if change != nil {
@@ -216,17 +216,22 @@ func someShard(change func(a []tensor.Named) []tensor.Named) []tensor.Named {
 	return a
 }
 
-func setFloat(array, at int, x float32) func(a []tensor.Named) []tensor.Named {
-	return func(a []tensor.Named) []tensor.Named { a[array].Data[at] = x; return a }
+func setFloat(array, at int, x float32) func(a []tensor.NamedArray) []tensor.NamedArray {
+	return func(a []tensor.NamedArray) []tensor.NamedArray { a[array].Data[at] = x; return a }
 }
 
-var badShards = map[string]func(a []tensor.Named) []tensor.Named{
-	"fewer arrays":   func(a []tensor.Named) []tensor.Named { return a[:7] },
-	"more arrays":    func(a []tensor.Named) []tensor.Named { return append(a, tensor.Named{Name: "x", Shape: []int{0}}) },
-	"another order":  func(a []tensor.Named) []tensor.Named { a[4], a[5] = a[5], a[4]; return a },
-	"two dimensions": func(a []tensor.Named) []tensor.Named { a[3].Shape = []int{3, 1}; return a },
-	"a short column": func(a []tensor.Named) []tensor.Named { a[7].Shape, a[7].Data = []int{2}, a[7].Data[:2]; return a },
-	"a long column": func(a []tensor.Named) []tensor.Named {
+var badShards = map[string]func(a []tensor.NamedArray) []tensor.NamedArray{
+	"fewer arrays": func(a []tensor.NamedArray) []tensor.NamedArray { return a[:7] },
+	"more arrays": func(a []tensor.NamedArray) []tensor.NamedArray {
+		return append(a, tensor.NamedArray{Name: "x", Shape: []int{0}})
+	},
+	"another order":  func(a []tensor.NamedArray) []tensor.NamedArray { a[4], a[5] = a[5], a[4]; return a },
+	"two dimensions": func(a []tensor.NamedArray) []tensor.NamedArray { a[3].Shape = []int{3, 1}; return a },
+	"a short column": func(a []tensor.NamedArray) []tensor.NamedArray {
+		a[7].Shape, a[7].Data = []int{2}, a[7].Data[:2]
+		return a
+	},
+	"a long column": func(a []tensor.NamedArray) []tensor.NamedArray {
 		a[2].Shape, a[2].Data = []int{3}, append(a[2].Data, 1)
 		return a
 	},
@@ -245,11 +250,11 @@ var badShards = map[string]func(a []tensor.Named) []tensor.Named{
 
 func TestShardOfRefuses(t *testing.T) {
 	for name, change := range badShards {
-		if s, err := ShardOf(1, 2, someShard(change)); err == nil || trimtab.AsError(err).Type != "wrong_rollouts" {
+		if s, err := ShardFromArrays(1, 2, someShard(change)); err == nil || trimtab.AsError(err).Type != "wrong_rollouts" {
 			t.Errorf("%s: %v, %v", name, s.episodes, err)
 		}
 	}
-	s, err := ShardOf(1, 2, someShard(nil))
+	s, err := ShardFromArrays(1, 2, someShard(nil))
 	if err != nil || s.Step != 1 || s.First != 2 || !reflect.DeepEqual(s.Arrays(), someShard(nil)) {
 		t.Errorf("%+v, %v", s, err)
 	}
@@ -274,7 +279,7 @@ func FuzzShardOf(f *testing.F) {
 		if err != nil {
 			return
 		}
-		s, err := ShardOf(1, 0, arrays)
+		s, err := ShardFromArrays(1, 0, arrays)
 		if err != nil {
 			return
 		}
@@ -284,9 +289,9 @@ func FuzzShardOf(f *testing.F) {
 				t.Fatalf("%v came back as %v", arrays[i], again[i])
 			}
 		}
-		if tr.check(s, 1, 0) == nil { // what is used fits the trainer
+		if tr.checkShard(s, 1, 0) == nil { // what is used fits the trainer
 			for _, e := range s.episodes {
-				tr.adopt(e)
+				tr.copyEpisode(e)
 			}
 		}
 	})

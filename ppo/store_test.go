@@ -24,7 +24,7 @@ func TestKilledAndTakenUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	var last trimtab.Digest
-	save := func(_ context.Context, next int, state []tensor.Named) (err error) {
+	save := func(_ context.Context, next int, state []tensor.NamedArray) (err error) {
 		last, err = store.SaveState("1", next, state)
 		return err
 	}

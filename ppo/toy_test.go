@@ -60,7 +60,7 @@ func toyConfig() Config {
 func toyInputs() Inputs {
 	sft := toyModel(1, false)
 	return Inputs{Seed: 7, Stage: "ppo", Model: sft, Reference: sft.Clone(), Value: toyModel(2, true), Scorer: &likesA{},
-		Prompts: toyPrompts(), Pretrain: [][]int32{{0, 2, 3, 4}, {0, 5, 6, 7}, {0, 2, 2, 3}}, Ends: []int32{toyEnd}, Ban: []int32{toyNewline}}
+		Prompts: toyPrompts(), Pretrain: [][]int32{{0, 2, 3, 4}, {0, 5, 6, 7}, {0, 2, 2, 3}}, StopTokens: []int32{toyEnd}, SuppressTokens: []int32{toyNewline}}
 }
 
 func newToy(t *testing.T, c Config, in Inputs) *Trainer {
@@ -84,12 +84,12 @@ func step(t *testing.T, tr *Trainer, i int) trimtab.Report {
 // iteration0 is the first iteration's episodes as the updates get them.
 func iteration0(t *testing.T, tr *Trainer) []*episode {
 	t.Helper()
-	episodes, err := tr.gather(context.Background(), 0, nil)
+	episodes, err := tr.collectRollouts(context.Background(), 0, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	tr.score(episodes)
-	tr.credit(episodes)
+	tr.standardizeScores(episodes)
+	tr.computeAdvantages(episodes)
 	return episodes
 }
 

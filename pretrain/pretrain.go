@@ -39,12 +39,12 @@ type Trainer struct {
 	in     Inputs
 	order  draw.Source
 
-	policy *model.Model
-	grad   []float32 // policy.Gradient()
-	adam   *optim.AdamW
-	pass   *model.Pass
-	epoch  int // whose order is at hand
-	perm   []int
+	model *model.Model
+	grad  []float32 // policy.Gradient()
+	adam  *optim.AdamW
+	pass  *model.Pass
+	epoch int // whose order is at hand
+	perm  []int
 }
 
 // New checks config and rows and copies the model.
@@ -56,9 +56,9 @@ func New(c Config, in Inputs) (*Trainer, error) {
 		return nil, err
 	}
 	t := &Trainer{config: c, in: in, order: draw.New(in.Seed, in.Stage, "order"),
-		policy: in.Model.Clone(), pass: model.NewPass(in.Pool).Under(cmp.Or(in.Numerics, tensor.V1)), epoch: -1}
-	t.grad = t.policy.Gradient()
-	t.adam = optim.New(c.Optim, len(t.policy.Slab), t.policy.Decay())
+		model: in.Model.Clone(), pass: model.NewPass(in.Pool).WithNumerics(cmp.Or(in.Numerics, tensor.V1)), epoch: -1}
+	t.grad = t.model.NewGradient()
+	t.adam = optim.New(c.Optim, len(t.model.Slab), t.model.DecayRanges())
 	t.adam.Pool = in.Pool
 	return t, nil
 }
@@ -81,8 +81,8 @@ func (in Inputs) check(c Config) error {
 	return nil
 }
 
-// batchRows is the number of rows of one update.
-func (t *Trainer) batchRows() int { return t.config.BatchTokens / t.config.RowTokens }
+// rowsPerStep is the number of rows of one update.
+func (t *Trainer) rowsPerStep() int { return t.config.BatchTokens / t.config.RowTokens }
 
 // Steps is the number of updates that reach Tokens.
 func (t *Trainer) Steps() int {
@@ -90,12 +90,12 @@ func (t *Trainer) Steps() int {
 }
 
 // State is the weights and the moments.
-func (t *Trainer) State() []tensor.Named {
-	return append(t.policy.Named(), t.adam.State("adam.")...)
+func (t *Trainer) State() []tensor.NamedArray {
+	return append(t.model.NamedParameters(), t.adam.State("adam.")...)
 }
 
 // Result is the model as it stands.
-func (t *Trainer) Result() *model.Model { return t.policy.Clone() }
+func (t *Trainer) Result() *model.Model { return t.model.Clone() }
 
 // Step makes update number step.
 func (t *Trainer) Step(ctx context.Context, step int) (trimtab.Report, error) {
@@ -103,14 +103,14 @@ func (t *Trainer) Step(ctx context.Context, step int) (trimtab.Report, error) {
 		return trimtab.Report{}, fmt.Errorf("pretrain step %d: %w", step, err)
 	}
 	t.in.Pool.Clear(t.grad)
-	sums := t.learn(t.rows(step))
-	norm, lr := t.adam.Step(t.policy.Slab, t.policy.Fold(t.in.Pool, t.grad), step, t.Steps())
-	seen := (step + 1) * t.batchRows()
+	sums := t.forwardBackward(t.batchAt(step))
+	norm, lr := t.adam.Step(t.model.Slab, t.model.FoldGradient(t.in.Pool, t.grad), step, t.Steps())
+	seen := (step + 1) * t.rowsPerStep()
 	n := float64(sums.tokens)
 	return trimtab.Report{Metrics: []trimtab.Metric{
 		{Name: "loss", Value: sums.nll / n},
 		{Name: "entropy", Value: sums.entropy / n},
-		{Name: "mean_token_accuracy", Value: float64(sums.right) / n},
+		{Name: "mean_token_accuracy", Value: float64(sums.correct) / n},
 		{Name: "num_tokens", Value: float64(seen * t.config.RowTokens)},
 		{Name: "grad_norm", Value: float64(norm)},
 		{Name: "learning_rate", Value: float64(lr)},
@@ -118,43 +118,43 @@ func (t *Trainer) Step(ctx context.Context, step int) (trimtab.Report, error) {
 	}}, nil
 }
 
-// rows of update number step.
-func (t *Trainer) rows(step int) [][]int32 {
-	rows := make([][]int32, t.batchRows())
+// batchAt of update number step.
+func (t *Trainer) batchAt(step int) [][]int32 {
+	rows := make([][]int32, t.rowsPerStep())
 	for i := range rows {
 		k := step*len(rows) + i
 		if e := k / len(t.in.Rows); e != t.epoch {
-			t.epoch, t.perm = e, dataset.Order(t.order, len(t.in.Rows), e)
+			t.epoch, t.perm = e, dataset.EpochOrder(t.order, len(t.in.Rows), e)
 		}
 		rows[i] = t.in.Rows[t.perm[k%len(t.in.Rows)]]
 	}
 	return rows
 }
 
-// sums over the learned tokens of a batch.
-type sums struct {
+// lossStats over the learned tokens of a batch.
+type lossStats struct {
 	nll, entropy float64
 	tokens       int
-	right        int // tokens that the model held likeliest
+	correct      int // tokens that the model held likeliest
 }
 
-// learn adds the gradient of the mean loss of rows to grad.
-func (t *Trainer) learn(rows [][]int32) sums {
-	var s sums
+// forwardBackward adds the gradient of the mean loss of rows to grad.
+func (t *Trainer) forwardBackward(rows [][]int32) lossStats {
+	var s lossStats
 	weight := -1 / float32(len(rows)*(t.config.RowTokens-1)) // dL/dlogp
 	for size := max(1, microTokens/t.config.RowTokens); len(rows) > 0; rows = rows[min(size, len(rows)):] {
 		inputs, targets := shift(rows[:min(size, len(rows))])
-		t.pass.Forward(t.policy, inputs)
-		t.pass.LMHead(t.policy, t.grad, targets, 1, func(i int, logp, entropy float32) float32 {
+		t.pass.Forward(t.model, inputs)
+		t.pass.LMHead(t.model, t.grad, targets, 1, func(i int, logp, entropy float32) float32 {
 			s.nll -= float64(logp)
 			s.entropy += float64(entropy)
 			s.tokens++
-			if t.pass.TargetLikeliest(i) {
-				s.right++
+			if t.pass.TargetIsArgmax(i) {
+				s.correct++
 			}
 			return weight
 		})
-		t.pass.BackwardBody(t.policy, t.grad)
+		t.pass.BackwardBody(t.model, t.grad)
 	}
 	return s
 }

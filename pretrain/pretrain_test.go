@@ -114,7 +114,7 @@ func TestLearnsToCount(t *testing.T) {
 		t.Errorf("epoch %g, want 24", e)
 	}
 	var b []byte
-	for _, w := range tr.policy.Slab {
+	for _, w := range tr.model.Slab {
 		b = binary.LittleEndian.AppendUint32(b, math.Float32bits(w))
 	}
 	if got := trimtab.DigestOf(b); got != golden {
@@ -123,7 +123,7 @@ func TestLearnsToCount(t *testing.T) {
 	if !slices.Equal(before, in.Model.Slab) {
 		t.Error("the model given was changed")
 	}
-	if &tr.Result().Slab[0] == &tr.policy.Slab[0] || !slices.Equal(tr.Result().Slab, tr.policy.Slab) {
+	if &tr.Result().Slab[0] == &tr.model.Slab[0] || !slices.Equal(tr.Result().Slab, tr.model.Slab) {
 		t.Error("the result is not a copy of the model")
 	}
 }
@@ -169,7 +169,7 @@ func TestEveryRowOncePerEpoch(t *testing.T) {
 	tr := newTrainer(t, config(), inputs())
 	seen := map[*int32]int{}
 	for i := range 5 { // 20 rows: two epochs of ten
-		for _, row := range tr.rows(i) {
+		for _, row := range tr.batchAt(i) {
 			seen[&row[0]]++
 		}
 	}
@@ -179,7 +179,7 @@ func TestEveryRowOncePerEpoch(t *testing.T) {
 		}
 	}
 	again := newTrainer(t, config(), inputs())
-	if !reflect.DeepEqual(tr.rows(4), again.rows(4)) {
+	if !reflect.DeepEqual(tr.batchAt(4), again.batchAt(4)) {
 		t.Error("the rows of step 4 depend on what was asked before")
 	}
 }
@@ -187,10 +187,10 @@ func TestEveryRowOncePerEpoch(t *testing.T) {
 // The gradient of the whole loss through the model, against central differences along random directions.
 func TestGradient(t *testing.T) {
 	tr := newTrainer(t, config(), inputs())
-	rows := tr.rows(0)
-	tr.learn(rows)
-	gradient := slices.Clone(tr.policy.Fold(nil, tr.grad))
-	before := slices.Clone(tr.policy.Slab)
+	rows := tr.batchAt(0)
+	tr.forwardBackward(rows)
+	gradient := slices.Clone(tr.model.FoldGradient(nil, tr.grad))
+	before := slices.Clone(tr.model.Slab)
 	for k := range 4 {
 		s := draw.New(8, "directions").At(uint64(k))
 		direction := make([]float64, len(before))
@@ -205,9 +205,9 @@ func TestGradient(t *testing.T) {
 		}
 		at := func(x float64) float64 {
 			for i := range before {
-				tr.policy.Slab[i] = float32(float64(before[i]) + x*direction[i])
+				tr.model.Slab[i] = float32(float64(before[i]) + x*direction[i])
 			}
-			sums := tr.learn(rows)
+			sums := tr.forwardBackward(rows)
 			return sums.nll / float64(sums.tokens)
 		}
 		const h = 1.0 / 64

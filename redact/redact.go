@@ -21,16 +21,16 @@ import (
 // Hidden stands in the place of a secret.
 const Hidden = "xxxxx"
 
-// harmless are the parameters of a database address that are shown, in either
+// safeParameters are the parameters of a database address that are shown, in either
 // form of it. Names that begin with pool_ are, too.
-var harmless = []string{"host", "hostaddr", "port", "dbname", "database", "user", "connect_timeout", "application_name", "target_session_attrs",
+var safeParameters = []string{"host", "hostaddr", "port", "dbname", "database", "user", "connect_timeout", "application_name", "target_session_attrs",
 	"sslmode", "sslrootcert", "sslcert", "sslkey", "sslsni", "sslnegotiation", "channel_binding", "gssencmode", "krbsrvname", "krbspn",
 	"min_protocol_version", "max_protocol_version", "passfile", "service", "servicefile", "search_path", "client_encoding", "timezone",
 	"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "default_query_exec_mode", "statement_cache_capacity", "tz"}
 
-func isHarmless(key string) bool {
+func isSafeParameter(key string) bool {
 	key = strings.ToLower(strings.TrimSpace(key))
-	return slices.Contains(harmless, key) || strings.HasPrefix(key, "pool_")
+	return slices.Contains(safeParameters, key) || strings.HasPrefix(key, "pool_")
 }
 
 // Address is an address, in any of the forms that settings take, without its
@@ -39,11 +39,11 @@ func Address(s string) string {
 	scheme, _, isURL := strings.Cut(s, "://")
 	switch {
 	case isURL && isScheme(scheme):
-		return location(s)
+		return redactURL(s)
 	case strings.HasPrefix(s, "/"), strings.HasPrefix(s, "."), strings.HasPrefix(s, "~"): // a path
 		return s
 	case strings.Contains(s, "="):
-		return keywords(s)
+		return redactKeywords(s)
 	case strings.Contains(s, "@"):
 		return Hidden + s[strings.LastIndex(s, "@"):]
 	case isURL:
@@ -66,12 +66,12 @@ func List(s string) string {
 	return strings.Join(parts, ",")
 }
 
-// location is a URL without its secrets: the password, a user that stands
+// redactURL is a URL without its secrets: the password, a user that stands
 // alone where it may be a token, values of the query, and the fragment.
-func location(s string) string {
+func redactURL(s string) string {
 	scheme, rest, _ := strings.Cut(s, "://")
 	u, err := url.Parse(s)
-	if err != nil || strings.ContainsAny(rest, " \t\n'\"`") || strayUser(u) {
+	if err != nil || strings.ContainsAny(rest, " \t\n'\"`") || hasStrayAt(u) {
 		return scheme + "://" + Hidden
 	}
 	if u.Scheme == "file" {
@@ -82,12 +82,12 @@ func location(s string) string {
 		before += "#" + Hidden
 	}
 	address, query, _ := strings.Cut(before, "?")
-	out := scheme + "://" + userless(u, address)
+	out := scheme + "://" + redactUserinfo(u, address)
 	if len(before) > len(address) {
 		if i := strings.Index(query, "#"); i >= 0 {
 			query = query[:i]
 		}
-		out += "?" + parameters(query)
+		out += "?" + redactQuery(query)
 		if cut && fragment != "" {
 			out += "#" + Hidden
 		}
@@ -95,14 +95,14 @@ func location(s string) string {
 	return out
 }
 
-// strayUser reports an @ behind the host: a password with a /, ? or # in it may
+// hasStrayAt reports an @ behind the host: a password with a /, ? or # in it may
 // not have been escaped, and its rest be taken for a path, a query or a fragment.
-func strayUser(u *url.URL) bool {
+func hasStrayAt(u *url.URL) bool {
 	return strings.Contains(u.EscapedPath()+u.RawQuery+u.EscapedFragment()+u.Opaque, "@")
 }
 
-// userless is the part of a URL between scheme and query, with the secret of its user hidden.
-func userless(u *url.URL, address string) string {
+// redactUserinfo is the part of a URL between scheme and query, with the secret of its user hidden.
+func redactUserinfo(u *url.URL, address string) string {
 	if u.User == nil {
 		return address
 	}
@@ -124,8 +124,8 @@ func userless(u *url.URL, address string) string {
 	return Hidden + address[at:]
 }
 
-// parameters is the query of a URL without values that may be secrets.
-func parameters(query string) string {
+// redactQuery is the query of a URL without values that may be secrets.
+func redactQuery(query string) string {
 	pairs := strings.Split(query, "&")
 	for i, pair := range pairs {
 		key, value, ok := strings.Cut(pair, "=")
@@ -133,16 +133,16 @@ func parameters(query string) string {
 		switch {
 		case !ok && pair != "":
 			pairs[i] = Hidden // nobody knows what it is
-		case ok && (err != nil || !isHarmless(name)) && value != "":
+		case ok && (err != nil || !isSafeParameter(name)) && value != "":
 			pairs[i] = key + "=" + Hidden
 		}
 	}
 	return strings.Join(pairs, "&")
 }
 
-// keywords is a database address of the form host=… user=… without its
+// redactKeywords is a database address of the form host=… user=… without its
 // secrets. One that cannot be read so is hidden whole.
-func keywords(s string) string {
+func redactKeywords(s string) string {
 	pairs, ok := readKeywords(s)
 	if !ok {
 		return Hidden
@@ -150,8 +150,8 @@ func keywords(s string) string {
 	shown, hides := make([]string, len(pairs)), false
 	for i, p := range pairs {
 		shown[i] = p[0] + "=" + p[1]
-		if !isHarmless(p[0]) {
-			shown[i], hides = secretKey(p[0])+"="+Hidden, true
+		if !isSafeParameter(p[0]) {
+			shown[i], hides = displayKey(p[0])+"="+Hidden, true
 		}
 	}
 	if !hides {
@@ -160,8 +160,8 @@ func keywords(s string) string {
 	return strings.Join(shown, " ")
 }
 
-// secretKey is a keyword whose value is hidden. One that is none may be a part of a password with a space in it.
-func secretKey(key string) string {
+// displayKey is a keyword whose value is hidden. One that is none may be a part of a password with a space in it.
+func displayKey(key string) string {
 	if slices.Contains([]string{"password", "sslpassword", "options", "passwd", "require_auth", "oauth_client_secret"}, strings.ToLower(key)) {
 		return key
 	}

@@ -9,10 +9,10 @@ import (
 
 // The parts of a text that look like an address, or like a secret under its name.
 var (
-	urls = regexp.MustCompile(`[A-Za-z][A-Za-z0-9+.-]*://[^\s"'` + "`" + `<>]+`)
+	urlPattern = regexp.MustCompile(`[A-Za-z][A-Za-z0-9+.-]*://[^\s"'` + "`" + `<>]+`)
 	// A password may be quoted, as in a keyword string, or end at white space or where an address or a list goes on.
-	named = regexp.MustCompile(`(?i)\b((?:ssl)?pass(?:word|wd|phrase)?|pgpassword|secret|client[_-]?secret|token|access[_-]?token|api[_-]?key|access[_-]?key|signature|sig|auth)(\s*=\s*)('(?:[^'\\]|\\.)*'?|"[^"]*"?|[^\s&;,)"` + "`" + `]+)`)
-	users = regexp.MustCompile(`[^\s/:@"'` + "`" + `(]+:[^\s/@"'` + "`" + `]+@[A-Za-z0-9\[]`)
+	assignmentPattern = regexp.MustCompile(`(?i)\b((?:ssl)?pass(?:word|wd|phrase)?|pgpassword|secret|client[_-]?secret|token|access[_-]?token|api[_-]?key|access[_-]?key|signature|sig|auth)(\s*=\s*)('(?:[^'\\]|\\.)*'?|"[^"]*"?|[^\s&;,)"` + "`" + `]+)`)
+	userinfoPattern   = regexp.MustCompile(`[^\s/:@"'` + "`" + `(]+:[^\s/@"'` + "`" + `]+@[A-Za-z0-9\[]`)
 )
 
 // Text is a text, such as an error of a library, in which addresses stand
@@ -22,18 +22,18 @@ func Text(s string) string {
 	if !strings.ContainsAny(s, "=@:") {
 		return s
 	}
-	s = urls.ReplaceAllStringFunc(s, func(m string) string {
+	s = urlPattern.ReplaceAllStringFunc(s, func(m string) string {
 		end := len(strings.TrimRight(m, ".,;:)]}"))
 		return Address(m[:end]) + m[end:]
 	})
-	s = named.ReplaceAllStringFunc(s, func(m string) string {
+	s = assignmentPattern.ReplaceAllStringFunc(s, func(m string) string {
 		i := strings.IndexByte(m, '=') + 1
 		if value := strings.TrimLeft(m[i:], " \t\n"); strings.HasPrefix(value, Hidden) {
 			return m
 		}
 		return m[:i] + Hidden
 	})
-	return users.ReplaceAllStringFunc(s, func(m string) string {
+	return userinfoPattern.ReplaceAllStringFunc(s, func(m string) string {
 		if strings.Contains(m, ":"+Hidden+"@") || strings.Contains(m, "@sha256") {
 			return m
 		}
@@ -49,8 +49,8 @@ type Redactor struct {
 	secrets []string // the longest first
 }
 
-// shortest is how long a secret is at the least to be looked for in other text.
-const shortest = 4
+// minSecretLen is how long a secret is at the least to be looked for in other text.
+const minSecretLen = 4
 
 // New makes a Redactor that knows the secrets of these addresses. Plain are
 // secrets as such, for example passwords.
@@ -70,20 +70,20 @@ func New(addresses, plain []string) *Redactor {
 	byLength := func(a, b string) int { return len(b) - len(a) }
 	slices.SortFunc(r.whole, byLength)
 	slices.SortFunc(r.secrets, byLength)
-	r.secrets = slices.DeleteFunc(r.secrets, func(s string) bool { return len(s) < shortest || slices.Contains(ordinary, s) })
+	r.secrets = slices.DeleteFunc(r.secrets, func(s string) bool { return len(s) < minSecretLen || slices.Contains(programWords, s) })
 	return r
 }
 
-// ordinary are words of this program's own messages. Who chose one for a password has none to hide, and would read riddles.
-var ordinary = []string{"trimtab", "trimtab_app", "trimtab_auditor", "postgres", "temporal", "password", "secret", "localhost", "database", "host", "user", "port"}
+// programWords are words of this program's own messages. Who chose one for a password has none to hide, and would read riddles.
+var programWords = []string{"trimtab", "trimtab_app", "trimtab_auditor", "postgres", "temporal", "password", "secret", "localhost", "database", "host", "user", "port"}
 
 // secretsOf is what Address hides of an address: as it is written, without its
 // escapes, and, since a library may cut it where a part of an address ends, in pieces.
 func secretsOf(a string) (secrets []string) {
-	for _, raw := range hiddenOf(a) {
+	for _, raw := range hiddenParts(a) {
 		raw = strings.Trim(raw, "'")
 		secrets = append(secrets, raw)
-		for _, plain := range []string{raw, unescaped(raw), strings.ReplaceAll(raw, `\`, "")} {
+		for _, plain := range []string{raw, queryUnescape(raw), strings.ReplaceAll(raw, `\`, "")} {
 			secrets = append(secrets, plain)
 			secrets = append(secrets, strings.FieldsFunc(plain, func(r rune) bool { return strings.ContainsRune("/?#@: \t\n'\"&=", r) })...)
 		}
@@ -91,19 +91,19 @@ func secretsOf(a string) (secrets []string) {
 	return secrets
 }
 
-// hiddenOf lists the parts of an address that Address hides, as they are written.
-func hiddenOf(a string) (parts []string) {
+// hiddenParts lists the parts of an address that Address hides, as they are written.
+func hiddenParts(a string) (parts []string) {
 	shown := Address(a)
 	scheme, rest, isURL := strings.Cut(a, "://")
 	if unreadable := shown == Hidden || strings.HasSuffix(shown, "://"+Hidden) || strings.HasPrefix(shown, Hidden+"@"); unreadable {
 		if !isURL || strings.ContainsAny(scheme, "= ") {
 			rest = a
 		}
-		return []string{mayBeSecret(rest)}
+		return []string{secretCandidate(rest)}
 	}
 	if pairs, ok := readKeywords(a); ok && !isURL {
 		for _, p := range pairs {
-			if !isHarmless(p[0]) {
+			if !isSafeParameter(p[0]) {
 				parts = append(parts, p[1])
 			}
 		}
@@ -121,8 +121,8 @@ func hiddenOf(a string) (parts []string) {
 	return parts
 }
 
-// mayBeSecret is what an address that cannot be read has before its last @, without the user in front.
-func mayBeSecret(rest string) string {
+// secretCandidate is what an address that cannot be read has before its last @, without the user in front.
+func secretCandidate(rest string) string {
 	if i := strings.LastIndexByte(rest, '@'); i >= 0 {
 		rest = rest[:i]
 	}
@@ -132,7 +132,7 @@ func mayBeSecret(rest string) string {
 	return rest
 }
 
-func unescaped(s string) string {
+func queryUnescape(s string) string {
 	if plain, err := url.QueryUnescape(s); err == nil {
 		return plain
 	}

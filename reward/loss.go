@@ -2,15 +2,15 @@ package reward
 
 import "github.com/trimtab/trimtab/tensor"
 
-// Outcome is what the pairs of one ranking came to.
-type Outcome struct {
-	Loss   float64 // mean over pairs of −log σ(better − worse)
-	Pairs  int     // untied pairs
-	Right  int     // pairs whose better response scored strictly higher
-	Margin float64 // sum over pairs of better − worse
+// PairStats is what the pairs of one ranking came to.
+type PairStats struct {
+	Loss    float64 // mean over pairs of −log σ(better − worse)
+	Pairs   int     // untied pairs
+	Correct int     // pairs whose better response scored strictly higher
+	Margin  float64 // sum over pairs of better − worse
 }
 
-// KWise is the loss of InstructGPT, equation 1, for one prompt with K ranked
+// RankingLoss is the loss of InstructGPT, equation 1, for one prompt with K ranked
 // responses, and its gradient:
 //
 //	L = −1/P · Σ log σ(s_w − s_l)      over the P pairs that are not tied
@@ -18,13 +18,13 @@ type Outcome struct {
 //
 // scores, dscores are (K); rank 1 is best and equal ranks are tied. dscores
 // is overwritten; it may be nil. A ranking with no untied pair has no loss.
-func KWise(dscores, scores []float32, ranks []int) Outcome {
-	var o Outcome
+func RankingLoss(dscores, scores []float32, ranks []int) PairStats {
+	var o PairStats
 	gradient := make([]float64, len(scores))
 	for i := range scores {
 		for j := i + 1; j < len(scores); j++ {
 			if ranks[i] != ranks[j] {
-				o.add(gradient, scores, i, j, ranks[i] < ranks[j])
+				o.addPair(gradient, scores, i, j, ranks[i] < ranks[j])
 			}
 		}
 	}
@@ -36,8 +36,8 @@ func KWise(dscores, scores []float32, ranks []int) Outcome {
 	return o
 }
 
-// add counts the pair (i, j), of which i is the better if first.
-func (o *Outcome) add(gradient []float64, scores []float32, i, j int, first bool) {
+// addPair counts the pair (i, j), of which i is the better if first.
+func (o *PairStats) addPair(gradient []float64, scores []float32, i, j int, first bool) {
 	w, l := i, j
 	if !first {
 		w, l = j, i
@@ -50,6 +50,6 @@ func (o *Outcome) add(gradient []float64, scores []float32, i, j int, first bool
 	o.Pairs++
 	o.Margin += float64(d)
 	if d > 0 {
-		o.Right++
+		o.Correct++
 	}
 }

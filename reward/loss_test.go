@@ -42,11 +42,11 @@ func TestKWiseGolden(t *testing.T) {
 	}
 	for _, c := range cases {
 		d := make([]float32, len(c.Scores))
-		o := KWise(d, narrow(c.Scores), c.Ranks)
+		o := RankingLoss(d, narrow(c.Scores), c.Ranks)
 		near(t, "loss", o.Loss, c.Loss, 1e-6)
 		near(t, "margin", o.Margin, c.Margin, 1e-5)
-		if o.Pairs != c.Pairs || o.Right != c.Right {
-			t.Errorf("ranks %v: %d pairs, %d right; want %d, %d", c.Ranks, o.Pairs, o.Right, c.Pairs, c.Right)
+		if o.Pairs != c.Pairs || o.Correct != c.Right {
+			t.Errorf("ranks %v: %d pairs, %d right; want %d, %d", c.Ranks, o.Pairs, o.Correct, c.Pairs, c.Right)
 		}
 		sum := 0.0
 		for i := range d {
@@ -73,7 +73,7 @@ func TestKWiseOracles(t *testing.T) {
 		for i := range ranks {
 			ranks[i] = i + 1
 		}
-		o := KWise(d, c.scores, ranks)
+		o := RankingLoss(d, c.scores, ranks)
 		near(t, "loss", o.Loss, c.loss, 2e-6)
 		for i, g := range c.grad {
 			near(t, "gradient", float64(d[i]), g, 2e-6)
@@ -83,13 +83,13 @@ func TestKWiseOracles(t *testing.T) {
 
 func TestKWiseTies(t *testing.T) {
 	d := []float32{9, 9, 9}
-	if o := KWise(d, []float32{3, 1, 2}, []int{1, 1, 1}); o != (Outcome{}) || d[0] != 0 || d[1] != 0 || d[2] != 0 {
+	if o := RankingLoss(d, []float32{3, 1, 2}, []int{1, 1, 1}); o != (PairStats{}) || d[0] != 0 || d[1] != 0 || d[2] != 0 {
 		t.Errorf("all tied: outcome %+v, gradient %v; want none", o, d)
 	}
 	tied, plain := make([]float32, 3), make([]float32, 2)
-	a := KWise(tied, []float32{1, .5, 0}, []int{1, 2, 2})
-	b := KWise(plain, []float32{1, .5}, []int{1, 2})
-	c := KWise(nil, []float32{1, 0}, []int{1, 2})
+	a := RankingLoss(tied, []float32{1, .5, 0}, []int{1, 2, 2})
+	b := RankingLoss(plain, []float32{1, .5}, []int{1, 2})
+	c := RankingLoss(nil, []float32{1, 0}, []int{1, 2})
 	near(t, "loss with a tie", a.Loss, (b.Loss+c.Loss)/2, 1e-9)
 	near(t, "gradient with a tie", float64(tied[1]), float64(plain[1])/2, 1e-7)
 }
@@ -98,8 +98,8 @@ func TestKWiseGradient(t *testing.T) {
 	ranks := []int{2, 1, 3, 2, 4}
 	x := []float64{.3, -.2, 1.1, .4, -.9}
 	d := make([]float32, len(x))
-	KWise(d, narrow(x), ranks)
-	numeric := fd.Gradient(nil, func(x []float64) float64 { return KWise(nil, narrow(x), ranks).Loss }, x,
+	RankingLoss(d, narrow(x), ranks)
+	numeric := fd.Gradient(nil, func(x []float64) float64 { return RankingLoss(nil, narrow(x), ranks).Loss }, x,
 		&fd.Settings{Formula: fd.Central, Step: 1.0 / 256})
 	for i := range d {
 		near(t, "gradient", float64(d[i]), numeric[i], 1e-4)
@@ -108,10 +108,10 @@ func TestKWiseGradient(t *testing.T) {
 
 // The pairs of a ranking weigh as much together as one: neither K nor the order of presentation matters.
 func TestKWisePermutation(t *testing.T) {
-	a := KWise(nil, []float32{2, 1, 0, -1}, []int{1, 2, 3, 4})
-	b := KWise(nil, []float32{0, 2, -1, 1}, []int{3, 1, 4, 2})
+	a := RankingLoss(nil, []float32{2, 1, 0, -1}, []int{1, 2, 3, 4})
+	b := RankingLoss(nil, []float32{0, 2, -1, 1}, []int{3, 1, 4, 2})
 	near(t, "loss", a.Loss, b.Loss, 1e-12)
-	if a.Right != 6 || b.Right != 6 || a.Pairs != 6 {
-		t.Errorf("%d and %d right of %d pairs, want 6", a.Right, b.Right, a.Pairs)
+	if a.Correct != 6 || b.Correct != 6 || a.Pairs != 6 {
+		t.Errorf("%d and %d right of %d pairs, want 6", a.Correct, b.Correct, a.Pairs)
 	}
 }

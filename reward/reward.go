@@ -63,10 +63,10 @@ type Trainer struct {
 	epoch  int // whose order is at hand
 	perm   []int
 
-	scorer *model.Model
-	grad   []float32 // scorer.Gradient()
-	adam   *optim.AdamW
-	pass   *model.Pass
+	model *model.Model
+	grad  []float32 // scorer.Gradient()
+	adam  *optim.AdamW
+	pass  *model.Pass
 }
 
 // New checks config and rankings and copies the model.
@@ -81,14 +81,14 @@ func New(c Config, in Inputs) (*Trainer, error) {
 	if err := in.check(); err != nil {
 		return nil, err
 	}
-	t := &Trainer{config: c, in: in, order: draw.New(in.Seed, in.Stage, "order"), epoch: -1, pass: model.NewPass(in.Pool).Under(cmp.Or(in.Numerics, tensor.V1))}
+	t := &Trainer{config: c, in: in, order: draw.New(in.Seed, in.Stage, "order"), epoch: -1, pass: model.NewPass(in.Pool).WithNumerics(cmp.Or(in.Numerics, tensor.V1))}
 	if in.Model.Scalar {
-		t.scorer = in.Model.Clone()
+		t.model = in.Model.Clone()
 	} else {
-		t.scorer = in.Model.ToScalar(draw.New(in.Seed, in.Stage, "head"))
+		t.model = in.Model.ToScalar(draw.New(in.Seed, in.Stage, "head"))
 	}
-	t.grad = t.scorer.Gradient()
-	t.adam = optim.New(c.Optim, len(t.scorer.Slab), t.scorer.Decay())
+	t.grad = t.model.NewGradient()
+	t.adam = optim.New(c.Optim, len(t.model.Slab), t.model.DecayRanges())
 	t.adam.Pool = in.Pool
 	return t, nil
 }
@@ -101,14 +101,14 @@ func (in Inputs) check() error {
 		if len(r.Sequences) != len(r.Ranks) {
 			return trimtab.NewError(trimtab.Invalid, "wrong_ranking", "give one rank a response", "reward: ranking %d has %d responses and %d ranks", i, len(r.Sequences), len(r.Ranks))
 		}
-		if err := in.fits("ranking", i, r.Sequences); err != nil {
+		if err := in.checkLengths("ranking", i, r.Sequences); err != nil {
 			return err
 		}
 	}
-	return in.fits("demonstrations, set", 0, in.Demonstrations)
+	return in.checkLengths("demonstrations, set", 0, in.Demonstrations)
 }
 
-func (in Inputs) fits(what string, i int, seqs [][]int32) error {
+func (in Inputs) checkLengths(what string, i int, seqs [][]int32) error {
 	for j, s := range seqs {
 		if len(s) == 0 || len(s) > in.Model.Config.Context {
 			return trimtab.NewError(trimtab.Invalid, "context_exceeded", "leave it out, or widen the model's context",
@@ -124,13 +124,13 @@ func (t *Trainer) Steps() int {
 }
 
 // State is the weights and the moments.
-func (t *Trainer) State() []tensor.Named {
-	return append(t.scorer.Named(), t.adam.State("adam.")...)
+func (t *Trainer) State() []tensor.NamedArray {
+	return append(t.model.NamedParameters(), t.adam.State("adam.")...)
 }
 
 // Result is the model as it stands, its bias moved so that the demonstrations score 0 on average.
 func (t *Trainer) Result() *model.Model {
-	m := t.scorer.Clone()
+	m := t.model.Clone()
 	Center(t.pass, m, t.in.Demonstrations)
 	return m
 }
@@ -145,7 +145,7 @@ func Center(ps *model.Pass, m *model.Model, seqs [][]int32) {
 		mean += float64(s)
 	}
 	mean /= float64(len(seqs))
-	_, bias := m.Score()
+	_, bias := m.ScoreHead()
 	bias[0] = float32(float64(bias[0]) - mean)
 }
 
@@ -158,24 +158,24 @@ func (t *Trainer) Step(ctx context.Context, step int) (trimtab.Report, error) {
 	first := step * t.config.Batch
 	last := min(first+t.config.Batch, t.config.Epochs*n)
 	t.in.Pool.Clear(t.grad)
-	tally := measure(t.pass, t.scorer, t.grad, t.batch(first, last))
-	norm, lr := t.adam.Step(t.scorer.Slab, t.scorer.Fold(t.in.Pool, t.grad), step, t.Steps())
+	tally := forwardBackward(t.pass, t.model, t.grad, t.batch(first, last))
+	norm, lr := t.adam.Step(t.model.Slab, t.model.FoldGradient(t.in.Pool, t.grad), step, t.Steps())
 	metrics := append(tally.metrics(""),
-		trimtab.Metric{Name: "num_tokens", Value: float64(t.tokens(last))},
+		trimtab.Metric{Name: "num_tokens", Value: float64(t.tokensSeen(last))},
 		trimtab.Metric{Name: "grad_norm", Value: float64(norm)},
 		trimtab.Metric{Name: "learning_rate", Value: float64(lr)},
 		trimtab.Metric{Name: "epoch", Value: float64(last) / float64(n)})
 	if len(t.in.Validation) > 0 && last/n > first/n {
-		metrics = append(metrics, Evaluate(t.pass, t.scorer, t.in.Validation).metrics("eval_")...)
+		metrics = append(metrics, Evaluate(t.pass, t.model, t.in.Validation).metrics("eval_")...)
 	}
 	return trimtab.Report{Metrics: metrics}, nil
 }
 
-// at is the index of ranking k of the whole run.
-func (t *Trainer) at(k int) int {
+// rankingAt is the index of ranking k of the whole run.
+func (t *Trainer) rankingAt(k int) int {
 	n := len(t.in.Rankings)
 	if e := k / n; e != t.epoch {
-		t.epoch, t.perm = e, dataset.Order(t.order, n, e)
+		t.epoch, t.perm = e, dataset.EpochOrder(t.order, n, e)
 	}
 	return t.perm[k%n]
 }
@@ -183,13 +183,13 @@ func (t *Trainer) at(k int) int {
 func (t *Trainer) batch(first, last int) []Ranking {
 	var batch []Ranking
 	for k := first; k < last; k++ {
-		batch = append(batch, t.in.Rankings[t.at(k)])
+		batch = append(batch, t.in.Rankings[t.rankingAt(k)])
 	}
 	return batch
 }
 
-// tokens of the first k rankings.
-func (t *Trainer) tokens(k int) int {
+// tokensSeen of the first k rankings.
+func (t *Trainer) tokensSeen(k int) int {
 	n := len(t.in.Rankings)
 	sum := 0
 	for _, r := range t.in.Rankings {
@@ -197,7 +197,7 @@ func (t *Trainer) tokens(k int) int {
 	}
 	sum *= k / n
 	for i := k - k%n; i < k; i++ {
-		sum += t.in.Rankings[t.at(i)].tokens()
+		sum += t.in.Rankings[t.rankingAt(i)].tokens()
 	}
 	return sum
 }

@@ -147,8 +147,8 @@ func TestDemonstrationsScoreZero(t *testing.T) {
 	if !slices.Equal(before, stateOf(tr)) {
 		t.Error("asking for the result changed the state")
 	}
-	a, b := Evaluate(model.NewPass(nil), m, in.Validation), Evaluate(model.NewPass(nil), tr.scorer, in.Validation)
-	if a.Right != b.Right {
+	a, b := Evaluate(model.NewPass(nil), m, in.Validation), Evaluate(model.NewPass(nil), tr.model, in.Validation)
+	if a.Correct != b.Correct {
 		t.Error("the bias changed the order of responses")
 	}
 }
@@ -213,8 +213,8 @@ func TestBatches(t *testing.T) {
 			t.Errorf("a ranking was seen %d times, want 2", seen[&r.Ranks[0]])
 		}
 	}
-	if tr.tokens(58) != tokens {
-		t.Errorf("%d tokens in all, want %d", tr.tokens(58), tokens)
+	if tr.tokensSeen(58) != tokens {
+		t.Errorf("%d tokens in all, want %d", tr.tokensSeen(58), tokens)
 	}
 }
 
@@ -224,20 +224,20 @@ func TestPromptsWeighAlike(t *testing.T) {
 	tr := newTrainer(t, config(), in)
 	want := 0.0
 	for _, r := range tr.in.Rankings[:5] {
-		want += Evaluate(model.NewPass(nil), tr.scorer, []Ranking{r}).Loss / 5
+		want += Evaluate(model.NewPass(nil), tr.model, []Ranking{r}).LossSum / 5
 	}
-	all := Evaluate(model.NewPass(nil), tr.scorer, tr.in.Rankings[:5])
-	near(t, "loss", all.Loss/5, want, 1e-12)
+	all := Evaluate(model.NewPass(nil), tr.model, tr.in.Rankings[:5])
+	near(t, "loss", all.LossSum/5, want, 1e-12)
 }
 
 // The head reads the last token, and a score does not depend on its neighbours.
 func TestScores(t *testing.T) {
 	tr := newTrainer(t, config(), inputs())
 	seqs := [][]int32{{0, 1, 7, 0}, {0, 3}, {0, 1, 2, 3, 4, 5}}
-	together := NewScorer(model.NewPass(nil), tr.scorer).Scores(seqs)
-	weight, bias := tr.scorer.Score()
+	together := NewScorer(model.NewPass(nil), tr.model).Scores(seqs)
+	weight, bias := tr.model.ScoreHead()
 	for i, s := range seqs {
-		hidden := model.NewPass(nil).Infer(tr.scorer, model.NewBatch(s))
+		hidden := model.NewPass(nil).Infer(tr.model, model.NewBatch(s))
 		want := tensor.Dot(hidden[(len(s)-1)*16:], weight) + bias[0]
 		if together[i] != want {
 			t.Errorf("sequence %d scores %g, want %g", i, together[i], want)
@@ -248,10 +248,10 @@ func TestScores(t *testing.T) {
 // The gradient of the whole loss through the model, against central differences along random directions.
 func TestGradient(t *testing.T) {
 	tr := newTrainer(t, config(), inputs())
-	m, rankings, ps := tr.scorer, tr.in.Rankings[:7], model.NewPass(nil)
-	g := m.Gradient()
-	measure(ps, m, g, rankings)
-	gradient := m.Fold(nil, g)
+	m, rankings, ps := tr.model, tr.in.Rankings[:7], model.NewPass(nil)
+	g := m.NewGradient()
+	forwardBackward(ps, m, g, rankings)
+	gradient := m.FoldGradient(nil, g)
 	before := slices.Clone(m.Slab)
 	for k := range 4 {
 		s := draw.New(8, "directions").At(uint64(k))
@@ -269,7 +269,7 @@ func TestGradient(t *testing.T) {
 			for i := range before {
 				m.Slab[i] = float32(float64(before[i]) + x*direction[i])
 			}
-			return measure(ps, m, nil, rankings).Loss / 7
+			return forwardBackward(ps, m, nil, rankings).LossSum / 7
 		}
 		const h = 1.0 / 64
 		got := (at(h) - at(-h)) / (2 * h)
@@ -283,7 +283,7 @@ func TestBeginsFromAScalarModel(t *testing.T) {
 	in := inputs()
 	in.Model = in.Model.ToScalar(draw.New(1, "other head"))
 	tr := newTrainer(t, config(), in)
-	if !slices.Equal(tr.scorer.Slab, in.Model.Slab) {
+	if !slices.Equal(tr.model.Slab, in.Model.Slab) {
 		t.Error("a model with a scalar head does not keep it")
 	}
 }

@@ -9,61 +9,61 @@ import (
 // microTokens is about how many tokens go through the model at once.
 const microTokens = 4096
 
-// Tally is what rankings came to under a model.
-type Tally struct {
-	Rankings         int     // with at least one untied pair
-	Loss             float64 // sum over rankings of their mean loss
-	Pairs, Right     int     // untied pairs, and those the model orders as the labeller did
-	Margin           float64 // sum over pairs
-	Responses        int
-	Min, Max, Scores float64 // smallest, largest, sum
+// EvalStats is what rankings came to under a model.
+type EvalStats struct {
+	Rankings                     int     // with at least one untied pair
+	LossSum                      float64 // sum over rankings of their mean loss
+	Pairs, Correct               int     // untied pairs, and those the model orders as the labeller did
+	MarginSum                    float64 // sum over pairs
+	Responses                    int
+	MinScore, MaxScore, ScoreSum float64 // smallest, largest, sum
 }
 
 // Accuracy is the share of untied pairs ordered as the labeller did; equal scores are wrong.
-func (t Tally) Accuracy() float64 { return float64(t.Right) / float64(max(t.Pairs, 1)) }
+func (t EvalStats) Accuracy() float64 { return float64(t.Correct) / float64(max(t.Pairs, 1)) }
 
-func (t *Tally) add(o Outcome, scores []float32) {
+func (t *EvalStats) add(o PairStats, scores []float32) {
 	if o.Pairs > 0 {
 		t.Rankings++
 	}
-	t.Loss += o.Loss
+	t.LossSum += o.Loss
 	t.Pairs += o.Pairs
-	t.Right += o.Right
-	t.Margin += o.Margin
+	t.Correct += o.Correct
+	t.MarginSum += o.Margin
 	for _, s := range scores {
 		v := float64(s)
 		if t.Responses == 0 {
-			t.Min, t.Max = v, v
+			t.MinScore, t.MaxScore = v, v
 		}
-		t.Min, t.Max = min(t.Min, v), max(t.Max, v)
-		t.Scores += v
+		t.MinScore, t.MaxScore = min(t.MinScore, v), max(t.MaxScore, v)
+		t.ScoreSum += v
 		t.Responses++
 	}
 }
 
-func (t Tally) metrics(prefix string) []trimtab.Metric {
+func (t EvalStats) metrics(prefix string) []trimtab.Metric {
 	return []trimtab.Metric{
-		{Name: prefix + "loss", Value: t.Loss / float64(max(t.Rankings, 1))},
+		{Name: prefix + "loss", Value: t.LossSum / float64(max(t.Rankings, 1))},
 		{Name: prefix + "accuracy", Value: t.Accuracy()},
-		{Name: prefix + "margin", Value: t.Margin / float64(max(t.Pairs, 1))},
-		{Name: prefix + "min_reward", Value: t.Min},
-		{Name: prefix + "mean_reward", Value: t.Scores / float64(max(t.Responses, 1))},
-		{Name: prefix + "max_reward", Value: t.Max},
+		{Name: prefix + "margin", Value: t.MarginSum / float64(max(t.Pairs, 1))},
+		{Name: prefix + "min_reward", Value: t.MinScore},
+		{Name: prefix + "mean_reward", Value: t.ScoreSum / float64(max(t.Responses, 1))},
+		{Name: prefix + "max_reward", Value: t.MaxScore},
 	}
 }
 
 // Evaluate scores rankings with m and compares.
-func Evaluate(ps *model.Pass, m *model.Model, rankings []Ranking) Tally {
-	return measure(ps, m, nil, rankings)
+func Evaluate(ps *model.Pass, m *model.Model, rankings []Ranking) EvalStats {
+	return forwardBackward(ps, m, nil, rankings)
 }
 
-// measure tallies rankings in order, and adds the gradient of their mean loss to g if g is not nil.
-func measure(ps *model.Pass, m *model.Model, g []float32, rankings []Ranking) Tally {
-	var t Tally
+// forwardBackward tallies rankings in order, and adds the gradient of their mean loss to g if g is not nil.
+func forwardBackward(ps *model.Pass, m *model.Model, g []float32, rankings []Ranking) EvalStats {
+	var t EvalStats
 	weight := 1 / float32(max(len(rankings), 1))
 	for len(rankings) > 0 {
 		n := fit(rankings)
-		b, rows := ends(sequences(rankings[:n]))
+		b, rows := lastTokenBatch(sequences(rankings[:n]))
 		if g == nil {
 			ps.Infer(m, b)
 		} else {
@@ -74,7 +74,7 @@ func measure(ps *model.Pass, m *model.Model, g []float32, rankings []Ranking) Ta
 		at := 0
 		for _, r := range rankings[:n] {
 			to := at + len(r.Ranks)
-			t.add(KWise(dscores[at:to], scores[at:to], r.Ranks), scores[at:to])
+			t.add(RankingLoss(dscores[at:to], scores[at:to], r.Ranks), scores[at:to])
 			at = to
 		}
 		if g != nil {
@@ -105,28 +105,28 @@ func sequences(rankings []Ranking) [][]int32 {
 	return seqs
 }
 
-// ends lays seqs end to end; rows, all that is wanted, are those of their last tokens.
-func ends(seqs [][]int32) (b model.Batch, rows []int) {
+// lastTokenBatch lays seqs end to end; rows, all that is wanted, are those of their last tokens.
+func lastTokenBatch(seqs [][]int32) (b model.Batch, rows []int) {
 	b = model.NewBatch(seqs...)
 	for _, to := range b.Starts[1:] {
 		rows = append(rows, to-1)
 	}
-	b.Wanted = rows
+	b.OutputRows = rows
 	return b, rows
 }
 
 // Scorer scores prompt-and-response sequences with a trained model.
 type Scorer struct {
-	pass *model.Pass
-	m    *model.Model
+	pass  *model.Pass
+	model *model.Model
 }
 
 // NewScorer scores with m, a scalar model, in ps.
 func NewScorer(ps *model.Pass, m *model.Model) *Scorer {
-	return &Scorer{pass: ps, m: m}
+	return &Scorer{pass: ps, model: m}
 }
 
-// Scores are the values of the head at the last token of each sequence.
+// ScoreSum are the values of the head at the last token of each sequence.
 func (s *Scorer) Scores(sequences [][]int32) []float32 {
 	scores := make([]float32, 0, len(sequences))
 	for len(sequences) > 0 {
@@ -135,9 +135,9 @@ func (s *Scorer) Scores(sequences [][]int32) []float32 {
 			tokens += len(sequences[n])
 			n++
 		}
-		b, rows := ends(sequences[:n])
-		s.pass.Infer(s.m, b)
-		scores = append(scores, s.pass.ScalarHead(s.m, rows)...)
+		b, rows := lastTokenBatch(sequences[:n])
+		s.pass.Infer(s.model, b)
+		scores = append(scores, s.pass.ScalarHead(s.model, rows)...)
 		sequences = sequences[n:]
 	}
 	return scores

@@ -18,7 +18,7 @@ func TestStateIsAllThereIs(t *testing.T) {
 				in := inputs()
 				in.Pool = pool
 				if scalar {
-					in.Model = newTrainer(t, c, in).scorer
+					in.Model = newTrainer(t, c, in).model
 				}
 				return newTrainer(t, c, in)
 			}, Result: func(_ *testing.T, tr *Trainer) any { return tr.Result() }}.Run(t)

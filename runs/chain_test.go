@@ -46,7 +46,7 @@ func golden(t *testing.T, numerics string, got map[string]trimtab.Digest) map[st
 }
 
 // digests are everything a run made.
-func digests(d runs.Document) map[string]trimtab.Digest {
+func digests(d runs.View) map[string]trimtab.Digest {
 	m := models(d)
 	for _, st := range d.Stages {
 		for name, digest := range st.Outputs {
@@ -145,7 +145,7 @@ func TestReuse(t *testing.T) {
 		t.Errorf("reuse changed digests:\n%v\n%v", digests(d), digests(again))
 	}
 	for _, st := range again.Stages {
-		if want := (runs.MadeBy{Run: d.ID, Stage: st.Name, Attempt: 1}); st.Status != trimtab.AttemptReused || st.ReusedFrom == nil || *st.ReusedFrom != want {
+		if want := (runs.AttemptRef{Run: d.ID, Stage: st.Name, Attempt: 1}); st.Status != trimtab.AttemptReused || st.ReusedFrom == nil || *st.ReusedFrom != want {
 			t.Errorf("stage %s is %s, reused from %+v", st.Name, st.Status, st.ReusedFrom)
 		}
 	}
@@ -187,12 +187,12 @@ func namesAttempts(t *testing.T, b *bench, did, took string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	notes, err := b.PlanNotes(b.ctx, events)
+	notes, err := b.EventNotes(b.ctx, events)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, e := range events {
-		if made := notes[e.Sequence].Made; e.Type == "attempt_created" && (made == nil || *made != (runs.MadeBy{Run: did, Stage: e.Stage, Attempt: 1})) {
+		if made := notes[e.Sequence].ReusedFrom; e.Type == "attempt_created" && (made == nil || *made != (runs.AttemptRef{Run: did, Stage: e.Stage, Attempt: 1})) {
 			t.Errorf("of %s the log book knows %+v", e.Stage, made)
 		}
 	}

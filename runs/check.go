@@ -28,7 +28,7 @@ func (s *Service) Check(ctx context.Context, ref string) (storage.Run, []storage
 	if err != nil {
 		return run, nil, err
 	}
-	states, err := s.checkStates(ctx, attempts)
+	states, err := s.checkCheckpoints(ctx, attempts)
 	return run, append(findings, s.checkModels(run, attempts), states), err
 }
 
@@ -60,12 +60,12 @@ func (s *Service) checkModels(run storage.Run, attempts []storage.Attempt) stora
 	return f
 }
 
-// checkStates reads the newest checkpoint of every attempt: retention keeps that one, whatever became of the attempt.
-func (s *Service) checkStates(ctx context.Context, attempts []storage.Attempt) (storage.Finding, error) {
+// checkCheckpoints reads the newest checkpoint of every attempt: retention keeps that one, whatever became of the attempt.
+func (s *Service) checkCheckpoints(ctx context.Context, attempts []storage.Attempt) (storage.Finding, error) {
 	f := storage.Finding{Name: "states_in_store", Must: "the newest checkpoint of each attempt is in the store, undamaged, " +
 		"or was reported as damaged and the one before it is"}
 	for _, a := range attempts {
-		broken, err := s.checkState(ctx, a)
+		broken, err := s.checkNewestCheckpoint(ctx, a)
 		if err != nil {
 			return f, err
 		}
@@ -76,32 +76,32 @@ func (s *Service) checkStates(ctx context.Context, attempts []storage.Attempt) (
 	return f, nil
 }
 
-// NewestState reads the newest checkpoint of an attempt, by its id, that was not reported as damaged, and says what is
+// CheckNewestCheckpoint reads the newest checkpoint of an attempt, by its id, that was not reported as damaged, and says what is
 // wrong with it. An attempt without any is sound.
-func (s *Service) NewestState(ctx context.Context, attempt int64) error {
+func (s *Service) CheckNewestCheckpoint(ctx context.Context, attempt int64) error {
 	a, err := s.store.Attempt(ctx, attempt)
 	if err != nil {
 		return err
 	}
-	broken, err := s.checkState(ctx, a)
+	broken, err := s.checkNewestCheckpoint(ctx, a)
 	if err != nil {
 		return err
 	}
 	return broken
 }
 
-// checkState says what is wrong with the newest checkpoint of an attempt; err is of the looking.
-func (s *Service) checkState(ctx context.Context, a storage.Attempt) (broken, err error) {
+// checkNewestCheckpoint says what is wrong with the newest checkpoint of an attempt; err is of the looking.
+func (s *Service) checkNewestCheckpoint(ctx context.Context, a storage.Attempt) (broken, err error) {
 	for {
 		all, err := s.store.Checkpoints(ctx, a.ID)
 		if err != nil {
 			return nil, err
 		}
-		damaged, err := s.damaged(ctx, a)
+		damaged, err := s.damagedCheckpoints(ctx, a)
 		if err != nil {
 			return nil, err
 		}
-		broken := s.newestState(all, damaged)
+		broken := s.firstBroken(all, damaged)
 		if broken == nil {
 			return nil, nil
 		}
@@ -112,8 +112,8 @@ func (s *Service) checkState(ctx context.Context, a storage.Attempt) (broken, er
 	}
 }
 
-// newestState says what is wrong with the newest checkpoint that was not reported as damaged.
-func (s *Service) newestState(all []storage.Checkpoint, damaged []trimtab.Digest) error {
+// firstBroken says what is wrong with the newest checkpoint that was not reported as damaged.
+func (s *Service) firstBroken(all []storage.Checkpoint, damaged []trimtab.Digest) error {
 	for _, c := range slices.Backward(all) {
 		err := s.files.CheckState(checkpoint.AttemptName(c.Attempt), c.Digest)
 		if err == nil || !slices.Contains(damaged, c.Digest) {
@@ -123,8 +123,8 @@ func (s *Service) newestState(all []storage.Checkpoint, damaged []trimtab.Digest
 	return nil
 }
 
-// damaged are the checkpoints of an attempt that a worker reported as such.
-func (s *Service) damaged(ctx context.Context, a storage.Attempt) ([]trimtab.Digest, error) {
+// damagedCheckpoints are the checkpoints of an attempt that a worker reported as such.
+func (s *Service) damagedCheckpoints(ctx context.Context, a storage.Attempt) ([]trimtab.Digest, error) {
 	events, err := s.store.History(ctx, a.Run, a.Stage)
 	if err != nil {
 		return nil, err

@@ -27,7 +27,7 @@ func (b *bench) broken(run string) (names []string) {
 	return names
 }
 
-// damaged flips a bit of a file while f runs.
+// damagedCheckpoints flips a bit of a file while f runs.
 func damaged(t *testing.T, file string, f func()) {
 	t.Helper()
 	whole, err := os.ReadFile(file)
@@ -76,7 +76,7 @@ func TestCheckReadsTheFiles(t *testing.T) {
 			if got := b.broken(id); !slices.Equal(got, []string{"states_in_store"}) {
 				t.Errorf("a %s checkpoint of the completed stage %s breaks %v", how, a.Stage, got)
 			}
-			if err := b.NewestState(b.ctx, a.ID); err == nil {
+			if err := b.CheckNewestCheckpoint(b.ctx, a.ID); err == nil {
 				t.Errorf("a %s checkpoint of the completed stage %s is sound", how, a.Stage)
 			}
 		}
@@ -94,7 +94,7 @@ func TestCheckReadsTheFiles(t *testing.T) {
 				t.Errorf("an older checkpoint of stage %s breaks %v", a.Stage, got)
 			}
 		})
-		if err := b.NewestState(b.ctx, a.ID); err != nil {
+		if err := b.CheckNewestCheckpoint(b.ctx, a.ID); err != nil {
 			t.Error(err)
 		}
 	}

@@ -43,13 +43,13 @@ type ComparedRun struct {
 
 // DataDifference is an input for which runs read other datasets or base models.
 type DataDifference struct {
-	Input  string    `json:"input"`
-	Stages []string  `json:"stages"` // that read it so
-	Values []*Source `json:"values"`
+	Input  string         `json:"input"`
+	Stages []string       `json:"stages"` // that read it so
+	Values []*InputSource `json:"values"`
 }
 
-// Source is what a stage reads: a version of a dataset, a stored model, or what another stage of the run makes.
-type Source struct {
+// InputSource is what a stage reads: a version of a dataset, a stored model, or what another stage of the run makes.
+type InputSource struct {
 	Name   string         `json:"name,omitempty"`
 	Digest trimtab.Digest `json:"digest,omitempty"`
 	Stage  string         `json:"stage,omitempty"`
@@ -134,7 +134,7 @@ func (n Number) MarshalJSON() ([]byte, error) {
 // side is one run of a comparison.
 type side struct {
 	run      storage.Run
-	doc      Document
+	doc      View
 	spec     *recipes.Spec // nil if this program cannot read it
 	attempts []storage.Attempt
 }
@@ -147,7 +147,7 @@ func (s *Service) Compare(ctx context.Context, refs []string, samples int) (Comp
 		return c, err
 	}
 	if specs := specsOf(sides); len(specs) == len(sides) {
-		if c.Spec, err = differences(specs...); err != nil {
+		if c.Spec, err = specDifferences(specs...); err != nil {
 			return c, err
 		}
 	}
@@ -164,8 +164,8 @@ func (s *Service) Compare(ctx context.Context, refs []string, samples int) (Comp
 	for i, side := range sides {
 		c.Runs = append(c.Runs, comparedRun(side, c.Stages, i))
 	}
-	c.Scores, c.Samples = scores(sides), sharedSamples(sides, samples)
-	c.judge()
+	c.Scores, c.Samples = compareScores(sides), sharedSamples(sides, samples)
+	c.setVerdict()
 	return c, nil
 }
 
@@ -187,7 +187,7 @@ func (s *Service) sides(ctx context.Context, refs []string) ([]side, error) {
 		if side.attempts, err = s.store.Attempts(ctx, run.ID); err != nil {
 			return nil, err
 		}
-		if spec, known, err := s.planned(ctx, run.Plan); err != nil {
+		if spec, known, err := s.specOfPlan(ctx, run.Plan); err != nil {
 			return nil, err
 		} else if known {
 			side.spec = &spec
@@ -238,7 +238,7 @@ func (s *Service) dataDifferences(ctx context.Context, sides []side) ([]DataDiff
 	all := []DataDifference{}
 	for _, name := range stageNames(sides) {
 		for _, input := range inputsOf(sides, name) {
-			d := DataDifference{Input: input, Stages: []string{name}, Values: make([]*Source, len(sides))}
+			d := DataDifference{Input: input, Stages: []string{name}, Values: make([]*InputSource, len(sides))}
 			for i, side := range sides {
 				var err error
 				if d.Values[i], err = s.source(ctx, side, name, input); err != nil {
@@ -261,7 +261,7 @@ func (s *Service) dataDifferences(ctx context.Context, sides []side) ([]DataDiff
 	return all, nil
 }
 
-// inputsOf are the inputs of a stage in any of the runs.
+// checkInputs are the inputs of a stage in any of the runs.
 func inputsOf(sides []side, stage string) []string {
 	var names []string
 	for _, side := range sides {
@@ -277,17 +277,17 @@ func inputsOf(sides []side, stage string) []string {
 }
 
 // source is what a run's stage reads as an input; nil if it does not.
-func (s *Service) source(ctx context.Context, side side, stage, input string) (*Source, error) {
+func (s *Service) source(ctx context.Context, side side, stage, input string) (*InputSource, error) {
 	for _, st := range side.run.Plan.Stages {
 		for _, in := range st.Inputs {
 			if st.Name != stage || in.Name != input {
 				continue
 			}
 			if in.Stage != "" {
-				return &Source{Stage: in.Stage}, nil
+				return &InputSource{Stage: in.Stage}, nil
 			}
 			name, err := s.nameOf(ctx, in)
-			return &Source{Name: name, Digest: in.Dataset + in.Model}, err
+			return &InputSource{Name: name, Digest: in.Dataset + in.Model}, err
 		}
 	}
 	return nil, nil
@@ -312,9 +312,9 @@ func (s *Service) nameOf(ctx context.Context, in trimtab.Input) (string, error) 
 	return name, err
 }
 
-// differs reports whether the runs that read the input read other bytes. What only stages make is compared with them.
+// differenceError reports whether the runs that read the input read other bytes. What only stages make is compared with them.
 func (d DataDifference) differs() bool {
-	var first *Source
+	var first *InputSource
 	for _, v := range d.Values {
 		switch {
 		case v == nil:
@@ -327,7 +327,7 @@ func (d DataDifference) differs() bool {
 	return false
 }
 
-func sameSource(a, b *Source) bool {
+func sameSource(a, b *InputSource) bool {
 	return a == b || a != nil && b != nil && a.Digest == b.Digest && a.Stage == b.Stage
 }
 
@@ -341,8 +341,8 @@ func (s *Service) compareStage(ctx context.Context, name string, sides []side) (
 			continue
 		}
 		st.Attempts[i] = &ComparedAttempt{Kind: side.run.Plan.Stages[j].Kind, Status: trimtab.AttemptQueued}
-		if a := newestOf(side.attempts, name); a != nil {
-			made, err := s.maker(ctx, *a)
+		if a := newestAttemptOf(side.attempts, name); a != nil {
+			made, err := s.producer(ctx, *a)
 			if err != nil {
 				return st, err
 			}
@@ -356,12 +356,12 @@ func (s *Service) compareStage(ctx context.Context, name string, sides []side) (
 	if st.Series, err = s.compareSeries(ctx, rows); err != nil {
 		return st, err
 	}
-	st.judge()
+	st.setVerdict()
 	return st, nil
 }
 
-// maker is the attempt that made what an attempt shows: itself, or the one that it reuses.
-func (s *Service) maker(ctx context.Context, a storage.Attempt) (storage.Attempt, error) {
+// producer is the attempt that made what an attempt shows: itself, or the one that it reuses.
+func (s *Service) producer(ctx context.Context, a storage.Attempt) (storage.Attempt, error) {
 	if a.ReusedFrom == 0 {
 		return a, nil
 	}
@@ -405,7 +405,7 @@ func comparedMetrics(rows []*storage.Attempt) []ComparedMetric {
 	}
 	for k, m := range all {
 		all[k].Equal = alike(m.Values, func(a, b Number) bool { return math.Float64bits(float64(a)) == math.Float64bits(float64(b)) })
-		all[k].Differences = fromFirst(m.Values)
+		all[k].Differences = differencesFromFirst(m.Values)
 	}
 	return all
 }
@@ -423,8 +423,8 @@ func alike[T any](values []*T, same func(a, b T) bool) bool {
 	return true
 }
 
-// fromFirst is each value less the first one that is there, which has no difference itself.
-func fromFirst(values []*Number) []*Number {
+// differencesFromFirst is each value less the first one that is there, which has no difference itself.
+func differencesFromFirst(values []*Number) []*Number {
 	out := make([]*Number, len(values))
 	var first *Number
 	for i, v := range values {
@@ -442,14 +442,14 @@ func fromFirst(values []*Number) []*Number {
 
 // compareSeries compares the steps that all of these attempts have taken; nil if there are not two of them.
 func (s *Service) compareSeries(ctx context.Context, rows []*storage.Attempt) (*ComparedSeries, error) {
-	var series [][]storage.Piece
+	var series [][]storage.SeriesSegment
 	var of []int // of rows
 	common := math.MaxInt
 	for i, row := range rows {
 		if row == nil || row.Step == 0 {
 			continue
 		}
-		pieces, err := s.pieces(ctx, *row)
+		pieces, err := s.metricSegments(ctx, *row)
 		if err != nil {
 			return nil, err
 		}
@@ -462,7 +462,7 @@ func (s *Service) compareSeries(ctx context.Context, rows []*storage.Attempt) (*
 		series[i] = firstSteps(series[i], common)
 	}
 	c := &ComparedSeries{Steps: common, Equal: true}
-	if !slices.ContainsFunc(series, func(p []storage.Piece) bool { return !slices.Equal(p, series[0]) }) {
+	if !slices.ContainsFunc(series, func(p []storage.SeriesSegment) bool { return !slices.Equal(p, series[0]) }) {
 		return c, nil // one attempt's, for all
 	}
 	d, err := s.store.FirstDivergence(ctx, series...)
@@ -481,12 +481,12 @@ func (s *Service) compareSeries(ctx context.Context, rows []*storage.Attempt) (*
 	return c, nil
 }
 
-// pieces are where the metrics of all steps up to an attempt's last are kept:
+// metricSegments are where the metrics of all steps up to an attempt's last are kept:
 // one that went on from a checkpoint has the earlier ones of whoever made that.
-func (s *Service) pieces(ctx context.Context, a storage.Attempt) ([]storage.Piece, error) {
-	var pieces []storage.Piece
+func (s *Service) metricSegments(ctx context.Context, a storage.Attempt) ([]storage.SeriesSegment, error) {
+	var pieces []storage.SeriesSegment
 	for until := a.Step; ; {
-		p := storage.Piece{Attempt: a.ID, Until: until}
+		p := storage.SeriesSegment{Attempt: a.ID, Until: until}
 		if a.FromCheckpoint != "" {
 			c, err := s.store.FindCheckpoint(ctx, a.Run, a.Stage, string(a.FromCheckpoint))
 			if err != nil {
@@ -507,8 +507,8 @@ func (s *Service) pieces(ctx context.Context, a storage.Attempt) ([]storage.Piec
 }
 
 // firstSteps is a series up to a step.
-func firstSteps(pieces []storage.Piece, until int) []storage.Piece {
-	var kept []storage.Piece
+func firstSteps(pieces []storage.SeriesSegment, until int) []storage.SeriesSegment {
+	var kept []storage.SeriesSegment
 	for _, p := range pieces {
 		if p.From < until {
 			p.Until = min(p.Until, until)
@@ -518,8 +518,8 @@ func firstSteps(pieces []storage.Piece, until int) []storage.Piece {
 	return kept
 }
 
-// judge says in how far the attempts of a stage are the same.
-func (st *ComparedStage) judge() {
+// setVerdict says in how far the attempts of a stage are the same.
+func (st *ComparedStage) setVerdict() {
 	st.Equal, st.Differs, st.Verdict = true, false, "equal to the bit"
 	differs := func(format string, args ...any) {
 		st.Equal, st.Differs, st.Verdict = false, true, fmt.Sprintf(format, args...)
@@ -558,8 +558,8 @@ func finished(s trimtab.AttemptStatus) bool {
 	return s == trimtab.AttemptCompleted || s == trimtab.AttemptReused || s == trimtab.AttemptStale || s == trimtab.AttemptSkipped
 }
 
-// judge is the comparison in one sentence.
-func (c *Comparison) judge() {
+// setVerdict is the comparison in one sentence.
+func (c *Comparison) setVerdict() {
 	i := slices.IndexFunc(c.Stages, func(st ComparedStage) bool { return st.Differs })
 	unfinished := slices.ContainsFunc(c.Stages, func(st ComparedStage) bool { return !st.Equal })
 	switch {

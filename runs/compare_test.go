@@ -113,10 +113,10 @@ func TestCompareRuns(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	notes, err := b.PlanNotes(b.ctx, events)
+	notes, err := b.EventNotes(b.ctx, events)
 	plans := 0
 	for _, n := range notes {
-		if n.Made == nil { // else of an output that is reused: who made it
+		if n.ReusedFrom == nil { // else of an output that is reused: who made it
 			plans++
 		}
 	}

@@ -18,18 +18,18 @@ import (
 	"github.com/trimtab/trimtab/storage"
 )
 
-// prepare makes the datasets and the model that the spec asks for, and puts
+// resolveData makes the datasets and the model that the spec asks for, and puts
 // digests where it named them. Data that the spec names already is left alone.
-func (s *Service) prepare(ctx context.Context, spec recipes.Spec, actor string, log func(string, ...any)) (recipes.Spec, error) {
+func (s *Service) resolveData(ctx context.Context, spec recipes.Spec, actor string, log func(string, ...any)) (recipes.Spec, error) {
 	var err error
-	if spec.Model.Base, err = s.base(ctx, spec.Model.Base, actor, log); err != nil {
+	if spec.Model.Base, err = s.importBase(ctx, spec.Model.Base, actor, log); err != nil {
 		return spec, err
 	}
 	switch {
 	case spec.Starter != nil:
-		err = s.prepareStarter(ctx, &spec, log)
+		err = s.freezeStarter(ctx, &spec, log)
 	case spec.Sources != nil:
-		err = s.prepareSources(ctx, &spec, actor, log)
+		err = s.freezeSources(ctx, &spec, actor, log)
 	}
 	if err != nil {
 		return spec, err
@@ -74,26 +74,26 @@ func asItems[T trimtab.Item](list []T) []trimtab.Item {
 	return items
 }
 
-// program is the actor of what trimtab makes by itself.
-const program = "trimtab"
+// programActor is the actor of what trimtab makes by itself.
+const programActor = "trimtab"
 
-// prepareStarter generates the small world: equal settings, equal bytes.
-func (s *Service) prepareStarter(ctx context.Context, spec *recipes.Spec, log func(string, ...any)) error {
+// freezeStarter generates the small world: equal settings, equal bytes.
+func (s *Service) freezeStarter(ctx context.Context, spec *recipes.Spec, log func(string, ...any)) error {
 	st := spec.Starter
 	if d := spec.Data; d.Text != "" && d.Demonstrations != "" && d.Prompts != "" {
 		return nil
 	}
 	log("generating the starter world %d: about %d words of text, %d demonstrations, %d prompts", st.World, st.Words, st.Demonstrations, st.Prompts)
 	for _, set := range starterSets(*st) {
-		if err := s.freeze(ctx, spec.Data.Ref(set.kind), set.name, set.items, set.files, program); err != nil {
+		if err := s.freeze(ctx, spec.Data.Ref(set.kind), set.name, set.items, set.files, programActor); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// dataSet is items that become a dataset, and the files that they were read from.
-type dataSet struct {
+// pendingDataset is items that become a dataset, and the files that they were read from.
+type pendingDataset struct {
 	kind  trimtab.Kind
 	name  string // of the dataset
 	items []trimtab.Item
@@ -101,9 +101,9 @@ type dataSet struct {
 }
 
 // starterSets are what a starter world gives.
-func starterSets(st recipes.Starter) []dataSet {
+func starterSets(st recipes.Starter) []pendingDataset {
 	w := starter.New(st.World)
-	sets := []dataSet{
+	sets := []pendingDataset{
 		{kind: trimtab.KindText, items: asItems(w.Documents(st.Words))},
 		{kind: trimtab.KindDemonstrations, items: asItems(w.Demonstrations(st.Demonstrations))},
 		{kind: trimtab.KindPrompts, items: asItems(append(w.Prompts(st.Prompts), w.TestPrompts(st.Tests)...))},
@@ -114,8 +114,8 @@ func starterSets(st recipes.Starter) []dataSet {
 	return sets
 }
 
-// prepareSources freezes what the files of the spec's sources give.
-func (s *Service) prepareSources(ctx context.Context, spec *recipes.Spec, actor string, log func(string, ...any)) error {
+// freezeSources freezes what the files of the spec's sources give.
+func (s *Service) freezeSources(ctx context.Context, spec *recipes.Spec, actor string, log func(string, ...any)) error {
 	if spec.Data.Rankings != "" && spec.Data.Text != "" {
 		return nil
 	}
@@ -133,7 +133,7 @@ func (s *Service) prepareSources(ctx context.Context, spec *recipes.Spec, actor 
 
 // sourceSets reads files of rankings and text, holds whole groups out, and
 // derives demonstrations and prompts if the spec wants them.
-func sourceSets(name string, src *recipes.Sources, log func(string, ...any)) ([]dataSet, error) {
+func sourceSets(name string, src *recipes.Sources, log func(string, ...any)) ([]pendingDataset, error) {
 	if src.Folder == "" && slices.ContainsFunc(slices.Concat(src.Rankings, src.Text), func(f string) bool { return !filepath.IsAbs(f) }) {
 		return nil, trimtab.NewError(trimtab.Usage, "invalid_spec", "name it with --set sources.folder=PATH", "sources.folder is empty: the recipe reads its files from there")
 	}
@@ -141,7 +141,7 @@ func sourceSets(name string, src *recipes.Sources, log func(string, ...any)) ([]
 	if err != nil {
 		return nil, err
 	}
-	split(rankings, src.TestShare)
+	holdOutGroups(rankings, src.TestShare)
 	texts, written, err := readTexts(src, log)
 	if err != nil {
 		return nil, err
@@ -149,11 +149,11 @@ func sourceSets(name string, src *recipes.Sources, log func(string, ...any)) ([]
 	var demos []trimtab.Demonstration
 	var prompts []trimtab.Prompt
 	if src.Derive == "winners" {
-		demos, prompts = winners(rankings)
+		demos, prompts = demonstrationsFromWinners(rankings)
 		texts = append(texts, trainingResponses(rankings)...)
 		written = append(written, voted...)
 	}
-	sets := []dataSet{
+	sets := []pendingDataset{
 		{kind: trimtab.KindRankings, items: asItems(rankings), files: voted},
 		{kind: trimtab.KindText, items: asItems(texts), files: written},
 		{kind: trimtab.KindDemonstrations, items: asItems(demos), files: voted},
@@ -179,9 +179,9 @@ func readFiles(src *recipes.Sources, names []string, kind trimtab.Kind, o datase
 			return nil, nil, trimtab.NewError(trimtab.NotFound, "file_not_found",
 				"write its whole path, or set sources.folder, now "+strconv.Quote(src.Folder)+", to the folder that holds it", "read the sources: %w", err)
 		}
-		read := dataset.NewSource(f)
+		read := dataset.NewHashingReader(f)
 		imp, err := dataset.Read(kind, filepath.Base(name), read, o)
-		digest, size, rest := read.End()
+		digest, size, rest := read.Finish()
 		f.Close()
 		if err != nil {
 			return nil, nil, err
@@ -221,9 +221,9 @@ func readTexts(src *recipes.Sources, log func(string, ...any)) ([]trimtab.Text, 
 	return list, files, err
 }
 
-// split holds whole groups out. The draw does not depend on the run's seed, so
+// holdOutGroups holds whole groups out. The draw does not depend on the run's seed, so
 // that runs of different seeds are measured on the same held-out groups.
-func split(rankings []trimtab.Ranking, share float64) {
+func holdOutGroups(rankings []trimtab.Ranking, share float64) {
 	groups := make([]string, len(rankings))
 	for i, r := range rankings {
 		groups[i] = label.Group(r)
@@ -235,9 +235,9 @@ func split(rankings []trimtab.Ranking, share float64) {
 	}
 }
 
-// winners are the best responses of the training rankings as demonstrations,
+// demonstrationsFromWinners are the best responses of the training rankings as demonstrations,
 // and the prompts of all rankings, each once and in order of first appearance.
-func winners(rankings []trimtab.Ranking) ([]trimtab.Demonstration, []trimtab.Prompt) {
+func demonstrationsFromWinners(rankings []trimtab.Ranking) ([]trimtab.Demonstration, []trimtab.Prompt) {
 	var demos []trimtab.Demonstration
 	var prompts []trimtab.Prompt
 	seen := map[string]bool{}

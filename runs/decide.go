@@ -38,7 +38,7 @@ func (s *Service) Resume(ctx context.Context, ref, reason, actor string) error {
 }
 
 func (s *Service) decide(ctx context.Context, ref, stage, what, reason, actor string) error {
-	if err := (words{reason: reason, actor: actor}).check(); err != nil {
+	if err := (requestTexts{reason: reason, actor: actor}).check(); err != nil {
 		return err
 	}
 	run, err := s.store.Run(ctx, ref)
@@ -47,7 +47,7 @@ func (s *Service) decide(ctx context.Context, ref, stage, what, reason, actor st
 	}
 	q := storage.Request{Run: run.ID, Stage: stage, Decision: what, Reason: reason, Actor: actor}
 	if stage != "" {
-		newest, ok, err := s.newest(ctx, run, stage)
+		newest, ok, err := s.newestAttempt(ctx, run, stage)
 		if err != nil {
 			return err
 		}
@@ -55,17 +55,17 @@ func (s *Service) decide(ctx context.Context, ref, stage, what, reason, actor st
 			q.Attempt = newest.Number
 		}
 	}
-	return s.ask(ctx, run, q, func(request int64) error {
+	return s.requestDecision(ctx, run, q, func(request int64) error {
 		d := workflows.Decision{Stage: stage, Attempt: q.Attempt, Reason: reason, Actor: actor, Request: request}
 		_, err := s.update(ctx, run, what, d)
 		return err
 	})
 }
 
-// ask records what a person asks for under the role of this process's database
+// requestDecision records what a person asks for under the role of this process's database
 // session, and sends it. A definite refusal is recorded too, so that nobody can
 // have the request taken later; where there was no answer it may still be.
-func (s *Service) ask(ctx context.Context, run storage.Run, q storage.Request, send func(request int64) error) error {
+func (s *Service) requestDecision(ctx context.Context, run storage.Run, q storage.Request, send func(request int64) error) error {
 	if !run.Status.Open() {
 		return runClosed(run)
 	}
@@ -75,7 +75,7 @@ func (s *Service) ask(ctx context.Context, run storage.Run, q storage.Request, s
 	}
 	err = send(q.Sequence)
 	if e, ok := errors.AsType[*trimtab.Error](err); ok && e.Class != trimtab.Unavailable {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.patience)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.decisionTimeout)
 		defer cancel()
 		if failed := s.store.RefuseDecision(ctx, q, e); failed != nil {
 			s.log.Warn("a refusal is not in the record", "run", run.ID, "error", failed)
@@ -95,8 +95,8 @@ func CheckReason(what, reason string) error {
 		"%s: a reason is required", what)
 }
 
-// newest is the last attempt of a stage of a run.
-func (s *Service) newest(ctx context.Context, run storage.Run, stage string) (storage.Attempt, bool, error) {
+// newestAttempt is the last attempt of a stage of a run.
+func (s *Service) newestAttempt(ctx context.Context, run storage.Run, stage string) (storage.Attempt, bool, error) {
 	if !hasStage(run, stage) {
 		return storage.Attempt{}, false, stageNotFound(run, stage)
 	}

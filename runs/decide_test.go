@@ -17,7 +17,7 @@ import (
 	"go.temporal.io/sdk/client"
 )
 
-func stageOf(t *testing.T, d runs.Document, name string) runs.StageDocument {
+func stageOf(t *testing.T, d runs.View, name string) runs.StageView {
 	t.Helper()
 	for _, st := range d.Stages {
 		if st.Name == name {
@@ -25,7 +25,7 @@ func stageOf(t *testing.T, d runs.Document, name string) runs.StageDocument {
 		}
 	}
 	t.Fatalf("the run has no stage %s", name)
-	return runs.StageDocument{}
+	return runs.StageView{}
 }
 
 // wantRefusal checks the type of an error that a person would see.
@@ -378,7 +378,7 @@ func TestForgedDecisions(t *testing.T) {
 		if err == nil {
 			return nil
 		}
-		return workflows.Refusal(err)
+		return workflows.ErrorOf(err)
 	}
 	approve := workflows.Decision{Stage: "reward", Attempt: 1, Reason: "let it pass", Actor: "root"}
 	wantRefusal(t, "an approval that nobody asked for", send(approve), "decision_unrequested", 4)
@@ -389,7 +389,7 @@ func TestForgedDecisions(t *testing.T) {
 		approve.Request = sequence
 		wantRefusal(t, "an approval that names another event", send(approve), "decision_unrequested", 4)
 	}
-	address, role := storagetest.Person(t, b.urls)
+	address, role := storagetest.PersonRole(t, b.urls)
 	files, err := checkpoint.Open(b.dir)
 	if err != nil {
 		t.Fatal(err)

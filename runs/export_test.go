@@ -3,13 +3,13 @@ package runs
 import "time"
 
 // RenewAfter has the runs launched from now on continue as new after n decisions.
-func (s *Service) RenewAfter(n int) { s.renew = n }
+func (s *Service) RenewAfter(n int) { s.renewAfter = n }
 
 // SetPatience is how long a decision waits for its answer.
-func (s *Service) SetPatience(d time.Duration) { s.patience = d }
+func (s *Service) SetPatience(d time.Duration) { s.decisionTimeout = d }
 
-// MakerIn is makerIn.
-var MakerIn = makerIn
+// ChooseProducer is chooseProducer.
+var ChooseProducer = chooseProducer
 
 // SetMemory says how much memory this machine has, and how much of it is free.
 func (s *Service) SetMemory(total, free int64) {

@@ -21,30 +21,30 @@ func (s *Service) Facts(ctx context.Context, model trimtab.Digest, run string) (
 	}
 	n := l.Node(model)
 	f := &papers.Facts{Lineage: l, Name: n.Name, Reward: n.Model.Kind == "reward", Parameters: n.Model.Parameters}
-	s.content(f)
+	s.addFiles(f)
 	if run == "" {
-		if a := l.Maker(model); a != nil {
+		if a := l.Producer(model); a != nil {
 			run = a.Run
 		}
 	}
-	if f.Evaluation, err = s.evaluated(ctx, model, run); err != nil {
+	if f.Evaluation, err = s.newestEvaluation(ctx, model, run); err != nil {
 		return nil, err
 	}
 	f.Agreements, err = s.agreements(ctx, l)
 	return f, err
 }
 
-// content tells of the model's files, where they are here.
-func (s *Service) content(f *papers.Facts) {
-	if c, ok := checkpoint.Shape(s.files, f.Lineage.Model); ok {
-		f.Shape = &papers.Shape{Layers: c.Layers, Width: c.Width, Heads: c.Heads, Context: c.Context, Vocab: c.Vocab}
+// addFiles tells of the model's files, where they are here.
+func (s *Service) addFiles(f *papers.Facts) {
+	if c, ok := checkpoint.ModelConfig(s.files, f.Lineage.Model); ok {
+		f.Shape = &papers.ModelShape{Layers: c.Layers, Width: c.Width, Heads: c.Heads, Context: c.Context, Vocab: c.Vocab}
 	}
 	entries, err := checkpoint.Contents(s.files, f.Lineage.Model)
 	if err != nil {
 		return // the papers say that they are not here
 	}
 	for _, e := range entries {
-		f.Files = append(f.Files, papers.File(e))
+		f.Files = append(f.Files, papers.ModelFile(e))
 	}
 	if !f.Reward {
 		return
@@ -52,14 +52,14 @@ func (s *Service) content(f *papers.Facts) {
 	if x, err := checkpoint.ExportForm(s.files, f.Lineage.Model); err == nil {
 		f.Padded, f.KeepsBias = x.Padded, x.KeepsBias
 		for _, e := range x.Changed {
-			f.Exported = append(f.Exported, papers.File(e))
+			f.Exported = append(f.Exported, papers.ModelFile(e))
 		}
 	}
 }
 
-// evaluated finds the newest evaluation of a model in a run, or else the first in any.
-func (s *Service) evaluated(ctx context.Context, model trimtab.Digest, run string) (*papers.Evaluation, error) {
-	all, err := s.store.Readers(ctx, model, recipes.KindEvaluate)
+// newestEvaluation finds the newest evaluation of a model in a run, or else the first in any.
+func (s *Service) newestEvaluation(ctx context.Context, model trimtab.Digest, run string) (*papers.EvaluationFacts, error) {
+	all, err := s.store.Consumers(ctx, model, recipes.KindEvaluate)
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +74,7 @@ func (s *Service) evaluated(ctx context.Context, model trimtab.Digest, run strin
 			break
 		}
 	}
-	e := &papers.Evaluation{Document: a.Outputs[0].Digest, Run: a.Run, Stage: a.Stage, Number: a.Number, EndedAt: a.EndedAt}
+	e := &papers.EvaluationFacts{Document: a.Outputs[0].Digest, Run: a.Run, Stage: a.Stage, Number: a.Number, EndedAt: a.EndedAt}
 	for _, in := range a.Inputs {
 		if in.Digest == model {
 			e.As = in.Name // the last, where several stages made the same
@@ -88,8 +88,8 @@ func (s *Service) evaluated(ctx context.Context, model trimtab.Digest, run strin
 }
 
 // agreements finds how far the labellers of each version of rankings agree.
-func (s *Service) agreements(ctx context.Context, l papers.Lineage) ([]papers.Agreement, error) {
-	var list []papers.Agreement
+func (s *Service) agreements(ctx context.Context, l papers.Lineage) ([]papers.AgreementFacts, error) {
+	var list []papers.AgreementFacts
 	for _, n := range l.Nodes {
 		if n.Kind != papers.NodeDataset || n.Dataset.DataKind != trimtab.KindRankings {
 			continue
@@ -104,9 +104,9 @@ func (s *Service) agreements(ctx context.Context, l papers.Lineage) ([]papers.Ag
 }
 
 // agreement is what a collect stage measured, or else of the pairs that two labellers ordered.
-func (s *Service) agreement(ctx context.Context, l papers.Lineage, n papers.Node) (papers.Agreement, error) {
-	a := papers.Agreement{Dataset: n.ID}
-	if maker := l.Maker(n.ID); maker != nil {
+func (s *Service) agreement(ctx context.Context, l papers.Lineage, n papers.Node) (papers.AgreementFacts, error) {
+	a := papers.AgreementFacts{Dataset: n.ID}
+	if maker := l.Producer(n.ID); maker != nil {
 		share, ok := trimtab.Report{Metrics: maker.Metrics}.Value("agreement")
 		if a.Share = share; ok {
 			return a, nil

@@ -22,16 +22,16 @@ type Retention struct {
 	Damaged time.Duration
 }
 
-// Garbage is what can go from the store of models and checkpoints.
+// FindGarbage is what can go from the store of models and checkpoints.
 type Garbage struct {
-	Files []checkpoint.Loose
-	keep  checkpoint.Keep
+	Files  []checkpoint.UnreferencedFile
+	policy checkpoint.GCPolicy
 }
 
-// Garbage finds the files to which nothing in the record points any more. A
+// FindGarbage finds the files to which nothing in the record points any more. A
 // store that another database names is Conflict "store_of_another_database".
-func (s *Service) Garbage(ctx context.Context, r Retention) (Garbage, error) {
-	tied, err := s.tied(ctx)
+func (s *Service) FindGarbage(ctx context.Context, r Retention) (Garbage, error) {
+	tied, err := s.ownsStore(ctx)
 	if err != nil {
 		return Garbage{}, err
 	}
@@ -39,55 +39,55 @@ func (s *Service) Garbage(ctx context.Context, r Retention) (Garbage, error) {
 	if err != nil {
 		return Garbage{}, err
 	}
-	seen := &sight{}
-	g := Garbage{keep: keep(refs, r, seen)}
-	if g.Files, err = s.files.Loose(g.keep); err != nil {
+	seen := &digestCounts{}
+	g := Garbage{policy: retentionPolicy(refs, r, seen)}
+	if g.Files, err = s.files.FindUnreferenced(g.policy); err != nil {
 		return Garbage{}, err
 	}
 	if !tied && seen.known == 0 && seen.unknown > 0 {
-		return Garbage{}, foreign("the database knows none of the %d models and checkpoints in this store", seen.unknown)
+		return Garbage{}, foreignStoreError("the database knows none of the %d models and checkpoints in this store", seen.unknown)
 	}
 	return g, nil
 }
 
-// Collect removes garbage and returns what went: not what was written anew since it was found.
-func (s *Service) Collect(g Garbage) ([]checkpoint.Loose, error) {
-	return s.files.Collect(g.Files, g.keep)
+// RemoveGarbage removes garbage and returns what went: not what was written anew since it was found.
+func (s *Service) RemoveGarbage(g Garbage) ([]checkpoint.UnreferencedFile, error) {
+	return s.files.CollectGarbage(g.Files, g.policy)
 }
 
-func foreign(format string, args ...any) error {
+func foreignStoreError(format string, args ...any) error {
 	return trimtab.NewError(trimtab.Conflict, "store_of_another_database", "check the data folder and the database with `trimtab doctor`", format, args...)
 }
 
-// tied reports whether the store is known to be this database's alone.
-func (s *Service) tied(ctx context.Context) (bool, error) {
+// ownsStore reports whether the store is known to be this database's alone.
+func (s *Service) ownsStore(ctx context.Context) (bool, error) {
 	id, err := s.store.Identity(ctx)
 	if err != nil {
 		return false, err
 	}
-	ties, err := s.files.Ties()
+	ties, err := s.files.Databases()
 	if err != nil || len(ties) == 0 {
 		return false, err
 	}
 	if !slices.Equal(ties, []string{id}) {
-		return false, foreign("this is database %s, and the store has files of %s (a file of its folder databases for each; remove those of databases that are no more)", id, strings.Join(ties, ", "))
+		return false, foreignStoreError("this is database %s, and the store has files of %s (a file of its folder databases for each; remove those of databases that are no more)", id, strings.Join(ties, ", "))
 	}
 	return true, nil
 }
 
-// Tie takes note in the store that this database is going to name files of it.
-func (s *Service) Tie(ctx context.Context) error {
+// RegisterDatabase takes note in the store that this database is going to name files of it.
+func (s *Service) RegisterDatabase(ctx context.Context) error {
 	id, err := s.store.Identity(ctx)
 	if err != nil {
 		return err
 	}
-	return s.files.Tie(id)
+	return s.files.RegisterDatabase(id)
 }
 
-// sight counts the models and checkpoints that the database knows, and those that it does not.
-type sight struct{ known, unknown int }
+// digestCounts counts the models and checkpoints that the database knows, and those that it does not.
+type digestCounts struct{ known, unknown int }
 
-func (c *sight) count(known bool) bool {
+func (c *digestCounts) count(known bool) bool {
 	if known {
 		c.known++
 	} else {
@@ -96,9 +96,9 @@ func (c *sight) count(known bool) bool {
 	return known
 }
 
-// keep is the retention policy over what the record points to.
-func keep(refs storage.References, r Retention, seen *sight) checkpoint.Keep {
-	return checkpoint.Keep{
+// retentionPolicy is the retention policy over what the record points to.
+func retentionPolicy(refs storage.References, r Retention, seen *digestCounts) checkpoint.GCPolicy {
+	return checkpoint.GCPolicy{
 		Grace: r.Grace, Damaged: r.Damaged,
 		Artifact: func(d trimtab.Digest) bool { return seen.count(refs.Digests[d]) },
 		State: func(attempt int64, d trimtab.Digest) string {

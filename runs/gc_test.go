@@ -60,7 +60,7 @@ func (b *bench) drop(name string) string {
 
 func (b *bench) garbage(r runs.Retention) []string {
 	b.t.Helper()
-	g, err := b.Garbage(b.ctx, r)
+	g, err := b.FindGarbage(b.ctx, r)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -129,14 +129,14 @@ func TestGarbage(t *testing.T) {
 		t.Errorf("of completed stages go\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 
-	g, err := b.Garbage(b.ctx, usual)
+	g, err := b.FindGarbage(b.ctx, usual)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if name, want := "states/"+reward+"/"+hex, "attempt 1 of reward of run "+waits; !slices.ContainsFunc(g.Files, func(f checkpoint.Loose) bool { return f.Path == name && strings.HasSuffix(f.Why, want) }) {
+	if name, want := "states/"+reward+"/"+hex, "attempt 1 of reward of run "+waits; !slices.ContainsFunc(g.Files, func(f checkpoint.UnreferencedFile) bool { return f.Path == name && strings.HasSuffix(f.Reason, want) }) {
 		t.Errorf("no file has a reason that ends with %q: %+v", want, g.Files)
 	}
-	if removed, err := b.Collect(g); err != nil || len(removed) != len(orphans) {
+	if removed, err := b.RemoveGarbage(g); err != nil || len(removed) != len(orphans) {
 		t.Errorf("removed %d files, %v", len(removed), err)
 	}
 	left := append(slices.Clone(whole), young...)
@@ -187,7 +187,7 @@ func TestGarbageOfAnotherDatabase(t *testing.T) {
 	b.age()
 	refused := func(what string, b *bench) {
 		t.Helper()
-		_, err := b.Garbage(b.ctx, usual)
+		_, err := b.FindGarbage(b.ctx, usual)
 		wantRefusal(t, what, err, "store_of_another_database", 4)
 	}
 	stranger := newBench(t, 0)
@@ -196,12 +196,12 @@ func TestGarbageOfAnotherDatabase(t *testing.T) {
 	refused("a store of which an empty database knows nothing", stranger)
 	b.garbage(usual)
 
-	if err := b.Tie(b.ctx); err != nil {
+	if err := b.RegisterDatabase(b.ctx); err != nil {
 		t.Fatal(err)
 	}
 	b.garbage(usual)
 	refused("another's store", stranger)
-	if err := stranger.Tie(b.ctx); err != nil {
+	if err := stranger.RegisterDatabase(b.ctx); err != nil {
 		t.Fatal(err)
 	}
 	refused("a shared store", stranger)
@@ -210,7 +210,7 @@ func TestGarbageOfAnotherDatabase(t *testing.T) {
 	// Equal runs make equal files: what a database knows of a store does not make it its own.
 	twin := newBench(t, 0)
 	twin.await(twin.launch(), trimtab.RunCompleted)
-	if err := twin.Tie(b.ctx); err != nil {
+	if err := twin.RegisterDatabase(b.ctx); err != nil {
 		t.Fatal(err)
 	}
 	b.Service = runs.New(nil, b.Store(), twin.openFiles(), nil)

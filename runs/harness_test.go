@@ -62,7 +62,7 @@ func newServers(t *testing.T, dir string, threads int, options ...activities.Opt
 	e := devstacktest.Start(t) // may build the server, which takes longer than any test
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	t.Cleanup(cancel)
-	urls := storagetest.On(t, e.PostgresURL)
+	urls := storagetest.URLsOn(t, e.PostgresURL)
 	url := urls.App
 	store := storagetest.Open(t, url)
 	files, err := checkpoint.Open(dir)
@@ -104,7 +104,7 @@ func (b *bench) sound() {
 	if err != nil {
 		b.t.Error(err)
 	}
-	rep, err := notary.Verify{Store: b.Store(), NoHeads: true}.Run(ctx)
+	rep, err := notary.Verifier{Store: b.Store(), NoHeads: true}.Verify(ctx)
 	if err != nil {
 		b.t.Error(err)
 	}
@@ -168,7 +168,7 @@ func (b *bench) launch(sets ...string) string {
 }
 
 // await waits until the run is in one of the states.
-func (b *bench) await(run string, states ...trimtab.RunStatus) runs.Document {
+func (b *bench) await(run string, states ...trimtab.RunStatus) runs.View {
 	b.t.Helper()
 	for {
 		d, err := b.Show(b.ctx, run)
@@ -191,8 +191,8 @@ func (b *bench) await(run string, states ...trimtab.RunStatus) runs.Document {
 	}
 }
 
-// models are the digests of what the run made.
-func models(d runs.Document) map[string]trimtab.Digest {
+// addModels are the digests of what the run made.
+func models(d runs.View) map[string]trimtab.Digest {
 	m := map[string]trimtab.Digest{}
 	for _, model := range d.Models {
 		m[model.Name] = model.Digest

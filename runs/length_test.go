@@ -124,7 +124,7 @@ func TestLengthIsTold(t *testing.T) {
 }
 
 // declared checks that a stage's final metrics are those that its gates may name.
-func declared(t *testing.T, b *bench, spec recipes.Spec, d runs.Document) {
+func declared(t *testing.T, b *bench, spec recipes.Spec, d runs.View) {
 	t.Helper()
 	for i, st := range d.Stages {
 		names := spec.Measures(i, true)

@@ -65,7 +65,7 @@ func TestLineage(t *testing.T) {
 	checkUses(t, b, l, made, models(again)["ppo"])
 }
 
-func checkPPO(t *testing.T, l papers.Lineage, d runs.Document) {
+func checkPPO(t *testing.T, l papers.Lineage, d runs.View) {
 	t.Helper()
 	made := models(d)
 	ppo := edge(t, l, made["ppo"], papers.RoleMadeBy).To
@@ -106,7 +106,7 @@ func checkPPO(t *testing.T, l papers.Lineage, d runs.Document) {
 }
 
 // checkFacts looks at the papers of the run's models.
-func checkFacts(t *testing.T, b *bench, d runs.Document) {
+func checkFacts(t *testing.T, b *bench, d runs.View) {
 	t.Helper()
 	made := models(d)
 	facts := func(model, run string) *papers.Facts {
@@ -144,13 +144,13 @@ func checkFacts(t *testing.T, b *bench, d runs.Document) {
 }
 
 // checkReused looks at a run that reruns another one's ppo.
-func checkReused(t *testing.T, b *bench, again, old runs.Document) {
+func checkReused(t *testing.T, b *bench, again, old runs.View) {
 	t.Helper()
 	sft := models(again)["sft"]
 	l := lineageOf(t, b, models(again)["ppo"], again.ID)
 	took := edge(t, l, sft, papers.RoleMadeBy).To
 	did := edge(t, l, took, papers.RoleReused).To
-	if l.Node(took).Attempt.Run != again.ID || l.Node(took).Attempt.Status != "reused" || l.Node(did).Attempt.Run != old.ID || l.Maker(sft) != l.Node(did).Attempt {
+	if l.Node(took).Attempt.Run != again.ID || l.Node(took).Attempt.Status != "reused" || l.Node(did).Attempt.Run != old.ID || l.Producer(sft) != l.Node(did).Attempt {
 		t.Errorf("sft was made by %+v, which reused %+v", l.Node(took).Attempt, l.Node(did).Attempt)
 	}
 	run := edge(t, l, edge(t, l, models(again)["ppo"], papers.RoleMadeBy).To, papers.RoleRun).To
@@ -270,11 +270,11 @@ func TestMakerIn(t *testing.T) {
 		want   int64
 		others int
 	}{{all, "", 1, 3}, {all, "b", 4, 3}, {all, "d", 5, 3}, {all[1:3], "", 3, 0}, {all[1:2], "", 2, 0}, {all, "f", 1, 3}} {
-		if m, others := runs.MakerIn(c.makers, c.run); m.ID != c.want || others != c.others {
+		if m, others := runs.ChooseProducer(c.makers, c.run); m.ID != c.want || others != c.others {
 			t.Errorf("in run %q it is %d with %d others, want %d and %d", c.run, m.ID, others, c.want, c.others)
 		}
 	}
-	if m, others := runs.MakerIn(nil, "a"); m != nil || others != 0 {
+	if m, others := runs.ChooseProducer(nil, "a"); m != nil || others != 0 {
 		t.Errorf("what nobody made was made by %+v", m)
 	}
 }
@@ -307,7 +307,7 @@ func TestSourcesAreKnown(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		o, _, err := b.Store().Origin(b.ctx, v.Digest)
+		o, _, err := b.Store().DatasetOrigin(b.ctx, v.Digest)
 		if err != nil || len(o.Imports) != 1 || o.Imports[0].Items != o.Items {
 			t.Fatalf("%s came in by %+v (%v)", name, o.Imports, err)
 		}

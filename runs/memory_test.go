@@ -23,7 +23,7 @@ func TestTooLargeForThisMachine(t *testing.T) {
 	store, ctx := storagetest.New(t), t.Context()
 	s := runs.New(nil, store, files, nil)
 	folder := smallFolder(t, 1)
-	folder.Model = transformer.New(transformer.Config{Layers: 1, Width: 256, Heads: 2, Context: 128, Vocab: folder.Tokenizer.Vocab()}, false)
+	folder.Model = transformer.New(transformer.Config{Layers: 1, Width: 256, Heads: 2, Context: 128, Vocab: folder.Tokenizer.VocabSize()}, false)
 	folder.Model.Init(draw.New(1, "wide"))
 	made, err := s.ImportModel(ctx, folder, runs.ImportRequest{Name: "wide", Actor: "ann"})
 	if err != nil {
@@ -80,7 +80,7 @@ func TestTooLargeForThisMachine(t *testing.T) {
 		if c.says == "" {
 			continue
 		}
-		_, err = s.Launch(ctx, runs.LaunchRequest{Spec: spec, Actor: "ann", New: true, Here: true})
+		_, err = s.Launch(ctx, runs.LaunchRequest{Spec: spec, Actor: "ann", New: true, LocalWorker: true})
 		wantRefusal(t, c.what, err, c.typ, map[string]int{"memory_too_small": 2, "memory_short": 6}[c.typ])
 		if err != nil && !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: %v", c.what, err)

@@ -70,7 +70,7 @@ func (m *model) launch(config []int, gated bool, reuse func(stage int) bool) {
 	m.settle()
 }
 
-// settle lets the newest run go on until something holds it.
+// cancelWithoutWorkflow lets the newest run go on until something holds it.
 func (m *model) settle() {
 	r := m.now()
 	for m.worker && r.status.Open() && r.block < 0 {
@@ -244,7 +244,7 @@ func (m *model) skip(i int) string {
 	return ""
 }
 
-// rerunOf is a rerun of stage, with other settings of stage change (-1 is none) or another gate.
+// rerunLaunch is a rerun of stage, with other settings of stage change (-1 is none) or another gate.
 type rerunOf struct {
 	stage, change int
 	setting       int

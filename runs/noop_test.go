@@ -53,7 +53,7 @@ func newNoopBench(t *testing.T, slots int) (*bench, *noop) {
 	return b, n
 }
 
-// held gives the seed of a run to come that will stay at work at a stage until release.
+// versionsHolding gives the seed of a run to come that will stay at work at a stage until release.
 func (n *noop) held(stage string) string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -230,9 +230,9 @@ func (n *noop) stopped(ctx context.Context, in activities.SegmentInput, res acti
 	return res, nil
 }
 
-// checkpoint stores a state of one number and commits the reports with it.
+// findCheckpoint stores a state of one number and commits the reports with it.
 func (n *noop) checkpoint(ctx context.Context, in activities.SegmentInput, res *activities.SegmentResult, reports []storage.StepReport) error {
-	state := []tensor.Named{{Name: "x", Shape: []int{1}, Data: []float32{float32(res.Step)}}}
+	state := []tensor.NamedArray{{Name: "x", Shape: []int{1}, Data: []float32{float32(res.Step)}}}
 	d, err := n.files.SaveState(checkpoint.AttemptName(in.Attempt), res.Step, state)
 	if err != nil {
 		return err

@@ -11,7 +11,7 @@ import (
 
 // OpenLineage is what the record of a run tells so far as events of OpenLineage,
 // in a namespace; an empty one is trimtab:// and the database's identity.
-func (s *Service) OpenLineage(ctx context.Context, ref, namespace string) ([]openlineage.Event, error) {
+func (s *Service) OpenLineage(ctx context.Context, ref, namespace string) ([]openlineage.RunEvent, error) {
 	run, err := s.store.Run(ctx, ref)
 	if err != nil {
 		return nil, err
@@ -27,11 +27,11 @@ func (s *Service) OpenLineage(ctx context.Context, ref, namespace string) ([]ope
 	if err != nil {
 		return nil, err
 	}
-	spec, _, err := s.planned(ctx, run.Plan)
+	spec, _, err := s.specOfPlan(ctx, run.Plan)
 	if err != nil {
 		return nil, err
 	}
-	of := openlineage.Run{ID: run.ID, Recipe: cmp.Or(spec.Name, run.Name, "run"), Namespace: namespace, Names: map[trimtab.Digest]string{}}
+	of := openlineage.RunInfo{ID: run.ID, Recipe: cmp.Or(spec.Name, run.Name, "run"), Namespace: namespace, Names: map[trimtab.Digest]string{}}
 	for _, e := range history {
 		var told struct{ Plan trimtab.Plan }
 		if e.Type != "run_created" && e.Type != "run_planned" || json.Unmarshal(e.Body, &told) != nil {

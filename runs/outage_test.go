@@ -46,7 +46,7 @@ func whole(t *testing.T) map[string]trimtab.Digest {
 	return undisturbed.made
 }
 
-func same(t *testing.T, d runs.Document, want map[string]trimtab.Digest) {
+func same(t *testing.T, d runs.View, want map[string]trimtab.Digest) {
 	t.Helper()
 	if got := digests(d); !maps.Equal(got, want) {
 		t.Errorf("the run made\n%v\nundisturbed\n%v", got, want)
@@ -249,13 +249,13 @@ func TestSilenceIsShown(t *testing.T) {
 	if next := show(time.Minute); !strings.Contains(next, "no worker has told anything of pretrain for 60 s") {
 		t.Errorf("after a minute it says %q", next)
 	}
-	if err := s.KeepProgress(ctx, a.ID, 1); err != nil {
+	if err := s.TouchProgress(ctx, a.ID, 1); err != nil {
 		t.Fatal(err)
 	}
 	if d, err := b.Show(ctx, id); err != nil || d.Next != "" {
 		t.Errorf("when it is at work again it says %q, %v", d.Next, err)
 	}
-	if err := s.KeepProgress(ctx, a.ID, 2); trimtab.AsError(err).Type != "fenced" {
+	if err := s.TouchProgress(ctx, a.ID, 2); trimtab.AsError(err).Type != "fenced" {
 		t.Errorf("another may tell it too: %v", err)
 	}
 	if err := b.temporal.TerminateWorkflow(ctx, workflows.RunID(id), "", "done"); err != nil {
@@ -385,7 +385,7 @@ func TestDiskOfPostgresFull(t *testing.T) {
 	disk := storagetest.SmallDisk(t, 48)
 	want := whole(t)
 	b := newBench(t, 0)
-	disk.Take(t, b.urls)
+	disk.MoveTables(t, b.urls)
 	id := b.launch(long...)
 	b.awaitStep(id, "pretrain", 40)
 	free := disk.Fill(t)

@@ -17,7 +17,7 @@ import (
 // on what is not measured.
 func (v *survey) preflight(from int) error {
 	for i := from; i < len(v.plan.Stages); i++ {
-		for _, check := range []func(int) error{v.checkKinds, v.checkGates, v.checkRoom, v.checkData} {
+		for _, check := range []func(int) error{v.checkKinds, v.checkGates, v.checkContext, v.checkData} {
 			if err := check(i); err != nil {
 				return err
 			}
@@ -49,13 +49,13 @@ func (v *survey) heldOut(i int) bool {
 			collect, ok := v.spec.Stages[stageIndex(v.plan, in.Stage)].Config.(*recipes.Collect)
 			return !ok || collect.HeldOut > 0
 		case c != nil:
-			return c.held() > 0
+			return c.heldOut() > 0
 		}
 	}
 	return true
 }
 
-func (v *survey) checkRoom(i int) error {
+func (v *survey) checkContext(i int) error {
 	if v.contexts[i] == 0 {
 		return nil
 	}
@@ -74,15 +74,15 @@ func (v *survey) checkData(i int) error {
 	if c == nil {
 		return nil
 	}
-	train := c.count() - c.held()
+	train := c.count() - c.heldOut()
 	if v.plan.Stages[i].Kind == recipes.KindEvaluate {
-		if c.held() == 0 {
-			return noTests(name, c)
+		if c.heldOut() == 0 {
+			return noTestPromptsError(name, c)
 		}
 		return v.checkFit(i, "tests", c)
 	}
 	if train == 0 {
-		return trimtab.NewError(trimtab.Invalid, "no_"+input, fmt.Sprintf("add %s without \"split\": \"test\": %s", input, c.add()),
+		return trimtab.NewError(trimtab.Invalid, "no_"+input, fmt.Sprintf("add %s without \"split\": \"test\": %s", input, c.importHint()),
 			"stage %s: all %d %s of %s are held out, and none is left to learn from", name, c.count(), input, c.name)
 	}
 	if o, ok := v.spec.Stages[i].Config.(*recipes.Collect); ok && train < o.Prompts+o.HeldOut {
@@ -100,12 +100,12 @@ func (v *survey) checkFit(i int, items string, c *corpus) error {
 		return nil
 	}
 	context := v.contexts[i]
-	return trimtab.NewError(trimtab.Invalid, "context_exceeded", longRemedy(v.spec, v.plan.Stages[i].Name, items),
+	return trimtab.NewError(trimtab.Invalid, "context_exceeded", lengthRemedy(v.spec, v.plan.Stages[i].Name, items),
 		"stage %s: all %d %s of %s are too long for the model's context of %d tokens: %s", v.plan.Stages[i].Name, fit.LeftOut, items, c.name, context, fit)
 }
 
-// longRemedy is what to do about data that is too long.
-func longRemedy(spec recipes.Spec, stage, items string) string {
+// lengthRemedy is what to do about data that is too long.
+func lengthRemedy(spec recipes.Spec, stage, items string) string {
 	remedy := "give shorter prompts"
 	if items == "prompts" || items == "tests" {
 		remedy = fmt.Sprintf("lower %s.max_tokens, or give shorter prompts", stage)
@@ -116,14 +116,14 @@ func longRemedy(spec recipes.Spec, stage, items string) string {
 	return remedy + ", or begin with a model of a longer context"
 }
 
-// noTests says how held-out prompts come to be.
-func noTests(stage string, c *corpus) error {
-	return trimtab.NewError(trimtab.Invalid, "no_test_prompts", fmt.Sprintf("add some with \"split\": \"test\": %s; or leave the stage out", c.add()),
+// noTestPromptsError says how held-out prompts come to be.
+func noTestPromptsError(stage string, c *corpus) error {
+	return trimtab.NewError(trimtab.Invalid, "no_test_prompts", fmt.Sprintf("add some with \"split\": \"test\": %s; or leave the stage out", c.importHint()),
 		"stage %s: none of the %d prompts of %s is held out (has the split test), so there is nothing to ask", stage, c.count(), c.name)
 }
 
-// add is how a user adds items to a dataset.
-func (c *corpus) add() string {
+// importHint is how a user adds items to a dataset.
+func (c *corpus) importHint() string {
 	return fmt.Sprintf("`trimtab data import %s --kind %s --freeze FILE`", c.name, c.kind)
 }
 
@@ -140,29 +140,29 @@ func (s *Service) checkMemory(spec recipes.Spec, shapes []*model.Config) error {
 		}
 		if least := recipes.LeastMemory(st.Config, st.Kind, int64(shapes[i].Parameters())); least > total {
 			return trimtab.NewError(trimtab.Usage, "memory_too_small", "make the model smaller, or run the worker on a larger machine",
-				"stage %s needs at least %s of memory, and this machine has %s: it is not begun", st.Name, inBytes(least), inBytes(total))
+				"stage %s needs at least %s of memory, and this machine has %s: it is not begun", st.Name, formatBytes(least), formatBytes(total))
 		}
 	}
 	return nil
 }
 
-// enough refuses a starter world that this machine cannot hold, before any of it is made.
-func (s *Service) enough(spec recipes.Spec) error {
+// checkStarterMemory refuses a starter world that this machine cannot hold, before any of it is made.
+func (s *Service) checkStarterMemory(spec recipes.Spec) error {
 	if d := spec.Data; spec.Starter == nil || d.Text != "" && d.Demonstrations != "" && d.Prompts != "" {
 		return nil
 	}
 	need := spec.Starter.Bytes()
 	if _, free, known := s.memory(); known && need > free {
 		return trimtab.NewError(trimtab.Unavailable, "memory_short", "lower starter.words, demonstrations and prompts, or end what else uses the memory",
-			"to make the starter world takes about %s of memory, and %s are free", inBytes(need), inBytes(free))
+			"to make the starter world takes about %s of memory, and %s are free", formatBytes(need), formatBytes(free))
 	}
 	return nil
 }
 
 // shapes are the models that the stages of a survey begin with; nil is unknown.
 func (v *survey) shapes() (list []*model.Config) {
-	for _, w := range v.words {
-		list = append(list, w.shape)
+	for _, w := range v.models {
+		list = append(list, w.config)
 	}
 	return list
 }
@@ -174,10 +174,10 @@ func (s *Service) shapes(ctx context.Context, spec recipes.Spec) []*model.Config
 	p := preview{s: s, spec: spec, given: map[trimtab.Digest]*corpus{}}
 	for _, k := range trimtab.Kinds {
 		if ref := p.spec.Data.Ref(k); *ref == "" {
-			*ref = string(p.stand(string(k), nil))
+			*ref = string(p.placeholder(string(k), nil))
 		}
 	}
-	plan, _, err := p.spec.Plan("preview", p.resolved(ctx))
+	plan, _, err := p.spec.Plan("preview", p.resolver(ctx))
 	if err != nil {
 		return nil
 	}
@@ -188,7 +188,7 @@ func (s *Service) shapes(ctx context.Context, spec recipes.Spec) []*model.Config
 	return list
 }
 
-// shape is that of one stage's model; before has those of the stages before it.
+// config is that of one stage's model; before has those of the stages before it.
 func (s *Service) shape(spec recipes.Spec, plan trimtab.Plan, before []*model.Config, st trimtab.PlannedStage) *model.Config {
 	if st.Kind == recipes.KindPretrain {
 		return &spec.Model.Config
@@ -216,14 +216,14 @@ func (s *Service) shapeOf(ref trimtab.Digest) *model.Config {
 		}
 		return &c
 	}
-	if c, ok := checkpoint.Shape(s.files, ref); ok {
+	if c, ok := checkpoint.ModelConfig(s.files, ref); ok {
 		return &c
 	}
 	return nil
 }
 
-// inBytes is a number of bytes for people.
-func inBytes(n int64) string {
+// formatBytes is a number of bytes for people.
+func formatBytes(n int64) string {
 	const mb = 1 << 20
 	if n < 10*mb {
 		return fmt.Sprintf("%d KB", n>>10)

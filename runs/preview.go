@@ -17,10 +17,10 @@ type preview struct {
 	notes []string
 }
 
-// prepare has the spec's data without freezing any: what a starter world or
+// resolveData has the spec's data without freezing any: what a starter world or
 // files would give. Of a world's text a part will do.
 func (p *preview) prepare() error {
-	var sets []dataSet
+	var sets []pendingDataset
 	var err error
 	whole := map[trimtab.Kind]float64{}
 	switch st := p.spec.Starter; {
@@ -42,32 +42,32 @@ func (p *preview) prepare() error {
 		if *ref != "" || len(set.items) == 0 {
 			continue
 		}
-		c := corpusOf(set.name, set.items)
+		c := newCorpus(set.name, set.items)
 		if scale := whole[set.kind]; scale > 1 {
-			c.whole = false
+			c.complete = false
 			for split, n := range c.splits {
 				c.splits[split] = int(scale * float64(n))
 			}
 		}
-		*ref = string(p.stand(set.name, c))
+		*ref = string(p.placeholder(set.name, c))
 	}
 	return nil
 }
 
-// stand is a digest that stands for a dataset.
-func (p *preview) stand(name string, c *corpus) trimtab.Digest {
+// placeholder is a digest that stands for a dataset.
+func (p *preview) placeholder(name string, c *corpus) trimtab.Digest {
 	d := trimtab.DigestOf([]byte("preview of " + name))
 	p.given[d] = c
 	return d
 }
 
-// data finds a dataset; one that is not there, or not frozen, is not known.
-func (p *preview) data(ctx context.Context, ref string) (trimtab.Digest, error) {
+// resolveData finds a dataset; one that is not there, or not frozen, is not known.
+func (p *preview) resolveData(ctx context.Context, ref string) (trimtab.Digest, error) {
 	if _, ok := p.given[trimtab.Digest(ref)]; ok {
 		return trimtab.Digest(ref), nil
 	}
 	if p.s.store == nil {
-		return p.stand(ref, nil), nil
+		return p.placeholder(ref, nil), nil
 	}
 	v, err := p.s.store.ResolveDataset(ctx, ref)
 	if err == nil {
@@ -75,13 +75,13 @@ func (p *preview) data(ctx context.Context, ref string) (trimtab.Digest, error) 
 	}
 	if e := trimtab.AsError(err); e.Class == trimtab.NotFound || e.Type == "dataset_not_frozen" {
 		p.notes = append(p.notes, e.Error())
-		return p.stand(ref, nil), nil
+		return p.placeholder(ref, nil), nil
 	}
 	return "", err
 }
 
-// base finds a model, a folder included; without a store it is not known.
-func (p *preview) base(ctx context.Context, ref string) (trimtab.Digest, error) {
+// resolveBase finds a model, a folder included; without a store it is not known.
+func (p *preview) resolveBase(ctx context.Context, ref string) (trimtab.Digest, error) {
 	if p.s.store == nil && !isPath(ref) {
 		return "", nil
 	}
@@ -92,11 +92,11 @@ func (p *preview) base(ctx context.Context, ref string) (trimtab.Digest, error) 
 	return a.Digest, err
 }
 
-// resolved finds what the spec names.
-func (p *preview) resolved(ctx context.Context) recipes.Resolved {
+// resolver finds what the spec names.
+func (p *preview) resolver(ctx context.Context) recipes.Resolved {
 	return recipes.Resolved{
-		Data: func(ref string) (trimtab.Digest, error) { return p.data(ctx, ref) },
-		Base: func(ref string) (trimtab.Digest, error) { return p.base(ctx, ref) },
+		Data: func(ref string) (trimtab.Digest, error) { return p.resolveData(ctx, ref) },
+		Base: func(ref string) (trimtab.Digest, error) { return p.resolveBase(ctx, ref) },
 	}
 }
 
@@ -109,7 +109,7 @@ func (s *Service) Preview(ctx context.Context, spec recipes.Spec) (known recipes
 	if err := p.prepare(); err != nil {
 		return nil, nil, err
 	}
-	plan, _, err := p.spec.Plan("preview", p.resolved(ctx))
+	plan, _, err := p.spec.Plan("preview", p.resolver(ctx))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -117,17 +117,17 @@ func (s *Service) Preview(ctx context.Context, spec recipes.Spec) (known recipes
 	if err == nil {
 		err = v.preflight(0)
 	}
-	for _, err := range []error{s.enough(spec), s.checkMemory(spec, v.shapes())} {
+	for _, err := range []error{s.checkStarterMemory(spec), s.checkMemory(spec, v.shapes())} {
 		if err != nil {
 			p.notes = append(p.notes, "too large for this machine: "+err.Error())
 		}
 	}
 	slices.Sort(p.notes)
-	return v.known, slices.Concat(slices.Compact(p.notes), v.approximate(), v.unmeasured()), err
+	return v.known, slices.Concat(slices.Compact(p.notes), v.approximationNotes(), v.unmeasuredNotes()), err
 }
 
-// NeedsRecord reports whether a spec names datasets or models of the record.
-func NeedsRecord(spec recipes.Spec) bool {
+// NeedsDatabase reports whether a spec names datasets or models of the record.
+func NeedsDatabase(spec recipes.Spec) bool {
 	if spec.Model.Base != "" && !isPath(spec.Model.Base) {
 		return true
 	}

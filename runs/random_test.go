@@ -252,7 +252,7 @@ func (p *player) dryRun() (what, want string, err error) {
 	return fmt.Sprintf("dry-run %+v", q), want, err
 }
 
-// planned does what an earlier dry run showed: the newest one, or any.
+// specOfPlan does what an earlier dry run showed: the newest one, or any.
 func (p *player) planned() (what, want string, err error) {
 	v := p.plans[len(p.plans)-1]
 	if p.r.IntN(3) == 0 {

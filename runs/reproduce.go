@@ -20,19 +20,19 @@ type ReproduceRequest struct {
 	// Chain lets a stage read what the stages before it made here, in place of
 	// what they had made; with Stage those run too.
 	Chain bool
-	// All goes on after a difference.
-	All bool
+	// KeepGoing goes on after a difference.
+	KeepGoing bool
 	// Inputs are read by Stage in place of the recorded ones of these names.
 	Inputs []trimtab.Named
-	// By computes. Build and Kernels are of this program, for the report.
-	By             *activities.Reproducer
+	// ReusedFrom computes. Build and Kernels are of this program, for the report.
+	Reproducer     *activities.Reproducer
 	Build, Kernels string
 	Actor          string
-	// Silent tells the record nothing, so that it may be read by who may not write.
-	Silent bool
+	// NoEvent tells the record nothing, so that it may be read by who may not write.
+	NoEvent bool
 	// Progress is told after each step, and Done after each stage; they may be nil.
-	Progress func(stage string, step, steps int)
-	Done     func(ReproducedStage) error
+	Progress  func(stage string, step, steps int)
+	StageDone func(ReproducedStage) error
 }
 
 // Results of a stage that was run again.
@@ -43,8 +43,8 @@ const (
 	LeftOut   = "left_out" // nothing of it is recorded, or it is still at work
 )
 
-// Reproduction is what came of a reproduction, as one JSON document.
-type Reproduction struct {
+// ReproductionReport is what came of a reproduction, as one JSON document.
+type ReproductionReport struct {
 	Schema    string            `json:"schema"` // trimtab.reproduction/v1
 	Run       string            `json:"run"`
 	Name      string            `json:"name"`
@@ -55,39 +55,39 @@ type Reproduction struct {
 	Threads   int               `json:"threads"`
 	Numerics  string            `json:"numerics"`
 	Seconds   float64           `json:"seconds"`
-	Told      bool              `json:"told"` // the record has the event
+	Recorded  bool              `json:"told"` // the record has the event
 	Stages    []ReproducedStage `json:"stages"`
 	Error     *trimtab.Error    `json:"error"` // why it is not identical, or the record could not be told
 }
 
 // ReproducedStage is one stage that was run again.
 type ReproducedStage struct {
-	Stage   string                `json:"stage"`
-	Kind    string                `json:"kind"`
-	Attempt int                   `json:"attempt"` // number
-	Status  trimtab.AttemptStatus `json:"status"`
-	By      *MadeBy               `json:"reused_from"` // the attempt that took the steps, where it is another one
-	Result  string                `json:"result"`
-	Why     string                `json:"why,omitempty"` // it was left out
-	Build   string                `json:"recorded_build_id"`
-	Kernels string                `json:"recorded_kernels"` // of the worker that last started it; empty where the record does not say
-	Inputs  []ReproducedInput     `json:"inputs"`
-	Seconds float64               `json:"seconds"`
-	activities.Reproduction
+	Stage      string                `json:"stage"`
+	Kind       string                `json:"kind"`
+	Attempt    int                   `json:"attempt"` // number
+	Status     trimtab.AttemptStatus `json:"status"`
+	ReusedFrom *AttemptRef           `json:"reused_from"` // the attempt that took the steps, where it is another one
+	Result     string                `json:"result"`
+	Reason     string                `json:"why,omitempty"` // it was left out
+	Build      string                `json:"recorded_build_id"`
+	Kernels    string                `json:"recorded_kernels"` // of the worker that last started it; empty where the record does not say
+	Inputs     []ReproducedInput     `json:"inputs"`
+	Seconds    float64               `json:"seconds"`
+	activities.StageReproduction
 	Error *trimtab.Error `json:"error"`
 }
 
-// MadeBy is an attempt whose outputs another one took over.
-type MadeBy struct {
+// AttemptRef is an attempt whose outputs another one took over.
+type AttemptRef struct {
 	Run     string `json:"run"`
 	Stage   string `json:"stage"`
 	Attempt int    `json:"attempt"` // number within the stage
 }
 
-func madeBy(a storage.Attempt) MadeBy { return MadeBy{a.Run, a.Stage, a.Number} }
+func refTo(a storage.Attempt) AttemptRef { return AttemptRef{a.Run, a.Stage, a.Number} }
 
-// In names the attempt as a reader of one run knows it; the run is named where it is another one.
-func (m MadeBy) In(run string) string {
+// Within names the attempt as a reader of one run knows it; the run is named where it is another one.
+func (m AttemptRef) Within(run string) string {
 	if m.Run == run {
 		return fmt.Sprintf("attempt %d", m.Attempt)
 	}
@@ -98,62 +98,62 @@ func (m MadeBy) In(run string) string {
 type ReproducedInput struct {
 	Name     string         `json:"name"`
 	Recorded trimtab.Digest `json:"recorded"`
-	Here     trimtab.Digest `json:"here"`
+	Actual   trimtab.Digest `json:"here"`
 }
 
 // Reproduce runs a stage of a run, or all of them, again from the record alone
 // and compares bit for bit. It changes nothing but for one event of type
 // "reproduced". Differences are in the result, with an error of type
 // "reproduction_differs" in it; the error that is returned is of the looking.
-func (s *Service) Reproduce(ctx context.Context, r ReproduceRequest) (Reproduction, error) {
+func (s *Service) Reproduce(ctx context.Context, r ReproduceRequest) (ReproductionReport, error) {
 	run, err := s.store.Run(ctx, r.Run)
 	if err != nil {
-		return Reproduction{}, err
+		return ReproductionReport{}, err
 	}
-	p := &reproduction{Service: s, req: r, run: run, made: map[trimtab.Digest]trimtab.Digest{}, doc: Reproduction{Schema: "trimtab.reproduction/v1",
-		Run: run.ID, Name: run.Name, Chain: r.Chain, Build: r.Build, Kernels: r.Kernels, Threads: r.By.Workers(), Numerics: run.Plan.Numerics, Stages: []ReproducedStage{}}}
+	p := &runReproducer{Service: s, req: r, run: run, reproduced: map[trimtab.Digest]trimtab.Digest{}, report: ReproductionReport{Schema: "trimtab.reproduction/v1",
+		Run: run.ID, Name: run.Name, Chain: r.Chain, Build: r.Build, Kernels: r.Kernels, Threads: r.Reproducer.Workers(), Numerics: run.Plan.Numerics, Stages: []ReproducedStage{}}}
 	if p.attempts, err = s.store.Attempts(ctx, run.ID); err != nil {
-		return p.doc, err
+		return p.report, err
 	}
-	stages, err := p.stages()
+	stages, err := p.selectStages()
 	if err != nil {
-		return p.doc, err
+		return p.report, err
 	}
 	began := time.Now()
 	for _, st := range stages {
-		more, err := p.stage(ctx, st)
+		more, err := p.reproduceStage(ctx, st)
 		if err != nil {
-			return p.doc, err
+			return p.report, err
 		}
 		if !more {
 			break
 		}
 	}
-	p.doc.Seconds = time.Since(began).Seconds()
-	if !p.conclude() || r.Silent {
-		return p.doc, nil
+	p.report.Seconds = time.Since(began).Seconds()
+	if !p.summarize() || r.NoEvent {
+		return p.report, nil
 	}
-	err = p.tell(ctx)
-	if p.doc.Told = err == nil; !p.doc.Told && p.doc.Error == nil { // what was found is told all the same, to who asked
+	err = p.recordEvent(ctx)
+	if p.report.Recorded = err == nil; !p.report.Recorded && p.report.Error == nil { // what was found is told all the same, to who asked
 		e := *trimtab.AsError(err)
 		e.Remedy = "with --no-event nothing is written"
-		p.doc.Error = &e
+		p.report.Error = &e
 	}
-	return p.doc, nil
+	return p.report, nil
 }
 
-// reproduction is one at work.
-type reproduction struct {
+// runReproducer is one at work.
+type runReproducer struct {
 	*Service
-	req      ReproduceRequest
-	run      storage.Run
-	attempts []storage.Attempt
-	made     map[trimtab.Digest]trimtab.Digest // in a chain: what came here of a recorded output
-	doc      Reproduction
+	req        ReproduceRequest
+	run        storage.Run
+	attempts   []storage.Attempt
+	reproduced map[trimtab.Digest]trimtab.Digest // in a chain: what came here of a recorded output
+	report     ReproductionReport
 }
 
-// stages are the plan's stages to run.
-func (p *reproduction) stages() ([]trimtab.PlannedStage, error) {
+// selectStages are the plan's stages to run.
+func (p *runReproducer) selectStages() ([]trimtab.PlannedStage, error) {
 	all := p.run.Plan.Stages
 	if p.req.Stage == "" {
 		return all, nil
@@ -166,10 +166,10 @@ func (p *reproduction) stages() ([]trimtab.PlannedStage, error) {
 	if a == nil {
 		return nil, trimtab.NewError(trimtab.NotFound, "attempt_not_found", "see `trimtab show`", "stage %s of run %s has no such attempt yet", p.req.Stage, p.run.ID)
 	}
-	if why := unfit(a); why != "" {
+	if why := whyNotReproducible(a); why != "" {
 		return nil, trimtab.NewError(trimtab.Conflict, "attempt_open", "wait for its end, or choose another attempt", "attempt %d of %s: %s", a.Number, a.Stage, why)
 	}
-	if err := p.inputsOf(*a); err != nil {
+	if err := p.checkInputs(*a); err != nil {
 		return nil, err
 	}
 	if p.req.Chain {
@@ -178,8 +178,8 @@ func (p *reproduction) stages() ([]trimtab.PlannedStage, error) {
 	return all[i : i+1], nil
 }
 
-// inputsOf refuses replacements of what the stage does not read.
-func (p *reproduction) inputsOf(a storage.Attempt) error {
+// checkInputs refuses replacements of what the stage does not read.
+func (p *runReproducer) checkInputs(a storage.Attempt) error {
 	for _, in := range p.req.Inputs {
 		if !slices.ContainsFunc(a.Inputs, func(n trimtab.Named) bool { return n.Name == in.Name }) {
 			var names []string
@@ -193,9 +193,9 @@ func (p *reproduction) inputsOf(a storage.Attempt) error {
 }
 
 // attemptOf is the attempt of a stage to run again; nil if there is none.
-func (p *reproduction) attemptOf(stage string) *storage.Attempt {
+func (p *runReproducer) attemptOf(stage string) *storage.Attempt {
 	if p.req.Attempt == 0 || stage != p.req.Stage {
-		return newestOf(p.attempts, stage)
+		return newestAttemptOf(p.attempts, stage)
 	}
 	for i, a := range p.attempts {
 		if a.Stage == stage && a.Number == p.req.Attempt {
@@ -205,8 +205,8 @@ func (p *reproduction) attemptOf(stage string) *storage.Attempt {
 	return nil
 }
 
-// unfit says why an attempt cannot be run again: its record is not there, or not whole yet.
-func unfit(a *storage.Attempt) string {
+// whyNotReproducible says why an attempt cannot be run again: its record is not there, or not whole yet.
+func whyNotReproducible(a *storage.Attempt) string {
 	switch {
 	case a == nil:
 		return "it has not been run"
@@ -218,50 +218,50 @@ func unfit(a *storage.Attempt) string {
 	return ""
 }
 
-// stage runs one stage again; more is false when the work ends with it.
-func (p *reproduction) stage(ctx context.Context, st trimtab.PlannedStage) (more bool, err error) {
+// reproduceStage runs one stage again; more is false when the work ends with it.
+func (p *runReproducer) reproduceStage(ctx context.Context, st trimtab.PlannedStage) (more bool, err error) {
 	out := ReproducedStage{Stage: st.Name, Kind: st.Kind, Inputs: []ReproducedInput{},
-		Reproduction: activities.Reproduction{Differences: []activities.Difference{}, Outputs: []activities.ReproducedOutput{}}}
+		StageReproduction: activities.StageReproduction{Differences: []activities.Difference{}, Outputs: []activities.ReproducedOutput{}}}
 	a := p.attemptOf(st.Name)
 	if a != nil {
 		out.Attempt, out.Status = a.Number, a.Status
 	}
-	if out.Why = unfit(a); out.Why != "" {
+	if out.Reason = whyNotReproducible(a); out.Reason != "" {
 		out.Result = LeftOut
-		return true, p.done(out)
+		return true, p.finishStage(out)
 	}
 	began := time.Now()
-	err = p.again(ctx, *a, &out)
+	err = p.reproduceAttempt(ctx, *a, &out)
 	out.Seconds = time.Since(began).Seconds()
 	switch {
-	case err != nil && !conclusiveFault(ctx, err):
+	case err != nil && !isStageFailure(ctx, err):
 		return false, err
 	case err != nil:
 		out.Result, out.Error = Failed, trimtab.AsError(err)
-	case out.Reproduction.Identical():
+	case out.StageReproduction.Identical():
 		out.Result = Identical
 	default:
 		out.Result = Differs
 	}
-	return out.Result == Identical || p.req.All, p.done(out)
+	return out.Result == Identical || p.req.KeepGoing, p.finishStage(out)
 }
 
-// conclusiveFault reports whether an error is of what was run, and not of a
+// isStageFailure reports whether an error is of what was run, and not of a
 // service that is away or a person who interrupts.
-func conclusiveFault(ctx context.Context, err error) bool {
+func isStageFailure(ctx context.Context, err error) bool {
 	return ctx.Err() == nil && trimtab.AsError(err).Class != trimtab.Unavailable
 }
 
-func (p *reproduction) done(out ReproducedStage) error {
-	p.doc.Stages = append(p.doc.Stages, out)
-	if p.req.Done == nil {
+func (p *runReproducer) finishStage(out ReproducedStage) error {
+	p.report.Stages = append(p.report.Stages, out)
+	if p.req.StageDone == nil {
 		return nil
 	}
-	return p.req.Done(out)
+	return p.req.StageDone(out)
 }
 
-// again runs an attempt again, or the one whose outputs it took over.
-func (p *reproduction) again(ctx context.Context, a storage.Attempt, out *ReproducedStage) error {
+// reproduceAttempt runs an attempt again, or the one whose outputs it took over.
+func (p *runReproducer) reproduceAttempt(ctx context.Context, a storage.Attempt, out *ReproducedStage) error {
 	maker, run := a, p.run
 	for maker.ReusedFrom != 0 {
 		var err error
@@ -271,15 +271,15 @@ func (p *reproduction) again(ctx context.Context, a storage.Attempt, out *Reprod
 		if run, err = p.store.Run(ctx, maker.Run); err != nil {
 			return err
 		}
-		by := madeBy(maker)
-		out.By = &by
+		by := refTo(maker)
+		out.ReusedFrom = &by
 	}
 	out.Build = maker.BuildID
 	var err error
 	if out.Kernels, err = p.store.Kernels(ctx, maker); err != nil {
 		return err
 	}
-	replace := func(n trimtab.Named) trimtab.Digest { return p.replaced(a.Stage, n) }
+	replace := func(n trimtab.Named) trimtab.Digest { return p.inputFor(a.Stage, n) }
 	for _, n := range maker.Inputs {
 		out.Inputs = append(out.Inputs, ReproducedInput{n.Name, n.Digest, replace(n)})
 	}
@@ -287,16 +287,16 @@ func (p *reproduction) again(ctx context.Context, a storage.Attempt, out *Reprod
 	if p.req.Progress != nil {
 		progress = func(step, steps int) { p.req.Progress(a.Stage, step, steps) }
 	}
-	out.Reproduction, err = p.req.By.Reproduce(ctx, activities.ReproduceInput{Attempt: maker, Seed: run.Seed, Numerics: run.Plan.Numerics,
-		Replace: replace, All: p.req.All, Progress: progress})
+	out.StageReproduction, err = p.req.Reproducer.Reproduce(ctx, activities.ReproduceInput{Attempt: maker, Seed: run.Seed, Numerics: run.Plan.Numerics,
+		Replace: replace, All: p.req.KeepGoing, Progress: progress})
 	for _, o := range out.Outputs {
-		p.made[o.Recorded] = o.Here
+		p.reproduced[o.Recorded] = o.Here
 	}
 	return err
 }
 
-// replaced is what a stage reads in place of a recorded input.
-func (p *reproduction) replaced(stage string, n trimtab.Named) trimtab.Digest {
+// inputFor is what a stage reads in place of a recorded input.
+func (p *runReproducer) inputFor(stage string, n trimtab.Named) trimtab.Digest {
 	if stage == p.req.Stage {
 		for _, in := range p.req.Inputs {
 			if in.Name == n.Name {
@@ -304,39 +304,39 @@ func (p *reproduction) replaced(stage string, n trimtab.Named) trimtab.Digest {
 			}
 		}
 	}
-	if here, ok := p.made[n.Digest]; ok && p.req.Chain && here != "" {
+	if here, ok := p.reproduced[n.Digest]; ok && p.req.Chain && here != "" {
 		return here
 	}
 	return n.Digest
 }
 
-// conclude says in one error what is not identical; ran is whether any stage was run.
-func (p *reproduction) conclude() (ran bool) {
-	for _, st := range p.doc.Stages {
+// summarize says in one error what is not identical; ran is whether any stage was run.
+func (p *runReproducer) summarize() (ran bool) {
+	for _, st := range p.report.Stages {
 		switch {
 		case st.Result == LeftOut:
 			continue
-		case st.Result == Failed && p.doc.Error == nil:
+		case st.Result == Failed && p.report.Error == nil:
 			e := *st.Error
 			e.Message = "stage " + st.Stage + ": " + e.Message
-			p.doc.Error = &e
-		case st.Result == Differs && p.doc.Error == nil:
-			p.doc.Error = differs(st)
+			p.report.Error = &e
+		case st.Result == Differs && p.report.Error == nil:
+			p.report.Error = differenceError(st)
 		}
 		ran = true
 	}
 	if !ran {
-		p.doc.Error = trimtab.NewError(trimtab.Conflict, "nothing_recorded", "see `trimtab show`", "run %s has no stage that can be run again yet", p.run.ID)
+		p.report.Error = trimtab.NewError(trimtab.Conflict, "nothing_recorded", "see `trimtab show`", "run %s has no stage that can be run again yet", p.run.ID)
 	}
-	p.doc.Identical = p.doc.Error == nil
+	p.report.Identical = p.report.Error == nil
 	return ran
 }
 
-// differs is the error of a stage that came out otherwise.
-func differs(st ReproducedStage) *trimtab.Error {
+// differenceError is the error of a stage that came out otherwise.
+func differenceError(st ReproducedStage) *trimtab.Error {
 	remedy := "the record, a file of the store or the program is not what it was: look at `trimtab doctor --run` and compare the builds"
 	switch {
-	case slices.ContainsFunc(st.Inputs, func(in ReproducedInput) bool { return in.Here != in.Recorded }):
+	case slices.ContainsFunc(st.Inputs, func(in ReproducedInput) bool { return in.Actual != in.Recorded }):
 		remedy = "it read other inputs than the recorded ones"
 	case st.Version != st.VersionHere:
 		remedy = fmt.Sprintf("it was recorded by version %d of the stage's code, this program has version %d: use the program that made it (build %.12s)", st.Version, st.VersionHere, st.Build)
@@ -344,11 +344,11 @@ func differs(st ReproducedStage) *trimtab.Error {
 	return trimtab.NewError(trimtab.Verification, "reproduction_differs", remedy, "stage %s differs: %s", st.Stage, st.Differences[0])
 }
 
-// tell leaves one event: what was run again, on what, and what came of it.
-func (p *reproduction) tell(ctx context.Context) error {
+// recordEvent leaves one event: what was run again, on what, and what came of it.
+func (p *runReproducer) recordEvent(ctx context.Context) error {
 	var stages []map[string]any
 	number := 0
-	for _, st := range p.doc.Stages {
+	for _, st := range p.report.Stages {
 		if st.Result == LeftOut {
 			continue
 		}
@@ -364,9 +364,9 @@ func (p *reproduction) tell(ctx context.Context) error {
 		}
 		stages = append(stages, m)
 	}
-	body := map[string]any{"identical": p.doc.Identical, "chain": p.doc.Chain, "build": p.doc.Build, "kernels": p.doc.Kernels, "threads": p.doc.Threads, "stages": stages}
+	body := map[string]any{"identical": p.report.Identical, "chain": p.report.Chain, "build": p.report.Build, "kernels": p.report.Kernels, "threads": p.report.Threads, "stages": stages}
 	if len(p.req.Inputs) > 0 {
 		body["inputs"] = p.req.Inputs
 	}
-	return p.store.TellReproduction(ctx, p.run.ID, p.req.Stage, number, body, p.req.Actor)
+	return p.store.RecordReproduction(ctx, p.run.ID, p.req.Stage, number, body, p.req.Actor)
 }

@@ -44,10 +44,10 @@ func (b *bench) reproducer(threads int) *activities.Reproducer {
 }
 
 // reproduce runs stages again; the error is of the looking, and there is none.
-func (b *bench) reproduce(r runs.ReproduceRequest) runs.Reproduction {
+func (b *bench) reproduce(r runs.ReproduceRequest) runs.ReproductionReport {
 	b.t.Helper()
-	if r.By == nil {
-		r.By = b.reproducer(0)
+	if r.Reproducer == nil {
+		r.Reproducer = b.reproducer(0)
 	}
 	r.Actor, r.Kernels = "auditor", tensor.Implementation()
 	doc, err := b.Reproduce(b.ctx, r)
@@ -58,7 +58,7 @@ func (b *bench) reproduce(r runs.ReproduceRequest) runs.Reproduction {
 }
 
 // identical fails the test unless all stages of a run are.
-func (b *bench) identical(doc runs.Reproduction) {
+func (b *bench) identical(doc runs.ReproductionReport) {
 	b.t.Helper()
 	if !doc.Identical || doc.Error != nil || len(doc.Stages) == 0 {
 		b.t.Errorf("it is not identical: %v", doc.Error)
@@ -77,7 +77,7 @@ func (b *bench) identical(doc runs.Reproduction) {
 }
 
 // first is the first difference of the only stage, and the error's sentence holds it.
-func (b *bench) first(doc runs.Reproduction) activities.Difference {
+func (b *bench) first(doc runs.ReproductionReport) activities.Difference {
 	b.t.Helper()
 	st := doc.Stages[len(doc.Stages)-1]
 	if doc.Identical || st.Result != runs.Differs || doc.Error == nil || doc.Error.Type != "reproduction_differs" || trimtab.ExitCode(doc.Error) != 5 || doc.Error.Remedy == "" {
@@ -152,7 +152,7 @@ func flip(t *testing.T, path, array string, index int, bits uint32) (was, is flo
 	if err != nil {
 		t.Fatal(err)
 	}
-	i := slices.IndexFunc(arrays, func(a tensor.Named) bool { return a.Name == array })
+	i := slices.IndexFunc(arrays, func(a tensor.NamedArray) bool { return a.Name == array })
 	if i < 0 {
 		t.Fatalf("there is no array %s", array)
 	}
@@ -182,7 +182,7 @@ func TestReproduce(t *testing.T) {
 
 	t.Run("identical", func(t *testing.T) {
 		tables, files := b.snapshot()
-		doc := b.reproduce(runs.ReproduceRequest{Run: d.ID, Silent: true})
+		doc := b.reproduce(runs.ReproduceRequest{Run: d.ID, NoEvent: true})
 		b.identical(doc)
 		for _, st := range doc.Stages {
 			rows, err := b.Store().Metrics(b.ctx, ids[st.Stage])
@@ -215,7 +215,7 @@ func TestReproduce(t *testing.T) {
 
 	t.Run("threads", func(t *testing.T) {
 		for _, threads := range []int{1, 3} {
-			b.identical(b.reproduce(runs.ReproduceRequest{Run: d.ID, By: b.reproducer(threads)}))
+			b.identical(b.reproduce(runs.ReproduceRequest{Run: d.ID, Reproducer: b.reproducer(threads)}))
 		}
 	})
 
@@ -246,9 +246,9 @@ func TestReproduce(t *testing.T) {
 		}
 		auditor := *b
 		auditor.Service = runs.New(quiet, storagetest.Open(t, b.urls.Auditor), files, nil)
-		auditor.identical(auditor.reproduce(runs.ReproduceRequest{Run: d.ID, Silent: true}))
+		auditor.identical(auditor.reproduce(runs.ReproduceRequest{Run: d.ID, NoEvent: true}))
 		doc := auditor.reproduce(runs.ReproduceRequest{Run: d.ID, Stage: "sft"})
-		if !doc.Identical || doc.Told || doc.Error == nil || doc.Error.Remedy == "" || trimtab.ExitCode(doc.Error) == 0 {
+		if !doc.Identical || doc.Recorded || doc.Error == nil || doc.Error.Remedy == "" || trimtab.ExitCode(doc.Error) == 0 {
 			t.Errorf("identical is %v, the record could not be told: %v", doc.Identical, doc.Error)
 		}
 	})
@@ -273,12 +273,12 @@ func TestReproduce(t *testing.T) {
 			return []trimtab.Named{{Name: "model", Digest: digest}}
 		}
 		lowest := input(models(d)["base"], "transformer.h.0.attn.c_attn.weight", 7, 1)
-		first := b.first(b.reproduce(runs.ReproduceRequest{Run: d.ID, Stage: "sft", By: by, Inputs: lowest}))
+		first := b.first(b.reproduce(runs.ReproduceRequest{Run: d.ID, Stage: "sft", Reproducer: by, Inputs: lowest}))
 		t.Log(first)
 		if first.Place != "metric" || first.Step == nil || *first.Step != 0 || first.Recorded == first.Here {
 			t.Errorf("the first difference is %+v", first)
 		}
-		doc := b.reproduce(runs.ReproduceRequest{Run: d.ID, Stage: "sft", By: by, Inputs: lowest, All: true})
+		doc := b.reproduce(runs.ReproduceRequest{Run: d.ID, Stage: "sft", Reproducer: by, Inputs: lowest, KeepGoing: true})
 		if got := b.first(doc); got.String() != first.String() {
 			t.Errorf("the first difference is %v, it was %v", got, first)
 		}
@@ -297,7 +297,7 @@ func TestReproduce(t *testing.T) {
 			if stage == "evaluate" {
 				in = []trimtab.Named{{Name: "sft", Digest: sign[0].Digest}}
 			}
-			doc := b.reproduce(runs.ReproduceRequest{Run: d.ID, Stage: stage, By: by, Inputs: in, All: true})
+			doc := b.reproduce(runs.ReproduceRequest{Run: d.ID, Stage: stage, Reproducer: by, Inputs: in, KeepGoing: true})
 			t.Log(doc.Stages[0].Differences)
 			var have []string
 			for _, diff := range doc.Stages[0].Differences {
@@ -307,7 +307,7 @@ func TestReproduce(t *testing.T) {
 				t.Errorf("%s differs in %v, want %v", stage, have, places)
 			}
 		}
-		_, err := b.Reproduce(b.ctx, runs.ReproduceRequest{Run: d.ID, Stage: "sft", By: by, Inputs: []trimtab.Named{{Name: "modell"}}})
+		_, err := b.Reproduce(b.ctx, runs.ReproduceRequest{Run: d.ID, Stage: "sft", Reproducer: by, Inputs: []trimtab.Named{{Name: "modell"}}})
 		wantRefusal(t, "an input that is none", err, "input_missing", 2)
 	})
 
@@ -365,7 +365,7 @@ func TestReproduce(t *testing.T) {
 		restored(weights, func() {
 			was, is := flip(t, weights, "transformer.wte.weight", 123, 1)
 			first := b.first(b.reproduce(runs.ReproduceRequest{Run: d.ID, Stage: "ppo"}))
-			if first.Place != "stored_model" || first.Name != "transformer.wte.weight" || *first.Index != 123 || first.Recorded != checkpoint.Float(is) || first.Here != checkpoint.Float(was) {
+			if first.Place != "stored_model" || first.Name != "transformer.wte.weight" || *first.Index != 123 || first.Recorded != checkpoint.FormatFloat(is) || first.Here != checkpoint.FormatFloat(was) {
 				t.Errorf("the first difference is %v", first)
 			}
 		})
@@ -399,7 +399,7 @@ func TestReproduce(t *testing.T) {
 		b.await(l.Run.ID, trimtab.RunCompleted)
 		doc := b.reproduce(runs.ReproduceRequest{Run: l.Run.ID, Stage: "sft"})
 		b.identical(doc)
-		if by := doc.Stages[0].By; by == nil || *by != (runs.MadeBy{Run: d.ID, Stage: "sft", Attempt: 1}) {
+		if by := doc.Stages[0].ReusedFrom; by == nil || *by != (runs.AttemptRef{Run: d.ID, Stage: "sft", Attempt: 1}) {
 			t.Errorf("it was made by %+v", by)
 		}
 	})
@@ -466,8 +466,8 @@ func TestReproduceContinued(t *testing.T) {
 	doc := b.reproduce(runs.ReproduceRequest{Run: id, Stage: "ppo"})
 	b.identical(doc)
 	st := doc.Stages[0]
-	if !doc.Told || st.Attempt != 2 || st.From != early.Step || st.Start != "checkpoint "+early.Checkpoint.Short() || st.Compared.Steps != st.Steps-st.From {
-		t.Errorf("it was run as %+v", st.Reproduction)
+	if !doc.Recorded || st.Attempt != 2 || st.From != early.Step || st.Start != "checkpoint "+early.Checkpoint.Short() || st.Compared.Steps != st.Steps-st.From {
+		t.Errorf("it was run as %+v", st.StageReproduction)
 	}
 	attempts, err := b.Store().Attempts(b.ctx, id)
 	if err != nil {
@@ -478,7 +478,7 @@ func TestReproduceContinued(t *testing.T) {
 		doc = b.reproduce(runs.ReproduceRequest{Run: id, Stage: "ppo"})
 		b.identical(doc)
 		if st = doc.Stages[0]; st.From != 0 || !strings.HasPrefix(st.Start, "the beginning, since checkpoint "+early.Checkpoint.Short()) || st.Compared.Steps != st.Steps {
-			t.Errorf("it was run as %+v", st.Reproduction)
+			t.Errorf("it was run as %+v", st.StageReproduction)
 		}
 		if doc = b.reproduce(runs.ReproduceRequest{Run: id}); doc.Numerics != "v1-bf16" || len(doc.Stages) != 6 {
 			t.Errorf("it was run under %q: %d stages", doc.Numerics, len(doc.Stages))
@@ -509,13 +509,13 @@ func TestReproduceUnfinished(t *testing.T) {
 		t.Errorf("results are %v, want %v: %v", results, want, doc.Error)
 	}
 	if st := doc.Stages[2]; st.Whole || st.Compared.Steps != collect.Step || st.Compared.Steps == 0 || st.Compared.Outputs != 0 {
-		t.Errorf("collect was run as %+v", st.Reproduction)
+		t.Errorf("collect was run as %+v", st.StageReproduction)
 	}
-	_, err := b.Reproduce(b.ctx, runs.ReproduceRequest{Run: id, Stage: "reward", By: b.reproducer(0)})
+	_, err := b.Reproduce(b.ctx, runs.ReproduceRequest{Run: id, Stage: "reward", Reproducer: b.reproducer(0)})
 	wantRefusal(t, "a stage that has not begun", err, "attempt_not_found", 3)
-	_, err = b.Reproduce(b.ctx, runs.ReproduceRequest{Run: id, Stage: "sft", Attempt: 2, By: b.reproducer(0)})
+	_, err = b.Reproduce(b.ctx, runs.ReproduceRequest{Run: id, Stage: "sft", Attempt: 2, Reproducer: b.reproducer(0)})
 	wantRefusal(t, "an attempt that is none", err, "attempt_not_found", 3)
-	_, err = b.Reproduce(b.ctx, runs.ReproduceRequest{Run: id, Stage: "rewards", By: b.reproducer(0)})
+	_, err = b.Reproduce(b.ctx, runs.ReproduceRequest{Run: id, Stage: "rewards", Reproducer: b.reproducer(0)})
 	wantRefusal(t, "a stage that is none", err, "stage_not_found", 3)
 
 	run, err := b.Store().Run(b.ctx, id)
@@ -527,7 +527,7 @@ func TestReproduceUnfinished(t *testing.T) {
 		t.Fatal(err)
 	}
 	doc = b.reproduce(runs.ReproduceRequest{Run: run.ID})
-	if doc.Identical || doc.Told || doc.Error.Type != "nothing_recorded" {
+	if doc.Identical || doc.Recorded || doc.Error.Type != "nothing_recorded" {
 		t.Errorf("a run that has not begun: %v", doc.Error)
 	}
 	st := run.Plan.Stages[0]
@@ -535,6 +535,6 @@ func TestReproduceUnfinished(t *testing.T) {
 		Inputs: []trimtab.Named{{Name: st.Inputs[0].Name, Digest: st.Inputs[0].Dataset}}}); err != nil {
 		t.Fatal(err)
 	}
-	_, err = b.Reproduce(b.ctx, runs.ReproduceRequest{Run: run.ID, Stage: st.Name, By: b.reproducer(0)})
+	_, err = b.Reproduce(b.ctx, runs.ReproduceRequest{Run: run.ID, Stage: st.Name, Reproducer: b.reproducer(0)})
 	wantRefusal(t, "a stage at work", err, "attempt_open", 4)
 }

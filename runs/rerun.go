@@ -46,47 +46,47 @@ type RerunStage struct {
 // closed one in which whatever is unchanged is reused. With the token of a dry
 // run it is Conflict "plan_stale" when anything has moved since.
 func (s *Service) Rerun(ctx context.Context, r RerunRequest) (RerunResult, error) {
-	if err := (words{reason: r.Reason, actor: r.Actor, sets: r.Sets}).check(); err != nil {
+	if err := (requestTexts{reason: r.Reason, actor: r.Actor, sets: r.Sets}).check(); err != nil {
 		return RerunResult{}, err
 	}
 	p, err := s.planRerun(ctx, r)
 	if err != nil {
 		return RerunResult{}, err
 	}
-	if err := p.sameAs(r.Plan); err != nil {
+	if err := p.checkToken(r.Plan); err != nil {
 		return RerunResult{}, err
 	}
-	if p.continued != "" && !p.run.Status.Open() {
+	if p.checkpointRef != "" && !p.run.Status.Open() {
 		return RerunResult{}, trimtab.NewError(trimtab.Usage, "run_closed", "leave out --from-checkpoint", "run %s is %s: a new run starts its stages from the beginning", p.run.ID, p.run.Status)
 	}
-	if err := p.worthwhile(r); err != nil {
+	if err := p.checkChanged(r); err != nil {
 		return RerunResult{}, err
 	}
-	res := RerunResult{Run: p.run.ID, NewRun: !p.run.Status.Open(), Plan: p.token.String(), Stages: p.fates}
+	res := RerunResult{Run: p.run.ID, NewRun: !p.run.Status.Open(), Plan: p.token.String(), Stages: p.actions}
 	switch {
 	case r.DryRun:
 		return res, nil
 	case res.NewRun:
-		return s.again(ctx, p, r, res)
+		return s.launchRerun(ctx, p, r, res)
 	}
 	return s.nextAttempt(ctx, p, r, res)
 }
 
 // rerunPlan is what a rerun would do, and what it stands on.
 type rerunPlan struct {
-	run       storage.Run
-	stage     int
-	attempts  []storage.Attempt // of the run
-	reruns    []string          // of the run, so far
-	spec      recipes.Spec      // with the overrides
-	overrides []trimtab.Override
-	next      trimtab.Plan
-	docs      []recipes.Document
-	continued string             // the checkpoint to go on from, as it was named
-	from      storage.Checkpoint // that checkpoint
-	judged    bool               // only gates change: what the stage's attempt measured is looked at again
-	fates     []RerunStage
-	token     token
+	run           storage.Run
+	stage         int
+	attempts      []storage.Attempt // of the run
+	reruns        []string          // of the run, so far
+	spec          recipes.Spec      // with the overrides
+	overrides     []trimtab.Override
+	next          trimtab.Plan
+	docs          []recipes.Document
+	checkpointRef string             // the checkpoint to go on from, as it was named
+	checkpoint    storage.Checkpoint // that checkpoint
+	gatesOnly     bool               // only gates change: what the stage's attempt measured is looked at again
+	actions       []RerunStage
+	token         token
 }
 
 // planRerun finds out what a rerun would do; it changes nothing.
@@ -103,8 +103,8 @@ func (s *Service) planRerun(ctx context.Context, r RerunRequest) (p rerunPlan, e
 	if p.reruns, err = s.store.Reruns(ctx, p.run.ID); err != nil {
 		return p, err
 	}
-	if p.continued = r.FromCheckpoint; p.continued != "" && p.run.Status.Open() {
-		if p.from, err = s.checkpoint(ctx, p.run, r); err != nil {
+	if p.checkpointRef = r.FromCheckpoint; p.checkpointRef != "" && p.run.Status.Open() {
+		if p.checkpoint, err = s.findCheckpoint(ctx, p.run, r); err != nil {
 			return p, err
 		}
 	}
@@ -116,15 +116,15 @@ func (s *Service) planRerun(ctx context.Context, r RerunRequest) (p rerunPlan, e
 		return p, err
 	}
 	p.next, p.docs = next.Plan, docs
-	if err := onlyFrom(p.run.Plan, p.next, p.stage); err != nil {
+	if err := checkEarlierStages(p.run.Plan, p.next, p.stage); err != nil {
 		return p, err
 	}
-	if p.from.Digest != "" {
-		if err := s.goesOn(ctx, p); err != nil {
+	if p.checkpoint.Digest != "" {
+		if err := s.checkContinuation(ctx, p); err != nil {
 			return p, err
 		}
 	}
-	p.judge(r)
+	p.detectGatesOnly(r)
 	look, err := s.survey(ctx, p.spec, p.next, nil)
 	if err == nil {
 		err = look.preflight(p.stage)
@@ -132,19 +132,19 @@ func (s *Service) planRerun(ctx context.Context, r RerunRequest) (p rerunPlan, e
 	if err != nil {
 		return p, err
 	}
-	p.fates = s.fates(ctx, p)
-	p.token, err = p.sum()
+	p.actions = s.stageActions(ctx, p)
+	p.token, err = p.computeToken()
 	return p, err
 }
 
-// judge finds out whether only gates of the stage change, and its attempt ended
+// detectGatesOnly finds out whether only gates of the stage change, and its attempt ended
 // with outputs: then they stand, and nothing is trained again.
-func (p *rerunPlan) judge(r RerunRequest) {
-	a := newestOf(p.attempts, r.Stage)
+func (p *rerunPlan) detectGatesOnly(r RerunRequest) {
+	a := newestAttemptOf(p.attempts, r.Stage)
 	was, next := p.run.Plan.Stages[p.stage], p.next.Stages[p.stage]
-	p.judged = a != nil && len(a.Outputs) > 0 && !r.Force && r.FromCheckpoint == "" && sameWork(was, next) && !slices.EqualFunc(was.Gates, next.Gates, sameGate)
-	if p.judged && p.run.Status.Open() {
-		p.from.Digest = a.FromCheckpoint // it is part of what the outputs follow from
+	p.gatesOnly = a != nil && len(a.Outputs) > 0 && !r.Force && r.FromCheckpoint == "" && sameWork(was, next) && !slices.EqualFunc(was.Gates, next.Gates, sameGate)
+	if p.gatesOnly && p.run.Status.Open() {
+		p.checkpoint.Digest = a.FromCheckpoint // it is part of what the outputs follow from
 	}
 }
 
@@ -153,8 +153,8 @@ func sameWork(a, b trimtab.PlannedStage) bool {
 	return a.Config == b.Config && a.Version == b.Version && slices.Equal(a.Inputs, b.Inputs)
 }
 
-// checkpoint is where the next attempt goes on from.
-func (s *Service) checkpoint(ctx context.Context, run storage.Run, r RerunRequest) (storage.Checkpoint, error) {
+// findCheckpoint is where the next attempt goes on from.
+func (s *Service) findCheckpoint(ctx context.Context, run storage.Run, r RerunRequest) (storage.Checkpoint, error) {
 	prefix := strings.TrimPrefix(r.FromCheckpoint, "latest")
 	if prefix != "" && !strings.HasPrefix(prefix, "sha256:") {
 		prefix = "sha256:" + prefix
@@ -162,12 +162,12 @@ func (s *Service) checkpoint(ctx context.Context, run storage.Run, r RerunReques
 	return s.store.FindCheckpoint(ctx, run.ID, r.Stage, prefix)
 }
 
-// goesOn refuses a checkpoint under which a step meant something else than it
+// checkContinuation refuses a checkpoint under which a step meant something else than it
 // will: the attempt that made it had another config in what decides that, read
 // other inputs, or was of another version of the code.
-func (s *Service) goesOn(ctx context.Context, p rerunPlan) error {
+func (s *Service) checkContinuation(ctx context.Context, p rerunPlan) error {
 	st := p.next.Stages[p.stage]
-	maker, err := s.store.Attempt(ctx, p.from.Attempt)
+	maker, err := s.store.Attempt(ctx, p.checkpoint.Attempt)
 	if err != nil {
 		return err
 	}
@@ -179,13 +179,13 @@ func (s *Service) goesOn(ctx context.Context, p rerunPlan) error {
 	if err != nil {
 		return err
 	}
-	if err := recipes.CanContinue(st.Kind, st.Name, was, is, maker.Steps > 0 && p.from.Step >= maker.Steps); err != nil {
+	if err := recipes.CanContinue(st.Kind, st.Name, was, is, maker.Steps > 0 && p.checkpoint.Step >= maker.Steps); err != nil {
 		return err
 	}
-	if err := p.sameInputs(st, maker); err != nil {
+	if err := p.checkSameInputs(st, maker); err != nil {
 		return err
 	}
-	return p.sameCode(st, maker)
+	return p.checkSameCode(st, maker)
 }
 
 // config reads a stage's config from its document, which may be one of a plan that is not stored yet.
@@ -200,13 +200,13 @@ func (s *Service) config(ctx context.Context, d trimtab.Digest, planned []recipe
 	return recipes.ParseDocument(body)
 }
 
-// sameInputs refuses other inputs than those of the attempt that made the checkpoint.
-func (p rerunPlan) sameInputs(st trimtab.PlannedStage, maker storage.Attempt) error {
+// checkSameInputs refuses other inputs than those of the attempt that made the checkpoint.
+func (p rerunPlan) checkSameInputs(st trimtab.PlannedStage, maker storage.Attempt) error {
 	var differ []string
 	for _, in := range st.Inputs {
 		is := in.Dataset + in.Model
 		if in.Stage != "" {
-			is = outputOf(newestOf(p.attempts, in.Stage), in.Output)
+			is = outputOf(newestAttemptOf(p.attempts, in.Stage), in.Output)
 		}
 		i := slices.IndexFunc(maker.Inputs, func(n trimtab.Named) bool { return n.Name == in.Name })
 		switch {
@@ -238,9 +238,9 @@ func outputOf(a *storage.Attempt, name string) trimtab.Digest {
 	return a.Outputs[i].Digest
 }
 
-// sameCode refuses a checkpoint of another version of the stage's code, which
+// checkSameCode refuses a checkpoint of another version of the stage's code, which
 // shows in the key of the attempt that made it: all else that is in it is known.
-func (p rerunPlan) sameCode(st trimtab.PlannedStage, maker storage.Attempt) error {
+func (p rerunPlan) checkSameCode(st trimtab.PlannedStage, maker storage.Attempt) error {
 	st.Config = maker.Config
 	key, err := recipes.CacheKey(st, maker.Inputs, p.next.Seed, p.next.Numerics)
 	if err != nil || maker.CacheKey == "" || maker.CacheKey == key {
@@ -285,8 +285,8 @@ func (s *Service) changedSpec(ctx context.Context, run storage.Run, r RerunReque
 		if ok && trimtab.Kind(kind) != v.Kind {
 			return spec, nil, trimtab.NewError(trimtab.Usage, "wrong_kind", "name a dataset of that kind", "--data %s: %s holds %s", ref, name, v.Kind)
 		}
-		if read, first := spec.Give(stageOfSpec(spec, r.Stage), v.Kind, string(v.Digest)); !read {
-			return spec, nil, unread(ref, v.Kind, r.Stage, first)
+		if read, first := spec.Give(specStageIndex(spec, r.Stage), v.Kind, string(v.Digest)); !read {
+			return spec, nil, dataNotReadError(ref, v.Kind, r.Stage, first)
 		}
 		overrides = append(overrides, trimtab.Override{Data: name, Kind: v.Kind, Digest: v.Digest})
 	}
@@ -297,8 +297,8 @@ func (s *Service) changedSpec(ctx context.Context, run storage.Run, r RerunReque
 	return spec, overrides, err
 }
 
-// unread is about data that no stage from the one that is rerun on reads.
-func unread(ref string, k trimtab.Kind, stage, first string) error {
+// dataNotReadError is about data that no stage from the one that is rerun on reads.
+func dataNotReadError(ref string, k trimtab.Kind, stage, first string) error {
 	remedy := "leave it out"
 	if first != "" {
 		remedy = fmt.Sprintf("rerun %s instead", first)
@@ -306,13 +306,13 @@ func unread(ref string, k trimtab.Kind, stage, first string) error {
 	return trimtab.NewError(trimtab.Usage, "earlier_stage_changed", remedy, "--data %s: neither %s nor a stage after it reads %s", ref, stage, k)
 }
 
-// stageOfSpec is the number of a stage.
-func stageOfSpec(spec recipes.Spec, name string) int {
+// specStageIndex is the number of a stage.
+func specStageIndex(spec recipes.Spec, name string) int {
 	return max(0, slices.Index(spec.StageNames(), name))
 }
 
-// onlyFrom refuses a change of a stage before i: its output is what stage i is rerun from.
-func onlyFrom(old, new trimtab.Plan, i int) error {
+// checkEarlierStages refuses a change of a stage before i: its output is what stage i is rerun from.
+func checkEarlierStages(old, new trimtab.Plan, i int) error {
 	if len(old.Stages) == len(new.Stages) && old.Seed == new.Seed && old.Numerics != new.Numerics {
 		return trimtab.NewError(trimtab.Usage, "plan_differs", fmt.Sprintf("launch a new run with `trimtab align --set numerics=%s`", new.Numerics),
 			"the change is of the numerics of the whole run, not of one stage")
@@ -330,14 +330,14 @@ func onlyFrom(old, new trimtab.Plan, i int) error {
 	return nil
 }
 
-// worthwhile refuses a rerun that would end in the same bytes or the same error.
-func (p rerunPlan) worthwhile(r RerunRequest) error {
+// checkChanged refuses a rerun that would end in the same bytes or the same error.
+func (p rerunPlan) checkChanged(r RerunRequest) error {
 	if r.Force || r.FromCheckpoint != "" || !slices.EqualFunc(p.run.Plan.Stages[p.stage:], p.next.Stages[p.stage:], func(a, b trimtab.PlannedStage) bool {
 		return sameWork(a, b) && slices.EqualFunc(a.Gates, b.Gates, sameGate)
 	}) {
 		return nil
 	}
-	a := newestOf(p.attempts, r.Stage)
+	a := newestAttemptOf(p.attempts, r.Stage)
 	if a == nil || !conclusive(*a) {
 		return nil
 	}
@@ -361,19 +361,19 @@ func sameGate(a, b trimtab.Gate) bool {
 	return a.Metric == b.Metric && same(a.Min, b.Min) && same(a.Max, b.Max)
 }
 
-// fates says for each stage what the rerun does to it, and why.
-func (s *Service) fates(ctx context.Context, p rerunPlan) []RerunStage {
+// actions says for each stage what the rerun does to it, and why.
+func (s *Service) stageActions(ctx context.Context, p rerunPlan) []RerunStage {
 	var fates []RerunStage
 	for j, st := range p.next.Stages {
 		switch {
 		case j < p.stage && !p.run.Status.Open():
-			fates = append(fates, s.reuseOf(ctx, st, newestOf(p.attempts, st.Name)))
+			fates = append(fates, s.reuseAction(ctx, st, newestAttemptOf(p.attempts, st.Name)))
 		case j < p.stage:
 			fates = append(fates, RerunStage{st.Name, "keep", "comes before it and is unchanged"})
-		case j == p.stage && p.judged:
+		case j == p.stage && p.gatesOnly:
 			fates = append(fates, RerunStage{st.Name, "reuse", "only its gates change: what it made stands, and is measured against them"})
-		case j == p.stage && p.from.Digest != "":
-			fates = append(fates, RerunStage{st.Name, "run", fmt.Sprintf("it is what is rerun, from checkpoint %s before step %d", p.from.Digest.Short(), p.from.Step)})
+		case j == p.stage && p.checkpoint.Digest != "":
+			fates = append(fates, RerunStage{st.Name, "run", fmt.Sprintf("it is what is rerun, from checkpoint %s before step %d", p.checkpoint.Digest.Short(), p.checkpoint.Step)})
 		case j == p.stage:
 			fates = append(fates, RerunStage{st.Name, "run", "it is what is rerun"})
 		default:
@@ -383,7 +383,7 @@ func (s *Service) fates(ctx context.Context, p rerunPlan) []RerunStage {
 	return fates
 }
 
-func (s *Service) reuseOf(ctx context.Context, st trimtab.PlannedStage, a *storage.Attempt) RerunStage {
+func (s *Service) reuseAction(ctx context.Context, st trimtab.PlannedStage, a *storage.Attempt) RerunStage {
 	if a == nil {
 		return RerunStage{st.Name, "run", "it has not been run"}
 	}
@@ -396,38 +396,38 @@ func (s *Service) reuseOf(ctx context.Context, st trimtab.PlannedStage, a *stora
 				return RerunStage{st.Name, "run", fmt.Sprintf("its model cannot be read: %v", err)}
 			}
 		}
-		return RerunStage{st.Name, "reuse", "config, inputs, seed and code version are those of " + madeBy(old).In(a.Run)}
+		return RerunStage{st.Name, "reuse", "config, inputs, seed and code version are those of " + refTo(old).Within(a.Run)}
 	}
 	return RerunStage{st.Name, "run", fmt.Sprintf("its last attempt is %s", a.Status)}
 }
 
-// again starts a new run of a closed one.
-func (s *Service) again(ctx context.Context, p rerunPlan, r RerunRequest, res RerunResult) (RerunResult, error) {
+// reproduceAttempt starts a new run of a closed one.
+func (s *Service) launchRerun(ctx context.Context, p rerunPlan, r RerunRequest, res RerunResult) (RerunResult, error) {
 	var reuse []string
 	for j, st := range p.run.Plan.Stages {
-		if j != p.stage || p.judged {
+		if j != p.stage || p.gatesOnly {
 			reuse = append(reuse, st.Name)
 		}
 	}
 	launched, err := s.Launch(ctx, LaunchRequest{Spec: p.spec, Name: p.run.Name, Actor: r.Actor, reuse: reuse,
-		rerun: &rerunOf{rerunPlan: p, reason: r.Reason, exactly: r.Plan != ""}})
+		rerun: &rerunLaunch{rerunPlan: p, reason: r.Reason, pinned: r.Plan != ""}})
 	res.Run, res.Attempt = launched.Run.ID, 1
 	return res, err
 }
 
-// rerunOf says that a launch is the rerun of a closed run.
-type rerunOf struct {
+// rerunLaunch says that a launch is the rerun of a closed run.
+type rerunLaunch struct {
 	rerunPlan
-	reason  string
-	exactly bool // as planned, or not at all
+	reason string
+	pinned bool // as planned, or not at all
 }
 
 // create makes the new run's row, unless the same rerun is open already.
-func (o *rerunOf) create(ctx context.Context, s *Service, run storage.Run) (storage.Run, error) {
+func (o *rerunLaunch) create(ctx context.Context, s *Service, run storage.Run) (storage.Run, error) {
 	create := func() (storage.Run, bool, error) { return s.store.CreateRunOnce(ctx, run, storage.AnyName) }
-	if o.exactly {
+	if o.pinned {
 		if run.Plan.SpecDigest != o.next.SpecDigest {
-			return run, stale(o.run, "what was asked for comes to another plan by now")
+			return run, planStaleError(o.run, "what was asked for comes to another plan by now")
 		}
 		create = func() (storage.Run, bool, error) { return s.store.CreateRerun(ctx, run, o.reruns) }
 	}
@@ -443,10 +443,10 @@ func (o *rerunOf) create(ctx context.Context, s *Service, run storage.Run) (stor
 // nextAttempt asks the blocked run for attempt n+1.
 func (s *Service) nextAttempt(ctx context.Context, p rerunPlan, r RerunRequest, res RerunResult) (RerunResult, error) {
 	d := workflows.RerunDecision{Decision: workflows.Decision{Stage: r.Stage, Reason: r.Reason, Actor: r.Actor},
-		Plan: p.next, Overrides: p.overrides, From: p.from.Digest, Reuse: p.judged}
+		Plan: p.next, Overrides: p.overrides, From: p.checkpoint.Digest, Reuse: p.gatesOnly}
 	for _, st := range p.run.Plan.Stages {
 		number := 0
-		if a := newestOf(p.attempts, st.Name); a != nil {
+		if a := newestAttemptOf(p.attempts, st.Name); a != nil {
 			number = a.Number
 		}
 		d.Seen = append(d.Seen, number)
@@ -464,28 +464,28 @@ func (s *Service) nextAttempt(ctx context.Context, p rerunPlan, r RerunRequest, 
 	if q.Plan, err = d.Plan.Digest(); err != nil {
 		return res, err
 	}
-	err = s.ask(ctx, p.run, q, func(request int64) error {
+	err = s.requestDecision(ctx, p.run, q, func(request int64) error {
 		d.Request = request
 		out, err := s.update(ctx, p.run, workflows.UpdateRerun, d)
 		res.Attempt = out.Attempt
 		return err
 	})
 	if e, ok := errors.AsType[*trimtab.Error](err); ok && e.Class == trimtab.Conflict && r.Plan != "" {
-		return res, s.overtaken(ctx, p, r, e)
+		return res, s.explainConflict(ctx, p, r, e)
 	}
 	return res, err
 }
 
-// overtaken says what moved between the look at a plan and its rerun, which
+// explainConflict says what moved between the look at a plan and its rerun, which
 // was refused. A decision that came first may not be in the record yet.
-func (s *Service) overtaken(ctx context.Context, p rerunPlan, r RerunRequest, refusal error) error {
+func (s *Service) explainConflict(ctx context.Context, p rerunPlan, r RerunRequest, refusal error) error {
 	if p.run.Status != trimtab.RunBlocked {
 		return refusal
 	}
 	for range 10 {
 		now, err := s.planRerun(ctx, r)
 		if err == nil {
-			err = now.sameAs(r.Plan)
+			err = now.checkToken(r.Plan)
 		}
 		if err != nil {
 			return err

@@ -30,21 +30,21 @@ import (
 
 // Service launches, shows and steers runs.
 type Service struct {
-	log      *slog.Logger
-	store    *storage.Store
-	files    *checkpoint.Store
-	temporal client.Client
-	renew    int           // workflows.Renew, but in tests
-	patience time.Duration // with the answer to a decision
-	memory   func() (total, free int64, known bool)
+	log             *slog.Logger
+	store           *storage.Store
+	files           *checkpoint.Store
+	temporal        client.Client
+	renewAfter      int           // workflows.UpdatesPerHistory, but in tests
+	decisionTimeout time.Duration // with the answer to a decision
+	memory          func() (total, free int64, known bool)
 }
 
-// patience is how long a decision waits for an answer: without a worker there is none.
-const patience = 30 * time.Second
+// decisionTimeout is how long a decision waits for an answer: without a worker there is none.
+const decisionTimeout = 30 * time.Second
 
 // New makes a Service. temporal may be nil where runs are only looked at.
 func New(lg *slog.Logger, store *storage.Store, files *checkpoint.Store, temporal client.Client) *Service {
-	return &Service{log: lg, store: store, files: files, temporal: temporal, renew: workflows.Renew, patience: patience, memory: activities.Memory}
+	return &Service{log: lg, store: store, files: files, temporal: temporal, renewAfter: workflows.UpdatesPerHistory, decisionTimeout: decisionTimeout, memory: activities.Memory}
 }
 
 // Store is the database behind the service.
@@ -72,16 +72,16 @@ type LaunchRequest struct {
 	Reuse bool
 	// Log is told of long steps; it may be nil.
 	Log func(format string, args ...any)
-	// Here is set where the run's worker is on this machine: a run that needs
+	// Actual is set where the run's worker is on this machine: a run that needs
 	// more memory than it has is refused.
-	Here bool
+	LocalWorker bool
 
-	rerun *rerunOf // of a closed run
-	reuse []string // stages, when not all
+	rerun *rerunLaunch // of a closed run
+	reuse []string     // stages, when not all
 }
 
-// Launched is the run that a launch led to.
-type Launched struct {
+// LaunchResult is the run that a launch led to.
+type LaunchResult struct {
 	Run      storage.Run
 	Attached bool          // it was open already
 	Known    recipes.Known // what its stages will read
@@ -91,69 +91,69 @@ type Launched struct {
 }
 
 // Launch resolves the spec's data, writes the run down and starts its workflow.
-func (s *Service) Launch(ctx context.Context, r LaunchRequest) (Launched, error) {
+func (s *Service) Launch(ctx context.Context, r LaunchRequest) (LaunchResult, error) {
 	if r.Log == nil {
 		r.Log = func(string, ...any) {}
 	}
 	if err := r.check(); err != nil {
-		return Launched{}, err
+		return LaunchResult{}, err
 	}
 	if r.Resume != "" { // whether there is one is found out before anything is made
 		if _, err := s.store.Run(ctx, r.Resume); err != nil {
-			return Launched{}, err
+			return LaunchResult{}, err
 		}
 	}
-	if err := s.enough(r.Spec); err != nil {
-		return Launched{}, err
+	if err := s.checkStarterMemory(r.Spec); err != nil {
+		return LaunchResult{}, err
 	}
-	if r.Here {
+	if r.LocalWorker {
 		if err := s.checkMemory(r.Spec, s.shapes(ctx, r.Spec)); err != nil {
-			return Launched{}, err
+			return LaunchResult{}, err
 		}
 	}
-	spec, err := s.prepare(ctx, r.Spec, r.Actor, r.Log)
+	spec, err := s.resolveData(ctx, r.Spec, r.Actor, r.Log)
 	if err != nil {
-		return Launched{}, err
+		return LaunchResult{}, err
 	}
 	run, docs, err := s.plan(ctx, spec, newID())
 	if err != nil {
-		return Launched{}, err
+		return LaunchResult{}, err
 	}
-	look, err := s.look(ctx, spec, run.Plan, r)
+	look, err := s.surveyLaunch(ctx, spec, run.Plan, r)
 	if err != nil {
-		return Launched{}, err
+		return LaunchResult{}, err
 	}
 	if r.Resume != "" {
 		old, err := s.resumable(ctx, r.Resume, run.SpecDigest)
 		if err == nil {
 			err = s.start(ctx, old, s.reusable(r, old.Plan))
 		}
-		return Launched{Run: old, Attached: true, Known: look.known}, err
+		return LaunchResult{Run: old, Attached: true, Known: look.known}, err
 	}
 	run.Name, run.Actor = cmp.Or(r.Name, spec.Name), r.Actor
 	if err := s.putDocuments(ctx, docs); err != nil {
-		return Launched{}, err
+		return LaunchResult{}, err
 	}
 	run, attached, err := s.create(ctx, run, r)
 	if err != nil {
-		return Launched{}, err
+		return LaunchResult{}, err
 	}
 	if err := s.start(ctx, run, s.reusable(r, run.Plan)); err != nil {
-		return Launched{}, err
+		return LaunchResult{}, err
 	}
 	if !attached {
 		run, err = s.store.Run(ctx, run.ID)
 	}
-	return Launched{Run: run, Attached: attached, Known: look.known, Notes: look.approximate(), Unmeasured: look.unmeasured()}, err
+	return LaunchResult{Run: run, Attached: attached, Known: look.known, Notes: look.approximationNotes(), Unmeasured: look.unmeasuredNotes()}, err
 }
 
-// look finds out what a launch's run will read, and refuses what is sure to fail.
-func (s *Service) look(ctx context.Context, spec recipes.Spec, plan trimtab.Plan, r LaunchRequest) (*survey, error) {
+// surveyLaunch finds out what a launch's run will read, and refuses what is sure to fail.
+func (s *Service) surveyLaunch(ctx context.Context, spec recipes.Spec, plan trimtab.Plan, r LaunchRequest) (*survey, error) {
 	v, err := s.survey(ctx, spec, plan, nil)
 	if err == nil {
 		err = v.preflight(0)
 	}
-	if err == nil && r.Here {
+	if err == nil && r.LocalWorker {
 		err = s.checkMemory(spec, v.shapes())
 	}
 	return v, err
@@ -162,9 +162,9 @@ func (s *Service) look(ctx context.Context, spec recipes.Spec, plan trimtab.Plan
 // check refuses words that cannot be recorded; a run that is run again keeps the names that it has.
 func (r LaunchRequest) check() error {
 	if r.rerun != nil {
-		return words{actor: r.Actor}.check()
+		return requestTexts{actor: r.Actor}.check()
 	}
-	if err := (words{name: r.Name, actor: r.Actor}).check(); err != nil {
+	if err := (requestTexts{name: r.Name, actor: r.Actor}).check(); err != nil {
 		return err
 	}
 	return r.Spec.CheckNames()
@@ -189,11 +189,11 @@ func (s *Service) plan(ctx context.Context, spec recipes.Spec, id string) (stora
 	return storage.Run{ID: id, Status: trimtab.RunQueued, Next: "waits for a worker; if its launch was cut off, the same `trimtab align` starts it", Seed: spec.Seed, Spec: body, SpecDigest: plan.SpecDigest, Plan: plan}, docs, err
 }
 
-// naming is what the name of the new run means. That of a recipe that ships is nobody's choice.
-func (r LaunchRequest) naming() storage.NameRule {
+// nameRule is what the name of the new run means. That of a recipe that ships is nobody's choice.
+func (r LaunchRequest) nameRule() storage.NameRule {
 	switch {
 	case r.Name != "":
-		return storage.OwnName
+		return storage.UniqueName
 	case slices.Contains(recipes.Names(), r.Spec.Name):
 		return storage.AnyName
 	}
@@ -211,7 +211,7 @@ func (s *Service) create(ctx context.Context, run storage.Run, r LaunchRequest) 
 	case r.New:
 		return run, false, s.store.CreateRun(ctx, run)
 	}
-	open, is, err := s.store.CreateRunOnce(ctx, run, r.naming())
+	open, is, err := s.store.CreateRunOnce(ctx, run, r.nameRule())
 	if is {
 		run = open
 	}
@@ -256,7 +256,7 @@ func (s *Service) start(ctx context.Context, run storage.Run, reuse []string) er
 		WorkflowIDReusePolicy:    enums.WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE,
 		WorkflowIDConflictPolicy: enums.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
 		TypedSearchAttributes:    temporal.NewSearchAttributes(runAttribute.ValueSet(run.ID))}
-	_, err := s.temporal.ExecuteWorkflow(ctx, options, workflows.Run, workflows.RunInput{Plan: run.Plan, Actor: run.Actor, Reuse: reuse, Renew: s.renew})
+	_, err := s.temporal.ExecuteWorkflow(ctx, options, workflows.Run, workflows.RunInput{Plan: run.Plan, Actor: run.Actor, Reuse: reuse, Renew: s.renewAfter})
 	var started *serviceerror.WorkflowExecutionAlreadyStarted
 	if errors.As(err, &started) {
 		return nil
@@ -281,37 +281,37 @@ func (s *Service) update(ctx context.Context, run storage.Run, name string, arg 
 	if !run.Status.Open() {
 		return out, runClosed(run)
 	}
-	err := s.send(ctx, run, name, arg, &out)
+	err := s.sendUpdate(ctx, run, name, arg, &out)
 	var missing *serviceerror.NotFound
 	if errors.As(err, &missing) && run.Status == trimtab.RunQueued { // its launcher was killed between the row and the workflow
 		if err := s.start(ctx, run, nil); err != nil {
 			return out, err
 		}
-		err = s.send(ctx, run, name, arg, &out)
+		err = s.sendUpdate(ctx, run, name, arg, &out)
 	}
-	for try := 0; try < 10 && errors.As(err, &missing) && s.atWork(ctx, run.ID); try++ { // it has just continued as new
-		err = s.send(ctx, run, name, arg, &out)
+	for try := 0; try < 10 && errors.As(err, &missing) && s.workflowRunning(ctx, run.ID); try++ { // it has just continued as new
+		err = s.sendUpdate(ctx, run, name, arg, &out)
 	}
 	if err == nil {
 		return out, nil
 	}
 	if errors.As(err, &missing) {
-		return out, s.gone(ctx, run.ID, name, arg)
+		return out, s.missingWorkflow(ctx, run.ID, name, arg)
 	}
 	var app *temporal.ApplicationError
 	if errors.As(err, &app) {
-		return out, workflows.Refusal(err)
+		return out, workflows.ErrorOf(err)
 	}
 	var late *client.WorkflowUpdateServiceTimeoutOrCanceledError
 	if errors.As(err, &late) && ctx.Err() == nil {
 		return out, trimtab.NewError(trimtab.Unavailable, "no_answer", "see that a worker runs (`trimtab doctor`), then look at the run with `trimtab show`",
-			"nobody has answered for %s: the decision may still be taken when a worker is there", s.patience)
+			"nobody has answered for %s: the decision may still be taken when a worker is there", s.decisionTimeout)
 	}
 	return out, unavailable(name, err)
 }
 
-// atWork reports whether Temporal has the workflow of a run and it has not ended.
-func (s *Service) atWork(ctx context.Context, run string) bool {
+// workflowRunning reports whether Temporal has the workflow of a run and it has not ended.
+func (s *Service) workflowRunning(ctx context.Context, run string) bool {
 	d, err := s.temporal.DescribeWorkflowExecution(ctx, workflows.RunID(run), "")
 	return err == nil && d.WorkflowExecutionInfo.GetStatus() == enums.WORKFLOW_EXECUTION_STATUS_RUNNING
 }
@@ -321,10 +321,10 @@ func runClosed(run storage.Run) error {
 		"run %s is %s", run.ID, run.Status)
 }
 
-// gone is about a run that Temporal does not know, or not any more: an
+// missingWorkflow is about a run that Temporal does not know, or not any more: an
 // operator ended its workflow, or Temporal's own record is lost. Such a run
 // can be cancelled, and rerun as a new one.
-func (s *Service) gone(ctx context.Context, id, name string, arg any) error {
+func (s *Service) missingWorkflow(ctx context.Context, id, name string, arg any) error {
 	run, err := s.store.Run(ctx, id) // it may just have ended
 	if err != nil {
 		return err
@@ -338,11 +338,11 @@ func (s *Service) gone(ctx context.Context, id, name string, arg any) error {
 			fmt.Sprintf("close it with `trimtab cancel %s --reason …`; then `trimtab rerun` starts a new run from it", id),
 			"nothing is at work for run %s: Temporal does not have its workflow", id)
 	}
-	return s.settle(ctx, run, d)
+	return s.cancelWithoutWorkflow(ctx, run, d)
 }
 
-// settle cancels a run without a workflow.
-func (s *Service) settle(ctx context.Context, run storage.Run, d workflows.Decision) error {
+// cancelWithoutWorkflow cancels a run without a workflow.
+func (s *Service) cancelWithoutWorkflow(ctx context.Context, run storage.Run, d workflows.Decision) error {
 	attempts, err := s.store.Attempts(ctx, run.ID)
 	if err != nil {
 		return err
@@ -362,8 +362,8 @@ func (s *Service) settle(ctx context.Context, run storage.Run, d workflows.Decis
 	return s.store.SetRunStatus(ctx, run.ID, trimtab.RunCancelled, fmt.Sprintf("`trimtab rerun %s STAGE` starts a new run that reuses what was finished", run.ID), nil, d.Actor)
 }
 
-func (s *Service) send(ctx context.Context, run storage.Run, name string, arg any, out *workflows.Outcome) error {
-	ctx, cancel := context.WithTimeout(ctx, s.patience)
+func (s *Service) sendUpdate(ctx context.Context, run storage.Run, name string, arg any, out *workflows.Outcome) error {
+	ctx, cancel := context.WithTimeout(ctx, s.decisionTimeout)
 	defer cancel()
 	h, err := s.temporal.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{WorkflowID: workflows.RunID(run.ID), UpdateName: name,
 		WaitForStage: client.WorkflowUpdateStageCompleted, Args: []any{arg}})

@@ -9,22 +9,22 @@ import (
 	"github.com/trimtab/trimtab/recipes"
 )
 
-// usualTokens is how many tokens an answer has at most where no run says so.
-const usualTokens = 64
+// defaultMaxTokens is how many tokens an answer has at most where no run says so.
+const defaultMaxTokens = 64
 
 // Sampling is how the run that made a model sampled it: as the stage that made
 // it did, or its ppo stage, or the last that samples. run is as in Lineage. A
 // model that no run made is sampled at temperature 1.
 func (s *Service) Sampling(ctx context.Context, model trimtab.Digest, run string) (checkpoint.Sampling, error) {
-	usual := checkpoint.Sampling{Temperature: 1, MaxTokens: usualTokens}
-	if c, ok := checkpoint.Shape(s.files, model); ok {
-		usual.MaxTokens = min(usualTokens, max(1, c.Context/2))
+	usual := checkpoint.Sampling{Temperature: 1, MaxTokens: defaultMaxTokens}
+	if c, ok := checkpoint.ModelConfig(s.files, model); ok {
+		usual.MaxTokens = min(defaultMaxTokens, max(1, c.Context/2))
 	}
-	makers, err := s.store.Makers(ctx, model)
+	makers, err := s.store.Producers(ctx, model)
 	if err != nil {
 		return usual, err
 	}
-	maker, _ := makerIn(makers, run)
+	maker, _ := chooseProducer(makers, run)
 	if maker == nil {
 		return usual, nil
 	}
@@ -42,15 +42,15 @@ func (s *Service) Sampling(ctx context.Context, model trimtab.Digest, run string
 		configs = append(configs, of.Plan.Stages[i].Config)
 	}
 	for _, config := range configs {
-		if how, ok, err := s.samplingIn(ctx, config); ok || err != nil {
+		if how, ok, err := s.samplingOf(ctx, config); ok || err != nil {
 			return how, err
 		}
 	}
 	return usual, nil
 }
 
-// samplingIn is what a stage's config says of sampling, if it does.
-func (s *Service) samplingIn(ctx context.Context, config trimtab.Digest) (how checkpoint.Sampling, ok bool, err error) {
+// samplingOf is what a stage's config says of sampling, if it does.
+func (s *Service) samplingOf(ctx context.Context, config trimtab.Digest) (how checkpoint.Sampling, ok bool, err error) {
 	body, err := s.store.Document(ctx, config)
 	if err != nil {
 		if trimtab.AsError(err).Class == trimtab.NotFound {

@@ -12,9 +12,9 @@ var measures = []string{"gold", "followed", "true", "polite", "concise", "reward
 // firstModels come first, in this order, then the others by name.
 var firstModels = []string{"base", "sft", "ppo"}
 
-// scores puts the evaluations of runs side by side: each model's measures, then
+// compareScores puts the evaluations of runs side by side: each model's measures, then
 // what the report says of the reward model and of PPO against SFT.
-func scores(sides []side) []ComparedScore {
+func compareScores(sides []side) []ComparedScore {
 	all := []ComparedScore{}
 	for _, model := range evaluatedModels(sides) {
 		for _, m := range measures {
@@ -60,7 +60,7 @@ func scoreOf(sides []side, model, measure string, of func(map[string]any) estima
 	if intervals {
 		s.Low, s.High = low, high
 	}
-	s.Differences = fromFirst(s.Values)
+	s.Differences = differencesFromFirst(s.Values)
 	return s
 }
 

@@ -51,7 +51,7 @@ type learned struct {
 	Rollouts [][]trimtab.Rollout
 }
 
-func (b *bench) learned(d runs.Document) (l learned) {
+func (b *bench) learned(d runs.View) (l learned) {
 	b.t.Helper()
 	st := stageOf(b.t, d, "ppo")
 	attempts, err := b.Store().Attempts(b.ctx, d.ID)
@@ -77,7 +77,7 @@ func (b *bench) learned(d runs.Document) (l learned) {
 }
 
 // wantSame compares all that two runs made and wrote down.
-func (b *bench) wantSame(what string, got, want runs.Document) {
+func (b *bench) wantSame(what string, got, want runs.View) {
 	b.t.Helper()
 	if !maps.Equal(digests(got), digests(want)) {
 		b.t.Errorf("%s: the run made\n%v\nwant\n%v", what, digests(got), digests(want))
@@ -203,7 +203,7 @@ func TestWorkerProcess(t *testing.T) {
 	select {}
 }
 
-// atWork are the rollouts of a run's first ppo attempt that a worker makes just now, by its name.
+// workflowRunning are the rollouts of a run's first ppo attempt that a worker makes just now, by its name.
 func (b *bench) atWork(run string) (makers map[string]*workflow.PendingActivityInfo, pending int) {
 	b.t.Helper()
 	makers = map[string]*workflow.PendingActivityInfo{}
@@ -390,7 +390,7 @@ func TestPauseAndCancelAtShards(t *testing.T) {
 // An attempt that goes on from an earlier one's checkpoint shares its iterations from there.
 func TestSharedRolloutsFromACheckpoint(t *testing.T) {
 	b := newBench(t, 0)
-	var got []runs.Document
+	var got []runs.View
 	for _, shards := range []string{"0", "3"} {
 		id := b.launch(append(constant, "ppo.rollout_shards="+shards, "ppo.episodes=32", "ppo.gates=[{metric: objective/kl, min: 1000}]", "name="+shards)...)
 		b.await(id, trimtab.RunBlocked)

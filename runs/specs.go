@@ -84,9 +84,9 @@ func walkSpec(path string, raw json.RawMessage, visit func(path string, value js
 	return nil
 }
 
-// differences are the paths at which specs differ, in the order of the first
+// specDifferences are the paths at which specs differ, in the order of the first
 // spec that has each.
-func differences(specs ...recipes.Spec) ([]SpecDifference, error) {
+func specDifferences(specs ...recipes.Spec) ([]SpecDifference, error) {
 	var all []SpecDifference
 	for i, spec := range specs {
 		leaves, err := leavesOf(spec)
@@ -109,18 +109,18 @@ func differences(specs ...recipes.Spec) ([]SpecDifference, error) {
 	}), nil
 }
 
-// PlanNote says what an event does not. Of one that gave a run a plan: where
+// EventNote says what an event does not. Of one that gave a run a plan: where
 // the spec came from, and what it changed. Of an attempt that took over the
 // outputs of another: which one that is.
-type PlanNote struct {
-	Recipe  string           // the spec's own name
-	Changes []SpecDifference // from the plan before, or from that of the run that this one reruns: the old value and the new one
-	Made    *MadeBy
+type EventNote struct {
+	Recipe     string           // the spec's own name
+	Changes    []SpecDifference // from the plan before, or from that of the run that this one reruns: the old value and the new one
+	ReusedFrom *AttemptRef
 }
 
-// PlanNotes are about those events of a run that say less than people want to know, by sequence.
-func (s *Service) PlanNotes(ctx context.Context, events []storage.Event) (map[int64]PlanNote, error) {
-	notes := map[int64]PlanNote{}
+// EventNotes are about those events of a run that say less than people want to know, by sequence.
+func (s *Service) EventNotes(ctx context.Context, events []storage.Event) (map[int64]EventNote, error) {
+	notes := map[int64]EventNote{}
 	var before *recipes.Spec
 	for _, e := range events {
 		if e.Type == "attempt_created" {
@@ -129,7 +129,7 @@ func (s *Service) PlanNotes(ctx context.Context, events []storage.Event) (map[in
 				return nil, err
 			}
 			if made != nil {
-				notes[e.Sequence] = PlanNote{Made: made}
+				notes[e.Sequence] = EventNote{ReusedFrom: made}
 			}
 			continue
 		}
@@ -143,7 +143,7 @@ func (s *Service) PlanNotes(ctx context.Context, events []storage.Event) (map[in
 		if err := json.Unmarshal(e.Body, &told); err != nil {
 			return nil, err
 		}
-		spec, known, err := s.planned(ctx, told.Plan)
+		spec, known, err := s.specOfPlan(ctx, told.Plan)
 		if err != nil {
 			return nil, err
 		}
@@ -151,13 +151,13 @@ func (s *Service) PlanNotes(ctx context.Context, events []storage.Event) (map[in
 			continue
 		}
 		if told.Origin != "" {
-			if before, err = s.specOf(ctx, told.Origin); err != nil {
+			if before, err = s.newestSpec(ctx, told.Origin); err != nil {
 				return nil, err
 			}
 		}
-		note := PlanNote{Recipe: spec.Name}
+		note := EventNote{Recipe: spec.Name}
 		if before != nil {
-			if note.Changes, err = differences(*before, spec); err != nil {
+			if note.Changes, err = specDifferences(*before, spec); err != nil {
 				return nil, err
 			}
 		}
@@ -167,7 +167,7 @@ func (s *Service) PlanNotes(ctx context.Context, events []storage.Event) (map[in
 }
 
 // reusedBy is the attempt whose outputs an attempt took over as it was created, or nil.
-func (s *Service) reusedBy(ctx context.Context, e storage.Event) (*MadeBy, error) {
+func (s *Service) reusedBy(ctx context.Context, e storage.Event) (*AttemptRef, error) {
 	var told struct {
 		From int64 `json:"reused_from"`
 	}
@@ -184,12 +184,12 @@ func (s *Service) reusedBy(ctx context.Context, e storage.Event) (*MadeBy, error
 		}
 		return nil, err
 	}
-	by := madeBy(made)
+	by := refTo(made)
 	return &by, nil
 }
 
-// planned is the spec that a plan was made from, if it is on record in a form that this program reads.
-func (s *Service) planned(ctx context.Context, p trimtab.Plan) (spec recipes.Spec, known bool, err error) {
+// specOfPlan is the spec that a plan was made from, if it is on record in a form that this program reads.
+func (s *Service) specOfPlan(ctx context.Context, p trimtab.Plan) (spec recipes.Spec, known bool, err error) {
 	if p.Spec == "" {
 		return spec, false, nil
 	}
@@ -204,13 +204,13 @@ func (s *Service) planned(ctx context.Context, p trimtab.Plan) (spec recipes.Spe
 	return spec, err == nil, nil
 }
 
-// specOf is the spec of a run's newest plan, or nil.
-func (s *Service) specOf(ctx context.Context, ref string) (*recipes.Spec, error) {
+// newestSpec is the spec of a run's newest plan, or nil.
+func (s *Service) newestSpec(ctx context.Context, ref string) (*recipes.Spec, error) {
 	run, err := s.store.Run(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
-	spec, known, err := s.planned(ctx, run.Plan)
+	spec, known, err := s.specOfPlan(ctx, run.Plan)
 	if !known || err != nil {
 		return nil, err
 	}

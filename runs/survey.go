@@ -27,11 +27,11 @@ const (
 
 // corpus is a dataset as a survey sees it.
 type corpus struct {
-	name   string // of the dataset
-	kind   trimtab.Kind
-	items  []trimtab.Item // all, or some
-	splits map[string]int // of all
-	whole  bool           // items are all
+	name     string // of the dataset
+	kind     trimtab.Kind
+	items    []trimtab.Item // all, or some
+	splits   map[string]int // of all
+	complete bool           // items are all
 }
 
 // survey finds out what the stages of a plan will read.
@@ -41,23 +41,23 @@ type survey struct {
 	plan    trimtab.Plan
 	corpora map[trimtab.Digest]*corpus
 	known   recipes.Known
-	words   []lexicon // beside the plan's stages, once known
+	models  []stageModel // beside the plan's stages, once known
 
 	contexts []int // beside words: into how many tokens the stage's data has to fit
 }
 
-// lexicon is the tokenizer of a stage: its own, or one like it; nil is unknown.
-type lexicon struct {
-	t     *tokenizer.Tokenizer
-	own   bool
-	shape *model.Config
+// stageModel is the tokenizer of a stage: its own, or one like it; nil is unknown.
+type stageModel struct {
+	tokenizer *tokenizer.Tokenizer
+	exact     bool
+	config    *model.Config
 }
 
 // survey looks at a plan's models and data. given are datasets that are not
 // frozen yet, by the digest that stands for them in the plan.
 func (s *Service) survey(ctx context.Context, spec recipes.Spec, plan trimtab.Plan, given map[trimtab.Digest]*corpus) (*survey, error) {
 	v := &survey{s: s, spec: spec, plan: plan, corpora: given,
-		words: make([]lexicon, len(plan.Stages)), contexts: make([]int, len(plan.Stages))}
+		models: make([]stageModel, len(plan.Stages)), contexts: make([]int, len(plan.Stages))}
 	if v.corpora == nil {
 		v.corpora = map[trimtab.Digest]*corpus{}
 	}
@@ -73,13 +73,13 @@ func (s *Service) survey(ctx context.Context, spec recipes.Spec, plan trimtab.Pl
 			v.corpora[in.Dataset] = c
 		}
 		var err error
-		if v.words[i], err = v.wordsOf(i); err != nil {
+		if v.models[i], err = v.modelOf(i); err != nil {
 			return v, err
 		}
 		if v.contexts[i], err = v.contextOf(i); err != nil {
 			return v, err
 		}
-		v.known = append(v.known, v.stage(i))
+		v.known = append(v.known, v.stageKnown(i))
 	}
 	return v, nil
 }
@@ -99,23 +99,23 @@ func (s *Service) corpus(ctx context.Context, version trimtab.Digest) (*corpus, 
 		return nil, err
 	}
 	c := &corpus{name: row.Dataset}
-	if c.kind, c.splits, err = s.store.Splits(ctx, version); err != nil {
+	if c.kind, c.splits, err = s.store.CountBySplit(ctx, version); err != nil {
 		return nil, err
 	}
 	most := surveyedItems
 	if c.kind == trimtab.KindText {
 		most = surveyedTexts
 	}
-	if c.items, err = s.store.SomeItems(ctx, version, most, surveyedBytes); err != nil {
+	if c.items, err = s.store.SampleItems(ctx, version, most, surveyedBytes); err != nil {
 		return nil, err
 	}
-	c.whole = len(c.items) == c.count()
+	c.complete = len(c.items) == c.count()
 	return c, nil
 }
 
-// corpusOf is one of items at hand.
-func corpusOf(name string, items []trimtab.Item) *corpus {
-	c := &corpus{name: name, splits: map[string]int{}, items: items, whole: true}
+// newCorpus is one of items at hand.
+func newCorpus(name string, items []trimtab.Item) *corpus {
+	c := &corpus{name: name, splits: map[string]int{}, items: items, complete: true}
 	for _, it := range items {
 		c.kind = it.Kind()
 		c.splits[splitOf(it)]++
@@ -144,11 +144,11 @@ func (c *corpus) count() int {
 	return n
 }
 
-// held is the number of items that are held out; the rest train.
-func (c *corpus) held() int { return c.splits[trimtab.SplitTest] }
+// versionsHolding is the number of items that are held out; the rest train.
+func (c *corpus) heldOut() int { return c.splits[trimtab.SplitTest] }
 
-// listed are the items of a corpus as T.
-func listed[T trimtab.Item](c *corpus) []T {
+// itemsAs are the items of a corpus as T.
+func itemsAs[T trimtab.Item](c *corpus) []T {
 	var list []T
 	for _, it := range c.items {
 		if t, ok := it.(T); ok {
@@ -158,7 +158,7 @@ func listed[T trimtab.Item](c *corpus) []T {
 	return list
 }
 
-// input is the dataset that a stage reads under a name, or nil.
+// addInput is the dataset that a stage reads under a name, or nil.
 func (v *survey) input(i int, name string) *corpus {
 	for _, in := range v.plan.Stages[i].Inputs {
 		if in.Name == name && in.Dataset != "" {
@@ -171,33 +171,33 @@ func (v *survey) input(i int, name string) *corpus {
 // dataNames are the inputs that are data.
 var dataNames = []string{"text", "demonstrations", "prompts", "rankings"}
 
-// wordsOf is the tokenizer and the shape of the model that stage i begins with:
+// modelOf is the tokenizer and the shape of the model that stage i begins with:
 // that of the stage that makes it, or of a stored model. A pretrain stage with
 // a tokenizer of its own trains it on its text; here it is trained on what was
 // looked at, which is the same where that is all.
-func (v *survey) wordsOf(i int) (lexicon, error) {
+func (v *survey) modelOf(i int) (stageModel, error) {
 	st := v.plan.Stages[i]
 	if st.Kind == recipes.KindPretrain {
-		return v.pretrained(i)
+		return v.pretrainModel(i)
 	}
 	for _, in := range st.Inputs {
 		switch {
 		case slices.Contains(dataNames, in.Name):
 			continue
 		case in.Stage != "":
-			return v.words[stageIndex(v.plan, in.Stage)], nil
+			return v.models[stageIndex(v.plan, in.Stage)], nil
 		case in.Model == "":
-			return lexicon{}, nil
+			return stageModel{}, nil
 		}
-		return v.s.stored(in.Model)
+		return v.s.storedModel(in.Model)
 	}
-	return lexicon{}, nil
+	return stageModel{}, nil
 }
 
 // contextOf is the context into which the data of stage i has to fit; 0 where
 // it is not known. What ppo asks is read by the reward model too.
 func (v *survey) contextOf(i int) (int, error) {
-	shape := v.words[i].shape
+	shape := v.models[i].config
 	if shape == nil {
 		return 0, nil
 	}
@@ -205,29 +205,29 @@ func (v *survey) contextOf(i int) (int, error) {
 		if v.plan.Stages[i].Kind != recipes.KindPPO || in.Name != "reward" {
 			continue
 		}
-		scorer := lexicon{}
+		scorer := stageModel{}
 		if in.Stage != "" {
-			scorer = v.words[stageIndex(v.plan, in.Stage)]
+			scorer = v.models[stageIndex(v.plan, in.Stage)]
 		} else if in.Model != "" {
 			var err error
-			if scorer, err = v.s.stored(in.Model); err != nil {
+			if scorer, err = v.s.storedModel(in.Model); err != nil {
 				return 0, err
 			}
 		}
-		if scorer.shape != nil {
-			return min(shape.Context, scorer.shape.Context), nil
+		if scorer.config != nil {
+			return min(shape.Context, scorer.config.Context), nil
 		}
 	}
 	return shape.Context, nil
 }
 
-func (v *survey) pretrained(i int) (lexicon, error) {
+func (v *survey) pretrainModel(i int) (stageModel, error) {
 	c, shape := v.spec.Stages[i].Config.(*recipes.Pretrain), v.spec.Model.Config
-	w := lexicon{shape: &shape}
+	w := stageModel{config: &shape}
 	if c.Tokenizer == "gpt2" {
 		t, err := tokenizer.GPT2()
 		if err == nil {
-			w.t, w.own, shape.Vocab = t, true, t.Vocab()
+			w.tokenizer, w.exact, shape.Vocab = t, true, t.VocabSize()
 		}
 		return w, err
 	}
@@ -236,42 +236,42 @@ func (v *survey) pretrained(i int) (lexicon, error) {
 		return w, nil
 	}
 	var bodies []string
-	for _, t := range listed[trimtab.Text](text) {
+	for _, t := range itemsAs[trimtab.Text](text) {
 		bodies = append(bodies, t.Body)
 	}
 	t, err := tokenizer.Train(bodies, shape.Vocab)
 	if err == nil {
-		return lexicon{t: t, own: text.whole, shape: &shape}, nil
+		return stageModel{tokenizer: t, exact: text.complete, config: &shape}, nil
 	}
-	if text.whole {
+	if text.complete {
 		return w, trimtab.NewError(trimtab.Invalid, "tokenizer_failed", "give more text, or lower model.vocab",
 			"stage %s: train the tokenizer on %s: %w", v.plan.Stages[i].Name, text.name, err)
 	}
-	for vocab := shape.Vocab / 2; vocab > 256 && w.t == nil; vocab /= 2 { // a part of the text has fewer words; this is near enough
-		w.t, _ = tokenizer.Train(bodies, vocab)
+	for vocab := shape.Vocab / 2; vocab > 256 && w.tokenizer == nil; vocab /= 2 { // a part of the text has fewer words; this is near enough
+		w.tokenizer, _ = tokenizer.Train(bodies, vocab)
 	}
 	return w, nil
 }
 
-// stored is the tokenizer and the shape of a model in the store, or of a folder
+// storedModel is the tokenizer and the shape of a model in the store, or of a folder
 // that is not imported yet.
-func (s *Service) stored(ref trimtab.Digest) (lexicon, error) {
+func (s *Service) storedModel(ref trimtab.Digest) (stageModel, error) {
 	if info, err := os.Stat(string(ref)); err == nil && info.IsDir() {
 		f, err := checkpoint.Read(string(ref))
 		if err != nil {
-			return lexicon{}, err
+			return stageModel{}, err
 		}
-		return lexicon{t: f.Tokenizer, own: true, shape: &f.Model.Config}, nil
+		return stageModel{tokenizer: f.Tokenizer, exact: true, config: &f.Model.Config}, nil
 	}
 	m, t, err := checkpoint.LoadModel(s.files, ref)
 	if err != nil {
-		return lexicon{}, err
+		return stageModel{}, err
 	}
-	return lexicon{t: t, own: true, shape: &m.Config}, nil
+	return stageModel{tokenizer: t, exact: true, config: &m.Config}, nil
 }
 
-// approximate says which numbers are not those that the run will count.
-func (v *survey) approximate() []string {
+// approximationNotes says which numbers are not those that the run will count.
+func (v *survey) approximationNotes() []string {
 	var other, some bool
 	for i, k := range v.known {
 		other = other || len(k.Volumes) > 0 && !k.Tokenizer && v.plan.Stages[i].Kind != recipes.KindPretrain
@@ -289,11 +289,11 @@ func (v *survey) approximate() []string {
 	return notes
 }
 
-// stage is what is known of stage i.
-func (v *survey) stage(i int) recipes.StageKnown {
-	w := v.words[i]
-	k := recipes.StageKnown{Shape: w.shape, Volumes: map[string]recipes.Volume{}, Tokenizer: w.own}
-	if w.t == nil || w.shape == nil {
+// reproduceStage is what is known of stage i.
+func (v *survey) stageKnown(i int) recipes.StageKnown {
+	w := v.models[i]
+	k := recipes.StageKnown{Shape: w.config, Volumes: map[string]recipes.Volume{}, Tokenizer: w.exact}
+	if w.tokenizer == nil || w.config == nil {
 		return k
 	}
 	for _, name := range dataNames {
@@ -310,21 +310,21 @@ func (v *survey) stage(i int) recipes.StageKnown {
 
 // volumes are a corpus as stage i reads it.
 func (v *survey) volumes(i int, c *corpus) []recipes.Volume {
-	w := v.words[i]
-	t, context := w.t, v.contexts[i]
+	w := v.models[i]
+	t, context := w.tokenizer, v.contexts[i]
 	switch c.kind {
 	case trimtab.KindDemonstrations:
-		seqs, fit := dataset.FitDemonstrations(t, listed[trimtab.Demonstration](c), trimtab.SplitTrain, context)
+		seqs, fit := dataset.FitDemonstrations(t, itemsAs[trimtab.Demonstration](c), trimtab.SplitTrain, context)
 		vol := recipes.Volume{Fit: fit}
-		read(&vol, seqs)
+		addSequences(&vol, seqs)
 		return []recipes.Volume{c.scaled(vol, trimtab.SplitTrain)}
 	case trimtab.KindRankings:
 		var vols []recipes.Volume
 		for _, split := range []string{trimtab.SplitTrain, trimtab.SplitTest} {
-			examples, _, fit := dataset.FitRankings(t, listed[trimtab.Ranking](c), split, context)
+			examples, _, fit := dataset.FitRankings(t, itemsAs[trimtab.Ranking](c), split, context)
 			vol := recipes.Volume{Fit: fit}
 			for _, seqs := range examples {
-				read(&vol, seqs)
+				addSequences(&vol, seqs)
 			}
 			vols = append(vols, c.scaled(vol, split))
 		}
@@ -333,7 +333,7 @@ func (v *survey) volumes(i int, c *corpus) []recipes.Volume {
 		return v.prompts(i, c)
 	}
 	vol := recipes.Volume{Fit: trimtab.Fit{Items: "text", Kept: len(c.items)}}
-	for _, d := range listed[trimtab.Text](c) {
+	for _, d := range itemsAs[trimtab.Text](c) {
 		vol.Tokens += int64(len(d.Body)) / 3 // about; it matters for memory alone
 	}
 	return []recipes.Volume{c.scaled(vol, trimtab.SplitTrain)}
@@ -341,7 +341,7 @@ func (v *survey) volumes(i int, c *corpus) []recipes.Volume {
 
 // prompts are those that the stage asks, with what room it leaves for an answer.
 func (v *survey) prompts(i int, c *corpus) []recipes.Volume {
-	w, context, all := v.words[i], v.contexts[i], listed[trimtab.Prompt](c)
+	w, context, all := v.models[i], v.contexts[i], itemsAs[trimtab.Prompt](c)
 	src := func(purpose string) draw.Source {
 		return draw.New(v.plan.Seed, v.plan.Stages[i].Name, purpose)
 	}
@@ -354,25 +354,25 @@ func (v *survey) prompts(i int, c *corpus) []recipes.Volume {
 	switch o := v.spec.Stages[i].Config.(type) {
 	case *recipes.PPO:
 		want, pool = o.Pool, true
-		ids, _, fit = dataset.DrawPrompts(w.t, inOrder(all), src("pool"), context-o.MaxTokens, c.part(want))
+		ids, _, fit = dataset.DrawPrompts(w.tokenizer, canonicalOrder(all), src("pool"), context-o.MaxTokens, c.drawCount(want))
 	case *recipes.Evaluate:
 		split = trimtab.SplitTest
-		ids, kept, fit = dataset.FitPrompts(w.t, all, split, context-o.MaxTokens)
+		ids, kept, fit = dataset.FitPrompts(w.tokenizer, all, split, context-o.MaxTokens)
 		if o.Prompts > 0 { // the first of each set
-			ids = firstOfSets(ids, kept, o.Prompts)
+			ids = firstPerTag(ids, kept, o.Prompts)
 			fit.Kept = len(ids)
 		}
 	case *recipes.Collect:
 		want = o.Prompts + o.HeldOut
-		all = inOrder(dataset.Training(all))
-		if n := c.part(want); n > 0 && n < len(all) {
+		all = canonicalOrder(dataset.TrainPrompts(all))
+		if n := c.drawCount(want); n > 0 && n < len(all) {
 			var drawn []trimtab.Prompt
-			for _, k := range dataset.Order(src("prompts"), len(all), 0)[:n] {
+			for _, k := range dataset.EpochOrder(src("prompts"), len(all), 0)[:n] {
 				drawn = append(drawn, all[k])
 			}
 			all = drawn
 		}
-		ids, _, fit = dataset.FitPrompts(w.t, all, split, context-1)
+		ids, _, fit = dataset.FitPrompts(w.tokenizer, all, split, context-1)
 		full = context - o.MaxTokens
 	}
 	vol := recipes.Volume{Fit: fit}
@@ -388,20 +388,20 @@ func (v *survey) prompts(i int, c *corpus) []recipes.Volume {
 	if pool {
 		have = vol.Kept
 	}
-	return []recipes.Volume{shared(vol, have, want)}
+	return []recipes.Volume{drawnShare(vol, have, want)}
 }
 
-// part is how many of the corpus's prompts a stage draws of those that were
+// drawCount is how many of the corpus's prompts a stage draws of those that were
 // looked at, where these are all; else all were looked at for what they are like.
-func (c *corpus) part(want int) int {
-	if c.whole {
+func (c *corpus) drawCount(want int) int {
+	if c.complete {
 		return want
 	}
 	return 0
 }
 
-// shared is the part of a volume that a stage draws, want of have; a want of 0 is all.
-func shared(v recipes.Volume, have, want int) recipes.Volume {
+// drawnShare is the part of a volume that a stage draws, want of have; a want of 0 is all.
+func drawnShare(v recipes.Volume, have, want int) recipes.Volume {
 	if want == 0 || have <= want {
 		return v
 	}
@@ -413,8 +413,8 @@ func shared(v recipes.Volume, have, want int) recipes.Volume {
 	return v
 }
 
-// inOrder are prompts in the order in which a frozen version has them.
-func inOrder(prompts []trimtab.Prompt) []trimtab.Prompt {
+// canonicalOrder are prompts in the order in which a frozen version has them.
+func canonicalOrder(prompts []trimtab.Prompt) []trimtab.Prompt {
 	digests := make(map[trimtab.Prompt]trimtab.Digest, len(prompts))
 	for _, p := range prompts {
 		digests[p] = trimtab.DigestOf(p.Canonical())
@@ -424,8 +424,8 @@ func inOrder(prompts []trimtab.Prompt) []trimtab.Prompt {
 	return list
 }
 
-// firstOfSets are the first prompts of each tag.
-func firstOfSets(ids [][]int32, prompts []trimtab.Prompt, most int) [][]int32 {
+// firstPerTag are the first prompts of each tag.
+func firstPerTag(ids [][]int32, prompts []trimtab.Prompt, most int) [][]int32 {
 	var first [][]int32
 	taken := map[string]int{}
 	for i, p := range prompts {
@@ -436,12 +436,12 @@ func firstOfSets(ids [][]int32, prompts []trimtab.Prompt, most int) [][]int32 {
 	return first
 }
 
-// read adds sequences to a volume.
-func read(v *recipes.Volume, seqs []dataset.Sequence) {
+// addSequences adds sequences to a volume.
+func addSequences(v *recipes.Volume, seqs []dataset.Sequence) {
 	for _, s := range seqs {
 		v.Texts++
 		v.Tokens += int64(len(s.Tokens))
-		v.Answers += int64(len(s.Tokens) - s.Prompt)
+		v.Answers += int64(len(s.Tokens) - s.PromptLen)
 		v.Longest = max(v.Longest, len(s.Tokens))
 	}
 }
@@ -451,13 +451,13 @@ func (c *corpus) scaled(v recipes.Volume, split string) recipes.Volume {
 	for _, it := range c.items {
 		v.Bytes += sizeOf(it)
 	}
-	if c.whole {
+	if c.complete {
 		v.Whole = true
 		return v
 	}
-	all := c.count() - c.held()
+	all := c.count() - c.heldOut()
 	if split == trimtab.SplitTest {
-		all = c.held()
+		all = c.heldOut()
 	}
 	seen := v.Kept + v.LeftOut
 	if seen == 0 {

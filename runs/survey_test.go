@@ -31,11 +31,11 @@ func TestDrawnPrompts(t *testing.T) {
 	}
 	survey := func(st recipes.Stage, c *corpus, reward int) recipes.Volume {
 		t.Helper()
-		v := &survey{spec: recipes.Spec{Stages: []recipes.Stage{{}, st}}, words: make([]lexicon, 2), contexts: make([]int, 2)}
+		v := &survey{spec: recipes.Spec{Stages: []recipes.Stage{{}, st}}, models: make([]stageModel, 2), contexts: make([]int, 2)}
 		v.plan = trimtab.Plan{Seed: 7, Stages: []trimtab.PlannedStage{{Name: "reward", Kind: recipes.KindReward}, {Name: st.Name, Kind: st.Kind,
 			Inputs: []trimtab.Input{{Name: "model", Model: "m"}, {Name: "reward", Stage: "reward"}}}}}
-		v.words[0] = lexicon{t: words, own: true, shape: &model.Config{Context: reward}}
-		v.words[1] = lexicon{t: words, own: true, shape: &model.Config{Context: 40}}
+		v.models[0] = stageModel{tokenizer: words, exact: true, config: &model.Config{Context: reward}}
+		v.models[1] = stageModel{tokenizer: words, exact: true, config: &model.Config{Context: 40}}
 		var err error
 		if v.contexts[1], err = v.contextOf(1); err != nil {
 			t.Fatal(err)
@@ -49,15 +49,15 @@ func TestDrawnPrompts(t *testing.T) {
 	}
 	collect := recipes.Stage{Name: "collect", Kind: recipes.KindCollect, Config: &recipes.Collect{Prompts: 9, HeldOut: 3, MaxTokens: 20}}
 
-	all := inOrder(dataset.Training(listed[trimtab.Prompt](corpusOf("asks", items))))
+	all := canonicalOrder(dataset.TrainPrompts(itemsAs[trimtab.Prompt](newCorpus("asks", items))))
 	if len(all) != 40 {
 		t.Fatalf("%d prompts train", len(all))
 	}
 	// what a stage finds, a prompt after the other
-	length := func(i int) int { return len(dataset.PromptTokens(words, all[i].Text)) }
+	length := func(i int) int { return len(dataset.EncodePrompt(words, all[i].Text)) }
 	counts := func(stage, purpose string, pool, n, most, full int) trimtab.Fit {
 		fit := trimtab.Fit{Items: "prompts"}
-		for k, i := range dataset.Order(draw.New(7, stage, purpose), len(all), 0) {
+		for k, i := range dataset.EpochOrder(draw.New(7, stage, purpose), len(all), 0) {
 			if n > 0 && k == n || pool > 0 && fit.Kept == pool {
 				break
 			}
@@ -84,7 +84,7 @@ func TestDrawnPrompts(t *testing.T) {
 		"collect, cut and longer": {collect, 40, counts("collect", "prompts", 0, 12, 39, 20)},
 	} {
 		for order, list := range map[string][]trimtab.Item{"as given": items, "backwards": backwards} {
-			if got := survey(c.stage, corpusOf("asks", list), c.reward); got.Fit != c.want || !got.Whole {
+			if got := survey(c.stage, newCorpus("asks", list), c.reward); got.Fit != c.want || !got.Whole {
 				t.Errorf("%s, %s: %+v, want %+v", name, order, got, c.want)
 			}
 		}
@@ -93,8 +93,8 @@ func TestDrawnPrompts(t *testing.T) {
 		}
 	}
 
-	large := corpusOf("asks", items)
-	large.whole, large.splits[trimtab.SplitTrain], large.splits[""] = false, 4000, 0
+	large := newCorpus("asks", items)
+	large.complete, large.splits[trimtab.SplitTrain], large.splits[""] = false, 4000, 0
 	if got := survey(ppo(50), large, 40); got.Kept != 50 || got.LeftOut < 10 || got.LeftOut > 30 || got.Whole {
 		t.Errorf("a pool of 50 from many: %+v", got)
 	}

@@ -15,7 +15,7 @@ func TestUnmeasured(t *testing.T) {
 		for _, s := range splits {
 			items = append(items, trimtab.Ranking{Prompt: "p", Split: s})
 		}
-		return corpusOf("votes", items)
+		return newCorpus("votes", items)
 	}
 	collect := recipes.Stage{Name: "collect", Kind: recipes.KindCollect, Config: &recipes.Collect{Prompts: 4}}
 	held := recipes.Stage{Name: "collect", Kind: recipes.KindCollect, Config: &recipes.Collect{Prompts: 4, HeldOut: 2}}
@@ -37,7 +37,7 @@ func TestUnmeasured(t *testing.T) {
 		}
 		v.spec.Stages = append(v.spec.Stages, recipes.Stage{Name: "reward", Kind: recipes.KindReward, Config: &recipes.Reward{}})
 		v.plan.Stages = append(v.plan.Stages, trimtab.PlannedStage{Name: "reward", Kind: recipes.KindReward, Inputs: []trimtab.Input{c.input}})
-		got := strings.Join(v.unmeasured(), "\n")
+		got := strings.Join(v.unmeasuredNotes(), "\n")
 		if c.want == "" && got != "" || !strings.Contains(got, c.want) {
 			t.Errorf("%s: %q", name, got)
 		}

@@ -23,20 +23,20 @@ const (
 	SourceFile         = "file"     // that was imported
 )
 
-// Sources lists the kinds of source in the order in which help texts name them.
-var Sources = []string{SourceDataset, SourceItem, SourceLabeller, SourceDemonstrator, SourceModel, SourceDocument, SourceFile}
+// SourceKinds lists the kinds of source in the order in which help texts name them.
+var SourceKinds = []string{SourceDataset, SourceItem, SourceLabeller, SourceDemonstrator, SourceModel, SourceDocument, SourceFile}
 
 // Uses is what a source went into.
 type Uses struct {
-	Schema string      `json:"schema"` // trimtab.uses/v1
-	Kind   string      `json:"kind"`
-	Source string      `json:"source"` // a digest, or the name of a person
-	Held   []HeldIn    `json:"datasets"`
-	Models []UsedModel `json:"models"`
+	Schema   string       `json:"schema"` // trimtab.uses/v1
+	Kind     string       `json:"kind"`
+	Source   string       `json:"source"` // a digest, or the name of a person
+	Datasets []DatasetUse `json:"datasets"`
+	Models   []ModelUse   `json:"models"`
 }
 
-// HeldIn is a dataset version with the source in it.
-type HeldIn struct {
+// DatasetUse is a dataset version with the source in it.
+type DatasetUse struct {
 	Version trimtab.Digest `json:"version"`
 	Dataset string         `json:"dataset"`
 	Kind    trimtab.Kind   `json:"kind"`
@@ -44,8 +44,8 @@ type HeldIn struct {
 	HeldOut int            `json:"held_out"` // of them, for measuring only
 }
 
-// UsedModel is a model that the source went into.
-type UsedModel struct {
+// ModelUse is a model that the source went into.
+type ModelUse struct {
 	Digest     trimtab.Digest   `json:"digest"`
 	Name       string           `json:"name"`
 	Kind       string           `json:"kind"`
@@ -62,16 +62,16 @@ type UsedModel struct {
 // UsedBy lists the models that something went into. kind is one of Sources;
 // empty, it is found out, and a reference that may mean several things is Usage "source_ambiguous".
 func (s *Service) UsedBy(ctx context.Context, ref, kind string) (Uses, error) {
-	u := Uses{Schema: "trimtab.uses/v1", Held: []HeldIn{}, Models: []UsedModel{}}
+	u := Uses{Schema: "trimtab.uses/v1", Datasets: []DatasetUse{}, Models: []ModelUse{}}
 	var err error
 	if u.Kind, err = s.sourceKind(ctx, ref, kind); err != nil {
 		return u, err
 	}
-	starts, err := s.starts(ctx, &u, ref)
+	starts, err := s.startDigests(ctx, &u, ref)
 	if err != nil {
 		return u, err
 	}
-	return u, s.models(ctx, &u, starts)
+	return u, s.addModels(ctx, &u, starts)
 }
 
 // sourceKind finds out what a reference means.
@@ -79,7 +79,7 @@ func (s *Service) sourceKind(ctx context.Context, ref, kind string) (string, err
 	if kind != "" {
 		return kind, nil
 	}
-	k, err := s.store.Known(ctx, ref)
+	k, err := s.store.LookUp(ctx, ref)
 	if err != nil {
 		return "", err
 	}
@@ -88,7 +88,7 @@ func (s *Service) sourceKind(ctx context.Context, ref, kind string) (string, err
 	var may []string
 	for i, yes := range is {
 		if yes {
-			may = append(may, Sources[i])
+			may = append(may, SourceKinds[i])
 		}
 	}
 	switch len(may) {
@@ -104,50 +104,50 @@ func (s *Service) sourceKind(ctx context.Context, ref, kind string) (string, err
 	return "", trimtab.NewError(trimtab.Usage, "source_ambiguous", "say which with --as "+may[0], "%q may be a %s", ref, strings.Join(may, " or a "))
 }
 
-// starts are the digests that the source is in, or is: what attempts read, or for a document, what they made.
-func (s *Service) starts(ctx context.Context, u *Uses, ref string) ([]trimtab.Digest, error) {
+// startDigests are the digests that the source is in, or is: what attempts read, or for a document, what they made.
+func (s *Service) startDigests(ctx context.Context, u *Uses, ref string) ([]trimtab.Digest, error) {
 	u.Source = ref
-	held, err := s.held(ctx, u, ref)
+	held, err := s.versionsHolding(ctx, u, ref)
 	if err != nil {
 		return nil, err
 	}
 	var starts []trimtab.Digest
 	for _, h := range held {
-		u.Held = append(u.Held, HeldIn(h))
+		u.Datasets = append(u.Datasets, DatasetUse(h))
 		starts = append(starts, h.Version)
 	}
 	switch u.Kind {
 	case SourceModel:
 		starts = append(starts, trimtab.Digest(u.Source))
 	case SourceDocument:
-		made, err := s.store.MadeUnder(ctx, trimtab.Digest(u.Source))
+		made, err := s.store.OutputsUnderDocument(ctx, trimtab.Digest(u.Source))
 		return made, err
 	}
 	return starts, nil
 }
 
-// held finds the dataset versions that hold the source.
-func (s *Service) held(ctx context.Context, u *Uses, ref string) ([]storage.Holder, error) {
+// versionsHolding finds the dataset versions that hold the source.
+func (s *Service) versionsHolding(ctx context.Context, u *Uses, ref string) ([]storage.VersionUsage, error) {
 	switch u.Kind {
 	case SourceLabeller:
-		return s.store.HoldersOfLabeller(ctx, ref)
+		return s.store.VersionsByLabeller(ctx, ref)
 	case SourceDemonstrator:
-		return s.store.HoldersOfDemonstrator(ctx, ref)
+		return s.store.VersionsByDemonstrator(ctx, ref)
 	case SourceDataset:
 		v, err := s.store.ResolveDataset(ctx, ref)
 		if err != nil {
 			return nil, err
 		}
 		u.Source = string(v.Digest)
-		o, _, err := s.store.Origin(ctx, v.Digest)
-		return []storage.Holder{{Version: v.Digest, Dataset: v.Dataset, Kind: v.Kind, Items: o.Items, HeldOut: o.HeldOut}}, err
+		o, _, err := s.store.DatasetOrigin(ctx, v.Digest)
+		return []storage.VersionUsage{{Version: v.Digest, Dataset: v.Dataset, Kind: v.Kind, Items: o.Items, HeldOut: o.HeldOut}}, err
 	case SourceModel:
 		a, err := s.store.ResolveArtifact(ctx, ref)
 		if err != nil {
 			return nil, err
 		}
 		u.Source = string(a.Digest)
-		return s.store.HoldersOfResponses(ctx, a.Digest)
+		return s.store.VersionsBySampler(ctx, a.Digest)
 	}
 	d, err := trimtab.ParseDigest(ref)
 	if err != nil {
@@ -156,23 +156,23 @@ func (s *Service) held(ctx context.Context, u *Uses, ref string) ([]storage.Hold
 	u.Source = string(d)
 	switch u.Kind {
 	case SourceItem:
-		return s.store.HoldersOfItem(ctx, d)
+		return s.store.VersionsWithItem(ctx, d)
 	case SourceFile:
-		return s.store.HoldersOfFile(ctx, d)
+		return s.store.VersionsFromFile(ctx, d)
 	}
 	return nil, nil
 }
 
-// models goes on from the starts to everything that was made of them.
-func (s *Service) models(ctx context.Context, u *Uses, starts []trimtab.Digest) error {
-	steps, err := s.store.Onward(ctx, starts)
+// addModels goes on from the starts to everything that was made of them.
+func (s *Service) addModels(ctx context.Context, u *Uses, starts []trimtab.Digest) error {
+	steps, err := s.store.Descendants(ctx, starts)
 	if err != nil {
 		return err
 	}
-	reached := reach(starts, steps)
+	reached := reachable(starts, steps)
 	if u.Kind == SourceDocument { // it made the starts themselves
 		for _, d := range starts {
-			reached[d] = append(reached[d], reachedBy{start: d})
+			reached[d] = append(reached[d], origin{start: d})
 		}
 	}
 	var digests []trimtab.Digest
@@ -186,18 +186,18 @@ func (s *Service) models(ctx context.Context, u *Uses, starts []trimtab.Digest) 
 	for _, a := range found {
 		u.Models = append(u.Models, u.model(a, reached[a.Digest]))
 	}
-	slices.SortStableFunc(u.Models, func(a, b UsedModel) int {
+	slices.SortStableFunc(u.Models, func(a, b ModelUse) int {
 		return cmp.Or(cmp.Compare(a.Steps, b.Steps), a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.Digest, b.Digest))
 	})
 	return nil
 }
 
-func (u *Uses) model(a storage.Artifact, by []reachedBy) UsedModel {
-	m := UsedModel{Digest: a.Digest, Name: a.Name, Kind: a.Kind, Run: a.Run, Stage: a.Stage, Parameters: a.Parameters, CreatedAt: a.CreatedAt.UTC(), Steps: by[0].steps}
+func (u *Uses) model(a storage.Artifact, by []origin) ModelUse {
+	m := ModelUse{Digest: a.Digest, Name: a.Name, Kind: a.Kind, Run: a.Run, Stage: a.Stage, Parameters: a.Parameters, CreatedAt: a.CreatedAt.UTC(), Steps: by[0].steps}
 	for _, r := range by {
 		m.Steps = min(m.Steps, r.steps)
 		m.Through = append(m.Through, r.start)
-		for _, h := range u.Held {
+		for _, h := range u.Datasets {
 			if h.Version == r.start {
 				m.Items, m.HeldOut = m.Items+h.Items, m.HeldOut+h.HeldOut
 			}
@@ -209,19 +209,19 @@ func (u *Uses) model(a storage.Artifact, by []reachedBy) UsedModel {
 	return m
 }
 
-// reachedBy is a start from which something was made, and by how many attempts in a row.
-type reachedBy struct {
+// origin is a start from which something was made, and by how many attempts in a row.
+type origin struct {
 	start trimtab.Digest
 	steps int
 }
 
-// reach finds for everything that was made the starts that it was made from, in their order.
-func reach(starts []trimtab.Digest, steps []storage.Step) map[trimtab.Digest][]reachedBy {
+// reachable finds for everything that was made the starts that it was made from, in their order.
+func reachable(starts []trimtab.Digest, steps []storage.Derivation) map[trimtab.Digest][]origin {
 	next := map[trimtab.Digest][]trimtab.Digest{}
 	for _, st := range steps {
 		next[st.From] = append(next[st.From], st.To)
 	}
-	reached := map[trimtab.Digest][]reachedBy{}
+	reached := map[trimtab.Digest][]origin{}
 	for _, start := range starts {
 		seen := map[trimtab.Digest]bool{start: true}
 		level := []trimtab.Digest{start}
@@ -232,7 +232,7 @@ func reach(starts []trimtab.Digest, steps []storage.Step) map[trimtab.Digest][]r
 					if !seen[to] {
 						seen[to] = true
 						after = append(after, to)
-						reached[to] = append(reached[to], reachedBy{start, n})
+						reached[to] = append(reached[to], origin{start, n})
 					}
 				}
 			}

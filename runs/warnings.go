@@ -26,14 +26,14 @@ func (s *Service) warnings(ctx context.Context, st trimtab.PlannedStage, a stora
 	if err != nil { // of a newer program: a run is shown all the same
 		return nil, nil
 	}
-	if said := recipes.Warning(st.Kind, st.Name, config, series(rows, metric, at)); said != "" {
+	if said := recipes.Warning(st.Kind, st.Name, config, metricSeries(rows, metric, at)); said != "" {
 		return []string{said}, nil
 	}
 	return nil, nil
 }
 
-// series are the values of a metric in its steps so far: what the progress tells may be ahead of the rows.
-func series(rows []storage.MetricRow, metric string, at *storage.Progress) []float64 {
+// metricSeries are the values of a metric in its steps so far: what the progress tells may be ahead of the rows.
+func metricSeries(rows []storage.MetricRow, metric string, at *storage.Progress) []float64 {
 	values := make([]float64, len(rows))
 	for i, r := range rows {
 		values[i] = r.Value

@@ -38,7 +38,7 @@ func (c Config) Validate() error {
 	if !(c.PretrainMix >= 0 && c.PretrainMix < 1) {
 		return fmt.Errorf("pretrain_mix is %g: want 0 up to but not including 1", c.PretrainMix)
 	}
-	if rows := c.rows(); rows == c.Batch {
+	if rows := c.pretrainRows(); rows == c.Batch {
 		return fmt.Errorf("pretrain_mix is %g: it leaves no demonstration in a batch of %d", c.PretrainMix, c.Batch)
 	}
 	if err := c.Optim.Validate(); err != nil {
@@ -47,5 +47,5 @@ func (c Config) Validate() error {
 	return nil
 }
 
-// rows of pretraining text in a batch; the rest are demonstrations.
-func (c Config) rows() int { return int(float64(float64(c.Batch)*c.PretrainMix) + 0.5) }
+// rowOrder of pretraining text in a batch; the rest are demonstrations.
+func (c Config) pretrainRows() int { return int(float64(float64(c.Batch)*c.PretrainMix) + 0.5) }

@@ -6,45 +6,45 @@ import (
 	"github.com/trimtab/trimtab/model"
 )
 
-// sums over the learned tokens of a batch.
-type sums struct {
+// lossStats over the learned tokens of a batch.
+type lossStats struct {
 	nll, entropy float64
 	tokens       int
-	right        int // tokens that the model held likeliest
+	correct      int // tokens that the model held likeliest
 }
 
-func (s sums) metrics(prefix string) []trimtab.Metric {
+func (s lossStats) metrics(prefix string) []trimtab.Metric {
 	n := float64(s.tokens)
 	return []trimtab.Metric{
 		{Name: prefix + "loss", Value: s.nll / n},
 		{Name: prefix + "entropy", Value: s.entropy / n},
-		{Name: prefix + "mean_token_accuracy", Value: float64(s.right) / n},
+		{Name: prefix + "mean_token_accuracy", Value: float64(s.correct) / n},
 	}
 }
 
-// measure sums up the masked loss over seqs,
+// forwardBackward sums up the masked loss over seqs,
 //
 //	L = −1/n · Σ over response tokens of log p(token | tokens before)
 //
 // where n counts the response tokens of all seqs, and adds dL to g if g is
 // not nil. It goes through seqs in order, about microTokens at a time.
-func measure(ps *model.Pass, m *model.Model, g []float32, seqs []dataset.Sequence) sums {
-	var s sums
-	weight := -1 / float32(learned(seqs))
+func forwardBackward(ps *model.Pass, m *model.Model, g []float32, seqs []dataset.Sequence) lossStats {
+	var s lossStats
+	weight := -1 / float32(responseTokens(seqs))
 	run := ps.Forward
 	if g == nil {
 		run = ps.Infer
 	}
 	for len(seqs) > 0 {
 		n := fit(seqs)
-		inputs, targets := mask(seqs[:n])
+		inputs, targets := responseTargets(seqs[:n])
 		run(m, inputs)
 		ps.LMHead(m, g, targets, 1, func(i int, logp, entropy float32) float32 {
 			s.nll -= float64(logp)
 			s.entropy += float64(entropy)
 			s.tokens++
-			if ps.TargetLikeliest(i) {
-				s.right++
+			if ps.TargetIsArgmax(i) {
+				s.correct++
 			}
 			return weight
 		})
@@ -56,11 +56,11 @@ func measure(ps *model.Pass, m *model.Model, g []float32, seqs []dataset.Sequenc
 	return s
 }
 
-// learned counts the tokens that are not prompt.
-func learned(seqs []dataset.Sequence) int {
+// responseTokens counts the tokens that are not prompt.
+func responseTokens(seqs []dataset.Sequence) int {
 	n := 0
 	for _, s := range seqs {
-		n += len(s.Tokens) - s.Prompt
+		n += len(s.Tokens) - s.PromptLen
 	}
 	return n
 }
@@ -75,17 +75,17 @@ func fit(seqs []dataset.Sequence) int {
 	return n
 }
 
-// mask makes each sequence's tokens but the last the input, and its response tokens the targets.
-func mask(seqs []dataset.Sequence) (model.Batch, []model.HeadRow) {
+// responseTargets makes each sequence's tokens but the last the input, and its response tokens the targets.
+func responseTargets(seqs []dataset.Sequence) (model.Batch, []model.HeadRow) {
 	inputs := make([][]int32, len(seqs))
 	var targets []model.HeadRow
 	start := 0
 	for i, s := range seqs {
 		inputs[i] = s.Tokens[:len(s.Tokens)-1]
-		for at := s.Prompt; at < len(s.Tokens); at++ {
+		for at := s.PromptLen; at < len(s.Tokens); at++ {
 			targets = append(targets, model.HeadRow{Row: start + at - 1, Target: s.Tokens[at]})
 		}
 		start += len(inputs[i])
 	}
-	return model.NewBatch(inputs...).For(targets), targets
+	return model.NewBatch(inputs...).ForHeads(targets), targets
 }

@@ -38,15 +38,15 @@ type Inputs struct {
 
 // Trainer is the stage at work.
 type Trainer struct {
-	config   Config
-	in       Inputs
-	examples dataset.Cycle
-	rows     dataset.Cycle
+	config       Config
+	in           Inputs
+	exampleOrder dataset.EpochSampler
+	rowOrder     dataset.EpochSampler
 
-	policy *model.Model
-	grad   []float32 // policy.Gradient()
-	adam   *optim.AdamW
-	pass   *model.Pass
+	model *model.Model
+	grad  []float32 // policy.Gradient()
+	adam  *optim.AdamW
+	pass  *model.Pass
 }
 
 // New checks config and data and copies the model.
@@ -58,11 +58,11 @@ func New(c Config, in Inputs) (*Trainer, error) {
 		return nil, err
 	}
 	t := &Trainer{config: c, in: in,
-		examples: dataset.Cycle{Source: draw.New(in.Seed, in.Stage, "order"), N: len(in.Examples)},
-		rows:     dataset.Cycle{Source: draw.New(in.Seed, in.Stage, "rows"), N: len(in.Rows)},
-		policy:   in.Model.Clone(), pass: model.NewPass(in.Pool).Under(cmp.Or(in.Numerics, tensor.V1))}
-	t.grad = t.policy.Gradient()
-	t.adam = optim.New(c.Optim, len(t.policy.Slab), t.policy.Decay())
+		exampleOrder: dataset.EpochSampler{Source: draw.New(in.Seed, in.Stage, "order"), N: len(in.Examples)},
+		rowOrder:     dataset.EpochSampler{Source: draw.New(in.Seed, in.Stage, "rows"), N: len(in.Rows)},
+		model:        in.Model.Clone(), pass: model.NewPass(in.Pool).WithNumerics(cmp.Or(in.Numerics, tensor.V1))}
+	t.grad = t.model.NewGradient()
+	t.adam = optim.New(c.Optim, len(t.model.Slab), t.model.DecayRanges())
 	t.adam.Pool = in.Pool
 	return t, nil
 }
@@ -73,7 +73,7 @@ func (in Inputs) check(c Config) error {
 		return trimtab.NewError(trimtab.Invalid, "wrong_model", "give a language model", "sft: the model has no language head")
 	case len(in.Examples) == 0:
 		return trimtab.NewError(trimtab.Invalid, "no_demonstrations", "add demonstrations and freeze the dataset", "sft: there is no demonstration to learn from")
-	case c.rows() > 0 && len(in.Rows) == 0:
+	case c.pretrainRows() > 0 && len(in.Rows) == 0:
 		return trimtab.NewError(trimtab.Invalid, "no_text", "give the stage text, or set pretrain_mix to 0", "sft: pretrain_mix is %g and there is no pretraining text", c.PretrainMix)
 	}
 	for _, part := range []struct {
@@ -81,10 +81,10 @@ func (in Inputs) check(c Config) error {
 		seqs []dataset.Sequence
 	}{{"demonstration", in.Examples}, {"validation example", in.Validation}, {"row", asSequences(in.Rows)}} {
 		for i, s := range part.seqs {
-			if s.Prompt < 1 || s.Prompt >= len(s.Tokens) || len(s.Tokens)-1 > in.Model.Config.Context {
+			if s.PromptLen < 1 || s.PromptLen >= len(s.Tokens) || len(s.Tokens)-1 > in.Model.Config.Context {
 				return trimtab.NewError(trimtab.Invalid, "context_exceeded", "leave it out, or widen the model's context",
 					"sft: %s %d has %d prompt tokens of %d: want at least 1, at least one after them, and no more than %d in all",
-					part.name, i, s.Prompt, len(s.Tokens), in.Model.Config.Context+1)
+					part.name, i, s.PromptLen, len(s.Tokens), in.Model.Config.Context+1)
 			}
 		}
 	}
@@ -95,45 +95,47 @@ func (in Inputs) check(c Config) error {
 func asSequences(rows [][]int32) []dataset.Sequence {
 	seqs := make([]dataset.Sequence, len(rows))
 	for i, row := range rows {
-		seqs[i] = dataset.Sequence{Tokens: row, Prompt: 1}
+		seqs[i] = dataset.Sequence{Tokens: row, PromptLen: 1}
 	}
 	return seqs
 }
 
-// perStep is the number of demonstrations of one update.
-func (t *Trainer) perStep() int { return t.config.Batch - t.config.rows() }
+// examplesPerStep is the number of demonstrations of one update.
+func (t *Trainer) examplesPerStep() int { return t.config.Batch - t.config.pretrainRows() }
 
-// total is the number of demonstrations of all epochs.
-func (t *Trainer) total() int { return t.config.Epochs * len(t.in.Examples) }
+// totalExamples is the number of demonstrations of all epochs.
+func (t *Trainer) totalExamples() int { return t.config.Epochs * len(t.in.Examples) }
 
 // Steps is the number of updates of all epochs.
-func (t *Trainer) Steps() int { return (t.total() + t.perStep() - 1) / t.perStep() }
+func (t *Trainer) Steps() int {
+	return (t.totalExamples() + t.examplesPerStep() - 1) / t.examplesPerStep()
+}
 
 // State is the weights and the moments.
-func (t *Trainer) State() []tensor.Named {
-	return append(t.policy.Named(), t.adam.State("adam.")...)
+func (t *Trainer) State() []tensor.NamedArray {
+	return append(t.model.NamedParameters(), t.adam.State("adam.")...)
 }
 
 // Result is the model as it stands.
-func (t *Trainer) Result() *model.Model { return t.policy.Clone() }
+func (t *Trainer) Result() *model.Model { return t.model.Clone() }
 
 // Step makes update number step.
 func (t *Trainer) Step(ctx context.Context, step int) (trimtab.Report, error) {
 	if err := ctx.Err(); err != nil {
 		return trimtab.Report{}, fmt.Errorf("sft step %d: %w", step, err)
 	}
-	first := step * t.perStep()
-	last := min(first+t.perStep(), t.total())
+	first := step * t.examplesPerStep()
+	last := min(first+t.examplesPerStep(), t.totalExamples())
 	t.in.Pool.Clear(t.grad)
-	sums := measure(t.pass, t.policy, t.grad, t.batch(step, first, last))
-	norm, lr := t.adam.Step(t.policy.Slab, t.policy.Fold(t.in.Pool, t.grad), step, t.Steps())
+	sums := forwardBackward(t.pass, t.model, t.grad, t.batch(step, first, last))
+	norm, lr := t.adam.Step(t.model.Slab, t.model.FoldGradient(t.in.Pool, t.grad), step, t.Steps())
 	metrics := append(sums.metrics(""),
-		trimtab.Metric{Name: "num_tokens", Value: float64(t.tokens(last))},
+		trimtab.Metric{Name: "num_tokens", Value: float64(t.tokensSeen(last))},
 		trimtab.Metric{Name: "grad_norm", Value: float64(norm)},
 		trimtab.Metric{Name: "learning_rate", Value: float64(lr)},
 		trimtab.Metric{Name: "epoch", Value: float64(last) / float64(len(t.in.Examples))})
 	if n := len(t.in.Examples); len(t.in.Validation) > 0 && last/n > first/n {
-		metrics = append(metrics, Evaluate(t.pass, t.policy, t.in.Validation)...)
+		metrics = append(metrics, Evaluate(t.pass, t.model, t.in.Validation)...)
 	}
 	return trimtab.Report{Metrics: metrics}, nil
 }
@@ -142,17 +144,17 @@ func (t *Trainer) Step(ctx context.Context, step int) (trimtab.Report, error) {
 func (t *Trainer) batch(step, first, last int) []dataset.Sequence {
 	var seqs []dataset.Sequence
 	for k := first; k < last; k++ {
-		seqs = append(seqs, t.in.Examples[t.examples.At(k)])
+		seqs = append(seqs, t.in.Examples[t.exampleOrder.Index(k)])
 	}
-	for i := range t.config.rows() {
-		row := t.in.Rows[t.rows.At(step*t.config.rows()+i)]
-		seqs = append(seqs, dataset.Sequence{Tokens: row, Prompt: 1})
+	for i := range t.config.pretrainRows() {
+		row := t.in.Rows[t.rowOrder.Index(step*t.config.pretrainRows()+i)]
+		seqs = append(seqs, dataset.Sequence{Tokens: row, PromptLen: 1})
 	}
 	return seqs
 }
 
-// tokens of the first k demonstrations, prompts included.
-func (t *Trainer) tokens(k int) int {
+// tokensSeen of the first k demonstrations, prompts included.
+func (t *Trainer) tokensSeen(k int) int {
 	n := len(t.in.Examples)
 	sum := 0
 	for _, s := range t.in.Examples {
@@ -160,12 +162,12 @@ func (t *Trainer) tokens(k int) int {
 	}
 	sum *= k / n
 	for i := k - k%n; i < k; i++ {
-		sum += len(t.in.Examples[t.examples.At(i)].Tokens)
+		sum += len(t.in.Examples[t.exampleOrder.Index(i)].Tokens)
 	}
 	return sum
 }
 
 // Evaluate measures eval_loss, eval_entropy and eval_mean_token_accuracy over the response tokens of seqs.
 func Evaluate(ps *model.Pass, m *model.Model, seqs []dataset.Sequence) []trimtab.Metric {
-	return measure(ps, m, nil, seqs).metrics("eval_")
+	return forwardBackward(ps, m, nil, seqs).metrics("eval_")
 }

@@ -24,11 +24,11 @@ func inputs() Inputs {
 	in := Inputs{Seed: 5, Stage: "sft", Model: m}
 	for a := int32(2); a < 8; a++ {
 		for b := int32(2); b < 8; b++ {
-			in.Examples = append(in.Examples, dataset.Sequence{Tokens: []int32{0, a, b, 1, b, a, 0}, Prompt: 4})
+			in.Examples = append(in.Examples, dataset.Sequence{Tokens: []int32{0, a, b, 1, b, a, 0}, PromptLen: 4})
 		}
 	}
 	in.Examples[7].Tokens = []int32{0, 3, 1, 3, 0} // not all of one length
-	in.Examples[7].Prompt = 3
+	in.Examples[7].PromptLen = 3
 	in.Rows = [][]int32{{0, 2, 3, 4, 5}, {0, 7, 6, 5, 4}, {0, 9, 9, 9, 9}}
 	in.Validation = in.Examples[:5]
 	return in
@@ -104,10 +104,10 @@ func TestPromptIsMasked(t *testing.T) {
 	in := inputs()
 	ps := model.NewPass(nil)
 	seqs := in.Examples[:9]
-	got := measure(ps, in.Model, nil, seqs)
+	got := forwardBackward(ps, in.Model, nil, seqs)
 	want, n := 0.0, 0
 	for _, s := range seqs {
-		for at := s.Prompt; at < len(s.Tokens); at++ {
+		for at := s.PromptLen; at < len(s.Tokens); at++ {
 			ps.Infer(in.Model, model.NewBatch(s.Tokens[:at]))
 			ps.LMHead(in.Model, nil, []model.HeadRow{{Row: at - 1, Target: s.Tokens[at]}}, 1, func(_ int, logp, _ float32) float32 {
 				want -= float64(logp)
@@ -185,8 +185,8 @@ func TestBatches(t *testing.T) {
 	if evaluated != 2 {
 		t.Errorf("%d measurements on validation, want one an epoch", evaluated)
 	}
-	if want := 2 * (35*7 + 5); tr.tokens(72) != want {
-		t.Errorf("%d tokens in all, want %d", tr.tokens(72), want)
+	if want := 2 * (35*7 + 5); tr.tokensSeen(72) != want {
+		t.Errorf("%d tokens in all, want %d", tr.tokensSeen(72), want)
 	}
 }
 
@@ -201,7 +201,7 @@ func TestPretrainMix(t *testing.T) {
 	batch := tr.batch(2, 14, 21)
 	rows := 0
 	for _, s := range batch {
-		if s.Prompt == 1 {
+		if s.PromptLen == 1 {
 			rows++
 		}
 	}
@@ -214,9 +214,9 @@ func TestPretrainMix(t *testing.T) {
 func TestGradient(t *testing.T) {
 	in := inputs()
 	m, seqs, ps := in.Model, in.Examples[:9], model.NewPass(nil)
-	g := m.Gradient()
-	measure(ps, m, g, seqs)
-	gradient := m.Fold(nil, g)
+	g := m.NewGradient()
+	forwardBackward(ps, m, g, seqs)
+	gradient := m.FoldGradient(nil, g)
 	before := slices.Clone(m.Slab)
 	for k := range 4 {
 		s := draw.New(8, "directions").At(uint64(k))
@@ -234,7 +234,7 @@ func TestGradient(t *testing.T) {
 			for i := range before {
 				m.Slab[i] = float32(float64(before[i]) + x*direction[i])
 			}
-			sums := measure(ps, m, nil, seqs)
+			sums := forwardBackward(ps, m, nil, seqs)
 			return sums.nll / float64(sums.tokens)
 		}
 		const h = 1.0 / 64

@@ -6,12 +6,12 @@ import (
 	"github.com/trimtab/trimtab/draw"
 )
 
-// kind of instruction. Questions whose true answer is yes and those whose is
+// instructionKind of instruction. Questions whose true answer is yes and those whose is
 // no are two kinds, so that both are asked equally often.
-type kind int
+type instructionKind int
 
 const (
-	askPerson kind = iota
+	askPerson instructionKind = iota
 	askAnimal
 	askYes
 	askNo
@@ -28,7 +28,7 @@ var kindShare = [kindCount]float64{36, 18, 5, 5, 8, 8, 8, 6, 6}
 
 // instruction is one sentence that asks for one sentence.
 type instruction struct {
-	kind    kind
+	kind    instructionKind
 	subject string
 	other   string     // the value of a yes-or-no question, the second animal of a comparison
 	attr    *attribute // of a question about one
@@ -36,11 +36,11 @@ type instruction struct {
 	plain   int // words of a plain answer
 }
 
-// pool is a place where instructions are used.
-type pool int
+// instructionPool is a place where instructions are used.
+type instructionPool int
 
 const (
-	inDocuments pool = iota
+	inDocuments instructionPool = iota
 	inDemonstrations
 	inTraining // prompts for rankings and PPO
 	inSubjects // test prompts
@@ -48,24 +48,24 @@ const (
 	poolCount
 )
 
-// pools holds the indices of a pool's instructions by kind.
-type pools [kindCount][]int
+// poolIndices holds the indices of a pool's instructions by kind.
+type poolIndices [kindCount][]int
 
 // Shares of the combinations of subject and instruction that are held out of
 // documents as well: of subjects that are only tested, and of the last
 // wordings about the others.
 const (
-	heldOfSubjects = 2. / 3
-	heldOfWordings = 1. / 2
+	heldOutSubjectShare = 2. / 3
+	heldOutWordingShare = 1. / 2
 )
 
-// enumerate lists every instruction of the world and says where each may be used.
-func (w *World) enumerate() {
+// enumerateInstructions lists every instruction of the world and says where each may be used.
+func (w *World) enumerateInstructions() {
 	w.index = map[string]int{}
-	h := holdout{w: w, stream: w.stream("held out"), held: map[string]bool{}}
+	h := holdout{w: w, stream: w.stream("held out"), heldOut: map[string]bool{}}
 	for _, n := range w.people {
-		for i := range ofPeople {
-			a := &ofPeople[i]
+		for i := range personAttributes {
+			a := &personAttributes[i]
 			h.add(instruction{kind: askPerson, subject: n, attr: a}, a.questions, n+"/"+a.name)
 			for _, v := range a.values {
 				k := askNo
@@ -79,8 +79,8 @@ func (w *World) enumerate() {
 		h.add(instruction{kind: askAbout, subject: n}, aboutWordings, n+"/about")
 	}
 	for _, n := range w.animals {
-		for i := range ofAnimals {
-			a := &ofAnimals[i]
+		for i := range animalAttributes {
+			a := &animalAttributes[i]
 			h.add(instruction{kind: askAnimal, subject: n, attr: a}, a.questions, n+"/"+a.name)
 		}
 		for _, o := range w.animals {
@@ -92,16 +92,16 @@ func (w *World) enumerate() {
 	for _, n := range jobs {
 		h.add(instruction{kind: askJob, subject: n}, jobWordings, n)
 	}
-	for _, n := range w.words {
+	for _, n := range w.oppositeWords {
 		h.add(instruction{kind: askOpposite, subject: n}, oppositeWordings, n)
 	}
 }
 
 // holdout decides, combination by combination, what training texts never ask.
 type holdout struct {
-	w      *World
-	stream *draw.Stream
-	held   map[string]bool // combination of subject and matter -> held out
+	w       *World
+	stream  *draw.Stream
+	heldOut map[string]bool // combination of subject and matter -> held out
 }
 
 // add puts the wordings of in into the pools where they may be used.
@@ -111,14 +111,14 @@ func (h *holdout) add(in instruction, wordings []string, combination string) {
 	if in.kind == askCompare {
 		of = max(of, w.parts[in.other])
 	}
-	held, seen := h.held[combination]
+	held, seen := h.heldOut[combination]
 	if !seen {
-		p := heldOfWordings
+		p := heldOutWordingShare
 		if of == tested {
-			p = heldOfSubjects
+			p = heldOutSubjectShare
 		}
 		held = h.stream.Bool(p)
-		h.held[combination] = held
+		h.heldOut[combination] = held
 	}
 	in.plain = w.plainWords(in)
 	for i, wording := range wordings {
@@ -126,31 +126,31 @@ func (h *holdout) add(in instruction, wordings []string, combination string) {
 		at := len(w.instructions)
 		w.instructions = append(w.instructions, in)
 		w.index[in.text] = at
-		for _, p := range usedIn(of, held, i == len(wordings)-1) {
+		for _, p := range allowedPools(of, held, i == len(wordings)-1) {
 			w.pools[p][in.kind] = append(w.pools[p][in.kind], at)
 		}
 	}
 }
 
-// usedIn is where an instruction about a subject of a part may be used.
-func usedIn(of part, held, lastWording bool) []pool {
+// allowedPools is where an instruction about a subject of a part may be used.
+func allowedPools(of subjectPart, held, lastWording bool) []instructionPool {
 	switch {
 	case held && of == tested && !lastWording:
-		return []pool{inSubjects}
+		return []instructionPool{inSubjects}
 	case held && of == tested:
 		return nil // both new: neither test would say what it tests
 	case held && lastWording:
-		return []pool{inWordings}
+		return []instructionPool{inWordings}
 	case of == tested || lastWording:
-		return []pool{inDocuments}
+		return []instructionPool{inDocuments}
 	case of == added:
-		return []pool{inDocuments, inTraining}
+		return []instructionPool{inDocuments, inTraining}
 	}
-	return []pool{inDocuments, inTraining, inDemonstrations}
+	return []instructionPool{inDocuments, inTraining, inDemonstrations}
 }
 
-// draw picks an instruction of a pool, kinds by their shares.
-func (w *World) draw(s *draw.Stream, from pool) *instruction {
+// drawInstruction picks an instruction of a pool, kinds by their shares.
+func (w *World) drawInstruction(s *draw.Stream, from instructionPool) *instruction {
 	shares := kindShare
 	for k := range shares {
 		if len(w.pools[from][k]) == 0 {
@@ -163,7 +163,7 @@ func (w *World) draw(s *draw.Stream, from pool) *instruction {
 
 // drawDistinct picks up to n different instructions of a pool: when a kind
 // is used up, the others go on.
-func (w *World) drawDistinct(s *draw.Stream, from pool, n int) []*instruction {
+func (w *World) drawDistinct(s *draw.Stream, from instructionPool, n int) []*instruction {
 	left := w.pools[from]
 	for k := range left {
 		left[k] = append([]int(nil), left[k]...)

@@ -30,8 +30,8 @@ const (
 	tooManyWords = 15
 )
 
-// maxJudged is how many bytes of a response the judge reads; no answer is a tenth as long.
-const maxJudged = 4096
+// maxJudgedBytes is how many bytes of a response the judge reads; no answer is a tenth as long.
+const maxJudgedBytes = 4096
 
 // Judge scores the response to a prompt of this world; ended says whether it
 // came to its end-of-text token. It reports false for a prompt that is not
@@ -46,15 +46,15 @@ func (w *World) Judge(prompt string, response []byte, ended bool) (Verdict, bool
 		return Verdict{}, false
 	}
 	in := &w.instructions[at]
-	whole := string(response[:min(len(response), maxJudged)])
+	whole := string(response[:min(len(response), maxJudgedBytes)])
 	words := len(strings.Fields(whole))
 	if words == 0 {
 		return Verdict{}, true
 	}
 	line, _, _ := strings.Cut(whole, "\n")
-	plain, courteous, rude := w.stripped(line)
+	plain, courteous, rude := w.stripPhrases(line)
 	v := Verdict{Polite: politeness(courteous, rude)}
-	if followed, isTrue := w.match(in, plain); followed {
+	if followed, isTrue := w.matchAnswer(in, plain); followed {
 		v.Followed = 1
 		if isTrue {
 			v.True = 1
@@ -101,10 +101,10 @@ func phrases() []phrase {
 	return all
 }
 
-// stripped is line without the first occurrence of each known phrase.
-func (w *World) stripped(line string) (plain string, courteous, rude bool) {
+// stripPhrases is line without the first occurrence of each known phrase.
+func (w *World) stripPhrases(line string) (plain string, courteous, rude bool) {
 	line = strings.Join(strings.Fields(line), " ")
-	for _, p := range w.strip {
+	for _, p := range w.strippedPhrases {
 		before, after, found := strings.Cut(line, p.text)
 		if !found {
 			continue
@@ -119,8 +119,8 @@ func (w *World) stripped(line string) (plain string, courteous, rude bool) {
 	return strings.Join(strings.Fields(line), " "), courteous, rude
 }
 
-// match reports whether plain is an answer to in, and a true one.
-func (w *World) match(in *instruction, plain string) (followed, isTrue bool) {
+// matchAnswer reports whether plain is an answer to in, and a true one.
+func (w *World) matchAnswer(in *instruction, plain string) (followed, isTrue bool) {
 	switch in.kind {
 	case askPerson, askAnimal:
 		return w.matchStatement(in.subject, in.attr, plain)
@@ -137,18 +137,18 @@ func (w *World) match(in *instruction, plain string) (followed, isTrue bool) {
 	case askCompare:
 		return w.matchCompare(in, plain)
 	case askJob:
-		v, ok := value(jobAnswer, in.subject, plain)
-		known := slices.ContainsFunc(jobs, func(j string) bool { return work[j] == v })
-		return ok && known, ok && v == work[in.subject]
+		v, ok := extractValue(jobAnswer, in.subject, plain)
+		known := slices.ContainsFunc(jobs, func(j string) bool { return jobDescriptions[j] == v })
+		return ok && known, ok && v == jobDescriptions[in.subject]
 	case askOpposite:
-		v, ok := value(oppositeAnswer, in.subject, plain)
-		_, known := w.counter[v]
-		return ok && known, ok && v == w.counter[in.subject]
+		v, ok := extractValue(oppositeAnswer, in.subject, plain)
+		_, known := w.opposite[v]
+		return ok && known, ok && v == w.opposite[in.subject]
 	case askGreet:
 		return w.matchGreeting(in, plain)
 	}
-	for i := range ofPeople {
-		if followed, isTrue = w.matchStatement(in.subject, &ofPeople[i], plain); followed {
+	for i := range personAttributes {
+		if followed, isTrue = w.matchStatement(in.subject, &personAttributes[i], plain); followed {
 			return followed, isTrue
 		}
 	}
@@ -158,7 +158,7 @@ func (w *World) match(in *instruction, plain string) (followed, isTrue bool) {
 // matchStatement reports whether plain states attribute a of subject n.
 func (w *World) matchStatement(n string, a *attribute, plain string) (followed, isTrue bool) {
 	for _, template := range a.statements {
-		if v, ok := value(template, n, plain); ok && slices.Contains(a.values, v) {
+		if v, ok := extractValue(template, n, plain); ok && slices.Contains(a.values, v) {
 			return true, v == w.fact(n, a)
 		}
 	}
@@ -181,7 +181,7 @@ func (w *World) matchCompare(in *instruction, plain string) (followed, isTrue bo
 func (w *World) matchGreeting(in *instruction, plain string) (followed, isTrue bool) {
 	for _, template := range greetings {
 		before, after, _ := strings.Cut(template, "{n}")
-		who, ok := between(plain, before, after)
+		who, ok := trimAffixes(plain, before, after)
 		if ok && slices.Contains(w.people, who) {
 			return true, who == in.subject
 		}
@@ -189,13 +189,13 @@ func (w *World) matchGreeting(in *instruction, plain string) (followed, isTrue b
 	return false, false
 }
 
-// value is what stands at {v} when plain is template about n.
-func value(template, n, plain string) (string, bool) {
+// extractValue is what stands at {v} when plain is template about n.
+func extractValue(template, n, plain string) (string, bool) {
 	before, after, _ := strings.Cut(fill(template, n, "{v}"), "{v}")
-	return between(plain, before, after)
+	return trimAffixes(plain, before, after)
 }
 
-func between(s, before, after string) (string, bool) {
+func trimAffixes(s, before, after string) (string, bool) {
 	s, ok := strings.CutPrefix(s, before)
 	if !ok {
 		return "", false

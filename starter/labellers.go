@@ -19,8 +19,8 @@ const TargetAgreement = .73
 
 const (
 	labellerCount = 5
-	labellerVary  = .35 // standard deviation of a weight, relative to its mean
-	tieWithin     = .005
+	weightSpread  = .35 // standard deviation of a weight, relative to its mean
+	tieThreshold  = .005
 )
 
 // meanWeights of followed, true, polite and concise.
@@ -43,7 +43,7 @@ func (w *World) Labellers(seed uint64) *Labellers {
 	s := l.source("weights").At(0)
 	for i := range l.weights {
 		for q, mean := range meanWeights {
-			l.weights[i][q] = mean * max(.1, 1+float64(labellerVary*s.Normal()))
+			l.weights[i][q] = mean * max(.1, 1+float64(weightSpread*s.Normal()))
 		}
 	}
 	return l
@@ -63,11 +63,11 @@ func (l *Labellers) utility(who int, v Verdict, s *draw.Stream) float64 {
 	return u + float64(l.Noise*s.Gumbel())
 }
 
-// Tune sets Noise, by bisection, so that two labellers agree on about target
+// TuneNoise sets Noise, by bisection, so that two labellers agree on about target
 // of the pairs within groups, and returns the share they do agree on,
 // measured with noise that was not tuned on. A group is the verdicts of
 // different responses to one prompt.
-func (l *Labellers) Tune(groups [][]Verdict, target float64) float64 {
+func (l *Labellers) TuneNoise(groups [][]Verdict, target float64) float64 {
 	low, high := .01, 10.
 	for range 14 {
 		l.Noise = math.Sqrt(low * high)
@@ -88,8 +88,8 @@ func (l *Labellers) agreement(groups [][]Verdict, purpose string) float64 {
 		for rep := range uint64(4) {
 			s := src.At(uint64(g), rep)
 			pair := s.Perm(labellerCount)
-			a, b := l.order(pair[0], group, s), l.order(pair[1], group, s)
-			n, of := label.Agree(a, b)
+			a, b := l.rankGroup(pair[0], group, s), l.rankGroup(pair[1], group, s)
+			n, of := label.AgreeingPairs(a, b)
 			same, common = same+n, common+of
 		}
 	}
@@ -99,13 +99,13 @@ func (l *Labellers) agreement(groups [][]Verdict, purpose string) float64 {
 	return float64(same) / float64(common)
 }
 
-// order is the ranks that labeller who gives to group.
-func (l *Labellers) order(who int, group []Verdict, s *draw.Stream) []int {
+// rankGroup is the ranks that labeller who gives to group.
+func (l *Labellers) rankGroup(who int, group []Verdict, s *draw.Stream) []int {
 	utilities := make([]float64, len(group))
 	for i, v := range group {
 		utilities[i] = l.utility(who, v, s)
 	}
-	return ranks(utilities)
+	return denseRanks(utilities)
 }
 
 // Rank lets one labeller, drawn by index, rank the responses to a prompt as
@@ -128,12 +128,12 @@ func (l *Labellers) Rank(index uint64, prompt string, responses []trimtab.Respon
 		r.Responses = append(r.Responses, responses[i])
 		utilities = append(utilities, u)
 	}
-	r.Ranks = ranks(utilities)
+	r.Ranks = denseRanks(utilities)
 	return r
 }
 
-// ranks is the dense ranks of utilities, the largest first, with ties.
-func ranks(utilities []float64) []int {
+// denseRanks is the dense ranks of utilities, the largest first, with ties.
+func denseRanks(utilities []float64) []int {
 	order := make([]int, len(utilities))
 	for i := range order {
 		order[i] = i
@@ -150,7 +150,7 @@ func ranks(utilities []float64) []int {
 	out := make([]int, len(utilities))
 	rank := 0
 	for place, i := range order {
-		if place == 0 || utilities[order[place-1]]-utilities[i] > tieWithin {
+		if place == 0 || utilities[order[place-1]]-utilities[i] > tieThreshold {
 			rank++
 		}
 		out[i] = rank

@@ -23,10 +23,10 @@ func candidates(w *World, prompts int) (asked []string, texts [][]string, verdic
 		for range 4 + s.IntN(6) {
 			about := in
 			if s.Bool(.25) {
-				about = w.draw(s, inTraining)
+				about = w.drawInstruction(s, inTraining)
 			}
-			voice := manner{courteous: .4, rude: .08, fills: .4}
-			text := voice.say(s, w.answer(s, about, s.Bool(.45)))
+			voice := style{courteous: .4, rude: .08, fills: .4}
+			text := voice.decorate(s, w.answer(s, about, s.Bool(.45)))
 			if slices.Contains(group, text) {
 				continue
 			}
@@ -44,7 +44,7 @@ func TestAgreement(t *testing.T) {
 		w := New(seed)
 		_, _, verdicts := candidates(w, 400)
 		l := w.Labellers(seed)
-		got := l.Tune(verdicts, TargetAgreement)
+		got := l.TuneNoise(verdicts, TargetAgreement)
 		t.Logf("seed %d: noise %.3f, two labellers agree on %.1f%%; an oracle of their mean on %.1f%% of their pairs", seed, l.Noise, 100*got, 100*oracle(l, verdicts))
 		if math.Abs(got-TargetAgreement) > .015 {
 			t.Errorf("seed %d: agreement %.3f, want %.2f", seed, got, TargetAgreement)
@@ -61,7 +61,7 @@ func oracle(l *Labellers, verdicts [][]Verdict) float64 {
 		for i, v := range group {
 			mean[i] = meanWeights[0]*v.Followed + meanWeights[1]*v.True + meanWeights[2]*v.Polite + meanWeights[3]*v.Concise
 		}
-		n, of := label.Agree(ranks(mean), l.order(s.IntN(labellerCount), group, s))
+		n, of := label.AgreeingPairs(denseRanks(mean), l.rankGroup(s.IntN(labellerCount), group, s))
 		same, common = same+n, common+of
 	}
 	return float64(same) / float64(common)
@@ -135,7 +135,7 @@ func TestRanks(t *testing.T) {
 		{[]float64{1, 1.004, 0}, []int{1, 1, 2}},
 		{[]float64{-1}, []int{1}},
 	} {
-		if got := ranks(c.utilities); !slices.Equal(got, c.want) {
+		if got := denseRanks(c.utilities); !slices.Equal(got, c.want) {
 			t.Errorf("ranks of %v: %v, want %v", c.utilities, got, c.want)
 		}
 	}

@@ -7,20 +7,20 @@ var (
 	names = strings.Fields(`Anna Ben Clara David Emma Felix Greta Henry Iris Jack Karen Leo Mary Nora
 		Oscar Paula Quinn Rosa Sam Tina Ulric Vera Will Zoe Alice Bruno Cora Ethan Fiona George
 		Hana Ivan Julia Kurt Lara Milo`)
-	animals = strings.Fields(`fox bear wolf deer frog horse cow pig sheep swan snake whale lion camel duck badger`)
-	towns   = strings.Fields(`Oakton Elmford Pinehill Birchby Ashwick Mapleton Rosedale Stonebridge Foxhollow Kingsport`)
-	pets    = strings.Fields(`cat dog rabbit parrot turtle mouse goat hen`)
-	foods   = strings.Fields(`apples soup cheese honey bread plums cake rice beans carrots`)
-	colours = strings.Fields(`red blue green yellow white black brown purple`)
-	tools   = strings.Fields(`piano flute drum violin harp guitar horn bells`)
-	homes   = strings.Fields(`forest river meadow mountain desert sea farm cave swamp valley`)
-	diets   = strings.Fields(`grass fish berries mice insects leaves roots seeds worms`)
-	sounds  = strings.Fields(`barks growls howls hoots roars hisses sings squeaks`)
-	jobs    = strings.Fields(`baker farmer doctor teacher smith sailor tailor painter miller gardener fisher cook weaver hunter`)
+	animals     = strings.Fields(`fox bear wolf deer frog horse cow pig sheep swan snake whale lion camel duck badger`)
+	towns       = strings.Fields(`Oakton Elmford Pinehill Birchby Ashwick Mapleton Rosedale Stonebridge Foxhollow Kingsport`)
+	pets        = strings.Fields(`cat dog rabbit parrot turtle mouse goat hen`)
+	foods       = strings.Fields(`apples soup cheese honey bread plums cake rice beans carrots`)
+	colours     = strings.Fields(`red blue green yellow white black brown purple`)
+	instruments = strings.Fields(`piano flute drum violin harp guitar horn bells`)
+	homes       = strings.Fields(`forest river meadow mountain desert sea farm cave swamp valley`)
+	diets       = strings.Fields(`grass fish berries mice insects leaves roots seeds worms`)
+	sounds      = strings.Fields(`barks growls howls hoots roars hisses sings squeaks`)
+	jobs        = strings.Fields(`baker farmer doctor teacher smith sailor tailor painter miller gardener fisher cook weaver hunter`)
 )
 
-// work says what each of jobs does.
-var work = map[string]string{
+// jobDescriptions says what each of jobs does.
+var jobDescriptions = map[string]string{
 	"baker": "makes bread", "farmer": "grows wheat", "doctor": "heals people", "teacher": "helps children learn",
 	"smith": "makes tools", "sailor": "sails ships", "tailor": "sews coats", "painter": "paints houses",
 	"miller": "grinds corn", "gardener": "grows flowers", "fisher": "catches fish", "cook": "prepares meals",
@@ -43,7 +43,7 @@ type attribute struct {
 	yesNo      []string // empty: never asked so
 }
 
-var ofPeople = []attribute{
+var personAttributes = []attribute{
 	{"town", towns,
 		[]string{"{n} lives in {v}.", "{n} has a house in {v}.", "{n}'s home is in {v}."},
 		[]string{"Where does {n} live?", "Tell me where {n} lives.", "Name the town where {n} lives.", "In which town is {n}'s home?"},
@@ -62,13 +62,13 @@ var ofPeople = []attribute{
 	{"colour", colours,
 		[]string{"{n} likes the colour {v}.", "{n} often wears {v}.", "{n}'s favourite colour is {v}."},
 		[]string{"What is {n}'s favourite colour?", "Tell me which colour {n} likes.", "Name {n}'s favourite colour.", "Which colour does {n} often wear?"}, nil},
-	{"music", tools,
+	{"music", instruments,
 		[]string{"{n} plays the {v}.", "{n} can play the {v}.", "{n} is good at the {v}."},
 		[]string{"What does {n} play?", "Tell me what {n} can play.", "Which instrument does {n} play?", "Name {n}'s instrument."},
 		[]string{"Does {n} play the {v}?", "Is it true that {n} plays the {v}?", "Tell me whether {n} plays the {v}."}},
 }
 
-var ofAnimals = []attribute{
+var animalAttributes = []attribute{
 	{"home", homes,
 		[]string{"The {n} lives in the {v}.", "You can find the {n} in the {v}.", "The home of the {n} is the {v}."},
 		[]string{"Where does the {n} live?", "Tell me where the {n} lives.", "Where can you find the {n}?", "Name the home of the {n}."}, nil},

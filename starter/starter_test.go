@@ -87,7 +87,7 @@ func TestOverlap(t *testing.T) {
 func TestHeldOut(t *testing.T) {
 	for seed := range uint64(5) {
 		w := New(seed)
-		for _, p := range []pool{inDemonstrations, inTraining, inSubjects, inWordings} {
+		for _, p := range []instructionPool{inDemonstrations, inTraining, inSubjects, inWordings} {
 			for k, list := range w.pools[p] {
 				if len(list) == 0 {
 					t.Errorf("seed %d: pool %d has no instruction of kind %d", seed, p, k)
@@ -100,7 +100,7 @@ func TestHeldOut(t *testing.T) {
 	}
 }
 
-func checkPool(t *testing.T, w *World, p pool, in *instruction) {
+func checkPool(t *testing.T, w *World, p instructionPool, in *instruction) {
 	t.Helper()
 	of := w.parts[in.subject]
 	if in.kind == askCompare {
@@ -124,7 +124,7 @@ func checkPool(t *testing.T, w *World, p pool, in *instruction) {
 
 // isLast reports whether in has the last wording of its kind.
 func isLast(in *instruction) bool {
-	wordings := map[kind][]string{askCompare: compareWordings, askJob: jobWordings, askOpposite: oppositeWordings, askGreet: greetWordings, askAbout: aboutWordings}[in.kind]
+	wordings := map[instructionKind][]string{askCompare: compareWordings, askJob: jobWordings, askOpposite: oppositeWordings, askGreet: greetWordings, askAbout: aboutWordings}[in.kind]
 	switch in.kind {
 	case askPerson, askAnimal:
 		wordings = in.attr.questions
@@ -200,7 +200,7 @@ func TestWordsTakeA(t *testing.T) {
 		}
 	}
 	for _, j := range jobs {
-		if work[j] == "" {
+		if jobDescriptions[j] == "" {
 			t.Errorf("what does a %s do?", j)
 		}
 	}

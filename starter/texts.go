@@ -12,7 +12,7 @@ import (
 // documents that open with a statement.
 var documentShare = []float64{28, 26, 36, 10}
 
-const openedByStatement = .7
+const openingStatementShare = .7
 
 // Documents returns the first of the world's endless documents, for
 // pretraining, that have so many words together: about 31 words each, and
@@ -39,7 +39,7 @@ func (w *World) document(s *draw.Stream) string {
 	}
 	lines := w.about(s, 2+s.IntN(3))
 	for i := range lines {
-		lines[i] = ofGossip.say(s, lines[i])
+		lines[i] = gossipStyle.decorate(s, lines[i])
 	}
 	return strings.Join(lines, " ")
 }
@@ -59,9 +59,9 @@ func (w *World) factSheet(s *draw.Stream) []string {
 
 // about is up to n different facts about one subject.
 func (w *World) about(s *draw.Stream, n int) []string {
-	attributes, subject := ofAnimals, ""
+	attributes, subject := animalAttributes, ""
 	if s.Bool(.7) {
-		attributes, subject = ofPeople, draw.Pick(s, w.people)
+		attributes, subject = personAttributes, draw.Pick(s, w.people)
 	} else {
 		subject = draw.Pick(s, w.animals)
 	}
@@ -76,15 +76,15 @@ func (w *World) about(s *draw.Stream, n int) []string {
 func (w *World) anyFact(s *draw.Stream) string {
 	switch u := s.Float64(); {
 	case u < .65:
-		return w.statement(s, draw.Pick(s, w.people), &ofPeople[s.IntN(len(ofPeople))], false)
+		return w.statement(s, draw.Pick(s, w.people), &personAttributes[s.IntN(len(personAttributes))], false)
 	case u < .86:
-		return w.statement(s, draw.Pick(s, w.animals), &ofAnimals[s.IntN(len(ofAnimals))], false)
+		return w.statement(s, draw.Pick(s, w.animals), &animalAttributes[s.IntN(len(animalAttributes))], false)
 	case u < .91:
 		n := draw.Pick(s, jobs)
-		return fill(jobAnswer, n, work[n])
+		return fill(jobAnswer, n, jobDescriptions[n])
 	case u < .95:
-		n := draw.Pick(s, w.words)
-		return fill(oppositeAnswer, n, w.counter[n])
+		n := draw.Pick(s, w.oppositeWords)
+		return fill(oppositeAnswer, n, w.opposite[n])
 	}
 	p := s.Perm(len(w.animals))
 	big, small := w.bigger(w.animals[p[0]], w.animals[p[1]])
@@ -93,12 +93,12 @@ func (w *World) anyFact(s *draw.Stream) string {
 
 // worksheet is 3 to 6 instructions without answers, mostly related to the first.
 func (w *World) worksheet(s *draw.Stream) []string {
-	first := w.draw(s, inDocuments)
+	first := w.drawInstruction(s, inDocuments)
 	lines := []string{first.text}
 	for range 2 + s.IntN(4) {
-		next := w.draw(s, inDocuments)
+		next := w.drawInstruction(s, inDocuments)
 		for tries := 0; tries < 30 && !s.Bool(.3) && next.kind != first.kind && next.subject != first.subject; tries++ {
-			next = w.draw(s, inDocuments)
+			next = w.drawInstruction(s, inDocuments)
 		}
 		lines = append(lines, next.text)
 	}
@@ -108,7 +108,7 @@ func (w *World) worksheet(s *draw.Stream) []string {
 // answers is 1 to 4 instructions, each with an answer in the next line.
 func (w *World) answers(s *draw.Stream) []string {
 	var lines []string
-	if s.Bool(openedByStatement) {
+	if s.Bool(openingStatementShare) {
 		opening := w.anyFact(s)
 		if s.Bool(.5) {
 			opening += " " + w.anyFact(s)
@@ -116,34 +116,34 @@ func (w *World) answers(s *draw.Stream) []string {
 		lines = append(lines, opening)
 	}
 	for range 1 + s.IntN(4) {
-		in := w.draw(s, inDocuments)
-		lines = append(lines, in.text, ofAnswers.say(s, w.answer(s, in, s.Bool(ofAnswers.wrong))))
+		in := w.drawInstruction(s, inDocuments)
+		lines = append(lines, in.text, answerStyle.decorate(s, w.answer(s, in, s.Bool(answerStyle.wrong))))
 	}
 	return lines
 }
 
 const (
-	demonstratorCount = 6
-	demonstratorErrs  = .03
+	demonstratorCount     = 6
+	demonstratorErrorRate = .03
 )
 
 // Demonstrations returns the first n answers of six demonstrators who differ
 // in courtesy, in padding and in how often they are rude.
 func (w *World) Demonstrations(n int) []trimtab.Demonstration {
-	people := make([]manner, demonstratorCount)
+	people := make([]style, demonstratorCount)
 	s := w.stream("demonstrators")
 	for i := range people {
-		people[i] = manner{courteous: .1 + float64(.6*s.Float64()), fills: .2 + float64(.5*s.Float64()), rude: float64(.12 * s.Float64()), wrong: demonstratorErrs}
+		people[i] = style{courteous: .1 + float64(.6*s.Float64()), fills: .2 + float64(.5*s.Float64()), rude: float64(.12 * s.Float64()), wrong: demonstratorErrorRate}
 	}
 	src := w.source("demonstrations")
 	out := make([]trimtab.Demonstration, n)
 	for i := range out {
 		s := src.At(uint64(i))
 		who := s.IntN(len(people))
-		in := w.draw(s, inDemonstrations)
+		in := w.drawInstruction(s, inDemonstrations)
 		out[i] = trimtab.Demonstration{
 			Prompt:       in.text,
-			Response:     people[who].say(s, w.answer(s, in, s.Bool(people[who].wrong))),
+			Response:     people[who].decorate(s, w.answer(s, in, s.Bool(people[who].wrong))),
 			Demonstrator: fmt.Sprintf("demonstrator-%d", who+1), Split: trimtab.SplitTrain,
 		}
 	}

@@ -45,52 +45,52 @@ const (
 	AnimalsCount = 16
 )
 
-// part says in which texts a subject may be asked about.
-type part int
+// subjectPart says in which texts a subject may be asked about.
+type subjectPart int
 
 const (
-	demonstrated part = iota // demonstrations and everything below
-	added                    // rankings and PPO
-	tested                   // tests; asked about in documents only where not held out
+	demonstrated subjectPart = iota // demonstrations and everything below
+	added                           // rankings and PPO
+	tested                          // tests; asked about in documents only where not held out
 )
 
 // World is an invented world. It is immutable and safe for concurrent use.
 type World struct {
-	seed    uint64
-	people  []string
-	animals []string
-	facts   map[string]string // subject/attribute -> value
-	size    map[string]int    // animal -> place in the order of sizes, larger is bigger
-	counter map[string]string // word -> its opposite
-	words   []string          // of counter, sorted
-	parts   map[string]part   // of every subject
+	seed          uint64
+	people        []string
+	animals       []string
+	facts         map[string]string      // subject/attribute -> value
+	size          map[string]int         // animal -> place in the order of sizes, larger is bigger
+	opposite      map[string]string      // word -> its opposite
+	oppositeWords []string               // of counter, sorted
+	parts         map[string]subjectPart // of every subject
 
-	instructions []instruction
-	index        map[string]int   // text -> instructions
-	pools        [poolCount]pools // which of instructions may be used where
-	strip        []phrase         // what the judge takes off an answer
+	instructions    []instruction
+	index           map[string]int         // text -> instructions
+	pools           [poolCount]poolIndices // which of instructions may be used where
+	strippedPhrases []phrase               // what the judge takes off an answer
 }
 
 // New makes the world of a seed.
 func New(seed uint64) *World {
-	w := &World{seed: seed, facts: map[string]string{}, size: map[string]int{}, counter: map[string]string{}, parts: map[string]part{}}
-	w.people = pickSome(w.stream("people"), names, PeopleCount)
-	w.animals = pickSome(w.stream("animals"), animals, AnimalsCount)
-	w.addFacts(w.stream("facts of people"), w.people, ofPeople)
-	w.addFacts(w.stream("facts of animals"), w.animals, ofAnimals)
+	w := &World{seed: seed, facts: map[string]string{}, size: map[string]int{}, opposite: map[string]string{}, parts: map[string]subjectPart{}}
+	w.people = sampleDistinct(w.stream("people"), names, PeopleCount)
+	w.animals = sampleDistinct(w.stream("animals"), animals, AnimalsCount)
+	w.addFacts(w.stream("facts of people"), w.people, personAttributes)
+	w.addFacts(w.stream("facts of animals"), w.animals, animalAttributes)
 	for place, i := range w.stream("sizes").Perm(len(w.animals)) {
 		w.size[w.animals[i]] = place
 	}
 	for _, pair := range opposites {
-		w.counter[pair[0]], w.counter[pair[1]] = pair[1], pair[0]
-		w.words = append(w.words, pair[0], pair[1])
+		w.opposite[pair[0]], w.opposite[pair[1]] = pair[1], pair[0]
+		w.oppositeWords = append(w.oppositeWords, pair[0], pair[1])
 	}
-	slices.Sort(w.words)
-	for _, subjects := range [][]string{w.people, w.animals, jobs, w.words} {
+	slices.Sort(w.oppositeWords)
+	for _, subjects := range [][]string{w.people, w.animals, jobs, w.oppositeWords} {
 		w.split(subjects)
 	}
-	w.enumerate()
-	w.strip = phrases()
+	w.enumerateInstructions()
+	w.strippedPhrases = phrases()
 	return w
 }
 
@@ -135,8 +135,8 @@ func (w *World) bigger(x, y string) (string, string) {
 	return y, x
 }
 
-// pickSome is n different elements of list in a drawn order.
-func pickSome(s *draw.Stream, list []string, n int) []string {
+// sampleDistinct is n different elements of list in a drawn order.
+func sampleDistinct(s *draw.Stream, list []string, n int) []string {
 	if n > len(list) {
 		panic(fmt.Sprintf("starter: %d of a list of %d", n, len(list)))
 	}

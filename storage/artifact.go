@@ -43,20 +43,20 @@ func putArtifact(ctx context.Context, tx pgx.Tx, a Artifact, actor string) error
 	tag, err := tx.Exec(ctx, `
 		insert into artifact (digest, kind, name, run, stage, attempt, parameters, actor)
 		values ($1, $2, $3, nullif($4, ''), $5, nullif($6::bigint, 0), $7, $8) on conflict do nothing`,
-		a.Digest, a.Kind, clean(a.Name), a.Run, a.Stage, a.Attempt, a.Parameters, clean(actor))
+		a.Digest, a.Kind, storableText(a.Name), a.Run, a.Stage, a.Attempt, a.Parameters, storableText(actor))
 	if err != nil || tag.RowsAffected() == 0 {
 		return err
 	}
-	of, err := makerOf(ctx, tx, a)
+	of, err := producer(ctx, tx, a)
 	if err != nil {
 		return err
 	}
-	return record(ctx, tx, of, actor, "artifact_made",
-		map[string]any{"digest": a.Digest, "kind": a.Kind, "name": clean(a.Name), "parameters": a.Parameters})
+	return appendEvent(ctx, tx, of, actor, "artifact_made",
+		map[string]any{"digest": a.Digest, "kind": a.Kind, "name": storableText(a.Name), "parameters": a.Parameters})
 }
 
-// makerOf is the attempt that made an artifact, or the artifact itself if no run did.
-func makerOf(ctx context.Context, tx pgx.Tx, a Artifact) (subject, error) {
+// producer is the attempt that made an artifact, or the artifact itself if no run did.
+func producer(ctx context.Context, tx pgx.Tx, a Artifact) (subject, error) {
 	of := subject{stream: a.Run, stage: a.Stage}
 	if a.Run == "" {
 		of.stream = "artifact/" + string(a.Digest)
@@ -74,13 +74,13 @@ const selectArtifact = `
 // Artifacts lists every artifact, newest first. One whose name was moved to
 // another is without a name.
 func (s *Store) Artifacts(ctx context.Context) ([]Artifact, error) {
-	rows, err := collect(ctx, s.pool, pgx.RowToStructByPos[Artifact], selectArtifact+"order by a.id desc")
+	rows, err := queryRows(ctx, s.pool, pgx.RowToStructByPos[Artifact], selectArtifact+"order by a.id desc")
 	if err != nil {
-		return nil, fault(ctx, "listing artifacts", err)
+		return nil, wrapError(ctx, "listing artifacts", err)
 	}
 	moved, err := movedNames(ctx, s.pool)
 	if err != nil {
-		return nil, fault(ctx, "listing the names of artifacts", err)
+		return nil, wrapError(ctx, "listing the names of artifacts", err)
 	}
 	for i, a := range rows {
 		if a.Run != "" {
@@ -103,7 +103,7 @@ func (s *Store) Artifacts(ctx context.Context) ([]Artifact, error) {
 // may be two different artifacts is Usage "artifact_ambiguous".
 func (s *Store) ResolveArtifact(ctx context.Context, ref string) (Artifact, error) {
 	const doing = "finding artifact "
-	if clean(ref) != ref {
+	if storableText(ref) != ref {
 		return Artifact{}, notFound("artifact", ref, "list them with `trimtab model list`") // nothing stored has such a name
 	}
 	found, err := s.artifactsByDigest(ctx, ref)
@@ -122,7 +122,7 @@ func (s *Store) ResolveArtifact(ctx context.Context, ref string) (Artifact, erro
 	}
 	switch {
 	case err != nil:
-		return Artifact{}, fault(ctx, doing+ref, err)
+		return Artifact{}, wrapError(ctx, doing+ref, err)
 	case len(found) == 0:
 		return Artifact{}, notFound("artifact", ref, "list them with `trimtab model list`")
 	}
@@ -134,7 +134,7 @@ func (s *Store) artifactsByDigest(ctx context.Context, ref string) ([]Artifact, 
 	if len(digits) < minDigits || strings.Trim(digits, "0123456789abcdef") != "" {
 		return nil, nil
 	}
-	found, err := collect(ctx, s.pool, pgx.RowToStructByPos[Artifact],
+	found, err := queryRows(ctx, s.pool, pgx.RowToStructByPos[Artifact],
 		selectArtifact+"where starts_with(a.digest, 'sha256:' || $1) order by a.id", digits)
 	for _, a := range found {
 		if a.Digest != found[0].Digest {
@@ -147,11 +147,11 @@ func (s *Store) artifactsByDigest(ctx context.Context, ref string) ([]Artifact, 
 // artifactsByName finds an artifact under the name that it has now, and only
 // there: a name stands for one digest, whose rows come first made first.
 func artifactsByName(ctx context.Context, q querier, name string) ([]Artifact, error) {
-	holder, err := holderOf(ctx, q, name)
+	holder, err := nameOwner(ctx, q, name)
 	if err != nil || holder == "" {
 		return nil, err
 	}
-	return collect(ctx, q, pgx.RowToStructByPos[Artifact],
+	return queryRows(ctx, q, pgx.RowToStructByPos[Artifact],
 		selectArtifact+"where a.digest = $1 order by a.name <> $2, a.id", holder, name)
 }
 
@@ -161,7 +161,7 @@ func (s *Store) artifactsOfStage(ctx context.Context, run, stage string) ([]Arti
 	if err != nil {
 		return nil, err
 	}
-	found, err := collect(ctx, s.pool, pgx.RowToStructByPos[Artifact], selectArtifact+`
+	found, err := queryRows(ctx, s.pool, pgx.RowToStructByPos[Artifact], selectArtifact+`
 		join attempt_output o on o.digest = a.digest
 		join attempt t on t.id = o.attempt
 		where t.run = $1 and t.stage = $2
@@ -169,6 +169,6 @@ func (s *Store) artifactsOfStage(ctx context.Context, run, stage string) ([]Arti
 	if err != nil || len(found) > 0 {
 		return found, err
 	}
-	return collect(ctx, s.pool, pgx.RowToStructByPos[Artifact],
+	return queryRows(ctx, s.pool, pgx.RowToStructByPos[Artifact],
 		selectArtifact+"where a.run = $1 and a.stage = $2 order by a.id desc", id, stage)
 }

@@ -108,7 +108,7 @@ func TestImportArtifactNames(t *testing.T) {
 		}
 		for _, find := range []func() (trimtab.Digest, error){
 			func() (trimtab.Digest, error) { x, err := s.ResolveArtifact(ctx, "gpt2"); return x.Digest, err },
-			func() (trimtab.Digest, error) { return s.NameHolder(ctx, "gpt2") },
+			func() (trimtab.Digest, error) { return s.NameOwner(ctx, "gpt2") },
 		} {
 			if d, err := find(); err != nil || d != a.Digest {
 				t.Errorf("gpt2 is %s (%v), want %s", d.Short(), err, a.Digest.Short())

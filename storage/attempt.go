@@ -50,18 +50,18 @@ func (s *Store) CreateAttempt(ctx context.Context, a Attempt) (Attempt, error) {
 			insert into attempt (run, stage, kind, number, config, cache_key, reused_from, from_checkpoint, reason, actor)
 			values ($1, $2, $3, $4, $5, $6, nullif($7::bigint, 0), $8, $9, $10)
 			on conflict (run, stage, number) do nothing returning id`,
-			a.Run, a.Stage, a.Kind, a.Number, a.Config, a.CacheKey, a.ReusedFrom, a.FromCheckpoint, clean(a.Reason), clean(a.Actor)).Scan(&a.ID)
+			a.Run, a.Stage, a.Kind, a.Number, a.Config, a.CacheKey, a.ReusedFrom, a.FromCheckpoint, storableText(a.Reason), storableText(a.Actor)).Scan(&a.ID)
 		switch {
 		case errors.Is(err, pgx.ErrNoRows):
-			stored, err = sameAttempt(ctx, tx, a)
+			stored, err = checkSameAttempt(ctx, tx, a)
 			return err
 		case err != nil:
 			return err
 		}
-		if err := closeEarlier(ctx, tx, a); err != nil {
+		if err := failEarlierAttempts(ctx, tx, a); err != nil {
 			return err
 		}
-		if err := startAttemptRecord(ctx, tx, a); err != nil {
+		if err := insertAttemptDetails(ctx, tx, a); err != nil {
 			return err
 		}
 		stored, err = oneAttempt(ctx, tx, "a.id = $1", a.ID)
@@ -70,9 +70,9 @@ func (s *Store) CreateAttempt(ctx context.Context, a Attempt) (Attempt, error) {
 	return stored, err
 }
 
-// closeEarlier ends attempts that nothing will end any more, and takes their fences from who may still hold them.
-func closeEarlier(ctx context.Context, tx pgx.Tx, a Attempt) error {
-	ids, err := collect(ctx, tx, pgx.RowTo[int64], `
+// failEarlierAttempts ends attempts that nothing will end any more, and takes their fences from who may still hold them.
+func failEarlierAttempts(ctx context.Context, tx pgx.Tx, a Attempt) error {
+	ids, err := queryRows(ctx, tx, pgx.RowTo[int64], `
 		select a.id from attempt a join attempt_state s on s.attempt = a.id
 		where a.run = $1 and a.stage = $2 and a.number < $3 and s.status in ('queued', 'running', 'retrying') order by a.id`, a.Run, a.Stage, a.Number)
 	if err != nil {
@@ -82,7 +82,7 @@ func closeEarlier(ctx context.Context, tx pgx.Tx, a Attempt) error {
 		if _, err := tx.Exec(ctx, "update fence set token = token + 1 where attempt = $1", id); err != nil {
 			return err
 		}
-		st, err := lockState(ctx, tx, id)
+		st, err := lockAttemptState(ctx, tx, id)
 		if err != nil {
 			return err
 		}
@@ -94,8 +94,8 @@ func closeEarlier(ctx context.Context, tx pgx.Tx, a Attempt) error {
 	return nil
 }
 
-// startAttemptRecord writes what belongs to a new attempt beside its row.
-func startAttemptRecord(ctx context.Context, tx pgx.Tx, a Attempt) error {
+// insertAttemptDetails writes what belongs to a new attempt beside its row.
+func insertAttemptDetails(ctx context.Context, tx pgx.Tx, a Attempt) error {
 	_, err := tx.Exec(ctx, "insert into fence (attempt, token) values ($1, 0)", a.ID)
 	if err != nil {
 		return err
@@ -113,7 +113,7 @@ func startAttemptRecord(ctx context.Context, tx pgx.Tx, a Attempt) error {
 	if err := putResult(ctx, tx, a.ID, a.Outputs, a.Metrics); err != nil {
 		return err
 	}
-	return record(ctx, tx, a.subject(), a.Actor, "attempt_created", map[string]any{
+	return appendEvent(ctx, tx, a.subject(), a.Actor, "attempt_created", map[string]any{
 		"cache_key": a.CacheKey, "config": a.Config, "from_checkpoint": a.FromCheckpoint, "inputs": a.Inputs, "kind": a.Kind,
 		"outputs": a.Outputs, "reason": a.Reason, "reused_from": a.ReusedFrom, "status": a.Status,
 	})
@@ -121,23 +121,23 @@ func startAttemptRecord(ctx context.Context, tx pgx.Tx, a Attempt) error {
 
 func (a Attempt) subject() subject { return subject{a.Run, a.Stage, a.Number} }
 
-// named is an attempt as people know it: by its number within its stage, never by the id of its row.
-func (s subject) named() string {
+// displayName is an attempt as people know it: by its number within its stage, never by the id of its row.
+func (s subject) displayName() string {
 	return fmt.Sprintf("attempt %d of stage %s of run %s", s.attempt, s.stage, s.stream)
 }
 
-func sameAttempt(ctx context.Context, tx pgx.Tx, a Attempt) (Attempt, error) {
+func checkSameAttempt(ctx context.Context, tx pgx.Tx, a Attempt) (Attempt, error) {
 	have, err := oneAttempt(ctx, tx, "a.run = $1 and a.stage = $2 and a.number = $3", a.Run, a.Stage, a.Number)
 	if err != nil {
 		return have, err
 	}
 	if have.Kind != a.Kind || have.Config != a.Config || have.CacheKey != a.CacheKey {
-		return have, diverged("%s is stored already and has another kind, config or cache key", a.subject().named())
+		return have, diverged("%s is stored already and has another kind, config or cache key", a.subject().displayName())
 	}
 	return have, nil
 }
 
-// ended reports whether an attempt in this state has come to its end.
+// finishStream reports whether an attempt in this state has come to its end.
 func ended(s trimtab.AttemptStatus) bool {
 	switch s {
 	case trimtab.AttemptQueued, trimtab.AttemptRunning, trimtab.AttemptRetrying:
@@ -219,7 +219,7 @@ func zipMetrics(names []string, values []float64) []trimtab.Metric {
 }
 
 func oneAttempt(ctx context.Context, q querier, where string, args ...any) (Attempt, error) {
-	found, err := collect(ctx, q, scanAttempt, selectAttempt+"where "+where, args...)
+	found, err := queryRows(ctx, q, scanAttempt, selectAttempt+"where "+where, args...)
 	if err == nil && len(found) == 0 {
 		err = pgx.ErrNoRows
 	}
@@ -240,13 +240,13 @@ func (s *Store) Attempt(ctx context.Context, id int64) (Attempt, error) {
 	if errors.Is(err, pgx.ErrNoRows) {
 		return a, attemptNotFound()
 	}
-	return a, fault(ctx, "reading an attempt", err)
+	return a, wrapError(ctx, "reading an attempt", err)
 }
 
 // Attempts lists the attempts of a run (its full id) in the order in which they were created.
 func (s *Store) Attempts(ctx context.Context, run string) ([]Attempt, error) {
-	attempts, err := collect(ctx, s.pool, scanAttempt, selectAttempt+"where a.run = $1 order by a.id", run)
-	return attempts, fault(ctx, "listing the attempts of run "+run, err)
+	attempts, err := queryRows(ctx, s.pool, scanAttempt, selectAttempt+"where a.run = $1 order by a.id", run)
+	return attempts, wrapError(ctx, "listing the attempts of run "+run, err)
 }
 
 // LastStages maps each of these runs to the stage of its newest attempt; runs without one are left out.
@@ -254,13 +254,13 @@ func (s *Store) LastStages(ctx context.Context, runs []string) (map[string]strin
 	type last struct {
 		Run, Stage string
 	}
-	rows, err := collect(ctx, s.pool, pgx.RowToStructByPos[last],
+	rows, err := queryRows(ctx, s.pool, pgx.RowToStructByPos[last],
 		"select distinct on (run) run, stage from attempt where run = any($1) order by run, id desc", runs)
 	stages := make(map[string]string, len(rows))
 	for _, r := range rows {
 		stages[r.Run] = r.Stage
 	}
-	return stages, fault(ctx, "finding the last stages of runs", err)
+	return stages, wrapError(ctx, "finding the last stages of runs", err)
 }
 
 // Reusable returns the newest attempt with that cache key that was completed,
@@ -271,11 +271,11 @@ func (s *Store) Reusable(ctx context.Context, cacheKey trimtab.Digest) (Attempt,
 	if errors.Is(err, pgx.ErrNoRows) {
 		return a, false, nil
 	}
-	return a, err == nil, fault(ctx, "looking for a reusable attempt", err)
+	return a, err == nil, wrapError(ctx, "looking for a reusable attempt", err)
 }
 
-// state is what a change of an attempt has to know.
-type state struct {
+// attemptState is what a change of an attempt has to know.
+type attemptState struct {
 	of     subject
 	status trimtab.AttemptStatus
 	steps  int
@@ -283,7 +283,7 @@ type state struct {
 	error  []byte
 }
 
-func lockState(ctx context.Context, tx pgx.Tx, id int64) (st state, err error) {
+func lockAttemptState(ctx context.Context, tx pgx.Tx, id int64) (st attemptState, err error) {
 	err = tx.QueryRow(ctx, `
 		select a.run, a.stage, a.number, s.status, s.steps, s.build, s.error
 		from attempt_state s join attempt a on a.id = s.attempt where s.attempt = $1 for update of s`, id).
@@ -294,14 +294,14 @@ func lockState(ctx context.Context, tx pgx.Tx, id int64) (st state, err error) {
 	return st, err
 }
 
-// setState updates an attempt's state.
-func setState(ctx context.Context, tx pgx.Tx, id int64, st state) error {
+// updateAttemptState updates an attempt's state.
+func updateAttemptState(ctx context.Context, tx pgx.Tx, id int64, st attemptState) error {
 	_, err := tx.Exec(ctx, `
 		update attempt_state set status = $2, steps = $3, build = $4, error = $5,
 			started_at = coalesce(started_at, case when $6 then clock_timestamp() end),
 			ended_at = case when $7 then coalesce(ended_at, clock_timestamp()) end
 		where attempt = $1`,
-		id, st.status, st.steps, clean(st.build), json.RawMessage(st.error), st.status == trimtab.AttemptRunning, ended(st.status))
+		id, st.status, st.steps, storableText(st.build), json.RawMessage(st.error), st.status == trimtab.AttemptRunning, ended(st.status))
 	return err
 }
 
@@ -314,7 +314,7 @@ func (s *Store) StartAttempt(ctx context.Context, id int64, token int64, steps i
 		if _, err := holdFence(ctx, tx, id, token); err != nil {
 			return err
 		}
-		st, err := lockState(ctx, tx, id)
+		st, err := lockAttemptState(ctx, tx, id)
 		if err != nil {
 			return err
 		}
@@ -322,26 +322,26 @@ func (s *Store) StartAttempt(ctx context.Context, id int64, token int64, steps i
 			return attemptClosed(st.of, st.status)
 		}
 		was := st.status
-		if was == trimtab.AttemptRunning && st.steps == steps && st.build == clean(buildID) {
+		if was == trimtab.AttemptRunning && st.steps == steps && st.build == storableText(buildID) {
 			return nil
 		}
 		st.status, st.steps, st.build, st.error = trimtab.AttemptRunning, steps, buildID, nil
-		if err := setState(ctx, tx, id, st); err != nil {
+		if err := updateAttemptState(ctx, tx, id, st); err != nil {
 			return err
 		}
-		return record(ctx, tx, st.of, "worker", "attempt_started",
-			map[string]any{"build": buildID, "data": printable(data), "from": was, "kernels": kernels, "steps": steps, "token": token})
+		return appendEvent(ctx, tx, st.of, "worker", "attempt_started",
+			map[string]any{"build": buildID, "data": finiteMetrics(data), "from": was, "kernels": kernels, "steps": steps, "token": token})
 	})
 }
 
 func attemptClosed(of subject, status trimtab.AttemptStatus) error {
-	return trimtab.NewError(trimtab.Conflict, "attempt_closed", "rerun the stage for a new attempt", "%s is %s already", of.named(), status)
+	return trimtab.NewError(trimtab.Conflict, "attempt_closed", "rerun the stage for a new attempt", "%s is %s already", of.displayName(), status)
 }
 
 // SetAttemptStatus changes the state of an attempt. The same state again changes nothing and tells no event.
 func (s *Store) SetAttemptStatus(ctx context.Context, id int64, status trimtab.AttemptStatus, e *trimtab.Error, actor string) error {
 	return s.write(ctx, "setting the status of an attempt", func(tx pgx.Tx) error {
-		st, err := lockState(ctx, tx, id)
+		st, err := lockAttemptState(ctx, tx, id)
 		if err != nil {
 			return err
 		}
@@ -349,20 +349,20 @@ func (s *Store) SetAttemptStatus(ctx context.Context, id int64, status trimtab.A
 	})
 }
 
-func changeStatus(ctx context.Context, tx pgx.Tx, id int64, st state, status trimtab.AttemptStatus, e *trimtab.Error, actor, reason string) error {
+func changeStatus(ctx context.Context, tx pgx.Tx, id int64, st attemptState, status trimtab.AttemptStatus, e *trimtab.Error, actor, reason string) error {
 	was, failure := st.status, errorJSON(e)
 	if was == status && string(st.error) == string(failure) {
 		return nil
 	}
 	st.status, st.error = status, failure
-	if err := setState(ctx, tx, id, st); err != nil {
+	if err := updateAttemptState(ctx, tx, id, st); err != nil {
 		return err
 	}
 	body := map[string]any{"error": e, "from": was, "status": status}
 	if reason != "" {
 		body["reason"] = reason
 	}
-	return record(ctx, tx, st.of, actor, "attempt_status", body)
+	return appendEvent(ctx, tx, st.of, actor, "attempt_status", body)
 }
 
 // CompleteAttempt writes the outputs and final metrics of an attempt and makes
@@ -373,13 +373,13 @@ func (s *Store) CompleteAttempt(ctx context.Context, id int64, token int64, outp
 		if _, err := holdFence(ctx, tx, id, token); err != nil {
 			return err
 		}
-		st, err := lockState(ctx, tx, id)
+		st, err := lockAttemptState(ctx, tx, id)
 		if err != nil {
 			return err
 		}
 		switch {
 		case st.status == trimtab.AttemptCompleted:
-			return sameResult(ctx, tx, id, outputs, metrics)
+			return checkSameResult(ctx, tx, id, outputs, metrics)
 		case ended(st.status) && st.status != trimtab.AttemptFailed:
 			return attemptClosed(st.of, st.status)
 		}
@@ -387,14 +387,14 @@ func (s *Store) CompleteAttempt(ctx context.Context, id int64, token int64, outp
 			return err
 		}
 		st.status, st.error = trimtab.AttemptCompleted, nil
-		if err := setState(ctx, tx, id, st); err != nil {
+		if err := updateAttemptState(ctx, tx, id, st); err != nil {
 			return err
 		}
-		return record(ctx, tx, st.of, "worker", "attempt_completed", map[string]any{"metrics": printable(metrics), "outputs": outputs})
+		return appendEvent(ctx, tx, st.of, "worker", "attempt_completed", map[string]any{"metrics": finiteMetrics(metrics), "outputs": outputs})
 	})
 }
 
-func sameResult(ctx context.Context, tx pgx.Tx, id int64, outputs []trimtab.Named, metrics []trimtab.Metric) error {
+func checkSameResult(ctx context.Context, tx pgx.Tx, id int64, outputs []trimtab.Named, metrics []trimtab.Metric) error {
 	have, err := oneAttempt(ctx, tx, "a.id = $1", id)
 	if err != nil {
 		return err
@@ -403,21 +403,21 @@ func sameResult(ctx context.Context, tx pgx.Tx, id int64, outputs []trimtab.Name
 		return a.Name == b.Name && math.Float64bits(a.Value) == math.Float64bits(b.Value)
 	}
 	if !slices.Equal(have.Outputs, outputs) || !slices.EqualFunc(have.Metrics, metrics, sameBits) {
-		return diverged("%s is completed already with other outputs or metrics", have.subject().named())
+		return diverged("%s is completed already with other outputs or metrics", have.subject().displayName())
 	}
 	return nil
 }
 
 // markStale makes the completed, reused and skipped attempts of these stages stale: what they used was made again.
 func markStale(ctx context.Context, tx pgx.Tx, run string, stages []string, actor, reason string) error {
-	ids, err := collect(ctx, tx, pgx.RowTo[int64], `
+	ids, err := queryRows(ctx, tx, pgx.RowTo[int64], `
 		select a.id from attempt a join attempt_state s on s.attempt = a.id
 		where a.run = $1 and a.stage = any($2) and s.status in ('completed', 'reused', 'skipped') order by a.id`, run, stages)
 	if err != nil {
 		return err
 	}
 	for _, id := range ids {
-		st, err := lockState(ctx, tx, id)
+		st, err := lockAttemptState(ctx, tx, id)
 		if err != nil {
 			return err
 		}

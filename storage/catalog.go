@@ -5,8 +5,8 @@ package storage
 // The columns read are there in Postgres 13 to 18; what deparsed text would hide, such as a function that an implicit
 // cast calls, is named in "calls".
 
-// made are the things that the migrations make: those in a database are held against migrations/schema.txt.
-var made = []string{
+// migratedObjects are the things that the migrations make: those in a database are held against migrations/schema.txt.
+var migratedObjects = []string{
 	// tables, views and sequences
 	`select case c.relkind when 'v' then 'view' when 'S' then 'sequence' else 'table' end, '', c.relname, concat_ws(', ',
 		case c.relkind when 'r' then 'ordinary' when 'm' then 'materialized view' when 'f' then 'foreign'
@@ -179,8 +179,8 @@ var made = []string{
 		where c.oid = 'pg_catalog.pg_roles'::regclass`,
 }
 
-// beside are things that no migration makes, and that may change what the schema means or who may do what.
-var beside = []string{
+// unmanagedObjects are things that no migration makes, and that may change what the schema means or who may do what.
+var unmanagedObjects = []string{
 	// owners: all belong to who owns the events
 	`with o (owner) as (select relowner from pg_class where oid = 'public.event'::regclass), things (name, owner) as (
 		select case relkind when 'S' then 'sequence ' when 'v' then 'view ' else 'table ' end || relname, relowner

@@ -54,7 +54,7 @@ func (s *Store) Commit(ctx context.Context, attempt int64, token int64, reports 
 		if !isNew {
 			c = nil
 		}
-		return record(ctx, tx, of, "worker", "steps_committed", commitBody(reports, added, c))
+		return appendEvent(ctx, tx, of, "worker", "steps_committed", commitBody(reports, added, c))
 	})
 }
 
@@ -97,12 +97,12 @@ func putSteps(ctx context.Context, tx pgx.Tx, attempt int64, of subject, reports
 			rollouts = append(rollouts, rolloutRow(attempt, r.Step, &r.Report.Rollouts[i]))
 		}
 	}
-	steps, timings, numbers, episodes := stepLoad.about(of), timingLoad.about(of), metricLoad.about(of), rolloutLoad.about(of)
+	steps, timings, numbers, episodes := stepLoad.forAttempt(of), timingLoad.forAttempt(of), metricLoad.forAttempt(of), rolloutLoad.forAttempt(of)
 	loads := []load{steps, numbers, timings}
 	if len(rollouts) > 0 {
 		loads = append(loads, episodes)
 	}
-	if err := twins(ctx, tx, loads...); err != nil {
+	if err := createStagingTables(ctx, tx, loads...); err != nil {
 		return 0, err
 	}
 	added, err = steps.write(ctx, tx, len(reports), func(i int) ([]any, error) {
@@ -145,7 +145,7 @@ func countSteps(ctx context.Context, tx pgx.Tx, attempt int64, of subject, repor
 	} else if err != nil {
 		return err
 	}
-	return diverged("step %d of %s is stored already with other metrics or rollouts", step, of.named())
+	return diverged("step %d of %s is stored already with other metrics or rollouts", step, of.displayName())
 }
 
 func rowsOf(rows [][]any) func(i int) ([]any, error) {
@@ -165,7 +165,7 @@ func putCheckpoint(ctx context.Context, tx pgx.Tx, attempt int64, of subject, c 
 	var have trimtab.Digest
 	err = tx.QueryRow(ctx, "select digest from checkpoint where attempt = $1 and step = $2", attempt, c.Step).Scan(&have)
 	if err == nil && have != c.Digest {
-		err = diverged("the checkpoint of %s before step %d is stored already as %s, and now is %s", of.named(), c.Step, have.Short(), c.Digest.Short())
+		err = diverged("the checkpoint of %s before step %d is stored already as %s, and now is %s", of.displayName(), c.Step, have.Short(), c.Digest.Short())
 	}
 	return false, err
 }
@@ -185,7 +185,7 @@ func (s *Store) ReportDamage(ctx context.Context, attempt, token int64, c Checkp
 		if err != nil || gone && reported {
 			return err
 		}
-		return record(ctx, tx, of, "worker", "checkpoint_damaged", map[string]any{"digest": c.Digest, "error": e, "gone": gone, "step": c.Step})
+		return appendEvent(ctx, tx, of, "worker", "checkpoint_damaged", map[string]any{"digest": c.Digest, "error": e, "gone": gone, "step": c.Step})
 	})
 }
 
@@ -213,7 +213,7 @@ func (s *Store) LatestCheckpoint(ctx context.Context, attempt int64) (Checkpoint
 	if errors.Is(err, pgx.ErrNoRows) {
 		return c, false, nil
 	}
-	return c, err == nil, fault(ctx, "reading the checkpoint of an attempt", err)
+	return c, err == nil, wrapError(ctx, "reading the checkpoint of an attempt", err)
 }
 
 // FindCheckpoint returns the checkpoint of any attempt of a stage whose digest, with or without "sha256:", begins with
@@ -227,11 +227,11 @@ func (s *Store) FindCheckpoint(ctx context.Context, run, stage, prefix string) (
 	if errors.Is(err, pgx.ErrNoRows) {
 		return c, notFound("checkpoint", prefix, fmt.Sprintf("stage %s of the run has none like it: rerun from the beginning", stage))
 	}
-	return c, fault(ctx, "reading a checkpoint of stage "+stage, err)
+	return c, wrapError(ctx, "reading a checkpoint of stage "+stage, err)
 }
 
 // Checkpoints lists the checkpoints of an attempt, ordered by step.
 func (s *Store) Checkpoints(ctx context.Context, attempt int64) ([]Checkpoint, error) {
-	rows, err := collect(ctx, s.pool, pgx.RowToStructByPos[Checkpoint], selectCheckpoint+"order by step", attempt)
-	return rows, fault(ctx, "reading the checkpoints of an attempt", err)
+	rows, err := queryRows(ctx, s.pool, pgx.RowToStructByPos[Checkpoint], selectCheckpoint+"order by step", attempt)
+	return rows, wrapError(ctx, "reading the checkpoints of an attempt", err)
 }

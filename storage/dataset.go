@@ -30,24 +30,24 @@ type DatasetVersion struct {
 	CreatedAt time.Time      // when the dataset was last frozen to it
 }
 
-// Counts says what AddItems found.
-type Counts struct {
+// ImportCounts says what AddItems found.
+type ImportCounts struct {
 	Added   int // new in the dataset
 	Present int // in it already, or twice in the call
 }
 
-// AddItems is AddFrom for items that are at hand.
-func (s *Store) AddItems(ctx context.Context, dataset string, kind trimtab.Kind, items []trimtab.Item, actor string) (Counts, error) {
+// AddItems is ImportItems for items that are at hand.
+func (s *Store) AddItems(ctx context.Context, dataset string, kind trimtab.Kind, items []trimtab.Item, actor string) (ImportCounts, error) {
 	return s.AddItemsOf(ctx, dataset, kind, items, nil, actor)
 }
 
 // AddItemsOf is AddItems for items that were read from files, which it writes
 // down beside them. Files that bring nothing new are not told.
-func (s *Store) AddItemsOf(ctx context.Context, dataset string, kind trimtab.Kind, items []trimtab.Item, files []ImportedFile, actor string) (Counts, error) {
-	return s.AddFrom(ctx, dataset, kind, actor, func(add Add) ([]ImportedFile, error) { return files, addAll(items, add) })
+func (s *Store) AddItemsOf(ctx context.Context, dataset string, kind trimtab.Kind, items []trimtab.Item, files []ImportedFile, actor string) (ImportCounts, error) {
+	return s.ImportItems(ctx, dataset, kind, actor, func(add AddFunc) ([]ImportedFile, error) { return files, addAll(items, add) })
 }
 
-func addAll(items []trimtab.Item, add Add) error {
+func addAll(items []trimtab.Item, add AddFunc) error {
 	for _, item := range items {
 		var digest trimtab.Digest
 		if item != nil { // add says what is wrong with nil
@@ -75,24 +75,24 @@ func (s *Store) Freeze(ctx context.Context, dataset, actor string) (DatasetVersi
 	return v, err
 }
 
-// live is the condition of what a freeze takes of dataset $1, whose items lie in table $2: not what was erased, nor
+// liveItems is the condition of what a freeze takes of dataset $1, whose items lie in table $2: not what was erased, nor
 // what the events $3 added and a split replaced.
-const live = "dataset = $1 and event <> all($3) and not exists (select from erasure where relation = $2 and digest = item)"
+const liveItems = "dataset = $1 and event <> all($3) and not exists (select from erasure where relation = $2 and digest = item)"
 
 // freezeAll is Freeze of a dataset that is locked.
 func freezeAll(ctx context.Context, tx pgx.Tx, dataset string, kind trimtab.Kind, actor string) (DatasetVersion, error) {
 	var tree trimtab.Merkle
 	v := DatasetVersion{Dataset: dataset, Kind: kind}
-	before, err := replaced(ctx, tx, dataset)
+	before, err := replacedEvents(ctx, tx, dataset)
 	if err != nil {
 		return v, err
 	}
 	args := []any{dataset, itemTable[kind], before}
-	if err := eachDigest(ctx, tx, tree.Add, "select item from dataset_item where "+live+" order by item", args...); err != nil {
+	if err := eachDigest(ctx, tx, tree.Add, "select item from dataset_item where "+liveItems+" order by item", args...); err != nil {
 		return v, err
 	}
 	v.Digest, v.Items = tree.Root(), tree.Len()
-	return v, putVersion(ctx, tx, &v, actor, "select $4, item, 1 from dataset_item where "+live+" order by item", append(args, v.Digest)...)
+	return v, putVersion(ctx, tx, &v, actor, "select $4, item, 1 from dataset_item where "+liveItems+" order by item", append(args, v.Digest)...)
 }
 
 // FreezeItems makes exactly these items, copies kept, a version of the dataset, in one transaction. They are also
@@ -103,7 +103,7 @@ func (s *Store) FreezeItems(ctx context.Context, dataset string, kind trimtab.Ki
 		if err := ensureDataset(ctx, tx, dataset, kind, actor); err != nil {
 			return err
 		}
-		a, err := newAdding(ctx, tx, kind)
+		a, err := newItemImport(ctx, tx, kind)
 		if err != nil {
 			return err
 		}
@@ -114,7 +114,7 @@ func (s *Store) FreezeItems(ctx context.Context, dataset string, kind trimtab.Ki
 		}); err != nil {
 			return err
 		}
-		if _, err := a.settle(ctx, dataset, actor); err != nil {
+		if _, err := a.finish(ctx, dataset, actor); err != nil {
 			return err
 		}
 		v.Digest = trimtab.MerkleRoot(digests)
@@ -132,7 +132,7 @@ func ensureDataset(ctx context.Context, tx pgx.Tx, name string, kind trimtab.Kin
 		return err
 	}
 	if tag.RowsAffected() == 1 {
-		return record(ctx, tx, datasetSubject(name), actor, "dataset_created", map[string]any{"kind": kind})
+		return appendEvent(ctx, tx, datasetSubject(name), actor, "dataset_created", map[string]any{"kind": kind})
 	}
 	have, err := lockDataset(ctx, tx, name)
 	if err == nil && have != kind {
@@ -164,7 +164,7 @@ func putVersion(ctx context.Context, tx pgx.Tx, v *DatasetVersion, actor, items 
 		return trimtab.NewError(trimtab.Conflict, "dataset_empty", "add items with `trimtab data import`",
 			"dataset %q has no items to freeze", v.Dataset)
 	}
-	if err := joinMany(ctx, tx, v.Items); err != nil {
+	if err := avoidNestedLoops(ctx, tx, v.Items); err != nil {
 		return err
 	}
 	tag, err := tx.Exec(ctx, "insert into dataset_version (digest, kind, items) values ($1, $2, $3) on conflict do nothing",
@@ -192,11 +192,11 @@ func nameVersion(ctx context.Context, tx pgx.Tx, v *DatasetVersion, actor string
 		return err
 	}
 	err = tx.QueryRow(ctx, "insert into dataset_freeze (dataset, version, actor) values ($1, $2, $3) returning created_at",
-		v.Dataset, v.Digest, clean(actor)).Scan(&v.CreatedAt)
+		v.Dataset, v.Digest, storableText(actor)).Scan(&v.CreatedAt)
 	if err != nil {
 		return err
 	}
-	return record(ctx, tx, datasetSubject(v.Dataset), actor, "dataset_frozen", map[string]any{"version": v.Digest, "items": v.Items})
+	return appendEvent(ctx, tx, datasetSubject(v.Dataset), actor, "dataset_frozen", map[string]any{"version": v.Digest, "items": v.Items})
 }
 
 // Datasets lists every dataset by name.
@@ -219,7 +219,7 @@ func (s *Store) Dataset(ctx context.Context, name string) (Dataset, error) {
 func (s *Store) datasets(ctx context.Context, name string) ([]Dataset, error) {
 	var found []Dataset
 	err := s.read(ctx, "reading datasets", func(tx pgx.Tx) (err error) {
-		found, err = collect(ctx, tx, func(row pgx.CollectableRow) (d Dataset, err error) {
+		found, err = queryRows(ctx, tx, func(row pgx.CollectableRow) (d Dataset, err error) {
 			err = row.Scan(&d.Name, &d.Kind, &d.Items, &d.CreatedAt)
 			return d, err
 		}, `select name, kind, (select coalesce(sum((convert_from(body, 'UTF8')::json ->> 'added')::bigint) filter (where type = 'items_added'), 0)
@@ -229,7 +229,7 @@ func (s *Store) datasets(ctx context.Context, name string) ([]Dataset, error) {
 		if err != nil {
 			return err
 		}
-		versions, err := frozen(ctx, tx, "$1 = '' or f.dataset = $1", name)
+		versions, err := frozenVersions(ctx, tx, "$1 = '' or f.dataset = $1", name)
 		for i := range found {
 			for _, v := range versions {
 				if v.Dataset == found[i].Name {
@@ -242,8 +242,8 @@ func (s *Store) datasets(ctx context.Context, name string) ([]Dataset, error) {
 	return found, err
 }
 
-// Summary counts what a frozen version holds, copies counted.
-type Summary struct {
+// VersionSummary counts what a frozen version holds, copies counted.
+type VersionSummary struct {
 	HeldOut   int // items of the split test
 	Pairs     int // comparisons of rankings, ties left out
 	Longer    int // twice the pairs whose better response is the longer one, and once those of equal length
@@ -252,20 +252,20 @@ type Summary struct {
 	Agreed    int // those of Common that both ordered alike
 }
 
-// Summary returns what was counted of a version when it was frozen; false of a version that had erased items when
+// VersionSummary returns what was counted of a version when it was frozen; false of a version that had erased items when
 // counts began to be kept, and of what is no version.
-func (s *Store) Summary(ctx context.Context, version trimtab.Digest) (Summary, bool, error) {
-	found, err := collect(ctx, s.pool, pgx.RowToStructByPos[Summary],
+func (s *Store) Summary(ctx context.Context, version trimtab.Digest) (VersionSummary, bool, error) {
+	found, err := queryRows(ctx, s.pool, pgx.RowToStructByPos[VersionSummary],
 		"select held_out, pairs, longer, labellers, common, agreed from dataset_summary where version = $1", version)
 	if err != nil || len(found) == 0 {
-		return Summary{}, false, fault(ctx, "reading the counts of "+version.Short(), err)
+		return VersionSummary{}, false, wrapError(ctx, "reading the counts of "+version.Short(), err)
 	}
 	return found[0], true, nil
 }
 
-// frozen lists the versions that datasets had, newest freeze first, each once a dataset.
-func frozen(ctx context.Context, q querier, where string, args ...any) ([]DatasetVersion, error) {
-	return collect(ctx, q, func(row pgx.CollectableRow) (v DatasetVersion, err error) {
+// frozenVersions lists the versions that datasets had, newest freeze first, each once a dataset.
+func frozenVersions(ctx context.Context, q querier, where string, args ...any) ([]DatasetVersion, error) {
+	return queryRows(ctx, q, func(row pgx.CollectableRow) (v DatasetVersion, err error) {
 		err = row.Scan(&v.Dataset, &v.Kind, &v.Digest, &v.Items, &v.Erased, &v.CreatedAt)
 		return v, err
 	}, `select f.dataset, v.kind, v.digest, v.items,
@@ -280,12 +280,12 @@ func frozen(ctx context.Context, q querier, where string, args ...any) ([]Datase
 // "dataset_ambiguous".
 func (s *Store) ResolveDataset(ctx context.Context, ref string) (DatasetVersion, error) {
 	if d, err := trimtab.ParseDigest(ref); err == nil {
-		found, err := frozen(ctx, s.pool, "v.digest = $1", d)
+		found, err := frozenVersions(ctx, s.pool, "v.digest = $1", d)
 		return s.oneVersion(ctx, ref, found, err)
 	}
 	name, prefix, _ := strings.Cut(ref, "@")
 	prefix = strings.TrimPrefix(prefix, "sha256:")
-	found, err := frozen(ctx, s.pool, "f.dataset = $1 and starts_with(v.digest, 'sha256:' || $2)", name, prefix)
+	found, err := frozenVersions(ctx, s.pool, "f.dataset = $1 and starts_with(v.digest, 'sha256:' || $2)", name, prefix)
 	if prefix != "" && len(found) > 1 {
 		return DatasetVersion{}, trimtab.NewError(trimtab.Usage, "dataset_ambiguous", "write more digits",
 			"%q is the beginning of %d versions", ref, len(found))
@@ -303,7 +303,7 @@ func (s *Store) ResolveDataset(ctx context.Context, ref string) (DatasetVersion,
 func (s *Store) oneVersion(ctx context.Context, ref string, found []DatasetVersion, err error) (DatasetVersion, error) {
 	switch {
 	case err != nil:
-		return DatasetVersion{}, fault(ctx, "finding dataset "+ref, err)
+		return DatasetVersion{}, wrapError(ctx, "finding dataset "+ref, err)
 	case len(found) == 0:
 		return DatasetVersion{}, datasetNotFound(ref)
 	}
@@ -399,20 +399,20 @@ func checkRoot(ctx context.Context, tx pgx.Tx, version trimtab.Digest) error {
 		return err
 	}
 	if root := tree.Root(); root != version {
-		return mismatch("the items of dataset version %s have the root %s", version, root)
+		return digestMismatch("the items of dataset version %s have the root %s", version, root)
 	}
 	return nil
 }
 
-func mismatch(format string, args ...any) error {
+func digestMismatch(format string, args ...any) error {
 	return trimtab.NewError(trimtab.Verification, "dataset_digest_mismatch",
 		"the record was changed from outside: restore the database from a backup, or import and freeze the data again", format, args...)
 }
 
 // Items are read from the database in batches: so many, or fewer if they are long.
 const (
-	readAtOnce = 200
-	readBytes  = 4 << 20
+	pageItems = 200
+	pageBytes = 4 << 20
 )
 
 // eachVerified calls f with the items of a version, each held against its digest.
@@ -421,9 +421,9 @@ func eachVerified(ctx context.Context, tx pgx.Tx, kind trimtab.Kind, version tri
 		Item   trimtab.Digest
 		Copies int
 	}
-	most := readAtOnce
+	most := pageItems
 	for last := ""; ; {
-		entries, err := collect(ctx, tx, pgx.RowToStructByPos[entry],
+		entries, err := queryRows(ctx, tx, pgx.RowToStructByPos[entry],
 			"select item, copies from dataset_version_item where version = $1 and item > $2 order by item limit $3", version, last, most)
 		if err != nil || len(entries) == 0 {
 			return err
@@ -440,7 +440,7 @@ func eachVerified(ctx context.Context, tx pgx.Tx, kind trimtab.Kind, version tri
 		size := 0
 		for i, e := range entries {
 			if i >= len(found) || found[i].digest != e.Item || trimtab.DigestOf(found[i].item.Canonical()) != e.Item {
-				return mismatch("item %s of dataset version %s is not there, or not what its digest says", e.Item, version)
+				return digestMismatch("item %s of dataset version %s is not there, or not what its digest says", e.Item, version)
 			}
 			size += textSize(found[i].item)
 			for range e.Copies {
@@ -449,6 +449,6 @@ func eachVerified(ctx context.Context, tx pgx.Tx, kind trimtab.Kind, version tri
 				}
 			}
 		}
-		most = max(1, min(readAtOnce, readBytes*len(entries)/max(1, size)))
+		most = max(1, min(pageItems, pageBytes*len(entries)/max(1, size)))
 	}
 }

@@ -44,12 +44,12 @@ func TestItemsComeBackAsTheyWere(t *testing.T) {
 		name := "sample-" + string(kind)
 		counts, err := s.AddItems(t.Context(), name, kind, append(items, items[0]), "ann")
 		must(t, err)
-		if counts != (storage.Counts{Added: len(items), Present: 1}) {
+		if counts != (storage.ImportCounts{Added: len(items), Present: 1}) {
 			t.Errorf("%s: %+v", kind, counts)
 		}
 		counts, err = s.AddItems(t.Context(), name, kind, items, "bob")
 		must(t, err)
-		if counts != (storage.Counts{Present: len(items)}) {
+		if counts != (storage.ImportCounts{Present: len(items)}) {
 			t.Errorf("%s again: %+v", kind, counts)
 		}
 		v, err := s.Freeze(t.Context(), name, "ann")

@@ -30,9 +30,9 @@ type Request struct {
 	From      trimtab.Digest
 }
 
-// told is the event's body. Two requests for the same have the same bytes.
-func (r Request) told() map[string]any {
-	told := map[string]any{"actor": clean(r.Actor), "decision": r.Decision, "reason": r.Reason}
+// event is the event's body. Two requests for the same have the same bytes.
+func (r Request) body() map[string]any {
+	told := map[string]any{"actor": storableText(r.Actor), "decision": r.Decision, "reason": r.Reason}
 	if r.Plan != "" {
 		told["from"], told["overrides"], told["plan"] = r.From, r.Overrides, r.Plan
 	}
@@ -55,14 +55,14 @@ func appendRequest(ctx context.Context, tx pgx.Tx, r Request) (sequence int64, e
 	if sequence, err = nextEvent(ctx, tx, r.subject()); err != nil {
 		return 0, err
 	}
-	return sequence, record(ctx, tx, r.subject(), "", "decision_requested", r.told()) // the actor is the session's role
+	return sequence, appendEvent(ctx, tx, r.subject(), "", "decision_requested", r.body()) // the actor is the session's role
 }
 
 // RefuseDecision records why a request was refused: nobody can have it taken after that.
 func (s *Store) RefuseDecision(ctx context.Context, r Request, why *trimtab.Error) error {
 	return s.write(ctx, "recording that a decision about run "+r.Run+" was refused", func(tx pgx.Tx) error {
 		told := map[string]any{"decision": r.Decision, "error": why, "request": r.Sequence}
-		return record(ctx, tx, r.subject(), "trimtab", "decision_refused", told)
+		return appendEvent(ctx, tx, r.subject(), "trimtab", "decision_refused", told)
 	})
 }
 
@@ -82,7 +82,7 @@ func (r Request) check(ctx context.Context, q querier, update string) (role stri
 	if r.Sequence == 0 {
 		return "", false, nil
 	}
-	want, err := encodeJSON(r.told())
+	want, err := canonicalJSON(r.body())
 	if err != nil {
 		return "", false, err
 	}
@@ -106,7 +106,7 @@ func (r Request) check(ctx context.Context, q querier, update string) (role stri
 
 // answered looks for what came of a request: true if the Update itself has taken it.
 func (r Request) answered(ctx context.Context, q querier, update string) (bool, error) {
-	bodies, err := collect(ctx, q, pgx.RowTo[[]byte], `
+	bodies, err := queryRows(ctx, q, pgx.RowTo[[]byte], `
 		select body from event where stream = $1 and sequence > $2 and type in ('decision', 'decision_refused')
 		order by sequence`, r.Run, r.Sequence)
 	if err != nil {
@@ -152,7 +152,7 @@ func (s *Store) RecordDecision(ctx context.Context, d Decision) error {
 		if err != nil {
 			return err
 		}
-		told, known, err := d.take(ctx, tx)
+		told, known, err := d.accept(ctx, tx)
 		if known || err != nil {
 			return err
 		}
@@ -161,12 +161,12 @@ func (s *Store) RecordDecision(ctx context.Context, d Decision) error {
 				return err
 			}
 		}
-		return record(ctx, tx, d.subject(), d.Actor, "decision", told)
+		return appendEvent(ctx, tx, d.subject(), d.Actor, "decision", told)
 	})
 }
 
 // lockAttempt locks the attempt that the decision is about; its id is 0 if it is about none.
-func (d Decision) lockAttempt(ctx context.Context, tx pgx.Tx) (id int64, st state, err error) {
+func (d Decision) lockAttempt(ctx context.Context, tx pgx.Tx) (id int64, st attemptState, err error) {
 	if d.Number == 0 {
 		return 0, st, nil
 	}
@@ -177,22 +177,22 @@ func (d Decision) lockAttempt(ctx context.Context, tx pgx.Tx) (id int64, st stat
 			"run %s has no attempt %d of %s", d.Run, d.Number, d.Stage)
 	}
 	if err == nil {
-		st, err = lockState(ctx, tx, id)
+		st, err = lockAttemptState(ctx, tx, id)
 	}
 	return id, st, err
 }
 
-// take checks the request under the lock of the run's stream, so that it is
+// accept checks the request under the lock of the run's stream, so that it is
 // taken once, and gives the body of the event decision. known says that the
 // decision is recorded already.
-func (d Decision) take(ctx context.Context, tx pgx.Tx) (told map[string]any, known bool, err error) {
+func (d Decision) accept(ctx context.Context, tx pgx.Tx) (told map[string]any, known bool, err error) {
 	details, err := json.Marshal(map[string]string{"decision": d.Decision, "reason": d.Reason})
 	if err != nil {
 		return nil, false, err
 	}
 	told = map[string]any{"decision": d.Decision, "details": json.RawMessage(details)}
 	if d.Sequence == 0 {
-		known, err = decided(ctx, tx, d.subject(), told, d.Actor)
+		known, err = alreadyRecorded(ctx, tx, d.subject(), told, d.Actor)
 		return told, known, err
 	}
 	if _, err := nextEvent(ctx, tx, d.subject()); err != nil {
@@ -203,10 +203,10 @@ func (d Decision) take(ctx context.Context, tx pgx.Tx) (told map[string]any, kno
 	return told, known, err
 }
 
-// decided reports whether the last decision about an attempt was this one, by
+// alreadyRecorded reports whether the last decision about an attempt was this one, by
 // this actor: a decision that an older build takes has no request to know it by.
-func decided(ctx context.Context, tx pgx.Tx, of subject, told map[string]any, actor string) (bool, error) {
-	raw, err := encodeJSON(told)
+func alreadyRecorded(ctx context.Context, tx pgx.Tx, of subject, told map[string]any, actor string) (bool, error) {
+	raw, err := canonicalJSON(told)
 	if err != nil {
 		return false, err
 	}
@@ -218,5 +218,5 @@ func decided(ctx context.Context, tx pgx.Tx, of subject, told map[string]any, ac
 	if errors.Is(err, pgx.ErrNoRows) {
 		return false, nil
 	}
-	return err == nil && bytes.Equal(last, raw) && by == clean(actor), err
+	return err == nil && bytes.Equal(last, raw) && by == storableText(actor), err
 }

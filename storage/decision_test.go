@@ -153,7 +153,7 @@ func TestRoleOfARequest(t *testing.T) {
 	ctx := t.Context()
 	app := storagetest.Open(t, urls.App)
 	newAttempt(t, app, "run-1")
-	ana, name := storagetest.Person(t, urls)
+	ana, name := storagetest.PersonRole(t, urls)
 	asked, err := storagetest.Open(t, ana).RequestDecision(ctx, storage.Request{Run: "run-1", Stage: "sft", Attempt: 1, Decision: "approve", Reason: "x", Actor: "root"})
 	must(t, err)
 	must(t, app.RecordDecision(ctx, storage.Decision{Request: asked, Number: 1, Update: "u1"}))

@@ -27,7 +27,7 @@ func putDocument(ctx context.Context, tx pgx.Tx, d trimtab.Digest, body []byte) 
 	if err != nil || tag.RowsAffected() == 0 {
 		return err
 	}
-	return record(ctx, tx, subject{stream: documents}, "trimtab", "document_kept", map[string]any{"digest": d})
+	return appendEvent(ctx, tx, subject{stream: documents}, "trimtab", "document_kept", map[string]any{"digest": d})
 }
 
 // Document returns the exact bytes with digest d: NotFound "document_not_found" when they are not here,
@@ -39,7 +39,7 @@ func (s *Store) Document(ctx context.Context, d trimtab.Digest) ([]byte, error) 
 	case errors.Is(err, pgx.ErrNoRows):
 		return nil, notFound("document", string(d), "")
 	case err != nil:
-		return nil, fault(ctx, "reading document "+d.Short(), err)
+		return nil, wrapError(ctx, "reading document "+d.Short(), err)
 	case trimtab.DigestOf(body) != d:
 		return nil, trimtab.NewError(trimtab.Verification, "document_digest_mismatch", "restore the database from a backup",
 			"document %s has other bytes than its digest says", d)

@@ -10,15 +10,15 @@ import (
 	"github.com/trimtab/trimtab"
 )
 
-// erasable are the tables whose rows hold text that may be erased.
-var erasable = []string{"text_item", "prompt", "demonstration", "ranking", "response"}
+// erasableTables are the tables whose rows hold text that may be erased.
+var erasableTables = []string{"text_item", "prompt", "demonstration", "ranking", "response"}
 
 // itemTable is the table of the items of a kind.
 var itemTable = map[trimtab.Kind]string{trimtab.KindText: "text_item", trimtab.KindPrompts: "prompt",
 	trimtab.KindDemonstrations: "demonstration", trimtab.KindRankings: "ranking"}
 
-// Erased is what an erasure did, or would do.
-type Erased struct {
+// ErasureResult is what an erasure did, or would do.
+type ErasureResult struct {
 	Items    []trimtab.Digest // whose text is gone
 	Already  []trimtab.Digest // that had been erased before
 	Rows     int              // rows whose text is gone: the items', and the responses' of rankings that no other ranking holds
@@ -30,19 +30,19 @@ type Erased struct {
 // a tombstone: versions that hold them keep their roots. What a split of the
 // dataset made of an item goes with it. With dry it says what
 // it would do and does nothing. An item that is not in the dataset is NotFound "item_not_found".
-func (s *Store) Erase(ctx context.Context, dataset string, items []trimtab.Digest, actor, reason string, dry bool) (Erased, error) {
-	var done Erased
+func (s *Store) Erase(ctx context.Context, dataset string, items []trimtab.Digest, actor, reason string, dry bool) (ErasureResult, error) {
+	var done ErasureResult
 	err := s.write(ctx, "erasing items of dataset "+dataset, func(tx pgx.Tx) error {
 		kind, err := lockDataset(ctx, tx, dataset)
 		if err != nil {
 			return err
 		}
-		done = Erased{}
-		items, err := withTwins(ctx, tx, dataset, kind, items)
+		done = ErasureResult{}
+		items, err := withSplitVariants(ctx, tx, dataset, kind, items)
 		if err != nil {
 			return err
 		}
-		if err := done.look(ctx, tx, dataset, itemTable[kind], items); err != nil || dry || len(done.Items) == 0 {
+		if err := done.plan(ctx, tx, dataset, itemTable[kind], items); err != nil || dry || len(done.Items) == 0 {
 			return err
 		}
 		return done.erase(ctx, tx, dataset, itemTable[kind], actor, reason)
@@ -50,8 +50,8 @@ func (s *Store) Erase(ctx context.Context, dataset string, items []trimtab.Diges
 	return done, err
 }
 
-// withTwins are items and those of the dataset that differ from them in their split alone: a split of the dataset made them.
-func withTwins(ctx context.Context, tx pgx.Tx, dataset string, kind trimtab.Kind, items []trimtab.Digest) ([]trimtab.Digest, error) {
+// withSplitVariants are items and those of the dataset that differ from them in their split alone: a split of the dataset made them.
+func withSplitVariants(ctx context.Context, tx pgx.Tx, dataset string, kind trimtab.Kind, items []trimtab.Digest) ([]trimtab.Digest, error) {
 	if kind == trimtab.KindText {
 		return items, nil
 	}
@@ -67,12 +67,12 @@ func withTwins(ctx context.Context, tx pgx.Tx, dataset string, kind trimtab.Kind
 			}
 		}
 	}
-	there, err := collect(ctx, tx, pgx.RowTo[trimtab.Digest], "select item from dataset_item where dataset = $1 and item = any($2) order by item", dataset, twins)
+	there, err := queryRows(ctx, tx, pgx.RowTo[trimtab.Digest], "select item from dataset_item where dataset = $1 and item = any($2) order by item", dataset, twins)
 	return slices.Concat(items, there), err
 }
 
-// look sorts out what is to be erased and what it touches.
-func (e *Erased) look(ctx context.Context, tx pgx.Tx, dataset, table string, items []trimtab.Digest) error {
+// loadStreams sorts out what is to be erased and what it touches.
+func (e *ErasureResult) plan(ctx context.Context, tx pgx.Tx, dataset, table string, items []trimtab.Digest) error {
 	for _, d := range items {
 		var there, gone bool
 		err := tx.QueryRow(ctx, `
@@ -90,7 +90,7 @@ func (e *Erased) look(ctx context.Context, tx pgx.Tx, dataset, table string, ite
 		}
 	}
 	var err error
-	e.Versions, err = collect(ctx, tx, pgx.RowTo[trimtab.Digest],
+	e.Versions, err = queryRows(ctx, tx, pgx.RowTo[trimtab.Digest],
 		"select distinct version from dataset_version_item where item = any($1) order by version", e.Items)
 	if err != nil || table == "text_item" {
 		return err
@@ -98,7 +98,7 @@ func (e *Erased) look(ctx context.Context, tx pgx.Tx, dataset, table string, ite
 	return tx.QueryRow(ctx, fmt.Sprintf("select count(*) from rollout where prompt in (select prompt from %s where digest = any($1))", table), e.Items).Scan(&e.Rollouts)
 }
 
-func (e *Erased) erase(ctx context.Context, tx pgx.Tx, dataset, table, actor, reason string) error {
+func (e *ErasureResult) erase(ctx context.Context, tx pgx.Tx, dataset, table, actor, reason string) error {
 	event, err := nextEvent(ctx, tx, datasetSubject(dataset))
 	if err != nil {
 		return err
@@ -108,7 +108,7 @@ func (e *Erased) erase(ctx context.Context, tx pgx.Tx, dataset, table, actor, re
 		rows = append(rows, [2]string{table, string(d)})
 	}
 	if table == "ranking" {
-		only, err := collect(ctx, tx, pgx.RowTo[string], `
+		only, err := queryRows(ctx, tx, pgx.RowTo[string], `
 			select distinct response::text from ranking_response p where ranking = any($1) and not exists (
 				select from ranking_response q where q.response = p.response and q.ranking <> all($1)
 					and not exists (select from erasure where relation = 'ranking' and digest = q.ranking))
@@ -129,28 +129,28 @@ func (e *Erased) erase(ctx context.Context, tx pgx.Tx, dataset, table, actor, re
 			e.Rows++
 		}
 	}
-	return record(ctx, tx, datasetSubject(dataset), actor, "items_erased", map[string]any{"items": e.Items, "reason": reason, "rows": e.Rows, "versions": e.Versions})
+	return appendEvent(ctx, tx, datasetSubject(dataset), actor, "items_erased", map[string]any{"items": e.Items, "reason": reason, "rows": e.Rows, "versions": e.Versions})
 }
 
 // ErasedItems are the erased items of a version, in order.
 func (s *Store) ErasedItems(ctx context.Context, version trimtab.Digest) ([]trimtab.Digest, error) {
-	found, err := collect(ctx, s.pool, pgx.RowTo[trimtab.Digest], `
+	found, err := queryRows(ctx, s.pool, pgx.RowTo[trimtab.Digest], `
 		select e.digest from dataset_version v join erasure e on e.relation = case v.kind
 			when 'text' then 'text_item' when 'prompts' then 'prompt' when 'demonstrations' then 'demonstration' else 'ranking' end
 		where v.digest = $1 and exists (select from dataset_version_item i where i.version = $1 and i.item = e.digest)
 		order by e.digest`, version)
-	return found, fault(ctx, "reading what was erased of "+version.Short(), err)
+	return found, wrapError(ctx, "reading what was erased of "+version.Short(), err)
 }
 
 const selectLeaves = "select item from dataset_version_item cross join lateral generate_series(1, copies) where version = $1 order by item"
 
 // Leaves are the digests of a version's items in order, each as often as it is in it: what its root is over.
 func (s *Store) Leaves(ctx context.Context, version trimtab.Digest) ([]trimtab.Digest, error) {
-	found, err := collect(ctx, s.pool, pgx.RowTo[trimtab.Digest], selectLeaves, version)
+	found, err := queryRows(ctx, s.pool, pgx.RowTo[trimtab.Digest], selectLeaves, version)
 	if err == nil && len(found) == 0 {
 		return nil, datasetNotFound(string(version))
 	}
-	return found, fault(ctx, "reading the items of "+version.Short(), err)
+	return found, wrapError(ctx, "reading the items of "+version.Short(), err)
 }
 
 // FoundItem is an item of a dataset that holds a text.
@@ -174,7 +174,7 @@ func (s *Store) FindItems(ctx context.Context, dataset, containing string) ([]Fo
 			trimtab.KindDemonstrations: `concat_ws(E'\n', t.prompt, t.completion)`,
 			trimtab.KindRankings:       `concat_ws(E'\n', t.prompt, (select string_agg(case when r.text = '' then convert_from(r.bytes, 'UTF8') else r.text end, E'\n' order by p.position) from ranking_response p join response r on r.digest = p.response where p.ranking = t.digest))`}[kind]
 		var err error
-		found, err = collect(ctx, tx, pgx.RowToStructByPos[FoundItem], fmt.Sprintf(`
+		found, err = queryRows(ctx, tx, pgx.RowToStructByPos[FoundItem], fmt.Sprintf(`
 			select digest, body, erased from (
 				select t.digest, %[2]s as body, exists (select from erasure e where e.relation = '%[1]s' and e.digest = t.digest) as erased
 				from dataset_item i join %[1]s t on t.digest = i.item where i.dataset = $1) x

@@ -12,9 +12,9 @@ import (
 	"github.com/trimtab/trimtab"
 )
 
-// fault turns what pgx says into an error for people: nil stays nil, an Error
+// wrapError turns what pgx says into an error for people: nil stays nil, an Error
 // of ours is kept as it is, and what passes by itself becomes Unavailable.
-func fault(ctx context.Context, doing string, err error) error {
+func wrapError(ctx context.Context, doing string, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -22,10 +22,10 @@ func fault(ctx context.Context, doing string, err error) error {
 		return e
 	}
 	if ctx.Err() != nil {
-		return gaveUp(ctx, doing)
+		return contextError(ctx, doing)
 	}
 	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return refusal(doing, e, err)
+		return serverError(doing, e, err)
 	}
 	if isConnectionFault(err) {
 		return unavailable(doing, err)
@@ -33,21 +33,21 @@ func fault(ctx context.Context, doing string, err error) error {
 	return fmt.Errorf("%s: %w", doing, err)
 }
 
-// gaveUp is the error of a call whose own context ended; it says why, if its caller did.
-func gaveUp(ctx context.Context, doing string) error {
+// contextError is the error of a call whose own context ended; it says why, if its caller did.
+func contextError(ctx context.Context, doing string) error {
 	if cause := context.Cause(ctx); !errors.Is(cause, ctx.Err()) {
 		return fmt.Errorf("%s: %w: %w", doing, ctx.Err(), cause)
 	}
 	return fmt.Errorf("%s: %w", doing, ctx.Err())
 }
 
-// refusal is the error for what the server itself answered.
-func refusal(doing string, e *pgconn.PgError, err error) error {
+// serverError is the error for what the server itself answered.
+func serverError(doing string, e *pgconn.PgError, err error) error {
 	switch {
 	case isDiskFull(e):
 		return trimtab.NewError(trimtab.Unavailable, "disk_full",
 			"free some space, or files, on the disk of Postgres; the work goes on by itself", "%s: the disk of Postgres is full: %w", doing, err)
-	case passesByItself(e.Code), endsSession(e):
+	case isTransient(e.Code), isFatalInternal(e):
 		return unavailable(doing, err)
 	case e.Code == "23503": // foreign key
 		noun, _, _ := strings.Cut(e.TableName, "_")
@@ -74,16 +74,16 @@ func refusal(doing string, e *pgconn.PgError, err error) error {
 	return fmt.Errorf("%s: %w", doing, err)
 }
 
-// Away reports whether an error is of a database that does not answer, or not now.
-func Away(err error) bool {
+// IsUnavailable reports whether an error is of a database that does not answer, or not now.
+func IsUnavailable(err error) bool {
 	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return passesByItself(e.Code) || isDiskFull(e) || endsSession(e)
+		return isTransient(e.Code) || isDiskFull(e) || isFatalInternal(e)
 	}
 	return isConnectionFault(err) || trimtab.AsError(err).Class == trimtab.Unavailable
 }
 
-// passesByItself lists the SQLSTATEs after which the same call may succeed.
-func passesByItself(code string) bool {
+// isTransient lists the SQLSTATEs after which the same call may succeed.
+func isTransient(code string) bool {
 	switch code {
 	case "57P01", "57P02", "57P03", "57P05", "25P03", // shutdown, crash, cannot connect now, idle session or transaction
 		"25006",          // a standby answered, or the server takes no writes
@@ -108,8 +108,8 @@ func isDiskFull(e *pgconn.PgError) bool {
 			strings.Contains(said, "could not write init file")) // when a session begins; it says no more than that
 }
 
-// endsSession reports whether the server gave the whole session up over trouble of its own.
-func endsSession(e *pgconn.PgError) bool {
+// isFatalInternal reports whether the server gave the whole session up over trouble of its own.
+func isFatalInternal(e *pgconn.PgError) bool {
 	return (e.SeverityUnlocalized == "FATAL" || e.SeverityUnlocalized == "PANIC") && strings.HasPrefix(e.Code, "XX")
 }
 

@@ -56,20 +56,20 @@ func TestFaults(t *testing.T) {
 		{notFound("run", "x", ""), trimtab.NotFound, "run_not_found"},
 	}
 	for _, c := range cases {
-		if e := trimtab.AsError(fault(t.Context(), "doing it", c.err)); e.Class != c.class || e.Type != c.typ {
+		if e := trimtab.AsError(wrapError(t.Context(), "doing it", c.err)); e.Class != c.class || e.Type != c.typ {
 			t.Errorf("%v: class %d type %s, want %d %s", c.err, e.Class, e.Type, c.class, c.typ)
 		}
-		if Away(c.err) != (c.class == trimtab.Unavailable) {
-			t.Errorf("%v: away is %v", c.err, Away(c.err))
+		if IsUnavailable(c.err) != (c.class == trimtab.Unavailable) {
+			t.Errorf("%v: away is %v", c.err, IsUnavailable(c.err))
 		}
 	}
-	if err := fault(t.Context(), "doing it", nil); err != nil {
+	if err := wrapError(t.Context(), "doing it", nil); err != nil {
 		t.Errorf("nothing is %v", err)
 	}
 	why := errors.New("stopping")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(why)
-	if err := fault(ctx, "doing it", pg("57014")); !errors.Is(err, context.Canceled) || !errors.Is(err, why) {
+	if err := wrapError(ctx, "doing it", pg("57014")); !errors.Is(err, context.Canceled) || !errors.Is(err, why) {
 		t.Errorf("a cancelled call says %v", err)
 	}
 }
@@ -77,7 +77,7 @@ func TestFaults(t *testing.T) {
 func TestClean(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{"": "", "plain é": "plain é", "a\x00b": "a�b", "\xff\xfe": "�", "é\xc3": "é�"} {
-		if got := clean(in); got != want {
+		if got := storableText(in); got != want {
 			t.Errorf("clean(%q) = %q, want %q", in, got, want)
 		}
 	}

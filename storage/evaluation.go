@@ -34,7 +34,7 @@ func (s *Store) PutEvaluation(ctx context.Context, run string, attempt int64, bo
 				return err
 			}
 		}
-		return record(ctx, tx, of, "worker", "evaluation_made", map[string]any{"document": d})
+		return appendEvent(ctx, tx, of, "worker", "evaluation_made", map[string]any{"document": d})
 	})
 }
 
@@ -45,7 +45,7 @@ func (s *Store) Evaluation(ctx context.Context, run string) (json.RawMessage, bo
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, false, nil
 	} else if err != nil {
-		return nil, false, fault(ctx, "reading the evaluation of run "+run, err)
+		return nil, false, wrapError(ctx, "reading the evaluation of run "+run, err)
 	}
 	body, err := s.Document(ctx, d)
 	return body, err == nil, err

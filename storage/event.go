@@ -27,14 +27,14 @@ type subject struct {
 	attempt       int
 }
 
-// record appends an event in the transaction of its fact. body becomes JSON with sorted keys.
-func record(ctx context.Context, tx pgx.Tx, of subject, actor, typ string, body map[string]any) error {
-	raw, err := encodeJSON(body)
+// appendEvent appends an event in the transaction of its fact. body becomes JSON with sorted keys.
+func appendEvent(ctx context.Context, tx pgx.Tx, of subject, actor, typ string, body map[string]any) error {
+	raw, err := canonicalJSON(body)
 	if err != nil {
 		return err
 	}
 	_, err = tx.Exec(ctx, "select append_event($1, $2, $3, $4, $5, $6)",
-		of.stream, clean(actor), typ, of.stage, of.attempt, raw)
+		of.stream, storableText(actor), typ, of.stage, of.attempt, raw)
 	return err
 }
 
@@ -44,8 +44,8 @@ func nextEvent(ctx context.Context, tx pgx.Tx, of subject) (sequence int64, err 
 	return sequence, err
 }
 
-// encodeJSON is JSON with sorted map keys, without HTML escapes or a final newline.
-func encodeJSON(v any) ([]byte, error) {
+// canonicalJSON is JSON with sorted map keys, without HTML escapes or a final newline.
+func canonicalJSON(v any) ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
@@ -57,10 +57,10 @@ func encodeJSON(v any) ([]byte, error) {
 
 // History returns the events of a run (its full id), or of one of its stages, in the order in which they happened.
 func (s *Store) History(ctx context.Context, run, stage string) ([]Event, error) {
-	events, err := collect(ctx, s.pool, scanEvent, `
+	events, err := queryRows(ctx, s.pool, scanEvent, `
 		select sequence, stream, at, actor, type, stage, attempt, body from event
 		where stream = $1 and ($2 = '' or stage = $2) order by sequence`, run, stage)
-	return events, fault(ctx, "reading the history of "+run, err)
+	return events, wrapError(ctx, "reading the history of "+run, err)
 }
 
 func scanEvent(row pgx.CollectableRow) (e Event, err error) {

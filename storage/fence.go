@@ -74,5 +74,5 @@ func lostFence(ctx context.Context, tx pgx.Tx, attempt, token int64) error {
 
 func fenced(of subject, token, have int64) error {
 	return trimtab.NewError(trimtab.Conflict, "fenced", "stop: the other worker goes on",
-		"%s belongs to token %d, not to %d", of.named(), have, token)
+		"%s belongs to token %d, not to %d", of.displayName(), have, token)
 }

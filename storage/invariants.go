@@ -9,8 +9,8 @@ import (
 
 // An invariant is something that holds of the record of a run at every instant, whatever was killed.
 type invariant struct {
-	name string // snake_case and stable
-	must string // what must hold
+	name        string // snake_case and stable
+	requirement string // what must hold
 	// query takes the run's id as $1 and returns one text for each thing that breaks the invariant.
 	query string
 }
@@ -23,7 +23,7 @@ type Finding struct {
 	Offenders []string // the first of them
 }
 
-// Add takes note of one more thing that breaks the invariant.
+// AddFunc takes note of one more thing that breaks the invariant.
 func (f *Finding) Add(offender string) {
 	f.Broken++
 	if len(f.Offenders) < maxOffenders {
@@ -60,7 +60,7 @@ func checkRun(ctx context.Context, tx pgx.Tx, run string) ([]Finding, error) {
 	}
 	findings := make([]Finding, len(invariants))
 	for i, inv := range invariants {
-		findings[i] = Finding{Name: inv.name, Must: inv.must}
+		findings[i] = Finding{Name: inv.name, Must: inv.requirement}
 		rows, err := tx.Query(ctx, fmt.Sprintf("select o, count(*) over () from (%s) broken (o) order by o collate \"C\" limit %d", inv.query, maxOffenders), run)
 		if err != nil {
 			return nil, fmt.Errorf("invariant %s: %w", inv.name, err)
@@ -77,10 +77,10 @@ func checkRun(ctx context.Context, tx pgx.Tx, run string) ([]Finding, error) {
 	return findings, nil
 }
 
-// tried is the attempts of the run with what is often asked of them: began is
+// attemptsCTE is the attempts of the run with what is often asked of them: began is
 // the first step that is theirs, until the step after the last in the record
 // (null without any), finished that they made outputs themselves.
-const tried = `with recursive tried as (
+const attemptsCTE = `with recursive tried as (
 	select a.id, a.stage, a.kind, a.number, a.config, a.cache_key, a.reused_from, a.from_checkpoint,
 		s.status, s.steps, s.build, s.error, s.ended_at,
 		a.stage || ' attempt ' || a.number as name,
@@ -90,14 +90,14 @@ const tried = `with recursive tried as (
 	from attempt a join attempt_state s on s.attempt = a.id where a.run = $1
 )`
 
-// told is the events of the run with their bodies as JSON.
-const told = `, told as (
+// recorded is the events of the run with their bodies as JSON.
+const eventsCTE = `, told as (
 	select e.sequence, e.type, e.stage, e.attempt, e.actor, replace(convert_from(e.body, 'UTF8'), '\u0000', '\ufffd')::json as body
 	from event e where e.stream = $1
 )`
 
-// planned is the attempts with the stage that the plan of their time has for them.
-const planned = `, planned as (
+// plannedCTE is the attempts with the stage that the plan of their time has for them.
+const plannedCTE = `, planned as (
 	select t.*, st.value as plan
 	from tried t
 	left join told born on born.type = 'attempt_created' and born.stage = t.stage and born.attempt = t.number
@@ -108,30 +108,30 @@ const planned = `, planned as (
 		on st.value->>'name' = t.stage
 )`
 
-// open are the states of an attempt that has not ended.
-const open = `('queued', 'running', 'retrying')`
+// openStatuses are the states of an attempt that has not ended.
+const openStatuses = `('queued', 'running', 'retrying')`
 
-// varying tells a metric that is in every step of an attempt ('always') from
+// metricPresence tells a metric that is in every step of an attempt ('always') from
 // one that comes with the first update of the policy and stays ('later'), and
 // from the validation at the end of an epoch ('eval').
-const varying = `case when m.name like 'eval\_%' then 'eval'
+const metricPresence = `case when m.name like 'eval\_%' then 'eval'
 	when m.name like 'policy/%' or m.name in ('loss/policy_avg', 'loss/ptx_avg', 'val/ratio', 'val/ratio_var') then 'later'
 	else 'always' end`
 
 var invariants = []invariant{
 	// What the steps of an attempt reported.
 	{
-		name: "steps_without_gap",
-		must: "the steps of an attempt are numbered without a gap from 0, or from the checkpoint that it began from",
-		query: tried + `
+		name:        "steps_without_gap",
+		requirement: "the steps of an attempt are numbered without a gap from 0, or from the checkpoint that it began from",
+		query: attemptsCTE + `
 			select format('%s: %s steps from %s to %s, which begin at %s', t.name, count(*), min(s.step), max(s.step), coalesce(t.began::text, 'no step that is known'))
 			from tried t join step s on s.attempt = t.id group by t.id, t.name, t.began
 			having min(s.step) is distinct from t.began or max(s.step) - min(s.step) + 1 <> count(*)`,
 	},
 	{
-		name: "step_rows",
-		must: "each step has as many metrics and rollouts as its row tells, and one time of the whole step",
-		query: tried + `
+		name:        "step_rows",
+		requirement: "each step has as many metrics and rollouts as its row tells, and one time of the whole step",
+		query: attemptsCTE + `
 			select format('%s step %s: %s of %s metrics, %s of %s rollouts, %s times', t.name, s.step, coalesce(m.n, 0), s.metrics, coalesce(r.n, 0), s.rollouts, coalesce(w.n, 0))
 			from tried t join step s on s.attempt = t.id
 			left join (select attempt, step, count(*) as n from metric where attempt in (select id from tried) group by 1, 2) m using (attempt, step)
@@ -140,9 +140,9 @@ var invariants = []invariant{
 			where coalesce(m.n, 0) <> s.metrics or coalesce(r.n, 0) <> s.rollouts or coalesce(w.n, 0) <> 1`,
 	},
 	{
-		name: "rows_have_steps",
-		must: "no metric, rollout or time is of a step that is not in the record",
-		query: tried + `
+		name:        "rows_have_steps",
+		requirement: "no metric, rollout or time is of a step that is not in the record",
+		query: attemptsCTE + `
 			select distinct format('%s step %s: a row of %s', t.name, x.step, x.place)
 			from (select attempt, step, 'metric' as place from metric where attempt in (select id from tried)
 				union select attempt, step, 'rollout' from rollout where attempt in (select id from tried)
@@ -151,16 +151,16 @@ var invariants = []invariant{
 			where not exists (select from step s where s.attempt = x.attempt and s.step = x.step)`,
 	},
 	{
-		name: "steps_of_stage",
-		must: "no step is beyond those that the attempt has to take",
-		query: tried + `
+		name:        "steps_of_stage",
+		requirement: "no step is beyond those that the attempt has to take",
+		query: attemptsCTE + `
 			select format('%s: step %s of %s', t.name, s.step, t.steps) from tried t join step s on s.attempt = t.id where s.step >= t.steps`,
 	},
 	{
-		name: "metric_names",
-		must: "all steps of an attempt report the same metrics, but for validation, which comes whole or not at all, and for the policy's, which begin with its first update and stay",
-		query: tried + `, named as (
-				select t.id, t.name, m.name as metric, ` + varying + ` as when, min(m.step) as first, count(*) as n
+		name:        "metric_names",
+		requirement: "all steps of an attempt report the same metrics, but for validation, which comes whole or not at all, and for the policy's, which begin with its first update and stay",
+		query: attemptsCTE + `, named as (
+				select t.id, t.name, m.name as metric, ` + metricPresence + ` as when, min(m.step) as first, count(*) as n
 				from tried t join step s on s.attempt = t.id join metric m on m.attempt = s.attempt and m.step = s.step group by 1, 2, 3, 4)
 			select format('%s: %s is in %s steps of %s', n.name, n.metric, n.n, want.n)
 			from named n cross join lateral (
@@ -171,16 +171,16 @@ var invariants = []invariant{
 			where n.n <> want.n`,
 	},
 	{
-		name: "checkpoints_on_steps",
-		must: "each checkpoint stands right after a step that is in the record",
-		query: tried + `
+		name:        "checkpoints_on_steps",
+		requirement: "each checkpoint stands right after a step that is in the record",
+		query: attemptsCTE + `
 			select format('%s: a checkpoint before step %s', t.name, c.step) from tried t join checkpoint c on c.attempt = t.id
 			where not exists (select from step s where s.attempt = c.attempt and s.step = c.step - 1)`,
 	},
 	{
-		name: "completed_whole",
-		must: "a completed attempt has all its steps, a checkpoint after the last of them, and outputs",
-		query: tried + `
+		name:        "completed_whole",
+		requirement: "a completed attempt has all its steps, a checkpoint after the last of them, and outputs",
+		query: attemptsCTE + `
 			select format('%s: %s of %s steps%s%s', t.name, coalesce(t.until, t.began), t.steps,
 				case when not last.is then ', no checkpoint after the last' end, case when not made.is then ', no output' end)
 			from tried t
@@ -189,9 +189,9 @@ var invariants = []invariant{
 			where t.finished and (coalesce(t.until, t.began) is distinct from t.steps or last.is is not true or not made.is)`,
 	},
 	{
-		name: "final_metrics",
-		must: "the final metrics of a completed attempt begin with those of its last step, to the bit",
-		query: tried + `, last as (
+		name:        "final_metrics",
+		requirement: "the final metrics of a completed attempt begin with those of its last step, to the bit",
+		query: attemptsCTE + `, last as (
 				select t.id, t.name, m.name as metric, m.value, row_number() over (partition by t.id order by m.name collate "C") - 1 as position
 				from tried t
 				join metric m on m.step = t.steps - 1 and m.attempt = coalesce(
@@ -205,9 +205,9 @@ var invariants = []invariant{
 
 	// What ppo sampled.
 	{
-		name: "rollouts_whole",
-		must: "all steps of a ppo attempt have equally many rollouts, numbered from 0, each with one number of each kind for every token; other stages have none",
-		query: tried + `
+		name:        "rollouts_whole",
+		requirement: "all steps of a ppo attempt have equally many rollouts, numbered from 0, each with one number of each kind for every token; other stages have none",
+		query: attemptsCTE + `
 			select format('%s step %s: %s rollouts, the first step has %s', t.name, s.step, s.rollouts, first.rollouts)
 			from tried t join step s on s.attempt = t.id join step first on first.attempt = t.id and first.step = t.began
 			where case t.kind when 'ppo' then s.rollouts <> first.rollouts or s.rollouts = 0 else s.rollouts <> 0 end
@@ -225,7 +225,7 @@ var invariants = []invariant{
 	},
 	{
 		// The rollouts of an attempt are taken in order of (step, index), after those of the attempts that it goes on
-		// from, if these had the same cache key: ppo walks through its prompts by dataset.Cycle, in one permutation
+		// from, if these had the same cache key: ppo walks through its prompts by dataset.EpochSampler, in one permutation
 		// after the other. Of the prompts whose text is once in the dataset version: with n(k) the number of times
 		// that the prompt of rollout k has come by then, n never falls, and each value of n but the last is reached by
 		// equally many prompts. That is to say that the record divides into epochs in which every prompt comes once;
@@ -233,9 +233,9 @@ var invariants = []invariant{
 		// epoch. How many prompts an epoch has is not stored, since long ones are left out and the pool may be smaller
 		// than the version: it is taken from the first epoch, so a prompt that is repeated by the very last rollout of
 		// the first epoch is taken for the beginning of the second, and one that no epoch has for one that was left out.
-		name: "prompts_once",
-		must: "ppo trains on each of its prompts once in every epoch, and only on training prompts of its dataset version",
-		query: tried + `, line (attempt, source, until, same) as (
+		name:        "prompts_once",
+		requirement: "ppo trains on each of its prompts once in every epoch, and only on training prompts of its dataset version",
+		query: attemptsCTE + `, line (attempt, source, until, same) as (
 				select id, id, 2147483647, true from tried where kind = 'ppo'
 				union all
 				select l.attempt, p.id, least(l.until, c.step), l.same and p.cache_key = s.cache_key
@@ -281,8 +281,8 @@ var invariants = []invariant{
 
 	// What the events tell.
 	{
-		name: "events_without_gap",
-		must: "the events of the run are numbered from 1 to the head of their stream",
+		name:        "events_without_gap",
+		requirement: "the events of the run are numbered from 1 to the head of their stream",
 		query: `
 			select format('%s events from %s to %s, the head is %s', count(e.sequence), min(e.sequence), max(e.sequence), coalesce(s.head::text, 'unknown'))
 			from run r left join event_stream s on s.stream = r.id left join event e on e.stream = r.id
@@ -292,9 +292,9 @@ var invariants = []invariant{
 	{
 		// After a damaged checkpoint an attempt goes back to an earlier one: the events of what it then adds, steps or
 		// checkpoints, begin there and tell the steps between anew.
-		name: "steps_told",
-		must: "the steps_committed events of an attempt cover its steps in order, each from where the one before it ended or from an earlier checkpoint, and none tells nothing new",
-		query: tried + told + `, committed as (
+		name:        "steps_told",
+		requirement: "the steps_committed events of an attempt cover its steps in order, each from where the one before it ended or from an earlier checkpoint, and none tells nothing new",
+		query: attemptsCTE + eventsCTE + `, committed as (
 				select t.id, t.name, t.began, e.sequence, (e.body->>'from')::integer as first, (e.body->>'until')::integer as until,
 					(e.body->>'steps')::integer as steps, (e.body->'checkpoint'->>'step')::integer as checkpoint
 				from tried t join told e on e.type = 'steps_committed' and e.stage = t.stage and e.attempt = t.number
@@ -312,16 +312,16 @@ var invariants = []invariant{
 			from tried t left join committed c on c.id = t.id group by t.id, t.name, t.until having max(c.until) is distinct from t.until`,
 	},
 	{
-		name: "checkpoints_told",
-		must: "each checkpoint is told by a steps_committed event, with its step and digest",
-		query: tried + told + `
+		name:        "checkpoints_told",
+		requirement: "each checkpoint is told by a steps_committed event, with its step and digest",
+		query: attemptsCTE + eventsCTE + `
 			select format('%s: the checkpoint before step %s', t.name, c.step) from tried t join checkpoint c on c.attempt = t.id
 			where not exists (select from told e where e.type = 'steps_committed' and e.stage = t.stage and e.attempt = t.number
 				and e.body->'checkpoint'->>'digest' = c.digest and (e.body->'checkpoint'->>'step')::integer = c.step)`,
 	},
 	{
-		name: "run_state",
-		must: "the state of the run is what its last event says",
+		name:        "run_state",
+		requirement: "the state of the run is what its last event says",
 		query: `with last as (
 				select e.type, replace(convert_from(e.body, 'UTF8'), '\u0000', '\ufffd')::json as body
 				from event e where e.stream = $1 and e.type in ('run_created', 'run_status') order by e.sequence desc limit 1)
@@ -332,9 +332,9 @@ var invariants = []invariant{
 				or x.error->>'type' is distinct from l.body->'error'->>'type' or x.error->>'message' is distinct from l.body->'error'->>'message'))`,
 	},
 	{
-		name: "attempt_state",
-		must: "the state of each attempt is what its last events say, and it has an end if and only if it has ended",
-		query: tried + told + `, last as (
+		name:        "attempt_state",
+		requirement: "the state of each attempt is what its last events say, and it has an end if and only if it has ended",
+		query: attemptsCTE + eventsCTE + `, last as (
 				select distinct on (e.stage, e.attempt) e.* from told e
 				where e.type in ('attempt_created', 'attempt_started', 'attempt_status', 'attempt_completed') order by e.stage, e.attempt, e.sequence desc
 			), started as (
@@ -349,12 +349,12 @@ var invariants = []invariant{
 			where t.status is distinct from x.status
 				or s.body is not null and (t.steps <> (s.body->>'steps')::integer or t.build is distinct from s.body->>'build')
 				or l.type <> 'attempt_created' and (x.error->>'type' is distinct from x.said->>'type' or x.error->>'message' is distinct from x.said->>'message')
-				or (t.status in ` + open + `) <> (t.ended_at is null)`,
+				or (t.status in ` + openStatuses + `) <> (t.ended_at is null)`,
 	},
 	{
-		name: "completion_told",
-		must: "each completed attempt has one attempt_completed event, whose outputs and metrics are those of its rows",
-		query: tried + told + `, completed as (
+		name:        "completion_told",
+		requirement: "each completed attempt has one attempt_completed event, whose outputs and metrics are those of its rows",
+		query: attemptsCTE + eventsCTE + `, completed as (
 				select t.id, t.name, t.finished, count(e.sequence) as n, (array_agg(e.body) filter (where e.body is not null))[1] as body
 				from tried t left join told e on e.type = 'attempt_completed' and e.stage = t.stage and e.attempt = t.number
 				group by t.id, t.name, t.finished)
@@ -371,8 +371,8 @@ var invariants = []invariant{
 			where c.n <> c.finished::integer or c.n = 1 and (x.outputs <> x.outputs_told or x.metrics <> x.metrics_told)`,
 	},
 	{
-		name: "plans_told",
-		must: "the plans of the run are numbered from 0, and each is told by an event, byte for byte",
+		name:        "plans_told",
+		requirement: "the plans of the run are numbered from 0, and each is told by an event, byte for byte",
 		query: `with told as (
 				select coalesce((e.body->>'revision')::integer, 0) as revision, e.body->'plan' as plan
 				from (select type, replace(convert_from(body, 'UTF8'), '\u0000', '\ufffd')::json as body from event
@@ -384,9 +384,9 @@ var invariants = []invariant{
 			select format('%s plans, the last is revision %s', count(*), max(revision)) from kept having max(revision) is distinct from count(*) - 1`,
 	},
 	{
-		name: "fences_rise",
-		must: "each worker that started an attempt held a higher token than the one before it, and none a higher one than the fence",
-		query: tried + told + `, started as (
+		name:        "fences_rise",
+		requirement: "each worker that started an attempt held a higher token than the one before it, and none a higher one than the fence",
+		query: attemptsCTE + eventsCTE + `, started as (
 				select t.id, t.name, e.sequence, (e.body->>'token')::bigint as token,
 					lag((e.body->>'token')::bigint, 1, 0::bigint) over (partition by t.id order by e.sequence) as before
 				from tried t join told e on e.type = 'attempt_started' and e.stage = t.stage and e.attempt = t.number)
@@ -397,23 +397,23 @@ var invariants = []invariant{
 
 	// How attempts make a run.
 	{
-		name: "one_open",
-		must: "at most one attempt of a run is open, and none of a closed run",
-		query: tried + `
+		name:        "one_open",
+		requirement: "at most one attempt of a run is open, and none of a closed run",
+		query: attemptsCTE + `
 			select format('%s is %s, %s attempts of the run are, the run is %s', t.name, t.status, count(*) over (), r.status)
 			from tried t join run_state r on r.run = $1
-			where t.status in ` + open + ` and (r.ended_at is not null or 1 < (select count(*) from tried where status in ` + open + `))`,
+			where t.status in ` + openStatuses + ` and (r.ended_at is not null or 1 < (select count(*) from tried where status in ` + openStatuses + `))`,
 	},
 	{
-		name: "attempts_numbered",
-		must: "the attempts of each stage are numbered 1, 2, 3 …",
-		query: tried + `
+		name:        "attempts_numbered",
+		requirement: "the attempts of each stage are numbered 1, 2, 3 …",
+		query: attemptsCTE + `
 			select format('%s: %s attempts, the last has number %s', stage, count(*), max(number)) from tried group by stage having max(number) <> count(*)`,
 	},
 	{
-		name: "plan_followed",
-		must: "each attempt has the kind, the config and the inputs of the plan of its time: what the plan names, or what the newest attempt of the stage before it had made",
-		query: tried + told + planned + `
+		name:        "plan_followed",
+		requirement: "each attempt has the kind, the config and the inputs of the plan of its time: what the plan names, or what the newest attempt of the stage before it had made",
+		query: attemptsCTE + eventsCTE + plannedCTE + `
 			select format('%s: %s with config %s, the plan has %s with %s', name, kind, left(config, 19), coalesce(plan->>'kind', 'no such stage'), left(plan->>'config', 19))
 			from planned where kind is distinct from plan->>'kind' or config is distinct from plan->>'config'
 			union all
@@ -429,9 +429,9 @@ var invariants = []invariant{
 			where x.digest is distinct from x.due`,
 	},
 	{
-		name: "completed_run",
-		must: "the newest attempt of each stage of a completed run completed, was reused, or was skipped by a person",
-		query: tried + told + `
+		name:        "completed_run",
+		requirement: "the newest attempt of each stage of a completed run completed, was reused, or was skipped by a person",
+		query: attemptsCTE + eventsCTE + `
 			select format('%s: %s', coalesce(last.name, st.value->>'name'), coalesce(last.status, 'no attempt'))
 			from run_state s
 			join lateral (select plan from run_plan where run = $1 order by revision desc limit 1) p on true
@@ -442,9 +442,9 @@ var invariants = []invariant{
 					and d.attempt = last.number and d.body->>'decision' = 'skip'))`,
 	},
 	{
-		name: "gates_passed",
-		must: "what went on in a completed run passed its gates, or a person approved it",
-		query: tried + told + planned + `
+		name:        "gates_passed",
+		requirement: "what went on in a completed run passed its gates, or a person approved it",
+		query: attemptsCTE + eventsCTE + plannedCTE + `
 			select format('%s: %s is %s', p.name, g.value->>'metric', coalesce(m.value::text, 'not measured'))
 			from run_state s cross join planned p
 			cross join lateral json_array_elements(case json_typeof(p.plan->'gates') when 'array' then p.plan->'gates' else '[]' end) g
@@ -455,9 +455,9 @@ var invariants = []invariant{
 				and not exists (select from told d where d.type = 'decision' and d.stage = p.stage and d.attempt = p.number and d.body->>'decision' = 'approve')`,
 	},
 	{
-		name: "decisions_requested",
-		must: "each decision was asked for once, before, by the same person, about the same stage and for the same reason, under the database role that it tells",
-		query: `with nothing as (select 1)` + told + `
+		name:        "decisions_requested",
+		requirement: "each decision was asked for once, before, by the same person, about the same stage and for the same reason, under the database role that it tells",
+		query: `with nothing as (select 1)` + eventsCTE + `
 			select format('%s of %s, by %s', d.body->>'decision', coalesce(nullif(d.stage, ''), 'the run'), d.actor)
 			from told d left join told r on r.type = 'decision_requested' and r.sequence < d.sequence and r.sequence::text = d.body->>'request'
 			where d.type = 'decision' and case when d.body->>'request' is null
@@ -468,9 +468,9 @@ var invariants = []invariant{
 				end`,
 	},
 	{
-		name: "reused_same",
-		must: "a reused attempt has the cache key, the outputs and the final metrics of the attempt that it names, and no steps of its own",
-		query: tried + `
+		name:        "reused_same",
+		requirement: "a reused attempt has the cache key, the outputs and the final metrics of the attempt that it names, and no steps of its own",
+		query: attemptsCTE + `
 			select format('%s, of %s', t.name, coalesce(o.stage || ' attempt ' || o.number || ' of run ' || o.run, 'no attempt'))
 			from tried t left join attempt o on o.id = t.reused_from
 			where (t.status = 'reused' or t.reused_from is not null) and (o.id is null or t.cache_key = '' or t.cache_key <> o.cache_key or t.until is not null
@@ -482,16 +482,16 @@ var invariants = []invariant{
 
 	// What is named by digest.
 	{
-		name: "models_known",
-		must: "each model that an attempt put out is in the list of artifacts as made by it",
-		query: tried + `
+		name:        "models_known",
+		requirement: "each model that an attempt put out is in the list of artifacts as made by it",
+		query: attemptsCTE + `
 			select format('%s: %s', t.name, left(o.digest, 19)) from tried t join attempt_output o on o.attempt = t.id and o.name = 'model'
 			where not exists (select from artifact a where a.digest = o.digest and a.attempt = coalesce(t.reused_from, t.id))`,
 	},
 	{
-		name: "names_known",
-		must: "every document, dataset version, model and checkpoint that the run names is in the record",
-		query: tried + `, stages as (
+		name:        "names_known",
+		requirement: "every document, dataset version, model and checkpoint that the run names is in the record",
+		query: attemptsCTE + `, stages as (
 				select 'the plan''s ' || (st.value->>'name') as who, st.value as st
 				from run_plan p cross join lateral json_array_elements(case json_typeof(p.plan->'stages') when 'array' then p.plan->'stages' else '[]' end) st
 				where p.run = $1
@@ -516,9 +516,9 @@ var invariants = []invariant{
 				and not (n.what = 'checkpoint' and exists (select from checkpoint c where c.digest = n.digest))`,
 	},
 	{
-		name: "datasets_whole",
-		must: "every dataset version that the run reads or makes has all its items",
-		query: tried + `, versions as (
+		name:        "datasets_whole",
+		requirement: "every dataset version that the run reads or makes has all its items",
+		query: attemptsCTE + `, versions as (
 				select distinct v.digest, v.items from dataset_version v join (
 					select i.digest from tried t join attempt_input i on i.attempt = t.id
 					union select o.digest from tried t join attempt_output o on o.attempt = t.id) n on n.digest = v.digest)

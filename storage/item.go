@@ -14,20 +14,20 @@ var (
 	demoLoad   = load{table: "demonstration", key: []string{"digest"},
 		columns: []string{"prompt", "completion", "demonstrator", "split"}}
 	responseLoad = load{table: "response", key: []string{"digest"},
-		columns: []string{"bytes", "tokens", "tokenizer", "model"}, silent: []string{"text"}}
+		columns: []string{"bytes", "tokens", "tokenizer", "model"}, uncompared: []string{"text"}}
 	rankingLoad = load{table: "ranking", key: []string{"digest"},
-		columns: []string{"prompt", "labeller", "guideline", "split", "grouping"}, silent: []string{"seconds"}}
-	placeLoad = load{table: "ranking_response", key: []string{"ranking", "position"}, columns: []string{"response", "rank"}}
+		columns: []string{"prompt", "labeller", "guideline", "split", "grouping"}, uncompared: []string{"seconds"}}
+	rankedResponseLoad = load{table: "ranking_response", key: []string{"ranking", "position"}, columns: []string{"response", "rank"}}
 )
 
-// digested is an item beside its digest.
-type digested struct {
+// digestedItem is an item beside its digest.
+type digestedItem struct {
 	digest trimtab.Digest
 	item   trimtab.Item
 }
 
 // itemRow is an item's row, in the order of its load.
-func itemRow(d digested) []any {
+func itemRow(d digestedItem) []any {
 	switch it := d.item.(type) {
 	case trimtab.Text:
 		return []any{d.digest, it.Body}
@@ -41,26 +41,26 @@ func itemRow(d digested) []any {
 	panic("storage: an item of a kind that was not checked")
 }
 
-// place is a response in its ranking.
-type place struct {
-	ranking, response trimtab.Digest
-	position, rank    int
-	is                trimtab.Response
+// keyText is a response in its ranking.
+type rankedResponse struct {
+	ranking, digest trimtab.Digest
+	position, rank  int
+	response        trimtab.Response
 }
 
-func (p place) row() []any { return []any{p.ranking, p.position, p.response, p.rank} }
+func (p rankedResponse) row() []any { return []any{p.ranking, p.position, p.digest, p.rank} }
 
 // responseRow has the bytes once more, for people, only where they are no text by themselves.
-func (p place) responseRow() []any {
-	text := clean(string(p.is.Bytes))
-	if text == string(p.is.Bytes) {
+func (p rankedResponse) responseRow() []any {
+	text := storableText(string(p.response.Bytes))
+	if text == string(p.response.Bytes) {
 		text = ""
 	}
-	return []any{p.response, p.is.Bytes, p.is.Tokens, p.is.Tokenizer, p.is.Model, text}
+	return []any{p.digest, p.response.Bytes, p.response.Tokens, p.response.Tokenizer, p.response.Model, text}
 }
 
-func placesOf(items []digested) ([]place, error) {
-	var places []place
+func rankedResponses(items []digestedItem) ([]rankedResponse, error) {
+	var places []rankedResponse
 	for _, d := range items {
 		r, ok := d.item.(trimtab.Ranking)
 		if !ok {
@@ -71,7 +71,7 @@ func placesOf(items []digested) ([]place, error) {
 			if err != nil {
 				return nil, err
 			}
-			places = append(places, place{d.digest, digest, i + 1, r.Ranks[i], resp})
+			places = append(places, rankedResponse{d.digest, digest, i + 1, r.Ranks[i], resp})
 		}
 	}
 	return places, nil
@@ -79,7 +79,7 @@ func placesOf(items []digested) ([]place, error) {
 
 // responseDigest names a response by all that it is: null and empty tokens are different, as in a ranking's canonical form.
 func responseDigest(r trimtab.Response) (trimtab.Digest, error) {
-	raw, err := encodeJSON(struct { // in the order of the names
+	raw, err := canonicalJSON(struct { // in the order of the names
 		Bytes     []byte         `json:"bytes"`
 		Model     trimtab.Digest `json:"model"`
 		Tokenizer trimtab.Digest `json:"tokenizer"`
@@ -89,25 +89,25 @@ func responseDigest(r trimtab.Response) (trimtab.Digest, error) {
 }
 
 // readItems reads items of one kind by their digests, in order of digest. What is not there is left out.
-func readItems(ctx context.Context, tx pgx.Tx, kind trimtab.Kind, digests []trimtab.Digest) ([]digested, error) {
+func readItems(ctx context.Context, tx pgx.Tx, kind trimtab.Kind, digests []trimtab.Digest) ([]digestedItem, error) {
 	const from = " where digest = any($1) order by digest"
 	switch kind {
 	case trimtab.KindText:
-		return collect(ctx, tx, func(row pgx.CollectableRow) (d digested, err error) {
+		return queryRows(ctx, tx, func(row pgx.CollectableRow) (d digestedItem, err error) {
 			var it trimtab.Text
 			err = row.Scan(&d.digest, &it.Body)
 			d.item = it
 			return d, err
 		}, "select digest, body from text_item"+from, digests)
 	case trimtab.KindPrompts:
-		return collect(ctx, tx, func(row pgx.CollectableRow) (d digested, err error) {
+		return queryRows(ctx, tx, func(row pgx.CollectableRow) (d digestedItem, err error) {
 			var it trimtab.Prompt
 			err = row.Scan(&d.digest, &it.Text, &it.Split, &it.Tag)
 			d.item = it
 			return d, err
 		}, "select digest, prompt, split, tag from prompt"+from, digests)
 	case trimtab.KindDemonstrations:
-		return collect(ctx, tx, func(row pgx.CollectableRow) (d digested, err error) {
+		return queryRows(ctx, tx, func(row pgx.CollectableRow) (d digestedItem, err error) {
 			var it trimtab.Demonstration
 			err = row.Scan(&d.digest, &it.Prompt, &it.Response, &it.Demonstrator, &it.Split)
 			d.item = it
@@ -117,9 +117,9 @@ func readItems(ctx context.Context, tx pgx.Tx, kind trimtab.Kind, digests []trim
 	return readRankings(ctx, tx, digests)
 }
 
-func readRankings(ctx context.Context, tx pgx.Tx, digests []trimtab.Digest) ([]digested, error) {
-	places, err := collect(ctx, tx, func(row pgx.CollectableRow) (p place, err error) {
-		err = row.Scan(&p.ranking, &p.rank, &p.is.Bytes, &p.is.Tokens, &p.is.Tokenizer, &p.is.Model)
+func readRankings(ctx context.Context, tx pgx.Tx, digests []trimtab.Digest) ([]digestedItem, error) {
+	places, err := queryRows(ctx, tx, func(row pgx.CollectableRow) (p rankedResponse, err error) {
+		err = row.Scan(&p.ranking, &p.rank, &p.response.Bytes, &p.response.Tokens, &p.response.Tokenizer, &p.response.Model)
 		return p, err
 	}, `select p.ranking, p.rank, r.bytes, r.tokens, r.tokenizer, r.model
 		from ranking_response p join response r on r.digest = p.response
@@ -127,12 +127,12 @@ func readRankings(ctx context.Context, tx pgx.Tx, digests []trimtab.Digest) ([]d
 	if err != nil {
 		return nil, err
 	}
-	return collect(ctx, tx, func(row pgx.CollectableRow) (d digested, err error) {
+	return queryRows(ctx, tx, func(row pgx.CollectableRow) (d digestedItem, err error) {
 		var r trimtab.Ranking
 		err = row.Scan(&d.digest, &r.Prompt, &r.Labeller, &r.Guideline, &r.Split, &r.Group, &r.Seconds)
 		for len(places) > 0 && places[0].ranking <= d.digest {
 			if places[0].ranking == d.digest {
-				r.Responses = append(r.Responses, places[0].is)
+				r.Responses = append(r.Responses, places[0].response)
 				r.Ranks = append(r.Ranks, places[0].rank)
 			}
 			places = places[1:]

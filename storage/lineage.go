@@ -10,23 +10,23 @@ import (
 	"github.com/trimtab/trimtab"
 )
 
-// Makers lists the attempts that put d out, the oldest first: those that made
+// Producers lists the attempts that put d out, the oldest first: those that made
 // it, and those that took it over from another (ReusedFrom).
-func (s *Store) Makers(ctx context.Context, d trimtab.Digest) ([]Attempt, error) {
-	found, err := collect(ctx, s.pool, scanAttempt,
+func (s *Store) Producers(ctx context.Context, d trimtab.Digest) ([]Attempt, error) {
+	found, err := queryRows(ctx, s.pool, scanAttempt,
 		selectAttempt+"where a.id in (select attempt from attempt_output where digest = $1) order by a.id", d)
-	return found, fault(ctx, "finding who made "+d.Short(), err)
+	return found, wrapError(ctx, "finding who made "+d.Short(), err)
 }
 
-// Readers lists the attempts of a kind that read d, the oldest first.
-func (s *Store) Readers(ctx context.Context, d trimtab.Digest, kind string) ([]Attempt, error) {
-	found, err := collect(ctx, s.pool, scanAttempt,
+// Consumers lists the attempts of a kind that read d, the oldest first.
+func (s *Store) Consumers(ctx context.Context, d trimtab.Digest, kind string) ([]Attempt, error) {
+	found, err := queryRows(ctx, s.pool, scanAttempt,
 		selectAttempt+"where a.id in (select attempt from attempt_input where digest = $1) and a.kind = $2 order by a.id", d, kind)
-	return found, fault(ctx, "finding who read "+d.Short(), err)
+	return found, wrapError(ctx, "finding who read "+d.Short(), err)
 }
 
-// Naming is an artifact under one of its names, and who gave it.
-type Naming struct {
+// ArtifactName is an artifact under one of its names, and who gave it.
+type ArtifactName struct {
 	Name       string
 	Kind       string
 	Parameters int64
@@ -36,19 +36,19 @@ type Naming struct {
 }
 
 // NamesOf lists the names of an artifact, the oldest first; there are none for what is no artifact.
-func (s *Store) NamesOf(ctx context.Context, d trimtab.Digest) ([]Naming, error) {
-	found, err := collect(ctx, s.pool, pgx.RowToStructByPos[Naming],
+func (s *Store) NamesOf(ctx context.Context, d trimtab.Digest) ([]ArtifactName, error) {
+	found, err := queryRows(ctx, s.pool, pgx.RowToStructByPos[ArtifactName],
 		"select name, kind, parameters, coalesce(run, ''), actor, created_at from artifact where digest = $1 order by id", d)
-	return found, fault(ctx, "finding the names of "+d.Short(), err)
+	return found, wrapError(ctx, "finding the names of "+d.Short(), err)
 }
 
 // PlanAt is the plan that held when an attempt was made: the newest of its
 // time with the stage's config in it, or an empty one if there is none.
 func (s *Store) PlanAt(ctx context.Context, a Attempt) (trimtab.Plan, error) {
-	plans, err := collect(ctx, s.pool, pgx.RowTo[[]byte],
+	plans, err := queryRows(ctx, s.pool, pgx.RowTo[[]byte],
 		"select plan from run_plan where run = $1 and created_at <= $2 order by revision desc", a.Run, a.CreatedAt)
 	if err != nil {
-		return trimtab.Plan{}, fault(ctx, "reading the plans of run "+a.Run, err)
+		return trimtab.Plan{}, wrapError(ctx, "reading the plans of run "+a.Run, err)
 	}
 	for _, raw := range plans {
 		var p trimtab.Plan
@@ -64,19 +64,19 @@ func (s *Store) PlanAt(ctx context.Context, a Attempt) (trimtab.Plan, error) {
 	return trimtab.Plan{}, nil
 }
 
-// CheckpointMaker is the attempt of a stage that made a checkpoint, 0 if none is known.
-func (s *Store) CheckpointMaker(ctx context.Context, run, stage string, d trimtab.Digest) (id int64, err error) {
+// CheckpointProducer is the attempt of a stage that made a checkpoint, 0 if none is known.
+func (s *Store) CheckpointProducer(ctx context.Context, run, stage string, d trimtab.Digest) (id int64, err error) {
 	err = s.pool.QueryRow(ctx, `
 		select c.attempt from attempt a join checkpoint c on c.attempt = a.id
 		where a.run = $1 and a.stage = $2 and c.digest = $3 order by c.attempt limit 1`, run, stage, d).Scan(&id)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return 0, nil
 	}
-	return id, fault(ctx, "finding who made checkpoint "+d.Short(), err)
+	return id, wrapError(ctx, "finding who made checkpoint "+d.Short(), err)
 }
 
-// Decided is what a person decided about an attempt.
-type Decided struct {
+// DecisionRecord is what a person decided about an attempt.
+type DecisionRecord struct {
 	Decision string
 	Reason   string
 	Actor    string // who he said he is
@@ -85,8 +85,8 @@ type Decided struct {
 }
 
 // Decisions lists what people decided about an attempt, in order.
-func (s *Store) Decisions(ctx context.Context, a Attempt) ([]Decided, error) {
-	found, err := collect(ctx, s.pool, func(row pgx.CollectableRow) (d Decided, err error) {
+func (s *Store) Decisions(ctx context.Context, a Attempt) ([]DecisionRecord, error) {
+	found, err := queryRows(ctx, s.pool, func(row pgx.CollectableRow) (d DecisionRecord, err error) {
 		var body []byte
 		if err := row.Scan(&body, &d.Actor, &d.Role, &d.At); err != nil {
 			return d, err
@@ -103,25 +103,25 @@ func (s *Store) Decisions(ctx context.Context, a Attempt) ([]Decided, error) {
 			and r.sequence::text = convert_from(d.body, 'UTF8')::json ->> 'request'
 		where d.stream = $1 and d.stage = $2 and d.attempt = $3 and d.type = 'decision' order by d.sequence`,
 		a.Run, a.Stage, a.Number)
-	return found, fault(ctx, "reading the decisions about "+a.Stage, err)
+	return found, wrapError(ctx, "reading the decisions about "+a.Stage, err)
 }
 
-// Origin is where the items of a dataset version come from.
-type Origin struct {
+// DatasetOrigin is where the items of a dataset version come from.
+type DatasetOrigin struct {
 	Digest        trimtab.Digest
 	Kind          trimtab.Kind
 	Items         int // copies counted
 	HeldOut       int // of them, in the test split
 	Pairs         int // comparisons that rankings imply
-	Names         []FrozenAs
+	Names         []FreezeEvent
 	Imports       []ImportEvent
-	Labellers     []Labelled
-	Demonstrators []Demonstrated
-	Samplers      []Sampled
+	Labellers     []LabellerCount
+	Demonstrators []DemonstratorCount
+	Samplers      []SamplerCount
 }
 
-// FrozenAs is a dataset that was frozen to a version.
-type FrozenAs struct {
+// FreezeEvent is a dataset that was frozen to a version.
+type FreezeEvent struct {
 	Dataset   string
 	Actor     string
 	CreatedAt time.Time
@@ -148,28 +148,28 @@ type ImportedFile struct {
 	Items  int            `json:"items"` // read from it
 }
 
-// Labelled is how many rankings of a version a labeller made under a guideline.
-type Labelled struct {
+// LabellerCount is how many rankings of a version a labeller made under a guideline.
+type LabellerCount struct {
 	Labeller, Guideline string
 	Rankings, HeldOut   int
 	Pairs               int
 }
 
-// Demonstrated is how many demonstrations of a version a person wrote.
-type Demonstrated struct {
+// DemonstratorCount is how many demonstrations of a version a person wrote.
+type DemonstratorCount struct {
 	Demonstrator   string
 	Items, HeldOut int
 }
 
-// Sampled is how many responses of a version a model sampled.
-type Sampled struct {
+// SamplerCount is how many responses of a version a model sampled.
+type SamplerCount struct {
 	Model     trimtab.Digest
 	Responses int
 }
 
-// Origin tells of a dataset version what its items are and who made them; it
+// DatasetOrigin tells of a dataset version what its items are and who made them; it
 // reports false where d is none.
-func (s *Store) Origin(ctx context.Context, d trimtab.Digest) (o Origin, is bool, err error) {
+func (s *Store) DatasetOrigin(ctx context.Context, d trimtab.Digest) (o DatasetOrigin, is bool, err error) {
 	o.Digest = d
 	err = s.read(ctx, "finding the origin of "+d.Short(), func(tx pgx.Tx) error {
 		err := tx.QueryRow(ctx, "select kind, items from dataset_version where digest = $1", d).Scan(&o.Kind, &o.Items)
@@ -179,7 +179,7 @@ func (s *Store) Origin(ctx context.Context, d trimtab.Digest) (o Origin, is bool
 			return err
 		}
 		is = true
-		if o.Names, err = collect(ctx, tx, pgx.RowToStructByPos[FrozenAs], `
+		if o.Names, err = queryRows(ctx, tx, pgx.RowToStructByPos[FreezeEvent], `
 			select dataset, (array_agg(actor order by id))[1], min(created_at) from dataset_freeze
 			where version = $1 group by dataset order by min(id)`, d); err != nil {
 			return err
@@ -191,14 +191,14 @@ func (s *Store) Origin(ctx context.Context, d trimtab.Digest) (o Origin, is bool
 			}
 			o.Imports = append(o.Imports, events...)
 		}
-		return o.people(ctx, tx)
+		return o.countContributors(ctx, tx)
 	})
 	return o, is, err
 }
 
 // importsInto finds the events that added items of a version to a dataset.
 func importsInto(ctx context.Context, tx pgx.Tx, dataset string, version trimtab.Digest) ([]ImportEvent, error) {
-	return collect(ctx, tx, func(row pgx.CollectableRow) (e ImportEvent, err error) {
+	return queryRows(ctx, tx, func(row pgx.CollectableRow) (e ImportEvent, err error) {
 		e.Dataset = dataset
 		var body, files []byte
 		if err := row.Scan(&e.Sequence, &e.Actor, &e.At, &body, &e.Items, &files); err != nil {
@@ -212,7 +212,7 @@ func importsInto(ctx context.Context, tx pgx.Tx, dataset string, version trimtab
 			return e, err
 		}
 		e.Added, e.Given, e.Root = told.Added, told.Given, told.Root
-		e.Files, err = filesOf(files)
+		e.Files, err = parseFiles(files)
 		return e, err
 	}, `
 		select e.sequence, e.actor, e.at, e.body, count(*), f.body
@@ -223,7 +223,7 @@ func importsInto(ctx context.Context, tx pgx.Tx, dataset string, version trimtab
 		where v.version = $2 group by e.sequence, e.actor, e.at, e.body, f.body order by e.sequence`, dataset, version)
 }
 
-func filesOf(body []byte) ([]ImportedFile, error) {
+func parseFiles(body []byte) ([]ImportedFile, error) {
 	if body == nil {
 		return nil, nil
 	}
@@ -232,15 +232,15 @@ func filesOf(body []byte) ([]ImportedFile, error) {
 	return told.Files, err
 }
 
-// people counts who made the items, and what they are of.
-func (o *Origin) people(ctx context.Context, tx pgx.Tx) (err error) {
+// countContributors counts who made the items, and what they are of.
+func (o *DatasetOrigin) countContributors(ctx context.Context, tx pgx.Tx) (err error) {
 	switch o.Kind {
 	case trimtab.KindPrompts:
 		return tx.QueryRow(ctx, `
 			select coalesce(sum(v.copies) filter (where p.split = 'test'), 0)
 			from dataset_version_item v join prompt p on p.digest = v.item where v.version = $1`, o.Digest).Scan(&o.HeldOut)
 	case trimtab.KindDemonstrations:
-		o.Demonstrators, err = collect(ctx, tx, pgx.RowToStructByPos[Demonstrated], `
+		o.Demonstrators, err = queryRows(ctx, tx, pgx.RowToStructByPos[DemonstratorCount], `
 			select d.demonstrator, sum(v.copies), coalesce(sum(v.copies) filter (where d.split = 'test'), 0)
 			from dataset_version_item v join demonstration d on d.digest = v.item
 			where v.version = $1 group by d.demonstrator order by d.demonstrator collate "C"`, o.Digest)
@@ -248,14 +248,14 @@ func (o *Origin) people(ctx context.Context, tx pgx.Tx) (err error) {
 			o.HeldOut += d.HeldOut
 		}
 	case trimtab.KindRankings:
-		return o.labels(ctx, tx)
+		return o.countLabellers(ctx, tx)
 	}
 	return err
 }
 
-// labels counts rankings by labeller and guideline, and responses by the model that sampled them.
-func (o *Origin) labels(ctx context.Context, tx pgx.Tx) (err error) {
-	if o.Labellers, err = collect(ctx, tx, pgx.RowToStructByPos[Labelled], `
+// countLabellers counts rankings by labeller and guideline, and responses by the model that sampled them.
+func (o *DatasetOrigin) countLabellers(ctx context.Context, tx pgx.Tx) (err error) {
+	if o.Labellers, err = queryRows(ctx, tx, pgx.RowToStructByPos[LabellerCount], `
 		select r.labeller, r.guideline, sum(v.copies), coalesce(sum(v.copies) filter (where r.split = 'test'), 0),
 			sum(v.copies * (select count(*) from comparison c where c.ranking = r.digest))
 		from dataset_version_item v join ranking r on r.digest = v.item
@@ -266,7 +266,7 @@ func (o *Origin) labels(ctx context.Context, tx pgx.Tx) (err error) {
 		o.HeldOut += l.HeldOut
 		o.Pairs += l.Pairs
 	}
-	o.Samplers, err = collect(ctx, tx, pgx.RowToStructByPos[Sampled], `
+	o.Samplers, err = queryRows(ctx, tx, pgx.RowToStructByPos[SamplerCount], `
 		select r.model, sum(v.copies) from dataset_version_item v
 		join ranking_response p on p.ranking = v.item join response r on r.digest = p.response
 		where v.version = $1 and r.model <> '' group by r.model order by r.model collate "C"`, o.Digest)

@@ -34,41 +34,41 @@ func TestOrigin(t *testing.T) {
 	second, err := s.Freeze(ctx, "votes", "eve")
 	must(t, err)
 
-	o, is, err := s.Origin(ctx, second.Digest)
+	o, is, err := s.DatasetOrigin(ctx, second.Digest)
 	if must(t, err); !is || o.Items != 3 || o.HeldOut != 1 || o.Pairs != 6 || len(o.Names) != 1 || o.Names[0].Actor != "eve" {
 		t.Errorf("the second version is %+v", o)
 	}
-	if want := []storage.Labelled{{"w1", "v1", 2, 0, 4}, {"w2", "v1", 1, 1, 2}}; !slices.Equal(o.Labellers, want) {
+	if want := []storage.LabellerCount{{"w1", "v1", 2, 0, 4}, {"w2", "v1", 1, 1, 2}}; !slices.Equal(o.Labellers, want) {
 		t.Errorf("labellers are %v, want %v", o.Labellers, want)
 	}
-	if want := []storage.Sampled{{digest("sft"), 3}}; !slices.Equal(o.Samplers, want) {
+	if want := []storage.SamplerCount{{digest("sft"), 3}}; !slices.Equal(o.Samplers, want) {
 		t.Errorf("samplers are %v, want %v", o.Samplers, want)
 	}
 	if len(o.Imports) != 2 || o.Imports[0].Actor != "ann" || o.Imports[0].Items != 2 || len(o.Imports[0].Files) != 2 || o.Imports[0].Files[1] != file("b.jsonl", 1) ||
 		o.Imports[1].Actor != "cat" || o.Imports[1].Items != 1 || o.Imports[1].Given != 2 || o.Imports[1].Files != nil {
 		t.Errorf("imports are %+v", o.Imports)
 	}
-	if o, _, err = s.Origin(ctx, first.Digest); err != nil || len(o.Imports) != 1 || o.Imports[0].Items != 2 {
+	if o, _, err = s.DatasetOrigin(ctx, first.Digest); err != nil || len(o.Imports) != 1 || o.Imports[0].Items != 2 {
 		t.Errorf("the first version has the imports %+v (%v)", o.Imports, err)
 	}
-	if _, is, err := s.Origin(ctx, digest("nothing")); is || err != nil {
+	if _, is, err := s.DatasetOrigin(ctx, digest("nothing")); is || err != nil {
 		t.Errorf("an unknown digest is a version: %v", err)
 	}
 	for what, c := range map[string]struct {
-		find func() ([]storage.Holder, error)
-		want []storage.Holder
+		find func() ([]storage.VersionUsage, error)
+		want []storage.VersionUsage
 	}{
-		"a labeller": {func() ([]storage.Holder, error) { return s.HoldersOfLabeller(ctx, "w1") },
-			[]storage.Holder{{first.Digest, "votes", "rankings", 1, 0}, {second.Digest, "votes", "rankings", 2, 0}}},
-		"an item": {func() ([]storage.Holder, error) {
-			return s.HoldersOfItem(ctx, trimtab.DigestOf(pair("2", "w2", "test").Canonical()))
-		}, []storage.Holder{{first.Digest, "votes", "rankings", 1, 1}, {second.Digest, "votes", "rankings", 1, 1}}},
-		"a model's samples": {func() ([]storage.Holder, error) { return s.HoldersOfResponses(ctx, digest("sft")) },
-			[]storage.Holder{{first.Digest, "votes", "rankings", 2, 1}, {second.Digest, "votes", "rankings", 3, 1}}},
-		"a file": {func() ([]storage.Holder, error) { return s.HoldersOfFile(ctx, digest("b.jsonl")) },
-			[]storage.Holder{{first.Digest, "votes", "rankings", 2, 1}, {second.Digest, "votes", "rankings", 2, 1}}},
-		"a file with nothing new": {func() ([]storage.Holder, error) { return s.HoldersOfFile(ctx, digest("again.jsonl")) }, nil},
-		"a demonstrator":          {func() ([]storage.Holder, error) { return s.HoldersOfDemonstrator(ctx, "w1") }, nil},
+		"a labeller": {func() ([]storage.VersionUsage, error) { return s.VersionsByLabeller(ctx, "w1") },
+			[]storage.VersionUsage{{first.Digest, "votes", "rankings", 1, 0}, {second.Digest, "votes", "rankings", 2, 0}}},
+		"an item": {func() ([]storage.VersionUsage, error) {
+			return s.VersionsWithItem(ctx, trimtab.DigestOf(pair("2", "w2", "test").Canonical()))
+		}, []storage.VersionUsage{{first.Digest, "votes", "rankings", 1, 1}, {second.Digest, "votes", "rankings", 1, 1}}},
+		"a model's samples": {func() ([]storage.VersionUsage, error) { return s.VersionsBySampler(ctx, digest("sft")) },
+			[]storage.VersionUsage{{first.Digest, "votes", "rankings", 2, 1}, {second.Digest, "votes", "rankings", 3, 1}}},
+		"a file": {func() ([]storage.VersionUsage, error) { return s.VersionsFromFile(ctx, digest("b.jsonl")) },
+			[]storage.VersionUsage{{first.Digest, "votes", "rankings", 2, 1}, {second.Digest, "votes", "rankings", 2, 1}}},
+		"a file with nothing new": {func() ([]storage.VersionUsage, error) { return s.VersionsFromFile(ctx, digest("again.jsonl")) }, nil},
+		"a demonstrator":          {func() ([]storage.VersionUsage, error) { return s.VersionsByDemonstrator(ctx, "w1") }, nil},
 	} {
 		if got, err := c.find(); err != nil || !slices.Equal(got, c.want) {
 			t.Errorf("%s is in %v (%v), want %v", what, got, err, c.want)
@@ -77,15 +77,15 @@ func TestOrigin(t *testing.T) {
 	add("cat", []storage.ImportedFile{file("c.jsonl", 1)}, pair("4", "w3", ""))
 	third, err := s.Freeze(ctx, "votes", "eve")
 	must(t, err)
-	if got, err := s.HoldersOfFile(ctx, digest("c.jsonl")); err != nil || !slices.Equal(got, []storage.Holder{{third.Digest, "votes", "rankings", 1, 0}}) {
+	if got, err := s.VersionsFromFile(ctx, digest("c.jsonl")); err != nil || !slices.Equal(got, []storage.VersionUsage{{third.Digest, "votes", "rankings", 1, 0}}) {
 		t.Errorf("the last file is in %v (%v)", got, err)
 	}
-	k, err := s.Known(ctx, "w1")
-	if must(t, err); k != (storage.Known{Labeller: true}) {
+	k, err := s.LookUp(ctx, "w1")
+	if must(t, err); k != (storage.RecordMatch{Labeller: true}) {
 		t.Errorf("w1 is known as %+v", k)
 	}
-	k, err = s.Known(ctx, string(digest("a.jsonl")))
-	if must(t, err); k != (storage.Known{File: true}) {
+	k, err = s.LookUp(ctx, string(digest("a.jsonl")))
+	if must(t, err); k != (storage.RecordMatch{File: true}) {
 		t.Errorf("a.jsonl is known as %+v", k)
 	}
 }
@@ -113,14 +113,14 @@ func TestOnward(t *testing.T) {
 	attempt("two", 2, digest("other"), digest("c"), digest("state"))
 	attempt("two", 3, digest("other"), digest("d"), "")
 	attempt("two", 4, digest("other"), digest("e"), digest("another state"))
-	steps, err := s.Onward(ctx, []trimtab.Digest{digest("a")})
-	if want := []storage.Step{{digest("a"), digest("b")}, {digest("b"), digest("c")}}; err != nil || !slices.Equal(steps, want) {
+	steps, err := s.Descendants(ctx, []trimtab.Digest{digest("a")})
+	if want := []storage.Derivation{{digest("a"), digest("b")}, {digest("b"), digest("c")}}; err != nil || !slices.Equal(steps, want) {
 		t.Errorf("of a was made %v (%v), want %v", steps, err, want)
 	}
-	if id, err := s.CheckpointMaker(ctx, "run", "two", digest("state")); err != nil || id != stopped.ID {
+	if id, err := s.CheckpointProducer(ctx, "run", "two", digest("state")); err != nil || id != stopped.ID {
 		t.Errorf("the checkpoint is of attempt %d (%v), want %d", id, err, stopped.ID)
 	}
-	made, err := s.MadeUnder(ctx, digest("two"))
+	made, err := s.OutputsUnderDocument(ctx, digest("two"))
 	if want := []trimtab.Digest{digest("c"), digest("d"), digest("e")}; err != nil || !slices.Equal(made, want) {
 		t.Errorf("under the config was made %v (%v), want %v", made, err, want)
 	}

@@ -10,22 +10,22 @@ import (
 
 // load says how many rows of one table are written at once.
 type load struct {
-	table   string
-	key     []string // conflict means equal here
-	columns []string // the rest, compared as exact values
-	bits    []string // the rest, compared as bits: floating-point numbers and arrays of them
-	silent  []string // the rest, not compared: the first one recorded stays
-	of      string   // the attempt whose rows they are, in words, if they are one's
+	table      string
+	key        []string // conflict means equal here
+	columns    []string // the rest, compared as exact values
+	bits       []string // the rest, compared as bits: floating-point numbers and arrays of them
+	uncompared []string // the rest, not compared: the first one recorded stays
+	owner      string   // the attempt whose rows they are, in words, if they are one's
 }
 
-// about is the load for the rows of an attempt.
-func (l load) about(of subject) load {
-	l.of = of.named()
+// forAttempt is the load for the rows of an attempt.
+func (l load) forAttempt(of subject) load {
+	l.owner = of.displayName()
 	return l
 }
 
-// place is the SQL of a row's key in words; the id of an attempt is left to of.
-func (l load) place() string {
+// keyText is the SQL of a row's key in words; the id of an attempt is left to of.
+func (l load) keyText() string {
 	var parts []string
 	for _, c := range l.key {
 		if c != "attempt" {
@@ -35,14 +35,14 @@ func (l load) place() string {
 	return "concat_ws(', ', " + strings.Join(parts, ", ") + ")"
 }
 
-func (l load) all() []string {
+func (l load) allColumns() []string {
 	all := append([]string{}, l.key...)
-	return append(append(append(all, l.columns...), l.bits...), l.silent...)
+	return append(append(append(all, l.columns...), l.bits...), l.uncompared...)
 }
 
-func (l load) stage() pgx.Identifier { return pgx.Identifier{"pg_temp", "stage_" + l.table} }
+func (l load) staging() pgx.Identifier { return pgx.Identifier{"pg_temp", "stage_" + l.table} }
 
-func list(columns []string, prefix string) string {
+func columnList(columns []string, prefix string) string {
 	quoted := make([]string, len(columns))
 	for i, c := range columns {
 		quoted[i] = prefix + pgx.Identifier{c}.Sanitize()
@@ -50,23 +50,23 @@ func list(columns []string, prefix string) string {
 	return strings.Join(quoted, ", ")
 }
 
-// twin is the SQL that makes the temporary table, empty at the end of each
+// createStaging is the SQL that makes the temporary table, empty at the end of each
 // transaction; it lives as long as its connection.
-func (l load) twin() string {
+func (l load) createStaging() string {
 	return fmt.Sprintf("create temporary table if not exists %s on commit delete rows as select %s from %s with no data;",
-		l.stage().Sanitize(), list(l.all(), ""), l.table)
+		l.staging().Sanitize(), columnList(l.allColumns(), ""), l.table)
 }
 
-func (l load) insert() string {
-	columns := list(l.all(), "")
+func (l load) insertQuery() string {
+	columns := columnList(l.allColumns(), "")
 	return fmt.Sprintf("insert into %s (%s) select %s from %s order by %s on conflict (%s) do nothing",
-		l.table, columns, columns, l.stage().Sanitize(), list(l.key, ""), list(l.key, ""))
+		l.table, columns, columns, l.staging().Sanitize(), columnList(l.key, ""), columnList(l.key, ""))
 }
 
-// difference is the SQL that finds the first staged row that is not as stored,
+// differenceQuery is the SQL that finds the first staged row that is not as stored,
 // or null. It is an aggregate, since a limit would make the planner walk the
 // unindexed temporary table in loops: 6.7 s instead of 11 ms for 8,000 rows.
-func (l load) difference() string {
+func (l load) differenceQuery() string {
 	var differs []string
 	for _, c := range l.columns {
 		q := pgx.Identifier{c}.Sanitize()
@@ -77,14 +77,14 @@ func (l load) difference() string {
 		differs = append(differs, fmt.Sprintf("bits(s.%s) is distinct from bits(t.%s)", q, q))
 	}
 	return fmt.Sprintf("select min(%s) from %s s join %s t using (%s) where (%s)",
-		l.place(), l.stage().Sanitize(), l.table, list(l.key, ""), strings.Join(differs, " or "))
+		l.keyText(), l.staging().Sanitize(), l.table, columnList(l.key, ""), strings.Join(differs, " or "))
 }
 
-// twins makes the temporary tables of several loads in one round trip.
-func twins(ctx context.Context, tx pgx.Tx, loads ...load) error {
+// createStagingTables makes the temporary tables of several loads in one round trip.
+func createStagingTables(ctx context.Context, tx pgx.Tx, loads ...load) error {
 	var sql strings.Builder
 	for _, l := range loads {
-		sql.WriteString(l.twin())
+		sql.WriteString(l.createStaging())
 	}
 	_, err := tx.Conn().PgConn().Exec(ctx, sql.String()).ReadAll()
 	return err
@@ -99,7 +99,7 @@ func (l load) write(ctx context.Context, tx pgx.Tx, n int, row func(i int) ([]an
 	if err := l.copy(ctx, tx, n, row); err != nil {
 		return 0, err
 	}
-	if added, err = l.settle(ctx, tx); err != nil {
+	if added, err = l.merge(ctx, tx); err != nil {
 		return 0, err
 	}
 	if added == n || len(l.columns)+len(l.bits) == 0 {
@@ -110,29 +110,29 @@ func (l load) write(ctx context.Context, tx pgx.Tx, n int, row func(i int) ([]an
 
 // copy adds n rows to the temporary table.
 func (l load) copy(ctx context.Context, tx pgx.Tx, n int, row func(i int) ([]any, error)) error {
-	_, err := tx.CopyFrom(ctx, l.stage(), l.all(), pgx.CopyFromSlice(n, row))
+	_, err := tx.CopyFrom(ctx, l.staging(), l.allColumns(), pgx.CopyFromSlice(n, row))
 	return err
 }
 
-// settle inserts what is in the temporary table and returns how many rows were new.
-func (l load) settle(ctx context.Context, tx pgx.Tx) (int, error) {
-	tag, err := tx.Exec(ctx, l.insert())
+// applySettings inserts what is in the temporary table and returns how many rows were new.
+func (l load) merge(ctx context.Context, tx pgx.Tx) (int, error) {
+	tag, err := tx.Exec(ctx, l.insertQuery())
 	return int(tag.RowsAffected()), err
 }
 
-// empty deletes what is in the temporary tables of loads.
-func empty(ctx context.Context, tx pgx.Tx, loads ...load) error {
+// truncateStaging deletes what is in the temporary tables of loads.
+func truncateStaging(ctx context.Context, tx pgx.Tx, loads ...load) error {
 	stages := make([]string, len(loads))
 	for i, l := range loads {
-		stages[i] = l.stage().Sanitize()
+		stages[i] = l.staging().Sanitize()
 	}
 	_, err := tx.Exec(ctx, "truncate "+strings.Join(stages, ", "))
 	return err
 }
 
-// compareBefore compares with the rows that were there before this transaction, of a table whose rows are named by all
+// compareExisting compares with the rows that were there before this transaction, of a table whose rows are named by all
 // that they are.
-func (l load) compareBefore(ctx context.Context, tx pgx.Tx) error {
+func (l load) compareExisting(ctx context.Context, tx pgx.Tx) error {
 	return l.compareIf(ctx, tx, " and t.xmin <> pg_current_xact_id()::xid")
 }
 
@@ -140,17 +140,17 @@ func (l load) compare(ctx context.Context, tx pgx.Tx) error { return l.compareIf
 
 func (l load) compareIf(ctx context.Context, tx pgx.Tx, condition string) error {
 	var key *string
-	if err := tx.QueryRow(ctx, l.difference()+condition).Scan(&key); err != nil || key == nil {
+	if err := tx.QueryRow(ctx, l.differenceQuery()+condition).Scan(&key); err != nil || key == nil {
 		return err
 	}
 	of := ""
-	if l.of != "" {
-		of = " of " + l.of
+	if l.owner != "" {
+		of = " of " + l.owner
 	}
 	return diverged("a row of %s%s is stored already and differs (%s)", strings.ReplaceAll(l.table, "_", " "), of, *key)
 }
 
-// clean makes text that Postgres can hold: no NUL, valid UTF-8.
-func clean(s string) string {
+// storableText makes text that Postgres can hold: no NUL, valid UTF-8.
+func storableText(s string) string {
 	return strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", "�"), "�")
 }

@@ -21,16 +21,16 @@ func (s *Store) Log(ctx context.Context, run string, l LogLine) error {
 		at = &l.At
 	}
 	_, err := s.pool.Exec(ctx, "insert into log (run, at, level, stage, attempt, message) values ($1, coalesce($2, clock_timestamp()), $3, $4, $5, $6)",
-		run, at, clean(l.Level), clean(l.Stage), l.Attempt, clean(l.Message))
-	return fault(ctx, "logging for run "+run, err)
+		run, at, storableText(l.Level), storableText(l.Stage), l.Attempt, storableText(l.Message))
+	return wrapError(ctx, "logging for run "+run, err)
 }
 
 // Logs returns up to limit lines of a run's log (0 is all) after the place
 // that an earlier call returned, 0 at first, and the place of the last of them.
 func (s *Store) Logs(ctx context.Context, run string, after int64, limit int) ([]LogLine, int64, error) {
-	lines, err := collect(ctx, s.pool, func(row pgx.CollectableRow) (l LogLine, err error) {
+	lines, err := queryRows(ctx, s.pool, func(row pgx.CollectableRow) (l LogLine, err error) {
 		err = row.Scan(&after, &l.At, &l.Level, &l.Stage, &l.Attempt, &l.Message)
 		return l, err
 	}, `select id, at, level, stage, attempt, message from log where run = $1 and id > $2 order by id limit nullif($3, 0)`, run, after, limit)
-	return lines, after, fault(ctx, "reading the log of run "+run, err)
+	return lines, after, wrapError(ctx, "reading the log of run "+run, err)
 }

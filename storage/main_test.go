@@ -13,7 +13,7 @@ import (
 
 func TestMain(m *testing.M) { devstacktest.Main(m) }
 
-// must fails the test at once on an error.
+// requirement fails the test at once on an error.
 func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {

@@ -34,13 +34,13 @@ func Migrate(ctx context.Context, ownerURL string, appPassword, auditorPassword 
 	}
 	conn, err := pgx.ConnectConfig(ctx, config.ConnConfig)
 	if err != nil {
-		return fault(ctx, doing, err)
+		return wrapError(ctx, doing, err)
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	if err := migrateSchema(ctx, conn); err != nil {
-		return fault(ctx, doing, err)
+		return wrapError(ctx, doing, err)
 	}
-	return fault(ctx, doing, grantDatabase(ctx, conn, appPassword, auditorPassword))
+	return wrapError(ctx, doing, grantDatabase(ctx, conn, appPassword, auditorPassword))
 }
 
 func migrateSchema(ctx context.Context, conn *pgx.Conn) error {
@@ -122,7 +122,7 @@ func (s *Store) checkSchema(ctx context.Context) error {
 	}
 	var version int
 	if err := s.pool.QueryRow(ctx, "select version from "+versionTable).Scan(&version); err != nil {
-		return fault(ctx, doing, err)
+		return wrapError(ctx, doing, err)
 	}
 	switch {
 	case version > len(files):

@@ -24,12 +24,12 @@ const nameStream = "name/"
 // error is Conflict "name_taken", unless move says to move it; before is then
 // the digest that had it. The same again changes nothing.
 func (s *Store) ImportArtifact(ctx context.Context, a Artifact, move bool, actor string) (before trimtab.Digest, err error) {
-	a.Name = clean(a.Name)
+	a.Name = storableText(a.Name)
 	err = s.write(ctx, "importing artifact "+a.Digest.Short(), func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock(hashtextextended($1, 0))", nameStream+a.Name); err != nil {
 			return err
 		}
-		holder, err := holderOf(ctx, tx, a.Name)
+		holder, err := nameOwner(ctx, tx, a.Name)
 		if err != nil {
 			return err
 		}
@@ -41,7 +41,7 @@ func (s *Store) ImportArtifact(ctx context.Context, a Artifact, move bool, actor
 		if err := putArtifact(ctx, tx, a, actor); err != nil || before == "" {
 			return err
 		}
-		return record(ctx, tx, subject{stream: nameStream + a.Name}, actor, "model_named",
+		return appendEvent(ctx, tx, subject{stream: nameStream + a.Name}, actor, "model_named",
 			map[string]any{"name": a.Name, "digest": a.Digest, "before": before})
 	})
 	return before, err
@@ -53,18 +53,18 @@ func NameTaken(name string, holder trimtab.Digest) error {
 		"giving a model the name %q: model %s has it", name, holder.Short())
 }
 
-// NameHolder is the digest of the artifact that has a name; empty if none has.
-func (s *Store) NameHolder(ctx context.Context, name string) (trimtab.Digest, error) {
-	d, err := holderOf(ctx, s.pool, clean(name))
-	return d, fault(ctx, fmt.Sprintf("finding the model named %q", name), err)
+// NameOwner is the digest of the artifact that has a name; empty if none has.
+func (s *Store) NameOwner(ctx context.Context, name string) (trimtab.Digest, error) {
+	d, err := nameOwner(ctx, s.pool, storableText(name))
+	return d, wrapError(ctx, fmt.Sprintf("finding the model named %q", name), err)
 }
 
-func holderOf(ctx context.Context, q querier, name string) (d trimtab.Digest, err error) {
+func nameOwner(ctx context.Context, q querier, name string) (d trimtab.Digest, err error) {
 	var body []byte
 	err = q.QueryRow(ctx, "select body from event where stream = $1 and type = 'model_named' order by sequence desc limit 1",
 		nameStream+name).Scan(&body)
 	if err == nil {
-		return digestIn(body)
+		return bodyDigest(body)
 	}
 	if !errors.Is(err, pgx.ErrNoRows) {
 		return "", err
@@ -78,7 +78,7 @@ func holderOf(ctx context.Context, q querier, name string) (d trimtab.Digest, er
 
 // movedNames are the names that were moved, and to what.
 func movedNames(ctx context.Context, q querier) (map[string]trimtab.Digest, error) {
-	bodies, err := collect(ctx, q, pgx.RowTo[[]byte], `
+	bodies, err := queryRows(ctx, q, pgx.RowTo[[]byte], `
 		select e.body from event_stream s
 		cross join lateral (select body from event where stream = s.stream and type = 'model_named' order by sequence desc limit 1) e
 		where starts_with(s.stream, $1)`, nameStream)
@@ -91,14 +91,14 @@ func movedNames(ctx context.Context, q querier) (map[string]trimtab.Digest, erro
 		if err := json.Unmarshal(raw, &b); err != nil {
 			return nil, err
 		}
-		if moved[b.Name], err = digestIn(raw); err != nil {
+		if moved[b.Name], err = bodyDigest(raw); err != nil {
 			return nil, err
 		}
 	}
 	return moved, nil
 }
 
-func digestIn(body []byte) (trimtab.Digest, error) {
+func bodyDigest(body []byte) (trimtab.Digest, error) {
 	var b struct{ Digest trimtab.Digest }
 	err := json.Unmarshal(body, &b)
 	return b.Digest, err

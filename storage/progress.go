@@ -24,14 +24,14 @@ type Progress struct {
 func (s *Store) SetProgress(ctx context.Context, attempt int64, token int64, p Progress) error {
 	names, values := make([]string, len(p.Metrics)), make([]float64, len(p.Metrics))
 	for i, m := range p.Metrics {
-		names[i], values[i] = clean(m.Name), m.Value
+		names[i], values[i] = storableText(m.Name), m.Value
 	}
 	var at *time.Time
 	if !p.At.IsZero() {
 		at = &p.At
 	}
 	return s.write(ctx, "telling the progress of an attempt", func(tx pgx.Tx) error {
-		if err := unhurried(ctx, tx); err != nil {
+		if err := asyncCommit(ctx, tx); err != nil {
 			return err
 		}
 		tag, err := tx.Exec(ctx, `
@@ -41,7 +41,7 @@ func (s *Store) SetProgress(ctx context.Context, attempt int64, token int64, p P
 			on conflict (attempt) do update set step = excluded.step, steps = excluded.steps, phase = excluded.phase,
 				tokens_per_second = excluded.tokens_per_second, metric_names = excluded.metric_names,
 				metric_values = excluded.metric_values, at = excluded.at`,
-			attempt, token, p.Step, p.Steps, clean(p.Phase), p.TokensPerSecond, names, values, at)
+			attempt, token, p.Step, p.Steps, storableText(p.Phase), p.TokensPerSecond, names, values, at)
 		if err != nil || tag.RowsAffected() == 1 {
 			return err
 		}
@@ -49,20 +49,20 @@ func (s *Store) SetProgress(ctx context.Context, attempt int64, token int64, p P
 	})
 }
 
-// unhurried lets a transaction that writes nothing but a hint end before it is
+// asyncCommit lets a transaction that writes nothing but a hint end before it is
 // on the disk.
-func unhurried(ctx context.Context, tx pgx.Tx) error {
+func asyncCommit(ctx context.Context, tx pgx.Tx) error {
 	_, err := tx.Exec(ctx, "set local synchronous_commit = off")
 	return err
 }
 
-// KeepProgress says that an attempt is still at work where it was; "fenced" if token is not its holder.
-func (s *Store) KeepProgress(ctx context.Context, attempt, token int64) error {
+// TouchProgress says that an attempt is still at work where it was; "fenced" if token is not its holder.
+func (s *Store) TouchProgress(ctx context.Context, attempt, token int64) error {
 	return s.write(ctx, "telling that an attempt is at work", func(tx pgx.Tx) error {
 		if _, err := holdFence(ctx, tx, attempt, token); err != nil {
 			return err
 		}
-		if err := unhurried(ctx, tx); err != nil {
+		if err := asyncCommit(ctx, tx); err != nil {
 			return err
 		}
 		_, err := tx.Exec(ctx, "update progress set at = clock_timestamp() where attempt = $1", attempt)
@@ -83,5 +83,5 @@ func (s *Store) Progress(ctx context.Context, attempt int64) (Progress, bool, er
 		return p, false, nil
 	}
 	p.Metrics = zipMetrics(names, values)
-	return p, err == nil, fault(ctx, "reading the progress of an attempt", err)
+	return p, err == nil, wrapError(ctx, "reading the progress of an attempt", err)
 }

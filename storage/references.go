@@ -37,7 +37,7 @@ type AttemptReferences struct {
 func (s *Store) References(ctx context.Context, settled time.Duration) (References, error) {
 	r := References{Attempts: map[int64]AttemptReferences{}}
 	err := s.read(ctx, "reading what the record points to", func(tx pgx.Tx) (err error) {
-		if r.Digests, err = digestSet(ctx, tx, namedDigests); err != nil {
+		if r.Digests, err = digestSet(ctx, tx, referencedDigestsQuery); err != nil {
 			return err
 		}
 		if r.Pinned, err = digestSet(ctx, tx, `
@@ -45,7 +45,7 @@ func (s *Store) References(ctx context.Context, settled time.Duration) (Referenc
 			where a.from_checkpoint <> '' and s.status not in ('completed', 'reused')`); err != nil {
 			return err
 		}
-		rows, err := tx.Query(ctx, attemptReferences, settled)
+		rows, err := tx.Query(ctx, attemptReferencesQuery, settled)
 		if err != nil {
 			return err
 		}
@@ -61,9 +61,9 @@ func (s *Store) References(ctx context.Context, settled time.Duration) (Referenc
 	return r, err
 }
 
-// namedDigests is every digest that a column or a text holds, and what else
+// referencedDigestsQuery is every digest that a column or a text holds, and what else
 // follows the word. Most events are of steps; what those name are checkpoints.
-const namedDigests = `
+const referencedDigestsQuery = `
 	select digest from artifact
 	union select digest from attempt_input
 	union select digest from attempt_output
@@ -76,7 +76,7 @@ const namedDigests = `
 	) x cross join lateral unnest(string_to_array(x.t, 'sha256:')) with ordinality p (part, place)
 	where place > 1`
 
-const attemptReferences = `
+const attemptReferencesQuery = `
 	with damaged as (
 		select stream, stage, attempt, convert_from(body, 'UTF8')::json->>'digest' as digest from event where type = 'checkpoint_damaged'
 	), ranked as (
@@ -87,13 +87,13 @@ const attemptReferences = `
 		left join (select distinct * from damaged) d on d.stream = a.run and d.stage = a.stage and d.attempt = a.number and d.digest = c.digest)
 	select a.id, a.run, a.stage, a.number, a.open, a.settled, coalesce(array_agg(r.digest::text order by r.place)
 		filter (where r.place <= a.kept or r.sound and r.alike <= a.kept), '{}')
-	from (select s.attempt as id, t.run, t.stage, t.number, s.status in ` + open + ` as open, x.settled, case when x.settled then 1 else 2 end as kept
+	from (select s.attempt as id, t.run, t.stage, t.number, s.status in ` + openStatuses + ` as open, x.settled, case when x.settled then 1 else 2 end as kept
 		from attempt_state s join attempt t on t.id = s.attempt cross join lateral (
 			select s.status in ('completed', 'reused') and s.ended_at < clock_timestamp() - $1::interval as settled) x) a
 	left join ranked r on r.attempt = a.id group by a.id, a.run, a.stage, a.number, a.open, a.settled`
 
 func digestSet(ctx context.Context, q querier, sql string) (map[trimtab.Digest]bool, error) {
-	all, err := collect(ctx, q, pgx.RowTo[trimtab.Digest], sql)
+	all, err := queryRows(ctx, q, pgx.RowTo[trimtab.Digest], sql)
 	set := make(map[trimtab.Digest]bool, len(all))
 	for _, d := range all {
 		set[d] = true
@@ -108,5 +108,5 @@ func (s *Store) Identity(ctx context.Context) (string, error) {
 	err := s.pool.QueryRow(ctx, `
 		select c.system_identifier, d.oid::bigint from pg_control_system() c join pg_database d on d.datname = current_database()`).
 		Scan(&system, &database)
-	return fmt.Sprintf("%016x-%d", uint64(system), database), fault(ctx, "identifying the database", err)
+	return fmt.Sprintf("%016x-%d", uint64(system), database), wrapError(ctx, "identifying the database", err)
 }

@@ -36,11 +36,11 @@ func (s *Store) Replan(ctx context.Context, r Replan) error {
 			return trimtab.NewError(trimtab.Conflict, "run_closed", "rerun it as a new one", "run %s is %s", id, was.status)
 		}
 		if r.Taken.Sequence != 0 {
-			told, known, err := r.Taken.take(ctx, tx)
+			told, known, err := r.Taken.accept(ctx, tx)
 			if known || err != nil {
 				return err
 			}
-			if err := record(ctx, tx, r.Taken.subject(), r.Actor, "decision", told); err != nil {
+			if err := appendEvent(ctx, tx, r.Taken.subject(), r.Actor, "decision", told); err != nil {
 				return err
 			}
 		}
@@ -62,19 +62,19 @@ func changePlan(ctx context.Context, tx pgx.Tx, r Replan) error {
 	if err != nil {
 		return err
 	}
-	if now, err := encodeJSON(r.Plan); err != nil || string(now) == string(raw) {
+	if now, err := canonicalJSON(r.Plan); err != nil || string(now) == string(raw) {
 		return err
 	}
 	if err := putPlan(ctx, tx, r.Plan.Run, revision+1, r.Plan, r.Actor, r.Reason); err != nil {
 		return err
 	}
-	return record(ctx, tx, subject{stream: r.Plan.Run}, r.Actor, "run_planned",
+	return appendEvent(ctx, tx, subject{stream: r.Plan.Run}, r.Actor, "run_planned",
 		map[string]any{"overrides": r.Overrides, "plan": r.Plan, "reason": r.Reason, "revision": revision + 1, "stage": r.Stage})
 }
 
-// Change is what a person changed to have a stage of a run, or of the run
+// PlanChange is what a person changed to have a stage of a run, or of the run
 // that it reruns, made again.
-type Change struct {
+type PlanChange struct {
 	Revision  int // of the plan that came of it
 	Stage     string
 	Overrides []trimtab.Override
@@ -83,16 +83,16 @@ type Change struct {
 	At        time.Time
 }
 
-// Changes lists what was changed about a run (its full id), in the order in
+// PlanChanges lists what was changed about a run (its full id), in the order in
 // which it was: by the rerun that it is, and by reruns of its own stages.
-func (s *Store) Changes(ctx context.Context, run string) ([]Change, error) {
-	changes, err := collect(ctx, s.pool, scanChange, `
+func (s *Store) PlanChanges(ctx context.Context, run string) ([]PlanChange, error) {
+	changes, err := queryRows(ctx, s.pool, scanPlanChange, `
 		select at, actor, body from event where stream = $1 and (type = 'run_planned' or type = 'run_created' and sequence = 1)
 		order by sequence`, run)
-	return changes, fault(ctx, "reading the changes of run "+run, err)
+	return changes, wrapError(ctx, "reading the changes of run "+run, err)
 }
 
-func scanChange(row pgx.CollectableRow) (c Change, err error) {
+func scanPlanChange(row pgx.CollectableRow) (c PlanChange, err error) {
 	var body []byte
 	if err := row.Scan(&c.At, &c.Actor, &body); err != nil {
 		return c, err

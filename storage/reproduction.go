@@ -16,13 +16,13 @@ func (s *Store) Kernels(ctx context.Context, a Attempt) (kernels string, err err
 	if errors.Is(err, pgx.ErrNoRows) {
 		return "", nil
 	}
-	return kernels, fault(ctx, "reading the kernels of "+a.subject().named(), err)
+	return kernels, wrapError(ctx, "reading the kernels of "+a.subject().displayName(), err)
 }
 
-// TellReproduction tells that somebody ran stages of a run again, and what came
+// RecordReproduction tells that somebody ran stages of a run again, and what came
 // of it; stage is empty and attempt 0 for all of them. It is an event and no more.
-func (s *Store) TellReproduction(ctx context.Context, run, stage string, attempt int, body map[string]any, actor string) error {
+func (s *Store) RecordReproduction(ctx context.Context, run, stage string, attempt int, body map[string]any, actor string) error {
 	return s.write(ctx, "telling of a reproduction of run "+run, func(tx pgx.Tx) error {
-		return record(ctx, tx, subject{run, stage, attempt}, actor, "reproduced", body)
+		return appendEvent(ctx, tx, subject{run, stage, attempt}, actor, "reproduced", body)
 	})
 }

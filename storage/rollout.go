@@ -18,23 +18,23 @@ var rolloutLoad = load{
 
 // rolloutRow is in the order of rolloutLoad.all().
 func rolloutRow(attempt int64, step int, r *trimtab.Rollout) []any {
-	return []any{attempt, step, r.Index, r.Ended, clean(r.Prompt), r.PromptIDs, r.Tokens, r.Bytes, clean(string(r.Bytes)),
+	return []any{attempt, step, r.Index, r.Ended, storableText(r.Prompt), r.PromptIDs, r.Tokens, r.Bytes, storableText(string(r.Bytes)),
 		r.Score, r.RawScore, r.LogProbs, r.RefLogProb, r.KL, r.Values, r.Rewards, r.Advantages, r.Returns}
 }
 
 // AsStored is a rollout as it comes back from the record, whose texts lack what Postgres cannot hold.
 func AsStored(r trimtab.Rollout) trimtab.Rollout {
-	r.Prompt = clean(r.Prompt)
+	r.Prompt = storableText(r.Prompt)
 	return r
 }
 
 // Rollouts returns the episodes of one step of an attempt, ordered by index.
 func (s *Store) Rollouts(ctx context.Context, attempt int64, step int) ([]trimtab.Rollout, error) {
-	rows, err := collect(ctx, s.pool, scanRollout, `
+	rows, err := queryRows(ctx, s.pool, scanRollout, `
 		select index, ended, prompt, prompt_tokens, tokens, bytes, score, raw_score,
 			logprobs, ref_logprobs, kl, "values", rewards, advantages, returns
 		from rollout where attempt = $1 and step = $2 order by index`, attempt, step)
-	return rows, fault(ctx, fmt.Sprintf("reading the rollouts of step %d", step), err)
+	return rows, wrapError(ctx, fmt.Sprintf("reading the rollouts of step %d", step), err)
 }
 
 func scanRollout(row pgx.CollectableRow) (r trimtab.Rollout, err error) {

@@ -41,21 +41,21 @@ func selectKey(t *audit.Table) string {
 	return fmt.Sprintf("select %s from only public.%s t ", strings.Join(columns, ", "), t.Name)
 }
 
-// ofSteps is of the tables whose rows stand at a step of an attempt.
-const ofSteps = `where t.attempt = $1 and t.step >= $2::int8 and t.step < $3::int8 order by t.step`
+// stepsCondition is of the tables whose rows stand at a step of an attempt.
+const stepsCondition = `where t.attempt = $1 and t.step >= $2::int8 and t.step < $3::int8 order by t.step`
 
-// found says where the rows of a table are of which an event tells, and in which order they are hashed.
-var found = map[string]string{
+// rowConditions says where the rows of a table are of which an event tells, and in which order they are hashed.
+var rowConditions = map[string]string{
 	"attempt":              `where t.id = $1`,
 	"attempt_state":        `where t.attempt = $1`,
 	"attempt_input":        `where t.attempt = $1 order by t.position`,
 	"attempt_output":       `where t.attempt = $1 order by t.position`,
 	"attempt_metric":       `where t.attempt = $1 order by t.position`,
-	"step":                 ofSteps,
-	"metric":               ofSteps + `, t.name collate "C"`,
-	"timing":               ofSteps + `, t.name collate "C"`,
-	"rollout":              ofSteps + `, t.index`,
-	"checkpoint":           ofSteps,
+	"step":                 stepsCondition,
+	"metric":               stepsCondition + `, t.name collate "C"`,
+	"timing":               stepsCondition + `, t.name collate "C"`,
+	"rollout":              stepsCondition + `, t.index`,
+	"checkpoint":           stepsCondition,
 	"run":                  `where t.id = $1`,
 	"run_state":            `where t.run = $1`,
 	"run_plan":             `where t.run = $1 and t.revision = $2::int8`,
@@ -76,18 +76,18 @@ var found = map[string]string{
 			order by t.id limit $5`,
 }
 
-// finding is the statement that finds the rows of a table of which an event tells.
-var finding = func() map[string]string {
+// rowQueries is the statement that finds the rows of a table of which an event tells.
+var rowQueries = func() map[string]string {
 	statements := map[string]string{}
-	for table, where := range found {
+	for table, where := range rowConditions {
 		statements[table] = selectRow(audit.TableOf(table)) + where
 	}
 	return statements
 }()
 
-// request asks for the rows of a table that an event tells of, or several events one after the other. Its statement
+// rowRequest asks for the rows of a table that an event tells of, or several events one after the other. Its statement
 // takes args; each row goes to row in the order in which it is hashed.
-type request struct {
+type rowRequest struct {
 	sql  string
 	args []string
 	row  func(values [][]byte) error
@@ -97,11 +97,11 @@ type request struct {
 // requestsAtOnce is how many requests are sent together: few enough that neither side waits for the other to read.
 const requestsAtOnce = 100
 
-// ask sends requests and reads what comes back, in order, row by row.
-func (r Reading) ask(ctx context.Context, requests []*request) error {
+// sendRequests sends requests and reads what comes back, in order, row by row.
+func (r Snapshot) sendRequests(ctx context.Context, requests []*rowRequest) error {
 	for len(requests) > 0 {
 		n := min(requestsAtOnce, len(requests))
-		if err := r.askSome(ctx, requests[:n]); err != nil {
+		if err := r.sendBatch(ctx, requests[:n]); err != nil {
 			return err
 		}
 		requests = requests[n:]
@@ -109,7 +109,7 @@ func (r Reading) ask(ctx context.Context, requests []*request) error {
 	return nil
 }
 
-func (r Reading) askSome(ctx context.Context, requests []*request) error {
+func (r Snapshot) sendBatch(ctx context.Context, requests []*rowRequest) error {
 	var batch pgconn.Batch
 	for _, q := range requests {
 		sd, err := r.tx.Conn().Prepare(ctx, q.sql, q.sql)
@@ -130,7 +130,7 @@ func (r Reading) askSome(ctx context.Context, requests []*request) error {
 	return err
 }
 
-func readAll(results *pgconn.MultiResultReader, requests []*request) error {
+func readAll(results *pgconn.MultiResultReader, requests []*rowRequest) error {
 	for _, q := range requests {
 		if !results.NextResult() {
 			return nil // Close says why
@@ -146,20 +146,20 @@ func readAll(results *pgconn.MultiResultReader, requests []*request) error {
 	return nil
 }
 
-// hasher computes digests of rows.
-type hasher struct{ buf []byte }
+// rowHasher computes digests of rows.
+type rowHasher struct{ buf []byte }
 
-func (h *hasher) digest(t *audit.Table, values [][]byte) (audit.Hash, error) {
+func (h *rowHasher) digest(t *audit.Table, values [][]byte) (audit.Hash, error) {
 	var err error
 	h.buf, err = t.AppendRow(h.buf[:0], values)
 	return sha256.Sum256(h.buf), err
 }
 
-// keyOf is the key of a row as people read it: the table and the columns that tell it from others.
-func keyOf(t *audit.Table, values [][]byte) string {
+// rowKey is the key of a row as people read it: the table and the columns that tell it from others.
+func rowKey(t *audit.Table, values [][]byte) string {
 	words := []string{t.Name}
 	for _, name := range t.Key {
-		i := t.Column(name)
+		i := t.ColumnIndex(name)
 		words = append(words, valueText(t.Columns[i].Type, values[i]))
 	}
 	return strings.Join(words, " ")

@@ -75,7 +75,7 @@ func TestRowsAreHashedAsPostgresDoes(t *testing.T) {
 		must(t, err)
 		want, err := pgx.CollectRows(rows, pgx.RowTo[[]byte])
 		must(t, err)
-		must(t, s.Reading(t.Context(), func(r storage.Reading) error {
+		must(t, s.Snapshot(t.Context(), func(r storage.Snapshot) error {
 			have, err := r.RowDigests(t.Context(), table)
 			if len(have) != n || len(want) != n {
 				t.Errorf("%s: %d and %d rows", table.Name, len(have), len(want))

@@ -53,14 +53,14 @@ func createRun(ctx context.Context, tx pgx.Tx, r Run) error {
 	tag, err := tx.Exec(ctx, `
 		insert into run (id, name, seed, spec, spec_digest, origin, reason, actor)
 		values ($1, $2, $3, $4, $5, nullif($6, ''), $7, $8) on conflict do nothing`,
-		r.ID, clean(r.Name), strconv.FormatUint(r.Seed, 10), r.Spec, r.SpecDigest, r.Origin, clean(r.Reason), clean(r.Actor))
+		r.ID, storableText(r.Name), strconv.FormatUint(r.Seed, 10), r.Spec, r.SpecDigest, r.Origin, storableText(r.Reason), storableText(r.Actor))
 	if err != nil {
 		return err
 	}
 	if tag.RowsAffected() == 0 {
-		return sameRun(ctx, tx, r)
+		return checkSameRun(ctx, tx, r)
 	}
-	return startRecord(ctx, tx, r)
+	return insertRunDetails(ctx, tx, r)
 }
 
 // NameRule says what the name of a new run means to CreateRunOnce.
@@ -71,8 +71,8 @@ const (
 	AnyName NameRule = iota
 	// SameName takes it for the same run only under the same name.
 	SameName
-	// OwnName is SameName, and refuses a name that an open run of another spec has.
-	OwnName
+	// UniqueName is SameName, and refuses a name that an open run of another spec has.
+	UniqueName
 )
 
 // CreateRunOnce is CreateRun, unless an open run of the same spec is there
@@ -91,7 +91,7 @@ func (s *Store) CreateRunOnce(ctx context.Context, r Run, naming NameRule) (open
 // createOnce lets those who create runs of one name, then of one spec, take turns.
 func createOnce(ctx context.Context, tx pgx.Tx, r Run, naming NameRule) (open Run, is bool, err error) {
 	const lock = "select pg_advisory_xact_lock(hashtextextended($1, 0))"
-	if naming == OwnName {
+	if naming == UniqueName {
 		if _, err := tx.Exec(ctx, lock, "name/"+r.Name); err != nil {
 			return open, false, err
 		}
@@ -101,7 +101,7 @@ func createOnce(ctx context.Context, tx pgx.Tx, r Run, naming NameRule) (open Ru
 	}
 	name := ""
 	if naming != AnyName {
-		name = clean(r.Name)
+		name = storableText(r.Name)
 	}
 	open, err = oneRun(ctx, tx, `s.ended_at is null and r.spec_digest = $1 and ($2 = '' or r.origin = $2) and ($3 = '' or r.name = $3)
 		order by r.created_at, r.id limit 1`, r.SpecDigest, r.Origin, name)
@@ -111,17 +111,17 @@ func createOnce(ctx context.Context, tx pgx.Tx, r Run, naming NameRule) (open Ru
 	if !errors.Is(err, pgx.ErrNoRows) {
 		return open, false, err
 	}
-	if naming == OwnName {
-		if err := nameFree(ctx, tx, r.Name); err != nil {
+	if naming == UniqueName {
+		if err := checkNameFree(ctx, tx, r.Name); err != nil {
 			return open, false, err
 		}
 	}
 	return open, false, createRun(ctx, tx, r)
 }
 
-// nameFree refuses a name that an open run has.
-func nameFree(ctx context.Context, tx pgx.Tx, name string) error {
-	open, err := oneRun(ctx, tx, "s.ended_at is null and r.name = $1 order by r.created_at, r.id limit 1", clean(name))
+// checkNameFree refuses a name that an open run has.
+func checkNameFree(ctx context.Context, tx pgx.Tx, name string) error {
+	open, err := oneRun(ctx, tx, "s.ended_at is null and r.name = $1 order by r.created_at, r.id limit 1", storableText(name))
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil
 	}
@@ -157,19 +157,19 @@ func (s *Store) CreateRerun(ctx context.Context, r Run, reruns []string) (open R
 // Reruns lists the ids of the runs that rerun this one (its full id), in the order in which they were made.
 func (s *Store) Reruns(ctx context.Context, origin string) ([]string, error) {
 	ids, err := rerunsOf(ctx, s.pool, origin)
-	return ids, fault(ctx, "listing the reruns of "+origin, err)
+	return ids, wrapError(ctx, "listing the reruns of "+origin, err)
 }
 
 func rerunsOf(ctx context.Context, q querier, origin string) ([]string, error) {
-	return collect(ctx, q, pgx.RowTo[string], "select id from run where origin = $1 order by created_at, id", origin)
+	return queryRows(ctx, q, pgx.RowTo[string], "select id from run where origin = $1 order by created_at, id", origin)
 }
 
-// startRecord writes what belongs to a new run beside its row.
-func startRecord(ctx context.Context, tx pgx.Tx, r Run) error {
+// insertRunDetails writes what belongs to a new run beside its row.
+func insertRunDetails(ctx context.Context, tx pgx.Tx, r Run) error {
 	_, err := tx.Exec(ctx, `
 		insert into run_state (run, status, next, error, started_at, ended_at)
 		values ($1, $2, $3, $4, case when $5 then clock_timestamp() end, case when $6 then clock_timestamp() end)`,
-		r.ID, r.Status, clean(r.Next), errorJSON(r.Error), r.Status == trimtab.RunRunning, !r.Status.Open())
+		r.ID, r.Status, storableText(r.Next), errorJSON(r.Error), r.Status == trimtab.RunRunning, !r.Status.Open())
 	if err != nil {
 		return err
 	}
@@ -182,10 +182,10 @@ func startRecord(ctx context.Context, tx pgx.Tx, r Run) error {
 		"decisions": "requested", // a decision about this run counts with its request alone
 	}
 	if r.Origin == "" {
-		return record(ctx, tx, subject{stream: r.ID}, r.Actor, "run_created", told)
+		return appendEvent(ctx, tx, subject{stream: r.ID}, r.Actor, "run_created", told)
 	}
 	told["stage"], told["overrides"] = r.Stage, r.Overrides
-	if err := record(ctx, tx, subject{stream: r.ID}, r.Actor, "run_created", told); err != nil {
+	if err := appendEvent(ctx, tx, subject{stream: r.ID}, r.Actor, "run_created", told); err != nil {
 		return err
 	}
 	plan, err := r.Plan.Digest()
@@ -198,12 +198,12 @@ func startRecord(ctx context.Context, tx pgx.Tx, r Run) error {
 	return err
 }
 
-func sameRun(ctx context.Context, tx pgx.Tx, r Run) error {
+func checkSameRun(ctx context.Context, tx pgx.Tx, r Run) error {
 	have, err := oneRun(ctx, tx, "r.id = $1", r.ID)
 	if err != nil {
 		return err
 	}
-	if have.Name != clean(r.Name) || have.Seed != r.Seed || have.SpecDigest != r.SpecDigest || have.Origin != r.Origin {
+	if have.Name != storableText(r.Name) || have.Seed != r.Seed || have.SpecDigest != r.SpecDigest || have.Origin != r.Origin {
 		return trimtab.NewError(trimtab.Conflict, "run_exists", "choose another id", "run %s exists with another spec", r.ID)
 	}
 	return nil
@@ -234,7 +234,7 @@ func scanRun(row pgx.CollectableRow) (r Run, err error) {
 }
 
 func oneRun(ctx context.Context, q querier, where string, args ...any) (Run, error) {
-	found, err := collect(ctx, q, scanRun, selectRun+"where "+where, args...)
+	found, err := queryRows(ctx, q, scanRun, selectRun+"where "+where, args...)
 	if err == nil && len(found) == 0 {
 		err = pgx.ErrNoRows
 	}
@@ -252,7 +252,7 @@ func (s *Store) Run(ctx context.Context, idOrName string) (Run, error) {
 		return Run{}, err
 	}
 	r, err := oneRun(ctx, s.pool, "r.id = $1", id)
-	return r, fault(ctx, "reading run "+idOrName, err)
+	return r, wrapError(ctx, "reading run "+idOrName, err)
 }
 
 // findRun turns what a person wrote into a run's id.
@@ -260,11 +260,11 @@ func (s *Store) findRun(ctx context.Context, ref string) (string, error) {
 	type candidate struct {
 		ID, Name string
 	}
-	found, err := collect(ctx, s.pool, pgx.RowToStructByPos[candidate], `
+	found, err := queryRows(ctx, s.pool, pgx.RowToStructByPos[candidate], `
 		select id, name from run where id = $1 or name = $1 or (length($1) >= $2 and starts_with(id, $1))
 		order by created_at desc, id desc`, ref, minPrefix)
 	if err != nil {
-		return "", fault(ctx, "finding run "+ref, err)
+		return "", wrapError(ctx, "finding run "+ref, err)
 	}
 	var named, prefixed []string
 	for _, c := range found {
@@ -294,8 +294,8 @@ func runNotFound(ref string) error { return notFound("run", ref, "list them with
 
 // Runs lists the newest runs, newest first; limit 0 is all.
 func (s *Store) Runs(ctx context.Context, limit int) ([]Run, error) {
-	runs, err := collect(ctx, s.pool, scanRun, selectRun+"order by r.created_at desc, r.id desc limit nullif($1, 0)", limit)
-	return runs, fault(ctx, "listing runs", err)
+	runs, err := queryRows(ctx, s.pool, scanRun, selectRun+"order by r.created_at desc, r.id desc limit nullif($1, 0)", limit)
+	return runs, wrapError(ctx, "listing runs", err)
 }
 
 // CountOpenRuns counts the runs of a database that may still change, of
@@ -308,11 +308,11 @@ func CountOpenRuns(ctx context.Context, url string) (n int, err error) {
 	}
 	conn, err := pgx.ConnectConfig(ctx, config.ConnConfig)
 	if err != nil {
-		return 0, fault(ctx, doing, err)
+		return 0, wrapError(ctx, doing, err)
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	err = conn.QueryRow(ctx, "select count(*) from public.run_state where ended_at is null").Scan(&n)
-	return n, fault(ctx, doing, err)
+	return n, wrapError(ctx, doing, err)
 }
 
 // SetRunStatus changes the state of a run, unless it is in one of the states
@@ -346,7 +346,7 @@ func lockRun(ctx context.Context, tx pgx.Tx, id string) (st runState, err error)
 // change gives a locked run another state.
 func (was runState) change(ctx context.Context, tx pgx.Tx, id string, status trimtab.RunStatus, next string, e *trimtab.Error, actor string) error {
 	failure := errorJSON(e)
-	if was.status == status && was.next == clean(next) && string(was.error) == string(failure) {
+	if was.status == status && was.next == storableText(next) && string(was.error) == string(failure) {
 		return nil
 	}
 	_, err := tx.Exec(ctx, `
@@ -354,21 +354,21 @@ func (was runState) change(ctx context.Context, tx pgx.Tx, id string, status tri
 			started_at = coalesce(started_at, case when $5 then clock_timestamp() end),
 			ended_at = case when $6 then coalesce(ended_at, clock_timestamp()) end
 		where run = $1`,
-		id, status, clean(next), failure, status == trimtab.RunRunning, !status.Open())
+		id, status, storableText(next), failure, status == trimtab.RunRunning, !status.Open())
 	if err != nil {
 		return err
 	}
-	return record(ctx, tx, subject{stream: id}, actor, "run_status",
+	return appendEvent(ctx, tx, subject{stream: id}, actor, "run_status",
 		map[string]any{"error": e, "from": was.status, "next": next, "status": status})
 }
 
 func putPlan(ctx context.Context, tx pgx.Tx, run string, revision int, plan trimtab.Plan, actor, reason string) error {
-	raw, err := encodeJSON(plan)
+	raw, err := canonicalJSON(plan)
 	if err != nil {
 		return err
 	}
 	_, err = tx.Exec(ctx, "insert into run_plan (run, revision, plan, actor, reason) values ($1, $2, $3, $4, $5)",
-		run, revision, json.RawMessage(raw), clean(actor), clean(reason))
+		run, revision, json.RawMessage(raw), storableText(actor), storableText(reason))
 	return err
 }
 
@@ -384,7 +384,7 @@ func errorJSON(e *trimtab.Error) json.RawMessage {
 	if e == nil {
 		return nil
 	}
-	raw, err := encodeJSON(failure{e.Type, e.Message, e.Remedy, e.Class})
+	raw, err := canonicalJSON(failure{e.Type, e.Message, e.Remedy, e.Class})
 	if err != nil {
 		return nil // strings and an integer always encode
 	}

@@ -157,7 +157,7 @@ func TestReplan(t *testing.T) {
 	if got := strings.Join(types, " "); got != "run_created attempt_created attempt_completed run_status run_planned attempt_status run_status" {
 		t.Errorf("events %s", got)
 	}
-	changes, err := s.Changes(ctx, "run-1")
+	changes, err := s.PlanChanges(ctx, "run-1")
 	must(t, err)
 	if last := changes[len(changes)-1]; len(changes) != 2 || last.Revision != 1 || last.Stage != "sft" || last.Actor != "ann" || last.Reason != "another lr" || !slices.Equal(last.Overrides, overrides) {
 		t.Errorf("changes %+v", changes)
@@ -250,13 +250,13 @@ func TestNamesOfRuns(t *testing.T) {
 		rule           storage.NameRule
 		want, refused  string
 	}{
-		{"run-1", "a", "one", storage.OwnName, "run-1", ""},
-		{"run-2", "a", "one", storage.OwnName, "run-1", ""},   // the same run
-		{"run-2", "b", "one", storage.OwnName, "run-2", ""},   // another name
-		{"run-3", "c", "one", storage.SameName, "run-3", ""},  // a spec's own name
-		{"run-4", "c", "one", storage.SameName, "run-3", ""},  //
-		{"run-4", "any", "one", storage.AnyName, "run-1", ""}, // no name was asked for
-		{"run-4", "a", "two", storage.OwnName, "", "name_taken"},
+		{"run-1", "a", "one", storage.UniqueName, "run-1", ""},
+		{"run-2", "a", "one", storage.UniqueName, "run-1", ""}, // the same run
+		{"run-2", "b", "one", storage.UniqueName, "run-2", ""}, // another name
+		{"run-3", "c", "one", storage.SameName, "run-3", ""},   // a spec's own name
+		{"run-4", "c", "one", storage.SameName, "run-3", ""},   //
+		{"run-4", "any", "one", storage.AnyName, "run-1", ""},  // no name was asked for
+		{"run-4", "a", "two", storage.UniqueName, "", "name_taken"},
 		{"run-4", "a", "two", storage.SameName, "run-4", ""}, // two specs that are both called a
 		{"run-5", "recipe", "three", storage.AnyName, "run-5", ""},
 	} {
@@ -271,7 +271,7 @@ func TestNamesOfRuns(t *testing.T) {
 	}
 	must(t, s.SetRunStatus(ctx, "run-1", trimtab.RunCompleted, "", nil, "x"))
 	must(t, s.SetRunStatus(ctx, "run-4", trimtab.RunCancelled, "", nil, "x"))
-	if got, err := launch("run-6", "a", "six", storage.OwnName); err != nil || got != "run-6" {
+	if got, err := launch("run-6", "a", "six", storage.UniqueName); err != nil || got != "run-6" {
 		t.Errorf("the name of closed runs leads to %s, %v", got, err)
 	}
 	if found, err := s.Run(ctx, "a"); err != nil || found.ID != "run-6" {
@@ -287,7 +287,7 @@ func TestOneNameAtOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() {
-			_, is, err := s.CreateRunOnce(ctx, storage.Run{ID: fmt.Sprint("run-", i), Name: "one", SpecDigest: digest(fmt.Sprint(i))}, storage.OwnName)
+			_, is, err := s.CreateRunOnce(ctx, storage.Run{ID: fmt.Sprint("run-", i), Name: "one", SpecDigest: digest(fmt.Sprint(i))}, storage.UniqueName)
 			switch {
 			case err == nil && !is:
 				created.Add(1)

@@ -9,9 +9,9 @@ import (
 	"github.com/trimtab/trimtab"
 )
 
-// Splits counts the items of a version by split, copies kept; text has none
+// CountBySplit counts the items of a version by split, copies kept; text has none
 // and is all under "". It reads no text, however large the version.
-func (s *Store) Splits(ctx context.Context, version trimtab.Digest) (trimtab.Kind, map[string]int, error) {
+func (s *Store) CountBySplit(ctx context.Context, version trimtab.Digest) (trimtab.Kind, map[string]int, error) {
 	var kind trimtab.Kind
 	counts := map[string]int{}
 	err := s.read(ctx, "counting the items of "+version.Short(), func(tx pgx.Tx) error {
@@ -29,7 +29,7 @@ func (s *Store) Splits(ctx context.Context, version trimtab.Digest) (trimtab.Kin
 			Split string
 			Items int
 		}
-		rows, err := collect(ctx, tx, pgx.RowToStructByPos[count], fmt.Sprintf(`
+		rows, err := queryRows(ctx, tx, pgx.RowToStructByPos[count], fmt.Sprintf(`
 			select %s, sum(v.copies) from dataset_version_item v join %s t on t.digest = v.item where v.version = $1 group by 1`, split, itemTable[kind]), version)
 		for _, r := range rows {
 			counts[r.Split] = r.Items
@@ -39,12 +39,12 @@ func (s *Store) Splits(ctx context.Context, version trimtab.Digest) (trimtab.Kin
 	return kind, counts, err
 }
 
-// SomeItems returns items of a version in order of item digest, copies kept:
+// SampleItems returns items of a version in order of item digest, copies kept:
 // the first, as many as have most items and mostBytes bytes of text together,
 // and at least one. Which they are has nothing to do with what they say. Text
 // is measured by its bytes, others are not measured. Each is held against its
 // digest; the version is not held against its root.
-func (s *Store) SomeItems(ctx context.Context, version trimtab.Digest, most int, mostBytes int64) ([]trimtab.Item, error) {
+func (s *Store) SampleItems(ctx context.Context, version trimtab.Digest, most int, mostBytes int64) ([]trimtab.Item, error) {
 	var items []trimtab.Item
 	var size int64
 	err := s.eachItem(ctx, version, false, func(item trimtab.Item) error {

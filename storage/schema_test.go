@@ -17,9 +17,9 @@ var update = flag.Bool("update", false, "write migrations/schema.txt anew: after
 func TestSchema(t *testing.T) {
 	s := storagetest.New(t)
 	var lines []string
-	var odd []storage.Oddity
-	must(t, s.Reading(t.Context(), func(r storage.Reading) (err error) {
-		if lines, err = r.Made(t.Context()); err != nil {
+	var odd []storage.SchemaDeviation
+	must(t, s.Snapshot(t.Context(), func(r storage.Snapshot) (err error) {
+		if lines, err = r.SchemaLines(t.Context()); err != nil {
 			return err
 		}
 		odd, err = r.Schema(t.Context())

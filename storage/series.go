@@ -7,8 +7,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Piece is what an attempt reported of the steps From … Until-1.
-type Piece struct {
+// SeriesSegment is what an attempt reported of the steps From … Until-1.
+type SeriesSegment struct {
 	Attempt     int64
 	From, Until int
 }
@@ -24,7 +24,7 @@ type Divergence struct {
 // FirstDivergence compares the metrics of several series, each in pieces, bit
 // for bit, and returns the first that they do not have alike, by step and then
 // by name; nil if there is none.
-func (s *Store) FirstDivergence(ctx context.Context, series ...[]Piece) (*Divergence, error) {
+func (s *Store) FirstDivergence(ctx context.Context, series ...[]SeriesSegment) (*Divergence, error) {
 	var of, from, until []int
 	var attempts []int64
 	for i, pieces := range series {
@@ -44,7 +44,7 @@ func (s *Store) FirstDivergence(ctx context.Context, series ...[]Piece) (*Diverg
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil
 	} else if err != nil {
-		return nil, fault(ctx, "comparing metrics", err)
+		return nil, wrapError(ctx, "comparing metrics", err)
 	}
 	for i, k := range have {
 		d.Values[k] = &values[i]

@@ -26,11 +26,11 @@ func TestFirstDivergence(t *testing.T) {
 	a := commit("run-a", step(0, loss(1)), step(1, loss(nan), trimtab.Metric{Name: "kl", Value: 0}), step(2, loss(3)))
 	b := commit("run-b", step(0, loss(1)), step(1, loss(nan), trimtab.Metric{Name: "kl", Value: math.Copysign(0, -1)}), step(2, loss(3)))
 	c := commit("run-c", step(0, loss(1)), step(1, loss(nan)), step(2, loss(4)), step(3, loss(5)))
-	part := func(attempt int64, from, until int) storage.Piece {
-		return storage.Piece{Attempt: attempt, From: from, Until: until}
+	part := func(attempt int64, from, until int) storage.SeriesSegment {
+		return storage.SeriesSegment{Attempt: attempt, From: from, Until: until}
 	}
 
-	for name, series := range map[string][][]storage.Piece{
+	for name, series := range map[string][][]storage.SeriesSegment{
 		"a with itself":       {{part(a, 0, 3)}, {part(a, 0, 3)}},
 		"a and b but step 1":  {{part(a, 0, 1), part(a, 2, 3)}, {part(b, 0, 1), part(b, 2, 3)}},
 		"one series in parts": {{part(a, 0, 1), part(b, 1, 3)}, {part(b, 1, 3), part(c, 0, 1)}},
@@ -39,15 +39,15 @@ func TestFirstDivergence(t *testing.T) {
 			t.Errorf("%s: %+v, %v", name, d, err)
 		}
 	}
-	d, err := s.FirstDivergence(ctx, []storage.Piece{part(a, 0, 3)}, []storage.Piece{part(b, 0, 3)}) // zero is not minus zero
+	d, err := s.FirstDivergence(ctx, []storage.SeriesSegment{part(a, 0, 3)}, []storage.SeriesSegment{part(b, 0, 3)}) // zero is not minus zero
 	if err != nil || d == nil || d.Step != 1 || d.Name != "kl" || *d.Values[0] != 0 || !math.Signbit(*d.Values[1]) {
 		t.Errorf("a and b: %+v, %v", d, err)
 	}
-	d, err = s.FirstDivergence(ctx, []storage.Piece{part(c, 0, 3)}, []storage.Piece{part(a, 0, 3)}, []storage.Piece{part(b, 0, 3)})
+	d, err = s.FirstDivergence(ctx, []storage.SeriesSegment{part(c, 0, 3)}, []storage.SeriesSegment{part(a, 0, 3)}, []storage.SeriesSegment{part(b, 0, 3)})
 	if err != nil || d == nil || d.Step != 1 || d.Name != "kl" || d.Values[0] != nil || d.Values[1] == nil || d.Values[2] == nil {
 		t.Errorf("c, a and b: %+v, %v", d, err)
 	}
-	d, err = s.FirstDivergence(ctx, []storage.Piece{part(c, 2, 3)}, []storage.Piece{part(a, 2, 3)})
+	d, err = s.FirstDivergence(ctx, []storage.SeriesSegment{part(c, 2, 3)}, []storage.SeriesSegment{part(a, 2, 3)})
 	if err != nil || d == nil || d.Step != 2 || *d.Values[0] != 4 || *d.Values[1] != 3 {
 		t.Errorf("c and a from step 2: %+v, %v", d, err)
 	}

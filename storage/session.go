@@ -10,12 +10,12 @@ import (
 	"github.com/trimtab/trimtab"
 )
 
-// relied are the settings that the statements of this package rely on. They go with the request for a connection, where
+// requiredSettings are the settings that the statements of this package rely on. They go with the request for a connection, where
 // they count for more than what `alter role` and `alter database` set. Postgres has them since version 13.
 //
 // Whatever is made without a schema is made in public, and pg_catalog, which is not named, is searched first.
 // Row security is an error where it would hide rows from us.
-var relied = map[string]string{
+var requiredSettings = map[string]string{
 	"search_path":                    "public, pg_temp",
 	"row_security":                   "off",
 	"client_encoding":                "UTF8",
@@ -39,15 +39,15 @@ var relied = map[string]string{
 	"exit_on_error":                  "off",
 }
 
-// reliedLater are such settings of newer versions of Postgres, which are set once the session is there.
-var reliedLater = map[string]string{
+// laterSettings are such settings of newer versions of Postgres, which are set once the session is there.
+var laterSettings = map[string]string{
 	"idle_session_timeout":             "0", // 14
 	"transaction_timeout":              "0", // 17
 	"restrict_nonsystem_relation_kind": "",  // minor versions of 2024
 }
 
-// preferred are settings that an address may have otherwise, as postgres://…?jit=on.
-var preferred = map[string]string{
+// defaultSettings are settings that an address may have otherwise, as postgres://…?jit=on.
+var defaultSettings = map[string]string{
 	"application_name":  "trimtab",
 	"statement_timeout": "0",
 	"lock_timeout":      "0",
@@ -55,38 +55,38 @@ var preferred = map[string]string{
 	jitParam:            "off",
 }
 
-// settle gives the connections of a configuration the settings that are relied on.
-func settle(config *pgx.ConnConfig) {
+// finish gives the connections of a configuration the settings that are relied on.
+func applySettings(config *pgx.ConnConfig) {
 	if config.ConnectTimeout == 0 {
 		config.ConnectTimeout = connectTimeout
 	}
-	maps.Copy(config.RuntimeParams, relied)
-	for name, value := range preferred {
+	maps.Copy(config.RuntimeParams, requiredSettings)
+	for name, value := range defaultSettings {
 		if _, ok := config.RuntimeParams[name]; !ok {
 			config.RuntimeParams[name] = value
 		}
 	}
-	all := maps.Clone(reliedLater)
-	maps.Copy(all, relied)
-	for name := range preferred {
+	all := maps.Clone(laterSettings)
+	maps.Copy(all, requiredSettings)
+	for name := range defaultSettings {
 		all[name] = config.RuntimeParams[name]
 	}
-	config.AfterConnect = func(ctx context.Context, c *pgconn.PgConn) error { return settled(ctx, c, all) }
+	config.AfterConnect = func(ctx context.Context, c *pgconn.PgConn) error { return enforceSettings(ctx, c, all) }
 }
 
-// settledQuery sets what newer versions have, and what something that runs at login may have changed.
-const settledQuery = `
+// enforceSettingsQuery sets what newer versions have, and what something that runs at login may have changed.
+const enforceSettingsQuery = `
 	select pg_catalog.set_config(w.name, w.value, false), pg_catalog.current_setting('session_replication_role')
 	from rows from (pg_catalog.unnest($1::pg_catalog.text[]), pg_catalog.unnest($2::pg_catalog.text[])) w (name, value)
 	where pg_catalog.current_setting(w.name, true) is not null`
 
-// settled ends a connection whose triggers and foreign keys are off: a session without a superuser's rights cannot turn them on.
-func settled(ctx context.Context, c *pgconn.PgConn, settings map[string]string) error {
+// enforceSettings ends a connection whose triggers and foreign keys are off: a session without a superuser's rights cannot turn them on.
+func enforceSettings(ctx context.Context, c *pgconn.PgConn, settings map[string]string) error {
 	var names, values []string
 	for _, name := range slices.Sorted(maps.Keys(settings)) {
 		names, values = append(names, name), append(values, settings[name])
 	}
-	result := c.ExecParams(ctx, settledQuery, [][]byte{[]byte(arrayText(names)), []byte(arrayText(values))}, nil, nil, nil).Read()
+	result := c.ExecParams(ctx, enforceSettingsQuery, [][]byte{[]byte(arrayText(names)), []byte(arrayText(values))}, nil, nil, nil).Read()
 	if result.Err != nil || len(result.Rows) == 0 {
 		return result.Err
 	}

@@ -16,7 +16,7 @@ func TestDiskOfPostgresFull(t *testing.T) {
 	urls := storagetest.URLs(t)
 	s, ctx := storagetest.Open(t, urls.App), t.Context()
 	id := held(t, s)
-	disk.Take(t, urls)
+	disk.MoveTables(t, urls)
 	commit := func(step int) error {
 		return s.Commit(ctx, id, 1, []storage.StepReport{report(step, 3, 10, 1000)}, &storage.Checkpoint{Step: step + 1, Digest: digest("s")})
 	}
@@ -28,7 +28,7 @@ func TestDiskOfPostgresFull(t *testing.T) {
 		err = commit(step)
 	}
 	wantError(t, err, trimtab.Unavailable, "disk_full")
-	if !storage.Away(err) {
+	if !storage.IsUnavailable(err) {
 		t.Errorf("%v: it is for good", err)
 	}
 	wantError(t, commit(step-1), trimtab.Unavailable, "disk_full")

@@ -28,8 +28,8 @@ type SplitRule struct {
 	Below uint64  `json:"below,string"` // the units whose number is below it are held out
 }
 
-// Split is what a split did, or would do.
-type Split struct {
+// SplitResult is what a split did, or would do.
+type SplitResult struct {
 	Rule             SplitRule
 	Items, HeldOut   int // items that had no split, and those of them that are held out
 	Units, TestUnits int
@@ -53,8 +53,8 @@ type splitEvent struct {
 // "dataset_split_already" when the rule is another one or nothing is left to
 // split, "dataset_has_splits" when the data has splits of its own, and
 // "dataset_one_unit" when all items are of one unit.
-func (s *Store) SplitDataset(ctx context.Context, dataset string, rule SplitRule, number func(unit string) uint64, actor string, dry bool) (Split, error) {
-	done := Split{Rule: rule}
+func (s *Store) SplitDataset(ctx context.Context, dataset string, rule SplitRule, number func(unit string) uint64, actor string, dry bool) (SplitResult, error) {
+	done := SplitResult{Rule: rule}
 	err := s.write(ctx, "splitting dataset "+dataset, func(tx pgx.Tx) error {
 		kind, err := lockDataset(ctx, tx, dataset)
 		if err != nil {
@@ -63,35 +63,35 @@ func (s *Store) SplitDataset(ctx context.Context, dataset string, rule SplitRule
 		if kind == trimtab.KindText {
 			return trimtab.NewError(trimtab.Usage, "wrong_kind", "split demonstrations, prompts or rankings", "dataset %q holds text, which has no splits", dataset)
 		}
-		p := splitting{tx: tx, dataset: dataset, kind: kind, actor: actor, number: number, done: &done}
+		p := splitter{tx: tx, dataset: dataset, kind: kind, actor: actor, number: number, result: &done}
 		if err := p.sources(ctx); err != nil {
 			return err
 		}
-		if err := p.look(ctx); err != nil || dry {
+		if err := p.measure(ctx); err != nil || dry {
 			return err
 		}
-		return p.do(ctx)
+		return p.apply(ctx)
 	})
 	return done, err
 }
 
-// splitting is a split under way.
-type splitting struct {
+// splitter is a split under way.
+type splitter struct {
 	tx      pgx.Tx
 	dataset string
 	kind    trimtab.Kind
 	actor   string
 	number  func(string) uint64
-	done    *Split
+	result  *SplitResult
 
-	events []int64           // that added what is to be split
-	again  bool              // the dataset was split before: the rule is given
-	joined map[string]string // units that stand for one another, by the one that stands for all
+	events   []int64           // that added what is to be split
+	repeated bool              // the dataset was split before: the rule is given
+	merged   map[string]string // units that stand for one another, by the one that stands for all
 }
 
-// splits reads the splits that a dataset went through.
-func splits(ctx context.Context, q querier, dataset string) ([]splitEvent, error) {
-	return collect(ctx, q, func(row pgx.CollectableRow) (e splitEvent, err error) {
+// splitEvents reads the splits that a dataset went through.
+func splitEvents(ctx context.Context, q querier, dataset string) ([]splitEvent, error) {
+	return queryRows(ctx, q, func(row pgx.CollectableRow) (e splitEvent, err error) {
 		var body []byte
 		if err := row.Scan(&body); err != nil {
 			return e, err
@@ -100,9 +100,9 @@ func splits(ctx context.Context, q querier, dataset string) ([]splitEvent, error
 	}, "select body from event where stream = 'dataset/' || $1 and type = 'dataset_split' order by sequence", dataset)
 }
 
-// replaced are the events whose items without a split no version holds any more.
-func replaced(ctx context.Context, q querier, dataset string) ([]int64, error) {
-	before, err := splits(ctx, q, dataset)
+// replacedEvents are the events whose items without a split no version holds any more.
+func replacedEvents(ctx context.Context, q querier, dataset string) ([]int64, error) {
+	before, err := splitEvents(ctx, q, dataset)
 	events := []int64{}
 	for _, e := range before {
 		events = append(events, e.Replaces...)
@@ -111,22 +111,22 @@ func replaced(ctx context.Context, q querier, dataset string) ([]int64, error) {
 }
 
 // sources finds what is to be split, and holds the rule against that of the split before.
-func (p *splitting) sources(ctx context.Context) error {
-	before, err := splits(ctx, p.tx, p.dataset)
+func (p *splitter) sources(ctx context.Context) error {
+	before, err := splitEvents(ctx, p.tx, p.dataset)
 	if err != nil {
 		return err
 	}
 	settled := []int64{}
 	for _, e := range before {
 		settled = slices.Concat(settled, e.Replaces, e.Made)
-		if r := p.done.Rule; r.By != e.By || r.Share != e.Share || r.Seed != e.Seed {
+		if r := p.result.Rule; r.By != e.By || r.Share != e.Share || r.Seed != e.Seed {
 			return trimtab.NewError(trimtab.Conflict, "dataset_split_already",
 				fmt.Sprintf("split it with --by %s --share %v --seed %d, or import the files into a dataset of another name", e.By, e.Share, e.Seed),
 				"dataset %q was split by %s, share %v, seed %d", p.dataset, e.By, e.Share, e.Seed)
 		}
-		p.done.Rule.Below, p.again = e.Below, true
+		p.result.Rule.Below, p.repeated = e.Below, true
 	}
-	p.events, err = collect(ctx, p.tx, pgx.RowTo[int64],
+	p.events, err = queryRows(ctx, p.tx, pgx.RowTo[int64],
 		"select sequence from event where stream = 'dataset/' || $1 and type = 'items_added' and sequence <> all($2) order by sequence", p.dataset, settled)
 	if err != nil {
 		return err
@@ -134,14 +134,14 @@ func (p *splitting) sources(ctx context.Context) error {
 	if len(p.events) == 0 {
 		return trimtab.NewError(trimtab.Conflict, "dataset_split_already", "import more, or use the version that it has", "nothing of dataset %q is without a split", p.dataset)
 	}
-	if err := p.lay(ctx); err != nil {
+	if err := p.stage(ctx); err != nil {
 		return err
 	}
-	return p.noSplits(ctx)
+	return p.checkNoSplits(ctx)
 }
 
-// lay puts what is to be split into a temporary table, since the items of an event lie in no order of their own.
-func (p *splitting) lay(ctx context.Context) error {
+// stage puts what is to be split into a temporary table, since the items of an event lie in no order of their own.
+func (p *splitter) stage(ctx context.Context) error {
 	for _, sql := range []string{
 		"set local idle_in_transaction_session_timeout = 0; set local work_mem = '64MB'",
 		"create temporary table split_item (event bigint, item text collate \"C\") on commit drop",
@@ -158,8 +158,8 @@ func (p *splitting) lay(ctx context.Context) error {
 	return err
 }
 
-// noSplits refuses data with splits of its own.
-func (p *splitting) noSplits(ctx context.Context) error {
+// checkNoSplits refuses data with splits of its own.
+func (p *splitter) checkNoSplits(ctx context.Context) error {
 	var train, test int
 	err := p.tx.QueryRow(ctx, fmt.Sprintf(`select count(*) filter (where t.split = 'train'), count(*) filter (where t.split = 'test')
 		from split_item s join %s t on t.digest = s.item`, itemTable[p.kind])).Scan(&train, &test)
@@ -172,45 +172,45 @@ func (p *splitting) noSplits(ctx context.Context) error {
 }
 
 // unit is the SQL of what an item's split must not tear apart.
-func (p *splitting) unit() string {
-	if p.kind == trimtab.KindRankings && p.done.Rule.By == SplitByGroup {
+func (p *splitter) unit() string {
+	if p.kind == trimtab.KindRankings && p.result.Rule.By == SplitByGroup {
 		return "case t.grouping when '' then t.prompt else t.grouping end"
 	}
 	return "t.prompt"
 }
 
-// look counts what the split does, and gives the rule the bound at which neither side is empty.
-func (p *splitting) look(ctx context.Context) error {
-	if err := p.join(ctx); err != nil {
+// plan counts what the split does, and gives the rule the bound at which neither side is empty.
+func (p *splitter) measure(ctx context.Context) error {
+	if err := p.mergeGroups(ctx); err != nil {
 		return err
 	}
 	count, err := p.units(ctx)
 	if err != nil {
 		return err
 	}
-	if !p.again {
+	if !p.repeated {
 		if count.different < 2 {
 			return trimtab.NewError(trimtab.Conflict, "dataset_one_unit", "give the data different prompts or groups, or split it by prompt",
-				"all %d items of dataset %q are of one %s: nothing can be held out", count.items, p.dataset, p.done.Rule.By)
+				"all %d items of dataset %q are of one %s: nothing can be held out", count.items, p.dataset, p.result.Rule.By)
 		}
-		p.done.Rule.Below = min(max(p.done.Rule.Below, count.least+1), count.most)
+		p.result.Rule.Below = min(max(p.result.Rule.Below, count.least+1), count.most)
 		if count, err = p.units(ctx); err != nil {
 			return err
 		}
 	}
-	d := p.done
+	d := p.result
 	d.Items, d.Units, d.HeldOut, d.TestUnits, d.Replaced = count.items, count.different, count.heldOut, count.test, count.items
 	return nil
 }
 
-// counted is what a look at all units gives.
-type counted struct {
+// unitCounts is what a look at all units gives.
+type unitCounts struct {
 	items, heldOut  int
 	different, test int
 	least, most     uint64 // numbers
 }
 
-func (p *splitting) units(ctx context.Context) (c counted, err error) {
+func (p *splitter) units(ctx context.Context) (c unitCounts, err error) {
 	rows, err := p.tx.Query(ctx, fmt.Sprintf("select %s as unit, count(*) from split_item s join %s t on t.digest = s.item group by unit", p.unit(), itemTable[p.kind]))
 	if err != nil {
 		return c, err
@@ -220,14 +220,14 @@ func (p *splitting) units(ctx context.Context) (c counted, err error) {
 	seen := map[string]bool{} // of units that stand for others
 	_, err = pgx.ForEachRow(rows, []any{&unit, &items}, func() error {
 		number, fresh := p.numberOf(unit), true
-		if all, ok := p.joined[unit]; ok {
+		if all, ok := p.merged[unit]; ok {
 			fresh, seen[all] = !seen[all], true
 		}
 		if c.items == 0 {
 			c.least = number
 		}
 		c.least, c.most, c.items = min(c.least, number), max(c.most, number), c.items+items
-		test := number < p.done.Rule.Below
+		test := number < p.result.Rule.Below
 		if test {
 			c.heldOut += items
 		}
@@ -243,43 +243,43 @@ func (p *splitting) units(ctx context.Context) (c counted, err error) {
 }
 
 // numberOf is the number of a unit, or of the one that stands for it.
-func (p *splitting) numberOf(unit string) uint64 {
-	if all, ok := p.joined[unit]; ok {
+func (p *splitter) numberOf(unit string) uint64 {
+	if all, ok := p.merged[unit]; ok {
 		unit = all
 	}
 	return p.number(unit)
 }
 
-// join finds groups that have a prompt in common, of all that is in the dataset: they are on one side, that of the first by name.
-func (p *splitting) join(ctx context.Context) error {
-	p.joined = map[string]string{}
-	if p.kind != trimtab.KindRankings || p.done.Rule.By != SplitByGroup {
+// mergeGroups finds groups that have a prompt in common, of all that is in the dataset: they are on one side, that of the first by name.
+func (p *splitter) mergeGroups(ctx context.Context) error {
+	p.merged = map[string]string{}
+	if p.kind != trimtab.KindRankings || p.result.Rule.By != SplitByGroup {
 		return nil
 	}
-	shared, err := collect(ctx, p.tx, pgx.RowTo[[]string], fmt.Sprintf(`select array_agg(distinct %[1]s) from dataset_item i join ranking t on t.digest = i.item
+	shared, err := queryRows(ctx, p.tx, pgx.RowTo[[]string], fmt.Sprintf(`select array_agg(distinct %[1]s) from dataset_item i join ranking t on t.digest = i.item
 		where i.dataset = $1 group by t.prompt having min(%[1]s collate "C") <> max(%[1]s collate "C")`, p.unit()), p.dataset)
 	if err != nil {
 		return err
 	}
 	for _, units := range shared {
 		for _, u := range units[1:] {
-			a, b := p.first(units[0]), p.first(u)
-			p.joined[max(a, b)] = min(a, b)
+			a, b := p.find(units[0]), p.find(u)
+			p.merged[max(a, b)] = min(a, b)
 		}
 	}
-	for u := range p.joined {
-		p.joined[u] = p.first(u)
+	for u := range p.merged {
+		p.merged[u] = p.find(u)
 	}
-	for _, all := range p.joined {
-		p.joined[all] = all
+	for _, all := range p.merged {
+		p.merged[all] = all
 	}
 	return nil
 }
 
-// first follows a unit to the one that stands for it.
-func (p *splitting) first(unit string) string {
+// find follows a unit to the one that stands for it.
+func (p *splitter) find(unit string) string {
 	for {
-		next, ok := p.joined[unit]
+		next, ok := p.merged[unit]
 		if !ok || next == unit {
 			return unit
 		}
@@ -287,8 +287,8 @@ func (p *splitting) first(unit string) string {
 	}
 }
 
-// do writes the items with their splits, event by event, and freezes what the dataset holds now.
-func (p *splitting) do(ctx context.Context) error {
+// apply writes the items with their splits, event by event, and freezes what the dataset holds now.
+func (p *splitter) apply(ctx context.Context) error {
 	next, err := nextEvent(ctx, p.tx, datasetSubject(p.dataset))
 	if err != nil {
 		return err
@@ -298,31 +298,31 @@ func (p *splitting) do(ctx context.Context) error {
 			return err
 		}
 	}
-	made, err := collect(ctx, p.tx, pgx.RowTo[int64],
+	made, err := queryRows(ctx, p.tx, pgx.RowTo[int64],
 		"select sequence from event where stream = 'dataset/' || $1 and type = 'items_added' and sequence >= $2 order by sequence", p.dataset, next)
 	if err != nil {
 		return err
 	}
-	d := p.done
+	d := p.result
 	body := map[string]any{"by": d.Rule.By, "share": d.Rule.Share, "seed": d.Rule.Seed, "below": strconv.FormatUint(d.Rule.Below, 10),
 		"replaces": p.events, "made": made, "replaced": d.Replaced, "items": d.Items, "held_out": d.HeldOut}
-	if err := record(ctx, p.tx, datasetSubject(p.dataset), p.actor, "dataset_split", body); err != nil {
+	if err := appendEvent(ctx, p.tx, datasetSubject(p.dataset), p.actor, "dataset_split", body); err != nil {
 		return err
 	}
 	if d.Version, err = freezeAll(ctx, p.tx, p.dataset, p.kind, p.actor); err != nil {
 		return err
 	}
-	return p.whole(ctx)
+	return p.checkIntact(ctx)
 }
 
 // copyEvent adds the items of an event once more, each with its split, and tells that they are of the same files.
-func (p *splitting) copyEvent(ctx context.Context, event int64) error {
-	a, err := newAdding(ctx, p.tx, p.kind)
+func (p *splitter) copyEvent(ctx context.Context, event int64) error {
+	a, err := newItemImport(ctx, p.tx, p.kind)
 	if err != nil {
 		return err
 	}
 	for last := ""; ; {
-		digests, err := collect(ctx, p.tx, pgx.RowTo[trimtab.Digest], "select item from split_item where event = $1 and item > $2 order by item limit $3", event, last, readAtOnce)
+		digests, err := queryRows(ctx, p.tx, pgx.RowTo[trimtab.Digest], "select item from split_item where event = $1 and item > $2 order by item limit $3", event, last, pageItems)
 		if err != nil {
 			return err
 		}
@@ -341,7 +341,7 @@ func (p *splitting) copyEvent(ctx context.Context, event int64) error {
 			}
 		}
 	}
-	if added, err := a.settle(ctx, p.dataset, p.actor); err != nil || added.Added == 0 {
+	if added, err := a.finish(ctx, p.dataset, p.actor); err != nil || added.Added == 0 {
 		return err
 	}
 	var raw []byte
@@ -353,11 +353,11 @@ func (p *splitting) copyEvent(ctx context.Context, event int64) error {
 	if err := json.Unmarshal(raw, &body); err != nil {
 		return err
 	}
-	return record(ctx, p.tx, datasetSubject(p.dataset), p.actor, "files_imported", body)
+	return appendEvent(ctx, p.tx, datasetSubject(p.dataset), p.actor, "files_imported", body)
 }
 
 // withSplit is an item with the split that the rule gives it.
-func (p *splitting) withSplit(item trimtab.Item) trimtab.Item {
+func (p *splitter) withSplit(item trimtab.Item) trimtab.Item {
 	unit := ""
 	switch it := item.(type) {
 	case trimtab.Prompt:
@@ -365,12 +365,12 @@ func (p *splitting) withSplit(item trimtab.Item) trimtab.Item {
 	case trimtab.Demonstration:
 		unit = it.Prompt
 	case trimtab.Ranking:
-		if unit = it.Prompt; p.done.Rule.By == SplitByGroup && it.Group != "" {
+		if unit = it.Prompt; p.result.Rule.By == SplitByGroup && it.Group != "" {
 			unit = it.Group
 		}
 	}
 	split := trimtab.SplitTrain
-	if p.numberOf(unit) < p.done.Rule.Below {
+	if p.numberOf(unit) < p.result.Rule.Below {
 		split = trimtab.SplitTest
 	}
 	return inSplit(item, split)
@@ -392,13 +392,13 @@ func inSplit(item trimtab.Item, split string) trimtab.Item {
 	return item
 }
 
-// whole makes sure that no prompt or group of the new version is on both sides: groups that were apart when the dataset
+// checkIntact makes sure that no prompt or group of the new version is on both sides: groups that were apart when the dataset
 // was split before may have grown together.
-func (p *splitting) whole(ctx context.Context) error {
+func (p *splitter) checkIntact(ctx context.Context) error {
 	for _, unit := range []string{"t.prompt", p.unit()} {
 		var torn int
 		err := p.tx.QueryRow(ctx, fmt.Sprintf(`select count(*) from (select from dataset_version_item v join %s t on t.digest = v.item where v.version = $1
-			group by %s having bool_or(t.split = 'test') and bool_or(t.split <> 'test')) x`, itemTable[p.kind], unit), p.done.Version.Digest).Scan(&torn)
+			group by %s having bool_or(t.split = 'test') and bool_or(t.split <> 'test')) x`, itemTable[p.kind], unit), p.result.Version.Digest).Scan(&torn)
 		if err != nil {
 			return err
 		}

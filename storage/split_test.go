@@ -17,10 +17,10 @@ func pairOf(prompt, group string, n int) trimtab.Ranking {
 		Responses: []trimtab.Response{{Bytes: []byte("good")}, {Bytes: []byte("bad")}}}
 }
 
-func split(t *testing.T, s *storage.Store, name string, by storage.SplitBy, share float64, dry bool) (storage.Split, error) {
+func split(t *testing.T, s *storage.Store, name string, by storage.SplitBy, share float64, dry bool) (storage.SplitResult, error) {
 	t.Helper()
 	rule := dataset.HoldOutShare(1, share)
-	return s.SplitDataset(t.Context(), name, storage.SplitRule{By: by, Share: share, Seed: 1, Below: rule.Below}, rule.Number, "ann", dry)
+	return s.SplitDataset(t.Context(), name, storage.SplitRule{By: by, Share: share, Seed: 1, Below: rule.Below}, rule.Hash, "ann", dry)
 }
 
 // sides reads a version, and makes sure that no prompt and no group is on both sides.
@@ -118,7 +118,7 @@ func TestSplit(t *testing.T) {
 	}
 
 	// Where the items came from is known as before, and whoever is erased is gone from both.
-	held, err := s.HoldersOfFile(ctx, file.Digest)
+	held, err := s.VersionsFromFile(ctx, file.Digest)
 	must(t, err)
 	versions := map[trimtab.Digest]int{}
 	for _, h := range held {

@@ -43,7 +43,7 @@ func Open(ctx context.Context, url string) (*Store, error) {
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
-		return nil, fault(ctx, "opening the database", err)
+		return nil, wrapError(ctx, "opening the database", err)
 	}
 	s := &Store{pool: pool}
 	if err := s.checkSchema(ctx); err != nil {
@@ -56,13 +56,13 @@ func Open(ctx context.Context, url string) (*Store, error) {
 func poolConfig(url string) (*pgxpool.Config, error) {
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
-		return nil, badAddress(url, whyBad(url, err))
+		return nil, invalidAddress(url, parseFailure(url, err))
 	}
 	if strings.Contains(url, "://") && strings.Contains(config.ConnConfig.Database, "@") { // the rest of a password, which would be shown as the database's name
-		return nil, badAddress(url, "there is an @ behind the host")
+		return nil, invalidAddress(url, "there is an @ behind the host")
 	}
 	config.MaxConns = maxConns
-	settle(config.ConnConfig)
+	applySettings(config.ConnConfig)
 	config.AfterConnect = func(_ context.Context, c *pgx.Conn) error {
 		c.TypeMap().RegisterType(&pgtype.Type{
 			Name: "timestamptz", OID: pgtype.TimestamptzOID,
@@ -73,15 +73,15 @@ func poolConfig(url string) (*pgxpool.Config, error) {
 	return config, nil
 }
 
-// badAddress is the error for an address that is none; it shows no secret.
-func badAddress(url, why string) error {
+// invalidAddress is the error for an address that is none; it shows no secret.
+func invalidAddress(url, why string) error {
 	return trimtab.NewError(trimtab.Usage, "postgres_url",
 		"write it as postgres://user:password@host:port/database, with / ? # and @ in a password as %2F %3F %23 and %40",
 		"reading the database address %s: %s", redact.Address(url), why)
 }
 
-// whyBad is what pgx says of an address, without the address itself and what it quotes of it.
-func whyBad(url string, err error) string {
+// parseFailure is what pgx says of an address, without the address itself and what it quotes of it.
+func parseFailure(url string, err error) string {
 	why := err.Error()
 	if i := strings.LastIndex(why, "`: "); i >= 0 {
 		why = why[i+len("`: "):]
@@ -96,7 +96,7 @@ func (s *Store) Close() { s.pool.Close() }
 
 // Ping asks the server for an answer.
 func (s *Store) Ping(ctx context.Context) error {
-	return fault(ctx, "asking the database", s.pool.Ping(ctx))
+	return wrapError(ctx, "asking the database", s.pool.Ping(ctx))
 }
 
 // write runs f in one transaction; any error undoes it whole. Under a context
@@ -114,13 +114,13 @@ func (s *Store) write(ctx context.Context, doing string, f func(tx pgx.Tx) error
 	if err == nil {
 		err = failpoint.At("after_commit")
 	}
-	return fault(ctx, doing, err)
+	return wrapError(ctx, doing, err)
 }
 
 // read runs f in one transaction that sees the database at one instant.
 func (s *Store) read(ctx context.Context, doing string, f func(tx pgx.Tx) error) error {
 	options := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
-	return fault(ctx, doing, pgx.BeginTxFunc(ctx, s.pool, options, f))
+	return wrapError(ctx, doing, pgx.BeginTxFunc(ctx, s.pool, options, f))
 }
 
 // querier is a pool or a transaction.
@@ -129,8 +129,8 @@ type querier interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-// collect reads every row of a query with scan.
-func collect[T any](ctx context.Context, q querier, scan func(pgx.CollectableRow) (T, error), sql string, args ...any) ([]T, error) {
+// queryRows reads every row of a query with scan.
+func queryRows[T any](ctx context.Context, q querier, scan func(pgx.CollectableRow) (T, error), sql string, args ...any) ([]T, error) {
 	rows, err := q.Query(ctx, sql, args...)
 	if err != nil {
 		return nil, err

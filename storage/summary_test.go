@@ -60,7 +60,7 @@ func TestSummary(t *testing.T) {
 		must(t, err)
 		pairs := label.Pairs(rankings)
 		total, _ := label.Agreements(rankings)
-		want := storage.Summary{HeldOut: heldOut, Pairs: len(pairs), Longer: int(math.Round(2 * label.LongerWins(rankings, pairs) * float64(len(pairs)))), Labellers: len(names),
+		want := storage.VersionSummary{HeldOut: heldOut, Pairs: len(pairs), Longer: int(math.Round(2 * label.LongerAccuracy(rankings, pairs) * float64(len(pairs)))), Labellers: len(names),
 			Common: total.Common, Agreed: total.Same}
 		if !known || got.Common == 0 || got != want {
 			t.Errorf("counted %+v (%v), want %+v", got, known, want)
@@ -68,7 +68,7 @@ func TestSummary(t *testing.T) {
 	}
 	v, err := s.FreezeItems(ctx, "prompts", trimtab.KindPrompts, samples[trimtab.KindPrompts], "ann")
 	must(t, err)
-	if got, known, err := s.Summary(ctx, v.Digest); err != nil || !known || got != (storage.Summary{HeldOut: 1}) {
+	if got, known, err := s.Summary(ctx, v.Digest); err != nil || !known || got != (storage.VersionSummary{HeldOut: 1}) {
 		t.Errorf("prompts: %+v, %v, %v", got, known, err)
 	}
 	if _, known, err := s.Summary(ctx, digest("none")); err != nil || known {

@@ -18,18 +18,18 @@ type EventRef struct {
 // attempt that made it first was created and completed, how its run was, and the same for
 // each of its inputs, down to what was imported. Each is named once, makers before what they made.
 func (s *Store) Trace(ctx context.Context, of trimtab.Digest) ([]EventRef, error) {
-	t := tracing{seen: map[trimtab.Digest]bool{}, told: map[EventRef]bool{}}
-	err := s.read(ctx, "tracing "+of.Short(), func(tx pgx.Tx) error { return t.follow(ctx, tx, of) })
+	t := tracer{seen: map[trimtab.Digest]bool{}, recorded: map[EventRef]bool{}}
+	err := s.read(ctx, "tracing "+of.Short(), func(tx pgx.Tx) error { return t.visit(ctx, tx, of) })
 	return t.found, err
 }
 
-type tracing struct {
-	seen  map[trimtab.Digest]bool
-	told  map[EventRef]bool
-	found []EventRef
+type tracer struct {
+	seen     map[trimtab.Digest]bool
+	recorded map[EventRef]bool
+	found    []EventRef
 }
 
-func (t *tracing) follow(ctx context.Context, tx pgx.Tx, d trimtab.Digest) error {
+func (t *tracer) visit(ctx context.Context, tx pgx.Tx, d trimtab.Digest) error {
 	if t.seen[d] {
 		return nil
 	}
@@ -41,27 +41,27 @@ func (t *tracing) follow(ctx context.Context, tx pgx.Tx, d trimtab.Digest) error
 		select a.id, a.run, a.stage, a.number from attempt_output o join attempt a on a.id = o.attempt
 		where o.digest = $1 and a.reused_from is null order by a.id limit 1`, d).Scan(&attempt, &run, &stage, &number)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return t.imported(ctx, tx, d)
+		return t.visitImported(ctx, tx, d)
 	} else if err != nil {
 		return err
 	}
-	inputs, err := collect(ctx, tx, pgx.RowTo[trimtab.Digest], "select digest from attempt_input where attempt = $1 order by position", attempt)
+	inputs, err := queryRows(ctx, tx, pgx.RowTo[trimtab.Digest], "select digest from attempt_input where attempt = $1 order by position", attempt)
 	if err != nil {
 		return err
 	}
 	for _, in := range inputs {
-		if err := t.follow(ctx, tx, in); err != nil {
+		if err := t.visit(ctx, tx, in); err != nil {
 			return err
 		}
 	}
-	return t.take(ctx, tx, `
+	return t.collectRefs(ctx, tx, `
 		select stream, sequence from event where stream = $1 and (type = 'run_created'
 			or stage = $2 and attempt = $3 and type in ('attempt_created', 'attempt_started', 'attempt_completed')) order by sequence`, run, stage, number)
 }
 
-// imported names the events of what no attempt made: a dataset version that was frozen, a model that was taken in.
-func (t *tracing) imported(ctx context.Context, tx pgx.Tx, d trimtab.Digest) error {
-	return t.take(ctx, tx, `
+// visitImported names the events of what no attempt made: a dataset version that was frozen, a model that was taken in.
+func (t *tracer) visitImported(ctx context.Context, tx pgx.Tx, d trimtab.Digest) error {
+	return t.collectRefs(ctx, tx, `
 		select e.stream, e.sequence from event e join dataset_freeze f on e.stream = 'dataset/' || f.dataset
 		where f.version = $1 and e.type in ('dataset_created', 'items_added', 'dataset_frozen')
 			and e.sequence <= (select min(sequence) from event where stream = e.stream and type = 'dataset_frozen' and position($1::text in convert_from(body, 'UTF8')) > 0)
@@ -71,11 +71,11 @@ func (t *tracing) imported(ctx context.Context, tx pgx.Tx, d trimtab.Digest) err
 		order by stream, sequence`, d)
 }
 
-func (t *tracing) take(ctx context.Context, tx pgx.Tx, sql string, args ...any) error {
-	refs, err := collect(ctx, tx, pgx.RowToStructByPos[EventRef], sql, args...)
+func (t *tracer) collectRefs(ctx context.Context, tx pgx.Tx, sql string, args ...any) error {
+	refs, err := queryRows(ctx, tx, pgx.RowToStructByPos[EventRef], sql, args...)
 	for _, r := range refs {
-		if !t.told[r] {
-			t.told[r] = true
+		if !t.recorded[r] {
+			t.recorded[r] = true
 			t.found = append(t.found, r)
 		}
 	}

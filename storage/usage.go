@@ -8,8 +8,8 @@ import (
 	"github.com/trimtab/trimtab"
 )
 
-// Holder is a dataset version with something in it that was asked for.
-type Holder struct {
+// VersionUsage is a dataset version with something in it that was asked for.
+type VersionUsage struct {
 	Version trimtab.Digest
 	Dataset string // its first name
 	Kind    trimtab.Kind
@@ -17,49 +17,49 @@ type Holder struct {
 	HeldOut int // of them, in the test split
 }
 
-// holders is a query for Holders: with gives version, item, copies and split of what was asked for.
-func (s *Store) holders(ctx context.Context, doing, with string, args ...any) ([]Holder, error) {
-	found, err := collect(ctx, s.pool, pgx.RowToStructByPos[Holder], `
+// versionUsage is a query for Holders: with gives version, item, copies and split of what was asked for.
+func (s *Store) versionUsage(ctx context.Context, doing, with string, args ...any) ([]VersionUsage, error) {
+	found, err := queryRows(ctx, s.pool, pgx.RowToStructByPos[VersionUsage], `
 		with held as (`+with+`)
 		select h.version, (select dataset from dataset_freeze f where f.version = h.version order by id limit 1), v.kind,
 			sum(h.copies), coalesce(sum(h.copies) filter (where h.split = 'test'), 0)
 		from held h join dataset_version v on v.digest = h.version
 		group by h.version, v.kind order by (select min(id) from dataset_freeze f where f.version = h.version), h.version`, args...)
-	return found, fault(ctx, doing, err)
+	return found, wrapError(ctx, doing, err)
 }
 
-// HoldersOfItem lists the versions that an item is in.
-func (s *Store) HoldersOfItem(ctx context.Context, item trimtab.Digest) ([]Holder, error) {
-	return s.holders(ctx, "finding where item "+item.Short()+" is", `
+// VersionsWithItem lists the versions that an item is in.
+func (s *Store) VersionsWithItem(ctx context.Context, item trimtab.Digest) ([]VersionUsage, error) {
+	return s.versionUsage(ctx, "finding where item "+item.Short()+" is", `
 		select v.version, v.item, v.copies, coalesce(p.split, d.split, r.split, '') as split
 		from dataset_version_item v
 		left join prompt p on p.digest = v.item left join demonstration d on d.digest = v.item left join ranking r on r.digest = v.item
 		where v.item = $1`, item)
 }
 
-// HoldersOfLabeller lists the versions with rankings by a labeller.
-func (s *Store) HoldersOfLabeller(ctx context.Context, name string) ([]Holder, error) {
-	return s.holders(ctx, "finding the rankings of "+name, `
+// VersionsByLabeller lists the versions with rankings by a labeller.
+func (s *Store) VersionsByLabeller(ctx context.Context, name string) ([]VersionUsage, error) {
+	return s.versionUsage(ctx, "finding the rankings of "+name, `
 		select v.version, v.item, v.copies, r.split from ranking r join dataset_version_item v on v.item = r.digest where r.labeller = $1`, name)
 }
 
-// HoldersOfDemonstrator lists the versions with demonstrations by a person.
-func (s *Store) HoldersOfDemonstrator(ctx context.Context, name string) ([]Holder, error) {
-	return s.holders(ctx, "finding the demonstrations of "+name, `
+// VersionsByDemonstrator lists the versions with demonstrations by a person.
+func (s *Store) VersionsByDemonstrator(ctx context.Context, name string) ([]VersionUsage, error) {
+	return s.versionUsage(ctx, "finding the demonstrations of "+name, `
 		select v.version, v.item, v.copies, d.split from demonstration d join dataset_version_item v on v.item = d.digest where d.demonstrator = $1`, name)
 }
 
-// HoldersOfResponses lists the versions with rankings of responses that a model sampled.
-func (s *Store) HoldersOfResponses(ctx context.Context, model trimtab.Digest) ([]Holder, error) {
-	return s.holders(ctx, "finding the samples of "+model.Short(), `
+// VersionsBySampler lists the versions with rankings of responses that a model sampled.
+func (s *Store) VersionsBySampler(ctx context.Context, model trimtab.Digest) ([]VersionUsage, error) {
+	return s.versionUsage(ctx, "finding the samples of "+model.Short(), `
 		select v.version, v.item, v.copies, r.split from dataset_version_item v join ranking r on r.digest = v.item
 		where v.item in (select p.ranking from ranking_response p join response x on x.digest = p.response where x.model = $1)`, string(model))
 }
 
-// HoldersOfFile lists the versions with items that came in when a file was
+// VersionsFromFile lists the versions with items that came in when a file was
 // imported. Files that were imported together are one import.
-func (s *Store) HoldersOfFile(ctx context.Context, file trimtab.Digest) ([]Holder, error) {
-	return s.holders(ctx, "finding what came of file "+file.Short(), `
+func (s *Store) VersionsFromFile(ctx context.Context, file trimtab.Digest) ([]VersionUsage, error) {
+	return s.versionUsage(ctx, "finding what came of file "+file.Short(), `
 		select distinct v.version, v.item, v.copies, coalesce(p.split, d.split, r.split, '') as split
 		from dataset t
 		join event e on e.stream = 'dataset/' || t.name and e.type = 'files_imported' and position(convert_to($1, 'UTF8') in e.body) > 0
@@ -69,14 +69,14 @@ func (s *Store) HoldersOfFile(ctx context.Context, file trimtab.Digest) ([]Holde
 		left join prompt p on p.digest = v.item left join demonstration d on d.digest = v.item left join ranking r on r.digest = v.item`, string(file))
 }
 
-// Known says what the record has under a digest or a name.
-type Known struct {
+// RecordMatch says what the record has under a digest or a name.
+type RecordMatch struct {
 	Item, Version, Document, Model, File bool
 	Labeller, Demonstrator               bool
 }
 
-// Known finds out what ref, a digest or a name, may stand for.
-func (s *Store) Known(ctx context.Context, ref string) (k Known, err error) {
+// RecordMatch finds out what ref, a digest or a name, may stand for.
+func (s *Store) LookUp(ctx context.Context, ref string) (k RecordMatch, err error) {
 	d, _ := trimtab.ParseDigest(ref)
 	err = s.pool.QueryRow(ctx, `select
 		exists (select from dataset_item where item = $2) or exists (select from dataset_version_item where item = $2),
@@ -88,35 +88,35 @@ func (s *Store) Known(ctx context.Context, ref string) (k Known, err error) {
 		exists (select from ranking where labeller = $1),
 		exists (select from demonstration where demonstrator = $1)`, ref, string(d)).
 		Scan(&k.Item, &k.Version, &k.Document, &k.Model, &k.File, &k.Labeller, &k.Demonstrator)
-	return k, fault(ctx, "finding "+ref, err)
+	return k, wrapError(ctx, "finding "+ref, err)
 }
 
-// MadeUnder lists what attempts made under a config or a spec.
-func (s *Store) MadeUnder(ctx context.Context, document trimtab.Digest) ([]trimtab.Digest, error) {
-	found, err := collect(ctx, s.pool, pgx.RowTo[trimtab.Digest], `
+// OutputsUnderDocument lists what attempts made under a config or a spec.
+func (s *Store) OutputsUnderDocument(ctx context.Context, document trimtab.Digest) ([]trimtab.Digest, error) {
+	found, err := queryRows(ctx, s.pool, pgx.RowTo[trimtab.Digest], `
 		select o.digest from attempt a join attempt_output o on o.attempt = a.id
 		where a.config = $1 or a.run in (select run from run_plan where plan->>'spec' = $1)
 		group by o.digest order by min(a.id), o.digest`, string(document))
-	return found, fault(ctx, "finding what document "+document.Short()+" made", err)
+	return found, wrapError(ctx, "finding what document "+document.Short()+" made", err)
 }
 
-// Step is something that was made from something else.
-type Step struct {
+// Derivation is something that was made from something else.
+type Derivation struct {
 	From, To trimtab.Digest
 }
 
-// Onward lists everything that was made, by however many attempts in a row,
+// Descendants lists everything that was made, by however many attempts in a row,
 // from what has these digests: each step once, the nearest first.
-func (s *Store) Onward(ctx context.Context, from []trimtab.Digest) ([]Step, error) {
-	var steps []Step
+func (s *Store) Descendants(ctx context.Context, from []trimtab.Digest) ([]Derivation, error) {
+	var steps []Derivation
 	seen := map[trimtab.Digest]bool{}
 	for _, d := range from {
 		seen[d] = true
 	}
 	for len(from) > 0 {
-		made, err := collect(ctx, s.pool, pgx.RowToStructByPos[Step], onward, from)
+		made, err := queryRows(ctx, s.pool, pgx.RowToStructByPos[Derivation], descendantsQuery, from)
 		if err != nil {
-			return nil, fault(ctx, "finding what was made of it", err)
+			return nil, wrapError(ctx, "finding what was made of it", err)
 		}
 		from = nil
 		for _, st := range made {
@@ -130,9 +130,9 @@ func (s *Store) Onward(ctx context.Context, from []trimtab.Digest) ([]Step, erro
 	return steps, nil
 }
 
-// onward is what attempts made that read one of the digests, or that went on
+// descendantsQuery is what attempts made that read one of the digests, or that went on
 // from a checkpoint of one that did.
-const onward = `
+const descendantsQuery = `
 	with recursive reader(source, id) as (
 		select digest, attempt from attempt_input where digest = any($1)
 		union
@@ -146,9 +146,9 @@ const onward = `
 
 // ArtifactsOf lists the artifacts among digests, each once as its first maker told it, in order of digest.
 func (s *Store) ArtifactsOf(ctx context.Context, digests []trimtab.Digest) ([]Artifact, error) {
-	found, err := collect(ctx, s.pool, pgx.RowToStructByPos[Artifact], selectArtifact+"where a.digest = any($1) order by a.digest, a.id", digests)
+	found, err := queryRows(ctx, s.pool, pgx.RowToStructByPos[Artifact], selectArtifact+"where a.digest = any($1) order by a.digest, a.id", digests)
 	if err != nil {
-		return nil, fault(ctx, "finding models", err)
+		return nil, wrapError(ctx, "finding models", err)
 	}
 	return slices.CompactFunc(found, func(a, b Artifact) bool { return a.Digest == b.Digest }), nil
 }

@@ -8,15 +8,15 @@ type AdamWStep struct {
 	TensorFlowEps                                            bool    // eps is added before the correction of v
 }
 
-// adamw is AdamWStep made ready for the sweep; the kernels read it by offset.
-type adamw struct {
-	gradScale     float32 // 0
-	beta1, other1 float32 // 4, 8: Beta1 and 1-Beta1
-	beta2, other2 float32 // 12, 16
-	root          float32 // 20: multiplies sqrt(v)
-	eps           float32 // 24
-	decay         float32 // 28: 1 - LR*WeightDecay
-	step          float32 // 32: minus the step's size
+// adamwParams is AdamWStep made ready for the sweep; the kernels read it by offset.
+type adamwParams struct {
+	gradScale            float32 // 0
+	beta1, oneMinusBeta1 float32 // 4, 8: Beta1 and 1-Beta1
+	beta2, oneMinusBeta2 float32 // 12, 16
+	vScale               float32 // 20: multiplies sqrt(v)
+	eps                  float32 // 24
+	decayFactor          float32 // 28: 1 - LR*WeightDecay
+	negStepSize          float32 // 32: minus the step's size
 }
 
 // AdamW moves the weights w and the moments m and v by one step along g:
@@ -33,18 +33,18 @@ func AdamW(w, m, v, g []float32, o AdamWStep) {
 	if len(w) == 0 {
 		return
 	}
-	a := adamw{
+	a := adamwParams{
 		gradScale: o.GradScale,
-		beta1:     o.Beta1, other1: 1 - o.Beta1,
-		beta2: o.Beta2, other2: 1 - o.Beta2,
-		root:  Rsqrt1(o.BiasCorr2),
-		eps:   o.Eps,
-		decay: FMA(-o.LR, o.WeightDecay, 1),
-		step:  -(o.LR / o.BiasCorr1),
+		beta1:     o.Beta1, oneMinusBeta1: 1 - o.Beta1,
+		beta2: o.Beta2, oneMinusBeta2: 1 - o.Beta2,
+		vScale:      Rsqrt1(o.BiasCorr2),
+		eps:         o.Eps,
+		decayFactor: FMA(-o.LR, o.WeightDecay, 1),
+		negStepSize: -(o.LR / o.BiasCorr1),
 	}
 	if o.TensorFlowEps {
-		a.root = 1
-		a.step = -(o.LR * Sqrt1(o.BiasCorr2) / o.BiasCorr1)
+		a.vScale = 1
+		a.negStepSize = -(o.LR * Sqrt1(o.BiasCorr2) / o.BiasCorr1)
 	}
 	adamwKernel(w, m, v, g, &a)
 }

@@ -82,8 +82,8 @@ const (
 // Valid says whether this package keeps the contract of that name.
 func (n Numerics) Valid() bool { return n == V1 || n == V1BF16 }
 
-// Named is a named array: a view of somebody's memory, not a copy.
-type Named struct {
+// NamedArray is a named array: a view of somebody's memory, not a copy.
+type NamedArray struct {
 	Name  string
 	Shape []int
 	Data  []float32 // product of Shape elements, in row order

@@ -18,20 +18,20 @@ func detect() implementation {
 }
 
 func detectBF16() bool {
-	return detect() == avx512 && cpu.X86.HasAVX512BF16 && nativeAgrees()
+	return detect() == avx512 && cpu.X86.HasAVX512BF16 && nativeBF16Matches()
 }
 
-// nativeAgrees tries the order and the rounding of VDPBF16PS on values that
+// nativeBF16Matches tries the order and the rounding of VDPBF16PS on values that
 // tell other conventions apart: the upper halves first, each product fused
 // with its sum, results below the normal range zero.
-func nativeAgrees() bool {
-	a := []float32{pair(0x1p64, 1), pair(1, -1), pair(1+0x1p-7, 0x1p-12), pair(0x1p-70, 0x1p-65), pair(0x1p-80, 0)}
-	b := []float32{pair(0x1p63, 1), pair(0x1p24, 0x1p24), pair(1+0x1p-7, 0x1p-12), pair(0x1p-70, 0x1p-66), pair(0x1p-60, 0)}
+func nativeBF16Matches() bool {
+	a := []float32{packBF16(0x1p64, 1), packBF16(1, -1), packBF16(1+0x1p-7, 0x1p-12), packBF16(0x1p-70, 0x1p-65), packBF16(0x1p-80, 0)}
+	b := []float32{packBF16(0x1p63, 1), packBF16(0x1p24, 0x1p24), packBF16(1+0x1p-7, 0x1p-12), packBF16(0x1p-70, 0x1p-66), packBF16(0x1p-60, 0)}
 	c := []float32{-0x1p127, 1, 0x1p-20, 0x1p-126, 0x1p-127}
 	for i := range a {
 		got, want := c[i:i+1:i+1], []float32{c[i]}
 		native1x2AVX512(&got[0], 1, &got[0], 1, nil, &a[i], 1, 1, &b[i], 1, 1, &b[i], 1, 0)
-		pairsPortable(want, a[i], b[i:i+1])
+		dpbf16Portable(want, a[i], b[i:i+1])
 		if got[0] != want[0] {
 			return false
 		}
@@ -148,14 +148,14 @@ func geluBackwardKernel(dx, x, dy []float32) {
 	}
 }
 
-func geluBothKernel(dx, x, dy, y []float32) {
+func geluForwardBackwardKernel(dx, x, dy, y []float32) {
 	switch active {
 	case avx512:
 		geluBothAVX512(&dx[0], &x[0], &dy[0], &y[0], len(x))
 	case avx2:
 		geluBothAVX2(&dx[0], &x[0], &dy[0], &y[0], len(x))
 	default:
-		geluBothPortable(dx, x, dy, y)
+		geluForwardBackwardPortable(dx, x, dy, y)
 	}
 }
 
@@ -243,7 +243,7 @@ func normParametersKernel(dgamma, dbeta, x, dy []float32, mean, rstd float32) {
 	}
 }
 
-func adamwKernel(w, m, v, g []float32, a *adamw) {
+func adamwKernel(w, m, v, g []float32, a *adamwParams) {
 	switch active {
 	case avx512:
 		adamwAVX512(&w[0], &m[0], &v[0], &g[0], &a.gradScale, len(w))

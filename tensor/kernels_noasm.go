@@ -17,7 +17,7 @@ func maxKernel(x []float32) float32                    { return maxPortable(x) }
 func expKernel(dst, x []float32)                       { expPortable(dst, x) }
 func geluKernel(dst, x []float32)                      { geluPortable(dst, x) }
 func geluBackwardKernel(dx, x, dy []float32)           { geluBackwardPortable(dx, x, dy) }
-func geluBothKernel(dx, x, dy, y []float32)            { geluBothPortable(dx, x, dy, y) }
+func geluForwardBackwardKernel(dx, x, dy, y []float32) { geluForwardBackwardPortable(dx, x, dy, y) }
 func softmaxKernel(x []float32, scale float32) (max, sum float32) {
 	return softmaxPortable(x, scale)
 }
@@ -40,25 +40,27 @@ func normBackwardKernel(dx, x, dy, gamma []float32, mean, rstd, g, gn float32) {
 func normParametersKernel(dgamma, dbeta, x, dy []float32, mean, rstd float32) {
 	normParametersPortable(dgamma, dbeta, x, dy, mean, rstd)
 }
-func adamwKernel(w, m, v, g []float32, a *adamw) { adamwPortable(w, m, v, g, a) }
-func emaKernel(avg, w []float32, share float32)  { emaPortable(avg, w, share) }
+func adamwKernel(w, m, v, g []float32, a *adamwParams) { adamwPortable(w, m, v, g, a) }
+func emaKernel(avg, w []float32, share float32)        { emaPortable(avg, w, share) }
 
-func (g *product) tile() { g.portable() }
+func (g *product) runSerial() { g.runPortable() }
 
-func roundPairsKernel(_, _ []float32) (done int) { return 0 }
-func weaveKernel(dst []float32, width int, src []float32, ld, pairs, cols int) {
-	weavePortable(dst, width, src, ld, pairs, cols)
+func packRowBF16Kernel(_, _ []float32) (done int) { return 0 }
+func interleaveKernel(dst []float32, width int, src []float32, ld, pairs, cols int) {
+	interleavePortable(dst, width, src, ld, pairs, cols)
 }
 func copyKernel(panel []float32, width int, b []float32, ldb, k, cols int) {
 	copyPortable(panel, width, b, ldb, k, cols)
 }
-func turnPanel(panel []float32, width int, src []float32, ld, k, cols int) {
-	turnRest(panel, width, src, ld, 0, k, cols)
+func transposePanel(panel []float32, width int, src []float32, ld, k, cols int) {
+	transposePortable(panel, width, src, ld, 0, k, cols)
 }
 
-func scoresKernel(dst, q, k []float32, blocks int, _ []float32) { scoresPortable(dst, q, k, blocks) }
-func weighKernel(dst, p []float32, pHead int, v []float32, vHead, heads, width, n int, _ []float32) {
-	weighPortable(dst, p, pHead, v, vHead, heads, width, n)
+func attentionScoresKernel(dst, q, k []float32, blocks int, _ []float32) {
+	attentionScoresPortable(dst, q, k, blocks)
+}
+func weightedValuesKernel(dst, p []float32, pHead int, v []float32, vHead, heads, width, n int, _ []float32) {
+	weightedValuesPortable(dst, p, pHead, v, vHead, heads, width, n)
 }
 
 // Peak is 0: there is no kernel to compare with.

@@ -45,12 +45,12 @@ func MatMulPanels(
 	p *Pool,
 	c []float32, ldc int, // (m, n)
 	a []float32, lda int, // (m, k)
-	b *Panels,
+	b *PackedB,
 	m int, add bool,
 ) {
 	checkMatrix("MatMulPanels C", c, ldc, m, b.n)
 	checkMatrix("MatMulPanels A", a, lda, m, b.k)
-	matMul(p, &product{c: c, ldc: ldc, a: a, aRow: lda, aStep: 1, panels: b, m: m, n: b.n, k: b.k, start: adding(c, ldc, add), pairs: b.pairs})
+	matMul(p, &product{c: c, ldc: ldc, a: a, aRow: lda, aStep: 1, packed: b, m: m, n: b.n, k: b.k, start: adding(c, ldc, add), bf16: b.bf16})
 }
 
 // MatMulUnder, MatMulNTUnder and MatMulTNUnder are the products under a
@@ -61,7 +61,7 @@ func MatMulUnder(numerics Numerics, p *Pool, c []float32, ldc int, a []float32, 
 	checkMatrix("MatMul A", a, lda, m, k)
 	checkMatrix("MatMul B", b, ldb, k, n)
 	matMul(p, &product{c: c, ldc: ldc, a: a, aRow: lda, aStep: 1, b: b, ldb: ldb, m: m, n: n, k: k, start: adding(c, ldc, add),
-		pairs: numerics == V1BF16})
+		bf16: numerics == V1BF16})
 }
 
 // MatMulNTUnder is [MatMulUnder] for A·Bᵀ.
@@ -69,8 +69,8 @@ func MatMulNTUnder(numerics Numerics, p *Pool, c []float32, ldc int, a []float32
 	checkMatrix("MatMulNT C", c, ldc, m, n)
 	checkMatrix("MatMulNT A", a, lda, m, k)
 	checkMatrix("MatMulNT B", b, ldb, n, k)
-	matMul(p, &product{c: c, ldc: ldc, a: a, aRow: lda, aStep: 1, b: b, ldb: ldb, turned: true, m: m, n: n, k: k, start: adding(c, ldc, add),
-		pairs: numerics == V1BF16})
+	matMul(p, &product{c: c, ldc: ldc, a: a, aRow: lda, aStep: 1, b: b, ldb: ldb, transB: true, m: m, n: n, k: k, start: adding(c, ldc, add),
+		bf16: numerics == V1BF16})
 }
 
 // MatMulTNUnder is [MatMulUnder] for Aᵀ·B.
@@ -79,7 +79,7 @@ func MatMulTNUnder(numerics Numerics, p *Pool, c []float32, ldc int, a []float32
 	checkMatrix("MatMulTN A", a, lda, k, m)
 	checkMatrix("MatMulTN B", b, ldb, k, n)
 	matMul(p, &product{c: c, ldc: ldc, a: a, aRow: 1, aStep: lda, b: b, ldb: ldb, m: m, n: n, k: k, start: adding(c, ldc, add),
-		pairs: numerics == V1BF16})
+		bf16: numerics == V1BF16})
 }
 
 // Start is in what the chains of a product begin: the rows of From, to each of
@@ -105,7 +105,7 @@ func MatMulFrom(
 	checkMatrix("MatMulFrom B", b, ldb, k, n)
 	start.check(m, n)
 	matMul(p, &product{c: c, ldc: ldc, a: a, aRow: lda, aStep: 1, b: b, ldb: ldb, m: m, n: n, k: k, start: start,
-		pairs: numerics == V1BF16})
+		bf16: numerics == V1BF16})
 }
 
 // MatMulPanelsFrom is [MatMulFrom] for B in panels.
@@ -114,13 +114,13 @@ func MatMulPanelsFrom(
 	c []float32, ldc int, // (m, n)
 	start Start,
 	a []float32, lda int, // (m, k)
-	b *Panels,
+	b *PackedB,
 	m int,
 ) {
 	checkMatrix("MatMulPanelsFrom C", c, ldc, m, b.n)
 	checkMatrix("MatMulPanelsFrom A", a, lda, m, b.k)
 	start.check(m, b.n)
-	matMul(p, &product{c: c, ldc: ldc, a: a, aRow: lda, aStep: 1, panels: b, m: m, n: b.n, k: b.k, start: start, pairs: b.pairs})
+	matMul(p, &product{c: c, ldc: ldc, a: a, aRow: lda, aStep: 1, packed: b, m: m, n: b.n, k: b.k, start: start, bf16: b.bf16})
 }
 
 // adding begins in C itself, or in zero.
@@ -147,7 +147,7 @@ func (s *Start) check(m, n int) {
 	}
 }
 
-// part is s for a tile that begins at row i and column j.
+// subproduct is s for a tile that begins at row i and column j.
 func (s *Start) part(i, j int) Start {
 	p := Start{LD: s.LD}
 	if s.From != nil {
@@ -194,48 +194,48 @@ func checkMatrix(what string, x []float32, ld, rows, cols int) {
 type product struct {
 	c, a, b               []float32
 	ldc, aRow, aStep, ldb int
-	panels                *Panels
-	panel                 int // the first of them that belongs to this tile
+	packed                *PackedB
+	firstPanel            int // the first of them that belongs to this tile
 	m, n, k               int
-	turned, pairs         bool
+	transB, bf16          bool
 	start                 Start
 }
 
-// words is the number of words along k.
-func (g *product) words() int {
-	if g.pairs {
+// data is the number of words along k.
+func (g *product) kWords() int {
+	if g.bf16 {
 		return (g.k + 1) / 2
 	}
 	return g.k
 }
 
-// unit is the number of elements along k in a word.
-func (g *product) unit() int {
-	if g.pairs {
+// perWord is the number of elements along k in a word.
+func (g *product) perWord() int {
+	if g.bf16 {
 		return 2
 	}
 	return 1
 }
 
-// portable is the reference.
-func (g *product) portable() {
-	depth := g.words()
+// runPortable is the reference.
+func (g *product) runPortable() {
+	depth := g.kWords()
 	a, b := make([]float32, depth), make([]float32, g.n)
 	for i := range g.m {
 		row := g.c[i*g.ldc : i*g.ldc+g.n]
 		g.start.row(row, i)
 		g.rowOfA(a, i)
 		switch {
-		case g.panels != nil:
-			g.portablePanels(a, row)
+		case g.packed != nil:
+			g.portablePacked(a, row)
 			continue
-		case g.turned && !g.pairs:
-			g.portableTurned(a, row)
+		case g.transB && !g.bf16:
+			g.portableTransposed(a, row)
 			continue
 		}
 		for l, x := range a {
-			if g.pairs {
-				pairsPortable(row, x, g.rowOfB(b, l))
+			if g.bf16 {
+				dpbf16Portable(row, x, g.rowOfB(b, l))
 			} else {
 				axpyPortable(row, x, g.rowOfB(b, l))
 			}
@@ -246,47 +246,47 @@ func (g *product) portable() {
 // rowOfA sets a to the words of A's row i.
 func (g *product) rowOfA(a []float32, i int) {
 	for l := range a {
-		at := i*g.aRow + l*g.unit()*g.aStep
+		at := i*g.aRow + l*g.perWord()*g.aStep
 		switch {
-		case !g.pairs:
+		case !g.bf16:
 			a[l] = g.a[at]
 		case 2*l+1 < g.k:
-			a[l] = pair(g.a[at], g.a[at+g.aStep])
+			a[l] = packBF16(g.a[at], g.a[at+g.aStep])
 		default:
-			a[l] = pair(g.a[at], 0)
+			a[l] = packBF16(g.a[at], 0)
 		}
 	}
 }
 
 // rowOfB is the l-th words of B's columns, in b or where they lie.
 func (g *product) rowOfB(b []float32, l int) []float32 {
-	if !g.pairs {
+	if !g.bf16 {
 		return g.b[l*g.ldb : l*g.ldb+g.n]
 	}
 	element := func(l, j int) float32 {
 		switch {
 		case l >= g.k:
 			return 0
-		case g.turned:
+		case g.transB:
 			return g.b[j*g.ldb+l]
 		}
 		return g.b[l*g.ldb+j]
 	}
 	for j := range b {
-		b[j] = pair(element(2*l, j), element(2*l+1, j))
+		b[j] = packBF16(element(2*l, j), element(2*l+1, j))
 	}
 	return b
 }
 
-func (g *product) portablePanels(a, row []float32) {
-	size := g.panels.depth() * panelColumns
+func (g *product) portablePacked(a, row []float32) {
+	size := g.packed.kWords() * panelColumns
 	for j := 0; j < len(row); j += panelColumns {
 		part := row[j:min(len(row), j+panelColumns)]
-		panel := g.panels.words[(g.panel+j/panelColumns)*size:][:size]
+		panel := g.packed.data[(g.firstPanel+j/panelColumns)*size:][:size]
 		for l, x := range a {
 			b := panel[l*panelColumns:][:len(part)]
-			if g.pairs {
-				pairsPortable(part, x, b)
+			if g.bf16 {
+				dpbf16Portable(part, x, b)
 			} else {
 				axpyPortable(part, x, b)
 			}
@@ -294,7 +294,7 @@ func (g *product) portablePanels(a, row []float32) {
 	}
 }
 
-func (g *product) portableTurned(a, row []float32) {
+func (g *product) portableTransposed(a, row []float32) {
 	for j := range row {
 		s := row[j]
 		for l, v := range g.b[j*g.ldb : j*g.ldb+g.k] {

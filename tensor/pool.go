@@ -11,19 +11,19 @@ import (
 //
 // A nil *Pool is valid and runs everything on the caller.
 type Pool struct {
-	wake []chan struct{} // one a background worker
-	busy atomic.Bool
-	left atomic.Int64  // background workers still at work
-	done chan struct{} // has a value when none is
-	spin int           // how often to look before sleeping
+	wake    []chan struct{} // one a background worker
+	busy    atomic.Bool
+	pending atomic.Int64  // background workers still at work
+	done    chan struct{} // has a value when none is
+	spin    int           // how often to look before sleeping
 
-	f     func(task, worker int)
-	tasks int64
-	next  atomic.Int64
-	fault atomic.Pointer[fault]
+	f        func(task, worker int)
+	tasks    int64
+	next     atomic.Int64
+	panicked atomic.Pointer[taskPanic]
 }
 
-type fault struct{ value any }
+type taskPanic struct{ value any }
 
 // NewPool returns a pool of that many workers, 0 meaning one for each processor
 // that Go may use.
@@ -67,13 +67,13 @@ func (p *Pool) Run(tasks int, f func(task, worker int)) {
 	p.f, p.tasks = f, int64(tasks)
 	p.next.Store(0)
 	helpers := min(len(p.wake), tasks-1)
-	p.left.Store(int64(helpers))
+	p.pending.Store(int64(helpers))
 	for _, c := range p.wake[:helpers] {
 		c <- struct{}{}
 	}
 	p.work(0)
 	p.await(p.done)
-	bad := p.fault.Swap(nil)
+	bad := p.panicked.Swap(nil)
 	p.f = nil
 	p.busy.Store(false)
 	if bad != nil {
@@ -81,44 +81,44 @@ func (p *Pool) Run(tasks int, f func(task, worker int)) {
 	}
 }
 
-// clearPart is how many values a task of Clear takes.
-const clearPart = 1 << 16
+// clearChunk is how many values a task of Clear takes.
+const clearChunk = 1 << 16
 
-// clearing is a Clear or an Empty in work.
-type clearing struct {
-	x, into []float32
-	run     func(task, worker int)
+// clearJob is a Clear or an Empty in work.
+type clearJob struct {
+	x, dst []float32
+	run    func(task, worker int)
 }
 
-var clearings = freeList[clearing]{fresh: func() *clearing {
-	c := new(clearing)
+var clearJobs = freeList[clearJob]{alloc: func() *clearJob {
+	c := new(clearJob)
 	c.run = c.task
 	return c
 }}
 
-func (c *clearing) task(task, _ int) {
-	from, to := task*clearPart, min(len(c.x), (task+1)*clearPart)
-	if c.into != nil {
-		Add(c.into[from:to], c.x[from:to])
+func (c *clearJob) task(task, _ int) {
+	from, to := task*clearChunk, min(len(c.x), (task+1)*clearChunk)
+	if c.dst != nil {
+		Add(c.dst[from:to], c.x[from:to])
 	}
 	clear(c.x[from:to])
 }
 
 // Clear sets x to zero.
-func (p *Pool) Clear(x []float32) { p.empty(x, nil) }
+func (p *Pool) Clear(x []float32) { p.addAndClear(x, nil) }
 
-// Empty adds x to into, which is as long, and sets x to zero.
-func (p *Pool) Empty(x, into []float32) {
+// AddAndClear adds x to into, which is as long, and sets x to zero.
+func (p *Pool) AddAndClear(x, into []float32) {
 	sameLength("Pool.Empty", len(x), len(into))
-	p.empty(x, into)
+	p.addAndClear(x, into)
 }
 
-func (p *Pool) empty(x, into []float32) {
-	c := clearings.get()
-	c.x, c.into = x, into
-	p.Run((len(x)+clearPart-1)/clearPart, c.run)
-	c.x, c.into = nil, nil
-	clearings.put(c)
+func (p *Pool) addAndClear(x, into []float32) {
+	c := clearJobs.get()
+	c.x, c.dst = x, into
+	p.Run((len(x)+clearChunk-1)/clearChunk, c.run)
+	c.x, c.dst = nil, nil
+	clearJobs.put(c)
 }
 
 // Close ends the workers. It must not be called during a Run; a later Run does
@@ -137,7 +137,7 @@ func (p *Pool) Close() {
 func (p *Pool) serve(wake chan struct{}, worker int) {
 	for p.await(wake) {
 		p.work(worker)
-		if p.left.Add(-1) == 0 {
+		if p.pending.Add(-1) == 0 {
 			p.done <- struct{}{}
 		}
 	}
@@ -169,7 +169,7 @@ func (p *Pool) work(worker int) {
 func (p *Pool) task(worker int) (more bool) {
 	defer func() {
 		if v := recover(); v != nil {
-			p.fault.CompareAndSwap(nil, &fault{v})
+			p.panicked.CompareAndSwap(nil, &taskPanic{v})
 			more = true
 		}
 	}()

@@ -117,7 +117,7 @@ func TestPoolNilAndClosed(t *testing.T) {
 func TestPoolClear(t *testing.T) {
 	p := NewPool(3)
 	defer p.Close()
-	for _, n := range []int{0, 1, clearPart, 2*clearPart + 5} {
+	for _, n := range []int{0, 1, clearChunk, 2*clearChunk + 5} {
 		x := make([]float32, n+1)
 		for i := range x {
 			x[i] = 1

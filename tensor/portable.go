@@ -80,18 +80,18 @@ func maxPortable(x []float32) float32 {
 		l[i] = -infinity
 	}
 	for i, v := range x {
-		l[i%16] = larger(l[i%16], v)
+		l[i%16] = maxps(l[i%16], v)
 	}
 	for w := 8; w > 0; w /= 2 {
 		for i := range w {
-			l[i] = larger(l[i], l[i+w])
+			l[i] = maxps(l[i], l[i+w])
 		}
 	}
 	return l[0]
 }
 
-// larger is the instruction MAXPS: b unless a is larger.
-func larger(a, b float32) float32 {
+// maxps is the instruction MAXPS: b unless a is larger.
+func maxps(a, b float32) float32 {
 	if a > b {
 		return a
 	}
@@ -116,7 +116,7 @@ func geluBackwardPortable(dx, x, dy []float32) {
 	}
 }
 
-func geluBothPortable(dx, x, dy, y []float32) {
+func geluForwardBackwardPortable(dx, x, dy, y []float32) {
 	geluPortable(y, x)
 	geluBackwardPortable(dx, x, dy)
 }
@@ -198,14 +198,14 @@ func normParametersPortable(dgamma, dbeta, x, dy []float32, mean, rstd float32) 
 	}
 }
 
-func adamwPortable(w, m, v, g []float32, a *adamw) {
+func adamwPortable(w, m, v, g []float32, a *adamwParams) {
 	for i := range w {
 		h := g[i] * a.gradScale
-		mi := FMA(a.beta1, m[i], a.other1*h)
-		vi := FMA(a.beta2, v[i], a.other2*float32(h*h))
+		mi := FMA(a.beta1, m[i], a.oneMinusBeta1*h)
+		vi := FMA(a.beta2, v[i], a.oneMinusBeta2*float32(h*h))
 		m[i], v[i] = mi, vi
-		q := mi / FMA(Sqrt1(vi), a.root, a.eps)
-		w[i] = FMA(a.step, q, w[i]*a.decay)
+		q := mi / FMA(Sqrt1(vi), a.vScale, a.eps)
+		w[i] = FMA(a.negStepSize, q, w[i]*a.decayFactor)
 	}
 }
 

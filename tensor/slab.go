@@ -5,11 +5,11 @@ import (
 	"unsafe"
 )
 
-// hugePage is the number of float32 in a huge page.
-const hugePage = 2 << 20 / 4
+// hugePageFloats is the number of float32 in a huge page.
+const hugePageFloats = 2 << 20 / 4
 
-// smallSlab is how few values are not worth a place of their own.
-const smallSlab = 1 << 12
+// minArenaSlab is how few values are not worth a place of their own.
+const minArenaSlab = 1 << 12
 
 // Slab returns n zeros. They lie in huge pages where the system gives them for
 // the asking: otherwise sweeps over hundreds of megabytes spend much of their
@@ -19,38 +19,38 @@ const smallSlab = 1 << 12
 // them is in use.
 func Slab(n int) []float32 {
 	switch {
-	case n < smallSlab:
+	case n < minArenaSlab:
 		return make([]float32, n)
-	case n >= hugePage:
-		return pages(n)
+	case n >= hugePageFloats:
+		return hugePageSlab(n)
 	}
-	return shared.take(n)
+	return sharedArena.take(n)
 }
 
-// pages are n values that begin with a huge page; the rest, after whole ones,
+// hugePageSlab are n values that begin with a huge page; the rest, after whole ones,
 // lies in ordinary pages.
-func pages(n int) []float32 {
-	x := make([]float32, n+hugePage)
-	from := (hugePage - int(uintptr(unsafe.Pointer(&x[0]))/4%hugePage)) % hugePage
+func hugePageSlab(n int) []float32 {
+	x := make([]float32, n+hugePageFloats)
+	from := (hugePageFloats - int(uintptr(unsafe.Pointer(&x[0]))/4%hugePageFloats)) % hugePageFloats
 	x = x[from : from+n : from+n]
-	adviseHuge(x[:n/hugePage*hugePage])
+	adviseHuge(x[:n/hugePageFloats*hugePageFloats])
 	return x
 }
 
-// shared is where small slabs are cut from.
-var shared shelf
+// sharedArena is where small slabs are cut from.
+var sharedArena arena
 
-type shelf struct {
+type arena struct {
 	mu   sync.Mutex
 	rest []float32
 }
 
-func (s *shelf) take(n int) []float32 {
+func (s *arena) take(n int) []float32 {
 	size := roundUp(n, 16) // a line of a cache
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.rest) < size {
-		s.rest = pages(4 * hugePage)
+		s.rest = hugePageSlab(4 * hugePageFloats)
 	}
 	x := s.rest[:n:n]
 	s.rest = s.rest[size:]

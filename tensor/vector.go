@@ -104,11 +104,11 @@ func GeluBackward(dx, x, dy []float32) {
 	}
 }
 
-// GeluBoth sets y to [Gelu] of x and dx to [GeluBackward]; dx may be dy.
-func GeluBoth(dx, x, dy, y []float32) {
+// GeluForwardBackward sets y to [Gelu] of x and dx to [GeluBackward]; dx may be dy.
+func GeluForwardBackward(dx, x, dy, y []float32) {
 	sameLength("GeluBoth", len(dx), len(x), len(dy), len(y))
 	if len(x) > 0 {
-		geluBothKernel(dx, x, dy, y)
+		geluForwardBackwardKernel(dx, x, dy, y)
 	}
 }
 

@@ -64,7 +64,7 @@ func add(id int, content string, special bool) func(map[string]any) {
 // added_tokens of tokenizer.json, and not in vocab.json.
 func TestLoadAddedTokens(t *testing.T) {
 	tok := trained(t)
-	n := tok.Vocab()
+	n := tok.VocabSize()
 	whole := edit(t, tok).json(addedName, set("[PAD]", n)).json(fastName, add(n, "[PAD]", true)).
 		json(specialName, set("pad_token", "[PAD]")).json(configName, set("pad_token", "[PAD]"))
 	fast := edit(t, tok).without(vocabName, mergesName, specialName).json(fastName, add(n, "[PAD]", true)).json(configName, set("pad_token", "[PAD]"))
@@ -77,8 +77,8 @@ func TestLoadAddedTokens(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		if got.Vocab() != n+1 || got.Pad() != int32(n) || got.Piece(got.Pad()) != "[PAD]" || !got.Special(tok.Pad()) || !slices.Equal(got.Ban(), []int32{int32(n)}) {
-			t.Errorf("%s: %d ids, pad %d %q, banned %v", name, got.Vocab(), got.Pad(), got.Piece(got.Pad()), got.Ban())
+		if got.VocabSize() != n+1 || got.Pad() != int32(n) || got.Piece(got.Pad()) != "[PAD]" || !got.Special(tok.Pad()) || !slices.Equal(got.SuppressTokens(), []int32{int32(n)}) {
+			t.Errorf("%s: %d ids, pad %d %q, banned %v", name, got.VocabSize(), got.Pad(), got.Piece(got.Pad()), got.SuppressTokens())
 		}
 		again, err := Load(got.Files())
 		if err != nil || again.Digest() != got.Digest() {
@@ -90,7 +90,7 @@ func TestLoadAddedTokens(t *testing.T) {
 // Special tokens besides the two stay special, with the settings that other programs obey.
 func TestLoadKeepsSpecialTokens(t *testing.T) {
 	tok := trained(t)
-	n := tok.Vocab()
+	n := tok.VocabSize()
 	e := edit(t, tok).json(fastName, add(n, "<|im_start|>", true)).json(fastName, add(n+1, "<mask>", true)).json(fastName, func(v map[string]any) {
 		v["added_tokens"].([]any)[3].(map[string]any)["lstrip"] = true
 	}).without(vocabName, mergesName, specialName).json(configName, set("extra_special_tokens", []any{"<|im_start|>"})).json(configName, set("mask_token", "<mask>"))
@@ -109,7 +109,7 @@ func TestLoadKeepsSpecialTokens(t *testing.T) {
 	if text := got.Decode([]int32{start, tok.Encode("dog")[0], start + 1}); strings.Contains(string(text), "im_start") {
 		t.Errorf("decoded %q", text)
 	}
-	if got.Strict(start+1) || !got.Strict(start) {
+	if got.MatchesVerbatim(start+1) || !got.MatchesVerbatim(start) {
 		t.Error("lstrip was lost or won")
 	}
 	var fast struct {
@@ -143,53 +143,53 @@ func TestClaims(t *testing.T) {
 	pads := edit(t, tok).without(specialName, vocabName, mergesName).json(configName, func(v map[string]any) { v["eos_token"] = PadName; delete(v, "pad_token") })
 	for name, c := range map[string]struct {
 		files      []File
-		claims     []Claim
+		claims     []ConfigIDs
 		begin, end int32
 		pad        int32
 		ends, ban  []int32
 	}{
-		"agreed":                  {tok.Files(), []Claim{{File: "c", Begin: &eot, Pad: &pad, End: []int32{eot}, Vocab: 300}}, eot, eot, pad, []int32{eot}, []int32{pad}},
-		"only by an id":           {unnamed.files, []Claim{{File: "c", Begin: &eot, End: []int32{pad}}}, eot, pad, NoToken, []int32{pad}, nil},
-		"only in the config":      {pads.files, []Claim{{File: "c", Begin: &eot, End: []int32{pad}}}, eot, pad, NoToken, []int32{pad}, nil},
-		"several ends":            {tok.Files(), []Claim{{File: "c", End: []int32{300 - 1, eot}}}, eot, eot, pad, []int32{eot, pad}, nil},
-		"one says more":           {tok.Files(), []Claim{{File: "c", End: []int32{eot}}, {File: "g", End: []int32{5, eot}}}, eot, eot, pad, []int32{eot, 5}, []int32{pad}},
-		"the tokenizer's padding": {tok.Files(), []Claim{{File: "c", Pad: id(7)}}, eot, eot, pad, []int32{eot}, []int32{pad}},
-		"more ids than tokens":    {tok.Files(), []Claim{{File: "c", Vocab: 303}}, eot, eot, pad, []int32{eot}, []int32{pad, 300, 301, 302}},
+		"agreed":                  {tok.Files(), []ConfigIDs{{File: "c", Begin: &eot, Pad: &pad, End: []int32{eot}, VocabSize: 300}}, eot, eot, pad, []int32{eot}, []int32{pad}},
+		"only by an id":           {unnamed.files, []ConfigIDs{{File: "c", Begin: &eot, End: []int32{pad}}}, eot, pad, NoToken, []int32{pad}, nil},
+		"only in the config":      {pads.files, []ConfigIDs{{File: "c", Begin: &eot, End: []int32{pad}}}, eot, pad, NoToken, []int32{pad}, nil},
+		"several ends":            {tok.Files(), []ConfigIDs{{File: "c", End: []int32{300 - 1, eot}}}, eot, eot, pad, []int32{eot, pad}, nil},
+		"one says more":           {tok.Files(), []ConfigIDs{{File: "c", End: []int32{eot}}, {File: "g", End: []int32{5, eot}}}, eot, eot, pad, []int32{eot, 5}, []int32{pad}},
+		"the tokenizer's padding": {tok.Files(), []ConfigIDs{{File: "c", Pad: id(7)}}, eot, eot, pad, []int32{eot}, []int32{pad}},
+		"more ids than tokens":    {tok.Files(), []ConfigIDs{{File: "c", VocabSize: 303}}, eot, eot, pad, []int32{eot}, []int32{pad, 300, 301, 302}},
 	} {
 		got, err := Load(c.files, c.claims...)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		if got.BeginOfText() != c.begin || got.EndOfText() != c.end || got.Pad() != c.pad || !slices.Equal(got.Ends(), c.ends) || !slices.Equal(got.Ban(), c.ban) {
-			t.Errorf("%s: begin %d, end %d, pad %d, ends %v, banned %v", name, got.BeginOfText(), got.EndOfText(), got.Pad(), got.Ends(), got.Ban())
+		if got.BeginOfText() != c.begin || got.EndOfText() != c.end || got.Pad() != c.pad || !slices.Equal(got.StopTokens(), c.ends) || !slices.Equal(got.SuppressTokens(), c.ban) {
+			t.Errorf("%s: begin %d, end %d, pad %d, ends %v, banned %v", name, got.BeginOfText(), got.EndOfText(), got.Pad(), got.StopTokens(), got.SuppressTokens())
 		}
 		for _, id := range c.ends {
-			if !got.Ended([]int32{1, id}) || got.Ended([]int32{id, 1}) || got.Ended(nil) {
+			if !got.EndsWithStop([]int32{1, id}) || got.EndsWithStop([]int32{id, 1}) || got.EndsWithStop(nil) {
 				t.Errorf("%s: Ended is wrong of %d", name, id)
 			}
 		}
 	}
-	if tok.Vocab() != 300 {
-		t.Fatalf("the test's vocabulary has %d ids", tok.Vocab())
+	if tok.VocabSize() != 300 {
+		t.Fatalf("the test's vocabulary has %d ids", tok.VocabSize())
 	}
 }
 
 // Files that disagree are refused with both places and both values.
 func TestLoadRefusesDisagreement(t *testing.T) {
 	tok := trained(t)
-	n := tok.Vocab()
+	n := tok.VocabSize()
 	eot := tok.EndOfText()
 	for name, c := range map[string]struct {
 		e      *edited
-		claims []Claim
+		claims []ConfigIDs
 		want   []string
 	}{
 		"names":             {edit(t, tok).json(configName, set("eos_token", PadName)), nil, []string{specialName, configName, "eos_token", EndOfTextName, PadName}},
-		"end":               {edit(t, tok), []Claim{{File: "config.json", End: []int32{1}}}, []string{"config.json", specialName, EndOfTextName, "(1)"}},
-		"ends":              {edit(t, tok).json(specialName, func(v map[string]any) { delete(v, "eos_token") }).json(configName, func(v map[string]any) { delete(v, "eos_token") }), []Claim{{File: "config.json", End: []int32{eot, 1}}, {File: "generation_config.json", End: []int32{eot, 2}}}, []string{"config.json", "generation_config.json", "(1)", "(2)"}},
-		"begin":             {edit(t, tok), []Claim{{File: "config.json", Begin: id(3)}}, []string{"config.json", specialName, "(3)"}},
-		"no such end":       {edit(t, tok).without(specialName, configName), []Claim{{File: "config.json", End: []int32{50256}}}, []string{"config.json", "50256", "0 to 299"}},
+		"end":               {edit(t, tok), []ConfigIDs{{File: "config.json", End: []int32{1}}}, []string{"config.json", specialName, EndOfTextName, "(1)"}},
+		"ends":              {edit(t, tok).json(specialName, func(v map[string]any) { delete(v, "eos_token") }).json(configName, func(v map[string]any) { delete(v, "eos_token") }), []ConfigIDs{{File: "config.json", End: []int32{eot, 1}}, {File: "generation_config.json", End: []int32{eot, 2}}}, []string{"config.json", "generation_config.json", "(1)", "(2)"}},
+		"begin":             {edit(t, tok), []ConfigIDs{{File: "config.json", Begin: id(3)}}, []string{"config.json", specialName, "(3)"}},
+		"no such end":       {edit(t, tok).without(specialName, configName), []ConfigIDs{{File: "config.json", End: []int32{50256}}}, []string{"config.json", "50256", "0 to 299"}},
 		"added twice":       {edit(t, tok).json(addedName, set("xx", n)).json(fastName, add(n+1, "xx", true)), nil, []string{addedName, fastName, `"xx"`, "300", "301"}},
 		"one id, two names": {edit(t, tok).json(addedName, set("xx", n)).json(fastName, add(n, "yy", true)).json(specialName, set("additional_special_tokens", []any{"xx"})), nil, []string{`"xx"`, `"yy"`, "300"}},
 		"special or not":    {edit(t, tok).json(fastName, add(n, "xx", true)).json(configName, set("added_tokens_decoder", map[string]any{"300": map[string]any{"content": "xx", "special": false}})), nil, []string{fastName, configName, `"xx"`}},
@@ -204,7 +204,7 @@ func TestLoadRefusesDisagreement(t *testing.T) {
 		}(), nil, []string{mergesName, fastName, "merge 1"}},
 		"lists":            {edit(t, tok).json(specialName, set("additional_special_tokens", []any{"!"})).json(configName, set("additional_special_tokens", []any{"#"})), nil, []string{specialName, configName, "!", "#"}},
 		"a name of nobody": {edit(t, tok).json(specialName, set("pad_token", "[PAD]")).json(configName, func(v map[string]any) { delete(v, "pad_token") }), nil, []string{specialName, "pad_token", "[PAD]"}},
-		"fewer rows":       {edit(t, tok), []Claim{{File: "config.json", Vocab: n - 1}}, []string{"config.json", "299 ids", "300 tokens", PadName}},
+		"fewer rows":       {edit(t, tok), []ConfigIDs{{File: "config.json", VocabSize: n - 1}}, []string{"config.json", "299 ids", "300 tokens", PadName}},
 	} {
 		_, err := Load(c.e.files, c.claims...)
 		var refused *Refusal
@@ -305,8 +305,8 @@ func TestLoadAcceptsWhatMakesNoDifference(t *testing.T) {
 
 func TestWithPad(t *testing.T) {
 	tok := trained(t)
-	bare, ok := tok.WithoutPad(tok.Vocab()-1, NoToken)
-	if !ok || bare.Pad() != NoToken || bare.Vocab() != tok.Vocab()-1 {
+	bare, ok := tok.WithoutPad(tok.VocabSize()-1, NoToken)
+	if !ok || bare.Pad() != NoToken || bare.VocabSize() != tok.VocabSize()-1 {
 		t.Fatalf("without: %v", ok)
 	}
 	if back := bare.WithPad(); back.Digest() != tok.Digest() || back.Pad() != tok.Pad() {
@@ -316,20 +316,20 @@ func TestWithPad(t *testing.T) {
 	if taken.Piece(taken.Pad()) != "<|pad_2|>" || !taken.Special(tok.Pad()) {
 		t.Errorf("pad %q", taken.Piece(taken.Pad()))
 	}
-	if back, ok := taken.WithoutPad(tok.Vocab(), tok.Pad()); !ok || back.Digest() != tok.Digest() {
+	if back, ok := taken.WithoutPad(tok.VocabSize(), tok.Pad()); !ok || back.Digest() != tok.Digest() {
 		t.Error("the second padding token did not come off")
 	}
 	for _, pad := range []int32{0, taken.Pad(), 1 << 20} {
-		if _, ok := taken.WithoutPad(tok.Vocab(), pad); ok {
+		if _, ok := taken.WithoutPad(tok.VocabSize(), pad); ok {
 			t.Errorf("padding with %d", pad)
 		}
 	}
-	reserved, err := Load(bare.Files(), Claim{File: "config.json", Vocab: 310})
+	reserved, err := Load(bare.Files(), ConfigIDs{File: "config.json", VocabSize: 310})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if padded := reserved.WithPad(); padded.Vocab() != 310 || padded.Pad() != 299 || len(padded.Ban()) != 11 || padded.Tokens() != 300 {
-		t.Errorf("%d ids, pad %d, banned %v", padded.Vocab(), padded.Pad(), padded.Ban())
+	if padded := reserved.WithPad(); padded.VocabSize() != 310 || padded.Pad() != 299 || len(padded.SuppressTokens()) != 11 || padded.TokenCount() != 300 {
+		t.Errorf("%d ids, pad %d, banned %v", padded.VocabSize(), padded.Pad(), padded.SuppressTokens())
 	}
 }
 
@@ -347,9 +347,9 @@ func FuzzFast(f *testing.F) {
 		if vocab < 0 || vocab > 1<<16 {
 			return
 		}
-		if tok, err := Load(files, Claim{File: "config.json", End: []int32{end}, Vocab: vocab}); err == nil {
-			if !slices.Contains(tok.Ends(), end) || tok.Vocab() < vocab || slices.Contains(tok.Ban(), tok.EndOfText()) {
-				t.Fatalf("ends %v, %d ids, banned %v", tok.Ends(), tok.Vocab(), tok.Ban())
+		if tok, err := Load(files, ConfigIDs{File: "config.json", End: []int32{end}, VocabSize: vocab}); err == nil {
+			if !slices.Contains(tok.StopTokens(), end) || tok.VocabSize() < vocab || slices.Contains(tok.SuppressTokens(), tok.EndOfText()) {
+				t.Fatalf("ends %v, %d ids, banned %v", tok.StopTokens(), tok.VocabSize(), tok.SuppressTokens())
 			}
 			if padded := tok.WithPad(); padded.Pad() == NoToken || padded.Pad() == tok.Pad() {
 				t.Fatal("no padding token")
@@ -372,12 +372,12 @@ func FuzzPipeline(f *testing.F) {
 		}
 		for _, word := range []string{"Lowercase", "NFC", "Digits", "Metaspace", "Split", "SpecialToken"} {
 			for key, raw := range s {
-				if key != "added_tokens" && key != "model" && strings.Contains(squeezed(raw), `"`+word+`"`) {
+				if key != "added_tokens" && key != "model" && strings.Contains(compactJSON(raw), `"`+word+`"`) {
 					t.Fatalf("%s is accepted: %s", key, raw)
 				}
 			}
 		}
-		if !strings.Contains(squeezed(s["pre_tokenizer"]), `"ByteLevel"`) || !strings.Contains(squeezed(s["decoder"]), `"ByteLevel"`) {
+		if !strings.Contains(compactJSON(s["pre_tokenizer"]), `"ByteLevel"`) || !strings.Contains(compactJSON(s["decoder"]), `"ByteLevel"`) {
 			t.Fatalf("accepted without cutting: %s", text)
 		}
 	})

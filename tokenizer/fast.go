@@ -28,8 +28,8 @@ import (
 //
 // A Sequence is what it holds, and trim_offsets is about places, not about ids.
 
-// fastFile is what tokenizer.json says.
-type fastFile struct {
+// fastModel is what tokenizer.json says.
+type fastModel struct {
 	vocab  map[string]int32
 	merges [][2]string
 }
@@ -68,11 +68,11 @@ func readSettings(data []byte) (settings, error) {
 // is reports whether a property is absent, null or one of these values, written compactly.
 func (s settings) is(key string, values ...string) bool {
 	raw, ok := s[key]
-	return !ok || slices.Contains(append(values, "null"), squeezed(raw))
+	return !ok || slices.Contains(append(values, "null"), compactJSON(raw))
 }
 
-// squeezed is JSON without white space between its parts.
-func squeezed(raw json.RawMessage) string {
+// compactJSON is JSON without white space between its parts.
+func compactJSON(raw json.RawMessage) string {
 	var b bytes.Buffer
 	if json.Compact(&b, raw) != nil {
 		return string(raw)
@@ -80,33 +80,33 @@ func squeezed(raw json.RawMessage) string {
 	return b.String()
 }
 
-// others refuses the properties of s that are not listed.
-func (s settings) others(where string, known ...string) error {
+// rejectUnknown refuses the properties of s that are not listed.
+func (s settings) rejectUnknown(where string, known ...string) error {
 	for _, key := range slices.Sorted(maps.Keys(s)) {
 		if !slices.Contains(known, key) {
-			return unlike(where+key, s[key], "it is not known here")
+			return unsupported(where+key, s[key], "it is not known here")
 		}
 	}
 	return nil
 }
 
-// unlike is the refusal of a setting under which text would be cut otherwise.
-func unlike(name string, value json.RawMessage, why string) error {
-	return unlikeBut(name, value, why, "choose a model whose tokenizer cuts text as GPT-2's does, or train a new tokenizer with the model; "+
+// unsupported is the refusal of a setting under which text would be cut otherwise.
+func unsupported(name string, value json.RawMessage, why string) error {
+	return unsupportedWithRemedy(name, value, why, "choose a model whose tokenizer cuts text as GPT-2's does, or train a new tokenizer with the model; "+
 		"docs/models.md lists what is understood")
 }
 
-// unlikeBut is unlike with a remedy of its own.
-func unlikeBut(name string, value json.RawMessage, why, remedy string) error {
-	shown := squeezed(value)
+// unsupportedWithRemedy is unlike with a remedy of its own.
+func unsupportedWithRemedy(name string, value json.RawMessage, why, remedy string) error {
+	shown := compactJSON(value)
 	if len(shown) > 300 {
 		shown = fmt.Sprintf("%.300s … (%d bytes in all)", shown, len(shown))
 	}
-	return refuse(remedy, "%s is %s: %s", name, shown, why)
+	return refusef(remedy, "%s is %s: %s", name, shown, why)
 }
 
 // readFast reads tokenizer.json, and puts its added tokens into the list.
-func readFast(data []byte, list *added) (*fastFile, error) {
+func readFast(data []byte, list *addedEntries) (*fastModel, error) {
 	if !json.Valid(data) { // one error, with its place, in place of one of a part
 		var v any
 		return nil, json.Unmarshal(data, &v)
@@ -129,15 +129,15 @@ func readFast(data []byte, list *added) (*fastFile, error) {
 }
 
 // readBPE reads the model of tokenizer.json; its merges are "left right" or ["left", "right"].
-func readBPE(data json.RawMessage) (*fastFile, error) {
+func readBPE(data json.RawMessage) (*fastModel, error) {
 	s, err := readSettings(data)
 	if err != nil {
 		return nil, fmt.Errorf("model: %w", err)
 	}
 	if _, merged := s["merges"]; !s.is("type", `"BPE"`) || !merged { // files of before 2021 have no type
-		return nil, fmt.Errorf("the model is %s: only BPE is supported", cmp.Or(squeezed(s["type"]), "not named, and has no merges"))
+		return nil, fmt.Errorf("the model is %s: only BPE is supported", cmp.Or(compactJSON(s["type"]), "not named, and has no merges"))
 	}
-	f := new(fastFile)
+	f := new(fastModel)
 	if f.vocab, err = readVocab(s["vocab"]); err != nil {
 		return nil, fmt.Errorf("vocab: %w", err)
 	}
@@ -180,21 +180,21 @@ func checkBPE(s settings) error {
 		{"ignore_merges", "only false is supported: words that are tokens as a whole would not be merged", []string{"false"}},
 	} {
 		if !s.is(c.key, c.values...) {
-			return unlike("model."+c.key, s[c.key], c.why)
+			return unsupported("model."+c.key, s[c.key], c.why)
 		}
 	}
-	return s.others("model.", "type", "vocab", "merges", "dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix",
+	return s.rejectUnknown("model.", "type", "vocab", "merges", "dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix",
 		"fuse_unk", "byte_fallback", "ignore_merges")
 }
 
 // checkPipeline refuses what would change a text before it is merged, or the ids after.
 func checkPipeline(s settings) error {
 	if !s.is("version", `"1.0"`) {
-		return unlike("version", s["version"], `only "1.0" is known`)
+		return unsupported("version", s["version"], `only "1.0" is known`)
 	}
 	for _, c := range []struct{ key, why string }{{"truncation", "texts would be cut"}, {"padding", "texts would be padded"}} {
 		if !s.is(c.key) {
-			return unlikeBut(c.key, s[c.key], c.why, "it is a trace of a call before the tokenizer was saved: take it out with "+
+			return unsupportedWithRemedy(c.key, s[c.key], c.why, "it is a trace of a call before the tokenizer was saved: take it out with "+
 				"tokenizer.backend_tokenizer.no_truncation() and tokenizer.backend_tokenizer.no_padding(), and save again")
 		}
 	}
@@ -206,52 +206,52 @@ func checkPipeline(s settings) error {
 		why  string
 	}{
 		{"normalizer", 0, false, nil, "texts would be changed before they are cut"},
-		{"pre_tokenizer", 1, false, cutsByBytes, "only ByteLevel is supported, with add_prefix_space false and use_regex true"},
-		{"post_processor", 8, true, addsNothing, "it would put further tokens around each text"},
-		{"decoder", 1, false, decodesBytes, "only ByteLevel is supported"},
+		{"pre_tokenizer", 1, false, isByteLevelPreTokenizer, "only ByteLevel is supported, with add_prefix_space false and use_regex true"},
+		{"post_processor", 8, true, isIdentityPostProcessor, "it would put further tokens around each text"},
+		{"decoder", 1, false, isByteLevelDecoder, "only ByteLevel is supported"},
 	} {
-		steps, err := stepsOf(s[c.key], c.key, 0)
+		steps, err := pipelineSteps(s[c.key], c.key, 0)
 		if err != nil {
 			return err
 		}
 		number := len(steps) == c.most || c.any && len(steps) < c.most
 		if !number || slices.ContainsFunc(steps, func(step settings) bool { return !c.ok(step) }) {
-			return unlike(c.key, s[c.key], c.why)
+			return unsupported(c.key, s[c.key], c.why)
 		}
 	}
-	return s.others("", "version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder",
+	return s.rejectUnknown("", "version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder",
 		"model")
 }
 
-// sequences are the names that a Sequence gives to what it holds.
-var sequences = []string{"normalizers", "pretokenizers", "processors", "decoders"}
+// sequenceKeys are the names that a Sequence gives to what it holds.
+var sequenceKeys = []string{"normalizers", "pretokenizers", "processors", "decoders"}
 
-const maxDepth = 8 // of a Sequence in a Sequence
+const maxSequenceDepth = 8 // of a Sequence in a Sequence
 
-// stepsOf lists the steps of a component of the pipeline: none for null, those of a Sequence one by one.
-func stepsOf(raw json.RawMessage, name string, depth int) ([]settings, error) {
+// pipelineSteps lists the steps of a component of the pipeline: none for null, those of a Sequence one by one.
+func pipelineSteps(raw json.RawMessage, name string, depth int) ([]settings, error) {
 	if len(raw) == 0 || string(raw) == "null" {
 		return nil, nil
 	}
 	s, err := readSettings(raw)
-	if err != nil || depth > maxDepth {
-		return nil, unlike(name, raw, "it is not an object with a type")
+	if err != nil || depth > maxSequenceDepth {
+		return nil, unsupported(name, raw, "it is not an object with a type")
 	}
 	if !s.is("type", `"Sequence"`) {
 		return []settings{s}, nil
 	}
 	var all []settings
-	for _, key := range sequences {
+	for _, key := range sequenceKeys {
 		list, ok := s[key]
 		if !ok {
 			continue
 		}
 		var parts []json.RawMessage
 		if json.Unmarshal(list, &parts) != nil {
-			return nil, unlike(name, raw, key+" is not a list")
+			return nil, unsupported(name, raw, key+" is not a list")
 		}
 		for i, part := range parts {
-			steps, err := stepsOf(part, name+"."+key+"["+strconv.Itoa(i)+"]", depth+1)
+			steps, err := pipelineSteps(part, name+"."+key+"["+strconv.Itoa(i)+"]", depth+1)
 			if err != nil {
 				return nil, err
 			}
@@ -261,26 +261,26 @@ func stepsOf(raw json.RawMessage, name string, depth int) ([]settings, error) {
 	return all, nil
 }
 
-// byteLevel reports whether a step is a ByteLevel without unknown settings.
-func byteLevel(s settings) bool {
+// isByteLevel reports whether a step is a ByteLevel without unknown settings.
+func isByteLevel(s settings) bool {
 	_, typed := s["type"]
-	return typed && s.is("type", `"ByteLevel"`) && s.others("", "type", "add_prefix_space", "trim_offsets", "use_regex") == nil
+	return typed && s.is("type", `"ByteLevel"`) && s.rejectUnknown("", "type", "add_prefix_space", "trim_offsets", "use_regex") == nil
 }
 
-func decodesBytes(s settings) bool { return byteLevel(s) }
+func isByteLevelDecoder(s settings) bool { return isByteLevel(s) }
 
-// cutsByBytes: tokenizers reads add_prefix_space as true where it is absent.
-func cutsByBytes(s settings) bool {
+// isByteLevelPreTokenizer: tokenizers reads add_prefix_space as true where it is absent.
+func isByteLevelPreTokenizer(s settings) bool {
 	_, said := s["add_prefix_space"]
-	return byteLevel(s) && said && s.is("add_prefix_space", "false") && s.is("use_regex", "true")
+	return isByteLevel(s) && said && s.is("add_prefix_space", "false") && s.is("use_regex", "true")
 }
 
-// addsNothing reports whether a post-processor leaves the ids as they are.
-func addsNothing(s settings) bool {
-	if byteLevel(s) {
+// isIdentityPostProcessor reports whether a post-processor leaves the ids as they are.
+func isIdentityPostProcessor(s settings) bool {
+	if isByteLevel(s) {
 		return true
 	}
 	_, typed := s["type"]
 	return typed && s.is("type", `"TemplateProcessing"`) && s.is("special_tokens", "{}") &&
-		s.is("single", `[{"Sequence":{"id":"A","type_id":0}}]`) && s.others("", "type", "single", "pair", "special_tokens") == nil
+		s.is("single", `[{"Sequence":{"id":"A","type_id":0}}]`) && s.rejectUnknown("", "type", "single", "pair", "special_tokens") == nil
 }

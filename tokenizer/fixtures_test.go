@@ -43,7 +43,7 @@ func TestTrainMatchesReference(t *testing.T) {
 	}
 	got := map[string]int32{EndOfTextName: 0}
 	for id := range tok.EndOfText() {
-		got[tok.name(id)] = id + 1
+		got[tok.fileName(id)] = id + 1
 	}
 	if !maps.Equal(got, want) {
 		t.Error("the vocabulary differs")
@@ -143,7 +143,7 @@ func BenchmarkEncodeCold(b *testing.B) {
 	text := string(fixture(b, "text/tinyshakespeare.txt"))
 	b.SetBytes(int64(len(text)))
 	for b.Loop() {
-		tok.cache = newCache()
+		tok.cache = newWordCache()
 		tok.Encode(text)
 	}
 }

@@ -14,13 +14,13 @@ import (
 // maxVocab bounds what Load accepts.
 const maxVocab = 1 << 21
 
-// Claim is what another file of a model's folder, such as config.json, says of
+// ConfigIDs is what another file of a model's folder, such as config.json, says of
 // ids. What it leaves nil or zero it does not speak of.
-type Claim struct {
+type ConfigIDs struct {
 	File       string
 	Begin, Pad *int32  // bos_token_id, pad_token_id
 	End        []int32 // eos_token_id: any of them ends a text
-	Vocab      int     // vocab_size: the ids of the model, which may be more than the tokens
+	VocabSize  int     // vocab_size: the ids of the model, which may be more than the tokens
 }
 
 // Load reads a stored byte-level vocabulary: vocab.json and merges.txt, or
@@ -38,7 +38,7 @@ type Claim struct {
 // every setting under which text would be cut in another way than this
 // package's (see fast.go). Such errors are of type *Refusal where there is
 // something to be done about them.
-func Load(files []File, claims ...Claim) (*Tokenizer, error) {
+func Load(files []File, claims ...ConfigIDs) (*Tokenizer, error) {
 	byName := make(map[string][]byte, len(files))
 	for _, f := range files {
 		byName[f.Name] = f.Data
@@ -63,13 +63,13 @@ type Refusal struct {
 func (r *Refusal) Error() string { return r.reason.Error() }
 func (r *Refusal) Unwrap() error { return r.reason }
 
-func refuse(remedy, format string, args ...any) error {
+func refusef(remedy, format string, args ...any) error {
 	return &Refusal{Remedy: remedy, reason: fmt.Errorf(format, args...)}
 }
 
-// disagree is the refusal of two files that say different things of one.
-func disagree(what, file, value, other, otherValue string) error {
-	return refuse("make the files agree, or take out the one that is wrong: one of them was changed without the other",
+// filesDisagree is the refusal of two files that say different things of one.
+func filesDisagree(what, file, value, other, otherValue string) error {
+	return refusef("make the files agree, or take out the one that is wrong: one of them was changed without the other",
 		"%s says that %s is %s, and %s says that it is %s", file, what, value, other, otherValue)
 }
 
@@ -78,9 +78,9 @@ type sources struct {
 	vocab  map[string]int32 // of vocab.json; nil if it is absent
 	merges [][2]string      // of merges.txt
 	listed bool             // merges.txt is there
-	fast   *fastFile        // nil if tokenizer.json is absent
-	added  added
-	names  names
+	fast   *fastModel       // nil if tokenizer.json is absent
+	added  addedEntries
+	names  specialNames
 }
 
 func readSources(byName map[string][]byte) (s sources, err error) {
@@ -109,28 +109,28 @@ func readSources(byName map[string][]byte) (s sources, err error) {
 	return s, nil
 }
 
-// lexicon is the ids of all tokens by their written names, and the merges as written.
-type lexicon struct {
-	ids    map[string]int32
+// bpeModel is the ids of all tokens by their written names, and the merges as written.
+type bpeModel struct {
+	vocab  map[string]int32
 	merges [][2]string
 }
 
 // join joins what the files say of ids and merges, and holds them against each other.
-func (s *sources) join() (lexicon, error) {
-	w := lexicon{ids: make(map[string]int32, len(s.vocab)), merges: s.merges}
+func (s *sources) join() (bpeModel, error) {
+	w := bpeModel{vocab: make(map[string]int32, len(s.vocab)), merges: s.merges}
 	put := func(file string, ids map[string]int32) error {
 		name, bad := first(ids, func(name string, id int32) bool {
-			other, ok := w.ids[name]
+			other, ok := w.vocab[name]
 			return ok && other != id
 		})
-		if bad && s.fileOf(name, w.ids[name]) == file {
-			return fmt.Errorf("%s: token %q has the ids %d and %d", file, name, w.ids[name], ids[name])
+		if bad && s.fileOf(name, w.vocab[name]) == file {
+			return fmt.Errorf("%s: token %q has the ids %d and %d", file, name, w.vocab[name], ids[name])
 		}
 		if bad {
-			return disagree(fmt.Sprintf("the id of token %q", name), s.fileOf(name, w.ids[name]), fmt.Sprint(w.ids[name]),
+			return filesDisagree(fmt.Sprintf("the id of token %q", name), s.fileOf(name, w.vocab[name]), fmt.Sprint(w.vocab[name]),
 				file, fmt.Sprint(ids[name]))
 		}
-		maps.Copy(w.ids, ids)
+		maps.Copy(w.vocab, ids)
 		return nil
 	}
 	if err := put(vocabName, s.vocab); err != nil {
@@ -163,7 +163,7 @@ func (s *sources) fileOf(name string, id int32) string {
 			return fastName
 		}
 	}
-	i := slices.IndexFunc(s.added, func(a addition) bool { return a.content == name && a.id == id })
+	i := slices.IndexFunc(s.added, func(a addedEntry) bool { return a.content == name && a.id == id })
 	return s.added[i].file
 }
 
@@ -182,7 +182,7 @@ func (s *sources) compareFast() error {
 			return !ok && !s.added.has(name)
 		})
 		if bad {
-			return refuse("save the tokenizer again, so that both files come from one vocabulary, or take out the one that is wrong",
+			return refusef("save the tokenizer again, so that both files come from one vocabulary, or take out the one that is wrong",
 				"%s holds the token %q and %s does not", side.file, name, side.other)
 		}
 	}
@@ -193,7 +193,7 @@ func (s *sources) compareFast() error {
 	for n < len(s.merges) && n < len(s.fast.merges) && s.merges[n] == s.fast.merges[n] {
 		n++
 	}
-	return disagree(fmt.Sprintf("merge %d", n+1), mergesName, mergeAt(s.merges, n), fastName, mergeAt(s.fast.merges, n))
+	return filesDisagree(fmt.Sprintf("merge %d", n+1), mergesName, mergeAt(s.merges, n), fastName, mergeAt(s.fast.merges, n))
 }
 
 func mergeAt(list [][2]string, n int) string {

@@ -216,8 +216,8 @@ func FuzzMerges(f *testing.F) {
 	f.Add("aa aaa aaaa", "aa a\na aa\na a\naa aa", "aaaaaaaaaa")
 	f.Fuzz(func(t *testing.T, extra, merges, text string) {
 		vocab := map[string]int32{EndOfTextName: 256}
-		for id, b := range byteOrder {
-			vocab[spell(string([]byte{b}))] = int32(id)
+		for id, b := range byteByID {
+			vocab[bytesToUnicode(string([]byte{b}))] = int32(id)
 		}
 		for _, name := range strings.Fields(extra) {
 			if _, known := vocab[name]; !known {

@@ -11,42 +11,42 @@ type pair uint64
 func pairOf(left, right int32) pair { return pair(uint32(left))<<32 | pair(uint32(right)) }
 
 // A rule says that a pair becomes result; the lowest rank goes first.
-type rule struct{ rank, result int32 }
+type mergeRule struct{ rank, result int32 }
 
-// longestWord bounds the word that is merged as one, so that a place fits 32
+// maxMergedWord bounds the word that is merged as one, so that a place fits 32
 // bits; longer ones are merged in parts of this many bytes.
-const longestWord = 1 << 30
+const maxMergedWord = 1 << 30
 
-// chain is a word under way: ids linked by place, and a heap of the places
+// symbolList is a word under way: ids linked by place, and a heap of the places
 // where a rule applies. Its slices are reused.
-type chain struct {
+type symbolList struct {
 	id         []int32 // by place; NoToken where a place was merged into an earlier one
 	prev, next []int32 // places; -1 and len(id) are the ends
-	queue      queue
+	queue      siteQueue
 	batch      []int32
 }
 
-var chains = sync.Pool{New: func() any { return new(chain) }}
+var symbolListPool = sync.Pool{New: func() any { return new(symbolList) }}
 
 // appendMerged appends the ids of a word of any length in O(n log n).
 func (t *Tokenizer) appendMerged(ids []int32, word string) []int32 {
-	for len(word) > longestWord {
-		ids = t.appendMerged(ids, word[:longestWord])
-		word = word[longestWord:]
+	for len(word) > maxMergedWord {
+		ids = t.appendMerged(ids, word[:maxMergedWord])
+		word = word[maxMergedWord:]
 	}
-	c := chains.Get().(*chain)
-	c.start(t, word)
-	c.run(t)
+	c := symbolListPool.Get().(*symbolList)
+	c.reset(t, word)
+	c.mergeAll(t)
 	for at := int32(0); int(at) < len(c.id); at = c.next[at] {
 		ids = append(ids, c.id[at])
 	}
 	if cap(c.id) <= 1<<16 { // do not keep the memory of a monster
-		chains.Put(c)
+		symbolListPool.Put(c)
 	}
 	return ids
 }
 
-func (c *chain) start(t *Tokenizer, word string) {
+func (c *symbolList) reset(t *Tokenizer, word string) {
 	c.id, c.prev, c.next, c.queue = c.id[:0], c.prev[:0], c.next[:0], c.queue[:0]
 	for i := range len(word) {
 		c.id = append(c.id, t.bytes[word[i]])
@@ -55,16 +55,16 @@ func (c *chain) start(t *Tokenizer, word string) {
 	}
 	for at := range len(word) - 1 {
 		if r, ok := t.rules[pairOf(c.id[at], c.id[at+1])]; ok {
-			c.queue = append(c.queue, entryOf(r.rank, int32(at)))
+			c.queue = append(c.queue, mergeSiteOf(r.rank, int32(at)))
 		}
 	}
 	c.queue.init()
 }
 
-// run merges rank by rank. All places of one rank are taken from the queue
+// mergeAll merges rank by rank. All places of one rank are taken from the queue
 // before the first of them is merged, so that pairs that only come about then
 // wait for their turn, whatever their rank: this is GPT-2's order.
-func (c *chain) run(t *Tokenizer) {
+func (c *symbolList) mergeAll(t *Tokenizer) {
 	for len(c.queue) > 0 {
 		rank := c.queue[0].rank()
 		c.batch = c.batch[:0]
@@ -79,7 +79,7 @@ func (c *chain) run(t *Tokenizer) {
 }
 
 // apply merges the pair at a place, if it is still there.
-func (c *chain) apply(t *Tokenizer, m merge, at int32) {
+func (c *symbolList) apply(t *Tokenizer, m merge, at int32) {
 	next := c.next[at]
 	if c.id[at] != m.left || int(next) >= len(c.id) || c.id[next] != m.right {
 		return
@@ -89,36 +89,38 @@ func (c *chain) apply(t *Tokenizer, m merge, at int32) {
 	c.next[at] = after
 	if int(after) < len(c.id) {
 		c.prev[after] = at
-		c.offer(t, at, after)
+		c.enqueue(t, at, after)
 	}
 	if before := c.prev[at]; before >= 0 {
-		c.offer(t, before, at)
+		c.enqueue(t, before, at)
 	}
 }
 
-func (c *chain) offer(t *Tokenizer, left, right int32) {
+func (c *symbolList) enqueue(t *Tokenizer, left, right int32) {
 	if r, ok := t.rules[pairOf(c.id[left], c.id[right])]; ok {
-		c.queue.push(entryOf(r.rank, left))
+		c.queue.push(mergeSiteOf(r.rank, left))
 	}
 }
 
-// entry orders places by rank, then from left to right: rank<<32 | place.
-type entry uint64
+// mergeSite orders places by rank, then from left to right: rank<<32 | place.
+type mergeSite uint64
 
-func entryOf(rank, place int32) entry { return entry(uint32(rank))<<32 | entry(uint32(place)) }
-func (e entry) rank() int32           { return int32(e >> 32) }
-func (e entry) place() int32          { return int32(uint32(e)) }
+func mergeSiteOf(rank, place int32) mergeSite {
+	return mergeSite(uint32(rank))<<32 | mergeSite(uint32(place))
+}
+func (e mergeSite) rank() int32  { return int32(e >> 32) }
+func (e mergeSite) place() int32 { return int32(uint32(e)) }
 
-// queue is a binary heap, the smallest entry first.
-type queue []entry
+// siteQueue is a binary heap, the smallest entry first.
+type siteQueue []mergeSite
 
-func (q queue) init() {
+func (q siteQueue) init() {
 	for i := len(q)/2 - 1; i >= 0; i-- {
-		q.down(i)
+		q.siftDown(i)
 	}
 }
 
-func (q *queue) push(e entry) {
+func (q *siteQueue) push(e mergeSite) {
 	*q = append(*q, e)
 	h := *q
 	for i := len(h) - 1; i > 0; {
@@ -131,16 +133,16 @@ func (q *queue) push(e entry) {
 	}
 }
 
-func (q *queue) pop() entry {
+func (q *siteQueue) pop() mergeSite {
 	h := *q
 	top, last := h[0], len(h)-1
 	h[0] = h[last]
 	*q = h[:last]
-	q.down(0)
+	q.siftDown(0)
 	return top
 }
 
-func (q queue) down(i int) {
+func (q siteQueue) siftDown(i int) {
 	for {
 		child := 2*i + 1
 		if child >= len(q) {
@@ -158,28 +160,28 @@ func (q queue) down(i int) {
 }
 
 const (
-	cachedWords  = 1 << 16 // words a cache holds; then it takes no more
-	cachedLength = 48      // bytes of the longest word in it
+	maxCachedWords   = 1 << 16 // words a cache holds; then it takes no more
+	maxCachedWordLen = 48      // bytes of the longest word in it
 )
 
-// cache remembers the ids of words. It changes speed, never a result.
-type cache struct {
+// wordCache remembers the ids of words. It changes speed, never a result.
+type wordCache struct {
 	mu    sync.RWMutex
 	words map[string][]int32
 }
 
-func newCache() *cache { return &cache{words: make(map[string][]int32)} }
+func newWordCache() *wordCache { return &wordCache{words: make(map[string][]int32)} }
 
-func (c *cache) get(word string) ([]int32, bool) {
+func (c *wordCache) get(word string) ([]int32, bool) {
 	c.mu.RLock()
 	ids, ok := c.words[word]
 	c.mu.RUnlock()
 	return ids, ok
 }
 
-func (c *cache) put(word string, ids []int32) {
+func (c *wordCache) put(word string, ids []int32) {
 	c.mu.Lock()
-	if len(c.words) < cachedWords {
+	if len(c.words) < maxCachedWords {
 		c.words[strings.Clone(word)] = append([]int32(nil), ids...)
 	}
 	c.mu.Unlock()

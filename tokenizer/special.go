@@ -9,25 +9,25 @@ import (
 	"strconv"
 )
 
-// addition is a token that a file adds to the vocabulary.
-type addition struct {
-	id      int32
-	content string
-	flags   flags
-	special bool
-	told    bool // whether the file says if it is special
-	file    string
+// addedEntry is a token that a file adds to the vocabulary.
+type addedEntry struct {
+	id           int32
+	content      string
+	flags        flags
+	special      bool
+	specialKnown bool // whether the file says if it is special
+	file         string
 }
 
-// added are the added tokens of all files, one entry for each time that one is listed.
-type added []addition
+// addedEntries are the added tokens of all files, one entry for each time that one is listed.
+type addedEntries []addedEntry
 
-func (l added) has(name string) bool {
-	return slices.ContainsFunc(l, func(a addition) bool { return a.content == name })
+func (l addedEntries) has(name string) bool {
+	return slices.ContainsFunc(l, func(a addedEntry) bool { return a.content == name })
 }
 
 // readFast reads the added_tokens of tokenizer.json.
-func (l *added) readFast(raw json.RawMessage) error {
+func (l *addedEntries) readFast(raw json.RawMessage) error {
 	var list []json.RawMessage
 	if len(raw) > 0 && json.Unmarshal(raw, &list) != nil {
 		return errors.New("added_tokens is not a list")
@@ -37,7 +37,7 @@ func (l *added) readFast(raw json.RawMessage) error {
 		if err != nil {
 			return fmt.Errorf("added token %d: %w", i, err)
 		}
-		err = s.others(fmt.Sprintf("added_tokens[%d].", i), "id", "content", "single_word", "lstrip", "rstrip", "normalized", "special")
+		err = s.rejectUnknown(fmt.Sprintf("added_tokens[%d].", i), "id", "content", "single_word", "lstrip", "rstrip", "normalized", "special")
 		if err != nil {
 			return err
 		}
@@ -49,7 +49,7 @@ func (l *added) readFast(raw json.RawMessage) error {
 }
 
 // read adds one token, whose id stands in it or beside it.
-func (l *added) read(file string, raw json.RawMessage, id *int32) error {
+func (l *addedEntries) read(file string, raw json.RawMessage, id *int32) error {
 	var a struct {
 		addedToken
 		ID      *int32  `json:"id"`
@@ -64,23 +64,23 @@ func (l *added) read(file string, raw json.RawMessage, id *int32) error {
 	if id == nil || a.Content == nil {
 		return errors.New("it has no id or no content")
 	}
-	*l = append(*l, addition{
-		id: *id, content: *a.Content, flags: flags{a.SingleWord, a.LStrip, a.RStrip}, special: a.Special, told: true, file: file,
+	*l = append(*l, addedEntry{
+		id: *id, content: *a.Content, flags: flags{a.SingleWord, a.LStrip, a.RStrip}, special: a.Special, specialKnown: true, file: file,
 	})
 	return nil
 }
 
 // readIDs reads added_tokens.json: {"token": id, …}.
-func (l *added) readIDs(data []byte) error {
+func (l *addedEntries) readIDs(data []byte) error {
 	ids, err := readVocab(data)
 	for _, name := range slices.Sorted(maps.Keys(ids)) {
-		*l = append(*l, addition{id: ids[name], content: name, file: addedName})
+		*l = append(*l, addedEntry{id: ids[name], content: name, file: addedName})
 	}
 	return err
 }
 
 // readDecoder reads added_tokens_decoder of tokenizer_config.json: {"id": {"content": …}, …}.
-func (l *added) readDecoder(raw json.RawMessage) error {
+func (l *addedEntries) readDecoder(raw json.RawMessage) error {
 	if len(raw) == 0 || string(raw) == "null" {
 		return nil
 	}
@@ -104,14 +104,14 @@ func (l *added) readDecoder(raw json.RawMessage) error {
 // specials are the added tokens that are special, by id. A token that is in the
 // vocabulary to be found in text is refused: text is cut here without looking
 // for tokens.
-func (l added) specials(named func(content string) bool) (map[int32]flags, error) {
-	said := make(map[string]addition)
+func (l addedEntries) specials(named func(content string) bool) (map[int32]flags, error) {
+	said := make(map[string]addedEntry)
 	for _, a := range l {
-		if first, ok := said[a.content]; ok && a.told && first.special != a.special {
-			return nil, disagree(fmt.Sprintf("special of token %q", a.content), first.file, strconv.FormatBool(first.special),
+		if first, ok := said[a.content]; ok && a.specialKnown && first.special != a.special {
+			return nil, filesDisagree(fmt.Sprintf("special of token %q", a.content), first.file, strconv.FormatBool(first.special),
 				a.file, strconv.FormatBool(a.special))
 		}
-		if a.told {
+		if a.specialKnown {
 			said[a.content] = a
 		}
 	}
@@ -123,11 +123,11 @@ func (l added) specials(named func(content string) bool) (map[int32]flags, error
 			if !ok {
 				why = "is called special by no file"
 			}
-			return nil, refuse("add it as a special token, or train a tokenizer in which it is no added token; "+
+			return nil, refusef("add it as a special token, or train a tokenizer in which it is no added token; "+
 				"tokens that are looked for in text are not supported yet",
 				"%s: token %q (id %d) %s: it would be looked for in every text", a.file, a.content, a.id, why)
 		}
-		if a.told || out[a.id] == (flags{}) {
+		if a.specialKnown || out[a.id] == (flags{}) {
 			out[a.id] = told.flags
 		}
 	}
@@ -137,21 +137,21 @@ func (l added) specials(named func(content string) bool) (map[int32]flags, error
 // roleKeys are the special tokens with a name of their own.
 var roleKeys = []string{"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"}
 
-// moreKeys hold a list of special tokens without one: the name before transformers 5, and since.
-var moreKeys = []string{"additional_special_tokens", "extra_special_tokens"}
+// additionalKeys hold a list of special tokens without one: the name before transformers 5, and since.
+var additionalKeys = []string{"additional_special_tokens", "extra_special_tokens"}
 
-// named is what a file says of a special token.
-type named struct{ file, token string }
+// namedToken is what a file says of a special token.
+type namedToken struct{ file, token string }
 
-// names are the special tokens as special_tokens_map.json and tokenizer_config.json name them.
-type names struct {
-	role map[string]named
-	more []string
-	from string // the file of more
+// specialNames are the special tokens as special_tokens_map.json and tokenizer_config.json name them.
+type specialNames struct {
+	role           map[string]namedToken
+	additional     []string
+	additionalFile string // the file of more
 }
 
 // readMap reads special_tokens_map.json, in which everything is a special token.
-func (n *names) readMap(data []byte) error {
+func (n *specialNames) readMap(data []byte) error {
 	if string(data) == "null" {
 		return nil
 	}
@@ -163,14 +163,14 @@ func (n *names) readMap(data []byte) error {
 }
 
 // read takes what a file says under these keys.
-func (n *names) read(file string, s settings, keys []string) error {
+func (n *specialNames) read(file string, s settings, keys []string) error {
 	var more []string
 	for _, key := range keys {
 		raw, ok := s[key]
 		if !ok || string(raw) == "null" {
 			continue
 		}
-		tokens, err := tokensOf(raw)
+		tokens, err := parseTokens(raw)
 		if err != nil {
 			return fmt.Errorf("%s %w", key, err)
 		}
@@ -181,41 +181,41 @@ func (n *names) read(file string, s settings, keys []string) error {
 		if len(tokens) != 1 {
 			return fmt.Errorf("%s is neither a string nor an object with a content", key)
 		}
-		if err := n.say(key, named{file, tokens[0]}); err != nil {
+		if err := n.setRole(key, namedToken{file, tokens[0]}); err != nil {
 			return err
 		}
 	}
-	return n.list(file, unique(more))
+	return n.setAdditional(file, unique(more))
 }
 
-// say takes what a file says of one role; an empty name says nothing.
-func (n *names) say(key string, as named) error {
+// setRole takes what a file says of one role; an empty name says nothing.
+func (n *specialNames) setRole(key string, as namedToken) error {
 	if as.token == "" {
 		return nil
 	}
 	if other, ok := n.role[key]; ok {
 		if other.token != as.token {
-			return disagree(key, other.file, strconv.Quote(other.token), as.file, strconv.Quote(as.token))
+			return filesDisagree(key, other.file, strconv.Quote(other.token), as.file, strconv.Quote(as.token))
 		}
 		return nil
 	}
 	if n.role == nil {
-		n.role = make(map[string]named)
+		n.role = make(map[string]namedToken)
 	}
 	n.role[key] = as
 	return nil
 }
 
-// list takes the special tokens without a role that a file lists.
-func (n *names) list(file string, more []string) error {
+// setAdditional takes the special tokens without a role that a file lists.
+func (n *specialNames) setAdditional(file string, more []string) error {
 	if len(more) == 0 {
 		return nil
 	}
-	if a, b := slices.Sorted(slices.Values(n.more)), slices.Sorted(slices.Values(more)); len(a) > 0 && !slices.Equal(a, b) {
-		return disagree(moreKeys[0], n.from, fmt.Sprintf("%q", a), file, fmt.Sprintf("%q", b))
+	if a, b := slices.Sorted(slices.Values(n.additional)), slices.Sorted(slices.Values(more)); len(a) > 0 && !slices.Equal(a, b) {
+		return filesDisagree(additionalKeys[0], n.additionalFile, fmt.Sprintf("%q", a), file, fmt.Sprintf("%q", b))
 	}
-	if len(n.more) == 0 {
-		n.more, n.from = more, file
+	if len(n.additional) == 0 {
+		n.additional, n.additionalFile = more, file
 	}
 	return nil
 }
@@ -230,8 +230,8 @@ func unique(list []string) []string {
 	return out
 }
 
-// tokensOf reads a token, an object with its content, or a list or an object of such.
-func tokensOf(raw json.RawMessage) ([]string, error) {
+// parseTokens reads a token, an object with its content, or a list or an object of such.
+func parseTokens(raw json.RawMessage) ([]string, error) {
 	wrong := errors.New("is neither a string nor an object with a content")
 	var one string
 	if json.Unmarshal(raw, &one) == nil {
@@ -239,7 +239,7 @@ func tokensOf(raw json.RawMessage) ([]string, error) {
 	}
 	var parts []json.RawMessage
 	if json.Unmarshal(raw, &parts) == nil {
-		return tokensIn(parts, wrong)
+		return parseTokenList(parts, wrong)
 	}
 	s, err := readSettings(raw)
 	if err != nil {
@@ -254,10 +254,10 @@ func tokensOf(raw json.RawMessage) ([]string, error) {
 	for _, key := range slices.Sorted(maps.Keys(s)) {
 		parts = append(parts, s[key])
 	}
-	return tokensIn(parts, wrong)
+	return parseTokenList(parts, wrong)
 }
 
-func tokensIn(parts []json.RawMessage, wrong error) ([]string, error) {
+func parseTokenList(parts []json.RawMessage, wrong error) ([]string, error) {
 	var list []string
 	for _, part := range parts {
 		var a struct {
@@ -278,17 +278,17 @@ func tokensIn(parts []json.RawMessage, wrong error) ([]string, error) {
 	return list, nil
 }
 
-// classes are the tokenizer_class that cut text as tokenizer.json or GPT-2 does; the first is written.
-var classes = []string{"GPT2Tokenizer", "GPT2TokenizerFast", "PreTrainedTokenizerFast", "PreTrainedTokenizer", "TokenizersBackend"}
+// tokenizerClasses are the tokenizer_class that cut text as tokenizer.json or GPT-2 does; the first is written.
+var tokenizerClasses = []string{"GPT2Tokenizer", "GPT2TokenizerFast", "PreTrainedTokenizerFast", "PreTrainedTokenizer", "TokenizersBackend"}
 
 // readConfig reads tokenizer_config.json: names of special tokens, added tokens,
 // and settings under which other programs would cut text otherwise.
-func readConfig(data []byte, n *names, list *added) error {
+func readConfig(data []byte, n *specialNames, list *addedEntries) error {
 	s, err := readSettings(data)
 	if err != nil {
 		return err
 	}
-	if err := n.read(configName, s, append(slices.Clone(roleKeys), moreKeys...)); err != nil {
+	if err := n.read(configName, s, append(slices.Clone(roleKeys), additionalKeys...)); err != nil {
 		return err
 	}
 	for _, c := range []struct{ key, why string }{
@@ -298,15 +298,15 @@ func readConfig(data []byte, n *names, list *added) error {
 		{"do_lower_case", "texts would be changed before they are cut"},
 	} {
 		if !s.is(c.key, "false") {
-			return unlike(c.key, s[c.key], c.why)
+			return unsupported(c.key, s[c.key], c.why)
 		}
 	}
-	quoted := make([]string, len(classes))
-	for i, c := range classes {
+	quoted := make([]string, len(tokenizerClasses))
+	for i, c := range tokenizerClasses {
 		quoted[i] = strconv.Quote(c)
 	}
 	if !s.is("tokenizer_class", quoted...) {
-		return unlike("tokenizer_class", s["tokenizer_class"], "it is not one of those that cut text as GPT-2's does")
+		return unsupported("tokenizer_class", s["tokenizer_class"], "it is not one of those that cut text as GPT-2's does")
 	}
 	return list.readDecoder(s["added_tokens_decoder"])
 }

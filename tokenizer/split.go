@@ -15,24 +15,24 @@ import (
 // anything else that is not white space; white space up to, but without, the
 // last character before a word (so that the space stays with the word).
 
-type class byte
+type charClass byte
 
 const (
-	letter class = iota
+	letter charClass = iota
 	number
 	space // the Unicode property White_Space
 	other // everything else, and bytes that are not UTF-8
 )
 
-// ascii holds the classes of the ASCII characters.
-var ascii = func() (table [utf8.RuneSelf]class) {
+// asciiClasses holds the classes of the ASCII characters.
+var asciiClasses = func() (table [utf8.RuneSelf]charClass) {
 	for c := range table {
 		table[c] = classOf(rune(c))
 	}
 	return table
 }()
 
-func classOf(r rune) class {
+func classOf(r rune) charClass {
 	switch {
 	case unicode.IsLetter(r):
 		return letter
@@ -46,17 +46,17 @@ func classOf(r rune) class {
 
 // classAt is the class and the length in bytes of the first character of s,
 // which is not empty.
-func classAt(s string) (class, int) {
+func classAt(s string) (charClass, int) {
 	if c := s[0]; c < utf8.RuneSelf {
-		return ascii[c], 1
+		return asciiClasses[c], 1
 	}
 	r, n := utf8.DecodeRuneInString(s)
 	return classOf(r), n
 }
 
-// wordEnd is the length in bytes of the first word of s, which is not empty.
-func wordEnd(s string) int {
-	if n := contraction(s); n > 0 {
+// wordLen is the length in bytes of the first word of s, which is not empty.
+func wordLen(s string) int {
+	if n := contractionLen(s); n > 0 {
 		return n
 	}
 	from := 0
@@ -65,14 +65,14 @@ func wordEnd(s string) int {
 	}
 	if from < len(s) {
 		if c, _ := classAt(s[from:]); c != space {
-			return from + runOf(c, s[from:])
+			return from + runLen(c, s[from:])
 		}
 	}
-	return spaces(s)
+	return whitespaceLen(s)
 }
 
-// contraction is the length of the contraction at the start of s, or 0.
-func contraction(s string) int {
+// contractionLen is the length of the contraction at the start of s, or 0.
+func contractionLen(s string) int {
 	if len(s) < 2 || s[0] != '\'' {
 		return 0
 	}
@@ -87,8 +87,8 @@ func contraction(s string) int {
 	return 0
 }
 
-// runOf is the length of the run of characters of class c at the start of s.
-func runOf(c class, s string) int {
+// runLen is the length of the run of characters of class c at the start of s.
+func runLen(c charClass, s string) int {
 	n := 0
 	for n < len(s) {
 		next, size := classAt(s[n:])
@@ -100,10 +100,10 @@ func runOf(c class, s string) int {
 	return n
 }
 
-// spaces is the length of the white space at the start of s; where a word
+// whitespaceLen is the length of the white space at the start of s; where a word
 // follows, without its last character, unless that is all there is.
-func spaces(s string) int {
-	n := runOf(space, s)
+func whitespaceLen(s string) int {
+	n := runLen(space, s)
 	if n == len(s) {
 		return n
 	}

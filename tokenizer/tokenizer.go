@@ -47,22 +47,22 @@ const NoToken int32 = -1
 // made, and is safe for concurrent use.
 type Tokenizer struct {
 	vocabulary
-	rules  map[pair]rule
+	rules  map[pair]mergeRule
 	bytes  [256]int32 // id of each single byte
 	files  []File
 	digest string
-	cache  *cache
+	cache  *wordCache
 }
 
 // vocabulary is all that the files of a tokenizer say, and what the files of
 // its model say of ids.
 type vocabulary struct {
-	pieces  []string // by id: the bytes of a piece, or the name of a special token
-	merges  []merge  // by rank
-	special map[int32]flags
-	roles   roles
-	ends    []int32 // the ids that end a text, the end-of-text token first
-	ids     int     // of the model: the pieces, and behind them ids without text
+	pieces     []string // by id: the bytes of a piece, or the name of a special token
+	merges     []merge  // by rank
+	special    map[int32]flags
+	roles      roles
+	stopTokens []int32 // the ids that end a text, the end-of-text token first
+	vocabSize  int     // of the model: the pieces, and behind them ids without text
 }
 
 type merge struct{ left, right, result int32 }
@@ -74,20 +74,20 @@ type flags struct{ singleWord, lstrip, rstrip bool }
 // roles are the ids of the special tokens that have a name of their own in
 // Hugging Face's files; NoToken where there is none.
 type roles struct {
-	begin, end, pad, unknown, separator, class, mask int32
-	more                                             []int32 // additional_special_tokens, as listed
+	begin, end, pad, unknown, separator, cls, mask int32
+	additional                                     []int32 // additional_special_tokens, as listed
 }
 
 // rolesOf are the roles of a vocabulary with an end-of-text token and perhaps a padding token.
 func rolesOf(end, pad int32) roles {
-	return roles{begin: end, end: end, pad: pad, unknown: end, separator: NoToken, class: NoToken, mask: NoToken}
+	return roles{begin: end, end: end, pad: pad, unknown: end, separator: NoToken, cls: NoToken, mask: NoToken}
 }
 
 // newTokenizer completes a tokenizer from its pieces, merges and roles: the
 // rules, the files and the digest. Tokens with a role are special, whether or
 // not v.special lists them. The caller has checked that merges are consistent.
 func newTokenizer(v vocabulary) (*Tokenizer, error) {
-	t := &Tokenizer{vocabulary: v, cache: newCache()}
+	t := &Tokenizer{vocabulary: v, cache: newWordCache()}
 	t.special = maps.Clone(v.special)
 	if t.special == nil {
 		t.special = make(map[int32]flags)
@@ -95,13 +95,13 @@ func newTokenizer(v vocabulary) (*Tokenizer, error) {
 	for _, id := range v.roles.all() {
 		t.special[id] = v.special[id]
 	}
-	if t.ends == nil {
-		t.ends = []int32{t.roles.end}
+	if t.stopTokens == nil {
+		t.stopTokens = []int32{t.roles.end}
 	}
-	t.ids = max(t.ids, len(t.pieces))
-	t.rules = make(map[pair]rule, len(t.merges))
+	t.vocabSize = max(t.vocabSize, len(t.pieces))
+	t.rules = make(map[pair]mergeRule, len(t.merges))
 	for rank, m := range t.merges {
-		t.rules[pairOf(m.left, m.right)] = rule{rank: int32(rank), result: m.result}
+		t.rules[pairOf(m.left, m.right)] = mergeRule{rank: int32(rank), result: m.result}
 	}
 	for b := range t.bytes {
 		t.bytes[b] = NoToken
@@ -121,7 +121,7 @@ func newTokenizer(v vocabulary) (*Tokenizer, error) {
 
 // all lists the ids that have a role; some may come twice.
 func (r roles) all() []int32 {
-	list := append([]int32{r.begin, r.end, r.pad, r.unknown, r.separator, r.class, r.mask}, r.more...)
+	list := append([]int32{r.begin, r.end, r.pad, r.unknown, r.separator, r.cls, r.mask}, r.additional...)
 	return slices.DeleteFunc(list, func(id int32) bool { return id == NoToken })
 }
 
@@ -130,7 +130,7 @@ func (r roles) all() []int32 {
 func (t *Tokenizer) Encode(text string) []int32 {
 	ids := make([]int32, 0, len(text)/3+1)
 	for len(text) > 0 {
-		n := wordEnd(text)
+		n := wordLen(text)
 		ids = t.appendWord(ids, text[:n])
 		text = text[n:]
 	}
@@ -142,7 +142,7 @@ func (t *Tokenizer) appendWord(ids []int32, word string) []int32 {
 	if len(word) == 1 {
 		return append(ids, t.bytes[word[0]])
 	}
-	if len(word) > cachedLength {
+	if len(word) > maxCachedWordLen {
 		return t.appendMerged(ids, word)
 	}
 	if known, ok := t.cache.get(word); ok {
@@ -173,27 +173,27 @@ func (t *Tokenizer) BeginOfText() int32 { return t.roles.begin }
 // EndOfText is the id that is put after a text.
 func (t *Tokenizer) EndOfText() int32 { return t.roles.end }
 
-// Ends lists the ids of which any ends a text, EndOfText first. It is a fresh slice.
-func (t *Tokenizer) Ends() []int32 { return slices.Clone(t.ends) }
+// StopTokens lists the ids of which any ends a text, EndOfText first. It is a fresh slice.
+func (t *Tokenizer) StopTokens() []int32 { return slices.Clone(t.stopTokens) }
 
-// Ended reports whether ids end in one of Ends.
-func (t *Tokenizer) Ended(ids []int32) bool {
-	return len(ids) > 0 && slices.Contains(t.ends, ids[len(ids)-1])
+// EndsWithStop reports whether ids end in one of Ends.
+func (t *Tokenizer) EndsWithStop(ids []int32) bool {
+	return len(ids) > 0 && slices.Contains(t.stopTokens, ids[len(ids)-1])
 }
 
 // Pad is the id of the padding token, or NoToken. Nothing here pads; the id
 // is kept for other programs.
 func (t *Tokenizer) Pad() int32 { return t.roles.pad }
 
-// Ban lists the ids that a sampler must never draw, in order: the padding
+// SuppressTokens lists the ids that a sampler must never draw, in order: the padding
 // token, if there is one and it ends no text, and the ids of the model that
 // have no text. It is a fresh slice.
-func (t *Tokenizer) Ban() []int32 {
+func (t *Tokenizer) SuppressTokens() []int32 {
 	var list []int32
-	if t.Pad() != NoToken && !slices.Contains(t.ends, t.Pad()) {
+	if t.Pad() != NoToken && !slices.Contains(t.stopTokens, t.Pad()) {
 		list = append(list, t.Pad())
 	}
-	for id := len(t.pieces); id < t.ids; id++ {
+	for id := len(t.pieces); id < t.vocabSize; id++ {
 		list = append(list, int32(id))
 	}
 	return list
@@ -206,18 +206,18 @@ func (t *Tokenizer) Special(id int32) bool {
 	return ok
 }
 
-// Strict reports whether other programs, too, find the special token id in a
+// MatchesVerbatim reports whether other programs, too, find the special token id in a
 // text wherever its name stands and leave what is beside it as it is.
-func (t *Tokenizer) Strict(id int32) bool { return t.special[id] == flags{} }
+func (t *Tokenizer) MatchesVerbatim(id int32) bool { return t.special[id] == flags{} }
 
 // Specials lists the special ids in order.
 func (t *Tokenizer) Specials() []int32 { return slices.Sorted(maps.Keys(t.special)) }
 
-// Vocab is the number of ids, the special ones and those without text included.
-func (t *Tokenizer) Vocab() int { return t.ids }
+// VocabSize is the number of ids, the special ones and those without text included.
+func (t *Tokenizer) VocabSize() int { return t.vocabSize }
 
-// Tokens is the number of ids that stand for something: Vocab without the ids without text.
-func (t *Tokenizer) Tokens() int { return len(t.pieces) }
+// TokenCount is the number of ids that stand for something: Vocab without the ids without text.
+func (t *Tokenizer) TokenCount() int { return len(t.pieces) }
 
 // WithPad is the tokenizer with a padding token of its own, <|pad|> or another
 // name where that is taken: an id behind all tokens, one of those without text
@@ -225,7 +225,7 @@ func (t *Tokenizer) Tokens() int { return len(t.pieces) }
 func (t *Tokenizer) WithPad() *Tokenizer {
 	taken := make(map[string]bool, len(t.pieces))
 	for id := range t.pieces {
-		taken[t.name(int32(id))] = true
+		taken[t.fileName(int32(id))] = true
 	}
 	name := PadName
 	for n := 2; taken[name]; n++ {
@@ -243,16 +243,16 @@ func (t *Tokenizer) WithPad() *Tokenizer {
 func (t *Tokenizer) WithoutPad(vocab int, pad int32) (*Tokenizer, bool) {
 	last := int32(len(t.pieces) - 1)
 	_, special := t.special[pad]
-	if t.roles.pad != last || slices.Contains(t.ends, last) || vocab < int(last) || pad != NoToken && (!special || pad == last) {
+	if t.roles.pad != last || slices.Contains(t.stopTokens, last) || vocab < int(last) || pad != NoToken && (!special || pad == last) {
 		return nil, false
 	}
 	v := t.vocabulary
 	v.pieces = t.pieces[:last]
-	v.ids = vocab
+	v.vocabSize = vocab
 	v.special = maps.Clone(t.special)
 	delete(v.special, last)
-	v.roles.more = slices.DeleteFunc(slices.Clone(v.roles.more), func(id int32) bool { return id == last })
-	for _, role := range []*int32{&v.roles.begin, &v.roles.end, &v.roles.unknown, &v.roles.separator, &v.roles.class, &v.roles.mask} {
+	v.roles.additional = slices.DeleteFunc(slices.Clone(v.roles.additional), func(id int32) bool { return id == last })
+	for _, role := range []*int32{&v.roles.begin, &v.roles.end, &v.roles.unknown, &v.roles.separator, &v.roles.cls, &v.roles.mask} {
 		if *role == last {
 			return nil, false
 		}

@@ -27,14 +27,14 @@ func trained(t testing.TB) *Tokenizer {
 
 func TestLayout(t *testing.T) {
 	tok := trained(t)
-	if tok.Vocab() != 300 || tok.EndOfText() != 298 || tok.Pad() != 299 {
-		t.Fatalf("vocab %d, end of text %d, pad %d", tok.Vocab(), tok.EndOfText(), tok.Pad())
+	if tok.VocabSize() != 300 || tok.EndOfText() != 298 || tok.Pad() != 299 {
+		t.Fatalf("vocab %d, end of text %d, pad %d", tok.VocabSize(), tok.EndOfText(), tok.Pad())
 	}
 	if got := []string{tok.Piece(0), tok.Piece(220), tok.Piece(298), tok.Piece(299), tok.Piece(300), tok.Piece(-1)}; !slices.Equal(got, []string{"!", " ", EndOfTextName, PadName, "", ""}) {
 		t.Errorf("pieces %q", got)
 	}
-	if !slices.Equal(tok.Ban(), []int32{299}) {
-		t.Errorf("ban %v", tok.Ban())
+	if !slices.Equal(tok.SuppressTokens(), []int32{299}) {
+		t.Errorf("ban %v", tok.SuppressTokens())
 	}
 }
 
@@ -45,7 +45,7 @@ func checkRoundTrip(t *testing.T, tok *Tokenizer, text string) {
 		t.Fatalf("%.200q came back as %.200q", text, got)
 	}
 	for _, id := range ids {
-		if tok.Special(id) || id < 0 || int(id) >= tok.Vocab() {
+		if tok.Special(id) || id < 0 || int(id) >= tok.VocabSize() {
 			t.Fatalf("%.200q yields id %d", text, id)
 		}
 	}
@@ -74,7 +74,7 @@ func TestDecodeDropsSpecialsAndStrangers(t *testing.T) {
 func words(text string) []string {
 	var out []string
 	for len(text) > 0 {
-		n := wordEnd(text)
+		n := wordLen(text)
 		out, text = append(out, text[:n]), text[n:]
 	}
 	return out
@@ -132,7 +132,7 @@ func naive(tok *Tokenizer, word string) []int32 {
 		if int(best) == len(tok.merges) {
 			return ids
 		}
-		ids = replaced(ids, tok.merges[best])
+		ids = mergePair(ids, tok.merges[best])
 	}
 }
 
@@ -159,13 +159,13 @@ func TestMergesOutOfOrder(t *testing.T) {
 	tok := trained(t)
 	vocab := map[string]int32{EndOfTextName: 256}
 	for id := range int32(256) {
-		vocab[spell(tok.Piece(id))] = id
+		vocab[bytesToUnicode(tok.Piece(id))] = id
 	}
 	for i, p := range []string{"ab", "bc", "abc", "abca"} {
 		vocab[p] = 257 + int32(i)
 	}
 	lines := [][2]string{{"ab", "c"}, {"abc", "a"}, {"b", "c"}, {"a", "bc"}, {"a", "b"}}
-	odd, err := assemble(lexicon{vocab, lines}, sources{}, nil)
+	odd, err := assemble(bpeModel{vocab, lines}, sources{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -220,11 +220,11 @@ func TestConcurrentUse(t *testing.T) {
 
 func TestCacheIsBoundedAndInvisible(t *testing.T) {
 	tok := trained(t)
-	for i := range cachedWords + 100 {
+	for i := range maxCachedWords + 100 {
 		tok.Encode(fmt.Sprintf("w%dx", i)[:2])
 		tok.cache.put(fmt.Sprint(i), nil)
 	}
-	if n := len(tok.cache.words); n > cachedWords {
+	if n := len(tok.cache.words); n > maxCachedWords {
 		t.Errorf("the cache holds %d words", n)
 	}
 	if got, want := tok.Encode("thethethe"), naive(tok, "thethethe"); !slices.Equal(got, want) {

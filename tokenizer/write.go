@@ -45,7 +45,7 @@ func (t *Tokenizer) writeVocab() []byte {
 	open := byte('{')
 	for id := range t.pieces {
 		b.WriteByte(open)
-		b.Write(compact(t.name(int32(id))))
+		b.Write(compact(t.fileName(int32(id))))
 		fmt.Fprintf(&b, ":%d", id)
 		open = ','
 	}
@@ -53,12 +53,12 @@ func (t *Tokenizer) writeVocab() []byte {
 	return b.Bytes()
 }
 
-// name is how the files write an id.
-func (t *Tokenizer) name(id int32) string {
+// fileName is how the files write an id.
+func (t *Tokenizer) fileName(id int32) string {
 	if t.Special(id) {
 		return t.pieces[id]
 	}
-	return spell(t.pieces[id])
+	return bytesToUnicode(t.pieces[id])
 }
 
 func (t *Tokenizer) writeMerges() []byte {
@@ -68,7 +68,7 @@ func (t *Tokenizer) writeMerges() []byte {
 func (t *Tokenizer) mergeLines() []string {
 	lines := make([]string, len(t.merges))
 	for i, m := range t.merges {
-		lines[i] = t.name(m.left) + " " + t.name(m.right)
+		lines[i] = t.fileName(m.left) + " " + t.fileName(m.right)
 	}
 	return lines
 }
@@ -84,15 +84,15 @@ func (t *Tokenizer) specialTokens() any {
 		Separator string   `json:"sep_token,omitempty"`
 		Unk       string   `json:"unk_token"`
 	}{
-		More: t.moreNames(), BOS: t.Piece(t.roles.begin), Class: t.Piece(t.roles.class), EOS: t.Piece(t.roles.end),
+		More: t.additionalNames(), BOS: t.Piece(t.roles.begin), Class: t.Piece(t.roles.cls), EOS: t.Piece(t.roles.end),
 		Mask: t.Piece(t.roles.mask), Pad: t.Piece(t.roles.pad), Separator: t.Piece(t.roles.separator), Unk: t.Piece(t.roles.unknown),
 	}
 }
 
-// moreNames are the names of the special tokens without a role of their own, as listed.
-func (t *Tokenizer) moreNames() []string {
+// additionalNames are the names of the special tokens without a role of their own, as listed.
+func (t *Tokenizer) additionalNames() []string {
 	var names []string
-	for _, id := range t.roles.more {
+	for _, id := range t.roles.additional {
 		names = append(names, t.pieces[id])
 	}
 	return names
@@ -113,9 +113,9 @@ func (t *Tokenizer) config() any {
 		Class          string   `json:"tokenizer_class"`
 		Unk            string   `json:"unk_token"`
 	}{
-		More: t.moreNames(), BOS: t.Piece(t.roles.begin), ClassToken: t.Piece(t.roles.class), EOS: t.Piece(t.roles.end), Errors: "replace",
+		More: t.additionalNames(), BOS: t.Piece(t.roles.begin), ClassToken: t.Piece(t.roles.cls), EOS: t.Piece(t.roles.end), Errors: "replace",
 		Mask: t.Piece(t.roles.mask), Pad: t.Piece(t.roles.pad), Separator: t.Piece(t.roles.separator),
-		Class: classes[0], Unk: t.Piece(t.roles.unknown),
+		Class: tokenizerClasses[0], Unk: t.Piece(t.roles.unknown),
 	}
 }
 

@@ -34,7 +34,7 @@ type Trainer interface {
 	Step(ctx context.Context, step int) (trimtab.Report, error)
 	// State lists, always in the same order, views of every array that must
 	// survive a crash.
-	State() []tensor.Named
+	State() []tensor.NamedArray
 }
 
 // Loop runs steps From to Until of a Trainer whose state is that of From.
@@ -49,7 +49,7 @@ type Loop struct {
 	// Report records a finished step. An error ends the loop before a checkpoint of that step.
 	Report func(ctx context.Context, step int, r trimtab.Report, took time.Duration) error
 	// Checkpoint stores the state from which step next is done. The views are valid during the call only.
-	Checkpoint func(ctx context.Context, next int, state []tensor.Named) error
+	Checkpoint func(ctx context.Context, next int, state []tensor.NamedArray) error
 	// Stopping asks the loop to end with a checkpoint at the next boundary between steps.
 	Stopping func() bool
 }
@@ -60,7 +60,7 @@ type Loop struct {
 // metric that is NaN or infinite; stage_panic; what the Trainer, Report or
 // Checkpoint return. From equal to Until does nothing.
 func (l Loop) Run(ctx context.Context) (next int, err error) {
-	until, err := l.bounds()
+	until, err := l.resolveBounds()
 	if err != nil {
 		return l.From, err
 	}
@@ -75,7 +75,7 @@ func (l Loop) Run(ctx context.Context) (next int, err error) {
 		if err := l.step(ctx, step); err != nil {
 			return step, err
 		}
-		if next := step + 1; l.due(next, until) {
+		if next := step + 1; l.checkpointDue(next, until) {
 			if err := l.checkpoint(ctx, next, saved); err != nil {
 				return next, err
 			}
@@ -85,8 +85,8 @@ func (l Loop) Run(ctx context.Context) (next int, err error) {
 	return until, nil
 }
 
-// bounds checks the steps and returns the effective Until.
-func (l Loop) bounds() (int, error) {
+// resolveBounds checks the steps and returns the effective Until.
+func (l Loop) resolveBounds() (int, error) {
 	steps := l.Trainer.Steps()
 	if steps <= 0 {
 		return 0, trimtab.NewError(trimtab.Invalid, "zero_steps",
@@ -104,7 +104,7 @@ func (l Loop) bounds() (int, error) {
 	return until, nil
 }
 
-func (l Loop) due(next, until int) bool {
+func (l Loop) checkpointDue(next, until int) bool {
 	return next == until || l.CheckpointEvery > 0 && next%l.CheckpointEvery == 0 || l.Due != nil && l.Due()
 }
 
@@ -132,7 +132,7 @@ func (l Loop) step(ctx context.Context, step int) error {
 func (l Loop) guarded(ctx context.Context, step int) (report trimtab.Report, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = panicked(step, p)
+			err = panicError(step, p)
 		}
 	}()
 	return l.Trainer.Step(ctx, step)

@@ -39,8 +39,8 @@ func (t *toy) Step(ctx context.Context, step int) (trimtab.Report, error) {
 	return trimtab.Report{Metrics: []trimtab.Metric{{Name: "w", Value: float64(t.w[0])}}}, nil
 }
 
-func (t *toy) State() []tensor.Named {
-	return []tensor.Named{{Name: "w", Shape: []int{2}, Data: t.w}, {Name: "m", Shape: []int{2}, Data: t.m}}
+func (t *toy) State() []tensor.NamedArray {
+	return []tensor.NamedArray{{Name: "w", Shape: []int{2}, Data: t.w}, {Name: "m", Shape: []int{2}, Data: t.m}}
 }
 
 // shelf keeps the checkpoints and the reported steps.
@@ -52,7 +52,7 @@ type shelf struct {
 
 func newShelf() *shelf { return &shelf{states: make(map[int][]float32)} }
 
-func (s *shelf) checkpoint(_ context.Context, next int, state []tensor.Named) error {
+func (s *shelf) checkpoint(_ context.Context, next int, state []tensor.NamedArray) error {
 	s.order = append(s.order, next)
 	s.states[next] = slices.Concat(state[0].Data, state[1].Data)
 	return nil
@@ -280,7 +280,7 @@ func TestErrorsOfEffectsEndTheLoop(t *testing.T) {
 	if next, err := l.Run(t.Context()); next != 0 || !errors.Is(err, full) {
 		t.Errorf("report: next %d, error %v", next, err)
 	}
-	l = Loop{Trainer: newToy(3), CheckpointEvery: 2, Checkpoint: func(context.Context, int, []tensor.Named) error { return full }}
+	l = Loop{Trainer: newToy(3), CheckpointEvery: 2, Checkpoint: func(context.Context, int, []tensor.NamedArray) error { return full }}
 	if next, err := l.Run(t.Context()); next != 2 || !errors.Is(err, full) {
 		t.Errorf("checkpoint: next %d, error %v", next, err)
 	}

@@ -12,20 +12,20 @@ import (
 // panicFrames is how many callers a stage_panic names.
 const panicFrames = 8
 
-// panicked makes the error of a panic of a step that is being recovered: its value and
+// panicError makes the error of a panic of a step that is being recovered: its value and
 // the places it came through, innermost first.
-func panicked(step int, p any) error {
+func panicError(step int, p any) error {
 	cause, ok := p.(error)
 	if !ok {
 		cause = fmt.Errorf("%v", p)
 	}
 	return trimtab.NewError(trimtab.Internal, "stage_panic",
 		"this is a fault in the stage's code: please report it with this message",
-		"the stage panicked in step %d: %w (at %s)", step, cause, strings.Join(places(), " < "))
+		"the stage panicked in step %d: %w (at %s)", step, cause, strings.Join(panicStack(), " < "))
 }
 
-// places lists function:line from the panic up to the loop, without the runtime's own.
-func places() []string {
+// panicStack lists function:line from the panic up to the loop, without the runtime's own.
+func panicStack() []string {
 	pcs := make([]uintptr, 64)
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(3, pcs)])
 	var out []string

@@ -37,12 +37,12 @@ import (
 
 // Limits of patience.
 const (
-	maxCrashes       = 3                // of a stage's own code at one step
-	maxInterruptions = 10               // at one step while the services answer
-	maxBackoff       = time.Minute      // between tries after an interruption
-	heartbeatTimeout = 10 * time.Second // a worker silent for so long is taken for dead
-	segmentTimeout   = 12 * time.Hour   // an honest upper bound; progress is watched inside the activity
-	triesPerRun      = 300              // segments and rollouts; then the stage workflow continues as new: 2,000 events, or where Temporal suggests it
+	maxCrashes           = 3                // of a stage's own code at one step
+	maxInterruptions     = 10               // at one step while the services answer
+	maxBackoff           = time.Minute      // between tries after an interruption
+	heartbeatTimeout     = 10 * time.Second // a worker silent for so long is taken for dead
+	segmentTimeout       = 12 * time.Hour   // an honest upper bound; progress is watched inside the activity
+	activitiesPerHistory = 300              // segments and rollouts; then the stage workflow continues as new: 2,000 events, or where Temporal suggests it
 )
 
 // RunID is the workflow id of a run, StageID that of an attempt.
@@ -56,17 +56,17 @@ func StageID(run, stage string, attempt int) string {
 // a names activities; it is never called through.
 var a *activities.Activities
 
-// small are the options of everything but training: tried until the services answer.
-func small(ctx workflow.Context) workflow.Context {
+// smallOptions are the options of everything but training: tried until the services answer.
+func smallOptions(ctx workflow.Context) workflow.Context {
 	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
 		TaskQueue: activities.SmallQueue, StartToCloseTimeout: time.Minute, HeartbeatTimeout: heartbeatTimeout,
 		RetryPolicy: &temporal.RetryPolicy{InitialInterval: 200 * time.Millisecond, BackoffCoefficient: 2, MaximumInterval: 10 * time.Second},
 	})
 }
 
-// training are the options of a segment. Temporal tries once: what a failure
+// trainOptions are the options of a segment. Temporal tries once: what a failure
 // means is decided here, and every try has a fencing token of its own.
-func training(ctx workflow.Context, summary string) workflow.Context {
+func trainOptions(ctx workflow.Context, summary string) workflow.Context {
 	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
 		TaskQueue: activities.TrainQueue, StartToCloseTimeout: segmentTimeout, HeartbeatTimeout: heartbeatTimeout,
 		WaitForCancellation: true, Summary: summary, RetryPolicy: &temporal.RetryPolicy{MaximumAttempts: 1},
@@ -81,8 +81,8 @@ func backoff(n int) time.Duration {
 	return min(time.Second<<max(0, n-1), maxBackoff)
 }
 
-// failure carries a trimtab.Error through a child workflow's end.
-func failure(e *trimtab.Error) error {
+// applicationError carries a trimtab.Error through a child workflow's end.
+func applicationError(e *trimtab.Error) error {
 	return temporal.NewApplicationErrorWithOptions(e.Error(), e.Type,
 		temporal.ApplicationErrorOptions{NonRetryable: true, Details: []any{*e, e.Class}})
 }
@@ -102,8 +102,8 @@ func isUnborn(err error) bool {
 	return errors.As(err, &app) && app.HasDetails() && app.Details(&e, &class, &is) == nil && is
 }
 
-// Refusal is the trimtab.Error inside an error that a workflow or an Update gave.
-func Refusal(err error) *trimtab.Error { return activities.Unwrap(err) }
+// ErrorOf is the trimtab.Error inside an error that a workflow or an Update gave.
+func ErrorOf(err error) *trimtab.Error { return activities.Unwrap(err) }
 
 // The task queues that a worker serves.
 const (

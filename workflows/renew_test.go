@@ -99,7 +99,7 @@ func TestOldRunsAreNotRenewed(t *testing.T) {
 func TestRenewalAsSuggested(t *testing.T) {
 	p := newPeople()
 	p.env.SetContinueAsNewSuggested(true)
-	if in := p.renewed(t, RunInput{Plan: twoPlan, Renew: Renew}); in.Continued.Stages[0].Attempt != 0 {
+	if in := p.renewed(t, RunInput{Plan: twoPlan, Renew: UpdatesPerHistory}); in.Continued.Stages[0].Attempt != 0 {
 		t.Errorf("it goes on with %+v", in.Continued)
 	}
 }
@@ -134,7 +134,7 @@ func TestTooManyDecisions(t *testing.T) {
 	var all []*answer
 	var next func()
 	next = func() {
-		if len(all) == mostUpdates {
+		if len(all) == maxPauseUpdates {
 			return
 		}
 		all = append(all, p.at(time.Second, []string{UpdatePause, UpdateResume}[len(all)%2], Decision{Actor: "a", Request: 1}))
@@ -153,7 +153,7 @@ func TestTooManyDecisions(t *testing.T) {
 	if late.refused == nil {
 		t.Fatal("one more is accepted")
 	}
-	if e := Refusal(late.refused); e.Type != "too_many_decisions" || e.Class != trimtab.Conflict || e.Remedy == "" {
+	if e := ErrorOf(late.refused); e.Type != "too_many_decisions" || e.Class != trimtab.Conflict || e.Remedy == "" {
 		t.Errorf("one more: %v", late.refused)
 	}
 	if cancel.refused != nil || !cancel.done {

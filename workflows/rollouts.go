@@ -19,20 +19,20 @@ func (s *stage) shared() bool { return s.in.Begin.Stage.RolloutShards > 1 }
 // that the segment has to go on by itself: the checkpoint to sample from cannot
 // be read, and only a segment may go back to the one before.
 func (s *stage) rollouts(ctx workflow.Context) (alone bool, err error) {
-	if s.at.Sequence == 0 { // no segment has said yet that the attempt is at work
-		if err := s.show(ctx, trimtab.AttemptRunning, "", nil); err != nil {
+	if s.progress.Sequence == 0 { // no segment has said yet that the attempt is at work
+		if err := s.setStatus(ctx, trimtab.AttemptRunning, "", nil); err != nil {
 			return false, err
 		}
 	}
 	n := s.in.Begin.Stage.RolloutShards
-	if len(s.at.Shards) != n {
-		s.at.Shards = make([]trimtab.Digest, n)
+	if len(s.progress.Shards) != n {
+		s.progress.Shards = make([]trimtab.Digest, n)
 	}
 	rctx, stop := workflow.WithCancel(ctx)
-	s.stop = stop
-	defer func() { s.stop = nil }()
+	s.cancelActivity = stop
+	defer func() { s.cancelActivity = nil }()
 	made := make([]workflow.Future, n)
-	for i, have := range s.at.Shards {
+	for i, have := range s.progress.Shards {
 		if have == "" {
 			made[i] = s.rollout(rctx, i)
 		}
@@ -43,12 +43,12 @@ func (s *stage) rollouts(ctx workflow.Context) (alone bool, err error) {
 		}
 		var res activities.RolloutResult
 		if e := f.Get(ctx, &res); e != nil {
-			err = graver(err, e)
+			err = moreSevere(err, e)
 		}
-		s.at.Shards[i] = res.Digest
+		s.progress.Shards[i] = res.Digest
 	}
 	switch {
-	case unreadable(err):
+	case isUnreadable(err):
 		return true, nil
 	case err == nil && s.paused: // it came with the last of them
 		return false, temporal.NewCanceledError()
@@ -58,24 +58,24 @@ func (s *stage) rollouts(ctx workflow.Context) (alone bool, err error) {
 
 // rollout schedules one shard.
 func (s *stage) rollout(ctx workflow.Context, shard int) workflow.Future {
-	s.spent++
+	s.scheduled++
 	b := s.in.Begin
-	in := activities.RolloutInput{Run: b.Run, Attempt: s.at.Attempt, Stage: b.Stage, Seed: b.Seed, Numerics: b.Numerics, Inputs: b.Inputs,
-		Sequence: s.at.Sequence, From: s.at.Checkpoint, Step: s.at.Step, Shard: shard, Shards: b.Stage.RolloutShards}
+	in := activities.RolloutInput{Run: b.Run, Attempt: s.progress.Attempt, Stage: b.Stage, Seed: b.Seed, Numerics: b.Numerics, Inputs: b.Inputs,
+		Sequence: s.progress.Sequence, From: s.progress.Checkpoint, Step: s.progress.Step, Shard: shard, Shards: b.Stage.RolloutShards}
 	summary := fmt.Sprintf("%s, rollouts %d of %d at step %d", b.Stage.Name, shard+1, in.Shards, in.Step)
-	return workflow.ExecuteActivity(training(ctx, summary), a.Rollouts, in)
+	return workflow.ExecuteActivity(trainOptions(ctx, summary), a.Rollouts, in)
 }
 
-// graver is the error that decides what happens: one that no wait can mend
+// moreSevere is the error that decides what happens: one that no wait can mend
 // before one that may pass, any before being stopped, and else the first.
-func graver(one, other error) error {
-	if one == nil || weight(other) > weight(one) {
+func moreSevere(one, other error) error {
+	if one == nil || severity(other) > severity(one) {
 		return other
 	}
 	return one
 }
 
-func weight(err error) int {
+func severity(err error) int {
 	if temporal.IsCanceledError(err) {
 		return 0
 	}
@@ -88,8 +88,8 @@ func weight(err error) int {
 	return 3
 }
 
-// unreadable reports whether a file or a row that the rollouts need is damaged or gone.
-func unreadable(err error) bool {
+// isUnreadable reports whether a file or a row that the rollouts need is damaged or gone.
+func isUnreadable(err error) bool {
 	if err == nil || temporal.IsCanceledError(err) {
 		return false
 	}

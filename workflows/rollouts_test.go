@@ -98,7 +98,7 @@ func TestShardErrors(t *testing.T) {
 		if c.class == trimtab.Unavailable {
 			want = "stage_interrupted"
 		}
-		if err == nil || Refusal(err).Type != want || len(s.seen) != 0 || s.shown[len(s.shown)-1] != trimtab.AttemptFailed {
+		if err == nil || ErrorOf(err).Type != want || len(s.seen) != 0 || s.shown[len(s.shown)-1] != trimtab.AttemptFailed {
 			t.Errorf("%s: %d segments, shown as %v, %v", c.typ, len(s.seen), s.shown, err)
 		}
 		s.wantAsked(t, map[string]int{"/0 of 2": 1, "/1 of 2": c.tries})
@@ -116,7 +116,7 @@ func TestGraverErrorDecides(t *testing.T) {
 			}
 			return activities.RolloutResult{}, activities.Wrap(trimtab.NewError(trimtab.Unavailable, "postgres_unavailable", "", "away"))
 		}
-		if _, _, err := s.run(t); err == nil || Refusal(err).Type != "not_a_number" {
+		if _, _, err := s.run(t); err == nil || ErrorOf(err).Type != "not_a_number" {
 			t.Errorf("%v", err)
 		}
 		s.wantAsked(t, map[string]int{"/0 of 2": 1, "/1 of 2": 1})
@@ -184,7 +184,7 @@ func TestNothingToShareAtTheEnd(t *testing.T) {
 // Rollouts count as much as segments do for the length of a history, and what is made goes along.
 func TestSharedIterationsContinueAsNew(t *testing.T) {
 	s := sharedScript(1 << 20)
-	if _, _, err := s.run(t); !workflow.IsContinueAsNewError(err) || len(s.seen) != triesPerRun/3 {
+	if _, _, err := s.run(t); !workflow.IsContinueAsNewError(err) || len(s.seen) != activitiesPerHistory/3 {
 		t.Errorf("%d segments, %v", len(s.seen), err)
 	}
 	s = sharedScript(1 << 20)

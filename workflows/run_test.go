@@ -24,7 +24,7 @@ type people struct {
 	begin  func(in activities.BeginInput) error
 	missed map[int][]string // gates, by number of the attempt
 	decide func(in activities.DecisionInput)
-	asked  func(in activities.Taking) error
+	asked  func(in activities.TakenRequest) error
 	ending func()
 
 	mu     sync.Mutex
@@ -61,7 +61,7 @@ func (p *people) Replan(_ context.Context, in activities.ReplanInput) error {
 	return nil
 }
 
-func (p *people) Requested(_ context.Context, in activities.Taking) error {
+func (p *people) Requested(_ context.Context, in activities.TakenRequest) error {
 	if p.asked == nil {
 		return nil
 	}
@@ -103,7 +103,7 @@ func newPeople() *people {
 	return p
 }
 
-// at sends an Update when so much time has passed and notes what became of it.
+// progress sends an Update when so much time has passed and notes what became of it.
 func (p *people) at(after time.Duration, name string, arg any) *answer {
 	a := &answer{}
 	p.env.RegisterDelayedCallback(func() { p.env.UpdateWorkflow(name, "", a, arg) }, after)
@@ -213,7 +213,7 @@ func TestTwoReruns(t *testing.T) {
 	first, second := p.at(time.Minute, UpdateRerun, rerun), p.at(time.Minute, UpdateRerun, rerun)
 	p.run(t)
 	refused := slices.DeleteFunc([]error{first.refused, first.failed, second.refused, second.failed}, func(err error) bool { return err == nil })
-	if len(refused) != 1 || Refusal(refused[0]).Class != trimtab.Conflict || len(p.begun) != 2 {
+	if len(refused) != 1 || ErrorOf(refused[0]).Class != trimtab.Conflict || len(p.begun) != 2 {
 		t.Errorf("attempts %v; %+v, %+v", p.begun, first, second)
 	}
 }
@@ -241,7 +241,7 @@ func TestRerunOfARunThatMoved(t *testing.T) {
 		t.Errorf("the rerun is %+v", first)
 	}
 	for _, a := range []*answer{early, again, changed} {
-		if a.refused == nil || Refusal(a.refused).Type != "plan_stale" {
+		if a.refused == nil || ErrorOf(a.refused).Type != "plan_stale" {
 			t.Errorf("a rerun of what is no more is %+v", a)
 		}
 	}
@@ -323,7 +323,7 @@ func TestUnrequestedDecisions(t *testing.T) {
 	unrequested := trimtab.NewError(trimtab.Conflict, "decision_unrequested", "ask", "nobody has asked for it")
 	p := newPeople()
 	p.missed = missedOnce
-	p.asked = func(in activities.Taking) error {
+	p.asked = func(in activities.TakenRequest) error {
 		if in.Request.Actor == "forger" {
 			return unrequested
 		}
@@ -350,7 +350,7 @@ func TestUnrequestedDecisions(t *testing.T) {
 		if i%2 == 1 {
 			err = a.failed
 		}
-		if err == nil || Refusal(err).Type != "decision_unrequested" || Refusal(err).Remedy == "" {
+		if err == nil || ErrorOf(err).Type != "decision_unrequested" || ErrorOf(err).Remedy == "" {
 			t.Errorf("forged decision %d: %+v", i, a)
 		}
 	}
@@ -365,7 +365,7 @@ func TestUnrequestedDecisions(t *testing.T) {
 func TestDecisionsWhileTheRecordIsAsked(t *testing.T) {
 	p := newPeople()
 	p.missed = missedOnce
-	p.asked = func(in activities.Taking) error {
+	p.asked = func(in activities.TakenRequest) error {
 		if in.Request.Actor == "slow" {
 			time.Sleep(300 * time.Millisecond)
 		}
@@ -377,7 +377,7 @@ func TestDecisionsWhileTheRecordIsAsked(t *testing.T) {
 	if fast.refused != nil || fast.failed != nil {
 		t.Errorf("the first decision: %+v", fast)
 	}
-	if slow.failed == nil || Refusal(slow.failed).Type != "not_now" {
+	if slow.failed == nil || ErrorOf(slow.failed).Type != "not_now" {
 		t.Errorf("the second: %+v", slow)
 	}
 }

@@ -43,28 +43,28 @@ type StageResult struct {
 }
 
 type stage struct {
-	in     StageInput
-	at     StageProgress
-	paused bool
-	cause  string // the type of the error that a worker knew of, when one was shown last
-	pauses workflow.ReceiveChannel
-	stop   workflow.CancelFunc // of what runs: a segment, or rollouts
-	spent  int                 // activities of the training queue in this history
+	in             StageInput
+	progress       StageProgress
+	paused         bool
+	knownErrorType string // the type of the error that a worker knew of, when one was shown last
+	pauseSignals   workflow.ReceiveChannel
+	cancelActivity workflow.CancelFunc // of what runs: a segment, or rollouts
+	scheduled      int                 // activities of the training queue in this history
 }
 
 // Stage runs one attempt of a stage to its end.
 func Stage(ctx workflow.Context, in StageInput) (StageResult, error) {
 	s := &stage{in: in, paused: in.Paused}
-	s.listen(ctx)
+	s.handlePauses(ctx)
 	if in.Continued != nil {
-		s.at = *in.Continued
+		s.progress = *in.Continued
 	} else if reused, err := s.begin(ctx); err != nil || reused != nil {
 		return orZero(reused), err
 	}
-	for s.spent < triesPerRun {
+	for s.scheduled < activitiesPerHistory {
 		res, err := s.segment(ctx)
 		if err != nil {
-			return StageResult{}, s.end(ctx, err)
+			return StageResult{}, s.finish(ctx, err)
 		}
 		if res.Done {
 			return s.complete(ctx, res)
@@ -73,18 +73,18 @@ func Stage(ctx workflow.Context, in StageInput) (StageResult, error) {
 			break
 		}
 	}
-	return StageResult{}, s.anew(ctx)
+	return StageResult{}, s.continueAsNew(ctx)
 }
 
-// anew goes on in a new history. What came together with the last segment's
+// continueAsNew goes on in a new history. What came together with the last segment's
 // end and was not looked at yet goes along: a pause, or the end.
-func (s *stage) anew(ctx workflow.Context) error {
-	for s.pauses.ReceiveAsync(&s.paused) {
+func (s *stage) continueAsNew(ctx workflow.Context) error {
+	for s.pauseSignals.ReceiveAsync(&s.paused) {
 	}
 	if ctx.Err() != nil {
-		return s.end(ctx, ctx.Err())
+		return s.finish(ctx, ctx.Err())
 	}
-	s.in.Continued, s.in.Paused = &s.at, s.paused
+	s.in.Continued, s.in.Paused = &s.progress, s.paused
 	return workflow.NewContinueAsNewError(ctx, Stage, s.in)
 }
 
@@ -95,27 +95,27 @@ func orZero(r *StageResult) StageResult {
 	return *r
 }
 
-// listen stops what runs when a pause comes in.
-func (s *stage) listen(ctx workflow.Context) {
-	s.pauses = workflow.GetSignalChannel(ctx, PauseSignal)
+// handlePauses stops what runs when a pause comes in.
+func (s *stage) handlePauses(ctx workflow.Context) {
+	s.pauseSignals = workflow.GetSignalChannel(ctx, PauseSignal)
 	workflow.Go(ctx, func(ctx workflow.Context) {
-		for s.pauses.Receive(ctx, &s.paused) {
-			if s.paused && s.stop != nil {
-				s.stop()
+		for s.pauseSignals.Receive(ctx, &s.paused) {
+			if s.paused && s.cancelActivity != nil {
+				s.cancelActivity()
 			}
 		}
 	})
 }
 
-// begin makes the attempt's row. A result means that nothing has to run. A
+// showStart makes the attempt's row. A result means that nothing has to run. A
 // cancel waits for it, so that the row's state can be told.
 func (s *stage) begin(ctx workflow.Context) (*StageResult, error) {
 	clean, _ := workflow.NewDisconnectedContext(ctx)
 	var b activities.BeginResult
-	if err := workflow.ExecuteActivity(small(clean), a.Begin, s.in.Begin).Get(clean, &b); err != nil {
+	if err := workflow.ExecuteActivity(smallOptions(clean), a.Begin, s.in.Begin).Get(clean, &b); err != nil {
 		return nil, unborn(activities.Unwrap(err))
 	}
-	s.at.Attempt = b.Attempt
+	s.progress.Attempt = b.Attempt
 	if !b.Reused {
 		return nil, nil
 	}
@@ -128,112 +128,112 @@ func (s *stage) segment(ctx workflow.Context) (activities.SegmentResult, error) 
 	if err := workflow.Await(ctx, func() bool { return !s.paused }); err != nil {
 		return activities.SegmentResult{}, err
 	}
-	res, err := s.try(ctx)
+	res, err := s.schedule(ctx)
 	switch {
 	case err == nil:
-		s.reached(res.Checkpoint, res.Step)
+		s.setCheckpoint(res.Checkpoint, res.Step)
 		return res, nil
 	case ctx.Err() != nil:
 		return res, ctx.Err()
 	case temporal.IsCanceledError(err): // stopped by a pause before a worker took it
 		return res, nil
 	}
-	return activities.SegmentResult{}, s.interrupted(ctx, activities.Unwrap(err))
+	return activities.SegmentResult{}, s.handleInterruption(ctx, activities.Unwrap(err))
 }
 
-// try schedules the next segment once, under a new fencing token, and before it
+// schedule schedules the next segment once, under a new fencing token, and before it
 // what it needs of others.
-func (s *stage) try(ctx workflow.Context) (activities.SegmentResult, error) {
+func (s *stage) schedule(ctx workflow.Context) (activities.SegmentResult, error) {
 	in := activities.SegmentInput{Stage: s.in.Begin.Stage}
 	if s.shared() {
 		alone, err := s.rollouts(ctx)
 		if err != nil {
 			return activities.SegmentResult{}, err
 		}
-		if in.Shards = s.at.Shards; !alone {
+		if in.Shards = s.progress.Shards; !alone {
 			in.Stage.SegmentSteps, in.Stage.CheckpointSteps = 1, 1
 		}
 	}
-	s.at.Sequence++
-	s.spent++
+	s.progress.Sequence++
+	s.scheduled++
 	b := s.in.Begin
-	in.Run, in.Attempt, in.Seed, in.Numerics, in.Inputs = b.Run, s.at.Attempt, b.Seed, b.Numerics, b.Inputs
-	in.Sequence, in.From, in.Step = s.at.Sequence, s.at.Checkpoint, s.at.Step
-	sctx, stop := workflow.WithCancel(training(ctx, fmt.Sprintf("%s from step %d", b.Stage.Name, s.at.Step)))
-	s.stop = stop
-	defer func() { s.stop = nil }()
+	in.Run, in.Attempt, in.Seed, in.Numerics, in.Inputs = b.Run, s.progress.Attempt, b.Seed, b.Numerics, b.Inputs
+	in.Sequence, in.From, in.Step = s.progress.Sequence, s.progress.Checkpoint, s.progress.Step
+	sctx, stop := workflow.WithCancel(trainOptions(ctx, fmt.Sprintf("%s from step %d", b.Stage.Name, s.progress.Step)))
+	s.cancelActivity = stop
+	defer func() { s.cancelActivity = nil }()
 	var res activities.SegmentResult
 	err := workflow.ExecuteActivity(sctx, a.Segment, in).Get(ctx, &res)
 	return res, err
 }
 
-// reached takes note of the newest checkpoint. Rollouts of another one are of no use.
-func (s *stage) reached(checkpoint trimtab.Digest, step int) {
-	s.advance(step)
-	if checkpoint != s.at.Checkpoint {
-		s.at.Checkpoint, s.at.Shards = checkpoint, nil
+// setCheckpoint takes note of the newest checkpoint. Rollouts of another one are of no use.
+func (s *stage) setCheckpoint(checkpoint trimtab.Digest, step int) {
+	s.setStep(step)
+	if checkpoint != s.progress.Checkpoint {
+		s.progress.Checkpoint, s.progress.Shards = checkpoint, nil
 	}
 }
 
-// advance forgets past trouble when a step was made.
-func (s *stage) advance(step int) {
-	if step > s.at.Step {
-		s.at.Crashes, s.at.Interruptions, s.at.Waits = 0, 0, 0
+// setStep forgets past trouble when a step was made.
+func (s *stage) setStep(step int) {
+	if step > s.progress.Step {
+		s.progress.Crashes, s.progress.Interruptions, s.progress.Waits = 0, 0, 0
 	}
-	s.at.Step = step
+	s.progress.Step = step
 }
 
-// interrupted decides what an error of a segment means: nil is "try again".
-func (s *stage) interrupted(ctx workflow.Context, e *trimtab.Error) error {
+// handleInterruption decides what an error of a segment means: nil is "try again".
+func (s *stage) handleInterruption(ctx workflow.Context, e *trimtab.Error) error {
 	if e.Class != trimtab.Unavailable && e.Class != trimtab.Internal {
-		return failure(e)
+		return applicationError(e)
 	}
 	status := trimtab.RunRunning
 	if e.Class == trimtab.Unavailable && e.Type != "worker_stopping" {
 		status = trimtab.RunWaiting
 	}
 	// First how far it got: what went wrong before the last checkpoint does not count any more.
-	if err := s.show(ctx, trimtab.AttemptRetrying, status, e); err != nil {
+	if err := s.setStatus(ctx, trimtab.AttemptRetrying, status, e); err != nil {
 		return err
 	}
-	if s.cause != "" {
+	if s.knownErrorType != "" {
 		known := *e
-		known.Type, e = s.cause, &known
+		known.Type, e = s.knownErrorType, &known
 	}
-	if err := s.exhausted(ctx, e); err != nil {
+	if err := s.countFailure(ctx, e); err != nil {
 		return err
 	}
-	if err := workflow.Sleep(ctx, backoff(s.at.Crashes+s.at.Interruptions+s.at.Waits)); err != nil {
+	if err := workflow.Sleep(ctx, backoff(s.progress.Crashes+s.progress.Interruptions+s.progress.Waits)); err != nil {
 		return err
 	}
-	return s.show(ctx, trimtab.AttemptRunning, trimtab.RunRunning, nil)
+	return s.setStatus(ctx, trimtab.AttemptRunning, trimtab.RunRunning, nil)
 }
 
-// exhausted counts one more trouble at this step and says when it was the last.
-func (s *stage) exhausted(ctx workflow.Context, e *trimtab.Error) error {
+// countFailure counts one more trouble at this step and says when it was the last.
+func (s *stage) countFailure(ctx workflow.Context, e *trimtab.Error) error {
 	switch {
 	case e.Class == trimtab.Internal:
-		s.at.Crashes++
-		if s.at.Crashes >= maxCrashes {
-			return failure(e)
+		s.progress.Crashes++
+		if s.progress.Crashes >= maxCrashes {
+			return applicationError(e)
 		}
-	case lasting(ctx, e.Type):
-		s.at.Waits++
+	case needsOperator(ctx, e.Type):
+		s.progress.Waits++
 	default:
-		s.at.Interruptions++
-		if s.at.Interruptions >= maxInterruptions {
-			return failure(trimtab.NewError(trimtab.Internal, "stage_interrupted",
+		s.progress.Interruptions++
+		if s.progress.Interruptions >= maxInterruptions {
+			return applicationError(trimtab.NewError(trimtab.Internal, "stage_interrupted",
 				"look at `trimtab logs`, mend the cause, then rerun the stage from its last checkpoint",
-				"the stage was interrupted %d times in a row at step %d while the services answered; last: %s", s.at.Interruptions, s.at.Step, e.Message))
+				"the stage was interrupted %d times in a row at step %d while the services answered; last: %s", s.progress.Interruptions, s.progress.Step, e.Message))
 		}
 	}
 	return nil
 }
 
-// lasting is activities.Lasting. Histories of older programs count as
+// needsOperator is activities.NeedsOperator. Histories of older programs count as
 // interruptions what they did not know as lasting.
-func lasting(ctx workflow.Context, typ string) bool {
-	if !activities.Lasting(typ) || typ == activities.DiskFull {
+func needsOperator(ctx workflow.Context, typ string) bool {
+	if !activities.NeedsOperator(typ) || typ == activities.DiskFull {
 		return typ == activities.DiskFull
 	}
 	since := "lasting"
@@ -246,41 +246,41 @@ func lasting(ctx workflow.Context, typ string) bool {
 // complete records the outputs and compares the metrics with the gates. A
 // cancel that comes now is too late for this attempt.
 func (s *stage) complete(ctx workflow.Context, res activities.SegmentResult) (StageResult, error) {
-	in := activities.CompleteInput{Run: s.in.Begin.Run, Attempt: s.at.Attempt, Sequence: s.at.Sequence,
+	in := activities.CompleteInput{Run: s.in.Begin.Run, Attempt: s.progress.Attempt, Sequence: s.progress.Sequence,
 		Gates: s.in.Begin.Stage.Gates, Outputs: res.Outputs, Metrics: res.Metrics}
 	clean, _ := workflow.NewDisconnectedContext(ctx)
 	var done activities.CompleteResult
-	if err := workflow.ExecuteActivity(small(clean), a.Complete, in).Get(clean, &done); err != nil {
-		return StageResult{}, s.end(ctx, err)
+	if err := workflow.ExecuteActivity(smallOptions(clean), a.Complete, in).Get(clean, &done); err != nil {
+		return StageResult{}, s.finish(ctx, err)
 	}
-	return StageResult{Attempt: s.at.Attempt, Outputs: res.Outputs, Metrics: res.Metrics, Missed: done.Missed}, nil
+	return StageResult{Attempt: s.progress.Attempt, Outputs: res.Outputs, Metrics: res.Metrics, Missed: done.Missed}, nil
 }
 
-// end records why the attempt is over and returns the error for the parent.
-func (s *stage) end(ctx workflow.Context, err error) error {
+// finish records why the attempt is over and returns the error for the parent.
+func (s *stage) finish(ctx workflow.Context, err error) error {
 	clean, _ := workflow.NewDisconnectedContext(ctx)
 	if temporal.IsCanceledError(err) || ctx.Err() != nil {
-		if err := s.show(clean, trimtab.AttemptCancelled, "", nil); err != nil {
+		if err := s.setStatus(clean, trimtab.AttemptCancelled, "", nil); err != nil {
 			return err
 		}
 		return temporal.NewCanceledError()
 	}
 	e := activities.Unwrap(err)
-	if err := s.show(clean, trimtab.AttemptFailed, "", e); err != nil {
+	if err := s.setStatus(clean, trimtab.AttemptFailed, "", e); err != nil {
 		return err
 	}
-	return failure(e)
+	return applicationError(e)
 }
 
-// show writes the attempt's state, and learns how far its checkpoints are.
-func (s *stage) show(ctx workflow.Context, status trimtab.AttemptStatus, run trimtab.RunStatus, e *trimtab.Error) error {
+// setStatus writes the attempt's state, and learns how far its checkpoints are.
+func (s *stage) setStatus(ctx workflow.Context, status trimtab.AttemptStatus, run trimtab.RunStatus, e *trimtab.Error) error {
 	b := s.in.Begin
 	var res activities.AttemptStatusResult
-	err := workflow.ExecuteActivity(small(ctx), a.SetAttemptStatus, activities.AttemptStatusInput{Run: b.Run, Stage: b.Stage.Name,
-		Attempt: s.at.Attempt, Number: b.Number, Status: status, RunStatus: run, Error: e, Class: activities.Class(e), Actor: program}).Get(ctx, &res)
-	if err == nil && res.Step > s.at.Step {
-		s.reached(res.Checkpoint, res.Step)
+	err := workflow.ExecuteActivity(smallOptions(ctx), a.SetAttemptStatus, activities.AttemptStatusInput{Run: b.Run, Stage: b.Stage.Name,
+		Attempt: s.progress.Attempt, Number: b.Number, Status: status, RunStatus: run, Error: e, Class: activities.ClassOf(e), Actor: systemActor}).Get(ctx, &res)
+	if err == nil && res.Step > s.progress.Step {
+		s.setCheckpoint(res.Checkpoint, res.Step)
 	}
-	s.cause = res.Cause
+	s.knownErrorType = res.Cause
 	return err
 }

@@ -112,7 +112,7 @@ func TestWrongInputIsNotTriedAgain(t *testing.T) {
 	for _, class := range []trimtab.Class{trimtab.Invalid, trimtab.Verification, trimtab.NotFound, trimtab.Conflict, trimtab.Usage} {
 		s := &script{segments: []func(activities.SegmentInput) (activities.SegmentResult, error){fails(class, "not_a_number"), done}}
 		_, _, err := s.run(t)
-		if e := Refusal(err); err == nil || e.Type != "not_a_number" || e.Class != class || e.Remedy != "mend it" || len(s.seen) != 1 {
+		if e := ErrorOf(err); err == nil || e.Type != "not_a_number" || e.Class != class || e.Remedy != "mend it" || len(s.seen) != 1 {
 			t.Errorf("class %d: %d segments, %v", class, len(s.seen), err)
 		}
 		if s.shown[len(s.shown)-1] != trimtab.AttemptFailed {
@@ -124,7 +124,7 @@ func TestWrongInputIsNotTriedAgain(t *testing.T) {
 func TestCrashIsTriedThreeTimes(t *testing.T) {
 	crash := fails(trimtab.Internal, "stage_panic")
 	s := &script{segments: []func(activities.SegmentInput) (activities.SegmentResult, error){crash, crash, crash, done}}
-	if _, _, err := s.run(t); err == nil || Refusal(err).Type != "stage_panic" || len(s.seen) != 3 {
+	if _, _, err := s.run(t); err == nil || ErrorOf(err).Type != "stage_panic" || len(s.seen) != 3 {
 		t.Errorf("%d segments, %v", len(s.seen), err)
 	}
 	s = &script{segments: []func(activities.SegmentInput) (activities.SegmentResult, error){crash, crash, done}}
@@ -154,7 +154,7 @@ func TestInterruptions(t *testing.T) {
 	away := fails(trimtab.Unavailable, "postgres_unavailable")
 	s := &script{segments: []func(activities.SegmentInput) (activities.SegmentResult, error){away}}
 	_, took, err := s.run(t)
-	if err == nil || Refusal(err).Type != "stage_interrupted" || len(s.seen) != maxInterruptions || took < 2*time.Minute {
+	if err == nil || ErrorOf(err).Type != "stage_interrupted" || len(s.seen) != maxInterruptions || took < 2*time.Minute {
 		t.Errorf("%d tries in %s, %v", len(s.seen), took, err)
 	}
 	s = &script{}
@@ -180,7 +180,7 @@ func TestManySegmentsContinueAsNew(t *testing.T) {
 		return activities.SegmentResult{Step: step, Steps: 1 << 20, Checkpoint: trimtab.Digest(fmt.Sprint(step))}, nil
 	}}}
 	_, _, err := s.run(t)
-	if err == nil || step != triesPerRun {
+	if err == nil || step != activitiesPerHistory {
 		t.Errorf("%d segments, %v", step, err)
 	}
 }
@@ -243,7 +243,7 @@ func TestCauseOfALostWorker(t *testing.T) {
 // Tries that fail make history too: the stage continues as new after as many, or where Temporal suggests it.
 func TestTroubleContinuesAsNew(t *testing.T) {
 	s := &script{segments: []func(activities.SegmentInput) (activities.SegmentResult, error){fails(trimtab.Unavailable, activities.DiskFull)}}
-	if _, _, err := s.run(t); !workflow.IsContinueAsNewError(err) || len(s.seen) != triesPerRun {
+	if _, _, err := s.run(t); !workflow.IsContinueAsNewError(err) || len(s.seen) != activitiesPerHistory {
 		t.Errorf("%d tries, %v", len(s.seen), err)
 	}
 	s = &script{suggested: true, segments: []func(activities.SegmentInput) (activities.SegmentResult, error){lost}}
@@ -255,11 +255,11 @@ func TestTroubleContinuesAsNew(t *testing.T) {
 // A pause that comes in one task with the last segment's end is not lost.
 func TestPauseGoesAlong(t *testing.T) {
 	unread := func(ctx workflow.Context) error {
-		s := &stage{pauses: workflow.GetSignalChannel(ctx, PauseSignal)}
+		s := &stage{pauseSignals: workflow.GetSignalChannel(ctx, PauseSignal)}
 		if err := workflow.Sleep(ctx, time.Minute); err != nil {
 			return err
 		}
-		return s.anew(ctx)
+		return s.continueAsNew(ctx)
 	}
 	var suite testsuite.WorkflowTestSuite
 	env := suite.NewTestWorkflowEnvironment()

@@ -32,8 +32,8 @@ type Decision struct {
 	Request int64 `json:",omitempty"`
 }
 
-// asks is what must be in the record for the decision to be taken.
-func (d Decision) asks(run, what string) activities.Request {
+// request is what must be in the record for the decision to be taken.
+func (d Decision) request(run, what string) activities.Request {
 	return activities.Request{
 		Sequence: d.Request, Run: run, Stage: d.Stage, Attempt: d.Attempt, Decision: what, Reason: d.Reason, Actor: d.Actor,
 	}
@@ -55,8 +55,8 @@ type RerunDecision struct {
 	Was  trimtab.Digest
 }
 
-func (d RerunDecision) asks(run string) (activities.Request, error) {
-	q := d.Decision.asks(run, UpdateRerun)
+func (d RerunDecision) request(run string) (activities.Request, error) {
+	q := d.Decision.request(run, UpdateRerun)
 	q.Overrides, q.From = d.Overrides, d.From
 	var err error
 	q.Plan, err = d.Plan.Digest()
@@ -79,7 +79,7 @@ func (r *run) handlers(ctx workflow.Context) error {
 		{UpdateRerun, r.onRerun, r.validRerun},
 		{UpdateApprove, r.onApprove, r.validApprove},
 		{UpdateSkip, r.onSkip, r.validSkip},
-		{UpdateCancel, r.onCancel, r.takes},
+		{UpdateCancel, r.onCancel, r.requireOpenRequest},
 		{UpdatePause, r.onPause, func(d Decision) error { return r.validPause(d, true) }},
 		{UpdateResume, r.onResume, func(d Decision) error { return r.validPause(d, false) }},
 	} {
@@ -90,103 +90,103 @@ func (r *run) handlers(ctx workflow.Context) error {
 	return nil
 }
 
-func refuse(remedy, format string, args ...any) error {
-	return failure(trimtab.NewError(trimtab.Conflict, "not_now", remedy, format, args...))
+func conflict(remedy, format string, args ...any) error {
+	return applicationError(trimtab.NewError(trimtab.Conflict, "not_now", remedy, format, args...))
 }
 
-// requested refuses an Update that names no request. A replay, which asks no
+// requireRequest refuses an Update that names no request. A replay, which asks no
 // validator, lets those pass that an older build took.
-func requested(d Decision) error {
+func requireRequest(d Decision) error {
 	if d.Request == 0 {
-		return failure(trimtab.NewError(trimtab.Conflict, "decision_unrequested",
+		return applicationError(trimtab.NewError(trimtab.Conflict, "decision_unrequested",
 			"decide with a command of this trimtab, which asks for it in the record first",
 			"the decision names nothing that was asked for in the record"))
 	}
 	return nil
 }
 
-// asked waits until it is known that what an Update wants was asked for in the
+// claimRequest waits until it is known that what an Update wants was asked for in the
 // record, and then looks again whether it can be. It is nil for an older build's Update.
-func (r *run) asked(ctx workflow.Context, q activities.Request, valid func() error) (*activities.Taking, error) {
+func (r *run) claimRequest(ctx workflow.Context, q activities.Request, valid func() error) (*activities.TakenRequest, error) {
 	if q.Sequence == 0 {
 		return nil, nil
 	}
-	in := &activities.Taking{Request: q, Update: workflow.GetCurrentUpdateInfo(ctx).ID}
-	if err := workflow.ExecuteActivity(small(ctx), a.Requested, *in).Get(ctx, nil); err != nil {
-		return nil, failure(activities.Unwrap(err))
+	in := &activities.TakenRequest{Request: q, Update: workflow.GetCurrentUpdateInfo(ctx).ID}
+	if err := workflow.ExecuteActivity(smallOptions(ctx), a.Requested, *in).Get(ctx, nil); err != nil {
+		return nil, applicationError(activities.Unwrap(err))
 	}
 	return in, valid()
 }
 
-func (r *run) open() error {
+func (r *run) requireOpen() error {
 	if r.cancelled {
-		return refuse("start it again with `trimtab rerun`", "the run is being cancelled")
+		return conflict("start it again with `trimtab rerun`", "the run is being cancelled")
 	}
 	if r.closed {
-		return refuse("see `trimtab show`", "the run has just ended")
+		return conflict("see `trimtab show`", "the run has just ended")
 	}
 	return nil
 }
 
-// takes refuses what was not asked for, and everything when the run is at its end.
-func (r *run) takes(d Decision) error {
-	if err := requested(d); err != nil {
+// requireOpenRequest refuses what was not asked for, and everything when the run is at its end.
+func (r *run) requireOpenRequest(d Decision) error {
+	if err := requireRequest(d); err != nil {
 		return err
 	}
-	return r.open()
+	return r.requireOpen()
 }
 
-// blockedAt refuses a decision about a stage that is not what the run waits for.
-func (r *run) blockedAt(d Decision) error {
-	if err := r.takes(d); err != nil {
+// requireBlockedAt refuses a decision about a stage that is not what the run waits for.
+func (r *run) requireBlockedAt(d Decision) error {
+	if err := r.requireOpenRequest(d); err != nil {
 		return err
 	}
 	if r.block == nil {
-		return refuse("see `trimtab show`", "the run is not blocked: there is nothing to decide")
+		return conflict("see `trimtab show`", "the run is not blocked: there is nothing to decide")
 	}
 	if d.Stage != r.block.Stage {
-		return refuse("name that one", "the run is blocked at stage %s, not %s", r.block.Stage, d.Stage)
+		return conflict("name that one", "the run is blocked at stage %s, not %s", r.block.Stage, d.Stage)
 	}
-	return r.sameAttempt(d)
+	return r.requireSameAttempt(d)
 }
 
-func (r *run) sameAttempt(d Decision) error {
+func (r *run) requireSameAttempt(d Decision) error {
 	if i := r.index(d.Stage); i >= 0 && d.Attempt != 0 && d.Attempt != r.stages[i].Attempt {
-		return refuse("look at it with `trimtab show` and decide again", "stage %s is at attempt %d by now, not %d", d.Stage, r.stages[i].Attempt, d.Attempt)
+		return conflict("look at it with `trimtab show` and decide again", "stage %s is at attempt %d by now, not %d", d.Stage, r.stages[i].Attempt, d.Attempt)
 	}
 	return nil
 }
 
 func (r *run) validRerun(d RerunDecision) error {
-	if err := r.takes(d.Decision); err != nil {
+	if err := r.requireOpenRequest(d.Decision); err != nil {
 		return err
 	}
 	i := r.index(d.Stage)
 	switch {
 	case i < 0:
-		return refuse("see `trimtab show` for its stages", "the run has no stage %q", d.Stage)
+		return conflict("see `trimtab show` for its stages", "the run has no stage %q", d.Stage)
 	case r.block == nil:
-		return refuse("wait until it has ended, or cancel it first", "the run is at work")
+		return conflict("wait until it has ended, or cancel it first", "the run is at work")
 	case i > r.index(r.block.Stage):
-		return refuse("rerun that one or an earlier one", "the run is blocked at stage %s, before %s", r.block.Stage, d.Stage)
+		return conflict("rerun that one or an earlier one", "the run is blocked at stage %s, before %s", r.block.Stage, d.Stage)
 	case len(d.Plan.Stages) != len(r.plan.Stages):
-		return refuse("start a new run", "the new plan has %d stages, the run has %d", len(d.Plan.Stages), len(r.plan.Stages))
+		return conflict("start a new run", "the new plan has %d stages, the run has %d", len(d.Plan.Stages), len(r.plan.Stages))
 	}
 	for j, st := range d.Plan.Stages {
 		if st.Name != r.plan.Stages[j].Name || st.Kind != r.plan.Stages[j].Kind {
-			return refuse("start a new run", "stage %d of the new plan is %s (%s), the run's is %s (%s)", j+1, st.Name, st.Kind, r.plan.Stages[j].Name, r.plan.Stages[j].Kind)
+			return conflict("start a new run", "stage %d of the new plan is %s (%s), the run's is %s (%s)", j+1, st.Name, st.Kind, r.plan.Stages[j].Name, r.plan.Stages[j].Kind)
 		}
 	}
-	if err := r.sameAttempt(d.Decision); err != nil {
+	if err := r.requireSameAttempt(d.Decision); err != nil {
 		return err
 	}
-	return r.unmoved(d)
+	return r.requireSamePlan(d)
 }
 
-// unmoved refuses a rerun that was decided about a run as it is no more.
-func (r *run) unmoved(d RerunDecision) error {
+// requireSamePlan refuses a rerun that was decided about a run as it is no more.
+func (r *run) requireSamePlan(d RerunDecision) error {
 	moved := func(format string, args ...any) error {
-		return failure(trimtab.NewError(trimtab.Conflict, "plan_stale", "look at it with `trimtab show` and decide again", format, args...))
+		return applicationError(trimtab.NewError(trimtab.Conflict, "plan_stale", "look at it with `trimtab show` and decide again", format, args...))
 	}
 	for i, seen := range d.Seen[:min(len(d.Seen), len(r.stages))] {
 		if now := r.stages[i].Attempt; now != seen {
@@ -205,11 +205,11 @@ func (r *run) unmoved(d RerunDecision) error {
 // onRerun puts the new plan in place and marks what it makes stale.
 func (r *run) onRerun(ctx workflow.Context, d RerunDecision) (Outcome, error) {
 	r.updates++
-	q, err := d.asks(r.plan.Run)
+	q, err := d.request(r.plan.Run)
 	if err != nil {
-		return Outcome{}, failure(trimtab.AsError(err))
+		return Outcome{}, applicationError(trimtab.AsError(err))
 	}
-	taking, err := r.asked(ctx, q, func() error { return r.validRerun(d) })
+	taking, err := r.claimRequest(ctx, q, func() error { return r.validRerun(d) })
 	if err != nil {
 		return Outcome{}, err
 	}
@@ -222,34 +222,34 @@ func (r *run) onRerun(ctx workflow.Context, d RerunDecision) (Outcome, error) {
 	}
 	if err := r.replan(ctx, d, stale, taking); err != nil {
 		r.block = block
-		return Outcome{}, failure(activities.Unwrap(err))
+		return Outcome{}, applicationError(activities.Unwrap(err))
 	}
 	for j := i; j < len(r.stages); j++ {
 		r.stages[j] = StageState{Attempt: r.stages[j].Attempt, Reuse: j > i || d.Reuse}
 	}
 	r.stages[i].From, r.stages[i].Reason, r.stages[i].Actor = d.From, d.Reason, d.Actor
 	r.plan = d.Plan
-	r.decided = true
+	r.unblocked = true
 	return Outcome{Attempt: r.stages[i].Attempt + 1}, nil
 }
 
 // replan writes the new plan down.
-func (r *run) replan(ctx workflow.Context, d RerunDecision, stale []string, taking *activities.Taking) error {
-	if err := r.pen.Lock(ctx); err != nil {
+func (r *run) replan(ctx workflow.Context, d RerunDecision, stale []string, taking *activities.TakenRequest) error {
+	if err := r.mu.Lock(ctx); err != nil {
 		return err
 	}
-	defer r.pen.Unlock()
-	status, next := r.shown()
-	return workflow.ExecuteActivity(small(ctx), a.Replan, activities.ReplanInput{Plan: d.Plan, Stage: d.Stage, Overrides: d.Overrides, Stale: stale,
+	defer r.mu.Unlock()
+	status, next := r.openStatus()
+	return workflow.ExecuteActivity(smallOptions(ctx), a.Replan, activities.ReplanInput{Plan: d.Plan, Stage: d.Stage, Overrides: d.Overrides, Stale: stale,
 		Status: status, Next: next, Reason: d.Reason, Actor: d.Actor, Taking: taking}).Get(ctx, nil)
 }
 
 func (r *run) validApprove(d Decision) error {
-	if err := r.blockedAt(d); err != nil {
+	if err := r.requireBlockedAt(d); err != nil {
 		return err
 	}
 	if len(r.block.Missed) == 0 {
-		return refuse("rerun it", "stage %s failed: there is no output to approve", d.Stage)
+		return conflict("rerun it", "stage %s failed: there is no output to approve", d.Stage)
 	}
 	return nil
 }
@@ -260,12 +260,12 @@ func (r *run) onApprove(ctx workflow.Context, d Decision) (Outcome, error) {
 }
 
 func (r *run) validSkip(d Decision) error {
-	if err := r.blockedAt(d); err != nil {
+	if err := r.requireBlockedAt(d); err != nil {
 		return err
 	}
 	for _, st := range r.plan.Stages {
 		if slices.ContainsFunc(st.Inputs, func(in trimtab.Input) bool { return in.Stage == d.Stage }) {
-			return refuse("rerun it instead", "stage %s reads what %s makes: it cannot be skipped", st.Name, d.Stage)
+			return conflict("rerun it instead", "stage %s reads what %s makes: it cannot be skipped", st.Name, d.Stage)
 		}
 	}
 	return nil
@@ -280,7 +280,7 @@ func (r *run) decide(
 	ctx workflow.Context, d Decision, what string, valid func(Decision) error, change func(*StageState),
 ) (Outcome, error) {
 	r.updates++
-	taking, err := r.asked(ctx, d.asks(r.plan.Run, what), func() error { return valid(d) })
+	taking, err := r.claimRequest(ctx, d.request(r.plan.Run, what), func() error { return valid(d) })
 	if err != nil {
 		return Outcome{}, err
 	}
@@ -289,59 +289,59 @@ func (r *run) decide(
 	r.block = nil
 	in := activities.DecisionInput{Run: r.plan.Run, Stage: d.Stage, Number: r.stages[i].Attempt, Decision: what,
 		Reason: d.Reason, Actor: d.Actor, Taking: taking}
-	if err := r.tell(ctx, in); err != nil {
+	if err := r.recordDecision(ctx, in); err != nil {
 		r.block = block
-		return Outcome{}, failure(activities.Unwrap(err))
+		return Outcome{}, applicationError(activities.Unwrap(err))
 	}
 	change(&r.stages[i])
-	r.decided = true
+	r.unblocked = true
 	return Outcome{Attempt: r.stages[i].Attempt}, nil
 }
 
 // onCancel stops the running stage at its next step, with a checkpoint.
 func (r *run) onCancel(ctx workflow.Context, d Decision) (Outcome, error) {
 	r.updates++
-	taking, err := r.asked(ctx, d.asks(r.plan.Run, UpdateCancel), func() error { return r.takes(d) })
+	taking, err := r.claimRequest(ctx, d.request(r.plan.Run, UpdateCancel), func() error { return r.requireOpenRequest(d) })
 	if err != nil {
 		return Outcome{}, err
 	}
 	r.cancelled, r.actor = true, d.Actor
-	if r.stop != nil {
-		r.stop()
+	if r.stopChild != nil {
+		r.stopChild()
 	}
-	return Outcome{}, r.tell(ctx, activities.DecisionInput{Run: r.plan.Run, Decision: UpdateCancel,
+	return Outcome{}, r.recordDecision(ctx, activities.DecisionInput{Run: r.plan.Run, Decision: UpdateCancel,
 		Reason: d.Reason, Actor: d.Actor, Taking: taking})
 }
 
-// tell records a decision, and what the run shows after it; one that is blocked or at its end goes on showing that.
-func (r *run) tell(ctx workflow.Context, in activities.DecisionInput) error {
-	if err := r.pen.Lock(ctx); err != nil {
+// recordDecision records a decision, and what the run shows after it; one that is blocked or at its end goes on showing that.
+func (r *run) recordDecision(ctx workflow.Context, in activities.DecisionInput) error {
+	if err := r.mu.Lock(ctx); err != nil {
 		return err
 	}
-	defer r.pen.Unlock()
+	defer r.mu.Unlock()
 	if r.block == nil && !r.cancelled && !r.closed {
-		in.Status, in.Next = r.shown()
+		in.Status, in.Next = r.openStatus()
 	}
-	return workflow.ExecuteActivity(small(ctx), a.Decide, in).Get(ctx, nil)
+	return workflow.ExecuteActivity(smallOptions(ctx), a.Decide, in).Get(ctx, nil)
 }
 
-// pausable refuses to pause a paused run, and to let one go on that does.
-func (r *run) pausable(d Decision, pause bool) error {
-	if err := r.takes(d); err != nil {
+// requirePausable refuses to pause a paused run, and to let one go on that does.
+func (r *run) requirePausable(d Decision, pause bool) error {
+	if err := r.requireOpenRequest(d); err != nil {
 		return err
 	}
 	if r.paused == pause {
-		return refuse("see `trimtab show`", "the run is %s already", map[bool]string{true: "paused", false: "at work"}[pause])
+		return conflict("see `trimtab show`", "the run is %s already", map[bool]string{true: "paused", false: "at work"}[pause])
 	}
 	return nil
 }
 
 func (r *run) validPause(d Decision, pause bool) error {
-	if err := r.pausable(d, pause); err != nil {
+	if err := r.requirePausable(d, pause); err != nil {
 		return err
 	}
-	if r.updates >= mostUpdates {
-		return failure(trimtab.NewError(trimtab.Conflict, "too_many_decisions", "wait until the attempt at work has ended, or cancel the run",
+	if r.updates >= maxPauseUpdates {
+		return applicationError(trimtab.NewError(trimtab.Conflict, "too_many_decisions", "wait until the attempt at work has ended, or cancel the run",
 			"the run has taken %d decisions in this history: it keeps the rest for others than pause and resume", r.updates))
 	}
 	return nil
@@ -359,17 +359,17 @@ func (r *run) onResume(ctx workflow.Context, d Decision) (Outcome, error) {
 func (r *run) setPause(ctx workflow.Context, d Decision, what string) error {
 	r.updates++
 	pause := what == UpdatePause
-	taking, err := r.asked(ctx, d.asks(r.plan.Run, what), func() error { return r.pausable(d, pause) })
+	taking, err := r.claimRequest(ctx, d.request(r.plan.Run, what), func() error { return r.requirePausable(d, pause) })
 	if err != nil {
 		return err
 	}
 	r.paused = pause
 	in := activities.DecisionInput{Run: r.plan.Run, Decision: what, Reason: d.Reason, Actor: d.Actor, Taking: taking}
-	if err := r.tell(ctx, in); err != nil {
+	if err := r.recordDecision(ctx, in); err != nil {
 		if r.paused == pause { // it was not recorded, so it was not decided
 			r.paused = !pause
 		}
-		return failure(activities.Unwrap(err))
+		return applicationError(activities.Unwrap(err))
 	}
 	if r.child != nil {
 		// An attempt that cannot be told has just ended, or could not begin: the next one waits for the run itself.

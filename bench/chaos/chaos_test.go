@@ -22,7 +22,7 @@ var (
 func TestMain(m *testing.M) {
 	sweep()
 	code := m.Run()
-	unbuild()
+	removeBuild()
 	os.Exit(code)
 }
 
@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 func TestTenFaults(t *testing.T) {
 	var kinds []fault
 	for _, words := range []string{"of the worker", "of Postgres", "of Temporal", "of dev", "whole program", "for some seconds", "damaged", "file is renamed", "before a commit"} {
-		kinds = append(kinds, chosen(words)...)
+		kinds = append(kinds, selectFaults(words)...)
 	}
 	if len(kinds) != 10+2 { // SIGKILL and SIGTERM of the worker; frozen, the disk full, and its inodes used up, for some seconds
 		t.Fatalf("%d kinds", len(kinds))
@@ -50,7 +50,7 @@ func TestKillsOfAFirstStart(t *testing.T) {
 	if *kills == 0 {
 		t.Skip("give -kills N")
 	}
-	whole := undisturbed(t, []string{"--size", "smallest"})
+	whole := baselineOutputs(t, []string{"--size", "smallest"})
 	r := rand.New(rand.NewPCG(*dice, 1))
 	for done := 0; done < *kills; {
 		f := newFolder(t)
@@ -72,19 +72,19 @@ func TestKillsOfAFirstStart(t *testing.T) {
 			done++
 			_ = first.Wait() // killed, or not
 		}
-		var d runs.Document
+		var d runs.View
 		for try := 1; ; try++ {
 			out, err := f.command("align", "--size", "smallest", "-o", "json").Output()
 			if err == nil {
-				d = document(t, out)
+				d = parseView(t, out)
 				break
 			}
-			t.Logf("try %d: %v: %s", try, err, said(err))
+			t.Logf("try %d: %v: %s", try, err, stderrOf(err))
 			if try == 3 {
 				t.Fatal("the stack does not come back")
 			}
 		}
-		differences(t, f.made(d), whole)
+		differences(t, f.outputs(d), whole)
 		f.end()
 	}
 }

@@ -17,60 +17,60 @@ import (
 // stages are those of the run, in order.
 var stages = []string{"pretrain", "sft", "collect", "reward", "ppo", "evaluate"}
 
-// struck is one fault that happened.
-type struck struct {
+// injection is one fault that happened.
+type injection struct {
 	fault, stage string
 	seconds      float64 // from the fault to the first step that had not been done before it
 	repeated     int     // steps
 	recovered    bool    // a step was made after it, and the run came to its end
 }
 
-// tally is all that happened.
-type tally struct {
-	struck    []struck
-	runs      int
-	differing int // names under which a run made other bytes
+// results is all that happened.
+type results struct {
+	injections []injection
+	runs       int
+	differing  int // names under which a run made other bytes
 }
 
 // experiment lets faults happen, one in each stage of one run after another,
 // and compares what the runs made with what one undisturbed made.
-func experiment(t reporter, spec []string, kinds []fault, faults int, dice uint64, limit time.Duration) (all tally) {
+func experiment(t reporter, spec []string, kinds []fault, faults int, dice uint64, limit time.Duration) (all results) {
 	r := rand.New(rand.NewPCG(dice, 0))
-	whole := undisturbed(t, spec)
+	whole := baselineOutputs(t, spec)
 	f := newFolder(t)
 	defer f.end()
-	if needsDisk := func(k fault) bool { return k.disk }; slices.ContainsFunc(kinds, needsDisk) && !f.onDisk() {
+	if needsDisk := func(k fault) bool { return k.needsDisk }; slices.ContainsFunc(kinds, needsDisk) && !f.mountDisk() {
 		kinds = slices.DeleteFunc(slices.Clone(kinds), needsDisk)
 	}
 	var deck []fault
-	for started := time.Now(); len(all.struck) < faults; {
+	for started := time.Now(); len(all.injections) < faults; {
 		more := []string{"--detach", "--new"}
 		if all.runs%2 == 1 {
-			more = append(more, rarer...)
+			more = append(more, fewCheckpoints...)
 		}
 		run := f.align(spec, more...).ID
-		begin := len(all.struck)
+		begin := len(all.injections)
 		for _, stage := range stages {
-			if len(all.struck) == faults {
+			if len(all.injections) == faults {
 				break
 			}
 			if time.Since(started) > limit {
-				t.Fatalf("%v are over, after %d of %d faults", limit, len(all.struck), faults)
+				t.Fatalf("%v are over, after %d of %d faults", limit, len(all.injections), faults)
 			}
 			if len(deck) == 0 {
 				deck = shuffled(r, kinds)
 			}
-			if s, ok := f.strike(run, stage, deck[0], r); ok {
-				all.struck, deck = append(all.struck, s), deck[1:]
+			if s, ok := f.injectFault(run, stage, deck[0], r); ok {
+				all.injections, deck = append(all.injections, s), deck[1:]
 			}
 		}
 		d := f.watch(run)
 		f.doctor(run)
-		for i := range all.struck[begin:] {
-			all.struck[begin+i].recovered = true
+		for i := range all.injections[begin:] {
+			all.injections[begin+i].recovered = true
 		}
 		all.runs++
-		all.differing += differences(t, f.made(d), whole)
+		all.differing += differences(t, f.outputs(d), whole)
 	}
 	return all
 }
@@ -81,54 +81,54 @@ func shuffled(r *rand.Rand, kinds []fault) []fault {
 	return deck
 }
 
-// strike lets a fault happen at a random instant of a stage, and waits until
+// injectFault lets a fault happen at a random instant of a stage, and waits until
 // the run has made a step that it had not made before.
-func (f *folder) strike(run, stage string, x fault, r *rand.Rand) (struck, bool) {
+func (f *folder) injectFault(run, stage string, x fault, r *rand.Rand) (injection, bool) {
 	f.t.Helper()
-	if !f.somewhere(run, stage, r.Float64()*.7) {
-		return struck{}, false
+	if !f.awaitShare(run, stage, r.Float64()*.7) {
+		return injection{}, false
 	}
 	time.Sleep(time.Duration(r.IntN(700)) * time.Millisecond) // what was seen was seen when something was told: not at any instant
 	seen := len(f.log(run))
-	f.at = f.now(run)
-	if !x.strike(f, r, run) {
-		return struck{}, false
+	f.faultPosition = f.position(run)
+	if !x.inject(f, r, run) {
+		return injection{}, false
 	}
-	at := f.at
-	f.await(run, "a step after "+x.name, func(d runs.Document) bool { return placeOf(d).after(at) || !d.Status.Open() })
-	s := struck{fault: x.name, stage: stages[at.stage], seconds: time.Since(f.began).Seconds(), repeated: f.repeated(run, seen, at)}
+	at := f.faultPosition
+	f.await(run, "a step after "+x.name, func(d runs.View) bool { return positionOf(d).after(at) || !d.Status.Open() })
+	s := injection{fault: x.name, stage: stages[at.stage], seconds: time.Since(f.faultTime).Seconds(), repeated: f.repeatedSteps(run, seen, at)}
 	f.t.Logf("%s, in %s at step %d: %.1f s, %d steps repeated", x.name, s.stage, at.step, s.seconds, s.repeated)
-	if s.seconds > x.costs {
-		f.t.Errorf("that took more than %g s", x.costs)
+	if s.seconds > x.maxSeconds {
+		f.t.Errorf("that took more than %g s", x.maxSeconds)
 	}
-	if x.keeps && s.repeated > 0 {
+	if x.noLostSteps && s.repeated > 0 {
 		f.t.Errorf("no step may be lost by it")
 	}
 	return s, true
 }
 
-// somewhere waits until a stage has done a share of its steps; false if it was over before it was seen there.
-func (f *folder) somewhere(run, stage string, share float64) bool {
+// awaitShare waits until a stage has done a share of its steps; false if it was over before it was seen there.
+func (f *folder) awaitShare(run, stage string, share float64) bool {
 	f.t.Helper()
 	i := slices.Index(stages, stage)
-	d := f.await(run, "the middle of "+stage, func(d runs.Document) bool {
+	d := f.await(run, "the middle of "+stage, func(d runs.View) bool {
 		st := d.Stages[i]
-		return !d.Status.Open() || placeOf(d).stage > i || st.Status == trimtab.AttemptRunning && st.Steps > 0 && float64(st.Step) >= share*float64(st.Steps)
+		return !d.Status.Open() || positionOf(d).stage > i || st.Status == trimtab.AttemptRunning && st.Steps > 0 && float64(st.Step) >= share*float64(st.Steps)
 	})
-	return d.Status.Open() && placeOf(d).stage == i && d.Stages[i].Step < d.Stages[i].Steps
+	return d.Status.Open() && positionOf(d).stage == i && d.Stages[i].Step < d.Stages[i].Steps
 }
 
-// now is where a run is.
-func (f *folder) now(run string) (at place) {
+// position is where a run is.
+func (f *folder) position(run string) (at position) {
 	f.t.Helper()
-	f.await(run, "a look at it", func(d runs.Document) bool { at = placeOf(d); return true })
+	f.await(run, "a look at it", func(d runs.View) bool { at = positionOf(d); return true })
 	return at
 }
 
-// repeated counts the steps that were shown as done before a fault and were
+// repeatedSteps counts the steps that were shown as done before a fault and were
 // done again: the stage says from where it goes on. What is shown is up to a
 // second old.
-func (f *folder) repeated(run string, seen int, at place) (steps int) {
+func (f *folder) repeatedSteps(run string, seen int, at position) (steps int) {
 	f.t.Helper()
 	for _, l := range f.log(run)[seen:] {
 		var from int
@@ -158,39 +158,39 @@ func differences(t reporter, got, want map[string]string) (n int) {
 	return n
 }
 
-// undisturbed is what the spec makes when nothing happens to it, in a data folder of its own.
-func undisturbed(t reporter, spec []string) (made map[string]string) {
+// baselineOutputs is what the spec makes when nothing happens to it, in a data folder of its own.
+func baselineOutputs(t reporter, spec []string) (made map[string]string) {
 	t.Helper()
 	f := newFolder(t)
 	d := f.align(spec)
-	made = f.made(d)
+	made = f.outputs(d)
 	t.Logf("undisturbed: %.1f s", d.Seconds)
 	f.end()
 	return made
 }
 
 // print writes the tables: by kind of fault, and by stage.
-func (t tally) print(out io.Writer, took time.Duration) {
+func (t results) print(out io.Writer, took time.Duration) {
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	by := func(head string, key func(struck) string) {
-		groups := map[string][]struck{}
-		for _, s := range t.struck {
+	by := func(head string, key func(injection) string) {
+		groups := map[string][]injection{}
+		for _, s := range t.injections {
 			groups[key(s)] = append(groups[key(s)], s)
 		}
 		fmt.Fprintf(table, "\n%s\ttimes\trecovered\tsteps repeated: median\tmost\tseconds lost: median\tmost\tbytes differing\n", head)
 		for _, name := range slices.Sorted(maps.Keys(groups)) {
-			fmt.Fprintln(table, name+"\t"+row(groups[name], t.differing))
+			fmt.Fprintln(table, name+"\t"+summaryRow(groups[name], t.differing))
 		}
 	}
-	by("fault", func(s struck) string { return s.fault })
-	by("in stage", func(s struck) string { return s.stage })
-	fmt.Fprintln(table, "\nall\t"+row(t.struck, t.differing))
+	by("fault", func(s injection) string { return s.fault })
+	by("in stage", func(s injection) string { return s.stage })
+	fmt.Fprintln(table, "\nall\t"+summaryRow(t.injections, t.differing))
 	table.Flush()
 	fmt.Fprintf(out, "\n%d runs, compared with one undisturbed: %d outputs or series of metrics differ; %.0f s\n", t.runs, t.differing, took.Seconds())
 }
 
-// row is a line of a table without its name.
-func row(of []struck, differing int) string {
+// summaryRow is a line of a table without its name.
+func summaryRow(of []injection, differing int) string {
 	var steps, seconds []float64
 	recovered := 0
 	for _, s := range of {

@@ -37,34 +37,34 @@ type reporter interface {
 	Fatalf(string, ...any)
 }
 
-// built is the program under test, with its failpoints.
-var built struct {
+// testBuild is the program under test, with its failpoints.
+var testBuild struct {
 	sync.Once
 	dir, program string
 	err          error
 }
 
-func unbuild() {
-	if built.dir != "" {
-		_ = os.RemoveAll(built.dir)
+func removeBuild() {
+	if testBuild.dir != "" {
+		_ = os.RemoveAll(testBuild.dir)
 	}
 }
 
-func program(t reporter) string {
+func buildProgram(t reporter) string {
 	t.Helper()
-	built.Do(func() {
-		if built.dir, built.err = os.MkdirTemp("", prefix+strconv.Itoa(os.Getpid())+"-bin-"); built.err != nil {
+	testBuild.Do(func() {
+		if testBuild.dir, testBuild.err = os.MkdirTemp("", folderPrefix+strconv.Itoa(os.Getpid())+"-bin-"); testBuild.err != nil {
 			return
 		}
-		built.program = filepath.Join(built.dir, "trimtab")
-		if out, err := exec.Command("go", "build", "-tags", "failpoints", "-o", built.program, "github.com/trimtab/trimtab/cmd/trimtab").CombinedOutput(); err != nil {
-			built.err = fmt.Errorf("%w\n%s", err, out)
+		testBuild.program = filepath.Join(testBuild.dir, "trimtab")
+		if out, err := exec.Command("go", "build", "-tags", "failpoints", "-o", testBuild.program, "github.com/trimtab/trimtab/cmd/trimtab").CombinedOutput(); err != nil {
+			testBuild.err = fmt.Errorf("%w\n%s", err, out)
 		}
 	})
-	if built.err != nil {
-		t.Fatalf("build trimtab: %v", built.err)
+	if testBuild.err != nil {
+		t.Fatalf("build trimtab: %v", testBuild.err)
 	}
-	return built.program
+	return testBuild.program
 }
 
 // folder is one data folder, and the stack that commands start for it.
@@ -76,33 +76,33 @@ type folder struct {
 	store   *storage.Store // for looking at runs without starting anything
 	ended   bool
 
-	began time.Time // the fault that is happening
-	at    place     // where the run was when it had happened
+	faultTime     time.Time // the fault that is happening
+	faultPosition position  // where the run was when it had happened
 }
 
-// begins notes when a fault begins.
-func (f *folder) begins() { f.began = time.Now() }
+// markFault notes when a fault begins.
+func (f *folder) markFault() { f.faultTime = time.Now() }
 
-// struck notes where the run is when nothing more comes of what died or
+// checkAfterFault notes where the run is when nothing more comes of what died or
 // stopped, and looks whether its record is whole at this very moment.
-func (f *folder) struck(run string) {
+func (f *folder) checkAfterFault(run string) {
 	f.t.Helper()
 	time.Sleep(200 * time.Millisecond) // for what was under way in the database
-	f.at = f.now(run)
+	f.faultPosition = f.position(run)
 	f.doctor(run)
 }
 
-const prefix = "trimtab-chaos-" // and the id of the test process
+const folderPrefix = "trimtab-chaos-" // and the id of the test process
 
 // newFolder makes a data folder; at the end of the test its stack is stopped,
 // no process may be left, and it is removed.
 func newFolder(t reporter) *folder {
 	t.Helper()
-	dir, err := os.MkdirTemp("", prefix+strconv.Itoa(os.Getpid())+"-")
+	dir, err := os.MkdirTemp("", folderPrefix+strconv.Itoa(os.Getpid())+"-")
 	if err := errors.Join(err, os.Chmod(dir, 0o711), os.Mkdir(filepath.Join(dir, "failpoints"), 0o700)); err != nil { // Postgres may run as another user
 		t.Fatal(err)
 	}
-	f := &folder{t: t, dir: dir, data: filepath.Join(dir, "data"), program: program(t)}
+	f := &folder{t: t, dir: dir, data: filepath.Join(dir, "data"), program: buildProgram(t)}
 	t.Cleanup(f.end)
 	return f
 }
@@ -132,7 +132,7 @@ func (f *folder) end() {
 		f.t.Errorf("process %d is left after dev stop: %s", pid, name)
 		_ = syscall.Kill(pid, syscall.SIGKILL)
 	}
-	if err := remove(f.dir); err != nil {
+	if err := removeFolder(f.dir); err != nil {
 		f.t.Error(err)
 	}
 }
@@ -144,14 +144,14 @@ func (f *folder) tail(name string) string {
 
 // sweep ends what test processes that were killed have left.
 func sweep() {
-	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), prefix+"[0-9]*"))
+	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), folderPrefix+"[0-9]*"))
 	for _, dir := range dirs {
-		owner, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), prefix), "-")
+		owner, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), folderPrefix), "-")
 		if pid, err := strconv.Atoi(owner); err == nil && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
 			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 			_ = devstack.Stop(ctx, filepath.Join(dir, "data"))
 			cancel()
-			_ = remove(dir)
+			_ = removeFolder(dir)
 		}
 	}
 }
@@ -204,9 +204,9 @@ func (f *folder) run(args ...string) []byte {
 	return out.Bytes()
 }
 
-func document(t reporter, body []byte) runs.Document {
+func parseView(t reporter, body []byte) runs.View {
 	t.Helper()
-	var d runs.Document
+	var d runs.View
 	if err := json.Unmarshal(body, &d); err != nil {
 		t.Fatalf("%v in\n%s", err, body)
 	}
@@ -214,33 +214,33 @@ func document(t reporter, body []byte) runs.Document {
 }
 
 // align launches the spec; more can be --detach.
-func (f *folder) align(spec []string, more ...string) runs.Document {
+func (f *folder) align(spec []string, more ...string) runs.View {
 	f.t.Helper()
-	return document(f.t, f.run(slices.Concat([]string{"align", "-o", "json"}, spec, more)...))
+	return parseView(f.t, f.run(slices.Concat([]string{"align", "-o", "json"}, spec, more)...))
 }
 
-// look reads a run without starting anything: an error while the database is away.
-func (f *folder) look(run string) (runs.Document, error) {
+// loadRun reads a run without starting anything: an error while the database is away.
+func (f *folder) loadRun(run string) (runs.View, error) {
 	f.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	if f.store == nil {
 		info, ok := devstack.Running(f.data)
 		if !ok {
-			return runs.Document{}, errors.New("no dev process runs")
+			return runs.View{}, errors.New("no dev process runs")
 		}
 		store, err := storage.Open(ctx, info.Endpoints.AppURL)
 		if err != nil {
-			return runs.Document{}, err
+			return runs.View{}, err
 		}
 		f.store = store
 	}
 	return runs.New(slog.New(slog.DiscardHandler), f.store, nil, nil).Show(ctx, run)
 }
 
-// made is everything a run made, by name, and every metric of every step as
+// outputs is everything a run made, by name, and every metric of every step as
 // `trimtab metrics` prints it.
-func (f *folder) made(d runs.Document) map[string]string {
+func (f *folder) outputs(d runs.View) map[string]string {
 	f.t.Helper()
 	all := map[string]string{}
 	for _, m := range d.Models {
@@ -282,8 +282,8 @@ func (f *folder) pids() pids {
 func (f *folder) pid(victim string) (pid int) {
 	f.t.Helper()
 	var err error
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if pid, err = f.written(victim); err == nil && pid > 1 && alive(pid) {
+	for end := time.Now().Add(waitLimit); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if pid, err = f.recordedPid(victim); err == nil && pid > 1 && alive(pid) {
 			return pid
 		}
 	}
@@ -291,8 +291,8 @@ func (f *folder) pid(victim string) (pid int) {
 	return 0
 }
 
-// written is the process id that the files of the data folder name.
-func (f *folder) written(victim string) (int, error) {
+// recordedPid is the process id that the files of the data folder name.
+func (f *folder) recordedPid(victim string) (int, error) {
 	file := map[string]string{"worker": "worker.json", "dev": "dev.json", "trimtab-temporal": "temporal/temporal.json", "postgres": "postgres/postgres.json"}[victim]
 	b, err := os.ReadFile(filepath.Join(f.data, file))
 	if err != nil {
@@ -339,8 +339,8 @@ func (f *folder) signal(sig syscall.Signal, pids ...int) {
 // log is the run's log, as it is stored.
 func (f *folder) log(run string) []storage.LogLine {
 	f.t.Helper()
-	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
-		if _, err := f.look(run); err == nil {
+	for end := time.Now().Add(waitLimit); ; time.Sleep(20 * time.Millisecond) {
+		if _, err := f.loadRun(run); err == nil {
 			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 			lines, _, err := f.store.Logs(ctx, run, 0, 0)
 			cancel()
@@ -354,8 +354,8 @@ func (f *folder) log(run string) []storage.LogLine {
 	}
 }
 
-// second starts a worker beside that of dev; the returned function ends it.
-func (f *folder) second() (end func()) {
+// startSecondWorker starts a worker beside that of dev; the returned function ends it.
+func (f *folder) startSecondWorker() (end func()) {
 	f.t.Helper()
 	cmd := f.command("worker")
 	log, err := os.Create(filepath.Join(f.dir, "second.log"))

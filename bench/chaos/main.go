@@ -44,10 +44,10 @@ func main() {
 
 // chaos is the program; it returns the exit code.
 func chaos(faults int, dice uint64, limit time.Duration, only, size string) int {
-	kinds := chosen(only)
+	kinds := selectFaults(only)
 	if len(kinds) == 0 || flag.NArg() > 0 {
 		var names []string
-		for _, k := range all {
+		for _, k := range allFaults {
 			names = append(names, k.name)
 		}
 		fmt.Fprintf(os.Stderr, "no fault is called %q; there are: %s\n", only, strings.Join(names, "; "))
@@ -58,19 +58,19 @@ func chaos(faults int, dice uint64, limit time.Duration, only, size string) int 
 		return 2
 	}
 	sweep()
-	defer unbuild()
+	defer removeBuild()
 	c := &console{started: time.Now()}
-	defer c.end()
+	defer c.cleanup()
 	interrupted := make(chan os.Signal, 1)
 	signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM)
 	go func() {
 		<-interrupted
-		c.end()
-		unbuild()
+		c.cleanup()
+		removeBuild()
 		os.Exit(130)
 	}()
-	var t tally
-	ok := c.do(func() { t = experiment(c, specs[size], kinds, faults, dice, limit) })
+	var t results
+	ok := c.try(func() { t = experiment(c, specs[size], kinds, faults, dice, limit) })
 	t.print(os.Stdout, time.Since(c.started))
 	if !ok || c.Failed() {
 		return 1
@@ -80,19 +80,19 @@ func chaos(faults int, dice uint64, limit time.Duration, only, size string) int 
 
 // console is the reporter of the program.
 type console struct {
-	started time.Time
-	failed  bool
-	ends    []func()
+	started  time.Time
+	failed   bool
+	cleanups []func()
 }
 
-// fatal is what ends an experiment.
-type fatal struct{}
+// abort is what ends an experiment.
+type abort struct{}
 
-// do runs an experiment; false if it was ended by Fatal.
-func (c *console) do(f func()) (ok bool) {
+// try runs an experiment; false if it was ended by Fatal.
+func (c *console) try(f func()) (ok bool) {
 	defer func() {
 		if p := recover(); p != nil {
-			if _, is := p.(fatal); !is {
+			if _, is := p.(abort); !is {
 				panic(p)
 			}
 		}
@@ -101,19 +101,19 @@ func (c *console) do(f func()) (ok bool) {
 	return true
 }
 
-// end does what Cleanup was given, last first.
-func (c *console) end() {
-	for len(c.ends) > 0 {
-		last := c.ends[len(c.ends)-1]
-		c.ends = c.ends[:len(c.ends)-1]
-		c.do(last)
+// cleanup does what Cleanup was given, last first.
+func (c *console) cleanup() {
+	for len(c.cleanups) > 0 {
+		last := c.cleanups[len(c.cleanups)-1]
+		c.cleanups = c.cleanups[:len(c.cleanups)-1]
+		c.try(last)
 	}
 }
 
 // Helper and what follows is what a reporter has; see testing.T.
 func (c *console) Helper()          {}
 func (c *console) Failed() bool     { return c.failed }
-func (c *console) Cleanup(f func()) { c.ends = append(c.ends, f) }
+func (c *console) Cleanup(f func()) { c.cleanups = append(c.cleanups, f) }
 
 func (c *console) Log(args ...any) {
 	fmt.Printf("%6.1f s  %s\n", time.Since(c.started).Seconds(), strings.TrimSuffix(fmt.Sprintln(args...), "\n"))
@@ -130,7 +130,7 @@ func (c *console) Errorf(format string, args ...any) { c.Error(fmt.Sprintf(forma
 
 func (c *console) Fatal(args ...any) {
 	c.Error(args...)
-	panic(fatal{})
+	panic(abort{})
 }
 
 func (c *console) Fatalf(format string, args ...any) { c.Fatal(fmt.Sprintf(format, args...)) }

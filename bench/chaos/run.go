@@ -14,10 +14,10 @@ import (
 // second.
 var specs = map[string][]string{
 	"default":  {"--size", "default"},
-	"smallest": append([]string{"--size", "smallest"}, longer...),
+	"smallest": append([]string{"--size", "smallest"}, longerStages...),
 }
 
-var longer = sets(
+var longerStages = setFlags(
 	"starter.prompts=600", "starter.tests=800",
 	"pretrain.tokens=98304", "pretrain.checkpoint_steps=8", "pretrain.segment_steps=4096",
 	"sft.epochs=48", "sft.checkpoint_steps=4",
@@ -26,42 +26,44 @@ var longer = sets(
 	"ppo.episodes=1024", "ppo.checkpoint_steps=1",
 )
 
-// rarer makes every second run have so few checkpoints that most faults cost
+// fewCheckpoints makes every second run have so few checkpoints that most faults cost
 // steps: the models and the metrics are the same.
-var rarer = sets("pretrain.checkpoint_steps=96", "sft.checkpoint_steps=40", "collect.checkpoint_steps=60", "reward.checkpoint_steps=24", "ppo.checkpoint_steps=8")
+var fewCheckpoints = setFlags("pretrain.checkpoint_steps=96", "sft.checkpoint_steps=40", "collect.checkpoint_steps=60", "reward.checkpoint_steps=24", "ppo.checkpoint_steps=8")
 
-func sets(settings ...string) (args []string) {
+func setFlags(settings ...string) (args []string) {
 	for _, s := range settings {
 		args = append(args, "--set", s)
 	}
 	return args
 }
 
-// place is how far a run has come.
-type place struct{ stage, step int }
+// position is how far a run has come.
+type position struct{ stage, step int }
 
-func (p place) after(q place) bool { return p.stage > q.stage || p.stage == q.stage && p.step > q.step }
+func (p position) after(q position) bool {
+	return p.stage > q.stage || p.stage == q.stage && p.step > q.step
+}
 
-// placeOf is the last stage that has begun and its steps that are done.
-func placeOf(d runs.Document) (at place) {
+// positionOf is the last stage that has begun and its steps that are done.
+func positionOf(d runs.View) (at position) {
 	for i, st := range d.Stages {
 		if st.Attempt > 0 {
-			at = place{i, st.Step}
+			at = position{i, st.Step}
 		}
 	}
 	return at
 }
 
-const patience = 3 * time.Minute // for anything; a machine may be busy
+const waitLimit = 3 * time.Minute // for anything; a machine may be busy
 
 // await looks at a run until it is as wanted.
-func (f *folder) await(run, what string, wanted func(runs.Document) bool) runs.Document {
+func (f *folder) await(run, what string, wanted func(runs.View) bool) runs.View {
 	f.t.Helper()
-	var d runs.Document
+	var d runs.View
 	var err error
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		var next runs.Document
-		if next, err = f.look(run); err != nil {
+	for end := time.Now().Add(waitLimit); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		var next runs.View
+		if next, err = f.loadRun(run); err != nil {
 			continue
 		}
 		if d = next; wanted(d) {
@@ -71,12 +73,12 @@ func (f *folder) await(run, what string, wanted func(runs.Document) bool) runs.D
 			f.t.Fatalf("the run is %s before %s: %v (%s)", d.Status, what, d.Error, d.Next)
 		}
 	}
-	f.t.Fatalf("%v passed without %s: the run is %s at %+v (%s), last error %v", patience, what, d.Status, placeOf(d), d.Next, err)
+	f.t.Fatalf("%v passed without %s: the run is %s at %+v (%s), last error %v", waitLimit, what, d.Status, positionOf(d), d.Next, err)
 	return d
 }
 
-// completed fails unless every stage was completed in its first attempt.
-func (f *folder) completed(d runs.Document) runs.Document {
+// checkCompleted fails unless every stage was completed in its first attempt.
+func (f *folder) checkCompleted(d runs.View) runs.View {
 	f.t.Helper()
 	if d.Status != trimtab.RunCompleted || d.Error != nil {
 		f.t.Fatalf("the run is %s: %v", d.Status, d.Error)
@@ -90,30 +92,30 @@ func (f *folder) completed(d runs.Document) runs.Document {
 }
 
 // watch follows a run to its end, as somebody does who comes back later.
-func (f *folder) watch(run string) runs.Document {
+func (f *folder) watch(run string) runs.View {
 	f.t.Helper()
-	return f.completed(document(f.t, f.run("watch", run, "-o", "json")))
+	return f.checkCompleted(parseView(f.t, f.run("watch", run, "-o", "json")))
 }
 
 // show is what the command shows; it may be told for a while that the database is away.
-func (f *folder) show(run string) runs.Document {
+func (f *folder) show(run string) runs.View {
 	f.t.Helper()
-	for end := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(waitLimit); ; time.Sleep(100 * time.Millisecond) {
 		cmd := f.command("show", run, "-o", "json")
 		out, err := cmd.Output()
 		if err == nil {
-			return document(f.t, out)
+			return parseView(f.t, out)
 		}
-		if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != serviceAway || time.Now().After(end) {
-			f.t.Fatalf("trimtab show: %v\n%s", err, said(err))
+		if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != exitUnavailable || time.Now().After(end) {
+			f.t.Fatalf("trimtab show: %v\n%s", err, stderrOf(err))
 		}
 	}
 }
 
-// serviceAway is the exit code of a command that could not reach a server.
-const serviceAway = 6
+// exitUnavailable is the exit code of a command that could not reach a server.
+const exitUnavailable = 6
 
-func said(err error) string {
+func stderrOf(err error) string {
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		return string(exit.Stderr)
 	}

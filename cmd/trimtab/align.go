@@ -65,7 +65,7 @@ type alignFlags struct {
 func (a *app) alignCmd() *cobra.Command {
 	var o alignFlags
 	cmd := &cobra.Command{
-		Use: "align", Short: "launch a run and follow it to its end", Args: takes(0, 0),
+		Use: "align", Short: "launch a run and follow it to its end", Args: argCount(0, 0),
 		Long: `Take a model through the stages of a run spec: by default the starter world, from
 nothing to an aligned model. With the spec of a run that has not ended, attach to
 that run, unless another name is asked for: a run of another name is another run.
@@ -114,7 +114,7 @@ func (o *alignFlags) check() error {
 
 func (a *app) align(ctx context.Context, s *session, spec recipes.Spec, o alignFlags) error {
 	launched, err := s.runs.Launch(ctx, runs.LaunchRequest{
-		Spec: spec, Name: o.name, Actor: a.actor(), New: o.new, Resume: o.resume, Reuse: o.reuse, Log: a.note, Here: s.embedded,
+		Spec: spec, Name: o.name, Actor: a.actor(), New: o.new, Resume: o.resume, Reuse: o.reuse, Log: a.note, LocalWorker: s.embedded,
 	})
 	if err != nil {
 		return err
@@ -140,16 +140,16 @@ func (a *app) align(ctx context.Context, s *session, spec recipes.Spec, o alignF
 	if err != nil {
 		return err
 	}
-	if a.documents() {
+	if a.wantsJSON() {
 		return a.printDocument(doc)
 	}
-	fmt.Fprintln(a.out, clean(fmt.Sprintf("run %s (%s) is %s", id, doc.Name, doc.Status)))
-	a.tellHow(id)
+	fmt.Fprintln(a.out, escapeLine(fmt.Sprintf("run %s (%s) is %s", id, doc.Name, doc.Status)))
+	a.printFollowHints(id)
 	return nil
 }
 
-// tellHow says how to follow and how to end a run that goes on by itself.
-func (a *app) tellHow(id string) {
+// printFollowHints says how to follow and how to end a run that goes on by itself.
+func (a *app) printFollowHints(id string) {
 	a.note("follow it: trimtab watch %s", shortID(id))
 	a.note("cancel it: trimtab cancel %s --reason …", shortID(id))
 }

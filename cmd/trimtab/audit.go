@@ -51,13 +51,13 @@ func (a *app) keyPath() string {
 // headsFile is where signed heads are kept beside the database.
 func (a *app) headsFile() string { return notary.HeadsIn(a.storeFolder()) }
 
-// notary signs with the key of this data folder, which it makes if there is none.
-func (a *app) notary(lg *slog.Logger, s *session) *notary.Notary {
-	return notary.New(lg, s.store, program, a.keyPath(), a.headsFile(), a.copies()...)
+// newNotary signs with the key of this data folder, which it makes if there is none.
+func (a *app) newNotary(lg *slog.Logger, s *session) *notary.Notary {
+	return notary.New(lg, s.store, programActor, a.keyPath(), a.headsFile(), a.auditCopies()...)
 }
 
-// copies are the folders and addresses of audit_copies.
-func (a *app) copies() (list []string) {
+// auditCopies are the folders and addresses of audit_copies.
+func (a *app) auditCopies() (list []string) {
 	for _, where := range strings.Split(a.settings.value("audit_copies"), ",") {
 		if where = strings.TrimSpace(where); where != "" {
 			list = append(list, where)
@@ -66,16 +66,16 @@ func (a *app) copies() (list []string) {
 	return list
 }
 
-// keepHead signs a head now if the key is here; nothing else hangs on it.
-func (a *app) keepHead(ctx context.Context, s *session) error {
+// signHead signs a head now if the key is here; nothing else hangs on it.
+func (a *app) signHead(ctx context.Context, s *session) error {
 	if _, err := os.Stat(a.keyPath()); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	return a.notary(slog.New(slog.DiscardHandler), s).Keep(ctx, time.Now())
+	return a.newNotary(slog.New(slog.DiscardHandler), s).SignHead(ctx, time.Now())
 }
 
-// verifiers are the keys given, else that of the data folder.
-func (a *app) verifiers(given []string) ([]string, error) {
+// verificationKeys are the keys given, else that of the data folder.
+func (a *app) verificationKeys(given []string) ([]string, error) {
 	for _, key := range given {
 		if err := audit.CheckKey(strings.TrimSpace(key)); err != nil {
 			return nil, usagef("give the line that `trimtab audit key` prints", "--key %.100q: %w", key, err)
@@ -97,10 +97,10 @@ func (a *app) verifiers(given []string) ([]string, error) {
 
 func (a *app) auditKeyCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "key", Short: "print the key that tree heads are verified with", Args: takes(0, 0), Example: "  trimtab audit key > key.txt",
+		Use: "key", Short: "print the key that tree heads are verified with", Args: argCount(0, 0), Example: "  trimtab audit key > key.txt",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if a.settings.value("audit_key") == "" {
-				if _, err := a.claimFolder(); err != nil {
+				if _, err := a.claimDataFolder(); err != nil {
 					return err
 				}
 			}
@@ -108,7 +108,7 @@ func (a *app) auditKeyCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if a.documents() {
+			if a.wantsJSON() {
 				return a.printDocument(map[string]any{"schema": "trimtab.key/v1", "verifier": key.Verifier()})
 			}
 			fmt.Fprintln(a.out, key.Verifier())
@@ -119,7 +119,7 @@ func (a *app) auditKeyCmd() *cobra.Command {
 
 func (a *app) auditExportCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "export FOLDER", Short: "write all events and signed heads into a folder", Args: takes(1, 1),
+		Use: "export FOLDER", Short: "write all events and signed heads into a folder", Args: argCount(1, 1),
 		Long: `Write every event that is in the tree to FOLDER/events.jsonl, in the order of the
 tree, and the signed heads to FOLDER/tree-heads.jsonl. "audit verify --offline FOLDER" verifies them
 anywhere.`,
@@ -129,17 +129,17 @@ anywhere.`,
 				if err := forNewFiles(args[0]); err != nil {
 					return err
 				}
-				if err := a.keepHead(ctx, s); err != nil {
+				if err := a.signHead(ctx, s); err != nil {
 					return err
 				}
 				n, err := notary.Export(ctx, s.store, args[0])
 				if err != nil {
 					return writeError(args[0], err)
 				}
-				if a.documents() {
+				if a.wantsJSON() {
 					return a.printDocument(map[string]any{"schema": "trimtab.audit_export/v1", "events": n, "folder": args[0]})
 				}
-				fmt.Fprintf(a.out, "%d events are in %s\n", n, clean(args[0]))
+				fmt.Fprintf(a.out, "%d events are in %s\n", n, escapeLine(args[0]))
 				return nil
 			})
 		},
@@ -149,12 +149,12 @@ anywhere.`,
 // logEntry is an event of any stream.
 type logEntry struct {
 	Stream string `json:"stream"`
-	event
+	eventRow
 	Facts string     `json:"facts"`
 	Hash  audit.Hash `json:"hash"`
 }
 
-var recordColumns = []column[logEntry]{
+var logEntryColumns = []column[logEntry]{
 	{name: "at", full: func(e logEntry) string { return e.At.Format(time.RFC3339Nano) }, short: func(e logEntry) string { return e.At.Local().Format("01-02 15:04:05") }},
 	{name: "stream", full: func(e logEntry) string { return e.Stream }, short: func(e logEntry) string { return shortStream(e.Stream) }},
 	{name: "sequence", full: func(e logEntry) string { return strconv.FormatInt(e.Sequence, 10) }, right: true},
@@ -178,7 +178,7 @@ func shortStream(s string) string {
 func (a *app) auditLogCmd() *cobra.Command {
 	var limit int
 	cmd := &cobra.Command{
-		Use: "log [STREAM]", Short: "the newest events of all streams, or of one, with their hashes", Args: takes(0, 1),
+		Use: "log [STREAM]", Short: "the newest events of all streams, or of one, with their hashes", Args: argCount(0, 1),
 		Long: `List events in order of time, the newest last. A stream is a run, dataset/NAME,
 artifact/DIGEST, documents or audit. With --limit 0 all are listed.`,
 		Example: "  trimtab audit log\n  trimtab audit log dataset/my-rankings --limit 0 -o jsonl",
@@ -189,18 +189,18 @@ artifact/DIGEST, documents or audit. With --limit 0 all are listed.`,
 			return a.withStore(cmd, func(ctx context.Context, s *session) error {
 				stream := ""
 				if len(args) == 1 {
-					stream = streamOf(ctx, s, args[0])
+					stream = resolveStream(ctx, s, args[0])
 				}
-				events, err := s.store.Recorded(ctx, stream, limit)
+				events, err := s.store.NewestEvents(ctx, stream, limit)
 				if err != nil {
 					return err
 				}
 				var items []logEntry
 				for _, r := range events {
 					e := r.Event
-					items = append(items, logEntry{e.Stream, event{e.Sequence, e.At.UTC(), e.Actor, e.Type, e.Stage, e.Attempt, json.RawMessage(e.Body)}, string(e.Facts), r.Hash})
+					items = append(items, logEntry{e.Stream, eventRow{e.Sequence, e.At.UTC(), e.Actor, e.Type, e.Stage, e.Attempt, json.RawMessage(e.Body)}, string(e.Facts), r.Hash})
 				}
-				return printList(a, list[logEntry]{schema: "trimtab.audit_log/v1", key: "events", items: items, columns: recordColumns, empty: "no events"})
+				return printList(a, list[logEntry]{schema: "trimtab.audit_log/v1", key: "events", items: items, columns: logEntryColumns, empty: "no events"})
 			})
 		},
 	}
@@ -208,8 +208,8 @@ artifact/DIGEST, documents or audit. With --limit 0 all are listed.`,
 	return cmd
 }
 
-// streamOf takes a run's name or the beginning of its id for its stream.
-func streamOf(ctx context.Context, s *session, ref string) string {
+// resolveStream takes a run's name or the beginning of its id for its stream.
+func resolveStream(ctx context.Context, s *session, ref string) string {
 	if run, err := s.store.Run(ctx, ref); err == nil {
 		return run.ID
 	}

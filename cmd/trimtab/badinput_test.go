@@ -196,7 +196,7 @@ func importGoodModel(t *testing.T, folder, dir string) (int, string, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := model.New(model.Config{Layers: 1, Width: 8, Heads: 2, Context: 16, Vocab: words.Vocab()}, false)
+	m := model.New(model.Config{Layers: 1, Width: 8, Heads: 2, Context: 16, Vocab: words.VocabSize()}, false)
 	m.Init(draw.New(1, "test"))
 	files, err := checkpoint.Open(filepath.Join(folder, "elsewhere"))
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 	"github.com/trimtab/trimtab/tensor"
 )
 
-// longRun is how long a run of a workload takes to be worth a line of progress.
-const longRun = 2 * time.Second
+// slowRunTime is how long a run of a workload takes to be worth a line of progress.
+const slowRunTime = 2 * time.Second
 
 // benchFlags are those of bench.
 type benchFlags struct {
@@ -27,7 +27,7 @@ type benchFlags struct {
 func (a *app) benchCmd() *cobra.Command {
 	var o benchFlags
 	cmd := &cobra.Command{
-		Use: "bench", Short: "how fast this machine trains, scores and samples, and where the time goes", Args: takes(0, 0),
+		Use: "bench", Short: "how fast this machine trains, scores and samples, and where the time goes", Args: argCount(0, 0),
 		Long: `Measure the core on this machine, with models of random weights; nothing is read or
 kept.
 
@@ -57,18 +57,18 @@ of the default run; 124M is GPT-2's smallest with rows of 64, takes about 2.4 GB
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.shape, "shape", bench.Shapes[0].Name, "the model and the sizes of its work")
-	f.StringSliceVar(&o.work, "work", bench.Kinds, "what to measure")
+	f.StringSliceVar(&o.work, "work", bench.WorkNames, "what to measure")
 	f.StringVar(&o.numerics, "numerics", string(tensor.V1), "the numeric contract to compute under")
 	f.IntVar(&o.workers, "workers", 0, "workers to spread it over (0: one for each processor)")
 	f.IntVar(&o.runs, "runs", 5, "timed runs of each, at the least")
 	_ = cmd.RegisterFlagCompletionFunc("shape", cobra.FixedCompletions(bench.Names(), cobra.ShellCompDirectiveNoFileComp))
-	_ = cmd.RegisterFlagCompletionFunc("work", cobra.FixedCompletions(bench.Kinds, cobra.ShellCompDirectiveNoFileComp))
-	_ = cmd.RegisterFlagCompletionFunc("numerics", cobra.FixedCompletions(contracts, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("work", cobra.FixedCompletions(bench.WorkNames, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("numerics", cobra.FixedCompletions(numericsNames, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
-// contracts are the numeric contracts by name.
-var contracts = []string{string(tensor.V1), string(tensor.V1BF16)}
+// numericsNames are the numeric contracts by name.
+var numericsNames = []string{string(tensor.V1), string(tensor.V1BF16)}
 
 // check refuses what cannot be measured, and drops work that the shape lacks
 // when none was asked for by name.
@@ -78,8 +78,8 @@ func (o *benchFlags) check(named bool) (bench.Shape, error) {
 		return s, usagef("give one of "+strings.Join(bench.Names(), ", "), "--shape is %q, which is no shape", o.shape)
 	}
 	for _, kind := range o.work {
-		if !slices.Contains(bench.Kinds, kind) {
-			return s, usagef("give some of "+strings.Join(bench.Kinds, ", "), "--work has %q, which is no work", kind)
+		if !slices.Contains(bench.WorkNames, kind) {
+			return s, usagef("give some of "+strings.Join(bench.WorkNames, ", "), "--work has %q, which is no work", kind)
 		}
 		if named && !s.Has(kind) {
 			return s, usagef("give another --shape", "--work has %s, which is not measured at shape %s", kind, s.Name)
@@ -88,9 +88,9 @@ func (o *benchFlags) check(named bool) (bench.Shape, error) {
 	o.work = slices.DeleteFunc(slices.Clone(o.work), func(kind string) bool { return !s.Has(kind) })
 	switch {
 	case len(o.work) == 0:
-		return s, usagef("give some of "+strings.Join(bench.Kinds, ", "), "--work names nothing")
-	case !slices.Contains(contracts, o.numerics):
-		return s, usagef("give one of "+strings.Join(contracts, ", "), "--numerics is %q, which is no contract", o.numerics)
+		return s, usagef("give some of "+strings.Join(bench.WorkNames, ", "), "--work names nothing")
+	case !slices.Contains(numericsNames, o.numerics):
+		return s, usagef("give one of "+strings.Join(numericsNames, ", "), "--numerics is %q, which is no contract", o.numerics)
 	case o.workers < 0:
 		return s, usagef("give 0 or more", "--workers is %d", o.workers)
 	case o.runs < 1:
@@ -121,19 +121,19 @@ type benchShape struct {
 // benchMachine is what was measured on; peaks are in FLOP/s under the numerics
 // measured, 0 where there is no kernel to measure them with.
 type benchMachine struct {
-	Kernels  string         `json:"kernels"`
-	Workers  int            `json:"workers"`
-	One      float64        `json:"peak_flops_per_second_of_one_worker"`
-	All      float64        `json:"peak_flops_per_second"`
-	Products contractSpeeds `json:"matrix_products"` // on all cores, whatever --workers says
-	Fastest  string         `json:"fastest_numerics"`
+	Kernels string         `json:"kernels"`
+	Workers int            `json:"workers"`
+	PeakOne float64        `json:"peak_flops_per_second_of_one_worker"`
+	PeakAll float64        `json:"peak_flops_per_second"`
+	MatMul  numericsSpeeds `json:"matrix_products"` // on all cores, whatever --workers says
+	Fastest string         `json:"fastest_numerics"`
 }
 
 // measure takes the peaks once more: the best counts, since others may use the
 // machine as well.
 func (m *benchMachine) measure(pool *tensor.Pool, n tensor.Numerics) {
 	one, all := bench.Peak(pool, n)
-	m.One, m.All = max(m.One, one), max(m.All, all)
+	m.PeakOne, m.PeakAll = max(m.PeakOne, one), max(m.PeakAll, all)
 }
 
 type benchWork struct {
@@ -144,7 +144,7 @@ type benchWork struct {
 	Rate        float64     `json:"tokens_per_second"`
 	FLOPs       float64     `json:"flops"`
 	Speed       float64     `json:"flops_per_second"`
-	Share       float64     `json:"share_of_peak,omitempty"`
+	PeakShare   float64     `json:"share_of_peak,omitempty"`
 	Resident    int64       `json:"peak_resident_bytes,omitempty"`
 	Heap        int64       `json:"heap_bytes"`
 	Allocations uint64      `json:"allocations"`
@@ -177,12 +177,12 @@ func (a *app) bench(s bench.Shape, o benchFlags) error {
 		doc.Machine.measure(pool, tensor.Numerics(o.numerics))
 	}
 	for i := range doc.Work {
-		if doc.Machine.All > 0 {
-			doc.Work[i].Share = doc.Work[i].Speed / doc.Machine.All
+		if doc.Machine.PeakAll > 0 {
+			doc.Work[i].PeakShare = doc.Work[i].Speed / doc.Machine.PeakAll
 		}
 	}
-	doc.Machine.Products = measureSpeeds()
-	doc.Machine.Fastest = doc.Machine.Products.fastest().Numerics
+	doc.Machine.MatMul = measureNumericsSpeeds()
+	doc.Machine.Fastest = doc.Machine.MatMul.fastest().Numerics
 	return a.printBench(doc)
 }
 
@@ -190,8 +190,8 @@ func (a *app) bench(s bench.Shape, o benchFlags) error {
 func (a *app) benchOne(kind string, s bench.Shape, pool *tensor.Pool, o benchFlags) (benchWork, error) {
 	a.note("measuring %s at shape %s", kind, s.Name)
 	progress := func(run int, took time.Duration) {
-		if took > longRun {
-			a.note("  %s: %d of %d runs, the last in %s", kind, run, o.runs+2, seconds(took.Seconds()))
+		if took > slowRunTime {
+			a.note("  %s: %d of %d runs, the last in %s", kind, run, o.runs+2, formatSeconds(took.Seconds()))
 		}
 	}
 	prepare := func() (*bench.Workload, error) { return bench.New(kind, s, pool, tensor.Numerics(o.numerics)) }
@@ -213,29 +213,29 @@ var benchColumns = []column[benchWork]{
 	{name: "work", full: func(w benchWork) string { return w.Work }},
 	{name: "runs", full: func(w benchWork) string { return fmt.Sprint(w.Runs) }, right: true},
 	{name: "tokens", full: func(w benchWork) string { return fmt.Sprint(w.Tokens) }, right: true},
-	{name: "seconds", full: func(w benchWork) string { return exact(w.Seconds) }, only: formatCSV},
+	{name: "seconds", full: func(w benchWork) string { return formatExact(w.Seconds) }, only: formatCSV},
 	{name: "tokens/s", full: func(w benchWork) string { return fmt.Sprintf("%.0f", w.Rate) }, right: true},
 	{name: "GFLOP/s", full: func(w benchWork) string { return fmt.Sprintf("%.1f", w.Speed/1e9) }, right: true},
-	{name: "of_peak", full: func(w benchWork) string { return exact(w.Share) }, short: func(w benchWork) string { return unlessZero(w.Share, percent(w.Share)) }, right: true},
+	{name: "of_peak", full: func(w benchWork) string { return formatExact(w.PeakShare) }, short: func(w benchWork) string { return unknownIfZero(w.PeakShare, formatPercent(w.PeakShare)) }, right: true},
 	{name: "resident_bytes", full: func(w benchWork) string { return fmt.Sprint(w.Resident) }, only: formatCSV},
-	{name: "resident", full: func(w benchWork) string { return unlessZero(w.Resident, bytesOf(w.Resident)) }, only: formatTable, right: true},
+	{name: "resident", full: func(w benchWork) string { return unknownIfZero(w.Resident, formatBytes(w.Resident)) }, only: formatTable, right: true},
 	{name: "heap_bytes", full: func(w benchWork) string { return fmt.Sprint(w.Heap) }, only: formatCSV},
-	{name: "heap", full: func(w benchWork) string { return bytesOf(w.Heap) }, only: formatTable, right: true},
+	{name: "heap", full: func(w benchWork) string { return formatBytes(w.Heap) }, only: formatTable, right: true},
 	{name: "allocations", full: func(w benchWork) string { return fmt.Sprint(w.Allocations) }, right: true},
 }
 
-// unlessZero is the text of a value that was measured.
-func unlessZero[T int64 | float64](v T, text string) string {
+// unknownIfZero is the text of a value that was measured.
+func unknownIfZero[T int64 | float64](v T, text string) string {
 	if v == 0 {
 		return "?"
 	}
 	return text
 }
 
-func percent(share float64) string { return fmt.Sprintf("%.1f %%", 100*share) }
+func formatPercent(share float64) string { return fmt.Sprintf("%.1f %%", 100*share) }
 
 func (a *app) printBench(doc benchDocument) error {
-	if a.documents() {
+	if a.wantsJSON() {
 		return a.printDocument(doc)
 	}
 	if a.format == formatTable {
@@ -252,14 +252,14 @@ func (a *app) printBench(doc benchDocument) error {
 func (a *app) printBenchHead(doc benchDocument) {
 	s, m := doc.Shape, doc.Machine
 	fmt.Fprintf(a.out, "shape %s: %s parameters, %d layers, width %d, %d heads, context %d, vocabulary %d; numerics %s\n",
-		s.Name, count(float64(s.Parameters)), s.Layers, s.Width, s.Heads, s.Context, s.Vocab, doc.Numerics)
+		s.Name, formatCount(float64(s.Parameters)), s.Layers, s.Width, s.Heads, s.Context, s.Vocab, doc.Numerics)
 	peak := "no kernel to measure the peak with"
-	if m.All > 0 {
-		peak = fmt.Sprintf("peak %sFLOP/s of one worker, %sFLOP/s of all at once", count(m.One), count(m.All))
+	if m.PeakAll > 0 {
+		peak = fmt.Sprintf("peak %sFLOP/s of one worker, %sFLOP/s of all at once", formatCount(m.PeakOne), formatCount(m.PeakAll))
 	}
 	fmt.Fprintf(a.out, "%s kernels, %d workers; %s\n", m.Kernels, m.Workers, peak)
-	if len(m.Products) > 0 {
-		fmt.Fprintln(a.out, m.Products.sentence())
+	if len(m.MatMul) > 0 {
+		fmt.Fprintln(a.out, m.MatMul.sentence())
 	}
 	fmt.Fprintln(a.out)
 }
@@ -278,7 +278,7 @@ func partsGrid(work []benchWork) grid {
 				row = append(row, "")
 				continue
 			}
-			row, found = append(row, percent(w.Parts[i].Share)), true
+			row, found = append(row, formatPercent(w.Parts[i].Share)), true
 		}
 		if found {
 			g.rows = append(g.rows, row)

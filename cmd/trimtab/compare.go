@@ -20,7 +20,7 @@ import (
 func (a *app) compareCmd() *cobra.Command {
 	var samples int
 	cmd := &cobra.Command{
-		Use: "compare RUN RUN…", Short: "runs side by side: specs, data, metrics, scores, answers", Args: takes(2, many),
+		Use: "compare RUN RUN…", Short: "runs side by side: specs, data, metrics, scores, answers", Args: argCount(2, noLimit),
 		Long: `Put two or more runs side by side: where their specs and the versions of their data
 differ, how far each stage is equal to the bit, the final metrics that differ with
 the difference from the first run, the scores of their models, and answers to the
@@ -45,23 +45,23 @@ same prompts. Runs of one spec and seed are equal to the bit in all stages.`,
 
 // printComparison writes the document, or tables: a part after another, those that have nothing to say left out.
 func (a *app) printComparison(c runs.Comparison) error {
-	if a.documents() {
+	if a.wantsJSON() {
 		return a.printDocument(c)
 	}
-	labels := labelsOf(c.Runs)
+	labels := runLabels(c.Runs)
 	if a.format == formatCSV {
 		return printCSV(a.out, comparedCSV(c))
 	}
-	if err := a.printTable(withHead(labels, runRows(c.Runs), "")); err != nil {
+	if err := a.printTable(comparisonGrid(labels, runRows(c.Runs), "")); err != nil {
 		return err
 	}
 	fmt.Fprintln(a.out)
-	a.printText(clean(c.Verdict), "  ")
+	a.printText(escapeLine(c.Verdict), "  ")
 	for _, part := range []grid{
-		withHead(labels, specRows(c), "spec and data"),
+		comparisonGrid(labels, specRows(c), "spec and data"),
 		stageGrid(labels, c.Stages),
-		withHead(labels, metricRows(c.Stages), "stage", "metrics that differ"),
-		withHead(labels, scoreRows(c.Scores), "model", "score"),
+		comparisonGrid(labels, metricRows(c.Stages), "stage", "metrics that differ"),
+		comparisonGrid(labels, scoreRows(c.Scores), "model", "score"),
 	} {
 		if len(part.rows) == 0 {
 			continue
@@ -75,14 +75,14 @@ func (a *app) printComparison(c runs.Comparison) error {
 	return nil
 }
 
-// mostLabel is how wide the label of a run may be.
-const mostLabel = 20
+// maxLabelWidth is how wide the label of a run may be.
+const maxLabelWidth = 20
 
-// labelsOf are the names of runs, or the beginnings of their ids if names do not tell them apart.
-func labelsOf(list []runs.ComparedRun) []string {
+// runLabels are the names of runs, or the beginnings of their ids if names do not tell them apart.
+func runLabels(list []runs.ComparedRun) []string {
 	var names, ids []string
 	for _, r := range list {
-		if name := shorten(clean(r.Name), mostLabel); name != "" && !slices.Contains(names, name) {
+		if name := truncate(escapeLine(r.Name), maxLabelWidth); name != "" && !slices.Contains(names, name) {
 			names = append(names, name)
 		}
 		ids = append(ids, shortID(r.ID))
@@ -93,21 +93,21 @@ func labelsOf(list []runs.ComparedRun) []string {
 	return ids
 }
 
-// withHead is a grid of rows that begin with columns of these names and go on with a value for each run.
-func withHead(labels []string, rows [][]string, names ...string) grid {
+// comparisonGrid is a grid of rows that begin with columns of these names and go on with a value for each run.
+func comparisonGrid(labels []string, rows [][]string, names ...string) grid {
 	g := grid{head: slices.Concat(names, labels), right: make([]bool, len(names)+len(labels))}
 	for _, row := range rows {
 		cells := make([]string, len(row))
 		for i, cell := range row {
-			cells[i] = clean(cell)
+			cells[i] = escapeLine(cell)
 		}
 		g.rows = append(g.rows, cells)
 	}
 	return g
 }
 
-// across is a row: its name, then something of each run.
-func across[T any](list []T, of func(T) string, names ...string) []string {
+// comparisonRow is a row: its name, then something of each run.
+func comparisonRow[T any](list []T, of func(T) string, names ...string) []string {
 	row := slices.Clone(names)
 	for _, one := range list {
 		row = append(row, of(one))
@@ -118,16 +118,16 @@ func across[T any](list []T, of func(T) string, names ...string) []string {
 func runRows(list []runs.ComparedRun) [][]string {
 	type run = runs.ComparedRun
 	rows := [][]string{
-		across(list, func(r run) string { return shortID(r.ID) }, "run"),
-		across(list, func(r run) string { return string(r.Status) }, "status"),
-		across(list, func(r run) string { return fmt.Sprint(r.Seed) }, "seed"),
-		across(list, func(r run) string { return r.Numerics }, "numerics"),
-		across(list, func(r run) string { return r.SpecDigest.Short() }, "spec"),
-		across(list, func(r run) string { return buildsSaid(r.Builds) }, "build"),
-		across(list, func(r run) string { return seconds(r.Seconds) }, "took"),
+		comparisonRow(list, func(r run) string { return shortID(r.ID) }, "run"),
+		comparisonRow(list, func(r run) string { return string(r.Status) }, "status"),
+		comparisonRow(list, func(r run) string { return fmt.Sprint(r.Seed) }, "seed"),
+		comparisonRow(list, func(r run) string { return r.Numerics }, "numerics"),
+		comparisonRow(list, func(r run) string { return r.SpecDigest.Short() }, "spec"),
+		comparisonRow(list, func(r run) string { return formatBuilds(r.Builds) }, "build"),
+		comparisonRow(list, func(r run) string { return formatSeconds(r.Seconds) }, "took"),
 	}
 	if slices.ContainsFunc(list, func(r run) bool { return r.Origin != nil }) {
-		rows = append(rows, across(list, func(r run) string {
+		rows = append(rows, comparisonRow(list, func(r run) string {
 			if r.Origin == nil {
 				return ""
 			}
@@ -137,7 +137,7 @@ func runRows(list []runs.ComparedRun) [][]string {
 	return rows
 }
 
-func buildsSaid(builds []string) string {
+func formatBuilds(builds []string) string {
 	var parts []string
 	for _, b := range builds {
 		parts = append(parts, shortBuild(b))
@@ -150,16 +150,16 @@ func specRows(c runs.Comparison) [][]string {
 	var rows [][]string
 	for _, d := range c.Spec {
 		if len(c.Data) == 0 || !strings.HasPrefix(d.Path, "data.") {
-			rows = append(rows, across(d.Values, valueSaid, d.Path))
+			rows = append(rows, comparisonRow(d.Values, formatValue, d.Path))
 		}
 	}
 	for _, d := range c.Data {
-		rows = append(rows, across(d.Values, sourceSaid, fmt.Sprintf("%s, read by %s", d.Input, strings.Join(d.Stages, ", "))))
+		rows = append(rows, comparisonRow(d.Values, formatSource, fmt.Sprintf("%s, read by %s", d.Input, strings.Join(d.Stages, ", "))))
 	}
 	return rows
 }
 
-func sourceSaid(s *runs.Source) string {
+func formatSource(s *runs.InputSource) string {
 	switch {
 	case s == nil:
 		return ""
@@ -173,14 +173,14 @@ func sourceSaid(s *runs.Source) string {
 func stageGrid(labels []string, stages []runs.ComparedStage) grid {
 	var rows [][]string
 	for _, st := range stages {
-		rows = append(rows, append(across(st.Attempts, attemptSaid, st.Name), st.Verdict))
+		rows = append(rows, append(comparisonRow(st.Attempts, formatAttempt, st.Name), st.Verdict))
 	}
-	g := withHead(labels, rows, "stage")
+	g := comparisonGrid(labels, rows, "stage")
 	g.head, g.right = append(g.head, "compared"), append(g.right, false)
 	return g
 }
 
-func attemptSaid(at *runs.ComparedAttempt) string {
+func formatAttempt(at *runs.ComparedAttempt) string {
 	if at == nil {
 		return ""
 	}
@@ -203,11 +203,11 @@ func metricRows(stages []runs.ComparedStage) [][]string {
 			continue
 		}
 		if st.Series != nil && st.Series.First != nil {
-			rows = append(rows, across(st.Series.First.Values, exactNumber, st.Name, fmt.Sprintf("%s at step %d", st.Series.First.Metric, st.Series.First.Step)))
+			rows = append(rows, comparisonRow(st.Series.First.Values, exactNumber, st.Name, fmt.Sprintf("%s at step %d", st.Series.First.Metric, st.Series.First.Step)))
 		}
 		for _, m := range st.Metrics {
 			if !m.Equal {
-				rows = append(rows, append([]string{st.Name, m.Name}, withDifferences(m.Values, m.Differences, nil, nil)...))
+				rows = append(rows, append([]string{st.Name, m.Name}, formatDifferences(m.Values, m.Differences, nil, nil)...))
 			}
 		}
 	}
@@ -218,11 +218,11 @@ func exactNumber(n *runs.Number) string {
 	if n == nil {
 		return ""
 	}
-	return exact(float64(*n))
+	return formatExact(float64(*n))
 }
 
-// withDifferences are numbers, with their intervals or else their differences behind them.
-func withDifferences(values, differences, low, high []*runs.Number) []string {
+// formatDifferences are numbers, with their intervals or else their differences behind them.
+func formatDifferences(values, differences, low, high []*runs.Number) []string {
 	var cells []string
 	for i, v := range values {
 		switch {
@@ -242,13 +242,13 @@ func withDifferences(values, differences, low, high []*runs.Number) []string {
 func scoreRows(scores []runs.ComparedScore) [][]string {
 	var rows [][]string
 	for _, s := range scores {
-		rows = append(rows, append([]string{s.Model, measureSaid(s.Measure)}, withDifferences(s.Values, s.Differences, s.Low, s.High)...))
+		rows = append(rows, append([]string{s.Model, measureLabel(s.Measure)}, formatDifferences(s.Values, s.Differences, s.Low, s.High)...))
 	}
 	return rows
 }
 
-// measureSaid is a measure of an evaluation as the tables call it.
-func measureSaid(measure string) string {
+// measureLabel is a measure of an evaluation as the tables call it.
+func measureLabel(measure string) string {
 	if measure == "reward" { // a mean of what the reward model said, not the standardised score of ppo
 		return "raw score"
 	}
@@ -259,7 +259,7 @@ func measureSaid(measure string) string {
 func (a *app) printAnswers(labels []string, c runs.Comparison) {
 	for _, s := range c.Samples {
 		fmt.Fprintln(a.out)
-		a.printText("  "+clean(s.Prompt), "  ")
+		a.printText("  "+escapeLine(s.Prompt), "  ")
 		for _, line := range answerLines(labels, s) {
 			a.printText("    "+line, strings.Repeat(" ", 12))
 		}
@@ -277,12 +277,12 @@ func answerLines(labels []string, s runs.ComparedSample) []string {
 	}
 	var lines []string
 	add := func(model, label, answer string) {
-		if answer = clean(strings.TrimSpace(answer)); answer == "" {
+		if answer = escapeLine(strings.TrimSpace(answer)); answer == "" {
 			answer = "(nothing)"
 		}
-		lines = append(lines, fmt.Sprintf("%-6s %s  %s", clean(model), text.Pad(label, wide, ' '), answer))
+		lines = append(lines, fmt.Sprintf("%-6s %s  %s", escapeLine(model), text.Pad(label, wide, ' '), answer))
 	}
-	for _, model := range slices.SortedFunc(maps.Keys(models), byModel) {
+	for _, model := range slices.SortedFunc(maps.Keys(models), compareModels) {
 		same := !slices.ContainsFunc(s.Answers, func(answers map[string]string) bool {
 			answer, ok := answers[model]
 			return !ok || answer != s.Answers[0][model]
@@ -319,14 +319,14 @@ func comparedCSV(c runs.Comparison) list[comparedRow] {
 	add := func(part, stage, name string, values []string) {
 		l.items = append(l.items, comparedRow{part, stage, name, values})
 	}
-	add("run", "", "name", across(c.Runs, func(r runs.ComparedRun) string { return r.Name }))
-	add("run", "", "status", across(c.Runs, func(r runs.ComparedRun) string { return string(r.Status) }))
+	add("run", "", "name", comparisonRow(c.Runs, func(r runs.ComparedRun) string { return r.Name }))
+	add("run", "", "status", comparisonRow(c.Runs, func(r runs.ComparedRun) string { return string(r.Status) }))
 	for _, d := range c.Spec {
-		add("spec", "", d.Path, across(d.Values, func(v json.RawMessage) string { return string(v) }))
+		add("spec", "", d.Path, comparisonRow(d.Values, func(v json.RawMessage) string { return string(v) }))
 	}
 	for _, d := range c.Data {
 		for _, stage := range d.Stages {
-			add("data", stage, d.Input, across(d.Values, func(s *runs.Source) string {
+			add("data", stage, d.Input, comparisonRow(d.Values, func(s *runs.InputSource) string {
 				if s == nil {
 					return ""
 				}
@@ -335,9 +335,9 @@ func comparedCSV(c runs.Comparison) list[comparedRow] {
 		}
 	}
 	for _, st := range c.Stages {
-		add("stage", st.Name, "status", across(st.Attempts, attemptSaid))
+		add("stage", st.Name, "status", comparisonRow(st.Attempts, formatAttempt))
 		for _, o := range st.Outputs {
-			add("output", st.Name, o.Name, across(o.Digests, func(d *trimtab.Digest) string {
+			add("output", st.Name, o.Name, comparisonRow(o.Digests, func(d *trimtab.Digest) string {
 				if d == nil {
 					return ""
 				}
@@ -345,14 +345,14 @@ func comparedCSV(c runs.Comparison) list[comparedRow] {
 			}))
 		}
 		if st.Series != nil && st.Series.First != nil {
-			add("first_difference", st.Name, fmt.Sprintf("%s at step %d", st.Series.First.Metric, st.Series.First.Step), across(st.Series.First.Values, exactNumber))
+			add("first_difference", st.Name, fmt.Sprintf("%s at step %d", st.Series.First.Metric, st.Series.First.Step), comparisonRow(st.Series.First.Values, exactNumber))
 		}
 		for _, m := range st.Metrics {
-			add("metric", st.Name, m.Name, across(m.Values, exactNumber))
+			add("metric", st.Name, m.Name, comparisonRow(m.Values, exactNumber))
 		}
 	}
 	for _, s := range c.Scores {
-		add("score", "", s.Model+" "+s.Measure, across(s.Values, exactNumber))
+		add("score", "", s.Model+" "+s.Measure, comparisonRow(s.Values, exactNumber))
 	}
 	return l
 }

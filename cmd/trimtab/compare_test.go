@@ -33,7 +33,7 @@ func compared() runs.Comparison {
 		Spec: []runs.SpecDifference{{Path: "data.text", Values: []json.RawMessage{json.RawMessage(`"` + string(one) + `"`), nil}},
 			{Path: "sft.optim.lr", Values: []json.RawMessage{json.RawMessage("0.001"), json.RawMessage("5e-4")}},
 			{Path: "sft.gates", Values: []json.RawMessage{nil, json.RawMessage(`[{"metric":"loss","max":1}]`)}}},
-		Data: []runs.DataDifference{{Input: "demonstrations", Stages: []string{"sft", "reward"}, Values: []*runs.Source{{Name: "demos", Digest: one}, {Stage: "other"}}}},
+		Data: []runs.DataDifference{{Input: "demonstrations", Stages: []string{"sft", "reward"}, Values: []*runs.InputSource{{Name: "demos", Digest: one}, {Stage: "other"}}}},
 		Stages: []runs.ComparedStage{
 			{Name: "sft", Verdict: "differ from step 7 on, first in loss", Differs: true,
 				Attempts: []*runs.ComparedAttempt{{Kind: "sft", Attempt: 1, Status: trimtab.AttemptCompleted}, {Kind: "sft", Attempt: 2, Status: trimtab.AttemptRunning, Steps: 12}},
@@ -118,8 +118,8 @@ func TestPrintComparison(t *testing.T) {
 		}
 	}
 	for _, width := range []int{60, 80} {
-		for _, g := range []grid{stageGrid([]string{"before", "after"}, compared().Stages), withHead([]string{"before", "after"}, specRows(compared()), "spec and data")} {
-			for line := range strings.SplitSeq(g.lay(width), "\n") {
+		for _, g := range []grid{stageGrid([]string{"before", "after"}, compared().Stages), comparisonGrid([]string{"before", "after"}, specRows(compared()), "spec and data")} {
+			for line := range strings.SplitSeq(g.render(width), "\n") {
 				if text.StringWidth(line) > width {
 					t.Errorf("width %d: %q", width, line)
 				}
@@ -140,7 +140,7 @@ func TestLabels(t *testing.T) {
 		{[]string{"x", "y"}, []string{"x", "y"}}, {[]string{"x", "x"}, []string{"aaaaaaaaaa", "bbbbbbbbbb"}}, {[]string{"x", ""}, []string{"aaaaaaaaaa", "bbbbbbbbbb"}},
 		{[]string{strings.Repeat("n", 30), strings.Repeat("n", 31)}, []string{"aaaaaaaaaa", "bbbbbbbbbb"}},
 	} {
-		if got := labelsOf(list(c.names...)); strings.Join(got, " ") != strings.Join(c.want, " ") {
+		if got := runLabels(list(c.names...)); strings.Join(got, " ") != strings.Join(c.want, " ") {
 			t.Errorf("%q are labelled %q, want %q", c.names, got, c.want)
 		}
 	}

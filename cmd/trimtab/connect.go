@@ -28,14 +28,14 @@ type session struct {
 	embedded bool // the servers and the worker are on this machine
 
 	// For the embedded stack: start what is gone, and tell it that a client is there. Nothing for a configured one.
-	revive func(ctx context.Context) error
-	touch  func()
-	close  []func()
+	restart   func(ctx context.Context) error
+	keepAlive func()
+	closers   []func()
 }
 
-func (s *session) end() {
-	for i := len(s.close) - 1; i >= 0; i-- {
-		s.close[i]()
+func (s *session) Close() {
+	for i := len(s.closers) - 1; i >= 0; i-- {
+		s.closers[i]()
 	}
 }
 
@@ -90,36 +90,36 @@ func (a *app) temporalOptions() (client.Options, error) {
 // withStore runs a command that needs the database and the files, but no
 // Temporal: whatever only looks works while Temporal is away.
 func (a *app) withStore(cmd *cobra.Command, do func(context.Context, *session) error) error {
-	return a.with(cmd, false, do)
+	return a.withSession(cmd, false, do)
 }
 
 // withService runs a command that launches or changes runs.
 func (a *app) withService(cmd *cobra.Command, do func(context.Context, *session) error) error {
-	return a.with(cmd, true, do)
+	return a.withSession(cmd, true, do)
 }
 
-func (a *app) with(cmd *cobra.Command, temporal bool, do func(context.Context, *session) error) error {
+func (a *app) withSession(cmd *cobra.Command, temporal bool, do func(context.Context, *session) error) error {
 	ctx := cmd.Context()
 	e, err := a.locate(ctx)
 	if err != nil {
 		return err
 	}
-	s, err := a.openPatiently(ctx, e, temporal)
+	s, err := a.openRetrying(ctx, e, temporal)
 	if err != nil {
 		return err
 	}
-	defer s.end()
+	defer s.Close()
 	return do(ctx, s)
 }
 
-// openPatiently waits for embedded servers that have just died: dev starts them again within seconds.
-func (a *app) openPatiently(ctx context.Context, e endpoints, temporal bool) (*session, error) {
+// openRetrying waits for embedded servers that have just died: dev starts them again within seconds.
+func (a *app) openRetrying(ctx context.Context, e endpoints, temporal bool) (*session, error) {
 	s, err := a.open(ctx, e, temporal)
 	away := func() bool { return err != nil && e.embedded && trimtab.AsError(err).Class == trimtab.Unavailable }
 	if away() {
 		a.note("%v; waiting for it", trimtab.AsError(err).Message)
 	}
-	for end := time.Now().Add(patience); away() && time.Now().Before(end) && sleep(ctx, pollEvery); {
+	for end := time.Now().Add(outagePatience); away() && time.Now().Before(end) && sleep(ctx, pollEvery); {
 		s, err = a.open(ctx, e, temporal)
 	}
 	return s, err
@@ -130,35 +130,35 @@ func (a *app) open(ctx context.Context, e endpoints, temporal bool) (*session, e
 	if e.postgres == "" || temporal && e.temporal.HostPort == "" {
 		return nil, usagef("set both postgres_url and temporal_address, or neither to use the embedded servers", "only one of the two addresses is set")
 	}
-	s := &session{embedded: e.embedded, revive: func(context.Context) error { return nil }, touch: func() {}}
+	s := &session{embedded: e.embedded, restart: func(context.Context) error { return nil }, keepAlive: func() {}}
 	if e.embedded {
-		s.revive = func(ctx context.Context) error { _, err := a.ensure(ctx); return err }
-		s.touch = func() { _ = devstack.Touch(a.settings.value("data")) } // a hint
+		s.restart = func(ctx context.Context) error { _, err := a.ensure(ctx); return err }
+		s.keepAlive = func() { _ = devstack.Touch(a.settings.value("data")) } // a hint
 	}
 	var err error
 	if s.files, err = a.openFiles(); err != nil {
 		return nil, err
 	}
 	if s.store, err = storage.Open(ctx, e.postgres); err != nil {
-		return nil, olderBuild(e, err)
+		return nil, outdatedServersError(e, err)
 	}
-	s.close = append(s.close, s.store.Close)
+	s.closers = append(s.closers, s.store.Close)
 	var c client.Client
 	lg := slog.New(slog.DiscardHandler)
 	if temporal {
-		if c, err = dial(ctx, e.temporal, lg); err != nil {
-			s.end()
+		if c, err = dialTemporal(ctx, e.temporal, lg); err != nil {
+			s.Close()
 			return nil, err
 		}
-		s.close = append(s.close, c.Close)
+		s.closers = append(s.closers, c.Close)
 	}
 	s.runs = runs.New(lg, s.store, s.files, c)
 	return s, nil
 }
 
-// olderBuild explains a schema that is behind: the embedded servers migrate
+// outdatedServersError explains a schema that is behind: the embedded servers migrate
 // themselves when they start, so those that run were started by an older build.
-func olderBuild(e endpoints, err error) error {
+func outdatedServersError(e endpoints, err error) error {
 	if !e.embedded || trimtab.AsError(err).Type != "schema_outdated" {
 		return err
 	}
@@ -167,19 +167,19 @@ func olderBuild(e endpoints, err error) error {
 		"the servers of this data folder were started by an older trimtab and a run is open there: %w", err)
 }
 
-// claimFolder makes sure that the data folder is one, of this user, and after
+// claimDataFolder makes sure that the data folder is one, of this user, and after
 // the first time the same one: what was removed is not made again.
-func (a *app) claimFolder() (dir string, err error) {
+func (a *app) claimDataFolder() (dir string, err error) {
 	if dir, err = a.settings.dataFolder(); err == nil {
-		a.folder, err = devstack.KeepFolder(dir, a.folder)
+		a.folder, err = devstack.ReclaimFolder(dir, a.folder)
 	}
 	return dir, err
 }
 
-// lookFolder is claimFolder without any change.
-func (a *app) lookFolder() (dir string, err error) {
+// checkDataFolder is claimDataFolder without any change.
+func (a *app) checkDataFolder() (dir string, err error) {
 	if dir, err = a.settings.dataFolder(); err == nil {
-		_, err = devstack.LookFolder(dir)
+		_, err = devstack.InspectFolder(dir)
 	}
 	return dir, err
 }
@@ -189,24 +189,24 @@ func (a *app) storeFolder() string { return filepath.Join(a.settings.value("data
 
 // openFiles opens the store of models and checkpoints.
 func (a *app) openFiles() (*checkpoint.Store, error) {
-	if _, err := a.claimFolder(); err != nil {
+	if _, err := a.claimDataFolder(); err != nil {
 		return nil, err
 	}
 	return checkpoint.Open(a.storeFolder())
 }
 
-// dial connects to Temporal.
-func dial(ctx context.Context, o client.Options, lg *slog.Logger) (client.Client, error) {
+// dialTemporal connects to Temporal.
+func dialTemporal(ctx context.Context, o client.Options, lg *slog.Logger) (client.Client, error) {
 	o.Logger = log.NewStructuredLogger(lg)
 	c, err := client.DialContext(ctx, o)
 	if err != nil && !errors.Is(err, context.Canceled) {
-		return nil, temporalAway("connect to Temporal at %s: %w", redact.Address(o.HostPort), err)
+		return nil, temporalUnavailable("connect to Temporal at %s: %w", redact.Address(o.HostPort), err)
 	}
 	return c, err
 }
 
-// temporalAway is about a Temporal server that does not answer, or not to us.
-func temporalAway(format string, args ...any) error {
+// temporalUnavailable is about a Temporal server that does not answer, or not to us.
+func temporalUnavailable(format string, args ...any) error {
 	return trimtab.NewError(trimtab.Unavailable, "temporal_unavailable",
 		"check temporal_address with trimtab doctor, and temporal_tls… or temporal_api_key where the server asks for them",
 		format, args...)

@@ -46,19 +46,19 @@ type datasetDocument struct {
 
 // rankingSummary says how far rankings can be trusted.
 type rankingSummary struct {
-	Pairs      int      `json:"pairs"`
-	Labellers  int      `json:"labellers"`           // known by name
-	LongerWins float64  `json:"longer_wins"`         // accuracy of "the longer one is better"
-	Common     int      `json:"common_pairs"`        // ordered by two labellers
-	Agreement  *float64 `json:"agreement,omitempty"` // share of them ordered alike
+	Pairs       int      `json:"pairs"`
+	Labellers   int      `json:"labellers"`           // known by name
+	LongerWins  float64  `json:"longer_wins"`         // accuracy of "the longer one is better"
+	CommonPairs int      `json:"common_pairs"`        // ordered by two labellers
+	Agreement   *float64 `json:"agreement,omitempty"` // share of them ordered alike
 }
 
 // summarize is what was counted of the rankings of a version; nil where there are none.
-func summarize(v storage.DatasetVersion, counted storage.Summary) *rankingSummary {
+func summarize(v storage.DatasetVersion, counted storage.VersionSummary) *rankingSummary {
 	if v.Kind != trimtab.KindRankings || v.Erased > 0 {
 		return nil
 	}
-	s := &rankingSummary{Pairs: counted.Pairs, Labellers: counted.Labellers, Common: counted.Common}
+	s := &rankingSummary{Pairs: counted.Pairs, Labellers: counted.Labellers, CommonPairs: counted.Common}
 	if counted.Pairs > 0 {
 		s.LongerWins = float64(counted.Longer) / 2 / float64(counted.Pairs)
 	}
@@ -76,7 +76,7 @@ func (s *rankingSummary) String() string {
 	}
 	text := fmt.Sprintf("%d pairs by %d %s; longer wins %.3f", s.Pairs, s.Labellers, who, s.LongerWins)
 	if s.Agreement != nil {
-		text += fmt.Sprintf("; two labellers agree on %.3f of %d common pairs", *s.Agreement, s.Common)
+		text += fmt.Sprintf("; two labellers agree on %.3f of %d common pairs", *s.Agreement, s.CommonPairs)
 	}
 	return text
 }
@@ -105,7 +105,7 @@ func datasetOf(d storage.Dataset) datasetDocument {
 
 func (a *app) dataListCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "list", Short: "every dataset", Args: takes(0, 0), Example: "  trimtab data list -o csv",
+		Use: "list", Short: "every dataset", Args: argCount(0, 0), Example: "  trimtab data list -o csv",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.withStore(cmd, func(ctx context.Context, s *session) error {
 				sets, err := s.store.Datasets(ctx)
@@ -125,7 +125,7 @@ func (a *app) dataListCmd() *cobra.Command {
 						{name: "items", full: func(d datasetDocument) string { return strconv.Itoa(d.Items) }, right: true},
 						{name: "versions", full: func(d datasetDocument) string { return strconv.Itoa(len(d.Versions)) }, right: true},
 						{name: "newest", full: func(d datasetDocument) string { return newestOf(d, false) }, short: func(d datasetDocument) string { return newestOf(d, true) }},
-						{name: "created_at", full: func(d datasetDocument) string { return d.CreatedAt.Format(time.RFC3339) }, short: func(d datasetDocument) string { return ago(d.CreatedAt) }},
+						{name: "created_at", full: func(d datasetDocument) string { return d.CreatedAt.Format(time.RFC3339) }, short: func(d datasetDocument) string { return formatAgo(d.CreatedAt) }},
 					},
 				})
 			})
@@ -146,7 +146,7 @@ func newestOf(d datasetDocument, short bool) string {
 func (a *app) dataShowCmd() *cobra.Command {
 	var sample int
 	cmd := &cobra.Command{
-		Use: "show NAME[@VERSION]", Short: "one dataset: its versions and its first items", Args: takes(1, 1),
+		Use: "show NAME[@VERSION]", Short: "one dataset: its versions and its first items", Args: argCount(1, 1),
 		Example: "  trimtab data show demos --items 3",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withStore(cmd, func(ctx context.Context, s *session) error {
@@ -184,19 +184,19 @@ func (a *app) showDataset(ctx context.Context, store *storage.Store, ref string,
 			return err
 		}
 		for _, item := range items {
-			doc.Sample = append(doc.Sample, exported(item))
+			doc.Sample = append(doc.Sample, exportItem(item))
 		}
 	} else if verr != nil && trimtab.AsError(verr).Type != "dataset_not_frozen" {
 		return verr
 	}
-	if a.documents() {
+	if a.wantsJSON() {
 		return a.printDocument(doc)
 	}
-	versions := list[datasetVersion]{items: doc.Versions, columns: versionColumns, empty: "not frozen yet: trimtab data freeze " + clean(d.Name)}
+	versions := list[datasetVersion]{items: doc.Versions, columns: versionColumns, empty: "not frozen yet: trimtab data freeze " + escapeLine(d.Name)}
 	if a.format == formatCSV {
 		return printCSV(a.out, versions)
 	}
-	fmt.Fprintf(a.out, "%s: %d items of kind %s, made %s\n\n", clean(doc.Name), doc.Items, doc.Kind, ago(doc.CreatedAt))
+	fmt.Fprintf(a.out, "%s: %d items of kind %s, made %s\n\n", escapeLine(doc.Name), doc.Items, doc.Kind, formatAgo(doc.CreatedAt))
 	if err := printList(a, versions); err != nil {
 		return err
 	}
@@ -218,7 +218,7 @@ func (a *app) printSample(sample []any) error {
 		if err != nil {
 			return err
 		}
-		a.printText(clean(string(b)), "  ")
+		a.printText(escapeLine(string(b)), "  ")
 	}
 	return nil
 }
@@ -227,12 +227,12 @@ var versionColumns = []column[datasetVersion]{
 	{name: "version", full: func(v datasetVersion) string { return string(v.Digest) }},
 	{name: "items", full: func(v datasetVersion) string { return strconv.Itoa(v.Items) }, right: true},
 	{name: "erased", full: func(v datasetVersion) string { return positive(v.Erased) }, right: true},
-	{name: "frozen_at", full: func(v datasetVersion) string { return v.CreatedAt.Format(time.RFC3339) }, short: func(v datasetVersion) string { return ago(v.CreatedAt) }},
+	{name: "frozen_at", full: func(v datasetVersion) string { return v.CreatedAt.Format(time.RFC3339) }, short: func(v datasetVersion) string { return formatAgo(v.CreatedAt) }},
 }
 
 func (a *app) dataFreezeCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "freeze NAME", Short: "make everything imported so far a version that runs can name", Args: takes(1, 1),
+		Use: "freeze NAME", Short: "make everything imported so far a version that runs can name", Args: argCount(1, 1),
 		Example: "  trimtab data freeze demos",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withStore(cmd, func(ctx context.Context, s *session) error {
@@ -240,12 +240,12 @@ func (a *app) dataFreezeCmd() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				if a.documents() {
+				if a.wantsJSON() {
 					doc := versionOf(v)
 					doc.Schema = "trimtab.dataset_version/v1"
 					return a.printDocument(doc)
 				}
-				fmt.Fprintf(a.out, "%s@%s (%d items)\n", clean(v.Dataset), v.Digest, v.Items)
+				fmt.Fprintf(a.out, "%s@%s (%d items)\n", escapeLine(v.Dataset), v.Digest, v.Items)
 				return nil
 			})
 		},
@@ -255,7 +255,7 @@ func (a *app) dataFreezeCmd() *cobra.Command {
 func (a *app) dataExportCmd() *cobra.Command {
 	var to string
 	cmd := &cobra.Command{
-		Use: "export NAME[@VERSION]", Short: "write a frozen version as JSON lines that data import reads", Args: takes(1, 1),
+		Use: "export NAME[@VERSION]", Short: "write a frozen version as JSON lines that data import reads", Args: argCount(1, 1),
 		Example: "  trimtab data export demos > demos.jsonl\n  trimtab data export demos@sha256:4f2a --to demos.jsonl",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withStore(cmd, func(ctx context.Context, s *session) error {
@@ -266,7 +266,7 @@ func (a *app) dataExportCmd() *cobra.Command {
 				return a.writeTo(to, func(w io.Writer) error {
 					line := json.NewEncoder(w)
 					line.SetEscapeHTML(false)
-					return s.store.EachItem(ctx, v.Digest, func(item trimtab.Item) error { return line.Encode(exported(item)) })
+					return s.store.EachItem(ctx, v.Digest, func(item trimtab.Item) error { return line.Encode(exportItem(item)) })
 				})
 			})
 		},
@@ -284,7 +284,7 @@ func (a *app) writeTo(name string, write func(io.Writer) error) error {
 		}
 		return w.Flush()
 	}
-	err := plainfile.NewFrom(name, 0o644, func(f io.Writer) error {
+	err := plainfile.WriteNewFrom(name, 0o644, func(f io.Writer) error {
 		w := bufio.NewWriter(f)
 		return errors.Join(write(w), w.Flush())
 	})
@@ -330,27 +330,27 @@ type demonstrationLine struct {
 	Verbatim bool `json:"verbatim"`
 }
 
-// exported is an item with the field names of data files. Import reads it as
+// exportItem is an item with the field names of data files. Import reads it as
 // the same item: a prompt whose marks of turns would make it a conversation is
 // marked as verbatim.
-func exported(item trimtab.Item) any {
+func exportItem(item trimtab.Item) any {
 	switch item := item.(type) {
 	case trimtab.Prompt:
-		if !dataset.ReadsBack(item.Kind(), item.Text) {
+		if !dataset.RoundTrips(item.Kind(), item.Text) {
 			return promptLine{item, true}
 		}
 	case trimtab.Demonstration:
-		if !dataset.ReadsBack(item.Kind(), item.Prompt) {
+		if !dataset.RoundTrips(item.Kind(), item.Prompt) {
 			return demonstrationLine{item, true}
 		}
 	case trimtab.Ranking:
-		return exportedRanking(item)
+		return exportRanking(item)
 	}
 	return item
 }
 
-func exportedRanking(r trimtab.Ranking) rankingLine {
-	line := rankingLine{Prompt: r.Prompt, Verbatim: !dataset.ReadsBack(r.Kind(), r.Prompt), Ranks: r.Ranks, Labeller: r.Labeller,
+func exportRanking(r trimtab.Ranking) rankingLine {
+	line := rankingLine{Prompt: r.Prompt, Verbatim: !dataset.RoundTrips(r.Kind(), r.Prompt), Ranks: r.Ranks, Labeller: r.Labeller,
 		Guideline: r.Guideline, Split: r.Split, Group: r.Group}
 	sampled := false
 	for _, resp := range r.Responses {

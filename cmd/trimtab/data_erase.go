@@ -17,7 +17,7 @@ func (a *app) dataEraseCmd() *cobra.Command {
 	var containing, reason string
 	var dry, yes bool
 	cmd := &cobra.Command{
-		Use: "erase NAME [DIGEST …]", Short: "take the text out of items, and keep their digests", Args: takes(1, 1<<20),
+		Use: "erase NAME [DIGEST …]", Short: "take the text out of items, and keep their digests", Args: argCount(1, 1<<20),
 		Long: `Erase items of a dataset because a person asked for it: their text is gone from the
 database, their digests and a tombstone stay, so that versions that hold them can still be
 verified. Such versions cannot be trained on any more: freeze the dataset again. It cannot be
@@ -54,7 +54,7 @@ type erasure struct {
 	DryRun   bool             `json:"dry_run"`
 }
 
-func erasureOf(name string, e storage.Erased, dry bool) erasure {
+func erasureOf(name string, e storage.ErasureResult, dry bool) erasure {
 	return erasure{"trimtab.erasure/v1", name, e.Items, e.Already, e.Rows, e.Versions, e.Rollouts, dry}
 }
 
@@ -69,7 +69,7 @@ func (a *app) erase(ctx context.Context, s *session, name string, refs []string,
 	}
 	if !dry && len(look.Items) > 0 {
 		if !yes {
-			err := a.ask("erase their text for ever?", fmt.Sprintf("the text of %d items of %s would be erased for ever", len(look.Items), clean(name)), func() error {
+			err := a.askYesNo("erase their text for ever?", fmt.Sprintf("the text of %d items of %s would be erased for ever", len(look.Items), escapeLine(name)), func() error {
 				a.printErasure(erasureOf(name, look, true))
 				return nil
 			})
@@ -82,7 +82,7 @@ func (a *app) erase(ctx context.Context, s *session, name string, refs []string,
 		}
 	}
 	doc := erasureOf(name, look, dry)
-	if a.documents() {
+	if a.wantsJSON() {
 		return a.printDocument(doc)
 	}
 	a.printErasure(doc)
@@ -135,7 +135,7 @@ func itemsToErase(ctx context.Context, s *session, name string, refs []string, c
 func (a *app) dataProveCmd() *cobra.Command {
 	var offline string
 	cmd := &cobra.Command{
-		Use: "prove [NAME[@VERSION] DIGEST]", Short: "prove that an item is in a frozen version, without the others", Args: takes(0, 2),
+		Use: "prove [NAME[@VERSION] DIGEST]", Short: "prove that an item is in a frozen version, without the others", Args: argCount(0, 2),
 		Long: `Print a proof that the item with this digest is in a frozen version: the hashes beside
 its way to the version's digest, which is the root of a Merkle tree over its items. With --offline, check
 such a file; no database is needed.`,
@@ -193,7 +193,7 @@ func (a *app) checkMembership(path string) error {
 	if err != nil {
 		return trimtab.NewError(trimtab.Verification, "proof_fails", "", "%s: %w", path, err)
 	}
-	if a.documents() {
+	if a.wantsJSON() {
 		return a.printDocument(m)
 	}
 	fmt.Fprintf(a.out, "item %s is item %d of the %d of version %s\n", m.Item, m.Index+1, m.Items, m.Version)

@@ -15,8 +15,8 @@ import (
 	"github.com/trimtab/trimtab/storage"
 )
 
-// maxShown is how many bad records of an import are listed for people; documents list all.
-const maxShown = 20
+// maxListedProblems is how many bad records of an import are listed for people; documents list all.
+const maxListedProblems = 20
 
 // importFlags are those of data import.
 type importFlags struct {
@@ -29,7 +29,7 @@ type importFlags struct {
 func (a *app) dataImportCmd() *cobra.Command {
 	var o importFlags
 	cmd := &cobra.Command{
-		Use: "import NAME FILE…", Short: "add the records of files to a dataset", Args: takes(2, many),
+		Use: "import NAME FILE…", Short: "add the records of files to a dataset", Args: argCount(2, noLimit),
 		Long: `Read files of JSON lines, JSON, CSV, TSV or plain text (by extension, .gz too) with
 the columns that other tools use, and add their records to a dataset. With bad
 records nothing is imported and each is named by file and line (--strict, the
@@ -39,7 +39,7 @@ default), or they are left out (--skip-bad). A dataset holds each record once.`,
   trimtab data import votes --kind rankings --skip-bad --freeze part1.jsonl part2.jsonl
   trimtab data import corpus --kind text --dry-run book.txt`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := plainName("the dataset's name", args[0]); err != nil {
+			if err := checkPlainName("the dataset's name", args[0]); err != nil {
 				return err
 			}
 			return a.importData(cmd, args[0], args[1:], o)
@@ -69,24 +69,24 @@ func kindNames() []string {
 
 // importDocument reports an import.
 type importDocument struct {
-	Schema     string         `json:"schema"`
-	Dataset    string         `json:"dataset"`
-	Kind       trimtab.Kind   `json:"kind"`
-	DryRun     bool           `json:"dry_run"`
-	Files      []string       `json:"files"`
-	Accepted   int            `json:"accepted"`        // records of the files that are good, each once
-	Duplicates int            `json:"duplicates"`      // equal to one before in the files
-	Undecided  int            `json:"undecided"`       // rankings whose every vote was a tie, or whose ranks are all equal
-	Equal      int            `json:"equal_responses"` // rankings left out because they rank two equal responses apart
-	Rejected   []importFault  `json:"rejected"`
-	LeftOut    []importFault  `json:"left_out,omitempty"` // the first of those counted as equal_responses
-	Unlisted   int            `json:"unlisted,omitempty"` // rejected beyond the list
-	Added      int            `json:"added"`              // new in the dataset
-	Present    int            `json:"present"`            // in the dataset already
-	Version    trimtab.Digest `json:"version,omitempty"`  // with --freeze
+	Schema     string          `json:"schema"`
+	Dataset    string          `json:"dataset"`
+	Kind       trimtab.Kind    `json:"kind"`
+	DryRun     bool            `json:"dry_run"`
+	Files      []string        `json:"files"`
+	Accepted   int             `json:"accepted"`        // records of the files that are good, each once
+	Duplicates int             `json:"duplicates"`      // equal to one before in the files
+	Undecided  int             `json:"undecided"`       // rankings whose every vote was a tie, or whose ranks are all equal
+	Equal      int             `json:"equal_responses"` // rankings left out because they rank two equal responses apart
+	Rejected   []importProblem `json:"rejected"`
+	LeftOut    []importProblem `json:"left_out,omitempty"` // the first of those counted as equal_responses
+	Unlisted   int             `json:"unlisted,omitempty"` // rejected beyond the list
+	Added      int             `json:"added"`              // new in the dataset
+	Present    int             `json:"present"`            // in the dataset already
+	Version    trimtab.Digest  `json:"version,omitempty"`  // with --freeze
 }
 
-type importFault = dataset.Problem
+type importProblem = dataset.Problem
 
 // importData reads files once: what is good goes to the database as it is read, and stays there if nothing is bad, or
 // what is bad may be left out.
@@ -96,12 +96,12 @@ func (a *app) importData(cmd *cobra.Command, name string, files []string, o impo
 		return err
 	}
 	for _, file := range files {
-		if err := readable(file); err != nil {
+		if err := checkReadable(file); err != nil {
 			return err
 		}
 	}
 	im := importer{a: a, skipBad: o.skipBad, options: opts, doc: importDocument{Schema: "trimtab.import/v1", Dataset: name, Kind: kind,
-		DryRun: o.dryRun, Files: files, Rejected: []importFault{}}}
+		DryRun: o.dryRun, Files: files, Rejected: []importProblem{}}}
 	if o.dryRun {
 		if _, err := im.readAll(func(trimtab.Item, trimtab.Digest) error { return nil }); err != nil {
 			return err
@@ -109,7 +109,7 @@ func (a *app) importData(cmd *cobra.Command, name string, files []string, o impo
 		return a.printImport(im.doc)
 	}
 	return a.withStore(cmd, func(ctx context.Context, s *session) error {
-		counts, err := s.store.AddFrom(ctx, name, kind, a.actor(), func(add storage.Add) ([]storage.ImportedFile, error) { return im.readAll(add) })
+		counts, err := s.store.ImportItems(ctx, name, kind, a.actor(), func(add storage.AddFunc) ([]storage.ImportedFile, error) { return im.readAll(add) })
 		if err != nil {
 			return err
 		}
@@ -160,17 +160,17 @@ type importer struct {
 
 // readAll reads every file, and tells for the record which bytes each had. A
 // bad record is an error, unless bad ones may be left out.
-func (im *importer) readAll(add storage.Add) ([]storage.ImportedFile, error) {
+func (im *importer) readAll(add storage.AddFunc) ([]storage.ImportedFile, error) {
 	var read []storage.ImportedFile
 	for _, name := range im.doc.Files {
 		got, file, err := im.read(name, add)
 		file.Items = got.Accepted
 		read = append(read, file)
-		im.count(got)
+		im.tally(got)
 		if err == nil {
 			continue
 		}
-		if !partly(err) || !im.skipBad && len(got.Rejected) == 0 || im.skipBad && got.Accepted == 0 {
+		if !isPartialRead(err) || !im.skipBad && len(got.Rejected) == 0 || im.skipBad && got.Accepted == 0 {
 			im.a.listProblems(im.doc)
 			return nil, err
 		}
@@ -180,18 +180,18 @@ func (im *importer) readAll(add storage.Add) ([]storage.ImportedFile, error) {
 		}
 	}
 	if len(im.doc.Rejected) > 0 && !im.skipBad {
-		return nil, im.a.refuse(im.doc)
+		return nil, im.a.refuseImport(im.doc)
 	}
 	return read, nil
 }
 
-// partly reports whether what was read of a file before an error is sound by itself.
-func partly(err error) bool {
+// isPartialRead reports whether what was read of a file before an error is sound by itself.
+func isPartialRead(err error) bool {
 	e := trimtab.AsError(err)
 	return e.Type == "dataset_unreadable" || e.Type == "dataset_empty"
 }
 
-func (im *importer) count(got dataset.Report) {
+func (im *importer) tally(got dataset.ScanReport) {
 	im.doc.Rejected = append(im.doc.Rejected, got.Rejected...)
 	im.doc.LeftOut = append(im.doc.LeftOut, got.Contradictions...)
 	im.doc.Accepted += got.Accepted
@@ -201,8 +201,8 @@ func (im *importer) count(got dataset.Report) {
 	im.doc.Unlisted += got.Unlisted
 }
 
-// readable refuses a file that is not there, or is a folder, before anything is begun.
-func readable(name string) error {
+// checkReadable refuses a file that is not there, or is a folder, before anything is begun.
+func checkReadable(name string) error {
 	if name == "-" {
 		return nil
 	}
@@ -217,7 +217,7 @@ func readable(name string) error {
 }
 
 // read reads a file, and tells which bytes it had.
-func (im *importer) read(name string, add storage.Add) (got dataset.Report, file storage.ImportedFile, err error) {
+func (im *importer) read(name string, add storage.AddFunc) (got dataset.ScanReport, file storage.ImportedFile, err error) {
 	in, path := im.a.in, name
 	if name == "-" {
 		path = "standard-input.jsonl"
@@ -229,21 +229,21 @@ func (im *importer) read(name string, add storage.Add) (got dataset.Report, file
 		defer f.Close()
 		in = f
 	}
-	src := dataset.NewSource(in)
+	src := dataset.NewHashingReader(in)
 	got, err = dataset.Scan(im.doc.Kind, path, src, im.options, add)
 	file.Name = filepath.Base(path)
-	if err != nil && !partly(err) {
+	if err != nil && !isPartialRead(err) {
 		return got, file, err
 	}
 	var rest error
-	if file.Digest, file.Bytes, rest = src.End(); err == nil {
+	if file.Digest, file.Bytes, rest = src.Finish(); err == nil {
 		err = rest
 	}
 	return got, file, err
 }
 
-// refuse lists what is wrong and imports nothing.
-func (a *app) refuse(doc importDocument) error {
+// refuseImport lists what is wrong and imports nothing.
+func (a *app) refuseImport(doc importDocument) error {
 	a.listProblems(doc)
 	first := doc.Rejected[0]
 	more := ""
@@ -261,8 +261,8 @@ func (a *app) refuse(doc importDocument) error {
 // listProblems names bad records on standard error.
 func (a *app) listProblems(doc importDocument) {
 	for i, p := range doc.Rejected {
-		if i == maxShown {
-			a.note("… and %d more", len(doc.Rejected)+doc.Unlisted-maxShown)
+		if i == maxListedProblems {
+			a.note("… and %d more", len(doc.Rejected)+doc.Unlisted-maxListedProblems)
 			return
 		}
 		a.note("%s", p.Error())
@@ -272,8 +272,8 @@ func (a *app) listProblems(doc importDocument) {
 // listLeftOut names rankings that say nothing on standard error.
 func (a *app) listLeftOut(doc importDocument) {
 	for i, p := range doc.LeftOut {
-		if i == maxShown {
-			a.note("… and %d more that rank two equal responses apart", doc.Equal-maxShown)
+		if i == maxListedProblems {
+			a.note("… and %d more that rank two equal responses apart", doc.Equal-maxListedProblems)
 			return
 		}
 		a.note("%s", p.Error())
@@ -281,12 +281,12 @@ func (a *app) listLeftOut(doc importDocument) {
 }
 
 func (a *app) printImport(doc importDocument) error {
-	if a.documents() {
+	if a.wantsJSON() {
 		return a.printDocument(doc)
 	}
 	a.listProblems(doc)
 	a.listLeftOut(doc)
-	fmt.Fprintf(a.out, "%s: %d accepted, %d duplicate, %d rejected", clean(doc.Dataset), doc.Accepted, doc.Duplicates, len(doc.Rejected)+doc.Unlisted)
+	fmt.Fprintf(a.out, "%s: %d accepted, %d duplicate, %d rejected", escapeLine(doc.Dataset), doc.Accepted, doc.Duplicates, len(doc.Rejected)+doc.Unlisted)
 	if doc.Undecided > 0 {
 		fmt.Fprintf(a.out, ", %d undecided", doc.Undecided)
 	}
@@ -297,7 +297,7 @@ func (a *app) printImport(doc importDocument) error {
 	case doc.DryRun:
 		fmt.Fprintln(a.out, "; nothing was imported (--dry-run)")
 	case doc.Version != "":
-		fmt.Fprintf(a.out, "; %d new, %d present before\nfrozen as %s@%s\n", doc.Added, doc.Present, clean(doc.Dataset), doc.Version)
+		fmt.Fprintf(a.out, "; %d new, %d present before\nfrozen as %s@%s\n", doc.Added, doc.Present, escapeLine(doc.Dataset), doc.Version)
 	default:
 		fmt.Fprintf(a.out, "; %d new, %d present before\n", doc.Added, doc.Present)
 		a.note("a run reads frozen versions: trimtab data freeze %s", doc.Dataset)

@@ -17,7 +17,7 @@ func (a *app) dataSplitCmd() *cobra.Command {
 	var seed uint64
 	var dry bool
 	cmd := &cobra.Command{
-		Use: "split NAME", Short: "hold a share of the items out, and freeze the result", Args: takes(1, 1),
+		Use: "split NAME", Short: "hold a share of the items out, and freeze the result", Args: argCount(1, 1),
 		Long: `Give every item of a dataset that was imported without a split one, and freeze the result as the
 newest version. What is held out never reaches training: a reward model is measured on held-out rankings, and
 evaluate asks held-out prompts. All items of one prompt are on the same side, and with --by group all rankings of
@@ -35,7 +35,7 @@ dataset that is split so, and stays when more is imported and split again.`,
 			rule := dataset.HoldOutShare(seed, share)
 			return a.withStore(cmd, func(ctx context.Context, s *session) error {
 				done, err := s.store.SplitDataset(ctx, args[0], storage.SplitRule{By: storage.SplitBy(by), Share: share, Seed: seed, Below: rule.Below},
-					rule.Number, a.actor(), dry)
+					rule.Hash, a.actor(), dry)
 				if err != nil {
 					return err
 				}
@@ -67,18 +67,18 @@ type splitDocument struct {
 	Version trimtab.Digest  `json:"version,omitempty"`
 }
 
-func (a *app) printSplit(name string, done storage.Split, dry bool) error {
+func (a *app) printSplit(name string, done storage.SplitResult, dry bool) error {
 	doc := splitDocument{Schema: "trimtab.split/v1", Dataset: name, By: done.Rule.By, Share: done.Rule.Share, Seed: done.Rule.Seed,
 		Items: done.Items, HeldOut: done.HeldOut, Units: done.Units, OfTest: done.TestUnits, DryRun: dry, Version: done.Version.Digest}
-	if a.documents() {
+	if a.wantsJSON() {
 		return a.printDocument(doc)
 	}
 	fmt.Fprintf(a.out, "%s: %d items for training, %d held out (%.3f); of %d %ss %d are held out\n",
-		clean(name), done.Items-done.HeldOut, done.HeldOut, float64(done.HeldOut)/float64(done.Items), done.Units, done.Rule.By, done.TestUnits)
+		escapeLine(name), done.Items-done.HeldOut, done.HeldOut, float64(done.HeldOut)/float64(done.Items), done.Units, done.Rule.By, done.TestUnits)
 	if dry {
 		fmt.Fprintln(a.out, "nothing was changed (--dry-run)")
 		return nil
 	}
-	fmt.Fprintf(a.out, "frozen as %s@%s (%d items)\n", clean(name), done.Version.Digest, done.Version.Items)
+	fmt.Fprintf(a.out, "frozen as %s@%s (%d items)\n", escapeLine(name), done.Version.Digest, done.Version.Items)
 	return nil
 }

@@ -22,16 +22,16 @@ import (
 
 // Outcomes of a check.
 const (
-	good    = "ok"
-	warning = "warning"
-	bad     = "problem"
+	checkOK      = "ok"
+	checkWarning = "warning"
+	checkProblem = "problem"
 )
 
-// leastDisk is the free space under which doctor warns.
-const leastDisk = 2 << 30
+// minFreeDisk is the free space under which doctor warns.
+const minFreeDisk = 2 << 30
 
-// checked is one thing that doctor looked at.
-type checked struct {
+// checkResult is one thing that doctor looked at.
+type checkResult struct {
 	Check  string `json:"check"`
 	Result string `json:"result"`
 	Detail string `json:"detail"`
@@ -49,13 +49,13 @@ type settingLine struct {
 type doctorDocument struct {
 	Schema   string        `json:"schema"`
 	Settings []settingLine `json:"settings"`
-	Checks   []checked     `json:"checks"`
+	Checks   []checkResult `json:"checks"`
 }
 
 func (a *app) doctorCmd() *cobra.Command {
 	var run string
 	cmd := &cobra.Command{
-		Use: "doctor", Short: "what is set, from where, and what is wrong with this machine or a run's record", Args: takes(0, 0),
+		Use: "doctor", Short: "what is set, from where, and what is wrong with this machine or a run's record", Args: argCount(0, 0),
 		Long: `Print every setting with where it came from, and check what runs need. Nothing is
 started or changed. With --run, check instead that nothing of a run was lost,
 doubled or torn: what must hold of its record whatever was killed, and the models
@@ -85,7 +85,7 @@ var invariantColumns = []column[invariant]{
 	{name: "invariant", full: func(i invariant) string { return i.Invariant }},
 	{name: "result", full: func(i invariant) string {
 		if i.OK {
-			return good
+			return checkOK
 		}
 		return fmt.Sprintf("%d broken", i.Broken)
 	}},
@@ -137,17 +137,17 @@ func (a *app) doctor(ctx context.Context) error {
 		return err
 	}
 	for _, c := range doc.Checks {
-		if c.Result == bad {
+		if c.Result == checkProblem {
 			return exitStatus(trimtab.ExitCode(trimtab.NewError(trimtab.Unavailable, "", "", "")))
 		}
 	}
 	return nil
 }
 
-func (a *app) checks(ctx context.Context) []checked {
+func (a *app) checks(ctx context.Context) []checkResult {
 	v := version()
-	checks := []checked{
-		{"program", good, fmt.Sprintf("%s %s, build %.12s", v.Version, v.Go, v.BuildID), ""},
+	checks := []checkResult{
+		{"program", checkOK, fmt.Sprintf("%s %s, build %.12s", v.Version, v.Go, v.BuildID), ""},
 		checkKernels(),
 		a.checkFolder(),
 		a.checkDisk(),
@@ -160,7 +160,7 @@ func (a *app) checks(ctx context.Context) []checked {
 		return checks
 	}
 	checks = append(checks, a.checkPostgres(ctx))
-	if url := a.settings.value("postgres_url"); url != "" && checks[len(checks)-1].Result == good {
+	if url := a.settings.value("postgres_url"); url != "" && checks[len(checks)-1].Result == checkOK {
 		checks = append(checks, checkSchema(ctx, url)...)
 	}
 	return append(checks, a.checkTemporal(ctx))
@@ -168,7 +168,7 @@ func (a *app) checks(ctx context.Context) []checked {
 
 // checkSchema looks whether tables, functions, triggers, rights and settings are as the migrations make them. It says
 // nothing where the database cannot be opened: another check does.
-func checkSchema(ctx context.Context, url string) []checked {
+func checkSchema(ctx context.Context, url string) []checkResult {
 	const name = "schema"
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -180,7 +180,7 @@ func checkSchema(ctx context.Context, url string) []checked {
 	odd, err := store.Schema(ctx)
 	if err != nil {
 		e := trimtab.AsError(err)
-		return []checked{{name, bad, e.Message, e.Remedy}}
+		return []checkResult{{name, checkProblem, e.Message, e.Remedy}}
 	}
 	var problems, notes []string
 	for _, o := range odd {
@@ -193,41 +193,41 @@ func checkSchema(ctx context.Context, url string) []checked {
 	const remedy = "`trimtab audit verify` names everything and says whether rows were changed"
 	switch {
 	case len(problems) > 0:
-		return []checked{{name, bad, fmt.Sprintf("%d things are not as the migrations make them, the first: %s", len(problems), problems[0]), remedy}}
+		return []checkResult{{name, checkProblem, fmt.Sprintf("%d things are not as the migrations make them, the first: %s", len(problems), problems[0]), remedy}}
 	case len(notes) > 0:
-		return []checked{{name, warning, fmt.Sprintf("%d things are odd and harmless, the first: %s", len(notes), notes[0]), remedy}}
+		return []checkResult{{name, checkWarning, fmt.Sprintf("%d things are odd and harmless, the first: %s", len(notes), notes[0]), remedy}}
 	}
-	return []checked{{name, good, "tables, functions, triggers and rights are as the migrations make them", ""}}
+	return []checkResult{{name, checkOK, "tables, functions, triggers and rights are as the migrations make them", ""}}
 }
 
 // checkFolder looks whether the data folder, or the first parent that exists, can be written.
-func (a *app) checkFolder() checked {
-	if _, err := a.lookFolder(); err != nil {
+func (a *app) checkFolder() checkResult {
+	if _, err := a.checkDataFolder(); err != nil {
 		e := trimtab.AsError(err)
-		return checked{"data folder", bad, e.Message, e.Remedy}
+		return checkResult{"data folder", checkProblem, e.Message, e.Remedy}
 	}
-	dir := existing(a.settings.value("data"))
+	dir := nearestExisting(a.settings.value("data"))
 	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
-		return checked{"data folder", bad, fmt.Sprintf("%s: %v", dir, err), "choose another with --data-folder or TRIMTAB_DATA"}
+		return checkResult{"data folder", checkProblem, fmt.Sprintf("%s: %v", dir, err), "choose another with --data-folder or TRIMTAB_DATA"}
 	}
-	return checked{"data folder", good, a.settings.value("data"), ""}
+	return checkResult{"data folder", checkOK, a.settings.value("data"), ""}
 }
 
-func (a *app) checkDisk() checked {
+func (a *app) checkDisk() checkResult {
 	var st unix.Statfs_t
-	dir := existing(a.settings.value("data"))
+	dir := nearestExisting(a.settings.value("data"))
 	if err := unix.Statfs(dir, &st); err != nil {
-		return checked{"disk", warning, err.Error(), ""}
+		return checkResult{"disk", checkWarning, err.Error(), ""}
 	}
 	free := int64(st.Bavail) * int64(st.Bsize)
-	if free < leastDisk {
-		return checked{"disk", warning, bytesOf(free) + " free", "a default run wants a few hundred MB: free some, or choose another folder with --data-folder"}
+	if free < minFreeDisk {
+		return checkResult{"disk", checkWarning, formatBytes(free) + " free", "a default run wants a few hundred MB: free some, or choose another folder with --data-folder"}
 	}
-	return checked{"disk", good, bytesOf(free) + " free", ""}
+	return checkResult{"disk", checkOK, formatBytes(free) + " free", ""}
 }
 
-// existing is the nearest folder above path that exists.
-func existing(path string) string {
+// nearestExisting is the nearest folder above path that exists.
+func nearestExisting(path string) string {
 	for {
 		if st, err := os.Stat(path); err == nil && st.IsDir() || path == filepath.Dir(path) {
 			return path
@@ -237,63 +237,63 @@ func existing(path string) string {
 }
 
 // checkEmbedded looks for the programs of the embedded servers without starting them.
-func (a *app) checkEmbedded(ctx context.Context) []checked {
-	var checks []checked
-	dir, err := a.lookFolder()
+func (a *app) checkEmbedded(ctx context.Context) []checkResult {
+	var checks []checkResult
+	dir, err := a.checkDataFolder()
 	if err != nil {
 		return nil // which has been told
 	}
 	for _, c := range devstack.DoctorChecks(ctx, dir, a.downloads()) {
-		result := good
+		result := checkOK
 		if !c.OK {
-			result = bad
+			result = checkProblem
 		}
-		checks = append(checks, checked{c.Name, result, c.Detail, c.Remedy})
+		checks = append(checks, checkResult{c.Name, result, c.Detail, c.Remedy})
 	}
 	return checks
 }
 
 // checkKernels says on which kernels products run, and how fast.
-func checkKernels() checked {
+func checkKernels() checkResult {
 	if err := tensor.InitError(); err != nil {
-		return checked{"processor", bad, err.Error(), "set TRIMTAB_KERNELS to one of " + strings.Join(tensor.Implementations(), ", ") + ", or unset it"}
+		return checkResult{"processor", checkProblem, err.Error(), "set TRIMTAB_KERNELS to one of " + strings.Join(tensor.Implementations(), ", ") + ", or unset it"}
 	}
-	return checked{"processor", good, fmt.Sprintf("%d cores, %s kernels; %s", runtime.NumCPU(), tensor.Implementation(), measureSpeeds().sentence()), ""}
+	return checkResult{"processor", checkOK, fmt.Sprintf("%d cores, %s kernels; %s", runtime.NumCPU(), tensor.Implementation(), measureNumericsSpeeds().sentence()), ""}
 }
 
-func (a *app) checkPostgres(ctx context.Context) checked {
+func (a *app) checkPostgres(ctx context.Context) checkResult {
 	const name = "postgres"
 	url := a.settings.value("postgres_url")
 	if url == "" {
-		return checked{name, bad, "temporal_address is set and postgres_url is not", "set both or neither"}
+		return checkResult{name, checkProblem, "temporal_address is set and postgres_url is not", "set both or neither"}
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	store, err := storage.Open(ctx, url)
 	if err != nil {
 		e := trimtab.AsError(err)
-		return checked{name, bad, e.Message, e.Remedy}
+		return checkResult{name, checkProblem, e.Message, e.Remedy}
 	}
 	defer store.Close()
-	return checked{name, good, a.settings.shown("postgres_url"), ""}
+	return checkResult{name, checkOK, a.settings.shown("postgres_url"), ""}
 }
 
-func (a *app) checkTemporal(ctx context.Context) checked {
+func (a *app) checkTemporal(ctx context.Context) checkResult {
 	const name = "temporal"
-	failed := func(err error) checked {
+	failed := func(err error) checkResult {
 		e := trimtab.AsError(err)
-		return checked{name, bad, e.Message, e.Remedy}
+		return checkResult{name, checkProblem, e.Message, e.Remedy}
 	}
 	o, err := a.temporalOptions()
 	switch {
 	case err != nil:
 		return failed(err)
 	case o.HostPort == "":
-		return checked{name, bad, "postgres_url is set and temporal_address is not", "set both or neither"}
+		return checkResult{name, checkProblem, "postgres_url is set and temporal_address is not", "set both or neither"}
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	c, err := dial(ctx, o, a.logger(io.Discard))
+	c, err := dialTemporal(ctx, o, a.logger(io.Discard))
 	if err != nil {
 		return failed(err)
 	}
@@ -301,24 +301,24 @@ func (a *app) checkTemporal(ctx context.Context) checked {
 	namespace := &workflowservice.DescribeNamespaceRequest{Namespace: o.Namespace}
 	if _, err := c.WorkflowService().DescribeNamespace(ctx, namespace); err != nil {
 		detail := fmt.Sprintf("%s answers, but namespace %s: %v", o.HostPort, o.Namespace, err)
-		return checked{name, bad, detail, "run trimtab migrate with temporal_address set"}
+		return checkResult{name, checkProblem, detail, "run trimtab migrate with temporal_address set"}
 	}
 	how := "in plain text"
 	if o.ConnectionOptions.TLS != nil {
 		how = "over TLS"
 	}
-	return checked{name, good, fmt.Sprintf("%s %s, namespace %s", o.HostPort, how, o.Namespace), ""}
+	return checkResult{name, checkOK, fmt.Sprintf("%s %s, namespace %s", o.HostPort, how, o.Namespace), ""}
 }
 
 func (a *app) printDoctor(doc doctorDocument) error {
-	if a.documents() {
+	if a.wantsJSON() {
 		return a.printDocument(doc)
 	}
-	checks := list[checked]{items: doc.Checks, columns: []column[checked]{
-		{name: "check", full: func(c checked) string { return c.Check }},
-		{name: "result", full: func(c checked) string { return c.Result }},
-		{name: "detail", full: func(c checked) string { return c.Detail }},
-		{name: "remedy", full: func(c checked) string { return c.Remedy }},
+	checks := list[checkResult]{items: doc.Checks, columns: []column[checkResult]{
+		{name: "check", full: func(c checkResult) string { return c.Check }},
+		{name: "result", full: func(c checkResult) string { return c.Result }},
+		{name: "detail", full: func(c checkResult) string { return c.Detail }},
+		{name: "remedy", full: func(c checkResult) string { return c.Remedy }},
 	}}
 	if a.format == formatCSV {
 		return printCSV(a.out, checks)

@@ -44,7 +44,7 @@ func (a *app) progressLine(every time.Duration) func(done, total int64) {
 			fmt.Fprint(a.err, "\r\x1b[K")
 		case time.Since(last) >= every:
 			last = time.Now()
-			fmt.Fprintf(a.err, "\r\x1b[K  %s of %s (%d %%)", bytesOf(done), bytesOf(total), 100*done/total)
+			fmt.Fprintf(a.err, "\r\x1b[K  %s of %s (%d %%)", formatBytes(done), formatBytes(total), 100*done/total)
 		}
 	}
 }

@@ -49,9 +49,9 @@ func (a *app) printError(err error) {
 	if full := err.Error(); !strings.HasPrefix(full, bare) {
 		msg = strings.TrimSuffix(a.secrets.Text(full), ": "+e.Remedy)
 	}
-	fmt.Fprintf(a.err, "trimtab: %s\n", cleanLines(msg))
+	fmt.Fprintf(a.err, "trimtab: %s\n", escapeText(msg))
 	if e.Remedy != "" {
-		fmt.Fprintf(a.err, "  hint: %s\n", cleanLines(e.Remedy))
+		fmt.Fprintf(a.err, "  hint: %s\n", escapeText(e.Remedy))
 	}
 }
 
@@ -77,11 +77,11 @@ func formatIn(args []string) string {
 	return formatTable
 }
 
-// many is no limit for takes.
-const many = 1 << 20
+// noLimit is no limit for takes.
+const noLimit = 1 << 20
 
-// takes checks the number of arguments, and names them when it is off.
-func takes(least, most int) cobra.PositionalArgs {
+// argCount checks the number of arguments, and names them when it is off.
+func argCount(least, most int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) >= least && len(args) <= most {
 			return nil

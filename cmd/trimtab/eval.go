@@ -32,7 +32,7 @@ var tasks = []string{taskPerplexity, taskAccuracy, taskWinRate}
 
 // evalFlags are those of eval.
 type evalFlags struct {
-	sampling
+	samplingFlags
 	task, data, split, against string
 	world                      uint64
 	prompts                    int
@@ -41,7 +41,7 @@ type evalFlags struct {
 func (a *app) evalCmd() *cobra.Command {
 	var o evalFlags
 	cmd := &cobra.Command{
-		Use: "eval MODEL", Short: "measure a model: perplexity, reward accuracy, win rate", Args: takes(1, 1),
+		Use: "eval MODEL", Short: "measure a model: perplexity, reward accuracy, win rate", Args: argCount(1, 1),
 		Long: `Measure a model. Accuracy and win rate come with 95 % bootstrap intervals.
 
   perplexity  of a language model on --data (text or demonstrations)
@@ -72,8 +72,8 @@ func (a *app) evalCmd() *cobra.Command {
 	return cmd
 }
 
-// unread are the flags that a task does not read.
-var unread = map[string][]string{
+// unusedFlags are the flags that a task does not read.
+var unusedFlags = map[string][]string{
 	taskPerplexity: {"against", "world", "prompts", "seed", "greedy", "raw", "temperature", "top-k", "top-p", "max-tokens"},
 	taskAccuracy:   {"against", "world", "prompts", "greedy", "raw", "temperature", "top-k", "top-p", "max-tokens"},
 	taskWinRate:    {"data", "split", "raw"},
@@ -81,8 +81,8 @@ var unread = map[string][]string{
 
 // check refuses what cannot be measured, and flags that the task would pass over; given tells which were given.
 func (o *evalFlags) check(given func(flag string) bool) error {
-	if i := slices.IndexFunc(unread[o.task], given); i >= 0 {
-		return usagef("leave it out", "--task %s does not read --%s", o.task, unread[o.task][i])
+	if i := slices.IndexFunc(unusedFlags[o.task], given); i >= 0 {
+		return usagef("leave it out", "--task %s does not read --%s", o.task, unusedFlags[o.task][i])
 	}
 	switch {
 	case !slices.Contains(tasks, o.task):
@@ -96,7 +96,7 @@ func (o *evalFlags) check(given func(flag string) bool) error {
 	case o.prompts < 1:
 		return usagef("give at least 1", "--prompts is %d", o.prompts)
 	}
-	return o.sampling.check()
+	return o.samplingFlags.check()
 }
 
 // evalDocument is the outcome of a measurement.
@@ -108,7 +108,7 @@ type evalDocument struct {
 	Data     trimtab.Digest `json:"data,omitempty"`
 	Split    string         `json:"split,omitempty"`
 	Measures []measure      `json:"measures"`
-	Left     int            `json:"left_out,omitempty"` // items that do not fit the model's context
+	LeftOut  int            `json:"left_out,omitempty"` // items that do not fit the model's context
 	Cut      int            `json:"cut,omitempty"`      // texts that lost their end, where the context ends
 }
 
@@ -166,7 +166,7 @@ type evaluation struct {
 	doc  evalDocument
 }
 
-func (e *evaluation) head(scalar bool) error {
+func (e *evaluation) requireHead(scalar bool) error {
 	if e.m.Scalar == scalar {
 		return nil
 	}
@@ -210,7 +210,7 @@ func (e *evaluation) wrongKind(v storage.DatasetVersion, want string) error {
 	return trimtab.NewError(trimtab.Invalid, "wrong_kind", "choose another dataset", "%s is measured on %s, and %s holds %s", e.o.task, want, v.Dataset, v.Kind)
 }
 
-func nothing(v storage.DatasetVersion) error {
+func nothingToMeasure(v storage.DatasetVersion) error {
 	return trimtab.NewError(trimtab.Invalid, "nothing_to_measure", "check --split and the dataset with trimtab data show",
 		"no item of %s can be measured", v.Dataset)
 }
@@ -218,7 +218,7 @@ func nothing(v storage.DatasetVersion) error {
 // perplexity is over documents, or over prompts with their responses. A
 // document longer than the context is cut into windows, each read by itself.
 func (e *evaluation) perplexity() error {
-	if err := e.head(false); err != nil {
+	if err := e.requireHead(false); err != nil {
 		return err
 	}
 	v, items, err := e.items()
@@ -232,11 +232,11 @@ func (e *evaluation) perplexity() error {
 			ids := append([]int32{e.t.BeginOfText()}, e.t.Encode(it.Body)...)
 			texts = append(texts, slices.Collect(slices.Chunk(ids, e.m.Config.Context))...)
 		case trimtab.Demonstration:
-			if seq, ok := dataset.Example(e.t, it.Prompt, it.Response, e.m.Config.Context); ok {
+			if seq, ok := dataset.EncodeExample(e.t, it.Prompt, it.Response, e.m.Config.Context); ok {
 				texts = append(texts, seq.Tokens)
-				e.cut(seq)
+				e.countCut(seq)
 			} else {
-				e.doc.Left++
+				e.doc.LeftOut++
 			}
 		default:
 			return e.wrongKind(v, "text or demonstrations")
@@ -244,14 +244,14 @@ func (e *evaluation) perplexity() error {
 	}
 	l := eval.Perplexity(e.pass, e.m, texts)
 	if l.Tokens == 0 {
-		return nothing(v)
+		return nothingToMeasure(v)
 	}
 	e.doc.Measures = []measure{{Name: "perplexity", Value: l.Perplexity, N: l.Tokens}, {Name: "nats_per_token", Value: l.NLL, N: l.Tokens}}
 	return nil
 }
 
-// cut counts a text that does not fit whole.
-func (e *evaluation) cut(s dataset.Sequence) {
+// countCut counts a text that does not fit whole.
+func (e *evaluation) countCut(s dataset.Sequence) {
 	if s.Cut {
 		e.doc.Cut++
 	}
@@ -259,7 +259,7 @@ func (e *evaluation) cut(s dataset.Sequence) {
 
 // accuracy compares a reward model with people on untied pairs.
 func (e *evaluation) accuracy() error {
-	if err := e.head(true); err != nil {
+	if err := e.requireHead(true); err != nil {
 		return err
 	}
 	v, items, err := e.items()
@@ -274,21 +274,21 @@ func (e *evaluation) accuracy() error {
 		if !ok {
 			return e.wrongKind(v, "rankings")
 		}
-		seqs, ok := dataset.RankedExamples(e.t, r, e.m.Config.Context)
+		seqs, ok := dataset.EncodeRanking(e.t, r, e.m.Config.Context)
 		if !ok {
-			e.doc.Left++
+			e.doc.LeftOut++
 			continue
 		}
 		ids := make([][]int32, len(seqs))
 		for i, q := range seqs {
 			ids[i] = q.Tokens
-			e.cut(q)
+			e.countCut(q)
 		}
 		rankings, scores = append(rankings, r), append(scores, scorer.Scores(ids))
 	}
 	pairs := label.Pairs(rankings)
 	if len(pairs) == 0 {
-		return nothing(v)
+		return nothingToMeasure(v)
 	}
 	add := func(name string, of []label.Pair, values []float64) {
 		by := label.Bootstrap(label.PairGroups(rankings, of), values, .95, 1000, draw.New(e.o.seed, "eval", name))
@@ -301,18 +301,18 @@ func (e *evaluation) accuracy() error {
 		if len(of.pairs) == 0 {
 			continue
 		}
-		hits := label.Hits(of.pairs, func(r, i int) float64 { return float64(scores[r][i]) })
-		longer := label.LongerHits(rankings, of.pairs)
+		hits := label.PairAccuracy(of.pairs, func(r, i int) float64 { return float64(scores[r][i]) })
+		longer := label.LongerPairAccuracy(rankings, of.pairs)
 		add("accuracy"+of.name, of.pairs, hits)
 		add("longer_wins"+of.name, of.pairs, longer)
-		add("over_longer"+of.name, of.pairs, label.Differences(hits, longer))
+		add("over_longer"+of.name, of.pairs, label.PairedDifferences(hits, longer))
 	}
 	return nil
 }
 
 // winRate lets two models answer the same held-out prompts and the gold judge choose.
 func (e *evaluation) winRate() error {
-	if err := e.head(false); err != nil {
+	if err := e.requireHead(false); err != nil {
 		return err
 	}
 	other, rival, rivalTokens, err := loadModel(e.ctx, e.s, e.o.against)
@@ -325,11 +325,11 @@ func (e *evaluation) winRate() error {
 	e.doc.Against = other.Digest
 	world := starter.New(e.o.world)
 	prompts := world.TestPrompts(e.o.prompts)
-	ours, err := e.judged(world, prompts, e.m, e.t)
+	ours, err := e.goldScores(world, prompts, e.m, e.t)
 	if err != nil {
 		return err
 	}
-	theirs, err := e.judged(world, prompts, rival, rivalTokens)
+	theirs, err := e.goldScores(world, prompts, rival, rivalTokens)
 	if err != nil {
 		return err
 	}
@@ -343,20 +343,20 @@ func (e *evaluation) winRate() error {
 	return nil
 }
 
-// judged are the gold scores of a model's answers.
-func (e *evaluation) judged(world *starter.World, prompts []trimtab.Prompt, m *model.Model, t *tokenizer.Tokenizer) ([]float64, error) {
-	o := model.SampleOptions{Temperature: e.o.temperature, TopK: e.o.topK, TopP: e.o.topP, MaxNew: e.o.maxTokens, Stop: t.Ends(), Ban: t.Ban()}
+// goldScores are the gold scores of a model's answers.
+func (e *evaluation) goldScores(world *starter.World, prompts []trimtab.Prompt, m *model.Model, t *tokenizer.Tokenizer) ([]float64, error) {
+	o := model.SampleOptions{Temperature: e.o.temperature, TopK: e.o.topK, TopP: e.o.topP, MaxNewTokens: e.o.maxTokens, StopTokens: t.StopTokens(), SuppressTokens: t.SuppressTokens()}
 	if e.o.greedy {
 		o.Temperature = 0
 	}
 	ids := make([][]int32, len(prompts))
 	for i, p := range prompts {
-		ids[i] = dataset.PromptTokens(t, p.Text)
+		ids[i] = dataset.EncodePrompt(t, p.Text)
 		if len(ids[i]) >= m.Config.Context {
 			return nil, trimtab.NewError(trimtab.Invalid, "prompt_too_long", "choose a model with a longer context",
 				"prompt %q takes %d tokens and the model's context is %d", p.Text, len(ids[i]), m.Config.Context)
 		}
-		o.MaxNew = min(o.MaxNew, m.Config.Context-len(ids[i]))
+		o.MaxNewTokens = min(o.MaxNewTokens, m.Config.Context-len(ids[i]))
 	}
 	gold := make([]float64, len(prompts))
 	for i, s := range eval.Sample(e.pass, m, ids, o, draw.New(e.o.seed, "eval", "sample")) {
@@ -371,9 +371,9 @@ func (e *evaluation) judged(world *starter.World, prompts []trimtab.Prompt, m *m
 
 var measureColumns = []column[measure]{
 	{name: "measure", full: func(m measure) string { return m.Name }},
-	{name: "value", full: func(m measure) string { return exact(m.Value) }, short: func(m measure) string { return number(m.Value) }, right: true},
-	{name: "low", full: func(m measure) string { return optional(m.Low, exact) }, only: formatCSV},
-	{name: "high", full: func(m measure) string { return optional(m.High, exact) }, only: formatCSV},
+	{name: "value", full: func(m measure) string { return formatExact(m.Value) }, short: func(m measure) string { return formatMetric(m.Value) }, right: true},
+	{name: "low", full: func(m measure) string { return optional(m.Low, formatExact) }, only: formatCSV},
+	{name: "high", full: func(m measure) string { return optional(m.High, formatExact) }, only: formatCSV},
 	{name: "95 % interval", full: func(m measure) string {
 		switch {
 		case m.Groups == 1:
@@ -395,7 +395,7 @@ func optional(v *float64, show func(float64) string) string {
 }
 
 func (a *app) printEval(doc evalDocument) error {
-	if a.documents() {
+	if a.wantsJSON() {
 		return a.printDocument(doc)
 	}
 	if err := printList(a, list[measure]{items: doc.Measures, columns: measureColumns}); err != nil {
@@ -404,8 +404,8 @@ func (a *app) printEval(doc evalDocument) error {
 	if doc.Cut > 0 {
 		a.note("%d texts were cut where the model's context ends", doc.Cut)
 	}
-	if doc.Left > 0 {
-		a.note("%d items were left out: their prompts do not fit the model's context", doc.Left)
+	if doc.LeftOut > 0 {
+		a.note("%d items were left out: their prompts do not fit the model's context", doc.LeftOut)
 	}
 	return nil
 }

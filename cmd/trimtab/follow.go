@@ -16,20 +16,20 @@ import (
 
 // How often a followed run is looked at, and how often a plain line is printed of a stage.
 const (
-	pollEvery  = 400 * time.Millisecond
-	plainEvery = 10 * time.Second
+	pollEvery = 400 * time.Millisecond
+	lineEvery = 10 * time.Second
 	// A service may be away for this long before the embedded stack is looked after again.
-	patience = 15 * time.Second
+	outagePatience = 15 * time.Second
 	// The embedded stack ends by itself when no client is there.
-	touchEvery = time.Minute
+	keepAliveEvery = time.Minute
 )
 
-// interrupted is the exit code of a follower that was told to stop: 128 + SIGINT.
-const interrupted = 130
+// exitInterrupted is the exit code of a follower that was told to stop: 128 + SIGINT.
+const exitInterrupted = 130
 
-// follower shows the progress of a run: drawn on a terminal, plain lines elsewhere.
-type follower interface {
-	update(doc runs.Document)
+// progressView shows the progress of a run: drawn on a terminal, plain lines elsewhere.
+type progressView interface {
+	update(doc runs.View)
 	note(line string)
 	close()
 }
@@ -39,37 +39,37 @@ type follower interface {
 func (a *app) follow(ctx context.Context, s *session, ref string) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	f := a.newFollower()
+	f := a.newProgressView()
 	doc, err := a.followTo(ctx, s, ref, f)
 	f.close()
 	switch {
 	case ctx.Err() != nil:
-		return a.detached(s, doc, ref)
+		return a.printDetached(s, doc, ref)
 	case err != nil:
 		return err
 	}
-	if err := a.printOutcomeOf(doc); err != nil {
+	if err := a.printFinalRun(doc); err != nil {
 		return err
 	}
 	return runStatus(doc)
 }
 
 // followTo polls until the run has ended, is blocked, or ctx is done.
-func (a *app) followTo(ctx context.Context, s *session, ref string, f follower) (runs.Document, error) {
-	var doc runs.Document
+func (a *app) followTo(ctx context.Context, s *session, ref string, f progressView) (runs.View, error) {
+	var doc runs.View
 	var awaySince, touched time.Time
 	told := map[string]bool{}
 	for {
-		if time.Since(touched) > touchEvery {
+		if time.Since(touched) > keepAliveEvery {
 			touched = time.Now()
-			s.touch()
+			s.keepAlive()
 		}
 		next, err := s.runs.Show(ctx, ref)
 		switch {
 		case ctx.Err() != nil:
 			return doc, ctx.Err()
 		case err != nil && trimtab.AsError(err).Class == trimtab.Unavailable:
-			if awaySince, err = a.away(ctx, s, f, awaySince, err); err != nil {
+			if awaySince, err = a.handleOutage(ctx, s, f, awaySince, err); err != nil {
 				return doc, err
 			}
 		case err != nil:
@@ -80,7 +80,7 @@ func (a *app) followTo(ctx context.Context, s *session, ref string, f follower) 
 				awaySince = time.Time{}
 			}
 			doc, ref = next, next.ID
-			tellFits(f, doc, told)
+			noteDataFits(f, doc, told)
 			f.update(doc)
 			if !doc.Status.Open() || doc.Status == trimtab.RunBlocked {
 				return doc, nil
@@ -92,10 +92,10 @@ func (a *app) followTo(ctx context.Context, s *session, ref string, f follower) 
 	}
 }
 
-// tellFits says once for each attempt what of its data is cut or left out.
-func tellFits(f follower, doc runs.Document, told map[string]bool) {
+// noteDataFits says once for each attempt what of its data is cut or left out.
+func noteDataFits(f progressView, doc runs.View, told map[string]bool) {
 	for _, st := range doc.Stages {
-		for _, line := range fitsOf(st) {
+		for _, line := range fitLines(st) {
 			if key := fmt.Sprint(line, st.Attempt); !told[key] {
 				told[key] = true
 				f.note(line)
@@ -104,17 +104,17 @@ func tellFits(f follower, doc runs.Document, told map[string]bool) {
 	}
 }
 
-// away says once that a service is away, and looks after the embedded stack
+// handleOutage says once that a service is away, and looks after the embedded stack
 // when that lasts. It is an error that the data folder is gone, and the run with it.
-func (a *app) away(ctx context.Context, s *session, f follower, since time.Time, err error) (time.Time, error) {
+func (a *app) handleOutage(ctx context.Context, s *session, f progressView, since time.Time, err error) (time.Time, error) {
 	if since.IsZero() {
 		f.note(fmt.Sprintf("%v; the run goes on, waiting for it", trimtab.AsError(err).Message))
 		return time.Now(), nil
 	}
-	if time.Since(since) <= patience {
+	if time.Since(since) <= outagePatience {
 		return since, nil
 	}
-	if err := s.revive(ctx); err != nil && ctx.Err() == nil {
+	if err := s.restart(ctx); err != nil && ctx.Err() == nil {
 		if trimtab.AsError(err).Type == devstack.FolderGone {
 			return since, err
 		}
@@ -123,38 +123,38 @@ func (a *app) away(ctx context.Context, s *session, f follower, since time.Time,
 	return time.Now(), nil
 }
 
-// detached says that the run goes on without the follower.
-func (a *app) detached(s *session, doc runs.Document, ref string) error {
+// printDetached says that the run goes on without the follower.
+func (a *app) printDetached(s *session, doc runs.View, ref string) error {
 	if doc.ID == "" { // interrupted before the first look
 		ctx, stop := context.WithTimeout(context.Background(), 5*time.Second)
 		defer stop()
 		var err error
 		if doc, err = s.runs.Show(ctx, ref); err != nil {
-			return exitStatus(interrupted)
+			return exitStatus(exitInterrupted)
 		}
 	}
-	if a.documents() {
+	if a.wantsJSON() {
 		if err := a.printDocument(doc); err != nil {
 			return err
 		}
 	}
 	a.note("")
 	a.note("detached: run %s (%s) goes on", shortID(doc.ID), doc.Name)
-	a.tellHow(doc.ID)
-	return exitStatus(interrupted)
+	a.printFollowHints(doc.ID)
+	return exitStatus(exitInterrupted)
 }
 
 // runStatus is nil for a completed run, else exit code 1; what went wrong has been printed.
-func runStatus(doc runs.Document) error {
+func runStatus(doc runs.View) error {
 	if doc.Status == trimtab.RunCompleted {
 		return nil
 	}
 	return exitStatus(1)
 }
 
-// printOutcomeOf ends a followed run: the whole document, or the part that progress has not shown.
-func (a *app) printOutcomeOf(doc runs.Document) error {
-	if a.documents() {
+// printFinalRun ends a followed run: the whole document, or the part that progress has not shown.
+func (a *app) printFinalRun(doc runs.View) error {
+	if a.wantsJSON() {
 		return a.printDocument(doc)
 	}
 	if a.format == formatCSV {
@@ -162,19 +162,19 @@ func (a *app) printOutcomeOf(doc runs.Document) error {
 	}
 	if doc.Status != trimtab.RunCompleted {
 		fmt.Fprintln(a.out)
-		a.printTrouble(doc)
+		a.printFailure(doc)
 	}
 	for _, w := range warningsOf(doc) {
-		a.printText("warning: "+clean(w), "  ")
+		a.printText("warning: "+escapeLine(w), "  ")
 	}
 	return a.printOutcome(doc)
 }
 
-// printTrouble says why a run did not complete and what a person has to do.
-func (a *app) printTrouble(doc runs.Document) {
-	say := func(label, what string) { a.printText(label+clean(what), strings.Repeat(" ", 8)) }
+// printFailure says why a run did not complete and what a person has to do.
+func (a *app) printFailure(doc runs.View) {
+	say := func(label, what string) { a.printText(label+escapeLine(what), strings.Repeat(" ", 8)) }
 	say("", fmt.Sprintf("run %s (%s) is %s", shortID(doc.ID), doc.Name, doc.Status))
-	for _, e := range troubles(doc) {
+	for _, e := range runErrors(doc) {
 		say("  why:  ", e.Message)
 		if e.Remedy != "" && e.Remedy != doc.Next {
 			say("  hint: ", e.Remedy)
@@ -188,8 +188,8 @@ func (a *app) printTrouble(doc runs.Document) {
 	}
 }
 
-// troubles are the errors of a run and of its stages, each once.
-func troubles(doc runs.Document) []*trimtab.Error {
+// runErrors are the errors of a run and of its stages, each once.
+func runErrors(doc runs.View) []*trimtab.Error {
 	var all []*trimtab.Error
 	seen := map[string]bool{}
 	add := func(e *trimtab.Error) {
@@ -207,34 +207,34 @@ func troubles(doc runs.Document) []*trimtab.Error {
 	return all
 }
 
-// newFollower draws when progress goes to a terminal. Progress is part of what
+// newProgressView draws when progress goes to a terminal. Progress is part of what
 // align prints as a table; with other forms it goes to standard error.
-func (a *app) newFollower() follower {
+func (a *app) newProgressView() progressView {
 	w := a.out
 	if a.format != formatTable {
 		w = a.err
 	}
 	if width, ok := terminal(w); ok {
-		return newDrawing(w, width)
+		return newProgressBars(w, width)
 	}
-	return &plain{w: w, seen: map[string]seenStage{}}
+	return &progressLines{w: w, seen: map[string]shownStage{}}
 }
 
-// plain prints a line when a stage changes its state, and now and then while it runs.
-type plain struct {
-	w      io.Writer
-	status trimtab.RunStatus
-	seen   map[string]seenStage
-	warned warned
+// progressLines prints a line when a stage changes its state, and now and then while it runs.
+type progressLines struct {
+	w        io.Writer
+	status   trimtab.RunStatus
+	seen     map[string]shownStage
+	warnings shownWarnings
 }
 
-// warned are the stages, with their attempts, whose warnings have been told.
-type warned map[string]bool
+// warnings are the stages, with their attempts, whose warnings have been told.
+type shownWarnings map[string]bool
 
-// news are warnings of attempts that none was told of yet: what they say changes with every look.
-func (w *warned) news(doc runs.Document) (lines []string) {
+// unseen are warnings of attempts that none was told of yet: what they say changes with every look.
+func (w *shownWarnings) unseen(doc runs.View) (lines []string) {
 	if *w == nil {
-		*w = warned{}
+		*w = shownWarnings{}
 	}
 	for _, st := range doc.Stages {
 		key := fmt.Sprintf("%s/%d", st.Name, st.Attempt)
@@ -248,18 +248,18 @@ func (w *warned) news(doc runs.Document) (lines []string) {
 	return lines
 }
 
-type seenStage struct {
+type shownStage struct {
 	status  trimtab.AttemptStatus
 	attempt int
 	at      time.Time
 }
 
-func (p *plain) update(doc runs.Document) {
-	if line := turn(p.status, doc); line != "" {
+func (p *progressLines) update(doc runs.View) {
+	if line := statusChange(p.status, doc); line != "" {
 		p.note(line)
 	}
 	p.status = doc.Status
-	for _, line := range p.warned.news(doc) {
+	for _, line := range p.warnings.unseen(doc) {
 		p.note(line)
 	}
 	for _, st := range doc.Stages {
@@ -268,15 +268,15 @@ func (p *plain) update(doc runs.Document) {
 		if !known && (st.Status == trimtab.AttemptQueued || st.Status == "") {
 			continue // it has not begun
 		}
-		if changed || st.Status == trimtab.AttemptRunning && time.Since(last.at) >= plainEvery {
-			p.seen[st.Name] = seenStage{st.Status, st.Attempt, time.Now()}
+		if changed || st.Status == trimtab.AttemptRunning && time.Since(last.at) >= lineEvery {
+			p.seen[st.Name] = shownStage{st.Status, st.Attempt, time.Now()}
 			p.note(stageLine(st))
 		}
 	}
 }
 
-// turn says that a run has begun to wait, was paused, or goes on; the rest is told by its stages and its end.
-func turn(before trimtab.RunStatus, doc runs.Document) string {
+// statusChange says that a run has begun to wait, was paused, or goes on; the rest is told by its stages and its end.
+func statusChange(before trimtab.RunStatus, doc runs.View) string {
 	switch {
 	case doc.Status == before:
 	case doc.Status == trimtab.RunWaiting || doc.Status == trimtab.RunPaused:
@@ -287,16 +287,16 @@ func turn(before trimtab.RunStatus, doc runs.Document) string {
 	return ""
 }
 
-func (p *plain) note(line string) { fmt.Fprintln(p.w, clean(line)) }
-func (p *plain) close()           {}
+func (p *progressLines) note(line string) { fmt.Fprintln(p.w, escapeLine(line)) }
+func (p *progressLines) close()           {}
 
 // stageLine is one stage in one line: state, step, loss or reward, KL, speed, time left.
-func stageLine(st runs.StageDocument) string {
+func stageLine(st runs.StageView) string {
 	return fmt.Sprintf("%-10s %-9s %s", st.Name, st.Status, stageProgress(st))
 }
 
 // stageProgress is what stageLine says after the state.
-func stageProgress(st runs.StageDocument) string {
+func stageProgress(st runs.StageView) string {
 	var parts []string
 	add := func(s string) {
 		if s != "" {
@@ -311,22 +311,22 @@ func stageProgress(st runs.StageDocument) string {
 		if p.Phase != st.Kind {
 			add(p.Phase)
 		}
-		add(metricsOf(metricMap(p.Metrics), 3))
+		add(formatMetrics(metricsByName(p.Metrics), 3))
 		if p.TokensPerSecond > 0 {
-			add(count(p.TokensPerSecond) + " tokens/s")
+			add(formatCount(p.TokensPerSecond) + " tokens/s")
 		}
 		add(timeLeft(st))
 	default:
 		add(stepOf(st))
 		if st.Seconds > 0 {
-			add(seconds(st.Seconds))
+			add(formatSeconds(st.Seconds))
 		}
 		add(stageNote(st))
 	}
-	return join(parts)
+	return joinParts(parts)
 }
 
-func join(parts []string) string {
+func joinParts(parts []string) string {
 	line := ""
 	for i, p := range parts {
 		if i > 0 {
@@ -337,7 +337,7 @@ func join(parts []string) string {
 	return line
 }
 
-func metricMap(ms []trimtab.Metric) map[string]float64 {
+func metricsByName(ms []trimtab.Metric) map[string]float64 {
 	out := make(map[string]float64, len(ms))
 	for _, m := range ms {
 		out[m.Name] = m.Value
@@ -346,10 +346,10 @@ func metricMap(ms []trimtab.Metric) map[string]float64 {
 }
 
 // timeLeft assumes that the steps to come take as long as those done.
-func timeLeft(st runs.StageDocument) string {
+func timeLeft(st runs.StageView) string {
 	p := st.Progress
 	if 50*p.Step < p.Steps || p.Steps <= p.Step || st.Seconds <= 0 { // the first steps have the reading of data in them
 		return ""
 	}
-	return seconds(st.Seconds/float64(p.Step)*float64(p.Steps-p.Step)) + " left"
+	return formatSeconds(st.Seconds/float64(p.Step)*float64(p.Steps-p.Step)) + " left"
 }

@@ -13,19 +13,19 @@ import (
 	"github.com/trimtab/trimtab/storage"
 )
 
-func at(status trimtab.RunStatus, stages ...runs.StageDocument) runs.Document {
-	return runs.Document{ID: "abcdefghij", Name: "x", Status: status, Stages: stages, Next: "something to do"}
+func at(status trimtab.RunStatus, stages ...runs.StageView) runs.View {
+	return runs.View{ID: "abcdefghij", Name: "x", Status: status, Stages: stages, Next: "something to do"}
 }
 
 func TestPlainFollower(t *testing.T) {
 	var out bytes.Buffer
-	p := &plain{w: &out, seen: map[string]seenStage{}}
-	queued := runs.StageDocument{Name: "ppo", Kind: "ppo", Status: trimtab.AttemptQueued}
-	running := runs.StageDocument{Name: "ppo", Kind: "ppo", Status: trimtab.AttemptRunning, Attempt: 1, Seconds: 10,
+	p := &progressLines{w: &out, seen: map[string]shownStage{}}
+	queued := runs.StageView{Name: "ppo", Kind: "ppo", Status: trimtab.AttemptQueued}
+	running := runs.StageView{Name: "ppo", Kind: "ppo", Status: trimtab.AttemptRunning, Attempt: 1, Seconds: 10,
 		Progress: &storage.Progress{Step: 5, Steps: 20, Phase: "ppo", TokensPerSecond: 12345,
 			Metrics: []trimtab.Metric{{Name: "objective/scores", Value: .5}, {Name: "objective/kl", Value: 1.25}}}}
-	done := runs.StageDocument{Name: "ppo", Kind: "ppo", Status: trimtab.AttemptCompleted, Attempt: 1, Step: 20, Steps: 20, Seconds: 40, Metrics: map[string]float64{"objective/kl": 2}}
-	for _, doc := range []runs.Document{
+	done := runs.StageView{Name: "ppo", Kind: "ppo", Status: trimtab.AttemptCompleted, Attempt: 1, Step: 20, Steps: 20, Seconds: 40, Metrics: map[string]float64{"objective/kl": 2}}
+	for _, doc := range []runs.View{
 		at(trimtab.RunQueued, queued), at(trimtab.RunRunning, running), at(trimtab.RunRunning, running),
 		at(trimtab.RunWaiting, running), at(trimtab.RunRunning, running), at(trimtab.RunCompleted, done),
 	} {
@@ -44,8 +44,8 @@ ppo        completed 20/20  40s  KL 2
 // A warning is told once an attempt, while the stage goes on.
 func TestWarningsAreToldOnce(t *testing.T) {
 	var out bytes.Buffer
-	p := &plain{w: &out, seen: map[string]seenStage{}}
-	st := runs.StageDocument{Name: "ppo", Kind: "ppo", Status: trimtab.AttemptRunning, Attempt: 1, Warnings: []string{"ppo: only 3 %"}}
+	p := &progressLines{w: &out, seen: map[string]shownStage{}}
+	st := runs.StageView{Name: "ppo", Kind: "ppo", Status: trimtab.AttemptRunning, Attempt: 1, Warnings: []string{"ppo: only 3 %"}}
 	p.update(at(trimtab.RunRunning, st))
 	st.Warnings = []string{"ppo: only 2 %"}
 	p.update(at(trimtab.RunRunning, st))
@@ -63,20 +63,20 @@ func TestWarningsAreToldOnce(t *testing.T) {
 // What of a stage's data is cut or left out is told once an attempt, and by show; what is read whole is not.
 func TestCutDataIsToldOnce(t *testing.T) {
 	const demos, prompts = "data of sft: 2 of 11 demonstrations read; 9 left out (the prompt fills the context)", "data of ppo: 5 of 6 prompts read; 1 left out (too little room for an answer)"
-	sft := runs.StageDocument{Name: "sft", Kind: "sft", Status: trimtab.AttemptRunning, Attempt: 1,
+	sft := runs.StageView{Name: "sft", Kind: "sft", Status: trimtab.AttemptRunning, Attempt: 1,
 		Data: []trimtab.Fit{{Items: "demonstrations", Kept: 2, LeftOut: 9}, {Items: "text", Kept: 3, Cut: 3}}}
-	ppo := runs.StageDocument{Name: "ppo", Kind: "ppo", Status: trimtab.AttemptQueued}
+	ppo := runs.StageView{Name: "ppo", Kind: "ppo", Status: trimtab.AttemptQueued}
 	var out bytes.Buffer
-	p, told := &plain{w: &out, seen: map[string]seenStage{}}, map[string]bool{}
-	tellFits(p, at(trimtab.RunRunning, sft, ppo), told)
+	p, told := &progressLines{w: &out, seen: map[string]shownStage{}}, map[string]bool{}
+	noteDataFits(p, at(trimtab.RunRunning, sft, ppo), told)
 	ppo.Data = []trimtab.Fit{{Items: "prompts", Kept: 5, LeftOut: 1}}
-	tellFits(p, at(trimtab.RunRunning, sft, ppo), told)
-	tellFits(p, at(trimtab.RunRunning, sft, ppo), told)
+	noteDataFits(p, at(trimtab.RunRunning, sft, ppo), told)
+	noteDataFits(p, at(trimtab.RunRunning, sft, ppo), told)
 	if got := out.String(); got != demos+"\n"+prompts+"\n" {
 		t.Errorf("told:\n%s", got)
 	}
 	sft.Attempt = 2
-	tellFits(p, at(trimtab.RunRunning, sft, ppo), told)
+	noteDataFits(p, at(trimtab.RunRunning, sft, ppo), told)
 	if got := out.String(); got != demos+"\n"+prompts+"\n"+demos+"\n" {
 		t.Errorf("told after another attempt:\n%s", got)
 	}
@@ -86,11 +86,11 @@ func TestCutDataIsToldOnce(t *testing.T) {
 }
 
 func TestTimeLeft(t *testing.T) {
-	st := func(step, steps int, took float64) runs.StageDocument {
-		return runs.StageDocument{Seconds: took, Progress: &storage.Progress{Step: step, Steps: steps}}
+	st := func(step, steps int, took float64) runs.StageView {
+		return runs.StageView{Seconds: took, Progress: &storage.Progress{Step: step, Steps: steps}}
 	}
 	for _, c := range []struct {
-		in   runs.StageDocument
+		in   runs.StageView
 		want string
 	}{{st(0, 100, 1), ""}, {st(1, 100, 1), ""}, {st(50, 100, 60), "1m00s left"}, {st(100, 100, 60), ""}} {
 		if got := timeLeft(c.in); got != c.want {
@@ -101,17 +101,17 @@ func TestTimeLeft(t *testing.T) {
 
 func TestDurations(t *testing.T) {
 	for s, want := range map[float64]string{0.04: "0.0s", 3.21: "3.2s", 59.6: "60s", 65: "1m05s", 7380: "2h03m"} {
-		if got := seconds(s); got != want {
+		if got := formatSeconds(s); got != want {
 			t.Errorf("seconds(%g) = %q, want %q", s, got, want)
 		}
 	}
-	if got := longTime(1e10); got != "317 years" {
+	if got := formatLongTime(1e10); got != "317 years" {
 		t.Errorf("longTime = %q", got)
 	}
-	if got := ago(time.Now().Add(-3 * time.Minute)); got != "3 min ago" {
+	if got := formatAgo(time.Now().Add(-3 * time.Minute)); got != "3 min ago" {
 		t.Errorf("ago = %q", got)
 	}
-	if got := bytesOf(1_234_567); got != "1.23 MB" {
+	if got := formatBytes(1_234_567); got != "1.23 MB" {
 		t.Errorf("bytesOf = %q", got)
 	}
 }
@@ -119,11 +119,11 @@ func TestDurations(t *testing.T) {
 // A run that did not complete says why, each reason once, and exits with 1.
 func TestTrouble(t *testing.T) {
 	missed := trimtab.NewError(trimtab.Invalid, "gate_missed", "do better", "accuracy is 0.5")
-	doc := at(trimtab.RunBlocked, runs.StageDocument{Name: "reward", Error: missed}, runs.StageDocument{Name: "old", Status: trimtab.AttemptStale, Error: trimtab.NewError(trimtab.Invalid, "x", "", "stale trouble")})
+	doc := at(trimtab.RunBlocked, runs.StageView{Name: "reward", Error: missed}, runs.StageView{Name: "old", Status: trimtab.AttemptStale, Error: trimtab.NewError(trimtab.Invalid, "x", "", "stale trouble")})
 	doc.Error = missed
 	var out bytes.Buffer
 	a := &app{out: &out, format: formatTable, settings: &settings{}}
-	if err := a.printOutcomeOf(doc); err != nil {
+	if err := a.printFinalRun(doc); err != nil {
 		t.Fatal(err)
 	}
 	want := "\nrun abcdefghij (x) is blocked\n  why:  accuracy is 0.5\n  hint: do better\n  next: something to do\n"
@@ -139,7 +139,7 @@ func TestTrouble(t *testing.T) {
 }
 
 func TestOutcome(t *testing.T) {
-	doc := at(trimtab.RunCompleted, runs.StageDocument{Name: "collect", Kind: "collect"}, runs.StageDocument{Name: "ppo", Kind: "ppo", Outputs: map[string]trimtab.Digest{"model": trimtab.DigestOf(nil)}})
+	doc := at(trimtab.RunCompleted, runs.StageView{Name: "collect", Kind: "collect"}, runs.StageView{Name: "ppo", Kind: "ppo", Outputs: map[string]trimtab.Digest{"model": trimtab.DigestOf(nil)}})
 	report := `{
 		"ppo": {"gold": 0.75, "length": 9.5, "kl": 1.5}, "base": {"gold": 0.125, "length": 20}, "sft": {"gold": 0.5, "length": 10},
 		"zeta": {"length": 3}, "note": "a word", "judge": "gold", "prompts": 400, "overlap": 0,
@@ -176,7 +176,7 @@ func TestGist(t *testing.T) {
 		"outputs": [{"name": "model", "digest": "` + d + `"}], "metrics": [{"name": "loss", "value": 1}], "plan": {"stages": []}}`
 	short := trimtab.Digest(d).Short()
 	want := "error it broke, outputs model " + short + ", spec " + short + ", status failed, step 8"
-	if got := gist(json.RawMessage(body)); got != want {
+	if got := summarizeBody(json.RawMessage(body)); got != want {
 		t.Errorf("gist = %q, want %q", got, want)
 	}
 }

@@ -18,7 +18,7 @@ type gcDocument struct {
 	DryRun        bool  `json:"dry_run"`
 	Bytes         int64 `json:"bytes"`
 	BytesRemoved  int64 `json:"bytes_removed"`
-	Files         []looseFile
+	Files         []unreferencedFile
 }
 
 func garbage(t *testing.T, args ...string) (doc gcDocument) {

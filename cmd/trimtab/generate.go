@@ -18,15 +18,15 @@ import (
 	"github.com/trimtab/trimtab/tokenizer"
 )
 
-// sampling are the flags of everything that samples text.
-type sampling struct {
+// samplingFlags are the flags of everything that samples text.
+type samplingFlags struct {
 	temperature, topP float32
 	topK, maxTokens   int
 	seed              uint64
 	greedy, raw       bool
 }
 
-func (o *sampling) register(cmd *cobra.Command) {
+func (o *samplingFlags) register(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.Float32Var(&o.temperature, "temperature", 1, "divide the logits by this")
 	f.IntVar(&o.topK, "top-k", 0, "sample among the k likeliest tokens; 0 is all")
@@ -37,7 +37,7 @@ func (o *sampling) register(cmd *cobra.Command) {
 	f.BoolVar(&o.raw, "raw", false, "continue the prompt's text as it stands, without the template of prompts")
 }
 
-func (o *sampling) check() error {
+func (o *samplingFlags) check() error {
 	switch {
 	case !(o.temperature > 0) || o.temperature > 100:
 		return usagef("give more than 0 and at most 100; --greedy takes the likeliest", "--temperature is %g", o.temperature)
@@ -51,29 +51,29 @@ func (o *sampling) check() error {
 	return nil
 }
 
-// talker generates text from one model.
-type talker struct {
+// responder generates text from one model.
+type responder struct {
 	model  *model.Model
 	tokens *tokenizer.Tokenizer
 	pool   *tensor.Pool
 	pass   *model.Pass
-	o      sampling
+	flags  samplingFlags
 	turn   uint64
 }
 
-func newTalker(m *model.Model, t *tokenizer.Tokenizer, o sampling) (*talker, error) {
+func newResponder(m *model.Model, t *tokenizer.Tokenizer, o samplingFlags) (*responder, error) {
 	if m.Scalar {
 		return nil, trimtab.NewError(trimtab.Invalid, "not_a_language_model", "choose a model of another stage; trimtab model list shows them",
 			"the model has a scalar head: it scores text and writes none")
 	}
 	pool := tensor.NewPool(0)
-	return &talker{model: m, tokens: t, pool: pool, pass: model.NewPass(pool), o: o}, nil
+	return &responder{model: m, tokens: t, pool: pool, pass: model.NewPass(pool), flags: o}, nil
 }
 
-// say samples one response to a prompt.
-func (k *talker) say(prompt string) (generation, error) {
-	ids := dataset.PromptTokens(k.tokens, prompt)
-	if k.o.raw {
+// respond samples one response to a prompt.
+func (k *responder) respond(prompt string) (generation, error) {
+	ids := dataset.EncodePrompt(k.tokens, prompt)
+	if k.flags.raw {
 		ids = append([]int32{k.tokens.BeginOfText()}, k.tokens.Encode(prompt)...)
 	}
 	room := k.model.Config.Context - len(ids)
@@ -82,13 +82,13 @@ func (k *talker) say(prompt string) (generation, error) {
 			"the prompt takes %d tokens and the model's context is %d", len(ids), k.model.Config.Context)
 	}
 	o := model.SampleOptions{
-		Temperature: k.o.temperature, TopK: k.o.topK, TopP: k.o.topP, MaxNew: min(k.o.maxTokens, room),
-		Stop: k.tokens.Ends(), Ban: k.tokens.Ban(),
+		Temperature: k.flags.temperature, TopK: k.flags.topK, TopP: k.flags.topP, MaxNewTokens: min(k.flags.maxTokens, room),
+		StopTokens: k.tokens.StopTokens(), SuppressTokens: k.tokens.SuppressTokens(),
 	}
-	if k.o.greedy {
+	if k.flags.greedy {
 		o.Temperature = 0
 	}
-	s := model.Generate(k.pass, k.model, [][]int32{ids}, o, draw.New(k.o.seed, "generate"), k.turn)[0]
+	s := model.Generate(k.pass, k.model, [][]int32{ids}, o, draw.New(k.flags.seed, "generate"), k.turn)[0]
 	k.turn++
 	return generation{Prompt: prompt, bytes: k.tokens.Decode(s.Tokens), Tokens: s.Tokens, Stopped: s.Stopped}, nil
 }
@@ -112,9 +112,9 @@ func (g generation) document(x trimtab.Digest, seed uint64) generation {
 }
 
 func (a *app) generateCmd() *cobra.Command {
-	var o sampling
+	var o samplingFlags
 	cmd := &cobra.Command{
-		Use: "generate MODEL PROMPT", Short: "sample a response to a prompt", Args: takes(2, 2),
+		Use: "generate MODEL PROMPT", Short: "sample a response to a prompt", Args: argCount(2, 2),
 		Example: `  trimtab generate my-assistant/ppo "What does a fisher make?"
   echo "What does a fisher make?" | trimtab generate my-assistant/ppo - --greedy -o json`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -139,16 +139,16 @@ func (a *app) generateCmd() *cobra.Command {
 }
 
 func (a *app) chatCmd() *cobra.Command {
-	var o sampling
+	var o samplingFlags
 	cmd := &cobra.Command{
-		Use: "chat MODEL", Short: "answer line after line; each line is a prompt of its own", Args: takes(1, 1),
+		Use: "chat MODEL", Short: "answer line after line; each line is a prompt of its own", Args: argCount(1, 1),
 		Example: "  trimtab chat my-assistant/ppo\n  trimtab chat my-assistant/sft --temperature 0.7 < questions.txt",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.check(); err != nil {
 				return err
 			}
 			return a.withStore(cmd, func(ctx context.Context, s *session) error {
-				return a.generate(ctx, s, args[0], o, a.converse)
+				return a.generate(ctx, s, args[0], o, a.chatLoop)
 			})
 		},
 	}
@@ -157,31 +157,31 @@ func (a *app) chatCmd() *cobra.Command {
 }
 
 // generate loads a model and hands prompts to it; each response is printed as it comes.
-func (a *app) generate(ctx context.Context, s *session, ref string, o sampling, prompts func(say func(string) error) error) error {
+func (a *app) generate(ctx context.Context, s *session, ref string, o samplingFlags, prompts func(say func(string) error) error) error {
 	x, m, t, err := loadModel(ctx, s, ref)
 	if err != nil {
 		return err
 	}
-	k, err := newTalker(m, t, o)
+	k, err := newResponder(m, t, o)
 	if err != nil {
 		return err
 	}
 	defer k.pool.Close()
 	return prompts(func(prompt string) error {
-		g, err := k.say(prompt)
+		g, err := k.respond(prompt)
 		if err != nil {
 			return err
 		}
-		if a.documents() {
+		if a.wantsJSON() {
 			return a.printDocument(g.document(x.Digest, o.seed))
 		}
-		_, err = fmt.Fprintln(a.out, cleanLines(string(g.bytes)))
+		_, err = fmt.Fprintln(a.out, escapeText(string(g.bytes)))
 		return err
 	})
 }
 
-// converse reads prompts line by line; what cannot be answered does not end the conversation.
-func (a *app) converse(say func(string) error) error {
+// chatLoop reads prompts line by line; what cannot be answered does not end the conversation.
+func (a *app) chatLoop(say func(string) error) error {
 	_, drawn := terminal(a.out)
 	if drawn {
 		a.note("one prompt a line; an empty line or Ctrl-D ends")
@@ -194,7 +194,7 @@ func (a *app) converse(say func(string) error) error {
 		line, err := lines.ReadString('\n')
 		line = strings.TrimRight(line, "\r\n")
 		if line == "" && (err != nil || drawn) {
-			return eof(err)
+			return ignoreEOF(err)
 		}
 		if line == "" {
 			continue
@@ -206,13 +206,13 @@ func (a *app) converse(say func(string) error) error {
 			a.note("%v", err)
 		}
 		if err != nil {
-			return eof(err)
+			return ignoreEOF(err)
 		}
 	}
 }
 
-// eof turns the end of input into success.
-func eof(err error) error {
+// ignoreEOF turns the end of input into success.
+func ignoreEOF(err error) error {
 	if err == io.EOF {
 		return nil
 	}

@@ -16,13 +16,13 @@ func TestGenerateStopsAtAnyEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	other := plain.Encode("o")[0]
-	words, err := tokenizer.Load(plain.Files(), tokenizer.Claim{File: "config.json", End: []int32{plain.EndOfText(), other}})
+	words, err := tokenizer.Load(plain.Files(), tokenizer.ConfigIDs{File: "config.json", End: []int32{plain.EndOfText(), other}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := model.New(model.Config{Layers: 1, Width: 8, Heads: 2, Context: 64, Vocab: words.Vocab()}, false)
+	m := model.New(model.Config{Layers: 1, Width: 8, Heads: 2, Context: 64, Vocab: words.VocabSize()}, false)
 	m.Init(draw.New(1, "test"))
-	for _, p := range m.Named() {
+	for _, p := range m.NamedParameters() {
 		switch p.Name {
 		case "transformer.wte.weight": // the two ends, each as likely as all other tokens together
 			clear(p.Data)
@@ -33,20 +33,20 @@ func TestGenerateStopsAtAnyEnd(t *testing.T) {
 			p.Data[0] = 1
 		}
 	}
-	k, err := newTalker(m, words, sampling{temperature: 1, topP: 1, maxTokens: 6, seed: 3})
+	k, err := newResponder(m, words, samplingFlags{temperature: 1, topP: 1, maxTokens: 6, seed: 3})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer k.pool.Close()
 	seen := map[int32]int{}
 	for range 60 {
-		g, err := k.say("hello")
+		g, err := k.respond("hello")
 		if err != nil {
 			t.Fatal(err)
 		}
-		at := slices.IndexFunc(g.Tokens, func(id int32) bool { return slices.Contains(words.Ends(), id) })
+		at := slices.IndexFunc(g.Tokens, func(id int32) bool { return slices.Contains(words.StopTokens(), id) })
 		if g.Stopped != (at >= 0) || g.Stopped && at != len(g.Tokens)-1 || !g.Stopped && len(g.Tokens) != 6 {
-			t.Fatalf("%v, stopped %v: the ends are %v", g.Tokens, g.Stopped, words.Ends())
+			t.Fatalf("%v, stopped %v: the ends are %v", g.Tokens, g.Stopped, words.StopTokens())
 		}
 		if g.Stopped {
 			seen[g.Tokens[at]]++

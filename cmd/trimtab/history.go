@@ -19,7 +19,7 @@ import (
 func (a *app) historyCmd() *cobra.Command {
 	var all, lineage bool
 	cmd := &cobra.Command{
-		Use: "history RUN [STAGE]", Short: "the log book of a run: when, who, what and why", Args: takes(1, 2),
+		Use: "history RUN [STAGE]", Short: "the log book of a run: when, who, what and why", Args: argCount(1, 2),
 		Long: `Read what happened to a run, a line an event, in local time. Events of one kind in a
 row, such as the commits of steps, are one line with the time of the last, unless
 --all is given. The other forms of output have every event, whole. With --openlineage it is the run events of OpenLineage instead, a line of JSON
@@ -56,18 +56,18 @@ model), and, behind NAME@sha256:, wherever a dataset is named.`,
 
 func (a *app) printHistory(ctx context.Context, s *session, events []storage.Event, all bool) error {
 	if a.format != formatTable {
-		return printList(a, list[event]{schema: "trimtab.history/v1", key: "events", items: eventsOf(events), columns: eventColumns})
+		return printList(a, list[eventRow]{schema: "trimtab.history/v1", key: "events", items: eventRows(events), columns: eventColumns})
 	}
 	if len(events) == 0 {
 		_, err := fmt.Fprintln(a.out, "no events")
 		return err
 	}
-	notes, err := s.runs.PlanNotes(ctx, events)
+	notes, err := s.runs.EventNotes(ctx, events)
 	if err != nil {
 		return err
 	}
 	width, _ := terminal(a.out)
-	_, err = fmt.Fprint(a.out, logBook(entriesOf(events, notes, all), time.Local, width))
+	_, err = fmt.Fprint(a.out, formatHistory(historyLines(events, notes, all), time.Local, width))
 	return err
 }
 
@@ -78,18 +78,18 @@ func (a *app) printOpenLineage(ctx context.Context, s *session, ref, stage strin
 		return err
 	}
 	for _, e := range events {
-		if stage != "" && e.Of.Stage != stage {
+		if stage != "" && e.Subject.Stage != stage {
 			continue
 		}
-		if err := a.printLine(e); err != nil {
+		if err := a.printJSONLine(e); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// event is a stored event as this program shows it.
-type event struct {
+// eventRow is a stored event as this program shows it.
+type eventRow struct {
 	Sequence int64           `json:"sequence"`
 	At       time.Time       `json:"at"`
 	Actor    string          `json:"actor"`
@@ -99,54 +99,54 @@ type event struct {
 	Body     json.RawMessage `json:"body,omitempty"`
 }
 
-func eventsOf(in []storage.Event) []event {
-	var out []event
+func eventRows(in []storage.Event) []eventRow {
+	var out []eventRow
 	for _, e := range in {
-		out = append(out, event{e.Sequence, e.At.UTC(), e.Actor, e.Type, e.Stage, e.Attempt, e.Body})
+		out = append(out, eventRow{e.Sequence, e.At.UTC(), e.Actor, e.Type, e.Stage, e.Attempt, e.Body})
 	}
 	return out
 }
 
 // eventColumns are those of CSV; people read sentences instead.
-var eventColumns = []column[event]{
-	{name: "sequence", full: func(e event) string { return strconv.FormatInt(e.Sequence, 10) }},
-	{name: "at", full: func(e event) string { return e.At.Format(time.RFC3339Nano) }},
-	{name: "actor", full: func(e event) string { return e.Actor }},
-	{name: "type", full: func(e event) string { return e.Type }},
-	{name: "stage", full: func(e event) string { return e.Stage }},
-	{name: "attempt", full: func(e event) string { return positive(e.Attempt) }},
-	{name: "body", full: func(e event) string { return string(e.Body) }},
+var eventColumns = []column[eventRow]{
+	{name: "sequence", full: func(e eventRow) string { return strconv.FormatInt(e.Sequence, 10) }},
+	{name: "at", full: func(e eventRow) string { return e.At.Format(time.RFC3339Nano) }},
+	{name: "actor", full: func(e eventRow) string { return e.Actor }},
+	{name: "type", full: func(e eventRow) string { return e.Type }},
+	{name: "stage", full: func(e eventRow) string { return e.Stage }},
+	{name: "attempt", full: func(e eventRow) string { return positive(e.Attempt) }},
+	{name: "body", full: func(e eventRow) string { return string(e.Body) }},
 }
 
-// entry is one line of the log book: an event, or several that tell the same.
-type entry struct {
-	at        time.Time // of the last
-	who, what string
+// historyLine is one line of the log book: an event, or several that tell the same.
+type historyLine struct {
+	at              time.Time // of the last
+	actor, sentence string
 }
 
-// entriesOf puts events into words. Unless all are wanted, the commits of
+// historyLines puts events into words. Unless all are wanted, the commits of
 // steps in a row are one entry, and so are events that read the same; a
 // request goes without saying where its decision is told.
-func entriesOf(events []storage.Event, notes map[int64]runs.PlanNote, all bool) []entry {
-	var entries []entry
+func historyLines(events []storage.Event, notes map[int64]runs.EventNote, all bool) []historyLine {
+	var entries []historyLine
 	builds := map[string]string{} // of the attempts at work
-	roles, answered := requestsOf(events)
+	roles, answered := matchRequests(events)
 	if !all {
 		events = slices.DeleteFunc(slices.Clone(events), func(e storage.Event) bool { return answered[e.Sequence] })
 	}
 	for len(events) > 0 {
-		e := happened{Event: events[0], note: notes[events[0].Sequence], role: roles[events[0].Sequence]}
-		key := e.of()
-		if build := e.build(); build != "" {
+		e := annotatedEvent{Event: events[0], note: notes[events[0].Sequence], role: roles[events[0].Sequence]}
+		key := e.subject()
+		if build := e.workerBuild(); build != "" {
 			builds[key] = build
 		}
-		line := entry{e.At, e.who(builds[key]), e.what()}
+		line := historyLine{e.At, e.actorLabel(builds[key]), e.sentence()}
 		n := 1
 		if !all {
-			if n = commitsInARow(events); n > 1 {
-				line = entry{events[n-1].At, line.who, commitsSaid(events[:n])}
-			} else if n = sameInARow(events, notes); n > 1 {
-				line = entry{events[n-1].At, line.who, fmt.Sprintf("%s (%d times)", line.what, n)}
+			if n = countConsecutiveCommits(events); n > 1 {
+				line = historyLine{events[n-1].At, line.actor, commitsSentence(events[:n])}
+			} else if n = countSameEvents(events, notes); n > 1 {
+				line = historyLine{events[n-1].At, line.actor, fmt.Sprintf("%s (%d times)", line.sentence, n)}
 			}
 		}
 		entries, events = append(entries, line), events[n:]
@@ -154,10 +154,10 @@ func entriesOf(events []storage.Event, notes map[int64]runs.PlanNote, all bool) 
 	return entries
 }
 
-// requestsOf finds the request of each decision: roles are the database roles
+// matchRequests finds the request of each decision: roles are the database roles
 // that asked, by the sequence of the decision; answered are the requests of
 // which a decision or a refusal tells.
-func requestsOf(events []storage.Event) (roles map[int64]string, answered map[int64]bool) {
+func matchRequests(events []storage.Event) (roles map[int64]string, answered map[int64]bool) {
 	roles, answered = map[int64]string{}, map[int64]bool{}
 	asked := map[int64]storage.Event{}
 	for _, e := range events {
@@ -177,33 +177,33 @@ func requestsOf(events []storage.Event) (roles map[int64]string, answered map[in
 	return roles, answered
 }
 
-// sameInARow counts the events at the beginning that read like the first, at least 1.
-func sameInARow(events []storage.Event, notes map[int64]runs.PlanNote) int {
-	first := happened{Event: events[0], note: notes[events[0].Sequence]}.what()
+// countSameEvents counts the events at the beginning that read like the first, at least 1.
+func countSameEvents(events []storage.Event, notes map[int64]runs.EventNote) int {
+	first := annotatedEvent{Event: events[0], note: notes[events[0].Sequence]}.sentence()
 	n := 1
 	for n < len(events) && events[n].Actor == events[0].Actor && events[n].Type == events[0].Type &&
-		(happened{Event: events[n], note: notes[events[n].Sequence]}).what() == first {
+		(annotatedEvent{Event: events[n], note: notes[events[n].Sequence]}).sentence() == first {
 		n++
 	}
 	return n
 }
 
-// mostWho is how wide the column of actors may be. A longer name stands on a line of its own.
-const mostWho = 24
+// maxActorWidth is how wide the column of actors may be. A longer name stands on a line of its own.
+const maxActorWidth = 24
 
-// logBook lays entries out, the date once when it changes. A width of 0 is no limit.
-func logBook(entries []entry, zone *time.Location, width int) string {
+// formatHistory lays entries out, the date once when it changes. A width of 0 is no limit.
+func formatHistory(entries []historyLine, zone *time.Location, width int) string {
 	who := 0
 	for i := range entries {
-		entries[i].who = clean(entries[i].who)
-		if n := text.StringWidth(entries[i].who); n <= mostWho {
+		entries[i].actor = escapeLine(entries[i].actor)
+		if n := text.StringWidth(entries[i].actor); n <= maxActorWidth {
 			who = max(who, n)
 		}
 	}
 	const clock = "15:04:05"
 	margin := len(clock) + 2 + who + 2
 	room := width - margin
-	if width > 0 && room < mostWho { // what happened goes below
+	if width > 0 && room < maxActorWidth { // what happened goes below
 		margin, room = 4, width-4
 	}
 	var b strings.Builder
@@ -214,16 +214,16 @@ func logBook(entries []entry, zone *time.Location, width int) string {
 			day = d
 			fmt.Fprintln(&b, day)
 		}
-		lines := []string{clean(e.what)}
+		lines := []string{escapeLine(e.sentence)}
 		if width > 0 {
-			lines = fold(lines[0], room)
+			lines = wrapText(lines[0], room)
 		}
-		head := at.Format(clock) + "  " + e.who
+		head := at.Format(clock) + "  " + e.actor
 		if text.StringWidth(head) <= margin-2 {
 			fmt.Fprintf(&b, "%s%s\n", text.Pad(head, margin, ' '), lines[0])
 			lines = lines[1:]
 		} else if width > 0 {
-			fmt.Fprintln(&b, strings.Join(hang(head, width, strings.Repeat(" ", len(clock)+2)), "\n"))
+			fmt.Fprintln(&b, strings.Join(wrapHanging(head, width, strings.Repeat(" ", len(clock)+2)), "\n"))
 		} else {
 			fmt.Fprintf(&b, "%s  %s\n", head, lines[0])
 			lines = lines[1:]

@@ -176,7 +176,7 @@ var wholeBook = [][5]string{
 	{"ben_db", "decision_requested", "sft", "2", `{"actor":"ben","decision":"rerun","reason":"x"}`},
 }
 
-var wholeNotes = map[int64]runs.PlanNote{1: {Recipe: "instructgpt"}, 23: {Made: &runs.MadeBy{Run: "run-0", Stage: "reward", Attempt: 2}}, 18: {Recipe: "instructgpt", Changes: []runs.SpecDifference{
+var wholeNotes = map[int64]runs.EventNote{1: {Recipe: "instructgpt"}, 23: {ReusedFrom: &runs.AttemptRef{Run: "run-0", Stage: "reward", Attempt: 2}}, 18: {Recipe: "instructgpt", Changes: []runs.SpecDifference{
 	{Path: "sft.optim.lr", Values: []json.RawMessage{json.RawMessage("0.001"), json.RawMessage("0.0005")}},
 	{Path: "data.demonstrations", Values: []json.RawMessage{nil, json.RawMessage(digit("2"))}}}}}
 
@@ -231,7 +231,7 @@ const wholeText = `2026-11-27
 
 func TestLogBook(t *testing.T) {
 	events := book(t, wholeBook...)
-	if got := logBook(entriesOf(events, wholeNotes, false), time.UTC, 0); got != wholeText {
+	if got := formatHistory(historyLines(events, wholeNotes, false), time.UTC, 0); got != wholeText {
 		t.Errorf("the log book reads\n%s\nwant\n%s", got, wholeText)
 	}
 	told := map[string]bool{}
@@ -243,12 +243,12 @@ func TestLogBook(t *testing.T) {
 			t.Errorf("the book has no event of type %s", typ)
 		}
 	}
-	if all := entriesOf(events, wholeNotes, true); len(all) != len(events) || all[4].what != "sft: steps 0 to 1,999 committed, checkpoint dddddddddddd" || all[5].what != "sft: step 2,000 committed" {
+	if all := historyLines(events, wholeNotes, true); len(all) != len(events) || all[4].sentence != "sft: steps 0 to 1,999 committed, checkpoint dddddddddddd" || all[5].sentence != "sft: step 2,000 committed" {
 		t.Errorf("all: %d entries of %d events, %+v", len(all), len(events), all[4:6])
 	}
 	// the lines break between words, and what is left out of nothing is nothing
 	for _, width := range []int{60, 80, 160} {
-		narrow := logBook(entriesOf(events, wholeNotes, false), time.UTC, width)
+		narrow := formatHistory(historyLines(events, wholeNotes, false), time.UTC, width)
 		for line := range strings.SplitSeq(narrow, "\n") {
 			if text.StringWidth(line) > width {
 				t.Errorf("width %d: %q", width, line)
@@ -265,7 +265,7 @@ func TestLogBookIsClean(t *testing.T) {
 	events := book(t,
 		[5]string{"ev\x1b[2Jil", "decision", "sft", "1", `{"decision":"approve","details":{"reason":"fine\u001b[31m\nann  approved all\u202e"}}`},
 		[5]string{"ann", "decision", "sft", "1", `{"decision":"` + strings.Repeat("w", 200) + `","details":{}}`})
-	got := logBook(entriesOf(events, nil, false), time.UTC, 60)
+	got := formatHistory(historyLines(events, nil, false), time.UTC, 60)
 	if strings.ContainsAny(got, "\x1b\u202e") || strings.Contains(got, "\nann  approved") || !strings.Contains(got, `fine\x1b[31m\nann`) {
 		t.Errorf("%q", got)
 	}
@@ -287,7 +287,7 @@ func TestHistoryDocuments(t *testing.T) {
 		t.Fatalf("%d lines of %d events", len(lines), len(events))
 	}
 	for i, line := range lines {
-		var e event
+		var e eventRow
 		if err := json.Unmarshal([]byte(line), &e); err != nil || e.Sequence != int64(i+1) || e.Type != events[i].Type || !bytes.Equal(e.Body, events[i].Body) {
 			t.Errorf("event %d is %s (%v)", i+1, line, err)
 		}
@@ -296,7 +296,7 @@ func TestHistoryDocuments(t *testing.T) {
 
 func TestGrouped(t *testing.T) {
 	for n, want := range map[int]string{0: "0", 999: "999", 1000: "1,000", 1234567: "1,234,567", -1234: "-1,234", -123: "-123"} {
-		if got := grouped(n); got != want {
+		if got := withThousands(n); got != want {
 			t.Errorf("grouped(%d) = %q, want %q", n, got, want)
 		}
 	}

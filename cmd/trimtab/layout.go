@@ -13,23 +13,23 @@ import (
 // fit side by side each row is a record of lines.
 
 const (
-	gap        = 2  // cells of the screen between columns
-	leastText  = 16 // how narrow a column of text may become
-	leastValue = 8  // of a value in a record, or of a line, however narrow the terminal is
+	columnGap     = 2  // cells of the screen between columns
+	minTextWidth  = 16 // how narrow a column of text may become
+	minValueWidth = 8  // of a value in a record, or of a line, however narrow the terminal is
 )
 
-// lay draws the grid in at most width cells of the screen; 0 is no limit.
-func (g grid) lay(width int) string {
+// render draws the grid in at most width cells of the screen; 0 is no limit.
+func (g grid) render(width int) string {
 	natural := g.widths(text.StringWidth)
-	if width <= 0 || screenWidth(natural) <= width {
+	if width <= 0 || tableWidth(natural) <= width {
 		return g.String()
 	}
-	least := g.widths(leastOf)
-	if screenWidth(least) > width {
+	least := g.widths(minCellWidth)
+	if tableWidth(least) > width {
 		return g.records(width)
 	}
 	widths := slices.Clone(natural)
-	for screenWidth(widths) > width {
+	for tableWidth(widths) > width {
 		widest := -1 // of those that can give way
 		for i, w := range widths {
 			if w > least[i] && (widest < 0 || w > widths[widest]) {
@@ -38,25 +38,25 @@ func (g grid) lay(width int) string {
 		}
 		widths[widest]--
 	}
-	return g.folded(widths).String()
+	return g.wrapped(widths).String()
 }
 
-func screenWidth(widths []int) int {
-	n := -gap
+func tableWidth(widths []int) int {
+	n := -columnGap
 	for _, w := range widths {
-		n += w + gap
+		n += w + columnGap
 	}
 	return n
 }
 
-// leastOf is how narrow a cell may become: as wide as its longest word, and
+// minCellWidth is how narrow a cell may become: as wide as its longest word, and
 // not so narrow that a sentence becomes a column of words.
-func leastOf(cell string) int {
+func minCellWidth(cell string) int {
 	longest := 0
 	for _, word := range strings.Fields(cell) {
 		longest = max(longest, text.StringWidth(word))
 	}
-	return max(longest+text.StringWidth(indentOf(cell)), min(text.StringWidth(cell), leastText))
+	return max(longest+text.StringWidth(indentOf(cell)), min(text.StringWidth(cell), minTextWidth))
 }
 
 // widths is the largest measure of the cells of each column, its head among them.
@@ -70,12 +70,12 @@ func (g grid) widths(measure func(string) int) []int {
 	return widths
 }
 
-// folded is the grid with line feeds in the cells that are wider than their column.
-func (g grid) folded(widths []int) grid {
+// wrapped is the grid with line feeds in the cells that are wider than their column.
+func (g grid) wrapped(widths []int) grid {
 	fit := func(row []string) []string {
 		out := make([]string, len(row))
 		for i, cell := range row {
-			out[i] = strings.Join(hang(cell, widths[i], indentOf(cell)), "\n")
+			out[i] = strings.Join(wrapHanging(cell, widths[i], indentOf(cell)), "\n")
 		}
 		return out
 	}
@@ -101,12 +101,12 @@ func (g grid) records(width int) string {
 			if cell == "" {
 				continue
 			}
-			for j, line := range fold(strings.TrimSpace(cell), max(width-label-gap, leastValue)) {
+			for j, line := range wrapText(strings.TrimSpace(cell), max(width-label-columnGap, minValueWidth)) {
 				head := ""
 				if j == 0 {
 					head = g.head[i]
 				}
-				b.WriteString(strings.TrimRight(text.Pad(head, label, ' ')+strings.Repeat(" ", gap)+line, " ") + "\n")
+				b.WriteString(strings.TrimRight(text.Pad(head, label, ' ')+strings.Repeat(" ", columnGap)+line, " ") + "\n")
 			}
 		}
 	}
@@ -115,10 +115,10 @@ func (g grid) records(width int) string {
 
 func indentOf(s string) string { return s[:len(s)-len(strings.TrimLeft(s, " "))] }
 
-// fold breaks s at spaces into lines of at most width cells; a longer word is
+// wrapText breaks s at spaces into lines of at most width cells; a longer word is
 // broken anywhere. Nothing is lost but the spaces at the breaks.
-func fold(s string, width int) []string {
-	width = max(width, leastValue)
+func wrapText(s string, width int) []string {
+	width = max(width, minValueWidth)
 	var lines []string
 	for text.StringWidth(s) > width {
 		used, end, space := 0, 0, -1
@@ -146,19 +146,19 @@ func fold(s string, width int) []string {
 	return append(lines, s)
 }
 
-// hang is fold with an indent before all lines but the first.
-func hang(s string, width int, indent string) []string {
+// wrapHanging is fold with an indent before all lines but the first.
+func wrapHanging(s string, width int, indent string) []string {
 	if text.StringWidth(s) <= width {
 		return []string{s}
 	}
-	rest := max(width-text.StringWidth(indent), leastValue)
-	first := fold(s, width)
+	rest := max(width-text.StringWidth(indent), minValueWidth)
+	first := wrapText(s, width)
 	lines := []string{first[0]}
 	if len(first) == 1 {
 		return lines
 	}
 	left := strings.TrimLeft(s[len(first[0]):], " ")
-	for _, line := range fold(left, rest) {
+	for _, line := range wrapText(left, rest) {
 		lines = append(lines, indent+line)
 	}
 	return lines
@@ -168,7 +168,7 @@ func hang(s string, width int, indent string) []string {
 func (a *app) printText(line, indent string) {
 	lines := []string{line}
 	if width, ok := terminal(a.out); ok {
-		lines = hang(line, width, indent)
+		lines = wrapHanging(line, width, indent)
 	}
 	_, _ = io.WriteString(a.out, strings.Join(lines, "\n")+"\n") // as fmt.Fprintln elsewhere: who stopped reading is told by the next write that matters
 }

@@ -111,16 +111,16 @@ func whole(t *testing.T, columns int, got, plain string) {
 }
 
 // shownRun is a run with something long in every place.
-func shownRun() runs.Document {
+func shownRun() runs.View {
 	digest := trimtab.DigestOf([]byte("x"))
 	doc := at(trimtab.RunCompleted,
-		runs.StageDocument{Name: "pretrain", Kind: "pretrain", Attempt: 1, Status: trimtab.AttemptReused, ReusedFrom: &runs.MadeBy{Run: "nnapr366ra", Stage: "pretrain", Attempt: 2}, Outputs: map[string]trimtab.Digest{"model": digest}},
-		runs.StageDocument{Name: "collect", Kind: "collect", Attempt: 1, Status: trimtab.AttemptCompleted, Step: 8, Steps: 8, Seconds: 61},
-		runs.StageDocument{Name: "reward", Kind: "reward", Attempt: 1, Status: trimtab.AttemptCompleted, Step: 100, Steps: 100, Seconds: 148.4, Outputs: map[string]trimtab.Digest{"model": digest},
+		runs.StageView{Name: "pretrain", Kind: "pretrain", Attempt: 1, Status: trimtab.AttemptReused, ReusedFrom: &runs.AttemptRef{Run: "nnapr366ra", Stage: "pretrain", Attempt: 2}, Outputs: map[string]trimtab.Digest{"model": digest}},
+		runs.StageView{Name: "collect", Kind: "collect", Attempt: 1, Status: trimtab.AttemptCompleted, Step: 8, Steps: 8, Seconds: 61},
+		runs.StageView{Name: "reward", Kind: "reward", Attempt: 1, Status: trimtab.AttemptCompleted, Step: 100, Steps: 100, Seconds: 148.4, Outputs: map[string]trimtab.Digest{"model": digest},
 			Metrics: map[string]float64{"loss": .51234, "eval_loss": .61234, "accuracy": .71234, "held_out/accuracy": .68834, "held_out/longer_wins": .521}},
-		runs.StageDocument{Name: "ppo", Kind: "ppo", Attempt: 12, Status: trimtab.AttemptFailed, Step: 7, Steps: 32, Seconds: 7380,
+		runs.StageView{Name: "ppo", Kind: "ppo", Attempt: 12, Status: trimtab.AttemptFailed, Step: 7, Steps: 32, Seconds: 7380,
 			Error: trimtab.NewError(trimtab.Invalid, "x", "lower the learning rate, or look at the data of this step", "step 7: metric loss/policy_avg is NaN")})
-	doc.Models = []runs.ModelDocument{{Name: "base", Stage: "pretrain", Digest: digest}}
+	doc.Models = []runs.ModelView{{Name: "base", Stage: "pretrain", Digest: digest}}
 	doc.Next = "mend the cause, then `trimtab rerun abcdefghij ppo` (with --set key=value or --data NAME where that is the cure), or `trimtab cancel abcdefghij`"
 	doc.Reason = strings.Repeat("because it seemed right ", 12)
 	doc.Evaluation = map[string]any{
@@ -157,13 +157,13 @@ func TestShowFitsEveryTerminal(t *testing.T) {
 }
 
 func TestListsFitEveryTerminal(t *testing.T) {
-	items := []runs.Summary{
+	items := []runs.RunSummary{
 		{ID: "abcdefghij", Name: "first", Status: trimtab.RunBlocked, Seed: 9007199254740991, Stage: "evaluate", CreatedAt: time.Now().Add(-time.Hour), Seconds: 7380,
 			Next: "`trimtab rerun abcdefghij reward --set …` for a better one, or `trimtab approve abcdefghij reward --reason …` to go on with it"},
 		{ID: "bcdefghijk", Name: strings.Repeat("n", trimtab.MostName), Status: trimtab.RunCompleted, Stage: "evaluate", CreatedAt: time.Now().Add(-time.Hour), Seconds: 1},
 	}
 	show := func(a *app) error {
-		return printList(a, list[runs.Summary]{schema: "trimtab.runs/v1", key: "runs", items: items, columns: runColumns})
+		return printList(a, list[runs.RunSummary]{schema: "trimtab.runs/v1", key: "runs", items: items, columns: runColumns})
 	}
 	plain := onTerminal(t, 0, show)
 	for _, columns := range screens {
@@ -185,13 +185,13 @@ func FuzzFold(f *testing.F) {
 		f.Add(s, 12)
 	}
 	f.Fuzz(func(t *testing.T, s string, width int) {
-		s = clean(s)
-		width = leastValue + max(width, 0)%100
-		for _, lines := range [][]string{fold(s, width), hang(s, width, "  ")} {
+		s = escapeLine(s)
+		width = minValueWidth + max(width, 0)%100
+		for _, lines := range [][]string{wrapText(s, width), wrapHanging(s, width, "  ")} {
 			if got, want := strings.ReplaceAll(strings.Join(lines, ""), " ", ""), strings.ReplaceAll(s, " ", ""); got != want {
 				t.Errorf("%q becomes %q", want, got)
 			}
-			if i := slices.IndexFunc(lines, func(l string) bool { return text.StringWidth(l) > max(width, leastValue+2) }); i >= 0 {
+			if i := slices.IndexFunc(lines, func(l string) bool { return text.StringWidth(l) > max(width, minValueWidth+2) }); i >= 0 {
 				t.Errorf("%d columns: %q", width, lines[i])
 			}
 		}

@@ -18,7 +18,7 @@ import (
 func (a *app) modelLineageCmd() *cobra.Command {
 	var picture string
 	cmd := &cobra.Command{
-		Use: "lineage MODEL", Short: "everything a model came from, back to imported files and people", Args: takes(1, 1),
+		Use: "lineage MODEL", Short: "everything a model came from, back to imported files and people", Args: argCount(1, 1),
 		Long: `Follow a model back through the attempts that made it: their config, seed, numerics
 and code, the models they started from, their data, who imported it from which
 files, who ranked and who demonstrated. With RUN/STAGE the attempts of that run
@@ -79,8 +79,8 @@ var lineageColumns = []column[lineageEdge]{
 	{name: "to_kind", full: func(e lineageEdge) string { return e.to.Kind }},
 	{name: "to_name", full: func(e lineageEdge) string { return e.to.Name }},
 	{name: "to", full: func(e lineageEdge) string { return string(e.To) }},
-	{name: "count", full: func(e lineageEdge) string { return blankZero(e.Count) }},
-	{name: "held_out", full: func(e lineageEdge) string { return blankZero(e.HeldOut) }},
+	{name: "count", full: func(e lineageEdge) string { return blankIfZero(e.Count) }},
+	{name: "held_out", full: func(e lineageEdge) string { return blankIfZero(e.HeldOut) }},
 	{name: "guideline", full: func(e lineageEdge) string { return e.Guideline }},
 }
 
@@ -89,7 +89,7 @@ type lineageEdge struct {
 	from, to papers.Node
 }
 
-func blankZero(n int) string {
+func blankIfZero(n int) string {
 	if n == 0 {
 		return ""
 	}
@@ -109,7 +109,7 @@ func (a *app) printLineage(l papers.Lineage) error {
 		return printCSV(a.out, list[lineageEdge]{items: edges, columns: lineageColumns})
 	}
 	for _, line := range l.Tree() {
-		a.printText(clean(line), belowBranch(line))
+		a.printText(escapeLine(line), belowBranch(line))
 	}
 	return nil
 }
@@ -123,7 +123,7 @@ func belowBranch(line string) string {
 func (a *app) dataUsedByCmd() *cobra.Command {
 	var kind string
 	cmd := &cobra.Command{
-		Use: "used-by WHAT", Short: "the models that data, a person's labels or a file went into", Args: takes(1, 1),
+		Use: "used-by WHAT", Short: "the models that data, a person's labels or a file went into", Args: argCount(1, 1),
 		Long: `List the models that something went into, directly or through other models: a dataset
 (its newest frozen version, or NAME@sha256:…), a labeller, a demonstrator, a model,
 or by its whole digest an item (a ranking, a demonstration, a prompt, a text), a
@@ -133,8 +133,8 @@ needs --as. trimtab model lineage goes the other way.`,
   trimtab data used-by labeller-3
   trimtab data used-by sha256:$(sha256sum demos.jsonl | cut -c1-64) -o json`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if kind != "" && !slices.Contains(runs.Sources, kind) {
-				return usagef("use "+strings.Join(runs.Sources, ", "), "--as is %q", kind)
+			if kind != "" && !slices.Contains(runs.SourceKinds, kind) {
+				return usagef("use "+strings.Join(runs.SourceKinds, ", "), "--as is %q", kind)
 			}
 			return a.withStore(cmd, func(ctx context.Context, s *session) error {
 				u, err := usedBy(ctx, s, args[0], kind)
@@ -145,8 +145,8 @@ needs --as. trimtab model lineage goes the other way.`,
 			})
 		},
 	}
-	cmd.Flags().StringVar(&kind, "as", "", "what it is: "+strings.Join(runs.Sources, ", "))
-	_ = cmd.RegisterFlagCompletionFunc("as", cobra.FixedCompletions(runs.Sources, cobra.ShellCompDirectiveNoFileComp))
+	cmd.Flags().StringVar(&kind, "as", "", "what it is: "+strings.Join(runs.SourceKinds, ", "))
+	_ = cmd.RegisterFlagCompletionFunc("as", cobra.FixedCompletions(runs.SourceKinds, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
@@ -168,16 +168,16 @@ func (a *app) printUses(u runs.Uses) error {
 		return a.printDocument(u)
 	}
 	if a.format == formatTable {
-		fmt.Fprintf(a.out, "%s %s is in %s\n", u.Kind, clean(u.Source), plural(len(u.Models), "model"))
-		for _, h := range u.Held {
-			fmt.Fprintf(a.out, "  through %s@%s: %s of %s%s\n", clean(h.Dataset), h.Version.Short(), plural(h.Items, "item"), h.Kind, heldOut(h.HeldOut))
+		fmt.Fprintf(a.out, "%s %s is in %s\n", u.Kind, escapeLine(u.Source), plural(len(u.Models), "model"))
+		for _, h := range u.Datasets {
+			fmt.Fprintf(a.out, "  through %s@%s: %s of %s%s\n", escapeLine(h.Dataset), h.Version.Short(), plural(h.Items, "item"), h.Kind, heldOut(h.HeldOut))
 		}
 		if len(u.Models) == 0 {
 			return nil
 		}
 		fmt.Fprintln(a.out)
 	}
-	return printList(a, list[runs.UsedModel]{items: u.Models, columns: usedColumns})
+	return printList(a, list[runs.ModelUse]{items: u.Models, columns: usedColumns})
 }
 
 func heldOut(n int) string {
@@ -187,14 +187,14 @@ func heldOut(n int) string {
 	return fmt.Sprintf(", %d held out", n)
 }
 
-var usedColumns = []column[runs.UsedModel]{
-	{name: "digest", full: func(m runs.UsedModel) string { return string(m.Digest) }, short: func(m runs.UsedModel) string { return m.Digest.Short() }},
-	{name: "name", full: func(m runs.UsedModel) string { return m.Name }},
-	{name: "kind", full: func(m runs.UsedModel) string { return m.Kind }},
-	{name: "run", full: func(m runs.UsedModel) string { return m.Run }, short: func(m runs.UsedModel) string { return shortID(m.Run) }},
-	{name: "stage", full: func(m runs.UsedModel) string { return m.Stage }},
-	{name: "steps", full: func(m runs.UsedModel) string { return fmt.Sprint(m.Steps) }, right: true},
-	{name: "items", full: func(m runs.UsedModel) string { return blankZero(m.Items) }, right: true},
-	{name: "held_out", full: func(m runs.UsedModel) string { return blankZero(m.HeldOut) }, right: true},
-	{name: "created_at", full: func(m runs.UsedModel) string { return m.CreatedAt.Format(time.RFC3339) }, short: func(m runs.UsedModel) string { return ago(m.CreatedAt) }},
+var usedColumns = []column[runs.ModelUse]{
+	{name: "digest", full: func(m runs.ModelUse) string { return string(m.Digest) }, short: func(m runs.ModelUse) string { return m.Digest.Short() }},
+	{name: "name", full: func(m runs.ModelUse) string { return m.Name }},
+	{name: "kind", full: func(m runs.ModelUse) string { return m.Kind }},
+	{name: "run", full: func(m runs.ModelUse) string { return m.Run }, short: func(m runs.ModelUse) string { return shortID(m.Run) }},
+	{name: "stage", full: func(m runs.ModelUse) string { return m.Stage }},
+	{name: "steps", full: func(m runs.ModelUse) string { return fmt.Sprint(m.Steps) }, right: true},
+	{name: "items", full: func(m runs.ModelUse) string { return blankIfZero(m.Items) }, right: true},
+	{name: "held_out", full: func(m runs.ModelUse) string { return blankIfZero(m.HeldOut) }, right: true},
+	{name: "created_at", full: func(m runs.ModelUse) string { return m.CreatedAt.Format(time.RFC3339) }, short: func(m runs.ModelUse) string { return formatAgo(m.CreatedAt) }},
 }

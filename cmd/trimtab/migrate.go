@@ -17,7 +17,7 @@ const registerTimeout = 2 * time.Minute
 
 func (a *app) migrateCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "migrate", Short: "make the database and the Temporal namespace ready for this program", Args: takes(0, 0),
+		Use: "migrate", Short: "make the database and the Temporal namespace ready for this program", Args: argCount(0, 0),
 		Long: `Bring the database to this program's schema and make the roles trimtab_app and
 trimtab_auditor, with the passwords of the settings app_password and
 auditor_password. With a Temporal address, register the namespace and its search
@@ -62,14 +62,14 @@ func (a *app) migrate(ctx context.Context) error {
 		}
 		doc.Temporal = true
 	}
-	if a.documents() {
+	if a.wantsJSON() {
 		return a.printDocument(doc)
 	}
 	if doc.Postgres {
 		fmt.Fprintln(a.out, "the database is ready")
 	}
 	if doc.Temporal {
-		fmt.Fprintf(a.out, "the Temporal namespace %s is ready\n", clean(doc.Namespace))
+		fmt.Fprintf(a.out, "the Temporal namespace %s is ready\n", escapeLine(doc.Namespace))
 	}
 	return nil
 }
@@ -78,7 +78,7 @@ func registerNamespace(ctx context.Context, o client.Options) error {
 	ctx, cancel := context.WithTimeout(ctx, registerTimeout)
 	defer cancel()
 	if err := devstack.RegisterNamespace(ctx, o); err != nil {
-		return temporalAway("%w", err)
+		return temporalUnavailable("%w", err)
 	}
 	return nil
 }

@@ -15,16 +15,16 @@ import (
 	"github.com/trimtab/trimtab/storage"
 )
 
-// takeInFlags are the flags of model import.
-type takeInFlags struct {
+// modelImportFlags are the flags of model import.
+type modelImportFlags struct {
 	name          string
 	force, dryRun bool
 }
 
 func (a *app) modelImportCmd() *cobra.Command {
-	var o takeInFlags
+	var o modelImportFlags
 	cmd := &cobra.Command{
-		Use: "import FOLDER", Short: "take in a Hugging Face GPT-2 folder", Args: takes(1, 1),
+		Use: "import FOLDER", Short: "take in a Hugging Face GPT-2 folder", Args: argCount(1, 1),
 		Long: `Take in a folder with config.json, the weights (model.safetensors, in one file or in several)
 and the tokenizer's files, and say what was taken off, left out or turned into something else.
 What cannot be computed here as the folder means it is refused by its name: another
@@ -38,7 +38,7 @@ architecture, another way of cutting text, files that disagree. docs/models.md l
 			if o.name == "" {
 				o.name = filepath.Base(dir)
 			}
-			if err := plainName("the model's name", o.name); err != nil {
+			if err := checkPlainName("the model's name", o.name); err != nil {
 				return err
 			}
 			if strings.Contains(o.name, "/") {
@@ -53,8 +53,8 @@ architecture, another way of cutting text, files that disagree. docs/models.md l
 	return cmd
 }
 
-// takenIn says what was done to take a folder in.
-type takenIn struct {
+// modelImportDocument says what was done to take a folder in.
+type modelImportDocument struct {
 	Folder       string         `json:"folder"`
 	Architecture string         `json:"architecture"`
 	DType        string         `json:"dtype"`
@@ -63,7 +63,7 @@ type takenIn struct {
 	DryRun       bool           `json:"dry_run"`
 }
 
-func (d *takenIn) lines() [][2]string {
+func (d *modelImportDocument) lines() [][2]string {
 	said := "taken in"
 	if d.DryRun {
 		said = "nothing was taken in: this is what would be"
@@ -82,7 +82,7 @@ func (d *takenIn) lines() [][2]string {
 	return lines
 }
 
-func (a *app) importModel(ctx context.Context, s *session, dir string, o takeInFlags) error {
+func (a *app) importModel(ctx context.Context, s *session, dir string, o modelImportFlags) error {
 	if _, err := os.Stat(dir); err != nil {
 		return fileError(dir, err)
 	}
@@ -91,13 +91,13 @@ func (a *app) importModel(ctx context.Context, s *session, dir string, o takeInF
 		return err
 	}
 	var doc modelDocument
-	done := &takenIn{Folder: dir, Architecture: f.Architecture, DType: f.DType, Notes: f.Notes, DryRun: o.dryRun}
+	done := &modelImportDocument{Folder: dir, Architecture: f.Architecture, DType: f.DType, Notes: f.Notes, DryRun: o.dryRun}
 	if o.dryRun {
-		doc, err = wouldImport(ctx, s, f, o, done)
+		doc, err = previewImport(ctx, s, f, o, done)
 	} else {
-		var x runs.Imported
-		if x, err = s.runs.ImportModel(ctx, f, runs.ImportRequest{Name: o.name, Actor: a.actor(), Move: o.force}); err == nil {
-			done.NameBefore = x.Before
+		var x runs.ImportResult
+		if x, err = s.runs.ImportModel(ctx, f, runs.ImportRequest{Name: o.name, Actor: a.actor(), TakeName: o.force}); err == nil {
+			done.NameBefore = x.PreviousOwner
 			doc, err = describe(ctx, s, string(x.Digest))
 		}
 	}
@@ -108,14 +108,14 @@ func (a *app) importModel(ctx context.Context, s *session, dir string, o takeInF
 	return a.printModel(doc)
 }
 
-// wouldImport is the document of an import that is not done.
-func wouldImport(ctx context.Context, s *session, f *checkpoint.Folder, o takeInFlags, done *takenIn) (modelDocument, error) {
+// previewImport is the document of an import that is not done.
+func previewImport(ctx context.Context, s *session, f *checkpoint.Folder, o modelImportFlags, done *modelImportDocument) (modelDocument, error) {
 	var doc modelDocument
 	digest, err := f.Digest()
 	if err != nil {
 		return doc, err
 	}
-	holder, err := s.store.NameHolder(ctx, o.name)
+	holder, err := s.store.NameOwner(ctx, o.name)
 	if err != nil {
 		return doc, err
 	}
@@ -129,7 +129,7 @@ func wouldImport(ctx context.Context, s *session, f *checkpoint.Folder, o takeIn
 	if err != nil {
 		return doc, err
 	}
-	x := artifact{Digest: digest, Kind: runs.KindOf(f), Parameters: int64(len(f.Model.Slab))}
+	x := artifact{Digest: digest, Kind: runs.ArtifactKind(f), Parameters: int64(len(f.Model.Slab))}
 	if known, err := s.store.ResolveArtifact(ctx, string(digest)); err == nil {
 		x = artifactOf(known)
 	}

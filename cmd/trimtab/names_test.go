@@ -16,7 +16,7 @@ import (
 // launched is what came of one process that launched a run.
 type launched struct {
 	code     int
-	doc      runs.Document // on exit code 0
+	doc      runs.View // on exit code 0
 	errs     string
 	attached bool
 }
@@ -53,7 +53,7 @@ func onStack(t *testing.T) {
 	t.Setenv("TRIMTAB_ACTOR", "tester")
 }
 
-func showRun(t *testing.T, ref string) (d runs.Document) {
+func showRun(t *testing.T, ref string) (d runs.View) {
 	t.Helper()
 	code, out, errs := command(t, "", "show", ref, "-o", "json")
 	if err := json.Unmarshal([]byte(out), &d); err != nil || code != 0 {

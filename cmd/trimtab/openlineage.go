@@ -19,90 +19,90 @@ import (
 
 // Bounds of what a worker does to tell OpenLineage events.
 const (
-	lineageQueue    = 256             // notices and lines that wait at the most
-	lineageTimeout  = 3 * time.Second // of one event
-	lineagePause    = 500 * time.Millisecond
-	longestPause    = 5 * time.Minute
-	lineageFarewell = 5 * time.Second // for what is left when the worker ends
+	lineageQueue        = 256             // notices and lines that wait at the most
+	lineageTimeout      = 3 * time.Second // of one event
+	lineagePause        = 500 * time.Millisecond
+	lineageMaxPause     = 5 * time.Minute
+	lineageCloseTimeout = 5 * time.Second // for what is left when the worker ends
 )
 
-// teller tells events beside the work of a worker. Nothing waits for it: what
+// lineagePublisher tells events beside the work of a worker. Nothing waits for it: what
 // does not get through is tried again, and dropped with a warning when too
 // much waits, or when the receiver refuses it.
-type teller struct {
+type lineagePublisher struct {
 	log    *slog.Logger
 	store  *storage.Store
-	events func(ctx context.Context, run string) ([]openlineage.Event, error)
+	events func(ctx context.Context, run string) ([]openlineage.RunEvent, error)
 	send   func(ctx context.Context, line []byte) error
 
-	notices     chan notice
-	stop, ended chan struct{}
+	notices    chan lineageNotice
+	stop, done chan struct{}
 
-	told  map[string]bool // events that were taken up, by run id and type
-	lines [][]byte        // that are to be sent, in this order
+	queued map[string]bool // events that were taken up, by run id and type
+	lines  [][]byte        // that are to be sent, in this order
 }
 
-// notice says that something may have become of an attempt, or of the run itself (0).
-type notice struct {
+// lineageNotice says that something may have become of an attempt, or of the run itself (0).
+type lineageNotice struct {
 	run     string
 	attempt int64
 }
 
-// newTeller starts to tell events to where the setting says. An empty one is nil, which tells nothing.
-func (a *app) newTeller(lg *slog.Logger, s *session) *teller {
+// newLineagePublisher starts to tell events to where the setting says. An empty one is nil, which tells nothing.
+func (a *app) newLineagePublisher(lg *slog.Logger, s *session) *lineagePublisher {
 	target := a.settings.value("openlineage_url")
 	if target == "" {
 		return nil
 	}
-	l := &teller{log: lg, store: s.store, send: senderTo(target), notices: make(chan notice, lineageQueue), stop: make(chan struct{}), ended: make(chan struct{}), told: map[string]bool{},
-		events: func(ctx context.Context, run string) ([]openlineage.Event, error) {
+	l := &lineagePublisher{log: lg, store: s.store, send: lineageSender(target), notices: make(chan lineageNotice, lineageQueue), stop: make(chan struct{}), done: make(chan struct{}), queued: map[string]bool{},
+		events: func(ctx context.Context, run string) ([]openlineage.RunEvent, error) {
 			return s.runs.OpenLineage(ctx, run, a.settings.value("openlineage_namespace"))
 		}}
-	go l.work()
+	go l.loop()
 	return l
 }
 
-// notice takes note without waiting.
-func (l *teller) notice(run string, attempt int64) {
+// lineageNotice takes note without waiting.
+func (l *lineagePublisher) notify(run string, attempt int64) {
 	if l == nil {
 		return
 	}
 	select {
-	case l.notices <- notice{run, attempt}:
+	case l.notices <- lineageNotice{run, attempt}:
 	default:
 		l.log.Warn("OpenLineage: too much waits to be told; `trimtab history --openlineage` has it", "run", run)
 	}
 }
 
-// end tells what is left, for a few seconds.
-func (l *teller) end() {
+// close tells what is left, for a few seconds.
+func (l *lineagePublisher) close() {
 	if l == nil {
 		return
 	}
 	close(l.stop)
 	select {
-	case <-l.ended:
-	case <-time.After(lineageFarewell):
+	case <-l.done:
+	case <-time.After(lineageCloseTimeout):
 		l.log.Warn("OpenLineage: not all was told; `trimtab history --openlineage` has it")
 	}
 }
 
-// work takes up notices and sends what follows from them, one event at a time, until end.
-func (l *teller) work() {
-	defer close(l.ended)
+// costSum takes up notices and sends what follows from them, one event at a time, until end.
+func (l *lineagePublisher) loop() {
+	defer close(l.done)
 	pause := lineagePause
 	var retry <-chan time.Time
 	for {
 		select {
 		case n := <-l.notices:
-			l.take(n)
+			l.collect(n)
 			if retry != nil {
 				continue
 			}
 		case <-retry:
 		case <-l.stop:
 			for len(l.notices) > 0 {
-				l.take(<-l.notices)
+				l.collect(<-l.notices)
 			}
 			l.flush()
 			return
@@ -111,17 +111,17 @@ func (l *teller) work() {
 			pause = lineagePause
 			continue
 		}
-		retry, pause = time.After(pause), min(2*pause, longestPause)
+		retry, pause = time.After(pause), min(2*pause, lineageMaxPause)
 	}
 }
 
 // flush sends lines until one does not get through.
-func (l *teller) flush() (all bool) {
+func (l *lineagePublisher) flush() (all bool) {
 	for len(l.lines) > 0 {
 		ctx, stop := context.WithTimeout(context.Background(), lineageTimeout)
 		err := l.send(ctx, l.lines[0])
 		stop()
-		var refused refusal
+		var refused rejectedError
 		switch {
 		case errors.As(err, &refused):
 			l.log.Warn("OpenLineage: an event was refused and is left out", "error", err)
@@ -134,9 +134,9 @@ func (l *teller) flush() (all bool) {
 	return true
 }
 
-// take adds the events of a notice that were not taken up before: those of the
+// collect adds the events of a notice that were not taken up before: those of the
 // attempt and, since its beginning may have closed the one before, of that.
-func (l *teller) take(n notice) {
+func (l *lineagePublisher) collect(n lineageNotice) {
 	ctx, stop := context.WithTimeout(context.Background(), lineageTimeout)
 	defer stop()
 	var of openlineage.Subject
@@ -154,24 +154,24 @@ func (l *teller) take(n notice) {
 		return
 	}
 	for _, e := range events {
-		if e.Of.Stage == of.Stage && (e.Of.Attempt == of.Attempt || e.Of.Attempt == of.Attempt-1) {
-			l.add(e)
+		if e.Subject.Stage == of.Stage && (e.Subject.Attempt == of.Attempt || e.Subject.Attempt == of.Attempt-1) {
+			l.enqueue(e)
 		}
 	}
 }
 
-// mostTold bounds the memory of a worker that runs for years; what it forgets it may tell twice, which says the same.
-const mostTold = 100_000
+// maxRememberedEvents bounds the memory of a worker that runs for years; what it forgets it may tell twice, which says the same.
+const maxRememberedEvents = 100_000
 
-func (l *teller) add(e openlineage.Event) {
+func (l *lineagePublisher) enqueue(e openlineage.RunEvent) {
 	key := e.Run.RunID + " " + e.EventType
-	if l.told[key] {
+	if l.queued[key] {
 		return
 	}
-	if len(l.told) >= mostTold {
-		clear(l.told)
+	if len(l.queued) >= maxRememberedEvents {
+		clear(l.queued)
 	}
-	l.told[key] = true
+	l.queued[key] = true
 	line, err := marshal(e, "")
 	if err != nil {
 		l.log.Warn("OpenLineage: an event has no JSON", "error", err)
@@ -184,8 +184,8 @@ func (l *teller) add(e openlineage.Event) {
 	l.lines = append(l.lines, line)
 }
 
-// checkLineage refuses what is neither an address nor the full path of a file.
-func checkLineage(target string) error {
+// checkLineageURL refuses what is neither an address nor the full path of a file.
+func checkLineageURL(target string) error {
 	u, err := url.Parse(target)
 	switch {
 	case err != nil:
@@ -198,10 +198,10 @@ func checkLineage(target string) error {
 	return nil
 }
 
-// senderTo sends a line to an address or a file.
-func senderTo(target string) func(ctx context.Context, line []byte) error {
+// lineageSender sends a line to an address or a file.
+func lineageSender(target string) func(ctx context.Context, line []byte) error {
 	u, err := url.Parse(target)
-	if err != nil || u.Scheme == "" || u.Scheme == "file" { // checkLineage has seen it
+	if err != nil || u.Scheme == "" || u.Scheme == "file" { // checkLineageURL has seen it
 		path := target
 		if err == nil && u.Scheme == "file" {
 			path = u.Path
@@ -211,15 +211,15 @@ func senderTo(target string) func(ctx context.Context, line []byte) error {
 	if u.Path == "" || u.Path == "/" {
 		u.Path = "/api/v1/lineage" // where receivers listen
 	}
-	return func(ctx context.Context, line []byte) error { return post(ctx, u.String(), line) }
+	return func(ctx context.Context, line []byte) error { return postLineage(ctx, u.String(), line) }
 }
 
-// refusal is an answer that would be the same the next time.
-type refusal struct{ status string }
+// rejectedError is an answer that would be the same the next time.
+type rejectedError struct{ status string }
 
-func (r refusal) Error() string { return "the answer is " + r.status }
+func (r rejectedError) Error() string { return "the answer is " + r.status }
 
-func post(ctx context.Context, address string, line []byte) error {
+func postLineage(ctx context.Context, address string, line []byte) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, bytes.NewReader(line))
 	if err != nil {
 		return err
@@ -237,5 +237,5 @@ func post(ctx context.Context, address string, line []byte) error {
 	case res.StatusCode >= 500 || res.StatusCode == http.StatusTooManyRequests || res.StatusCode == http.StatusRequestTimeout:
 		return fmt.Errorf("the answer is %s", res.Status)
 	}
-	return refusal{res.Status}
+	return rejectedError{res.Status}
 }

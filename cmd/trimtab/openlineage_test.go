@@ -123,7 +123,7 @@ func TestLineageNeverHoldsARun(t *testing.T) {
 	e := devstacktest.Start(t)
 	dir := quiet(t)
 	r := newReceiver(t, "500", "close", "hang")
-	for key, value := range map[string]string{"DATA": filepath.Join(dir, "data"), "POSTGRES_URL": storagetest.On(t, e.PostgresURL).App,
+	for key, value := range map[string]string{"DATA": filepath.Join(dir, "data"), "POSTGRES_URL": storagetest.URLsOn(t, e.PostgresURL).App,
 		"TEMPORAL_ADDRESS": e.Temporal, "TEMPORAL_NAMESPACE": e.Namespace,
 		"TEMPORAL_TLS_CA": e.TemporalTLS.CA, "TEMPORAL_TLS_CERT": e.TemporalTLS.Cert, "TEMPORAL_TLS_KEY": e.TemporalTLS.Key,
 		"ACTOR": "tester", "OPENLINEAGE_URL": r.URL} {
@@ -171,7 +171,7 @@ func TestLineageNeverHoldsARun(t *testing.T) {
 // soundLineage checks lines of events of the smallest run.
 func soundLineage(t *testing.T, lines string) {
 	t.Helper()
-	var events []openlineagetest.Event
+	var events []openlineagetest.RunEvent
 	for line := range strings.Lines(lines) {
 		e, err := openlineagetest.Parse([]byte(line))
 		if err != nil {
@@ -187,22 +187,22 @@ func soundLineage(t *testing.T, lines string) {
 			t.Errorf("namespace %q", e.Job.Namespace)
 		}
 	}
-	if err := openlineagetest.Whole(events); err != nil {
+	if err := openlineagetest.CheckComplete(events); err != nil {
 		t.Error(err)
 	}
 }
 
 // tellerTo is a lineage that tells made-up events of runs.
-func tellerTo(target string, log io.Writer) *teller {
-	l := &teller{log: slog.New(slog.NewTextHandler(log, nil)), send: senderTo(target), notices: make(chan notice, lineageQueue),
-		stop: make(chan struct{}), ended: make(chan struct{}), told: map[string]bool{},
-		events: func(_ context.Context, run string) ([]openlineage.Event, error) {
+func tellerTo(target string, log io.Writer) *lineagePublisher {
+	l := &lineagePublisher{log: slog.New(slog.NewTextHandler(log, nil)), send: lineageSender(target), notices: make(chan lineageNotice, lineageQueue),
+		stop: make(chan struct{}), done: make(chan struct{}), queued: map[string]bool{},
+		events: func(_ context.Context, run string) ([]openlineage.RunEvent, error) {
 			if run == "away" {
 				return nil, errors.New("no record")
 			}
-			return []openlineage.Event{{EventType: openlineage.Start, Run: openlineage.RunState{RunID: run}}, {EventType: openlineage.Complete, Run: openlineage.RunState{RunID: run}}}, nil
+			return []openlineage.RunEvent{{EventType: openlineage.Start, Run: openlineage.EventRun{RunID: run}}, {EventType: openlineage.Complete, Run: openlineage.EventRun{RunID: run}}}, nil
 		}}
-	go l.work()
+	go l.loop()
 	return l
 }
 
@@ -211,9 +211,9 @@ func TestLineageToAFile(t *testing.T) {
 	for _, target := range []string{path, "file://" + path} {
 		l := tellerTo(target, t.Output())
 		for _, run := range []string{"a", "b", "a"} { // a is told once
-			l.notice(run, 0)
+			l.notify(run, 0)
 		}
-		l.end()
+		l.close()
 	}
 	body, err := os.ReadFile(path)
 	if err != nil || bytes.Count(body, []byte("\n")) != 8 {
@@ -231,9 +231,9 @@ func TestLineageGivesUp(t *testing.T) {
 	var log screen
 	r := newReceiver(t, "400")
 	l := tellerTo(r.URL, &log)
-	l.notice("away", 0)
-	l.notice("a", 0)
-	l.end()
+	l.notify("away", 0)
+	l.notify("a", 0)
+	l.close()
 	if n := r.requests(); n != 2 {
 		t.Errorf("%d requests, want one for each event", n)
 	}
@@ -247,21 +247,21 @@ func TestLineageGivesUp(t *testing.T) {
 	l = tellerTo(r.URL, &log)
 	began := time.Now()
 	for range 10 * lineageQueue {
-		l.notice("b", 0)
+		l.notify("b", 0)
 	}
 	if took := time.Since(began); took > time.Second || !strings.Contains(log.String(), "too much waits") {
 		t.Errorf("%d notices took %s", 10*lineageQueue, took)
 	}
 	r.mend()
-	l.end()
-	(*teller)(nil).notice("c", 0)
-	(*teller)(nil).end()
+	l.close()
+	(*lineagePublisher)(nil).notify("c", 0)
+	(*lineagePublisher)(nil).close()
 }
 
 func TestLineageSetting(t *testing.T) {
 	for target, ok := range map[string]bool{"": true, "http://marquez:5000": true, "https://u:p@host/x": true, "/var/lineage.jsonl": true, "file:///var/lineage.jsonl": true,
 		"lineage.jsonl": false, "localhost:5000": false, "ftp://host/x": false, "http://": false, "file:x": false, "http://[::1": false} {
-		if err := checkLineage(target); (err == nil) != ok {
+		if err := checkLineageURL(target); (err == nil) != ok {
 			t.Errorf("%q: %v", target, err)
 		}
 	}

@@ -12,17 +12,17 @@ import (
 	"github.com/trimtab/trimtab/runs"
 )
 
-// scores are a model's means on held-out prompts.
-type scores struct {
+// modelScores are a model's means on held-out prompts.
+type modelScores struct {
 	Gold, Followed, True, Polite, Concise, Reward, KL, Length, Ended *float64
 }
 
-// outcome is a run's evaluation as people read it.
-type outcome struct {
+// evaluationOutcome is a run's evaluation as people read it.
+type evaluationOutcome struct {
 	names   []string // base, sft, ppo, then the others
-	models  map[string]scores
+	models  map[string]modelScores
 	reward  *rewardAccuracy
-	wins    *struct{ Value, Low, High float64 }
+	winRate *struct{ Value, Low, High float64 }
 	samples []struct {
 		Prompt  string
 		Answers map[string]string
@@ -53,10 +53,10 @@ type rewardAccuracy struct {
 }
 
 // outcomeOf reads the evaluation of a document; it reports false when there is none yet.
-func outcomeOf(doc runs.Document) (outcome, bool) {
-	o := outcome{models: map[string]scores{}}
+func outcomeOf(doc runs.View) (evaluationOutcome, bool) {
+	o := evaluationOutcome{models: map[string]modelScores{}}
 	into := map[string]any{
-		"reward_model": &o.reward, "ppo_over_sft": &o.wins, "samples": &o.samples,
+		"reward_model": &o.reward, "ppo_over_sft": &o.winRate, "samples": &o.samples,
 		"prompts": &o.prompts, "overlap": &o.overlap, "judge": &o.judge,
 	}
 	for name, value := range doc.Evaluation {
@@ -68,18 +68,18 @@ func outcomeOf(doc runs.Document) (outcome, bool) {
 			_ = json.Unmarshal(raw, target) // a report of another shape is shown as far as it goes
 			continue
 		}
-		var s scores
+		var s modelScores
 		if json.Unmarshal(raw, &s) == nil && s.Length != nil {
 			o.models[name] = s
 			o.names = append(o.names, name)
 		}
 	}
-	slices.SortFunc(o.names, byModel)
+	slices.SortFunc(o.names, compareModels)
 	return o, len(o.names) > 0
 }
 
-// byModel puts base, SFT and PPO first, then the others by name.
-func byModel(a, b string) int {
+// compareModels puts base, SFT and PPO first, then the others by name.
+func compareModels(a, b string) int {
 	order := []string{"base", "sft", "ppo"}
 	rank := func(name string) int {
 		if i := slices.Index(order, name); i >= 0 {
@@ -92,14 +92,14 @@ func byModel(a, b string) int {
 
 // printOutcome is the end of a run for people: the models side by side,
 // answers before and after, where everything is, what to type next.
-func (a *app) printOutcome(doc runs.Document) error {
+func (a *app) printOutcome(doc runs.View) error {
 	o, ok := outcomeOf(doc)
 	if ok {
 		fmt.Fprintln(a.out)
 		if err := a.printModels(o); err != nil {
 			return err
 		}
-		a.printTruth(doc, o)
+		a.printCaveats(doc, o)
 		a.printSamples(o)
 	}
 	if doc.Status == trimtab.RunCompleted {
@@ -109,24 +109,24 @@ func (a *app) printOutcome(doc runs.Document) error {
 }
 
 // printModels is the table of models side by side: a row a measure, a column a model.
-func (a *app) printModels(o outcome) error {
+func (a *app) printModels(o evaluationOutcome) error {
 	g := grid{head: append([]string{"on held-out prompts"}, o.names...), right: make([]bool, len(o.names)+1)}
 	for i := range o.names {
 		g.right[i+1] = true
 	}
 	for _, row := range []struct {
 		name, format string
-		of           func(scores) *float64
+		of           func(modelScores) *float64
 	}{
-		{"gold score", "%.3f", func(s scores) *float64 { return s.Gold }},
-		{"  followed the instruction", "%.3f", func(s scores) *float64 { return s.Followed }},
-		{"  true", "%.3f", func(s scores) *float64 { return s.True }},
-		{"  polite", "%.3f", func(s scores) *float64 { return s.Polite }},
-		{"  concise", "%.3f", func(s scores) *float64 { return s.Concise }},
-		{"raw score", "%.2f", func(s scores) *float64 { return s.Reward }},
-		{"KL from SFT, nats", "%.2f", func(s scores) *float64 { return s.KL }},
-		{"length, tokens", "%.1f", func(s scores) *float64 { return s.Length }},
-		{"came to an end", "%.3f", func(s scores) *float64 { return s.Ended }},
+		{"gold score", "%.3f", func(s modelScores) *float64 { return s.Gold }},
+		{"  followed the instruction", "%.3f", func(s modelScores) *float64 { return s.Followed }},
+		{"  true", "%.3f", func(s modelScores) *float64 { return s.True }},
+		{"  polite", "%.3f", func(s modelScores) *float64 { return s.Polite }},
+		{"  concise", "%.3f", func(s modelScores) *float64 { return s.Concise }},
+		{"raw score", "%.2f", func(s modelScores) *float64 { return s.Reward }},
+		{"KL from SFT, nats", "%.2f", func(s modelScores) *float64 { return s.KL }},
+		{"length, tokens", "%.1f", func(s modelScores) *float64 { return s.Length }},
+		{"came to an end", "%.3f", func(s modelScores) *float64 { return s.Ended }},
 	} {
 		cells, some := []string{row.name}, false
 		for _, name := range o.names {
@@ -144,32 +144,32 @@ func (a *app) printModels(o outcome) error {
 	return a.printTable(g)
 }
 
-// printTruth says what the numbers rest on: who labelled, what the reward
+// printCaveats says what the numbers rest on: who labelled, what the reward
 // model has to beat, and what training has not seen.
-func (a *app) printTruth(doc runs.Document, o outcome) {
+func (a *app) printCaveats(doc runs.View, o evaluationOutcome) {
 	say := func(format string, args ...any) { a.printText(fmt.Sprintf(format, args...), "    ") }
 	fmt.Fprintln(a.out)
-	if w := o.wins; w != nil {
+	if w := o.winRate; w != nil {
 		say("PPO's answer beats SFT's by the gold judge on %.1f %% of the prompts (95 %%: %.1f … %.1f)", 100*w.Value, 100*w.Low, 100*w.High)
 	}
 	for _, line := range o.reward.lines() {
 		say("%s", line)
 	}
 	say("overlap: %d of %d held-out prompts are in a training text", o.overlap, o.prompts)
-	if simulated(doc) {
+	if hasSimulatedLabels(doc) {
 		say("the rankings are by simulated labellers, and the gold score is the starter world's own; no person judged these texts")
 	}
 }
 
-// fewGroups is on how many groups an interval is called rough.
-const fewGroups = 10
+// roughGroups is on how many groups an interval is called rough.
+const roughGroups = 10
 
-// between is a 95 % interval over groups, as far as there is one.
-func between(low, high float64, groups int) string {
+// formatInterval is a 95 % interval over groups, as far as there is one.
+func formatInterval(low, high float64, groups int) string {
 	switch {
 	case groups == 1:
 		return "no interval: all of one group"
-	case groups > 1 && groups < fewGroups:
+	case groups > 1 && groups < roughGroups:
 		return fmt.Sprintf("95 %%, rough, of %d groups: %.3f … %.3f", groups, low, high)
 	case groups > 1:
 		return fmt.Sprintf("95 %%, by %d groups: %.3f … %.3f", groups, low, high)
@@ -183,15 +183,15 @@ func (r *rewardAccuracy) lines() (lines []string) {
 		return nil
 	}
 	say := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
-	say("reward model on held-out rankings: accuracy %.3f (%s; %d pairs)", r.Accuracy, between(r.Low, r.High, r.Groups), r.Pairs)
+	say("reward model on held-out rankings: accuracy %.3f (%s; %d pairs)", r.Accuracy, formatInterval(r.Low, r.High, r.Groups), r.Pairs)
 	if r.OverLonger != nil {
-		say("  the longer one wins: %.3f; the reward model is better by %+.3f (%s)", r.LongerWins, *r.OverLonger, between(r.OverLongerLow, r.OverLongerHigh, r.Groups))
+		say("  the longer one wins: %.3f; the reward model is better by %+.3f (%s)", r.LongerWins, *r.OverLonger, formatInterval(r.OverLongerLow, r.OverLongerHigh, r.Groups))
 	} else {
 		say("  the longer one wins: %.3f", r.LongerWins)
 	}
 	switch {
 	case r.HeldOracle != nil:
-		say("  the labellers' mean taste, without their noise: %.3f of the same pairs (%s); a reference, no ceiling", *r.HeldOracle, between(r.HeldOracleLow, r.HeldOracleHigh, r.Groups))
+		say("  the labellers' mean taste, without their noise: %.3f of the same pairs (%s); a reference, no ceiling", *r.HeldOracle, formatInterval(r.HeldOracleLow, r.HeldOracleHigh, r.Groups))
 	case r.OracleAccuracy != 0:
 		say("  the labellers' mean taste, without their noise: %.3f of all pairs, those for training too; a reference, no ceiling", r.OracleAccuracy)
 	}
@@ -204,62 +204,62 @@ func (r *rewardAccuracy) lines() (lines []string) {
 	return lines
 }
 
-// simulated reports whether a stage of the run collected labels, which only simulated labellers give.
-func simulated(doc runs.Document) bool {
-	return slices.ContainsFunc(doc.Stages, func(st runs.StageDocument) bool { return st.Kind == recipes.KindCollect })
+// hasSimulatedLabels reports whether a stage of the run collected labels, which only simulated labellers give.
+func hasSimulatedLabels(doc runs.View) bool {
+	return slices.ContainsFunc(doc.Stages, func(st runs.StageView) bool { return st.Kind == recipes.KindCollect })
 }
 
 // printSamples shows what each model answers to the same prompts.
-func (a *app) printSamples(o outcome) {
+func (a *app) printSamples(o evaluationOutcome) {
 	for _, s := range o.samples {
 		fmt.Fprintln(a.out)
-		a.printText("  "+clean(s.Prompt), "  ")
+		a.printText("  "+escapeLine(s.Prompt), "  ")
 		for _, name := range o.names {
-			text := clean(strings.TrimSpace(s.Answers[name]))
+			text := escapeLine(strings.TrimSpace(s.Answers[name]))
 			if text == "" {
 				text = "(nothing)"
 			}
-			head := fmt.Sprintf("    %-6s ", clean(name))
+			head := fmt.Sprintf("    %-6s ", escapeLine(name))
 			a.printText(head+text, strings.Repeat(" ", len(head)))
 		}
 	}
 }
 
 // printNext says where everything is kept and what to type next.
-func (a *app) printNext(doc runs.Document) {
+func (a *app) printNext(doc runs.View) {
 	id := shortID(doc.ID)
-	fmt.Fprintf(a.out, "\nrun %s (%s) completed in %s\n", id, clean(doc.Name), seconds(doc.Seconds))
+	fmt.Fprintf(a.out, "\nrun %s (%s) completed in %s\n", id, escapeLine(doc.Name), formatSeconds(doc.Seconds))
 	for _, m := range doc.Models {
-		fmt.Fprintf(a.out, "  %-8s %s\n", clean(m.Name), m.Digest)
+		fmt.Fprintf(a.out, "  %-8s %s\n", escapeLine(m.Name), m.Digest)
 	}
-	a.printText(fmt.Sprintf("models and checkpoints are in %s; every ranking, rollout, metric and decision is in Postgres", clean(a.storeFolder())), "  ")
+	a.printText(fmt.Sprintf("models and checkpoints are in %s; every ranking, rollout, metric and decision is in Postgres", escapeLine(a.storeFolder())), "  ")
 	prompt := "…"
 	if o, _ := outcomeOf(doc); len(o.samples) > 0 && !strings.Contains(o.samples[0].Prompt, `"`) {
-		prompt = clean(o.samples[0].Prompt)
+		prompt = escapeLine(o.samples[0].Prompt)
 	}
 	last := lastModel(doc)
 	fmt.Fprintln(a.out, "next:")
 	if last != "" {
-		fmt.Fprintf(a.out, "  trimtab generate %s/%s %q\n", id, clean(last), prompt)
+		fmt.Fprintf(a.out, "  trimtab generate %s/%s %q\n", id, escapeLine(last), prompt)
 	}
 	fmt.Fprintf(a.out, "  trimtab history %s\n", id)
 	if last != "" {
-		fmt.Fprintf(a.out, "  trimtab rerun %s %s %s --dry-run\n  trimtab model export %s/%s ./my-model\n", id, clean(last), tweak(doc, last), id, clean(last))
+		fmt.Fprintf(a.out, "  trimtab rerun %s %s %s --dry-run\n  trimtab model export %s/%s ./my-model\n", id, escapeLine(last), suggestedChange(doc, last), id, escapeLine(last))
 	}
 }
 
-// tweak is a change that is worth trying on a stage.
-func tweak(doc runs.Document, stage string) string {
+// suggestedChange is a change that is worth trying on a stage.
+func suggestedChange(doc runs.View, stage string) string {
 	for _, st := range doc.Stages {
 		if st.Name == stage && st.Kind == recipes.KindPPO {
-			return "--set " + clean(stage) + ".kl_coef=0.05"
+			return "--set " + escapeLine(stage) + ".kl_coef=0.05"
 		}
 	}
 	return "--force"
 }
 
 // lastModel is the stage of the last language model that the run made.
-func lastModel(doc runs.Document) string {
+func lastModel(doc runs.View) string {
 	last := ""
 	for _, st := range doc.Stages {
 		if st.Kind != recipes.KindReward && st.Outputs["model"] != "" {

@@ -59,7 +59,7 @@ func printList[T any](a *app, l list[T]) error {
 		return printOrdered(a.out, doc, l.key)
 	case formatJSONL:
 		for _, item := range l.items {
-			if err := a.printLine(item); err != nil {
+			if err := a.printJSONLine(item); err != nil {
 				return err
 			}
 		}
@@ -71,7 +71,7 @@ func printList[T any](a *app, l list[T]) error {
 		_, err := fmt.Fprintln(a.out, l.empty)
 		return err
 	}
-	return a.printTable(tableOf(l))
+	return a.printTable(gridOf(l))
 }
 
 // printOrdered writes doc with schema first, the scalars in order of name, and the list last.
@@ -103,7 +103,7 @@ func printOrdered(w io.Writer, doc map[string]any, last string) error {
 // printDocument writes one document, indented for json and as one line for jsonl.
 func (a *app) printDocument(doc any) error {
 	if a.format == formatJSONL {
-		return a.printLine(doc)
+		return a.printJSONLine(doc)
 	}
 	b, err := marshal(doc, "  ")
 	if err != nil {
@@ -113,7 +113,7 @@ func (a *app) printDocument(doc any) error {
 	return err
 }
 
-func (a *app) printLine(doc any) error {
+func (a *app) printJSONLine(doc any) error {
 	b, err := marshal(doc, "")
 	if err != nil {
 		return err
@@ -133,8 +133,8 @@ func marshal(v any, indent string) ([]byte, error) {
 	return escapeJSON(bytes.TrimSuffix(b.Bytes(), []byte("\n"))), nil
 }
 
-// documents reports whether the user asked for JSON in either form.
-func (a *app) documents() bool { return a.format == formatJSON || a.format == formatJSONL }
+// wantsJSON reports whether the user asked for JSON in either form.
+func (a *app) wantsJSON() bool { return a.format == formatJSON || a.format == formatJSONL }
 
 func printCSV[T any](w io.Writer, l list[T]) error {
 	c := csv.NewWriter(w)
@@ -152,7 +152,7 @@ func printCSV[T any](w io.Writer, l list[T]) error {
 	row := make([]string, len(cols))
 	for _, item := range l.items {
 		for i, col := range cols {
-			row[i] = neutral(col.full(item))
+			row[i] = escapeFormula(col.full(item))
 		}
 		if err := c.Write(row); err != nil {
 			return err
@@ -162,9 +162,9 @@ func printCSV[T any](w io.Writer, l list[T]) error {
 	return c.Error()
 }
 
-// neutral keeps a spreadsheet from taking a cell for a formula: text that
+// escapeFormula keeps a spreadsheet from taking a cell for a formula: text that
 // begins like one gets an apostrophe in front; numbers stay as they are.
-func neutral(cell string) string {
+func escapeFormula(cell string) string {
 	if cell == "" {
 		return cell
 	}
@@ -187,7 +187,7 @@ type grid struct {
 	rows  [][]string
 }
 
-func tableOf[T any](l list[T]) grid {
+func gridOf[T any](l list[T]) grid {
 	var g grid
 	var cols []column[T]
 	for _, col := range l.columns {
@@ -204,7 +204,7 @@ func tableOf[T any](l list[T]) grid {
 			if show == nil {
 				show = col.full
 			}
-			row[i] = clean(show(item))
+			row[i] = escapeLine(show(item))
 		}
 		g.rows = append(g.rows, row)
 	}
@@ -214,7 +214,7 @@ func tableOf[T any](l list[T]) grid {
 // printTable draws g so that it fits a terminal, whole.
 func (a *app) printTable(g grid) error {
 	width, _ := terminal(a.out)
-	_, err := fmt.Fprintln(a.out, g.lay(width))
+	_, err := fmt.Fprintln(a.out, g.render(width))
 	return err
 }
 
@@ -258,8 +258,8 @@ func (g grid) String() string {
 	return t.Render()
 }
 
-// shorten cuts s to at most width cells of the screen, ending with … when something is lost.
-func shorten(s string, width int) string {
+// truncate cuts s to at most width cells of the screen, ending with … when something is lost.
+func truncate(s string, width int) string {
 	if text.StringWidth(s) <= width {
 		return s
 	}
@@ -279,12 +279,12 @@ func shorten(s string, width int) string {
 	return b.String() + "…"
 }
 
-// number prints a metric: six significant digits for tables, all of them elsewhere.
-func number(v float64) string { return strconv.FormatFloat(v, 'g', 6, 64) }
-func exact(v float64) string  { return strconv.FormatFloat(v, 'g', -1, 64) }
+// formatMetric prints a metric: six significant digits for tables, all of them elsewhere.
+func formatMetric(v float64) string { return strconv.FormatFloat(v, 'g', 6, 64) }
+func formatExact(v float64) string  { return strconv.FormatFloat(v, 'g', -1, 64) }
 
-// count prints 1234567 as 1.2 M.
-func count(n float64) string {
+// tally prints 1234567 as 1.2 M.
+func formatCount(n float64) string {
 	for _, unit := range []struct {
 		size float64
 		name string

@@ -89,20 +89,20 @@ func TestTableFitsTheTerminal(t *testing.T) {
 		},
 	}
 	for _, width := range []int{40, 60, 80, 132} {
-		for _, line := range strings.Split(g.lay(width), "\n") {
+		for _, line := range strings.Split(g.render(width), "\n") {
 			if w := text.StringWidth(line); w > width {
 				t.Errorf("width %d: a line of %d: %q", width, w, line)
 			}
 		}
 	}
-	if got := shorten("abcdef", 4); got != "abc…" {
+	if got := truncate("abcdef", 4); got != "abc…" {
 		t.Errorf("shorten = %q", got)
 	}
 }
 
 func TestCount(t *testing.T) {
 	for n, want := range map[float64]string{12: "12", 1234: "1.23 k", 9e5: "900 k", 1.75e11: "175 G", 3.1e23: "3.1e+05 E"} {
-		if got := count(n); got != want {
+		if got := formatCount(n); got != want {
 			t.Errorf("count(%g) = %q, want %q", n, got, want)
 		}
 	}

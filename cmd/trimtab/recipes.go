@@ -19,7 +19,7 @@ import (
 
 func (a *app) recipesCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "recipes [NAME]", Short: "the run specs that ship with the program", Args: takes(0, 1),
+		Use: "recipes [NAME]", Short: "the run specs that ship with the program", Args: argCount(0, 1),
 		Example: "  trimtab recipes\n  trimtab recipes instructgpt > my-run.yaml",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 1 {
@@ -62,7 +62,7 @@ func (a *app) listRecipes() error {
 
 // printRecipe prints a recipe as it ships, or resolved as a document.
 func (a *app) printRecipe(name string) error {
-	if a.documents() {
+	if a.wantsJSON() {
 		spec, err := recipes.Load(name, recipes.DefaultSize, nil)
 		if err != nil {
 			return err
@@ -81,7 +81,7 @@ func (a *app) planCmd() *cobra.Command {
 	var o specFlags
 	var asYAML bool
 	cmd := &cobra.Command{
-		Use: "plan", Short: "what a run would cost: parameters, FLOPs, memory, disk, time on this machine", Args: takes(0, 0),
+		Use: "plan", Short: "what a run would cost: parameters, FLOPs, memory, disk, time on this machine", Args: argCount(0, 0),
 		Long: `Say what a run of a spec would read and cost, without launching it. Data that the
 spec names is counted where the record is there: what does not fit into the model's
 context is told. What depends on data that is not there yet is unknown.`,
@@ -98,7 +98,7 @@ context is told. What depends on data that is not there yet is unknown.`,
 				}
 				return err
 			}
-			if runs.NeedsRecord(spec) && a.hasRecord() {
+			if runs.NeedsDatabase(spec) && a.hasDatabase() {
 				return a.withStore(cmd, func(ctx context.Context, s *session) error { return a.plan(ctx, s.runs, spec) })
 			}
 			return a.plan(cmd.Context(), runs.New(slog.New(slog.DiscardHandler), nil, nil, nil), spec)
@@ -109,9 +109,9 @@ context is told. What depends on data that is not there yet is unknown.`,
 	return cmd
 }
 
-// hasRecord reports whether there is a record to look names up in: a configured
+// hasDatabase reports whether there is a record to look names up in: a configured
 // database, or an embedded one that was begun.
-func (a *app) hasRecord() bool {
+func (a *app) hasDatabase() bool {
 	if a.settings.value("postgres_url") != "" || a.settings.value("temporal_address") != "" {
 		return true
 	}
@@ -157,10 +157,10 @@ type planStage struct {
 }
 
 // costOf turns an estimate into a document.
-func costOf(cost recipes.Cost, known recipes.Known, spec recipes.Spec, p *pace) planDocument {
+func costOf(cost recipes.Cost, known recipes.Known, spec recipes.Spec, p *speedEstimator) planDocument {
 	doc := planDocument{
 		Schema: "trimtab.plan/v1", Name: spec.Name, Seed: spec.Seed, Numerics: string(spec.Numerics), Parameters: cost.Parameters,
-		Memory: cost.Memory, Disk: cost.Disk, Speed: p.products,
+		Memory: cost.Memory, Disk: cost.Disk, Speed: p.matMulFLOPS,
 	}
 	flops, total, whole := 0., 0., true
 	for i, st := range cost.Stages {
@@ -187,14 +187,14 @@ var planColumns = []column[planStage]{
 	{name: "steps", full: func(s planStage) string { return ifKnown(s.Steps, strconv.Itoa) }, short: func(s planStage) string { return orUnknown(s.Steps, strconv.Itoa) }, right: true},
 	{name: "tokens", full: func(s planStage) string { return ifKnown(s.Tokens, digits) },
 		short: func(s planStage) string {
-			return orUnknown(s.Tokens, func(n int64) string { return count(float64(n)) })
+			return orUnknown(s.Tokens, func(n int64) string { return formatCount(float64(n)) })
 		}, right: true},
-	{name: "flops", full: func(s planStage) string { return ifKnown(s.FLOPs, exact) }, short: func(s planStage) string { return orUnknown(s.FLOPs, count) }, right: true},
+	{name: "flops", full: func(s planStage) string { return ifKnown(s.FLOPs, formatExact) }, short: func(s planStage) string { return orUnknown(s.FLOPs, formatCount) }, right: true},
 	{name: "memory_bytes", full: func(s planStage) string { return fmt.Sprint(s.Memory) }, only: formatCSV},
-	{name: "memory", full: func(s planStage) string { return bytesOf(s.Memory) }, only: formatTable, right: true},
+	{name: "memory", full: func(s planStage) string { return formatBytes(s.Memory) }, only: formatTable, right: true},
 	{name: "disk_bytes", full: func(s planStage) string { return fmt.Sprint(s.Disk) }, only: formatCSV},
-	{name: "disk", full: func(s planStage) string { return bytesOf(s.Disk) }, only: formatTable, right: true},
-	{name: "seconds", full: func(s planStage) string { return ifKnown(s.Seconds, exact) }, short: func(s planStage) string { return orUnknown(s.Seconds, longTime) }, right: true},
+	{name: "disk", full: func(s planStage) string { return formatBytes(s.Disk) }, only: formatTable, right: true},
+	{name: "seconds", full: func(s planStage) string { return ifKnown(s.Seconds, formatExact) }, short: func(s planStage) string { return orUnknown(s.Seconds, formatLongTime) }, right: true},
 }
 
 func digits(n int64) string { return strconv.FormatInt(n, 10) }
@@ -216,11 +216,11 @@ func orUnknown[T any](v *T, print func(T) string) string {
 }
 
 func (a *app) printCost(cost recipes.Cost, known recipes.Known, notes []string, spec recipes.Spec) error {
-	p := newPace(spec.Numerics)
+	p := newSpeedEstimator(spec.Numerics)
 	defer p.close()
 	doc := costOf(cost, known, spec, p)
 	doc.Notes = notes
-	if a.documents() {
+	if a.wantsJSON() {
 		return a.printDocument(doc)
 	}
 	if err := printList(a, list[planStage]{items: doc.Stages, columns: planColumns, empty: "no stages"}); err != nil || a.format == formatCSV {
@@ -230,28 +230,28 @@ func (a *app) printCost(cost recipes.Cost, known recipes.Known, notes []string, 
 	fmt.Fprintln(a.out, p.speeds.sentence())
 	a.printKnown(known, spec)
 	for _, note := range notes {
-		fmt.Fprintln(a.out, clean(note))
+		fmt.Fprintln(a.out, escapeLine(note))
 	}
 	return nil
 }
 
 // printCostSums prints what the whole run takes.
 func (a *app) printCostSums(doc planDocument) {
-	work, unknown := cost(doc)
+	work, unknown := sumCost(doc)
 	fmt.Fprintf(a.out, "\n%s parameters, %s, %s of memory at the most, %s on disk, numerics %s\n",
-		count(float64(doc.Parameters)), flops(work.flops), bytesOf(doc.Memory), bytesOf(doc.Disk), doc.Numerics)
+		formatCount(float64(doc.Parameters)), formatFLOPs(work.flops), formatBytes(doc.Memory), formatBytes(doc.Disk), doc.Numerics)
 	fmt.Fprintf(a.out, "about %s on this machine as it is now, as short trials of the work say (%sFLOP/s in matrix products, %s kernels)\n",
-		longTime(work.seconds), count(doc.Speed), tensor.Implementation())
+		formatLongTime(work.seconds), formatCount(doc.Speed), tensor.Implementation())
 	if len(unknown) > 0 {
-		fmt.Fprintf(a.out, "not counted: %s, which the spec's data decides\n", clean(strings.Join(unknown, ", ")))
+		fmt.Fprintf(a.out, "not counted: %s, which the spec's data decides\n", escapeLine(strings.Join(unknown, ", ")))
 	}
 }
 
-// work is FLOPs and the seconds they take.
-type work struct{ flops, seconds float64 }
+// loop is FLOPs and the seconds they take.
+type costSum struct{ flops, seconds float64 }
 
-// cost sums what is known, and names the stages that are not.
-func cost(doc planDocument) (sum work, unknown []string) {
+// sumCost sums what is known, and names the stages that are not.
+func sumCost(doc planDocument) (sum costSum, unknown []string) {
 	for _, st := range doc.Stages {
 		if st.Seconds == nil {
 			unknown = append(unknown, st.Name)
@@ -273,39 +273,39 @@ func (a *app) printKnown(known recipes.Known, spec recipes.Spec) {
 				about = "about "
 			}
 			if !f.Whole() && f.Items != "text" {
-				fmt.Fprintln(a.out, clean(fmt.Sprintf("data of %s: %s%s", st.Name, about, f)))
+				fmt.Fprintln(a.out, escapeLine(fmt.Sprintf("data of %s: %s%s", st.Name, about, f)))
 			}
 		}
 	}
 }
 
 // printPlan is the head of align: what will be done, in what order.
-func (a *app) printPlan(l runs.Launched, spec recipes.Spec) error {
+func (a *app) printPlan(l runs.LaunchResult, spec recipes.Spec) error {
 	run, cost := l.Run, recipes.Estimate(spec, l.Known)
-	fmt.Fprintf(a.out, "run %s  %s  seed %d  numerics %s  %s parameters  spec %s\n", shortID(run.ID), clean(run.Name), run.Seed, run.Plan.Numerics,
-		count(float64(cost.Parameters)), run.SpecDigest.Short())
+	fmt.Fprintf(a.out, "run %s  %s  seed %d  numerics %s  %s parameters  spec %s\n", shortID(run.ID), escapeLine(run.Name), run.Seed, run.Plan.Numerics,
+		formatCount(float64(cost.Parameters)), run.SpecDigest.Short())
 	for i, st := range cost.Stages {
 		if !st.Work.Known {
-			fmt.Fprintf(a.out, "  %d %-10s %16s\n", i+1, clean(st.Name), "as the data has")
+			fmt.Fprintf(a.out, "  %d %-10s %16s\n", i+1, escapeLine(st.Name), "as the data has")
 			continue
 		}
-		fmt.Fprintf(a.out, "  %d %-10s %10d steps  %8s tokens  %14s\n", i+1, clean(st.Name), *st.Steps, count(st.Work.Tokens()), flops(st.FLOPs))
+		fmt.Fprintf(a.out, "  %d %-10s %10d steps  %8s tokens  %14s\n", i+1, escapeLine(st.Name), *st.Steps, formatCount(st.Work.Tokens()), formatFLOPs(st.FLOPs))
 	}
 	a.printKnown(l.Known, spec)
 	_, err := fmt.Fprintln(a.out)
 	return err
 }
 
-// flops prints a number of floating-point operations for people.
-func flops(n float64) string {
+// formatFLOPs prints a number of floating-point operations for people.
+func formatFLOPs(n float64) string {
 	if n < 1000 {
-		return count(n) + " FLOPs"
+		return formatCount(n) + " FLOPs"
 	}
-	return count(n) + "FLOPs" // the prefix stands with its unit
+	return formatCount(n) + "FLOPs" // the prefix stands with its unit
 }
 
-// bytesOf prints a number of bytes for people.
-func bytesOf(n int64) string {
+// formatBytes prints a number of bytes for people.
+func formatBytes(n int64) string {
 	units := []string{"B", "KB", "MB", "GB", "TB", "PB"}
 	v, i := float64(n), 0
 	for v >= 1000 && i < len(units)-1 {
@@ -314,14 +314,14 @@ func bytesOf(n int64) string {
 	return fmt.Sprintf("%.3g %s", v, units[i])
 }
 
-// longTime is seconds for times that may be centuries.
-func longTime(s float64) string {
+// formatLongTime is seconds for times that may be centuries.
+func formatLongTime(s float64) string {
 	const day, year = 86400, 365.25 * 86400
 	switch {
 	case s < 100*3600:
-		return seconds(s)
+		return formatSeconds(s)
 	case s < 2*year:
 		return fmt.Sprintf("%.0f days", s/day)
 	}
-	return fmt.Sprintf("%s years", strings.TrimSpace(count(s/year)))
+	return fmt.Sprintf("%s years", strings.TrimSpace(formatCount(s/year)))
 }

@@ -32,7 +32,7 @@ type reproduceFlags struct {
 func (a *app) reproduceCmd() *cobra.Command {
 	var o reproduceFlags
 	cmd := &cobra.Command{
-		Use: "reproduce RUN [STAGE]", Short: "run stages again from the record alone, and compare bit for bit", Args: takes(1, 2),
+		Use: "reproduce RUN [STAGE]", Short: "run stages again from the record alone, and compare bit for bit", Args: argCount(1, 2),
 		Long: `Run a stage, or every stage of a run in order, again from what the record holds of
 it: its config, its frozen data, its inputs by digest, its seed. After each step
 what the step told is compared with its rows, bit for bit; at every checkpoint the
@@ -58,7 +58,7 @@ the attempt that did the work.`,
 			if err := o.check(len(args) == 2); err != nil {
 				return err
 			}
-			req := runs.ReproduceRequest{Run: args[0], Attempt: o.attempt, Chain: o.chain, All: o.all, Silent: o.silent, Actor: a.actor(),
+			req := runs.ReproduceRequest{Run: args[0], Attempt: o.attempt, Chain: o.chain, KeepGoing: o.all, NoEvent: o.silent, Actor: a.actor(),
 				Build: buildID(), Kernels: tensor.Implementation()}
 			if len(args) == 2 {
 				req.Stage = args[1]
@@ -116,26 +116,26 @@ func (a *app) reproduce(ctx context.Context, s *session, req runs.ReproduceReque
 	}
 	pool := tensor.NewPool(o.threads)
 	defer pool.Close()
-	req.By = activities.NewReproducer(slog.New(slog.DiscardHandler), s.store, s.files, own, pool)
+	req.Reproducer = activities.NewReproducer(slog.New(slog.DiscardHandler), s.store, s.files, own, pool)
 	for _, in := range o.inputs {
 		name, folder, _ := strings.Cut(in, "=")
-		digest, err := req.By.ImportModel(folder)
+		digest, err := req.Reproducer.ImportModel(folder)
 		if err != nil {
 			return err
 		}
 		req.Inputs = append(req.Inputs, trimtab.Named{Name: name, Digest: digest})
 	}
-	req.Progress, req.Done = a.stepsLine(), func(st runs.ReproducedStage) error {
+	req.Progress, req.StageDone = a.stepProgress(), func(st runs.ReproducedStage) error {
 		if o.keep == "" {
 			return nil
 		}
-		return req.By.Export(st.Outputs, filepath.Join(o.keep, st.Stage))
+		return req.Reproducer.Export(st.Outputs, filepath.Join(o.keep, st.Stage))
 	}
-	go attend(ctx, s)
+	go keepStackAlive(ctx, s)
 	doc, err := s.runs.Reproduce(ctx, req)
 	if ctx.Err() != nil {
 		a.note("interrupted: nothing was recorded")
-		return exitStatus(interrupted)
+		return exitStatus(exitInterrupted)
 	}
 	if err != nil {
 		return err
@@ -143,29 +143,29 @@ func (a *app) reproduce(ctx context.Context, s *session, req runs.ReproduceReque
 	return a.printReproduction(doc)
 }
 
-// attend keeps the embedded stack from ending by itself under long work.
-func attend(ctx context.Context, s *session) {
-	for s.touch(); sleep(ctx, touchEvery); {
-		s.touch()
+// keepStackAlive keeps the embedded stack from ending by itself under long work.
+func keepStackAlive(ctx context.Context, s *session) {
+	for s.keepAlive(); sleep(ctx, keepAliveEvery); {
+		s.keepAlive()
 	}
 }
 
-// stepsLine shows how far a stage is, on standard error: in place on a terminal, else in a line now and then.
-func (a *app) stepsLine() func(stage string, step, steps int) {
+// stepProgress shows how far a stage is, on standard error: in place on a terminal, else in a line now and then.
+func (a *app) stepProgress() func(stage string, step, steps int) {
 	shown := time.Now()
 	width, drawn := terminal(a.err)
-	every := plainEvery
+	every := lineEvery
 	if drawn {
 		every = time.Second
 	}
 	return func(stage string, step, steps int) {
-		switch line := fmt.Sprintf("%-10s step %d of %d", clean(stage), step, steps); {
+		switch line := fmt.Sprintf("%-10s step %d of %d", escapeLine(stage), step, steps); {
 		case drawn && step == steps:
 			fmt.Fprint(a.err, "\r\x1b[K")
 		case time.Since(shown) < every:
 		case drawn:
 			shown = time.Now()
-			fmt.Fprintf(a.err, "\r\x1b[K%s", shorten(line, width-1))
+			fmt.Fprintf(a.err, "\r\x1b[K%s", truncate(line, width-1))
 		default:
 			shown = time.Now()
 			a.note("%s", line)
@@ -182,23 +182,23 @@ var reproductionColumns = []column[runs.ReproducedStage]{
 	{name: "rollouts", full: func(st runs.ReproducedStage) string { return strconv.Itoa(st.Compared.Rollouts) }, right: true},
 	{name: "states", full: func(st runs.ReproducedStage) string { return strconv.Itoa(st.Compared.States) }, right: true},
 	{name: "outputs", full: func(st runs.ReproducedStage) string { return strconv.Itoa(st.Compared.Outputs) }, right: true},
-	{name: "seconds", full: func(st runs.ReproducedStage) string { return exact(st.Seconds) }, short: func(st runs.ReproducedStage) string { return seconds(st.Seconds) }, right: true},
+	{name: "seconds", full: func(st runs.ReproducedStage) string { return formatExact(st.Seconds) }, short: func(st runs.ReproducedStage) string { return formatSeconds(st.Seconds) }, right: true},
 	{name: "detail", full: reproductionDetail},
 }
 
 // reproductionDetail is what else there is to say of a stage, shortly.
 func reproductionDetail(st runs.ReproducedStage) string {
 	switch {
-	case st.Why != "":
-		return st.Why
+	case st.Reason != "":
+		return st.Reason
 	case st.Error != nil:
 		return st.Error.Message
 	case len(st.Differences) > 0:
 		return st.Differences[0].String()
 	}
 	var parts []string
-	if st.By != nil {
-		parts = append(parts, fmt.Sprintf("made by attempt %d of %s in run %s", st.By.Attempt, st.By.Stage, shortID(st.By.Run)))
+	if st.ReusedFrom != nil {
+		parts = append(parts, fmt.Sprintf("made by attempt %d of %s in run %s", st.ReusedFrom.Attempt, st.ReusedFrom.Stage, shortID(st.ReusedFrom.Run)))
 	}
 	if st.From > 0 || strings.Contains(st.Start, "checkpoint") {
 		parts = append(parts, "from "+st.Start)
@@ -210,7 +210,7 @@ func reproductionDetail(st runs.ReproducedStage) string {
 }
 
 // printReproduction shows what came of it; what is not identical is an exit code.
-func (a *app) printReproduction(doc runs.Reproduction) error {
+func (a *app) printReproduction(doc runs.ReproductionReport) error {
 	err := a.printReproducedStages(doc)
 	if err == nil && doc.Error != nil {
 		err = exitStatus(trimtab.ExitCode(doc.Error))
@@ -218,8 +218,8 @@ func (a *app) printReproduction(doc runs.Reproduction) error {
 	return err
 }
 
-func (a *app) printReproducedStages(doc runs.Reproduction) error {
-	if a.documents() {
+func (a *app) printReproducedStages(doc runs.ReproductionReport) error {
+	if a.wantsJSON() {
 		return a.printDocument(doc)
 	}
 	if err := printList(a, list[runs.ReproducedStage]{items: doc.Stages, columns: reproductionColumns, empty: "the run has no stages"}); err != nil {
@@ -228,9 +228,9 @@ func (a *app) printReproducedStages(doc runs.Reproduction) error {
 	if a.format == formatTable {
 		a.printDifferences(doc)
 	}
-	a.note("run %s on %s kernels and %d cores, build %.12s: %s", doc.Run, doc.Kernels, doc.Threads, doc.Build, seconds(doc.Seconds))
-	a.noteMakers(doc)
-	if !doc.Told {
+	a.note("run %s on %s kernels and %d cores, build %.12s: %s", doc.Run, doc.Kernels, doc.Threads, doc.Build, formatSeconds(doc.Seconds))
+	a.noteOtherBuilds(doc)
+	if !doc.Recorded {
 		a.note("the record has no event of it")
 	}
 	if doc.Identical {
@@ -242,19 +242,19 @@ func (a *app) printReproducedStages(doc runs.Reproduction) error {
 	return nil
 }
 
-func (a *app) printDifferences(doc runs.Reproduction) {
+func (a *app) printDifferences(doc runs.ReproductionReport) {
 	for _, st := range doc.Stages {
 		for _, d := range st.Differences {
-			fmt.Fprintf(a.out, "%s: %s\n", clean(st.Stage), clean(d.String()))
+			fmt.Fprintf(a.out, "%s: %s\n", escapeLine(st.Stage), escapeLine(d.String()))
 		}
 		if n := st.Differing; n > 1 {
-			fmt.Fprintf(a.out, "%s: %d of %d steps differ\n", clean(st.Stage), n, st.Compared.Steps)
+			fmt.Fprintf(a.out, "%s: %d of %d steps differ\n", escapeLine(st.Stage), n, st.Compared.Steps)
 		}
 	}
 }
 
-// noteMakers says which stages were recorded by another build, or on other kernels.
-func (a *app) noteMakers(doc runs.Reproduction) {
+// noteOtherBuilds says which stages were recorded by another build, or on other kernels.
+func (a *app) noteOtherBuilds(doc runs.ReproductionReport) {
 	var makers []string
 	made := map[string][]string{}
 	for _, st := range doc.Stages {

@@ -17,7 +17,7 @@ func (a *app) rerunCmd() *cobra.Command {
 	var req runs.RerunRequest
 	var watch bool
 	cmd := &cobra.Command{
-		Use: "rerun RUN STAGE", Short: "a new attempt of a failed stage, or a new run of a closed one", Args: takes(2, 2),
+		Use: "rerun RUN STAGE", Short: "a new attempt of a failed stage, or a new run of a closed one", Args: argCount(2, 2),
 		Long: `Run a stage again, and after it every stage that reads what it makes. A run that
 is still open gets a new attempt; a closed one becomes a new run, and its
 unchanged stages are reused. Runs repeat to the bit: a rerun that changes
@@ -31,11 +31,11 @@ the rerun is refused.`,
   trimtab rerun my-assistant sft --data demos-v2 --dry-run`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			req.Run, req.Stage, req.Actor = args[0], args[1], a.actor()
-			if err := placed(req.Sets, req.Stage); err != nil {
+			if err := checkSetPaths(req.Sets, req.Stage); err != nil {
 				return err
 			}
 			if changes := len(req.Sets)+len(req.Data) > 0; changes && !req.DryRun {
-				if err := a.reasoned("rerun with other settings or data", req.Reason); err != nil {
+				if err := a.requireReason("rerun with other settings or data", req.Reason); err != nil {
 					return err
 				}
 			}
@@ -63,9 +63,9 @@ the rerun is refused.`,
 	return cmd
 }
 
-// placed refuses, before anything is started, a setting of a stage without the
+// checkSetPaths refuses, before anything is started, a setting of a stage without the
 // stage before it, where the stage's name says its kind.
-func placed(sets []string, stage string) error {
+func checkSetPaths(sets []string, stage string) error {
 	for _, set := range sets {
 		key, value, ok := strings.Cut(set, "=")
 		if !ok || strings.Contains(key, ".") || recipes.IsKey(key) {
@@ -100,7 +100,7 @@ func (a *app) printRerun(req runs.RerunRequest, r runs.RerunResult) error {
 	for _, st := range r.Stages {
 		doc.Stages = append(doc.Stages, rerunStage{st.Name, st.Action, st.Reason})
 	}
-	if a.documents() {
+	if a.wantsJSON() {
 		return a.printDocument(doc)
 	}
 	err := printList(a, list[rerunStage]{items: doc.Stages, empty: "nothing to do", columns: []column[rerunStage]{
@@ -122,10 +122,10 @@ func (a *app) printRerun(req runs.RerunRequest, r runs.RerunResult) error {
 
 // decision is a command by which a person decides about a run or a stage.
 type decision struct {
-	use, short, example, done string
-	stage                     bool // it takes a stage after the run
-	reasoned                  bool // it changes what the result means: a reason is required
-	do                        func(ctx context.Context, s *session, run, stage, reason, actor string) error
+	use, short, example, pastTense string
+	stage                          bool // it takes a stage after the run
+	needsReason                    bool // it changes what the result means: a reason is required
+	do                             func(ctx context.Context, s *session, run, stage, reason, actor string) error
 }
 
 func (a *app) decisionCmd(d decision) *cobra.Command {
@@ -135,14 +135,14 @@ func (a *app) decisionCmd(d decision) *cobra.Command {
 	}
 	var reason string
 	cmd := &cobra.Command{
-		Use: d.use, Short: d.short, Example: d.example, Args: takes(n, n),
+		Use: d.use, Short: d.short, Example: d.example, Args: argCount(n, n),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			stage := ""
 			if d.stage {
 				stage = args[1]
 			}
-			if d.reasoned {
-				if err := a.reasoned(cmd.Name(), reason); err != nil {
+			if d.needsReason {
+				if err := a.requireReason(cmd.Name(), reason); err != nil {
 					return err
 				}
 			}
@@ -154,10 +154,10 @@ func (a *app) decisionCmd(d decision) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				if a.documents() {
+				if a.wantsJSON() {
 					return a.printDocument(doc)
 				}
-				fmt.Fprintln(a.out, clean(d.said(doc)))
+				fmt.Fprintln(a.out, escapeLine(d.result(doc)))
 				return nil
 			})
 		},
@@ -166,30 +166,30 @@ func (a *app) decisionCmd(d decision) *cobra.Command {
 	return cmd
 }
 
-// reasoned refuses a decision without a reason, unless the settings ask for none.
-func (a *app) reasoned(what, reason string) error {
+// requireReason refuses a decision without a reason, unless the settings ask for none.
+func (a *app) requireReason(what, reason string) error {
 	if a.settings.value("require_reasons") == "false" {
 		return nil
 	}
 	return runs.CheckReason(what, reason)
 }
 
-// said tells what came of a decision. A stage that has to stop takes some
+// sentence tells what came of a decision. A stage that has to stop takes some
 // seconds to hear of it, and makes a checkpoint.
-func (d decision) said(doc runs.Document) string {
-	working := slices.ContainsFunc(doc.Stages, func(st runs.StageDocument) bool { return st.Status == trimtab.AttemptRunning })
+func (d decision) result(doc runs.View) string {
+	working := slices.ContainsFunc(doc.Stages, func(st runs.StageView) bool { return st.Status == trimtab.AttemptRunning })
 	switch {
-	case d.done == "cancelled" && doc.Status != trimtab.RunCancelled:
+	case d.pastTense == "cancelled" && doc.Status != trimtab.RunCancelled:
 		return fmt.Sprintf("%s will be cancelled: its stage stops within seconds", doc.Name)
 	case doc.Status == trimtab.RunPaused && working:
-		return fmt.Sprintf("%s: %s is %s; its stage stops within seconds", d.done, doc.Name, doc.Status)
+		return fmt.Sprintf("%s: %s is %s; its stage stops within seconds", d.pastTense, doc.Name, doc.Status)
 	}
-	return fmt.Sprintf("%s: %s is %s", d.done, doc.Name, doc.Status)
+	return fmt.Sprintf("%s: %s is %s", d.pastTense, doc.Name, doc.Status)
 }
 
 func (a *app) approveCmd() *cobra.Command {
 	return a.decisionCmd(decision{
-		use: "approve RUN STAGE", short: "let a stage that missed its gate pass", stage: true, reasoned: true, done: "approved",
+		use: "approve RUN STAGE", short: "let a stage that missed its gate pass", stage: true, needsReason: true, pastTense: "approved",
 		example: `  trimtab approve my-assistant reward --reason "small test set"`,
 		do: func(ctx context.Context, s *session, run, stage, reason, actor string) error {
 			return s.runs.Approve(ctx, run, stage, reason, actor)
@@ -199,7 +199,7 @@ func (a *app) approveCmd() *cobra.Command {
 
 func (a *app) skipCmd() *cobra.Command {
 	return a.decisionCmd(decision{
-		use: "skip RUN STAGE", short: "go on without a blocked stage that no later one needs", stage: true, reasoned: true, done: "skipped",
+		use: "skip RUN STAGE", short: "go on without a blocked stage that no later one needs", stage: true, needsReason: true, pastTense: "skipped",
 		example: `  trimtab skip my-assistant evaluate --reason "measured elsewhere"`,
 		do: func(ctx context.Context, s *session, run, stage, reason, actor string) error {
 			return s.runs.Skip(ctx, run, stage, reason, actor)
@@ -209,7 +209,7 @@ func (a *app) skipCmd() *cobra.Command {
 
 func (a *app) cancelCmd() *cobra.Command {
 	return a.decisionCmd(decision{
-		use: "cancel RUN", short: "end a run; what it made is kept", reasoned: true, done: "cancelled", example: `  trimtab cancel my-assistant --reason "wrong data"`,
+		use: "cancel RUN", short: "end a run; what it made is kept", needsReason: true, pastTense: "cancelled", example: `  trimtab cancel my-assistant --reason "wrong data"`,
 		do: func(ctx context.Context, s *session, run, _, reason, actor string) error {
 			return s.runs.Cancel(ctx, run, reason, actor)
 		},
@@ -218,7 +218,7 @@ func (a *app) cancelCmd() *cobra.Command {
 
 func (a *app) pauseCmd() *cobra.Command {
 	return a.decisionCmd(decision{
-		use: "pause RUN", short: "stop a run, with a checkpoint, until resume", done: "paused", example: "  trimtab pause my-assistant",
+		use: "pause RUN", short: "stop a run, with a checkpoint, until resume", pastTense: "paused", example: "  trimtab pause my-assistant",
 		do: func(ctx context.Context, s *session, run, _, reason, actor string) error {
 			return s.runs.Pause(ctx, run, reason, actor)
 		},
@@ -227,7 +227,7 @@ func (a *app) pauseCmd() *cobra.Command {
 
 func (a *app) resumeCmd() *cobra.Command {
 	return a.decisionCmd(decision{
-		use: "resume RUN", short: "let a paused run go on", done: "resumed", example: "  trimtab resume my-assistant",
+		use: "resume RUN", short: "let a paused run go on", pastTense: "resumed", example: "  trimtab resume my-assistant",
 		do: func(ctx context.Context, s *session, run, _, reason, actor string) error {
 			return s.runs.Resume(ctx, run, reason, actor)
 		},

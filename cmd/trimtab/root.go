@@ -19,15 +19,15 @@ import (
 
 // app is one invocation of the program: where it reads and writes, and what was set.
 type app struct {
-	in       io.Reader
-	out, err io.Writer
-	settings *settings
-	folder   devstack.DataFolder // the data folder that was opened, once one was
-	format   string              // table, json, jsonl, csv
-	config   string              // --config
-	who      string              // under whom events are recorded
-	secrets  *redact.Redactor
-	started  bool // a command's own code has begun: errors are no longer about the command line
+	in        io.Reader
+	out, err  io.Writer
+	settings  *settings
+	folder    devstack.FolderMarker // the data folder that was opened, once one was
+	format    string                // table, json, jsonl, csv
+	config    string                // --config
+	actorName string                // under whom events are recorded
+	secrets   *redact.Redactor
+	started   bool // a command's own code has begun: errors are no longer about the command line
 }
 
 // run executes one command line and returns its exit code.
@@ -119,7 +119,7 @@ func (a *app) prepare(cmd *cobra.Command, args []string) error {
 	if !slices.Contains(formats, a.format) {
 		return fmt.Errorf("-o %s: want %s", a.format, strings.Join(formats, ", "))
 	}
-	if err := checkWords(cmd, args); err != nil {
+	if err := checkArguments(cmd, args); err != nil {
 		return err
 	}
 	a.secrets = redactorOf(cmd, nil)
@@ -128,7 +128,7 @@ func (a *app) prepare(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	a.settings, a.secrets = s, redactorOf(cmd, s)
-	if a.who, err = a.findActor(); err != nil {
+	if a.actorName, err = a.resolveActor(); err != nil {
 		return err
 	}
 	a.started = true
@@ -148,15 +148,15 @@ func group(cmd *cobra.Command, args []string) error {
 	return trimtab.NewError(trimtab.Usage, "usage", "see "+cmd.CommandPath()+" --help", "%s", msg)
 }
 
-// program is the actor of what trimtab does by itself.
-const program = "trimtab"
+// programActor is the actor of what trimtab does by itself.
+const programActor = "trimtab"
 
 // actor is who an event is recorded under.
-func (a *app) actor() string { return a.who }
+func (a *app) actor() string { return a.actorName }
 
 // note writes one line to standard error.
 func (a *app) note(format string, args ...any) {
-	fmt.Fprintln(a.err, clean(a.secrets.Text(fmt.Sprintf(format, args...))))
+	fmt.Fprintln(a.err, escapeLine(a.secrets.Text(fmt.Sprintf(format, args...))))
 }
 
 // terminal reports whether w is a terminal, and how wide it is.
@@ -172,8 +172,8 @@ func terminal(w io.Writer) (width int, ok bool) {
 	return width, true
 }
 
-// seconds prints a duration for people: 3.2s, 1m05s, 2h03m.
-func seconds(s float64) string {
+// formatSeconds prints a duration for people: 3.2s, 1m05s, 2h03m.
+func formatSeconds(s float64) string {
 	d := time.Duration(s * float64(time.Second))
 	switch {
 	case d < 10*time.Second:
@@ -186,8 +186,8 @@ func seconds(s float64) string {
 	return fmt.Sprintf("%dh%02dm", int(d.Hours()), int(d.Minutes())%60)
 }
 
-// ago prints how long ago t was.
-func ago(t time.Time) string {
+// formatAgo prints how long ago t was.
+func formatAgo(t time.Time) string {
 	if t.IsZero() {
 		return ""
 	}

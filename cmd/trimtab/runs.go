@@ -16,7 +16,7 @@ import (
 func (a *app) runsCmd() *cobra.Command {
 	var limit int
 	cmd := &cobra.Command{
-		Use: "runs", Short: "list runs, newest first", Args: takes(0, 0),
+		Use: "runs", Short: "list runs, newest first", Args: argCount(0, 0),
 		Example: "  trimtab runs\n  trimtab runs -o json --limit 5",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if limit < 1 {
@@ -27,7 +27,7 @@ func (a *app) runsCmd() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return printList(a, list[runs.Summary]{
+				return printList(a, list[runs.RunSummary]{
 					schema: "trimtab.runs/v1", key: "runs", items: items, columns: runColumns,
 					empty: "no runs yet: trimtab align starts one",
 				})
@@ -38,15 +38,15 @@ func (a *app) runsCmd() *cobra.Command {
 	return cmd
 }
 
-var runColumns = []column[runs.Summary]{
-	{name: "id", full: func(r runs.Summary) string { return r.ID }, short: func(r runs.Summary) string { return shortID(r.ID) }},
-	{name: "name", full: func(r runs.Summary) string { return r.Name }},
-	{name: "status", full: func(r runs.Summary) string { return string(r.Status) }},
-	{name: "stage", full: func(r runs.Summary) string { return r.Stage }},
-	{name: "seed", full: func(r runs.Summary) string { return strconv.FormatUint(r.Seed, 10) }, right: true},
-	{name: "created_at", full: func(r runs.Summary) string { return r.CreatedAt.UTC().Format(time.RFC3339) }, short: func(r runs.Summary) string { return ago(r.CreatedAt) }},
-	{name: "seconds", full: func(r runs.Summary) string { return exact(r.Seconds) }, short: func(r runs.Summary) string { return seconds(r.Seconds) }, right: true},
-	{name: "next", full: func(r runs.Summary) string { return r.Next }},
+var runColumns = []column[runs.RunSummary]{
+	{name: "id", full: func(r runs.RunSummary) string { return r.ID }, short: func(r runs.RunSummary) string { return shortID(r.ID) }},
+	{name: "name", full: func(r runs.RunSummary) string { return r.Name }},
+	{name: "status", full: func(r runs.RunSummary) string { return string(r.Status) }},
+	{name: "stage", full: func(r runs.RunSummary) string { return r.Stage }},
+	{name: "seed", full: func(r runs.RunSummary) string { return strconv.FormatUint(r.Seed, 10) }, right: true},
+	{name: "created_at", full: func(r runs.RunSummary) string { return r.CreatedAt.UTC().Format(time.RFC3339) }, short: func(r runs.RunSummary) string { return formatAgo(r.CreatedAt) }},
+	{name: "seconds", full: func(r runs.RunSummary) string { return formatExact(r.Seconds) }, short: func(r runs.RunSummary) string { return formatSeconds(r.Seconds) }, right: true},
+	{name: "next", full: func(r runs.RunSummary) string { return r.Next }},
 }
 
 // shortID is as much of a run's id as people need to type.
@@ -54,7 +54,7 @@ func shortID(id string) string { return id[:min(10, len(id))] }
 
 func (a *app) showCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "show RUN", Short: "one run: its stages, attempts, models, and what happens next", Args: takes(1, 1),
+		Use: "show RUN", Short: "one run: its stages, attempts, models, and what happens next", Args: argCount(1, 1),
 		Example: "  trimtab show my-assistant\n  trimtab show 0199f3c2 -o json",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withStore(cmd, func(ctx context.Context, s *session) error {
@@ -69,11 +69,11 @@ func (a *app) showCmd() *cobra.Command {
 }
 
 // printRun writes the run document, or what people read of it.
-func (a *app) printRun(doc runs.Document) error {
-	if a.documents() {
+func (a *app) printRun(doc runs.View) error {
+	if a.wantsJSON() {
 		return a.printDocument(doc)
 	}
-	stages := list[runs.StageDocument]{items: doc.Stages, columns: stageColumns, empty: "no stages"}
+	stages := list[runs.StageView]{items: doc.Stages, columns: stageColumns, empty: "no stages"}
 	if a.format == formatCSV {
 		return printCSV(a.out, stages)
 	}
@@ -91,21 +91,21 @@ func (a *app) printRun(doc runs.Document) error {
 }
 
 // printFits says what of the stages' data is cut or left out.
-func (a *app) printFits(doc runs.Document) {
+func (a *app) printFits(doc runs.View) {
 	first := true
 	for _, st := range doc.Stages {
-		for _, line := range fitsOf(st) {
+		for _, line := range fitLines(st) {
 			if first {
 				fmt.Fprintln(a.out)
 			}
 			first = false
-			fmt.Fprintln(a.out, clean(line))
+			fmt.Fprintln(a.out, escapeLine(line))
 		}
 	}
 }
 
-// fitsOf says what of a stage's data is cut or left out, a line each.
-func fitsOf(st runs.StageDocument) []string {
+// fitLines says what of a stage's data is cut or left out, a line each.
+func fitLines(st runs.StageView) []string {
 	var lines []string
 	for _, f := range st.Data {
 		if !f.Whole() && f.Items != "text" { // documents that go over several rows lose nothing
@@ -115,12 +115,12 @@ func fitsOf(st runs.StageDocument) []string {
 	return lines
 }
 
-func (a *app) printHead(doc runs.Document) {
+func (a *app) printHead(doc runs.View) {
 	say := func(label, format string, args ...any) {
-		a.printText(fmt.Sprintf("%-9s%s", label, clean(fmt.Sprintf(format, args...))), strings.Repeat(" ", 9))
+		a.printText(fmt.Sprintf("%-9s%s", label, escapeLine(fmt.Sprintf(format, args...))), strings.Repeat(" ", 9))
 	}
 	say("run", "%s  %s", doc.ID, doc.Name)
-	say("status", "%s after %s, started %s", doc.Status, seconds(doc.Seconds), ago(doc.CreatedAt))
+	say("status", "%s after %s, started %s", doc.Status, formatSeconds(doc.Seconds), formatAgo(doc.CreatedAt))
 	say("seed", "%d, numerics %s, spec %s", doc.Seed, doc.Numerics, doc.SpecDigest.Short())
 	if doc.Origin != nil && *doc.Origin != "" {
 		say("origin", "a rerun of %s", *doc.Origin)
@@ -129,10 +129,10 @@ func (a *app) printHead(doc runs.Document) {
 		say("reason", "%s", doc.Reason)
 	}
 	for _, c := range doc.Changes {
-		say("changed", "for %s by %s: %s", c.Stage, c.Actor, overridesOf(c.Overrides))
+		say("changed", "for %s by %s: %s", c.Stage, c.Actor, formatOverrides(c.Overrides))
 	}
 	if doc.Status != trimtab.RunCompleted {
-		for _, e := range troubles(doc) {
+		for _, e := range runErrors(doc) {
 			say("why", "%s", e.Message)
 		}
 	}
@@ -146,7 +146,7 @@ func (a *app) printHead(doc runs.Document) {
 }
 
 // warningsOf are those of all stages.
-func warningsOf(doc runs.Document) (all []string) {
+func warningsOf(doc runs.View) (all []string) {
 	for _, st := range doc.Stages {
 		if st.Status != trimtab.AttemptStale {
 			all = append(all, st.Warnings...)
@@ -155,8 +155,8 @@ func warningsOf(doc runs.Document) (all []string) {
 	return all
 }
 
-// overridesOf writes what was changed as it was typed, with the version that a dataset's name meant.
-func overridesOf(list []trimtab.Override) string {
+// formatOverrides writes what was changed as it was typed, with the version that a dataset's name meant.
+func formatOverrides(list []trimtab.Override) string {
 	var parts []string
 	for _, o := range list {
 		switch {
@@ -169,26 +169,26 @@ func overridesOf(list []trimtab.Override) string {
 	return strings.Join(parts, ", ")
 }
 
-var stageColumns = []column[runs.StageDocument]{
-	{name: "stage", full: func(s runs.StageDocument) string { return s.Name }},
-	{name: "kind", full: func(s runs.StageDocument) string { return s.Kind }, only: formatCSV},
-	{name: "attempt", full: func(s runs.StageDocument) string { return strconv.Itoa(s.Attempt) }, right: true},
-	{name: "status", full: func(s runs.StageDocument) string { return string(s.Status) }},
-	{name: "step", full: func(s runs.StageDocument) string { return strconv.Itoa(s.Step) }, short: stepOf, right: true},
-	{name: "steps", full: func(s runs.StageDocument) string { return strconv.Itoa(s.Steps) }, only: formatCSV},
-	{name: "seconds", full: func(s runs.StageDocument) string { return exact(s.Seconds) }, short: func(s runs.StageDocument) string { return seconds(s.Seconds) }, right: true},
-	{name: "output", full: func(s runs.StageDocument) string { return outputsOf(s, false) }, short: func(s runs.StageDocument) string { return outputsOf(s, true) }},
-	{name: "metrics", full: func(s runs.StageDocument) string { return metricsOf(s.Metrics, 0) }, short: stageNow},
+var stageColumns = []column[runs.StageView]{
+	{name: "stage", full: func(s runs.StageView) string { return s.Name }},
+	{name: "kind", full: func(s runs.StageView) string { return s.Kind }, only: formatCSV},
+	{name: "attempt", full: func(s runs.StageView) string { return strconv.Itoa(s.Attempt) }, right: true},
+	{name: "status", full: func(s runs.StageView) string { return string(s.Status) }},
+	{name: "step", full: func(s runs.StageView) string { return strconv.Itoa(s.Step) }, short: stepOf, right: true},
+	{name: "steps", full: func(s runs.StageView) string { return strconv.Itoa(s.Steps) }, only: formatCSV},
+	{name: "seconds", full: func(s runs.StageView) string { return formatExact(s.Seconds) }, short: func(s runs.StageView) string { return formatSeconds(s.Seconds) }, right: true},
+	{name: "output", full: func(s runs.StageView) string { return formatOutputs(s, false) }, short: func(s runs.StageView) string { return formatOutputs(s, true) }},
+	{name: "metrics", full: func(s runs.StageView) string { return formatMetrics(s.Metrics, 0) }, short: stageNow},
 }
 
-func stepOf(s runs.StageDocument) string {
+func stepOf(s runs.StageView) string {
 	if s.Steps == 0 || s.ReusedFrom != nil {
 		return ""
 	}
 	return fmt.Sprintf("%d/%d", s.Step, s.Steps)
 }
 
-func outputsOf(s runs.StageDocument, short bool) string {
+func formatOutputs(s runs.StageView, short bool) string {
 	var parts []string
 	for _, name := range sortedKeys(s.Outputs) {
 		d := string(s.Outputs[name])
@@ -201,45 +201,45 @@ func outputsOf(s runs.StageDocument, short bool) string {
 }
 
 // stageNow is how a running stage goes on, or what came of it.
-func stageNow(s runs.StageDocument) string {
+func stageNow(s runs.StageView) string {
 	if s.Progress != nil && s.Status == trimtab.AttemptRunning {
-		return strings.TrimSpace(metricsOf(metricMap(s.Progress.Metrics), 3) + "  " + timeLeft(s))
+		return strings.TrimSpace(formatMetrics(metricsByName(s.Progress.Metrics), 3) + "  " + timeLeft(s))
 	}
 	return stageNote(s)
 }
 
 // stageNote is the last column for people: the error, the reuse, or the metrics that matter.
-func stageNote(s runs.StageDocument) string {
+func stageNote(s runs.StageView) string {
 	switch {
 	case s.Error != nil:
 		return s.Error.Error()
 	case s.ReusedFrom != nil:
-		return "unchanged: the output of " + s.ReusedFrom.In("")
+		return "unchanged: the output of " + s.ReusedFrom.Within("")
 	}
-	return metricsOf(s.Metrics, 4)
+	return formatMetrics(s.Metrics, 4)
 }
 
-// headline are the metrics of short lines with the names that people read
+// headlineMetrics are the metrics of short lines with the names that people read
 // there, the one that matters most first: that is what a narrow terminal shows
 // of a line that goes on. docs/metrics.md has what each is.
-var headline = [][2]string{
+var headlineMetrics = [][2]string{
 	{"held_out/accuracy", "held-out accuracy"}, {"held_out/longer_wins", "longer wins"}, {"eval_loss", "held-out loss"}, {"loss", "loss"}, {"accuracy", "training accuracy"},
 	{"agreement", "labellers agree"}, {"rankings", "rankings"},
 	{"objective/scores", "standardised score"}, {"objective/kl", "KL"}, {"missing_eos_rate", "without end"},
 	{"base/gold", "gold: base"}, {"sft/gold", "SFT"}, {"ppo/gold", "PPO"},
 }
 
-// metricsOf prints metrics as name value pairs: all of them by name, or the
+// formatMetrics prints metrics as name value pairs: all of them by name, or the
 // first most of the headline ones.
-func metricsOf(m map[string]float64, most int) string {
+func formatMetrics(m map[string]float64, most int) string {
 	var parts []string
 	if most == 0 {
 		for _, name := range sortedKeys(m) {
-			parts = append(parts, name+" "+exact(m[name]))
+			parts = append(parts, name+" "+formatExact(m[name]))
 		}
 		return strings.Join(parts, "  ")
 	}
-	for _, h := range headline {
+	for _, h := range headlineMetrics {
 		if v, ok := m[h[0]]; ok && len(parts) < most {
 			parts = append(parts, fmt.Sprintf("%s %.4g", h[1], v))
 		}
@@ -249,7 +249,7 @@ func metricsOf(m map[string]float64, most int) string {
 
 func (a *app) watchCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "watch RUN", Short: "follow a run to its end and exit with its status", Args: takes(1, 1),
+		Use: "watch RUN", Short: "follow a run to its end and exit with its status", Args: argCount(1, 1),
 		Example: "  trimtab watch my-assistant",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withStore(cmd, func(ctx context.Context, s *session) error {
@@ -269,7 +269,7 @@ func positive(n int) string {
 func (a *app) logsCmd() *cobra.Command {
 	var followLogs bool
 	cmd := &cobra.Command{
-		Use: "logs RUN", Short: "what the stages of a run logged", Args: takes(1, 1),
+		Use: "logs RUN", Short: "what the stages of a run logged", Args: argCount(1, 1),
 		Example: "  trimtab logs my-assistant\n  trimtab logs my-assistant --follow",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withStore(cmd, func(ctx context.Context, s *session) error {
@@ -324,7 +324,7 @@ func (a *app) printLogs(ctx context.Context, s *session, ref string, follow bool
 		if err != nil || !doc.Status.Open() {
 			return err
 		}
-		s.touch()
+		s.keepAlive()
 		if !sleep(ctx, time.Second) {
 			return nil
 		}
@@ -334,13 +334,13 @@ func (a *app) printLogs(ctx context.Context, s *session, ref string, follow bool
 // printLogLine writes one line of a log that is being followed.
 func (a *app) printLogLine(l logLine) error {
 	if a.format != formatTable {
-		return a.printLine(l)
+		return a.printJSONLine(l)
 	}
 	stage := l.Stage
 	if stage == "" {
 		stage = "run"
 	}
-	_, err := fmt.Fprintf(a.out, "%s %-5s %-8s %s\n", l.At.Local().Format("15:04:05"), clean(l.Level), clean(stage), clean(l.Message))
+	_, err := fmt.Fprintf(a.out, "%s %-5s %-8s %s\n", l.At.Local().Format("15:04:05"), escapeLine(l.Level), escapeLine(stage), escapeLine(l.Message))
 	return err
 }
 
@@ -359,7 +359,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 func (a *app) metricsCmd() *cobra.Command {
 	var attempt int
 	cmd := &cobra.Command{
-		Use: "metrics RUN STAGE [NAME…]", Short: "the series of a stage's metrics", Args: takes(2, many),
+		Use: "metrics RUN STAGE [NAME…]", Short: "the series of a stage's metrics", Args: argCount(2, noLimit),
 		Example: "  trimtab metrics my-assistant ppo objective/kl\n  trimtab metrics my-assistant sft -o csv > sft.csv",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withStore(cmd, func(ctx context.Context, s *session) error {
@@ -393,5 +393,5 @@ type metricRow struct {
 var metricColumns = []column[metricRow]{
 	{name: "step", full: func(m metricRow) string { return strconv.Itoa(m.Step) }, right: true},
 	{name: "name", full: func(m metricRow) string { return m.Name }},
-	{name: "value", full: func(m metricRow) string { return exact(m.Value) }, short: func(m metricRow) string { return number(m.Value) }, right: true},
+	{name: "value", full: func(m metricRow) string { return formatExact(m.Value) }, short: func(m metricRow) string { return formatMetric(m.Value) }, right: true},
 }

@@ -13,11 +13,11 @@ import (
 	"github.com/trimtab/trimtab/redact"
 )
 
-// addresses are the settings that may hold a secret within an address.
-var addresses = []string{"postgres_url", "postgres_owner_url", "temporal_address", "audit_copies", "openlineage_url", "openlineage_namespace", "maven_mirror"}
+// addressSettings are the settings that may hold a secret within an address.
+var addressSettings = []string{"postgres_url", "postgres_owner_url", "temporal_address", "audit_copies", "openlineage_url", "openlineage_namespace", "maven_mirror"}
 
-// foreign are the variables by which other programs' addresses come in, and show in errors of libraries.
-var foreign = []string{"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy", "GOPROXY", "DATABASE_URL"}
+// foreignVariables are the variables by which other programs' addresses come in, and show in errors of libraries.
+var foreignVariables = []string{"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy", "GOPROXY", "DATABASE_URL"}
 
 // redactorOf knows the secrets of what was set: by flags and the environment,
 // and, once the settings are read, by their file. It hides them in whatever
@@ -33,15 +33,15 @@ func redactorOf(cmd *cobra.Command, s *settings) *redact.Redactor {
 			values = append(values, s.value(one.key))
 		}
 		switch {
-		case one.hidden:
+		case one.secret:
 			plain = append(plain, values...)
-		case slices.Contains(addresses, one.key):
+		case slices.Contains(addressSettings, one.key):
 			for _, v := range values {
 				known = append(known, splitList(v)...)
 			}
 		}
 	}
-	for _, name := range foreign {
+	for _, name := range foreignVariables {
 		known = append(known, splitList(os.Getenv(name))...)
 	}
 	plain = append(plain, os.Getenv("PGPASSWORD"))
@@ -63,18 +63,18 @@ func (s *settings) shown(key string) string {
 	switch {
 	case value == "":
 		return ""
-	case slices.ContainsFunc(allSettings, func(s setting) bool { return s.key == key && s.hidden }):
+	case slices.ContainsFunc(allSettings, func(s setting) bool { return s.key == key && s.secret }):
 		return "(set)"
 	case key == "audit_copies":
 		return redact.List(value)
-	case slices.Contains(addresses, key):
+	case slices.Contains(addressSettings, key):
 		return redact.Address(value)
 	}
 	return value
 }
 
-// quietly is a writer for lines of others, such as those about the embedded servers.
-func (a *app) quietly(w io.Writer) io.Writer { return redacting{w, a.secrets} }
+// redactedWriter is a writer for lines of others, such as those about the embedded servers.
+func (a *app) redactedWriter(w io.Writer) io.Writer { return redacting{w, a.secrets} }
 
 type redacting struct {
 	w       io.Writer

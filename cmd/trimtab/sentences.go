@@ -13,47 +13,47 @@ import (
 	"github.com/trimtab/trimtab/storage"
 )
 
-// happened is an event with what its own body does not say.
-type happened struct {
+// annotatedEvent is an event with what its own body does not say.
+type annotatedEvent struct {
 	storage.Event
-	note runs.PlanNote
+	note runs.EventNote
 	role string // the database role that the decision was asked for under
 }
 
 // sentences says for each type of event what happened. Each reads the body as
 // storage wrote it; one that cannot be read so is shown by its type and gist.
-var sentences = map[string]func(happened) (string, error){
-	"run_created":        said(runCreated),
-	"run_planned":        said(runPlanned),
-	"run_status":         said(runStatusSaid),
-	"attempt_created":    said(attemptCreated),
-	"attempt_started":    said(attemptStarted),
-	"attempt_status":     said(attemptStatusSaid),
-	"attempt_completed":  said(attemptCompleted),
-	"steps_committed":    said(func(h happened, c commits) string { return c.said(h, 1) }),
-	"checkpoint_damaged": said(checkpointDamaged),
-	"artifact_made":      said(artifactMade),
-	"evaluation_made":    said(evaluationMade),
-	"decision":           said(decisionSaid),
-	"decision_requested": said(requestSaid),
-	"decision_refused":   said(refusalSaid),
-	"dataset_created":    said(datasetCreated),
-	"items_added":        said(itemsAdded),
-	"dataset_frozen":     said(datasetFrozen),
-	"dataset_split":      said(datasetSplit),
-	"files_imported":     said(filesImported),
-	"items_erased":       said(itemsErased),
-	"document_kept":      said(documentKept),
-	"model_exported":     said(modelExported),
-	"model_named":        said(modelNamed),
-	"reproduced":         said(reproducedSaid),
-	"key_used":           said(keyUsed),
-	"audit_verified":     said(auditVerified),
+var sentences = map[string]func(annotatedEvent) (string, error){
+	"run_created":        decodeBody(runCreated),
+	"run_planned":        decodeBody(runPlanned),
+	"run_status":         decodeBody(runStatusChanged),
+	"attempt_created":    decodeBody(attemptCreated),
+	"attempt_started":    decodeBody(attemptStarted),
+	"attempt_status":     decodeBody(attemptStatusChanged),
+	"attempt_completed":  decodeBody(attemptCompleted),
+	"steps_committed":    decodeBody(func(h annotatedEvent, c stepCommit) string { return c.sentence(h, 1) }),
+	"checkpoint_damaged": decodeBody(checkpointDamaged),
+	"artifact_made":      decodeBody(artifactMade),
+	"evaluation_made":    decodeBody(evaluationMade),
+	"decision":           decodeBody(decisionMade),
+	"decision_requested": decodeBody(decisionRequested),
+	"decision_refused":   decodeBody(decisionRefused),
+	"dataset_created":    decodeBody(datasetCreated),
+	"items_added":        decodeBody(itemsAdded),
+	"dataset_frozen":     decodeBody(datasetFrozen),
+	"dataset_split":      decodeBody(datasetSplit),
+	"files_imported":     decodeBody(filesImported),
+	"items_erased":       decodeBody(itemsErased),
+	"document_kept":      decodeBody(documentKept),
+	"model_exported":     decodeBody(modelExported),
+	"model_named":        decodeBody(modelNamed),
+	"reproduced":         decodeBody(runReproduced),
+	"key_used":           decodeBody(keyUsed),
+	"audit_verified":     decodeBody(auditVerified),
 }
 
-// said makes a sentence of a body of type T.
-func said[T any](say func(happened, T) string) func(happened) (string, error) {
-	return func(h happened) (string, error) {
+// sentence makes a sentence of a body of type T.
+func decodeBody[T any](say func(annotatedEvent, T) string) func(annotatedEvent) (string, error) {
+	return func(h annotatedEvent) (string, error) {
 		var body T
 		if err := json.Unmarshal(h.Body, &body); err != nil {
 			return "", err
@@ -62,18 +62,18 @@ func said[T any](say func(happened, T) string) func(happened) (string, error) {
 	}
 }
 
-// what is the event in words.
-func (h happened) what() string {
+// sentence is the event in words.
+func (h annotatedEvent) sentence() string {
 	if say, ok := sentences[h.Type]; ok {
 		if text, err := say(h); err == nil {
 			return text
 		}
 	}
-	return strings.TrimSpace(strings.TrimSpace(h.of()+" "+h.Type) + ": " + gist(h.Body))
+	return strings.TrimSpace(strings.TrimSpace(h.subject()+" "+h.Type) + ": " + summarizeBody(h.Body))
 }
 
-// of names what the event is about: a stage, with its attempt from the second on, or a dataset.
-func (h happened) of() string {
+// subject names what the event is about: a stage, with its attempt from the second on, or a dataset.
+func (h annotatedEvent) subject() string {
 	switch {
 	case h.Attempt > 1:
 		return fmt.Sprintf("%s attempt %d", h.Stage, h.Attempt)
@@ -87,16 +87,16 @@ func (h happened) of() string {
 	return name
 }
 
-// who is the actor; a worker is named with the build that the attempt is on.
-func (h happened) who(build string) string {
+// actorLabel is the actor; a worker is named with the build that the attempt is on.
+func (h annotatedEvent) actorLabel(build string) string {
 	if h.Actor != "worker" || build == "" {
 		return h.Actor
 	}
 	return "worker " + shortBuild(build)
 }
 
-// build is the worker's build that the event tells of, if it does.
-func (h happened) build() string {
+// workerBuild is the worker's build that the event tells of, if it does.
+func (h annotatedEvent) workerBuild() string {
 	var body struct{ Build string }
 	if h.Type != "attempt_started" || json.Unmarshal(h.Body, &body) != nil {
 		return ""
@@ -107,15 +107,15 @@ func (h happened) build() string {
 // shortBuild is as much of a build id as tells two apart at a glance.
 func shortBuild(build string) string { return build[:min(6, len(build))] }
 
-// because adds the reason that a person gave.
-func because(what, reason string) string {
+// withReason adds the reason that a person gave.
+func withReason(what, reason string) string {
 	if reason == "" {
 		return what
 	}
 	return what + "; reason: " + reason
 }
 
-func runCreated(h happened, b struct {
+func runCreated(h annotatedEvent, b struct {
 	Name, Origin, Reason, Seed, Stage string
 	SpecDigest                        trimtab.Digest `json:"spec_digest"`
 	Overrides                         []trimtab.Override
@@ -129,48 +129,48 @@ func runCreated(h happened, b struct {
 	}
 	text += fmt.Sprintf(" with seed %s", b.Seed)
 	if b.Origin != "" {
-		text += fmt.Sprintf("; it reruns %s from %s on: %s", b.Origin, b.Stage, changesSaid(b.Overrides, h.note.Changes))
+		text += fmt.Sprintf("; it reruns %s from %s on: %s", b.Origin, b.Stage, formatChanges(b.Overrides, h.note.Changes))
 	}
-	return because(text, b.Reason)
+	return withReason(text, b.Reason)
 }
 
-func runPlanned(h happened, b struct {
+func runPlanned(h annotatedEvent, b struct {
 	Stage, Reason string
 	Overrides     []trimtab.Override
 }) string {
-	return because(fmt.Sprintf("planned again from %s: %s", b.Stage, changesSaid(b.Overrides, h.note.Changes)), b.Reason)
+	return withReason(fmt.Sprintf("planned again from %s: %s", b.Stage, formatChanges(b.Overrides, h.note.Changes)), b.Reason)
 }
 
-// changesSaid tells each override with the value before, where that is known.
-func changesSaid(overrides []trimtab.Override, changes []runs.SpecDifference) string {
+// formatChanges tells each override with the value before, where that is known.
+func formatChanges(overrides []trimtab.Override, changes []runs.SpecDifference) string {
 	if len(overrides) == 0 {
 		return "nothing is changed"
 	}
 	var parts []string
 	for _, o := range overrides {
 		path, _, _ := strings.Cut(o.Set, "=")
-		was := changesUnder(strings.TrimSpace(path), changes)
+		was := changesBelow(strings.TrimSpace(path), changes)
 		if o.Set == "" || len(was) == 0 {
-			was = []string{overridesOf([]trimtab.Override{o})}
+			was = []string{formatOverrides([]trimtab.Override{o})}
 		}
 		parts = append(parts, was...)
 	}
 	return strings.Join(parts, ", ")
 }
 
-// changesUnder are the changes at a path and below it, as old -> new.
-func changesUnder(path string, changes []runs.SpecDifference) []string {
+// changesBelow are the changes at a path and below it, as old -> new.
+func changesBelow(path string, changes []runs.SpecDifference) []string {
 	var parts []string
 	for _, c := range changes {
 		if c.Path == path || strings.HasPrefix(c.Path, path+".") {
-			parts = append(parts, fmt.Sprintf("%s %s -> %s", c.Path, valueSaid(c.Values[0]), valueSaid(c.Values[len(c.Values)-1])))
+			parts = append(parts, fmt.Sprintf("%s %s -> %s", c.Path, formatValue(c.Values[0]), formatValue(c.Values[len(c.Values)-1])))
 		}
 	}
 	return parts
 }
 
-// valueSaid is a value of a spec as people read it: digests short, text without quotes, what is not there as (none).
-func valueSaid(v json.RawMessage) string {
+// formatValue is a value of a spec as people read it: digests short, text without quotes, what is not there as (none).
+func formatValue(v json.RawMessage) string {
 	var text string
 	switch {
 	case len(v) == 0:
@@ -180,7 +180,7 @@ func valueSaid(v json.RawMessage) string {
 	case text == "":
 		return "(empty)"
 	}
-	return gistOf(text)
+	return summarizeValue(text)
 }
 
 type statusBody struct {
@@ -188,15 +188,15 @@ type statusBody struct {
 	Error                      *trimtab.Error
 }
 
-// message is why, as far as an error says.
-func (b statusBody) message() string {
+// cause is why, as far as an error says.
+func (b statusBody) cause() string {
 	if b.Error == nil {
 		return ""
 	}
 	return ": " + b.Error.Message
 }
 
-func runStatusSaid(_ happened, b statusBody) string {
+func runStatusChanged(_ annotatedEvent, b statusBody) string {
 	again := ""
 	if b.From == b.Status {
 		again = "still "
@@ -209,39 +209,39 @@ func runStatusSaid(_ happened, b statusBody) string {
 	case s == trimtab.RunWaiting && b.Error == nil && b.Next != "":
 		return "the run " + again + "waits: " + b.Next
 	case s == trimtab.RunWaiting:
-		return "the run " + again + "waits" + b.message()
+		return "the run " + again + "waits" + b.cause()
 	case s == trimtab.RunCompleted:
 		return "the run is completed"
 	case s == trimtab.RunFailed:
-		return "the run failed" + b.message()
+		return "the run failed" + b.cause()
 	}
-	return "the run is " + again + b.Status + b.message()
+	return "the run is " + again + b.Status + b.cause()
 }
 
-func attemptCreated(h happened, b struct {
+func attemptCreated(h annotatedEvent, b struct {
 	Status, Reason string
 	From           trimtab.Digest `json:"from_checkpoint"`
 	Inputs         []trimtab.Named
 	Outputs        []trimtab.Named
 	ReusedFrom     int64 `json:"reused_from"`
 }) string {
-	text := h.of() + " is queued"
+	text := h.subject() + " is queued"
 	switch {
 	case b.ReusedFrom != 0:
 		maker := "an earlier attempt"
-		if h.note.Made != nil {
-			maker = h.note.Made.In(h.Stream)
+		if h.note.ReusedFrom != nil {
+			maker = h.note.ReusedFrom.Within(h.Stream)
 		}
-		text = fmt.Sprintf("%s is unchanged: it takes over what %s made: %s", h.of(), maker, namedSaid(b.Outputs))
+		text = fmt.Sprintf("%s is unchanged: it takes over what %s made: %s", h.subject(), maker, formatNamed(b.Outputs))
 	case b.From != "":
 		text += " to go on from checkpoint " + b.From.Short()
 	case len(b.Inputs) > 0:
-		text += " with " + namedSaid(b.Inputs)
+		text += " with " + formatNamed(b.Inputs)
 	}
-	return because(text, b.Reason)
+	return withReason(text, b.Reason)
 }
 
-func namedSaid(list []trimtab.Named) string {
+func formatNamed(list []trimtab.Named) string {
 	var parts []string
 	for _, n := range list {
 		parts = append(parts, n.Name+" "+n.Digest.Short())
@@ -249,7 +249,7 @@ func namedSaid(list []trimtab.Named) string {
 	return strings.Join(parts, ", ")
 }
 
-func attemptStarted(h happened, b struct {
+func attemptStarted(h annotatedEvent, b struct {
 	Build, From, Kernels string
 	Steps                int
 	Data                 []trimtab.Metric // older events have none
@@ -267,45 +267,45 @@ func attemptStarted(h happened, b struct {
 	if b.Kernels != "" { // older events do not say
 		build += " (" + b.Kernels + ")"
 	}
-	return fmt.Sprintf("%s %s on build %s with %s%s", h.of(), verb, build, plural(b.Steps, "step"), data)
+	return fmt.Sprintf("%s %s on build %s with %s%s", h.subject(), verb, build, plural(b.Steps, "step"), data)
 }
 
-func attemptStatusSaid(h happened, b statusBody) string {
-	text := h.of()
+func attemptStatusChanged(h annotatedEvent, b statusBody) string {
+	text := h.subject()
 	switch trimtab.AttemptStatus(b.Status) {
 	case trimtab.AttemptRetrying:
-		text += " was interrupted and will go on" + b.message()
+		text += " was interrupted and will go on" + b.cause()
 	case trimtab.AttemptRunning:
-		text += " goes on" + b.message()
+		text += " goes on" + b.cause()
 	case trimtab.AttemptFailed:
-		text += " failed" + b.message()
+		text += " failed" + b.cause()
 	case trimtab.AttemptStale:
 		text += " no longer counts: what it stands on is made again"
 	default:
-		text += " is " + b.Status + b.message()
+		text += " is " + b.Status + b.cause()
 	}
-	return because(text, b.Reason)
+	return withReason(text, b.Reason)
 }
 
-func attemptCompleted(h happened, b struct {
+func attemptCompleted(h annotatedEvent, b struct {
 	Outputs []trimtab.Named
 	Metrics []trimtab.Metric
 }) string {
 	var parts []string
-	if m := metricsOf(metricMap(b.Metrics), 4); m != "" {
+	if m := formatMetrics(metricsByName(b.Metrics), 4); m != "" {
 		parts = append(parts, strings.ReplaceAll(m, "  ", ", "))
 	}
-	if out := namedSaid(b.Outputs); out != "" {
+	if out := formatNamed(b.Outputs); out != "" {
 		parts = append(parts, out)
 	}
 	if len(parts) == 0 {
-		return h.of() + " is completed"
+		return h.subject() + " is completed"
 	}
-	return h.of() + " is completed: " + strings.Join(parts, "; ")
+	return h.subject() + " is completed: " + strings.Join(parts, "; ")
 }
 
-// commits is what one commit of steps tells, or several in a row do.
-type commits struct {
+// stepCommit is what one commit of steps tells, or several in a row do.
+type stepCommit struct {
 	From, Until, Steps int
 	Checkpoint         *struct {
 		Digest trimtab.Digest
@@ -313,15 +313,15 @@ type commits struct {
 	}
 }
 
-func (c commits) said(h happened, parts int) string {
-	text := h.of() + ": "
+func (c stepCommit) sentence(h annotatedEvent, parts int) string {
+	text := h.subject() + ": "
 	switch {
 	case c.Steps == 0 && c.Checkpoint != nil:
-		return fmt.Sprintf("%scheckpoint %s before step %s", text, c.Checkpoint.Digest.Short(), grouped(c.Checkpoint.Step))
+		return fmt.Sprintf("%scheckpoint %s before step %s", text, c.Checkpoint.Digest.Short(), withThousands(c.Checkpoint.Step))
 	case c.Until == c.From+1:
-		text += fmt.Sprintf("step %s committed", grouped(c.From))
+		text += fmt.Sprintf("step %s committed", withThousands(c.From))
 	default:
-		text += fmt.Sprintf("steps %s to %s committed", grouped(c.From), grouped(c.Until-1))
+		text += fmt.Sprintf("steps %s to %s committed", withThousands(c.From), withThousands(c.Until-1))
 	}
 	if parts > 1 {
 		text += fmt.Sprintf(" in %d parts", parts)
@@ -332,11 +332,11 @@ func (c commits) said(h happened, parts int) string {
 	return text
 }
 
-// commitsInARow counts the commits at the beginning of events that follow on one another in one attempt, at least 1.
-func commitsInARow(events []storage.Event) int {
+// countConsecutiveCommits counts the commits at the beginning of events that follow on one another in one attempt, at least 1.
+func countConsecutiveCommits(events []storage.Event) int {
 	n, next := 0, -1
 	for n < len(events) && events[n].Type == "steps_committed" && events[n].Stage == events[0].Stage && events[n].Attempt == events[0].Attempt {
-		var c commits
+		var c stepCommit
 		if json.Unmarshal(events[n].Body, &c) != nil || c.Steps == 0 || next >= 0 && c.From != next {
 			break
 		}
@@ -346,12 +346,12 @@ func commitsInARow(events []storage.Event) int {
 	return max(1, n)
 }
 
-// commitsSaid is one sentence for commits in a row.
-func commitsSaid(events []storage.Event) string {
-	var all commits
+// commitsSentence is one sentence for commits in a row.
+func commitsSentence(events []storage.Event) string {
+	var all stepCommit
 	for i, e := range events {
-		var c commits
-		_ = json.Unmarshal(e.Body, &c) // commitsInARow has read it
+		var c stepCommit
+		_ = json.Unmarshal(e.Body, &c) // countConsecutiveCommits has read it
 		if i == 0 {
 			all.From = c.From
 		}
@@ -360,10 +360,10 @@ func commitsSaid(events []storage.Event) string {
 			all.Checkpoint = c.Checkpoint
 		}
 	}
-	return all.said(happened{Event: events[0]}, len(events))
+	return all.sentence(annotatedEvent{Event: events[0]}, len(events))
 }
 
-func checkpointDamaged(h happened, b struct {
+func checkpointDamaged(h annotatedEvent, b struct {
 	Digest trimtab.Digest
 	Step   int
 	Gone   bool
@@ -373,10 +373,10 @@ func checkpointDamaged(h happened, b struct {
 	if b.Gone {
 		what = "is gone"
 	}
-	return fmt.Sprintf("%s: checkpoint %s before step %s %s, so it is not used%s", h.of(), b.Digest.Short(), grouped(b.Step), what, statusBody{Error: b.Error}.message())
+	return fmt.Sprintf("%s: checkpoint %s before step %s %s, so it is not used%s", h.subject(), b.Digest.Short(), withThousands(b.Step), what, statusBody{Error: b.Error}.cause())
 }
 
-func artifactMade(h happened, b struct {
+func artifactMade(h annotatedEvent, b struct {
 	Digest     trimtab.Digest
 	Kind, Name string
 	Parameters float64
@@ -386,20 +386,20 @@ func artifactMade(h happened, b struct {
 		what = "reward model"
 	}
 	if h.Stage == "" {
-		return fmt.Sprintf("%s %s came in as %s, %s parameters", what, b.Digest.Short(), b.Name, strings.TrimSpace(count(b.Parameters)))
+		return fmt.Sprintf("%s %s came in as %s, %s parameters", what, b.Digest.Short(), b.Name, strings.TrimSpace(formatCount(b.Parameters)))
 	}
-	return fmt.Sprintf("%s made %s %s, %s parameters", h.of(), what, b.Digest.Short(), strings.TrimSpace(count(b.Parameters)))
+	return fmt.Sprintf("%s made %s %s, %s parameters", h.subject(), what, b.Digest.Short(), strings.TrimSpace(formatCount(b.Parameters)))
 }
 
-func evaluationMade(h happened, b struct{ Document trimtab.Digest }) string {
-	return strings.TrimSpace(fmt.Sprintf("%s wrote its report %s", h.of(), b.Document.Short()))
+func evaluationMade(h annotatedEvent, b struct{ Document trimtab.Digest }) string {
+	return strings.TrimSpace(fmt.Sprintf("%s wrote its report %s", h.subject(), b.Document.Short()))
 }
 
-func decisionSaid(h happened, b struct {
+func decisionMade(h annotatedEvent, b struct {
 	Decision string
 	Details  struct{ Reason string }
 }) string {
-	of := h.of()
+	of := h.subject()
 	if of == "" {
 		of = "the run"
 	}
@@ -419,46 +419,46 @@ func decisionSaid(h happened, b struct {
 	return text
 }
 
-func requestSaid(h happened, b struct{ Decision, Actor, Reason string }) string {
-	return because(fmt.Sprintf("asked in the name of %s: %s %s", b.Actor, b.Decision, cmp.Or(h.of(), "the run")), b.Reason)
+func decisionRequested(h annotatedEvent, b struct{ Decision, Actor, Reason string }) string {
+	return withReason(fmt.Sprintf("asked in the name of %s: %s %s", b.Actor, b.Decision, cmp.Or(h.subject(), "the run")), b.Reason)
 }
 
-func refusalSaid(h happened, b struct {
+func decisionRefused(h annotatedEvent, b struct {
 	Decision string
 	Error    *trimtab.Error
 }) string {
-	return fmt.Sprintf("refused to %s %s%s", b.Decision, cmp.Or(h.of(), "the run"), statusBody{Error: b.Error}.message())
+	return fmt.Sprintf("refused to %s %s%s", b.Decision, cmp.Or(h.subject(), "the run"), statusBody{Error: b.Error}.cause())
 }
 
-func datasetCreated(h happened, b struct{ Kind string }) string {
-	return fmt.Sprintf("dataset %s begins, for %s", h.of(), b.Kind)
+func datasetCreated(h annotatedEvent, b struct{ Kind string }) string {
+	return fmt.Sprintf("dataset %s begins, for %s", h.subject(), b.Kind)
 }
 
-func itemsAdded(h happened, b struct{ Added, Given int }) string {
-	text := fmt.Sprintf("dataset %s: %s added", h.of(), plural(b.Added, "item"))
+func itemsAdded(h annotatedEvent, b struct{ Added, Given int }) string {
+	text := fmt.Sprintf("dataset %s: %s added", h.subject(), plural(b.Added, "item"))
 	if b.Given > b.Added {
-		text += fmt.Sprintf(", %s there already", grouped(b.Given-b.Added))
+		text += fmt.Sprintf(", %s there already", withThousands(b.Given-b.Added))
 	}
 	return text
 }
 
-func datasetSplit(h happened, b struct {
+func datasetSplit(h annotatedEvent, b struct {
 	By      string
 	Seed    uint64
 	Items   int
 	HeldOut int `json:"held_out"`
 }) string {
-	return fmt.Sprintf("dataset %s split by %s, seed %d: %s of %s held out", h.of(), b.By, b.Seed, grouped(b.HeldOut), plural(b.Items, "item"))
+	return fmt.Sprintf("dataset %s split by %s, seed %d: %s of %s held out", h.subject(), b.By, b.Seed, withThousands(b.HeldOut), plural(b.Items, "item"))
 }
 
-func datasetFrozen(h happened, b struct {
+func datasetFrozen(h annotatedEvent, b struct {
 	Version trimtab.Digest
 	Items   int
 }) string {
-	return fmt.Sprintf("dataset %s frozen as %s, %s", h.of(), b.Version.Short(), plural(b.Items, "item"))
+	return fmt.Sprintf("dataset %s frozen as %s, %s", h.subject(), b.Version.Short(), plural(b.Items, "item"))
 }
 
-func filesImported(h happened, b struct {
+func filesImported(h annotatedEvent, b struct {
 	Files []struct {
 		Name   string
 		Digest trimtab.Digest
@@ -469,32 +469,32 @@ func filesImported(h happened, b struct {
 	for _, f := range b.Files {
 		parts = append(parts, fmt.Sprintf("%s (%s, %s)", f.Name, f.Digest.Short(), plural(f.Items, "item")))
 	}
-	return fmt.Sprintf("dataset %s: read from %s", h.of(), strings.Join(parts, ", "))
+	return fmt.Sprintf("dataset %s: read from %s", h.subject(), strings.Join(parts, ", "))
 }
 
-func itemsErased(h happened, b struct {
+func itemsErased(h annotatedEvent, b struct {
 	Items  []trimtab.Digest
 	Reason string
 }) string {
-	return because(fmt.Sprintf("dataset %s: the text of %s erased", h.of(), plural(len(b.Items), "item")), b.Reason)
+	return withReason(fmt.Sprintf("dataset %s: the text of %s erased", h.subject(), plural(len(b.Items), "item")), b.Reason)
 }
 
-func documentKept(_ happened, b struct{ Digest trimtab.Digest }) string {
+func documentKept(_ annotatedEvent, b struct{ Digest trimtab.Digest }) string {
 	return "document " + b.Digest.Short() + " kept"
 }
 
-func modelExported(_ happened, b struct{ Digest trimtab.Digest }) string {
+func modelExported(_ annotatedEvent, b struct{ Digest trimtab.Digest }) string {
 	return "exported model " + b.Digest.Short()
 }
 
-func modelNamed(_ happened, b struct {
+func modelNamed(_ annotatedEvent, b struct {
 	Name           string
 	Digest, Before trimtab.Digest
 }) string {
 	return fmt.Sprintf("moved the name %s from model %s to %s", b.Name, b.Before.Short(), b.Digest.Short())
 }
 
-func reproducedSaid(h happened, b struct {
+func runReproduced(h annotatedEvent, b struct {
 	Identical bool
 	Kernels   string
 	Stages    []struct {
@@ -502,7 +502,7 @@ func reproducedSaid(h happened, b struct {
 		Error        *trimtab.Error // why it could not be run
 	}
 }) string {
-	what := cmp.Or(h.of(), "the run")
+	what := cmp.Or(h.subject(), "the run")
 	if b.Identical {
 		return fmt.Sprintf("ran %s again on %s: identical", what, b.Kernels)
 	}
@@ -517,20 +517,20 @@ func reproducedSaid(h happened, b struct {
 	return fmt.Sprintf("ran %s again on %s: it could not be shown to be identical", what, b.Kernels)
 }
 
-func keyUsed(_ happened, b struct{ Verifier string }) string {
+func keyUsed(_ annotatedEvent, b struct{ Verifier string }) string {
 	name, _, _ := strings.Cut(b.Verifier, "+")
 	return "tree heads are signed with key " + name
 }
 
-func auditVerified(_ happened, b struct{ Events, Problems int }) string {
+func auditVerified(_ annotatedEvent, b struct{ Events, Problems int }) string {
 	if b.Problems == 0 {
 		return fmt.Sprintf("verified the record of %s: nothing was changed", plural(b.Events, "event"))
 	}
 	return fmt.Sprintf("verified the record of %s: %s", plural(b.Events, "event"), plural(b.Problems, "problem"))
 }
 
-// grouped writes 3907 as 3,907.
-func grouped(n int) string {
+// withThousands writes 3907 as 3,907.
+func withThousands(n int) string {
 	s := strconv.Itoa(n)
 	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
 		s = s[:i] + "," + s[i:]
@@ -543,26 +543,26 @@ func plural(n int, thing string) string {
 	if n == 1 {
 		return "1 " + thing
 	}
-	return grouped(n) + " " + thing + "s"
+	return withThousands(n) + " " + thing + "s"
 }
 
-// gist is what people read of a body that no sentence is for: its words and
+// summarizeBody is what people read of a body that no sentence is for: its words and
 // numbers, named digests in short, and the message of an error.
-func gist(body json.RawMessage) string {
+func summarizeBody(body json.RawMessage) string {
 	var fields map[string]any
 	if json.Unmarshal(body, &fields) != nil {
 		return string(body)
 	}
 	var parts []string
 	for _, key := range sortedKeys(fields) {
-		if text := gistOf(fields[key]); text != "" {
+		if text := summarizeValue(fields[key]); text != "" {
 			parts = append(parts, key+" "+text)
 		}
 	}
 	return strings.Join(parts, ", ")
 }
 
-func gistOf(v any) string {
+func summarizeValue(v any) string {
 	switch v := v.(type) {
 	case string:
 		if d, err := trimtab.ParseDigest(v); err == nil {
@@ -571,24 +571,24 @@ func gistOf(v any) string {
 		return v
 	case float64:
 		if v != 0 {
-			return exact(v)
+			return formatExact(v)
 		}
 	case bool:
 		return strconv.FormatBool(v)
 	case map[string]any:
 		for _, key := range []string{"message", "digest", "reason"} {
 			if text, ok := v[key].(string); ok {
-				return gistOf(text)
+				return summarizeValue(text)
 			}
 		}
 	case []any:
-		return gistOfList(v)
+		return summarizeList(v)
 	}
 	return ""
 }
 
-// gistOfList names the digests of a list; a list of anything else is left to -o json.
-func gistOfList(list []any) string {
+// summarizeList names the digests of a list; a list of anything else is left to -o json.
+func summarizeList(list []any) string {
 	var parts []string
 	for _, one := range list {
 		fields, _ := one.(map[string]any)
@@ -604,7 +604,7 @@ func gistOfList(list []any) string {
 		if !ok {
 			return ""
 		}
-		parts = append(parts, name+" "+gistOf(digest))
+		parts = append(parts, name+" "+summarizeValue(digest))
 	}
 	return strings.Join(parts, " ")
 }

@@ -19,39 +19,39 @@ import (
 
 // setting is one thing that a flag, TRIMTAB_<KEY>, trimtab.yaml or a default decides, in this order.
 type setting struct {
-	key, help string
-	flag      string // where it is not the key's: --data names datasets
-	bare      string // what the flag without a value means; empty: it needs one
-	standard  func() string
-	hidden    bool // no flag: it would show in the list of processes
+	key, help    string
+	flag         string // where it is not the key's: --data names datasets
+	impliedValue string // what the flag without a value means; empty: it needs one
+	defaultValue func() string
+	secret       bool // no flag: it would show in the list of processes
 }
 
 func constant(s string) func() string { return func() string { return s } }
 
 var allSettings = []setting{
-	{key: "data", flag: "data-folder", help: "folder of models, logs and the embedded servers", standard: defaultData},
-	{key: "postgres_url", help: "address of a Postgres database; empty uses the embedded one", standard: constant("")},
-	{key: "postgres_owner_url", help: "address under the role that owns the database, for migrate", standard: constant("")},
-	{key: "app_password", help: "password that migrate gives the role of workers", standard: constant(""), hidden: true},
-	{key: "auditor_password", help: "password that migrate gives the role of auditors", standard: constant(""), hidden: true},
-	{key: "temporal_address", help: "host:port of a Temporal server; empty uses the embedded one", standard: constant("")},
-	{key: "temporal_namespace", help: "Temporal namespace", standard: constant("trimtab")},
-	{key: "temporal_tls", help: "auto, or on: TLS to Temporal also where no other setting wants it", standard: constant("auto")},
-	{key: "temporal_tls_ca", help: "file of the authority that vouches for Temporal (default: the system's)", standard: constant("")},
-	{key: "temporal_tls_cert", help: "file of the certificate that the Temporal server asks for", standard: constant("")},
-	{key: "temporal_tls_key", help: "file of its private key", standard: constant("")},
-	{key: "temporal_tls_server_name", help: "name in the Temporal server's certificate (default: of its address)", standard: constant("")},
-	{key: "temporal_api_key", help: "API key for the Temporal server, as for Temporal Cloud", standard: constant(""), hidden: true},
-	{key: "audit_copies", help: "folders and addresses, with commas between, to which signed tree heads are copied", standard: constant("")},
-	{key: "audit_key", help: "file of the key that signs tree heads (default: audit.key in the data folder)", standard: constant("")},
-	{key: "actor", help: "name that your decisions are recorded under (default: your login name)", standard: constant("")},
-	{key: "require_reasons", help: "whether approve, skip, cancel, and rerun with changes need a --reason: true or false", standard: constant("true")},
-	{key: "openlineage_url", help: "where a worker tells OpenLineage events: an http or https address, or a file; empty tells none", standard: constant("")},
-	{key: "openlineage_namespace", help: "namespace of those events (default: trimtab:// and the identity of the database)", standard: constant("")},
-	{key: "offline", help: "true: download nothing, also where no Postgres is installed", standard: constant("false"), bare: "true"},
-	{key: "maven_mirror", help: "address of a mirror of Maven Central, from which Postgres is fetched where none is installed", standard: constant("")},
-	{key: "log_format", help: "text or json", standard: constant("text")},
-	{key: "log_level", help: "debug, info, warn or error", standard: constant("info")},
+	{key: "data", flag: "data-folder", help: "folder of models, logs and the embedded servers", defaultValue: defaultData},
+	{key: "postgres_url", help: "address of a Postgres database; empty uses the embedded one", defaultValue: constant("")},
+	{key: "postgres_owner_url", help: "address under the role that owns the database, for migrate", defaultValue: constant("")},
+	{key: "app_password", help: "password that migrate gives the role of workers", defaultValue: constant(""), secret: true},
+	{key: "auditor_password", help: "password that migrate gives the role of auditors", defaultValue: constant(""), secret: true},
+	{key: "temporal_address", help: "host:port of a Temporal server; empty uses the embedded one", defaultValue: constant("")},
+	{key: "temporal_namespace", help: "Temporal namespace", defaultValue: constant("trimtab")},
+	{key: "temporal_tls", help: "auto, or on: TLS to Temporal also where no other setting wants it", defaultValue: constant("auto")},
+	{key: "temporal_tls_ca", help: "file of the authority that vouches for Temporal (default: the system's)", defaultValue: constant("")},
+	{key: "temporal_tls_cert", help: "file of the certificate that the Temporal server asks for", defaultValue: constant("")},
+	{key: "temporal_tls_key", help: "file of its private key", defaultValue: constant("")},
+	{key: "temporal_tls_server_name", help: "name in the Temporal server's certificate (default: of its address)", defaultValue: constant("")},
+	{key: "temporal_api_key", help: "API key for the Temporal server, as for Temporal Cloud", defaultValue: constant(""), secret: true},
+	{key: "audit_copies", help: "folders and addresses, with commas between, to which signed tree heads are copied", defaultValue: constant("")},
+	{key: "audit_key", help: "file of the key that signs tree heads (default: audit.key in the data folder)", defaultValue: constant("")},
+	{key: "actor", help: "name that your decisions are recorded under (default: your login name)", defaultValue: constant("")},
+	{key: "require_reasons", help: "whether approve, skip, cancel, and rerun with changes need a --reason: true or false", defaultValue: constant("true")},
+	{key: "openlineage_url", help: "where a worker tells OpenLineage events: an http or https address, or a file; empty tells none", defaultValue: constant("")},
+	{key: "openlineage_namespace", help: "namespace of those events (default: trimtab:// and the identity of the database)", defaultValue: constant("")},
+	{key: "offline", help: "true: download nothing, also where no Postgres is installed", defaultValue: constant("false"), impliedValue: "true"},
+	{key: "maven_mirror", help: "address of a mirror of Maven Central, from which Postgres is fetched where none is installed", defaultValue: constant("")},
+	{key: "log_format", help: "text or json", defaultValue: constant("text")},
+	{key: "log_level", help: "debug, info, warn or error", defaultValue: constant("info")},
 }
 
 // allowed values of the settings that have a list.
@@ -74,9 +74,9 @@ func (s *settings) value(key string) string { return s.values[key] }
 // --data-folder for data.
 func addSettingFlags(root *cobra.Command) {
 	for _, s := range allSettings {
-		if !s.hidden {
+		if !s.secret {
 			root.PersistentFlags().String(s.flagName(), "", s.help)
-			root.PersistentFlags().Lookup(s.flagName()).NoOptDefVal = s.bare
+			root.PersistentFlags().Lookup(s.flagName()).NoOptDefVal = s.impliedValue
 		}
 	}
 }
@@ -100,7 +100,7 @@ func readSettings(cmd *cobra.Command, file string) (*settings, error) {
 	v := viper.New()
 	v.SetEnvPrefix("TRIMTAB")
 	for _, s := range allSettings {
-		v.SetDefault(s.key, s.standard())
+		v.SetDefault(s.key, s.defaultValue())
 		_ = v.BindEnv(s.key) // fails only without a key
 		if flag := settingFlag(cmd, s); flag != nil && flag.Changed {
 			v.Set(s.key, flag.Value.String())
@@ -114,7 +114,7 @@ func readSettings(cmd *cobra.Command, file string) (*settings, error) {
 	for _, one := range allSettings {
 		s.values[one.key] = v.GetString(one.key)
 		s.origins[one.key] = origin(cmd, v, one, path)
-		if !slices.Contains(paths, one.flagName()) {
+		if !slices.Contains(pathFlags, one.flagName()) {
 			if err := validText(s.values[one.key]); err != nil {
 				return nil, usagef("write it in UTF-8", "setting %s (from %s) cannot be taken: %w", one.key, s.origins[one.key], err)
 			}
@@ -126,18 +126,18 @@ func readSettings(cmd *cobra.Command, file string) (*settings, error) {
 	if err := checkTemporalAddress(s.values["temporal_address"]); err != nil {
 		return nil, usagef("write it as host:port", "setting temporal_address is %q (from %s): %w", s.shown("temporal_address"), s.origins["temporal_address"], err)
 	}
-	if err := checkLineage(s.values["openlineage_url"]); err != nil {
+	if err := checkLineageURL(s.values["openlineage_url"]); err != nil {
 		return nil, usagef("give an http or https address, or the full path of a file", "setting openlineage_url is %q (from %s): %w", s.shown("openlineage_url"), s.origins["openlineage_url"], err)
 	}
 	if err := s.checkDownloads(); err != nil {
 		return nil, err
 	}
-	return s, s.wholeData()
+	return s, s.resolveDataFolder()
 }
 
-// wholeData makes the path of the data folder a full one. Where nobody names
+// resolveDataFolder makes the path of the data folder a full one. Where nobody names
 // one and the user has no home it stays empty: not all commands need it.
-func (s *settings) wholeData() (err error) {
+func (s *settings) resolveDataFolder() (err error) {
 	switch data := s.values["data"]; {
 	case data != "":
 		s.values["data"], err = filepath.Abs(data)

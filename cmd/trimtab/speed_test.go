@@ -27,7 +27,7 @@ func TestLookingIsFast(t *testing.T) {
 	quiet(t)
 	urls := storagetest.URLs(t)
 	began := time.Now()
-	storagetest.Fill(t, urls.Owner, 10_000, 1_000_000)
+	storagetest.FillRuns(t, urls.Owner, 10_000, 1_000_000)
 	t.Logf("filled in %.1f s", time.Since(began).Seconds())
 	t.Setenv("TRIMTAB_POSTGRES_URL", urls.App)
 
@@ -69,11 +69,11 @@ func TestLookingIsFast(t *testing.T) {
 		{"show by id", show("run-04711")},
 		{"show by the beginning of an id", show("run-1000")},
 		{"show by name", show("name-4711")},
-		{"show a run of 500,000 metrics", show(storagetest.Long)},
+		{"show a run of 500,000 metrics", show(storagetest.LongRunID)},
 		{"history", func() error { _, err := s.History(ctx, "run-04711", ""); return err }},
 		{"trimtab runs", whole("run-10000", "runs")},
 		{"trimtab show RUN", whole("completed after", "show", "name-4711")},
-		{"trimtab show, of 500,000 metrics", whole("completed after", "show", storagetest.Long)},
+		{"trimtab show, of 500,000 metrics", whole("completed after", "show", storagetest.LongRunID)},
 	} {
 		times := timed(t, 15, look.do)
 		t.Logf("%-34s median %6.1f ms, least %6.1f ms", look.what, times[7].Seconds()*1000, times[0].Seconds()*1000)

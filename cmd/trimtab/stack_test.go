@@ -55,7 +55,7 @@ func (e *embedded) stop() {
 	}
 }
 
-// end stops the servers of a folder and removes it.
+// close stops the servers of a folder and removes it.
 func end(dir string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()

@@ -62,10 +62,10 @@ func newRun(t *testing.T) ofRun {
 		must(s.Fence(ctx, a.ID, 1))
 		must(s.StartAttempt(ctx, a.ID, 1, 1, "build", "avx2"))
 		key := checkpoint.AttemptName(a.ID)
-		state, err := files.SaveState(key, 1, []tensor.Named{{Name: "w", Shape: []int{64}, Data: slices.Repeat([]float32{float32(i)}, 64)}})
+		state, err := files.SaveState(key, 1, []tensor.NamedArray{{Name: "w", Shape: []int{64}, Data: slices.Repeat([]float32{float32(i)}, 64)}})
 		must(err)
 		must(s.Commit(ctx, a.ID, 1, []storage.StepReport{{Report: trimtab.Report{Metrics: loss}}}, &storage.Checkpoint{Attempt: a.ID, Step: 1, Digest: state}))
-		m := model.New(model.Config{Layers: 1, Width: 8, Heads: 2, Context: 16, Vocab: words.Vocab()}, st.Kind == "reward")
+		m := model.New(model.Config{Layers: 1, Width: 8, Heads: 2, Context: 16, Vocab: words.VocabSize()}, st.Kind == "reward")
 		made, err := checkpoint.SaveModel(files, m, words)
 		must(err)
 		must(s.PutArtifact(ctx, storage.Artifact{Digest: made, Kind: "model", Name: "run-1/" + st.Name, Run: "run-1", Stage: st.Name, Attempt: a.ID, Parameters: 9}, "trimtab"))
@@ -109,7 +109,7 @@ func (r ofRun) digest(name string) trimtab.Digest {
 	return a.Digest
 }
 
-// with has the file at path replaced while f runs.
+// withSession has the file at path replaced while f runs.
 func (r ofRun) with(path string, replace func() error, f func()) {
 	r.t.Helper()
 	if err := os.Rename(path, path+".aside"); err != nil {

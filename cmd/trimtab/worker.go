@@ -30,7 +30,7 @@ const heartbeatEvery = 2 * time.Second
 func (a *app) workerCmd() *cobra.Command {
 	var threads int
 	cmd := &cobra.Command{
-		Use: "worker", Short: "do the work of runs until told to stop", Args: takes(0, 0),
+		Use: "worker", Short: "do the work of runs until told to stop", Args: argCount(0, 0),
 		Long: `Take tasks from Temporal and do them: one training task at a time, and the small
 ones beside it. On SIGINT or SIGTERM it goes on to the next checkpoint, for at
 most a minute, and ends; the run goes on where another worker is.`,
@@ -48,7 +48,7 @@ most a minute, and ends; the run goes on where another worker is.`,
 	return cmd
 }
 
-// work runs the workers of this process until ctx ends.
+// costSum runs the workers of this process until ctx ends.
 func (a *app) work(ctx context.Context, threads int) error {
 	if err := tensor.InitError(); err != nil { // never train on other kernels than were asked for
 		return trimtab.NewError(trimtab.Usage, "unknown_kernels", "unset TRIMTAB_KERNELS, or see trimtab doctor", "%w", err)
@@ -65,18 +65,18 @@ func (a *app) work(ctx context.Context, threads int) error {
 	if err != nil {
 		return err
 	}
-	defer s.end()
-	if err := s.runs.Tie(ctx); err != nil { // the disk may be full or read-only for now: runs wait for it
+	defer s.Close()
+	if err := s.runs.RegisterDatabase(ctx); err != nil { // the disk may be full or read-only for now: runs wait for it
 		lg.Warn("the store does not know this database", "error", err)
 	}
-	c, err := dial(ctx, e.temporal, lg)
+	c, err := dialTemporal(ctx, e.temporal, lg)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
 	pool := tensor.NewPool(threads)
 	defer pool.Close()
-	n := a.notary(lg, s)
+	n := a.newNotary(lg, s)
 	if err := n.Open(ctx); err != nil {
 		if trimtab.AsError(err).Type == "audit_key" {
 			return err
@@ -87,9 +87,9 @@ func (a *app) work(ctx context.Context, threads int) error {
 	kept := make(chan struct{})
 	go func() { defer close(kept); n.Run(keeping) }()
 	defer func() { enough(); <-kept }()
-	told := a.newTeller(lg, s)
-	defer told.end()
-	acts := activities.New(lg, s.store, s.files, pool, buildID(), activities.WithNotice(told.notice), activities.WithEnded(n.Now))
+	told := a.newLineagePublisher(lg, s)
+	defer told.close()
+	acts := activities.New(lg, s.store, s.files, pool, buildID(), activities.WithChangeHook(told.notify), activities.WithEndHook(n.SignNow))
 	return serve(ctx, lg, s.store, c, acts)
 }
 

@@ -77,15 +77,15 @@ func endpoints(t testing.TB, temporal bool) devstack.Endpoints {
 	return e
 }
 
-const prefix = "trimtab-test-stack-"
+const stackPrefix = "trimtab-test-stack-"
 
 func startPostgres(ctx context.Context) (err error) {
 	if stack.postgres != nil {
 		return nil
 	}
 	if stack.dir == "" {
-		sweep()
-		stack.dir, err = os.MkdirTemp("", prefix+strconv.Itoa(os.Getpid())+"-")
+		removeStaleStacks()
+		stack.dir, err = os.MkdirTemp("", stackPrefix+strconv.Itoa(os.Getpid())+"-")
 		if err := errors.Join(err, os.Chmod(stack.dir, 0o711)); err != nil { // Postgres may run as another user
 			return err
 		}
@@ -113,11 +113,11 @@ func Stop() error {
 	return errors.Join(errs...)
 }
 
-// sweep removes the folders of test processes that were killed.
-func sweep() {
-	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), prefix+"*"))
+// removeStaleStacks removes the folders of test processes that were killed.
+func removeStaleStacks() {
+	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), stackPrefix+"*"))
 	for _, dir := range dirs {
-		owner, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), prefix), "-")
+		owner, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), stackPrefix), "-")
 		pid, err := strconv.Atoi(owner)
 		if err == nil && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
 			removeSocket(filepath.Join(dir, "postgres", "postgres.json"))

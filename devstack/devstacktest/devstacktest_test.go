@@ -47,14 +47,14 @@ func TestSweep(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("TMPDIR", t.TempDir())
-	dead := filepath.Join(os.TempDir(), prefix+strconv.Itoa(cmd.Process.Pid)+"-1")
-	live := filepath.Join(os.TempDir(), prefix+strconv.Itoa(os.Getpid())+"-1")
+	dead := filepath.Join(os.TempDir(), stackPrefix+strconv.Itoa(cmd.Process.Pid)+"-1")
+	live := filepath.Join(os.TempDir(), stackPrefix+strconv.Itoa(os.Getpid())+"-1")
 	for _, dir := range []string{dead, live} {
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
-	sweep()
+	removeStaleStacks()
 	if _, err := os.Stat(dead); err == nil {
 		t.Error("the folder of a dead process is still there")
 	}

@@ -26,32 +26,32 @@ type File struct {
 
 // Options say how patient Get is and whom it tells. The zero value is fit for use.
 type Options struct {
-	Client   *http.Client  // nil: one that goes through the proxies that the environment names
-	Tries    int           // attempts in a row that bring next to nothing; 0: 5
-	Pause    time.Duration // before the second of them; it doubles from one to the next; 0: 1 second
-	Stall    time.Duration // how long a server may be silent; 0: 30 seconds
-	Progress func(done int64)
-	Retry    func(cause error, done int64, pause time.Duration) // told before each pause
+	Client       *http.Client  // nil: one that goes through the proxies that the environment names
+	MaxAttempts  int           // attempts in a row that bring next to nothing; 0: 5
+	Backoff      time.Duration // before the second of them; it doubles from one to the next; 0: 1 second
+	StallTimeout time.Duration // how long a server may be silent; 0: 30 seconds
+	OnProgress   func(done int64)
+	OnRetry      func(cause error, done int64, pause time.Duration) // told before each pause
 }
 
 func (o Options) withDefaults() Options {
 	if o.Client == nil {
 		o.Client = &http.Client{Transport: http.DefaultTransport}
 	}
-	if o.Tries == 0 {
-		o.Tries = 5
+	if o.MaxAttempts == 0 {
+		o.MaxAttempts = 5
 	}
-	if o.Pause == 0 {
-		o.Pause = time.Second
+	if o.Backoff == 0 {
+		o.Backoff = time.Second
 	}
-	if o.Stall == 0 {
-		o.Stall = 30 * time.Second
+	if o.StallTimeout == 0 {
+		o.StallTimeout = 30 * time.Second
 	}
-	if o.Progress == nil {
-		o.Progress = func(int64) {}
+	if o.OnProgress == nil {
+		o.OnProgress = func(int64) {}
 	}
-	if o.Retry == nil {
-		o.Retry = func(error, int64, time.Duration) {}
+	if o.OnRetry == nil {
+		o.OnRetry = func(error, int64, time.Duration) {}
 	}
 	return o
 }
@@ -62,25 +62,25 @@ func (o Options) withDefaults() Options {
 func Get(ctx context.Context, f File, path string, o Options) error {
 	d := &download{File: f, Options: o.withDefaults()}
 	if u, err := url.Parse(f.URL); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return &Error{Kind: Address, Err: errors.New("the address is not one of http or https")} // it may hold a password
+		return &Error{Cause: Address, Err: errors.New("the address is not one of http or https")} // it may hold a password
 	}
 	out, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return onDisk(err)
+		return classifyDisk(err)
 	}
 	defer out.Close()
 	d.out = out
 	st, err := out.Stat()
 	if err != nil {
-		return onDisk(err)
+		return classifyDisk(err)
 	}
 	if !st.Mode().IsRegular() {
-		return &Error{Kind: Disk, Err: fmt.Errorf("%s is no ordinary file", path)}
+		return &Error{Cause: Disk, Err: fmt.Errorf("%s is no ordinary file", path)}
 	}
 	if d.done = st.Size(); d.done > f.Size {
 		d.done = 0
 	}
-	d.joined = d.done > 0
+	d.resumed = d.done > 0
 	return d.run(ctx)
 }
 
@@ -88,34 +88,34 @@ func Get(ctx context.Context, f File, path string, o Options) error {
 type download struct {
 	File
 	Options
-	out    *os.File
-	done   int64 // bytes that out holds
-	joined bool  // they did not come in one piece
+	out     *os.File
+	done    int64 // bytes that out holds
+	resumed bool  // they did not come in one piece
 }
 
 // run tries until the whole file is there and has its digest. What was joined
 // from pieces and has another digest is fetched once more, from the beginning.
 func (d *download) run(ctx context.Context) error {
 	for again := true; ; again = false {
-		if err := d.fill(ctx); err != nil {
+		if err := d.fetchAll(ctx); err != nil {
 			return err
 		}
 		got, err := d.digest()
 		if err != nil || got == d.SHA256 {
 			return err
 		}
-		joined := d.joined
+		joined := d.resumed
 		if err := d.restart(); err != nil {
 			return err
 		}
 		if !joined || !again {
-			return &Error{Kind: Digest, Err: fmt.Errorf("what came has the SHA-256 digest %s, which should be %s", got, d.SHA256)}
+			return &Error{Cause: Digest, Err: fmt.Errorf("what came has the SHA-256 digest %s, which should be %s", got, d.SHA256)}
 		}
 	}
 }
 
-// fill makes out hold Size bytes.
-func (d *download) fill(ctx context.Context) error {
+// fetchAll makes out hold Size bytes.
+func (d *download) fetchAll(ctx context.Context) error {
 	for failures := 0; d.done < d.Size; {
 		before := d.done
 		err := d.attempt(ctx)
@@ -125,17 +125,17 @@ func (d *download) fill(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if e := asError(err); !e.passing {
+		if e := asError(err); !e.transient {
 			return e
 		}
 		if failures++; d.done-before > d.Size/100 { // it breaks off, but it comes
 			failures = 1
 		}
-		if failures >= d.Tries {
+		if failures >= d.MaxAttempts {
 			return asError(err)
 		}
-		pause := max(d.Pause<<(failures-1), asError(err).after)
-		d.Retry(err, d.done, pause)
+		pause := max(d.Backoff<<(failures-1), asError(err).retryAfter)
+		d.OnRetry(err, d.done, pause)
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -149,20 +149,20 @@ func (d *download) fill(ctx context.Context) error {
 func (d *download) attempt(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	watch := time.AfterFunc(d.Stall, func() { cancel(stalled(d.Stall)) })
+	watch := time.AfterFunc(d.StallTimeout, func() { cancel(stallError(d.StallTimeout)) })
 	defer watch.Stop()
-	response, err := d.ask(ctx)
+	response, err := d.request(ctx)
 	if err != nil {
-		return onNetwork(ctx, err)
+		return classifyNetwork(ctx, err)
 	}
 	defer response.Body.Close()
-	if err := d.accept(response); err != nil {
+	if err := d.checkResponse(response); err != nil {
 		return err
 	}
-	return d.copy(ctx, response.Body, func() { watch.Reset(d.Stall) })
+	return d.copy(ctx, response.Body, func() { watch.Reset(d.StallTimeout) })
 }
 
-func (d *download) ask(ctx context.Context) (*http.Response, error) {
+func (d *download) request(ctx context.Context) (*http.Response, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, d.URL, nil)
 	if err != nil {
 		return nil, err
@@ -175,40 +175,40 @@ func (d *download) ask(ctx context.Context) (*http.Response, error) {
 	return d.Client.Do(request)
 }
 
-// accept sees that the body of a response is what is missing, or all of the file.
-func (d *download) accept(r *http.Response) error {
+// checkResponse sees that the body of a response is what is missing, or all of the file.
+func (d *download) checkResponse(r *http.Response) error {
 	switch {
 	case r.StatusCode == http.StatusOK:
 		if r.ContentLength >= 0 && r.ContentLength != d.Size {
-			return d.otherFile(r, r.ContentLength)
+			return d.wrongSize(r, r.ContentLength)
 		}
 		return d.restart()
 	case r.StatusCode == http.StatusPartialContent && d.done > 0:
 		from, size, ok := parseContentRange(r.Header.Get("Content-Range"))
 		if ok && from == d.done && size == d.Size {
-			d.joined = true
+			d.resumed = true
 			return nil
 		}
 		if ok && size != d.Size {
-			return d.otherFile(r, size)
+			return d.wrongSize(r, size)
 		}
 		fallthrough
 	case r.StatusCode == http.StatusRequestedRangeNotSatisfiable && d.done > 0:
 		if err := d.restart(); err != nil {
 			return err
 		}
-		return &Error{Kind: Network, passing: true, Err: errors.New("the server does not go on where it broke off")}
+		return &Error{Cause: Network, transient: true, Err: errors.New("the server does not go on where it broke off")}
 	}
-	return &Error{Kind: Status, Status: r.StatusCode, passing: passingStatus(r.StatusCode), after: retryAfter(r),
+	return &Error{Cause: Status, Status: r.StatusCode, transient: isTransientStatus(r.StatusCode), retryAfter: retryAfter(r),
 		Err: fmt.Errorf("the server answers %d %s", r.StatusCode, http.StatusText(r.StatusCode))}
 }
 
-func (d *download) otherFile(r *http.Response, size int64) error {
-	return &Error{Kind: Length, Err: fmt.Errorf("the server has another file there: %d bytes of type %q, where %d were expected",
+func (d *download) wrongSize(r *http.Response, size int64) error {
+	return &Error{Cause: Length, Err: fmt.Errorf("the server has another file there: %d bytes of type %q, where %d were expected",
 		size, r.Header.Get("Content-Type"), d.Size)}
 }
 
-func passingStatus(code int) bool {
+func isTransientStatus(code int) bool {
 	switch code {
 	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests, http.StatusInternalServerError,
 		http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
@@ -243,31 +243,31 @@ func (d *download) copy(ctx context.Context, body io.Reader, alive func()) error
 		if n > 0 {
 			alive()
 			if d.done+int64(n) > d.Size {
-				long := &Error{Kind: Length, Err: fmt.Errorf("the server sends more than the %d bytes that were expected", d.Size)}
+				long := &Error{Cause: Length, Err: fmt.Errorf("the server sends more than the %d bytes that were expected", d.Size)}
 				return errors.Join(long, d.restart())
 			}
 			if _, err := d.out.WriteAt(buffer[:n], d.done); err != nil {
-				return onDisk(err)
+				return classifyDisk(err)
 			}
 			d.done += int64(n)
-			d.Progress(d.done)
+			d.OnProgress(d.done)
 		}
 		switch {
 		case err == io.EOF && d.done < d.Size:
-			return &Error{Kind: Network, passing: true, Err: errors.New("the connection broke off")}
+			return &Error{Cause: Network, transient: true, Err: errors.New("the connection broke off")}
 		case err == io.EOF:
 			return nil
 		case err != nil:
-			return onNetwork(ctx, err)
+			return classifyNetwork(ctx, err)
 		}
 	}
 }
 
 // restart forgets what has come.
 func (d *download) restart() error {
-	d.done, d.joined = 0, false
+	d.done, d.resumed = 0, false
 	if err := d.out.Truncate(0); err != nil {
-		return onDisk(err)
+		return classifyDisk(err)
 	}
 	return nil
 }
@@ -275,7 +275,7 @@ func (d *download) restart() error {
 func (d *download) digest() (string, error) {
 	h := sha256.New()
 	if _, err := io.Copy(h, io.NewSectionReader(d.out, 0, d.Size)); err != nil {
-		return "", onDisk(err)
+		return "", classifyDisk(err)
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil
 }

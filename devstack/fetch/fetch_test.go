@@ -81,7 +81,7 @@ func cut(w http.ResponseWriter, r *http.Request, n int) {
 }
 
 func quick() Options {
-	return Options{Client: &http.Client{Transport: &http.Transport{}}, Pause: time.Millisecond, Stall: 10 * time.Second}
+	return Options{Client: &http.Client{Transport: &http.Transport{}}, Backoff: time.Millisecond, StallTimeout: 10 * time.Second}
 }
 
 func get(t *testing.T, f File, path string, o Options) error {
@@ -103,10 +103,10 @@ func wantContent(t *testing.T, path string) {
 	}
 }
 
-func wantKind(t *testing.T, err error, kind Kind) *Error {
+func wantKind(t *testing.T, err error, kind Cause) *Error {
 	t.Helper()
 	e, ok := errors.AsType[*Error](err)
-	if !ok || e.Kind != kind {
+	if !ok || e.Cause != kind {
 		t.Fatalf("%v (%T), want an error of kind %d", err, err, kind)
 	}
 	return e
@@ -205,7 +205,7 @@ func TestGetFails(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		handle func(n int, w http.ResponseWriter, r *http.Request)
-		kind   Kind
+		kind   Cause
 		want   int64 // requests
 		left   int   // bytes
 		says   string
@@ -274,7 +274,7 @@ func TestGetStalled(t *testing.T) {
 		}
 	})
 	o := quick()
-	o.Stall, o.Tries = 50*time.Millisecond, 2
+	o.StallTimeout, o.MaxAttempts = 50*time.Millisecond, 2
 	err := get(t, f, filepath.Join(t.TempDir(), "a.jar"), o)
 	if wantKind(t, err, Network); !strings.Contains(err.Error(), "nothing for 50ms") {
 		t.Error(err)
@@ -290,7 +290,7 @@ func TestGetCancelled(t *testing.T) {
 		<-r.Context().Done()
 	})
 	o := quick()
-	o.Progress = func(int64) { cancel() }
+	o.OnProgress = func(int64) { cancel() }
 	f.Size = int64(len(content))
 	path := filepath.Join(t.TempDir(), "a.jar")
 	if err := Get(ctx, f, path, o); !errors.Is(err, context.Canceled) {
@@ -313,7 +313,7 @@ func TestGetRetryAfter(t *testing.T) {
 	})
 	o := quick()
 	var pause time.Duration
-	o.Retry = func(_ error, _ int64, p time.Duration) { pause = p }
+	o.OnRetry = func(_ error, _ int64, p time.Duration) { pause = p }
 	path := filepath.Join(t.TempDir(), "a.jar")
 	if err := get(t, f, path, o); err != nil || pause != time.Second {
 		t.Errorf("%v, after a pause of %v; want 1 s", err, pause)
@@ -342,7 +342,7 @@ func TestGetConnection(t *testing.T) {
 	for name, c := range map[string]struct {
 		address   string
 		transport *http.Transport
-		kind      Kind
+		kind      Cause
 		says      string
 	}{
 		"unknown certificate": {encrypted.URL, &http.Transport{}, TLS, "certificate"},
@@ -377,8 +377,8 @@ func TestGetDisk(t *testing.T) {
 	wantKind(t, get(t, f, filepath.Join(dir, "absent", "a.jar"), quick()), Disk)
 	wantKind(t, get(t, f, dir, quick()), Disk)
 	wantKind(t, get(t, f, "/dev/null", quick()), Disk)
-	wantKind(t, onDisk(&os.PathError{Op: "write", Path: "a.jar", Err: syscall.ENOSPC}), Space)
-	wantKind(t, onDisk(&os.PathError{Op: "write", Path: "a.jar", Err: syscall.EDQUOT}), Space)
+	wantKind(t, classifyDisk(&os.PathError{Op: "write", Path: "a.jar", Err: syscall.ENOSPC}), Space)
+	wantKind(t, classifyDisk(&os.PathError{Op: "write", Path: "a.jar", Err: syscall.EDQUOT}), Space)
 }
 
 func FuzzContentRange(f *testing.F) {

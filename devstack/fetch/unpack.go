@@ -32,29 +32,29 @@ type Limits struct {
 func Unpack(archive, dir string, limits Limits) error {
 	z, err := zip.OpenReader(archive)
 	if err != nil {
-		return onArchive(err)
+		return archiveError(err)
 	}
 	defer z.Close()
 	var inner *zip.File
 	for _, f := range z.File {
 		if strings.HasSuffix(f.Name, ".txz") {
 			if inner != nil {
-				return &Error{Kind: Archive, Err: errors.New("the zip file holds more than one .txz")}
+				return &Error{Cause: Archive, Err: errors.New("the zip file holds more than one .txz")}
 			}
 			inner = f
 		}
 	}
 	if inner == nil {
-		return &Error{Kind: Archive, Err: errors.New("the zip file holds no .txz")}
+		return &Error{Cause: Archive, Err: errors.New("the zip file holds no .txz")}
 	}
 	r, err := inner.Open()
 	if err != nil {
-		return onArchive(err)
+		return archiveError(err)
 	}
 	defer r.Close()
 	plain, err := xz.NewReader(bufio.NewReaderSize(r, 64<<10)) // it reads single bytes
 	if err != nil {
-		return onArchive(err)
+		return archiveError(err)
 	}
 	if err := untar(plain, dir, limits); err != nil {
 		return err
@@ -66,43 +66,43 @@ func Unpack(archive, dir string, limits Limits) error {
 func untar(plain io.Reader, dir string, limits Limits) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
-		return onDisk(err)
+		return classifyDisk(err)
 	}
 	defer root.Close()
-	u := &unpacker{root: root, left: limits}
+	u := &extractor{root: root, remaining: limits}
 	for t := tar.NewReader(plain); ; {
 		h, err := t.Next()
 		if err == io.EOF {
 			break
 		}
 		if err != nil {
-			return onArchive(err)
+			return archiveError(err)
 		}
 		if err := u.entry(h, t); err != nil {
 			return err
 		}
 	}
 	if _, err := io.Copy(io.Discard, io.LimitReader(plain, limits.Bytes)); err != nil {
-		return onArchive(err)
+		return archiveError(err)
 	}
 	return nil
 }
 
-// unpacker writes entries below a folder.
-type unpacker struct {
-	root *os.Root
-	left Limits
+// extractor writes entries below a folder.
+type extractor struct {
+	root      *os.Root
+	remaining Limits
 }
 
-func (u *unpacker) entry(h *tar.Header, body io.Reader) error {
+func (u *extractor) entry(h *tar.Header, body io.Reader) error {
 	name := path.Clean(h.Name)
 	if !filepath.IsLocal(name) || name == "." && h.Typeflag != tar.TypeDir {
-		return &Error{Kind: Archive, Err: fmt.Errorf("entry %q lies outside the archive's folder", h.Name)}
+		return &Error{Cause: Archive, Err: fmt.Errorf("entry %q lies outside the archive's folder", h.Name)}
 	}
-	u.left.Entries--
-	u.left.Bytes -= h.Size
-	if u.left.Entries < 0 || u.left.Bytes < 0 || h.Size < 0 {
-		return &Error{Kind: Archive, Err: fmt.Errorf("the archive is larger than it should be, at entry %q", h.Name)}
+	u.remaining.Entries--
+	u.remaining.Bytes -= h.Size
+	if u.remaining.Entries < 0 || u.remaining.Bytes < 0 || h.Size < 0 {
+		return &Error{Cause: Archive, Err: fmt.Errorf("the archive is larger than it should be, at entry %q", h.Name)}
 	}
 	if err := u.folder(path.Dir(name)); err != nil {
 		return err
@@ -115,15 +115,15 @@ func (u *unpacker) entry(h *tar.Header, body io.Reader) error {
 	case tar.TypeSymlink:
 		to := path.Clean(h.Linkname) // .. behind another name might climb from where a link leads
 		if to != h.Linkname || path.IsAbs(to) || !filepath.IsLocal(path.Join(path.Dir(name), to)) {
-			return &Error{Kind: Archive, Err: fmt.Errorf("link %q leads out of the archive's folder, to %q", h.Name, h.Linkname)}
+			return &Error{Cause: Archive, Err: fmt.Errorf("link %q leads out of the archive's folder, to %q", h.Name, h.Linkname)}
 		}
-		return onRoot(u.root.Symlink(h.Linkname, name))
+		return classifyExtract(u.root.Symlink(h.Linkname, name))
 	}
-	return &Error{Kind: Archive, Err: fmt.Errorf("entry %q is neither a file nor a folder nor a symbolic link", h.Name)}
+	return &Error{Cause: Archive, Err: fmt.Errorf("entry %q is neither a file nor a folder nor a symbolic link", h.Name)}
 }
 
 // folder makes a folder and those above it, whatever the umask is.
-func (u *unpacker) folder(name string) error {
+func (u *extractor) folder(name string) error {
 	if st, err := u.root.Lstat(name); err == nil && st.IsDir() {
 		return nil
 	}
@@ -132,39 +132,39 @@ func (u *unpacker) folder(name string) error {
 			return err
 		}
 	}
-	return onRoot(errors.Join(u.root.Mkdir(name, 0o755), u.root.Chmod(name, 0o755)))
+	return classifyExtract(errors.Join(u.root.Mkdir(name, 0o755), u.root.Chmod(name, 0o755)))
 }
 
-func (u *unpacker) file(name string, h *tar.Header, body io.Reader) error {
+func (u *extractor) file(name string, h *tar.Header, body io.Reader) error {
 	mode := fs.FileMode(0o644)
 	if h.Mode&0o111 != 0 {
 		mode = 0o755
 	}
 	f, err := u.root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode)
 	if err != nil {
-		return onRoot(err)
+		return classifyExtract(err)
 	}
 	defer f.Close()
-	from := &source{r: body}
+	from := &errorReader{r: body}
 	if _, err := io.Copy(f, from); err != nil {
 		if from.err != nil {
-			return onArchive(from.err)
+			return archiveError(from.err)
 		}
-		return onDisk(err)
+		return classifyDisk(err)
 	}
 	if err := errors.Join(f.Chmod(mode), f.Close()); err != nil {
-		return onDisk(err)
+		return classifyDisk(err)
 	}
 	return nil
 }
 
-// source keeps the error of reading apart from that of writing.
-type source struct {
+// errorReader keeps the error of reading apart from that of writing.
+type errorReader struct {
 	r   io.Reader
 	err error
 }
 
-func (s *source) Read(p []byte) (int, error) {
+func (s *errorReader) Read(p []byte) (int, error) {
 	n, err := s.r.Read(p)
 	if err != nil && err != io.EOF {
 		s.err = err
@@ -172,19 +172,19 @@ func (s *source) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func onArchive(err error) *Error {
-	return &Error{Kind: Archive, Err: fmt.Errorf("unpack: %w", err)}
+func archiveError(err error) *Error {
+	return &Error{Cause: Archive, Err: fmt.Errorf("unpack: %w", err)}
 }
 
-// onRoot sorts what the folder refuses: an entry that is there twice, or leads out through a link, is the archive's fault.
-func onRoot(err error) error {
+// classifyExtract sorts what the folder refuses: an entry that is there twice, or leads out through a link, is the archive's fault.
+func classifyExtract(err error) error {
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, fs.ErrExist), strings.Contains(err.Error(), "path escapes from parent"):
-		return onArchive(err)
+		return archiveError(err)
 	}
-	return onDisk(err)
+	return classifyDisk(err)
 }
 
 // syncTree sees files and folders to the disk, several at once: a file system gathers those that wait together.
@@ -214,7 +214,7 @@ func syncTree(dir string) error {
 		err = errors.Join(err, e)
 	}
 	if err != nil {
-		return onDisk(err)
+		return classifyDisk(err)
 	}
 	return nil
 }
@@ -239,7 +239,7 @@ func TreeDigest(dir string) (string, error) {
 		if err != nil {
 			return err
 		}
-		kind, content, err := describe(p, d)
+		kind, content, err := entryDigest(p, d)
 		if err != nil {
 			return err
 		}
@@ -247,12 +247,12 @@ func TreeDigest(dir string) (string, error) {
 		return nil
 	})
 	if err != nil {
-		return "", onDisk(err)
+		return "", classifyDisk(err)
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-func describe(p string, d fs.DirEntry) (kind, content string, err error) {
+func entryDigest(p string, d fs.DirEntry) (kind, content string, err error) {
 	switch {
 	case d.IsDir():
 		return "folder", "", nil

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// Event is what tests read of an event.
-type Event struct {
+// RunEvent is what tests read of an event.
+type RunEvent struct {
 	EventType string
 	EventTime time.Time
 	Run       struct {
@@ -28,11 +28,11 @@ type Event struct {
 		}
 	}
 	Job             struct{ Namespace, Name string }
-	Inputs, Outputs []Dataset
+	Inputs, Outputs []DatasetRef
 }
 
-// Dataset is what tests read of a dataset.
-type Dataset struct {
+// DatasetRef is what tests read of a dataset.
+type DatasetRef struct {
 	Namespace, Name string
 	Facets          struct {
 		Version struct{ DatasetVersion string }
@@ -40,23 +40,23 @@ type Dataset struct {
 }
 
 // String is the dataset's name and version.
-func (d Dataset) String() string { return d.Name + "@" + d.Facets.Version.DatasetVersion }
+func (d DatasetRef) String() string { return d.Name + "@" + d.Facets.Version.DatasetVersion }
 
 // Parse reads an event and returns the first rule of the schema that it breaks.
-func Parse(line []byte) (Event, error) {
-	var e Event
+func Parse(line []byte) (RunEvent, error) {
+	var e RunEvent
 	var raw map[string]any
 	if err := json.Unmarshal(line, &raw); err != nil {
 		return e, err
 	}
-	if err := check(raw); err != nil {
+	if err := checkEvent(raw); err != nil {
 		return e, fmt.Errorf("%w in %s", err, line)
 	}
 	return e, json.Unmarshal(line, &e)
 }
 
-// Whole returns the first way in which events of several runs are not one START and one end of each, in this order.
-func Whole(events []Event) error {
+// CheckComplete returns the first way in which events of several runs are not one START and one end of each, in this order.
+func CheckComplete(events []RunEvent) error {
 	ends := map[string][]string{}
 	var order []string
 	for _, e := range events {
@@ -74,18 +74,18 @@ func Whole(events []Event) error {
 }
 
 var (
-	uuid     = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[1-8][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`)
-	facetURL = regexp.MustCompile(`^https://openlineage\.io/spec/facets/[0-9]+-[0-9]+-[0-9]+/([A-Za-z]+)\.json#/\$defs/([A-Za-z]+)$`)
+	uuidPattern  = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[1-8][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`)
+	facetPattern = regexp.MustCompile(`^https://openlineage\.io/spec/facets/[0-9]+-[0-9]+-[0-9]+/([A-Za-z]+)\.json#/\$defs/([A-Za-z]+)$`)
 )
 
-// facetFields are the fields that the schema of a facet requires, by the key that the facet stands under.
-var facetFields = map[string][]string{
+// requiredFields are the fields that the schema of a facet requires, by the key that the facet stands under.
+var requiredFields = map[string][]string{
 	"parent": {"run", "job"}, "processing_engine": {"version"}, "errorMessage": {"message", "programmingLanguage"},
 	"jobType": {"processingType", "integration"}, "version": {"datasetVersion"},
 }
 
-func check(e map[string]any) error {
-	if err := text(e, "eventType", "eventTime", "producer", "schemaURL"); err != nil {
+func checkEvent(e map[string]any) error {
+	if err := requireText(e, "eventType", "eventTime", "producer", "schemaURL"); err != nil {
 		return err
 	}
 	if !slices.Contains([]string{"START", "RUNNING", "COMPLETE", "ABORT", "FAIL", "OTHER"}, e["eventType"].(string)) {
@@ -97,13 +97,13 @@ func check(e map[string]any) error {
 	if e["schemaURL"] != "https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs/RunEvent" {
 		return fmt.Errorf("schemaURL is %v", e["schemaURL"])
 	}
-	if err := absolute(e["producer"]); err != nil {
+	if err := checkAbsoluteURI(e["producer"]); err != nil {
 		return err
 	}
-	if err := run(e["run"]); err != nil {
+	if err := checkRun(e["run"]); err != nil {
 		return err
 	}
-	if err := named(e["job"]); err != nil {
+	if err := checkNamed(e["job"]); err != nil {
 		return err
 	}
 	for _, key := range []string{"inputs", "outputs"} {
@@ -112,7 +112,7 @@ func check(e map[string]any) error {
 			return fmt.Errorf("%s is no list", key)
 		}
 		for _, d := range list {
-			if err := named(d); err != nil {
+			if err := checkNamed(d); err != nil {
 				return err
 			}
 		}
@@ -120,8 +120,8 @@ func check(e map[string]any) error {
 	return nil
 }
 
-// text wants fields that are texts and not empty.
-func text(of map[string]any, keys ...string) error {
+// requireText wants fields that are texts and not empty.
+func requireText(of map[string]any, keys ...string) error {
 	for _, key := range keys {
 		if s, ok := of[key].(string); !ok || s == "" {
 			return fmt.Errorf("%s is %v: want text", key, of[key])
@@ -130,7 +130,7 @@ func text(of map[string]any, keys ...string) error {
 	return nil
 }
 
-func absolute(v any) error {
+func checkAbsoluteURI(v any) error {
 	s, _ := v.(string)
 	if u, err := url.Parse(s); err != nil || !u.IsAbs() {
 		return fmt.Errorf("%q is no absolute URI", s)
@@ -138,49 +138,49 @@ func absolute(v any) error {
 	return nil
 }
 
-func run(v any) error {
+func checkRun(v any) error {
 	r, _ := v.(map[string]any)
-	if id, _ := r["runId"].(string); !uuid.MatchString(id) {
+	if id, _ := r["runId"].(string); !uuidPattern.MatchString(id) {
 		return fmt.Errorf("runId is %v: want a UUID", r["runId"])
 	}
-	if err := facets(r["facets"]); err != nil {
+	if err := checkFacets(r["facets"]); err != nil {
 		return err
 	}
 	parent, ok := r["facets"].(map[string]any)["parent"].(map[string]any)
 	if !ok {
 		return nil
 	}
-	if id, _ := parent["run"].(map[string]any)["runId"].(string); !uuid.MatchString(id) {
+	if id, _ := parent["run"].(map[string]any)["runId"].(string); !uuidPattern.MatchString(id) {
 		return fmt.Errorf("the parent's runId is %q", id)
 	}
-	return text(parent["job"].(map[string]any), "namespace", "name")
+	return requireText(parent["job"].(map[string]any), "namespace", "name")
 }
 
-// named checks a job or a dataset.
-func named(v any) error {
+// checkNamed checks a job or a dataset.
+func checkNamed(v any) error {
 	n, _ := v.(map[string]any)
-	if err := text(n, "namespace", "name"); err != nil {
+	if err := requireText(n, "namespace", "name"); err != nil {
 		return err
 	}
-	return facets(n["facets"])
+	return checkFacets(n["facets"])
 }
 
-func facets(v any) error {
+func checkFacets(v any) error {
 	all, ok := v.(map[string]any)
 	if !ok {
 		return fmt.Errorf("facets are %v", v)
 	}
 	for key, one := range all {
 		f, _ := one.(map[string]any)
-		fields, known := facetFields[key]
+		fields, known := requiredFields[key]
 		if !known {
 			return fmt.Errorf("facet %s is none that these tests know", key)
 		}
-		if err := absolute(f["_producer"]); err != nil {
+		if err := checkAbsoluteURI(f["_producer"]); err != nil {
 			return err
 		}
 		address, _ := f["_schemaURL"].(string)
-		if m := facetURL.FindStringSubmatch(address); m == nil || m[1] != m[2] || !strings.Contains(strings.ToLower(m[1]), strings.ToLower(strings.ReplaceAll(key, "_", ""))) {
+		if m := facetPattern.FindStringSubmatch(address); m == nil || m[1] != m[2] || !strings.Contains(strings.ToLower(m[1]), strings.ToLower(strings.ReplaceAll(key, "_", ""))) {
 			return fmt.Errorf("facet %s has the schema %q", key, address)
 		}
 		for _, field := range fields {

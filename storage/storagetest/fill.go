@@ -10,16 +10,16 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Long is the id of the run of Fill that has as many rows as all others together.
-const Long = "run-00001"
+// LongRunID is the id of the run of Fill that has as many rows as all others together.
+const LongRunID = "run-00001"
 
 // stages are those of the shipped recipe, with the steps that a run of Fill takes of each.
 var stages = []string{"pretrain", "sft", "collect", "reward", "ppo", "evaluate"}
 
-// Fill writes n completed runs of six stages into an empty database, as the
+// FillRuns writes n completed runs of six stages into an empty database, as the
 // runs of the shipped recipe leave them, with so many rows of metrics in all,
 // half of them of one run (Long). Runs are named run-00001 to run-NNNNN.
-func Fill(t testing.TB, ownerURL string, n, metrics int) {
+func FillRuns(t testing.TB, ownerURL string, n, metrics int) {
 	t.Helper()
 	ctx := context.Background()
 	conn, err := pgx.Connect(ctx, ownerURL)
@@ -31,8 +31,8 @@ func Fill(t testing.TB, ownerURL string, n, metrics int) {
 	steps := max(1, metrics/2/n/len(stages)/perStep)
 	long := metrics / 2 / len(stages) / perStep
 	r := strings.NewReplacer("$runs", fmt.Sprint(n), "$stages", literal(strings.Join(stages, ",")), "$plan", literal(plan()),
-		"$perStep", fmt.Sprint(perStep), "$steps", fmt.Sprint(steps), "$longSteps", fmt.Sprint(long), "$long", literal(Long))
-	for part := range strings.SplitSeq(r.Replace(fill), ";\n") {
+		"$perStep", fmt.Sprint(perStep), "$steps", fmt.Sprint(steps), "$longSteps", fmt.Sprint(long), "$long", literal(LongRunID))
+	for part := range strings.SplitSeq(r.Replace(fillSQL), ";\n") {
 		if _, err := conn.Exec(ctx, part); err != nil {
 			t.Fatalf("fill the database: %v\n%s", err, part)
 		}
@@ -72,8 +72,8 @@ func plan() string {
 	return string(body)
 }
 
-// fill is a statement at a time. Foreign keys are not checked.
-const fill = `set session_replication_role = replica;
+// fillSQL is a statement at a time. Foreign keys are not checked.
+const fillSQL = `set session_replication_role = replica;
 set synchronous_commit = off;
 set work_mem = '64MB';
 create temporary table made as

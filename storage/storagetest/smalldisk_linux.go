@@ -62,8 +62,8 @@ func SmallDisk(t testing.TB, mb int) Disk {
 	return d
 }
 
-// Take moves all tables of a database, and their indexes, to the disk.
-func (d Disk) Take(t testing.TB, a Addresses) {
+// MoveTables moves all tables of a database, and their indexes, to the disk.
+func (d Disk) MoveTables(t testing.TB, a Addresses) {
 	t.Helper()
 	for _, what := range []string{"table", "index"} {
 		if err := execute(t.Context(), a.Owner, "alter "+what+" all in tablespace pg_default set tablespace "+d.tablespace); err != nil {
@@ -72,7 +72,7 @@ func (d Disk) Take(t testing.TB, a Addresses) {
 	}
 }
 
-// Fill leaves no space on the disk until free is called.
+// FillRuns leaves no space on the disk until free is called.
 func (d Disk) Fill(t testing.TB) (free func()) {
 	t.Helper()
 	name := filepath.Join(d.Dir, "filler")

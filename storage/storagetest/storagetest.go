@@ -62,17 +62,17 @@ func URLs(t testing.TB) Addresses {
 	return database(t, owner, " template "+template, "", "")
 }
 
-// On is URLs on another server, by the address of a superuser of it. It
+// URLsOn is URLs on another server, by the address of a superuser of it. It
 // migrates each database anew, so that it leaves no template there, and gives
 // the server's trimtab_app and trimtab_auditor the passwords of this process.
-func On(t testing.TB, ownerURL string) Addresses {
+func URLsOn(t testing.TB, ownerURL string) Addresses {
 	t.Helper()
 	return database(t, ownerURL, "", appPassword, auditorPassword)
 }
 
-// Person makes a database role for a person, a member of trimtab_app, and
+// PersonRole makes a database role for a person, a member of trimtab_app, and
 // returns his way into the database and the role's name. It is dropped with the test.
-func Person(t testing.TB, a Addresses) (address, role string) {
+func PersonRole(t testing.TB, a Addresses) (address, role string) {
 	t.Helper()
 	role, password := fmt.Sprintf("person_%s_%d", process, databases.Add(1)), rand.Text()
 	if err := execute(t.Context(), a.Owner, "create role "+role+" login password '"+password+"' in role "+storage.AppRole); err != nil {
@@ -83,7 +83,7 @@ func Person(t testing.TB, a Addresses) (address, role string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return with(a.App, url.UserPassword(role, password), strings.TrimPrefix(u.Path, "/")), role
+	return withDatabase(a.App, url.UserPassword(role, password), strings.TrimPrefix(u.Path, "/")), role
 }
 
 // database makes a database from a template, or from nothing, and migrates it.
@@ -99,12 +99,12 @@ func database(t testing.TB, ownerURL, from, appPass, auditorPass string) Address
 		// the server may have been stopped by the test
 		_ = execute(context.Background(), ownerURL, "drop database if exists "+name+" with (force)")
 	})
-	fresh := with(ownerURL, nil, name)
+	fresh := withDatabase(ownerURL, nil, name)
 	if err := storage.Migrate(ctx, fresh, appPass, auditorPass); err != nil {
 		t.Fatal(err)
 	}
-	return Addresses{Owner: fresh, App: with(fresh, url.UserPassword(storage.AppRole, appPassword), name),
-		Auditor: with(fresh, url.UserPassword(storage.AuditorRole, auditorPassword), name)}
+	return Addresses{Owner: fresh, App: withDatabase(fresh, url.UserPassword(storage.AppRole, appPassword), name),
+		Auditor: withDatabase(fresh, url.UserPassword(storage.AuditorRole, auditorPassword), name)}
 }
 
 // Tests of several processes may share a server, so names hold a random part.
@@ -117,16 +117,16 @@ var (
 
 const template = "trimtab_template"
 
-// made tells whether the server of this process has its template.
-var made struct {
+// templates tells whether the server of this process has its template.
+var templates struct {
 	sync.Mutex
 	template bool
 }
 
 func makeTemplate(ownerURL string) error {
-	made.Lock()
-	defer made.Unlock()
-	if made.template {
+	templates.Lock()
+	defer templates.Unlock()
+	if templates.template {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
@@ -134,8 +134,8 @@ func makeTemplate(ownerURL string) error {
 	if err := execute(ctx, ownerURL, "create database "+template); err != nil {
 		return err
 	}
-	err := storage.Migrate(ctx, with(ownerURL, nil, template), appPassword, auditorPassword)
-	made.template = err == nil
+	err := storage.Migrate(ctx, withDatabase(ownerURL, nil, template), appPassword, auditorPassword)
+	templates.template = err == nil
 	return err
 }
 
@@ -150,8 +150,8 @@ func execute(ctx context.Context, url, sql string) error {
 	return err
 }
 
-// with returns rawURL with another user, if there is one, and another database.
-func with(rawURL string, user *url.Userinfo, database string) string {
+// withDatabase returns rawURL with another user, if there is one, and another database.
+func withDatabase(rawURL string, user *url.Userinfo, database string) string {
 	u, err := url.Parse(rawURL)
 	if err != nil {
 		return rawURL

@@ -26,7 +26,7 @@ func TestEachTestHasADatabaseOfItsOwn(t *testing.T) {
 
 func TestOnAnotherServer(t *testing.T) {
 	t.Parallel()
-	a := On(t, devstacktest.Postgres(t).PostgresURL)
+	a := URLsOn(t, devstacktest.Postgres(t).PostgresURL)
 	for _, url := range []string{a.Owner, a.App, a.Auditor} {
 		if err := Open(t, url).Ping(t.Context()); err != nil {
 			t.Error(err)

@@ -9,7 +9,7 @@ var (
 		"Average": State, "AverageDecay": Input, "config": Input, "m": State, "v": State, "parts": Input, "sums": Scratch,
 		"w": State, "g": Scratch, "now": Scratch,
 	}
-	// Cycle is a dataset.Cycle, which keeps the order of one epoch at hand: a function of Source and epoch.
+	// Cycle is a dataset.EpochSampler, which keeps the order of one epoch at hand: a function of Source and epoch.
 	Cycle = Fields{"Source": Input, "N": Input, "epoch": Scratch, "perm": Scratch}
 )
 

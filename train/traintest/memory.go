@@ -17,8 +17,8 @@ import (
 // region is some bytes of memory.
 type region struct{ from, to uintptr }
 
-// memory of the arrays of a state.
-func memory(state []tensor.Named) []region {
+// stateRegions of the arrays of a state.
+func stateRegions(state []tensor.NamedArray) []region {
 	list := make([]region, len(state))
 	for i, a := range state {
 		list[i] = regionOf(reflect.ValueOf(a.Data))
@@ -31,20 +31,20 @@ func regionOf(slice reflect.Value) region {
 	return region{from, from + uintptr(slice.Len())*slice.Type().Elem().Size()}
 }
 
-// memory of a leaf: of a slice its elements.
-func (l leaf) memory() region {
-	if l.v.Kind() == reflect.Slice {
-		return regionOf(l.v)
+// stateRegions of a leaf: of a slice its elements.
+func (l leaf) region() region {
+	if l.value.Kind() == reflect.Slice {
+		return regionOf(l.value)
 	}
-	if !l.v.CanAddr() {
+	if !l.value.CanAddr() {
 		return region{}
 	}
-	from := l.v.UnsafeAddr()
-	return region{from, from + l.v.Type().Size()}
+	from := l.value.UnsafeAddr()
+	return region{from, from + l.value.Type().Size()}
 }
 
-// merged sorts regions and joins those that touch.
-func merged(list []region) []region {
+// mergeRegions sorts regions and joins those that touch.
+func mergeRegions(list []region) []region {
 	list = slices.DeleteFunc(slices.Clone(list), func(r region) bool { return r.from == r.to })
 	slices.SortFunc(list, func(a, b region) int { return cmp.Compare(a.from, b.from) })
 	var all []region
@@ -60,40 +60,40 @@ func merged(list []region) []region {
 
 // covered says that all of r lies in the list.
 func covered(r region, list []region) bool {
-	return slices.ContainsFunc(merged(list), func(a region) bool { return a.from <= r.from && r.to <= a.to })
+	return slices.ContainsFunc(mergeRegions(list), func(a region) bool { return a.from <= r.from && r.to <= a.to })
 }
 
-// kept says that an address is in the merged list.
-func kept(at uintptr, keep []region) bool {
+// protected says that an address is in the merged list.
+func protected(at uintptr, keep []region) bool {
 	i, ok := slices.BinarySearchFunc(keep, at, func(r region, at uintptr) int { return cmp.Compare(r.from, at) })
 	return ok || i > 0 && at < keep[i-1].to
 }
 
-// garble overwrites the numbers of a leaf, those between a slice's length and
+// scramble overwrites the numbers of a leaf, those between a slice's length and
 // its capacity too, but for what is kept. Truths, texts and lengths stay: they
 // say what a buffer is and not what is in it.
-func garble(v reflect.Value, keep []region) {
+func scramble(v reflect.Value, keep []region) {
 	switch v.Kind() {
 	case reflect.Slice:
-		if v.Cap() == 0 || !flat(v.Type().Elem()) {
+		if v.Cap() == 0 || !plainData(v.Type().Elem()) {
 			return
 		}
 		for i := range v.Cap() {
-			garble(v.Slice(0, v.Cap()).Index(i), keep)
+			scramble(v.Slice(0, v.Cap()).Index(i), keep)
 		}
 		return
 	case reflect.Array:
 		for i := range v.Len() {
-			garble(v.Index(i), keep)
+			scramble(v.Index(i), keep)
 		}
 		return
 	case reflect.Struct:
 		for i := range v.NumField() {
-			garble(field(v, i), keep)
+			scramble(field(v, i), keep)
 		}
 		return
 	}
-	if !v.CanAddr() || kept(v.UnsafeAddr(), keep) {
+	if !v.CanAddr() || protected(v.UnsafeAddr(), keep) {
 		return
 	}
 	switch {

@@ -93,7 +93,7 @@ func (c Case[T]) Run(t *testing.T) {
 	for _, part := range []struct {
 		name     string
 		problems func(*testing.T) []string
-	}{{"fields", c.fields}, {"scratch", c.scratch}, {"restored", c.restored}} {
+	}{{"fields", c.checkFields}, {"scratch", c.checkScratch}, {"restored", c.checkRestored}} {
 		t.Run(part.name, func(t *testing.T) {
 			for _, p := range part.problems(t) {
 				t.Error(p)
@@ -102,43 +102,43 @@ func (c Case[T]) Run(t *testing.T) {
 	}
 }
 
-// fields checks that the table speaks of every field, and what it says of state and input.
-func (c Case[T]) fields(t *testing.T) []string {
+// checkFields checks that the table speaks of every field, and what it says of state and input.
+func (c Case[T]) checkFields(t *testing.T) []string {
 	tr, other := c.New(t), c.New(t)
-	before, state := c.look(t, tr), memory(tr.State())
-	problems := before.misplaced(tr.State())
+	before, state := c.walkFields(t, tr), stateRegions(tr.State())
+	problems := before.stateMismatches(tr.State())
 	for step := range c.Steps {
 		c.step(t, tr, step)
 	}
-	after := c.look(t, tr)
-	problems = slices.Concat(problems, before.missing(), after.missing(), before.idle(after), after.misplaced(tr.State()),
-		changed(before.same, after.same, "after the steps"), changed(before.inputs, c.look(t, other).inputs, "in a second trainer that is made from the same inputs"))
-	if !slices.Equal(state, memory(tr.State())) {
+	after := c.walkFields(t, tr)
+	problems = slices.Concat(problems, before.unclassified(), after.unclassified(), before.unusedLines(after), after.stateMismatches(tr.State()),
+		changedInputs(before.identityDigests, after.identityDigests, "after the steps"), changedInputs(before.inputDigests, c.walkFields(t, other).inputDigests, "in a second trainer that is made from the same inputs"))
+	if !slices.Equal(state, stateRegions(tr.State())) {
 		problems = append(problems, "State() lists other arrays after the steps than before: it has to give views of the same memory in the same order")
 	}
 	slices.Sort(problems)
 	return slices.Compact(problems)
 }
 
-// scratch overwrites scratch between the steps of one of two trainers.
-func (c Case[T]) scratch(t *testing.T) (problems []string) {
+// checkScratch overwrites scratch between the steps of one of two trainers.
+func (c Case[T]) checkScratch(t *testing.T) (problems []string) {
 	garbled, left := c.New(t), c.New(t)
 	for step := range c.Steps {
-		problems = append(problems, c.differ(t, step, "whose scratch was overwritten after each step", garbled, left)...)
-		c.look(t, garbled).garble(garbled.State())
+		problems = append(problems, c.compareStep(t, step, "whose scratch was overwritten after each step", garbled, left)...)
+		c.walkFields(t, garbled).scramble(garbled.State())
 	}
-	return append(problems, c.resultsDiffer(t, "whose scratch was overwritten", garbled, left)...)
+	return append(problems, c.compareResults(t, "whose scratch was overwritten", garbled, left)...)
 }
 
-// restored takes the arrays of State() to fresh trainers: to one after step 0,
+// checkRestored takes the arrays of State() to fresh trainers: to one after step 0,
 // and to another one before every step.
-func (c Case[T]) restored(t *testing.T) (problems []string) {
+func (c Case[T]) checkRestored(t *testing.T) (problems []string) {
 	whole, once, often := c.New(t), c.New(t), c.New(t)
 	c.step(t, whole, 0)
 	copyState(t, once, whole)
 	copyState(t, often, whole)
 	for step := 1; step < c.Steps; step++ {
-		problems = append(problems, c.differ(t, step, "that was made anew after step 0 and given State()", once, whole)...)
+		problems = append(problems, c.compareStep(t, step, "that was made anew after step 0 and given State()", once, whole)...)
 		c.step(t, often, step)
 		fresh := c.New(t)
 		copyState(t, fresh, often)
@@ -147,8 +147,8 @@ func (c Case[T]) restored(t *testing.T) (problems []string) {
 	if len(problems) > 0 {
 		return problems
 	}
-	problems = statesDiffer(c.Steps-1, "that was made anew after every step and given State()", often, whole)
-	return append(problems, c.resultsDiffer(t, "that was made anew after the last step and given State()", often, whole)...)
+	problems = compareStates(c.Steps-1, "that was made anew after every step and given State()", often, whole)
+	return append(problems, c.compareResults(t, "that was made anew after the last step and given State()", often, whole)...)
 }
 
 // copyState restores a trainer as a checkpoint would.
@@ -166,17 +166,17 @@ func copyState[T train.Trainer](t *testing.T, to, from T) {
 	}
 }
 
-// differ lets both trainers do a step and compares what they report and where they stand.
-func (c Case[T]) differ(t *testing.T, step int, which string, a, b T) (problems []string) {
+// compareStep lets both trainers do a step and compares what they report and where they stand.
+func (c Case[T]) compareStep(t *testing.T, step int, which string, a, b T) (problems []string) {
 	t.Helper()
 	if c.step(t, a, step) != c.step(t, b, step) {
 		problems = append(problems, fmt.Sprintf("step %d: a trainer %s reports something else: a field that is not in State() carries something from step to step", step, which))
 	}
-	return append(problems, statesDiffer(step, which, a, b)...)
+	return append(problems, compareStates(step, which, a, b)...)
 }
 
-// statesDiffer names the first array that differs.
-func statesDiffer[T train.Trainer](step int, which string, a, b T) []string {
+// compareStates names the first array that differs.
+func compareStates[T train.Trainer](step int, which string, a, b T) []string {
 	got := a.State()
 	for i, want := range b.State() {
 		if digest(got[i].Data) != digest(want.Data) {
@@ -186,7 +186,7 @@ func statesDiffer[T train.Trainer](step int, which string, a, b T) []string {
 	return nil
 }
 
-func (c Case[T]) resultsDiffer(t *testing.T, which string, a, b T) []string {
+func (c Case[T]) compareResults(t *testing.T, which string, a, b T) []string {
 	t.Helper()
 	if c.Result == nil || digest(c.Result(t, a)) == digest(c.Result(t, b)) {
 		return nil
@@ -204,33 +204,33 @@ func (c Case[T]) step(t *testing.T, tr T, step int) string {
 	return digest(report)
 }
 
-// look walks the trainer's fields.
-func (c Case[T]) look(t *testing.T, tr T) *survey {
+// walkFields walks the trainer's fields.
+func (c Case[T]) walkFields(t *testing.T, tr T) *fieldWalk {
 	t.Helper()
 	v := reflect.ValueOf(tr)
 	if v.Kind() != reflect.Pointer || v.Elem().Kind() != reflect.Struct {
 		t.Fatalf("%T is not a pointer to a struct", tr)
 	}
-	s := &survey{fields: c.Fields, shared: append([]reflect.Type{reflect.TypeFor[*tensor.Pool]()}, c.Shared...),
+	s := &fieldWalk{fields: c.Fields, shared: append([]reflect.Type{reflect.TypeFor[*tensor.Pool]()}, c.Shared...),
 		used: map[string]bool{}, seen: map[visit]bool{}}
 	s.walk("", v, "")
-	s.same, s.inputs = s.digests(true), s.digests(false)
+	s.identityDigests, s.inputDigests = s.digests(true), s.digests(false)
 	return s
 }
 
-// missing are the fields that no line speaks of.
-func (s *survey) missing() (problems []string) {
+// unclassified are the fields that no line speaks of.
+func (s *fieldWalk) unclassified() (problems []string) {
 	for _, l := range s.leaves {
 		if l.class == "" && !l.shared {
 			problems = append(problems, fmt.Sprintf("%s (%s) is in no line of the table: if a later step depends on it, put it into State() and class it state; "+
-				"else class it input (given at New, never changed) or scratch (worth nothing between steps)", l.path, l.v.Type()))
+				"else class it input (given at New, never changed) or scratch (worth nothing between steps)", l.path, l.value.Type()))
 		}
 	}
 	return problems
 }
 
-// idle are the lines that speak of no field, before or after the steps.
-func (s *survey) idle(after *survey) (problems []string) {
+// unusedLines are the lines that speak of no field, before or after the steps.
+func (s *fieldWalk) unusedLines(after *fieldWalk) (problems []string) {
 	for path := range s.fields {
 		if !s.used[path] && !after.used[path] {
 			problems = append(problems, fmt.Sprintf("the table's line %q names no field: the field has another name or is gone, so take the line out", path))
@@ -239,19 +239,19 @@ func (s *survey) idle(after *survey) (problems []string) {
 	return problems
 }
 
-// misplaced is state that is in no array of State(), and arrays that are in no field of state.
-func (s *survey) misplaced(state []tensor.Named) (problems []string) {
-	arrays := memory(state)
+// stateMismatches is state that is in no array of State(), and arrays that are in no field of state.
+func (s *fieldWalk) stateMismatches(state []tensor.NamedArray) (problems []string) {
+	arrays := stateRegions(state)
 	held := make([]bool, len(arrays))
 	for _, l := range s.leaves {
 		if l.class != State || l.shared || l.empty() {
 			continue
 		}
-		if l.v.Kind() != reflect.Slice || l.v.Type().Elem().Kind() != reflect.Float32 {
-			problems = append(problems, fmt.Sprintf("%s (%s) is classed state and is no array of float32: State() cannot hold it", l.path, l.v.Type()))
+		if l.value.Kind() != reflect.Slice || l.value.Type().Elem().Kind() != reflect.Float32 {
+			problems = append(problems, fmt.Sprintf("%s (%s) is classed state and is no array of float32: State() cannot hold it", l.path, l.value.Type()))
 			continue
 		}
-		m, inside := l.memory(), false
+		m, inside := l.region(), false
 		for i, a := range arrays {
 			inside = inside || a.from <= m.from && m.to <= a.to || m.from <= a.from && a.to <= m.to
 			held[i] = held[i] || a.from < m.to && m.from < a.to
@@ -268,8 +268,8 @@ func (s *survey) misplaced(state []tensor.Named) (problems []string) {
 	return problems
 }
 
-// changed are the inputs of two looks, at the same trainer or at two of them, that differ.
-func changed(was, is map[string]string, where string) (problems []string) {
+// changedInputs are the inputs of two looks, at the same trainer or at two of them, that differ.
+func changedInputs(was, is map[string]string, where string) (problems []string) {
 	paths := slices.Collect(maps.Keys(was))
 	for path := range is {
 		paths = append(paths, path)
@@ -285,17 +285,17 @@ func changed(was, is map[string]string, where string) (problems []string) {
 // digests of the inputs by path. Of what lies between the trainer and its
 // fields, and of what is shared, it is the identity, which says something of
 // the same trainer only.
-func (s *survey) digests(identities bool) map[string]string {
+func (s *fieldWalk) digests(identities bool) map[string]string {
 	all := map[string]string{}
 	for _, l := range s.leaves {
 		switch {
 		case l.shared && identities && l.class != Scratch:
 			all[l.path] += l.identity() + " "
 		case l.class == Input && !l.shared:
-			all[l.path] += digestOf(l.v)
+			all[l.path] += digestOf(l.value)
 		}
 	}
-	for _, b := range s.bones {
+	for _, b := range s.links {
 		if identities {
 			all[b.path] += fmt.Sprintf("%x:%d ", b.at, b.length)
 		}
@@ -303,18 +303,18 @@ func (s *survey) digests(identities bool) map[string]string {
 	return all
 }
 
-// garble overwrites all scratch that is not state or input as well.
-func (s *survey) garble(state []tensor.Named) {
-	keep := memory(state)
+// scramble overwrites all scratch that is not state or input as well.
+func (s *fieldWalk) scramble(state []tensor.NamedArray) {
+	keep := stateRegions(state)
 	for _, l := range s.leaves {
 		if l.class == Input && !l.shared {
-			keep = append(keep, l.memory())
+			keep = append(keep, l.region())
 		}
 	}
-	keep = merged(keep)
+	keep = mergeRegions(keep)
 	for _, l := range s.leaves {
 		if l.class == Scratch && !l.shared {
-			garble(l.v, keep)
+			scramble(l.value, keep)
 		}
 	}
 }

@@ -77,8 +77,8 @@ func (t *toy) Step(_ context.Context, step int) (trimtab.Report, error) {
 	return trimtab.Report{Metrics: []trimtab.Metric{{Name: "w", Value: float64(t.inner.w[0])}}}, nil
 }
 
-func (t *toy) State() []tensor.Named {
-	state := []tensor.Named{{Name: "w", Data: t.inner.w}, {Name: "m", Data: t.inner.m}}
+func (t *toy) State() []tensor.NamedArray {
+	state := []tensor.NamedArray{{Name: "w", Data: t.inner.w}, {Name: "m", Data: t.inner.m}}
 	switch {
 	case t.faults.copies:
 		state[1].Data = slices.Clone(t.inner.m)
@@ -119,7 +119,7 @@ func TestFaultsAreFound(t *testing.T) {
 			k := Case[*toy]{New: func(*testing.T) *toy { return newToy(c.faults) }, Fields: c.fields, Steps: 4,
 				Result: func(_ *testing.T, t *toy) any { return t.inner.w }}
 			var problems []string
-			for name, part := range map[string]func(*testing.T) []string{"fields": k.fields, "scratch": k.scratch, "restored": k.restored} {
+			for name, part := range map[string]func(*testing.T) []string{"fields": k.checkFields, "scratch": k.checkScratch, "restored": k.checkRestored} {
 				if strings.Contains(c.part, name) {
 					problems = append(problems, part(t)...)
 				}
@@ -143,9 +143,9 @@ func TestGarble(t *testing.T) {
 	tr := newToy(faults{})
 	whole := []float32{1, 2, 3, 4}
 	tr.slope, tr.order = whole[:2], []int{7}
-	s := Case[*toy]{Fields: toyFields}.look(t, tr)
+	s := Case[*toy]{Fields: toyFields}.walkFields(t, tr)
 	tr.inner.views = nil
-	s.garble(append(tr.State(), tensor.Named{Data: whole[3:]}))
+	s.scramble(append(tr.State(), tensor.NamedArray{Data: whole[3:]}))
 	for i, v := range whole[:3] {
 		if v == v {
 			t.Errorf("float %d is %g still", i, v)

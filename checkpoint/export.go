@@ -1,0 +1,265 @@
+package checkpoint
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/binary"
+	"math"
+	"slices"
+	"strconv"
+
+	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/model"
+	"github.com/trimtab/trimtab/tensor"
+	"github.com/trimtab/trimtab/tokenizer"
+)
+
+// Hugging Face's GPT2ForSequenceClassification has a score without a bias, and
+// scores a batch only where there is a padding token that ends no text. A
+// reward model is therefore exported in another form than it is stored in:
+//
+//   - the bias c is folded into the bias of the last layer norm, to which
+//     c·w/‖w‖² is added: w is score.weight, so the score grows by c;
+//   - a vocabulary without a padding token gets one, <|pad|>, with a row of
+//     zeros in the embedding.
+//
+// What was changed stands in the metadata of model.safetensors, from which Read
+// makes the stored model again, bit for bit, if the rest is as it was written.
+const (
+	metaBias = "trimtab.score.bias"            // base64 of a float32, little-endian
+	metaNorm = "trimtab.transformer.ln_f.bias" // of C of them
+	metaIDs  = "trimtab.vocab_size"            // before a padding token was added; absent if none was
+	metaPad  = "trimtab.pad_token_id"          // then: the padding token of before, if there was one
+)
+
+// Exported is a model as other programs read it.
+type Exported struct {
+	Files     []File
+	Tokenizer *tokenizer.Tokenizer // nil for what is no model
+	Scalar    bool
+	Changed   []Entry // of Files, those that are not as they are stored
+	Padded    bool    // a padding token was added
+	KeepsBias bool    // score.bias could not be folded
+}
+
+// ExportForm is an artifact as other programs read it: as it is stored, but
+// for reward models (see metaBias). Errors: artifact_missing, artifact_corrupt.
+func ExportForm(s *Store, d trimtab.Digest) (Exported, error) {
+	files, err := s.Files(d)
+	if err != nil {
+		return Exported{}, err
+	}
+	x := Exported{Files: files}
+	config := fileData(files, configName)
+	if config == nil {
+		return x, nil
+	}
+	c, err := readConfig(config)
+	if err != nil {
+		return x, nil // it is written as it is
+	}
+	if x.Scalar = c.scalar; !x.Scalar {
+		x.Tokenizer, err = readTokenizer(files, c.claim)
+		return x, err
+	}
+	f, err := readModel(files)
+	if err != nil {
+		return x, annotate(err, "artifact %s", d.Short())
+	}
+	form := newExportedModel(f.Model, f.Tokenizer)
+	x.Tokenizer, x.KeepsBias, x.Padded = form.tokenizer, form.keepsBias, form.metadata[metaIDs] != ""
+	if x.Files, err = form.files(); err != nil {
+		return x, err
+	}
+	for _, g := range x.Files {
+		if !bytes.Equal(g.Data, fileData(files, g.Name)) {
+			x.Changed = append(x.Changed, Entry{g.Name, trimtab.DigestOf(g.Data), int64(len(g.Data))})
+		}
+	}
+	return x, nil
+}
+
+// exportedModel is a reward model in the form for other programs.
+type exportedModel struct {
+	model     *model.Model
+	tokenizer *tokenizer.Tokenizer
+	metadata  map[string]string
+	keepsBias bool // score.bias could not be folded
+}
+
+// newExportedModel folds the bias and adds a padding token.
+func newExportedModel(m *model.Model, t *tokenizer.Tokenizer) exportedModel {
+	x := exportedModel{model: m.Clone(), tokenizer: t, metadata: map[string]string{"format": "pt"}}
+	_, bias := x.model.ScoreHead()
+	if math.Float32bits(bias[0]) != 0 {
+		norm := lastNorm(m)
+		if folded, ok := foldBias(m); ok {
+			copy(lastNorm(x.model), folded)
+			x.metadata[metaBias], x.metadata[metaNorm] = encodeFloats(bias), encodeFloats(norm)
+			bias[0] = 0
+		} else {
+			x.keepsBias = true
+		}
+	}
+	if pad := t.Pad(); pad == tokenizer.NoToken || slices.Contains(t.StopTokens(), pad) {
+		x.metadata[metaIDs] = strconv.Itoa(m.Config.Vocab)
+		if pad != tokenizer.NoToken {
+			x.metadata[metaPad] = strconv.Itoa(int(pad))
+		}
+		x.tokenizer = t.WithPad()
+		x.model = resizeVocab(x.model, x.tokenizer.VocabSize())
+	}
+	return x
+}
+
+// lastNorm is transformer.ln_f.bias (C), as a view.
+func lastNorm(m *model.Model) []float32 {
+	named := m.NamedParameters()
+	return named[slices.IndexFunc(named, func(p tensor.NamedArray) bool { return p.Name == bodyPrefix+"ln_f.bias" })].Data
+}
+
+// maxFoldError bounds what the score may differ by after folding, of the bias or of 1.
+const maxFoldError = 1e-5
+
+// foldBias is the last norm's bias with score.bias in it. It reports false where
+// float32 cannot hold that: the score's weights are zero, or nearly so.
+func foldBias(m *model.Model) ([]float32, bool) {
+	w, bias := m.ScoreHead()
+	square, got := 0.0, 0.0
+	for _, v := range w {
+		square += float64(v) * float64(v)
+	}
+	norm := lastNorm(m)
+	folded := make([]float32, len(norm))
+	for i, v := range norm {
+		folded[i] = float32(float64(v) + float64(bias[0])*float64(w[i])/square)
+		got += float64(w[i]) * (float64(folded[i]) - float64(v))
+	}
+	off := math.Abs(got - float64(bias[0]))
+	return folded, off <= maxFoldError*math.Max(1, math.Abs(float64(bias[0]))) // false for NaN
+}
+
+// resizeVocab is a model with further rows of zeros at the end of its embedding.
+func resizeVocab(m *model.Model, vocab int) *model.Model {
+	c := m.Config
+	c.Vocab = vocab
+	wide := model.New(c, m.Scalar)
+	from := m.NamedParameters()
+	for i, p := range wide.NamedParameters() {
+		copy(p.Data, from[i].Data)
+	}
+	return wide
+}
+
+// files are the files of a folder, in order of name.
+func (x exportedModel) files() ([]File, error) {
+	arrays := x.model.NamedParameters()
+	if !x.keepsBias {
+		arrays = slices.DeleteFunc(arrays, func(p tensor.NamedArray) bool { return p.Name == "score.bias" })
+	}
+	var b bytes.Buffer
+	if err := writeSafetensors(&b, arrays, x.metadata); err != nil {
+		return nil, err
+	}
+	files := append(x.tokenizer.Files(),
+		File{Name: configName, Data: writeConfig(x.model, x.tokenizer, x.keepsBias)}, File{Name: weightsName, Data: b.Bytes()})
+	slices.SortFunc(files, func(a, b File) int { return bytes.Compare([]byte(a.Name), []byte(b.Name)) })
+	return files, nil
+}
+
+// restoreStored makes a reward model that Export wrote the stored one again. A model
+// that has been changed since is left as it is.
+func (f *Folder) restoreStored(metadata map[string]string) {
+	if !f.Model.Scalar || metadata[metaBias] == "" && metadata[metaIDs] == "" {
+		return
+	}
+	x, ok := storedModel(f.Model, f.Tokenizer, metadata)
+	if !ok || !newExportedModel(x.model, x.tokenizer).equals(f.Model, f.Tokenizer) {
+		f.Notes = append(f.Notes, "the reward model was changed after Trimtab exported it: it is taken as it is, "+
+			"without the bias that it was stored with")
+		return
+	}
+	f.Notes = append(f.Notes, "the reward model is one that Trimtab exported: "+
+		"its bias and its vocabulary are those that it was stored with")
+	f.Model, f.Tokenizer = x.model, x.tokenizer
+}
+
+// storedModel is what newExportedModel may have been given, as the metadata have it.
+func storedModel(m *model.Model, t *tokenizer.Tokenizer, metadata map[string]string) (x exportedModel, ok bool) {
+	x = exportedModel{model: m.Clone(), tokenizer: t}
+	if metadata[metaIDs] != "" {
+		vocab, err := strconv.Atoi(metadata[metaIDs])
+		if err != nil || vocab < 1 || vocab > m.Config.Vocab {
+			return x, false
+		}
+		pad := int64(tokenizer.NoToken)
+		if raw := metadata[metaPad]; raw != "" {
+			if pad, err = strconv.ParseInt(raw, 10, 32); err != nil {
+				return x, false
+			}
+		}
+		if x.tokenizer, ok = t.WithoutPad(vocab, int32(pad)); !ok {
+			return x, false
+		}
+		x.model = resizeVocab(m, vocab)
+	}
+	if metadata[metaBias] == "" {
+		return x, true
+	}
+	_, bias := x.model.ScoreHead()
+	return x, decodeFloats(bias, metadata[metaBias]) && decodeFloats(lastNorm(x.model), metadata[metaNorm])
+}
+
+// equals reports whether a folder holds x, to the bit.
+func (x exportedModel) equals(m *model.Model, t *tokenizer.Tokenizer) bool {
+	same := func(a, b float32) bool { return math.Float32bits(a) == math.Float32bits(b) }
+	return x.model.Config == m.Config && x.tokenizer.Digest() == t.Digest() && slices.EqualFunc(x.model.Slab, m.Slab, same)
+}
+
+// storedDigest is the digest of the stored model that a folder's files were
+// exported from; false if they are not, to the byte, what Export writes of it.
+func storedDigest(files []File) (trimtab.Digest, bool) {
+	raw := fileData(files, weightsName)
+	if raw == nil {
+		return "", false
+	}
+	_, metadata, err := parseSafetensors(raw)
+	if err != nil || metadata[metaBias] == "" && metadata[metaIDs] == "" {
+		return "", false
+	}
+	f, err := readModel(files)
+	if err != nil {
+		return "", false
+	}
+	again, err := newExportedModel(f.Model, f.Tokenizer).files()
+	if err != nil || len(again) != len(files) {
+		return "", false
+	}
+	for _, g := range again {
+		if !bytes.Equal(g.Data, fileData(files, g.Name)) {
+			return "", false
+		}
+	}
+	d, err := f.Digest()
+	return d, err == nil
+}
+
+func encodeFloats(x []float32) string {
+	var raw []byte
+	for _, v := range x {
+		raw = binary.LittleEndian.AppendUint32(raw, math.Float32bits(v))
+	}
+	return base64.StdEncoding.EncodeToString(raw)
+}
+
+// decodeFloats reads what encodeFloats writes, if it is of dst's length.
+func decodeFloats(dst []float32, s string) bool {
+	raw, err := base64.StdEncoding.Strict().DecodeString(s)
+	if err != nil || len(raw) != 4*len(dst) {
+		return false
+	}
+	for i := range dst {
+		dst[i] = math.Float32frombits(binary.LittleEndian.Uint32(raw[4*i:]))
+	}
+	return true
+}

@@ -1,0 +1,309 @@
+package checkpoint
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/model"
+	"github.com/trimtab/trimtab/plainfile"
+	"github.com/trimtab/trimtab/tokenizer"
+)
+
+// maxFile bounds what is read of every file but the weights, bytes.
+const maxFile = 64 << 20
+
+// generationName holds ids beside config.json's, and how other programs sample.
+const generationName = "generation_config.json"
+
+// parts are the files of a stored model, and imported those that are read of a
+// folder, if they are there; weights may lie in shards beside them.
+var (
+	modelFiles = []string{configName, weightsName, "vocab.json", "merges.txt", "tokenizer.json", "special_tokens_map.json",
+		"tokenizer_config.json"}
+	importedFiles = append(slices.Clone(modelFiles), "added_tokens.json", generationName, indexName)
+)
+
+// Import stores a Hugging Face GPT-2 folder as a model of the store (see Read).
+// Importing what Export wrote gives the digest it was exported from. Errors:
+// those of Read, and disk_full.
+func Import(s *Store, dir string) (trimtab.Digest, error) {
+	f, err := Read(dir)
+	if err != nil {
+		return "", err
+	}
+	return SaveModel(s, f.Model, f.Tokenizer)
+}
+
+// Folder is a model as a folder holds it, and what was done to read it.
+type Folder struct {
+	Model        *model.Model
+	Tokenizer    *tokenizer.Tokenizer
+	Architecture string   // as config.json names it
+	DType        string   // of the weights in the file: F32, F16, BF16, or several with commas between
+	Notes        []string // what was taken off, turned into something else, or left out
+}
+
+// Read reads a Hugging Face GPT-2 folder. The weights may lie in several files
+// under model.safetensors.index.json; F16 and BF16 become F32. Names may lack
+// "transformer.", and may have the prefixes that wrappers put before them;
+// attention masks, an lm_head.weight that is the embedding and the value head
+// of a PPO trainer are left out. All files must agree on the tokens that begin,
+// end and pad a text. Errors: model_not_found, unsupported_model,
+// vocabulary_mismatch, not_a_number.
+func Read(dir string) (*Folder, error) {
+	files, err := readFolder(dir, importedFiles)
+	if err != nil {
+		return nil, annotate(err, "import %s", dir)
+	}
+	f, err := readModel(files)
+	if err != nil {
+		return nil, annotate(err, "import %s", dir)
+	}
+	f.addNotes(dir, files)
+	return f, nil
+}
+
+// ignoredFiles are files that say how a model is used elsewhere, and that have no place in a store.
+var ignoredFiles = []struct{ name, why string }{
+	{"chat_template.jinja", "prompts have Trimtab's own form here"},
+	{"chat_template.json", "prompts have Trimtab's own form here"},
+	{"preprocessor_config.json", "only text is read"},
+	{"adapter_config.json", "the weights are taken as they are, without an adapter"},
+}
+
+// addNotes adds what is to be said of the folder beside its weights.
+func (f *Folder) addNotes(dir string, files []File) {
+	add := func(format string, args ...any) { f.Notes = append(f.Notes, fmt.Sprintf(format, args...)) }
+	if f.DType != "F32" {
+		add("the weights are %s and became F32", f.DType)
+	}
+	if t := f.Tokenizer; t.TokenCount() < t.VocabSize() {
+		add("ids %d to %d of the model have no token: they are never sampled", t.TokenCount(), t.VocabSize()-1)
+	}
+	for _, l := range ignoredFiles {
+		if _, err := os.Stat(filepath.Join(dir, l.name)); err == nil {
+			add("%s left out: %s", l.name, l.why)
+		}
+	}
+	var beside map[string]json.RawMessage
+	if json.Unmarshal(fileData(files, "tokenizer_config.json"), &beside) == nil && len(beside["chat_template"]) > 0 {
+		add("chat_template in tokenizer_config.json left out: prompts have Trimtab's own form here")
+	}
+	if fileData(files, generationName) != nil {
+		add("%s: its token ids were read, how it samples is left out", generationName)
+	}
+}
+
+// Digest is the digest under which SaveModel stores the model; nothing is stored.
+func (f *Folder) Digest() (trimtab.Digest, error) {
+	entries, err := modelEntries(f.Model, f.Tokenizer, hashEntry)
+	if err != nil {
+		return "", err
+	}
+	raw, err := writeManifest(entries)
+	return trimtab.DigestOf(raw), err
+}
+
+// Contents lists the files that SaveModel stores, in order of name; nothing is stored.
+func (f *Folder) Contents() ([]Entry, error) {
+	entries, err := modelEntries(f.Model, f.Tokenizer, hashEntry)
+	list := make([]Entry, len(entries))
+	for i, e := range entries {
+		list[i] = Entry{e.name, e.digest, e.size}
+	}
+	slices.SortFunc(list, func(a, b Entry) int { return strings.Compare(a.Name, b.Name) })
+	return list, err
+}
+
+// FolderDigest is the digest of the model in a folder that Export wrote; files
+// of other names are not part of it. A reward model whose constant was folded
+// for other programs counts as the model of the store that it was written
+// from, if that is what every byte says. Nothing is stored. Errors:
+// model_not_found, unsupported_model.
+func FolderDigest(dir string) (trimtab.Digest, error) {
+	files, err := readFolder(dir, modelFiles)
+	if err == nil && len(files) == 0 {
+		err = trimtab.NewError(trimtab.NotFound, "model_not_found", "give the folder of an exported model", "there is no model")
+	}
+	if err != nil {
+		return "", annotate(err, "read the model in %s", dir)
+	}
+	if d, ok := storedDigest(files); ok {
+		return d, nil
+	}
+	entries := make([]manifestEntry, len(files))
+	for i, f := range files {
+		entries[i] = manifestEntry{name: f.Name, digest: trimtab.DigestOf(f.Data), size: int64(len(f.Data))}
+	}
+	raw, err := writeManifest(entries)
+	return trimtab.DigestOf(raw), err
+}
+
+// FolderConfig is the shape of the model in a Hugging Face folder; only config.json is read.
+func FolderConfig(dir string) (model.Config, error) {
+	files, err := readFiles(dir, []string{configName})
+	if err == nil && len(files) == 0 {
+		err = unsupportedError("%s is absent", configName)
+	}
+	if err != nil {
+		return model.Config{}, annotate(err, "read the model in %s", dir)
+	}
+	c, err := readConfig(files[0].Data)
+	if err != nil {
+		err = annotate(unsupportedError("%s: %w", configName, err), "read the model in %s", dir)
+	}
+	return c.Config, err
+}
+
+// ModelConfig is the shape of the model that an artifact holds; of its files only
+// config.json is read. An artifact that is not there, or is no model, has none.
+func ModelConfig(s *Store, d trimtab.Digest) (c model.Config, ok bool) {
+	raw, ok := readArtifactConfig(s, d)
+	if !ok {
+		return c, false
+	}
+	of, err := readConfig(raw)
+	return of.Config, err == nil
+}
+
+// readArtifactConfig is config.json of an artifact.
+func readArtifactConfig(s *Store, d trimtab.Digest) ([]byte, bool) {
+	entries, err := s.manifest(d)
+	if err != nil {
+		return nil, false
+	}
+	at := slices.IndexFunc(entries, func(e manifestEntry) bool { return e.name == configName })
+	if at < 0 {
+		return nil, false
+	}
+	raw, err := s.read(objects, entries[at].digest, entries[at].size)
+	return raw, err == nil
+}
+
+// readFolder reads those of the files that are there, and the shards of the
+// weights where these lie in several files.
+func readFolder(dir string, names []string) ([]File, error) {
+	files, err := readFiles(dir, names)
+	if err != nil || fileData(files, weightsName) != nil {
+		return files, err
+	}
+	index := fileData(files, indexName)
+	if index == nil {
+		return files, unsupportedWeights(dir)
+	}
+	shards, err := shardNames(index)
+	if err != nil {
+		return nil, unsupportedError("%s: %w", indexName, err)
+	}
+	more, err := readFiles(dir, shards)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range shards {
+		if fileData(more, name) == nil {
+			return nil, trimtab.NewError(trimtab.Invalid, "unsupported_model", "get the missing file, or all of the folder again",
+				"%s names the file %s, which is absent", indexName, name)
+		}
+	}
+	return append(files, more...), nil
+}
+
+// readFiles reads those of the files that are there. Only plain files are
+// opened: nothing waits for a pipe or a device.
+func readFiles(dir string, names []string) ([]File, error) {
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+		return nil, trimtab.NewError(trimtab.NotFound, "model_not_found", "give the path of a folder", "there is no such folder")
+	}
+	var files []File
+	for _, name := range names {
+		path := filepath.Join(dir, name)
+		info, err := os.Stat(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if !info.Mode().IsRegular() || !strings.HasSuffix(name, ".safetensors") && info.Size() > maxFile {
+			return nil, unsupportedError("%s is no plain file of at most %d bytes", name, maxFile)
+		}
+		data, err := plainfile.Read(path)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, File{Name: name, Data: data})
+	}
+	return files, nil
+}
+
+// unsupportedWeights names the remedy for weights in a form that is not read.
+func unsupportedWeights(dir string) error {
+	const (
+		again = "save it again with save_pretrained(…, safe_serialization=True): pickles are not read"
+		merge = "it is an adapter without its model: load both with peft, call merge_and_unload(), and save what that gives"
+	)
+	for _, form := range []struct{ name, remedy string }{
+		{"adapter_model.safetensors", merge},
+		{"adapter_model.bin", merge},
+		{"pytorch_model.bin", again},
+		{"pytorch_model.bin.index.json", again},
+		{"tf_model.h5", "load it with from_pretrained(…, from_tf=True) and save it again with save_pretrained(…)"},
+		{"flax_model.msgpack", "load it with from_pretrained(…, from_flax=True) and save it again with save_pretrained(…)"},
+	} {
+		if _, err := os.Stat(filepath.Join(dir, form.name)); err == nil {
+			return trimtab.NewError(trimtab.Invalid, "unsupported_model", form.remedy, "the weights are in %s", form.name)
+		}
+	}
+	return nil
+}
+
+// Export writes the files of an artifact into dir, as ExportForm gives them,
+// and papers about it, which Import leaves alone. dir must be absent or empty.
+// Errors: artifact_missing, artifact_corrupt, folder_not_empty.
+func Export(s *Store, d trimtab.Digest, dir string, papers ...File) error {
+	x, err := ExportForm(s, d)
+	if err != nil {
+		return err
+	}
+	return WriteFolder(dir, append(x.Files, papers...))
+}
+
+// WriteFolder writes files into dir, which must be absent or empty. Where it
+// fails it takes away what it wrote. Errors: folder_not_empty.
+func WriteFolder(dir string, files []File) error {
+	if entries, err := listFolder(dir); err == nil && len(entries) > 0 {
+		return trimtab.NewError(trimtab.Conflict, "folder_not_empty",
+			"name a folder that is new or empty", "export to %s: the folder is not empty", dir)
+	}
+	for i, f := range files {
+		if err := exportFile(filepath.Join(dir, filepath.FromSlash(f.Name)), f.Data); err != nil {
+			for _, done := range files[:i] {
+				os.Remove(filepath.Join(dir, filepath.FromSlash(done.Name))) // the error that stopped us matters more
+			}
+			return diskError(fmt.Errorf("export to %s: %w", dir, err))
+		}
+	}
+	return syncFolder(dir)
+}
+
+func exportFile(path string, data []byte) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		os.Remove(path) // ours, and not whole
+	}
+	return err
+}

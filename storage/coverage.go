@@ -1,0 +1,147 @@
+package storage
+
+import (
+	"context"
+	"slices"
+	"sort"
+	"strconv"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/trimtab/trimtab/audit"
+)
+
+// stepRanges are steps, as ranges in order that neither overlap nor touch.
+type stepRanges struct{ ranges [][2]int64 } // from, until
+
+// after is the place of the first range that ends at a step or later.
+func (s *stepRanges) after(step int64) int {
+	return sort.Search(len(s.ranges), func(i int) bool { return s.ranges[i][1] >= step })
+}
+
+// add takes the steps from ≤ step < until.
+func (s *stepRanges) add(from, until int64) {
+	i := s.after(from)
+	j := i
+	for ; j < len(s.ranges) && s.ranges[j][0] <= until; j++ {
+		from, until = min(from, s.ranges[j][0]), max(until, s.ranges[j][1])
+	}
+	s.ranges = slices.Replace(s.ranges, i, j, [2]int64{from, until})
+}
+
+func (s *stepRanges) has(step int64) bool {
+	if s == nil {
+		return false
+	}
+	i := s.after(step + 1)
+	return i < len(s.ranges) && s.ranges[i][0] <= step
+}
+
+// Coverage is of which rows of some tables events tell. It needs memory for each of them, but for rows of steps.
+type Coverage struct {
+	tables map[string]bool
+	keys   map[string]bool
+	steps  map[string]*stepRanges // by table and attempt
+}
+
+// NewCoverage makes a Cover of tables.
+func NewCoverage(tables ...string) *Coverage {
+	c := &Coverage{tables: map[string]bool{}, keys: map[string]bool{}, steps: map[string]*stepRanges{}}
+	for _, t := range tables {
+		c.tables[t] = true
+	}
+	return c
+}
+
+// coverageKey is what an event names when it tells of a row. Items and tombstones are named by their event.
+func coverageKey(t *audit.Table, values [][]byte) string {
+	if t.Name == "dataset_item" || t.Name == "erasure" {
+		return t.Name + " " + string(values[t.ColumnIndex("dataset")]) + " " + valueText("int8", values[t.ColumnIndex("event")])
+	}
+	return rowKey(t, values)
+}
+
+func (c *Coverage) add(t *audit.Table, values [][]byte) {
+	if c != nil && c.tables[t.Name] {
+		c.keys[coverageKey(t, values)] = true
+	}
+}
+
+func (c *Coverage) addSteps(table, attempt string, from, until int64) {
+	if c == nil || !c.tables[table] {
+		return
+	}
+	key := table + " " + attempt
+	if c.steps[key] == nil {
+		c.steps[key] = &stepRanges{}
+	}
+	c.steps[key].add(from, until)
+}
+
+// has reports whether an event tells of a row.
+func (c *Coverage) has(t *audit.Table, values [][]byte) bool {
+	i := t.ColumnIndex("step")
+	if i < 0 {
+		return c.keys[coverageKey(t, values)]
+	}
+	step, err := strconv.ParseInt(valueText(t.Columns[i].Type, values[i]), 10, 64)
+	return err == nil && c.steps[t.Name+" "+valueText("int8", values[t.ColumnIndex("attempt")])].has(step)
+}
+
+// UnrecordedRows calls f with the table and key of every row of the cover's tables of which no event tells.
+func (r Snapshot) UnrecordedRows(ctx context.Context, cover *Coverage, f func(row string)) error {
+	for _, t := range audit.Tables {
+		if !cover.tables[t.Name] {
+			continue
+		}
+		err := r.sendRequests(ctx, []*rowRequest{{sql: selectKey(t), done: func() {}, row: func(values [][]byte) error {
+			if !cover.has(t, values) {
+				f(rowKey(t, values))
+			}
+			return nil
+		}}})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// AlteredTombstones calls f with the table and key of every erased row that is not as the erasure left it.
+func (r Snapshot) AlteredTombstones(ctx context.Context, f func(row string)) error {
+	for _, name := range erasableTables {
+		there, err := r.erasedRows(ctx, audit.TableOf(name))
+		if err != nil {
+			return err
+		}
+		err = r.forEach(ctx, func(row pgx.Rows) error {
+			var digest string
+			var remains pgtype.DriverBytes
+			if err := row.Scan(&digest, &remains); err != nil {
+				return err
+			}
+			if d, ok := there[digest]; !ok || string(d[:]) != string(remains) {
+				f(name + " " + digest)
+			}
+			return nil
+		}, "select digest::text, remains from only public.erasure where relation = $1 order by 1", name)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// erasedRows are the digests of the erased rows of a table as they are now.
+func (r Snapshot) erasedRows(ctx context.Context, t *audit.Table) (map[string]audit.Hash, error) {
+	var h rowHasher
+	there := map[string]audit.Hash{}
+	sql := selectRow(t) + "where t.digest::text in (select e.digest::text from only public.erasure e where e.relation = $1)"
+	row := func(values [][]byte) error {
+		d, err := h.digest(t, values)
+		there[string(values[0])] = d
+		return err
+	}
+	err := r.sendRequests(ctx, []*rowRequest{{sql: sql, args: []string{t.Name}, row: row, done: func() {}}})
+	return there, err
+}
