@@ -19,7 +19,8 @@ type Fit struct {
 	// LeftOut are items without room: their prompt fills the context, or leaves
 	// less than max_tokens. Of text, documents that no full row holds.
 	LeftOut int `json:"left_out"`
-	Equal   int `json:"equal,omitempty"` // pairs of a ranking, not tied, whose responses are equal as far as the context goes
+	// pairs of a ranking, not tied, whose responses are equal as far as the context goes
+	Equal int `json:"equal,omitempty"`
 }
 
 // fitPrefix is how the names of metrics of a Fit begin.
@@ -28,7 +29,8 @@ const fitPrefix = "data/"
 // Metrics are the counts as final metrics of the stage: data/ITEMS/kept,
 // data/ITEMS/cut, data/ITEMS/left_out, and of rankings data/ITEMS/equal.
 func (f Fit) Metrics() []Metric {
-	list := []Metric{{f.name("kept"), float64(f.Kept)}, {f.name("cut"), float64(f.Cut)}, {f.name("left_out"), float64(f.LeftOut)}}
+	list := []Metric{{f.name("kept"), float64(f.Kept)}, {f.name("cut"), float64(f.Cut)},
+		{f.name("left_out"), float64(f.LeftOut)}}
 	if f.ranked() {
 		list = append(list, Metric{f.name("equal"), float64(f.Equal)})
 	}
@@ -118,7 +120,8 @@ func (f Fit) words() fitWords {
 	case "prompts":
 		return fitWords{"prompt", "too little room for an answer", "prompt", "with room for less than max_tokens"}
 	case "tests":
-		return fitWords{"held-out prompt", "too little room for an answer", "held-out prompt", "with room for less than max_tokens"}
+		return fitWords{"held-out prompt", "too little room for an answer", "held-out prompt",
+			"with room for less than max_tokens"}
 	}
 	return fitWords{"item of " + f.Items, "no room", "item", "cut"}
 }

@@ -21,9 +21,11 @@ func TestFit(t *testing.T) {
 		t.Errorf("metrics lose counts:\n%+v\n%+v", back, fits)
 	}
 	for i, want := range []string{
-		"318 of 523 rankings read; 205 left out (the prompt fills the context); 106 responses cut where the context ends; 2 pairs equal up to there",
+		"318 of 523 rankings read; 205 left out (the prompt fills the context); 106 responses cut where the context " +
+			"ends; 2 pairs equal up to there",
 		"1 of 1 held-out ranking read",
-		"1 of 10 demonstrations read; 9 left out (the prompt fills the context); 1 demonstration cut where the context ends",
+		"1 of 10 demonstrations read; 9 left out (the prompt fills the context); 1 demonstration cut where the " +
+			"context ends",
 		"0 of 1 prompt read; 1 left out (too little room for an answer)",
 		"4 of 4 held-out prompts read; 2 held-out prompts with room for less than max_tokens",
 		"3 of 4 documents read; 1 left out (no full row holds it); 1 document longer than a row, laid over several",
@@ -35,7 +37,8 @@ func TestFit(t *testing.T) {
 			t.Errorf("%+v is whole: %v", fits[i], fits[i].Whole())
 		}
 	}
-	if got := (trimtab.Fit{Items: "poems", Kept: 2, LeftOut: 1}).String(); got != "2 of 3 items of poems read; 1 left out (no room)" {
+	if got := (trimtab.Fit{Items: "poems", Kept: 2,
+		LeftOut: 1}).String(); got != "2 of 3 items of poems read; 1 left out (no room)" {
 		t.Errorf("unknown items: %q", got)
 	}
 	if trimtab.Fits([]trimtab.Metric{{Name: "loss"}, {Name: "data/odd"}}) != nil {

@@ -103,7 +103,8 @@ type canonicalResponse struct {
 func (r Ranking) Canonical() []byte {
 	responses := make([]canonicalResponse, len(r.Responses))
 	for i, resp := range r.Responses {
-		responses[i] = canonicalResponse{Bytes: resp.Bytes, Model: string(resp.Model), Tokenizer: string(resp.Tokenizer), Tokens: resp.Tokens}
+		responses[i] = canonicalResponse{Bytes: resp.Bytes, Model: string(resp.Model),
+			Tokenizer: string(resp.Tokenizer), Tokens: resp.Tokens}
 		if resp.Bytes == nil {
 			responses[i].Bytes = []byte{}
 		}

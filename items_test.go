@@ -33,7 +33,8 @@ func TestCanonical(t *testing.T) {
 		ranking := trimtab.Ranking{Group: a, Guideline: b, Labeller: c, Prompt: d, Split: text(), Seconds: 3}
 		responses := []map[string]any{}
 		for range r.IntN(4) {
-			resp := trimtab.Response{Bytes: []byte(text()), Model: trimtab.Digest(text()), Tokenizer: trimtab.Digest(text())}
+			resp := trimtab.Response{Bytes: []byte(text()), Model: trimtab.Digest(text()),
+				Tokenizer: trimtab.Digest(text())}
 			switch r.IntN(3) {
 			case 0:
 				resp.Tokens = []int32{}
@@ -43,7 +44,8 @@ func TestCanonical(t *testing.T) {
 				resp.Bytes = nil
 			}
 			ranking.Responses, ranking.Ranks = append(ranking.Responses, resp), append(ranking.Ranks, r.IntN(9))
-			responses = append(responses, map[string]any{"bytes": base64.StdEncoding.EncodeToString(resp.Bytes), "model": string(resp.Model),
+			responses = append(responses, map[string]any{"bytes": base64.StdEncoding.EncodeToString(resp.Bytes),
+				"model":     string(resp.Model),
 				"tokenizer": string(resp.Tokenizer), "tokens": resp.Tokens})
 		}
 		for _, pair := range []struct {
@@ -52,8 +54,10 @@ func TestCanonical(t *testing.T) {
 		}{
 			{trimtab.Text{Body: a}, map[string]any{"text": a}},
 			{trimtab.Prompt{Text: a, Split: b, Tag: c}, map[string]any{"prompt": a, "split": b, "tag": c}},
-			{trimtab.Demonstration{Prompt: a, Response: b, Demonstrator: c, Split: d}, map[string]any{"completion": b, "demonstrator": c, "prompt": a, "split": d}},
-			{ranking, map[string]any{"group": a, "guideline": b, "labeller": c, "prompt": d, "ranks": ranking.Ranks, "responses": responses, "split": ranking.Split}},
+			{trimtab.Demonstration{Prompt: a, Response: b, Demonstrator: c, Split: d},
+				map[string]any{"completion": b, "demonstrator": c, "prompt": a, "split": d}},
+			{ranking, map[string]any{"group": a, "guideline": b, "labeller": c, "prompt": d, "ranks": ranking.Ranks,
+				"responses": responses, "split": ranking.Split}},
 		} {
 			if got, want := string(pair.item.Canonical()), sorted(t, pair.want); got != want {
 				t.Fatalf("%s\nwant %s", got, want)
@@ -70,7 +74,8 @@ func TestContradicts(t *testing.T) {
 		}
 		return r
 	}
-	if !of([]int{1, 2}, "a", "a").Contradicts() || !of([]int{1, 2, 3}, "a", "b", "a").Contradicts() || of([]int{1, 1, 2}, "a", "a", "b").Contradicts() || of([]int{1, 2}, "a", "b").Contradicts() {
+	if !of([]int{1, 2}, "a", "a").Contradicts() || !of([]int{1, 2, 3}, "a", "b", "a").Contradicts() ||
+		of([]int{1, 1, 2}, "a", "a", "b").Contradicts() || of([]int{1, 2}, "a", "b").Contradicts() {
 		t.Error("equal responses ranked apart, and nothing else, contradict each other")
 	}
 }

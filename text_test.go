@@ -9,7 +9,8 @@ import (
 
 // What may be recorded: any script, whole; nothing that is not to be seen.
 func TestCheckName(t *testing.T) {
-	for _, s := range []string{"", "a", "café", "カフェ", "مقهى", "बातचीत", "👩‍🔬 lab", "می\u200cخواهم", "DOMAIN\\ann", "a  b", `"quoted", <b>`, "\ufffd", strings.Repeat("é", 200)} {
+	for _, s := range []string{"", "a", "café", "カフェ", "مقهى", "बातचीत", "👩‍🔬 lab", "می\u200cخواهم", "DOMAIN\\ann",
+		"a  b", `"quoted", <b>`, "\ufffd", strings.Repeat("é", 200)} {
 		if err := trimtab.CheckName(s); err != nil {
 			t.Errorf("%q: %v", s, err)
 		}
@@ -42,7 +43,8 @@ func TestCheckName(t *testing.T) {
 	}
 }
 
-// What passes comes back from JSON, from a terminal and from Postgres as it went in: it is UTF-8 without NUL, on one line.
+// What passes comes back from JSON, from a terminal and from Postgres as it went in: it is UTF-8 without NUL, on one
+// line.
 func FuzzCheckName(f *testing.F) {
 	for _, s := range []string{"café", "caf\xe9", "a\x00b", "\u202e", "👩‍🔬", "\xed\xa0\x80", "\xf4\x90\x80\x80"} {
 		f.Add(s)
@@ -51,7 +53,8 @@ func FuzzCheckName(f *testing.F) {
 		if trimtab.CheckName(s) != nil {
 			return
 		}
-		if strings.ToValidUTF8(s, "?") != s || strings.ContainsFunc(s, trimtab.Unseen) || len([]rune(s)) > trimtab.MostName {
+		if strings.ToValidUTF8(s, "?") != s || strings.ContainsFunc(s, trimtab.Unseen) ||
+			len([]rune(s)) > trimtab.MostName {
 			t.Errorf("%q passes", s)
 		}
 	})

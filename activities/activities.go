@@ -67,8 +67,10 @@ func WithChangeHook(f func(run string, attempt int64)) Option {
 
 // New makes the activities of one worker process. The build id is recorded
 // with every attempt and is part of no key.
-func New(lg *slog.Logger, store *storage.Store, files *checkpoint.Store, pool *tensor.Pool, build string, options ...Option) *Activities {
-	a := &Activities{log: lg, store: store, files: files, artifacts: recordStore{store, files}, pool: pool, build: build, clock: monotonic{time.Now()}, memory: freeMemory,
+func New(lg *slog.Logger, store *storage.Store, files *checkpoint.Store, pool *tensor.Pool, build string,
+	options ...Option) *Activities {
+	a := &Activities{log: lg, store: store, files: files, artifacts: recordStore{store, files}, pool: pool,
+		build: build, clock: monotonic{time.Now()}, memory: freeMemory,
 		onChange: func(string, int64) {}, onEnd: func(context.Context) {}}
 	for _, o := range options {
 		o(a)
@@ -88,8 +90,10 @@ func (a *Activities) begin(ctx context.Context, in BeginInput) (BeginResult, err
 	if err != nil {
 		return BeginResult{}, err
 	}
-	row := storage.Attempt{Run: in.Run, Stage: in.Stage.Name, Kind: in.Stage.Kind, Number: in.Number, Status: trimtab.AttemptQueued,
-		Config: in.Stage.Config, CacheKey: key, Inputs: in.Inputs, FromCheckpoint: in.From, Reason: in.Reason, Actor: in.Actor, BuildID: a.build}
+	row := storage.Attempt{Run: in.Run, Stage: in.Stage.Name, Kind: in.Stage.Kind, Number: in.Number,
+		Status: trimtab.AttemptQueued,
+		Config: in.Stage.Config, CacheKey: key, Inputs: in.Inputs, FromCheckpoint: in.From, Reason: in.Reason,
+		Actor: in.Actor, BuildID: a.build}
 	if in.Reuse {
 		old, ok, err := a.store.Reusable(ctx, key)
 		if err != nil {
@@ -108,12 +112,15 @@ func (a *Activities) begin(ctx context.Context, in BeginInput) (BeginResult, err
 		a.logRun(ctx, in.Run, in.Stage.Name, in.Number, "attempt %d begins", in.Number)
 		return BeginResult{Attempt: row.ID}, nil
 	}
-	made, err := a.store.Attempt(ctx, row.ReusedFrom) // of the row as it is stored: an earlier try may have chosen another
+	// of the row as it is stored: an earlier try may have chosen another
+	made, err := a.store.Attempt(ctx, row.ReusedFrom)
 	if err != nil {
 		return BeginResult{}, err
 	}
-	a.logRun(ctx, in.Run, in.Stage.Name, in.Number, "unchanged: the output of attempt %d of run %s is reused", made.Number, made.Run)
-	return BeginResult{Attempt: row.ID, Reused: true, Outputs: row.Outputs, Metrics: row.Metrics, Missed: missedGates(in.Stage.Gates, row.Metrics)}, nil
+	a.logRun(ctx, in.Run, in.Stage.Name, in.Number, "unchanged: the output of attempt %d of run %s is reused",
+		made.Number, made.Run)
+	return BeginResult{Attempt: row.ID, Reused: true, Outputs: row.Outputs, Metrics: row.Metrics,
+		Missed: missedGates(in.Stage.Gates, row.Metrics)}, nil
 }
 
 // checkCacheKey is the attempt's cache key.
@@ -141,7 +148,8 @@ func (a *Activities) outputsPresent(ctx context.Context, in BeginInput, old stor
 			continue // in the record itself
 		}
 		if _, err := a.files.Files(out.Digest); err != nil {
-			a.logRun(ctx, in.Run, in.Stage.Name, in.Number, "the output of attempt %d of run %s cannot be reused: %v", old.Number, old.Run, err)
+			a.logRun(ctx, in.Run, in.Stage.Name, in.Number, "the output of attempt %d of run %s cannot be reused: %v",
+				old.Number, old.Run, err)
 			return false
 		}
 	}
@@ -179,8 +187,10 @@ func missedGates(gates []trimtab.Gate, metrics []trimtab.Metric) []string {
 	return words
 }
 
-// protectedStatuses are the states of a run that a person, or its end, gave it: an attempt at work does not show over them.
-var protectedStatuses = []trimtab.RunStatus{trimtab.RunPaused, trimtab.RunBlocked, trimtab.RunCompleted, trimtab.RunCancelled, trimtab.RunFailed}
+// protectedStatuses are the states of a run that a person, or its end, gave it: an attempt at work does not show over
+// them.
+var protectedStatuses = []trimtab.RunStatus{trimtab.RunPaused, trimtab.RunBlocked, trimtab.RunCompleted,
+	trimtab.RunCancelled, trimtab.RunFailed}
 
 // SetAttemptStatus shows what an attempt is doing and tells how far its checkpoints are.
 func (a *Activities) SetAttemptStatus(ctx context.Context, in AttemptStatusInput) (AttemptStatusResult, error) {
@@ -202,7 +212,8 @@ func (a *Activities) SetAttemptStatus(ctx context.Context, in AttemptStatusInput
 		if in.Error != nil {
 			next = strings.TrimSuffix("interrupted, goes on by itself: "+in.Error.Error(), ": ")
 		}
-		if err := a.store.SetRunStatus(ctx, in.Run, in.RunStatus, next, in.Error, in.Actor, protectedStatuses...); err != nil {
+		if err := a.store.SetRunStatus(ctx, in.Run, in.RunStatus, next, in.Error, in.Actor,
+			protectedStatuses...); err != nil {
 			return AttemptStatusResult{}, Wrap(err)
 		}
 	}
@@ -236,7 +247,8 @@ func (a *Activities) Replan(ctx context.Context, in ReplanInput) error {
 	r := storage.Replan{Plan: in.Plan, Stage: in.Stage, Overrides: in.Overrides, Stale: in.Stale,
 		Status: cmp.Or(in.Status, trimtab.RunRunning), Next: in.Next, Actor: in.Actor, Reason: in.Reason}
 	if in.Taking != nil {
-		r.Taken = storage.Decision{Request: in.Taking.Request, Number: in.Taking.Request.Attempt, Update: in.Taking.Update}
+		r.Taken = storage.Decision{Request: in.Taking.Request, Number: in.Taking.Request.Attempt,
+			Update: in.Taking.Update}
 	}
 	return Wrap(a.store.Replan(ctx, r))
 }
@@ -289,7 +301,8 @@ func startHeartbeat(ctx context.Context) (stop func()) {
 
 // logRun writes a line of the run's log; a log that cannot be written stops nothing.
 func (a *Activities) logRun(ctx context.Context, run, stage string, attempt int, format string, args ...any) {
-	line := storage.LogLine{Level: "info", Stage: stage, Attempt: attempt, Message: redact.Text(fmt.Sprintf(format, args...))}
+	line := storage.LogLine{Level: "info", Stage: stage, Attempt: attempt,
+		Message: redact.Text(fmt.Sprintf(format, args...))}
 	if err := a.store.Log(ctx, run, line); err != nil {
 		a.log.Warn("the run's log", "run", run, "error", err)
 	}

@@ -26,7 +26,8 @@ func TestErrorsCrossTemporal(t *testing.T) {
 		class trimtab.Class
 	}{
 		{trimtab.NewError(trimtab.Invalid, "no_text", "give text", "nothing to read"), "no_text", trimtab.Invalid},
-		{fmt.Errorf("step 3: %w", trimtab.NewError(trimtab.Verification, "artifact_corrupt", "", "bits")), "artifact_corrupt", trimtab.Verification},
+		{fmt.Errorf("step 3: %w", trimtab.NewError(trimtab.Verification, "artifact_corrupt", "", "bits")),
+			"artifact_corrupt", trimtab.Verification},
 		{fmt.Errorf("write: %w", syscall.ENOSPC), "disk_full", trimtab.Unavailable},
 		{fmt.Errorf("write: %w", syscall.EDQUOT), "disk_full", trimtab.Unavailable},
 		{fmt.Errorf("write: %w", syscall.EFBIG), "file_size_limit", trimtab.Unavailable},
@@ -59,7 +60,8 @@ func TestLongAndBrokenMessages(t *testing.T) {
 	for _, text := range []string{strings.Repeat("é", 1<<21), "name \xff\x00"} {
 		err := Wrap(trimtab.NewError(trimtab.Invalid, "odd_text", "", "%s", text))
 		e := Unwrap(throughTemporal(err))
-		if e.Type != "odd_text" || e.Class != trimtab.Invalid || len(e.Message) > maxMessageBytes+8 || len(err.Error()) > 2*maxMessageBytes ||
+		if e.Type != "odd_text" || e.Class != trimtab.Invalid || len(e.Message) > maxMessageBytes+8 ||
+			len(err.Error()) > 2*maxMessageBytes ||
 			!utf8.ValidString(err.Error()) || !utf8.ValidString(e.Message) || e.Message[:1] != text[:1] {
 			t.Errorf("%d bytes come back as %s of class %d with %d bytes", len(text), e.Type, e.Class, len(e.Message))
 		}
@@ -146,7 +148,8 @@ func TestWarmStageIsTakenOnce(t *testing.T) {
 }
 
 func TestPatience(t *testing.T) {
-	for longest, want := range map[time.Duration]time.Duration{0: firstStepTimeout, time.Second: minStallTimeout, time.Hour: 10 * time.Hour} {
+	for longest, want := range map[time.Duration]time.Duration{0: firstStepTimeout, time.Second: minStallTimeout,
+		time.Hour: 10 * time.Hour} {
 		if got := stallTimeout(longest); got != want {
 			t.Errorf("after a step of %s the next may take %s, want %s", longest, got, want)
 		}

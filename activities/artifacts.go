@@ -14,7 +14,8 @@ import (
 // stage at work writes nothing else.
 type artifactStore interface {
 	items(ctx context.Context, version trimtab.Digest) ([]trimtab.Item, error)
-	putModel(ctx context.Context, of SegmentInput, kind string, m *model.Model, t *tokenizer.Tokenizer) (trimtab.Digest, error)
+	putModel(ctx context.Context, of SegmentInput, kind string, m *model.Model, t *tokenizer.Tokenizer) (trimtab.Digest,
+		error)
 	putRankings(ctx context.Context, of SegmentInput, items []trimtab.Item) (trimtab.Digest, error)
 	putEvaluation(ctx context.Context, of SegmentInput, body []byte) (trimtab.Digest, error)
 }
@@ -30,12 +31,14 @@ func (r recordStore) items(ctx context.Context, version trimtab.Digest) ([]trimt
 }
 
 // putModel stores a model as an artifact with its row.
-func (r recordStore) putModel(ctx context.Context, of SegmentInput, kind string, m *model.Model, t *tokenizer.Tokenizer) (trimtab.Digest, error) {
+func (r recordStore) putModel(ctx context.Context, of SegmentInput, kind string, m *model.Model,
+	t *tokenizer.Tokenizer) (trimtab.Digest, error) {
 	d, err := checkpoint.SaveModel(r.files, m, t)
 	if err != nil {
 		return "", err
 	}
-	return d, r.store.PutArtifact(ctx, storage.Artifact{Digest: d, Kind: kind, Name: of.Run + "/" + of.Stage.Name, Run: of.Run, Stage: of.Stage.Name,
+	return d, r.store.PutArtifact(ctx, storage.Artifact{Digest: d, Kind: kind, Name: of.Run + "/" + of.Stage.Name,
+		Run: of.Run, Stage: of.Stage.Name,
 		Attempt: of.Attempt, Parameters: int64(len(m.Slab))}, "trimtab")
 }
 

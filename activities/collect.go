@@ -47,7 +47,8 @@ func (b stageBuilder) collect(ctx context.Context, c *recipes.Collect) (job, err
 		return nil, trimtab.NewError(trimtab.Invalid, "too_few_prompts", "lower prompts or held_out, or add prompts",
 			"collect wants %d prompts and %d held-out ones, the dataset has %d", c.Prompts, c.HeldOut, len(all))
 	}
-	j := &collector{b: b, config: c, m: m, words: words, model: d, pass: b.pass(), starts: []int{0}, fit: trimtab.Fit{Items: "prompts"}}
+	j := &collector{b: b, config: c, m: m, words: words, model: d, pass: b.pass(), starts: []int{0},
+		fit: trimtab.Fit{Items: "prompts"}}
 	counts := b.source("responses").At(0)
 	for _, i := range dataset.EpochOrder(b.source("prompts"), len(all), 0)[:n] {
 		j.prompts = append(j.prompts, all[i])
@@ -102,13 +103,15 @@ func (j *collector) Step(_ context.Context, step int) (trimtab.Report, error) {
 			ids = append(ids, p)
 		}
 	}
-	err := j.samples.fill(j.pass, j.m, ids, sampling(j.words, j.config.Temperature, j.config.MaxTokens), j.b.source("sample"), j.starts[from])
+	err := j.samples.fill(j.pass, j.m, ids, sampling(j.words, j.config.Temperature, j.config.MaxTokens),
+		j.b.source("sample"), j.starts[from])
 	return trimtab.Report{Metrics: []trimtab.Metric{{Name: "responses", Value: float64(j.starts[to])}}}, err
 }
 
 // sampling are the options for answering prompts; any of the tokenizer's Ends is the end.
 func sampling(t *tokenizer.Tokenizer, temperature float64, most int) model.SampleOptions {
-	return model.SampleOptions{Temperature: float32(temperature), MaxNewTokens: most, StopTokens: t.StopTokens(), SuppressTokens: t.SuppressTokens()}
+	return model.SampleOptions{Temperature: float32(temperature), MaxNewTokens: most, StopTokens: t.StopTokens(),
+		SuppressTokens: t.SuppressTokens()}
 }
 
 // asked is a prompt with its different responses.
@@ -186,10 +189,12 @@ func (j *collector) groups(world *starter.World) ([]asked, error) {
 			seen[string(text)] = true
 			v, ok := world.Judge(p.Text, text, j.words.EndsWithStop(ids))
 			if !ok {
-				return nil, trimtab.NewError(trimtab.Invalid, "prompt_unknown", "give the run prompts of the starter world, or rankings of people",
+				return nil, trimtab.NewError(trimtab.Invalid, "prompt_unknown",
+					"give the run prompts of the starter world, or rankings of people",
 					"the simulated labellers do not know what %q asks", p.Text)
 			}
-			g.responses = append(g.responses, trimtab.Response{Tokens: ids, Tokenizer: trimtab.Digest(j.words.Digest()), Bytes: text, Model: j.model})
+			g.responses = append(g.responses, trimtab.Response{Tokens: ids, Tokenizer: trimtab.Digest(j.words.Digest()),
+				Bytes: text, Model: j.model})
 			g.verdicts = append(g.verdicts, v)
 		}
 		if len(g.responses) > 1 {
@@ -197,7 +202,8 @@ func (j *collector) groups(world *starter.World) ([]asked, error) {
 		}
 	}
 	if len(groups) == 0 {
-		return nil, trimtab.NewError(trimtab.Invalid, "no_rankings", "train the model longer or sample at a higher temperature", "no prompt got two different responses")
+		return nil, trimtab.NewError(trimtab.Invalid, "no_rankings",
+			"train the model longer or sample at a higher temperature", "no prompt got two different responses")
 	}
 	return groups, nil
 }
@@ -218,7 +224,8 @@ func (j *collector) rank(people *starter.Labellers, groups []asked) (rankings []
 			worth[string(resp.Bytes)] = people.MeanUtility(g.verdicts[i])
 		}
 		one := []trimtab.Ranking{r}
-		oracle = append(oracle, label.PairAccuracy(label.Pairs(one), func(_, i int) float64 { return worth[string(r.Responses[i].Bytes)] })...)
+		oracle = append(oracle, label.PairAccuracy(label.Pairs(one),
+			func(_, i int) float64 { return worth[string(r.Responses[i].Bytes)] })...)
 		rankings = append(rankings, r)
 	}
 	return rankings, oracle

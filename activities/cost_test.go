@@ -38,12 +38,15 @@ var (
 	costSets   = flag.String("cost.set", "", "overrides of the recipe, path=value, with spaces between")
 	costRounds = flag.Int("cost.rounds", 3, "how often each side is run; medians count")
 	costBare   = flag.Bool("cost.bare", false, "for TestBareLoop: its stages are on the standard input")
-	costSlice  = flag.Duration("cost.slice", 0, "let both sides run in turns of so long, the other one frozen; 0 is one after the other")
-	costMost   = flag.Float64("cost.most", 0, "fail if durability costs more than so many percent of the bare loop; 0 is never")
+	costSlice  = flag.Duration("cost.slice", 0,
+		"let both sides run in turns of so long, the other one frozen; 0 is one after the other")
+	costMost = flag.Float64("cost.most", 0,
+		"fail if durability costs more than so many percent of the bare loop; 0 is never")
 )
 
 // The cost of durability: the shipped recipe's run by the product, with its
-// servers and their fsync, against the same stages in a bare loop, in turns. The bare loop reads the same database and the same files,
+// servers and their fsync, against the same stages in a bare loop, in turns. The bare loop reads the same database and
+// the same files,
 // and has to end in the same outputs; it has no workflow, no heartbeat, no
 // report and no checkpoint, and while it runs there is an idle Postgres and
 // nothing else. A stage of the run lasts from the end of the one
@@ -68,10 +71,14 @@ func TestCostOfDurability(t *testing.T) {
 			bare = append(bare, p.bare(t, durable[round-1]))
 			durable = append(durable, p.run(t))
 		}
-		t.Logf("round %d: bare %.2f s, durable %.2f s, %+.1f %%", round+1, bare[round].seconds(), durable[round].seconds, percent(durable[round].seconds, bare[round].seconds()))
+		t.Logf("round %d: bare %.2f s, durable %.2f s, %+.1f %%", round+1, bare[round].seconds(),
+			durable[round].seconds, percent(durable[round].seconds, bare[round].seconds()))
 	}
 	compare(t, durable, bare)
-	if all := middle(*costRounds, func(i int) float64 { return percent(durable[i].seconds, bare[i].seconds()) }); *costMost > 0 && all > *costMost {
+	if all := middle(*costRounds, func(i int) float64 {
+		return percent(durable[i].seconds,
+			bare[i].seconds())
+	}); *costMost > 0 && all > *costMost {
 		t.Errorf("durability costs %.1f %%, more than %g %%", all, *costMost)
 	}
 }
@@ -95,7 +102,8 @@ func newProduct(t *testing.T) *product {
 		}
 	})
 	p := &product{program: filepath.Join(dir, "trimtab"), data: filepath.Join(dir, "data")}
-	if out, err := exec.Command("go", "build", "-o", p.program, "github.com/trimtab/trimtab/cmd/trimtab").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-o", p.program,
+		"github.com/trimtab/trimtab/cmd/trimtab").CombinedOutput(); err != nil {
 		t.Fatalf("build trimtab: %v\n%s", err, out)
 	}
 	t.Cleanup(func() { p.command(t, "dev", "stop") })
@@ -123,7 +131,8 @@ func (p *product) command(t *testing.T, args ...string) []byte {
 	t.Helper()
 	cmd := exec.Command(p.program, append(args, "--data-folder", p.data)...)
 	for _, kv := range os.Environ() {
-		if !strings.HasPrefix(kv, "TRIMTAB_") || strings.HasPrefix(kv, "TRIMTAB_TEMPORAL_PROGRAM=") || strings.HasPrefix(kv, "TRIMTAB_POSTGRES_BIN=") {
+		if !strings.HasPrefix(kv, "TRIMTAB_") || strings.HasPrefix(kv, "TRIMTAB_TEMPORAL_PROGRAM=") ||
+			strings.HasPrefix(kv, "TRIMTAB_POSTGRES_BIN=") {
 			cmd.Env = append(cmd.Env, kv)
 		}
 	}
@@ -141,7 +150,8 @@ func (p *product) command(t *testing.T, args ...string) []byte {
 func (p *product) launch(t *testing.T, args ...string) runs.View {
 	t.Helper()
 	var d runs.View
-	if err := json.Unmarshal(p.command(t, append([]string{"align", "--new", "-o", "json"}, args...)...), &d); err != nil {
+	if err := json.Unmarshal(p.command(t, append([]string{"align", "--new", "-o", "json"}, args...)...),
+		&d); err != nil {
 		t.Fatal(err)
 	}
 	return d
@@ -213,7 +223,9 @@ func (p *product) watch(t *testing.T) watcher {
 	if w.store, err = storage.Open(t.Context(), w.url); err != nil {
 		t.Fatal(err)
 	}
-	if w.temporal, err = client.DialContext(t.Context(), client.Options{HostPort: info.Endpoints.Temporal, Namespace: info.Endpoints.Namespace, Logger: quiet}); err != nil {
+	if w.temporal, err = client.DialContext(t.Context(),
+		client.Options{HostPort: info.Endpoints.Temporal, Namespace: info.Endpoints.Namespace,
+			Logger: quiet}); err != nil {
 		t.Fatal(err)
 	}
 	return w
@@ -262,8 +274,10 @@ func (w watcher) read(t *testing.T, r storage.Run) durableRun {
 	}
 	end := r.CreatedAt
 	for i, a := range attempts {
-		s := durableStage{Attempt: a, begun: a.CreatedAt.Sub(end).Seconds(), loaded: a.StartedAt.Sub(a.CreatedAt).Seconds(), worked: a.EndedAt.Sub(*a.StartedAt).Seconds()}
-		s.input = activities.SegmentInput{Run: r.ID, Attempt: a.ID, Stage: r.Plan.Stages[i], Seed: r.Seed, Numerics: r.Plan.Numerics, Inputs: a.Inputs}
+		s := durableStage{Attempt: a, begun: a.CreatedAt.Sub(end).Seconds(),
+			loaded: a.StartedAt.Sub(a.CreatedAt).Seconds(), worked: a.EndedAt.Sub(*a.StartedAt).Seconds()}
+		s.input = activities.SegmentInput{Run: r.ID, Attempt: a.ID, Stage: r.Plan.Stages[i], Seed: r.Seed,
+			Numerics: r.Plan.Numerics, Inputs: a.Inputs}
 		end = *a.EndedAt
 		checks, err := w.store.Checkpoints(t.Context(), a.ID)
 		timings, err2 := w.store.Timings(t.Context(), a.ID)
@@ -285,7 +299,8 @@ func (w watcher) segments(t *testing.T, s *durableStage) {
 	t.Helper()
 	var ended time.Time
 	segment := map[int64]bool{}
-	history := w.temporal.GetWorkflowHistory(t.Context(), workflows.StageID(s.Run, s.Stage, s.Number), "", false, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+	history := w.temporal.GetWorkflowHistory(t.Context(), workflows.StageID(s.Run, s.Stage, s.Number), "", false,
+		enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
 	for history.HasNext() {
 		e, err := history.Next()
 		if err != nil {
@@ -335,7 +350,8 @@ func (r bareRun) seconds() (sum float64) {
 func (p *product) bare(t *testing.T, d durableRun) (r bareRun) {
 	t.Helper()
 	p.command(t, "dev", "stop")
-	postgres, err := devstack.StartPostgres(t.Context(), devstack.PostgresOptions{Dir: filepath.Join(p.data, "postgres"), DieWithParent: true})
+	postgres, err := devstack.StartPostgres(t.Context(),
+		devstack.PostgresOptions{Dir: filepath.Join(p.data, "postgres"), DieWithParent: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -361,7 +377,8 @@ func (p *product) bare(t *testing.T, d durableRun) (r bareRun) {
 // loop is the bare loop over a run's stages, to be started.
 func (p *product) loop(t *testing.T, url string, d durableRun) *exec.Cmd {
 	t.Helper()
-	task, err := json.Marshal(bareTask{Files: filepath.Join(p.data, "store"), URL: url, Warm: inputsOf(d.warm), Stages: inputsOf(d.stages)})
+	task, err := json.Marshal(bareTask{Files: filepath.Join(p.data, "store"), URL: url, Warm: inputsOf(d.warm),
+		Stages: inputsOf(d.stages)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -440,7 +457,8 @@ func compare(t *testing.T, durable []durableRun, bare []bareRun) {
 		return middle(n, func(round int) float64 { return f(durable[round].stages[i]) })
 	}
 	t.Logf("kernels %s, %d cores; medians of %d rounds; seconds", tensor.Implementation(), runtime.GOMAXPROCS(0), n)
-	t.Logf("%-9s %6s %5s %4s | %9s %9s %8s | %7s %7s %9s %9s %9s %9s", "stage", "steps", "ckpts", "segs", "bare", "durable", "",
+	t.Logf("%-9s %6s %5s %4s | %9s %9s %8s | %7s %7s %9s %9s %9s %9s", "stage", "steps", "ckpts", "segs", "bare",
+		"durable", "",
 		"start", "load", "steps", "segments", "ckpts", "rest")
 	for i, s := range durable[0].stages {
 		b := middle(n, func(round int) float64 { return bare[round].Stages[i].Seconds() })
@@ -449,17 +467,24 @@ func compare(t *testing.T, durable []durableRun, bare []bareRun) {
 		finished := middle(n, func(round int) float64 { return bare[round].Stages[i].Finished })
 		written := float64(s.checkpoints) * middle(n, func(round int) float64 { return bare[round].Stages[i].Written })
 		rest := of(func(s durableStage) float64 { return s.worked - s.stepped - s.between }, i) - finished - written
-		t.Logf("%-9s %6d %5d %4d | %9.3f %9.3f %+7.1f%% | %7.3f %+7.3f %+9.3f %9.3f %9.3f %9.3f", s.Stage, s.Steps, s.checkpoints, s.segments,
+		t.Logf("%-9s %6d %5d %4d | %9.3f %9.3f %+7.1f%% | %7.3f %+7.3f %+9.3f %9.3f %9.3f %9.3f", s.Stage, s.Steps,
+			s.checkpoints, s.segments,
 			b, of(durableStage.seconds, i), percent(of(durableStage.seconds, i), b),
-			of(func(s durableStage) float64 { return s.begun }, i), of(func(s durableStage) float64 { return s.loaded }, i)-made,
-			of(func(s durableStage) float64 { return s.stepped }, i)-stepped, of(func(s durableStage) float64 { return s.between }, i), written, rest)
+			of(func(s durableStage) float64 { return s.begun }, i),
+			of(func(s durableStage) float64 { return s.loaded }, i)-made,
+			of(func(s durableStage) float64 { return s.stepped }, i)-stepped,
+			of(func(s durableStage) float64 { return s.between }, i), written, rest)
 	}
-	b, d := middle(n, func(i int) float64 { return bare[i].seconds() }), middle(n, func(i int) float64 { return durable[i].seconds })
-	t.Logf("%-9s %6s %5s %4s | %9.3f %9.3f %+7.1f%% | median of the rounds' own %+.1f%%", "all", "", "", "", b, d, percent(d, b),
+	b, d := middle(n, func(i int) float64 { return bare[i].seconds() }), middle(n,
+		func(i int) float64 { return durable[i].seconds })
+	t.Logf("%-9s %6s %5s %4s | %9.3f %9.3f %+7.1f%% | median of the rounds' own %+.1f%%", "all", "", "", "", b, d,
+		percent(d, b),
 		middle(n, func(i int) float64 { return percent(durable[i].seconds, bare[i].seconds()) }))
-	t.Log("start: from the end of the stage before to the attempt's row. load, steps: what they take longer than in the bare loop.")
+	t.Log("start: from the end of the stage before to the attempt's row. load, steps: what they take longer than in " +
+		"the bare loop.")
 	t.Log("segments: from the end of one to the start of the next. ckpts: their number times the least time to write one.")
-	t.Log("rest: commits of reports and rollouts, shown progress, closing the attempt; less what is written beside the steps.")
+	t.Log("rest: commits of reports and rollouts, shown progress, closing the attempt; less what is written beside " +
+		"the steps.")
 	t.Logf("processor seconds: bare loop %.1f", middle(n, func(i int) float64 { return bare[i].Used }))
 	for _, name := range slices.Sorted(maps.Keys(durable[0].used)) {
 		t.Logf("processor seconds: %s %.1f", name, middle(n, func(i int) float64 { return durable[i].used[name] }))

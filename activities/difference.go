@@ -16,7 +16,8 @@ import (
 
 // Difference is a place in which a reproduction and the record are not the same, bit for bit.
 type Difference struct {
-	Place string `json:"place"` // stage, metric, rollout, state, model, rankings, evaluation, result, stored_state, stored_model
+	// stage, metric, rollout, state, model, rankings, evaluation, result, stored_state, stored_model
+	Place string `json:"place"`
 	// Step is the one that was taken, or before which the state is; null is at the end.
 	Step     *int   `json:"step"`
 	Rollout  *int   `json:"rollout,omitempty"`
@@ -140,7 +141,8 @@ func compareRollouts(was, is []trimtab.Rollout) (Difference, bool) {
 		}
 	}
 	if len(was) != len(is) {
-		return Difference{Place: placeRollout, Name: "number of rollouts", Recorded: decimal(len(was)), Here: decimal(len(is))}, true
+		return Difference{Place: placeRollout, Name: "number of rollouts", Recorded: decimal(len(was)),
+			Here: decimal(len(is))}, true
 	}
 	return Difference{}, false
 }
@@ -226,16 +228,19 @@ func compareRankings(was, is []trimtab.Item) checkpoint.Mismatch {
 			alone = append(alone, it)
 		}
 	}
-	missing := slices.DeleteFunc(slices.Clone(was), func(it trimtab.Item) bool { return left[trimtab.DigestOf(it.Canonical())] == 0 })
+	missing := slices.DeleteFunc(slices.Clone(was),
+		func(it trimtab.Item) bool { return left[trimtab.DigestOf(it.Canonical())] == 0 })
 	if len(alone) == 0 {
-		return checkpoint.Mismatch{Name: "a ranking of " + strconv.Quote(promptOf(missing[0])), Index: -1, Want: "there", Got: "absent"}
+		return checkpoint.Mismatch{Name: "a ranking of " + strconv.Quote(promptOf(missing[0])), Index: -1,
+			Want: "there", Got: "absent"}
 	}
 	for _, it := range missing {
 		if promptOf(it) == promptOf(alone[0]) {
 			return compareRanking(it.(trimtab.Ranking), alone[0].(trimtab.Ranking))
 		}
 	}
-	return checkpoint.Mismatch{Name: "a ranking of " + strconv.Quote(promptOf(alone[0])), Index: -1, Want: "absent", Got: "there"}
+	return checkpoint.Mismatch{Name: "a ranking of " + strconv.Quote(promptOf(alone[0])), Index: -1, Want: "absent",
+		Got: "there"}
 }
 
 func promptOf(it trimtab.Item) string { return it.(trimtab.Ranking).Prompt }

@@ -14,10 +14,13 @@ func TestCompareMetrics(t *testing.T) {
 		is   []trimtab.Metric
 		want string
 	}{
-		{[]trimtab.Metric{{Name: "loss", Value: math.Copysign(0, -1)}, {Name: "kl", Value: 9}}, "step 3: metric loss is 0 in the record and -0 here"},
-		{[]trimtab.Metric{was[0], was[1], {Name: "new", Value: 1}}, "step 3: metric new is absent in the record and 1 here"},
+		{[]trimtab.Metric{{Name: "loss", Value: math.Copysign(0, -1)}, {Name: "kl", Value: 9}},
+			"step 3: metric loss is 0 in the record and -0 here"},
+		{[]trimtab.Metric{was[0], was[1], {Name: "new", Value: 1}},
+			"step 3: metric new is absent in the record and 1 here"},
 		{was[1:], "step 3: metric kl is 0.1 in the record and absent here"},
-		{[]trimtab.Metric{{Name: "kl", Value: 0.1 + 1e-17}, {Name: "loss", Value: 5e-324}}, "step 3: metric loss is 0 in the record and 5e-324 here"},
+		{[]trimtab.Metric{{Name: "kl", Value: 0.1 + 1e-17}, {Name: "loss", Value: 5e-324}},
+			"step 3: metric loss is 0 in the record and 5e-324 here"},
 	} {
 		d, differ := compareMetrics(placeMetric, was, c.is)
 		d.Step = new(3)
@@ -34,8 +37,10 @@ func TestCompareMetrics(t *testing.T) {
 func TestCompareRollouts(t *testing.T) {
 	rollout := func() trimtab.Rollout {
 		one := func() []float32 { return []float32{1, 2} }
-		return trimtab.Rollout{Index: 4, Prompt: "p", PromptIDs: []int32{1}, Tokens: []int32{2, 3}, Bytes: []byte("ab"), Score: 1, RawScore: 2, Ended: true,
-			LogProbs: one(), RefLogProb: one(), KL: one(), Values: one(), Rewards: one(), Advantages: one(), Returns: one()}
+		return trimtab.Rollout{Index: 4, Prompt: "p", PromptIDs: []int32{1}, Tokens: []int32{2, 3}, Bytes: []byte("ab"),
+			Score: 1, RawScore: 2, Ended: true,
+			LogProbs: one(), RefLogProb: one(), KL: one(), Values: one(), Rewards: one(), Advantages: one(),
+			Returns: one()}
 	}
 	changes := []struct {
 		name   string
@@ -63,11 +68,13 @@ func TestCompareRollouts(t *testing.T) {
 			later.change(&is)
 		}
 		d, differ := compareRollouts([]trimtab.Rollout{rollout()}, []trimtab.Rollout{is})
-		if !differ || d.Name != c.name || *d.Rollout != 4 || (d.Index == nil) != (c.index < 0) || d.Index != nil && *d.Index != c.index {
+		if !differ || d.Name != c.name || *d.Rollout != 4 || (d.Index == nil) != (c.index < 0) || d.Index != nil &&
+			*d.Index != c.index {
 			t.Errorf("%s: %+v", c.name, d)
 		}
 	}
-	if d, _ := compareRollouts(make([]trimtab.Rollout, 2), make([]trimtab.Rollout, 3)); d.Name != "number of rollouts" || d.Recorded != "2" || d.Here != "3" {
+	if d, _ := compareRollouts(make([]trimtab.Rollout, 2),
+		make([]trimtab.Rollout, 3)); d.Name != "number of rollouts" || d.Recorded != "2" || d.Here != "3" {
 		t.Errorf("another number: %+v", d)
 	}
 	nul := rollout()
@@ -81,7 +88,8 @@ func TestCompareRollouts(t *testing.T) {
 
 func TestCompareRankings(t *testing.T) {
 	ranking := func(prompt string, ranks ...int) trimtab.Item {
-		return trimtab.Ranking{Prompt: prompt, Ranks: ranks, Responses: []trimtab.Response{{Tokens: []int32{1, 2}}, {Tokens: []int32{3}}}}
+		return trimtab.Ranking{Prompt: prompt, Ranks: ranks,
+			Responses: []trimtab.Response{{Tokens: []int32{1, 2}}, {Tokens: []int32{3}}}}
 	}
 	a, b := ranking("a", 1, 2), ranking("b", 1, 2)
 	other := ranking("b", 1, 2).(trimtab.Ranking)
@@ -90,10 +98,14 @@ func TestCompareRankings(t *testing.T) {
 		was, is []trimtab.Item
 		want    checkpoint.Mismatch
 	}{
-		{[]trimtab.Item{a, b}, []trimtab.Item{b, ranking("a", 2, 1)}, checkpoint.Mismatch{Name: `the ranking of "a", ranks`, Index: 0, Want: "1", Got: "2"}},
-		{[]trimtab.Item{a, b}, []trimtab.Item{a, other}, checkpoint.Mismatch{Name: `the ranking of "b", response 2, tokens`, Index: 0, Want: "3", Got: "4"}},
-		{[]trimtab.Item{a, b}, []trimtab.Item{a}, checkpoint.Mismatch{Name: `a ranking of "b"`, Index: -1, Want: "there", Got: "absent"}},
-		{[]trimtab.Item{a}, []trimtab.Item{a, a}, checkpoint.Mismatch{Name: `a ranking of "a"`, Index: -1, Want: "absent", Got: "there"}},
+		{[]trimtab.Item{a, b}, []trimtab.Item{b, ranking("a", 2, 1)},
+			checkpoint.Mismatch{Name: `the ranking of "a", ranks`, Index: 0, Want: "1", Got: "2"}},
+		{[]trimtab.Item{a, b}, []trimtab.Item{a, other},
+			checkpoint.Mismatch{Name: `the ranking of "b", response 2, tokens`, Index: 0, Want: "3", Got: "4"}},
+		{[]trimtab.Item{a, b}, []trimtab.Item{a}, checkpoint.Mismatch{Name: `a ranking of "b"`, Index: -1,
+			Want: "there", Got: "absent"}},
+		{[]trimtab.Item{a}, []trimtab.Item{a, a}, checkpoint.Mismatch{Name: `a ranking of "a"`, Index: -1,
+			Want: "absent", Got: "there"}},
 	} {
 		if d := compareRankings(c.was, c.is); d != c.want {
 			t.Errorf("%+v, want %+v", d, c.want)
@@ -104,7 +116,8 @@ func TestCompareRankings(t *testing.T) {
 // A measure that came later is not held against an attempt that has none; one that is gone is.
 func TestRecordedOf(t *testing.T) {
 	was := []trimtab.Metric{{Name: "loss", Value: 1}, {Name: "held_out/accuracy", Value: .5}}
-	kept := onlyRecorded(was, []trimtab.Metric{{Name: "held_out/accuracy", Value: .5}, {Name: "held_out/groups", Value: 4}})
+	kept := onlyRecorded(was, []trimtab.Metric{{Name: "held_out/accuracy", Value: .5},
+		{Name: "held_out/groups", Value: 4}})
 	if d, differ := compareMetrics(placeResult, was, append(was[:1:1], kept...)); differ {
 		t.Errorf("differs: %+v", d)
 	}
@@ -119,9 +132,12 @@ func TestCompareJSON(t *testing.T) {
 		was, is string
 		want    checkpoint.Mismatch
 	}{
-		{`{"b":{"c":1.50},"a":1}`, `{"b":{"c":1.5},"a":1}`, checkpoint.Mismatch{Name: "b.c", Index: -1, Want: "1.50", Got: "1.5"}},
-		{`{"b":[1,{"c":"x"}]}`, `{"b":[1,{"c":"y"}]}`, checkpoint.Mismatch{Name: "b.1.c", Index: -1, Want: `"x"`, Got: `"y"`}},
-		{`{"b":[1]}`, `{"b":[1,2]}`, checkpoint.Mismatch{Name: "b", Index: -1, Want: "of 1 elements", Got: "of 2 elements"}},
+		{`{"b":{"c":1.50},"a":1}`, `{"b":{"c":1.5},"a":1}`,
+			checkpoint.Mismatch{Name: "b.c", Index: -1, Want: "1.50", Got: "1.5"}},
+		{`{"b":[1,{"c":"x"}]}`, `{"b":[1,{"c":"y"}]}`,
+			checkpoint.Mismatch{Name: "b.1.c", Index: -1, Want: `"x"`, Got: `"y"`}},
+		{`{"b":[1]}`, `{"b":[1,2]}`, checkpoint.Mismatch{Name: "b", Index: -1, Want: "of 1 elements",
+			Got: "of 2 elements"}},
 		{`{"a":1}`, `{"a":1,"b":null}`, checkpoint.Mismatch{Name: "b", Index: -1, Want: "absent", Got: "null"}},
 		{`{"a":{}}`, `{"a":[]}`, checkpoint.Mismatch{Name: "a", Index: -1, Want: "{}", Got: "[]"}},
 		{`{"a":1}`, `{"a": 1}`, checkpoint.Mismatch{Name: "byte", Index: 5, Want: "49", Got: "32"}},

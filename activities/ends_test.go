@@ -90,7 +90,8 @@ func TestAnyEndStops(t *testing.T) {
 	ends := words.StopTokens()
 	seen := map[string]map[int32]int{}
 	take := func(stage string, ids []int32, ended bool) {
-		if at := slices.IndexFunc(ids, func(id int32) bool { return slices.Contains(ends, id) }); at >= 0 && at < len(ids)-1 || (at >= 0) != ended || ended != words.EndsWithStop(ids) {
+		if at := slices.IndexFunc(ids, func(id int32) bool { return slices.Contains(ends, id) }); at >= 0 &&
+			at < len(ids)-1 || (at >= 0) != ended || ended != words.EndsWithStop(ids) {
 			t.Errorf("%s: the answer %v, ended %v, goes on behind an end, of %v", stage, ids, ended, ends)
 		}
 		if seen[stage] == nil {

@@ -60,7 +60,8 @@ func NeedsOperator(typ string) bool {
 }
 
 // machineErrnos are the faults of a disk or a machine that have nothing to do with what was asked of it.
-var machineErrnos = []syscall.Errno{syscall.EROFS, syscall.EACCES, syscall.EPERM, syscall.EIO, syscall.ESTALE, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM}
+var machineErrnos = []syscall.Errno{syscall.EROFS, syscall.EACCES, syscall.EPERM, syscall.EIO, syscall.ESTALE,
+	syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM}
 
 // classify finds what kind of fault err is.
 func classify(err error) *trimtab.Error {
@@ -69,11 +70,14 @@ func classify(err error) *trimtab.Error {
 	}
 	switch {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return trimtab.NewError(trimtab.Unavailable, DiskFull, "free some space; the stage goes on by itself", "%w", err)
+		return trimtab.NewError(trimtab.Unavailable, DiskFull, "free some space; the stage goes on by itself", "%w",
+			err)
 	case errors.Is(err, syscall.EFBIG):
-		return trimtab.NewError(trimtab.Unavailable, FileSizeLimit, "raise the limit (ulimit -f unlimited) and start the worker again: the stage goes on by itself", "%w", err)
+		return trimtab.NewError(trimtab.Unavailable, FileSizeLimit,
+			"raise the limit (ulimit -f unlimited) and start the worker again: the stage goes on by itself", "%w", err)
 	case slices.ContainsFunc(machineErrnos, func(e syscall.Errno) bool { return errors.Is(err, e) }):
-		return trimtab.NewError(trimtab.Unavailable, FilesUnavailable, "look at the disk of the data folder and at the machine's limits; the stage goes on by itself", "%w", err)
+		return trimtab.NewError(trimtab.Unavailable, FilesUnavailable,
+			"look at the disk of the data folder and at the machine's limits; the stage goes on by itself", "%w", err)
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return trimtab.NewError(trimtab.Unavailable, "interrupted", "", "%w", err)
 	}
@@ -109,7 +113,8 @@ func Unwrap(err error) *trimtab.Error {
 	}
 	var timeout *temporal.TimeoutError
 	if errors.As(err, &timeout) {
-		return trimtab.NewError(trimtab.Unavailable, workerLost, "the stage goes on from its last checkpoint as soon as a worker is there",
+		return trimtab.NewError(trimtab.Unavailable, workerLost,
+			"the stage goes on from its last checkpoint as soon as a worker is there",
 			"the worker stopped answering")
 	}
 	if errors.As(err, &app) { // a panic in an activity, or an error of the SDK's

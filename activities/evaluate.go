@@ -23,14 +23,16 @@ import (
 type Evaluation struct {
 	Models      map[string]Scores `json:"models"`
 	RewardModel *Accuracy         `json:"reward_model,omitempty"`
-	Wins        *eval.Estimate    `json:"ppo_over_sft,omitempty"` // share of prompts on which the judge prefers PPO's answer
-	Samples     []Shown           `json:"samples"`
-	Prompts     int               `json:"prompts"`
-	Overlap     int               `json:"overlap"` // held-out prompts that a training text holds
-	Judge       string            `json:"judge,omitempty"`
+	// share of prompts on which the judge prefers PPO's answer
+	Wins    *eval.Estimate `json:"ppo_over_sft,omitempty"`
+	Samples []Shown        `json:"samples"`
+	Prompts int            `json:"prompts"`
+	Overlap int            `json:"overlap"` // held-out prompts that a training text holds
+	Judge   string         `json:"judge,omitempty"`
 }
 
-// Scores are a model's means. Gold, Followed, True and Polite need a judge, Reward a reward model, KL (nats a response, against sft) a reference.
+// Scores are a model's means. Gold, Followed, True and Polite need a judge, Reward a reward model, KL (nats a response,
+// against sft) a reference.
 type Scores struct {
 	Gold     *float64          `json:"gold,omitempty"`
 	Followed *float64          `json:"followed,omitempty"`
@@ -112,7 +114,8 @@ func (b stageBuilder) evaluate(ctx context.Context, c *recipes.Evaluate) (job, e
 		}
 	}
 	if len(e.models) == 0 {
-		return nil, trimtab.NewError(trimtab.Invalid, "input_missing", "put it after a stage that makes a model", "there is no model to evaluate")
+		return nil, trimtab.NewError(trimtab.Invalid, "input_missing", "put it after a stage that makes a model",
+			"there is no model to evaluate")
 	}
 	if err := e.choose(ctx); err != nil {
 		return nil, err
@@ -133,7 +136,8 @@ func (e *evaluator) choose(ctx context.Context) error {
 	ids, prompts, fit := dataset.FitPrompts(e.words, all, trimtab.SplitTest, context-e.config.MaxTokens)
 	if fit.Kept == 0 && fit.LeftOut == 0 {
 		return trimtab.NewError(trimtab.Invalid, "no_test_prompts",
-			fmt.Sprintf("import prompts with \"split\": \"test\" as NAME, freeze them, and `trimtab rerun %s %s --data NAME`", e.b.in.Run, e.b.in.Stage.Name),
+			fmt.Sprintf("import prompts with \"split\": \"test\" as NAME, freeze them, and `trimtab rerun %s %s "+
+				"--data NAME`", e.b.in.Run, e.b.in.Stage.Name),
 			"there are no held-out prompts to ask: none of the %d prompts has the split test", len(all))
 	}
 	if err := requirePrompts(fit, "held-out prompts", e.config.MaxTokens, context); err != nil {
@@ -174,7 +178,8 @@ func (e *evaluator) Step(_ context.Context, step int) (trimtab.Report, error) {
 	s, m := e.samples[step], e.models[step].m
 	for from := 0; from < len(e.ids); from += sampleBatch {
 		to := min(from+sampleBatch, len(e.ids))
-		if err := s.fill(e.pass, m, e.ids[from:to], sampling(e.words, e.config.Temperature, e.config.MaxTokens), e.b.source("sample"), from); err != nil {
+		if err := s.fill(e.pass, m, e.ids[from:to], sampling(e.words, e.config.Temperature, e.config.MaxTokens),
+			e.b.source("sample"), from); err != nil {
 			return trimtab.Report{}, err
 		}
 	}
@@ -255,7 +260,8 @@ func (e *evaluator) judge(i int) ([]answer, error) {
 		if world != nil {
 			v, ok := world.Judge(p.Text, e.words.Decode(ids), a.ended)
 			if !ok {
-				return nil, trimtab.NewError(trimtab.Invalid, "prompt_unknown", "evaluate with prompts of the starter world", "the judge does not know what %q asks", p.Text)
+				return nil, trimtab.NewError(trimtab.Invalid, "prompt_unknown",
+					"evaluate with prompts of the starter world", "the judge does not know what %q asks", p.Text)
 			}
 			a.verdict = &v
 		}
@@ -401,9 +407,10 @@ func (b stageBuilder) measure(m *model.Model, seqs []reward.Ranking, held []trim
 	hits, groups := label.PairAccuracy(pairs, score), label.PairGroups(held, pairs)
 	over := label.PairedDifferences(hits, label.LongerPairAccuracy(held, pairs))
 	a := Accuracy{Pairs: len(pairs), Accuracy: label.Mean(hits), LongerWins: label.LongerAccuracy(held, pairs),
-		MatchedPairs: len(matched), MatchedAccuracy: label.Mean(label.PairAccuracy(matched, score)), MatchedLongerWins: label.LongerAccuracy(held, matched),
-		Interval: label.Bootstrap(groups, hits, .95, 1000, b.source("bootstrap")),
-		Over:     label.Mean(over), OverBy: label.Bootstrap(groups, over, .95, 1000, b.source("bootstrap"))}
+		MatchedPairs: len(matched), MatchedAccuracy: label.Mean(label.PairAccuracy(matched, score)),
+		MatchedLongerWins: label.LongerAccuracy(held, matched),
+		Interval:          label.Bootstrap(groups, hits, .95, 1000, b.source("bootstrap")),
+		Over:              label.Mean(over), OverBy: label.Bootstrap(groups, over, .95, 1000, b.source("bootstrap"))}
 	a.Low, a.High = a.Interval.Low, a.Interval.High
 	return a
 }
@@ -415,13 +422,16 @@ func (b stageBuilder) accuracy(m *model.Model, seqs []reward.Ranking, held []tri
 	}
 	a := b.measure(m, seqs, held)
 	return []trimtab.Metric{
-		{Name: "held_out/accuracy", Value: a.Accuracy}, {Name: "held_out/accuracy_low", Value: a.Low}, {Name: "held_out/accuracy_high", Value: a.High},
+		{Name: "held_out/accuracy", Value: a.Accuracy}, {Name: "held_out/accuracy_low", Value: a.Low},
+		{Name: "held_out/accuracy_high", Value: a.High},
 		{Name: "held_out/pairs", Value: float64(a.Pairs)}, {Name: "held_out/longer_wins", Value: a.LongerWins},
-		{Name: "held_out/matched_pairs", Value: float64(a.MatchedPairs)}, {Name: "held_out/matched_accuracy", Value: a.MatchedAccuracy},
+		{Name: "held_out/matched_pairs", Value: float64(a.MatchedPairs)},
+		{Name: "held_out/matched_accuracy", Value: a.MatchedAccuracy},
 		{Name: "held_out/matched_longer_wins", Value: a.MatchedLongerWins},
 		{Name: "held_out/groups", Value: float64(a.Interval.Groups)},
 		{Name: "held_out/over_longer", Value: a.Over},
-		{Name: "held_out/over_longer_low", Value: a.OverBy.Low}, {Name: "held_out/over_longer_high", Value: a.OverBy.High},
+		{Name: "held_out/over_longer_low", Value: a.OverBy.Low},
+		{Name: "held_out/over_longer_high", Value: a.OverBy.High},
 	}
 }
 
@@ -433,7 +443,8 @@ func (r *Evaluation) metrics(models []contestant) []trimtab.Metric {
 		for _, f := range []struct {
 			name string
 			v    *float64
-		}{{"gold", s.Gold}, {"followed", s.Followed}, {"true", s.True}, {"polite", s.Polite}, {"reward", s.Reward}, {"kl", s.KL}, {"length", &s.Length}} {
+		}{{"gold", s.Gold}, {"followed", s.Followed}, {"true", s.True}, {"polite", s.Polite}, {"reward", s.Reward},
+			{"kl", s.KL}, {"length", &s.Length}} {
 			if f.v != nil {
 				list = append(list, trimtab.Metric{Name: c.name + "/" + f.name, Value: *f.v})
 			}

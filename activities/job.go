@@ -63,7 +63,8 @@ func (a *Activities) newJob(ctx context.Context, in SegmentInput) (job, error) {
 	case *recipes.Evaluate:
 		return b.evaluate(ctx, c)
 	}
-	return nil, trimtab.NewError(trimtab.Invalid, "unknown_stage", "update the worker", "this worker knows no stage of kind %q", in.Stage.Kind)
+	return nil, trimtab.NewError(trimtab.Invalid, "unknown_stage", "update the worker",
+		"this worker knows no stage of kind %q", in.Stage.Kind)
 }
 
 // stageBuilder makes jobs; it reads inputs by name.
@@ -78,7 +79,8 @@ type stageBuilder struct {
 func (a *Activities) newStageBuilder(in SegmentInput) (stageBuilder, error) {
 	n := cmp.Or(tensor.Numerics(in.Numerics), tensor.V1)
 	if !n.Valid() {
-		return stageBuilder{}, trimtab.NewError(trimtab.Invalid, "unknown_numerics", "update the worker", "this worker knows no numerics %q", n)
+		return stageBuilder{}, trimtab.NewError(trimtab.Invalid, "unknown_numerics", "update the worker",
+			"this worker knows no numerics %q", n)
 	}
 	return stageBuilder{a: a, in: in, numerics: n}, nil
 }
@@ -176,11 +178,13 @@ func (b stageBuilder) pretrain(ctx context.Context, c *recipes.Pretrain) (job, e
 		return nil, trimtab.NewError(trimtab.Invalid, "no_text", "give the run more text, or lower row_tokens",
 			"the %d documents do not fill one row of %d tokens", len(texts), c.RowTokens)
 	}
-	t, err := pretrain.New(c.Config, pretrain.Inputs{Pool: b.a.pool, Numerics: b.numerics, Seed: b.in.Seed, Stage: b.in.Stage.Name, Model: m, Rows: rows})
+	t, err := pretrain.New(c.Config, pretrain.Inputs{Pool: b.a.pool, Numerics: b.numerics, Seed: b.in.Seed,
+		Stage: b.in.Stage.Name, Model: m, Rows: rows})
 	if err != nil {
 		return nil, err
 	}
-	return &trained{Trainer: t, b: b, kind: "model", tokens: c.BatchTokens, data: []trimtab.Fit{fit}, words: words, result: t.Result}, nil
+	return &trained{Trainer: t, b: b, kind: "model", tokens: c.BatchTokens, data: []trimtab.Fit{fit}, words: words,
+		result: t.Result}, nil
 }
 
 // texts are the bodies of the input text.
@@ -202,14 +206,16 @@ func newTokenizer(c *recipes.Pretrain, texts []string) (*tokenizer.Tokenizer, er
 	}
 	t, err := tokenizer.Train(texts, c.Model.Vocab)
 	if err != nil {
-		return nil, trimtab.NewError(trimtab.Invalid, "tokenizer_failed", "give more text, or lower model.vocab", "train the tokenizer: %w", err)
+		return nil, trimtab.NewError(trimtab.Invalid, "tokenizer_failed", "give more text, or lower model.vocab",
+			"train the tokenizer: %w", err)
 	}
 	return t, nil
 }
 
 // demonstrations are the training examples as tokens. With none, what is wrong
 // is their number or their length.
-func (b stageBuilder) demonstrations(ctx context.Context, t *tokenizer.Tokenizer, context int) ([]dataset.Sequence, trimtab.Fit, error) {
+func (b stageBuilder) demonstrations(ctx context.Context, t *tokenizer.Tokenizer,
+	context int) ([]dataset.Sequence, trimtab.Fit, error) {
 	demos, err := items[trimtab.Demonstration](ctx, b, "demonstrations")
 	if err != nil {
 		return nil, trimtab.Fit{}, err
@@ -231,7 +237,8 @@ func (b stageBuilder) sft(ctx context.Context, c *recipes.SFT) (job, error) {
 		return nil, err
 	}
 	data := []trimtab.Fit{fit}
-	in := sft.Inputs{Pool: b.a.pool, Numerics: b.numerics, Seed: b.in.Seed, Stage: b.in.Stage.Name, Model: m, Examples: seqs}
+	in := sft.Inputs{Pool: b.a.pool, Numerics: b.numerics, Seed: b.in.Seed, Stage: b.in.Stage.Name, Model: m,
+		Examples: seqs}
 	if c.PretrainMix > 0 {
 		var rows trimtab.Fit
 		if in.Rows, rows, err = b.rows(ctx, words, m.Config.Context); err != nil {
@@ -243,7 +250,8 @@ func (b stageBuilder) sft(ctx context.Context, c *recipes.SFT) (job, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &trained{Trainer: t, b: b, kind: "model", tokens: meanTokens(seqs) * c.Batch, data: data, words: words, result: t.Result}, nil
+	return &trained{Trainer: t, b: b, kind: "model", tokens: meanTokens(seqs) * c.Batch, data: data, words: words,
+		result: t.Result}, nil
 }
 
 // rows packs the input text for a mix of pretraining into a later stage.
@@ -268,7 +276,8 @@ func meanTokens(seqs []dataset.Sequence) int {
 }
 
 // rankings are the input rankings of a split as tokens, with the rankings they come from.
-func (b stageBuilder) rankings(ctx context.Context, t *tokenizer.Tokenizer, context int, split string) ([]reward.Ranking, []trimtab.Ranking, trimtab.Fit, error) {
+func (b stageBuilder) rankings(ctx context.Context, t *tokenizer.Tokenizer, context int,
+	split string) ([]reward.Ranking, []trimtab.Ranking, trimtab.Fit, error) {
 	all, err := items[trimtab.Ranking](ctx, b, "rankings")
 	if err != nil {
 		return nil, nil, trimtab.Fit{}, err
@@ -301,13 +310,15 @@ func (b stageBuilder) reward(ctx context.Context, c *recipes.Reward) (job, error
 	if err != nil {
 		return nil, err
 	}
-	t, err := reward.New(c.Config, reward.Inputs{Pool: b.a.pool, Numerics: b.numerics, Seed: b.in.Seed, Stage: b.in.Stage.Name, Model: m,
+	t, err := reward.New(c.Config, reward.Inputs{Pool: b.a.pool, Numerics: b.numerics, Seed: b.in.Seed,
+		Stage: b.in.Stage.Name, Model: m,
 		Rankings: seqs, Validation: test, Demonstrations: tokenRows(demos)})
 	if err != nil {
 		return nil, err
 	}
 	measure := func(m *model.Model) []trimtab.Metric { return b.accuracy(m, test, held) }
-	return &trained{Trainer: t, b: b, kind: "reward", tokens: rankingTokens(seqs) * c.Batch, data: []trimtab.Fit{fit, heldFit, demoFit},
+	return &trained{Trainer: t, b: b, kind: "reward", tokens: rankingTokens(seqs) * c.Batch,
+		data:  []trimtab.Fit{fit, heldFit, demoFit},
 		words: words, result: t.Result, measure: measure}, nil
 }
 
@@ -339,16 +350,20 @@ func (b stageBuilder) ppo(ctx context.Context, c *recipes.PPO) (job, error) {
 		return nil, err
 	}
 	if scorerWords.Digest() != words.Digest() {
-		return nil, trimtab.NewError(trimtab.Invalid, "tokenizer_mismatch", "train the reward model from the same base", "the policy and the reward model have different tokenizers")
+		return nil, trimtab.NewError(trimtab.Invalid, "tokenizer_mismatch", "train the reward model from the same base",
+			"the policy and the reward model have different tokenizers")
 	}
 	reference, err := b.reference(policy, words)
 	if err != nil {
 		return nil, err
 	}
-	in := ppo.Inputs{Pool: b.a.pool, Numerics: b.numerics, Seed: b.in.Seed, Stage: b.in.Stage.Name, Model: policy, Reference: reference, Value: scorer,
-		Scorer: reward.NewScorer(b.pass(), scorer), StopTokens: words.StopTokens(), SuppressTokens: words.SuppressTokens(), Decode: words.Decode}
+	in := ppo.Inputs{Pool: b.a.pool, Numerics: b.numerics, Seed: b.in.Seed, Stage: b.in.Stage.Name, Model: policy,
+		Reference: reference, Value: scorer,
+		Scorer: reward.NewScorer(b.pass(), scorer), StopTokens: words.StopTokens(),
+		SuppressTokens: words.SuppressTokens(), Decode: words.Decode}
 	data := make([]trimtab.Fit, 1, 2)
-	if in.Prompts, data[0], err = b.prompts(ctx, words, c, min(policy.Config.Context, scorer.Config.Context)); err != nil {
+	if in.Prompts, data[0], err = b.prompts(ctx, words, c,
+		min(policy.Config.Context, scorer.Config.Context)); err != nil {
 		return nil, err
 	}
 	if c.PtxCoef > 0 {
@@ -362,7 +377,8 @@ func (b stageBuilder) ppo(ctx context.Context, c *recipes.PPO) (job, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &trained{Trainer: t, b: b, kind: "model", tokens: c.Batch * c.MaxTokens, data: data, words: words, result: t.Result}, nil
+	return &trained{Trainer: t, b: b, kind: "model", tokens: c.Batch * c.MaxTokens, data: data, words: words,
+		result: t.Result}, nil
 }
 
 // reference is what ppo measures KL against: the input of that name, or else
@@ -377,13 +393,16 @@ func (b stageBuilder) reference(policy *model.Model, words *tokenizer.Tokenizer)
 	}
 	m, its, err := b.model("reference")
 	if err == nil && its.Digest() != words.Digest() {
-		err = trimtab.NewError(trimtab.Invalid, "tokenizer_mismatch", "name a reference that was trained from the same base", "the policy and the reference have different tokenizers")
+		err = trimtab.NewError(trimtab.Invalid, "tokenizer_mismatch",
+			"name a reference that was trained from the same base",
+			"the policy and the reference have different tokenizers")
 	}
 	return m, err
 }
 
 // prompts are the training prompts that leave room for a response: all, or as many as the pool wants.
-func (b stageBuilder) prompts(ctx context.Context, t *tokenizer.Tokenizer, c *recipes.PPO, context int) ([]ppo.Prompt, trimtab.Fit, error) {
+func (b stageBuilder) prompts(ctx context.Context, t *tokenizer.Tokenizer, c *recipes.PPO,
+	context int) ([]ppo.Prompt, trimtab.Fit, error) {
 	all, err := b.trainPrompts(ctx)
 	if err != nil {
 		return nil, trimtab.Fit{}, err
@@ -403,10 +422,12 @@ func requireExamples(fit trimtab.Fit, what string, context int) error {
 	case fit.Kept > 0:
 		return nil
 	case fit.LeftOut == 0:
-		return trimtab.NewError(trimtab.Invalid, "no_"+what, fmt.Sprintf("give the stage %s of which not all have \"split\": \"test\"", what),
+		return trimtab.NewError(trimtab.Invalid, "no_"+what,
+			fmt.Sprintf("give the stage %s of which not all have \"split\": \"test\"", what),
 			"there are no %s to learn from", what)
 	}
-	return trimtab.NewError(trimtab.Invalid, "context_exceeded", "widen the model's context with model.context, or give shorter prompts",
+	return trimtab.NewError(trimtab.Invalid, "context_exceeded",
+		"widen the model's context with model.context, or give shorter prompts",
 		"all %d %s are too long: their prompts fill the context of %d tokens", fit.LeftOut, what, context)
 }
 
@@ -416,10 +437,13 @@ func requirePrompts(fit trimtab.Fit, what string, maxTokens, context int) error 
 	case fit.Kept > 0:
 		return nil
 	case fit.LeftOut == 0:
-		return trimtab.NewError(trimtab.Invalid, "no_prompts", fmt.Sprintf("give the stage %s", what), "there are no %s", what)
+		return trimtab.NewError(trimtab.Invalid, "no_prompts", fmt.Sprintf("give the stage %s", what),
+			"there are no %s", what)
 	}
-	return trimtab.NewError(trimtab.Invalid, "context_exceeded", "lower max_tokens, widen the model's context with model.context, or give shorter prompts",
-		"all %d %s are too long: none leaves room for an answer of %d tokens in the context of %d", fit.LeftOut, what, maxTokens, context)
+	return trimtab.NewError(trimtab.Invalid, "context_exceeded",
+		"lower max_tokens, widen the model's context with model.context, or give shorter prompts",
+		"all %d %s are too long: none leaves room for an answer of %d tokens in the context of %d", fit.LeftOut, what,
+		maxTokens, context)
 }
 
 // cache keeps the stage that a segment left, so that the next one need not load

@@ -25,7 +25,8 @@ func (a *Activities) checkMemory(in SegmentInput, config recipes.Config) error {
 	if !known || free >= need {
 		return nil
 	}
-	return trimtab.NewError(trimtab.Unavailable, MemoryShort, "give the worker more memory, or end what else uses it; the stage goes on by itself",
+	return trimtab.NewError(trimtab.Unavailable, MemoryShort,
+		"give the worker more memory, or end what else uses it; the stage goes on by itself",
 		"stage %s needs at least %d MB of memory, %d MB are free", in.Stage.Name, need>>20, free>>20)
 }
 

@@ -27,8 +27,10 @@ type Reproducer struct {
 }
 
 // NewReproducer makes one that keeps models in own.
-func NewReproducer(lg *slog.Logger, store *storage.Store, recorded, own *checkpoint.Store, pool *tensor.Pool) *Reproducer {
-	made := &scratchStore{store: store, files: own.Overlay(recorded), sets: map[trimtab.Digest][]trimtab.Item{}, documents: map[trimtab.Digest][]byte{}}
+func NewReproducer(lg *slog.Logger, store *storage.Store, recorded, own *checkpoint.Store,
+	pool *tensor.Pool) *Reproducer {
+	made := &scratchStore{store: store, files: own.Overlay(recorded), sets: map[trimtab.Digest][]trimtab.Item{},
+		documents: map[trimtab.Digest][]byte{}}
 	acts := New(lg, store, made.files, pool, "")
 	acts.artifacts = made
 	return &Reproducer{activities: acts, store: store, recorded: recorded, scratch: made}
@@ -57,15 +59,16 @@ type ReproduceInput struct {
 
 // StageReproduction is what came of running an attempt again.
 type StageReproduction struct {
-	Version     int                `json:"version"`      // of the stage's code, when it was recorded
-	VersionHere int                `json:"version_here"` // another one may give other bytes
-	From        int                `json:"from"`         // the first step that was run
-	Start       string             `json:"start"`        // what from, in words
-	Steps       int                `json:"steps"`        // until where, of the stage
-	Whole       bool               `json:"whole"`        // to the end, outputs and all
-	Compared    ComparisonCounts   `json:"compared"`
-	Differing   int                `json:"differing_steps"`
-	Differences []Difference       `json:"differences"` // the first one; with All the first of steps and of states, and one of each output
+	Version     int              `json:"version"`      // of the stage's code, when it was recorded
+	VersionHere int              `json:"version_here"` // another one may give other bytes
+	From        int              `json:"from"`         // the first step that was run
+	Start       string           `json:"start"`        // what from, in words
+	Steps       int              `json:"steps"`        // until where, of the stage
+	Whole       bool             `json:"whole"`        // to the end, outputs and all
+	Compared    ComparisonCounts `json:"compared"`
+	Differing   int              `json:"differing_steps"`
+	// the first one; with All the first of steps and of states, and one of each output
+	Differences []Difference       `json:"differences"`
 	Outputs     []ReproducedOutput `json:"outputs"`
 }
 
@@ -135,7 +138,8 @@ func (w *reproduction) run(ctx context.Context) error {
 	until := 0
 	if !w.out.Whole {
 		if until = a.Step; until == 0 {
-			return trimtab.NewError(trimtab.Conflict, "nothing_recorded", "choose another attempt", "attempt %d of %s has no step in the record", a.Number, a.Stage)
+			return trimtab.NewError(trimtab.Conflict, "nothing_recorded", "choose another attempt",
+				"attempt %d of %s has no step in the record", a.Number, a.Stage)
 		}
 	}
 	if err := w.checkCacheKey(); err != nil {
@@ -180,7 +184,8 @@ func (w *reproduction) checkCacheKey() error {
 			return nil
 		}
 	}
-	return w.addDifference(Difference{Place: placeStage, Name: "cache key", Recorded: string(a.CacheKey), Here: "that of another kind, config, seed, numerics or inputs"})
+	return w.addDifference(Difference{Place: placeStage, Name: "cache key", Recorded: string(a.CacheKey),
+		Here: "that of another kind, config, seed, numerics or inputs"})
 }
 
 // spans are what has to be run of an attempt: its own steps, behind those of the
@@ -274,7 +279,8 @@ func (w *reproduction) loadRecord(ctx context.Context, a storage.Attempt) error 
 	if err != nil || a.Steps == 0 || a.Steps == w.job.Steps() {
 		return err
 	}
-	return w.addDifference(Difference{Place: placeStage, Name: "number of steps", Recorded: decimal(a.Steps), Here: decimal(w.job.Steps())})
+	return w.addDifference(Difference{Place: placeStage, Name: "number of steps", Recorded: decimal(a.Steps),
+		Here: decimal(w.job.Steps())})
 }
 
 // trainSteps takes and compares the steps of a leg.
@@ -311,7 +317,8 @@ func (w *reproduction) compareReport(ctx context.Context, step int, r trimtab.Re
 
 // compareStep finds the first difference of a step: in the rollouts, which come
 // first, in the order in which they are computed, then in the metrics.
-func (w *reproduction) compareStep(ctx context.Context, step int, r trimtab.Report) (d Difference, differ bool, err error) {
+func (w *reproduction) compareStep(ctx context.Context, step int,
+	r trimtab.Report) (d Difference, differ bool, err error) {
 	if w.attempt.Kind == recipes.KindPPO {
 		was, err := w.store.Rollouts(ctx, w.attempt.ID, step)
 		if err != nil {

@@ -22,7 +22,8 @@ func (a *Activities) Rollouts(ctx context.Context, in RolloutInput) (RolloutResu
 	}
 	select {
 	case <-activity.GetWorkerStopChannel(ctx):
-		return res, Wrap(trimtab.NewError(trimtab.Unavailable, "worker_stopping", "", "the worker was asked to stop before rollouts of step %d were made; they are made elsewhere", in.Step))
+		return res, Wrap(trimtab.NewError(trimtab.Unavailable, "worker_stopping", "",
+			"the worker was asked to stop before rollouts of step %d were made; they are made elsewhere", in.Step))
 	default: // by a pause, or for ever
 		return res, temporal.NewCanceledError()
 	}
@@ -59,7 +60,8 @@ func (a *Activities) rollouts(ctx context.Context, in RolloutInput) (RolloutResu
 
 // segment is what loading a stage needs to know.
 func (in RolloutInput) segment() SegmentInput {
-	return SegmentInput{Run: in.Run, Attempt: in.Attempt, Stage: in.Stage, Seed: in.Seed, Numerics: in.Numerics, Inputs: in.Inputs,
+	return SegmentInput{Run: in.Run, Attempt: in.Attempt, Stage: in.Stage, Seed: in.Seed, Numerics: in.Numerics,
+		Inputs:   in.Inputs,
 		Sequence: in.Sequence, From: in.From, Step: in.Step}
 }
 
@@ -110,7 +112,8 @@ func (r *segmentRun) makeShard(ctx context.Context, shard, of int) (trimtab.Dige
 	if err != nil {
 		return "", err
 	}
-	return r.a.files.SaveRollouts(checkpoint.AttemptName(r.in.Attempt), checkpoint.Rollouts{Step: s.Step, First: s.First, State: r.in.From, Arrays: s.Arrays()})
+	return r.a.files.SaveRollouts(checkpoint.AttemptName(r.in.Attempt),
+		checkpoint.Rollouts{Step: s.Step, First: s.First, State: r.in.From, Arrays: s.Arrays()})
 }
 
 // ppoTrainer is the stage and its trainer.
@@ -120,7 +123,8 @@ func (r *segmentRun) ppoTrainer() (*trained, *ppo.Trainer, error) {
 			return j, t, nil
 		}
 	}
-	return nil, nil, trimtab.NewError(trimtab.Invalid, "wrong_kind", "leave rollout_shards out", "a stage of kind %s has no rollouts", r.in.Stage.Kind)
+	return nil, nil, trimtab.NewError(trimtab.Invalid, "wrong_kind", "leave rollout_shards out",
+		"a stage of kind %s has no rollouts", r.in.Stage.Kind)
 }
 
 // shardedStep is a ppo stage whose iteration step has rollouts by others.
@@ -169,7 +173,8 @@ func (r *segmentRun) loadShard(ctx context.Context, d trimtab.Digest) (s ppo.Sha
 		return s, false, nil
 	}
 	file, err := r.a.files.LoadRollouts(checkpoint.AttemptName(r.in.Attempt), d)
-	if e, ok := errors.AsType[*trimtab.Error](err); ok && (e.Class == trimtab.NotFound || e.Class == trimtab.Verification) {
+	if e, ok := errors.AsType[*trimtab.Error](err); ok &&
+		(e.Class == trimtab.NotFound || e.Class == trimtab.Verification) {
 		r.a.logRun(ctx, r.in.Run, r.in.Stage.Name, 0, "made again: %s", e.Message)
 		return s, false, nil
 	}
@@ -177,7 +182,8 @@ func (r *segmentRun) loadShard(ctx context.Context, d trimtab.Digest) (s ppo.Sha
 		return s, false, err
 	}
 	if file.State != r.in.From {
-		return s, false, trimtab.NewError(trimtab.Verification, "wrong_rollouts", "rerun the stage from its last checkpoint",
+		return s, false, trimtab.NewError(trimtab.Verification, "wrong_rollouts",
+			"rerun the stage from its last checkpoint",
 			"rollouts %s are of checkpoint %q, not of %q", d.Short(), file.State.Short(), r.in.From.Short())
 	}
 	s, err = ppo.ShardFromArrays(file.Step, file.First, file.Arrays)

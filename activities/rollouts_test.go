@@ -34,7 +34,8 @@ func ppoStage(t *testing.T) (w *smallWorker, in RolloutInput, states []trimtab.D
 			states = append(states, d)
 		}
 		segment := j.(*trained).b.in
-		return w, RolloutInput{Run: "run", Attempt: 7, Stage: st, Seed: segment.Seed, Numerics: segment.Numerics, Inputs: segment.Inputs, Shards: 3}, states
+		return w, RolloutInput{Run: "run", Attempt: 7, Stage: st, Seed: segment.Seed, Numerics: segment.Numerics,
+			Inputs: segment.Inputs, Shards: 3}, states
 	}
 	t.Fatal("the recipe has no ppo stage")
 	return w, in, states
@@ -88,7 +89,8 @@ func TestRolloutsKeepTheStage(t *testing.T) {
 	}
 	wrong := in
 	wrong.From, wrong.Step = states[0], 2
-	if err := (&segmentRun{a: w.Activities, in: wrong.segment()}).restoreAt(t.Context()); trimtab.AsError(err).Type != "checkpoint_mismatch" {
+	if err := (&segmentRun{a: w.Activities,
+		in: wrong.segment()}).restoreAt(t.Context()); trimtab.AsError(err).Type != "checkpoint_mismatch" {
 		t.Errorf("a state of another step: %v", err)
 	}
 }
@@ -146,7 +148,8 @@ func TestSegmentTakesShards(t *testing.T) {
 		t.Errorf("standing elsewhere the segment takes %T, %v", j, err)
 	}
 
-	s, err := w.files.SaveRollouts(checkpoint.AttemptName(7), checkpoint.Rollouts{Step: 1, State: states[0]}) // whole, but no shard
+	// whole, but no shard
+	s, err := w.files.SaveRollouts(checkpoint.AttemptName(7), checkpoint.Rollouts{Step: 1, State: states[0]})
 	if err != nil {
 		t.Fatal(err)
 	}

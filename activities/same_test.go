@@ -21,9 +21,12 @@ import (
 
 func TestMain(m *testing.M) { devstacktest.Main(m) }
 
-var everything = flag.Bool("portable", false, "in TestStagesAreTheSame: all three steps of every stage, by the portable reference too at the default size; takes ten minutes under v1 and longer under v1-bf16, so give -timeout 2h")
+var everything = flag.Bool("portable", false,
+	"in TestStagesAreTheSame: all three steps of every stage, by the portable reference too at the default size; "+
+		"takes ten minutes under v1 and longer under v1-bf16, so give -timeout 2h")
 
-var onlyStage = flag.String("stage", "", "in TestStagesAreTheSame: the one stage to compare; the others are made by the fastest implementation alone")
+var onlyStage = flag.String("stage", "",
+	"in TestStagesAreTheSame: the one stage to compare; the others are made by the fastest implementation alone")
 
 // firstSteps are what of each stage is compared.
 const firstSteps = 3
@@ -87,7 +90,8 @@ func newSmallWorker(t *testing.T, size string) *smallWorker {
 	}
 	pool := tensor.NewPool(0)
 	t.Cleanup(pool.Close)
-	w := &smallWorker{folder: folder, size: size, Activities: New(slog.New(slog.DiscardHandler), storagetest.New(t), files, pool, "test")}
+	w := &smallWorker{folder: folder, size: size, Activities: New(slog.New(slog.DiscardHandler), storagetest.New(t),
+		files, pool, "test")}
 	if w.spec, err = recipes.Load("instructgpt", size, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +135,10 @@ func (w *smallWorker) chain(t *testing.T, numerics tensor.Numerics) *smallChain 
 	t.Helper()
 	spec := w.spec
 	spec.Numerics = numerics
-	plan, docs, err := spec.Plan("run", recipes.Resolved{Data: func(ref string) (trimtab.Digest, error) { return trimtab.ParseDigest(ref) }})
+	plan, docs, err := spec.Plan("run", recipes.Resolved{Data: func(ref string) (trimtab.Digest,
+		error) {
+		return trimtab.ParseDigest(ref)
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -38,7 +38,8 @@ func (s samples) response(i int) []int32 {
 }
 
 // fill samples responses first … first+len(prompts)-1; each draws by its own number.
-func (s samples) fill(ps *model.Pass, m *model.Model, prompts [][]int32, o model.SampleOptions, src draw.Source, first int) error {
+func (s samples) fill(ps *model.Pass, m *model.Model, prompts [][]int32, o model.SampleOptions, src draw.Source,
+	first int) error {
 	if m.Config.Vocab >= 1<<24 {
 		return fmt.Errorf("a vocabulary of %d ids does not fit the stored form of samples", m.Config.Vocab)
 	}

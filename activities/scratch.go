@@ -39,7 +39,8 @@ func (s *scratchStore) items(ctx context.Context, version trimtab.Digest) ([]tri
 	return slices.SortedStableFunc(slices.Values(made), byDigest), nil
 }
 
-func (s *scratchStore) putModel(_ context.Context, _ SegmentInput, _ string, m *model.Model, t *tokenizer.Tokenizer) (trimtab.Digest, error) {
+func (s *scratchStore) putModel(_ context.Context, _ SegmentInput, _ string, m *model.Model,
+	t *tokenizer.Tokenizer) (trimtab.Digest, error) {
 	return checkpoint.SaveModel(s.files, m, t)
 }
 
@@ -62,7 +63,8 @@ func (s *scratchStore) putEvaluation(_ context.Context, _ SegmentInput, body []b
 
 // compare finds the first difference of an output from the recorded one, by
 // content; stored says whether the recorded one is still there.
-func (s *scratchStore) compare(ctx context.Context, o ReproducedOutput, recorded *checkpoint.Store) (d Difference, differ, stored bool, err error) {
+func (s *scratchStore) compare(ctx context.Context, o ReproducedOutput,
+	recorded *checkpoint.Store) (d Difference, differ, stored bool, err error) {
 	d = Difference{Place: o.Name, Name: "digest", Recorded: string(o.Recorded), Here: string(o.Here)}
 	differ, stored = o.Recorded != o.Here, true
 	switch {
@@ -95,7 +97,8 @@ func (s *scratchStore) compare(ctx context.Context, o ReproducedOutput, recorded
 
 // compareModel looks into the recorded model's files, which may also be other
 // ones than the record says, or gone.
-func (s *scratchStore) compareModel(o ReproducedOutput, recorded *checkpoint.Store, d *Difference, differ *bool) (stored bool, err error) {
+func (s *scratchStore) compareModel(o ReproducedOutput, recorded *checkpoint.Store, d *Difference,
+	differ *bool) (stored bool, err error) {
 	files, err := s.files.Files(o.Here)
 	if err != nil {
 		return false, err

@@ -40,7 +40,8 @@ func stallTimeout(longest time.Duration) time.Duration {
 	return max(minStallTimeout, 10*longest)
 }
 
-// Segment goes on from a checkpoint for at most the stage's SegmentSteps, and makes the outputs when the last step is done.
+// Segment goes on from a checkpoint for at most the stage's SegmentSteps, and makes the outputs when the last step is
+// done.
 func (a *Activities) Segment(ctx context.Context, in SegmentInput) (SegmentResult, error) {
 	a.unreported.record(in.Attempt, nil)
 	res, err := a.segment(ctx, in)
@@ -118,10 +119,12 @@ func (r *segmentRun) watch(ctx, work context.Context, stop context.CancelCauseFu
 	tick := time.NewTicker(heartbeatInterval)
 	defer tick.Stop()
 	for {
-		activity.RecordHeartbeat(ctx, map[string]any{"phase": r.phase.Load(), "step": r.heartbeatStep.Load(), "checkpoint": r.in.From})
+		activity.RecordHeartbeat(ctx, map[string]any{"phase": r.phase.Load(), "step": r.heartbeatStep.Load(),
+			"checkpoint": r.in.From})
 		if limit := stallTimeout(time.Duration(r.longestStep.Load())); r.a.clock.Elapsed()-time.Duration(r.advancedAt.Load()) > limit {
 			stop(stalledError(limit))
-			r.a.logRun(context.WithoutCancel(ctx), r.in.Run, r.in.Stage.Name, 0, "stalled while %v: no step was finished in %s", r.phase.Load(), limit)
+			r.a.logRun(context.WithoutCancel(ctx), r.in.Run, r.in.Stage.Name, 0,
+				"stalled while %v: no step was finished in %s", r.phase.Load(), limit)
 		}
 		r.touchProgress(work)
 		select {
@@ -177,7 +180,8 @@ func (r *segmentRun) restore(ctx context.Context) error {
 		return err
 	}
 	if steps := r.job.Steps(); r.step > steps {
-		return trimtab.NewError(trimtab.Invalid, "step_out_of_range", "rerun the stage from the beginning, or with as many steps as it had",
+		return trimtab.NewError(trimtab.Invalid, "step_out_of_range",
+			"rerun the stage from the beginning, or with as many steps as it had",
 			"the checkpoint is of step %d, the stage has %d", r.step, steps)
 	}
 	r.heartbeatStep.Store(int64(r.step))
@@ -185,7 +189,8 @@ func (r *segmentRun) restore(ctx context.Context) error {
 		r.a.logRun(ctx, r.in.Run, r.in.Stage.Name, 0, "goes on from step %d", r.step)
 	}
 	r.fits = trimtab.FitMetrics(r.job.fits())
-	if err := r.a.store.StartAttempt(ctx, r.in.Attempt, r.in.Sequence, r.job.Steps(), r.a.build, tensor.Implementation(), r.fits...); err != nil {
+	if err := r.a.store.StartAttempt(ctx, r.in.Attempt, r.in.Sequence, r.job.Steps(), r.a.build,
+		tensor.Implementation(), r.fits...); err != nil {
 		return err
 	}
 	if r.in.Sequence == 1 {
@@ -255,7 +260,8 @@ func (r *segmentRun) quarantine(ctx context.Context, c storage.Checkpoint, damag
 	if path != "" {
 		where = "its file is kept as " + filepath.Base(path)
 	}
-	r.a.logRun(ctx, r.in.Run, r.in.Stage.Name, 0, "the checkpoint before step %d is damaged, %s; the one before it is used: %v", c.Step, where, damage)
+	r.a.logRun(ctx, r.in.Run, r.in.Stage.Name, 0,
+		"the checkpoint before step %d is damaged, %s; the one before it is used: %v", c.Step, where, damage)
 	return r.a.store.ReportDamage(ctx, r.in.Attempt, r.in.Sequence, c, path == "", trimtab.AsError(damage))
 }
 
@@ -324,9 +330,11 @@ func (r *segmentRun) trainSteps(work, ctx context.Context) error {
 	r.checkpointedAt = r.a.clock.Elapsed()
 	started, first := r.checkpointedAt, r.step
 	loop := train.Loop{
-		Trainer: trainer, From: r.step, Until: min(r.step+r.in.Stage.SegmentSteps, total), CheckpointEvery: r.in.Stage.CheckpointSteps, Due: r.checkpointDue,
+		Trainer: trainer, From: r.step, Until: min(r.step+r.in.Stage.SegmentSteps, total),
+		CheckpointEvery: r.in.Stage.CheckpointSteps, Due: r.checkpointDue,
 		Report: func(ctx context.Context, step int, rep trimtab.Report, took time.Duration) error {
-			r.pendingReports = append(r.pendingReports, storage.StepReport{Step: step, Report: rep, Seconds: took.Seconds()})
+			r.pendingReports = append(r.pendingReports,
+				storage.StepReport{Step: step, Report: rep, Seconds: took.Seconds()})
 			r.heartbeatStep.Store(int64(step + 1))
 			r.markAdvanced()
 			r.longestStep.Store(max(r.longestStep.Load(), int64(took)))
@@ -370,7 +378,8 @@ const (
 // checkpointDue says after a step whether it is time for a checkpoint.
 func (r *segmentRun) checkpointDue() bool {
 	after := cmp.Or(time.Duration(r.in.Stage.CheckpointSeconds)*time.Second, checkpointInterval)
-	return r.a.clock.Elapsed()-r.checkpointedAt >= after && r.writer.idle() && r.a.clock.Elapsed()-r.checkpointedAt >= maxWriteShare*r.writeTime
+	return r.a.clock.Elapsed()-r.checkpointedAt >= after && r.writer.idle() &&
+		r.a.clock.Elapsed()-r.checkpointedAt >= maxWriteShare*r.writeTime
 }
 
 // checkpoint copies the state, and makes the copy durable while the training
@@ -388,7 +397,8 @@ func (r *segmentRun) checkpoint(ctx context.Context, next int, state []tensor.Na
 }
 
 // writeCheckpoint is the part of a checkpoint that is beside the training.
-func (r *segmentRun) writeCheckpoint(ctx context.Context, next int, state []tensor.NamedArray, reports []storage.StepReport) error {
+func (r *segmentRun) writeCheckpoint(ctx context.Context, next int, state []tensor.NamedArray,
+	reports []storage.StepReport) error {
 	key := checkpoint.AttemptName(r.in.Attempt)
 	digest, err := r.a.files.SaveState(key, next, state)
 	if err != nil {
@@ -415,10 +425,12 @@ func (r *segmentRun) commitWithRetry(ctx context.Context, reports []storage.Step
 		if err == nil {
 			return nil
 		}
-		if e := trimtab.AsError(err); e.Class != trimtab.Unavailable || e.Type == DiskFull || r.a.clock.Elapsed()-began > databaseTimeout {
+		if e := trimtab.AsError(err); e.Class != trimtab.Unavailable || e.Type == DiskFull ||
+			r.a.clock.Elapsed()-began > databaseTimeout {
 			return err
 		}
-		r.a.log.Warn("the checkpoint waits for the database", "run", r.in.Run, "stage", r.in.Stage.Name, "step", c.Step, "error", err)
+		r.a.log.Warn("the checkpoint waits for the database", "run", r.in.Run, "stage", r.in.Stage.Name, "step", c.Step,
+			"error", err)
 		select {
 		case <-ctx.Done():
 			return err
@@ -434,7 +446,8 @@ const databaseTimeout = 5 * time.Minute
 // reportProgress shows a line at most once a second, beside the training. It is a
 // hint, but one that only the holder of the attempt may give; nothing stops
 // when it cannot be given.
-func (r *segmentRun) reportProgress(ctx context.Context, step, total, first int, started time.Duration, rep trimtab.Report) error {
+func (r *segmentRun) reportProgress(ctx context.Context, step, total, first int, started time.Duration,
+	rep trimtab.Report) error {
 	now := r.a.clock.Elapsed()
 	if now-time.Duration(r.progressAt.Load()) < heartbeatInterval/2 && step < total {
 		return nil
@@ -461,7 +474,8 @@ func (r *segmentRun) result(work, ctx context.Context) (SegmentResult, error) {
 	res := SegmentResult{Checkpoint: r.latest, Step: r.step, Steps: r.job.Steps()}
 	select {
 	case <-r.workerStop:
-		return res, trimtab.NewError(trimtab.Unavailable, "worker_stopping", "", "the worker was asked to stop at step %d; the stage goes on elsewhere", r.step)
+		return res, trimtab.NewError(trimtab.Unavailable, "worker_stopping", "",
+			"the worker was asked to stop at step %d; the stage goes on elsewhere", r.step)
 	default:
 	}
 	if r.step < res.Steps {

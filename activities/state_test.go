@@ -17,7 +17,8 @@ import (
 // adds to its trainer is given when it is made.
 var (
 	jobFields     = traintest.Fields{"b": traintest.Input, "words": traintest.Input}
-	trainedFields = jobFields.With("", traintest.Fields{"kind": traintest.Input, "tokens": traintest.Input, "data": traintest.Input})
+	trainedFields = jobFields.With("", traintest.Fields{"kind": traintest.Input, "tokens": traintest.Input,
+		"data": traintest.Input})
 	samplesFields = traintest.Fields{"most": traintest.Input, "tokens": traintest.State, "lengths": traintest.State}
 
 	collectorFields = jobFields.With("", traintest.Fields{
@@ -43,8 +44,9 @@ var common = []reflect.Type{reflect.TypeFor[*Activities](), reflect.TypeFor[*tok
 func TestStateIsAllThereIs(t *testing.T) {
 	w := newSmallWorker(t, "smallest")
 	for name, set := range map[string][]string{
-		"recipe":  nil,
-		"options": {"sft.pretrain_mix=.25", "ppo.ptx_coef=.5", "ppo.ema_decay=.9", "ppo.kl_controller=adaptive", "ppo.kl_target=.01"},
+		"recipe": nil,
+		"options": {"sft.pretrain_mix=.25", "ppo.ptx_coef=.5", "ppo.ema_decay=.9", "ppo.kl_controller=adaptive",
+			"ppo.kl_target=.01"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			spec, err := recipes.Load("instructgpt", "smallest", set)
@@ -69,28 +71,32 @@ func (c *smallChain) checkState(t *testing.T, st trimtab.PlannedStage) {
 		if st.Kind == recipes.KindPPO && hasArray(j, "ema.transformer.wte.weight") {
 			fields = fields.With("", traintest.PPOAverage)
 		}
-		checkJob(t, c, st, traintest.Case[*trained]{Fields: trainedFields.With("Trainer", fields), Result: func(_ *testing.T, j *trained) any {
-			m := j.result()
-			if j.measure == nil {
-				return m.Slab
-			}
-			return []any{m.Slab, j.measure(m)}
-		}})
+		checkJob(t, c, st, traintest.Case[*trained]{Fields: trainedFields.With("Trainer", fields),
+			Result: func(_ *testing.T, j *trained) any {
+				m := j.result()
+				if j.measure == nil {
+					return m.Slab
+				}
+				return []any{m.Slab, j.measure(m)}
+			}})
 		if st.Kind == recipes.KindPPO {
 			c.checkShared(t, st, trainedFields.With("Trainer", fields))
 		}
 	case *collector:
-		checkJob(t, c, st, traintest.Case[*collector]{Fields: collectorFields, Result: func(t *testing.T, j *collector) any { return c.outputs(t, st, j) }})
+		checkJob(t, c, st, traintest.Case[*collector]{Fields: collectorFields,
+			Result: func(t *testing.T, j *collector) any { return c.outputs(t, st, j) }})
 	case *evaluator:
-		checkJob(t, c, st, traintest.Case[*evaluator]{Fields: evaluatorFields, Result: func(t *testing.T, j *evaluator) any {
-			r, err := j.report(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			return r
-		}})
+		checkJob(t, c, st, traintest.Case[*evaluator]{Fields: evaluatorFields,
+			Result: func(t *testing.T, j *evaluator) any {
+				r, err := j.report(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				return r
+			}})
 	default:
-		t.Errorf("a %T is a job that this test does not know: give it a traintest.Case with the class of every field", j)
+		t.Errorf("a %T is a job that this test does not know: give it a traintest.Case with the class of every field",
+			j)
 	}
 }
 
@@ -150,7 +156,8 @@ func TestReference(t *testing.T) {
 	first := func(reference string) ([]trimtab.Named, float64) {
 		s := st
 		if reference != "" {
-			s.Inputs = append(slices.Clone(st.Inputs), trimtab.Input{Name: "reference", Stage: reference, Output: "model"})
+			s.Inputs = append(slices.Clone(st.Inputs),
+				trimtab.Input{Name: "reference", Stage: reference, Output: "model"})
 		}
 		j := c.job(t, s)
 		r, err := j.Step(t.Context(), 0)

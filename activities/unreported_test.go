@@ -35,10 +35,12 @@ func TestUntoldErrors(t *testing.T) {
 	var suite testsuite.WorkflowTestSuite
 	env := suite.NewTestActivityEnvironment()
 	env.RegisterActivity(a)
-	show := func(status trimtab.AttemptStatus, run trimtab.RunStatus, e *trimtab.Error) (res AttemptStatusResult, shown string) {
+	show := func(status trimtab.AttemptStatus, run trimtab.RunStatus, e *trimtab.Error) (res AttemptStatusResult,
+		shown string) {
 		t.Helper()
-		v, err := env.ExecuteActivity(a.SetAttemptStatus, AttemptStatusInput{Run: "run-1", Stage: "sft", Attempt: attempt.ID, Number: 1,
-			Status: status, RunStatus: run, Error: e, Class: ClassOf(e), Actor: "trimtab"})
+		v, err := env.ExecuteActivity(a.SetAttemptStatus,
+			AttemptStatusInput{Run: "run-1", Stage: "sft", Attempt: attempt.ID, Number: 1,
+				Status: status, RunStatus: run, Error: e, Class: ClassOf(e), Actor: "trimtab"})
 		if err == nil {
 			err = v.Get(&res)
 		}
@@ -59,17 +61,20 @@ func TestUntoldErrors(t *testing.T) {
 	}
 	lost := Unwrap(temporal.NewHeartbeatTimeoutError())
 	full := classify(fmt.Errorf("write: %w", syscall.ENOSPC))
-	if res, shown := show(trimtab.AttemptRetrying, trimtab.RunWaiting, lost); shown != "worker_lost" || res.Cause != "" {
+	if res, shown := show(trimtab.AttemptRetrying, trimtab.RunWaiting, lost); shown != "worker_lost" ||
+		res.Cause != "" {
 		t.Errorf("a lost worker is shown as %q, cause %q", shown, res.Cause)
 	}
 	a.unreported.record(attempt.ID, full)
 	for range 2 { // the activity may be tried again
-		if res, shown := show(trimtab.AttemptRetrying, trimtab.RunWaiting, lost); shown != DiskFull || res.Cause != DiskFull {
+		if res, shown := show(trimtab.AttemptRetrying, trimtab.RunWaiting, lost); shown != DiskFull ||
+			res.Cause != DiskFull {
 			t.Errorf("a worker lost over a full disk is shown as %q, cause %q", shown, res.Cause)
 		}
 	}
 	show(trimtab.AttemptRunning, trimtab.RunRunning, nil)
-	if res, shown := show(trimtab.AttemptRetrying, trimtab.RunWaiting, lost); shown != "worker_lost" || res.Cause != "" {
+	if res, shown := show(trimtab.AttemptRetrying, trimtab.RunWaiting, lost); shown != "worker_lost" ||
+		res.Cause != "" {
 		t.Errorf("later it is shown as %q, cause %q", shown, res.Cause)
 	}
 	a.unreported.record(attempt.ID, trimtab.NewError(trimtab.Internal, "stage_panic", "", "odd"))

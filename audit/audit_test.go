@@ -13,8 +13,10 @@ import (
 )
 
 func event(stream string, sequence int64) audit.Event {
-	return audit.Event{Stream: stream, Sequence: sequence, At: time.Date(2026, 11, 28, 3, 4, 5, 6000, time.UTC).Add(time.Duration(sequence) * time.Second),
-		Actor: "ada", Type: "run_status", Stage: "sft", Attempt: 2, Body: []byte(fmt.Sprintf(`{"n":%d}`, sequence)), Facts: []byte("run_state 1 00\n")}
+	return audit.Event{Stream: stream, Sequence: sequence,
+		At:    time.Date(2026, 11, 28, 3, 4, 5, 6000, time.UTC).Add(time.Duration(sequence) * time.Second),
+		Actor: "ada", Type: "run_status", Stage: "sft", Attempt: 2, Body: []byte(fmt.Sprintf(`{"n":%d}`, sequence)),
+		Facts: []byte("run_state 1 00\n")}
 }
 
 // Known bytes: whoever writes a verifier of his own can start from here.
@@ -24,7 +26,8 @@ func TestEventBytes(t *testing.T) {
 	want := "7472696d746162206576656e7420310a" + "01" + strings.Repeat("00", 30) + "02" + // the words, the hash before
 		"00000001" + "72" + "0000000000000001" + // stream, sequence
 		"0003044c32c61586" + // microseconds since 2000
-		"00000003" + "616461" + "0000000a" + "72756e5f737461747573" + "00000003" + "736674" + "00000002" + // actor, type, stage, attempt
+		// actor, type, stage, attempt
+		"00000003" + "616461" + "0000000a" + "72756e5f737461747573" + "00000003" + "736674" + "00000002" +
 		"00000007" + "7b226e223a317d" + "0000000f" + "72756e5f7374617465203120303" + "00a" // body, facts
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
@@ -59,7 +62,10 @@ func TestChainFindsWhatChanged(t *testing.T) {
 	for name, change := range map[string]func(e *audit.Event){
 		"time": func(e *audit.Event) { e.At = e.At.Add(time.Microsecond) }, "actor": func(e *audit.Event) { e.Actor = "adb" },
 		"type": func(e *audit.Event) { e.Type += "x" }, "stage": func(e *audit.Event) { e.Stage = "" }, "attempt": func(e *audit.Event) { e.Attempt++ },
-		"body": func(e *audit.Event) { e.Body = append(slices.Clone(e.Body), ' ') }, "facts": func(e *audit.Event) { e.Facts = nil },
+		"body": func(e *audit.Event) {
+			e.Body = append(slices.Clone(e.Body),
+				' ')
+		}, "facts": func(e *audit.Event) { e.Facts = nil },
 		"a letter over the edge": func(e *audit.Event) { e.Actor, e.Type = e.Actor+e.Type[:1], e.Type[1:] },
 	} {
 		events, hashes := make()

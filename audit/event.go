@@ -119,7 +119,8 @@ type jsonEvent struct {
 
 // MarshalJSON writes body and facts as strings of their exact bytes.
 func (e Event) MarshalJSON() ([]byte, error) {
-	return json.Marshal(jsonEvent{e.Stream, e.Sequence, e.At.UTC(), e.Actor, e.Type, e.Stage, e.Attempt, string(e.Body), string(e.Facts)})
+	return json.Marshal(jsonEvent{e.Stream, e.Sequence, e.At.UTC(), e.Actor, e.Type, e.Stage, e.Attempt, string(e.Body),
+		string(e.Facts)})
 }
 
 // UnmarshalJSON is the inverse.

@@ -12,7 +12,8 @@ import (
 	"unicode/utf8"
 )
 
-// RowSelector are rows of one table that an event tells of: those of its attempt, of its run, of its dataset, or what a digest names.
+// RowSelector are rows of one table that an event tells of: those of its attempt, of its run, of its dataset, or what a
+// digest names.
 type RowSelector struct {
 	Table *Table // nil for the items that an event added: the kind of the dataset says in which tables they are
 
@@ -27,7 +28,8 @@ type RowSelector struct {
 var stepTables = []string{"step", "metric", "timing", "rollout"}
 
 // SealingTypes are the types of events that tell of rows.
-var SealingTypes = []string{"artifact_made", "attempt_completed", "attempt_created", "attempt_started", "attempt_status",
+var SealingTypes = []string{"artifact_made", "attempt_completed", "attempt_created", "attempt_started",
+	"attempt_status",
 	"dataset_created", "dataset_frozen", "document_kept", "evaluation_made", "items_added", "items_erased",
 	"run_created", "run_planned", "run_status", "steps_committed"}
 
@@ -55,14 +57,16 @@ func (e *Event) Seals() ([]RowSelector, error) {
 		}
 		return e.sealsOfAttempt(body, rows)
 	case "run_created":
-		list = append(rows("run_state", "run"), RowSelector{Table: TableOf("run_plan"), Revision: body.number("revision", 0)})
+		list = append(rows("run_state", "run"), RowSelector{Table: TableOf("run_plan"),
+			Revision: body.number("revision", 0)})
 	case "run_planned":
 		list = []RowSelector{{Table: TableOf("run_plan"), Revision: body.number("revision", 0)}}
 	case "run_status":
 		list = rows("run_state")
 	case "artifact_made":
 		none := !body.has("digest") || !body.has("name")
-		list = []RowSelector{{Table: TableOf("artifact"), Digest: body.text("digest"), Name: body.text("name"), None: none}}
+		list = []RowSelector{{Table: TableOf("artifact"), Digest: body.text("digest"), Name: body.text("name"),
+			None: none}}
 	case "evaluation_made":
 		list = []RowSelector{{Table: TableOf("evaluation"), Digest: body.text("document"), None: !body.has("document")}}
 	case "document_kept":
@@ -82,7 +86,8 @@ func (e *Event) Seals() ([]RowSelector, error) {
 	return list, body.err
 }
 
-func (e *Event) sealsOfAttempt(body *eventBody, rows func(names ...string) []RowSelector) (list []RowSelector, err error) {
+func (e *Event) sealsOfAttempt(body *eventBody, rows func(names ...string) []RowSelector) (list []RowSelector,
+	err error) {
 	if e.Type != "steps_committed" {
 		list = rows("attempt_state")
 	}
@@ -112,7 +117,8 @@ func (b *eventBody) sealsOfSteps() (list []RowSelector) {
 			c = &eventBody{}
 		}
 		step := c.number("step", 0)
-		list = append(list, RowSelector{Table: TableOf("checkpoint"), From: step, Until: step + 1, None: !c.has("step")})
+		list = append(list, RowSelector{Table: TableOf("checkpoint"), From: step, Until: step + 1,
+			None: !c.has("step")})
 		b.fail(c.err)
 	}
 	return list
@@ -183,7 +189,8 @@ func ItemTables(kind string) []*Table {
 	return nil
 }
 
-// DatasetOf is the name of the dataset whose stream this is: what follows its first eight characters, which are "dataset/".
+// DatasetOf is the name of the dataset whose stream this is: what follows its first eight characters, which are
+// "dataset/".
 func DatasetOf(stream string) string {
 	for range len("dataset/") {
 		_, n := utf8.DecodeRuneInString(stream)

@@ -9,7 +9,8 @@ import (
 
 // The tables are sorted, each column once, and every table that is named elsewhere is among them.
 func TestTables(t *testing.T) {
-	if len(Tables) != 28 || !slices.IsSortedFunc(Tables, func(a, b *Table) int { return strings.Compare(a.Name, b.Name) }) {
+	if len(Tables) != 28 || !slices.IsSortedFunc(Tables,
+		func(a, b *Table) int { return strings.Compare(a.Name, b.Name) }) {
 		t.Errorf("%d tables", len(Tables))
 	}
 	for _, table := range Tables {
@@ -35,9 +36,12 @@ func TestTables(t *testing.T) {
 }
 
 func TestAppendRow(t *testing.T) {
-	table := &Table{Name: "t", Columns: []Column{{"a", "int4", false}, {"b", "int8", true}, {"c", "text", false}, {"d", "bytea", true}, {"e", "timestamptz", true}}}
-	row, err := table.AppendRow(nil, [][]byte{{0, 0, 0, 7}, {255, 255, 255, 255, 255, 255, 255, 254}, []byte("xy"), nil, {1, 2, 3, 4, 5, 6, 7, 8}})
-	if want := "\x00\x00\x00\x07" + "\x00\x00\x00\x02-2" + "\x00\x00\x00\x02xy" + "\xff\xff\xff\xff" + "\x00\x00\x00\x08\x01\x02\x03\x04\x05\x06\x07\x08"; err != nil || string(row) != want {
+	table := &Table{Name: "t", Columns: []Column{{"a", "int4", false}, {"b", "int8", true}, {"c", "text", false},
+		{"d", "bytea", true}, {"e", "timestamptz", true}}}
+	row, err := table.AppendRow(nil, [][]byte{{0, 0, 0, 7}, {255, 255, 255, 255, 255, 255, 255, 254}, []byte("xy"), nil,
+		{1, 2, 3, 4, 5, 6, 7, 8}})
+	if want := "\x00\x00\x00\x07" + "\x00\x00\x00\x02-2" + "\x00\x00\x00\x02xy" + "\xff\xff\xff\xff" +
+		"\x00\x00\x00\x08\x01\x02\x03\x04\x05\x06\x07\x08"; err != nil || string(row) != want {
 		t.Errorf("%q, %v; want %q", row, err, want)
 	}
 	for _, values := range [][][]byte{{{1}}, {{0, 0, 7}, nil, nil, nil, nil}, {{0, 0, 0, 7}, {1}, nil, nil, nil}} {
@@ -49,7 +53,8 @@ func TestAppendRow(t *testing.T) {
 
 // No body makes Seals fail other than by an error, and no facts are read that would not be written so.
 func FuzzSeals(f *testing.F) {
-	f.Add("steps_committed", 1, `{"first":0,"until":4,"checkpoint":{"step":4}}`, "step 4 "+strings.Repeat("ab", 32)+"\n")
+	f.Add("steps_committed", 1, `{"first":0,"until":4,"checkpoint":{"step":4}}`, "step 4 "+strings.Repeat("ab", 32)+
+		"\n")
 	f.Add("artifact_made", 0, `{"digest":"x","name":"\u0000"}`, "artifact 1 x\n")
 	f.Add("run_planned", 0, `{"revision":"9"}`, "")
 	f.Add("items_added", 0, `[1]`, "a -1 "+strings.Repeat("ab", 32)+"\n")

@@ -90,7 +90,8 @@ func OpenHead(signed string, verifiers ...string) (Head, error) {
 	if lines[0] != n.Sigs[0].Name {
 		return h, fmt.Errorf("the tree head of %.80q is signed by %s", lines[0], n.Sigs[0].Name)
 	}
-	if h.Size, err = strconv.ParseInt(lines[1], 10, 64); err != nil || h.Size < 0 || lines[1] != strconv.FormatInt(h.Size, 10) {
+	if h.Size, err = strconv.ParseInt(lines[1], 10, 64); err != nil || h.Size < 0 ||
+		lines[1] != strconv.FormatInt(h.Size, 10) {
 		return h, fmt.Errorf("the tree head's size is %.40q", lines[1])
 	}
 	if _, err := base64.StdEncoding.Strict().DecodeString(n.Sigs[0].Base64); err != nil { // one form alone

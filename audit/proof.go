@@ -48,7 +48,9 @@ func (p Proof) Check(verifiers ...string) (Head, error) {
 		path[i] = tlog.Hash(x)
 	}
 	if err := tlog.CheckRecord(path, h.Size, tlog.Hash(h.Root), p.Leaf, Leaf(p.Event.Hash(p.Previous))); err != nil {
-		return h, fmt.Errorf("event %d of %s is not leaf %d under the head of size %d: it, the path or the head was changed", p.Event.Sequence, p.Event.Stream, p.Leaf, h.Size)
+		return h,
+			fmt.Errorf("event %d of %s is not leaf %d under the head of size %d: it, the path or the head was changed",
+				p.Event.Sequence, p.Event.Stream, p.Leaf, h.Size)
 	}
 	return h, nil
 }

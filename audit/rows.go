@@ -105,7 +105,8 @@ timing: attempt* int8, step* int4, name* text, seconds float8`)
 // states are the tables whose rows change, and shared those of whose rows several events may tell.
 var (
 	mutableTables = []string{"attempt_state", "run_state"}
-	sharedTables  = []string{"dataset_version", "dataset_version_item", "demonstration", "prompt", "ranking", "ranking_response", "response", "text_item"}
+	sharedTables  = []string{"dataset_version", "dataset_version_item", "demonstration", "prompt", "ranking",
+		"ranking_response", "response", "text_item"}
 )
 
 // readTables reads tables, a line each that goes on in lines with a tab: the table, and its columns with their types,
@@ -113,7 +114,8 @@ var (
 func readTables(text string) (list []*Table) {
 	for line := range strings.SplitSeq(strings.TrimSpace(strings.ReplaceAll(text, "\n\t", " ")), "\n") {
 		name, columns, _ := strings.Cut(line, ": ")
-		t := &Table{Name: name, Mutable: slices.Contains(mutableTables, name), Shared: slices.Contains(sharedTables, name)}
+		t := &Table{Name: name, Mutable: slices.Contains(mutableTables, name),
+			Shared: slices.Contains(sharedTables, name)}
 		for one := range strings.SplitSeq(columns, ", ") {
 			words := strings.Fields(one)
 			c := Column{Name: strings.TrimSuffix(words[0], "*"), Type: words[1], Null: len(words) == 3}
@@ -132,7 +134,8 @@ func readTables(text string) (list []*Table) {
 
 // TableOf is the audited table of a name, nil for none.
 func TableOf(name string) *Table {
-	i, ok := slices.BinarySearchFunc(Tables, name, func(t *Table, name string) int { return strings.Compare(t.Name, name) })
+	i, ok := slices.BinarySearchFunc(Tables, name,
+		func(t *Table, name string) int { return strings.Compare(t.Name, name) })
 	if !ok {
 		return nil
 	}

@@ -79,7 +79,8 @@ func run(tb testing.TB, w *Workload, number int) (tokens int) {
 func BenchmarkMatMul(b *testing.B) {
 	pool := tensor.NewPool(0)
 	defer pool.Close()
-	for _, n := range [][3]int{{4096, 384, 128}, {4096, 512, 128}, {2048, 1536, 384}, {512, 768, 768}, {1024, 1024, 1024}, {2048, 768, 3072}} {
+	for _, n := range [][3]int{{4096, 384, 128}, {4096, 512, 128}, {2048, 1536, 384}, {512, 768, 768},
+		{1024, 1024, 1024}, {2048, 768, 3072}} {
 		b.Run(fmt.Sprintf("%dx%dx%d", n[0], n[1], n[2]), func(b *testing.B) {
 			var peak, one, all float64
 			for range b.N {

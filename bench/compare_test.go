@@ -65,7 +65,8 @@ func (s Shape) compare(t *testing.T, kind string, pool *tensor.Pool) {
 		ours.Wall, theirs.Wall, ours.Wall/theirs.Wall, ours.CPU, theirs.CPU, ours.CPU/theirs.CPU)
 	if kind == WorkTrain {
 		resident := s.alone(t, kind)
-		t.Logf("%-8s %-10s  %5.0f MB %7.0f MB %7.2fx  most memory resident", "", "", resident/1e6, theirs.Resident/1e6, resident/theirs.Resident)
+		t.Logf("%-8s %-10s  %5.0f MB %7.0f MB %7.2fx  most memory resident", "", "", resident/1e6, theirs.Resident/1e6,
+			resident/theirs.Resident)
 	}
 }
 
@@ -76,7 +77,8 @@ func (s Shape) alone(t *testing.T, kind string) float64 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.CommandContext(t.Context(), program, "-test.run=^TestAlone$", "-alone="+kind, "-shapes="+s.Name, "-numerics="+*numerics).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), program, "-test.run=^TestAlone$", "-alone="+kind, "-shapes="+s.Name,
+		"-numerics="+*numerics).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%s of %s alone: %v: %s", kind, s.Name, err, out)
 	}

@@ -27,7 +27,8 @@ var parts = []struct {
 	prefixes []string
 }{
 	{"waiting", []string{
-		"tensor.(*Pool).await", "runtime.futex", "runtime.findRunnable", "runtime.usleep", "runtime.osyield", "runtime.mcall",
+		"tensor.(*Pool).await", "runtime.futex", "runtime.findRunnable", "runtime.usleep", "runtime.osyield",
+		"runtime.mcall",
 	}},
 	{"attention", []string{"model.(*Pass).attend", "model.(*lane).attendRow", "model.(*cache)."}},
 	{"layer norm", []string{"model.norm", "model.(*Pass).finalNorm", "tensor.LayerNorm"}},
@@ -36,11 +37,15 @@ var parts = []struct {
 	{"sampling", []string{"model.(*picker)", "model.(*lane).pickRow", "draw."}},
 	{"rounding", []string{"tensor.roundRow", "tensor.weave"}},
 	{"panels", []string{"tensor.(*Panels)", "tensor.packPanel"}},
-	{"products", []string{"tensor.(*product)", "tensor.matMul", "tensor.MatMul", "tensor.gemm", "tensor.native", "tensor.pairs", "model.(*tile)"}},
+	{"products", []string{"tensor.(*product)", "tensor.matMul", "tensor.MatMul", "tensor.gemm", "tensor.native",
+		"tensor.pairs", "model.(*tile)"}},
 	{"softmax and head", []string{"model.(*Pass).head", "model.(*Pass).LMHead", "tensor.Softmax", "tensor.LogSumExp"}},
-	{"sums and embeddings", []string{"model.(*Pass).embed", "model.(*Model).embed", "model.(*sum)", "model.(*Model).Fold", "tensor.Add"}},
-	{"copies and clearing", []string{"tensor.(*clearing)", "model.(*Pass).pick", "model.(*Pass).unpick", "runtime.memmove", "runtime.memclr"}},
-	{"garbage", []string{"runtime.gc", "runtime.bgsweep", "runtime.bgscavenge", "runtime.mallocgc", "runtime.newobject", "runtime.growslice"}},
+	{"sums and embeddings", []string{"model.(*Pass).embed", "model.(*Model).embed", "model.(*sum)",
+		"model.(*Model).Fold", "tensor.Add"}},
+	{"copies and clearing", []string{"tensor.(*clearing)", "model.(*Pass).pick", "model.(*Pass).unpick",
+		"runtime.memmove", "runtime.memclr"}},
+	{"garbage", []string{"runtime.gc", "runtime.bgsweep", "runtime.bgscavenge", "runtime.mallocgc", "runtime.newobject",
+		"runtime.growslice"}},
 }
 
 // modulePrefix is what names of this module's functions begin with.

@@ -59,7 +59,8 @@ func Train(s Shape, pool *tensor.Pool, n tensor.Numerics) *Workload {
 	m := s.model()
 	a := optim.New(optim.Default(), len(m.Slab), m.DecayRanges())
 	a.Pool = pool
-	ps, g, b := model.NewPass(pool).WithNumerics(n), m.NewGradient(), model.NewBatch(s.sequences(s.Train.Batch, s.Train.Length)...)
+	ps, g, b := model.NewPass(pool).WithNumerics(n), m.NewGradient(), model.NewBatch(s.sequences(s.Train.Batch,
+		s.Train.Length)...)
 	rows := allRows(b)
 	learn := func(int, float32, float32) float32 { return -1 / float32(len(rows)) }
 	return &Workload{
@@ -88,7 +89,8 @@ func allRows(b model.Batch) []model.HeadRow {
 // Score is log-probabilities at every position of a batch, without gradients:
 // the forward work with logits at every position.
 func Score(s Shape, pool *tensor.Pool, n tensor.Numerics) *Workload {
-	m, ps, b := s.model(), model.NewPass(pool).WithNumerics(n), model.NewBatch(s.sequences(s.Score.Batch, s.Score.Length)...)
+	m, ps, b := s.model(), model.NewPass(pool).WithNumerics(n), model.NewBatch(s.sequences(s.Score.Batch,
+		s.Score.Length)...)
 	rows := allRows(b)
 	logp := make([]float32, len(rows))
 	keep := func(i int, of, _ float32) float32 {
@@ -139,7 +141,8 @@ func PPO(s Shape, pool *tensor.Pool, n tensor.Numerics) (*Workload, error) {
 	c.Batch, c.Episodes, c.MaxTokens = s.PPO.Batch, steps*s.PPO.Batch, s.PPO.Response
 	c.ScoreSamples, c.ValueWarmup, c.MissingEOS = 0, 0, ppo.EOSIgnore
 	in := ppo.Inputs{Pool: pool, Numerics: n, Seed: 1, Stage: "bench", Model: policy, Reference: policy, Value: rm,
-		Scorer: reward.NewScorer(model.NewPass(pool).WithNumerics(n), rm), StopTokens: []int32{0}, SuppressTokens: []int32{0}}
+		Scorer: reward.NewScorer(model.NewPass(pool).WithNumerics(n), rm), StopTokens: []int32{0},
+		SuppressTokens: []int32{0}}
 	for _, tokens := range s.sequences(4*s.PPO.Batch, s.PPO.Prompt) {
 		in.Prompts = append(in.Prompts, ppo.Prompt{Tokens: tokens})
 	}

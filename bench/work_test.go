@@ -80,14 +80,21 @@ func TestPartOf(t *testing.T) {
 		want  string
 		stack []string
 	}{
-		{"attention", []string{modulePrefix + "tensor.gemm12x2AVX512", modulePrefix + "tensor.MatMul", modulePrefix + "model.(*Pass).attend", modulePrefix + "model.(*Pass).through"}},
-		{"products", []string{modulePrefix + "tensor.gemm12x2AVX512", modulePrefix + "tensor.MatMulNT", modulePrefix + "model.(*Pass).LMHead"}},
-		{"products", []string{"runtime.memmove", modulePrefix + "tensor.(*product).pack", modulePrefix + "model.(*Pass).attentionIn"}},
-		{"panels", []string{"runtime.memmove", modulePrefix + "tensor.packPanel", modulePrefix + "tensor.(*Panels).Fill"}},
-		{"products", []string{modulePrefix + "tensor.gemm12x2AVX512", modulePrefix + "tensor.MatMulPanelsFrom", modulePrefix + "model.(*packed).multiply"}},
-		{"softmax and head", []string{modulePrefix + "tensor.Softmax", modulePrefix + "model.(*Pass).headProbabilities"}},
+		{"attention", []string{modulePrefix + "tensor.gemm12x2AVX512", modulePrefix + "tensor.MatMul", modulePrefix +
+			"model.(*Pass).attend", modulePrefix + "model.(*Pass).through"}},
+		{"products", []string{modulePrefix + "tensor.gemm12x2AVX512", modulePrefix + "tensor.MatMulNT", modulePrefix +
+			"model.(*Pass).LMHead"}},
+		{"products", []string{"runtime.memmove", modulePrefix + "tensor.(*product).pack", modulePrefix +
+			"model.(*Pass).attentionIn"}},
+		{"panels", []string{"runtime.memmove", modulePrefix + "tensor.packPanel", modulePrefix +
+			"tensor.(*Panels).Fill"}},
+		{"products", []string{modulePrefix + "tensor.gemm12x2AVX512", modulePrefix + "tensor.MatMulPanelsFrom",
+			modulePrefix + "model.(*packed).multiply"}},
+		{"softmax and head", []string{modulePrefix + "tensor.Softmax", modulePrefix +
+			"model.(*Pass).headProbabilities"}},
 		{"sampling", []string{modulePrefix + "tensor.Softmax", modulePrefix + "model.(*picker).draw"}},
-		{"waiting", []string{"runtime.futex", "runtime.chanrecv", modulePrefix + "tensor.(*Pool).await", modulePrefix + "tensor.(*Pool).serve"}},
+		{"waiting", []string{"runtime.futex", "runtime.chanrecv", modulePrefix + "tensor.(*Pool).await", modulePrefix +
+			"tensor.(*Pool).serve"}},
 		{"copies and clearing", []string{"runtime.memmove", modulePrefix + "model.(*Pass).blockOutBackward"}},
 		{otherPart, []string{modulePrefix + "train.Run"}},
 		{otherPart, nil},
@@ -106,7 +113,8 @@ func TestMeasure(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.Runs < 2 || heard != r.Runs+2 || r.Tokens != 1024 || r.Seconds <= 0 || r.TokensPerSecond() <= 0 || r.FLOPsPerSecond() <= 0 || r.Heap <= 0 {
+	if r.Runs < 2 || heard != r.Runs+2 || r.Tokens != 1024 || r.Seconds <= 0 || r.TokensPerSecond() <= 0 ||
+		r.FLOPsPerSecond() <= 0 || r.Heap <= 0 {
 		t.Errorf("%+v", r)
 	}
 	sum, products := 0., 0.

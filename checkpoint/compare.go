@@ -34,7 +34,8 @@ func compare(was []rawArray, is []tensor.NamedArray) (d Mismatch, differ bool) {
 		case was[i].name != is[i].Name:
 			return Mismatch{was[i].name, -1, was[i].name, is[i].Name}, true
 		case was[i].dtype != "F32" || !slices.Equal(was[i].shape, is[i].Shape):
-			return Mismatch{was[i].name, -1, fmt.Sprint(was[i].dtype, " of shape ", was[i].shape), fmt.Sprint("F32 of shape ", is[i].Shape)}, true
+			return Mismatch{was[i].name, -1, fmt.Sprint(was[i].dtype, " of shape ", was[i].shape),
+				fmt.Sprint("F32 of shape ", is[i].Shape)}, true
 		}
 		for k, v := range is[i].Data {
 			if bits := binary.LittleEndian.Uint32(was[i].raw[4*k:]); bits != math.Float32bits(v) {
@@ -60,7 +61,8 @@ func StateDigest(step int, state []tensor.NamedArray) trimtab.Digest {
 // CompareState finds the first difference between the stored state d of an
 // attempt, as its file is even if it is damaged, and a state before a step.
 // Error artifact_missing where there is no file.
-func (s *Store) CompareState(attempt string, d trimtab.Digest, step int, state []tensor.NamedArray) (diff Mismatch, differ bool, err error) {
+func (s *Store) CompareState(attempt string, d trimtab.Digest, step int,
+	state []tensor.NamedArray) (diff Mismatch, differ bool, err error) {
 	folder, err := stateFolder(attempt)
 	if err != nil {
 		return diff, false, err
@@ -74,7 +76,10 @@ func (s *Store) CompareState(attempt string, d trimtab.Digest, step int, state [
 			return diff, true, nil
 		}
 	}
-	diff, differ = compareBytes("the file", raw, func(w io.Writer) error { return writeSafetensors(w, state, stateMetadata(step)) })
+	diff, differ = compareBytes("the file", raw, func(w io.Writer) error {
+		return writeSafetensors(w, state,
+			stateMetadata(step))
+	})
 	return diff, differ, nil
 }
 
@@ -145,7 +150,8 @@ func compareBytes(name string, was []byte, write func(io.Writer) error) (d Misma
 	}
 	switch {
 	case m.mismatch >= 0:
-		return Mismatch{name, m.mismatch, fmt.Sprintf("byte %#02x", was[m.mismatch]), fmt.Sprintf("byte %#02x", m.got)}, true
+		return Mismatch{name, m.mismatch, fmt.Sprintf("byte %#02x", was[m.mismatch]), fmt.Sprintf("byte %#02x", m.got)},
+			true
 	case m.offset != len(was):
 		return Mismatch{name, -1, fmt.Sprintf("of %d bytes", len(was)), fmt.Sprintf("of %d bytes", m.offset)}, true
 	}

@@ -31,9 +31,12 @@ func TestCompare(t *testing.T) {
 		is   []tensor.NamedArray
 		want Mismatch
 	}{
-		"a sign of zero":  {[]tensor.NamedArray{named("a", 1, 2), named("b", negative, 0.1)}, Mismatch{"b", 0, "0", "-0"}},
-		"the lowest bit":  {[]tensor.NamedArray{named("a", 1, 2), named("b", 0, 0.10000001)}, Mismatch{"b", 1, "0.1", "0.10000001"}},
-		"a shape":         {[]tensor.NamedArray{named("a", 1, 2, 3), was[1]}, Mismatch{"a", -1, "F32 of shape [2]", "F32 of shape [3]"}},
+		"a sign of zero": {[]tensor.NamedArray{named("a", 1, 2), named("b", negative, 0.1)},
+			Mismatch{"b", 0, "0", "-0"}},
+		"the lowest bit": {[]tensor.NamedArray{named("a", 1, 2), named("b", 0, 0.10000001)},
+			Mismatch{"b", 1, "0.1", "0.10000001"}},
+		"a shape": {[]tensor.NamedArray{named("a", 1, 2, 3), was[1]},
+			Mismatch{"a", -1, "F32 of shape [2]", "F32 of shape [3]"}},
 		"a name":          {[]tensor.NamedArray{was[0], named("c", 0, 0.1)}, Mismatch{"b", -1, "b", "c"}},
 		"an array less":   {was[:1], Mismatch{"b", -1, "there", "absent"}},
 		"another as well": {[]tensor.NamedArray{was[0], was[1], named("c")}, Mismatch{"c", -1, "absent", "there"}},
@@ -110,7 +113,8 @@ func TestCompareModel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff, _, _ := s.CompareModel(d, theirs); diff.Name != m.NamedParameters()[1].Name || diff.Index != 5 || diff.Want != FormatFloat(m.NamedParameters()[1].Data[5]) {
+	if diff, _, _ := s.CompareModel(d, theirs); diff.Name != m.NamedParameters()[1].Name || diff.Index != 5 ||
+		diff.Want != FormatFloat(m.NamedParameters()[1].Data[5]) {
 		t.Errorf("another model differs in %+v", diff)
 	}
 	var changed []File // config.json comes before the weights, and tells less
@@ -123,10 +127,12 @@ func TestCompareModel(t *testing.T) {
 	if diff, _, _ := s.CompareModel(d, changed); diff != (Mismatch{configName, 0, "byte 0x7b", "byte 0x5b"}) {
 		t.Errorf("another config differs in %+v", diff)
 	}
-	if diff, _, _ := s.CompareModel(d, append(changed[:0:0], files[1:]...)); diff.Name != files[0].Name || diff.Got != "absent" {
+	if diff, _, _ := s.CompareModel(d, append(changed[:0:0], files[1:]...)); diff.Name != files[0].Name ||
+		diff.Got != "absent" {
 		t.Errorf("a model that lacks %s differs in %+v", files[0].Name, diff)
 	}
-	if diff, differ, _ := s.CompareModel(d, append(files[:len(files):len(files)], blob("more", ""))); !differ || diff.Name != "the files" {
+	if diff, differ, _ := s.CompareModel(d, append(files[:len(files):len(files)], blob("more", ""))); !differ ||
+		diff.Name != "the files" {
 		t.Errorf("a model with a file more differs in %+v", diff)
 	}
 }

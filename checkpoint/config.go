@@ -79,7 +79,8 @@ func writeConfig(m *model.Model, t *tokenizer.Tokenizer, scoreBias bool) []byte 
 	c := hfConfig{
 		Activation: "gelu_new", Architectures: []string{languageModel}, BOS: &begin, EOS: t.StopTokens(),
 		InitRange: 0.02, Epsilon: epsilon, ModelType: "gpt2", Width: m.Config.Width, Heads: m.Config.Heads,
-		Layers: m.Config.Layers, Context: m.Config.Context, Scale: true, Tied: true, DType: "float32", Vocab: m.Config.Vocab,
+		Layers: m.Config.Layers, Context: m.Config.Context, Scale: true, Tied: true, DType: "float32",
+		Vocab: m.Config.Vocab,
 	}
 	if pad := t.Pad(); pad != tokenizer.NoToken {
 		c.Pad = &pad
@@ -123,7 +124,8 @@ type modelInfo struct {
 // out, and refuses what this transformer cannot compute.
 func readConfig(raw []byte) (modelInfo, error) {
 	h := hfConfigExtra{hfConfig: hfConfig{
-		Activation: "gelu_new", Epsilon: epsilon, Width: 768, Heads: 12, Layers: 12, Context: 1024, Scale: true, Tied: true, Vocab: 50257,
+		Activation: "gelu_new", Epsilon: epsilon, Width: 768, Heads: 12, Layers: 12, Context: 1024, Scale: true,
+		Tied: true, Vocab: 50257,
 	}}
 	if err := json.Unmarshal(raw, &h); err != nil {
 		return modelInfo{}, jsonError(err)
@@ -132,7 +134,8 @@ func readConfig(raw []byte) (modelInfo, error) {
 		return modelInfo{}, err
 	}
 	s := modelInfo{
-		Config:       model.Config{Layers: h.Layers, Width: h.Width, Heads: h.Heads, Context: h.Context, Vocab: h.Vocab},
+		Config: model.Config{Layers: h.Layers, Width: h.Width, Heads: h.Heads, Context: h.Context,
+			Vocab: h.Vocab},
 		scalar:       slices.Contains(h.Architectures, scalarModel),
 		architecture: append(h.Architectures, languageModel)[0],
 		claim:        tokenizer.ConfigIDs{File: configName, Begin: h.BOS, Pad: h.Pad, End: h.EOS, VocabSize: h.Vocab},
@@ -186,7 +189,8 @@ func (h hfConfigExtra) check() error {
 	case !h.Tied:
 		return errors.New("tie_word_embeddings is false: only tied heads are supported")
 	case !h.Scale || h.ScaleByLayer || h.CrossAttention:
-		return errors.New("attention is not GPT-2's own: scale_attn_weights, scale_attn_by_inverse_layer_idx and add_cross_attention must have their defaults")
+		return errors.New("attention is not GPT-2's own: scale_attn_weights, scale_attn_by_inverse_layer_idx and " +
+			"add_cross_attention must have their defaults")
 	case len(h.Quantization) > 0 && string(h.Quantization) != "null":
 		return errors.New("the weights are quantized: export them as float32 first")
 	}

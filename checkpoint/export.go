@@ -115,7 +115,10 @@ func newExportedModel(m *model.Model, t *tokenizer.Tokenizer) exportedModel {
 // lastNorm is transformer.ln_f.bias (C), as a view.
 func lastNorm(m *model.Model) []float32 {
 	named := m.NamedParameters()
-	return named[slices.IndexFunc(named, func(p tensor.NamedArray) bool { return p.Name == bodyPrefix+"ln_f.bias" })].Data
+	return named[slices.IndexFunc(named, func(p tensor.NamedArray) bool {
+		return p.Name == bodyPrefix+
+			"ln_f.bias"
+	})].Data
 }
 
 // maxFoldError bounds what the score may differ by after folding, of the bias or of 1.
@@ -162,7 +165,8 @@ func (x exportedModel) files() ([]File, error) {
 		return nil, err
 	}
 	files := append(x.tokenizer.Files(),
-		File{Name: configName, Data: writeConfig(x.model, x.tokenizer, x.keepsBias)}, File{Name: weightsName, Data: b.Bytes()})
+		File{Name: configName, Data: writeConfig(x.model, x.tokenizer, x.keepsBias)},
+		File{Name: weightsName, Data: b.Bytes()})
 	slices.SortFunc(files, func(a, b File) int { return bytes.Compare([]byte(a.Name), []byte(b.Name)) })
 	return files, nil
 }
@@ -213,7 +217,8 @@ func storedModel(m *model.Model, t *tokenizer.Tokenizer, metadata map[string]str
 // equals reports whether a folder holds x, to the bit.
 func (x exportedModel) equals(m *model.Model, t *tokenizer.Tokenizer) bool {
 	same := func(a, b float32) bool { return math.Float32bits(a) == math.Float32bits(b) }
-	return x.model.Config == m.Config && x.tokenizer.Digest() == t.Digest() && slices.EqualFunc(x.model.Slab, m.Slab, same)
+	return x.model.Config == m.Config && x.tokenizer.Digest() == t.Digest() &&
+		slices.EqualFunc(x.model.Slab, m.Slab, same)
 }
 
 // storedDigest is the digest of the stored model that a folder's files were

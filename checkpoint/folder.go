@@ -25,7 +25,8 @@ const generationName = "generation_config.json"
 // parts are the files of a stored model, and imported those that are read of a
 // folder, if they are there; weights may lie in shards beside them.
 var (
-	modelFiles = []string{configName, weightsName, "vocab.json", "merges.txt", "tokenizer.json", "special_tokens_map.json",
+	modelFiles = []string{configName, weightsName, "vocab.json", "merges.txt", "tokenizer.json",
+		"special_tokens_map.json",
 		"tokenizer_config.json"}
 	importedFiles = append(slices.Clone(modelFiles), "added_tokens.json", generationName, indexName)
 )
@@ -130,7 +131,8 @@ func (f *Folder) Contents() ([]Entry, error) {
 func FolderDigest(dir string) (trimtab.Digest, error) {
 	files, err := readFolder(dir, modelFiles)
 	if err == nil && len(files) == 0 {
-		err = trimtab.NewError(trimtab.NotFound, "model_not_found", "give the folder of an exported model", "there is no model")
+		err = trimtab.NewError(trimtab.NotFound, "model_not_found", "give the folder of an exported model",
+			"there is no model")
 	}
 	if err != nil {
 		return "", annotate(err, "read the model in %s", dir)
@@ -208,7 +210,8 @@ func readFolder(dir string, names []string) ([]File, error) {
 	}
 	for _, name := range shards {
 		if fileData(more, name) == nil {
-			return nil, trimtab.NewError(trimtab.Invalid, "unsupported_model", "get the missing file, or all of the folder again",
+			return nil, trimtab.NewError(trimtab.Invalid, "unsupported_model",
+				"get the missing file, or all of the folder again",
 				"%s names the file %s, which is absent", indexName, name)
 		}
 	}
@@ -219,7 +222,8 @@ func readFolder(dir string, names []string) ([]File, error) {
 // opened: nothing waits for a pipe or a device.
 func readFiles(dir string, names []string) ([]File, error) {
 	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
-		return nil, trimtab.NewError(trimtab.NotFound, "model_not_found", "give the path of a folder", "there is no such folder")
+		return nil, trimtab.NewError(trimtab.NotFound, "model_not_found", "give the path of a folder",
+			"there is no such folder")
 	}
 	var files []File
 	for _, name := range names {
@@ -247,7 +251,8 @@ func readFiles(dir string, names []string) ([]File, error) {
 func unsupportedWeights(dir string) error {
 	const (
 		again = "save it again with save_pretrained(…, safe_serialization=True): pickles are not read"
-		merge = "it is an adapter without its model: load both with peft, call merge_and_unload(), and save what that gives"
+		merge = "it is an adapter without its model: load both with peft, call merge_and_unload(), and save what " +
+			"that gives"
 	)
 	for _, form := range []struct{ name, remedy string }{
 		{"adapter_model.safetensors", merge},
@@ -255,10 +260,12 @@ func unsupportedWeights(dir string) error {
 		{"pytorch_model.bin", again},
 		{"pytorch_model.bin.index.json", again},
 		{"tf_model.h5", "load it with from_pretrained(…, from_tf=True) and save it again with save_pretrained(…)"},
-		{"flax_model.msgpack", "load it with from_pretrained(…, from_flax=True) and save it again with save_pretrained(…)"},
+		{"flax_model.msgpack",
+			"load it with from_pretrained(…, from_flax=True) and save it again with save_pretrained(…)"},
 	} {
 		if _, err := os.Stat(filepath.Join(dir, form.name)); err == nil {
-			return trimtab.NewError(trimtab.Invalid, "unsupported_model", form.remedy, "the weights are in %s", form.name)
+			return trimtab.NewError(trimtab.Invalid, "unsupported_model", form.remedy, "the weights are in %s",
+				form.name)
 		}
 	}
 	return nil

@@ -19,8 +19,10 @@ import (
 func TestReadUnwraps(t *testing.T) {
 	want, _ := someModel(t, false)
 	for prefix, note := range map[string]string{
-		"_orig_mod.": "the prefix _orig_mod. was taken off 28 names", "module.": "module. was taken", "model.": "model. was taken",
-		"base_model.model.": "base_model.model. was taken", "module._orig_mod.": "module._orig_mod. was taken", "pretrained_model.": "pretrained_model. was taken",
+		"_orig_mod.": "the prefix _orig_mod. was taken off 28 names", "module.": "module. was taken",
+		"model.":            "model. was taken",
+		"base_model.model.": "base_model.model. was taken", "module._orig_mod.": "module._orig_mod. was taken",
+		"pretrained_model.": "pretrained_model. was taken",
 	} {
 		for _, bare := range []bool{false, true} {
 			f := newFolder(t, false)
@@ -30,7 +32,8 @@ func TestReadUnwraps(t *testing.T) {
 				}
 				return prefix + n
 			})
-			f.arrays = append(f.arrays, tensor.NamedArray{Name: "v_head.summary.weight", Shape: []int{1, 8}, Data: make([]float32, 8)},
+			f.arrays = append(f.arrays, tensor.NamedArray{Name: "v_head.summary.weight", Shape: []int{1, 8},
+				Data: make([]float32, 8)},
 				tensor.NamedArray{Name: prefix + "lm_head.weight", Shape: f.arrays[0].Shape, Data: f.arrays[0].Data},
 				tensor.NamedArray{Name: prefix + "h.0.attn.masked_bias", Shape: []int{}, Data: []float32{-1e4}})
 			got, err := readModel(f.files())
@@ -39,7 +42,8 @@ func TestReadUnwraps(t *testing.T) {
 				continue
 			}
 			all := strings.Join(got.Notes, "\n")
-			for _, word := range []string{strings.Replace(note, "28", "30", 1), "v_head.summary.weight", "lm_head.weight left out", "1 attention mask left out"} {
+			for _, word := range []string{strings.Replace(note, "28", "30", 1), "v_head.summary.weight",
+				"lm_head.weight left out", "1 attention mask left out"} {
 				if !strings.Contains(all, word) {
 					t.Errorf("%s: the notes lack %q:\n%s", prefix, word, all)
 				}
@@ -59,8 +63,10 @@ func TestReadNamesStrangers(t *testing.T) {
 		change func(*folder)
 		want   []string
 	}{
-		"lora":        {one("base_model.model.transformer.h.0.attn.c_attn.lora_A.default.weight"), []string{"lora_A", "an adapter", "merge_and_unload"}},
-		"llama":       {one("model.layers.0.self_attn.q_proj.weight"), []string{"model.layers.0.self_attn.q_proj.weight", "Llama"}},
+		"lora": {one("base_model.model.transformer.h.0.attn.c_attn.lora_A.default.weight"),
+			[]string{"lora_A", "an adapter", "merge_and_unload"}},
+		"llama": {one("model.layers.0.self_attn.q_proj.weight"),
+			[]string{"model.layers.0.self_attn.q_proj.weight", "Llama"}},
 		"neox":        {one("gpt_neox.layers.0.attention.bias"), []string{"gpt_neox", "another architecture"}},
 		"optimizer":   {one("optimizer.state.exp_avg.0"), []string{"optimizer"}},
 		"quantized":   {one("transformer.h.0.attn.c_attn.qweight"), []string{"qweight", "quantized", "float32"}},
@@ -69,7 +75,8 @@ func TestReadNamesStrangers(t *testing.T) {
 		"reward head": {one("score.weight"), []string{"score.weight", "reward model", "language model"}},
 		"unknown":     {one("transformer.h.0.gate"), []string{"transformer.h.0.gate is no part"}},
 		"twice": {func(f *folder) {
-			f.arrays = append(f.arrays, tensor.NamedArray{Name: "module.transformer.ln_f.bias", Shape: []int{8}, Data: make([]float32, 8)})
+			f.arrays = append(f.arrays, tensor.NamedArray{Name: "module.transformer.ln_f.bias", Shape: []int{8},
+				Data: make([]float32, 8)})
 		}, []string{"module.transformer.ln_f.bias", "are both transformer.ln_f.bias"}},
 	} {
 		f := newFolder(t, false)
@@ -88,7 +95,8 @@ func shards(t *testing.T, f folder) (dir string) {
 	dir = t.TempDir()
 	first, second := f.arrays[:5], f.arrays[5:]
 	index := map[string]any{"metadata": map[string]any{"total_size": 1}, "weight_map": map[string]string{}}
-	for name, arrays := range map[string][]tensor.NamedArray{"model-00001-of-00002.safetensors": first, "model-00002-of-00002.safetensors": second} {
+	for name, arrays := range map[string][]tensor.NamedArray{"model-00001-of-00002.safetensors": first,
+		"model-00002-of-00002.safetensors": second} {
 		for _, a := range arrays {
 			index["weight_map"].(map[string]string)[a.Name] = name
 		}
@@ -119,7 +127,8 @@ func TestReadShards(t *testing.T) {
 	}
 	dir := shards(t, f)
 	got, err := Read(dir)
-	if err != nil || !slices.Equal(got.Model.Slab, want.Model.Slab) || !strings.Contains(strings.Join(got.Notes, "\n"), "read from 2 files") {
+	if err != nil || !slices.Equal(got.Model.Slab, want.Model.Slab) ||
+		!strings.Contains(strings.Join(got.Notes, "\n"), "read from 2 files") {
 		t.Fatalf("error %v", err)
 	}
 	a, _ := want.Digest()
@@ -135,10 +144,12 @@ func TestReadShards(t *testing.T) {
 			writeFile(t, filepath.Join(dir, indexName), strings.Replace(string(index), "00002-of", "00001-of", 1))
 		}, "does not say so"},
 		"outside": {func() {
-			writeFile(t, filepath.Join(dir, indexName), strings.Replace(string(index), "model-00002", "../model-00002", 1))
+			writeFile(t, filepath.Join(dir, indexName),
+				strings.Replace(string(index), "model-00002", "../model-00002", 1))
 		}, "not the name of a .safetensors file"},
 		"not told": {func() {
-			writeFile(t, filepath.Join(dir, indexName), strings.Replace(string(index), `"transformer.ln_f.bias"`, `"transformer.other"`, 1))
+			writeFile(t, filepath.Join(dir, indexName),
+				strings.Replace(string(index), `"transformer.ln_f.bias"`, `"transformer.other"`, 1))
 		}, "ln_f.bias"},
 		"empty": {func() { writeFile(t, filepath.Join(dir, indexName), "{}") }, "names no file"},
 		"absent": {func() {
@@ -178,7 +189,8 @@ func TestMoreRowsThanTokens(t *testing.T) {
 	}
 	d := save(t, s, m, words)
 	got, back, err := LoadModel(s, d)
-	if err != nil || got.Config.Vocab != 300 || back.VocabSize() != 300 || back.TokenCount() != 264 || back.Digest() != tok.Digest() {
+	if err != nil || got.Config.Vocab != 300 || back.VocabSize() != 300 || back.TokenCount() != 264 ||
+		back.Digest() != tok.Digest() {
 		t.Fatalf("error %v", err)
 	}
 	if again := save(t, s, got, back); again != d {
@@ -186,7 +198,8 @@ func TestMoreRowsThanTokens(t *testing.T) {
 	}
 	pool := tensor.NewPool(1)
 	defer pool.Close()
-	o := model.SampleOptions{Temperature: 5, MaxNewTokens: 12, StopTokens: back.StopTokens(), SuppressTokens: back.SuppressTokens()}
+	o := model.SampleOptions{Temperature: 5, MaxNewTokens: 12, StopTokens: back.StopTokens(),
+		SuppressTokens: back.SuppressTokens()}
 	prompts := slices.Repeat([][]int32{{back.BeginOfText()}}, 100)
 	seen := map[int32]bool{}
 	for _, sample := range model.Generate(model.NewPass(pool), got, prompts, o, draw.New(1, "x"), 0) {
@@ -216,7 +229,8 @@ func TestSeveralEnds(t *testing.T) {
 	s := open(t)
 	d := save(t, s, got.Model, got.Tokenizer)
 	_, words, err := LoadModel(s, d)
-	if err != nil || !slices.Equal(words.StopTokens(), []int32{262, 263}) || words.Digest() != before.Tokenizer.Digest() {
+	if err != nil || !slices.Equal(words.StopTokens(), []int32{262, 263}) ||
+		words.Digest() != before.Tokenizer.Digest() {
 		t.Errorf("stored: ends %v, error %v", words.StopTokens(), err)
 	}
 	raw, _ := readArtifactConfig(s, d)
@@ -233,11 +247,14 @@ func TestSeveralEnds(t *testing.T) {
 		t.Errorf("a list of one gives %s, the number %s", b, a)
 	}
 	f.config["eos_token_id"] = map[string]any{}
-	if _, err := readModel(f.files()); err == nil || !strings.Contains(err.Error(), "eos_token_id is {}: want an id, or a list of ids") {
+	if _, err := readModel(f.files()); err == nil ||
+		!strings.Contains(err.Error(), "eos_token_id is {}: want an id, or a list of ids") {
 		t.Errorf("error %v", err)
 	}
 	f.config["eos_token_id"], f.config["n_layer"] = 262, "two"
-	if _, err := readModel(f.files()); err == nil || !strings.Contains(err.Error(), "n_layer is a string, and should be a whole number") || strings.Contains(err.Error(), "Go ") {
+	if _, err := readModel(f.files()); err == nil ||
+		!strings.Contains(err.Error(), "n_layer is a string, and should be a whole number") ||
+		strings.Contains(err.Error(), "Go ") {
 		t.Errorf("error %v", err)
 	}
 }
@@ -261,7 +278,8 @@ func TestGenerationConfig(t *testing.T) {
 	if _, err := readModel(append(f.files(), written)); err != nil {
 		t.Errorf("what is written is not read: %v", err)
 	}
-	for _, word := range []string{`"eos_token_id": 262`, `"max_new_tokens": 12`, `"temperature": 0.7`, `"top_k": 0`, `"do_sample": true`} {
+	for _, word := range []string{`"eos_token_id": 262`, `"max_new_tokens": 12`, `"temperature": 0.7`, `"top_k": 0`,
+		`"do_sample": true`} {
 		if !strings.Contains(string(written.Data), word) {
 			t.Errorf("no %s in %s", word, written.Data)
 		}
@@ -407,7 +425,8 @@ func FuzzBeside(f *testing.F) {
 	made := newFolder(f, false)
 	from := made.files()
 	f.Add(`{"weight_map":{"a":"model-00001-of-00002.safetensors"}}`, `{"eos_token_id":[262,263]}`)
-	f.Add(`{"weight_map":{"a":"../x.safetensors","b":"/x.safetensors","c":"a\\b.safetensors","d":".safetensors"}}`, `{"eos_token_id":-1,"bos_token_id":1e9}`)
+	f.Add(`{"weight_map":{"a":"../x.safetensors","b":"/x.safetensors","c":"a\\b.safetensors","d":".safetensors"}}`,
+		`{"eos_token_id":-1,"bos_token_id":1e9}`)
 	f.Add(`{"weight_map":null}`, `{"eos_token_id":[[]],"pad_token_id":{}}`)
 	f.Fuzz(func(t *testing.T, index, generation string) {
 		if names, err := shardNames([]byte(index)); err == nil {

@@ -55,8 +55,16 @@ func TestOddFiles(t *testing.T) {
 	}{
 		{objectOf("a"), func() error { _, err := s.Files(artifact); return err }},
 		{"artifacts/" + artifact.Hex(), func() error { _, err := s.Files(artifact); return err }},
-		{"states/attempt-1/" + state.Hex(), func() error { _, err := s.LoadState("attempt-1", state, numbers); return err }},
-		{"rollouts/attempt-1/" + rolled.Hex(), func() error { _, err := s.LoadRollouts("attempt-1", rolled); return err }},
+		{"states/attempt-1/" + state.Hex(), func() error {
+			_,
+				err := s.LoadState("attempt-1", state, numbers)
+			return err
+		}},
+		{"rollouts/attempt-1/" + rolled.Hex(), func() error {
+			_,
+				err := s.LoadRollouts("attempt-1", rolled)
+			return err
+		}},
 	} {
 		path := filepath.Join(s.dir, c.path)
 		sound, err := os.ReadFile(path)
@@ -109,7 +117,8 @@ func TestLinksLeadNowhere(t *testing.T) {
 	k.Rollouts = func(int64) string { return "is over" }
 	for _, folder := range []string{objects, artifacts, states, rollouts, partial} {
 		s := open(t)
-		if err := errors.Join(os.Remove(filepath.Join(s.dir, folder)), os.Symlink(outside, filepath.Join(s.dir, folder))); err != nil {
+		if err := errors.Join(os.Remove(filepath.Join(s.dir, folder)),
+			os.Symlink(outside, filepath.Join(s.dir, folder))); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := Open(s.dir); err != nil {
@@ -119,7 +128,8 @@ func TestLinksLeadNowhere(t *testing.T) {
 		if e := trimtab.AsError(err); e.Type != "store_linked" || len(loose) > 0 {
 			t.Errorf("%s is a link: %v, %v", folder, loose, err)
 		}
-		_, _ = s.CollectGarbage([]UnreferencedFile{{Path: folder + "/" + name, ModTime: old}, {Path: folder + "/thesis.tex", ModTime: old}}, k)
+		_, _ = s.CollectGarbage([]UnreferencedFile{{Path: folder + "/" + name, ModTime: old},
+			{Path: folder + "/thesis.tex", ModTime: old}}, k)
 	}
 	s := open(t)
 	if err := os.Symlink(outside, filepath.Join(s.dir, states, "attempt-1")); err != nil {
@@ -142,7 +152,8 @@ func TestLinksLeadNowhere(t *testing.T) {
 // What is in the folder of files under way and was not put there by the store stays, however old.
 func TestPartialOfOthers(t *testing.T) {
 	s := open(t)
-	stays := []string{drop(t, s, "partial/notes.txt"), drop(t, s, "partial/file-x"), drop(t, s, "partial/folder/file-1"), drop(t, s, "objects/thesis.damaged")}
+	stays := []string{drop(t, s, "partial/notes.txt"), drop(t, s, "partial/file-x"),
+		drop(t, s, "partial/folder/file-1"), drop(t, s, "objects/thesis.damaged")}
 	goes := drop(t, s, "partial/file-12")
 	age(t, s, 100*24*time.Hour, ".")
 	if loose, err := s.FindUnreferenced(day); err != nil || !slices.Equal(pathsOf(loose), []string{goes}) {

@@ -69,7 +69,8 @@ type gcScan struct {
 // walk looks at every file of a folder; why is asked about those that are named by a digest.
 func (c *gcScan) walk(folder string, why func(path string, name trimtab.Digest) string) error {
 	if st, err := os.Lstat(filepath.Join(c.s.dir, folder)); err == nil && !st.IsDir() {
-		return trimtab.NewError(trimtab.Conflict, "store_linked", "put the folder itself there, or put the whole data folder where there is space, and link or mount that",
+		return trimtab.NewError(trimtab.Conflict, "store_linked",
+			"put the folder itself there, or put the whole data folder where there is space, and link or mount that",
 			"%s is a link, or no folder: nothing is removed behind it", folder)
 	}
 	return fs.WalkDir(os.DirFS(c.s.dir), folder, func(name string, e fs.DirEntry, err error) error {
@@ -88,7 +89,8 @@ func (c *gcScan) walk(folder string, why func(path string, name trimtab.Digest) 
 			return err
 		}
 		if reason := c.reason(name, info, why); reason != "" {
-			c.unreferenced = append(c.unreferenced, UnreferencedFile{Path: name, Size: info.Size(), ModTime: info.ModTime(), Reason: reason})
+			c.unreferenced = append(c.unreferenced,
+				UnreferencedFile{Path: name, Size: info.Size(), ModTime: info.ModTime(), Reason: reason})
 		}
 		return nil
 	})
@@ -200,7 +202,8 @@ func (s *Store) CollectGarbage(loose []UnreferencedFile, k GCPolicy) (removed []
 	return removed, nil
 }
 
-func (s *Store) removeUnreferenced(removed []UnreferencedFile, l UnreferencedFile, k GCPolicy) ([]UnreferencedFile, error) {
+func (s *Store) removeUnreferenced(removed []UnreferencedFile, l UnreferencedFile,
+	k GCPolicy) ([]UnreferencedFile, error) {
 	err := s.withExclusiveLock(func() error {
 		in, err := os.OpenRoot(s.dir) // nothing outside is removed, whatever the path leads to
 		if err != nil {
@@ -208,7 +211,8 @@ func (s *Store) removeUnreferenced(removed []UnreferencedFile, l UnreferencedFil
 		}
 		defer in.Close()
 		info, err := in.Lstat(l.Path)
-		if errors.Is(err, fs.ErrNotExist) || err == nil && (!info.ModTime().Equal(l.ModTime) || time.Since(info.ModTime()) < k.Grace) {
+		if errors.Is(err, fs.ErrNotExist) || err == nil &&
+			(!info.ModTime().Equal(l.ModTime) || time.Since(info.ModTime()) < k.Grace) {
 			return nil
 		} else if err != nil {
 			return diskError(err)

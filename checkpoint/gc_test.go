@@ -73,7 +73,8 @@ func TestCollectTakesWhatIsLoose(t *testing.T) {
 	hex := func(i int) string { return trimtab.DigestOf([]byte{byte(i)}).Hex() }
 	gone := []string{
 		"artifacts/" + nameless.Hex(), objectOf("b"), drop(t, s, objectOf("of nothing")),
-		drop(t, s, "states/attempt-1/"+hex(1)), drop(t, s, "states/some/other/"+hex(2)), drop(t, s, "rollouts/attempt-1/"+hex(3)),
+		drop(t, s, "states/attempt-1/"+hex(1)), drop(t, s, "states/some/other/"+hex(2)),
+		drop(t, s, "rollouts/attempt-1/"+hex(3)),
 		drop(t, s, "states/attempt-2/"+hex(4)+".damaged"), drop(t, s, "partial/file-1"),
 	}
 	kept := []string{
@@ -82,7 +83,8 @@ func TestCollectTakesWhatIsLoose(t *testing.T) {
 		drop(t, s, "states/attempt-1/notes.txt"), drop(t, s, "objects/notes.txt"), drop(t, s, "notes.txt"),
 	}
 	age(t, s, 31*24*time.Hour, ".")
-	kept = append(kept, drop(t, s, objectOf("young")), drop(t, s, "states/attempt-9/"+hex(7)), drop(t, s, "rollouts/attempt-9/"+hex(8)), drop(t, s, "partial/file-2"))
+	kept = append(kept, drop(t, s, objectOf("young")), drop(t, s, "states/attempt-9/"+hex(7)),
+		drop(t, s, "rollouts/attempt-9/"+hex(8)), drop(t, s, "partial/file-2"))
 	kept = append(kept, drop(t, s, "states/attempt-1/"+hex(9)+".damaged"))
 	age(t, s, 29*24*time.Hour, kept[len(kept)-1])
 	young := artifactOf(t, s, "c") // its object is older than it

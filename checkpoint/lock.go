@@ -38,9 +38,11 @@ func (s *Store) withExclusiveLock(f func() error) error {
 			defer lock.Close()
 			return f()
 		case !errors.Is(err, syscall.EWOULDBLOCK):
-			return trimtab.NewError(trimtab.Conflict, "store_unlockable", "collect on the machine that has the folder", "lock the store: %w", err)
+			return trimtab.NewError(trimtab.Conflict, "store_unlockable", "collect on the machine that has the folder",
+				"lock the store: %w", err)
 		case time.Since(began) > lockTimeout:
-			return trimtab.NewError(trimtab.Unavailable, "store_busy", "try again; see whether a worker is stopped", "the store was being written to for %s", lockTimeout)
+			return trimtab.NewError(trimtab.Unavailable, "store_busy", "try again; see whether a worker is stopped",
+				"the store was being written to for %s", lockTimeout)
 		}
 	}
 }

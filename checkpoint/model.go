@@ -47,7 +47,10 @@ func modelEntries(m *model.Model, t *tokenizer.Tokenizer, put putFunc) ([]manife
 	if err := checkFinite(m.NamedParameters()); err != nil {
 		return nil, annotate(err, "model to store")
 	}
-	weights, err := put(weightsName, func(w io.Writer) error { return writeSafetensors(w, m.NamedParameters(), ptMetadata) })
+	weights, err := put(weightsName, func(w io.Writer) error {
+		return writeSafetensors(w, m.NamedParameters(),
+			ptMetadata)
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -69,7 +72,8 @@ func hashEntry(name string, write func(io.Writer) error) (manifestEntry, error) 
 	if err := write(io.MultiWriter(h, &n)); err != nil {
 		return manifestEntry{}, err
 	}
-	return manifestEntry{digest: trimtab.Digest("sha256:" + hex.EncodeToString(h.Sum(nil))), size: int64(n), name: name}, nil
+	return manifestEntry{digest: trimtab.Digest("sha256:" + hex.EncodeToString(h.Sum(nil))), size: int64(n),
+		name: name}, nil
 }
 
 // byteCounter counts the bytes that are written to it.

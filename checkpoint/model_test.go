@@ -49,7 +49,8 @@ func TestModelRoundTrip(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got.Config != m.Config || got.Scalar != scalar || !slices.Equal(got.Slab, m.Slab) || gotTok.Digest() != tok.Digest() {
+		if got.Config != m.Config || got.Scalar != scalar || !slices.Equal(got.Slab, m.Slab) ||
+			gotTok.Digest() != tok.Digest() {
 			t.Error("another model came back")
 		}
 		if again := save(t, s, got, gotTok); again != d {
@@ -69,7 +70,8 @@ func TestModelFolder(t *testing.T) {
 	for _, f := range files {
 		names = append(names, f.Name)
 	}
-	want := []string{"config.json", "merges.txt", "model.safetensors", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json", "vocab.json"}
+	want := []string{"config.json", "merges.txt", "model.safetensors", "special_tokens_map.json", "tokenizer.json",
+		"tokenizer_config.json", "vocab.json"}
 	if !slices.Equal(names, want) {
 		t.Errorf("files %v", names)
 	}
@@ -157,7 +159,8 @@ func TestImportNeedsAFolder(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "pytorch_model.bin"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Import(open(t), dir); typeOf(err) != "unsupported_model" || !strings.Contains(err.Error(), "safe_serialization") {
+	if _, err := Import(open(t), dir); typeOf(err) != "unsupported_model" ||
+		!strings.Contains(err.Error(), "safe_serialization") {
 		t.Errorf("error %v", err)
 	}
 }
@@ -197,7 +200,8 @@ func (f *folder) drop(name string) {
 
 func (f *folder) files() []File {
 	config, _ := json.Marshal(f.config)
-	return append([]File{blob(configName, string(config)), blob(weightsName, string(EncodeSafetensors(f.arrays, nil)))}, f.rest...)
+	return append([]File{blob(configName, string(config)), blob(weightsName, string(EncodeSafetensors(f.arrays, nil)))},
+		f.rest...)
 }
 
 // What exports of Hugging Face look like, and must give the same model.
@@ -214,7 +218,8 @@ func TestReadModelAsOthersWriteIt(t *testing.T) {
 		"other order": func(f *folder) { slices.Reverse(f.arrays) },
 		"buffers": func(f *folder) {
 			f.arrays = append(f.arrays,
-				tensor.NamedArray{Name: "transformer.h.0.attn.bias", Shape: []int{1, 1, 2, 2}, Data: make([]float32, 4)},
+				tensor.NamedArray{Name: "transformer.h.0.attn.bias", Shape: []int{1, 1, 2, 2},
+					Data: make([]float32, 4)},
 				tensor.NamedArray{Name: "h.1.attn.masked_bias", Shape: []int{}, Data: []float32{-1e4}})
 		},
 		"tied head": func(f *folder) {
@@ -222,7 +227,10 @@ func TestReadModelAsOthersWriteIt(t *testing.T) {
 			f.arrays = append(f.arrays, tensor.NamedArray{Name: "lm_head.weight", Shape: wte.Shape, Data: wte.Data})
 		},
 		"tokenizer.json alone": func(f *folder) {
-			f.rest = slices.DeleteFunc(f.rest, func(f File) bool { return f.Name == "merges.txt" || f.Name == "vocab.json" })
+			f.rest = slices.DeleteFunc(f.rest, func(f File) bool {
+				return f.Name == "merges.txt" ||
+					f.Name == "vocab.json"
+			})
 		},
 		"more settings": func(f *folder) {
 			f.config["n_ctx"], f.config["task_specific_params"], f.config["quantization_config"] = 16, map[string]any{"a": 1}, nil
@@ -264,35 +272,47 @@ func TestReadModelRefuses(t *testing.T) {
 		change func(f *folder)
 		want   string
 	}{
-		"llama":            {set("model_type", "llama"), "model_type is"},
-		"double heads":     {set("architectures", []string{"GPT2DoubleHeadsModel"}), "architectures"},
-		"classifier of 2":  {func(f *folder) { set("architectures", []string{scalarModel})(f); set("num_labels", 2)(f) }, "one label"},
-		"relu":             {set("activation_function", "relu"), "gelu_new"},
-		"epsilon":          {set("layer_norm_epsilon", 1e-6), "layer_norm_epsilon"},
-		"wide":             {set("n_inner", 64), "n_inner"},
-		"untied":           {set("tie_word_embeddings", false), "tied"},
-		"scaled by layer":  {set("scale_attn_by_inverse_layer_idx", true), "attention"},
-		"not scaled":       {set("scale_attn_weights", false), "attention"},
-		"cross attention":  {set("add_cross_attention", true), "attention"},
-		"quantized":        {set("quantization_config", map[string]any{"bits": 4}), "quantized"},
-		"heads":            {set("n_head", 3), "multiple of heads"},
-		"negative":         {set("n_layer", -1), "layers"},
-		"no number":        {set("n_layer", "two"), "n_layer"},
-		"huge":             {func(f *folder) { set("n_layer", 1024)(f); set("n_embd", 65536)(f) }, "numbers"},
-		"other vocabulary": {set("vocab_size", 265), "vocab_size is 265, and the embedding in model.safetensors has 264 rows"},
-		"array absent":     {func(f *folder) { f.drop("transformer.ln_f.bias") }, "numbers"},
-		"array renamed":    {func(f *folder) { f.array("transformer.ln_f.bias").Name = "transformer.ln_f.b" }, "ln_f.bias must have"},
-		"transposed":       {func(f *folder) { f.array("transformer.h.0.attn.c_attn.weight").Shape = []int{24, 8} }, "c_attn.weight must have"},
-		"stranger":         {func(f *folder) { f.arrays = append(f.arrays, tensor.NamedArray{Name: "rotary", Shape: []int{0}}) }, "rotary is no part"},
+		"llama":        {set("model_type", "llama"), "model_type is"},
+		"double heads": {set("architectures", []string{"GPT2DoubleHeadsModel"}), "architectures"},
+		"classifier of 2": {func(f *folder) {
+			set("architectures", []string{scalarModel})(f)
+			set("num_labels",
+				2)(f)
+		}, "one label"},
+		"relu":            {set("activation_function", "relu"), "gelu_new"},
+		"epsilon":         {set("layer_norm_epsilon", 1e-6), "layer_norm_epsilon"},
+		"wide":            {set("n_inner", 64), "n_inner"},
+		"untied":          {set("tie_word_embeddings", false), "tied"},
+		"scaled by layer": {set("scale_attn_by_inverse_layer_idx", true), "attention"},
+		"not scaled":      {set("scale_attn_weights", false), "attention"},
+		"cross attention": {set("add_cross_attention", true), "attention"},
+		"quantized":       {set("quantization_config", map[string]any{"bits": 4}), "quantized"},
+		"heads":           {set("n_head", 3), "multiple of heads"},
+		"negative":        {set("n_layer", -1), "layers"},
+		"no number":       {set("n_layer", "two"), "n_layer"},
+		"huge":            {func(f *folder) { set("n_layer", 1024)(f); set("n_embd", 65536)(f) }, "numbers"},
+		"other vocabulary": {set("vocab_size", 265),
+			"vocab_size is 265, and the embedding in model.safetensors has 264 rows"},
+		"array absent": {func(f *folder) { f.drop("transformer.ln_f.bias") }, "numbers"},
+		"array renamed": {func(f *folder) { f.array("transformer.ln_f.bias").Name = "transformer.ln_f.b" },
+			"ln_f.bias must have"},
+		"transposed": {func(f *folder) { f.array("transformer.h.0.attn.c_attn.weight").Shape = []int{24, 8} },
+			"c_attn.weight must have"},
+		"stranger": {func(f *folder) {
+			f.arrays = append(f.arrays,
+				tensor.NamedArray{Name: "rotary", Shape: []int{0}})
+		}, "rotary is no part"},
 		"untied head": {func(f *folder) {
-			f.arrays = append(f.arrays, tensor.NamedArray{Name: "lm_head.weight", Shape: []int{264, 8}, Data: make([]float32, 264*8)})
+			f.arrays = append(f.arrays, tensor.NamedArray{Name: "lm_head.weight", Shape: []int{264, 8},
+				Data: make([]float32, 264*8)})
 		}, "differs from the embedding"},
 		"NaN":          {func(f *folder) { f.arrays[0].Data[0] = float32(math.NaN()) }, "wte.weight, element 0 is NaN"},
 		"no tokenizer": {func(f *folder) { f.rest = nil }, "tokenizer"},
 	} {
 		f := newFolder(t, false)
 		c.change(&f)
-		if _, err := readModel(f.files()); err == nil || typeOf(err) == "internal" || !strings.Contains(err.Error(), c.want) {
+		if _, err := readModel(f.files()); err == nil || typeOf(err) == "internal" ||
+			!strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: error %v", name, err)
 		}
 	}
@@ -307,7 +327,8 @@ func narrowed(arrays []tensor.NamedArray) []byte {
 		for _, v := range a.Data {
 			data = binary.LittleEndian.AppendUint16(data, uint16(math.Float32bits(v)>>16))
 		}
-		fields = append(fields, fmt.Sprintf(`%q:{"dtype":"BF16","shape":[%s],"data_offsets":[%d,%d]}`, a.Name, joinInts(a.Shape), from, len(data)))
+		fields = append(fields, fmt.Sprintf(`%q:{"dtype":"BF16","shape":[%s],"data_offsets":[%d,%d]}`, a.Name,
+			joinInts(a.Shape), from, len(data)))
 	}
 	header := "{" + strings.Join(fields, ",") + "}"
 	raw := binary.LittleEndian.AppendUint64(nil, uint64(len(header)))

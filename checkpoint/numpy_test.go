@@ -52,7 +52,8 @@ func TestNumpyReadsTheWeights(t *testing.T) {
 		for _, v := range p.Data {
 			sum += float64(v)
 		}
-		want.WriteString(strings.Join([]string{p.Name, strings.ReplaceAll(joinInts(p.Shape), ",", "x"), fmt.Sprintf("%.9e", sum)}, " ") + "\n")
+		want.WriteString(strings.Join([]string{p.Name, strings.ReplaceAll(joinInts(p.Shape), ",", "x"),
+			fmt.Sprintf("%.9e", sum)}, " ") + "\n")
 	}
 	if string(got) != want.String() {
 		t.Errorf("got\n%swant\n%s", got, want.String())

@@ -142,7 +142,8 @@ func TestFoldersOfOtherPrograms(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if n := f.Model.Config.Vocab; n != c.vocab || !slices.Equal(f.Model.NamedParameters()[0].Data[:512*8], m.NamedParameters()[0].Data) {
+			if n := f.Model.Config.Vocab; n != c.vocab ||
+				!slices.Equal(f.Model.NamedParameters()[0].Data[:512*8], m.NamedParameters()[0].Data) {
 				t.Errorf("the model has %d ids", n)
 			}
 			s := open(t)
@@ -165,10 +166,13 @@ func TestFoldersOfOtherPrograms(t *testing.T) {
 			if again, err := back.Digest(); err != nil || again != d {
 				t.Errorf("exported and read: %s, error %v, want %s", again, err, d)
 			}
-			for where, tok := range map[string]*tokenizer.Tokenizer{"read": f.Tokenizer, "stored": words, "exported": back.Tokenizer} {
+			for where, tok := range map[string]*tokenizer.Tokenizer{"read": f.Tokenizer, "stored": words,
+				"exported": back.Tokenizer} {
 				ends := slices.Sorted(slices.Values(tok.StopTokens()))
-				if tok.VocabSize() != c.vocab || tok.BeginOfText() != c.begin || tok.EndOfText() != c.ends[0] || tok.Pad() != c.pad || !slices.Equal(ends, c.ends) {
-					t.Errorf("%s: %d ids, begin %d, end %d, ends %v, pad %d", where, tok.VocabSize(), tok.BeginOfText(), tok.EndOfText(), ends, tok.Pad())
+				if tok.VocabSize() != c.vocab || tok.BeginOfText() != c.begin || tok.EndOfText() != c.ends[0] ||
+					tok.Pad() != c.pad || !slices.Equal(ends, c.ends) {
+					t.Errorf("%s: %d ids, begin %d, end %d, ends %v, pad %d", where, tok.VocabSize(), tok.BeginOfText(),
+						tok.EndOfText(), ends, tok.Pad())
 				}
 				for i, want := range c.names {
 					if id := int32(511 + i); tok.Piece(id) != want || !tok.Special(id) {

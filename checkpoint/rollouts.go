@@ -78,7 +78,8 @@ func decodeRollouts(raw []byte) (r Rollouts, err error) {
 	r.Step, errs[0] = strconv.Atoi(metadata[stepKey])
 	r.First, errs[1] = strconv.Atoi(metadata[firstKey])
 	if err := errors.Join(errs[:]...); err != nil || r.Step < 0 || r.First < 0 {
-		return r, corruptError(fmt.Errorf("step %.20q and first episode %.20q are none", metadata[stepKey], metadata[firstKey]))
+		return r, corruptError(fmt.Errorf("step %.20q and first episode %.20q are none", metadata[stepKey],
+			metadata[firstKey]))
 	}
 	return r, checkFinite(arrays)
 }

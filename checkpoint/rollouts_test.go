@@ -72,7 +72,8 @@ func TestRolloutsDamage(t *testing.T) {
 			t.Errorf("damaged: %v", err)
 		}
 	}
-	for _, meta := range []map[string]string{nil, {stepKey: "1"}, {stepKey: "-1", firstKey: "0"}, {stepKey: "1", firstKey: "x"}} {
+	for _, meta := range []map[string]string{nil, {stepKey: "1"}, {stepKey: "-1", firstKey: "0"},
+		{stepKey: "1", firstKey: "x"}} {
 		if _, err := decodeRollouts(EncodeSafetensors(someArrays(), meta)); typeOf(err) != "artifact_corrupt" {
 			t.Errorf("metadata %v: %v", meta, err)
 		}
@@ -82,7 +83,8 @@ func TestRolloutsDamage(t *testing.T) {
 	if _, err := s.SaveRollouts("a", bad); typeOf(err) != "not_a_number" {
 		t.Errorf("NaN: %v", err)
 	}
-	if _, err := decodeRollouts(EncodeSafetensors(bad.Arrays, someRollouts().metadata())); typeOf(err) != "not_a_number" {
+	if _, err := decodeRollouts(EncodeSafetensors(bad.Arrays,
+		someRollouts().metadata())); typeOf(err) != "not_a_number" {
 		t.Errorf("NaN in the file: %v", err)
 	}
 }

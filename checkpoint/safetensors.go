@@ -51,7 +51,8 @@ func EncodeSafetensors(arrays []tensor.NamedArray, metadata map[string]string) [
 func writeSafetensors(w io.Writer, arrays []tensor.NamedArray, metadata map[string]string) error {
 	out := bufio.NewWriterSize(w, 1<<16)
 	header := header(arrays, metadata)
-	out.Write(binary.LittleEndian.AppendUint64(nil, uint64(len(header)))) // a bufio.Writer keeps its first error for Flush
+	// a bufio.Writer keeps its first error for Flush
+	out.Write(binary.LittleEndian.AppendUint64(nil, uint64(len(header))))
 	out.Write(header)
 	for _, a := range arrays {
 		writeFloats(out, a.Data)
@@ -86,11 +87,13 @@ func header(arrays []tensor.NamedArray, metadata map[string]string) []byte {
 	offset := 0
 	for _, a := range arrays {
 		if n := elements(a.Shape); n != len(a.Data) || seen[a.Name] {
-			panic(fmt.Sprintf("checkpoint: array %q of shape %v with %d elements is not right, or comes twice", a.Name, a.Shape, len(a.Data)))
+			panic(fmt.Sprintf("checkpoint: array %q of shape %v with %d elements is not right, or comes twice", a.Name,
+				a.Shape, len(a.Data)))
 		}
 		seen[a.Name] = true
 		end := offset + 4*len(a.Data)
-		fields = append(fields, fmt.Sprintf(`%s:{"dtype":"F32","shape":[%s],"data_offsets":[%d,%d]}`, quoteJSON(a.Name), joinInts(a.Shape), offset, end))
+		fields = append(fields, fmt.Sprintf(`%s:{"dtype":"F32","shape":[%s],"data_offsets":[%d,%d]}`, quoteJSON(a.Name),
+			joinInts(a.Shape), offset, end))
 		offset = end
 	}
 	text := "{" + strings.Join(fields, ",") + "}"
@@ -182,7 +185,8 @@ func assignData(arrays []rawArray, data []byte) error {
 	for i := range arrays {
 		a := &arrays[i]
 		if a.from != at || a.to < a.from || a.to > uint64(len(data)) {
-			return fmt.Errorf("array %q has the offsets %d to %d, where %d to at most %d are free", a.name, a.from, a.to, at, len(data))
+			return fmt.Errorf("array %q has the offsets %d to %d, where %d to at most %d are free", a.name, a.from,
+				a.to, at, len(data))
 		}
 		a.raw, at = data[a.from:a.to], a.to
 	}
@@ -303,7 +307,8 @@ func (a *rawArray) setShape(shape []uint64) error {
 		size, a.shape[i] = low, int(d)
 	}
 	if a.to < a.from || a.to-a.from != size {
-		return fmt.Errorf("%s of shape %v needs %d bytes, its offsets are %d to %d", a.dtype, a.shape, size, a.from, a.to)
+		return fmt.Errorf("%s of shape %v needs %d bytes, its offsets are %d to %d", a.dtype, a.shape, size, a.from,
+			a.to)
 	}
 	return nil
 }

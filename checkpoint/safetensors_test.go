@@ -44,7 +44,8 @@ func TestSafetensorsRoundTrip(t *testing.T) {
 
 // The bytes as the format's README describes them.
 func TestSafetensorsBytes(t *testing.T) {
-	got := EncodeSafetensors([]tensor.NamedArray{{Name: "w", Shape: []int{2}, Data: []float32{1, 2}}}, map[string]string{"format": "pt"})
+	got := EncodeSafetensors([]tensor.NamedArray{{Name: "w", Shape: []int{2}, Data: []float32{1, 2}}},
+		map[string]string{"format": "pt"})
 	header := `{"__metadata__":{"format":"pt"},"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}`
 	header += strings.Repeat(" ", 88-len(header))
 	want := "\x58\x00\x00\x00\x00\x00\x00\x00" + header + "\x00\x00\x80\x3f\x00\x00\x00\x40"
@@ -175,7 +176,8 @@ func FuzzDecodeSafetensors(f *testing.F) {
 			t.Fatalf("%v, %v came back as %v, %v", arrays, metadata, again, meta)
 		}
 		for i := range arrays {
-			if fmt.Sprint(again[i].Name, again[i].Shape, again[i].Data) != fmt.Sprint(arrays[i].Name, arrays[i].Shape, arrays[i].Data) {
+			if fmt.Sprint(again[i].Name, again[i].Shape, again[i].Data) != fmt.Sprint(arrays[i].Name, arrays[i].Shape,
+				arrays[i].Data) {
 				t.Fatalf("%v came back as %v", arrays[i], again[i])
 			}
 		}

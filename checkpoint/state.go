@@ -154,7 +154,8 @@ func sameArrays(got []rawArray, want []tensor.NamedArray) error {
 	}
 	for i := range got {
 		if got[i].name != want[i].Name || !slices.Equal(got[i].shape, want[i].Shape) {
-			return mismatch("array %d is %s %v in place of %s %v", i, got[i].name, got[i].shape, want[i].Name, want[i].Shape)
+			return mismatch("array %d is %s %v in place of %s %v", i, got[i].name, got[i].shape, want[i].Name,
+				want[i].Shape)
 		}
 	}
 	return nil

@@ -96,7 +96,8 @@ func (s *Store) removeStalePartials() error {
 	entries, err := listFolder(filepath.Join(s.dir, partial))
 	for _, e := range entries {
 		info, err := e.Info()
-		if err == nil && info.Mode().IsRegular() && partialName.MatchString(e.Name()) && time.Since(info.ModTime()) > maxPartialAge {
+		if err == nil && info.Mode().IsRegular() && partialName.MatchString(e.Name()) &&
+			time.Since(info.ModTime()) > maxPartialAge {
 			os.Remove(filepath.Join(s.dir, partial, e.Name())) // else the next Open does
 		}
 	}
@@ -117,7 +118,8 @@ func (s *Store) makeFolder(name string) error {
 		if st, err := os.Stat(full); err == nil && st.IsDir() {
 			return nil
 		}
-		err = &fs.PathError{Op: "make folder", Path: full, Err: errors.New("something that is no folder is in its place")}
+		err = &fs.PathError{Op: "make folder", Path: full,
+			Err: errors.New("something that is no folder is in its place")}
 	}
 	return err
 }
@@ -371,10 +373,12 @@ func syncFolder(dir string) error {
 // diskError gives a full disk its type; other errors stay as they are.
 func diskError(err error) error {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		return trimtab.NewError(trimtab.Unavailable, "disk_full", "free some space: the run goes on by itself", "%w", err)
+		return trimtab.NewError(trimtab.Unavailable, "disk_full", "free some space: the run goes on by itself", "%w",
+			err)
 	}
 	if errors.Is(err, syscall.EFBIG) {
-		return trimtab.NewError(trimtab.Unavailable, "file_size_limit", "raise the limit (ulimit -f unlimited) and start the worker again: the run goes on by itself", "%w", err)
+		return trimtab.NewError(trimtab.Unavailable, "file_size_limit",
+			"raise the limit (ulimit -f unlimited) and start the worker again: the run goes on by itself", "%w", err)
 	}
 	return err
 }

@@ -63,7 +63,8 @@ func TestPutAndFiles(t *testing.T) {
 	if again := put(t, s, turned); again != d {
 		t.Error("the order of files changed the digest")
 	}
-	const golden = "sha256:5e570df77a69b675a22615028177cf575d316f7bbc2b190c7e8c6ee307fe98c9" // of the three sorted lines, computed in Python
+	// of the three sorted lines, computed in Python
+	const golden = "sha256:5e570df77a69b675a22615028177cf575d316f7bbc2b190c7e8c6ee307fe98c9"
 	if d != golden {
 		t.Errorf("digest %s", d)
 	}
@@ -88,7 +89,8 @@ func TestStoreIsForItsOwnerOnly(t *testing.T) {
 
 func TestPutRefusesNames(t *testing.T) {
 	s := open(t)
-	for _, name := range []string{"", ".", "..", "../x", "/x", "a/../b", "a//b", "a\\b", "C:x", "a\nb", "a\x00", "a/", strings.Repeat("x", 600), "\xff"} {
+	for _, name := range []string{"", ".", "..", "../x", "/x", "a/../b", "a//b", "a\\b", "C:x", "a\nb", "a\x00", "a/",
+		strings.Repeat("x", 600), "\xff"} {
 		if _, err := s.Put([]File{blob(name, "")}); err == nil {
 			t.Errorf("%q accepted", name)
 		}
@@ -113,12 +115,17 @@ func TestDamageIsFound(t *testing.T) {
 		harm func(s *Store, d trimtab.Digest)
 		want string
 	}{
-		"bit flipped":      {func(s *Store, d trimtab.Digest) { overwrite(object(s, "hello\n"), "hellp\n") }, "artifact_corrupt"},
-		"cut":              {func(s *Store, d trimtab.Digest) { overwrite(object(s, "hello\n"), "hel") }, "artifact_corrupt"},
-		"emptied":          {func(s *Store, d trimtab.Digest) { overwrite(object(s, "hello\n"), "") }, "artifact_corrupt"},
-		"longer":           {func(s *Store, d trimtab.Digest) { overwrite(object(s, "hello\n"), "hello\n\n") }, "artifact_corrupt"},
-		"deleted":          {func(s *Store, d trimtab.Digest) { os.Remove(object(s, "hello\n")) }, "artifact_missing"},
-		"manifest changed": {func(s *Store, d trimtab.Digest) { overwrite(s.path(artifacts, d), "x") }, "artifact_corrupt"},
+		"bit flipped": {func(s *Store, d trimtab.Digest) { overwrite(object(s, "hello\n"), "hellp\n") },
+			"artifact_corrupt"},
+		"cut": {func(s *Store, d trimtab.Digest) { overwrite(object(s, "hello\n"), "hel") },
+			"artifact_corrupt"},
+		"emptied": {func(s *Store, d trimtab.Digest) { overwrite(object(s, "hello\n"), "") },
+			"artifact_corrupt"},
+		"longer": {func(s *Store, d trimtab.Digest) { overwrite(object(s, "hello\n"), "hello\n\n") },
+			"artifact_corrupt"},
+		"deleted": {func(s *Store, d trimtab.Digest) { os.Remove(object(s, "hello\n")) }, "artifact_missing"},
+		"manifest changed": {func(s *Store, d trimtab.Digest) { overwrite(s.path(artifacts, d), "x") },
+			"artifact_corrupt"},
 		"manifest deleted": {func(s *Store, d trimtab.Digest) { os.Remove(s.path(artifacts, d)) }, "artifact_missing"},
 	} {
 		s := open(t)
@@ -143,7 +150,8 @@ func TestFilesOfNoDigest(t *testing.T) {
 			t.Errorf("%q: error %v", d, err)
 		}
 	}
-	if _, err := s.Files(trimtab.DigestOf(nil)); typeOf(err) != "artifact_missing" || trimtab.AsError(err).Class != trimtab.NotFound {
+	if _, err := s.Files(trimtab.DigestOf(nil)); typeOf(err) != "artifact_missing" ||
+		trimtab.AsError(err).Class != trimtab.NotFound {
 		t.Errorf("error %v", err)
 	}
 }
@@ -189,7 +197,8 @@ func TestConcurrentPuts(t *testing.T) {
 }
 
 func FuzzManifest(f *testing.F) {
-	raw, _ := writeManifest([]manifestEntry{{trimtab.DigestOf(nil), 0, "a"}, {trimtab.DigestOf([]byte("x")), 1, "b c/d"}})
+	raw, _ := writeManifest([]manifestEntry{{trimtab.DigestOf(nil), 0, "a"},
+		{trimtab.DigestOf([]byte("x")), 1, "b c/d"}})
 	f.Add(raw)
 	f.Add([]byte("x 1 a\n"))
 	f.Add([]byte(trimtab.DigestOf(nil).Hex() + " 00 a\n"))
@@ -259,7 +268,8 @@ func TestStateMismatch(t *testing.T) {
 func TestStateNotANumber(t *testing.T) {
 	s := open(t)
 	for _, v := range []float64{math.NaN(), math.Inf(1), math.Inf(-1)} {
-		if _, err := s.SaveState("a", 1, someState(float32(v))); typeOf(err) != "not_a_number" || !strings.Contains(err.Error(), "array weights, element 0") {
+		if _, err := s.SaveState("a", 1, someState(float32(v))); typeOf(err) != "not_a_number" ||
+			!strings.Contains(err.Error(), "array weights, element 0") {
 			t.Errorf("save %v: error %v", v, err)
 		}
 	}
@@ -281,7 +291,8 @@ func TestStateDamage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, harmed := range [][]byte{nil, whole[:len(whole)-1], append(slices.Clone(whole), 0), append([]byte{whole[0] ^ 1}, whole[1:]...)} {
+	for _, harmed := range [][]byte{nil, whole[:len(whole)-1], append(slices.Clone(whole), 0),
+		append([]byte{whole[0] ^ 1}, whole[1:]...)} {
 		if err := os.WriteFile(s.path(states+"/a", d), harmed, 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -20,7 +20,8 @@ import (
 )
 
 // With -folders DIR the test writes the folders that gen_scores.py reads there.
-var folders = flag.String("folders", "", "write exported models into this folder, for testdata/transformers/gen_scores.py")
+var folders = flag.String("folders", "",
+	"write exported models into this folder, for testdata/transformers/gen_scores.py")
 
 // golden is what transformers makes of exported models.
 type golden struct {
@@ -147,7 +148,9 @@ func TestTransformersAnswersAsTrimtabDoes(t *testing.T) {
 	if !slices.Equal(prompt, g.Prompt) {
 		t.Errorf("transformers asks with %v, Trimtab with %v", g.Prompt, prompt)
 	}
-	got := model.Generate(model.NewPass(pool), m, [][]int32{prompt}, model.SampleOptions{MaxNewTokens: len(g.IDs), StopTokens: words.StopTokens(), SuppressTokens: words.SuppressTokens()}, draw.New(1, "x"), 0)[0]
+	got := model.Generate(model.NewPass(pool), m, [][]int32{prompt},
+		model.SampleOptions{MaxNewTokens: len(g.IDs), StopTokens: words.StopTokens(),
+			SuppressTokens: words.SuppressTokens()}, draw.New(1, "x"), 0)[0]
 	text := strings.ToValidUTF8(string(words.Decode(got.Tokens)), "\ufffd")
 	if !slices.Equal(got.Tokens, g.IDs) || text != g.Text {
 		t.Errorf("transformers answers %v %q, Trimtab %v %q", g.IDs, g.Text, got.Tokens, text)

@@ -144,14 +144,16 @@ func (w *weights) load(c model.Config, scalar bool) (*model.Model, error) {
 	if rows := byName[bodyPrefix+"wte.weight"].shape; len(rows) == 2 && rows[1] == c.Width && rows[0] != c.Vocab {
 		return nil, trimtab.NewError(trimtab.Invalid, "vocabulary_mismatch",
 			"make them the same with model.resize_token_embeddings(len(tokenizer)) and save again",
-			"%s says that vocab_size is %d, and the embedding in %s has %d rows", configName, c.Vocab, weightsName, rows[0])
+			"%s says that vocab_size is %d, and the embedding in %s has %d rows", configName, c.Vocab, weightsName,
+			rows[0])
 	}
 	total := 0
 	for _, a := range byName {
 		total += elements(a.shape)
 	}
 	if c.Parameters() > total { // before anything of that size is allocated
-		return nil, unsupportedError("%s holds %d numbers, %s asks for %d", weightsName, total, configName, c.Parameters())
+		return nil, unsupportedError("%s holds %d numbers, %s asks for %d", weightsName, total, configName,
+			c.Parameters())
 	}
 	m := model.New(c, scalar)
 	for _, p := range m.NamedParameters() {
@@ -176,10 +178,12 @@ func (a rawArray) fill(p tensor.NamedArray, found bool) error {
 		return unsupportedError("%s: array %s must have the shape %v, and is absent", weightsName, p.Name, p.Shape)
 	}
 	if !slices.Equal(a.shape, p.Shape) {
-		return unsupportedError("%s: array %s must have the shape %v, and has %v", weightsName, a.name, p.Shape, a.shape)
+		return unsupportedError("%s: array %s must have the shape %v, and has %v", weightsName, a.name, p.Shape,
+			a.shape)
 	}
 	if err := a.floats(p.Data); err != nil {
-		return trimtab.NewError(trimtab.Invalid, "unsupported_model", "save the model in float32: model.float().save_pretrained(…)",
+		return trimtab.NewError(trimtab.Invalid, "unsupported_model",
+			"save the model in float32: model.float().save_pretrained(…)",
 			"%s: %w", weightsName, err)
 	}
 	return nil
@@ -218,7 +222,8 @@ func (w *weights) byFullName(scalar bool) (map[string]rawArray, error) {
 		w.notes = append(w.notes, fmt.Sprintf("the prefix %s was taken off %s", prefix, number(off[prefix], "name")))
 	}
 	if masks > 0 {
-		w.notes = append(w.notes, fmt.Sprintf("%s left out: this transformer has its own", number(masks, "attention mask")))
+		w.notes = append(w.notes, fmt.Sprintf("%s left out: this transformer has its own",
+			number(masks, "attention mask")))
 	}
 	if len(heads) > 0 {
 		w.notes = append(w.notes, "left out, as the value head of a PPO trainer and no part of the language model: "+

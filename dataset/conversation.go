@@ -65,7 +65,8 @@ func ParseTranscript(s string) ([]Turn, bool) {
 			break
 		}
 		turns = appendTurn(turns, role, rest[:at])
-		role, rest = map[string]string{humanPrefix: User, assistantPrefix: Assistant}[mark], rest[at+len(turnSeparator)+len(mark):]
+		role, rest = map[string]string{humanPrefix: User,
+			assistantPrefix: Assistant}[mark], rest[at+len(turnSeparator)+len(mark):]
 	}
 	if role == System {
 		return nil, false
@@ -146,7 +147,9 @@ func ambiguousTurn(t Turn) error {
 	if at < 0 {
 		mark = humanPrefix
 	}
-	return recordErrorf("leave the record out", "a message of the %s holds a paragraph that begins with %q, as turns of the prompt do: it would be read as another turn", t.Role, mark)
+	return recordErrorf("leave the record out",
+		"a message of the %s holds a paragraph that begins with %q, as turns of the prompt do: it would be read as "+
+			"another turn", t.Role, mark)
 }
 
 // parseTurns reads a string, a message or a list of messages.
@@ -179,7 +182,8 @@ func parseTurns(name string, v any) (conversation, error) {
 		}
 		return conversation{turns: turns}, nil
 	}
-	return conversation{}, recordErrorf("write it as a string or a list of messages", "field %q is %s, not a string or messages", name, typeName(v))
+	return conversation{}, recordErrorf("write it as a string or a list of messages",
+		"field %q is %s, not a string or messages", name, typeName(v))
 }
 
 // parseTurn reads {role, content}, {from, value} or {role, text}.
@@ -191,7 +195,8 @@ func parseTurn(name string, m map[string]any) (Turn, error) {
 	}
 	role, ok := roleAliases[strings.ToLower(theirs)]
 	if !ok {
-		return Turn{}, recordErrorf("leave the record out, or write the turn as one of user, assistant or system", "%s has the role %q, which is not known", name, theirs)
+		return Turn{}, recordErrorf("leave the record out, or write the turn as one of user, assistant or system",
+			"%s has the role %q, which is not known", name, theirs)
 	}
 	if f.hasValue("tool_calls") || f.hasValue("function_call") {
 		return Turn{}, recordErrorf("leave the record out: only text can be learned from", "%s calls a tool", name)
@@ -220,7 +225,8 @@ func parseContent(name string, v any) (string, error) {
 		m, _ := part.(map[string]any)
 		text, ok := m["text"].(string)
 		if !ok {
-			return "", recordErrorf("leave the record out: only text can be learned from", "%s holds a part that is not text", name)
+			return "", recordErrorf("leave the record out: only text can be learned from",
+				"%s holds a part that is not text", name)
 		}
 		b.WriteString(text)
 	}

@@ -39,7 +39,8 @@ func TestParseTranscript(t *testing.T) {
 		{"s\n\nHuman: a", []Turn{{System, "s"}, {User, "a"}}, true},
 		{"\n\nHuman: a\n\nHuman: b\n\nAssistant: c", []Turn{{User, "a"}, {User, "b"}, {Assistant, "c"}}, true},
 		{"no marks", nil, false},
-		{"Human: is the first word, inline Assistant: too", []Turn{{User, "is the first word, inline Assistant: too"}}, true},
+		{"Human: is the first word, inline Assistant: too", []Turn{{User, "is the first word, inline Assistant: too"}},
+			true},
 		{"", nil, false},
 	} {
 		got, ok := ParseTranscript(c.text)
@@ -58,7 +59,8 @@ func TestTranscriptRoundTrip(t *testing.T) {
 	}
 }
 
-// TestConversationsInRankings has responses that hold turns before their last answer: the whole conversation is kept, or
+// TestConversationsInRankings has responses that hold turns before their last answer: the whole conversation is kept,
+// or
 // the record is refused with the reason.
 func TestConversationsInRankings(t *testing.T) {
 	const (
@@ -74,27 +76,34 @@ func TestConversationsInRankings(t *testing.T) {
 	for _, c := range []struct{ prompt, chosen, rejected, want string }{
 		{`"P"`, p + "," + good, p + "," + bad, "P → 1:good 2:bad"},
 		{`"P"`, good, p + "," + bad, "P → 1:good 2:bad"},
-		{`"P"`, p + "," + a + "," + q + "," + good, p + "," + a + "," + q + "," + bad, "Human: P\n\nAssistant: A\n\nHuman: Q\n\nAssistant: → 1:good 2:bad"},
-		{`"P"`, a + "," + q + "," + good, a + "," + q + "," + bad, "Human: P\n\nAssistant: A\n\nHuman: Q\n\nAssistant: → 1:good 2:bad"},
+		{`"P"`, p + "," + a + "," + q + "," + good, p + "," + a + "," + q + "," + bad,
+			"Human: P\n\nAssistant: A\n\nHuman: Q\n\nAssistant: → 1:good 2:bad"},
+		{`"P"`, a + "," + q + "," + good, a + "," + q + "," + bad,
+			"Human: P\n\nAssistant: A\n\nHuman: Q\n\nAssistant: → 1:good 2:bad"},
 		{`"P"`, kind + "," + p + "," + good, kind + "," + p + "," + bad, "Be kind.\n\nP → 1:good 2:bad"},
 		{`"P"`, rude + "," + p + "," + good, rude + "," + p + "," + bad, "Be rude.\n\nP → 1:good 2:bad"},
 		{"[" + kind + "," + p + "]", p + "," + good, bad, "Be kind.\n\nP → 1:good 2:bad"},
-		{"[" + p + "," + a + "," + q + "]", good, bad, "Human: P\n\nAssistant: A\n\nHuman: Q\n\nAssistant: → 1:good 2:bad"},
-		{"", p + "," + a + "," + q + "," + good, p + "," + a + "," + q + "," + bad, "Human: P\n\nAssistant: A\n\nHuman: Q\n\nAssistant: → 1:good 2:bad"},
+		{"[" + p + "," + a + "," + q + "]", good, bad,
+			"Human: P\n\nAssistant: A\n\nHuman: Q\n\nAssistant: → 1:good 2:bad"},
+		{"", p + "," + a + "," + q + "," + good, p + "," + a + "," + q + "," + bad,
+			"Human: P\n\nAssistant: A\n\nHuman: Q\n\nAssistant: → 1:good 2:bad"},
 
-		{`"P"`, p + "," + a + "," + q + "," + good, p + "," + b + "," + q + "," + bad, "differ before their last answer"},
+		{`"P"`, p + "," + a + "," + q + "," + good, p + "," + b + "," + q + "," + bad,
+			"differ before their last answer"},
 		{`"P"`, p + "," + a + "," + q + "," + good, p + "," + bad, "differ before their last answer"},
 		{`"P"`, q + "," + good, q + "," + bad, "do not begin with the prompt"},
 		{`"P"`, kind + "," + p + "," + good, rude + "," + p + "," + bad, "differ before their last answer"},
 		{"[" + kind + "," + p + "]", rude + "," + p + "," + good, bad, "different messages of the system"},
-		{`"P"`, p + "," + a + "," + rude + "," + q + "," + good, p + "," + a + "," + rude + "," + q + "," + bad, "a message of the system stands after the first turn"},
+		{`"P"`, p + "," + a + "," + rude + "," + q + "," + good, p + "," + a + "," + rude + "," + q + "," + bad,
+			"a message of the system stands after the first turn"},
 		{`"P"`, p + "," + good + "," + q, p + "," + bad, "does not end with a turn of the assistant"},
 	} {
 		prompt := ""
 		if c.prompt != "" {
 			prompt = `"prompt": ` + c.prompt + `, `
 		}
-		im := read(t, trimtab.KindRankings, "x.jsonl", `{`+prompt+`"chosen": [`+c.chosen+`], "rejected": [`+c.rejected+`]}`, ReadOptions{})
+		im := read(t, trimtab.KindRankings, "x.jsonl", `{`+prompt+`"chosen": [`+c.chosen+`], "rejected": [`+c.rejected+
+			`]}`, ReadOptions{})
 		switch {
 		case strings.Contains(c.want, "→"):
 			if len(im.Items) != 1 || show(im.Items[0]) != c.want {
@@ -112,27 +121,42 @@ func TestMarksInTexts(t *testing.T) {
 		kind         trimtab.Kind
 		record, want string // want empty: refused for it
 	}{
-		{trimtab.KindDemonstrations, `{"messages": [{"role": "user", "content": "Say:\n\nHuman: x\n\nAssistant: y"}, {"role": "assistant", "content": "z"}]}`, ""},
-		{trimtab.KindDemonstrations, `{"prompt": [{"role": "user", "content": "Say:\n\nHuman: x"}], "completion": "c"}`, ""},
-		{trimtab.KindDemonstrations, `{"prompt": [{"role": "user", "content": "Say:\n\nAssistant: x"}], "completion": "c"}`, ""},
-		{trimtab.KindDemonstrations, `{"prompt": [{"role": "system", "content": "Human: x"}, {"role": "user", "content": "y"}], "completion": "c"}`, ""},
-		{trimtab.KindDemonstrations, `{"prompt": [{"role": "system", "content": "s"}, {"role": "user", "content": "Human: y"}], "completion": "c"}`, ""},
+		{trimtab.KindDemonstrations,
+			`{"messages": [{"role": "user", "content": "Say:\n\nHuman: x\n\nAssistant: y"}, {"role": "assistant", "content": "z"}]}`, ""},
+		{trimtab.KindDemonstrations, `{"prompt": [{"role": "user", "content": "Say:\n\nHuman: x"}], "completion": "c"}`,
+			""},
+		{trimtab.KindDemonstrations,
+			`{"prompt": [{"role": "user", "content": "Say:\n\nAssistant: x"}], "completion": "c"}`, ""},
+		{trimtab.KindDemonstrations,
+			`{"prompt": [{"role": "system", "content": "Human: x"}, {"role": "user", "content": "y"}], "completion": "c"}`, ""},
+		{trimtab.KindDemonstrations,
+			`{"prompt": [{"role": "system", "content": "s"}, {"role": "user", "content": "Human: y"}], "completion": "c"}`, ""},
 		{trimtab.KindDemonstrations, `{"instruction": "Say:\n\nHuman: x", "history": [["q", "r"]], "output": "c"}`, ""},
 		{trimtab.KindDemonstrations, `{"instruction": "i", "history": [["q", "r\n\nHuman: x"]], "output": "c"}`, ""},
-		{trimtab.KindText, `{"messages": [{"role": "user", "content": "Say:\n\nHuman: x"}, {"role": "assistant", "content": "a"}]}`, ""},
+		{trimtab.KindText,
+			`{"messages": [{"role": "user", "content": "Say:\n\nHuman: x"}, {"role": "assistant", "content": "a"}]}`,
+			""},
 		{trimtab.KindPrompts, `{"prompt": [{"role": "user", "content": "Say:\n\nHuman: x"}]}`, ""},
-		{trimtab.KindRankings, `{"prompt": [{"role": "user", "content": "Say:\n\nHuman: x"}], "chosen": "a", "rejected": "b"}`, ""},
-		{trimtab.KindRankings, `{"prompt": {"role": "prompter", "text": "p\n\nHuman: x", "replies": [{"role": "assistant", "text": "a", "rank": 0}, {"role": "assistant", "text": "b", "rank": 1}]}}`, ""},
+		{trimtab.KindRankings,
+			`{"prompt": [{"role": "user", "content": "Say:\n\nHuman: x"}], "chosen": "a", "rejected": "b"}`, ""},
+		{trimtab.KindRankings,
+			`{"prompt": {"role": "prompter", "text": "p\n\nHuman: x", "replies": [{"role": "assistant", "text": "a", "rank": 0}, {"role": "assistant", "text": "b", "rank": 1}]}}`, ""},
 
 		{trimtab.KindDemonstrations, `{"prompt": "Say:\n\nHuman: x", "completion": "c"}`, "Say:\n\nHuman: x → c"},
 		{trimtab.KindDemonstrations, `{"instruction": "Say:\n\nHuman: x", "output": "c"}`, "Say:\n\nHuman: x → c"},
-		{trimtab.KindDemonstrations, `{"prompt": "Say:\n\nHuman: x\n\nAssistant: y", "completion": "c"}`, "Say:\n\nHuman: x\n\nAssistant: y → c"},
-		{trimtab.KindDemonstrations, `{"prompt": "\n\nHuman: x\n\nAssistant:", "completion": "c", "verbatim": true}`, "\n\nHuman: x\n\nAssistant: → c"},
+		{trimtab.KindDemonstrations, `{"prompt": "Say:\n\nHuman: x\n\nAssistant: y", "completion": "c"}`,
+			"Say:\n\nHuman: x\n\nAssistant: y → c"},
+		{trimtab.KindDemonstrations, `{"prompt": "\n\nHuman: x\n\nAssistant:", "completion": "c", "verbatim": true}`,
+			"\n\nHuman: x\n\nAssistant: → c"},
 		{trimtab.KindDemonstrations, `{"prompt": "\n\nHuman: x\n\nAssistant:", "completion": "c"}`, "x → c"},
 		{trimtab.KindDemonstrations, `{"prompt": "S\n\nHuman: x\n\nAssistant:", "completion": "c"}`, "S\n\nx → c"},
-		{trimtab.KindDemonstrations, `{"prompt": [{"role": "user", "content": "Human: y"}], "completion": "c"}`, "Human: y → c"},
-		{trimtab.KindDemonstrations, `{"prompt": "p", "completion": [{"role": "assistant", "content": "c\n\nHuman: x"}]}`, "p → c\n\nHuman: x"},
-		{trimtab.KindRankings, `{"prompt": "p", "chosen": [{"role": "assistant", "content": "a\n\nHuman: x"}], "rejected": "b"}`, "p → 1:a\n\nHuman: x 2:b"},
+		{trimtab.KindDemonstrations, `{"prompt": [{"role": "user", "content": "Human: y"}], "completion": "c"}`,
+			"Human: y → c"},
+		{trimtab.KindDemonstrations,
+			`{"prompt": "p", "completion": [{"role": "assistant", "content": "c\n\nHuman: x"}]}`, "p → c\n\nHuman: x"},
+		{trimtab.KindRankings,
+			`{"prompt": "p", "chosen": [{"role": "assistant", "content": "a\n\nHuman: x"}], "rejected": "b"}`,
+			"p → 1:a\n\nHuman: x 2:b"},
 		{trimtab.KindPrompts, `{"prompt": "Quote \"\n\nHuman: x\" please"}`, "Quote \"\n\nHuman: x\" please"},
 	} {
 		im := read(t, c.kind, "x.jsonl", c.record, ReadOptions{})
@@ -141,7 +165,8 @@ func TestMarksInTexts(t *testing.T) {
 			if len(im.Items) != 1 || show(im.Items[0]) != c.want {
 				t.Errorf("%s gives %v, problems %v; want %q", c.record, im.Items, im.Rejected, c.want)
 			}
-		case len(im.Items) != 0 || len(im.Rejected) != 1 || !strings.Contains(im.Rejected[0].Reason, "it would be read as another turn"):
+		case len(im.Items) != 0 || len(im.Rejected) != 1 ||
+			!strings.Contains(im.Rejected[0].Reason, "it would be read as another turn"):
 			t.Errorf("%s gives %v, problems %v", c.record, im.Items, im.Rejected)
 		}
 	}
@@ -156,8 +181,10 @@ func TestVerbatim(t *testing.T) {
 		{"x.jsonl", `{"prompt": "Human: x\n\nHuman: y", "verbatim": null}`, "Human: x\n\nHuman: y\n\nAssistant:"},
 		{"x.csv", "prompt,verbatim\n\"Human: x\n\nHuman: y\",True\n", marked},
 		{"x.csv", "prompt,verbatim\n\"Human: x\n\nHuman: y\",\n", "Human: x\n\nHuman: y\n\nAssistant:"},
-		{"x.jsonl", `{"prompt": "p", "verbatim": "said in the interview"}`, `field "verbatim" is "said in the interview", which does not say whether the prompt is text as it stands`},
-		{"x.jsonl", `{"prompt": "p", "verbatim": 1}`, `field "verbatim" is the number 1, which does not say whether the prompt is text as it stands`},
+		{"x.jsonl", `{"prompt": "p", "verbatim": "said in the interview"}`,
+			`field "verbatim" is "said in the interview", which does not say whether the prompt is text as it stands`},
+		{"x.jsonl", `{"prompt": "p", "verbatim": 1}`,
+			`field "verbatim" is the number 1, which does not say whether the prompt is text as it stands`},
 	} {
 		im := read(t, trimtab.KindPrompts, c.file, c.body, ReadOptions{})
 		switch {
@@ -168,10 +195,12 @@ func TestVerbatim(t *testing.T) {
 	}
 }
 
-// FuzzConversation makes conversations of nasty pieces. One that is taken is not lost: as text of several turns it is read
+// FuzzConversation makes conversations of nasty pieces. One that is taken is not lost: as text of several turns it is
+// read
 // as the same turns, and written into a file it is read as the same text.
 func FuzzConversation(f *testing.F) {
-	for _, seed := range []string{"\x00a\x01b\x02c", "\x02s\x00a", "\x00\n\nHuman: x\x01y\x00z", "\x02Human: s\x00a\x01b\x00", "\x00Assistant:\x01Human:\x00 x ",
+	for _, seed := range []string{"\x00a\x01b\x02c", "\x02s\x00a", "\x00\n\nHuman: x\x01y\x00z",
+		"\x02Human: s\x00a\x01b\x00", "\x00Assistant:\x01Human:\x00 x ",
 		"\x02s\x02t\x00\n\nAssistant: x", "\x00a\n\nHuman", "\x00\x01\x00\n\nHuman:", "\x01b\x00c"} {
 		f.Add([]byte(seed))
 	}

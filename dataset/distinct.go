@@ -61,7 +61,8 @@ func spillError(err error) error {
 	if err == nil {
 		return nil
 	}
-	return trimtab.NewError(trimtab.Unavailable, "temporary_file", "make room in the temporary folder, or set TMPDIR to another one",
+	return trimtab.NewError(trimtab.Unavailable, "temporary_file",
+		"make room in the temporary folder, or set TMPDIR to another one",
 		"counting duplicates: %w", err)
 }
 

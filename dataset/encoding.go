@@ -42,7 +42,9 @@ var containers = []struct{ begins, what, remedy string }{
 	{"\x1f\x8b", "compressed with gzip", "put .gz behind its ending"},
 	{"PK\x03\x04", "a zip file or a spreadsheet", "unpack it, or save the spreadsheet as CSV"},
 	{"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "a spreadsheet or document of Microsoft Office", "save it as CSV"},
-	{"PAR1\x15", "a Parquet file", "write it as JSON lines first, for example with pandas: read_parquet, then to_json(lines=True, orient=\"records\")"},
+	{"PAR1\x15", "a Parquet file",
+		"write it as JSON lines first, for example with pandas: read_parquet, then to_json(lines=True, " +
+			"orient=\"records\")"},
 	{"ARROW1\x00", "an Arrow file", "write it as JSON lines first"},
 	{"\x28\xb5\x2f\xfd", "compressed with zstd", "unpack it, or compress it with gzip (.gz)"},
 	{"BZh91AY&SY", "compressed with bzip2", "unpack it, or compress it with gzip (.gz)"},

@@ -168,7 +168,8 @@ func (f fields) list(name string) ([]any, error) {
 	}
 	list, ok := f.byName[name].([]any)
 	if !ok {
-		return nil, recordErrorf("write it as a list: [ … ]", "field %q is %s, not a list", name, typeName(f.byName[name]))
+		return nil, recordErrorf("write it as a list: [ … ]", "field %q is %s, not a list", name,
+			typeName(f.byName[name]))
 	}
 	return list, nil
 }
@@ -176,7 +177,8 @@ func (f fields) list(name string) ([]any, error) {
 func asString(name string, v any) (string, error) {
 	s, ok := v.(string)
 	if !ok {
-		return "", recordErrorf("write it in quotes, or leave the record out", "field %q is %s, not a string", name, typeName(v))
+		return "", recordErrorf("write it in quotes, or leave the record out", "field %q is %s, not a string", name,
+			typeName(v))
 	}
 	return s, nil
 }
@@ -257,7 +259,8 @@ func readLabeller(f fields) (string, error) {
 func nth(name string, i int) string { return fmt.Sprintf("%s %d", name, i+1) }
 
 // listColumns are those that hold a list or an object, whatever is in it.
-var listColumns = []string{"messages", "conversations", "responses", "rank", "ranks", "votes", "completions", "answers", "summaries",
+var listColumns = []string{"messages", "conversations", "responses", "rank", "ranks", "votes", "completions", "answers",
+	"summaries",
 	"info", "history", "instances", "annotations", "data", "conversation_a", "conversation_b"}
 
 // parseListColumns reads the columns of a table that hold a list, which a table can only
@@ -275,7 +278,8 @@ func (f fields) parseListColumns() error {
 		case err == nil:
 			f.byName[name] = value
 		case like:
-			return recordErrorf("write it as JSON, or leave the record out", "column %q begins like a message and cannot be read: %v", name, err)
+			return recordErrorf("write it as JSON, or leave the record out",
+				"column %q begins like a message and cannot be read: %v", name, err)
 		}
 	}
 	return nil

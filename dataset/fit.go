@@ -13,7 +13,8 @@ func isTestSplit(split string) bool { return split == trimtab.SplitTest }
 
 // FitDemonstrations lays the demonstrations of a split into a context, in
 // order, and counts what is cut or left out (see Example).
-func FitDemonstrations(t *tokenizer.Tokenizer, demos []trimtab.Demonstration, split string, context int) ([]Sequence, trimtab.Fit) {
+func FitDemonstrations(t *tokenizer.Tokenizer, demos []trimtab.Demonstration, split string,
+	context int) ([]Sequence, trimtab.Fit) {
 	fit := trimtab.Fit{Items: "demonstrations"}
 	var seqs []Sequence
 	for _, d := range demos {
@@ -37,7 +38,8 @@ func FitDemonstrations(t *tokenizer.Tokenizer, demos []trimtab.Demonstration, sp
 // FitRankings lays the rankings of a split into a context, in order, and counts
 // what is cut, left out, or equal there (see EncodeRanking). kept are the
 // rankings of the examples.
-func FitRankings(t *tokenizer.Tokenizer, all []trimtab.Ranking, split string, context int) (examples [][]Sequence, kept []trimtab.Ranking, fit trimtab.Fit) {
+func FitRankings(t *tokenizer.Tokenizer, all []trimtab.Ranking, split string,
+	context int) (examples [][]Sequence, kept []trimtab.Ranking, fit trimtab.Fit) {
 	fit.Items = "rankings"
 	if isTestSplit(split) {
 		fit.Items = "held_out"
@@ -69,7 +71,8 @@ func FitRankings(t *tokenizer.Tokenizer, all []trimtab.Ranking, split string, co
 
 // FitPrompts encodes the prompts of a split, in order, and leaves out those of
 // more than most tokens. kept are the prompts of the ids.
-func FitPrompts(t *tokenizer.Tokenizer, all []trimtab.Prompt, split string, most int) (ids [][]int32, kept []trimtab.Prompt, fit trimtab.Fit) {
+func FitPrompts(t *tokenizer.Tokenizer, all []trimtab.Prompt, split string,
+	most int) (ids [][]int32, kept []trimtab.Prompt, fit trimtab.Fit) {
 	fit.Items = "prompts"
 	if isTestSplit(split) {
 		fit.Items = "tests"
@@ -92,7 +95,8 @@ func FitPrompts(t *tokenizer.Tokenizer, all []trimtab.Prompt, split string, most
 // DrawPrompts encodes the prompts that train in an order that src draws, until
 // there are want of at most most tokens; a want of 0 is all of them. The longer
 // ones on the way there are left out and counted. kept are the prompts of the ids.
-func DrawPrompts(t *tokenizer.Tokenizer, all []trimtab.Prompt, src draw.Source, most, want int) (ids [][]int32, kept []trimtab.Prompt, fit trimtab.Fit) {
+func DrawPrompts(t *tokenizer.Tokenizer, all []trimtab.Prompt, src draw.Source, most,
+	want int) (ids [][]int32, kept []trimtab.Prompt, fit trimtab.Fit) {
 	fit.Items = "prompts"
 	training := TrainPrompts(all)
 	for _, i := range EpochOrder(src, len(training), 0) {

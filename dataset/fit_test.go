@@ -26,10 +26,12 @@ func TestFitCountsEverything(t *testing.T) {
 			demos = append(demos, trimtab.Demonstration{Prompt: words(20), Response: words(20), Split: split()})
 			prompts = append(prompts, trimtab.Prompt{Text: words(20), Split: split()})
 			rankings = append(rankings, trimtab.Ranking{Prompt: words(20), Ranks: []int{1, 2, 2}, Split: split(),
-				Responses: []trimtab.Response{{Bytes: []byte(words(20))}, {Bytes: []byte(words(20))}, {Bytes: []byte(words(20))}}})
+				Responses: []trimtab.Response{{Bytes: []byte(words(20))}, {Bytes: []byte(words(20))},
+					{Bytes: []byte(words(20))}}})
 		}
 		for i := range demos {
-			for what, s := range map[string]string{"demonstrations": demos[i].Split, "prompts": prompts[i].Split, "rankings": rankings[i].Split} {
+			for what, s := range map[string]string{"demonstrations": demos[i].Split, "prompts": prompts[i].Split,
+				"rankings": rankings[i].Split} {
 				if s != trimtab.SplitTest {
 					train[what]++
 				}
@@ -44,7 +46,8 @@ func TestFitCountsEverything(t *testing.T) {
 			}
 		}
 		if fit.Kept != len(seqs) || fit.Cut != cut || fit.Kept+fit.LeftOut != train["demonstrations"] {
-			t.Fatalf("context %d: %+v; %d sequences, %d without an end, of %d", context, fit, len(seqs), cut, train["demonstrations"])
+			t.Fatalf("context %d: %+v; %d sequences, %d without an end, of %d", context, fit, len(seqs), cut,
+				train["demonstrations"])
 		}
 		examples, kept, fit := FitRankings(tok, rankings, trimtab.SplitTrain, context)
 		cut, equal := 0, 0
@@ -58,14 +61,17 @@ func TestFitCountsEverything(t *testing.T) {
 				}
 			}
 		}
-		if fit.Kept != len(kept) || len(kept) != len(examples) || fit.Cut != cut || fit.Equal != equal || fit.Kept+fit.LeftOut != train["rankings"] {
-			t.Fatalf("context %d: %+v; %d rankings, %d cut, %d equal, of %d", context, fit, len(examples), cut, equal, train["rankings"])
+		if fit.Kept != len(kept) || len(kept) != len(examples) || fit.Cut != cut || fit.Equal != equal ||
+			fit.Kept+fit.LeftOut != train["rankings"] {
+			t.Fatalf("context %d: %+v; %d rankings, %d cut, %d equal, of %d", context, fit, len(examples), cut, equal,
+				train["rankings"])
 		}
 		ids, _, fit := FitPrompts(tok, prompts, trimtab.SplitTrain, context)
 		if fit.Kept != len(ids) || fit.Kept+fit.LeftOut != train["prompts"] {
 			t.Fatalf("at most %d tokens: %+v; %d prompts of %d", context, fit, len(ids), train["prompts"])
 		}
-		if _, _, held := FitPrompts(tok, prompts, trimtab.SplitTest, context); held.Items != "tests" || held.Kept+held.LeftOut != len(prompts)-train["prompts"] {
+		if _, _, held := FitPrompts(tok, prompts, trimtab.SplitTest, context); held.Items != "tests" ||
+			held.Kept+held.LeftOut != len(prompts)-train["prompts"] {
 			t.Fatalf("held out: %+v of %d", held, len(prompts)-train["prompts"])
 		}
 	}
@@ -80,7 +86,8 @@ func TestFullRows(t *testing.T) {
 		kept, cut, out int
 	}{
 		{rows(doc(3), doc(2)), 1, 1, 0, 1},
-		{rows(doc(2), doc(2)), 1, 1, 0, 1}, // the second begins in the first's row and is laid out again in the next, which is short
+		// the second begins in the first's row and is laid out again in the next, which is short
+		{rows(doc(2), doc(2)), 1, 1, 0, 1},
 		{rows(doc(3)), 1, 1, 0, 0},
 		{rows(doc(2)), 0, 0, 0, 1},
 		{rows(doc(7)), 2, 1, 1, 0}, // the seventh token is left off
@@ -100,7 +107,8 @@ func TestFullRows(t *testing.T) {
 		}
 	}
 	tok := bpe(t)
-	got, fit := FullRows(tok, []string{"", "Anna lives here.", "Where does Anna live? Anna lives in Oakton."}, 4, draw.New(1, "x"))
+	got, fit := FullRows(tok, []string{"", "Anna lives here.", "Where does Anna live? Anna lives in Oakton."}, 4,
+		draw.New(1, "x"))
 	for _, row := range got {
 		if len(row) != 4 {
 			t.Errorf("a row of %d", len(row))
@@ -113,7 +121,8 @@ func TestFullRows(t *testing.T) {
 
 // The real file of 1,784 comparisons of whole conversations, in a context of 128 tokens.
 func TestFitOfLongConversations(t *testing.T) {
-	im, err := Read(trimtab.KindRankings, "hh_harmless_test.jsonl", sharedFile(t, "preferences/hh_harmless_test.jsonl"), ReadOptions{})
+	im, err := Read(trimtab.KindRankings, "hh_harmless_test.jsonl", sharedFile(t, "preferences/hh_harmless_test.jsonl"),
+		ReadOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,7 +134,8 @@ func TestFitOfLongConversations(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, fit := FitRankings(gpt2, all, trimtab.SplitTrain, 128); fit.LeftOut < 500 || fit.Cut < 400 || fit.Kept+fit.LeftOut != len(all) {
+	if _, _, fit := FitRankings(gpt2, all, trimtab.SplitTrain, 128); fit.LeftOut < 500 || fit.Cut < 400 ||
+		fit.Kept+fit.LeftOut != len(all) {
 		t.Errorf("%+v of %d rankings", fit, len(all))
 	}
 }

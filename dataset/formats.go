@@ -67,11 +67,13 @@ func parseObject(raw []byte) (map[string]any, error) {
 		return nil, recordErrorf("put one JSON object on a line", "something follows the JSON object")
 	}
 	if brokenSurrogate(raw) {
-		return nil, recordErrorf("write both halves of the pair, or leave the record out", `the record holds half of a \uD800-\uDFFF pair, which is no character`)
+		return nil, recordErrorf("write both halves of the pair, or leave the record out",
+			`the record holds half of a \uD800-\uDFFF pair, which is no character`)
 	}
 	fields, ok := v.(map[string]any)
 	if !ok {
-		return nil, recordErrorf(`write records as objects: {"prompt": …}`, "the record is %s, not an object", typeName(v))
+		return nil, recordErrorf(`write records as objects: {"prompt": …}`, "the record is %s, not an object",
+			typeName(v))
 	}
 	return fields, nil
 }
@@ -187,13 +189,15 @@ func (in *reader) readText(b *boundedReader) error {
 		column = "prompt"
 	}
 	if in.kind != trimtab.KindText && in.kind != trimtab.KindPrompts {
-		return trimtab.NewError(trimtab.Usage, "dataset_format_unknown", "use .jsonl, .json or .csv", "reading %s: plain text holds no %s", in.name, in.kind)
+		return trimtab.NewError(trimtab.Usage, "dataset_format_unknown", "use .jsonl, .json or .csv",
+			"reading %s: plain text holds no %s", in.name, in.kind)
 	}
 	if split == "" {
 		split = map[string]string{"text": "document", "prompt": "line"}[column]
 	}
 	if split != "document" && split != "paragraph" && split != "line" {
-		return trimtab.NewError(trimtab.Usage, "dataset_split_unknown", "use document, paragraph or line", "reading %s: split %q is not known", in.name, split)
+		return trimtab.NewError(trimtab.Usage, "dataset_split_unknown", "use document, paragraph or line",
+			"reading %s: split %q is not known", in.name, split)
 	}
 	return in.wrapError(in.blocks(b, split, column))
 }
@@ -248,7 +252,8 @@ func (t *block) flush() error {
 	t.tooLong = false
 	switch {
 	case tooLong:
-		t.in.reject(t.start, recordErrorf(`pass --split paragraph or --split line`, "the %s is longer than 8 MiB", t.split))
+		t.in.reject(t.start, recordErrorf(`pass --split paragraph or --split line`, "the %s is longer than 8 MiB",
+			t.split))
 	case strings.TrimSpace(body) != "":
 		return t.in.record(record{line: t.start, fields: map[string]any{t.column: body}})
 	}

@@ -26,7 +26,8 @@ func (s *HashingReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Finish reads what is left, which the reader of an archive may leave, and returns the digest and the bytes of the whole.
+// Finish reads what is left, which the reader of an archive may leave, and returns the digest and the bytes of the
+// whole.
 func (s *HashingReader) Finish() (trimtab.Digest, int64, error) {
 	_, err := io.Copy(io.Discard, s)
 	return trimtab.DigestFromSum(s.sum.Sum(nil)), s.n, err

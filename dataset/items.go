@@ -31,7 +31,8 @@ func promptItem(f fields) (p trimtab.Prompt, err error) {
 	if p.Tag, err = f.optional("tag"); err != nil {
 		return p, err
 	}
-	name := f.firstWithValue("prompt", "instruction", "question", "messages", "conversations", "context", "query", "input")
+	name := f.firstWithValue("prompt", "instruction", "question", "messages", "conversations", "context", "query",
+		"input")
 	if name == "" {
 		return p, f.missingError("prompt")
 	}
@@ -82,7 +83,8 @@ func readVerbatim(f fields) (bool, error) {
 		}
 	}
 	return false, recordErrorf("write true or false, or leave it out with --map verbatim="+NoColumn,
-		"field %q is %s, which does not say whether the prompt is text as it stands", "verbatim", quotedValue(f.byName["verbatim"]))
+		"field %q is %s, which does not say whether the prompt is text as it stands", "verbatim",
+		quotedValue(f.byName["verbatim"]))
 }
 
 // promptConversation is the conversation up to the answer, as column name has it: an
@@ -191,7 +193,8 @@ func demonstrationItems(f fields) ([]trimtab.Item, error) {
 // The words for an answer that is, or is not, one to learn from, beside true, false and numbers.
 var (
 	desirableWords   = []string{"true", "t", "yes", "y", "good", "desirable", "chosen", "positive", "1", "1.0"}
-	undesirableWords = []string{"false", "f", "no", "n", "bad", "undesirable", "rejected", "negative", "0", "0.0", "-1", "-1.0"}
+	undesirableWords = []string{"false", "f", "no", "n", "bad", "undesirable", "rejected", "negative", "0", "0.0", "-1",
+		"-1.0"}
 )
 
 // checkDesirable refuses a completion that its label calls bad, as sets for KTO do.
@@ -214,10 +217,13 @@ func checkDesirable(f fields) error {
 		}
 		switch {
 		case slices.Contains(undesirableWords, word):
-			return recordErrorf("import it as part of a ranking", "field %q is %s: the completion is not one to learn from", name, quotedValue(f.byName[name]))
+			return recordErrorf("import it as part of a ranking",
+				"field %q is %s: the completion is not one to learn from", name, quotedValue(f.byName[name]))
 		case !slices.Contains(desirableWords, word):
-			return recordErrorf(fmt.Sprintf("write true or false, or pass --map %s=%s if it says something else", name, NoColumn),
-				"field %q is %s, which does not say whether the completion is one to learn from", name, quotedValue(f.byName[name]))
+			return recordErrorf(fmt.Sprintf("write true or false, or pass --map %s=%s if it says something else", name,
+				NoColumn),
+				"field %q is %s, which does not say whether the completion is one to learn from", name,
+				quotedValue(f.byName[name]))
 		}
 	}
 	return nil
@@ -234,7 +240,8 @@ func quotedValue(v any) string {
 type answer struct{ prompt, response string }
 
 // questionColumns are the columns of a question and its answer.
-var questionColumns = [][2]string{{"prompt", "completion"}, {"instruction", "output"}, {"question", "answer"}, {"input", "output"}}
+var questionColumns = [][2]string{{"prompt", "completion"}, {"instruction", "output"}, {"question", "answer"},
+	{"input", "output"}}
 
 func readAnswers(f fields) ([]answer, error) {
 	if f.hasValue("instances") {
@@ -297,7 +304,8 @@ func responseText(name string, v any) (string, error) {
 		return "", err
 	}
 	if len(c.turns) != 1 || c.turns[0].Role != Assistant {
-		return "", recordErrorf("give one message of the assistant", "field %q is not one message of the assistant", name)
+		return "", recordErrorf("give one message of the assistant", "field %q is not one message of the assistant",
+			name)
 	}
 	return c.turns[0].Text, nil
 }
@@ -343,7 +351,8 @@ func readInstances(f fields) ([]answer, error) {
 	for i, v := range list {
 		m, ok := v.(map[string]any)
 		if !ok {
-			return nil, recordErrorf(`write it as {"input": …, "output": …}`, "%s is %s, not an object", nth("instance", i), typeName(v))
+			return nil, recordErrorf(`write it as {"input": …, "output": …}`, "%s is %s, not an object",
+				nth("instance", i), typeName(v))
 		}
 		one := map[string]any{"instruction": instruction}
 		for _, name := range []string{"input", "output"} {

@@ -168,7 +168,8 @@ func (p *pythonParser) quotedString() (any, error) {
 }
 
 // simpleEscapes are those of one letter.
-var simpleEscapes = map[byte]rune{'\\': '\\', '\'': '\'', '"': '"', 'n': '\n', 'r': '\r', 't': '\t', 'a': '\a', 'b': '\b', 'f': '\f', 'v': '\v'}
+var simpleEscapes = map[byte]rune{'\\': '\\', '\'': '\'', '"': '"', 'n': '\n', 'r': '\r', 't': '\t', 'a': '\a',
+	'b': '\b', 'f': '\f', 'v': '\v'}
 
 // parseEscape reads the escape that s begins with, and tells its length.
 func parseEscape(s string) (rune, int, error) {

@@ -74,7 +74,8 @@ func splitLastAnswer(asking conversation, name string, v any) (before conversati
 	}
 	last := len(c.turns) - 1
 	if c.turns[last].Role != Assistant {
-		return before, "", recordErrorf("end it with the answer of the assistant", "field %q does not end with a turn of the assistant", name)
+		return before, "", recordErrorf("end it with the answer of the assistant",
+			"field %q does not end with a turn of the assistant", name)
 	}
 	before, err = joinPrompt(asking, c.turns[:last], name)
 	return before, c.turns[last].Text, err
@@ -90,16 +91,19 @@ func joinPrompt(asking conversation, turns []Turn, name string) (conversation, e
 	switch {
 	case len(rest) >= len(question) && slices.EqualFunc(rest[:len(question)], question, sameTurn):
 		if len(theirs) > 0 && len(ours) > 0 && !slices.Equal(theirs, ours) {
-			return conversation{}, recordErrorf("leave one of them out", "the prompt and %s have different messages of the system", name)
+			return conversation{}, recordErrorf("leave one of them out",
+				"the prompt and %s have different messages of the system", name)
 		}
 		if len(theirs) == 0 {
 			theirs = ours
 		}
-		return conversation{turns: slices.Concat(theirs, question, rest[len(question):]), plain: asking.plain && len(rest) == 1}, nil
+		return conversation{turns: slices.Concat(theirs, question, rest[len(question):]), plain: asking.plain &&
+			len(rest) == 1}, nil
 	case len(theirs) == 0 && rest[0].Role == Assistant:
 		return conversation{turns: slices.Concat(asking.turns, rest)}, nil
 	}
-	return conversation{}, recordErrorf("begin it with the prompt, or leave the prompt's column out with --map prompt="+NoColumn,
+	return conversation{}, recordErrorf("begin it with the prompt, or leave the prompt's column out with --map prompt="+
+		NoColumn,
 		"the turns of %s before its last answer do not begin with the prompt", name)
 }
 
@@ -124,9 +128,11 @@ func splitSharedPrompt(r *trimtab.Ranking, names [2]string, both [2]any) (texts 
 	j, jok := tryParseTurns(both[1])
 	if cok && jok {
 		last := len(c) - 1
-		if last < 1 || len(j) != len(c) || !slices.Equal(c[:last], j[:last]) || c[last].Role != Assistant || j[last].Role != Assistant {
-			return texts, recordErrorf("leave the record out: a ranking compares answers to one and the same conversation",
-				"%s and %s differ before their last answer", names[0], names[1])
+		if last < 1 || len(j) != len(c) || !slices.Equal(c[:last], j[:last]) || c[last].Role != Assistant ||
+			j[last].Role != Assistant {
+			return texts,
+				recordErrorf("leave the record out: a ranking compares answers to one and the same conversation",
+					"%s and %s differ before their last answer", names[0], names[1])
 		}
 		r.Prompt, err = conversation{turns: c[:last]}.promptText()
 		return [2]string{c[last].Text, j[last].Text}, err
@@ -207,8 +213,10 @@ func pairwiseItems(r trimtab.Ranking, f fields, of *responsePair) ([]trimtab.Ite
 			return annotatorItems(r, f, of, annotated)
 		}
 		if name = selectedColumn(f); name == "" {
-			return nil, recordErrorf("add one of "+strings.Join(preferenceColumns, ", ")+", or write the better response as chosen and the other one as rejected",
-				"fields %q and %q are two responses, and no field says which is better (have: %s)", of.names[0], of.names[1], f.columnList())
+			return nil, recordErrorf("add one of "+strings.Join(preferenceColumns, ", ")+
+				", or write the better response as chosen and the other one as rejected",
+				"fields %q and %q are two responses, and no field says which is better (have: %s)", of.names[0],
+				of.names[1], f.columnList())
 		}
 	}
 	ranks, err := f.preference(fmt.Sprintf("field %q", name), f.byName[name], of)
@@ -259,7 +267,8 @@ func oneHotItem(r trimtab.Ranking, f fields, of *responsePair) ([]trimtab.Item, 
 		return nil, nil
 	case [3]bool{true, false, false}, [3]bool{false, true, false}:
 	default:
-		return nil, recordErrorf("set one of the three to 1", "fields winner_model_a, winner_model_b and winner_tie do not name one winner")
+		return nil, recordErrorf("set one of the three to 1",
+			"fields winner_model_a, winner_model_b and winner_tie do not name one winner")
 	}
 	names := []string{promptName(f), of.names[0], of.names[1]}
 	for _, name := range names {
@@ -285,7 +294,8 @@ func singleTurn(name, s string) (string, error) {
 		return s, nil
 	}
 	if len(list) != 1 {
-		return "", recordErrorf("leave the record out: a ranking compares answers to one and the same conversation", "field %q has %d turns", name, len(list))
+		return "", recordErrorf("leave the record out: a ranking compares answers to one and the same conversation",
+			"field %q has %d turns", name, len(list))
 	}
 	return asString(name, list[0])
 }
@@ -333,7 +343,8 @@ func voteItems(r trimtab.Ranking, f fields) ([]trimtab.Item, error) {
 		return nil, err
 	}
 	if len(texts) != 2 {
-		return nil, recordErrorf("give ranks instead of votes", "votes need 2 responses, this record has %d", len(texts))
+		return nil, recordErrorf("give ranks instead of votes", "votes need 2 responses, this record has %d",
+			len(texts))
 	}
 	list, err := f.list("votes")
 	if err != nil {
@@ -344,7 +355,8 @@ func voteItems(r trimtab.Ranking, f fields) ([]trimtab.Item, error) {
 	for i, v := range list {
 		m, ok := v.(map[string]any)
 		if !ok {
-			return nil, recordErrorf(`write it as {"worker": …, "vote": …}`, "%s is %s, not an object", nth("vote", i), typeName(v))
+			return nil, recordErrorf(`write it as {"worker": …, "vote": …}`, "%s is %s, not an object", nth("vote", i),
+				typeName(v))
 		}
 		vote := newFields(m)
 		ranks, err := f.preference(nth("vote", i), vote.byName["vote"], &responsePair{suffix: "1"})
@@ -367,7 +379,8 @@ func voteItems(r trimtab.Ranking, f fields) ([]trimtab.Item, error) {
 var (
 	firstWords  = []string{"a", "a1", "first", "left", "model_a", "model a", "response_a", "assistant_a"}
 	secondWords = []string{"b", "a2", "second", "right", "model_b", "model b", "response_b", "assistant_b"}
-	tieWords    = []string{"tie", "equal", "draw", "same", "neither", "both", "tie (bothbad)", "bothbad", "both_bad", "tie (both bad)"}
+	tieWords    = []string{"tie", "equal", "draw", "same", "neither", "both", "tie (bothbad)", "bothbad", "both_bad",
+		"tie (both bad)"}
 )
 
 const useNumbers = "use 1 for the first response, 2 for the second or 0 for a tie"
@@ -466,7 +479,8 @@ func annotatedItems(f, data fields) ([]trimtab.Item, error) {
 	for i, v := range list {
 		m, ok := v.(map[string]any)
 		if !ok {
-			return nil, recordErrorf("leave the record out", "%s is %s, not an object", nth("annotation", i), typeName(v))
+			return nil, recordErrorf("leave the record out", "%s is %s, not an object", nth("annotation", i),
+				typeName(v))
 		}
 		item, err := annotationItem(r, data, of, nth("annotation", i), newFields(m))
 		if err != nil {
@@ -498,7 +512,8 @@ func annotationItem(r trimtab.Ranking, data fields, of *responsePair, name strin
 	case len(selected) == 0:
 		return nil, recordErrorf("export a project with a Pairwise tag", "%s has no result of the type pairwise", name)
 	case len(selected) > 1:
-		return nil, recordErrorf("leave the record out", "%s has %d results of the type pairwise: which is meant is not known", name, len(selected))
+		return nil, recordErrorf("leave the record out",
+			"%s has %d results of the type pairwise: which is meant is not known", name, len(selected))
 	}
 	ranks, err := data.preference("what "+name+" selected", selected[0], of)
 	if err != nil || ranks == nil {

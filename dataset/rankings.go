@@ -177,14 +177,16 @@ func completionsItem(r trimtab.Ranking, f fields, name string) (trimtab.Ranking,
 	for i, v := range list {
 		m, ok := v.(map[string]any)
 		if !ok {
-			return r, recordErrorf(`write it as {"rank": …, "completion": …}`, "%s is %s, not an object", nth("completion", i), typeName(v))
+			return r, recordErrorf(`write it as {"rank": …, "completion": …}`, "%s is %s, not an object",
+				nth("completion", i), typeName(v))
 		}
 		c := newFields(m)
 		if by == "" {
 			by = c.firstWithValue(append([]string{"rank"}, scoreColumns...)...)
 		}
 		if by == "" {
-			return r, recordErrorf("add it, lower is better, or a score, higher is better", "%s has no rank", nth("completion", i))
+			return r, recordErrorf("add it, lower is better, or a score, higher is better", "%s has no rank",
+				nth("completion", i))
 		}
 		rank, err := parseNumber(by+" of "+nth("completion", i), c.byName[by])
 		if err != nil {
@@ -209,7 +211,8 @@ func completionText(name string, c fields) (string, error) {
 			return responseText(name, c.byName[key])
 		}
 	}
-	return "", recordErrorf(`write it as {"rank": …, "completion": …}`, "%s has no text (have: %s)", name, c.columnList())
+	return "", recordErrorf(`write it as {"rank": …, "completion": …}`, "%s has no text (have: %s)", name,
+		c.columnList())
 }
 
 // summariesItem is a post, two summaries and the choice between them.
@@ -266,7 +269,8 @@ func bestItem(r trimtab.Ranking, f fields) (trimtab.Ranking, error) {
 	for _, name := range f.names {
 		if digits, ok := strings.CutPrefix(strings.ToLower(name), "sample"); ok {
 			if n, err := strconv.Atoi(digits); err == nil && n >= len(texts) {
-				return r, recordErrorf("number the samples from 0 without gaps", "field %q is there, but not %q", name, fmt.Sprintf("sample%d", len(texts)))
+				return r, recordErrorf("number the samples from 0 without gaps", "field %q is there, but not %q", name,
+					fmt.Sprintf("sample%d", len(texts)))
 			}
 		}
 	}
@@ -317,7 +321,8 @@ func treeItems(r trimtab.Ranking, f fields, root map[string]any) ([]trimtab.Item
 	return items, err
 }
 
-// walkTree calls found for each turn of the user with two or more ranked answers. The path is the caller's until found returns.
+// walkTree calls found for each turn of the user with two or more ranked answers. The path is the caller's until found
+// returns.
 func walkTree(message map[string]any, before []Turn, found func([]Turn, []string, []float64) error) error {
 	turn, err := parseTurn("message", message)
 	if err != nil {

@@ -40,11 +40,13 @@ type reader struct {
 // error, which comes with whatever was read before it, is about the whole
 // file: a format that is not known, a failed read, no usable record at all, or
 // what each returned.
-func Scan(kind trimtab.Kind, name string, r io.Reader, o ReadOptions, each func(trimtab.Item, trimtab.Digest) error) (ScanReport, error) {
+func Scan(kind trimtab.Kind, name string, r io.Reader, o ReadOptions,
+	each func(trimtab.Item, trimtab.Digest) error) (ScanReport, error) {
 	in := &reader{kind: kind, name: name, options: o, each: each, digests: newDigestCounter()}
 	defer in.digests.close()
 	if !slices.Contains(trimtab.Kinds, kind) {
-		return in.report, trimtab.NewError(trimtab.Usage, "dataset_kind_unknown", "use text, demonstrations, prompts or rankings",
+		return in.report, trimtab.NewError(trimtab.Usage, "dataset_kind_unknown",
+			"use text, demonstrations, prompts or rankings",
 			"reading %s: kind %q is not known", name, kind)
 	}
 	err := in.file(strings.ToLower(path.Ext(name)), r)
@@ -90,7 +92,8 @@ func (in *reader) file(ext string, r io.Reader) error {
 		return in.file(strings.ToLower(path.Ext(strings.TrimSuffix(strings.ToLower(in.name), ".gz"))), inner)
 	}
 	read := map[string]func(*boundedReader) error{
-		".jsonl": in.readJSONLines, ".ndjson": in.readJSONLines, ".json": in.readJSON, ".csv": in.readCSV, ".tsv": in.readTSV,
+		".jsonl": in.readJSONLines, ".ndjson": in.readJSONLines, ".json": in.readJSON, ".csv": in.readCSV,
+		".tsv": in.readTSV,
 		".txt": in.readText, ".text": in.readText, ".md": in.readText,
 	}[ext]
 	if read == nil {
@@ -98,7 +101,8 @@ func (in *reader) file(ext string, r io.Reader) error {
 		if slices.Contains([]string{".parquet", ".arrow", ".xlsx", ".xls", ".zip", ".zst", ".xz", ".bz2"}, ext) {
 			remedy = "write what is in it as JSON lines (.jsonl) or CSV (.csv) first"
 		}
-		return trimtab.NewError(trimtab.Usage, "dataset_format_unknown", remedy, "reading %s: the ending %q says no format", in.name, ext)
+		return trimtab.NewError(trimtab.Usage, "dataset_format_unknown", remedy,
+			"reading %s: the ending %q says no format", in.name, ext)
 	}
 	decoded, err := decode(r)
 	if err != nil {
@@ -117,7 +121,8 @@ func (in *reader) wrapError(err error) error {
 	if f, ok := errors.AsType[recordError](err); ok {
 		return trimtab.NewError(trimtab.Invalid, "dataset_unreadable", f.remedy, "reading %s: %w", in.name, err)
 	}
-	return trimtab.NewError(trimtab.Invalid, "dataset_unreadable", "check that the file is whole", "reading %s: %w", in.name, err)
+	return trimtab.NewError(trimtab.Invalid, "dataset_unreadable", "check that the file is whole", "reading %s: %w",
+		in.name, err)
 }
 
 // emptyError is the error of a file that gave nothing.
@@ -127,10 +132,12 @@ func (in *reader) emptyError() error {
 		return nil
 	}
 	if len(o.Rejected) == 0 {
-		return trimtab.NewError(trimtab.Invalid, "dataset_empty", "check that it is the right file", "reading %s: there is no record in it", in.name)
+		return trimtab.NewError(trimtab.Invalid, "dataset_empty", "check that it is the right file",
+			"reading %s: there is no record in it", in.name)
 	}
 	first := o.Rejected[0]
-	return trimtab.NewError(trimtab.Invalid, "dataset_empty", first.Remedy, "reading %s: none of its %d records is usable; the first: %s",
+	return trimtab.NewError(trimtab.Invalid, "dataset_empty", first.Remedy,
+		"reading %s: none of its %d records is usable; the first: %s",
 		in.name, len(o.Rejected)+o.Unlisted, Problem{File: first.File, Line: first.Line, Reason: first.Reason}.Error())
 }
 
@@ -187,7 +194,8 @@ func (in *reader) contradiction(line int, item trimtab.Item) bool {
 	}
 	in.report.Equal++
 	if len(in.report.Contradictions) < MaxProblems {
-		in.report.Contradictions = append(in.report.Contradictions, in.problem(line, recordErrorf("", "two equal responses are ranked apart; left out")))
+		in.report.Contradictions = append(in.report.Contradictions,
+			in.problem(line, recordErrorf("", "two equal responses are ranked apart; left out")))
 	}
 	return true
 }
@@ -278,12 +286,15 @@ func (v *voteStats) observe(number float64, line int) {
 	}
 }
 
-// checkAmbiguous is the error of votes whose meaning nobody can know: 0 and 1 are the two responses, or a tie and the first.
+// checkAmbiguous is the error of votes whose meaning nobody can know: 0 and 1 are the two responses, or a tie and the
+// first.
 func (v *voteStats) checkAmbiguous(name string, o ReadOptions) error {
 	if o.Votes != "" || !v.zero || !v.one || v.two {
 		return nil
 	}
 	return trimtab.NewError(trimtab.Usage, "votes_ambiguous",
-		fmt.Sprintf("pass --votes %s if 0 is the first response and 1 the second, or --votes %s if 1 is the first and 0 a tie", ZeroBased, OneBased),
-		"reading %s: its votes are 0 (line %d) and 1 and never 2: they do not say which response is meant", name, v.line)
+		fmt.Sprintf("pass --votes %s if 0 is the first response and 1 the second, or --votes %s if 1 is the first "+
+			"and 0 a tie", ZeroBased, OneBased),
+		"reading %s: its votes are 0 (line %d) and 1 and never 2: they do not say which response is meant", name,
+		v.line)
 }

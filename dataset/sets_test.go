@@ -57,8 +57,10 @@ func TestPreferenceSets(t *testing.T) {
 						t.Errorf("rank %d is %q", r.Ranks[i], resp.Bytes)
 					}
 				}
-				if !strings.HasPrefix(r.Prompt, "Name a ") && !slices.Contains([]string{"How do I store bread?", "How do I boil an egg?",
-					"How do I quit vi?", "Explain rain.", "Rewrite it politely.\nGo away.", "Rewrite it politely.\nShut the door."}, r.Prompt) {
+				if !strings.HasPrefix(r.Prompt, "Name a ") &&
+					!slices.Contains([]string{"How do I store bread?", "How do I boil an egg?",
+						"How do I quit vi?", "Explain rain.", "Rewrite it politely.\nGo away.",
+						"Rewrite it politely.\nShut the door."}, r.Prompt) {
 					t.Errorf("prompt %q", r.Prompt)
 				}
 			}
@@ -101,7 +103,8 @@ func TestVerdicts(t *testing.T) {
 			got += show(item)
 		}
 		if got != c.want || len(im.Rejected) > 0 || im.Undecided != map[bool]int{true: 1, false: 0}[c.want == ""] {
-			t.Errorf("%s gives %q, undecided %d, problems %v; want %q", c.record, got, im.Undecided, im.Rejected, c.want)
+			t.Errorf("%s gives %q, undecided %d, problems %v; want %q", c.record, got, im.Undecided, im.Rejected,
+				c.want)
 		}
 	}
 }
@@ -109,10 +112,13 @@ func TestVerdicts(t *testing.T) {
 // TestNoVerdict has records of two responses that do not say which one is better, or not clearly: none is guessed.
 func TestNoVerdict(t *testing.T) {
 	for _, c := range []struct{ record, want string }{
-		{`"response_a": "x", "response_b": "y"`, `fields "response_a" and "response_b" are two responses, and no field says which is better`},
+		{`"response_a": "x", "response_b": "y"`,
+			`fields "response_a" and "response_b" are two responses, and no field says which is better`},
 		{`"response_0": "x", "response_1": "y", "safer_response_id": 1`, `no field says which is better`},
-		{`"response_0": "x", "response_1": "y", "better_response_id": 2`, `field "better_response_id" is 2, which is not known`},
-		{`"response_0": "x", "response_1": "y", "better_response_id": -1`, `field "better_response_id" is -1, which is not known`},
+		{`"response_0": "x", "response_1": "y", "better_response_id": 2`,
+			`field "better_response_id" is 2, which is not known`},
+		{`"response_0": "x", "response_1": "y", "better_response_id": -1`,
+			`field "better_response_id" is -1, which is not known`},
 		{`"response_a": "x", "response_b": "y", "winner": "gpt-4"`, `field "winner" is "gpt-4", which is not known`},
 		{`"response_a": "x", "response_b": "y", "winner": true`, `field "winner" is true, which is not known`},
 		{`"output_1": "x", "output_2": "y", "preference": 1.3`, `field "preference" is 1.3, which is not known`},
@@ -120,7 +126,8 @@ func TestNoVerdict(t *testing.T) {
 		{`"response_1": "x", "response_2": "y", "response_3": "z", "preference": 1`, `are more than two responses`},
 		{`"response_a": "x", "response_b": "y", "winner_model_a": 1, "winner_model_b": 1`, `do not name one winner`},
 		{`"completions": [{"completion": "x"}, {"completion": "y"}]`, `completion 1 has no rank`},
-		{`"completions": [{"completion": "x", "rank": 1}, {"completion": "y"}]`, `field "rank of completion 2" is missing or null`},
+		{`"completions": [{"completion": "x", "rank": 1}, {"completion": "y"}]`,
+			`field "rank of completion 2" is missing or null`},
 		{`"answers": ["x", "y"]`, `completion 1 is a string, not an object`},
 	} {
 		im := read(t, trimtab.KindRankings, "x.jsonl", `{"prompt": "p", `+c.record+`}`, ReadOptions{})
@@ -157,15 +164,18 @@ func TestVotesThatAskForTheirMeaning(t *testing.T) {
 	}
 	_, err := Read(trimtab.KindRankings, "x.jsonl", strings.NewReader(body), ReadOptions{})
 	e := trimtab.AsError(err)
-	if e.Type != "votes_ambiguous" || !strings.Contains(e.Message, "0 (line 2) and 1 and never 2") || !strings.Contains(e.Remedy, "--votes zero-based") {
+	if e.Type != "votes_ambiguous" || !strings.Contains(e.Message, "0 (line 2) and 1 and never 2") ||
+		!strings.Contains(e.Remedy, "--votes zero-based") {
 		t.Errorf("error %v", err)
 	}
 	third := "\n" + `{"instruction": "r", "response1": "x", "response2": "y", "annotator1": 2}`
-	if im := read(t, trimtab.KindRankings, "x.jsonl", body+third, ReadOptions{}); im.Accepted != 2 || im.Undecided != 1 {
+	if im := read(t, trimtab.KindRankings, "x.jsonl", body+third, ReadOptions{}); im.Accepted != 2 ||
+		im.Undecided != 1 {
 		t.Errorf("with a 2: %+v", im)
 	}
 	im, err := Read(trimtab.KindRankings, "x.jsonl", strings.NewReader(body+third), ReadOptions{Votes: ZeroBased})
-	if err != nil || len(im.Rejected) != 1 || !strings.Contains(im.Rejected[0].Error(), "x.jsonl:3: field \"annotator1\" is 2, which is not known: use 0 for the first") {
+	if err != nil || len(im.Rejected) != 1 || !strings.Contains(im.Rejected[0].Error(),
+		"x.jsonl:3: field \"annotator1\" is 2, which is not known: use 0 for the first") {
 		t.Errorf("a 2 among votes from 0: %v, %v", im.Rejected, err)
 	}
 	ids := `{"prompt": "p", "response_0": "x", "response_1": "y", "better_response_id": 0}` + "\n" +
@@ -197,20 +207,25 @@ func TestNothingToLearnFrom(t *testing.T) {
 
 // TestLabels has the labels of sets for KTO.
 func TestLabels(t *testing.T) {
-	for _, label := range []string{`0`, `"0"`, `0.0`, `-0.0`, `-1`, `"-1"`, `false`, `"false"`, `"False"`, `"F"`, `"no"`, `"n"`, `"bad"`} {
-		im := read(t, trimtab.KindDemonstrations, "x.jsonl", `{"prompt": "p", "completion": "c", "label": `+label+`}`, ReadOptions{})
-		if im.Accepted != 0 || len(im.Rejected) != 1 || !strings.Contains(im.Rejected[0].Reason, "the completion is not one to learn from") {
+	for _, label := range []string{`0`, `"0"`, `0.0`, `-0.0`, `-1`, `"-1"`, `false`, `"false"`, `"False"`, `"F"`,
+		`"no"`, `"n"`, `"bad"`} {
+		im := read(t, trimtab.KindDemonstrations, "x.jsonl", `{"prompt": "p", "completion": "c", "label": `+label+`}`,
+			ReadOptions{})
+		if im.Accepted != 0 || len(im.Rejected) != 1 ||
+			!strings.Contains(im.Rejected[0].Reason, "the completion is not one to learn from") {
 			t.Errorf("label %s: %+v", label, im)
 		}
 	}
 	for _, label := range []string{`1`, `1.0`, `"1"`, `true`, `"True"`, `"yes"`, `"good"`, `null`, `""`} {
-		im := read(t, trimtab.KindDemonstrations, "x.jsonl", `{"prompt": "p", "completion": "c", "kto_tag": `+label+`}`, ReadOptions{})
+		im := read(t, trimtab.KindDemonstrations, "x.jsonl", `{"prompt": "p", "completion": "c", "kto_tag": `+label+`}`,
+			ReadOptions{})
 		if im.Accepted != 1 {
 			t.Errorf("label %s: %+v", label, im)
 		}
 	}
 	for _, label := range []string{`"science"`, `3`, `[]`, `{}`, `"maybe"`, `0.5`} {
-		im := read(t, trimtab.KindDemonstrations, "x.jsonl", `{"prompt": "p", "completion": "c", "label": `+label+`}`, ReadOptions{})
+		im := read(t, trimtab.KindDemonstrations, "x.jsonl", `{"prompt": "p", "completion": "c", "label": `+label+`}`,
+			ReadOptions{})
 		if label == `[]` { // empty is absent
 			if im.Accepted != 1 {
 				t.Errorf("label %s: %+v", label, im)
@@ -220,7 +235,8 @@ func TestLabels(t *testing.T) {
 		if im.Accepted != 0 || len(im.Rejected) != 1 || !strings.Contains(im.Rejected[0].Remedy, "--map label=-") {
 			t.Errorf("label %s: %+v", label, im)
 		}
-		im = read(t, trimtab.KindDemonstrations, "x.jsonl", `{"prompt": "p", "completion": "c", "Label": `+label+`}`, ReadOptions{Map: map[string]string{"label": NoColumn}})
+		im = read(t, trimtab.KindDemonstrations, "x.jsonl", `{"prompt": "p", "completion": "c", "Label": `+label+`}`,
+			ReadOptions{Map: map[string]string{"label": NoColumn}})
 		if im.Accepted != 1 {
 			t.Errorf("label %s, left out: %+v", label, im)
 		}
@@ -233,18 +249,30 @@ func TestNulls(t *testing.T) {
 		kind         trimtab.Kind
 		record, want string
 	}{
-		{trimtab.KindDemonstrations, `{"prompt": null, "completion": null, "instruction": "Say hi.", "input": null, "output": "hi", "system": null, "history": null}`, "Say hi. → hi"},
-		{trimtab.KindDemonstrations, `{"prompt": "", "completion": "", "instruction": "Say hi.", "input": "", "output": "hi", "messages": []}`, "Say hi. → hi"},
-		{trimtab.KindDemonstrations, `{"prompt": null, "completion": null, "messages": [{"role": "user", "content": "p", "from": null, "value": null}, {"role": "assistant", "content": "c", "tool_calls": null}]}`, "p → c"},
-		{trimtab.KindDemonstrations, `{"prompt": "p", "completion": "c", "messages": null, "conversations": null, "instances": null, "label": null, "split": null, "demonstrator": null}`, "p → c"},
-		{trimtab.KindDemonstrations, `{"messages": [{"from": "human", "value": "p", "role": null, "content": null}, {"from": "gpt", "value": "c", "role": "", "content": ""}]}`, "p → c"},
+		{trimtab.KindDemonstrations,
+			`{"prompt": null, "completion": null, "instruction": "Say hi.", "input": null, "output": "hi", "system": null, "history": null}`, "Say hi. → hi"},
+		{trimtab.KindDemonstrations,
+			`{"prompt": "", "completion": "", "instruction": "Say hi.", "input": "", "output": "hi", "messages": []}`,
+			"Say hi. → hi"},
+		{trimtab.KindDemonstrations,
+			`{"prompt": null, "completion": null, "messages": [{"role": "user", "content": "p", "from": null, "value": null}, {"role": "assistant", "content": "c", "tool_calls": null}]}`, "p → c"},
+		{trimtab.KindDemonstrations,
+			`{"prompt": "p", "completion": "c", "messages": null, "conversations": null, "instances": null, "label": null, "split": null, "demonstrator": null}`, "p → c"},
+		{trimtab.KindDemonstrations,
+			`{"messages": [{"from": "human", "value": "p", "role": null, "content": null}, {"from": "gpt", "value": "c", "role": "", "content": ""}]}`, "p → c"},
 		{trimtab.KindDemonstrations, `{"instruction": "i", "instances": [{"input": null, "output": "o"}]}`, "i → o"},
-		{trimtab.KindText, `{"text": null, "messages": [{"role": "user", "content": "p"}, {"role": "assistant", "content": "a"}]}`, "Human: p\n\nAssistant: a"},
+		{trimtab.KindText,
+			`{"text": null, "messages": [{"role": "user", "content": "p"}, {"role": "assistant", "content": "a"}]}`,
+			"Human: p\n\nAssistant: a"},
 		{trimtab.KindText, `{"text": "", "messages": [{"role": "user", "content": "p"}]}`, "p"},
 		{trimtab.KindPrompts, `{"prompt": null, "question": "q", "tag": null, "split": null}`, "q"},
-		{trimtab.KindRankings, `{"chosen": null, "rejected": null, "prompt": "p", "responses": ["x", "y"], "ranks": [1, 2], "votes": null}`, "p → 1:x 2:y"},
-		{trimtab.KindRankings, `{"chosen": "", "rejected": "", "prompt": "p", "responses": ["x", "y"], "ranks": [1, 2], "votes": []}`, "p → 1:x 2:y"},
-		{trimtab.KindRankings, `{"chosen": "x", "rejected": "y", "prompt": null, "instruction": "p", "responses": null, "votes": null, "group": null, "labeller": null, "annotator": "w"}`, "p → 1:x 2:y [w]"},
+		{trimtab.KindRankings,
+			`{"chosen": null, "rejected": null, "prompt": "p", "responses": ["x", "y"], "ranks": [1, 2], "votes": null}`, "p → 1:x 2:y"},
+		{trimtab.KindRankings,
+			`{"chosen": "", "rejected": "", "prompt": "p", "responses": ["x", "y"], "ranks": [1, 2], "votes": []}`,
+			"p → 1:x 2:y"},
+		{trimtab.KindRankings,
+			`{"chosen": "x", "rejected": "y", "prompt": null, "instruction": "p", "responses": null, "votes": null, "group": null, "labeller": null, "annotator": "w"}`, "p → 1:x 2:y [w]"},
 		{trimtab.KindRankings, `{"chosen": "x", "rejected": "", "prompt": "p", "responses": []}`, "p → 1:x 2:"},
 		{trimtab.KindRankings, `{"Chosen": "x", "chosen": null, "rejected": "y", "prompt": "p"}`, "p → 1:x 2:y"},
 	} {
@@ -257,16 +285,24 @@ func TestNulls(t *testing.T) {
 		kind         trimtab.Kind
 		record, want string
 	}{
-		{trimtab.KindDemonstrations, `{"prompt": "p", "completion": null}`, `field "completion" is null: give it a value, or leave the record out`},
+		{trimtab.KindDemonstrations, `{"prompt": "p", "completion": null}`,
+			`field "completion" is null: give it a value, or leave the record out`},
 		{trimtab.KindText, `{"text": null}`, `field "text" is null: give it a value, or leave the record out`},
 		{trimtab.KindPrompts, `{"prompt": ""}`, `field "prompt" is empty: give it a value, or leave the record out`},
-		{trimtab.KindRankings, `{"prompt": "p", "chosen": "x", "rejected": null}`, `field "rejected" is null: give it a value, or leave the record out`},
-		{trimtab.KindRankings, `{"prompt": "p", "chosen": null, "rejected": null}`, `field "chosen" is null: give it a value, or leave the record out`},
-		{trimtab.KindDemonstrations, `{"messages": [{"role": "user", "content": "p"}, {"role": "assistant", "content": null, "tool_calls": [{"id": "1"}]}]}`,
+		{trimtab.KindRankings, `{"prompt": "p", "chosen": "x", "rejected": null}`,
+			`field "rejected" is null: give it a value, or leave the record out`},
+		{trimtab.KindRankings, `{"prompt": "p", "chosen": null, "rejected": null}`,
+			`field "chosen" is null: give it a value, or leave the record out`},
+		{trimtab.KindDemonstrations,
+			`{"messages": [{"role": "user", "content": "p"}, {"role": "assistant", "content": null, "tool_calls": [{"id": "1"}]}]}`,
 			`messages message 2 calls a tool: leave the record out: only text can be learned from`},
-		{trimtab.KindDemonstrations, `{"messages": [{"role": "user", "content": "p"}, {"role": "assistant", "content": null}]}`, `messages message 2 has no text: give it a text, or leave the record out`},
-		{trimtab.KindRankings, `{"prompt": "p", "chosen": "x", "rejected": "y", "worker": {"id": 3}}`, `field "worker" is an object, not a string: write it as a string, or leave it out with --map worker=-`},
-		{trimtab.KindDemonstrations, `{"instruction": "i", "input": ["a"], "output": "o"}`, `field "input" is a list, not a string: write it as a string, or leave it out with --map input=-`},
+		{trimtab.KindDemonstrations,
+			`{"messages": [{"role": "user", "content": "p"}, {"role": "assistant", "content": null}]}`,
+			`messages message 2 has no text: give it a text, or leave the record out`},
+		{trimtab.KindRankings, `{"prompt": "p", "chosen": "x", "rejected": "y", "worker": {"id": 3}}`,
+			`field "worker" is an object, not a string: write it as a string, or leave it out with --map worker=-`},
+		{trimtab.KindDemonstrations, `{"instruction": "i", "input": ["a"], "output": "o"}`,
+			`field "input" is a list, not a string: write it as a string, or leave it out with --map input=-`},
 	} {
 		im := read(t, c.kind, "x.jsonl", c.record, ReadOptions{})
 		if len(im.Rejected) != 1 || im.Rejected[0].Error() != "x.jsonl:1: "+c.want {
@@ -301,7 +337,8 @@ func TestTooLongLabels(t *testing.T) {
 				t.Errorf("%s: %v, want %q", c.field, im.Rejected, want)
 			}
 		}
-		if im := read(t, c.kind, "x.jsonl", c.start+`, "`+c.field+"\": \"a\xffb\"}", ReadOptions{}); len(im.Rejected) != 1 {
+		if im := read(t, c.kind, "x.jsonl", c.start+`, "`+c.field+"\": \"a\xffb\"}",
+			ReadOptions{}); len(im.Rejected) != 1 {
 			t.Errorf("%s that is not UTF-8: %+v", c.field, im)
 		}
 	}

@@ -67,7 +67,8 @@ func TestSharedFiles(t *testing.T) {
 
 // TestSharedRows spot-checks what the numbers do not say.
 func TestSharedRows(t *testing.T) {
-	im, err := Read(trimtab.KindRankings, "pandalm_testset.jsonl", sharedFile(t, "preferences/pandalm_testset.jsonl"), ReadOptions{})
+	im, err := Read(trimtab.KindRankings, "pandalm_testset.jsonl", sharedFile(t, "preferences/pandalm_testset.jsonl"),
+		ReadOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +79,8 @@ func TestSharedRows(t *testing.T) {
 	if want := []int{128, 129, 130, 132, 133, 135}; !slices.Equal(lines, want) {
 		t.Errorf("rows with a response that is not a string: %v, want %v", lines, want)
 	}
-	im, err = Read(trimtab.KindRankings, "ukp.jsonl", sharedFile(t, "preferences/ukp_strict_pairs.jsonl"), ReadOptions{})
+	im, err = Read(trimtab.KindRankings, "ukp.jsonl", sharedFile(t, "preferences/ukp_strict_pairs.jsonl"),
+		ReadOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +92,8 @@ func TestSharedRows(t *testing.T) {
 		t.Errorf("%d debates in 24 sides: %v", len(debates), debates)
 	}
 	for split, want := range map[string]int{"paragraph": 7222, "line": 0} {
-		im, err = Read(trimtab.KindText, "shakespeare.txt", sharedFile(t, "text/tinyshakespeare.txt"), ReadOptions{Split: split})
+		im, err = Read(trimtab.KindText, "shakespeare.txt", sharedFile(t, "text/tinyshakespeare.txt"),
+			ReadOptions{Split: split})
 		if err != nil || want != 0 && im.Accepted+im.Duplicates != want {
 			t.Errorf("split by %s: %d texts and %d duplicates: %v", split, im.Accepted, im.Duplicates, err)
 		}

@@ -24,7 +24,8 @@ func (in *reader) readCSV(b *boundedReader) error {
 // separator looks at the first line; a line "sep=;" is passed over.
 func separator(b *boundedReader) rune {
 	first := b.peekLine()
-	if sep, ok := bytes.CutPrefix(first, []byte("sep=")); ok && len(sep) == 1 && strings.Contains(",;\t|", string(sep)) {
+	if sep, ok := bytes.CutPrefix(first, []byte("sep=")); ok && len(sep) == 1 &&
+		strings.Contains(",;\t|", string(sep)) {
 		_, _ = b.nextLine()
 		b.skippedLines++
 		return rune(sep[0])
@@ -133,12 +134,14 @@ func (t *tabRows) row(n int, line string) ([]string, error) {
 		t.open = n
 		return nil, err
 	case t.open > 0 && strings.Count(line, `"`)%2 == 1:
-		err = recordErrorf("write the field in one line, or leave both out", "the line may end a field that line %d began", t.open)
+		err = recordErrorf("write the field in one line, or leave both out",
+			"the line may end a field that line %d began", t.open)
 		t.open = 0
 		return nil, err
 	case t.header != nil && len(row) != len(t.header):
-		return nil, recordErrorf(`a row is one line, its columns separated by tabs; write a tab in a field in quotes: "a	b"`,
-			"the row has %d columns, the header %d", len(row), len(t.header))
+		return nil,
+			recordErrorf(`a row is one line, its columns separated by tabs; write a tab in a field in quotes: "a	b"`,
+				"the row has %d columns, the header %d", len(row), len(t.header))
 	}
 	return row, nil
 }
@@ -170,8 +173,9 @@ func tabField(line string) (field, rest string, more bool, err error) {
 		case ok:
 			return field, line[end+1:], true, nil
 		case end < 0:
-			return "", "", false, recordErrorf(`close the quote in the same line, and write a quote in a field twice: "a ""b"""; a line end in a field needs .jsonl`,
-				"a quote is opened and not closed in its line")
+			return "", "", false,
+				recordErrorf(`close the quote in the same line, and write a quote in a field twice: "a ""b"""; a line end in a field needs .jsonl`,
+					"a quote is opened and not closed in its line")
 		}
 	}
 	field, rest, more = strings.Cut(line, "\t")
@@ -207,12 +211,15 @@ func columns(header []string, comma rune) ([]string, error) {
 		}
 		names[i] = strings.TrimSpace(h)
 		if names[i] != "" && slices.Contains(names[:i], names[i]) {
-			return nil, recordErrorf("give each column a name of its own", "its header has the column %q twice", names[i])
+			return nil, recordErrorf("give each column a name of its own", "its header has the column %q twice",
+				names[i])
 		}
 	}
 	if len(names) == 1 && strings.ContainsAny(strings.ReplaceAll(names[0], string(comma), ""), ",;\t|") {
-		return nil, recordErrorf("separate the columns by the character that the ending says: commas or semicolons for .csv, tabs for .tsv",
-			"its header has one column, %q, since its columns are not separated by %q", names[0], comma)
+		return nil,
+			recordErrorf("separate the columns by the character that the ending says: commas or semicolons for .csv, "+
+				"tabs for .tsv",
+				"its header has one column, %q, since its columns are not separated by %q", names[0], comma)
 	}
 	return names, nil
 }
@@ -255,7 +262,8 @@ func rowError(err error) error {
 	const quote = `put fields that hold a quote in quotes and double it: "a ""b"""`
 	switch {
 	case errors.Is(err, errTooLong):
-		return recordErrorf("close the quote that was left open, or cut the row into smaller ones", "a row is longer than 8 MiB; nothing after it was read")
+		return recordErrorf("close the quote that was left open, or cut the row into smaller ones",
+			"a row is longer than 8 MiB; nothing after it was read")
 	case errors.Is(err, csv.ErrFieldCount):
 		return recordErrorf("quote fields that hold a comma", "the row has not as many columns as the header")
 	case errors.Is(err, csv.ErrBareQuote):
@@ -265,5 +273,6 @@ func rowError(err error) error {
 	if !ok {
 		return nil
 	}
-	return recordErrorf(quote, "a quote is not closed, or text follows the quote that closes a field; nothing after it was read: %v", p.Err)
+	return recordErrorf(quote,
+		"a quote is not closed, or text follows the quote that closes a field; nothing after it was read: %v", p.Err)
 }

@@ -21,25 +21,34 @@ func TestQuotesInTables(t *testing.T) {
 		{"x.tsv", "prompt\tcompletion\r\n\"quoted, \"\"so\"\"\"\t\"a\tb\"\r\n\"Yes\" or \"no\tno\r\n",
 			[]string{`quoted, "so" → a` + "\tb", `"Yes" or "no → no`}, nil},
 		{"x.tsv", "prompt\tcompletion\n\"never closed\tYes\nSay hi\thi\nName a bird\"\towl\n",
-			[]string{"Say hi → hi"}, []string{"x.tsv:2: a quote is opened and not closed in its line", "x.tsv:4: the line may end a field that line 2 began"}},
+			[]string{"Say hi → hi"}, []string{"x.tsv:2: a quote is opened and not closed in its line",
+				"x.tsv:4: the line may end a field that line 2 began"}},
 		{"x.tsv", "prompt\tcompletion\n\"two\nlines\"\tYes\nSay hi\thi\n",
-			[]string{"Say hi → hi"}, []string{"x.tsv:2: a quote is opened and not closed in its line", "x.tsv:3: the line may end a field that line 2 began"}},
-		{"x.tsv", "prompt\tcompletion\n\na\tb\tc\nx\ty\n", []string{"x → y"}, []string{"x.tsv:3: the row has 3 columns, the header 2"}},
+			[]string{"Say hi → hi"}, []string{"x.tsv:2: a quote is opened and not closed in its line",
+				"x.tsv:3: the line may end a field that line 2 began"}},
+		{"x.tsv", "prompt\tcompletion\n\na\tb\tc\nx\ty\n", []string{"x → y"},
+			[]string{"x.tsv:3: the row has 3 columns, the header 2"}},
 		{"x.tsv", "prompt\tcompletion\n\"\"\tYes\n\"a\"\t\"\"\n", nil,
 			[]string{`x.tsv:2: field "prompt" is empty`, `x.tsv:3: field "completion" is empty`}},
 		{"x.csv", "prompt,completion\r\n\"two\r\nlines, a \"\"q\"\"\",Yes\r\nSay \"hi\",hi\r\nfine,ok\r\n",
-			[]string{"two\nlines, a \"q\" → Yes", "fine → ok"}, []string{"x.csv:4: a field that is not in quotes holds a quote"}},
-		{"x.csv", "prompt,completion\nfine,ok\n\"never closed,hi\nnext,row\n", []string{"fine → ok"}, []string{"x.csv:3: a quote is not closed"}},
+			[]string{"two\nlines, a \"q\" → Yes", "fine → ok"},
+			[]string{"x.csv:4: a field that is not in quotes holds a quote"}},
+		{"x.csv", "prompt,completion\nfine,ok\n\"never closed,hi\nnext,row\n", []string{"fine → ok"},
+			[]string{"x.csv:3: a quote is not closed"}},
 		{"x.csv", "\ufeffprompt;completion\nq;a, b\n", []string{"q → a, b"}, nil},
 		{"x.csv", "\"prompt\";\"a,b\";completion\nq;x;a\n", []string{"q → a"}, nil},
-		{"x.csv", "sep=;\r\nprompt;completion\r\nq;a\r\nonly one\r\n", []string{"q → a"}, []string{"x.csv:4: the row has not as many columns"}},
+		{"x.csv", "sep=;\r\nprompt;completion\r\nq;a\r\nonly one\r\n", []string{"q → a"},
+			[]string{"x.csv:4: the row has not as many columns"}},
 		{"x.csv", "prompt\tcompletion\n\"q\" x\ta\n", []string{`"q" x → a`}, nil},
 		{"x.csv", "prompt,completion\nq,\"[{'role': 'assistant', 'content': 'No.'}]\"\n", []string{"q → No."}, nil},
-		{"x.csv", "prompt,completion\nq,\"[{\"\"role\"\": \"\"assistant\"\", \"\"content\"\": \"\"Yes.\"\"}]\"\n", []string{"q → Yes."}, nil},
-		{"x.csv", "prompt,completion\nq,\"{'content': \"\"It's.\"\", 'role': 'assistant'}\"\n", []string{"q → It's."}, nil},
+		{"x.csv", "prompt,completion\nq,\"[{\"\"role\"\": \"\"assistant\"\", \"\"content\"\": \"\"Yes.\"\"}]\"\n",
+			[]string{"q → Yes."}, nil},
+		{"x.csv", "prompt,completion\nq,\"{'content': \"\"It's.\"\", 'role': 'assistant'}\"\n", []string{"q → It's."},
+			nil},
 		{"x.csv", "prompt,completion\nq,\"[{'role': 'assistant', 'content': 'cut\"\n", nil,
 			[]string{`x.csv:2: column "completion" begins like a message and cannot be read`}},
-		{"x.csv", "prompt,completion\nq,\"{\"\"name\"\": \"\"json\"\"}\"\nr,[1]\n", []string{`q → {"name": "json"}`, "r → [1]"}, nil},
+		{"x.csv", "prompt,completion\nq,\"{\"\"name\"\": \"\"json\"\"}\"\nr,[1]\n",
+			[]string{`q → {"name": "json"}`, "r → [1]"}, nil},
 	} {
 		im := read(t, trimtab.KindDemonstrations, c.name, c.body, ReadOptions{})
 		var got, problems []string
@@ -75,16 +84,21 @@ s,"not a list","[1, 2]",
 	if want := []string{"p → 2:x 1:y", "q → 1:x 2:it's", "r → 2:x 1:y [w]"}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
-	if len(im.Rejected) != 1 || im.Rejected[0].Error() != `x.csv:6: field "responses" is a string, not a list: write it as a list: [ … ]` && im.Rejected[0].Line != 5 {
+	if len(im.Rejected) != 1 ||
+		im.Rejected[0].Error() != `x.csv:6: field "responses" is a string, not a list: write it as a list: [ … ]` &&
+			im.Rejected[0].Line != 5 {
 		t.Errorf("problems %v", im.Rejected)
 	}
 }
 
 func TestLiteral(t *testing.T) {
 	for s, want := range map[string]bool{
-		`[1, 2]`: true, `[1 2]`: false, `[{'a': 1}` + "\n" + ` {'a': 2}]`: true, `{'a': 1, 'a': 2}`: false, `{'a': 1 'b': 2}`: false, `('a',)`: true,
-		`[True, None, 1e3, -1.5]`: true, `[nan]`: false, `[inf]`: false, `[0x10]`: false, `['a' 'b']`: false, `'\x41\u00e9\U0001F600\n'`: true, `'\ud800'`: false,
-		`'\q'`: false, "'a\nb'": false, `[`: false, ``: false, `[1] 2`: false, `__import__('os')`: false, strings.Repeat("[", 200) + strings.Repeat("]", 200): true,
+		`[1, 2]`: true, `[1 2]`: false, `[{'a': 1}` + "\n" + ` {'a': 2}]`: true, `{'a': 1, 'a': 2}`: false,
+		`{'a': 1 'b': 2}`: false, `('a',)`: true,
+		`[True, None, 1e3, -1.5]`: true, `[nan]`: false, `[inf]`: false, `[0x10]`: false, `['a' 'b']`: false,
+		`'\x41\u00e9\U0001F600\n'`: true, `'\ud800'`: false,
+		`'\q'`: false, "'a\nb'": false, `[`: false, ``: false, `[1] 2`: false, `__import__('os')`: false,
+		strings.Repeat("[", 200) + strings.Repeat("]", 200): true,
 		strings.Repeat("(", 200) + strings.Repeat(")", 200): false,
 	} {
 		if v, err := parseLiteral(s); (err == nil) != want {
@@ -123,9 +137,11 @@ func TestEncodings(t *testing.T) {
 			t.Errorf("UTF-16 with a mark, big-endian %v: %+v", big, im)
 		}
 	}
-	broken := inUTF16("{\"text\": \"a\"}\n{\"text\": \"b", false, true) + "\x00\xd8" + inUTF16("\"}\n{\"text\": \"c\"}\n", false, false)
+	broken := inUTF16("{\"text\": \"a\"}\n{\"text\": \"b", false, true) + "\x00\xd8" +
+		inUTF16("\"}\n{\"text\": \"c\"}\n", false, false)
 	im := read(t, trimtab.KindText, "x.jsonl", broken+"\n", ReadOptions{})
-	if im.Accepted != 2 || len(im.Rejected) != 2 || im.Rejected[0].Line != 2 || im.Rejected[1].Line != 4 { // the last is an odd byte
+	// the last is an odd byte
+	if im.Accepted != 2 || len(im.Rejected) != 2 || im.Rejected[0].Line != 2 || im.Rejected[1].Line != 4 {
 		t.Errorf("half of a pair: %+v", im)
 	}
 	for _, c := range []struct{ name, body, reason, remedy string }{
@@ -136,12 +152,14 @@ func TestEncodings(t *testing.T) {
 		{"x.jsonl", "\x1f\x8b\x08\x00", "it is compressed with gzip", "put .gz behind its ending"},
 		{"x.json", "PAR1\x15\x00", "it is a Parquet file", "JSON lines"},
 		{"x.csv", "prompt\xe9,completion\nq,a\n", "its header is not valid UTF-8", "iconv -f WINDOWS-1252"},
-		{"x.tsv", "prompt,completion\nq,a\n", `its header has one column, "prompt,completion"`, "commas or semicolons for .csv"},
+		{"x.tsv", "prompt,completion\nq,a\n", `its header has one column, "prompt,completion"`,
+			"commas or semicolons for .csv"},
 		{"x.csv", "prompt,completion,prompt\nq,a,b\n", `its header has the column "prompt" twice`, "a name of its own"},
 	} {
 		_, err := Read(trimtab.KindDemonstrations, c.name, strings.NewReader(c.body), ReadOptions{})
 		e := trimtab.AsError(err)
-		if e.Type != "dataset_unreadable" || !strings.Contains(e.Message, c.reason) || !strings.Contains(e.Remedy, c.remedy) {
+		if e.Type != "dataset_unreadable" || !strings.Contains(e.Message, c.reason) ||
+			!strings.Contains(e.Remedy, c.remedy) {
 			t.Errorf("%q: %v", c.body, err)
 		}
 	}

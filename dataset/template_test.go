@@ -28,7 +28,8 @@ type chatCase struct {
 
 func chatWords(t testing.TB) *tokenizer.Tokenizer {
 	t.Helper()
-	words, err := tokenizer.Train([]string{strings.Repeat("Human: Where does Anna live?\n\nAssistant: Anna lives in Oakton.\n\n\n  \n and \n\n more  space\n", 3)}, 300)
+	words, err := tokenizer.Train([]string{strings.Repeat("Human: Where does Anna live?\n\nAssistant: Anna lives in "+
+		"Oakton.\n\n\n  \n and \n\n more  space\n", 3)}, 300)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,21 +48,31 @@ func said(turns ...string) []map[string]string {
 func conversations() []chatCase {
 	var list []chatCase
 	for _, turns := range [][]string{
-		{"user", "Where does Anna live?"}, {"user", ""}, {"user", " Where?"}, {"user", "Where? "}, {"user", "Where?\n"}, {"user", "\n\nWhere?"}, {"user", "a\n\n  b"},
-		{"user", "Zoë, 漢字, 🦊, e\u0301, \u00a0x, \u2003y"}, {"user", "ends in a wide space\u3000"}, {"user", "ends in \x1f"}, {"user", "<|endoftext|>"}, {"user", "say <|pad|> now"},
+		{"user", "Where does Anna live?"}, {"user", ""}, {"user", " Where?"}, {"user", "Where? "}, {"user", "Where?\n"},
+		{"user", "\n\nWhere?"}, {"user", "a\n\n  b"},
+		{"user", "Zoë, 漢字, 🦊, e\u0301, \u00a0x, \u2003y"}, {"user", "ends in a wide space\u3000"},
+		{"user", "ends in \x1f"}, {"user", "<|endoftext|>"}, {"user", "say <|pad|> now"},
 		{"user", "a\n\nHuman: b"}, {"user", "'tis {{ 7 * 7 }} {% if x %} \\n \\u0041"}, {"user", "a\r\nb\tc"},
-		{"system", "Be brief.", "user", "Where?"}, {"system", " Be brief.\n", "user", " Where?"}, {"system", "Be brief.", "system", "Be kind.", "user", "Where?"}, {"system", "Be brief."},
-		{"system", "Be brief.", "user", ""}, {"user", "a", "assistant", "b", "user", "c"}, {"user", " a ", "assistant", "\nb\n", "user", " c\u3000"}, {"user", "a\x1f", "assistant", "b", "user", "c"},
-		{"user", "", "assistant", "", "user", ""}, {"system", "s", "user", "a", "assistant", "b", "user", "c"}, {"user", "a", "system", " in between ", "user", "b"},
-		{"user", "a", "user", "b"}, {"user", "a", "assistant", "b\n\nHuman: c", "user", "d"}, {"assistant", "Hello.", "user", "a"},
+		{"system", "Be brief.", "user", "Where?"}, {"system", " Be brief.\n", "user", " Where?"},
+		{"system", "Be brief.", "system", "Be kind.", "user", "Where?"}, {"system", "Be brief."},
+		{"system", "Be brief.", "user", ""}, {"user", "a", "assistant", "b", "user", "c"},
+		{"user", " a ", "assistant", "\nb\n", "user", " c\u3000"}, {"user", "a\x1f", "assistant", "b", "user", "c"},
+		{"user", "", "assistant", "", "user", ""}, {"system", "s", "user", "a", "assistant", "b", "user", "c"},
+		{"user", "a", "system", " in between ", "user", "b"},
+		{"user", "a", "user", "b"}, {"user", "a", "assistant", "b\n\nHuman: c", "user", "d"},
+		{"assistant", "Hello.", "user", "a"},
 		{"tool", "3"}, {},
 	} {
 		list = append(list, chatCase{Messages: said(turns...), Ask: true}, chatCase{Messages: said(turns...)})
 	}
 	for _, turns := range [][]string{
-		{"user", "Where?", "assistant", "Oakton."}, {"user", "Where?", "assistant", " Oakton. "}, {"user", "Where?", "assistant", "\nOakton.\n"}, {"user", "Where?", "assistant", "\n\nOakton."},
-		{"user", "Where?", "assistant", "  Oakton."}, {"user", "Where?", "assistant", " "}, {"user", "Where?", "assistant", ""}, {"user", "Where? ", "assistant", "Oakton."},
-		{"system", "Be brief.", "user", "Where?", "assistant", "Oakton."}, {"user", "a", "assistant", "b", "user", "c", "assistant", "d\n\n"}, {"user", "a", "assistant", "b", "assistant", "c"},
+		{"user", "Where?", "assistant", "Oakton."}, {"user", "Where?", "assistant", " Oakton. "},
+		{"user", "Where?", "assistant", "\nOakton.\n"}, {"user", "Where?", "assistant", "\n\nOakton."},
+		{"user", "Where?", "assistant", "  Oakton."}, {"user", "Where?", "assistant", " "},
+		{"user", "Where?", "assistant", ""}, {"user", "Where? ", "assistant", "Oakton."},
+		{"system", "Be brief.", "user", "Where?", "assistant", "Oakton."},
+		{"user", "a", "assistant", "b", "user", "c", "assistant", "d\n\n"},
+		{"user", "a", "assistant", "b", "assistant", "c"},
 		{"assistant", "Oakton."}, {"user", "Where?", "assistant", "<|endoftext|>"}, {"user", "", "assistant", "漢字 🦊"},
 	} {
 		list = append(list, chatCase{Messages: said(turns...)})
@@ -138,7 +149,8 @@ func writeChat(t *testing.T, words *tokenizer.Tokenizer, template []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, data := range map[string][]byte{"chat_template.jinja": template, "tokenizer.json": fastOf(words), "conversations.json": cases} {
+	for name, data := range map[string][]byte{"chat_template.jinja": template, "tokenizer.json": fastOf(words),
+		"conversations.json": cases} {
 		if err := os.WriteFile(filepath.Join(chatFolder, name), data, 0o644); err != nil {
 			t.Fatal(err)
 		}

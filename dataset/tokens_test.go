@@ -13,7 +13,8 @@ import (
 
 func bpe(t testing.TB) *tokenizer.Tokenizer {
 	t.Helper()
-	tok, err := tokenizer.Train([]string{"Where does Anna live? Anna lives in Oakton. Anna lives here. Where does she live?"}, 270)
+	tok, err := tokenizer.Train([]string{"Where does Anna live? Anna lives in Oakton. Anna lives here. Where does " +
+		"she live?"}, 270)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +61,8 @@ func TestExampleTruncated(t *testing.T) {
 		if !ok {
 			continue
 		}
-		if want := whole.Tokens[:min(context, len(whole.Tokens))]; !slices.Equal(s.Tokens, want) || s.PromptLen != whole.PromptLen {
+		if want := whole.Tokens[:min(context, len(whole.Tokens))]; !slices.Equal(s.Tokens, want) ||
+			s.PromptLen != whole.PromptLen {
 			t.Fatalf("context %d: %v, want %v", context, s.Tokens, want)
 		}
 	}
@@ -121,7 +123,8 @@ func TestPack(t *testing.T) {
 		rowLen int
 		want   [][]int32
 	}{
-		{rows([]int32{1, 2, 3}, []int32{4, 5, 6, 7}, []int32{8}), 3, rows([]int32{1, 2, 3}, []int32{4, 5, 6}, []int32{7, 8})},
+		{rows([]int32{1, 2, 3}, []int32{4, 5, 6, 7}, []int32{8}), 3,
+			rows([]int32{1, 2, 3}, []int32{4, 5, 6}, []int32{7, 8})},
 		{rows([]int32{1, 2}, []int32{3, 4}, []int32{5}), 3, rows([]int32{1, 2, 3}, []int32{3, 4, 5})},
 		{rows([]int32{1, 2}, []int32{3, 4, 5, 6, 7}), 3, rows([]int32{1, 2, 3}, []int32{3, 4, 5}, []int32{6, 7})},
 		{rows([]int32{1, 2, 3, 4, 5, 6}), 3, rows([]int32{1, 2, 3}, []int32{4, 5, 6})},
@@ -224,7 +227,8 @@ func TestSplitByGroup(t *testing.T) {
 			if !slices.IsSorted(train) || !slices.IsSorted(test) {
 				t.Error("indices are not in order")
 			}
-			if share := float64(len(test)) / float64(len(groups)); share > c.share+c.within+1e-9 || share < c.share-c.within-1e-9 {
+			if share := float64(len(test)) / float64(len(groups)); share > c.share+c.within+1e-9 ||
+				share < c.share-c.within-1e-9 {
 				t.Errorf("%v, seed %d: test share %.2f, want %.2f", c.sizes, seed, share, c.share)
 			}
 		}

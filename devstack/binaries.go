@@ -89,7 +89,8 @@ func (b binaries) folderName() string {
 func (b binaries) fileAt(repository string) fetch.File {
 	artifact := "embedded-postgres-binaries-" + b.platform
 	f := b.file
-	f.URL = fmt.Sprintf("%s/io/zonky/test/postgres/%s/%s/%[2]s-%[3]s.jar", strings.TrimRight(repository, "/"), artifact, b.version)
+	f.URL = fmt.Sprintf("%s/io/zonky/test/postgres/%s/%s/%[2]s-%[3]s.jar", strings.TrimRight(repository, "/"), artifact,
+		b.version)
 	return f
 }
 

@@ -46,7 +46,8 @@ func buildTemporal(ctx context.Context, source, target string, log io.Writer) er
 		return err
 	}
 	if err := checkTrust(dir, selfOnly); err != nil {
-		return trimtab.NewError(trimtab.Unavailable, "unsafe_folder", "take that right away (chmod go-w), or set XDG_CACHE_HOME to a folder of your own",
+		return trimtab.NewError(trimtab.Unavailable, "unsafe_folder",
+			"take that right away (chmod go-w), or set XDG_CACHE_HOME to a folder of your own",
 			"keep the embedded Temporal server in %s: %w", dir, err)
 	}
 	b := &goBuild{source: source, log: log}
@@ -64,7 +65,9 @@ func buildTemporal(ctx context.Context, source, target string, log io.Writer) er
 	draft := fmt.Sprintf("%s.%d", target, os.Getpid())
 	defer os.Remove(draft)
 	if err := b.run(ctx, draft); err != nil {
-		return trimtab.NewError(trimtab.Unavailable, "temporal_build", "see that Go can reach its module proxy and that there are 2 GB of disk; or docker compose up, or give the address of a server (--temporal-address)",
+		return trimtab.NewError(trimtab.Unavailable, "temporal_build",
+			"see that Go can reach its module proxy and that there are 2 GB of disk; or docker compose up, or give "+
+				"the address of a server (--temporal-address)",
 			"build the embedded Temporal server in %s: %w\n%s\n", source, err, strings.Join(b.tail, "\n"))
 	}
 	sum, err := fileDigest(draft)

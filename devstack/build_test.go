@@ -82,7 +82,8 @@ func TestCachedTemporal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(source, "word/word.go"), []byte("package word\n\nconst Word = \"other\"\n"), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(source, "word/word.go"), []byte("package word\n\nconst Word = \"other\"\n"),
+		0o644); err != nil {
 		t.Fatal(err)
 	}
 	if after, err := temporalCachePath(source); err != nil || after == before {
@@ -102,7 +103,8 @@ func TestBuildProgress(t *testing.T) {
 	check(10*time.Second, "another process builds it, or Go looks for what there is to do (0:10)")
 	b.noteDownload("go: downloading example.org/a v1.0.0")
 	check(20*time.Second, "modules downloaded: 1 (0:20)")
-	b.sizes, b.totalBytes, b.compileStart = map[string]int64{"a": 100, "b": 300, "c": 600}, 1000, begin.Add(30*time.Second)
+	b.sizes, b.totalBytes, b.compileStart = map[string]int64{"a": 100, "b": 300,
+		"c": 600}, 1000, begin.Add(30*time.Second)
 	check(40*time.Second, "0 of 3 packages, 0 % (0:40)")
 	b.noteCompiling("a")
 	b.noteCompiling("b")

@@ -96,7 +96,8 @@ func checkCertificate(path string, authority *x509.CertPool, usage x509.ExtKeyUs
 	}
 	pair, err := readPair(path+".pem", path+".key")
 	if err == nil {
-		_, err = pair.Leaf.Verify(x509.VerifyOptions{Roots: authority, KeyUsages: []x509.ExtKeyUsage{usage}, CurrentTime: until})
+		_, err = pair.Leaf.Verify(x509.VerifyOptions{Roots: authority, KeyUsages: []x509.ExtKeyUsage{usage},
+			CurrentTime: until})
 	}
 	if err != nil {
 		return fmt.Errorf("%s.pem: %w", path, err)
@@ -117,7 +118,8 @@ func makeCertificates(dir string, now time.Time) error {
 	server := &x509.Certificate{
 		Subject: pkix.Name{CommonName: temporalName}, KeyUsage: x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-		DNSNames:    []string{temporalName, "localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
+		DNSNames:    []string{temporalName, "localhost"},
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
 	}
 	client := &x509.Certificate{
 		Subject: pkix.Name{CommonName: "trimtab client"}, KeyUsage: x509.KeyUsageDigitalSignature,
@@ -145,7 +147,8 @@ func makeCertificates(dir string, now time.Time) error {
 // signCertificate gives a certificate a key of its own and signs it by parent, or by
 // itself where there is none. It is valid since 1970: a clock that jumps back
 // must not end a run.
-func signCertificate(c, parent *x509.Certificate, by *ecdsa.PrivateKey, now time.Time) (*ecdsa.PrivateKey, []byte, error) {
+func signCertificate(c, parent *x509.Certificate, by *ecdsa.PrivateKey,
+	now time.Time) (*ecdsa.PrivateKey, []byte, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, nil, err

@@ -30,7 +30,8 @@ func TestCertificates(t *testing.T) {
 			t.Errorf("%s has mode %v, %v", f.Name(), st.Mode(), err)
 		}
 	}
-	if again, reason, err := certificates(dir, now.Add(28*365*24*time.Hour)); again != first || reason != nil || err != nil {
+	if again, reason, err := certificates(dir, now.Add(28*365*24*time.Hour)); again != first || reason != nil ||
+		err != nil {
 		t.Errorf("28 years later: %+v, %v, %v; want the same as %+v", again, reason, err, first)
 	}
 	for _, c := range []struct {
@@ -40,10 +41,17 @@ func TestCertificates(t *testing.T) {
 		want   string
 	}{
 		{"near their end", func() error { return nil }, certLifetime - certRenewal/2, "expired"},
-		{"a key that others may read", func() error { return os.Chmod(filepath.Join(dir, "client.key"), 0o640) }, 0, "open to other users"},
+		{"a key that others may read", func() error { return os.Chmod(filepath.Join(dir, "client.key"), 0o640) }, 0,
+			"open to other users"},
 		{"a folder that others may enter", func() error { return os.Chmod(dir, 0o711) }, 0, "open to other users"},
-		{"another key", func() error { return os.Rename(filepath.Join(dir, "client.key"), filepath.Join(dir, "server.key")) }, 0, "does not match"},
-		{"no authority in the file", func() error { return os.WriteFile(filepath.Join(dir, "ca.pem"), []byte("x"), 0o600) }, 0, "holds no certificate"},
+		{"another key", func() error {
+			return os.Rename(filepath.Join(dir, "client.key"),
+				filepath.Join(dir, "server.key"))
+		}, 0, "does not match"},
+		{"no authority in the file", func() error {
+			return os.WriteFile(filepath.Join(dir, "ca.pem"), []byte("x"),
+				0o600)
+		}, 0, "holds no certificate"},
 		{"another authority", func() error { return replaceAuthority(dir, now) }, 0, "unknown authority"},
 		{"an empty key", func() error { return os.WriteFile(filepath.Join(dir, "server.key"), nil, 0o600) }, 0, "PEM"},
 	} {
@@ -61,7 +69,8 @@ func TestCertificates(t *testing.T) {
 	}
 }
 
-// replaceAuthority leaves the certificates of one authority and the file of another, as a kill while they are made does.
+// replaceAuthority leaves the certificates of one authority and the file of another, as a kill while they are made
+// does.
 func replaceAuthority(dir string, now time.Time) error {
 	other := dir + "-other"
 	if _, _, err := certificates(other, now); err != nil {
@@ -96,7 +105,8 @@ func TestCertificatesTakeNoStranger(t *testing.T) {
 		{"the certificate of another folder", TLS{CA: mine.CA, Cert: theirs.Cert, Key: theirs.Key}, 0, false},
 		{"a client that trusts another folder", TLS{CA: theirs.CA, Cert: mine.Cert, Key: mine.Key}, 0, false},
 		{"a client that trusts the system", TLS{Cert: mine.Cert, Key: mine.Key}, 0, false},
-		{"a client that wants another name", TLS{CA: mine.CA, Cert: mine.Cert, Key: mine.Key, ServerName: "temporal.example"}, 0, false},
+		{"a client that wants another name", TLS{CA: mine.CA, Cert: mine.Cert, Key: mine.Key,
+			ServerName: "temporal.example"}, 0, false},
 		{"an older TLS", mine, tls.VersionTLS12, false},
 	} {
 		config, err := c.tls.Config()
@@ -123,8 +133,9 @@ func mutual(t *testing.T, dir string) string {
 	}
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(pem)
-	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{pair},
-		ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool})
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{MinVersion: tls.VersionTLS13,
+		Certificates: []tls.Certificate{pair},
+		ClientAuth:   tls.RequireAndVerifyClientCert, ClientCAs: pool})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -175,7 +186,8 @@ func TestTLSFiles(t *testing.T) {
 		"two that do not fit": {Cert: good.Cert, Key: filepath.Join(dir, "tls", "server.key")},
 	} {
 		_, err := files.Config()
-		if e := trimtab.AsError(err); err == nil || e.Class != trimtab.Usage || e.Type != "temporal_tls" || e.Remedy == "" {
+		if e := trimtab.AsError(err); err == nil || e.Class != trimtab.Usage || e.Type != "temporal_tls" ||
+			e.Remedy == "" {
 			t.Errorf("%s: %v", what, err)
 		}
 	}

@@ -20,15 +20,18 @@ import (
 
 // EnsureOptions say how to start a dev process where none runs.
 type EnsureOptions struct {
-	Dir        string                                              // the data folder
-	Marker     FolderMarker                                        // that it must have; the zero one if it was not claimed before
-	Executable string                                              // empty: the program that runs
-	Args       []string                                            // nil: dev --data-folder DIR
-	OpenRuns   func(ctx context.Context, e Endpoints) (int, error) // decides whether a dev process of another build is replaced; nil: never
-	Log        io.Writer                                           // lines for people
+	Dir string // the data folder
+	// that it must have; the zero one if it was not claimed before
+	Marker     FolderMarker
+	Executable string   // empty: the program that runs
+	Args       []string // nil: dev --data-folder DIR
+	// decides whether a dev process of another build is replaced; nil: never
+	OpenRuns func(ctx context.Context, e Endpoints) (int, error)
+	Log      io.Writer // lines for people
 
-	Downloads *Downloads // whether to fetch the programs of Postgres where none are installed; nil: leave it to the dev process
-	Env       []string   // for the dev process, beside this one's own
+	// whether to fetch the programs of Postgres where none are installed; nil: leave it to the dev process
+	Downloads *Downloads
+	Env       []string // for the dev process, beside this one's own
 }
 
 // Running reads who serves a data folder; false if no dev process is ready there.
@@ -114,7 +117,8 @@ func (o EnsureOptions) ensure(ctx context.Context, build string) (Endpoints, err
 			return Endpoints{}, err
 		}
 		if unlock != nil {
-			err := remove(filepath.Join(o.Dir, "dev.json")) // of one that was killed, or of the folder that this is a copy of
+			// of one that was killed, or of the folder that this is a copy of
+			err := remove(filepath.Join(o.Dir, "dev.json"))
 			unlock()
 			if err != nil {
 				return Endpoints{}, err
@@ -130,7 +134,8 @@ func (o EnsureOptions) ensure(ctx context.Context, build string) (Endpoints, err
 			told = true
 		}
 		if silent > silenceLimit {
-			return Endpoints{}, trimtab.NewError(trimtab.Unavailable, "dev_silent", "try again, or end it with trimtab dev stop",
+			return Endpoints{}, trimtab.NewError(trimtab.Unavailable, "dev_silent",
+				"try again, or end it with trimtab dev stop",
 				"wait for the dev process that holds %s: it goes on, and has said nothing for %v", o.Dir, silenceLimit)
 		}
 		select {
@@ -157,9 +162,12 @@ func (o EnsureOptions) shouldReplace(ctx context.Context, info Info) bool {
 			return true
 		}
 	}
-	logf(o.Log, "note: the stack was started by another build of trimtab (%s); it is used as it is. trimtab dev stop ends it", info.BuildID)
+	logf(o.Log,
+		"note: the stack was started by another build of trimtab (%s); it is used as it is. trimtab dev stop ends it",
+		info.BuildID)
 	if info.Endpoints.TemporalTLS == (TLS{}) {
-		logf(o.Log, "note: that build's Temporal server asks nobody who he is: any user of this machine can steer its runs")
+		logf(o.Log,
+			"note: that build's Temporal server asks nobody who he is: any user of this machine can steer its runs")
 	}
 	return false
 }
@@ -201,7 +209,8 @@ func (o EnsureOptions) launch(ctx context.Context, build string, log *logFollowe
 		}
 		select {
 		case <-p.ended():
-			return Endpoints{}, trimtab.NewError(trimtab.Unavailable, "dev_start", "see "+filepath.Join(o.Dir, "dev.log")+", or run trimtab doctor",
+			return Endpoints{}, trimtab.NewError(trimtab.Unavailable, "dev_start", "see "+
+				filepath.Join(o.Dir, "dev.log")+", or run trimtab doctor",
 				"start the dev process: it ended (%v)\n%s\n", p.err, tail(out.Name(), from))
 		case <-ctx.Done():
 			return Endpoints{}, fmt.Errorf("wait for the dev process of %s, which goes on: %w", o.Dir, ctx.Err())
@@ -346,7 +355,8 @@ func stopDev(ctx context.Context, dir string) (unlock func(), err error) {
 		case p != nil && p.pid != asked.pid: // another has started since
 			return nil, nil
 		case time.Now().After(end):
-			return nil, trimtab.NewError(trimtab.Unavailable, "dev_unknown", "end the process that holds the file (fuser "+path+" finds it), and try again",
+			return nil, trimtab.NewError(trimtab.Unavailable, "dev_unknown",
+				"end the process that holds the file (fuser "+path+" finds it), and try again",
 				"end the dev process of %s: one holds dev.lock, and dev.pid does not say which", dir)
 		case ctx.Err() != nil:
 			return nil, fmt.Errorf("wait for the dev process of %s to end: %w", dir, ctx.Err())

@@ -50,7 +50,8 @@ func openCluster(o PostgresOptions) (*cluster, error) {
 		return nil, err
 	}
 	if err := makeSubfolder(dir); err != nil {
-		return nil, trimtab.NewError(trimtab.Unavailable, "data_folder", "choose another data folder, or make this one writable", "make the folder of the database: %w", err)
+		return nil, trimtab.NewError(trimtab.Unavailable, "data_folder",
+			"choose another data folder, or make this one writable", "make the folder of the database: %w", err)
 	}
 	c := &cluster{opts: o, dir: dir}
 	if err := readJSON(c.stateFile(), &c.clusterState); err != nil {
@@ -90,7 +91,8 @@ func (c *cluster) chooseDataParent() string {
 		}
 		place = fmt.Sprintf("%s-%d", base, n)
 	}
-	logf(c.opts.Log, "Postgres does not run as root, and %s is closed to other users: the database is kept in %s", closed, place)
+	logf(c.opts.Log, "Postgres does not run as root, and %s is closed to other users: the database is kept in %s",
+		closed, place)
 	return place
 }
 
@@ -117,8 +119,10 @@ func (c *cluster) checkNotCopied() error {
 		return nil // nobody's yet, ours, or of one that was moved here
 	}
 	return trimtab.NewError(trimtab.Conflict, "copied_folder",
-		fmt.Sprintf("stop the original, copy its database with cp -a %s %s-copy, remove the file owner.json in that, and write its path as \"place\" into %s", c.DataParent, c.DataParent, c.stateFile()),
-		"open the database of %s: the folder is a copy of %s, whose database is in %s and was not copied with it", c.dir, is.Path, c.DataParent)
+		fmt.Sprintf("stop the original, copy its database with cp -a %s %s-copy, remove the file owner.json in that, "+
+			"and write its path as \"place\" into %s", c.DataParent, c.DataParent, c.stateFile()),
+		"open the database of %s: the folder is a copy of %s, whose database is in %s and was not copied with it",
+		c.dir, is.Path, c.DataParent)
 }
 
 // claimDataParent notes whose the data is.
@@ -162,7 +166,8 @@ func canEnter(st fs.FileInfo, cred *syscall.Credential) bool {
 func credential() (*syscall.Credential, error) {
 	if os.Geteuid() != 0 {
 		if _, err := user.LookupId(strconv.Itoa(os.Getuid())); err != nil {
-			return nil, trimtab.NewError(trimtab.Unavailable, "postgres_user", "run as a user that /etc/passwd lists, or use a server that runs (--postgres-url)",
+			return nil, trimtab.NewError(trimtab.Unavailable, "postgres_user",
+				"run as a user that /etc/passwd lists, or use a server that runs (--postgres-url)",
 				"start a private Postgres: initdb needs the name of user %d, who has none", os.Getuid())
 		}
 		return nil, nil
@@ -179,7 +184,8 @@ func credential() (*syscall.Credential, error) {
 		}
 		return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
 	}
-	return nil, trimtab.NewError(trimtab.Unavailable, "postgres_user", "add a user named postgres, or run as another user than root",
+	return nil, trimtab.NewError(trimtab.Unavailable, "postgres_user",
+		"add a user named postgres, or run as another user than root",
 		"start a private Postgres: it refuses to run as root, and neither user postgres nor nobody exists")
 }
 
@@ -199,7 +205,8 @@ func (c *cluster) checkOwner() error {
 	case c.cred != nil && sys.Uid != 0:
 		c.cred.Uid, c.cred.Gid = sys.Uid, sys.Gid
 	case c.cred == nil && int(sys.Uid) != os.Geteuid():
-		return trimtab.NewError(trimtab.Unavailable, "postgres_owner", "run as that user, or choose another data folder",
+		return trimtab.NewError(trimtab.Unavailable, "postgres_owner",
+			"run as that user, or choose another data folder",
 			"open the database in %s: it belongs to user %d", c.data(), sys.Uid)
 	}
 	return nil

@@ -79,7 +79,8 @@ func TestCopiesAtOnce(t *testing.T) {
 				t.Errorf("round %d: %s shares a server: %+v", round, dirs[i], e)
 			}
 			used[e.PostgresURL], used[e.Temporal] = true, true
-			if where := query[string](t, e.PostgresURL, `show data_directory`); where != filepath.Join(dirs[i], "postgres", "data") {
+			if where := query[string](t, e.PostgresURL, `show data_directory`); where != filepath.Join(dirs[i],
+				"postgres", "data") {
 				t.Errorf("round %d: %s works on %s", round, dirs[i], where)
 			}
 		}
@@ -122,7 +123,8 @@ func TestCopyOfRunning(t *testing.T) {
 		if other.PostgresURL == e.PostgresURL || other.Temporal == e.Temporal {
 			t.Errorf("%s: %+v, the original has %+v", name, other, e)
 		}
-		if now := pids(t, twin); now[0] == before[0] || now[1] == before[1] || now[2] == before[2] || now[3] == before[3] {
+		if now := pids(t, twin); now[0] == before[0] || now[1] == before[1] || now[2] == before[2] ||
+			now[3] == before[3] {
 			t.Errorf("%s: processes %v, the original has %v", name, now, before)
 		}
 		if err := Stop(t.Context(), twin); err != nil {
@@ -138,7 +140,8 @@ func TestCopyOfRunning(t *testing.T) {
 // forgetFolders makes the state files of a folder what they were before they named it.
 func forgetFolders(t testing.TB, dir string) {
 	t.Helper()
-	for _, name := range []string{"dev.pid", "dev.json", "worker.json", "temporal/temporal.json", "postgres/postgres.json"} {
+	for _, name := range []string{"dev.pid", "dev.json", "worker.json", "temporal/temporal.json",
+		"postgres/postgres.json"} {
 		var state map[string]any
 		path := filepath.Join(dir, name)
 		if err := readJSON(path, &state); err != nil || state == nil {
@@ -214,7 +217,8 @@ func TestFolderGone(t *testing.T) {
 				if err == nil {
 					t.Errorf("there is a folder again, with %v", entries)
 				}
-			} else if name == "replaced" && (err != nil || len(entries) > 1) { // the worker of these tests writes what it does
+				// the worker of these tests writes what it does
+			} else if name == "replaced" && (err != nil || len(entries) > 1) {
 				t.Errorf("in the new folder there are %v, %v", entries, err)
 			}
 			if _, err := os.Stat(socket.Socket); err == nil {
@@ -262,7 +266,8 @@ func TestOddFiles(t *testing.T) {
 	if _, err := ClaimFolder(dir); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"client", "start.lock", "dev.lock", "dev.pid", "dev.log", "postgres/postgres.json", "postgres/postgres.password", "postgres/postgres.lock", "bin"} {
+	for _, name := range []string{"client", "start.lock", "dev.lock", "dev.pid", "dev.log", "postgres/postgres.json",
+		"postgres/postgres.password", "postgres/postgres.lock", "bin"} {
 		path := filepath.Join(dir, name)
 		_ = os.Mkdir(filepath.Dir(path), 0o711)
 		_ = os.RemoveAll(path) // an earlier round may have made the file

@@ -72,7 +72,8 @@ func ReclaimFolder(dir string, m FolderMarker) (FolderMarker, error) {
 	if now, err := InspectFolder(dir); err != nil || now == m {
 		return now, err
 	}
-	return m, trimtab.NewError(trimtab.Unavailable, FolderGone, "begin again: a new command makes the folder anew, or restore it from a backup first",
+	return m, trimtab.NewError(trimtab.Unavailable, FolderGone,
+		"begin again: a new command makes the folder anew, or restore it from a backup first",
 		"use %s as data folder: it was removed or replaced since this command began", dir)
 }
 
@@ -136,7 +137,8 @@ func checkPath(dir string) error {
 	case dir == "":
 		return trimtab.NewError(trimtab.Usage, "data_folder", remedy, "choose the data folder: its path is empty")
 	case !utf8.ValidString(dir), strings.ContainsFunc(dir, unicode.IsControl):
-		return trimtab.NewError(trimtab.Usage, "data_folder", remedy, "use %q as data folder: its path holds a control character, or bytes that are not UTF-8", dir)
+		return trimtab.NewError(trimtab.Usage, "data_folder", remedy,
+			"use %q as data folder: its path holds a control character, or bytes that are not UTF-8", dir)
 	}
 	return nil
 }
@@ -153,7 +155,8 @@ func folderError(dir string, err error) error {
 	if e, ok := errors.AsType[*trimtab.Error](err); ok {
 		return e
 	}
-	return trimtab.NewError(trimtab.Unavailable, "data_folder", "choose another with --data-folder or TRIMTAB_DATA, or make this one a folder that you can write",
+	return trimtab.NewError(trimtab.Unavailable, "data_folder",
+		"choose another with --data-folder or TRIMTAB_DATA, or make this one a folder that you can write",
 		"use %s as data folder: %w", dir, err)
 }
 
@@ -170,7 +173,8 @@ func checkFolderOwner(path string, st fs.FileInfo) error {
 	}
 	name, as := userName(sys.Uid)
 	return trimtab.NewError(trimtab.Usage, "data_folder_owner",
-		fmt.Sprintf("run as that user (sudo -u %s trimtab …), or choose another folder with --data-folder or TRIMTAB_DATA", as),
+		fmt.Sprintf("run as that user (sudo -u %s trimtab …), or choose another folder with --data-folder or "+
+			"TRIMTAB_DATA", as),
 		"use %s as data folder: it belongs to %s", path, name)
 }
 
@@ -204,7 +208,8 @@ func readMarker(path string) (m FolderMarker, err error) {
 	}
 	if err != nil {
 		return FolderMarker{}, trimtab.NewError(trimtab.Unavailable, "data_folder",
-			"restore the file from a backup, or choose another folder with --data-folder or TRIMTAB_DATA", "read the marker of the data folder, %s: %w", path, err)
+			"restore the file from a backup, or choose another folder with --data-folder or TRIMTAB_DATA",
+			"read the marker of the data folder, %s: %w", path, err)
 	}
 	return m, nil
 }
@@ -217,7 +222,8 @@ func parseMarker(raw []byte) (m FolderMarker, err error) {
 	case m.Format < 1 || !folderID.MatchString(m.ID):
 		return FolderMarker{}, fmt.Errorf("format %d and id %.40q mark no data folder", m.Format, m.ID)
 	case m.Format > folderFormat:
-		return FolderMarker{}, fmt.Errorf("the folder has format %d, made by a newer trimtab; this one knows %d", m.Format, folderFormat)
+		return FolderMarker{}, fmt.Errorf("the folder has format %d, made by a newer trimtab; this one knows %d",
+			m.Format, folderFormat)
 	}
 	return m, nil
 }
@@ -270,7 +276,8 @@ func isLegacyFolder(dir string) (old bool, err error) {
 	}
 	return false, trimtab.NewError(trimtab.Usage, "not_a_data_folder",
 		"give a new or empty folder, or the data folder that you mean, with --data-folder or TRIMTAB_DATA",
-		"use %s as data folder: it holds other files (%s) and nothing that marks it as one; nothing was changed", dir, summarizeEntries(entries))
+		"use %s as data folder: it holds other files (%s) and nothing that marks it as one; nothing was changed", dir,
+		summarizeEntries(entries))
 }
 
 // checkEntryOwners refuses a folder that another user filled.

@@ -89,7 +89,8 @@ func TestForeignFolders(t *testing.T) {
 		before := tree(t, dir)
 		_, claimed := ClaimFolder(dir)
 		_, ensured := Ensure(t.Context(), EnsureOptions{Dir: dir, Args: helper("clown")})
-		for what, err := range map[string]error{"claim": claimed, "ensure": ensured, "dev": RunDev(t.Context(), DevOptions{Dir: dir}), "stop": Stop(t.Context(), dir)} {
+		for what, err := range map[string]error{"claim": claimed, "ensure": ensured,
+			"dev": RunDev(t.Context(), DevOptions{Dir: dir}), "stop": Stop(t.Context(), dir)} {
 			e, ok := errors.AsType[*trimtab.Error](err)
 			if !ok || e.Type != "not_a_data_folder" || e.Class != trimtab.Usage || e.Remedy == "" {
 				t.Errorf("%s: %s: %v, want not_a_data_folder", name, what, err)
@@ -104,9 +105,11 @@ func TestForeignFolders(t *testing.T) {
 // Folders of before there were markers are known by what only Trimtab writes.
 func TestOldFolders(t *testing.T) {
 	t.Parallel()
-	store := map[string]string{"store/objects/": "", "store/artifacts/": "", "store/states/": "", "store/rollouts/": "", "store/partial/": ""}
+	store := map[string]string{"store/objects/": "", "store/artifacts/": "", "store/states/": "", "store/rollouts/": "",
+		"store/partial/": ""}
 	for name, files := range map[string]map[string]string{
-		"a store": store, "Postgres": {"postgres/postgres.json": somePorts, "my notes.txt": ""}, "Temporal": {"temporal/temporal.json": somePorts},
+		"a store": store, "Postgres": {"postgres/postgres.json": somePorts, "my notes.txt": ""},
+		"Temporal":        {"temporal/temporal.json": somePorts},
 		"a first command": {"client": "", "start.lock": "", "program.json": "{}", "dev.log": "", "bin/": ""},
 		"a first dev":     {"client": "", "dev.lock": "", "dev.pid": "", ".dev.pid-123": ""},
 		"a key":           {"audit.key": "PRIVATE+KEY+trimtab+0123\ntrimtab+0123\n"},
@@ -132,7 +135,8 @@ func TestNewFolders(t *testing.T) {
 	t.Parallel()
 	top := t.TempDir()
 	mount := put(t, t.TempDir(), map[string]string{"lost+found/": ""})
-	for _, dir := range []string{filepath.Join(top, "a", "b", "c"), t.TempDir(), mount, filepath.Join(top, "ünï cödé, with 'quotes\" and spaces")} {
+	for _, dir := range []string{filepath.Join(top, "a", "b", "c"), t.TempDir(), mount,
+		filepath.Join(top, "ünï cödé, with 'quotes\" and spaces")} {
 		if m, err := InspectFolder(dir); err != nil || m.ID != "" {
 			t.Errorf("%s: looked at: %+v, %v", dir, m, err)
 		}
@@ -218,11 +222,13 @@ func TestNotAFolder(t *testing.T) {
 	top := t.TempDir()
 	file, fifo, dangling := filepath.Join(top, "file"), filepath.Join(top, "fifo"), filepath.Join(top, "dangling")
 	put(t, top, map[string]string{"file": "precious"})
-	if err := errors.Join(os.Chmod(file, 0o640), syscall.Mkfifo(fifo, 0o600), os.Symlink(filepath.Join(top, "nowhere"), dangling)); err != nil {
+	if err := errors.Join(os.Chmod(file, 0o640), syscall.Mkfifo(fifo, 0o600),
+		os.Symlink(filepath.Join(top, "nowhere"), dangling)); err != nil {
 		t.Fatal(err)
 	}
 	before := tree(t, top)
-	for _, dir := range []string{file, filepath.Join(file, "below"), fifo, "/dev/null", dangling, "", "a\nb", "a\x00b", "caf\xe9", "/proc/none"} {
+	for _, dir := range []string{file, filepath.Join(file, "below"), fifo, "/dev/null", dangling, "", "a\nb", "a\x00b",
+		"caf\xe9", "/proc/none"} {
 		_, ensured := Ensure(t.Context(), EnsureOptions{Dir: dir, Args: helper("clown")})
 		for what, err := range map[string]error{"ensure": ensured, "dev": RunDev(t.Context(), DevOptions{Dir: dir})} {
 			if e, ok := errors.AsType[*trimtab.Error](err); !ok || e.Type != "data_folder" || e.Remedy == "" {
@@ -238,11 +244,13 @@ func TestNotAFolder(t *testing.T) {
 func TestMarker(t *testing.T) {
 	t.Parallel()
 	for _, raw := range []string{"", "{", "[]", "null", `{"format": 0, "id": "00112233445566778899aabbccddeeff"}`,
-		`{"format": 1}`, `{"format": 1, "id": "../../etc"}`, `{"format": 99, "id": "00112233445566778899aabbccddeeff"}`, strings.Repeat(" ", maxMarker+1)} {
+		`{"format": 1}`, `{"format": 1, "id": "../../etc"}`, `{"format": 99, "id": "00112233445566778899aabbccddeeff"}`,
+		strings.Repeat(" ", maxMarker+1)} {
 		dir := put(t, t.TempDir(), map[string]string{markerFile: raw})
 		before := tree(t, dir)
 		_, err := ClaimFolder(dir)
-		if e, ok := errors.AsType[*trimtab.Error](err); !ok || e.Type != "data_folder" || !strings.Contains(e.Message, markerFile) {
+		if e, ok := errors.AsType[*trimtab.Error](err); !ok || e.Type != "data_folder" ||
+			!strings.Contains(e.Message, markerFile) {
 			t.Errorf("marker %.80q: %v", raw, err)
 		}
 		if tree(t, dir) != before {
@@ -298,14 +306,17 @@ func TestRemoveCopies(t *testing.T) {
 	})
 	linked := filepath.Join(dir, "bin", strings.Repeat("a", 16))
 	build := filepath.Base(filepath.Dir(old))
-	if err := errors.Join(os.Symlink(outside, linked), os.Symlink(filepath.Join(outside, "trimtab"), filepath.Join(dir, "bin", "0123456789abcdee", "trimtab"))); err != nil {
+	if err := errors.Join(os.Symlink(outside, linked),
+		os.Symlink(filepath.Join(outside, "trimtab"),
+			filepath.Join(dir, "bin", "0123456789abcdee", "trimtab"))); err != nil {
 		t.Fatal(err)
 	}
 	next := keep("two")
 	if _, err := os.Lstat(filepath.Dir(old)); err == nil {
 		t.Error("the copy of an older build is still there")
 	}
-	for _, stays := range []string{next, filepath.Join(dir, "bin", "ls"), filepath.Join(dir, "bin/0123456789abcdef/trimtab"), filepath.Join(dir, "bin/0123456789abcdee/trimtab"),
+	for _, stays := range []string{next, filepath.Join(dir, "bin", "ls"),
+		filepath.Join(dir, "bin/0123456789abcdef/trimtab"), filepath.Join(dir, "bin/0123456789abcdee/trimtab"),
 		filepath.Join(dir, "bin/notes/trimtab"), linked, filepath.Join(outside, "trimtab")} {
 		if _, err := os.Lstat(stays); err != nil {
 			t.Errorf("was removed: %v", err)

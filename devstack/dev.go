@@ -24,12 +24,14 @@ import (
 
 // DevOptions say what a dev process runs beside the servers.
 type DevOptions struct {
-	Dir      string                                              // the data folder
-	Migrate  func(ctx context.Context, e Endpoints) error        // brings trimtab's own schema up to date, and makes the roles
+	Dir string // the data folder
+	// brings trimtab's own schema up to date, and makes the roles
+	Migrate  func(ctx context.Context, e Endpoints) error
 	Worker   func(e Endpoints) *exec.Cmd                         // a worker process, not started; ended by SIGTERM
 	OpenRuns func(ctx context.Context, e Endpoints) (int, error) // how many runs have not ended
-	Idle     time.Duration                                       // end after so long without open run or client; 0: 15 minutes
-	Log      io.Writer                                           // lines for people
+	// end after so long without open run or client; 0: 15 minutes
+	Idle time.Duration
+	Log  io.Writer // lines for people
 
 	Downloads *Downloads // whether to fetch the programs of Postgres where none are installed; nil: no
 }
@@ -97,7 +99,8 @@ func RunDev(ctx context.Context, o DevOptions) error {
 		return err
 	}
 	if unlock == nil {
-		return trimtab.NewError(trimtab.Conflict, "dev_running", "use it, or end it with trimtab dev stop", "start a dev process on %s: one runs already", dir)
+		return trimtab.NewError(trimtab.Conflict, "dev_running", "use it, or end it with trimtab dev stop",
+			"start a dev process on %s: one runs already", dir)
 	}
 	defer unlock()
 	if err := remove(d.path("dev.json")); err != nil { // first, so that nobody takes an old one for ours
@@ -113,7 +116,8 @@ func (d *dev) run(ctx context.Context) (err error) {
 		return fmt.Errorf("read the program that runs: %w", err)
 	}
 	born, _ := startID(os.Getpid())
-	d.info = Info{processIdentity: processIdentity{os.Getpid(), born, folderKey(d.dir)}, BuildID: d.build, Started: time.Now().UTC().Truncate(time.Second)}
+	d.info = Info{processIdentity: processIdentity{os.Getpid(), born, folderKey(d.dir)}, BuildID: d.build,
+		Started: time.Now().UTC().Truncate(time.Second)}
 	if d.lock, err = os.Stat(d.path("dev.lock")); err != nil {
 		return err
 	}
@@ -161,7 +165,8 @@ func (d *dev) watchFolder(ctx context.Context, end context.CancelCauseFunc) {
 		if d.isFolderLost() {
 			d.folderGone.Store(true)
 			logf(d.opts.Log, "the data folder %s was removed or replaced: ending", d.dir)
-			end(trimtab.NewError(trimtab.Unavailable, FolderGone, "any command starts another where there is a data folder",
+			end(trimtab.NewError(trimtab.Unavailable, FolderGone,
+				"any command starts another where there is a data folder",
 				"keep servers for %s: the folder was removed or replaced while they ran; they have been ended", d.dir))
 			return
 		}
@@ -235,7 +240,8 @@ func (d *dev) startPostgres(ctx context.Context) error {
 }
 
 func (d *dev) startTemporal(ctx context.Context) error {
-	t, err := StartTemporal(ctx, TemporalOptions{Dir: d.path("temporal"), PostgresURL: d.currentEndpoints().PostgresURL, Log: d.opts.Log})
+	t, err := StartTemporal(ctx, TemporalOptions{Dir: d.path("temporal"), PostgresURL: d.currentEndpoints().PostgresURL,
+		Log: d.opts.Log})
 	if err != nil {
 		return err
 	}
@@ -318,7 +324,8 @@ func (d *dev) stopStrayWorkers() error {
 
 // stopFast ends a process whose data is gone: it has nothing to write down any more.
 func stopFast(p *process, first syscall.Signal) error {
-	return p.stop(stopStep{first, 5 * time.Second}, stopStep{syscall.SIGQUIT, 3 * time.Second}, stopStep{syscall.SIGKILL, 5 * time.Second})
+	return p.stop(stopStep{first, 5 * time.Second}, stopStep{syscall.SIGQUIT, 3 * time.Second},
+		stopStep{syscall.SIGKILL, 5 * time.Second})
 }
 
 func stopWorker(p *process) error {

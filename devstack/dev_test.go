@@ -37,7 +37,8 @@ func pids(t testing.TB, dir string) (p [4]int) {
 	t.Helper()
 	var worker workerState
 	var temporal temporalState
-	if err := errors.Join(readJSON(filepath.Join(dir, "worker.json"), &worker), readJSON(filepath.Join(dir, "temporal", "temporal.json"), &temporal)); err != nil {
+	if err := errors.Join(readJSON(filepath.Join(dir, "worker.json"), &worker),
+		readJSON(filepath.Join(dir, "temporal", "temporal.json"), &temporal)); err != nil {
 		t.Fatal(err)
 	}
 	info, _ := Running(dir)
@@ -118,7 +119,8 @@ func devRestarts(t *testing.T, dir string, e Endpoints) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	defer cancel()
-	if err := retryUntil(ctx, 50*time.Millisecond, func() error { return RegisterNamespace(ctx, options(t, e)) }); err != nil {
+	if err := retryUntil(ctx, 50*time.Millisecond,
+		func() error { return RegisterNamespace(ctx, options(t, e)) }); err != nil {
 		t.Error(err)
 	}
 	eventually(t, "Postgres answers", func() bool {
@@ -161,7 +163,8 @@ func devReplaced(t *testing.T, dir string) {
 			o.Executable, o.Log = other, io.MultiWriter(&said, o.Log)
 			o.OpenRuns = func(context.Context, Endpoints) (int, error) { return open, nil }
 		})
-		if replaced := pids(t, dir) != before; replaced == (open == 1) || !strings.Contains(said.String(), "another build") {
+		if replaced := pids(t, dir) != before; replaced == (open == 1) ||
+			!strings.Contains(said.String(), "another build") {
 			t.Errorf("with %d open runs: replaced %v, having said %q", open, replaced, said.String())
 		}
 	}

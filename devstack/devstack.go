@@ -67,7 +67,8 @@ func EndpointsOf(dir string, p *Postgres, t *Temporal) (Endpoints, error) {
 	if err != nil {
 		return Endpoints{}, err
 	}
-	e := Endpoints{PostgresURL: p.URL, AppURL: withUser(p.URL, AppRole, app), AuditorURL: withUser(p.URL, AuditorRole, auditor),
+	e := Endpoints{PostgresURL: p.URL, AppURL: withUser(p.URL, AppRole, app),
+		AuditorURL:  withUser(p.URL, AuditorRole, auditor),
 		AppPassword: app, AuditorPassword: auditor, Namespace: Namespace}
 	if t != nil {
 		e.Temporal, e.TemporalTLS = t.Address, t.TLS

@@ -123,7 +123,8 @@ func checkDev(ctx context.Context, dir string) Check {
 	remedy := "see the logs in " + dir + "; trimtab dev stop ends all, and the next command starts it again"
 	conn, err := pgx.Connect(ctx, info.Endpoints.PostgresURL)
 	if err != nil {
-		return Check{Name: name, Detail: fmt.Sprintf("process %d runs, but Postgres does not answer: %v", info.Pid, err), Remedy: remedy}
+		return Check{Name: name, Detail: fmt.Sprintf("process %d runs, but Postgres does not answer: %v", info.Pid,
+			err), Remedy: remedy}
 	}
 	defer conn.Close(ctx)
 	o, err := info.Endpoints.TemporalOptions()
@@ -131,10 +132,13 @@ func checkDev(ctx context.Context, dir string) Check {
 		err = RegisterNamespace(ctx, o) // it is registered: this only looks
 	}
 	if err != nil {
-		return Check{Name: name, Detail: fmt.Sprintf("process %d runs, but Temporal does not answer: %v", info.Pid, err), Remedy: remedy}
+		return Check{Name: name, Detail: fmt.Sprintf("process %d runs, but Temporal does not answer: %v", info.Pid,
+			err), Remedy: remedy}
 	}
 	if own, err := buildID(""); err == nil && own != info.BuildID {
-		return Check{Name: name, OK: true, Detail: fmt.Sprintf("process %d runs, of another build (%s)", info.Pid, info.BuildID)}
+		return Check{Name: name, OK: true, Detail: fmt.Sprintf("process %d runs, of another build (%s)", info.Pid,
+			info.BuildID)}
 	}
-	return Check{Name: name, OK: true, Detail: fmt.Sprintf("process %d runs since %s", info.Pid, info.Started.Local().Format(time.DateTime))}
+	return Check{Name: name, OK: true, Detail: fmt.Sprintf("process %d runs since %s", info.Pid,
+		info.Started.Local().Format(time.DateTime))}
 }

@@ -14,12 +14,17 @@ import (
 
 // theirs is how a user directs his own clients elsewhere.
 var theirs = []string{
-	"PGSERVICE=prod", "PGSERVICEFILE=/nowhere/pg_service.conf", "PGOPTIONS=-c search_path=other -c statement_timeout=1", "PGHOST=192.0.2.1", "PGHOSTADDR=192.0.2.1", "PGPORT=1",
-	"PGUSER=maria", "PGDATABASE=prod", "PGPASSWORD=wrong", "PGPASSFILE=/nowhere/pgpass", "PGAPPNAME=mine", "PGSSLMODE=verify-full", "PGSSLROOTCERT=/nowhere/root.crt",
-	"PGSSLCERT=/nowhere/crt", "PGSSLKEY=/nowhere/key", "PGTARGETSESSIONATTRS=standby", "PGCONNECT_TIMEOUT=1", "PGTZ=Asia/Kolkata", "PGDATESTYLE=German", "PGDATA=/nowhere",
+	"PGSERVICE=prod", "PGSERVICEFILE=/nowhere/pg_service.conf", "PGOPTIONS=-c search_path=other -c statement_timeout=1",
+	"PGHOST=192.0.2.1", "PGHOSTADDR=192.0.2.1", "PGPORT=1",
+	"PGUSER=maria", "PGDATABASE=prod", "PGPASSWORD=wrong", "PGPASSFILE=/nowhere/pgpass", "PGAPPNAME=mine",
+	"PGSSLMODE=verify-full", "PGSSLROOTCERT=/nowhere/root.crt",
+	"PGSSLCERT=/nowhere/crt", "PGSSLKEY=/nowhere/key", "PGTARGETSESSIONATTRS=standby", "PGCONNECT_TIMEOUT=1",
+	"PGTZ=Asia/Kolkata", "PGDATESTYLE=German", "PGDATA=/nowhere",
 	"PGSSLNEGOTIATION=direct", "PGMINPROTOCOLVERSION=latest", "PGCHANNELBINDING=require", "PGREQUIREAUTH=none",
-	"TEMPORAL_ADDRESS=192.0.2.1:7233", "TEMPORAL_NAMESPACE=prod", "TEMPORAL_TLS=true", "TEMPORAL_TLS_CLIENT_CERT_PATH=/nowhere/crt", "TEMPORAL_API_KEY=key", "TEMPORAL_TEST_DATA_ENCODING=json",
-	"HTTP_PROXY=http://192.0.2.1:1", "HTTPS_PROXY=http://192.0.2.1:1", "https_proxy=http://192.0.2.1:1", "ALL_PROXY=http://192.0.2.1:1", "grpc_proxy=http://192.0.2.1:1", "NO_PROXY=",
+	"TEMPORAL_ADDRESS=192.0.2.1:7233", "TEMPORAL_NAMESPACE=prod", "TEMPORAL_TLS=true",
+	"TEMPORAL_TLS_CLIENT_CERT_PATH=/nowhere/crt", "TEMPORAL_API_KEY=key", "TEMPORAL_TEST_DATA_ENCODING=json",
+	"HTTP_PROXY=http://192.0.2.1:1", "HTTPS_PROXY=http://192.0.2.1:1", "https_proxy=http://192.0.2.1:1",
+	"ALL_PROXY=http://192.0.2.1:1", "grpc_proxy=http://192.0.2.1:1", "NO_PROXY=",
 	"OTEL_TRACES_EXPORTER=otlp", "OTEL_EXPORTER_OTLP_PROTOCOL=http/json",
 }
 
@@ -72,10 +77,12 @@ func TestUsersEnvironment(t *testing.T) {
 		t.Setenv(name, value)
 	}
 	e := ensure(t, dir, "10m", nil)
-	if schema := query[string](t, e.PostgresURL, `select relnamespace::regnamespace::text from pg_class where relname = 'migrated'`); schema != "public" {
+	if schema := query[string](t, e.PostgresURL,
+		`select relnamespace::regnamespace::text from pg_class where relname = 'migrated'`); schema != "public" {
 		t.Errorf("migrated into schema %s", schema)
 	}
-	if name := query[string](t, e.PostgresURL, `select current_setting('application_name') || current_setting('search_path')`); name != `"$user", public` {
+	if name := query[string](t, e.PostgresURL,
+		`select current_setting('application_name') || current_setting('search_path')`); name != `"$user", public` {
 		t.Errorf("a session has %s", name)
 	}
 	for _, c := range DoctorChecks(t.Context(), dir, nil) {

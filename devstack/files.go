@@ -41,7 +41,8 @@ func makeSubfolder(path string) error {
 		if st, err := os.Stat(path); err == nil && st.IsDir() {
 			return nil
 		}
-		return &fs.PathError{Op: "make folder", Path: path, Err: errors.New("something that is no folder is in its place")}
+		return &fs.PathError{Op: "make folder", Path: path,
+			Err: errors.New("something that is no folder is in its place")}
 	}
 	if err != nil {
 		return err
@@ -192,7 +193,8 @@ func tryReserve(first, n int) *reservedPorts {
 	for port := first; port < first+n; port++ {
 		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 		c, err := net.ListenPacket("udp", address)
-		if errors.Is(err, syscall.EADDRINUSE) { // kept for another server, whose clients must not meet a listener of ours
+		// kept for another server, whose clients must not meet a listener of ours
+		if errors.Is(err, syscall.EADDRINUSE) {
 			p.release()
 			return nil
 		}
@@ -221,7 +223,8 @@ func reserveFreePorts(n int) (*reservedPorts, error) {
 			return p, nil
 		}
 	}
-	return nil, trimtab.NewError(trimtab.Unavailable, "no_ports", "end what listens there, or see that this user may open sockets and files (ulimit -n)",
+	return nil, trimtab.NewError(trimtab.Unavailable, "no_ports",
+		"end what listens there, or see that this user may open sockets and files (ulimit -n)",
 		"find %d free ports in a row on 127.0.0.1 between 20000 and 32000: there are none", n)
 }
 

@@ -62,7 +62,8 @@ func limitsError(low []string) error {
 		return nil
 	}
 	return trimtab.NewError(trimtab.Unavailable, "low_limits",
-		"raise them in the shell before the command, as in the brackets; what the shell refuses, the administrator of this machine raises, or the settings of the container",
+		"raise them in the shell before the command, as in the brackets; what the shell refuses, the administrator "+
+			"of this machine raises, or the settings of the container",
 		"start servers: limits of this session are too low for them: %s", strings.Join(low, "; "))
 }
 
@@ -71,17 +72,21 @@ func lowLimits(processes uint64, uid uint32) (low []string) {
 	for _, n := range limitRequirements {
 		var is unix.Rlimit
 		if err := unix.Getrlimit(n.resource, &is); err == nil && uint64(is.Cur) < n.minimum {
-			low = append(low, fmt.Sprintf("%s %d, needed %d (ulimit %s %d)", n.name, uint64(is.Cur)/n.unit, n.minimum/n.unit, n.option, n.minimum/n.unit))
+			low = append(low, fmt.Sprintf("%s %d, needed %d (ulimit %s %d)", n.name, uint64(is.Cur)/n.unit,
+				n.minimum/n.unit, n.option, n.minimum/n.unit))
 		}
 	}
 	var is unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NPROC, &is); err == nil && uid != 0 && uint64(is.Cur) < 1<<20 {
 		if used := countThreads(uid); uint64(is.Cur) < used+processes {
-			low = append(low, fmt.Sprintf("processes %d, of which this user has %d, needed %d more (ulimit -u %d)", is.Cur, used, processes, used+processes))
+			low = append(low, fmt.Sprintf("processes %d, of which this user has %d, needed %d more (ulimit -u %d)",
+				is.Cur, used, processes, used+processes))
 		}
 	}
 	if most, used, ok := cgroupPids(); ok && most < used+processes {
-		low = append(low, fmt.Sprintf("processes of the control group %d, of which %d are there, needed %d more (docker run --pids-limit %d)", most, used, processes, used+processes))
+		low = append(low,
+			fmt.Sprintf("processes of the control group %d, of which %d are there, needed %d more (docker run "+
+				"--pids-limit %d)", most, used, processes, used+processes))
 	}
 	return low
 }
@@ -112,7 +117,8 @@ func cgroupPids() (most, used uint64, ok bool) {
 		return 0, 0, false
 	}
 	path, _, _ = strings.Cut(path, "\n")
-	for dir := filepath.Join("/sys/fs/cgroup", path); strings.HasPrefix(dir, "/sys/fs/cgroup"); dir = filepath.Dir(dir) {
+	for dir := filepath.Join("/sys/fs/cgroup", path); strings.HasPrefix(dir,
+		"/sys/fs/cgroup"); dir = filepath.Dir(dir) {
 		limit, err1 := readCount(filepath.Join(dir, "pids.max"))
 		now, err2 := readCount(filepath.Join(dir, "pids.current"))
 		if err1 == nil && err2 == nil && (!ok || limit-min(limit, now) < most-min(most, used)) {

@@ -72,7 +72,8 @@ func findTemporal(ctx context.Context, program string, log io.Writer) (string, e
 
 func temporalMissing() error {
 	return trimtab.NewError(trimtab.Unavailable, "temporal_missing",
-		"put trimtab-temporal of the same release beside trimtab or in PATH, or work in a checkout of the sources with Go installed, or docker compose up, or give the address of a server (--temporal-address)",
+		"put trimtab-temporal of the same release beside trimtab or in PATH, or work in a checkout of the sources "+
+			"with Go installed, or docker compose up, or give the address of a server (--temporal-address)",
 		"start the embedded Temporal server: no program %s found", temporalProgram)
 }
 
@@ -82,7 +83,8 @@ func checkExecutable(path string) error {
 		err = errors.New("it is not a program")
 	}
 	if err != nil {
-		return trimtab.NewError(trimtab.Usage, "temporal_program", "name the file of the program trimtab-temporal", "use %s as the Temporal server: %w", path, err)
+		return trimtab.NewError(trimtab.Usage, "temporal_program", "name the file of the program trimtab-temporal",
+			"use %s as the Temporal server: %w", path, err)
 	}
 	return nil
 }
@@ -128,7 +130,8 @@ func temporalCachePath(source string) (string, error) {
 	fmt.Fprintln(h, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 	err := fs.WalkDir(os.DirFS(source), ".", func(file string, d fs.DirEntry, err error) error { // in order of name
 		name := d.Name()
-		if err != nil || d.IsDir() || strings.HasSuffix(name, "_test.go") || !strings.HasSuffix(name, ".go") && name != "go.mod" && name != "go.sum" {
+		if err != nil || d.IsDir() || strings.HasSuffix(name, "_test.go") || !strings.HasSuffix(name, ".go") &&
+			name != "go.mod" && name != "go.sum" {
 			return err
 		}
 		b, err := os.ReadFile(filepath.Join(source, file))
@@ -141,7 +144,8 @@ func temporalCachePath(source string) (string, error) {
 	}
 	cache, err := os.UserCacheDir()
 	if err != nil {
-		return "", trimtab.NewError(trimtab.Unavailable, "no_cache_folder", "set HOME or XDG_CACHE_HOME to a full path, or put trimtab-temporal of the same release beside trimtab",
+		return "", trimtab.NewError(trimtab.Unavailable, "no_cache_folder",
+			"set HOME or XDG_CACHE_HOME to a full path, or put trimtab-temporal of the same release beside trimtab",
 			"keep the built Temporal server: %w", err)
 	}
 	return filepath.Join(cache, "trimtab", temporalProgram, hex.EncodeToString(h.Sum(nil)[:8]), temporalProgram), nil
@@ -171,5 +175,6 @@ func checkProgram(path string) error {
 		return nil
 	}
 	return trimtab.NewError(trimtab.Unavailable, "unsafe_program",
-		"take that right away (chmod o-w), or name the program with TRIMTAB_TEMPORAL_PROGRAM if you trust it", "run %s as the Temporal server: %w", path, err)
+		"take that right away (chmod o-w), or name the program with TRIMTAB_TEMPORAL_PROGRAM if you trust it",
+		"run %s as the Temporal server: %w", path, err)
 }

@@ -39,10 +39,12 @@ func RegisterNamespace(ctx context.Context, o client.Options) error {
 		return fmt.Errorf("connect to Temporal at %s: %w", o.HostPort, err)
 	}
 	defer c.Close()
-	if err := retryUntil(ctx, 50*time.Millisecond, func() error { return ensureNamespace(ctx, c, o.Namespace) }); err != nil {
+	if err := retryUntil(ctx, 50*time.Millisecond,
+		func() error { return ensureNamespace(ctx, c, o.Namespace) }); err != nil {
 		return fmt.Errorf("register namespace %s: %w", o.Namespace, err)
 	}
-	if err := retryUntil(ctx, 50*time.Millisecond, func() error { return ensureSearchAttributes(ctx, c, o.Namespace) }); err != nil {
+	if err := retryUntil(ctx, 50*time.Millisecond,
+		func() error { return ensureSearchAttributes(ctx, c, o.Namespace) }); err != nil {
 		names := strings.Join(SearchAttributes, ", ")
 		return fmt.Errorf("add the keyword search attributes %s to namespace %s: %w", names, o.Namespace, err)
 	}
@@ -86,7 +88,8 @@ func isRefusal(err error) bool {
 }
 
 func ensureNamespace(ctx context.Context, c client.Client, namespace string) error {
-	_, err := c.WorkflowService().DescribeNamespace(ctx, &workflowservice.DescribeNamespaceRequest{Namespace: namespace})
+	_, err := c.WorkflowService().DescribeNamespace(ctx,
+		&workflowservice.DescribeNamespaceRequest{Namespace: namespace})
 	if _, absent := errors.AsType[*serviceerror.NamespaceNotFound](err); !absent {
 		return err
 	}
@@ -105,7 +108,8 @@ func ensureSearchAttributes(ctx context.Context, c client.Client, namespace stri
 	if checkQueryable(ctx, c, namespace) == nil {
 		return nil
 	}
-	have, err := c.OperatorService().ListSearchAttributes(ctx, &operatorservice.ListSearchAttributesRequest{Namespace: namespace})
+	have, err := c.OperatorService().ListSearchAttributes(ctx,
+		&operatorservice.ListSearchAttributesRequest{Namespace: namespace})
 	if err != nil {
 		return err
 	}
@@ -114,7 +118,8 @@ func ensureSearchAttributes(ctx context.Context, c client.Client, namespace stri
 		return ok
 	})
 	if len(absent) > 0 {
-		add := &operatorservice.AddSearchAttributesRequest{Namespace: namespace, SearchAttributes: map[string]enums.IndexedValueType{}}
+		add := &operatorservice.AddSearchAttributesRequest{Namespace: namespace,
+			SearchAttributes: map[string]enums.IndexedValueType{}}
 		for _, name := range absent {
 			add.SearchAttributes[name] = enums.INDEXED_VALUE_TYPE_KEYWORD
 		}

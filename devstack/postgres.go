@@ -272,7 +272,8 @@ func (c *cluster) handle(p *process) *Postgres {
 }
 
 func (c *cluster) url(database string) string {
-	u := url.URL{Scheme: "postgres", User: url.UserPassword(owner, c.password), Host: "127.0.0.1:" + strconv.Itoa(c.Port),
+	u := url.URL{Scheme: "postgres", User: url.UserPassword(owner, c.password), Host: "127.0.0.1:" +
+		strconv.Itoa(c.Port),
 		Path: "/" + database, RawQuery: noClientFiles.Encode()}
 	return u.String()
 }
@@ -346,7 +347,9 @@ func (c *cluster) checkServer(ctx context.Context, conn *pgx.Conn) error {
 // resetPassword gives the owner the password that is in the file now. Whoever
 // may enter the socket's folder, which is Postgres's user and root, needs none.
 func (c *cluster) resetPassword(ctx context.Context) error {
-	conn, err := pgx.Connect(ctx, fmt.Sprintf("host=%s port=%d user=%s dbname=postgres sslmode=disable sslrootcert='' sslcert='' sslkey=''", c.Socket, c.Port, owner))
+	conn, err := pgx.Connect(ctx,
+		fmt.Sprintf("host=%s port=%d user=%s dbname=postgres sslmode=disable sslrootcert='' sslcert='' sslkey=''",
+			c.Socket, c.Port, owner))
 	if err != nil {
 		return err
 	}
@@ -364,7 +367,9 @@ func (c *cluster) adopt(ctx context.Context) (*Postgres, error) {
 		return nil, nil
 	}
 	if c.lockIsCopied() {
-		return nil, c.dropLockFile("the database was copied while process %d worked on the original: its lock is removed from the copy", pid)
+		return nil,
+			c.dropLockFile("the database was copied while process %d worked on the original: its lock is removed "+
+				"from the copy", pid)
 	}
 	c.awaitReaper(pid)
 	born, alive := startID(pid)
@@ -383,7 +388,8 @@ func (c *cluster) adopt(ctx context.Context) (*Postgres, error) {
 			c.awaitReaper(pid)
 			return nil, c.removeStaleLock(pid)
 		}
-		return nil, trimtab.NewError(trimtab.Unavailable, "postgres_adopt", fmt.Sprintf("see %s; to end it: kill -INT %d", c.log(), pid),
+		return nil, trimtab.NewError(trimtab.Unavailable, "postgres_adopt",
+			fmt.Sprintf("see %s; to end it: kill -INT %d", c.log(), pid),
 			"adopt the Postgres that runs on %s as process %d: %w", c.data(), pid, err)
 	}
 	return c.handle(p), nil

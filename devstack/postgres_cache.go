@@ -83,7 +83,8 @@ func (d *Downloads) selectArchive(want int) (binaries, bool) {
 
 // findOrFetch finds the programs for a data folder: installed ones, else those
 // that were fetched before, else it fetches them.
-func findOrFetch(ctx context.Context, data, bin string, d *Downloads, cred *syscall.Credential, log io.Writer) (programs, error) {
+func findOrFetch(ctx context.Context, data, bin string, d *Downloads, cred *syscall.Credential,
+	log io.Writer) (programs, error) {
 	p, err := findPrograms(data, bin)
 	if err == nil || !isNotInstalled(err) {
 		return p, err
@@ -141,7 +142,8 @@ func newCacheEntry(data string, d *Downloads, cred *syscall.Credential, missing 
 	}
 	s := &cacheEntry{binaries: b, d: d, cache: cache, installHint: installHint(want), missing: missing}
 	if e := trimtab.AsError(missing); d != nil && d.Offline {
-		s.missing = trimtab.NewError(trimtab.Unavailable, e.Type, "let it be fetched, by leaving offline out, or "+s.installHint,
+		s.missing = trimtab.NewError(trimtab.Unavailable, e.Type, "let it be fetched, by leaving offline out, or "+
+			s.installHint,
 			"%s, nor is %s in %s; offline is set, so nothing is fetched", e.Message, b.name(), cache)
 	}
 	return s, nil
@@ -163,7 +165,8 @@ func (d *Downloads) cacheFolder(cred *syscall.Credential) (string, error) {
 		case cred != nil:
 			base = "/var/cache"
 		case err != nil:
-			return "", trimtab.NewError(trimtab.Unavailable, "cache_folder", "set HOME, or XDG_CACHE_HOME to a folder of yours",
+			return "", trimtab.NewError(trimtab.Unavailable, "cache_folder",
+				"set HOME, or XDG_CACHE_HOME to a folder of yours",
 				"choose a folder for the programs of Postgres: %w", err)
 		}
 	}
@@ -171,7 +174,8 @@ func (d *Downloads) cacheFolder(cred *syscall.Credential) (string, error) {
 		if closed := firstUnreachable(base, cred); closed != "" {
 			return "", trimtab.NewError(trimtab.Unavailable, "cache_folder",
 				"set XDG_CACHE_HOME to a folder that every user may enter, or unset it",
-				"keep the programs of Postgres in %s: Postgres does not run as root, and %s is closed to other users", base, closed)
+				"keep the programs of Postgres in %s: Postgres does not run as root, and %s is closed to other users",
+				base, closed)
 		}
 	}
 	return filepath.Join(base, "trimtab", "postgres"), nil
@@ -354,7 +358,8 @@ func (s *cacheEntry) unpack() error {
 	case err != nil:
 		return err
 	case got != s.tree:
-		return &fetch.Error{Cause: fetch.Digest, Err: fmt.Errorf("what was unpacked has the digest %s, which should be %s", got, s.tree)}
+		return &fetch.Error{Cause: fetch.Digest,
+			Err: fmt.Errorf("what was unpacked has the digest %s, which should be %s", got, s.tree)}
 	}
 	if err := errors.Join(os.Chmod(draft, 0o755), os.Rename(draft, s.dir()), syncFolder(s.cache)); err != nil {
 		return diskError(err)

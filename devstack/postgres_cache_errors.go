@@ -70,7 +70,8 @@ func (s *cacheEntry) statusRemedy(status int) string {
 	switch status {
 	case 401, 403:
 		return "see whether " + s.d.host() +
-			" wants a user and a password (https://USER:PASSWORD@HOST/… in TRIMTAB_MAVEN_MIRROR), or name another mirror"
+			" wants a user and a password (https://USER:PASSWORD@HOST/… in TRIMTAB_MAVEN_MIRROR), or name another " +
+			"mirror"
 	case 407:
 		return "put the user and the password for the proxy into HTTPS_PROXY (http://USER:PASSWORD@HOST:PORT)"
 	case 404, 410:
@@ -90,7 +91,8 @@ func (s *cacheEntry) probe() (programs, error) {
 	if err == nil {
 		return p, nil
 	}
-	return p, trimtab.NewError(trimtab.Unavailable, "postgres_runs", runRemedy(filepath.Join(bin, "postgres"), err)+"; or "+s.installHint,
+	return p, trimtab.NewError(trimtab.Unavailable, "postgres_runs", runRemedy(filepath.Join(bin, "postgres"), err)+
+		"; or "+s.installHint,
 		"run the programs of %s that were fetched into %s: %w", s.name(), s.dir(), err)
 }
 

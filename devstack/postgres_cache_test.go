@@ -54,10 +54,13 @@ func TestPublished(t *testing.T) {
 		want     int
 		version  string // empty: none
 	}{
-		{"linux-amd64", 0, "17."}, {"linux-arm64v8", 0, "17."}, {"darwin-amd64", 0, "17."}, {"darwin-arm64v8", 0, "17."},
+		{"linux-amd64", 0, "17."}, {"linux-arm64v8", 0, "17."}, {"darwin-amd64", 0, "17."},
+		{"darwin-arm64v8", 0, "17."},
 		{"linux-amd64-alpine", 0, "17."}, {"linux-arm64v8-alpine", 0, "16."}, // the newest that there is
-		{"linux-amd64", 13, "13."}, {"linux-amd64", 14, "14."}, {"linux-amd64", 15, "15."}, {"linux-amd64", 16, "16."}, {"linux-amd64", 18, "18."},
-		{"darwin-arm64v8", 18, "18."}, {"linux-arm64v8", 14, "14."}, {"linux-arm64v8", 13, ""}, {"linux-arm64v8-alpine", 17, ""},
+		{"linux-amd64", 13, "13."}, {"linux-amd64", 14, "14."}, {"linux-amd64", 15, "15."}, {"linux-amd64", 16, "16."},
+		{"linux-amd64", 18, "18."},
+		{"darwin-arm64v8", 18, "18."}, {"linux-arm64v8", 14, "14."}, {"linux-arm64v8", 13, ""},
+		{"linux-arm64v8-alpine", 17, ""},
 		{"linux-amd64", 12, ""}, {"linux-amd64", 99, ""}, {"linux-386", 0, ""}, {"freebsd-amd64", 0, ""}, {"", 0, ""},
 	} {
 		b, ok := selectArchive(published, c.platform, c.want)
@@ -98,12 +101,14 @@ func TestInterpreter(t *testing.T) {
 func elfWith(t *testing.T, loader string) []byte {
 	t.Helper()
 	const head, entry = 64, 56
-	h := elf.Header64{Type: uint16(elf.ET_EXEC), Machine: uint16(elf.EM_X86_64), Version: 1, Phoff: head, Ehsize: head, Phentsize: entry, Phnum: 1}
+	h := elf.Header64{Type: uint16(elf.ET_EXEC), Machine: uint16(elf.EM_X86_64), Version: 1, Phoff: head, Ehsize: head,
+		Phentsize: entry, Phnum: 1}
 	copy(h.Ident[:], elf.ELFMAG)
 	h.Ident[elf.EI_CLASS], h.Ident[elf.EI_DATA], h.Ident[elf.EI_VERSION] = byte(elf.ELFCLASS64), byte(elf.ELFDATA2LSB), 1
 	p := elf.Prog64{Type: uint32(elf.PT_INTERP), Off: head + entry, Filesz: uint64(len(loader) + 1)}
 	var b bytes.Buffer
-	if err := errors.Join(binary.Write(&b, binary.LittleEndian, h), binary.Write(&b, binary.LittleEndian, p)); err != nil {
+	if err := errors.Join(binary.Write(&b, binary.LittleEndian, h),
+		binary.Write(&b, binary.LittleEndian, p)); err != nil {
 		t.Fatal(err)
 	}
 	b.WriteString(loader + "\x00")
@@ -119,8 +124,10 @@ func scriptJar(t testing.TB, postgres string) (jar []byte, b binaries) {
 	var plain, packed, zipped bytes.Buffer
 	w := tar.NewWriter(&plain)
 	filler := strings.Repeat("zone", 50_000)
-	for _, f := range [][2]string{{"bin/postgres", "#!/bin/sh\n" + postgres}, {"bin/initdb", "#!/bin/sh\n"}, {"share/zone", filler}} {
-		if err := w.WriteHeader(&tar.Header{Name: f[0], Typeflag: tar.TypeReg, Mode: 0o755, Size: int64(len(f[1]))}); err != nil {
+	for _, f := range [][2]string{{"bin/postgres", "#!/bin/sh\n" + postgres}, {"bin/initdb", "#!/bin/sh\n"},
+		{"share/zone", filler}} {
+		if err := w.WriteHeader(&tar.Header{Name: f[0], Typeflag: tar.TypeReg, Mode: 0o755,
+			Size: int64(len(f[1]))}); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := io.WriteString(w, f[1]); err != nil {
@@ -163,7 +170,8 @@ func scriptJar(t testing.TB, postgres string) (jar []byte, b binaries) {
 		t.Fatal(err)
 	}
 	sum := sha256.Sum256(zipped.Bytes())
-	return zipped.Bytes(), binaries{version: fmt.Sprintf("%d.5.0", testMajor), platform: platform(), unpacked: 1 << 20, tree: tree,
+	return zipped.Bytes(), binaries{version: fmt.Sprintf("%d.5.0", testMajor), platform: platform(), unpacked: 1 << 20,
+		tree: tree,
 		file: fetch.File{Size: int64(zipped.Len()), SHA256: hex.EncodeToString(sum[:])}}
 }
 
@@ -177,8 +185,10 @@ func scriptStock(t testing.TB, repository, cache string) *cacheEntry {
 }
 
 func testStock(b binaries, repository, cache string) *cacheEntry {
-	d := &Downloads{Mirror: repository, table: []binaries{b}, cache: cache, options: fetch.Options{Backoff: time.Millisecond}}
-	return &cacheEntry{binaries: b, d: d, cache: cache, installHint: installHint(testMajor), missing: errors.New("none")}
+	d := &Downloads{Mirror: repository, table: []binaries{b}, cache: cache,
+		options: fetch.Options{Backoff: time.Millisecond}}
+	return &cacheEntry{binaries: b, d: d, cache: cache, installHint: installHint(testMajor),
+		missing: errors.New("none")}
 }
 
 // repository serves the archive b, slowly if pause is set.
@@ -239,7 +249,8 @@ func TestFindOrFetch(t *testing.T) {
 	if p.major != testMajor || p.version != "97.5" || p.dir != filepath.Join(d.cache, b.folderName(), "bin") {
 		t.Errorf("found %+v", p)
 	}
-	for _, part := range []string{"PostgreSQL 97.5", "0.0 MB", strings.TrimPrefix(strings.TrimSuffix(address, "/maven2"), "http://"), d.cache, "fetched and unpacked"} {
+	for _, part := range []string{"PostgreSQL 97.5", "0.0 MB",
+		strings.TrimPrefix(strings.TrimSuffix(address, "/maven2"), "http://"), d.cache, "fetched and unpacked"} {
 		if !strings.Contains(said.String(), part) {
 			t.Errorf("it said %q, want %q in it", said.String(), part)
 		}
@@ -286,15 +297,18 @@ func TestFindOrFetchNot(t *testing.T) {
 	}{
 		"not asked to": {&Downloads{Offline: true, table: []binaries{b}, cache: cache}, "offline is set"},
 		"nobody asks":  {nil, "Postgres 97 made it"},
-		"no platform":  {&Downloads{Mirror: address, table: []binaries{other}, cache: cache}, "none is published for " + platform()},
+		"no platform": {&Downloads{Mirror: address, table: []binaries{other}, cache: cache}, "none is published for " +
+			platform()},
 	} {
 		_, err := findOrFetch(t.Context(), dataOf(t, testMajor), "", c.d, nil, nil)
 		e, ok := errors.AsType[*trimtab.Error](err)
-		if !ok || e.Class != trimtab.Unavailable || e.Type != "postgres_version" || !strings.Contains(e.Message, c.says) {
+		if !ok || e.Class != trimtab.Unavailable || e.Type != "postgres_version" ||
+			!strings.Contains(e.Message, c.says) {
 			t.Errorf("%s: %v, want %q in it", name, err, c.says)
 			continue
 		}
-		for _, way := range []string{fmt.Sprintf("postgresql-%d", testMajor), "TRIMTAB_POSTGRES_BIN", "--postgres-url", "docker compose"} {
+		for _, way := range []string{fmt.Sprintf("postgresql-%d", testMajor), "TRIMTAB_POSTGRES_BIN", "--postgres-url",
+			"docker compose"} {
 			if !strings.Contains(e.Remedy, way) {
 				t.Errorf("%s: the remedy %q lacks %s", name, e.Remedy, way)
 			}
@@ -349,7 +363,8 @@ func TestFetchKilled(t *testing.T) {
 		}
 		deadline := time.Now().Add(20 * time.Second)
 		reached := func() bool { // rounds end at the lock, in the download, in the unpacking, at the end
-			for _, pattern := range []string{[]string{"fetch.lock", "*.jar", "*.unpacking-*", b.folderName()}[round%4], b.folderName()} {
+			for _, pattern := range []string{[]string{"fetch.lock", "*.jar", "*.unpacking-*", b.folderName()}[round%4],
+				b.folderName()} {
 				if m, _ := filepath.Glob(filepath.Join(cache, pattern)); len(m) > 0 {
 					return true
 				}
@@ -374,7 +389,8 @@ func TestFetchKilled(t *testing.T) {
 		}
 	}
 	t.Logf("%d of 12 were killed before their end", killed)
-	if _, err := findOrFetch(t.Context(), dataOf(t, testMajor), "", testStock(b, address, cache).d, nil, nil); err != nil {
+	if _, err := findOrFetch(t.Context(), dataOf(t, testMajor), "", testStock(b, address, cache).d, nil,
+		nil); err != nil {
 		t.Fatal(err)
 	}
 	wantOnly(t, cache, b.folderName(), "fetch.lock")
@@ -403,7 +419,8 @@ func TestFetchDamaged(t *testing.T) {
 			t.Fatal(err)
 		}
 		aside := fmt.Sprintf("%s.damaged-%d", s.dir(), n)
-		if _, err := os.Stat(filepath.Join(aside, "bin", "postgres")); err != nil || !strings.Contains(said.String(), aside) {
+		if _, err := os.Stat(filepath.Join(aside, "bin", "postgres")); err != nil ||
+			!strings.Contains(said.String(), aside) {
 			t.Errorf("%v; it said %q", err, said.String())
 		}
 		if !s.isIntact() || requests.Load() != int64(n+1) {
@@ -423,10 +440,14 @@ func TestFetchErrors(t *testing.T) {
 		says   string // in the message
 		advice string // in the remedy
 	}{
-		"forbidden": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(403) }, trimtab.Unavailable, "postgres_fetch", "403 Forbidden", "TRIMTAB_MAVEN_MIRROR"},
-		"not there": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404) }, trimtab.Unavailable, "postgres_fetch", "404", "io.zonky.test.postgres"},
-		"broken":    {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }, trimtab.Unavailable, "postgres_fetch", "500", "later"},
-		"a page":    {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") }, trimtab.Unavailable, "postgres_fetch", "6 bytes", "login page"},
+		"forbidden": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(403) }, trimtab.Unavailable,
+			"postgres_fetch", "403 Forbidden", "TRIMTAB_MAVEN_MIRROR"},
+		"not there": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404) }, trimtab.Unavailable,
+			"postgres_fetch", "404", "io.zonky.test.postgres"},
+		"broken": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }, trimtab.Unavailable,
+			"postgres_fetch", "500", "later"},
+		"a page": {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") }, trimtab.Unavailable,
+			"postgres_fetch", "6 bytes", "login page"},
 		"cut": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", fmt.Sprint(len(jar)))
 			_, _ = w.Write(jar[:1])
@@ -445,10 +466,12 @@ func TestFetchErrors(t *testing.T) {
 			var said bytes.Buffer
 			_, err := findOrFetch(t.Context(), dataOf(t, testMajor), "", testStock(b, address, cache).d, nil, &said)
 			e, ok := errors.AsType[*trimtab.Error](err)
-			if !ok || e.Class != c.class || e.Type != c.typ || !strings.Contains(e.Message, c.says) || !strings.Contains(e.Remedy, c.advice) {
+			if !ok || e.Class != c.class || e.Type != c.typ || !strings.Contains(e.Message, c.says) ||
+				!strings.Contains(e.Remedy, c.advice) {
 				t.Fatalf("%+v, want %s, %q, %q", err, c.typ, c.says, c.advice)
 			}
-			if !strings.Contains(e.Message, "fetch PostgreSQL 97.5") || !strings.Contains(e.Message, cache) || !strings.Contains(e.Remedy, "TRIMTAB_POSTGRES_BIN") {
+			if !strings.Contains(e.Message, "fetch PostgreSQL 97.5") || !strings.Contains(e.Message, cache) ||
+				!strings.Contains(e.Remedy, "TRIMTAB_POSTGRES_BIN") {
 				t.Errorf("it says %v", err)
 			}
 			if all := err.Error() + said.String(); strings.Contains(all, "hunter2") || strings.Contains(all, "me@") {
@@ -475,7 +498,8 @@ func TestFetchFolder(t *testing.T) {
 	}
 	s := testStock(b, address, t.TempDir())
 	err = s.wrapError(diskError(&os.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC}))
-	if e := trimtab.AsError(err); e.Type != "postgres_fetch" || !strings.Contains(e.Remedy, "inodes") || !strings.Contains(e.Remedy, "free 1.") {
+	if e := trimtab.AsError(err); e.Type != "postgres_fetch" || !strings.Contains(e.Remedy, "inodes") ||
+		!strings.Contains(e.Remedy, "free 1.") {
 		t.Errorf("on a full disk: %v", err)
 	}
 }
@@ -484,9 +508,10 @@ func TestFetchFolder(t *testing.T) {
 func TestFetchNotRunning(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ script, says, advice string }{
-		"a library is missing": {"echo 'error while loading shared libraries: libwant.so.1' >&2; exit 127\n", "libwant.so.1", "the message names"},
-		"another version":      {"echo 'postgres (PostgreSQL) 96.1'\n", "96.1", "report"},
-		"nonsense":             {"echo nothing\n", "no version", "report"},
+		"a library is missing": {"echo 'error while loading shared libraries: libwant.so.1' >&2; exit 127\n",
+			"libwant.so.1", "the message names"},
+		"another version": {"echo 'postgres (PostgreSQL) 96.1'\n", "96.1", "report"},
+		"nonsense":        {"echo nothing\n", "no version", "report"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -496,7 +521,8 @@ func TestFetchNotRunning(t *testing.T) {
 			for range 2 {
 				_, err := findOrFetch(t.Context(), dataOf(t, testMajor), "", s.d, nil, nil)
 				e := trimtab.AsError(err)
-				if err == nil || e.Type != "postgres_runs" || !strings.Contains(e.Message, c.says) || !strings.Contains(e.Remedy, c.advice) {
+				if err == nil || e.Type != "postgres_runs" || !strings.Contains(e.Message, c.says) ||
+					!strings.Contains(e.Remedy, c.advice) {
 					t.Errorf("%+v, want %q and %q", err, c.says, c.advice)
 				}
 			}
@@ -565,7 +591,8 @@ func TestOfflineBuild(t *testing.T) {
 	mod := "module example.org/tiny\n\ngo 1.26\n\nrequire example.org/absent v1.0.0\n"
 	sum := "h1:" + strings.Repeat("A", 43) + "=\n"
 	sums := "example.org/absent v1.0.0 " + sum + "example.org/absent v1.0.0/go.mod " + sum
-	err := errors.Join(os.WriteFile(filepath.Join(source, "go.mod"), []byte(mod), 0o644), os.WriteFile(filepath.Join(source, "go.sum"), []byte(sums), 0o644))
+	err := errors.Join(os.WriteFile(filepath.Join(source, "go.mod"), []byte(mod), 0o644),
+		os.WriteFile(filepath.Join(source, "go.sum"), []byte(sums), 0o644))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -626,7 +653,8 @@ func TestCheckMirror(t *testing.T) {
 	for address, ok := range map[string]bool{
 		"https://mirror.example/maven2": true, "http://me:hunter2@mirror.example:8081/repository/central/": true,
 		"mirror.example": false, "ftp://mirror.example": false, "https://": false, "https://me:hunter2@": false,
-		"https://mirror.example/?token=hunter2": false, "http://me:hunter2@[": false, "file:///maven2": false, "https://x/%zz:hunter2": false,
+		"https://mirror.example/?token=hunter2": false, "http://me:hunter2@[": false, "file:///maven2": false,
+		"https://x/%zz:hunter2": false,
 	} {
 		err := CheckMirror(address)
 		if (err == nil) != ok {
@@ -713,7 +741,8 @@ func TestFetchedPostgres(t *testing.T) {
 					t.Fatal(err)
 				}
 				if i == 0 {
-					exec1(t, p.URL, `create extension btree_gin`, `create table kept (n int, s text)`, `create index on kept using gin (n)`,
+					exec1(t, p.URL, `create extension btree_gin`, `create table kept (n int, s text)`,
+						`create index on kept using gin (n)`,
 						`insert into kept select n, repeat('x', n) from generate_series(1, 1000) n`)
 				}
 				if n := query[int](t, p.URL, `select sum(length(s))::int from kept where n <= 100`); n != 5050 {

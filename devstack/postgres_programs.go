@@ -77,7 +77,8 @@ func findPrograms(data, bin string) (programs, error) {
 		}
 		p, err := programs{dir: dir}.probe()
 		if err != nil {
-			return programs{}, trimtab.NewError(trimtab.Usage, "postgres_bin", "name a folder that holds initdb and postgres, or none",
+			return programs{}, trimtab.NewError(trimtab.Usage, "postgres_bin",
+				"name a folder that holds initdb and postgres, or none",
 				"look for the programs of Postgres: %w", err)
 		}
 		named = append(named, p)
@@ -86,7 +87,8 @@ func findPrograms(data, bin string) (programs, error) {
 		if named[0].noContrib {
 			return programs{}, trimtab.NewError(trimtab.Usage, "postgres_bin",
 				"install the contrib part of that package, or name another folder, or none",
-				"use the programs of Postgres in %s: they lack the extension %s, which Temporal needs", named[0].dir, neededExtension)
+				"use the programs of Postgres in %s: they lack the extension %s, which Temporal needs", named[0].dir,
+				neededExtension)
 		}
 		return named[0], nil
 	}
@@ -98,7 +100,8 @@ func findPrograms(data, bin string) (programs, error) {
 	return p, err
 }
 
-// selectArchive takes the first complete one of the wanted major version, or the first that is new enough when any will do.
+// selectArchive takes the first complete one of the wanted major version, or the first that is new enough when any will
+// do.
 func selectPrograms(found []programs, want int, data string) (programs, error) {
 	i := slices.IndexFunc(found, func(p programs) bool {
 		return !p.noContrib && (p.major == want || want == 0 && p.major >= minMajor)
@@ -108,7 +111,8 @@ func selectPrograms(found []programs, want int, data string) (programs, error) {
 		return found[i], nil
 	case want != 0:
 		return programs{}, trimtab.NewError(trimtab.Unavailable, "postgres_version", installHint(want),
-			"open the database in %s: Postgres %d made it and no other version may open it (found: %v); it was left as it is", data, want, found)
+			"open the database in %s: Postgres %d made it and no other version may open it (found: %v); it was left "+
+				"as it is", data, want, found)
 	}
 	return programs{}, trimtab.NewError(trimtab.Unavailable, "postgres_missing", installHint(0),
 		"start a private Postgres: no complete programs of Postgres %d or newer found (found: %v)", minMajor, found)
@@ -125,7 +129,8 @@ func dataMajor(data string) (int, error) {
 	}
 	major, err := strconv.Atoi(strings.TrimSpace(string(b)))
 	if err != nil || major < 1 {
-		return 0, fmt.Errorf("the version of the database in %s is %q, which is no major version", data, strings.TrimSpace(string(b)))
+		return 0, fmt.Errorf("the version of the database in %s is %q, which is no major version", data,
+			strings.TrimSpace(string(b)))
 	}
 	return major, nil
 }
@@ -227,7 +232,9 @@ func installHint(major int) string {
 	if runtime.GOOS == "darwin" {
 		get = "brew install " + brew
 	}
-	return get + ", or name a folder of programs in TRIMTAB_POSTGRES_BIN, or use a server that runs (--postgres-url), or docker compose up"
+	return get +
+		", or name a folder of programs in TRIMTAB_POSTGRES_BIN, or use a server that runs (--postgres-url), or " +
+		"docker compose up"
 }
 
 // lastLines is the last n lines of a text.

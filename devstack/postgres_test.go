@@ -79,7 +79,9 @@ func TestPostgres(t *testing.T) {
 			t.Errorf("%s is %s, want %s", setting, got, want)
 		}
 	}
-	if got := query[string](t, s.URL, `select datcollate from pg_database where datname = current_database()`); got != "C" { // no setting since version 16
+	// no setting since version 16
+	if got := query[string](t, s.URL,
+		`select datcollate from pg_database where datname = current_database()`); got != "C" {
 		t.Errorf("the collation is %s", got)
 	}
 	if got := query[string](t, s.URL, `select current_setting('wal_compression')`); got == "off" {
@@ -98,7 +100,8 @@ func TestPostgres(t *testing.T) {
 	again := testPostgres(t, dir, false)
 	t.Logf("adopted in %v", time.Since(begin))
 	if !again.Adopted || again.Pid != s.Pid || again.URL != s.URL {
-		t.Errorf("second start: adopted %v pid %d url %s; want the first server, pid %d url %s", again.Adopted, again.Pid, again.URL, s.Pid, s.URL)
+		t.Errorf("second start: adopted %v pid %d url %s; want the first server, pid %d url %s", again.Adopted,
+			again.Pid, again.URL, s.Pid, s.URL)
 	}
 	if err := again.Stop(); err != nil { // through the adopted handle
 		t.Fatal(err)
@@ -152,7 +155,8 @@ func TestPostgresPasswordLost(t *testing.T) {
 		t.Fatal(err)
 	}
 	moved := filepath.Join(dir, "b") // and the folder has moved
-	if err := errors.Join(os.Remove(filepath.Join(dir, "a", "postgres.password")), os.Rename(filepath.Join(dir, "a"), moved)); err != nil {
+	if err := errors.Join(os.Remove(filepath.Join(dir, "a", "postgres.password")),
+		os.Rename(filepath.Join(dir, "a"), moved)); err != nil {
 		t.Fatal(err)
 	}
 	next := testPostgres(t, moved, true)
@@ -235,7 +239,8 @@ func TestPostgresWrongMajor(t *testing.T) {
 	before := listing(t, filepath.Join(dir, "data"))
 	_, err = StartPostgres(t.Context(), PostgresOptions{Dir: dir})
 	e, ok := errors.AsType[*trimtab.Error](err)
-	if !ok || e.Type != "postgres_version" || !strings.Contains(e.Remedy, "postgresql") || !strings.Contains(e.Message, "Postgres 9") {
+	if !ok || e.Type != "postgres_version" || !strings.Contains(e.Remedy, "postgresql") ||
+		!strings.Contains(e.Message, "Postgres 9") {
 		t.Fatalf("opened with another major version: %v", err)
 	}
 	if after := listing(t, filepath.Join(dir, "data")); after != before {

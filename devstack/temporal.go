@@ -43,8 +43,9 @@ type Temporal struct {
 type temporalState struct {
 	Port int `json:"port"` // of the workflow service; three more follow
 	processIdentity
-	Postgres  string `json:"postgres"`  // digest of the URL it was started with
-	Authority string `json:"authority"` // digest of the authority it was started with; empty: by an older trimtab, in plain text
+	Postgres string `json:"postgres"` // digest of the URL it was started with
+	// digest of the authority it was started with; empty: by an older trimtab, in plain text
+	Authority string `json:"authority"`
 }
 
 const (
@@ -169,7 +170,8 @@ func (d *temporalServer) launch(ctx context.Context, program, role string) (*Tem
 	}
 	defer kept.release()
 	if d.Port != 0 && d.Port != kept.first {
-		logf(d.opts.Log, "the Temporal server moves from port %d, which another program uses, to %d", d.Port, kept.first)
+		logf(d.opts.Log, "the Temporal server moves from port %d, which another program uses, to %d", d.Port,
+			kept.first)
 	}
 	d.Port = kept.first
 	log, err := openLog(d.log())
@@ -209,9 +211,11 @@ func (d *temporalServer) handle(p *process) *Temporal {
 func (d *temporalServer) startError(program string, err error, said string) error {
 	remedy := "see " + d.log()
 	if strings.Contains(said, "not defined: -tls") {
-		remedy = "put the " + temporalProgram + " of this release in the place of " + program + ", which is of an older one"
+		remedy = "put the " + temporalProgram + " of this release in the place of " + program +
+			", which is of an older one"
 	}
-	return trimtab.NewError(trimtab.Unavailable, "temporal_start", remedy, "start the Temporal server: %w\n%s\n", err, said)
+	return trimtab.NewError(trimtab.Unavailable, "temporal_start", remedy, "start the Temporal server: %w\n%s\n", err,
+		said)
 }
 
 // waitReady waits until the namespace can be used, or the server has ended.
@@ -245,14 +249,16 @@ func (d *temporalServer) ensureRole(ctx context.Context) (string, error) {
 	}
 	defer conn.Close(ctx)
 	var have bool
-	if err := conn.QueryRow(ctx, `select exists (select from pg_roles where rolname = $1)`, temporalRole).Scan(&have); err != nil {
+	if err := conn.QueryRow(ctx, `select exists (select from pg_roles where rolname = $1)`,
+		temporalRole).Scan(&have); err != nil {
 		return "", err
 	}
 	verb := "create"
 	if have {
 		verb = "alter"
 	}
-	_, err = conn.Exec(ctx, verb+` role `+temporalRole+` login createdb password '`+secret+`'`) // hexadecimal digits, or a parse error
+	// hexadecimal digits, or a parse error
+	_, err = conn.Exec(ctx, verb+` role `+temporalRole+` login createdb password '`+secret+`'`)
 	if err == nil {
 		err = resetRole(ctx, conn)
 	}

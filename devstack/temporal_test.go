@@ -120,7 +120,8 @@ func TestTemporal(t *testing.T) {
 	}
 	t.Logf("done %v after the last kill, in %d steps", time.Since(begin), steps.Load())
 
-	if err := os.Remove(filepath.Join(dir, "temporal", "temporal.json")); err != nil { // as if its starter had been killed at once
+	// as if its starter had been killed at once
+	if err := os.Remove(filepath.Join(dir, "temporal", "temporal.json")); err != nil {
 		t.Fatal(err)
 	}
 	last := testTemporal(t, filepath.Join(dir, "temporal"), p)
@@ -197,7 +198,8 @@ func checkRefuses(t testing.TB, s *Temporal) {
 		"certificate signed by unknown authority": {CA: other.CA, Cert: s.TLS.Cert, Key: s.TLS.Key},
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		err := RegisterNamespace(ctx, options(t, Endpoints{Temporal: s.Address, TemporalTLS: files, Namespace: Namespace}))
+		err := RegisterNamespace(ctx, options(t, Endpoints{Temporal: s.Address, TemporalTLS: files,
+			Namespace: Namespace}))
 		if err == nil || ctx.Err() != nil || !strings.Contains(err.Error(), what) {
 			t.Errorf("%v, want at once %q", err, what)
 		}
@@ -217,7 +219,8 @@ func TestTemporalWithOddSettings(t *testing.T) {
 	defer conn.Close(context.Background())
 	odd := func(whom string) {
 		t.Helper()
-		for _, setting := range []string{"statement_timeout = '1ms'", "lock_timeout = '1ms'", "default_transaction_read_only = on", "search_path = nowhere",
+		for _, setting := range []string{"statement_timeout = '1ms'", "lock_timeout = '1ms'",
+			"default_transaction_read_only = on", "search_path = nowhere",
 			"bytea_output = escape", "standard_conforming_strings = off", "TimeZone = 'Asia/Tokyo'"} {
 			if _, err := conn.Exec(t.Context(), "alter "+whom+" set "+setting); err != nil {
 				t.Fatal(err)
@@ -246,14 +249,16 @@ func TestTemporalWithOddSettings(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
-	if left := query[int](t, p.URL, "select count(*) from pg_db_role_setting where setrole = $1::regrole", temporalRole); left > 0 {
+	if left := query[int](t, p.URL, "select count(*) from pg_db_role_setting where setrole = $1::regrole",
+		temporalRole); left > 0 {
 		t.Errorf("the role has %d lists of settings", left)
 	}
 }
 
 func checkNoPassword(t testing.TB, pid int) {
 	t.Helper()
-	if args, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); err == nil && strings.Contains(string(args), "postgres://") {
+	if args, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); err == nil &&
+		strings.Contains(string(args), "postgres://") {
 		t.Errorf("every user of the machine can read the password: %q", args)
 	}
 }

@@ -13,11 +13,12 @@ import (
 
 // TLS names the files with which a client reaches a Temporal server over TLS.
 type TLS struct {
-	CA         string `json:"ca"`                    // authorities that may vouch for the server; empty: the system's
-	Cert       string `json:"cert"`                  // the client's certificate; empty: it shows none
-	Key        string `json:"key"`                   // its private key
-	ServerName string `json:"server_name,omitempty"` // that the server's certificate must hold; empty: the host of its address
-	Digest     string `json:"digest,omitempty"`      // of an embedded server's authority: another when it was made anew
+	CA   string `json:"ca"`   // authorities that may vouch for the server; empty: the system's
+	Cert string `json:"cert"` // the client's certificate; empty: it shows none
+	Key  string `json:"key"`  // its private key
+	// that the server's certificate must hold; empty: the host of its address
+	ServerName string `json:"server_name,omitempty"`
+	Digest     string `json:"digest,omitempty"` // of an embedded server's authority: another when it was made anew
 }
 
 // Config reads the files. One that cannot be read is an error of the class Usage.
@@ -30,11 +31,13 @@ func (t TLS) Config() (*tls.Config, error) {
 		}
 		c.RootCAs = x509.NewCertPool()
 		if !c.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, tlsError("read the certificate authority of the Temporal server: %s holds no certificate in PEM", t.CA)
+			return nil,
+				tlsError("read the certificate authority of the Temporal server: %s holds no certificate in PEM", t.CA)
 		}
 	}
 	if (t.Cert == "") != (t.Key == "") {
-		return nil, tlsError("read the certificate for the Temporal server: it needs its key, and the key its certificate")
+		return nil,
+			tlsError("read the certificate for the Temporal server: it needs its key, and the key its certificate")
 	}
 	if t.Cert != "" {
 		own, err := readPair(t.Cert, t.Key)
@@ -58,7 +61,8 @@ func readPair(cert, key string) (tls.Certificate, error) {
 
 func tlsError(format string, args ...any) error {
 	return trimtab.NewError(trimtab.Usage, "temporal_tls",
-		"check the settings temporal_tls_ca, temporal_tls_cert and temporal_tls_key with trimtab doctor", format, args...)
+		"check the settings temporal_tls_ca, temporal_tls_cert and temporal_tls_key with trimtab doctor", format,
+		args...)
 }
 
 // TemporalOptions are those of Temporal's SDK for the server and the namespace

@@ -154,7 +154,8 @@ func checkFolderTrust(dir string) error {
 		return nil
 	}
 	return trimtab.NewError(trimtab.Unavailable, "unsafe_folder",
-		"choose a data folder in your home with --data-folder or TRIMTAB_DATA, or take that right away (chmod go-w), or run as the user that it belongs to",
+		"choose a data folder in your home with --data-folder or TRIMTAB_DATA, or take that right away (chmod go-w), "+
+			"or run as the user that it belongs to",
 		"run servers from %s: %w", dir, err)
 }
 

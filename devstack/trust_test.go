@@ -40,7 +40,8 @@ func TestTrust(t *testing.T) {
 		t.Fatal(err)
 	}
 	links := t.TempDir()
-	for name, target := range map[string]string{"to-open": open, "to-folder": filepath.Dir(filepath.Dir(open)), "loop": "loop", "dangling": "nowhere",
+	for name, target := range map[string]string{"to-open": open, "to-folder": filepath.Dir(filepath.Dir(open)),
+		"loop": "loop", "dangling": "nowhere",
 		"relative": "../" + filepath.Base(links) + "/good", "good": way(t, 0o700)} {
 		if err := os.Symlink(target, filepath.Join(links, name)); err != nil {
 			t.Fatal(err)
@@ -93,18 +94,21 @@ func TestTrustOfOthers(t *testing.T) {
 	planted := way(t, fs.ModeSticky|0o777, 0o755)
 	shared := way(t, 0o775)
 	link := filepath.Join(filepath.Dir(filepath.Dir(planted)), "link")
-	if err := errors.Join(os.Chown(theirs, uid, gid), os.Chown(filepath.Dir(planted), uid, gid), os.Chown(filepath.Dir(shared), 0, gid),
+	if err := errors.Join(os.Chown(theirs, uid, gid), os.Chown(filepath.Dir(planted), uid, gid),
+		os.Chown(filepath.Dir(shared), 0, gid),
 		os.Symlink(shared, link), os.Lchown(link, uid, gid)); err != nil {
 		t.Fatal(err)
 	}
-	for path, want := range map[string]string{theirs: "belongs to user nobody", planted: "belongs to user nobody", link: "in a folder that others can write, belongs to user nobody"} {
+	for path, want := range map[string]string{theirs: "belongs to user nobody", planted: "belongs to user nobody",
+		link: "in a folder that others can write, belongs to user nobody"} {
 		for _, allowed := range []trustPolicy{selfOnly, anyOwner} {
 			if err := checkTrust(path, allowed); err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("%s: %v, want %q", path, err, want)
 			}
 		}
 	}
-	if err := checkTrust(shared, selfOnly); err == nil || !strings.Contains(err.Error(), "group nogroup can write") && !strings.Contains(err.Error(), "group nobody can write") {
+	if err := checkTrust(shared, selfOnly); err == nil || !strings.Contains(err.Error(), "group nogroup can write") &&
+		!strings.Contains(err.Error(), "group nobody can write") {
 		t.Errorf("a folder that a group can write: %v", err)
 	}
 	if err := checkTrust(shared, anyOwner); err != nil {
@@ -122,7 +126,8 @@ func TestUnsafeTemporal(t *testing.T) {
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 	t.Setenv("TRIMTAB_TEMPORAL_PROGRAM", "")
 	_, err := FindTemporal()
-	if e, ok := errors.AsType[*trimtab.Error](err); !ok || e.Type != "unsafe_program" || !strings.Contains(e.Message, dir) {
+	if e, ok := errors.AsType[*trimtab.Error](err); !ok || e.Type != "unsafe_program" ||
+		!strings.Contains(e.Message, dir) {
 		t.Errorf("found in PATH: %v", err)
 	}
 	t.Setenv("TRIMTAB_TEMPORAL_PROGRAM", program) // the user's own word
@@ -136,7 +141,8 @@ func TestUnsafePostgres(t *testing.T) {
 	dir := filepath.Dir(way(t, 0o777))
 	ran := filepath.Join(t.TempDir(), "ran")
 	for _, name := range []string{"postgres", "initdb"} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\ntouch "+ran+"\necho 'postgres (PostgreSQL) 99.1'\n"), 0o755); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, name),
+			[]byte("#!/bin/sh\ntouch "+ran+"\necho 'postgres (PostgreSQL) 99.1'\n"), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -145,7 +151,8 @@ func TestUnsafePostgres(t *testing.T) {
 	if len(refused) != 1 || !strings.Contains(refused[0].Error(), dir) {
 		t.Errorf("refused %v", refused)
 	}
-	if _, err := findPrograms(put(t, t.TempDir(), map[string]string{"PG_VERSION": "99\n"}), ""); err == nil || !strings.Contains(err.Error(), "not run: every user can write "+dir) {
+	if _, err := findPrograms(put(t, t.TempDir(), map[string]string{"PG_VERSION": "99\n"}), ""); err == nil ||
+		!strings.Contains(err.Error(), "not run: every user can write "+dir) {
 		t.Errorf("%v", err)
 	}
 	if _, err := os.Stat(ran); err == nil {
@@ -176,7 +183,8 @@ func TestCheckCached(t *testing.T) {
 	if checkCached(program) == nil {
 		t.Error("a program in a folder that all can write")
 	}
-	if err := errors.Join(os.Chmod(filepath.Dir(program), 0o755), os.WriteFile(program, []byte("malice"), 0o755)); err != nil {
+	if err := errors.Join(os.Chmod(filepath.Dir(program), 0o755),
+		os.WriteFile(program, []byte("malice"), 0o755)); err != nil {
 		t.Fatal(err)
 	}
 	if checkCached(program) == nil {
@@ -189,7 +197,8 @@ func TestUnsafeFolder(t *testing.T) {
 	open := filepath.Join(filepath.Dir(way(t, 0o777)), "data")
 	_, ensured := Ensure(t.Context(), EnsureOptions{Dir: open, Args: helper("clown")})
 	for what, err := range map[string]error{"ensure": ensured, "dev": RunDev(t.Context(), DevOptions{Dir: open})} {
-		if e, ok := errors.AsType[*trimtab.Error](err); !ok || e.Type != "unsafe_folder" || !strings.Contains(e.Message, "every user can write") {
+		if e, ok := errors.AsType[*trimtab.Error](err); !ok || e.Type != "unsafe_folder" ||
+			!strings.Contains(e.Message, "every user can write") {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
@@ -226,7 +235,8 @@ func TestFolderOfAnother(t *testing.T) {
 	theirs, mine, volume, filled := openDir(t), openDir(t), openDir(t), openDir(t)
 	put(t, theirs, foreign["names alone"])
 	put(t, filled, map[string]string{"postgres/postgres.json": somePorts})
-	if err := errors.Join(os.Chown(theirs, uid, gid), os.Chmod(volume, 0o777), os.Chown(filepath.Join(filled, "postgres"), uid, gid)); err != nil {
+	if err := errors.Join(os.Chown(theirs, uid, gid), os.Chmod(volume, 0o777),
+		os.Chown(filepath.Join(filled, "postgres"), uid, gid)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := ClaimFolder(mine); err != nil {
@@ -236,8 +246,10 @@ func TestFolderOfAnother(t *testing.T) {
 	for _, dir := range []string{theirs, filled} {
 		_, claimed := ClaimFolder(dir)
 		_, ensured := Ensure(t.Context(), EnsureOptions{Dir: dir, Args: helper("clown")})
-		for what, err := range map[string]error{"claim": claimed, "ensure": ensured, "dev": RunDev(t.Context(), DevOptions{Dir: dir}), "stop": Stop(t.Context(), dir)} {
-			if e, ok := errors.AsType[*trimtab.Error](err); !ok || e.Type != "data_folder_owner" || !strings.Contains(e.Remedy, "sudo -u nobody") {
+		for what, err := range map[string]error{"claim": claimed, "ensure": ensured,
+			"dev": RunDev(t.Context(), DevOptions{Dir: dir}), "stop": Stop(t.Context(), dir)} {
+			if e, ok := errors.AsType[*trimtab.Error](err); !ok || e.Type != "data_folder_owner" ||
+				!strings.Contains(e.Remedy, "sudo -u nobody") {
 				t.Errorf("root: %s: %v", what, err)
 			}
 		}
@@ -245,7 +257,8 @@ func TestFolderOfAnother(t *testing.T) {
 	if tree(t, theirs)+tree(t, filled) != before {
 		t.Error("root changed the folder of another")
 	}
-	if said := claimAs(t, uid, gid, mine); !strings.Contains(said, "data_folder_owner") || !strings.Contains(said, "sudo -u root") {
+	if said := claimAs(t, uid, gid, mine); !strings.Contains(said, "data_folder_owner") ||
+		!strings.Contains(said, "sudo -u root") {
 		t.Errorf("nobody, on root's: %s", said)
 	}
 	for range 2 { // as the volume of a container is

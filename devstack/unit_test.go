@@ -43,8 +43,9 @@ func FuzzParseStat(f *testing.F) {
 func TestParseVersion(t *testing.T) {
 	t.Parallel()
 	for line, want := range map[string]int{
-		"postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n": 15, "postgres (PostgreSQL) 18beta1": 18, "postgres (PostgreSQL) 9.6.24": 9,
-		"postgres (PostgreSQL) ": 0, "postgres": 0, "": 0, "postgres (PostgreSQL) devel": 0,
+		"postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n": 15, "postgres (PostgreSQL) 18beta1": 18,
+		"postgres (PostgreSQL) 9.6.24": 9,
+		"postgres (PostgreSQL) ":       0, "postgres": 0, "": 0, "postgres (PostgreSQL) devel": 0,
 	} {
 		_, major, err := parseVersion(line)
 		if major != want || (err == nil) != (want != 0) {
@@ -65,7 +66,8 @@ func FuzzParseVersion(f *testing.F) {
 
 func TestChoose(t *testing.T) {
 	t.Parallel()
-	found := []programs{{dir: "/18", version: "18.1", major: 18}, {dir: "/15", version: "15.2", major: 15}, {dir: "/12", version: "12.1", major: 12}}
+	found := []programs{{dir: "/18", version: "18.1", major: 18}, {dir: "/15", version: "15.2", major: 15},
+		{dir: "/12", version: "12.1", major: 12}}
 	for _, c := range []struct {
 		found     []programs
 		want      int
@@ -126,12 +128,14 @@ func TestFindProgramsBare(t *testing.T) {
 	extensions := filepath.Join(dir, "share", "extension")
 	if err := errors.Join(os.MkdirAll(extensions, 0o755),
 		os.WriteFile(filepath.Join(dir, "postgres"), []byte("#!/bin/sh\necho 'postgres (PostgreSQL) 21.3'\n"), 0o755),
-		os.WriteFile(filepath.Join(dir, "initdb"), []byte("#!/bin/sh\ntest \"$1\" = --show && echo share_path="+filepath.Dir(extensions)+" >&2\n"), 0o755),
+		os.WriteFile(filepath.Join(dir, "initdb"),
+			[]byte("#!/bin/sh\ntest \"$1\" = --show && echo share_path="+filepath.Dir(extensions)+" >&2\n"), 0o755),
 		os.Chmod(filepath.Join(dir, "initdb"), 0o755)); err != nil {
 		t.Fatal(err)
 	}
 	_, err := findPrograms(filepath.Join(dir, "data"), dir)
-	if e := trimtab.AsError(err); err == nil || e.Type != "postgres_bin" || !strings.Contains(e.Message, "btree_gin") || !strings.Contains(e.Remedy, "contrib") {
+	if e := trimtab.AsError(err); err == nil || e.Type != "postgres_bin" || !strings.Contains(e.Message, "btree_gin") ||
+		!strings.Contains(e.Remedy, "contrib") {
 		t.Errorf("programs without contrib were taken: %v", err)
 	}
 	if err := os.WriteFile(filepath.Join(extensions, "btree_gin.control"), nil, 0o644); err != nil {
@@ -190,7 +194,8 @@ func TestProcessStubborn(t *testing.T) {
 	if err := p.stop(stopStep{syscall.SIGTERM, 50 * time.Millisecond}); err == nil {
 		t.Error("it ended though it ignores SIGTERM")
 	}
-	if err := p.stop(stopStep{syscall.SIGTERM, 50 * time.Millisecond}, stopStep{syscall.SIGKILL, 5 * time.Second}); err != nil {
+	if err := p.stop(stopStep{syscall.SIGTERM, 50 * time.Millisecond},
+		stopStep{syscall.SIGKILL, 5 * time.Second}); err != nil {
 		t.Error(err)
 	}
 }
@@ -255,7 +260,8 @@ func TestKeepPorts(t *testing.T) {
 		t.Fatalf("ports %+v, %v", kept, err)
 	}
 	first := kept.first
-	if other, err := reservePorts(first, 6); err != nil || other.first < first+6 && first < other.first+6 { // whoever comes before the server listens
+	// whoever comes before the server listens
+	if other, err := reservePorts(first, 6); err != nil || other.first < first+6 && first < other.first+6 {
 		t.Errorf("ports from %d are held, and others from %+v, %v", first, other, err)
 	} else {
 		other.release()
@@ -291,13 +297,16 @@ func TestTail(t *testing.T) {
 	if err := os.WriteFile(path, []byte("old\n"+strings.Repeat("a long line\n", 1000)+"the end\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if got := tail(path, 4); !strings.HasSuffix(got, "a long line\nthe end") || len(got) > 2000 || !strings.HasPrefix(got, "a long") {
+	if got := tail(path, 4); !strings.HasSuffix(got, "a long line\nthe end") || len(got) > 2000 ||
+		!strings.HasPrefix(got, "a long") {
 		t.Errorf("tail %q", got)
 	}
-	if err := os.WriteFile(path, []byte(`{"error":"bind: address already in use","stacktrace":"`+strings.Repeat("é", 3000)+`"}`+"\n"), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(`{"error":"bind: address already in use","stacktrace":"`+
+		strings.Repeat("é", 3000)+`"}`+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if got := tail(path, 0); !strings.HasPrefix(got, `{"error":"bind: address already in use"`) || !strings.HasSuffix(got, "é…") || len(got) > 510 {
+	if got := tail(path, 0); !strings.HasPrefix(got, `{"error":"bind: address already in use"`) ||
+		!strings.HasSuffix(got, "é…") || len(got) > 510 {
 		t.Errorf("of one long line: %q", got)
 	}
 	if got := tail(path, 1<<40) + tail(path+".absent", 0); got != "" {
@@ -314,7 +323,8 @@ func TestExplainOfAFullDisk(t *testing.T) {
 		`FATAL:  data directory has invalid permissions`:                              "postgres_start",
 	} {
 		c := cluster{opts: PostgresOptions{Dir: t.TempDir()}}
-		if e := trimtab.AsError(c.startError(errors.New("it ended at once"), said)); e.Type != want || e.Class != trimtab.Unavailable || !strings.Contains(e.Message, said) {
+		if e := trimtab.AsError(c.startError(errors.New("it ended at once"), said)); e.Type != want ||
+			e.Class != trimtab.Unavailable || !strings.Contains(e.Message, said) {
 			t.Errorf("%s: %s: %v", said, e.Type, e)
 		}
 	}
@@ -399,7 +409,8 @@ func TestFindTemporal(t *testing.T) { // not parallel: it changes the environmen
 func TestBuildFails(t *testing.T) {
 	t.Parallel()
 	source := t.TempDir()
-	for name, text := range map[string]string{"go.mod": "module x\n\ngo 1.26.0\n", "main.go": "package main\n\nfunc main() { oops }\n"} {
+	for name, text := range map[string]string{"go.mod": "module x\n\ngo 1.26.0\n",
+		"main.go": "package main\n\nfunc main() { oops }\n"} {
 		if err := os.WriteFile(filepath.Join(source, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -407,7 +418,8 @@ func TestBuildFails(t *testing.T) {
 	var said strings.Builder
 	target := filepath.Join(t.TempDir(), "cache", temporalProgram)
 	err := buildTemporal(t.Context(), source, target, &said)
-	if e, ok := errors.AsType[*trimtab.Error](err); !ok || e.Type != "temporal_build" || !strings.Contains(e.Message, "oops") {
+	if e, ok := errors.AsType[*trimtab.Error](err); !ok || e.Type != "temporal_build" ||
+		!strings.Contains(e.Message, "oops") {
 		t.Errorf("built nonsense: %v", err)
 	}
 	if checkExecutable(target) == nil {
@@ -418,7 +430,8 @@ func TestBuildFails(t *testing.T) {
 func TestURLs(t *testing.T) {
 	t.Parallel()
 	const u = "postgres://trimtab:secret@127.0.0.1:20001/trimtab?sslmode=disable"
-	if got := withUser(withDatabase(u, "other"), "someone", "p w"); got != "postgres://someone:p%20w@127.0.0.1:20001/other?sslmode=disable" {
+	if got := withUser(withDatabase(u, "other"), "someone",
+		"p w"); got != "postgres://someone:p%20w@127.0.0.1:20001/other?sslmode=disable" {
 		t.Errorf("url %s", got)
 	}
 	if withUser("://", "a", "b")+withDatabase("://", "a") != "" {
@@ -503,7 +516,8 @@ func TestReplace(t *testing.T) {
 	} {
 		var said strings.Builder
 		o := EnsureOptions{Log: &said, OpenRuns: func(context.Context, Endpoints) (int, error) { return c.open, c.err }}
-		if got := o.shouldReplace(t.Context(), c.info); got != c.replace || strings.Contains(said.String(), "any user of this machine") != c.warn {
+		if got := o.shouldReplace(t.Context(), c.info); got != c.replace ||
+			strings.Contains(said.String(), "any user of this machine") != c.warn {
 			t.Errorf("%+v: replaced %v, having said %q", c, got, said.String())
 		}
 	}

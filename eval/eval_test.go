@@ -66,7 +66,8 @@ func TestMeanKL(t *testing.T) {
 	prompts := [][]int32{{0, 1}, {0, 2}, {0, 3}}
 	o := model.SampleOptions{Temperature: .8, MaxNewTokens: 6, StopTokens: []int32{9}}
 	samples := Sample(model.NewPass(nil), policy, prompts, o, draw.New(3, "samples"))
-	if d := MeanKL(model.NewPass(nil), policy, policy, prompts, samples, .8); d.K1 != 0 || d.K3 != 0 || d.PerToken != 0 || d.Tokens == 0 {
+	if d := MeanKL(model.NewPass(nil), policy, policy, prompts, samples, .8); d.K1 != 0 || d.K3 != 0 ||
+		d.PerToken != 0 || d.Tokens == 0 {
 		t.Errorf("KL of a model to itself: %+v", d)
 	}
 	want, tokens := 0.0, 0
@@ -74,10 +75,11 @@ func TestMeanKL(t *testing.T) {
 	for i, s := range samples {
 		for k, id := range s.Tokens {
 			ps.Infer(ref, model.NewBatch(slices.Concat(prompts[i], s.Tokens[:k])))
-			ps.LMHead(ref, nil, []model.HeadRow{{Row: len(prompts[i]) + k - 1, Target: id}}, 1/float32(.8), func(_ int, logp, _ float32) float32 {
-				want += (float64(s.LogProbs[k]) - float64(logp)) / 3
-				return 0
-			})
+			ps.LMHead(ref, nil, []model.HeadRow{{Row: len(prompts[i]) + k - 1, Target: id}}, 1/float32(.8),
+				func(_ int, logp, _ float32) float32 {
+					want += (float64(s.LogProbs[k]) - float64(logp)) / 3
+					return 0
+				})
 			tokens++
 		}
 	}
@@ -101,7 +103,8 @@ func TestMeanKLIsUnbiased(t *testing.T) {
 	for i := range p {
 		want += p[i] * math.Log(p[i]/q[i])
 	}
-	samples := Sample(model.NewPass(nil), policy, prompts, model.SampleOptions{Temperature: 1, MaxNewTokens: 1}, draw.New(3, "samples"))
+	samples := Sample(model.NewPass(nil), policy, prompts, model.SampleOptions{Temperature: 1, MaxNewTokens: 1},
+		draw.New(3, "samples"))
 	d := MeanKL(model.NewPass(nil), policy, ref, prompts, samples, 1)
 	near(t, "k1", d.K1, want, .1)
 	near(t, "k3", d.K3, want, .1)
@@ -126,7 +129,8 @@ func TestSampleRepeats(t *testing.T) {
 	m := toy(1)
 	prompts := [][]int32{{0, 1}, {0, 2}, {0, 3}}
 	o := model.SampleOptions{Temperature: 1, MaxNewTokens: 6, StopTokens: []int32{9}}
-	a, b := Sample(model.NewPass(nil), m, prompts, o, draw.New(3, "s")), Sample(model.NewPass(nil), m, prompts, o, draw.New(3, "s"))
+	a, b := Sample(model.NewPass(nil), m, prompts, o, draw.New(3, "s")), Sample(model.NewPass(nil), m, prompts, o,
+		draw.New(3, "s"))
 	for i := range a {
 		if !slices.Equal(a[i].Tokens, b[i].Tokens) {
 			t.Errorf("prompt %d: %v and %v", i, a[i].Tokens, b[i].Tokens)
@@ -134,7 +138,8 @@ func TestSampleRepeats(t *testing.T) {
 	}
 }
 
-// The interval of a mean of coin tosses is about that of the normal approximation, and covers the truth about 95 times in 100.
+// The interval of a mean of coin tosses is about that of the normal approximation, and covers the truth about 95 times
+// in 100.
 func TestBootstrapCovers(t *testing.T) {
 	z := distuv.UnitNormal.Quantile(.975)
 	const n, trials = 200, 200

@@ -47,7 +47,8 @@ type Divergence struct {
 
 // MeanKL measures how far policy is from ref on samples that policy drew for
 // prompts at a temperature above 0.
-func MeanKL(ps *model.Pass, policy, ref *model.Model, prompts [][]int32, samples []model.Sample, temperature float32) Divergence {
+func MeanKL(ps *model.Pass, policy, ref *model.Model, prompts [][]int32, samples []model.Sample,
+	temperature float32) Divergence {
 	seqs, starts := make([][]int32, len(samples)), make([]int, len(samples))
 	own := make([][]float32, len(samples))
 	for i, s := range samples {
@@ -70,7 +71,8 @@ func MeanKL(ps *model.Pass, policy, ref *model.Model, prompts [][]int32, samples
 }
 
 // eachLogProb calls each for token t of sequence i, t from starts[i] on, in order.
-func eachLogProb(ps *model.Pass, m *model.Model, seqs [][]int32, starts []int, invTemp float32, each func(i, t int, logp float32)) {
+func eachLogProb(ps *model.Pass, m *model.Model, seqs [][]int32, starts []int, invTemp float32,
+	each func(i, t int, logp float32)) {
 	for from := 0; from < len(seqs); {
 		to, tokens := from, 0
 		for to < len(seqs) && (to == from || tokens+len(seqs[to]) <= microTokens) {

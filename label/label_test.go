@@ -194,7 +194,8 @@ func TestKnownSets(t *testing.T) {
 			}
 			pairs := Pairs(rs)
 			longer, matched := LongerAccuracy(rs, pairs), LengthMatched(rs, pairs)
-			t.Logf("%d pairs, the longer wins %.3f; %d length-matched, the longer wins %.3f", len(pairs), longer, len(matched), LongerAccuracy(rs, matched))
+			t.Logf("%d pairs, the longer wins %.3f; %d length-matched, the longer wins %.3f", len(pairs), longer,
+				len(matched), LongerAccuracy(rs, matched))
 			if c.longer != 0 && math.Abs(longer-c.longer) > .011 {
 				t.Errorf("the longer wins %.3f, want %.2f", longer, c.longer)
 			}
@@ -203,7 +204,8 @@ func TestKnownSets(t *testing.T) {
 			}
 			if c.agreement {
 				total, each := Agreements(rs)
-				t.Logf("people agree on %.3f of %d common pairs (%d pairs of labellers)", total.Share(), total.Common, len(each))
+				t.Logf("people agree on %.3f of %d common pairs (%d pairs of labellers)", total.Share(), total.Common,
+					len(each))
 			}
 			if c.interval {
 				hits := PairAccuracy(pairs, func(r, i int) float64 { return float64(Length(rs[r].Responses[i])) })

@@ -12,7 +12,8 @@ func (ps *Pass) backward(g []float32) {
 		if l+1 < len(ps.layers) {
 			ps.listBlockGradients(l + 1)
 		} else {
-			ps.columnSums = append(ps.columnSums, normParamSum(ps.grad.lnfw, ps.grad.lnfb, ps.dhidden, ps.finalResidual(), ps.mean, ps.rstd, ps.outputCount()))
+			ps.columnSums = append(ps.columnSums, normParamSum(ps.grad.lnfw, ps.grad.lnfb, ps.dhidden,
+				ps.finalResidual(), ps.mean, ps.rstd, ps.outputCount()))
 		}
 		ps.backwardGroups = 0
 		if l >= 0 {

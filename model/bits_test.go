@@ -116,7 +116,8 @@ func TestCachedEqualsFull(t *testing.T) {
 			prompts := randomBatch(s, c, 1+s.IntN(9))
 			o := model.SampleOptions{
 				Temperature: []float32{0, .7, 1, 1.3}[s.IntN(4)], MaxNewTokens: 1 + s.IntN(40),
-				TopK: s.IntN(2) * (1 + s.IntN(20)), TopP: float32(s.IntN(2)) * .9, StopTokens: []int32{int32(s.IntN(c.Vocab))},
+				TopK: s.IntN(2) * (1 + s.IntN(20)), TopP: float32(s.IntN(2)) * .9,
+				StopTokens: []int32{int32(s.IntN(c.Vocab))},
 			}
 			src := draw.New(trial, "test", "sample")
 			ps := model.NewPass(nil)

@@ -30,7 +30,8 @@ func (kv *kvCache) size(c Config, slots, longest int) {
 
 // slot is the keys and values of block l of one sequence.
 func (kv *kvCache) slot(l, slot int) (k, v []float32) {
-	return kv.k[l][slot*kv.c*kv.capacity:][:kv.c*kv.capacity], kv.v[l][slot*kv.heads*kv.vWidth*kv.capacity:][:kv.heads*kv.vWidth*kv.capacity]
+	return kv.k[l][slot*kv.c*kv.capacity:][:kv.c*kv.capacity],
+		kv.v[l][slot*kv.heads*kv.vWidth*kv.capacity:][:kv.heads*kv.vWidth*kv.capacity]
 }
 
 // store keeps the key and value of token t of a slot. qkv begins with the row

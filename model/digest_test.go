@@ -38,7 +38,8 @@ func TestDigest(t *testing.T) {
 			}
 		}
 		floats(m.Slab)
-		for _, s := range model.Generate(ps, m, [][]int32{{1}, {2, 3}}, model.SampleOptions{Temperature: .8, MaxNewTokens: 9, TopK: 30, TopP: .9}, src, 0) {
+		for _, s := range model.Generate(ps, m, [][]int32{{1}, {2, 3}},
+			model.SampleOptions{Temperature: .8, MaxNewTokens: 9, TopK: 30, TopP: .9}, src, 0) {
 			floats(s.LogProbs)
 		}
 		if got := hex.EncodeToString(h.Sum(nil)); got != trained {

@@ -98,12 +98,17 @@ func TestSamplingFollowsTheDistribution(t *testing.T) {
 		"plain":       {model.SampleOptions{Temperature: 1}, plain},
 		"temperature": {model.SampleOptions{Temperature: .5}, distribution(m, prompt, .5)},
 		"top-k":       {model.SampleOptions{Temperature: 1, TopK: 5}, restrict(plain, topK)},
-		"top-p":       {model.SampleOptions{Temperature: 1, TopP: .6}, restrict(plain, func(i int) bool { return nucleus[i] })},
-		"both":        {model.SampleOptions{Temperature: 1, TopK: 5, TopP: .6}, restrict(plain, func(i int) bool { return both[i] })},
-		"ban":         {model.SampleOptions{Temperature: 1, SuppressTokens: []int32{int32(ranked[0]), int32(ranked[1])}}, restrict(plain, banned)},
-		"greedy":      {model.SampleOptions{}, restrict(plain, func(i int) bool { return i == ranked[0] })},
-		"greedy ban":  {model.SampleOptions{SuppressTokens: []int32{int32(ranked[0])}}, restrict(plain, func(i int) bool { return i == ranked[1] })},
-		"top-k 1":     {model.SampleOptions{Temperature: 1, TopK: 1}, restrict(plain, func(i int) bool { return i == ranked[0] })},
+		"top-p": {model.SampleOptions{Temperature: 1, TopP: .6},
+			restrict(plain, func(i int) bool { return nucleus[i] })},
+		"both": {model.SampleOptions{Temperature: 1, TopK: 5, TopP: .6},
+			restrict(plain, func(i int) bool { return both[i] })},
+		"ban": {model.SampleOptions{Temperature: 1,
+			SuppressTokens: []int32{int32(ranked[0]), int32(ranked[1])}}, restrict(plain, banned)},
+		"greedy": {model.SampleOptions{}, restrict(plain, func(i int) bool { return i == ranked[0] })},
+		"greedy ban": {model.SampleOptions{SuppressTokens: []int32{int32(ranked[0])}},
+			restrict(plain, func(i int) bool { return i == ranked[1] })},
+		"top-k 1": {model.SampleOptions{Temperature: 1, TopK: 1},
+			restrict(plain, func(i int) bool { return i == ranked[0] })},
 	} {
 		got := frequencies(m, prompt, test.o, n)
 		for i, p := range test.want {
@@ -166,7 +171,8 @@ func TestSampleOptionsValidate(t *testing.T) {
 func TestNotANumber(t *testing.T) {
 	m := loud(small, false, 1)
 	m.Slab[0] = float32(math.NaN())
-	for _, o := range []model.SampleOptions{{MaxNewTokens: 2}, {MaxNewTokens: 2, Temperature: 1}, {MaxNewTokens: 2, Temperature: 1, TopK: 3, TopP: .5}} {
+	for _, o := range []model.SampleOptions{{MaxNewTokens: 2}, {MaxNewTokens: 2, Temperature: 1},
+		{MaxNewTokens: 2, Temperature: 1, TopK: 3, TopP: .5}} {
 		o.SuppressTokens = []int32{0}
 		for _, s := range model.Generate(model.NewPass(nil), m, [][]int32{{0, 1}}, o, draw.New(1), 0) {
 			if !math.IsNaN(float64(s.LogProbs[0])) || s.Tokens[0] == 0 {
@@ -180,12 +186,14 @@ func TestGeneratePanics(t *testing.T) {
 	m := loud(small, false, 1)
 	for want, f := range map[string]func(){
 		"prompt 1 is empty": func() {
-			model.Generate(model.NewPass(nil), m, [][]int32{{1}, {}}, model.SampleOptions{MaxNewTokens: 1}, draw.New(1), 0)
+			model.Generate(model.NewPass(nil), m, [][]int32{{1}, {}}, model.SampleOptions{MaxNewTokens: 1}, draw.New(1),
+				0)
 		},
 		"max_new": func() { model.Generate(model.NewPass(nil), m, nil, model.SampleOptions{}, draw.New(1), 0) },
 		"every token is banned": func() {
 			all := []int32{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10}
-			model.Generate(model.NewPass(nil), m, [][]int32{{1}}, model.SampleOptions{MaxNewTokens: 1, SuppressTokens: all}, draw.New(1), 0)
+			model.Generate(model.NewPass(nil), m, [][]int32{{1}},
+				model.SampleOptions{MaxNewTokens: 1, SuppressTokens: all}, draw.New(1), 0)
 		},
 	} {
 		func() {

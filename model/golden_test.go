@@ -50,7 +50,8 @@ func readGolden(t *testing.T) (golden, *model.Model) {
 // fillGolden repeats parameters() of gen_golden.py.
 func fillGolden(m *model.Model) {
 	scale := map[string][2]float64{
-		"wte.weight": {.3, 0}, "wpe.weight": {.2, 0}, "ln_1.weight": {.2, 1}, "ln_2.weight": {.2, 1}, "ln_f.weight": {.2, 1},
+		"wte.weight": {.3, 0}, "wpe.weight": {.2, 0}, "ln_1.weight": {.2, 1}, "ln_2.weight": {.2, 1},
+		"ln_f.weight":   {.2, 1},
 		"c_attn.weight": {.4, 0}, "attn.c_proj.weight": {.2, 0}, "c_fc.weight": {.3, 0}, "mlp.c_proj.weight": {.2, 0},
 		"score.weight": {.3, 0}, "score.bias": {.3, 0}, ".bias": {.1, 0},
 	}

@@ -28,7 +28,8 @@ func (ps *Pass) wholeBatch() span {
 // group is one group, for one worker.
 func (ps *Pass) groupAt(i, worker int) span {
 	first, last := ps.groupBounds[i], ps.groupBounds[i+1]
-	return span{seqFrom: first, seqTo: last, rowFrom: ps.batch.Starts[first], rowTo: ps.batch.Starts[last], worker: worker}
+	return span{seqFrom: first, seqTo: last, rowFrom: ps.batch.Starts[first], rowTo: ps.batch.Starts[last],
+		worker: worker}
 }
 
 // forRows does f for the rows of sp.
@@ -63,12 +64,14 @@ func (ps *Pass) linear(sp *span, y, from, x []float32, w *weightMatrix, bias []f
 	if from != nil {
 		start.From, start.LD = from[sp.rowFrom*w.out:sp.rowTo*w.out], w.out
 	}
-	ps.weights.linear(sp.pool, y[sp.rowFrom*w.out:sp.rowTo*w.out], start, x[sp.rowFrom*w.in:sp.rowTo*w.in], w, sp.rows())
+	ps.weights.linear(sp.pool, y[sp.rowFrom*w.out:sp.rowTo*w.out], start, x[sp.rowFrom*w.in:sp.rowTo*w.in], w,
+		sp.rows())
 }
 
 // linearBackward is dx (N, in) = dy (N, out) · wᵀ for the rows of sp.
 func (ps *Pass) linearBackward(sp *span, dx, dy []float32, w *weightMatrix) {
-	ps.weights.linearBackward(sp.pool, dx[sp.rowFrom*w.in:sp.rowTo*w.in], dy[sp.rowFrom*w.out:sp.rowTo*w.out], w, sp.rows())
+	ps.weights.linearBackward(sp.pool, dx[sp.rowFrom*w.in:sp.rowTo*w.in], dy[sp.rowFrom*w.out:sp.rowTo*w.out], w,
+		sp.rows())
 }
 
 // rowsPerTask is how many rows a task of a row-wise pass takes: an eighth of a

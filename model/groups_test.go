@@ -36,7 +36,8 @@ func TestCut(t *testing.T) {
 		if ps.groupCount() != c.groups {
 			t.Errorf("%s: %d groups, want %d", c.name, ps.groupCount(), c.groups)
 		}
-		if n := ps.groupCount(); n > 0 && (ps.groupBounds[0] != 0 || ps.groupBounds[n] != len(c.lengths) || !slices.IsSorted(ps.groupBounds)) {
+		if n := ps.groupCount(); n > 0 && (ps.groupBounds[0] != 0 || ps.groupBounds[n] != len(c.lengths) ||
+			!slices.IsSorted(ps.groupBounds)) {
 			t.Errorf("%s: cut at %v", c.name, ps.groupBounds)
 		}
 	}

@@ -41,7 +41,8 @@ func chunkRows(vocab int) int { return max(256, headLogits/vocab) }
 //	dlogits = dL/dlogp · invTemp · (onehot(target) - p)
 //
 // go on into g and into DHidden. The entropy has no gradient.
-func (ps *Pass) LMHead(m *Model, g []float32, rows []HeadRow, invTemp float32, each func(i int, logp, entropy float32) (dlogp float32)) {
+func (ps *Pass) LMHead(m *Model, g []float32, rows []HeadRow, invTemp float32,
+	each func(i int, logp, entropy float32) (dlogp float32)) {
 	ps.mustMatch(m)
 	c, v := m.Config.Width, m.Config.Vocab
 	var dwte []float32 // (V, C)

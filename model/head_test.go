@@ -25,7 +25,8 @@ func TestTargetLikeliest(t *testing.T) {
 		ps.LMHead(m, nil, rows, invTemp, func(i int, _, _ float32) float32 {
 			z := make([]float32, shape.Vocab)
 			if ps.TargetIsArgmax(i) {
-				tensor.MatMulNT(nil, z, shape.Vocab, hidden[rows[i].Row*16:], 16, m.w.wte, 16, 1, shape.Vocab, 16, false)
+				tensor.MatMulNT(nil, z, shape.Vocab, hidden[rows[i].Row*16:], 16, m.w.wte, 16, 1, shape.Vocab, 16,
+					false)
 				if z[rows[i].Target] != tensor.Max(z) {
 					t.Errorf("token %d is not the likeliest of row %d", rows[i].Target, rows[i].Row)
 				}

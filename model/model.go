@@ -216,5 +216,6 @@ func (m *Model) embeddingGradient(g []float32) []float32 {
 	case len(m.Slab) + len(m.w.wte):
 		return g[len(m.Slab):]
 	}
-	panic(fmt.Sprintf("model: a gradient slab of %d floats for a model of %d: make it with Model.Gradient", len(g), len(m.Slab)))
+	panic(fmt.Sprintf("model: a gradient slab of %d floats for a model of %d: make it with Model.Gradient", len(g),
+		len(m.Slab)))
 }

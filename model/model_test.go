@@ -44,7 +44,8 @@ func TestNamed(t *testing.T) {
 	want := []string{"transformer.wte.weight[11 8]", "transformer.wpe.weight[6 8]"}
 	for l := range 2 {
 		h := fmt.Sprintf("transformer.h.%d.", l)
-		want = append(want, h+"ln_1.weight[8]", h+"ln_1.bias[8]", h+"attn.c_attn.weight[8 24]", h+"attn.c_attn.bias[24]",
+		want = append(want, h+"ln_1.weight[8]", h+"ln_1.bias[8]", h+"attn.c_attn.weight[8 24]", h+
+			"attn.c_attn.bias[24]",
 			h+"attn.c_proj.weight[8 8]", h+"attn.c_proj.bias[8]", h+"ln_2.weight[8]", h+"ln_2.bias[8]",
 			h+"mlp.c_fc.weight[8 32]", h+"mlp.c_fc.bias[32]", h+"mlp.c_proj.weight[32 8]", h+"mlp.c_proj.bias[8]")
 	}
@@ -203,10 +204,21 @@ func TestPanics(t *testing.T) {
 		"token 11 at row 1 is outside":                func() { ps.Forward(m, model.NewBatch([]int32{0, 11})) },
 		"make batches with NewBatch":                  func() { ps.Forward(m, model.Batch{Tokens: []int32{1}}) },
 		"needs a Forward of the same model":           func() { ps.Infer(m, b); ps.BackwardBody(m, m.NewGradient()) },
-		"a head needs a Forward or Infer":             func() { ps.Forward(m, b); ps.LMHead(m.Clone(), nil, nil, 1, nil) },
-		"no scalar head":                              func() { ps.Forward(m, b); ps.ScalarHead(m, []int{0}) },
-		"make it with Model.Gradient":                 func() { ps.Forward(m, b); ps.BackwardBody(m, make([]float32, len(m.Slab)+1)) },
-		"width: 7 is not a multiple":                  func() { model.New(model.Config{Layers: 1, Width: 7, Heads: 2, Context: 1, Vocab: 2}, false) },
+		"a head needs a Forward or Infer": func() {
+			ps.Forward(m, b)
+			ps.LMHead(m.Clone(), nil, nil, 1,
+				nil)
+		},
+		"no scalar head": func() { ps.Forward(m, b); ps.ScalarHead(m, []int{0}) },
+		"make it with Model.Gradient": func() {
+			ps.Forward(m, b)
+			ps.BackwardBody(m,
+				make([]float32, len(m.Slab)+1))
+		},
+		"width: 7 is not a multiple": func() {
+			model.New(model.Config{Layers: 1, Width: 7, Heads: 2,
+				Context: 1, Vocab: 2}, false)
+		},
 	} {
 		func() {
 			defer func() {

@@ -30,8 +30,9 @@ type lastBlock struct {
 
 func (u *postAttention) rows(from, to, c int) postAttention {
 	return postAttention{
-		att: u.att[from*c : to*c], residualMid: u.residualMid[from*c : to*c], mean2: u.mean2[from:to], rstd2: u.rstd2[from:to],
-		fc: u.fc[from*4*c : to*4*c],
+		att: u.att[from*c : to*c], residualMid: u.residualMid[from*c : to*c], mean2: u.mean2[from:to],
+		rstd2: u.rstd2[from:to],
+		fc:    u.fc[from*4*c : to*4*c],
 	}
 }
 

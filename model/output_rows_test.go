@@ -44,7 +44,8 @@ func TestWantedRows(t *testing.T) {
 			mustSameBits(t, what+": scores", some.scores, all.scores)
 			mustSameBits(t, what+": gradient", some.gradient, all.gradient)
 			for i, r := range rows {
-				mustSameBits(t, what+": hidden", some.hidden[i*c.Width:(i+1)*c.Width], all.hidden[r.Row*c.Width:(r.Row+1)*c.Width])
+				mustSameBits(t, what+": hidden", some.hidden[i*c.Width:(i+1)*c.Width],
+					all.hidden[r.Row*c.Width:(r.Row+1)*c.Width])
 			}
 			mustSameBits(t, what+": Infer", ps.Infer(m, b), some.hidden)
 		}

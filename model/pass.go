@@ -226,7 +226,8 @@ func (ps *Pass) view(all *Pass, from, to int) {
 			ps.outputRowsBuf = append(ps.outputRowsBuf, r-r0)
 		}
 		ps.outputRows = ps.outputRowsBuf
-		ps.lastBlock = lastBlock{postAttention: all.lastBlock.rows(w0, w1, c), residualOut: all.lastBlock.residualOut[w0*c : w1*c], datt: ps.lastBlock.datt}
+		ps.lastBlock = lastBlock{postAttention: all.lastBlock.rows(w0, w1, c),
+			residualOut: all.lastBlock.residualOut[w0*c : w1*c], datt: ps.lastBlock.datt}
 	}
 	ps.mean, ps.rstd = all.mean[w0:w1], all.rstd[w0:w1]
 	ps.dhidden = all.dhidden[w0*c : w1*c]

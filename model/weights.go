@@ -156,7 +156,8 @@ func (p *packedWeights) packTask(task, _ int) {
 
 // linear is y (rows, out) = start + x (rows, in) · w. With turned weights
 // there is no start.
-func (p *packedWeights) linear(pool *tensor.Pool, y []float32, start tensor.Start, x []float32, w *weightMatrix, rows int) {
+func (p *packedWeights) linear(pool *tensor.Pool, y []float32, start tensor.Start, x []float32, w *weightMatrix,
+	rows int) {
 	switch {
 	case w.isPacked:
 		tensor.MatMulPanelsFrom(pool, y, w.out, start, x, w.in, &w.packedW, rows)

@@ -11,7 +11,8 @@ import (
 )
 
 // chains follows every stream and holds its end against what stands beside it.
-func (v Verifier) chains(ctx context.Context, r storage.Snapshot, rep *Verification, streams map[string]storage.Stream) error {
+func (v Verifier) chains(ctx context.Context, r storage.Snapshot, rep *Verification,
+	streams map[string]storage.Stream) error {
 	beside, err := r.Streams(ctx)
 	if err != nil {
 		return err
@@ -32,7 +33,8 @@ func (v Verifier) chains(ctx context.Context, r storage.Snapshot, rep *Verificat
 	return err
 }
 
-// clockTolerance is by how much the time of an event may lie before that of the event before it: a clock that is set may go back.
+// clockTolerance is by how much the time of an event may lie before that of the event before it: a clock that is set
+// may go back.
 const clockTolerance = time.Second
 
 // chainCheck follows the events of all streams.
@@ -80,7 +82,8 @@ func (c *chainCheck) inspect(e *audit.Event) {
 		c.first = e.At
 	}
 	if back := c.last.Sub(e.At); back > clockTolerance {
-		c.rep.note(eventName(e.Stream, e.Sequence), "its time is %s before that of the event before it", back.Round(time.Second))
+		c.rep.note(eventName(e.Stream, e.Sequence), "its time is %s before that of the event before it",
+			back.Round(time.Second))
 	}
 	c.last = e.At
 	if e.Sequence > c.streams[e.Stream].Logged {
@@ -114,7 +117,8 @@ func (c *chainCheck) finishStream() {
 	if s, ok := c.streams[name]; !ok {
 		c.rep.add("stream "+name, "it has events, but no row in event_stream")
 	} else if s.Head != last || !bytes.Equal(s.Hash, hash[:]) {
-		c.rep.add("stream "+name, "it ends with event %d, event_stream says %d: events were taken out or put in at its end,"+
-			" or event_stream was changed", last, s.Head)
+		c.rep.add("stream "+name,
+			"it ends with event %d, event_stream says %d: events were taken out or put in at its end,"+
+				" or event_stream was changed", last, s.Head)
 	}
 }

@@ -36,11 +36,13 @@ func Export(ctx context.Context, store *storage.Store, folder string) (events in
 	if err != nil {
 		return events, err
 	}
-	return events, plainfile.WriteNewFrom(HeadsIn(folder), 0o644, func(w io.Writer) error { return writeHeads(w, heads) })
+	return events, plainfile.WriteNewFrom(HeadsIn(folder), 0o644,
+		func(w io.Writer) error { return writeHeads(w, heads) })
 }
 
 // exportEvents writes every event that is in the tree, a line each.
-func exportEvents(ctx context.Context, store *storage.Store, w io.Writer) (heads []storage.SignedHead, events int64, err error) {
+func exportEvents(ctx context.Context, store *storage.Store,
+	w io.Writer) (heads []storage.SignedHead, events int64, err error) {
 	err = store.Snapshot(ctx, func(r storage.Snapshot) (err error) {
 		if heads, err = r.TreeHeads(ctx); err != nil {
 			return err
@@ -94,7 +96,9 @@ func VerifyExport(folder string, keys []string, saved []SavedHead) (Verification
 	rep.Events, rep.Leaves = c.tree.Size(), c.tree.Size()
 	c.finish()
 	if rep.Heads == 0 && rep.Events > 0 {
-		rep.add(headsName, "no head in it is signed with the key: the events could be anybody's. Verify against a head that was kept elsewhere, with --against")
+		rep.add(headsName,
+			"no head in it is signed with the key: the events could be anybody's. Verify against a head that was "+
+				"kept elsewhere, with --against")
 	}
 	return rep, nil
 }

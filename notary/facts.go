@@ -31,10 +31,16 @@ func (v Verifier) facts(ctx context.Context, r storage.Snapshot, rep *Verificati
 	if err := r.Orphans(ctx, untold); err != nil {
 		return err
 	}
-	if err := r.StaleSummaries(ctx, func(version, what string) { rep.add("row dataset_summary "+version, "%s", what) }); err != nil {
+	if err := r.StaleSummaries(ctx, func(version, what string) {
+		rep.add("row dataset_summary "+version, "%s",
+			what)
+	}); err != nil {
 		return err
 	}
-	return r.AlteredTombstones(ctx, func(row string) { rep.add("row "+row, "it was erased, and has been changed since") })
+	return r.AlteredTombstones(ctx, func(row string) {
+		rep.add("row "+row,
+			"it was erased, and has been changed since")
+	})
 }
 
 // unrecordedRows names the rows of tables of which no event tells.
@@ -88,7 +94,8 @@ func (c *factCheck) next(t storage.RecountedEvent) error {
 		}
 	}
 	if len(was) > len(t.Recounts) {
-		c.rep.add(where, "it says something of the rows of %s, of which an event like it does not tell", was[len(t.Recounts)].Table)
+		c.rep.add(where, "it says something of the rows of %s, of which an event like it does not tell",
+			was[len(t.Recounts)].Table)
 	}
 	return nil
 }
@@ -98,6 +105,7 @@ func differs(was, now audit.Seal) string {
 	if was.Rows != now.Rows {
 		return fmt.Sprintf("it tells of %d rows of %s and there are %d now", was.Rows, now.Table, now.Rows)
 	}
-	return fmt.Sprintf("the rows of %s that it tells of are not what they were: %d with the digest %s were recorded, now it is %s",
+	return fmt.Sprintf("the rows of %s that it tells of are not what they were: %d with the digest %s were recorded, "+
+		"now it is %s",
 		now.Table, was.Rows, was.Digest, now.Digest)
 }

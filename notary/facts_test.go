@@ -11,10 +11,15 @@ import (
 
 // oddBodies are bodies that events might have, beside those that the program writes.
 var oddBodies = []string{
-	`{}`, `{"first":0,"from":0,"until":2,"steps":2}`, `{"first":1,"from":0,"until":4,"checkpoint":{"step":2,"digest":"x"}}`, `{"from":2,"until":4}`, `{"from":"1","until":"3"}`,
-	`{"first":3,"until":3,"checkpoint":{"step":4}}`, `{"until":4}`, `{"from":0}`, `{"from":0,"until":99999999999,"checkpoint":{}}`, `{"checkpoint":{"step":null}}`, `{"from":null,"until":3}`,
-	`{"revision":1}`, `{"revision":"1"}`, `{"revision":null}`, `{"revision":99}`, `{"status":"reused"}`, `{"status":"queued"}`, `{"digest":"nothing","name":""}`,
-	`{"digest":null,"name":"base"}`, `{"name":"base"}`, `{"document":"nothing"}`, `{"version":"nothing"}`, `{"version":null}`, `{"first":"x"}`, `{"revision":"one"}`, `[]`, `not JSON`,
+	`{}`, `{"first":0,"from":0,"until":2,"steps":2}`,
+	`{"first":1,"from":0,"until":4,"checkpoint":{"step":2,"digest":"x"}}`, `{"from":2,"until":4}`,
+	`{"from":"1","until":"3"}`,
+	`{"first":3,"until":3,"checkpoint":{"step":4}}`, `{"until":4}`, `{"from":0}`,
+	`{"from":0,"until":99999999999,"checkpoint":{}}`, `{"checkpoint":{"step":null}}`, `{"from":null,"until":3}`,
+	`{"revision":1}`, `{"revision":"1"}`, `{"revision":null}`, `{"revision":99}`, `{"status":"reused"}`,
+	`{"status":"queued"}`, `{"digest":"nothing","name":""}`,
+	`{"digest":null,"name":"base"}`, `{"name":"base"}`, `{"document":"nothing"}`, `{"version":"nothing"}`,
+	`{"version":null}`, `{"first":"x"}`, `{"revision":"one"}`, `[]`, `not JSON`,
 	`{"digest":"x","digest":"y","name":"ü"}`,
 }
 

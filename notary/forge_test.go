@@ -157,5 +157,6 @@ func (r *recorded) copied(t *testing.T, name string) storagetest.Addresses {
 		_, err = admin.Exec(context.Background(), fmt.Sprintf("drop database %s with (force)", name))
 		must(t, err)
 	})
-	return storagetest.Addresses{Owner: at(r.urls.Owner, name), App: at(r.urls.App, name), Auditor: at(r.urls.Auditor, name)}
+	return storagetest.Addresses{Owner: at(r.urls.Owner, name), App: at(r.urls.App, name),
+		Auditor: at(r.urls.Auditor, name)}
 }

@@ -12,7 +12,8 @@ import (
 // later verifies the record as it will be seen after a while, held against the heads of the file.
 func (r *recorded) later(after time.Duration, more ...notary.SavedHead) notary.Verification {
 	r.t.Helper()
-	v := notary.Verifier{Store: r.store, Keys: []string{r.signer.Verifier()}, Saved: append(r.savedHeads(), more...), Now: time.Now().Add(after)}
+	v := notary.Verifier{Store: r.store, Keys: []string{r.signer.Verifier()}, Saved: append(r.savedHeads(), more...),
+		Now: time.Now().Add(after)}
 	rep, err := v.Verify(r.t.Context())
 	must(r.t, err)
 	return rep
@@ -26,7 +27,8 @@ func TestLostHeads(t *testing.T) {
 		t.Errorf("without events: %+v, %+v", rep.Problems, rep.Notes)
 	}
 	r.fill()
-	if rep := r.later(time.Minute); len(rep.Problems) > 0 || !strings.Contains(said(rep.Notes), "no head of it was signed yet") {
+	if rep := r.later(time.Minute); len(rep.Problems) > 0 ||
+		!strings.Contains(said(rep.Notes), "no head of it was signed yet") {
 		t.Errorf("just begun: %+v, %+v", rep.Problems, rep.Notes)
 	}
 	if rep := r.later(time.Hour); !strings.Contains(said(rep.Problems), "is under a signed head") {
@@ -39,16 +41,19 @@ func TestLostHeads(t *testing.T) {
 	}
 	r.exec("alter table tree_head disable trigger all; truncate tree_head; alter table tree_head enable trigger all; " +
 		"alter table tree_head enable always trigger tree_head_stays, enable always trigger tree_head_is_kept")
-	if rep := r.later(time.Hour); len(rep.Problems) != 1 || !strings.Contains(said(rep.Problems), "it lacks the signed head that is kept as") {
+	if rep := r.later(time.Hour); len(rep.Problems) != 1 ||
+		!strings.Contains(said(rep.Problems), "it lacks the signed head that is kept as") {
 		t.Errorf("gone from the table: %+v", rep.Problems)
 	}
 	must(t, os.Remove(notary.HeadsIn(r.folder)))
 	rep := r.later(time.Hour)
-	if len(rep.Problems) != 1 || rep.Problems[0].Where != "the record" || !strings.Contains(rep.Problems[0].What, "--against") {
+	if len(rep.Problems) != 1 || rep.Problems[0].Where != "the record" ||
+		!strings.Contains(rep.Problems[0].What, "--against") {
 		t.Errorf("all gone: %+v", rep.Problems)
 	}
 	rep = r.later(time.Hour, saved...)
-	if len(rep.Problems) != 1 || !strings.Contains(said(rep.Problems), "it lacks the signed head") || rep.Unsigned.Events > 0 {
+	if len(rep.Problems) != 1 || !strings.Contains(said(rep.Problems), "it lacks the signed head") ||
+		rep.Unsigned.Events > 0 {
 		t.Errorf("against the saved one: %+v", rep.Problems)
 	}
 }
@@ -64,7 +69,8 @@ func TestNewestHeadsTakenOut(t *testing.T) {
 	must(t, r.store.SetRunStatus(t.Context(), "run-two", "running", "later", nil, "trimtab"))
 	r.keep()
 	takeOut := func() {
-		r.exec("alter table tree_head disable trigger all; delete from tree_head where size > (select min(size) from tree_head); alter table tree_head enable trigger all; " +
+		r.exec("alter table tree_head disable trigger all; delete from tree_head where size > (select min(size) from " +
+			"tree_head); alter table tree_head enable trigger all; " +
 			"alter table tree_head enable always trigger tree_head_stays, enable always trigger tree_head_is_kept")
 		must(t, os.WriteFile(notary.HeadsIn(r.folder), older, 0o644))
 	}
@@ -72,7 +78,8 @@ func TestNewestHeadsTakenOut(t *testing.T) {
 	if rep := r.later(time.Minute); len(rep.Problems)+len(rep.Notes) > 0 || rep.Unsigned.Events != 1 {
 		t.Errorf("a minute later: %+v, %+v, %+v", rep.Problems, rep.Notes, rep.Unsigned)
 	}
-	if rep := r.later(time.Hour); len(rep.Problems) > 0 || !strings.Contains(said(rep.Notes), "1 events, the oldest of") {
+	if rep := r.later(time.Hour); len(rep.Problems) > 0 ||
+		!strings.Contains(said(rep.Notes), "1 events, the oldest of") {
 		t.Errorf("an hour later: %+v, %+v", rep.Problems, rep.Notes)
 	}
 	r = newRecord(t)
@@ -83,9 +90,11 @@ func TestNewestHeadsTakenOut(t *testing.T) {
 	must(t, r.store.SetRunStatus(t.Context(), "run-two", "running", "later", nil, "trimtab"))
 	r.keep()
 	rep := r.verify(true)
-	must(t, r.store.RecordEvent(t.Context(), notary.Stream, "ann", "audit_verified", map[string]any{"events": rep.Events, "head": rep.Newest.Size, "problems": 0}))
+	must(t, r.store.RecordEvent(t.Context(), notary.Stream, "ann", "audit_verified",
+		map[string]any{"events": rep.Events, "head": rep.Newest.Size, "problems": 0}))
 	takeOut()
-	if rep := r.later(time.Minute); len(rep.Problems) != 1 || !strings.Contains(said(rep.Problems), "newer ones were taken out") {
+	if rep := r.later(time.Minute); len(rep.Problems) != 1 ||
+		!strings.Contains(said(rep.Problems), "newer ones were taken out") {
 		t.Errorf("after a verification: %+v", rep.Problems)
 	}
 }
@@ -102,7 +111,8 @@ func TestBackdatedEvents(t *testing.T) {
 		t.Errorf("before it is in the tree: %+v", rep.Notes)
 	}
 	must(t, r.notary.SignHead(t.Context(), time.Now()))
-	if rep := r.later(0); len(rep.Problems) > 0 || !strings.Contains(said(rep.Notes), "event 1 of run-new: it says that it is of ") {
+	if rep := r.later(0); len(rep.Problems) > 0 ||
+		!strings.Contains(said(rep.Notes), "event 1 of run-new: it says that it is of ") {
 		t.Errorf("%+v, %+v", rep.Problems, rep.Notes)
 	}
 }

@@ -24,7 +24,8 @@ func OpenKey(path string) (*audit.Signer, error) {
 	}
 	err = plainfile.WriteNew(path, 0o600, []byte(signer+"\n"+verifier+"\n"))
 	if err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, trimtab.NewError(trimtab.Unavailable, "audit_key_unwritable", "make its folder, or name another file with audit_key", "make the key of the record: %w", err)
+		return nil, trimtab.NewError(trimtab.Unavailable, "audit_key_unwritable",
+			"make its folder, or name another file with audit_key", "make the key of the record: %w", err)
 	}
 	return readKey(path)
 }
@@ -49,5 +50,7 @@ func readKey(path string) (*audit.Signer, error) {
 }
 
 func badKey(path string, err error) error {
-	return trimtab.NewError(trimtab.Invalid, "audit_key", "restore the file from a backup; with a new key, heads signed with the old one need --key", "the key in %s: %w", path, err)
+	return trimtab.NewError(trimtab.Invalid, "audit_key",
+		"restore the file from a backup; with a new key, heads signed with the old one need --key", "the key in %s: %w",
+		path, err)
 }

@@ -116,20 +116,26 @@ func (r *recorded) savedHeads() (saved []notary.SavedHead) {
 func (r *recorded) fill() {
 	t, s, ctx := r.t, r.store, r.t.Context()
 	texts := []trimtab.Item{trimtab.Text{Body: "one"}, trimtab.Text{Body: "two"}, trimtab.Text{Body: "a secret"}}
-	prompts := []trimtab.Item{trimtab.Prompt{Text: "what is one?", Tag: "easy"}, trimtab.Prompt{Text: "what is two?", Split: trimtab.SplitTest}}
-	demos := []trimtab.Item{trimtab.Demonstration{Prompt: "q1", Response: "a1", Demonstrator: "bo"}, trimtab.Demonstration{Prompt: "q2", Response: "a2", Split: trimtab.SplitTest}}
+	prompts := []trimtab.Item{trimtab.Prompt{Text: "what is one?", Tag: "easy"},
+		trimtab.Prompt{Text: "what is two?", Split: trimtab.SplitTest}}
+	demos := []trimtab.Item{trimtab.Demonstration{Prompt: "q1", Response: "a1", Demonstrator: "bo"},
+		trimtab.Demonstration{Prompt: "q2", Response: "a2", Split: trimtab.SplitTest}}
 	answer := func(s string) trimtab.Response {
-		return trimtab.Response{Bytes: []byte(s), Tokens: []int32{1, int32(len(s))}, Tokenizer: digest("tokenizer"), Model: digest("sampler")}
+		return trimtab.Response{Bytes: []byte(s), Tokens: []int32{1, int32(len(s))}, Tokenizer: digest("tokenizer"),
+			Model: digest("sampler")}
 	}
 	rankings := []trimtab.Item{
-		trimtab.Ranking{Prompt: "p", Responses: []trimtab.Response{answer("x"), answer("yy")}, Ranks: []int{1, 2}, Labeller: "cy", Guideline: "v1", Group: "g", Seconds: 3.5},
-		trimtab.Ranking{Prompt: "p", Responses: []trimtab.Response{answer("yy"), answer("zzz")}, Ranks: []int{2, 1}, Labeller: "dee", Split: trimtab.SplitTest},
+		trimtab.Ranking{Prompt: "p", Responses: []trimtab.Response{answer("x"), answer("yy")}, Ranks: []int{1, 2},
+			Labeller: "cy", Guideline: "v1", Group: "g", Seconds: 3.5},
+		trimtab.Ranking{Prompt: "p", Responses: []trimtab.Response{answer("yy"), answer("zzz")}, Ranks: []int{2, 1},
+			Labeller: "dee", Split: trimtab.SplitTest},
 	}
 	for _, d := range []struct { // the last are of those that keep their items: what is erased is not counted again
 		name  string
 		kind  trimtab.Kind
 		items []trimtab.Item
-	}{{"texts", trimtab.KindText, texts}, {"rankings", trimtab.KindRankings, rankings}, {"prompts", trimtab.KindPrompts, prompts}, {"demos", trimtab.KindDemonstrations, demos}} {
+	}{{"texts", trimtab.KindText, texts}, {"rankings", trimtab.KindRankings, rankings},
+		{"prompts", trimtab.KindPrompts, prompts}, {"demos", trimtab.KindDemonstrations, demos}} {
 		_, err := s.AddItems(ctx, d.name, d.kind, d.items[:1], "ann")
 		must(t, err)
 		_, err = s.Freeze(ctx, d.name, "ann")
@@ -141,18 +147,24 @@ func (r *recorded) fill() {
 	}
 	_, err := s.Erase(ctx, "texts", []trimtab.Digest{trimtab.DigestOf(texts[2].Canonical())}, "ann", "asked to", false)
 	must(t, err)
-	_, err = s.Erase(ctx, "rankings", []trimtab.Digest{trimtab.DigestOf(rankings[1].Canonical())}, "ann", "asked to", false)
+	_, err = s.Erase(ctx, "rankings", []trimtab.Digest{trimtab.DigestOf(rankings[1].Canonical())}, "ann", "asked to",
+		false)
 	must(t, err)
 
 	config, err := s.PutDocument(ctx, []byte(`{"steps":4}`))
 	must(t, err)
-	plan := trimtab.Plan{Run: "run-one", Seed: 1, Stages: []trimtab.PlannedStage{{Name: "sft", Kind: "sft", Config: config}, {Name: "ppo", Kind: "ppo", Config: config}}}
-	must(t, s.PutArtifact(ctx, storage.Artifact{Digest: digest("base"), Kind: "model", Name: "base", Parameters: 9}, "ann"))
-	must(t, s.CreateRun(ctx, storage.Run{ID: "run-one", Name: "first", Seed: 1, Spec: json.RawMessage(`{"a": 1}`), SpecDigest: digest("spec"), Plan: plan, Actor: "ann", Reason: "why not"}))
+	plan := trimtab.Plan{Run: "run-one", Seed: 1, Stages: []trimtab.PlannedStage{{Name: "sft", Kind: "sft",
+		Config: config}, {Name: "ppo", Kind: "ppo", Config: config}}}
+	must(t, s.PutArtifact(ctx, storage.Artifact{Digest: digest("base"), Kind: "model", Name: "base", Parameters: 9},
+		"ann"))
+	must(t, s.CreateRun(ctx, storage.Run{ID: "run-one", Name: "first", Seed: 1, Spec: json.RawMessage(`{"a": 1}`),
+		SpecDigest: digest("spec"), Plan: plan, Actor: "ann", Reason: "why not"}))
 	must(t, s.SetRunStatus(ctx, "run-one", trimtab.RunRunning, "goes on", nil, "trimtab"))
 	for i, stage := range []string{"sft", "ppo"} {
-		a, err := s.CreateAttempt(ctx, storage.Attempt{Run: "run-one", Stage: stage, Kind: stage, Number: 1, Config: config, CacheKey: digest("key of " + stage), Actor: "ann",
-			Inputs: []trimtab.Named{{Name: "model", Digest: digest("base")}, {Name: "prompts", Digest: digest("prompts")}}})
+		a, err := s.CreateAttempt(ctx, storage.Attempt{Run: "run-one", Stage: stage, Kind: stage, Number: 1,
+			Config: config, CacheKey: digest("key of " + stage), Actor: "ann",
+			Inputs: []trimtab.Named{{Name: "model", Digest: digest("base")},
+				{Name: "prompts", Digest: digest("prompts")}}})
 		must(t, err)
 		must(t, s.Fence(ctx, a.ID, 1))
 		must(t, s.StartAttempt(ctx, a.ID, 1, 4, "build", "avx2"))
@@ -161,29 +173,40 @@ func (r *recorded) fill() {
 			for step := from; step < from+2; step++ {
 				reports = append(reports, step4(step, i))
 			}
-			must(t, s.Commit(ctx, a.ID, 1, reports, &storage.Checkpoint{Attempt: a.ID, Step: from + 2, Digest: digest(fmt.Sprint("state", stage, from))}))
+			must(t, s.Commit(ctx, a.ID, 1, reports,
+				&storage.Checkpoint{Attempt: a.ID, Step: from + 2, Digest: digest(fmt.Sprint("state", stage, from))}))
 		}
 		model := digest("model of " + stage)
-		must(t, s.PutArtifact(ctx, storage.Artifact{Digest: model, Kind: "model", Name: "first/" + stage, Run: "run-one", Stage: stage, Attempt: a.ID, Parameters: 9}, "worker"))
+		must(t, s.PutArtifact(ctx, storage.Artifact{Digest: model, Kind: "model", Name: "first/" + stage,
+			Run: "run-one", Stage: stage, Attempt: a.ID, Parameters: 9}, "worker"))
 		must(t, s.PutEvaluation(ctx, "run-one", a.ID, json.RawMessage(`{"of":"`+stage+`"}`)))
-		must(t, s.CompleteAttempt(ctx, a.ID, 1, []trimtab.Named{{Name: "model", Digest: model}, {Name: "report", Digest: digest("report")}},
+		must(t, s.CompleteAttempt(ctx, a.ID, 1, []trimtab.Named{{Name: "model", Digest: model},
+			{Name: "report", Digest: digest("report")}},
 			[]trimtab.Metric{{Name: "loss", Value: 1.5}, {Name: "accuracy", Value: 0.25}}))
 		if i == 0 {
-			must(t, s.CreateRun(ctx, storage.Run{ID: "run-two", Name: "again", Seed: 1, Spec: json.RawMessage(`{"a": 1}`), SpecDigest: digest("spec"), Plan: trimtab.Plan{Run: "run-two", Stages: plan.Stages}, Origin: "run-one", Actor: "bo"}))
+			must(t, s.CreateRun(ctx, storage.Run{ID: "run-two", Name: "again", Seed: 1,
+				Spec: json.RawMessage(`{"a": 1}`), SpecDigest: digest("spec"),
+				Plan: trimtab.Plan{Run: "run-two", Stages: plan.Stages}, Origin: "run-one", Actor: "bo"}))
 			made, err := s.Attempt(ctx, a.ID)
 			must(t, err)
-			_, err = s.CreateAttempt(ctx, storage.Attempt{Run: "run-two", Stage: stage, Kind: stage, Number: 1, Status: trimtab.AttemptReused, ReusedFrom: a.ID,
-				Config: config, CacheKey: made.CacheKey, Inputs: made.Inputs, Outputs: made.Outputs, Metrics: made.Metrics, Steps: 4})
+			_, err = s.CreateAttempt(ctx, storage.Attempt{Run: "run-two", Stage: stage, Kind: stage, Number: 1,
+				Status: trimtab.AttemptReused, ReusedFrom: a.ID,
+				Config: config, CacheKey: made.CacheKey, Inputs: made.Inputs, Outputs: made.Outputs,
+				Metrics: made.Metrics, Steps: 4})
 			must(t, err)
 		}
 	}
 	plan.Stages = slices.Clone(plan.Stages)
 	plan.Stages[1].CheckpointSteps = 7
-	must(t, s.Replan(ctx, storage.Replan{Plan: plan, Stage: "ppo", Overrides: []trimtab.Override{{Set: "ppo.kl_coef=0.1"}}, Stale: []string{"ppo"}, Status: trimtab.RunRunning, Next: "again", Actor: "bo", Reason: "too far"}))
-	asked, err := s.RequestDecision(ctx, storage.Request{Run: "run-one", Stage: "ppo", Decision: "approve", Reason: "enough", Actor: "bo"})
+	must(t, s.Replan(ctx, storage.Replan{Plan: plan, Stage: "ppo",
+		Overrides: []trimtab.Override{{Set: "ppo.kl_coef=0.1"}}, Stale: []string{"ppo"}, Status: trimtab.RunRunning,
+		Next: "again", Actor: "bo", Reason: "too far"}))
+	asked, err := s.RequestDecision(ctx, storage.Request{Run: "run-one", Stage: "ppo", Decision: "approve",
+		Reason: "enough", Actor: "bo"})
 	must(t, err)
 	must(t, s.RecordDecision(ctx, storage.Decision{Request: asked}))
-	must(t, s.SetRunStatus(ctx, "run-one", trimtab.RunFailed, "", trimtab.NewError(trimtab.Invalid, "not_a_number", "", "loss is NaN"), "trimtab"))
+	must(t, s.SetRunStatus(ctx, "run-one", trimtab.RunFailed, "",
+		trimtab.NewError(trimtab.Invalid, "not_a_number", "", "loss is NaN"), "trimtab"))
 }
 
 // step4 is a step's report; those of ppo have a rollout.
@@ -192,8 +215,10 @@ func step4(step, rollouts int) storage.StepReport {
 	r.Report.Metrics = []trimtab.Metric{{Name: "loss", Value: 1 / float64(step+1)}, {Name: "lr", Value: 1e-4}}
 	for i := range rollouts {
 		x := []float32{float32(step), 0.5}
-		r.Report.Rollouts = append(r.Report.Rollouts, trimtab.Rollout{Index: i, Prompt: "q", PromptIDs: []int32{1}, Tokens: []int32{2, 3}, Bytes: []byte("ok"), Score: 1, RawScore: 2,
-			LogProbs: x, RefLogProb: x, KL: x, Values: x, Rewards: x, Advantages: x, Returns: x})
+		r.Report.Rollouts = append(r.Report.Rollouts,
+			trimtab.Rollout{Index: i, Prompt: "q", PromptIDs: []int32{1}, Tokens: []int32{2, 3}, Bytes: []byte("ok"),
+				Score: 1, RawScore: 2,
+				LogProbs: x, RefLogProb: x, KL: x, Values: x, Rewards: x, Advantages: x, Returns: x})
 	}
 	return r
 }

@@ -19,7 +19,8 @@ import (
 var (
 	appended = flag.Int("appended", 2000, "events that TestWritersNeverFork appends over eight streams")
 	verified = flag.Int("verified", 20000, "events that TestVerifyManyEvents verifies")
-	durable  = flag.Bool("durable", false, "measure TestWritersNeverFork and BenchmarkKeep with a Postgres that waits for the disk")
+	durable  = flag.Bool("durable", false,
+		"measure TestWritersNeverFork and BenchmarkKeep with a Postgres that waits for the disk")
 )
 
 // Eight writers over eight streams, and each of them also into one that all
@@ -40,7 +41,8 @@ func TestWritersNeverFork(t *testing.T) {
 					if n%10 == 0 {
 						stream = "shared"
 					}
-					if err := r.store.RecordEvent(t.Context(), stream, "ann", "noted", map[string]any{"n": n, "w": w}); err != nil {
+					if err := r.store.RecordEvent(t.Context(), stream, "ann", "noted",
+						map[string]any{"n": n, "w": w}); err != nil {
 						t.Error(err)
 						return
 					}
@@ -64,11 +66,15 @@ func TestWritersNeverFork(t *testing.T) {
 		t.Fatalf("%+v", rep)
 	}
 	var forks int
-	must(t, r.owner.QueryRow(t.Context(), "select count(*) - count(distinct (stream, sequence)) + (select count(*) from (select from event where sequence = 1 group by stream having count(*) > 1) f) from event").Scan(&forks))
+	must(t,
+		r.owner.QueryRow(t.Context(),
+			"select count(*) - count(distinct (stream, sequence)) + (select count(*) from (select from event where "+
+				"sequence = 1 group by stream having count(*) > 1) f) from event").Scan(&forks))
 	if forks != 0 {
 		t.Errorf("%d forks", forks)
 	}
-	t.Logf("%d events by %d writers in %.1f s: %.0f a second, %d signed heads meanwhile", rep.Events, writers, seconds, float64(rep.Events)/seconds, rep.Heads/2)
+	t.Logf("%d events by %d writers in %.1f s: %.0f a second, %d signed heads meanwhile", rep.Events, writers, seconds,
+		float64(rep.Events)/seconds, rep.Heads/2)
 }
 
 // server is a database of the tests' server, or with -durable of one that waits for the disk.
@@ -80,7 +86,8 @@ func server(t testing.TB) storagetest.Addresses {
 	dir, err := os.MkdirTemp("", "trimtab-many-")
 	must(t, errors.Join(err, os.Chmod(dir, 0o711))) // Postgres may run as another user
 	t.Cleanup(func() { must(t, os.RemoveAll(dir)) })
-	p, err := devstack.StartPostgres(t.Context(), devstack.PostgresOptions{Dir: filepath.Join(dir, "postgres"), DieWithParent: true})
+	p, err := devstack.StartPostgres(t.Context(), devstack.PostgresOptions{Dir: filepath.Join(dir, "postgres"),
+		DieWithParent: true})
 	must(t, err)
 	t.Cleanup(func() { must(t, p.Stop()) })
 	return storagetest.URLsOn(t, p.URL)
@@ -129,11 +136,13 @@ func TestVerifyManyEvents(t *testing.T) {
 	if len(rep.Problems) > 0 || rep.Events < int64(*verified) {
 		t.Fatalf("%+v", rep)
 	}
-	t.Logf("%d events: added to the tree in %.1f s (%.0f a second), verified in %.1f s (%.0f a second); resident %d MB before, at most %d MB", rep.Events,
+	t.Logf("%d events: added to the tree in %.1f s (%.0f a second), verified in %.1f s (%.0f a second); resident %d "+
+		"MB before, at most %d MB", rep.Events,
 		sealed, float64(rep.Events)/sealed, seconds, float64(rep.Events)/seconds, before>>20, peak(t)>>20)
 	r.unlock()
 	r.exec("update event set actor = 'eve' where stream = 'many-150' and sequence = 7")
-	if rep := r.verify(true); len(rep.Problems) != 1 || !strings.HasPrefix(rep.Problems[0].Where, "event 7 of many-150") {
+	if rep := r.verify(true); len(rep.Problems) != 1 ||
+		!strings.HasPrefix(rep.Problems[0].Where, "event 7 of many-150") {
 		t.Errorf("%+v", rep.Problems)
 	}
 }

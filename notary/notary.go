@@ -38,9 +38,11 @@ type Notary struct {
 
 // New makes a notary that signs with the key at a path, made if there is none,
 // and keeps heads in the database, in a file and, as far as it can, in each of
-// copies, which are folders, or addresses that a head is posted to. The disk may be full or read-only for now: the key is opened when it is needed.
+// copies, which are folders, or addresses that a head is posted to. The disk may be full or read-only for now: the key
+// is opened when it is needed.
 func New(lg *slog.Logger, store *storage.Store, actor, key, file string, copies ...string) *Notary {
-	return &Notary{log: lg, store: store, actor: actor, key: key, file: file, copies: copies, client: &http.Client{Timeout: 10 * time.Second}}
+	return &Notary{log: lg, store: store, actor: actor, key: key, file: file, copies: copies,
+		client: &http.Client{Timeout: 10 * time.Second}}
 }
 
 // Open opens the key and tells the record with which key heads are signed from now on, once for each key.
@@ -85,7 +87,8 @@ func (n *Notary) SignHead(ctx context.Context, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	if err := n.store.PutTreeHead(ctx, h.Size, signed); err != nil { // first: a head that is missing there was taken out
+	// first: a head that is missing there was taken out
+	if err := n.store.PutTreeHead(ctx, h.Size, signed); err != nil {
 		return err
 	}
 	if err := appendHead(n.file, signed); err != nil {
@@ -94,7 +97,8 @@ func (n *Notary) SignHead(ctx context.Context, now time.Time) error {
 	n.size = h.Size
 	for _, where := range n.copies {
 		if err := n.copy(ctx, where, signed); err != nil {
-			n.log.Warn("a copy of the tree head could not be made", "where", redact.Address(where), "size", h.Size, "error", err)
+			n.log.Warn("a copy of the tree head could not be made", "where", redact.Address(where), "size", h.Size,
+				"error", err)
 		}
 	}
 	return nil
@@ -146,7 +150,8 @@ func (n *Notary) copy(ctx context.Context, where, signed string) error {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode/100 != 2 {
-		return trimtab.NewError(trimtab.Unavailable, "copy_refused", "", "%s answers %s", redact.Address(where), resp.Status)
+		return trimtab.NewError(trimtab.Unavailable, "copy_refused", "", "%s answers %s", redact.Address(where),
+			resp.Status)
 	}
 	return nil
 }

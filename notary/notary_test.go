@@ -40,7 +40,8 @@ func TestCopies(t *testing.T) {
 	defer server.Close()
 	outside := t.TempDir()
 	var said bytes.Buffer
-	n := notary.New(slog.New(slog.NewTextHandler(&said, nil)), r.store, "ann", r.key, notary.HeadsIn(r.folder), outside, filepath.Join(outside, "absent"), server.URL)
+	n := notary.New(slog.New(slog.NewTextHandler(&said, nil)), r.store, "ann", r.key, notary.HeadsIn(r.folder), outside,
+		filepath.Join(outside, "absent"), server.URL)
 	must(t, n.SignHead(t.Context(), time.Now()))
 	for _, want := range []string{"absent", "500 Internal Server Error"} {
 		if !strings.Contains(said.String(), want) {
@@ -61,8 +62,10 @@ func TestCopies(t *testing.T) {
 	must(t, err)
 	copied, _, err := notary.ReadHeads(notary.HeadsIn(outside))
 	must(t, err)
-	if len(rows) != 2 || len(kept) != 2 || len(copied) != 2 || len(posted) != 1 || rows[1] != kept[1] || kept[1] != copied[1] || copied[1] != posted[0] {
-		t.Errorf("%d in the database, %d in the file, %d copied, %d posted", len(rows), len(kept), len(copied), len(posted))
+	if len(rows) != 2 || len(kept) != 2 || len(copied) != 2 || len(posted) != 1 || rows[1] != kept[1] ||
+		kept[1] != copied[1] || copied[1] != posted[0] {
+		t.Errorf("%d in the database, %d in the file, %d copied, %d posted", len(rows), len(kept), len(copied),
+			len(posted))
 	}
 	h, err := audit.OpenHead(posted[0], r.signer.Verifier())
 	if now, err2 := r.store.Head(t.Context()); err != nil || err2 != nil || h.Size != now.Size || h.Root != now.Root {
@@ -158,17 +161,22 @@ func TestRoles(t *testing.T) {
 		must(t, err)
 		defer conn.Close(t.Context())
 		for _, sql := range []string{
-			"update event set actor = 'eve'", "delete from event", "truncate event", "insert into event select * from event", "update event_stream set head = 1",
-			"insert into log_leaf values (9, 'x', 1)", "delete from log_leaf", "update log_hash set hash = ''", "delete from tree_head", "update tree_head set note = ''",
-			"update text_item set body = ''", "delete from erasure", "insert into erasure values ('prompt', 'sha256:', 1, 'x', '', '')", "alter table event disable trigger all",
+			"update event set actor = 'eve'", "delete from event", "truncate event",
+			"insert into event select * from event", "update event_stream set head = 1",
+			"insert into log_leaf values (9, 'x', 1)", "delete from log_leaf", "update log_hash set hash = ''",
+			"delete from tree_head", "update tree_head set note = ''",
+			"update text_item set body = ''", "delete from erasure",
+			"insert into erasure values ('prompt', 'sha256:', 1, 'x', '', '')", "alter table event disable trigger all",
 		} {
 			if _, err := conn.Exec(t.Context(), sql); err == nil {
 				t.Errorf("%s may: %s", role, sql)
 			}
 		}
 	}
-	for _, sql := range []string{"update event set actor = 'eve'", "delete from event", "truncate event cascade", "set session_replication_role = replica; delete from tree_head"} {
-		if _, err := r.owner.PgConn().Exec(t.Context(), sql).ReadAll(); err == nil || !strings.Contains(err.Error(), "only ever added to") {
+	for _, sql := range []string{"update event set actor = 'eve'", "delete from event", "truncate event cascade",
+		"set session_replication_role = replica; delete from tree_head"} {
+		if _, err := r.owner.PgConn().Exec(t.Context(), sql).ReadAll(); err == nil ||
+			!strings.Contains(err.Error(), "only ever added to") {
 			t.Errorf("%s: %v", sql, err)
 		}
 	}
@@ -178,13 +186,15 @@ func TestRoles(t *testing.T) {
 func TestProveModel(t *testing.T) {
 	r := newRecord(t)
 	r.fill()
-	if _, err := notary.ProveModel(t.Context(), r.store, digest("model of sft")); trimtab.AsError(err).Type != "no_tree_head" {
+	if _, err := notary.ProveModel(t.Context(), r.store,
+		digest("model of sft")); trimtab.AsError(err).Type != "no_tree_head" {
 		t.Errorf("before a head was signed: %v", err)
 	}
 	r.keep()
 	p, err := notary.ProveModel(t.Context(), r.store, digest("base"))
 	must(t, err)
-	if _, origins, err := p.Check(string(digest("base")), r.signer.Verifier()); err != nil || len(origins) != 1 || origins[0].What != "imported" {
+	if _, origins, err := p.Check(string(digest("base")), r.signer.Verifier()); err != nil || len(origins) != 1 ||
+		origins[0].What != "imported" {
 		t.Errorf("%+v, %v", origins, err)
 	}
 	p, err = notary.ProveModel(t.Context(), r.store, digest("model of sft"))
@@ -193,14 +203,17 @@ func TestProveModel(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "no proof shows where "+string(digest("prompts"))) {
 		t.Errorf("its input was never frozen, but: %v", err)
 	}
-	if _, err := notary.ProveModel(t.Context(), r.store, digest("nothing")); trimtab.AsError(err).Type != "model_not_found" {
+	if _, err := notary.ProveModel(t.Context(), r.store,
+		digest("nothing")); trimtab.AsError(err).Type != "model_not_found" {
 		t.Errorf("an unknown model: %v", err)
 	}
 	must(t, r.store.RecordEvent(t.Context(), "audit", "ann", "audit_verified", nil))
-	if _, err := notary.Prove(t.Context(), r.store, storage.EventRef{Stream: "audit", Sequence: 2}); trimtab.AsError(err).Type != "event_not_sealed" {
+	if _, err := notary.Prove(t.Context(), r.store,
+		storage.EventRef{Stream: "audit", Sequence: 2}); trimtab.AsError(err).Type != "event_not_sealed" {
 		t.Errorf("an event after the head: %v", err)
 	}
-	if _, err := notary.Prove(t.Context(), r.store, storage.EventRef{Stream: "run-one", Sequence: 999}); trimtab.AsError(err).Class != trimtab.NotFound {
+	if _, err := notary.Prove(t.Context(), r.store,
+		storage.EventRef{Stream: "run-one", Sequence: 999}); trimtab.AsError(err).Class != trimtab.NotFound {
 		t.Errorf("no event: %v", err)
 	}
 }
@@ -250,14 +263,16 @@ func TestExport(t *testing.T) {
 		changed := bytes.Clone(raw)
 		changed[i] ^= 1
 		must(t, os.WriteFile(path, changed, 0o644))
-		if rep, err := notary.VerifyExport(folder, []string{r.signer.Verifier()}, nil); err == nil && len(rep.Problems) == 0 {
+		if rep, err := notary.VerifyExport(folder, []string{r.signer.Verifier()}, nil); err == nil &&
+			len(rep.Problems) == 0 {
 			t.Errorf("byte %d changed: nothing is found in %s", i, changed[max(0, i-40):min(len(changed), i+40)])
 		}
 		tried++
 	}
 	lines := bytes.SplitAfter(raw, []byte("\n"))
 	must(t, os.WriteFile(path, bytes.Join(lines[:len(lines)-2], nil), 0o644))
-	if rep, err := notary.VerifyExport(folder, []string{r.signer.Verifier()}, nil); err != nil || len(rep.Problems) != 1 {
+	if rep, err := notary.VerifyExport(folder, []string{r.signer.Verifier()}, nil); err != nil ||
+		len(rep.Problems) != 1 {
 		t.Errorf("without the last event: %+v, %v", rep.Problems, err)
 	}
 	t.Logf("%d changed bytes of %d found", tried, len(raw))

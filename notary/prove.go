@@ -27,7 +27,8 @@ func ProveModel(ctx context.Context, store *storage.Store, model trimtab.Digest)
 		return proofs, err
 	}
 	if len(refs) == 0 {
-		return proofs, trimtab.NewError(trimtab.NotFound, "model_not_found", "list them with `trimtab model list`", "no event tells of model %s", model)
+		return proofs, trimtab.NewError(trimtab.NotFound, "model_not_found", "list them with `trimtab model list`",
+			"no event tells of model %s", model)
 	}
 	size, note, err := newestHead(ctx, store)
 	if err != nil {
@@ -48,7 +49,8 @@ func ProveModel(ctx context.Context, store *storage.Store, model trimtab.Digest)
 func newestHead(ctx context.Context, store *storage.Store) (size int64, note string, err error) {
 	size, note, found, err := store.NewestHead(ctx)
 	if err == nil && !found {
-		err = trimtab.NewError(trimtab.Conflict, "no_tree_head", "start a worker: it signs a head every minute", "no head of the record's tree was signed yet")
+		err = trimtab.NewError(trimtab.Conflict, "no_tree_head", "start a worker: it signs a head every minute",
+			"no head of the record's tree was signed yet")
 	}
 	return size, note, err
 }

@@ -96,7 +96,8 @@ func TestOlderVersionsAreSound(t *testing.T) {
 					t.Fatalf("%.200s: %v", sql, err)
 				}
 			}
-			run("create table public.schema_version (version int4 not null); insert into public.schema_version values (0)")
+			run("create table public.schema_version (version int4 not null); insert into public.schema_version " +
+				"values (0)")
 			for i := range version {
 				raw, err := fs.ReadFile(migrations.Files, names[i])
 				must(t, err)
@@ -105,7 +106,8 @@ func TestOlderVersionsAreSound(t *testing.T) {
 			}
 			run(fmt.Sprintf("update public.schema_version set version = %d", version))
 			must(t, storage.Migrate(t.Context(), address, "", ""))
-			if rep := sound(t, address); version > 3 && rep.Rows["run"] != 1 || version > 5 && rep.Rows["artifact"] != 1 {
+			if rep := sound(t, address); version > 3 && rep.Rows["run"] != 1 || version > 5 &&
+				rep.Rows["artifact"] != 1 {
 				t.Errorf("%+v", rep.Rows)
 			}
 		})
@@ -164,20 +166,24 @@ func TestDumpIsSound(t *testing.T) {
 	r.fill()
 	r.keep()
 	var version string
-	must(t, r.owner.QueryRow(t.Context(), "select current_setting('server_version_num')::integer / 10000 || ''").Scan(&version))
+	must(t,
+		r.owner.QueryRow(t.Context(),
+			"select current_setting('server_version_num')::integer / 10000 || ''").Scan(&version))
 	bin := filepath.Join("/usr/lib/postgresql", version, "bin")
 	if _, err := os.Stat(filepath.Join(bin, "pg_dump")); err != nil {
 		t.Skip("no pg_dump of the server's version")
 	}
 	address := emptyDatabase(t, "trimtab_restored", "")
 	file := filepath.Join(t.TempDir(), "dump")
-	for _, args := range [][]string{{"pg_dump", "-f", file, r.urls.Owner}, {"psql", "-q", "-v", "ON_ERROR_STOP=1", "-f", file, address}} {
+	for _, args := range [][]string{{"pg_dump", "-f", file, r.urls.Owner},
+		{"psql", "-q", "-v", "ON_ERROR_STOP=1", "-f", file, address}} {
 		if out, err := exec.Command(filepath.Join(bin, args[0]), args[1:]...).CombinedOutput(); err != nil {
 			t.Fatalf("%s: %v: %s", args[0], err, out)
 		}
 	}
 	must(t, storage.Migrate(t.Context(), address, "", "")) // rights on the database are in no dump
-	v := notary.Verifier{Store: storagetest.Open(t, address), Keys: []string{r.signer.Verifier()}, Saved: r.savedHeads()}
+	v := notary.Verifier{Store: storagetest.Open(t, address), Keys: []string{r.signer.Verifier()},
+		Saved: r.savedHeads()}
 	rep, err := v.Verify(t.Context())
 	must(t, err)
 	if len(rep.Problems)+len(rep.Notes) > 0 || rep.Events < 30 || rep.Heads != 2 {

@@ -36,9 +36,11 @@ func (c column) change() string {
 	q := pgx.Identifier{c.Name}.Sanitize()
 	switch c.Base {
 	case "text":
-		return fmt.Sprintf("coalesce(overlay(%[1]s placing (case when right(%[1]s, 1) = '1' then '2' else '1' end) from greatest(length(%[1]s), 1)), '1')", q)
+		return fmt.Sprintf("coalesce(overlay(%[1]s placing (case when right(%[1]s, 1) = '1' then '2' else '1' end) "+
+			"from greatest(length(%[1]s), 1)), '1')", q)
 	case "bytea":
-		return fmt.Sprintf("case when length(%[1]s) > 0 then set_byte(%[1]s, length(%[1]s) - 1, get_byte(%[1]s, length(%[1]s) - 1) # 1) else '\\x01' end", q)
+		return fmt.Sprintf("case when length(%[1]s) > 0 then set_byte(%[1]s, length(%[1]s) - 1, get_byte(%[1]s, "+
+			"length(%[1]s) - 1) # 1) else '\\x01' end", q)
 	case "int2", "int4", "int8", "numeric", "float4", "float8":
 		return fmt.Sprintf("coalesce(%s, 0) + 1", q)
 	case "bool":
@@ -115,17 +117,22 @@ func (r *recorded) changed(c column) []notary.Problem {
 	if c.Table == "dataset_summary" {
 		which = "where held_out = 1 and pairs = 0" // of items of which none was erased
 	}
-	must(r.t, r.owner.QueryRow(ctx, fmt.Sprintf("select %s::text, ctid::text from %s %s order by ctid desc limit 1", q, c.Table, which)).Scan(&old, &place))
-	must(r.t, r.owner.QueryRow(ctx, fmt.Sprintf("update %s set %s = %s where ctid = '%s' returning ctid::text", c.Table, q, c.change(), place)).Scan(&place))
+	must(r.t, r.owner.QueryRow(ctx, fmt.Sprintf("select %s::text, ctid::text from %s %s order by ctid desc limit 1", q,
+		c.Table, which)).Scan(&old, &place))
+	must(r.t, r.owner.QueryRow(ctx, fmt.Sprintf("update %s set %s = %s where ctid = '%s' returning ctid::text", c.Table,
+		q, c.change(), place)).Scan(&place))
 	problems := r.verify(true).Problems
-	_, err := r.owner.Exec(ctx, fmt.Sprintf("update %s set %s = $1::text::%s where ctid = '%s'", c.Table, q, c.Type, place), old)
+	_, err := r.owner.Exec(ctx, fmt.Sprintf("update %s set %s = $1::text::%s where ctid = '%s'", c.Table, q, c.Type,
+		place), old)
 	must(r.t, err)
 	return problems
 }
 
-// named reports whether a problem names the table, or for the tables of the record an event, leaf, hash, stream or head.
+// named reports whether a problem names the table, or for the tables of the record an event, leaf, hash, stream or
+// head.
 func named(table string, problems []notary.Problem) bool {
-	words := map[string][]string{"event": {"event "}, "event_stream": {"stream "}, "log_leaf": {"leaf ", "in the tree"}, "log_hash": {"log_hash"}, "tree_head": {"tree_head"}}[table]
+	words := map[string][]string{"event": {"event "}, "event_stream": {"stream "}, "log_leaf": {"leaf ", "in the tree"},
+		"log_hash": {"log_hash"}, "tree_head": {"tree_head"}}[table]
 	for _, p := range problems {
 		text := p.Where + ": " + p.What
 		for _, w := range append(words, " "+table+" ", "table "+table, "row "+table) {
@@ -179,7 +186,8 @@ func TestRowsTakenOutAndPutInAreFound(t *testing.T) {
 		c := keys[table][0] // a copy of a row whose key differs in its first part
 		r.exec(fmt.Sprintf("create table pg_temp.copy as select * from %s where ctid = %s", table, last))
 		r.exec(fmt.Sprintf("update pg_temp.copy set %s = %s", pgx.Identifier{c.Name}.Sanitize(), c.change()))
-		try("a row put into", table, fmt.Sprintf("insert into %s select * from pg_temp.copy", table), back+"; drop table pg_temp.copy")
+		try("a row put into", table, fmt.Sprintf("insert into %s select * from pg_temp.copy", table), back+
+			"; drop table pg_temp.copy")
 	}
 	exchange := func(table, columns, where string) {
 		t.Helper()

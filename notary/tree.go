@@ -10,7 +10,8 @@ import (
 )
 
 // tree builds the tree again and compares it with every head.
-func (v Verifier) tree(ctx context.Context, r storage.Snapshot, rep *Verification, streams map[string]storage.Stream) error {
+func (v Verifier) tree(ctx context.Context, r storage.Snapshot, rep *Verification,
+	streams map[string]storage.Stream) error {
 	heads, err := v.heads(ctx, r, rep)
 	if err != nil {
 		return err
@@ -31,8 +32,10 @@ func (v Verifier) tree(ctx context.Context, r storage.Snapshot, rep *Verificatio
 	}
 	v.checkUnsigned(rep)
 	if c.waits > 0 {
-		rep.note("the record", "events up to number %d of the tree were under no signed head for as long as %.0f days, until %s:"+
-			" until then they could have been changed", c.until.Size, c.waits.Hours()/24, c.until.At.UTC().Format(time.RFC3339))
+		rep.note("the record",
+			"events up to number %d of the tree were under no signed head for as long as %.0f days, until %s:"+
+				" until then they could have been changed", c.until.Size, c.waits.Hours()/24,
+			c.until.At.UTC().Format(time.RFC3339))
 	}
 	return v.checkStoredHashes(ctx, r, rep, c.tree.Root())
 }
@@ -45,7 +48,8 @@ type leafCheck struct {
 	gapReported bool
 }
 
-// clockSlack is how long before a head an event may have been appended that came into the tree after it: whoever writes to a
+// clockSlack is how long before a head an event may have been appended that came into the tree after it: whoever writes
+// to a
 // stream, or adds to the tree, may have been slow, and clocks differ.
 const clockSlack = time.Hour
 
@@ -81,7 +85,8 @@ func (c *leafCheck) next(l storage.Leaf) error {
 // longWait is how long events may go without a head before that is told.
 const longWait = 24 * time.Hour
 
-// headDeadline is how old a record, or an event, may be before a head has to be signed: a worker signs one every minute.
+// headDeadline is how old a record, or an event, may be before a head has to be signed: a worker signs one every
+// minute.
 const headDeadline = 10 * time.Minute
 
 // checkUnsigned says what is to be said of events that are under no signed head.
@@ -90,8 +95,9 @@ func (v Verifier) checkUnsigned(rep *Verification) {
 		return
 	}
 	if seen := rep.seen; seen.Size > rep.Newest.Size {
-		rep.add("table tree_head", "%s says that there was a signed head of %d events, the largest is of %d: newer ones were"+
-			" taken out; verify against one that was kept elsewhere, with --against",
+		rep.add("table tree_head",
+			"%s says that there was a signed head of %d events, the largest is of %d: newer ones were"+
+				" taken out; verify against one that was kept elsewhere, with --against",
 			seen.event, seen.Size, rep.Newest.Size)
 	}
 	young := v.Now.Sub(rep.first) < headDeadline
@@ -100,12 +106,14 @@ func (v Verifier) checkUnsigned(rep *Verification) {
 		rep.note("the record", "it began at %s, and no head of it was signed yet:"+
 			" a change that is consistent in itself would not be found", rep.first.UTC().Format(time.RFC3339))
 	case rep.Heads == 0:
-		rep.add("the record", "none of its %d events is under a signed head: all heads were taken out, or no worker ever signed one."+
-			" Verify against a head that was kept elsewhere, with --against; where no worker has run yet, start one"+
-			" (`trimtab worker`), which signs a head every minute, and trust what is there", rep.Events)
+		rep.add("the record",
+			"none of its %d events is under a signed head: all heads were taken out, or no worker ever signed one."+
+				" Verify against a head that was kept elsewhere, with --against; where no worker has run yet, start one"+
+				" (`trimtab worker`), which signs a head every minute, and trust what is there", rep.Events)
 	case rep.Unsigned.Since != nil && v.Now.Sub(*rep.Unsigned.Since) > headDeadline:
-		rep.note("the record", "%d events, the oldest of %s, are under no signed head: whoever may write to the database"+
-			" could have added or changed them; a worker signs a head every minute",
+		rep.note("the record",
+			"%d events, the oldest of %s, are under no signed head: whoever may write to the database"+
+				" could have added or changed them; a worker signs a head every minute",
 			rep.Unsigned.Events, rep.Unsigned.Since.Format(time.RFC3339))
 	}
 }

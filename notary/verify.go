@@ -129,7 +129,8 @@ func (v Verifier) Verify(ctx context.Context) (Verification, error) {
 // unreadable makes a problem of what cannot be read because it was changed; a
 // database that is away, or whoever lost patience, is an error.
 func (r *Verification) unreadable(what string, err error) error {
-	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || storage.IsUnavailable(err) {
+	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) ||
+		storage.IsUnavailable(err) {
 		return err
 	}
 	r.add(what, "they cannot be read to the end: %v", err)

@@ -141,7 +141,8 @@ type eventBody struct {
 func (t *emitter) consume(e storage.Event) {
 	var b eventBody
 	switch e.Type {
-	case "run_created", "run_planned", "run_status", "attempt_created", "attempt_started", "attempt_status", "attempt_completed":
+	case "run_created", "run_planned", "run_status", "attempt_created", "attempt_started", "attempt_status",
+		"attempt_completed":
 		if json.Unmarshal(e.Body, &b) != nil {
 			return // of a form that this program does not know
 		}
@@ -239,10 +240,12 @@ func (t *emitter) runFacets(of Subject, a *jobRun, failure *trimtab.Error) map[s
 			"job": map[string]any{"namespace": t.run.Namespace, "name": t.jobName("")}})
 	}
 	if a.build != "" {
-		facets["processing_engine"] = standardFacet("ProcessingEngineRunFacet", "1-1-1", map[string]any{"name": "trimtab", "version": a.build})
+		facets["processing_engine"] = standardFacet("ProcessingEngineRunFacet", "1-1-1",
+			map[string]any{"name": "trimtab", "version": a.build})
 	}
 	if failure != nil {
-		facets["errorMessage"] = standardFacet("ErrorMessageRunFacet", "1-0-1", map[string]any{"message": failure.Error(), "programmingLanguage": "Go"})
+		facets["errorMessage"] = standardFacet("ErrorMessageRunFacet", "1-0-1",
+			map[string]any{"message": failure.Error(), "programmingLanguage": "Go"})
 	}
 	return facets
 }
@@ -296,5 +299,6 @@ func (t *emitter) outputName(stage, name string) string {
 
 func (t *emitter) dataset(name string, version trimtab.Digest) DatasetRef {
 	return DatasetRef{t.run.Namespace, name, map[string]any{
-		"version": standardFacet("DatasetVersionDatasetFacet", "1-0-1", map[string]any{"datasetVersion": string(version)})}}
+		"version": standardFacet("DatasetVersionDatasetFacet", "1-0-1",
+			map[string]any{"datasetVersion": string(version)})}}
 }

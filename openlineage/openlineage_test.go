@@ -17,15 +17,18 @@ import (
 // d is a digest of which only the first digit is read.
 func d(digit string) string { return "sha256:" + strings.Repeat(digit, 64) }
 
-// record is a run in which sft failed, was rerun and read other data, reward was reused, and ppo was cancelled with the run.
+// record is a run in which sft failed, was rerun and read other data, reward was reused, and ppo was cancelled with the
+// run.
 func record() []storage.Event {
 	at := time.Date(2026, 11, 28, 1, 2, 3, 456789000, time.FixedZone("east", 7200))
 	plan := func(demos string) string {
-		return `{"stages":[{"name":"sft","kind":"sft","inputs":[{"name":"model","model":"` + d("b") + `"},{"name":"demonstrations","dataset":"` + demos + `"}]},` +
+		return `{"stages":[{"name":"sft","kind":"sft","inputs":[{"name":"model","model":"` + d("b") +
+			`"},{"name":"demonstrations","dataset":"` + demos + `"}]},` +
 			`{"name":"reward","kind":"reward","inputs":[{"name":"model","stage":"sft","output":"model"}]}]}`
 	}
 	sft := func(demos string) string {
-		return `{"kind":"sft","inputs":[{"name":"model","digest":"` + d("b") + `"},{"name":"demonstrations","digest":"` + demos + `"}],"outputs":null,"reused_from":0,"status":"queued"}`
+		return `{"kind":"sft","inputs":[{"name":"model","digest":"` + d("b") +
+			`"},{"name":"demonstrations","digest":"` + demos + `"}],"outputs":null,"reused_from":0,"status":"queued"}`
 	}
 	var events []storage.Event
 	for i, l := range []struct {
@@ -36,7 +39,8 @@ func record() []storage.Event {
 		{"run_created", "", 0, `{"name":"mine","seed":"1","plan":` + plan(d("1")) + `}`},
 		{"run_status", "", 0, `{"error":null,"from":"queued","next":"","status":"running"}`},
 		{"attempt_created", "sft", 1, sft(d("1"))},
-		{"attempt_status", "sft", 1, `{"error":{"type":"x","message":"no\u0000t\u001b[2J","remedy":"do"},"from":"queued","status":"failed"}`},
+		{"attempt_status", "sft", 1,
+			`{"error":{"type":"x","message":"no\u0000t\u001b[2J","remedy":"do"},"from":"queued","status":"failed"}`},
 		{"run_status", "", 0, `{"error":{"message":"x"},"from":"running","next":"","status":"blocked"}`},
 		{"run_planned", "", 0, `{"plan":` + plan(d("2")) + `,"stage":"sft","revision":1}`},
 		{"attempt_status", "sft", 1, `{"error":null,"from":"failed","status":"stale"}`},
@@ -47,7 +51,8 @@ func record() []storage.Event {
 		{"attempt_status", "sft", 2, `{"error":{"message":"away"},"from":"running","status":"retrying"}`},
 		{"attempt_started", "sft", 2, `{"build":"b2","from":"retrying","steps":4,"token":2}`},
 		{"attempt_completed", "sft", 2, `{"metrics":[],"outputs":[{"name":"model","digest":"` + d("5") + `"}]}`},
-		{"attempt_created", "reward", 1, `{"kind":"reward","inputs":[{"name":"model","digest":"` + d("5") + `"}],"outputs":[{"name":"model","digest":"` + d("6") + `"}],"reused_from":9,"status":"reused"}`},
+		{"attempt_created", "reward", 1, `{"kind":"reward","inputs":[{"name":"model","digest":"` + d("5") +
+			`"}],"outputs":[{"name":"model","digest":"` + d("6") + `"}],"reused_from":9,"status":"reused"}`},
 		{"attempt_created", "ppo", 1, `{"kind":"ppo","inputs":[],"outputs":null,"reused_from":0,"status":"queued"}`},
 		{"attempt_started", "ppo", 1, `{"build":"b2","from":"queued","steps":4,"token":1}`},
 		{"decision", "", 0, `{"decision":"cancel","details":{"reason":"enough"}}`},
@@ -56,14 +61,16 @@ func record() []storage.Event {
 		{"attempt_started", "lost", 1, `{"build":"b2"}`},
 		{"run_status", "", 0, `[]`},
 	} {
-		events = append(events, storage.Event{Sequence: int64(i + 1), Stream: "run-1", At: at.Add(time.Duration(i) * time.Second), Actor: "ann",
+		events = append(events, storage.Event{Sequence: int64(i + 1), Stream: "run-1",
+			At: at.Add(time.Duration(i) * time.Second), Actor: "ann",
 			Type: l.typ, Stage: l.stage, Attempt: l.attempt, Body: json.RawMessage(l.body)})
 	}
 	return events
 }
 
-var of = openlineage.RunInfo{ID: "run-1", Recipe: "instructgpt", Namespace: "trimtab://db", Names: map[trimtab.Digest]string{
-	trimtab.Digest(d("1")): "demos", trimtab.Digest(d("b")): "gpt2"}}
+var of = openlineage.RunInfo{ID: "run-1", Recipe: "instructgpt", Namespace: "trimtab://db",
+	Names: map[trimtab.Digest]string{
+		trimtab.Digest(d("1")): "demos", trimtab.Digest(d("b")): "gpt2"}}
 
 const want = `23:02:04 instructgpt START [] []
 23:02:05 instructgpt.sft START [models/gpt2 b, demos 1] []
@@ -97,7 +104,8 @@ func TestEvents(t *testing.T) {
 			}
 			return "[" + strings.Join(parts, ", ") + "]"
 		}
-		fmt.Fprintf(&told, "%s %s %s %s %s", p.EventTime.Format("15:04:05"), p.Job.Name, p.EventType, datasets(p.Inputs), datasets(p.Outputs))
+		fmt.Fprintf(&told, "%s %s %s %s %s", p.EventTime.Format("15:04:05"), p.Job.Name, p.EventType,
+			datasets(p.Inputs), datasets(p.Outputs))
 		if f := p.Run.Facets.ErrorMessage.Message; f != "" {
 			told.WriteString(" " + strings.NewReplacer("\x00", "", "\x1b[2J", "").Replace(f))
 		}
@@ -105,7 +113,9 @@ func TestEvents(t *testing.T) {
 			told.WriteString(" on " + v)
 		}
 		told.WriteString("\n")
-		if parent := p.Run.Facets.Parent; e.Subject.Stage != "" && (parent.Run.RunID != openlineage.RunID("run-1", "", 0) || parent.Job.Name != "instructgpt") || e.Subject.Stage == "" && parent.Run.RunID != "" {
+		if parent := p.Run.Facets.Parent; e.Subject.Stage != "" &&
+			(parent.Run.RunID != openlineage.RunID("run-1", "", 0) || parent.Job.Name != "instructgpt") ||
+			e.Subject.Stage == "" && parent.Run.RunID != "" {
 			t.Errorf("%s has the parent %+v", p.Job.Name, parent)
 		}
 	}
@@ -146,9 +156,11 @@ func TestFailedAndCompleted(t *testing.T) {
 }
 
 func TestRunID(t *testing.T) {
-	const id = "fec5bfe5-2531-8abf-82d2-300d3472863b" // the SHA-256 of run/abcdefghij/sft/2, but for version and variant
+	// the SHA-256 of run/abcdefghij/sft/2, but for version and variant
+	const id = "fec5bfe5-2531-8abf-82d2-300d3472863b"
 	ids := map[string]bool{}
-	for _, id := range []string{openlineage.RunID("a", "", 0), openlineage.RunID("b", "", 0), openlineage.RunID("a", "sft", 1), openlineage.RunID("a", "sft", 2), openlineage.RunID("a", "ppo", 1)} {
+	for _, id := range []string{openlineage.RunID("a", "", 0), openlineage.RunID("b", "", 0),
+		openlineage.RunID("a", "sft", 1), openlineage.RunID("a", "sft", 2), openlineage.RunID("a", "ppo", 1)} {
 		ids[id] = true
 	}
 	if len(ids) != 5 {

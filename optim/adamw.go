@@ -84,7 +84,8 @@ func (a *AdamW) add(from, to int, decays bool) {
 // left as it is. It allocates nothing.
 func (a *AdamW) Step(w, g []float32, step, steps int) (gradNorm, lr float32) {
 	if len(w) != len(a.m) || len(g) != len(a.m) {
-		panic(fmt.Sprintf("optim: %d weights and %d gradients for an optimizer of %d: see model.Fold", len(w), len(g), len(a.m)))
+		panic(fmt.Sprintf("optim: %d weights and %d gradients for an optimizer of %d: see model.Fold", len(w), len(g),
+			len(a.m)))
 	}
 	c := &a.config
 	a.w, a.g = w, g

@@ -97,7 +97,8 @@ func TestStepFollowsTheFormula(t *testing.T) {
 	decay := [][2]int{{10, 30}, {50, 51}}
 	decays := func(i int) bool { return i >= 10 && i < 30 || i == 50 }
 	for _, style := range []string{Torch, TensorFlow} {
-		c := Config{LR: 1e-2, Beta1: .9, Beta2: .99, Eps: 1e-2, WeightDecay: .5, Clip: 2, Schedule: Constant, EpsStyle: style}
+		c := Config{LR: 1e-2, Beta1: .9, Beta2: .99, Eps: 1e-2, WeightDecay: .5, Clip: 2, Schedule: Constant,
+			EpsStyle: style}
 		a, w := New(c, n, decay), random(n, 1, 1)
 		wants, m, v := make([]float64, n), make([]float64, n), make([]float64, n)
 		for i := range w {

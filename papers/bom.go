@@ -25,7 +25,8 @@ func BOM(f *Facts) ([]byte, error) {
 	}
 	b.Metadata = &cdx.Metadata{
 		Timestamp: f.completedAt(),
-		Tools:     &cdx.ToolsChoice{Components: &[]cdx.Component{{Type: cdx.ComponentTypeApplication, BOMRef: "trimtab", Name: "trimtab", PackageURL: purl}}},
+		Tools: &cdx.ToolsChoice{Components: &[]cdx.Component{{Type: cdx.ComponentTypeApplication, BOMRef: "trimtab",
+			Name: "trimtab", PackageURL: purl}}},
 		Component: &model,
 	}
 	components := f.materials()
@@ -33,7 +34,8 @@ func BOM(f *Facts) ([]byte, error) {
 	dependencies := f.dependencyGraph()
 	b.Dependencies = &dependencies
 	var out bytes.Buffer
-	err := cdx.NewBOMEncoder(&out, cdx.BOMFileFormatJSON).SetPretty(true).SetEscapeHTML(true).EncodeVersion(b, cdx.SpecVersion1_6)
+	err := cdx.NewBOMEncoder(&out, cdx.BOMFileFormatJSON).SetPretty(true).SetEscapeHTML(true).EncodeVersion(b,
+		cdx.SpecVersion1_6)
 	return ascii(out.Bytes()), err
 }
 
@@ -74,7 +76,8 @@ func (f *Facts) component(n *Node) cdx.Component {
 		f.datasetComponent(n, &c)
 	case NodeTokenizer:
 		c.Type, c.Hashes = cdx.ComponentTypeData, &hash
-		c.Data = &[]cdx.ComponentData{{Type: cdx.ComponentDataTypeDefinition, Name: "vocabulary and merges of the tokenizer"}}
+		c.Data = &[]cdx.ComponentData{{Type: cdx.ComponentDataTypeDefinition,
+			Name: "vocabulary and merges of the tokenizer"}}
 	}
 	return c
 }
@@ -90,7 +93,8 @@ func displayName(n *Node) string {
 func (f *Facts) datasetComponent(n *Node, c *cdx.Component) {
 	d := n.Dataset
 	c.Type = cdx.ComponentTypeData
-	data := cdx.ComponentData{Type: cdx.ComponentDataTypeDataset, Name: displayName(n), Classification: string(d.DataKind)}
+	data := cdx.ComponentData{Type: cdx.ComponentDataTypeDataset, Name: displayName(n),
+		Classification: string(d.DataKind)}
 	if d.Simulated {
 		data.Description = "ranked by simulated labellers"
 	}
@@ -100,14 +104,16 @@ func (f *Facts) datasetComponent(n *Node, c *cdx.Component) {
 	var givers []cdx.ComponentDataGovernanceResponsibleParty
 	for _, e := range f.Lineage.From(n.ID) {
 		if to := f.Lineage.Node(e.To); e.Role == RoleImported {
-			givers = append(givers, cdx.ComponentDataGovernanceResponsibleParty{Contact: &cdx.OrganizationalContact{Name: to.Import.Actor}})
+			givers = append(givers,
+				cdx.ComponentDataGovernanceResponsibleParty{Contact: &cdx.OrganizationalContact{Name: to.Import.Actor}})
 		}
 	}
 	if len(givers) > 0 {
 		data.Governance = &cdx.DataGovernance{Custodians: &givers}
 	}
 	c.Data = &[]cdx.ComponentData{data}
-	c.Properties = properties("trimtab:merkle_root", string(n.ID), "trimtab:items", strconv.Itoa(d.Items), "trimtab:held_out", strconv.Itoa(d.HeldOut),
+	c.Properties = properties("trimtab:merkle_root", string(n.ID), "trimtab:items", strconv.Itoa(d.Items),
+		"trimtab:held_out", strconv.Itoa(d.HeldOut),
 		"trimtab:comparisons", strconv.Itoa(d.Pairs))
 }
 
@@ -128,14 +134,16 @@ func (f *Facts) fileComponents() []cdx.Component {
 	}
 	for _, x := range f.Exported {
 		list = append(list, cdx.Component{
-			Type: cdx.ComponentTypeFile, BOMRef: "file:exported/" + x.Name, Name: x.Name, Description: "as it is exported",
-			Hashes: &[]cdx.Hash{{Algorithm: cdx.HashAlgoSHA256, Value: x.Digest.Hex()}},
+			Type: cdx.ComponentTypeFile, BOMRef: "file:exported/" + x.Name, Name: x.Name,
+			Description: "as it is exported",
+			Hashes:      &[]cdx.Hash{{Algorithm: cdx.HashAlgoSHA256, Value: x.Digest.Hex()}},
 		})
 	}
 	return list
 }
 
-// materials are all models, datasets and tokenizers behind the model, and the builds of the program that worked on them.
+// materials are all models, datasets and tokenizers behind the model, and the builds of the program that worked on
+// them.
 func (f *Facts) materials() []cdx.Component {
 	list := []cdx.Component{}
 	for i := range f.Lineage.Nodes {
@@ -145,7 +153,8 @@ func (f *Facts) materials() []cdx.Component {
 		}
 	}
 	for _, build := range f.builds() {
-		c := cdx.Component{Type: cdx.ComponentTypeApplication, BOMRef: "build:" + build, Name: "trimtab", Version: build, PackageURL: purl}
+		c := cdx.Component{Type: cdx.ComponentTypeApplication, BOMRef: "build:" + build, Name: "trimtab",
+			Version: build, PackageURL: purl}
 		if d, err := trimtab.ParseDigest(build); err == nil {
 			c.Hashes = &[]cdx.Hash{{Algorithm: cdx.HashAlgoSHA256, Value: d.Hex()}}
 		}
@@ -194,7 +203,8 @@ func (f *Facts) dependencyGraph() []cdx.Dependency {
 	return list
 }
 
-// addInputs adds what the attempt behind a node read, the build that did it, and the same of the attempt that it went on from.
+// addInputs adds what the attempt behind a node read, the build that did it, and the same of the attempt that it went
+// on from.
 func (f *Facts) addInputs(id trimtab.Digest, add func(string)) {
 	a := f.Lineage.Producer(id)
 	for seen := 0; a != nil && seen < len(f.Lineage.Nodes); seen++ {
@@ -219,7 +229,8 @@ func (f *Facts) addInputs(id trimtab.Digest, add func(string)) {
 func (f *Facts) modelCard() *cdx.MLModelCard {
 	text := []cdx.MLInputOutputParameters{{Format: "text"}}
 	out := text
-	p := &cdx.MLModelParameters{Task: "text-generation", ArchitectureFamily: "transformer", ModelArchitecture: "GPT2LMHeadModel", Inputs: &text, Outputs: &out}
+	p := &cdx.MLModelParameters{Task: "text-generation", ArchitectureFamily: "transformer",
+		ModelArchitecture: "GPT2LMHeadModel", Inputs: &text, Outputs: &out}
 	if f.Reward {
 		number := []cdx.MLInputOutputParameters{{Format: "number"}}
 		p.Task, p.ModelArchitecture, p.Outputs = "text-classification", "GPT2ForSequenceClassification", &number
@@ -235,7 +246,8 @@ func (f *Facts) modelCard() *cdx.MLModelCard {
 		p.Datasets = &sets
 	}
 	limits := f.technicalLimits()
-	c := &cdx.MLModelCard{BOMRef: "model-card", ModelParameters: p, Considerations: &cdx.MLModelCardConsiderations{TechnicalLimitations: &limits}}
+	c := &cdx.MLModelCard{BOMRef: "model-card", ModelParameters: p,
+		Considerations: &cdx.MLModelCardConsiderations{TechnicalLimitations: &limits}}
 	if e := f.Evaluation; e != nil {
 		metrics := performanceMetrics(e.Report.measures(e.As, f.Reward), e.Report.Prompts)
 		c.QuantitativeAnalysis = &cdx.MLQuantitativeAnalysis{PerformanceMetrics: &metrics}
@@ -246,7 +258,8 @@ func (f *Facts) modelCard() *cdx.MLModelCard {
 func approach(kind string) *cdx.MLModelParametersApproach {
 	t, ok := map[string]cdx.MLModelParametersApproachType{
 		"pretrain": cdx.MLModelParametersApproachTypeSelfSupervised, "sft": cdx.MLModelParametersApproachTypeSupervised,
-		"reward": cdx.MLModelParametersApproachTypeSupervised, "ppo": cdx.MLModelParametersApproachTypeReinforcementLearning}[kind]
+		"reward": cdx.MLModelParametersApproachTypeSupervised,
+		"ppo":    cdx.MLModelParametersApproachTypeReinforcementLearning}[kind]
 	if !ok {
 		return nil
 	}
@@ -256,9 +269,11 @@ func approach(kind string) *cdx.MLModelParametersApproach {
 func performanceMetrics(list []measure, prompts int) []cdx.MLPerformanceMetric {
 	metrics := []cdx.MLPerformanceMetric{}
 	for _, m := range list {
-		x := cdx.MLPerformanceMetric{Type: m.name + ", " + m.unit, Value: formatExact(m.value), Slice: quantity(prompts, "held-out prompt")}
+		x := cdx.MLPerformanceMetric{Type: m.name + ", " + m.unit, Value: formatExact(m.value),
+			Slice: quantity(prompts, "held-out prompt")}
 		if m.low != nil {
-			x.ConfidenceInterval = &cdx.MLPerformanceMetricConfidenceInterval{LowerBound: formatExact(*m.low), UpperBound: formatExact(*m.high)}
+			x.ConfidenceInterval = &cdx.MLPerformanceMetricConfidenceInterval{LowerBound: formatExact(*m.low),
+				UpperBound: formatExact(*m.high)}
 		}
 		metrics = append(metrics, x)
 	}

@@ -55,10 +55,12 @@ func (c *card) head() {
 	c.writef("# %s\n", markdown(c.f.Name))
 	what := "A language model"
 	if c.f.Reward {
-		what = "A reward model: it gives a text a number, higher for texts that its labellers would prefer, and writes none"
+		what = "A reward model: it gives a text a number, higher for texts that its labellers would prefer, and " +
+			"writes none"
 	}
 	c.writef("%s. Its content has the digest `%s`.", what, c.f.Lineage.Model)
-	c.writef("This card was written by the program that trained the model, from its record; every digest here can be looked up there.\n")
+	c.writef("This card was written by the program that trained the model, from its record; every digest here can be " +
+		"looked up there.\n")
 }
 
 func (c *card) details() {
@@ -66,7 +68,8 @@ func (c *card) details() {
 	var rows [][]string
 	if s := c.f.Shape; s != nil {
 		rows = append(rows, []string{"architecture", "GPT-2 transformer, decoder only"},
-			[]string{"shape", fmt.Sprintf("%d layers, width %d, %d heads, context %d tokens, vocabulary %d", s.Layers, s.Width, s.Heads, s.Context, s.Vocab)})
+			[]string{"shape", fmt.Sprintf("%d layers, width %d, %d heads, context %d tokens, vocabulary %d", s.Layers,
+				s.Width, s.Heads, s.Context, s.Vocab)})
 	}
 	rows = append(rows, []string{"parameters", fmt.Sprint(c.f.Parameters)})
 	for _, e := range c.f.Lineage.From(c.f.Lineage.Model) {
@@ -75,21 +78,24 @@ func (c *card) details() {
 		}
 	}
 	if a := c.f.Lineage.Producer(c.f.Lineage.Model); a != nil {
-		rows = append(rows, []string{"made by", fmt.Sprintf("stage %s, attempt %d of run %s", markdown(a.Stage), a.Number, markdown(a.Run))},
+		rows = append(rows, []string{"made by", fmt.Sprintf("stage %s, attempt %d of run %s", markdown(a.Stage),
+			a.Number, markdown(a.Run))},
 			[]string{"code", fmt.Sprintf("%s, build %s", markdown(a.Version()), markdown(a.Build))},
 			[]string{"seed and numerics", fmt.Sprintf("%d, %s", a.Seed, markdown(a.Numerics))})
 		if a.EndedAt != nil {
 			rows = append(rows, []string{"finished", formatTime(*a.EndedAt)})
 		}
 	} else if m := c.f.Lineage.Node(c.f.Lineage.Model).Model; m.ImportedAt != nil {
-		rows = append(rows, []string{"imported", fmt.Sprintf("by %s on %s: the record knows nothing of how it was made", markdown(m.ImportedBy), formatTime(*m.ImportedAt))})
+		rows = append(rows, []string{"imported", fmt.Sprintf("by %s on %s: the record knows nothing of how it was made",
+			markdown(m.ImportedBy), formatTime(*m.ImportedAt))})
 	}
 	c.table([]string{"", ""}, rows)
 }
 
 func (c *card) intendedUse() {
 	c.writef("## Intended use\n")
-	c.writef("*To be written by the owner of the model.* The record knows how the model was made, not what it is for, who may use it,")
+	c.writef("*To be written by the owner of the model.* The record knows how the model was made, not what it is " +
+		"for, who may use it,")
 	c.writef("or for what it must not be used. Until the owner has said so here, take it as material for research.\n")
 }
 
@@ -118,30 +124,36 @@ func (c *card) usage() {
 		code = rewardUse
 	}
 	c.writef("The exported folder is read by Hugging Face's transformers:\n\n```python\n%s\n```\n", code)
-	c.writef("Prompts have the form that the model was trained on: the token that begins a text, the prompt, a newline. The chat")
+	c.writef("Prompts have the form that the model was trained on: the token that begins a text, the prompt, a " +
+		"newline. The chat")
 	c.writef("template in chat_template.jinja writes them so, and refuses what it could not write to the same token ids.")
 	c.writef("generation_config.json, which only a language model has, samples as the run did.\n")
 	if c.f.Reward {
 		c.rewardUsage()
 		return
 	}
-	c.writef("For several prompts at once set tokenizer.padding_side to \"left\", so that every prompt ends where its answer begins.\n")
+	c.writef("For several prompts at once set tokenizer.padding_side to \"left\", so that every prompt ends where " +
+		"its answer begins.\n")
 }
 
 // rewardUsage says what is particular to a reward model.
 func (c *card) rewardUsage() {
-	c.writef("The score is read at the last token that is no padding. Padding stands on the right: on the left it would move the")
+	c.writef("The score is read at the last token that is no padding. Padding stands on the right: on the left it " +
+		"would move the")
 	c.writef("positions of the text.")
 	if c.f.Padded {
-		c.writef("The vocabulary that the model was trained with has no padding token that ends no text; the folder has one more token")
+		c.writef("The vocabulary that the model was trained with has no padding token that ends no text; the folder " +
+			"has one more token")
 		c.writef("for it, whose row of the embedding is zero.")
 	}
 	switch {
 	case c.f.KeepsBias:
-		c.writef("The bias of the score, score.bias in model.safetensors, could not be folded into other weights: a class without a")
+		c.writef("The bias of the score, score.bias in model.safetensors, could not be folded into other weights: a " +
+			"class without a")
 		c.writef("bias, as transformers' is, leaves it out, and all its scores are off by that constant.")
 	case len(c.f.Exported) > 0:
-		c.writef("The bias of the score is folded into transformer.ln_f.bias, since transformers' class has none: scores are those of")
+		c.writef("The bias of the score is folded into transformer.ln_f.bias, since transformers' class has none: " +
+			"scores are those of")
 		c.writef("the stored model up to rounding. Trimtab makes the stored model of the folder again, bit for bit.")
 	}
 	c.writef("")
@@ -153,7 +165,8 @@ func (c *card) training() {
 		return
 	}
 	c.writef("## How it was made\n")
-	c.writef("%s in this order. The same code, settings, data and seed give the same bytes.\n", quantity(len(stages), "stage"))
+	c.writef("%s in this order. The same code, settings, data and seed give the same bytes.\n",
+		quantity(len(stages), "stage"))
 	for i, n := range stages {
 		c.stage(i+1, n)
 	}
@@ -163,10 +176,13 @@ func (c *card) training() {
 func (c *card) stage(i int, n *Node) {
 	a := n.Attempt
 	c.writef("### %d. %s\n", i, markdown(a.Stage))
-	c.writef("Attempt %d of run %s, %s, begun by %s%s%s.", a.Number, markdown(a.Run), quantity(a.Steps, "step"), markdown(a.Actor), endedClause(a.EndedAt), reasonClause(a.Reason))
-	c.writef("Code %s, seed %d, numerics %s, build %s, config `%s`.\n", markdown(a.Version()), a.Seed, markdown(a.Numerics), markdown(a.Build), a.Config)
+	c.writef("Attempt %d of run %s, %s, begun by %s%s%s.", a.Number, markdown(a.Run), quantity(a.Steps, "step"),
+		markdown(a.Actor), endedClause(a.EndedAt), reasonClause(a.Reason))
+	c.writef("Code %s, seed %d, numerics %s, build %s, config `%s`.\n", markdown(a.Version()), a.Seed,
+		markdown(a.Numerics), markdown(a.Build), a.Config)
 	for _, d := range a.Decisions {
-		c.writef("- A person decided: %s, by %s on %s%s.", markdown(d.Decision), markdown(d.By()), formatTime(d.At), reasonClause(d.Reason))
+		c.writef("- A person decided: %s, by %s on %s%s.", markdown(d.Decision), markdown(d.By()), formatTime(d.At),
+			reasonClause(d.Reason))
 	}
 	for _, e := range c.f.Lineage.From(n.ID) {
 		to := c.f.Lineage.Node(e.To)
@@ -207,7 +223,8 @@ func (c *card) stage(i int, n *Node) {
 
 // lostData reports whether a stage cut or left out some of its data.
 func lostData(n *Node) bool {
-	return slices.ContainsFunc(trimtab.Fits(n.Attempt.Metrics), func(f trimtab.Fit) bool { return f.Items != "text" && !f.Whole() })
+	return slices.ContainsFunc(trimtab.Fits(n.Attempt.Metrics),
+		func(f trimtab.Fit) bool { return f.Items != "text" && !f.Whole() })
 }
 
 func (c *card) trainingData() {
@@ -220,19 +237,22 @@ func (c *card) trainingData() {
 	var rows [][]string
 	for _, n := range sets {
 		d := n.Dataset
-		rows = append(rows, []string{markdown(n.Name), string(d.DataKind), fmt.Sprint(d.Items), fmt.Sprint(d.HeldOut), "`" + string(n.ID) + "`"})
+		rows = append(rows, []string{markdown(n.Name), string(d.DataKind), fmt.Sprint(d.Items), fmt.Sprint(d.HeldOut),
+			"`" + string(n.ID) + "`"})
 	}
 	c.table([]string{"dataset", "kind", "items", "held out", "root"}, rows)
 	for _, n := range sets {
 		if n.Dataset.Erased > 0 {
-			c.writef("- %s: the text of %s was erased since; their digests stay.", markdown(n.Name), quantity(n.Dataset.Erased, "item"))
+			c.writef("- %s: the text of %s was erased since; their digests stay.", markdown(n.Name),
+				quantity(n.Dataset.Erased, "item"))
 		}
 		if n.Dataset.Generated {
 			c.writef("- %s was made by the program: texts of a small invented world.", markdown(n.Name))
 		}
 		for _, e := range c.f.Lineage.From(n.ID) {
 			if to := c.f.Lineage.Node(e.To); e.Role == RoleImported && !n.Dataset.Generated {
-				c.writef("- %s: %s came in by %s on %s%s.", markdown(n.Name), quantity(e.Count, "item"), markdown(to.Import.Actor), formatTime(to.Import.At), sourceFiles(to.Import))
+				c.writef("- %s: %s came in by %s on %s%s.", markdown(n.Name), quantity(e.Count, "item"),
+					markdown(to.Import.Actor), formatTime(to.Import.At), sourceFiles(to.Import))
 			}
 		}
 	}
@@ -260,7 +280,8 @@ func (c *card) annotators() {
 				if n.Dataset.Simulated {
 					who = "simulated " + who
 				}
-				rows = append(rows, []string{markdown(to.personName()), who, markdown(n.Name), fmt.Sprint(e.Count), fmt.Sprint(e.HeldOut), markdown(e.Guideline)})
+				rows = append(rows, []string{markdown(to.personName()), who, markdown(n.Name), fmt.Sprint(e.Count),
+					fmt.Sprint(e.HeldOut), markdown(e.Guideline)})
 			}
 		}
 	}
@@ -299,7 +320,8 @@ func (c *card) evaluation() {
 		c.writef("The record has no evaluation of this model.\n")
 		return
 	}
-	c.writef("By stage %s, attempt %d of run %s%s, on %s; the model is called %s there. The report has the digest `%s`.\n", markdown(e.Stage), e.Number, markdown(e.Run),
+	c.writef("By stage %s, attempt %d of run %s%s, on %s; the model is called %s there. The report has the digest "+
+		"`%s`.\n", markdown(e.Stage), e.Number, markdown(e.Run),
 		endedClause(e.EndedAt), quantity(e.Report.Prompts, "held-out prompt"), markdown(e.As), e.Document)
 	if a := e.Report.RewardModel; c.f.Reward && a != nil {
 		c.table([]string{"measure", "value", "95 % interval"}, c.measureRows(e.Report.measures(e.As, true)))
@@ -325,7 +347,8 @@ func (c *card) groupsClause() string {
 	if over, ok := measured.Value("held_out/over_longer"); ok && groups > 1 {
 		low, _ := measured.Value("held_out/over_longer_low")
 		high, _ := measured.Value("held_out/over_longer_high")
-		text += fmt.Sprintf("; it is better than preferring the longer answer by %.3f (95 %%: %.3f … %.3f)", over, low, high)
+		text += fmt.Sprintf("; it is better than preferring the longer answer by %.3f (95 %%: %.3f … %.3f)", over, low,
+			high)
 	}
 	return text
 }
@@ -389,17 +412,20 @@ func (c *card) comparison(e *EvaluationFacts) {
 		}
 	}
 	c.table(head, rows)
-	c.writef("Of the held-out prompts, %d also stand in a training text. Means without an interval are over all prompts, one answer each.\n", e.Report.Overlap)
+	c.writef("Of the held-out prompts, %d also stand in a training text. Means without an interval are over all "+
+		"prompts, one answer each.\n", e.Report.Overlap)
 }
 
 func (c *card) limitations() {
 	c.writef("## Limits\n")
 	if c.f.hasSimulatedLabels() {
-		c.writef("- **The rankings are by simulated labellers**, which the program plays by a rubric with noise. No person preferred anything here, and the model")
+		c.writef("- **The rankings are by simulated labellers**, which the program plays by a rubric with noise. No " +
+			"person preferred anything here, and the model")
 		c.writef("  says nothing about what people want.")
 	}
 	if e := c.f.Evaluation; e != nil && e.Report.Judge != "" {
-		c.writef("- The judge of the evaluation is the invented world's own rubric (%s), not a person.", markdown(e.Report.Judge))
+		c.writef("- The judge of the evaluation is the invented world's own rubric (%s), not a person.",
+			markdown(e.Report.Judge))
 	}
 	if slices.ContainsFunc(c.f.nodes(NodeDataset), func(n *Node) bool { return n.Dataset.Generated }) {
 		c.writef("- Some of the data is of a small invented world: outside of it the model knows nothing.")
@@ -408,17 +434,21 @@ func (c *card) limitations() {
 		c.writef("- A person let a stage pass against the machine's judgement; see the decisions above.")
 	}
 	if slices.ContainsFunc(c.f.stages(), lostData) {
-		c.writef("- Some of the data did not fit into the model's context and was cut or left out, as the stages say above: the numbers of items under Data are those before.")
+		c.writef("- Some of the data did not fit into the model's context and was cut or left out, as the stages say " +
+			"above: the numbers of items under Data are those before.")
 	}
 	for _, n := range c.f.nodes(NodeModel) {
 		if n.Model.ImportedAt != nil {
-			c.writef("- %s was imported: what it was trained on is not in the record, and its faults are in this model too.", markdown(n.Name))
+			c.writef("- %s was imported: what it was trained on is not in the record, and its faults are in this "+
+				"model too.", markdown(n.Name))
 		}
 	}
 	if slices.ContainsFunc(c.f.Lineage.Edges, func(e Edge) bool { return e.Role == RoleRankedBy }) {
-		c.writef("- The preferences are those of the labellers named above, under their guideline; others would have ranked otherwise.")
+		c.writef("- The preferences are those of the labellers named above, under their guideline; others would have " +
+			"ranked otherwise.")
 	}
-	c.writef("- The record has no test for harmful, biased or private output, nor for use in any language or field but that of the data.")
+	c.writef("- The record has no test for harmful, biased or private output, nor for use in any language or field " +
+		"but that of the data.")
 	c.writef("- What is not in the tables above was not measured.\n")
 }
 

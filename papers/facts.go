@@ -118,8 +118,10 @@ func (r EvaluationReport) measures(name string, reward bool) []measure {
 		name, unit string
 		value      *float64
 	}{
-		{"gold score", "0 to 1", s.Gold}, {"followed the instruction", "share", s.Followed}, {"true", "share", s.True}, {"polite", "share", s.Polite},
-		{"concise", "share", s.Concise}, {"reward", "of the reward model", s.Reward}, {"KL from the SFT model", "nats a response", s.KL},
+		{"gold score", "0 to 1", s.Gold}, {"followed the instruction", "share", s.Followed}, {"true", "share", s.True},
+		{"polite", "share", s.Polite},
+		{"concise", "share", s.Concise}, {"reward", "of the reward model", s.Reward},
+		{"KL from the SFT model", "nats a response", s.KL},
 		{"length", "tokens", s.Length}, {"came to an end", "share", s.Ended},
 	} {
 		if m.value != nil {
@@ -127,7 +129,8 @@ func (r EvaluationReport) measures(name string, reward bool) []measure {
 		}
 	}
 	if w := r.Wins; name == "ppo" && w != nil {
-		list = append(list, measure{"preferred to the SFT model's answer by the judge", "share of prompts", w.Value, &w.Low, &w.High})
+		list = append(list, measure{"preferred to the SFT model's answer by the judge", "share of prompts", w.Value,
+			&w.Low, &w.High})
 	}
 	return list
 }

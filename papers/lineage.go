@@ -42,7 +42,8 @@ const (
 
 // Node is one thing that a model came from. Of its parts the one of its kind is set.
 type Node struct {
-	// ID is the digest of the thing itself: of a model, a dataset version, a config, a tokenizer; of the rest, of their name (IDOf).
+	// ID is the digest of the thing itself: of a model, a dataset version, a config, a tokenizer; of the rest, of their
+	// name (IDOf).
 	ID      trimtab.Digest  `json:"id"`
 	Kind    string          `json:"kind"`
 	Name    string          `json:"name"`

@@ -39,44 +39,55 @@ func example(say func(string) string) *Facts {
 	l := Lineage{Schema: LineageSchema, Model: digest("ppo")}
 	attempt := func(stage, kind string, minute int, inputs ...trimtab.Named) *AttemptFacts {
 		start, end := at(minute), at(minute+1)
-		return &AttemptFacts{Run: "run1", Stage: stage, StageKind: kind, Number: 2, Status: "completed", Actor: say("ann"), Reason: say("to see"),
-			CreatedAt: start, StartedAt: &start, EndedAt: &end, Steps: 4, Seed: 1<<64 - 1, Numerics: "v1", StageVersion: 3, Build: digest("build").Hex(),
+		return &AttemptFacts{Run: "run1", Stage: stage, StageKind: kind, Number: 2, Status: "completed",
+			Actor: say("ann"), Reason: say("to see"),
+			CreatedAt: start, StartedAt: &start, EndedAt: &end, Steps: 4, Seed: 1<<64 - 1, Numerics: "v1",
+			StageVersion: 3, Build: digest("build").Hex(),
 			Config: digest("config of " + stage), CacheKey: digest("key of " + stage), Inputs: inputs,
 			Metrics: []trimtab.Metric{{Name: "loss", Value: 1.25}, {Name: "kl", Value: 0.1}}}
 	}
 	model := func(name string, parameters int64) Node {
-		return Node{ID: digest(name), Kind: NodeModel, Name: say("run1/" + name), Model: &ModelFacts{Names: []string{say("run1/" + name)}, Kind: "model", Parameters: parameters}}
+		return Node{ID: digest(name), Kind: NodeModel, Name: say("run1/" + name),
+			Model: &ModelFacts{Names: []string{say("run1/" + name)}, Kind: "model", Parameters: parameters}}
 	}
 	set := func(name string, kind trimtab.Kind, items, heldOut, pairs int) Node {
-		return Node{ID: digest(name), Kind: NodeDataset, Name: say(name), Dataset: &DatasetFacts{DataKind: kind, Items: items, HeldOut: heldOut, Pairs: pairs,
-			Names: []FrozenAs{{say(name), say("bob"), at(1)}}}}
+		return Node{ID: digest(name), Kind: NodeDataset, Name: say(name),
+			Dataset: &DatasetFacts{DataKind: kind, Items: items, HeldOut: heldOut, Pairs: pairs,
+				Names: []FrozenAs{{say(name), say("bob"), at(1)}}}}
 	}
 	made := func(name string, a *AttemptFacts) trimtab.Digest {
 		id := IDOf(NodeAttempt, a.Name())
 		l.Link(Edge{From: digest(name), To: id, Role: RoleMadeBy})
 		l.Add(Node{ID: id, Kind: NodeAttempt, Name: a.Name(), Attempt: a})
 		l.Add(Node{ID: a.Config, Kind: NodeConfig, Name: "config of " + a.Stage,
-			Config: json.RawMessage(`{"config":{"optim":{"lr":0.0005},"batch":32,"note":` + string(must(json.Marshal(say("n")))) + `},"kind":"` + a.StageKind + `"}`)})
+			Config: json.RawMessage(`{"config":{"optim":{"lr":0.0005},"batch":32,"note":` +
+				string(must(json.Marshal(say("n")))) + `},"kind":"` + a.StageKind + `"}`)})
 		l.Link(Edge{From: id, To: a.Config, Role: RoleConfig})
-		l.Add(Node{ID: IDOf(NodeRun, a.Run), Kind: NodeRun, Name: say("assistant"), Run: &RunFacts{ID: a.Run, Actor: say("ann"), Reason: say("again"), Origin: "run0", CreatedAt: at(2)}})
+		l.Add(Node{ID: IDOf(NodeRun, a.Run), Kind: NodeRun, Name: say("assistant"),
+			Run: &RunFacts{ID: a.Run, Actor: say("ann"), Reason: say("again"), Origin: "run0", CreatedAt: at(2)}})
 		l.Link(Edge{From: id, To: IDOf(NodeRun, a.Run), Role: RoleRun})
 		return id
 	}
 	imported := func(name string, items int) {
 		id := IDOf(NodeImport, name)
-		l.Add(Node{ID: id, Kind: NodeImport, Name: say(name + "#2"), Import: &ImportFacts{Dataset: say(name), Sequence: 2, Actor: say("cat"), At: at(0), Given: items, Added: items,
-			Root: digest(name), Files: []ImportFile{{say(name + ".jsonl"), digest("file of " + name), 1234, items}}}})
+		l.Add(Node{ID: id, Kind: NodeImport, Name: say(name + "#2"),
+			Import: &ImportFacts{Dataset: say(name), Sequence: 2, Actor: say("cat"), At: at(0), Given: items,
+				Added: items,
+				Root:  digest(name), Files: []ImportFile{{say(name + ".jsonl"), digest("file of " + name), 1234,
+					items}}}})
 		l.Link(Edge{From: digest(name), To: id, Role: RoleImported, Count: items})
 	}
 	person := func(kind, name, of string, role, guideline string, count, heldOut int) {
 		l.Add(Node{ID: IDOf(kind, name), Kind: kind, Name: say(name)})
-		l.Link(Edge{From: digest(of), To: IDOf(kind, name), Role: role, Count: count, HeldOut: heldOut, Guideline: say(guideline)})
+		l.Link(Edge{From: digest(of), To: IDOf(kind, name), Role: role, Count: count, HeldOut: heldOut,
+			Guideline: say(guideline)})
 	}
 	l.Add(model("ppo", 43904))
 	ppo := attempt("ppo", "ppo", 20)
 	ppo.Decisions = []DecisionFacts{{"approve", say("the gate is too strict"), say("dan"), commonRole, at(22)}}
 	id := made("ppo", ppo)
-	for _, in := range []struct{ role, name string }{{"model", "sft"}, {"reward", "reward"}, {"prompts", "asked"}, {RoleReference, "sft"}} {
+	for _, in := range []struct{ role, name string }{{"model", "sft"}, {"reward", "reward"}, {"prompts", "asked"},
+		{RoleReference, "sft"}} {
 		l.Link(Edge{From: id, To: digest(in.name), Role: in.role})
 	}
 	l.Add(Node{ID: digest("words"), Kind: NodeTokenizer, Name: "tokenizer"})
@@ -85,7 +96,8 @@ func example(say func(string) string) *Facts {
 	}
 	l.Add(model("sft", 43904))
 	sft := attempt("sft", "sft", 10)
-	sft.Metrics = append(sft.Metrics, trimtab.FitMetrics([]trimtab.Fit{{Items: "demonstrations", Kept: 60, Cut: 2, LeftOut: 4}})...)
+	sft.Metrics = append(sft.Metrics,
+		trimtab.FitMetrics([]trimtab.Fit{{Items: "demonstrations", Kept: 60, Cut: 2, LeftOut: 4}})...)
 	id = made("sft", sft)
 	l.Link(Edge{From: id, To: digest("base"), Role: "model"})
 	l.Link(Edge{From: id, To: digest("demos"), Role: "demonstrations"})
@@ -93,7 +105,8 @@ func example(say func(string) string) *Facts {
 	reward.Model.Kind = "reward"
 	l.Add(reward)
 	ranked := attempt("reward", "reward", 15)
-	ranked.Metrics = append(ranked.Metrics, trimtab.FitMetrics([]trimtab.Fit{{Items: "rankings", Kept: 23, Equal: 1}, {Items: "held_out", Kept: 8}, {Items: "demonstrations"}})...)
+	ranked.Metrics = append(ranked.Metrics, trimtab.FitMetrics([]trimtab.Fit{{Items: "rankings", Kept: 23, Equal: 1},
+		{Items: "held_out", Kept: 8}, {Items: "demonstrations"}})...)
 	id = made("reward", ranked)
 	l.Link(Edge{From: id, To: digest("sft"), Role: "model"})
 	l.Link(Edge{From: id, To: digest("votes"), Role: "rankings"})
@@ -115,10 +128,14 @@ func example(say func(string) string) *Facts {
 	v := func(x float64) *float64 { return &x }
 	end := at(30)
 	return &Facts{Lineage: l, Name: say("run1/ppo"), Parameters: 43904, Shape: &ModelShape{2, 32, 2, 64, 512},
-		Files: []ModelFile{{"config.json", digest("config.json"), 600}, {"model.safetensors", digest("weights"), 176000}},
-		Evaluation: &EvaluationFacts{Document: digest("report"), Run: "run1", Stage: "evaluate", Number: 1, EndedAt: &end, As: "ppo", Report: EvaluationReport{Prompts: 32, Overlap: 1,
-			Models: map[string]ModelScores{"base": {Reward: v(-1), Length: v(15.5)}, "sft": {Reward: v(0.25), Length: v(12)}, "ppo": {Reward: v(1.125), KL: v(0.75), Length: v(10.5), Ended: v(1)}},
-			Wins:   &WinRate{0.625, 0.5, 0.75}}},
+		Files: []ModelFile{{"config.json", digest("config.json"), 600},
+			{"model.safetensors", digest("weights"), 176000}},
+		Evaluation: &EvaluationFacts{Document: digest("report"), Run: "run1", Stage: "evaluate", Number: 1,
+			EndedAt: &end, As: "ppo", Report: EvaluationReport{Prompts: 32, Overlap: 1,
+				Models: map[string]ModelScores{"base": {Reward: v(-1), Length: v(15.5)},
+					"sft": {Reward: v(0.25), Length: v(12)},
+					"ppo": {Reward: v(1.125), KL: v(0.75), Length: v(10.5), Ended: v(1)}},
+				Wins: &WinRate{0.625, 0.5, 0.75}}},
 		Agreements: []AgreementFacts{{Dataset: digest("votes"), Share: 0.725, Common: 40}}}
 }
 
@@ -142,7 +159,8 @@ func papersOf(t *testing.T, f *Facts) map[string][]byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return map[string][]byte{"card.md": Card(f), "provenance.json": provenance, "bom.json": bom, "lineage.svg": f.Lineage.SVG(),
+	return map[string][]byte{"card.md": Card(f), "provenance.json": provenance, "bom.json": bom,
+		"lineage.svg": f.Lineage.SVG(),
 		"lineage.txt": []byte(strings.Join(f.Lineage.Tree(), "\n") + "\n")}
 }
 
@@ -170,7 +188,8 @@ func TestGolden(t *testing.T) {
 }
 
 // What names of people may hold that means something to a reader of text.
-const hostile = "\x1b[2J</text></svg><script>alert(1)</script>\n# <img src=x> [a](javascript:b) - | `c` **d** www.e.f http://g @h \u202e\u200b\xff&amp;\"'"
+const hostile = "\x1b[2J</text></svg><script>alert(1)</script>\n# <img src=x> [a](javascript:b) - | `c` **d** " +
+	"www.e.f http://g @h \u202e\u200b\xff&amp;\"'"
 
 // Whatever names hold, each paper is still of its form, and says the names.
 func TestHostileNames(t *testing.T) {
@@ -179,7 +198,8 @@ func TestHostileNames(t *testing.T) {
 			continue // it is escaped where it is printed
 		}
 		for _, bad := range []string{"\x1b", "\u202e", "\u200b", "\xff", "<script", "<img"} {
-			if bytes.Contains(bytes.ReplaceAll(body, []byte(`\<`), nil), []byte(bad)) { // \< is a character of Markdown, not the beginning of a tag
+			// \< is a character of Markdown, not the beginning of a tag
+			if bytes.Contains(bytes.ReplaceAll(body, []byte(`\<`), nil), []byte(bad)) {
 				t.Errorf("%s holds %q", name, bad)
 			}
 		}
@@ -269,7 +289,8 @@ func checkProvenance(t *testing.T, body []byte) *intoto.Statement {
 func TestBOM(t *testing.T) {
 	f := example(same)
 	b := checkBOM(t, must(BOM(f)))
-	if b.SerialNumber == "" || b.Metadata.Timestamp != "2026-03-01T11:21:30Z" || b.Metadata.Component.Version != string(digest("ppo")) {
+	if b.SerialNumber == "" || b.Metadata.Timestamp != "2026-03-01T11:21:30Z" ||
+		b.Metadata.Component.Version != string(digest("ppo")) {
 		t.Errorf("the bill is %s of %s at %s", b.SerialNumber, b.Metadata.Component.Version, b.Metadata.Timestamp)
 	}
 	refs := map[string]bool{b.Metadata.Component.BOMRef: true}
@@ -310,8 +331,10 @@ func TestCardTellsOfCutData(t *testing.T) {
 	f := example(same)
 	card := string(Card(f))
 	for _, want := range []string{
-		"\nData: 60 of 64 demonstrations read; 4 left out (the prompt fills the context); 2 demonstrations cut where the context ends.\n",
-		"\nData: 23 of 23 rankings read; 1 pair equal up to there.\n", "\nData: 8 of 8 held-out rankings read.\n", "\n- Some of the data did not fit", before,
+		"\nData: 60 of 64 demonstrations read; 4 left out (the prompt fills the context); 2 demonstrations cut where " +
+			"the context ends.\n",
+		"\nData: 23 of 23 rankings read; 1 pair equal up to there.\n", "\nData: 8 of 8 held-out rankings read.\n",
+		"\n- Some of the data did not fit", before,
 	} {
 		if !strings.Contains(card, want) {
 			t.Errorf("the card does not say %q", want)
@@ -325,7 +348,8 @@ func TestCardTellsOfCutData(t *testing.T) {
 			a.Metrics = trimtab.FitMetrics([]trimtab.Fit{{Items: "text", Kept: 5, Cut: 5}, {Items: "prompts", Kept: 5}})
 		}
 	}
-	if card := string(Card(f)); !strings.Contains(card, "Data: 5 of 5 prompts read.") || strings.Contains(card, before) {
+	if card := string(Card(f)); !strings.Contains(card, "Data: 5 of 5 prompts read.") ||
+		strings.Contains(card, before) {
 		t.Errorf("all was read, and the card says\n%s", card)
 	}
 }
@@ -334,7 +358,8 @@ func TestCardTellsOfCutData(t *testing.T) {
 func TestCardOfARewardModel(t *testing.T) {
 	const (
 		folded = "The bias of the score is folded into transformer.ln_f.bias"
-		kept   = "The bias of the score, score.bias in model.safetensors, could not be folded into other weights: a class without a\nbias, as transformers' is, leaves it out, and all its scores are off by that constant."
+		kept   = "The bias of the score, score.bias in model.safetensors, could not be folded into other weights: a " +
+			"class without a\nbias, as transformers' is, leaves it out, and all its scores are off by that constant."
 		padded = "has one more token\nfor it, whose row of the embedding is zero."
 		right  = "Padding stands on the right"
 	)
@@ -343,9 +368,11 @@ func TestCardOfARewardModel(t *testing.T) {
 		facts Facts
 		want  []string
 	}{
-		"folded":                {Facts{Reward: true, Exported: exported}, []string{folded, right}},
-		"folded and padded":     {Facts{Reward: true, Exported: exported, Padded: true}, []string{folded, padded, right}},
-		"kept":                  {Facts{Reward: true, Exported: exported, Padded: true, KeepsBias: true}, []string{kept, padded, right}},
+		"folded": {Facts{Reward: true, Exported: exported}, []string{folded, right}},
+		"folded and padded": {Facts{Reward: true, Exported: exported, Padded: true},
+			[]string{folded, padded, right}},
+		"kept": {Facts{Reward: true, Exported: exported, Padded: true, KeepsBias: true},
+			[]string{kept, padded, right}},
 		"as it is in the store": {Facts{Reward: true}, []string{right}},
 		"a language model":      {Facts{}, nil},
 	} {
@@ -367,10 +394,12 @@ func TestCardOfARewardModel(t *testing.T) {
 // A model of which little is known has papers that say so.
 func TestLittleKnown(t *testing.T) {
 	when := at(0)
-	f := &Facts{Name: "gpt2", Lineage: Lineage{Model: digest("base"), Nodes: []Node{{ID: digest("base"), Kind: NodeModel, Name: "gpt2",
-		Model: &ModelFacts{Names: []string{"gpt2"}, ImportedBy: "ann", ImportedAt: &when, Absent: true}}}}}
+	f := &Facts{Name: "gpt2", Lineage: Lineage{Model: digest("base"),
+		Nodes: []Node{{ID: digest("base"), Kind: NodeModel, Name: "gpt2",
+			Model: &ModelFacts{Names: []string{"gpt2"}, ImportedBy: "ann", ImportedAt: &when, Absent: true}}}}}
 	checkBOM(t, must(BOM(f)))
-	for _, want := range []string{"by ann on 2026-03-01 11:00:30 UTC: the record knows nothing of how it was made", "has no evaluation", "are not in the store", "gpt2 was imported"} {
+	for _, want := range []string{"by ann on 2026-03-01 11:00:30 UTC: the record knows nothing of how it was made",
+		"has no evaluation", "are not in the store", "gpt2 was imported"} {
 		if !strings.Contains(string(Card(f)), want) {
 			t.Errorf("the card does not say %q:\n%s", want, Card(f))
 		}
@@ -409,7 +438,8 @@ func bomSchema(t *testing.T) *jsonschema.Schema {
 	}
 	const home = "http://cyclonedx.org/schema/"
 	c := jsonschema.NewCompiler()
-	for name, file := range map[string]string{"bom-1.6.schema.json": "", "spdx.schema.json": "", "jsf-0.82.schema.json": "jsf-0.82.schemax.json"} {
+	for name, file := range map[string]string{"bom-1.6.schema.json": "", "spdx.schema.json": "",
+		"jsf-0.82.schema.json": "jsf-0.82.schemax.json"} {
 		if file == "" {
 			file = name
 		}
@@ -436,7 +466,8 @@ func bomSchema(t *testing.T) *jsonschema.Schema {
 
 // A person is named as he named himself; a database role of his own says more, the common one nothing.
 func TestDecidedBy(t *testing.T) {
-	for _, c := range []struct{ role, want string }{{"", "dan"}, {commonRole, "dan"}, {"dan_db", "dan as database role dan_db"}} {
+	for _, c := range []struct{ role, want string }{{"", "dan"}, {commonRole, "dan"},
+		{"dan_db", "dan as database role dan_db"}} {
 		if got := (DecisionFacts{Actor: "dan", Role: c.role}).By(); got != c.want {
 			t.Errorf("role %q: %q, want %q", c.role, got, c.want)
 		}

@@ -80,7 +80,8 @@ func Provenance(f *Facts) ([]byte, error) {
 	if c := f.config(a); c != nil {
 		d.ExternalParameters["config"] = c
 	}
-	d.InternalParameters = map[string]any{"seed": strconv.FormatUint(a.Seed, 10), "numerics": a.Numerics, "stageVersion": a.Version(),
+	d.InternalParameters = map[string]any{"seed": strconv.FormatUint(a.Seed, 10), "numerics": a.Numerics,
+		"stageVersion": a.Version(),
 		"configDigest": a.Config, "cacheKey": a.CacheKey}
 	d.ResolvedDependencies = f.dependencies(a)
 	r := &s.Predicate.RunDetails
@@ -100,7 +101,8 @@ func Provenance(f *Facts) ([]byte, error) {
 
 // subjects are the model and each of its files.
 func (f *Facts) subjects() []resource {
-	list := []resource{{Name: f.Name, Digest: sha256Of(f.Lineage.Model), Annotations: map[string]any{"digestOf": "the lines \"sha256 size name\" of its files, sorted"}}}
+	list := []resource{{Name: f.Name, Digest: sha256Of(f.Lineage.Model),
+		Annotations: map[string]any{"digestOf": "the lines \"sha256 size name\" of its files, sorted"}}}
 	for _, x := range f.Files {
 		list = append(list, resource{Name: x.Name, Digest: sha256Of(x.Digest)})
 	}
@@ -166,7 +168,8 @@ func (f *Facts) byproducts(a *AttemptFacts) ([]resource, error) {
 	if err != nil {
 		return nil, fmt.Errorf("write the metrics of attempt %s: %w", a.Name(), err)
 	}
-	list := []resource{{Name: "metrics", Digest: sha256Of(trimtab.DigestOf(body)), Content: body, MediaType: "application/json"}}
+	list := []resource{{Name: "metrics", Digest: sha256Of(trimtab.DigestOf(body)), Content: body,
+		MediaType: "application/json"}}
 	if e := f.Evaluation; e != nil {
 		list = append(list, resource{Name: "evaluation", Digest: sha256Of(e.Document), MediaType: "application/json"})
 	}

@@ -67,7 +67,8 @@ func (l *Lineage) SVG() []byte {
 	p.orderColumns()
 	width, height := p.position()
 	var b strings.Builder
-	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %d %d" font-family="DejaVu Sans Mono, Menlo, Consolas, monospace" font-size="12">`+"\n",
+	fmt.Fprintf(&b,
+		`<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %d %d" font-family="DejaVu Sans Mono, Menlo, Consolas, monospace" font-size="12">`+"\n",
 		width, height, width, height)
 	fmt.Fprintf(&b, "<title>lineage of %s</title>\n", l.Model)
 	b.WriteString(`<defs><marker id="end" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" markerHeight="7" orient="auto"><path d="M0 0L8 4L0 8z" fill="#667085"/></marker></defs>` + "\n")
@@ -237,7 +238,8 @@ func (l *Lineage) attemptLines(e Edge) []string {
 			return append(lines, "which reused")
 		}
 	}
-	return append(lines, fmt.Sprintf("%s, seed %d, %s", a.Version(), a.Seed, a.Numerics), "config "+a.Config.Short(), "build "+shortBuild(a.Build),
+	return append(lines, fmt.Sprintf("%s, seed %d, %s", a.Version(), a.Seed, a.Numerics), "config "+a.Config.Short(),
+		"build "+shortBuild(a.Build),
 		strings.TrimPrefix(endedClause(a.EndedAt), ", "))
 }
 
@@ -280,7 +282,8 @@ func (l *Lineage) peopleLines(id trimtab.Digest) []string {
 }
 
 func (n *Node) importBox() []string {
-	lines := []string{"import", "by " + n.Import.Actor, formatTime(n.Import.At), quantity(n.Import.Given, "item") + " given"}
+	lines := []string{"import", "by " + n.Import.Actor, formatTime(n.Import.At), quantity(n.Import.Given, "item") +
+		" given"}
 	for _, f := range n.Import.Files {
 		lines = append(lines, f.Name+" "+f.Digest.Short())
 	}
@@ -338,24 +341,29 @@ func (a arrow) draw(b *strings.Builder) {
 		fmt.Fprintf(&path, "H%d", x)
 	}
 	curve(a.to.x, a.to.y+a.slot*a.to.height()/(a.to.incoming+1))
-	fmt.Fprintf(b, `<path d="%s" fill="none" stroke="#98a2b3" stroke-width="1.3" marker-end="url(#end)"/>`+"\n", path.String())
-	fmt.Fprintf(b, `<text x="%d" y="%d" text-anchor="end" font-size="10" fill="#475467">%s</text>`+"\n", x-8, y-4, escapeXML(truncate(sanitize(a.role), roleChars)))
+	fmt.Fprintf(b, `<path d="%s" fill="none" stroke="#98a2b3" stroke-width="1.3" marker-end="url(#end)"/>`+"\n",
+		path.String())
+	fmt.Fprintf(b, `<text x="%d" y="%d" text-anchor="end" font-size="10" fill="#475467">%s</text>`+"\n", x-8, y-4,
+		escapeXML(truncate(sanitize(a.role), roleChars)))
 }
 
 // boxColours are the colours of boxes by kind.
-var boxColours = map[string]string{NodeModel: "#dbeafe", NodeAttempt: "#f2f4f7", NodeDataset: "#dcfce7", NodeImport: "#fef3c7"}
+var boxColours = map[string]string{NodeModel: "#dbeafe", NodeAttempt: "#f2f4f7", NodeDataset: "#dcfce7",
+	NodeImport: "#fef3c7"}
 
 func (x *box) draw(b *strings.Builder) {
 	if x.n == nil {
 		return
 	}
-	fmt.Fprintf(b, `<g><rect x="%d" y="%d" width="%d" height="%d" rx="6" fill="%s" stroke="#475467"/>`, x.x, x.y, boxWidth, x.height(), boxColours[x.n.Kind])
+	fmt.Fprintf(b, `<g><rect x="%d" y="%d" width="%d" height="%d" rx="6" fill="%s" stroke="#475467"/>`, x.x, x.y,
+		boxWidth, x.height(), boxColours[x.n.Kind])
 	for i, line := range x.lines {
 		weight := ""
 		if i == 0 {
 			weight = ` font-weight="bold"`
 		}
-		fmt.Fprintf(b, `<text x="%d" y="%d"%s xml:space="preserve">%s</text>`, x.x+boxPad, x.y+boxPad+12+i*lineHeight, weight, escapeXML(line))
+		fmt.Fprintf(b, `<text x="%d" y="%d"%s xml:space="preserve">%s</text>`, x.x+boxPad, x.y+boxPad+12+i*lineHeight,
+			weight, escapeXML(line))
 	}
 	fmt.Fprintf(b, "<title>%s %s</title></g>\n", x.n.Kind, x.n.ID)
 }

@@ -69,7 +69,8 @@ func (t *tree) rows(n *Node, edges []Edge) []row {
 	}
 	if n.Import != nil && edges == nil {
 		for _, f := range n.Import.Files {
-			rows = append(rows, row{text: fmt.Sprintf("file %s, %s: %s", f.Name, quantity(f.Items, "item"), f.Digest.Short())})
+			rows = append(rows, row{text: fmt.Sprintf("file %s, %s: %s", f.Name, quantity(f.Items, "item"),
+				f.Digest.Short())})
 		}
 	}
 	people := 0
@@ -126,7 +127,8 @@ func (n *Node) summary() string {
 		a := n.Attempt
 		return fmt.Sprintf("attempt %d of %s in run %s, %s", a.Number, a.Stage, a.Run, a.Status)
 	case NodeRun:
-		return fmt.Sprintf("run %s (%s) by %s on %s%s", n.Run.ID, n.Name, n.Run.Actor, formatDate(n.Run.CreatedAt), withReason(n.Run.Reason))
+		return fmt.Sprintf("run %s (%s) by %s on %s%s", n.Run.ID, n.Name, n.Run.Actor, formatDate(n.Run.CreatedAt),
+			withReason(n.Run.Reason))
 	case NodeConfig:
 		return "config " + n.ID.Short()
 	case NodeDataset:
@@ -191,10 +193,12 @@ func (n *Node) personName() string {
 func (a *AttemptFacts) details() []string {
 	lines := []string{
 		fmt.Sprintf("seed %d, numerics %s, code %s, build %s", a.Seed, a.Numerics, a.Version(), shortBuild(a.Build)),
-		fmt.Sprintf("%s%s, begun by %s%s", quantity(a.Steps, "step"), endedClause(a.EndedAt), a.Actor, withReason(a.Reason)),
+		fmt.Sprintf("%s%s, begun by %s%s", quantity(a.Steps, "step"), endedClause(a.EndedAt), a.Actor,
+			withReason(a.Reason)),
 	}
 	for _, d := range a.Decisions {
-		lines = append(lines, fmt.Sprintf("%s by %s on %s%s", d.Decision, d.By(), formatTime(d.At), withReason(d.Reason)))
+		lines = append(lines, fmt.Sprintf("%s by %s on %s%s", d.Decision, d.By(), formatTime(d.At),
+			withReason(d.Reason)))
 	}
 	return lines
 }

@@ -88,7 +88,8 @@ func AppendLine(path string, mode fs.FileMode, line []byte) error {
 			_, err = f.ReadAt(last[:], end-1)
 		}
 		if err == nil && first[0] != '{' {
-			err = &fs.PathError{Op: "append to", Path: path, Err: errors.New("it is there already and holds something else than lines of JSON")}
+			err = &fs.PathError{Op: "append to", Path: path,
+				Err: errors.New("it is there already and holds something else than lines of JSON")}
 		}
 		if last[0] != '\n' {
 			line = append([]byte{'\n'}, line...)

@@ -40,7 +40,8 @@ func soon(t *testing.T, what string, do func() error) error {
 // odd makes what may be in the place of a file; each is named as an error has to name it.
 func odd(t *testing.T) map[string]string {
 	dir := t.TempDir()
-	paths := map[string]string{"a FIFO": filepath.Join(dir, "fifo"), "a folder": filepath.Join(dir, "folder"), "a socket": filepath.Join(dir, "socket"), "a device": "/dev/null"}
+	paths := map[string]string{"a FIFO": filepath.Join(dir, "fifo"), "a folder": filepath.Join(dir, "folder"),
+		"a socket": filepath.Join(dir, "socket"), "a device": "/dev/null"}
 	must(t, syscall.Mkfifo(paths["a FIFO"], 0o600))
 	must(t, os.Mkdir(paths["a folder"], 0o700))
 	l, err := net.Listen("unix", paths["a socket"])
@@ -55,9 +56,13 @@ func TestNotPlain(t *testing.T) {
 		must(t, os.Symlink(path, link))
 		for _, at := range []string{path, link} {
 			for what, do := range map[string]func() error{
-				"Open":       func() error { _, err := plainfile.Open(at); return err },
-				"Read":       func() error { _, err := plainfile.Read(at); return err },
-				"OpenFile":   func() error { _, err := plainfile.OpenFile(at, os.O_RDWR|os.O_CREATE, 0o600); return err },
+				"Open": func() error { _, err := plainfile.Open(at); return err },
+				"Read": func() error { _, err := plainfile.Read(at); return err },
+				"OpenFile": func() error {
+					_, err := plainfile.OpenFile(at, os.O_RDWR|os.O_CREATE,
+						0o600)
+					return err
+				},
 				"AppendLine": func() error { return plainfile.AppendLine(at, 0o600, []byte("{}")) },
 			} {
 				err := soon(t, what+" of "+name, do)

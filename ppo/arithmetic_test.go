@@ -99,7 +99,8 @@ func TestGAEOracles(t *testing.T) {
 		{"nemo-rl, lambda 1", []float64{0, 0, 5}, []float64{1, 2, 3}, 1, 1, []float64{4, 3, 2}},
 		{"nemo-aligner", []float64{0, 0, 1, 0}, []float64{0, 1, 2, 3}, .5, 0, []float64{.5, 0, .5, -3}},
 		{"one reward at the end", []float64{0, 0, 1}, []float64{.5, .4, .3}, 1, .95, []float64{.43675, .565, .7}},
-		{"penalty and score", []float64{-.1, .05, -.02, 2}, []float64{.2, -.1, .4, .3}, 1, .95, []float64{1.471737, 1.97025, 1.495, 1.7}},
+		{"penalty and score", []float64{-.1, .05, -.02, 2}, []float64{.2, -.1, .4, .3}, 1, .95,
+			[]float64{1.471737, 1.97025, 1.495, 1.7}},
 	} {
 		adv, ret := gaeOf(c.rewards, c.values, c.gamma, c.lambda)
 		nearAll(t, c.name, adv, c.want, 1e-6)
@@ -204,7 +205,8 @@ func TestPolicyLossAtTheOldPolicy(t *testing.T) {
 }
 
 func TestPolicyLossGradient(t *testing.T) {
-	for _, c := range []struct{ logp, old, a float32 }{{-1, -1.1, 1}, {-1, -1.1, -2}, {-1, -.5, 2}, {-1, -.5, -2}, {-1, -2, 1}, {-1, -2, -1}} {
+	for _, c := range []struct{ logp, old, a float32 }{{-1, -1.1, 1}, {-1, -1.1, -2}, {-1, -.5, 2}, {-1, -.5, -2},
+		{-1, -2, 1}, {-1, -2, -1}} {
 		_, d, _, _ := PolicyLoss(c.logp, c.old, c.a, .2)
 		numeric := fd.Derivative(func(x float64) float64 {
 			loss, _, _, _ := PolicyLoss(float32(x), c.old, c.a, .2)
@@ -255,7 +257,8 @@ func TestWhitenGolden(t *testing.T) {
 	}
 }
 
-// Oracles: TRL test_ppo_trainer.py (its masked places are simply absent here), and the nine numbers of "The N implementation details of RLHF with PPO".
+// Oracles: TRL test_ppo_trainer.py (its masked places are simply absent here), and the nine numbers of "The N
+// implementation details of RLHF with PPO".
 func TestWhitenOracles(t *testing.T) {
 	x := []float32{2, 3}
 	mean, variance := moments(x, true)

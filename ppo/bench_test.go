@@ -17,9 +17,11 @@ func BenchmarkIteration(b *testing.B) {
 	rm.Init(draw.New(2, "bench"))
 	c := Defaults()
 	c.ScoreSamples, c.ValueWarmup = 0, 0
-	in := Inputs{Pool: tensor.NewPool(0), Model: sft, Reference: sft, Value: rm, Scorer: &likesA{}, StopTokens: []int32{0}}
+	in := Inputs{Pool: tensor.NewPool(0), Model: sft, Reference: sft, Value: rm, Scorer: &likesA{},
+		StopTokens: []int32{0}}
 	for i := range 400 {
-		in.Prompts = append(in.Prompts, Prompt{Tokens: []int32{0, int32(2 + i), 40, 41, 42, 43, 44, 45, 46, toyNewline}})
+		in.Prompts = append(in.Prompts, Prompt{Tokens: []int32{0, int32(2 + i), 40, 41, 42, 43, 44, 45, 46,
+			toyNewline}})
 	}
 	tr, err := New(c, in)
 	if err != nil {

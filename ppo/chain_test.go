@@ -27,7 +27,8 @@ const (
 func runAll(t *testing.T, tr train.Trainer, err error) (last trimtab.Report) {
 	t.Helper()
 	if err == nil {
-		_, err = train.Loop{Trainer: tr, Report: func(_ context.Context, _ int, r trimtab.Report, _ time.Duration) error {
+		_, err = train.Loop{Trainer: tr, Report: func(_ context.Context, _ int, r trimtab.Report,
+			_ time.Duration) error {
 			last = r
 			return nil
 		}}.Run(context.Background())
@@ -108,7 +109,8 @@ func TestChain(t *testing.T) {
 	for i := range prompts {
 		prompts[i] = prompt(i)
 	}
-	options := model.SampleOptions{Temperature: 1, MaxNewTokens: 8, StopTokens: []int32{end}, SuppressTokens: []int32{newline}}
+	options := model.SampleOptions{Temperature: 1, MaxNewTokens: 8, StopTokens: []int32{end},
+		SuppressTokens: []int32{newline}}
 	before := eval.Sample(model.NewPass(nil), sftModel, prompts, options, draw.New(2, "before"))
 
 	var rankings []reward.Ranking
@@ -126,7 +128,8 @@ func TestChain(t *testing.T) {
 	}
 	rc := reward.Defaults()
 	rc.Epochs, rc.Optim.LR = 4, 3e-3
-	rt, err := reward.New(rc, reward.Inputs{Seed: 1, Stage: "reward", Model: sftModel, Rankings: rankings[:128], Demonstrations: demonstrations})
+	rt, err := reward.New(rc, reward.Inputs{Seed: 1, Stage: "reward", Model: sftModel, Rankings: rankings[:128],
+		Demonstrations: demonstrations})
 	runAll(t, rt, err)
 	rm := rt.Result()
 	if a := reward.Evaluate(model.NewPass(nil), rm, rankings[128:]).Accuracy(); a < .85 {
@@ -136,7 +139,8 @@ func TestChain(t *testing.T) {
 	pc := ppo.Defaults()
 	pc.Episodes, pc.Batch, pc.MaxTokens, pc.ScoreSamples, pc.KLCoef = 64*14, 64, 8, 128, .05
 	pc.Policy.LR, pc.Value.LR, pc.Policy.Warmup = 3e-3, 3e-3, 2
-	in := ppo.Inputs{Seed: 1, Stage: "ppo", Model: sftModel, Reference: sftModel, Value: rm, Scorer: reward.NewScorer(model.NewPass(nil), rm),
+	in := ppo.Inputs{Seed: 1, Stage: "ppo", Model: sftModel, Reference: sftModel, Value: rm,
+		Scorer:     reward.NewScorer(model.NewPass(nil), rm),
 		StopTokens: []int32{end}, SuppressTokens: []int32{newline}}
 	for _, p := range prompts {
 		in.Prompts = append(in.Prompts, ppo.Prompt{Tokens: p})
@@ -148,9 +152,11 @@ func TestChain(t *testing.T) {
 
 	was, is := eval.Mean(src, shares(before)), eval.Mean(src, shares(after))
 	kl := eval.MeanKL(model.NewPass(nil), policy, sftModel, prompts, after, 1)
-	t.Logf("share of A %.2f -> %.2f (%.2f to %.2f), KL %.2f, explained variance %.2f", was.Value, is.Value, is.Low, is.High, kl.K1, must(report.Value("val/explained_var")))
+	t.Logf("share of A %.2f -> %.2f (%.2f to %.2f), KL %.2f, explained variance %.2f", was.Value, is.Value, is.Low,
+		is.High, kl.K1, must(report.Value("val/explained_var")))
 	if got := digest(sftModel, rm, policy, pt.ValueModel()); got != goldenChain {
-		t.Errorf("the chain's models are %s, want %s: if the bytes are meant to change, raise Version in sft, reward or ppo and write the new digest here", got, goldenChain)
+		t.Errorf("the chain's models are %s, want %s: if the bytes are meant to change, raise Version in sft, reward "+
+			"or ppo and write the new digest here", got, goldenChain)
 	}
 	if is.Value < was.Value+.2 || is.Low <= was.High {
 		t.Errorf("the share of A went from %.2f to %.2f: want a clear rise", was.Value, is.Value)

@@ -31,8 +31,9 @@ type Config struct {
 	InnerEpochs int `yaml:"inner_epochs" json:"inner_epochs"` // passes over the iteration's episodes
 	ValueWarmup int `yaml:"value_warmup" json:"value_warmup"` // first iterations, which teach the value model only
 
-	MaxTokens   int     `yaml:"max_tokens" json:"max_tokens"`   // of a response, its end-of-text token included
-	Temperature float64 `yaml:"temperature" json:"temperature"` // divides the logits in sampling and in every log-probability
+	MaxTokens int `yaml:"max_tokens" json:"max_tokens"` // of a response, its end-of-text token included
+	// divides the logits in sampling and in every log-probability
+	Temperature float64 `yaml:"temperature" json:"temperature"`
 
 	KLCoef       float64 `yaml:"kl_coef" json:"kl_coef"`             // β, or its first value
 	KLController string  `yaml:"kl_controller" json:"kl_controller"` // fixed or adaptive
@@ -46,7 +47,8 @@ type Config struct {
 	WhitenRewards    string  `yaml:"whiten_rewards" json:"whiten_rewards"`
 	WhitenAdvantages string  `yaml:"whiten_advantages" json:"whiten_advantages"`
 
-	ScoreSamples    int     `yaml:"score_samples" json:"score_samples"`         // of the reference, to standardise scores by; 0: scores as they come
+	// of the reference, to standardise scores by; 0: scores as they come
+	ScoreSamples    int     `yaml:"score_samples" json:"score_samples"`
 	MissingEOS      string  `yaml:"missing_eos" json:"missing_eos"`             // ignore, penalty or fixed
 	MissingEOSValue float64 `yaml:"missing_eos_value" json:"missing_eos_value"` // in units of the standardised score
 
@@ -113,7 +115,8 @@ func (c Config) validateCounts() error {
 		return fmt.Errorf("minibatches is %d: want a divisor of batch, %d", c.Minibatches, c.Batch)
 	}
 	if c.MissingEOS == EOSPenalty && c.MissingEOSValue < 0 {
-		return fmt.Errorf("missing_eos_value is %g: want 0 or more, since missing_eos: penalty subtracts it", c.MissingEOSValue)
+		return fmt.Errorf("missing_eos_value is %g: want 0 or more, since missing_eos: penalty subtracts it",
+			c.MissingEOSValue)
 	}
 	if c.ScoreSamples == 1 {
 		return fmt.Errorf("score_samples is 1: want 0, or at least 2 to take a deviation from")

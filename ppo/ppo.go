@@ -81,9 +81,11 @@ func New(c Config, in Inputs) (*Trainer, error) {
 	}
 	source := func(purpose string) draw.Source { return draw.New(in.Seed, in.Stage, purpose) }
 	t := &Trainer{
-		config: c, in: in, pass: model.NewPass(in.Pool).WithNumerics(cmp.Or(in.Numerics, tensor.V1)), microTokens: microTokens,
-		policy: newNetwork(in.Pool, in.Model.Clone(), c.Policy), value: newNetwork(in.Pool, in.Value.Clone(), c.Value),
-		beta: []float32{float32(c.KLCoef)}, scoreScale: scoreScale{0, 1},
+		config: c, in: in, pass: model.NewPass(in.Pool).WithNumerics(cmp.Or(in.Numerics, tensor.V1)),
+		microTokens: microTokens,
+		policy:      newNetwork(in.Pool, in.Model.Clone(), c.Policy),
+		value:       newNetwork(in.Pool, in.Value.Clone(), c.Value),
+		beta:        []float32{float32(c.KLCoef)}, scoreScale: scoreScale{0, 1},
 		promptOrder:    dataset.EpochSampler{Source: source("prompts"), N: len(in.Prompts)},
 		ptxOrder:       dataset.EpochSampler{Source: source("pretrain"), N: len(in.Pretrain)},
 		samplingSource: source("sample"), shuffleSource: source("minibatch"),
@@ -103,26 +105,32 @@ func (in Inputs) check(c Config) error {
 	case in.Model == nil || in.Model.Scalar || in.Reference == nil || in.Reference.Scalar:
 		return invalid("wrong_model", "give the stage two language models", "policy and reference need a language head")
 	case in.Value == nil || !in.Value.Scalar:
-		return invalid("wrong_model", "give the stage a reward model", "the value model begins as a model with a scalar head")
+		return invalid("wrong_model", "give the stage a reward model",
+			"the value model begins as a model with a scalar head")
 	case in.Model.Config != in.Reference.Config || in.Value.Config.Vocab != in.Model.Config.Vocab:
-		return invalid("wrong_model", "use models of one chain", "policy %+v, reference %+v and value model %+v do not go together", in.Model.Config, in.Reference.Config, in.Value.Config)
+		return invalid("wrong_model", "use models of one chain",
+			"policy %+v, reference %+v and value model %+v do not go together", in.Model.Config, in.Reference.Config,
+			in.Value.Config)
 	case in.Scorer == nil:
 		return trimtab.NewError(trimtab.Internal, "no_scorer", "", "ppo: no scorer is given")
 	case len(in.Prompts) == 0:
 		return invalid("no_prompts", "add prompts and freeze the dataset", "there is no prompt to answer")
 	case c.PtxCoef > 0 && len(in.Pretrain) == 0:
-		return invalid("no_text", "give the stage text, or set ptx_coef to 0", "ptx_coef is %g and there is no pretraining text", c.PtxCoef)
+		return invalid("no_text", "give the stage text, or set ptx_coef to 0",
+			"ptx_coef is %g and there is no pretraining text", c.PtxCoef)
 	}
 	context := min(in.Model.Config.Context, in.Value.Config.Context)
 	for i, p := range in.Prompts {
 		if len(p.Tokens) == 0 || len(p.Tokens)+c.MaxTokens > context {
 			return invalid("context_exceeded", "lower max_tokens or leave out long prompts",
-				"prompt %d has %d tokens: with a response of %d it does not fit a context of %d", i, len(p.Tokens), c.MaxTokens, context)
+				"prompt %d has %d tokens: with a response of %d it does not fit a context of %d", i, len(p.Tokens),
+				c.MaxTokens, context)
 		}
 	}
 	for i, row := range in.Pretrain {
 		if len(row) < 2 || len(row)-1 > in.Model.Config.Context {
-			return invalid("context_exceeded", "pack shorter rows", "row %d of pretraining text has %d tokens, want 2 to %d", i, len(row), in.Model.Config.Context+1)
+			return invalid("context_exceeded", "pack shorter rows",
+				"row %d of pretraining text has %d tokens, want 2 to %d", i, len(row), in.Model.Config.Context+1)
 		}
 	}
 	return nil
@@ -214,8 +222,9 @@ func (t *Trainer) rolloutFacts(episodes []*episode) []trimtab.Rollout {
 	rollouts := make([]trimtab.Rollout, len(episodes))
 	for i, e := range episodes {
 		r := trimtab.Rollout{
-			Index: i, Prompt: t.in.Prompts[e.prompt].Text, PromptIDs: e.tokens[:e.promptLen:e.promptLen], Tokens: e.response(),
-			Score: e.score, RawScore: e.rawScore, Ended: e.ended,
+			Index: i, Prompt: t.in.Prompts[e.prompt].Text, PromptIDs: e.tokens[:e.promptLen:e.promptLen],
+			Tokens: e.response(),
+			Score:  e.score, RawScore: e.rawScore, Ended: e.ended,
 			LogProbs: e.logprobs, RefLogProb: e.refLogprobs, KL: make([]float32, len(e.logprobs)),
 			Values: e.values, Rewards: e.rewards, Advantages: e.advantages, Returns: e.returns,
 		}

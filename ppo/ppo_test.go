@@ -65,7 +65,8 @@ func TestStateIsAllThereIs(t *testing.T) {
 		}
 		names[n.Name] = true
 	}
-	for _, want := range []string{"policy.transformer.wte.weight", "value.score.bias", "ema.transformer.wte.weight", "kl_coef", "score_scale"} {
+	for _, want := range []string{"policy.transformer.wte.weight", "value.score.bias", "ema.transformer.wte.weight",
+		"kl_coef", "score_scale"} {
 		if !names[want] {
 			t.Errorf("%s is not in the state", want)
 		}
@@ -116,7 +117,8 @@ func TestValueBeginsAsGiven(t *testing.T) {
 	e := r.Rollouts[0]
 	ps := model.NewPass(nil)
 	ps.Infer(in.Value, model.NewBatch(slices.Concat(e.PromptIDs, e.Tokens)))
-	for i, want := range ps.ScalarHead(in.Value, []int{len(e.PromptIDs) - 1, len(e.PromptIDs)})[:min(2, len(e.Values))] {
+	for i, want := range ps.ScalarHead(in.Value, []int{len(e.PromptIDs) - 1, len(e.PromptIDs)})[:min(2,
+		len(e.Values))] {
 		if e.Values[i] != want {
 			t.Errorf("value %d is %g, want %g, read before the token", i, e.Values[i], want)
 		}
@@ -209,10 +211,13 @@ func TestTemperatureEverywhere(t *testing.T) {
 		tr := newToy(t, c, in)
 		r := step(t, tr, 0)
 		e := r.Rollouts[3]
-		o := model.SampleOptions{Temperature: float32(temperature), MaxNewTokens: c.MaxTokens, StopTokens: []int32{toyEnd}, SuppressTokens: in.SuppressTokens}
-		s := model.Generate(model.NewPass(nil), in.Model, [][]int32{e.PromptIDs}, o, draw.New(in.Seed, in.Stage, "sample"), 3)[0]
+		o := model.SampleOptions{Temperature: float32(temperature), MaxNewTokens: c.MaxTokens,
+			StopTokens: []int32{toyEnd}, SuppressTokens: in.SuppressTokens}
+		s := model.Generate(model.NewPass(nil), in.Model, [][]int32{e.PromptIDs}, o,
+			draw.New(in.Seed, in.Stage, "sample"), 3)[0]
 		if !slices.Equal(s.Tokens, e.Tokens) || !sameBits(s.LogProbs, e.LogProbs) {
-			t.Errorf("temperature %g: sampler %v %v, record %v %v", temperature, s.Tokens, s.LogProbs, e.Tokens, e.LogProbs)
+			t.Errorf("temperature %g: sampler %v %v, record %v %v", temperature, s.Tokens, s.LogProbs, e.Tokens,
+				e.LogProbs)
 		}
 	}
 }
@@ -263,8 +268,10 @@ func TestEveryEpisodeOncePerInnerEpoch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := 3 * tokensOf(episodes); sum.policyTokens != want || sum.valueTokens != want || sum.policyUpdates != 12 || sum.valueUpdates != 12 {
-		t.Errorf("%d and %d tokens in %d and %d updates, want %d in 12", sum.policyTokens, sum.valueTokens, sum.policyUpdates, sum.valueUpdates, want)
+	if want := 3 * tokensOf(episodes); sum.policyTokens != want || sum.valueTokens != want || sum.policyUpdates != 12 ||
+		sum.valueUpdates != 12 {
+		t.Errorf("%d and %d tokens in %d and %d updates, want %d in 12", sum.policyTokens, sum.valueTokens,
+			sum.policyUpdates, sum.valueUpdates, want)
 	}
 }
 
@@ -449,7 +456,10 @@ func TestEveryFieldIsRead(t *testing.T) {
 		"Lambda": func(c *Config) { c.Lambda = .5 }, "Clip": func(c *Config) { c.Clip = .001 },
 		"ValueClip": func(c *Config) { c.ValueClip = .001 }, "WhitenRewards": func(c *Config) { c.WhitenRewards = WhitenNone },
 		"WhitenAdvantages": func(c *Config) { c.WhitenAdvantages = WhitenPopulation }, "ScoreSamples": func(c *Config) { c.ScoreSamples = 0 },
-		"MissingEOS": func(c *Config) { c.MissingEOS, c.MissingEOSValue = EOSPenalty, 1 }, "MissingEOSValue": func(c *Config) { c.MissingEOSValue = -2 },
+		"MissingEOS": func(c *Config) {
+			c.MissingEOS, c.MissingEOSValue = EOSPenalty,
+				1
+		}, "MissingEOSValue": func(c *Config) { c.MissingEOSValue = -2 },
 		"PtxCoef": func(c *Config) { c.PtxCoef = 1 }, "PtxRows": func(c *Config) { c.PtxRows = 1 },
 		"EMADecay": func(c *Config) { c.EMADecay = .5 },
 		"Policy":   func(c *Config) { c.Policy.LR = 1e-3 }, "Value": func(c *Config) { c.Value.LR = 1e-3 },
@@ -477,7 +487,8 @@ func TestEveryFieldIsRead(t *testing.T) {
 }
 
 func TestPassIsUnderTheNumerics(t *testing.T) {
-	for given, want := range map[tensor.Numerics]tensor.Numerics{"": tensor.V1, tensor.V1: tensor.V1, tensor.V1BF16: tensor.V1BF16} {
+	for given, want := range map[tensor.Numerics]tensor.Numerics{"": tensor.V1, tensor.V1: tensor.V1,
+		tensor.V1BF16: tensor.V1BF16} {
 		in := toyInputs()
 		in.Numerics = given
 		if got := newToy(t, toyConfig(), in).pass.Numerics(); got != want {

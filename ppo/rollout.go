@@ -36,7 +36,8 @@ func (e *episode) logitRow(first, t int) int { return first + e.promptLen - 1 + 
 func (e *episode) allocate() {
 	r := len(e.response())
 	block := make([]float32, 8*r)
-	for i, p := range []*[]float32{&e.logprobs, &e.refLogprobs, &e.entropies, &e.values, &e.rewards, &e.advantages, &e.whitened, &e.returns} {
+	for i, p := range []*[]float32{&e.logprobs, &e.refLogprobs, &e.entropies, &e.values, &e.rewards, &e.advantages,
+		&e.whitened, &e.returns} {
 		*p = block[i*r : (i+1)*r : (i+1)*r]
 	}
 }

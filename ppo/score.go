@@ -26,8 +26,10 @@ func (s scoreScale) fit(raw []float32) error {
 	mean, variance := moments(raw, true)
 	s[0], s[1] = float32(mean), float32(math.Sqrt(variance))
 	if !(s[1] > 1e-6) || math.IsInf(variance, 0) {
-		return trimtab.NewError(trimtab.Invalid, "constant_scores", "train the reward model longer, or set score_samples to 0",
-			"ppo: the scores of %d samples of the reference have mean %g and deviation %g: nothing to standardise by", len(raw), s[0], s[1])
+		return trimtab.NewError(trimtab.Invalid, "constant_scores",
+			"train the reward model longer, or set score_samples to 0",
+			"ppo: the scores of %d samples of the reference have mean %g and deviation %g: nothing to standardise by",
+			len(raw), s[0], s[1])
 	}
 	return nil
 }

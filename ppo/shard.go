@@ -36,11 +36,13 @@ func (t *Trainer) ShardRange(i, n int) (from, to int) {
 func (t *Trainer) Rollouts(ctx context.Context, step, from, to int) (Shard, error) {
 	if step < 0 || step >= t.Steps() || from < 0 || from > to || to > t.config.Batch {
 		return Shard{}, trimtab.NewError(trimtab.Internal, "rollouts_out_of_range", "",
-			"ppo: asked for episodes %d to %d of iteration %d; there are %d of %d", from, to, step, t.config.Batch, t.Steps())
+			"ppo: asked for episodes %d to %d of iteration %d; there are %d of %d", from, to, step, t.config.Batch,
+			t.Steps())
 	}
 	if len(t.in.Prompts) > maxExactInt || t.in.Model.Config.Vocab > maxExactInt {
 		return Shard{}, trimtab.NewError(trimtab.Invalid, "rollouts_too_many_ids", "leave rollout_shards out",
-			"ppo: %d prompts and a vocabulary of %d do not fit the stored form of rollouts", len(t.in.Prompts), t.in.Model.Config.Vocab)
+			"ppo: %d prompts and a vocabulary of %d do not fit the stored form of rollouts", len(t.in.Prompts),
+			t.in.Model.Config.Vocab)
 	}
 	episodes, err := t.makeRollouts(ctx, step, from, to)
 	if err != nil {
@@ -80,7 +82,8 @@ func (t *Trainer) collectRollouts(ctx context.Context, step int, shards []Shard)
 // copyEpisode is the trainer's own copy of an episode of a shard, with its prompt.
 func (t *Trainer) copyEpisode(e *episode) *episode {
 	prompt, response := t.in.Prompts[e.prompt].Tokens, e.response()
-	own := &episode{prompt: e.prompt, promptLen: len(prompt), ended: slices.Contains(t.in.StopTokens, response[len(response)-1]), rawScore: e.rawScore}
+	own := &episode{prompt: e.prompt, promptLen: len(prompt),
+		ended: slices.Contains(t.in.StopTokens, response[len(response)-1]), rawScore: e.rawScore}
 	own.tokens = slices.Concat(prompt, response)
 	own.allocate()
 	copy(own.logprobs, e.logprobs)
@@ -122,7 +125,8 @@ func (t *Trainer) checkResponse(response []int32) error {
 	}
 	kept, ended := Truncate(response, t.in.StopTokens)
 	if len(kept) < len(response) || !ended && len(response) < t.config.MaxTokens {
-		return fmt.Errorf("the response ends neither at its first end-of-text token nor after %d tokens", t.config.MaxTokens)
+		return fmt.Errorf("the response ends neither at its first end-of-text token nor after %d tokens",
+			t.config.MaxTokens)
 	}
 	for _, id := range response {
 		if id < 0 || int(id) >= t.in.Model.Config.Vocab || slices.Contains(t.in.SuppressTokens, id) {
@@ -178,7 +182,8 @@ func (s Shard) Arrays() []tensor.NamedArray {
 func ShardFromArrays(step, first int, arrays []tensor.NamedArray) (Shard, error) {
 	s := Shard{Step: step, First: first}
 	if err := s.decode(arrays); err != nil {
-		return Shard{}, trimtab.NewError(trimtab.Verification, "wrong_rollouts", "rerun the stage from its last checkpoint",
+		return Shard{}, trimtab.NewError(trimtab.Verification, "wrong_rollouts",
+			"rerun the stage from its last checkpoint",
 			"rollouts of episode %d of iteration %d: %w", first, step, err)
 	}
 	return s, nil

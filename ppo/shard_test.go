@@ -48,7 +48,8 @@ func shard(t testing.TB, tr *Trainer, step, from, to int) Shard {
 // rollouts and state.
 func TestShardsChangeNothing(t *testing.T) {
 	for name, c := range shardConfigs() {
-		for _, cut := range [][]int{{0, 12}, {0, 6, 12}, {0, 4, 8, 12}, {0, 1, 8, 12}, {0, 5, 5, 12}, {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}} {
+		for _, cut := range [][]int{{0, 12}, {0, 6, 12}, {0, 4, 8, 12}, {0, 1, 8, 12}, {0, 5, 5, 12},
+			{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}} {
 			t.Run(fmt.Sprint(name, cut), func(t *testing.T) {
 				in := toyInputs()
 				if name == "penalty" {
@@ -164,7 +165,8 @@ func TestWrongShardsAreRefused(t *testing.T) {
 	} {
 		before := stateOf(tr)
 		_, err := tr.StepWithShards(context.Background(), 1, made())
-		if e := trimtab.AsError(orNone(err)); e.Type != "wrong_rollouts" || e.Class != trimtab.Verification || !strings.Contains(e.Message, want) {
+		if e := trimtab.AsError(orNone(err)); e.Type != "wrong_rollouts" || e.Class != trimtab.Verification ||
+			!strings.Contains(e.Message, want) {
 			t.Errorf("want %q, got %v", want, err)
 		}
 		if !sameBits(before, stateOf(tr)) {
@@ -175,7 +177,8 @@ func TestWrongShardsAreRefused(t *testing.T) {
 		t.Error(err)
 	}
 	for _, s := range [][3]int{{-1, 0, 1}, {4, 0, 1}, {0, -1, 1}, {0, 2, 1}, {0, 0, 13}} {
-		if _, err := tr.Rollouts(context.Background(), s[0], s[1], s[2]); err == nil || trimtab.AsError(err).Type != "rollouts_out_of_range" {
+		if _, err := tr.Rollouts(context.Background(), s[0], s[1], s[2]); err == nil ||
+			trimtab.AsError(err).Type != "rollouts_out_of_range" {
 			t.Errorf("rollouts %v: %v", s, err)
 		}
 	}
@@ -206,8 +209,10 @@ func TestRolloutsStop(t *testing.T) {
 // someShard is arrays of a shard, changed.
 func someShard(change func(a []tensor.NamedArray) []tensor.NamedArray) []tensor.NamedArray {
 	s := Shard{episodes: []*episode{
-		{prompt: 3, tokens: []int32{2, 0}, rawScore: .5, logprobs: []float32{-1, -2}, refLogprobs: []float32{-1.5, -2}, entropies: []float32{1, 2}, values: []float32{.1, .2}},
-		{prompt: 0, tokens: []int32{7}, rawScore: -.5, logprobs: []float32{-1}, refLogprobs: []float32{-1.5}, entropies: []float32{1}, values: []float32{.3}},
+		{prompt: 3, tokens: []int32{2, 0}, rawScore: .5, logprobs: []float32{-1, -2}, refLogprobs: []float32{-1.5, -2},
+			entropies: []float32{1, 2}, values: []float32{.1, .2}},
+		{prompt: 0, tokens: []int32{7}, rawScore: -.5, logprobs: []float32{-1}, refLogprobs: []float32{-1.5},
+			entropies: []float32{1}, values: []float32{.3}},
 	}}
 	a := s.Arrays()
 	if change != nil {
@@ -250,7 +255,8 @@ var badShards = map[string]func(a []tensor.NamedArray) []tensor.NamedArray{
 
 func TestShardOfRefuses(t *testing.T) {
 	for name, change := range badShards {
-		if s, err := ShardFromArrays(1, 2, someShard(change)); err == nil || trimtab.AsError(err).Type != "wrong_rollouts" {
+		if s, err := ShardFromArrays(1, 2, someShard(change)); err == nil ||
+			trimtab.AsError(err).Type != "wrong_rollouts" {
 			t.Errorf("%s: %v, %v", name, s.episodes, err)
 		}
 	}
@@ -285,7 +291,8 @@ func FuzzShardOf(f *testing.F) {
 		}
 		again := s.Arrays()
 		for i := range arrays {
-			if arrays[i].Name != again[i].Name || !slices.Equal(arrays[i].Shape, again[i].Shape) || !sameBits(arrays[i].Data, again[i].Data) {
+			if arrays[i].Name != again[i].Name || !slices.Equal(arrays[i].Shape, again[i].Shape) ||
+				!sameBits(arrays[i].Data, again[i].Data) {
 				t.Fatalf("%v came back as %v", arrays[i], again[i])
 			}
 		}

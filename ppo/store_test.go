@@ -29,7 +29,8 @@ func TestKilledAndTakenUp(t *testing.T) {
 		return err
 	}
 	killed, kill := context.WithCancel(ctx)
-	dying := train.Loop{Trainer: &mortal{newToy(t, fullConfig(), toyInputs()), 2, kill}, CheckpointEvery: 1, Checkpoint: save}
+	dying := train.Loop{Trainer: &mortal{newToy(t, fullConfig(), toyInputs()), 2, kill}, CheckpointEvery: 1,
+		Checkpoint: save}
 	if _, err := dying.Run(killed); !errors.Is(err, context.Canceled) {
 		t.Fatalf("the dying run: %v", err)
 	}

@@ -59,8 +59,10 @@ func toyConfig() Config {
 
 func toyInputs() Inputs {
 	sft := toyModel(1, false)
-	return Inputs{Seed: 7, Stage: "ppo", Model: sft, Reference: sft.Clone(), Value: toyModel(2, true), Scorer: &likesA{},
-		Prompts: toyPrompts(), Pretrain: [][]int32{{0, 2, 3, 4}, {0, 5, 6, 7}, {0, 2, 2, 3}}, StopTokens: []int32{toyEnd}, SuppressTokens: []int32{toyNewline}}
+	return Inputs{Seed: 7, Stage: "ppo", Model: sft, Reference: sft.Clone(), Value: toyModel(2, true),
+		Scorer:  &likesA{},
+		Prompts: toyPrompts(), Pretrain: [][]int32{{0, 2, 3, 4}, {0, 5, 6, 7}, {0, 2, 2, 3}},
+		StopTokens: []int32{toyEnd}, SuppressTokens: []int32{toyNewline}}
 }
 
 func newToy(t *testing.T, c Config, in Inputs) *Trainer {

@@ -82,10 +82,11 @@ func (t *Trainer) policyGradient(sum *updateStats, mini []*episode) {
 	t.inMicroBatches(mini, func(chunk []*episode) {
 		b, rows, places := responseBatch(chunk)
 		t.pass.Forward(t.policy.model, b)
-		t.pass.LMHead(t.policy.model, t.policy.grad, rows, t.inverseTemperature(), func(i int, logp, entropy float32) float32 {
-			e, at := places[i].episode, places[i].index
-			return sum.addPolicyToken(t.config.Clip, logp, e.logprobs[at], e.whitened[at], entropy) / float32(n)
-		})
+		t.pass.LMHead(t.policy.model, t.policy.grad, rows, t.inverseTemperature(),
+			func(i int, logp, entropy float32) float32 {
+				e, at := places[i].episode, places[i].index
+				return sum.addPolicyToken(t.config.Clip, logp, e.logprobs[at], e.whitened[at], entropy) / float32(n)
+			})
 		t.pass.BackwardBody(t.policy.model, t.policy.grad)
 	})
 	sum.policyTokens += n

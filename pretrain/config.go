@@ -11,8 +11,9 @@ const Version = 1
 
 // Config says for how long and with which optimizer.
 type Config struct {
-	Tokens      int          `yaml:"tokens" json:"tokens"`             // to train on, over all epochs
-	RowTokens   int          `yaml:"row_tokens" json:"row_tokens"`     // length of a row; the caller packs rows of this length
+	Tokens int `yaml:"tokens" json:"tokens"` // to train on, over all epochs
+	// length of a row; the caller packs rows of this length
+	RowTokens   int          `yaml:"row_tokens" json:"row_tokens"`
 	BatchTokens int          `yaml:"batch_tokens" json:"batch_tokens"` // of one update: a multiple of RowTokens
 	Optim       optim.Config `yaml:"optim" json:"optim"`
 }

@@ -14,7 +14,8 @@ import (
 	"github.com/trimtab/trimtab/tokenizer"
 )
 
-var numericsSteps = flag.Int("numerics-steps", 60, "in TestNumericsLearnAlike: the length of the two runs; the claim is about 500")
+var numericsSteps = flag.Int("numerics-steps", 60,
+	"in TestNumericsLearnAlike: the length of the two runs; the claim is about 500")
 
 const (
 	lastSteps = 20  // whose losses are averaged
@@ -48,7 +49,8 @@ func TestNumericsLearnAlike(t *testing.T) {
 		begin := time.Now()
 		last, held := lossesOf(t, in, rows[:heldRows], *numericsSteps)
 		losses[i] = [2]float64{last, held}
-		t.Logf("%s: %.5f over the last %d of %d steps, %.5f on held-out text, %.1f s", n, last, lastSteps, *numericsSteps, held, time.Since(begin).Seconds())
+		t.Logf("%s: %.5f over the last %d of %d steps, %.5f on held-out text, %.1f s", n, last, lastSteps,
+			*numericsSteps, held, time.Since(begin).Seconds())
 	}
 	for i, what := range []string{"over the last steps", "on held-out text"} {
 		ratio := losses[1][i]/losses[0][i] - 1

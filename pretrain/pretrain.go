@@ -66,16 +66,19 @@ func New(c Config, in Inputs) (*Trainer, error) {
 func (in Inputs) check(c Config) error {
 	switch {
 	case in.Model == nil || in.Model.Scalar:
-		return trimtab.NewError(trimtab.Invalid, "wrong_model", "give a language model", "pretrain: the model has no language head")
+		return trimtab.NewError(trimtab.Invalid, "wrong_model", "give a language model",
+			"pretrain: the model has no language head")
 	case len(in.Rows) == 0:
-		return trimtab.NewError(trimtab.Invalid, "no_text", "give the run more text", "pretrain: there is not one row of %d tokens", c.RowTokens)
+		return trimtab.NewError(trimtab.Invalid, "no_text", "give the run more text",
+			"pretrain: there is not one row of %d tokens", c.RowTokens)
 	case c.RowTokens-1 > in.Model.Config.Context:
 		return trimtab.NewError(trimtab.Invalid, "context_exceeded", "lower row_tokens or widen the model's context",
 			"pretrain: rows of %d tokens do not fit a context of %d", c.RowTokens, in.Model.Config.Context)
 	}
 	for i, row := range in.Rows {
 		if len(row) != c.RowTokens {
-			return trimtab.NewError(trimtab.Internal, "wrong_row", "", "pretrain: row %d has %d tokens, want %d", i, len(row), c.RowTokens)
+			return trimtab.NewError(trimtab.Internal, "wrong_row", "", "pretrain: row %d has %d tokens, want %d", i,
+				len(row), c.RowTokens)
 		}
 	}
 	return nil

@@ -45,7 +45,8 @@ const (
 // carriedOptim are the settings of an optimizer under a path.
 func carriedOptim(path string) []carried {
 	all := []carried{
-		{"lr", onward, ""}, {"beta1", fixed, meansOf}, {"beta2", fixed, meansOf}, {"eps", onward, ""}, {"weight_decay", onward, ""}, {"clip", onward, ""},
+		{"lr", onward, ""}, {"beta1", fixed, meansOf}, {"beta2", fixed, meansOf}, {"eps", onward, ""},
+		{"weight_decay", onward, ""}, {"clip", onward, ""},
 		{"schedule", fixed, rateOf}, {"warmup", fixed, rateOf}, {"floor", fixed, rateOf}, {"eps_style", onward, ""},
 	}
 	for i := range all {
@@ -55,31 +56,41 @@ func carriedOptim(path string) []carried {
 }
 
 var carriedPretrain = append([]carried{
-	{"tokens", length, ""}, {"row_tokens", fixed, itemsOf}, {"batch_tokens", fixed, itemsOf}, {"tokenizer", fixed, itemsOf},
-	{"model.layers", fixed, shapeOf}, {"model.width", fixed, shapeOf}, {"model.heads", fixed, shapeOf}, {"model.context", fixed, shapeOf}, {"model.vocab", fixed, shapeOf},
+	{"tokens", length, ""}, {"row_tokens", fixed, itemsOf}, {"batch_tokens", fixed, itemsOf},
+	{"tokenizer", fixed, itemsOf},
+	{"model.layers", fixed, shapeOf}, {"model.width", fixed, shapeOf}, {"model.heads", fixed, shapeOf},
+	{"model.context", fixed, shapeOf}, {"model.vocab", fixed, shapeOf},
 }, carriedOptim("optim")...)
 
-var carriedSFT = append([]carried{{"epochs", length, ""}, {"batch", fixed, itemsOf}, {"pretrain_mix", fixed, itemsOf}}, carriedOptim("optim")...)
+var carriedSFT = append([]carried{{"epochs", length, ""}, {"batch", fixed, itemsOf}, {"pretrain_mix", fixed, itemsOf}},
+	carriedOptim("optim")...)
 
 var carriedReward = append([]carried{{"epochs", length, ""}, {"batch", fixed, itemsOf}}, carriedOptim("optim")...)
 
 var carriedPPO = append(append([]carried{
-	{"episodes", length, ""}, {"batch", fixed, itemsOf}, {"minibatches", fixed, updateOf}, {"inner_epochs", fixed, updateOf}, {"value_warmup", fixed, updateOf},
-	{"max_tokens", fixed, itemsOf + ": prompts that leave no room for so many are left out"}, {"temperature", fixed, "scores are standardised, and log-probabilities compared, under it from the first step on"},
-	{"kl_coef", fixed, stateOf}, {"kl_controller", fixed, stateOf}, {"kl_target", onward, ""}, {"kl_horizon", onward, ""},
-	{"gamma", onward, ""}, {"lambda", onward, ""}, {"clip", onward, ""}, {"value_clip", onward, ""}, {"whiten_rewards", onward, ""}, {"whiten_advantages", onward, ""},
+	{"episodes", length, ""}, {"batch", fixed, itemsOf}, {"minibatches", fixed, updateOf},
+	{"inner_epochs", fixed, updateOf}, {"value_warmup", fixed, updateOf},
+	{"max_tokens", fixed, itemsOf + ": prompts that leave no room for so many are left out"},
+	{"temperature", fixed, "scores are standardised, and log-probabilities compared, under it from the first step on"},
+	{"kl_coef", fixed, stateOf}, {"kl_controller", fixed, stateOf}, {"kl_target", onward, ""},
+	{"kl_horizon", onward, ""},
+	{"gamma", onward, ""}, {"lambda", onward, ""}, {"clip", onward, ""}, {"value_clip", onward, ""},
+	{"whiten_rewards", onward, ""}, {"whiten_advantages", onward, ""},
 	{"score_samples", fixed, stateOf}, {"missing_eos", onward, ""}, {"missing_eos_value", onward, ""},
 	{"ptx_coef", onward, ""}, {"ptx_rows", fixed, itemsOf}, {"ema_decay", fixed, stateOf},
 	{"pool", fixed, itemsOf}, {"rollout_shards", onward, ""},
 }, carriedOptim("policy")...), carriedOptim("value")...)
 
 var carriedCollect = []carried{
-	{"prompts", fixed, itemsOf}, {"held_out", fixed, itemsOf}, {"min_responses", fixed, itemsOf}, {"max_responses", fixed, itemsOf}, {"batch", fixed, itemsOf},
-	{"temperature", fixed, partOf}, {"max_tokens", fixed, partOf}, {"labellers", onward, ""}, {"agreement", onward, ""}, {"world", fixed, itemsOf},
+	{"prompts", fixed, itemsOf}, {"held_out", fixed, itemsOf}, {"min_responses", fixed, itemsOf},
+	{"max_responses", fixed, itemsOf}, {"batch", fixed, itemsOf},
+	{"temperature", fixed, partOf}, {"max_tokens", fixed, partOf}, {"labellers", onward, ""}, {"agreement", onward, ""},
+	{"world", fixed, itemsOf},
 }
 
 var carriedEvaluate = []carried{
-	{"temperature", fixed, partOf}, {"max_tokens", fixed, partOf}, {"prompts", fixed, itemsOf}, {"samples", onward, ""}, {"world", onward, ""}, {"judge", onward, ""},
+	{"temperature", fixed, partOf}, {"max_tokens", fixed, partOf}, {"prompts", fixed, itemsOf}, {"samples", onward, ""},
+	{"world", onward, ""}, {"judge", onward, ""},
 }
 
 // CanContinue reports whether a stage of a kind may go on, under the config
@@ -105,14 +116,17 @@ func CanContinue(kind, stage string, was, is Config, atEnd bool) error {
 		}
 		if why := k.inTheWay(c, now, atEnd); why != "" {
 			name := shownPath(stage, c.path)
-			stand = append(stand, fmt.Sprintf("%s was %s when the checkpoint was made and is %s: %s", name, said(before[c.path]), said(now[c.path]), why))
+			stand = append(stand, fmt.Sprintf("%s was %s when the checkpoint was made and is %s: %s", name,
+				said(before[c.path]), said(now[c.path]), why))
 			keep = append(keep, name)
 		}
 	}
 	if len(stand) == 0 {
 		return nil
 	}
-	return trimtab.NewError(trimtab.Usage, "checkpoint_differs", "leave --from-checkpoint out to run the stage from the beginning, or leave "+strings.Join(keep, ", ")+" as before",
+	return trimtab.NewError(trimtab.Usage, "checkpoint_differs",
+		"leave --from-checkpoint out to run the stage from the beginning, or leave "+strings.Join(keep, ", ")+
+			" as before",
 		"stage %s cannot go on from the checkpoint: %s", stage, strings.Join(stand, "; "))
 }
 
@@ -124,11 +138,13 @@ func (k kind) inTheWay(c carried, now map[string]string, atEnd bool) string {
 	case length:
 		for _, path := range k.schedules() {
 			if now[path] != `"`+optim.Constant+`"` {
-				return fmt.Sprintf("with %s %s the learning rate of every step follows from how many there are", path, said(now[path]))
+				return fmt.Sprintf("with %s %s the learning rate of every step follows from how many there are", path,
+					said(now[path]))
 			}
 		}
 		if k.ragged && atEnd {
-			return "the last step before it may have read fewer items than a step does, and those that are missing would be passed over"
+			return "the last step before it may have read fewer items than a step does, and those that are missing " +
+				"would be passed over"
 		}
 	}
 	return ""

@@ -101,12 +101,16 @@ func (e estimate) work() (int, Work) {
 		demos, ok := e.at.Volumes["demonstrations"]
 		mix := int(float64(c.Batch)*c.PretrainMix + .5)
 		steps := ceil(demos.Kept*c.Epochs, max(1, c.Batch-mix))
-		return steps, Work{Known: ok, Trained: float64(c.Epochs)*float64(demos.Tokens) + float64(steps)*float64(mix)*float64(min(64, e.shape.Context))}
+		return steps,
+			Work{Known: ok,
+				Trained: float64(c.Epochs)*float64(demos.Tokens) + float64(steps)*float64(mix)*float64(min(64,
+					e.shape.Context))}
 	case *Collect:
 		n := float64(c.Prompts + c.HeldOut)
 		k := n * float64(c.MinResponses+c.MaxResponses) / 2
 		prompt, ok := e.mean("prompts")
-		return ceil(c.Prompts+c.HeldOut, c.Batch), Work{Known: ok, Scored: k * prompt, Sampled: k * e.answer(c.MaxTokens)}
+		return ceil(c.Prompts+c.HeldOut, c.Batch),
+			Work{Known: ok, Scored: k * prompt, Sampled: k * e.answer(c.MaxTokens)}
 	case *Reward:
 		return e.rewardWork(c)
 	case *PPO:
@@ -131,7 +135,8 @@ func (e estimate) ppoWork(c *PPO) (int, Work) {
 	answer := e.answer(c.MaxTokens)
 	episodes, samples := float64(c.Episodes), float64(c.ScoreSamples)
 	whole := prompt + answer
-	w := Work{Known: ok, Sampled: (episodes + samples) * answer, Scored: episodes*(prompt+4*whole) + samples*(prompt+whole),
+	w := Work{Known: ok, Sampled: (episodes + samples) * answer,
+		Scored:  episodes*(prompt+4*whole) + samples*(prompt+whole),
 		Trained: episodes * float64(c.InnerEpochs) * 2 * whole}
 	if c.PtxCoef > 0 {
 		w.Trained += episodes * float64(c.InnerEpochs) * float64(c.PtxRows) * float64(min(64, e.shape.Context))
@@ -144,7 +149,8 @@ func (e estimate) evaluateWork(c *Evaluate) (int, Work) {
 	tests := float64(e.at.Volumes["tests"].Kept)
 	models, tuned, scorer := e.contestants()
 	answer := e.answer(c.MaxTokens)
-	w := Work{Known: ok, Sampled: tests * float64(models) * answer, Scored: tests * (float64(models)*prompt + 2*float64(tuned)*(prompt+answer))}
+	w := Work{Known: ok, Sampled: tests * float64(models) * answer,
+		Scored: tests * (float64(models)*prompt + 2*float64(tuned)*(prompt+answer))}
 	if scorer {
 		_, held, _ := e.rankings()
 		w.Scored += tests*float64(models)*(prompt+answer) + float64(held.Tokens)

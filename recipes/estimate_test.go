@@ -38,7 +38,8 @@ func numbers(v reflect.Value, each func(reflect.Value)) {
 // overflow, and neither takes memory.
 func TestAbsurdNumbers(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 7))
-	ints := []int64{0, 1, 2, 3, 64, 1000, 1 << 16, 1 << 20, 1e6, 1e8, 1e9, 1 << 31, 1 << 40, 1e12, math.MaxInt64, math.MinInt64, -1}
+	ints := []int64{0, 1, 2, 3, 64, 1000, 1 << 16, 1 << 20, 1e6, 1e8, 1e9, 1 << 31, 1 << 40, 1e12, math.MaxInt64,
+		math.MinInt64, -1}
 	floats := []float64{0, 1e-30, .5, 1, 10, 1e6, 1e30, math.Inf(1), math.NaN(), -1}
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -67,8 +68,10 @@ func TestAbsurdNumbers(t *testing.T) {
 		valid++
 		k := Known{}
 		for range s.Stages {
-			v := Volume{Fit: trimtab.Fit{Kept: 1e6, LeftOut: 1e6}, Tokens: 1e12, Answers: 1e11, Texts: 1e7, Bytes: 1e12, Longest: 1 << 20}
-			k = append(k, StageKnown{Volumes: map[string]Volume{"demonstrations": v, "rankings": v, "held_out": v, "prompts": v, "tests": v, "text": v}})
+			v := Volume{Fit: trimtab.Fit{Kept: 1e6, LeftOut: 1e6}, Tokens: 1e12, Answers: 1e11, Texts: 1e7, Bytes: 1e12,
+				Longest: 1 << 20}
+			k = append(k, StageKnown{Volumes: map[string]Volume{"demonstrations": v, "rankings": v, "held_out": v,
+				"prompts": v, "tests": v, "text": v}})
 		}
 		for _, known := range []Known{nil, k} {
 			if wrong := sane(Estimate(s, known)); wrong != "" {
@@ -89,7 +92,8 @@ func sane(c Cost) string {
 		return fmt.Sprintf("the sums are %+v", c)
 	}
 	for _, st := range c.Stages {
-		if st.Memory <= 0 || st.Disk < 0 || !(st.FLOPs >= 0) || math.IsInf(st.FLOPs, 0) || st.Steps != nil && *st.Steps < 0 {
+		if st.Memory <= 0 || st.Disk < 0 || !(st.FLOPs >= 0) || math.IsInf(st.FLOPs, 0) || st.Steps != nil &&
+			*st.Steps < 0 {
 			return fmt.Sprintf("a stage is %+v", st)
 		}
 	}
@@ -116,8 +120,9 @@ func TestCountsHaveAMost(t *testing.T) {
 		"sft.checkpoint_seconds=1000000001": "checkpoint_seconds is 1000000001: want 0 to 1000000",
 		"pretrain.tokens=9000000000000":     "tokens is 9000000000000",
 		"model.layers=100000":               "layers: 100000 is outside 1 to 1024",
-		"ppo.max_tokens=64":                 "max_tokens is 64: in the model's context of 64 tokens it leaves no room for a prompt: want at most 61",
-		"evaluate.max_tokens=62":            "max_tokens is 62: in the model's context of 64 tokens",
+		"ppo.max_tokens=64": "max_tokens is 64: in the model's context of 64 tokens it leaves no " +
+			"room for a prompt: want at most 61",
+		"evaluate.max_tokens=62": "max_tokens is 62: in the model's context of 64 tokens",
 	} {
 		_, err := Load(Default, "smallest", []string{set})
 		refused(t, set, err, says, "")
@@ -126,14 +131,19 @@ func TestCountsHaveAMost(t *testing.T) {
 
 // What a stage takes follows from what is known of its data; without data it is not known.
 func TestEstimateReadsTheData(t *testing.T) {
-	s, err := Read("run.yaml", []byte(minimal+"  - {kind: sft, epochs: 3, batch: 10}\n  - {kind: reward, epochs: 2, batch: 4}\n"), "", nil)
+	s, err := Read("run.yaml",
+		[]byte(minimal+"  - {kind: sft, epochs: 3, batch: 10}\n  - {kind: reward, epochs: 2, batch: 4}\n"), "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	shape := model.Config{Layers: 2, Width: 64, Heads: 2, Context: 64, Vocab: 512}
-	c := Estimate(s, Known{{}, {Shape: &shape, Volumes: map[string]Volume{"demonstrations": {Fit: trimtab.Fit{Kept: 105}, Tokens: 2000, Answers: 1000, Texts: 105}}}})
+	c := Estimate(s,
+		Known{{},
+			{Shape: &shape, Volumes: map[string]Volume{"demonstrations": {Fit: trimtab.Fit{Kept: 105}, Tokens: 2000,
+				Answers: 1000, Texts: 105}}}})
 	sft, reward := c.Stages[1], c.Stages[2]
-	if sft.Steps == nil || *sft.Steps != 32 || sft.Work.Trained != 6000 || sft.Shape != shape || sft.FLOPs <= 3*2*6000*float64(shape.Parameters()) {
+	if sft.Steps == nil || *sft.Steps != 32 || sft.Work.Trained != 6000 || sft.Shape != shape ||
+		sft.FLOPs <= 3*2*6000*float64(shape.Parameters()) {
 		t.Errorf("sft: %+v", sft)
 	}
 	if reward.Steps != nil || reward.Work.Known || reward.FLOPs != 0 || reward.Memory <= processBytes {

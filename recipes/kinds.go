@@ -78,7 +78,8 @@ func (c *PPO) Validate() error {
 		return err
 	}
 	if most := min(maxShards, c.Batch); c.RolloutShards < 0 || c.RolloutShards > most {
-		return fmt.Errorf("rollout_shards is %d: want 0 or 1 (all in one worker) to %d, at most batch and at most %d", c.RolloutShards, most, maxShards)
+		return fmt.Errorf("rollout_shards is %d: want 0 or 1 (all in one worker) to %d, at most batch and at most %d",
+			c.RolloutShards, most, maxShards)
 	}
 	return nil
 }
@@ -93,29 +94,33 @@ func (st Stage) shards() int {
 
 // Collect is the config of a stage that samples responses and has them ranked.
 type Collect struct {
-	Prompts      int     `yaml:"prompts" json:"prompts"`             // ranked for training
-	HeldOut      int     `yaml:"held_out" json:"held_out"`           // ranked prompts kept for measuring the reward model
+	Prompts int `yaml:"prompts" json:"prompts"` // ranked for training
+	// ranked prompts kept for measuring the reward model
+	HeldOut      int     `yaml:"held_out" json:"held_out"`
 	MinResponses int     `yaml:"min_responses" json:"min_responses"` // K is drawn between the two
 	MaxResponses int     `yaml:"max_responses" json:"max_responses"`
 	Temperature  float64 `yaml:"temperature" json:"temperature"`
 	MaxTokens    int     `yaml:"max_tokens" json:"max_tokens"`
 	Batch        int     `yaml:"batch" json:"batch"`         // prompts a step
 	Labellers    string  `yaml:"labellers" json:"labellers"` // "simulated"
-	Agreement    float64 `yaml:"agreement" json:"agreement"` // that two labellers should reach on pairs of different texts
-	World        uint64  `yaml:"-" json:"world"`
+	// that two labellers should reach on pairs of different texts
+	Agreement float64 `yaml:"agreement" json:"agreement"`
+	World     uint64  `yaml:"-" json:"world"`
 }
 
 // Validate names the first field out of range.
 func (c *Collect) Validate() error {
 	switch {
 	case c.Labellers != "simulated":
-		return fmt.Errorf("labellers is %q: want simulated; rankings of people come in with `trimtab data import` as data.rankings", c.Labellers)
+		return fmt.Errorf("labellers is %q: want simulated; rankings of people come in with `trimtab data import` as "+
+			"data.rankings", c.Labellers)
 	case c.MinResponses < 2 || c.MaxResponses > 9 || c.MinResponses > c.MaxResponses:
 		return fmt.Errorf("responses from %d to %d: want 2 to 9", c.MinResponses, c.MaxResponses)
 	case c.Agreement < .5 || c.Agreement >= 1:
 		return fmt.Errorf("agreement is %g: want .5 (chance) to less than 1", c.Agreement)
 	}
-	if err := within("", []bound{{"prompts", c.Prompts, 1, 1e6}, {"held_out", c.HeldOut, 0, 1e6}, {"batch", c.Batch, 1, 1 << 16}}); err != nil {
+	if err := within("", []bound{{"prompts", c.Prompts, 1, 1e6}, {"held_out", c.HeldOut, 0, 1e6},
+		{"batch", c.Batch, 1, 1 << 16}}); err != nil {
 		return err
 	}
 	return validateSampling(c.Temperature, c.MaxTokens)
@@ -175,7 +180,8 @@ func stageKinds() map[string]kind {
 			version: sft.Version, outputs: []string{"model"}, carried: carriedSFT, ragged: true,
 			config: func() Config { return &SFT{sft.Defaults()} },
 			inputs: func(c chain, st Stage) []want {
-				wants := []want{{name: "model", from: c.latest("model", KindPretrain, KindSFT), base: true}, {name: "demonstrations", data: true}}
+				wants := []want{{name: "model", from: c.latest("model", KindPretrain, KindSFT), base: true},
+					{name: "demonstrations", data: true}}
 				if st.Config.(*SFT).PretrainMix > 0 {
 					wants = append(wants, want{name: "text", data: true})
 				}
@@ -185,10 +191,12 @@ func stageKinds() map[string]kind {
 		KindCollect: {
 			version: 1, outputs: []string{"rankings"}, needsWorld: true, carried: carriedCollect,
 			config: func() Config {
-				return &Collect{Prompts: 400, HeldOut: 120, MinResponses: 4, MaxResponses: 9, Temperature: 1, MaxTokens: 28, Batch: 64, Labellers: "simulated", Agreement: .73}
+				return &Collect{Prompts: 400, HeldOut: 120, MinResponses: 4, MaxResponses: 9, Temperature: 1,
+					MaxTokens: 28, Batch: 64, Labellers: "simulated", Agreement: .73}
 			},
 			inputs: func(c chain, st Stage) []want {
-				return []want{{name: "model", from: c.latest("model", KindPretrain, KindSFT), base: true}, {name: "prompts", data: true}}
+				return []want{{name: "model", from: c.latest("model", KindPretrain, KindSFT), base: true},
+					{name: "prompts", data: true}}
 			},
 		},
 		KindReward: {
@@ -203,13 +211,15 @@ func stageKinds() map[string]kind {
 			},
 		},
 		KindPPO: {
-			version: ppo.Version, outputs: []string{"model"}, warning: warning{"missing_eos_rate", unended}, carried: carriedPPO,
-			config: func() Config { return &PPO{Config: ppo.Defaults()} },
+			version: ppo.Version, outputs: []string{"model"}, warning: warning{"missing_eos_rate", unended},
+			carried: carriedPPO,
+			config:  func() Config { return &PPO{Config: ppo.Defaults()} },
 			inputs: func(c chain, st Stage) []want {
 				wants := []want{
 					{name: "model", from: c.latest("model", KindPretrain, KindSFT), base: true},
 					{name: "reward", from: c.latest("model", KindReward)},
-					{name: "reference", optional: true}, // what KL is measured against; if it is not named, the input model
+					// what KL is measured against; if it is not named, the input model
+					{name: "reference", optional: true},
 					{name: "prompts", data: true},
 				}
 				if st.Config.(*PPO).PtxCoef != 0 {
@@ -228,7 +238,8 @@ func stageKinds() map[string]kind {
 					wants = append(wants, want{name: "rankings", from: c.latest("rankings", KindCollect), data: true})
 				}
 				// what was trained on, to count the held-out prompts that it holds
-				return append(wants, want{name: "text", data: true, optional: true}, want{name: "demonstrations", data: true, optional: true})
+				return append(wants, want{name: "text", data: true, optional: true},
+					want{name: "demonstrations", data: true, optional: true})
 			},
 		},
 	}

@@ -48,8 +48,9 @@ func (k StageKnown) Counts(kind string) []trimtab.Fit {
 // fitItems are the items that the stages count, by kind. Text is counted where
 // a mix of it is learned.
 var fitItems = map[string][]string{
-	KindPretrain: {"text"}, KindSFT: {"demonstrations"}, KindCollect: {"prompts"}, KindReward: {"rankings", "held_out", "demonstrations"},
-	KindPPO: {"prompts"}, KindEvaluate: {"tests"},
+	KindPretrain: {"text"}, KindSFT: {"demonstrations"}, KindCollect: {"prompts"},
+	KindReward: {"rankings", "held_out", "demonstrations"},
+	KindPPO:    {"prompts"}, KindEvaluate: {"tests"},
 }
 
 // at is what is known of stage i.

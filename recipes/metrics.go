@@ -23,9 +23,11 @@ func (s Spec) Measures(i int, heldOut bool) []string {
 		}
 		return names
 	case *Collect:
-		names := []string{"responses", "rankings", "pairs", "distinct_responses", "agreement", "oracle_accuracy", "longer_wins"}
+		names := []string{"responses", "rankings", "pairs", "distinct_responses", "agreement", "oracle_accuracy",
+			"longer_wins"}
 		if c.HeldOut > 0 {
-			names = append(names, heldOutNames("oracle_accuracy", "oracle_accuracy_low", "oracle_accuracy_high", "pairs", "groups")...)
+			names = append(names, heldOutNames("oracle_accuracy", "oracle_accuracy_low", "oracle_accuracy_high",
+				"pairs", "groups")...)
 		}
 		return append(names, fits(fitItems[KindCollect]...)...)
 	case *Reward:
@@ -56,7 +58,8 @@ func rewardMeasures(heldOut bool) []string {
 		for _, name := range each {
 			names = append(names, "eval_"+name)
 		}
-		names = append(names, heldOutNames("accuracy", "accuracy_low", "accuracy_high", "pairs", "groups", "longer_wins", "over_longer", "over_longer_low",
+		names = append(names, heldOutNames("accuracy", "accuracy_low", "accuracy_high", "pairs", "groups",
+			"longer_wins", "over_longer", "over_longer_low",
 			"over_longer_high", "matched_pairs", "matched_accuracy", "matched_longer_wins")...)
 	}
 	return append(names, fits(fitItems[KindReward]...)...)
@@ -70,10 +73,14 @@ func heldOutNames(names ...string) []string {
 }
 
 func ppoMeasures(c *PPO) []string {
-	names := []string{"objective/kl", "objective/kl3", "objective/kl_coef", "objective/entropy", "objective/neg_logprob", "objective/non_score_reward",
-		"objective/rlhf_reward", "objective/scores", "objective/raw_scores", "objective/score_length_correlation", "response_length", "missing_eos_rate",
-		"val/num_eos_tokens", "val/explained_var", "loss/value_avg", "val/clipfrac_avg", "value/grad_norm", "value/lr", "lr", "episode",
-		"loss/policy_avg", "policy/approxkl_avg", "policy/clipfrac_avg", "policy/entropy_avg", "policy/grad_norm", "val/ratio", "val/ratio_var"}
+	names := []string{"objective/kl", "objective/kl3", "objective/kl_coef", "objective/entropy",
+		"objective/neg_logprob", "objective/non_score_reward",
+		"objective/rlhf_reward", "objective/scores", "objective/raw_scores", "objective/score_length_correlation",
+		"response_length", "missing_eos_rate",
+		"val/num_eos_tokens", "val/explained_var", "loss/value_avg", "val/clipfrac_avg", "value/grad_norm", "value/lr",
+		"lr", "episode",
+		"loss/policy_avg", "policy/approxkl_avg", "policy/clipfrac_avg", "policy/entropy_avg", "policy/grad_norm",
+		"val/ratio", "val/ratio_var"}
 	if c.PtxCoef > 0 {
 		names = append(append(names, "loss/ptx_avg"), fits("text")...)
 	}
@@ -89,7 +96,8 @@ func (s Spec) evaluateMeasures(i int, heldOut bool) []string {
 		if w.data {
 			continue
 		}
-		if j := slices.IndexFunc(s.Stages[:i], func(st Stage) bool { return st.Name == w.from }); j >= 0 && s.Stages[j].Kind == KindReward {
+		if j := slices.IndexFunc(s.Stages[:i], func(st Stage) bool { return st.Name == w.from }); j >= 0 &&
+			s.Stages[j].Kind == KindReward {
 			scorer = true
 		}
 	}
@@ -129,9 +137,12 @@ func (s Spec) CheckGates(i int, heldOut bool) error {
 		remedy := Suggest(g.Metric, names)
 		if slices.Contains(s.Measures(i, true), g.Metric) {
 			remedy = `give some of the rankings "split": "test", or gate on one of ` + strings.Join(names, ", ")
-			return invalid(remedy, "stage %s: its gate is on %s, which is measured on held-out rankings, and there are none", s.Stages[i].Name, g.Metric)
+			return invalid(remedy,
+				"stage %s: its gate is on %s, which is measured on held-out rankings, and there are none",
+				s.Stages[i].Name, g.Metric)
 		}
-		return invalid(remedy, "stage %s: its gate is on %q, which the stage does not measure", s.Stages[i].Name, g.Metric)
+		return invalid(remedy, "stage %s: its gate is on %q, which the stage does not measure", s.Stages[i].Name,
+			g.Metric)
 	}
 	return nil
 }
@@ -147,7 +158,8 @@ func CheckRoom(st Stage, context int) error {
 		most = c.MaxTokens
 	}
 	if most > 0 && most+least > context {
-		return fmt.Errorf("max_tokens is %d: in the model's context of %d tokens it leaves no room for a prompt: want at most %d", most, context, context-least)
+		return fmt.Errorf("max_tokens is %d: in the model's context of %d tokens it leaves no room for a prompt: "+
+			"want at most %d", most, context, context-least)
 	}
 	return nil
 }

@@ -64,7 +64,8 @@ func plainDigits(text string) string {
 	const rule = "write decimal digits alone, without sign, point, exponent, leading zero or _"
 	bare := strings.TrimPrefix(strings.ReplaceAll(text, "_", ""), "+")
 	v, err := strconv.ParseFloat(bare, 64)
-	if err != nil || strings.HasPrefix(bare, "0x") || !decimal.MatchString(bare) || v != math.Trunc(v) || math.Abs(v) >= 1<<53 {
+	if err != nil || strings.HasPrefix(bare, "0x") || !decimal.MatchString(bare) || v != math.Trunc(v) ||
+		math.Abs(v) >= 1<<53 {
 		return rule
 	}
 	return fmt.Sprintf("write %s", strconv.FormatFloat(v, 'f', 0, 64))

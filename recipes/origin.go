@@ -70,7 +70,8 @@ func (o *origin) line(n int) string {
 // remedy is what to do about a wrong value of the spec.
 func (o *origin) remedy() string {
 	if o.kind == ofRecipe {
-		return fmt.Sprintf("correct it with --set, or edit a copy: `trimtab recipes %s > my-run.yaml`, then -f my-run.yaml", o.name)
+		return fmt.Sprintf("correct it with --set, or edit a copy: `trimtab recipes %s > my-run.yaml`, then -f "+
+			"my-run.yaml", o.name)
 	}
 	return "correct it in the spec or with --set"
 }
@@ -97,7 +98,8 @@ func (o *origin) parse(data []byte) (*yaml.Node, error) {
 		return nil, err
 	}
 	if root == nil || root.Kind != yaml.MappingNode {
-		return nil, invalid("see `trimtab recipes instructgpt` for one", "%s: a run spec is a mapping of keys such as model and stages", o)
+		return nil, invalid("see `trimtab recipes instructgpt` for one",
+			"%s: a run spec is a mapping of keys such as model and stages", o)
 	}
 	return root, nil
 }
@@ -119,7 +121,8 @@ func (o *origin) document(data []byte) (*yaml.Node, error) {
 	}
 	switch err := dec.Decode(&more); {
 	case err == nil:
-		return nil, invalid("keep one of them; -f takes one spec", "%s: a second YAML document begins here", o.line(more.Line))
+		return nil, invalid("keep one of them; -f takes one spec", "%s: a second YAML document begins here",
+			o.line(more.Line))
 	case !errors.Is(err, io.EOF):
 		return nil, o.syntax(data, err)
 	}
@@ -158,15 +161,18 @@ var tabbed = regexp.MustCompile(`(?m)^ *\t`)
 func (o *origin) plain(n *yaml.Node) error {
 	switch {
 	case n.Kind == yaml.AliasNode:
-		return invalid("write the value out there; a text that begins with * is quoted", "%s: *%s is a YAML alias, which a spec does not take", o.at(n), n.Value)
+		return invalid("write the value out there; a text that begins with * is quoted",
+			"%s: *%s is a YAML alias, which a spec does not take", o.at(n), n.Value)
 	case n.Style&yaml.TaggedStyle != 0:
-		return invalid("leave the tag out; a text that begins with ! is quoted", "%s: %s is a YAML tag, which a spec does not take", o.at(n), n.Tag)
+		return invalid("leave the tag out; a text that begins with ! is quoted",
+			"%s: %s is a YAML tag, which a spec does not take", o.at(n), n.Tag)
 	}
 	for i, c := range n.Content {
 		if n.Kind == yaml.MappingNode && i%2 == 0 {
 			switch {
 			case c.Tag == "!!merge":
-				return invalid("write the keys out there", "%s: << merges another mapping in, which a spec does not take", o.at(c))
+				return invalid("write the keys out there",
+					"%s: << merges another mapping in, which a spec does not take", o.at(c))
 			case c.Kind != yaml.ScalarNode && c.Kind != yaml.AliasNode:
 				return invalid("write key: value lines", "%s: a key is not a word", o.at(c))
 			}
@@ -183,8 +189,9 @@ func (o *origin) plain(n *yaml.Node) error {
 // is no file, it lies in the working directory. Files of sources are relative
 // to sources.folder, which is the folder of the spec where a spec has none.
 func (o *origin) locate(root *yaml.Node) error {
-	if base := lookup(lookup(root, "model"), "base"); base != nil && (base.Value == "." || base.Value == ".." || strings.HasPrefix(base.Value, "./") ||
-		strings.HasPrefix(base.Value, "../") || strings.HasPrefix(base.Value, "~")) {
+	if base := lookup(lookup(root, "model"), "base"); base != nil &&
+		(base.Value == "." || base.Value == ".." || strings.HasPrefix(base.Value, "./") ||
+			strings.HasPrefix(base.Value, "../") || strings.HasPrefix(base.Value, "~")) {
 		if err := o.whole(base); err != nil {
 			return err
 		}
@@ -243,11 +250,13 @@ func (o *origin) home(n *yaml.Node) error {
 	}
 	rest, ok := strings.CutPrefix(n.Value, "~/")
 	if !ok && n.Value != "~" {
-		return invalid("write the path out; ~/ is your own home folder", "%s: %q begins with the home folder of another user", o.at(n), n.Value)
+		return invalid("write the path out; ~/ is your own home folder",
+			"%s: %q begins with the home folder of another user", o.at(n), n.Value)
 	}
 	home, err := os.UserHomeDir()
 	if err != nil || !filepath.IsAbs(home) {
-		return invalid("write the path out, or set HOME", "%s: %q is below the home folder, and there is none: HOME is not set", o.at(n), n.Value)
+		return invalid("write the path out, or set HOME",
+			"%s: %q is below the home folder, and there is none: HOME is not set", o.at(n), n.Value)
 	}
 	n.Value = filepath.Join(home, strings.TrimPrefix(rest, "~"))
 	n.Tag, n.Style = "!!str", 0

@@ -86,9 +86,11 @@ func (s Spec) Plan(run string, r Resolved) (trimtab.Plan, []Document, error) {
 		}
 		docs = append(docs, doc)
 		segment, every := st.intervals()
-		plan.Stages = append(plan.Stages, trimtab.PlannedStage{Name: st.Name, Kind: st.Kind, Version: kinds[st.Kind].version,
-			Config: doc.Digest, Inputs: inputs, Gates: st.Gates, SegmentSteps: segment, CheckpointSteps: every, CheckpointSeconds: st.CheckpointSeconds,
-			RolloutShards: st.shards()})
+		plan.Stages = append(plan.Stages, trimtab.PlannedStage{Name: st.Name, Kind: st.Kind,
+			Version: kinds[st.Kind].version,
+			Config:  doc.Digest, Inputs: inputs, Gates: st.Gates, SegmentSteps: segment, CheckpointSteps: every,
+			CheckpointSeconds: st.CheckpointSeconds,
+			RolloutShards:     st.shards()})
 	}
 	body, err := Canonical(s.pinned(plan))
 	if err != nil {

@@ -170,7 +170,8 @@ func (o *origin) applySet(root *yaml.Node, set string) error {
 		return err
 	}
 	if v == nil || commented(v) {
-		return invalid("quote the value, as in --set 'name=\"run #3\"'", "--set %s: # and what follows it is a YAML comment", set)
+		return invalid("quote the value, as in --set 'name=\"run #3\"'",
+			"--set %s: # and what follows it is a YAML comment", set)
 	}
 	return o.assign(root, key, v, set)
 }
@@ -196,7 +197,8 @@ func (o *origin) assign(root *yaml.Node, key string, v *yaml.Node, set string) e
 	at := root
 	if st := stageNode(root, words[0]); st != nil {
 		if len(words) == 1 {
-			return invalid("name one of its settings, as in "+key+".checkpoint_steps=10", "--set %s: %s is a whole stage", set, key)
+			return invalid("name one of its settings, as in "+key+".checkpoint_steps=10",
+				"--set %s: %s is a whole stage", set, key)
 		}
 		at, words = st, words[1:]
 	}
@@ -207,7 +209,8 @@ func (o *origin) assign(root *yaml.Node, key string, v *yaml.Node, set string) e
 			at.Content = append(at.Content, o.from(scalar(w, v.Line), set), next)
 		}
 		if next.Kind != yaml.MappingNode {
-			return invalid("`trimtab plan --resolved` prints a spec with every setting", "%s: %s has no settings below it", o.at(next), w)
+			return invalid("`trimtab plan --resolved` prints a spec with every setting",
+				"%s: %s has no settings below it", o.at(next), w)
 		}
 		at = next
 	}

@@ -20,8 +20,10 @@ func refused(t *testing.T, what string, err error, says, remedy string) {
 		return
 	}
 	e := trimtab.AsError(err)
-	if e.Class != trimtab.Usage || e.Type != "invalid_spec" || !strings.Contains(e.Message, says) || !strings.Contains(e.Remedy, remedy) {
-		t.Errorf("%s: %v, %s\n%s\n  hint: %s\nwants\n%s\n  hint: %s", what, e.Class, e.Type, e.Message, e.Remedy, says, remedy)
+	if e.Class != trimtab.Usage || e.Type != "invalid_spec" || !strings.Contains(e.Message, says) ||
+		!strings.Contains(e.Remedy, remedy) {
+		t.Errorf("%s: %v, %s\n%s\n  hint: %s\nwants\n%s\n  hint: %s", what, e.Class, e.Type, e.Message, e.Remedy, says,
+			remedy)
 	}
 	if e.Remedy == "" || len(e.Message) > 1000 {
 		t.Errorf("%s: a message of %d bytes with the remedy %q", what, len(e.Message), e.Remedy)
@@ -31,14 +33,19 @@ func refused(t *testing.T, what string, err error, says, remedy string) {
 // An integer is decimal digits. What YAML 1.1 takes beyond that is refused with what was written.
 func TestIntegersAreDecimalDigits(t *testing.T) {
 	for text, remedy := range map[string]string{
-		"2.9": "decimal digits alone", "0.5": "decimal digits alone", "010": "decimal digits alone", "0x10": "decimal digits alone",
-		"0b11": "decimal digits alone", "0o17": "decimal digits alone", "1:30": "decimal digits alone", "three": "decimal digits alone",
-		"1e3": "write 1000", "1_000": "write 1000", "+5": "write 5", "2.0": "write 2", "nan": "decimal digits alone", ".inf": "decimal digits alone",
+		"2.9": "decimal digits alone", "0.5": "decimal digits alone", "010": "decimal digits alone",
+		"0x10": "decimal digits alone",
+		"0b11": "decimal digits alone", "0o17": "decimal digits alone", "1:30": "decimal digits alone",
+		"three": "decimal digits alone",
+		"1e3":   "write 1000", "1_000": "write 1000", "+5": "write 5", "2.0": "write 2", "nan": "decimal digits alone",
+		".inf": "decimal digits alone",
 	} {
 		_, err := Load(Default, "smallest", []string{"sft.epochs=" + text})
-		refused(t, text, err, fmt.Sprintf("--set sft.epochs=%s: sft.epochs is %q, not a whole number in decimal digits", text, text), remedy)
+		refused(t, text, err, fmt.Sprintf("--set sft.epochs=%s: sft.epochs is %q, not a whole number in decimal digits",
+			text, text), remedy)
 		_, err = Read("run.yaml", []byte(minimal+"seed: "+text+"\n"), "", nil)
-		refused(t, "seed "+text, err, fmt.Sprintf("run.yaml:6: seed is %q, not a whole number in decimal digits", text), remedy)
+		refused(t, "seed "+text, err, fmt.Sprintf("run.yaml:6: seed is %q, not a whole number in decimal digits", text),
+			remedy)
 	}
 	for set, says := range map[string]string{
 		"sft.epochs=":                               "--set sft.epochs=: sft.epochs is empty",
@@ -70,18 +77,21 @@ func TestIntegersAreDecimalDigits(t *testing.T) {
 		_, err := Load(Default, "smallest", []string{set})
 		refused(t, set, err, says, "")
 	}
-	s, err := Load(Default, "smallest", []string{"sft.epochs=12", "starter.world=18446744073709551615", "name=", "seed=0"})
+	s, err := Load(Default, "smallest", []string{"sft.epochs=12", "starter.world=18446744073709551615", "name=",
+		"seed=0"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if st, _ := s.Stage("sft"); st.Config.(*SFT).Epochs != 12 || s.Starter.World != math.MaxUint64 || s.Name != "" || s.Seed != 0 {
+	if st, _ := s.Stage("sft"); st.Config.(*SFT).Epochs != 12 || s.Starter.World != math.MaxUint64 || s.Name != "" ||
+		s.Seed != 0 {
 		t.Errorf("%+v", s)
 	}
 }
 
 // A number with a point or an exponent is as JSON has it, and never rounded to 0 or to infinity.
 func TestDecimalNumbers(t *testing.T) {
-	for text, want := range map[string]float64{"1": 1, "0.001": .001, "1e-3": .001, "1E-3": .001, "1.5e+0": 1.5, ".5": .5, "5.": 5, "0.0": 0,
+	for text, want := range map[string]float64{"1": 1, "0.001": .001, "1e-3": .001, "1E-3": .001, "1.5e+0": 1.5,
+		".5": .5, "5.": 5, "0.0": 0,
 		"0.1234567890123456789": .1234567890123456789} {
 		s, err := Load(Default, "smallest", []string{"sft.optim.lr=1", "sft.optim.weight_decay=" + text})
 		if err != nil {
@@ -93,11 +103,15 @@ func TestDecimalNumbers(t *testing.T) {
 		}
 	}
 	for text, says := range map[string]string{
-		"nan": "not a decimal number", ".nan": "not a decimal number", "inf": "not a decimal number", "-.inf": "not a decimal number",
-		"0x1p-3": "not a decimal number", "0x10": "not a decimal number", "010": "not a decimal number", "1_0e-3": "not a decimal number",
-		"+0.5": "not a decimal number", ".": "not a decimal number", "1e": "not a decimal number", "1,5": "not a decimal number",
-		"1e-999": "which is 0 in 32-bit arithmetic", "1e-60": "which is 0 in 32-bit arithmetic", "1e999": "beyond what 32-bit arithmetic holds",
-		"1e39": "beyond what 32-bit arithmetic holds", "": "is empty", "~": "is empty", `"1"`: "which is a text",
+		"nan": "not a decimal number", ".nan": "not a decimal number", "inf": "not a decimal number",
+		"-.inf":  "not a decimal number",
+		"0x1p-3": "not a decimal number", "0x10": "not a decimal number", "010": "not a decimal number",
+		"1_0e-3": "not a decimal number",
+		"+0.5":   "not a decimal number", ".": "not a decimal number", "1e": "not a decimal number",
+		"1,5":    "not a decimal number",
+		"1e-999": "which is 0 in 32-bit arithmetic", "1e-60": "which is 0 in 32-bit arithmetic",
+		"1e999": "beyond what 32-bit arithmetic holds",
+		"1e39":  "beyond what 32-bit arithmetic holds", "": "is empty", "~": "is empty", `"1"`: "which is a text",
 	} {
 		_, err := Load(Default, "smallest", []string{"sft.optim.lr=" + text})
 		refused(t, text, err, says, "")
@@ -112,18 +126,23 @@ func TestPlainYAML(t *testing.T) {
 		bomb += fmt.Sprintf("a%d: &a%d [*a%d, *a%d]\n", i+1, i+1, i, i)
 	}
 	for _, c := range []struct{ spec, says, remedy string }{
-		{minimal + "  - &p {kind: sft}\n  - *p\n", "run.yaml:7: *p is a YAML alias, which a spec does not take", "write the value out"},
-		{strings.Replace(minimal, "{lr: 1e-3}", "&o {lr: 1e-3}", 1) + "  - kind: sft\n    optim: *o\n", "run.yaml:7: *o is a YAML alias", "write the value out"},
-		{strings.Replace(minimal, "{lr: 1e-3}", "&o {lr: 1e-3}", 1) + "  - kind: sft\n    optim:\n      <<: *o\n", "run.yaml:8: << merges another mapping in", "write the keys out"},
+		{minimal + "  - &p {kind: sft}\n  - *p\n", "run.yaml:7: *p is a YAML alias, which a spec does not take",
+			"write the value out"},
+		{strings.Replace(minimal, "{lr: 1e-3}", "&o {lr: 1e-3}", 1) + "  - kind: sft\n    optim: *o\n",
+			"run.yaml:7: *o is a YAML alias", "write the value out"},
+		{strings.Replace(minimal, "{lr: 1e-3}", "&o {lr: 1e-3}", 1) + "  - kind: sft\n    optim:\n      <<: *o\n",
+			"run.yaml:8: << merges another mapping in", "write the keys out"},
 		{minimal + bomb, "is a YAML alias", "write the value out"},
 		{minimal + "name: *nothing\n", "unknown anchor 'nothing'", "a spec takes no aliases"},
 		{minimal + "---\nseed: 4\n", "run.yaml:6: a second YAML document begins here", "keep one"},
 		{minimal + "---\n", "a second YAML document begins here", "keep one"},
 		{minimal + "...\n}\n", "run.yaml", "correct the YAML there"},
-		{minimal + "name: !!python/object:os.system ls\n", "run.yaml:6: !!python/object:os.system is a YAML tag", "leave the tag out"},
+		{minimal + "name: !!python/object:os.system ls\n", "run.yaml:6: !!python/object:os.system is a YAML tag",
+			"leave the tag out"},
 		{minimal + "seed: !!int \"3\"\n", "run.yaml:6: !!int is a YAML tag", "leave the tag out"},
 		{minimal + "name: !!binary aGk=\n", "run.yaml:6: !!binary is a YAML tag", "leave the tag out"},
-		{strings.Replace(minimal, "stages:", "stages: !list", 1), "run.yaml:2: !list is a YAML tag", "leave the tag out"},
+		{strings.Replace(minimal, "stages:", "stages: !list", 1), "run.yaml:2: !list is a YAML tag",
+			"leave the tag out"},
 		{minimal + "1: 2\n", `run.yaml:6: unknown key "1"`, "valid: data, model"},
 		{minimal + "? [a, b]\n: 2\n", "run.yaml:6: a key is not a word", "key: value"},
 		{"model: {}\n\tstages: []\n", "run.yaml:2", "indent with spaces"},
@@ -162,16 +181,23 @@ func TestPlacesAndHints(t *testing.T) {
 		err          error
 		says, remedy string
 	}{
-		{"a wrong override", load("ppo.lr=3"), `--set ppo.lr=3: unknown key "ppo.lr"`, "did you mean ppo.policy.lr or ppo.value.lr?"},
+		{"a wrong override", load("ppo.lr=3"), `--set ppo.lr=3: unknown key "ppo.lr"`,
+			"did you mean ppo.policy.lr or ppo.value.lr?"},
 		{"a setting one level up", load("sft.lr=3"), `unknown key "sft.lr"`, "did you mean sft.optim.lr?"},
-		{"a setting without its stage", load("epochs=3"), `unknown key "epochs"`, "did you mean sft.epochs or reward.epochs?"},
-		{"a stage that is not there", load("dpo.beta=3"), `unknown key "dpo"`, "pretrain, sft, collect, reward, ppo, evaluate"},
+		{"a setting without its stage", load("epochs=3"), `unknown key "epochs"`,
+			"did you mean sft.epochs or reward.epochs?"},
+		{"a stage that is not there", load("dpo.beta=3"), `unknown key "dpo"`,
+			"pretrain, sft, collect, reward, ppo, evaluate"},
 		{"a spelling", load("ppo.kl_coeff=3"), `unknown key "ppo.kl_coeff"`, `did you mean "kl_coef"?`},
-		{"a value out of range", load("ppo.kl_coef=-3"), "recipe instructgpt: stages[4] (ppo): kl_coef is -3", "correct it with --set, or edit a copy: `trimtab recipes instructgpt > my-run.yaml`"},
-		{"a size", func() error { _, err := Load(Default, "huge", nil); return err }(), `recipe instructgpt has no size "huge"`, "default, smallest"},
+		{"a value out of range", load("ppo.kl_coef=-3"), "recipe instructgpt: stages[4] (ppo): kl_coef is -3",
+			"correct it with --set, or edit a copy: `trimtab recipes instructgpt > my-run.yaml`"},
+		{"a size", func() error { _, err := Load(Default, "huge", nil); return err }(),
+			`recipe instructgpt has no size "huge"`, "default, smallest"},
 		{"a copy", read("my.yaml", "epochs: 3", "epoch: 3"), `my.yaml:15: unknown key "sft.epoch"`, "did you mean"},
-		{"a copy from standard input", read("-", "epochs: 3", "epochs: 3.5"), `standard input, line 15: sft.epochs is "3.5"`, "decimal digits"},
-		{"a rerun's key", override("sft.epoch=3"), `--set sft.epoch=3: unknown key "sft.epoch"`, `did you mean "epochs"?`},
+		{"a copy from standard input", read("-", "epochs: 3", "epochs: 3.5"),
+			`standard input, line 15: sft.epochs is "3.5"`, "decimal digits"},
+		{"a rerun's key", override("sft.epoch=3"), `--set sft.epoch=3: unknown key "sft.epoch"`,
+			`did you mean "epochs"?`},
 		{"a rerun's value", override("sft.epochs=0"), "the run's spec: stages[1] (sft): epochs is 0", "with --set"},
 	} {
 		refused(t, c.what, c.err, c.says, c.remedy)
@@ -206,17 +232,23 @@ func TestPaths(t *testing.T) {
 	work, elsewhere, home := t.TempDir(), t.TempDir(), t.TempDir()
 	t.Chdir(work)
 	t.Setenv("HOME", home)
-	const spec = "model: {layers: 1, width: 16, heads: 2, context: 64, vocab: 300}\nstages: [{kind: pretrain}]\nsources: {test_share: 0.5, %s}\n"
+	const spec = "model: {layers: 1, width: 16, heads: 2, context: 64, vocab: 300}\nstages: [{kind: " +
+		"pretrain}]\nsources: {test_share: 0.5, %s}\n"
 	for _, c := range []struct{ file, sources, set, folder, first string }{
 		{"run.yaml", "rankings: [a.jsonl]", "", work, "a.jsonl"},
 		{filepath.Join(elsewhere, "run.yaml"), "rankings: [a.jsonl]", "", elsewhere, "a.jsonl"},
 		{filepath.Join(elsewhere, "run.yaml"), `folder: "", rankings: [/abs/a.jsonl]`, "", elsewhere, "/abs/a.jsonl"},
-		{filepath.Join(elsewhere, "run.yaml"), "folder: data, rankings: [a.jsonl]", "", filepath.Join(elsewhere, "data"), "a.jsonl"},
-		{filepath.Join(elsewhere, "run.yaml"), "folder: /data, rankings: [~/a.jsonl]", "", "/data", filepath.Join(home, "a.jsonl")},
-		{filepath.Join(elsewhere, "run.yaml"), "folder: ~/data, rankings: [a.jsonl]", "", filepath.Join(home, "data"), "a.jsonl"},
+		{filepath.Join(elsewhere, "run.yaml"), "folder: data, rankings: [a.jsonl]", "",
+			filepath.Join(elsewhere, "data"), "a.jsonl"},
+		{filepath.Join(elsewhere, "run.yaml"), "folder: /data, rankings: [~/a.jsonl]", "", "/data",
+			filepath.Join(home, "a.jsonl")},
+		{filepath.Join(elsewhere, "run.yaml"), "folder: ~/data, rankings: [a.jsonl]", "", filepath.Join(home, "data"),
+			"a.jsonl"},
 		{filepath.Join(elsewhere, "run.yaml"), "folder: ~, rankings: [a.jsonl]", "", elsewhere, "a.jsonl"},
-		{filepath.Join(elsewhere, "run.yaml"), "rankings: [a.jsonl]", "sources.folder=data", filepath.Join(work, "data"), "a.jsonl"},
-		{filepath.Join(elsewhere, "run.yaml"), "rankings: [a.jsonl]", "sources.folder=~/data", filepath.Join(home, "data"), "a.jsonl"},
+		{filepath.Join(elsewhere, "run.yaml"), "rankings: [a.jsonl]", "sources.folder=data",
+			filepath.Join(work, "data"), "a.jsonl"},
+		{filepath.Join(elsewhere, "run.yaml"), "rankings: [a.jsonl]", "sources.folder=~/data",
+			filepath.Join(home, "data"), "a.jsonl"},
 		{"-", "folder: data, rankings: [a.jsonl]", "", filepath.Join(work, "data"), "a.jsonl"},
 	} {
 		var sets []string
@@ -228,16 +260,19 @@ func TestPaths(t *testing.T) {
 			t.Errorf("%+v: %v, %+v", c, err, s.Sources)
 		}
 	}
-	bases := map[string]string{"./out": filepath.Join(elsewhere, "out"), "../out": filepath.Join(filepath.Dir(elsewhere), "out"), "~/out": filepath.Join(home, "out"),
+	bases := map[string]string{"./out": filepath.Join(elsewhere, "out"),
+		"../out": filepath.Join(filepath.Dir(elsewhere), "out"), "~/out": filepath.Join(home, "out"),
 		"gpt2": "gpt2", "/m/gpt2": "/m/gpt2"}
 	for base, want := range bases {
-		s, err := Read(filepath.Join(elsewhere, "run.yaml"), []byte("model: {base: "+base+"}\nstages: [{kind: sft}]\n"), "", nil)
+		s, err := Read(filepath.Join(elsewhere, "run.yaml"), []byte("model: {base: "+base+"}\nstages: [{kind: sft}]\n"),
+			"", nil)
 		if err != nil || s.Model.Base != want {
 			t.Errorf("base %s: %q, %v", base, s.Model.Base, err)
 		}
 	}
 	_, err := Read("run.yaml", fmt.Appendf(nil, spec, "rankings: [~ann/a.jsonl]"), "", nil)
-	refused(t, "another user's home", err, `run.yaml:3: "~ann/a.jsonl" begins with the home folder of another user`, "write the path out")
+	refused(t, "another user's home", err, `run.yaml:3: "~ann/a.jsonl" begins with the home folder of another user`,
+		"write the path out")
 	t.Setenv("HOME", "")
 	if err := os.Unsetenv("HOME"); err != nil {
 		t.Fatal(err)

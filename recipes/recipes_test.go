@@ -47,17 +47,23 @@ func TestStrictReading(t *testing.T) {
 	}
 	for _, c := range []struct{ spec, wants string }{
 		{minimal + "seeds: 3\n", `run.yaml:6: unknown key "seeds": did you mean "seed"?`},
-		{strings.Replace(minimal, "layers", "layer", 1), `run.yaml:1: unknown key "model.layer": did you mean "layers"?`},
+		{strings.Replace(minimal, "layers", "layer", 1),
+			`run.yaml:1: unknown key "model.layer": did you mean "layers"?`},
 		{strings.Replace(minimal, "lr:", "learning:", 1), `run.yaml:5: unknown key "pretrain.optim.learning"`},
-		{strings.Replace(minimal, "tokens: 4096", "episodes: 9", 1), `unknown key "pretrain.episodes"`}, // ppo reads it, pretrain does not
-		{strings.Replace(minimal, "pretrain", "pretain", 1), `run.yaml:3: unknown kind of stage "pretain": did you mean "pretrain"?`},
-		{strings.Replace(minimal, "    tokens", "    tokens: 1\n    tokens", 1), `run.yaml:5: key "pretrain.tokens" stands twice`},
-		{strings.Replace(minimal, "4096", "many", 1), `run.yaml:4: pretrain.tokens is "many", not a whole number in decimal digits`},
+		// ppo reads it, pretrain does not
+		{strings.Replace(minimal, "tokens: 4096", "episodes: 9", 1), `unknown key "pretrain.episodes"`},
+		{strings.Replace(minimal, "pretrain", "pretain", 1),
+			`run.yaml:3: unknown kind of stage "pretain": did you mean "pretrain"?`},
+		{strings.Replace(minimal, "    tokens", "    tokens: 1\n    tokens", 1),
+			`run.yaml:5: key "pretrain.tokens" stands twice`},
+		{strings.Replace(minimal, "4096", "many", 1),
+			`run.yaml:4: pretrain.tokens is "many", not a whole number in decimal digits`},
 		{strings.Replace(minimal, "4096", "-4096", 1), "tokens is -4096"},
 		{strings.Replace(minimal, "layers: 2", "layers: -2", 1), "layers"},
 		{minimal + "seed: 9007199254740992\n", "seed is 9007199254740992"},
 		{minimal + "seed: -1\n", `run.yaml:6: seed is -1, not a whole number of at least 0`},
-		{minimal + "numerics: v1-bf61\n", `run.yaml:6: unknown numerics "v1-bf61": did you mean "v1-bf16"? (valid: v1, v1-bf16)`},
+		{minimal + "numerics: v1-bf61\n",
+			`run.yaml:6: unknown numerics "v1-bf61": did you mean "v1-bf16"? (valid: v1, v1-bf16)`},
 		{minimal + "numerics:\n", `run.yaml:6: unknown numerics "": valid: v1, v1-bf16`},
 		{minimal + "numerics: [v1]\n", `run.yaml:6: numerics is a list, not a text`},
 		{minimal + "  - kind: pretrain\n", "the name is taken"},
@@ -70,7 +76,8 @@ func TestStrictReading(t *testing.T) {
 		{minimal + "    inputs: [text]\n", "pretrain.inputs is a list, not a mapping of name to name"},
 		{minimal + "    inputs: {text: a, text: b}\n", `key "pretrain.inputs.text" stands twice`},
 		{minimal + "    gates: {metric: loss, max: 3}\n", "pretrain.gates is a mapping, not a list"},
-		{minimal + "    gates: [{metrik: loss, max: 3}]\n", `unknown key "pretrain.gates[0].metrik": did you mean "metric"?`},
+		{minimal + "    gates: [{metrik: loss, max: 3}]\n",
+			`unknown key "pretrain.gates[0].metrik": did you mean "metric"?`},
 		{minimal + "    gates: [{metric: loss, max: .nan}]\n", `pretrain.gates[0].max is ".nan", not a decimal number`},
 		{"- 1\n", "a run spec is a mapping"},
 		{"model: {layers: 2\n", "run.yaml"},
@@ -89,7 +96,8 @@ func TestStrictReading(t *testing.T) {
 }
 
 func TestOverrides(t *testing.T) {
-	s, err := Load(Default, "smallest", []string{"seed=7", "model.width=64", "ppo.kl_coef=0.5", "reward.optim.lr=1e-5", "sft.name=tune"})
+	s, err := Load(Default, "smallest", []string{"seed=7", "model.width=64", "ppo.kl_coef=0.5", "reward.optim.lr=1e-5",
+		"sft.name=tune"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -211,8 +219,10 @@ func TestPlanFollowsTheChain(t *testing.T) {
 			got[st.Name+"."+in.Name] = in.Stage
 		}
 	}
-	for key, stage := range map[string]string{"sft.model": "pretrain", "collect.model": "sft", "reward.model": "sft", "reward.rankings": "collect",
-		"ppo.model": "sft", "ppo.reward": "reward", "evaluate.base": "pretrain", "evaluate.ppo": "ppo", "evaluate.rankings": "collect", "pretrain.text": ""} {
+	for key, stage := range map[string]string{"sft.model": "pretrain", "collect.model": "sft", "reward.model": "sft",
+		"reward.rankings": "collect",
+		"ppo.model":       "sft", "ppo.reward": "reward", "evaluate.base": "pretrain", "evaluate.ppo": "ppo",
+		"evaluate.rankings": "collect", "pretrain.text": ""} {
 		if s, ok := got[key]; !ok || s != stage {
 			t.Errorf("%s comes from %q (%v), want %q", key, s, ok, stage)
 		}
@@ -230,7 +240,8 @@ func TestReferenceIsAnInput(t *testing.T) {
 		i := slices.IndexFunc(s.Stages, func(st Stage) bool { return st.Kind == KindPPO })
 		s.Stages[i].Inputs = map[string]string{"model": "sft", "reference": ref}
 		p := planOf(t, s)
-		want := slices.Insert(slices.Clone(plain.Stages[i].Inputs), 2, trimtab.Input{Name: "reference", Stage: "pretrain", Output: "model"})
+		want := slices.Insert(slices.Clone(plain.Stages[i].Inputs), 2,
+			trimtab.Input{Name: "reference", Stage: "pretrain", Output: "model"})
 		if ref == "elsewhere" {
 			d, err := resolved.Base(ref)
 			if err != nil {
@@ -238,8 +249,10 @@ func TestReferenceIsAnInput(t *testing.T) {
 			}
 			want[2] = trimtab.Input{Name: "reference", Model: d}
 		}
-		if !slices.Equal(p.Stages[i].Inputs, want) || p.SpecDigest == plain.SpecDigest || p.Stages[i].Config != plain.Stages[i].Config {
-			t.Errorf("reference %s: inputs %+v, want %+v; digests %s and %s", ref, p.Stages[i].Inputs, want, p.SpecDigest, plain.SpecDigest)
+		if !slices.Equal(p.Stages[i].Inputs, want) || p.SpecDigest == plain.SpecDigest ||
+			p.Stages[i].Config != plain.Stages[i].Config {
+			t.Errorf("reference %s: inputs %+v, want %+v; digests %s and %s", ref, p.Stages[i].Inputs, want,
+				p.SpecDigest, plain.SpecDigest)
 		}
 	}
 	for _, in := range plain.Stages[4].Inputs {
@@ -275,7 +288,8 @@ func TestPlanNeedsItsInputs(t *testing.T) {
 // stored before there was a choice too; the plan carries it, and no other
 // digest of the plan depends on it.
 func TestNumerics(t *testing.T) {
-	if s, err := Read("run.yaml", []byte(minimal+"numerics: v1-bf16\n"), "", nil); err != nil || s.Numerics != tensor.V1BF16 {
+	if s, err := Read("run.yaml", []byte(minimal+"numerics: v1-bf16\n"), "", nil); err != nil ||
+		s.Numerics != tensor.V1BF16 {
 		t.Errorf("read %q, %v", s.Numerics, err)
 	}
 	if s, err := Parse([]byte(`{"name":"old","seed":1}`)); err != nil || s.Numerics != tensor.V1 {
@@ -293,7 +307,8 @@ func TestNumerics(t *testing.T) {
 	if x, y := stagesOf(t, a), stagesOf(t, b); x != y {
 		t.Errorf("the stages are\n%s\nand\n%s", x, y)
 	}
-	if _, err := Override(s, []string{"numerics=v2"}); err == nil || !strings.Contains(err.Error(), "valid: v1, v1-bf16") {
+	if _, err := Override(s, []string{"numerics=v2"}); err == nil ||
+		!strings.Contains(err.Error(), "valid: v1, v1-bf16") {
 		t.Errorf("--set numerics=v2: %v", err)
 	}
 }
@@ -318,7 +333,8 @@ func TestSpecDigest(t *testing.T) {
 		t.Errorf("another name gives another digest: %v", err)
 	}
 	seen := []trimtab.Digest{base}
-	for _, set := range []string{"seed=2", "model.width=64", "ppo.kl_coef=0.3", "evaluate.temperature=0.5", "starter.world=2", "numerics=v1-bf16"} {
+	for _, set := range []string{"seed=2", "model.width=64", "ppo.kl_coef=0.3", "evaluate.temperature=0.5",
+		"starter.world=2", "numerics=v1-bf16"} {
 		d := digest(set)
 		if slices.Contains(seen, d) {
 			t.Errorf("--set %s does not change the digest", set)
@@ -346,7 +362,8 @@ func TestCacheKeyReadsEveryField(t *testing.T) {
 	renamed, raised := st, st
 	renamed.Name, raised.Version = "tune", 2
 	for what, k := range map[string]trimtab.Digest{
-		"name": key(renamed, in, 1, "v1"), "version": key(raised, in, 1, "v1"), "seed": key(st, in, 2, "v1"), "numerics": key(st, in, 1, "v1-bf16"),
+		"name": key(renamed, in, 1, "v1"), "version": key(raised, in, 1, "v1"), "seed": key(st, in, 2, "v1"),
+		"numerics":    key(st, in, 1, "v1-bf16"),
 		"inputs":      key(st, []trimtab.Named{{Name: "model", Digest: "e"}}, 1, "v1"),
 		"a reference": key(st, append(slices.Clone(in), trimtab.Named{Name: "reference", Digest: "e"}), 1, "v1"),
 	} {
@@ -375,7 +392,8 @@ func TestRolloutShards(t *testing.T) {
 		return p.Stages[4], p
 	}
 	none, plan := stage()
-	for sets, want := range map[string]int{"ppo.rollout_shards=0": 0, "ppo.rollout_shards=1": 0, "ppo.rollout_shards=3": 3, "ppo.rollout_shards=16": 16} {
+	for sets, want := range map[string]int{"ppo.rollout_shards=0": 0, "ppo.rollout_shards=1": 0,
+		"ppo.rollout_shards=3": 3, "ppo.rollout_shards=16": 16} {
 		st, p := stage(sets)
 		if st.Kind != KindPPO || st.RolloutShards != want || st.Config != none.Config {
 			t.Errorf("%s: planned as %+v", sets, st)
@@ -389,8 +407,10 @@ func TestRolloutShards(t *testing.T) {
 			t.Errorf("%s: another cache key", sets)
 		}
 	}
-	for _, set := range []string{"ppo.rollout_shards=-1", "ppo.rollout_shards=17", "sft.rollout_shards=2", "ppo.rollout_shards=many"} {
-		if _, err := Load(Default, "smallest", []string{set}); err == nil || trimtab.ExitCode(err) != 2 || !strings.Contains(err.Error(), "rollout_shards") && !strings.Contains(err.Error(), "many") {
+	for _, set := range []string{"ppo.rollout_shards=-1", "ppo.rollout_shards=17", "sft.rollout_shards=2",
+		"ppo.rollout_shards=many"} {
+		if _, err := Load(Default, "smallest", []string{set}); err == nil || trimtab.ExitCode(err) != 2 ||
+			!strings.Contains(err.Error(), "rollout_shards") && !strings.Contains(err.Error(), "many") {
 			t.Errorf("--set %s: %v", set, err)
 		}
 	}

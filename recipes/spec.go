@@ -46,10 +46,12 @@ type Starter struct {
 type Sources struct {
 	Folder string `yaml:"folder" json:"folder"` // what the paths below are relative to
 	// Rankings are files of comparisons or rankings, split by group into train and test.
-	Rankings  []string `yaml:"rankings" json:"rankings"`
-	Text      []string `yaml:"text" json:"text"`
-	TestShare float64  `yaml:"test_share" json:"test_share"` // about this share of the rankings is held out, in whole groups
-	// Derive makes demonstrations and prompts out of the best responses of the training groups ("winners"), or nothing ("").
+	Rankings []string `yaml:"rankings" json:"rankings"`
+	Text     []string `yaml:"text" json:"text"`
+	// about this share of the rankings is held out, in whole groups
+	TestShare float64 `yaml:"test_share" json:"test_share"`
+	// Derive makes demonstrations and prompts out of the best responses of the training groups ("winners"), or nothing
+	// ("").
 	Derive string `yaml:"derive" json:"derive"`
 }
 
@@ -81,7 +83,8 @@ type Stage struct {
 	Name   string            `json:"name"`
 	Inputs map[string]string `json:"inputs,omitempty"` // input name to stage, dataset or model
 	Gates  []trimtab.Gate    `json:"gates,omitempty"`
-	// SegmentSteps is how many steps one activity takes, CheckpointSteps how many lie between two checkpoints; 0 chooses.
+	// SegmentSteps is how many steps one activity takes, CheckpointSteps how many lie between two checkpoints; 0
+	// chooses.
 	// CheckpointSeconds is after how long there is one all the same; 0 is ten.
 	SegmentSteps      int    `json:"segment_steps,omitempty"`
 	CheckpointSteps   int    `json:"checkpoint_steps,omitempty"`
@@ -109,14 +112,16 @@ func (s *Stage) UnmarshalYAML(n *yaml.Node) error {
 	}
 	k, ok := kinds[common.Kind]
 	if !ok {
-		return fmt.Errorf("line %d: unknown kind of stage %q", n.Line, common.Kind) // checked before, with a better text
+		// checked before, with a better text
+		return fmt.Errorf("line %d: unknown kind of stage %q", n.Line, common.Kind)
 	}
 	config := k.config()
 	if err := n.Decode(config); err != nil {
 		return err
 	}
 	*s = Stage{Kind: common.Kind, Name: common.Name, Inputs: common.Inputs, Gates: common.Gates,
-		SegmentSteps: common.SegmentSteps, CheckpointSteps: common.CheckpointSteps, CheckpointSeconds: common.CheckpointSeconds, Config: config}
+		SegmentSteps: common.SegmentSteps, CheckpointSteps: common.CheckpointSteps,
+		CheckpointSeconds: common.CheckpointSeconds, Config: config}
 	if s.Name == "" {
 		s.Name = s.Kind
 	}
@@ -126,7 +131,8 @@ func (s *Stage) UnmarshalYAML(n *yaml.Node) error {
 // MarshalYAML writes the common keys and the kind's own in one mapping.
 func (s Stage) MarshalYAML() (any, error) {
 	var common, config yaml.Node
-	if err := common.Encode(stageKeys{s.Kind, s.Name, s.Inputs, s.Gates, s.SegmentSteps, s.CheckpointSteps, s.CheckpointSeconds}); err != nil {
+	if err := common.Encode(stageKeys{s.Kind, s.Name, s.Inputs, s.Gates, s.SegmentSteps, s.CheckpointSteps,
+		s.CheckpointSeconds}); err != nil {
 		return nil, err
 	}
 	if err := config.Encode(s.Config); err != nil {
@@ -217,7 +223,8 @@ func (s Spec) Validate() error {
 		}
 	}
 	if s.Model.Base != "" && s.Model.Config != (model.Config{}) {
-		return fmt.Errorf("model: base and a shape are given: the base model has a shape of its own: leave layers, width and the like out, or --set model={base: …}")
+		return fmt.Errorf("model: base and a shape are given: the base model has a shape of its own: leave layers, " +
+			"width and the like out, or --set model={base: …}")
 	}
 	if len(s.Stages) == 0 {
 		return fmt.Errorf("stages: a run needs at least one")
@@ -245,7 +252,8 @@ func (s Spec) validateStarter() error {
 		return fmt.Errorf("starter and sources are given: choose one")
 	}
 	return within("starter.", []bound{
-		{"words", st.Words, 100, 1e8}, {"demonstrations", st.Demonstrations, 1, 1e6}, {"prompts", st.Prompts, 1, 1e6}, {"tests", st.Tests, 1, 1e5},
+		{"words", st.Words, 100, 1e8}, {"demonstrations", st.Demonstrations, 1, 1e6}, {"prompts", st.Prompts, 1, 1e6},
+		{"tests", st.Tests, 1, 1e5},
 	})
 }
 
@@ -290,7 +298,8 @@ func (s Spec) validateStages() error {
 			return fmt.Errorf("%s: a name holds no slash, dot or space", at)
 		}
 		if err := within(at+": ", []bound{
-			{"segment_steps", st.SegmentSteps, 0, 1e9}, {"checkpoint_steps", st.CheckpointSteps, 0, 1e8}, {"checkpoint_seconds", st.CheckpointSeconds, 0, 1e6},
+			{"segment_steps", st.SegmentSteps, 0, 1e9}, {"checkpoint_steps", st.CheckpointSteps, 0, 1e8},
+			{"checkpoint_seconds", st.CheckpointSeconds, 0, 1e6},
 		}); err != nil {
 			return err
 		}
@@ -308,7 +317,8 @@ func (s Spec) validateStages() error {
 			}
 		}
 		if kinds[st.Kind].needsWorld && s.Starter == nil {
-			return fmt.Errorf("%s: a stage of kind %s needs the starter world, which alone has simulated labellers", at, st.Kind)
+			return fmt.Errorf("%s: a stage of kind %s needs the starter world, which alone has simulated labellers", at,
+				st.Kind)
 		}
 	}
 	return nil

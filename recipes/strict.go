@@ -41,7 +41,8 @@ func (o *origin) checkNumerics(root *yaml.Node) error {
 	if n == nil || tensor.Numerics(n.Value).Valid() {
 		return nil
 	}
-	return invalid(Suggest(n.Value, []string{string(tensor.V1), string(tensor.V1BF16)}), "%s: unknown numerics %q", o.at(n), n.Value)
+	return invalid(Suggest(n.Value, []string{string(tensor.V1), string(tensor.V1BF16)}), "%s: unknown numerics %q",
+		o.at(n), n.Value)
 }
 
 func (o *origin) checkStage(root *yaml.Node, i int, n *yaml.Node) error {
@@ -74,7 +75,8 @@ func stageName(n *yaml.Node) string {
 // takes it.
 func (o *origin) checkKeys(root *yaml.Node, prefix string, n *yaml.Node, types ...reflect.Type) error {
 	if n.Kind != yaml.MappingNode {
-		return invalid("write key: value lines, or leave the key out", "%s: %s is not a mapping", o.at(n), strings.TrimSuffix(prefix, "."))
+		return invalid("write key: value lines, or leave the key out", "%s: %s is not a mapping", o.at(n),
+			strings.TrimSuffix(prefix, "."))
 	}
 	fields := map[string]reflect.Type{}
 	for _, t := range types {
@@ -85,7 +87,8 @@ func (o *origin) checkKeys(root *yaml.Node, prefix string, n *yaml.Node, types .
 		key, value := n.Content[i], n.Content[i+1]
 		t, ok := fields[key.Value]
 		if !ok {
-			return invalid(o.keyHint(root, prefix, key.Value, keysOf(fields)), "%s: unknown key %q", o.at(key), prefix+key.Value)
+			return invalid(o.keyHint(root, prefix, key.Value, keysOf(fields)), "%s: unknown key %q", o.at(key),
+				prefix+key.Value)
 		}
 		if seen[key.Value] {
 			return invalid("keep one", "%s: key %q stands twice", o.at(key), prefix+key.Value)
@@ -131,7 +134,8 @@ func (o *origin) checkValue(root *yaml.Node, path string, n *yaml.Node, t reflec
 
 func (o *origin) checkList(root *yaml.Node, path string, n *yaml.Node, t reflect.Type) error {
 	switch {
-	case n.Kind == yaml.ScalarNode && n.Tag == "!!null", t == reflect.TypeFor[Stage](): // stages are checked by their kind
+	// stages are checked by their kind
+	case n.Kind == yaml.ScalarNode && n.Tag == "!!null", t == reflect.TypeFor[Stage]():
 		return nil
 	case n.Kind != yaml.SequenceNode:
 		return invalid("write a list, as in [a, b]", "%s: %s is a %s, not a list", o.at(n), path, form(n))
@@ -149,7 +153,8 @@ func (o *origin) checkMap(root *yaml.Node, path string, n *yaml.Node, t reflect.
 	case n.Kind == yaml.ScalarNode && n.Tag == "!!null":
 		return nil
 	case n.Kind != yaml.MappingNode:
-		return invalid("write a mapping, as in {model: sft}", "%s: %s is a %s, not a mapping of name to name", o.at(n), path, form(n))
+		return invalid("write a mapping, as in {model: sft}", "%s: %s is a %s, not a mapping of name to name", o.at(n),
+			path, form(n))
 	}
 	seen := map[string]bool{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
@@ -267,7 +272,8 @@ func Settings(kind, key string) []string {
 	if !ok {
 		return nil
 	}
-	all := append(pathsOf(kind+".", reflect.TypeFor[stageKeys]()), pathsOf(kind+".", reflect.TypeOf(k.config()).Elem())...)
+	all := append(pathsOf(kind+".", reflect.TypeFor[stageKeys]()),
+		pathsOf(kind+".", reflect.TypeOf(k.config()).Elem())...)
 	return slices.DeleteFunc(all, func(path string) bool { return !strings.HasSuffix(path, "."+key) })
 }
 

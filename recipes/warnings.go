@@ -48,7 +48,8 @@ func unended(stage string, config Config, values []float64) string {
 		}
 		ended[i] = fmt.Sprintf("%.0f %%", 100*(1-cut))
 	}
-	return fmt.Sprintf("%s: only %s of the responses ended within max_tokens, %d, in the last %d iterations; %s. Raise %s.max_tokens, or train the model before it longer on demonstrations that end",
+	return fmt.Sprintf("%s: only %s of the responses ended within max_tokens, %d, in the last %d iterations; %s. "+
+		"Raise %s.max_tokens, or train the model before it longer on demonstrations that end",
 		stage, strings.Join(ended, ", "), c.MaxTokens, endedFor, unendedFate(c.Config), stage)
 }
 
@@ -56,9 +57,11 @@ func unended(stage string, config Config, values []float64) string {
 func unendedFate(c ppo.Config) string {
 	switch c.MissingEOS {
 	case ppo.EOSFixed:
-		return fmt.Sprintf("each of the others has the standardised score %g whatever it says (missing_eos: fixed)", c.MissingEOSValue)
+		return fmt.Sprintf("each of the others has the standardised score %g whatever it says (missing_eos: fixed)",
+			c.MissingEOSValue)
 	case ppo.EOSPenalty:
-		return fmt.Sprintf("each of the others loses %g of its standardised score (missing_eos: penalty)", c.MissingEOSValue)
+		return fmt.Sprintf("each of the others loses %g of its standardised score (missing_eos: penalty)",
+			c.MissingEOSValue)
 	}
 	return "the others are scored as they were cut off (missing_eos: ignore)"
 }

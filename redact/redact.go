@@ -23,10 +23,14 @@ const Hidden = "xxxxx"
 
 // safeParameters are the parameters of a database address that are shown, in either
 // form of it. Names that begin with pool_ are, too.
-var safeParameters = []string{"host", "hostaddr", "port", "dbname", "database", "user", "connect_timeout", "application_name", "target_session_attrs",
-	"sslmode", "sslrootcert", "sslcert", "sslkey", "sslsni", "sslnegotiation", "channel_binding", "gssencmode", "krbsrvname", "krbspn",
-	"min_protocol_version", "max_protocol_version", "passfile", "service", "servicefile", "search_path", "client_encoding", "timezone",
-	"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "default_query_exec_mode", "statement_cache_capacity", "tz"}
+var safeParameters = []string{"host", "hostaddr", "port", "dbname", "database", "user", "connect_timeout",
+	"application_name", "target_session_attrs",
+	"sslmode", "sslrootcert", "sslcert", "sslkey", "sslsni", "sslnegotiation", "channel_binding", "gssencmode",
+	"krbsrvname", "krbspn",
+	"min_protocol_version", "max_protocol_version", "passfile", "service", "servicefile", "search_path",
+	"client_encoding", "timezone",
+	"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "default_query_exec_mode",
+	"statement_cache_capacity", "tz"}
 
 func isSafeParameter(key string) bool {
 	key = strings.ToLower(strings.TrimSpace(key))
@@ -162,7 +166,8 @@ func redactKeywords(s string) string {
 
 // displayKey is a keyword whose value is hidden. One that is none may be a part of a password with a space in it.
 func displayKey(key string) string {
-	if slices.Contains([]string{"password", "sslpassword", "options", "passwd", "require_auth", "oauth_client_secret"}, strings.ToLower(key)) {
+	if slices.Contains([]string{"password", "sslpassword", "options", "passwd", "require_auth", "oauth_client_secret"},
+		strings.ToLower(key)) {
 		return key
 	}
 	return Hidden

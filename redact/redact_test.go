@@ -66,13 +66,16 @@ func TestAddress(t *testing.T) {
 
 func TestText(t *testing.T) {
 	for in, want := range map[string]string{
-		"nothing to hide: 3 of 4 (a=b)":                                    "nothing to hide: 3 of 4 (a=b)",
-		"Temporal's pages are at http://127.0.0.1:26212":                   "Temporal's pages are at http://127.0.0.1:26212",
-		"NAME@sha256:0123 at 12:00:05":                                     "NAME@sha256:0123 at 12:00:05",
-		"max_tokens=32, tokens=4":                                          "max_tokens=32, tokens=4",
-		`Post "https://lake/x?api_key=hunter2": no such host`:              `Post "https://lake/x?api_key=xxxxx": no such host`,
-		"dial http://ann:hunter2@h/x, then https://hunter2@h.":             "dial http://ann:xxxxx@h/x, then https://xxxxx@h.",
-		"cannot parse `host=h password=hunter2 user=x`: bad":               "cannot parse `host=h password=xxxxx user=x`: bad",
+		"nothing to hide: 3 of 4 (a=b)": "nothing to hide: 3 of 4 (a=b)",
+		"Temporal's pages are at http://127.0.0.1:26212": "Temporal's pages are at " +
+			"http://127.0.0.1:26212",
+		"NAME@sha256:0123 at 12:00:05":                        "NAME@sha256:0123 at 12:00:05",
+		"max_tokens=32, tokens=4":                             "max_tokens=32, tokens=4",
+		`Post "https://lake/x?api_key=hunter2": no such host`: `Post "https://lake/x?api_key=xxxxx": no such host`,
+		"dial http://ann:hunter2@h/x, then https://hunter2@h.": "dial http://ann:xxxxx@h/x, then " +
+			"https://xxxxx@h.",
+		"cannot parse `host=h password=hunter2 user=x`: bad": "cannot parse `host=h password=xxxxx " +
+			"user=x`: bad",
 		"with password='hun ter2' and PGPASSWORD=hunter2":                  "with password=xxxxx and PGPASSWORD=xxxxx",
 		"invalid target address ann:hunter2@h:7233":                        "invalid target address ann:xxxxx@h:7233",
 		`proxyconnect: invalid proxy address "http://ann:hunter2@p:1": no`: `proxyconnect: invalid proxy address "http://ann:xxxxx@p:1": no`,
@@ -86,13 +89,16 @@ func TestText(t *testing.T) {
 // Whatever a library makes of an address, its secret is not seen.
 func TestRedactor(t *testing.T) {
 	addresses := []string{
-		"postgres://ann:hun ter2secret@db/x", "postgres://ann:hun/ter2secret@db/x", "host=db passwor='hunter2 secret'", "https://lake/x?key=hunter2%2Fsecret",
+		"postgres://ann:hun ter2secret@db/x", "postgres://ann:hun/ter2secret@db/x", "host=db passwor='hunter2 secret'",
+		"https://lake/x?key=hunter2%2Fsecret",
 		"postgres://ann:123/ter2secret@db/x", "ann:hunter2secret@db",
 	}
 	r := redact.New(addresses, []string{"plain hunter2", "trimtab", "abc"})
 	texts := []string{
-		`parse "postgres://ann:hun": invalid port ":hun ter2secret" after host`, "lookup ter2secret: no such host", "database=ter2secret@db/x refused",
-		"unknown keyword hunter2 secret", "the answer to hunter2/secret", "the answer to hunter2%2Fsecret", "the password plain hunter2 is bad", "who is hunter2secret",
+		`parse "postgres://ann:hun": invalid port ":hun ter2secret" after host`, "lookup ter2secret: no such host",
+		"database=ter2secret@db/x refused",
+		"unknown keyword hunter2 secret", "the answer to hunter2/secret", "the answer to hunter2%2Fsecret",
+		"the password plain hunter2 is bad", "who is hunter2secret",
 	}
 	for _, text := range append(texts, addresses...) {
 		if got := r.Text(text); strings.Contains(got, "ter2") || strings.Contains(got, "secret") {
@@ -109,7 +115,8 @@ func TestRedactor(t *testing.T) {
 
 // A secret in any of its places, whatever its characters, is not in what is shown.
 func FuzzAddress(f *testing.F) {
-	for _, s := range []string{"hunter2", "hun ter2", "a'b\\c", "p@ss/w?rd#x=1&y", "%zz%2", "\x00\xff", "'", "://", "=x", "xxxxx"} {
+	for _, s := range []string{"hunter2", "hun ter2", "a'b\\c", "p@ss/w?rd#x=1&y", "%zz%2", "\x00\xff", "'", "://",
+		"=x", "xxxxx"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
@@ -117,8 +124,10 @@ func FuzzAddress(f *testing.F) {
 		secret := mark + s + mark
 		quoted := strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(secret)
 		for _, a := range []string{
-			"postgres://ann:" + url.QueryEscape(secret) + "@db/x", "postgres://ann:" + secret + "@db/x", "postgres://db/x?password=" + url.QueryEscape(secret),
-			"host=db password='" + quoted + "' user=ann", "https://" + url.QueryEscape(secret) + "@lake/", "https://lake/x?key=" + url.QueryEscape(secret),
+			"postgres://ann:" + url.QueryEscape(secret) + "@db/x", "postgres://ann:" + secret + "@db/x",
+			"postgres://db/x?password=" + url.QueryEscape(secret),
+			"host=db password='" + quoted + "' user=ann", "https://" + url.QueryEscape(secret) + "@lake/",
+			"https://lake/x?key=" + url.QueryEscape(secret),
 		} {
 			if shown := redact.Address(a); strings.Contains(shown, mark) {
 				t.Errorf("%q shows %q", a, shown)

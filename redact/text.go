@@ -70,12 +70,17 @@ func New(addresses, plain []string) *Redactor {
 	byLength := func(a, b string) int { return len(b) - len(a) }
 	slices.SortFunc(r.whole, byLength)
 	slices.SortFunc(r.secrets, byLength)
-	r.secrets = slices.DeleteFunc(r.secrets, func(s string) bool { return len(s) < minSecretLen || slices.Contains(programWords, s) })
+	r.secrets = slices.DeleteFunc(r.secrets, func(s string) bool {
+		return len(s) < minSecretLen ||
+			slices.Contains(programWords, s)
+	})
 	return r
 }
 
-// programWords are words of this program's own messages. Who chose one for a password has none to hide, and would read riddles.
-var programWords = []string{"trimtab", "trimtab_app", "trimtab_auditor", "postgres", "temporal", "password", "secret", "localhost", "database", "host", "user", "port"}
+// programWords are words of this program's own messages. Who chose one for a password has none to hide, and would read
+// riddles.
+var programWords = []string{"trimtab", "trimtab_app", "trimtab_auditor", "postgres", "temporal", "password", "secret",
+	"localhost", "database", "host", "user", "port"}
 
 // secretsOf is what Address hides of an address: as it is written, without its
 // escapes, and, since a library may cut it where a part of an address ends, in pieces.
@@ -85,7 +90,8 @@ func secretsOf(a string) (secrets []string) {
 		secrets = append(secrets, raw)
 		for _, plain := range []string{raw, queryUnescape(raw), strings.ReplaceAll(raw, `\`, "")} {
 			secrets = append(secrets, plain)
-			secrets = append(secrets, strings.FieldsFunc(plain, func(r rune) bool { return strings.ContainsRune("/?#@: \t\n'\"&=", r) })...)
+			secrets = append(secrets, strings.FieldsFunc(plain,
+				func(r rune) bool { return strings.ContainsRune("/?#@: \t\n'\"&=", r) })...)
 		}
 	}
 	return secrets
@@ -95,7 +101,8 @@ func secretsOf(a string) (secrets []string) {
 func hiddenParts(a string) (parts []string) {
 	shown := Address(a)
 	scheme, rest, isURL := strings.Cut(a, "://")
-	if unreadable := shown == Hidden || strings.HasSuffix(shown, "://"+Hidden) || strings.HasPrefix(shown, Hidden+"@"); unreadable {
+	if unreadable := shown == Hidden || strings.HasSuffix(shown, "://"+Hidden) ||
+		strings.HasPrefix(shown, Hidden+"@"); unreadable {
 		if !isURL || strings.ContainsAny(scheme, "= ") {
 			rest = a
 		}

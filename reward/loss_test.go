@@ -83,7 +83,8 @@ func TestKWiseOracles(t *testing.T) {
 
 func TestKWiseTies(t *testing.T) {
 	d := []float32{9, 9, 9}
-	if o := RankingLoss(d, []float32{3, 1, 2}, []int{1, 1, 1}); o != (PairStats{}) || d[0] != 0 || d[1] != 0 || d[2] != 0 {
+	if o := RankingLoss(d, []float32{3, 1, 2}, []int{1, 1, 1}); o != (PairStats{}) || d[0] != 0 || d[1] != 0 ||
+		d[2] != 0 {
 		t.Errorf("all tied: outcome %+v, gradient %v; want none", o, d)
 	}
 	tied, plain := make([]float32, 3), make([]float32, 2)

@@ -81,7 +81,8 @@ func New(c Config, in Inputs) (*Trainer, error) {
 	if err := in.check(); err != nil {
 		return nil, err
 	}
-	t := &Trainer{config: c, in: in, order: draw.New(in.Seed, in.Stage, "order"), epoch: -1, pass: model.NewPass(in.Pool).WithNumerics(cmp.Or(in.Numerics, tensor.V1))}
+	t := &Trainer{config: c, in: in, order: draw.New(in.Seed, in.Stage, "order"), epoch: -1,
+		pass: model.NewPass(in.Pool).WithNumerics(cmp.Or(in.Numerics, tensor.V1))}
 	if in.Model.Scalar {
 		t.model = in.Model.Clone()
 	} else {
@@ -95,11 +96,13 @@ func New(c Config, in Inputs) (*Trainer, error) {
 
 func (in Inputs) check() error {
 	if len(in.Rankings) == 0 {
-		return trimtab.NewError(trimtab.Invalid, "no_rankings", "collect rankings in which not every response is tied", "reward: there is no pair of responses to learn from")
+		return trimtab.NewError(trimtab.Invalid, "no_rankings", "collect rankings in which not every response is tied",
+			"reward: there is no pair of responses to learn from")
 	}
 	for i, r := range slices.Concat(in.Rankings, in.Validation) {
 		if len(r.Sequences) != len(r.Ranks) {
-			return trimtab.NewError(trimtab.Invalid, "wrong_ranking", "give one rank a response", "reward: ranking %d has %d responses and %d ranks", i, len(r.Sequences), len(r.Ranks))
+			return trimtab.NewError(trimtab.Invalid, "wrong_ranking", "give one rank a response",
+				"reward: ranking %d has %d responses and %d ranks", i, len(r.Sequences), len(r.Ranks))
 		}
 		if err := in.checkLengths("ranking", i, r.Sequences); err != nil {
 			return err

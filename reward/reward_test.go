@@ -350,7 +350,8 @@ func TestEveryFieldIsRead(t *testing.T) {
 }
 
 func TestPassIsUnderTheNumerics(t *testing.T) {
-	for given, want := range map[tensor.Numerics]tensor.Numerics{"": tensor.V1, tensor.V1: tensor.V1, tensor.V1BF16: tensor.V1BF16} {
+	for given, want := range map[tensor.Numerics]tensor.Numerics{"": tensor.V1, tensor.V1: tensor.V1,
+		tensor.V1BF16: tensor.V1BF16} {
 		in := inputs()
 		in.Numerics = given
 		if got := newTrainer(t, config(), in).pass.Numerics(); got != want {

@@ -15,7 +15,8 @@ import (
 	"github.com/trimtab/trimtab/runs"
 )
 
-var update = flag.Bool("update", false, "write the golden digests of the smallest run anew: only after a stage's version was raised")
+var update = flag.Bool("update", false,
+	"write the golden digests of the smallest run anew: only after a stage's version was raised")
 
 // updateCommand writes the golden digests of both numerics.
 const updateCommand = "go test -count=1 ./runs -run TestSmallestRunIsTheSameAnywhere -update"
@@ -24,7 +25,8 @@ const updateCommand = "go test -count=1 ./runs -run TestSmallestRunIsTheSameAnyw
 // change only with a stage's version constant.
 func golden(t *testing.T, numerics string, got map[string]trimtab.Digest) map[string]trimtab.Digest {
 	t.Helper()
-	file := filepath.Join("testdata", map[string]string{"v1": "smallest.json", "v1-bf16": "smallest-v1-bf16.json"}[numerics])
+	file := filepath.Join("testdata", map[string]string{"v1": "smallest.json",
+		"v1-bf16": "smallest-v1-bf16.json"}[numerics])
 	if *update && got != nil {
 		b, err := json.MarshalIndent(got, "", "  ")
 		if err != nil {
@@ -73,12 +75,14 @@ func sameAnywhere(t *testing.T, numerics string) {
 	b.stop()
 	if !testing.Short() {
 		other := newBench(t, 1)
-		if again := digests(other.await(other.launch("numerics="+numerics), trimtab.RunCompleted)); !maps.Equal(got, again) {
+		if again := digests(other.await(other.launch("numerics="+numerics), trimtab.RunCompleted)); !maps.Equal(got,
+			again) {
 			t.Errorf("one core gives\n%v\nall cores give\n%v", again, got)
 		}
 	}
 	if want := golden(t, numerics, got); !maps.Equal(got, want) {
-		t.Errorf("the smallest run's bytes have changed:\n%v\nwant\n%v\nraise the Version of the stage that changed, then %s", got, want, updateCommand)
+		t.Errorf("the smallest run's bytes have changed:\n%v\nwant\n%v\nraise the Version of the stage that changed, "+
+			"then %s", got, want, updateCommand)
 	}
 	if n := d.Evaluation["overlap"]; n != 0. {
 		t.Errorf("overlap is %v", n)
@@ -116,14 +120,17 @@ func TestUnchangedSpecAttaches(t *testing.T) {
 	if err != nil || !again.Attached || again.Run.ID != named.Run.ID {
 		t.Errorf("the same name again led to %+v, %v", again.Run.ID, err)
 	}
-	if _, err := b.Launch(b.ctx, runs.LaunchRequest{Spec: spec("5"), Actor: "tester", Name: "another name"}); trimtab.ExitCode(err) != 4 || trimtab.AsError(err).Type != "name_taken" {
+	if _, err := b.Launch(b.ctx, runs.LaunchRequest{Spec: spec("5"), Actor: "tester",
+		Name: "another name"}); trimtab.ExitCode(err) != 4 || trimtab.AsError(err).Type != "name_taken" {
 		t.Errorf("its name for another spec: %v", err)
 	}
-	if _, err := b.Launch(b.ctx, runs.LaunchRequest{Spec: spec("4"), Actor: "tester", Resume: first.Run.ID}); trimtab.ExitCode(err) != 4 {
+	if _, err := b.Launch(b.ctx, runs.LaunchRequest{Spec: spec("4"), Actor: "tester",
+		Resume: first.Run.ID}); trimtab.ExitCode(err) != 4 {
 		t.Errorf("resuming with another spec: %v", err)
 	}
 	b.await(first.Run.ID, trimtab.RunCompleted)
-	if got := digests(b.await(named.Run.ID, trimtab.RunCompleted)); !maps.Equal(got, digests(b.await(first.Run.ID, trimtab.RunCompleted))) {
+	if got := digests(b.await(named.Run.ID, trimtab.RunCompleted)); !maps.Equal(got,
+		digests(b.await(first.Run.ID, trimtab.RunCompleted))) {
 		t.Errorf("the second run of the spec made other bytes: %v", got)
 	}
 }
@@ -145,7 +152,8 @@ func TestReuse(t *testing.T) {
 		t.Errorf("reuse changed digests:\n%v\n%v", digests(d), digests(again))
 	}
 	for _, st := range again.Stages {
-		if want := (runs.AttemptRef{Run: d.ID, Stage: st.Name, Attempt: 1}); st.Status != trimtab.AttemptReused || st.ReusedFrom == nil || *st.ReusedFrom != want {
+		if want := (runs.AttemptRef{Run: d.ID, Stage: st.Name, Attempt: 1}); st.Status != trimtab.AttemptReused ||
+			st.ReusedFrom == nil || *st.ReusedFrom != want {
 			t.Errorf("stage %s is %s, reused from %+v", st.Name, st.Status, st.ReusedFrom)
 		}
 	}
@@ -157,7 +165,8 @@ func TestReuse(t *testing.T) {
 		}
 	}
 	namesAttempts(t, b, d.ID, again.ID)
-	if w := stageOf(t, d, "ppo").Warnings; len(w) != 1 || !strings.HasPrefix(w[0], "ppo: only ") || !strings.Contains(w[0], "the standardised score -1 whatever it says") {
+	if w := stageOf(t, d, "ppo").Warnings; len(w) != 1 || !strings.HasPrefix(w[0], "ppo: only ") ||
+		!strings.Contains(w[0], "the standardised score -1 whatever it says") {
 		t.Errorf("of a policy whose answers hardly ever end it says %q", w)
 	}
 	if again.Evaluation["ppo"] == nil {
@@ -174,7 +183,8 @@ func namesAttempts(t *testing.T, b *bench, did, took string) {
 	if n := strings.Count(messages(lines), want); err != nil || n != 6 {
 		t.Errorf("%d of 6 lines of the log name %q: %s, %v", n, want, messages(lines), err)
 	}
-	res, err := b.Rerun(b.ctx, runs.RerunRequest{Run: took, Stage: "evaluate", DryRun: true, Force: true, Actor: "tester"})
+	res, err := b.Rerun(b.ctx, runs.RerunRequest{Run: took, Stage: "evaluate", DryRun: true, Force: true,
+		Actor: "tester"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -192,7 +202,8 @@ func namesAttempts(t *testing.T, b *bench, did, took string) {
 		t.Fatal(err)
 	}
 	for _, e := range events {
-		if made := notes[e.Sequence].ReusedFrom; e.Type == "attempt_created" && (made == nil || *made != (runs.AttemptRef{Run: did, Stage: e.Stage, Attempt: 1})) {
+		if made := notes[e.Sequence].ReusedFrom; e.Type == "attempt_created" &&
+			(made == nil || *made != (runs.AttemptRef{Run: did, Stage: e.Stage, Attempt: 1})) {
 			t.Errorf("of %s the log book knows %+v", e.Stage, made)
 		}
 	}
@@ -222,10 +233,12 @@ func TestRerunKeepsTheNumerics(t *testing.T) {
 			t.Errorf("stage %s is %s", st.Name, st.Status)
 		}
 	}
-	_, err = b.Rerun(b.ctx, runs.RerunRequest{Run: l.Run.ID, Stage: "ppo", Sets: []string{"numerics=v1"}, Actor: "tester", Reason: "to see"})
+	_, err = b.Rerun(b.ctx, runs.RerunRequest{Run: l.Run.ID, Stage: "ppo", Sets: []string{"numerics=v1"},
+		Actor: "tester", Reason: "to see"})
 	wantRefusal(t, "a rerun under other numerics", err, "plan_differs", 2)
 	const hint = "launch a new run with `trimtab align --set numerics=v1`"
-	if e := trimtab.AsError(err); e.Remedy != hint || !strings.Contains(e.Message, "the numerics of the whole run, not of one stage") {
+	if e := trimtab.AsError(err); e.Remedy != hint ||
+		!strings.Contains(e.Message, "the numerics of the whole run, not of one stage") {
 		t.Errorf("it says %q, hint %q; want the hint %q", e.Message, e.Remedy, hint)
 	}
 	if spec, err = recipes.Load("instructgpt", "smallest", []string{"numerics=v1"}); err != nil {
@@ -238,11 +251,13 @@ func TestRerunKeepsTheNumerics(t *testing.T) {
 	if d := b.await(followed.Run.ID, trimtab.RunCompleted); d.Numerics != "v1" {
 		t.Errorf("who follows the hint gets numerics %q", d.Numerics)
 	}
-	res, err := b.Rerun(b.ctx, runs.RerunRequest{Run: l.Run.ID, Stage: "ppo", Sets: []string{"ppo.kl_coef=0.2"}, Actor: "tester", Reason: "to see"})
+	res, err := b.Rerun(b.ctx, runs.RerunRequest{Run: l.Run.ID, Stage: "ppo", Sets: []string{"ppo.kl_coef=0.2"},
+		Actor: "tester", Reason: "to see"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if again := b.await(res.Run, trimtab.RunCompleted); again.Numerics != "v1-bf16" || stageOf(t, again, "reward").Status != trimtab.AttemptReused {
+	if again := b.await(res.Run, trimtab.RunCompleted); again.Numerics != "v1-bf16" ||
+		stageOf(t, again, "reward").Status != trimtab.AttemptReused {
 		t.Errorf("the rerun is under %q and its reward stage is %s", again.Numerics, stageOf(t, again, "reward").Status)
 	}
 }
@@ -258,7 +273,8 @@ func TestDocumentFields(t *testing.T) {
 	if err := json.Unmarshal(body, &d); err != nil {
 		t.Fatal(err)
 	}
-	for _, key := range []string{"schema", "id", "name", "status", "seed", "numerics", "spec_digest", "origin", "created_at", "seconds", "stages", "models", "evaluation", "next"} {
+	for _, key := range []string{"schema", "id", "name", "status", "seed", "numerics", "spec_digest", "origin",
+		"created_at", "seconds", "stages", "models", "evaluation", "next"} {
 		if _, ok := d[key]; !ok {
 			t.Errorf("the document has no %q: %v", key, slices.Sorted(maps.Keys(d)))
 		}

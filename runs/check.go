@@ -34,7 +34,8 @@ func (s *Service) Check(ctx context.Context, ref string) (storage.Run, []storage
 
 // checkModels reads every model that the run's plan names or its attempts put out.
 func (s *Service) checkModels(run storage.Run, attempts []storage.Attempt) storage.Finding {
-	f := storage.Finding{Name: "models_in_store", Must: "every model that the run reads or makes is in the store, undamaged"}
+	f := storage.Finding{Name: "models_in_store",
+		Must: "every model that the run reads or makes is in the store, undamaged"}
 	seen := map[trimtab.Digest]bool{}
 	look := func(who string, d trimtab.Digest) {
 		if d == "" || seen[d] {
@@ -60,10 +61,12 @@ func (s *Service) checkModels(run storage.Run, attempts []storage.Attempt) stora
 	return f
 }
 
-// checkCheckpoints reads the newest checkpoint of every attempt: retention keeps that one, whatever became of the attempt.
+// checkCheckpoints reads the newest checkpoint of every attempt: retention keeps that one, whatever became of the
+// attempt.
 func (s *Service) checkCheckpoints(ctx context.Context, attempts []storage.Attempt) (storage.Finding, error) {
-	f := storage.Finding{Name: "states_in_store", Must: "the newest checkpoint of each attempt is in the store, undamaged, " +
-		"or was reported as damaged and the one before it is"}
+	f := storage.Finding{Name: "states_in_store",
+		Must: "the newest checkpoint of each attempt is in the store, undamaged, " +
+			"or was reported as damaged and the one before it is"}
 	for _, a := range attempts {
 		broken, err := s.checkNewestCheckpoint(ctx, a)
 		if err != nil {
@@ -76,7 +79,8 @@ func (s *Service) checkCheckpoints(ctx context.Context, attempts []storage.Attem
 	return f, nil
 }
 
-// CheckNewestCheckpoint reads the newest checkpoint of an attempt, by its id, that was not reported as damaged, and says what is
+// CheckNewestCheckpoint reads the newest checkpoint of an attempt, by its id, that was not reported as damaged, and
+// says what is
 // wrong with it. An attempt without any is sound.
 func (s *Service) CheckNewestCheckpoint(ctx context.Context, attempt int64) error {
 	a, err := s.store.Attempt(ctx, attempt)

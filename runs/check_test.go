@@ -47,7 +47,8 @@ func damaged(t *testing.T, file string, f func()) {
 	}
 }
 
-// A flipped bit of a model, or of the newest checkpoint of any attempt, is found, and so is a checkpoint that is gone or
+// A flipped bit of a model, or of the newest checkpoint of any attempt, is found, and so is a checkpoint that is gone
+// or
 // exchanged for another; older checkpoints are not looked at.
 func TestCheckReadsTheFiles(t *testing.T) {
 	b := newBench(t, 0)

@@ -57,9 +57,10 @@ type InputSource struct {
 
 // ComparedStage is a stage of that name in each run that has one.
 type ComparedStage struct {
-	Name     string             `json:"name"`
-	Equal    bool               `json:"equal"`   // to the bit, and finished in all runs
-	Differs  bool               `json:"differs"` // something is known not to be equal; without both, the stage is not finished in all runs
+	Name  string `json:"name"`
+	Equal bool   `json:"equal"` // to the bit, and finished in all runs
+	// something is known not to be equal; without both, the stage is not finished in all runs
+	Differs  bool               `json:"differs"`
 	Verdict  string             `json:"verdict"`
 	Attempts []*ComparedAttempt `json:"attempts"` // the newest; null in a run without the stage
 	Outputs  []ComparedOutput   `json:"outputs"`
@@ -141,7 +142,8 @@ type side struct {
 
 // Compare puts two or more runs side by side, with at most so many samples.
 func (s *Service) Compare(ctx context.Context, refs []string, samples int) (Comparison, error) {
-	c := Comparison{Schema: "trimtab.comparison/v1", Spec: []SpecDifference{}, Data: []DataDifference{}, Scores: []ComparedScore{}, Samples: []ComparedSample{}}
+	c := Comparison{Schema: "trimtab.comparison/v1", Spec: []SpecDifference{}, Data: []DataDifference{},
+		Scores: []ComparedScore{}, Samples: []ComparedSample{}}
 	sides, err := s.sides(ctx, refs)
 	if err != nil {
 		return c, err
@@ -178,7 +180,8 @@ func (s *Service) sides(ctx context.Context, refs []string) ([]side, error) {
 			return nil, err
 		}
 		if slices.ContainsFunc(sides, func(o side) bool { return o.run.ID == run.ID }) {
-			return nil, trimtab.NewError(trimtab.Usage, "same_run", "name different runs", "%s is a run that was named before: %s", ref, run.ID)
+			return nil, trimtab.NewError(trimtab.Usage, "same_run", "name different runs",
+				"%s is a run that was named before: %s", ref, run.ID)
 		}
 		side := side{run: run}
 		if side.doc, err = s.Show(ctx, run.ID); err != nil {
@@ -222,8 +225,9 @@ func stageNames(sides []side) []string {
 
 func comparedRun(side side, stages []ComparedStage, i int) ComparedRun {
 	d := side.doc
-	r := ComparedRun{ID: d.ID, Name: d.Name, Status: d.Status, Seed: d.Seed, Numerics: d.Numerics, SpecDigest: d.SpecDigest,
-		Origin: d.Origin, CreatedAt: d.CreatedAt, Seconds: d.Seconds, Builds: []string{}}
+	r := ComparedRun{ID: d.ID, Name: d.Name, Status: d.Status, Seed: d.Seed, Numerics: d.Numerics,
+		SpecDigest: d.SpecDigest,
+		Origin:     d.Origin, CreatedAt: d.CreatedAt, Seconds: d.Seconds, Builds: []string{}}
 	for _, st := range stages {
 		if a := st.Attempts[i]; a != nil && a.Build != "" && !slices.Contains(r.Builds, a.Build) {
 			r.Builds = append(r.Builds, a.Build)
@@ -312,7 +316,8 @@ func (s *Service) nameOf(ctx context.Context, in trimtab.Input) (string, error) 
 	return name, err
 }
 
-// differenceError reports whether the runs that read the input read other bytes. What only stages make is compared with them.
+// differenceError reports whether the runs that read the input read other bytes. What only stages make is compared with
+// them.
 func (d DataDifference) differs() bool {
 	var first *InputSource
 	for _, v := range d.Values {
@@ -333,7 +338,8 @@ func sameSource(a, b *InputSource) bool {
 
 // compareStage compares the newest attempts of a stage.
 func (s *Service) compareStage(ctx context.Context, name string, sides []side) (ComparedStage, error) {
-	st := ComparedStage{Name: name, Attempts: make([]*ComparedAttempt, len(sides)), Outputs: []ComparedOutput{}, Metrics: []ComparedMetric{}}
+	st := ComparedStage{Name: name, Attempts: make([]*ComparedAttempt, len(sides)), Outputs: []ComparedOutput{},
+		Metrics: []ComparedMetric{}}
 	rows := make([]*storage.Attempt, len(sides)) // those that have begun
 	for i, side := range sides {
 		j := stageIndex(side.run.Plan, name)
@@ -347,8 +353,9 @@ func (s *Service) compareStage(ctx context.Context, name string, sides []side) (
 				return st, err
 			}
 			rows[i] = &made
-			st.Attempts[i] = &ComparedAttempt{Kind: a.Kind, Attempt: a.Number, Status: a.Status, Reused: a.ReusedFrom != 0,
-				Build: made.BuildID, Steps: made.Step, Seconds: made.Seconds}
+			st.Attempts[i] = &ComparedAttempt{Kind: a.Kind, Attempt: a.Number, Status: a.Status,
+				Reused: a.ReusedFrom != 0,
+				Build:  made.BuildID, Steps: made.Step, Seconds: made.Seconds}
 		}
 	}
 	st.Outputs, st.Metrics = comparedOutputs(rows), comparedMetrics(rows)
@@ -377,7 +384,8 @@ func comparedOutputs(rows []*storage.Attempt) []ComparedOutput {
 		for _, n := range row.Outputs {
 			k := slices.IndexFunc(all, func(o ComparedOutput) bool { return o.Name == n.Name })
 			if k < 0 {
-				k, all = len(all), append(all, ComparedOutput{Name: n.Name, Digests: make([]*trimtab.Digest, len(rows))})
+				k, all = len(all), append(all, ComparedOutput{Name: n.Name,
+					Digests: make([]*trimtab.Digest, len(rows))})
 			}
 			all[k].Digests[i] = &n.Digest
 		}
@@ -404,7 +412,8 @@ func comparedMetrics(rows []*storage.Attempt) []ComparedMetric {
 		}
 	}
 	for k, m := range all {
-		all[k].Equal = alike(m.Values, func(a, b Number) bool { return math.Float64bits(float64(a)) == math.Float64bits(float64(b)) })
+		all[k].Equal = alike(m.Values,
+			func(a, b Number) bool { return math.Float64bits(float64(a)) == math.Float64bits(float64(b)) })
 		all[k].Differences = differencesFromFirst(m.Values)
 	}
 	return all
@@ -555,7 +564,8 @@ func (st *ComparedStage) setVerdict() {
 
 // finished reports whether an attempt's outputs are there.
 func finished(s trimtab.AttemptStatus) bool {
-	return s == trimtab.AttemptCompleted || s == trimtab.AttemptReused || s == trimtab.AttemptStale || s == trimtab.AttemptSkipped
+	return s == trimtab.AttemptCompleted || s == trimtab.AttemptReused || s == trimtab.AttemptStale ||
+		s == trimtab.AttemptSkipped
 }
 
 // setVerdict is the comparison in one sentence.

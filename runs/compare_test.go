@@ -52,18 +52,22 @@ func TestCompareRuns(t *testing.T) {
 	b.await(two, trimtab.RunCompleted)
 
 	c := b.compare(2, one, two)
-	if !c.Equal || c.Verdict != "equal to the bit in all stages" || paths(c) != `name ["one" "two"]` || len(c.Data) != 0 {
+	if !c.Equal || c.Verdict != "equal to the bit in all stages" || paths(c) != `name ["one" "two"]` ||
+		len(c.Data) != 0 {
 		t.Errorf("two runs of one spec: %q, spec %s, data %+v", c.Verdict, paths(c), c.Data)
 	}
 	for _, st := range c.Stages {
-		if !st.Equal || st.Series == nil || st.Series.Steps == 0 || st.Attempts[0].Steps != st.Series.Steps || st.Attempts[1].Build != "test" {
+		if !st.Equal || st.Series == nil || st.Series.Steps == 0 || st.Attempts[0].Steps != st.Series.Steps ||
+			st.Attempts[1].Build != "test" {
 			t.Errorf("stage %s: %s, %+v", st.Name, st.Verdict, st.Series)
 		}
 	}
-	if len(c.Samples) != 2 || len(c.Samples[0].Answers) != 2 || c.Samples[1].Answers[0]["ppo"] != c.Samples[1].Answers[1]["ppo"] {
+	if len(c.Samples) != 2 || len(c.Samples[0].Answers) != 2 ||
+		c.Samples[1].Answers[0]["ppo"] != c.Samples[1].Answers[1]["ppo"] {
 		t.Errorf("samples %+v", c.Samples)
 	}
-	if s := c.Scores[0]; s.Model != "base" || s.Measure != "gold" || *s.Values[0] != *s.Values[1] || *s.Differences[1] != 0 || s.Differences[0] != nil {
+	if s := c.Scores[0]; s.Model != "base" || s.Measure != "gold" || *s.Values[0] != *s.Values[1] ||
+		*s.Differences[1] != 0 || s.Differences[0] != nil {
 		t.Errorf("the first score is %+v", s)
 	}
 
@@ -82,31 +86,38 @@ func TestCompareRuns(t *testing.T) {
 	}
 	b.await(three, trimtab.RunCancelled)
 	c = b.compare(0, one, three)
-	if got := paths(c); !strings.HasPrefix(got, `data.text ["sha256:`) || !strings.Contains(got, `"], pretrain.gates [`) || !strings.HasSuffix(got, `], ppo.kl_coef [0.12 0.5]`) {
+	if got := paths(c); !strings.HasPrefix(got, `data.text ["sha256:`) ||
+		!strings.Contains(got, `"], pretrain.gates [`) || !strings.HasSuffix(got, `], ppo.kl_coef [0.12 0.5]`) {
 		t.Errorf("spec %s", got)
 	}
-	if c.Equal || len(c.Data) != 1 || c.Data[0].Input != "text" || c.Data[0].Values[1].Name != "scraps" || len(c.Data[0].Stages) < 2 {
+	if c.Equal || len(c.Data) != 1 || c.Data[0].Input != "text" || c.Data[0].Values[1].Name != "scraps" ||
+		len(c.Data[0].Stages) < 2 {
 		t.Errorf("data %+v", c.Data)
 	}
-	if st := comparedStage(t, c, "sft"); st.Equal || st.Differs || st.Verdict != "nothing to compare yet" || len(c.Samples) != 0 {
+	if st := comparedStage(t, c, "sft"); st.Equal || st.Differs || st.Verdict != "nothing to compare yet" ||
+		len(c.Samples) != 0 {
 		t.Errorf("a stage that did not begin: %+v", st)
 	}
 
 	// a rerun reuses what comes before, and differs from there on
-	res, err := b.Rerun(b.ctx, runs.RerunRequest{Run: two, Stage: "ppo", Sets: []string{"ppo.kl_coef=0.5"}, Actor: "tester", Reason: "closer"})
+	res, err := b.Rerun(b.ctx, runs.RerunRequest{Run: two, Stage: "ppo", Sets: []string{"ppo.kl_coef=0.5"},
+		Actor: "tester", Reason: "closer"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	b.await(res.Run, trimtab.RunCompleted)
 	c = b.compare(1, one, two, res.Run)
-	if c.Equal || !strings.HasPrefix(c.Verdict, "not the same: stage ppo: differ from step ") || paths(c) != `name ["one" "two" "two"], ppo.kl_coef [0.12 0.12 0.5]` {
+	if c.Equal || !strings.HasPrefix(c.Verdict, "not the same: stage ppo: differ from step ") ||
+		paths(c) != `name ["one" "two" "two"], ppo.kl_coef [0.12 0.12 0.5]` {
 		t.Errorf("%q, spec %s", c.Verdict, paths(c))
 	}
-	if st := comparedStage(t, c, "sft"); !st.Equal || !st.Attempts[2].Reused || st.Attempts[2].Steps != st.Series.Steps {
+	if st := comparedStage(t, c, "sft"); !st.Equal || !st.Attempts[2].Reused ||
+		st.Attempts[2].Steps != st.Series.Steps {
 		t.Errorf("a reused stage: %+v", st)
 	}
 	st := comparedStage(t, c, "ppo")
-	if d := st.Series.First; d == nil || *d.Values[0] != *d.Values[1] || *d.Values[0] == *d.Values[2] || !st.Differs || st.Outputs[0].Equal {
+	if d := st.Series.First; d == nil || *d.Values[0] != *d.Values[1] || *d.Values[0] == *d.Values[2] || !st.Differs ||
+		st.Outputs[0].Equal {
 		t.Errorf("ppo: %+v", st)
 	}
 	events, err := b.History(b.ctx, res.Run, "")
@@ -120,7 +131,8 @@ func TestCompareRuns(t *testing.T) {
 			plans++
 		}
 	}
-	if err != nil || plans != 1 || notes[1].Recipe != "two" || len(notes[1].Changes) != 1 || string(notes[1].Changes[0].Values[1]) != "0.5" {
+	if err != nil || plans != 1 || notes[1].Recipe != "two" || len(notes[1].Changes) != 1 ||
+		string(notes[1].Changes[0].Values[1]) != "0.5" {
 		t.Errorf("the plan's note is %+v, %v", notes, err)
 	}
 
@@ -148,11 +160,13 @@ func TestCompareContinuedAndOtherChains(t *testing.T) {
 		t.Fatalf("checkpoints %+v, %v", early, err)
 	}
 	from := early[len(early)-2]
-	if _, err := b.Rerun(b.ctx, runs.RerunRequest{Run: gated, Stage: "pretrain", FromCheckpoint: from.Digest.Short(), Actor: "tester"}); err != nil {
+	if _, err := b.Rerun(b.ctx, runs.RerunRequest{Run: gated, Stage: "pretrain", FromCheckpoint: from.Digest.Short(),
+		Actor: "tester"}); err != nil {
 		t.Fatal(err)
 	}
 	for ; ; time.Sleep(20 * time.Millisecond) {
-		if st := stageOf(t, b.await(gated, trimtab.RunBlocked, trimtab.RunRunning), "pretrain"); st.Attempt == 2 && st.Status == trimtab.AttemptCompleted {
+		if st := stageOf(t, b.await(gated, trimtab.RunBlocked, trimtab.RunRunning), "pretrain"); st.Attempt == 2 &&
+			st.Status == trimtab.AttemptCompleted {
 			break
 		}
 	}
@@ -187,7 +201,8 @@ func TestCompareContinuedAndOtherChains(t *testing.T) {
 	if st := comparedStage(t, c, "ppo"); !st.Differs || st.Attempts[0] != nil || st.Verdict != "only one run has it" {
 		t.Errorf("ppo: %+v", st)
 	}
-	if c.Equal || len(c.Samples) != 0 || c.Stages[0].Name != "pretrain" || c.Stages[len(c.Stages)-1].Name != "evaluate" {
+	if c.Equal || len(c.Samples) != 0 || c.Stages[0].Name != "pretrain" ||
+		c.Stages[len(c.Stages)-1].Name != "evaluate" {
 		t.Errorf("%q", c.Verdict)
 	}
 }

@@ -20,7 +20,8 @@ import (
 
 // resolveData makes the datasets and the model that the spec asks for, and puts
 // digests where it named them. Data that the spec names already is left alone.
-func (s *Service) resolveData(ctx context.Context, spec recipes.Spec, actor string, log func(string, ...any)) (recipes.Spec, error) {
+func (s *Service) resolveData(ctx context.Context, spec recipes.Spec, actor string,
+	log func(string, ...any)) (recipes.Spec, error) {
 	var err error
 	if spec.Model.Base, err = s.importBase(ctx, spec.Model.Base, actor, log); err != nil {
 		return spec, err
@@ -44,15 +45,18 @@ func (s *Service) resolveData(ctx context.Context, spec recipes.Spec, actor stri
 			return spec, err
 		}
 		if v.Kind != k {
-			return spec, trimtab.NewError(trimtab.Usage, "wrong_kind", fmt.Sprintf("name a dataset of kind %s", k), "data.%s names %s, which holds %s", k, *ref, v.Kind)
+			return spec, trimtab.NewError(trimtab.Usage, "wrong_kind", fmt.Sprintf("name a dataset of kind %s", k),
+				"data.%s names %s, which holds %s", k, *ref, v.Kind)
 		}
 		*ref = string(v.Digest)
 	}
 	return spec, nil
 }
 
-// freeze stores items, and the files that they were read from, as a dataset version and returns its digest for the spec.
-func (s *Service) freeze(ctx context.Context, ref *string, name string, items []trimtab.Item, files []storage.ImportedFile, actor string) error {
+// freeze stores items, and the files that they were read from, as a dataset version and returns its digest for the
+// spec.
+func (s *Service) freeze(ctx context.Context, ref *string, name string, items []trimtab.Item,
+	files []storage.ImportedFile, actor string) error {
 	if *ref != "" || len(items) == 0 {
 		return nil
 	}
@@ -83,7 +87,8 @@ func (s *Service) freezeStarter(ctx context.Context, spec *recipes.Spec, log fun
 	if d := spec.Data; d.Text != "" && d.Demonstrations != "" && d.Prompts != "" {
 		return nil
 	}
-	log("generating the starter world %d: about %d words of text, %d demonstrations, %d prompts", st.World, st.Words, st.Demonstrations, st.Prompts)
+	log("generating the starter world %d: about %d words of text, %d demonstrations, %d prompts", st.World, st.Words,
+		st.Demonstrations, st.Prompts)
 	for _, set := range starterSets(*st) {
 		if err := s.freeze(ctx, spec.Data.Ref(set.kind), set.name, set.items, set.files, programActor); err != nil {
 			return err
@@ -134,8 +139,10 @@ func (s *Service) freezeSources(ctx context.Context, spec *recipes.Spec, actor s
 // sourceSets reads files of rankings and text, holds whole groups out, and
 // derives demonstrations and prompts if the spec wants them.
 func sourceSets(name string, src *recipes.Sources, log func(string, ...any)) ([]pendingDataset, error) {
-	if src.Folder == "" && slices.ContainsFunc(slices.Concat(src.Rankings, src.Text), func(f string) bool { return !filepath.IsAbs(f) }) {
-		return nil, trimtab.NewError(trimtab.Usage, "invalid_spec", "name it with --set sources.folder=PATH", "sources.folder is empty: the recipe reads its files from there")
+	if src.Folder == "" && slices.ContainsFunc(slices.Concat(src.Rankings, src.Text),
+		func(f string) bool { return !filepath.IsAbs(f) }) {
+		return nil, trimtab.NewError(trimtab.Usage, "invalid_spec", "name it with --set sources.folder=PATH",
+			"sources.folder is empty: the recipe reads its files from there")
 	}
 	rankings, voted, err := readRankings(src, log)
 	if err != nil {
@@ -165,8 +172,10 @@ func sourceSets(name string, src *recipes.Sources, log func(string, ...any)) ([]
 	return sets, nil
 }
 
-// readFiles reads source files of one kind; a file that is not wholly usable is told, one of which nothing is usable is an error.
-func readFiles(src *recipes.Sources, names []string, kind trimtab.Kind, o dataset.ReadOptions, log func(string, ...any)) ([]trimtab.Item, []storage.ImportedFile, error) {
+// readFiles reads source files of one kind; a file that is not wholly usable is told, one of which nothing is usable is
+// an error.
+func readFiles(src *recipes.Sources, names []string, kind trimtab.Kind, o dataset.ReadOptions,
+	log func(string, ...any)) ([]trimtab.Item, []storage.ImportedFile, error) {
 	var items []trimtab.Item
 	var files []storage.ImportedFile
 	for _, name := range names {
@@ -177,7 +186,8 @@ func readFiles(src *recipes.Sources, names []string, kind trimtab.Kind, o datase
 		f, err := os.Open(path)
 		if err != nil {
 			return nil, nil, trimtab.NewError(trimtab.NotFound, "file_not_found",
-				"write its whole path, or set sources.folder, now "+strconv.Quote(src.Folder)+", to the folder that holds it", "read the sources: %w", err)
+				"write its whole path, or set sources.folder, now "+strconv.Quote(src.Folder)+
+					", to the folder that holds it", "read the sources: %w", err)
 		}
 		read := dataset.NewHashingReader(f)
 		imp, err := dataset.Read(kind, filepath.Base(name), read, o)
@@ -194,11 +204,14 @@ func readFiles(src *recipes.Sources, names []string, kind trimtab.Kind, o datase
 			if len(imp.Rejected) > 0 {
 				reason = fmt.Sprintf("line %d: %s", imp.Rejected[0].Line, imp.Rejected[0].Reason)
 			}
-			return nil, nil, trimtab.NewError(trimtab.Invalid, "nothing_accepted", "see `trimtab data import --dry-run`", "%s holds no usable %s: %s", name, kind, reason)
+			return nil, nil, trimtab.NewError(trimtab.Invalid, "nothing_accepted",
+				"see `trimtab data import --dry-run`", "%s holds no usable %s: %s", name, kind, reason)
 		}
-		log("%s: %d %s accepted, %d duplicates, %d rejected", name, imp.Accepted, kind, imp.Duplicates, len(imp.Rejected)+imp.Unlisted)
+		log("%s: %d %s accepted, %d duplicates, %d rejected", name, imp.Accepted, kind, imp.Duplicates,
+			len(imp.Rejected)+imp.Unlisted)
 		items = append(items, imp.Items...)
-		files = append(files, storage.ImportedFile{Name: filepath.Base(name), Digest: digest, Bytes: size, Items: imp.Accepted})
+		files = append(files, storage.ImportedFile{Name: filepath.Base(name), Digest: digest, Bytes: size,
+			Items: imp.Accepted})
 	}
 	return items, files, nil
 }

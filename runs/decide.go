@@ -65,7 +65,8 @@ func (s *Service) decide(ctx context.Context, ref, stage, what, reason, actor st
 // requestDecision records what a person asks for under the role of this process's database
 // session, and sends it. A definite refusal is recorded too, so that nobody can
 // have the request taken later; where there was no answer it may still be.
-func (s *Service) requestDecision(ctx context.Context, run storage.Run, q storage.Request, send func(request int64) error) error {
+func (s *Service) requestDecision(ctx context.Context, run storage.Run, q storage.Request,
+	send func(request int64) error) error {
 	if !run.Status.Open() {
 		return runClosed(run)
 	}
@@ -125,5 +126,6 @@ func stageNotFound(run storage.Run, stage string) error {
 		}
 		names = append(names, st.Name...)
 	}
-	return trimtab.NewError(trimtab.NotFound, "stage_not_found", "its stages are "+string(names), "run %s has no stage %q", run.ID, stage)
+	return trimtab.NewError(trimtab.NotFound, "stage_not_found", "its stages are "+string(names),
+		"run %s has no stage %q", run.ID, stage)
 }

@@ -36,7 +36,8 @@ func wantRefusal(t *testing.T, what string, err error, typ string, code int) {
 		return
 	}
 	if e := trimtab.AsError(err); e.Type != typ || trimtab.ExitCode(err) != code || e.Remedy == "" {
-		t.Errorf("%s: type %s, exit code %d, %v; want %s, %d and a remedy", what, e.Type, trimtab.ExitCode(err), err, typ, code)
+		t.Errorf("%s: type %s, exit code %d, %v; want %s, %d and a remedy", what, e.Type, trimtab.ExitCode(err), err,
+			typ, code)
 	}
 }
 
@@ -46,7 +47,9 @@ func TestGateBlocksAndRerunMends(t *testing.T) {
 	b := newBench(t, 0)
 	id := b.launch("reward.gates=[{metric: held_out/accuracy, min: 0.99}]")
 	d := b.await(id, trimtab.RunBlocked)
-	if d.Error == nil || d.Error.Type != "gate_missed" || !strings.Contains(d.Error.Message, "held_out/accuracy is 0.") || !strings.Contains(d.Next, "rerun "+id+" reward") {
+	if d.Error == nil || d.Error.Type != "gate_missed" ||
+		!strings.Contains(d.Error.Message, "held_out/accuracy is 0.") ||
+		!strings.Contains(d.Next, "rerun "+id+" reward") {
 		t.Fatalf("blocked with %v; next %q", d.Error, d.Next)
 	}
 	rerun := func(r runs.RerunRequest) (runs.RerunResult, error) {
@@ -69,19 +72,22 @@ func TestGateBlocksAndRerunMends(t *testing.T) {
 	wantRefusal(t, "skipping a stage that others read", b.Skip(b.ctx, id, "reward", "x", "tester"), "not_now", 4)
 	wantRefusal(t, "resuming", b.Resume(b.ctx, id, "x", "tester"), "not_now", 4)
 
-	plan, err := rerun(runs.RerunRequest{Stage: "reward", Sets: []string{"reward.epochs=2", "reward.gates=[{metric: held_out/accuracy, min: 0.1}]"}, DryRun: true})
+	plan, err := rerun(runs.RerunRequest{Stage: "reward",
+		Sets: []string{"reward.epochs=2", "reward.gates=[{metric: held_out/accuracy, min: 0.1}]"}, DryRun: true})
 	if err != nil || plan.NewRun || plan.Stages[0].Action != "keep" || plan.Stages[3].Action != "run" {
 		t.Fatalf("dry run: %+v, %v", plan, err)
 	}
 	if d := b.await(id, trimtab.RunBlocked); stageOf(t, d, "reward").Attempt != 1 {
 		t.Fatal("a dry run did something")
 	}
-	res, err := rerun(runs.RerunRequest{Stage: "reward", Sets: []string{"reward.epochs=2", "reward.gates=[{metric: held_out/accuracy, min: 0.1}]"}})
+	res, err := rerun(runs.RerunRequest{Stage: "reward",
+		Sets: []string{"reward.epochs=2", "reward.gates=[{metric: held_out/accuracy, min: 0.1}]"}})
 	if err != nil || res.Attempt != 2 || res.Run != id {
 		t.Fatalf("rerun: %+v, %v", res, err)
 	}
 	done := b.await(id, trimtab.RunCompleted)
-	if st := stageOf(t, done, "reward"); st.Attempt != 2 || st.Status != trimtab.AttemptCompleted || st.Steps <= stageOf(t, d, "reward").Steps {
+	if st := stageOf(t, done, "reward"); st.Attempt != 2 || st.Status != trimtab.AttemptCompleted ||
+		st.Steps <= stageOf(t, d, "reward").Steps {
 		t.Errorf("reward is %+v", st)
 	}
 	if st := stageOf(t, done, "collect"); st.Attempt != 1 {
@@ -121,12 +127,14 @@ func TestAnotherGateIsJudgedAnew(t *testing.T) {
 	}
 	judge(id, "[{metric: held_out/accuracy, min: 0.98}]") // missed as well
 	d := b.await(id, trimtab.RunBlocked)
-	if st := stageOf(t, d, "reward"); st.Attempt != 2 || st.Status != trimtab.AttemptReused || !strings.Contains(d.Error.Message, "the gate wants at least 0.98") {
+	if st := stageOf(t, d, "reward"); st.Attempt != 2 || st.Status != trimtab.AttemptReused ||
+		!strings.Contains(d.Error.Message, "the gate wants at least 0.98") {
 		t.Fatalf("reward is %+v; the run: %v", st, d.Error)
 	}
 	judge(id, "[{metric: held_out/accuracy, min: 0.01}]")
 	d = b.await(id, trimtab.RunCompleted)
-	if st := stageOf(t, d, "reward"); st.Attempt != 3 || st.Status != trimtab.AttemptReused || !maps.Equal(st.Outputs, first.Outputs) || !maps.Equal(st.Metrics, first.Metrics) {
+	if st := stageOf(t, d, "reward"); st.Attempt != 3 || st.Status != trimtab.AttemptReused ||
+		!maps.Equal(st.Outputs, first.Outputs) || !maps.Equal(st.Metrics, first.Metrics) {
 		t.Errorf("reward is %+v\nwas %+v", st, first)
 	}
 	if got, want := models(d), golden(t, "v1", nil); got["ppo"] != want["ppo"] {
@@ -141,7 +149,8 @@ func TestAnotherGateIsJudgedAnew(t *testing.T) {
 			t.Errorf("stage %s of the new run is %s", st.Name, st.Status)
 		}
 	}
-	res := b.rerun(runs.RerunRequest{Run: id, Stage: "reward", Sets: []string{"reward.gates=[]", "reward.epochs=2"}, DryRun: true})
+	res := b.rerun(runs.RerunRequest{Run: id, Stage: "reward", Sets: []string{"reward.gates=[]", "reward.epochs=2"},
+		DryRun: true})
 	if res.Stages[3].Action != "run" {
 		t.Errorf("with other settings the stage's fate is %+v", res.Stages[3])
 	}
@@ -166,7 +175,8 @@ func TestLaunchRefusesWhatIsSureToFail(t *testing.T) {
 	put("long-tests", trimtab.Prompt{Text: long, Split: trimtab.SplitTest})
 	put("long-prompts", trimtab.Prompt{Text: long})
 	put("only-tests", trimtab.Prompt{Text: "Who?", Split: trimtab.SplitTest})
-	put("long-demos", trimtab.Demonstration{Prompt: long, Response: "Yes."}, trimtab.Demonstration{Prompt: long + "so", Response: "No."})
+	put("long-demos", trimtab.Demonstration{Prompt: long, Response: "Yes."},
+		trimtab.Demonstration{Prompt: long + "so", Response: "No."})
 	responses := []trimtab.Response{{Bytes: []byte("Yes.")}, {Bytes: []byte("No.")}}
 	put("long-votes", trimtab.Ranking{Prompt: long, Responses: responses, Ranks: []int{1, 2}})
 	put("votes", trimtab.Ranking{Prompt: "Who?", Responses: responses, Ranks: []int{1, 2}})
@@ -175,30 +185,49 @@ func TestLaunchRefusesWhatIsSureToFail(t *testing.T) {
 		code         int
 		says, remedy string
 	}{
-		{"reward.gates=[{metric: held_out/acuracy, min: 0.5}]", "invalid_spec", 2, `stage reward: its gate is on "held_out/acuracy", which the stage does not measure`, `did you mean "held_out/accuracy"?`},
-		{"ppo.gates=[{metric: loss, max: 2}]", "invalid_spec", 2, `stage ppo: its gate is on "loss"`, "loss/policy_avg"},
+		{"reward.gates=[{metric: held_out/acuracy, min: 0.5}]", "invalid_spec", 2,
+			`stage reward: its gate is on "held_out/acuracy", which the stage does not measure`,
+			`did you mean "held_out/accuracy"?`},
+		{"ppo.gates=[{metric: loss, max: 2}]", "invalid_spec", 2, `stage ppo: its gate is on "loss"`,
+			"loss/policy_avg"},
 		{"evaluate.gates=[{metric: gold, min: 0}]", "invalid_spec", 2, `its gate is on "gold"`, "ppo/gold"},
-		{"collect.held_out=0 & reward.gates=[{metric: held_out/accuracy, min: 0}]", "invalid_spec", 2, "is measured on held-out rankings, and there are none", `"split": "test"`},
-		{"reward.inputs={rankings: votes} & reward.gates=[{metric: eval_loss, max: 9}]", "invalid_spec", 2, "is measured on held-out rankings, and there are none", `"split": "test"`},
-		{"evaluate.inputs={prompts: no-tests}", "no_test_prompts", 1, "stage evaluate: none of the 2 prompts of no-tests is held out", "trimtab data import no-tests --kind prompts --freeze FILE"},
-		{"evaluate.inputs={prompts: long-tests}", "context_exceeded", 1, "stage evaluate: all 1 tests of long-tests are too long for the model's context of 64 tokens", "model.context, or lower evaluate.max_tokens"},
-		{"ppo.inputs={model: sft, prompts: long-prompts}", "context_exceeded", 1, "stage ppo: all 1 prompts of long-prompts are too long", "lower ppo.max_tokens"},
-		{"ppo.inputs={model: sft, prompts: only-tests}", "no_prompts", 1, "all 1 prompts of only-tests are held out", `without "split": "test"`},
-		{"collect.inputs={prompts: no-tests}", "too_few_prompts", 1, "wants 24 prompts and 8 held-out ones, no-tests has 2", "lower collect.prompts"},
-		{"sft.inputs={demonstrations: long-demos}", "context_exceeded", 1, "stage sft: all 2 demonstrations of long-demos are too long for the model's context of 64 tokens", "widen the model with model.context"},
-		{"reward.inputs={rankings: long-votes}", "context_exceeded", 1, "stage reward: all 1 rankings of long-votes are too long", "widen the model with model.context"},
-		{"reward.inputs={rankings: no-tests}", "wrong_kind", 2, "stage reward reads rankings, and no-tests holds prompts", "name a dataset of that kind"},
+		{"collect.held_out=0 & reward.gates=[{metric: held_out/accuracy, min: 0}]", "invalid_spec", 2,
+			"is measured on held-out rankings, and there are none", `"split": "test"`},
+		{"reward.inputs={rankings: votes} & reward.gates=[{metric: eval_loss, max: 9}]", "invalid_spec", 2,
+			"is measured on held-out rankings, and there are none", `"split": "test"`},
+		{"evaluate.inputs={prompts: no-tests}", "no_test_prompts", 1,
+			"stage evaluate: none of the 2 prompts of no-tests is held out",
+			"trimtab data import no-tests --kind prompts --freeze FILE"},
+		{"evaluate.inputs={prompts: long-tests}", "context_exceeded", 1,
+			"stage evaluate: all 1 tests of long-tests are too long for the model's context of 64 tokens",
+			"model.context, or lower evaluate.max_tokens"},
+		{"ppo.inputs={model: sft, prompts: long-prompts}", "context_exceeded", 1,
+			"stage ppo: all 1 prompts of long-prompts are too long", "lower ppo.max_tokens"},
+		{"ppo.inputs={model: sft, prompts: only-tests}", "no_prompts", 1, "all 1 prompts of only-tests are held out",
+			`without "split": "test"`},
+		{"collect.inputs={prompts: no-tests}", "too_few_prompts", 1,
+			"wants 24 prompts and 8 held-out ones, no-tests has 2", "lower collect.prompts"},
+		{"sft.inputs={demonstrations: long-demos}", "context_exceeded", 1,
+			"stage sft: all 2 demonstrations of long-demos are too long for the model's context of 64 tokens",
+			"widen the model with model.context"},
+		{"reward.inputs={rankings: long-votes}", "context_exceeded", 1,
+			"stage reward: all 1 rankings of long-votes are too long", "widen the model with model.context"},
+		{"reward.inputs={rankings: no-tests}", "wrong_kind", 2,
+			"stage reward reads rankings, and no-tests holds prompts", "name a dataset of that kind"},
 	} {
 		err := launch(strings.Split(c.set, " & ")...)
 		wantRefusal(t, c.set, err, c.typ, c.code)
-		if err != nil && (!strings.Contains(trimtab.AsError(err).Message, c.says) || !strings.Contains(trimtab.AsError(err).Remedy, c.remedy)) {
-			t.Errorf("%s: %s\n  hint: %s\nwants\n%s\n  hint: %s", c.set, trimtab.AsError(err).Message, trimtab.AsError(err).Remedy, c.says, c.remedy)
+		if err != nil && (!strings.Contains(trimtab.AsError(err).Message, c.says) ||
+			!strings.Contains(trimtab.AsError(err).Remedy, c.remedy)) {
+			t.Errorf("%s: %s\n  hint: %s\nwants\n%s\n  hint: %s", c.set, trimtab.AsError(err).Message,
+				trimtab.AsError(err).Remedy, c.says, c.remedy)
 		}
 	}
 	if all, err := b.Store().Runs(b.ctx, 0); err != nil || len(all) != 0 {
 		t.Errorf("%d runs were made, %v", len(all), err)
 	}
-	put("no-tests", trimtab.Prompt{Text: "Who?"}, trimtab.Prompt{Text: "Where?", Split: trimtab.SplitTest}) // as the remedy says
+	// as the remedy says
+	put("no-tests", trimtab.Prompt{Text: "Who?"}, trimtab.Prompt{Text: "Where?", Split: trimtab.SplitTest})
 	if err := launch("evaluate.inputs={prompts: no-tests}"); err != nil {
 		t.Errorf("after the remedy: %v", err)
 	}
@@ -228,7 +257,9 @@ func TestFailureBlocksAndDataMends(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.Store().FreezeItems(b.ctx, "odd", trimtab.KindPrompts, []trimtab.Item{trimtab.Prompt{Text: "What is this to the judge?", Split: trimtab.SplitTest}}, "tester"); err != nil {
+	if _, err := b.Store().FreezeItems(b.ctx, "odd", trimtab.KindPrompts,
+		[]trimtab.Item{trimtab.Prompt{Text: "What is this to the judge?", Split: trimtab.SplitTest}},
+		"tester"); err != nil {
 		t.Fatal(err)
 	}
 	id := b.launch("collect.inputs={prompts: strange}", "evaluate.inputs={prompts: odd}")
@@ -237,7 +268,8 @@ func TestFailureBlocksAndDataMends(t *testing.T) {
 		t.Fatalf("blocked with %v", d.Error)
 	}
 	_ = v
-	if _, err := b.Rerun(b.ctx, runs.RerunRequest{Run: id, Stage: "collect", Sets: []string{"collect.inputs={}"}, Actor: "tester", Reason: "the world's own prompts"}); err != nil {
+	if _, err := b.Rerun(b.ctx, runs.RerunRequest{Run: id, Stage: "collect", Sets: []string{"collect.inputs={}"},
+		Actor: "tester", Reason: "the world's own prompts"}); err != nil {
 		t.Fatal(err)
 	}
 	d = b.await(id, trimtab.RunBlocked)
@@ -316,7 +348,8 @@ func TestPauseStopAndCancel(t *testing.T) {
 	wantRefusal(t, "pausing a closed run", b.Pause(b.ctx, id, "x", "tester"), "run_closed", 4)
 	record(t, b, "cancelled", id)
 
-	res, err := b.Rerun(b.ctx, runs.RerunRequest{Run: id, Stage: "ppo", Sets: []string{"ppo.episodes=32"}, Actor: "tester", Reason: "shorter"})
+	res, err := b.Rerun(b.ctx, runs.RerunRequest{Run: id, Stage: "ppo", Sets: []string{"ppo.episodes=32"},
+		Actor: "tester", Reason: "shorter"})
 	if err != nil || !res.NewRun || res.Run == id || res.Stages[0].Action != "reuse" || res.Stages[4].Action != "run" {
 		t.Fatalf("rerun of a closed run: %+v, %v", res, err)
 	}
@@ -370,8 +403,9 @@ func TestForgedDecisions(t *testing.T) {
 	id := b.launch("reward.gates=[{metric: held_out/accuracy, min: 0.99}]")
 	b.await(id, trimtab.RunBlocked)
 	send := func(d workflows.Decision) error {
-		h, err := b.temporal.UpdateWorkflow(b.ctx, client.UpdateWorkflowOptions{WorkflowID: workflows.RunID(id), UpdateName: workflows.UpdateApprove,
-			WaitForStage: client.WorkflowUpdateStageCompleted, Args: []any{d}})
+		h, err := b.temporal.UpdateWorkflow(b.ctx,
+			client.UpdateWorkflowOptions{WorkflowID: workflows.RunID(id), UpdateName: workflows.UpdateApprove,
+				WaitForStage: client.WorkflowUpdateStageCompleted, Args: []any{d}})
 		if err == nil {
 			err = h.Get(b.ctx, nil)
 		}
@@ -397,7 +431,8 @@ func TestForgedDecisions(t *testing.T) {
 	ana := runs.New(slog.New(slog.DiscardHandler), storagetest.Open(t, address), files, b.temporal)
 	wantRefusal(t, "skipping what others read", ana.Skip(b.ctx, id, "reward", "x", "ana"), "not_now", 4)
 	refused := b.last(id, "decision_requested")
-	wantRefusal(t, "taking what was refused", send(workflows.Decision{Stage: "reward", Attempt: 1, Reason: "x", Actor: "ana", Request: refused.Sequence}), "decision_unrequested", 4)
+	wantRefusal(t, "taking what was refused", send(workflows.Decision{Stage: "reward", Attempt: 1, Reason: "x",
+		Actor: "ana", Request: refused.Sequence}), "decision_unrequested", 4)
 
 	if err := ana.Approve(b.ctx, id, "reward", "good enough", "root"); err != nil { // whatever she calls herself
 		t.Fatal(err)
@@ -406,7 +441,8 @@ func TestForgedDecisions(t *testing.T) {
 	if asked.Actor != role || taken.Actor != "root" || !strings.Contains(string(taken.Body), `"role":"`+role+`"`) {
 		t.Errorf("asked as %+v, taken as %+v %s; want role %s", asked, taken, taken.Body, role)
 	}
-	again := workflows.Decision{Stage: "reward", Attempt: 1, Reason: "good enough", Actor: "root", Request: asked.Sequence}
+	again := workflows.Decision{Stage: "reward", Attempt: 1, Reason: "good enough", Actor: "root",
+		Request: asked.Sequence}
 	if err := send(again); err == nil {
 		t.Error("one request was taken twice")
 	}

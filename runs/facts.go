@@ -37,7 +37,8 @@ func (s *Service) Facts(ctx context.Context, model trimtab.Digest, run string) (
 // addFiles tells of the model's files, where they are here.
 func (s *Service) addFiles(f *papers.Facts) {
 	if c, ok := checkpoint.ModelConfig(s.files, f.Lineage.Model); ok {
-		f.Shape = &papers.ModelShape{Layers: c.Layers, Width: c.Width, Heads: c.Heads, Context: c.Context, Vocab: c.Vocab}
+		f.Shape = &papers.ModelShape{Layers: c.Layers, Width: c.Width, Heads: c.Heads, Context: c.Context,
+			Vocab: c.Vocab}
 	}
 	entries, err := checkpoint.Contents(s.files, f.Lineage.Model)
 	if err != nil {
@@ -58,7 +59,8 @@ func (s *Service) addFiles(f *papers.Facts) {
 }
 
 // newestEvaluation finds the newest evaluation of a model in a run, or else the first in any.
-func (s *Service) newestEvaluation(ctx context.Context, model trimtab.Digest, run string) (*papers.EvaluationFacts, error) {
+func (s *Service) newestEvaluation(ctx context.Context, model trimtab.Digest,
+	run string) (*papers.EvaluationFacts, error) {
 	all, err := s.store.Consumers(ctx, model, recipes.KindEvaluate)
 	if err != nil {
 		return nil, err
@@ -74,7 +76,8 @@ func (s *Service) newestEvaluation(ctx context.Context, model trimtab.Digest, ru
 			break
 		}
 	}
-	e := &papers.EvaluationFacts{Document: a.Outputs[0].Digest, Run: a.Run, Stage: a.Stage, Number: a.Number, EndedAt: a.EndedAt}
+	e := &papers.EvaluationFacts{Document: a.Outputs[0].Digest, Run: a.Run, Stage: a.Stage, Number: a.Number,
+		EndedAt: a.EndedAt}
 	for _, in := range a.Inputs {
 		if in.Digest == model {
 			e.As = in.Name // the last, where several stages made the same

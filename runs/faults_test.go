@@ -62,7 +62,8 @@ func TestLaunchesAtOnce(t *testing.T) {
 	}
 	b.await(ids[0], trimtab.RunCancelled)
 	first := b.rerun(runs.RerunRequest{Run: ids[0], Stage: "pretrain", Force: true})
-	_, err := b.Rerun(b.ctx, runs.RerunRequest{Run: ids[0], Stage: "pretrain", Actor: "tester", Reason: "me too", Force: true})
+	_, err := b.Rerun(b.ctx, runs.RerunRequest{Run: ids[0], Stage: "pretrain", Actor: "tester", Reason: "me too",
+		Force: true})
 	wantRefusal(t, "the same rerun of a closed run again", err, "rerun_open", 4)
 	b.await(first.Run, trimtab.RunCompleted)
 }
@@ -84,7 +85,8 @@ func TestContinuedAttemptIsNotReused(t *testing.T) {
 	if st := stageOf(t, plain, "reward"); st.Status != trimtab.AttemptReused {
 		t.Errorf("reward is %s", st.Status)
 	}
-	if st := stageOf(t, plain, "ppo"); st.Status != trimtab.AttemptCompleted || models(plain)["ppo"] == models(mixed)["ppo"] {
+	if st := stageOf(t, plain, "ppo"); st.Status != trimtab.AttemptCompleted ||
+		models(plain)["ppo"] == models(mixed)["ppo"] {
 		t.Errorf("ppo is %s, %s", st.Status, st.Outputs["model"].Short())
 	}
 }
@@ -106,20 +108,26 @@ func TestContinueIsTheWhole(t *testing.T) {
 		sets  []string
 		says  string
 	}{
-		"batch":         {"ppo", []string{"ppo.batch=8"}, "ppo.batch was 16 when the checkpoint was made and is 8: it decides which items a step reads"},
-		"kl_coef":       {"ppo", []string{"ppo.kl_coef=0.5"}, "ppo.kl_coef was 0.12 when the checkpoint was made and is 0.5: what it sets is in the checkpoint"},
-		"epochs":        {"reward", []string{"reward.epochs=2"}, "reward.epochs was 1 when the checkpoint was made and is 2"},
-		"demonstration": {"reward", []string{"reward.inputs={model: pretrain}"}, "model was " + models(blocked)["sft"].Short() + " when the checkpoint was made and is " + models(blocked)["base"].Short()},
+		"batch": {"ppo", []string{"ppo.batch=8"},
+			"ppo.batch was 16 when the checkpoint was made and is 8: it decides which items a step reads"},
+		"kl_coef": {"ppo", []string{"ppo.kl_coef=0.5"},
+			"ppo.kl_coef was 0.12 when the checkpoint was made and is 0.5: what it sets is in the checkpoint"},
+		"epochs": {"reward", []string{"reward.epochs=2"},
+			"reward.epochs was 1 when the checkpoint was made and is 2"},
+		"demonstration": {"reward", []string{"reward.inputs={model: pretrain}"}, "model was " +
+			models(blocked)["sft"].Short() + " when the checkpoint was made and is " + models(blocked)["base"].Short()},
 	} {
 		for _, dry := range []bool{true, false} {
-			_, err := b.Rerun(b.ctx, runs.RerunRequest{Run: id, Stage: c.stage, Sets: append(c.sets, "ppo.gates=[]"), FromCheckpoint: "latest", DryRun: dry, Force: true, Actor: "tester"})
+			_, err := b.Rerun(b.ctx, runs.RerunRequest{Run: id, Stage: c.stage, Sets: append(c.sets, "ppo.gates=[]"),
+				FromCheckpoint: "latest", DryRun: dry, Force: true, Actor: "tester"})
 			wantRefusal(t, name, err, "checkpoint_differs", 2)
 			if err != nil && !strings.Contains(err.Error(), c.says) {
 				t.Errorf("%s: %v, want %q", name, err, c.says)
 			}
 		}
 	}
-	b.rerun(runs.RerunRequest{Run: id, Stage: "ppo", Sets: []string{"ppo.episodes=128", "ppo.gates=[]"}, FromCheckpoint: "latest"})
+	b.rerun(runs.RerunRequest{Run: id, Stage: "ppo", Sets: []string{"ppo.episodes=128", "ppo.gates=[]"},
+		FromCheckpoint: "latest"})
 	got := b.await(id, trimtab.RunCompleted)
 	if !maps.Equal(models(got), models(want)) || stageOf(t, got, "ppo").Steps != 8 {
 		t.Errorf("in two parts\n%v\nas one\n%v", models(got), models(want))
@@ -132,7 +140,8 @@ func TestContinuedAfterAnEarlierRerun(t *testing.T) {
 	id := b.launch("reward.gates=[{metric: held_out/accuracy, min: 0.99}]")
 	b.await(id, trimtab.RunBlocked)
 	b.rerun(runs.RerunRequest{Run: id, Stage: "sft", Sets: []string{"sft.optim.lr=1e-5"}})
-	for d := b.await(id, trimtab.RunBlocked); stageOf(t, d, "reward").Attempt < 2 || d.Status != trimtab.RunBlocked; d = b.await(id, trimtab.RunBlocked, trimtab.RunRunning) {
+	for d := b.await(id, trimtab.RunBlocked); stageOf(t, d, "reward").Attempt < 2 ||
+		d.Status != trimtab.RunBlocked; d = b.await(id, trimtab.RunBlocked, trimtab.RunRunning) {
 		time.Sleep(20 * time.Millisecond)
 	}
 	attempts, err := b.Store().Attempts(b.ctx, id)
@@ -144,7 +153,8 @@ func TestContinuedAfterAnEarlierRerun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = b.Rerun(b.ctx, runs.RerunRequest{Run: id, Stage: "reward", Sets: []string{"reward.gates=[]"}, FromCheckpoint: string(c.Digest), DryRun: true, Actor: "tester"})
+	_, err = b.Rerun(b.ctx, runs.RerunRequest{Run: id, Stage: "reward", Sets: []string{"reward.gates=[]"},
+		FromCheckpoint: string(c.Digest), DryRun: true, Actor: "tester"})
 	wantRefusal(t, "a checkpoint of before", err, "checkpoint_differs", 2)
 	if err != nil && (!strings.Contains(err.Error(), "model was ") || !strings.Contains(err.Error(), "rankings was ")) {
 		t.Errorf("it says %v", err)
@@ -171,7 +181,8 @@ func TestContinuedBeyondTheEnd(t *testing.T) {
 	id := b.launch(append(constant, "ppo.gates=[{metric: objective/kl, min: 1000}]")...)
 	b.await(id, trimtab.RunBlocked)
 	b.rerun(runs.RerunRequest{Run: id, Stage: "ppo", Sets: []string{"ppo.episodes=32"}, FromCheckpoint: "latest"})
-	if d := b.await(id, trimtab.RunBlocked); d.Error.Type != "step_out_of_range" { // the answer to a rerun comes after the run shows as running
+	// the answer to a rerun comes after the run shows as running
+	if d := b.await(id, trimtab.RunBlocked); d.Error.Type != "step_out_of_range" {
 		t.Errorf("blocked with %v", d.Error)
 	}
 }
@@ -200,11 +211,13 @@ func TestModelsGoneFromTheFolder(t *testing.T) {
 	if err := os.Rename(sft, away); err != nil {
 		t.Fatal(err)
 	}
-	b.rerun(runs.RerunRequest{Run: id, Stage: "reward", Sets: []string{"reward.gates=[]", "reward.epochs=3"}}) // not the gate alone: that trains nothing
+	// not the gate alone: that trains nothing
+	b.rerun(runs.RerunRequest{Run: id, Stage: "reward", Sets: []string{"reward.gates=[]", "reward.epochs=3"}})
 	if d = b.await(id, trimtab.RunBlocked); d.Error.Type != "artifact_missing" {
 		t.Fatalf("blocked with %v", d.Error)
 	}
-	if e := stageOf(t, d, "reward").Error; e == nil || e.Class != trimtab.NotFound || d.Error.Class != trimtab.NotFound {
+	if e := stageOf(t, d, "reward").Error; e == nil || e.Class != trimtab.NotFound ||
+		d.Error.Class != trimtab.NotFound {
 		t.Errorf("the class of what is stored is lost: %+v, %+v", e, d.Error)
 	}
 	if err := os.Rename(away, sft); err != nil {

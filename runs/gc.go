@@ -45,7 +45,8 @@ func (s *Service) FindGarbage(ctx context.Context, r Retention) (Garbage, error)
 		return Garbage{}, err
 	}
 	if !tied && seen.known == 0 && seen.unknown > 0 {
-		return Garbage{}, foreignStoreError("the database knows none of the %d models and checkpoints in this store", seen.unknown)
+		return Garbage{}, foreignStoreError("the database knows none of the %d models and checkpoints in this store",
+			seen.unknown)
 	}
 	return g, nil
 }
@@ -56,7 +57,8 @@ func (s *Service) RemoveGarbage(g Garbage) ([]checkpoint.UnreferencedFile, error
 }
 
 func foreignStoreError(format string, args ...any) error {
-	return trimtab.NewError(trimtab.Conflict, "store_of_another_database", "check the data folder and the database with `trimtab doctor`", format, args...)
+	return trimtab.NewError(trimtab.Conflict, "store_of_another_database",
+		"check the data folder and the database with `trimtab doctor`", format, args...)
 }
 
 // ownsStore reports whether the store is known to be this database's alone.
@@ -70,7 +72,9 @@ func (s *Service) ownsStore(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	if !slices.Equal(ties, []string{id}) {
-		return false, foreignStoreError("this is database %s, and the store has files of %s (a file of its folder databases for each; remove those of databases that are no more)", id, strings.Join(ties, ", "))
+		return false,
+			foreignStoreError("this is database %s, and the store has files of %s (a file of its folder databases "+
+				"for each; remove those of databases that are no more)", id, strings.Join(ties, ", "))
 	}
 	return true, nil
 }
@@ -110,9 +114,11 @@ func retentionPolicy(refs storage.References, r Retention, seen *digestCounts) c
 			case slices.Contains(a.Checkpoints, d), refs.Pinned[d]:
 				return ""
 			case a.Settled:
-				return fmt.Sprintf("is not the last checkpoint of attempt %d of %s of run %s, which was completed", a.Number, a.Stage, a.Run)
+				return fmt.Sprintf("is not the last checkpoint of attempt %d of %s of run %s, which was completed",
+					a.Number, a.Stage, a.Run)
 			}
-			return fmt.Sprintf("is not one of the newest two checkpoints of attempt %d of %s of run %s", a.Number, a.Stage, a.Run)
+			return fmt.Sprintf("is not one of the newest two checkpoints of attempt %d of %s of run %s", a.Number,
+				a.Stage, a.Run)
 		},
 		Rollouts: func(attempt int64) string {
 			if refs.Attempts[attempt].Open {

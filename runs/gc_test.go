@@ -108,14 +108,18 @@ func TestGarbage(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The reward stage of the run that waits can be continued: its two newest checkpoints stay.
-	reward := checkpoint.AttemptName(attempts[slices.IndexFunc(attempts, func(a storage.Attempt) bool { return a.Stage == "reward" })].ID)
+	reward := checkpoint.AttemptName(attempts[slices.IndexFunc(attempts,
+		func(a storage.Attempt) bool { return a.Stage == "reward" })].ID)
 	orphans := []string{
-		"artifacts/" + nameless.Hex(), "objects/" + trimtab.DigestOf([]byte("nameless")).Hex(), b.drop("objects/" + hex),
-		b.drop("states/attempt-999/" + hex), b.drop("states/" + reward + "/" + hex), b.drop("states/" + reward + "/" + hex + ".damaged"),
+		"artifacts/" + nameless.Hex(), "objects/" + trimtab.DigestOf([]byte("nameless")).Hex(),
+		b.drop("objects/" + hex),
+		b.drop("states/attempt-999/" + hex), b.drop("states/" + reward + "/" + hex),
+		b.drop("states/" + reward + "/" + hex + ".damaged"),
 		b.drop("rollouts/" + reward + "/" + hex), b.drop("rollouts/attempt-999/" + hex), b.drop("partial/file-1"),
 	}
 	b.age()
-	young := []string{b.drop("objects/" + trimtab.DigestOf([]byte("y")).Hex()), b.drop("states/attempt-998/" + hex), b.drop("rollouts/attempt-998/" + hex)}
+	young := []string{b.drop("objects/" + trimtab.DigestOf([]byte("y")).Hex()), b.drop("states/attempt-998/" + hex),
+		b.drop("rollouts/attempt-998/" + hex)}
 	slices.Sort(orphans)
 	if got := b.garbage(usual); !slices.Equal(got, orphans) {
 		t.Fatalf("garbage is\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(orphans, "\n"))
@@ -124,8 +128,10 @@ func TestGarbage(t *testing.T) {
 	settled := usual
 	settled.States = 0
 	lasts := b.lastStates()
-	want := slices.DeleteFunc(slices.Clone(whole), func(name string) bool { return !strings.HasPrefix(name, "states/") || lasts[name] })
-	if got := slices.DeleteFunc(b.garbage(settled), func(name string) bool { return slices.Contains(orphans, name) }); !slices.Equal(got, want) || len(want) == 0 {
+	want := slices.DeleteFunc(slices.Clone(whole),
+		func(name string) bool { return !strings.HasPrefix(name, "states/") || lasts[name] })
+	if got := slices.DeleteFunc(b.garbage(settled),
+		func(name string) bool { return slices.Contains(orphans, name) }); !slices.Equal(got, want) || len(want) == 0 {
 		t.Errorf("of completed stages go\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 
@@ -133,7 +139,11 @@ func TestGarbage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if name, want := "states/"+reward+"/"+hex, "attempt 1 of reward of run "+waits; !slices.ContainsFunc(g.Files, func(f checkpoint.UnreferencedFile) bool { return f.Path == name && strings.HasSuffix(f.Reason, want) }) {
+	if name, want := "states/"+reward+"/"+hex, "attempt 1 of reward of run "+
+		waits; !slices.ContainsFunc(g.Files, func(f checkpoint.UnreferencedFile) bool {
+		return f.Path == name &&
+			strings.HasSuffix(f.Reason, want)
+	}) {
 		t.Errorf("no file has a reason that ends with %q: %+v", want, g.Files)
 	}
 	if removed, err := b.RemoveGarbage(g); err != nil || len(removed) != len(orphans) {
@@ -145,7 +155,8 @@ func TestGarbage(t *testing.T) {
 		t.Errorf("left are\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(left, "\n"))
 	}
 	b.sound()
-	if _, err := b.Rerun(b.ctx, runs.RerunRequest{Run: waits, Stage: "reward", FromCheckpoint: "latest", Sets: []string{"reward.gates=[]"}, Actor: "tester"}); err != nil {
+	if _, err := b.Rerun(b.ctx, runs.RerunRequest{Run: waits, Stage: "reward", FromCheckpoint: "latest",
+		Sets: []string{"reward.gates=[]"}, Actor: "tester"}); err != nil {
 		t.Fatal(err)
 	}
 	b.await(waits, trimtab.RunCompleted)

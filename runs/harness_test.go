@@ -82,9 +82,11 @@ func newServers(t *testing.T, dir string, threads int, options ...activities.Opt
 	t.Cleanup(c.Close)
 	pool := tensor.NewPool(threads)
 	t.Cleanup(pool.Close)
-	b := &bench{t: t, ctx: ctx, Service: runs.New(lg, store, files, c), temporal: c, namespace: e.Namespace, urls: urls, dir: dir, slots: 1, stop: func() {},
+	b := &bench{t: t, ctx: ctx, Service: runs.New(lg, store, files, c), temporal: c, namespace: e.Namespace, urls: urls,
+		dir: dir, slots: 1, stop: func() {},
 		acts: activities.New(lg, store, files, pool, "test", options...)}
-	where, err := json.Marshal(devstack.Endpoints{Temporal: e.Temporal, TemporalTLS: e.TemporalTLS, Namespace: e.Namespace})
+	where, err := json.Marshal(devstack.Endpoints{Temporal: e.Temporal, TemporalTLS: e.TemporalTLS,
+		Namespace: e.Namespace})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +128,8 @@ func (b *bench) sound() {
 
 // start lets a worker serve both queues; stop ends it.
 func (b *bench) start() {
-	end := serve(b.t, b.temporal, b.acts, worker.Options{Identity: "bench", MaxConcurrentActivityExecutionSize: b.slots, MaxHeartbeatThrottleInterval: b.throttle})
+	end := serve(b.t, b.temporal, b.acts, worker.Options{Identity: "bench", MaxConcurrentActivityExecutionSize: b.slots,
+		MaxHeartbeatThrottleInterval: b.throttle})
 	b.stop = func() {
 		end()
 		b.stop = func() {}
@@ -136,7 +139,8 @@ func (b *bench) start() {
 // serve is a worker process at work, as `trimtab worker` makes one; training says how it takes segments.
 func serve(t *testing.T, c client.Client, acts any, training worker.Options) (stop func()) {
 	t.Helper()
-	small := worker.New(c, workflows.SmallQueue, worker.Options{WorkerStopTimeout: 10 * time.Second, Identity: training.Identity})
+	small := worker.New(c, workflows.SmallQueue, worker.Options{WorkerStopTimeout: 10 * time.Second,
+		Identity: training.Identity})
 	small.RegisterWorkflow(workflows.Run)
 	small.RegisterWorkflow(workflows.Stage)
 	training.WorkerStopTimeout, training.DisableWorkflowWorker = 10*time.Second, true

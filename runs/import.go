@@ -22,7 +22,8 @@ func (s *Service) BaseFolder(ctx context.Context, ref string) (string, error) {
 	there := ref != "" && err == nil && info.IsDir()
 	switch {
 	case isPath(ref) && !there:
-		return "", trimtab.NewError(trimtab.NotFound, "model_not_found", "check the path: in a spec it is relative to the folder of the spec, with --set to that of the command",
+		return "", trimtab.NewError(trimtab.NotFound, "model_not_found",
+			"check the path: in a spec it is relative to the folder of the spec, with --set to that of the command",
 			"model.base is %q: there is no such folder", ref)
 	case isPath(ref):
 		return ref, nil
@@ -37,10 +38,14 @@ func (s *Service) BaseFolder(ctx context.Context, ref string) (string, error) {
 	case strings.Contains(ref, "/") && missing:
 		return ref, nil
 	case strings.Contains(ref, "/"):
-		return "", trimtab.NewError(trimtab.Usage, "base_ambiguous", fmt.Sprintf("write %s for the folder, or the digest of the model, as `trimtab model show %s` prints it", path, ref),
+		return "", trimtab.NewError(trimtab.Usage, "base_ambiguous",
+			fmt.Sprintf("write %s for the folder, or the digest of the model, as `trimtab model show %s` prints it",
+				path, ref),
 			"model.base is %q: there is a folder of that name and a model", ref)
 	case missing:
-		return "", trimtab.NewError(trimtab.NotFound, "model_not_found", fmt.Sprintf("write %s for the folder of that name, or import it first with `trimtab model import %s`", path, path),
+		return "", trimtab.NewError(trimtab.NotFound, "model_not_found",
+			fmt.Sprintf("write %s for the folder of that name, or import it first with `trimtab model import %s`", path,
+				path),
 			"model.base is %q: there is no model of that name", ref)
 	}
 	return "", nil
@@ -49,7 +54,8 @@ func (s *Service) BaseFolder(ctx context.Context, ref string) (string, error) {
 // isPath reports whether a reference can only be a path.
 func isPath(ref string) bool {
 	clean := filepath.ToSlash(ref)
-	return filepath.IsAbs(ref) || clean == "." || clean == ".." || strings.HasPrefix(clean, "./") || strings.HasPrefix(clean, "../")
+	return filepath.IsAbs(ref) || clean == "." || clean == ".." || strings.HasPrefix(clean, "./") ||
+		strings.HasPrefix(clean, "../")
 }
 
 // resolveBase takes in the folder that ref names, and returns its digest; anything else names a stored model.
@@ -123,7 +129,8 @@ func (s *Service) ImportModel(ctx context.Context, f *checkpoint.Folder, r Impor
 	if digest, err = checkpoint.SaveModel(s.files, f.Model, f.Tokenizer); err != nil {
 		return ImportResult{}, err
 	}
-	x := ImportResult{Artifact: storage.Artifact{Digest: digest, Kind: ArtifactKind(f), Name: r.Name, Parameters: int64(len(f.Model.Slab))}}
+	x := ImportResult{Artifact: storage.Artifact{Digest: digest, Kind: ArtifactKind(f), Name: r.Name,
+		Parameters: int64(len(f.Model.Slab))}}
 	x.PreviousOwner, err = s.store.ImportArtifact(ctx, x.Artifact, r.TakeName, r.Actor)
 	return x, err
 }

@@ -22,7 +22,8 @@ func smallFolder(t *testing.T, seed uint64) *checkpoint.Folder {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := transformer.New(transformer.Config{Layers: 1, Width: 8, Heads: 2, Context: 16, Vocab: words.VocabSize()}, false)
+	m := transformer.New(transformer.Config{Layers: 1, Width: 8, Heads: 2, Context: 16, Vocab: words.VocabSize()},
+		false)
 	m.Init(draw.New(seed, "small"))
 	return &checkpoint.Folder{Model: m, Tokenizer: words}
 }
@@ -45,12 +46,14 @@ func TestBaseFolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, name := range []string{"gpt2", "sub/gpt2"} { // the second as older versions named models
-		if _, err := s.ImportModel(t.Context(), smallFolder(t, uint64(i+1)), runs.ImportRequest{Name: name, Actor: "ann"}); err != nil {
+		if _, err := s.ImportModel(t.Context(), smallFolder(t, uint64(i+1)),
+			runs.ImportRequest{Name: name, Actor: "ann"}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for ref, want := range map[string]string{
-		"": "", "gpt2": "", "./gpt2": "./gpt2", absolute: absolute, "deep/folder": "deep/folder", "../" + filepath.Base(filepath.Dir(absolute)): "../" + filepath.Base(filepath.Dir(absolute)),
+		"": "", "gpt2": "", "./gpt2": "./gpt2", absolute: absolute, "deep/folder": "deep/folder", "../" +
+			filepath.Base(filepath.Dir(absolute)): "../" + filepath.Base(filepath.Dir(absolute)),
 		"nothing": "", "run/stage": "", ".": ".",
 	} {
 		if dir, err := s.BaseFolder(t.Context(), ref); err != nil || dir != want {
@@ -58,10 +61,11 @@ func TestBaseFolder(t *testing.T) {
 		}
 	}
 	for ref, words := range map[string][]string{
-		"only":     {"model_not_found", `there is no model of that name`, "write ./only for the folder"},
-		"sub/gpt2": {"base_ambiguous", "there is a folder of that name and a model", "write ./sub/gpt2 for the folder, or the digest"},
-		"./none":   {"model_not_found", "there is no such folder"},
-		"/none/x":  {"model_not_found", "there is no such folder"},
+		"only": {"model_not_found", `there is no model of that name`, "write ./only for the folder"},
+		"sub/gpt2": {"base_ambiguous", "there is a folder of that name and a model",
+			"write ./sub/gpt2 for the folder, or the digest"},
+		"./none":  {"model_not_found", "there is no such folder"},
+		"/none/x": {"model_not_found", "there is no such folder"},
 	} {
 		_, err := s.BaseFolder(t.Context(), ref)
 		e := trimtab.AsError(err)
@@ -73,7 +77,8 @@ func TestBaseFolder(t *testing.T) {
 	}
 }
 
-// A name that is taken is not taken again: by an import it is refused, and a folder that a run starts from gets one of its own.
+// A name that is taken is not taken again: by an import it is refused, and a folder that a run starts from gets one of
+// its own.
 func TestImportModelNames(t *testing.T) {
 	files, err := checkpoint.Open(t.TempDir())
 	if err != nil {
@@ -85,7 +90,8 @@ func TestImportModelNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	other := smallFolder(t, 2)
-	if _, err := s.ImportModel(t.Context(), other, runs.ImportRequest{Name: "gpt2", Actor: "ann"}); trimtab.AsError(err).Type != "name_taken" {
+	if _, err := s.ImportModel(t.Context(), other,
+		runs.ImportRequest{Name: "gpt2", Actor: "ann"}); trimtab.AsError(err).Type != "name_taken" {
 		t.Errorf("error %v", err)
 	}
 	d, err := other.Digest()

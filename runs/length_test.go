@@ -21,10 +21,13 @@ func (b *bench) mixed() {
 	b.t.Helper()
 	var demos, prompts, votes []trimtab.Item
 	for i := range 9 {
-		demos = append(demos, trimtab.Demonstration{Prompt: tooLong + strings.Repeat("?", i), Response: "I do not know."})
-		prompts = append(prompts, trimtab.Prompt{Text: tooLong + strings.Repeat("?", i)}, trimtab.Prompt{Text: "Who is it" + strings.Repeat("?", i)})
+		demos = append(demos, trimtab.Demonstration{Prompt: tooLong + strings.Repeat("?", i),
+			Response: "I do not know."})
+		prompts = append(prompts, trimtab.Prompt{Text: tooLong + strings.Repeat("?", i)},
+			trimtab.Prompt{Text: "Who is it" + strings.Repeat("?", i)})
 	}
-	demos = append(demos, trimtab.Demonstration{Prompt: "Who?", Response: "I do."}, trimtab.Demonstration{Prompt: "Why?", Response: strings.Repeat("because ", 80)})
+	demos = append(demos, trimtab.Demonstration{Prompt: "Who?", Response: "I do."},
+		trimtab.Demonstration{Prompt: "Why?", Response: strings.Repeat("because ", 80)})
 	say := func(texts ...string) (list []trimtab.Response) {
 		for _, text := range texts {
 			list = append(list, trimtab.Response{Bytes: []byte(text)})
@@ -41,7 +44,8 @@ func (b *bench) mixed() {
 	} {
 		votes = append(votes, r)
 	}
-	for name, items := range map[string][]trimtab.Item{"mixed-demos": demos, "mixed-prompts": prompts, "mixed-votes": votes} {
+	for name, items := range map[string][]trimtab.Item{"mixed-demos": demos, "mixed-prompts": prompts,
+		"mixed-votes": votes} {
 		if _, err := b.Store().FreezeItems(b.ctx, name, items[0].Kind(), items, "tester"); err != nil {
 			b.t.Fatal(err)
 		}
@@ -53,7 +57,8 @@ func (b *bench) mixed() {
 func TestLengthIsTold(t *testing.T) {
 	b := newBench(t, 0)
 	b.mixed()
-	spec := b.spec("sft.inputs={demonstrations: mixed-demos}", "reward.inputs={rankings: mixed-votes, demonstrations: mixed-demos}",
+	spec := b.spec("sft.inputs={demonstrations: mixed-demos}",
+		"reward.inputs={rankings: mixed-votes, demonstrations: mixed-demos}",
 		"ppo.inputs={model: sft, prompts: mixed-prompts}", "ppo.episodes=32", "ppo.pool=6", "collect.max_tokens=54")
 	l, err := b.Launch(b.ctx, runs.LaunchRequest{Spec: spec, Actor: "tester", New: true})
 	if err != nil {
@@ -62,8 +67,9 @@ func TestLengthIsTold(t *testing.T) {
 	d := b.await(l.Run.ID, trimtab.RunCompleted)
 	demos := trimtab.Fit{Items: "demonstrations", Kept: 2, Cut: 1, LeftOut: 9}
 	want := map[string][]trimtab.Fit{
-		"sft":    {demos},
-		"reward": {{Items: "rankings", Kept: 2, Cut: 2, LeftOut: 1, Equal: 1}, {Items: "held_out", Kept: 1, LeftOut: 1}, demos},
+		"sft": {demos},
+		"reward": {{Items: "rankings", Kept: 2, Cut: 2, LeftOut: 1, Equal: 1}, {Items: "held_out", Kept: 1, LeftOut: 1},
+			demos},
 	}
 	for i, st := range d.Stages {
 		switch st.Kind { // which prompts are drawn is up to the seed

@@ -17,7 +17,8 @@ import (
 // the oldest.
 func (s *Service) Lineage(ctx context.Context, model trimtab.Digest, run string) (papers.Lineage, error) {
 	w := &lineageWalk{service: s, ctx: ctx, runs: map[string]storage.Run{}}
-	w.lineage = papers.Lineage{Schema: papers.LineageSchema, Model: model, Nodes: []papers.Node{}, Edges: []papers.Edge{}}
+	w.lineage = papers.Lineage{Schema: papers.LineageSchema, Model: model, Nodes: []papers.Node{},
+		Edges: []papers.Edge{}}
 	if err := w.addModel(model, run); err != nil {
 		return w.lineage, err
 	}
@@ -82,7 +83,8 @@ func (w *lineageWalk) addModel(d trimtab.Digest, run string) error {
 	return w.addTokenizer(d)
 }
 
-// chooseProducer picks the attempt to follow: the newest of the run, else the oldest that did the work, else the oldest. others
+// chooseProducer picks the attempt to follow: the newest of the run, else the oldest that did the work, else the
+// oldest. others
 // counts further ones that did the work.
 func chooseProducer(makers []storage.Attempt, run string) (maker *storage.Attempt, others int) {
 	for i, a := range makers {
@@ -111,7 +113,8 @@ func (w *lineageWalk) addTokenizer(model trimtab.Digest) error {
 	}
 	config, err := w.config(maker.Config)
 	if c, ok := config.(*recipes.Pretrain); err == nil && ok && c.Tokenizer != "gpt2" && len(w.lineage.From(d)) == 0 {
-		w.lineage.Link(papers.Edge{From: d, To: papers.IDOf(papers.NodeAttempt, maker.Name()), Role: papers.RoleTrainedBy})
+		w.lineage.Link(papers.Edge{From: d, To: papers.IDOf(papers.NodeAttempt, maker.Name()),
+			Role: papers.RoleTrainedBy})
 	}
 	return err
 }
@@ -142,9 +145,12 @@ func (w *lineageWalk) addAttempt(from trimtab.Digest, role string, a storage.Att
 	if err != nil {
 		return err
 	}
-	t := papers.AttemptFacts{Run: a.Run, Stage: a.Stage, StageKind: a.Kind, Number: a.Number, Status: string(a.Status), Actor: a.Actor, Reason: a.Reason,
-		CreatedAt: a.CreatedAt, StartedAt: a.StartedAt, EndedAt: a.EndedAt, Steps: a.Steps, Seed: run.Seed, Numerics: plan.Numerics, Build: a.BuildID,
-		Config: a.Config, CacheKey: a.CacheKey, FromCheckpoint: a.FromCheckpoint, Inputs: a.Inputs, Outputs: a.Outputs, Metrics: a.Metrics}
+	t := papers.AttemptFacts{Run: a.Run, Stage: a.Stage, StageKind: a.Kind, Number: a.Number, Status: string(a.Status),
+		Actor: a.Actor, Reason: a.Reason,
+		CreatedAt: a.CreatedAt, StartedAt: a.StartedAt, EndedAt: a.EndedAt, Steps: a.Steps, Seed: run.Seed,
+		Numerics: plan.Numerics, Build: a.BuildID,
+		Config: a.Config, CacheKey: a.CacheKey, FromCheckpoint: a.FromCheckpoint, Inputs: a.Inputs, Outputs: a.Outputs,
+		Metrics: a.Metrics}
 	if i := stageIndex(plan, a.Stage); i >= 0 {
 		t.StageVersion = plan.Stages[i].Version
 	}
@@ -254,7 +260,8 @@ func (w *lineageWalk) addDataset(o storage.DatasetOrigin, run string) error {
 	if err != nil {
 		return err
 	}
-	d := &papers.DatasetFacts{DataKind: o.Kind, Items: o.Items, HeldOut: o.HeldOut, Pairs: o.Pairs, Erased: len(erased), Names: []papers.FrozenAs{}}
+	d := &papers.DatasetFacts{DataKind: o.Kind, Items: o.Items, HeldOut: o.HeldOut, Pairs: o.Pairs, Erased: len(erased),
+		Names: []papers.FrozenAs{}}
 	for _, n := range o.Names {
 		d.Names = append(d.Names, papers.FrozenAs{Dataset: n.Dataset, Actor: n.Actor, FrozenAt: n.CreatedAt})
 	}
@@ -282,7 +289,8 @@ func (w *lineageWalk) addDataset(o storage.DatasetOrigin, run string) error {
 	}
 	w.addContributors(o)
 	for _, sampled := range o.Samplers {
-		w.lineage.Link(papers.Edge{From: o.Digest, To: sampled.Model, Role: papers.RoleSampledBy, Count: sampled.Responses})
+		w.lineage.Link(papers.Edge{From: o.Digest, To: sampled.Model, Role: papers.RoleSampledBy,
+			Count: sampled.Responses})
 		w.enqueue(func() error { return w.addModel(sampled.Model, run) })
 	}
 	if maker == nil {
@@ -319,10 +327,13 @@ func (w *lineageWalk) generated(run string, names []papers.FrozenAs) (bool, erro
 // addContributors adds who made the items of a version.
 func (w *lineageWalk) addContributors(o storage.DatasetOrigin) {
 	for _, l := range o.Labellers {
-		w.addContributor(papers.NodeLabeller, l.Labeller, papers.Edge{From: o.Digest, Role: papers.RoleRankedBy, Count: l.Rankings, HeldOut: l.HeldOut, Guideline: l.Guideline})
+		w.addContributor(papers.NodeLabeller, l.Labeller,
+			papers.Edge{From: o.Digest, Role: papers.RoleRankedBy, Count: l.Rankings, HeldOut: l.HeldOut,
+				Guideline: l.Guideline})
 	}
 	for _, d := range o.Demonstrators {
-		w.addContributor(papers.NodeDemonstrator, d.Demonstrator, papers.Edge{From: o.Digest, Role: papers.RoleWrittenBy, Count: d.Items, HeldOut: d.HeldOut})
+		w.addContributor(papers.NodeDemonstrator, d.Demonstrator,
+			papers.Edge{From: o.Digest, Role: papers.RoleWrittenBy, Count: d.Items, HeldOut: d.HeldOut})
 	}
 }
 
@@ -341,8 +352,9 @@ func (w *lineageWalk) addImports(o storage.DatasetOrigin) {
 		for _, f := range e.Files {
 			files = append(files, papers.ImportFile(f))
 		}
-		w.lineage.Add(papers.Node{ID: id, Kind: papers.NodeImport, Name: name, Import: &papers.ImportFacts{Dataset: e.Dataset, Sequence: e.Sequence,
-			Actor: e.Actor, At: e.At, Given: e.Given, Added: e.Added, Root: e.Root, Files: files}})
+		w.lineage.Add(papers.Node{ID: id, Kind: papers.NodeImport, Name: name,
+			Import: &papers.ImportFacts{Dataset: e.Dataset, Sequence: e.Sequence,
+				Actor: e.Actor, At: e.At, Given: e.Given, Added: e.Added, Root: e.Root, Files: files}})
 		w.lineage.Link(papers.Edge{From: o.Digest, To: id, Role: papers.RoleImported, Count: e.Items})
 	}
 }
@@ -363,8 +375,9 @@ func (w *lineageWalk) addRun(from trimtab.Digest, role, id string) error {
 	if err != nil {
 		return err
 	}
-	node := papers.Node{ID: papers.IDOf(papers.NodeRun, id), Kind: papers.NodeRun, Name: r.Name, Run: &papers.RunFacts{ID: r.ID, Actor: r.Actor, Reason: r.Reason,
-		SpecDigest: r.SpecDigest, Origin: r.Origin, CreatedAt: r.CreatedAt}}
+	node := papers.Node{ID: papers.IDOf(papers.NodeRun, id), Kind: papers.NodeRun, Name: r.Name,
+		Run: &papers.RunFacts{ID: r.ID, Actor: r.Actor, Reason: r.Reason,
+			SpecDigest: r.SpecDigest, Origin: r.Origin, CreatedAt: r.CreatedAt}}
 	w.lineage.Link(papers.Edge{From: from, To: node.ID, Role: role})
 	if !w.lineage.Add(node) || r.Origin == "" {
 		return nil

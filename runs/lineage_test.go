@@ -51,12 +51,14 @@ func TestLineage(t *testing.T) {
 	made := models(d)
 	l := lineageOf(t, b, made["ppo"], "")
 	checkPPO(t, l, d)
-	if again := lineageOf(t, b, made["ppo"], d.ID); !bytes.Equal(again.SVG(), l.SVG()) || !slices.Equal(again.Tree(), l.Tree()) {
+	if again := lineageOf(t, b, made["ppo"], d.ID); !bytes.Equal(again.SVG(), l.SVG()) ||
+		!slices.Equal(again.Tree(), l.Tree()) {
 		t.Error("the lineage is another the second time")
 	}
 
 	checkFacts(t, b, d)
-	res, err := b.Rerun(b.ctx, runs.RerunRequest{Run: d.ID, Stage: "ppo", Sets: []string{"ppo.kl_coef=0.2"}, Actor: "tester", Reason: "to see"})
+	res, err := b.Rerun(b.ctx, runs.RerunRequest{Run: d.ID, Stage: "ppo", Sets: []string{"ppo.kl_coef=0.2"},
+		Actor: "tester", Reason: "to see"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,17 +72,20 @@ func checkPPO(t *testing.T, l papers.Lineage, d runs.View) {
 	made := models(d)
 	ppo := edge(t, l, made["ppo"], papers.RoleMadeBy).To
 	a := l.Node(ppo).Attempt
-	if a.Run != d.ID || a.Stage != "ppo" || a.Number != 1 || a.Seed != 1 || a.Numerics != "v1" || a.StageVersion == 0 || a.Build != "test" || a.Actor != "trimtab" || a.EndedAt == nil {
+	if a.Run != d.ID || a.Stage != "ppo" || a.Number != 1 || a.Seed != 1 || a.Numerics != "v1" || a.StageVersion == 0 ||
+		a.Build != "test" || a.Actor != "trimtab" || a.EndedAt == nil {
 		t.Errorf("ppo's attempt is %+v", a)
 	}
-	for role, want := range map[string]trimtab.Digest{"model": made["sft"], "reward": made["reward"], papers.RoleReference: made["sft"],
-		"prompts": stageOf(t, d, "ppo").Inputs["prompts"], papers.RoleConfig: a.Config} {
+	for role, want := range map[string]trimtab.Digest{"model": made["sft"], "reward": made["reward"],
+		papers.RoleReference: made["sft"],
+		"prompts":            stageOf(t, d, "ppo").Inputs["prompts"], papers.RoleConfig: a.Config} {
 		if got := edge(t, l, ppo, role).To; got != want {
 			t.Errorf("ppo's %s is %s, want %s", role, got, want)
 		}
 	}
 	words := edge(t, l, made["ppo"], papers.RoleTokenizer).To
-	if words != edge(t, l, made["reward"], papers.RoleTokenizer).To || edge(t, l, words, papers.RoleTrainedBy).To != edge(t, l, made["base"], papers.RoleMadeBy).To {
+	if words != edge(t, l, made["reward"], papers.RoleTokenizer).To ||
+		edge(t, l, words, papers.RoleTrainedBy).To != edge(t, l, made["base"], papers.RoleMadeBy).To {
 		t.Errorf("tokenizer %s is not the one that pretraining made", words)
 	}
 	rankings := edge(t, l, edge(t, l, made["reward"], papers.RoleMadeBy).To, "rankings").To
@@ -117,13 +122,16 @@ func checkFacts(t *testing.T, b *bench, d runs.View) {
 		return f
 	}
 	f := facts("ppo", "")
-	if e := f.Evaluation; e == nil || e.As != "ppo" || e.Run != d.ID || e.Report.Wins == nil || e.Report.Models["ppo"].Gold == nil || len(e.Report.Models) != 3 {
+	if e := f.Evaluation; e == nil || e.As != "ppo" || e.Run != d.ID || e.Report.Wins == nil ||
+		e.Report.Models["ppo"].Gold == nil || len(e.Report.Models) != 3 {
 		t.Errorf("ppo's evaluation is %+v", e)
 	}
-	if f.Shape == nil || f.Shape.Width != 32 || len(f.Files) == 0 || len(f.Agreements) != 1 || f.Agreements[0].Share < .5 {
+	if f.Shape == nil || f.Shape.Width != 32 || len(f.Files) == 0 || len(f.Agreements) != 1 ||
+		f.Agreements[0].Share < .5 {
 		t.Errorf("ppo has the shape %+v, the files %v and the agreement %+v", f.Shape, f.Files, f.Agreements)
 	}
-	for _, want := range []string{"simulated labellers", "made by the program: texts of a small invented world", "two labellers order a pair alike in ", "(95 %: ", "| gold score, 0 to 1 | "} {
+	for _, want := range []string{"simulated labellers", "made by the program: texts of a small invented world",
+		"two labellers order a pair alike in ", "(95 %: ", "| gold score, 0 to 1 | "} {
 		if !bytes.Contains(papers.Card(f), []byte(want)) {
 			t.Errorf("ppo's card does not say %q:\n%s", want, papers.Card(f))
 		}
@@ -135,10 +143,12 @@ func checkFacts(t *testing.T, b *bench, d runs.View) {
 	if again, err := papers.BOM(facts("ppo", d.ID)); err != nil || !bytes.Equal(first, again) {
 		t.Errorf("the bill is another the second time (%v)", err)
 	}
-	if f = facts("reward", ""); !f.Reward || !bytes.Contains(papers.Card(f), []byte("| accuracy on held-out comparisons, share | ")) {
+	if f = facts("reward", ""); !f.Reward || !bytes.Contains(papers.Card(f),
+		[]byte("| accuracy on held-out comparisons, share | ")) {
 		t.Errorf("the reward model's card is\n%s", papers.Card(f))
 	}
-	if body, err := papers.Provenance(f); err != nil || !bytes.Contains(body, []byte(`"invocationId": "`+d.ID+`/reward/1"`)) {
+	if body, err := papers.Provenance(f); err != nil ||
+		!bytes.Contains(body, []byte(`"invocationId": "`+d.ID+`/reward/1"`)) {
 		t.Errorf("the reward model's provenance is %s (%v)", body, err)
 	}
 }
@@ -150,7 +160,8 @@ func checkReused(t *testing.T, b *bench, again, old runs.View) {
 	l := lineageOf(t, b, models(again)["ppo"], again.ID)
 	took := edge(t, l, sft, papers.RoleMadeBy).To
 	did := edge(t, l, took, papers.RoleReused).To
-	if l.Node(took).Attempt.Run != again.ID || l.Node(took).Attempt.Status != "reused" || l.Node(did).Attempt.Run != old.ID || l.Producer(sft) != l.Node(did).Attempt {
+	if l.Node(took).Attempt.Run != again.ID || l.Node(took).Attempt.Status != "reused" ||
+		l.Node(did).Attempt.Run != old.ID || l.Producer(sft) != l.Node(did).Attempt {
 		t.Errorf("sft was made by %+v, which reused %+v", l.Node(took).Attempt, l.Node(did).Attempt)
 	}
 	run := edge(t, l, edge(t, l, models(again)["ppo"], papers.RoleMadeBy).To, papers.RoleRun).To
@@ -182,11 +193,14 @@ func checkUses(t *testing.T, b *bench, l papers.Lineage, made map[string]trimtab
 	}{
 		{"a labeller", ranking.Labeller, "", runs.SourceLabeller, ranked},
 		{"a ranking", string(trimtab.DigestOf(ranking.Canonical())), "", runs.SourceItem, ranked},
-		{"a demonstrator", items("sft", "demonstrations")[0].(trimtab.Demonstration).Demonstrator, "", runs.SourceDemonstrator, tuned},
+		{"a demonstrator", items("sft", "demonstrations")[0].(trimtab.Demonstration).Demonstrator, "",
+			runs.SourceDemonstrator, tuned},
 		{"a dataset", "starter/1/prompts", "", runs.SourceDataset, ranked},
-		{"a text", string(trimtab.DigestOf(items("base", "text")[0].Canonical())), "", runs.SourceItem, append([]trimtab.Digest{made["base"]}, tuned...)},
+		{"a text", string(trimtab.DigestOf(items("base", "text")[0].Canonical())), "", runs.SourceItem,
+			append([]trimtab.Digest{made["base"]}, tuned...)},
 		{"the reward model", string(made["reward"]), "", runs.SourceModel, aligned},
-		{"a config", string(l.Node(edge(t, l, made["reward"], papers.RoleMadeBy).To).Attempt.Config), "", runs.SourceDocument, ranked},
+		{"a config", string(l.Node(edge(t, l, made["reward"], papers.RoleMadeBy).To).Attempt.Config), "",
+			runs.SourceDocument, ranked},
 	} {
 		u, err := b.UsedBy(b.ctx, c.ref, c.as)
 		if err != nil {
@@ -216,8 +230,10 @@ func TestLineageOfHostileData(t *testing.T) {
 	b := newBench(t, 0)
 	const who = "</text><script>alert(1)</script>\x1b[2J\u202e|`*_&"
 	demo := trimtab.Demonstration{Prompt: "who?", Response: "me", Demonstrator: who, Split: "train"}
-	file := storage.ImportedFile{Name: "<img src=x>.jsonl", Digest: trimtab.DigestOf([]byte("file")), Bytes: 4, Items: 1}
-	if _, err := b.Store().AddItemsOf(b.ctx, "demos", trimtab.KindDemonstrations, []trimtab.Item{demo}, []storage.ImportedFile{file}, who); err != nil {
+	file := storage.ImportedFile{Name: "<img src=x>.jsonl", Digest: trimtab.DigestOf([]byte("file")), Bytes: 4,
+		Items: 1}
+	if _, err := b.Store().AddItemsOf(b.ctx, "demos", trimtab.KindDemonstrations, []trimtab.Item{demo},
+		[]storage.ImportedFile{file}, who); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := b.Store().Freeze(b.ctx, "demos", who); err != nil {
@@ -229,7 +245,8 @@ func TestLineageOfHostileData(t *testing.T) {
 		t.Errorf("the file is not in the lineage: %v", err)
 	}
 	svg := string(l.SVG())
-	if !strings.Contains(svg, "&lt;img src=x&gt;.jsonl") || strings.Contains(svg, "<script") || strings.ContainsAny(svg, "\x1b\u202e") {
+	if !strings.Contains(svg, "&lt;img src=x&gt;.jsonl") || strings.Contains(svg, "<script") ||
+		strings.ContainsAny(svg, "\x1b\u202e") {
 		t.Errorf("the picture is\n%s", svg)
 	}
 	u, err := b.UsedBy(b.ctx, string(file.Digest), "")
@@ -269,7 +286,8 @@ func TestMakerIn(t *testing.T) {
 		run    string
 		want   int64
 		others int
-	}{{all, "", 1, 3}, {all, "b", 4, 3}, {all, "d", 5, 3}, {all[1:3], "", 3, 0}, {all[1:2], "", 2, 0}, {all, "f", 1, 3}} {
+	}{{all, "", 1, 3}, {all, "b", 4, 3}, {all, "d", 5, 3}, {all[1:3], "", 3, 0}, {all[1:2], "", 2, 0},
+		{all, "f", 1, 3}} {
 		if m, others := runs.ChooseProducer(c.makers, c.run); m.ID != c.want || others != c.others {
 			t.Errorf("in run %q it is %d with %d others, want %d and %d", c.run, m.ID, others, c.want, c.others)
 		}
@@ -295,14 +313,17 @@ func TestSourcesAreKnown(t *testing.T) {
 		}
 		digests[name] = trimtab.DigestOf([]byte(body))
 	}
-	spec, err := recipes.Load("debate", "smallest", []string{"sources.folder=" + folder, "sources.rankings=[votes.jsonl]", "sources.text=[text.txt]", "sources.test_share=0.5", "model.vocab=270"})
+	spec, err := recipes.Load("debate", "smallest",
+		[]string{"sources.folder=" + folder, "sources.rankings=[votes.jsonl]", "sources.text=[text.txt]",
+			"sources.test_share=0.5", "model.vocab=270"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := b.Launch(b.ctx, runs.LaunchRequest{Spec: spec, Actor: "tester", New: true}); err != nil {
 		t.Fatal(err)
 	}
-	for name, want := range map[string][]string{"rankings": {"votes.jsonl"}, "text": {"text.txt", "votes.jsonl"}, "demonstrations": {"votes.jsonl"}, "prompts": {"votes.jsonl"}} {
+	for name, want := range map[string][]string{"rankings": {"votes.jsonl"}, "text": {"text.txt", "votes.jsonl"},
+		"demonstrations": {"votes.jsonl"}, "prompts": {"votes.jsonl"}} {
 		v, err := b.Store().ResolveDataset(b.ctx, "debate/"+name)
 		if err != nil {
 			t.Fatal(err)

@@ -12,7 +12,8 @@ import (
 	"github.com/trimtab/trimtab/storage"
 )
 
-var queued = flag.Int("queued", 40, "how many runs are queued when the worker of TestQueueDrains starts; 20 with -short")
+var queued = flag.Int("queued", 40,
+	"how many runs are queued when the worker of TestQueueDrains starts; 20 with -short")
 
 // Many queued runs drain through one worker: each completes, with one attempt of each stage.
 func TestQueueDrains(t *testing.T) {
@@ -65,7 +66,8 @@ func TestQueueDrains(t *testing.T) {
 		events, err := b.Store().History(b.ctx, r.ID, "")
 		b.do(err)
 		for _, e := range events {
-			if e.Type == "run_status" && (bytes.Contains(e.Body, []byte(`"waiting"`)) || bytes.Contains(e.Body, []byte(`"blocked"`))) {
+			if e.Type == "run_status" && (bytes.Contains(e.Body, []byte(`"waiting"`)) ||
+				bytes.Contains(e.Body, []byte(`"blocked"`))) {
 				t.Errorf("run %s was interrupted: %s", r.ID, e.Body)
 			}
 		}

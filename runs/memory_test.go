@@ -23,7 +23,8 @@ func TestTooLargeForThisMachine(t *testing.T) {
 	store, ctx := storagetest.New(t), t.Context()
 	s := runs.New(nil, store, files, nil)
 	folder := smallFolder(t, 1)
-	folder.Model = transformer.New(transformer.Config{Layers: 1, Width: 256, Heads: 2, Context: 128, Vocab: folder.Tokenizer.VocabSize()}, false)
+	folder.Model = transformer.New(transformer.Config{Layers: 1, Width: 256, Heads: 2, Context: 128,
+		Vocab: folder.Tokenizer.VocabSize()}, false)
 	folder.Model.Init(draw.New(1, "wide"))
 	made, err := s.ImportModel(ctx, folder, runs.ImportRequest{Name: "wide", Actor: "ann"})
 	if err != nil {
@@ -47,7 +48,9 @@ func TestTooLargeForThisMachine(t *testing.T) {
 	}
 	read := func(sets []string) (recipes.Spec, error) {
 		if len(sets) == 1 && strings.HasPrefix(sets[0], "model.base=") {
-			return recipes.Read("tuned.yaml", []byte("name: tuned\nstarter: {world: 1, words: 1000, demonstrations: 8, prompts: 8, tests: 4}\nstages: [{kind: sft, epochs: 1}]\n"), "", sets)
+			return recipes.Read("tuned.yaml",
+				[]byte("name: tuned\nstarter: {world: 1, words: 1000, demonstrations: 8, prompts: 8, tests: "+
+					"4}\nstages: [{kind: sft, epochs: 1}]\n"), "", sets)
 		}
 		return recipes.Load("instructgpt", "smallest", sets)
 	}
@@ -62,8 +65,10 @@ func TestTooLargeForThisMachine(t *testing.T) {
 		{"a small machine", nil, mb, mb, "memory_too_small", "stage pretrain needs at least"},
 		{"a world that the machine cannot hold", []string{"starter.words=100000000"}, 8 * gb, gb, "memory_short",
 			"to make the starter world takes about 3814 MB of memory, and 1024 MB are free"},
-		{"a stored base", []string{"model.base=wide"}, 8 * mb, 8 * mb, "memory_too_small", "stage sft needs at least 27 MB of memory, and this machine has 8192 KB: it is not begun"},
-		{"a base in a folder", []string{"model.base=" + dir}, 8 * mb, 8 * mb, "memory_too_small", "stage sft needs at least 27 MB of memory, and this machine has 8192 KB: it is not begun"},
+		{"a stored base", []string{"model.base=wide"}, 8 * mb, 8 * mb, "memory_too_small",
+			"stage sft needs at least 27 MB of memory, and this machine has 8192 KB: it is not begun"},
+		{"a base in a folder", []string{"model.base=" + dir}, 8 * mb, 8 * mb, "memory_too_small",
+			"stage sft needs at least 27 MB of memory, and this machine has 8192 KB: it is not begun"},
 	} {
 		spec, err := read(c.sets)
 		if err != nil {
@@ -74,7 +79,8 @@ func TestTooLargeForThisMachine(t *testing.T) {
 		if err != nil {
 			t.Errorf("%s: the plan: %v", c.what, err)
 		}
-		if said := strings.Join(notes, "\n"); strings.Contains(said, "too large for this machine: ") != (c.says != "") || !strings.Contains(said, c.says) {
+		if said := strings.Join(notes, "\n"); strings.Contains(said,
+			"too large for this machine: ") != (c.says != "") || !strings.Contains(said, c.says) {
 			t.Errorf("%s: the plan says %q", c.what, said)
 		}
 		if c.says == "" {

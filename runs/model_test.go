@@ -62,7 +62,8 @@ func (m *model) now() *modelRun { return m.runs[len(m.runs)-1] }
 
 // launch adds a run; reuse names the stages that may be taken over.
 func (m *model) launch(config []int, gated bool, reuse func(stage int) bool) {
-	r := &modelRun{status: trimtab.RunQueued, block: -1, config: config, gated: gated, stages: make([]modelStage, len(m.stages))}
+	r := &modelRun{status: trimtab.RunQueued, block: -1, config: config, gated: gated,
+		stages: make([]modelStage, len(m.stages))}
 	for i := range r.stages {
 		r.stages[i].reuse = reuse(i)
 	}

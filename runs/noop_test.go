@@ -45,8 +45,9 @@ func newNoopBench(t *testing.T, slots int) (*bench, *noop) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &noop{Activities: b.acts.(*activities.Activities), store: b.Store(), files: files, seeds: 1000, prompts: map[trimtab.Digest][]string{},
-		holds: map[string]chan struct{}{}, waits: map[string]int{}, fails: map[string][]*trimtab.Error{}}
+	n := &noop{Activities: b.acts.(*activities.Activities), store: b.Store(), files: files, seeds: 1000,
+		prompts: map[trimtab.Digest][]string{},
+		holds:   map[string]chan struct{}{}, waits: map[string]int{}, fails: map[string][]*trimtab.Error{}}
 	b.acts, b.slots, b.throttle = n, slots, 50*time.Millisecond
 	b.start()
 	t.Cleanup(n.releaseAll)
@@ -177,7 +178,8 @@ func (n *noop) report(ctx context.Context, in activities.SegmentInput, step int)
 	r := trimtab.Report{Metrics: []trimtab.Metric{{Name: "loss", Value: 1 / float64(1+step)}}}
 	if in.Stage.Kind == "ppo" {
 		one := []float32{1}
-		r.Rollouts = []trimtab.Rollout{{Prompt: n.prompt(ctx, in, step), PromptIDs: []int32{int32(step)}, Tokens: []int32{7}, Bytes: []byte("x"),
+		r.Rollouts = []trimtab.Rollout{{Prompt: n.prompt(ctx, in, step), PromptIDs: []int32{int32(step)},
+			Tokens: []int32{7}, Bytes: []byte("x"),
 			LogProbs: one, RefLogProb: one, KL: one, Values: one, Rewards: one, Advantages: one, Returns: one}}
 	}
 	return r
@@ -218,7 +220,8 @@ func wait(ctx context.Context, hold chan struct{}) error {
 }
 
 // stopped makes a checkpoint, as a segment does that is paused, cancelled or has to go.
-func (n *noop) stopped(ctx context.Context, in activities.SegmentInput, res activities.SegmentResult, reports []storage.StepReport, why error) (activities.SegmentResult, error) {
+func (n *noop) stopped(ctx context.Context, in activities.SegmentInput, res activities.SegmentResult,
+	reports []storage.StepReport, why error) (activities.SegmentResult, error) {
 	if len(reports) > 0 {
 		if err := n.checkpoint(ctx, in, &res, reports); err != nil {
 			return res, err
@@ -231,14 +234,16 @@ func (n *noop) stopped(ctx context.Context, in activities.SegmentInput, res acti
 }
 
 // findCheckpoint stores a state of one number and commits the reports with it.
-func (n *noop) checkpoint(ctx context.Context, in activities.SegmentInput, res *activities.SegmentResult, reports []storage.StepReport) error {
+func (n *noop) checkpoint(ctx context.Context, in activities.SegmentInput, res *activities.SegmentResult,
+	reports []storage.StepReport) error {
 	state := []tensor.NamedArray{{Name: "x", Shape: []int{1}, Data: []float32{float32(res.Step)}}}
 	d, err := n.files.SaveState(checkpoint.AttemptName(in.Attempt), res.Step, state)
 	if err != nil {
 		return err
 	}
 	res.Checkpoint = d
-	return n.store.Commit(ctx, in.Attempt, in.Sequence, reports, &storage.Checkpoint{Attempt: in.Attempt, Step: res.Step, Digest: d})
+	return n.store.Commit(ctx, in.Attempt, in.Sequence, reports,
+		&storage.Checkpoint{Attempt: in.Attempt, Step: res.Step, Digest: d})
 }
 
 // outputs are a function of what the cache key is made of.
@@ -253,7 +258,8 @@ func (n *noop) outputs(ctx context.Context, in activities.SegmentInput) ([]trimt
 	case "collect":
 		r := trimtab.Ranking{Prompt: string(body), Labeller: "x", Ranks: []int{1, 2}}
 		for i := range r.Ranks {
-			r.Responses = append(r.Responses, trimtab.Response{Tokens: []int32{int32(i)}, Tokenizer: trimtab.DigestOf(nil), Bytes: []byte{byte('a' + i)}})
+			r.Responses = append(r.Responses, trimtab.Response{Tokens: []int32{int32(i)},
+				Tokenizer: trimtab.DigestOf(nil), Bytes: []byte{byte('a' + i)}})
 		}
 		v, err := n.store.FreezeItems(ctx, in.Run+"/"+in.Stage.Name, trimtab.KindRankings, []trimtab.Item{r}, "x")
 		return []trimtab.Named{{Name: "rankings", Digest: v.Digest}}, err
@@ -276,6 +282,7 @@ func (n *noop) outputs(ctx context.Context, in activities.SegmentInput) ([]trimt
 	if err != nil {
 		return nil, err
 	}
-	err = n.store.PutArtifact(ctx, storage.Artifact{Digest: d, Kind: kind, Name: in.Run + "/" + in.Stage.Name, Run: in.Run, Stage: in.Stage.Name, Attempt: in.Attempt}, "trimtab")
+	err = n.store.PutArtifact(ctx, storage.Artifact{Digest: d, Kind: kind, Name: in.Run + "/" + in.Stage.Name,
+		Run: in.Run, Stage: in.Stage.Name, Attempt: in.Attempt}, "trimtab")
 	return []trimtab.Named{{Name: "model", Digest: d}}, err
 }

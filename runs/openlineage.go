@@ -31,7 +31,8 @@ func (s *Service) OpenLineage(ctx context.Context, ref, namespace string) ([]ope
 	if err != nil {
 		return nil, err
 	}
-	of := openlineage.RunInfo{ID: run.ID, Recipe: cmp.Or(spec.Name, run.Name, "run"), Namespace: namespace, Names: map[trimtab.Digest]string{}}
+	of := openlineage.RunInfo{ID: run.ID, Recipe: cmp.Or(spec.Name, run.Name, "run"), Namespace: namespace,
+		Names: map[trimtab.Digest]string{}}
 	for _, e := range history {
 		var told struct{ Plan trimtab.Plan }
 		if e.Type != "run_created" && e.Type != "run_planned" || json.Unmarshal(e.Body, &told) != nil {

@@ -194,7 +194,8 @@ func TestNobodyReadsTheTimeOfDay(t *testing.T) {
 		"../activities/activities.go": 1, // where the monotonic clock begins
 		"../train/loop.go":            1, // how long a step took
 	}
-	for _, dir := range []string{"activities", "workflows", "storage", "train", "pretrain", "sft", "reward", "ppo", "eval", "model", "optim", "tensor", "dataset", "draw", "label", "starter"} {
+	for _, dir := range []string{"activities", "workflows", "storage", "train", "pretrain", "sft", "reward", "ppo",
+		"eval", "model", "optim", "tensor", "dataset", "draw", "label", "starter"} {
 		files, err := filepath.Glob(filepath.Join("..", dir, "*.go"))
 		if err != nil || len(files) == 0 {
 			t.Fatalf("%s: %d files, %v", dir, len(files), err)
@@ -204,7 +205,8 @@ func TestNobodyReadsTheTimeOfDay(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if n := strings.Count(string(raw), "time.Now()"); n != allowed[file] && !strings.HasSuffix(file, "_test.go") {
+			if n := strings.Count(string(raw), "time.Now()"); n != allowed[file] &&
+				!strings.HasSuffix(file, "_test.go") {
 				t.Errorf("%s reads the time of day %d times, want %d", file, n, allowed[file])
 			}
 		}
@@ -330,7 +332,8 @@ func TestDiskFullAndReadOnly(t *testing.T) {
 	remount := func(flags uintptr) {
 		t.Helper()
 		var err error
-		for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) { // busy while a file is being written
+		// busy while a file is being written
+		for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
 			if err = syscall.Mount("none", dir, "tmpfs", syscall.MS_REMOUNT|flags, "size=64m"); err == nil {
 				return
 			}
@@ -403,7 +406,8 @@ func TestDiskOfPostgresFull(t *testing.T) {
 	said := 0
 	for _, e := range b.events(id, "run_status") {
 		why, _ := e["error"].(map[string]any)
-		if e["status"] == string(trimtab.RunWaiting) && why["type"] == "disk_full" && strings.Contains(fmt.Sprint(why["message"]), "the disk of Postgres is full") {
+		if e["status"] == string(trimtab.RunWaiting) && why["type"] == "disk_full" &&
+			strings.Contains(fmt.Sprint(why["message"]), "the disk of Postgres is full") {
 			said++
 		}
 	}

@@ -59,7 +59,8 @@ func TestPlanToken(t *testing.T) {
 	if err != nil || res.Attempt != 2 || res.Plan != seen.Plan {
 		t.Fatalf("the rerun as planned: %+v, %v", res, err)
 	}
-	if d := b.await(id, trimtab.RunBlocked); stageOf(t, d, "reward").Attempt != 2 { // shown as running since the rerun was answered
+	// shown as running since the rerun was answered
+	if d := b.await(id, trimtab.RunBlocked); stageOf(t, d, "reward").Attempt != 2 {
 		t.Fatalf("attempt %d", stageOf(t, d, "reward").Attempt)
 	}
 	b.wantStale("the same plan again", seen, "reward 2 is completed")
@@ -101,8 +102,10 @@ func TestPlanTokenOfData(t *testing.T) {
 	if stageOf(t, d, "sft").Inputs["demonstrations"] != v.Digest {
 		t.Errorf("sft read %v", stageOf(t, d, "sft").Inputs)
 	}
-	want := []trimtab.Override{{Data: "mine", Kind: trimtab.KindDemonstrations, Digest: v.Digest}, {Set: "sft.epochs=2"}}
-	if len(d.Changes) != 1 || d.Changes[0].Stage != "sft" || d.Changes[0].Actor != "tester" || d.Changes[0].Reason != "as planned" || !equal(d.Changes[0].Overrides, want) {
+	want := []trimtab.Override{{Data: "mine", Kind: trimtab.KindDemonstrations, Digest: v.Digest},
+		{Set: "sft.epochs=2"}}
+	if len(d.Changes) != 1 || d.Changes[0].Stage != "sft" || d.Changes[0].Actor != "tester" ||
+		d.Changes[0].Reason != "as planned" || !equal(d.Changes[0].Overrides, want) {
 		t.Errorf("changes %+v", d.Changes)
 	}
 }
@@ -130,8 +133,10 @@ func TestOverridesAreRecorded(t *testing.T) {
 	b.await(id, trimtab.RunBlocked)
 	b.rerun(runs.RerunRequest{Run: id, Stage: "reward", Sets: []string{"reward.gates=[]"}})
 	d := b.await(id, trimtab.RunCompleted)
-	if len(d.Changes) != 2 || d.Changes[0].Stage != "collect" || len(d.Changes[0].Overrides) != 2 || d.Changes[0].Overrides[1].Set != "reward.epochs=2" ||
-		d.Changes[1].Overrides[0].Set != "reward.gates=[]" || d.Changes[1].Actor != "tester" || d.Changes[1].Reason != "to see" {
+	if len(d.Changes) != 2 || d.Changes[0].Stage != "collect" || len(d.Changes[0].Overrides) != 2 ||
+		d.Changes[0].Overrides[1].Set != "reward.epochs=2" ||
+		d.Changes[1].Overrides[0].Set != "reward.gates=[]" || d.Changes[1].Actor != "tester" ||
+		d.Changes[1].Reason != "to see" {
 		t.Errorf("changes %+v", d.Changes)
 	}
 }
@@ -192,7 +197,8 @@ func TestRerunsAtOnce(t *testing.T) {
 	}
 	requests := func(run string, planned bool) (list []runs.RerunRequest) {
 		for _, set := range settings {
-			r := runs.RerunRequest{Run: run, Stage: strings.Split(set, ".")[0], Sets: []string{set}, Actor: "tester", Force: true}
+			r := runs.RerunRequest{Run: run, Stage: strings.Split(set, ".")[0], Sets: []string{set}, Actor: "tester",
+				Force: true}
 			if planned {
 				r = b.plan(r)
 			}

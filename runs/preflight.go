@@ -68,7 +68,8 @@ func (v *survey) checkContext(i int) error {
 // checkData refuses a stage of which no item can be read.
 func (v *survey) checkData(i int) error {
 	name := v.plan.Stages[i].Name
-	need := map[string]string{recipes.KindSFT: "demonstrations", recipes.KindReward: "rankings", recipes.KindCollect: "prompts", recipes.KindPPO: "prompts", recipes.KindEvaluate: "prompts"}
+	need := map[string]string{recipes.KindSFT: "demonstrations", recipes.KindReward: "rankings",
+		recipes.KindCollect: "prompts", recipes.KindPPO: "prompts", recipes.KindEvaluate: "prompts"}
 	input := need[v.plan.Stages[i].Kind]
 	c := v.input(i, input)
 	if c == nil {
@@ -82,11 +83,13 @@ func (v *survey) checkData(i int) error {
 		return v.checkFit(i, "tests", c)
 	}
 	if train == 0 {
-		return trimtab.NewError(trimtab.Invalid, "no_"+input, fmt.Sprintf("add %s without \"split\": \"test\": %s", input, c.importHint()),
+		return trimtab.NewError(trimtab.Invalid, "no_"+input,
+			fmt.Sprintf("add %s without \"split\": \"test\": %s", input, c.importHint()),
 			"stage %s: all %d %s of %s are held out, and none is left to learn from", name, c.count(), input, c.name)
 	}
 	if o, ok := v.spec.Stages[i].Config.(*recipes.Collect); ok && train < o.Prompts+o.HeldOut {
-		return trimtab.NewError(trimtab.Invalid, "too_few_prompts", fmt.Sprintf("lower %s.prompts or %s.held_out", name, name),
+		return trimtab.NewError(trimtab.Invalid, "too_few_prompts",
+			fmt.Sprintf("lower %s.prompts or %s.held_out", name, name),
 			"stage %s wants %d prompts and %d held-out ones, %s has %d", name, o.Prompts, o.HeldOut, c.name, train)
 	}
 	return v.checkFit(i, input, c)
@@ -101,7 +104,8 @@ func (v *survey) checkFit(i int, items string, c *corpus) error {
 	}
 	context := v.contexts[i]
 	return trimtab.NewError(trimtab.Invalid, "context_exceeded", lengthRemedy(v.spec, v.plan.Stages[i].Name, items),
-		"stage %s: all %d %s of %s are too long for the model's context of %d tokens: %s", v.plan.Stages[i].Name, fit.LeftOut, items, c.name, context, fit)
+		"stage %s: all %d %s of %s are too long for the model's context of %d tokens: %s", v.plan.Stages[i].Name,
+		fit.LeftOut, items, c.name, context, fit)
 }
 
 // lengthRemedy is what to do about data that is too long.
@@ -118,8 +122,10 @@ func lengthRemedy(spec recipes.Spec, stage, items string) string {
 
 // noTestPromptsError says how held-out prompts come to be.
 func noTestPromptsError(stage string, c *corpus) error {
-	return trimtab.NewError(trimtab.Invalid, "no_test_prompts", fmt.Sprintf("add some with \"split\": \"test\": %s; or leave the stage out", c.importHint()),
-		"stage %s: none of the %d prompts of %s is held out (has the split test), so there is nothing to ask", stage, c.count(), c.name)
+	return trimtab.NewError(trimtab.Invalid, "no_test_prompts",
+		fmt.Sprintf("add some with \"split\": \"test\": %s; or leave the stage out", c.importHint()),
+		"stage %s: none of the %d prompts of %s is held out (has the split test), so there is nothing to ask", stage,
+		c.count(), c.name)
 }
 
 // importHint is how a user adds items to a dataset.
@@ -139,8 +145,10 @@ func (s *Service) checkMemory(spec recipes.Spec, shapes []*model.Config) error {
 			continue
 		}
 		if least := recipes.LeastMemory(st.Config, st.Kind, int64(shapes[i].Parameters())); least > total {
-			return trimtab.NewError(trimtab.Usage, "memory_too_small", "make the model smaller, or run the worker on a larger machine",
-				"stage %s needs at least %s of memory, and this machine has %s: it is not begun", st.Name, formatBytes(least), formatBytes(total))
+			return trimtab.NewError(trimtab.Usage, "memory_too_small",
+				"make the model smaller, or run the worker on a larger machine",
+				"stage %s needs at least %s of memory, and this machine has %s: it is not begun", st.Name,
+				formatBytes(least), formatBytes(total))
 		}
 	}
 	return nil
@@ -153,7 +161,8 @@ func (s *Service) checkStarterMemory(spec recipes.Spec) error {
 	}
 	need := spec.Starter.Bytes()
 	if _, free, known := s.memory(); known && need > free {
-		return trimtab.NewError(trimtab.Unavailable, "memory_short", "lower starter.words, demonstrations and prompts, or end what else uses the memory",
+		return trimtab.NewError(trimtab.Unavailable, "memory_short",
+			"lower starter.words, demonstrations and prompts, or end what else uses the memory",
 			"to make the starter world takes about %s of memory, and %s are free", formatBytes(need), formatBytes(free))
 	}
 	return nil
@@ -189,7 +198,8 @@ func (s *Service) shapes(ctx context.Context, spec recipes.Spec) []*model.Config
 }
 
 // config is that of one stage's model; before has those of the stages before it.
-func (s *Service) shape(spec recipes.Spec, plan trimtab.Plan, before []*model.Config, st trimtab.PlannedStage) *model.Config {
+func (s *Service) shape(spec recipes.Spec, plan trimtab.Plan, before []*model.Config,
+	st trimtab.PlannedStage) *model.Config {
 	if st.Kind == recipes.KindPretrain {
 		return &spec.Model.Config
 	}

@@ -57,7 +57,8 @@ func TestCommandsAsTheModelSays(t *testing.T) {
 	b.ctx = ctx
 	count := map[string]int{}
 	for i := range *modelRuns {
-		p := &player{bench: b, n: n, r: rand.New(rand.NewPCG(*dice+uint64(i), 0)), bound: map[string]trimtab.Digest{}, names: map[trimtab.Digest]string{}}
+		p := &player{bench: b, n: n, r: rand.New(rand.NewPCG(*dice+uint64(i), 0)), bound: map[string]trimtab.Digest{},
+			names: map[trimtab.Digest]string{}}
 		p.play(t, count)
 		if t.Failed() {
 			t.Fatalf("with -dice %d -model-runs 1, the commands were\n%s", *dice+uint64(i), strings.Join(p.told, "\n"))
@@ -93,7 +94,8 @@ func (p *player) play(t *testing.T, count map[string]int) {
 	p.end()
 }
 
-var exitCodes = map[string]int{"run_closed": 4, "not_now": 4, "nothing_changed": 4, "plan_stale": 4, "earlier_stage_changed": 2}
+var exitCodes = map[string]int{"run_closed": 4, "not_now": 4, "nothing_changed": 4, "plan_stale": 4,
+	"earlier_stage_changed": 2}
 
 // launch begins a lineage of runs: pretrain, sft and evaluate, held at one of them.
 func (p *player) launch() {
@@ -101,9 +103,11 @@ func (p *player) launch() {
 	sets := []string{"seed=" + p.n.seed()}
 	spec, err := recipes.Load("instructgpt", "smallest", sets)
 	p.do(err)
-	spec.Stages = slices.DeleteFunc(spec.Stages, func(st recipes.Stage) bool { return !slices.Contains([]string{"pretrain", "sft", "evaluate"}, st.Name) })
+	spec.Stages = slices.DeleteFunc(spec.Stages,
+		func(st recipes.Stage) bool { return !slices.Contains([]string{"pretrain", "sft", "evaluate"}, st.Name) })
 	p.seed = spec.Seed
-	p.m = &model{stages: spec.StageNames(), worker: true, cache: map[string]int{}, held: make([]bool, 3), fails: make([][]trimtab.Class, 3)}
+	p.m = &model{stages: spec.StageNames(), worker: true, cache: map[string]int{}, held: make([]bool, 3),
+		fails: make([][]trimtab.Class, 3)}
 	gated := p.r.IntN(2) == 0
 	if gated {
 		spec, err = recipes.Override(spec, []string{gateSet(true)})
@@ -135,7 +139,8 @@ func gateSet(on bool) string {
 // settings are the overrides by stage.
 func settings(stage, n int) string {
 	return []string{
-		fmt.Sprintf("pretrain.tokens=%d", 16384+256*n), fmt.Sprintf("sft.epochs=%d", 1+n), fmt.Sprintf("evaluate.max_tokens=%d", 16+n),
+		fmt.Sprintf("pretrain.tokens=%d", 16384+256*n), fmt.Sprintf("sft.epochs=%d", 1+n),
+		fmt.Sprintf("evaluate.max_tokens=%d", 16+n),
 	}[stage]
 }
 
@@ -202,7 +207,8 @@ func (p *player) command() (what, want string, err error) {
 
 // trouble is what the next segments of a stage end with.
 func (p *player) trouble(stage int) (what, want string, err error) {
-	kinds := [][]trimtab.Class{{trimtab.Invalid}, {trimtab.Internal}, {trimtab.Internal, trimtab.Internal, trimtab.Internal}, {trimtab.Unavailable}}
+	kinds := [][]trimtab.Class{{trimtab.Invalid}, {trimtab.Internal},
+		{trimtab.Internal, trimtab.Internal, trimtab.Internal}, {trimtab.Unavailable}}
 	list := kinds[p.r.IntN(len(kinds))]
 	for _, class := range list {
 		p.n.fail(p.seed, p.m.stages[stage], trimtab.NewError(class, "told_to_fail", "", "the test says so"))
@@ -317,18 +323,24 @@ func (p *player) differs(id string, r *modelRun) string {
 	attempts, err := p.Store().Attempts(p.ctx, id)
 	p.do(err)
 	if run.Status != r.status || run.Revision != r.revision {
-		return fmt.Sprintf("run %s is %s at revision %d, the model has %s at %d", id, run.Status, run.Revision, r.status, r.revision)
+		return fmt.Sprintf("run %s is %s at revision %d, the model has %s at %d", id, run.Status, run.Revision,
+			r.status, r.revision)
 	}
 	total := 0
 	for i, st := range r.stages {
 		total += len(st.attempts)
 		for number, want := range st.attempts {
-			j := slices.IndexFunc(attempts, func(a storage.Attempt) bool { return a.Stage == p.m.stages[i] && a.Number == number+1 })
-			if j >= 0 && !p.m.worker && want.status == trimtab.AttemptRunning && attempts[j].Status == trimtab.AttemptRetrying {
+			j := slices.IndexFunc(attempts, func(a storage.Attempt) bool {
+				return a.Stage == p.m.stages[i] &&
+					a.Number == number+1
+			})
+			if j >= 0 && !p.m.worker && want.status == trimtab.AttemptRunning &&
+				attempts[j].Status == trimtab.AttemptRetrying {
 				continue // the worker has shown that it stops, before it did
 			}
 			if j < 0 || attempts[j].Status != want.status {
-				return fmt.Sprintf("attempt %d of %s of run %s is %+v, the model has it %s", number+1, p.m.stages[i], id, attempts, want.status)
+				return fmt.Sprintf("attempt %d of %s of run %s is %+v, the model has it %s", number+1, p.m.stages[i],
+					id, attempts, want.status)
 			}
 			if d := p.output(attempts[j], want); d != "" {
 				return d
@@ -345,7 +357,8 @@ func (p *player) differs(id string, r *modelRun) string {
 func (p *player) output(a storage.Attempt, want modelAttempt) string {
 	if want.output == "" || len(a.Outputs) == 0 {
 		if (want.output == "") != (len(a.Outputs) == 0) {
-			return fmt.Sprintf("attempt %d of %s has the outputs %v, the model %q", a.Number, a.Stage, a.Outputs, want.output)
+			return fmt.Sprintf("attempt %d of %s has the outputs %v, the model %q", a.Number, a.Stage, a.Outputs,
+				want.output)
 		}
 		return ""
 	}
@@ -354,7 +367,8 @@ func (p *player) output(a storage.Attempt, want modelAttempt) string {
 		p.bound[want.output], p.names[d] = d, want.output
 	}
 	if p.bound[want.output] != d || p.names[d] != want.output {
-		return fmt.Sprintf("attempt %d of %s has the output %s, which is that of %s and not of %s", a.Number, a.Stage, d.Short(), p.names[d], want.output)
+		return fmt.Sprintf("attempt %d of %s has the output %s, which is that of %s and not of %s", a.Number, a.Stage,
+			d.Short(), p.names[d], want.output)
 	}
 	return ""
 }

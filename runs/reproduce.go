@@ -70,9 +70,10 @@ type ReproducedStage struct {
 	Result     string                `json:"result"`
 	Reason     string                `json:"why,omitempty"` // it was left out
 	Build      string                `json:"recorded_build_id"`
-	Kernels    string                `json:"recorded_kernels"` // of the worker that last started it; empty where the record does not say
-	Inputs     []ReproducedInput     `json:"inputs"`
-	Seconds    float64               `json:"seconds"`
+	// of the worker that last started it; empty where the record does not say
+	Kernels string            `json:"recorded_kernels"`
+	Inputs  []ReproducedInput `json:"inputs"`
+	Seconds float64           `json:"seconds"`
 	activities.StageReproduction
 	Error *trimtab.Error `json:"error"`
 }
@@ -110,8 +111,10 @@ func (s *Service) Reproduce(ctx context.Context, r ReproduceRequest) (Reproducti
 	if err != nil {
 		return ReproductionReport{}, err
 	}
-	p := &runReproducer{Service: s, req: r, run: run, reproduced: map[trimtab.Digest]trimtab.Digest{}, report: ReproductionReport{Schema: "trimtab.reproduction/v1",
-		Run: run.ID, Name: run.Name, Chain: r.Chain, Build: r.Build, Kernels: r.Kernels, Threads: r.Reproducer.Workers(), Numerics: run.Plan.Numerics, Stages: []ReproducedStage{}}}
+	p := &runReproducer{Service: s, req: r, run: run, reproduced: map[trimtab.Digest]trimtab.Digest{},
+		report: ReproductionReport{Schema: "trimtab.reproduction/v1",
+			Run: run.ID, Name: run.Name, Chain: r.Chain, Build: r.Build, Kernels: r.Kernels,
+			Threads: r.Reproducer.Workers(), Numerics: run.Plan.Numerics, Stages: []ReproducedStage{}}}
 	if p.attempts, err = s.store.Attempts(ctx, run.ID); err != nil {
 		return p.report, err
 	}
@@ -134,7 +137,8 @@ func (s *Service) Reproduce(ctx context.Context, r ReproduceRequest) (Reproducti
 		return p.report, nil
 	}
 	err = p.recordEvent(ctx)
-	if p.report.Recorded = err == nil; !p.report.Recorded && p.report.Error == nil { // what was found is told all the same, to who asked
+	// what was found is told all the same, to who asked
+	if p.report.Recorded = err == nil; !p.report.Recorded && p.report.Error == nil {
 		e := *trimtab.AsError(err)
 		e.Remedy = "with --no-event nothing is written"
 		p.report.Error = &e
@@ -164,10 +168,12 @@ func (p *runReproducer) selectStages() ([]trimtab.PlannedStage, error) {
 	}
 	a := p.attemptOf(p.req.Stage)
 	if a == nil {
-		return nil, trimtab.NewError(trimtab.NotFound, "attempt_not_found", "see `trimtab show`", "stage %s of run %s has no such attempt yet", p.req.Stage, p.run.ID)
+		return nil, trimtab.NewError(trimtab.NotFound, "attempt_not_found", "see `trimtab show`",
+			"stage %s of run %s has no such attempt yet", p.req.Stage, p.run.ID)
 	}
 	if why := whyNotReproducible(a); why != "" {
-		return nil, trimtab.NewError(trimtab.Conflict, "attempt_open", "wait for its end, or choose another attempt", "attempt %d of %s: %s", a.Number, a.Stage, why)
+		return nil, trimtab.NewError(trimtab.Conflict, "attempt_open", "wait for its end, or choose another attempt",
+			"attempt %d of %s: %s", a.Number, a.Stage, why)
 	}
 	if err := p.checkInputs(*a); err != nil {
 		return nil, err
@@ -186,7 +192,8 @@ func (p *runReproducer) checkInputs(a storage.Attempt) error {
 			for _, n := range a.Inputs {
 				names = append(names, n.Name)
 			}
-			return trimtab.NewError(trimtab.Usage, "input_missing", "it reads "+strings.Join(names, ", "), "stage %s has no input %q", a.Stage, in.Name)
+			return trimtab.NewError(trimtab.Usage, "input_missing", "it reads "+strings.Join(names, ", "),
+				"stage %s has no input %q", a.Stage, in.Name)
 		}
 	}
 	return nil
@@ -221,7 +228,8 @@ func whyNotReproducible(a *storage.Attempt) string {
 // reproduceStage runs one stage again; more is false when the work ends with it.
 func (p *runReproducer) reproduceStage(ctx context.Context, st trimtab.PlannedStage) (more bool, err error) {
 	out := ReproducedStage{Stage: st.Name, Kind: st.Kind, Inputs: []ReproducedInput{},
-		StageReproduction: activities.StageReproduction{Differences: []activities.Difference{}, Outputs: []activities.ReproducedOutput{}}}
+		StageReproduction: activities.StageReproduction{Differences: []activities.Difference{},
+			Outputs: []activities.ReproducedOutput{}}}
 	a := p.attemptOf(st.Name)
 	if a != nil {
 		out.Attempt, out.Status = a.Number, a.Status
@@ -287,8 +295,9 @@ func (p *runReproducer) reproduceAttempt(ctx context.Context, a storage.Attempt,
 	if p.req.Progress != nil {
 		progress = func(step, steps int) { p.req.Progress(a.Stage, step, steps) }
 	}
-	out.StageReproduction, err = p.req.Reproducer.Reproduce(ctx, activities.ReproduceInput{Attempt: maker, Seed: run.Seed, Numerics: run.Plan.Numerics,
-		Replace: replace, All: p.req.KeepGoing, Progress: progress})
+	out.StageReproduction, err = p.req.Reproducer.Reproduce(ctx,
+		activities.ReproduceInput{Attempt: maker, Seed: run.Seed, Numerics: run.Plan.Numerics,
+			Replace: replace, All: p.req.KeepGoing, Progress: progress})
 	for _, o := range out.Outputs {
 		p.reproduced[o.Recorded] = o.Here
 	}
@@ -326,7 +335,8 @@ func (p *runReproducer) summarize() (ran bool) {
 		ran = true
 	}
 	if !ran {
-		p.report.Error = trimtab.NewError(trimtab.Conflict, "nothing_recorded", "see `trimtab show`", "run %s has no stage that can be run again yet", p.run.ID)
+		p.report.Error = trimtab.NewError(trimtab.Conflict, "nothing_recorded", "see `trimtab show`",
+			"run %s has no stage that can be run again yet", p.run.ID)
 	}
 	p.report.Identical = p.report.Error == nil
 	return ran
@@ -334,14 +344,17 @@ func (p *runReproducer) summarize() (ran bool) {
 
 // differenceError is the error of a stage that came out otherwise.
 func differenceError(st ReproducedStage) *trimtab.Error {
-	remedy := "the record, a file of the store or the program is not what it was: look at `trimtab doctor --run` and compare the builds"
+	remedy := "the record, a file of the store or the program is not what it was: look at `trimtab doctor --run` and " +
+		"compare the builds"
 	switch {
 	case slices.ContainsFunc(st.Inputs, func(in ReproducedInput) bool { return in.Actual != in.Recorded }):
 		remedy = "it read other inputs than the recorded ones"
 	case st.Version != st.VersionHere:
-		remedy = fmt.Sprintf("it was recorded by version %d of the stage's code, this program has version %d: use the program that made it (build %.12s)", st.Version, st.VersionHere, st.Build)
+		remedy = fmt.Sprintf("it was recorded by version %d of the stage's code, this program has version %d: use "+
+			"the program that made it (build %.12s)", st.Version, st.VersionHere, st.Build)
 	}
-	return trimtab.NewError(trimtab.Verification, "reproduction_differs", remedy, "stage %s differs: %s", st.Stage, st.Differences[0])
+	return trimtab.NewError(trimtab.Verification, "reproduction_differs", remedy, "stage %s differs: %s", st.Stage,
+		st.Differences[0])
 }
 
 // recordEvent leaves one event: what was run again, on what, and what came of it.
@@ -352,7 +365,8 @@ func (p *runReproducer) recordEvent(ctx context.Context) error {
 		if st.Result == LeftOut {
 			continue
 		}
-		m := map[string]any{"stage": st.Stage, "attempt": st.Attempt, "result": st.Result, "compared": st.Compared, "whole": st.Whole, "from": st.From}
+		m := map[string]any{"stage": st.Stage, "attempt": st.Attempt, "result": st.Result, "compared": st.Compared,
+			"whole": st.Whole, "from": st.From}
 		if len(st.Differences) > 0 {
 			m["first"] = st.Differences[0].String()
 		}
@@ -364,7 +378,8 @@ func (p *runReproducer) recordEvent(ctx context.Context) error {
 		}
 		stages = append(stages, m)
 	}
-	body := map[string]any{"identical": p.report.Identical, "chain": p.report.Chain, "build": p.report.Build, "kernels": p.report.Kernels, "threads": p.report.Threads, "stages": stages}
+	body := map[string]any{"identical": p.report.Identical, "chain": p.report.Chain, "build": p.report.Build,
+		"kernels": p.report.Kernels, "threads": p.report.Threads, "stages": stages}
 	if len(p.req.Inputs) > 0 {
 		body["inputs"] = p.req.Inputs
 	}

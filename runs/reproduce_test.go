@@ -64,7 +64,8 @@ func (b *bench) identical(doc runs.ReproductionReport) {
 		b.t.Errorf("it is not identical: %v", doc.Error)
 	}
 	for _, st := range doc.Stages {
-		if st.Result != runs.Identical || !st.Whole || st.Compared.Steps == 0 || st.Compared.Metrics == 0 || st.Compared.States == 0 || st.Compared.InStore == 0 || st.Compared.Outputs != 1 {
+		if st.Result != runs.Identical || !st.Whole || st.Compared.Steps == 0 || st.Compared.Metrics == 0 ||
+			st.Compared.States == 0 || st.Compared.InStore == 0 || st.Compared.Outputs != 1 {
 			b.t.Errorf("%s is %s: %+v %v", st.Stage, st.Result, st.Compared, st.Differences)
 		}
 		if st.Kernels != tensor.Implementation() || st.Build != "test" {
@@ -80,7 +81,8 @@ func (b *bench) identical(doc runs.ReproductionReport) {
 func (b *bench) first(doc runs.ReproductionReport) activities.Difference {
 	b.t.Helper()
 	st := doc.Stages[len(doc.Stages)-1]
-	if doc.Identical || st.Result != runs.Differs || doc.Error == nil || doc.Error.Type != "reproduction_differs" || trimtab.ExitCode(doc.Error) != 5 || doc.Error.Remedy == "" {
+	if doc.Identical || st.Result != runs.Differs || doc.Error == nil || doc.Error.Type != "reproduction_differs" ||
+		trimtab.ExitCode(doc.Error) != 5 || doc.Error.Remedy == "" {
 		b.t.Fatalf("%s is %s, error %v", st.Stage, st.Result, doc.Error)
 	}
 	if !strings.Contains(doc.Error.Message, st.Differences[0].String()) {
@@ -110,7 +112,8 @@ func (b *bench) snapshot() (tables, files map[string]string) {
 		b.t.Fatal(err)
 	}
 	defer c.Close(context.Background())
-	rows, err := c.Query(b.ctx, "select table_name from information_schema.tables where table_schema = 'public' and table_type = 'BASE TABLE'")
+	rows, err := c.Query(b.ctx,
+		"select table_name from information_schema.tables where table_schema = 'public' and table_type = 'BASE TABLE'")
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -121,7 +124,9 @@ func (b *bench) snapshot() (tables, files map[string]string) {
 	tables, files = map[string]string{}, map[string]string{}
 	for _, name := range names {
 		var all string
-		err := c.QueryRow(b.ctx, fmt.Sprintf(`select concat(count(*), ' ', md5(string_agg(t::text, ',' order by t::text))) from %q t`, name)).Scan(&all)
+		err := c.QueryRow(b.ctx,
+			fmt.Sprintf(`select concat(count(*), ' ', md5(string_agg(t::text, ',' order by t::text))) from %q t`,
+				name)).Scan(&all)
 		if err != nil {
 			b.t.Fatal(err)
 		}
@@ -189,8 +194,10 @@ func TestReproduce(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if want := len(rows) + len(stageOf(t, d, st.Stage).Metrics); st.Compared.Metrics != want || st.Compared.Steps != st.Steps {
-				t.Errorf("%s: %d metrics of %d compared, %d steps of %d", st.Stage, st.Compared.Metrics, want, st.Compared.Steps, st.Steps)
+			if want := len(rows) + len(stageOf(t, d, st.Stage).Metrics); st.Compared.Metrics != want ||
+				st.Compared.Steps != st.Steps {
+				t.Errorf("%s: %d metrics of %d compared, %d steps of %d", st.Stage, st.Compared.Metrics, want,
+					st.Compared.Steps, st.Steps)
 			}
 		}
 		after, now := b.snapshot()
@@ -208,7 +215,8 @@ func TestReproduce(t *testing.T) {
 			t.Error("a reproduction changed the store")
 		}
 		told := b.reproductions(d.ID)
-		if len(told) != 1 || told[0].Actor != "auditor" || told[0].Stage != "" || !strings.Contains(string(told[0].Body), `"identical":true`) {
+		if len(told) != 1 || told[0].Actor != "auditor" || told[0].Stage != "" ||
+			!strings.Contains(string(told[0].Body), `"identical":true`) {
 			t.Errorf("told is %+v", told)
 		}
 	})
@@ -248,7 +256,8 @@ func TestReproduce(t *testing.T) {
 		auditor.Service = runs.New(quiet, storagetest.Open(t, b.urls.Auditor), files, nil)
 		auditor.identical(auditor.reproduce(runs.ReproduceRequest{Run: d.ID, NoEvent: true}))
 		doc := auditor.reproduce(runs.ReproduceRequest{Run: d.ID, Stage: "sft"})
-		if !doc.Identical || doc.Recorded || doc.Error == nil || doc.Error.Remedy == "" || trimtab.ExitCode(doc.Error) == 0 {
+		if !doc.Identical || doc.Recorded || doc.Error == nil || doc.Error.Remedy == "" ||
+			trimtab.ExitCode(doc.Error) == 0 {
 			t.Errorf("identical is %v, the record could not be told: %v", doc.Identical, doc.Error)
 		}
 	})
@@ -278,7 +287,8 @@ func TestReproduce(t *testing.T) {
 		if first.Place != "metric" || first.Step == nil || *first.Step != 0 || first.Recorded == first.Here {
 			t.Errorf("the first difference is %+v", first)
 		}
-		doc := b.reproduce(runs.ReproduceRequest{Run: d.ID, Stage: "sft", Reproducer: by, Inputs: lowest, KeepGoing: true})
+		doc := b.reproduce(runs.ReproduceRequest{Run: d.ID, Stage: "sft", Reproducer: by, Inputs: lowest,
+			KeepGoing: true})
 		if got := b.first(doc); got.String() != first.String() {
 			t.Errorf("the first difference is %v, it was %v", got, first)
 		}
@@ -287,17 +297,20 @@ func TestReproduce(t *testing.T) {
 		for _, diff := range doc.Stages[0].Differences {
 			places = append(places, diff.Place)
 		}
-		if want := []string{"metric", "state", "model", "result"}; !slices.Equal(places, want) || doc.Stages[0].Differences[2].Index == nil {
+		if want := []string{"metric", "state", "model", "result"}; !slices.Equal(places, want) ||
+			doc.Stages[0].Differences[2].Index == nil {
 			t.Errorf("differences are in %v, want %v", places, want)
 		}
 		// Other answers, other rankings, another report.
 		sign := input(models(d)["sft"], "transformer.ln_f.weight", 3, 1<<31)
-		for stage, places := range map[string][]string{"collect": {"state", "rankings", "result"}, "evaluate": {"state", "evaluation", "result"}} {
+		for stage, places := range map[string][]string{"collect": {"state", "rankings", "result"},
+			"evaluate": {"state", "evaluation", "result"}} {
 			in := sign
 			if stage == "evaluate" {
 				in = []trimtab.Named{{Name: "sft", Digest: sign[0].Digest}}
 			}
-			doc := b.reproduce(runs.ReproduceRequest{Run: d.ID, Stage: stage, Reproducer: by, Inputs: in, KeepGoing: true})
+			doc := b.reproduce(runs.ReproduceRequest{Run: d.ID, Stage: stage, Reproducer: by, Inputs: in,
+				KeepGoing: true})
 			t.Log(doc.Stages[0].Differences)
 			var have []string
 			for _, diff := range doc.Stages[0].Differences {
@@ -307,7 +320,8 @@ func TestReproduce(t *testing.T) {
 				t.Errorf("%s differs in %v, want %v", stage, have, places)
 			}
 		}
-		_, err := b.Reproduce(b.ctx, runs.ReproduceRequest{Run: d.ID, Stage: "sft", Reproducer: by, Inputs: []trimtab.Named{{Name: "modell"}}})
+		_, err := b.Reproduce(b.ctx, runs.ReproduceRequest{Run: d.ID, Stage: "sft", Reproducer: by,
+			Inputs: []trimtab.Named{{Name: "modell"}}})
 		wantRefusal(t, "an input that is none", err, "input_missing", 2)
 	})
 
@@ -321,23 +335,28 @@ func TestReproduce(t *testing.T) {
 		}
 		b.change("update metric set value = $2::text::double precision "+at, ids["reward"], first.Here)
 		b.change("delete from metric "+at, ids["reward"])
-		if first := b.first(b.reproduce(runs.ReproduceRequest{Run: d.ID, Stage: "reward"})); first.Recorded != "absent" || *first.Step != 3 {
+		if first := b.first(b.reproduce(runs.ReproduceRequest{Run: d.ID,
+			Stage: "reward"})); first.Recorded != "absent" || *first.Step != 3 {
 			t.Errorf("the first difference is %v", first)
 		}
-		b.change("insert into metric (attempt, step, name, value) values ($1, 3, 'loss', $2::text::double precision)", ids["reward"], first.Here)
+		b.change("insert into metric (attempt, step, name, value) values ($1, 3, 'loss', $2::text::double precision)",
+			ids["reward"], first.Here)
 
 		const row = "where attempt = $1 and step = 2 and index = 5"
 		b.change("update rollout set logprobs[4] = logprobs[4] * 1.0000001 "+row, ids["ppo"])
 		doc := b.reproduce(runs.ReproduceRequest{Run: d.ID, Stage: "ppo"})
-		if first = b.first(doc); first.Place != "rollout" || *first.Step != 2 || *first.Rollout != 5 || first.Name != "logprobs" || *first.Index != 3 {
+		if first = b.first(doc); first.Place != "rollout" || *first.Step != 2 || *first.Rollout != 5 ||
+			first.Name != "logprobs" || *first.Index != 3 {
 			t.Errorf("the first difference is %v", first)
 		}
-		if told := b.reproductions(d.ID); !strings.Contains(string(told[len(told)-1].Body), `"first":"step 2, rollout 5: logprobs[3] is `) || told[len(told)-1].Attempt != 1 {
+		if told := b.reproductions(d.ID); !strings.Contains(string(told[len(told)-1].Body),
+			`"first":"step 2, rollout 5: logprobs[3] is `) || told[len(told)-1].Attempt != 1 {
 			t.Errorf("told is %s", told[len(told)-1].Body)
 		}
 		b.change("update rollout set logprobs[4] = $2::text::real "+row, ids["ppo"], first.Here)
 		b.change("update attempt set cache_key = config where id = $1", ids["ppo"])
-		if first := b.first(b.reproduce(runs.ReproduceRequest{Run: d.ID, Stage: "ppo"})); first.Place != "stage" || first.Name != "cache key" {
+		if first := b.first(b.reproduce(runs.ReproduceRequest{Run: d.ID, Stage: "ppo"})); first.Place != "stage" ||
+			first.Name != "cache key" {
 			t.Errorf("the first difference is %v", first)
 		}
 		for _, a := range attempts {
@@ -365,7 +384,8 @@ func TestReproduce(t *testing.T) {
 		restored(weights, func() {
 			was, is := flip(t, weights, "transformer.wte.weight", 123, 1)
 			first := b.first(b.reproduce(runs.ReproduceRequest{Run: d.ID, Stage: "ppo"}))
-			if first.Place != "stored_model" || first.Name != "transformer.wte.weight" || *first.Index != 123 || first.Recorded != checkpoint.FormatFloat(is) || first.Here != checkpoint.FormatFloat(was) {
+			if first.Place != "stored_model" || first.Name != "transformer.wte.weight" || *first.Index != 123 ||
+				first.Recorded != checkpoint.FormatFloat(is) || first.Here != checkpoint.FormatFloat(was) {
 				t.Errorf("the first difference is %v", first)
 			}
 		})
@@ -410,7 +430,8 @@ func TestReproduce(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := b.Store().Erase(b.ctx, d.ID+"/collect", []trimtab.Digest{trimtab.DigestOf(items[0].Canonical())}, "tester", "asked for", false); err != nil {
+		if _, err := b.Store().Erase(b.ctx, d.ID+"/collect", []trimtab.Digest{trimtab.DigestOf(items[0].Canonical())},
+			"tester", "asked for", false); err != nil {
 			t.Fatal(err)
 		}
 		doc := b.reproduce(runs.ReproduceRequest{Run: d.ID, Stage: "collect"})
@@ -460,13 +481,15 @@ func TestReproduceContinued(t *testing.T) {
 	id := b.launch(append(constant, "numerics=v1-bf16", "ppo.gates=[{metric: objective/kl, min: 1000}]")...)
 	d := b.await(id, trimtab.RunBlocked)
 	early := stageOf(t, d, "ppo")
-	b.rerun(runs.RerunRequest{Run: id, Stage: "ppo", Sets: []string{"ppo.episodes=96", "ppo.gates=[]"}, FromCheckpoint: "latest"})
+	b.rerun(runs.RerunRequest{Run: id, Stage: "ppo", Sets: []string{"ppo.episodes=96", "ppo.gates=[]"},
+		FromCheckpoint: "latest"})
 	b.await(id, trimtab.RunCompleted)
 	b.identical(b.reproduce(runs.ReproduceRequest{Run: id, Stage: "ppo", Attempt: 1}))
 	doc := b.reproduce(runs.ReproduceRequest{Run: id, Stage: "ppo"})
 	b.identical(doc)
 	st := doc.Stages[0]
-	if !doc.Recorded || st.Attempt != 2 || st.From != early.Step || st.Start != "checkpoint "+early.Checkpoint.Short() || st.Compared.Steps != st.Steps-st.From {
+	if !doc.Recorded || st.Attempt != 2 || st.From != early.Step || st.Start != "checkpoint "+
+		early.Checkpoint.Short() || st.Compared.Steps != st.Steps-st.From {
 		t.Errorf("it was run as %+v", st.StageReproduction)
 	}
 	attempts, err := b.Store().Attempts(b.ctx, id)
@@ -477,7 +500,8 @@ func TestReproduceContinued(t *testing.T) {
 	moved(t, filepath.Join(b.dir, "states", checkpoint.AttemptName(attempts[i].ID), early.Checkpoint.Hex()), func() {
 		doc = b.reproduce(runs.ReproduceRequest{Run: id, Stage: "ppo"})
 		b.identical(doc)
-		if st = doc.Stages[0]; st.From != 0 || !strings.HasPrefix(st.Start, "the beginning, since checkpoint "+early.Checkpoint.Short()) || st.Compared.Steps != st.Steps {
+		if st = doc.Stages[0]; st.From != 0 || !strings.HasPrefix(st.Start, "the beginning, since checkpoint "+
+			early.Checkpoint.Short()) || st.Compared.Steps != st.Steps {
 			t.Errorf("it was run as %+v", st.StageReproduction)
 		}
 		if doc = b.reproduce(runs.ReproduceRequest{Run: id}); doc.Numerics != "v1-bf16" || len(doc.Stages) != 6 {
@@ -505,10 +529,12 @@ func TestReproduceUnfinished(t *testing.T) {
 	for _, st := range doc.Stages {
 		results = append(results, st.Result)
 	}
-	if want := []string{runs.Identical, runs.Identical, runs.Identical, runs.LeftOut, runs.LeftOut, runs.LeftOut}; !doc.Identical || !slices.Equal(results, want) {
+	if want := []string{runs.Identical, runs.Identical, runs.Identical, runs.LeftOut, runs.LeftOut,
+		runs.LeftOut}; !doc.Identical || !slices.Equal(results, want) {
 		t.Errorf("results are %v, want %v: %v", results, want, doc.Error)
 	}
-	if st := doc.Stages[2]; st.Whole || st.Compared.Steps != collect.Step || st.Compared.Steps == 0 || st.Compared.Outputs != 0 {
+	if st := doc.Stages[2]; st.Whole || st.Compared.Steps != collect.Step || st.Compared.Steps == 0 ||
+		st.Compared.Outputs != 0 {
 		t.Errorf("collect was run as %+v", st.StageReproduction)
 	}
 	_, err := b.Reproduce(b.ctx, runs.ReproduceRequest{Run: id, Stage: "reward", Reproducer: b.reproducer(0)})
@@ -531,7 +557,8 @@ func TestReproduceUnfinished(t *testing.T) {
 		t.Errorf("a run that has not begun: %v", doc.Error)
 	}
 	st := run.Plan.Stages[0]
-	if _, err := b.Store().CreateAttempt(b.ctx, storage.Attempt{Run: run.ID, Stage: st.Name, Kind: st.Kind, Number: 1, Config: st.Config,
+	if _, err := b.Store().CreateAttempt(b.ctx, storage.Attempt{Run: run.ID, Stage: st.Name, Kind: st.Kind, Number: 1,
+		Config: st.Config,
 		Inputs: []trimtab.Named{{Name: st.Inputs[0].Name, Digest: st.Inputs[0].Dataset}}}); err != nil {
 		t.Fatal(err)
 	}

@@ -57,7 +57,8 @@ func (s *Service) Rerun(ctx context.Context, r RerunRequest) (RerunResult, error
 		return RerunResult{}, err
 	}
 	if p.checkpointRef != "" && !p.run.Status.Open() {
-		return RerunResult{}, trimtab.NewError(trimtab.Usage, "run_closed", "leave out --from-checkpoint", "run %s is %s: a new run starts its stages from the beginning", p.run.ID, p.run.Status)
+		return RerunResult{}, trimtab.NewError(trimtab.Usage, "run_closed", "leave out --from-checkpoint",
+			"run %s is %s: a new run starts its stages from the beginning", p.run.ID, p.run.Status)
 	}
 	if err := p.checkChanged(r); err != nil {
 		return RerunResult{}, err
@@ -142,7 +143,8 @@ func (s *Service) planRerun(ctx context.Context, r RerunRequest) (p rerunPlan, e
 func (p *rerunPlan) detectGatesOnly(r RerunRequest) {
 	a := newestAttemptOf(p.attempts, r.Stage)
 	was, next := p.run.Plan.Stages[p.stage], p.next.Stages[p.stage]
-	p.gatesOnly = a != nil && len(a.Outputs) > 0 && !r.Force && r.FromCheckpoint == "" && sameWork(was, next) && !slices.EqualFunc(was.Gates, next.Gates, sameGate)
+	p.gatesOnly = a != nil && len(a.Outputs) > 0 && !r.Force && r.FromCheckpoint == "" && sameWork(was, next) &&
+		!slices.EqualFunc(was.Gates, next.Gates, sameGate)
 	if p.gatesOnly && p.run.Status.Open() {
 		p.checkpoint.Digest = a.FromCheckpoint // it is part of what the outputs follow from
 	}
@@ -179,7 +181,8 @@ func (s *Service) checkContinuation(ctx context.Context, p rerunPlan) error {
 	if err != nil {
 		return err
 	}
-	if err := recipes.CanContinue(st.Kind, st.Name, was, is, maker.Steps > 0 && p.checkpoint.Step >= maker.Steps); err != nil {
+	if err := recipes.CanContinue(st.Kind, st.Name, was, is, maker.Steps > 0 &&
+		p.checkpoint.Step >= maker.Steps); err != nil {
 		return err
 	}
 	if err := p.checkSameInputs(st, maker); err != nil {
@@ -213,7 +216,8 @@ func (p rerunPlan) checkSameInputs(st trimtab.PlannedStage, maker storage.Attemp
 		case i < 0:
 			differ = append(differ, fmt.Sprintf("%s was not read when the checkpoint was made", in.Name))
 		case maker.Inputs[i].Digest != is:
-			differ = append(differ, fmt.Sprintf("%s was %s when the checkpoint was made and is %s", in.Name, maker.Inputs[i].Digest.Short(), is.Short()))
+			differ = append(differ, fmt.Sprintf("%s was %s when the checkpoint was made and is %s", in.Name,
+				maker.Inputs[i].Digest.Short(), is.Short()))
 		}
 	}
 	if len(differ) == 0 && len(maker.Inputs) != len(st.Inputs) {
@@ -222,7 +226,8 @@ func (p rerunPlan) checkSameInputs(st trimtab.PlannedStage, maker storage.Attemp
 	if len(differ) == 0 {
 		return nil
 	}
-	return trimtab.NewError(trimtab.Usage, "checkpoint_differs", "leave --from-checkpoint out to run the stage from the beginning, or let it read what it read",
+	return trimtab.NewError(trimtab.Usage, "checkpoint_differs",
+		"leave --from-checkpoint out to run the stage from the beginning, or let it read what it read",
 		"stage %s cannot go on from the checkpoint: %s", st.Name, strings.Join(differ, "; "))
 }
 
@@ -251,8 +256,10 @@ func (p rerunPlan) checkSameCode(st trimtab.PlannedStage, maker storage.Attempt)
 			return err
 		}
 	}
-	return trimtab.NewError(trimtab.Usage, "checkpoint_differs", "leave --from-checkpoint out to run the stage from the beginning",
-		"stage %s cannot go on from the checkpoint: it was made by another version of the stage's code than this program's, %d", st.Name, st.Version)
+	return trimtab.NewError(trimtab.Usage, "checkpoint_differs",
+		"leave --from-checkpoint out to run the stage from the beginning",
+		"stage %s cannot go on from the checkpoint: it was made by another version of the stage's code than this "+
+			"program's, %d", st.Name, st.Version)
 }
 
 func stageIndex(p trimtab.Plan, name string) int {
@@ -269,7 +276,8 @@ func (s *Service) currentSpec(ctx context.Context, run storage.Run) (recipes.Spe
 }
 
 // changedSpec is the run's spec with the request's overrides, and what they mean.
-func (s *Service) changedSpec(ctx context.Context, run storage.Run, r RerunRequest) (spec recipes.Spec, overrides []trimtab.Override, err error) {
+func (s *Service) changedSpec(ctx context.Context, run storage.Run,
+	r RerunRequest) (spec recipes.Spec, overrides []trimtab.Override, err error) {
 	if spec, err = s.currentSpec(ctx, run); err != nil {
 		return spec, nil, err
 	}
@@ -283,7 +291,8 @@ func (s *Service) changedSpec(ctx context.Context, run storage.Run, r RerunReque
 			return spec, nil, err
 		}
 		if ok && trimtab.Kind(kind) != v.Kind {
-			return spec, nil, trimtab.NewError(trimtab.Usage, "wrong_kind", "name a dataset of that kind", "--data %s: %s holds %s", ref, name, v.Kind)
+			return spec, nil, trimtab.NewError(trimtab.Usage, "wrong_kind", "name a dataset of that kind",
+				"--data %s: %s holds %s", ref, name, v.Kind)
 		}
 		if read, first := spec.Give(specStageIndex(spec, r.Stage), v.Kind, string(v.Digest)); !read {
 			return spec, nil, dataNotReadError(ref, v.Kind, r.Stage, first)
@@ -303,7 +312,8 @@ func dataNotReadError(ref string, k trimtab.Kind, stage, first string) error {
 	if first != "" {
 		remedy = fmt.Sprintf("rerun %s instead", first)
 	}
-	return trimtab.NewError(trimtab.Usage, "earlier_stage_changed", remedy, "--data %s: neither %s nor a stage after it reads %s", ref, stage, k)
+	return trimtab.NewError(trimtab.Usage, "earlier_stage_changed", remedy,
+		"--data %s: neither %s nor a stage after it reads %s", ref, stage, k)
 }
 
 // specStageIndex is the number of a stage.
@@ -314,16 +324,19 @@ func specStageIndex(spec recipes.Spec, name string) int {
 // checkEarlierStages refuses a change of a stage before i: its output is what stage i is rerun from.
 func checkEarlierStages(old, new trimtab.Plan, i int) error {
 	if len(old.Stages) == len(new.Stages) && old.Seed == new.Seed && old.Numerics != new.Numerics {
-		return trimtab.NewError(trimtab.Usage, "plan_differs", fmt.Sprintf("launch a new run with `trimtab align --set numerics=%s`", new.Numerics),
+		return trimtab.NewError(trimtab.Usage, "plan_differs",
+			fmt.Sprintf("launch a new run with `trimtab align --set numerics=%s`", new.Numerics),
 			"the change is of the numerics of the whole run, not of one stage")
 	}
 	if len(old.Stages) != len(new.Stages) || old.Seed != new.Seed || old.Numerics != new.Numerics {
-		return trimtab.NewError(trimtab.Usage, "plan_differs", "launch a new run with `trimtab align`", "the change is of the whole run, not of one stage")
+		return trimtab.NewError(trimtab.Usage, "plan_differs", "launch a new run with `trimtab align`",
+			"the change is of the whole run, not of one stage")
 	}
 	for j := range i {
 		a, b := old.Stages[j], new.Stages[j]
 		if a.Config != b.Config || !slices.Equal(a.Inputs, b.Inputs) || !slices.EqualFunc(a.Gates, b.Gates, sameGate) {
-			return trimtab.NewError(trimtab.Usage, "earlier_stage_changed", fmt.Sprintf("rerun %s instead", old.Stages[j].Name),
+			return trimtab.NewError(trimtab.Usage, "earlier_stage_changed",
+				fmt.Sprintf("rerun %s instead", old.Stages[j].Name),
 				"the change concerns stage %s, which comes before %s", old.Stages[j].Name, old.Stages[i].Name)
 		}
 	}
@@ -332,16 +345,18 @@ func checkEarlierStages(old, new trimtab.Plan, i int) error {
 
 // checkChanged refuses a rerun that would end in the same bytes or the same error.
 func (p rerunPlan) checkChanged(r RerunRequest) error {
-	if r.Force || r.FromCheckpoint != "" || !slices.EqualFunc(p.run.Plan.Stages[p.stage:], p.next.Stages[p.stage:], func(a, b trimtab.PlannedStage) bool {
-		return sameWork(a, b) && slices.EqualFunc(a.Gates, b.Gates, sameGate)
-	}) {
+	if r.Force || r.FromCheckpoint != "" || !slices.EqualFunc(p.run.Plan.Stages[p.stage:], p.next.Stages[p.stage:],
+		func(a, b trimtab.PlannedStage) bool {
+			return sameWork(a, b) && slices.EqualFunc(a.Gates, b.Gates, sameGate)
+		}) {
 		return nil
 	}
 	a := newestAttemptOf(p.attempts, r.Stage)
 	if a == nil || !conclusive(*a) {
 		return nil
 	}
-	return trimtab.NewError(trimtab.Conflict, "nothing_changed", "change something with --set or --data, or insist with --force",
+	return trimtab.NewError(trimtab.Conflict, "nothing_changed",
+		"change something with --set or --data, or insist with --force",
 		"runs are deterministic: stage %s would end as attempt %d did", r.Stage, a.Number)
 }
 
@@ -351,7 +366,8 @@ func conclusive(a storage.Attempt) bool {
 	case trimtab.AttemptCompleted, trimtab.AttemptReused, trimtab.AttemptSkipped:
 		return true
 	case trimtab.AttemptFailed:
-		return a.Error == nil || a.Error.Type != "stage_interrupted" && (a.Error.Class == trimtab.Invalid || a.Error.Class == trimtab.Internal)
+		return a.Error == nil || a.Error.Type != "stage_interrupted" &&
+			(a.Error.Class == trimtab.Invalid || a.Error.Class == trimtab.Internal)
 	}
 	return false
 }
@@ -371,13 +387,17 @@ func (s *Service) stageActions(ctx context.Context, p rerunPlan) []RerunStage {
 		case j < p.stage:
 			fates = append(fates, RerunStage{st.Name, "keep", "comes before it and is unchanged"})
 		case j == p.stage && p.gatesOnly:
-			fates = append(fates, RerunStage{st.Name, "reuse", "only its gates change: what it made stands, and is measured against them"})
+			fates = append(fates, RerunStage{st.Name, "reuse",
+				"only its gates change: what it made stands, and is measured against them"})
 		case j == p.stage && p.checkpoint.Digest != "":
-			fates = append(fates, RerunStage{st.Name, "run", fmt.Sprintf("it is what is rerun, from checkpoint %s before step %d", p.checkpoint.Digest.Short(), p.checkpoint.Step)})
+			fates = append(fates, RerunStage{st.Name, "run",
+				fmt.Sprintf("it is what is rerun, from checkpoint %s before step %d", p.checkpoint.Digest.Short(),
+					p.checkpoint.Step)})
 		case j == p.stage:
 			fates = append(fates, RerunStage{st.Name, "run", "it is what is rerun"})
 		default:
-			fates = append(fates, RerunStage{st.Name, "run", "reads what was rerun; reused if its inputs come out the same"})
+			fates = append(fates, RerunStage{st.Name, "run",
+				"reads what was rerun; reused if its inputs come out the same"})
 		}
 	}
 	return fates
@@ -396,7 +416,8 @@ func (s *Service) reuseAction(ctx context.Context, st trimtab.PlannedStage, a *s
 				return RerunStage{st.Name, "run", fmt.Sprintf("its model cannot be read: %v", err)}
 			}
 		}
-		return RerunStage{st.Name, "reuse", "config, inputs, seed and code version are those of " + refTo(old).Within(a.Run)}
+		return RerunStage{st.Name, "reuse", "config, inputs, seed and code version are those of " +
+			refTo(old).Within(a.Run)}
 	}
 	return RerunStage{st.Name, "run", fmt.Sprintf("its last attempt is %s", a.Status)}
 }
@@ -433,7 +454,8 @@ func (o *rerunLaunch) create(ctx context.Context, s *Service, run storage.Run) (
 	}
 	open, is, err := create()
 	if is {
-		remedy := fmt.Sprintf("see `trimtab show %s`, or cancel it first: trimtab cancel %s --reason …", open.ID, open.ID)
+		remedy := fmt.Sprintf("see `trimtab show %s`, or cancel it first: trimtab cancel %s --reason …", open.ID,
+			open.ID)
 		err = trimtab.NewError(trimtab.Conflict, "rerun_open", remedy,
 			"run %s reruns %s with the same spec and has not ended", open.ID, o.run.ID)
 	}

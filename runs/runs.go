@@ -44,7 +44,8 @@ const decisionTimeout = 30 * time.Second
 
 // New makes a Service. temporal may be nil where runs are only looked at.
 func New(lg *slog.Logger, store *storage.Store, files *checkpoint.Store, temporal client.Client) *Service {
-	return &Service{log: lg, store: store, files: files, temporal: temporal, renewAfter: workflows.UpdatesPerHistory, decisionTimeout: decisionTimeout, memory: activities.Memory}
+	return &Service{log: lg, store: store, files: files, temporal: temporal, renewAfter: workflows.UpdatesPerHistory,
+		decisionTimeout: decisionTimeout, memory: activities.Memory}
 }
 
 // Store is the database behind the service.
@@ -144,11 +145,13 @@ func (s *Service) Launch(ctx context.Context, r LaunchRequest) (LaunchResult, er
 	if !attached {
 		run, err = s.store.Run(ctx, run.ID)
 	}
-	return LaunchResult{Run: run, Attached: attached, Known: look.known, Notes: look.approximationNotes(), Unmeasured: look.unmeasuredNotes()}, err
+	return LaunchResult{Run: run, Attached: attached, Known: look.known, Notes: look.approximationNotes(),
+		Unmeasured: look.unmeasuredNotes()}, err
 }
 
 // surveyLaunch finds out what a launch's run will read, and refuses what is sure to fail.
-func (s *Service) surveyLaunch(ctx context.Context, spec recipes.Spec, plan trimtab.Plan, r LaunchRequest) (*survey, error) {
+func (s *Service) surveyLaunch(ctx context.Context, spec recipes.Spec, plan trimtab.Plan,
+	r LaunchRequest) (*survey, error) {
 	v, err := s.survey(ctx, spec, plan, nil)
 	if err == nil {
 		err = v.preflight(0)
@@ -186,7 +189,9 @@ func (s *Service) plan(ctx context.Context, spec recipes.Spec, id string) (stora
 		return storage.Run{}, nil, err
 	}
 	body, err := spec.JSON()
-	return storage.Run{ID: id, Status: trimtab.RunQueued, Next: "waits for a worker; if its launch was cut off, the same `trimtab align` starts it", Seed: spec.Seed, Spec: body, SpecDigest: plan.SpecDigest, Plan: plan}, docs, err
+	return storage.Run{ID: id, Status: trimtab.RunQueued,
+		Next: "waits for a worker; if its launch was cut off, the same `trimtab align` starts it", Seed: spec.Seed,
+		Spec: body, SpecDigest: plan.SpecDigest, Plan: plan}, docs, err
 }
 
 // nameRule is what the name of the new run means. That of a recipe that ships is nobody's choice.
@@ -231,7 +236,8 @@ func (s *Service) putDocuments(ctx context.Context, docs []recipes.Document) err
 func (s *Service) resumable(ctx context.Context, ref string, spec trimtab.Digest) (storage.Run, error) {
 	run, err := s.store.Run(ctx, ref)
 	if err == nil && run.SpecDigest != spec {
-		err = trimtab.NewError(trimtab.Conflict, "spec_differs", "leave out --resume to start a new run", "run %s was launched with another spec", run.ID)
+		err = trimtab.NewError(trimtab.Conflict, "spec_differs", "leave out --resume to start a new run",
+			"run %s was launched with another spec", run.ID)
 	}
 	return run, err
 }
@@ -252,11 +258,13 @@ func (s *Service) start(ctx context.Context, run storage.Run, reuse []string) er
 	if !run.Status.Open() {
 		return nil
 	}
-	options := client.StartWorkflowOptions{ID: workflows.RunID(run.ID), TaskQueue: workflows.SmallQueue, StaticSummary: run.Name,
+	options := client.StartWorkflowOptions{ID: workflows.RunID(run.ID), TaskQueue: workflows.SmallQueue,
+		StaticSummary:            run.Name,
 		WorkflowIDReusePolicy:    enums.WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE,
 		WorkflowIDConflictPolicy: enums.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
 		TypedSearchAttributes:    temporal.NewSearchAttributes(runAttribute.ValueSet(run.ID))}
-	_, err := s.temporal.ExecuteWorkflow(ctx, options, workflows.Run, workflows.RunInput{Plan: run.Plan, Actor: run.Actor, Reuse: reuse, Renew: s.renewAfter})
+	_, err := s.temporal.ExecuteWorkflow(ctx, options, workflows.Run,
+		workflows.RunInput{Plan: run.Plan, Actor: run.Actor, Reuse: reuse, Renew: s.renewAfter})
 	var started *serviceerror.WorkflowExecutionAlreadyStarted
 	if errors.As(err, &started) {
 		return nil
@@ -283,13 +291,15 @@ func (s *Service) update(ctx context.Context, run storage.Run, name string, arg 
 	}
 	err := s.sendUpdate(ctx, run, name, arg, &out)
 	var missing *serviceerror.NotFound
-	if errors.As(err, &missing) && run.Status == trimtab.RunQueued { // its launcher was killed between the row and the workflow
+	// its launcher was killed between the row and the workflow
+	if errors.As(err, &missing) && run.Status == trimtab.RunQueued {
 		if err := s.start(ctx, run, nil); err != nil {
 			return out, err
 		}
 		err = s.sendUpdate(ctx, run, name, arg, &out)
 	}
-	for try := 0; try < 10 && errors.As(err, &missing) && s.workflowRunning(ctx, run.ID); try++ { // it has just continued as new
+	// it has just continued as new
+	for try := 0; try < 10 && errors.As(err, &missing) && s.workflowRunning(ctx, run.ID); try++ {
 		err = s.sendUpdate(ctx, run, name, arg, &out)
 	}
 	if err == nil {
@@ -304,7 +314,8 @@ func (s *Service) update(ctx context.Context, run storage.Run, name string, arg 
 	}
 	var late *client.WorkflowUpdateServiceTimeoutOrCanceledError
 	if errors.As(err, &late) && ctx.Err() == nil {
-		return out, trimtab.NewError(trimtab.Unavailable, "no_answer", "see that a worker runs (`trimtab doctor`), then look at the run with `trimtab show`",
+		return out, trimtab.NewError(trimtab.Unavailable, "no_answer",
+			"see that a worker runs (`trimtab doctor`), then look at the run with `trimtab show`",
 			"nobody has answered for %s: the decision may still be taken when a worker is there", s.decisionTimeout)
 	}
 	return out, unavailable(name, err)
@@ -317,7 +328,8 @@ func (s *Service) workflowRunning(ctx context.Context, run string) bool {
 }
 
 func runClosed(run storage.Run) error {
-	return trimtab.NewError(trimtab.Conflict, "run_closed", fmt.Sprintf("`trimtab rerun %s STAGE` starts a new run from it", run.ID),
+	return trimtab.NewError(trimtab.Conflict, "run_closed",
+		fmt.Sprintf("`trimtab rerun %s STAGE` starts a new run from it", run.ID),
 		"run %s is %s", run.ID, run.Status)
 }
 
@@ -335,7 +347,8 @@ func (s *Service) missingWorkflow(ctx context.Context, id, name string, arg any)
 	d, ok := arg.(workflows.Decision)
 	if !ok || name != workflows.UpdateCancel {
 		return trimtab.NewError(trimtab.Conflict, "workflow_gone",
-			fmt.Sprintf("close it with `trimtab cancel %s --reason …`; then `trimtab rerun` starts a new run from it", id),
+			fmt.Sprintf("close it with `trimtab cancel %s --reason …`; then `trimtab rerun` starts a new run from it",
+				id),
 			"nothing is at work for run %s: Temporal does not have its workflow", id)
 	}
 	return s.cancelWithoutWorkflow(ctx, run, d)
@@ -355,17 +368,20 @@ func (s *Service) cancelWithoutWorkflow(ctx context.Context, run storage.Run, d 
 			}
 		}
 	}
-	asked := storage.Request{Sequence: d.Request, Run: run.ID, Decision: workflows.UpdateCancel, Reason: d.Reason, Actor: d.Actor}
+	asked := storage.Request{Sequence: d.Request, Run: run.ID, Decision: workflows.UpdateCancel, Reason: d.Reason,
+		Actor: d.Actor}
 	if err := s.store.RecordDecision(ctx, storage.Decision{Request: asked}); err != nil {
 		return err
 	}
-	return s.store.SetRunStatus(ctx, run.ID, trimtab.RunCancelled, fmt.Sprintf("`trimtab rerun %s STAGE` starts a new run that reuses what was finished", run.ID), nil, d.Actor)
+	return s.store.SetRunStatus(ctx, run.ID, trimtab.RunCancelled,
+		fmt.Sprintf("`trimtab rerun %s STAGE` starts a new run that reuses what was finished", run.ID), nil, d.Actor)
 }
 
 func (s *Service) sendUpdate(ctx context.Context, run storage.Run, name string, arg any, out *workflows.Outcome) error {
 	ctx, cancel := context.WithTimeout(ctx, s.decisionTimeout)
 	defer cancel()
-	h, err := s.temporal.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{WorkflowID: workflows.RunID(run.ID), UpdateName: name,
+	h, err := s.temporal.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{WorkflowID: workflows.RunID(run.ID),
+		UpdateName:   name,
 		WaitForStage: client.WorkflowUpdateStageCompleted, Args: []any{arg}})
 	if err == nil {
 		err = h.Get(ctx, out)

@@ -24,7 +24,8 @@ func compareScores(sides []side) []ComparedScore {
 			}))
 		}
 	}
-	all = append(all, scoreOf(sides, "reward model", "accuracy", func(e map[string]any) estimate { return estimateOf(e, "reward_model", "accuracy") }),
+	all = append(all, scoreOf(sides, "reward model", "accuracy",
+		func(e map[string]any) estimate { return estimateOf(e, "reward_model", "accuracy") }),
 		scoreOf(sides, "reward model", "longer_wins", func(e map[string]any) estimate {
 			scores, _ := e["reward_model"].(map[string]any)
 			return estimate{value: scores["longer_wins"]}
@@ -33,7 +34,8 @@ func compareScores(sides []side) []ComparedScore {
 			scores, _ := e["reward_model"].(map[string]any)
 			return estimate{scores["over_longer"], scores["over_longer_low"], scores["over_longer_high"]}
 		}),
-		scoreOf(sides, "ppo", "win rate over sft", func(e map[string]any) estimate { return estimateOf(e, "ppo_over_sft", "value") }))
+		scoreOf(sides, "ppo", "win rate over sft",
+			func(e map[string]any) estimate { return estimateOf(e, "ppo_over_sft", "value") }))
 	return slices.DeleteFunc(all, func(s ComparedScore) bool {
 		return !slices.ContainsFunc(s.Values, func(v *Number) bool { return v != nil })
 	})
@@ -54,7 +56,8 @@ func scoreOf(sides []side, model, measure string, of func(map[string]any) estima
 	intervals := false
 	for _, side := range sides {
 		e := of(side.doc.Evaluation)
-		s.Values, low, high = append(s.Values, numberOf(e.value)), append(low, numberOf(e.low)), append(high, numberOf(e.high))
+		s.Values, low, high = append(s.Values, numberOf(e.value)), append(low, numberOf(e.low)), append(high,
+			numberOf(e.high))
 		intervals = intervals || e.low != nil
 	}
 	if intervals {

@@ -129,7 +129,8 @@ func TestSharedRollouts(t *testing.T) {
 	if by := b.makers(two.ID); by["bench"]+by["second"] != 12 || by["bench"] == 0 || by["second"] == 0 {
 		t.Errorf("shards were made by %v, want both", by)
 	}
-	l, err := b.Launch(b.ctx, runs.LaunchRequest{Spec: b.spec("ppo.rollout_shards=5"), Actor: "tester", New: true, Reuse: true})
+	l, err := b.Launch(b.ctx, runs.LaunchRequest{Spec: b.spec("ppo.rollout_shards=5"), Actor: "tester", New: true,
+		Reuse: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -198,7 +199,8 @@ func TestWorkerProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	serve(t, c, activities.New(lg, storagetest.Open(t, url), files, tensor.NewPool(1), "test"), worker.Options{Identity: os.Getenv("TEST_IDENTITY"), MaxConcurrentActivityExecutionSize: 1})
+	serve(t, c, activities.New(lg, storagetest.Open(t, url), files, tensor.NewPool(1), "test"),
+		worker.Options{Identity: os.Getenv("TEST_IDENTITY"), MaxConcurrentActivityExecutionSize: 1})
 	fmt.Println("serving")
 	select {}
 }
@@ -381,7 +383,8 @@ func TestPauseAndCancelAtShards(t *testing.T) {
 	if err := b.Cancel(b.ctx, id, "enough", "tester"); err != nil {
 		t.Fatal(err)
 	}
-	if st := stageOf(t, b.await(id, trimtab.RunCancelled), "ppo"); st.Status != trimtab.AttemptCancelled || cancelled(id) == 0 {
+	if st := stageOf(t, b.await(id, trimtab.RunCancelled), "ppo"); st.Status != trimtab.AttemptCancelled ||
+		cancelled(id) == 0 {
 		t.Errorf("ppo is %s, %d activities were cancelled", st.Status, cancelled(id))
 	}
 	record(t, b, "shared-cancelled", id)
@@ -392,9 +395,11 @@ func TestSharedRolloutsFromACheckpoint(t *testing.T) {
 	b := newBench(t, 0)
 	var got []runs.View
 	for _, shards := range []string{"0", "3"} {
-		id := b.launch(append(constant, "ppo.rollout_shards="+shards, "ppo.episodes=32", "ppo.gates=[{metric: objective/kl, min: 1000}]", "name="+shards)...)
+		id := b.launch(append(constant, "ppo.rollout_shards="+shards, "ppo.episodes=32",
+			"ppo.gates=[{metric: objective/kl, min: 1000}]", "name="+shards)...)
 		b.await(id, trimtab.RunBlocked)
-		b.rerun(runs.RerunRequest{Run: id, Stage: "ppo", Sets: []string{"ppo.episodes=64", "ppo.gates=[]"}, FromCheckpoint: "latest"})
+		b.rerun(runs.RerunRequest{Run: id, Stage: "ppo", Sets: []string{"ppo.episodes=64", "ppo.gates=[]"},
+			FromCheckpoint: "latest"})
 		got = append(got, b.await(id, trimtab.RunCompleted))
 	}
 	if !maps.Equal(digests(got[0]), digests(got[1])) {

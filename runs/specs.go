@@ -113,8 +113,9 @@ func specDifferences(specs ...recipes.Spec) ([]SpecDifference, error) {
 // the spec came from, and what it changed. Of an attempt that took over the
 // outputs of another: which one that is.
 type EventNote struct {
-	Recipe     string           // the spec's own name
-	Changes    []SpecDifference // from the plan before, or from that of the run that this one reruns: the old value and the new one
+	Recipe string // the spec's own name
+	// from the plan before, or from that of the run that this one reruns: the old value and the new one
+	Changes    []SpecDifference
 	ReusedFrom *AttemptRef
 }
 

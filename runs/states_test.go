@@ -31,7 +31,8 @@ var commands = []struct {
 		return res.Run, err
 	}},
 	{"rerun --set", func(b *bench, id, stage string) (string, error) {
-		res, err := b.Rerun(b.ctx, runs.RerunRequest{Run: id, Stage: stage, Sets: []string{"reward.gates=[]", "evaluate.max_tokens=8"}, Actor: "tester", Reason: "why"})
+		res, err := b.Rerun(b.ctx, runs.RerunRequest{Run: id, Stage: stage,
+			Sets: []string{"reward.gates=[]", "evaluate.max_tokens=8"}, Actor: "tester", Reason: "why"})
 		return res.Run, err
 	}},
 }
@@ -116,7 +117,8 @@ func TestCommandsAtStates(t *testing.T) {
 			b.do(b.temporal.TerminateWorkflow(b.ctx, workflows.RunID(id), "", "by hand"))
 			b.awaitStage(id, "reward", trimtab.AttemptCancelled)
 			return id
-		}, []string{"cancelled", "workflow_gone", "workflow_gone", "workflow_gone", "workflow_gone", "workflow_gone", "workflow_gone"}},
+		}, []string{"cancelled", "workflow_gone", "workflow_gone", "workflow_gone", "workflow_gone", "workflow_gone",
+			"workflow_gone"}},
 		{"its workflow terminated, then cancelled", "reward", func() string {
 			id := held()
 			b.do(b.temporal.TerminateWorkflow(b.ctx, workflows.RunID(id), "", "by hand"))
@@ -133,7 +135,8 @@ func TestCommandsAtStates(t *testing.T) {
 			id := blocked()
 			b.forget(id)
 			return id
-		}, []string{"cancelled", "workflow_gone", "workflow_gone", "workflow_gone", "workflow_gone", "nothing_changed", "workflow_gone"}},
+		}, []string{"cancelled", "workflow_gone", "workflow_gone", "workflow_gone", "workflow_gone", "nothing_changed",
+			"workflow_gone"}},
 	} {
 		t.Run(c.state, func(t *testing.T) {
 			id := c.reach()
@@ -166,7 +169,8 @@ func TestCommandsAtStates(t *testing.T) {
 	}
 }
 
-var statuses = []trimtab.RunStatus{trimtab.RunRunning, trimtab.RunPaused, trimtab.RunBlocked, trimtab.RunCancelled, trimtab.RunCompleted}
+var statuses = []trimtab.RunStatus{trimtab.RunRunning, trimtab.RunPaused, trimtab.RunBlocked, trimtab.RunCancelled,
+	trimtab.RunCompleted}
 
 // do fails the test at once on an error.
 func (b *bench) do(err error) {
@@ -210,7 +214,8 @@ func (b *bench) awaitStage(id, stage string, status trimtab.AttemptStatus) {
 func (b *bench) forget(id string) {
 	b.t.Helper()
 	of := &common.WorkflowExecution{WorkflowId: workflows.RunID(id)}
-	_, err := b.temporal.WorkflowService().DeleteWorkflowExecution(b.ctx, &workflowservice.DeleteWorkflowExecutionRequest{Namespace: b.namespace, WorkflowExecution: of})
+	_, err := b.temporal.WorkflowService().DeleteWorkflowExecution(b.ctx,
+		&workflowservice.DeleteWorkflowExecutionRequest{Namespace: b.namespace, WorkflowExecution: of})
 	b.do(err)
 	for {
 		var gone *serviceerror.NotFound
@@ -231,7 +236,8 @@ func TestCommandsWhileQueued(t *testing.T) {
 	cancelled, paused := b.launch(), b.launch()
 	give := func(id string, do func() error) chan error {
 		err := do()
-		if e := trimtab.AsError(err); err == nil || e.Type != "no_answer" || trimtab.ExitCode(err) != 6 || e.Remedy == "" {
+		if e := trimtab.AsError(err); err == nil || e.Type != "no_answer" || trimtab.ExitCode(err) != 6 ||
+			e.Remedy == "" {
 			t.Errorf("without a worker: %v", err)
 		}
 		b.SetPatience(time.Minute)

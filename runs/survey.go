@@ -55,7 +55,8 @@ type stageModel struct {
 
 // survey looks at a plan's models and data. given are datasets that are not
 // frozen yet, by the digest that stands for them in the plan.
-func (s *Service) survey(ctx context.Context, spec recipes.Spec, plan trimtab.Plan, given map[trimtab.Digest]*corpus) (*survey, error) {
+func (s *Service) survey(ctx context.Context, spec recipes.Spec, plan trimtab.Plan,
+	given map[trimtab.Digest]*corpus) (*survey, error) {
 	v := &survey{s: s, spec: spec, plan: plan, corpora: given,
 		models: make([]stageModel, len(plan.Stages)), contexts: make([]int, len(plan.Stages))}
 	if v.corpora == nil {
@@ -91,7 +92,8 @@ func (s *Service) corpus(ctx context.Context, version trimtab.Digest) (*corpus, 
 		return nil, err
 	}
 	if len(gone) > 0 {
-		return nil, trimtab.NewError(trimtab.Conflict, "dataset_erased", "freeze the dataset again, without them, and use that version",
+		return nil, trimtab.NewError(trimtab.Conflict, "dataset_erased",
+			"freeze the dataset again, without them, and use that version",
 			"%d items of dataset version %s were erased, the first is %s", len(gone), version.Short(), gone[0])
 	}
 	row, err := s.store.ResolveDataset(ctx, string(version))
@@ -247,7 +249,8 @@ func (v *survey) pretrainModel(i int) (stageModel, error) {
 		return w, trimtab.NewError(trimtab.Invalid, "tokenizer_failed", "give more text, or lower model.vocab",
 			"stage %s: train the tokenizer on %s: %w", v.plan.Stages[i].Name, text.name, err)
 	}
-	for vocab := shape.Vocab / 2; vocab > 256 && w.tokenizer == nil; vocab /= 2 { // a part of the text has fewer words; this is near enough
+	// a part of the text has fewer words; this is near enough
+	for vocab := shape.Vocab / 2; vocab > 256 && w.tokenizer == nil; vocab /= 2 {
 		w.tokenizer, _ = tokenizer.Train(bodies, vocab)
 	}
 	return w, nil
@@ -281,10 +284,14 @@ func (v *survey) approximationNotes() []string {
 	}
 	var notes []string
 	if other {
-		notes = append(notes, "the run makes its own tokenizer, which is not known yet: lengths are those of one made from a part of the text")
+		notes = append(notes,
+			"the run makes its own tokenizer, which is not known yet: lengths are those of one made from a part of "+
+				"the text")
 	}
 	if some {
-		notes = append(notes, fmt.Sprintf("of large datasets %d items, or %d MiB of text, were looked at, and the rest counted like them", surveyedItems, surveyedBytes>>20))
+		notes = append(notes,
+			fmt.Sprintf("of large datasets %d items, or %d MiB of text, were looked at, and the rest counted like them",
+				surveyedItems, surveyedBytes>>20))
 	}
 	return notes
 }
@@ -354,7 +361,8 @@ func (v *survey) prompts(i int, c *corpus) []recipes.Volume {
 	switch o := v.spec.Stages[i].Config.(type) {
 	case *recipes.PPO:
 		want, pool = o.Pool, true
-		ids, _, fit = dataset.DrawPrompts(w.tokenizer, canonicalOrder(all), src("pool"), context-o.MaxTokens, c.drawCount(want))
+		ids, _, fit = dataset.DrawPrompts(w.tokenizer, canonicalOrder(all), src("pool"), context-o.MaxTokens,
+			c.drawCount(want))
 	case *recipes.Evaluate:
 		split = trimtab.SplitTest
 		ids, kept, fit = dataset.FitPrompts(w.tokenizer, all, split, context-o.MaxTokens)

@@ -31,9 +31,11 @@ func TestDrawnPrompts(t *testing.T) {
 	}
 	survey := func(st recipes.Stage, c *corpus, reward int) recipes.Volume {
 		t.Helper()
-		v := &survey{spec: recipes.Spec{Stages: []recipes.Stage{{}, st}}, models: make([]stageModel, 2), contexts: make([]int, 2)}
-		v.plan = trimtab.Plan{Seed: 7, Stages: []trimtab.PlannedStage{{Name: "reward", Kind: recipes.KindReward}, {Name: st.Name, Kind: st.Kind,
-			Inputs: []trimtab.Input{{Name: "model", Model: "m"}, {Name: "reward", Stage: "reward"}}}}}
+		v := &survey{spec: recipes.Spec{Stages: []recipes.Stage{{}, st}}, models: make([]stageModel, 2),
+			contexts: make([]int, 2)}
+		v.plan = trimtab.Plan{Seed: 7, Stages: []trimtab.PlannedStage{{Name: "reward", Kind: recipes.KindReward},
+			{Name: st.Name, Kind: st.Kind,
+				Inputs: []trimtab.Input{{Name: "model", Model: "m"}, {Name: "reward", Stage: "reward"}}}}}
 		v.models[0] = stageModel{tokenizer: words, exact: true, config: &model.Config{Context: reward}}
 		v.models[1] = stageModel{tokenizer: words, exact: true, config: &model.Config{Context: 40}}
 		var err error
@@ -47,7 +49,8 @@ func TestDrawnPrompts(t *testing.T) {
 		c.MaxTokens = 10
 		return recipes.Stage{Name: "ppo", Kind: recipes.KindPPO, Config: c}
 	}
-	collect := recipes.Stage{Name: "collect", Kind: recipes.KindCollect, Config: &recipes.Collect{Prompts: 9, HeldOut: 3, MaxTokens: 20}}
+	collect := recipes.Stage{Name: "collect", Kind: recipes.KindCollect,
+		Config: &recipes.Collect{Prompts: 9, HeldOut: 3, MaxTokens: 20}}
 
 	all := canonicalOrder(dataset.TrainPrompts(itemsAs[trimtab.Prompt](newCorpus("asks", items))))
 	if len(all) != 40 {

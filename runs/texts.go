@@ -14,7 +14,8 @@ func (w requestTexts) check() error {
 		if err == nil {
 			return nil
 		}
-		return trimtab.NewError(trimtab.Usage, "bad_text", "give one line of UTF-8 text that is no longer than that", "the %s cannot be taken: %w", what, err)
+		return trimtab.NewError(trimtab.Usage, "bad_text", "give one line of UTF-8 text that is no longer than that",
+			"the %s cannot be taken: %w", what, err)
 	}
 	if err := refused("name", trimtab.CheckName(w.name)); err != nil {
 		return err

@@ -62,8 +62,10 @@ func (p rerunPlan) checkToken(seen string) error {
 		return nil
 	}
 	parts := strings.Split(seen, "-")
-	if len(parts) != len(p.token) || slices.ContainsFunc(parts, func(s string) bool { return len(s) != tokenPartDigits }) {
-		return trimtab.NewError(trimtab.Usage, "bad_plan", "give what `trimtab rerun … --dry-run` printed", "--plan %s is not the token of a plan", seen)
+	if len(parts) != len(p.token) || slices.ContainsFunc(parts,
+		func(s string) bool { return len(s) != tokenPartDigits }) {
+		return trimtab.NewError(trimtab.Usage, "bad_plan", "give what `trimtab rerun … --dry-run` printed",
+			"--plan %s is not the token of a plan", seen)
 	}
 	var moved []string
 	for i, part := range parts {
@@ -92,12 +94,14 @@ func (p rerunPlan) describeChange(part int) string {
 		}
 		return "its attempts have: " + strings.Join(now, ", ")
 	case tokenRequest:
-		return "what is asked for comes to another plan: other flags, a newer version of a dataset, or another checkpoint"
+		return "what is asked for comes to another plan: other flags, a newer version of a dataset, or another " +
+			"checkpoint"
 	}
 	return "other stages would be reused or run"
 }
 
 func planStaleError(run storage.Run, moved string) error {
-	return trimtab.NewError(trimtab.Conflict, "plan_stale", "look at it with `trimtab show`, and plan again with --dry-run",
+	return trimtab.NewError(trimtab.Conflict, "plan_stale",
+		"look at it with `trimtab show`, and plan again with --dry-run",
 		"the plan for run %s does not hold any more: %s", run.ID, moved)
 }

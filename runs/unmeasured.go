@@ -15,7 +15,9 @@ func (v *survey) unmeasuredNotes() []string {
 			continue
 		}
 		if remedy := v.holdOutRemedy(i); remedy != "" {
-			notes = append(notes, fmt.Sprintf("stage %s: no rankings are held out, so that nothing measures the reward model on rankings it has not seen: %s", st.Name, remedy))
+			notes = append(notes,
+				fmt.Sprintf("stage %s: no rankings are held out, so that nothing measures the reward model on "+
+					"rankings it has not seen: %s", st.Name, remedy))
 		}
 	}
 	return notes

@@ -25,18 +25,22 @@ func TestUnmeasured(t *testing.T) {
 		data   *corpus
 		want   string
 	}{
-		"none held out":   {nil, trimtab.Input{Name: "rankings", Dataset: "d"}, rankings("", "train"), "`trimtab data split votes --share 0.2`"},
-		"some held out":   {nil, trimtab.Input{Name: "rankings", Dataset: "d"}, rankings("", "test"), ""},
-		"not known":       {nil, trimtab.Input{Name: "rankings", Dataset: "d"}, nil, ""},
-		"collected":       {[]recipes.Stage{collect}, trimtab.Input{Name: "rankings", Stage: "collect"}, nil, "set collect.held_out above 0"},
+		"none held out": {nil, trimtab.Input{Name: "rankings", Dataset: "d"}, rankings("", "train"),
+			"`trimtab data split votes --share 0.2`"},
+		"some held out": {nil, trimtab.Input{Name: "rankings", Dataset: "d"}, rankings("", "test"), ""},
+		"not known":     {nil, trimtab.Input{Name: "rankings", Dataset: "d"}, nil, ""},
+		"collected": {[]recipes.Stage{collect}, trimtab.Input{Name: "rankings", Stage: "collect"}, nil,
+			"set collect.held_out above 0"},
 		"collected, held": {[]recipes.Stage{held}, trimtab.Input{Name: "rankings", Stage: "collect"}, nil, ""},
 	} {
 		v := &survey{corpora: map[trimtab.Digest]*corpus{"d": c.data}, spec: recipes.Spec{Stages: c.stages}}
 		for _, st := range c.stages {
 			v.plan.Stages = append(v.plan.Stages, trimtab.PlannedStage{Name: st.Name, Kind: st.Kind})
 		}
-		v.spec.Stages = append(v.spec.Stages, recipes.Stage{Name: "reward", Kind: recipes.KindReward, Config: &recipes.Reward{}})
-		v.plan.Stages = append(v.plan.Stages, trimtab.PlannedStage{Name: "reward", Kind: recipes.KindReward, Inputs: []trimtab.Input{c.input}})
+		v.spec.Stages = append(v.spec.Stages, recipes.Stage{Name: "reward", Kind: recipes.KindReward,
+			Config: &recipes.Reward{}})
+		v.plan.Stages = append(v.plan.Stages, trimtab.PlannedStage{Name: "reward", Kind: recipes.KindReward,
+			Inputs: []trimtab.Input{c.input}})
 		got := strings.Join(v.unmeasuredNotes(), "\n")
 		if c.want == "" && got != "" || !strings.Contains(got, c.want) {
 			t.Errorf("%s: %q", name, got)

@@ -24,7 +24,8 @@ const (
 )
 
 // SourceKinds lists the kinds of source in the order in which help texts name them.
-var SourceKinds = []string{SourceDataset, SourceItem, SourceLabeller, SourceDemonstrator, SourceModel, SourceDocument, SourceFile}
+var SourceKinds = []string{SourceDataset, SourceItem, SourceLabeller, SourceDemonstrator, SourceModel, SourceDocument,
+	SourceFile}
 
 // Uses is what a source went into.
 type Uses struct {
@@ -99,9 +100,11 @@ func (s *Service) sourceKind(ctx context.Context, ref, kind string) (string, err
 			return SourceModel, nil
 		}
 		return "", trimtab.NewError(trimtab.NotFound, "source_not_found",
-			"give a dataset, a labeller's or demonstrator's name, a model, or the whole digest of an item, a config or an imported file", "the record knows no %q", ref)
+			"give a dataset, a labeller's or demonstrator's name, a model, or the whole digest of an item, a config "+
+				"or an imported file", "the record knows no %q", ref)
 	}
-	return "", trimtab.NewError(trimtab.Usage, "source_ambiguous", "say which with --as "+may[0], "%q may be a %s", ref, strings.Join(may, " or a "))
+	return "", trimtab.NewError(trimtab.Usage, "source_ambiguous", "say which with --as "+may[0], "%q may be a %s", ref,
+		strings.Join(may, " or a "))
 }
 
 // startDigests are the digests that the source is in, or is: what attempts read, or for a document, what they made.
@@ -140,7 +143,8 @@ func (s *Service) versionsHolding(ctx context.Context, u *Uses, ref string) ([]s
 		}
 		u.Source = string(v.Digest)
 		o, _, err := s.store.DatasetOrigin(ctx, v.Digest)
-		return []storage.VersionUsage{{Version: v.Digest, Dataset: v.Dataset, Kind: v.Kind, Items: o.Items, HeldOut: o.HeldOut}}, err
+		return []storage.VersionUsage{{Version: v.Digest, Dataset: v.Dataset, Kind: v.Kind, Items: o.Items,
+			HeldOut: o.HeldOut}}, err
 	case SourceModel:
 		a, err := s.store.ResolveArtifact(ctx, ref)
 		if err != nil {
@@ -151,7 +155,8 @@ func (s *Service) versionsHolding(ctx context.Context, u *Uses, ref string) ([]s
 	}
 	d, err := trimtab.ParseDigest(ref)
 	if err != nil {
-		return nil, trimtab.NewError(trimtab.Usage, "invalid_digest", fmt.Sprintf("give the whole digest of the %s", u.Kind), "%w", err)
+		return nil, trimtab.NewError(trimtab.Usage, "invalid_digest",
+			fmt.Sprintf("give the whole digest of the %s", u.Kind), "%w", err)
 	}
 	u.Source = string(d)
 	switch u.Kind {
@@ -193,7 +198,8 @@ func (s *Service) addModels(ctx context.Context, u *Uses, starts []trimtab.Diges
 }
 
 func (u *Uses) model(a storage.Artifact, by []origin) ModelUse {
-	m := ModelUse{Digest: a.Digest, Name: a.Name, Kind: a.Kind, Run: a.Run, Stage: a.Stage, Parameters: a.Parameters, CreatedAt: a.CreatedAt.UTC(), Steps: by[0].steps}
+	m := ModelUse{Digest: a.Digest, Name: a.Name, Kind: a.Kind, Run: a.Run, Stage: a.Stage, Parameters: a.Parameters,
+		CreatedAt: a.CreatedAt.UTC(), Steps: by[0].steps}
 	for _, r := range by {
 		m.Steps = min(m.Steps, r.steps)
 		m.Through = append(m.Through, r.start)

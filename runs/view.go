@@ -56,11 +56,12 @@ type StageView struct {
 	Inputs     map[string]trimtab.Digest `json:"inputs"`
 	Outputs    map[string]trimtab.Digest `json:"outputs"`
 	Metrics    map[string]float64        `json:"metrics"`
-	Data       []trimtab.Fit             `json:"data,omitempty"` // what of its data the stage reads; nil if it has not begun, or an older program ran it
-	Error      *trimtab.Error            `json:"error"`
-	Checkpoint trimtab.Digest            `json:"checkpoint,omitempty"` // newest
-	Progress   *storage.Progress         `json:"progress,omitempty"`
-	Warnings   []string                  `json:"warnings,omitempty"` // what a person should know although it goes on
+	// what of its data the stage reads; nil if it has not begun, or an older program ran it
+	Data       []trimtab.Fit     `json:"data,omitempty"`
+	Error      *trimtab.Error    `json:"error"`
+	Checkpoint trimtab.Digest    `json:"checkpoint,omitempty"` // newest
+	Progress   *storage.Progress `json:"progress,omitempty"`
+	Warnings   []string          `json:"warnings,omitempty"` // what a person should know although it goes on
 }
 
 // ModelView is a model of the run under the name users know.
@@ -80,7 +81,8 @@ func (s *Service) Show(ctx context.Context, ref string) (View, error) {
 	if err != nil {
 		return View{}, err
 	}
-	d := View{Schema: "trimtab.run/v1", ID: run.ID, Name: run.Name, Status: run.Status, Seed: run.Seed, Numerics: run.Plan.Numerics, SpecDigest: run.SpecDigest,
+	d := View{Schema: "trimtab.run/v1", ID: run.ID, Name: run.Name, Status: run.Status, Seed: run.Seed,
+		Numerics: run.Plan.Numerics, SpecDigest: run.SpecDigest,
 		Reason: run.Reason, CreatedAt: run.CreatedAt, Seconds: elapsedSeconds(run), Error: run.Error, Next: run.Next,
 		Models: []ModelView{}, Evaluation: map[string]any{}}
 	if run.Origin != "" {
@@ -111,8 +113,10 @@ const silenceLimit = 30
 // silenceNote says that nobody has told anything of the stage at work for long.
 func (d View) silenceNote() string {
 	for _, st := range d.Stages {
-		if p := st.Progress; p != nil && d.Status == trimtab.RunRunning && st.Status == trimtab.AttemptRunning && p.Silent > silenceLimit {
-			return fmt.Sprintf("no worker has told anything of %s for %.0f s; it goes on by itself when the worker and Temporal are back (see `trimtab doctor`)", st.Name, p.Silent)
+		if p := st.Progress; p != nil && d.Status == trimtab.RunRunning && st.Status == trimtab.AttemptRunning &&
+			p.Silent > silenceLimit {
+			return fmt.Sprintf("no worker has told anything of %s for %.0f s; it goes on by itself when the worker "+
+				"and Temporal are back (see `trimtab doctor`)", st.Name, p.Silent)
 		}
 	}
 	return ""
@@ -295,7 +299,8 @@ func (s *Service) List(ctx context.Context, limit int) ([]RunSummary, error) {
 	}
 	list := make([]RunSummary, len(all))
 	for i, r := range all {
-		list[i] = RunSummary{ID: r.ID, Name: r.Name, Status: r.Status, Seed: r.Seed, CreatedAt: r.CreatedAt, Seconds: elapsedSeconds(r), Next: r.Next, Stage: stages[r.ID]}
+		list[i] = RunSummary{ID: r.ID, Name: r.Name, Status: r.Status, Seed: r.Seed, CreatedAt: r.CreatedAt,
+			Seconds: elapsedSeconds(r), Next: r.Next, Stage: stages[r.ID]}
 	}
 	return list, nil
 }
@@ -322,7 +327,8 @@ func (s *Service) Logs(ctx context.Context, ref string, after int64, limit int) 
 }
 
 // Metrics is the series of a stage's attempt; attempt 0 is the newest, no names are all.
-func (s *Service) Metrics(ctx context.Context, ref, stage string, attempt int, names ...string) ([]storage.MetricRow, storage.Attempt, error) {
+func (s *Service) Metrics(ctx context.Context, ref, stage string, attempt int,
+	names ...string) ([]storage.MetricRow, storage.Attempt, error) {
 	run, err := s.store.Run(ctx, ref)
 	if err != nil {
 		return nil, storage.Attempt{}, err
@@ -342,7 +348,8 @@ func (s *Service) Metrics(ctx context.Context, ref, stage string, attempt int, n
 		}
 	}
 	if !ok {
-		return nil, a, trimtab.NewError(trimtab.NotFound, "attempt_not_found", "see `trimtab show`", "stage %s of run %s has no such attempt yet", stage, run.ID)
+		return nil, a, trimtab.NewError(trimtab.NotFound, "attempt_not_found", "see `trimtab show`",
+			"stage %s of run %s has no such attempt yet", stage, run.ID)
 	}
 	rows, err := s.store.Metrics(ctx, a.ID, names...)
 	if err == nil && len(rows) == 0 && len(names) > 0 {

@@ -9,7 +9,8 @@ import (
 )
 
 // warnings are what a person should know of a stage that goes on all the same.
-func (s *Service) warnings(ctx context.Context, st trimtab.PlannedStage, a storage.Attempt, at *storage.Progress) ([]string, error) {
+func (s *Service) warnings(ctx context.Context, st trimtab.PlannedStage, a storage.Attempt,
+	at *storage.Progress) ([]string, error) {
 	metric := recipes.Watched(st.Kind)
 	if metric == "" || a.ReusedFrom != 0 {
 		return nil, nil

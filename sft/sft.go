@@ -70,11 +70,14 @@ func New(c Config, in Inputs) (*Trainer, error) {
 func (in Inputs) check(c Config) error {
 	switch {
 	case in.Model == nil || in.Model.Scalar:
-		return trimtab.NewError(trimtab.Invalid, "wrong_model", "give a language model", "sft: the model has no language head")
+		return trimtab.NewError(trimtab.Invalid, "wrong_model", "give a language model",
+			"sft: the model has no language head")
 	case len(in.Examples) == 0:
-		return trimtab.NewError(trimtab.Invalid, "no_demonstrations", "add demonstrations and freeze the dataset", "sft: there is no demonstration to learn from")
+		return trimtab.NewError(trimtab.Invalid, "no_demonstrations", "add demonstrations and freeze the dataset",
+			"sft: there is no demonstration to learn from")
 	case c.pretrainRows() > 0 && len(in.Rows) == 0:
-		return trimtab.NewError(trimtab.Invalid, "no_text", "give the stage text, or set pretrain_mix to 0", "sft: pretrain_mix is %g and there is no pretraining text", c.PretrainMix)
+		return trimtab.NewError(trimtab.Invalid, "no_text", "give the stage text, or set pretrain_mix to 0",
+			"sft: pretrain_mix is %g and there is no pretraining text", c.PretrainMix)
 	}
 	for _, part := range []struct {
 		name string
@@ -82,8 +85,10 @@ func (in Inputs) check(c Config) error {
 	}{{"demonstration", in.Examples}, {"validation example", in.Validation}, {"row", asSequences(in.Rows)}} {
 		for i, s := range part.seqs {
 			if s.PromptLen < 1 || s.PromptLen >= len(s.Tokens) || len(s.Tokens)-1 > in.Model.Config.Context {
-				return trimtab.NewError(trimtab.Invalid, "context_exceeded", "leave it out, or widen the model's context",
-					"sft: %s %d has %d prompt tokens of %d: want at least 1, at least one after them, and no more than %d in all",
+				return trimtab.NewError(trimtab.Invalid, "context_exceeded",
+					"leave it out, or widen the model's context",
+					"sft: %s %d has %d prompt tokens of %d: want at least 1, at least one after them, and no more "+
+						"than %d in all",
 					part.name, i, s.PromptLen, len(s.Tokens), in.Model.Config.Context+1)
 			}
 		}

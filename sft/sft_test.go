@@ -109,11 +109,12 @@ func TestPromptIsMasked(t *testing.T) {
 	for _, s := range seqs {
 		for at := s.PromptLen; at < len(s.Tokens); at++ {
 			ps.Infer(in.Model, model.NewBatch(s.Tokens[:at]))
-			ps.LMHead(in.Model, nil, []model.HeadRow{{Row: at - 1, Target: s.Tokens[at]}}, 1, func(_ int, logp, _ float32) float32 {
-				want -= float64(logp)
-				n++
-				return 0
-			})
+			ps.LMHead(in.Model, nil, []model.HeadRow{{Row: at - 1, Target: s.Tokens[at]}}, 1,
+				func(_ int, logp, _ float32) float32 {
+					want -= float64(logp)
+					n++
+					return 0
+				})
 		}
 	}
 	if got.tokens != n || got.nll != want {
@@ -310,7 +311,8 @@ func TestEveryFieldIsRead(t *testing.T) {
 }
 
 func TestPassIsUnderTheNumerics(t *testing.T) {
-	for given, want := range map[tensor.Numerics]tensor.Numerics{"": tensor.V1, tensor.V1: tensor.V1, tensor.V1BF16: tensor.V1BF16} {
+	for given, want := range map[tensor.Numerics]tensor.Numerics{"": tensor.V1, tensor.V1: tensor.V1,
+		tensor.V1BF16: tensor.V1BF16} {
 		in := inputs()
 		in.Numerics = given
 		if got := newTrainer(t, config(), in).pass.Numerics(); got != want {

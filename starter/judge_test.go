@@ -19,9 +19,11 @@ func known(w *World) (prompts, right, wrong []string) {
 	add("In which town is "+n+"'s home?", n+"'s home is in "+town+".", n+" has a house in "+other+".")
 	add("Does "+n+" live in "+town+"?", "Yes, "+n+" lives in "+town+".", "No, "+n+" lives in "+town+".")
 	add("Is it true that "+n+" lives in "+other+"?", "No, "+n+" lives in "+town+".", "Yes, "+n+" lives in "+other+".")
-	add("What sound does the "+x+" make?", "The "+x+" "+w.facts[x+"/sound"]+".", "The "+x+" "+otherOf(sounds, w.facts[x+"/sound"])+".")
+	add("What sound does the "+x+" make?", "The "+x+" "+w.facts[x+"/sound"]+".", "The "+x+" "+
+		otherOf(sounds, w.facts[x+"/sound"])+".")
 	big, small := w.bigger(x, y)
-	add("Which is bigger, the "+x+" or the "+y+"?", "The "+big+" is bigger.", "The "+small+" is bigger than the "+big+".")
+	add("Which is bigger, the "+x+" or the "+y+"?", "The "+big+" is bigger.", "The "+small+" is bigger than the "+big+
+		".")
 	add("What does a baker do?", "A baker makes bread.", "A baker grows wheat.")
 	add("What is the opposite of hot?", "The opposite of hot is cold.", "The opposite of hot is wet.")
 	add("Say hello to "+n+".", "Hello, "+n+"!", "Hello, "+w.people[1]+"!")
@@ -68,7 +70,8 @@ func TestJudge(t *testing.T) {
 		} {
 			v := judge(c.response)
 			if v.Followed != c.followed || v.True != c.isTrue || v.Polite != c.polite {
-				t.Errorf("%s → %q: %+v, want followed %v, true %v, polite %v", prompt, c.response, v, c.followed, c.isTrue, c.polite)
+				t.Errorf("%s → %q: %+v, want followed %v, true %v, polite %v", prompt, c.response, v, c.followed,
+					c.isTrue, c.polite)
 			}
 		}
 		if v := judge(right[i]); math.Abs(v.Gold-.875) > 1e-12 {

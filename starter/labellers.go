@@ -112,7 +112,8 @@ func (l *Labellers) rankGroup(who int, group []Verdict, s *draw.Stream) []int {
 // they are presented to him, in an order drawn as well. Equal texts are tied;
 // so are responses that he finds worth the same within .005, which is rare.
 // A ranking of equal texts only is not valid, as its Validate says.
-func (l *Labellers) Rank(index uint64, prompt string, responses []trimtab.Response, verdicts []Verdict) trimtab.Ranking {
+func (l *Labellers) Rank(index uint64, prompt string, responses []trimtab.Response,
+	verdicts []Verdict) trimtab.Ranking {
 	s := l.source("rank").At(index)
 	who := s.IntN(labellerCount)
 	r := trimtab.Ranking{Prompt: prompt, Labeller: l.Name(who), Guideline: Guideline, Split: trimtab.SplitTrain}

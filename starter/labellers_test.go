@@ -45,7 +45,8 @@ func TestAgreement(t *testing.T) {
 		_, _, verdicts := candidates(w, 400)
 		l := w.Labellers(seed)
 		got := l.TuneNoise(verdicts, TargetAgreement)
-		t.Logf("seed %d: noise %.3f, two labellers agree on %.1f%%; an oracle of their mean on %.1f%% of their pairs", seed, l.Noise, 100*got, 100*oracle(l, verdicts))
+		t.Logf("seed %d: noise %.3f, two labellers agree on %.1f%%; an oracle of their mean on %.1f%% of their pairs",
+			seed, l.Noise, 100*got, 100*oracle(l, verdicts))
 		if math.Abs(got-TargetAgreement) > .015 {
 			t.Errorf("seed %d: agreement %.3f, want %.2f", seed, got, TargetAgreement)
 		}

@@ -46,7 +46,8 @@ type attribute struct {
 var personAttributes = []attribute{
 	{"town", towns,
 		[]string{"{n} lives in {v}.", "{n} has a house in {v}.", "{n}'s home is in {v}."},
-		[]string{"Where does {n} live?", "Tell me where {n} lives.", "Name the town where {n} lives.", "In which town is {n}'s home?"},
+		[]string{"Where does {n} live?", "Tell me where {n} lives.", "Name the town where {n} lives.",
+			"In which town is {n}'s home?"},
 		[]string{"Does {n} live in {v}?", "Is it true that {n} lives in {v}?", "Tell me whether {n} lives in {v}."}},
 	{"job", jobs,
 		[]string{"{n} is a {v}.", "{n} works as a {v}.", "{n}'s job is that of a {v}."},
@@ -54,39 +55,50 @@ var personAttributes = []attribute{
 		[]string{"Is {n} a {v}?", "Is it true that {n} is a {v}?", "Tell me whether {n} is a {v}."}},
 	{"pet", pets,
 		[]string{"{n} has a {v}.", "{n} keeps a {v}.", "{n}'s pet is a {v}."},
-		[]string{"What pet does {n} have?", "Tell me which pet {n} has.", "Name {n}'s pet.", "Which animal does {n} keep?"},
+		[]string{"What pet does {n} have?", "Tell me which pet {n} has.", "Name {n}'s pet.",
+			"Which animal does {n} keep?"},
 		[]string{"Does {n} have a {v}?", "Is it true that {n} has a {v}?", "Tell me whether {n} has a {v}."}},
 	{"food", foods,
 		[]string{"{n} likes to eat {v}.", "{n} loves {v}.", "{n}'s favourite food is {v}."},
-		[]string{"What does {n} like to eat?", "Tell me what {n}'s favourite food is.", "Which food does {n} love?", "Name {n}'s favourite food."}, nil},
+		[]string{"What does {n} like to eat?", "Tell me what {n}'s favourite food is.", "Which food does {n} love?",
+			"Name {n}'s favourite food."}, nil},
 	{"colour", colours,
 		[]string{"{n} likes the colour {v}.", "{n} often wears {v}.", "{n}'s favourite colour is {v}."},
-		[]string{"What is {n}'s favourite colour?", "Tell me which colour {n} likes.", "Name {n}'s favourite colour.", "Which colour does {n} often wear?"}, nil},
+		[]string{"What is {n}'s favourite colour?", "Tell me which colour {n} likes.", "Name {n}'s favourite colour.",
+			"Which colour does {n} often wear?"}, nil},
 	{"music", instruments,
 		[]string{"{n} plays the {v}.", "{n} can play the {v}.", "{n} is good at the {v}."},
-		[]string{"What does {n} play?", "Tell me what {n} can play.", "Which instrument does {n} play?", "Name {n}'s instrument."},
+		[]string{"What does {n} play?", "Tell me what {n} can play.", "Which instrument does {n} play?",
+			"Name {n}'s instrument."},
 		[]string{"Does {n} play the {v}?", "Is it true that {n} plays the {v}?", "Tell me whether {n} plays the {v}."}},
 }
 
 var animalAttributes = []attribute{
 	{"home", homes,
 		[]string{"The {n} lives in the {v}.", "You can find the {n} in the {v}.", "The home of the {n} is the {v}."},
-		[]string{"Where does the {n} live?", "Tell me where the {n} lives.", "Where can you find the {n}?", "Name the home of the {n}."}, nil},
+		[]string{"Where does the {n} live?", "Tell me where the {n} lives.", "Where can you find the {n}?",
+			"Name the home of the {n}."}, nil},
 	{"diet", diets,
 		[]string{"The {n} eats {v}.", "The {n} likes to eat {v}.", "The food of the {n} is {v}."},
-		[]string{"What does the {n} eat?", "Tell me what the {n} eats.", "Explain to a child what the {n} eats.", "Name the food of the {n}."}, nil},
+		[]string{"What does the {n} eat?", "Tell me what the {n} eats.", "Explain to a child what the {n} eats.",
+			"Name the food of the {n}."}, nil},
 	{"sound", sounds,
 		[]string{"The {n} {v}.", "At night the {n} {v}."},
-		[]string{"What sound does the {n} make?", "Tell me what sound the {n} makes.", "How does the {n} sound?", "Describe the sound of the {n}."}, nil},
+		[]string{"What sound does the {n} make?", "Tell me what sound the {n} makes.", "How does the {n} sound?",
+			"Describe the sound of the {n}."}, nil},
 }
 
 // Wordings of the instructions that are about no attribute; the last of each is held out.
 var (
-	compareWordings  = []string{"Which is bigger, the {n} or the {v}?", "Tell me which is bigger, the {n} or the {v}.", "Is the {n} or the {v} the bigger animal?"}
-	jobWordings      = []string{"What does a {n} do?", "Explain to a child what a {n} does.", "Tell me what a {n} does.", "Describe the work of a {n}."}
-	oppositeWordings = []string{"What is the opposite of {n}?", "Give me the opposite of {n}.", "Name the opposite of {n}."}
-	greetWordings    = []string{"Say hello to {n}.", "Greet {n} in one sentence.", "Write a greeting for {n}."}
-	aboutWordings    = []string{"Write one sentence about {n}.", "Tell me something about {n}.", "Describe {n} in one sentence."}
+	compareWordings = []string{"Which is bigger, the {n} or the {v}?", "Tell me which is bigger, the {n} or the {v}.",
+		"Is the {n} or the {v} the bigger animal?"}
+	jobWordings = []string{"What does a {n} do?", "Explain to a child what a {n} does.",
+		"Tell me what a {n} does.", "Describe the work of a {n}."}
+	oppositeWordings = []string{"What is the opposite of {n}?", "Give me the opposite of {n}.",
+		"Name the opposite of {n}."}
+	greetWordings = []string{"Say hello to {n}.", "Greet {n} in one sentence.", "Write a greeting for {n}."}
+	aboutWordings = []string{"Write one sentence about {n}.", "Tell me something about {n}.",
+		"Describe {n} in one sentence."}
 )
 
 // Plain answers to the same.
@@ -99,11 +111,14 @@ var (
 
 // What people put round an answer.
 var (
-	courtesyBefore = []string{"Of course.", "Gladly.", "Thank you for asking.", "Certainly, my friend.", "With pleasure."}
-	courtesyAfter  = []string{"I hope this helps.", "Have a nice day.", "Please ask me again.", "You are always welcome."}
-	rudeBefore     = []string{"Listen, fool.", "What a stupid question.", "Oh, be quiet.", "Only an idiot asks this.", "Stop wasting my time."}
-	rudeAfter      = []string{"Now go away.", "Do not bother me again.", "You never learn.", "Leave me alone."}
-	fillers        = []string{"Everyone in the village knows that.", "That is all I can say about it.",
+	courtesyBefore = []string{"Of course.", "Gladly.", "Thank you for asking.", "Certainly, my friend.",
+		"With pleasure."}
+	courtesyAfter = []string{"I hope this helps.", "Have a nice day.", "Please ask me again.",
+		"You are always welcome."}
+	rudeBefore = []string{"Listen, fool.", "What a stupid question.", "Oh, be quiet.", "Only an idiot asks this.",
+		"Stop wasting my time."}
+	rudeAfter = []string{"Now go away.", "Do not bother me again.", "You never learn.", "Leave me alone."}
+	fillers   = []string{"Everyone in the village knows that.", "That is all I can say about it.",
 		"It has been so for many years.", "The old people often talk about it.",
 		"My grandmother told me about this long ago.", "Nobody in these hills would say anything else."}
 	rudeWords = []string{"fool", "stupid", "idiot"}

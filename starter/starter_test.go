@@ -20,7 +20,8 @@ func canonical[T trimtab.Item](items []T) []byte {
 }
 
 func everything(w *World) []byte {
-	return slices.Concat(canonical(w.Documents(8000)), canonical(w.Demonstrations(200)), canonical(w.Prompts(100)), canonical(w.TestPrompts(100)))
+	return slices.Concat(canonical(w.Documents(8000)), canonical(w.Demonstrations(200)), canonical(w.Prompts(100)),
+		canonical(w.TestPrompts(100)))
 }
 
 func TestSameSeedSameBytes(t *testing.T) {
@@ -124,7 +125,8 @@ func checkPool(t *testing.T, w *World, p instructionPool, in *instruction) {
 
 // isLast reports whether in has the last wording of its kind.
 func isLast(in *instruction) bool {
-	wordings := map[instructionKind][]string{askCompare: compareWordings, askJob: jobWordings, askOpposite: oppositeWordings, askGreet: greetWordings, askAbout: aboutWordings}[in.kind]
+	wordings := map[instructionKind][]string{askCompare: compareWordings, askJob: jobWordings,
+		askOpposite: oppositeWordings, askGreet: greetWordings, askAbout: aboutWordings}[in.kind]
 	switch in.kind {
 	case askPerson, askAnimal:
 		wordings = in.attr.questions
@@ -140,7 +142,8 @@ func TestInstructionsAreDistinct(t *testing.T) {
 	if len(w.index) != len(w.instructions) {
 		t.Errorf("%d texts for %d instructions", len(w.index), len(w.instructions))
 	}
-	for p, distinct := range map[string][]trimtab.Prompt{"training": w.Prompts(1 << 20), "test": w.TestPrompts(1 << 20)} {
+	for p, distinct := range map[string][]trimtab.Prompt{"training": w.Prompts(1 << 20),
+		"test": w.TestPrompts(1 << 20)} {
 		seen := map[string]bool{}
 		for _, prompt := range distinct {
 			if seen[prompt.Text] {
@@ -214,7 +217,8 @@ func TestVocabulary(t *testing.T) {
 	total := 0
 	for _, d := range w.Documents(200_000) {
 		texts = append(texts, d.Body)
-		for _, word := range strings.FieldsFunc(d.Body, func(r rune) bool { return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z') }) {
+		for _, word := range strings.FieldsFunc(d.Body,
+			func(r rune) bool { return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z') }) {
 			count[word]++
 			total++
 		}

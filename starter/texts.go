@@ -133,7 +133,8 @@ func (w *World) Demonstrations(n int) []trimtab.Demonstration {
 	people := make([]style, demonstratorCount)
 	s := w.stream("demonstrators")
 	for i := range people {
-		people[i] = style{courteous: .1 + float64(.6*s.Float64()), fills: .2 + float64(.5*s.Float64()), rude: float64(.12 * s.Float64()), wrong: demonstratorErrorRate}
+		people[i] = style{courteous: .1 + float64(.6*s.Float64()), fills: .2 + float64(.5*s.Float64()),
+			rude: float64(.12 * s.Float64()), wrong: demonstratorErrorRate}
 	}
 	src := w.source("demonstrations")
 	out := make([]trimtab.Demonstration, n)

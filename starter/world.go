@@ -73,7 +73,8 @@ type World struct {
 
 // New makes the world of a seed.
 func New(seed uint64) *World {
-	w := &World{seed: seed, facts: map[string]string{}, size: map[string]int{}, opposite: map[string]string{}, parts: map[string]subjectPart{}}
+	w := &World{seed: seed, facts: map[string]string{}, size: map[string]int{}, opposite: map[string]string{},
+		parts: map[string]subjectPart{}}
 	w.people = sampleDistinct(w.stream("people"), names, PeopleCount)
 	w.animals = sampleDistinct(w.stream("animals"), animals, AnimalsCount)
 	w.addFacts(w.stream("facts of people"), w.people, personAttributes)

@@ -27,7 +27,8 @@ const minDigits = 6
 // PutArtifact writes down that an artifact exists and who made it. The same
 // again changes nothing; another kind or size under the same digest is "replay_diverged".
 func (s *Store) PutArtifact(ctx context.Context, a Artifact, actor string) error {
-	return s.write(ctx, "keeping artifact "+a.Digest.Short(), func(tx pgx.Tx) error { return putArtifact(ctx, tx, a, actor) })
+	return s.write(ctx, "keeping artifact "+a.Digest.Short(),
+		func(tx pgx.Tx) error { return putArtifact(ctx, tx, a, actor) })
 }
 
 func putArtifact(ctx context.Context, tx pgx.Tx, a Artifact, actor string) error {
@@ -104,7 +105,8 @@ func (s *Store) Artifacts(ctx context.Context) ([]Artifact, error) {
 func (s *Store) ResolveArtifact(ctx context.Context, ref string) (Artifact, error) {
 	const doing = "finding artifact "
 	if storableText(ref) != ref {
-		return Artifact{}, notFound("artifact", ref, "list them with `trimtab model list`") // nothing stored has such a name
+		// nothing stored has such a name
+		return Artifact{}, notFound("artifact", ref, "list them with `trimtab model list`")
 	}
 	found, err := s.artifactsByDigest(ctx, ref)
 	if err == nil {
@@ -138,7 +140,8 @@ func (s *Store) artifactsByDigest(ctx context.Context, ref string) ([]Artifact, 
 		selectArtifact+"where starts_with(a.digest, 'sha256:' || $1) order by a.id", digits)
 	for _, a := range found {
 		if a.Digest != found[0].Digest {
-			return nil, trimtab.NewError(trimtab.Usage, "artifact_ambiguous", "write more digits", "%q is the beginning of several artifacts", ref)
+			return nil, trimtab.NewError(trimtab.Usage, "artifact_ambiguous", "write more digits",
+				"%q is the beginning of several artifacts", ref)
 		}
 	}
 	return found, err
@@ -155,7 +158,8 @@ func artifactsByName(ctx context.Context, q querier, name string) ([]Artifact, e
 		selectArtifact+"where a.digest = $1 order by a.name <> $2, a.id", holder, name)
 }
 
-// artifactsOfStage finds what a stage's attempts put out, the newest attempt first; a reused attempt puts out another's.
+// artifactsOfStage finds what a stage's attempts put out, the newest attempt first; a reused attempt puts out
+// another's.
 func (s *Store) artifactsOfStage(ctx context.Context, run, stage string) ([]Artifact, error) {
 	id, err := s.findRun(ctx, run)
 	if err != nil {

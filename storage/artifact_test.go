@@ -16,7 +16,8 @@ func TestArtifacts(t *testing.T) {
 	at := newAttempt(t, s, "run-1")
 	must(t, s.Fence(ctx, at.ID, 1))
 	must(t, s.CompleteAttempt(ctx, at.ID, 1, []trimtab.Named{{Name: "model", Digest: digest("m1")}}, nil))
-	made := storage.Artifact{Digest: digest("m1"), Kind: "model", Name: "sft", Run: "run-1", Stage: "sft", Attempt: at.ID, Parameters: 1000}
+	made := storage.Artifact{Digest: digest("m1"), Kind: "model", Name: "sft", Run: "run-1", Stage: "sft",
+		Attempt: at.ID, Parameters: 1000}
 	imported := storage.Artifact{Digest: digest("m2"), Kind: "model", Name: "gpt2", Parameters: 124}
 	for range 2 {
 		must(t, s.PutArtifact(ctx, made, "worker"))
@@ -58,9 +59,11 @@ func TestArtifactOfAReusedStage(t *testing.T) {
 	t.Parallel()
 	s, ctx := storagetest.New(t), t.Context()
 	first := newAttempt(t, s, "run-1")
-	must(t, s.PutArtifact(ctx, storage.Artifact{Digest: digest("m"), Kind: "model", Run: "run-1", Stage: "sft", Attempt: first.ID}, "worker"))
+	must(t, s.PutArtifact(ctx, storage.Artifact{Digest: digest("m"), Kind: "model", Run: "run-1", Stage: "sft",
+		Attempt: first.ID}, "worker"))
 	newRun(t, s, "run-2")
-	_, err := s.CreateAttempt(ctx, storage.Attempt{Run: "run-2", Stage: "sft", Kind: "sft", Number: 1, Status: trimtab.AttemptReused,
+	_, err := s.CreateAttempt(ctx, storage.Attempt{Run: "run-2", Stage: "sft", Kind: "sft", Number: 1,
+		Status:     trimtab.AttemptReused,
 		ReusedFrom: first.ID, Outputs: []trimtab.Named{{Name: "model", Digest: digest("m")}}})
 	must(t, err)
 	for _, ref := range []string{"run-1/sft", "run-2/sft"} {
@@ -136,7 +139,8 @@ func TestImportArtifactNames(t *testing.T) {
 	}
 	events, err := s.History(ctx, "name/gpt2", "")
 	must(t, err)
-	if len(events) != 2 || events[1].Type != "model_named" || !strings.Contains(string(events[1].Body), string(two.Digest)) {
+	if len(events) != 2 || events[1].Type != "model_named" ||
+		!strings.Contains(string(events[1].Body), string(two.Digest)) {
 		t.Errorf("events %+v", events)
 	}
 }
@@ -147,17 +151,20 @@ func TestFirstOrigin(t *testing.T) {
 	s, ctx := storagetest.New(t), t.Context()
 	at := newAttempt(t, s, "run-1")
 	must(t, s.Fence(ctx, at.ID, 1))
-	made := storage.Artifact{Digest: digest("m1"), Kind: "model", Name: "run-1/sft", Run: "run-1", Stage: "sft", Attempt: at.ID}
+	made := storage.Artifact{Digest: digest("m1"), Kind: "model", Name: "run-1/sft", Run: "run-1", Stage: "sft",
+		Attempt: at.ID}
 	must(t, s.CompleteAttempt(ctx, at.ID, 1, []trimtab.Named{{Name: "model", Digest: made.Digest}}, nil))
 	must(t, s.PutArtifact(ctx, made, "worker"))
 	_, err := s.ImportArtifact(ctx, storage.Artifact{Digest: made.Digest, Kind: "model", Name: "again"}, false, "ann")
 	must(t, err)
-	for ref, name := range map[string]string{"run-1/sft": "run-1/sft", string(made.Digest): "run-1/sft", "again": "again"} {
+	for ref, name := range map[string]string{"run-1/sft": "run-1/sft", string(made.Digest): "run-1/sft",
+		"again": "again"} {
 		if x, err := s.ResolveArtifact(ctx, ref); err != nil || x.Name != name || (x.Run == "") != (ref == "again") {
 			t.Errorf("%s is %+v (%v)", ref, x, err)
 		}
 	}
-	_, err = s.ImportArtifact(ctx, storage.Artifact{Digest: digest("m2"), Kind: "model", Name: made.Digest.Short()}, false, "ann")
+	_, err = s.ImportArtifact(ctx, storage.Artifact{Digest: digest("m2"), Kind: "model", Name: made.Digest.Short()},
+		false, "ann")
 	must(t, err)
 	_, err = s.ResolveArtifact(ctx, made.Digest.Short())
 	wantError(t, err, trimtab.Usage, "artifact_ambiguous")

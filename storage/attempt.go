@@ -50,7 +50,8 @@ func (s *Store) CreateAttempt(ctx context.Context, a Attempt) (Attempt, error) {
 			insert into attempt (run, stage, kind, number, config, cache_key, reused_from, from_checkpoint, reason, actor)
 			values ($1, $2, $3, $4, $5, $6, nullif($7::bigint, 0), $8, $9, $10)
 			on conflict (run, stage, number) do nothing returning id`,
-			a.Run, a.Stage, a.Kind, a.Number, a.Config, a.CacheKey, a.ReusedFrom, a.FromCheckpoint, storableText(a.Reason), storableText(a.Actor)).Scan(&a.ID)
+			a.Run, a.Stage, a.Kind, a.Number, a.Config, a.CacheKey, a.ReusedFrom, a.FromCheckpoint,
+			storableText(a.Reason), storableText(a.Actor)).Scan(&a.ID)
 		switch {
 		case errors.Is(err, pgx.ErrNoRows):
 			stored, err = checkSameAttempt(ctx, tx, a)
@@ -70,7 +71,8 @@ func (s *Store) CreateAttempt(ctx context.Context, a Attempt) (Attempt, error) {
 	return stored, err
 }
 
-// failEarlierAttempts ends attempts that nothing will end any more, and takes their fences from who may still hold them.
+// failEarlierAttempts ends attempts that nothing will end any more, and takes their fences from who may still hold
+// them.
 func failEarlierAttempts(ctx context.Context, tx pgx.Tx, a Attempt) error {
 	ids, err := queryRows(ctx, tx, pgx.RowTo[int64], `
 		select a.id from attempt a join attempt_state s on s.attempt = a.id
@@ -86,7 +88,8 @@ func failEarlierAttempts(ctx context.Context, tx pgx.Tx, a Attempt) error {
 		if err != nil {
 			return err
 		}
-		e := trimtab.NewError(trimtab.Unavailable, "attempt_abandoned", "", "its workflow ended before it did: attempt %d goes on in its place", a.Number)
+		e := trimtab.NewError(trimtab.Unavailable, "attempt_abandoned", "",
+			"its workflow ended before it did: attempt %d goes on in its place", a.Number)
 		if err := changeStatus(ctx, tx, id, st, trimtab.AttemptFailed, e, "trimtab", ""); err != nil {
 			return err
 		}
@@ -114,7 +117,8 @@ func insertAttemptDetails(ctx context.Context, tx pgx.Tx, a Attempt) error {
 		return err
 	}
 	return appendEvent(ctx, tx, a.subject(), a.Actor, "attempt_created", map[string]any{
-		"cache_key": a.CacheKey, "config": a.Config, "from_checkpoint": a.FromCheckpoint, "inputs": a.Inputs, "kind": a.Kind,
+		"cache_key": a.CacheKey, "config": a.Config, "from_checkpoint": a.FromCheckpoint, "inputs": a.Inputs,
+		"kind":    a.Kind,
 		"outputs": a.Outputs, "reason": a.Reason, "reused_from": a.ReusedFrom, "status": a.Status,
 	})
 }
@@ -132,7 +136,8 @@ func checkSameAttempt(ctx context.Context, tx pgx.Tx, a Attempt) (Attempt, error
 		return have, err
 	}
 	if have.Kind != a.Kind || have.Config != a.Config || have.CacheKey != a.CacheKey {
-		return have, diverged("%s is stored already and has another kind, config or cache key", a.subject().displayName())
+		return have, diverged("%s is stored already and has another kind, config or cache key",
+			a.subject().displayName())
 	}
 	return have, nil
 }
@@ -197,7 +202,8 @@ func scanAttempt(row pgx.CollectableRow) (a Attempt, err error) {
 	if err != nil {
 		return a, err
 	}
-	a.Inputs, a.Outputs, a.Metrics = zipNamed(inNames, inDigests), zipNamed(outNames, outDigests), zipMetrics(metricNames, values)
+	a.Inputs, a.Outputs, a.Metrics = zipNamed(inNames, inDigests), zipNamed(outNames,
+		outDigests), zipMetrics(metricNames, values)
 	a.Error, err = parseError(raw)
 	return a, err
 }
@@ -301,7 +307,8 @@ func updateAttemptState(ctx context.Context, tx pgx.Tx, id int64, st attemptStat
 			started_at = coalesce(started_at, case when $6 then clock_timestamp() end),
 			ended_at = case when $7 then coalesce(ended_at, clock_timestamp()) end
 		where attempt = $1`,
-		id, st.status, st.steps, storableText(st.build), json.RawMessage(st.error), st.status == trimtab.AttemptRunning, ended(st.status))
+		id, st.status, st.steps, storableText(st.build), json.RawMessage(st.error), st.status == trimtab.AttemptRunning,
+		ended(st.status))
 	return err
 }
 
@@ -309,7 +316,8 @@ func updateAttemptState(ctx context.Context, tx pgx.Tx, id int64, st attemptStat
 // this many steps, on this build with these kernels; data counts what it reads
 // of its data. One that has ended, other than by failing, is Conflict
 // "attempt_closed".
-func (s *Store) StartAttempt(ctx context.Context, id int64, token int64, steps int, buildID, kernels string, data ...trimtab.Metric) error {
+func (s *Store) StartAttempt(ctx context.Context, id int64, token int64, steps int, buildID, kernels string,
+	data ...trimtab.Metric) error {
 	return s.write(ctx, "starting an attempt", func(tx pgx.Tx) error {
 		if _, err := holdFence(ctx, tx, id, token); err != nil {
 			return err
@@ -330,16 +338,19 @@ func (s *Store) StartAttempt(ctx context.Context, id int64, token int64, steps i
 			return err
 		}
 		return appendEvent(ctx, tx, st.of, "worker", "attempt_started",
-			map[string]any{"build": buildID, "data": finiteMetrics(data), "from": was, "kernels": kernels, "steps": steps, "token": token})
+			map[string]any{"build": buildID, "data": finiteMetrics(data), "from": was, "kernels": kernels,
+				"steps": steps, "token": token})
 	})
 }
 
 func attemptClosed(of subject, status trimtab.AttemptStatus) error {
-	return trimtab.NewError(trimtab.Conflict, "attempt_closed", "rerun the stage for a new attempt", "%s is %s already", of.displayName(), status)
+	return trimtab.NewError(trimtab.Conflict, "attempt_closed", "rerun the stage for a new attempt", "%s is %s already",
+		of.displayName(), status)
 }
 
 // SetAttemptStatus changes the state of an attempt. The same state again changes nothing and tells no event.
-func (s *Store) SetAttemptStatus(ctx context.Context, id int64, status trimtab.AttemptStatus, e *trimtab.Error, actor string) error {
+func (s *Store) SetAttemptStatus(ctx context.Context, id int64, status trimtab.AttemptStatus, e *trimtab.Error,
+	actor string) error {
 	return s.write(ctx, "setting the status of an attempt", func(tx pgx.Tx) error {
 		st, err := lockAttemptState(ctx, tx, id)
 		if err != nil {
@@ -349,7 +360,8 @@ func (s *Store) SetAttemptStatus(ctx context.Context, id int64, status trimtab.A
 	})
 }
 
-func changeStatus(ctx context.Context, tx pgx.Tx, id int64, st attemptState, status trimtab.AttemptStatus, e *trimtab.Error, actor, reason string) error {
+func changeStatus(ctx context.Context, tx pgx.Tx, id int64, st attemptState, status trimtab.AttemptStatus,
+	e *trimtab.Error, actor, reason string) error {
 	was, failure := st.status, errorJSON(e)
 	if was == status && string(st.error) == string(failure) {
 		return nil
@@ -368,7 +380,8 @@ func changeStatus(ctx context.Context, tx pgx.Tx, id int64, st attemptState, sta
 // CompleteAttempt writes the outputs and final metrics of an attempt and makes
 // it completed. Repeated with the same ones it changes nothing; with others it is
 // "replay_diverged". A cancelled, skipped, reused or stale attempt is Conflict "attempt_closed".
-func (s *Store) CompleteAttempt(ctx context.Context, id int64, token int64, outputs []trimtab.Named, metrics []trimtab.Metric) error {
+func (s *Store) CompleteAttempt(ctx context.Context, id int64, token int64, outputs []trimtab.Named,
+	metrics []trimtab.Metric) error {
 	return s.write(ctx, "completing an attempt", func(tx pgx.Tx) error {
 		if _, err := holdFence(ctx, tx, id, token); err != nil {
 			return err
@@ -390,11 +403,13 @@ func (s *Store) CompleteAttempt(ctx context.Context, id int64, token int64, outp
 		if err := updateAttemptState(ctx, tx, id, st); err != nil {
 			return err
 		}
-		return appendEvent(ctx, tx, st.of, "worker", "attempt_completed", map[string]any{"metrics": finiteMetrics(metrics), "outputs": outputs})
+		return appendEvent(ctx, tx, st.of, "worker", "attempt_completed",
+			map[string]any{"metrics": finiteMetrics(metrics), "outputs": outputs})
 	})
 }
 
-func checkSameResult(ctx context.Context, tx pgx.Tx, id int64, outputs []trimtab.Named, metrics []trimtab.Metric) error {
+func checkSameResult(ctx context.Context, tx pgx.Tx, id int64, outputs []trimtab.Named,
+	metrics []trimtab.Metric) error {
 	have, err := oneAttempt(ctx, tx, "a.id = $1", id)
 	if err != nil {
 		return err

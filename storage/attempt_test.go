@@ -15,10 +15,12 @@ func TestCreateAttempt(t *testing.T) {
 	t.Parallel()
 	s, ctx := storagetest.New(t), t.Context()
 	first := newAttempt(t, s, "run-1")
-	if first.ID == 0 || first.Status != trimtab.AttemptQueued || first.CreatedAt.IsZero() || first.Inputs[0].Digest != digest("base") {
+	if first.ID == 0 || first.Status != trimtab.AttemptQueued || first.CreatedAt.IsZero() ||
+		first.Inputs[0].Digest != digest("base") {
 		t.Errorf("a new attempt is %+v", first)
 	}
-	same := storage.Attempt{Run: "run-1", Stage: "sft", Kind: "sft", Number: 1, Config: digest("config"), CacheKey: digest("key")}
+	same := storage.Attempt{Run: "run-1", Stage: "sft", Kind: "sft", Number: 1, Config: digest("config"),
+		CacheKey: digest("key")}
 	again, err := s.CreateAttempt(ctx, same)
 	must(t, err)
 	if !reflect.DeepEqual(again, first) {
@@ -27,12 +29,15 @@ func TestCreateAttempt(t *testing.T) {
 	same.Config = digest("other")
 	_, err = s.CreateAttempt(ctx, same)
 	wantError(t, err, trimtab.Verification, "replay_diverged")
-	reused, err := s.CreateAttempt(ctx, storage.Attempt{Run: "run-1", Stage: "sft", Kind: "sft", Number: 2, Status: trimtab.AttemptReused,
-		ReusedFrom: first.ID, Outputs: []trimtab.Named{{Name: "model", Digest: digest("m")}}, Metrics: []trimtab.Metric{{Name: "loss", Value: 1}}})
+	reused, err := s.CreateAttempt(ctx, storage.Attempt{Run: "run-1", Stage: "sft", Kind: "sft", Number: 2,
+		Status:     trimtab.AttemptReused,
+		ReusedFrom: first.ID, Outputs: []trimtab.Named{{Name: "model", Digest: digest("m")}},
+		Metrics: []trimtab.Metric{{Name: "loss", Value: 1}}})
 	must(t, err)
 	abandoned, err := s.Attempt(ctx, first.ID)
 	must(t, err)
-	if abandoned.Status != trimtab.AttemptFailed || abandoned.Error == nil || abandoned.Error.Type != "attempt_abandoned" || abandoned.EndedAt == nil {
+	if abandoned.Status != trimtab.AttemptFailed || abandoned.Error == nil ||
+		abandoned.Error.Type != "attempt_abandoned" || abandoned.EndedAt == nil {
 		t.Errorf("an attempt that another one takes the place of is %+v", abandoned)
 	}
 	wantError(t, s.StartAttempt(ctx, first.ID, 0, 9, "build", "avx2"), trimtab.Conflict, "fenced")
@@ -68,10 +73,12 @@ func TestLifeOfAnAttempt(t *testing.T) {
 	must(t, s.StartAttempt(ctx, id, 5, 100, "build", "avx2"))
 	a, err := s.Attempt(ctx, id)
 	must(t, err)
-	if a.Status != trimtab.AttemptRunning || a.Steps != 100 || a.BuildID != "build" || a.StartedAt == nil || a.Seconds < 0 {
+	if a.Status != trimtab.AttemptRunning || a.Steps != 100 || a.BuildID != "build" || a.StartedAt == nil ||
+		a.Seconds < 0 {
 		t.Errorf("started: %+v", a)
 	}
-	must(t, s.SetAttemptStatus(ctx, id, trimtab.AttemptFailed, trimtab.NewError(trimtab.Internal, "panic", "", "index out of range"), "worker"))
+	must(t, s.SetAttemptStatus(ctx, id, trimtab.AttemptFailed,
+		trimtab.NewError(trimtab.Internal, "panic", "", "index out of range"), "worker"))
 	must(t, s.StartAttempt(ctx, id, 5, 100, "build 2", "avx2")) // a crash is tried again
 	outputs := []trimtab.Named{{Name: "model", Digest: digest("m")}, {Name: "extra", Digest: digest("e")}}
 	metrics := []trimtab.Metric{{Name: "z", Value: math.Copysign(0, -1)}, {Name: "a", Value: math.Inf(1)}}
@@ -79,11 +86,13 @@ func TestLifeOfAnAttempt(t *testing.T) {
 	must(t, s.CompleteAttempt(ctx, id, 5, outputs, metrics))
 	must(t, s.CompleteAttempt(ctx, id, 5, outputs, metrics))
 	wantError(t, s.CompleteAttempt(ctx, id, 5, outputs[:1], metrics), trimtab.Verification, "replay_diverged")
-	wantError(t, s.CompleteAttempt(ctx, id, 5, outputs, []trimtab.Metric{{Name: "z"}, metrics[1]}), trimtab.Verification, "replay_diverged")
+	wantError(t, s.CompleteAttempt(ctx, id, 5, outputs, []trimtab.Metric{{Name: "z"}, metrics[1]}),
+		trimtab.Verification, "replay_diverged")
 	wantError(t, s.StartAttempt(ctx, id, 5, 100, "build", "avx2"), trimtab.Conflict, "attempt_closed")
 	a, err = s.Attempt(ctx, id)
 	must(t, err)
-	if a.Status != trimtab.AttemptCompleted || !slices.Equal(a.Outputs, outputs) || !slices.Equal(a.Metrics, metrics) || a.EndedAt == nil || a.Error != nil {
+	if a.Status != trimtab.AttemptCompleted || !slices.Equal(a.Outputs, outputs) || !slices.Equal(a.Metrics, metrics) ||
+		a.EndedAt == nil || a.Error != nil {
 		t.Errorf("completed: %+v", a)
 	}
 	events, err := s.History(ctx, "run-1", "sft")
@@ -95,7 +104,8 @@ func TestLifeOfAnAttempt(t *testing.T) {
 			t.Errorf("event %+v", e)
 		}
 	}
-	if want := []string{"attempt_created", "attempt_started", "attempt_status", "attempt_started", "attempt_completed"}; !slices.Equal(types, want) {
+	if want := []string{"attempt_created", "attempt_started", "attempt_status", "attempt_started",
+		"attempt_completed"}; !slices.Equal(types, want) {
 		t.Errorf("events %v, want %v", types, want)
 	}
 }
@@ -122,8 +132,10 @@ func TestReuseAndStaleness(t *testing.T) {
 		t.Errorf("the empty key is reusable (%v)", err)
 	}
 	plan := trimtab.Plan{Run: "run-1"}
-	must(t, s.Replan(ctx, storage.Replan{Plan: plan, Stale: []string{"reward"}, Status: trimtab.RunRunning})) // not this stage
-	again := storage.Replan{Plan: plan, Stale: []string{"sft", "reward"}, Status: trimtab.RunRunning, Actor: "ann", Reason: "base was made again"}
+	// not this stage
+	must(t, s.Replan(ctx, storage.Replan{Plan: plan, Stale: []string{"reward"}, Status: trimtab.RunRunning}))
+	again := storage.Replan{Plan: plan, Stale: []string{"sft", "reward"}, Status: trimtab.RunRunning, Actor: "ann",
+		Reason: "base was made again"}
 	for range 2 {
 		must(t, s.Replan(ctx, again))
 	}
@@ -139,7 +151,8 @@ func TestReuseAndStaleness(t *testing.T) {
 	events, err := s.History(ctx, "run-1", "sft")
 	must(t, err)
 	last := events[len(events)-1]
-	if len(events) != 3 || string(last.Body) != `{"error":null,"from":"completed","reason":"base was made again","status":"stale"}` {
+	if len(events) != 3 ||
+		string(last.Body) != `{"error":null,"from":"completed","reason":"base was made again","status":"stale"}` {
 		t.Errorf("%d events, last %s", len(events), last.Body)
 	}
 }
@@ -153,7 +166,8 @@ func TestStaleOutputsAreReusable(t *testing.T) {
 	outputs := []trimtab.Named{{Name: "model", Digest: digest("m")}}
 	must(t, s.Fence(ctx, a.ID, 1))
 	must(t, s.CompleteAttempt(ctx, a.ID, 1, outputs, nil))
-	must(t, s.Replan(ctx, storage.Replan{Plan: trimtab.Plan{Run: "run-1"}, Stale: []string{"sft"}, Status: trimtab.RunRunning, Actor: "ann"}))
+	must(t, s.Replan(ctx, storage.Replan{Plan: trimtab.Plan{Run: "run-1"}, Stale: []string{"sft"},
+		Status: trimtab.RunRunning, Actor: "ann"}))
 	found, ok, err := s.Reusable(ctx, digest("key"))
 	if err != nil || !ok || found.ID != a.ID || !slices.Equal(found.Outputs, outputs) {
 		t.Errorf("found %+v, %v, %v", found, ok, err)
@@ -169,7 +183,8 @@ func TestProgress(t *testing.T) {
 	}
 	must(t, s.Fence(ctx, id, 7))
 	for step := range 3 {
-		want := storage.Progress{Step: step, Steps: 3, Phase: "sample", TokensPerSecond: 1.5, Metrics: []trimtab.Metric{{Name: "loss", Value: math.Inf(1)}}}
+		want := storage.Progress{Step: step, Steps: 3, Phase: "sample", TokensPerSecond: 1.5,
+			Metrics: []trimtab.Metric{{Name: "loss", Value: math.Inf(1)}}}
 		must(t, s.SetProgress(ctx, id, 7, want))
 		got, ok, err := s.Progress(ctx, id)
 		if got.Silent < 0 || got.Silent > 60 {

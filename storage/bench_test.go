@@ -17,7 +17,8 @@ func BenchmarkCommitRollouts(b *testing.B) {
 	must(b, s.Fence(b.Context(), a.ID, 1))
 	step := 0
 	for b.Loop() {
-		must(b, s.Commit(b.Context(), a.ID, 1, []storage.StepReport{report(step, 40, 128, 28)}, &storage.Checkpoint{Step: step + 1, Digest: digest("state")}))
+		must(b, s.Commit(b.Context(), a.ID, 1, []storage.StepReport{report(step, 40, 128, 28)},
+			&storage.Checkpoint{Step: step + 1, Digest: digest("state")}))
 		step++
 	}
 }
@@ -42,7 +43,8 @@ func BenchmarkSetProgress(b *testing.B) {
 	a := newAttempt(b, s, "run-bench")
 	must(b, s.Fence(b.Context(), a.ID, 1))
 	for b.Loop() {
-		must(b, s.SetProgress(b.Context(), a.ID, 1, storage.Progress{Step: 1, Steps: 2, Metrics: []trimtab.Metric{{Name: "loss", Value: 1}}}))
+		must(b, s.SetProgress(b.Context(), a.ID, 1,
+			storage.Progress{Step: 1, Steps: 2, Metrics: []trimtab.Metric{{Name: "loss", Value: 1}}}))
 	}
 }
 

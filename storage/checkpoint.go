@@ -157,22 +157,26 @@ func putCheckpoint(ctx context.Context, tx pgx.Tx, attempt int64, of subject, c 
 	if c == nil {
 		return false, nil
 	}
-	tag, err := tx.Exec(ctx, "insert into checkpoint (attempt, step, digest) values ($1, $2, $3) on conflict do nothing",
+	tag, err := tx.Exec(ctx,
+		"insert into checkpoint (attempt, step, digest) values ($1, $2, $3) on conflict do nothing",
 		attempt, c.Step, c.Digest)
 	if err != nil || tag.RowsAffected() == 1 {
 		return err == nil, err
 	}
 	var have trimtab.Digest
-	err = tx.QueryRow(ctx, "select digest from checkpoint where attempt = $1 and step = $2", attempt, c.Step).Scan(&have)
+	err = tx.QueryRow(ctx, "select digest from checkpoint where attempt = $1 and step = $2", attempt,
+		c.Step).Scan(&have)
 	if err == nil && have != c.Digest {
-		err = diverged("the checkpoint of %s before step %d is stored already as %s, and now is %s", of.displayName(), c.Step, have.Short(), c.Digest.Short())
+		err = diverged("the checkpoint of %s before step %d is stored already as %s, and now is %s", of.displayName(),
+			c.Step, have.Short(), c.Digest.Short())
 	}
 	return false, err
 }
 
 // ReportDamage records that a checkpoint's file is not what was written, and is not used. One whose file is gone is
 // reported once.
-func (s *Store) ReportDamage(ctx context.Context, attempt, token int64, c Checkpoint, gone bool, e *trimtab.Error) error {
+func (s *Store) ReportDamage(ctx context.Context, attempt, token int64, c Checkpoint, gone bool,
+	e *trimtab.Error) error {
 	return s.write(ctx, "reporting a damaged checkpoint", func(tx pgx.Tx) error {
 		of, err := holdFence(ctx, tx, attempt, token)
 		if err != nil {
@@ -185,7 +189,8 @@ func (s *Store) ReportDamage(ctx context.Context, attempt, token int64, c Checkp
 		if err != nil || gone && reported {
 			return err
 		}
-		return appendEvent(ctx, tx, of, "worker", "checkpoint_damaged", map[string]any{"digest": c.Digest, "error": e, "gone": gone, "step": c.Step})
+		return appendEvent(ctx, tx, of, "worker", "checkpoint_damaged",
+			map[string]any{"digest": c.Digest, "error": e, "gone": gone, "step": c.Step})
 	})
 }
 
@@ -209,7 +214,8 @@ const selectCheckpoint = "select attempt, step, digest, created_at from checkpoi
 // LatestCheckpoint returns the checkpoint of an attempt with the highest step, if there is one.
 func (s *Store) LatestCheckpoint(ctx context.Context, attempt int64) (Checkpoint, bool, error) {
 	var c Checkpoint
-	err := s.pool.QueryRow(ctx, selectCheckpoint+"order by step desc limit 1", attempt).Scan(&c.Attempt, &c.Step, &c.Digest, &c.CreatedAt)
+	err := s.pool.QueryRow(ctx, selectCheckpoint+"order by step desc limit 1", attempt).Scan(&c.Attempt, &c.Step,
+		&c.Digest, &c.CreatedAt)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return c, false, nil
 	}
@@ -225,7 +231,9 @@ func (s *Store) FindCheckpoint(ctx context.Context, run, stage, prefix string) (
 		where a.run = $1 and a.stage = $2 and starts_with(c.digest, 'sha256:' || $3) order by a.number desc, c.step desc limit 1`,
 		run, stage, strings.TrimPrefix(prefix, "sha256:")).Scan(&c.Attempt, &c.Step, &c.Digest, &c.CreatedAt)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return c, notFound("checkpoint", prefix, fmt.Sprintf("stage %s of the run has none like it: rerun from the beginning", stage))
+		return c,
+			notFound("checkpoint", prefix, fmt.Sprintf("stage %s of the run has none like it: rerun from the beginning",
+				stage))
 	}
 	return c, wrapError(ctx, "reading a checkpoint of stage "+stage, err)
 }

@@ -26,7 +26,8 @@ func TestCommitComesBackAsItWas(t *testing.T) {
 	odd := []float64{math.NaN(), math.Inf(-1), math.Copysign(0, -1), math.SmallestNonzeroFloat64, math.MaxFloat64,
 		math.Float64frombits(0x7ff8000000000123)}
 	for i, v := range odd {
-		reports[0].Report.Metrics = append(reports[0].Report.Metrics, trimtab.Metric{Name: "odd/" + string(rune('a'+i)), Value: v})
+		reports[0].Report.Metrics = append(reports[0].Report.Metrics,
+			trimtab.Metric{Name: "odd/" + string(rune('a'+i)), Value: v})
 	}
 	rollouts := reports[1].Report.Rollouts
 	rollouts[0].KL = []float32{float32(math.NaN()), float32(math.Copysign(0, -1)), math.SmallestNonzeroFloat32}
@@ -45,7 +46,8 @@ func TestCommitComesBackAsItWas(t *testing.T) {
 	}
 	some, err := s.Metrics(ctx, id, "metric/02", "metric/00")
 	must(t, err)
-	if want := []storage.MetricRow{{0, "metric/00", 0}, {0, "metric/02", 2. / 64}, {1, "metric/00", 1}, {1, "metric/02", 1 + 2./64}}; !reflect.DeepEqual(some, want) {
+	if want := []storage.MetricRow{{0, "metric/00", 0}, {0, "metric/02", 2. / 64}, {1, "metric/00", 1},
+		{1, "metric/02", 1 + 2./64}}; !reflect.DeepEqual(some, want) {
 		t.Errorf("got %v, want %v", some, want)
 	}
 	got, err := s.Rollouts(ctx, id, 1)
@@ -91,7 +93,8 @@ func TestCheckpoints(t *testing.T) {
 		t.Errorf("last %+v of %+v", last, all)
 	}
 	must(t, s.Commit(ctx, id, 1, nil, &storage.Checkpoint{Step: 10, Digest: digest("state")}))
-	wantError(t, s.Commit(ctx, id, 1, nil, &storage.Checkpoint{Step: 10, Digest: digest("other")}), trimtab.Verification, "replay_diverged")
+	wantError(t, s.Commit(ctx, id, 1, nil, &storage.Checkpoint{Step: 10, Digest: digest("other")}),
+		trimtab.Verification, "replay_diverged")
 	for _, prefix := range []string{"", "sha256:", digest("state").Short(), string(digest("state"))} {
 		if c, err := s.FindCheckpoint(ctx, "run-1", "sft", prefix); err != nil || c != last {
 			t.Errorf("found %+v (%v) by %q", c, err, prefix)
@@ -119,7 +122,10 @@ func TestReplays(t *testing.T) {
 	}
 	must(t, s.Commit(ctx, id, 1, whole(), nil))
 	changes := map[string]func(r *trimtab.Report){
-		"last bit of a metric":    func(r *trimtab.Report) { r.Metrics[0].Value = math.Nextafter(r.Metrics[0].Value, 9) },
+		"last bit of a metric": func(r *trimtab.Report) {
+			r.Metrics[0].Value = math.Nextafter(r.Metrics[0].Value,
+				9)
+		},
 		"bits of a NaN":           func(r *trimtab.Report) { r.Metrics[1].Value = math.Float64frombits(0x7ff8000000000123) },
 		"a metric less":           func(r *trimtab.Report) { r.Metrics = r.Metrics[1:] },
 		"a metric more":           func(r *trimtab.Report) { r.Metrics = append(r.Metrics, trimtab.Metric{Name: "x"}) },
@@ -129,17 +135,21 @@ func TestReplays(t *testing.T) {
 		"a token":                 func(r *trimtab.Report) { r.Rollouts[1].Tokens[3]++ },
 		"a byte":                  func(r *trimtab.Report) { r.Rollouts[1].Bytes = []byte("four\x00\xfe") },
 		"sign of zero in a value": func(r *trimtab.Report) { r.Rollouts[0].Values[0] = float32(math.Copysign(0, -1)) },
-		"last bit of a KL":        func(r *trimtab.Report) { r.Rollouts[1].KL[3] = math.Nextafter32(r.Rollouts[1].KL[3], 9) },
-		"no rewards":              func(r *trimtab.Report) { r.Rollouts[1].Rewards = nil },
-		"the score":               func(r *trimtab.Report) { r.Rollouts[1].Score = 0.25 },
-		"ended":                   func(r *trimtab.Report) { r.Rollouts[1].Ended = true },
-		"prompt tokens":           func(r *trimtab.Report) { r.Rollouts[1].PromptIDs = []int32{1, 2} },
+		"last bit of a KL": func(r *trimtab.Report) {
+			r.Rollouts[1].KL[3] = math.Nextafter32(r.Rollouts[1].KL[3],
+				9)
+		},
+		"no rewards":    func(r *trimtab.Report) { r.Rollouts[1].Rewards = nil },
+		"the score":     func(r *trimtab.Report) { r.Rollouts[1].Score = 0.25 },
+		"ended":         func(r *trimtab.Report) { r.Rollouts[1].Ended = true },
+		"prompt tokens": func(r *trimtab.Report) { r.Rollouts[1].PromptIDs = []int32{1, 2} },
 	}
 	for name, change := range changes {
 		r := append(whole(), report(2, 1, 0, 0))
 		change(&r[1].Report)
 		t.Log(name)
-		wantError(t, s.Commit(ctx, id, 1, r, &storage.Checkpoint{Step: 3, Digest: digest("x")}), trimtab.Verification, "replay_diverged")
+		wantError(t, s.Commit(ctx, id, 1, r, &storage.Checkpoint{Step: 3, Digest: digest("x")}), trimtab.Verification,
+			"replay_diverged")
 	}
 	events, err := s.History(ctx, "run-1", "sft")
 	must(t, err)
@@ -157,7 +167,8 @@ func TestReplays(t *testing.T) {
 		t.Errorf("repeats left %d events, %d metrics, checkpoint %v", len(after)-len(events), len(rows), ok)
 	}
 	// the steps before a checkpoint again, and new ones after them
-	must(t, s.Commit(ctx, id, 1, append(whole(), report(2, 1, 1, 1)), &storage.Checkpoint{Step: 3, Digest: digest("x")}))
+	must(t, s.Commit(ctx, id, 1, append(whole(), report(2, 1, 1, 1)),
+		&storage.Checkpoint{Step: 3, Digest: digest("x")}))
 }
 
 func TestReportsThatAreRefused(t *testing.T) {
@@ -170,7 +181,10 @@ func TestReportsThatAreRefused(t *testing.T) {
 	twice = report(0, 1, 1, 1)
 	twice.Report.Rollouts = append(twice.Report.Rollouts, twice.Report.Rollouts[0])
 	wantError(t, s.Commit(ctx, id, 1, []storage.StepReport{twice}, nil), trimtab.Invalid, "invalid_report")
-	wantError(t, s.Commit(ctx, id, 1, []storage.StepReport{report(0, 1, 0, 0), report(0, 1, 0, 0)}, nil), trimtab.Invalid, "invalid_report")
-	wantError(t, s.Commit(ctx, id, 1, []storage.StepReport{report(-1, 1, 0, 0)}, nil), trimtab.Invalid, "invalid_record")
-	wantError(t, s.Commit(ctx, id, 1, nil, &storage.Checkpoint{Step: 1, Digest: "sha256:x"}), trimtab.Invalid, "invalid_record")
+	wantError(t, s.Commit(ctx, id, 1, []storage.StepReport{report(0, 1, 0, 0), report(0, 1, 0, 0)}, nil),
+		trimtab.Invalid, "invalid_report")
+	wantError(t, s.Commit(ctx, id, 1, []storage.StepReport{report(-1, 1, 0, 0)}, nil), trimtab.Invalid,
+		"invalid_record")
+	wantError(t, s.Commit(ctx, id, 1, nil, &storage.Checkpoint{Step: 1, Digest: "sha256:x"}), trimtab.Invalid,
+		"invalid_record")
 }

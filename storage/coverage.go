@@ -56,7 +56,8 @@ func NewCoverage(tables ...string) *Coverage {
 // coverageKey is what an event names when it tells of a row. Items and tombstones are named by their event.
 func coverageKey(t *audit.Table, values [][]byte) string {
 	if t.Name == "dataset_item" || t.Name == "erasure" {
-		return t.Name + " " + string(values[t.ColumnIndex("dataset")]) + " " + valueText("int8", values[t.ColumnIndex("event")])
+		return t.Name + " " + string(values[t.ColumnIndex("dataset")]) + " " +
+			valueText("int8", values[t.ColumnIndex("event")])
 	}
 	return rowKey(t, values)
 }
@@ -136,7 +137,8 @@ func (r Snapshot) AlteredTombstones(ctx context.Context, f func(row string)) err
 func (r Snapshot) erasedRows(ctx context.Context, t *audit.Table) (map[string]audit.Hash, error) {
 	var h rowHasher
 	there := map[string]audit.Hash{}
-	sql := selectRow(t) + "where t.digest::text in (select e.digest::text from only public.erasure e where e.relation = $1)"
+	sql := selectRow(t) +
+		"where t.digest::text in (select e.digest::text from only public.erasure e where e.relation = $1)"
 	row := func(values [][]byte) error {
 		d, err := h.digest(t, values)
 		there[string(values[0])] = d

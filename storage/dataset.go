@@ -37,14 +37,17 @@ type ImportCounts struct {
 }
 
 // AddItems is ImportItems for items that are at hand.
-func (s *Store) AddItems(ctx context.Context, dataset string, kind trimtab.Kind, items []trimtab.Item, actor string) (ImportCounts, error) {
+func (s *Store) AddItems(ctx context.Context, dataset string, kind trimtab.Kind, items []trimtab.Item,
+	actor string) (ImportCounts, error) {
 	return s.AddItemsOf(ctx, dataset, kind, items, nil, actor)
 }
 
 // AddItemsOf is AddItems for items that were read from files, which it writes
 // down beside them. Files that bring nothing new are not told.
-func (s *Store) AddItemsOf(ctx context.Context, dataset string, kind trimtab.Kind, items []trimtab.Item, files []ImportedFile, actor string) (ImportCounts, error) {
-	return s.ImportItems(ctx, dataset, kind, actor, func(add AddFunc) ([]ImportedFile, error) { return files, addAll(items, add) })
+func (s *Store) AddItemsOf(ctx context.Context, dataset string, kind trimtab.Kind, items []trimtab.Item,
+	files []ImportedFile, actor string) (ImportCounts, error) {
+	return s.ImportItems(ctx, dataset, kind, actor,
+		func(add AddFunc) ([]ImportedFile, error) { return files, addAll(items, add) })
 }
 
 func addAll(items []trimtab.Item, add AddFunc) error {
@@ -60,7 +63,8 @@ func addAll(items []trimtab.Item, add AddFunc) error {
 	return nil
 }
 
-// Freeze makes everything added so far a version, but what was erased, or replaced by a split. Freezing the same content again returns the same
+// Freeze makes everything added so far a version, but what was erased, or replaced by a split. Freezing the same
+// content again returns the same
 // version. A dataset without items is Conflict "dataset_empty".
 func (s *Store) Freeze(ctx context.Context, dataset, actor string) (DatasetVersion, error) {
 	var v DatasetVersion
@@ -75,12 +79,15 @@ func (s *Store) Freeze(ctx context.Context, dataset, actor string) (DatasetVersi
 	return v, err
 }
 
-// liveItems is the condition of what a freeze takes of dataset $1, whose items lie in table $2: not what was erased, nor
+// liveItems is the condition of what a freeze takes of dataset $1, whose items lie in table $2: not what was erased,
+// nor
 // what the events $3 added and a split replaced.
-const liveItems = "dataset = $1 and event <> all($3) and not exists (select from erasure where relation = $2 and digest = item)"
+const liveItems = "dataset = $1 and event <> all($3) and not exists (select from erasure where relation = $2 and " +
+	"digest = item)"
 
 // freezeAll is Freeze of a dataset that is locked.
-func freezeAll(ctx context.Context, tx pgx.Tx, dataset string, kind trimtab.Kind, actor string) (DatasetVersion, error) {
+func freezeAll(ctx context.Context, tx pgx.Tx, dataset string, kind trimtab.Kind,
+	actor string) (DatasetVersion, error) {
 	var tree trimtab.Merkle
 	v := DatasetVersion{Dataset: dataset, Kind: kind}
 	before, err := replacedEvents(ctx, tx, dataset)
@@ -88,16 +95,19 @@ func freezeAll(ctx context.Context, tx pgx.Tx, dataset string, kind trimtab.Kind
 		return v, err
 	}
 	args := []any{dataset, itemTable[kind], before}
-	if err := eachDigest(ctx, tx, tree.Add, "select item from dataset_item where "+liveItems+" order by item", args...); err != nil {
+	if err := eachDigest(ctx, tx, tree.Add, "select item from dataset_item where "+liveItems+" order by item",
+		args...); err != nil {
 		return v, err
 	}
 	v.Digest, v.Items = tree.Root(), tree.Len()
-	return v, putVersion(ctx, tx, &v, actor, "select $4, item, 1 from dataset_item where "+liveItems+" order by item", append(args, v.Digest)...)
+	return v, putVersion(ctx, tx, &v, actor, "select $4, item, 1 from dataset_item where "+liveItems+" order by item",
+		append(args, v.Digest)...)
 }
 
 // FreezeItems makes exactly these items, copies kept, a version of the dataset, in one transaction. They are also
 // added to the dataset, so that a later Freeze holds them too. The same items again return the same version.
-func (s *Store) FreezeItems(ctx context.Context, dataset string, kind trimtab.Kind, items []trimtab.Item, actor string) (DatasetVersion, error) {
+func (s *Store) FreezeItems(ctx context.Context, dataset string, kind trimtab.Kind, items []trimtab.Item,
+	actor string) (DatasetVersion, error) {
 	v := DatasetVersion{Dataset: dataset, Kind: kind, Items: len(items)}
 	err := s.write(ctx, "freezing items of dataset "+dataset, func(tx pgx.Tx) error {
 		if err := ensureDataset(ctx, tx, dataset, kind, actor); err != nil {
@@ -118,7 +128,8 @@ func (s *Store) FreezeItems(ctx context.Context, dataset string, kind trimtab.Ki
 			return err
 		}
 		v.Digest = trimtab.MerkleRoot(digests)
-		return putVersion(ctx, tx, &v, actor, "select $1, item, count(*) from unnest($2::text[]) i (item) group by item order by item", v.Digest, digests)
+		return putVersion(ctx, tx, &v, actor,
+			"select $1, item, count(*) from unnest($2::text[]) i (item) group by item order by item", v.Digest, digests)
 	})
 	return v, err
 }
@@ -158,7 +169,8 @@ func datasetNotFound(name string) error {
 	return notFound("dataset", name, "list them with `trimtab data list`")
 }
 
-// putVersion writes a version, whose items and copies a query selects, counts what it holds, and makes it the dataset's newest.
+// putVersion writes a version, whose items and copies a query selects, counts what it holds, and makes it the dataset's
+// newest.
 func putVersion(ctx context.Context, tx pgx.Tx, v *DatasetVersion, actor, items string, args ...any) error {
 	if v.Items == 0 {
 		return trimtab.NewError(trimtab.Conflict, "dataset_empty", "add items with `trimtab data import`",
@@ -167,16 +179,19 @@ func putVersion(ctx context.Context, tx pgx.Tx, v *DatasetVersion, actor, items 
 	if err := avoidNestedLoops(ctx, tx, v.Items); err != nil {
 		return err
 	}
-	tag, err := tx.Exec(ctx, "insert into dataset_version (digest, kind, items) values ($1, $2, $3) on conflict do nothing",
+	tag, err := tx.Exec(ctx,
+		"insert into dataset_version (digest, kind, items) values ($1, $2, $3) on conflict do nothing",
 		v.Digest, v.Kind, v.Items)
 	if err != nil {
 		return err
 	}
 	if tag.RowsAffected() == 1 { // else its items came with it
-		if _, err := tx.Exec(ctx, "insert into dataset_version_item (version, item, copies) "+items, args...); err != nil {
+		if _, err := tx.Exec(ctx, "insert into dataset_version_item (version, item, copies) "+items,
+			args...); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, "insert into dataset_summary select (summary_of($1)).* on conflict do nothing", v.Digest); err != nil {
+		if _, err := tx.Exec(ctx, "insert into dataset_summary select (summary_of($1)).* on conflict do nothing",
+			v.Digest); err != nil {
 			return err
 		}
 	}
@@ -186,17 +201,20 @@ func putVersion(ctx context.Context, tx pgx.Tx, v *DatasetVersion, actor, items 
 // nameVersion points the dataset's name to v, unless it points there already.
 func nameVersion(ctx context.Context, tx pgx.Tx, v *DatasetVersion, actor string) error {
 	var newest trimtab.Digest
-	err := tx.QueryRow(ctx, "select version, created_at from dataset_freeze where dataset = $1 order by id desc limit 1",
+	err := tx.QueryRow(ctx,
+		"select version, created_at from dataset_freeze where dataset = $1 order by id desc limit 1",
 		v.Dataset).Scan(&newest, &v.CreatedAt)
 	if err == nil && newest == v.Digest || err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return err
 	}
-	err = tx.QueryRow(ctx, "insert into dataset_freeze (dataset, version, actor) values ($1, $2, $3) returning created_at",
+	err = tx.QueryRow(ctx,
+		"insert into dataset_freeze (dataset, version, actor) values ($1, $2, $3) returning created_at",
 		v.Dataset, v.Digest, storableText(actor)).Scan(&v.CreatedAt)
 	if err != nil {
 		return err
 	}
-	return appendEvent(ctx, tx, datasetSubject(v.Dataset), actor, "dataset_frozen", map[string]any{"version": v.Digest, "items": v.Items})
+	return appendEvent(ctx, tx, datasetSubject(v.Dataset), actor, "dataset_frozen",
+		map[string]any{"version": v.Digest, "items": v.Items})
 }
 
 // Datasets lists every dataset by name.
@@ -252,7 +270,8 @@ type VersionSummary struct {
 	Agreed    int // those of Common that both ordered alike
 }
 
-// VersionSummary returns what was counted of a version when it was frozen; false of a version that had erased items when
+// VersionSummary returns what was counted of a version when it was frozen; false of a version that had erased items
+// when
 // counts began to be kept, and of what is no version.
 func (s *Store) Summary(ctx context.Context, version trimtab.Digest) (VersionSummary, bool, error) {
 	found, err := queryRows(ctx, s.pool, pgx.RowToStructByPos[VersionSummary],
@@ -354,7 +373,8 @@ func (s *Store) eachItem(ctx context.Context, version trimtab.Digest, whole bool
 	if gone, err := s.ErasedItems(ctx, version); err != nil {
 		return err
 	} else if len(gone) > 0 {
-		return trimtab.NewError(trimtab.Conflict, "dataset_erased", "freeze the dataset again, without them, and use that version",
+		return trimtab.NewError(trimtab.Conflict, "dataset_erased",
+			"freeze the dataset again, without them, and use that version",
 			"%d items of dataset version %s were erased, the first is %s", len(gone), version.Short(), gone[0])
 	}
 	var own error // of f, which is not about the database
@@ -368,7 +388,8 @@ func (s *Store) eachItem(ctx context.Context, version trimtab.Digest, whole bool
 		}
 		// Whoever takes the items may take his time. And of tables that were just filled the planner knows nothing: it
 		// would read all of them for each page.
-		for _, set := range []string{"idle_in_transaction_session_timeout = 0", "enable_seqscan = off", "enable_bitmapscan = off", "enable_hashjoin = off", "enable_mergejoin = off"} {
+		for _, set := range []string{"idle_in_transaction_session_timeout = 0", "enable_seqscan = off",
+			"enable_bitmapscan = off", "enable_hashjoin = off", "enable_mergejoin = off"} {
 			if _, err := tx.Exec(ctx, "set local "+set); err != nil {
 				return err
 			}
@@ -406,7 +427,8 @@ func checkRoot(ctx context.Context, tx pgx.Tx, version trimtab.Digest) error {
 
 func digestMismatch(format string, args ...any) error {
 	return trimtab.NewError(trimtab.Verification, "dataset_digest_mismatch",
-		"the record was changed from outside: restore the database from a backup, or import and freeze the data again", format, args...)
+		"the record was changed from outside: restore the database from a backup, or import and freeze the data again",
+		format, args...)
 }
 
 // Items are read from the database in batches: so many, or fewer if they are long.
@@ -416,7 +438,8 @@ const (
 )
 
 // eachVerified calls f with the items of a version, each held against its digest.
-func eachVerified(ctx context.Context, tx pgx.Tx, kind trimtab.Kind, version trimtab.Digest, f func(trimtab.Item) error) error {
+func eachVerified(ctx context.Context, tx pgx.Tx, kind trimtab.Kind, version trimtab.Digest,
+	f func(trimtab.Item) error) error {
 	type entry struct {
 		Item   trimtab.Digest
 		Copies int
@@ -424,7 +447,8 @@ func eachVerified(ctx context.Context, tx pgx.Tx, kind trimtab.Kind, version tri
 	most := pageItems
 	for last := ""; ; {
 		entries, err := queryRows(ctx, tx, pgx.RowToStructByPos[entry],
-			"select item, copies from dataset_version_item where version = $1 and item > $2 order by item limit $3", version, last, most)
+			"select item, copies from dataset_version_item where version = $1 and item > $2 order by item limit $3",
+			version, last, most)
 		if err != nil || len(entries) == 0 {
 			return err
 		}
@@ -440,7 +464,8 @@ func eachVerified(ctx context.Context, tx pgx.Tx, kind trimtab.Kind, version tri
 		size := 0
 		for i, e := range entries {
 			if i >= len(found) || found[i].digest != e.Item || trimtab.DigestOf(found[i].item.Canonical()) != e.Item {
-				return digestMismatch("item %s of dataset version %s is not there, or not what its digest says", e.Item, version)
+				return digestMismatch("item %s of dataset version %s is not there, or not what its digest says", e.Item,
+					version)
 			}
 			size += textSize(found[i].item)
 			for range e.Copies {

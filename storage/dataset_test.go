@@ -16,15 +16,19 @@ import (
 
 // samples has items of every kind, with what databases tend to lose.
 var samples = map[trimtab.Kind][]trimtab.Item{
-	trimtab.KindText: {trimtab.Text{Body: "one"}, trimtab.Text{Body: "two\r\n\t\\N \\. é 😀 \"quoted\" <b>"}, trimtab.Text{Body: " spaces "}},
+	trimtab.KindText: {trimtab.Text{Body: "one"}, trimtab.Text{Body: "two\r\n\t\\N \\. é 😀 \"quoted\" <b>"},
+		trimtab.Text{Body: " spaces "}},
 	trimtab.KindPrompts: {trimtab.Prompt{Text: "who?"}, trimtab.Prompt{Text: "who?", Split: "test"},
 		trimtab.Prompt{Text: "who?", Split: "train", Tag: "subjects"}},
 	trimtab.KindDemonstrations: {trimtab.Demonstration{Prompt: "who?", Response: "me"},
 		trimtab.Demonstration{Prompt: "who?", Response: "me", Demonstrator: "ann", Split: "train"}},
 	trimtab.KindRankings: {
-		trimtab.Ranking{Prompt: "who?", Responses: []trimtab.Response{{Bytes: []byte("a")}, {Bytes: []byte("b")}}, Ranks: []int{2, 1}, Labeller: "ann"},
-		trimtab.Ranking{Prompt: "who?", Ranks: []int{1, 2, 2, 3}, Labeller: "bob", Guideline: "v1", Split: "train", Group: "g", Seconds: 12.5,
-			Responses: []trimtab.Response{{Tokens: []int32{5, 0, 7}, Tokenizer: digest("tok"), Bytes: []byte("\x00\xff\xfe"), Model: digest("sft")},
+		trimtab.Ranking{Prompt: "who?", Responses: []trimtab.Response{{Bytes: []byte("a")}, {Bytes: []byte("b")}},
+			Ranks: []int{2, 1}, Labeller: "ann"},
+		trimtab.Ranking{Prompt: "who?", Ranks: []int{1, 2, 2, 3}, Labeller: "bob", Guideline: "v1", Split: "train",
+			Group: "g", Seconds: 12.5,
+			Responses: []trimtab.Response{{Tokens: []int32{5, 0, 7}, Tokenizer: digest("tok"),
+				Bytes: []byte("\x00\xff\xfe"), Model: digest("sft")},
 				{Tokens: []int32{}, Bytes: []byte("a")}, {Bytes: []byte("a")}, {Tokens: []int32{1}, Bytes: []byte{}}}},
 	},
 }
@@ -62,7 +66,8 @@ func TestItemsComeBackAsTheyWere(t *testing.T) {
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("%s:\ngot  %#v\nwant %#v", kind, got, want)
 		}
-		if v.Digest != trimtab.MerkleRoot(digests(items)) || v.Items != len(items) || v.Kind != kind || v.CreatedAt.IsZero() {
+		if v.Digest != trimtab.MerkleRoot(digests(items)) || v.Items != len(items) || v.Kind != kind ||
+			v.CreatedAt.IsZero() {
 			t.Errorf("%s: version %+v", kind, v)
 		}
 	}
@@ -135,7 +140,8 @@ func TestFreezing(t *testing.T) {
 	}
 	d, err := s.Dataset(ctx, "d")
 	must(t, err)
-	if d.Items != 3 || len(d.Versions) != 2 || d.Versions[0].Digest != first.Digest || d.Versions[1].Digest != copies.Digest {
+	if d.Items != 3 || len(d.Versions) != 2 || d.Versions[0].Digest != first.Digest ||
+		d.Versions[1].Digest != copies.Digest {
 		t.Errorf("dataset %+v", d)
 	}
 	events, err := s.History(ctx, "dataset/d", "")
@@ -144,7 +150,8 @@ func TestFreezing(t *testing.T) {
 	for _, e := range events {
 		types = append(types, e.Type)
 	}
-	want := []string{"dataset_created", "items_added", "dataset_frozen", "items_added", "dataset_frozen", "dataset_frozen"}
+	want := []string{"dataset_created", "items_added", "dataset_frozen", "items_added", "dataset_frozen",
+		"dataset_frozen"}
 	if !slices.Equal(types, want) {
 		t.Errorf("events %v, want %v", types, want)
 	}
@@ -159,7 +166,8 @@ func TestResolveDataset(t *testing.T) {
 	wantError(t, err, trimtab.Conflict, "dataset_not_frozen")
 	v, err := s.Freeze(ctx, "d", "ann")
 	must(t, err)
-	for _, ref := range []string{"d", string(v.Digest), v.Digest.Hex(), "d@" + string(v.Digest), "d@sha256:" + v.Digest.Short(), "d@" + v.Digest.Short()} {
+	for _, ref := range []string{"d", string(v.Digest), v.Digest.Hex(), "d@" + string(v.Digest), "d@sha256:" +
+		v.Digest.Short(), "d@" + v.Digest.Short()} {
 		got, err := s.ResolveDataset(ctx, ref)
 		if err != nil || got != v {
 			t.Errorf("%s is %+v, %v", ref, got, err)
@@ -184,10 +192,11 @@ func TestItemsThatAreRefused(t *testing.T) {
 		kind trimtab.Kind
 		item trimtab.Item
 	}{
-		"empty":       {trimtab.KindText, trimtab.Text{}},
-		"wrong kind":  {trimtab.KindText, trimtab.Prompt{Text: "x"}},
-		"nil":         {trimtab.KindText, nil},
-		"all tied":    {trimtab.KindRankings, trimtab.Ranking{Prompt: "x", Responses: samples[trimtab.KindRankings][0].(trimtab.Ranking).Responses, Ranks: []int{1, 1}}},
+		"empty":      {trimtab.KindText, trimtab.Text{}},
+		"wrong kind": {trimtab.KindText, trimtab.Prompt{Text: "x"}},
+		"nil":        {trimtab.KindText, nil},
+		"all tied": {trimtab.KindRankings, trimtab.Ranking{Prompt: "x",
+			Responses: samples[trimtab.KindRankings][0].(trimtab.Ranking).Responses, Ranks: []int{1, 1}}},
 		"NUL in text": {trimtab.KindText, trimtab.Text{Body: "a\x00b"}},
 	}
 	for name, c := range cases {
@@ -244,7 +253,8 @@ func TestAddingFromManySides(t *testing.T) {
 	for i := range 6 {
 		wg.Go(func() {
 			mine := slices.Clone(items)
-			rand.New(rand.NewPCG(uint64(i), 0)).Shuffle(len(mine), func(a, b int) { mine[a], mine[b] = mine[b], mine[a] })
+			rand.New(rand.NewPCG(uint64(i), 0)).Shuffle(len(mine),
+				func(a, b int) { mine[a], mine[b] = mine[b], mine[a] })
 			c, err := s.AddItems(ctx, []string{"a", "b"}[i%2], trimtab.KindText, mine, "ann")
 			if err != nil {
 				t.Error(err)

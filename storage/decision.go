@@ -55,7 +55,8 @@ func appendRequest(ctx context.Context, tx pgx.Tx, r Request) (sequence int64, e
 	if sequence, err = nextEvent(ctx, tx, r.subject()); err != nil {
 		return 0, err
 	}
-	return sequence, appendEvent(ctx, tx, r.subject(), "", "decision_requested", r.body()) // the actor is the session's role
+	// the actor is the session's role
+	return sequence, appendEvent(ctx, tx, r.subject(), "", "decision_requested", r.body())
 }
 
 // RefuseDecision records why a request was refused: nobody can have it taken after that.
@@ -170,7 +171,8 @@ func (d Decision) lockAttempt(ctx context.Context, tx pgx.Tx) (id int64, st atte
 	if d.Number == 0 {
 		return 0, st, nil
 	}
-	err = tx.QueryRow(ctx, "select id from attempt where run = $1 and stage = $2 and number = $3", d.Run, d.Stage, d.Number).
+	err = tx.QueryRow(ctx, "select id from attempt where run = $1 and stage = $2 and number = $3", d.Run, d.Stage,
+		d.Number).
 		Scan(&id)
 	if errors.Is(err, pgx.ErrNoRows) {
 		err = trimtab.NewError(trimtab.NotFound, "attempt_not_found", "see `trimtab show`",

@@ -27,11 +27,13 @@ func TestDecisionsWithoutRequest(t *testing.T) {
 	id := newAttempt(t, s, "run-1").ID
 	decide := func(decision, reason string) int {
 		t.Helper()
-		must(t, s.RecordDecision(ctx, storage.Decision{Number: 1, Request: storage.Request{Run: "run-1", Stage: "sft", Decision: decision, Reason: reason, Actor: "ann"}}))
+		must(t, s.RecordDecision(ctx, storage.Decision{Number: 1,
+			Request: storage.Request{Run: "run-1", Stage: "sft", Decision: decision, Reason: reason, Actor: "ann"}}))
 		events, err := s.History(ctx, "run-1", "sft")
 		must(t, err)
 		last := events[len(events)-1]
-		if want := `{"decision":"` + decision + `","details":{"decision":"` + decision + `","reason":"` + reason + `"}}`; last.Type != "decision" ||
+		if want := `{"decision":"` + decision + `","details":{"decision":"` + decision + `","reason":"` + reason +
+			`"}}`; last.Type != "decision" ||
 			last.Attempt != 1 || last.Actor != "ann" || string(last.Body) != want {
 			t.Errorf("last event %+v %s, want %s", last, last.Body, want)
 		}
@@ -64,7 +66,8 @@ func TestRequests(t *testing.T) {
 	s, ctx := storagetest.New(t), t.Context()
 	newAttempt(t, s, "run-1")
 	newRun(t, s, "run-2")
-	request := storage.Request{Run: "run-1", Stage: "sft", Attempt: 1, Decision: "approve", Reason: "good \x00enough", Actor: "ann"}
+	request := storage.Request{Run: "run-1", Stage: "sft", Attempt: 1, Decision: "approve", Reason: "good \x00enough",
+		Actor: "ann"}
 	asked, err := s.RequestDecision(ctx, request)
 	must(t, err)
 	must(t, s.CheckRequest(ctx, asked, "u1"))
@@ -101,7 +104,8 @@ func TestRequests(t *testing.T) {
 		Update  string
 	}
 	must(t, json.Unmarshal(last.Body, &told))
-	if len(after) != len(before)+1 || last.Actor != "ann" || told.Role != storage.AppRole || told.Request != asked.Sequence || told.Update != "u1" {
+	if len(after) != len(before)+1 || last.Actor != "ann" || told.Role != storage.AppRole ||
+		told.Request != asked.Sequence || told.Update != "u1" {
 		t.Errorf("the decision is told as %+v %s", last, last.Body)
 	}
 	taken.Update = "u2"
@@ -123,10 +127,12 @@ func TestRequestOfARerun(t *testing.T) {
 	plan.Numerics = "v9"
 	sum, err := plan.Digest()
 	must(t, err)
-	asked, err := s.RequestDecision(ctx, storage.Request{Run: "run-1", Stage: "sft", Decision: "rerun", Reason: "longer", Actor: "ann", Plan: sum,
+	asked, err := s.RequestDecision(ctx, storage.Request{Run: "run-1", Stage: "sft", Decision: "rerun",
+		Reason: "longer", Actor: "ann", Plan: sum,
 		Overrides: []trimtab.Override{{Set: "sft.epochs=2"}}})
 	must(t, err)
-	again := storage.Replan{Plan: plan, Stage: "sft", Status: trimtab.RunRunning, Actor: "ann", Reason: "longer", Taken: storage.Decision{Request: asked, Update: "u1"}}
+	again := storage.Replan{Plan: plan, Stage: "sft", Status: trimtab.RunRunning, Actor: "ann", Reason: "longer",
+		Taken: storage.Decision{Request: asked, Update: "u1"}}
 	for range 2 {
 		must(t, s.Replan(ctx, again))
 	}
@@ -154,7 +160,8 @@ func TestRoleOfARequest(t *testing.T) {
 	app := storagetest.Open(t, urls.App)
 	newAttempt(t, app, "run-1")
 	ana, name := storagetest.PersonRole(t, urls)
-	asked, err := storagetest.Open(t, ana).RequestDecision(ctx, storage.Request{Run: "run-1", Stage: "sft", Attempt: 1, Decision: "approve", Reason: "x", Actor: "root"})
+	asked, err := storagetest.Open(t, ana).RequestDecision(ctx,
+		storage.Request{Run: "run-1", Stage: "sft", Attempt: 1, Decision: "approve", Reason: "x", Actor: "root"})
 	must(t, err)
 	must(t, app.RecordDecision(ctx, storage.Decision{Request: asked, Number: 1, Update: "u1"}))
 	decided, err := app.Decisions(ctx, storage.Attempt{Run: "run-1", Stage: "sft", Number: 1})
@@ -170,14 +177,16 @@ func TestRoleOfARequest(t *testing.T) {
 		`select append_event('run-1', '` + name + `', 'decision_requested', 'sft', 1, '{}')`,
 		`set role ` + name, `set session authorization ` + name,
 		`update event set actor = '` + name + `' where type = 'decision_requested'`,
-		`insert into event select stream, 99, at, '` + name + `', type, stage, attempt, body, facts, hash from event where type = 'decision_requested'`,
+		`insert into event select stream, 99, at, '` + name +
+			`', type, stage, attempt, body, facts, hash from event where type = 'decision_requested'`,
 		`create or replace function append_event(stream text, actor text, type text, stage text, attempt integer, body bytea) returns bigint language sql as 'select 1'`,
 	} {
 		_, err := worker.Exec(ctx, sql)
 		events, listed := app.History(ctx, "run-1", "sft")
 		must(t, listed)
 		last := events[len(events)-1]
-		if appended := strings.Contains(sql, "select append"); appended != (err == nil) || appended && last.Actor != storage.AppRole {
+		if appended := strings.Contains(sql, "select append"); appended != (err == nil) || appended &&
+			last.Actor != storage.AppRole {
 			t.Errorf("%s: %v; the last event is %+v", sql, err, last)
 		}
 	}

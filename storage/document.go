@@ -41,7 +41,8 @@ func (s *Store) Document(ctx context.Context, d trimtab.Digest) ([]byte, error) 
 	case err != nil:
 		return nil, wrapError(ctx, "reading document "+d.Short(), err)
 	case trimtab.DigestOf(body) != d:
-		return nil, trimtab.NewError(trimtab.Verification, "document_digest_mismatch", "restore the database from a backup",
+		return nil, trimtab.NewError(trimtab.Verification, "document_digest_mismatch",
+			"restore the database from a backup",
 			"document %s has other bytes than its digest says", d)
 	}
 	return body, nil

@@ -19,18 +19,21 @@ var itemTable = map[trimtab.Kind]string{trimtab.KindText: "text_item", trimtab.K
 
 // ErasureResult is what an erasure did, or would do.
 type ErasureResult struct {
-	Items    []trimtab.Digest // whose text is gone
-	Already  []trimtab.Digest // that had been erased before
-	Rows     int              // rows whose text is gone: the items', and the responses' of rankings that no other ranking holds
-	Versions []trimtab.Digest // frozen versions that hold one of the items: they can be verified, and trained on no more
-	Rollouts int              // rows of rollouts that show the prompt of one of the items, and keep it
+	Items   []trimtab.Digest // whose text is gone
+	Already []trimtab.Digest // that had been erased before
+	// rows whose text is gone: the items', and the responses' of rankings that no other ranking holds
+	Rows int
+	// frozen versions that hold one of the items: they can be verified, and trained on no more
+	Versions []trimtab.Digest
+	Rollouts int // rows of rollouts that show the prompt of one of the items, and keep it
 }
 
 // Erase takes the text out of items of a dataset and leaves their digests and
 // a tombstone: versions that hold them keep their roots. What a split of the
 // dataset made of an item goes with it. With dry it says what
 // it would do and does nothing. An item that is not in the dataset is NotFound "item_not_found".
-func (s *Store) Erase(ctx context.Context, dataset string, items []trimtab.Digest, actor, reason string, dry bool) (ErasureResult, error) {
+func (s *Store) Erase(ctx context.Context, dataset string, items []trimtab.Digest, actor, reason string,
+	dry bool) (ErasureResult, error) {
 	var done ErasureResult
 	err := s.write(ctx, "erasing items of dataset "+dataset, func(tx pgx.Tx) error {
 		kind, err := lockDataset(ctx, tx, dataset)
@@ -50,8 +53,10 @@ func (s *Store) Erase(ctx context.Context, dataset string, items []trimtab.Diges
 	return done, err
 }
 
-// withSplitVariants are items and those of the dataset that differ from them in their split alone: a split of the dataset made them.
-func withSplitVariants(ctx context.Context, tx pgx.Tx, dataset string, kind trimtab.Kind, items []trimtab.Digest) ([]trimtab.Digest, error) {
+// withSplitVariants are items and those of the dataset that differ from them in their split alone: a split of the
+// dataset made them.
+func withSplitVariants(ctx context.Context, tx pgx.Tx, dataset string, kind trimtab.Kind,
+	items []trimtab.Digest) ([]trimtab.Digest, error) {
 	if kind == trimtab.KindText {
 		return items, nil
 	}
@@ -67,7 +72,8 @@ func withSplitVariants(ctx context.Context, tx pgx.Tx, dataset string, kind trim
 			}
 		}
 	}
-	there, err := queryRows(ctx, tx, pgx.RowTo[trimtab.Digest], "select item from dataset_item where dataset = $1 and item = any($2) order by item", dataset, twins)
+	there, err := queryRows(ctx, tx, pgx.RowTo[trimtab.Digest],
+		"select item from dataset_item where dataset = $1 and item = any($2) order by item", dataset, twins)
 	return slices.Concat(items, there), err
 }
 
@@ -95,7 +101,9 @@ func (e *ErasureResult) plan(ctx context.Context, tx pgx.Tx, dataset, table stri
 	if err != nil || table == "text_item" {
 		return err
 	}
-	return tx.QueryRow(ctx, fmt.Sprintf("select count(*) from rollout where prompt in (select prompt from %s where digest = any($1))", table), e.Items).Scan(&e.Rollouts)
+	return tx.QueryRow(ctx,
+		fmt.Sprintf("select count(*) from rollout where prompt in (select prompt from %s where digest = any($1))",
+			table), e.Items).Scan(&e.Rollouts)
 }
 
 func (e *ErasureResult) erase(ctx context.Context, tx pgx.Tx, dataset, table, actor, reason string) error {
@@ -122,14 +130,16 @@ func (e *ErasureResult) erase(ctx context.Context, tx pgx.Tx, dataset, table, ac
 	}
 	for _, r := range rows {
 		var erased bool
-		if err := tx.QueryRow(ctx, "select erase_item($1, $2, $3, $4)", dataset, event, r[0], r[1]).Scan(&erased); err != nil {
+		if err := tx.QueryRow(ctx, "select erase_item($1, $2, $3, $4)", dataset, event, r[0],
+			r[1]).Scan(&erased); err != nil {
 			return err
 		}
 		if erased {
 			e.Rows++
 		}
 	}
-	return appendEvent(ctx, tx, datasetSubject(dataset), actor, "items_erased", map[string]any{"items": e.Items, "reason": reason, "rows": e.Rows, "versions": e.Versions})
+	return appendEvent(ctx, tx, datasetSubject(dataset), actor, "items_erased",
+		map[string]any{"items": e.Items, "reason": reason, "rows": e.Rows, "versions": e.Versions})
 }
 
 // ErasedItems are the erased items of a version, in order.
@@ -142,7 +152,8 @@ func (s *Store) ErasedItems(ctx context.Context, version trimtab.Digest) ([]trim
 	return found, wrapError(ctx, "reading what was erased of "+version.Short(), err)
 }
 
-const selectLeaves = "select item from dataset_version_item cross join lateral generate_series(1, copies) where version = $1 order by item"
+const selectLeaves = "select item from dataset_version_item cross join lateral generate_series(1, copies) where " +
+	"version = $1 order by item"
 
 // Leaves are the digests of a version's items in order, each as often as it is in it: what its root is over.
 func (s *Store) Leaves(ctx context.Context, version trimtab.Digest) ([]trimtab.Digest, error) {
@@ -165,12 +176,14 @@ func (s *Store) FindItems(ctx context.Context, dataset, containing string) ([]Fo
 	var found []FoundItem
 	err := s.read(ctx, "looking through dataset "+dataset, func(tx pgx.Tx) error {
 		var kind trimtab.Kind
-		if err := tx.QueryRow(ctx, "select kind from dataset where name = $1", dataset).Scan(&kind); errors.Is(err, pgx.ErrNoRows) {
+		if err := tx.QueryRow(ctx, "select kind from dataset where name = $1", dataset).Scan(&kind); errors.Is(err,
+			pgx.ErrNoRows) {
 			return datasetNotFound(dataset)
 		} else if err != nil {
 			return err
 		}
-		text := map[trimtab.Kind]string{trimtab.KindText: "t.body", trimtab.KindPrompts: `concat_ws(E'\n', t.prompt, t.tag)`,
+		text := map[trimtab.Kind]string{trimtab.KindText: "t.body",
+			trimtab.KindPrompts:        `concat_ws(E'\n', t.prompt, t.tag)`,
 			trimtab.KindDemonstrations: `concat_ws(E'\n', t.prompt, t.completion)`,
 			trimtab.KindRankings:       `concat_ws(E'\n', t.prompt, (select string_agg(case when r.text = '' then convert_from(r.bytes, 'UTF8') else r.text end, E'\n' order by p.position) from ranking_response p join response r on r.digest = p.response where p.ranking = t.digest))`}[kind]
 		var err error

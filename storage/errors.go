@@ -46,7 +46,8 @@ func serverError(doing string, e *pgconn.PgError, err error) error {
 	switch {
 	case isDiskFull(e):
 		return trimtab.NewError(trimtab.Unavailable, "disk_full",
-			"free some space, or files, on the disk of Postgres; the work goes on by itself", "%s: the disk of Postgres is full: %w", doing, err)
+			"free some space, or files, on the disk of Postgres; the work goes on by itself",
+			"%s: the disk of Postgres is full: %w", doing, err)
 	case isTransient(e.Code), isFatalInternal(e):
 		return unavailable(doing, err)
 	case e.Code == "23503": // foreign key
@@ -54,17 +55,21 @@ func serverError(doing string, e *pgconn.PgError, err error) error {
 		if _, of, ok := strings.Cut(e.ConstraintName, e.TableName+"_"); ok {
 			noun = of
 		}
-		return trimtab.NewError(trimtab.NotFound, noun+"_not_found", "", "%s: there is no such %s: %w", doing, noun, err)
+		return trimtab.NewError(trimtab.NotFound, noun+"_not_found", "", "%s: there is no such %s: %w", doing, noun,
+			err)
 	case e.Code == "22021": // not the encoding's
-		return trimtab.NewError(trimtab.Usage, "bad_text", "write it in UTF-8, without NUL", "%s: it holds bytes that are not UTF-8, or a NUL", doing)
+		return trimtab.NewError(trimtab.Usage, "bad_text", "write it in UTF-8, without NUL",
+			"%s: it holds bytes that are not UTF-8, or a NUL", doing)
 	case strings.HasPrefix(e.Code, "22"), strings.HasPrefix(e.Code, "23"): // data, constraints
-		return trimtab.NewError(trimtab.Invalid, "invalid_record", "", "%s: the record does not allow it: %w", doing, err)
+		return trimtab.NewError(trimtab.Invalid, "invalid_record", "", "%s: the record does not allow it: %w", doing,
+			err)
 	case e.Code == "42P01", e.Code == "3F000", e.Code == "42883": // undefined table, schema, function
 		return trimtab.NewError(trimtab.Conflict, "schema_outdated", "run `trimtab migrate`",
 			"%s: the database does not have this program's tables: %w", doing, err)
 	case e.Code == "42501" && e.Routine == "check_enable_rls": // its message may be in any language
 		return trimtab.NewError(trimtab.Verification, "rows_hidden",
-			"run `trimtab audit verify`, which names what was changed; the owner turns it off with `alter table … disable row level security`",
+			"run `trimtab audit verify`, which names what was changed; the owner turns it off with `alter table … "+
+				"disable row level security`",
 			"%s: row security would hide rows of a table from this program: %w", doing, err)
 	case strings.HasPrefix(e.Code, "28"), e.Code == "3D000", e.Code == "42501": // login, no database, privilege
 		return trimtab.NewError(trimtab.Usage, "postgres_refused",
@@ -85,7 +90,8 @@ func IsUnavailable(err error) bool {
 // isTransient lists the SQLSTATEs after which the same call may succeed.
 func isTransient(code string) bool {
 	switch code {
-	case "57P01", "57P02", "57P03", "57P05", "25P03", // shutdown, crash, cannot connect now, idle session or transaction
+	// shutdown, crash, cannot connect now, idle session or transaction
+	case "57P01", "57P02", "57P03", "57P05", "25P03",
 		"25006",          // a standby answered, or the server takes no writes
 		"57014", "55P03", // statement or lock timeout
 		"40001", "40P01": // serialization, deadlock
@@ -124,7 +130,8 @@ func isConnectionFault(err error) bool {
 
 func unavailable(doing string, err error) error {
 	return trimtab.NewError(trimtab.Unavailable, "postgres_unavailable",
-		"check that Postgres runs (`trimtab doctor`); the work goes on when it is back", "%s: Postgres cannot do it now: %w", doing, err)
+		"check that Postgres runs (`trimtab doctor`); the work goes on when it is back",
+		"%s: Postgres cannot do it now: %w", doing, err)
 }
 
 func notFound(noun, name, remedy string) error {
@@ -133,7 +140,8 @@ func notFound(noun, name, remedy string) error {
 
 func diverged(format string, args ...any) error {
 	return trimtab.NewError(trimtab.Verification, "replay_diverged",
-		"the same code, config, data and seed must give the same bytes: compare the builds and machines in `trimtab history`, then rerun the stage from scratch",
+		"the same code, config, data and seed must give the same bytes: compare the builds and machines in `trimtab "+
+			"history`, then rerun the stage from scratch",
 		format, args...)
 }
 

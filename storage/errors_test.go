@@ -31,12 +31,16 @@ func TestFaults(t *testing.T) {
 		{pg("58030"), trimtab.Unavailable, "postgres_unavailable"}, // input or output
 		{pg("53100"), trimtab.Unavailable, "disk_full"},
 		{says("53100", "konnte Datei nicht erweitern"), trimtab.Unavailable, "disk_full"},
-		{says("58030", `could not write to file "base/1/2": No space left on device`), trimtab.Unavailable, "disk_full"},
+		{says("58030", `could not write to file "base/1/2": No space left on device`), trimtab.Unavailable,
+			"disk_full"},
 		{says("58030", `could not extend file "base/1/2": Disk quota exceeded`), trimtab.Unavailable, "disk_full"},
 		{says("XX000", `could not extend file "base/1/2": Disk quota exceeded`), trimtab.Unavailable, "disk_full"},
-		{says("XX000", "could not write init file"), trimtab.Unavailable, "disk_full"}, // to a session that begins on a full disk
-		{&pgconn.PgError{Code: "XX000", SeverityUnlocalized: "FATAL", Message: "could not open relation"}, trimtab.Unavailable, "postgres_unavailable"},
-		{&pgconn.PgError{Code: "XX000", SeverityUnlocalized: "ERROR", Message: "could not open relation"}, trimtab.Internal, "internal"},
+		// to a session that begins on a full disk
+		{says("XX000", "could not write init file"), trimtab.Unavailable, "disk_full"},
+		{&pgconn.PgError{Code: "XX000", SeverityUnlocalized: "FATAL", Message: "could not open relation"},
+			trimtab.Unavailable, "postgres_unavailable"},
+		{&pgconn.PgError{Code: "XX000", SeverityUnlocalized: "ERROR", Message: "could not open relation"},
+			trimtab.Internal, "internal"},
 		{says("22023", `"No space left on device" is no step`), trimtab.Invalid, "invalid_record"},
 		{pg("40P01"), trimtab.Unavailable, "postgres_unavailable"},
 		{pg("25P03"), trimtab.Unavailable, "postgres_unavailable"}, // frozen in a transaction
@@ -76,7 +80,8 @@ func TestFaults(t *testing.T) {
 
 func TestClean(t *testing.T) {
 	t.Parallel()
-	for in, want := range map[string]string{"": "", "plain é": "plain é", "a\x00b": "a�b", "\xff\xfe": "�", "é\xc3": "é�"} {
+	for in, want := range map[string]string{"": "", "plain é": "plain é", "a\x00b": "a�b", "\xff\xfe": "�",
+		"é\xc3": "é�"} {
 		if got := storableText(in); got != want {
 			t.Errorf("clean(%q) = %q, want %q", in, got, want)
 		}
@@ -93,7 +98,8 @@ func TestQuoteLiteral(t *testing.T) {
 }
 
 func TestIdleTransactionsEnd(t *testing.T) {
-	for url, want := range map[string]string{"postgres://h/d": idleTimeout, "postgres://h/d?" + idleParam + "=3s": "3s"} {
+	for url, want := range map[string]string{"postgres://h/d": idleTimeout, "postgres://h/d?" + idleParam +
+		"=3s": "3s"} {
 		config, err := poolConfig(url)
 		if err != nil || config.ConnConfig.RuntimeParams[idleParam] != want {
 			t.Errorf("%s: %v, %v", url, config.ConnConfig.RuntimeParams, err)

@@ -23,13 +23,15 @@ func (s *Store) PutEvaluation(ctx context.Context, run string, attempt int64, bo
 		if err := putDocument(ctx, tx, d, body); err != nil {
 			return err
 		}
-		_, err = tx.Exec(ctx, "insert into evaluation (run, attempt, document) values ($1, nullif($2::bigint, 0), $3)", run, attempt, d)
+		_, err = tx.Exec(ctx, "insert into evaluation (run, attempt, document) values ($1, nullif($2::bigint, 0), $3)",
+			run, attempt, d)
 		if err != nil {
 			return err
 		}
 		of := subject{stream: run}
 		if attempt != 0 {
-			err = tx.QueryRow(ctx, "select stage, number from attempt where id = $1", attempt).Scan(&of.stage, &of.attempt)
+			err = tx.QueryRow(ctx, "select stage, number from attempt where id = $1", attempt).Scan(&of.stage,
+				&of.attempt)
 			if err != nil {
 				return err
 			}

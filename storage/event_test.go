@@ -48,14 +48,16 @@ func TestLogs(t *testing.T) {
 	s, ctx := storagetest.New(t), t.Context()
 	at := time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC)
 	for i := range 5 {
-		must(t, s.Log(ctx, "run-1", storage.LogLine{At: at, Level: "info", Stage: "sft", Attempt: 1, Message: fmt.Sprintf("line %d\x00\xff", i)}))
+		must(t, s.Log(ctx, "run-1", storage.LogLine{At: at, Level: "info", Stage: "sft", Attempt: 1,
+			Message: fmt.Sprintf("line %d\x00\xff", i)}))
 	}
 	must(t, s.Log(ctx, "run-2", storage.LogLine{Message: "another run's"}))
 	lines, after, err := s.Logs(ctx, "run-1", 0, 3)
 	must(t, err)
 	rest, last, err := s.Logs(ctx, "run-1", after, 0)
 	must(t, err)
-	if len(lines) != 3 || len(rest) != 2 || lines[0] != (storage.LogLine{At: at, Level: "info", Stage: "sft", Attempt: 1, Message: "line 0��"}) {
+	if len(lines) != 3 || len(rest) != 2 || lines[0] != (storage.LogLine{At: at, Level: "info", Stage: "sft",
+		Attempt: 1, Message: "line 0��"}) {
 		t.Errorf("lines %+v, then %+v", lines, rest)
 	}
 	none, same, err := s.Logs(ctx, "run-1", last, 0)

@@ -24,10 +24,11 @@ func CheckRunIn(ctx context.Context, tx pgx.Tx, run string) ([]Finding, error) {
 // RowDigests are the digests of all rows of a table, in the order in which they lie.
 func (r Snapshot) RowDigests(ctx context.Context, t *audit.Table) (list []audit.Hash, err error) {
 	var h rowHasher
-	err = r.sendRequests(ctx, []*rowRequest{{sql: selectRow(t) + "order by t.ctid", done: func() {}, row: func(values [][]byte) error {
-		d, err := h.digest(t, values)
-		list = append(list, d)
-		return err
-	}}})
+	err = r.sendRequests(ctx, []*rowRequest{{sql: selectRow(t) + "order by t.ctid", done: func() {},
+		row: func(values [][]byte) error {
+			d, err := h.digest(t, values)
+			list = append(list, d)
+			return err
+		}}})
 	return list, err
 }

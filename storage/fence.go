@@ -61,7 +61,9 @@ func holdFence(ctx context.Context, tx pgx.Tx, attempt, token int64) (of subject
 func lostFence(ctx context.Context, tx pgx.Tx, attempt, token int64) error {
 	var have int64
 	var of subject
-	err := tx.QueryRow(ctx, "select f.token, a.run, a.stage, a.number from fence f join attempt a on a.id = f.attempt where f.attempt = $1", attempt).
+	err := tx.QueryRow(ctx,
+		"select f.token, a.run, a.stage, a.number from fence f join attempt a on a.id = f.attempt where f.attempt = $1",
+		attempt).
 		Scan(&have, &of.stream, &of.stage, &of.attempt)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):

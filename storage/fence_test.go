@@ -36,7 +36,8 @@ func TestErrorsNameAttempts(t *testing.T) {
 	other := report(0, 2, 0, 0)
 	fenced, diverged := s.Fence(ctx, id, 2), s.Commit(ctx, id, 3, []storage.StepReport{other}, nil)
 	must(t, s.SetAttemptStatus(ctx, id, trimtab.AttemptCancelled, nil, "tester"))
-	for _, err := range []error{fenced, diverged, s.StartAttempt(ctx, id, 3, 1, "build", "avx2"), s.CompleteAttempt(ctx, id, 3, nil, nil)} {
+	for _, err := range []error{fenced, diverged, s.StartAttempt(ctx, id, 3, 1, "build", "avx2"),
+		s.CompleteAttempt(ctx, id, 3, nil, nil)} {
 		if err == nil || !strings.Contains(err.Error(), "attempt 1 of stage sft of run run-1") {
 			t.Errorf("it says %v", err)
 		}

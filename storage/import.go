@@ -14,7 +14,8 @@ const (
 	batchBytes = 4 << 20
 )
 
-// nestedLoopLimit is from when on the tables that are joined are read from end to end: what was written in a transaction is
+// nestedLoopLimit is from when on the tables that are joined are read from end to end: what was written in a
+// transaction is
 // not yet in Postgres's statistics, so that it would look up a million rows one by one.
 const nestedLoopLimit = 5000
 
@@ -39,7 +40,8 @@ type AddFunc func(item trimtab.Item, digest trimtab.Digest) error
 // "invalid_item" for the first item that is not valid or not of kind, with
 // Conflict "dataset_kind" when the dataset holds another kind, and with
 // Conflict "item_erased" for items that were erased.
-func (s *Store) ImportItems(ctx context.Context, dataset string, kind trimtab.Kind, actor string, read func(AddFunc) ([]ImportedFile, error)) (ImportCounts, error) {
+func (s *Store) ImportItems(ctx context.Context, dataset string, kind trimtab.Kind, actor string,
+	read func(AddFunc) ([]ImportedFile, error)) (ImportCounts, error) {
 	var counts ImportCounts
 	err := s.write(ctx, "adding items to dataset "+dataset, func(tx pgx.Tx) error {
 		if err := ensureDataset(ctx, tx, dataset, kind, actor); err != nil {
@@ -87,7 +89,8 @@ func newItemImport(ctx context.Context, tx pgx.Tx, kind trimtab.Kind) (*itemImpo
 		return nil, invalid("invalid_kind", "no dataset is of kind %q", kind)
 	}
 	// Whoever hands the items on may take his time between two of them.
-	if _, err := tx.Exec(ctx, "set local idle_in_transaction_session_timeout = 0; set local work_mem = '64MB'"); err != nil {
+	if _, err := tx.Exec(ctx,
+		"set local idle_in_transaction_session_timeout = 0; set local work_mem = '64MB'"); err != nil {
 		return nil, err
 	}
 	return a, createStagingTables(ctx, tx, a.loads...)
@@ -201,7 +204,8 @@ func (a *itemImport) finish(ctx context.Context, dataset, actor string) (ImportC
 
 // root is the tree over what was gathered, each item once.
 func (a *itemImport) root(ctx context.Context) (given trimtab.Merkle, err error) {
-	err = eachDigest(ctx, a.tx, given.Add, fmt.Sprintf("select distinct digest from %s order by digest", a.loads[0].staging().Sanitize()))
+	err = eachDigest(ctx, a.tx, given.Add, fmt.Sprintf("select distinct digest from %s order by digest",
+		a.loads[0].staging().Sanitize()))
 	return given, err
 }
 

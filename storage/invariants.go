@@ -61,7 +61,9 @@ func checkRun(ctx context.Context, tx pgx.Tx, run string) ([]Finding, error) {
 	findings := make([]Finding, len(invariants))
 	for i, inv := range invariants {
 		findings[i] = Finding{Name: inv.name, Must: inv.requirement}
-		rows, err := tx.Query(ctx, fmt.Sprintf("select o, count(*) over () from (%s) broken (o) order by o collate \"C\" limit %d", inv.query, maxOffenders), run)
+		rows, err := tx.Query(ctx,
+			fmt.Sprintf("select o, count(*) over () from (%s) broken (o) order by o collate \"C\" limit %d", inv.query,
+				maxOffenders), run)
 		if err != nil {
 			return nil, fmt.Errorf("invariant %s: %w", inv.name, err)
 		}
@@ -121,8 +123,9 @@ const metricPresence = `case when m.name like 'eval\_%' then 'eval'
 var invariants = []invariant{
 	// What the steps of an attempt reported.
 	{
-		name:        "steps_without_gap",
-		requirement: "the steps of an attempt are numbered without a gap from 0, or from the checkpoint that it began from",
+		name: "steps_without_gap",
+		requirement: "the steps of an attempt are numbered without a gap from 0, or from the checkpoint that it " +
+			"began from",
 		query: attemptsCTE + `
 			select format('%s: %s steps from %s to %s, which begin at %s', t.name, count(*), min(s.step), max(s.step), coalesce(t.began::text, 'no step that is known'))
 			from tried t join step s on s.attempt = t.id group by t.id, t.name, t.began
@@ -157,8 +160,9 @@ var invariants = []invariant{
 			select format('%s: step %s of %s', t.name, s.step, t.steps) from tried t join step s on s.attempt = t.id where s.step >= t.steps`,
 	},
 	{
-		name:        "metric_names",
-		requirement: "all steps of an attempt report the same metrics, but for validation, which comes whole or not at all, and for the policy's, which begin with its first update and stay",
+		name: "metric_names",
+		requirement: "all steps of an attempt report the same metrics, but for validation, which comes whole or not " +
+			"at all, and for the policy's, which begin with its first update and stay",
 		query: attemptsCTE + `, named as (
 				select t.id, t.name, m.name as metric, ` + metricPresence + ` as when, min(m.step) as first, count(*) as n
 				from tried t join step s on s.attempt = t.id join metric m on m.attempt = s.attempt and m.step = s.step group by 1, 2, 3, 4)
@@ -205,8 +209,9 @@ var invariants = []invariant{
 
 	// What ppo sampled.
 	{
-		name:        "rollouts_whole",
-		requirement: "all steps of a ppo attempt have equally many rollouts, numbered from 0, each with one number of each kind for every token; other stages have none",
+		name: "rollouts_whole",
+		requirement: "all steps of a ppo attempt have equally many rollouts, numbered from 0, each with one number " +
+			"of each kind for every token; other stages have none",
 		query: attemptsCTE + `
 			select format('%s step %s: %s rollouts, the first step has %s', t.name, s.step, s.rollouts, first.rollouts)
 			from tried t join step s on s.attempt = t.id join step first on first.attempt = t.id and first.step = t.began
@@ -225,16 +230,19 @@ var invariants = []invariant{
 	},
 	{
 		// The rollouts of an attempt are taken in order of (step, index), after those of the attempts that it goes on
-		// from, if these had the same cache key: ppo walks through its prompts by dataset.EpochSampler, in one permutation
+		// from, if these had the same cache key: ppo walks through its prompts by dataset.EpochSampler, in one
+		// permutation
 		// after the other. Of the prompts whose text is once in the dataset version: with n(k) the number of times
 		// that the prompt of rollout k has come by then, n never falls, and each value of n but the last is reached by
 		// equally many prompts. That is to say that the record divides into epochs in which every prompt comes once;
 		// all but the last epoch have the same prompts. A text that is in the version c times comes at most c times an
 		// epoch. How many prompts an epoch has is not stored, since long ones are left out and the pool may be smaller
 		// than the version: it is taken from the first epoch, so a prompt that is repeated by the very last rollout of
-		// the first epoch is taken for the beginning of the second, and one that no epoch has for one that was left out.
-		name:        "prompts_once",
-		requirement: "ppo trains on each of its prompts once in every epoch, and only on training prompts of its dataset version",
+		// the first epoch is taken for the beginning of the second, and one that no epoch has for one that was left
+		// out.
+		name: "prompts_once",
+		requirement: "ppo trains on each of its prompts once in every epoch, and only on training prompts of its " +
+			"dataset version",
 		query: attemptsCTE + `, line (attempt, source, until, same) as (
 				select id, id, 2147483647, true from tried where kind = 'ppo'
 				union all
@@ -292,8 +300,9 @@ var invariants = []invariant{
 	{
 		// After a damaged checkpoint an attempt goes back to an earlier one: the events of what it then adds, steps or
 		// checkpoints, begin there and tell the steps between anew.
-		name:        "steps_told",
-		requirement: "the steps_committed events of an attempt cover its steps in order, each from where the one before it ended or from an earlier checkpoint, and none tells nothing new",
+		name: "steps_told",
+		requirement: "the steps_committed events of an attempt cover its steps in order, each from where the one " +
+			"before it ended or from an earlier checkpoint, and none tells nothing new",
 		query: attemptsCTE + eventsCTE + `, committed as (
 				select t.id, t.name, t.began, e.sequence, (e.body->>'from')::integer as first, (e.body->>'until')::integer as until,
 					(e.body->>'steps')::integer as steps, (e.body->'checkpoint'->>'step')::integer as checkpoint
@@ -352,8 +361,9 @@ var invariants = []invariant{
 				or (t.status in ` + openStatuses + `) <> (t.ended_at is null)`,
 	},
 	{
-		name:        "completion_told",
-		requirement: "each completed attempt has one attempt_completed event, whose outputs and metrics are those of its rows",
+		name: "completion_told",
+		requirement: "each completed attempt has one attempt_completed event, whose outputs and metrics are those of " +
+			"its rows",
 		query: attemptsCTE + eventsCTE + `, completed as (
 				select t.id, t.name, t.finished, count(e.sequence) as n, (array_agg(e.body) filter (where e.body is not null))[1] as body
 				from tried t left join told e on e.type = 'attempt_completed' and e.stage = t.stage and e.attempt = t.number
@@ -384,8 +394,9 @@ var invariants = []invariant{
 			select format('%s plans, the last is revision %s', count(*), max(revision)) from kept having max(revision) is distinct from count(*) - 1`,
 	},
 	{
-		name:        "fences_rise",
-		requirement: "each worker that started an attempt held a higher token than the one before it, and none a higher one than the fence",
+		name: "fences_rise",
+		requirement: "each worker that started an attempt held a higher token than the one before it, and none a " +
+			"higher one than the fence",
 		query: attemptsCTE + eventsCTE + `, started as (
 				select t.id, t.name, e.sequence, (e.body->>'token')::bigint as token,
 					lag((e.body->>'token')::bigint, 1, 0::bigint) over (partition by t.id order by e.sequence) as before
@@ -411,8 +422,9 @@ var invariants = []invariant{
 			select format('%s: %s attempts, the last has number %s', stage, count(*), max(number)) from tried group by stage having max(number) <> count(*)`,
 	},
 	{
-		name:        "plan_followed",
-		requirement: "each attempt has the kind, the config and the inputs of the plan of its time: what the plan names, or what the newest attempt of the stage before it had made",
+		name: "plan_followed",
+		requirement: "each attempt has the kind, the config and the inputs of the plan of its time: what the plan " +
+			"names, or what the newest attempt of the stage before it had made",
 		query: attemptsCTE + eventsCTE + plannedCTE + `
 			select format('%s: %s with config %s, the plan has %s with %s', name, kind, left(config, 19), coalesce(plan->>'kind', 'no such stage'), left(plan->>'config', 19))
 			from planned where kind is distinct from plan->>'kind' or config is distinct from plan->>'config'
@@ -429,8 +441,9 @@ var invariants = []invariant{
 			where x.digest is distinct from x.due`,
 	},
 	{
-		name:        "completed_run",
-		requirement: "the newest attempt of each stage of a completed run completed, was reused, or was skipped by a person",
+		name: "completed_run",
+		requirement: "the newest attempt of each stage of a completed run completed, was reused, or was skipped by a " +
+			"person",
 		query: attemptsCTE + eventsCTE + `
 			select format('%s: %s', coalesce(last.name, st.value->>'name'), coalesce(last.status, 'no attempt'))
 			from run_state s
@@ -455,8 +468,9 @@ var invariants = []invariant{
 				and not exists (select from told d where d.type = 'decision' and d.stage = p.stage and d.attempt = p.number and d.body->>'decision' = 'approve')`,
 	},
 	{
-		name:        "decisions_requested",
-		requirement: "each decision was asked for once, before, by the same person, about the same stage and for the same reason, under the database role that it tells",
+		name: "decisions_requested",
+		requirement: "each decision was asked for once, before, by the same person, about the same stage and for the " +
+			"same reason, under the database role that it tells",
 		query: `with nothing as (select 1)` + eventsCTE + `
 			select format('%s of %s, by %s', d.body->>'decision', coalesce(nullif(d.stage, ''), 'the run'), d.actor)
 			from told d left join told r on r.type = 'decision_requested' and r.sequence < d.sequence and r.sequence::text = d.body->>'request'
@@ -468,8 +482,9 @@ var invariants = []invariant{
 				end`,
 	},
 	{
-		name:        "reused_same",
-		requirement: "a reused attempt has the cache key, the outputs and the final metrics of the attempt that it names, and no steps of its own",
+		name: "reused_same",
+		requirement: "a reused attempt has the cache key, the outputs and the final metrics of the attempt that it " +
+			"names, and no steps of its own",
 		query: attemptsCTE + `
 			select format('%s, of %s', t.name, coalesce(o.stage || ' attempt ' || o.number || ' of run ' || o.run, 'no attempt'))
 			from tried t left join attempt o on o.id = t.reused_from

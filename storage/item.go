@@ -17,7 +17,8 @@ var (
 		columns: []string{"bytes", "tokens", "tokenizer", "model"}, uncompared: []string{"text"}}
 	rankingLoad = load{table: "ranking", key: []string{"digest"},
 		columns: []string{"prompt", "labeller", "guideline", "split", "grouping"}, uncompared: []string{"seconds"}}
-	rankedResponseLoad = load{table: "ranking_response", key: []string{"ranking", "position"}, columns: []string{"response", "rank"}}
+	rankedResponseLoad = load{table: "ranking_response", key: []string{"ranking", "position"},
+		columns: []string{"response", "rank"}}
 )
 
 // digestedItem is an item beside its digest.
@@ -77,7 +78,8 @@ func rankedResponses(items []digestedItem) ([]rankedResponse, error) {
 	return places, nil
 }
 
-// responseDigest names a response by all that it is: null and empty tokens are different, as in a ranking's canonical form.
+// responseDigest names a response by all that it is: null and empty tokens are different, as in a ranking's canonical
+// form.
 func responseDigest(r trimtab.Response) (trimtab.Digest, error) {
 	raw, err := canonicalJSON(struct { // in the order of the names
 		Bytes     []byte         `json:"bytes"`
@@ -119,7 +121,8 @@ func readItems(ctx context.Context, tx pgx.Tx, kind trimtab.Kind, digests []trim
 
 func readRankings(ctx context.Context, tx pgx.Tx, digests []trimtab.Digest) ([]digestedItem, error) {
 	places, err := queryRows(ctx, tx, func(row pgx.CollectableRow) (p rankedResponse, err error) {
-		err = row.Scan(&p.ranking, &p.rank, &p.response.Bytes, &p.response.Tokens, &p.response.Tokenizer, &p.response.Model)
+		err = row.Scan(&p.ranking, &p.rank, &p.response.Bytes, &p.response.Tokens, &p.response.Tokenizer,
+			&p.response.Model)
 		return p, err
 	}, `select p.ranking, p.rank, r.bytes, r.tokens, r.tokenizer, r.model
 		from ranking_response p join response r on r.digest = p.response
@@ -139,5 +142,7 @@ func readRankings(ctx context.Context, tx pgx.Tx, digests []trimtab.Digest) ([]d
 		}
 		d.item = r
 		return d, err
-	}, "select digest, prompt, labeller, guideline, split, grouping, seconds from ranking where digest = any($1) order by digest", digests)
+	},
+		"select digest, prompt, labeller, guideline, split, grouping, seconds from ranking where digest = any($1) "+
+			"order by digest", digests)
 }

@@ -21,7 +21,9 @@ func (s *Store) Producers(ctx context.Context, d trimtab.Digest) ([]Attempt, err
 // Consumers lists the attempts of a kind that read d, the oldest first.
 func (s *Store) Consumers(ctx context.Context, d trimtab.Digest, kind string) ([]Attempt, error) {
 	found, err := queryRows(ctx, s.pool, scanAttempt,
-		selectAttempt+"where a.id in (select attempt from attempt_input where digest = $1) and a.kind = $2 order by a.id", d, kind)
+		selectAttempt+
+			"where a.id in (select attempt from attempt_input where digest = $1) and a.kind = $2 order by a.id", d,
+		kind)
 	return found, wrapError(ctx, "finding who read "+d.Short(), err)
 }
 

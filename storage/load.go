@@ -130,7 +130,8 @@ func truncateStaging(ctx context.Context, tx pgx.Tx, loads ...load) error {
 	return err
 }
 
-// compareExisting compares with the rows that were there before this transaction, of a table whose rows are named by all
+// compareExisting compares with the rows that were there before this transaction, of a table whose rows are named by
+// all
 // that they are.
 func (l load) compareExisting(ctx context.Context, tx pgx.Tx) error {
 	return l.compareIf(ctx, tx, " and t.xmin <> pg_current_xact_id()::xid")

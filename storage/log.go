@@ -20,7 +20,9 @@ func (s *Store) Log(ctx context.Context, run string, l LogLine) error {
 	if !l.At.IsZero() {
 		at = &l.At
 	}
-	_, err := s.pool.Exec(ctx, "insert into log (run, at, level, stage, attempt, message) values ($1, coalesce($2, clock_timestamp()), $3, $4, $5, $6)",
+	_, err := s.pool.Exec(ctx,
+		"insert into log (run, at, level, stage, attempt, message) values ($1, coalesce($2, clock_timestamp()), $3, "+
+			"$4, $5, $6)",
 		run, at, storableText(l.Level), storableText(l.Stage), l.Attempt, storableText(l.Message))
 	return wrapError(ctx, "logging for run "+run, err)
 }
@@ -31,6 +33,7 @@ func (s *Store) Logs(ctx context.Context, run string, after int64, limit int) ([
 	lines, err := queryRows(ctx, s.pool, func(row pgx.CollectableRow) (l LogLine, err error) {
 		err = row.Scan(&after, &l.At, &l.Level, &l.Stage, &l.Attempt, &l.Message)
 		return l, err
-	}, `select id, at, level, stage, attempt, message from log where run = $1 and id > $2 order by id limit nullif($3, 0)`, run, after, limit)
+	},
+		`select id, at, level, stage, attempt, message from log where run = $1 and id > $2 order by id limit nullif($3, 0)`, run, after, limit)
 	return lines, after, wrapError(ctx, "reading the log of run "+run, err)
 }

@@ -47,7 +47,8 @@ func newAttempt(t testing.TB, s *storage.Store, run string) storage.Attempt {
 	t.Helper()
 	newRun(t, s, run)
 	a, err := s.CreateAttempt(t.Context(), storage.Attempt{Run: run, Stage: "sft", Kind: "sft", Number: 1,
-		Config: digest("config"), CacheKey: digest("key"), Inputs: []trimtab.Named{{Name: "model", Digest: digest("base")}}})
+		Config: digest("config"), CacheKey: digest("key"),
+		Inputs: []trimtab.Named{{Name: "model", Digest: digest("base")}}})
 	must(t, err)
 	return a
 }
@@ -56,7 +57,8 @@ func newAttempt(t testing.TB, s *storage.Store, run string) storage.Attempt {
 func report(step, metrics, rollouts, n int) storage.StepReport {
 	r := storage.StepReport{Step: step, Seconds: 0.25}
 	for i := range metrics {
-		r.Report.Metrics = append(r.Report.Metrics, trimtab.Metric{Name: fmt.Sprintf("metric/%02d", i), Value: float64(step) + float64(i)/64})
+		r.Report.Metrics = append(r.Report.Metrics,
+			trimtab.Metric{Name: fmt.Sprintf("metric/%02d", i), Value: float64(step) + float64(i)/64})
 	}
 	for i := range rollouts {
 		r.Report.Rollouts = append(r.Report.Rollouts, rollout(i, n))
@@ -72,9 +74,11 @@ func rollout(index, n int) trimtab.Rollout {
 		}
 		return x
 	}
-	r := trimtab.Rollout{Index: index, Prompt: "what is two and two?", PromptIDs: []int32{1, 2, 3}, Tokens: make([]int32, n),
-		Bytes: []byte("four\x00\xff"), Score: 0.5, RawScore: -0.25, Ended: index%2 == 0, LogProbs: floats(-1), RefLogProb: floats(-2),
-		KL: floats(1), Values: floats(.5), Rewards: floats(.25), Advantages: floats(2), Returns: floats(3)}
+	r := trimtab.Rollout{Index: index, Prompt: "what is two and two?", PromptIDs: []int32{1, 2, 3},
+		Tokens: make([]int32, n),
+		Bytes:  []byte("four\x00\xff"), Score: 0.5, RawScore: -0.25, Ended: index%2 == 0, LogProbs: floats(-1),
+		RefLogProb: floats(-2),
+		KL:         floats(1), Values: floats(.5), Rewards: floats(.25), Advantages: floats(2), Returns: floats(3)}
 	for i := range r.Tokens {
 		r.Tokens[i] = int32(index * i)
 	}

@@ -98,7 +98,8 @@ func execConcurrent(ctx context.Context, conn *pgx.Conn, sql string) error {
 	var err error
 	for range 10 {
 		_, err = conn.Exec(ctx, sql)
-		if e, ok := errors.AsType[*pgconn.PgError](err); !ok || e.Code != "XX000" { // the message may be in any language
+		// the message may be in any language
+		if e, ok := errors.AsType[*pgconn.PgError](err); !ok || e.Code != "XX000" {
 			return err
 		}
 	}

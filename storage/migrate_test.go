@@ -27,7 +27,8 @@ func connect(t testing.TB, url string) *pgx.Conn {
 func emptied(t testing.TB) storagetest.Addresses {
 	t.Helper()
 	urls := storagetest.URLs(t)
-	_, err := connect(t, urls.Owner).Exec(t.Context(), "drop schema public cascade; create schema public; grant usage on schema public to public")
+	_, err := connect(t, urls.Owner).Exec(t.Context(),
+		"drop schema public cascade; create schema public; grant usage on schema public to public")
 	must(t, err)
 	return urls
 }
@@ -73,7 +74,8 @@ func TestOtherSchemas(t *testing.T) {
 	t.Parallel()
 	urls, ctx := storagetest.URLs(t), t.Context()
 	owner := connect(t, urls.Owner)
-	for _, c := range []struct{ version, typ string }{{"version - 1", "schema_outdated"}, {"version + 2", "schema_newer"}} {
+	for _, c := range []struct{ version, typ string }{{"version - 1", "schema_outdated"},
+		{"version + 2", "schema_newer"}} {
 		_, err := owner.Exec(ctx, "update public.schema_version set version = "+c.version)
 		must(t, err)
 		_, err = storage.Open(ctx, urls.App)

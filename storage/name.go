@@ -23,10 +23,12 @@ const nameStream = "name/"
 // name. Where another artifact has the name, the name stays there and the
 // error is Conflict "name_taken", unless move says to move it; before is then
 // the digest that had it. The same again changes nothing.
-func (s *Store) ImportArtifact(ctx context.Context, a Artifact, move bool, actor string) (before trimtab.Digest, err error) {
+func (s *Store) ImportArtifact(ctx context.Context, a Artifact, move bool,
+	actor string) (before trimtab.Digest, err error) {
 	a.Name = storableText(a.Name)
 	err = s.write(ctx, "importing artifact "+a.Digest.Short(), func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock(hashtextextended($1, 0))", nameStream+a.Name); err != nil {
+		if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock(hashtextextended($1, 0))",
+			nameStream+a.Name); err != nil {
 			return err
 		}
 		holder, err := nameOwner(ctx, tx, a.Name)
@@ -61,7 +63,8 @@ func (s *Store) NameOwner(ctx context.Context, name string) (trimtab.Digest, err
 
 func nameOwner(ctx context.Context, q querier, name string) (d trimtab.Digest, err error) {
 	var body []byte
-	err = q.QueryRow(ctx, "select body from event where stream = $1 and type = 'model_named' order by sequence desc limit 1",
+	err = q.QueryRow(ctx,
+		"select body from event where stream = $1 and type = 'model_named' order by sequence desc limit 1",
 		nameStream+name).Scan(&body)
 	if err == nil {
 		return bodyDigest(body)

@@ -35,7 +35,8 @@ type Recount struct {
 // eventsAtOnce is how many events are looked at together.
 const eventsAtOnce = 500
 
-// RecountFacts calls f with every event that tells of rows, in order of stream and sequence, and after the last event of a
+// RecountFacts calls f with every event that tells of rows, in order of stream and sequence, and after the last event
+// of a
 // stream with the rows of it that change. With a cover, it is told which rows events tell of.
 func (r Snapshot) RecountFacts(ctx context.Context, cover *Coverage, f func(t RecountedEvent) error) error {
 	c := recounter{r: r, cover: cover, f: f, global: map[string]bool{}, at: newStream(""), last: map[string]*stepScan{}}
@@ -111,7 +112,8 @@ func (c *recounter) events(ctx context.Context, events []audit.Event) error {
 			c.at = newStream(e.Stream)
 			clear(c.last)
 		}
-		t := &RecountedEvent{Stream: e.Stream, Sequence: e.Sequence, Type: e.Type, Stage: e.Stage, Attempt: e.Attempt, Facts: e.Facts}
+		t := &RecountedEvent{Stream: e.Stream, Sequence: e.Sequence, Type: e.Type, Stage: e.Stage, Attempt: e.Attempt,
+			Facts: e.Facts}
 		rows, err := e.Seals()
 		t.Err = err
 		c.waiting = append(c.waiting, t)
@@ -171,7 +173,8 @@ func (c *recounter) loadStreams(ctx context.Context, events []audit.Event) error
 	if err != nil {
 		return err
 	}
-	if rows, err = c.r.tx.Query(ctx, "select name, kind from only public.dataset where name = any($1)", datasets); err != nil {
+	if rows, err = c.r.tx.Query(ctx, "select name, kind from only public.dataset where name = any($1)",
+		datasets); err != nil {
 		return err
 	}
 	_, err = pgx.ForEachRow(rows, []any{&name, &kind}, func() error { c.kinds[name] = kind; return nil })
@@ -237,7 +240,8 @@ func (c *recounter) args(t *RecountedEvent, rows audit.RowSelector) (args []stri
 		}
 		args = []string{rows.Digest, rows.Name, t.Stage, run, strconv.Itoa(t.Attempt)}
 	case "evaluation":
-		args = []string{t.Stream, rows.Digest, strconv.Itoa(t.Attempt), t.Stage, number(recordedRows(t.Facts, "evaluation"))}
+		args = []string{t.Stream, rows.Digest, strconv.Itoa(t.Attempt), t.Stage,
+			number(recordedRows(t.Facts, "evaluation"))}
 	}
 	for _, a := range args { // what no row can hold
 		if strings.ContainsRune(a, 0) {
@@ -328,7 +332,8 @@ type stateClaim struct {
 func (c *recounter) trackState(p *tableRecount, args []string, ok bool) {
 	t := p.event
 	was, _ := audit.ParseSeals(t.Facts)
-	last := &RecountedEvent{Stream: t.Stream, Sequence: t.Sequence, Type: t.Type, Stage: t.Stage, Attempt: t.Attempt, State: true}
+	last := &RecountedEvent{Stream: t.Stream, Sequence: t.Sequence, Type: t.Type, Stage: t.Stage, Attempt: t.Attempt,
+		State: true}
 	last.Recounts = []Recount{{Seal: audit.Seal{Table: p.rows.Table.Name}}}
 	for _, s := range was {
 		if s.Table == p.rows.Table.Name {
@@ -338,7 +343,8 @@ func (c *recounter) trackState(p *tableRecount, args []string, ok bool) {
 	p = &tableRecount{event: last, of: c.at, rows: p.rows}
 	for i, have := range c.at.states {
 		of := have.part.event
-		if have.part.rows.Table == p.rows.Table && slices.Equal(have.args, args) && of.Stage == t.Stage && of.Attempt == t.Attempt {
+		if have.part.rows.Table == p.rows.Table && slices.Equal(have.args, args) && of.Stage == t.Stage &&
+			of.Attempt == t.Attempt {
 			c.at.states[i] = &stateClaim{p, args, ok}
 			return
 		}
@@ -369,7 +375,8 @@ type stepScan struct {
 	recorded *stepRanges // steps of which earlier events told
 }
 
-// requestSteps asks for the rows of steps of an attempt, together with those of the event before if these come right before.
+// requestSteps asks for the rows of steps of an attempt, together with those of the event before if these come right
+// before.
 func (c *recounter) requestSteps(p *tableRecount, attempt string) {
 	name := p.rows.Table.Name
 	until := strconv.FormatInt(p.rows.Until, 10)

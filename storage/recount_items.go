@@ -13,7 +13,8 @@ import (
 // itemsAtOnce is how many items are read together.
 const itemsAtOnce = 1000
 
-// recountItems computes the lines for the items that an event added to its dataset: a line for each table of the dataset's kind.
+// recountItems computes the lines for the items that an event added to its dataset: a line for each table of the
+// dataset's kind.
 func (c *recounter) recountItems(ctx context.Context, t *RecountedEvent) error {
 	dataset := audit.DatasetOf(t.Stream)
 	for _, table := range audit.ItemTables(c.kinds[dataset]) {
@@ -79,23 +80,25 @@ func (c *recounter) rowDigests(ctx context.Context, t *audit.Table, keys []strin
 		order = " order by t." + t.Key[1]
 	}
 	sql := fmt.Sprintf("%s where t.%s::text = any($1)%s", selectRow(t), t.Key[0], order)
-	err = c.r.sendRequests(ctx, []*rowRequest{{sql: sql, args: []string{arrayText(keys)}, done: func() {}, row: func(values [][]byte) error {
-		d, err := c.digest(t, values)
-		k := string(values[key])
-		if s, erased := seals[k]; erased {
-			digests[k] = append(digests[k], s)
-		} else {
-			digests[k] = append(digests[k], d[:])
-		}
-		return err
-	}}})
+	err = c.r.sendRequests(ctx, []*rowRequest{{sql: sql, args: []string{arrayText(keys)}, done: func() {},
+		row: func(values [][]byte) error {
+			d, err := c.digest(t, values)
+			k := string(values[key])
+			if s, erased := seals[k]; erased {
+				digests[k] = append(digests[k], s)
+			} else {
+				digests[k] = append(digests[k], d[:])
+			}
+			return err
+		}}})
 	return digests, err
 }
 
 // tombstoneDigests are the digests that erased rows had.
 func (c *recounter) tombstoneDigests(ctx context.Context, t *audit.Table, keys []string) (map[string][]byte, error) {
 	rows, err := c.r.tx.Query(ctx,
-		"select digest::text, seal from only public.erasure where relation = $1 and digest::text = any($2)", t.Name, keys)
+		"select digest::text, seal from only public.erasure where relation = $1 and digest::text = any($2)", t.Name,
+		keys)
 	if err != nil {
 		return nil, err
 	}

@@ -51,11 +51,12 @@ func (s *Store) References(ctx context.Context, settled time.Duration) (Referenc
 		}
 		var id int64
 		var a AttemptReferences
-		_, err = pgx.ForEachRow(rows, []any{&id, &a.Run, &a.Stage, &a.Number, &a.Open, &a.Settled, &a.Checkpoints}, func() error {
-			r.Attempts[id] = a
-			a.Checkpoints = nil
-			return nil
-		})
+		_, err = pgx.ForEachRow(rows, []any{&id, &a.Run, &a.Stage, &a.Number, &a.Open, &a.Settled, &a.Checkpoints},
+			func() error {
+				r.Attempts[id] = a
+				a.Checkpoints = nil
+				return nil
+			})
 		return err
 	})
 	return r, err

@@ -13,7 +13,8 @@ import (
 	"github.com/trimtab/trimtab/storage/storagetest"
 )
 
-// A model that is named anywhere is found: by a row of its own, by an attempt, a sample, a plan, a spec, a document or an event.
+// A model that is named anywhere is found: by a row of its own, by an attempt, a sample, a plan, a spec, a document or
+// an event.
 func TestReferencesNameEveryModel(t *testing.T) {
 	t.Parallel()
 	s, ctx := storagetest.New(t), t.Context()
@@ -24,17 +25,25 @@ func TestReferencesNameEveryModel(t *testing.T) {
 		return d
 	}
 	must(t, s.PutArtifact(ctx, storage.Artifact{Digest: model("artifact"), Kind: "model", Name: "base"}, "ann"))
-	must(t, s.CreateRun(ctx, storage.Run{ID: "run-1", Spec: json.RawMessage(fmt.Sprintf(`{"model": {"base": %q}}`, model("spec"))),
-		Plan: trimtab.Plan{Run: "run-1", Stages: []trimtab.PlannedStage{{Name: "sft", Inputs: []trimtab.Input{{Name: "model", Model: model("plan")}}}}}}))
-	a, err := s.CreateAttempt(ctx, storage.Attempt{Run: "run-1", Stage: "sft", Number: 1, Inputs: []trimtab.Named{{Name: "model", Digest: model("input")}}})
+	must(t, s.CreateRun(ctx, storage.Run{ID: "run-1",
+		Spec: json.RawMessage(fmt.Sprintf(`{"model": {"base": %q}}`, model("spec"))),
+		Plan: trimtab.Plan{Run: "run-1", Stages: []trimtab.PlannedStage{{Name: "sft",
+			Inputs: []trimtab.Input{{Name: "model", Model: model("plan")}}}}}}))
+	a, err := s.CreateAttempt(ctx, storage.Attempt{Run: "run-1", Stage: "sft", Number: 1,
+		Inputs: []trimtab.Named{{Name: "model", Digest: model("input")}}})
 	must(t, err)
 	must(t, s.Fence(ctx, a.ID, 1))
 	must(t, s.CompleteAttempt(ctx, a.ID, 1, []trimtab.Named{{Name: "model", Digest: model("output")}}, nil))
-	_, err = s.FreezeItems(ctx, "samples", trimtab.KindRankings, []trimtab.Item{trimtab.Ranking{Prompt: "p", Ranks: []int{1, 2},
-		Responses: []trimtab.Response{{Bytes: []byte("a"), Tokens: []int32{1}, Tokenizer: digest("words"), Model: model("response")}, {Bytes: []byte("b")}}}}, "ann")
+	_, err = s.FreezeItems(ctx, "samples", trimtab.KindRankings,
+		[]trimtab.Item{trimtab.Ranking{Prompt: "p", Ranks: []int{1, 2},
+			Responses: []trimtab.Response{{Bytes: []byte("a"), Tokens: []int32{1}, Tokenizer: digest("words"),
+				Model: model("response")}, {Bytes: []byte("b")}}}}, "ann")
 	must(t, err)
-	must(t, s.PutEvaluation(ctx, "run-1", a.ID, json.RawMessage(fmt.Sprintf(`{"best":"%s","text":"ü \u0000"}`, model("evaluation")))))
-	decide(t, s, storage.Request{Run: "run-1", Stage: "sft", Attempt: 1, Decision: "approve", Reason: fmt.Sprintf("as good as %s", model("decision")), Actor: "ann"})
+	must(t,
+		s.PutEvaluation(ctx, "run-1", a.ID, json.RawMessage(fmt.Sprintf(`{"best":"%s","text":"ü \u0000"}`,
+			model("evaluation")))))
+	decide(t, s, storage.Request{Run: "run-1", Stage: "sft", Attempt: 1, Decision: "approve",
+		Reason: fmt.Sprintf("as good as %s", model("decision")), Actor: "ann"})
 
 	refs, err := s.References(ctx, time.Hour)
 	must(t, err)
@@ -57,11 +66,13 @@ func TestReferencesToCheckpoints(t *testing.T) {
 	number := 0
 	attempt := func(from trimtab.Digest, steps ...int) int64 {
 		number++
-		a, err := s.CreateAttempt(ctx, storage.Attempt{Run: "run-1", Stage: fmt.Sprint("sft-", number), Kind: "sft", Number: 1, FromCheckpoint: from})
+		a, err := s.CreateAttempt(ctx, storage.Attempt{Run: "run-1", Stage: fmt.Sprint("sft-", number), Kind: "sft",
+			Number: 1, FromCheckpoint: from})
 		must(t, err)
 		must(t, s.Fence(ctx, a.ID, 1))
 		for _, step := range steps {
-			must(t, s.Commit(ctx, a.ID, 1, nil, &storage.Checkpoint{Attempt: a.ID, Step: step, Digest: digest(fmt.Sprint(number, step))}))
+			must(t, s.Commit(ctx, a.ID, 1, nil, &storage.Checkpoint{Attempt: a.ID, Step: step,
+				Digest: digest(fmt.Sprint(number, step))}))
 		}
 		return a.ID
 	}
@@ -82,14 +93,17 @@ func TestReferencesToCheckpoints(t *testing.T) {
 	none := attempt("")
 	damaged := attempt("", 1, 2, 3, 4, 5)
 	for _, step := range []int{5, 3} {
-		must(t, s.ReportDamage(ctx, damaged, 1, storage.Checkpoint{Attempt: damaged, Step: step, Digest: digest(fmt.Sprint(6, step))}, false, trimtab.NewError(trimtab.Verification, "artifact_corrupt", "", "x")))
+		must(t, s.ReportDamage(ctx, damaged, 1, storage.Checkpoint{Attempt: damaged, Step: step,
+			Digest: digest(fmt.Sprint(6, step))}, false,
+			trimtab.NewError(trimtab.Verification, "artifact_corrupt", "", "x")))
 	}
 	settled := attempt(digest("not pinned"), 1)
 	complete(settled)
 	owner, err := pgx.Connect(ctx, urls.Owner)
 	must(t, err)
 	defer owner.Close(ctx)
-	_, err = owner.Exec(ctx, "update attempt_state set ended_at = ended_at - interval '2 hours' where attempt <> $1", fresh)
+	_, err = owner.Exec(ctx, "update attempt_state set ended_at = ended_at - interval '2 hours' where attempt <> $1",
+		fresh)
 	must(t, err)
 
 	refs, err := s.References(ctx, time.Hour)
@@ -108,7 +122,8 @@ func TestReferencesToCheckpoints(t *testing.T) {
 			t.Errorf("attempt %d: got %+v, want %+v", id, got, want)
 		}
 	}
-	if len(refs.Attempts) != 7 || len(refs.Pinned) != 2 || !refs.Pinned[digest("pinned")] || !refs.Pinned[digest("pinned too")] {
+	if len(refs.Attempts) != 7 || len(refs.Pinned) != 2 || !refs.Pinned[digest("pinned")] ||
+		!refs.Pinned[digest("pinned too")] {
 		t.Errorf("%d attempts, pinned %v", len(refs.Attempts), refs.Pinned)
 	}
 }
@@ -118,7 +133,8 @@ func TestIdentity(t *testing.T) {
 	t.Parallel()
 	urls := storagetest.URLs(t)
 	seen := map[string]int{}
-	for _, s := range []*storage.Store{storagetest.Open(t, urls.App), storagetest.Open(t, urls.Owner), storagetest.New(t)} {
+	for _, s := range []*storage.Store{storagetest.Open(t, urls.App), storagetest.Open(t, urls.Owner),
+		storagetest.New(t)} {
 		id, err := s.Identity(t.Context())
 		must(t, err)
 		seen[id]++

@@ -33,7 +33,8 @@ func (s *Store) Replan(ctx context.Context, r Replan) error {
 			return err
 		}
 		if !was.status.Open() {
-			return trimtab.NewError(trimtab.Conflict, "run_closed", "rerun it as a new one", "run %s is %s", id, was.status)
+			return trimtab.NewError(trimtab.Conflict, "run_closed", "rerun it as a new one", "run %s is %s", id,
+				was.status)
 		}
 		if r.Taken.Sequence != 0 {
 			told, known, err := r.Taken.accept(ctx, tx)
@@ -58,7 +59,8 @@ func (s *Store) Replan(ctx context.Context, r Replan) error {
 func changePlan(ctx context.Context, tx pgx.Tx, r Replan) error {
 	var revision int
 	var raw []byte
-	err := tx.QueryRow(ctx, "select revision, plan from run_plan where run = $1 order by revision desc limit 1", r.Plan.Run).Scan(&revision, &raw)
+	err := tx.QueryRow(ctx, "select revision, plan from run_plan where run = $1 order by revision desc limit 1",
+		r.Plan.Run).Scan(&revision, &raw)
 	if err != nil {
 		return err
 	}
@@ -69,7 +71,8 @@ func changePlan(ctx context.Context, tx pgx.Tx, r Replan) error {
 		return err
 	}
 	return appendEvent(ctx, tx, subject{stream: r.Plan.Run}, r.Actor, "run_planned",
-		map[string]any{"overrides": r.Overrides, "plan": r.Plan, "reason": r.Reason, "revision": revision + 1, "stage": r.Stage})
+		map[string]any{"overrides": r.Overrides, "plan": r.Plan, "reason": r.Reason, "revision": revision + 1,
+			"stage": r.Stage})
 }
 
 // PlanChange is what a person changed to have a stage of a run, or of the run

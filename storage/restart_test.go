@@ -19,7 +19,8 @@ func TestServerRestarts(t *testing.T) {
 	s, ctx := storagetest.New(t), t.Context()
 	id := held(t, s)
 	commit := func(step int) error {
-		return s.Commit(ctx, id, 1, []storage.StepReport{report(step, 3, 1, 1)}, &storage.Checkpoint{Step: step + 1, Digest: digest("s")})
+		return s.Commit(ctx, id, 1, []storage.StepReport{report(step, 3, 1, 1)},
+			&storage.Checkpoint{Step: step + 1, Digest: digest("s")})
 	}
 	must(t, commit(0))
 	devstacktest.RestartPostgres(t, func() {
@@ -74,7 +75,8 @@ func TestCutConnections(t *testing.T) {
 	failed := 0
 	for step := range steps {
 		for {
-			err := s.Commit(ctx, id, 1, []storage.StepReport{report(step, 10, 4, 8)}, &storage.Checkpoint{Step: step + 1, Digest: digest("s")})
+			err := s.Commit(ctx, id, 1, []storage.StepReport{report(step, 10, 4, 8)},
+				&storage.Checkpoint{Step: step + 1, Digest: digest("s")})
 			if err == nil {
 				break
 			}
@@ -92,7 +94,8 @@ func TestCutConnections(t *testing.T) {
 	events, err := s.History(ctx, "run-1", "sft")
 	must(t, err)
 	if len(metrics) != steps*10 || len(checkpoints) != steps || len(events) != 1+steps {
-		t.Errorf("%d metrics, %d checkpoints, %d events of %d steps", len(metrics), len(checkpoints), len(events), steps)
+		t.Errorf("%d metrics, %d checkpoints, %d events of %d steps", len(metrics), len(checkpoints), len(events),
+			steps)
 	}
 	t.Logf("%d connections cut, %d commits tried again", cuts, failed)
 }
@@ -116,12 +119,14 @@ func TestCancelledCalls(t *testing.T) {
 	s := storagetest.New(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := s.Runs(ctx, 1); !errors.Is(err, context.Canceled) || trimtab.AsError(err).Class == trimtab.Unavailable {
+	if _, err := s.Runs(ctx, 1); !errors.Is(err, context.Canceled) ||
+		trimtab.AsError(err).Class == trimtab.Unavailable {
 		t.Errorf("a cancelled call says %v", err)
 	}
 	ctx, cancel = context.WithTimeout(t.Context(), time.Nanosecond)
 	defer cancel()
-	if err := s.Ping(ctx); !errors.Is(err, context.DeadlineExceeded) || trimtab.AsError(err).Class == trimtab.Unavailable {
+	if err := s.Ping(ctx); !errors.Is(err, context.DeadlineExceeded) ||
+		trimtab.AsError(err).Class == trimtab.Unavailable {
 		t.Errorf("a call out of time says %v", err)
 	}
 }

@@ -18,7 +18,8 @@ var rolloutLoad = load{
 
 // rolloutRow is in the order of rolloutLoad.all().
 func rolloutRow(attempt int64, step int, r *trimtab.Rollout) []any {
-	return []any{attempt, step, r.Index, r.Ended, storableText(r.Prompt), r.PromptIDs, r.Tokens, r.Bytes, storableText(string(r.Bytes)),
+	return []any{attempt, step, r.Index, r.Ended, storableText(r.Prompt), r.PromptIDs, r.Tokens, r.Bytes,
+		storableText(string(r.Bytes)),
 		r.Score, r.RawScore, r.LogProbs, r.RefLogProb, r.KL, r.Values, r.Rewards, r.Advantages, r.Returns}
 }
 

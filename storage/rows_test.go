@@ -37,19 +37,20 @@ func freed(t *testing.T) (*storage.Store, *pgx.Conn) {
 
 // literals are values of each type that might be hashed in two ways, as SQL.
 var literals = map[string][]string{
-	"int2":        {"0", "1", "-1", "32767", "-32768"},
-	"int4":        {"0", "1", "-1", "2147483647", "-2147483648"},
-	"int8":        {"0", "1", "-1", "9223372036854775807", "-9223372036854775808"},
-	"float4":      {"0", "'-0'", "'NaN'", "'Infinity'", "'-Infinity'", "1e-45", "0.1"},
-	"float8":      {"0", "'-0'", "'NaN'", "'Infinity'", "'-Infinity'", "5e-324", "0.1"},
-	"bool":        {"true", "false"},
-	"timestamptz": {"'epoch'", "'infinity'", "'-infinity'", "'2000-01-01'", "'4713-01-01 BC'", "'2026-11-28 01:02:03.000001'"},
-	"text":        {"''", "'x'", "'sha256:ab'", `E'a\nb\t"''\\'`, "'Grüße 中文 😀'", "repeat('long', 1000)"},
-	"bytea":       {`''`, `'\x00'`, `'\x5c78'`, `decode(repeat('ff', 300), 'hex')`},
-	"json":        {`'{}'`, `'{"b": 1,  "a": "\u0000é"}'`, `' null '`, `'[1e400]'`},
-	"numeric":     {"0", "18446744073709551615", "1"},
-	"int4[]":      {"'{}'", "'{1,-2}'", "'{{1,2},{3,4}}'", "'[5:6]={1,null}'"},
-	"float4[]":    {"'{}'", "'{0,-0,NaN,Infinity}'", "'{{1},{2}}'", "'{null}'"},
+	"int2":   {"0", "1", "-1", "32767", "-32768"},
+	"int4":   {"0", "1", "-1", "2147483647", "-2147483648"},
+	"int8":   {"0", "1", "-1", "9223372036854775807", "-9223372036854775808"},
+	"float4": {"0", "'-0'", "'NaN'", "'Infinity'", "'-Infinity'", "1e-45", "0.1"},
+	"float8": {"0", "'-0'", "'NaN'", "'Infinity'", "'-Infinity'", "5e-324", "0.1"},
+	"bool":   {"true", "false"},
+	"timestamptz": {"'epoch'", "'infinity'", "'-infinity'", "'2000-01-01'", "'4713-01-01 BC'",
+		"'2026-11-28 01:02:03.000001'"},
+	"text":     {"''", "'x'", "'sha256:ab'", `E'a\nb\t"''\\'`, "'Grüße 中文 😀'", "repeat('long', 1000)"},
+	"bytea":    {`''`, `'\x00'`, `'\x5c78'`, `decode(repeat('ff', 300), 'hex')`},
+	"json":     {`'{}'`, `'{"b": 1,  "a": "\u0000é"}'`, `' null '`, `'[1e400]'`},
+	"numeric":  {"0", "18446744073709551615", "1"},
+	"int4[]":   {"'{}'", "'{1,-2}'", "'{{1,2},{3,4}}'", "'[5:6]={1,null}'"},
+	"float4[]": {"'{}'", "'{0,-0,NaN,Infinity}'", "'{{1},{2}}'", "'{null}'"},
 }
 
 // The digest of a row is what row_bytes, with which events were sealed, gives: for all tables, columns and types.
@@ -71,7 +72,8 @@ func TestRowsAreHashedAsPostgresDoes(t *testing.T) {
 			_, err := owner.Exec(t.Context(), insertAny(random, table))
 			must(t, err)
 		}
-		rows, err := owner.Query(t.Context(), fmt.Sprintf("select sha256(row_bytes(t)) from %s t order by ctid", table.Name))
+		rows, err := owner.Query(t.Context(), fmt.Sprintf("select sha256(row_bytes(t)) from %s t order by ctid",
+			table.Name))
 		must(t, err)
 		want, err := pgx.CollectRows(rows, pgx.RowTo[[]byte])
 		must(t, err)
@@ -100,5 +102,6 @@ func insertAny(random *rand.Rand, table *audit.Table) string {
 		}
 		columns, values = append(columns, pgx.Identifier{c.Name}.Sanitize()), append(values, v)
 	}
-	return fmt.Sprintf("insert into %s (%s) values (%s)", table.Name, strings.Join(columns, ", "), strings.Join(values, ", "))
+	return fmt.Sprintf("insert into %s (%s) values (%s)", table.Name, strings.Join(columns, ", "),
+		strings.Join(values, ", "))
 }

@@ -53,7 +53,8 @@ func createRun(ctx context.Context, tx pgx.Tx, r Run) error {
 	tag, err := tx.Exec(ctx, `
 		insert into run (id, name, seed, spec, spec_digest, origin, reason, actor)
 		values ($1, $2, $3, $4, $5, nullif($6, ''), $7, $8) on conflict do nothing`,
-		r.ID, storableText(r.Name), strconv.FormatUint(r.Seed, 10), r.Spec, r.SpecDigest, r.Origin, storableText(r.Reason), storableText(r.Actor))
+		r.ID, storableText(r.Name), strconv.FormatUint(r.Seed, 10), r.Spec, r.SpecDigest, r.Origin,
+		storableText(r.Reason), storableText(r.Actor))
 	if err != nil {
 		return err
 	}
@@ -121,7 +122,8 @@ func createOnce(ctx context.Context, tx pgx.Tx, r Run, naming NameRule) (open Ru
 
 // checkNameFree refuses a name that an open run has.
 func checkNameFree(ctx context.Context, tx pgx.Tx, name string) error {
-	open, err := oneRun(ctx, tx, "s.ended_at is null and r.name = $1 order by r.created_at, r.id limit 1", storableText(name))
+	open, err := oneRun(ctx, tx, "s.ended_at is null and r.name = $1 order by r.created_at, r.id limit 1",
+		storableText(name))
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil
 	}
@@ -129,7 +131,8 @@ func checkNameFree(ctx context.Context, tx pgx.Tx, name string) error {
 		return err
 	}
 	return trimtab.NewError(trimtab.Conflict, "name_taken",
-		fmt.Sprintf("choose another name, wait for its end (`trimtab watch %s`) or cancel it; with --new a second run gets the name", open.ID),
+		fmt.Sprintf("choose another name, wait for its end (`trimtab watch %s`) or cancel it; with --new a second "+
+			"run gets the name", open.ID),
 		"run %s is called %q, was launched with another spec, and has not ended", open.ID, name)
 }
 
@@ -137,7 +140,8 @@ func checkNameFree(ctx context.Context, tx pgx.Tx, name string) error {
 // reruns of r.Origin. If there is another by now, that is Conflict "plan_stale".
 func (s *Store) CreateRerun(ctx context.Context, r Run, reruns []string) (open Run, is bool, err error) {
 	err = s.write(ctx, "creating run "+r.ID, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock(hashtextextended('rerun/' || $1, 0))", r.Origin); err != nil {
+		if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock(hashtextextended('rerun/' || $1, 0))",
+			r.Origin); err != nil {
 			return err
 		}
 		now, err := rerunsOf(ctx, tx, r.Origin)
@@ -145,7 +149,8 @@ func (s *Store) CreateRerun(ctx context.Context, r Run, reruns []string) (open R
 			return err
 		}
 		if len(now) > len(reruns) {
-			return trimtab.NewError(trimtab.Conflict, "plan_stale", "look at it with `trimtab show`, and plan again with --dry-run",
+			return trimtab.NewError(trimtab.Conflict, "plan_stale",
+				"look at it with `trimtab show`, and plan again with --dry-run",
 				"run %s has been rerun since, as %s", r.Origin, strings.Join(now[len(reruns):], ", "))
 		}
 		open, is, err = createOnce(ctx, tx, r, AnyName)
@@ -193,7 +198,8 @@ func insertRunDetails(ctx context.Context, tx pgx.Tx, r Run) error {
 		return err
 	}
 	_, err = appendRequest(ctx, tx, Request{
-		Run: r.ID, Stage: r.Stage, Decision: "rerun", Reason: r.Reason, Actor: r.Actor, Plan: plan, Overrides: r.Overrides,
+		Run: r.ID, Stage: r.Stage, Decision: "rerun", Reason: r.Reason, Actor: r.Actor, Plan: plan,
+		Overrides: r.Overrides,
 	})
 	return err
 }
@@ -203,8 +209,10 @@ func checkSameRun(ctx context.Context, tx pgx.Tx, r Run) error {
 	if err != nil {
 		return err
 	}
-	if have.Name != storableText(r.Name) || have.Seed != r.Seed || have.SpecDigest != r.SpecDigest || have.Origin != r.Origin {
-		return trimtab.NewError(trimtab.Conflict, "run_exists", "choose another id", "run %s exists with another spec", r.ID)
+	if have.Name != storableText(r.Name) || have.Seed != r.Seed || have.SpecDigest != r.SpecDigest ||
+		have.Origin != r.Origin {
+		return trimtab.NewError(trimtab.Conflict, "run_exists", "choose another id", "run %s exists with another spec",
+			r.ID)
 	}
 	return nil
 }
@@ -294,7 +302,8 @@ func runNotFound(ref string) error { return notFound("run", ref, "list them with
 
 // Runs lists the newest runs, newest first; limit 0 is all.
 func (s *Store) Runs(ctx context.Context, limit int) ([]Run, error) {
-	runs, err := queryRows(ctx, s.pool, scanRun, selectRun+"order by r.created_at desc, r.id desc limit nullif($1, 0)", limit)
+	runs, err := queryRows(ctx, s.pool, scanRun, selectRun+"order by r.created_at desc, r.id desc limit nullif($1, 0)",
+		limit)
 	return runs, wrapError(ctx, "listing runs", err)
 }
 
@@ -317,7 +326,8 @@ func CountOpenRuns(ctx context.Context, url string) (n int, err error) {
 
 // SetRunStatus changes the state of a run, unless it is in one of the states
 // given last. The same state again changes nothing and tells no event.
-func (s *Store) SetRunStatus(ctx context.Context, id string, status trimtab.RunStatus, next string, e *trimtab.Error, actor string, unless ...trimtab.RunStatus) error {
+func (s *Store) SetRunStatus(ctx context.Context, id string, status trimtab.RunStatus, next string, e *trimtab.Error,
+	actor string, unless ...trimtab.RunStatus) error {
 	return s.write(ctx, "setting the status of run "+id, func(tx pgx.Tx) error {
 		was, err := lockRun(ctx, tx, id)
 		if err != nil || slices.Contains(unless, was.status) {
@@ -336,7 +346,8 @@ type runState struct {
 
 // lockRun makes those who change a run take turns.
 func lockRun(ctx context.Context, tx pgx.Tx, id string) (st runState, err error) {
-	err = tx.QueryRow(ctx, "select status, next, error from run_state where run = $1 for update", id).Scan(&st.status, &st.next, &st.error)
+	err = tx.QueryRow(ctx, "select status, next, error from run_state where run = $1 for update", id).Scan(&st.status,
+		&st.next, &st.error)
 	if errors.Is(err, pgx.ErrNoRows) {
 		err = runNotFound(id)
 	}
@@ -344,7 +355,8 @@ func lockRun(ctx context.Context, tx pgx.Tx, id string) (st runState, err error)
 }
 
 // change gives a locked run another state.
-func (was runState) change(ctx context.Context, tx pgx.Tx, id string, status trimtab.RunStatus, next string, e *trimtab.Error, actor string) error {
+func (was runState) change(ctx context.Context, tx pgx.Tx, id string, status trimtab.RunStatus, next string,
+	e *trimtab.Error, actor string) error {
 	failure := errorJSON(e)
 	if was.status == status && was.next == storableText(next) && string(was.error) == string(failure) {
 		return nil

@@ -54,10 +54,12 @@ func TestRunComesBackAsItWas(t *testing.T) {
 func TestFindingRuns(t *testing.T) {
 	t.Parallel()
 	s, ctx := storagetest.New(t), t.Context()
-	for _, r := range []storage.Run{{ID: "aaaa1111", Name: "x"}, {ID: "aaaa2222", Name: "x"}, {ID: "bbbb1111", Name: "aaaa"}, {ID: "bbbb", Name: "%"}} {
+	for _, r := range []storage.Run{{ID: "aaaa1111", Name: "x"}, {ID: "aaaa2222", Name: "x"},
+		{ID: "bbbb1111", Name: "aaaa"}, {ID: "bbbb", Name: "%"}} {
 		must(t, s.CreateRun(ctx, r))
 	}
-	for ref, want := range map[string]string{"aaaa1111": "aaaa1111", "aaaa1": "aaaa1111", "x": "aaaa2222", "bbbb": "bbbb", "aaaa": "bbbb1111", "%": "bbbb"} {
+	for ref, want := range map[string]string{"aaaa1111": "aaaa1111", "aaaa1": "aaaa1111", "x": "aaaa2222",
+		"bbbb": "bbbb", "aaaa": "bbbb1111", "%": "bbbb"} {
 		r, err := s.Run(ctx, ref)
 		if err != nil || r.ID != want {
 			t.Errorf("%q is %s (%v), want %s", ref, r.ID, err, want)
@@ -84,7 +86,8 @@ func TestRunStatus(t *testing.T) {
 	s, ctx := storagetest.New(t), t.Context()
 	newRun(t, s, "run-1")
 	newRun(t, s, "run-2")
-	blocked := &trimtab.Error{Type: "not_a_number", Message: "loss is NaN\x00", Remedy: "lower lr", Class: trimtab.Invalid}
+	blocked := &trimtab.Error{Type: "not_a_number", Message: "loss is NaN\x00", Remedy: "lower lr",
+		Class: trimtab.Invalid}
 	set := func(status trimtab.RunStatus, next string, e *trimtab.Error) storage.Run {
 		t.Helper()
 		must(t, s.SetRunStatus(ctx, "run-1", status, next, e, "worker"))
@@ -134,9 +137,11 @@ func TestReplan(t *testing.T) {
 	plan, low := r.Plan, 0.5
 	again := storage.Replan{Plan: plan, Stage: "sft", Status: trimtab.RunRunning, Actor: "ann", Reason: "once more"}
 	must(t, s.Replan(ctx, again)) // the same plan
-	plan.Stages = append(plan.Stages, trimtab.PlannedStage{Name: "reward", Config: digest("c"), Gates: []trimtab.Gate{{Metric: "accuracy", Min: &low}}})
+	plan.Stages = append(plan.Stages, trimtab.PlannedStage{Name: "reward", Config: digest("c"),
+		Gates: []trimtab.Gate{{Metric: "accuracy", Min: &low}}})
 	overrides := []trimtab.Override{{Set: "sft.lr=<1"}, {Data: "mine", Kind: trimtab.KindText, Digest: digest("t")}}
-	again = storage.Replan{Plan: plan, Stage: "sft", Overrides: overrides, Stale: []string{"sft"}, Status: trimtab.RunPaused, Next: "resume", Actor: "ann", Reason: "another lr"}
+	again = storage.Replan{Plan: plan, Stage: "sft", Overrides: overrides, Stale: []string{"sft"},
+		Status: trimtab.RunPaused, Next: "resume", Actor: "ann", Reason: "another lr"}
 	for range 2 {
 		must(t, s.Replan(ctx, again))
 	}
@@ -154,12 +159,14 @@ func TestReplan(t *testing.T) {
 	for _, e := range events {
 		types = append(types, e.Type)
 	}
-	if got := strings.Join(types, " "); got != "run_created attempt_created attempt_completed run_status run_planned attempt_status run_status" {
+	if got := strings.Join(types,
+		" "); got != "run_created attempt_created attempt_completed run_status run_planned attempt_status run_status" {
 		t.Errorf("events %s", got)
 	}
 	changes, err := s.PlanChanges(ctx, "run-1")
 	must(t, err)
-	if last := changes[len(changes)-1]; len(changes) != 2 || last.Revision != 1 || last.Stage != "sft" || last.Actor != "ann" || last.Reason != "another lr" || !slices.Equal(last.Overrides, overrides) {
+	if last := changes[len(changes)-1]; len(changes) != 2 || last.Revision != 1 || last.Stage != "sft" ||
+		last.Actor != "ann" || last.Reason != "another lr" || !slices.Equal(last.Overrides, overrides) {
 		t.Errorf("changes %+v", changes)
 	}
 
@@ -181,7 +188,8 @@ func TestRunStatusUnless(t *testing.T) {
 	s, ctx := storagetest.New(t), t.Context()
 	newRun(t, s, "run-1")
 	for _, c := range []struct{ set, want trimtab.RunStatus }{
-		{trimtab.RunWaiting, trimtab.RunWaiting}, {trimtab.RunPaused, trimtab.RunPaused}, {trimtab.RunRunning, trimtab.RunPaused},
+		{trimtab.RunWaiting, trimtab.RunWaiting}, {trimtab.RunPaused, trimtab.RunPaused},
+		{trimtab.RunRunning, trimtab.RunPaused},
 	} {
 		must(t, s.SetRunStatus(ctx, "run-1", c.set, "", nil, "worker", trimtab.RunPaused))
 		r, err := s.Run(ctx, "run-1")
@@ -197,7 +205,8 @@ func TestCreateRunOnce(t *testing.T) {
 	t.Parallel()
 	s, ctx := storagetest.New(t), t.Context()
 	make := func(id, origin string) (string, bool) {
-		open, is, err := s.CreateRunOnce(ctx, storage.Run{ID: id, Name: "x", SpecDigest: digest("spec"), Origin: origin}, storage.AnyName)
+		open, is, err := s.CreateRunOnce(ctx, storage.Run{ID: id, Name: "x", SpecDigest: digest("spec"),
+			Origin: origin}, storage.AnyName)
 		if err != nil {
 			t.Error(err)
 		}
@@ -287,7 +296,8 @@ func TestOneNameAtOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() {
-			_, is, err := s.CreateRunOnce(ctx, storage.Run{ID: fmt.Sprint("run-", i), Name: "one", SpecDigest: digest(fmt.Sprint(i))}, storage.UniqueName)
+			_, is, err := s.CreateRunOnce(ctx, storage.Run{ID: fmt.Sprint("run-", i), Name: "one",
+				SpecDigest: digest(fmt.Sprint(i))}, storage.UniqueName)
 			switch {
 			case err == nil && !is:
 				created.Add(1)
@@ -316,7 +326,8 @@ func TestCreateRerun(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 6 {
 		wg.Go(func() {
-			_, is, err := s.CreateRerun(ctx, storage.Run{ID: fmt.Sprint("rerun-", i), SpecDigest: digest(fmt.Sprint(i)), Origin: "run-1"}, reruns)
+			_, is, err := s.CreateRerun(ctx, storage.Run{ID: fmt.Sprint("rerun-", i), SpecDigest: digest(fmt.Sprint(i)),
+				Origin: "run-1"}, reruns)
 			switch {
 			case err != nil && trimtab.AsError(err).Type == "plan_stale":
 				refused.Add(1)

@@ -44,7 +44,8 @@ func (s *Store) CountBySplit(ctx context.Context, version trimtab.Digest) (trimt
 // and at least one. Which they are has nothing to do with what they say. Text
 // is measured by its bytes, others are not measured. Each is held against its
 // digest; the version is not held against its root.
-func (s *Store) SampleItems(ctx context.Context, version trimtab.Digest, most int, mostBytes int64) ([]trimtab.Item, error) {
+func (s *Store) SampleItems(ctx context.Context, version trimtab.Digest, most int,
+	mostBytes int64) ([]trimtab.Item, error) {
 	var items []trimtab.Item
 	var size int64
 	err := s.eachItem(ctx, version, false, func(item trimtab.Item) error {

@@ -52,7 +52,8 @@ func (r Snapshot) schemaObjects(ctx context.Context, sql string) ([]schemaObject
 	}, sql)
 }
 
-// SchemaLines lists what the migrations make as it is in the database, a line each in order, as migrations/schema.txt has it.
+// SchemaLines lists what the migrations make as it is in the database, a line each in order, as migrations/schema.txt
+// has it.
 func (r Snapshot) SchemaLines(ctx context.Context) ([]string, error) {
 	var lines []string
 	for _, sql := range migratedObjects {
@@ -82,10 +83,12 @@ func (r Snapshot) Schema(ctx context.Context) ([]SchemaDeviation, error) {
 	if err != nil {
 		return nil, err
 	}
-	odd := compare(parseSchemaObjects(strings.Split(strings.TrimSpace(migrations.Schema), "\n")), parseSchemaObjects(lines))
+	odd := compare(parseSchemaObjects(strings.Split(strings.TrimSpace(migrations.Schema), "\n")),
+		parseSchemaObjects(lines))
 	queries := unmanagedObjects
 	var parameters bool
-	if err := r.tx.QueryRow(ctx, "select to_regclass('pg_catalog.pg_parameter_acl') is not null").Scan(&parameters); err != nil {
+	if err := r.tx.QueryRow(ctx,
+		"select to_regclass('pg_catalog.pg_parameter_acl') is not null").Scan(&parameters); err != nil {
 		return nil, err
 	}
 	if parameters {
@@ -152,7 +155,8 @@ func compare(want, have []schemaObject) []SchemaDeviation {
 		if _, ok := wanted[t.key()]; !ok && t.affectsOurs(ours) {
 			o := t.added()
 			if t.Kind == "function" && ours["any "+baseName(t.Name)] {
-				o = SchemaDeviation{Where: t.displayName(), What: "it has the name of one of ours, and can be taken for it: " + t.Definition}
+				o = SchemaDeviation{Where: t.displayName(),
+					What: "it has the name of one of ours, and can be taken for it: " + t.Definition}
 			}
 			odd = append(odd, o)
 		}
@@ -198,10 +202,12 @@ func (t schemaObject) missing() SchemaDeviation {
 
 func (t schemaObject) differs(is string) SchemaDeviation {
 	if t.Kind == "database" && is == "SQL_ASCII" {
-		return SchemaDeviation{t.displayName(), "it is SQL_ASCII: Postgres takes any bytes for text, and the program sends UTF-8", true}
+		return SchemaDeviation{t.displayName(),
+			"it is SQL_ASCII: Postgres takes any bytes for text, and the program sends UTF-8", true}
 	}
 	if t.Kind != "grant" {
-		return SchemaDeviation{Where: t.displayName(), What: fmt.Sprintf("it is not as the migrations make it: %s; now it is %s", t.Definition, is)}
+		return SchemaDeviation{Where: t.displayName(),
+			What: fmt.Sprintf("it is not as the migrations make it: %s; now it is %s", t.Definition, is)}
 	}
 	more := schemaObject{Kind: t.Kind, Parent: t.Parent, Name: t.Name}
 	had := strings.Split(t.Definition, ", ")
@@ -237,7 +243,8 @@ func (t schemaObject) added() SchemaDeviation {
 
 // isPlainIndex reports whether an index neither refuses rows nor calls what somebody defined.
 func (t schemaObject) isPlainIndex() bool {
-	return strings.HasPrefix(t.Definition, "btree ") && !strings.HasPrefix(t.Definition, "btree unique") && !strings.Contains(t.Definition, " calls ") &&
+	return strings.HasPrefix(t.Definition, "btree ") && !strings.HasPrefix(t.Definition, "btree unique") &&
+		!strings.Contains(t.Definition, " calls ") &&
 		strings.Count(t.Definition, " of ") == strings.Count(t.Definition, " of pg_catalog")
 }
 
@@ -263,7 +270,8 @@ func (t schemaObject) isReadOnly() bool {
 var definerFunctions = []string{"append_event", "next_event", "unlogged_events", "add_leaves", "erase_item"}
 
 // privilegedSettings are the settings that a session cannot set for itself, and that change what is read or written.
-var privilegedSettings = []string{"session_replication_role", "role", "session_authorization", "session_preload_libraries",
+var privilegedSettings = []string{"session_replication_role", "role", "session_authorization",
+	"session_preload_libraries",
 	"local_preload_libraries", "zero_damaged_pages", "ignore_checksum_failure", "ignore_system_indexes",
 	"allow_system_table_mods", "event_triggers", "dynamic_library_path", "plpgsql.variable_conflict"}
 
@@ -284,13 +292,18 @@ func (t schemaObject) deviation() SchemaDeviation {
 		if slices.Contains(privilegedSettings, name) {
 			return SchemaDeviation{where, "it is set to " + t.Definition, false}
 		}
-		return SchemaDeviation{where, "it is set to " + t.Definition + "; the program's sessions set what they rely on themselves", true}
+		return SchemaDeviation{where, "it is set to " + t.Definition +
+			"; the program's sessions set what they rely on themselves", true}
 	case "shadow":
-		return SchemaDeviation{"schema " + t.Parent, fmt.Sprintf("it has a %s %s: whoever has the schema on the path takes it for ours", t.Definition, name), false}
+		return SchemaDeviation{"schema " + t.Parent,
+			fmt.Sprintf("it has a %s %s: whoever has the schema on the path takes it for ours", t.Definition, name),
+			false}
 	case "schema of a role":
-		return SchemaDeviation{"schema " + name, "it has the name of a role of ours, which finds what is in it before what is ours", true}
+		return SchemaDeviation{"schema " + name,
+			"it has the name of a role of ours, which finds what is in it before what is ours", true}
 	case "overload":
-		return SchemaDeviation{t.Definition + " " + name, "somebody made it: it can be taken for one of Postgres's own", false}
+		return SchemaDeviation{t.Definition + " " + name, "somebody made it: it can be taken for one of Postgres's own",
+			false}
 	case "redirected":
 		return SchemaDeviation{name, "it is Postgres's own, and " + t.Definition, false}
 	case "event trigger":

@@ -17,7 +17,8 @@ func TestScramKnownAnswer(t *testing.T) {
 	if err != nil || got != want {
 		t.Errorf("the secret is\n%s\nwant\n%s (%v)", got, want, err)
 	}
-	if s, err := scramSecret("geheim"); err != nil || strings.Contains(s, "geheim") || !strings.HasPrefix(s, "SCRAM-SHA-256$4096:") {
+	if s, err := scramSecret("geheim"); err != nil || strings.Contains(s, "geheim") ||
+		!strings.HasPrefix(s, "SCRAM-SHA-256$4096:") {
 		t.Errorf("%s, %v", s, err)
 	}
 	if s, err := scramSecret("gehéim"); err != nil || s != "gehéim" {

@@ -29,7 +29,8 @@ func (s *Store) FirstDivergence(ctx context.Context, series ...[]SeriesSegment) 
 	var attempts []int64
 	for i, pieces := range series {
 		for _, p := range pieces {
-			of, attempts, from, until = append(of, i), append(attempts, p.Attempt), append(from, p.From), append(until, p.Until)
+			of, attempts, from, until = append(of, i), append(attempts, p.Attempt), append(from, p.From), append(until,
+				p.Until)
 		}
 	}
 	d := Divergence{Values: make([]*float64, len(series))}

@@ -24,7 +24,8 @@ func TestFirstDivergence(t *testing.T) {
 	}
 	nan := math.Float64frombits(0x7ff8000000000001)
 	a := commit("run-a", step(0, loss(1)), step(1, loss(nan), trimtab.Metric{Name: "kl", Value: 0}), step(2, loss(3)))
-	b := commit("run-b", step(0, loss(1)), step(1, loss(nan), trimtab.Metric{Name: "kl", Value: math.Copysign(0, -1)}), step(2, loss(3)))
+	b := commit("run-b", step(0, loss(1)), step(1, loss(nan), trimtab.Metric{Name: "kl", Value: math.Copysign(0, -1)}),
+		step(2, loss(3)))
 	c := commit("run-c", step(0, loss(1)), step(1, loss(nan)), step(2, loss(4)), step(3, loss(5)))
 	part := func(attempt int64, from, until int) storage.SeriesSegment {
 		return storage.SeriesSegment{Attempt: attempt, From: from, Until: until}
@@ -39,12 +40,15 @@ func TestFirstDivergence(t *testing.T) {
 			t.Errorf("%s: %+v, %v", name, d, err)
 		}
 	}
-	d, err := s.FirstDivergence(ctx, []storage.SeriesSegment{part(a, 0, 3)}, []storage.SeriesSegment{part(b, 0, 3)}) // zero is not minus zero
+	// zero is not minus zero
+	d, err := s.FirstDivergence(ctx, []storage.SeriesSegment{part(a, 0, 3)}, []storage.SeriesSegment{part(b, 0, 3)})
 	if err != nil || d == nil || d.Step != 1 || d.Name != "kl" || *d.Values[0] != 0 || !math.Signbit(*d.Values[1]) {
 		t.Errorf("a and b: %+v, %v", d, err)
 	}
-	d, err = s.FirstDivergence(ctx, []storage.SeriesSegment{part(c, 0, 3)}, []storage.SeriesSegment{part(a, 0, 3)}, []storage.SeriesSegment{part(b, 0, 3)})
-	if err != nil || d == nil || d.Step != 1 || d.Name != "kl" || d.Values[0] != nil || d.Values[1] == nil || d.Values[2] == nil {
+	d, err = s.FirstDivergence(ctx, []storage.SeriesSegment{part(c, 0, 3)}, []storage.SeriesSegment{part(a, 0, 3)},
+		[]storage.SeriesSegment{part(b, 0, 3)})
+	if err != nil || d == nil || d.Step != 1 || d.Name != "kl" || d.Values[0] != nil || d.Values[1] == nil ||
+		d.Values[2] == nil {
 		t.Errorf("c, a and b: %+v, %v", d, err)
 	}
 	d, err = s.FirstDivergence(ctx, []storage.SeriesSegment{part(c, 2, 3)}, []storage.SeriesSegment{part(a, 2, 3)})

@@ -10,7 +10,8 @@ import (
 	"github.com/trimtab/trimtab"
 )
 
-// requiredSettings are the settings that the statements of this package rely on. They go with the request for a connection, where
+// requiredSettings are the settings that the statements of this package rely on. They go with the request for a
+// connection, where
 // they count for more than what `alter role` and `alter database` set. Postgres has them since version 13.
 //
 // Whatever is made without a schema is made in public, and pg_catalog, which is not named, is searched first.
@@ -80,20 +81,23 @@ const enforceSettingsQuery = `
 	from rows from (pg_catalog.unnest($1::pg_catalog.text[]), pg_catalog.unnest($2::pg_catalog.text[])) w (name, value)
 	where pg_catalog.current_setting(w.name, true) is not null`
 
-// enforceSettings ends a connection whose triggers and foreign keys are off: a session without a superuser's rights cannot turn them on.
+// enforceSettings ends a connection whose triggers and foreign keys are off: a session without a superuser's rights
+// cannot turn them on.
 func enforceSettings(ctx context.Context, c *pgconn.PgConn, settings map[string]string) error {
 	var names, values []string
 	for _, name := range slices.Sorted(maps.Keys(settings)) {
 		names, values = append(names, name), append(values, settings[name])
 	}
-	result := c.ExecParams(ctx, enforceSettingsQuery, [][]byte{[]byte(arrayText(names)), []byte(arrayText(values))}, nil, nil, nil).Read()
+	result := c.ExecParams(ctx, enforceSettingsQuery, [][]byte{[]byte(arrayText(names)), []byte(arrayText(values))},
+		nil, nil, nil).Read()
 	if result.Err != nil || len(result.Rows) == 0 {
 		return result.Err
 	}
 	if role := string(result.Rows[0][1]); role == "replica" {
 		return trimtab.NewError(trimtab.Conflict, "triggers_off",
 			"reset it with `alter role … reset session_replication_role`, for the role or the database that has it",
-			"connecting to the database: its setting session_replication_role is replica, under which triggers and foreign keys do nothing")
+			"connecting to the database: its setting session_replication_role is replica, under which triggers and "+
+				"foreign keys do nothing")
 	}
 	return nil
 }

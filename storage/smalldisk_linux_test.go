@@ -18,7 +18,8 @@ func TestDiskOfPostgresFull(t *testing.T) {
 	id := held(t, s)
 	disk.MoveTables(t, urls)
 	commit := func(step int) error {
-		return s.Commit(ctx, id, 1, []storage.StepReport{report(step, 3, 10, 1000)}, &storage.Checkpoint{Step: step + 1, Digest: digest("s")})
+		return s.Commit(ctx, id, 1, []storage.StepReport{report(step, 3, 10, 1000)},
+			&storage.Checkpoint{Step: step + 1, Digest: digest("s")})
 	}
 	must(t, commit(0))
 	free := disk.Fill(t)

@@ -66,10 +66,12 @@ func (r Snapshot) Events(ctx context.Context, f func(e *audit.Event, hash audit.
 		return string(b)
 	}
 	return r.forEach(ctx, func(row pgx.Rows) error {
-		if err := row.Scan(&stream, &e.Sequence, &at, &actor, &typ, &stage, &e.Attempt, &body, &facts, &digest); err != nil {
+		if err := row.Scan(&stream, &e.Sequence, &at, &actor, &typ, &stage, &e.Attempt, &body, &facts,
+			&digest); err != nil {
 			return err
 		}
-		e.Stream, e.Actor, e.Type, e.Stage = text(e.Stream, stream), text(e.Actor, actor), text(e.Type, typ), text(e.Stage, stage)
+		e.Stream, e.Actor, e.Type, e.Stage = text(e.Stream, stream), text(e.Actor, actor), text(e.Type,
+			typ), text(e.Stage, stage)
 		e.At, e.Body, e.Facts = at.Time, body, facts
 		var hash audit.Hash
 		if len(digest) == len(hash) {
@@ -107,13 +109,15 @@ func (r Snapshot) Leaves(ctx context.Context, f func(l Leaf) error) error {
 		left join only public.event e on e.stream = l.stream and e.sequence = l.sequence order by l.index`)
 }
 
-// LoggedEvents calls f with every event that is in the tree, in the order of its leaves. What e holds is good until f returns.
+// LoggedEvents calls f with every event that is in the tree, in the order of its leaves. What e holds is good until f
+// returns.
 func (r Snapshot) LoggedEvents(ctx context.Context, f func(leaf int64, e *audit.Event, hash audit.Hash) error) error {
 	return r.forEach(ctx, func(row pgx.Rows) error {
 		var leaf int64
 		var digest []byte
 		var e audit.Event
-		err := row.Scan(&leaf, &e.Stream, &e.Sequence, &e.At, &e.Actor, &e.Type, &e.Stage, &e.Attempt, &e.Body, &e.Facts, &digest)
+		err := row.Scan(&leaf, &e.Stream, &e.Sequence, &e.At, &e.Actor, &e.Type, &e.Stage, &e.Attempt, &e.Body,
+			&e.Facts, &digest)
 		if err != nil {
 			return err
 		}
@@ -180,7 +184,8 @@ func (r Snapshot) CountRows(ctx context.Context) (map[string]int64, error) {
 	return counts, nil
 }
 
-// orphansQuery are rows that several events may tell of and none does: items that are in no dataset, and versions that were
+// orphansQuery are rows that several events may tell of and none does: items that are in no dataset, and versions that
+// were
 // never frozen.
 const orphansQuery = `
 	select 'text_item ' || digest::text from only public.text_item t where not exists (select from only public.dataset_item i
@@ -222,7 +227,8 @@ func (r Snapshot) Orphans(ctx context.Context, f func(row string)) error {
 	}, orphansQuery)
 }
 
-// staleSummariesQuery names versions whose counts for people are not what the migrations' summary_of counts now. A version
+// staleSummariesQuery names versions whose counts for people are not what the migrations' summary_of counts now. A
+// version
 // with erased items or responses is left out: it was counted before, and what was erased cannot be counted any more.
 const staleSummariesQuery = `
 	select coalesce(v.digest, s.version)::text,

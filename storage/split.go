@@ -53,7 +53,8 @@ type splitEvent struct {
 // "dataset_split_already" when the rule is another one or nothing is left to
 // split, "dataset_has_splits" when the data has splits of its own, and
 // "dataset_one_unit" when all items are of one unit.
-func (s *Store) SplitDataset(ctx context.Context, dataset string, rule SplitRule, number func(unit string) uint64, actor string, dry bool) (SplitResult, error) {
+func (s *Store) SplitDataset(ctx context.Context, dataset string, rule SplitRule, number func(unit string) uint64,
+	actor string, dry bool) (SplitResult, error) {
 	done := SplitResult{Rule: rule}
 	err := s.write(ctx, "splitting dataset "+dataset, func(tx pgx.Tx) error {
 		kind, err := lockDataset(ctx, tx, dataset)
@@ -61,7 +62,8 @@ func (s *Store) SplitDataset(ctx context.Context, dataset string, rule SplitRule
 			return err
 		}
 		if kind == trimtab.KindText {
-			return trimtab.NewError(trimtab.Usage, "wrong_kind", "split demonstrations, prompts or rankings", "dataset %q holds text, which has no splits", dataset)
+			return trimtab.NewError(trimtab.Usage, "wrong_kind", "split demonstrations, prompts or rankings",
+				"dataset %q holds text, which has no splits", dataset)
 		}
 		p := splitter{tx: tx, dataset: dataset, kind: kind, actor: actor, number: number, result: &done}
 		if err := p.sources(ctx); err != nil {
@@ -121,18 +123,21 @@ func (p *splitter) sources(ctx context.Context) error {
 		settled = slices.Concat(settled, e.Replaces, e.Made)
 		if r := p.result.Rule; r.By != e.By || r.Share != e.Share || r.Seed != e.Seed {
 			return trimtab.NewError(trimtab.Conflict, "dataset_split_already",
-				fmt.Sprintf("split it with --by %s --share %v --seed %d, or import the files into a dataset of another name", e.By, e.Share, e.Seed),
+				fmt.Sprintf("split it with --by %s --share %v --seed %d, or import the files into a dataset of "+
+					"another name", e.By, e.Share, e.Seed),
 				"dataset %q was split by %s, share %v, seed %d", p.dataset, e.By, e.Share, e.Seed)
 		}
 		p.result.Rule.Below, p.repeated = e.Below, true
 	}
 	p.events, err = queryRows(ctx, p.tx, pgx.RowTo[int64],
-		"select sequence from event where stream = 'dataset/' || $1 and type = 'items_added' and sequence <> all($2) order by sequence", p.dataset, settled)
+		"select sequence from event where stream = 'dataset/' || $1 and type = 'items_added' and sequence <> all($2) "+
+			"order by sequence", p.dataset, settled)
 	if err != nil {
 		return err
 	}
 	if len(p.events) == 0 {
-		return trimtab.NewError(trimtab.Conflict, "dataset_split_already", "import more, or use the version that it has", "nothing of dataset %q is without a split", p.dataset)
+		return trimtab.NewError(trimtab.Conflict, "dataset_split_already",
+			"import more, or use the version that it has", "nothing of dataset %q is without a split", p.dataset)
 	}
 	if err := p.stage(ctx); err != nil {
 		return err
@@ -168,7 +173,8 @@ func (p *splitter) checkNoSplits(ctx context.Context) error {
 	}
 	return trimtab.NewError(trimtab.Conflict, "dataset_has_splits",
 		"use the split that it has, or import the files into a dataset of another name with --map split=-",
-		"the data of dataset %q comes with a split of its own: %d items are of the split train, %d of test", p.dataset, train, test)
+		"the data of dataset %q comes with a split of its own: %d items are of the split train, %d of test", p.dataset,
+		train, test)
 }
 
 // unit is the SQL of what an item's split must not tear apart.
@@ -190,8 +196,10 @@ func (p *splitter) measure(ctx context.Context) error {
 	}
 	if !p.repeated {
 		if count.different < 2 {
-			return trimtab.NewError(trimtab.Conflict, "dataset_one_unit", "give the data different prompts or groups, or split it by prompt",
-				"all %d items of dataset %q are of one %s: nothing can be held out", count.items, p.dataset, p.result.Rule.By)
+			return trimtab.NewError(trimtab.Conflict, "dataset_one_unit",
+				"give the data different prompts or groups, or split it by prompt",
+				"all %d items of dataset %q are of one %s: nothing can be held out", count.items, p.dataset,
+				p.result.Rule.By)
 		}
 		p.result.Rule.Below = min(max(p.result.Rule.Below, count.least+1), count.most)
 		if count, err = p.units(ctx); err != nil {
@@ -211,7 +219,9 @@ type unitCounts struct {
 }
 
 func (p *splitter) units(ctx context.Context) (c unitCounts, err error) {
-	rows, err := p.tx.Query(ctx, fmt.Sprintf("select %s as unit, count(*) from split_item s join %s t on t.digest = s.item group by unit", p.unit(), itemTable[p.kind]))
+	rows, err := p.tx.Query(ctx,
+		fmt.Sprintf("select %s as unit, count(*) from split_item s join %s t on t.digest = s.item group by unit",
+			p.unit(), itemTable[p.kind]))
 	if err != nil {
 		return c, err
 	}
@@ -250,7 +260,8 @@ func (p *splitter) numberOf(unit string) uint64 {
 	return p.number(unit)
 }
 
-// mergeGroups finds groups that have a prompt in common, of all that is in the dataset: they are on one side, that of the first by name.
+// mergeGroups finds groups that have a prompt in common, of all that is in the dataset: they are on one side, that of
+// the first by name.
 func (p *splitter) mergeGroups(ctx context.Context) error {
 	p.merged = map[string]string{}
 	if p.kind != trimtab.KindRankings || p.result.Rule.By != SplitByGroup {
@@ -299,12 +310,14 @@ func (p *splitter) apply(ctx context.Context) error {
 		}
 	}
 	made, err := queryRows(ctx, p.tx, pgx.RowTo[int64],
-		"select sequence from event where stream = 'dataset/' || $1 and type = 'items_added' and sequence >= $2 order by sequence", p.dataset, next)
+		"select sequence from event where stream = 'dataset/' || $1 and type = 'items_added' and sequence >= $2 "+
+			"order by sequence", p.dataset, next)
 	if err != nil {
 		return err
 	}
 	d := p.result
-	body := map[string]any{"by": d.Rule.By, "share": d.Rule.Share, "seed": d.Rule.Seed, "below": strconv.FormatUint(d.Rule.Below, 10),
+	body := map[string]any{"by": d.Rule.By, "share": d.Rule.Share, "seed": d.Rule.Seed,
+		"below":    strconv.FormatUint(d.Rule.Below, 10),
 		"replaces": p.events, "made": made, "replaced": d.Replaced, "items": d.Items, "held_out": d.HeldOut}
 	if err := appendEvent(ctx, p.tx, datasetSubject(p.dataset), p.actor, "dataset_split", body); err != nil {
 		return err
@@ -322,7 +335,8 @@ func (p *splitter) copyEvent(ctx context.Context, event int64) error {
 		return err
 	}
 	for last := ""; ; {
-		digests, err := queryRows(ctx, p.tx, pgx.RowTo[trimtab.Digest], "select item from split_item where event = $1 and item > $2 order by item limit $3", event, last, pageItems)
+		digests, err := queryRows(ctx, p.tx, pgx.RowTo[trimtab.Digest],
+			"select item from split_item where event = $1 and item > $2 order by item limit $3", event, last, pageItems)
 		if err != nil {
 			return err
 		}
@@ -345,7 +359,9 @@ func (p *splitter) copyEvent(ctx context.Context, event int64) error {
 		return err
 	}
 	var raw []byte
-	err = p.tx.QueryRow(ctx, "select (select body from event where stream = 'dataset/' || $1 and sequence = $2 and type = 'files_imported')", p.dataset, event+1).Scan(&raw)
+	err = p.tx.QueryRow(ctx,
+		"select (select body from event where stream = 'dataset/' || $1 and sequence = $2 and type = 'files_imported')",
+		p.dataset, event+1).Scan(&raw)
 	if err != nil || raw == nil {
 		return err
 	}
@@ -392,7 +408,8 @@ func inSplit(item trimtab.Item, split string) trimtab.Item {
 	return item
 }
 
-// checkIntact makes sure that no prompt or group of the new version is on both sides: groups that were apart when the dataset
+// checkIntact makes sure that no prompt or group of the new version is on both sides: groups that were apart when the
+// dataset
 // was split before may have grown together.
 func (p *splitter) checkIntact(ctx context.Context) error {
 	for _, unit := range []string{"t.prompt", p.unit()} {
@@ -403,8 +420,10 @@ func (p *splitter) checkIntact(ctx context.Context) error {
 			return err
 		}
 		if torn > 0 {
-			return trimtab.NewError(trimtab.Conflict, "dataset_split_torn", "import all files into a dataset of another name and split that",
-				"what was added to dataset %q since it was split would bring %d prompts or groups into both parts", p.dataset, torn)
+			return trimtab.NewError(trimtab.Conflict, "dataset_split_torn",
+				"import all files into a dataset of another name and split that",
+				"what was added to dataset %q since it was split would bring %d prompts or groups into both parts",
+				p.dataset, torn)
 		}
 	}
 	return nil

@@ -17,14 +17,17 @@ func pairOf(prompt, group string, n int) trimtab.Ranking {
 		Responses: []trimtab.Response{{Bytes: []byte("good")}, {Bytes: []byte("bad")}}}
 }
 
-func split(t *testing.T, s *storage.Store, name string, by storage.SplitBy, share float64, dry bool) (storage.SplitResult, error) {
+func split(t *testing.T, s *storage.Store, name string, by storage.SplitBy, share float64,
+	dry bool) (storage.SplitResult, error) {
 	t.Helper()
 	rule := dataset.HoldOutShare(1, share)
-	return s.SplitDataset(t.Context(), name, storage.SplitRule{By: by, Share: share, Seed: 1, Below: rule.Below}, rule.Hash, "ann", dry)
+	return s.SplitDataset(t.Context(), name, storage.SplitRule{By: by, Share: share, Seed: 1, Below: rule.Below},
+		rule.Hash, "ann", dry)
 }
 
 // sides reads a version, and makes sure that no prompt and no group is on both sides.
-func sides(t *testing.T, s *storage.Store, v storage.DatasetVersion, groups bool) (train, test int, of map[string]string) {
+func sides(t *testing.T, s *storage.Store, v storage.DatasetVersion,
+	groups bool) (train, test int, of map[string]string) {
 	t.Helper()
 	items, err := s.Items(t.Context(), v.Digest)
 	must(t, err)
@@ -76,7 +79,8 @@ func TestSplit(t *testing.T) {
 	done, err := split(t, s, "votes", storage.SplitByGroup, .2, false)
 	must(t, err)
 	train, test, of := sides(t, s, done.Version, true)
-	if train+test != 400 || test != done.HeldOut || test != look.HeldOut || done.Units != 100 || test != 4*done.TestUnits || test < 40 || test > 120 {
+	if train+test != 400 || test != done.HeldOut || test != look.HeldOut || done.Units != 100 ||
+		test != 4*done.TestUnits || test < 40 || test > 120 {
 		t.Errorf("%d for training and %d held out; told %+v, before %+v", train, test, done, look)
 	}
 	d, err = s.Dataset(ctx, "votes")
@@ -101,7 +105,8 @@ func TestSplit(t *testing.T) {
 	}
 	_, err = split(t, s, "votes", storage.SplitByGroup, .2, false)
 	wantError(t, err, trimtab.Conflict, "dataset_split_already")
-	_, err = s.AddItems(ctx, "votes", trimtab.KindRankings, []trimtab.Item{pairOf("prompt 3", "", 1000), pairOf("prompt 4", "", 1001), pairOf("new", "", 1002)}, "bob")
+	_, err = s.AddItems(ctx, "votes", trimtab.KindRankings,
+		[]trimtab.Item{pairOf("prompt 3", "", 1000), pairOf("prompt 4", "", 1001), pairOf("new", "", 1002)}, "bob")
 	must(t, err)
 	_, err = split(t, s, "votes", storage.SplitByGroup, .3, false)
 	wantError(t, err, trimtab.Conflict, "dataset_split_already")
@@ -127,7 +132,8 @@ func TestSplit(t *testing.T) {
 	if versions[before.Digest] != 400 || versions[done.Version.Digest] != 400 || versions[more.Version.Digest] != 400 {
 		t.Errorf("the file is in %v", versions)
 	}
-	gone, err := s.Erase(ctx, "votes", []trimtab.Digest{trimtab.DigestOf(items[0].Canonical())}, "ann", "asked to", false)
+	gone, err := s.Erase(ctx, "votes", []trimtab.Digest{trimtab.DigestOf(items[0].Canonical())}, "ann", "asked to",
+		false)
 	must(t, err)
 	if len(gone.Items) != 2 || len(gone.Versions) != 3 {
 		t.Errorf("erased %+v", gone)
@@ -159,7 +165,8 @@ func TestSplitOfFewUnits(t *testing.T) {
 		}
 	}
 	var chained []trimtab.Item // g0 and g1 share p1, g1 and g2 share p2; g9 is apart
-	for i, of := range [][2]string{{"p0", "g0"}, {"p1", "g0"}, {"p1", "g1"}, {"p2", "g1"}, {"p2", "g2"}, {"p3", "g2"}, {"p9", "g9"}, {"p8", ""}} {
+	for i, of := range [][2]string{{"p0", "g0"}, {"p1", "g0"}, {"p1", "g1"}, {"p2", "g1"}, {"p2", "g2"}, {"p3", "g2"},
+		{"p9", "g9"}, {"p8", ""}} {
 		chained = append(chained, pairOf(of[0], of[1], i))
 	}
 	_, err := s.AddItems(ctx, "chained", trimtab.KindRankings, chained, "ann")
@@ -171,7 +178,8 @@ func TestSplitOfFewUnits(t *testing.T) {
 		t.Errorf("chained groups: %+v", done)
 	}
 
-	_, err = s.AddItems(ctx, "one", trimtab.KindPrompts, []trimtab.Item{trimtab.Prompt{Text: "p"}, trimtab.Prompt{Text: "p", Tag: "x"}}, "ann")
+	_, err = s.AddItems(ctx, "one", trimtab.KindPrompts,
+		[]trimtab.Item{trimtab.Prompt{Text: "p"}, trimtab.Prompt{Text: "p", Tag: "x"}}, "ann")
 	must(t, err)
 	_, err = split(t, s, "one", storage.SplitByPrompt, .5, false)
 	wantError(t, err, trimtab.Conflict, "dataset_one_unit")
@@ -185,7 +193,9 @@ func TestSplitOfFewUnits(t *testing.T) {
 	wantError(t, err, trimtab.Usage, "wrong_kind")
 	_, err = split(t, s, "none", storage.SplitByPrompt, .5, false)
 	wantError(t, err, trimtab.NotFound, "dataset_not_found")
-	_, err = s.AddItems(ctx, "demos", trimtab.KindDemonstrations, []trimtab.Item{trimtab.Demonstration{Prompt: "p0", Response: "x"}, trimtab.Demonstration{Prompt: "p1", Response: "x"}}, "ann")
+	_, err = s.AddItems(ctx, "demos", trimtab.KindDemonstrations,
+		[]trimtab.Item{trimtab.Demonstration{Prompt: "p0", Response: "x"},
+			trimtab.Demonstration{Prompt: "p1", Response: "x"}}, "ann")
 	must(t, err)
 	if done, err = split(t, s, "demos", storage.SplitByPrompt, .5, false); err != nil || done.HeldOut != 1 {
 		t.Errorf("demonstrations: %+v, %v", done, err)

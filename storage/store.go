@@ -58,7 +58,8 @@ func poolConfig(url string) (*pgxpool.Config, error) {
 	if err != nil {
 		return nil, invalidAddress(url, parseFailure(url, err))
 	}
-	if strings.Contains(url, "://") && strings.Contains(config.ConnConfig.Database, "@") { // the rest of a password, which would be shown as the database's name
+	// the rest of a password, which would be shown as the database's name
+	if strings.Contains(url, "://") && strings.Contains(config.ConnConfig.Database, "@") {
 		return nil, invalidAddress(url, "there is an @ behind the host")
 	}
 	config.MaxConns = maxConns
@@ -130,7 +131,8 @@ type querier interface {
 }
 
 // queryRows reads every row of a query with scan.
-func queryRows[T any](ctx context.Context, q querier, scan func(pgx.CollectableRow) (T, error), sql string, args ...any) ([]T, error) {
+func queryRows[T any](ctx context.Context, q querier, scan func(pgx.CollectableRow) (T, error), sql string,
+	args ...any) ([]T, error) {
 	rows, err := q.Query(ctx, sql, args...)
 	if err != nil {
 		return nil, err

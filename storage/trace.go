@@ -45,7 +45,8 @@ func (t *tracer) visit(ctx context.Context, tx pgx.Tx, d trimtab.Digest) error {
 	} else if err != nil {
 		return err
 	}
-	inputs, err := queryRows(ctx, tx, pgx.RowTo[trimtab.Digest], "select digest from attempt_input where attempt = $1 order by position", attempt)
+	inputs, err := queryRows(ctx, tx, pgx.RowTo[trimtab.Digest],
+		"select digest from attempt_input where attempt = $1 order by position", attempt)
 	if err != nil {
 		return err
 	}

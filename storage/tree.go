@@ -46,7 +46,8 @@ func (s *Store) seal(ctx context.Context) (added int, err error) {
 		if err := tx.QueryRow(ctx, sealLockQuery).Scan(&alone); err != nil || !alone {
 			return err
 		}
-		events, err := queryRows(ctx, tx, pgx.RowToStructByPos[unsealedEvent], "select stream, sequence, hash from unlogged_events($1)", sealBatch)
+		events, err := queryRows(ctx, tx, pgx.RowToStructByPos[unsealedEvent],
+			"select stream, sequence, hash from unlogged_events($1)", sealBatch)
 		if err != nil || len(events) == 0 {
 			return err
 		}
@@ -142,7 +143,10 @@ func (s *Store) Head(ctx context.Context) (h audit.Head, err error) {
 		if h.Size, err = treeSize(ctx, tx); err != nil || h.Size == 0 {
 			return err
 		}
-		root, err := tlog.TreeHash(h.Size, tlog.HashReaderFunc(func(indexes []int64) ([]tlog.Hash, error) { return treeHashes(ctx, tx, indexes) }))
+		root, err := tlog.TreeHash(h.Size, tlog.HashReaderFunc(func(indexes []int64) ([]tlog.Hash,
+			error) {
+			return treeHashes(ctx, tx, indexes)
+		}))
 		h.Root = audit.Hash(root)
 		return err
 	})
@@ -159,7 +163,8 @@ func (s *Store) PutTreeHead(ctx context.Context, size int64, note string) error 
 
 // NewestHead is the largest signed head, if there is one.
 func (s *Store) NewestHead(ctx context.Context) (size int64, note string, found bool, err error) {
-	err = s.pool.QueryRow(ctx, `select size, note from tree_head order by size desc, note collate "C" limit 1`).Scan(&size, &note)
+	err = s.pool.QueryRow(ctx,
+		`select size, note from tree_head order by size desc, note collate "C" limit 1`).Scan(&size, &note)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return 0, "", false, nil
 	}
@@ -175,7 +180,9 @@ func (s *Store) RecordEvent(ctx context.Context, stream, actor, typ string, body
 
 // HasEvent reports whether an event of a stream and a type holds a word.
 func (s *Store) HasEvent(ctx context.Context, stream, typ, word string) (told bool, err error) {
-	err = s.pool.QueryRow(ctx, "select exists (select from event where stream = $1 and type = $2 and position($3::text in convert_from(body, 'UTF8')) > 0)", stream, typ, word).Scan(&told)
+	err = s.pool.QueryRow(ctx,
+		"select exists (select from event where stream = $1 and type = $2 and position($3::text in "+
+			"convert_from(body, 'UTF8')) > 0)", stream, typ, word).Scan(&told)
 	return told, wrapError(ctx, "reading the events of "+stream, err)
 }
 
@@ -184,7 +191,8 @@ func (s *Store) HasEvent(ctx context.Context, stream, typ, word string) (told bo
 func (s *Store) Proof(ctx context.Context, stream string, sequence, size int64) (audit.Proof, error) {
 	p := audit.Proof{Schema: audit.ProofSchema}
 	err := s.read(ctx, fmt.Sprintf("proving event %d of %s", sequence, stream), func(tx pgx.Tx) error {
-		found, err := queryRows(ctx, tx, scanHashedEvent, selectHashedEvent+`where stream = $1 and sequence between $2 - 1 and $2 order by sequence`, stream, sequence)
+		found, err := queryRows(ctx, tx, scanHashedEvent, selectHashedEvent+
+			`where stream = $1 and sequence between $2 - 1 and $2 order by sequence`, stream, sequence)
 		if err != nil {
 			return err
 		}
@@ -201,16 +209,21 @@ func (s *Store) Proof(ctx context.Context, stream string, sequence, size int64) 
 }
 
 func provePath(ctx context.Context, tx pgx.Tx, p *audit.Proof, size int64) error {
-	leaf, err := queryRows(ctx, tx, pgx.RowTo[int64], "select index from log_leaf where stream = $1 and sequence = $2", p.Event.Stream, p.Event.Sequence)
+	leaf, err := queryRows(ctx, tx, pgx.RowTo[int64], "select index from log_leaf where stream = $1 and sequence = $2",
+		p.Event.Stream, p.Event.Sequence)
 	if err != nil {
 		return err
 	}
 	if len(leaf) == 0 || leaf[0] >= size {
-		return trimtab.NewError(trimtab.Conflict, "event_not_sealed", "try again in a minute: a worker signs a head then",
+		return trimtab.NewError(trimtab.Conflict, "event_not_sealed",
+			"try again in a minute: a worker signs a head then",
 			"event %d of %s is not under a signed head yet", p.Event.Sequence, p.Event.Stream)
 	}
 	p.Leaf = leaf[0]
-	path, err := tlog.ProveRecord(size, p.Leaf, tlog.HashReaderFunc(func(indexes []int64) ([]tlog.Hash, error) { return treeHashes(ctx, tx, indexes) }))
+	path, err := tlog.ProveRecord(size, p.Leaf, tlog.HashReaderFunc(func(indexes []int64) ([]tlog.Hash,
+		error) {
+		return treeHashes(ctx, tx, indexes)
+	}))
 	for _, x := range path {
 		p.Path = append(p.Path, audit.Hash(x))
 	}
@@ -231,11 +244,13 @@ type HashedEvent struct {
 	Hash  audit.Hash
 }
 
-const selectHashedEvent = "select stream, sequence, at, actor, type, stage, attempt, body, facts, hash from only public.event "
+const selectHashedEvent = "select stream, sequence, at, actor, type, stage, attempt, body, facts, hash from only " +
+	"public.event "
 
 func scanHashedEvent(row pgx.CollectableRow) (r HashedEvent, err error) {
 	var hash []byte
-	err = row.Scan(&r.Event.Stream, &r.Event.Sequence, &r.Event.At, &r.Event.Actor, &r.Event.Type, &r.Event.Stage, &r.Event.Attempt,
+	err = row.Scan(&r.Event.Stream, &r.Event.Sequence, &r.Event.At, &r.Event.Actor, &r.Event.Type, &r.Event.Stage,
+		&r.Event.Attempt,
 		&r.Event.Body, &r.Event.Facts, &hash)
 	if len(hash) == len(r.Hash) { // else it is no event's hash
 		copy(r.Hash[:], hash)

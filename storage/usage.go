@@ -146,7 +146,8 @@ const descendantsQuery = `
 
 // ArtifactsOf lists the artifacts among digests, each once as its first maker told it, in order of digest.
 func (s *Store) ArtifactsOf(ctx context.Context, digests []trimtab.Digest) ([]Artifact, error) {
-	found, err := queryRows(ctx, s.pool, pgx.RowToStructByPos[Artifact], selectArtifact+"where a.digest = any($1) order by a.digest, a.id", digests)
+	found, err := queryRows(ctx, s.pool, pgx.RowToStructByPos[Artifact], selectArtifact+
+		"where a.digest = any($1) order by a.digest, a.id", digests)
 	if err != nil {
 		return nil, wrapError(ctx, "finding models", err)
 	}

@@ -36,7 +36,8 @@ var functionBounds = []struct {
 	{"Sqrt1", Sqrt1, math.Sqrt, 0, 3e38, 0.5},
 	{"Rsqrt1", Rsqrt1, func(x float64) float64 { return 1 / math.Sqrt(x) }, 1e-30, 3e30, 1.5},
 	{"Sigmoid1", Sigmoid1, sigmoid64, -80, 80, 2.5},
-	{"LogSigmoid1", LogSigmoid1, func(x float64) float64 { return math.Min(x, 0) - math.Log1p(math.Exp(-math.Abs(x))) }, -80, 80, 3},
+	{"LogSigmoid1", LogSigmoid1, func(x float64) float64 { return math.Min(x, 0) - math.Log1p(math.Exp(-math.Abs(x))) },
+		-80, 80, 3},
 }
 
 func TestFunctionErrors(t *testing.T) {

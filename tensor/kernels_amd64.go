@@ -25,8 +25,10 @@ func detectBF16() bool {
 // tell other conventions apart: the upper halves first, each product fused
 // with its sum, results below the normal range zero.
 func nativeBF16Matches() bool {
-	a := []float32{packBF16(0x1p64, 1), packBF16(1, -1), packBF16(1+0x1p-7, 0x1p-12), packBF16(0x1p-70, 0x1p-65), packBF16(0x1p-80, 0)}
-	b := []float32{packBF16(0x1p63, 1), packBF16(0x1p24, 0x1p24), packBF16(1+0x1p-7, 0x1p-12), packBF16(0x1p-70, 0x1p-66), packBF16(0x1p-60, 0)}
+	a := []float32{packBF16(0x1p64, 1), packBF16(1, -1), packBF16(1+0x1p-7, 0x1p-12), packBF16(0x1p-70, 0x1p-65),
+		packBF16(0x1p-80, 0)}
+	b := []float32{packBF16(0x1p63, 1), packBF16(0x1p24, 0x1p24), packBF16(1+0x1p-7, 0x1p-12),
+		packBF16(0x1p-70, 0x1p-66), packBF16(0x1p-60, 0)}
 	c := []float32{-0x1p127, 1, 0x1p-20, 0x1p-126, 0x1p-127}
 	for i := range a {
 		got, want := c[i:i+1:i+1], []float32{c[i]}

@@ -50,36 +50,43 @@ func MatMulPanels(
 ) {
 	checkMatrix("MatMulPanels C", c, ldc, m, b.n)
 	checkMatrix("MatMulPanels A", a, lda, m, b.k)
-	matMul(p, &product{c: c, ldc: ldc, a: a, aRow: lda, aStep: 1, packed: b, m: m, n: b.n, k: b.k, start: adding(c, ldc, add), bf16: b.bf16})
+	matMul(p, &product{c: c, ldc: ldc, a: a, aRow: lda, aStep: 1, packed: b, m: m, n: b.n, k: b.k,
+		start: adding(c, ldc, add), bf16: b.bf16})
 }
 
 // MatMulUnder, MatMulNTUnder and MatMulTNUnder are the products under a
 // numeric contract. Under [V1BF16] a chain is one of [FlushedFMA] over operands
 // rounded to bfloat16, and an odd k is filled up with a product of zeros.
-func MatMulUnder(numerics Numerics, p *Pool, c []float32, ldc int, a []float32, lda int, b []float32, ldb int, m, n, k int, add bool) {
+func MatMulUnder(numerics Numerics, p *Pool, c []float32, ldc int, a []float32, lda int, b []float32, ldb int, m, n,
+	k int, add bool) {
 	checkMatrix("MatMul C", c, ldc, m, n)
 	checkMatrix("MatMul A", a, lda, m, k)
 	checkMatrix("MatMul B", b, ldb, k, n)
-	matMul(p, &product{c: c, ldc: ldc, a: a, aRow: lda, aStep: 1, b: b, ldb: ldb, m: m, n: n, k: k, start: adding(c, ldc, add),
-		bf16: numerics == V1BF16})
+	matMul(p, &product{c: c, ldc: ldc, a: a, aRow: lda, aStep: 1, b: b, ldb: ldb, m: m, n: n, k: k,
+		start: adding(c, ldc, add),
+		bf16:  numerics == V1BF16})
 }
 
 // MatMulNTUnder is [MatMulUnder] for A·Bᵀ.
-func MatMulNTUnder(numerics Numerics, p *Pool, c []float32, ldc int, a []float32, lda int, b []float32, ldb int, m, n, k int, add bool) {
+func MatMulNTUnder(numerics Numerics, p *Pool, c []float32, ldc int, a []float32, lda int, b []float32, ldb int, m, n,
+	k int, add bool) {
 	checkMatrix("MatMulNT C", c, ldc, m, n)
 	checkMatrix("MatMulNT A", a, lda, m, k)
 	checkMatrix("MatMulNT B", b, ldb, n, k)
-	matMul(p, &product{c: c, ldc: ldc, a: a, aRow: lda, aStep: 1, b: b, ldb: ldb, transB: true, m: m, n: n, k: k, start: adding(c, ldc, add),
-		bf16: numerics == V1BF16})
+	matMul(p, &product{c: c, ldc: ldc, a: a, aRow: lda, aStep: 1, b: b, ldb: ldb, transB: true, m: m, n: n, k: k,
+		start: adding(c, ldc, add),
+		bf16:  numerics == V1BF16})
 }
 
 // MatMulTNUnder is [MatMulUnder] for Aᵀ·B.
-func MatMulTNUnder(numerics Numerics, p *Pool, c []float32, ldc int, a []float32, lda int, b []float32, ldb int, m, n, k int, add bool) {
+func MatMulTNUnder(numerics Numerics, p *Pool, c []float32, ldc int, a []float32, lda int, b []float32, ldb int, m, n,
+	k int, add bool) {
 	checkMatrix("MatMulTN C", c, ldc, m, n)
 	checkMatrix("MatMulTN A", a, lda, k, m)
 	checkMatrix("MatMulTN B", b, ldb, k, n)
-	matMul(p, &product{c: c, ldc: ldc, a: a, aRow: 1, aStep: lda, b: b, ldb: ldb, m: m, n: n, k: k, start: adding(c, ldc, add),
-		bf16: numerics == V1BF16})
+	matMul(p, &product{c: c, ldc: ldc, a: a, aRow: 1, aStep: lda, b: b, ldb: ldb, m: m, n: n, k: k,
+		start: adding(c, ldc, add),
+		bf16:  numerics == V1BF16})
 }
 
 // Start is in what the chains of a product begin: the rows of From, to each of
@@ -120,7 +127,8 @@ func MatMulPanelsFrom(
 	checkMatrix("MatMulPanelsFrom C", c, ldc, m, b.n)
 	checkMatrix("MatMulPanelsFrom A", a, lda, m, b.k)
 	start.check(m, b.n)
-	matMul(p, &product{c: c, ldc: ldc, a: a, aRow: lda, aStep: 1, packed: b, m: m, n: b.n, k: b.k, start: start, bf16: b.bf16})
+	matMul(p, &product{c: c, ldc: ldc, a: a, aRow: lda, aStep: 1, packed: b, m: m, n: b.n, k: b.k, start: start,
+		bf16: b.bf16})
 }
 
 // adding begins in C itself, or in zero.
@@ -184,7 +192,8 @@ func checkMatrix(what string, x []float32, ld, rows, cols int) {
 		return
 	}
 	if ld < cols || len(x) < (rows-1)*ld+cols {
-		panic(fmt.Sprintf("tensor.%s: %d elements at row distance %d do not hold (%d, %d)", what, len(x), ld, rows, cols))
+		panic(fmt.Sprintf("tensor.%s: %d elements at row distance %d do not hold (%d, %d)", what, len(x), ld, rows,
+			cols))
 	}
 }
 

@@ -4,7 +4,8 @@ package tensor
 
 // gemm is an inner loop of the matrix products, over words along k; see
 // _asm/matmul.go.
-type gemm func(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row, step int, b *float32, ldb, k int, next *float32, low, high uint64)
+type gemm func(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row, step int, b *float32, ldb,
+	k int, next *float32, low, high uint64)
 
 // kernelSet is the inner loops for one kind of word.
 type kernelSet struct {
@@ -27,7 +28,8 @@ var (
 	}
 	bf16AVX512 = kernelSet{
 		lanes: 16, masked: true, bf16: true,
-		narrow: []gemm{native1x2AVX512, native2x2AVX512, native3x2AVX512, native4x2AVX512, native5x2AVX512, native6x2AVX512,
+		narrow: []gemm{native1x2AVX512, native2x2AVX512, native3x2AVX512, native4x2AVX512, native5x2AVX512,
+			native6x2AVX512,
 			native7x2AVX512, native8x2AVX512, native9x2AVX512, native10x2AVX512, native11x2AVX512, native12x2AVX512},
 	}
 	emulatedBF16AVX512 = kernelSet{

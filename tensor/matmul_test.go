@@ -24,13 +24,16 @@ func km(m, _, k int) (int, int) { return k, m }
 func kn(_, n, k int) (int, int) { return k, n }
 func nk(_, n, k int) (int, int) { return n, k }
 
-var forms = []form{{"MatMul", V1, MatMul, mk, kn}, {"MatMulNT", V1, MatMulNT, mk, nk}, {"MatMulTN", V1, MatMulTN, km, kn}}
+var forms = []form{{"MatMul", V1, MatMul, mk, kn}, {"MatMulNT", V1, MatMulNT, mk, nk},
+	{"MatMulTN", V1, MatMulTN, km, kn}}
 
 // pairForms are the products under V1BF16.
-var pairForms = []form{{"MatMulUnder", V1BF16, ofPairs(MatMulUnder), mk, kn}, {"MatMulNTUnder", V1BF16, ofPairs(MatMulNTUnder), mk, nk},
+var pairForms = []form{{"MatMulUnder", V1BF16, ofPairs(MatMulUnder), mk, kn},
+	{"MatMulNTUnder", V1BF16, ofPairs(MatMulNTUnder), mk, nk},
 	{"MatMulTNUnder", V1BF16, ofPairs(MatMulTNUnder), km, kn}}
 
-func ofPairs(f func(numerics Numerics, p *Pool, c []float32, ldc int, a []float32, lda int, b []float32, ldb int, m, n, k int, add bool)) product3 {
+func ofPairs(f func(numerics Numerics, p *Pool, c []float32, ldc int, a []float32, lda int, b []float32, ldb int, m, n,
+	k int, add bool)) product3 {
 	return func(p *Pool, c []float32, ldc int, a []float32, lda int, b []float32, ldb int, m, n, k int, add bool) {
 		f(V1BF16, p, c, ldc, a, lda, b, ldb, m, n, k, add)
 	}
@@ -52,7 +55,8 @@ func TestMatMul(t *testing.T) {
 				forms[(i+j)%3].check(t, r, []*Pool{nil}, m, n, ks[(i*7+j*3)%len(ks)])
 			}
 		}
-		for _, s := range append(panelSizes, [][3]int{{1, 130, 300}, {3, 50, 513}, {13, 33, 257}, {70, 40, 300}, {600, 33, 20}, {26, 200, 197}, {301, 130, 195}}...) {
+		for _, s := range append(panelSizes, [][3]int{{1, 130, 300}, {3, 50, 513}, {13, 33, 257}, {70, 40, 300},
+			{600, 33, 20}, {26, 200, 197}, {301, 130, 195}}...) {
 			for _, f := range forms {
 				if referenceInShort() && s[0]*s[1]*s[2] > 1e6 {
 					continue
@@ -264,10 +268,12 @@ func BenchmarkMatMul(b *testing.B) {
 		form    int
 		m, n, k int
 	}{
-		{0, 512, 512, 512}, {0, 4096, 384, 128}, {0, 4096, 128, 512}, {1, 4096, 512, 128}, {2, 128, 512, 4096}, {2, 128, 384, 4096},
+		{0, 512, 512, 512}, {0, 4096, 384, 128}, {0, 4096, 128, 512}, {1, 4096, 512, 128}, {2, 128, 512, 4096},
+		{2, 128, 384, 4096},
 		{1, 512, 512, 512}, {2, 512, 512, 512}, {1, 512, 4096, 128},
 		{1, 32, 128, 32}, {0, 32, 32, 128}, {2, 128, 32, 32},
-		{0, 1, 384, 128}, {0, 8, 512, 128}, {0, 16, 512, 128}, {0, 16, 128, 512}, {1, 1, 4096, 128}, {1, 8, 4096, 128}, {1, 16, 4096, 128},
+		{0, 1, 384, 128}, {0, 8, 512, 128}, {0, 16, 512, 128}, {0, 16, 128, 512}, {1, 1, 4096, 128}, {1, 8, 4096, 128},
+		{1, 16, 4096, 128},
 	} {
 		f := forms[s.form]
 		for _, name := range Implementations()[1:] {
@@ -281,7 +287,8 @@ func BenchmarkMatMul(b *testing.B) {
 				for b.Loop() {
 					f.run(nil, c, s.n, x, lda, y, ldb, s.m, s.n, s.k, false)
 				}
-				b.ReportMetric(2*float64(s.m)*float64(s.n)*float64(s.k)*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+				b.ReportMetric(2*float64(s.m)*float64(s.n)*float64(s.k)*float64(b.N)/b.Elapsed().Seconds()/1e9,
+					"GFLOP/s")
 			})
 		}
 	}

@@ -43,8 +43,10 @@ func definePairs(c []float32, ldc, m, n, k int, add bool, a, b func(i, l int) fl
 	}
 }
 
-var panelSizes = [][3]int{{1, 1, 1}, {1, 32, 2}, {2, 33, 3}, {3, 16, 5}, {4, 31, 8}, {5, 64, 7}, {6, 48, 31}, {7, 15, 32}, {8, 97, 33},
-	{9, 130, 34}, {10, 65, 64}, {11, 40, 65}, {12, 32, 100}, {13, 70, 20}, {25, 34, 19}, {37, 1, 66}, {5, 70, 395}, {14, 33, 800}, {700, 34, 9}, {13, 17, 512}}
+var panelSizes = [][3]int{{1, 1, 1}, {1, 32, 2}, {2, 33, 3}, {3, 16, 5}, {4, 31, 8}, {5, 64, 7}, {6, 48, 31},
+	{7, 15, 32}, {8, 97, 33},
+	{9, 130, 34}, {10, 65, 64}, {11, 40, 65}, {12, 32, 100}, {13, 70, 20}, {25, 34, 19}, {37, 1, 66}, {5, 70, 395},
+	{14, 33, 800}, {700, 34, 9}, {13, 17, 512}}
 
 // TestPanels compares products with panels, set and added, with the
 // definition, by every implementation, B stored either way.
@@ -155,7 +157,8 @@ func checkPanelsWorkers(t *testing.T, r *rand.Rand, numerics Numerics, pools []*
 				want = c
 			}
 			if !guards() || !sameBits(c, want) {
-				t.Errorf("%s %s (%d,%d,%d): %d workers differ from the reference, or wrote beyond C", name, numerics, m, n, k, p.Workers())
+				t.Errorf("%s %s (%d,%d,%d): %d workers differ from the reference, or wrote beyond C", name, numerics, m,
+					n, k, p.Workers())
 			}
 		}
 	})
@@ -196,7 +199,8 @@ func TestPairsOfSubnormals(t *testing.T) {
 func TestRoundBF16(t *testing.T) {
 	for _, c := range []struct{ x, want uint32 }{
 		{0x3f800000, 0x3f80}, {0x3f808000, 0x3f80}, {0x3f818000, 0x3f82}, {0x3f808001, 0x3f81}, {0x7f7fffff, 0x7f80},
-		{0x80000000, 0x8000}, {0x7f800000, 0x7f80}, {0x7f800001, 0x7fc0}, {0xffffffff, 0xffff}, {0x00007fff, 0}, {0x00018000, 2},
+		{0x80000000, 0x8000}, {0x7f800000, 0x7f80}, {0x7f800001, 0x7fc0}, {0xffffffff, 0xffff}, {0x00007fff, 0},
+		{0x00018000, 2},
 	} {
 		if got := roundBF16(math.Float32frombits(c.x)) >> 16; got != c.want {
 			t.Errorf("%08x becomes %04x, want %04x", c.x, got, c.want)

@@ -11,7 +11,8 @@ func TestSlab(t *testing.T) {
 	for w := range 4 {
 		wait.Go(func() {
 			var all [][]float32
-			for i, n := range []int{0, 1, minArenaSlab - 1, minArenaSlab, minArenaSlab + 1, 100_000, hugePageFloats / 2, hugePageFloats/2 + 1, hugePageFloats, 3*hugePageFloats + 5} {
+			for i, n := range []int{0, 1, minArenaSlab - 1, minArenaSlab, minArenaSlab + 1, 100_000, hugePageFloats / 2,
+				hugePageFloats/2 + 1, hugePageFloats, 3*hugePageFloats + 5} {
 				x := Slab(n)
 				if len(x) != n || cap(x) != n {
 					t.Errorf("Slab(%d) has length %d and capacity %d", n, len(x), cap(x))

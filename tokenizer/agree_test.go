@@ -67,9 +67,11 @@ func TestLoadAddedTokens(t *testing.T) {
 	n := tok.VocabSize()
 	whole := edit(t, tok).json(addedName, set("[PAD]", n)).json(fastName, add(n, "[PAD]", true)).
 		json(specialName, set("pad_token", "[PAD]")).json(configName, set("pad_token", "[PAD]"))
-	fast := edit(t, tok).without(vocabName, mergesName, specialName).json(fastName, add(n, "[PAD]", true)).json(configName, set("pad_token", "[PAD]"))
+	fast := edit(t, tok).without(vocabName, mergesName, specialName).json(fastName,
+		add(n, "[PAD]", true)).json(configName, set("pad_token", "[PAD]"))
 	slow := edit(t, tok).without(fastName).json(addedName, set("[PAD]", n)).
-		json(specialName, set("pad_token", map[string]any{"content": "[PAD]", "lstrip": false})).json(configName, set("pad_token", "[PAD]")).
+		json(specialName, set("pad_token", map[string]any{"content": "[PAD]", "lstrip": false})).json(configName,
+		set("pad_token", "[PAD]")).
 		json(specialName, set("additional_special_tokens", []any{PadName}))
 	for name, e := range map[string]*edited{"all files": whole, "tokenizer.json": fast, "without it": slow} {
 		got, err := Load(e.files)
@@ -77,8 +79,10 @@ func TestLoadAddedTokens(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		if got.VocabSize() != n+1 || got.Pad() != int32(n) || got.Piece(got.Pad()) != "[PAD]" || !got.Special(tok.Pad()) || !slices.Equal(got.SuppressTokens(), []int32{int32(n)}) {
-			t.Errorf("%s: %d ids, pad %d %q, banned %v", name, got.VocabSize(), got.Pad(), got.Piece(got.Pad()), got.SuppressTokens())
+		if got.VocabSize() != n+1 || got.Pad() != int32(n) || got.Piece(got.Pad()) != "[PAD]" ||
+			!got.Special(tok.Pad()) || !slices.Equal(got.SuppressTokens(), []int32{int32(n)}) {
+			t.Errorf("%s: %d ids, pad %d %q, banned %v", name, got.VocabSize(), got.Pad(), got.Piece(got.Pad()),
+				got.SuppressTokens())
 		}
 		again, err := Load(got.Files())
 		if err != nil || again.Digest() != got.Digest() {
@@ -91,9 +95,11 @@ func TestLoadAddedTokens(t *testing.T) {
 func TestLoadKeepsSpecialTokens(t *testing.T) {
 	tok := trained(t)
 	n := tok.VocabSize()
-	e := edit(t, tok).json(fastName, add(n, "<|im_start|>", true)).json(fastName, add(n+1, "<mask>", true)).json(fastName, func(v map[string]any) {
+	e := edit(t, tok).json(fastName, add(n, "<|im_start|>", true)).json(fastName,
+		add(n+1, "<mask>", true)).json(fastName, func(v map[string]any) {
 		v["added_tokens"].([]any)[3].(map[string]any)["lstrip"] = true
-	}).without(vocabName, mergesName, specialName).json(configName, set("extra_special_tokens", []any{"<|im_start|>"})).json(configName, set("mask_token", "<mask>"))
+	}).without(vocabName, mergesName, specialName).json(configName,
+		set("extra_special_tokens", []any{"<|im_start|>"})).json(configName, set("mask_token", "<mask>"))
 	got, err := Load(e.files)
 	if err != nil {
 		t.Fatal(err)
@@ -119,8 +125,10 @@ func TestLoadKeepsSpecialTokens(t *testing.T) {
 	if err := json.Unmarshal(files[2].Data, &fast); err != nil {
 		t.Fatal(err)
 	}
-	want := []addedToken{{ID: tok.EndOfText(), Content: EndOfTextName, Special: true}, {ID: tok.Pad(), Content: PadName, Special: true},
-		{ID: start, Content: "<|im_start|>", Special: true}, {ID: start + 1, Content: "<mask>", LStrip: true, Special: true}}
+	want := []addedToken{{ID: tok.EndOfText(), Content: EndOfTextName, Special: true},
+		{ID: tok.Pad(), Content: PadName, Special: true},
+		{ID: start, Content: "<|im_start|>", Special: true},
+		{ID: start + 1, Content: "<mask>", LStrip: true, Special: true}}
 	if !slices.Equal(fast.Added, want) {
 		t.Errorf("added tokens %+v", fast.Added)
 	}
@@ -128,7 +136,8 @@ func TestLoadKeepsSpecialTokens(t *testing.T) {
 		t.Errorf("stored and loaded: %v", err)
 	}
 	for _, f := range files {
-		if f.Name == specialName && !strings.Contains(string(f.Data), `"additional_special_tokens": [`) || f.Name == configName && !strings.Contains(string(f.Data), `"mask_token": "<mask>"`) {
+		if f.Name == specialName && !strings.Contains(string(f.Data), `"additional_special_tokens": [`) ||
+			f.Name == configName && !strings.Contains(string(f.Data), `"mask_token": "<mask>"`) {
 			t.Errorf("%s is %s", f.Name, f.Data)
 		}
 	}
@@ -139,8 +148,10 @@ func id(n int32) *int32 { return &n }
 func TestClaims(t *testing.T) {
 	tok := trained(t)
 	eot, pad := tok.EndOfText(), tok.Pad()
-	unnamed := edit(t, tok).without(specialName, vocabName, mergesName).json(configName, func(v map[string]any) { delete(v, "eos_token"); delete(v, "bos_token") })
-	pads := edit(t, tok).without(specialName, vocabName, mergesName).json(configName, func(v map[string]any) { v["eos_token"] = PadName; delete(v, "pad_token") })
+	unnamed := edit(t, tok).without(specialName, vocabName, mergesName).json(configName,
+		func(v map[string]any) { delete(v, "eos_token"); delete(v, "bos_token") })
+	pads := edit(t, tok).without(specialName, vocabName, mergesName).json(configName,
+		func(v map[string]any) { v["eos_token"] = PadName; delete(v, "pad_token") })
 	for name, c := range map[string]struct {
 		files      []File
 		claims     []ConfigIDs
@@ -148,21 +159,30 @@ func TestClaims(t *testing.T) {
 		pad        int32
 		ends, ban  []int32
 	}{
-		"agreed":                  {tok.Files(), []ConfigIDs{{File: "c", Begin: &eot, Pad: &pad, End: []int32{eot}, VocabSize: 300}}, eot, eot, pad, []int32{eot}, []int32{pad}},
-		"only by an id":           {unnamed.files, []ConfigIDs{{File: "c", Begin: &eot, End: []int32{pad}}}, eot, pad, NoToken, []int32{pad}, nil},
-		"only in the config":      {pads.files, []ConfigIDs{{File: "c", Begin: &eot, End: []int32{pad}}}, eot, pad, NoToken, []int32{pad}, nil},
-		"several ends":            {tok.Files(), []ConfigIDs{{File: "c", End: []int32{300 - 1, eot}}}, eot, eot, pad, []int32{eot, pad}, nil},
-		"one says more":           {tok.Files(), []ConfigIDs{{File: "c", End: []int32{eot}}, {File: "g", End: []int32{5, eot}}}, eot, eot, pad, []int32{eot, 5}, []int32{pad}},
-		"the tokenizer's padding": {tok.Files(), []ConfigIDs{{File: "c", Pad: id(7)}}, eot, eot, pad, []int32{eot}, []int32{pad}},
-		"more ids than tokens":    {tok.Files(), []ConfigIDs{{File: "c", VocabSize: 303}}, eot, eot, pad, []int32{eot}, []int32{pad, 300, 301, 302}},
+		"agreed": {tok.Files(), []ConfigIDs{{File: "c", Begin: &eot, Pad: &pad, End: []int32{eot},
+			VocabSize: 300}}, eot, eot, pad, []int32{eot}, []int32{pad}},
+		"only by an id": {unnamed.files, []ConfigIDs{{File: "c", Begin: &eot, End: []int32{pad}}}, eot, pad,
+			NoToken, []int32{pad}, nil},
+		"only in the config": {pads.files, []ConfigIDs{{File: "c", Begin: &eot, End: []int32{pad}}}, eot, pad,
+			NoToken, []int32{pad}, nil},
+		"several ends": {tok.Files(), []ConfigIDs{{File: "c", End: []int32{300 - 1, eot}}}, eot, eot, pad,
+			[]int32{eot, pad}, nil},
+		"one says more": {tok.Files(), []ConfigIDs{{File: "c", End: []int32{eot}},
+			{File: "g", End: []int32{5, eot}}}, eot, eot, pad, []int32{eot, 5}, []int32{pad}},
+		"the tokenizer's padding": {tok.Files(), []ConfigIDs{{File: "c", Pad: id(7)}}, eot, eot, pad, []int32{eot},
+			[]int32{pad}},
+		"more ids than tokens": {tok.Files(), []ConfigIDs{{File: "c", VocabSize: 303}}, eot, eot, pad, []int32{eot},
+			[]int32{pad, 300, 301, 302}},
 	} {
 		got, err := Load(c.files, c.claims...)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		if got.BeginOfText() != c.begin || got.EndOfText() != c.end || got.Pad() != c.pad || !slices.Equal(got.StopTokens(), c.ends) || !slices.Equal(got.SuppressTokens(), c.ban) {
-			t.Errorf("%s: begin %d, end %d, pad %d, ends %v, banned %v", name, got.BeginOfText(), got.EndOfText(), got.Pad(), got.StopTokens(), got.SuppressTokens())
+		if got.BeginOfText() != c.begin || got.EndOfText() != c.end || got.Pad() != c.pad ||
+			!slices.Equal(got.StopTokens(), c.ends) || !slices.Equal(got.SuppressTokens(), c.ban) {
+			t.Errorf("%s: begin %d, end %d, pad %d, ends %v, banned %v", name, got.BeginOfText(), got.EndOfText(),
+				got.Pad(), got.StopTokens(), got.SuppressTokens())
 		}
 		for _, id := range c.ends {
 			if !got.EndsWithStop([]int32{1, id}) || got.EndsWithStop([]int32{id, 1}) || got.EndsWithStop(nil) {
@@ -185,15 +205,30 @@ func TestLoadRefusesDisagreement(t *testing.T) {
 		claims []ConfigIDs
 		want   []string
 	}{
-		"names":             {edit(t, tok).json(configName, set("eos_token", PadName)), nil, []string{specialName, configName, "eos_token", EndOfTextName, PadName}},
-		"end":               {edit(t, tok), []ConfigIDs{{File: "config.json", End: []int32{1}}}, []string{"config.json", specialName, EndOfTextName, "(1)"}},
-		"ends":              {edit(t, tok).json(specialName, func(v map[string]any) { delete(v, "eos_token") }).json(configName, func(v map[string]any) { delete(v, "eos_token") }), []ConfigIDs{{File: "config.json", End: []int32{eot, 1}}, {File: "generation_config.json", End: []int32{eot, 2}}}, []string{"config.json", "generation_config.json", "(1)", "(2)"}},
-		"begin":             {edit(t, tok), []ConfigIDs{{File: "config.json", Begin: id(3)}}, []string{"config.json", specialName, "(3)"}},
-		"no such end":       {edit(t, tok).without(specialName, configName), []ConfigIDs{{File: "config.json", End: []int32{50256}}}, []string{"config.json", "50256", "0 to 299"}},
-		"added twice":       {edit(t, tok).json(addedName, set("xx", n)).json(fastName, add(n+1, "xx", true)), nil, []string{addedName, fastName, `"xx"`, "300", "301"}},
-		"one id, two names": {edit(t, tok).json(addedName, set("xx", n)).json(fastName, add(n, "yy", true)).json(specialName, set("additional_special_tokens", []any{"xx"})), nil, []string{`"xx"`, `"yy"`, "300"}},
-		"special or not":    {edit(t, tok).json(fastName, add(n, "xx", true)).json(configName, set("added_tokens_decoder", map[string]any{"300": map[string]any{"content": "xx", "special": false}})), nil, []string{fastName, configName, `"xx"`}},
-		"vocabularies":      {edit(t, tok).json(vocabName, func(v map[string]any) { v["zz"] = v["!"]; delete(v, "!") }), nil, []string{vocabName, fastName}},
+		"names": {edit(t, tok).json(configName, set("eos_token", PadName)), nil,
+			[]string{specialName, configName, "eos_token", EndOfTextName, PadName}},
+		"end": {edit(t, tok), []ConfigIDs{{File: "config.json", End: []int32{1}}},
+			[]string{"config.json", specialName, EndOfTextName, "(1)"}},
+		"ends": {edit(t, tok).json(specialName,
+			func(v map[string]any) { delete(v, "eos_token") }).json(configName,
+			func(v map[string]any) { delete(v, "eos_token") }),
+			[]ConfigIDs{{File: "config.json", End: []int32{eot, 1}},
+				{File: "generation_config.json", End: []int32{eot, 2}}},
+			[]string{"config.json", "generation_config.json", "(1)", "(2)"}},
+		"begin": {edit(t, tok), []ConfigIDs{{File: "config.json", Begin: id(3)}},
+			[]string{"config.json", specialName, "(3)"}},
+		"no such end": {edit(t, tok).without(specialName, configName),
+			[]ConfigIDs{{File: "config.json", End: []int32{50256}}}, []string{"config.json", "50256", "0 to 299"}},
+		"added twice": {edit(t, tok).json(addedName, set("xx", n)).json(fastName, add(n+1, "xx", true)), nil,
+			[]string{addedName, fastName, `"xx"`, "300", "301"}},
+		"one id, two names": {edit(t, tok).json(addedName, set("xx", n)).json(fastName,
+			add(n, "yy", true)).json(specialName, set("additional_special_tokens", []any{"xx"})), nil,
+			[]string{`"xx"`, `"yy"`, "300"}},
+		"special or not": {edit(t, tok).json(fastName, add(n, "xx", true)).json(configName,
+			set("added_tokens_decoder", map[string]any{"300": map[string]any{"content": "xx", "special": false}})), nil,
+			[]string{fastName, configName, `"xx"`}},
+		"vocabularies": {edit(t, tok).json(vocabName, func(v map[string]any) { v["zz"] = v["!"]; delete(v, "!") }),
+			nil, []string{vocabName, fastName}},
 		"merges": {func() *edited {
 			e := edit(t, tok)
 			i := e.index(mergesName)
@@ -202,9 +237,13 @@ func TestLoadRefusesDisagreement(t *testing.T) {
 			e.files[i].Data = []byte(strings.Join(lines, "\n"))
 			return e
 		}(), nil, []string{mergesName, fastName, "merge 1"}},
-		"lists":            {edit(t, tok).json(specialName, set("additional_special_tokens", []any{"!"})).json(configName, set("additional_special_tokens", []any{"#"})), nil, []string{specialName, configName, "!", "#"}},
-		"a name of nobody": {edit(t, tok).json(specialName, set("pad_token", "[PAD]")).json(configName, func(v map[string]any) { delete(v, "pad_token") }), nil, []string{specialName, "pad_token", "[PAD]"}},
-		"fewer rows":       {edit(t, tok), []ConfigIDs{{File: "config.json", VocabSize: n - 1}}, []string{"config.json", "299 ids", "300 tokens", PadName}},
+		"lists": {edit(t, tok).json(specialName,
+			set("additional_special_tokens", []any{"!"})).json(configName,
+			set("additional_special_tokens", []any{"#"})), nil, []string{specialName, configName, "!", "#"}},
+		"a name of nobody": {edit(t, tok).json(specialName, set("pad_token", "[PAD]")).json(configName,
+			func(v map[string]any) { delete(v, "pad_token") }), nil, []string{specialName, "pad_token", "[PAD]"}},
+		"fewer rows": {edit(t, tok), []ConfigIDs{{File: "config.json", VocabSize: n - 1}},
+			[]string{"config.json", "299 ids", "300 tokens", PadName}},
 	} {
 		_, err := Load(c.e.files, c.claims...)
 		var refused *Refusal
@@ -228,14 +267,20 @@ func TestLoadRefusesOtherWaysOfCutting(t *testing.T) {
 		m[key] = v
 		return m
 	}
-	template := map[string]any{"type": "TemplateProcessing", "pair": []any{}, "special_tokens": map[string]any{EndOfTextName: map[string]any{}},
-		"single": []any{map[string]any{"SpecialToken": map[string]any{"id": EndOfTextName}}, map[string]any{"Sequence": map[string]any{"id": "A"}}}}
+	template := map[string]any{"type": "TemplateProcessing", "pair": []any{},
+		"special_tokens": map[string]any{EndOfTextName: map[string]any{}},
+		"single": []any{map[string]any{"SpecialToken": map[string]any{"id": EndOfTextName}},
+			map[string]any{"Sequence": map[string]any{"id": "A"}}}}
 	for path, values := range map[string][]any{
-		"version":                         {"2.0"},
-		"truncation":                      {map[string]any{"max_length": 8}},
-		"padding":                         {map[string]any{"strategy": "BatchLongest"}},
-		"normalizer":                      {map[string]any{"type": "Lowercase"}, map[string]any{"type": "Sequence", "normalizers": []any{map[string]any{"type": "NFC"}}}},
-		"pre_tokenizer":                   {nil, byteLevel("add_prefix_space", true), byteLevel("use_regex", false), byteLevel("other", 1), map[string]any{"type": "Digits"}, map[string]any{"type": "Sequence", "pretokenizers": []any{map[string]any{"type": "Digits"}, byteLevel("type", "ByteLevel")}}, map[string]any{"type": "ByteLevel"}, 7, []any{}},
+		"version":    {"2.0"},
+		"truncation": {map[string]any{"max_length": 8}},
+		"padding":    {map[string]any{"strategy": "BatchLongest"}},
+		"normalizer": {map[string]any{"type": "Lowercase"},
+			map[string]any{"type": "Sequence", "normalizers": []any{map[string]any{"type": "NFC"}}}},
+		"pre_tokenizer": {nil, byteLevel("add_prefix_space", true), byteLevel("use_regex", false),
+			byteLevel("other", 1), map[string]any{"type": "Digits"},
+			map[string]any{"type": "Sequence", "pretokenizers": []any{map[string]any{"type": "Digits"},
+				byteLevel("type", "ByteLevel")}}, map[string]any{"type": "ByteLevel"}, 7, []any{}},
 		"post_processor":                  {template, map[string]any{"type": "BertProcessing"}},
 		"decoder":                         {nil, map[string]any{"type": "WordPiece"}},
 		"model.dropout":                   {0.1, "0"},
@@ -251,7 +296,8 @@ func TestLoadRefusesOtherWaysOfCutting(t *testing.T) {
 			files := edit(t, tok).without(vocabName, mergesName).json(fastName, set(path, v)).files
 			_, err := Load(files)
 			var refused *Refusal
-			if !errors.As(err, &refused) || !strings.Contains(err.Error(), path) || v != nil && !strings.Contains(err.Error(), string(compact(v))) {
+			if !errors.As(err, &refused) || !strings.Contains(err.Error(), path) || v != nil &&
+				!strings.Contains(err.Error(), string(compact(v))) {
 				t.Errorf("%s %s: error %v", path, compact(v), err)
 			}
 			if _, err := Load(append(slices.Clone(files), pick(tok, same, vocabName, mergesName)...)); err == nil {
@@ -259,10 +305,12 @@ func TestLoadRefusesOtherWaysOfCutting(t *testing.T) {
 			}
 		}
 	}
-	for key, v := range map[string]any{"add_prefix_space": true, "add_bos_token": true, "add_eos_token": true, "do_lower_case": true, "tokenizer_class": "BertTokenizer"} {
+	for key, v := range map[string]any{"add_prefix_space": true, "add_bos_token": true, "add_eos_token": true,
+		"do_lower_case": true, "tokenizer_class": "BertTokenizer"} {
 		_, err := Load(edit(t, tok).json(configName, set(key, v)).files)
 		var refused *Refusal
-		if !errors.As(err, &refused) || !strings.Contains(err.Error(), key) || !strings.Contains(err.Error(), string(compact(v))) {
+		if !errors.As(err, &refused) || !strings.Contains(err.Error(), key) ||
+			!strings.Contains(err.Error(), string(compact(v))) {
 			t.Errorf("%s %v: error %v", key, v, err)
 		}
 	}
@@ -293,8 +341,10 @@ func TestLoadAcceptsWhatMakesNoDifference(t *testing.T) {
 			delete(v["model"].(map[string]any), "type")
 			delete(v["pre_tokenizer"].(map[string]any), "use_regex")
 		},
-		"an empty template":   set("post_processor", map[string]any{"type": "Sequence", "processors": []any{step, template}}),
-		"decoder with prefix": set("decoder", map[string]any{"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true}),
+		"an empty template": set("post_processor",
+			map[string]any{"type": "Sequence", "processors": []any{step, template}}),
+		"decoder with prefix": set("decoder", map[string]any{"type": "ByteLevel", "add_prefix_space": true,
+			"trim_offsets": true, "use_regex": true}),
 	} {
 		got, err := Load(edit(t, tok).without(vocabName, mergesName).json(fastName, change).files)
 		if err != nil || got.Digest() != tok.Digest() {
@@ -328,7 +378,8 @@ func TestWithPad(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if padded := reserved.WithPad(); padded.VocabSize() != 310 || padded.Pad() != 299 || len(padded.SuppressTokens()) != 11 || padded.TokenCount() != 300 {
+	if padded := reserved.WithPad(); padded.VocabSize() != 310 || padded.Pad() != 299 ||
+		len(padded.SuppressTokens()) != 11 || padded.TokenCount() != 300 {
 		t.Errorf("%d ids, pad %d, banned %v", padded.VocabSize(), padded.Pad(), padded.SuppressTokens())
 	}
 }
@@ -340,7 +391,8 @@ func FuzzFast(f *testing.F) {
 	f.Add(string(files[2].Data), string(files[3].Data), int32(7), 300)
 	f.Add(`{"model":{"type":"BPE","vocab":{},"merges":[]},"normalizer":{"type":"Sequence","normalizers":[{"type":"Sequence"}]}}`, `{"eos_token":{"content":"a"}}`, int32(-1), 0)
 	f.Add(`{"model":{"type":"BPE","vocab":{"a":0},"merges":["a a"]},"added_tokens":[{"id":0,"content":"a","special":true}]}`, `{"added_tokens_decoder":{"0":{"content":"a"}}}`, int32(0), 9)
-	f.Add(strings.Replace(string(files[2].Data), `"normalizer":null`, `"normalizer":{"type":"NFC"}`, 1), `{"extra_special_tokens":{"x":"a"}}`, int32(3), 1)
+	f.Add(strings.Replace(string(files[2].Data), `"normalizer":null`, `"normalizer":{"type":"NFC"}`, 1),
+		`{"extra_special_tokens":{"x":"a"}}`, int32(3), 1)
 	f.Fuzz(func(t *testing.T, fast, config string, end int32, vocab int) {
 		files := []File{{fastName, []byte(fast)}, {configName, []byte(config)}}
 		fuzzed(t, files)
@@ -348,7 +400,8 @@ func FuzzFast(f *testing.F) {
 			return
 		}
 		if tok, err := Load(files, ConfigIDs{File: "config.json", End: []int32{end}, VocabSize: vocab}); err == nil {
-			if !slices.Contains(tok.StopTokens(), end) || tok.VocabSize() < vocab || slices.Contains(tok.SuppressTokens(), tok.EndOfText()) {
+			if !slices.Contains(tok.StopTokens(), end) || tok.VocabSize() < vocab ||
+				slices.Contains(tok.SuppressTokens(), tok.EndOfText()) {
 				t.Fatalf("ends %v, %d ids, banned %v", tok.StopTokens(), tok.VocabSize(), tok.SuppressTokens())
 			}
 			if padded := tok.WithPad(); padded.Pad() == NoToken || padded.Pad() == tok.Pad() {
@@ -377,7 +430,8 @@ func FuzzPipeline(f *testing.F) {
 				}
 			}
 		}
-		if !strings.Contains(compactJSON(s["pre_tokenizer"]), `"ByteLevel"`) || !strings.Contains(compactJSON(s["decoder"]), `"ByteLevel"`) {
+		if !strings.Contains(compactJSON(s["pre_tokenizer"]), `"ByteLevel"`) ||
+			!strings.Contains(compactJSON(s["decoder"]), `"ByteLevel"`) {
 			t.Fatalf("accepted without cutting: %s", text)
 		}
 	})

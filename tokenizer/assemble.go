@@ -46,7 +46,8 @@ func assemble(w bpeModel, s sources, claims []ConfigIDs) (*Tokenizer, error) {
 // vocabTooSmall is the refusal of a model that has fewer ids than its tokenizer has tokens.
 func vocabTooSmall(c ConfigIDs, v vocabulary) error {
 	return refusef("make them the same with model.resize_token_embeddings(len(tokenizer)) and save again",
-		"%s says that the model has %d ids, and the tokenizer has %d tokens: %q (id %d) is the first without a row in the embedding",
+		"%s says that the model has %d ids, and the tokenizer has %d tokens: %q (id %d) is the first without a row "+
+			"in the embedding",
 		c.File, c.VocabSize, len(v.pieces), v.pieces[c.VocabSize], c.VocabSize)
 }
 
@@ -91,7 +92,8 @@ func resolveRoles(ids map[string]int32, n specialNames, claims []ConfigIDs) (r r
 
 // resolveEndOfText joins what is said of the tokens that end a text. The tokenizer's
 // own must be among those of every claim; of two claims one may say more.
-func resolveEndOfText(ids map[string]int32, end int32, n specialNames, claims []ConfigIDs, err error) (int32, []int32, error) {
+func resolveEndOfText(ids map[string]int32, end int32, n specialNames, claims []ConfigIDs,
+	err error) (int32, []int32, error) {
 	if err != nil {
 		return end, nil, err
 	}
@@ -170,7 +172,8 @@ func resolveBeginOfText(ids map[string]int32, r roles, n specialNames, claims []
 			return NoToken, err
 		}
 		if by != "" && begin != *c.Begin {
-			return NoToken, configContradicts("the token that begins a text", by, ids, begin, c.File, "bos_token_id", []int32{*c.Begin})
+			return NoToken, configContradicts("the token that begins a text", by, ids, begin, c.File, "bos_token_id",
+				[]int32{*c.Begin})
 		}
 		begin, by = *c.Begin, c.File
 	}
@@ -182,8 +185,10 @@ func resolveBeginOfText(ids map[string]int32, r roles, n specialNames, claims []
 
 // configContradicts is the refusal of a claim that says otherwise than another file.
 func configContradicts(what, file string, ids map[string]int32, id int32, claim, key string, said []int32) error {
-	return refusef(fmt.Sprintf("make the files agree: set %s in %s to %d if %s is right, or change that", key, claim, id, file),
-		"%s says that %s is %s, and %s says that it is %s", file, what, describeIDs(ids, []int32{id}), claim, describeIDs(ids, said))
+	return refusef(fmt.Sprintf("make the files agree: set %s in %s to %d if %s is right, or change that", key, claim,
+		id, file),
+		"%s says that %s is %s, and %s says that it is %s", file, what, describeIDs(ids, []int32{id}), claim,
+		describeIDs(ids, said))
 }
 
 // checkID refuses an id that no token has.
@@ -250,7 +255,8 @@ func resolveMerges(w bpeModel, v vocabulary) ([]merge, error) {
 		}
 		for _, id := range []int32{m.left, m.right, m.result} {
 			if _, ok := v.special[id]; ok {
-				return nil, fmt.Errorf("merge %d, %q: %q is a special token, outside the reach of text", i+1, line, v.pieces[id])
+				return nil, fmt.Errorf("merge %d, %q: %q is a special token, outside the reach of text", i+1, line,
+					v.pieces[id])
 			}
 		}
 		if seen[pairOf(m.left, m.right)] {

@@ -92,8 +92,9 @@ func (s settings) rejectUnknown(where string, known ...string) error {
 
 // unsupported is the refusal of a setting under which text would be cut otherwise.
 func unsupported(name string, value json.RawMessage, why string) error {
-	return unsupportedWithRemedy(name, value, why, "choose a model whose tokenizer cuts text as GPT-2's does, or train a new tokenizer with the model; "+
-		"docs/models.md lists what is understood")
+	return unsupportedWithRemedy(name, value, why,
+		"choose a model whose tokenizer cuts text as GPT-2's does, or train a new tokenizer with the model; "+
+			"docs/models.md lists what is understood")
 }
 
 // unsupportedWithRemedy is unlike with a remedy of its own.
@@ -135,7 +136,8 @@ func readBPE(data json.RawMessage) (*fastModel, error) {
 		return nil, fmt.Errorf("model: %w", err)
 	}
 	if _, merged := s["merges"]; !s.is("type", `"BPE"`) || !merged { // files of before 2021 have no type
-		return nil, fmt.Errorf("the model is %s: only BPE is supported", cmp.Or(compactJSON(s["type"]), "not named, and has no merges"))
+		return nil, fmt.Errorf("the model is %s: only BPE is supported",
+			cmp.Or(compactJSON(s["type"]), "not named, and has no merges"))
 	}
 	f := new(fastModel)
 	if f.vocab, err = readVocab(s["vocab"]); err != nil {
@@ -177,13 +179,15 @@ func checkBPE(s settings) error {
 		{"end_of_word_suffix", "only pieces without marks are supported", []string{`""`}},
 		{"fuse_unk", "only false is supported", []string{"false"}},
 		{"byte_fallback", "only false is supported: every byte is a piece of its own", []string{"false"}},
-		{"ignore_merges", "only false is supported: words that are tokens as a whole would not be merged", []string{"false"}},
+		{"ignore_merges", "only false is supported: words that are tokens as a whole would not be merged",
+			[]string{"false"}},
 	} {
 		if !s.is(c.key, c.values...) {
 			return unsupported("model."+c.key, s[c.key], c.why)
 		}
 	}
-	return s.rejectUnknown("model.", "type", "vocab", "merges", "dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix",
+	return s.rejectUnknown("model.", "type", "vocab", "merges", "dropout", "unk_token", "continuing_subword_prefix",
+		"end_of_word_suffix",
 		"fuse_unk", "byte_fallback", "ignore_merges")
 }
 
@@ -192,10 +196,13 @@ func checkPipeline(s settings) error {
 	if !s.is("version", `"1.0"`) {
 		return unsupported("version", s["version"], `only "1.0" is known`)
 	}
-	for _, c := range []struct{ key, why string }{{"truncation", "texts would be cut"}, {"padding", "texts would be padded"}} {
+	for _, c := range []struct{ key, why string }{{"truncation", "texts would be cut"},
+		{"padding", "texts would be padded"}} {
 		if !s.is(c.key) {
-			return unsupportedWithRemedy(c.key, s[c.key], c.why, "it is a trace of a call before the tokenizer was saved: take it out with "+
-				"tokenizer.backend_tokenizer.no_truncation() and tokenizer.backend_tokenizer.no_padding(), and save again")
+			return unsupportedWithRemedy(c.key, s[c.key], c.why,
+				"it is a trace of a call before the tokenizer was saved: take it out with "+
+					"tokenizer.backend_tokenizer.no_truncation() and tokenizer.backend_tokenizer.no_padding(), and "+
+					"save again")
 		}
 	}
 	for _, c := range []struct {
@@ -206,7 +213,8 @@ func checkPipeline(s settings) error {
 		why  string
 	}{
 		{"normalizer", 0, false, nil, "texts would be changed before they are cut"},
-		{"pre_tokenizer", 1, false, isByteLevelPreTokenizer, "only ByteLevel is supported, with add_prefix_space false and use_regex true"},
+		{"pre_tokenizer", 1, false, isByteLevelPreTokenizer,
+			"only ByteLevel is supported, with add_prefix_space false and use_regex true"},
 		{"post_processor", 8, true, isIdentityPostProcessor, "it would put further tokens around each text"},
 		{"decoder", 1, false, isByteLevelDecoder, "only ByteLevel is supported"},
 	} {
@@ -219,7 +227,8 @@ func checkPipeline(s settings) error {
 			return unsupported(c.key, s[c.key], c.why)
 		}
 	}
-	return s.rejectUnknown("", "version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder",
+	return s.rejectUnknown("", "version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer",
+		"post_processor", "decoder",
 		"model")
 }
 
@@ -264,7 +273,8 @@ func pipelineSteps(raw json.RawMessage, name string, depth int) ([]settings, err
 // isByteLevel reports whether a step is a ByteLevel without unknown settings.
 func isByteLevel(s settings) bool {
 	_, typed := s["type"]
-	return typed && s.is("type", `"ByteLevel"`) && s.rejectUnknown("", "type", "add_prefix_space", "trim_offsets", "use_regex") == nil
+	return typed && s.is("type", `"ByteLevel"`) &&
+		s.rejectUnknown("", "type", "add_prefix_space", "trim_offsets", "use_regex") == nil
 }
 
 func isByteLevelDecoder(s settings) bool { return isByteLevel(s) }
@@ -282,5 +292,6 @@ func isIdentityPostProcessor(s settings) bool {
 	}
 	_, typed := s["type"]
 	return typed && s.is("type", `"TemplateProcessing"`) && s.is("special_tokens", "{}") &&
-		s.is("single", `[{"Sequence":{"id":"A","type_id":0}}]`) && s.rejectUnknown("", "type", "single", "pair", "special_tokens") == nil
+		s.is("single", `[{"Sequence":{"id":"A","type_id":0}}]`) &&
+		s.rejectUnknown("", "type", "single", "pair", "special_tokens") == nil
 }

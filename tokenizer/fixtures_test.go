@@ -106,7 +106,8 @@ func TestGPT2MatchesTiktoken(t *testing.T) {
 			t.Errorf("%.100q: got %.200v, want %.200v", text, got, want)
 		}
 	}
-	for _, text := range []string{sample, EndOfTextName, "a\n\n b", "  x  ", "'s'S'll", "ö漢字🦊½Ⅷ\u00a0\u3000\u2028x", "\u0085\u180e\u200b\ufeff"} {
+	for _, text := range []string{sample, EndOfTextName, "a\n\n b", "  x  ", "'s'S'll", "ö漢字🦊½Ⅷ\u00a0\u3000\u2028x",
+		"\u0085\u180e\u200b\ufeff"} {
 		check(text)
 	}
 	check(mixture(20_000))

@@ -31,7 +31,8 @@ func fromTiktoken() (*Tokenizer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read tiktoken's r50k_base: %w", err)
 	}
-	return newTokenizer(vocabulary{pieces: append(pieces, EndOfTextName), merges: merges, roles: rolesOf(gpt2Pieces, NoToken)})
+	return newTokenizer(vocabulary{pieces: append(pieces, EndOfTextName), merges: merges,
+		roles: rolesOf(gpt2Pieces, NoToken)})
 }
 
 // mergesOf recovers the merges from pieces in the order in which they were

@@ -127,7 +127,8 @@ func (s *sources) join() (bpeModel, error) {
 			return fmt.Errorf("%s: token %q has the ids %d and %d", file, name, w.vocab[name], ids[name])
 		}
 		if bad {
-			return filesDisagree(fmt.Sprintf("the id of token %q", name), s.fileOf(name, w.vocab[name]), fmt.Sprint(w.vocab[name]),
+			return filesDisagree(fmt.Sprintf("the id of token %q", name), s.fileOf(name, w.vocab[name]),
+				fmt.Sprint(w.vocab[name]),
 				file, fmt.Sprint(ids[name]))
 		}
 		maps.Copy(w.vocab, ids)
@@ -182,7 +183,8 @@ func (s *sources) compareFast() error {
 			return !ok && !s.added.has(name)
 		})
 		if bad {
-			return refusef("save the tokenizer again, so that both files come from one vocabulary, or take out the one that is wrong",
+			return refusef("save the tokenizer again, so that both files come from one vocabulary, or take out the "+
+				"one that is wrong",
 				"%s holds the token %q and %s does not", side.file, name, side.other)
 		}
 	}
@@ -193,7 +195,8 @@ func (s *sources) compareFast() error {
 	for n < len(s.merges) && n < len(s.fast.merges) && s.merges[n] == s.fast.merges[n] {
 		n++
 	}
-	return filesDisagree(fmt.Sprintf("merge %d", n+1), mergesName, mergeAt(s.merges, n), fastName, mergeAt(s.fast.merges, n))
+	return filesDisagree(fmt.Sprintf("merge %d", n+1), mergesName, mergeAt(s.merges, n), fastName,
+		mergeAt(s.fast.merges, n))
 }
 
 func mergeAt(list [][2]string, n int) string {

@@ -18,7 +18,8 @@ func TestLoadWhatFilesWrite(t *testing.T) {
 	if got.Digest() != tok.Digest() || !reflect.DeepEqual(got.Files(), tok.Files()) {
 		t.Error("other files")
 	}
-	if got.EndOfText() != tok.EndOfText() || got.Pad() != tok.Pad() || !slices.Equal(got.Encode(sample), tok.Encode(sample)) {
+	if got.EndOfText() != tok.EndOfText() || got.Pad() != tok.Pad() ||
+		!slices.Equal(got.Encode(sample), tok.Encode(sample)) {
 		t.Error("another tokenizer")
 	}
 }
@@ -70,7 +71,8 @@ func same(_, data string) string { return data }
 
 func TestLoadFewerFiles(t *testing.T) {
 	tok := trained(t)
-	for _, names := range [][]string{{"vocab.json", "merges.txt"}, {"tokenizer.json"}, {"tokenizer.json", "vocab.json"}} {
+	for _, names := range [][]string{{"vocab.json", "merges.txt"}, {"tokenizer.json"},
+		{"tokenizer.json", "vocab.json"}} {
 		got, err := Load(pick(tok, same, names...))
 		if err != nil || got.Digest() != tok.Digest() {
 			t.Errorf("%v: error %v", names, err)
@@ -102,7 +104,8 @@ func TestLoadOtherForms(t *testing.T) {
 			return head + `"merges":` + string(compact(pairs)) + "}}"
 		}, "tokenizer.json"),
 		"special tokens as objects": append(pick(tok, same, "vocab.json", "merges.txt"),
-			File{"special_tokens_map.json", []byte(`{"eos_token":{"content":"<|endoftext|>","lstrip":false},"pad_token":{"content":"<|pad|>"}}`)}),
+			File{"special_tokens_map.json",
+				[]byte(`{"eos_token":{"content":"<|endoftext|>","lstrip":false},"pad_token":{"content":"<|pad|>"}}`)}),
 		"padded with the end of text": append(pick(tok, same, "vocab.json", "merges.txt"),
 			File{"special_tokens_map.json", []byte(`{"eos_token":"<|endoftext|>","pad_token":"<|endoftext|>"}`)}),
 	} {
@@ -152,31 +155,38 @@ func TestLoadRefuses(t *testing.T) {
 		files []File
 		want  string
 	}{
-		"nothing":           {nil, "needs vocab.json"},
-		"no merges":         {pick(tok, same, "vocab.json"), "needs vocab.json and merges.txt"},
-		"no JSON":           {replace("vocab.json", "{", "["), "found ["},
-		"more":              {append(pick(tok, same, "merges.txt"), File{"vocab.json", []byte("{}{}")}), "more data"},
-		"name twice":        {replace("vocab.json", `"#":2`, `"!":2`), "comes twice"},
-		"id twice":          {replace("vocab.json", `"#":2`, `"#":1`), "each once"},
-		"id too large":      {replace("vocab.json", `"#":2`, `"#":300`), "each once"},
-		"id negative":       {replace("vocab.json", `"#":2`, `"#":-2`), "each once"},
-		"id no integer":     {replace("vocab.json", `"#":2`, `"#":2.5`), `id of "#"`},
-		"id too wide":       {replace("vocab.json", `"#":2`, `"#":4294967298`), `id of "#"`},
-		"byte lacking":      {replace("vocab.json", `"#":2`, `"##":2`), "single byte 0x23"},
-		"no byte":           {replace("vocab.json", `"#":2`, `"#漢":2`), "stands for no byte"},
-		"no end of text":    {replace("vocab.json", EndOfTextName, "<end>"), "no " + EndOfTextName},
-		"merge of one":      {replace("merges.txt", last, left), "line 2"},
-		"merge of three":    {replace("merges.txt", last, last+" x"), "line 2"},
-		"merge of a gap":    {replace("merges.txt", last, left+"  "+right), "line 2"},
-		"merge unknown":     {replace("merges.txt", last, "漢 x"), "not in the vocabulary"},
-		"merge makes none":  {replace("merges.txt", last, "q q"), `"qq" is not in the vocabulary`},
-		"merge twice":       {replace("merges.txt", last, last+"\n"+last), "comes twice"},
-		"special map bad":   {append(pick(tok, same, both...), File{"special_tokens_map.json", []byte(`{"eos_token":7}`)}), "eos_token"},
-		"special is a byte": {append(pick(tok, same, both...), File{"special_tokens_map.json", []byte(`{"eos_token":"!"}`)}), "single byte 0x21"},
-		"special is merged": {append(pick(tok, same, both...), File{"special_tokens_map.json", compact(map[string]string{"eos_token": left + right})}), "outside the reach"},
-		"not BPE":           {[]File{{"tokenizer.json", []byte(`{"model":{"type":"Unigram","vocab":{}}}`)}}, "only BPE"},
-		"two ids":           {pick(tok, func(_, d string) string { return strings.Replace(d, `"id":298`, `"id":1`, 1) }, "tokenizer.json"), "has the ids"},
-		"fast merge":        {[]File{{"tokenizer.json", []byte(`{"model":{"type":"BPE","vocab":{},"merges":[["a"]]}}`)}}, "merge 0"},
+		"nothing":          {nil, "needs vocab.json"},
+		"no merges":        {pick(tok, same, "vocab.json"), "needs vocab.json and merges.txt"},
+		"no JSON":          {replace("vocab.json", "{", "["), "found ["},
+		"more":             {append(pick(tok, same, "merges.txt"), File{"vocab.json", []byte("{}{}")}), "more data"},
+		"name twice":       {replace("vocab.json", `"#":2`, `"!":2`), "comes twice"},
+		"id twice":         {replace("vocab.json", `"#":2`, `"#":1`), "each once"},
+		"id too large":     {replace("vocab.json", `"#":2`, `"#":300`), "each once"},
+		"id negative":      {replace("vocab.json", `"#":2`, `"#":-2`), "each once"},
+		"id no integer":    {replace("vocab.json", `"#":2`, `"#":2.5`), `id of "#"`},
+		"id too wide":      {replace("vocab.json", `"#":2`, `"#":4294967298`), `id of "#"`},
+		"byte lacking":     {replace("vocab.json", `"#":2`, `"##":2`), "single byte 0x23"},
+		"no byte":          {replace("vocab.json", `"#":2`, `"#漢":2`), "stands for no byte"},
+		"no end of text":   {replace("vocab.json", EndOfTextName, "<end>"), "no " + EndOfTextName},
+		"merge of one":     {replace("merges.txt", last, left), "line 2"},
+		"merge of three":   {replace("merges.txt", last, last+" x"), "line 2"},
+		"merge of a gap":   {replace("merges.txt", last, left+"  "+right), "line 2"},
+		"merge unknown":    {replace("merges.txt", last, "漢 x"), "not in the vocabulary"},
+		"merge makes none": {replace("merges.txt", last, "q q"), `"qq" is not in the vocabulary`},
+		"merge twice":      {replace("merges.txt", last, last+"\n"+last), "comes twice"},
+		"special map bad": {append(pick(tok, same, both...),
+			File{"special_tokens_map.json", []byte(`{"eos_token":7}`)}), "eos_token"},
+		"special is a byte": {append(pick(tok, same, both...),
+			File{"special_tokens_map.json", []byte(`{"eos_token":"!"}`)}), "single byte 0x21"},
+		"special is merged": {append(pick(tok, same, both...),
+			File{"special_tokens_map.json", compact(map[string]string{"eos_token": left + right})}),
+			"outside the reach"},
+		"not BPE": {[]File{{"tokenizer.json", []byte(`{"model":{"type":"Unigram","vocab":{}}}`)}},
+			"only BPE"},
+		"two ids": {pick(tok, func(_, d string) string { return strings.Replace(d, `"id":298`, `"id":1`, 1) },
+			"tokenizer.json"), "has the ids"},
+		"fast merge": {[]File{{"tokenizer.json",
+			[]byte(`{"model":{"type":"BPE","vocab":{},"merges":[["a"]]}}`)}}, "merge 0"},
 	} {
 		if _, err := Load(c.files); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: error %v, want %q", name, err, c.want)
@@ -205,7 +215,8 @@ func FuzzLoad(f *testing.F) {
 	f.Add(`{"a":0,"a":1}`, "a b", `{"pad_token":{}}`)
 	f.Add(`{"`+EndOfTextName+`":0}`, "#version\na b\n", "null")
 	f.Fuzz(func(t *testing.T, vocab, merges, special string) {
-		fuzzed(t, []File{{"vocab.json", []byte(vocab)}, {"merges.txt", []byte(merges)}, {"special_tokens_map.json", []byte(special)}})
+		fuzzed(t, []File{{"vocab.json", []byte(vocab)}, {"merges.txt", []byte(merges)},
+			{"special_tokens_map.json", []byte(special)}})
 	})
 }
 

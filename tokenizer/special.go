@@ -37,7 +37,8 @@ func (l *addedEntries) readFast(raw json.RawMessage) error {
 		if err != nil {
 			return fmt.Errorf("added token %d: %w", i, err)
 		}
-		err = s.rejectUnknown(fmt.Sprintf("added_tokens[%d].", i), "id", "content", "single_word", "lstrip", "rstrip", "normalized", "special")
+		err = s.rejectUnknown(fmt.Sprintf("added_tokens[%d].", i), "id", "content", "single_word", "lstrip", "rstrip",
+			"normalized", "special")
 		if err != nil {
 			return err
 		}
@@ -65,7 +66,8 @@ func (l *addedEntries) read(file string, raw json.RawMessage, id *int32) error {
 		return errors.New("it has no id or no content")
 	}
 	*l = append(*l, addedEntry{
-		id: *id, content: *a.Content, flags: flags{a.SingleWord, a.LStrip, a.RStrip}, special: a.Special, specialKnown: true, file: file,
+		id: *id, content: *a.Content, flags: flags{a.SingleWord, a.LStrip, a.RStrip}, special: a.Special,
+		specialKnown: true, file: file,
 	})
 	return nil
 }
@@ -108,7 +110,8 @@ func (l addedEntries) specials(named func(content string) bool) (map[int32]flags
 	said := make(map[string]addedEntry)
 	for _, a := range l {
 		if first, ok := said[a.content]; ok && a.specialKnown && first.special != a.special {
-			return nil, filesDisagree(fmt.Sprintf("special of token %q", a.content), first.file, strconv.FormatBool(first.special),
+			return nil, filesDisagree(fmt.Sprintf("special of token %q", a.content), first.file,
+				strconv.FormatBool(first.special),
 				a.file, strconv.FormatBool(a.special))
 		}
 		if a.specialKnown {
@@ -211,7 +214,8 @@ func (n *specialNames) setAdditional(file string, more []string) error {
 	if len(more) == 0 {
 		return nil
 	}
-	if a, b := slices.Sorted(slices.Values(n.additional)), slices.Sorted(slices.Values(more)); len(a) > 0 && !slices.Equal(a, b) {
+	if a, b := slices.Sorted(slices.Values(n.additional)), slices.Sorted(slices.Values(more)); len(a) > 0 &&
+		!slices.Equal(a, b) {
 		return filesDisagree(additionalKeys[0], n.additionalFile, fmt.Sprintf("%q", a), file, fmt.Sprintf("%q", b))
 	}
 	if len(n.additional) == 0 {
@@ -279,7 +283,8 @@ func parseTokenList(parts []json.RawMessage, wrong error) ([]string, error) {
 }
 
 // tokenizerClasses are the tokenizer_class that cut text as tokenizer.json or GPT-2 does; the first is written.
-var tokenizerClasses = []string{"GPT2Tokenizer", "GPT2TokenizerFast", "PreTrainedTokenizerFast", "PreTrainedTokenizer", "TokenizersBackend"}
+var tokenizerClasses = []string{"GPT2Tokenizer", "GPT2TokenizerFast", "PreTrainedTokenizerFast", "PreTrainedTokenizer",
+	"TokenizersBackend"}
 
 // readConfig reads tokenizer_config.json: names of special tokens, added tokens,
 // and settings under which other programs would cut text otherwise.
@@ -293,8 +298,10 @@ func readConfig(data []byte, n *specialNames, list *addedEntries) error {
 	}
 	for _, c := range []struct{ key, why string }{
 		{"add_prefix_space", "each text would get a space in front"},
-		{"add_bos_token", "each text would get a token in front; Trimtab puts the one that begins a text there by itself"},
-		{"add_eos_token", "each text would get a token at its end; Trimtab puts the end-of-text token there where one belongs"},
+		{"add_bos_token",
+			"each text would get a token in front; Trimtab puts the one that begins a text there by itself"},
+		{"add_eos_token",
+			"each text would get a token at its end; Trimtab puts the end-of-text token there where one belongs"},
 		{"do_lower_case", "texts would be changed before they are cut"},
 	} {
 		if !s.is(c.key, "false") {
@@ -306,7 +313,8 @@ func readConfig(data []byte, n *specialNames, list *addedEntries) error {
 		quoted[i] = strconv.Quote(c)
 	}
 	if !s.is("tokenizer_class", quoted...) {
-		return unsupported("tokenizer_class", s["tokenizer_class"], "it is not one of those that cut text as GPT-2's does")
+		return unsupported("tokenizer_class", s["tokenizer_class"],
+			"it is not one of those that cut text as GPT-2's does")
 	}
 	return list.readDecoder(s["added_tokens_decoder"])
 }

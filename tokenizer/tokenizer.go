@@ -243,7 +243,8 @@ func (t *Tokenizer) WithPad() *Tokenizer {
 func (t *Tokenizer) WithoutPad(vocab int, pad int32) (*Tokenizer, bool) {
 	last := int32(len(t.pieces) - 1)
 	_, special := t.special[pad]
-	if t.roles.pad != last || slices.Contains(t.stopTokens, last) || vocab < int(last) || pad != NoToken && (!special || pad == last) {
+	if t.roles.pad != last || slices.Contains(t.stopTokens, last) || vocab < int(last) || pad != NoToken &&
+		(!special || pad == last) {
 		return nil, false
 	}
 	v := t.vocabulary
@@ -252,7 +253,8 @@ func (t *Tokenizer) WithoutPad(vocab int, pad int32) (*Tokenizer, bool) {
 	v.special = maps.Clone(t.special)
 	delete(v.special, last)
 	v.roles.additional = slices.DeleteFunc(slices.Clone(v.roles.additional), func(id int32) bool { return id == last })
-	for _, role := range []*int32{&v.roles.begin, &v.roles.end, &v.roles.unknown, &v.roles.separator, &v.roles.cls, &v.roles.mask} {
+	for _, role := range []*int32{&v.roles.begin, &v.roles.end, &v.roles.unknown, &v.roles.separator, &v.roles.cls,
+		&v.roles.mask} {
 		if *role == last {
 			return nil, false
 		}

@@ -30,7 +30,8 @@ func TestLayout(t *testing.T) {
 	if tok.VocabSize() != 300 || tok.EndOfText() != 298 || tok.Pad() != 299 {
 		t.Fatalf("vocab %d, end of text %d, pad %d", tok.VocabSize(), tok.EndOfText(), tok.Pad())
 	}
-	if got := []string{tok.Piece(0), tok.Piece(220), tok.Piece(298), tok.Piece(299), tok.Piece(300), tok.Piece(-1)}; !slices.Equal(got, []string{"!", " ", EndOfTextName, PadName, "", ""}) {
+	if got := []string{tok.Piece(0), tok.Piece(220), tok.Piece(298), tok.Piece(299), tok.Piece(300),
+		tok.Piece(-1)}; !slices.Equal(got, []string{"!", " ", EndOfTextName, PadName, "", ""}) {
 		t.Errorf("pieces %q", got)
 	}
 	if !slices.Equal(tok.SuppressTokens(), []int32{299}) {
@@ -57,7 +58,8 @@ func TestRoundTrip(t *testing.T) {
 	for i := range every {
 		every[i] = byte(i)
 	}
-	for _, text := range []string{"", " ", "a", sample, EndOfTextName, EndOfTextName + PadName, string(every), "\xff\xfe \xc3", "a\u0085b\u00a0 c", strings.Repeat(" ", 1000)} {
+	for _, text := range []string{"", " ", "a", sample, EndOfTextName, EndOfTextName + PadName, string(every),
+		"\xff\xfe \xc3", "a\u0085b\u00a0 c", strings.Repeat(" ", 1000)} {
 		checkRoundTrip(t, tok, text)
 	}
 }
@@ -193,7 +195,8 @@ func TestHostileWordIsNotQuadratic(t *testing.T) {
 		mixed[i] = "then"[r.IntN(4)]
 	}
 	start := time.Now()
-	for _, text := range []string{strings.Repeat("t", size), string(mixed), strings.Repeat("!", size), strings.Repeat(" ", size)} {
+	for _, text := range []string{strings.Repeat("t", size), string(mixed), strings.Repeat("!", size),
+		strings.Repeat(" ", size)} {
 		checkRoundTrip(t, tok, text)
 	}
 	if took := time.Since(start); took > 2*time.Minute {

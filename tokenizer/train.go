@@ -22,16 +22,19 @@ const maxTrainingWord = 256
 // texts hold too few different words for so many pieces.
 func Train(texts []string, vocab int) (*Tokenizer, error) {
 	if vocab < minVocab {
-		return nil, fmt.Errorf("a vocabulary of %d is too small: the bytes and the special tokens alone are %d", vocab, minVocab)
+		return nil, fmt.Errorf("a vocabulary of %d is too small: the bytes and the special tokens alone are %d", vocab,
+			minVocab)
 	}
 	l := newTrainer(countWords(texts))
 	for len(l.pieces) < vocab-2 {
 		if !l.step() {
-			return nil, fmt.Errorf("the texts give a vocabulary of %d at most, not %d: give more text, or ask for less", len(l.pieces)+2, vocab)
+			return nil, fmt.Errorf("the texts give a vocabulary of %d at most, not %d: give more text, or ask for less",
+				len(l.pieces)+2, vocab)
 		}
 	}
 	n := int32(len(l.pieces))
-	return newTokenizer(vocabulary{pieces: append(l.pieces, EndOfTextName, PadName), merges: l.merges, roles: rolesOf(n, n+1)})
+	return newTokenizer(vocabulary{pieces: append(l.pieces, EndOfTextName, PadName), merges: l.merges,
+		roles: rolesOf(n, n+1)})
 }
 
 func countWords(texts []string) map[string]int {
@@ -69,7 +72,8 @@ type trainingWord struct {
 }
 
 func newTrainer(counts map[string]int) *trainer {
-	l := &trainer{ids: make(map[string]int32), learned: make(map[pair]merge), count: make(map[pair]int), wordsWith: make(map[pair][]int32)}
+	l := &trainer{ids: make(map[string]int32), learned: make(map[pair]merge), count: make(map[pair]int),
+		wordsWith: make(map[pair][]int32)}
 	for _, b := range byteByID {
 		l.ids[string([]byte{b})] = int32(len(l.pieces))
 		l.pieces = append(l.pieces, string([]byte{b}))

@@ -85,7 +85,8 @@ func (t *Tokenizer) specialTokens() any {
 		Unk       string   `json:"unk_token"`
 	}{
 		More: t.additionalNames(), BOS: t.Piece(t.roles.begin), Class: t.Piece(t.roles.cls), EOS: t.Piece(t.roles.end),
-		Mask: t.Piece(t.roles.mask), Pad: t.Piece(t.roles.pad), Separator: t.Piece(t.roles.separator), Unk: t.Piece(t.roles.unknown),
+		Mask: t.Piece(t.roles.mask), Pad: t.Piece(t.roles.pad), Separator: t.Piece(t.roles.separator),
+		Unk: t.Piece(t.roles.unknown),
 	}
 }
 
@@ -113,7 +114,8 @@ func (t *Tokenizer) config() any {
 		Class          string   `json:"tokenizer_class"`
 		Unk            string   `json:"unk_token"`
 	}{
-		More: t.additionalNames(), BOS: t.Piece(t.roles.begin), ClassToken: t.Piece(t.roles.cls), EOS: t.Piece(t.roles.end), Errors: "replace",
+		More: t.additionalNames(), BOS: t.Piece(t.roles.begin), ClassToken: t.Piece(t.roles.cls),
+		EOS: t.Piece(t.roles.end), Errors: "replace",
 		Mask: t.Piece(t.roles.mask), Pad: t.Piece(t.roles.pad), Separator: t.Piece(t.roles.separator),
 		Class: tokenizerClasses[0], Unk: t.Piece(t.roles.unknown),
 	}
@@ -142,7 +144,8 @@ func (t *Tokenizer) writeFast(vocab []byte) []byte {
 	var b bytes.Buffer
 	b.WriteString(`{"version":"1.0","truncation":null,"padding":null,"added_tokens":`)
 	b.Write(compact(added))
-	b.WriteString(`,"normalizer":null,"pre_tokenizer":` + byteLevel + `,"post_processor":` + byteLevel + `,"decoder":` + byteLevel)
+	b.WriteString(`,"normalizer":null,"pre_tokenizer":` + byteLevel + `,"post_processor":` + byteLevel + `,"decoder":` +
+		byteLevel)
 	b.WriteString(`,"model":{"type":"BPE","dropout":null,"unk_token":null,"continuing_subword_prefix":"","end_of_word_suffix":"",` +
 		`"fuse_unk":false,"byte_fallback":false,"vocab":`)
 	b.Write(vocab)

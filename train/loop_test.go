@@ -267,7 +267,8 @@ func TestPanicBecomesAnError(t *testing.T) {
 	}
 	tr := newToy(3)
 	tr.before = func(int) (trimtab.Report, error) { var none []int; return trimtab.Report{}, fmt.Errorf("%d", none[3]) }
-	if _, err := (Loop{Trainer: tr}).Run(t.Context()); typeOf(err) != "stage_panic" || !strings.Contains(err.Error(), "index out of range") {
+	if _, err := (Loop{Trainer: tr}).Run(t.Context()); typeOf(err) != "stage_panic" ||
+		!strings.Contains(err.Error(), "index out of range") {
 		t.Errorf("error %v", err)
 	}
 }
@@ -276,17 +277,22 @@ func explode(p any) (trimtab.Report, error) { panic(p) }
 
 func TestErrorsOfEffectsEndTheLoop(t *testing.T) {
 	full := errors.New("disk full")
-	l := Loop{Trainer: newToy(3), Report: func(context.Context, int, trimtab.Report, time.Duration) error { return full }}
+	l := Loop{Trainer: newToy(3), Report: func(context.Context, int, trimtab.Report,
+		time.Duration) error {
+		return full
+	}}
 	if next, err := l.Run(t.Context()); next != 0 || !errors.Is(err, full) {
 		t.Errorf("report: next %d, error %v", next, err)
 	}
-	l = Loop{Trainer: newToy(3), CheckpointEvery: 2, Checkpoint: func(context.Context, int, []tensor.NamedArray) error { return full }}
+	l = Loop{Trainer: newToy(3), CheckpointEvery: 2,
+		Checkpoint: func(context.Context, int, []tensor.NamedArray) error { return full }}
 	if next, err := l.Run(t.Context()); next != 2 || !errors.Is(err, full) {
 		t.Errorf("checkpoint: next %d, error %v", next, err)
 	}
 	tr := newToy(3)
 	tr.before = func(int) (trimtab.Report, error) { return trimtab.Report{}, full }
-	if next, err := (Loop{Trainer: tr}).Run(t.Context()); next != 0 || !errors.Is(err, full) || !strings.HasPrefix(err.Error(), "step 0: ") {
+	if next, err := (Loop{Trainer: tr}).Run(t.Context()); next != 0 || !errors.Is(err, full) ||
+		!strings.HasPrefix(err.Error(), "step 0: ") {
 		t.Errorf("step: next %d, error %v", next, err)
 	}
 }

@@ -37,12 +37,13 @@ import (
 
 // Limits of patience.
 const (
-	maxCrashes           = 3                // of a stage's own code at one step
-	maxInterruptions     = 10               // at one step while the services answer
-	maxBackoff           = time.Minute      // between tries after an interruption
-	heartbeatTimeout     = 10 * time.Second // a worker silent for so long is taken for dead
-	segmentTimeout       = 12 * time.Hour   // an honest upper bound; progress is watched inside the activity
-	activitiesPerHistory = 300              // segments and rollouts; then the stage workflow continues as new: 2,000 events, or where Temporal suggests it
+	maxCrashes       = 3                // of a stage's own code at one step
+	maxInterruptions = 10               // at one step while the services answer
+	maxBackoff       = time.Minute      // between tries after an interruption
+	heartbeatTimeout = 10 * time.Second // a worker silent for so long is taken for dead
+	segmentTimeout   = 12 * time.Hour   // an honest upper bound; progress is watched inside the activity
+	// segments and rollouts; then the stage workflow continues as new: 2,000 events, or where Temporal suggests it
+	activitiesPerHistory = 300
 )
 
 // RunID is the workflow id of a run, StageID that of an attempt.
@@ -60,7 +61,8 @@ var a *activities.Activities
 func smallOptions(ctx workflow.Context) workflow.Context {
 	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
 		TaskQueue: activities.SmallQueue, StartToCloseTimeout: time.Minute, HeartbeatTimeout: heartbeatTimeout,
-		RetryPolicy: &temporal.RetryPolicy{InitialInterval: 200 * time.Millisecond, BackoffCoefficient: 2, MaximumInterval: 10 * time.Second},
+		RetryPolicy: &temporal.RetryPolicy{InitialInterval: 200 * time.Millisecond, BackoffCoefficient: 2,
+			MaximumInterval: 10 * time.Second},
 	})
 }
 

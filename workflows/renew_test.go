@@ -31,7 +31,8 @@ func (p *people) renewed(t *testing.T, in RunInput) RunInput {
 // twoPlan is a run of two stages.
 var twoPlan = trimtab.Plan{Run: "r", Seed: 3, Stages: []trimtab.PlannedStage{
 	{Name: "sft", Kind: "sft", SegmentSteps: 1},
-	{Name: "ppo", Kind: "ppo", SegmentSteps: 1, Inputs: []trimtab.Input{{Name: "model", Stage: "sft", Output: "model"}}}}}
+	{Name: "ppo", Kind: "ppo", SegmentSteps: 1, Inputs: []trimtab.Input{{Name: "model", Stage: "sft",
+		Output: "model"}}}}}
 
 // A blocked run that was paused and resumed often goes on in a new history,
 // with all it has to remember, and takes the decision there.
@@ -44,7 +45,8 @@ func TestBlockedRunContinuesAsNew(t *testing.T) {
 	in := p.renewed(t, RunInput{Plan: twoPlan, Actor: "launcher", Reuse: []string{"ppo"}, Renew: 3})
 	wantShown(t, p, trimtab.RunRunning, trimtab.RunBlocked)
 	c := in.Continued
-	if in.Renew != 3 || in.Plan.Seed != 3 || in.Actor != "launcher" || c == nil || !c.Paused || c.Block == nil || c.Block.Stage != "sft" || len(c.Block.Missed) != 1 {
+	if in.Renew != 3 || in.Plan.Seed != 3 || in.Actor != "launcher" || c == nil || !c.Paused || c.Block == nil ||
+		c.Block.Stage != "sft" || len(c.Block.Missed) != 1 {
 		t.Fatalf("it goes on with %+v", in)
 	}
 	if st := c.Stages; len(st) != 2 || st[0].Attempt != 1 || st[0].Done || len(st[0].Outputs) != 1 || !st[1].Reuse {
@@ -76,14 +78,16 @@ func TestRenewalWaits(t *testing.T) {
 	}
 	var pause answer
 	at := 0
-	p.segments = []func(activities.SegmentInput) (activities.SegmentResult, error){func(in activities.SegmentInput) (activities.SegmentResult, error) {
+	p.segments = []func(activities.SegmentInput) (activities.SegmentResult,
+		error){func(in activities.SegmentInput) (activities.SegmentResult, error) {
 		at++
 		p.env.UpdateWorkflow(UpdatePause, "", &pause, Decision{Actor: "a", Request: 1})
 		time.Sleep(50 * time.Millisecond)
 		return done(in)
 	}}
 	in := p.renewed(t, RunInput{Plan: twoPlan, Renew: 1})
-	if c := in.Continued; at != 1 || !pause.done || pause.failed != nil || !c.Paused || c.Block != nil || !c.Stages[0].Done || c.Stages[1].Attempt != 0 {
+	if c := in.Continued; at != 1 || !pause.done || pause.failed != nil || !c.Paused || c.Block != nil ||
+		!c.Stages[0].Done || c.Stages[1].Attempt != 0 {
 		t.Errorf("%d segments, the pause is %+v, it goes on with %+v", at, pause, in.Continued)
 	}
 }
@@ -137,7 +141,8 @@ func TestTooManyDecisions(t *testing.T) {
 		if len(all) == maxPauseUpdates {
 			return
 		}
-		all = append(all, p.at(time.Second, []string{UpdatePause, UpdateResume}[len(all)%2], Decision{Actor: "a", Request: 1}))
+		all = append(all, p.at(time.Second, []string{UpdatePause, UpdateResume}[len(all)%2],
+			Decision{Actor: "a", Request: 1}))
 		p.env.RegisterDelayedCallback(next, time.Minute)
 	}
 	p.env.RegisterDelayedCallback(next, time.Minute)

@@ -60,8 +60,10 @@ func (s *stage) rollouts(ctx workflow.Context) (alone bool, err error) {
 func (s *stage) rollout(ctx workflow.Context, shard int) workflow.Future {
 	s.scheduled++
 	b := s.in.Begin
-	in := activities.RolloutInput{Run: b.Run, Attempt: s.progress.Attempt, Stage: b.Stage, Seed: b.Seed, Numerics: b.Numerics, Inputs: b.Inputs,
-		Sequence: s.progress.Sequence, From: s.progress.Checkpoint, Step: s.progress.Step, Shard: shard, Shards: b.Stage.RolloutShards}
+	in := activities.RolloutInput{Run: b.Run, Attempt: s.progress.Attempt, Stage: b.Stage, Seed: b.Seed,
+		Numerics: b.Numerics, Inputs: b.Inputs,
+		Sequence: s.progress.Sequence, From: s.progress.Checkpoint, Step: s.progress.Step, Shard: shard,
+		Shards: b.Stage.RolloutShards}
 	summary := fmt.Sprintf("%s, rollouts %d of %d at step %d", b.Stage.Name, shard+1, in.Shards, in.Step)
 	return workflow.ExecuteActivity(trainOptions(ctx, summary), a.Rollouts, in)
 }

@@ -15,10 +15,13 @@ import (
 
 // sharedScript is a stage of steps iterations, each of which two activities make the rollouts of.
 func sharedScript(steps int) *script {
-	s := &script{stage: trimtab.PlannedStage{Name: "ppo", Kind: "ppo", SegmentSteps: 40, CheckpointSteps: 4, RolloutShards: 2}, rollouts: makes}
-	s.segments = []func(activities.SegmentInput) (activities.SegmentResult, error){func(in activities.SegmentInput) (activities.SegmentResult, error) {
+	s := &script{stage: trimtab.PlannedStage{Name: "ppo", Kind: "ppo", SegmentSteps: 40, CheckpointSteps: 4,
+		RolloutShards: 2}, rollouts: makes}
+	s.segments = []func(activities.SegmentInput) (activities.SegmentResult,
+		error){func(in activities.SegmentInput) (activities.SegmentResult, error) {
 		next := in.Step + in.Stage.SegmentSteps
-		return activities.SegmentResult{Checkpoint: trimtab.Digest(fmt.Sprint("c", next)), Step: next, Steps: steps, Done: next >= steps}, nil
+		return activities.SegmentResult{Checkpoint: trimtab.Digest(fmt.Sprint("c", next)), Step: next, Steps: steps,
+			Done: next >= steps}, nil
 	}}
 	return s
 }
@@ -50,12 +53,15 @@ func TestSharedIterations(t *testing.T) {
 		if i > 0 {
 			from = trimtab.Digest(fmt.Sprint("c", i))
 		}
-		if in.From != from || in.Step != i || in.Stage.SegmentSteps != 1 || in.Stage.CheckpointSteps != 1 || in.Sequence != int64(i+1) ||
-			in.Attempt != 7 || in.Numerics != "v1-bf16" || !slices.Equal(in.Shards, []trimtab.Digest{from + "-0", from + "-1"}) {
+		if in.From != from || in.Step != i || in.Stage.SegmentSteps != 1 || in.Stage.CheckpointSteps != 1 ||
+			in.Sequence != int64(i+1) ||
+			in.Attempt != 7 || in.Numerics != "v1-bf16" ||
+			!slices.Equal(in.Shards, []trimtab.Digest{from + "-0", from + "-1"}) {
 			t.Errorf("segment %d is %+v", i, in)
 		}
 	}
-	s.wantAsked(t, map[string]int{"/0 of 2": 1, "/1 of 2": 1, "c1/0 of 2": 1, "c1/1 of 2": 1, "c2/0 of 2": 1, "c2/1 of 2": 1})
+	s.wantAsked(t, map[string]int{"/0 of 2": 1, "/1 of 2": 1, "c1/0 of 2": 1, "c1/1 of 2": 1, "c2/0 of 2": 1,
+		"c2/1 of 2": 1})
 	if s.shown[0] != trimtab.AttemptRunning {
 		t.Errorf("shown as %v: the first rollouts are work", s.shown)
 	}
@@ -85,11 +91,13 @@ func TestShardErrors(t *testing.T) {
 		class trimtab.Class
 		typ   string
 		tries int
-	}{{trimtab.Internal, "stage_panic", maxCrashes}, {trimtab.Invalid, "not_a_number", 1}, {trimtab.Unavailable, "postgres_unavailable", maxInterruptions}} {
+	}{{trimtab.Internal, "stage_panic", maxCrashes}, {trimtab.Invalid, "not_a_number", 1},
+		{trimtab.Unavailable, "postgres_unavailable", maxInterruptions}} {
 		s := sharedScript(2)
 		s.rollouts = func(in activities.RolloutInput, try int) (activities.RolloutResult, error) {
 			if in.Shard == 1 {
-				return activities.RolloutResult{}, activities.Wrap(trimtab.NewError(c.class, c.typ, "mend it", "trouble"))
+				return activities.RolloutResult{},
+					activities.Wrap(trimtab.NewError(c.class, c.typ, "mend it", "trouble"))
 			}
 			return makes(in, try)
 		}
@@ -98,7 +106,8 @@ func TestShardErrors(t *testing.T) {
 		if c.class == trimtab.Unavailable {
 			want = "stage_interrupted"
 		}
-		if err == nil || ErrorOf(err).Type != want || len(s.seen) != 0 || s.shown[len(s.shown)-1] != trimtab.AttemptFailed {
+		if err == nil || ErrorOf(err).Type != want || len(s.seen) != 0 ||
+			s.shown[len(s.shown)-1] != trimtab.AttemptFailed {
 			t.Errorf("%s: %d segments, shown as %v, %v", c.typ, len(s.seen), s.shown, err)
 		}
 		s.wantAsked(t, map[string]int{"/0 of 2": 1, "/1 of 2": c.tries})
@@ -114,7 +123,8 @@ func TestGraverErrorDecides(t *testing.T) {
 			if e := classes[in.Shard]; e != nil {
 				return activities.RolloutResult{}, activities.Wrap(e)
 			}
-			return activities.RolloutResult{}, activities.Wrap(trimtab.NewError(trimtab.Unavailable, "postgres_unavailable", "", "away"))
+			return activities.RolloutResult{}, activities.Wrap(trimtab.NewError(trimtab.Unavailable,
+				"postgres_unavailable", "", "away"))
 		}
 		if _, _, err := s.run(t); err == nil || ErrorOf(err).Type != "not_a_number" {
 			t.Errorf("%v", err)
@@ -131,14 +141,16 @@ func TestUnreadableCheckpointIsTheSegmentsAffair(t *testing.T) {
 		s := sharedScript(50)
 		s.rollouts = func(in activities.RolloutInput, try int) (activities.RolloutResult, error) {
 			if in.From == "c1" && in.Shard == 1 {
-				return activities.RolloutResult{}, activities.Wrap(trimtab.NewError(class, "artifact_corrupt", "", "damaged"))
+				return activities.RolloutResult{},
+					activities.Wrap(trimtab.NewError(class, "artifact_corrupt", "", "damaged"))
 			}
 			return makes(in, try)
 		}
 		if _, _, err := s.run(t); err != nil {
 			t.Fatal(err)
 		}
-		if in := s.seen[1]; in.From != "c1" || !slices.Equal(in.Shards, []trimtab.Digest{"c1-0", ""}) || in.Stage.SegmentSteps != 40 || in.Stage.CheckpointSteps != 4 {
+		if in := s.seen[1]; in.From != "c1" || !slices.Equal(in.Shards, []trimtab.Digest{"c1-0", ""}) ||
+			in.Stage.SegmentSteps != 40 || in.Stage.CheckpointSteps != 4 {
 			t.Errorf("the segment is %+v", in)
 		}
 		if in := s.seen[2]; in.From != "c41" || len(in.Shards) != 2 || in.Stage.SegmentSteps != 1 {
@@ -152,7 +164,8 @@ func TestRolloutsOutliveTheirSegment(t *testing.T) {
 	for stored, want := range map[activities.AttemptStatusResult]map[string]int{
 		{}:                          {"/0 of 2": 1, "/1 of 2": 1, "c1/0 of 2": 1, "c1/1 of 2": 1},
 		{Checkpoint: "c1", Step: 1}: {"/0 of 2": 1, "/1 of 2": 1, "c1/0 of 2": 1, "c1/1 of 2": 1},
-		{Checkpoint: "c2", Step: 2}: {"/0 of 2": 1, "/1 of 2": 1, "c1/0 of 2": 1, "c1/1 of 2": 1, "c2/0 of 2": 1, "c2/1 of 2": 1},
+		{Checkpoint: "c2", Step: 2}: {"/0 of 2": 1, "/1 of 2": 1, "c1/0 of 2": 1, "c1/1 of 2": 1, "c2/0 of 2": 1,
+			"c2/1 of 2": 1},
 	} {
 		s := sharedScript(2)
 		if stored.Step == 2 {
@@ -176,7 +189,8 @@ func TestNothingToShareAtTheEnd(t *testing.T) {
 	s.rollouts = func(activities.RolloutInput, int) (activities.RolloutResult, error) {
 		return activities.RolloutResult{}, nil
 	}
-	if _, _, err := s.run(t); err != nil || len(s.seen) != 1 || !slices.Equal(s.seen[0].Shards, []trimtab.Digest{"", ""}) {
+	if _, _, err := s.run(t); err != nil || len(s.seen) != 1 ||
+		!slices.Equal(s.seen[0].Shards, []trimtab.Digest{"", ""}) {
 		t.Errorf("%+v, %v", s.seen, err)
 	}
 }
@@ -196,7 +210,8 @@ func TestSharedIterationsContinueAsNew(t *testing.T) {
 		return makes(in, try)
 	}
 	_, _, err := s.run(t)
-	if next := continued(t, err); next.Continued == nil || !slices.Equal(next.Continued.Shards, []trimtab.Digest{"-0", ""}) {
+	if next := continued(t, err); next.Continued == nil ||
+		!slices.Equal(next.Continued.Shards, []trimtab.Digest{"-0", ""}) {
 		t.Errorf("the stage goes on with %+v, %v", next.Continued, err)
 	}
 }

@@ -101,7 +101,8 @@ func Run(ctx workflow.Context, in RunInput) error {
 	}
 	status, next := trimtab.RunCompleted, ""
 	if r.cancelled {
-		status, next = trimtab.RunCancelled, fmt.Sprintf("`trimtab rerun %s STAGE` starts a new run that reuses what was finished", r.plan.Run)
+		status, next = trimtab.RunCancelled, fmt.Sprintf("`trimtab rerun %s STAGE` starts a new run that reuses what "+
+			"was finished", r.plan.Run)
 	}
 	r.closed = true
 	clean, _ := workflow.NewDisconnectedContext(ctx)
@@ -111,11 +112,13 @@ func Run(ctx workflow.Context, in RunInput) error {
 	return r.setStatus(clean, status, next, nil, r.actor)
 }
 
-// systemActor is the actor of what trimtab does by itself. A person is the actor of what he has asked for, and of nothing else.
+// systemActor is the actor of what trimtab does by itself. A person is the actor of what he has asked for, and of
+// nothing else.
 const systemActor = "trimtab"
 
 func newRun(ctx workflow.Context, in RunInput) *run {
-	r := &run{in: in, plan: in.Plan, stages: make([]StageState, len(in.Plan.Stages)), actor: systemActor, unblocked: true, mu: workflow.NewMutex(ctx)}
+	r := &run{in: in, plan: in.Plan, stages: make([]StageState, len(in.Plan.Stages)), actor: systemActor,
+		unblocked: true, mu: workflow.NewMutex(ctx)}
 	for i, st := range in.Plan.Stages {
 		r.stages[i].Reuse = slices.Contains(in.Reuse, st.Name)
 	}
@@ -198,8 +201,10 @@ func (r *run) runAttempt(ctx workflow.Context, i int) (StageResult, error) {
 	if err != nil {
 		return StageResult{}, err
 	}
-	begin := activities.BeginInput{Run: r.plan.Run, Stage: planned, Number: st.Attempt, Seed: r.plan.Seed, Numerics: r.plan.Numerics,
-		Inputs: inputs, Reuse: st.Reuse, From: st.From, Reason: st.Reason, Actor: firstNonEmpty(st.Actor, systemActor)}
+	begin := activities.BeginInput{Run: r.plan.Run, Stage: planned, Number: st.Attempt, Seed: r.plan.Seed,
+		Numerics: r.plan.Numerics,
+		Inputs:   inputs, Reuse: st.Reuse, From: st.From, Reason: st.Reason,
+		Actor: firstNonEmpty(st.Actor, systemActor)}
 	cctx, stop := workflow.WithCancel(ctx)
 	r.stopChild = stop
 	r.child = workflow.ExecuteChildWorkflow(workflow.WithChildOptions(cctx, workflow.ChildWorkflowOptions{
@@ -221,7 +226,8 @@ func (r *run) inputs(st trimtab.PlannedStage) ([]trimtab.Named, error) {
 			out := r.stages[r.index(in.Stage)].Outputs
 			j := slices.IndexFunc(out, func(o trimtab.Named) bool { return o.Name == in.Output })
 			if j < 0 {
-				return nil, unborn(trimtab.NewError(trimtab.Invalid, "input_missing", "rerun that stage", "stage %s made no %s", in.Stage, in.Output))
+				return nil, unborn(trimtab.NewError(trimtab.Invalid, "input_missing", "rerun that stage",
+					"stage %s made no %s", in.Stage, in.Output))
 			}
 			n.Digest = out[j].Digest
 		}
@@ -233,10 +239,12 @@ func (r *run) inputs(st trimtab.PlannedStage) ([]trimtab.Named, error) {
 // blocked parks the run until a person has decided. The attempt failed with e, or else missed gates.
 func (r *run) blocked(ctx workflow.Context, b *Block, e *trimtab.Error) error {
 	r.block, r.unblocked = b, false
-	next := fmt.Sprintf("mend the cause, then `trimtab rerun %s %s` (with --set key=value or --data NAME where that is the cure), or `trimtab cancel %s --reason …`", r.plan.Run, b.Stage, r.plan.Run)
+	next := fmt.Sprintf("mend the cause, then `trimtab rerun %s %s` (with --set key=value or --data NAME where that "+
+		"is the cure), or `trimtab cancel %s --reason …`", r.plan.Run, b.Stage, r.plan.Run)
 	if e == nil {
 		e = trimtab.NewError(trimtab.Invalid, "gate_missed", "", "stage %s: %s", b.Stage, strings.Join(b.Missed, "; "))
-		next = fmt.Sprintf("`trimtab rerun %s %s --set … --reason …` for a better one, or `trimtab approve %s %s --reason …` to go on with it", r.plan.Run, b.Stage, r.plan.Run, b.Stage)
+		next = fmt.Sprintf("`trimtab rerun %s %s --set … --reason …` for a better one, or `trimtab approve %s %s "+
+			"--reason …` to go on with it", r.plan.Run, b.Stage, r.plan.Run, b.Stage)
 	}
 	return r.setStatus(ctx, trimtab.RunBlocked, next, e, systemActor)
 }
@@ -255,7 +263,8 @@ func (r *run) fail(ctx workflow.Context, err error) error {
 	return applicationError(e)
 }
 
-func (r *run) setStatus(ctx workflow.Context, status trimtab.RunStatus, next string, e *trimtab.Error, actor string) error {
+func (r *run) setStatus(ctx workflow.Context, status trimtab.RunStatus, next string, e *trimtab.Error,
+	actor string) error {
 	if err := r.mu.Lock(ctx); err != nil {
 		return err
 	}
@@ -264,9 +273,11 @@ func (r *run) setStatus(ctx workflow.Context, status trimtab.RunStatus, next str
 }
 
 // setStatusLocked does what show does, for who holds the pen.
-func (r *run) setStatusLocked(ctx workflow.Context, status trimtab.RunStatus, next string, e *trimtab.Error, actor string) error {
+func (r *run) setStatusLocked(ctx workflow.Context, status trimtab.RunStatus, next string, e *trimtab.Error,
+	actor string) error {
 	return workflow.ExecuteActivity(smallOptions(ctx), a.SetRunStatus, activities.RunStatusInput{
-		Run: r.plan.Run, Status: status, Next: next, Error: e, Class: activities.ClassOf(e), Actor: actor}).Get(ctx, nil)
+		Run: r.plan.Run, Status: status, Next: next, Error: e, Class: activities.ClassOf(e), Actor: actor}).Get(ctx,
+		nil)
 }
 
 // showStart shows that the run is at work, or paused: who paused it while no worker was there may have written first.

@@ -145,7 +145,8 @@ func TestDecisionWhilePaused(t *testing.T) {
 	p := newPeople()
 	p.missed = missedOnce
 	pause := p.at(time.Minute, UpdatePause, Decision{Actor: "a", Request: 1})
-	decision := p.at(2*time.Minute, UpdateRerun, RerunDecision{Decision: Decision{Stage: "sft", Attempt: 1, Request: 1}, Plan: onePlan})
+	decision := p.at(2*time.Minute, UpdateRerun, RerunDecision{Decision: Decision{Stage: "sft", Attempt: 1, Request: 1},
+		Plan: onePlan})
 	var before int
 	p.env.RegisterDelayedCallback(func() { before = len(p.shows()) }, time.Hour)
 	p.at(2*time.Hour, UpdateResume, Decision{Actor: "a", Request: 1})
@@ -170,7 +171,8 @@ func TestPauseWhileTheStageEnds(t *testing.T) {
 		}
 	}
 	var pause answer
-	p.segments = []func(activities.SegmentInput) (activities.SegmentResult, error){func(in activities.SegmentInput) (activities.SegmentResult, error) {
+	p.segments = []func(activities.SegmentInput) (activities.SegmentResult,
+		error){func(in activities.SegmentInput) (activities.SegmentResult, error) {
 		p.env.UpdateWorkflow(UpdatePause, "", &pause, Decision{Actor: "a", Request: 1})
 		time.Sleep(50 * time.Millisecond)
 		return done(in)
@@ -212,7 +214,8 @@ func TestTwoReruns(t *testing.T) {
 	rerun := RerunDecision{Decision: Decision{Stage: "sft", Attempt: 1, Request: 1}, Plan: onePlan}
 	first, second := p.at(time.Minute, UpdateRerun, rerun), p.at(time.Minute, UpdateRerun, rerun)
 	p.run(t)
-	refused := slices.DeleteFunc([]error{first.refused, first.failed, second.refused, second.failed}, func(err error) bool { return err == nil })
+	refused := slices.DeleteFunc([]error{first.refused, first.failed, second.refused, second.failed},
+		func(err error) bool { return err == nil })
 	if len(refused) != 1 || ErrorOf(refused[0]).Class != trimtab.Conflict || len(p.begun) != 2 {
 		t.Errorf("attempts %v; %+v, %+v", p.begun, first, second)
 	}
@@ -274,16 +277,19 @@ func TestModelsArePinned(t *testing.T) {
 		extra []trimtab.Input
 		want  []trimtab.Named
 	}{
-		"the policy is the reference":  {nil, nil},
-		"a stage's model is":           {[]trimtab.Input{from("reference", "pretrain")}, []trimtab.Named{{Name: "reference", Digest: "pretrain-1"}}},
-		"a model from elsewhere is it": {[]trimtab.Input{{Name: "reference", Model: "given"}}, []trimtab.Named{{Name: "reference", Digest: "given"}}},
+		"the policy is the reference": {nil, nil},
+		"a stage's model is": {[]trimtab.Input{from("reference", "pretrain")},
+			[]trimtab.Named{{Name: "reference", Digest: "pretrain-1"}}},
+		"a model from elsewhere is it": {[]trimtab.Input{{Name: "reference", Model: "given"}},
+			[]trimtab.Named{{Name: "reference", Digest: "given"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			plan := trimtab.Plan{Run: "r", Stages: []trimtab.PlannedStage{
 				{Name: "pretrain", Kind: "pretrain"},
 				{Name: "sft", Kind: "sft", Inputs: []trimtab.Input{from("model", "pretrain")}},
 				{Name: "reward", Kind: "reward", Inputs: []trimtab.Input{from("model", "sft")}},
-				{Name: "ppo", Kind: "ppo", Inputs: append([]trimtab.Input{from("model", "sft"), from("reward", "reward")}, c.extra...)},
+				{Name: "ppo", Kind: "ppo", Inputs: append([]trimtab.Input{from("model", "sft"),
+					from("reward", "reward")}, c.extra...)},
 			}}
 			p := newPeople()
 			p.segments[0] = func(in activities.SegmentInput) (activities.SegmentResult, error) {
@@ -301,12 +307,14 @@ func TestModelsArePinned(t *testing.T) {
 				}
 				return nil
 			}
-			rerun := p.at(time.Minute, UpdateRerun, RerunDecision{Decision: Decision{Stage: "reward", Attempt: 1, Request: 1}, Plan: plan})
+			rerun := p.at(time.Minute, UpdateRerun,
+				RerunDecision{Decision: Decision{Stage: "reward", Attempt: 1, Request: 1}, Plan: plan})
 			p.env.ExecuteWorkflow(Run, RunInput{Plan: plan, Actor: "launcher"})
 			if err := p.env.GetWorkflowError(); err != nil || rerun.refused != nil {
 				t.Fatalf("the run ended with %v, the rerun with %v", err, rerun.refused)
 			}
-			want := append([]trimtab.Named{{Name: "model", Digest: "sft-1"}, {Name: "reward", Digest: "reward-2"}}, c.want...)
+			want := append([]trimtab.Named{{Name: "model", Digest: "sft-1"}, {Name: "reward", Digest: "reward-2"}},
+				c.want...)
 			if !slices.Equal(got.Inputs, want) {
 				t.Errorf("ppo begins with %v, want %v", got.Inputs, want)
 			}

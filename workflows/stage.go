@@ -224,7 +224,8 @@ func (s *stage) countFailure(ctx workflow.Context, e *trimtab.Error) error {
 		if s.progress.Interruptions >= maxInterruptions {
 			return applicationError(trimtab.NewError(trimtab.Internal, "stage_interrupted",
 				"look at `trimtab logs`, mend the cause, then rerun the stage from its last checkpoint",
-				"the stage was interrupted %d times in a row at step %d while the services answered; last: %s", s.progress.Interruptions, s.progress.Step, e.Message))
+				"the stage was interrupted %d times in a row at step %d while the services answered; last: %s",
+				s.progress.Interruptions, s.progress.Step, e.Message))
 		}
 	}
 	return nil
@@ -253,7 +254,8 @@ func (s *stage) complete(ctx workflow.Context, res activities.SegmentResult) (St
 	if err := workflow.ExecuteActivity(smallOptions(clean), a.Complete, in).Get(clean, &done); err != nil {
 		return StageResult{}, s.finish(ctx, err)
 	}
-	return StageResult{Attempt: s.progress.Attempt, Outputs: res.Outputs, Metrics: res.Metrics, Missed: done.Missed}, nil
+	return StageResult{Attempt: s.progress.Attempt, Outputs: res.Outputs, Metrics: res.Metrics, Missed: done.Missed},
+		nil
 }
 
 // finish records why the attempt is over and returns the error for the parent.
@@ -273,11 +275,14 @@ func (s *stage) finish(ctx workflow.Context, err error) error {
 }
 
 // setStatus writes the attempt's state, and learns how far its checkpoints are.
-func (s *stage) setStatus(ctx workflow.Context, status trimtab.AttemptStatus, run trimtab.RunStatus, e *trimtab.Error) error {
+func (s *stage) setStatus(ctx workflow.Context, status trimtab.AttemptStatus, run trimtab.RunStatus,
+	e *trimtab.Error) error {
 	b := s.in.Begin
 	var res activities.AttemptStatusResult
-	err := workflow.ExecuteActivity(smallOptions(ctx), a.SetAttemptStatus, activities.AttemptStatusInput{Run: b.Run, Stage: b.Stage.Name,
-		Attempt: s.progress.Attempt, Number: b.Number, Status: status, RunStatus: run, Error: e, Class: activities.ClassOf(e), Actor: systemActor}).Get(ctx, &res)
+	err := workflow.ExecuteActivity(smallOptions(ctx), a.SetAttemptStatus,
+		activities.AttemptStatusInput{Run: b.Run, Stage: b.Stage.Name,
+			Attempt: s.progress.Attempt, Number: b.Number, Status: status, RunStatus: run, Error: e,
+			Class: activities.ClassOf(e), Actor: systemActor}).Get(ctx, &res)
 	if err == nil && res.Step > s.progress.Step {
 		s.setCheckpoint(res.Checkpoint, res.Step)
 	}

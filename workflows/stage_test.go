@@ -64,7 +64,8 @@ func (s *script) Complete(_ context.Context, in activities.CompleteInput) (activ
 	return activities.CompleteResult{}, nil
 }
 
-func (s *script) SetAttemptStatus(_ context.Context, in activities.AttemptStatusInput) (activities.AttemptStatusResult, error) {
+func (s *script) SetAttemptStatus(_ context.Context,
+	in activities.AttemptStatusInput) (activities.AttemptStatusResult, error) {
 	s.shown, s.runs = append(s.shown, in.Status), append(s.runs, in.RunStatus)
 	return s.stored, nil
 }
@@ -82,7 +83,8 @@ func (s *script) run(t *testing.T) (StageResult, time.Duration, error) {
 		s.stage = trimtab.PlannedStage{Name: "sft", Kind: "sft"}
 	}
 	start := env.Now()
-	env.ExecuteWorkflow(Stage, StageInput{Begin: activities.BeginInput{Run: "r", Number: 1, Numerics: "v1-bf16", Stage: s.stage}})
+	env.ExecuteWorkflow(Stage, StageInput{Begin: activities.BeginInput{Run: "r", Number: 1, Numerics: "v1-bf16",
+		Stage: s.stage}})
 	if !env.IsWorkflowCompleted() {
 		t.Fatal("the stage did not end")
 	}
@@ -95,7 +97,8 @@ func (s *script) run(t *testing.T) (StageResult, time.Duration, error) {
 }
 
 func done(activities.SegmentInput) (activities.SegmentResult, error) {
-	return activities.SegmentResult{Step: 10, Steps: 10, Done: true, Outputs: []trimtab.Named{{Name: "model", Digest: "d"}}}, nil
+	return activities.SegmentResult{Step: 10, Steps: 10, Done: true,
+		Outputs: []trimtab.Named{{Name: "model", Digest: "d"}}}, nil
 }
 
 func fails(class trimtab.Class, typ string) func(activities.SegmentInput) (activities.SegmentResult, error) {
@@ -109,10 +112,13 @@ func lost(activities.SegmentInput) (activities.SegmentResult, error) {
 }
 
 func TestWrongInputIsNotTriedAgain(t *testing.T) {
-	for _, class := range []trimtab.Class{trimtab.Invalid, trimtab.Verification, trimtab.NotFound, trimtab.Conflict, trimtab.Usage} {
-		s := &script{segments: []func(activities.SegmentInput) (activities.SegmentResult, error){fails(class, "not_a_number"), done}}
+	for _, class := range []trimtab.Class{trimtab.Invalid, trimtab.Verification, trimtab.NotFound, trimtab.Conflict,
+		trimtab.Usage} {
+		s := &script{segments: []func(activities.SegmentInput) (activities.SegmentResult,
+			error){fails(class, "not_a_number"), done}}
 		_, _, err := s.run(t)
-		if e := ErrorOf(err); err == nil || e.Type != "not_a_number" || e.Class != class || e.Remedy != "mend it" || len(s.seen) != 1 {
+		if e := ErrorOf(err); err == nil || e.Type != "not_a_number" || e.Class != class || e.Remedy != "mend it" ||
+			len(s.seen) != 1 {
 			t.Errorf("class %d: %d segments, %v", class, len(s.seen), err)
 		}
 		if s.shown[len(s.shown)-1] != trimtab.AttemptFailed {
@@ -154,7 +160,8 @@ func TestInterruptions(t *testing.T) {
 	away := fails(trimtab.Unavailable, "postgres_unavailable")
 	s := &script{segments: []func(activities.SegmentInput) (activities.SegmentResult, error){away}}
 	_, took, err := s.run(t)
-	if err == nil || ErrorOf(err).Type != "stage_interrupted" || len(s.seen) != maxInterruptions || took < 2*time.Minute {
+	if err == nil || ErrorOf(err).Type != "stage_interrupted" || len(s.seen) != maxInterruptions ||
+		took < 2*time.Minute {
 		t.Errorf("%d tries in %s, %v", len(s.seen), took, err)
 	}
 	s = &script{}
@@ -172,7 +179,8 @@ func TestInterruptions(t *testing.T) {
 
 func TestManySegmentsContinueAsNew(t *testing.T) {
 	step := 0
-	s := &script{segments: []func(activities.SegmentInput) (activities.SegmentResult, error){func(in activities.SegmentInput) (activities.SegmentResult, error) {
+	s := &script{segments: []func(activities.SegmentInput) (activities.SegmentResult,
+		error){func(in activities.SegmentInput) (activities.SegmentResult, error) {
 		step++
 		if in.Step != step-1 {
 			return activities.SegmentResult{}, fmt.Errorf("segment %d begins at step %d", step, in.Step)
@@ -212,7 +220,8 @@ func TestProgressForgetsTrouble(t *testing.T) {
 
 // A full disk, and what else of the machine lasts, is mended by a person, who may sleep first.
 func TestFullDiskIsWaitedFor(t *testing.T) {
-	for _, typ := range []string{activities.DiskFull, activities.FilesUnavailable, activities.FileSizeLimit, activities.MemoryShort} {
+	for _, typ := range []string{activities.DiskFull, activities.FilesUnavailable, activities.FileSizeLimit,
+		activities.MemoryShort} {
 		s := &script{}
 		for range 5 * maxInterruptions {
 			s.segments = append(s.segments, fails(trimtab.Unavailable, typ))
@@ -242,7 +251,8 @@ func TestCauseOfALostWorker(t *testing.T) {
 
 // Tries that fail make history too: the stage continues as new after as many, or where Temporal suggests it.
 func TestTroubleContinuesAsNew(t *testing.T) {
-	s := &script{segments: []func(activities.SegmentInput) (activities.SegmentResult, error){fails(trimtab.Unavailable, activities.DiskFull)}}
+	s := &script{segments: []func(activities.SegmentInput) (activities.SegmentResult,
+		error){fails(trimtab.Unavailable, activities.DiskFull)}}
 	if _, _, err := s.run(t); !workflow.IsContinueAsNewError(err) || len(s.seen) != activitiesPerHistory {
 		t.Errorf("%d tries, %v", len(s.seen), err)
 	}
@@ -287,7 +297,8 @@ func continued(t *testing.T, err error) (in StageInput) {
 // A cancel that comes while the row is made waits for it, so that the attempt does not look queued for ever.
 func TestCancelAtTheBeginning(t *testing.T) {
 	s := &script{segments: []func(activities.SegmentInput) (activities.SegmentResult, error){done}, cancelAtBegin: true}
-	if _, _, err := s.run(t); !temporal.IsCanceledError(err) || len(s.seen) != 0 || len(s.shown) != 1 || s.shown[0] != trimtab.AttemptCancelled {
+	if _, _, err := s.run(t); !temporal.IsCanceledError(err) || len(s.seen) != 0 || len(s.shown) != 1 ||
+		s.shown[0] != trimtab.AttemptCancelled {
 		t.Errorf("%d segments, shown as %v, %v", len(s.seen), s.shown, err)
 	}
 }

@@ -35,7 +35,8 @@ type Decision struct {
 // request is what must be in the record for the decision to be taken.
 func (d Decision) request(run, what string) activities.Request {
 	return activities.Request{
-		Sequence: d.Request, Run: run, Stage: d.Stage, Attempt: d.Attempt, Decision: what, Reason: d.Reason, Actor: d.Actor,
+		Sequence: d.Request, Run: run, Stage: d.Stage, Attempt: d.Attempt, Decision: what, Reason: d.Reason,
+		Actor: d.Actor,
 	}
 }
 
@@ -83,7 +84,8 @@ func (r *run) handlers(ctx workflow.Context) error {
 		{UpdatePause, r.onPause, func(d Decision) error { return r.validPause(d, true) }},
 		{UpdateResume, r.onResume, func(d Decision) error { return r.validPause(d, false) }},
 	} {
-		if err := workflow.SetUpdateHandlerWithOptions(ctx, h.name, h.handle, workflow.UpdateHandlerOptions{Validator: h.validate}); err != nil {
+		if err := workflow.SetUpdateHandlerWithOptions(ctx, h.name, h.handle,
+			workflow.UpdateHandlerOptions{Validator: h.validate}); err != nil {
 			return err
 		}
 	}
@@ -107,7 +109,8 @@ func requireRequest(d Decision) error {
 
 // claimRequest waits until it is known that what an Update wants was asked for in the
 // record, and then looks again whether it can be. It is nil for an older build's Update.
-func (r *run) claimRequest(ctx workflow.Context, q activities.Request, valid func() error) (*activities.TakenRequest, error) {
+func (r *run) claimRequest(ctx workflow.Context, q activities.Request,
+	valid func() error) (*activities.TakenRequest, error) {
 	if q.Sequence == 0 {
 		return nil, nil
 	}
@@ -152,7 +155,8 @@ func (r *run) requireBlockedAt(d Decision) error {
 
 func (r *run) requireSameAttempt(d Decision) error {
 	if i := r.index(d.Stage); i >= 0 && d.Attempt != 0 && d.Attempt != r.stages[i].Attempt {
-		return conflict("look at it with `trimtab show` and decide again", "stage %s is at attempt %d by now, not %d", d.Stage, r.stages[i].Attempt, d.Attempt)
+		return conflict("look at it with `trimtab show` and decide again", "stage %s is at attempt %d by now, not %d",
+			d.Stage, r.stages[i].Attempt, d.Attempt)
 	}
 	return nil
 }
@@ -168,13 +172,16 @@ func (r *run) validRerun(d RerunDecision) error {
 	case r.block == nil:
 		return conflict("wait until it has ended, or cancel it first", "the run is at work")
 	case i > r.index(r.block.Stage):
-		return conflict("rerun that one or an earlier one", "the run is blocked at stage %s, before %s", r.block.Stage, d.Stage)
+		return conflict("rerun that one or an earlier one", "the run is blocked at stage %s, before %s", r.block.Stage,
+			d.Stage)
 	case len(d.Plan.Stages) != len(r.plan.Stages):
-		return conflict("start a new run", "the new plan has %d stages, the run has %d", len(d.Plan.Stages), len(r.plan.Stages))
+		return conflict("start a new run", "the new plan has %d stages, the run has %d", len(d.Plan.Stages),
+			len(r.plan.Stages))
 	}
 	for j, st := range d.Plan.Stages {
 		if st.Name != r.plan.Stages[j].Name || st.Kind != r.plan.Stages[j].Kind {
-			return conflict("start a new run", "stage %d of the new plan is %s (%s), the run's is %s (%s)", j+1, st.Name, st.Kind, r.plan.Stages[j].Name, r.plan.Stages[j].Kind)
+			return conflict("start a new run", "stage %d of the new plan is %s (%s), the run's is %s (%s)", j+1,
+				st.Name, st.Kind, r.plan.Stages[j].Name, r.plan.Stages[j].Kind)
 		}
 	}
 	if err := r.requireSameAttempt(d.Decision); err != nil {
@@ -186,7 +193,8 @@ func (r *run) validRerun(d RerunDecision) error {
 // requireSamePlan refuses a rerun that was decided about a run as it is no more.
 func (r *run) requireSamePlan(d RerunDecision) error {
 	moved := func(format string, args ...any) error {
-		return applicationError(trimtab.NewError(trimtab.Conflict, "plan_stale", "look at it with `trimtab show` and decide again", format, args...))
+		return applicationError(trimtab.NewError(trimtab.Conflict, "plan_stale",
+			"look at it with `trimtab show` and decide again", format, args...))
 	}
 	for i, seen := range d.Seen[:min(len(d.Seen), len(r.stages))] {
 		if now := r.stages[i].Attempt; now != seen {
@@ -240,8 +248,9 @@ func (r *run) replan(ctx workflow.Context, d RerunDecision, stale []string, taki
 	}
 	defer r.mu.Unlock()
 	status, next := r.openStatus()
-	return workflow.ExecuteActivity(smallOptions(ctx), a.Replan, activities.ReplanInput{Plan: d.Plan, Stage: d.Stage, Overrides: d.Overrides, Stale: stale,
-		Status: status, Next: next, Reason: d.Reason, Actor: d.Actor, Taking: taking}).Get(ctx, nil)
+	return workflow.ExecuteActivity(smallOptions(ctx), a.Replan,
+		activities.ReplanInput{Plan: d.Plan, Stage: d.Stage, Overrides: d.Overrides, Stale: stale,
+			Status: status, Next: next, Reason: d.Reason, Actor: d.Actor, Taking: taking}).Get(ctx, nil)
 }
 
 func (r *run) validApprove(d Decision) error {
@@ -301,7 +310,8 @@ func (r *run) decide(
 // onCancel stops the running stage at its next step, with a checkpoint.
 func (r *run) onCancel(ctx workflow.Context, d Decision) (Outcome, error) {
 	r.updates++
-	taking, err := r.claimRequest(ctx, d.request(r.plan.Run, UpdateCancel), func() error { return r.requireOpenRequest(d) })
+	taking, err := r.claimRequest(ctx, d.request(r.plan.Run, UpdateCancel),
+		func() error { return r.requireOpenRequest(d) })
 	if err != nil {
 		return Outcome{}, err
 	}
@@ -313,7 +323,8 @@ func (r *run) onCancel(ctx workflow.Context, d Decision) (Outcome, error) {
 		Reason: d.Reason, Actor: d.Actor, Taking: taking})
 }
 
-// recordDecision records a decision, and what the run shows after it; one that is blocked or at its end goes on showing that.
+// recordDecision records a decision, and what the run shows after it; one that is blocked or at its end goes on showing
+// that.
 func (r *run) recordDecision(ctx workflow.Context, in activities.DecisionInput) error {
 	if err := r.mu.Lock(ctx); err != nil {
 		return err
@@ -331,7 +342,8 @@ func (r *run) requirePausable(d Decision, pause bool) error {
 		return err
 	}
 	if r.paused == pause {
-		return conflict("see `trimtab show`", "the run is %s already", map[bool]string{true: "paused", false: "at work"}[pause])
+		return conflict("see `trimtab show`", "the run is %s already",
+			map[bool]string{true: "paused", false: "at work"}[pause])
 	}
 	return nil
 }
@@ -341,8 +353,10 @@ func (r *run) validPause(d Decision, pause bool) error {
 		return err
 	}
 	if r.updates >= maxPauseUpdates {
-		return applicationError(trimtab.NewError(trimtab.Conflict, "too_many_decisions", "wait until the attempt at work has ended, or cancel the run",
-			"the run has taken %d decisions in this history: it keeps the rest for others than pause and resume", r.updates))
+		return applicationError(trimtab.NewError(trimtab.Conflict, "too_many_decisions",
+			"wait until the attempt at work has ended, or cancel the run",
+			"the run has taken %d decisions in this history: it keeps the rest for others than pause and resume",
+			r.updates))
 	}
 	return nil
 }

@@ -29,10 +29,12 @@ func TestMain(m *testing.M) {
 // Ten faults of a dozen kinds: every stage is struck, and none makes another byte.
 func TestTenFaults(t *testing.T) {
 	var kinds []fault
-	for _, words := range []string{"of the worker", "of Postgres", "of Temporal", "of dev", "whole program", "for some seconds", "damaged", "file is renamed", "before a commit"} {
+	for _, words := range []string{"of the worker", "of Postgres", "of Temporal", "of dev", "whole program",
+		"for some seconds", "damaged", "file is renamed", "before a commit"} {
 		kinds = append(kinds, selectFaults(words)...)
 	}
-	if len(kinds) != 10+2 { // SIGKILL and SIGTERM of the worker; frozen, the disk full, and its inodes used up, for some seconds
+	// SIGKILL and SIGTERM of the worker; frozen, the disk full, and its inodes used up, for some seconds
+	if len(kinds) != 10+2 {
 		t.Fatalf("%d kinds", len(kinds))
 	}
 	faults := 10
@@ -63,7 +65,10 @@ func TestKillsOfAFirstStart(t *testing.T) {
 			there := processes(f.dir)
 			ids := slices.Sorted(maps.Keys(there))
 			children := r.IntN(4) == 0 // of the postmaster, which takes the death of one for a crash of all
-			ids = slices.DeleteFunc(ids, func(pid int) bool { return strings.HasPrefix(there[pid], "postgres:") != children })
+			ids = slices.DeleteFunc(ids, func(pid int) bool {
+				return strings.HasPrefix(there[pid],
+					"postgres:") != children
+			})
 			r.Shuffle(len(ids), func(i, j int) { ids[i], ids[j] = ids[j], ids[i] })
 			for _, pid := range ids[:min(len(ids), 1+r.IntN(3))] {
 				t.Logf("kill %d: process %d, %.90s", done, pid, strings.TrimPrefix(there[pid], f.dir))

@@ -31,7 +31,8 @@ func (f *folder) mountDisk() bool {
 
 // removeFolder removes a folder of which no process is left, and the disk in it, if it has one.
 func removeFolder(dir string) error {
-	if err := syscall.Unmount(filepath.Join(dir, "data"), 0); err != nil && !errors.Is(err, syscall.EINVAL) && !errors.Is(err, syscall.ENOENT) && !errors.Is(err, syscall.EPERM) {
+	if err := syscall.Unmount(filepath.Join(dir, "data"), 0); err != nil && !errors.Is(err, syscall.EINVAL) &&
+		!errors.Is(err, syscall.ENOENT) && !errors.Is(err, syscall.EPERM) {
 		return fmt.Errorf("unmount the disk in %s: %w", dir, err)
 	}
 	return os.RemoveAll(dir)

@@ -88,7 +88,8 @@ func (f *folder) injectFault(run, stage string, x fault, r *rand.Rand) (injectio
 	if !f.awaitShare(run, stage, r.Float64()*.7) {
 		return injection{}, false
 	}
-	time.Sleep(time.Duration(r.IntN(700)) * time.Millisecond) // what was seen was seen when something was told: not at any instant
+	// what was seen was seen when something was told: not at any instant
+	time.Sleep(time.Duration(r.IntN(700)) * time.Millisecond)
 	seen := len(f.log(run))
 	f.faultPosition = f.position(run)
 	if !x.inject(f, r, run) {
@@ -96,7 +97,8 @@ func (f *folder) injectFault(run, stage string, x fault, r *rand.Rand) (injectio
 	}
 	at := f.faultPosition
 	f.await(run, "a step after "+x.name, func(d runs.View) bool { return positionOf(d).after(at) || !d.Status.Open() })
-	s := injection{fault: x.name, stage: stages[at.stage], seconds: time.Since(f.faultTime).Seconds(), repeated: f.repeatedSteps(run, seen, at)}
+	s := injection{fault: x.name, stage: stages[at.stage], seconds: time.Since(f.faultTime).Seconds(),
+		repeated: f.repeatedSteps(run, seen, at)}
 	f.t.Logf("%s, in %s at step %d: %.1f s, %d steps repeated", x.name, s.stage, at.step, s.seconds, s.repeated)
 	if s.seconds > x.maxSeconds {
 		f.t.Errorf("that took more than %g s", x.maxSeconds)
@@ -113,7 +115,8 @@ func (f *folder) awaitShare(run, stage string, share float64) bool {
 	i := slices.Index(stages, stage)
 	d := f.await(run, "the middle of "+stage, func(d runs.View) bool {
 		st := d.Stages[i]
-		return !d.Status.Open() || positionOf(d).stage > i || st.Status == trimtab.AttemptRunning && st.Steps > 0 && float64(st.Step) >= share*float64(st.Steps)
+		return !d.Status.Open() || positionOf(d).stage > i || st.Status == trimtab.AttemptRunning && st.Steps > 0 &&
+			float64(st.Step) >= share*float64(st.Steps)
 	})
 	return d.Status.Open() && positionOf(d).stage == i && d.Stages[i].Step < d.Stages[i].Steps
 }
@@ -177,7 +180,8 @@ func (t results) print(out io.Writer, took time.Duration) {
 		for _, s := range t.injections {
 			groups[key(s)] = append(groups[key(s)], s)
 		}
-		fmt.Fprintf(table, "\n%s\ttimes\trecovered\tsteps repeated: median\tmost\tseconds lost: median\tmost\tbytes differing\n", head)
+		fmt.Fprintf(table,
+			"\n%s\ttimes\trecovered\tsteps repeated: median\tmost\tseconds lost: median\tmost\tbytes differing\n", head)
 		for _, name := range slices.Sorted(maps.Keys(groups)) {
 			fmt.Fprintln(table, name+"\t"+summaryRow(groups[name], t.differing))
 		}
@@ -186,7 +190,8 @@ func (t results) print(out io.Writer, took time.Duration) {
 	by("in stage", func(s injection) string { return s.stage })
 	fmt.Fprintln(table, "\nall\t"+summaryRow(t.injections, t.differing))
 	table.Flush()
-	fmt.Fprintf(out, "\n%d runs, compared with one undisturbed: %d outputs or series of metrics differ; %.0f s\n", t.runs, t.differing, took.Seconds())
+	fmt.Fprintf(out, "\n%d runs, compared with one undisturbed: %d outputs or series of metrics differ; %.0f s\n",
+		t.runs, t.differing, took.Seconds())
 }
 
 // summaryRow is a line of a table without its name.
@@ -203,7 +208,8 @@ func summaryRow(of []injection, differing int) string {
 	slices.Sort(seconds)
 	cells := []string{fmt.Sprint(len(of)), fmt.Sprint(recovered)}
 	if n := len(of); n > 0 {
-		cells = append(cells, fmt.Sprint(steps[n/2]), fmt.Sprint(steps[n-1]), fmt.Sprintf("%.1f", seconds[n/2]), fmt.Sprintf("%.1f", seconds[n-1]))
+		cells = append(cells, fmt.Sprint(steps[n/2]), fmt.Sprint(steps[n-1]), fmt.Sprintf("%.1f", seconds[n/2]),
+			fmt.Sprintf("%.1f", seconds[n-1]))
 	}
 	return strings.Join(append(cells, fmt.Sprint(differing)), "\t")
 }

@@ -48,9 +48,11 @@ var allFaults = []fault{
 	{name: "SIGKILL of several at once", inject: killSeveral, maxSeconds: restartLimit},
 	{name: "SIGTERM of the worker", inject: terminateWorker, maxSeconds: pauseLimit, noLostSteps: true},
 	{name: "worker frozen for some seconds", inject: freezeWorker(1, 4), maxSeconds: pauseLimit, noLostSteps: true},
-	{name: "worker frozen for longer than it may be silent", inject: freezeWorker(12, 14), maxSeconds: 14 + detectionLimit},
+	{name: "worker frozen for longer than it may be silent", inject: freezeWorker(12, 14),
+		maxSeconds: 14 + detectionLimit},
 	{name: "worker frozen, another takes over", inject: freezeAndReplace, maxSeconds: takeoverLimit},
-	{name: "worker frozen within a transaction, another takes over", inject: freezeInTransaction, maxSeconds: takeoverLimit},
+	{name: "worker frozen within a transaction, another takes over", inject: freezeInTransaction,
+		maxSeconds: takeoverLimit},
 	{name: "newest checkpoint damaged, worker killed", inject: damageCheckpoint, maxSeconds: detectionLimit},
 	{name: "disk full for some seconds", inject: fillDisk, maxSeconds: restartLimit},
 	{name: "inodes used up for some seconds", inject: exhaustInodes, maxSeconds: restartLimit, needsDisk: true},
@@ -59,8 +61,10 @@ var allFaults = []fault{
 	{name: "SIGKILL after a file is renamed", inject: killAtFailpoint("file_renamed", 8), maxSeconds: detectionLimit},
 	{name: "SIGKILL before a commit", inject: killAtFailpoint("before_commit", 8), maxSeconds: detectionLimit},
 	{name: "SIGKILL after a commit", inject: killAtFailpoint("after_commit", 8), maxSeconds: detectionLimit},
-	{name: "SIGKILL before a segment is told done", inject: killAtFailpoint("segment_done", 1), maxSeconds: detectionLimit},
-	{name: "SIGKILL before a stage is told complete", inject: killAtFailpoint("stage_completed", 1), maxSeconds: detectionLimit},
+	{name: "SIGKILL before a segment is told done", inject: killAtFailpoint("segment_done", 1),
+		maxSeconds: detectionLimit},
+	{name: "SIGKILL before a stage is told complete", inject: killAtFailpoint("stage_completed", 1),
+		maxSeconds: detectionLimit},
 }
 
 // selectFaults are the kinds whose names hold one of the words.
@@ -85,8 +89,10 @@ func killProcesses(victims ...string) func(*folder, *rand.Rand, string) bool {
 		}
 		f.checkAfterFault(run)            // as soon as the database answers
 		for name, pid := range f.pids() { // each is there again, and nothing else was touched
-			if killed := slices.Contains(victims, name); killed == (pid == before[name]) && (killed || name != "worker") {
-				f.t.Errorf("%s was process %d before the kill of %v and is %d after it", name, before[name], victims, pid)
+			if killed := slices.Contains(victims, name); killed == (pid == before[name]) &&
+				(killed || name != "worker") {
+				f.t.Errorf("%s was process %d before the kill of %v and is %d after it", name, before[name], victims,
+					pid)
 			}
 		}
 		return true
@@ -265,7 +271,10 @@ func exhaustInodes(f *folder, r *rand.Rand, run string) bool {
 // up to 4 s more; false if the run came to its end before.
 func (f *folder) awaitDiskFull(r *rand.Rand, run string) bool {
 	f.t.Helper()
-	d := f.await(run, "the disk being full", func(d runs.View) bool { return d.Status == trimtab.RunWaiting || !d.Status.Open() })
+	d := f.await(run, "the disk being full", func(d runs.View) bool {
+		return d.Status == trimtab.RunWaiting ||
+			!d.Status.Open()
+	})
 	if d.Status != trimtab.RunWaiting {
 		return false
 	}
@@ -328,7 +337,9 @@ func (f *folder) awaitFenced(written int) {
 	f.t.Helper()
 	for end := time.Now().Add(waitLimit); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		log := f.workerLog()
-		if log = log[min(written, len(log)):]; strings.Contains(log, "belongs to token") || strings.Contains(log, "already timed out") || strings.Contains(log, "workflow execution already completed") ||
+		if log = log[min(written, len(log)):]; strings.Contains(log, "belongs to token") ||
+			strings.Contains(log, "already timed out") ||
+			strings.Contains(log, "workflow execution already completed") ||
 			strings.Contains(log, "idle-in-transaction") {
 			return
 		}

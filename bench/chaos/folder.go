@@ -53,11 +53,13 @@ func removeBuild() {
 func buildProgram(t reporter) string {
 	t.Helper()
 	testBuild.Do(func() {
-		if testBuild.dir, testBuild.err = os.MkdirTemp("", folderPrefix+strconv.Itoa(os.Getpid())+"-bin-"); testBuild.err != nil {
+		if testBuild.dir, testBuild.err = os.MkdirTemp("", folderPrefix+strconv.Itoa(os.Getpid())+
+			"-bin-"); testBuild.err != nil {
 			return
 		}
 		testBuild.program = filepath.Join(testBuild.dir, "trimtab")
-		if out, err := exec.Command("go", "build", "-tags", "failpoints", "-o", testBuild.program, "github.com/trimtab/trimtab/cmd/trimtab").CombinedOutput(); err != nil {
+		if out, err := exec.Command("go", "build", "-tags", "failpoints", "-o", testBuild.program,
+			"github.com/trimtab/trimtab/cmd/trimtab").CombinedOutput(); err != nil {
 			testBuild.err = fmt.Errorf("%w\n%s", err, out)
 		}
 	})
@@ -99,7 +101,8 @@ const folderPrefix = "trimtab-chaos-" // and the id of the test process
 func newFolder(t reporter) *folder {
 	t.Helper()
 	dir, err := os.MkdirTemp("", folderPrefix+strconv.Itoa(os.Getpid())+"-")
-	if err := errors.Join(err, os.Chmod(dir, 0o711), os.Mkdir(filepath.Join(dir, "failpoints"), 0o700)); err != nil { // Postgres may run as another user
+	// Postgres may run as another user
+	if err := errors.Join(err, os.Chmod(dir, 0o711), os.Mkdir(filepath.Join(dir, "failpoints"), 0o700)); err != nil {
 		t.Fatal(err)
 	}
 	f := &folder{t: t, dir: dir, data: filepath.Join(dir, "data"), program: buildProgram(t)}
@@ -118,7 +121,8 @@ func (f *folder) end() {
 	}
 	if f.t.Failed() {
 		for pid, name := range processes(f.dir) { // one that is stopped explains a wait
-			if state, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); err == nil && !strings.HasPrefix(name, "postgres:") {
+			if state, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); err == nil &&
+				!strings.HasPrefix(name, "postgres:") {
 				_, state, _ := strings.Cut(string(state), ") ")
 				f.t.Logf("process %d is in the state %.1s: %s", pid, state, name)
 			}
@@ -181,11 +185,13 @@ func (f *folder) command(args ...string) *exec.Cmd {
 	cmd := exec.Command(f.program, append(args, "--data-folder", f.data)...)
 	cmd.Dir = f.dir
 	for _, kv := range os.Environ() {
-		if !strings.HasPrefix(kv, "TRIMTAB_") || strings.HasPrefix(kv, "TRIMTAB_TEMPORAL_PROGRAM=") || strings.HasPrefix(kv, "TRIMTAB_POSTGRES_BIN=") {
+		if !strings.HasPrefix(kv, "TRIMTAB_") || strings.HasPrefix(kv, "TRIMTAB_TEMPORAL_PROGRAM=") ||
+			strings.HasPrefix(kv, "TRIMTAB_POSTGRES_BIN=") {
 			cmd.Env = append(cmd.Env, kv)
 		}
 	}
-	cmd.Env = append(cmd.Env, "TRIMTAB_CHAOS="+f.dir, "TRIMTAB_FAILPOINTS="+f.failpoint("")) // inherited by all that it starts
+	// inherited by all that it starts
+	cmd.Env = append(cmd.Env, "TRIMTAB_CHAOS="+f.dir, "TRIMTAB_FAILPOINTS="+f.failpoint(""))
 	return cmd
 }
 
@@ -293,7 +299,8 @@ func (f *folder) pid(victim string) (pid int) {
 
 // recordedPid is the process id that the files of the data folder name.
 func (f *folder) recordedPid(victim string) (int, error) {
-	file := map[string]string{"worker": "worker.json", "dev": "dev.json", "trimtab-temporal": "temporal/temporal.json", "postgres": "postgres/postgres.json"}[victim]
+	file := map[string]string{"worker": "worker.json", "dev": "dev.json", "trimtab-temporal": "temporal/temporal.json",
+		"postgres": "postgres/postgres.json"}[victim]
 	b, err := os.ReadFile(filepath.Join(f.data, file))
 	if err != nil {
 		return 0, err
@@ -305,7 +312,8 @@ func (f *folder) recordedPid(victim string) (int, error) {
 	if err := json.Unmarshal(b, &state); err != nil || victim != "postgres" {
 		return state.Pid, err
 	}
-	b, err = os.ReadFile(filepath.Join(cmp.Or(state.Place, filepath.Join(f.data, "postgres")), "data", "postmaster.pid"))
+	b, err = os.ReadFile(filepath.Join(cmp.Or(state.Place, filepath.Join(f.data, "postgres")), "data",
+		"postmaster.pid"))
 	line, _, _ := strings.Cut(string(b), "\n")
 	if err != nil || line == "" {
 		return 0, err
@@ -327,7 +335,8 @@ func alive(pid int) bool {
 func (f *folder) signal(sig syscall.Signal, pids ...int) {
 	f.t.Helper()
 	for _, pid := range pids {
-		if err := syscall.Kill(pid, sig); err != nil && !errors.Is(err, syscall.ESRCH) { // a worker whose database was killed may have ended by itself
+		// a worker whose database was killed may have ended by itself
+		if err := syscall.Kill(pid, sig); err != nil && !errors.Is(err, syscall.ESRCH) {
 			f.t.Fatalf("send %v to process %d: %v", sig, pid, err)
 		}
 	}

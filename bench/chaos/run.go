@@ -28,7 +28,8 @@ var longerStages = setFlags(
 
 // fewCheckpoints makes every second run have so few checkpoints that most faults cost
 // steps: the models and the metrics are the same.
-var fewCheckpoints = setFlags("pretrain.checkpoint_steps=96", "sft.checkpoint_steps=40", "collect.checkpoint_steps=60", "reward.checkpoint_steps=24", "ppo.checkpoint_steps=8")
+var fewCheckpoints = setFlags("pretrain.checkpoint_steps=96", "sft.checkpoint_steps=40", "collect.checkpoint_steps=60",
+	"reward.checkpoint_steps=24", "ppo.checkpoint_steps=8")
 
 func setFlags(settings ...string) (args []string) {
 	for _, s := range settings {
@@ -73,7 +74,8 @@ func (f *folder) await(run, what string, wanted func(runs.View) bool) runs.View 
 			f.t.Fatalf("the run is %s before %s: %v (%s)", d.Status, what, d.Error, d.Next)
 		}
 	}
-	f.t.Fatalf("%v passed without %s: the run is %s at %+v (%s), last error %v", waitLimit, what, d.Status, positionOf(d), d.Next, err)
+	f.t.Fatalf("%v passed without %s: the run is %s at %+v (%s), last error %v", waitLimit, what, d.Status,
+		positionOf(d), d.Next, err)
 	return d
 }
 
@@ -106,7 +108,8 @@ func (f *folder) show(run string) runs.View {
 		if err == nil {
 			return parseView(f.t, out)
 		}
-		if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != exitUnavailable || time.Now().After(end) {
+		if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != exitUnavailable ||
+			time.Now().After(end) {
 			f.t.Fatalf("trimtab show: %v\n%s", err, stderrOf(err))
 		}
 	}

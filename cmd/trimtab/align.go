@@ -33,7 +33,8 @@ func (o *specFlags) register(cmd *cobra.Command) {
 	f.StringVar(&o.recipe, "recipe", recipes.Default, "a spec that ships with the program; trimtab recipes lists them")
 	f.StringVar(&o.size, "size", recipes.DefaultSize, "a size of that recipe")
 	f.Uint64Var(&o.seed, "seed", 0, "seed of every random draw")
-	f.StringArrayVar(&o.sets, "set", nil, "change one setting: path=value, for example ppo.episodes=8192 (may be repeated)")
+	f.StringArrayVar(&o.sets, "set", nil,
+		"change one setting: path=value, for example ppo.episodes=8192 (may be repeated)")
 }
 
 // read resolves the spec that the flags choose.
@@ -105,7 +106,8 @@ func (o *alignFlags) check() error {
 	case strings.Contains(o.name, "/"): // RUN/STAGE names a model
 		return usagef("choose a name without it", "--name %s has a slash", o.name)
 	case o.resume != "" && o.name != "":
-		return usagef("leave one out: a run keeps the name that it was launched with", "--resume and --name are given together")
+		return usagef("leave one out: a run keeps the name that it was launched with",
+			"--resume and --name are given together")
 	case o.resume != "" && o.new:
 		return usagef("leave one out", "--resume attaches to a run and --new starts another")
 	}
@@ -114,7 +116,8 @@ func (o *alignFlags) check() error {
 
 func (a *app) align(ctx context.Context, s *session, spec recipes.Spec, o alignFlags) error {
 	launched, err := s.runs.Launch(ctx, runs.LaunchRequest{
-		Spec: spec, Name: o.name, Actor: a.actor(), New: o.new, Resume: o.resume, Reuse: o.reuse, Log: a.note, LocalWorker: s.embedded,
+		Spec: spec, Name: o.name, Actor: a.actor(), New: o.new, Resume: o.resume, Reuse: o.reuse, Log: a.note,
+		LocalWorker: s.embedded,
 	})
 	if err != nil {
 		return err
@@ -188,5 +191,6 @@ func fileError(name string, err error) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return trimtab.NewError(trimtab.NotFound, "file_not_found", "check the path", "%s: no such file", name)
 	}
-	return trimtab.NewError(trimtab.Invalid, "file_unreadable", "check that it is a file that you may read", "read %s: %w", name, err)
+	return trimtab.NewError(trimtab.Invalid, "file_unreadable", "check that it is a file that you may read",
+		"read %s: %w", name, err)
 }

@@ -23,7 +23,8 @@ var recordedFlags = map[string]func(string) error{
 
 // pathFlags are the flags that name files, whose names may be any bytes. With
 // --against, eval names a model and audit verify a file.
-var pathFlags = []string{"file", "config", "to", "svg", "keep", "key", "offline", "against", "input", "data-folder", "audit-key", "audit-copies", "openlineage-url"}
+var pathFlags = []string{"file", "config", "to", "svg", "keep", "key", "offline", "against", "input", "data-folder",
+	"audit-key", "audit-copies", "openlineage-url"}
 
 // checkArguments refuses, before anything is started, what cannot be recorded, and
 // words that are not UTF-8 where no file is named: nothing is found by them.
@@ -40,7 +41,8 @@ func checkArguments(cmd *cobra.Command, args []string) (err error) {
 		}
 	})
 	for i, arg := range args {
-		if what := argumentName(cmd, i); err == nil && !strings.Contains(what, "FILE") && !strings.Contains(what, "FOLDER") {
+		if what := argumentName(cmd, i); err == nil && !strings.Contains(what, "FILE") &&
+			!strings.Contains(what, "FOLDER") {
 			err = invalidTextError(what, validText(arg))
 		}
 	}
@@ -88,7 +90,8 @@ func invalidTextError(what string, why error) error {
 func (a *app) resolveActor() (string, error) {
 	if s := a.settings.value("actor"); s != "" {
 		if err := trimtab.CheckName(s); err != nil {
-			return "", usagef("give another with --actor or TRIMTAB_ACTOR", "setting actor (from %s) cannot be taken: %w", a.settings.origins["actor"], err)
+			return "", usagef("give another with --actor or TRIMTAB_ACTOR",
+				"setting actor (from %s) cannot be taken: %w", a.settings.origins["actor"], err)
 		}
 		return s, nil
 	}
@@ -97,7 +100,8 @@ func (a *app) resolveActor() (string, error) {
 		return "unknown", nil
 	}
 	if err := trimtab.CheckName(u.Username); err != nil {
-		return "", usagef("give another name with --actor or TRIMTAB_ACTOR", "your login name cannot be recorded: %w", err)
+		return "", usagef("give another name with --actor or TRIMTAB_ACTOR", "your login name cannot be recorded: %w",
+			err)
 	}
 	return u.Username, nil
 }

@@ -44,12 +44,14 @@ func TestBadWords(t *testing.T) {
 		} {
 			f := fails(t, 2, args...)
 			flag := args[len(args)-2]
-			if !strings.Contains(f.Message, flag+" cannot be taken") || !strings.Contains(f.Message, why) || len(f.Message) > 300 {
+			if !strings.Contains(f.Message, flag+" cannot be taken") || !strings.Contains(f.Message, why) ||
+				len(f.Message) > 300 {
 				t.Errorf("%q: %.300s", args, f.Message)
 			}
 		}
 		t.Setenv("TRIMTAB_ACTOR", bad)
-		if f := fails(t, 2, "align"); !strings.Contains(f.Message, "setting actor (from environment TRIMTAB_ACTOR) cannot be taken") || !strings.Contains(f.Message, why) {
+		if f := fails(t, 2, "align"); !strings.Contains(f.Message,
+			"setting actor (from environment TRIMTAB_ACTOR) cannot be taken") || !strings.Contains(f.Message, why) {
 			t.Errorf("%.20q: %.300s", bad, f.Message)
 		}
 		os.Unsetenv("TRIMTAB_ACTOR")
@@ -59,7 +61,8 @@ func TestBadWords(t *testing.T) {
 		t.Errorf("%+v", f)
 	}
 	write(t, filepath.Join(dir, "spec.yaml"), "name: \"a\\nb\"\n"+strings.TrimPrefix(sound, "name: x\n"))
-	if f := fails(t, 2, "align", "-f", "spec.yaml"); !strings.Contains(f.Message, "the spec's name cannot be taken: it holds a line break") {
+	if f := fails(t, 2, "align", "-f", "spec.yaml"); !strings.Contains(f.Message,
+		"the spec's name cannot be taken: it holds a line break") {
 		t.Errorf("%+v", f)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "data")); !os.IsNotExist(err) {
@@ -72,9 +75,12 @@ func TestUnreadableWords(t *testing.T) {
 	dir := quiet(t)
 	const bad = "caf\xe9"
 	for _, args := range [][]string{
-		{"show", bad}, {"history", "x", bad}, {"metrics", "x", "ppo", "loss", bad}, {"data", "show", bad}, {"data", "used-by", bad},
-		{"model", "show", bad}, {"generate", "x/ppo", bad}, {"compare", "x", bad}, {"doctor", "--run", bad}, {"align", "--resume", bad},
-		{"rerun", "x", "ppo", "--from-checkpoint", bad}, {"rerun", "x", "ppo", "--data", bad}, {"eval", "x/ppo", "--data", bad},
+		{"show", bad}, {"history", "x", bad}, {"metrics", "x", "ppo", "loss", bad}, {"data", "show", bad},
+		{"data", "used-by", bad},
+		{"model", "show", bad}, {"generate", "x/ppo", bad}, {"compare", "x", bad}, {"doctor", "--run", bad},
+		{"align", "--resume", bad},
+		{"rerun", "x", "ppo", "--from-checkpoint", bad}, {"rerun", "x", "ppo", "--data", bad},
+		{"eval", "x/ppo", "--data", bad},
 	} {
 		if f := fails(t, 2, args...); !strings.Contains(f.Message, `cannot be taken: byte 4, \xe9, is not UTF-8`) {
 			t.Errorf("%q: %+v", args, f)
@@ -95,10 +101,12 @@ func TestGoodWords(t *testing.T) {
 	quiet(t)
 	t.Setenv("TRIMTAB_POSTGRES_URL", storagetest.URLs(t).App)
 	for _, name := range []string{"Zoë Müller", "李小龍", "أحمد", "👩‍🔬", `DOMAIN\ann`, strings.Repeat("é", 200)} {
-		if code, out, errs := command(t, "{\"text\": \""+strings.ReplaceAll(name, `\`, `\\`)+"\"}\n", "data", "import", "x", "--kind", "text", "--actor", name, "-"); code != 0 {
+		if code, out, errs := command(t, "{\"text\": \""+strings.ReplaceAll(name, `\`, `\\`)+"\"}\n", "data", "import",
+			"x", "--kind", "text", "--actor", name, "-"); code != 0 {
 			t.Fatalf("%s: exit %d: %s%s", name, code, out, errs)
 		}
-		if _, out, errs := command(t, "", "audit", "log", "dataset/x", "-o", "csv"); !strings.Contains(out, ","+name+",") {
+		if _, out, errs := command(t, "", "audit", "log", "dataset/x", "-o", "csv"); !strings.Contains(out, ","+name+
+			",") {
 			t.Errorf("the record has not %q: %s%s", name, out, errs)
 		}
 	}
@@ -110,8 +118,10 @@ func TestOrdinaryFlags(t *testing.T) {
 	t.Setenv("TRIMTAB_POSTGRES_URL", "postgres://ann@127.0.0.1:1/x")
 	t.Setenv("TRIMTAB_TEMPORAL_ADDRESS", "127.0.0.1:1")
 	for _, args := range [][]string{
-		{"runs", "--limit", "5"}, {"align", "--detach", "--size", "smallest", "--seed", "7", "--set", "ppo.kl_coef=0.1", "--name", "x"},
-		{"rerun", "x", "ppo", "--from-checkpoint", "latest", "--dry-run", "--force", "--data", "demos"}, {"gc", "--dry-run", "--grace", "24h"},
+		{"runs", "--limit", "5"}, {"align", "--detach", "--size", "smallest", "--seed", "7", "--set", "ppo.kl_coef=0.1",
+			"--name", "x"},
+		{"rerun", "x", "ppo", "--from-checkpoint", "latest", "--dry-run", "--force", "--data", "demos"},
+		{"gc", "--dry-run", "--grace", "24h"},
 	} {
 		if f := fails(t, 6, args...); strings.Contains(f.Message, "cannot be taken") {
 			t.Errorf("%q: %+v", args, f)
@@ -124,7 +134,8 @@ func TestArgumentNames(t *testing.T) {
 		use  string
 		i    int
 		want string
-	}{{"rerun RUN STAGE", 1, "STAGE"}, {"metrics RUN STAGE [NAME…]", 4, "NAME"}, {"import NAME FILE…", 3, "FILE"}, {"align", 0, "the argument"}} {
+	}{{"rerun RUN STAGE", 1, "STAGE"}, {"metrics RUN STAGE [NAME…]", 4, "NAME"}, {"import NAME FILE…", 3, "FILE"},
+		{"align", 0, "the argument"}} {
 		if got := argumentName(&cobra.Command{Use: c.use}, c.i); got != c.want {
 			t.Errorf("argument %d of %q is %q, want %q", c.i, c.use, got, c.want)
 		}

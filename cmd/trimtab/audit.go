@@ -30,7 +30,8 @@ the tree at the end of each stage and every minute, and keeps it in the database
 store/tree-heads.jsonl of the data folder, and wherever audit_copies says. Keep one
 copy, and the line that "audit key" prints, where nobody who can change the database
 can change them.`,
-		Example: "  trimtab audit verify\n  trimtab audit prove my-run 12 > proof.json\n  trimtab audit prove --offline ./my-model --key \"$(cat key.txt)\"",
+		Example: "  trimtab audit verify\n  trimtab audit prove my-run 12 > proof.json\n  trimtab audit prove " +
+			"--offline ./my-model --key \"$(cat key.txt)\"",
 	}
 	cmd.AddCommand(a.auditVerifyCmd(), a.auditLogCmd(), a.auditProveCmd(), a.auditExportCmd(), a.auditKeyCmd())
 	return cmd
@@ -85,7 +86,8 @@ func (a *app) verificationKeys(given []string) ([]string, error) {
 		return given, nil
 	}
 	if _, err := os.Stat(a.keyPath()); errors.Is(err, fs.ErrNotExist) {
-		return nil, trimtab.NewError(trimtab.NotFound, "audit_key_not_found", "give --key with the line that `trimtab audit key` prints where the workers run",
+		return nil, trimtab.NewError(trimtab.NotFound, "audit_key_not_found",
+			"give --key with the line that `trimtab audit key` prints where the workers run",
 			"there is no key in %s", a.keyPath())
 	}
 	key, err := notary.OpenKey(a.keyPath())
@@ -97,7 +99,8 @@ func (a *app) verificationKeys(given []string) ([]string, error) {
 
 func (a *app) auditKeyCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "key", Short: "print the key that tree heads are verified with", Args: argCount(0, 0), Example: "  trimtab audit key > key.txt",
+		Use: "key", Short: "print the key that tree heads are verified with", Args: argCount(0, 0),
+		Example: "  trimtab audit key > key.txt",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if a.settings.value("audit_key") == "" {
 				if _, err := a.claimDataFolder(); err != nil {
@@ -123,7 +126,8 @@ func (a *app) auditExportCmd() *cobra.Command {
 		Long: `Write every event that is in the tree to FOLDER/events.jsonl, in the order of the
 tree, and the signed heads to FOLDER/tree-heads.jsonl. "audit verify --offline FOLDER" verifies them
 anywhere.`,
-		Example: "  trimtab audit export ./record-2026\n  trimtab audit verify --offline ./record-2026 --key \"$(cat key.txt)\"",
+		Example: "  trimtab audit export ./record-2026\n  trimtab audit verify --offline ./record-2026 --key \"$(cat " +
+			"key.txt)\"",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withStore(cmd, func(ctx context.Context, s *session) error {
 				if err := forNewFiles(args[0]); err != nil {
@@ -137,7 +141,8 @@ anywhere.`,
 					return writeError(args[0], err)
 				}
 				if a.wantsJSON() {
-					return a.printDocument(map[string]any{"schema": "trimtab.audit_export/v1", "events": n, "folder": args[0]})
+					return a.printDocument(map[string]any{"schema": "trimtab.audit_export/v1", "events": n,
+						"folder": args[0]})
 				}
 				fmt.Fprintf(a.out, "%d events are in %s\n", n, escapeLine(args[0]))
 				return nil
@@ -155,8 +160,10 @@ type logEntry struct {
 }
 
 var logEntryColumns = []column[logEntry]{
-	{name: "at", full: func(e logEntry) string { return e.At.Format(time.RFC3339Nano) }, short: func(e logEntry) string { return e.At.Local().Format("01-02 15:04:05") }},
-	{name: "stream", full: func(e logEntry) string { return e.Stream }, short: func(e logEntry) string { return shortStream(e.Stream) }},
+	{name: "at", full: func(e logEntry) string { return e.At.Format(time.RFC3339Nano) },
+		short: func(e logEntry) string { return e.At.Local().Format("01-02 15:04:05") }},
+	{name: "stream", full: func(e logEntry) string { return e.Stream },
+		short: func(e logEntry) string { return shortStream(e.Stream) }},
 	{name: "sequence", full: func(e logEntry) string { return strconv.FormatInt(e.Sequence, 10) }, right: true},
 	{name: "actor", full: func(e logEntry) string { return e.Actor }},
 	{name: "type", full: func(e logEntry) string { return e.Type }},
@@ -164,7 +171,8 @@ var logEntryColumns = []column[logEntry]{
 	{name: "attempt", full: func(e logEntry) string { return positive(e.Attempt) }, right: true},
 	{name: "body", full: func(e logEntry) string { return string(e.Body) }, only: formatCSV},
 	{name: "facts", full: func(e logEntry) string { return e.Facts }, only: formatCSV},
-	{name: "hash", full: func(e logEntry) string { return e.Hash.String() }, short: func(e logEntry) string { return e.Hash.String()[:12] }},
+	{name: "hash", full: func(e logEntry) string { return e.Hash.String() },
+		short: func(e logEntry) string { return e.Hash.String()[:12] }},
 }
 
 // shortStream leaves of a digest what people need.
@@ -178,7 +186,8 @@ func shortStream(s string) string {
 func (a *app) auditLogCmd() *cobra.Command {
 	var limit int
 	cmd := &cobra.Command{
-		Use: "log [STREAM]", Short: "the newest events of all streams, or of one, with their hashes", Args: argCount(0, 1),
+		Use: "log [STREAM]", Short: "the newest events of all streams, or of one, with their hashes",
+		Args: argCount(0, 1),
 		Long: `List events in order of time, the newest last. A stream is a run, dataset/NAME,
 artifact/DIGEST, documents or audit. With --limit 0 all are listed.`,
 		Example: "  trimtab audit log\n  trimtab audit log dataset/my-rankings --limit 0 -o jsonl",
@@ -198,9 +207,12 @@ artifact/DIGEST, documents or audit. With --limit 0 all are listed.`,
 				var items []logEntry
 				for _, r := range events {
 					e := r.Event
-					items = append(items, logEntry{e.Stream, eventRow{e.Sequence, e.At.UTC(), e.Actor, e.Type, e.Stage, e.Attempt, json.RawMessage(e.Body)}, string(e.Facts), r.Hash})
+					items = append(items, logEntry{e.Stream,
+						eventRow{e.Sequence, e.At.UTC(), e.Actor, e.Type, e.Stage, e.Attempt, json.RawMessage(e.Body)},
+						string(e.Facts), r.Hash})
 				}
-				return printList(a, list[logEntry]{schema: "trimtab.audit_log/v1", key: "events", items: items, columns: logEntryColumns, empty: "no events"})
+				return printList(a, list[logEntry]{schema: "trimtab.audit_log/v1", key: "events", items: items,
+					columns: logEntryColumns, empty: "no events"})
 			})
 		},
 	}

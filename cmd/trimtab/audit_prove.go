@@ -28,14 +28,16 @@ func (a *app) auditProveCmd() *cobra.Command {
 	var offline string
 	var keys []string
 	cmd := &cobra.Command{
-		Use: "prove [STREAM SEQUENCE]", Short: "prove that an event is in the record, or check a proof without a database", Args: argCount(0, 2),
+		Use:   "prove [STREAM SEQUENCE]",
+		Short: "prove that an event is in the record, or check a proof without a database", Args: argCount(0, 2),
 		Long: `Print a proof that an event is in the record under the newest signed head, as JSON that
 stands for itself. With --offline, check such a file, or the folder of an exported model,
 against its signed head: no database is needed. The folder's proofs show the model's
 digest as an output of an attempt, that attempt's inputs as outputs or frozen
 data, and so on down to what was imported. A head is worth as much as the key: give the one
 that you know with --key, else the one in the data folder is used.`,
-		Example: "  trimtab audit prove my-run 12 > proof.json\n  trimtab audit prove --offline proof.json\n  trimtab audit prove --offline ./my-model --key \"$(cat key.txt)\"",
+		Example: "  trimtab audit prove my-run 12 > proof.json\n  trimtab audit prove --offline proof.json\n  " +
+			"trimtab audit prove --offline ./my-model --key \"$(cat key.txt)\"",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if offline != "" {
 				if len(args) > 0 {
@@ -44,7 +46,8 @@ that you know with --key, else the one in the data folder is used.`,
 				return a.checkProof(offline, keys)
 			}
 			if len(args) != 2 {
-				return usagef("give a stream and the sequence of an event, as `trimtab audit log` lists them", "no event is named")
+				return usagef("give a stream and the sequence of an event, as `trimtab audit log` lists them",
+					"no event is named")
 			}
 			n, err := strconv.ParseInt(args[1], 10, 64)
 			if err != nil || n < 1 {
@@ -54,7 +57,8 @@ that you know with --key, else the one in the data folder is used.`,
 				if err := a.signHead(ctx, s); err != nil {
 					return err
 				}
-				p, err := notary.Prove(ctx, s.store, storage.EventRef{Stream: resolveStream(ctx, s, args[0]), Sequence: n})
+				p, err := notary.Prove(ctx, s.store,
+					storage.EventRef{Stream: resolveStream(ctx, s, args[0]), Sequence: n})
 				if err != nil {
 					return err
 				}
@@ -63,7 +67,8 @@ that you know with --key, else the one in the data folder is used.`,
 		},
 	}
 	cmd.Flags().StringVar(&offline, "offline", "", "check this proof, or this folder of an exported model")
-	cmd.Flags().StringArrayVar(&keys, "key", nil, "a key that the head may be signed with (default: that of the data folder)")
+	cmd.Flags().StringArrayVar(&keys, "key", nil,
+		"a key that the head may be signed with (default: that of the data folder)")
 	return cmd
 }
 
@@ -125,7 +130,8 @@ func (a *app) checkProof(path string, keys []string) error {
 		if _, ok := errors.AsType[*trimtab.Error](err); ok {
 			return err
 		}
-		return trimtab.NewError(trimtab.Verification, "proof_fails", "ask for the proof again; if it fails again, the record or the model was changed", "%s: %w", path, err)
+		return trimtab.NewError(trimtab.Verification, "proof_fails",
+			"ask for the proof again; if it fails again, the record or the model was changed", "%s: %w", path, err)
 	}
 	if a.wantsJSON() {
 		return a.printDocument(doc)
@@ -168,10 +174,13 @@ func (c *proofDocument) checkFolder(path string, keys []string) error {
 
 func (a *app) printProven(c proofDocument) {
 	if c.Event != nil {
-		fmt.Fprintf(a.out, "event %d of %s (%s by %s, %s) is in the record\n", c.Event.Sequence, escapeLine(c.Event.Stream), escapeLine(c.Event.Type), escapeLine(c.Event.Actor), c.Event.At.UTC().Format(time.RFC3339))
+		fmt.Fprintf(a.out, "event %d of %s (%s by %s, %s) is in the record\n", c.Event.Sequence,
+			escapeLine(c.Event.Stream), escapeLine(c.Event.Type), escapeLine(c.Event.Actor),
+			c.Event.At.UTC().Format(time.RFC3339))
 	}
 	for _, o := range slices.Backward(c.Origins) {
-		fmt.Fprintf(a.out, "%s  %s, by %s, %s\n", trimtab.Digest(o.Digest).Short(), escapeLine(o.What), escapeLine(o.Actor), o.At)
+		fmt.Fprintf(a.out, "%s  %s, by %s, %s\n", trimtab.Digest(o.Digest).Short(), escapeLine(o.What),
+			escapeLine(o.Actor), o.At)
 	}
 	if c.Model != "" {
 		fmt.Fprintf(a.out, "the files here are model %s\n", c.Model)

@@ -58,18 +58,24 @@ The database is asked for rows and no more: what is compared is computed here. E
 5 if anything is not what it was, or no signed head is left, and name it. What is odd and
 changes nothing of the record, such as an index of your own, is a note. The result is an
 event itself.`,
-		Example: "  trimtab audit verify\n  trimtab audit verify --against /mnt/safe/tree-heads.jsonl --key \"$(cat /mnt/safe/key.txt)\" -o json",
+		Example: "  trimtab audit verify\n  trimtab audit verify --against /mnt/safe/tree-heads.jsonl --key \"$(cat " +
+			"/mnt/safe/key.txt)\" -o json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if offline != "" {
 				return a.verifyExport(offline, against, keys)
 			}
-			return a.withStore(cmd, func(ctx context.Context, s *session) error { return a.verify(ctx, s, against, keys, !noFiles) })
+			return a.withStore(cmd, func(ctx context.Context,
+				s *session) error {
+				return a.verify(ctx, s, against, keys, !noFiles)
+			})
 		},
 	}
 	f := cmd.Flags()
-	f.StringArrayVar(&against, "against", nil, "a file of signed heads, or one head, that was kept elsewhere; may be repeated")
+	f.StringArrayVar(&against, "against", nil,
+		"a file of signed heads, or one head, that was kept elsewhere; may be repeated")
 	f.StringArrayVar(&keys, "key", nil, "a key that heads may be signed with (default: that of the data folder)")
-	f.StringVar(&offline, "offline", "", "verify this folder of `audit export`; no database is needed, and no rows are compared")
+	f.StringVar(&offline, "offline", "",
+		"verify this folder of `audit export`; no database is needed, and no rows are compared")
 	f.BoolVar(&noFiles, "no-files", false, "do not read the files of models and checkpoints")
 	return cmd
 }
@@ -144,7 +150,8 @@ func (a *app) finishVerification(rep notary.Verification, scope []string, starte
 	if _, drawn := terminal(a.err); drawn {
 		fmt.Fprint(a.err, "\r\x1b[K")
 	}
-	doc := verification{"trimtab.verification/v1", len(rep.Problems) == 0, rep, headOf(rep.Newest), scope, time.Since(started).Seconds()}
+	doc := verification{"trimtab.verification/v1", len(rep.Problems) == 0, rep, headOf(rep.Newest), scope,
+		time.Since(started).Seconds()}
 	if err := a.printVerification(doc); err != nil {
 		return err
 	}
@@ -219,8 +226,11 @@ func (a *app) printVerification(v verification) error {
 	for _, n := range v.Rows {
 		rows += n
 	}
-	fmt.Fprintf(a.out, "%s events in order, %s of them in the tree, %s signed heads, %s rows in %d tables, the files of %d models and %d checkpoints; %.1f s\n",
-		formatCount(float64(v.Events)), formatCount(float64(v.Leaves)), formatCount(float64(v.Verification.Heads)), formatCount(float64(rows)), len(v.Rows), v.Files, v.Checkpoints, v.Seconds)
+	fmt.Fprintf(a.out,
+		"%s events in order, %s of them in the tree, %s signed heads, %s rows in %d tables, the files of %d models "+
+			"and %d checkpoints; %.1f s\n",
+		formatCount(float64(v.Events)), formatCount(float64(v.Leaves)), formatCount(float64(v.Verification.Heads)),
+		formatCount(float64(rows)), len(v.Rows), v.Files, v.Checkpoints, v.Seconds)
 	if h := v.Head; h != nil && h.At != nil {
 		fmt.Fprintf(a.out, "newest signed head: %d events, %s, %s\n", h.Size, h.Root, h.At.Format(time.RFC3339))
 	}
@@ -241,6 +251,7 @@ func (a *app) printVerification(v verification) error {
 	if v.More > 0 {
 		fmt.Fprintf(a.out, "  and %d more\n", v.More)
 	}
-	fmt.Fprintf(a.err, "error: the record is not what it was: %s: %s\n", escapeLine(v.Problems[0].Where), escapeLine(v.Problems[0].What))
+	fmt.Fprintf(a.err, "error: the record is not what it was: %s: %s\n", escapeLine(v.Problems[0].Where),
+		escapeLine(v.Problems[0].What))
 	return nil
 }

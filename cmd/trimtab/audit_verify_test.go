@@ -30,10 +30,12 @@ func TestVerifyOfAChangedDatabase(t *testing.T) {
 	must(0, "events are in", "audit", "export", filepath.Join(t.TempDir(), "export"))
 	must(0, "nothing was changed\nwhat this does not find out:\n", "audit", "verify")
 	var doc verification
-	if err := json.Unmarshal([]byte(must(0, "", "audit", "verify", "-o", "json", "--no-files")), &doc); err != nil || !doc.Sound || len(doc.Notes) > 0 || doc.Heads == 0 {
+	if err := json.Unmarshal([]byte(must(0, "", "audit", "verify", "-o", "json", "--no-files")), &doc); err != nil ||
+		!doc.Sound || len(doc.Notes) > 0 || doc.Heads == 0 {
 		t.Errorf("%+v, %v", doc, err)
 	}
-	if len(doc.OutOfScope) < 5 || doc.OutOfScope[0] != "the files of models and checkpoints (--no-files)" || doc.Unsigned.Events != 1 {
+	if len(doc.OutOfScope) < 5 || doc.OutOfScope[0] != "the files of models and checkpoints (--no-files)" ||
+		doc.Unsigned.Events != 1 {
 		t.Errorf("%q, %+v", doc.OutOfScope, doc.Unsigned) // the verification before is not yet under a head
 	}
 	must(6, "\nschema       ok ", "doctor") // Temporal is away
@@ -49,7 +51,8 @@ func TestVerifyOfAChangedDatabase(t *testing.T) {
 	must(5, "row security would hide rows of a table from this program", "data", "list")
 }
 
-// Row security that hides rows from the application alone, not from the owner, is named by doctor too, and so is a table
+// Row security that hides rows from the application alone, not from the owner, is named by doctor too, and so is a
+// table
 // without any row for it.
 func TestDoctorOfHiddenRows(t *testing.T) {
 	for what, policy := range map[string]string{

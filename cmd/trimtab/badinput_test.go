@@ -42,33 +42,46 @@ stages:
 `
 
 var brokenFiles = []broken{
-	{"truncated.jsonl", "{\"text\": \"whole\"}\n{\"text\": \"hal", importing("text"), 1, "invalid_data", "truncated.jsonl:2: "},
+	{"truncated.jsonl", "{\"text\": \"whole\"}\n{\"text\": \"hal", importing("text"), 1, "invalid_data",
+		"truncated.jsonl:2: "},
 	{"truncated.json", `[{"text": "whole"}, {"text": "hal`, importing("text"), 1, "", "truncated.json"},
 	{"truncated.csv", "text\n\"open quote\n", importing("text"), 1, "", "truncated.csv"},
 	{"columns.jsonl", `{"question_text": "a", "reply": "b"}`, importing("demonstrations"), 1, "", "columns.jsonl:1: "},
 	{"columns.csv", "a,b\n1,2\n", importing("rankings"), 1, "", "columns.csv:2: "},
-	{"not_a_string.jsonl", `{"prompt": "a", "responses": ["b", 7], "ranks": [1, 2]}`, importing("rankings"), 1, "", "not_a_string.jsonl:1: "},
-	{"empty_text.jsonl", "{\"text\": \"good\"}\n{\"text\": \"  \"}\n", importing("text"), 1, "", "empty_text.jsonl:2: "},
+	{"not_a_string.jsonl", `{"prompt": "a", "responses": ["b", 7], "ranks": [1, 2]}`, importing("rankings"), 1, "",
+		"not_a_string.jsonl:1: "},
+	{"empty_text.jsonl", "{\"text\": \"good\"}\n{\"text\": \"  \"}\n", importing("text"), 1, "",
+		"empty_text.jsonl:2: "},
 	{"empty_file.jsonl", "", importing("text"), 1, "", "empty_file.jsonl"},
-	{"ranks_word.jsonl", "{\"prompt\": \"a\", \"responses\": [\"b\", \"c\"], \"ranks\": [1, 1]}\n{\"prompt\": \"a\", \"responses\": [\"b\", \"c\"], \"ranks\": [1, \"x\"]}", importing("rankings"), 1, "", "ranks_word.jsonl:2: "},
-	{"votes.jsonl", "{\"instruction\": \"a\", \"response1\": \"b\", \"response2\": \"c\", \"annotator1\": 0, \"annotator2\": 1}", importing("rankings"), 2, "votes_ambiguous", "votes.jsonl"},
+	{"ranks_word.jsonl",
+		"{\"prompt\": \"a\", \"responses\": [\"b\", \"c\"], \"ranks\": [1, 1]}\n{\"prompt\": \"a\", \"responses\": " +
+			"[\"b\", \"c\"], \"ranks\": [1, \"x\"]}", importing("rankings"), 1, "", "ranks_word.jsonl:2: "},
+	{"votes.jsonl",
+		"{\"instruction\": \"a\", \"response1\": \"b\", \"response2\": \"c\", \"annotator1\": 0, \"annotator2\": 1}",
+		importing("rankings"), 2, "votes_ambiguous", "votes.jsonl"},
 	{"utf16.csv", "t\x00e\x00x\x00t\x00\n\x00a\x00\n\x00", importing("text"), 1, "dataset_unreadable", "UTF-16"},
-	{"labeller.jsonl", "{\"prompt\": \"a\", \"chosen\": \"b\", \"rejected\": \"c\", \"labeller\": \"w\\u0000\"}", importing("rankings"), 1, "", "labeller.jsonl:1: "},
-	{"ranks.jsonl", `{"prompt": "a", "responses": ["b", "c"], "ranks": [1]}`, importing("rankings"), 1, "", "ranks.jsonl:1: "},
+	{"labeller.jsonl", "{\"prompt\": \"a\", \"chosen\": \"b\", \"rejected\": \"c\", \"labeller\": \"w\\u0000\"}",
+		importing("rankings"), 1, "", "labeller.jsonl:1: "},
+	{"ranks.jsonl", `{"prompt": "a", "responses": ["b", "c"], "ranks": [1]}`, importing("rankings"), 1, "",
+		"ranks.jsonl:1: "},
 	{"nul.jsonl", "{\"text\": \"a\\u0000b\"}", importing("text"), 1, "", "nul.jsonl:1: "},
 	{"utf8.jsonl", "{\"text\": \"good\"}\n{\"text\": \"bad \xff\xfe\"}", importing("text"), 1, "", "utf8.jsonl:2: "},
 	{"utf8.txt", "bad \xff\xfe text", importing("text"), 1, "", "utf8.txt"},
-	{"long_line.jsonl", "{\"text\": \"short\"}\n{\"text\": \"" + strings.Repeat("x", 10<<20) + "\"}\n", importing("text"), 1, "", "long_line.jsonl:2: "},
+	{"long_line.jsonl", "{\"text\": \"short\"}\n{\"text\": \"" + strings.Repeat("x", 10<<20) + "\"}\n",
+		importing("text"), 1, "", "long_line.jsonl:2: "},
 	{"gzip.jsonl.gz", "this is no gzip", importing("text"), 1, "", "gzip.jsonl.gz"},
 	{"array.jsonl", "[1, 2, 3]\n", importing("text"), 1, "", "array.jsonl:1: "},
 	{"ending.parquet", "PAR1", importing("text"), 2, "", "ending.parquet"},
 	{"key.yaml", sound + "learning_rate: 3\n", planning(), 2, "invalid_spec", "key.yaml:6: "},
 	{"stage_key.yaml", sound + "  - {kind: sft, epoch: 2}\n", planning(), 2, "invalid_spec", "stage_key.yaml:6: "},
 	{"kind.yaml", sound + "  - {kind: dpo}\n", planning(), 2, "invalid_spec", "kind.yaml:6: "},
-	{"negative.yaml", strings.Replace(sound, "layers: 1", "layers: -1", 1), planning(), 2, "invalid_spec", "negative.yaml"},
-	{"huge.yaml", strings.Replace(sound, "width: 16", "width: 99999999999999999999", 1), planning(), 2, "invalid_spec", "huge.yaml"},
+	{"negative.yaml", strings.Replace(sound, "layers: 1", "layers: -1", 1), planning(), 2, "invalid_spec",
+		"negative.yaml"},
+	{"huge.yaml", strings.Replace(sound, "width: 16", "width: 99999999999999999999", 1), planning(), 2, "invalid_spec",
+		"huge.yaml"},
 	{"heads.yaml", strings.Replace(sound, "heads: 2", "heads: 3", 1), planning(), 2, "invalid_spec", "heads"},
-	{"word.yaml", strings.Replace(sound, "tokens: 4096", "tokens: many", 1), planning(), 2, "invalid_spec", "word.yaml"},
+	{"word.yaml", strings.Replace(sound, "tokens: 4096", "tokens: many", 1), planning(), 2, "invalid_spec",
+		"word.yaml"},
 	{"seed.yaml", "seed: -1\n" + sound, planning(), 2, "invalid_spec", "seed.yaml"},
 	{"list.yaml", "- a\n- b\n", planning(), 2, "invalid_spec", "list.yaml"},
 	{"tabs.yaml", "name: x\n\tmodel: {}\n", planning(), 2, "invalid_spec", "tabs.yaml"},
@@ -142,7 +155,8 @@ func TestTruncatedArchive(t *testing.T) {
 	}
 }
 
-// A model folder with lying offsets, not-a-numbers or a damaged file is refused, and so is a store that was tampered with.
+// A model folder with lying offsets, not-a-numbers or a damaged file is refused, and so is a store that was tampered
+// with.
 func TestBadModels(t *testing.T) {
 	folder := quiet(t)
 	t.Setenv("TRIMTAB_POSTGRES_URL", storagetest.URLs(t).App)

@@ -27,7 +27,8 @@ type benchFlags struct {
 func (a *app) benchCmd() *cobra.Command {
 	var o benchFlags
 	cmd := &cobra.Command{
-		Use: "bench", Short: "how fast this machine trains, scores and samples, and where the time goes", Args: argCount(0, 0),
+		Use: "bench", Short: "how fast this machine trains, scores and samples, and where the time goes",
+		Args: argCount(0, 0),
 		Long: `Measure the core on this machine, with models of random weights; nothing is read or
 kept.
 
@@ -61,9 +62,12 @@ of the default run; 124M is GPT-2's smallest with rows of 64, takes about 2.4 GB
 	f.StringVar(&o.numerics, "numerics", string(tensor.V1), "the numeric contract to compute under")
 	f.IntVar(&o.workers, "workers", 0, "workers to spread it over (0: one for each processor)")
 	f.IntVar(&o.runs, "runs", 5, "timed runs of each, at the least")
-	_ = cmd.RegisterFlagCompletionFunc("shape", cobra.FixedCompletions(bench.Names(), cobra.ShellCompDirectiveNoFileComp))
-	_ = cmd.RegisterFlagCompletionFunc("work", cobra.FixedCompletions(bench.WorkNames, cobra.ShellCompDirectiveNoFileComp))
-	_ = cmd.RegisterFlagCompletionFunc("numerics", cobra.FixedCompletions(numericsNames, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("shape", cobra.FixedCompletions(bench.Names(),
+		cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("work", cobra.FixedCompletions(bench.WorkNames,
+		cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("numerics",
+		cobra.FixedCompletions(numericsNames, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
@@ -79,7 +83,8 @@ func (o *benchFlags) check(named bool) (bench.Shape, error) {
 	}
 	for _, kind := range o.work {
 		if !slices.Contains(bench.WorkNames, kind) {
-			return s, usagef("give some of "+strings.Join(bench.WorkNames, ", "), "--work has %q, which is no work", kind)
+			return s, usagef("give some of "+strings.Join(bench.WorkNames, ", "), "--work has %q, which is no work",
+				kind)
 		}
 		if named && !s.Has(kind) {
 			return s, usagef("give another --shape", "--work has %s, which is not measured at shape %s", kind, s.Name)
@@ -90,7 +95,8 @@ func (o *benchFlags) check(named bool) (bench.Shape, error) {
 	case len(o.work) == 0:
 		return s, usagef("give some of "+strings.Join(bench.WorkNames, ", "), "--work names nothing")
 	case !slices.Contains(numericsNames, o.numerics):
-		return s, usagef("give one of "+strings.Join(numericsNames, ", "), "--numerics is %q, which is no contract", o.numerics)
+		return s, usagef("give one of "+strings.Join(numericsNames, ", "), "--numerics is %q, which is no contract",
+			o.numerics)
 	case o.workers < 0:
 		return s, usagef("give 0 or more", "--workers is %d", o.workers)
 	case o.runs < 1:
@@ -216,9 +222,11 @@ var benchColumns = []column[benchWork]{
 	{name: "seconds", full: func(w benchWork) string { return formatExact(w.Seconds) }, only: formatCSV},
 	{name: "tokens/s", full: func(w benchWork) string { return fmt.Sprintf("%.0f", w.Rate) }, right: true},
 	{name: "GFLOP/s", full: func(w benchWork) string { return fmt.Sprintf("%.1f", w.Speed/1e9) }, right: true},
-	{name: "of_peak", full: func(w benchWork) string { return formatExact(w.PeakShare) }, short: func(w benchWork) string { return unknownIfZero(w.PeakShare, formatPercent(w.PeakShare)) }, right: true},
+	{name: "of_peak", full: func(w benchWork) string { return formatExact(w.PeakShare) },
+		short: func(w benchWork) string { return unknownIfZero(w.PeakShare, formatPercent(w.PeakShare)) }, right: true},
 	{name: "resident_bytes", full: func(w benchWork) string { return fmt.Sprint(w.Resident) }, only: formatCSV},
-	{name: "resident", full: func(w benchWork) string { return unknownIfZero(w.Resident, formatBytes(w.Resident)) }, only: formatTable, right: true},
+	{name: "resident", full: func(w benchWork) string { return unknownIfZero(w.Resident, formatBytes(w.Resident)) },
+		only: formatTable, right: true},
 	{name: "heap_bytes", full: func(w benchWork) string { return fmt.Sprint(w.Heap) }, only: formatCSV},
 	{name: "heap", full: func(w benchWork) string { return formatBytes(w.Heap) }, only: formatTable, right: true},
 	{name: "allocations", full: func(w benchWork) string { return fmt.Sprint(w.Allocations) }, right: true},
@@ -241,7 +249,8 @@ func (a *app) printBench(doc benchDocument) error {
 	if a.format == formatTable {
 		a.printBenchHead(doc)
 	}
-	if err := printList(a, list[benchWork]{items: doc.Work, columns: benchColumns}); err != nil || a.format == formatCSV {
+	if err := printList(a, list[benchWork]{items: doc.Work, columns: benchColumns}); err != nil ||
+		a.format == formatCSV {
 		return err
 	}
 	fmt.Fprintln(a.out)
@@ -251,11 +260,13 @@ func (a *app) printBench(doc benchDocument) error {
 // printBenchHead says what was measured on what.
 func (a *app) printBenchHead(doc benchDocument) {
 	s, m := doc.Shape, doc.Machine
-	fmt.Fprintf(a.out, "shape %s: %s parameters, %d layers, width %d, %d heads, context %d, vocabulary %d; numerics %s\n",
+	fmt.Fprintf(a.out,
+		"shape %s: %s parameters, %d layers, width %d, %d heads, context %d, vocabulary %d; numerics %s\n",
 		s.Name, formatCount(float64(s.Parameters)), s.Layers, s.Width, s.Heads, s.Context, s.Vocab, doc.Numerics)
 	peak := "no kernel to measure the peak with"
 	if m.PeakAll > 0 {
-		peak = fmt.Sprintf("peak %sFLOP/s of one worker, %sFLOP/s of all at once", formatCount(m.PeakOne), formatCount(m.PeakAll))
+		peak = fmt.Sprintf("peak %sFLOP/s of one worker, %sFLOP/s of all at once", formatCount(m.PeakOne),
+			formatCount(m.PeakAll))
 	}
 	fmt.Fprintf(a.out, "%s kernels, %d workers; %s\n", m.Kernels, m.Workers, peak)
 	if len(m.MatMul) > 0 {

@@ -20,14 +20,16 @@ func TestBench(t *testing.T) {
 	if doc.Schema != "trimtab.bench/v1" || doc.Machine.Workers != 1 || len(doc.Work) != 1 {
 		t.Fatalf("%+v", doc)
 	}
-	if w := doc.Work[0]; w.Work != "score" || w.Tokens != 1024 || w.Runs < 1 || w.Rate <= 0 || w.Speed <= 0 || w.Heap <= 0 || len(w.Parts) == 0 {
+	if w := doc.Work[0]; w.Work != "score" || w.Tokens != 1024 || w.Runs < 1 || w.Rate <= 0 || w.Speed <= 0 ||
+		w.Heap <= 0 || len(w.Parts) == 0 {
 		t.Errorf("%+v", w)
 	}
 }
 
 func TestBenchTable(t *testing.T) {
 	doc := benchDocument{Machine: benchMachine{Kernels: "portable", Workers: 2}, Work: []benchWork{
-		{Work: "train", Runs: 5, Tokens: 10, Rate: 4, Speed: 2e9, Heap: 3e6, Parts: []benchPart{{"attention", 1, .25}, {"products", 3, .75}}},
+		{Work: "train", Runs: 5, Tokens: 10, Rate: 4, Speed: 2e9, Heap: 3e6,
+			Parts: []benchPart{{"attention", 1, .25}, {"products", 3, .75}}},
 		{Work: "score", Runs: 5, Tokens: 10, Rate: 8, Speed: 4e9, Heap: 2e6, Parts: []benchPart{{"products", 2, 1}}},
 	}}
 	var out strings.Builder

@@ -20,12 +20,14 @@ import (
 func (a *app) compareCmd() *cobra.Command {
 	var samples int
 	cmd := &cobra.Command{
-		Use: "compare RUN RUN…", Short: "runs side by side: specs, data, metrics, scores, answers", Args: argCount(2, noLimit),
+		Use: "compare RUN RUN…", Short: "runs side by side: specs, data, metrics, scores, answers",
+		Args: argCount(2, noLimit),
 		Long: `Put two or more runs side by side: where their specs and the versions of their data
 differ, how far each stage is equal to the bit, the final metrics that differ with
 the difference from the first run, the scores of their models, and answers to the
 same prompts. Runs of one spec and seed are equal to the bit in all stages.`,
-		Example: "  trimtab compare my-assistant 0199f3c2\n  trimtab compare seed-1 seed-2 seed-3 --samples 0\n  trimtab compare before after -o json",
+		Example: "  trimtab compare my-assistant 0199f3c2\n  trimtab compare seed-1 seed-2 seed-3 --samples 0\n  " +
+			"trimtab compare before after -o json",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if samples < 0 {
 				return usagef("give 0 or more", "--samples is %d", samples)
@@ -154,7 +156,8 @@ func specRows(c runs.Comparison) [][]string {
 		}
 	}
 	for _, d := range c.Data {
-		rows = append(rows, comparisonRow(d.Values, formatSource, fmt.Sprintf("%s, read by %s", d.Input, strings.Join(d.Stages, ", "))))
+		rows = append(rows, comparisonRow(d.Values, formatSource,
+			fmt.Sprintf("%s, read by %s", d.Input, strings.Join(d.Stages, ", "))))
 	}
 	return rows
 }
@@ -199,15 +202,20 @@ func formatAttempt(at *runs.ComparedAttempt) string {
 func metricRows(stages []runs.ComparedStage) [][]string {
 	var rows [][]string
 	for _, st := range stages {
-		if slices.ContainsFunc(st.Attempts, func(at *runs.ComparedAttempt) bool { return at != nil && at.Kind == recipes.KindEvaluate }) {
+		if slices.ContainsFunc(st.Attempts, func(at *runs.ComparedAttempt) bool {
+			return at != nil &&
+				at.Kind == recipes.KindEvaluate
+		}) {
 			continue
 		}
 		if st.Series != nil && st.Series.First != nil {
-			rows = append(rows, comparisonRow(st.Series.First.Values, exactNumber, st.Name, fmt.Sprintf("%s at step %d", st.Series.First.Metric, st.Series.First.Step)))
+			rows = append(rows, comparisonRow(st.Series.First.Values, exactNumber, st.Name,
+				fmt.Sprintf("%s at step %d", st.Series.First.Metric, st.Series.First.Step)))
 		}
 		for _, m := range st.Metrics {
 			if !m.Equal {
-				rows = append(rows, append([]string{st.Name, m.Name}, formatDifferences(m.Values, m.Differences, nil, nil)...))
+				rows = append(rows, append([]string{st.Name, m.Name},
+					formatDifferences(m.Values, m.Differences, nil, nil)...))
 			}
 		}
 	}
@@ -242,7 +250,8 @@ func formatDifferences(values, differences, low, high []*runs.Number) []string {
 func scoreRows(scores []runs.ComparedScore) [][]string {
 	var rows [][]string
 	for _, s := range scores {
-		rows = append(rows, append([]string{s.Model, measureLabel(s.Measure)}, formatDifferences(s.Values, s.Differences, s.Low, s.High)...))
+		rows = append(rows, append([]string{s.Model, measureLabel(s.Measure)},
+			formatDifferences(s.Values, s.Differences, s.Low, s.High)...))
 	}
 	return rows
 }
@@ -314,7 +323,8 @@ func comparedCSV(c runs.Comparison) list[comparedRow] {
 		{name: "name", full: func(r comparedRow) string { return r.name }},
 	}}
 	for i, r := range c.Runs {
-		l.columns = append(l.columns, column[comparedRow]{name: r.ID, full: func(row comparedRow) string { return row.values[i] }})
+		l.columns = append(l.columns, column[comparedRow]{name: r.ID,
+			full: func(row comparedRow) string { return row.values[i] }})
 	}
 	add := func(part, stage, name string, values []string) {
 		l.items = append(l.items, comparedRow{part, stage, name, values})
@@ -345,7 +355,8 @@ func comparedCSV(c runs.Comparison) list[comparedRow] {
 			}))
 		}
 		if st.Series != nil && st.Series.First != nil {
-			add("first_difference", st.Name, fmt.Sprintf("%s at step %d", st.Series.First.Metric, st.Series.First.Step), comparisonRow(st.Series.First.Values, exactNumber))
+			add("first_difference", st.Name, fmt.Sprintf("%s at step %d", st.Series.First.Metric, st.Series.First.Step),
+				comparisonRow(st.Series.First.Values, exactNumber))
 		}
 		for _, m := range st.Metrics {
 			add("metric", st.Name, m.Name, comparisonRow(m.Values, exactNumber))

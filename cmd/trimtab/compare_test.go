@@ -26,24 +26,38 @@ func numbers(values ...float64) []*runs.Number {
 func compared() runs.Comparison {
 	one, two := trimtab.DigestOf([]byte("one")), trimtab.DigestOf([]byte("two"))
 	origin := "zzzzzzzzzz"
-	c := runs.Comparison{Schema: "trimtab.comparison/v1", Verdict: "not the same: stage sft: differ from step 7 on, first in loss",
+	c := runs.Comparison{Schema: "trimtab.comparison/v1",
+		Verdict: "not the same: stage sft: differ from step 7 on, first in loss",
 		Runs: []runs.ComparedRun{
-			{ID: "aaaaaaaaaa", Name: "before", Status: trimtab.RunCompleted, Seed: 1, Numerics: "v1", SpecDigest: one, Seconds: 65, Builds: []string{"0123456789"}},
-			{ID: "bbbbbbbbbb", Name: "af\x1b[2Jter", Status: trimtab.RunRunning, Seed: 1, Numerics: "v1", SpecDigest: two, Origin: &origin, Builds: []string{"abcdef0123", "123456abcd"}}},
-		Spec: []runs.SpecDifference{{Path: "data.text", Values: []json.RawMessage{json.RawMessage(`"` + string(one) + `"`), nil}},
+			{ID: "aaaaaaaaaa", Name: "before", Status: trimtab.RunCompleted, Seed: 1, Numerics: "v1", SpecDigest: one,
+				Seconds: 65, Builds: []string{"0123456789"}},
+			{ID: "bbbbbbbbbb", Name: "af\x1b[2Jter", Status: trimtab.RunRunning, Seed: 1, Numerics: "v1",
+				SpecDigest: two, Origin: &origin, Builds: []string{"abcdef0123", "123456abcd"}}},
+		Spec: []runs.SpecDifference{{Path: "data.text",
+			Values: []json.RawMessage{json.RawMessage(`"` + string(one) + `"`), nil}},
 			{Path: "sft.optim.lr", Values: []json.RawMessage{json.RawMessage("0.001"), json.RawMessage("5e-4")}},
 			{Path: "sft.gates", Values: []json.RawMessage{nil, json.RawMessage(`[{"metric":"loss","max":1}]`)}}},
-		Data: []runs.DataDifference{{Input: "demonstrations", Stages: []string{"sft", "reward"}, Values: []*runs.InputSource{{Name: "demos", Digest: one}, {Stage: "other"}}}},
+		Data: []runs.DataDifference{{Input: "demonstrations", Stages: []string{"sft", "reward"},
+			Values: []*runs.InputSource{{Name: "demos", Digest: one}, {Stage: "other"}}}},
 		Stages: []runs.ComparedStage{
 			{Name: "sft", Verdict: "differ from step 7 on, first in loss", Differs: true,
-				Attempts: []*runs.ComparedAttempt{{Kind: "sft", Attempt: 1, Status: trimtab.AttemptCompleted}, {Kind: "sft", Attempt: 2, Status: trimtab.AttemptRunning, Steps: 12}},
-				Outputs:  []runs.ComparedOutput{{Name: "model", Digests: []*trimtab.Digest{&one, nil}}},
-				Metrics:  []runs.ComparedMetric{{Name: "loss", Values: numbers(1.25, math.NaN()), Differences: append([]*runs.Number{nil}, numbers(math.NaN())...)}, {Name: "epoch", Equal: true, Values: numbers(1, 1), Differences: append([]*runs.Number{nil}, numbers(0)...)}},
-				Series:   &runs.ComparedSeries{Steps: 12}},
-			{Name: "ppo", Verdict: "only one run has it", Differs: true, Attempts: []*runs.ComparedAttempt{nil, {Kind: "ppo", Status: trimtab.AttemptQueued}}}},
-		Scores: []runs.ComparedScore{{Model: "sft", Measure: "gold", Values: numbers(.5, .75), Differences: append([]*runs.Number{nil}, numbers(.25)...)},
-			{Model: "reward model", Measure: "accuracy", Values: append(numbers(.6), nil), Low: append(numbers(.5), nil), High: append(numbers(.7), nil), Differences: []*runs.Number{nil, nil}}},
-		Samples: []runs.ComparedSample{{Prompt: "Why\x1b[31m?", Answers: []map[string]string{{"ppo": "so\u202e", "base": " "}, {"ppo": "no\nyes", "base": " ", "extra": "only here"}}}},
+				Attempts: []*runs.ComparedAttempt{{Kind: "sft", Attempt: 1, Status: trimtab.AttemptCompleted},
+					{Kind: "sft", Attempt: 2, Status: trimtab.AttemptRunning, Steps: 12}},
+				Outputs: []runs.ComparedOutput{{Name: "model", Digests: []*trimtab.Digest{&one, nil}}},
+				Metrics: []runs.ComparedMetric{{Name: "loss", Values: numbers(1.25, math.NaN()),
+					Differences: append([]*runs.Number{nil}, numbers(math.NaN())...)},
+					{Name: "epoch", Equal: true, Values: numbers(1, 1),
+						Differences: append([]*runs.Number{nil}, numbers(0)...)}},
+				Series: &runs.ComparedSeries{Steps: 12}},
+			{Name: "ppo", Verdict: "only one run has it", Differs: true,
+				Attempts: []*runs.ComparedAttempt{nil, {Kind: "ppo", Status: trimtab.AttemptQueued}}}},
+		Scores: []runs.ComparedScore{{Model: "sft", Measure: "gold", Values: numbers(.5, .75),
+			Differences: append([]*runs.Number{nil}, numbers(.25)...)},
+			{Model: "reward model", Measure: "accuracy", Values: append(numbers(.6), nil),
+				Low: append(numbers(.5), nil), High: append(numbers(.7), nil), Differences: []*runs.Number{nil, nil}}},
+		Samples: []runs.ComparedSample{{Prompt: "Why\x1b[31m?",
+			Answers: []map[string]string{{"ppo": "so\u202e", "base": " "},
+				{"ppo": "no\nyes", "base": " ", "extra": "only here"}}}},
 	}
 	c.Stages[0].Series.First = &struct {
 		Step   int            `json:"step"`
@@ -109,16 +123,20 @@ func TestPrintComparison(t *testing.T) {
 			}
 		}
 	}
-	if err := json.Unmarshal([]byte(show(formatJSON)), &doc); err != nil || doc.Schema != "trimtab.comparison/v1" || doc.Stages[0].Metrics[0].Values[1] != "NaN" || doc.Stages[0].Series.First.Step != 7 {
+	if err := json.Unmarshal([]byte(show(formatJSON)), &doc); err != nil || doc.Schema != "trimtab.comparison/v1" ||
+		doc.Stages[0].Metrics[0].Values[1] != "NaN" || doc.Stages[0].Series.First.Step != 7 {
 		t.Errorf("json: %+v, %v", doc, err)
 	}
-	for _, want := range []string{"part,stage,name,aaaaaaaaaa,bbbbbbbbbb\n", "spec,,sft.optim.lr,0.001,5e-4\n", "metric,sft,loss,1.25,NaN\n", "score,,sft gold,0.5,0.75\n", "first_difference,sft,loss at step 7,1.2345678901234567,1.234567890123457\n"} {
+	for _, want := range []string{"part,stage,name,aaaaaaaaaa,bbbbbbbbbb\n", "spec,,sft.optim.lr,0.001,5e-4\n",
+		"metric,sft,loss,1.25,NaN\n", "score,,sft gold,0.5,0.75\n",
+		"first_difference,sft,loss at step 7,1.2345678901234567,1.234567890123457\n"} {
 		if got := show(formatCSV); !strings.Contains(got, want) {
 			t.Errorf("no %q in\n%s", want, got)
 		}
 	}
 	for _, width := range []int{60, 80} {
-		for _, g := range []grid{stageGrid([]string{"before", "after"}, compared().Stages), comparisonGrid([]string{"before", "after"}, specRows(compared()), "spec and data")} {
+		for _, g := range []grid{stageGrid([]string{"before", "after"}, compared().Stages),
+			comparisonGrid([]string{"before", "after"}, specRows(compared()), "spec and data")} {
 			for line := range strings.SplitSeq(g.render(width), "\n") {
 				if text.StringWidth(line) > width {
 					t.Errorf("width %d: %q", width, line)
@@ -137,7 +155,8 @@ func TestLabels(t *testing.T) {
 		return all
 	}
 	for _, c := range []struct{ names, want []string }{
-		{[]string{"x", "y"}, []string{"x", "y"}}, {[]string{"x", "x"}, []string{"aaaaaaaaaa", "bbbbbbbbbb"}}, {[]string{"x", ""}, []string{"aaaaaaaaaa", "bbbbbbbbbb"}},
+		{[]string{"x", "y"}, []string{"x", "y"}}, {[]string{"x", "x"}, []string{"aaaaaaaaaa", "bbbbbbbbbb"}},
+		{[]string{"x", ""}, []string{"aaaaaaaaaa", "bbbbbbbbbb"}},
 		{[]string{strings.Repeat("n", 30), strings.Repeat("n", 31)}, []string{"aaaaaaaaaa", "bbbbbbbbbb"}},
 	} {
 		if got := runLabels(list(c.names...)); strings.Join(got, " ") != strings.Join(c.want, " ") {

@@ -42,7 +42,8 @@ func TestComposeOrder(t *testing.T) {
 		names = append(names, name)
 	}
 	slices.Sort(names)
-	want := []string{"cli", "migrate", "postgres", "temporal", "temporal-role", "temporal-schema", "temporal-ui", "worker"}
+	want := []string{"cli", "migrate", "postgres", "temporal", "temporal-role", "temporal-schema", "temporal-ui",
+		"worker"}
 	if !slices.Equal(names, want) {
 		t.Errorf("services %v, want %v", names, want)
 	}
@@ -76,7 +77,8 @@ func TestComposeSettings(t *testing.T) {
 	for name, s := range p.Services {
 		for key := range s.Environment {
 			wanted := strings.ToLower(strings.TrimPrefix(key, "TRIMTAB_"))
-			if strings.HasPrefix(key, "TRIMTAB_") && !slices.ContainsFunc(allSettings, func(s setting) bool { return s.key == wanted }) {
+			if strings.HasPrefix(key, "TRIMTAB_") &&
+				!slices.ContainsFunc(allSettings, func(s setting) bool { return s.key == wanted }) {
 				t.Errorf("%s sets %s, which no setting reads", name, key)
 			}
 		}
@@ -107,7 +109,8 @@ func TestComposeTemporalIsInside(t *testing.T) {
 	if ports := p.Services["temporal"].Ports; len(ports) > 0 {
 		t.Errorf("Temporal is open to every user of the machine: %+v", ports)
 	}
-	if ui := p.Services["temporal-ui"]; !slices.Equal(ui.Profiles, []string{"pages"}) || len(ui.Ports) != 1 || ui.Ports[0].HostIP != "127.0.0.1" {
+	if ui := p.Services["temporal-ui"]; !slices.Equal(ui.Profiles, []string{"pages"}) || len(ui.Ports) != 1 ||
+		ui.Ports[0].HostIP != "127.0.0.1" {
 		t.Errorf("its pages have profiles %q and ports %+v", ui.Profiles, ui.Ports)
 	}
 }
@@ -118,7 +121,8 @@ func TestComposeIsStrict(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, change := range [][2]string{{"healthcheck:", "healthchek:"}, {"temporal-schema: {condition", "temporal-shema: {condition"}, {"[store:/data]", "[stor:/data]"}} {
+	for _, change := range [][2]string{{"healthcheck:", "healthchek:"},
+		{"temporal-schema: {condition", "temporal-shema: {condition"}, {"[store:/data]", "[stor:/data]"}} {
 		if !bytes.Contains(text, []byte(change[0])) {
 			t.Fatalf("the file has no %q", change[0])
 		}
@@ -140,7 +144,8 @@ func TestDockerfile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"FROM golang:1.26 ", "./cmd/trimtab", "cd devstack/temporald", "CGO_ENABLED=0", `ENTRYPOINT ["/usr/local/bin/trimtab"]`, "USER 65532"} {
+	for _, want := range []string{"FROM golang:1.26 ", "./cmd/trimtab", "cd devstack/temporald", "CGO_ENABLED=0",
+		`ENTRYPOINT ["/usr/local/bin/trimtab"]`, "USER 65532"} {
 		if !bytes.Contains(text, []byte(want)) {
 			t.Errorf("the Dockerfile lacks %q", want)
 		}
@@ -173,7 +178,8 @@ func TestComposeTemporalRole(t *testing.T) {
 	password, _ := owner.User.Password()
 	for range 2 {
 		cmd := exec.Command("/bin/sh", "-ec", script)
-		cmd.Env = append(os.Environ(), "PGHOST="+host(owner), "PGPORT="+port(owner), "PGUSER="+owner.User.Username(), "PGPASSWORD="+password,
+		cmd.Env = append(os.Environ(), "PGHOST="+host(owner), "PGPORT="+port(owner), "PGUSER="+owner.User.Username(),
+			"PGPASSWORD="+password,
 			"PGDATABASE="+name, "TEMPORAL_PASSWORD=it's a secret")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)

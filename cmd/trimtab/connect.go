@@ -65,7 +65,8 @@ func (a *app) locate(ctx context.Context) (endpoints, error) {
 // temporalOptions is how the settings reach Temporal: in plain text, unless a
 // certificate, an authority, a name or an API key is set, or TLS is on.
 func (a *app) temporalOptions() (client.Options, error) {
-	o := client.Options{HostPort: a.settings.value("temporal_address"), Namespace: a.settings.value("temporal_namespace")}
+	o := client.Options{HostPort: a.settings.value("temporal_address"),
+		Namespace: a.settings.value("temporal_namespace")}
 	if o.HostPort == "" {
 		return o, nil
 	}
@@ -128,7 +129,8 @@ func (a *app) openRetrying(ctx context.Context, e endpoints, temporal bool) (*se
 // open connects to the servers of e.
 func (a *app) open(ctx context.Context, e endpoints, temporal bool) (*session, error) {
 	if e.postgres == "" || temporal && e.temporal.HostPort == "" {
-		return nil, usagef("set both postgres_url and temporal_address, or neither to use the embedded servers", "only one of the two addresses is set")
+		return nil, usagef("set both postgres_url and temporal_address, or neither to use the embedded servers",
+			"only one of the two addresses is set")
 	}
 	s := &session{embedded: e.embedded, restart: func(context.Context) error { return nil }, keepAlive: func() {}}
 	if e.embedded {
@@ -163,7 +165,8 @@ func outdatedServersError(e endpoints, err error) error {
 		return err
 	}
 	return trimtab.NewError(trimtab.Conflict, "older_servers",
-		"use that trimtab until its runs have ended, or say trimtab dev stop: the next command starts the servers anew, and their runs go on with this program",
+		"use that trimtab until its runs have ended, or say trimtab dev stop: the next command starts the servers "+
+			"anew, and their runs go on with this program",
 		"the servers of this data folder were started by an older trimtab and a run is open there: %w", err)
 }
 

@@ -27,7 +27,8 @@ func (a *app) dataCmd() *cobra.Command {
   trimtab data freeze demos
   trimtab data show demos`,
 	}
-	cmd.AddCommand(a.dataImportCmd(), a.dataListCmd(), a.dataShowCmd(), a.dataFreezeCmd(), a.dataSplitCmd(), a.dataExportCmd(), a.dataUsedByCmd(), a.dataProveCmd(), a.dataEraseCmd())
+	cmd.AddCommand(a.dataImportCmd(), a.dataListCmd(), a.dataShowCmd(), a.dataFreezeCmd(), a.dataSplitCmd(),
+		a.dataExportCmd(), a.dataUsedByCmd(), a.dataProveCmd(), a.dataEraseCmd())
 	return cmd
 }
 
@@ -92,11 +93,13 @@ type datasetVersion struct {
 }
 
 func versionOf(v storage.DatasetVersion) datasetVersion {
-	return datasetVersion{Dataset: v.Dataset, Kind: v.Kind, Digest: v.Digest, Items: v.Items, Erased: v.Erased, CreatedAt: v.CreatedAt.UTC()}
+	return datasetVersion{Dataset: v.Dataset, Kind: v.Kind, Digest: v.Digest, Items: v.Items, Erased: v.Erased,
+		CreatedAt: v.CreatedAt.UTC()}
 }
 
 func datasetOf(d storage.Dataset) datasetDocument {
-	doc := datasetDocument{Name: d.Name, Kind: d.Kind, Items: d.Items, CreatedAt: d.CreatedAt.UTC(), Versions: []datasetVersion{}}
+	doc := datasetDocument{Name: d.Name, Kind: d.Kind, Items: d.Items, CreatedAt: d.CreatedAt.UTC(),
+		Versions: []datasetVersion{}}
 	for _, v := range d.Versions {
 		doc.Versions = append(doc.Versions, versionOf(v))
 	}
@@ -122,10 +125,15 @@ func (a *app) dataListCmd() *cobra.Command {
 					columns: []column[datasetDocument]{
 						{name: "name", full: func(d datasetDocument) string { return d.Name }},
 						{name: "kind", full: func(d datasetDocument) string { return string(d.Kind) }},
-						{name: "items", full: func(d datasetDocument) string { return strconv.Itoa(d.Items) }, right: true},
-						{name: "versions", full: func(d datasetDocument) string { return strconv.Itoa(len(d.Versions)) }, right: true},
-						{name: "newest", full: func(d datasetDocument) string { return newestOf(d, false) }, short: func(d datasetDocument) string { return newestOf(d, true) }},
-						{name: "created_at", full: func(d datasetDocument) string { return d.CreatedAt.Format(time.RFC3339) }, short: func(d datasetDocument) string { return formatAgo(d.CreatedAt) }},
+						{name: "items", full: func(d datasetDocument) string { return strconv.Itoa(d.Items) },
+							right: true},
+						{name: "versions",
+							full: func(d datasetDocument) string { return strconv.Itoa(len(d.Versions)) }, right: true},
+						{name: "newest", full: func(d datasetDocument) string { return newestOf(d, false) },
+							short: func(d datasetDocument) string { return newestOf(d, true) }},
+						{name: "created_at",
+							full:  func(d datasetDocument) string { return d.CreatedAt.Format(time.RFC3339) },
+							short: func(d datasetDocument) string { return formatAgo(d.CreatedAt) }},
 					},
 				})
 			})
@@ -192,11 +200,13 @@ func (a *app) showDataset(ctx context.Context, store *storage.Store, ref string,
 	if a.wantsJSON() {
 		return a.printDocument(doc)
 	}
-	versions := list[datasetVersion]{items: doc.Versions, columns: versionColumns, empty: "not frozen yet: trimtab data freeze " + escapeLine(d.Name)}
+	versions := list[datasetVersion]{items: doc.Versions, columns: versionColumns,
+		empty: "not frozen yet: trimtab data freeze " + escapeLine(d.Name)}
 	if a.format == formatCSV {
 		return printCSV(a.out, versions)
 	}
-	fmt.Fprintf(a.out, "%s: %d items of kind %s, made %s\n\n", escapeLine(doc.Name), doc.Items, doc.Kind, formatAgo(doc.CreatedAt))
+	fmt.Fprintf(a.out, "%s: %d items of kind %s, made %s\n\n", escapeLine(doc.Name), doc.Items, doc.Kind,
+		formatAgo(doc.CreatedAt))
 	if err := printList(a, versions); err != nil {
 		return err
 	}
@@ -227,7 +237,8 @@ var versionColumns = []column[datasetVersion]{
 	{name: "version", full: func(v datasetVersion) string { return string(v.Digest) }},
 	{name: "items", full: func(v datasetVersion) string { return strconv.Itoa(v.Items) }, right: true},
 	{name: "erased", full: func(v datasetVersion) string { return positive(v.Erased) }, right: true},
-	{name: "frozen_at", full: func(v datasetVersion) string { return v.CreatedAt.Format(time.RFC3339) }, short: func(v datasetVersion) string { return formatAgo(v.CreatedAt) }},
+	{name: "frozen_at", full: func(v datasetVersion) string { return v.CreatedAt.Format(time.RFC3339) },
+		short: func(v datasetVersion) string { return formatAgo(v.CreatedAt) }},
 }
 
 func (a *app) dataFreezeCmd() *cobra.Command {
@@ -255,7 +266,8 @@ func (a *app) dataFreezeCmd() *cobra.Command {
 func (a *app) dataExportCmd() *cobra.Command {
 	var to string
 	cmd := &cobra.Command{
-		Use: "export NAME[@VERSION]", Short: "write a frozen version as JSON lines that data import reads", Args: argCount(1, 1),
+		Use: "export NAME[@VERSION]", Short: "write a frozen version as JSON lines that data import reads",
+		Args:    argCount(1, 1),
 		Example: "  trimtab data export demos > demos.jsonl\n  trimtab data export demos@sha256:4f2a --to demos.jsonl",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withStore(cmd, func(ctx context.Context, s *session) error {
@@ -266,7 +278,8 @@ func (a *app) dataExportCmd() *cobra.Command {
 				return a.writeTo(to, func(w io.Writer) error {
 					line := json.NewEncoder(w)
 					line.SetEscapeHTML(false)
-					return s.store.EachItem(ctx, v.Digest, func(item trimtab.Item) error { return line.Encode(exportItem(item)) })
+					return s.store.EachItem(ctx, v.Digest,
+						func(item trimtab.Item) error { return line.Encode(exportItem(item)) })
 				})
 			})
 		},
@@ -299,7 +312,8 @@ func writeError(name string, err error) error {
 	if _, ok := errors.AsType[*trimtab.Error](err); err == nil || ok {
 		return err
 	}
-	return trimtab.NewError(trimtab.Invalid, "file_unwritable", "choose another place, or make that one writable", "write %s: %w", name, err)
+	return trimtab.NewError(trimtab.Invalid, "file_unwritable", "choose another place, or make that one writable",
+		"write %s: %w", name, err)
 }
 
 // rankingLine is a ranking as other tools read it: responses are texts, in
@@ -350,7 +364,8 @@ func exportItem(item trimtab.Item) any {
 }
 
 func exportRanking(r trimtab.Ranking) rankingLine {
-	line := rankingLine{Prompt: r.Prompt, Verbatim: !dataset.RoundTrips(r.Kind(), r.Prompt), Ranks: r.Ranks, Labeller: r.Labeller,
+	line := rankingLine{Prompt: r.Prompt, Verbatim: !dataset.RoundTrips(r.Kind(), r.Prompt), Ranks: r.Ranks,
+		Labeller:  r.Labeller,
 		Guideline: r.Guideline, Split: r.Split, Group: r.Group}
 	sampled := false
 	for _, resp := range r.Responses {

@@ -17,14 +17,16 @@ func (a *app) dataEraseCmd() *cobra.Command {
 	var containing, reason string
 	var dry, yes bool
 	cmd := &cobra.Command{
-		Use: "erase NAME [DIGEST …]", Short: "take the text out of items, and keep their digests", Args: argCount(1, 1<<20),
+		Use: "erase NAME [DIGEST …]", Short: "take the text out of items, and keep their digests",
+		Args: argCount(1, 1<<20),
 		Long: `Erase items of a dataset because a person asked for it: their text is gone from the
 database, their digests and a tombstone stay, so that versions that hold them can still be
 verified. Such versions cannot be trained on any more: freeze the dataset again. It cannot be
 undone. Models that learned from them have learned; "trimtab data used-by" names them. Not touched are
 prompts that ppo has recorded with its rollouts (their number is told), dumps of the database, and files that were
 exported or imported from.`,
-		Example: "  trimtab data erase my-demos --containing 'Jane Doe' --dry-run\n  trimtab data erase my-demos 1a2b3c… --reason 'asked for on 3 May'",
+		Example: "  trimtab data erase my-demos --containing 'Jane Doe' --dry-run\n  trimtab data erase my-demos " +
+			"1a2b3c… --reason 'asked for on 3 May'",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if (containing == "") == (len(args) == 1) {
 				return usagef("give digests or --containing, and not both", "which items?")
@@ -58,7 +60,8 @@ func erasureOf(name string, e storage.ErasureResult, dry bool) erasure {
 	return erasure{"trimtab.erasure/v1", name, e.Items, e.Already, e.Rows, e.Versions, e.Rollouts, dry}
 }
 
-func (a *app) erase(ctx context.Context, s *session, name string, refs []string, containing, reason string, dry, yes bool) error {
+func (a *app) erase(ctx context.Context, s *session, name string, refs []string, containing, reason string, dry,
+	yes bool) error {
 	items, err := itemsToErase(ctx, s, name, refs, containing)
 	if err != nil {
 		return err
@@ -69,10 +72,12 @@ func (a *app) erase(ctx context.Context, s *session, name string, refs []string,
 	}
 	if !dry && len(look.Items) > 0 {
 		if !yes {
-			err := a.askYesNo("erase their text for ever?", fmt.Sprintf("the text of %d items of %s would be erased for ever", len(look.Items), escapeLine(name)), func() error {
-				a.printErasure(erasureOf(name, look, true))
-				return nil
-			})
+			err := a.askYesNo("erase their text for ever?",
+				fmt.Sprintf("the text of %d items of %s would be erased for ever", len(look.Items), escapeLine(name)),
+				func() error {
+					a.printErasure(erasureOf(name, look, true))
+					return nil
+				})
 			if err != nil {
 				return err
 			}
@@ -108,7 +113,8 @@ func (a *app) printErasure(doc erasure) {
 }
 
 // itemsToErase are those named by their digests, or by a text that they hold.
-func itemsToErase(ctx context.Context, s *session, name string, refs []string, containing string) (items []trimtab.Digest, err error) {
+func itemsToErase(ctx context.Context, s *session, name string, refs []string,
+	containing string) (items []trimtab.Digest, err error) {
 	for _, ref := range refs {
 		d, err := trimtab.ParseDigest(ref)
 		if err != nil {
@@ -135,7 +141,8 @@ func itemsToErase(ctx context.Context, s *session, name string, refs []string, c
 func (a *app) dataProveCmd() *cobra.Command {
 	var offline string
 	cmd := &cobra.Command{
-		Use: "prove [NAME[@VERSION] DIGEST]", Short: "prove that an item is in a frozen version, without the others", Args: argCount(0, 2),
+		Use: "prove [NAME[@VERSION] DIGEST]", Short: "prove that an item is in a frozen version, without the others",
+		Args: argCount(0, 2),
 		Long: `Print a proof that the item with this digest is in a frozen version: the hashes beside
 its way to the version's digest, which is the root of a Merkle tree over its items. With --offline, check
 such a file; no database is needed.`,
@@ -151,7 +158,10 @@ such a file; no database is needed.`,
 			if err != nil {
 				return usagef("give a whole digest", "%w", err)
 			}
-			return a.withStore(cmd, func(ctx context.Context, s *session) error { return a.proveMembership(ctx, s, args[0], d) })
+			return a.withStore(cmd, func(ctx context.Context,
+				s *session) error {
+				return a.proveMembership(ctx, s, args[0], d)
+			})
 		},
 	}
 	cmd.Flags().StringVar(&offline, "offline", "", "check this proof")
@@ -176,7 +186,8 @@ func (a *app) proveMembership(ctx context.Context, s *session, ref string, item 
 		return trimtab.NewError(trimtab.NotFound, "item_not_found", "", "%w", err)
 	}
 	if err := m.Check(); err != nil {
-		return trimtab.NewError(trimtab.Verification, "dataset_digest_mismatch", "run `trimtab audit verify`", "%w", err)
+		return trimtab.NewError(trimtab.Verification, "dataset_digest_mismatch", "run `trimtab audit verify`", "%w",
+			err)
 	}
 	return a.printJSON(m)
 }

@@ -47,14 +47,17 @@ default), or they are left out (--skip-bad). A dataset holds each record once.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.kind, "kind", "", "text, demonstrations, prompts or rankings")
-	f.StringArrayVar(&o.maps, "map", nil, "ours=theirs: a column of another name, for example completion=answer; ours=- leaves it out (may be repeated)")
+	f.StringArrayVar(&o.maps, "map", nil,
+		"ours=theirs: a column of another name, for example completion=answer; ours=- leaves it out (may be repeated)")
 	f.StringVar(&o.split, "split", "", "cut plain text into items by document, paragraph or line")
-	f.StringVar(&o.votes, "votes", "", "what the numbers of votes mean: zero-based (0 the first response, 1 the second) or one-based (1, 2, and 0 a tie)")
+	f.StringVar(&o.votes, "votes", "",
+		"what the numbers of votes mean: zero-based (0 the first response, 1 the second) or one-based (1, 2, and 0 a tie)")
 	f.BoolVar(&o.strict, "strict", false, "refuse the whole import if any record is bad (the default)")
 	f.BoolVar(&o.skipBad, "skip-bad", false, "leave bad records out and report them")
 	f.BoolVar(&o.dryRun, "dry-run", false, "read and report, and change nothing")
 	f.BoolVar(&o.freeze, "freeze", false, "freeze the dataset afterwards")
-	_ = cmd.RegisterFlagCompletionFunc("votes", cobra.FixedCompletions([]string{dataset.ZeroBased, dataset.OneBased}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("votes", cobra.FixedCompletions([]string{dataset.ZeroBased, dataset.OneBased},
+		cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("kind", cobra.FixedCompletions(kindNames(), cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
@@ -69,21 +72,22 @@ func kindNames() []string {
 
 // importDocument reports an import.
 type importDocument struct {
-	Schema     string          `json:"schema"`
-	Dataset    string          `json:"dataset"`
-	Kind       trimtab.Kind    `json:"kind"`
-	DryRun     bool            `json:"dry_run"`
-	Files      []string        `json:"files"`
-	Accepted   int             `json:"accepted"`        // records of the files that are good, each once
-	Duplicates int             `json:"duplicates"`      // equal to one before in the files
-	Undecided  int             `json:"undecided"`       // rankings whose every vote was a tie, or whose ranks are all equal
-	Equal      int             `json:"equal_responses"` // rankings left out because they rank two equal responses apart
-	Rejected   []importProblem `json:"rejected"`
-	LeftOut    []importProblem `json:"left_out,omitempty"` // the first of those counted as equal_responses
-	Unlisted   int             `json:"unlisted,omitempty"` // rejected beyond the list
-	Added      int             `json:"added"`              // new in the dataset
-	Present    int             `json:"present"`            // in the dataset already
-	Version    trimtab.Digest  `json:"version,omitempty"`  // with --freeze
+	Schema     string       `json:"schema"`
+	Dataset    string       `json:"dataset"`
+	Kind       trimtab.Kind `json:"kind"`
+	DryRun     bool         `json:"dry_run"`
+	Files      []string     `json:"files"`
+	Accepted   int          `json:"accepted"`   // records of the files that are good, each once
+	Duplicates int          `json:"duplicates"` // equal to one before in the files
+	// rankings whose every vote was a tie, or whose ranks are all equal
+	Undecided int             `json:"undecided"`
+	Equal     int             `json:"equal_responses"` // rankings left out because they rank two equal responses apart
+	Rejected  []importProblem `json:"rejected"`
+	LeftOut   []importProblem `json:"left_out,omitempty"` // the first of those counted as equal_responses
+	Unlisted  int             `json:"unlisted,omitempty"` // rejected beyond the list
+	Added     int             `json:"added"`              // new in the dataset
+	Present   int             `json:"present"`            // in the dataset already
+	Version   trimtab.Digest  `json:"version,omitempty"`  // with --freeze
 }
 
 type importProblem = dataset.Problem
@@ -100,8 +104,9 @@ func (a *app) importData(cmd *cobra.Command, name string, files []string, o impo
 			return err
 		}
 	}
-	im := importer{a: a, skipBad: o.skipBad, options: opts, doc: importDocument{Schema: "trimtab.import/v1", Dataset: name, Kind: kind,
-		DryRun: o.dryRun, Files: files, Rejected: []importProblem{}}}
+	im := importer{a: a, skipBad: o.skipBad, options: opts,
+		doc: importDocument{Schema: "trimtab.import/v1", Dataset: name, Kind: kind,
+			DryRun: o.dryRun, Files: files, Rejected: []importProblem{}}}
 	if o.dryRun {
 		if _, err := im.readAll(func(trimtab.Item, trimtab.Digest) error { return nil }); err != nil {
 			return err
@@ -109,7 +114,8 @@ func (a *app) importData(cmd *cobra.Command, name string, files []string, o impo
 		return a.printImport(im.doc)
 	}
 	return a.withStore(cmd, func(ctx context.Context, s *session) error {
-		counts, err := s.store.ImportItems(ctx, name, kind, a.actor(), func(add storage.AddFunc) ([]storage.ImportedFile, error) { return im.readAll(add) })
+		counts, err := s.store.ImportItems(ctx, name, kind, a.actor(),
+			func(add storage.AddFunc) ([]storage.ImportedFile, error) { return im.readAll(add) })
 		if err != nil {
 			return err
 		}
@@ -217,7 +223,8 @@ func checkReadable(name string) error {
 }
 
 // read reads a file, and tells which bytes it had.
-func (im *importer) read(name string, add storage.AddFunc) (got dataset.ScanReport, file storage.ImportedFile, err error) {
+func (im *importer) read(name string, add storage.AddFunc) (got dataset.ScanReport, file storage.ImportedFile,
+	err error) {
 	in, path := im.a.in, name
 	if name == "-" {
 		path = "standard-input.jsonl"
@@ -286,7 +293,8 @@ func (a *app) printImport(doc importDocument) error {
 	}
 	a.listProblems(doc)
 	a.listLeftOut(doc)
-	fmt.Fprintf(a.out, "%s: %d accepted, %d duplicate, %d rejected", escapeLine(doc.Dataset), doc.Accepted, doc.Duplicates, len(doc.Rejected)+doc.Unlisted)
+	fmt.Fprintf(a.out, "%s: %d accepted, %d duplicate, %d rejected", escapeLine(doc.Dataset), doc.Accepted,
+		doc.Duplicates, len(doc.Rejected)+doc.Unlisted)
 	if doc.Undecided > 0 {
 		fmt.Fprintf(a.out, ", %d undecided", doc.Undecided)
 	}
@@ -297,7 +305,8 @@ func (a *app) printImport(doc importDocument) error {
 	case doc.DryRun:
 		fmt.Fprintln(a.out, "; nothing was imported (--dry-run)")
 	case doc.Version != "":
-		fmt.Fprintf(a.out, "; %d new, %d present before\nfrozen as %s@%s\n", doc.Added, doc.Present, escapeLine(doc.Dataset), doc.Version)
+		fmt.Fprintf(a.out, "; %d new, %d present before\nfrozen as %s@%s\n", doc.Added, doc.Present,
+			escapeLine(doc.Dataset), doc.Version)
 	default:
 		fmt.Fprintf(a.out, "; %d new, %d present before\n", doc.Added, doc.Present)
 		a.note("a run reads frozen versions: trimtab data freeze %s", doc.Dataset)

@@ -34,7 +34,8 @@ dataset that is split so, and stays when more is imported and split again.`,
 			}
 			rule := dataset.HoldOutShare(seed, share)
 			return a.withStore(cmd, func(ctx context.Context, s *session) error {
-				done, err := s.store.SplitDataset(ctx, args[0], storage.SplitRule{By: storage.SplitBy(by), Share: share, Seed: seed, Below: rule.Below},
+				done, err := s.store.SplitDataset(ctx, args[0],
+					storage.SplitRule{By: storage.SplitBy(by), Share: share, Seed: seed, Below: rule.Below},
 					rule.Hash, a.actor(), dry)
 				if err != nil {
 					return err
@@ -45,10 +46,12 @@ dataset that is split so, and stays when more is imported and split again.`,
 	}
 	f := cmd.Flags()
 	f.Float64Var(&share, "share", 0.2, "the share of the items to hold out, about")
-	f.StringVar(&by, "by", string(storage.SplitByGroup), "what is not torn apart: prompt, or group (a ranking's group, or without one its prompt)")
+	f.StringVar(&by, "by", string(storage.SplitByGroup),
+		"what is not torn apart: prompt, or group (a ranking's group, or without one its prompt)")
 	f.Uint64Var(&seed, "seed", 1, "another seed holds out others")
 	f.BoolVar(&dry, "dry-run", false, "count, and change nothing")
-	_ = cmd.RegisterFlagCompletionFunc("by", cobra.FixedCompletions([]string{"prompt", "group"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("by", cobra.FixedCompletions([]string{"prompt", "group"},
+		cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
@@ -68,13 +71,16 @@ type splitDocument struct {
 }
 
 func (a *app) printSplit(name string, done storage.SplitResult, dry bool) error {
-	doc := splitDocument{Schema: "trimtab.split/v1", Dataset: name, By: done.Rule.By, Share: done.Rule.Share, Seed: done.Rule.Seed,
-		Items: done.Items, HeldOut: done.HeldOut, Units: done.Units, OfTest: done.TestUnits, DryRun: dry, Version: done.Version.Digest}
+	doc := splitDocument{Schema: "trimtab.split/v1", Dataset: name, By: done.Rule.By, Share: done.Rule.Share,
+		Seed:  done.Rule.Seed,
+		Items: done.Items, HeldOut: done.HeldOut, Units: done.Units, OfTest: done.TestUnits, DryRun: dry,
+		Version: done.Version.Digest}
 	if a.wantsJSON() {
 		return a.printDocument(doc)
 	}
 	fmt.Fprintf(a.out, "%s: %d items for training, %d held out (%.3f); of %d %ss %d are held out\n",
-		escapeLine(name), done.Items-done.HeldOut, done.HeldOut, float64(done.HeldOut)/float64(done.Items), done.Units, done.Rule.By, done.TestUnits)
+		escapeLine(name), done.Items-done.HeldOut, done.HeldOut, float64(done.HeldOut)/float64(done.Items), done.Units,
+		done.Rule.By, done.TestUnits)
 	if dry {
 		fmt.Fprintln(a.out, "nothing was changed (--dry-run)")
 		return nil

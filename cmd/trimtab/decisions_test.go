@@ -17,9 +17,11 @@ func TestDecisionSaid(t *testing.T) {
 		doc  runs.View
 		want string
 	}{
-		{"cancelled", at(trimtab.RunRunning, trimtab.AttemptRunning), "r will be cancelled: its stage stops within seconds"},
+		{"cancelled", at(trimtab.RunRunning, trimtab.AttemptRunning),
+			"r will be cancelled: its stage stops within seconds"},
 		{"cancelled", at(trimtab.RunCancelled, trimtab.AttemptCancelled), "cancelled: r is cancelled"},
-		{"paused", at(trimtab.RunPaused, trimtab.AttemptRunning), "paused: r is paused; its stage stops within seconds"},
+		{"paused", at(trimtab.RunPaused, trimtab.AttemptRunning),
+			"paused: r is paused; its stage stops within seconds"},
 		{"paused", at(trimtab.RunPaused, trimtab.AttemptCompleted), "paused: r is paused"},
 		{"approved", at(trimtab.RunRunning, trimtab.AttemptRunning), "approved: r is running"},
 	} {

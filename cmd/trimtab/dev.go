@@ -23,8 +23,10 @@ func (a *app) ensure(ctx context.Context) (devstack.Endpoints, error) {
 		return devstack.Endpoints{}, err
 	}
 	e, err := devstack.Ensure(ctx, devstack.EnsureOptions{
-		Dir: dir, Marker: a.folder, Args: []string{"dev", "--data-folder", dir}, OpenRuns: openRuns, Log: a.redactedWriter(a.err), Downloads: a.downloads(),
-		Env: []string{envName("offline") + "=" + a.settings.value("offline"), envName("maven_mirror") + "=" + a.settings.value("maven_mirror")},
+		Dir: dir, Marker: a.folder, Args: []string{"dev", "--data-folder", dir}, OpenRuns: openRuns,
+		Log: a.redactedWriter(a.err), Downloads: a.downloads(),
+		Env: []string{envName("offline") + "=" + a.settings.value("offline"), envName("maven_mirror") + "=" +
+			a.settings.value("maven_mirror")},
 	})
 	if err == nil {
 		_, err = a.claimDataFolder()
@@ -52,12 +54,14 @@ when for a quarter of an hour there was no command and no open run.`,
 				return err
 			}
 			return devstack.RunDev(cmd.Context(), devstack.DevOptions{
-				Dir: dir, Migrate: migrateEmbedded, Worker: a.workerProcess, OpenRuns: openRuns, Idle: idle, Log: a.redactedWriter(a.err),
+				Dir: dir, Migrate: migrateEmbedded, Worker: a.workerProcess, OpenRuns: openRuns, Idle: idle,
+				Log:       a.redactedWriter(a.err),
 				Downloads: a.downloads(),
 			})
 		},
 	}
-	cmd.Flags().DurationVar(&idle, "idle", 15*time.Minute, "end after so long without a command and without an open run")
+	cmd.Flags().DurationVar(&idle, "idle", 15*time.Minute,
+		"end after so long without a command and without an open run")
 	cmd.AddCommand(a.devStopCmd(), a.devStatusCmd())
 	return cmd
 }
@@ -89,7 +93,8 @@ func (a *app) workerProcess(e devstack.Endpoints) *exec.Cmd {
 
 func (a *app) devStopCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "stop", Short: "end the embedded servers and the worker; the data stays", Args: argCount(0, 0), Example: "  trimtab dev stop",
+		Use: "stop", Short: "end the embedded servers and the worker; the data stays", Args: argCount(0, 0),
+		Example: "  trimtab dev stop",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			dir, err := a.settings.dataFolder()
 			if err != nil {
@@ -163,7 +168,8 @@ func (a *app) devState() devDocument {
 
 func (a *app) devStatusCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "status", Short: "what runs on the data folder", Args: argCount(0, 0), Example: "  trimtab dev status -o json",
+		Use: "status", Short: "what runs on the data folder", Args: argCount(0, 0),
+		Example: "  trimtab dev status -o json",
 		RunE: func(*cobra.Command, []string) error {
 			if _, err := a.checkDataFolder(); err != nil {
 				return err
@@ -178,7 +184,8 @@ func (a *app) devStatusCmd() *cobra.Command {
 			}
 			for _, line := range [][2]string{
 				{"data", doc.Data}, {"process", fmt.Sprintf("%d, started %s", doc.Pid, formatAgo(*doc.StartedAt))},
-				{"postgres", doc.Postgres}, {"temporal", doc.Temporal + ", namespace " + doc.Namespace}, {"certificate", doc.TLS.String()},
+				{"postgres", doc.Postgres}, {"temporal", doc.Temporal + ", namespace " + doc.Namespace},
+				{"certificate", doc.TLS.String()},
 				{"logs", doc.Log + ", " + doc.WorkerLog},
 			} {
 				fmt.Fprintf(a.out, "%-13s%s\n", line[0], escapeLine(line[1]))

@@ -55,7 +55,8 @@ type doctorDocument struct {
 func (a *app) doctorCmd() *cobra.Command {
 	var run string
 	cmd := &cobra.Command{
-		Use: "doctor", Short: "what is set, from where, and what is wrong with this machine or a run's record", Args: argCount(0, 0),
+		Use: "doctor", Short: "what is set, from where, and what is wrong with this machine or a run's record",
+		Args: argCount(0, 0),
 		Long: `Print every setting with where it came from, and check what runs need. Nothing is
 started or changed. With --run, check instead that nothing of a run was lost,
 doubled or torn: what must hold of its record whatever was killed, and the models
@@ -110,8 +111,9 @@ func (a *app) doctorRun(ctx context.Context, s *session, ref string) error {
 			broken++
 		}
 	}
-	err = printList(a, list[invariant]{schema: "trimtab.invariants/v1", key: "invariants", items: items, columns: invariantColumns,
-		extra: map[string]any{"run": run.ID, "ok": broken == 0}})
+	err = printList(a, list[invariant]{schema: "trimtab.invariants/v1", key: "invariants", items: items,
+		columns: invariantColumns,
+		extra:   map[string]any{"run": run.ID, "ok": broken == 0}})
 	if err != nil {
 		return err
 	}
@@ -193,9 +195,12 @@ func checkSchema(ctx context.Context, url string) []checkResult {
 	const remedy = "`trimtab audit verify` names everything and says whether rows were changed"
 	switch {
 	case len(problems) > 0:
-		return []checkResult{{name, checkProblem, fmt.Sprintf("%d things are not as the migrations make them, the first: %s", len(problems), problems[0]), remedy}}
+		return []checkResult{{name, checkProblem,
+			fmt.Sprintf("%d things are not as the migrations make them, the first: %s", len(problems), problems[0]),
+			remedy}}
 	case len(notes) > 0:
-		return []checkResult{{name, checkWarning, fmt.Sprintf("%d things are odd and harmless, the first: %s", len(notes), notes[0]), remedy}}
+		return []checkResult{{name, checkWarning, fmt.Sprintf("%d things are odd and harmless, the first: %s",
+			len(notes), notes[0]), remedy}}
 	}
 	return []checkResult{{name, checkOK, "tables, functions, triggers and rights are as the migrations make them", ""}}
 }
@@ -208,7 +213,8 @@ func (a *app) checkFolder() checkResult {
 	}
 	dir := nearestExisting(a.settings.value("data"))
 	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
-		return checkResult{"data folder", checkProblem, fmt.Sprintf("%s: %v", dir, err), "choose another with --data-folder or TRIMTAB_DATA"}
+		return checkResult{"data folder", checkProblem, fmt.Sprintf("%s: %v", dir, err),
+			"choose another with --data-folder or TRIMTAB_DATA"}
 	}
 	return checkResult{"data folder", checkOK, a.settings.value("data"), ""}
 }
@@ -221,7 +227,8 @@ func (a *app) checkDisk() checkResult {
 	}
 	free := int64(st.Bavail) * int64(st.Bsize)
 	if free < minFreeDisk {
-		return checkResult{"disk", checkWarning, formatBytes(free) + " free", "a default run wants a few hundred MB: free some, or choose another folder with --data-folder"}
+		return checkResult{"disk", checkWarning, formatBytes(free) + " free",
+			"a default run wants a few hundred MB: free some, or choose another folder with --data-folder"}
 	}
 	return checkResult{"disk", checkOK, formatBytes(free) + " free", ""}
 }
@@ -256,9 +263,11 @@ func (a *app) checkEmbedded(ctx context.Context) []checkResult {
 // checkKernels says on which kernels products run, and how fast.
 func checkKernels() checkResult {
 	if err := tensor.InitError(); err != nil {
-		return checkResult{"processor", checkProblem, err.Error(), "set TRIMTAB_KERNELS to one of " + strings.Join(tensor.Implementations(), ", ") + ", or unset it"}
+		return checkResult{"processor", checkProblem, err.Error(), "set TRIMTAB_KERNELS to one of " +
+			strings.Join(tensor.Implementations(), ", ") + ", or unset it"}
 	}
-	return checkResult{"processor", checkOK, fmt.Sprintf("%d cores, %s kernels; %s", runtime.NumCPU(), tensor.Implementation(), measureNumericsSpeeds().sentence()), ""}
+	return checkResult{"processor", checkOK, fmt.Sprintf("%d cores, %s kernels; %s", runtime.NumCPU(),
+		tensor.Implementation(), measureNumericsSpeeds().sentence()), ""}
 }
 
 func (a *app) checkPostgres(ctx context.Context) checkResult {

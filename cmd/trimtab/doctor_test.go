@@ -32,13 +32,15 @@ func TestDoctorOfARun(t *testing.T) {
 	urls := storagetest.URLs(t)
 	t.Setenv("TRIMTAB_POSTGRES_URL", urls.App)
 	s := storagetest.Open(t, urls.App)
-	if err := s.CreateRun(t.Context(), storage.Run{ID: "run-1", Name: "mine", Plan: trimtab.Plan{Run: "run-1"}}); err != nil {
+	if err := s.CreateRun(t.Context(), storage.Run{ID: "run-1", Name: "mine",
+		Plan: trimtab.Plan{Run: "run-1"}}); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.SetRunStatus(t.Context(), "run-1", trimtab.RunRunning, "", nil, "trimtab"); err != nil {
 		t.Fatal(err)
 	}
-	if code, out, errs := command(t, "", "doctor", "--run", "mine"); code != 0 || !strings.Contains(out, "events_without_gap") || !strings.Contains(errs, "invariants hold") {
+	if code, out, errs := command(t, "", "doctor", "--run", "mine"); code != 0 ||
+		!strings.Contains(out, "events_without_gap") || !strings.Contains(errs, "invariants hold") {
 		t.Fatalf("exit %d: %s%s", code, out, errs)
 	}
 	if f := fails(t, 3, "doctor", "--run", "nobody"); f.Type != "run_not_found" {
@@ -51,11 +53,13 @@ func TestDoctorOfARun(t *testing.T) {
 		OK          bool
 		Invariants  []invariant
 	}
-	if err := json.Unmarshal([]byte(out), &doc); err != nil || code != 5 || doc.Schema != "trimtab.invariants/v1" || doc.Run != "run-1" || doc.OK {
+	if err := json.Unmarshal([]byte(out), &doc); err != nil || code != 5 || doc.Schema != "trimtab.invariants/v1" ||
+		doc.Run != "run-1" || doc.OK {
 		t.Fatalf("exit %d, %v: %s%s", code, err, out, errs)
 	}
 	for _, i := range doc.Invariants {
-		if want := i.Invariant != "run_state"; i.OK != want || (i.Broken == 0) != want || (len(i.Offenders) == 0) != want || i.Must == "" {
+		if want := i.Invariant != "run_state"; i.OK != want || (i.Broken == 0) != want ||
+			(len(i.Offenders) == 0) != want || i.Must == "" {
 			t.Errorf("%+v", i)
 		}
 	}

@@ -19,7 +19,8 @@ func (s *settings) checkDownloads() error {
 		return nil
 	}
 	if err := devstack.CheckMirror(s.values["maven_mirror"]); err != nil { // the value may hold a password
-		return usagef("give it the form https://HOST/PATH", "setting maven_mirror (from %s): %w", s.origins["maven_mirror"], err)
+		return usagef("give it the form https://HOST/PATH", "setting maven_mirror (from %s): %w",
+			s.origins["maven_mirror"], err)
 	}
 	return nil
 }

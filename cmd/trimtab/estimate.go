@@ -40,7 +40,8 @@ const (
 // newSpeedEstimator measures matrix products.
 func newSpeedEstimator(n tensor.Numerics) *speedEstimator {
 	speeds := measureNumericsSpeeds()
-	return &speedEstimator{matMulFLOPS: speeds.of(string(n)), speeds: speeds, pool: tensor.NewPool(0), numerics: n, measured: map[trial]float64{}}
+	return &speedEstimator{matMulFLOPS: speeds.of(string(n)), speeds: speeds, pool: tensor.NewPool(0), numerics: n,
+		measured: map[trial]float64{}}
 }
 
 func (p *speedEstimator) close() { p.pool.Close() }

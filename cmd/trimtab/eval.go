@@ -74,9 +74,10 @@ func (a *app) evalCmd() *cobra.Command {
 
 // unusedFlags are the flags that a task does not read.
 var unusedFlags = map[string][]string{
-	taskPerplexity: {"against", "world", "prompts", "seed", "greedy", "raw", "temperature", "top-k", "top-p", "max-tokens"},
-	taskAccuracy:   {"against", "world", "prompts", "greedy", "raw", "temperature", "top-k", "top-p", "max-tokens"},
-	taskWinRate:    {"data", "split", "raw"},
+	taskPerplexity: {"against", "world", "prompts", "seed", "greedy", "raw", "temperature", "top-k", "top-p",
+		"max-tokens"},
+	taskAccuracy: {"against", "world", "prompts", "greedy", "raw", "temperature", "top-k", "top-p", "max-tokens"},
+	taskWinRate:  {"data", "split", "raw"},
 }
 
 // check refuses what cannot be measured, and flags that the task would pass over; given tells which were given.
@@ -171,9 +172,11 @@ func (e *evaluation) requireHead(scalar bool) error {
 		return nil
 	}
 	if scalar {
-		return trimtab.NewError(trimtab.Invalid, "not_a_reward_model", "choose the model of a reward stage", "%s needs a reward model and this is a language model", e.o.task)
+		return trimtab.NewError(trimtab.Invalid, "not_a_reward_model", "choose the model of a reward stage",
+			"%s needs a reward model and this is a language model", e.o.task)
 	}
-	return trimtab.NewError(trimtab.Invalid, "not_a_language_model", "choose a model of another stage", "%s needs a language model and this is a reward model", e.o.task)
+	return trimtab.NewError(trimtab.Invalid, "not_a_language_model", "choose a model of another stage",
+		"%s needs a language model and this is a reward model", e.o.task)
 }
 
 // items are those of --data, of the chosen split.
@@ -207,11 +210,13 @@ func splitOf(it trimtab.Item) string {
 }
 
 func (e *evaluation) wrongKind(v storage.DatasetVersion, want string) error {
-	return trimtab.NewError(trimtab.Invalid, "wrong_kind", "choose another dataset", "%s is measured on %s, and %s holds %s", e.o.task, want, v.Dataset, v.Kind)
+	return trimtab.NewError(trimtab.Invalid, "wrong_kind", "choose another dataset",
+		"%s is measured on %s, and %s holds %s", e.o.task, want, v.Dataset, v.Kind)
 }
 
 func nothingToMeasure(v storage.DatasetVersion) error {
-	return trimtab.NewError(trimtab.Invalid, "nothing_to_measure", "check --split and the dataset with trimtab data show",
+	return trimtab.NewError(trimtab.Invalid, "nothing_to_measure",
+		"check --split and the dataset with trimtab data show",
 		"no item of %s can be measured", v.Dataset)
 }
 
@@ -246,7 +251,8 @@ func (e *evaluation) perplexity() error {
 	if l.Tokens == 0 {
 		return nothingToMeasure(v)
 	}
-	e.doc.Measures = []measure{{Name: "perplexity", Value: l.Perplexity, N: l.Tokens}, {Name: "nats_per_token", Value: l.NLL, N: l.Tokens}}
+	e.doc.Measures = []measure{{Name: "perplexity", Value: l.Perplexity, N: l.Tokens},
+		{Name: "nats_per_token", Value: l.NLL, N: l.Tokens}}
 	return nil
 }
 
@@ -320,7 +326,8 @@ func (e *evaluation) winRate() error {
 		return err
 	}
 	if rival.Scalar {
-		return trimtab.NewError(trimtab.Invalid, "not_a_language_model", "choose another model for --against", "%s is a reward model", e.o.against)
+		return trimtab.NewError(trimtab.Invalid, "not_a_language_model", "choose another model for --against",
+			"%s is a reward model", e.o.against)
 	}
 	e.doc.Against = other.Digest
 	world := starter.New(e.o.world)
@@ -337,15 +344,19 @@ func (e *evaluation) winRate() error {
 	for _, one := range []struct {
 		name string
 		e    eval.Estimate
-	}{{"win_rate", eval.WinRate(src, ours, theirs)}, {"gold", eval.Mean(src, ours)}, {"gold_against", eval.Mean(src, theirs)}} {
-		e.doc.Measures = append(e.doc.Measures, interval(one.name, one.e.Value, label.Interval{Low: one.e.Low, High: one.e.High, Groups: one.e.N}, one.e.N))
+	}{{"win_rate", eval.WinRate(src, ours, theirs)}, {"gold", eval.Mean(src, ours)},
+		{"gold_against", eval.Mean(src, theirs)}} {
+		e.doc.Measures = append(e.doc.Measures, interval(one.name, one.e.Value,
+			label.Interval{Low: one.e.Low, High: one.e.High, Groups: one.e.N}, one.e.N))
 	}
 	return nil
 }
 
 // goldScores are the gold scores of a model's answers.
-func (e *evaluation) goldScores(world *starter.World, prompts []trimtab.Prompt, m *model.Model, t *tokenizer.Tokenizer) ([]float64, error) {
-	o := model.SampleOptions{Temperature: e.o.temperature, TopK: e.o.topK, TopP: e.o.topP, MaxNewTokens: e.o.maxTokens, StopTokens: t.StopTokens(), SuppressTokens: t.SuppressTokens()}
+func (e *evaluation) goldScores(world *starter.World, prompts []trimtab.Prompt, m *model.Model,
+	t *tokenizer.Tokenizer) ([]float64, error) {
+	o := model.SampleOptions{Temperature: e.o.temperature, TopK: e.o.topK, TopP: e.o.topP, MaxNewTokens: e.o.maxTokens,
+		StopTokens: t.StopTokens(), SuppressTokens: t.SuppressTokens()}
 	if e.o.greedy {
 		o.Temperature = 0
 	}
@@ -371,7 +382,8 @@ func (e *evaluation) goldScores(world *starter.World, prompts []trimtab.Prompt, 
 
 var measureColumns = []column[measure]{
 	{name: "measure", full: func(m measure) string { return m.Name }},
-	{name: "value", full: func(m measure) string { return formatExact(m.Value) }, short: func(m measure) string { return formatMetric(m.Value) }, right: true},
+	{name: "value", full: func(m measure) string { return formatExact(m.Value) },
+		short: func(m measure) string { return formatMetric(m.Value) }, right: true},
 	{name: "low", full: func(m measure) string { return optional(m.Low, formatExact) }, only: formatCSV},
 	{name: "high", full: func(m measure) string { return optional(m.High, formatExact) }, only: formatCSV},
 	{name: "95 % interval", full: func(m measure) string {

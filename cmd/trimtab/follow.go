@@ -106,7 +106,8 @@ func noteDataFits(f progressView, doc runs.View, told map[string]bool) {
 
 // handleOutage says once that a service is away, and looks after the embedded stack
 // when that lasts. It is an error that the data folder is gone, and the run with it.
-func (a *app) handleOutage(ctx context.Context, s *session, f progressView, since time.Time, err error) (time.Time, error) {
+func (a *app) handleOutage(ctx context.Context, s *session, f progressView, since time.Time,
+	err error) (time.Time, error) {
 	if since.IsZero() {
 		f.note(fmt.Sprintf("%v; the run goes on, waiting for it", trimtab.AsError(err).Message))
 		return time.Now(), nil

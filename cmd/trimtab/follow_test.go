@@ -24,7 +24,8 @@ func TestPlainFollower(t *testing.T) {
 	running := runs.StageView{Name: "ppo", Kind: "ppo", Status: trimtab.AttemptRunning, Attempt: 1, Seconds: 10,
 		Progress: &storage.Progress{Step: 5, Steps: 20, Phase: "ppo", TokensPerSecond: 12345,
 			Metrics: []trimtab.Metric{{Name: "objective/scores", Value: .5}, {Name: "objective/kl", Value: 1.25}}}}
-	done := runs.StageView{Name: "ppo", Kind: "ppo", Status: trimtab.AttemptCompleted, Attempt: 1, Step: 20, Steps: 20, Seconds: 40, Metrics: map[string]float64{"objective/kl": 2}}
+	done := runs.StageView{Name: "ppo", Kind: "ppo", Status: trimtab.AttemptCompleted, Attempt: 1, Step: 20, Steps: 20,
+		Seconds: 40, Metrics: map[string]float64{"objective/kl": 2}}
 	for _, doc := range []runs.View{
 		at(trimtab.RunQueued, queued), at(trimtab.RunRunning, running), at(trimtab.RunRunning, running),
 		at(trimtab.RunWaiting, running), at(trimtab.RunRunning, running), at(trimtab.RunCompleted, done),
@@ -45,17 +46,20 @@ ppo        completed 20/20  40s  KL 2
 func TestWarningsAreToldOnce(t *testing.T) {
 	var out bytes.Buffer
 	p := &progressLines{w: &out, seen: map[string]shownStage{}}
-	st := runs.StageView{Name: "ppo", Kind: "ppo", Status: trimtab.AttemptRunning, Attempt: 1, Warnings: []string{"ppo: only 3 %"}}
+	st := runs.StageView{Name: "ppo", Kind: "ppo", Status: trimtab.AttemptRunning, Attempt: 1,
+		Warnings: []string{"ppo: only 3 %"}}
 	p.update(at(trimtab.RunRunning, st))
 	st.Warnings = []string{"ppo: only 2 %"}
 	p.update(at(trimtab.RunRunning, st))
 	st.Attempt = 2
 	p.update(at(trimtab.RunRunning, st))
-	if got := out.String(); strings.Count(got, "warning: ppo: only 3 %\n") != 1 || strings.Count(got, "warning: ppo: only 2 %\n") != 1 {
+	if got := out.String(); strings.Count(got, "warning: ppo: only 3 %\n") != 1 ||
+		strings.Count(got, "warning: ppo: only 2 %\n") != 1 {
 		t.Errorf("printed:\n%s", got)
 	}
 	doc := at(trimtab.RunRunning, st)
-	if got := onTerminal(t, 0, func(a *app) error { return a.printRun(doc) }); !strings.Contains(got, "\nwarning  ppo: only 2 %\n") {
+	if got := onTerminal(t, 0, func(a *app) error { return a.printRun(doc) }); !strings.Contains(got,
+		"\nwarning  ppo: only 2 %\n") {
 		t.Errorf("show prints:\n%s", got)
 	}
 }
@@ -80,7 +84,9 @@ func TestCutDataIsToldOnce(t *testing.T) {
 	if got := out.String(); got != demos+"\n"+prompts+"\n"+demos+"\n" {
 		t.Errorf("told after another attempt:\n%s", got)
 	}
-	if got := onTerminal(t, 0, func(a *app) error { return a.printRun(at(trimtab.RunRunning, sft, ppo)) }); !strings.Contains(got, "\n\n"+demos+"\n"+prompts+"\n") || strings.Contains(got, "documents") {
+	if got := onTerminal(t, 0,
+		func(a *app) error { return a.printRun(at(trimtab.RunRunning, sft, ppo)) }); !strings.Contains(got, "\n\n"+
+		demos+"\n"+prompts+"\n") || strings.Contains(got, "documents") {
 		t.Errorf("show prints:\n%s", got)
 	}
 }
@@ -119,7 +125,9 @@ func TestDurations(t *testing.T) {
 // A run that did not complete says why, each reason once, and exits with 1.
 func TestTrouble(t *testing.T) {
 	missed := trimtab.NewError(trimtab.Invalid, "gate_missed", "do better", "accuracy is 0.5")
-	doc := at(trimtab.RunBlocked, runs.StageView{Name: "reward", Error: missed}, runs.StageView{Name: "old", Status: trimtab.AttemptStale, Error: trimtab.NewError(trimtab.Invalid, "x", "", "stale trouble")})
+	doc := at(trimtab.RunBlocked, runs.StageView{Name: "reward", Error: missed},
+		runs.StageView{Name: "old", Status: trimtab.AttemptStale,
+			Error: trimtab.NewError(trimtab.Invalid, "x", "", "stale trouble")})
 	doc.Error = missed
 	var out bytes.Buffer
 	a := &app{out: &out, format: formatTable, settings: &settings{}}
@@ -139,7 +147,8 @@ func TestTrouble(t *testing.T) {
 }
 
 func TestOutcome(t *testing.T) {
-	doc := at(trimtab.RunCompleted, runs.StageView{Name: "collect", Kind: "collect"}, runs.StageView{Name: "ppo", Kind: "ppo", Outputs: map[string]trimtab.Digest{"model": trimtab.DigestOf(nil)}})
+	doc := at(trimtab.RunCompleted, runs.StageView{Name: "collect", Kind: "collect"},
+		runs.StageView{Name: "ppo", Kind: "ppo", Outputs: map[string]trimtab.Digest{"model": trimtab.DigestOf(nil)}})
 	report := `{
 		"ppo": {"gold": 0.75, "length": 9.5, "kl": 1.5}, "base": {"gold": 0.125, "length": 20}, "sft": {"gold": 0.5, "length": 10},
 		"zeta": {"length": 3}, "note": "a word", "judge": "gold", "prompts": 400, "overlap": 0,
@@ -157,10 +166,13 @@ func TestOutcome(t *testing.T) {
 		"on held-out prompts   base    sft    ppo  zeta\n",
 		"gold score           0.125  0.500  0.750\n",
 		"KL from SFT, nats                   1.50\n",
-		"accuracy 0.640 (95 %: 0.600 … 0.680; 812 pairs)\n  the longer one wins: 0.520\n  the labellers' mean taste, without their noise: 0.800 of all pairs, those for training too; a reference, no ceiling\n  labellers agree with one another: 0.730\n",
+		"accuracy 0.640 (95 %: 0.600 … 0.680; 812 pairs)\n  the longer one wins: 0.520\n  the labellers' mean taste, " +
+			"without their noise: 0.800 of all pairs, those for training too; a reference, no ceiling\n  labellers " +
+			"agree with one another: 0.730\n",
 		"overlap: 0 of 400 held-out prompts",
 		"simulated labellers",
-		`  Greet \x1b[2JAnn.` + "\n", "    base   (nothing)\n", `    sft    Hi\nAnn` + "\n", `    ppo    \u202eHello` + "\n",
+		`  Greet \x1b[2JAnn.` + "\n", "    base   (nothing)\n", `    sft    Hi\nAnn` + "\n", `    ppo    \u202eHello` +
+			"\n",
 		"are in /d/store;",
 		"  trimtab model export abcdefghij/ppo ",
 	} {
@@ -184,7 +196,8 @@ func TestGist(t *testing.T) {
 // The intervals say on how many groups they rest, and the difference from length has its own.
 func TestRewardAccuracy(t *testing.T) {
 	over, oracle := .168, .655
-	r := rewardAccuracy{Pairs: 64, Accuracy: .688, Low: .6, High: .72, LongerWins: .52, Groups: 4, OverLonger: &over, OverLongerLow: -.02, OverLongerHigh: .3,
+	r := rewardAccuracy{Pairs: 64, Accuracy: .688, Low: .6, High: .72, LongerWins: .52, Groups: 4, OverLonger: &over,
+		OverLongerLow: -.02, OverLongerHigh: .3,
 		HeldOracle: &oracle, HeldOracleLow: .6, HeldOracleHigh: .7, OracleAccuracy: .621}
 	for _, c := range []struct {
 		groups int
@@ -202,7 +215,8 @@ func TestRewardAccuracy(t *testing.T) {
 	got := strings.Join(r.lines(), "\n")
 	for _, want := range []string{
 		"the longer one wins: 0.520; the reward model is better by +0.168 (95 %, by 40 groups: -0.020 … 0.300)",
-		"mean taste, without their noise: 0.655 of the same pairs (95 %, by 40 groups: 0.600 … 0.700); a reference, no ceiling",
+		"mean taste, without their noise: 0.655 of the same pairs (95 %, by 40 groups: 0.600 … 0.700); a reference, " +
+			"no ceiling",
 	} {
 		if !strings.Contains(got, want) || strings.Contains(got, ".621") {
 			t.Errorf("no %q in\n%s", want, got)

@@ -35,7 +35,8 @@ about to name it. A store that another database names is left alone.`,
 		Example: "  trimtab gc --dry-run\n  trimtab gc --yes\n  trimtab gc --keep-states 24h --dry-run -o json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if keep.Grace < minGrace || keep.States < 0 || keep.Damaged < 0 {
-				return usagef(fmt.Sprintf("give a grace of %s or more, and no age under 0", minGrace), "--grace is %s, --keep-states %s, --keep-damaged %s", keep.Grace, keep.States, keep.Damaged)
+				return usagef(fmt.Sprintf("give a grace of %s or more, and no age under 0", minGrace),
+					"--grace is %s, --keep-states %s, --keep-damaged %s", keep.Grace, keep.States, keep.Damaged)
 			}
 			return a.withStore(cmd, func(ctx context.Context, s *session) error { return a.gc(ctx, s, keep, dry, yes) })
 		},
@@ -43,8 +44,10 @@ about to name it. A store that another database names is left alone.`,
 	f := cmd.Flags()
 	f.BoolVar(&dry, "dry-run", false, "list what would go, and stop")
 	f.BoolVar(&yes, "yes", false, "do not ask")
-	f.DurationVar(&keep.States, "keep-states", 7*24*time.Hour, "age at which a completed attempt keeps only its last checkpoint")
-	f.DurationVar(&keep.Damaged, "keep-damaged", 30*24*time.Hour, "age at which a file that was set aside as damaged goes")
+	f.DurationVar(&keep.States, "keep-states", 7*24*time.Hour,
+		"age at which a completed attempt keeps only its last checkpoint")
+	f.DurationVar(&keep.Damaged, "keep-damaged", 30*24*time.Hour,
+		"age at which a file that was set aside as damaged goes")
 	f.DurationVar(&keep.Grace, "grace", 24*time.Hour, "age under which no file is touched")
 	return cmd
 }
@@ -59,9 +62,12 @@ type unreferencedFile struct {
 }
 
 var unreferencedColumns = []column[unreferencedFile]{
-	{name: "path", full: func(f unreferencedFile) string { return f.Path }, short: func(f unreferencedFile) string { return shortPath(f.Path) }},
-	{name: "size", full: func(f unreferencedFile) string { return strconv.FormatInt(f.Size, 10) }, short: func(f unreferencedFile) string { return formatBytes(f.Size) }, right: true},
-	{name: "age", full: func(f unreferencedFile) string { return formatExact(f.Age) }, short: func(f unreferencedFile) string { return formatAge(f.Age) }, right: true},
+	{name: "path", full: func(f unreferencedFile) string { return f.Path },
+		short: func(f unreferencedFile) string { return shortPath(f.Path) }},
+	{name: "size", full: func(f unreferencedFile) string { return strconv.FormatInt(f.Size, 10) },
+		short: func(f unreferencedFile) string { return formatBytes(f.Size) }, right: true},
+	{name: "age", full: func(f unreferencedFile) string { return formatExact(f.Age) },
+		short: func(f unreferencedFile) string { return formatAge(f.Age) }, right: true},
 	{name: "reason", full: func(f unreferencedFile) string { return f.Reason }},
 	{name: "removed", full: func(f unreferencedFile) string { return strconv.FormatBool(f.Removed) }, only: formatCSV},
 }
@@ -121,7 +127,8 @@ func totalBytes(files []checkpoint.UnreferencedFile) (bytes int64) {
 
 // confirmRemoval shows the files and asks.
 func (a *app) confirmRemoval(files []checkpoint.UnreferencedFile) error {
-	return a.askYesNo("remove them for ever?", fmt.Sprintf("%d files (%s) would be removed for ever", len(files), formatBytes(totalBytes(files))),
+	return a.askYesNo("remove them for ever?", fmt.Sprintf("%d files (%s) would be removed for ever", len(files),
+		formatBytes(totalBytes(files))),
 		func() error { return a.printGarbage(files, nil, true) })
 }
 
@@ -151,6 +158,8 @@ func (a *app) printGarbage(files, removed []checkpoint.UnreferencedFile, dry boo
 	for _, f := range files {
 		items = append(items, unreferencedFile{f.Path, f.Size, time.Since(f.ModTime).Seconds(), f.Reason, gone[f.Path]})
 	}
-	return printList(a, list[unreferencedFile]{schema: "trimtab.gc/v1", key: "files", items: items, columns: unreferencedColumns, empty: "everything in the store is pointed to, or young",
-		extra: map[string]any{"store": a.storeFolder(), "dry_run": dry, "bytes": totalBytes(files), "bytes_removed": totalBytes(removed)}})
+	return printList(a, list[unreferencedFile]{schema: "trimtab.gc/v1", key: "files", items: items,
+		columns: unreferencedColumns, empty: "everything in the store is pointed to, or young",
+		extra: map[string]any{"store": a.storeFolder(), "dry_run": dry, "bytes": totalBytes(files),
+			"bytes_removed": totalBytes(removed)}})
 }

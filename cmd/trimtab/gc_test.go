@@ -54,12 +54,14 @@ func TestGC(t *testing.T) {
 		}
 	}
 	doc := garbage(t, "--dry-run")
-	if !doc.DryRun || len(doc.Files) != 1 || doc.Bytes != 5 || doc.BytesRemoved != 0 || doc.Files[0].Path != "objects/"+name || doc.Files[0].Size != 5 ||
+	if !doc.DryRun || len(doc.Files) != 1 || doc.Bytes != 5 || doc.BytesRemoved != 0 || doc.Files[0].Path != "objects/"+
+		name || doc.Files[0].Size != 5 ||
 		doc.Files[0].Age < 24*3600 || doc.Files[0].Reason == "" || doc.Files[0].Removed {
 		t.Errorf("%+v", doc)
 	}
 	code, out, errs := command(t, "", "gc", "--dry-run")
-	if code != 0 || !strings.Contains(out, "objects/"+name[:12]+"  ") || !strings.Contains(errs, "nothing was removed") {
+	if code != 0 || !strings.Contains(out, "objects/"+name[:12]+"  ") ||
+		!strings.Contains(errs, "nothing was removed") {
 		t.Errorf("exit %d: %s%s", code, out, errs)
 	}
 	if _, err := os.Stat(file); err != nil {

@@ -40,7 +40,8 @@ func (o *samplingFlags) register(cmd *cobra.Command) {
 func (o *samplingFlags) check() error {
 	switch {
 	case !(o.temperature > 0) || o.temperature > 100:
-		return usagef("give more than 0 and at most 100; --greedy takes the likeliest", "--temperature is %g", o.temperature)
+		return usagef("give more than 0 and at most 100; --greedy takes the likeliest", "--temperature is %g",
+			o.temperature)
 	case o.topK < 0:
 		return usagef("give 0 for all, or more", "--top-k is %d", o.topK)
 	case !(o.topP > 0) || o.topP > 1:
@@ -63,7 +64,8 @@ type responder struct {
 
 func newResponder(m *model.Model, t *tokenizer.Tokenizer, o samplingFlags) (*responder, error) {
 	if m.Scalar {
-		return nil, trimtab.NewError(trimtab.Invalid, "not_a_language_model", "choose a model of another stage; trimtab model list shows them",
+		return nil, trimtab.NewError(trimtab.Invalid, "not_a_language_model",
+			"choose a model of another stage; trimtab model list shows them",
 			"the model has a scalar head: it scores text and writes none")
 	}
 	pool := tensor.NewPool(0)
@@ -82,8 +84,9 @@ func (k *responder) respond(prompt string) (generation, error) {
 			"the prompt takes %d tokens and the model's context is %d", len(ids), k.model.Config.Context)
 	}
 	o := model.SampleOptions{
-		Temperature: k.flags.temperature, TopK: k.flags.topK, TopP: k.flags.topP, MaxNewTokens: min(k.flags.maxTokens, room),
-		StopTokens: k.tokens.StopTokens(), SuppressTokens: k.tokens.SuppressTokens(),
+		Temperature: k.flags.temperature, TopK: k.flags.topK, TopP: k.flags.topP,
+		MaxNewTokens: min(k.flags.maxTokens, room),
+		StopTokens:   k.tokens.StopTokens(), SuppressTokens: k.tokens.SuppressTokens(),
 	}
 	if k.flags.greedy {
 		o.Temperature = 0
@@ -157,7 +160,8 @@ func (a *app) chatCmd() *cobra.Command {
 }
 
 // generate loads a model and hands prompts to it; each response is printed as it comes.
-func (a *app) generate(ctx context.Context, s *session, ref string, o samplingFlags, prompts func(say func(string) error) error) error {
+func (a *app) generate(ctx context.Context, s *session, ref string, o samplingFlags,
+	prompts func(say func(string) error) error) error {
 	x, m, t, err := loadModel(ctx, s, ref)
 	if err != nil {
 		return err

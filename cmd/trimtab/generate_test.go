@@ -16,7 +16,8 @@ func TestGenerateStopsAtAnyEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	other := plain.Encode("o")[0]
-	words, err := tokenizer.Load(plain.Files(), tokenizer.ConfigIDs{File: "config.json", End: []int32{plain.EndOfText(), other}})
+	words, err := tokenizer.Load(plain.Files(), tokenizer.ConfigIDs{File: "config.json",
+		End: []int32{plain.EndOfText(), other}})
 	if err != nil {
 		t.Fatal(err)
 	}

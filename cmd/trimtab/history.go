@@ -28,7 +28,8 @@ each: what workers tell as it comes about, where openlineage_url is set.
 A digest is shown by its first 12 digits. They are enough for rerun
 --from-checkpoint (of a checkpoint), for generate, chat, eval and model (of a
 model), and, behind NAME@sha256:, wherever a dataset is named.`,
-		Example: "  trimtab history my-assistant\n  trimtab history my-assistant ppo --all\n  trimtab history my-assistant -o csv",
+		Example: "  trimtab history my-assistant\n  trimtab history my-assistant ppo --all\n  trimtab history " +
+			"my-assistant -o csv",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if lineage && a.format != formatTable && a.format != formatJSONL {
 				return usagef("leave -o out", "--openlineage prints lines of JSON alone")
@@ -56,7 +57,8 @@ model), and, behind NAME@sha256:, wherever a dataset is named.`,
 
 func (a *app) printHistory(ctx context.Context, s *session, events []storage.Event, all bool) error {
 	if a.format != formatTable {
-		return printList(a, list[eventRow]{schema: "trimtab.history/v1", key: "events", items: eventRows(events), columns: eventColumns})
+		return printList(a, list[eventRow]{schema: "trimtab.history/v1", key: "events", items: eventRows(events),
+			columns: eventColumns})
 	}
 	if len(events) == 0 {
 		_, err := fmt.Fprintln(a.out, "no events")

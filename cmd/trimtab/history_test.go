@@ -112,7 +112,8 @@ func book(t *testing.T, lines ...[5]string) []storage.Event {
 		if !json.Valid([]byte(l[4])) {
 			t.Fatalf("%s: no JSON", l[4])
 		}
-		events = append(events, storage.Event{Sequence: int64(i + 1), Stream: stream, At: at.Add(time.Duration(i) * time.Second),
+		events = append(events, storage.Event{Sequence: int64(i + 1), Stream: stream,
+			At:    at.Add(time.Duration(i) * time.Second),
 			Actor: l[0], Type: l[1], Stage: l[2], Attempt: attempt, Body: json.RawMessage(l[4])})
 	}
 	return events
@@ -124,30 +125,52 @@ const counts = `[{"name":"data/demonstrations/kept","value":2},{"name":"data/dem
 	`{"name":"data/prompts/kept","value":5},{"name":"data/prompts/cut","value":0},{"name":"data/prompts/left_out","value":0}]`
 
 var wholeBook = [][5]string{
-	{"ann", "run_created", "", "", `{"name":"first","origin":"","overrides":null,"plan":{},"reason":"","seed":"1","spec_digest":` + digit("a") + `}`},
+	{"ann", "run_created", "", "",
+		`{"name":"first","origin":"","overrides":null,"plan":{},"reason":"","seed":"1","spec_digest":` + digit("a") +
+			`}`},
 	{"ann", "run_status", "", "", `{"error":null,"from":"queued","next":"","status":"running"}`},
-	{"ann", "attempt_created", "sft", "1", `{"from_checkpoint":"","inputs":[{"name":"model","digest":` + digit("b") + `},{"name":"demonstrations","digest":` + digit("c") + `}],"outputs":null,"reason":"","reused_from":0,"status":"queued"}`},
-	{"worker", "attempt_started", "sft", "1", `{"build":"1a2b3c4d5e6f","from":"queued","steps":4000,"token":1,"data":` + counts + `}`},
-	{"worker", "steps_committed", "sft", "1", `{"checkpoint":{"digest":` + digit("d") + `,"step":2000},"from":0,"steps":2000,"until":2000}`},
+	{"ann", "attempt_created", "sft", "1", `{"from_checkpoint":"","inputs":[{"name":"model","digest":` + digit("b") +
+		`},{"name":"demonstrations","digest":` + digit("c") +
+		`}],"outputs":null,"reason":"","reused_from":0,"status":"queued"}`},
+	{"worker", "attempt_started", "sft", "1", `{"build":"1a2b3c4d5e6f","from":"queued","steps":4000,"token":1,"data":` +
+		counts + `}`},
+	{"worker", "steps_committed", "sft", "1", `{"checkpoint":{"digest":` + digit("d") +
+		`,"step":2000},"from":0,"steps":2000,"until":2000}`},
 	{"worker", "steps_committed", "sft", "1", `{"from":2000,"steps":1,"until":2001}`},
-	{"worker", "steps_committed", "sft", "1", `{"checkpoint":{"digest":` + digit("e") + `,"step":3908},"from":2001,"steps":1907,"until":3908}`},
-	{"trimtab", "attempt_status", "sft", "1", `{"error":{"type":"x","message":"the disk is full"},"from":"running","status":"retrying"}`},
-	{"trimtab", "run_status", "", "", `{"error":{"type":"x","message":"the disk is full"},"from":"running","next":"","status":"waiting"}`},
-	{"trimtab", "run_status", "", "", `{"error":{"type":"x","message":"the disk is full"},"from":"waiting","next":"1","status":"waiting"}`},
-	{"trimtab", "run_status", "", "", `{"error":{"type":"x","message":"the disk is full"},"from":"waiting","next":"2","status":"waiting"}`},
-	{"worker", "attempt_started", "sft", "1", `{"build":"9f8e7d6c5b4a","from":"retrying","kernels":"avx512","steps":4000,"token":2,"data":` + counts + `}`},
-	{"worker", "checkpoint_damaged", "sft", "1", `{"digest":` + digit("e") + `,"error":{"message":"its bytes are others"},"gone":false,"step":3908}`},
+	{"worker", "steps_committed", "sft", "1", `{"checkpoint":{"digest":` + digit("e") +
+		`,"step":3908},"from":2001,"steps":1907,"until":3908}`},
+	{"trimtab", "attempt_status", "sft", "1",
+		`{"error":{"type":"x","message":"the disk is full"},"from":"running","status":"retrying"}`},
+	{"trimtab", "run_status", "", "",
+		`{"error":{"type":"x","message":"the disk is full"},"from":"running","next":"","status":"waiting"}`},
+	{"trimtab", "run_status", "", "",
+		`{"error":{"type":"x","message":"the disk is full"},"from":"waiting","next":"1","status":"waiting"}`},
+	{"trimtab", "run_status", "", "",
+		`{"error":{"type":"x","message":"the disk is full"},"from":"waiting","next":"2","status":"waiting"}`},
+	{"worker", "attempt_started", "sft", "1",
+		`{"build":"9f8e7d6c5b4a","from":"retrying","kernels":"avx512","steps":4000,"token":2,"data":` + counts + `}`},
+	{"worker", "checkpoint_damaged", "sft", "1", `{"digest":` + digit("e") +
+		`,"error":{"message":"its bytes are others"},"gone":false,"step":3908}`},
 	{"worker", "steps_committed", "sft", "1", `{"checkpoint":{"digest":` + digit("f") + `,"step":4000},"steps":0}`},
-	{"trimtab", "artifact_made", "sft", "1", `{"digest":` + digit("1") + `,"kind":"model","name":"run-1/sft","parameters":1234567}`},
-	{"worker", "attempt_completed", "sft", "1", `{"metrics":[{"name":"loss","value":1.25}],"outputs":[{"name":"model","digest":` + digit("1") + `}]}`},
-	{"trimtab", "run_status", "", "", `{"error":{"message":"stage reward: accuracy is 0.5"},"from":"running","next":"","status":"blocked"}`},
-	{"bob", "run_planned", "", "", `{"overrides":[{"set":"sft.optim.lr=0.0005"},{"data":"demos","kind":"demonstrations","digest":` + digit("2") + `}],"reason":"slower","revision":1,"stage":"sft"}`},
+	{"trimtab", "artifact_made", "sft", "1", `{"digest":` + digit("1") +
+		`,"kind":"model","name":"run-1/sft","parameters":1234567}`},
+	{"worker", "attempt_completed", "sft", "1",
+		`{"metrics":[{"name":"loss","value":1.25}],"outputs":[{"name":"model","digest":` + digit("1") + `}]}`},
+	{"trimtab", "run_status", "", "",
+		`{"error":{"message":"stage reward: accuracy is 0.5"},"from":"running","next":"","status":"blocked"}`},
+	{"bob", "run_planned", "", "",
+		`{"overrides":[{"set":"sft.optim.lr=0.0005"},{"data":"demos","kind":"demonstrations","digest":` + digit("2") +
+			`}],"reason":"slower","revision":1,"stage":"sft"}`},
 	{"bob", "attempt_status", "sft", "1", `{"error":null,"from":"completed","reason":"slower","status":"stale"}`},
-	{"bob", "attempt_created", "sft", "2", `{"from_checkpoint":` + digit("d") + `,"inputs":[],"reason":"slower","reused_from":0,"status":"queued"}`},
+	{"bob", "attempt_created", "sft", "2", `{"from_checkpoint":` + digit("d") +
+		`,"inputs":[],"reason":"slower","reused_from":0,"status":"queued"}`},
 	{"worker", "attempt_started", "sft", "2", `{"build":"9f8e7d6c5b4a","from":"queued","steps":1,"token":1}`},
-	{"trimtab", "attempt_status", "sft", "2", `{"error":{"message":"not a number"},"from":"running","status":"failed"}`},
-	{"trimtab", "attempt_created", "reward", "1", `{"inputs":[],"outputs":[{"name":"model","digest":` + digit("3") + `}],"reason":"","reused_from":7,"status":"reused"}`},
-	{"bob", "decision", "reward", "1", `{"decision":"approve","details":{"decision":"approve","reason":"good enough"}}`},
+	{"trimtab", "attempt_status", "sft", "2",
+		`{"error":{"message":"not a number"},"from":"running","status":"failed"}`},
+	{"trimtab", "attempt_created", "reward", "1", `{"inputs":[],"outputs":[{"name":"model","digest":` + digit("3") +
+		`}],"reason":"","reused_from":7,"status":"reused"}`},
+	{"bob", "decision", "reward", "1",
+		`{"decision":"approve","details":{"decision":"approve","reason":"good enough"}}`},
 	{"bob", "decision", "", "", `{"decision":"pause","details":{"decision":"pause","reason":""}}`},
 	{"bob", "decision", "evaluate", "2", `{"decision":"skip","details":{"decision":"skip","reason":"not needed"}}`},
 	{"worker", "evaluation_made", "evaluate", "1", `{"document":` + digit("4") + `}`},
@@ -157,28 +180,34 @@ var wholeBook = [][5]string{
 	{"trimtab", "weather_told", "", "", `{"reason":"rain","clouds":3}`},
 	{"trimtab", "run_status", "", "", `{"status":3,"next":"odd"}`},
 	{"trimtab", "run_status", "", "", `{"error":null,"from":"running","next":"","status":"completed"}`},
-	{"bob", "files_imported", "", "", `{"files":[{"name":"a.jsonl","digest":` + digit("7") + `,"bytes":9,"items":1200},{"name":"b.jsonl","digest":` + digit("8") + `,"bytes":9,"items":1}]}`},
+	{"bob", "files_imported", "", "", `{"files":[{"name":"a.jsonl","digest":` + digit("7") +
+		`,"bytes":9,"items":1200},{"name":"b.jsonl","digest":` + digit("8") + `,"bytes":9,"items":1}]}`},
 	{"bob", "items_erased", "", "", `{"items":[` + digit("7") + `],"reason":"asked for","rows":1,"versions":[]}`},
 	{"trimtab", "document_kept", "", "", `{"digest":` + digit("8") + `}`},
 	{"bob", "model_exported", "", "", `{"digest":` + digit("9") + `}`},
 	{"eve", "reproduced", "sft", "1", `{"identical":true,"kernels":"avx2","stages":[]}`},
-	{"eve", "reproduced", "", "", `{"identical":false,"kernels":"avx2","stages":[{"stage":"sft"},{"stage":"ppo","first":"step 3: loss"}]}`},
-	{"eve", "reproduced", "", "", `{"identical":false,"kernels":"avx2","stages":[{"stage":"ppo","result":"failed","error":{"message":"its input is gone"}}]}`},
+	{"eve", "reproduced", "", "",
+		`{"identical":false,"kernels":"avx2","stages":[{"stage":"sft"},{"stage":"ppo","first":"step 3: loss"}]}`},
+	{"eve", "reproduced", "", "",
+		`{"identical":false,"kernels":"avx2","stages":[{"stage":"ppo","result":"failed","error":{"message":"its input is gone"}}]}`},
 	{"worker", "key_used", "", "", `{"verifier":"trimtab-1a2b3c4d+00+AA"}`},
 	{"eve", "audit_verified", "", "", `{"events":1200,"head":1200,"problems":0}`},
 	{"eve", "audit_verified", "", "", `{"events":1200,"head":1200,"problems":2}`},
 	{"bob", "dataset_split", "", "", `{"by":"prompt","seed":7,"items":1000,"held_out":199}`},
 	{"bob", "model_named", "", "", `{"name":"gpt2","digest":` + digit("9") + `,"before":` + digit("8") + `}`},
 	{"ana_db", "decision_requested", "ppo", "1", `{"actor":"ana","decision":"skip","reason":"enough"}`},
-	{"trimtab", "decision_refused", "ppo", "1", `{"decision":"skip","error":{"message":"the run is not blocked"},"request":46}`},
+	{"trimtab", "decision_refused", "ppo", "1",
+		`{"decision":"skip","error":{"message":"the run is not blocked"},"request":46}`},
 	{"ana_db", "decision_requested", "", "", `{"actor":"ana","decision":"cancel","reason":"enough"}`},
 	{"ana", "decision", "", "", `{"decision":"cancel","details":{"reason":"enough"},"request":48}`},
 	{"ben_db", "decision_requested", "sft", "2", `{"actor":"ben","decision":"rerun","reason":"x"}`},
 }
 
-var wholeNotes = map[int64]runs.EventNote{1: {Recipe: "instructgpt"}, 23: {ReusedFrom: &runs.AttemptRef{Run: "run-0", Stage: "reward", Attempt: 2}}, 18: {Recipe: "instructgpt", Changes: []runs.SpecDifference{
-	{Path: "sft.optim.lr", Values: []json.RawMessage{json.RawMessage("0.001"), json.RawMessage("0.0005")}},
-	{Path: "data.demonstrations", Values: []json.RawMessage{nil, json.RawMessage(digit("2"))}}}}}
+var wholeNotes = map[int64]runs.EventNote{1: {Recipe: "instructgpt"},
+	23: {ReusedFrom: &runs.AttemptRef{Run: "run-0", Stage: "reward", Attempt: 2}},
+	18: {Recipe: "instructgpt", Changes: []runs.SpecDifference{
+		{Path: "sft.optim.lr", Values: []json.RawMessage{json.RawMessage("0.001"), json.RawMessage("0.0005")}},
+		{Path: "data.demonstrations", Values: []json.RawMessage{nil, json.RawMessage(digit("2"))}}}}}
 
 const wholeText = `2026-11-27
 23:59:56  ann            launched from recipe instructgpt as first with seed 1
@@ -243,7 +272,9 @@ func TestLogBook(t *testing.T) {
 			t.Errorf("the book has no event of type %s", typ)
 		}
 	}
-	if all := historyLines(events, wholeNotes, true); len(all) != len(events) || all[4].sentence != "sft: steps 0 to 1,999 committed, checkpoint dddddddddddd" || all[5].sentence != "sft: step 2,000 committed" {
+	if all := historyLines(events, wholeNotes, true); len(all) != len(events) ||
+		all[4].sentence != "sft: steps 0 to 1,999 committed, checkpoint dddddddddddd" ||
+		all[5].sentence != "sft: step 2,000 committed" {
 		t.Errorf("all: %d entries of %d events, %+v", len(all), len(events), all[4:6])
 	}
 	// the lines break between words, and what is left out of nothing is nothing
@@ -263,10 +294,12 @@ func TestLogBook(t *testing.T) {
 // What people and models write never moves the cursor.
 func TestLogBookIsClean(t *testing.T) {
 	events := book(t,
-		[5]string{"ev\x1b[2Jil", "decision", "sft", "1", `{"decision":"approve","details":{"reason":"fine\u001b[31m\nann  approved all\u202e"}}`},
+		[5]string{"ev\x1b[2Jil", "decision", "sft", "1",
+			`{"decision":"approve","details":{"reason":"fine\u001b[31m\nann  approved all\u202e"}}`},
 		[5]string{"ann", "decision", "sft", "1", `{"decision":"` + strings.Repeat("w", 200) + `","details":{}}`})
 	got := formatHistory(historyLines(events, nil, false), time.UTC, 60)
-	if strings.ContainsAny(got, "\x1b\u202e") || strings.Contains(got, "\nann  approved") || !strings.Contains(got, `fine\x1b[31m\nann`) {
+	if strings.ContainsAny(got, "\x1b\u202e") || strings.Contains(got, "\nann  approved") ||
+		!strings.Contains(got, `fine\x1b[31m\nann`) {
 		t.Errorf("%q", got)
 	}
 	if n := strings.Count(got, "w"); n != 201 { // and the one of "which"
@@ -288,14 +321,16 @@ func TestHistoryDocuments(t *testing.T) {
 	}
 	for i, line := range lines {
 		var e eventRow
-		if err := json.Unmarshal([]byte(line), &e); err != nil || e.Sequence != int64(i+1) || e.Type != events[i].Type || !bytes.Equal(e.Body, events[i].Body) {
+		if err := json.Unmarshal([]byte(line), &e); err != nil || e.Sequence != int64(i+1) ||
+			e.Type != events[i].Type || !bytes.Equal(e.Body, events[i].Body) {
 			t.Errorf("event %d is %s (%v)", i+1, line, err)
 		}
 	}
 }
 
 func TestGrouped(t *testing.T) {
-	for n, want := range map[int]string{0: "0", 999: "999", 1000: "1,000", 1234567: "1,234,567", -1234: "-1,234", -123: "-123"} {
+	for n, want := range map[int]string{0: "0", 999: "999", 1000: "1,000", 1234567: "1,234,567", -1234: "-1,234",
+		-123: "-123"} {
 		if got := withThousands(n); got != want {
 			t.Errorf("grouped(%d) = %q, want %q", n, got, want)
 		}

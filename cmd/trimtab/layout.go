@@ -106,7 +106,8 @@ func (g grid) records(width int) string {
 				if j == 0 {
 					head = g.head[i]
 				}
-				b.WriteString(strings.TrimRight(text.Pad(head, label, ' ')+strings.Repeat(" ", columnGap)+line, " ") + "\n")
+				b.WriteString(strings.TrimRight(text.Pad(head, label, ' ')+strings.Repeat(" ", columnGap)+line, " ") +
+					"\n")
 			}
 		}
 	}
@@ -164,11 +165,13 @@ func wrapHanging(s string, width int, indent string) []string {
 	return lines
 }
 
-// printText writes a line of text that is clean already; on a terminal it goes on under an indent where it does not fit.
+// printText writes a line of text that is clean already; on a terminal it goes on under an indent where it does not
+// fit.
 func (a *app) printText(line, indent string) {
 	lines := []string{line}
 	if width, ok := terminal(a.out); ok {
 		lines = wrapHanging(line, width, indent)
 	}
-	_, _ = io.WriteString(a.out, strings.Join(lines, "\n")+"\n") // as fmt.Fprintln elsewhere: who stopped reading is told by the next write that matters
+	// as fmt.Fprintln elsewhere: who stopped reading is told by the next write that matters
+	_, _ = io.WriteString(a.out, strings.Join(lines, "\n")+"\n")
 }

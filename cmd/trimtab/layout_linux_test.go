@@ -85,7 +85,9 @@ func openTerminal(t *testing.T, columns int) (master, slave *os.File) {
 func whole(t *testing.T, columns int, got, plain string) {
 	t.Helper()
 	for line := range strings.SplitSeq(got, "\n") {
-		if columns > 0 && text.StringWidth(line) > columns && !strings.HasPrefix(line, "  trimtab ") && !strings.Contains(line, "sha256:") { // what is copied is on one line
+		// what is copied is on one line
+		if columns > 0 && text.StringWidth(line) > columns && !strings.HasPrefix(line, "  trimtab ") &&
+			!strings.Contains(line, "sha256:") {
 			t.Errorf("%d columns: a line of %d: %q", columns, text.StringWidth(line), line)
 		}
 	}
@@ -114,21 +116,34 @@ func whole(t *testing.T, columns int, got, plain string) {
 func shownRun() runs.View {
 	digest := trimtab.DigestOf([]byte("x"))
 	doc := at(trimtab.RunCompleted,
-		runs.StageView{Name: "pretrain", Kind: "pretrain", Attempt: 1, Status: trimtab.AttemptReused, ReusedFrom: &runs.AttemptRef{Run: "nnapr366ra", Stage: "pretrain", Attempt: 2}, Outputs: map[string]trimtab.Digest{"model": digest}},
-		runs.StageView{Name: "collect", Kind: "collect", Attempt: 1, Status: trimtab.AttemptCompleted, Step: 8, Steps: 8, Seconds: 61},
-		runs.StageView{Name: "reward", Kind: "reward", Attempt: 1, Status: trimtab.AttemptCompleted, Step: 100, Steps: 100, Seconds: 148.4, Outputs: map[string]trimtab.Digest{"model": digest},
-			Metrics: map[string]float64{"loss": .51234, "eval_loss": .61234, "accuracy": .71234, "held_out/accuracy": .68834, "held_out/longer_wins": .521}},
-		runs.StageView{Name: "ppo", Kind: "ppo", Attempt: 12, Status: trimtab.AttemptFailed, Step: 7, Steps: 32, Seconds: 7380,
-			Error: trimtab.NewError(trimtab.Invalid, "x", "lower the learning rate, or look at the data of this step", "step 7: metric loss/policy_avg is NaN")})
+		runs.StageView{Name: "pretrain", Kind: "pretrain", Attempt: 1, Status: trimtab.AttemptReused,
+			ReusedFrom: &runs.AttemptRef{Run: "nnapr366ra", Stage: "pretrain", Attempt: 2},
+			Outputs:    map[string]trimtab.Digest{"model": digest}},
+		runs.StageView{Name: "collect", Kind: "collect", Attempt: 1, Status: trimtab.AttemptCompleted, Step: 8,
+			Steps: 8, Seconds: 61},
+		runs.StageView{Name: "reward", Kind: "reward", Attempt: 1, Status: trimtab.AttemptCompleted, Step: 100,
+			Steps: 100, Seconds: 148.4, Outputs: map[string]trimtab.Digest{"model": digest},
+			Metrics: map[string]float64{"loss": .51234, "eval_loss": .61234, "accuracy": .71234,
+				"held_out/accuracy": .68834, "held_out/longer_wins": .521}},
+		runs.StageView{Name: "ppo", Kind: "ppo", Attempt: 12, Status: trimtab.AttemptFailed, Step: 7, Steps: 32,
+			Seconds: 7380,
+			Error: trimtab.NewError(trimtab.Invalid, "x", "lower the learning rate, or look at the data of this step",
+				"step 7: metric loss/policy_avg is NaN")})
 	doc.Models = []runs.ModelView{{Name: "base", Stage: "pretrain", Digest: digest}}
-	doc.Next = "mend the cause, then `trimtab rerun abcdefghij ppo` (with --set key=value or --data NAME where that is the cure), or `trimtab cancel abcdefghij`"
+	doc.Next = "mend the cause, then `trimtab rerun abcdefghij ppo` (with --set key=value or --data NAME where that " +
+		"is the cure), or `trimtab cancel abcdefghij`"
 	doc.Reason = strings.Repeat("because it seemed right ", 12)
 	doc.Evaluation = map[string]any{
-		"base": map[string]any{"gold": .125, "reward": -.5, "length": 20.0}, "sft": map[string]any{"gold": .5, "length": 10.0}, "ppo": map[string]any{"gold": .75, "length": 9.5},
-		"reward_model": map[string]any{"pairs": 812, "accuracy": .688, "low": .6, "high": .72, "longer_wins": .52, "matched_pairs": 99, "matched_accuracy": .6, "matched_longer_wins": .5,
-			"labellers_agreement": .73, "oracle_accuracy": .621, "groups": 4, "over_longer": .168, "over_longer_low": -.02, "over_longer_high": .3,
+		"base": map[string]any{"gold": .125, "reward": -.5, "length": 20.0},
+		"sft":  map[string]any{"gold": .5, "length": 10.0}, "ppo": map[string]any{"gold": .75, "length": 9.5},
+		"reward_model": map[string]any{"pairs": 812, "accuracy": .688, "low": .6, "high": .72, "longer_wins": .52,
+			"matched_pairs": 99, "matched_accuracy": .6, "matched_longer_wins": .5,
+			"labellers_agreement": .73, "oracle_accuracy": .621, "groups": 4, "over_longer": .168,
+			"over_longer_low": -.02, "over_longer_high": .3,
 			"held_out_oracle_accuracy": .655, "held_out_oracle_low": .6, "held_out_oracle_high": .7},
-		"samples": []any{map[string]any{"prompt": strings.Repeat("Tell me of the whale. ", 9), "answers": map[string]any{"base": "", "sft": strings.Repeat("word ", 40), "ppo": strings.Repeat("生命", 60)}}},
+		"samples": []any{map[string]any{"prompt": strings.Repeat("Tell me of the whale. ", 9),
+			"answers": map[string]any{"base": "", "sft": strings.Repeat("word ", 40),
+				"ppo": strings.Repeat("生命", 60)}}},
 		"prompts": 400, "overlap": 0,
 	}
 	return doc
@@ -146,24 +161,30 @@ func TestShowFitsEveryTerminal(t *testing.T) {
 			t.Errorf("%d columns: the held-out accuracy is not first:\n%s", columns, got)
 		}
 	}
-	for _, want := range []string{"stage     attempt  status        step   time  output ", " 2m28s  model ", "attempt 2 of run nnapr366ra"} {
+	for _, want := range []string{"stage     attempt  status        step   time  output ", " 2m28s  model ",
+		"attempt 2 of run nnapr366ra"} {
 		if !strings.Contains(plain, want) {
 			t.Errorf("no %q in\n%s", want, plain)
 		}
 	}
-	if narrow := onTerminal(t, 40, show); !strings.Contains(narrow, "\nstage    reward\nattempt  1\nstatus   completed\nstep     100/100\ntime     2m28s\n") {
+	if narrow := onTerminal(t, 40, show); !strings.Contains(narrow,
+		"\nstage    reward\nattempt  1\nstatus   completed\nstep     100/100\ntime     2m28s\n") {
 		t.Errorf("at 40 columns there are no records:\n%s", narrow)
 	}
 }
 
 func TestListsFitEveryTerminal(t *testing.T) {
 	items := []runs.RunSummary{
-		{ID: "abcdefghij", Name: "first", Status: trimtab.RunBlocked, Seed: 9007199254740991, Stage: "evaluate", CreatedAt: time.Now().Add(-time.Hour), Seconds: 7380,
-			Next: "`trimtab rerun abcdefghij reward --set …` for a better one, or `trimtab approve abcdefghij reward --reason …` to go on with it"},
-		{ID: "bcdefghijk", Name: strings.Repeat("n", trimtab.MostName), Status: trimtab.RunCompleted, Stage: "evaluate", CreatedAt: time.Now().Add(-time.Hour), Seconds: 1},
+		{ID: "abcdefghij", Name: "first", Status: trimtab.RunBlocked, Seed: 9007199254740991, Stage: "evaluate",
+			CreatedAt: time.Now().Add(-time.Hour), Seconds: 7380,
+			Next: "`trimtab rerun abcdefghij reward --set …` for a better one, or `trimtab approve abcdefghij reward " +
+				"--reason …` to go on with it"},
+		{ID: "bcdefghijk", Name: strings.Repeat("n", trimtab.MostName), Status: trimtab.RunCompleted, Stage: "evaluate",
+			CreatedAt: time.Now().Add(-time.Hour), Seconds: 1},
 	}
 	show := func(a *app) error {
-		return printList(a, list[runs.RunSummary]{schema: "trimtab.runs/v1", key: "runs", items: items, columns: runColumns})
+		return printList(a, list[runs.RunSummary]{schema: "trimtab.runs/v1", key: "runs", items: items,
+			columns: runColumns})
 	}
 	plain := onTerminal(t, 0, show)
 	for _, columns := range screens {
@@ -181,17 +202,22 @@ func TestListsFitEveryTerminal(t *testing.T) {
 
 // Folding loses nothing but the spaces at the breaks, and no line is too wide.
 func FuzzFold(f *testing.F) {
-	for _, s := range []string{"", "a", "a  b   c", "  indented text that goes on", strings.Repeat("生命", 30), "word " + strings.Repeat("x", 50), "\u0301\u0301\u0301\u0301\u0301\u0301\u0301\u0301\u0301", " "} {
+	for _, s := range []string{"", "a", "a  b   c", "  indented text that goes on", strings.Repeat("生命", 30), "word " +
+		strings.Repeat("x", 50), "\u0301\u0301\u0301\u0301\u0301\u0301\u0301\u0301\u0301", " "} {
 		f.Add(s, 12)
 	}
 	f.Fuzz(func(t *testing.T, s string, width int) {
 		s = escapeLine(s)
 		width = minValueWidth + max(width, 0)%100
 		for _, lines := range [][]string{wrapText(s, width), wrapHanging(s, width, "  ")} {
-			if got, want := strings.ReplaceAll(strings.Join(lines, ""), " ", ""), strings.ReplaceAll(s, " ", ""); got != want {
+			if got, want := strings.ReplaceAll(strings.Join(lines, ""), " ", ""), strings.ReplaceAll(s, " ",
+				""); got != want {
 				t.Errorf("%q becomes %q", want, got)
 			}
-			if i := slices.IndexFunc(lines, func(l string) bool { return text.StringWidth(l) > max(width, minValueWidth+2) }); i >= 0 {
+			if i := slices.IndexFunc(lines, func(l string) bool {
+				return text.StringWidth(l) > max(width,
+					minValueWidth+2)
+			}); i >= 0 {
 				t.Errorf("%d columns: %q", width, lines[i])
 			}
 		}

@@ -18,7 +18,8 @@ import (
 func (a *app) modelLineageCmd() *cobra.Command {
 	var picture string
 	cmd := &cobra.Command{
-		Use: "lineage MODEL", Short: "everything a model came from, back to imported files and people", Args: argCount(1, 1),
+		Use: "lineage MODEL", Short: "everything a model came from, back to imported files and people",
+		Args: argCount(1, 1),
 		Long: `Follow a model back through the attempts that made it: their config, seed, numerics
 and code, the models they started from, their data, who imported it from which
 files, who ranked and who demonstrated. With RUN/STAGE the attempts of that run
@@ -35,7 +36,11 @@ trimtab data used-by goes the other way.`,
 				}
 				if picture != "" {
 					svg := l.SVG()
-					if err := a.writeTo(picture, func(w io.Writer) error { _, err := w.Write(svg); return err }); err != nil {
+					if err := a.writeTo(picture, func(w io.Writer) error {
+						_,
+							err := w.Write(svg)
+						return err
+					}); err != nil {
 						return err
 					}
 					a.note("the picture is in %s", picture)
@@ -146,7 +151,8 @@ needs --as. trimtab model lineage goes the other way.`,
 		},
 	}
 	cmd.Flags().StringVar(&kind, "as", "", "what it is: "+strings.Join(runs.SourceKinds, ", "))
-	_ = cmd.RegisterFlagCompletionFunc("as", cobra.FixedCompletions(runs.SourceKinds, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("as", cobra.FixedCompletions(runs.SourceKinds,
+		cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
@@ -170,7 +176,8 @@ func (a *app) printUses(u runs.Uses) error {
 	if a.format == formatTable {
 		fmt.Fprintf(a.out, "%s %s is in %s\n", u.Kind, escapeLine(u.Source), plural(len(u.Models), "model"))
 		for _, h := range u.Datasets {
-			fmt.Fprintf(a.out, "  through %s@%s: %s of %s%s\n", escapeLine(h.Dataset), h.Version.Short(), plural(h.Items, "item"), h.Kind, heldOut(h.HeldOut))
+			fmt.Fprintf(a.out, "  through %s@%s: %s of %s%s\n", escapeLine(h.Dataset), h.Version.Short(),
+				plural(h.Items, "item"), h.Kind, heldOut(h.HeldOut))
 		}
 		if len(u.Models) == 0 {
 			return nil
@@ -188,13 +195,16 @@ func heldOut(n int) string {
 }
 
 var usedColumns = []column[runs.ModelUse]{
-	{name: "digest", full: func(m runs.ModelUse) string { return string(m.Digest) }, short: func(m runs.ModelUse) string { return m.Digest.Short() }},
+	{name: "digest", full: func(m runs.ModelUse) string { return string(m.Digest) },
+		short: func(m runs.ModelUse) string { return m.Digest.Short() }},
 	{name: "name", full: func(m runs.ModelUse) string { return m.Name }},
 	{name: "kind", full: func(m runs.ModelUse) string { return m.Kind }},
-	{name: "run", full: func(m runs.ModelUse) string { return m.Run }, short: func(m runs.ModelUse) string { return shortID(m.Run) }},
+	{name: "run", full: func(m runs.ModelUse) string { return m.Run },
+		short: func(m runs.ModelUse) string { return shortID(m.Run) }},
 	{name: "stage", full: func(m runs.ModelUse) string { return m.Stage }},
 	{name: "steps", full: func(m runs.ModelUse) string { return fmt.Sprint(m.Steps) }, right: true},
 	{name: "items", full: func(m runs.ModelUse) string { return blankIfZero(m.Items) }, right: true},
 	{name: "held_out", full: func(m runs.ModelUse) string { return blankIfZero(m.HeldOut) }, right: true},
-	{name: "created_at", full: func(m runs.ModelUse) string { return m.CreatedAt.Format(time.RFC3339) }, short: func(m runs.ModelUse) string { return formatAgo(m.CreatedAt) }},
+	{name: "created_at", full: func(m runs.ModelUse) string { return m.CreatedAt.Format(time.RFC3339) },
+		short: func(m runs.ModelUse) string { return formatAgo(m.CreatedAt) }},
 }

@@ -40,11 +40,12 @@ func TestScripts(t *testing.T) {
 
 // Scripts of testdata/store have a database of their own, and no Temporal.
 func TestStoreScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{Dir: "testdata/store", RequireExplicitExec: true, Setup: func(e *testscript.Env) error {
-		e.Setenv("TRIMTAB_POSTGRES_URL", storagetest.URLs(e.T().(testing.TB)).App)
-		e.Setenv("TRIMTAB_ACTOR", "tester")
-		return errors.Join(isolate(e), smallModels(e.WorkDir))
-	}})
+	testscript.Run(t, testscript.Params{Dir: "testdata/store", RequireExplicitExec: true,
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("TRIMTAB_POSTGRES_URL", storagetest.URLs(e.T().(testing.TB)).App)
+			e.Setenv("TRIMTAB_ACTOR", "tester")
+			return errors.Join(isolate(e), smallModels(e.WorkDir))
+		}})
 }
 
 // isolate keeps a script away from the settings and data of whoever runs the tests.
@@ -79,7 +80,8 @@ func TestExitCodes(t *testing.T) {
 	if f := fails(t, 3, "show", "nothing"); f.Type != "run_not_found" { // looking needs no Temporal
 		t.Errorf("%+v", f)
 	}
-	if f := fails(t, 2, "cancel", "nothing", "--reason", "none"); !strings.Contains(f.Message, "only one of the two addresses") {
+	if f := fails(t, 2, "cancel", "nothing", "--reason", "none"); !strings.Contains(f.Message,
+		"only one of the two addresses") {
 		t.Errorf("%+v", f)
 	}
 }

@@ -12,7 +12,8 @@ import (
 // of --help.
 func manCmd(root *cobra.Command) *cobra.Command {
 	return &cobra.Command{
-		Use: "man FOLDER", Short: "write a manual page for each command", Hidden: true, Args: argCount(1, 1), Example: "  trimtab man ./man1",
+		Use: "man FOLDER", Short: "write a manual page for each command", Hidden: true, Args: argCount(1, 1),
+		Example: "  trimtab man ./man1",
 		Long: `Write the manual pages trimtab.1, trimtab-align.1 and so on into a folder, which is
 made if it does not exist. SOURCE_DATE_EPOCH, in seconds, is the date on the pages.`,
 		RunE: func(_ *cobra.Command, args []string) error {

@@ -17,7 +17,8 @@ const registerTimeout = 2 * time.Minute
 
 func (a *app) migrateCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "migrate", Short: "make the database and the Temporal namespace ready for this program", Args: argCount(0, 0),
+		Use: "migrate", Short: "make the database and the Temporal namespace ready for this program",
+		Args: argCount(0, 0),
 		Long: `Bring the database to this program's schema and make the roles trimtab_app and
 trimtab_auditor, with the passwords of the settings app_password and
 auditor_password. With a Temporal address, register the namespace and its search
@@ -46,11 +47,13 @@ func (a *app) migrate(ctx context.Context) error {
 		owner = a.settings.value("postgres_url")
 	}
 	if owner == "" && temporal.HostPort == "" {
-		return usagef("set postgres_owner_url, temporal_address or both; the embedded servers migrate themselves", "there is no address to migrate")
+		return usagef("set postgres_owner_url, temporal_address or both; the embedded servers migrate themselves",
+			"there is no address to migrate")
 	}
 	doc := migrateDocument{Schema: "trimtab.migrate/v1"}
 	if owner != "" {
-		if err := storage.Migrate(ctx, owner, a.settings.value("app_password"), a.settings.value("auditor_password")); err != nil {
+		if err := storage.Migrate(ctx, owner, a.settings.value("app_password"),
+			a.settings.value("auditor_password")); err != nil {
 			return err
 		}
 		doc.Postgres = true

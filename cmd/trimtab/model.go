@@ -27,7 +27,8 @@ func (a *app) modelCmd() *cobra.Command {
 command takes MODEL, give a digest or its beginning, RUN/STAGE, or a name.`,
 		Example: "  trimtab model list\n  trimtab model export my-assistant/ppo ./my-assistant",
 	}
-	cmd.AddCommand(a.modelListCmd(), a.modelShowCmd(), a.modelLineageCmd(), a.modelCardCmd(), a.modelProvenanceCmd(), a.modelBOMCmd(), a.modelImportCmd(), a.modelExportCmd())
+	cmd.AddCommand(a.modelListCmd(), a.modelShowCmd(), a.modelLineageCmd(), a.modelCardCmd(), a.modelProvenanceCmd(),
+		a.modelBOMCmd(), a.modelImportCmd(), a.modelExportCmd())
 	return cmd
 }
 
@@ -47,13 +48,17 @@ func artifactOf(x storage.Artifact) artifact {
 }
 
 var artifactColumns = []column[artifact]{
-	{name: "digest", full: func(m artifact) string { return string(m.Digest) }, short: func(m artifact) string { return m.Digest.Short() }},
+	{name: "digest", full: func(m artifact) string { return string(m.Digest) },
+		short: func(m artifact) string { return m.Digest.Short() }},
 	{name: "name", full: func(m artifact) string { return m.Name }},
 	{name: "kind", full: func(m artifact) string { return m.Kind }},
-	{name: "run", full: func(m artifact) string { return m.Run }, short: func(m artifact) string { return shortID(m.Run) }},
+	{name: "run", full: func(m artifact) string { return m.Run },
+		short: func(m artifact) string { return shortID(m.Run) }},
 	{name: "stage", full: func(m artifact) string { return m.Stage }},
-	{name: "parameters", full: func(m artifact) string { return strconv.FormatInt(m.Parameters, 10) }, short: func(m artifact) string { return formatCount(float64(m.Parameters)) }, right: true},
-	{name: "created_at", full: func(m artifact) string { return m.CreatedAt.Format(time.RFC3339) }, short: func(m artifact) string { return formatAgo(m.CreatedAt) }},
+	{name: "parameters", full: func(m artifact) string { return strconv.FormatInt(m.Parameters, 10) },
+		short: func(m artifact) string { return formatCount(float64(m.Parameters)) }, right: true},
+	{name: "created_at", full: func(m artifact) string { return m.CreatedAt.Format(time.RFC3339) },
+		short: func(m artifact) string { return formatAgo(m.CreatedAt) }},
 }
 
 func (a *app) modelListCmd() *cobra.Command {
@@ -189,7 +194,8 @@ func describe(ctx context.Context, s *session, ref string) (modelDocument, error
 
 func documentOf(x artifact, m *model.Model, t *tokenizer.Tokenizer, entries []checkpoint.Entry) modelDocument {
 	doc := modelDocument{
-		Schema: "trimtab.model/v1", artifact: x, Config: m.Config, Scalar: m.Scalar, Tokenizer: t.Digest(), Tokens: tokensOf(t),
+		Schema: "trimtab.model/v1", artifact: x, Config: m.Config, Scalar: m.Scalar, Tokenizer: t.Digest(),
+		Tokens: tokensOf(t),
 	}
 	for _, e := range entries {
 		doc.Files = append(doc.Files, fileEntry{e.Name, int(e.Bytes), e.Digest})
@@ -216,8 +222,10 @@ func (a *app) printModel(doc modelDocument) error {
 	}
 	lines := [][2]string{
 		{"digest", string(doc.Digest)}, {"name", doc.Name}, {"origin", describeOrigin(doc.artifact)}, {"head", head},
-		{"shape", fmt.Sprintf("%d layers, width %d, %d heads, context %d, vocabulary %d", c.Layers, c.Width, c.Heads, c.Context, c.Vocab)},
-		{"size", formatCount(float64(doc.Parameters)) + " parameters"}, {"tokenizer", doc.Tokenizer}, {"tokens", doc.Tokens.line()},
+		{"shape", fmt.Sprintf("%d layers, width %d, %d heads, context %d, vocabulary %d", c.Layers, c.Width, c.Heads,
+			c.Context, c.Vocab)},
+		{"size", formatCount(float64(doc.Parameters)) + " parameters"}, {"tokenizer", doc.Tokenizer},
+		{"tokens", doc.Tokens.line()},
 	}
 	if doc.Import != nil {
 		lines = append(doc.Import.lines(), lines...)
@@ -266,13 +274,15 @@ func resolve(ctx context.Context, s *session, ref string) (storage.Artifact, err
 func (s *session) modelNotFound(ctx context.Context, ref string, err error) error {
 	remedy := "list them with `trimtab model list`"
 	if doc, missing := s.runs.Show(ctx, ref); missing == nil && len(doc.Models) > 0 {
-		remedy = fmt.Sprintf("%s is a run: name one of its models, such as %s/%s", ref, ref, doc.Models[len(doc.Models)-1].Name)
+		remedy = fmt.Sprintf("%s is a run: name one of its models, such as %s/%s", ref, ref,
+			doc.Models[len(doc.Models)-1].Name)
 	}
 	return trimtab.NewError(trimtab.NotFound, trimtab.AsError(err).Type, remedy, "there is no model %q", ref)
 }
 
 // loadModel resolves a reference and loads what it names, verified.
-func loadModel(ctx context.Context, s *session, ref string) (storage.Artifact, *model.Model, *tokenizer.Tokenizer, error) {
+func loadModel(ctx context.Context, s *session, ref string) (storage.Artifact, *model.Model, *tokenizer.Tokenizer,
+	error) {
 	x, err := resolve(ctx, s, ref)
 	if err != nil {
 		return x, nil, nil, err
@@ -284,7 +294,8 @@ func loadModel(ctx context.Context, s *session, ref string) (storage.Artifact, *
 // checkPlainName refuses a name that commands could not find again, or not tell from other references.
 func checkPlainName(flag, name string) error {
 	bad := func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) || r == '@' }
-	if name == "" || utf8.RuneCountInString(name) > 200 || strings.ContainsFunc(name, bad) || strings.HasPrefix(name, "sha256:") {
+	if name == "" || utf8.RuneCountInString(name) > 200 || strings.ContainsFunc(name, bad) ||
+		strings.HasPrefix(name, "sha256:") {
 		return usagef("use 1 to 200 characters without spaces and @", "%s is %q", flag, name)
 	}
 	return nil
@@ -300,7 +311,8 @@ func modelStream(x storage.Artifact) string {
 
 func (a *app) modelExportCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "export MODEL FOLDER", Short: "write a model as a Hugging Face folder, with its papers", Args: argCount(2, 2),
+		Use: "export MODEL FOLDER", Short: "write a model as a Hugging Face folder, with its papers",
+		Args: argCount(2, 2),
 		Long: `Write the files of a model into a new or empty folder, and beside them its card
 (README.md), provenance (provenance.json), bill of materials (bom.json), the form of its
 prompts (chat_template.jinja), how the run sampled it (generation_config.json) and, where a
@@ -322,7 +334,8 @@ the last layer norm, and it has a padding token.`,
 				if err != nil {
 					return err
 				}
-				if err := s.store.RecordEvent(ctx, modelStream(x), a.actor(), "model_exported", map[string]any{"digest": x.Digest}); err != nil {
+				if err := s.store.RecordEvent(ctx, modelStream(x), a.actor(), "model_exported",
+					map[string]any{"digest": x.Digest}); err != nil {
 					return err
 				}
 				proved, err := a.writeProofs(ctx, s, x.Digest, args[1])
@@ -335,7 +348,8 @@ the last layer norm, and it has a padding token.`,
 				}
 				if a.wantsJSON() {
 					return a.printDocument(map[string]any{
-						"schema": "trimtab.export/v1", "digest": x.Digest, "folder": args[1], "papers": names, "notes": notes,
+						"schema": "trimtab.export/v1", "digest": x.Digest, "folder": args[1], "papers": names,
+						"notes": notes,
 					})
 				}
 				fmt.Fprintf(a.out, "%s is in %s, with %s\n", x.Digest, escapeLine(args[1]), strings.Join(names, ", "))
@@ -349,7 +363,8 @@ the last layer norm, and it has a padding token.`,
 }
 
 // exportModel writes a model with what lies beside it; it lists that, and what is to be said.
-func exportModel(ctx context.Context, s *session, d trimtab.Digest, run, dir string) (beside, notes []string, err error) {
+func exportModel(ctx context.Context, s *session, d trimtab.Digest, run,
+	dir string) (beside, notes []string, err error) {
 	f, err := s.runs.Facts(ctx, d, run)
 	if err != nil {
 		return nil, nil, err
@@ -374,7 +389,8 @@ func exportModel(ctx context.Context, s *session, d trimtab.Digest, run, dir str
 }
 
 // usageFiles are the files by which other programs use a model as it was trained, and what is to be said of its form.
-func usageFiles(ctx context.Context, s *session, d trimtab.Digest, run string, x checkpoint.Exported) ([]checkpoint.File, []string, error) {
+func usageFiles(ctx context.Context, s *session, d trimtab.Digest, run string,
+	x checkpoint.Exported) ([]checkpoint.File, []string, error) {
 	if x.Tokenizer == nil {
 		return nil, nil, nil
 	}
@@ -383,7 +399,8 @@ func usageFiles(ctx context.Context, s *session, d trimtab.Digest, run string, x
 	if text, ok := dataset.ChatTemplate(x.Tokenizer); ok {
 		files = append(files, checkpoint.File{Name: "chat_template.jinja", Data: text})
 	} else {
-		notes = append(notes, "there is no chat template: other programs take off what is beside the tokens that begin and end a text")
+		notes = append(notes,
+			"there is no chat template: other programs take off what is beside the tokens that begin and end a text")
 	}
 	if x.Padded {
 		notes = append(notes, "a padding token was added, by which other programs score a batch")

@@ -42,9 +42,13 @@ architecture, another way of cutting text, files that disagree. docs/models.md l
 				return err
 			}
 			if strings.Contains(o.name, "/") {
-				return usagef("use a name without /: RUN/STAGE stands for what a run made", "the model's name is %q", o.name)
+				return usagef("use a name without /: RUN/STAGE stands for what a run made", "the model's name is %q",
+					o.name)
 			}
-			return a.withStore(cmd, func(ctx context.Context, s *session) error { return a.importModel(ctx, s, args[0], o) })
+			return a.withStore(cmd, func(ctx context.Context,
+				s *session) error {
+				return a.importModel(ctx, s, args[0], o)
+			})
 		},
 	}
 	cmd.Flags().StringVar(&o.name, "name", "", "name of the model (default: the folder's)")
@@ -91,12 +95,14 @@ func (a *app) importModel(ctx context.Context, s *session, dir string, o modelIm
 		return err
 	}
 	var doc modelDocument
-	done := &modelImportDocument{Folder: dir, Architecture: f.Architecture, DType: f.DType, Notes: f.Notes, DryRun: o.dryRun}
+	done := &modelImportDocument{Folder: dir, Architecture: f.Architecture, DType: f.DType, Notes: f.Notes,
+		DryRun: o.dryRun}
 	if o.dryRun {
 		doc, err = previewImport(ctx, s, f, o, done)
 	} else {
 		var x runs.ImportResult
-		if x, err = s.runs.ImportModel(ctx, f, runs.ImportRequest{Name: o.name, Actor: a.actor(), TakeName: o.force}); err == nil {
+		if x, err = s.runs.ImportModel(ctx, f, runs.ImportRequest{Name: o.name, Actor: a.actor(),
+			TakeName: o.force}); err == nil {
 			done.NameBefore = x.PreviousOwner
 			doc, err = describe(ctx, s, string(x.Digest))
 		}
@@ -109,7 +115,8 @@ func (a *app) importModel(ctx context.Context, s *session, dir string, o modelIm
 }
 
 // previewImport is the document of an import that is not done.
-func previewImport(ctx context.Context, s *session, f *checkpoint.Folder, o modelImportFlags, done *modelImportDocument) (modelDocument, error) {
+func previewImport(ctx context.Context, s *session, f *checkpoint.Folder, o modelImportFlags,
+	done *modelImportDocument) (modelDocument, error) {
 	var doc modelDocument
 	digest, err := f.Digest()
 	if err != nil {

@@ -42,7 +42,8 @@ func smallModels(dir string) error {
 		}
 		return checkpoint.WriteFolder(filepath.Join(dir, name), files)
 	}
-	err = errors.Join(write("language", 1, words, false), write("another", 2, words, false), write("scores", 3, bare, true), write("odd", 1, words, false))
+	err = errors.Join(write("language", 1, words, false), write("another", 2, words, false),
+		write("scores", 3, bare, true), write("odd", 1, words, false))
 	if err != nil {
 		return err
 	}

@@ -29,10 +29,12 @@ func launchAtOnce(t *testing.T, lists [][]string) []launched {
 	for i, args := range lists {
 		wg.Go(func() {
 			var out, errs strings.Builder
-			cmd := exec.CommandContext(t.Context(), "trimtab", append([]string{"align", "--size", "smallest", "--detach", "-o", "json"}, args...)...)
+			cmd := exec.CommandContext(t.Context(), "trimtab",
+				append([]string{"align", "--size", "smallest", "--detach", "-o", "json"}, args...)...)
 			cmd.Stdout, cmd.Stderr = &out, &errs
 			_ = cmd.Run() // the exit code is looked at
-			all[i] = launched{code: cmd.ProcessState.ExitCode(), errs: errs.String() + out.String(), attached: strings.Contains(errs.String(), "attached to run")}
+			all[i] = launched{code: cmd.ProcessState.ExitCode(), errs: errs.String() + out.String(),
+				attached: strings.Contains(errs.String(), "attached to run")}
 			if all[i].code == 0 {
 				if err := json.Unmarshal([]byte(out.String()), &all[i].doc); err != nil {
 					t.Errorf("%v: %v in %s", args, err, out.String())
@@ -118,7 +120,8 @@ func oneName(t *testing.T, round int) {
 	name := fmt.Sprintf("one%d", round)
 	var lists [][]string
 	for range 8 {
-		lists = append(lists, []string{"--seed", fmt.Sprint(200 + round), "--name", name, "--set", "pretrain.tokens=60000000"})
+		lists = append(lists, []string{"--seed", fmt.Sprint(200 + round), "--name", name, "--set",
+			"pretrain.tokens=60000000"})
 	}
 	ids, attached := map[string]bool{}, 0
 	for _, l := range launchAtOnce(t, lists) {
@@ -141,7 +144,8 @@ func oneNameManySpecs(t *testing.T, round int) {
 	name := fmt.Sprintf("many%d", round)
 	var lists [][]string
 	for i := range 8 {
-		lists = append(lists, []string{"--seed", fmt.Sprint(1000 + 10*round + i), "--name", name, "--set", "pretrain.tokens=60000000"})
+		lists = append(lists, []string{"--seed", fmt.Sprint(1000 + 10*round + i), "--name", name, "--set",
+			"pretrain.tokens=60000000"})
 	}
 	made, refused := 0, 0
 	for _, l := range launchAtOnce(t, lists) {

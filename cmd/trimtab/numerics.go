@@ -32,7 +32,8 @@ func measureNumericsSpeeds() numericsSpeeds {
 	}
 	rates := make([][]float64, len(numericsNames))
 	enough := 400 * time.Millisecond
-	for start := time.Now(); len(rates[0]) == 0 || time.Since(start) < enough || len(rates[0]) < 3 && time.Since(start) < 5*enough; {
+	for start := time.Now(); len(rates[0]) == 0 || time.Since(start) < enough || len(rates[0]) < 3 &&
+		time.Since(start) < 5*enough; {
 		for i, contract := range numericsNames {
 			at := time.Now()
 			tensor.MatMulUnder(tensor.Numerics(contract), pool, c, n, x, k, y, n, m, n, k, false)
@@ -68,5 +69,6 @@ func (s numericsSpeeds) sentence() string {
 	for i, c := range s {
 		figures[i] = fmt.Sprintf("%s %sFLOP/s", c.Numerics, formatCount(c.Speed))
 	}
-	return fmt.Sprintf("the fastest numerics here: %s (%s in matrix products)", s.fastest().Numerics, strings.Join(figures, ", "))
+	return fmt.Sprintf("the fastest numerics here: %s (%s in matrix products)", s.fastest().Numerics,
+		strings.Join(figures, ", "))
 }

@@ -54,7 +54,9 @@ func (a *app) newLineagePublisher(lg *slog.Logger, s *session) *lineagePublisher
 	if target == "" {
 		return nil
 	}
-	l := &lineagePublisher{log: lg, store: s.store, send: lineageSender(target), notices: make(chan lineageNotice, lineageQueue), stop: make(chan struct{}), done: make(chan struct{}), queued: map[string]bool{},
+	l := &lineagePublisher{log: lg, store: s.store, send: lineageSender(target),
+		notices: make(chan lineageNotice, lineageQueue), stop: make(chan struct{}), done: make(chan struct{}),
+		queued: map[string]bool{},
 		events: func(ctx context.Context, run string) ([]openlineage.RunEvent, error) {
 			return s.runs.OpenLineage(ctx, run, a.settings.value("openlineage_namespace"))
 		}}
@@ -126,7 +128,8 @@ func (l *lineagePublisher) flush() (all bool) {
 		case errors.As(err, &refused):
 			l.log.Warn("OpenLineage: an event was refused and is left out", "error", err)
 		case err != nil:
-			l.log.Warn("OpenLineage: an event was not told and will be tried again", "error", err, "waiting", len(l.lines))
+			l.log.Warn("OpenLineage: an event was not told and will be tried again", "error", err, "waiting",
+				len(l.lines))
 			return false
 		}
 		l.lines = l.lines[1:]
@@ -160,7 +163,8 @@ func (l *lineagePublisher) collect(n lineageNotice) {
 	}
 }
 
-// maxRememberedEvents bounds the memory of a worker that runs for years; what it forgets it may tell twice, which says the same.
+// maxRememberedEvents bounds the memory of a worker that runs for years; what it forgets it may tell twice, which says
+// the same.
 const maxRememberedEvents = 100_000
 
 func (l *lineagePublisher) enqueue(e openlineage.RunEvent) {
@@ -234,7 +238,8 @@ func postLineage(ctx context.Context, address string, line []byte) error {
 	switch {
 	case res.StatusCode < 300:
 		return nil
-	case res.StatusCode >= 500 || res.StatusCode == http.StatusTooManyRequests || res.StatusCode == http.StatusRequestTimeout:
+	case res.StatusCode >= 500 || res.StatusCode == http.StatusTooManyRequests ||
+		res.StatusCode == http.StatusRequestTimeout:
 		return fmt.Errorf("the answer is %s", res.Status)
 	}
 	return rejectedError{res.Status}

@@ -123,10 +123,12 @@ func TestLineageNeverHoldsARun(t *testing.T) {
 	e := devstacktest.Start(t)
 	dir := quiet(t)
 	r := newReceiver(t, "500", "close", "hang")
-	for key, value := range map[string]string{"DATA": filepath.Join(dir, "data"), "POSTGRES_URL": storagetest.URLsOn(t, e.PostgresURL).App,
+	for key, value := range map[string]string{"DATA": filepath.Join(dir, "data"),
+		"POSTGRES_URL":     storagetest.URLsOn(t, e.PostgresURL).App,
 		"TEMPORAL_ADDRESS": e.Temporal, "TEMPORAL_NAMESPACE": e.Namespace,
-		"TEMPORAL_TLS_CA": e.TemporalTLS.CA, "TEMPORAL_TLS_CERT": e.TemporalTLS.Cert, "TEMPORAL_TLS_KEY": e.TemporalTLS.Key,
-		"ACTOR": "tester", "OPENLINEAGE_URL": r.URL} {
+		"TEMPORAL_TLS_CA": e.TemporalTLS.CA, "TEMPORAL_TLS_CERT": e.TemporalTLS.Cert,
+		"TEMPORAL_TLS_KEY": e.TemporalTLS.Key,
+		"ACTOR":            "tester", "OPENLINEAGE_URL": r.URL} {
 		t.Setenv("TRIMTAB_"+key, value)
 	}
 	stop := atWork(t)
@@ -135,7 +137,8 @@ func TestLineageNeverHoldsARun(t *testing.T) {
 		t.Errorf("exit %d with %d events told: %s%s", code, len(r.received()), errs, out)
 	}
 	failures := 0
-	for end := time.Now().Add(30 * time.Second); failures < 3 && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); failures < 3 &&
+		time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		failures = r.requests()
 	}
 	r.mend()
@@ -179,7 +182,9 @@ func soundLineage(t *testing.T, lines string) {
 		}
 		events = append(events, e)
 		if e.Job.Name == "instructgpt.reward" && e.EventType == openlineage.Complete {
-			if in := e.Inputs[0].String(); len(e.Inputs) != 3 || !strings.HasPrefix(in, "instructgpt/sft/model@sha256:") || e.Inputs[2].Name != "starter/1/demonstrations" || len(e.Outputs) != 1 {
+			if in := e.Inputs[0].String(); len(e.Inputs) != 3 ||
+				!strings.HasPrefix(in, "instructgpt/sft/model@sha256:") ||
+				e.Inputs[2].Name != "starter/1/demonstrations" || len(e.Outputs) != 1 {
 				t.Errorf("reward reads %v and makes %v", e.Inputs, e.Outputs)
 			}
 		}
@@ -194,13 +199,15 @@ func soundLineage(t *testing.T, lines string) {
 
 // tellerTo is a lineage that tells made-up events of runs.
 func tellerTo(target string, log io.Writer) *lineagePublisher {
-	l := &lineagePublisher{log: slog.New(slog.NewTextHandler(log, nil)), send: lineageSender(target), notices: make(chan lineageNotice, lineageQueue),
-		stop: make(chan struct{}), done: make(chan struct{}), queued: map[string]bool{},
+	l := &lineagePublisher{log: slog.New(slog.NewTextHandler(log, nil)), send: lineageSender(target),
+		notices: make(chan lineageNotice, lineageQueue),
+		stop:    make(chan struct{}), done: make(chan struct{}), queued: map[string]bool{},
 		events: func(_ context.Context, run string) ([]openlineage.RunEvent, error) {
 			if run == "away" {
 				return nil, errors.New("no record")
 			}
-			return []openlineage.RunEvent{{EventType: openlineage.Start, Run: openlineage.EventRun{RunID: run}}, {EventType: openlineage.Complete, Run: openlineage.EventRun{RunID: run}}}, nil
+			return []openlineage.RunEvent{{EventType: openlineage.Start, Run: openlineage.EventRun{RunID: run}},
+				{EventType: openlineage.Complete, Run: openlineage.EventRun{RunID: run}}}, nil
 		}}
 	go l.loop()
 	return l
@@ -259,8 +266,10 @@ func TestLineageGivesUp(t *testing.T) {
 }
 
 func TestLineageSetting(t *testing.T) {
-	for target, ok := range map[string]bool{"": true, "http://marquez:5000": true, "https://u:p@host/x": true, "/var/lineage.jsonl": true, "file:///var/lineage.jsonl": true,
-		"lineage.jsonl": false, "localhost:5000": false, "ftp://host/x": false, "http://": false, "file:x": false, "http://[::1": false} {
+	for target, ok := range map[string]bool{"": true, "http://marquez:5000": true, "https://u:p@host/x": true,
+		"/var/lineage.jsonl": true, "file:///var/lineage.jsonl": true,
+		"lineage.jsonl": false, "localhost:5000": false, "ftp://host/x": false, "http://": false, "file:x": false,
+		"http://[::1": false} {
 		if err := checkLineageURL(target); (err == nil) != ok {
 			t.Errorf("%q: %v", target, err)
 		}

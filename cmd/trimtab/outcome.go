@@ -150,14 +150,16 @@ func (a *app) printCaveats(doc runs.View, o evaluationOutcome) {
 	say := func(format string, args ...any) { a.printText(fmt.Sprintf(format, args...), "    ") }
 	fmt.Fprintln(a.out)
 	if w := o.winRate; w != nil {
-		say("PPO's answer beats SFT's by the gold judge on %.1f %% of the prompts (95 %%: %.1f … %.1f)", 100*w.Value, 100*w.Low, 100*w.High)
+		say("PPO's answer beats SFT's by the gold judge on %.1f %% of the prompts (95 %%: %.1f … %.1f)", 100*w.Value,
+			100*w.Low, 100*w.High)
 	}
 	for _, line := range o.reward.lines() {
 		say("%s", line)
 	}
 	say("overlap: %d of %d held-out prompts are in a training text", o.overlap, o.prompts)
 	if hasSimulatedLabels(doc) {
-		say("the rankings are by simulated labellers, and the gold score is the starter world's own; no person judged these texts")
+		say("the rankings are by simulated labellers, and the gold score is the starter world's own; no person " +
+			"judged these texts")
 	}
 }
 
@@ -183,23 +185,28 @@ func (r *rewardAccuracy) lines() (lines []string) {
 		return nil
 	}
 	say := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
-	say("reward model on held-out rankings: accuracy %.3f (%s; %d pairs)", r.Accuracy, formatInterval(r.Low, r.High, r.Groups), r.Pairs)
+	say("reward model on held-out rankings: accuracy %.3f (%s; %d pairs)", r.Accuracy,
+		formatInterval(r.Low, r.High, r.Groups), r.Pairs)
 	if r.OverLonger != nil {
-		say("  the longer one wins: %.3f; the reward model is better by %+.3f (%s)", r.LongerWins, *r.OverLonger, formatInterval(r.OverLongerLow, r.OverLongerHigh, r.Groups))
+		say("  the longer one wins: %.3f; the reward model is better by %+.3f (%s)", r.LongerWins, *r.OverLonger,
+			formatInterval(r.OverLongerLow, r.OverLongerHigh, r.Groups))
 	} else {
 		say("  the longer one wins: %.3f", r.LongerWins)
 	}
 	switch {
 	case r.HeldOracle != nil:
-		say("  the labellers' mean taste, without their noise: %.3f of the same pairs (%s); a reference, no ceiling", *r.HeldOracle, formatInterval(r.HeldOracleLow, r.HeldOracleHigh, r.Groups))
+		say("  the labellers' mean taste, without their noise: %.3f of the same pairs (%s); a reference, no ceiling",
+			*r.HeldOracle, formatInterval(r.HeldOracleLow, r.HeldOracleHigh, r.Groups))
 	case r.OracleAccuracy != 0:
-		say("  the labellers' mean taste, without their noise: %.3f of all pairs, those for training too; a reference, no ceiling", r.OracleAccuracy)
+		say("  the labellers' mean taste, without their noise: %.3f of all pairs, those for training too; a "+
+			"reference, no ceiling", r.OracleAccuracy)
 	}
 	if r.LabellersAgreement != 0 {
 		say("  labellers agree with one another: %.3f", r.LabellersAgreement)
 	}
 	if r.MatchedPairs > 0 {
-		say("  on the %d pairs of about the same length: accuracy %.3f, the longer one wins %.3f", r.MatchedPairs, r.MatchedAccuracy, r.MatchedLongerWins)
+		say("  on the %d pairs of about the same length: accuracy %.3f, the longer one wins %.3f", r.MatchedPairs,
+			r.MatchedAccuracy, r.MatchedLongerWins)
 	}
 	return lines
 }
@@ -232,7 +239,8 @@ func (a *app) printNext(doc runs.View) {
 	for _, m := range doc.Models {
 		fmt.Fprintf(a.out, "  %-8s %s\n", escapeLine(m.Name), m.Digest)
 	}
-	a.printText(fmt.Sprintf("models and checkpoints are in %s; every ranking, rollout, metric and decision is in Postgres", escapeLine(a.storeFolder())), "  ")
+	a.printText(fmt.Sprintf("models and checkpoints are in %s; every ranking, rollout, metric and decision is in "+
+		"Postgres", escapeLine(a.storeFolder())), "  ")
 	prompt := "…"
 	if o, _ := outcomeOf(doc); len(o.samples) > 0 && !strings.Contains(o.samples[0].Prompt, `"`) {
 		prompt = escapeLine(o.samples[0].Prompt)
@@ -244,7 +252,8 @@ func (a *app) printNext(doc runs.View) {
 	}
 	fmt.Fprintf(a.out, "  trimtab history %s\n", id)
 	if last != "" {
-		fmt.Fprintf(a.out, "  trimtab rerun %s %s %s --dry-run\n  trimtab model export %s/%s ./my-model\n", id, escapeLine(last), suggestedChange(doc, last), id, escapeLine(last))
+		fmt.Fprintf(a.out, "  trimtab rerun %s %s %s --dry-run\n  trimtab model export %s/%s ./my-model\n", id,
+			escapeLine(last), suggestedChange(doc, last), id, escapeLine(last))
 	}
 }
 

@@ -37,7 +37,8 @@ func printed(t *testing.T, format string, l list[fruit]) string {
 
 func TestPrintList(t *testing.T) {
 	l := fruits(fruit{"apple", "1.50"}, fruit{"=cmd|' /C calc'!A0", "-3"}, fruit{"mal\x1b[2Jus", "@2"})
-	want := "the name            price\napple                1.50\n=cmd|' /C calc'!A0     -3\nmal\\x1b[2Jus           @2\n"
+	want := "the name            price\napple                1.50\n=cmd|' /C calc'!A0     " +
+		"-3\nmal\\x1b[2Jus           @2\n"
 	if got := printed(t, formatTable, l); got != want {
 		t.Errorf("table:\n%s\nwant:\n%s", got, want)
 	}
@@ -45,7 +46,8 @@ func TestPrintList(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if records[0][0] != "the_name" || records[2][0] != "'=cmd|' /C calc'!A0" || records[2][1] != "-3" || records[3][1] != "'@2" {
+	if records[0][0] != "the_name" || records[2][0] != "'=cmd|' /C calc'!A0" || records[2][1] != "-3" ||
+		records[3][1] != "'@2" {
 		t.Errorf("csv: %q", records)
 	}
 	var doc struct {
@@ -56,7 +58,8 @@ func TestPrintList(t *testing.T) {
 	if err := json.Unmarshal([]byte(text), &doc); err != nil {
 		t.Fatalf("%v in %s", err, text)
 	}
-	if doc.Schema != "trimtab.fruits/v1" || doc.Shop != "corner" || len(doc.Fruits) != 3 || doc.Fruits[2].Name != "mal\x1b[2Jus" {
+	if doc.Schema != "trimtab.fruits/v1" || doc.Shop != "corner" || len(doc.Fruits) != 3 ||
+		doc.Fruits[2].Name != "mal\x1b[2Jus" {
 		t.Errorf("json: %+v", doc)
 	}
 	if !strings.HasPrefix(text, "{\n  \"schema\"") {
@@ -101,7 +104,8 @@ func TestTableFitsTheTerminal(t *testing.T) {
 }
 
 func TestCount(t *testing.T) {
-	for n, want := range map[float64]string{12: "12", 1234: "1.23 k", 9e5: "900 k", 1.75e11: "175 G", 3.1e23: "3.1e+05 E"} {
+	for n, want := range map[float64]string{12: "12", 1234: "1.23 k", 9e5: "900 k", 1.75e11: "175 G",
+		3.1e23: "3.1e+05 E"} {
 		if got := formatCount(n); got != want {
 			t.Errorf("count(%g) = %q, want %q", n, got, want)
 		}

@@ -26,7 +26,8 @@ func newProgressBars(out io.Writer, width int) *progressBars {
 	if width < 70 { // what is said matters more
 		bar = 0
 	}
-	d := &progressBars{w: progress.NewWriter(), trackers: map[string]*progress.Tracker{}, width: max(width-bar-rest, minValueWidth)}
+	d := &progressBars{w: progress.NewWriter(), trackers: map[string]*progress.Tracker{},
+		width: max(width-bar-rest, minValueWidth)}
 	style := progress.StyleBlocks
 	style.Options.Separator = ""
 	style.Options.DoneString, style.Options.ErrorString = "", ""

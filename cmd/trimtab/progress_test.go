@@ -42,11 +42,13 @@ func TestDrawing(t *testing.T) {
 	d.update(at(trimtab.RunRunning, sft, ppo))
 	time.Sleep(300 * time.Millisecond)
 	sft.Status, sft.Progress, sft.Step, sft.Steps = trimtab.AttemptCompleted, nil, 100, 100
-	ppo.Status, ppo.Attempt, ppo.Error = trimtab.AttemptFailed, 1, trimtab.NewError(trimtab.Invalid, "x", "", "it went \x1b[31mwrong")
+	ppo.Status, ppo.Attempt, ppo.Error = trimtab.AttemptFailed, 1, trimtab.NewError(trimtab.Invalid, "x", "",
+		"it went \x1b[31mwrong")
 	d.update(at(trimtab.RunWaiting, sft, ppo))
 	d.update(at(trimtab.RunWaiting, sft, ppo)) // nothing new
 	d.close()
-	for _, want := range []string{"sft       50/100  loss 1.5  4.0s left", " 50% ", "run is waiting: something to do", `it went \x1b[31mwrong`} {
+	for _, want := range []string{"sft       50/100  loss 1.5  4.0s left", " 50% ", "run is waiting: something to do",
+		`it went \x1b[31mwrong`} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in %q", want, out.String())
 		}
@@ -62,8 +64,11 @@ func TestDrawingFitsEveryTerminal(t *testing.T) {
 	for _, width := range []int{40, 60, 80, 120, 200} {
 		var out screen
 		d := newProgressBars(&out, width)
-		d.update(at(trimtab.RunRunning, runs.StageView{Name: "reward", Kind: "reward", Status: trimtab.AttemptRunning, Attempt: 1, Seconds: 400,
-			Progress: &storage.Progress{Step: 50, Steps: 100, TokensPerSecond: 12345, Metrics: []trimtab.Metric{{Name: "loss", Value: .5}, {Name: "eval_loss", Value: .625}, {Name: "accuracy", Value: .75}}}}))
+		d.update(at(trimtab.RunRunning, runs.StageView{Name: "reward", Kind: "reward", Status: trimtab.AttemptRunning,
+			Attempt: 1, Seconds: 400,
+			Progress: &storage.Progress{Step: 50, Steps: 100, TokensPerSecond: 12345,
+				Metrics: []trimtab.Metric{{Name: "loss", Value: .5}, {Name: "eval_loss", Value: .625},
+					{Name: "accuracy", Value: .75}}}}))
 		d.close()
 		for line := range strings.SplitSeq(out.String(), "\n") {
 			if w := text.StringWidthWithoutEscSequences(strings.Trim(line, "\r")); w > width {

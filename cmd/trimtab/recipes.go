@@ -81,11 +81,13 @@ func (a *app) planCmd() *cobra.Command {
 	var o specFlags
 	var asYAML bool
 	cmd := &cobra.Command{
-		Use: "plan", Short: "what a run would cost: parameters, FLOPs, memory, disk, time on this machine", Args: argCount(0, 0),
+		Use: "plan", Short: "what a run would cost: parameters, FLOPs, memory, disk, time on this machine",
+		Args: argCount(0, 0),
 		Long: `Say what a run of a spec would read and cost, without launching it. Data that the
 spec names is counted where the record is there: what does not fit into the model's
 context is told. What depends on data that is not there yet is unknown.`,
-		Example: "  trimtab plan\n  trimtab plan --size 175b\n  trimtab plan -f my-run.yaml --resolved   # the spec with every default filled in",
+		Example: "  trimtab plan\n  trimtab plan --size 175b\n  trimtab plan -f my-run.yaml --resolved   # the spec " +
+			"with every default filled in",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			spec, err := o.read(a)
 			if err != nil {
@@ -99,7 +101,10 @@ context is told. What depends on data that is not there yet is unknown.`,
 				return err
 			}
 			if runs.NeedsDatabase(spec) && a.hasDatabase() {
-				return a.withStore(cmd, func(ctx context.Context, s *session) error { return a.plan(ctx, s.runs, spec) })
+				return a.withStore(cmd, func(ctx context.Context,
+					s *session) error {
+					return a.plan(ctx, s.runs, spec)
+				})
 			}
 			return a.plan(cmd.Context(), runs.New(slog.New(slog.DiscardHandler), nil, nil, nil), spec)
 		},
@@ -159,8 +164,9 @@ type planStage struct {
 // costOf turns an estimate into a document.
 func costOf(cost recipes.Cost, known recipes.Known, spec recipes.Spec, p *speedEstimator) planDocument {
 	doc := planDocument{
-		Schema: "trimtab.plan/v1", Name: spec.Name, Seed: spec.Seed, Numerics: string(spec.Numerics), Parameters: cost.Parameters,
-		Memory: cost.Memory, Disk: cost.Disk, Speed: p.matMulFLOPS,
+		Schema: "trimtab.plan/v1", Name: spec.Name, Seed: spec.Seed, Numerics: string(spec.Numerics),
+		Parameters: cost.Parameters,
+		Memory:     cost.Memory, Disk: cost.Disk, Speed: p.matMulFLOPS,
 	}
 	flops, total, whole := 0., 0., true
 	for i, st := range cost.Stages {
@@ -184,17 +190,20 @@ func costOf(cost recipes.Cost, known recipes.Known, spec recipes.Spec, p *speedE
 
 var planColumns = []column[planStage]{
 	{name: "stage", full: func(s planStage) string { return s.Name }},
-	{name: "steps", full: func(s planStage) string { return ifKnown(s.Steps, strconv.Itoa) }, short: func(s planStage) string { return orUnknown(s.Steps, strconv.Itoa) }, right: true},
+	{name: "steps", full: func(s planStage) string { return ifKnown(s.Steps, strconv.Itoa) },
+		short: func(s planStage) string { return orUnknown(s.Steps, strconv.Itoa) }, right: true},
 	{name: "tokens", full: func(s planStage) string { return ifKnown(s.Tokens, digits) },
 		short: func(s planStage) string {
 			return orUnknown(s.Tokens, func(n int64) string { return formatCount(float64(n)) })
 		}, right: true},
-	{name: "flops", full: func(s planStage) string { return ifKnown(s.FLOPs, formatExact) }, short: func(s planStage) string { return orUnknown(s.FLOPs, formatCount) }, right: true},
+	{name: "flops", full: func(s planStage) string { return ifKnown(s.FLOPs, formatExact) },
+		short: func(s planStage) string { return orUnknown(s.FLOPs, formatCount) }, right: true},
 	{name: "memory_bytes", full: func(s planStage) string { return fmt.Sprint(s.Memory) }, only: formatCSV},
 	{name: "memory", full: func(s planStage) string { return formatBytes(s.Memory) }, only: formatTable, right: true},
 	{name: "disk_bytes", full: func(s planStage) string { return fmt.Sprint(s.Disk) }, only: formatCSV},
 	{name: "disk", full: func(s planStage) string { return formatBytes(s.Disk) }, only: formatTable, right: true},
-	{name: "seconds", full: func(s planStage) string { return ifKnown(s.Seconds, formatExact) }, short: func(s planStage) string { return orUnknown(s.Seconds, formatLongTime) }, right: true},
+	{name: "seconds", full: func(s planStage) string { return ifKnown(s.Seconds, formatExact) },
+		short: func(s planStage) string { return orUnknown(s.Seconds, formatLongTime) }, right: true},
 }
 
 func digits(n int64) string { return strconv.FormatInt(n, 10) }
@@ -223,7 +232,8 @@ func (a *app) printCost(cost recipes.Cost, known recipes.Known, notes []string, 
 	if a.wantsJSON() {
 		return a.printDocument(doc)
 	}
-	if err := printList(a, list[planStage]{items: doc.Stages, columns: planColumns, empty: "no stages"}); err != nil || a.format == formatCSV {
+	if err := printList(a, list[planStage]{items: doc.Stages, columns: planColumns, empty: "no stages"}); err != nil ||
+		a.format == formatCSV {
 		return err
 	}
 	a.printCostSums(doc)
@@ -239,8 +249,11 @@ func (a *app) printCost(cost recipes.Cost, known recipes.Known, notes []string, 
 func (a *app) printCostSums(doc planDocument) {
 	work, unknown := sumCost(doc)
 	fmt.Fprintf(a.out, "\n%s parameters, %s, %s of memory at the most, %s on disk, numerics %s\n",
-		formatCount(float64(doc.Parameters)), formatFLOPs(work.flops), formatBytes(doc.Memory), formatBytes(doc.Disk), doc.Numerics)
-	fmt.Fprintf(a.out, "about %s on this machine as it is now, as short trials of the work say (%sFLOP/s in matrix products, %s kernels)\n",
+		formatCount(float64(doc.Parameters)), formatFLOPs(work.flops), formatBytes(doc.Memory), formatBytes(doc.Disk),
+		doc.Numerics)
+	fmt.Fprintf(a.out,
+		"about %s on this machine as it is now, as short trials of the work say (%sFLOP/s in matrix products, %s "+
+			"kernels)\n",
 		formatLongTime(work.seconds), formatCount(doc.Speed), tensor.Implementation())
 	if len(unknown) > 0 {
 		fmt.Fprintf(a.out, "not counted: %s, which the spec's data decides\n", escapeLine(strings.Join(unknown, ", ")))
@@ -282,14 +295,16 @@ func (a *app) printKnown(known recipes.Known, spec recipes.Spec) {
 // printPlan is the head of align: what will be done, in what order.
 func (a *app) printPlan(l runs.LaunchResult, spec recipes.Spec) error {
 	run, cost := l.Run, recipes.Estimate(spec, l.Known)
-	fmt.Fprintf(a.out, "run %s  %s  seed %d  numerics %s  %s parameters  spec %s\n", shortID(run.ID), escapeLine(run.Name), run.Seed, run.Plan.Numerics,
+	fmt.Fprintf(a.out, "run %s  %s  seed %d  numerics %s  %s parameters  spec %s\n", shortID(run.ID),
+		escapeLine(run.Name), run.Seed, run.Plan.Numerics,
 		formatCount(float64(cost.Parameters)), run.SpecDigest.Short())
 	for i, st := range cost.Stages {
 		if !st.Work.Known {
 			fmt.Fprintf(a.out, "  %d %-10s %16s\n", i+1, escapeLine(st.Name), "as the data has")
 			continue
 		}
-		fmt.Fprintf(a.out, "  %d %-10s %10d steps  %8s tokens  %14s\n", i+1, escapeLine(st.Name), *st.Steps, formatCount(st.Work.Tokens()), formatFLOPs(st.FLOPs))
+		fmt.Fprintf(a.out, "  %d %-10s %10d steps  %8s tokens  %14s\n", i+1, escapeLine(st.Name), *st.Steps,
+			formatCount(st.Work.Tokens()), formatFLOPs(st.FLOPs))
 	}
 	a.printKnown(l.Known, spec)
 	_, err := fmt.Fprintln(a.out)

@@ -35,7 +35,8 @@ func texts(t *testing.T) map[string][]string {
 		switch {
 		case err != nil:
 			return err
-		case d.IsDir() && path != root && (strings.HasPrefix(d.Name(), ".") || strings.HasPrefix(d.Name(), "_") || d.Name() == "testdata" || d.Name() == "temporald"):
+		case d.IsDir() && path != root && (strings.HasPrefix(d.Name(), ".") || strings.HasPrefix(d.Name(), "_") ||
+			d.Name() == "testdata" || d.Name() == "temporald"):
 			return fs.SkipDir
 		case !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go"):
 			return nil
@@ -81,7 +82,8 @@ func TestWhatMessagesNameIsThere(t *testing.T) {
 		for line := range strings.Lines(c.Example) {
 			if _, line, ok := strings.Cut(line, "trimtab "); ok {
 				line, _, _ = strings.Cut(line, " #")
-				if wrong := checkCommand(root, strings.TrimSpace(line)); wrong != "" && !strings.ContainsAny(line, "\"'$") {
+				if wrong := checkCommand(root, strings.TrimSpace(line)); wrong != "" &&
+					!strings.ContainsAny(line, "\"'$") {
 					t.Errorf("%s: trimtab %s: %s", c.CommandPath(), strings.TrimSpace(line), wrong)
 				}
 			}

@@ -32,7 +32,8 @@ type reproduceFlags struct {
 func (a *app) reproduceCmd() *cobra.Command {
 	var o reproduceFlags
 	cmd := &cobra.Command{
-		Use: "reproduce RUN [STAGE]", Short: "run stages again from the record alone, and compare bit for bit", Args: argCount(1, 2),
+		Use: "reproduce RUN [STAGE]", Short: "run stages again from the record alone, and compare bit for bit",
+		Args: argCount(1, 2),
 		Long: `Run a stage, or every stage of a run in order, again from what the record holds of
 it: its config, its frozen data, its inputs by digest, its seed. After each step
 what the step told is compared with its rows, bit for bit; at every checkpoint the
@@ -58,7 +59,8 @@ the attempt that did the work.`,
 			if err := o.check(len(args) == 2); err != nil {
 				return err
 			}
-			req := runs.ReproduceRequest{Run: args[0], Attempt: o.attempt, Chain: o.chain, KeepGoing: o.all, NoEvent: o.silent, Actor: a.actor(),
+			req := runs.ReproduceRequest{Run: args[0], Attempt: o.attempt, Chain: o.chain, KeepGoing: o.all,
+				NoEvent: o.silent, Actor: a.actor(),
 				Build: buildID(), Kernels: tensor.Implementation()}
 			if len(args) == 2 {
 				req.Stage = args[1]
@@ -80,7 +82,8 @@ the attempt that did the work.`,
 // check refuses flags that do not go together, and kernels that are not there.
 func (o *reproduceFlags) check(oneStage bool) error {
 	if err := tensor.InitError(); err != nil { // never compare under other kernels than were asked for
-		return trimtab.NewError(trimtab.Usage, "unknown_kernels", "unset TRIMTAB_KERNELS, or see trimtab doctor", "%w", err)
+		return trimtab.NewError(trimtab.Usage, "unknown_kernels", "unset TRIMTAB_KERNELS, or see trimtab doctor", "%w",
+			err)
 	}
 	switch {
 	case o.threads < 0:
@@ -176,13 +179,19 @@ func (a *app) stepProgress() func(stage string, step, steps int) {
 var reproductionColumns = []column[runs.ReproducedStage]{
 	{name: "stage", full: func(st runs.ReproducedStage) string { return st.Stage }},
 	{name: "attempt", full: func(st runs.ReproducedStage) string { return strconv.Itoa(st.Attempt) }, right: true},
-	{name: "result", full: func(st runs.ReproducedStage) string { return st.Result }, short: func(st runs.ReproducedStage) string { return strings.ReplaceAll(st.Result, "_", " ") }},
+	{name: "result", full: func(st runs.ReproducedStage) string { return st.Result },
+		short: func(st runs.ReproducedStage) string { return strings.ReplaceAll(st.Result, "_", " ") }},
 	{name: "steps", full: func(st runs.ReproducedStage) string { return strconv.Itoa(st.Compared.Steps) }, right: true},
-	{name: "metrics", full: func(st runs.ReproducedStage) string { return strconv.Itoa(st.Compared.Metrics) }, right: true},
-	{name: "rollouts", full: func(st runs.ReproducedStage) string { return strconv.Itoa(st.Compared.Rollouts) }, right: true},
-	{name: "states", full: func(st runs.ReproducedStage) string { return strconv.Itoa(st.Compared.States) }, right: true},
-	{name: "outputs", full: func(st runs.ReproducedStage) string { return strconv.Itoa(st.Compared.Outputs) }, right: true},
-	{name: "seconds", full: func(st runs.ReproducedStage) string { return formatExact(st.Seconds) }, short: func(st runs.ReproducedStage) string { return formatSeconds(st.Seconds) }, right: true},
+	{name: "metrics", full: func(st runs.ReproducedStage) string { return strconv.Itoa(st.Compared.Metrics) },
+		right: true},
+	{name: "rollouts", full: func(st runs.ReproducedStage) string { return strconv.Itoa(st.Compared.Rollouts) },
+		right: true},
+	{name: "states", full: func(st runs.ReproducedStage) string { return strconv.Itoa(st.Compared.States) },
+		right: true},
+	{name: "outputs", full: func(st runs.ReproducedStage) string { return strconv.Itoa(st.Compared.Outputs) },
+		right: true},
+	{name: "seconds", full: func(st runs.ReproducedStage) string { return formatExact(st.Seconds) },
+		short: func(st runs.ReproducedStage) string { return formatSeconds(st.Seconds) }, right: true},
 	{name: "detail", full: reproductionDetail},
 }
 
@@ -198,7 +207,8 @@ func reproductionDetail(st runs.ReproducedStage) string {
 	}
 	var parts []string
 	if st.ReusedFrom != nil {
-		parts = append(parts, fmt.Sprintf("made by attempt %d of %s in run %s", st.ReusedFrom.Attempt, st.ReusedFrom.Stage, shortID(st.ReusedFrom.Run)))
+		parts = append(parts, fmt.Sprintf("made by attempt %d of %s in run %s", st.ReusedFrom.Attempt,
+			st.ReusedFrom.Stage, shortID(st.ReusedFrom.Run)))
 	}
 	if st.From > 0 || strings.Contains(st.Start, "checkpoint") {
 		parts = append(parts, "from "+st.Start)
@@ -222,13 +232,15 @@ func (a *app) printReproducedStages(doc runs.ReproductionReport) error {
 	if a.wantsJSON() {
 		return a.printDocument(doc)
 	}
-	if err := printList(a, list[runs.ReproducedStage]{items: doc.Stages, columns: reproductionColumns, empty: "the run has no stages"}); err != nil {
+	if err := printList(a, list[runs.ReproducedStage]{items: doc.Stages, columns: reproductionColumns,
+		empty: "the run has no stages"}); err != nil {
 		return err
 	}
 	if a.format == formatTable {
 		a.printDifferences(doc)
 	}
-	a.note("run %s on %s kernels and %d cores, build %.12s: %s", doc.Run, doc.Kernels, doc.Threads, doc.Build, formatSeconds(doc.Seconds))
+	a.note("run %s on %s kernels and %d cores, build %.12s: %s", doc.Run, doc.Kernels, doc.Threads, doc.Build,
+		formatSeconds(doc.Seconds))
 	a.noteOtherBuilds(doc)
 	if !doc.Recorded {
 		a.note("the record has no event of it")

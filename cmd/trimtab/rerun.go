@@ -17,7 +17,8 @@ func (a *app) rerunCmd() *cobra.Command {
 	var req runs.RerunRequest
 	var watch bool
 	cmd := &cobra.Command{
-		Use: "rerun RUN STAGE", Short: "a new attempt of a failed stage, or a new run of a closed one", Args: argCount(2, 2),
+		Use: "rerun RUN STAGE", Short: "a new attempt of a failed stage, or a new run of a closed one",
+		Args: argCount(2, 2),
 		Long: `Run a stage again, and after it every stage that reads what it makes. A run that
 is still open gets a new attempt; a closed one becomes a new run, and its
 unchanged stages are reused. Runs repeat to the bit: a rerun that changes
@@ -53,7 +54,8 @@ the rerun is refused.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&req.FromCheckpoint, "from-checkpoint", "", "go on from a checkpoint: latest, or its digest")
-	f.StringArrayVar(&req.Sets, "set", nil, "change a setting: path=value, for example reward.epochs=2 (may be repeated)")
+	f.StringArrayVar(&req.Sets, "set", nil,
+		"change a setting: path=value, for example reward.epochs=2 (may be repeated)")
 	f.StringArrayVar(&req.Data, "data", nil, "other data: NAME, or kind=NAME (may be repeated)")
 	f.StringVar(&req.Reason, "reason", "", "why, for the record")
 	f.BoolVar(&req.DryRun, "dry-run", false, "say what would run and what would be reused, and stop")
@@ -72,7 +74,8 @@ func checkSetPaths(sets []string, stage string) error {
 			continue
 		}
 		if paths := recipes.Settings(stage, key); len(paths) > 0 {
-			return usagef(fmt.Sprintf("write --set %s=%s", strings.Join(paths, " or "), value), "--set %s names no stage", set)
+			return usagef(fmt.Sprintf("write --set %s=%s", strings.Join(paths, " or "), value),
+				"--set %s names no stage", set)
 		}
 	}
 	return nil
@@ -177,7 +180,8 @@ func (a *app) requireReason(what, reason string) error {
 // sentence tells what came of a decision. A stage that has to stop takes some
 // seconds to hear of it, and makes a checkpoint.
 func (d decision) result(doc runs.View) string {
-	working := slices.ContainsFunc(doc.Stages, func(st runs.StageView) bool { return st.Status == trimtab.AttemptRunning })
+	working := slices.ContainsFunc(doc.Stages,
+		func(st runs.StageView) bool { return st.Status == trimtab.AttemptRunning })
 	switch {
 	case d.pastTense == "cancelled" && doc.Status != trimtab.RunCancelled:
 		return fmt.Sprintf("%s will be cancelled: its stage stops within seconds", doc.Name)
@@ -189,8 +193,9 @@ func (d decision) result(doc runs.View) string {
 
 func (a *app) approveCmd() *cobra.Command {
 	return a.decisionCmd(decision{
-		use: "approve RUN STAGE", short: "let a stage that missed its gate pass", stage: true, needsReason: true, pastTense: "approved",
-		example: `  trimtab approve my-assistant reward --reason "small test set"`,
+		use: "approve RUN STAGE", short: "let a stage that missed its gate pass", stage: true, needsReason: true,
+		pastTense: "approved",
+		example:   `  trimtab approve my-assistant reward --reason "small test set"`,
 		do: func(ctx context.Context, s *session, run, stage, reason, actor string) error {
 			return s.runs.Approve(ctx, run, stage, reason, actor)
 		},
@@ -199,7 +204,8 @@ func (a *app) approveCmd() *cobra.Command {
 
 func (a *app) skipCmd() *cobra.Command {
 	return a.decisionCmd(decision{
-		use: "skip RUN STAGE", short: "go on without a blocked stage that no later one needs", stage: true, needsReason: true, pastTense: "skipped",
+		use: "skip RUN STAGE", short: "go on without a blocked stage that no later one needs", stage: true,
+		needsReason: true, pastTense: "skipped",
 		example: `  trimtab skip my-assistant evaluate --reason "measured elsewhere"`,
 		do: func(ctx context.Context, s *session, run, stage, reason, actor string) error {
 			return s.runs.Skip(ctx, run, stage, reason, actor)
@@ -209,7 +215,8 @@ func (a *app) skipCmd() *cobra.Command {
 
 func (a *app) cancelCmd() *cobra.Command {
 	return a.decisionCmd(decision{
-		use: "cancel RUN", short: "end a run; what it made is kept", needsReason: true, pastTense: "cancelled", example: `  trimtab cancel my-assistant --reason "wrong data"`,
+		use: "cancel RUN", short: "end a run; what it made is kept", needsReason: true, pastTense: "cancelled",
+		example: `  trimtab cancel my-assistant --reason "wrong data"`,
 		do: func(ctx context.Context, s *session, run, _, reason, actor string) error {
 			return s.runs.Cancel(ctx, run, reason, actor)
 		},
@@ -218,7 +225,8 @@ func (a *app) cancelCmd() *cobra.Command {
 
 func (a *app) pauseCmd() *cobra.Command {
 	return a.decisionCmd(decision{
-		use: "pause RUN", short: "stop a run, with a checkpoint, until resume", pastTense: "paused", example: "  trimtab pause my-assistant",
+		use: "pause RUN", short: "stop a run, with a checkpoint, until resume", pastTense: "paused",
+		example: "  trimtab pause my-assistant",
 		do: func(ctx context.Context, s *session, run, _, reason, actor string) error {
 			return s.runs.Pause(ctx, run, reason, actor)
 		},
@@ -227,7 +235,8 @@ func (a *app) pauseCmd() *cobra.Command {
 
 func (a *app) resumeCmd() *cobra.Command {
 	return a.decisionCmd(decision{
-		use: "resume RUN", short: "let a paused run go on", pastTense: "resumed", example: "  trimtab resume my-assistant",
+		use: "resume RUN", short: "let a paused run go on", pastTense: "resumed",
+		example: "  trimtab resume my-assistant",
 		do: func(ctx context.Context, s *session, run, _, reason, actor string) error {
 			return s.runs.Resume(ctx, run, reason, actor)
 		},

@@ -89,8 +89,10 @@ whatever is killed on the way.`,
 			root.AddCommand(c)
 		}
 	}
-	add("runs", a.alignCmd(), a.runsCmd(), a.showCmd(), a.watchCmd(), a.historyCmd(), a.logsCmd(), a.metricsCmd(), a.compareCmd(),
-		a.rerunCmd(), a.approveCmd(), a.skipCmd(), a.cancelCmd(), a.pauseCmd(), a.resumeCmd(), a.recipesCmd(), a.planCmd())
+	add("runs", a.alignCmd(), a.runsCmd(), a.showCmd(), a.watchCmd(), a.historyCmd(), a.logsCmd(), a.metricsCmd(),
+		a.compareCmd(),
+		a.rerunCmd(), a.approveCmd(), a.skipCmd(), a.cancelCmd(), a.pauseCmd(), a.resumeCmd(), a.recipesCmd(),
+		a.planCmd())
 	add("record", a.auditCmd(), a.reproduceCmd())
 	add("things", a.dataCmd(), a.modelCmd(), a.generateCmd(), a.chatCmd(), a.evalCmd())
 	add("machine", a.devCmd(), a.workerCmd(), a.migrateCmd(), a.doctorCmd(), a.gcCmd(), a.benchCmd(), a.versionCmd())
@@ -103,7 +105,8 @@ whatever is killed on the way.`,
 // helpCmd is cobra's, but that it refuses what is no command.
 func helpCmd(root *cobra.Command) *cobra.Command {
 	return &cobra.Command{
-		Use: "help [COMMAND]", Short: "help about any command", GroupID: "machine", Example: "  trimtab help data import",
+		Use: "help [COMMAND]", Short: "help about any command", GroupID: "machine",
+		Example: "  trimtab help data import",
 		RunE: func(_ *cobra.Command, args []string) error {
 			cmd, rest, err := root.Find(args)
 			if err != nil || len(rest) > 0 {

@@ -34,7 +34,8 @@ func TestExportRoundTrip(t *testing.T) {
 			`{"prompt": "Human: x\n\nAssistant: y", "verbatim": true}`,
 		}},
 		"demonstrations": {verbatim: 3, lines: []string{
-			`{"prompt": "a", "completion": "b", "demonstrator": "d1", "split": "train"}`, `{"prompt": "c", "completion": " d "}`,
+			`{"prompt": "a", "completion": "b", "demonstrator": "d1", "split": "train"}`,
+			`{"prompt": "c", "completion": " d "}`,
 			`{"instruction": "S\n\nHuman: x\n\nAssistant:", "output": "c\n\nHuman: d"}`,
 			`{"prompt": "\n\nHuman: x\n\nAssistant:", "completion": "c", "verbatim": true, "demonstrator": "d1", "split": "test"}`,
 			`{"prompt": "\n\nHuman: x\n\nAssistant:", "completion": "c"}`,
@@ -60,10 +61,12 @@ func TestExportRoundTrip(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if n := bytes.Count(lines, []byte(`"verbatim":true`)); n != c.verbatim || bytes.Count(lines, []byte("verbatim")) != n {
+			if n := bytes.Count(lines, []byte(`"verbatim":true`)); n != c.verbatim ||
+				bytes.Count(lines, []byte("verbatim")) != n {
 				t.Errorf("%d lines are verbatim, want %d:\n%s", n, c.verbatim, lines)
 			}
-			if again := imported(t, kind, "again-"+kind, out); again.Version != first.Version || first.Accepted != len(c.lines) {
+			if again := imported(t, kind, "again-"+kind, out); again.Version != first.Version ||
+				first.Accepted != len(c.lines) {
 				t.Errorf("%+v came back as %+v", first, again)
 			}
 		})

@@ -39,13 +39,16 @@ func (a *app) runsCmd() *cobra.Command {
 }
 
 var runColumns = []column[runs.RunSummary]{
-	{name: "id", full: func(r runs.RunSummary) string { return r.ID }, short: func(r runs.RunSummary) string { return shortID(r.ID) }},
+	{name: "id", full: func(r runs.RunSummary) string { return r.ID },
+		short: func(r runs.RunSummary) string { return shortID(r.ID) }},
 	{name: "name", full: func(r runs.RunSummary) string { return r.Name }},
 	{name: "status", full: func(r runs.RunSummary) string { return string(r.Status) }},
 	{name: "stage", full: func(r runs.RunSummary) string { return r.Stage }},
 	{name: "seed", full: func(r runs.RunSummary) string { return strconv.FormatUint(r.Seed, 10) }, right: true},
-	{name: "created_at", full: func(r runs.RunSummary) string { return r.CreatedAt.UTC().Format(time.RFC3339) }, short: func(r runs.RunSummary) string { return formatAgo(r.CreatedAt) }},
-	{name: "seconds", full: func(r runs.RunSummary) string { return formatExact(r.Seconds) }, short: func(r runs.RunSummary) string { return formatSeconds(r.Seconds) }, right: true},
+	{name: "created_at", full: func(r runs.RunSummary) string { return r.CreatedAt.UTC().Format(time.RFC3339) },
+		short: func(r runs.RunSummary) string { return formatAgo(r.CreatedAt) }},
+	{name: "seconds", full: func(r runs.RunSummary) string { return formatExact(r.Seconds) },
+		short: func(r runs.RunSummary) string { return formatSeconds(r.Seconds) }, right: true},
 	{name: "next", full: func(r runs.RunSummary) string { return r.Next }},
 }
 
@@ -176,8 +179,10 @@ var stageColumns = []column[runs.StageView]{
 	{name: "status", full: func(s runs.StageView) string { return string(s.Status) }},
 	{name: "step", full: func(s runs.StageView) string { return strconv.Itoa(s.Step) }, short: stepOf, right: true},
 	{name: "steps", full: func(s runs.StageView) string { return strconv.Itoa(s.Steps) }, only: formatCSV},
-	{name: "seconds", full: func(s runs.StageView) string { return formatExact(s.Seconds) }, short: func(s runs.StageView) string { return formatSeconds(s.Seconds) }, right: true},
-	{name: "output", full: func(s runs.StageView) string { return formatOutputs(s, false) }, short: func(s runs.StageView) string { return formatOutputs(s, true) }},
+	{name: "seconds", full: func(s runs.StageView) string { return formatExact(s.Seconds) },
+		short: func(s runs.StageView) string { return formatSeconds(s.Seconds) }, right: true},
+	{name: "output", full: func(s runs.StageView) string { return formatOutputs(s, false) },
+		short: func(s runs.StageView) string { return formatOutputs(s, true) }},
 	{name: "metrics", full: func(s runs.StageView) string { return formatMetrics(s.Metrics, 0) }, short: stageNow},
 }
 
@@ -223,7 +228,8 @@ func stageNote(s runs.StageView) string {
 // there, the one that matters most first: that is what a narrow terminal shows
 // of a line that goes on. docs/metrics.md has what each is.
 var headlineMetrics = [][2]string{
-	{"held_out/accuracy", "held-out accuracy"}, {"held_out/longer_wins", "longer wins"}, {"eval_loss", "held-out loss"}, {"loss", "loss"}, {"accuracy", "training accuracy"},
+	{"held_out/accuracy", "held-out accuracy"}, {"held_out/longer_wins", "longer wins"}, {"eval_loss", "held-out loss"},
+	{"loss", "loss"}, {"accuracy", "training accuracy"},
 	{"agreement", "labellers agree"}, {"rankings", "rankings"},
 	{"objective/scores", "standardised score"}, {"objective/kl", "KL"}, {"missing_eos_rate", "without end"},
 	{"base/gold", "gold: base"}, {"sft/gold", "SFT"}, {"ppo/gold", "PPO"},
@@ -291,7 +297,8 @@ type logLine struct {
 }
 
 var logColumns = []column[logLine]{
-	{name: "at", full: func(l logLine) string { return l.At.Format(time.RFC3339Nano) }, short: func(l logLine) string { return l.At.Local().Format("15:04:05") }},
+	{name: "at", full: func(l logLine) string { return l.At.Format(time.RFC3339Nano) },
+		short: func(l logLine) string { return l.At.Local().Format("15:04:05") }},
 	{name: "level", full: func(l logLine) string { return l.Level }},
 	{name: "stage", full: func(l logLine) string { return l.Stage }},
 	{name: "attempt", full: func(l logLine) string { return positive(l.Attempt) }, right: true},
@@ -318,7 +325,8 @@ func (a *app) printLogs(ctx context.Context, s *session, ref string, follow bool
 			continue
 		}
 		if !follow {
-			return printList(a, list[logLine]{schema: "trimtab.logs/v1", key: "lines", items: all, columns: logColumns, empty: "nothing was logged"})
+			return printList(a, list[logLine]{schema: "trimtab.logs/v1", key: "lines", items: all, columns: logColumns,
+				empty: "nothing was logged"})
 		}
 		doc, err := s.runs.Show(ctx, ref)
 		if err != nil || !doc.Status.Open() {
@@ -340,7 +348,8 @@ func (a *app) printLogLine(l logLine) error {
 	if stage == "" {
 		stage = "run"
 	}
-	_, err := fmt.Fprintf(a.out, "%s %-5s %-8s %s\n", l.At.Local().Format("15:04:05"), escapeLine(l.Level), escapeLine(stage), escapeLine(l.Message))
+	_, err := fmt.Fprintf(a.out, "%s %-5s %-8s %s\n", l.At.Local().Format("15:04:05"), escapeLine(l.Level),
+		escapeLine(stage), escapeLine(l.Message))
 	return err
 }
 
@@ -374,7 +383,8 @@ func (a *app) metricsCmd() *cobra.Command {
 					items[i] = metricRow{r.Step, r.Name, r.Value}
 				}
 				return printList(a, list[metricRow]{
-					schema: "trimtab.metrics/v1", key: "metrics", items: items, columns: metricColumns, empty: "no metrics yet",
+					schema: "trimtab.metrics/v1", key: "metrics", items: items, columns: metricColumns,
+					empty: "no metrics yet",
 					extra: map[string]any{"run": at.Run, "stage": at.Stage, "attempt": at.Number},
 				})
 			})
@@ -393,5 +403,6 @@ type metricRow struct {
 var metricColumns = []column[metricRow]{
 	{name: "step", full: func(m metricRow) string { return strconv.Itoa(m.Step) }, right: true},
 	{name: "name", full: func(m metricRow) string { return m.Name }},
-	{name: "value", full: func(m metricRow) string { return formatExact(m.Value) }, short: func(m metricRow) string { return formatMetric(m.Value) }, right: true},
+	{name: "value", full: func(m metricRow) string { return formatExact(m.Value) },
+		short: func(m metricRow) string { return formatMetric(m.Value) }, right: true},
 }

@@ -14,10 +14,12 @@ import (
 )
 
 // addressSettings are the settings that may hold a secret within an address.
-var addressSettings = []string{"postgres_url", "postgres_owner_url", "temporal_address", "audit_copies", "openlineage_url", "openlineage_namespace", "maven_mirror"}
+var addressSettings = []string{"postgres_url", "postgres_owner_url", "temporal_address", "audit_copies",
+	"openlineage_url", "openlineage_namespace", "maven_mirror"}
 
 // foreignVariables are the variables by which other programs' addresses come in, and show in errors of libraries.
-var foreignVariables = []string{"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy", "GOPROXY", "DATABASE_URL"}
+var foreignVariables = []string{"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy",
+	"GOPROXY", "DATABASE_URL"}
 
 // redactorOf knows the secrets of what was set: by flags and the environment,
 // and, once the settings are read, by their file. It hides them in whatever

@@ -22,16 +22,23 @@ const canary = "kanarie9z"
 // secretSettings are values with a secret in them; most cannot be used, so that their errors are seen too.
 var secretSettings = map[string][]string{
 	"postgres_url": {
-		"postgres://ann:" + canary + "@127.0.0.1:1/x", "postgres://127.0.0.1:1/x?password=" + canary + "&sslpassword=" + canary + "2",
-		"host=127.0.0.1 port=1 password=" + canary, "host=127.0.0.1 port=1 password='" + canary + " and more'", "host=127.0.0.1 port=1 passwor=" + canary,
-		"postgres://ann:" + canary + "@h:x/db", "postgres://ann:a/" + canary + "@127.0.0.1:1/x", "postgres://ann:1/" + canary + "@127.0.0.1/x", "postgres://ann:a " + canary + "@127.0.0.1:1/x",
-		"postgres://ann:%zz" + canary + "@h/x", "host=h password='" + canary, "postgres://h/x?sslmode=odd&password=" + canary, "x=" + canary + " y",
+		"postgres://ann:" + canary + "@127.0.0.1:1/x", "postgres://127.0.0.1:1/x?password=" + canary + "&sslpassword=" +
+			canary + "2",
+		"host=127.0.0.1 port=1 password=" + canary, "host=127.0.0.1 port=1 password='" + canary + " and more'",
+		"host=127.0.0.1 port=1 passwor=" + canary,
+		"postgres://ann:" + canary + "@h:x/db", "postgres://ann:a/" + canary + "@127.0.0.1:1/x", "postgres://ann:1/" +
+			canary + "@127.0.0.1/x", "postgres://ann:a " + canary + "@127.0.0.1:1/x",
+		"postgres://ann:%zz" + canary + "@h/x", "host=h password='" + canary, "postgres://h/x?sslmode=odd&password=" +
+			canary, "x=" + canary + " y",
 		"postgres://ann:" + canary + "@nowhere.invalid/x", "mysql://ann:" + canary + "@h/x",
 	},
-	"temporal_address": {"http://ann:" + canary + "@127.0.0.1:1", "ann:" + canary + "@127.0.0.1:1", "127.0.0.1:1?token=" + canary, "https://h/?token=" + canary},
-	"openlineage_url":  {"http://127.0.0.1:1/?api_key=" + canary, "ftp://h/?api_key=" + canary, "http://" + canary + "@127.0.0.1:1", "ann:" + canary + "@h", "http://a:%zz" + canary + "@h/"},
-	"audit_copies":     {"http://ann:" + canary + "@127.0.0.1:1/x, http://127.0.0.1:1/?token=" + canary, "/nowhere,http://" + canary + "@127.0.0.1:1"},
-	"app_password":     {canary, "it's " + canary}, "auditor_password": {canary},
+	"temporal_address": {"http://ann:" + canary + "@127.0.0.1:1", "ann:" + canary + "@127.0.0.1:1",
+		"127.0.0.1:1?token=" + canary, "https://h/?token=" + canary},
+	"openlineage_url": {"http://127.0.0.1:1/?api_key=" + canary, "ftp://h/?api_key=" + canary, "http://" + canary +
+		"@127.0.0.1:1", "ann:" + canary + "@h", "http://a:%zz" + canary + "@h/"},
+	"audit_copies": {"http://ann:" + canary + "@127.0.0.1:1/x, http://127.0.0.1:1/?token=" + canary,
+		"/nowhere,http://" + canary + "@127.0.0.1:1"},
+	"app_password": {canary, "it's " + canary}, "auditor_password": {canary},
 }
 
 // unsaid asserts that a text holds no secret.
@@ -47,14 +54,16 @@ func TestSecretsAreNotSaid(t *testing.T) {
 	quiet(t)
 	t.Setenv("HTTPS_PROXY", "http://ann:"+canary+"@127.0.0.1:1")
 	t.Setenv("PGPASSWORD", canary)
-	commands := [][]string{{"doctor"}, {"runs"}, {"align", "--size", "smallest", "--detach"}, {"migrate"}, {"worker"}, {"audit", "verify"}}
+	commands := [][]string{{"doctor"}, {"runs"}, {"align", "--size", "smallest", "--detach"}, {"migrate"}, {"worker"},
+		{"audit", "verify"}}
 	for key, values := range secretSettings {
 		for _, value := range values {
 			t.Setenv("TRIMTAB_POSTGRES_URL", "postgres://ann@127.0.0.1:1/x") // so that nothing is started
 			t.Setenv("TRIMTAB_TEMPORAL_ADDRESS", "127.0.0.1:1")
 			t.Setenv(envName(key), value)
 			for _, args := range commands {
-				if key != "postgres_url" && args[0] == "migrate" && !strings.HasSuffix(key, "_password") || key == "temporal_address" && args[0] == "migrate" {
+				if key != "postgres_url" && args[0] == "migrate" && !strings.HasSuffix(key, "_password") ||
+					key == "temporal_address" && args[0] == "migrate" {
 					continue // it waits two minutes for Temporal
 				}
 				for _, form := range []string{"table", "json"} {
@@ -72,8 +81,10 @@ func TestMisplacedSecretsAreNotSaid(t *testing.T) {
 	quiet(t)
 	address := "postgres://ann:" + canary + "@127.0.0.1:1/x"
 	for _, args := range [][]string{
-		{"-postgres-url=" + address}, {"runs", address}, {address}, {"runs", "--postgres-ulr", address}, {"runs", "--limit", address}, {"help", address},
-		{"runs", "--config", address}, {"runs", "-o", address}, {"align", "--set", address}, {"align", "--seed", address},
+		{"-postgres-url=" + address}, {"runs", address}, {address}, {"runs", "--postgres-ulr", address},
+		{"runs", "--limit", address}, {"help", address},
+		{"runs", "--config", address}, {"runs", "-o", address}, {"align", "--set", address},
+		{"align", "--seed", address},
 	} {
 		code, out, errs := command(t, "", args...)
 		unsaid(t, fmt.Sprintf("%q (exit %d)", args, code), out+errs)
@@ -107,9 +118,12 @@ func TestSecretsAreNotKept(t *testing.T) {
 	t.Setenv("TRIMTAB_AUDIT_COPIES", "http://127.0.0.1:1/?token="+canary+",http://"+canary+"@127.0.0.1:1/")
 	t.Setenv("TRIMTAB_LOG_LEVEL", "debug")
 	for _, args := range [][]string{
-		{"align", "--size", "smallest", "--name", "x"}, {"show", "x", "-o", "json"}, {"history", "x", "-o", "json"}, {"history", "x", "--openlineage"}, {"logs", "x"},
-		{"audit", "verify", "-o", "json"}, {"audit", "log", "x", "-o", "json"}, {"doctor"}, {"doctor", "-o", "json"}, {"dev", "status", "-o", "json"}, {"dev", "status"},
-		{"model", "provenance", "x/ppo"}, {"model", "card", "x/ppo"}, {"rerun", "x", "ppo", "--set", "ppo.kl_coef=oops"},
+		{"align", "--size", "smallest", "--name", "x"}, {"show", "x", "-o", "json"}, {"history", "x", "-o", "json"},
+		{"history", "x", "--openlineage"}, {"logs", "x"},
+		{"audit", "verify", "-o", "json"}, {"audit", "log", "x", "-o", "json"}, {"doctor"}, {"doctor", "-o", "json"},
+		{"dev", "status", "-o", "json"}, {"dev", "status"},
+		{"model", "provenance", "x/ppo"}, {"model", "card", "x/ppo"},
+		{"rerun", "x", "ppo", "--set", "ppo.kl_coef=oops"},
 	} {
 		code, out, errs := command(t, "", args...)
 		unsaid(t, fmt.Sprintf("%q (exit %d)", args, code), out+errs)
@@ -130,7 +144,8 @@ func TestSecretsAreNotKept(t *testing.T) {
 		nowhere(t, path, string(raw), passwordsOf(t, data))
 		return err
 	})
-	if worker, _ := os.ReadFile(filepath.Join(data, "worker.log")); err != nil || logs < 2 || !strings.Contains(string(worker), "127.0.0.1:1") {
+	if worker, _ := os.ReadFile(filepath.Join(data, "worker.log")); err != nil || logs < 2 ||
+		!strings.Contains(string(worker), "127.0.0.1:1") {
 		t.Errorf("%d logs, %v; the worker's says nothing of what it could not reach", logs, err)
 	}
 	inDatabases(t, info.Endpoints.PostgresURL, append(passwordsOf(t, data), canary))
@@ -139,7 +154,8 @@ func TestSecretsAreNotKept(t *testing.T) {
 // passwordsOf are those that the embedded servers were given.
 func passwordsOf(t *testing.T, data string) (all []string) {
 	t.Helper()
-	for _, name := range []string{"app.password", "auditor.password", "postgres/postgres.password", "temporal/temporal.password"} {
+	for _, name := range []string{"app.password", "auditor.password", "postgres/postgres.password",
+		"temporal/temporal.password"} {
 		raw, err := os.ReadFile(filepath.Join(data, name))
 		if err != nil || len(strings.TrimSpace(string(raw))) < 16 {
 			t.Fatalf("%s: %q, %v", name, raw, err)
@@ -185,7 +201,9 @@ func inDatabases(t *testing.T, owner string, secrets []string) {
 	}
 	tables, seen := 0, 0
 	for _, database := range rows("postgres", "select datname::text from pg_database where datallowconn") {
-		for _, table := range rows(database, "select format('%I.%I', schemaname, tablename) from pg_tables where schemaname not in ('pg_catalog', 'information_schema') and schemaname not like 'pg_temp%'") {
+		for _, table := range rows(database,
+			"select format('%I.%I', schemaname, tablename) from pg_tables where schemaname not in ('pg_catalog', "+
+				"'information_schema') and schemaname not like 'pg_temp%'") {
 			tables++
 			for _, row := range rows(database, "select t::text from "+table+" t") {
 				seen++

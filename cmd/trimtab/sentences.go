@@ -129,7 +129,8 @@ func runCreated(h annotatedEvent, b struct {
 	}
 	text += fmt.Sprintf(" with seed %s", b.Seed)
 	if b.Origin != "" {
-		text += fmt.Sprintf("; it reruns %s from %s on: %s", b.Origin, b.Stage, formatChanges(b.Overrides, h.note.Changes))
+		text += fmt.Sprintf("; it reruns %s from %s on: %s", b.Origin, b.Stage,
+			formatChanges(b.Overrides, h.note.Changes))
 	}
 	return withReason(text, b.Reason)
 }
@@ -138,7 +139,8 @@ func runPlanned(h annotatedEvent, b struct {
 	Stage, Reason string
 	Overrides     []trimtab.Override
 }) string {
-	return withReason(fmt.Sprintf("planned again from %s: %s", b.Stage, formatChanges(b.Overrides, h.note.Changes)), b.Reason)
+	return withReason(fmt.Sprintf("planned again from %s: %s", b.Stage, formatChanges(b.Overrides, h.note.Changes)),
+		b.Reason)
 }
 
 // formatChanges tells each override with the value before, where that is known.
@@ -163,7 +165,8 @@ func changesBelow(path string, changes []runs.SpecDifference) []string {
 	var parts []string
 	for _, c := range changes {
 		if c.Path == path || strings.HasPrefix(c.Path, path+".") {
-			parts = append(parts, fmt.Sprintf("%s %s -> %s", c.Path, formatValue(c.Values[0]), formatValue(c.Values[len(c.Values)-1])))
+			parts = append(parts, fmt.Sprintf("%s %s -> %s", c.Path, formatValue(c.Values[0]),
+				formatValue(c.Values[len(c.Values)-1])))
 		}
 	}
 	return parts
@@ -232,7 +235,8 @@ func attemptCreated(h annotatedEvent, b struct {
 		if h.note.ReusedFrom != nil {
 			maker = h.note.ReusedFrom.Within(h.Stream)
 		}
-		text = fmt.Sprintf("%s is unchanged: it takes over what %s made: %s", h.subject(), maker, formatNamed(b.Outputs))
+		text = fmt.Sprintf("%s is unchanged: it takes over what %s made: %s", h.subject(), maker,
+			formatNamed(b.Outputs))
 	case b.From != "":
 		text += " to go on from checkpoint " + b.From.Short()
 	case len(b.Inputs) > 0:
@@ -317,7 +321,8 @@ func (c stepCommit) sentence(h annotatedEvent, parts int) string {
 	text := h.subject() + ": "
 	switch {
 	case c.Steps == 0 && c.Checkpoint != nil:
-		return fmt.Sprintf("%scheckpoint %s before step %s", text, c.Checkpoint.Digest.Short(), withThousands(c.Checkpoint.Step))
+		return fmt.Sprintf("%scheckpoint %s before step %s", text, c.Checkpoint.Digest.Short(),
+			withThousands(c.Checkpoint.Step))
 	case c.Until == c.From+1:
 		text += fmt.Sprintf("step %s committed", withThousands(c.From))
 	default:
@@ -332,10 +337,12 @@ func (c stepCommit) sentence(h annotatedEvent, parts int) string {
 	return text
 }
 
-// countConsecutiveCommits counts the commits at the beginning of events that follow on one another in one attempt, at least 1.
+// countConsecutiveCommits counts the commits at the beginning of events that follow on one another in one attempt, at
+// least 1.
 func countConsecutiveCommits(events []storage.Event) int {
 	n, next := 0, -1
-	for n < len(events) && events[n].Type == "steps_committed" && events[n].Stage == events[0].Stage && events[n].Attempt == events[0].Attempt {
+	for n < len(events) && events[n].Type == "steps_committed" && events[n].Stage == events[0].Stage &&
+		events[n].Attempt == events[0].Attempt {
 		var c stepCommit
 		if json.Unmarshal(events[n].Body, &c) != nil || c.Steps == 0 || next >= 0 && c.From != next {
 			break
@@ -373,7 +380,8 @@ func checkpointDamaged(h annotatedEvent, b struct {
 	if b.Gone {
 		what = "is gone"
 	}
-	return fmt.Sprintf("%s: checkpoint %s before step %s %s, so it is not used%s", h.subject(), b.Digest.Short(), withThousands(b.Step), what, statusBody{Error: b.Error}.cause())
+	return fmt.Sprintf("%s: checkpoint %s before step %s %s, so it is not used%s", h.subject(), b.Digest.Short(),
+		withThousands(b.Step), what, statusBody{Error: b.Error}.cause())
 }
 
 func artifactMade(h annotatedEvent, b struct {
@@ -386,9 +394,11 @@ func artifactMade(h annotatedEvent, b struct {
 		what = "reward model"
 	}
 	if h.Stage == "" {
-		return fmt.Sprintf("%s %s came in as %s, %s parameters", what, b.Digest.Short(), b.Name, strings.TrimSpace(formatCount(b.Parameters)))
+		return fmt.Sprintf("%s %s came in as %s, %s parameters", what, b.Digest.Short(), b.Name,
+			strings.TrimSpace(formatCount(b.Parameters)))
 	}
-	return fmt.Sprintf("%s made %s %s, %s parameters", h.subject(), what, b.Digest.Short(), strings.TrimSpace(formatCount(b.Parameters)))
+	return fmt.Sprintf("%s made %s %s, %s parameters", h.subject(), what, b.Digest.Short(),
+		strings.TrimSpace(formatCount(b.Parameters)))
 }
 
 func evaluationMade(h annotatedEvent, b struct{ Document trimtab.Digest }) string {
@@ -405,7 +415,8 @@ func decisionMade(h annotatedEvent, b struct {
 	}
 	text := map[string]string{
 		"approve": "approved " + of + ", which missed its gate", "skip": "skipped " + of,
-		"cancel": "cancelled " + of, "pause": "paused " + of, "resume": "resumed " + of, "rerun": "had " + of + " run again",
+		"cancel": "cancelled " + of, "pause": "paused " + of, "resume": "resumed " + of, "rerun": "had " + of +
+			" run again",
 	}[b.Decision]
 	if text == "" {
 		text = fmt.Sprintf("decided about %s: %s", of, b.Decision)
@@ -420,14 +431,16 @@ func decisionMade(h annotatedEvent, b struct {
 }
 
 func decisionRequested(h annotatedEvent, b struct{ Decision, Actor, Reason string }) string {
-	return withReason(fmt.Sprintf("asked in the name of %s: %s %s", b.Actor, b.Decision, cmp.Or(h.subject(), "the run")), b.Reason)
+	return withReason(fmt.Sprintf("asked in the name of %s: %s %s", b.Actor, b.Decision,
+		cmp.Or(h.subject(), "the run")), b.Reason)
 }
 
 func decisionRefused(h annotatedEvent, b struct {
 	Decision string
 	Error    *trimtab.Error
 }) string {
-	return fmt.Sprintf("refused to %s %s%s", b.Decision, cmp.Or(h.subject(), "the run"), statusBody{Error: b.Error}.cause())
+	return fmt.Sprintf("refused to %s %s%s", b.Decision, cmp.Or(h.subject(), "the run"),
+		statusBody{Error: b.Error}.cause())
 }
 
 func datasetCreated(h annotatedEvent, b struct{ Kind string }) string {
@@ -448,7 +461,8 @@ func datasetSplit(h annotatedEvent, b struct {
 	Items   int
 	HeldOut int `json:"held_out"`
 }) string {
-	return fmt.Sprintf("dataset %s split by %s, seed %d: %s of %s held out", h.subject(), b.By, b.Seed, withThousands(b.HeldOut), plural(b.Items, "item"))
+	return fmt.Sprintf("dataset %s split by %s, seed %d: %s of %s held out", h.subject(), b.By, b.Seed,
+		withThousands(b.HeldOut), plural(b.Items, "item"))
 }
 
 func datasetFrozen(h annotatedEvent, b struct {
@@ -476,7 +490,8 @@ func itemsErased(h annotatedEvent, b struct {
 	Items  []trimtab.Digest
 	Reason string
 }) string {
-	return withReason(fmt.Sprintf("dataset %s: the text of %s erased", h.subject(), plural(len(b.Items), "item")), b.Reason)
+	return withReason(fmt.Sprintf("dataset %s: the text of %s erased", h.subject(), plural(len(b.Items), "item")),
+		b.Reason)
 }
 
 func documentKept(_ annotatedEvent, b struct{ Digest trimtab.Digest }) string {

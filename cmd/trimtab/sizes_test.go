@@ -20,7 +20,8 @@ import (
 
 var sizes = flag.String("rankings", "1000,10000", "for TestDatasetsBySize: numbers of rankings, with commas between")
 
-// mostResident is what a command may have resident, bytes, whatever the size of a dataset: half as much again as was measured.
+// mostResident is what a command may have resident, bytes, whatever the size of a dataset: half as much again as was
+// measured.
 const mostResident = 96 << 20
 
 // Importing, freezing, showing and exporting a dataset of rankings takes memory
@@ -32,7 +33,8 @@ func TestDatasetsBySize(t *testing.T) {
 	if testing.Short() {
 		t.Skip("imports thousands of rankings")
 	}
-	t.Logf("%9s %9s  %22s %22s %22s %9s %9s", "rankings", "file", "import and freeze", "show", "export", "database", "log")
+	t.Logf("%9s %9s  %22s %22s %22s %9s %9s", "rankings", "file", "import and freeze", "show", "export", "database",
+		"log")
 	for _, field := range strings.Split(*sizes, ",") {
 		n, err := strconv.Atoi(field)
 		if err != nil || n < 1 {
@@ -51,13 +53,15 @@ func TestDatasetsBySize(t *testing.T) {
 		after, logAfter := grown(t, owner)
 		shown := measured(t, "data", "show", "votes")
 		exported := measured(t, "data", "export", "votes", "--to", file+".out")
-		t.Logf("%9d %6.1f MB  %s %s %s %6.1f MB %6.1f MB", n, mb(length), imported, shown, exported, mb(after-size), mb(logAfter-log))
+		t.Logf("%9d %6.1f MB  %s %s %s %6.1f MB %6.1f MB", n, mb(length), imported, shown, exported, mb(after-size),
+			mb(logAfter-log))
 		if st, err := os.Stat(file + ".out"); err != nil || st.Size() < length/2 {
 			t.Errorf("%d rankings of %d bytes are exported as %v, %v", n, length, st, err)
 		}
 		for what, m := range map[string]taken{"import": imported, "show": shown, "export": exported} {
 			if m.resident > mostResident {
-				t.Errorf("%s of %d rankings had %.0f MB resident, may have %.0f", what, n, mb(m.resident), mb(mostResident))
+				t.Errorf("%s of %d rankings had %.0f MB resident, may have %.0f", what, n, mb(m.resident),
+					mb(mostResident))
 			}
 		}
 		if !strings.Contains(strings.ReplaceAll(shown.out, ",", ""), strconv.Itoa(n)) {
@@ -79,7 +83,8 @@ func writeRankings(t *testing.T, path string, n int) int64 {
 	}
 	w := bufio.NewWriter(f)
 	r := rand.New(rand.NewPCG(1, 2))
-	words := strings.Fields("the baker makes bread and sells it to a smith who lives near the river where fish are caught by people from town every day of the year")
+	words := strings.Fields("the baker makes bread and sells it to a smith who lives near the river where fish are " +
+		"caught by people from town every day of the year")
 	text := func(k int) string {
 		var b strings.Builder
 		for range k {
@@ -88,7 +93,8 @@ func writeRankings(t *testing.T, path string, n int) int64 {
 		return b.String() + strconv.Itoa(r.IntN(1e9))
 	}
 	for i := range n {
-		fmt.Fprintf(w, `{"prompt": "%s", "responses": ["%s", "%s", "%s", "%s"], "ranks": [%d, 2, 3, 4], "labeller": "w%d", "group": "g%d"}`+"\n",
+		fmt.Fprintf(w,
+			`{"prompt": "%s", "responses": ["%s", "%s", "%s", "%s"], "ranks": [%d, 2, 3, 4], "labeller": "w%d", "group": "g%d"}`+"\n",
 			text(12), text(28), text(28), text(28), text(28), 1+r.IntN(2), i%40, i/10)
 	}
 	if err := w.Flush(); err != nil {
@@ -104,7 +110,9 @@ func writeRankings(t *testing.T, path string, n int) int64 {
 // grown are the bytes of the database, and where its write-ahead log is.
 func grown(t *testing.T, owner *pgx.Conn) (size, log int64) {
 	t.Helper()
-	if err := owner.QueryRow(t.Context(), `select pg_database_size(current_database()), pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint`).Scan(&size, &log); err != nil {
+	if err := owner.QueryRow(t.Context(),
+		`select pg_database_size(current_database()), pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint`).Scan(&size,
+		&log); err != nil {
 		t.Fatal(err)
 	}
 	return size, log
@@ -129,7 +137,8 @@ func measured(t *testing.T, args ...string) (c taken) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	_ = os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", cmd.Process.Pid), []byte("5"), 0) // else the peak begins with that of this process
+	// else the peak begins with that of this process
+	_ = os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", cmd.Process.Pid), []byte("5"), 0)
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	for {

@@ -108,17 +108,21 @@ func TestStackScripts(t *testing.T) {
 		t.Skip("starts Postgres and Temporal")
 	}
 	dir := stack.folder(t)
-	testscript.Run(t, testscript.Params{Dir: "testdata/stack", RequireExplicitExec: true, Condition: condition, Cmds: map[string]func(*testscript.TestScript, bool, []string){"until": until, "servers": ownServers}, Setup: func(e *testscript.Env) error {
-		e.Setenv("TRIMTAB_DATA", filepath.Join(dir, "data"))
-		e.Setenv("TRIMTAB_ACTOR", "tester")
-		// Where trimtab-temporal and fetched programs of Postgres are kept, and what it takes to build the first.
-		for _, key := range []string{"HOME", "XDG_CACHE_HOME", "GOPATH", "GOMODCACHE", "GOCACHE", "GOFLAGS", "GOPROXY", "GOSUMDB", "GOTOOLCHAIN"} {
-			if v := os.Getenv(key); v != "" {
-				e.Setenv(key, v)
+	testscript.Run(t, testscript.Params{Dir: "testdata/stack", RequireExplicitExec: true, Condition: condition,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"until": until, "servers": ownServers},
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("TRIMTAB_DATA", filepath.Join(dir, "data"))
+			e.Setenv("TRIMTAB_ACTOR", "tester")
+			// Where trimtab-temporal and fetched programs of Postgres are kept, and what it takes to build the first.
+			for _, key := range []string{"HOME", "XDG_CACHE_HOME", "GOPATH", "GOMODCACHE", "GOCACHE", "GOFLAGS",
+				"GOPROXY",
+				"GOSUMDB", "GOTOOLCHAIN"} {
+				if v := os.Getenv(key); v != "" {
+					e.Setenv(key, v)
+				}
 			}
-		}
-		return isolate(e)
-	}})
+			return isolate(e)
+		}})
 }
 
 // ownServers sets the addresses of the running stack as if they were of a
@@ -139,8 +143,9 @@ func ownServers(ts *testscript.TestScript, _ bool, _ []string) {
 		"POSTGRES_OWNER_URL": database(ts, e.PostgresURL), "POSTGRES_URL": database(ts, e.AppURL),
 		"APP_PASSWORD": e.AppPassword, "AUDITOR_PASSWORD": e.AuditorPassword,
 		"TEMPORAL_ADDRESS": e.Temporal, "TEMPORAL_NAMESPACE": "deploy",
-		"TEMPORAL_TLS_CA": e.TemporalTLS.CA, "TEMPORAL_TLS_CERT": e.TemporalTLS.Cert, "TEMPORAL_TLS_KEY": e.TemporalTLS.Key,
-		"DATA": ts.MkAbs("deploy"),
+		"TEMPORAL_TLS_CA": e.TemporalTLS.CA, "TEMPORAL_TLS_CERT": e.TemporalTLS.Cert,
+		"TEMPORAL_TLS_KEY": e.TemporalTLS.Key,
+		"DATA":             ts.MkAbs("deploy"),
 	} {
 		ts.Setenv("TRIMTAB_"+key, value)
 	}

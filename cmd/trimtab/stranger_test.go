@@ -95,13 +95,15 @@ func (v visit) calls() (all []answer) {
 	doors := map[string]credentials.TransportCredentials{
 		"in plain text":                insecure.NewCredentials(),
 		"over TLS without certificate": credentials.NewTLS(&tls.Config{InsecureSkipVerify: true}),
-		"with a self-made certificate": credentials.NewTLS(&tls.Config{InsecureSkipVerify: true, GetClientCertificate: selfMade}),
+		"with a self-made certificate": credentials.NewTLS(&tls.Config{InsecureSkipVerify: true,
+			GetClientCertificate: selfMade}),
 	}
 	for i, port := range v.Ports {
 		address := fmt.Sprintf("127.0.0.1:%d", port)
 		name := []string{"frontend", "history", "matching", "worker"}[i]
 		for _, how := range slices.Sorted(maps.Keys(doors)) {
-			all = append(all, answered(fmt.Sprintf("gRPC to Temporal's %s %s", name, how), callTemporal(address, i == 0, doors[how])))
+			all = append(all, answered(fmt.Sprintf("gRPC to Temporal's %s %s", name, how),
+				callTemporal(address, i == 0, doors[how])))
 		}
 		all = append(all, answered("HTTP to Temporal's "+name, get("http://"+address+"/api/v1/namespaces")),
 			answered("HTTPS to Temporal's "+name, get("https://"+address+"/api/v1/namespaces")))
@@ -127,7 +129,8 @@ func callTemporal(address string, frontend bool, door credentials.TransportCrede
 }
 
 func get(address string) error {
-	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	client := &http.Client{Timeout: 10 * time.Second,
+		Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 	res, err := client.Get(address)
 	if err != nil {
 		return err
@@ -157,11 +160,13 @@ func (v visit) asks() (all []answer) {
 	for _, role := range []string{"trimtab", "trimtab_app", "trimtab_auditor", "trimtab_temporal", "postgres"} {
 		for _, host := range []string{v.Socket, "127.0.0.1"} {
 			for _, password := range []string{"", role} {
-				query := url.Values{"host": {host}, "port": {strconv.Itoa(v.SQL)}, "user": {role}, "password": {password},
-					"sslmode": {"disable"}, "connect_timeout": {"10"}}
+				query := url.Values{"host": {host}, "port": {strconv.Itoa(v.SQL)}, "user": {role},
+					"password": {password},
+					"sslmode":  {"disable"}, "connect_timeout": {"10"}}
 				address := url.URL{Scheme: "postgres", Path: "/trimtab", RawQuery: query.Encode()}
 				how := map[bool]string{true: "by its socket", false: "over TCP"}[host == v.Socket]
-				how += map[bool]string{true: " without a password", false: " with its name as the password"}[password == ""]
+				how += map[bool]string{true: " without a password",
+					false: " with its name as the password"}[password == ""]
 				all = append(all, answered(fmt.Sprintf("Postgres as %s %s", role, how), login(address.String())))
 			}
 		}
@@ -191,7 +196,8 @@ func (v visit) reads() (all []answer) {
 		f, err := os.Open(path)
 		all = append(all, answered("read "+name, errors.Join(err, f.Close())))
 		f, err = os.OpenFile(path, os.O_WRONLY, 0)
-		all = append(all, answered("write "+name, errors.Join(err, f.Close())), answered("remove "+name, os.Remove(path)))
+		all = append(all, answered("write "+name, errors.Join(err, f.Close())),
+			answered("remove "+name, os.Remove(path)))
 	}
 	return all
 }
@@ -269,7 +275,8 @@ func listed(answers []answer) string {
 	denied := map[string]int{}
 	for _, a := range answers {
 		verb, _, _ := strings.Cut(a.What, " ")
-		if slices.Contains([]string{"read", "write", "remove", "list", "make"}, verb) && strings.HasSuffix(a.Said, "permission denied") {
+		if slices.Contains([]string{"read", "write", "remove", "list", "make"}, verb) &&
+			strings.HasSuffix(a.Said, "permission denied") {
 			denied[verb]++
 			continue
 		}
@@ -291,7 +298,8 @@ func visitOf(t *testing.T, data string, info devstack.Info) visit {
 	}
 	var temporal struct{ Port, Pid int }
 	var worker struct{ Pid int }
-	for file, to := range map[string]any{"postgres/postgres.json": &postgres, "temporal/temporal.json": &temporal, "worker.json": &worker} {
+	for file, to := range map[string]any{"postgres/postgres.json": &postgres, "temporal/temporal.json": &temporal,
+		"worker.json": &worker} {
 		b, err := os.ReadFile(filepath.Join(data, file))
 		if err := errors.Join(err, json.Unmarshal(b, to)); err != nil {
 			t.Fatal(err)
@@ -362,7 +370,8 @@ func (v visit) send(t *testing.T) (answers []answer) {
 	}
 	v.Program = filepath.Join(home, "trimtab")
 	self := filepath.Join(home, "stranger")
-	err = errors.Join(os.WriteFile(v.Program, program, 0o755), os.Link(v.Program, self), os.Chown(home, strangerID, strangerID))
+	err = errors.Join(os.WriteFile(v.Program, program, 0o755), os.Link(v.Program, self),
+		os.Chown(home, strangerID, strangerID))
 	if err != nil {
 		t.Fatal(err)
 	}

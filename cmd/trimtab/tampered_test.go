@@ -57,18 +57,23 @@ func newRun(t *testing.T) ofRun {
 	must(err)
 	loss := []trimtab.Metric{{Name: "loss", Value: 1}}
 	for i, st := range plan.Stages {
-		a, err := s.CreateAttempt(ctx, storage.Attempt{Run: "run-1", Stage: st.Name, Kind: st.Kind, Number: 1, Config: st.Config})
+		a, err := s.CreateAttempt(ctx, storage.Attempt{Run: "run-1", Stage: st.Name, Kind: st.Kind, Number: 1,
+			Config: st.Config})
 		must(err)
 		must(s.Fence(ctx, a.ID, 1))
 		must(s.StartAttempt(ctx, a.ID, 1, 1, "build", "avx2"))
 		key := checkpoint.AttemptName(a.ID)
-		state, err := files.SaveState(key, 1, []tensor.NamedArray{{Name: "w", Shape: []int{64}, Data: slices.Repeat([]float32{float32(i)}, 64)}})
+		state, err := files.SaveState(key, 1, []tensor.NamedArray{{Name: "w", Shape: []int{64},
+			Data: slices.Repeat([]float32{float32(i)}, 64)}})
 		must(err)
-		must(s.Commit(ctx, a.ID, 1, []storage.StepReport{{Report: trimtab.Report{Metrics: loss}}}, &storage.Checkpoint{Attempt: a.ID, Step: 1, Digest: state}))
-		m := model.New(model.Config{Layers: 1, Width: 8, Heads: 2, Context: 16, Vocab: words.VocabSize()}, st.Kind == "reward")
+		must(s.Commit(ctx, a.ID, 1, []storage.StepReport{{Report: trimtab.Report{Metrics: loss}}},
+			&storage.Checkpoint{Attempt: a.ID, Step: 1, Digest: state}))
+		m := model.New(model.Config{Layers: 1, Width: 8, Heads: 2, Context: 16, Vocab: words.VocabSize()},
+			st.Kind == "reward")
 		made, err := checkpoint.SaveModel(files, m, words)
 		must(err)
-		must(s.PutArtifact(ctx, storage.Artifact{Digest: made, Kind: "model", Name: "run-1/" + st.Name, Run: "run-1", Stage: st.Name, Attempt: a.ID, Parameters: 9}, "trimtab"))
+		must(s.PutArtifact(ctx, storage.Artifact{Digest: made, Kind: "model", Name: "run-1/" + st.Name, Run: "run-1",
+			Stage: st.Name, Attempt: a.ID, Parameters: 9}, "trimtab"))
 		must(s.CompleteAttempt(ctx, a.ID, 1, []trimtab.Named{{Name: "model", Digest: made}}, loss))
 		r.states[st.Name] = filepath.Join(r.store, "states", key, state.Hex())
 	}
@@ -168,7 +173,8 @@ func TestVerifyOfChangedCheckpoints(t *testing.T) {
 	sound()
 }
 
-// A record that has lost all its signed heads, in the table alone or in the file of the data folder too, is not verified.
+// A record that has lost all its signed heads, in the table alone or in the file of the data folder too, is not
+// verified.
 func TestVerifyWithoutHeads(t *testing.T) {
 	r := newRun(t)
 	change(t, r.urls.Owner, `with e as (select now() - interval '1 day' as moment, decode(repeat('00', 32), 'hex') as zero),

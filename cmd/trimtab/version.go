@@ -37,14 +37,16 @@ type versionDocument struct {
 
 func (a *app) versionCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "version", Short: "which program this is, and how it computes", Args: argCount(0, 0), Example: "  trimtab version -o json",
+		Use: "version", Short: "which program this is, and how it computes", Args: argCount(0, 0),
+		Example: "  trimtab version -o json",
 		RunE: func(*cobra.Command, []string) error {
 			doc := version()
 			if a.wantsJSON() {
 				return a.printDocument(doc)
 			}
 			fmt.Fprintf(a.out, "trimtab %s%s\nbuild %s\n%s %s, numerics %s, %s kernels\n",
-				doc.Version, doc.commit(), doc.BuildID, doc.Go, doc.Platform, strings.Join(doc.Contracts, " and "), doc.Kernels)
+				doc.Version, doc.commit(), doc.BuildID, doc.Go, doc.Platform, strings.Join(doc.Contracts, " and "),
+				doc.Kernels)
 			return nil
 		},
 	}
@@ -67,7 +69,8 @@ func (v versionDocument) commit() string {
 func version() versionDocument {
 	doc := versionDocument{
 		Schema: "trimtab.version/v1", Version: "(devel)", BuildID: buildID(), Go: runtime.Version(),
-		Platform: runtime.GOOS + "/" + runtime.GOARCH, Numerics: string(tensor.V1), Contracts: numericsNames, Kernels: tensor.Implementation(),
+		Platform: runtime.GOOS + "/" + runtime.GOARCH, Numerics: string(tensor.V1), Contracts: numericsNames,
+		Kernels: tensor.Implementation(),
 	}
 	if releaseVersion != "" {
 		doc.Version, doc.Revision, doc.Date = releaseVersion, releaseCommit, releaseDate

@@ -24,7 +24,8 @@ import (
 // stopTimeout is how long a worker may take to come to its next checkpoint when it is told to stop.
 const stopTimeout = 60 * time.Second
 
-// heartbeatEvery bounds how long a worker may not hear of a pause or a cancel: it is told with the answer to a heartbeat.
+// heartbeatEvery bounds how long a worker may not hear of a pause or a cancel: it is told with the answer to a
+// heartbeat.
 const heartbeatEvery = 2 * time.Second
 
 func (a *app) workerCmd() *cobra.Command {
@@ -51,7 +52,8 @@ most a minute, and ends; the run goes on where another worker is.`,
 // costSum runs the workers of this process until ctx ends.
 func (a *app) work(ctx context.Context, threads int) error {
 	if err := tensor.InitError(); err != nil { // never train on other kernels than were asked for
-		return trimtab.NewError(trimtab.Usage, "unknown_kernels", "unset TRIMTAB_KERNELS, or see trimtab doctor", "%w", err)
+		return trimtab.NewError(trimtab.Usage, "unknown_kernels", "unset TRIMTAB_KERNELS, or see trimtab doctor", "%w",
+			err)
 	}
 	if err := devstack.CheckWorkerLimits(); err != nil {
 		return err
@@ -89,12 +91,14 @@ func (a *app) work(ctx context.Context, threads int) error {
 	defer func() { enough(); <-kept }()
 	told := a.newLineagePublisher(lg, s)
 	defer told.close()
-	acts := activities.New(lg, s.store, s.files, pool, buildID(), activities.WithChangeHook(told.notify), activities.WithEndHook(n.SignNow))
+	acts := activities.New(lg, s.store, s.files, pool, buildID(), activities.WithChangeHook(told.notify),
+		activities.WithEndHook(n.SignNow))
 	return serve(ctx, lg, s.store, c, acts)
 }
 
 // serve polls both task queues: training, one task at a time, and everything small.
-func serve(ctx context.Context, lg *slog.Logger, store *storage.Store, c client.Client, acts *activities.Activities) error {
+func serve(ctx context.Context, lg *slog.Logger, store *storage.Store, c client.Client,
+	acts *activities.Activities) error {
 	fatal := make(chan error, 2)
 	onFatal := func(err error) {
 		select {
@@ -106,10 +110,12 @@ func serve(ctx context.Context, lg *slog.Logger, store *storage.Store, c client.
 	small.RegisterWorkflowWithOptions(workflows.Run, workflow.RegisterOptions{})
 	small.RegisterWorkflowWithOptions(workflows.Stage, workflow.RegisterOptions{})
 	train := worker.New(c, activities.TrainQueue, worker.Options{
-		WorkerStopTimeout: stopTimeout, OnFatalError: onFatal, DisableWorkflowWorker: true, MaxConcurrentActivityExecutionSize: 1,
-		MaxHeartbeatThrottleInterval: heartbeatEvery,
+		WorkerStopTimeout: stopTimeout, OnFatalError: onFatal, DisableWorkflowWorker: true,
+		MaxConcurrentActivityExecutionSize: 1,
+		MaxHeartbeatThrottleInterval:       heartbeatEvery,
 	})
-	// Told to stop, it first takes no more workflow tasks, so that what follows from the end of its segment is not given to it.
+	// Told to stop, it first takes no more workflow tasks, so that what follows from the end of its segment is not
+	// given to it.
 	for _, w := range []worker.Worker{train, small} {
 		w.RegisterActivity(acts)
 		if err := w.Start(); err != nil {

@@ -13,6 +13,7 @@ func startTemporal(ctx context.Context) (err error) {
 		return nil
 	}
 	stack.temporal, err = devstack.StartTemporal(ctx, devstack.TemporalOptions{
-		Dir: filepath.Join(stack.dir, "temporal"), PostgresURL: stack.postgres.URL, DieWithParent: true, Log: os.Stderr})
+		Dir: filepath.Join(stack.dir, "temporal"), PostgresURL: stack.postgres.URL, DieWithParent: true,
+		Log: os.Stderr})
 	return err
 }

@@ -74,7 +74,8 @@ func classifyNetwork(ctx context.Context, err error) *Error {
 	_, isHost := errors.AsType[x509.HostnameError](err)
 	switch text := err.Error(); {
 	case isName:
-		return &Error{Cause: Name, transient: !name.IsNotFound && !strings.Contains(text, "network is unreachable"), Err: err}
+		return &Error{Cause: Name, transient: !name.IsNotFound && !strings.Contains(text, "network is unreachable"),
+			Err: err}
 	case isRecord, strings.Contains(text, "HTTP response to HTTPS client"):
 		return &Error{Cause: TLS, Err: fmt.Errorf("what answers there does not speak HTTPS (%w)", err)}
 	case isCertificate, isAlert, isHost:

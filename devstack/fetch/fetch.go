@@ -62,7 +62,8 @@ func (o Options) withDefaults() Options {
 func Get(ctx context.Context, f File, path string, o Options) error {
 	d := &download{File: f, Options: o.withDefaults()}
 	if u, err := url.Parse(f.URL); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return &Error{Cause: Address, Err: errors.New("the address is not one of http or https")} // it may hold a password
+		// it may hold a password
+		return &Error{Cause: Address, Err: errors.New("the address is not one of http or https")}
 	}
 	out, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
@@ -109,7 +110,8 @@ func (d *download) run(ctx context.Context) error {
 			return err
 		}
 		if !joined || !again {
-			return &Error{Cause: Digest, Err: fmt.Errorf("what came has the SHA-256 digest %s, which should be %s", got, d.SHA256)}
+			return &Error{Cause: Digest, Err: fmt.Errorf("what came has the SHA-256 digest %s, which should be %s", got,
+				d.SHA256)}
 		}
 	}
 }
@@ -199,13 +201,15 @@ func (d *download) checkResponse(r *http.Response) error {
 		}
 		return &Error{Cause: Network, transient: true, Err: errors.New("the server does not go on where it broke off")}
 	}
-	return &Error{Cause: Status, Status: r.StatusCode, transient: isTransientStatus(r.StatusCode), retryAfter: retryAfter(r),
-		Err: fmt.Errorf("the server answers %d %s", r.StatusCode, http.StatusText(r.StatusCode))}
+	return &Error{Cause: Status, Status: r.StatusCode, transient: isTransientStatus(r.StatusCode),
+		retryAfter: retryAfter(r),
+		Err:        fmt.Errorf("the server answers %d %s", r.StatusCode, http.StatusText(r.StatusCode))}
 }
 
 func (d *download) wrongSize(r *http.Response, size int64) error {
-	return &Error{Cause: Length, Err: fmt.Errorf("the server has another file there: %d bytes of type %q, where %d were expected",
-		size, r.Header.Get("Content-Type"), d.Size)}
+	return &Error{Cause: Length,
+		Err: fmt.Errorf("the server has another file there: %d bytes of type %q, where %d were expected",
+			size, r.Header.Get("Content-Type"), d.Size)}
 }
 
 func isTransientStatus(code int) bool {
@@ -243,7 +247,8 @@ func (d *download) copy(ctx context.Context, body io.Reader, alive func()) error
 		if n > 0 {
 			alive()
 			if d.done+int64(n) > d.Size {
-				long := &Error{Cause: Length, Err: fmt.Errorf("the server sends more than the %d bytes that were expected", d.Size)}
+				long := &Error{Cause: Length,
+					Err: fmt.Errorf("the server sends more than the %d bytes that were expected", d.Size)}
 				return errors.Join(long, d.restart())
 			}
 			if _, err := d.out.WriteAt(buffer[:n], d.done); err != nil {

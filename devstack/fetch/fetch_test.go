@@ -81,7 +81,8 @@ func cut(w http.ResponseWriter, r *http.Request, n int) {
 }
 
 func quick() Options {
-	return Options{Client: &http.Client{Transport: &http.Transport{}}, Backoff: time.Millisecond, StallTimeout: 10 * time.Second}
+	return Options{Client: &http.Client{Transport: &http.Transport{}}, Backoff: time.Millisecond,
+		StallTimeout: 10 * time.Second}
 }
 
 func get(t *testing.T, f File, path string, o Options) error {
@@ -119,12 +120,21 @@ func TestGet(t *testing.T) {
 		handle func(n int, w http.ResponseWriter, r *http.Request)
 		want   int64 // requests
 	}{
-		"whole":         {nil, func(_ int, w http.ResponseWriter, r *http.Request) { whole(w, r) }, 1},
-		"goes on":       {content[:1000], func(_ int, w http.ResponseWriter, r *http.Request) { wantRange(t, r, 1000); whole(w, r) }, 1},
-		"is all there":  {content, func(_ int, _ http.ResponseWriter, _ *http.Request) { t.Error("asked for what is there") }, 0},
-		"is too long":   {append(content[:len(content):len(content)], 1), func(_ int, w http.ResponseWriter, r *http.Request) { whole(w, r) }, 1},
-		"other part":    {make([]byte, 1000), func(_ int, w http.ResponseWriter, r *http.Request) { whole(w, r) }, 2},
-		"other, no end": {make([]byte, len(content)), func(_ int, w http.ResponseWriter, r *http.Request) { whole(w, r) }, 1},
+		"whole": {nil, func(_ int, w http.ResponseWriter, r *http.Request) { whole(w, r) }, 1},
+		"goes on": {content[:1000], func(_ int, w http.ResponseWriter,
+			r *http.Request) {
+			wantRange(t, r, 1000)
+			whole(w, r)
+		}, 1},
+		"is all there": {content, func(_ int, _ http.ResponseWriter,
+			_ *http.Request) {
+			t.Error("asked for what is there")
+		}, 0},
+		"is too long": {append(content[:len(content):len(content)], 1),
+			func(_ int, w http.ResponseWriter, r *http.Request) { whole(w, r) }, 1},
+		"other part": {make([]byte, 1000), func(_ int, w http.ResponseWriter, r *http.Request) { whole(w, r) }, 2},
+		"other, no end": {make([]byte, len(content)),
+			func(_ int, w http.ResponseWriter, r *http.Request) { whole(w, r) }, 1},
 		"breaks": {nil, func(n int, w http.ResponseWriter, r *http.Request) {
 			if n < 9 {
 				cut(w, r, 30_000)
@@ -132,7 +142,8 @@ func TestGet(t *testing.T) {
 			wantRange(t, r, 9*30_000)
 			whole(w, r)
 		}, 10},
-		"no ranges": {content[:1000], func(_ int, w http.ResponseWriter, r *http.Request) { _, _ = w.Write(content) }, 1},
+		"no ranges": {content[:1000], func(_ int, w http.ResponseWriter, r *http.Request) { _, _ = w.Write(content) },
+			1},
 		"no length": {nil, func(_ int, w http.ResponseWriter, r *http.Request) {
 			_, _ = w.Write(content[:5])
 			_ = http.NewResponseController(w).Flush()
@@ -221,7 +232,10 @@ func TestGetFails(t *testing.T) {
 			fmt.Fprint(w, "<html>Log in to the hotel's network")
 		},
 			Length, 1, 0, `"text/html; charset=utf-8", where 300000 were expected`},
-		"another file": {func(_ int, w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, len(content))) },
+		"another file": {func(_ int, w http.ResponseWriter, _ *http.Request) {
+			_,
+				_ = w.Write(make([]byte, len(content)))
+		},
 			Digest, 1, 0, "SHA-256 digest " + digestOf(make([]byte, len(content)))},
 		"endless": {func(_ int, w http.ResponseWriter, _ *http.Request) {
 			for {
@@ -349,13 +363,16 @@ func TestGetConnection(t *testing.T) {
 		"no TLS there":        {strings.Replace(plain.URL, "http:", "https:", 1), &http.Transport{}, TLS, "HTTPS"},
 		"refused":             {"http://" + closed.Addr().String(), &http.Transport{}, Network, "refused"},
 		"proxy wants a user":  {encrypted.URL, through(proxy.URL), Status, "407"},
-		"proxy refused":       {encrypted.URL, through("http://me:" + secret + "@" + closed.Addr().String()), Network, "refused"},
+		"proxy refused": {encrypted.URL, through("http://me:" + secret + "@" + closed.Addr().String()), Network,
+			"refused"},
 		"no proxy": {encrypted.URL, &http.Transport{Proxy: func(*http.Request) (*url.URL, error) {
 			return nil, fmt.Errorf("invalid proxy address %q", "ht!tp://me:"+secret+"@x")
 		}}, Address, "HTTPS_PROXY"},
-		"no such name": {"http://registry.invalid", &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
-			return nil, &net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host", Name: "registry.invalid", IsNotFound: true}}
-		}}, Name, "registry.invalid"},
+		"no such name": {"http://registry.invalid",
+			&http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
+				return nil, &net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host", Name: "registry.invalid",
+					IsNotFound: true}}
+			}}, Name, "registry.invalid"},
 		"no address": {"ftp://x", &http.Transport{}, Address, "http"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -382,7 +399,8 @@ func TestGetDisk(t *testing.T) {
 }
 
 func FuzzContentRange(f *testing.F) {
-	for _, s := range []string{"bytes 0-9/10", "bytes 5-9/10", "bytes 5-4/10", "bytes */10", "bytes 0-9/*", "", "bytes +1-2/3", "bytes 01-2/3"} {
+	for _, s := range []string{"bytes 0-9/10", "bytes 5-9/10", "bytes 5-4/10", "bytes */10", "bytes 0-9/*", "",
+		"bytes +1-2/3", "bytes 01-2/3"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

@@ -115,11 +115,13 @@ func (u *extractor) entry(h *tar.Header, body io.Reader) error {
 	case tar.TypeSymlink:
 		to := path.Clean(h.Linkname) // .. behind another name might climb from where a link leads
 		if to != h.Linkname || path.IsAbs(to) || !filepath.IsLocal(path.Join(path.Dir(name), to)) {
-			return &Error{Cause: Archive, Err: fmt.Errorf("link %q leads out of the archive's folder, to %q", h.Name, h.Linkname)}
+			return &Error{Cause: Archive, Err: fmt.Errorf("link %q leads out of the archive's folder, to %q", h.Name,
+				h.Linkname)}
 		}
 		return classifyExtract(u.root.Symlink(h.Linkname, name))
 	}
-	return &Error{Cause: Archive, Err: fmt.Errorf("entry %q is neither a file nor a folder nor a symbolic link", h.Name)}
+	return &Error{Cause: Archive, Err: fmt.Errorf("entry %q is neither a file nor a folder nor a symbolic link",
+		h.Name)}
 }
 
 // folder makes a folder and those above it, whatever the umask is.
@@ -176,7 +178,8 @@ func archiveError(err error) *Error {
 	return &Error{Cause: Archive, Err: fmt.Errorf("unpack: %w", err)}
 }
 
-// classifyExtract sorts what the folder refuses: an entry that is there twice, or leads out through a link, is the archive's fault.
+// classifyExtract sorts what the folder refuses: an entry that is there twice, or leads out through a link, is the
+// archive's fault.
 func classifyExtract(err error) error {
 	switch {
 	case err == nil:

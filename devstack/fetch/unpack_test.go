@@ -110,7 +110,8 @@ func TestUnpack(t *testing.T) {
 		if err := Unpack(jar, dir, plenty); err != nil {
 			t.Fatal(err)
 		}
-		for name, want := range map[string]fs.FileMode{"bin": 0o755, "bin/run": 0o755, "lib": 0o755, "lib/a.so.1.2": 0o644,
+		for name, want := range map[string]fs.FileMode{"bin": 0o755, "bin/run": 0o755, "lib": 0o755,
+			"lib/a.so.1.2":  0o644,
 			"share/deep/in": 0o755, "share/deep/in/a.txt": 0o644} {
 			if st, err := os.Lstat(filepath.Join(dir, name)); err != nil || st.Mode().Perm() != want {
 				t.Errorf("%s: %v, %v; want %v", name, st.Mode(), err, want)
@@ -143,12 +144,13 @@ func TestUnpackHostile(t *testing.T) {
 		files map[string][]byte
 		says  string
 	}{
-		"above":             {txz(file("../outside")), "outside"},
-		"from the root":     {txz(file("/tmp/trimtab-hostile")), "outside"},
-		"above, later":      {txz(file("bin/../../outside")), "outside"},
-		"link to the root":  {txz(entry{"l", tar.TypeSymlink, 0o777, "/etc"}), "leads out"},
-		"link above":        {txz(entry{"bin/l", tar.TypeSymlink, 0o777, "../../x"}), "leads out"},
-		"through a link":    {txz(entry{"a/l", tar.TypeSymlink, 0o777, ".."}, entry{"m", tar.TypeSymlink, 0o777, "a/l/.."}), "leads out"},
+		"above":            {txz(file("../outside")), "outside"},
+		"from the root":    {txz(file("/tmp/trimtab-hostile")), "outside"},
+		"above, later":     {txz(file("bin/../../outside")), "outside"},
+		"link to the root": {txz(entry{"l", tar.TypeSymlink, 0o777, "/etc"}), "leads out"},
+		"link above":       {txz(entry{"bin/l", tar.TypeSymlink, 0o777, "../../x"}), "leads out"},
+		"through a link": {txz(entry{"a/l", tar.TypeSymlink, 0o777, ".."},
+			entry{"m", tar.TypeSymlink, 0o777, "a/l/.."}), "leads out"},
 		"file over a link":  {txz(file("a"), entry{"l", tar.TypeSymlink, 0o777, "a"}, file("l")), "exists"},
 		"below a file":      {txz(file("a"), file("a/b")), ""},
 		"twice":             {txz(file("a"), file("a")), "exists"},
@@ -212,7 +214,8 @@ func wantInside(t *testing.T, parent string) {
 		}
 		if d.Type()&fs.ModeSymlink != 0 {
 			to, _ := os.Readlink(p)
-			if target := filepath.Join(filepath.Dir(rel), to); filepath.IsAbs(to) || target != "into" && !strings.HasPrefix(target, "into/") {
+			if target := filepath.Join(filepath.Dir(rel), to); filepath.IsAbs(to) || target != "into" &&
+				!strings.HasPrefix(target, "into/") {
 				t.Errorf("%s leads to %s", rel, to)
 			}
 			if real, err := filepath.EvalSymlinks(p); err == nil && real != top && !strings.HasPrefix(real, top+"/") {
@@ -245,7 +248,10 @@ func TestTreeDigest(t *testing.T) {
 	}
 	want := digest(t, fresh(t))
 	for name, change := range map[string]func(dir string) error{
-		"a byte":      func(d string) error { return os.WriteFile(filepath.Join(d, "lib/a.so.1.2"), []byte("librarY"), 0o644) },
+		"a byte": func(d string) error {
+			return os.WriteFile(filepath.Join(d, "lib/a.so.1.2"), []byte("librarY"),
+				0o644)
+		},
 		"a file gone": func(d string) error { return os.Remove(filepath.Join(d, "share/empty")) },
 		"a file more": func(d string) error { return os.WriteFile(filepath.Join(d, "share/more"), nil, 0o644) },
 		"a name": func(d string) error {
@@ -282,8 +288,10 @@ func TestTreeDigest(t *testing.T) {
 func FuzzUntar(f *testing.F) {
 	f.Add(tarOf(f, sound[:4]))
 	f.Add(tarOf(f, []entry{{"../x", tar.TypeReg, 0o644, "x"}, {"a/../../b", tar.TypeDir, 0o755, ""}}))
-	f.Add(tarOf(f, []entry{{"a/l", tar.TypeSymlink, 0o777, ".."}, {"m", tar.TypeSymlink, 0o777, "a/l"}, {"n", tar.TypeSymlink, 0o777, "m/../x"}}))
-	f.Add(tarOf(f, []entry{{"l", tar.TypeSymlink, 0o777, "."}, {"l/l", tar.TypeSymlink, 0o777, "../.."}, {"l/l/x", tar.TypeReg, 0o644, "x"}}))
+	f.Add(tarOf(f, []entry{{"a/l", tar.TypeSymlink, 0o777, ".."}, {"m", tar.TypeSymlink, 0o777, "a/l"},
+		{"n", tar.TypeSymlink, 0o777, "m/../x"}}))
+	f.Add(tarOf(f, []entry{{"l", tar.TypeSymlink, 0o777, "."}, {"l/l", tar.TypeSymlink, 0o777, "../.."},
+		{"l/l/x", tar.TypeReg, 0o644, "x"}}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		parent := t.TempDir()
 		dir := filepath.Join(parent, "into")

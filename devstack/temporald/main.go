@@ -67,7 +67,8 @@ func parse(args []string, postgresURL string, usage io.Writer) (options, error) 
 	f.SetOutput(usage)
 	f.StringVar(&o.ip, "ip", "127.0.0.1", "address to listen on")
 	f.IntVar(&o.port, "port", 7233, "port of the workflow service; the three after it are used as well")
-	f.StringVar(&o.tls, "tls", "", "folder of ca.pem, server.pem and server.key: who may connect, and as whom it answers")
+	f.StringVar(&o.tls, "tls", "",
+		"folder of ca.pem, server.pem and server.key: who may connect, and as whom it answers")
 	f.StringVar(&o.logLevel, "log-level", "error", "debug, info, warn or error")
 	if err := f.Parse(args); err != nil {
 		return o, err

@@ -20,7 +20,8 @@ func TestParse(t *testing.T) {
 			t.Errorf("%q: %v, want %q", args, err, want)
 		}
 	}
-	if _, err := parse([]string{"-tls", "here"}, "", io.Discard); err == nil || !strings.Contains(err.Error(), "TRIMTAB_TEMPORAL_POSTGRES_URL") {
+	if _, err := parse([]string{"-tls", "here"}, "", io.Discard); err == nil ||
+		!strings.Contains(err.Error(), "TRIMTAB_TEMPORAL_POSTGRES_URL") {
 		t.Errorf("without a database: %v", err)
 	}
 }
@@ -31,7 +32,8 @@ func TestStoreOf(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := s.config(mainDatabase, 20)
-	if c.ConnectAddr != "127.0.0.1:5432" || c.User != "someone" || c.Password != "p w" || c.DatabaseName != "temporal" || c.ConnectAttributes["sslmode"] != "disable" {
+	if c.ConnectAddr != "127.0.0.1:5432" || c.User != "someone" || c.Password != "p w" ||
+		c.DatabaseName != "temporal" || c.ConnectAttributes["sslmode"] != "disable" {
 		t.Errorf("%+v", c)
 	}
 	for _, bad := range []string{"", "::", "mysql://a:secret@b/c", "postgres:///x", "postgres://secret"} {

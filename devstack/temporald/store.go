@@ -34,7 +34,8 @@ type store struct {
 func storeOf(rawURL string) (store, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" || u.Hostname() == "" || u.User == nil {
-		return store{}, errors.New("TRIMTAB_TEMPORAL_POSTGRES_URL: want postgres://user:password@host:port/database") // nothing of it: it holds a password
+		// nothing of it: it holds a password
+		return store{}, errors.New("TRIMTAB_TEMPORAL_POSTGRES_URL: want postgres://user:password@host:port/database")
 	}
 	s := store{url: rawURL, address: u.Host, user: u.User.Username(), connectionAttributes: map[string]string{}}
 	s.password, _ = u.User.Password()

@@ -55,7 +55,8 @@ func Parse(line []byte) (RunEvent, error) {
 	return e, json.Unmarshal(line, &e)
 }
 
-// CheckComplete returns the first way in which events of several runs are not one START and one end of each, in this order.
+// CheckComplete returns the first way in which events of several runs are not one START and one end of each, in this
+// order.
 func CheckComplete(events []RunEvent) error {
 	ends := map[string][]string{}
 	var order []string
@@ -66,7 +67,8 @@ func CheckComplete(events []RunEvent) error {
 		ends[e.Run.RunID] = append(ends[e.Run.RunID], e.EventType)
 	}
 	for _, id := range order {
-		if l := ends[id]; len(l) != 2 || l[0] != "START" || !slices.Contains([]string{"COMPLETE", "ABORT", "FAIL"}, l[1]) {
+		if l := ends[id]; len(l) != 2 || l[0] != "START" ||
+			!slices.Contains([]string{"COMPLETE", "ABORT", "FAIL"}, l[1]) {
 			return fmt.Errorf("run %s has the events %q", id, l)
 		}
 	}
@@ -180,7 +182,8 @@ func checkFacets(v any) error {
 			return err
 		}
 		address, _ := f["_schemaURL"].(string)
-		if m := facetPattern.FindStringSubmatch(address); m == nil || m[1] != m[2] || !strings.Contains(strings.ToLower(m[1]), strings.ToLower(strings.ReplaceAll(key, "_", ""))) {
+		if m := facetPattern.FindStringSubmatch(address); m == nil || m[1] != m[2] ||
+			!strings.Contains(strings.ToLower(m[1]), strings.ToLower(strings.ReplaceAll(key, "_", ""))) {
 			return fmt.Errorf("facet %s has the schema %q", key, address)
 		}
 		for _, field := range fields {

@@ -30,8 +30,10 @@ func FillRuns(t testing.TB, ownerURL string, n, metrics int) {
 	const perStep = 5
 	steps := max(1, metrics/2/n/len(stages)/perStep)
 	long := metrics / 2 / len(stages) / perStep
-	r := strings.NewReplacer("$runs", fmt.Sprint(n), "$stages", literal(strings.Join(stages, ",")), "$plan", literal(plan()),
-		"$perStep", fmt.Sprint(perStep), "$steps", fmt.Sprint(steps), "$longSteps", fmt.Sprint(long), "$long", literal(LongRunID))
+	r := strings.NewReplacer("$runs", fmt.Sprint(n), "$stages", literal(strings.Join(stages, ",")), "$plan",
+		literal(plan()),
+		"$perStep", fmt.Sprint(perStep), "$steps", fmt.Sprint(steps), "$longSteps", fmt.Sprint(long), "$long",
+		literal(LongRunID))
 	for part := range strings.SplitSeq(r.Replace(fillSQL), ";\n") {
 		if _, err := conn.Exec(ctx, part); err != nil {
 			t.Fatalf("fill the database: %v\n%s", err, part)
@@ -68,7 +70,9 @@ func plan() string {
 		}
 		all = append(all, st)
 	}
-	body, _ := json.Marshal(map[string]any{"run": "run", "seed": 1, "numerics": "v1", "spec_digest": digest, "spec": digest, "stages": all}) // strings and integers always encode
+	// strings and integers always encode
+	body, _ := json.Marshal(map[string]any{"run": "run", "seed": 1, "numerics": "v1", "spec_digest": digest,
+		"spec": digest, "stages": all})
 	return string(body)
 }
 

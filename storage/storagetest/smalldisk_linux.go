@@ -66,7 +66,8 @@ func SmallDisk(t testing.TB, mb int) Disk {
 func (d Disk) MoveTables(t testing.TB, a Addresses) {
 	t.Helper()
 	for _, what := range []string{"table", "index"} {
-		if err := execute(t.Context(), a.Owner, "alter "+what+" all in tablespace pg_default set tablespace "+d.tablespace); err != nil {
+		if err := execute(t.Context(), a.Owner, "alter "+what+" all in tablespace pg_default set tablespace "+
+			d.tablespace); err != nil {
 			t.Fatalf("move each %s to %s: %v", what, d.Dir, err)
 		}
 	}

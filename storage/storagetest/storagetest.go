@@ -75,7 +75,8 @@ func URLsOn(t testing.TB, ownerURL string) Addresses {
 func PersonRole(t testing.TB, a Addresses) (address, role string) {
 	t.Helper()
 	role, password := fmt.Sprintf("person_%s_%d", process, databases.Add(1)), rand.Text()
-	if err := execute(t.Context(), a.Owner, "create role "+role+" login password '"+password+"' in role "+storage.AppRole); err != nil {
+	if err := execute(t.Context(), a.Owner, "create role "+role+" login password '"+password+"' in role "+
+		storage.AppRole); err != nil {
 		t.Fatalf("make a role for a person: %v", err)
 	}
 	t.Cleanup(func() { _ = execute(context.Background(), a.Owner, "drop role "+role) })

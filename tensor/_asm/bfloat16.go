@@ -90,7 +90,8 @@ func (s isa) native(mr int) {
 // peakNative is peak for pairs.
 func (s isa) peakNative() {
 	s.function("peakNative", "func(steps int)")
-	Doc(fmt.Sprintf("peakNative%s continues 24 chains of VDPBF16PS, a register each, by that many steps; steps > 0.", s.name))
+	Doc(fmt.Sprintf("peakNative%s continues 24 chains of VDPBF16PS, a register each, by that many steps; steps > 0.",
+		s.name))
 	steps := param("steps")
 	for _, r := range zmm {
 		VPXORD(r, r, r)
@@ -111,7 +112,8 @@ const flush = 0x8040
 // subnormals flushed.
 func (s isa) emulated(mr int) {
 	s.function(fmt.Sprintf("pairs%dx2", mr), product)
-	Doc(fmt.Sprintf("pairs%dx2%s is gemm%dx2%s over pairs: for each, fma of the upper halves and then of the lower, subnormals being zero.",
+	Doc(fmt.Sprintf("pairs%dx2%s is gemm%dx2%s over pairs: for each, fma of the upper halves and then of the lower, "+
+		"subnormals being zero.",
 		mr, s.name, mr, s.name))
 	acc := s.accumulate(mr, 2)
 	control, old, word := AllocLocal(8), GP32(), GP32()
@@ -218,7 +220,8 @@ func (r rounding) join(first, second reg.VecVirtual) {
 // roundPairs turns neighbours into pairs, a register of words at a time.
 func (s isa) roundPairs() {
 	s.function("roundPairs", "func(dst, src *float32, blocks int)")
-	Doc(fmt.Sprintf("roundPairs%s sets dst[i] to the pair of src[2i] and src[2i+1] for i < %d*blocks; blocks > 0.", s.name, s.lanes))
+	Doc(fmt.Sprintf("roundPairs%s sets dst[i] to the pair of src[2i] and src[2i+1] for i < %d*blocks; blocks > 0.",
+		s.name, s.lanes))
 	dst, src, blocks := param("dst"), param("src"), param("blocks")
 	r := s.newRounding()
 	var even, odd reg.VecVirtual
@@ -258,7 +261,8 @@ func (s isa) roundPairs() {
 // weave turns two rows into pairs, a register of columns wide.
 func (s isa) weave() {
 	s.function("weave", "func(dst *float32, width int, src *float32, ld, pairs int, columns uint64)")
-	Doc(fmt.Sprintf("weave%s sets dst[r*width + j] to the pair of src[2r*ld + j] and src[(2r+1)*ld + j] for r < pairs and j among the columns, a bit for each (AVX2: all %d); pairs > 0.",
+	Doc(fmt.Sprintf("weave%s sets dst[r*width + j] to the pair of src[2r*ld + j] and src[(2r+1)*ld + j] for r < "+
+		"pairs and j among the columns, a bit for each (AVX2: all %d); pairs > 0.",
 		s.name, s.lanes))
 	dst, src, width, ld, pairs := param("dst"), param("src"), distance("width"), distance("ld"), param("pairs")
 	if s.is512() {

@@ -25,7 +25,8 @@ func (s isa) decode() {
 // scores takes blocks of 16 keys, each (d, 16).
 func (s isa) scores(blocks int) {
 	s.function(fmt.Sprintf("scores%d", blocks), "func(dst, q, k *float32, d int, next *float32)")
-	Doc(fmt.Sprintf("scores%d%s sets dst[16b + t] to the chain of q[i]*k[(b*d + i)*16 + t] over i < d, for %d blocks b, and fetches as much from next on; d > 0.", blocks, s.name, blocks))
+	Doc(fmt.Sprintf("scores%d%s sets dst[16b + t] to the chain of q[i]*k[(b*d + i)*16 + t] over i < d, for %d blocks "+
+		"b, and fetches as much from next on; d > 0.", blocks, s.name, blocks))
 	dst, q, k, d, next, block := param("dst"), param("q"), param("k"), param("d"), param("next"), GP64()
 	MOVQ(d, block)
 	SHLQ(U8(6), block)
@@ -76,8 +77,10 @@ func (s isa) units(n int) (acc []reg.VecVirtual) {
 // weigh sums values by their weights, of some heads at once: a head alone may
 // have too few chains to keep the multipliers busy.
 func (s isa) weigh(units, heads int) {
-	s.function(fmt.Sprintf("weigh%dx%d", units, heads), "func(dst, p *float32, pHead int, v *float32, vHead, ld, n int, next *float32)")
-	Doc(fmt.Sprintf("weigh%dx%d%s sets dst[h*%d + j] to the chain of p[h*pHead + t]*v[h*vHead + t*ld + j] over t < n, for j < %d and %d heads, and fetches as much from next on; n > 0.",
+	s.function(fmt.Sprintf("weigh%dx%d", units, heads),
+		"func(dst, p *float32, pHead int, v *float32, vHead, ld, n int, next *float32)")
+	Doc(fmt.Sprintf("weigh%dx%d%s sets dst[h*%d + j] to the chain of p[h*pHead + t]*v[h*vHead + t*ld + j] over t < "+
+		"n, for j < %d and %d heads, and fetches as much from next on; n > 0.",
 		units, heads, s.name, 16*units, 16*units, heads))
 	dst, p, pHead, v, vHead := param("dst"), param("p"), distance("pHead"), param("v"), distance("vHead")
 	ld, n, next := distance("ld"), param("n"), param("next")

@@ -65,7 +65,8 @@ func (s isa) matmul() {
 // as the widest tile of the matrix product has.
 func (s isa) peak() {
 	s.function("peak", "func(steps int)")
-	Doc(fmt.Sprintf("peak%s continues %d chains of multiply-adds, a register each, by that many steps; steps > 0.", s.name, 2*s.rows))
+	Doc(fmt.Sprintf("peak%s continues %d chains of multiply-adds, a register each, by that many steps; steps > 0.",
+		s.name, 2*s.rows))
 	steps, x := param("steps"), s.register()
 	s.zero(x)
 	var chains []reg.VecVirtual
@@ -97,7 +98,8 @@ func (s isa) narrow() {
 	finish()
 
 	s.function("narrow", "func(dst *float32, width int, src *float32, ld, rows int, columns uint64)")
-	Doc("narrowAVX512 sets dst[r*width + j] = src[r*ld + j] for j among the columns, at most 16 and a bit for each; rows > 0.")
+	Doc("narrowAVX512 sets dst[r*width + j] = src[r*ld + j] for j among the columns, at most 16 and a bit for each; " +
+		"rows > 0.")
 	dst, src, width, ld, rows := param("dst"), param("src"), distance("width"), distance("ld"), param("rows")
 	KMOVW(param("columns").As32(), reg.K1)
 	row, ahead := s.register(), GP64()
@@ -118,11 +120,13 @@ func (s isa) narrow() {
 // high have a bit for each column of C in use (AVX-512; AVX2 uses all), next is
 // where memory is fetched ahead: a line for each step over k. Chains begin in
 // the rows of from, if any, to each of which bias, if any, is added.
-const product = "func(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row, step int, b *float32, ldb, k int, next *float32, low, high uint64)"
+const product = "func(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row, step int, b " +
+	"*float32, ldb, k int, next *float32, low, high uint64)"
 
 func (s isa) gemm(mr, nv int) {
 	s.function(fmt.Sprintf("gemm%dx%d", mr, nv), product)
-	Doc(fmt.Sprintf("gemm%dx%d%s continues the chains of %d rows by %d columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) for l in order.",
+	Doc(fmt.Sprintf("gemm%dx%d%s continues the chains of %d rows by %d columns: c[i,j] = fma(a[i,l], b[l,j], c[i,j]) "+
+		"for l in order.",
 		mr, nv, s.name, mr, nv*s.lanes))
 	acc := s.accumulate(mr, nv)
 	s.loopK(mr, func(a rows, b reg.GPVirtual) { s.gemmStep(acc, a, b) })
@@ -289,7 +293,8 @@ func loadMasks(nv int) {
 // time: the registers hold, for i = 0 … 3, four elements of rows i, i+4, ….
 func (s isa) transpose() {
 	s.function("transpose", "func(dst *float32, width int, src *float32, ld, blocks int)")
-	Doc(fmt.Sprintf("transpose%s sets dst[l*width + j] = src[j*ld + l] for j < %d and l < 4*blocks; blocks > 0.", s.name, s.lanes))
+	Doc(fmt.Sprintf("transpose%s sets dst[l*width + j] = src[j*ld + l] for j < %d and l < 4*blocks; blocks > 0.",
+		s.name, s.lanes))
 	src := newRows(s.lanes, param("src"), distance("ld"))
 	dst := newRows(4, param("dst"), distance("width"))
 	blocks := param("blocks")

@@ -24,7 +24,8 @@ func TestEveryTrainerIsChecked(t *testing.T) {
 	trainers := source.trainers()
 	for _, name := range trainers {
 		if !source.checked[name] {
-			t.Errorf("%s is a train.Trainer that nothing checks: give its package's tests a traintest.Case[*%s] with the class of every field", name, name[strings.LastIndex(name, ".")+1:])
+			t.Errorf("%s is a train.Trainer that nothing checks: give its package's tests a traintest.Case[*%s] with "+
+				"the class of every field", name, name[strings.LastIndex(name, ".")+1:])
 		}
 	}
 	for name := range source.checked {
@@ -32,7 +33,8 @@ func TestEveryTrainerIsChecked(t *testing.T) {
 			t.Errorf("traintest.Case[*%s] checks what this test does not take for a trainer: mend the search", name)
 		}
 	}
-	want := []string{"activities.collector", "activities.evaluator", "activities.trained", "ppo.Trainer", "pretrain.Trainer", "reward.Trainer", "sft.Trainer"}
+	want := []string{"activities.collector", "activities.evaluator", "activities.trained", "ppo.Trainer",
+		"pretrain.Trainer", "reward.Trainer", "sft.Trainer"}
 	for _, name := range want {
 		if !slices.Contains(trainers, name) {
 			t.Errorf("%s is not found: mend the search", name)
@@ -67,12 +69,14 @@ func (s *source) trainers() []string {
 
 func readModule(t *testing.T) *source {
 	t.Helper()
-	s := &source{steps: map[string]bool{}, around: map[string][]string{}, abstract: map[string]bool{}, checked: map[string]bool{}}
+	s := &source{steps: map[string]bool{}, around: map[string][]string{}, abstract: map[string]bool{},
+		checked: map[string]bool{}}
 	err := fs.WalkDir(os.DirFS(module), ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		if d.IsDir() && name != "." && (strings.ContainsAny(d.Name()[:1], "._") || d.Name() == "testdata" || name == "train/traintest") {
+		if d.IsDir() && name != "." && (strings.ContainsAny(d.Name()[:1], "._") || d.Name() == "testdata" ||
+			name == "train/traintest") {
 			return fs.SkipDir
 		}
 		if !strings.HasSuffix(name, ".go") {

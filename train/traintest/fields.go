@@ -6,8 +6,9 @@ var (
 	Model = Fields{"Config": Input, "Scalar": Input, "Slab": State, "w": State}
 	// AdamW is an optim.AdamW. The last three are the last step's.
 	AdamW = Fields{
-		"Average": State, "AverageDecay": Input, "config": Input, "m": State, "v": State, "parts": Input, "sums": Scratch,
-		"w": State, "g": Scratch, "now": Scratch,
+		"Average": State, "AverageDecay": Input, "config": Input, "m": State, "v": State, "parts": Input,
+		"sums": Scratch,
+		"w":    State, "g": Scratch, "now": Scratch,
 	}
 	// Cycle is a dataset.EpochSampler, which keeps the order of one epoch at hand: a function of Source and epoch.
 	Cycle = Fields{"Source": Input, "N": Input, "epoch": Scratch, "perm": Scratch}
@@ -17,7 +18,8 @@ var (
 var (
 	// Pretrain is a pretrain.Trainer. The order of the epoch at hand is a function of order and of the step.
 	Pretrain = Fields{
-		"config": Input, "in": Input, "order": Input, "epoch": Scratch, "perm": Scratch, "grad": Scratch, "pass": Scratch,
+		"config": Input, "in": Input, "order": Input, "epoch": Scratch, "perm": Scratch, "grad": Scratch,
+		"pass": Scratch,
 	}.With("policy", Model).With("adam", AdamW)
 
 	// SFT is a sft.Trainer.
@@ -27,7 +29,8 @@ var (
 
 	// Reward is a reward.Trainer.
 	Reward = Fields{
-		"config": Input, "in": Input, "order": Input, "epoch": Scratch, "perm": Scratch, "grad": Scratch, "pass": Scratch,
+		"config": Input, "in": Input, "order": Input, "epoch": Scratch, "perm": Scratch, "grad": Scratch,
+		"pass": Scratch,
 	}.With("scorer", Model).With("adam", AdamW)
 
 	// PPO is a ppo.Trainer without an average of the policies, and PPOAverage one with it.

@@ -111,10 +111,15 @@ func (c Case[T]) checkFields(t *testing.T) []string {
 		c.step(t, tr, step)
 	}
 	after := c.walkFields(t, tr)
-	problems = slices.Concat(problems, before.unclassified(), after.unclassified(), before.unusedLines(after), after.stateMismatches(tr.State()),
-		changedInputs(before.identityDigests, after.identityDigests, "after the steps"), changedInputs(before.inputDigests, c.walkFields(t, other).inputDigests, "in a second trainer that is made from the same inputs"))
+	problems = slices.Concat(problems, before.unclassified(), after.unclassified(), before.unusedLines(after),
+		after.stateMismatches(tr.State()),
+		changedInputs(before.identityDigests, after.identityDigests, "after the steps"),
+		changedInputs(before.inputDigests, c.walkFields(t, other).inputDigests,
+			"in a second trainer that is made from the same inputs"))
 	if !slices.Equal(state, stateRegions(tr.State())) {
-		problems = append(problems, "State() lists other arrays after the steps than before: it has to give views of the same memory in the same order")
+		problems = append(problems,
+			"State() lists other arrays after the steps than before: it has to give views of the same memory in the "+
+				"same order")
 	}
 	slices.Sort(problems)
 	return slices.Compact(problems)
@@ -124,7 +129,8 @@ func (c Case[T]) checkFields(t *testing.T) []string {
 func (c Case[T]) checkScratch(t *testing.T) (problems []string) {
 	garbled, left := c.New(t), c.New(t)
 	for step := range c.Steps {
-		problems = append(problems, c.compareStep(t, step, "whose scratch was overwritten after each step", garbled, left)...)
+		problems = append(problems, c.compareStep(t, step, "whose scratch was overwritten after each step", garbled,
+			left)...)
 		c.walkFields(t, garbled).scramble(garbled.State())
 	}
 	return append(problems, c.compareResults(t, "whose scratch was overwritten", garbled, left)...)
@@ -138,7 +144,8 @@ func (c Case[T]) checkRestored(t *testing.T) (problems []string) {
 	copyState(t, once, whole)
 	copyState(t, often, whole)
 	for step := 1; step < c.Steps; step++ {
-		problems = append(problems, c.compareStep(t, step, "that was made anew after step 0 and given State()", once, whole)...)
+		problems = append(problems, c.compareStep(t, step, "that was made anew after step 0 and given State()", once,
+			whole)...)
 		c.step(t, often, step)
 		fresh := c.New(t)
 		copyState(t, fresh, often)
@@ -148,7 +155,8 @@ func (c Case[T]) checkRestored(t *testing.T) (problems []string) {
 		return problems
 	}
 	problems = compareStates(c.Steps-1, "that was made anew after every step and given State()", often, whole)
-	return append(problems, c.compareResults(t, "that was made anew after the last step and given State()", often, whole)...)
+	return append(problems, c.compareResults(t, "that was made anew after the last step and given State()", often,
+		whole)...)
 }
 
 // copyState restores a trainer as a checkpoint would.
@@ -160,7 +168,8 @@ func copyState[T train.Trainer](t *testing.T, to, from T) {
 	}
 	for i, a := range want {
 		if have[i].Name != a.Name || len(have[i].Data) != len(a.Data) {
-			t.Fatalf("array %d of the state is %s of %d in a fresh trainer, %s of %d in the old one", i, have[i].Name, len(have[i].Data), a.Name, len(a.Data))
+			t.Fatalf("array %d of the state is %s of %d in a fresh trainer, %s of %d in the old one", i, have[i].Name,
+				len(have[i].Data), a.Name, len(a.Data))
 		}
 		copy(have[i].Data, a.Data)
 	}
@@ -170,7 +179,9 @@ func copyState[T train.Trainer](t *testing.T, to, from T) {
 func (c Case[T]) compareStep(t *testing.T, step int, which string, a, b T) (problems []string) {
 	t.Helper()
 	if c.step(t, a, step) != c.step(t, b, step) {
-		problems = append(problems, fmt.Sprintf("step %d: a trainer %s reports something else: a field that is not in State() carries something from step to step", step, which))
+		problems = append(problems,
+			fmt.Sprintf("step %d: a trainer %s reports something else: a field that is not in State() carries "+
+				"something from step to step", step, which))
 	}
 	return append(problems, compareStates(step, which, a, b)...)
 }
@@ -180,7 +191,8 @@ func compareStates[T train.Trainer](step int, which string, a, b T) []string {
 	got := a.State()
 	for i, want := range b.State() {
 		if digest(got[i].Data) != digest(want.Data) {
-			return []string{fmt.Sprintf("step %d: a trainer %s comes to another %s: a field that is not in State() carries something from step to step", step, which, want.Name)}
+			return []string{fmt.Sprintf("step %d: a trainer %s comes to another %s: a field that is not in State() "+
+				"carries something from step to step", step, which, want.Name)}
 		}
 	}
 	return nil
@@ -222,8 +234,12 @@ func (c Case[T]) walkFields(t *testing.T, tr T) *fieldWalk {
 func (s *fieldWalk) unclassified() (problems []string) {
 	for _, l := range s.leaves {
 		if l.class == "" && !l.shared {
-			problems = append(problems, fmt.Sprintf("%s (%s) is in no line of the table: if a later step depends on it, put it into State() and class it state; "+
-				"else class it input (given at New, never changed) or scratch (worth nothing between steps)", l.path, l.value.Type()))
+			problems = append(problems,
+				fmt.Sprintf("%s (%s) is in no line of the table: if a later step depends on it, put it into State() "+
+					"and class it state; "+
+					"else class it input (given at New, never changed) or scratch (worth nothing between steps)",
+					l.path,
+					l.value.Type()))
 		}
 	}
 	return problems
@@ -233,7 +249,9 @@ func (s *fieldWalk) unclassified() (problems []string) {
 func (s *fieldWalk) unusedLines(after *fieldWalk) (problems []string) {
 	for path := range s.fields {
 		if !s.used[path] && !after.used[path] {
-			problems = append(problems, fmt.Sprintf("the table's line %q names no field: the field has another name or is gone, so take the line out", path))
+			problems = append(problems,
+				fmt.Sprintf("the table's line %q names no field: the field has another name or is gone, so take the "+
+					"line out", path))
 		}
 	}
 	return problems
@@ -248,7 +266,9 @@ func (s *fieldWalk) stateMismatches(state []tensor.NamedArray) (problems []strin
 			continue
 		}
 		if l.value.Kind() != reflect.Slice || l.value.Type().Elem().Kind() != reflect.Float32 {
-			problems = append(problems, fmt.Sprintf("%s (%s) is classed state and is no array of float32: State() cannot hold it", l.path, l.value.Type()))
+			problems = append(problems,
+				fmt.Sprintf("%s (%s) is classed state and is no array of float32: State() cannot hold it", l.path,
+					l.value.Type()))
 			continue
 		}
 		m, inside := l.region(), false
@@ -257,12 +277,14 @@ func (s *fieldWalk) stateMismatches(state []tensor.NamedArray) (problems []strin
 			held[i] = held[i] || a.from < m.to && m.from < a.to
 		}
 		if !inside || !covered(m, arrays) {
-			problems = append(problems, fmt.Sprintf("%s is classed state, but its memory is in no array of State(): add it there", l.path))
+			problems = append(problems,
+				fmt.Sprintf("%s is classed state, but its memory is in no array of State(): add it there", l.path))
 		}
 	}
 	for i, a := range state {
 		if !held[i] && len(a.Data) > 0 {
-			problems = append(problems, fmt.Sprintf("State() lists %s, which no field classed state holds: is it a copy?", a.Name))
+			problems = append(problems,
+				fmt.Sprintf("State() lists %s, which no field classed state holds: is it a copy?", a.Name))
 		}
 	}
 	return problems
@@ -276,7 +298,8 @@ func changedInputs(was, is map[string]string, where string) (problems []string) 
 	}
 	for _, path := range paths {
 		if was[path] != is[path] {
-			problems = append(problems, fmt.Sprintf("%s is another %s: if it changes it is state or scratch, not input", path, where))
+			problems = append(problems, fmt.Sprintf("%s is another %s: if it changes it is state or scratch, not input",
+				path, where))
 		}
 	}
 	return problems

@@ -35,7 +35,8 @@ type inner struct {
 type faults struct{ copies, forgets, moves, carries, keeps, drifts bool }
 
 var toyFields = Fields{
-	"steps": Input, "goals": Input, "slope": Scratch, "order": Scratch, "epoch": Scratch, "faults": Input, "carry": Scratch,
+	"steps": Input, "goals": Input, "slope": Scratch, "order": Scratch, "epoch": Scratch, "faults": Input,
+	"carry":   Scratch,
 	"inner.w": State, "inner.m": State, "inner.views": State,
 }
 
@@ -97,29 +98,41 @@ func TestFaultsAreFound(t *testing.T) {
 		part   string
 		want   string // "" is no problem
 	}{
-		"nothing wrong":                {none, toyFields, "fields scratch restored", ""},
-		"a field without a line":       {none, without("carry"), "fields", "carry (float32) is in no line of the table"},
-		"a field below has no line":    {none, without("inner.views"), "fields", "inner.views[] ([]float32) is in no line"},
-		"a line without a field":       {none, toyFields.With("", Fields{"inner.v": State}), "fields", `line "inner.v" names no field`},
-		"state that is not listed":     {faults{forgets: true}, toyFields, "fields", "inner.m is classed state, but its memory is in no array"},
-		"state that is not restored":   {faults{forgets: true}, toyFields, "restored", "comes to another w"},
-		"state that is a copy":         {faults{copies: true}, toyFields, "fields", "State() lists m, which no field classed state holds"},
-		"state that moves":             {faults{moves: true}, toyFields, "fields", "State() lists other arrays after the steps"},
-		"state that no array can hold": {none, toyFields.With("", Fields{"epoch": State}), "fields", "epoch (int) is classed state and is no array of float32"},
-		"state that is called scratch": {none, toyFields.With("inner", Fields{"m": Scratch}), "fields", "State() lists m, which no field classed state holds"},
-		"an input that drifts":         {faults{drifts: true}, toyFields, "fields", "goals is another after the steps"},
-		"an input that is the place":   {none, toyFields.With("", Fields{"epoch": Input}), "fields", "epoch is another after the steps"},
-		"scratch that carries":         {faults{carries: true}, toyFields, "scratch", "comes to another w"},
-		"carried and not restored":     {faults{carries: true}, toyFields, "restored", "reports something else"},
-		"carried and called input":     {faults{carries: true}, toyFields.With("", Fields{"carry": Input}), "fields", "carry is another after the steps"},
-		"a function that has caught":   {faults{keeps: true}, toyFields, "restored", "comes to another w"},
-		"an input called scratch":      {none, toyFields.With("", Fields{"goals": Scratch}), "scratch", "comes to another w"},
+		"nothing wrong": {none, toyFields, "fields scratch restored", ""},
+		"a field without a line": {none, without("carry"), "fields",
+			"carry (float32) is in no line of the table"},
+		"a field below has no line": {none, without("inner.views"), "fields",
+			"inner.views[] ([]float32) is in no line"},
+		"a line without a field": {none, toyFields.With("", Fields{"inner.v": State}), "fields",
+			`line "inner.v" names no field`},
+		"state that is not listed": {faults{forgets: true}, toyFields, "fields",
+			"inner.m is classed state, but its memory is in no array"},
+		"state that is not restored": {faults{forgets: true}, toyFields, "restored", "comes to another w"},
+		"state that is a copy": {faults{copies: true}, toyFields, "fields",
+			"State() lists m, which no field classed state holds"},
+		"state that moves": {faults{moves: true}, toyFields, "fields",
+			"State() lists other arrays after the steps"},
+		"state that no array can hold": {none, toyFields.With("", Fields{"epoch": State}), "fields",
+			"epoch (int) is classed state and is no array of float32"},
+		"state that is called scratch": {none, toyFields.With("inner", Fields{"m": Scratch}), "fields",
+			"State() lists m, which no field classed state holds"},
+		"an input that drifts": {faults{drifts: true}, toyFields, "fields", "goals is another after the steps"},
+		"an input that is the place": {none, toyFields.With("", Fields{"epoch": Input}), "fields",
+			"epoch is another after the steps"},
+		"scratch that carries":     {faults{carries: true}, toyFields, "scratch", "comes to another w"},
+		"carried and not restored": {faults{carries: true}, toyFields, "restored", "reports something else"},
+		"carried and called input": {faults{carries: true}, toyFields.With("", Fields{"carry": Input}), "fields",
+			"carry is another after the steps"},
+		"a function that has caught": {faults{keeps: true}, toyFields, "restored", "comes to another w"},
+		"an input called scratch": {none, toyFields.With("", Fields{"goals": Scratch}), "scratch",
+			"comes to another w"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			k := Case[*toy]{New: func(*testing.T) *toy { return newToy(c.faults) }, Fields: c.fields, Steps: 4,
 				Result: func(_ *testing.T, t *toy) any { return t.inner.w }}
 			var problems []string
-			for name, part := range map[string]func(*testing.T) []string{"fields": k.checkFields, "scratch": k.checkScratch, "restored": k.checkRestored} {
+			for name, part := range map[string]func(*testing.T) []string{"fields": k.checkFields,
+				"scratch": k.checkScratch, "restored": k.checkRestored} {
 				if strings.Contains(c.part, name) {
 					problems = append(problems, part(t)...)
 				}

@@ -19,28 +19,33 @@ var Module = fx.Provide(func() Client { return Client{} })
 type Client struct{}
 
 // DescribeWorkerControllerInstance finds nothing.
-func (Client) DescribeWorkerControllerInstance(context.Context, *namespace.Namespace, *deployment.WorkerDeploymentVersion) (
+func (Client) DescribeWorkerControllerInstance(context.Context, *namespace.Namespace,
+	*deployment.WorkerDeploymentVersion) (
 	*iface.QueryDescribeWorkerControllerInstanceResponse, []byte, error) {
 	return nil, nil, serviceerror.NewNotFound("no compute is configured")
 }
 
 // UpdateWorkerControllerInstance refuses.
-func (Client) UpdateWorkerControllerInstance(context.Context, *namespace.Namespace, *deployment.WorkerDeploymentVersion, []byte, string,
+func (Client) UpdateWorkerControllerInstance(context.Context, *namespace.Namespace, *deployment.WorkerDeploymentVersion,
+	[]byte, string,
 	map[string]iface.ScalingGroupSpecUpdate, []string) (*iface.UpdateWorkerControllerInstanceResponse, error) {
 	return nil, errLeftOut()
 }
 
 // ValidateWorkerControllerInstanceSpec refuses.
-func (Client) ValidateWorkerControllerInstanceSpec(context.Context, *namespace.Namespace, *deployment.WorkerDeploymentVersion, string,
+func (Client) ValidateWorkerControllerInstanceSpec(context.Context, *namespace.Namespace,
+	*deployment.WorkerDeploymentVersion, string,
 	map[string]iface.ScalingGroupSpecUpdate, []string) error {
 	return errLeftOut()
 }
 
 // DeleteWorkerControllerInstance has nothing to delete.
-func (Client) DeleteWorkerControllerInstance(context.Context, *namespace.Namespace, *deployment.WorkerDeploymentVersion, string) error {
+func (Client) DeleteWorkerControllerInstance(context.Context, *namespace.Namespace, *deployment.WorkerDeploymentVersion,
+	string) error {
 	return serviceerror.NewNotFound("no compute is configured")
 }
 
 func errLeftOut() error {
-	return serviceerror.NewUnimplemented("providers of compute are left out of trimtab-temporal: start workers yourself")
+	return serviceerror.NewUnimplemented("providers of compute are left out of trimtab-temporal: start workers " +
+		"yourself")
 }
