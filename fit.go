@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Fit counts what became of the items of one split when a stage laid them into
+// Fit counts what happened to the items of one split when a stage put them into
 // its model's context. Nothing is cut or left out that it does not count.
 type Fit struct {
 	// Items says which: text, demonstrations, prompts, tests (held-out prompts),

@@ -2,7 +2,6 @@ package trimtab
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -67,14 +66,14 @@ func (r Ranking) Validate() error {
 
 // Canonical form of a Text.
 func (t Text) Canonical() []byte {
-	return canonical(struct {
+	return mustEncodeJSON(struct {
 		Text string `json:"text"`
 	}{t.Body})
 }
 
 // Canonical form of a Prompt.
 func (p Prompt) Canonical() []byte {
-	return canonical(struct {
+	return mustEncodeJSON(struct {
 		Prompt string `json:"prompt"`
 		Split  string `json:"split"`
 		Tag    string `json:"tag"`
@@ -83,7 +82,7 @@ func (p Prompt) Canonical() []byte {
 
 // Canonical form of a Demonstration.
 func (d Demonstration) Canonical() []byte {
-	return canonical(struct {
+	return mustEncodeJSON(struct {
 		Completion   string `json:"completion"`
 		Demonstrator string `json:"demonstrator"`
 		Prompt       string `json:"prompt"`
@@ -109,7 +108,7 @@ func (r Ranking) Canonical() []byte {
 			responses[i].Bytes = []byte{}
 		}
 	}
-	return canonical(struct {
+	return mustEncodeJSON(struct {
 		Group     string              `json:"group"`
 		Guideline string              `json:"guideline"`
 		Labeller  string              `json:"labeller"`
@@ -144,18 +143,6 @@ func DenseRanks[R int | float64](ranks []R) []int {
 		dense[i] = at + 1
 	}
 	return dense
-}
-
-// canonical encodes a struct, whose fields are in the order of their names,
-// without HTML escapes.
-func canonical(v any) []byte {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
-		panic("trimtab: canonical form: " + err.Error()) // strings and integers always encode
-	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }
 
 func checkText(field, s string) error {

@@ -1,6 +1,6 @@
 // Package trimtab holds the nouns of Trimtab: what is learned from (Text,
 // Prompt, Demonstration, Response, Ranking), what is done (Plan, Run, Stage,
-// Attempt), and what comes of it (Report, Rollout, Digest, Error).
+// Attempt), and what results from it (Report, Rollout, Digest, Error).
 //
 // Trimtab takes a language model through supervised fine-tuning, a reward
 // model from ranked comparisons, and PPO, as durable workflows over a
@@ -114,7 +114,7 @@ type Metric struct {
 	Value float64 `json:"value"`
 }
 
-// Report is what one step of a stage tells the record.
+// Report is what one step of a stage reports to the record.
 type Report struct {
 	Metrics  []Metric
 	Rollouts []Rollout // of a ppo step

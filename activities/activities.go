@@ -1,11 +1,15 @@
-// Package activities is what workflows call: it joins the stages' arithmetic
-// with files, Postgres and the clock.
+// Package activities is what workflows call: it joins the arithmetic of the
+// stages with files, Postgres and the clock.
 //
-// A segment loads what its digests name, restores the newest checkpoint of its
-// attempt, and lets train.Loop step from there. Every write of a segment bears
-// its fencing token, so that a worker that was taken for dead cannot write
-// after its successor. Truth is in Postgres: what Temporal remembers of a
-// checkpoint is a hint.
+// A segment loads the inputs that its digests name, restores the newest
+// checkpoint of its attempt, and lets train.Loop step from there. Every write of
+// a segment carries its fencing token, so that a worker that was taken for dead
+// cannot write after its successor. The facts are in Postgres: what Temporal
+// remembers of a checkpoint is a hint.
+//
+// Errors leave an activity in the form that Wrap gives them. Temporal retries
+// small activities; what the failure of a segment means, package workflows
+// decides.
 package activities
 
 import (
@@ -23,35 +27,35 @@ import (
 	"github.com/trimtab/trimtab/redact"
 	"github.com/trimtab/trimtab/storage"
 	"github.com/trimtab/trimtab/tensor"
-	"go.temporal.io/sdk/activity"
 )
 
-// Activities holds what the activities need; its methods are the activities.
+// Activities holds what the activities need; its exported methods are the
+// activities, registered with Temporal under their names. Small activities run
+// concurrently; segments and rollouts run one at a time (see TrainQueue).
 type Activities struct {
 	log       *slog.Logger
 	store     *storage.Store
 	files     *checkpoint.Store
-	artifacts artifactStore
+	artifacts artifactStore // inputs and outputs of stages
 	pool      *tensor.Pool
 	build     string // SHA-256 of the executable, for the record
 
 	clock    Clock
-	memory   func() (free int64, known bool) // bytes
-	onChange func(run string, attempt int64) // that an attempt, or the run itself (0), has begun or ended
+	memory   func() (free int64, known bool) // bytes that the process can still allocate
+	onChange func(run string, attempt int64) // see WithChangeHook
+	onEnd    func(context.Context)           // see WithEndHook
 
-	cache      stageCache       // the stage at work, kept between segments
-	unreported unreportedErrors // why segments ended, should nobody have heard of it
-
-	onEnd func(context.Context) // told when a stage or a run has ended
+	cache      stageCache       // the stage of the last segment
+	unreported unreportedErrors // of segments that ended here
 }
 
-// Option changes what Activities find on a machine, for tests.
+// Option replaces a part of Activities, or adds a hook.
 type Option func(*Activities)
 
-// WithClock replaces the machine's clock.
+// WithClock replaces the machine's clock, for tests.
 func WithClock(c Clock) Option { return func(a *Activities) { a.clock = c } }
 
-// WithMemory replaces what is known of the machine's free memory, bytes.
+// WithMemory replaces the measurement of free memory, bytes, for tests.
 func WithMemory(free func() (free int64, known bool)) Option {
 	return func(a *Activities) { a.memory = free }
 }
@@ -59,26 +63,40 @@ func WithMemory(free func() (free int64, known bool)) Option {
 // WithEndHook has f called whenever a stage or a run has ended.
 func WithEndHook(f func(context.Context)) Option { return func(a *Activities) { a.onEnd = f } }
 
-// WithChangeHook calls f after an attempt of a run, by its id, or the run itself
-// (0) may have begun or ended, as the record has it then. f must not block.
+// WithChangeHook has f called when an attempt, by its id, or the run itself (0)
+// may have started or ended. f reads from the record what has changed. It must
+// not block: activities wait for it.
 func WithChangeHook(f func(run string, attempt int64)) Option {
 	return func(a *Activities) { a.onChange = f }
 }
 
-// New makes the activities of one worker process. The build id is recorded
-// with every attempt and is part of no key.
-func New(lg *slog.Logger, store *storage.Store, files *checkpoint.Store, pool *tensor.Pool, build string,
-	options ...Option) *Activities {
-	a := &Activities{log: lg, store: store, files: files, artifacts: recordStore{store, files}, pool: pool,
-		build: build, clock: monotonic{time.Now()}, memory: freeMemory,
-		onChange: func(string, int64) {}, onEnd: func(context.Context) {}}
+// New returns the activities of one worker process. The build id is recorded
+// with every attempt and is part of no cache key.
+func New(
+	lg *slog.Logger, store *storage.Store, files *checkpoint.Store, pool *tensor.Pool, build string, options ...Option,
+) *Activities {
+	a := &Activities{
+		log:       lg,
+		store:     store,
+		files:     files,
+		artifacts: newRecordStore(store, files),
+		pool:      pool,
+		build:     build,
+		clock:     monotonic{time.Now()},
+		memory:    freeMemory,
+		onChange:  func(string, int64) {},
+		onEnd:     func(context.Context) {},
+	}
 	for _, o := range options {
 		o(a)
 	}
 	return a
 }
 
-// Begin makes the attempt's row, or takes over an earlier attempt's outputs.
+// Begin creates the row of an attempt. With in.Reuse it looks for an earlier
+// attempt with the same cache key, of this run or another, and takes over its
+// outputs if they are still there. Calling it again for the same attempt, as
+// Temporal may, returns the row that exists.
 func (a *Activities) Begin(ctx context.Context, in BeginInput) (BeginResult, error) {
 	defer startHeartbeat(ctx)()
 	res, err := a.begin(ctx, in)
@@ -90,17 +108,32 @@ func (a *Activities) begin(ctx context.Context, in BeginInput) (BeginResult, err
 	if err != nil {
 		return BeginResult{}, err
 	}
-	row := storage.Attempt{Run: in.Run, Stage: in.Stage.Name, Kind: in.Stage.Kind, Number: in.Number,
-		Status: trimtab.AttemptQueued,
-		Config: in.Stage.Config, CacheKey: key, Inputs: in.Inputs, FromCheckpoint: in.From, Reason: in.Reason,
-		Actor: in.Actor, BuildID: a.build}
+	row := storage.Attempt{
+		Run:            in.Run,
+		Stage:          in.Stage.Name,
+		Kind:           in.Stage.Kind,
+		Number:         in.Number,
+		Status:         trimtab.AttemptQueued,
+		Config:         in.Stage.Config,
+		CacheKey:       key,
+		Inputs:         in.Inputs,
+		FromCheckpoint: in.From,
+		Reason:         in.Reason,
+		Actor:          in.Actor,
+		BuildID:        a.build,
+	}
 	if in.Reuse {
 		old, ok, err := a.store.Reusable(ctx, key)
 		if err != nil {
 			return BeginResult{}, err
 		}
 		if ok && a.outputsPresent(ctx, in, old) {
-			row.Status, row.ReusedFrom, row.Outputs, row.Metrics, row.Steps, row.Step = trimtab.AttemptReused, old.ID, old.Outputs, old.Metrics, old.Steps, old.Step
+			row.Status = trimtab.AttemptReused
+			row.ReusedFrom = old.ID
+			row.Outputs = old.Outputs
+			row.Metrics = old.Metrics
+			row.Steps = old.Steps
+			row.Step = old.Step
 		}
 	}
 	row, err = a.store.CreateAttempt(ctx, row)
@@ -109,21 +142,29 @@ func (a *Activities) begin(ctx context.Context, in BeginInput) (BeginResult, err
 	}
 	a.onChange(in.Run, row.ID)
 	if row.Status != trimtab.AttemptReused {
-		a.logRun(ctx, in.Run, in.Stage.Name, in.Number, "attempt %d begins", in.Number)
+		a.logRun(ctx, in.Run, in.Stage.Name, in.Number, "attempt %d starts", in.Number)
 		return BeginResult{Attempt: row.ID}, nil
 	}
-	// of the row as it is stored: an earlier try may have chosen another
-	made, err := a.store.Attempt(ctx, row.ReusedFrom)
+	// Of the row as it is stored: an earlier try of this activity may have chosen another attempt.
+	producer, err := a.store.Attempt(ctx, row.ReusedFrom)
 	if err != nil {
 		return BeginResult{}, err
 	}
 	a.logRun(ctx, in.Run, in.Stage.Name, in.Number, "unchanged: the output of attempt %d of run %s is reused",
-		made.Number, made.Run)
-	return BeginResult{Attempt: row.ID, Reused: true, Outputs: row.Outputs, Metrics: row.Metrics,
-		Missed: missedGates(in.Stage.Gates, row.Metrics)}, nil
+		producer.Number, producer.Run)
+	return BeginResult{
+		Attempt: row.ID,
+		Reused:  true,
+		Outputs: row.Outputs,
+		Metrics: row.Metrics,
+		Missed:  checkGates(in.Stage.Gates, row.Metrics),
+	}, nil
 }
 
-// checkCacheKey is the attempt's cache key.
+// cacheKey returns the attempt's cache key. An attempt that continues from a
+// checkpoint has the key of one from the beginning if the checkpoint's attempt
+// had that key too, because it then ends in the same bytes; otherwise the
+// checkpoint is part of the key.
 func (a *Activities) cacheKey(ctx context.Context, in BeginInput) (trimtab.Digest, error) {
 	key, err := recipes.CacheKey(in.Stage, in.Inputs, in.Seed, in.Numerics)
 	if err != nil || in.From == "" {
@@ -133,19 +174,20 @@ func (a *Activities) cacheKey(ctx context.Context, in BeginInput) (trimtab.Diges
 	if err != nil {
 		return "", err
 	}
-	maker, err := a.store.Attempt(ctx, c.Attempt)
-	if err != nil || maker.CacheKey == key {
+	producer, err := a.store.Attempt(ctx, c.Attempt)
+	if err != nil || producer.CacheKey == key {
 		return key, err
 	}
 	return recipes.ContinuedKey(key, in.From)
 }
 
-// outputsPresent reports whether the models that an attempt made are in this store,
-// undamaged: the record may be of another folder, or a folder lose a file.
+// outputsPresent reports whether the models that an attempt made are in this
+// worker's store, undamaged. They may not be: the database can be used with
+// another folder, and a folder can lose a file.
 func (a *Activities) outputsPresent(ctx context.Context, in BeginInput, old storage.Attempt) bool {
 	for _, out := range old.Outputs {
 		if out.Name != "model" {
-			continue // in the record itself
+			continue // rankings and evaluations are in the database, with the row
 		}
 		if _, err := a.files.Files(out.Digest); err != nil {
 			a.logRun(ctx, in.Run, in.Stage.Name, in.Number, "the output of attempt %d of run %s cannot be reused: %v",
@@ -156,10 +198,11 @@ func (a *Activities) outputsPresent(ctx context.Context, in BeginInput, old stor
 	return true
 }
 
-// Complete closes an attempt with its outputs and says which gates they miss.
+// Complete closes an attempt with its outputs and metrics, under the fencing
+// token of its last segment, and returns the gates that the metrics miss.
 func (a *Activities) Complete(ctx context.Context, in CompleteInput) (CompleteResult, error) {
 	defer startHeartbeat(ctx)()
-	if err := a.store.CompleteAttempt(ctx, in.Attempt, in.Sequence, in.Outputs, in.Metrics); err != nil {
+	if err := a.store.Lease(in.Attempt, in.Sequence).Complete(ctx, in.Outputs, in.Metrics); err != nil {
 		return CompleteResult{}, Wrap(err)
 	}
 	a.onEnd(ctx)
@@ -167,32 +210,19 @@ func (a *Activities) Complete(ctx context.Context, in CompleteInput) (CompleteRe
 	if err := failpoint.At("stage_completed"); err != nil {
 		return CompleteResult{}, Wrap(err)
 	}
-	return CompleteResult{Missed: missedGates(in.Gates, in.Metrics)}, nil
+	return CompleteResult{Missed: checkGates(in.Gates, in.Metrics)}, nil
 }
 
-// missedGates says in words which gates the metrics do not pass.
-func missedGates(gates []trimtab.Gate, metrics []trimtab.Metric) []string {
-	var words []string
-	for _, g := range gates {
-		v, ok := trimtab.Report{Metrics: metrics}.Value(g.Metric)
-		switch {
-		case !ok:
-			words = append(words, fmt.Sprintf("the gate's metric %s was not measured", g.Metric))
-		case g.Min != nil && !(v >= *g.Min):
-			words = append(words, fmt.Sprintf("%s is %.4g, the gate wants at least %g", g.Metric, v, *g.Min))
-		case g.Max != nil && !(v <= *g.Max):
-			words = append(words, fmt.Sprintf("%s is %.4g, the gate wants at most %g", g.Metric, v, *g.Max))
-		}
-	}
-	return words
-}
-
-// protectedStatuses are the states of a run that a person, or its end, gave it: an attempt at work does not show over
-// them.
+// protectedStatuses are statuses of a run that an attempt must not overwrite:
+// those that a person gave it, and those of its end.
 var protectedStatuses = []trimtab.RunStatus{trimtab.RunPaused, trimtab.RunBlocked, trimtab.RunCompleted,
 	trimtab.RunCancelled, trimtab.RunFailed}
 
-// SetAttemptStatus shows what an attempt is doing and tells how far its checkpoints are.
+// SetAttemptStatus writes the status of an attempt, and of its run if
+// in.RunStatus is not empty, and returns how far the attempt's checkpoints are.
+// If the workflow believes that the worker was lost, and this worker knows of
+// another error with which the segment ended, it writes that error and returns
+// its type.
 func (a *Activities) SetAttemptStatus(ctx context.Context, in AttemptStatusInput) (AttemptStatusResult, error) {
 	defer startHeartbeat(ctx)()
 	in.Error = withClass(in.Error, in.Class)
@@ -210,7 +240,7 @@ func (a *Activities) SetAttemptStatus(ctx context.Context, in AttemptStatusInput
 	if in.RunStatus != "" {
 		next := ""
 		if in.Error != nil {
-			next = strings.TrimSuffix("interrupted, goes on by itself: "+in.Error.Error(), ": ")
+			next = strings.TrimSuffix("interrupted, resumes by itself: "+in.Error.Error(), ": ")
 		}
 		if err := a.store.SetRunStatus(ctx, in.Run, in.RunStatus, next, in.Error, in.Actor,
 			protectedStatuses...); err != nil {
@@ -221,7 +251,7 @@ func (a *Activities) SetAttemptStatus(ctx context.Context, in AttemptStatusInput
 	return AttemptStatusResult{Checkpoint: c.Digest, Step: c.Step, Cause: cause}, Wrap(err)
 }
 
-// SetRunStatus shows what a run is doing.
+// SetRunStatus writes the status of a run.
 func (a *Activities) SetRunStatus(ctx context.Context, in RunStatusInput) error {
 	defer startHeartbeat(ctx)()
 	in.Error = withClass(in.Error, in.Class)
@@ -240,8 +270,9 @@ func (a *Activities) SetRunStatus(ctx context.Context, in RunStatusInput) error 
 	return Wrap(err)
 }
 
-// Replan records a rerun: the new plan, and what it makes stale. The run shows
-// as running at once, so that who decided does not see the old block.
+// Replan records a rerun: the new plan, and the stages that it makes stale. The
+// same transaction sets the run's status, so that nobody who decides afterwards
+// sees the old block.
 func (a *Activities) Replan(ctx context.Context, in ReplanInput) error {
 	defer startHeartbeat(ctx)()
 	r := storage.Replan{Plan: in.Plan, Stage: in.Stage, Overrides: in.Overrides, Stale: in.Stale,
@@ -253,13 +284,14 @@ func (a *Activities) Replan(ctx context.Context, in ReplanInput) error {
 	return Wrap(a.store.Replan(ctx, r))
 }
 
-// Requested fails unless a person has asked in the record for what an Update wants, and nothing has come of it yet.
+// Requested fails unless a person has asked in the record for what an Update
+// wants, and no other Update has claimed that request.
 func (a *Activities) Requested(ctx context.Context, in TakenRequest) error {
 	defer startHeartbeat(ctx)()
 	return Wrap(a.store.CheckRequest(ctx, in.Request, in.Update))
 }
 
-// Decide records a person's decision and what the run shows after it.
+// Decide records a person's decision, and the status that the run has after it.
 func (a *Activities) Decide(ctx context.Context, in DecisionInput) error {
 	defer startHeartbeat(ctx)()
 	d := storage.Decision{Number: in.Number}
@@ -278,33 +310,13 @@ func (a *Activities) Decide(ctx context.Context, in DecisionInput) error {
 	return Wrap(a.store.SetRunStatus(ctx, in.Run, in.Status, in.Next, nil, in.Actor))
 }
 
-// startHeartbeat tells Temporal, until it is stopped, that somebody is at a small
-// activity: one whose worker died is soon given to another.
-func startHeartbeat(ctx context.Context) (stop func()) {
-	done := make(chan struct{})
-	if activity.IsActivity(ctx) {
-		go func() {
-			tick := time.NewTicker(heartbeatInterval)
-			defer tick.Stop()
-			for {
-				select {
-				case <-done:
-					return
-				case <-tick.C:
-					activity.RecordHeartbeat(ctx)
-				}
-			}
-		}()
-	}
-	return func() { close(done) }
-}
-
-// logRun writes a line of the run's log; a log that cannot be written stops nothing.
+// logRun writes a line to the run's log in the record and to the worker's own. A
+// failure to write it stops nothing.
 func (a *Activities) logRun(ctx context.Context, run, stage string, attempt int, format string, args ...any) {
 	line := storage.LogLine{Level: "info", Stage: stage, Attempt: attempt,
 		Message: redact.Text(fmt.Sprintf(format, args...))}
 	if err := a.store.Log(ctx, run, line); err != nil {
-		a.log.Warn("the run's log", "run", run, "error", err)
+		a.log.Warn("cannot write to the run's log", "run", run, "error", err)
 	}
 	a.log.Info(line.Message, "run", run, "stage", stage, "attempt", attempt)
 }

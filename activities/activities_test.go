@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -13,8 +12,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/trimtab/trimtab"
-	"github.com/trimtab/trimtab/draw"
-	"github.com/trimtab/trimtab/model"
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
 )
@@ -83,52 +80,21 @@ func TestGates(t *testing.T) {
 	}{
 		{trimtab.Gate{Metric: "accuracy", Min: &half}, ""},
 		{trimtab.Gate{Metric: "accuracy", Max: &one}, ""},
-		{trimtab.Gate{Metric: "accuracy", Min: &one}, "accuracy is 0.75, the gate wants at least 1"},
+		{trimtab.Gate{Metric: "accuracy", Min: &one}, "accuracy is 0.75, the gate requires at least 1"},
 		{trimtab.Gate{Metric: "accuracy", Max: &half}, "at most 0.5"},
 		{trimtab.Gate{Metric: "acuracy", Min: &half}, "was not measured"},
 		{trimtab.Gate{Metric: "nan", Min: &half}, "at least"},
 	} {
-		got := strings.Join(missedGates([]trimtab.Gate{c.gate}, metrics), "; ")
+		got := strings.Join(checkGates([]trimtab.Gate{c.gate}, metrics), "; ")
 		if (c.wants == "") != (got == "") || !strings.Contains(got, c.wants) {
 			t.Errorf("%+v: %q, want %q", c.gate, got, c.wants)
 		}
 	}
 }
 
-// Samples restored from their state go on as if they had never stopped.
-func TestSamplesAreState(t *testing.T) {
-	m := model.New(model.Config{Layers: 1, Width: 16, Heads: 2, Context: 32, Vocab: 60}, false)
-	m.Init(draw.New(1, "test"))
-	prompts := [][]int32{{1, 2}, {3}, {4, 5, 6}, {7}, {8, 9}}
-	o := model.SampleOptions{Temperature: 1, MaxNewTokens: 9, StopTokens: []int32{0}}
-	src := draw.New(2, "sample")
-	ps := model.NewPass(nil)
-
-	whole := newSamples(len(prompts), 9)
-	if err := whole.fill(ps, m, prompts, o, src, 0); err != nil {
-		t.Fatal(err)
-	}
-	first := newSamples(len(prompts), 9)
-	if err := first.fill(ps, m, prompts[:2], o, src, 0); err != nil {
-		t.Fatal(err)
-	}
-	second := newSamples(len(prompts), 9)
-	for i, s := range second.state("x.") {
-		copy(s.Data, first.state("x.")[i].Data)
-	}
-	if err := second.fill(ps, m, prompts[2:], o, src, 2); err != nil {
-		t.Fatal(err)
-	}
-	for i := range prompts {
-		if got, want := second.response(i), whole.response(i); !slices.Equal(got, want) || len(want) == 0 {
-			t.Errorf("response %d is %v, want %v", i, got, want)
-		}
-	}
-}
-
 func TestWarmStageIsTakenOnce(t *testing.T) {
 	var w stageCache
-	j := &trained{}
+	j := &modelJob{}
 	w.put(3, "c", j)
 	if w.takeAt(3, "d") != nil || w.takeAt(3, "c") != nil {
 		t.Error("a stage was handed over for another checkpoint, or after that")

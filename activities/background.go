@@ -6,15 +6,16 @@ import (
 	"github.com/trimtab/trimtab/tensor"
 )
 
-// writer writes states beside the training: the loop waits while a state is
-// copied, and for the write before it if that is still under way.
+// checkpointWriter writes checkpoints in the background. Training waits only
+// while the state is copied, and for the previous write if that has not ended.
+// It is used by one goroutine, that of the training loop.
 type checkpointWriter struct {
 	backgroundTask
-	copy []tensor.NamedArray // of the state that is being written; its arrays are used again
+	copy []tensor.NamedArray // the state that is being written; the arrays are reused
 }
 
-// describeStart copies the state and lets write have the copy in the background. An
-// error is that of the write before.
+// start copies the state and runs write on the copy in the background. If the
+// previous write failed, it returns that error and does nothing else.
 func (s *checkpointWriter) start(state []tensor.NamedArray, write func(state []tensor.NamedArray) error) error {
 	if err := s.wait(); err != nil {
 		return err
@@ -23,7 +24,8 @@ func (s *checkpointWriter) start(state []tensor.NamedArray, write func(state []t
 	return s.backgroundTask.start(func() error { return write(s.copy) })
 }
 
-// takeAt copies the state into the saver's own arrays.
+// copyState copies the state into the writer's own arrays, which are allocated
+// anew only where names or shapes have changed.
 func (s *checkpointWriter) copyState(state []tensor.NamedArray) {
 	same := slices.EqualFunc(s.copy, state, func(a, b tensor.NamedArray) bool {
 		return a.Name == b.Name && slices.Equal(a.Shape, b.Shape) && len(a.Data) == len(b.Data)
@@ -39,43 +41,46 @@ func (s *checkpointWriter) copyState(state []tensor.NamedArray) {
 	}
 }
 
-// backgroundTask is work in the background, one piece at a time.
+// backgroundTask runs one function at a time in the background. Its methods are
+// called by one goroutine; the functions run in others, and what they write is
+// visible after wait. An error is returned once, by the first method that sees it.
 type backgroundTask struct {
-	done chan error // of the piece under way; nil when there is none
+	done chan error // capacity 1; nil when no function is running or unseen
 }
 
-// describeStart has f done in the background when the piece before it has ended; an
-// error is that piece's, and f is not begun.
-func (e *backgroundTask) start(f func() error) error {
-	if err := e.wait(); err != nil {
+// start runs f in the background, after waiting for the function before it. If
+// that one failed, start returns its error and does not run f.
+func (t *backgroundTask) start(f func() error) error {
+	if err := t.wait(); err != nil {
 		return err
 	}
 	done := make(chan error, 1)
-	e.done = done
+	t.done = done
 	go func() { done <- f() }()
 	return nil
 }
 
-// wait returns when nothing is under way any more, with the last piece's error.
-func (e *backgroundTask) wait() error {
-	if e.done == nil {
+// wait returns when no function is running, with the error of the last one.
+func (t *backgroundTask) wait() error {
+	if t.done == nil {
 		return nil
 	}
-	err := <-e.done
-	e.done = nil
+	err := <-t.done
+	t.done = nil
 	return err
 }
 
-// idle reports whether no piece is under way, or has ended unseen.
-func (e *backgroundTask) idle() bool { return e.done == nil }
+// idle reports whether no function is running and every error has been seen.
+func (t *backgroundTask) idle() bool { return t.done == nil }
 
-// busy reports whether a piece is under way and has not ended.
-func (e *backgroundTask) busy() bool { return e.done != nil && len(e.done) == 0 }
+// busy reports whether a function is still running.
+func (t *backgroundTask) busy() bool { return t.done != nil && len(t.done) == 0 }
 
-// failed is the error of a piece that has ended badly; one that goes on is not waited for.
-func (e *backgroundTask) failed() error {
-	if len(e.done) == 0 { // nor is there anything in no channel
+// failed returns the error of a function that has ended. It does not wait for
+// one that is running.
+func (t *backgroundTask) failed() error {
+	if len(t.done) == 0 { // 0 for a nil channel as well
 		return nil
 	}
-	return e.wait()
+	return t.wait()
 }

@@ -2,15 +2,15 @@ package activities
 
 import "time"
 
-// Clock only grows, by a second in a second. The time of day, which jumps when
-// somebody sets the machine's clock, decides nothing: what people read is told
-// by the database.
+// Clock measures durations within a worker process. It never goes back and does
+// not jump when the machine's time of day is set. Nothing is decided by the time
+// of day; the times that people read are the database's.
 type Clock interface {
 	Elapsed() time.Duration
 }
 
-// monotonic is the machine's clock that nobody sets.
+// monotonic is the machine's monotonic clock.
 type monotonic struct{ start time.Time }
 
-// Elapsed is the time since the worker began.
+// Elapsed returns the time since the worker started.
 func (c monotonic) Elapsed() time.Duration { return time.Since(c.start) }

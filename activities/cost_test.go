@@ -26,6 +26,7 @@ import (
 	"github.com/trimtab/trimtab/devstack"
 	"github.com/trimtab/trimtab/runs"
 	"github.com/trimtab/trimtab/storage"
+	"github.com/trimtab/trimtab/storage/storagetest"
 	"github.com/trimtab/trimtab/tensor"
 	"github.com/trimtab/trimtab/workflows"
 	enums "go.temporal.io/api/enums/v1"
@@ -280,12 +281,11 @@ func (w watcher) read(t *testing.T, r storage.Run) durableRun {
 			Numerics: r.Plan.Numerics, Inputs: a.Inputs}
 		end = *a.EndedAt
 		checks, err := w.store.Checkpoints(t.Context(), a.ID)
-		timings, err2 := w.store.Timings(t.Context(), a.ID)
-		if err := errors.Join(err, err2); err != nil {
+		if err != nil {
 			t.Fatal(err)
 		}
 		s.checkpoints = len(checks)
-		for _, row := range timings {
+		for _, row := range storagetest.Timings(t, w.url, a.ID) {
 			s.stepped += row.Seconds
 		}
 		w.segments(t, &s)

@@ -14,20 +14,20 @@ import (
 	"github.com/trimtab/trimtab/storage"
 )
 
-// Difference is a place in which a reproduction and the record are not the same, bit for bit.
+// Difference is a place in which a reproduction and the record differ, bit for bit.
 type Difference struct {
 	// stage, metric, rollout, state, model, rankings, evaluation, result, stored_state, stored_model
 	Place string `json:"place"`
-	// Step is the one that was taken, or before which the state is; null is at the end.
+	// Step is the step that was taken, or before which the state is; null is the end of the stage.
 	Step     *int   `json:"step"`
 	Rollout  *int   `json:"rollout,omitempty"`
 	Name     string `json:"name"`            // of the metric, array or field
 	Index    *int   `json:"index,omitempty"` // of the element
-	Recorded string `json:"recorded"`
-	Here     string `json:"here"`
+	Recorded string `json:"recorded"`        // the value in the record, formatted
+	Here     string `json:"here"`            // the value of the reproduction
 }
 
-// Where a difference can be. Outputs have their own names.
+// Places of differences. Outputs have the names that they have in the record.
 const (
 	placeStage       = "stage"
 	placeMetric      = "metric"
@@ -37,13 +37,14 @@ const (
 	placeRankings    = "rankings"
 	placeEvaluation  = "evaluation"
 	placeResult      = "result"
-	placeStoredState = "stored_state" // its file is not what its digest says
+	placeStoredState = "stored_state" // the file is damaged, the digest is the same
 	placeStoredModel = "stored_model"
 )
 
+// inState reports whether the difference is in a training state.
 func (d Difference) inState() bool { return d.Place == placeState || d.Place == placeStoredState }
 
-// String is the difference as a sentence.
+// String returns the difference as a sentence.
 func (d Difference) String() string {
 	what, there := d.Name, "in the record"
 	if d.Index != nil {
@@ -58,6 +59,7 @@ func (d Difference) String() string {
 	return fmt.Sprintf("%s: %s is %s %s and %s here", d.where(), what, d.Recorded, there, d.Here)
 }
 
+// where says in which part of the stage the difference is.
 func (d Difference) where() string {
 	step := -1
 	if d.Step != nil {
@@ -85,7 +87,7 @@ func (d Difference) where() string {
 	return "the output " + d.Place
 }
 
-// heartbeatStep puts a difference of files in the place.
+// setMismatch fills in the name, index and values of a mismatch.
 func (d *Difference) setMismatch(first checkpoint.Mismatch) {
 	d.Name, d.Recorded, d.Here = first.Name, first.Want, first.Got
 	if first.Index >= 0 {
@@ -93,15 +95,17 @@ func (d *Difference) setMismatch(first checkpoint.Mismatch) {
 	}
 }
 
+// decimal formats an int.
 func decimal(n int) string { return strconv.Itoa(n) }
 
-// formatFloat prints v with as many digits as tell it from every other float64.
+// formatFloat formats v with as many digits as distinguish it from every other float64.
 func formatFloat(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
 
-// compareMetrics finds the first metric that differs, in the order in which they were told here.
-func compareMetrics(place string, was, is []trimtab.Metric) (Difference, bool) {
-	recorded, here := trimtab.Report{Metrics: was}, trimtab.Report{Metrics: is}
-	for _, m := range is {
+// compareMetrics finds the first metric that differs, in the order in which the
+// reproduction reported them. Values are compared by their bits.
+func compareMetrics(place string, want, got []trimtab.Metric) (Difference, bool) {
+	recorded, here := trimtab.Report{Metrics: want}, trimtab.Report{Metrics: got}
+	for _, m := range got {
 		v, ok := recorded.Value(m.Name)
 		switch {
 		case !ok:
@@ -110,7 +114,7 @@ func compareMetrics(place string, was, is []trimtab.Metric) (Difference, bool) {
 			return Difference{Place: place, Name: m.Name, Recorded: formatFloat(v), Here: formatFloat(m.Value)}, true
 		}
 	}
-	for _, m := range was {
+	for _, m := range want {
 		if _, ok := here.Value(m.Name); !ok {
 			return Difference{Place: place, Name: m.Name, Recorded: formatFloat(m.Value), Here: "absent"}, true
 		}
@@ -118,12 +122,12 @@ func compareMetrics(place string, was, is []trimtab.Metric) (Difference, bool) {
 	return Difference{}, false
 }
 
-// onlyRecorded leaves out what is measured of a result by now and was not when
-// the attempt was recorded: it says nothing of how that came about.
-func onlyRecorded(was, is []trimtab.Metric) []trimtab.Metric {
-	recorded := trimtab.Report{Metrics: was}
+// onlyRecorded drops metrics that the record does not have: they were added to
+// the program after the attempt, and are no difference.
+func onlyRecorded(want, got []trimtab.Metric) []trimtab.Metric {
+	recorded := trimtab.Report{Metrics: want}
 	var kept []trimtab.Metric
-	for _, m := range is {
+	for _, m := range got {
 		if _, ok := recorded.Value(m.Name); ok {
 			kept = append(kept, m)
 		}
@@ -131,104 +135,109 @@ func onlyRecorded(was, is []trimtab.Metric) []trimtab.Metric {
 	return kept
 }
 
-// compareRollouts finds the first rollout that differs, and its first field in the order in which they are computed.
-func compareRollouts(was, is []trimtab.Rollout) (Difference, bool) {
-	for i := range min(len(was), len(is)) {
-		if f := compareRollout(was[i], storage.AsStored(is[i])); f.found {
-			d := Difference{Place: placeRollout, Rollout: &is[i].Index}
+// compareRollouts finds the first rollout that differs, and its first field in
+// the order in which they are computed, which is nearest to the cause.
+func compareRollouts(want, got []trimtab.Rollout) (Difference, bool) {
+	for i := range min(len(want), len(got)) {
+		if f := compareRollout(want[i], storage.AsStored(got[i])); f.found {
+			d := Difference{Place: placeRollout, Rollout: &got[i].Index}
 			d.setMismatch(f.first)
 			return d, true
 		}
 	}
-	if len(was) != len(is) {
-		return Difference{Place: placeRollout, Name: "number of rollouts", Recorded: decimal(len(was)),
-			Here: decimal(len(is))}, true
+	if len(want) != len(got) {
+		return Difference{Place: placeRollout, Name: "number of rollouts", Recorded: decimal(len(want)),
+			Here: decimal(len(got))}, true
 	}
 	return Difference{}, false
 }
 
-func compareRollout(was, is trimtab.Rollout) (f firstMismatch) {
-	f.value("index", decimal(was.Index), decimal(is.Index))
-	f.value("prompt", strconv.Quote(was.Prompt), strconv.Quote(is.Prompt))
-	compareSlices(&f, "prompt_tokens", was.PromptIDs, is.PromptIDs)
-	compareSlices(&f, "tokens", was.Tokens, is.Tokens)
-	compareSlices(&f, "bytes", was.Bytes, is.Bytes)
-	f.value("ended", strconv.FormatBool(was.Ended), strconv.FormatBool(is.Ended))
-	f.floats("logprobs", was.LogProbs, is.LogProbs)
-	f.floats("ref_logprobs", was.RefLogProb, is.RefLogProb)
-	f.floats("kl", was.KL, is.KL)
-	f.value("raw_score", checkpoint.FormatFloat(was.RawScore), checkpoint.FormatFloat(is.RawScore))
-	f.value("score", checkpoint.FormatFloat(was.Score), checkpoint.FormatFloat(is.Score))
-	f.floats("values", was.Values, is.Values)
-	f.floats("rewards", was.Rewards, is.Rewards)
-	f.floats("advantages", was.Advantages, is.Advantages)
-	f.floats("returns", was.Returns, is.Returns)
+// compareRollout compares two rollouts in the order in which fields are computed.
+func compareRollout(want, got trimtab.Rollout) (f firstMismatch) {
+	f.value("index", decimal(want.Index), decimal(got.Index))
+	f.value("prompt", strconv.Quote(want.Prompt), strconv.Quote(got.Prompt))
+	compareSlices(&f, "prompt_tokens", want.PromptIDs, got.PromptIDs)
+	compareSlices(&f, "tokens", want.Tokens, got.Tokens)
+	compareSlices(&f, "bytes", want.Bytes, got.Bytes)
+	f.value("ended", strconv.FormatBool(want.Ended), strconv.FormatBool(got.Ended))
+	f.floats("logprobs", want.LogProbs, got.LogProbs)
+	f.floats("ref_logprobs", want.RefLogProb, got.RefLogProb)
+	f.floats("kl", want.KL, got.KL)
+	f.value("raw_score", checkpoint.FormatFloat(want.RawScore), checkpoint.FormatFloat(got.RawScore))
+	f.value("score", checkpoint.FormatFloat(want.Score), checkpoint.FormatFloat(got.Score))
+	f.floats("values", want.Values, got.Values)
+	f.floats("rewards", want.Rewards, got.Rewards)
+	f.floats("advantages", want.Advantages, got.Advantages)
+	f.floats("returns", want.Returns, got.Returns)
 	return f
 }
 
-// firstMismatch keeps the first difference that it is shown.
+// firstMismatch keeps the first mismatch that it is shown.
 type firstMismatch struct {
 	first checkpoint.Mismatch
 	found bool
 }
 
-func (f *firstMismatch) add(name string, index int, was, is string) {
+// add keeps a mismatch, unless there is one already.
+func (f *firstMismatch) add(name string, index int, want, got string) {
 	if !f.found {
-		f.first, f.found = checkpoint.Mismatch{Name: name, Index: index, Want: was, Got: is}, true
+		f.first, f.found = checkpoint.Mismatch{Name: name, Index: index, Want: want, Got: got}, true
 	}
 }
 
-// value looks at single values, by what is shown of them.
-func (f *firstMismatch) value(name, was, is string) {
-	if was != is {
-		f.add(name, -1, was, is)
+// value compares two single values by their formatted forms.
+func (f *firstMismatch) value(name, want, got string) {
+	if want != got {
+		f.add(name, -1, want, got)
 	}
 }
 
-// floats looks at the bits.
-func (f *firstMismatch) floats(name string, was, is []float32) {
-	for i := range min(len(was), len(is)) {
-		if math.Float32bits(was[i]) != math.Float32bits(is[i]) {
-			f.add(name, i, checkpoint.FormatFloat(was[i]), checkpoint.FormatFloat(is[i]))
+// floats compares two lists of floats by their bits.
+func (f *firstMismatch) floats(name string, want, got []float32) {
+	for i := range min(len(want), len(got)) {
+		if math.Float32bits(want[i]) != math.Float32bits(got[i]) {
+			f.add(name, i, checkpoint.FormatFloat(want[i]), checkpoint.FormatFloat(got[i]))
 			return
 		}
 	}
-	f.length(name, len(was), len(is))
+	f.length(name, len(want), len(got))
 }
 
-func (f *firstMismatch) length(name string, was, is int) {
-	if was != is {
-		f.add(name, -1, fmt.Sprintf("of %d elements", was), fmt.Sprintf("of %d elements", is))
+// length compares the lengths of two lists.
+func (f *firstMismatch) length(name string, want, got int) {
+	if want != got {
+		f.add(name, -1, fmt.Sprintf("of %d elements", want), fmt.Sprintf("of %d elements", got))
 	}
 }
 
-// compareSlices looks at lists of values that are equal when they are the same.
-func compareSlices[T comparable](f *firstMismatch, name string, was, is []T) {
-	for i := range min(len(was), len(is)) {
-		if was[i] != is[i] {
-			f.add(name, i, fmt.Sprint(was[i]), fmt.Sprint(is[i]))
+// compareSlices compares two lists whose elements have no two forms of one value.
+func compareSlices[T comparable](f *firstMismatch, name string, want, got []T) {
+	for i := range min(len(want), len(got)) {
+		if want[i] != got[i] {
+			f.add(name, i, fmt.Sprint(want[i]), fmt.Sprint(got[i]))
 			return
 		}
 	}
-	f.length(name, len(was), len(is))
+	f.length(name, len(want), len(got))
 }
 
 // compareRankings finds the first ranking, in the order in which they were made
-// here, that the record has not, and in what it differs from the one of its prompt.
-func compareRankings(was, is []trimtab.Item) checkpoint.Mismatch {
+// here, that the record does not have, and compares it with the recorded one of
+// the same prompt. The versions have different digests, so there is a mismatch.
+func compareRankings(want, got []trimtab.Item) checkpoint.Mismatch {
 	left := map[trimtab.Digest]int{} // of the recorded ones
-	for _, it := range was {
+	for _, it := range want {
 		left[trimtab.DigestOf(it.Canonical())]++
 	}
 	var alone []trimtab.Item // made here only
-	for _, it := range is {
+	for _, it := range got {
 		if d := trimtab.DigestOf(it.Canonical()); left[d] > 0 {
 			left[d]--
 		} else {
 			alone = append(alone, it)
 		}
 	}
-	missing := slices.DeleteFunc(slices.Clone(was),
+	missing := slices.DeleteFunc(slices.Clone(want),
 		func(it trimtab.Item) bool { return left[trimtab.DigestOf(it.Canonical())] == 0 })
 	if len(alone) == 0 {
 		return checkpoint.Mismatch{Name: "a ranking of " + strconv.Quote(promptOf(missing[0])), Index: -1,
@@ -243,43 +252,46 @@ func compareRankings(was, is []trimtab.Item) checkpoint.Mismatch {
 		Got: "there"}
 }
 
+// promptOf returns the prompt of a ranking.
 func promptOf(it trimtab.Item) string { return it.(trimtab.Ranking).Prompt }
 
-func compareRanking(was, is trimtab.Ranking) checkpoint.Mismatch {
+// compareRanking finds the first field in which two rankings of a prompt differ.
+func compareRanking(want, got trimtab.Ranking) checkpoint.Mismatch {
 	var f firstMismatch
-	f.length("responses", len(was.Responses), len(is.Responses))
-	for i := range min(len(was.Responses), len(is.Responses)) {
-		a, b := was.Responses[i], is.Responses[i]
+	f.length("responses", len(want.Responses), len(got.Responses))
+	for i := range min(len(want.Responses), len(got.Responses)) {
+		a, b := want.Responses[i], got.Responses[i]
 		name := fmt.Sprintf("response %d, ", i+1)
 		compareSlices(&f, name+"tokens", a.Tokens, b.Tokens)
 		compareSlices(&f, name+"bytes", a.Bytes, b.Bytes)
 		f.value(name+"model", string(a.Model), string(b.Model))
 		f.value(name+"tokenizer", string(a.Tokenizer), string(b.Tokenizer))
 	}
-	compareSlices(&f, "ranks", was.Ranks, is.Ranks)
-	f.value("labeller", was.Labeller, is.Labeller)
-	f.value("guideline", was.Guideline, is.Guideline)
-	f.value("split", was.Split, is.Split)
-	f.value("group", was.Group, is.Group)
-	f.first.Name = "the ranking of " + strconv.Quote(is.Prompt) + ", " + f.first.Name
+	compareSlices(&f, "ranks", want.Ranks, got.Ranks)
+	f.value("labeller", want.Labeller, got.Labeller)
+	f.value("guideline", want.Guideline, got.Guideline)
+	f.value("split", want.Split, got.Split)
+	f.value("group", want.Group, got.Group)
+	f.first.Name = "the ranking of " + strconv.Quote(got.Prompt) + ", " + f.first.Name
 	return f.first
 }
 
-// compareJSON finds the first value, in order of keys, in which two documents differ.
-func compareJSON(was, is []byte) checkpoint.Mismatch {
+// compareJSON finds the first value, in order of keys, in which two JSON
+// documents differ, or else the first byte.
+func compareJSON(want, got []byte) checkpoint.Mismatch {
 	var f firstMismatch
-	a, errA := decodeJSON(was)
-	b, errB := decodeJSON(is)
+	a, errA := decodeJSON(want)
+	b, errB := decodeJSON(got)
 	if errA == nil && errB == nil {
 		f.json("", a, b)
 	}
 	if !f.found {
-		compareSlices(&f, "byte", was, is)
+		compareSlices(&f, "byte", want, got)
 	}
 	return f.first
 }
 
-// decodeJSON keeps numbers as they are written.
+// decodeJSON decodes a document and keeps numbers as they are written.
 func decodeJSON(body []byte) (v any, err error) {
 	dec := json.NewDecoder(bytes.NewReader(body))
 	dec.UseNumber()
@@ -287,17 +299,18 @@ func decodeJSON(body []byte) (v any, err error) {
 	return v, err
 }
 
-func (f *firstMismatch) json(path string, was, is any) {
-	switch a := was.(type) {
+// json compares two decoded values, recursively. path is where they are.
+func (f *firstMismatch) json(path string, want, got any) {
+	switch a := want.(type) {
 	case map[string]any:
-		if b, ok := is.(map[string]any); ok {
+		if b, ok := got.(map[string]any); ok {
 			for _, key := range slices.Sorted(maps.Keys(union(a, b))) {
 				f.json(join(path, key), field(a, key), field(b, key))
 			}
 			return
 		}
 	case []any:
-		if b, ok := is.([]any); ok {
+		if b, ok := got.([]any); ok {
 			for i := range min(len(a), len(b)) {
 				f.json(join(path, decimal(i)), a[i], b[i])
 			}
@@ -305,12 +318,13 @@ func (f *firstMismatch) json(path string, was, is any) {
 			return
 		}
 	}
-	f.value(path, oneLine(was), oneLine(is))
+	f.value(path, oneLine(want), oneLine(got))
 }
 
-// absentField stands for a field that is not there.
+// absentField stands for a field that an object does not have, unlike null.
 type absentField struct{}
 
+// field returns a field of an object, or absentField.
 func field(m map[string]any, key string) any {
 	if v, ok := m[key]; ok {
 		return v
@@ -318,12 +332,14 @@ func field(m map[string]any, key string) any {
 	return absentField{}
 }
 
+// union returns the fields of both objects.
 func union(a, b map[string]any) map[string]any {
 	all := maps.Clone(a)
 	maps.Copy(all, b)
 	return all
 }
 
+// join appends a key to a path.
 func join(path, key string) string {
 	if path == "" {
 		return key
@@ -331,7 +347,7 @@ func join(path, key string) string {
 	return path + "." + key
 }
 
-// oneLine is a JSON value on one line.
+// oneLine formats a JSON value on one line.
 func oneLine(v any) string {
 	if v == (absentField{}) {
 		return "absent"

@@ -104,14 +104,14 @@ func TestAnyEndStops(t *testing.T) {
 	for _, st := range c.plan.Stages {
 		switch st.Kind {
 		case recipes.KindCollect:
-			j := c.job(t, st).(*collector)
+			j := c.job(t, st).(*collectJob)
 			for step := range j.Steps() {
 				if _, err := j.Step(t.Context(), step); err != nil {
 					t.Fatal(err)
 				}
 			}
-			for i := range j.samples.lengths {
-				ids := j.samples.response(i)
+			for i := range j.Responses().Len() {
+				ids := j.Responses().At(i)
 				take(st.Name, ids, words.EndsWithStop(ids))
 			}
 		case recipes.KindPPO:

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/checkpoint"
+	"github.com/trimtab/trimtab/storage"
 )
 
 // Bare is a stage that was run in a bare loop; times are seconds.
@@ -19,9 +21,16 @@ type Bare struct {
 // Seconds are all of it.
 func (b Bare) Seconds() float64 { return b.Made + b.Stepped + b.Finished }
 
+// unfenced is the artifactStore of a stage that runs outside of any attempt:
+// there is no lease to write under.
+func unfenced(store *storage.Store, files *checkpoint.Store) recordStore {
+	return recordStore{store, files, func(SegmentInput) artifactWriter { return store }}
+}
+
 // RunBare makes a stage as a worker does, steps through it and makes its
 // outputs: no workflow, no heartbeat, no report and no checkpoint.
 func (a *Activities) RunBare(ctx context.Context, in SegmentInput) (b Bare, err error) {
+	a.artifacts = unfenced(a.store, a.files)
 	runtime.GC() // what the stage before has left is none of this one's
 	start := time.Now()
 	j, err := a.newJob(ctx, in)

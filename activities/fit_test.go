@@ -24,15 +24,15 @@ func TestNothingIsLeft(t *testing.T) {
 		{"no rankings", requireExamples(none, "rankings", 64), "no_rankings", "there are no rankings to learn from",
 			`not all have "split": "test"`},
 		{"long rankings", requireExamples(long, "rankings", 64), "context_exceeded",
-			"all 3 rankings are too long: their prompts fill the context of 64 tokens", "model.context"},
+			"all 3 rankings are too long: their prompts fill the context of 64 tokens", "model.max_position_embeddings"},
 		{"prompts", requirePrompts(some, "prompts", 16, 64), "", "", ""},
 		{"no prompts", requirePrompts(none, "prompts", 16, 64), "no_prompts", "there are no prompts",
 			"give the stage prompts"},
 		{"long prompts", requirePrompts(long, "prompts", 16, 64), "context_exceeded",
 			"all 3 prompts are too long: none leaves room for an answer of 16 tokens in the context of 64",
-			"lower max_tokens"},
+			"lower max_new_tokens"},
 		{"long tests", requirePrompts(long, "held-out prompts", 16, 64), "context_exceeded",
-			"all 3 held-out prompts are too long", "lower max_tokens"},
+			"all 3 held-out prompts are too long", "lower max_new_tokens"},
 	} {
 		if c.typ == "" {
 			if c.err != nil {

@@ -9,8 +9,9 @@ import (
 	"syscall"
 )
 
-// freeMemory is how many bytes this process may still take: of the machine, of
-// its control group, and of its own limit.
+// freeMemory returns how many bytes this process can still allocate: the least of
+// what the machine has available, what the control group leaves, and what the
+// process's own limit leaves.
 func freeMemory() (free int64, known bool) {
 	for _, f := range []func() (int64, bool){machineAvailable, cgroupAvailable, rlimitAvailable} {
 		if n, ok := f(); ok && (!known || n < free) {
@@ -20,9 +21,9 @@ func freeMemory() (free int64, known bool) {
 	return max(0, free), known
 }
 
-// Memory is how many bytes this process may take at the most, and how many of
-// them are free: of the machine with its swap, of its control group, and of its
-// own limit.
+// Memory returns how many bytes this process can have at most, and how many of
+// them are free. The total is the least of the machine's memory with its swap,
+// the control group's limit, and the process's own limit.
 func Memory() (total, free int64, known bool) {
 	total, known = machineTotal()
 	for _, f := range []func() (int64, bool){cgroupTotal, rlimitTotal} {
@@ -34,6 +35,7 @@ func Memory() (total, free int64, known bool) {
 	return total, free, known && ok
 }
 
+// machineTotal is the machine's memory and swap.
 func machineTotal() (int64, bool) {
 	raw, err := os.ReadFile("/proc/meminfo")
 	if err != nil {
@@ -44,6 +46,7 @@ func machineTotal() (int64, bool) {
 	return (kb + swap) << 10, ok
 }
 
+// cgroupTotal is the limit of the control group.
 func cgroupTotal() (int64, bool) {
 	dir, ok := cgroupDir()
 	if !ok {
@@ -52,13 +55,15 @@ func cgroupTotal() (int64, bool) {
 	return readInt(filepath.Join(dir, "memory.max"))
 }
 
+// rlimitTotal is RLIMIT_AS; values above 2^62 are "unlimited".
 func rlimitTotal() (int64, bool) {
 	var limit syscall.Rlimit
 	err := syscall.Getrlimit(syscall.RLIMIT_AS, &limit)
 	return int64(min(limit.Cur, 1<<62)), err == nil && limit.Cur <= 1<<62
 }
 
-// cgroupDir is where the control group of this process (version 2) says what it has.
+// cgroupDir is the folder of this process's control group (version 2). Version 1
+// is not looked for.
 func cgroupDir() (string, bool) {
 	raw, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
@@ -68,7 +73,7 @@ func cgroupDir() (string, bool) {
 	return filepath.Join("/sys/fs/cgroup", string(path)), ok
 }
 
-// machineAvailable is MemAvailable.
+// machineAvailable is MemAvailable: free memory and caches that can be dropped.
 func machineAvailable() (int64, bool) {
 	raw, err := os.ReadFile("/proc/meminfo")
 	if err != nil {
@@ -78,7 +83,8 @@ func machineAvailable() (int64, bool) {
 	return kb << 10, ok
 }
 
-// cgroupAvailable is what the control group (version 2) leaves; its file pages can be taken back.
+// cgroupAvailable is what the control group's limit leaves. Inactive file pages
+// count as free, because the kernel reclaims them first.
 func cgroupAvailable() (int64, bool) {
 	dir, ok := cgroupDir()
 	if !ok {
@@ -111,7 +117,7 @@ func rlimitAvailable() (int64, bool) {
 	return int64(limit.Cur) - pages*int64(os.Getpagesize()), err == nil
 }
 
-// readInt reads a file that holds one number.
+// readInt reads a file that holds one number. "max" of a control group is none.
 func readInt(file string) (int64, bool) {
 	raw, err := os.ReadFile(file)
 	if err != nil {
@@ -121,7 +127,7 @@ func readInt(file string) (int64, bool) {
 	return n, err == nil
 }
 
-// fieldValue finds "key number" at the beginning of a line.
+// fieldValue finds the line "key number …" and returns the number.
 func fieldValue(raw []byte, key string) (int64, bool) {
 	for line := range strings.Lines(string(raw)) {
 		if fields := strings.Fields(line); len(fields) > 1 && fields[0] == key {

@@ -2,8 +2,8 @@
 
 package activities
 
-// freeMemory is not known here.
+// freeMemory is unknown on this system, so no stage is refused for lack of memory.
 func freeMemory() (free int64, known bool) { return 0, false }
 
-// Memory is not known here.
+// Memory is unknown on this system.
 func Memory() (total, free int64, known bool) { return 0, 0, false }

@@ -60,7 +60,7 @@ func TestEveryPassIsUnderTheNumerics(t *testing.T) {
 			return true
 		})
 	}
-	if passes != 1 || inputs != 4 {
+	if passes != 1 || inputs != 6 {
 		t.Errorf("%d calls of NewPass and %d Inputs, want one, in builder.pass, and one a stage", passes, inputs)
 	}
 }

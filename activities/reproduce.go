@@ -16,17 +16,17 @@ import (
 )
 
 // Reproducer runs stages again from the record alone, without Temporal, and
-// compares bit for bit what they do with what was recorded. It reads the
-// database and the store of runs and writes to neither: what is made goes to a
-// store of its own, and to memory.
+// compares them with the record bit for bit. It reads the database and the store
+// of the runs and writes to neither: outputs go to a store of its own and to
+// memory.
 type Reproducer struct {
 	activities *Activities
 	store      *storage.Store
-	recorded   *checkpoint.Store
-	scratch    *scratchStore
+	recorded   *checkpoint.Store // of the runs
+	scratch    *scratchStore     // what was made here
 }
 
-// NewReproducer makes one that keeps models in own.
+// NewReproducer returns a Reproducer that keeps models in the store own.
 func NewReproducer(lg *slog.Logger, store *storage.Store, recorded, own *checkpoint.Store,
 	pool *tensor.Pool) *Reproducer {
 	made := &scratchStore{store: store, files: own.Overlay(recorded), sets: map[trimtab.Digest][]trimtab.Item{},
@@ -36,70 +36,73 @@ func NewReproducer(lg *slog.Logger, store *storage.Store, recorded, own *checkpo
 	return &Reproducer{activities: acts, store: store, recorded: recorded, scratch: made}
 }
 
-// Workers is on how many cores it computes.
+// Workers returns the number of cores that it computes on.
 func (r *Reproducer) Workers() int { return r.activities.pool.Workers() }
 
-// ImportModel takes a Hugging Face folder in, to be an input.
+// ImportModel imports a Hugging Face folder as a possible input (see
+// ReproduceInput.Replace).
 func (r *Reproducer) ImportModel(folder string) (trimtab.Digest, error) {
 	return checkpoint.Import(r.scratch.files, folder)
 }
 
-// ReproduceInput says what to run again.
+// ReproduceInput says which attempt to run again.
 type ReproduceInput struct {
-	Attempt  storage.Attempt // that took the steps: not one that was reused
+	Attempt  storage.Attempt // one that took steps itself, and did not reuse another's outputs
 	Seed     uint64
 	Numerics string
-	// Replace gives the digest to read in place of a recorded input's; nil is the same.
+	// Replace returns the digest to read instead of a recorded input; nil is no change.
 	Replace func(trimtab.Named) trimtab.Digest
-	// All goes on to the end after a difference.
+	// All continues to the end after a difference.
 	All bool
-	// Progress is told after each step; it may be nil.
+	// Progress is called after each step; it may be nil.
 	Progress func(step, steps int)
 }
 
-// StageReproduction is what came of running an attempt again.
+// StageReproduction is the result of running an attempt again.
 type StageReproduction struct {
 	Version     int              `json:"version"`      // of the stage's code, when it was recorded
 	VersionHere int              `json:"version_here"` // another one may give other bytes
 	From        int              `json:"from"`         // the first step that was run
-	Start       string           `json:"start"`        // what from, in words
-	Steps       int              `json:"steps"`        // until where, of the stage
-	Whole       bool             `json:"whole"`        // to the end, outputs and all
+	Start       string           `json:"start"`        // where it started and why, in words
+	Steps       int              `json:"steps"`        // the step before which it ended
+	Whole       bool             `json:"whole"`        // to the end, with the outputs
 	Compared    ComparisonCounts `json:"compared"`
 	Differing   int              `json:"differing_steps"`
-	// the first one; with All the first of steps and of states, and one of each output
+	// Differences has the first one; with ReproduceInput.All the first of steps, the
+	// first of states, and the first of each output.
 	Differences []Difference       `json:"differences"`
 	Outputs     []ReproducedOutput `json:"outputs"`
 }
 
-// ComparisonCounts counts what was compared, whether it differs or not.
+// ComparisonCounts counts what was compared, equal or not.
 type ComparisonCounts struct {
 	Steps    int `json:"steps"`
 	Metrics  int `json:"metrics"`
 	Rollouts int `json:"rollouts"`
 	States   int `json:"states"`          // by digest
-	InStore  int `json:"states_in_store"` // of those, whose file is there and was compared by array
+	InStore  int `json:"states_in_store"` // of those, states whose file exists and was compared by array
 	Outputs  int `json:"outputs"`
 }
 
-// ReproducedOutput is an output beside the recorded one.
+// ReproducedOutput is an output with the recorded one.
 type ReproducedOutput struct {
 	Name     string         `json:"name"`
 	Recorded trimtab.Digest `json:"recorded"`
 	Here     trimtab.Digest `json:"here"`
-	Stored   bool           `json:"stored"` // the recorded one is there to compare with, and not only its digest
+	Stored   bool           `json:"stored"` // the recorded content exists, and not only its digest
 }
 
 // Identical reports whether no difference was found.
 func (r StageReproduction) Identical() bool { return len(r.Differences) == 0 }
 
-// errDifference ends a reproduction at its first difference.
+// errDifference ends a reproduction at its first difference. It is never returned
+// to callers.
 var errDifference = errors.New("it differs")
 
-// Reproduce runs an attempt again: from the checkpoint that it began from where
-// that is in the store, else through the steps of the attempt that made it. An
-// attempt without outputs is run as far as its steps are recorded. Differences
-// are in the result; errors are of the running.
+// Reproduce runs an attempt again: from the checkpoint that it continued from, if
+// that is in the store, or else through the steps of the attempt that made the
+// checkpoint. An attempt without outputs is run as far as its steps are recorded.
+// Differences are in the result; an error says that it could not be run.
 func (r *Reproducer) Reproduce(ctx context.Context, in ReproduceInput) (StageReproduction, error) {
 	w := &reproduction{Reproducer: r, in: in}
 	w.out.Differences, w.out.Outputs = []Difference{}, []ReproducedOutput{}
@@ -110,7 +113,7 @@ func (r *Reproducer) Reproduce(ctx context.Context, in ReproduceInput) (StageRep
 	return w.out, err
 }
 
-// reproduction is a reproduction at work.
+// reproduction is the state of one call of Reproduce.
 type reproduction struct {
 	*Reproducer
 	in  ReproduceInput
@@ -119,19 +122,20 @@ type reproduction struct {
 	attempt         storage.Attempt        // whose steps are compared
 	states          map[int]trimtab.Digest // its checkpoints, by the step before which they are
 	job             job
-	nextStep        int              // step
-	lastStepAttempt int64            // the attempt that recorded the step before
+	nextStep        int              // the step to take next
+	lastStepAttempt int64            // the attempt that recorded the step before nextStep
 	lastMetrics     []trimtab.Metric // of that step, if it was taken here
 }
 
-// runSpan is the steps of one attempt.
+// span is a sequence of steps that one attempt took.
 type span struct {
 	attempt storage.Attempt
-	from    storage.Checkpoint // where it begins; without a digest from scratch
+	from    storage.Checkpoint // where it begins; without a digest at the beginning of the stage
 	stored  bool               // from is in the store
-	until   int                // 0 is all steps
+	until   int                // the step before which it ends; 0 is all steps
 }
 
+// run runs the spans of the attempt in turn, and compares the outputs at the end.
 func (w *reproduction) run(ctx context.Context) error {
 	a := w.in.Attempt
 	w.out.Whole = len(a.Outputs) > 0
@@ -161,11 +165,12 @@ func (w *reproduction) run(ctx context.Context) error {
 	return w.compareEnd(ctx)
 }
 
-// latestVersion is more than any stage's code has ever had.
+// latestVersion bounds the search for the version of a stage's code.
 const latestVersion = 1000
 
-// checkCacheKey compares the attempt's cache key with its kind, name, config, inputs,
-// seed and numerics, and learns of which version of the code the key is.
+// checkCacheKey checks that the attempt's cache key follows from its kind, name,
+// config, inputs, seed and numerics. The version of the code is part of the key,
+// and not recorded beside it, so it is found by trying all versions.
 func (w *reproduction) checkCacheKey() error {
 	a := w.in.Attempt
 	st := trimtab.PlannedStage{Name: a.Stage, Kind: a.Kind, Config: a.Config}
@@ -188,8 +193,9 @@ func (w *reproduction) checkCacheKey() error {
 		Here: "that of another kind, config, seed, numerics or inputs"})
 }
 
-// spans are what has to be run of an attempt: its own steps, behind those of the
-// attempts that it goes on from if the state between them is not stored any more.
+// spans returns what has to be run for an attempt up to a step: its own steps,
+// after those of the attempts that it continued, as far back as the checkpoints
+// between them are not in the store any more.
 func (w *reproduction) spans(ctx context.Context, a storage.Attempt, until int) ([]span, error) {
 	l := span{attempt: a, until: until}
 	if a.FromCheckpoint == "" {
@@ -211,7 +217,7 @@ func (w *reproduction) spans(ctx context.Context, a storage.Attempt, until int) 
 	return append(legs, l), err
 }
 
-// describeStart says where the first leg begins, and why not later.
+// describeStart says where the first span begins, and why not later.
 func describeStart(legs []span) string {
 	words := "the beginning"
 	if c := legs[0].from; legs[0].stored {
@@ -223,10 +229,11 @@ func describeStart(legs []span) string {
 	return words
 }
 
-// handoverName is the name of states that are carried from leg to leg.
+// handoverName is the attempt name of states that are carried from span to span.
 const handoverName = "handover"
 
-// runSpan makes the stage, puts it where the leg begins, and takes its steps.
+// runSpan builds the stage, puts it at the beginning of the span, and takes its
+// steps. carried says that the state is that of the span before.
 func (w *reproduction) runSpan(ctx context.Context, l span, carried bool) error {
 	var state trimtab.Digest
 	var err error
@@ -256,7 +263,7 @@ func (w *reproduction) runSpan(ctx context.Context, l span, carried bool) error 
 	return w.steps(ctx, l.from.Step, l.until)
 }
 
-// segment is the attempt as a worker is told of it.
+// segment returns the attempt as a segment input, for newJob.
 func (w *reproduction) segment(a storage.Attempt) SegmentInput {
 	in := SegmentInput{Run: a.Run, Attempt: a.ID, Seed: w.in.Seed, Numerics: w.in.Numerics,
 		Stage: trimtab.PlannedStage{Name: a.Stage, Kind: a.Kind, Config: a.Config}}
@@ -269,7 +276,7 @@ func (w *reproduction) segment(a storage.Attempt) SegmentInput {
 	return in
 }
 
-// loadRecord reads what is needed of an attempt before its steps.
+// loadRecord reads what the record has of an attempt before its steps are taken.
 func (w *reproduction) loadRecord(ctx context.Context, a storage.Attempt) error {
 	w.attempt, w.states = a, map[int]trimtab.Digest{}
 	all, err := w.store.Checkpoints(ctx, a.ID)
@@ -283,7 +290,7 @@ func (w *reproduction) loadRecord(ctx context.Context, a storage.Attempt) error 
 		Here: decimal(w.job.Steps())})
 }
 
-// trainSteps takes and compares the steps of a leg.
+// steps takes the steps of a span and compares each.
 func (w *reproduction) steps(ctx context.Context, from, until int) error {
 	steps := w.job.Steps()
 	if until == 0 || until > steps {
@@ -299,7 +306,7 @@ func (w *reproduction) steps(ctx context.Context, from, until int) error {
 	return err
 }
 
-// compareReport compares what a step told with its rows.
+// compareReport compares the report of a step with its rows.
 func (w *reproduction) compareReport(ctx context.Context, step int, r trimtab.Report, _ time.Duration) error {
 	w.nextStep, w.lastMetrics = step+1, r.Metrics
 	if w.in.Progress != nil {
@@ -320,34 +327,35 @@ func (w *reproduction) compareReport(ctx context.Context, step int, r trimtab.Re
 func (w *reproduction) compareStep(ctx context.Context, step int,
 	r trimtab.Report) (d Difference, differ bool, err error) {
 	if w.attempt.Kind == recipes.KindPPO {
-		was, err := w.store.Rollouts(ctx, w.attempt.ID, step)
+		want, err := w.store.Rollouts(ctx, w.attempt.ID, step)
 		if err != nil {
 			return d, false, err
 		}
 		w.out.Compared.Rollouts += len(r.Rollouts)
-		if d, differ := compareRollouts(was, r.Rollouts); differ {
+		if d, differ := compareRollouts(want, r.Rollouts); differ {
 			return d, true, nil
 		}
 	}
-	was, err := w.store.StepMetrics(ctx, w.attempt.ID, step)
+	want, err := w.store.StepMetrics(ctx, w.attempt.ID, step)
 	if err != nil {
 		return d, false, err
 	}
 	w.out.Compared.Metrics += len(r.Metrics)
-	d, differ = compareMetrics(placeMetric, was, r.Metrics)
+	d, differ = compareMetrics(placeMetric, want, r.Metrics)
 	return d, differ, nil
 }
 
-// compareState compares the state before a step with the checkpoint of that step. Its
-// digest is recorded for good; its file is removed when newer ones are there.
+// compareState compares the state before a step with the checkpoint of that step,
+// if there is one. The digests of all checkpoints are recorded for good; the files
+// of older ones are removed, so the arrays can be compared for the newest alone.
 func (w *reproduction) compareState(_ context.Context, next int, state []tensor.NamedArray) error {
-	was, is := w.states[next], checkpoint.StateDigest(next, state)
-	if was == "" {
+	want, got := w.states[next], checkpoint.StateDigest(next, state)
+	if want == "" {
 		return nil
 	}
 	w.out.Compared.States++
-	d := Difference{Place: placeState, Step: &next, Name: "digest", Recorded: string(was), Here: string(is)}
-	first, differ, err := w.recorded.CompareState(checkpoint.AttemptName(w.attempt.ID), was, next, state)
+	d := Difference{Place: placeState, Step: &next, Name: "digest", Recorded: string(want), Here: string(got)}
+	first, differ, err := w.recorded.CompareState(checkpoint.AttemptName(w.attempt.ID), want, next, state)
 	switch {
 	case err == nil:
 		w.out.Compared.InStore++
@@ -358,7 +366,7 @@ func (w *reproduction) compareState(_ context.Context, next int, state []tensor.
 		d.setMismatch(first)
 	}
 	switch {
-	case was != is:
+	case want != got:
 		return w.addDifference(d)
 	case differ:
 		d.Place = placeStoredState
@@ -367,14 +375,14 @@ func (w *reproduction) compareState(_ context.Context, next int, state []tensor.
 	return nil
 }
 
-// isNotFound reports whether an error says that something is not in a store.
+// isNotFound reports whether an error says that something does not exist.
 func isNotFound(err error) bool {
 	e, ok := errors.AsType[*trimtab.Error](err)
 	return ok && e.Class == trimtab.NotFound
 }
 
-// addDifference takes a difference down, and ends the work unless all are wanted. Of
-// steps only the first is kept, and of states.
+// addDifference records a difference. It ends the reproduction by errDifference,
+// unless all are asked for. Of steps, and of states, only the first is kept.
 func (w *reproduction) addDifference(d Difference) error {
 	for _, have := range w.out.Differences {
 		if d.Step != nil && have.Step != nil && d.inState() == have.inState() {
@@ -388,7 +396,7 @@ func (w *reproduction) addDifference(d Difference) error {
 	return errDifference
 }
 
-// compareEnd makes the outputs and compares them, and what was measured of them.
+// compareEnd makes the outputs and compares them and their metrics.
 func (w *reproduction) compareEnd(ctx context.Context) error {
 	outputs, measured, err := w.job.finish(ctx)
 	if err != nil {
@@ -399,11 +407,11 @@ func (w *reproduction) compareEnd(ctx context.Context) error {
 			return err
 		}
 	}
-	for _, was := range w.in.Attempt.Outputs {
-		out := ReproducedOutput{Name: was.Name, Recorded: was.Digest}
-		for _, is := range outputs {
-			if is.Name == was.Name {
-				out.Here = is.Digest
+	for _, want := range w.in.Attempt.Outputs {
+		out := ReproducedOutput{Name: want.Name, Recorded: want.Digest}
+		for _, got := range outputs {
+			if got.Name == want.Name {
+				out.Here = got.Digest
 			}
 		}
 		if err := w.compareOutput(ctx, out); err != nil {
@@ -419,7 +427,7 @@ func (w *reproduction) compareEnd(ctx context.Context) error {
 	return nil
 }
 
-// compareOutput compares an output with the recorded one.
+// compareOutput compares one output with the recorded one.
 func (w *reproduction) compareOutput(ctx context.Context, o ReproducedOutput) error {
 	w.out.Compared.Outputs++
 	d, differ, stored, err := w.scratch.compare(ctx, o, w.recorded)

@@ -12,9 +12,9 @@ import (
 	"go.temporal.io/sdk/temporal"
 )
 
-// Rollouts makes one shard of an iteration's rollouts and stores it as a file
-// of the attempt. It takes no fence and writes no fact: made twice, or too
-// late, it is the same file.
+// Rollouts makes one shard of an iteration's rollouts and stores it as a file of
+// the attempt. It needs no lease and writes no fact: made twice, or too late, the
+// shard is the same file.
 func (a *Activities) Rollouts(ctx context.Context, in RolloutInput) (RolloutResult, error) {
 	res, err := a.rollouts(ctx, in)
 	if err == nil || ctx.Err() == nil {
@@ -23,12 +23,14 @@ func (a *Activities) Rollouts(ctx context.Context, in RolloutInput) (RolloutResu
 	select {
 	case <-activity.GetWorkerStopChannel(ctx):
 		return res, Wrap(trimtab.NewError(trimtab.Unavailable, "worker_stopping", "",
-			"the worker was asked to stop before rollouts of step %d were made; they are made elsewhere", in.Step))
-	default: // by a pause, or for ever
+			"the worker was asked to stop before the rollouts of step %d were made; another worker makes them",
+			in.Step))
+	default: // cancelled by a pause, or with the run
 		return res, temporal.NewCanceledError()
 	}
 }
 
+// rollouts is Rollouts without the conversion of errors.
 func (a *Activities) rollouts(ctx context.Context, in RolloutInput) (RolloutResult, error) {
 	r := &segmentRun{a: a, in: in.segment()}
 	work, stop := context.WithCancelCause(ctx)
@@ -41,7 +43,8 @@ func (a *Activities) rollouts(ctx context.Context, in RolloutInput) (RolloutResu
 		defer close(watched)
 		r.watch(ctx, work, stop)
 	}()
-	defer func() { // a shard may take less time than a heartbeat, which would then end in a warning
+	defer func() {
+		// Wait for the watchdog: a heartbeat after the activity has returned would log a warning.
 		stop(nil)
 		<-watched
 	}()
@@ -58,15 +61,16 @@ func (a *Activities) rollouts(ctx context.Context, in RolloutInput) (RolloutResu
 	return RolloutResult{Digest: digest}, nil
 }
 
-// segment is what loading a stage needs to know.
+// segment returns the segment that loads the same stage.
 func (in RolloutInput) segment() SegmentInput {
 	return SegmentInput{Run: in.Run, Attempt: in.Attempt, Stage: in.Stage, Seed: in.Seed, Numerics: in.Numerics,
 		Inputs:   in.Inputs,
 		Sequence: in.Sequence, From: in.From, Step: in.Step}
 }
 
-// restoreAt makes the stage stand where r.in says, and reads only. A stage that is
-// kept is set to another state, which is quicker than to make one.
+// restoreAt puts the stage at the checkpoint of r.in, reading only. A cached
+// stage at another checkpoint is reused, because loading a state is quicker than
+// building a stage.
 func (r *segmentRun) restoreAt(ctx context.Context) (err error) {
 	c, found := storage.Checkpoint{Attempt: r.in.Attempt, Step: r.in.Step, Digest: r.in.From}, true
 	if r.in.From == "" {
@@ -90,18 +94,8 @@ func (r *segmentRun) restoreAt(ctx context.Context) (err error) {
 	return r.load(c)
 }
 
-// takeAny hands the kept stage over wherever it stands, if it is of that attempt.
-func (w *stageCache) takeAny(attempt int64) (j job, at trimtab.Digest) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.attempt == attempt {
-		j, at = w.job, w.at
-	}
-	w.job = nil
-	return j, at
-}
-
-// makeShard makes and stores one shard. Past the last iteration there is none.
+// makeShard makes and stores one shard of so many. Past the last iteration there
+// is nothing to make, and the digest is empty.
 func (r *segmentRun) makeShard(ctx context.Context, shard, of int) (trimtab.Digest, error) {
 	_, t, err := r.ppoTrainer()
 	if err != nil || r.step >= t.Steps() {
@@ -116,9 +110,10 @@ func (r *segmentRun) makeShard(ctx context.Context, shard, of int) (trimtab.Dige
 		checkpoint.Rollouts{Step: s.Step, First: s.First, State: r.in.From, Arrays: s.Arrays()})
 }
 
-// ppoTrainer is the stage and its trainer.
-func (r *segmentRun) ppoTrainer() (*trained, *ppo.Trainer, error) {
-	if j, ok := r.job.(*trained); ok {
+// ppoTrainer returns the job and its trainer, if the stage is one of PPO. Error:
+// wrong_kind.
+func (r *segmentRun) ppoTrainer() (*modelJob, *ppo.Trainer, error) {
+	if j, ok := r.job.(*modelJob); ok {
 		if t, ok := j.Trainer.(*ppo.Trainer); ok {
 			return j, t, nil
 		}
@@ -127,24 +122,26 @@ func (r *segmentRun) ppoTrainer() (*trained, *ppo.Trainer, error) {
 		"a stage of kind %s has no rollouts", r.in.Stage.Kind)
 }
 
-// shardedStep is a ppo stage whose iteration step has rollouts by others.
+// shardedStep is a ppo stage with rollouts that other workers made for one of its
+// iterations.
 type shardedStep struct {
-	*trained
-	step   int
-	shards []ppo.Shard
+	*modelJob
+	step   int         // the iteration, from 0
+	shards []ppo.Shard // those that could be read; the trainer makes the rest
 }
 
-// Step takes the shards where they belong.
+// Step learns from the shards in their iteration, and from rollouts of its own in
+// any other.
 func (s *shardedStep) Step(ctx context.Context, step int) (trimtab.Report, error) {
 	if step != s.step {
-		return s.trained.Step(ctx, step)
+		return s.modelJob.Step(ctx, step)
 	}
 	return s.Trainer.(*ppo.Trainer).StepWithShards(ctx, step, s.shards)
 }
 
-// withShards is the job with the rollouts that the segment was given. They are of
-// the checkpoint that it was told to go on from: where it stands on another
-// one, because its row came late or its file was damaged, it makes its own.
+// withShards returns the job with the rollouts of r.in. They were sampled from the
+// checkpoint r.in.From. If the stage was restored at another one, because a row
+// came late or a file was damaged, they are ignored and the stage makes its own.
 func (r *segmentRun) withShards(ctx context.Context) (job, error) {
 	if len(r.in.Shards) == 0 || r.latest != r.in.From || r.step >= r.job.Steps() {
 		return r.job, nil
@@ -153,7 +150,7 @@ func (r *segmentRun) withShards(ctx context.Context) (job, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &shardedStep{trained: j, step: r.step}
+	s := &shardedStep{modelJob: j, step: r.step}
 	for _, d := range r.in.Shards {
 		shard, found, err := r.loadShard(ctx, d)
 		if err != nil {
@@ -166,8 +163,9 @@ func (r *segmentRun) withShards(ctx context.Context) (job, error) {
 	return s, nil
 }
 
-// loadShard reads rollouts. Ones that are gone or damaged are not found: they are
-// made again, and the run's log says so. Whole ones of another state are an error.
+// loadShard reads one shard. A shard that is missing or damaged is not found: the
+// stage makes it again, and the run's log says so. One that was sampled from
+// another checkpoint is an error, wrong_rollouts.
 func (r *segmentRun) loadShard(ctx context.Context, d trimtab.Digest) (s ppo.Shard, found bool, err error) {
 	if d == "" {
 		return s, false, nil
@@ -190,7 +188,7 @@ func (r *segmentRun) loadShard(ctx context.Context, d trimtab.Digest) (s ppo.Sha
 	return s, err == nil, err
 }
 
-// removeShards removes the rollouts of an iteration that is committed.
+// removeShards removes the rollouts of an iteration whose checkpoint is committed.
 func (r *segmentRun) removeShards() error {
 	if r.latest == r.in.From {
 		return nil

@@ -33,7 +33,7 @@ func ppoStage(t *testing.T) (w *smallWorker, in RolloutInput, states []trimtab.D
 			}
 			states = append(states, d)
 		}
-		segment := j.(*trained).b.in
+		segment := j.(*modelJob).b.in
 		return w, RolloutInput{Run: "run", Attempt: 7, Stage: st, Seed: segment.Seed, Numerics: segment.Numerics,
 			Inputs: segment.Inputs, Shards: 3}, states
 	}

@@ -92,6 +92,7 @@ func newSmallWorker(t *testing.T, size string) *smallWorker {
 	t.Cleanup(pool.Close)
 	w := &smallWorker{folder: folder, size: size, Activities: New(slog.New(slog.DiscardHandler), storagetest.New(t),
 		files, pool, "test")}
+	w.artifacts = unfenced(w.store, w.files)
 	if w.spec, err = recipes.Load("instructgpt", size, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -233,11 +234,11 @@ func (c *smallChain) outputs(t *testing.T, st trimtab.PlannedStage, j job) []tri
 	var out []trimtab.Named
 	var err error
 	switch j := j.(type) {
-	case *trained:
+	case *modelJob:
 		var d trimtab.Digest
-		d, err = checkpoint.SaveModel(c.files, j.result(), j.words)
+		d, err = checkpoint.SaveModel(c.files, j.result(), j.tok)
 		out = []trimtab.Named{{Name: "model", Digest: d}}
-	case *collector: // of prompts that nobody has answered there is no ranking
+	case *collectJob: // of prompts that nobody has answered there is no ranking
 		out, _, err = j.finish(t.Context())
 	}
 	if err != nil {

@@ -18,9 +18,9 @@ import (
 	"github.com/trimtab/trimtab/tokenizer"
 )
 
-// scratchStore is the keeper of reproductions: models go to a store of their own,
-// rankings and evaluations stay in memory. What was made is read before what
-// the record has.
+// scratchStore is the artifactStore of reproductions: models go to a store of
+// their own, rankings and evaluations stay in memory. Reads find what was made
+// here before what the record has, so a later stage can use it as an input.
 type scratchStore struct {
 	store     *storage.Store // read only
 	files     *checkpoint.Store
@@ -28,6 +28,7 @@ type scratchStore struct {
 	documents map[trimtab.Digest][]byte
 }
 
+// items returns items in order of digest, as the record does.
 func (s *scratchStore) items(ctx context.Context, version trimtab.Digest) ([]trimtab.Item, error) {
 	made, ok := s.sets[version]
 	if !ok {
@@ -39,12 +40,14 @@ func (s *scratchStore) items(ctx context.Context, version trimtab.Digest) ([]tri
 	return slices.SortedStableFunc(slices.Values(made), byDigest), nil
 }
 
+// putModel stores a model's files and no row.
 func (s *scratchStore) putModel(_ context.Context, _ SegmentInput, _ string, m *model.Model,
 	t *tokenizer.Tokenizer) (trimtab.Digest, error) {
 	return checkpoint.SaveModel(s.files, m, t)
 }
 
-// putRankings gives the root under which the items would be frozen.
+// putRankings returns the digest that the dataset version would have: the Merkle
+// root over the items.
 func (s *scratchStore) putRankings(_ context.Context, _ SegmentInput, items []trimtab.Item) (trimtab.Digest, error) {
 	leaves := make([]trimtab.Digest, len(items))
 	for i, it := range items {
@@ -55,6 +58,7 @@ func (s *scratchStore) putRankings(_ context.Context, _ SegmentInput, items []tr
 	return root, nil
 }
 
+// putEvaluation returns the digest of the report.
 func (s *scratchStore) putEvaluation(_ context.Context, _ SegmentInput, body []byte) (trimtab.Digest, error) {
 	d := trimtab.DigestOf(body)
 	s.documents[d] = body
@@ -62,7 +66,8 @@ func (s *scratchStore) putEvaluation(_ context.Context, _ SegmentInput, body []b
 }
 
 // compare finds the first difference of an output from the recorded one, by
-// content; stored says whether the recorded one is still there.
+// content. stored says whether the recorded content still exists; without it only
+// the digests are compared.
 func (s *scratchStore) compare(ctx context.Context, o ReproducedOutput,
 	recorded *checkpoint.Store) (d Difference, differ, stored bool, err error) {
 	d = Difference{Place: o.Name, Name: "digest", Recorded: string(o.Recorded), Here: string(o.Here)}
@@ -73,7 +78,7 @@ func (s *scratchStore) compare(ctx context.Context, o ReproducedOutput,
 	case o.Name == placeModel:
 		stored, err = s.compareModel(o, recorded, &d, &differ)
 	case o.Name == placeRankings:
-		was, err := s.store.Items(ctx, o.Recorded)
+		want, err := s.store.Items(ctx, o.Recorded)
 		if e, ok := errors.AsType[*trimtab.Error](err); ok && e.Type == "dataset_erased" {
 			return d, differ, false, nil // its digest is left
 		}
@@ -81,22 +86,23 @@ func (s *scratchStore) compare(ctx context.Context, o ReproducedOutput,
 			return d, differ, false, err
 		}
 		if differ {
-			d.setMismatch(compareRankings(was, s.sets[o.Here]))
+			d.setMismatch(compareRankings(want, s.sets[o.Here]))
 		}
 	case o.Name == placeEvaluation:
-		was, err := s.store.Document(ctx, o.Recorded)
+		want, err := s.store.Document(ctx, o.Recorded)
 		if err != nil {
 			return d, differ, false, err
 		}
 		if differ {
-			d.setMismatch(compareJSON(was, s.documents[o.Here]))
+			d.setMismatch(compareJSON(want, s.documents[o.Here]))
 		}
 	}
 	return d, differ, stored, err
 }
 
-// compareModel looks into the recorded model's files, which may also be other
-// ones than the record says, or gone.
+// compareModel compares a model with the recorded one, file by file. The recorded
+// files may be damaged or gone, so a difference can be theirs: then the place is
+// placeStoredModel.
 func (s *scratchStore) compareModel(o ReproducedOutput, recorded *checkpoint.Store, d *Difference,
 	differ *bool) (stored bool, err error) {
 	files, err := s.files.Files(o.Here)
@@ -118,8 +124,8 @@ func (s *scratchStore) compareModel(o ReproducedOutput, recorded *checkpoint.Sto
 	return true, nil
 }
 
-// Export writes outputs of a reproduction into a folder for people: a model as
-// a Hugging Face folder, rankings as JSON lines, an evaluation as JSON.
+// Export writes outputs of a reproduction into a folder: a model as a Hugging
+// Face folder, rankings as JSON lines, an evaluation as JSON.
 func (r *Reproducer) Export(outputs []ReproducedOutput, folder string) error {
 	for _, o := range outputs {
 		var err error
@@ -138,6 +144,7 @@ func (r *Reproducer) Export(outputs []ReproducedOutput, folder string) error {
 	return nil
 }
 
+// writeLines writes items as JSON lines.
 func writeLines(path string, items []trimtab.Item) error {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -150,6 +157,7 @@ func writeLines(path string, items []trimtab.Item) error {
 	return writeFile(path, b.Bytes())
 }
 
+// writeFile writes a new file, with its folder.
 func writeFile(path string, body []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err

@@ -19,20 +19,20 @@ import (
 	"go.temporal.io/sdk/activity"
 )
 
-// Beats and patience of a segment.
+// Limits of the watchdog.
 const (
-	heartbeatInterval = 2 * time.Second  // heartbeats, and the shown progress
-	minStallTimeout   = 15 * time.Minute // without a step, or ten times the longest step where that is more
-	firstStepTimeout  = 2 * time.Hour    // that loading and the first step may take
+	minStallTimeout  = 15 * time.Minute // without a step, or ten times the longest step where that is more
+	firstStepTimeout = 2 * time.Hour    // for loading the stage and its first step
 )
 
-// stalledError is the cause of a context that the watchdog cancelled.
+// stalledError is the cause with which the watchdog cancels a context.
 func stalledError(patience time.Duration) error {
 	return trimtab.NewError(trimtab.Unavailable, "stage_stalled", "the segment is tried again from its last checkpoint",
 		"no step was finished in %s", patience)
 }
 
-// stallTimeout is how long a step may take before the stage counts as stalled, given the longest so far.
+// stallTimeout returns how long a step may take before the stage counts as
+// stalled, given the longest step so far (0 if none was finished).
 func stallTimeout(longest time.Duration) time.Duration {
 	if longest == 0 {
 		return firstStepTimeout
@@ -40,8 +40,11 @@ func stallTimeout(longest time.Duration) time.Duration {
 	return max(minStallTimeout, 10*longest)
 }
 
-// Segment goes on from a checkpoint for at most the stage's SegmentSteps, and makes the outputs when the last step is
-// done.
+// Segment continues a stage from its newest checkpoint for at most SegmentSteps
+// steps, and makes the outputs when the last step is done. A pause, a
+// cancellation or the end of the worker process stops it at the next step, with a
+// checkpoint. Only the end of the worker is an error then, so that the workflow
+// schedules the rest elsewhere.
 func (a *Activities) Segment(ctx context.Context, in SegmentInput) (SegmentResult, error) {
 	a.unreported.record(in.Attempt, nil)
 	res, err := a.segment(ctx, in)
@@ -51,17 +54,21 @@ func (a *Activities) Segment(ctx context.Context, in SegmentInput) (SegmentResul
 	return res, Wrap(err)
 }
 
+// segment is Segment without the conversion of errors. The context work is not
+// cancelled with the activity, because a step and the checkpoint after it have to
+// be finished; the watchdog cancels it.
 func (a *Activities) segment(ctx context.Context, in SegmentInput) (SegmentResult, error) {
 	r := &segmentRun{a: a, in: in, workerStop: activity.GetWorkerStopChannel(ctx)}
-	work, stop := context.WithCancelCause(storage.Holding(context.WithoutCancel(ctx), in.Attempt, in.Sequence))
-	defer stop(nil)
+	work, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer stop(nil) // ends the watchdog
 	r.phase.Store("loading")
 	r.markAdvanced()
 	r.progressAt.Store(r.advancedAt.Load())
 	go r.watch(ctx, work, stop)
 
-	// A holder that was frozen in the middle of a write is waited for, with heartbeats.
-	if err := a.store.Fence(ctx, in.Attempt, in.Sequence); err != nil {
+	// The lease may have to wait for an earlier worker that was suspended in the middle of a
+	// write; the watchdog sends heartbeats meanwhile.
+	if err := r.lease().Acquire(ctx); err != nil {
 		return SegmentResult{}, err
 	}
 	if err := r.restore(work); err != nil {
@@ -80,48 +87,56 @@ func (a *Activities) segment(ctx context.Context, in SegmentInput) (SegmentResul
 	return res, err
 }
 
-// segmentRun is one segment at work.
+// segmentRun is one segment, or one shard of rollouts, at work. The training
+// goroutine owns the fields, except for two groups that are marked below.
 type segmentRun struct {
 	a          *Activities
 	in         SegmentInput
-	workerStop <-chan struct{} // closed when the worker has to stop
+	workerStop <-chan struct{} // closed when the worker process is ending
 
 	job             job
-	fits            []trimtab.Metric // what of its data it reads
+	fits            []trimtab.Metric // how much of its data the stage reads
 	step            int
-	lastStepAttempt int64 // the attempt that reported the step before step
+	lastStepAttempt int64 // the attempt that recorded the step before step: this one, or the one that it continues
 
-	pendingReports []storage.StepReport // steps since the last checkpoint was begun
+	pendingReports []storage.StepReport // of the steps since the last checkpoint was started
 	writer         checkpointWriter
-	progressTask   backgroundTask // shows the progress
-	checkpointedAt time.Duration  // on the clock: when that was
+	progressTask   backgroundTask // writes the shown progress
+	checkpointedAt time.Duration  // on the clock: when the last checkpoint was started
 
-	// what the write in the background sets; after saver.wait
-	latest    trimtab.Digest // the last checkpoint
-	previous  trimtab.Digest // the one before it; files of others are removed
-	writeTime time.Duration  // to write it
+	// Set by the background write; read after writer.wait.
 
-	progressAt atomic.Int64 // nanoseconds on the clock: when the progress was shown last
+	latest    trimtab.Digest // the newest checkpoint
+	previous  trimtab.Digest // the one before it; the files of older ones are removed
+	writeTime time.Duration  // that the last write took
 
-	phase         atomic.Value // what the heartbeat says
-	heartbeatStep atomic.Int64 // step, for the heartbeat
-	advancedAt    atomic.Int64 // nanoseconds on the clock of the last progress
+	// Shared with the watchdog. Times are nanoseconds on the clock.
 
-	longestStep atomic.Int64 // nanoseconds of the longest step
+	phase         atomic.Value // a string, for the heartbeat
+	heartbeatStep atomic.Int64 // for the heartbeat
+	progressAt    atomic.Int64 // when the shown progress was written last
+	advancedAt    atomic.Int64 // when the segment made progress last
+	longestStep   atomic.Int64 // duration of the longest step
 }
 
-// markAdvanced tells the watchdog that something came about.
+// lease is the segment's claim on its attempt. Every write of a segment goes
+// through it: a worker that was taken for dead, and is not, writes nothing.
+func (r *segmentRun) lease() storage.Lease { return r.a.store.Lease(r.in.Attempt, r.in.Sequence) }
+
+// markAdvanced restarts the watchdog's timer: the segment has made progress.
 func (r *segmentRun) markAdvanced() { r.advancedAt.Store(int64(r.a.clock.Elapsed())) }
 
-// watch ticks apart from the work, so that a slow step is not taken for a dead
-// worker, and ends work that makes no progress or lost its attempt.
+// watch is the watchdog. It runs beside the work, so that a slow step is not
+// taken for a dead worker: it sends heartbeats, and cancels work that makes no
+// progress. It returns when work is done or cancelled.
 func (r *segmentRun) watch(ctx, work context.Context, stop context.CancelCauseFunc) {
 	tick := time.NewTicker(heartbeatInterval)
 	defer tick.Stop()
 	for {
 		activity.RecordHeartbeat(ctx, map[string]any{"phase": r.phase.Load(), "step": r.heartbeatStep.Load(),
 			"checkpoint": r.in.From})
-		if limit := stallTimeout(time.Duration(r.longestStep.Load())); r.a.clock.Elapsed()-time.Duration(r.advancedAt.Load()) > limit {
+		idle := r.a.clock.Elapsed() - time.Duration(r.advancedAt.Load())
+		if limit := stallTimeout(time.Duration(r.longestStep.Load())); idle > limit {
 			stop(stalledError(limit))
 			r.a.logRun(context.WithoutCancel(ctx), r.in.Run, r.in.Stage.Name, 0,
 				"stalled while %v: no step was finished in %s", r.phase.Load(), limit)
@@ -135,7 +150,8 @@ func (r *segmentRun) watch(ctx, work context.Context, stop context.CancelCauseFu
 	}
 }
 
-// touchProgress tells now and then, during a long step, that somebody works at it.
+// touchProgress refreshes the time of the shown progress during a long step, so
+// that people see that the worker is alive.
 func (r *segmentRun) touchProgress(ctx context.Context) {
 	now := int64(r.a.clock.Elapsed())
 	if now-r.progressAt.Load() < int64(5*heartbeatInterval) {
@@ -144,10 +160,11 @@ func (r *segmentRun) touchProgress(ctx context.Context) {
 	r.progressAt.Store(now)
 	ctx, cancel := context.WithTimeout(ctx, heartbeatInterval)
 	defer cancel()
-	_ = r.a.store.TouchProgress(ctx, r.in.Attempt, r.in.Sequence) // a hint
+	_ = r.lease().TouchProgress(ctx) // people can do without it; the next one may succeed
 }
 
-// stopCause prefers the reason why the work was stopped to what the stop looked like.
+// stopCause returns the reason for which work was cancelled, if it was, in place
+// of err, which may only say that a context was cancelled.
 func (r *segmentRun) stopCause(work context.Context, err error) error {
 	if c := context.Cause(work); c != nil && !errors.Is(c, context.Canceled) {
 		return c
@@ -155,24 +172,27 @@ func (r *segmentRun) stopCause(work context.Context, err error) error {
 	return err
 }
 
-// restore makes the stage and puts it where the attempt's newest sound checkpoint is.
+// restore builds the stage, or takes it from the cache, and puts it at the
+// newest undamaged checkpoint of the attempt. Then it records the attempt as
+// running.
 func (r *segmentRun) restore(ctx context.Context) error {
 	all, err := r.a.store.Checkpoints(ctx, r.in.Attempt)
 	if err != nil {
 		return err
 	}
-	n := len(all) // the first n have not been tried
+	n := len(all) // checkpoints up to the one that is loaded
 	if n > 0 {
 		r.job = r.a.cache.takeAt(r.in.Attempt, all[n-1].Digest)
 	}
-	warm := r.job != nil
-	if !warm {
-		debug.FreeOSMemory() // what an earlier stage left would stand beside this one's
+	cached := r.job != nil
+	if !cached {
+		debug.FreeOSMemory() // what an earlier stage left must not add to this one's memory
 		if n, err = r.loadNewest(ctx, all); err != nil {
 			return err
 		}
 	}
 	if n > 0 {
+		// The record decides, not the input: the workflow may not have heard of the newest one.
 		last := all[n-1]
 		r.step, r.latest, r.lastStepAttempt = last.Step, last.Digest, r.in.Attempt
 	}
@@ -185,12 +205,12 @@ func (r *segmentRun) restore(ctx context.Context) error {
 			"the checkpoint is of step %d, the stage has %d", r.step, steps)
 	}
 	r.heartbeatStep.Store(int64(r.step))
-	if r.in.Sequence > 1 && !warm {
-		r.a.logRun(ctx, r.in.Run, r.in.Stage.Name, 0, "goes on from step %d", r.step)
+	if r.in.Sequence > 1 && !cached {
+		r.a.logRun(ctx, r.in.Run, r.in.Stage.Name, 0, "resumes from step %d", r.step)
 	}
 	r.fits = trimtab.FitMetrics(r.job.fits())
-	if err := r.a.store.StartAttempt(ctx, r.in.Attempt, r.in.Sequence, r.job.Steps(), r.a.build,
-		tensor.Implementation(), r.fits...); err != nil {
+	err = r.lease().Start(ctx, r.job.Steps(), r.a.build, tensor.Implementation(), r.fits...)
+	if err != nil {
 		return err
 	}
 	if r.in.Sequence == 1 {
@@ -200,17 +220,18 @@ func (r *segmentRun) restore(ctx context.Context) error {
 	return nil
 }
 
-// logFits writes to the run's log what of the stage's data is cut or left out.
+// logFits writes to the run's log how much of the stage's data is cut or left out.
 func (r *segmentRun) logFits(ctx context.Context) {
 	for _, f := range r.job.fits() {
-		if !f.Whole() && f.Items != "text" { // documents that go over several rows lose nothing
+		if !f.Whole() && f.Items != "text" { // a document that is split over rows loses nothing
 			r.a.logRun(ctx, r.in.Run, r.in.Stage.Name, 0, "%s", f)
 		}
 	}
 }
 
-// loadNewest makes the stage and loads the newest checkpoint that is whole. It
-// returns how many checkpoints there are up to that one; 0 is the beginning.
+// loadNewest builds the stage and loads the newest checkpoint that is undamaged.
+// It returns the number of checkpoints up to that one; 0 is the beginning of the
+// attempt. Damaged checkpoints are quarantined.
 func (r *segmentRun) loadNewest(ctx context.Context, all []storage.Checkpoint) (n int, err error) {
 	if r.job, err = r.a.newJob(ctx, r.in); err != nil {
 		return 0, err
@@ -230,7 +251,7 @@ func (r *segmentRun) loadNewest(ctx context.Context, all []storage.Checkpoint) (
 			}
 		}
 	}
-	if len(all) > 0 { // a load that failed leaves anything
+	if len(all) > 0 { // a failed load leaves the stage in an undefined state
 		if r.job, err = r.a.newJob(ctx, r.in); err != nil {
 			return 0, err
 		}
@@ -238,10 +259,11 @@ func (r *segmentRun) loadNewest(ctx context.Context, all []storage.Checkpoint) (
 	return 0, r.restoreOrigin(ctx)
 }
 
-// keptCheckpoints is how many checkpoints of an attempt keep their files: the last, and one to fall back to.
+// keptCheckpoints is how many checkpoints of an attempt keep their files: the
+// newest, and one to fall back to.
 const keptCheckpoints = 2
 
-// isDamage reports whether an error is about a checkpoint whose file is not what it was.
+// isDamage reports whether an error says that a checkpoint's file is missing or damaged.
 func isDamage(err error) bool {
 	switch trimtab.AsError(err).Type {
 	case "artifact_missing", "artifact_corrupt", "checkpoint_mismatch":
@@ -250,7 +272,8 @@ func isDamage(err error) bool {
 	return false
 }
 
-// quarantine reports a damaged checkpoint and keeps its file for inspection; the one before it is used.
+// quarantine reports a damaged checkpoint and keeps its file for inspection. The
+// stage falls back to the checkpoint before it.
 func (r *segmentRun) quarantine(ctx context.Context, c storage.Checkpoint, damage error) error {
 	path, err := r.a.files.Quarantine(checkpoint.AttemptName(r.in.Attempt), c.Digest)
 	if err != nil {
@@ -262,12 +285,13 @@ func (r *segmentRun) quarantine(ctx context.Context, c storage.Checkpoint, damag
 	}
 	r.a.logRun(ctx, r.in.Run, r.in.Stage.Name, 0,
 		"the checkpoint before step %d is damaged, %s; the one before it is used: %v", c.Step, where, damage)
-	return r.a.store.ReportDamage(ctx, r.in.Attempt, r.in.Sequence, c, path == "", trimtab.AsError(damage))
+	return r.lease().ReportDamage(ctx, c, path == "", trimtab.AsError(damage))
 }
 
-// pruneStates removes the files of all but the last checkpoints up to the nth. They
-// are named by rows, never by what lies in the folder: a worker that has lost
-// the fence meanwhile, and thaws just here, must not take its successor's states.
+// pruneStates removes the files of all checkpoints up to the nth but the newest
+// two. Which files those are comes from rows, never from a listing of the folder:
+// a worker that was suspended and has lost its lease meanwhile must not remove
+// its successor's states.
 func (r *segmentRun) pruneStates(all []storage.Checkpoint, n int) error {
 	if n > 1 {
 		r.previous = all[n-2].Digest
@@ -283,6 +307,7 @@ func (r *segmentRun) pruneStates(all []storage.Checkpoint, n int) error {
 	return nil
 }
 
+// load loads a checkpoint into the stage.
 func (r *segmentRun) load(c storage.Checkpoint) error {
 	step, err := r.a.files.LoadState(checkpoint.AttemptName(c.Attempt), c.Digest, r.job.State())
 	if err == nil && step != c.Step {
@@ -292,7 +317,8 @@ func (r *segmentRun) load(c storage.Checkpoint) error {
 	return err
 }
 
-// origin is the earlier attempt's checkpoint that the attempt starts from, if the rerun asked for one.
+// origin returns the checkpoint of an earlier attempt from which the attempt
+// continues, if the rerun named one.
 func (r *segmentRun) origin(ctx context.Context) (c storage.Checkpoint, found bool, err error) {
 	row, err := r.a.store.Attempt(ctx, r.in.Attempt)
 	if err != nil || row.FromCheckpoint == "" {
@@ -302,7 +328,7 @@ func (r *segmentRun) origin(ctx context.Context) (c storage.Checkpoint, found bo
 	return c, err == nil, err
 }
 
-// restoreOrigin starts from there.
+// restoreOrigin loads the origin, if there is one.
 func (r *segmentRun) restoreOrigin(ctx context.Context) error {
 	c, found, err := r.origin(ctx)
 	if err != nil || !found {
@@ -315,11 +341,11 @@ func (r *segmentRun) restoreOrigin(ctx context.Context) error {
 	return nil
 }
 
-// trainSteps runs the loop to the segment's end, or to the next step when it has to
-// stop; at its end the last checkpoint is written.
+// trainSteps runs the training loop to the end of the segment, or to the next
+// step when it has to stop. It ends with a checkpoint, and waits for its write.
 func (r *segmentRun) trainSteps(work, ctx context.Context) error {
 	total := r.job.Steps()
-	if r.step >= total && total > 0 { // the loop refuses a stage without steps
+	if r.step >= total && total > 0 { // all steps are done; the loop itself refuses a stage without steps
 		return nil
 	}
 	trainer, err := r.withShards(work)
@@ -330,15 +356,18 @@ func (r *segmentRun) trainSteps(work, ctx context.Context) error {
 	r.checkpointedAt = r.a.clock.Elapsed()
 	started, first := r.checkpointedAt, r.step
 	loop := train.Loop{
-		Trainer: trainer, From: r.step, Until: min(r.step+r.in.Stage.SegmentSteps, total),
-		CheckpointEvery: r.in.Stage.CheckpointSteps, Due: r.checkpointDue,
+		Trainer:         trainer,
+		From:            r.step,
+		Until:           min(r.step+r.in.Stage.SegmentSteps, total),
+		CheckpointEvery: r.in.Stage.CheckpointSteps,
+		Due:             r.checkpointDue,
 		Report: func(ctx context.Context, step int, rep trimtab.Report, took time.Duration) error {
 			r.pendingReports = append(r.pendingReports,
 				storage.StepReport{Step: step, Report: rep, Seconds: took.Seconds()})
 			r.heartbeatStep.Store(int64(step + 1))
 			r.markAdvanced()
 			r.longestStep.Store(max(r.longestStep.Load(), int64(took)))
-			if err := r.writer.failed(); err != nil {
+			if err := r.writer.failed(); err != nil { // steps that cannot be stored are not worth computing
 				return err
 			}
 			return r.reportProgress(ctx, step+1, total, first, started, rep)
@@ -352,10 +381,12 @@ func (r *segmentRun) trainSteps(work, ctx context.Context) error {
 	}
 	r.step = next
 	r.phase.Store("checkpoint")
-	return cmp.Or(r.writer.wait(), r.progressTask.wait(), err) // what failed in the background came first
+	// A background error comes first: where there are two, it is the cause of the other.
+	return cmp.Or(r.writer.wait(), r.progressTask.wait(), err)
 }
 
-// stopping is asked between steps: the workflow paused or cancelled, or the worker has to end.
+// stopping reports, between steps, whether the segment has to stop: because the
+// workflow was paused or cancelled, or because the worker process is ending.
 func (r *segmentRun) stopping(ctx context.Context) bool {
 	select {
 	case <-r.workerStop:
@@ -367,23 +398,25 @@ func (r *segmentRun) stopping(ctx context.Context) bool {
 	}
 }
 
-// checkpointInterval is how long a stage computes without a checkpoint, unless its
-// plan says otherwise; maxWriteShare bounds the share of the time that is spent
-// on writing them, where they are large.
-const (
-	checkpointInterval = 10 * time.Second
-	maxWriteShare      = 20
-)
+// checkpointInterval is how long a stage computes without a checkpoint, unless
+// its plan says otherwise: the most work that a crash can cost.
+const checkpointInterval = 10 * time.Second
 
-// checkpointDue says after a step whether it is time for a checkpoint.
+// writeTimeFactor bounds the cost of large checkpoints: the interval is at least
+// this many times what the last write took, so that writing takes at most 5 % of
+// the time.
+const writeTimeFactor = 20
+
+// checkpointDue reports, after a step, whether it is time for a checkpoint.
 func (r *segmentRun) checkpointDue() bool {
-	after := cmp.Or(time.Duration(r.in.Stage.CheckpointSeconds)*time.Second, checkpointInterval)
-	return r.a.clock.Elapsed()-r.checkpointedAt >= after && r.writer.idle() &&
-		r.a.clock.Elapsed()-r.checkpointedAt >= maxWriteShare*r.writeTime
+	interval := cmp.Or(time.Duration(r.in.Stage.CheckpointSeconds)*time.Second, checkpointInterval)
+	elapsed := r.a.clock.Elapsed() - r.checkpointedAt
+	// writeTime belongs to the background write until that is idle.
+	return elapsed >= interval && r.writer.idle() && elapsed >= writeTimeFactor*r.writeTime
 }
 
-// checkpoint copies the state, and makes the copy durable while the training
-// goes on: the file first, then its row with all reports since the last one.
+// checkpoint copies the state and writes the copy in the background, while
+// training continues. next is the step from which it continues.
 func (r *segmentRun) checkpoint(ctx context.Context, next int, state []tensor.NamedArray) error {
 	reports := r.pendingReports
 	r.pendingReports, r.checkpointedAt = nil, r.a.clock.Elapsed()
@@ -396,9 +429,12 @@ func (r *segmentRun) checkpoint(ctx context.Context, next int, state []tensor.Na
 	})
 }
 
-// writeCheckpoint is the part of a checkpoint that is beside the training.
-func (r *segmentRun) writeCheckpoint(ctx context.Context, next int, state []tensor.NamedArray,
-	reports []storage.StepReport) error {
+// writeCheckpoint runs in the background. It stores the file before the row that
+// references it, commits the row in one transaction with all reports since the
+// checkpoint before, and removes the file of the checkpoint before the last.
+func (r *segmentRun) writeCheckpoint(
+	ctx context.Context, next int, state []tensor.NamedArray, reports []storage.StepReport,
+) error {
 	key := checkpoint.AttemptName(r.in.Attempt)
 	digest, err := r.a.files.SaveState(key, next, state)
 	if err != nil {
@@ -408,29 +444,32 @@ func (r *segmentRun) writeCheckpoint(ctx context.Context, next int, state []tens
 	if err := r.commitWithRetry(ctx, reports, &c); err != nil {
 		return err
 	}
+	// The row of a removed file stays: its digest is part of the record.
 	superseded := r.previous
 	r.previous, r.latest = r.latest, digest
-	if superseded == "" || superseded == digest || superseded == r.previous {
+	if superseded == "" || superseded == digest || superseded == r.previous { // equal states share a file
 		return nil
 	}
 	return r.a.files.RemoveState(key, superseded)
 }
 
-// commitWithRetry waits for a database that is away, so that nothing that was computed
-// is lost by it; the training waits too, at its next checkpoint. A database whose
-// disk is full can take long to mend: that is told at once.
+// commitWithRetry commits a checkpoint and waits while the database is
+// unavailable, so that the computed steps are not lost; training waits too, when
+// its next checkpoint is due. A full disk of the database can last long, so that
+// error is returned at once, for people to see.
 func (r *segmentRun) commitWithRetry(ctx context.Context, reports []storage.StepReport, c *storage.Checkpoint) error {
 	for n, began := 0, r.a.clock.Elapsed(); ; n++ {
-		err := r.a.store.Commit(ctx, r.in.Attempt, r.in.Sequence, reports, c)
+		err := r.lease().Commit(ctx, reports, c)
 		if err == nil {
 			return nil
 		}
-		if e := trimtab.AsError(err); e.Class != trimtab.Unavailable || e.Type == DiskFull ||
-			r.a.clock.Elapsed()-began > databaseTimeout {
+		e := trimtab.AsError(err)
+		if e.Class != trimtab.Unavailable || e.Type == DiskFull || r.a.clock.Elapsed()-began > databaseTimeout {
 			return err
 		}
-		r.a.log.Warn("the checkpoint waits for the database", "run", r.in.Run, "stage", r.in.Stage.Name, "step", c.Step,
-			"error", err)
+		r.a.log.Warn("the checkpoint waits for the database",
+			"run", r.in.Run, "stage", r.in.Stage.Name, "step", c.Step, "error", err)
+		// 100 ms, doubled each time, at most 5 s.
 		select {
 		case <-ctx.Done():
 			return err
@@ -439,20 +478,21 @@ func (r *segmentRun) commitWithRetry(ctx context.Context, reports []storage.Step
 	}
 }
 
-// databaseTimeout is how long a checkpoint waits for the database before the
-// segment gives up, and is tried again from the last one.
+// databaseTimeout is how long a checkpoint waits for the database. After it, the
+// segment fails and is tried again from the last checkpoint.
 const databaseTimeout = 5 * time.Minute
 
-// reportProgress shows a line at most once a second, beside the training. It is a
-// hint, but one that only the holder of the attempt may give; nothing stops
-// when it cannot be given.
-func (r *segmentRun) reportProgress(ctx context.Context, step, total, first int, started time.Duration,
-	rep trimtab.Report) error {
+// reportProgress writes the shown progress in the background, at most once a
+// second. A failure to write it stops nothing, unless it says that the lease on
+// the attempt is lost.
+func (r *segmentRun) reportProgress(
+	ctx context.Context, step, total, first int, started time.Duration, rep trimtab.Report,
+) error {
 	now := r.a.clock.Elapsed()
 	if now-time.Duration(r.progressAt.Load()) < heartbeatInterval/2 && step < total {
 		return nil
 	}
-	if r.progressTask.busy() && step < total {
+	if r.progressTask.busy() && step < total { // a slow database skips reports; the last one is always written
 		return nil
 	}
 	r.progressAt.Store(int64(now))
@@ -461,7 +501,7 @@ func (r *segmentRun) reportProgress(ctx context.Context, step, total, first int,
 		p.TokensPerSecond = float64(r.job.tokensPerStep()) * float64(step-first) / s
 	}
 	return r.progressTask.start(func() error {
-		err := r.a.store.SetProgress(ctx, r.in.Attempt, r.in.Sequence, p)
+		err := r.lease().SetProgress(ctx, p)
 		if err != nil && trimtab.AsError(err).Class == trimtab.Unavailable {
 			return nil
 		}
@@ -469,17 +509,18 @@ func (r *segmentRun) reportProgress(ctx context.Context, step, total, first int,
 	})
 }
 
-// result makes the outputs if the last step is done.
+// result makes the outputs if the last step is done, and otherwise keeps the
+// stage in the cache for the next segment.
 func (r *segmentRun) result(work, ctx context.Context) (SegmentResult, error) {
 	res := SegmentResult{Checkpoint: r.latest, Step: r.step, Steps: r.job.Steps()}
 	select {
 	case <-r.workerStop:
 		return res, trimtab.NewError(trimtab.Unavailable, "worker_stopping", "",
-			"the worker was asked to stop at step %d; the stage goes on elsewhere", r.step)
+			"the worker was asked to stop at step %d; another worker continues", r.step)
 	default:
 	}
 	if r.step < res.Steps {
-		if ctx.Err() == nil { // else it was paused or cancelled, and nobody knows for how long
+		if ctx.Err() == nil { // a stage that is paused or cancelled should not hold memory
 			r.a.cache.put(r.in.Attempt, r.latest, r.job)
 		}
 		return res, nil
@@ -493,6 +534,8 @@ func (r *segmentRun) result(work, ctx context.Context) (SegmentResult, error) {
 	if err != nil {
 		return res, r.stopCause(work, err)
 	}
-	res.Done, res.Outputs, res.Metrics = true, outputs, slices.Concat(last, metrics, r.fits)
+	res.Done = true
+	res.Outputs = outputs
+	res.Metrics = slices.Concat(last, metrics, r.fits)
 	return res, nil
 }

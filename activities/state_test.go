@@ -16,19 +16,21 @@ import (
 // The jobs as a worker makes them, over the stages' own trainers: what a job
 // adds to its trainer is given when it is made.
 var (
-	jobFields     = traintest.Fields{"b": traintest.Input, "words": traintest.Input}
-	trainedFields = jobFields.With("", traintest.Fields{"kind": traintest.Input, "tokens": traintest.Input,
-		"data": traintest.Input})
-	samplesFields = traintest.Fields{"most": traintest.Input, "tokens": traintest.State, "lengths": traintest.State}
+	trainedFields = traintest.Fields{"b": traintest.Input, "tok": traintest.Input, "kind": traintest.Input,
+		"tokens": traintest.Input, "data": traintest.Input}
+	responsesFields = traintest.Fields{"maxTokens": traintest.Input, "tokens": traintest.State, "lengths": traintest.State}
 
-	collectorFields = jobFields.With("", traintest.Fields{
-		"config": traintest.Input, "m": traintest.Input, "model": traintest.Input, "pass": traintest.Scratch,
+	collectFields = traintest.Fields{"b": traintest.Input}.With("Trainer", traintest.Fields{
+		"config": traintest.Input, "in": traintest.Input, "pass": traintest.Scratch,
 		"prompts": traintest.Input, "starts": traintest.Input, "fit": traintest.Input,
-	}).With("samples", samplesFields)
-	evaluatorFields = jobFields.With("", traintest.Fields{
-		"config": traintest.Input, "models": traintest.Input, "scorer": traintest.Input, "pass": traintest.Scratch,
-		"prompts": traintest.Input, "ids": traintest.Input, "fit": traintest.Input,
-	}).With("samples[]", samplesFields)
+	}.With("responses", responsesFields))
+	evaluateFields = traintest.Fields{
+		"b": traintest.Input, "tok": traintest.Input, "models": traintest.Input, "rewardModel": traintest.Input,
+		"fit": traintest.Input,
+	}.With("Trainer", traintest.Fields{
+		"config": traintest.Input, "in": traintest.Input, "pass": traintest.Scratch,
+		"prompts": traintest.Input, "ids": traintest.Input,
+	}.With("in.Scorer", traintest.Fields{"pass": traintest.Scratch}).With("answers[]", responsesFields))
 	stageFields = map[string]traintest.Fields{
 		recipes.KindPretrain: traintest.Pretrain, recipes.KindSFT: traintest.SFT, recipes.KindReward: traintest.Reward,
 		recipes.KindPPO: traintest.PPO.With("in.Scorer", traintest.Fields{"pass": traintest.Scratch}),
@@ -66,13 +68,13 @@ func TestStateIsAllThereIs(t *testing.T) {
 // checkState checks the job of a stage.
 func (c *smallChain) checkState(t *testing.T, st trimtab.PlannedStage) {
 	switch j := c.job(t, st).(type) {
-	case *trained:
+	case *modelJob:
 		fields := stageFields[st.Kind]
 		if st.Kind == recipes.KindPPO && hasArray(j, "ema.transformer.wte.weight") {
 			fields = fields.With("", traintest.PPOAverage)
 		}
-		checkJob(t, c, st, traintest.Case[*trained]{Fields: trainedFields.With("Trainer", fields),
-			Result: func(_ *testing.T, j *trained) any {
+		checkJob(t, c, st, traintest.Case[*modelJob]{Fields: trainedFields.With("Trainer", fields),
+			Result: func(_ *testing.T, j *modelJob) any {
 				m := j.result()
 				if j.measure == nil {
 					return m.Slab
@@ -82,12 +84,12 @@ func (c *smallChain) checkState(t *testing.T, st trimtab.PlannedStage) {
 		if st.Kind == recipes.KindPPO {
 			c.checkShared(t, st, trainedFields.With("Trainer", fields))
 		}
-	case *collector:
-		checkJob(t, c, st, traintest.Case[*collector]{Fields: collectorFields,
-			Result: func(t *testing.T, j *collector) any { return c.outputs(t, st, j) }})
-	case *evaluator:
-		checkJob(t, c, st, traintest.Case[*evaluator]{Fields: evaluatorFields,
-			Result: func(t *testing.T, j *evaluator) any {
+	case *collectJob:
+		checkJob(t, c, st, traintest.Case[*collectJob]{Fields: collectFields,
+			Result: func(t *testing.T, j *collectJob) any { return c.outputs(t, st, j) }})
+	case *evaluateJob:
+		checkJob(t, c, st, traintest.Case[*evaluateJob]{Fields: evaluateFields,
+			Result: func(t *testing.T, j *evaluateJob) any {
 				r, err := j.report(t.Context())
 				if err != nil {
 					t.Fatal(err)
@@ -102,7 +104,7 @@ func (c *smallChain) checkState(t *testing.T, st trimtab.PlannedStage) {
 
 // checkShared checks a ppo stage whose second iteration was sampled by others.
 func (c *smallChain) checkShared(t *testing.T, st trimtab.PlannedStage, fields traintest.Fields) {
-	twin := c.job(t, st).(*trained)
+	twin := c.job(t, st).(*modelJob)
 	if _, err := twin.Step(t.Context(), 0); err != nil {
 		t.Fatal(err)
 	}
@@ -117,10 +119,10 @@ func (c *smallChain) checkShared(t *testing.T, st trimtab.PlannedStage, fields t
 		shards = append(shards, s)
 	}
 	traintest.Case[*shardedStep]{
-		Fields: traintest.Fields{"step": traintest.Input, "shards": traintest.Input}.With("trained", fields),
+		Fields: traintest.Fields{"step": traintest.Input, "shards": traintest.Input}.With("modelJob", fields),
 		Steps:  min(firstSteps, twin.Steps()), Shared: common,
 		New: func(t *testing.T) *shardedStep {
-			return &shardedStep{trained: c.job(t, st).(*trained), step: 1, shards: shards}
+			return &shardedStep{modelJob: c.job(t, st).(*modelJob), step: 1, shards: shards}
 		},
 	}.Run(t)
 }

@@ -6,16 +6,17 @@ import (
 	"github.com/trimtab/trimtab"
 )
 
-// unreported are the errors with which segments of attempts ended here, and that wait
-// for somebody to mend the machine. What fills the disk of the store may fill that
-// of Temporal: then it hears nothing of them, takes the worker for lost, and the
-// worker knows better when the attempt's state is shown.
+// unreportedErrors remembers the errors with which segments of attempts ended in
+// this process and which a person has to fix on the machine. The disk that is
+// full may be that of Temporal too: then the error never reaches the workflow,
+// which takes the worker for lost. When the workflow has that recorded, the
+// worker puts the true cause in its place. It is safe for concurrent use.
 type unreportedErrors struct {
 	mu        sync.Mutex
 	byAttempt map[int64]*trimtab.Error
 }
 
-// record takes note of a segment's end; nil is that another one begins.
+// record notes how a segment of an attempt ended; nil is that a new one starts.
 func (u *unreportedErrors) record(attempt int64, e *trimtab.Error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -29,8 +30,9 @@ func (u *unreportedErrors) record(attempt int64, e *trimtab.Error) {
 	u.byAttempt[attempt] = e
 }
 
-// rootCause is what to show in the place of an error: what is known to have been
-// before it, or itself. Anything else that is shown says that it was heard of.
+// rootCause returns the error to show for an attempt instead of e: the noted one
+// if e says that the worker was lost, otherwise e. Any other e means that the
+// workflow has heard of how the segment ended, so the note is dropped.
 func (u *unreportedErrors) rootCause(attempt int64, e *trimtab.Error) *trimtab.Error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -38,8 +40,8 @@ func (u *unreportedErrors) rootCause(attempt int64, e *trimtab.Error) *trimtab.E
 		delete(u.byAttempt, attempt)
 		return e
 	}
-	if better := u.byAttempt[attempt]; better != nil {
-		return better
+	if cause := u.byAttempt[attempt]; cause != nil {
+		return cause
 	}
 	return e
 }

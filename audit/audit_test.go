@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/audit"
 	"golang.org/x/mod/sumdb/tlog"
 )
@@ -15,7 +16,8 @@ import (
 func event(stream string, sequence int64) audit.Event {
 	return audit.Event{Stream: stream, Sequence: sequence,
 		At:    time.Date(2026, 11, 28, 3, 4, 5, 6000, time.UTC).Add(time.Duration(sequence) * time.Second),
-		Actor: "ada", Type: "run_status", Stage: "sft", Attempt: 2, Body: []byte(fmt.Sprintf(`{"n":%d}`, sequence)),
+		Actor: "ada", Type: trimtab.EventRunStatus, Stage: "sft", Attempt: 2,
+		Body:  []byte(fmt.Sprintf(`{"n":%d}`, sequence)),
 		Facts: []byte("run_state 1 00\n")}
 }
 
@@ -60,13 +62,16 @@ func TestChainFindsWhatChanged(t *testing.T) {
 		t.Fatalf("an untouched chain breaks at %d", at)
 	}
 	for name, change := range map[string]func(e *audit.Event){
-		"time": func(e *audit.Event) { e.At = e.At.Add(time.Microsecond) }, "actor": func(e *audit.Event) { e.Actor = "adb" },
-		"type": func(e *audit.Event) { e.Type += "x" }, "stage": func(e *audit.Event) { e.Stage = "" }, "attempt": func(e *audit.Event) { e.Attempt++ },
-		"body": func(e *audit.Event) {
-			e.Body = append(slices.Clone(e.Body),
-				' ')
-		}, "facts": func(e *audit.Event) { e.Facts = nil },
-		"a letter over the edge": func(e *audit.Event) { e.Actor, e.Type = e.Actor+e.Type[:1], e.Type[1:] },
+		"time":    func(e *audit.Event) { e.At = e.At.Add(time.Microsecond) },
+		"actor":   func(e *audit.Event) { e.Actor = "adb" },
+		"type":    func(e *audit.Event) { e.Type += "x" },
+		"stage":   func(e *audit.Event) { e.Stage = "" },
+		"attempt": func(e *audit.Event) { e.Attempt++ },
+		"body":    func(e *audit.Event) { e.Body = append(slices.Clone(e.Body), ' ') },
+		"facts":   func(e *audit.Event) { e.Facts = nil },
+		"a letter over the edge": func(e *audit.Event) {
+			e.Actor, e.Type = e.Actor+string(e.Type[:1]), e.Type[1:]
+		},
 	} {
 		events, hashes := make()
 		change(&events[7])

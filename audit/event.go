@@ -9,17 +9,21 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"github.com/trimtab/trimtab"
 )
 
 // Hash is a SHA-256.
 type Hash [sha256.Size]byte
 
+// String is the hash in hexadecimal digits.
 func (h Hash) String() string { return hex.EncodeToString(h[:]) }
 
-// MarshalText is the hash in hexadecimal digits.
+// MarshalText writes the hash in hexadecimal digits, which is its form in
+// JSON.
 func (h Hash) MarshalText() ([]byte, error) { return []byte(h.String()), nil }
 
-// UnmarshalText takes 64 hexadecimal digits.
+// UnmarshalText reads 64 hexadecimal digits.
 func (h *Hash) UnmarshalText(text []byte) error {
 	raw, err := hex.DecodeString(string(text))
 	if err != nil || len(raw) != len(h) {
@@ -29,25 +33,28 @@ func (h *Hash) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Event is one thing that happened, with all that its hash covers.
+// Event is one thing that happened, with everything that its hash covers.
 type Event struct {
 	Stream   string
 	Sequence int64
 	At       time.Time // to the microsecond
 	Actor    string
-	Type     string
+	Type     trimtab.EventType
 	Stage    string
 	Attempt  int
 	Body     []byte // a JSON object, exact bytes
 	Facts    []byte // lines
 }
 
+// eventPrefix begins the hashed bytes, so that no other data has the hash of
+// an event, and a later format cannot be confused with this one.
 const eventPrefix = "trimtab event 1\n"
 
-// epoch is Postgres's.
+// epoch is the instant from which Postgres counts its timestamps.
 var epoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// AppendBytes appends what is hashed for an event after one with the hash previous.
+// AppendBytes appends the bytes that are hashed for an event, given the hash
+// of the event before it in its stream, which is zero for the first.
 func (e *Event) AppendBytes(b []byte, previous Hash) []byte {
 	b = append(b, eventPrefix...)
 	b = append(b, previous[:]...)
@@ -55,23 +62,24 @@ func (e *Event) AppendBytes(b []byte, previous Hash) []byte {
 	b = binary.BigEndian.AppendUint64(b, uint64(e.Sequence))
 	b = binary.BigEndian.AppendUint64(b, uint64(e.At.Sub(epoch).Microseconds()))
 	b = appendField(b, e.Actor)
-	b = appendField(b, e.Type)
+	b = appendField(b, string(e.Type))
 	b = appendField(b, e.Stage)
 	b = binary.BigEndian.AppendUint32(b, uint32(e.Attempt))
 	b = appendField(b, e.Body)
 	return appendField(b, e.Facts)
 }
 
+// appendField appends a field: its length and its bytes.
 func appendField[T string | []byte](b []byte, x T) []byte {
 	b = binary.BigEndian.AppendUint32(b, uint32(len(x)))
 	return append(b, x...)
 }
 
-// Hash of an event after one with the hash previous, zero for none.
+// Hash returns the hash of an event, given that of the event before it.
 func (e *Event) Hash(previous Hash) Hash { return sha256.Sum256(e.AppendBytes(nil, previous)) }
 
-// Chain follows events in order of stream and sequence. The zero Chain is
-// before the first.
+// Chain verifies the hashes of events in order of stream and sequence. The
+// zero Chain is before the first event.
 type Chain struct {
 	stream string
 	last   int64
@@ -79,7 +87,9 @@ type Chain struct {
 	buf    []byte
 }
 
-// Next takes the next event, with the hash that stands beside it, and says what is wrong with it.
+// Next takes the next event and its stored hash, and returns what is wrong
+// with it: an event is missing before it, or the hashes differ. After an
+// error the Chain has not advanced; see Resync.
 func (c *Chain) Next(e *Event, stored Hash) error {
 	if e.Stream != c.stream {
 		c.stream, c.last, c.hash = e.Stream, 0, Hash{}
@@ -90,40 +100,42 @@ func (c *Chain) Next(e *Event, stored Hash) error {
 	c.buf = e.AppendBytes(c.buf[:0], c.hash)
 	h := Hash(sha256.Sum256(c.buf))
 	if h != stored {
-		return fmt.Errorf("the event or the one before it was changed: its hash is %s, beside it stands %s", h, stored)
+		return fmt.Errorf("the event or the one before it was changed: its hash is %s, stored is %s", h, stored)
 	}
 	c.last, c.hash = e.Sequence, h
 	return nil
 }
 
-// Resync goes on after an event that is not what it was.
+// Resync continues after an event that did not verify, trusting its stored
+// hash, so that later changes in the stream are found as well.
 func (c *Chain) Resync(e *Event, stored Hash) {
 	c.stream, c.last, c.hash = e.Stream, e.Sequence, stored
 }
 
-// Last is the stream that the last event was of, its sequence and its hash.
+// Last returns the stream, sequence and hash of the last event.
 func (c *Chain) Last() (stream string, sequence int64, hash Hash) { return c.stream, c.last, c.hash }
 
-// jsonEvent is an Event in a Proof: its body and facts as text, which they are.
+// jsonEvent is the form of an Event in JSON: body and facts are strings.
 type jsonEvent struct {
-	Stream   string    `json:"stream"`
-	Sequence int64     `json:"sequence"`
-	At       time.Time `json:"at"`
-	Actor    string    `json:"actor"`
-	Type     string    `json:"type"`
-	Stage    string    `json:"stage"`
-	Attempt  int       `json:"attempt"`
-	Body     string    `json:"body"`
-	Facts    string    `json:"facts"`
+	Stream   string            `json:"stream"`
+	Sequence int64             `json:"sequence"`
+	At       time.Time         `json:"at"`
+	Actor    string            `json:"actor"`
+	Type     trimtab.EventType `json:"type"`
+	Stage    string            `json:"stage"`
+	Attempt  int               `json:"attempt"`
+	Body     string            `json:"body"`
+	Facts    string            `json:"facts"`
 }
 
-// MarshalJSON writes body and facts as strings of their exact bytes.
+// MarshalJSON writes body and facts as strings of their exact bytes, since a
+// JSON object could be formatted in another way and then has another hash.
 func (e Event) MarshalJSON() ([]byte, error) {
 	return json.Marshal(jsonEvent{e.Stream, e.Sequence, e.At.UTC(), e.Actor, e.Type, e.Stage, e.Attempt, string(e.Body),
 		string(e.Facts)})
 }
 
-// UnmarshalJSON is the inverse.
+// UnmarshalJSON is the inverse of MarshalJSON.
 func (e *Event) UnmarshalJSON(raw []byte) error {
 	var j jsonEvent
 	if err := unmarshalStrict(raw, &j); err != nil {
@@ -133,7 +145,8 @@ func (e *Event) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
-// unmarshalStrict reads one JSON document that has no other fields than v.
+// unmarshalStrict reads one JSON document that has no fields that v lacks. A
+// field that nobody checks must not look as if it had been verified.
 func unmarshalStrict(raw []byte, v any) error {
 	d := json.NewDecoder(bytes.NewReader(raw))
 	d.DisallowUnknownFields()
@@ -141,12 +154,12 @@ func unmarshalStrict(raw []byte, v any) error {
 		return err
 	}
 	if _, err := d.Token(); err != io.EOF {
-		return fmt.Errorf("something follows the document")
+		return fmt.Errorf("there is data after the document")
 	}
 	return nil
 }
 
-// ExportLine is an event of an exported record.
+// ExportLine is a line of an exported record: an event and its hash.
 type ExportLine struct {
 	Event Event `json:"event"`
 	Hash  Hash  `json:"hash"`

@@ -10,31 +10,52 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/trimtab/trimtab"
 )
 
-// RowSelector are rows of one table that an event tells of: those of its attempt, of its run, of its dataset, or what a
-// digest names.
+// RowSelector says which rows of one table an event records: those of its
+// attempt, run or dataset, or those that a digest names.
 type RowSelector struct {
-	Table *Table // nil for the items that an event added: the kind of the dataset says in which tables they are
+	// Table is nil for the items that an event added: the kind of the dataset
+	// says in which tables they are.
+	Table *Table
 
 	From, Until int64  // of tables that have steps: From ≤ step < Until
 	Revision    int64  // of run_plan
 	Digest      string // of artifact, document, evaluation, dataset_version and dataset_version_item
 	Name        string // of artifact
-	None        bool   // the event does not say which: there are none
+	None        bool   // the event does not say which, so there are none
 }
 
-// stepTables are the tables whose rows steps_committed tells of by their steps.
+// stepTables are the tables whose rows steps_committed records, by their
+// steps.
 var stepTables = []string{"step", "metric", "timing", "rollout"}
 
-// SealingTypes are the types of events that tell of rows.
-var SealingTypes = []string{"artifact_made", "attempt_completed", "attempt_created", "attempt_started",
-	"attempt_status",
-	"dataset_created", "dataset_frozen", "document_kept", "evaluation_made", "items_added", "items_erased",
-	"run_created", "run_planned", "run_status", "steps_committed"}
+// SealingTypes are the types of the events that record rows. All others have
+// empty facts.
+var SealingTypes = []trimtab.EventType{
+	trimtab.EventArtifactMade,
+	trimtab.EventAttemptCompleted,
+	trimtab.EventAttemptCreated,
+	trimtab.EventAttemptStarted,
+	trimtab.EventAttemptStatus,
+	trimtab.EventDatasetCreated,
+	trimtab.EventDatasetFrozen,
+	trimtab.EventDocumentKept,
+	trimtab.EventEvaluationMade,
+	trimtab.EventItemsAdded,
+	trimtab.EventItemsErased,
+	trimtab.EventRunCreated,
+	trimtab.EventRunPlanned,
+	trimtab.EventRunStatus,
+	trimtab.EventStepsCommitted,
+}
 
-// Seals says which rows an event tells of, one Rows for each line of its facts and in their order, as facts_of in
-// migrations/007_record.sql finds them. It fails when the event's body cannot be read.
+// Seals returns which rows an event records: one RowSelector for each line of
+// its facts, in their order. It is the counterpart of facts_of in
+// migrations/007_record.sql, by which the database wrote the facts. It fails
+// if the event's body cannot be read.
 func (e *Event) Seals() ([]RowSelector, error) {
 	if !slices.Contains(SealingTypes, e.Type) {
 		return nil, nil
@@ -51,59 +72,64 @@ func (e *Event) Seals() ([]RowSelector, error) {
 	}
 	var list []RowSelector
 	switch e.Type {
-	case "attempt_created", "attempt_started", "attempt_status", "attempt_completed", "steps_committed":
+	case trimtab.EventAttemptCreated, trimtab.EventAttemptStarted, trimtab.EventAttemptStatus,
+		trimtab.EventAttemptCompleted, trimtab.EventStepsCommitted:
 		if e.Attempt <= 0 {
 			return nil, nil
 		}
 		return e.sealsOfAttempt(body, rows)
-	case "run_created":
+	case trimtab.EventRunCreated:
 		list = append(rows("run_state", "run"), RowSelector{Table: TableOf("run_plan"),
 			Revision: body.number("revision", 0)})
-	case "run_planned":
+	case trimtab.EventRunPlanned:
 		list = []RowSelector{{Table: TableOf("run_plan"), Revision: body.number("revision", 0)}}
-	case "run_status":
+	case trimtab.EventRunStatus:
 		list = rows("run_state")
-	case "artifact_made":
+	case trimtab.EventArtifactMade:
 		none := !body.has("digest") || !body.has("name")
 		list = []RowSelector{{Table: TableOf("artifact"), Digest: body.text("digest"), Name: body.text("name"),
 			None: none}}
-	case "evaluation_made":
+	case trimtab.EventEvaluationMade:
 		list = []RowSelector{{Table: TableOf("evaluation"), Digest: body.text("document"), None: !body.has("document")}}
-	case "document_kept":
+	case trimtab.EventDocumentKept:
 		list = []RowSelector{{Table: TableOf("document"), Digest: body.text("digest"), None: !body.has("digest")}}
-	case "dataset_created":
+	case trimtab.EventDatasetCreated:
 		list = rows("dataset")
-	case "dataset_frozen":
+	case trimtab.EventDatasetFrozen:
 		list = rows("dataset_freeze", "dataset_version", "dataset_version_item")
 		for i := range list[1:] {
 			list[1+i].Digest, list[1+i].None = body.text("version"), !body.has("version")
 		}
-	case "items_erased":
+	case trimtab.EventItemsErased:
 		list = rows("erasure")
-	case "items_added":
+	case trimtab.EventItemsAdded:
 		list = append(rows("dataset_item"), RowSelector{})
 	}
 	return list, body.err
 }
 
+// sealsOfAttempt is Seals for events about an attempt. Each of them but a
+// commit changes the attempt's state.
 func (e *Event) sealsOfAttempt(body *eventBody, rows func(names ...string) []RowSelector) (list []RowSelector,
 	err error) {
-	if e.Type != "steps_committed" {
+	if e.Type != trimtab.EventStepsCommitted {
 		list = rows("attempt_state")
 	}
-	if e.Type == "attempt_created" {
+	if e.Type == trimtab.EventAttemptCreated {
 		list = append(list, rows("attempt", "attempt_input")...)
 	}
-	if e.Type == "attempt_completed" || e.Type == "attempt_created" && body.text("status") == "reused" {
+	reused := e.Type == trimtab.EventAttemptCreated && body.text("status") == "reused"
+	if e.Type == trimtab.EventAttemptCompleted || reused {
 		list = append(list, rows("attempt_output", "attempt_metric")...)
 	}
-	if e.Type == "steps_committed" {
+	if e.Type == trimtab.EventStepsCommitted {
 		list = append(list, body.sealsOfSteps()...)
 	}
 	return list, body.err
 }
 
-// sealsOfSteps are the steps and the checkpoint of a commit.
+// sealsOfSteps selects the new steps and the checkpoint of a commit. Events
+// of the first builds have "from" and no "first".
 func (b *eventBody) sealsOfSteps() (list []RowSelector) {
 	from, until := b.number("first", b.number("from", 0)), b.number("until", -1)
 	if (b.has("first") || b.has("from")) && b.has("until") && from < until {
@@ -124,33 +150,37 @@ func (b *eventBody) sealsOfSteps() (list []RowSelector) {
 	return list
 }
 
-// eventBody is the body of an event. The first thing in it that cannot be read is kept in err.
+// eventBody is the decoded body of an event. err is the first value in it
+// that could not be read.
 type eventBody struct {
 	fields map[string]json.RawMessage
 	err    error
 }
 
+// readBody decodes a body.
 func readBody(raw []byte) (*eventBody, error) {
 	b := &eventBody{}
 	if err := json.Unmarshal(raw, &b.fields); err != nil {
-		return b, fmt.Errorf("its body is no JSON object: %w", err)
+		return b, fmt.Errorf("its body is not a JSON object: %w", err)
 	}
 	return b, nil
 }
 
+// fail keeps the first error.
 func (b *eventBody) fail(err error) {
 	if b.err == nil {
 		b.err = err
 	}
 }
 
-// has reports whether a field is there and not null.
+// has reports whether a field is present and not null.
 func (b *eventBody) has(name string) bool {
 	raw, ok := b.fields[name]
 	return ok && !bytes.Equal(raw, []byte("null"))
 }
 
-// text is a string, or what else stands in a field as it is written; empty for none.
+// text is the value of a string field, the JSON of a field of another type,
+// and empty if the field is absent: as the operator ->> of Postgres.
 func (b *eventBody) text(name string) string {
 	if !b.has(name) {
 		return ""
@@ -162,7 +192,7 @@ func (b *eventBody) text(name string) string {
 	return string(b.fields[name])
 }
 
-// number is an integer, or otherwise where the field is not there.
+// number is the value of an integer field, or otherwise if it is absent.
 func (b *eventBody) number(name string, otherwise int64) int64 {
 	if !b.has(name) {
 		return otherwise
@@ -174,7 +204,8 @@ func (b *eventBody) number(name string, otherwise int64) int64 {
 	return n
 }
 
-// ItemTables are the tables in which the items of a dataset's kind are, in the order of facts; none for another word.
+// ItemTables returns the tables in which the items of a kind of dataset are
+// stored, in the order of facts, and none for an unknown kind.
 func ItemTables(kind string) []*Table {
 	switch kind {
 	case "text":
@@ -189,8 +220,9 @@ func ItemTables(kind string) []*Table {
 	return nil
 }
 
-// DatasetOf is the name of the dataset whose stream this is: what follows its first eight characters, which are
-// "dataset/".
+// DatasetOf is the name of the dataset whose stream this is: what follows its
+// first eight characters, "dataset/". Characters are counted, not bytes, as
+// the SQL function substr does.
 func DatasetOf(stream string) string {
 	for range len("dataset/") {
 		_, n := utf8.DecodeRuneInString(stream)
@@ -199,24 +231,25 @@ func DatasetOf(stream string) string {
 	return stream
 }
 
-// A Seal is a line of facts: a table, how many rows of it an event tells of, and the digest of their digests.
+// Seal is a line of facts: a table, the number of rows of it that an event
+// records, and the digest over their digests.
 type Seal struct {
 	Table  string
 	Rows   int64
 	Digest Hash
 }
 
-// ExportLine is the seal as it stands in the facts of an event.
+// Line is the seal as it is in the facts of an event.
 func (s Seal) Line() string { return fmt.Sprintf("%s %d %s\n", s.Table, s.Rows, s.Digest) }
 
-// ParseSeals reads the facts of an event.
+// ParseSeals reads the facts of an event. It accepts only what Line writes.
 func ParseSeals(facts []byte) ([]Seal, error) {
 	var list []Seal
 	for line := range strings.Lines(string(facts)) {
 		var s Seal
 		words := strings.Split(strings.TrimSuffix(line, "\n"), " ")
 		if len(words) != 3 {
-			return nil, fmt.Errorf("the line %.80q of its facts is no table, number and digest", line)
+			return nil, fmt.Errorf("the line %.80q of its facts is not a table, a number and a digest", line)
 		}
 		s.Table = words[0]
 		var err error
@@ -224,20 +257,21 @@ func ParseSeals(facts []byte) ([]Seal, error) {
 			err = s.Digest.UnmarshalText([]byte(words[2]))
 		}
 		if err != nil || s.Rows < 0 || s.Line() != line {
-			return nil, fmt.Errorf("the line %.80q of its facts is no table, number and digest", line)
+			return nil, fmt.Errorf("the line %.80q of its facts is not a table, a number and a digest", line)
 		}
 		list = append(list, s)
 	}
 	return list, nil
 }
 
-// Sum adds rows up to a Seal. Its zero value has none.
+// Sum computes a Seal row by row, in constant memory. The zero Sum has no
+// rows.
 type Sum struct {
 	rows   int64
 	digest hash.Hash
 }
 
-// Add takes the SHA-256 of the next row.
+// Add adds the SHA-256 of the next row.
 func (s *Sum) Add(row []byte) {
 	if s.digest == nil {
 		s.digest = sha256.New()
@@ -246,7 +280,7 @@ func (s *Sum) Add(row []byte) {
 	s.digest.Write(row)
 }
 
-// Seal is the line that stands for the rows.
+// Seal returns the line for the rows added so far.
 func (s *Sum) Seal(table string) Seal {
 	seal := Seal{Table: table, Rows: s.rows, Digest: sha256.Sum256(nil)}
 	if s.digest != nil {

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/trimtab/trimtab"
 )
 
 // The tables are sorted, each column once, and every table that is named elsewhere is among them.
@@ -59,7 +61,7 @@ func FuzzSeals(f *testing.F) {
 	f.Add("run_planned", 0, `{"revision":"9"}`, "")
 	f.Add("items_added", 0, `[1]`, "a -1 "+strings.Repeat("ab", 32)+"\n")
 	f.Fuzz(func(t *testing.T, typ string, attempt int, body, facts string) {
-		e := Event{Stream: "s", Type: typ, Attempt: attempt, Body: []byte(body)}
+		e := Event{Stream: "s", Type: trimtab.EventType(typ), Attempt: attempt, Body: []byte(body)}
 		rows, err := e.Seals()
 		for _, r := range rows {
 			if r.Table == nil && typ != "items_added" {

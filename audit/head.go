@@ -12,27 +12,28 @@ import (
 	"golang.org/x/mod/sumdb/note"
 )
 
-// Head is the state of the tree at a size.
+// Head is the state of the tree at one size.
 type Head struct {
-	Size int64
+	Size int64 // number of events
 	Root Hash
-	At   time.Time // when it was signed, to the second; zero where nobody has
+	At   time.Time // when it was signed, to the second; zero for an unsigned head
 }
 
-// NewKey makes a key to sign heads with. The verifier's half is no secret.
+// NewKey generates a key pair for signing heads: Ed25519, in the text form of
+// sumdb/note, with a random name. The verifier's half is public.
 func NewKey() (signer, verifier string, err error) {
 	var b [4]byte
 	_, _ = rand.Read(b[:]) // never fails
 	return note.GenerateKey(rand.Reader, "trimtab-"+hex.EncodeToString(b[:]))
 }
 
-// Signer signs heads.
+// Signer signs heads. It is safe for concurrent use.
 type Signer struct {
 	signer   note.Signer
 	verifier string
 }
 
-// NewSigner takes the signer's half of a key and the verifier's.
+// NewSigner takes both halves of a key and checks that they belong together.
 func NewSigner(signer, verifier string) (*Signer, error) {
 	s, err := note.NewSigner(signer)
 	if err != nil {
@@ -43,16 +44,17 @@ func NewSigner(signer, verifier string) (*Signer, error) {
 		return nil, fmt.Errorf("the key to verify with: %w", err)
 	}
 	if s.Name() != v.Name() || s.KeyHash() != v.KeyHash() {
-		return nil, fmt.Errorf("the keys of %s and %s are not halves of one", s.Name(), v.Name())
+		return nil, fmt.Errorf("the keys %s and %s are not two halves of one key", s.Name(), v.Name())
 	}
 	return &Signer{s, verifier}, nil
 }
 
-// Verifier is the key's other half.
+// Verifier returns the public half of the key.
 func (s *Signer) Verifier() string { return s.verifier }
 
-// Sign writes a head down: a checkpoint, an empty line and the signature. Its
-// origin is the key's name; its time, if it has one, is an extension line.
+// Sign returns a signed head: a checkpoint, an empty line and the signature.
+// The origin is the key's name. The time, if it is set, is an extension line,
+// to the second in UTC.
 func (s *Signer) Sign(h Head) (string, error) {
 	text := fmt.Sprintf("%s\n%d\n%s\n", s.signer.Name(), h.Size, base64.StdEncoding.EncodeToString(h.Root[:]))
 	if !h.At.IsZero() {
@@ -62,13 +64,15 @@ func (s *Signer) Sign(h Head) (string, error) {
 	return string(signed), err
 }
 
-// CheckKey says what is wrong with a key that heads are to be verified with.
+// CheckKey returns what is wrong with a verification key.
 func CheckKey(verifier string) error {
 	_, err := note.NewVerifier(verifier)
 	return err
 }
 
-// OpenHead reads a signed head; it must be signed with one of the keys.
+// OpenHead reads a signed head and verifies its signature, which must be by
+// one of the keys. It accepts one encoding of each part only, so that two
+// different texts are never the same head.
 func OpenHead(signed string, verifiers ...string) (Head, error) {
 	var h Head
 	var keys []note.Verifier

@@ -8,21 +8,27 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 )
 
-// MembershipSchema names the form of a Membership.
+// MembershipSchema is the value of a Membership's field schema.
 const MembershipSchema = "trimtab.membership/v1"
 
-// Membership shows that an item is in a frozen dataset version, without the
-// other items: the version's digest is the root of the tree over the digests of its items in ascending order.
+// Membership proves that an item is in a frozen dataset version, without
+// showing the other items: the digest of the version is the root of the
+// Merkle tree over the digests of its items in ascending order.
 type Membership struct {
-	Schema  string `json:"schema"`
-	Version string `json:"version"` // digest: the root
-	Items   int64  `json:"items"`   // copies counted
-	Item    string `json:"item"`    // digest
-	Index   int64  `json:"index"`   // its place, from 0
-	Path    []Hash `json:"path"`    // from below
+	Schema string `json:"schema"`
+	// Version is the digest of the version: the root.
+	Version string `json:"version"`
+	// Items is the number of leaves, duplicates included.
+	Items int64 `json:"items"`
+	// Item is the digest of the item, Index that of its leaf, from 0.
+	Item  string `json:"item"`
+	Index int64  `json:"index"`
+	// Path is the audit path, from the leaf up.
+	Path []Hash `json:"path"`
 }
 
-// ProveMembership shows that an item is among leaves, the digests of a version's items in ascending order.
+// ProveMembership builds the proof for an item. leaves are the digests of the
+// version's items in ascending order, duplicates included.
 func ProveMembership(version, item string, leaves []string) (Membership, error) {
 	m := Membership{Schema: MembershipSchema, Version: version, Item: item, Items: int64(len(leaves)), Index: -1}
 	var stored []tlog.Hash
@@ -57,7 +63,7 @@ func ProveMembership(version, item string, leaves []string) (Membership, error) 
 	return m, err
 }
 
-// ParseMembership reads a membership.
+// ParseMembership reads the JSON of a Membership.
 func ParseMembership(raw []byte) (Membership, error) {
 	var m Membership
 	if err := unmarshalStrict(raw, &m); err != nil {
@@ -69,7 +75,8 @@ func ParseMembership(raw []byte) (Membership, error) {
 	return m, nil
 }
 
-// Check says why a membership does not hold.
+// Check returns why the membership does not hold, and nil if it does. Compare
+// m.Version and m.Item with what you expect; Check cannot know it.
 func (m Membership) Check() error {
 	root, err := decodeDigest(m.Version)
 	if err != nil {
@@ -80,7 +87,7 @@ func (m Membership) Check() error {
 		return err
 	}
 	if m.Index < 0 || m.Index >= m.Items || len(m.Path) > maxPath {
-		return fmt.Errorf("place %d with a path of %d is in no version of %d items", m.Index, len(m.Path), m.Items)
+		return fmt.Errorf("index %d with a path of %d hashes is impossible in a version of %d items", m.Index, len(m.Path), m.Items)
 	}
 	path := make(tlog.RecordProof, len(m.Path))
 	for i, h := range m.Path {
@@ -92,11 +99,11 @@ func (m Membership) Check() error {
 	return nil
 }
 
-// decodeDigest is the 32 bytes of "sha256:" and 64 digits.
+// decodeDigest returns the 32 bytes of "sha256:" and 64 digits.
 func decodeDigest(d string) ([]byte, error) {
 	raw, err := hex.DecodeString(strings.TrimPrefix(d, "sha256:"))
 	if err != nil || len(raw) != len(Hash{}) {
-		return nil, fmt.Errorf("%.80q is no digest", d)
+		return nil, fmt.Errorf("%.80q is not a digest", d)
 	}
 	return raw, nil
 }

@@ -5,20 +5,22 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/trimtab/trimtab"
 )
 
-// ProofsSchema names the form of Proofs.
+// ProofsSchema is the value of the field schema of Proofs.
 const ProofsSchema = "trimtab.proofs/v1"
 
 // Proofs show where a model came from, down to what was imported.
 type Proofs struct {
 	Schema string  `json:"schema"`
 	Model  string  `json:"model"` // digest
-	Key    string  `json:"key"`   // that heads are signed with; whoever checks has to know it from elsewhere
+	Key    string  `json:"key"`   // that heads are signed with; a verifier must know it from another source
 	Proofs []Proof `json:"proofs"`
 }
 
-// ParseProofs reads proofs.
+// ParseProofs reads the JSON of Proofs.
 func ParseProofs(raw []byte) (Proofs, error) {
 	var p Proofs
 	if err := unmarshalStrict(raw, &p); err != nil {
@@ -30,7 +32,8 @@ func ParseProofs(raw []byte) (Proofs, error) {
 	return p, nil
 }
 
-// Origin is one thing that a model came from, and the event that shows it.
+// Origin is one thing that a model was made from, directly or indirectly, and
+// the event that shows it.
 type Origin struct {
 	Digest string   `json:"digest"`
 	What   string   `json:"what"` // "made by sft attempt 1 of run x", "frozen as dataset y", "imported"
@@ -39,8 +42,11 @@ type Origin struct {
 	At     string   `json:"at"`
 }
 
-// Check says why the proofs do not show where the model with this digest came
-// from; or it returns the head that all are under, and every origin, the model first.
+// Check verifies every proof and returns the head that all are under, and
+// every origin, the model first. It fails if a proof does not hold, if an
+// input has no proof, or if the proofs are of another model than the one with
+// this digest: compute it from the model's files. verifiers are trusted keys;
+// p.Key is only a claim.
 func (p Proofs) Check(model string, verifiers ...string) (Head, []Origin, error) {
 	if p.Model != model {
 		return Head{}, nil, fmt.Errorf("the proofs are of model %s, this is %s", p.Model, model)
@@ -64,14 +70,17 @@ func (p Proofs) Check(model string, verifiers ...string) (Head, []Origin, error)
 	return head, origins, err
 }
 
-// provenFacts are what proven events say.
+// provenFacts is what the proven events say.
 type provenFacts struct {
 	made   map[string]Origin   // by digest
 	inputs map[string][]string // of attempts, by name
 }
 
+// namedDigest is an input or output in the body of an event.
 type namedDigest struct{ Name, Digest string }
 
+// add takes what an event says about where something came from. The first
+// event about a digest counts: the same bytes may be made again later.
 func (f *provenFacts) add(e Event) error {
 	var body struct {
 		Version, Digest string
@@ -89,12 +98,12 @@ func (f *provenFacts) add(e Event) error {
 		}
 	}
 	switch e.Type {
-	case "attempt_created":
+	case trimtab.EventAttemptCreated:
 		f.inputs[attempt] = []string{}
 		for _, in := range body.Inputs {
 			f.inputs[attempt] = append(f.inputs[attempt], in.Digest)
 		}
-	case "attempt_completed":
+	case trimtab.EventAttemptCompleted:
 		from, created := f.inputs[attempt]
 		if !created {
 			return fmt.Errorf("no proof shows how %s was created", attempt)
@@ -102,9 +111,9 @@ func (f *provenFacts) add(e Event) error {
 		for _, out := range body.Outputs {
 			put(out.Digest, "made by "+attempt, from)
 		}
-	case "dataset_frozen":
+	case trimtab.EventDatasetFrozen:
 		put(body.Version, "frozen as "+strings.TrimPrefix(e.Stream, "dataset/"), []string{})
-	case "artifact_made":
+	case trimtab.EventArtifactMade:
 		if strings.HasPrefix(e.Stream, "artifact/") {
 			put(body.Digest, "imported", []string{})
 		}
@@ -112,7 +121,7 @@ func (f *provenFacts) add(e Event) error {
 	return nil
 }
 
-// origins follows a digest down to what nothing was made from.
+// origins follows a digest, breadth first, to what nothing was made from.
 func (f *provenFacts) origins(digest string) (list []Origin, err error) {
 	queue := []string{digest}
 	for i := 0; i < len(queue); i++ {

@@ -6,23 +6,29 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 )
 
-// ProofSchema names the form of a Proof.
+// ProofSchema is the value of a Proof's field schema.
 const ProofSchema = "trimtab.proof/v1"
 
-// Proof shows without a database that an event is in the record under a signed head.
+// Proof proves, without the database, that an event is in the record under a
+// signed head.
 type Proof struct {
-	Schema   string `json:"schema"`
-	Event    Event  `json:"event"`
-	Previous Hash   `json:"previous"` // hash of the event before it in its stream; zeros for the first
-	Leaf     int64  `json:"leaf"`     // its place in the tree, from 0
-	Path     []Hash `json:"path"`     // the hashes beside the way from the leaf to the root, from below
-	Head     string `json:"head"`     // the signed head
+	Schema string `json:"schema"`
+	Event  Event  `json:"event"`
+	// Previous is the hash of the event before it in its stream; zeros for the
+	// first.
+	Previous Hash `json:"previous"`
+	// Leaf is the index of its leaf in the tree, from 0.
+	Leaf int64 `json:"leaf"`
+	// Path is the audit path: the siblings on the way from the leaf to the root.
+	Path []Hash `json:"path"`
+	// Head is the signed head.
+	Head string `json:"head"`
 }
 
-// maxPath is the longest path: a tree of more than 2^62 events is none.
+// maxPath bounds the length of a path: no tree has more than 2^62 events.
 const maxPath = 64
 
-// ParseProof reads a proof.
+// ParseProof reads the JSON of a Proof.
 func ParseProof(raw []byte) (Proof, error) {
 	var p Proof
 	if err := unmarshalStrict(raw, &p); err != nil {
@@ -34,14 +40,16 @@ func ParseProof(raw []byte) (Proof, error) {
 	return p, nil
 }
 
-// Check says why a proof does not hold; it holds under the head that it returns, signed with one of the keys.
+// Check verifies the proof and returns the head that it holds under. The head
+// must be signed with one of the keys. It fails if the event, the path or the
+// head was changed.
 func (p Proof) Check(verifiers ...string) (Head, error) {
 	h, err := OpenHead(p.Head, verifiers...)
 	if err != nil {
 		return h, err
 	}
 	if p.Leaf < 0 || p.Leaf >= h.Size || len(p.Path) > maxPath {
-		return h, fmt.Errorf("leaf %d with a path of %d is in no tree of %d", p.Leaf, len(p.Path), h.Size)
+		return h, fmt.Errorf("leaf %d with a path of %d hashes is impossible in a tree of %d", p.Leaf, len(p.Path), h.Size)
 	}
 	path := make(tlog.RecordProof, len(p.Path))
 	for i, x := range p.Path {

@@ -8,27 +8,34 @@ import (
 	"strings"
 )
 
-// A Table is a table whose rows events tell of. Its Columns are in the order in which the bytes of a row are hashed.
-// A column that a later migration adds would change what earlier events have hashed: it belongs in a table of its own.
+// Table is a table whose rows events record. Columns are in the order in
+// which the bytes of a row are hashed. A column that a later migration added
+// would change what earlier events hashed; such data needs a table of its
+// own.
 type Table struct {
 	Name    string
 	Columns []Column
-	Key     []string // columns that tell one row from another
-	Mutable bool     // its rows change, with an event each time: the last event about a row holds
-	Shared  bool     // several events may tell of one row
+	Key     []string // columns that identify a row
+	// Mutable is set if its rows change, with an event each time. The last
+	// event about a row holds.
+	Mutable bool
+	// Shared is set if several events may record the same row.
+	Shared bool
 }
 
-// ColumnIndex is a column of an audited table.
+// Column is a column of an audited table.
 type Column struct {
 	Name string
 	Type string // Postgres's name of the type, the base type of a domain
 	Null bool   // the column may be null
 }
 
-// fixedSizes has the bytes of the types that are hashed as Postgres sends them, without a length.
+// fixedSizes are the types that are hashed as Postgres sends them in binary
+// format, without a length, by their size in bytes.
 var fixedSizes = map[string]int{"int2": 2, "int4": 4, "int8": 8, "float4": 4, "float8": 8, "bool": 1, "timestamptz": 8}
 
-// variableTypes are the types that are hashed as a field. Arrays are as Postgres sends them, all others as text.
+// variableTypes are the types that are hashed as a field. Arrays are hashed
+// as Postgres sends them in binary format, all others as text.
 var variableTypes = []string{"text", "bytea", "json", "numeric", "int4[]", "float4[]"}
 
 // AppendRow appends the bytes of a row that are hashed. values are in the order of t.Columns, nil for null, each as
@@ -59,12 +66,13 @@ func (t *Table) AppendRow(b []byte, values [][]byte) ([]byte, error) {
 	return b, nil
 }
 
-// ColumnIndex is the place of a column, or -1.
+// ColumnIndex is the index of a column, or -1.
 func (t *Table) ColumnIndex(name string) int {
 	return slices.IndexFunc(t.Columns, func(c Column) bool { return c.Name == name })
 }
 
-// Tables are the audited tables in order of name.
+// Tables are the audited tables in order of name, in the notation of
+// readTables.
 var Tables = readTables(`
 artifact: id* int8, digest text, kind text, name text, run text null, stage text, attempt int8 null, parameters int8,
 	actor text, created_at timestamptz
@@ -102,15 +110,18 @@ step: attempt* int8, step* int4, metrics int4, rollouts int4
 text_item: digest* text, body text
 timing: attempt* int8, step* int4, name* text, seconds float8`)
 
-// states are the tables whose rows change, and shared those of whose rows several events may tell.
+// mutableTables are the tables whose rows change, with an event each time;
+// sharedTables are those whose rows several events may record.
 var (
 	mutableTables = []string{"attempt_state", "run_state"}
 	sharedTables  = []string{"dataset_version", "dataset_version_item", "demonstration", "prompt", "ranking",
 		"ranking_response", "response", "text_item"}
 )
 
-// readTables reads tables, a line each that goes on in lines with a tab: the table, and its columns with their types,
-// a star at those of the key, and null at those that may be.
+// readTables parses tables. Each is a line, continued on lines that begin
+// with a tab: the name of the table and its columns with their types, a star
+// at those of the key, and "null" at those that may be null. It panics on a
+// type that has no encoding, when the program starts.
 func readTables(text string) (list []*Table) {
 	for line := range strings.SplitSeq(strings.TrimSpace(strings.ReplaceAll(text, "\n\t", " ")), "\n") {
 		name, columns, _ := strings.Cut(line, ": ")
@@ -132,7 +143,7 @@ func readTables(text string) (list []*Table) {
 	return list
 }
 
-// TableOf is the audited table of a name, nil for none.
+// TableOf returns the audited table of a name, nil if there is none.
 func TableOf(name string) *Table {
 	i, ok := slices.BinarySearchFunc(Tables, name,
 		func(t *Table, name string) int { return strings.Compare(t.Name, name) })

@@ -100,7 +100,7 @@ func productRate(pool *tensor.Pool, n [3]int) (best float64) {
 	x, y, z := tensor.Slab(n[0]*n[2]), tensor.Slab(n[2]*n[1]), tensor.Slab(n[0]*n[1])
 	for range 10 {
 		start := time.Now()
-		tensor.MatMul(pool, z, n[1], x, n[2], y, n[1], n[0], n[1], n[2], false)
+		tensor.Product{M: n[0], N: n[1], K: n[2], A: x, B: y, C: z}.Run(pool)
 		best = max(best, 2*float64(n[0])*float64(n[1])*float64(n[2])/time.Since(start).Seconds())
 	}
 	return best

@@ -10,35 +10,47 @@ import (
 	"time"
 )
 
-// Result is what a workload was measured to do.
+// Result is what was measured of a workload. A run is one call of Workload.Run.
 type Result struct {
-	Runs        int     // timed
-	Tokens      int     // of a run
-	Seconds     float64 // of a run, the median
-	FLOPs       float64 // of a run
-	Allocations uint64  // of the second run
-	Resident    int64   // the most bytes resident at once, 0 where the system does not say
-	Heap        int64   // bytes of Go's heap in use after the runs
-	Parts       []Part
+	// number of timed runs
+	Runs int
+	// tokens of one run
+	Tokens int
+	// wall-clock seconds of one run, the median
+	Seconds float64
+	// floating-point operations of one run, counted by formula
+	FLOPs float64
+	// heap allocations of the second run, when all buffers exist
+	Allocations uint64
+	// peak resident set size, bytes; 0 where the system does not report it
+	Resident int64
+	// bytes of the Go heap in use after the runs
+	Heap int64
+	// where the processor time went
+	Parts []Part
 }
 
-// TokensPerSecond is the median rate of the timed runs.
+// TokensPerSecond is the throughput of the median run.
 func (r Result) TokensPerSecond() float64 { return float64(r.Tokens) / r.Seconds }
 
-// FLOPsPerSecond is the median rate of floating-point work.
+// FLOPsPerSecond is the arithmetic throughput of the median run.
 func (r Result) FLOPsPerSecond() float64 { return r.FLOPs / r.Seconds }
 
-// minTime is how long the timed runs take together at the least, so that the
-// profile, which looks 100 times a second, has something to say.
+// minTime is the least total time of the timed runs. The profiler samples 100
+// times a second, so this gives the profile at least about 100 samples a busy
+// core.
 const minTime = time.Second
 
-// Measure prepares a workload and runs it: once to fill buffers, once to
-// count allocations, then at least that many times, and for a second, under the
-// clock and the processor profile. progress, if not nil, hears of every run
-// that has ended: how many, and how long it took. No other processor profile
-// may be running.
+// Measure prepares a workload and runs it: once to fill buffers and caches,
+// once to count allocations, and then at least runs times and for at least
+// minTime, under the clock and the CPU profiler.
+//
+// progress may be nil; otherwise it is called after each run with the number of
+// runs so far and the time of that one. Only one CPU profile can be taken in a
+// process at a time, so Measure fails while another one is running. prepare is
+// called after the memory of earlier measurements was returned to the system.
 func Measure(prepare func() (*Workload, error), runs int, progress func(run int, took time.Duration)) (Result, error) {
-	debug.FreeOSMemory() // of what was measured before
+	debug.FreeOSMemory() // so that the peak is not that of an earlier measurement
 	resetPeakResident()
 	w, err := prepare()
 	if err != nil {
@@ -54,27 +66,37 @@ func Measure(prepare func() (*Workload, error), runs int, progress func(run int,
 	}
 	allocations := readMemStats().Mallocs - before.Mallocs
 	m.took = m.took[:0]
-	took, err := m.runProfiled(runs)
+	parts, err := m.runProfiled(runs)
 	if err != nil {
 		return Result{}, err
 	}
 	r := Result{
-		Runs: len(m.took), Tokens: m.tokens, Seconds: median(m.took), FLOPs: w.FLOPs, Allocations: allocations,
-		Resident: PeakResident(), Heap: int64(readMemStats().HeapInuse), Parts: took,
+		Runs:        len(m.took),
+		Tokens:      m.tokens,
+		Seconds:     median(m.took),
+		FLOPs:       w.FLOPs,
+		Allocations: allocations,
+		Resident:    PeakResident(),
+		Heap:        int64(readMemStats().HeapInuse),
+		Parts:       parts,
 	}
-	runtime.KeepAlive(w) // its memory is in use until here
+	runtime.KeepAlive(w) // Heap counts the workload's memory, which must not be collected before
 	return r, nil
 }
 
-// measurement is a workload being measured.
+// measurement is a workload while it is being measured.
 type measurement struct {
 	w        *Workload
 	progress func(run int, took time.Duration)
-	run      int
-	tokens   int       // of the last run
-	took     []float64 // seconds
+	// runs done, warm-up included
+	run int
+	// tokens of the last run
+	tokens int
+	// seconds of each run
+	took []float64
 }
 
+// runOnce does one timed run.
 func (m *measurement) runOnce() error {
 	start := time.Now()
 	tokens, err := m.w.Run(m.run)
@@ -82,14 +104,17 @@ func (m *measurement) runOnce() error {
 		return fmt.Errorf("bench: run %d of %s: %w", m.run, m.w.Name, err)
 	}
 	took := time.Since(start)
-	m.run, m.tokens, m.took = m.run+1, tokens, append(m.took, took.Seconds())
+	m.run++
+	m.tokens = tokens
+	m.took = append(m.took, took.Seconds())
 	if m.progress != nil {
 		m.progress(m.run, took)
 	}
 	return nil
 }
 
-// runProfiled runs the work that many times at the least and for minTime.
+// runProfiled runs the workload at least runs times and for at least minTime
+// under the CPU profiler, and attributes the samples to parts.
 func (m *measurement) runProfiled(runs int) ([]Part, error) {
 	var profile bytes.Buffer
 	if err := pprof.StartCPUProfile(&profile); err != nil {
@@ -106,11 +131,13 @@ func (m *measurement) runProfiled(runs int) ([]Part, error) {
 	return attribute(&profile, len(m.took))
 }
 
+// readMemStats reads the runtime's memory statistics, which stops the world.
 func readMemStats() (m runtime.MemStats) {
 	runtime.ReadMemStats(&m)
 	return m
 }
 
+// median returns the upper median of x, which must not be empty. x is not changed.
 func median(x []float64) float64 {
 	x = slices.Clone(x)
 	slices.Sort(x)

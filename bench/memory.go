@@ -6,14 +6,15 @@ import (
 	"strings"
 )
 
-// resetPeakResident makes the system count PeakResident from now on, where it
-// can; elsewhere it stays that of the whole process.
+// resetPeakResident restarts the peak that PeakResident reports, where the
+// system allows it: writing 5 to clear_refs resets VmHWM on Linux. Elsewhere
+// the peak stays that of the whole process.
 func resetPeakResident() {
 	_ = os.WriteFile("/proc/self/clear_refs", []byte("5"), 0)
 }
 
-// PeakResident is the most memory of this process that was resident at once, in
-// bytes: VmHWM of Linux, and 0 elsewhere.
+// PeakResident returns the peak resident set size of this process in bytes:
+// VmHWM on Linux, and 0 elsewhere.
 func PeakResident() int64 {
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {

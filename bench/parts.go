@@ -8,20 +8,24 @@ import (
 	"github.com/google/pprof/profile"
 )
 
-// Part is a part of the work with the processor time it took.
+// Part is a part of the work with the processor time that it took.
 type Part struct {
-	Name    string
-	Seconds float64 // of a run, over all processors
-	Share   float64 // of the processor time of all parts
+	Name string
+	// processor seconds of one run, over all cores
+	Seconds float64
+	// fraction of the processor time of all parts
+	Share float64
 }
 
-// otherPart is the part of what no row of parts names.
+// otherPart collects the samples that match no row of parts.
 const otherPart = "other"
 
-// parts says which part a stack belongs to: the first row with a prefix of any
-// function on it. Prefixes are names as a profile has them, those of this
-// module without its path. What is beneath attention or sampling belongs to
-// them, so they stand before products, softmax and copies.
+// parts assigns stacks of the CPU profile to parts: a stack belongs to the
+// first row of which a prefix matches any function on it. Functions of this
+// module are written without the module path. Whatever attention or sampling
+// calls counts as theirs, so their rows come before products, softmax and
+// copies. TestPartOf checks examples; a renamed function must be renamed here
+// too, or its time moves to "other".
 var parts = []struct {
 	name     string
 	prefixes []string
@@ -30,29 +34,29 @@ var parts = []struct {
 		"tensor.(*Pool).await", "runtime.futex", "runtime.findRunnable", "runtime.usleep", "runtime.osyield",
 		"runtime.mcall",
 	}},
-	{"attention", []string{"model.(*Pass).attend", "model.(*lane).attendRow", "model.(*cache)."}},
+	{"attention", []string{"model.(*Pass).attend", "model.(*decoder).attendCachedRow", "model.(*kvCache)."}},
 	{"layer norm", []string{"model.norm", "model.(*Pass).finalNorm", "tensor.LayerNorm"}},
 	{"gelu", []string{"tensor.Gelu"}},
 	{"optimizer", []string{"optim.(*AdamW)", "tensor.AdamW", "tensor.EMA"}},
-	{"sampling", []string{"model.(*picker)", "model.(*lane).pickRow", "draw."}},
-	{"rounding", []string{"tensor.roundRow", "tensor.weave"}},
-	{"panels", []string{"tensor.(*Panels)", "tensor.packPanel"}},
-	{"products", []string{"tensor.(*product)", "tensor.matMul", "tensor.MatMul", "tensor.gemm", "tensor.native",
-		"tensor.pairs", "model.(*tile)"}},
+	{"sampling", []string{"model.(*sampler)", "model.(*decoder).sampleRow", "draw."}},
+	{"rounding", []string{"tensor.packRowBF16", "tensor.interleave", "tensor.weave"}},
+	{"panels", []string{"tensor.(*PackedB)", "tensor.packPanel"}},
+	{"products", []string{"tensor.(*product)", "tensor.matMul", "tensor.Product.Run", "tensor.gemm", "tensor.native",
+		"tensor.pairs", "model.(*gradTile)"}},
 	{"softmax and head", []string{"model.(*Pass).head", "model.(*Pass).LMHead", "tensor.Softmax", "tensor.LogSumExp"}},
-	{"sums and embeddings", []string{"model.(*Pass).embed", "model.(*Model).embed", "model.(*sum)",
-		"model.(*Model).Fold", "tensor.Add"}},
-	{"copies and clearing", []string{"tensor.(*clearing)", "model.(*Pass).pick", "model.(*Pass).unpick",
-		"runtime.memmove", "runtime.memclr"}},
+	{"sums and embeddings", []string{"model.(*Pass).embed", "model.(*Model).embed", "model.(*columnSum)",
+		"model.(*Model).FoldGradient", "tensor.Add"}},
+	{"copies and clearing", []string{"tensor.(*clearJob)", "model.(*Pass).gatherSelected",
+		"model.(*Pass).scatterSelected", "runtime.memmove", "runtime.memclr"}},
 	{"garbage", []string{"runtime.gc", "runtime.bgsweep", "runtime.bgscavenge", "runtime.mallocgc", "runtime.newobject",
 		"runtime.growslice"}},
 }
 
-// modulePrefix is what names of this module's functions begin with.
+// modulePrefix begins the names of this module's functions in a profile.
 const modulePrefix = "github.com/trimtab/trimtab/"
 
-// partOf is the number of the first row of parts that names a function of the
-// stack, and len(parts) for other.
+// partOf returns the index of the row of parts that a stack belongs to, and
+// len(parts) for the other part.
 func partOf(stack []string) int {
 	for i, p := range parts {
 		for _, f := range stack {
@@ -67,8 +71,9 @@ func partOf(stack []string) int {
 	return len(parts)
 }
 
-// attribute reads a processor profile of that many runs. Parts come in the
-// order of the table, other last, without those that took no time.
+// attribute sums up the samples of a CPU profile that was taken over so many
+// runs. The parts come in the order of the table, other last; a part without
+// samples is left out.
 func attribute(profiled *bytes.Buffer, runs int) ([]Part, error) {
 	p, err := profile.Parse(profiled)
 	if err != nil {
@@ -76,6 +81,7 @@ func attribute(profiled *bytes.Buffer, runs int) ([]Part, error) {
 	}
 	times, total := make([]float64, len(parts)+1), 0.
 	for _, s := range p.Sample {
+		// The last value of a sample of a CPU profile is its time in nanoseconds.
 		seconds := float64(s.Value[len(s.Value)-1]) / 1e9
 		times[partOf(stackOf(s))] += seconds
 		total += seconds
@@ -93,7 +99,8 @@ func attribute(profiled *bytes.Buffer, runs int) ([]Part, error) {
 	return out, nil
 }
 
-// stackOf is the names of a sample's functions, innermost first.
+// stackOf returns the function names of a sample, innermost first, with inlined
+// functions in their place.
 func stackOf(s *profile.Sample) (stack []string) {
 	for _, l := range s.Location {
 		for _, line := range l.Line {
@@ -105,7 +112,8 @@ func stackOf(s *profile.Sample) (stack []string) {
 	return stack
 }
 
-// PartNames are those of all parts, in their order.
+// PartNames returns the names of all parts, in the order in which they are
+// reported.
 func PartNames() []string {
 	names := make([]string, 0, len(parts)+1)
 	for _, p := range parts {

@@ -7,25 +7,31 @@ import (
 	"github.com/trimtab/trimtab/model"
 )
 
-// Shape is a model and the sizes of the work it is measured at. Work of size
-// zero is not measured.
+// Shape is a model size with the batch sizes that it is measured at. Work with
+// a batch of zero is not measured.
 type Shape struct {
-	Name     string
-	Config   model.Config
-	Train    Rows
-	Score    Rows
+	Name   string
+	Config model.Config
+	// training batch
+	Train Rows
+	// batch of which log-probabilities are computed
+	Score Rows
+	// prompts and responses for sampling
 	Generate Generation
-	PPO      Generation // the episodes of an iteration
+	// episodes of one PPO iteration
+	PPO Generation
 }
 
-// Rows is a batch of sequences of one length.
+// Rows is a batch of sequences of one length, in tokens.
 type Rows struct{ Batch, Length int }
 
-// Generation is prompts of one length, each continued by a response of another.
+// Generation is a batch of prompts of one length, each continued by a response
+// of another, in tokens.
 type Generation struct{ Batch, Prompt, Response int }
 
-// Shapes are those that are measured: two small ones, the first again with the
-// rows that the default run trains on, and GPT-2's smallest with short rows.
+// Shapes are the shapes that are measured: two small models, the first one
+// again with the batch that the default run trains on, and GPT-2's smallest
+// with short sequences.
 var Shapes = []Shape{
 	{
 		Name: "0.9M", Config: model.Config{Layers: 4, Width: 128, Heads: 4, Context: 128, Vocab: 1024},
@@ -45,7 +51,7 @@ var Shapes = []Shape{
 	},
 }
 
-// Find is the shape of that name.
+// Find returns the shape of that name.
 func Find(name string) (s Shape, ok bool) {
 	i := slices.IndexFunc(Shapes, func(s Shape) bool { return s.Name == name })
 	if i < 0 {
@@ -54,7 +60,7 @@ func Find(name string) (s Shape, ok bool) {
 	return Shapes[i], true
 }
 
-// Names are those of Shapes.
+// Names returns the names of Shapes, in their order.
 func Names() []string {
 	names := make([]string, len(Shapes))
 	for i, s := range Shapes {
@@ -63,7 +69,7 @@ func Names() []string {
 	return names
 }
 
-// Has says whether that kind of work is measured at s.
+// Has reports whether a kind of work, one of WorkNames, is measured at s.
 func (s Shape) Has(kind string) bool {
 	switch kind {
 	case WorkTrain:
@@ -78,14 +84,16 @@ func (s Shape) Has(kind string) bool {
 	return false
 }
 
-// model is a language model of that shape.
+// model returns a randomly initialized language model of the shape, the same at
+// every call.
 func (s Shape) model() *model.Model {
 	m := model.New(s.Config, false)
 	m.Init(draw.New(1, "bench"))
 	return m
 }
 
-// sequences are n of random tokens.
+// sequences returns n sequences of uniformly random tokens, the same at every
+// call.
 func (s Shape) sequences(n, length int) [][]int32 {
 	seqs := make([][]int32, n)
 	for i := range seqs {
@@ -98,23 +106,24 @@ func (s Shape) sequences(n, length int) [][]int32 {
 	return seqs
 }
 
-// forwardFLOPs is the floating-point work of the forward pass of one sequence
-// of that length, with logits taken at some of its positions. With L blocks of
-// width C, a vocabulary of V and T tokens it is 2 for each weight and token
-// that are multiplied, and 2 for each value of a head's scores and of what they
-// weigh, up to the token itself:
+// forwardFLOPs counts the floating-point operations of a forward pass over one
+// sequence of length tokens, with logits computed at some of its positions.
+// With L blocks of width C, a vocabulary of V and T tokens it is 2 for each
+// product of a weight and a token, and 2 each for QKᵀ and PV at every pair of
+// positions that the causal mask leaves:
 //
 //	2·12·L·C²·T + 4·L·C·T(T+1)/2 + 2·C·V·logits
 //
-// Embeddings, biases, LayerNorm, GELU and softmax are not counted, nor is what
-// a backward pass computes again. Sampling with cached keys and values does the
+// Embeddings, biases, LayerNorm, GELU and softmax are not counted, and neither
+// is what a backward pass recomputes. Sampling with a key-value cache does the
 // same work for all tokens but the last.
 func forwardFLOPs(c model.Config, length, logits int) float64 {
 	l, w, t := float64(c.Layers), float64(c.Width), float64(length)
 	return 24*l*w*w*t + 2*l*w*t*(t+1) + 2*w*float64(c.Vocab*logits)
 }
 
-// trainFLOPs is forwardFLOPs with the backward pass, which is twice as much.
+// trainFLOPs is forwardFLOPs for a forward and a backward pass. The backward
+// pass takes twice the operations: each product has two gradients.
 func trainFLOPs(c model.Config, length, logits int) float64 {
 	return 3 * forwardFLOPs(c, length, logits)
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/trimtab/trimtab/tensor"
 )
 
-// The kinds of work.
+// The kinds of work, as `trimtab bench --work` takes them.
 const (
 	WorkTrain    = "train"
 	WorkScore    = "score"
@@ -20,20 +20,23 @@ const (
 	WorkPPO      = "ppo"
 )
 
-// WorkNames are all of them, in the order in which they are reported.
+// WorkNames lists the kinds of work in the order in which they are reported.
 var WorkNames = []string{WorkTrain, WorkScore, WorkGenerate, WorkPPO}
 
-// Workload is work made ready to be repeated.
+// Workload is work that is ready to be run repeatedly.
 type Workload struct {
-	Name  string
-	FLOPs float64 // floating-point operations of a run; see each workload
+	// one of WorkNames
+	Name string
+	// floating-point operations of one run, by the formula of each workload
+	FLOPs float64
 
-	// Run does the work once, runs counting from 0, and returns how many
-	// tokens it has done.
+	// Run does the work once and returns the number of tokens processed. run counts the
+	// calls from 0.
 	Run func(run int) (tokens int, err error)
 }
 
-// New makes work of that kind ready. The shape must have it.
+// New prepares work of a kind, one of WorkNames, at a shape that has it.
+// Models, buffers and data are made here, so that Run is the work alone.
 func New(kind string, s Shape, pool *tensor.Pool, n tensor.Numerics) (*Workload, error) {
 	if !s.Has(kind) {
 		return nil, fmt.Errorf("bench: shape %s has no work %q", s.Name, kind)
@@ -49,35 +52,38 @@ func New(kind string, s Shape, pool *tensor.Pool, n tensor.Numerics) (*Workload,
 	return PPO(s, pool, n)
 }
 
-// steps is how many updates the schedules of learning rates are laid out for.
+// steps is the number of optimizer steps that learning-rate schedules are laid
+// out for.
 const steps = 1000
 
-// Train is training steps: forward, cross-entropy at every position, backward,
-// clipping and AdamW. A step takes three times the forward work with logits at
-// every position.
+// Train measures training steps: forward pass, cross-entropy at every position,
+// backward pass, gradient clipping and AdamW. A step counts three forward
+// passes with logits at every position.
 func Train(s Shape, pool *tensor.Pool, n tensor.Numerics) *Workload {
 	m := s.model()
-	a := optim.New(optim.Default(), len(m.Slab), m.DecayRanges())
-	a.Pool = pool
-	ps, g, b := model.NewPass(pool).WithNumerics(n), m.NewGradient(), model.NewBatch(s.sequences(s.Train.Batch,
-		s.Train.Length)...)
+	adam := optim.New(optim.Default(), len(m.Slab), m.DecayRanges())
+	adam.Pool = pool
+	ps := model.NewPass(pool).WithNumerics(n)
+	g := m.NewGradient()
+	b := model.NewBatch(s.sequences(s.Train.Batch, s.Train.Length)...)
 	rows := allRows(b)
-	learn := func(int, float32, float32) float32 { return -1 / float32(len(rows)) }
+	// The gradient of the mean cross-entropy by each log-probability.
+	gradient := func(int, float32, float32) float32 { return -1 / float32(len(rows)) }
 	return &Workload{
 		Name: WorkTrain, FLOPs: float64(s.Train.Batch) * trainFLOPs(s.Config, s.Train.Length, s.Train.Length),
 		Run: func(run int) (tokens int, err error) {
 			pool.Clear(g)
 			ps.Forward(m, b)
-			ps.LMHead(m, g, rows, 1, learn)
+			ps.LMHead(m, g, rows, 1, gradient)
 			ps.BackwardBody(m, g)
-			a.Step(m.Slab, m.FoldGradient(pool, g), run, steps)
+			adam.Step(m.Slab, m.FoldGradient(pool, g), run, steps)
 			return b.Rows(), nil
 		},
 	}
 }
 
-// allRows asks for the log-probability of the next token after every row, and
-// of the first after the last.
+// allRows asks for the log-probability of the next token at every position; the
+// last position predicts the first token.
 func allRows(b model.Batch) []model.HeadRow {
 	rows := make([]model.HeadRow, b.Rows())
 	for r := range rows {
@@ -86,15 +92,16 @@ func allRows(b model.Batch) []model.HeadRow {
 	return rows
 }
 
-// Score is log-probabilities at every position of a batch, without gradients:
-// the forward work with logits at every position.
+// Score measures log-probabilities at every position of a batch without
+// gradients: a forward pass with logits at every position.
 func Score(s Shape, pool *tensor.Pool, n tensor.Numerics) *Workload {
-	m, ps, b := s.model(), model.NewPass(pool).WithNumerics(n), model.NewBatch(s.sequences(s.Score.Batch,
-		s.Score.Length)...)
+	m := s.model()
+	ps := model.NewPass(pool).WithNumerics(n)
+	b := model.NewBatch(s.sequences(s.Score.Batch, s.Score.Length)...)
 	rows := allRows(b)
-	logp := make([]float32, len(rows))
-	keep := func(i int, of, _ float32) float32 {
-		logp[i] = of
+	logps := make([]float32, len(rows))
+	keep := func(i int, logp, _ float32) float32 {
+		logps[i] = logp
 		return 0
 	}
 	return &Workload{
@@ -107,11 +114,13 @@ func Score(s Shape, pool *tensor.Pool, n tensor.Numerics) *Workload {
 	}
 }
 
-// Generate is sampling every prompt to the full length; its tokens are those
-// sampled. A run is the forward work of whole sequences but their last tokens,
-// with logits for each token sampled.
+// Generate measures sampling a response of full length to every prompt. Its
+// tokens are the sampled ones. A run counts the forward pass over whole
+// sequences without their last tokens, with logits for each sampled token.
 func Generate(s Shape, pool *tensor.Pool, n tensor.Numerics) *Workload {
-	m, ps, prompts := s.model(), model.NewPass(pool).WithNumerics(n), s.sequences(s.Generate.Batch, s.Generate.Prompt)
+	m := s.model()
+	ps := model.NewPass(pool).WithNumerics(n)
+	prompts := s.sequences(s.Generate.Batch, s.Generate.Prompt)
 	o := model.SampleOptions{Temperature: 1, MaxNewTokens: s.Generate.Response}
 	return &Workload{
 		Name: WorkGenerate, FLOPs: s.Generate.flops(s.Config),
@@ -124,25 +133,39 @@ func Generate(s Shape, pool *tensor.Pool, n tensor.Numerics) *Workload {
 	}
 }
 
+// flops counts the operations of sampling. The last token of a response is not fed
+// back to the model.
 func (g Generation) flops(c model.Config) float64 {
 	return float64(g.Batch) * forwardFLOPs(c, g.Prompt+g.Response-1, g.Response)
 }
 
-// PPO is whole iterations: sampling, scores, log-probabilities under the policy
-// and the reference, values, then 2 epochs of 2 minibatches of policy and
-// value. Its tokens are those sampled. The end of text is banned, so that every
-// response has its full length. An iteration is the work of sampling, four
-// forward passes, two of them with logits at the response, and in each epoch a
-// training step with logits at the response and one without.
+// PPO measures whole PPO iterations: sampling, reward scores, log-probabilities
+// under policy and reference, values, and then the configured epochs of
+// minibatch updates of policy and value function. Its tokens are the sampled
+// ones. The end-of-text token is suppressed, so that every response has its
+// full length.
+//
+// An iteration counts the sampling, four forward passes of which two have
+// logits at the response, and for each epoch one training step with logits at
+// the response and one without.
 func PPO(s Shape, pool *tensor.Pool, n tensor.Numerics) (*Workload, error) {
 	policy, rm := s.model(), model.New(s.Config, true)
 	rm.Init(draw.New(2, "bench"))
 	c := ppo.Defaults()
 	c.Batch, c.Episodes, c.MaxTokens = s.PPO.Batch, steps*s.PPO.Batch, s.PPO.Response
 	c.ScoreSamples, c.ValueWarmup, c.MissingEOS = 0, 0, ppo.EOSIgnore
-	in := ppo.Inputs{Pool: pool, Numerics: n, Seed: 1, Stage: "bench", Model: policy, Reference: policy, Value: rm,
-		Scorer: reward.NewScorer(model.NewPass(pool).WithNumerics(n), rm), StopTokens: []int32{0},
-		SuppressTokens: []int32{0}}
+	in := ppo.Inputs{
+		Pool:           pool,
+		Numerics:       n,
+		Seed:           1,
+		Stage:          "bench",
+		Model:          policy,
+		Reference:      policy,
+		Value:          rm,
+		Scorer:         reward.NewScorer(model.NewPass(pool).WithNumerics(n), rm),
+		StopTokens:     []int32{0},
+		SuppressTokens: []int32{0},
+	}
 	for _, tokens := range s.sequences(4*s.PPO.Batch, s.PPO.Prompt) {
 		in.Prompts = append(in.Prompts, ppo.Prompt{Tokens: tokens})
 	}
@@ -154,17 +177,17 @@ func PPO(s Shape, pool *tensor.Pool, n tensor.Numerics) (*Workload, error) {
 		Name: WorkPPO, FLOPs: s.PPO.flops(s.Config) + s.PPO.updateFLOPs(s.Config, c.InnerEpochs),
 		Run: func(iteration int) (tokens int, err error) {
 			r, err := tr.Step(context.Background(), iteration)
-			for _, x := range r.Rollouts {
-				tokens += len(x.Tokens)
+			for _, rollout := range r.Rollouts {
+				tokens += len(rollout.Tokens)
 			}
 			return tokens, err
 		},
 	}, nil
 }
 
-// updateFLOPs is the work of a PPO iteration after sampling.
+// updateFLOPs counts the operations of a PPO iteration after sampling.
 func (g Generation) updateFLOPs(c model.Config, epochs int) float64 {
-	inputs := g.Prompt + g.Response - 1 // nothing is predicted after the last
+	inputs := g.Prompt + g.Response - 1 // nothing is predicted from the last token
 	score := forwardFLOPs(c, inputs+1, 0)
 	logp, value := forwardFLOPs(c, inputs, g.Response), forwardFLOPs(c, inputs, 0)
 	epoch := trainFLOPs(c, inputs, g.Response) + trainFLOPs(c, inputs, 0)

@@ -80,22 +80,22 @@ func TestPartOf(t *testing.T) {
 		want  string
 		stack []string
 	}{
-		{"attention", []string{modulePrefix + "tensor.gemm12x2AVX512", modulePrefix + "tensor.MatMul", modulePrefix +
-			"model.(*Pass).attend", modulePrefix + "model.(*Pass).through"}},
-		{"products", []string{modulePrefix + "tensor.gemm12x2AVX512", modulePrefix + "tensor.MatMulNT", modulePrefix +
-			"model.(*Pass).LMHead"}},
-		{"products", []string{"runtime.memmove", modulePrefix + "tensor.(*product).pack", modulePrefix +
-			"model.(*Pass).attentionIn"}},
-		{"panels", []string{"runtime.memmove", modulePrefix + "tensor.packPanel", modulePrefix +
-			"tensor.(*Panels).Fill"}},
-		{"products", []string{modulePrefix + "tensor.gemm12x2AVX512", modulePrefix + "tensor.MatMulPanelsFrom",
-			modulePrefix + "model.(*packed).multiply"}},
+		{"attention", []string{modulePrefix + "tensor.gemm12x2AVX512", modulePrefix + "tensor.Product.Run",
+			modulePrefix + "model.(*Pass).attend", modulePrefix + "model.(*Pass).forwardGroup"}},
+		{"products", []string{modulePrefix + "tensor.gemm12x2AVX512", modulePrefix + "tensor.Product.Run",
+			modulePrefix + "model.(*Pass).LMHead"}},
+		{"products", []string{"runtime.memmove", modulePrefix + "tensor.(*product).packB",
+			modulePrefix + "model.(*Pass).linear"}},
+		{"panels", []string{"runtime.memmove", modulePrefix + "tensor.packPanel",
+			modulePrefix + "tensor.(*PackedB).Pack"}},
+		{"products", []string{modulePrefix + "tensor.gemm12x2AVX512", modulePrefix + "tensor.Product.Run",
+			modulePrefix + "model.(*Pass).linear"}},
 		{"softmax and head", []string{modulePrefix + "tensor.Softmax", modulePrefix +
 			"model.(*Pass).headProbabilities"}},
-		{"sampling", []string{modulePrefix + "tensor.Softmax", modulePrefix + "model.(*picker).draw"}},
+		{"sampling", []string{modulePrefix + "tensor.Softmax", modulePrefix + "model.(*sampler).drawToken"}},
 		{"waiting", []string{"runtime.futex", "runtime.chanrecv", modulePrefix + "tensor.(*Pool).await", modulePrefix +
 			"tensor.(*Pool).serve"}},
-		{"copies and clearing", []string{"runtime.memmove", modulePrefix + "model.(*Pass).blockOutBackward"}},
+		{"copies and clearing", []string{"runtime.memmove", modulePrefix + "model.(*Pass).mlpNormBackward"}},
 		{otherPart, []string{modulePrefix + "train.Run"}},
 		{otherPart, nil},
 	} {

@@ -10,10 +10,12 @@ import (
 // attemptPrefix begins the name that an attempt of the record has in a store.
 const attemptPrefix = "attempt-"
 
-// AttemptName is the name of an attempt by its id in the record.
+// AttemptName returns the folder name of an attempt's states and rollouts, by
+// the attempt's id in the record.
 func AttemptName(id int64) string { return attemptPrefix + strconv.FormatInt(id, 10) }
 
-// attemptID is the id behind a name that AttemptName made; 0 for any other.
+// attemptID is the inverse of AttemptName. It returns 0, which no attempt has,
+// for any other name.
 func attemptID(name string) int64 {
 	id, err := strconv.ParseInt(strings.TrimPrefix(name, attemptPrefix), 10, 64)
 	if err != nil || AttemptName(id) != name {
@@ -22,7 +24,8 @@ func attemptID(name string) int64 {
 	return id
 }
 
-// CheckState reads a state of an attempt and says what is wrong with it: artifact_missing or artifact_corrupt.
+// CheckState reads a state of an attempt and verifies its digest, without
+// decoding it. Errors: artifact_missing, artifact_corrupt.
 func (s *Store) CheckState(attempt string, d trimtab.Digest) error {
 	folder, err := stateFolder(attempt)
 	if err != nil {

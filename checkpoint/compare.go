@@ -16,51 +16,54 @@ import (
 )
 
 // Mismatch is the first place in which arrays or files that should be equal
-// are not, bit for bit.
+// differ, bit for bit.
 type Mismatch struct {
-	Name      string // of the array, or of the file where it is no matter of arrays
+	Name      string // of the array, or of the file where no array differs
 	Index     int    // of the element, or of the byte of a file; -1 is all of it
-	Want, Got string // the two values
+	Want, Got string // the stored value and the other one, formatted
 }
 
-// compare finds the first difference of arrays from those of a file, in the file's order.
-func compare(was []rawArray, is []tensor.NamedArray) (d Mismatch, differ bool) {
-	for i := range max(len(was), len(is)) {
+// compare finds the first mismatch between the arrays of a file and other
+// arrays, in the file's order. Floats are compared by their bits, so that −0 and
+// 0, or two NaNs, can differ.
+func compare(want []rawArray, got []tensor.NamedArray) (d Mismatch, differ bool) {
+	for i := range max(len(want), len(got)) {
 		switch {
-		case i >= len(was):
-			return Mismatch{is[i].Name, -1, "absent", "there"}, true
-		case i >= len(is):
-			return Mismatch{was[i].name, -1, "there", "absent"}, true
-		case was[i].name != is[i].Name:
-			return Mismatch{was[i].name, -1, was[i].name, is[i].Name}, true
-		case was[i].dtype != "F32" || !slices.Equal(was[i].shape, is[i].Shape):
-			return Mismatch{was[i].name, -1, fmt.Sprint(was[i].dtype, " of shape ", was[i].shape),
-				fmt.Sprint("F32 of shape ", is[i].Shape)}, true
+		case i >= len(want):
+			return Mismatch{got[i].Name, -1, "absent", "there"}, true
+		case i >= len(got):
+			return Mismatch{want[i].name, -1, "there", "absent"}, true
+		case want[i].name != got[i].Name:
+			return Mismatch{want[i].name, -1, want[i].name, got[i].Name}, true
+		case want[i].dtype != "F32" || !slices.Equal(want[i].shape, got[i].Shape):
+			return Mismatch{want[i].name, -1, fmt.Sprint(want[i].dtype, " of shape ", want[i].shape),
+				fmt.Sprint("F32 of shape ", got[i].Shape)}, true
 		}
-		for k, v := range is[i].Data {
-			if bits := binary.LittleEndian.Uint32(was[i].raw[4*k:]); bits != math.Float32bits(v) {
-				return Mismatch{was[i].name, k, FormatFloat(math.Float32frombits(bits)), FormatFloat(v)}, true
+		for k, v := range got[i].Data {
+			if bits := binary.LittleEndian.Uint32(want[i].raw[4*k:]); bits != math.Float32bits(v) {
+				return Mismatch{want[i].name, k, FormatFloat(math.Float32frombits(bits)), FormatFloat(v)}, true
 			}
 		}
 	}
 	return d, false
 }
 
-// FormatFloat prints v with as many digits as tell it from every other float32.
+// FormatFloat formats v with as many digits as distinguish it from every other float32.
 func FormatFloat(v float32) string { return strconv.FormatFloat(float64(v), 'g', -1, 32) }
 
-// StateDigest is the digest under which SaveState would store a state.
+// StateDigest returns the digest under which SaveState would store a state.
 func StateDigest(step int, state []tensor.NamedArray) trimtab.Digest {
 	hash := sha256.New()
 	if err := writeSafetensors(hash, state, stateMetadata(step)); err != nil {
-		panic("checkpoint: " + err.Error()) // a hash takes everything
+		panic("checkpoint: " + err.Error()) // unreachable: a hash accepts every write
 	}
 	return trimtab.DigestFromSum(hash.Sum(nil))
 }
 
-// CompareState finds the first difference between the stored state d of an
-// attempt, as its file is even if it is damaged, and a state before a step.
-// Error artifact_missing where there is no file.
+// CompareState finds the first mismatch between the stored state d of an attempt
+// and a state before step. The file is compared as it is, even if it is damaged:
+// by arrays if it can be decoded, else by bytes. Error artifact_missing where
+// there is no file.
 func (s *Store) CompareState(attempt string, d trimtab.Digest, step int,
 	state []tensor.NamedArray) (diff Mismatch, differ bool, err error) {
 	folder, err := stateFolder(attempt)
@@ -83,9 +86,10 @@ func (s *Store) CompareState(attempt string, d trimtab.Digest, step int,
 	return diff, differ, nil
 }
 
-// CompareModel finds the first difference between the model d of the store, as
-// its files are even if they are damaged, and the files of another one. Errors:
-// artifact_missing, artifact_corrupt where the manifest is.
+// CompareModel finds the first mismatch between the model d of the store and the
+// files of another one. The stored files are compared as they are, even if they
+// are damaged, the weights first. Errors: artifact_missing, and artifact_corrupt
+// for a damaged manifest.
 func (s *Store) CompareModel(d trimtab.Digest, files []File) (diff Mismatch, differ bool, err error) {
 	entries, err := s.manifest(d)
 	if err != nil {
@@ -98,11 +102,11 @@ func (s *Store) CompareModel(d trimtab.Digest, files []File) (diff Mismatch, dif
 		if err != nil {
 			return diff, false, annotate(err, "artifact %s, file %s", d.Short(), e.name)
 		}
-		is := fileData(files, e.name)
-		if is == nil {
+		got := fileData(files, e.name)
+		if got == nil {
 			return Mismatch{e.name, -1, "there", "absent"}, true, nil
 		}
-		if diff, differ := compareFiles(e.name, raw, is); differ {
+		if diff, differ := compareFiles(e.name, raw, got); differ {
 			return diff, true, nil
 		}
 	}
@@ -112,7 +116,8 @@ func (s *Store) CompareModel(d trimtab.Digest, files []File) (diff Mismatch, dif
 	return diff, false, nil
 }
 
-// weightsRank is 0 for the weights, which tell most, and 1 for other files.
+// weightsRank sorts the weights first: a mismatch in an array says more than one
+// in any other file.
 func weightsRank(name string) int {
 	if name == weightsName {
 		return 0
@@ -120,7 +125,7 @@ func weightsRank(name string) int {
 	return 1
 }
 
-// readUnverified reads a file without looking whether it is sound.
+// readUnverified reads a file without verifying its digest.
 func (s *Store) readUnverified(folder string, d trimtab.Digest) ([]byte, error) {
 	data, err := s.readRaw(folder, d)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -130,44 +135,44 @@ func (s *Store) readUnverified(folder string, d trimtab.Digest) ([]byte, error) 
 }
 
 // compareFiles compares two files by their arrays, then by their bytes, which
-// tell of headers and of files without arrays.
-func compareFiles(name string, was, is []byte) (Mismatch, bool) {
-	a, _, errA := parseSafetensors(was)
-	b, _, errB := DecodeSafetensors(is)
+// also covers headers and files without arrays.
+func compareFiles(name string, want, got []byte) (Mismatch, bool) {
+	a, _, errA := parseSafetensors(want)
+	b, _, errB := DecodeSafetensors(got)
 	if errA == nil && errB == nil {
 		if d, differ := compare(a, b); differ {
 			return d, true
 		}
 	}
-	return compareBytes(name, was, func(w io.Writer) error { _, err := w.Write(is); return err })
+	return compareBytes(name, want, func(w io.Writer) error { _, err := w.Write(got); return err })
 }
 
-// compareBytes finds the first difference of what is written from a file.
-func compareBytes(name string, was []byte, write func(io.Writer) error) (d Mismatch, differ bool) {
-	m := comparingWriter{want: was, mismatch: -1}
+// compareBytes finds the first byte in which a file differs from what write writes.
+func compareBytes(name string, want []byte, write func(io.Writer) error) (d Mismatch, differ bool) {
+	m := comparingWriter{want: want, mismatch: -1}
 	if err := write(&m); err != nil {
-		panic("checkpoint: " + err.Error()) // a matcher takes everything
+		panic("checkpoint: " + err.Error()) // unreachable: a comparingWriter accepts every write
 	}
 	switch {
 	case m.mismatch >= 0:
-		return Mismatch{name, m.mismatch, fmt.Sprintf("byte %#02x", was[m.mismatch]), fmt.Sprintf("byte %#02x", m.got)},
-			true
-	case m.offset != len(was):
-		return Mismatch{name, -1, fmt.Sprintf("of %d bytes", len(was)), fmt.Sprintf("of %d bytes", m.offset)}, true
+		hex := func(b byte) string { return fmt.Sprintf("byte %#02x", b) }
+		return Mismatch{name, m.mismatch, hex(want[m.mismatch]), hex(m.got)}, true
+	case m.offset != len(want):
+		return Mismatch{name, -1, fmt.Sprintf("of %d bytes", len(want)), fmt.Sprintf("of %d bytes", m.offset)}, true
 	}
 	return d, false
 }
 
-// comparingWriter is a writer that compares what it is given, so that a large state
-// need not be in memory once more.
+// comparingWriter is a writer that compares what it is given with want, so that
+// a large state need not be encoded in memory.
 type comparingWriter struct {
 	want     []byte
-	offset   int  // bytes so far
-	mismatch int  // the first one that differs, or -1
-	got      byte // it
+	offset   int  // bytes written so far
+	mismatch int  // offset of the first byte that differs, or -1
+	got      byte // that byte, as written
 }
 
-// Write compares the next bytes; it never fails.
+// Write compares the next bytes. It never fails.
 func (m *comparingWriter) Write(p []byte) (int, error) {
 	for i := 0; i < len(p) && m.mismatch < 0 && m.offset+i < len(m.want); i++ {
 		if p[i] != m.want[m.offset+i] {

@@ -14,13 +14,18 @@ import (
 )
 
 const (
+	// Names in the field architectures.
+
 	languageModel = "GPT2LMHeadModel"
 	scalarModel   = "GPT2ForSequenceClassification"
 	bareModel     = "GPT2Model"
-	epsilon       = 1e-5 // of LayerNorm, the only one that tensor knows
+
+	epsilon = 1e-5 // of LayerNorm; tensor has no other
 )
 
-// hfConfig is config.json as it is written: Hugging Face's GPT2Config.
+// hfConfig is config.json as it is written: the fields of Hugging Face's
+// GPT2Config in alphabetical order, as the transformers library writes them. The
+// order is part of a model's digest.
 type hfConfig struct {
 	Activation    string   `json:"activation_function"`
 	Architectures []string `json:"architectures"`
@@ -53,6 +58,7 @@ type hfConfig struct {
 // idList is eos_token_id: one id is written as a number, several as a list.
 type idList []int32
 
+// MarshalJSON writes one id as a number.
 func (l idList) MarshalJSON() ([]byte, error) {
 	if len(l) == 1 {
 		return json.Marshal(l[0])
@@ -60,6 +66,7 @@ func (l idList) MarshalJSON() ([]byte, error) {
 	return json.Marshal([]int32(l))
 }
 
+// UnmarshalJSON accepts a number, a list, or null for no id.
 func (l *idList) UnmarshalJSON(raw []byte) error {
 	var one int32
 	if string(raw) == "null" || json.Unmarshal(raw, (*[]int32)(l)) == nil {
@@ -72,8 +79,8 @@ func (l *idList) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
-// writeConfig is config.json of a model of the store; scoreBias says whether
-// score.bias is among its arrays.
+// writeConfig encodes config.json of a model. scoreBias says whether score.bias
+// is among its arrays.
 func writeConfig(m *model.Model, t *tokenizer.Tokenizer, scoreBias bool) []byte {
 	begin := t.BeginOfText()
 	c := hfConfig{
@@ -92,7 +99,8 @@ func writeConfig(m *model.Model, t *tokenizer.Tokenizer, scoreBias bool) []byte 
 	return indented(c)
 }
 
-// indented is JSON over several lines.
+// indented encodes v as JSON over several lines, with a newline at the end. HTML
+// characters are escaped, as encoding/json does by default.
 func indented(v any) []byte {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -103,7 +111,8 @@ func indented(v any) []byte {
 	return b.Bytes()
 }
 
-// hfConfigExtra is what must have its default for this transformer to be that one.
+// hfConfigExtra adds the fields of GPT2Config that are only read: each must have
+// its default, or the model computes something else than this transformer.
 type hfConfigExtra struct {
 	hfConfig
 	CrossAttention bool              `json:"add_cross_attention"`
@@ -120,8 +129,8 @@ type modelInfo struct {
 	dropout      bool                // one of the dropouts is not 0
 }
 
-// readConfig reads config.json, with GPT2Config's defaults for what is left
-// out, and refuses what this transformer cannot compute.
+// readConfig decodes config.json, with GPT2Config's defaults for fields that are
+// absent, and refuses what this transformer cannot compute.
 func readConfig(raw []byte) (modelInfo, error) {
 	h := hfConfigExtra{hfConfig: hfConfig{
 		Activation: "gelu_new", Epsilon: epsilon, Width: 768, Heads: 12, Layers: 12, Context: 1024, Scale: true,
@@ -153,7 +162,7 @@ func jsonError(err error) error {
 	return err
 }
 
-// typeWord is what a Go type is called in JSON.
+// typeWord names the JSON type that decodes into a Go type.
 func typeWord(t reflect.Type) string {
 	switch t.Kind() {
 	case reflect.String:
@@ -170,6 +179,8 @@ func typeWord(t reflect.Type) string {
 	return "a whole number that fits in " + strconv.Itoa(t.Bits()) + " bits"
 }
 
+// check refuses a config of another architecture, or one that sets what this
+// transformer does not implement.
 func (h hfConfigExtra) check() error {
 	arch := append(h.Architectures, languageModel)[0]
 	scalar := arch == scalarModel
@@ -179,7 +190,7 @@ func (h hfConfigExtra) check() error {
 	case arch != languageModel && arch != bareModel && !scalar, len(h.Architectures) > 1:
 		return fmt.Errorf("architectures are %q: want %s or %s", h.Architectures, languageModel, scalarModel)
 	case scalar && (h.Labels == nil && len(h.ID2Label) != 1 || h.Labels != nil && *h.Labels != 1):
-		return errors.New("the classifier has not one label: only scalar heads are supported")
+		return errors.New("the classifier does not have exactly one label: only scalar heads are supported")
 	case h.Activation != "gelu_new" && h.Activation != "gelu_pytorch_tanh":
 		return fmt.Errorf("activation_function is %q: only gelu_new is supported", h.Activation)
 	case h.Epsilon != epsilon:

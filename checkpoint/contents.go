@@ -5,15 +5,16 @@ import (
 	"github.com/trimtab/trimtab/tokenizer"
 )
 
-// Entry is a file of an artifact without its bytes.
+// Entry describes one file of an artifact, as its manifest does.
 type Entry struct {
-	Name   string
-	Digest trimtab.Digest
-	Bytes  int64
+	Name   string         // path within the artifact, with slashes
+	Digest trimtab.Digest // SHA-256 of the bytes
+	Bytes  int64          // size
 }
 
-// Contents lists the files of an artifact in order of name. Only the manifest
-// is read. Errors: artifact_missing, artifact_corrupt.
+// Contents lists the files of an artifact in order of name. Only the manifest is
+// read, so files that are missing or damaged are listed too. Errors:
+// artifact_missing, artifact_corrupt.
 func Contents(s *Store, d trimtab.Digest) ([]Entry, error) {
 	entries, err := s.manifest(d)
 	if err != nil {
@@ -26,8 +27,8 @@ func Contents(s *Store, d trimtab.Digest) ([]Entry, error) {
 	return list, nil
 }
 
-// TokenizerDigest is the digest of a model's tokenizer; the weights are not read.
-// A model that is not there, or is damaged, has none.
+// TokenizerDigest returns the digest of a stored model's tokenizer, without
+// reading the weights. It reports false for a model that is missing or damaged.
 func TokenizerDigest(s *Store, d trimtab.Digest) (trimtab.Digest, bool) {
 	t, err := LoadTokenizer(s, d)
 	if err != nil {
@@ -36,8 +37,9 @@ func TokenizerDigest(s *Store, d trimtab.Digest) (trimtab.Digest, bool) {
 	return trimtab.Digest(t.Digest()), true
 }
 
-// LoadTokenizer reads the tokenizer of a stored model; the weights are not
-// read. Errors: artifact_missing, artifact_corrupt, unsupported_model.
+// LoadTokenizer reads the tokenizer of a stored model, and config.json for the
+// ids of its special tokens, but not the weights, which are by far the largest
+// file. Errors: artifact_missing, artifact_corrupt, unsupported_model.
 func LoadTokenizer(s *Store, d trimtab.Digest) (*tokenizer.Tokenizer, error) {
 	entries, err := s.manifest(d)
 	if err != nil {

@@ -23,27 +23,28 @@ import (
 //   - a vocabulary without a padding token gets one, <|pad|>, with a row of
 //     zeros in the embedding.
 //
-// What was changed stands in the metadata of model.safetensors, from which Read
-// makes the stored model again, bit for bit, if the rest is as it was written.
+// The metadata of model.safetensors says what was changed. From it Read restores
+// the stored model, bit for bit, if no other byte was changed.
 const (
-	metaBias = "trimtab.score.bias"            // base64 of a float32, little-endian
-	metaNorm = "trimtab.transformer.ln_f.bias" // of C of them
-	metaIDs  = "trimtab.vocab_size"            // before a padding token was added; absent if none was
-	metaPad  = "trimtab.pad_token_id"          // then: the padding token of before, if there was one
+	metaBias = "trimtab.score.bias"            // score.bias: base64 of a float32, little-endian
+	metaNorm = "trimtab.transformer.ln_f.bias" // the unfolded bias of the last norm: C floats in the same form
+	metaIDs  = "trimtab.vocab_size"            // without the padding token that was added; absent if none was
+	metaPad  = "trimtab.pad_token_id"          // the padding token before one was added, if there was one
 )
 
-// Exported is a model as other programs read it.
+// Exported is an artifact as other programs read it.
 type Exported struct {
 	Files     []File
-	Tokenizer *tokenizer.Tokenizer // nil for what is no model
+	Tokenizer *tokenizer.Tokenizer // nil where the artifact is not a model
 	Scalar    bool
-	Changed   []Entry // of Files, those that are not as they are stored
+	Changed   []Entry // those of Files that differ from the stored ones
 	Padded    bool    // a padding token was added
 	KeepsBias bool    // score.bias could not be folded
 }
 
-// ExportForm is an artifact as other programs read it: as it is stored, but
-// for reward models (see metaBias). Errors: artifact_missing, artifact_corrupt.
+// ExportForm returns an artifact as other programs read it: as it is stored,
+// except for reward models (see metaBias). Errors: artifact_missing,
+// artifact_corrupt.
 func ExportForm(s *Store, d trimtab.Digest) (Exported, error) {
 	files, err := s.Files(d)
 	if err != nil {
@@ -87,7 +88,8 @@ type exportedModel struct {
 	keepsBias bool // score.bias could not be folded
 }
 
-// newExportedModel folds the bias and adds a padding token.
+// newExportedModel returns a copy of a reward model with the bias folded and a
+// padding token added, as far as either is needed and possible.
 func newExportedModel(m *model.Model, t *tokenizer.Tokenizer) exportedModel {
 	x := exportedModel{model: m.Clone(), tokenizer: t, metadata: map[string]string{"format": "pt"}}
 	_, bias := x.model.ScoreHead()
@@ -112,20 +114,20 @@ func newExportedModel(m *model.Model, t *tokenizer.Tokenizer) exportedModel {
 	return x
 }
 
-// lastNorm is transformer.ln_f.bias (C), as a view.
+// lastNorm returns transformer.ln_f.bias (C), as a view into the model.
 func lastNorm(m *model.Model) []float32 {
 	named := m.NamedParameters()
-	return named[slices.IndexFunc(named, func(p tensor.NamedArray) bool {
-		return p.Name == bodyPrefix+
-			"ln_f.bias"
-	})].Data
+	isBias := func(p tensor.NamedArray) bool { return p.Name == bodyPrefix+"ln_f.bias" }
+	return named[slices.IndexFunc(named, isBias)].Data
 }
 
-// maxFoldError bounds what the score may differ by after folding, of the bias or of 1.
+// maxFoldError bounds the error of a score after folding, relative to the bias,
+// or absolute where the bias is below 1.
 const maxFoldError = 1e-5
 
-// foldBias is the last norm's bias with score.bias in it. It reports false where
-// float32 cannot hold that: the score's weights are zero, or nearly so.
+// foldBias returns the last layer norm's bias with score.bias folded in. It
+// reports false where float32 cannot hold the result closely enough: where the
+// score's weights are zero, or nearly so.
 func foldBias(m *model.Model) ([]float32, bool) {
 	w, bias := m.ScoreHead()
 	square, got := 0.0, 0.0
@@ -142,7 +144,8 @@ func foldBias(m *model.Model) ([]float32, bool) {
 	return folded, off <= maxFoldError*math.Max(1, math.Abs(float64(bias[0]))) // false for NaN
 }
 
-// resizeVocab is a model with further rows of zeros at the end of its embedding.
+// resizeVocab returns a copy of a model with another number of rows in its
+// embedding: rows of zeros are added at the end, or rows are cut off.
 func resizeVocab(m *model.Model, vocab int) *model.Model {
 	c := m.Config
 	c.Vocab = vocab
@@ -154,7 +157,7 @@ func resizeVocab(m *model.Model, vocab int) *model.Model {
 	return wide
 }
 
-// files are the files of a folder, in order of name.
+// files encodes the files of the exported folder, in order of name.
 func (x exportedModel) files() ([]File, error) {
 	arrays := x.model.NamedParameters()
 	if !x.keepsBias {
@@ -171,8 +174,8 @@ func (x exportedModel) files() ([]File, error) {
 	return files, nil
 }
 
-// restoreStored makes a reward model that Export wrote the stored one again. A model
-// that has been changed since is left as it is.
+// restoreStored turns a reward model that Export wrote back into the stored one.
+// A model that another program has changed since is left as it is.
 func (f *Folder) restoreStored(metadata map[string]string) {
 	if !f.Model.Scalar || metadata[metaBias] == "" && metadata[metaIDs] == "" {
 		return
@@ -188,7 +191,8 @@ func (f *Folder) restoreStored(metadata map[string]string) {
 	f.Model, f.Tokenizer = x.model, x.tokenizer
 }
 
-// storedModel is what newExportedModel may have been given, as the metadata have it.
+// storedModel undoes newExportedModel by the metadata. The result is the stored
+// model only if exporting it again gives the same bits, which the caller checks.
 func storedModel(m *model.Model, t *tokenizer.Tokenizer, metadata map[string]string) (x exportedModel, ok bool) {
 	x = exportedModel{model: m.Clone(), tokenizer: t}
 	if metadata[metaIDs] != "" {
@@ -214,15 +218,16 @@ func storedModel(m *model.Model, t *tokenizer.Tokenizer, metadata map[string]str
 	return x, decodeFloats(bias, metadata[metaBias]) && decodeFloats(lastNorm(x.model), metadata[metaNorm])
 }
 
-// equals reports whether a folder holds x, to the bit.
+// equals reports whether x is the model of a folder, bit for bit.
 func (x exportedModel) equals(m *model.Model, t *tokenizer.Tokenizer) bool {
 	same := func(a, b float32) bool { return math.Float32bits(a) == math.Float32bits(b) }
 	return x.model.Config == m.Config && x.tokenizer.Digest() == t.Digest() &&
 		slices.EqualFunc(x.model.Slab, m.Slab, same)
 }
 
-// storedDigest is the digest of the stored model that a folder's files were
-// exported from; false if they are not, to the byte, what Export writes of it.
+// storedDigest returns the digest of the stored reward model from which a
+// folder's files were exported. It reports false if any byte differs from what
+// Export writes of that model.
 func storedDigest(files []File) (trimtab.Digest, bool) {
 	raw := fileData(files, weightsName)
 	if raw == nil {
@@ -249,6 +254,7 @@ func storedDigest(files []File) (trimtab.Digest, bool) {
 	return d, err == nil
 }
 
+// encodeFloats encodes floats as base64 of their little-endian bytes: exactly.
 func encodeFloats(x []float32) string {
 	var raw []byte
 	for _, v := range x {
@@ -257,7 +263,7 @@ func encodeFloats(x []float32) string {
 	return base64.StdEncoding.EncodeToString(raw)
 }
 
-// decodeFloats reads what encodeFloats writes, if it is of dst's length.
+// decodeFloats decodes what encodeFloats wrote, if it has dst's length.
 func decodeFloats(dst []float32, s string) bool {
 	raw, err := base64.StdEncoding.Strict().DecodeString(s)
 	if err != nil || len(raw) != 4*len(dst) {

@@ -16,14 +16,14 @@ import (
 	"github.com/trimtab/trimtab/tokenizer"
 )
 
-// maxFile bounds what is read of every file but the weights, bytes.
+// maxFile bounds the size of every file that is read but the weights, bytes.
 const maxFile = 64 << 20
 
-// generationName holds ids beside config.json's, and how other programs sample.
+// generationName holds the special tokens again, and how other programs sample.
 const generationName = "generation_config.json"
 
-// parts are the files of a stored model, and imported those that are read of a
-// folder, if they are there; weights may lie in shards beside them.
+// modelFiles are the files of a stored model, and importedFiles those that are
+// read of a folder, if they exist; the weights may be in shards beside them.
 var (
 	modelFiles = []string{configName, weightsName, "vocab.json", "merges.txt", "tokenizer.json",
 		"special_tokens_map.json",
@@ -32,8 +32,8 @@ var (
 )
 
 // Import stores a Hugging Face GPT-2 folder as a model of the store (see Read).
-// Importing what Export wrote gives the digest it was exported from. Errors:
-// those of Read, and disk_full.
+// Importing what Export wrote gives the digest from which it was exported.
+// Errors: those of Read, and disk_full.
 func Import(s *Store, dir string) (trimtab.Digest, error) {
 	f, err := Read(dir)
 	if err != nil {
@@ -42,22 +42,26 @@ func Import(s *Store, dir string) (trimtab.Digest, error) {
 	return SaveModel(s, f.Model, f.Tokenizer)
 }
 
-// Folder is a model as a folder holds it, and what was done to read it.
+// Folder is a model as it was read from a folder, and how it was read.
 type Folder struct {
 	Model        *model.Model
 	Tokenizer    *tokenizer.Tokenizer
 	Architecture string   // as config.json names it
 	DType        string   // of the weights in the file: F32, F16, BF16, or several with commas between
-	Notes        []string // what was taken off, turned into something else, or left out
+	Notes        []string // what was renamed, converted or left out, as sentences
 }
 
-// Read reads a Hugging Face GPT-2 folder. The weights may lie in several files
-// under model.safetensors.index.json; F16 and BF16 become F32. Names may lack
-// "transformer.", and may have the prefixes that wrappers put before them;
-// attention masks, an lm_head.weight that is the embedding and the value head
-// of a PPO trainer are left out. All files must agree on the tokens that begin,
-// end and pad a text. Errors: model_not_found, unsupported_model,
-// vocabulary_mismatch, not_a_number.
+// Read reads a Hugging Face GPT-2 folder. It accepts what other programs write:
+//
+//   - weights in several files, under model.safetensors.index.json;
+//   - F16 and BF16, which are converted to F32;
+//   - names without "transformer.", or with the prefixes of wrappers;
+//   - attention masks, an lm_head.weight that is the embedding, and the value
+//     head of a PPO trainer, all of which are left out.
+//
+// All files must agree on the tokens that begin, end and pad a text. Folder.Notes
+// names what was not read as it stands. Errors: model_not_found,
+// unsupported_model, vocabulary_mismatch, not_a_number.
 func Read(dir string) (*Folder, error) {
 	files, err := readFolder(dir, importedFiles)
 	if err != nil {
@@ -71,7 +75,8 @@ func Read(dir string) (*Folder, error) {
 	return f, nil
 }
 
-// ignoredFiles are files that say how a model is used elsewhere, and that have no place in a store.
+// ignoredFiles are files that say how a model is used elsewhere, with the reason
+// why they are not read.
 var ignoredFiles = []struct{ name, why string }{
 	{"chat_template.jinja", "prompts have Trimtab's own form here"},
 	{"chat_template.json", "prompts have Trimtab's own form here"},
@@ -79,11 +84,11 @@ var ignoredFiles = []struct{ name, why string }{
 	{"adapter_config.json", "the weights are taken as they are, without an adapter"},
 }
 
-// addNotes adds what is to be said of the folder beside its weights.
+// addNotes adds what is noteworthy about the folder beside its weights.
 func (f *Folder) addNotes(dir string, files []File) {
 	add := func(format string, args ...any) { f.Notes = append(f.Notes, fmt.Sprintf(format, args...)) }
 	if f.DType != "F32" {
-		add("the weights are %s and became F32", f.DType)
+		add("the weights are %s and were converted to F32", f.DType)
 	}
 	if t := f.Tokenizer; t.TokenCount() < t.VocabSize() {
 		add("ids %d to %d of the model have no token: they are never sampled", t.TokenCount(), t.VocabSize()-1)
@@ -102,7 +107,7 @@ func (f *Folder) addNotes(dir string, files []File) {
 	}
 }
 
-// Digest is the digest under which SaveModel stores the model; nothing is stored.
+// Digest returns the digest under which SaveModel would store the model.
 func (f *Folder) Digest() (trimtab.Digest, error) {
 	entries, err := modelEntries(f.Model, f.Tokenizer, hashEntry)
 	if err != nil {
@@ -112,7 +117,7 @@ func (f *Folder) Digest() (trimtab.Digest, error) {
 	return trimtab.DigestOf(raw), err
 }
 
-// Contents lists the files that SaveModel stores, in order of name; nothing is stored.
+// Contents lists the files that SaveModel would store, in order of name.
 func (f *Folder) Contents() ([]Entry, error) {
 	entries, err := modelEntries(f.Model, f.Tokenizer, hashEntry)
 	list := make([]Entry, len(entries))
@@ -123,11 +128,11 @@ func (f *Folder) Contents() ([]Entry, error) {
 	return list, err
 }
 
-// FolderDigest is the digest of the model in a folder that Export wrote; files
-// of other names are not part of it. A reward model whose constant was folded
-// for other programs counts as the model of the store that it was written
-// from, if that is what every byte says. Nothing is stored. Errors:
-// model_not_found, unsupported_model.
+// FolderDigest returns the digest of the model in a folder that Export wrote,
+// without storing it; files of other names are not part of it. A reward model
+// whose bias was folded has the digest of the stored model that it was exported
+// from, if every byte agrees with that. Errors: model_not_found,
+// unsupported_model.
 func FolderDigest(dir string) (trimtab.Digest, error) {
 	files, err := readFolder(dir, modelFiles)
 	if err == nil && len(files) == 0 {
@@ -148,7 +153,8 @@ func FolderDigest(dir string) (trimtab.Digest, error) {
 	return trimtab.DigestOf(raw), err
 }
 
-// FolderConfig is the shape of the model in a Hugging Face folder; only config.json is read.
+// FolderConfig returns the configuration of the model in a Hugging Face folder.
+// Only config.json is read.
 func FolderConfig(dir string) (model.Config, error) {
 	files, err := readFiles(dir, []string{configName})
 	if err == nil && len(files) == 0 {
@@ -164,8 +170,9 @@ func FolderConfig(dir string) (model.Config, error) {
 	return c.Config, err
 }
 
-// ModelConfig is the shape of the model that an artifact holds; of its files only
-// config.json is read. An artifact that is not there, or is no model, has none.
+// ModelConfig returns the configuration of a stored model. Of its files only
+// config.json is read. It reports false for an artifact that is missing or not a
+// model.
 func ModelConfig(s *Store, d trimtab.Digest) (c model.Config, ok bool) {
 	raw, ok := readArtifactConfig(s, d)
 	if !ok {
@@ -175,7 +182,7 @@ func ModelConfig(s *Store, d trimtab.Digest) (c model.Config, ok bool) {
 	return of.Config, err == nil
 }
 
-// readArtifactConfig is config.json of an artifact.
+// readArtifactConfig reads config.json of an artifact.
 func readArtifactConfig(s *Store, d trimtab.Digest) ([]byte, bool) {
 	entries, err := s.manifest(d)
 	if err != nil {
@@ -189,8 +196,8 @@ func readArtifactConfig(s *Store, d trimtab.Digest) ([]byte, bool) {
 	return raw, err == nil
 }
 
-// readFolder reads those of the files that are there, and the shards of the
-// weights where these lie in several files.
+// readFolder reads those of the named files that exist, and the shards of the
+// weights where an index names them.
 func readFolder(dir string, names []string) ([]File, error) {
 	files, err := readFiles(dir, names)
 	if err != nil || fileData(files, weightsName) != nil {
@@ -218,8 +225,8 @@ func readFolder(dir string, names []string) ([]File, error) {
 	return append(files, more...), nil
 }
 
-// readFiles reads those of the files that are there. Only plain files are
-// opened: nothing waits for a pipe or a device.
+// readFiles reads those of the named files that exist. Only plain files are
+// opened, so that a pipe or a device is refused and does not block.
 func readFiles(dir string, names []string) ([]File, error) {
 	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
 		return nil, trimtab.NewError(trimtab.NotFound, "model_not_found", "give the path of a folder",
@@ -236,7 +243,7 @@ func readFiles(dir string, names []string) ([]File, error) {
 			return nil, err
 		}
 		if !info.Mode().IsRegular() || !strings.HasSuffix(name, ".safetensors") && info.Size() > maxFile {
-			return nil, unsupportedError("%s is no plain file of at most %d bytes", name, maxFile)
+			return nil, unsupportedError("%s is not a plain file of at most %d bytes", name, maxFile)
 		}
 		data, err := plainfile.Read(path)
 		if err != nil {
@@ -247,7 +254,9 @@ func readFiles(dir string, names []string) ([]File, error) {
 	return files, nil
 }
 
-// unsupportedWeights names the remedy for weights in a form that is not read.
+// unsupportedWeights looks for weights in a format that is not read, and returns
+// an error with a remedy for it. Pickles are not read because loading one runs
+// code.
 func unsupportedWeights(dir string) error {
 	const (
 		again = "save it again with save_pretrained(…, safe_serialization=True): pickles are not read"
@@ -271,9 +280,9 @@ func unsupportedWeights(dir string) error {
 	return nil
 }
 
-// Export writes the files of an artifact into dir, as ExportForm gives them,
-// and papers about it, which Import leaves alone. dir must be absent or empty.
-// Errors: artifact_missing, artifact_corrupt, folder_not_empty.
+// Export writes the files of an artifact into dir, as ExportForm gives them, and
+// papers about it, which Import ignores. dir must not exist or be empty. Errors:
+// artifact_missing, artifact_corrupt, folder_not_empty.
 func Export(s *Store, d trimtab.Digest, dir string, papers ...File) error {
 	x, err := ExportForm(s, d)
 	if err != nil {
@@ -282,8 +291,8 @@ func Export(s *Store, d trimtab.Digest, dir string, papers ...File) error {
 	return WriteFolder(dir, append(x.Files, papers...))
 }
 
-// WriteFolder writes files into dir, which must be absent or empty. Where it
-// fails it takes away what it wrote. Errors: folder_not_empty.
+// WriteFolder writes files into dir, which must not exist or be empty, and syncs
+// them. If it fails, it removes what it wrote. Error: folder_not_empty.
 func WriteFolder(dir string, files []File) error {
 	if entries, err := listFolder(dir); err == nil && len(entries) > 0 {
 		return trimtab.NewError(trimtab.Conflict, "folder_not_empty",
@@ -300,6 +309,7 @@ func WriteFolder(dir string, files []File) error {
 	return syncFolder(dir)
 }
 
+// exportFile writes one file and syncs it, or leaves nothing.
 func exportFile(path string, data []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err

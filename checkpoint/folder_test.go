@@ -73,7 +73,7 @@ func TestReadNamesStrangers(t *testing.T) {
 		"second head": {one("multiple_choice_head.summary.weight"), []string{"GPT2DoubleHeadsModel"}},
 		"cross":       {one("transformer.h.0.crossattention.c_attn.weight"), []string{"attention to an encoder"}},
 		"reward head": {one("score.weight"), []string{"score.weight", "reward model", "language model"}},
-		"unknown":     {one("transformer.h.0.gate"), []string{"transformer.h.0.gate is no part"}},
+		"unknown":     {one("transformer.h.0.gate"), []string{"transformer.h.0.gate is not part"}},
 		"twice": {func(f *folder) {
 			f.arrays = append(f.arrays, tensor.NamedArray{Name: "module.transformer.ln_f.bias", Shape: []int{8},
 				Data: make([]float32, 8)})
@@ -142,7 +142,7 @@ func TestReadShards(t *testing.T) {
 	}{
 		"moved": {func() {
 			writeFile(t, filepath.Join(dir, indexName), strings.Replace(string(index), "00002-of", "00001-of", 1))
-		}, "does not say so"},
+		}, "does not list"},
 		"outside": {func() {
 			writeFile(t, filepath.Join(dir, indexName),
 				strings.Replace(string(index), "model-00002", "../model-00002", 1))

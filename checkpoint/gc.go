@@ -13,42 +13,59 @@ import (
 	"github.com/trimtab/trimtab"
 )
 
-// GCPolicy says which files of a store are still pointed to, and how old one has
-// to be before it is looked at. A nil function keeps everything.
+// Garbage collection is mark and sweep over the files of a store. The roots are
+// in a record, which the store does not know: a GCPolicy answers for it. The
+// store itself knows one kind of edge, from the manifest of a live artifact to
+// its objects.
+//
+// Files that were written recently are never touched (GCPolicy.Grace), because a
+// writer stores a file before it records the reference. Removal takes the
+// exclusive lock and looks at each file again, so a file that was stored anew
+// between the two phases stays.
+
+// GCPolicy says which files of a store are still referenced, and how old a file
+// has to be before it can be garbage. A nil function keeps everything.
 type GCPolicy struct {
+	// Artifact reports whether an artifact is referenced.
 	Artifact func(d trimtab.Digest) bool
-	// State says why nobody needs a state of an attempt; "" is that somebody does. The id is 0 for a name that no
-	// attempt of a record has (see AttemptName).
-	State func(attempt int64, d trimtab.Digest) (why string)
+	// State says why a state of an attempt is garbage, in words that continue
+	// "the file …"; it is empty for a state that is referenced. The id is 0 for
+	// a folder that no attempt of a record has (see AttemptName).
+	State func(attempt int64, d trimtab.Digest) (reason string)
 	// Rollouts says the same of all rollouts of an attempt.
-	Rollouts func(attempt int64) (why string)
-	// Grace is the age under which no file is touched: somebody may be about to name it.
+	Rollouts func(attempt int64) (reason string)
+	// Grace is the age under which no file is touched: its reference may not be written yet.
 	Grace time.Duration
-	// Damaged is the age at which a file that was set aside as damaged goes.
+	// Damaged is the age at which a quarantined state is removed.
 	Damaged time.Duration
 }
 
-// FindUnreferenced is a file to which nothing points.
+// UnreferencedFile is a file of the store that can be removed.
 type UnreferencedFile struct {
-	Path    string // in the store, with slashes
-	Size    int64  // bytes
-	ModTime time.Time
-	Reason  string
+	Path    string    // in the store, with slashes
+	Size    int64     // bytes
+	ModTime time.Time // by which CollectGarbage notices that it was written anew
+	Reason  string    // continues "the file …"
 }
 
-// FindUnreferenced lists the files of the store that are older than the grace and that
-// nothing points to, in order of path. What is neither an artifact, a state,
-// a rollout nor a file under way is none of the store's business. Objects are
-// left out while a manifest that is kept cannot be read: it may name them.
+// FindUnreferenced lists the files of the store that are older than the grace
+// period and unreferenced, in order of path. It considers artifacts, objects,
+// states, rollouts and unfinished files; anything else in the folder is ignored.
+// While a live manifest cannot be read, no object is listed, because the
+// manifest may name it. Error: store_linked.
 func (s *Store) FindUnreferenced(k GCPolicy) ([]UnreferencedFile, error) {
 	c := &gcScan{s: s, policy: k, now: time.Now(), liveObjects: map[string]bool{}, readable: true}
 	for _, part := range []struct {
 		folder string
-		why    func(path string, name trimtab.Digest) string
+		check  checkFile
 	}{
-		{artifacts, c.artifact}, {objects, c.object}, {states, c.state}, {rollouts, c.rollout}, {partial, nil},
+		{artifacts, c.artifact}, // before objects: it marks the live ones
+		{objects, c.object},
+		{states, c.state},
+		{rollouts, c.rollout},
+		{partial, nil},
 	} {
-		if err := c.walk(part.folder, part.why); err != nil {
+		if err := c.walk(part.folder, part.check); err != nil {
 			return nil, annotate(diskError(err), "look through the store")
 		}
 	}
@@ -56,22 +73,27 @@ func (s *Store) FindUnreferenced(k GCPolicy) ([]UnreferencedFile, error) {
 	return c.unreferenced, nil
 }
 
-// gcScan is one look through a store.
+// checkFile returns why a file that is named by a digest is garbage, or "".
+type checkFile func(path string, name trimtab.Digest) (reason string)
+
+// gcScan is one pass of FindUnreferenced.
 type gcScan struct {
 	s            *Store
 	policy       GCPolicy
 	now          time.Time
-	liveObjects  map[string]bool // objects of the artifacts that are kept, in hexadecimal digits
-	readable     bool            // every manifest that is kept could be read
+	liveObjects  map[string]bool // objects of live artifacts, by hexadecimal digest
+	readable     bool            // every live manifest could be read
 	unreferenced []UnreferencedFile
 }
 
-// walk looks at every file of a folder; why is asked about those that are named by a digest.
-func (c *gcScan) walk(folder string, why func(path string, name trimtab.Digest) string) error {
+// walk adds the garbage of one folder. A nil check is for the folder of
+// unfinished files. A folder that is a symbolic link is refused: what lies
+// behind it may be shared with other programs.
+func (c *gcScan) walk(folder string, check checkFile) error {
 	if st, err := os.Lstat(filepath.Join(c.s.dir, folder)); err == nil && !st.IsDir() {
 		return trimtab.NewError(trimtab.Conflict, "store_linked",
 			"put the folder itself there, or put the whole data folder where there is space, and link or mount that",
-			"%s is a link, or no folder: nothing is removed behind it", folder)
+			"%s is a link, or not a folder: nothing is removed behind it", folder)
 	}
 	return fs.WalkDir(os.DirFS(c.s.dir), folder, func(name string, e fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) { // removed meanwhile, or a folder that was never made
@@ -88,7 +110,7 @@ func (c *gcScan) walk(folder string, why func(path string, name trimtab.Digest) 
 		} else if err != nil {
 			return err
 		}
-		if reason := c.reason(name, info, why); reason != "" {
+		if reason := c.reason(name, info, check); reason != "" {
 			c.unreferenced = append(c.unreferenced,
 				UnreferencedFile{Path: name, Size: info.Size(), ModTime: info.ModTime(), Reason: reason})
 		}
@@ -96,8 +118,9 @@ func (c *gcScan) walk(folder string, why func(path string, name trimtab.Digest) 
 	})
 }
 
-// reason says why a file can go; "" is that it cannot. Manifests are asked about whatever their age, for their objects.
-func (c *gcScan) reason(name string, info fs.FileInfo, why func(path string, name trimtab.Digest) string) string {
+// reason returns why a file is garbage, or "". A manifest within the grace
+// period is not garbage, but its objects are marked as live.
+func (c *gcScan) reason(name string, info fs.FileInfo, check checkFile) string {
 	age := c.now.Sub(info.ModTime())
 	base := path.Base(name)
 	switch {
@@ -105,15 +128,15 @@ func (c *gcScan) reason(name string, info fs.FileInfo, why func(path string, nam
 		if age < max(c.policy.Damaged, c.policy.Grace) {
 			return ""
 		}
-		return "was set aside as damaged"
-	case why == nil: // under way
+		return "was quarantined as damaged"
+	case check == nil:
 		if age < c.policy.Grace || path.Dir(name) != partial || !partialName.MatchString(base) {
 			return ""
 		}
 		return "is a file that was never finished"
 	}
 	d, err := trimtab.ParseDigest("sha256:" + base)
-	if err != nil {
+	if err != nil { // not one of the store's files
 		return ""
 	}
 	if path.Dir(name) == artifacts && age < c.policy.Grace {
@@ -123,18 +146,19 @@ func (c *gcScan) reason(name string, info fs.FileInfo, why func(path string, nam
 	if age < c.policy.Grace {
 		return ""
 	}
-	return why(name, d)
+	return check(name, d)
 }
 
+// artifact is the checkFile of manifests. It marks the objects of live ones.
 func (c *gcScan) artifact(_ string, d trimtab.Digest) string {
 	if c.policy.Artifact == nil || c.policy.Artifact(d) {
 		c.markObjects(d)
 		return ""
 	}
-	return "is a model that nothing names"
+	return "is a model that nothing references"
 }
 
-// markObjects takes note of the objects of an artifact that is kept.
+// markObjects marks the objects of a live artifact as live.
 func (c *gcScan) markObjects(d trimtab.Digest) {
 	entries, err := c.s.manifest(d)
 	if err != nil {
@@ -146,6 +170,7 @@ func (c *gcScan) markObjects(d trimtab.Digest) {
 	}
 }
 
+// object is the checkFile of objects.
 func (c *gcScan) object(_ string, d trimtab.Digest) string {
 	if !c.readable || c.liveObjects[d.Hex()] {
 		return ""
@@ -153,6 +178,7 @@ func (c *gcScan) object(_ string, d trimtab.Digest) string {
 	return "is a file of no model that is kept"
 }
 
+// state is the checkFile of states.
 func (c *gcScan) state(name string, d trimtab.Digest) string {
 	if c.policy.State == nil {
 		return ""
@@ -160,6 +186,7 @@ func (c *gcScan) state(name string, d trimtab.Digest) string {
 	return c.policy.State(attemptID(attemptOf(states, name)), d)
 }
 
+// rollout is the checkFile of rollouts.
 func (c *gcScan) rollout(name string, _ trimtab.Digest) string {
 	if c.policy.Rollouts == nil {
 		return ""
@@ -167,34 +194,37 @@ func (c *gcScan) rollout(name string, _ trimtab.Digest) string {
 	return c.policy.Rollouts(attemptID(attemptOf(rollouts, name)))
 }
 
-// attemptOf is the name of the attempt to which a file under a folder belongs.
+// attemptOf returns the name of the attempt whose file this is, of the path
+// folder/attempt/digest.
 func attemptOf(folder, name string) string {
 	return strings.TrimPrefix(path.Dir(name), folder+"/")
 }
 
-// CollectGarbage removes loose files and returns those that it has removed. One that
-// was written anew since it was listed stays, and so does whatever belongs to
-// an artifact that has come since. It stops at the first error.
-func (s *Store) CollectGarbage(loose []UnreferencedFile, k GCPolicy) (removed []UnreferencedFile, err error) {
-	// A manifest goes before its objects, so that an artifact is there whole or not at all.
-	for _, l := range loose {
-		if path.Dir(l.Path) != objects {
-			if removed, err = s.removeUnreferenced(removed, l, k); err != nil {
+// CollectGarbage removes files that FindUnreferenced listed and returns those
+// that it removed. A file that was written anew since it was listed stays, and
+// so does every object of an artifact that was stored since. It stops at the
+// first error. Errors: store_unlockable, store_busy, store_linked.
+func (s *Store) CollectGarbage(files []UnreferencedFile, k GCPolicy) (removed []UnreferencedFile, err error) {
+	// Manifests go before objects, so that an artifact is there whole or not at all.
+	for _, f := range files {
+		if path.Dir(f.Path) != objects {
+			if removed, err = s.removeUnreferenced(removed, f, k); err != nil {
 				return removed, err
 			}
 		}
 	}
+	// A manifest that was stored meanwhile may name old objects.
 	again, err := s.FindUnreferenced(k)
 	if err != nil {
 		return removed, err
 	}
 	still := map[string]bool{}
-	for _, l := range again {
-		still[l.Path] = true
+	for _, f := range again {
+		still[f.Path] = true
 	}
-	for _, l := range loose {
-		if path.Dir(l.Path) == objects && still[l.Path] {
-			if removed, err = s.removeUnreferenced(removed, l, k); err != nil {
+	for _, f := range files {
+		if path.Dir(f.Path) == objects && still[f.Path] {
+			if removed, err = s.removeUnreferenced(removed, f, k); err != nil {
 				return removed, err
 			}
 		}
@@ -202,32 +232,37 @@ func (s *Store) CollectGarbage(loose []UnreferencedFile, k GCPolicy) (removed []
 	return removed, nil
 }
 
-func (s *Store) removeUnreferenced(removed []UnreferencedFile, l UnreferencedFile,
-	k GCPolicy) ([]UnreferencedFile, error) {
+// removeUnreferenced removes one file under the exclusive lock, if it is still
+// the file that was listed, and appends it to removed.
+func (s *Store) removeUnreferenced(
+	removed []UnreferencedFile, f UnreferencedFile, k GCPolicy,
+) ([]UnreferencedFile, error) {
 	err := s.withExclusiveLock(func() error {
-		in, err := os.OpenRoot(s.dir) // nothing outside is removed, whatever the path leads to
+		root, err := os.OpenRoot(s.dir) // nothing outside is removed, wherever links lead
 		if err != nil {
 			return err
 		}
-		defer in.Close()
-		info, err := in.Lstat(l.Path)
-		if errors.Is(err, fs.ErrNotExist) || err == nil &&
-			(!info.ModTime().Equal(l.ModTime) || time.Since(info.ModTime()) < k.Grace) {
+		defer root.Close()
+		info, err := root.Lstat(f.Path)
+		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		} else if err != nil {
 			return diskError(err)
 		}
-		if err := in.Remove(l.Path); err != nil {
+		if !info.ModTime().Equal(f.ModTime) || time.Since(info.ModTime()) < k.Grace {
+			return nil
+		}
+		if err := root.Remove(f.Path); err != nil {
 			return diskError(err)
 		}
-		removed = append(removed, l)
-		if dir := path.Dir(l.Path); strings.Contains(dir, "/") { // of an attempt; it stays if there is more in it
-			_ = in.Remove(dir)
+		removed = append(removed, f)
+		if dir := path.Dir(f.Path); strings.Contains(dir, "/") { // the folder of an attempt
+			_ = root.Remove(dir) // fails, rightly, if more is in it
 		}
 		return nil
 	})
 	if err != nil {
-		err = annotate(err, "remove %s", l.Path)
+		err = annotate(err, "remove %s", f.Path)
 	}
 	return removed, err
 }

@@ -4,19 +4,21 @@ import (
 	"github.com/trimtab/trimtab/tokenizer"
 )
 
-// Sampling is how a model is sampled.
+// Sampling says how a model is sampled by default.
 type Sampling struct {
-	Temperature float64 // logits are divided by it
-	MaxTokens   int     // of an answer, at most
+	Temperature float64 // by which logits are divided
+	MaxTokens   int     // of an answer
 }
 
-// GenerationConfig is generation_config.json, by which other programs sample as
-// Trimtab does: from the whole distribution at a temperature, never a token of
-// Ban, until one of Ends or MaxTokens. It is no part of a model's digest.
+// GenerationConfig returns generation_config.json, by which other programs
+// sample as Trimtab does: from the whole distribution at a temperature, with the
+// tokens that stand for no text suppressed, until a stop token or MaxTokens. The
+// file is no part of a model's digest. pad_token_id is the end-of-text token
+// where the tokenizer has no padding token.
 func GenerationConfig(t *tokenizer.Tokenizer, s Sampling) File {
 	pad := t.Pad()
 	if pad == tokenizer.NoToken {
-		pad = t.EndOfText() // what transformers would take, and say so each time
+		pad = t.EndOfText() // transformers does the same, with a warning for each call
 	}
 	return File{Name: generationName, Data: indented(struct {
 		BOS         int32   `json:"bos_token_id"`

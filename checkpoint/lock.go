@@ -11,16 +11,17 @@ import (
 	"github.com/trimtab/trimtab/plainfile"
 )
 
-// lockName is the file by whose lock those who put files into a store and
-// those who remove what nothing points to (Collect) keep out of each other's
-// way, also in several processes. It ends with the process that holds it.
+// lockName is the file whose flock separates writers of the store (shared) from
+// the garbage collector (exclusive), across processes. The kernel releases the
+// lock when the process that holds it ends, however it ends.
 const lockName = "lock"
 
-// lockTimeout is how long Collect waits for writers, of which one may be frozen.
+// lockTimeout is how long the garbage collector waits for writers. It is bounded
+// because a writer may be suspended, or hang on a dead disk.
 const lockTimeout = 30 * time.Second
 
-// withSharedLock does f while nothing is collected. Where the file system knows no
-// locks it does f all the same: Collect refuses to work there.
+// withSharedLock runs f while no garbage is collected. On a file system without
+// locks it runs f all the same: the collector refuses to run there.
 func (s *Store) withSharedLock(f func() error) error {
 	lock, err := s.lock(syscall.LOCK_SH)
 	if err == nil {
@@ -29,7 +30,8 @@ func (s *Store) withSharedLock(f func() error) error {
 	return f()
 }
 
-// withExclusiveLock does f while nobody puts a file into the store.
+// withExclusiveLock runs f while no file is put into the store. It polls, because
+// flock has no timeout. Errors: store_unlockable, store_busy, those of f.
 func (s *Store) withExclusiveLock(f func() error) error {
 	for began := time.Now(); ; time.Sleep(20 * time.Millisecond) {
 		lock, err := s.lock(syscall.LOCK_EX | syscall.LOCK_NB)
@@ -38,16 +40,17 @@ func (s *Store) withExclusiveLock(f func() error) error {
 			defer lock.Close()
 			return f()
 		case !errors.Is(err, syscall.EWOULDBLOCK):
-			return trimtab.NewError(trimtab.Conflict, "store_unlockable", "collect on the machine that has the folder",
+			return trimtab.NewError(trimtab.Conflict, "store_unlockable", "run gc on the machine that has the folder",
 				"lock the store: %w", err)
 		case time.Since(began) > lockTimeout:
-			return trimtab.NewError(trimtab.Unavailable, "store_busy", "try again; see whether a worker is stopped",
-				"the store was being written to for %s", lockTimeout)
+			return trimtab.NewError(trimtab.Unavailable, "store_busy", "try again; look whether a worker is suspended",
+				"writers held the lock of the store for %s", lockTimeout)
 		}
 	}
 }
 
-// lock returns the locked file; closing it ends the lock.
+// lock opens and locks the lock file, with the operation how of flock(2). Closing
+// the file releases the lock.
 func (s *Store) lock(how int) (*os.File, error) {
 	f, err := plainfile.OpenFile(filepath.Join(s.dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {

@@ -14,17 +14,18 @@ import (
 	"github.com/trimtab/trimtab/tokenizer"
 )
 
+// Names of the files that every stored model has; the tokenizer adds its own.
 const (
 	configName  = "config.json"
 	weightsName = "model.safetensors"
 )
 
 // SaveModel stores a model and its tokenizer as an artifact: config.json
-// (GPT2LMHeadModel, or GPT2ForSequenceClassification with one label for a
-// scalar head), model.safetensors (F32, in the order of the slab, names and
-// shapes of Hugging Face's GPT-2; metadata {"format":"pt"}), and the
-// tokenizer's files. The digest is a function of the parameters, the shape
-// and the vocabulary. Errors: not_a_number, vocabulary_mismatch, disk_full.
+// (GPT2LMHeadModel, or GPT2ForSequenceClassification with one label for a scalar
+// head), model.safetensors (F32, in the order of the parameter slab, with the
+// names and shapes of Hugging Face's GPT-2 and the metadata {"format":"pt"}), and
+// the tokenizer's files. The digest is a function of the parameters, the shape
+// and the vocabulary alone. Errors: not_a_number, vocabulary_mismatch, disk_full.
 func SaveModel(s *Store, m *model.Model, t *tokenizer.Tokenizer) (trimtab.Digest, error) {
 	entries, err := modelEntries(m, t, s.putObject)
 	if err != nil {
@@ -33,13 +34,15 @@ func SaveModel(s *Store, m *model.Model, t *tokenizer.Tokenizer) (trimtab.Digest
 	return s.putManifest(entries)
 }
 
-// ptMetadata is the metadata of weights as PyTorch's libraries want it.
+// ptMetadata is the metadata that PyTorch's libraries expect of weights.
 var ptMetadata = map[string]string{"format": "pt"}
 
-// putFunc takes a file that write writes, and says what it is.
+// putFunc takes one file of a model, named name, that write writes, and returns
+// its manifest entry. Store.putObject stores the file, hashEntry only hashes it.
 type putFunc func(name string, write func(io.Writer) error) (manifestEntry, error)
 
-// modelEntries hands each file of a stored model to put.
+// modelEntries passes each file of a stored model to put and returns the entries
+// of its manifest.
 func modelEntries(m *model.Model, t *tokenizer.Tokenizer, put putFunc) ([]manifestEntry, error) {
 	if err := sameVocab(m.Config, t); err != nil {
 		return nil, err
@@ -65,7 +68,7 @@ func modelEntries(m *model.Model, t *tokenizer.Tokenizer, put putFunc) ([]manife
 	return entries, nil
 }
 
-// hashEntry is the entry of a file that is written nowhere.
+// hashEntry returns the entry of a file without storing it.
 func hashEntry(name string, write func(io.Writer) error) (manifestEntry, error) {
 	h := sha256.New()
 	n := byteCounter(0)
@@ -76,13 +79,14 @@ func hashEntry(name string, write func(io.Writer) error) (manifestEntry, error) 
 		name: name}, nil
 }
 
-// byteCounter counts the bytes that are written to it.
+// byteCounter is a writer that counts bytes.
 type byteCounter int64
 
+// Write adds the length of p.
 func (c *byteCounter) Write(p []byte) (int, error) { *c += byteCounter(len(p)); return len(p), nil }
 
-// LoadModel reads what SaveModel stores. Errors: artifact_missing,
-// artifact_corrupt, not_a_number, unsupported_model.
+// LoadModel reads a model that SaveModel stored, verifying every file. Errors:
+// artifact_missing, artifact_corrupt, not_a_number, unsupported_model.
 func LoadModel(s *Store, d trimtab.Digest) (*model.Model, *tokenizer.Tokenizer, error) {
 	files, err := s.Files(d)
 	if err != nil {
@@ -95,6 +99,8 @@ func LoadModel(s *Store, d trimtab.Digest) (*model.Model, *tokenizer.Tokenizer, 
 	return f.Model, f.Tokenizer, nil
 }
 
+// sameVocab refuses a tokenizer with another number of ids than the model has
+// rows in its embedding. Error: vocabulary_mismatch.
 func sameVocab(c model.Config, t *tokenizer.Tokenizer) error {
 	if c.Vocab == t.VocabSize() {
 		return nil
@@ -104,12 +110,16 @@ func sameVocab(c model.Config, t *tokenizer.Tokenizer) error {
 		"the model has %d token ids, its tokenizer %d", c.Vocab, t.VocabSize())
 }
 
+// unsupportedError refuses a model that this transformer cannot compute, or
+// files that are not a GPT-2 folder.
 func unsupportedError(format string, args ...any) error {
 	return trimtab.NewError(trimtab.Invalid, "unsupported_model",
 		"give a Hugging Face GPT-2 folder: config.json, model.safetensors, vocab.json, merges.txt", format, args...)
 }
 
-// readModel makes a model from the files of a Hugging Face GPT-2 folder.
+// readModel decodes the files of a Hugging Face GPT-2 folder. It accepts the
+// variants of other programs, which Folder.Notes then name, and those of the
+// store itself, which are the strict form.
 func readModel(files []File) (*Folder, error) {
 	config := fileData(files, configName)
 	if config == nil {
@@ -143,7 +153,8 @@ func readModel(files []File) (*Folder, error) {
 	return f, nil
 }
 
-// readTokenizer reads the tokenizer, with what config.json and generation_config.json say of ids.
+// readTokenizer decodes the tokenizer. claims are what config.json says of the
+// special tokens; those of generation_config.json are added, and all must agree.
 func readTokenizer(files []File, claims ...tokenizer.ConfigIDs) (*tokenizer.Tokenizer, error) {
 	if raw := fileData(files, generationName); raw != nil {
 		g := struct {
@@ -167,6 +178,7 @@ func readTokenizer(files []File, claims ...tokenizer.ConfigIDs) (*tokenizer.Toke
 	return t, nil
 }
 
+// fileData returns the bytes of the file with that name, or nil if there is none.
 func fileData(files []File, name string) []byte {
 	at := slices.IndexFunc(files, func(f File) bool { return f.Name == name })
 	if at < 0 {

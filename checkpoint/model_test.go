@@ -287,7 +287,7 @@ func TestReadModelRefuses(t *testing.T) {
 		"not scaled":      {set("scale_attn_weights", false), "attention"},
 		"cross attention": {set("add_cross_attention", true), "attention"},
 		"quantized":       {set("quantization_config", map[string]any{"bits": 4}), "quantized"},
-		"heads":           {set("n_head", 3), "multiple of heads"},
+		"heads":           {set("n_head", 3), "is not a multiple of"},
 		"negative":        {set("n_layer", -1), "layers"},
 		"no number":       {set("n_layer", "two"), "n_layer"},
 		"huge":            {func(f *folder) { set("n_layer", 1024)(f); set("n_embd", 65536)(f) }, "numbers"},
@@ -301,7 +301,7 @@ func TestReadModelRefuses(t *testing.T) {
 		"stranger": {func(f *folder) {
 			f.arrays = append(f.arrays,
 				tensor.NamedArray{Name: "rotary", Shape: []int{0}})
-		}, "rotary is no part"},
+		}, "rotary is not part"},
 		"untied head": {func(f *folder) {
 			f.arrays = append(f.arrays, tensor.NamedArray{Name: "lm_head.weight", Shape: []int{264, 8},
 				Data: make([]float32, 264*8)})

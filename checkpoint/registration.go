@@ -10,11 +10,15 @@ import (
 	"github.com/trimtab/trimtab/plainfile"
 )
 
-// databases is the folder of the databases whose record names files of the store.
+// databases is the folder with one empty file for each database whose record
+// references files of the store, named by the database's id. With it the garbage
+// collector notices a store that it shares with another database, whose
+// references it does not see.
 const databases = "databases"
 
-// RegisterDatabase takes note that the record in a database is going to name files of this
-// store. id tells the database from every other; it is a file name.
+// RegisterDatabase records that the database with this id references files of the
+// store. Registering one again changes nothing. An id has to be valid as a file
+// name; the record makes one for each database.
 func (s *Store) RegisterDatabase(id string) error {
 	if err := checkName(id); err != nil || strings.Contains(id, "/") {
 		return fmt.Errorf("%.80q cannot be the id of a database", id)
@@ -33,8 +37,8 @@ func (s *Store) RegisterDatabase(id string) error {
 	return syncFolder(dir)
 }
 
-// Databases lists the databases that Tie was told of, in order. A store that was
-// made before there were ties has none.
+// Databases lists the ids of the registered databases, in order. A store of an
+// earlier build has none.
 func (s *Store) Databases() ([]string, error) {
 	entries, err := listFolder(filepath.Join(s.dir, databases))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -42,7 +46,7 @@ func (s *Store) Databases() ([]string, error) {
 	}
 	var ids []string
 	for _, e := range entries {
-		if !strings.HasPrefix(e.Name(), ".") { // one under way
+		if !strings.HasPrefix(e.Name(), ".") { // being written by WriteNew
 			ids = append(ids, e.Name())
 		}
 	}

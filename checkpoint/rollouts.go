@@ -12,22 +12,24 @@ import (
 	"github.com/trimtab/trimtab/tensor"
 )
 
-// Rollouts is what one worker made of one iteration for another to go on with.
+// Rollouts is a shard of the rollouts of one PPO iteration, handed from the
+// worker that sampled it to the one that learns from it.
 type Rollouts struct {
-	Step   int            // the iteration
-	First  int            // of its episodes
-	State  trimtab.Digest // that they were sampled from; empty at the beginning
+	Step   int            // the iteration, from 0
+	First  int            // index of the shard's first episode within the iteration
+	State  trimtab.Digest // checkpoint that was sampled from; empty is the beginning of the stage
 	Arrays []tensor.NamedArray
 }
 
-// Where the metadata of rollouts say which they are, beside stepKey.
+// Metadata keys of rollouts, beside stepKey.
 const (
 	firstKey = "first"
 	stateKey = "state"
 )
 
-// SaveRollouts stores rollouts of an attempt, whose name is as in SaveState.
-// The same ones give the same digest. Error not_a_number for NaN or infinity.
+// SaveRollouts stores rollouts of an attempt, whose name is as in SaveState. The
+// same rollouts give the same digest, so making a shard twice stores it once.
+// Errors: not_a_number for NaN or infinity, disk_full, file_size_limit.
 func (s *Store) SaveRollouts(attempt string, r Rollouts) (trimtab.Digest, error) {
 	folder, err := rolloutFolder(attempt)
 	if err != nil {
@@ -46,6 +48,7 @@ func (s *Store) SaveRollouts(attempt string, r Rollouts) (trimtab.Digest, error)
 	return d, nil
 }
 
+// metadata is the safetensors metadata of rollouts.
 func (r Rollouts) metadata() map[string]string {
 	return map[string]string{stepKey: strconv.Itoa(r.Step), firstKey: strconv.Itoa(r.First), stateKey: string(r.State)}
 }
@@ -68,6 +71,7 @@ func (s *Store) LoadRollouts(attempt string, d trimtab.Digest) (Rollouts, error)
 	return r, nil
 }
 
+// decodeRollouts decodes the bytes of a rollouts file, whose digest has been verified.
 func decodeRollouts(raw []byte) (r Rollouts, err error) {
 	arrays, metadata, err := DecodeSafetensors(raw)
 	if err != nil {
@@ -84,7 +88,8 @@ func decodeRollouts(raw []byte) (r Rollouts, err error) {
 	return r, checkFinite(arrays)
 }
 
-// RemoveRollouts removes rollouts of an attempt; ones that are gone are no error.
+// RemoveRollouts removes rollouts of an attempt. It is no error if they do not
+// exist.
 func (s *Store) RemoveRollouts(attempt string, d trimtab.Digest) error {
 	folder, err := rolloutFolder(attempt)
 	if err != nil {
@@ -96,6 +101,7 @@ func (s *Store) RemoveRollouts(attempt string, d trimtab.Digest) error {
 	return nil
 }
 
+// rolloutFolder is the folder of an attempt's rollouts, relative to the store.
 func rolloutFolder(attempt string) (string, error) {
 	if !attemptName.MatchString(attempt) {
 		return "", fmt.Errorf("%.80q cannot be the name of an attempt in a store", attempt)
@@ -103,7 +109,8 @@ func rolloutFolder(attempt string) (string, error) {
 	return path.Join(rollouts, attempt), nil
 }
 
-// syncParents makes a folder of the store durable, with those above it: they may be new.
+// syncParents syncs a folder of the store and those above it, up to the store
+// itself. A file in a new folder is durable only when all of them are.
 func (s *Store) syncParents(folder string) error {
 	for dir := folder; dir != "."; dir = path.Dir(dir) {
 		if err := syncFolder(filepath.Join(s.dir, dir)); err != nil {

@@ -3,6 +3,7 @@ package checkpoint
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -18,36 +19,41 @@ import (
 	"github.com/trimtab/trimtab/tensor"
 )
 
-// A safetensors file (huggingface/safetensors, README, "Format") is the
+// A safetensors file (huggingface/safetensors, README, section "Format") is the
 // length of the header (8 bytes, little-endian), the header (JSON, padded with
-// spaces to a multiple of 8 bytes), and the arrays end to end, in row order,
-// little-endian:
+// spaces to a multiple of 8 bytes), and the arrays end to end, in row-major
+// order, little-endian:
 //
 //	{"__metadata__":{"format":"pt"},"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]},…}
-
+//
+// What is written here is canonical: the metadata in order of key, no space in
+// the header but the padding. The digests of states and models depend on that.
 const (
 	metadataKey = "__metadata__"
 	maxHeader   = 100_000_000 // the reference implementation's limit, bytes
 	maxRank     = 8
 )
 
-// dtypeSize is the bytes of one element. Only the first three can become float32.
+// dtypeSize is the size of one element, bytes, by the name of its type. Only F32,
+// F16 and BF16 can be converted to float32; the others are parsed, so that a
+// refusal can name the array.
 var dtypeSize = map[string]uint64{
 	"F32": 4, "F16": 2, "BF16": 2,
 	"F64": 8, "I64": 8, "U64": 8, "I32": 4, "U32": 4, "I16": 2, "U16": 2, "I8": 1, "U8": 1, "BOOL": 1,
 }
 
-// EncodeSafetensors writes arrays as F32, in the order given. The same arrays
-// and metadata give the same bytes. It panics when a shape is not that of its
-// data or a name comes twice.
+// EncodeSafetensors encodes arrays as F32, in the order given. The same arrays
+// and metadata give the same bytes. It panics if a shape does not match its data
+// or a name comes twice: both are errors of the program.
 func EncodeSafetensors(arrays []tensor.NamedArray, metadata map[string]string) []byte {
 	var b bytes.Buffer
 	if err := writeSafetensors(&b, arrays, metadata); err != nil {
-		panic("checkpoint: " + err.Error()) // a buffer takes everything
+		panic("checkpoint: " + err.Error()) // unreachable: a buffer accepts every write
 	}
 	return b.Bytes()
 }
 
+// writeSafetensors writes the encoding of arrays to w. Errors are those of w.
 func writeSafetensors(w io.Writer, arrays []tensor.NamedArray, metadata map[string]string) error {
 	out := bufio.NewWriterSize(w, 1<<16)
 	header := header(arrays, metadata)
@@ -60,6 +66,8 @@ func writeSafetensors(w io.Writer, arrays []tensor.NamedArray, metadata map[stri
 	return out.Flush()
 }
 
+// writeFloats writes floats in little-endian order. A bufio.Writer keeps its
+// first error, which Flush returns.
 func writeFloats(w *bufio.Writer, data []float32) {
 	var chunk [4096]byte
 	for len(data) > 0 {
@@ -72,7 +80,7 @@ func writeFloats(w *bufio.Writer, data []float32) {
 	}
 }
 
-// header is the padded JSON header: the metadata in order of key, then the
+// header encodes the padded JSON header: the metadata in order of key, then the
 // arrays in their order.
 func header(arrays []tensor.NamedArray, metadata map[string]string) []byte {
 	var fields []string
@@ -87,7 +95,8 @@ func header(arrays []tensor.NamedArray, metadata map[string]string) []byte {
 	offset := 0
 	for _, a := range arrays {
 		if n := elements(a.Shape); n != len(a.Data) || seen[a.Name] {
-			panic(fmt.Sprintf("checkpoint: array %q of shape %v with %d elements is not right, or comes twice", a.Name,
+			panic(fmt.Sprintf(
+				"checkpoint: array %q of shape %v with %d elements does not match, or comes twice", a.Name,
 				a.Shape, len(a.Data)))
 		}
 		seen[a.Name] = true
@@ -100,6 +109,7 @@ func header(arrays []tensor.NamedArray, metadata map[string]string) []byte {
 	return []byte(text + strings.Repeat(" ", -len(text)&7))
 }
 
+// elements is the product of a shape; 1 for a scalar.
 func elements(shape []int) int {
 	n := 1
 	for _, d := range shape {
@@ -108,6 +118,7 @@ func elements(shape []int) int {
 	return n
 }
 
+// joinInts writes a shape as a JSON list does, without the brackets.
 func joinInts(shape []int) string {
 	parts := make([]string, len(shape))
 	for i, d := range shape {
@@ -116,20 +127,21 @@ func joinInts(shape []int) string {
 	return strings.Join(parts, ",")
 }
 
+// quoteJSON encodes a string as JSON without escaping HTML characters.
 func quoteJSON(s string) string {
 	var b strings.Builder
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(s); err != nil {
-		panic("checkpoint: " + err.Error()) // strings always encode
+		panic("checkpoint: " + err.Error()) // unreachable: every string encodes
 	}
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
-// DecodeSafetensors reads arrays of F32 in the order in which their data lie,
-// and the metadata. It refuses headers over 100 MB, names that come twice,
-// shapes that overflow or are not those of their data, and data with gaps,
-// overlaps, or more than the header says.
+// DecodeSafetensors decodes arrays of F32, in the order of their data, and the
+// metadata. It accepts exactly the files that the format allows: it refuses
+// headers over 100 MB, names that come twice, shapes that overflow or do not
+// match their data, and data with gaps, overlaps, or more than the header says.
 func DecodeSafetensors(data []byte) ([]tensor.NamedArray, map[string]string, error) {
 	entries, metadata, err := parseSafetensors(data)
 	if err != nil {
@@ -146,7 +158,7 @@ func DecodeSafetensors(data []byte) ([]tensor.NamedArray, map[string]string, err
 	return arrays, metadata, nil
 }
 
-// rawArray is one array of a file, not yet decoded.
+// rawArray is one array of a file, not decoded yet.
 type rawArray struct {
 	name, dtype string
 	shape       []int
@@ -154,7 +166,8 @@ type rawArray struct {
 	raw         []byte
 }
 
-// parseSafetensors reads and checks the header; the arrays come in order of their data.
+// parseSafetensors parses and checks the header. The arrays are in the order of
+// their data, and their raw bytes are views into data.
 func parseSafetensors(data []byte) ([]rawArray, map[string]string, error) {
 	if len(data) < 8 {
 		return nil, nil, fmt.Errorf("a safetensors file of %d bytes is too short", len(data))
@@ -173,13 +186,12 @@ func parseSafetensors(data []byte) ([]rawArray, map[string]string, error) {
 	return arrays, metadata, nil
 }
 
-// publish sorts arrays by offset and gives each its bytes.
+// assignData sorts arrays by offset and gives each its bytes. The arrays have to
+// cover the data without gaps and overlaps.
 func assignData(arrays []rawArray, data []byte) error {
 	slices.SortStableFunc(arrays, func(a, b rawArray) int {
-		if a.from != b.from {
-			return cmpUint(a.from, b.from)
-		}
-		return cmpUint(a.to, b.to) // an empty array before the one that begins where it lies
+		// by the end as well: an empty array comes before the one that begins where it lies
+		return cmp.Or(cmp.Compare(a.from, b.from), cmp.Compare(a.to, b.to))
 	})
 	at := uint64(0)
 	for i := range arrays {
@@ -196,16 +208,8 @@ func assignData(arrays []rawArray, data []byte) error {
 	return nil
 }
 
-func cmpUint(a, b uint64) int {
-	if a < b {
-		return -1
-	}
-	if a > b {
-		return 1
-	}
-	return 0
-}
-
+// parseHeader parses the JSON header. It reads token by token, because
+// encoding/json accepts what the format does not: keys that come twice.
 func parseHeader(raw []byte) ([]rawArray, map[string]string, error) {
 	var arrays []rawArray
 	var metadata map[string]string
@@ -236,8 +240,8 @@ func parseHeader(raw []byte) ([]rawArray, map[string]string, error) {
 	return arrays, metadata, nil
 }
 
-// decodeObject reads a JSON object; value reads what follows each key. A key that
-// comes twice is an error.
+// decodeObject parses a JSON object; value parses what follows each key. A key
+// that comes twice is an error.
 func decodeObject(dec *json.Decoder, value func(key string) error) error {
 	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
 		return fmt.Errorf("an object was expected: %v", errors.Join(err, nil))
@@ -261,6 +265,7 @@ func decodeObject(dec *json.Decoder, value func(key string) error) error {
 	return err
 }
 
+// parseArray parses the header's entry for one array.
 func parseArray(dec *json.Decoder, name string) (rawArray, error) {
 	a := rawArray{name: name}
 	var offsets []uint64
@@ -286,7 +291,8 @@ func parseArray(dec *json.Decoder, name string) (rawArray, error) {
 	return a, a.setShape(shape)
 }
 
-// setShape checks that shape and dtype fill the offsets exactly.
+// setShape sets the shape, after checking that shape and dtype fill the array's
+// offsets exactly. Sizes are multiplied with an overflow check.
 func (a *rawArray) setShape(shape []uint64) error {
 	size, ok := dtypeSize[a.dtype]
 	if !ok {
@@ -313,7 +319,7 @@ func (a *rawArray) setShape(shape []uint64) error {
 	return nil
 }
 
-// floats decodes F32, F16 or BF16 into dst, of the array's size.
+// floats decodes F32, F16 or BF16 into dst, which has the array's size.
 func (a *rawArray) floats(dst []float32) error {
 	for i := range dst {
 		switch a.dtype {
@@ -330,7 +336,7 @@ func (a *rawArray) floats(dst []float32) error {
 	return nil
 }
 
-// float16ToFloat32 widens an IEEE 754 binary16, exactly.
+// float16ToFloat32 widens an IEEE 754 binary16. Every value is exact.
 func float16ToFloat32(h uint16) float32 {
 	sign := uint32(h&0x8000) << 16
 	exponent, fraction := uint32(h>>10&0x1f), uint32(h&0x3ff)

@@ -16,14 +16,18 @@ import (
 	"github.com/trimtab/trimtab/tensor"
 )
 
-// stepKey is where the metadata of a state says how many steps are done.
+// stepKey is the metadata key of how many steps are done before a state.
 const stepKey = "step"
 
+// attemptName matches the names of attempts: path elements of letters, digits
+// and "._-" that do not begin with a dot or a dash.
 var attemptName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}(/[A-Za-z0-9_][A-Za-z0-9._-]{0,127})*$`)
 
-// SaveState stores the state of an attempt from which step is the next to do.
-// The digest is that of the file. attempt is a name of letters, digits and
-// "._-", with slashes between parts. Error not_a_number for NaN or infinity.
+// SaveState stores the state of an attempt from which step is the next to do,
+// durably: after it returns, a power failure does not lose the state. The digest
+// is that of the file, a function of step and state alone. attempt is a name of
+// letters, digits and "._-", with slashes between parts. Errors: not_a_number
+// for NaN or infinity, disk_full, file_size_limit.
 func (s *Store) SaveState(attempt string, step int, state []tensor.NamedArray) (trimtab.Digest, error) {
 	folder, err := stateFolder(attempt)
 	if err != nil {
@@ -44,13 +48,13 @@ func (s *Store) SaveState(attempt string, step int, state []tensor.NamedArray) (
 	return d, nil
 }
 
-// stateMetadata says which state it is.
+// stateMetadata is the safetensors metadata of a state.
 func stateMetadata(step int) map[string]string { return map[string]string{stepKey: strconv.Itoa(step)} }
 
-// LoadState fills into, whose names, shapes and order must be those of the
-// stored state, and returns the step to do next. After an error the contents
-// of into are undefined. Errors: artifact_missing, artifact_corrupt,
-// state_mismatch, not_a_number.
+// LoadState reads a state into the arrays of into, whose names, shapes and order
+// must be those of the stored state, and returns the step to do next. After an
+// error the contents of into are undefined. Errors: artifact_missing,
+// artifact_corrupt, state_mismatch, not_a_number.
 func (s *Store) LoadState(attempt string, d trimtab.Digest, into []tensor.NamedArray) (step int, err error) {
 	folder, err := stateFolder(attempt)
 	if err != nil {
@@ -66,6 +70,7 @@ func (s *Store) LoadState(attempt string, d trimtab.Digest, into []tensor.NamedA
 	return step, nil
 }
 
+// decodeState decodes the bytes of a state file, whose digest has been verified.
 func decodeState(raw []byte, into []tensor.NamedArray) (int, error) {
 	state, metadata, err := parseSafetensors(raw)
 	if err != nil {
@@ -86,7 +91,8 @@ func decodeState(raw []byte, into []tensor.NamedArray) (int, error) {
 	return step, checkFinite(into)
 }
 
-// RemoveState removes one state of an attempt; one that is gone is no error.
+// RemoveState removes one state of an attempt. It is no error if the state does
+// not exist.
 func (s *Store) RemoveState(attempt string, d trimtab.Digest) error {
 	folder, err := stateFolder(attempt)
 	if err != nil {
@@ -98,44 +104,48 @@ func (s *Store) RemoveState(attempt string, d trimtab.Digest) error {
 	return nil
 }
 
-// remove removes a file that is named by its digest; one that is gone is no error.
+// remove removes a file that is named by its digest. It is no error if the file
+// does not exist.
 func (s *Store) remove(folder string, d trimtab.Digest) error {
 	if _, err := trimtab.ParseDigest(string(d)); err != nil {
 		return err
 	}
-	in, err := os.OpenRoot(s.dir) // nothing outside is removed, whatever the path leads to
+	root, err := os.OpenRoot(s.dir) // nothing outside is removed, wherever links lead
 	if err != nil {
 		return err
 	}
-	defer in.Close()
-	if err := in.Remove(path.Join(folder, d.Hex())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	defer root.Close()
+	if err := root.Remove(path.Join(folder, d.Hex())); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil
 }
 
-// quarantineSuffix is behind the name of a state that was found damaged and is kept for a person to look at.
+// quarantineSuffix is appended to the name of a damaged state, which is kept for
+// a person to inspect until the garbage collector removes it (GCPolicy.Damaged).
 const quarantineSuffix = ".damaged"
 
+// quarantinedName matches the file names that Quarantine makes.
 var quarantinedName = regexp.MustCompile(`^[0-9a-f]{64}\.damaged$`)
 
-// Quarantine renames a state that cannot be used, so that nothing takes it for a
-// sound one and it can be looked at. It returns the new name, or "" if there is no file.
+// Quarantine renames a damaged state, so that it is never loaded again but can
+// be inspected. It returns the new path, or "" if the file does not exist.
 func (s *Store) Quarantine(attempt string, d trimtab.Digest) (path string, err error) {
 	folder, err := stateFolder(attempt)
 	if err != nil {
 		return "", err
 	}
-	aside := s.path(folder, d) + quarantineSuffix
-	switch err := os.Rename(s.path(folder, d), aside); {
+	quarantined := s.path(folder, d) + quarantineSuffix
+	switch err := os.Rename(s.path(folder, d), quarantined); {
 	case errors.Is(err, fs.ErrNotExist):
 		return "", nil
 	case err != nil:
-		return "", annotate(diskError(err), "set a damaged state of %s aside", attempt)
+		return "", annotate(diskError(err), "quarantine a damaged state of %s", attempt)
 	}
-	return aside, diskError(syncFolder(filepath.Join(s.dir, folder)))
+	return quarantined, diskError(syncFolder(filepath.Join(s.dir, folder)))
 }
 
+// stateFolder is the folder of an attempt's states, relative to the store.
 func stateFolder(attempt string) (string, error) {
 	if !attemptName.MatchString(attempt) || !fs.ValidPath(attempt) {
 		return "", fmt.Errorf("%.80q cannot be the name of an attempt in a store", attempt)
@@ -143,18 +153,19 @@ func stateFolder(attempt string) (string, error) {
 	return path.Join(states, attempt), nil
 }
 
-// sameArrays compares names, shapes and order.
+// sameArrays compares the arrays of a stored state with those of a trainer, by
+// names, shapes and order. They differ when the stage's configuration does.
 func sameArrays(got []rawArray, want []tensor.NamedArray) error {
 	mismatch := func(format string, args ...any) error {
 		return trimtab.NewError(trimtab.Invalid, "state_mismatch",
 			"the checkpoint is of another configuration: start the stage again from scratch", format, args...)
 	}
 	if len(got) != len(want) {
-		return mismatch("%d arrays in place of %d", len(got), len(want))
+		return mismatch("%d arrays instead of %d", len(got), len(want))
 	}
 	for i := range got {
 		if got[i].name != want[i].Name || !slices.Equal(got[i].shape, want[i].Shape) {
-			return mismatch("array %d is %s %v in place of %s %v", i, got[i].name, got[i].shape, want[i].Name,
+			return mismatch("array %d is %s %v instead of %s %v", i, got[i].name, got[i].shape, want[i].Name,
 				want[i].Shape)
 		}
 	}

@@ -1,23 +1,23 @@
-// Package checkpoint keeps models and training states in a folder, by
-// content. Everything that is read is checked against its digest first.
+// Package checkpoint keeps models and training states in a folder, by content.
+// Everything that is read is verified against its digest first.
 //
 //	objects/<sha256>              one file of an artifact
 //	artifacts/<sha256>            the manifest of an artifact: the lines "sha256 size path", sorted
 //	states/<attempt>/<sha256>     a training state: one safetensors file, its step in the metadata
-//	rollouts/<attempt>/<sha256>   rollouts under way from one worker to another: a safetensors file each
-//	partial/                      files under way; one that a crash left is removed after a day
-//	databases/<id>                whose record names what is here (see Tie)
-//	lock                          by which writers and Collect keep apart
+//	rollouts/<attempt>/<sha256>   rollouts on their way between workers: a safetensors file each
+//	partial/                      files being written; what a crash leaves is removed after a day
+//	databases/<id>                databases that reference files of the store (see RegisterDatabase)
+//	lock                          flock that separates writers and the garbage collector
 //
-// The name of a file is the SHA-256 of its bytes, and the digest of an
-// artifact is that of its manifest, so it follows from names and contents of
-// its files alone. A file is written under partial, synced, renamed, and its
-// folder synced; a manifest comes after its files. After a crash at any
-// instruction an artifact or a state is there whole, or not at all.
+// The name of a file is the SHA-256 of its bytes, and the digest of an artifact
+// is that of its manifest, so it is a function of the names and contents of its
+// files alone. A file is written under partial, synced, renamed, and its folder
+// synced; a manifest is written after its files. After a crash at any
+// instruction, an artifact or a state is there whole or not at all.
 //
-// A model is a Hugging Face GPT-2 folder: config.json, model.safetensors and
-// the tokenizer's files (see SaveModel). No file holds a time, an id or a
-// name of a run, a host, or a path.
+// A model is a Hugging Face GPT-2 folder: config.json, model.safetensors and the
+// tokenizer's files (see SaveModel). No file holds a time, an id or a name of a
+// run, a host, or a path.
 package checkpoint
 
 import (
@@ -43,17 +43,18 @@ import (
 	"github.com/trimtab/trimtab/tokenizer"
 )
 
-// File is one file of an artifact. Name may have folders, divided by slashes.
+// File is one file of an artifact. Its name is a relative path, with slashes.
 type File = tokenizer.File
 
-// Store is a folder of artifacts and states. It is safe for concurrent use,
-// also by several processes.
+// Store is a folder of artifacts, states and rollouts. It is safe for concurrent
+// use, also by several processes on one machine.
 type Store struct {
 	dir   string
-	lower *Store // see Over; may be nil
+	lower *Store // read where dir does not have a file (see Overlay); nil in most stores
 }
 
 const (
+	// Folders of the store.
 	objects   = "objects"
 	artifacts = "artifacts"
 	states    = "states"
@@ -61,13 +62,16 @@ const (
 	partial   = "partial"
 )
 
-// maxPartialAge is how old a file under way is when nobody writes it any more.
+// maxPartialAge is the age at which an unfinished file counts as left by a crash.
+// No write takes nearly that long.
 const maxPartialAge = 24 * time.Hour
 
-// maxManifest bounds the bytes of a manifest.
+// maxManifest bounds the size of a manifest, bytes, against a damaged or hostile file.
 const maxManifest = 1 << 20
 
-// Open makes the folder ready, for its owner only, and removes what crashes left.
+// Open creates the folders of a store, readable by their owner only, and removes
+// unfinished files that crashes left. A store that exists is opened as it is.
+// Errors: disk_full, and those of the file system.
 func Open(dir string) (*Store, error) {
 	s := &Store{dir: dir}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -84,11 +88,11 @@ func Open(dir string) (*Store, error) {
 	return s, nil
 }
 
-// partialName is the name of a file under way, as write makes it.
+// partialName matches the names that write gives to unfinished files.
 var partialName = regexp.MustCompile(`^file-[0-9]+$`)
 
-// removeStalePartials removes the files under way that crashes left. Nothing else is
-// removed, and nothing behind a symbolic link.
+// removeStalePartials removes unfinished files that crashes left. Nothing else
+// is removed, and nothing behind a symbolic link.
 func (s *Store) removeStalePartials() error {
 	if st, err := os.Lstat(filepath.Join(s.dir, partial)); err != nil || !st.IsDir() {
 		return err
@@ -98,14 +102,14 @@ func (s *Store) removeStalePartials() error {
 		info, err := e.Info()
 		if err == nil && info.Mode().IsRegular() && partialName.MatchString(e.Name()) &&
 			time.Since(info.ModTime()) > maxPartialAge {
-			os.Remove(filepath.Join(s.dir, partial, e.Name())) // else the next Open does
+			os.Remove(filepath.Join(s.dir, partial, e.Name())) // if it fails, the next Open tries again
 		}
 	}
 	return err
 }
 
-// makeFolder makes a folder of the store, and those above it. The store itself has
-// to be there: one that was removed is not made again.
+// makeFolder makes a folder of the store and those above it, but not the store
+// itself: a store that was removed while it is in use must not reappear empty.
 func (s *Store) makeFolder(name string) error {
 	if dir := path.Dir(name); dir != "." {
 		if err := s.makeFolder(dir); err != nil {
@@ -119,12 +123,13 @@ func (s *Store) makeFolder(name string) error {
 			return nil
 		}
 		err = &fs.PathError{Op: "make folder", Path: full,
-			Err: errors.New("something that is no folder is in its place")}
+			Err: errors.New("a file is in its place")}
 	}
 	return err
 }
 
-// listFolder lists a folder in order of name; it does not wait for a FIFO in its place.
+// listFolder lists a folder in order of name. It fails at once, and does not
+// wait for a writer, if a FIFO is in the folder's place.
 func listFolder(dir string) ([]fs.DirEntry, error) {
 	f, err := openFolder(dir)
 	if err != nil {
@@ -136,11 +141,12 @@ func listFolder(dir string) ([]fs.DirEntry, error) {
 	return entries, err
 }
 
+// openFolder opens a folder for listing or syncing; anything else is refused.
 func openFolder(dir string) (*os.File, error) { return os.OpenFile(dir, syscall.O_DIRECTORY, 0) }
 
-// Put stores files as one artifact and returns its digest. The same files
-// give the same digest, in whatever order. A stored file that has rotted is
-// replaced.
+// Put stores files as one artifact and returns its digest, which depends on
+// names and contents alone and not on the order. Files that are stored already
+// are not written again, unless they are damaged: then they are replaced.
 func (s *Store) Put(files []File) (trimtab.Digest, error) {
 	var entries []manifestEntry
 	for _, f := range files {
@@ -153,7 +159,7 @@ func (s *Store) Put(files []File) (trimtab.Digest, error) {
 	return s.putManifest(entries)
 }
 
-// putObject stores the bytes that write makes.
+// putObject stores what write writes as an object. name is its path in the artifact.
 func (s *Store) putObject(name string, write func(io.Writer) error) (manifestEntry, error) {
 	if err := checkName(name); err != nil {
 		return manifestEntry{}, err
@@ -165,6 +171,8 @@ func (s *Store) putObject(name string, write func(io.Writer) error) (manifestEnt
 	return manifestEntry{digest, size, name}, nil
 }
 
+// putManifest stores the manifest of an artifact whose objects are written, and
+// makes both durable: first the names of the objects, then the manifest.
 func (s *Store) putManifest(entries []manifestEntry) (trimtab.Digest, error) {
 	manifest, err := writeManifest(entries)
 	if err != nil {
@@ -180,9 +188,9 @@ func (s *Store) putManifest(entries []manifestEntry) (trimtab.Digest, error) {
 	return digest, syncFolder(filepath.Join(s.dir, artifacts))
 }
 
-// Files returns the files of an artifact in order of name. Errors:
-// artifact_missing if it, or one of its files, is not there;
-// artifact_corrupt if bytes are not what their digest says.
+// Files reads the files of an artifact, in order of name. Errors:
+// artifact_missing if the artifact or one of its files does not exist,
+// artifact_corrupt if any bytes differ from their digest.
 func (s *Store) Files(d trimtab.Digest) ([]File, error) {
 	entries, err := s.manifest(d)
 	if err != nil {
@@ -199,6 +207,7 @@ func (s *Store) Files(d trimtab.Digest) ([]File, error) {
 	return files, nil
 }
 
+// manifest reads the manifest of an artifact; its entries are in order of name.
 func (s *Store) manifest(d trimtab.Digest) ([]manifestEntry, error) {
 	raw, err := s.read(artifacts, d, -1)
 	if err != nil {
@@ -211,17 +220,20 @@ func (s *Store) manifest(d trimtab.Digest) ([]manifestEntry, error) {
 	return entries, nil
 }
 
-// manifestEntry is one line "sha256 size path".
+// manifestEntry is one line of a manifest: "sha256 size path".
 type manifestEntry struct {
 	digest trimtab.Digest
 	size   int64
 	name   string
 }
 
+// line is the entry as it stands in a manifest, with the newline.
 func (e manifestEntry) line() string {
 	return e.digest.Hex() + " " + strconv.FormatInt(e.size, 10) + " " + e.name + "\n"
 }
 
+// writeManifest encodes a manifest: the lines of its entries, sorted as text.
+// That makes it canonical: one set of files has one manifest, and one digest.
 func writeManifest(entries []manifestEntry) ([]byte, error) {
 	if len(entries) == 0 {
 		return nil, errors.New("an artifact has at least one file")
@@ -239,8 +251,8 @@ func writeManifest(entries []manifestEntry) ([]byte, error) {
 	return []byte(strings.Join(lines, "")), nil
 }
 
-// readManifest reads what writeManifest writes, and nothing else. The
-// entries come in order of name.
+// readManifest decodes a manifest, and refuses any that writeManifest would not
+// write. The entries are in order of name.
 func readManifest(raw []byte) ([]manifestEntry, error) {
 	if len(raw) > maxManifest {
 		return nil, fmt.Errorf("a manifest of %d bytes", len(raw))
@@ -258,12 +270,13 @@ func readManifest(raw []byte) ([]manifestEntry, error) {
 		return nil, err
 	}
 	if string(again) != string(raw) {
-		return nil, errors.New("the manifest is not in its one form")
+		return nil, errors.New("the manifest is not in canonical form")
 	}
 	slices.SortFunc(entries, func(a, b manifestEntry) int { return strings.Compare(a.name, b.name) })
 	return entries, nil
 }
 
+// readLine decodes one line of a manifest.
 func readLine(line string) (e manifestEntry, err error) {
 	parts := strings.SplitN(strings.TrimSuffix(line, "\n"), " ", 3)
 	if len(parts) != 3 {
@@ -273,13 +286,14 @@ func readLine(line string) (e manifestEntry, err error) {
 		return e, err
 	}
 	if e.size, err = strconv.ParseInt(parts[1], 10, 64); err != nil || e.size < 0 {
-		return e, fmt.Errorf("manifest line %.80q: the size is no size", line)
+		return e, fmt.Errorf("manifest line %.80q: the size is not a number", line)
 	}
 	e.name = parts[2]
 	return e, checkName(e.name)
 }
 
-// checkName accepts relative paths that stay where they are put, on any system.
+// checkName accepts relative paths that stay within their folder on any system:
+// no backslash, no colon (a drive or a stream on Windows), nothing unprintable.
 func checkName(name string) error {
 	odd := func(r rune) bool { return r == '\\' || r == ':' || !unicode.IsPrint(r) }
 	if !fs.ValidPath(name) || name == "." || strings.ContainsFunc(name, odd) || len(name) > 512 {
@@ -288,14 +302,14 @@ func checkName(name string) error {
 	return nil
 }
 
-// write stores what fill writes in folder under its digest; the caller syncs
-// the folder. A file that is there already, and sound, stays.
+// write stores what fill writes under its digest in a folder. The caller syncs
+// the folder. A file that exists and is undamaged stays.
 func (s *Store) write(folder string, fill func(io.Writer) error) (d trimtab.Digest, size int64, err error) {
 	f, err := os.CreateTemp(filepath.Join(s.dir, partial), "file-*")
 	if err != nil {
 		return "", 0, diskError(err)
 	}
-	defer os.Remove(f.Name()) // gone already, if it was renamed
+	defer os.Remove(f.Name()) // fails if it was renamed
 	defer f.Close()
 	hash := sha256.New()
 	if err := fill(io.MultiWriter(f, hash)); err != nil {
@@ -311,8 +325,9 @@ func (s *Store) write(folder string, fill func(io.Writer) error) (d trimtab.Dige
 	return d, size, s.withSharedLock(func() error { return s.publish(f, folder, d, size) })
 }
 
-// publish puts a written file where it belongs. One that is there already, and
-// sound, stays, and is as new as if it had been written now: see Keep.Grace.
+// publish syncs a written file and renames it to its place. If an undamaged file
+// is there already, that one stays and gets the present time, as if it had been
+// written now: its grace period (GCPolicy.Grace) starts anew.
 func (s *Store) publish(f *os.File, folder string, d trimtab.Digest, size int64) error {
 	if _, err := (&Store{dir: s.dir}).read(folder, d, size); err == nil {
 		now := time.Now()
@@ -335,7 +350,8 @@ func (s *Store) publish(f *os.File, folder string, d trimtab.Digest, size int64)
 	return failpoint.At("file_renamed")
 }
 
-// read returns the bytes of a file after checking them. A size of -1 is unknown.
+// read reads a file of a folder and verifies its size and its digest. A size of
+// -1 is unknown. Errors: invalid_digest, artifact_missing, artifact_corrupt.
 func (s *Store) read(folder string, d trimtab.Digest, size int64) ([]byte, error) {
 	if _, err := trimtab.ParseDigest(string(d)); err != nil {
 		return nil, trimtab.NewError(trimtab.Usage, "invalid_digest", "give the digest that the run shows", "%w", err)
@@ -349,7 +365,7 @@ func (s *Store) read(folder string, d trimtab.Digest, size int64) ([]byte, error
 	case err != nil:
 		return nil, diskError(err)
 	case size >= 0 && int64(len(data)) != size:
-		return nil, corruptError(fmt.Errorf("%d bytes in place of %d", len(data), size))
+		return nil, corruptError(fmt.Errorf("%d bytes instead of %d", len(data), size))
 	}
 	if got := trimtab.DigestOf(data); got != "sha256:"+trimtab.Digest(d.Hex()) {
 		return nil, corruptError(fmt.Errorf("the bytes have the digest %s", got.Short()))
@@ -357,10 +373,12 @@ func (s *Store) read(folder string, d trimtab.Digest, size int64) ([]byte, error
 	return data, nil
 }
 
+// path is where the file of a digest lies.
 func (s *Store) path(folder string, d trimtab.Digest) string {
 	return filepath.Join(s.dir, folder, d.Hex())
 }
 
+// syncFolder makes the names in a folder durable (fsync of the folder).
 func syncFolder(dir string) error {
 	f, err := openFolder(dir)
 	if err != nil {
@@ -370,30 +388,35 @@ func syncFolder(dir string) error {
 	return diskError(f.Sync())
 }
 
-// diskError gives a full disk its type; other errors stay as they are.
+// diskError gives errors that a person has to fix on the machine their type: a
+// full disk or quota, a file size limit. Others, nil included, stay as they are.
 func diskError(err error) error {
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		return trimtab.NewError(trimtab.Unavailable, "disk_full", "free some space: the run goes on by itself", "%w",
+	if trimtab.IsDiskFull(err) {
+		return trimtab.NewError(trimtab.Unavailable, "disk_full", "free some space: the run resumes by itself", "%w",
 			err)
 	}
 	if errors.Is(err, syscall.EFBIG) {
 		return trimtab.NewError(trimtab.Unavailable, "file_size_limit",
-			"raise the limit (ulimit -f unlimited) and start the worker again: the run goes on by itself", "%w", err)
+			"raise the limit (ulimit -f unlimited) and start the worker again: the run resumes by itself", "%w", err)
 	}
 	return err
 }
 
+// missingError says that a file of the store does not exist.
 func missingError(err error) *trimtab.Error {
 	return trimtab.NewError(trimtab.NotFound, "artifact_missing",
 		"check that this is the folder the run wrote to, or run the stage again", "not in the store (%w)", err)
 }
 
+// corruptError says that the bytes of a file are not those of its digest, or not
+// of its format.
 func corruptError(err error) *trimtab.Error {
 	return trimtab.NewError(trimtab.Verification, "artifact_corrupt",
 		"restore the file from a backup, or run the stage again", "damaged: %w", err)
 }
 
-// annotate puts what was being read before the message of an error of the store.
+// annotate puts what was being done in front of an error's message. The class,
+// type and remedy of a trimtab.Error stay.
 func annotate(err error, format string, args ...any) error {
 	what := fmt.Sprintf(format, args...)
 	if e, ok := errors.AsType[*trimtab.Error](err); ok {

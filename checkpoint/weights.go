@@ -15,10 +15,11 @@ import (
 	"github.com/trimtab/trimtab/tensor"
 )
 
-// indexName says in which file each array lies, where the weights lie in several.
+// indexName is the file that says which file holds each array, where the weights
+// are in several (shards).
 const indexName = "model.safetensors.index.json"
 
-// readIndex reads which file holds each array.
+// readIndex decodes an index: the name of the file by the name of the array.
 func readIndex(index []byte) (map[string]string, error) {
 	var x struct {
 		Map map[string]string `json:"weight_map"`
@@ -29,7 +30,8 @@ func readIndex(index []byte) (map[string]string, error) {
 	return x.Map, nil
 }
 
-// shardNames lists the files that an index names, in order of name.
+// shardNames lists the files that an index names, in order of name. Names that
+// lead out of the folder are refused.
 func shardNames(index []byte) ([]string, error) {
 	files, err := readIndex(index)
 	if err != nil {
@@ -47,14 +49,15 @@ func shardNames(index []byte) ([]string, error) {
 	return names, nil
 }
 
-// weights are the arrays of a folder, not yet decoded.
+// weights are the arrays of a folder, not decoded yet.
 type weights struct {
 	arrays   []rawArray
 	metadata map[string]string
 	notes    []string
 }
 
-// readWeights reads model.safetensors, or the shards that an index names.
+// readWeights reads model.safetensors, or the shards that an index names. The
+// shards must hold exactly the arrays that the index says.
 func readWeights(files []File) (*weights, error) {
 	if raw := fileData(files, weightsName); raw != nil {
 		arrays, metadata, err := parseSafetensors(raw)
@@ -80,20 +83,20 @@ func readWeights(files []File) (*weights, error) {
 		}
 		for _, a := range arrays {
 			if missing[a.name] != name {
-				return nil, unsupportedError("%s holds the array %s, and %s does not say so", name, a.name, indexName)
+				return nil, unsupportedError("%s holds the array %s, which %s does not list", name, a.name, indexName)
 			}
 			delete(missing, a.name)
 		}
 		w.arrays = append(w.arrays, arrays...)
 	}
 	for _, name := range slices.Sorted(maps.Keys(missing)) {
-		return nil, unsupportedError("%s says that array %s is in %s, and it is not", indexName, name, missing[name])
+		return nil, unsupportedError("%s says that array %s is in %s, but it is not", indexName, name, missing[name])
 	}
 	w.notes = append(w.notes, fmt.Sprintf("the weights were read from %d files, as %s says", len(names), indexName))
 	return w, nil
 }
 
-// dtypes names the types of the arrays, each once.
+// dtypes lists the element types of the arrays, each once.
 func (w *weights) dtypes() string {
 	var names []string
 	for _, a := range w.arrays {
@@ -103,16 +106,16 @@ func (w *weights) dtypes() string {
 	return strings.Join(slices.Compact(names), ", ")
 }
 
-// bodyPrefix is before the names of the body in models with a head, and
-// absent in a bare GPT2Model.
+// bodyPrefix begins the names of the body in models with a head. It is absent in
+// a bare GPT2Model.
 const bodyPrefix = "transformer."
 
-// wrapperPrefixes are prefixes that other programs put before every name when they
-// save a model that they have wrapped: torch.compile, DataParallel, a trainer
-// that holds it as its model, an adapter that was merged, TRL's value head.
+// wrapperPrefixes are what other programs put in front of every name when they
+// save a model that they have wrapped: torch.compile, DataParallel, PEFT's
+// merged adapters, a trainer that holds it as its model, TRL's value head.
 var wrapperPrefixes = []string{"_orig_mod.", "module.", "base_model.model.", "model.", "pretrained_model."}
 
-// trimWrappers takes wrappers off a name.
+// trimWrappers takes any sequence of wrapper prefixes off a name.
 func trimWrappers(name string) (bare, taken string) {
 	bare = name
 	for {
@@ -124,18 +127,19 @@ func trimWrappers(name string) (bare, taken string) {
 	}
 }
 
-// maskBuffer are the attention masks that old exports of Hugging Face hold.
+// maskBuffer matches the attention masks that old versions of transformers export.
 var maskBuffer = regexp.MustCompile(`^transformer\.h\.\d+\.attn\.(bias|masked_bias)$`)
 
-// valueHead is what TRL's PPO puts beside a language model.
+// valueHead matches the arrays that TRL's PPO adds to a language model.
 var valueHead = regexp.MustCompile(`^v_head\.`)
 
-// qualifiedName is the beginning of a name that lacks nothing; others are of a bare GPT2Model.
+// qualifiedName matches names that are complete; others are of a bare GPT2Model.
 var qualifiedName = regexp.MustCompile(`^(transformer|score|lm_head|v_head)\.`)
 
-// load fills a model of shape c. Every parameter must be there, in its
-// shape. Buffers, a value head, and an output head that equals the embedding
-// are left out; anything else is refused. score.bias is 0 when it is absent.
+// load returns a model of shape c with the weights. Every parameter must exist in
+// its shape, except score.bias, which is 0 if it is absent. Masks, a value head,
+// and an output head that equals the embedding are left out; any other array is
+// refused. Errors: unsupported_model, vocabulary_mismatch, not_a_number.
 func (w *weights) load(c model.Config, scalar bool) (*model.Model, error) {
 	byName, err := w.byFullName(scalar)
 	if err != nil {
@@ -172,7 +176,7 @@ func (w *weights) load(c model.Config, scalar bool) (*model.Model, error) {
 	return m, checkFinite(m.NamedParameters())
 }
 
-// fill decodes an array into a parameter, if it is there and has its shape.
+// fill decodes an array into a parameter, if it was found and has its shape.
 func (a rawArray) fill(p tensor.NamedArray, found bool) error {
 	if !found {
 		return unsupportedError("%s: array %s must have the shape %v, and is absent", weightsName, p.Name, p.Shape)
@@ -189,8 +193,9 @@ func (a rawArray) fill(p tensor.NamedArray, found bool) error {
 	return nil
 }
 
-// byFullName finds arrays by full name, without wrappers, buffers and value heads,
-// and says what it took off. Arrays of something else are refused.
+// byFullName returns the arrays by their complete names, without wrapper
+// prefixes, masks and value heads, which it adds to the notes. An array that is
+// certainly of something else is refused.
 func (w *weights) byFullName(scalar bool) (map[string]rawArray, error) {
 	byName := make(map[string]rawArray, len(w.arrays))
 	off := make(map[string]int)
@@ -222,16 +227,17 @@ func (w *weights) byFullName(scalar bool) (map[string]rawArray, error) {
 		w.notes = append(w.notes, fmt.Sprintf("the prefix %s was taken off %s", prefix, number(off[prefix], "name")))
 	}
 	if masks > 0 {
-		w.notes = append(w.notes, fmt.Sprintf("%s left out: this transformer has its own",
+		w.notes = append(w.notes, fmt.Sprintf("%s left out: this transformer computes its own",
 			number(masks, "attention mask")))
 	}
 	if len(heads) > 0 {
-		w.notes = append(w.notes, "left out, as the value head of a PPO trainer and no part of the language model: "+
+		w.notes = append(w.notes, "left out, as the value head of a PPO trainer and not part of the language model: "+
 			strings.Join(heads, ", "))
 	}
 	return byName, nil
 }
 
+// number is a count with its noun.
 func number(n int, what string) string {
 	if n == 1 {
 		return "1 " + what
@@ -239,7 +245,8 @@ func number(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-// unknownArray is the refusal of an array that is no part of this transformer.
+// unknownArray refuses an array that is no parameter of this transformer. what
+// says what it probably is; it may be empty.
 func unknownArray(name, what string) error {
 	remedy := "give a Hugging Face GPT-2 folder: config.json, model.safetensors, vocab.json, merges.txt"
 	i := slices.IndexFunc(foreignPatterns, func(s foreignPattern) bool { return s.what == what })
@@ -250,16 +257,16 @@ func unknownArray(name, what string) error {
 		what = ": it is probably " + what
 	}
 	return trimtab.NewError(trimtab.Invalid, "unsupported_model", remedy,
-		"%s: array %s is no part of this transformer%s", weightsName, name, what)
+		"%s: array %s is not part of this transformer%s", weightsName, name, what)
 }
 
-// foreignPattern is a kind of array that other programs save, by its name.
+// foreignPattern recognizes arrays that other programs save, by their names.
 type foreignPattern struct {
 	name         *regexp.Regexp
 	what, remedy string
 }
 
-// foreignPatterns tell what an array probably is; the first that fits is it.
+// foreignPatterns say what an array probably is; the first that matches counts.
 var foreignPatterns = []foreignPattern{
 	{
 		name:   regexp.MustCompile(`lora_|(^|\.)base_layer\.|ia3_|prompt_encoder\.|modules_to_save\.`),
@@ -267,7 +274,8 @@ var foreignPatterns = []foreignPattern{
 		remedy: "merge the adapter into the model with peft's merge_and_unload(), and save what that gives",
 	},
 	{
-		name: regexp.MustCompile(`\.(qweight|qzeros|scales|g_idx|absmax|quant_map|SCB|weight_format|weight_scale|weight_packed)$|` +
+		name: regexp.MustCompile(`\.(qweight|qzeros|scales|g_idx|absmax|quant_map|SCB|weight_format)$|` +
+			`\.(weight_scale|weight_packed)$|` +
 			`\.(weight_zero_point|input_scale)$|\.quant_state\.`),
 		what:   "a quantized weight",
 		remedy: "save the model in float32: model.dequantize() if it has that, or the model that it was made of",
@@ -278,7 +286,8 @@ var foreignPatterns = []foreignPattern{
 		remedy: "give the folder of the model, not that of a checkpoint's optimizer",
 	},
 	{
-		name: regexp.MustCompile(`(^|\.)(layers\.\d+\.(self_attn|mlp|input_layernorm|post_attention_layernorm)|embed_tokens|rotary_emb)`),
+		name: regexp.MustCompile(`(^|\.)(layers\.\d+\.(self_attn|mlp|input_layernorm|post_attention_layernorm)|` +
+			`embed_tokens|rotary_emb)`),
 		what: "of another architecture, named as Llama's are",
 	},
 	{
@@ -287,7 +296,7 @@ var foreignPatterns = []foreignPattern{
 	},
 	{
 		name: regexp.MustCompile(`crossattention\.|ln_cross_attn\.|\.q_attn\.`),
-		what: "of attention to an encoder, which a language model has not",
+		what: "of attention to an encoder, which a language model does not have",
 	},
 	{
 		name:   regexp.MustCompile(`multiple_choice_head\.`),
@@ -296,7 +305,8 @@ var foreignPatterns = []foreignPattern{
 	},
 }
 
-// foreignKind says what an array is that is certainly no part of this transformer; else "".
+// foreignKind says what an array is that is certainly no part of this
+// transformer; it is empty for any other.
 func foreignKind(name, dtype string, scalar bool) string {
 	for _, s := range foreignPatterns {
 		if s.name.MatchString(name) {
@@ -314,7 +324,8 @@ func foreignKind(name, dtype string, scalar bool) string {
 	return ""
 }
 
-// checkUnused judges the arrays that are no parameters of m.
+// checkUnused refuses arrays that are not parameters of m, except an output head
+// that is the embedding.
 func (w *weights) checkUnused(rest map[string]rawArray, m *model.Model) error {
 	for _, name := range slices.Sorted(maps.Keys(rest)) {
 		a := rest[name]
@@ -324,12 +335,13 @@ func (w *weights) checkUnused(rest map[string]rawArray, m *model.Model) error {
 		if err := checkTied(a, m.NamedParameters()[0]); err != nil {
 			return err
 		}
-		w.notes = append(w.notes, "lm_head.weight left out: it is the embedding, as here")
+		w.notes = append(w.notes,
+			"lm_head.weight left out: it equals the embedding, to which the head is tied here too")
 	}
 	return nil
 }
 
-// checkTied accepts an output head that is the embedding, bit for bit.
+// checkTied accepts an output head that equals the embedding, bit for bit.
 func checkTied(head rawArray, embedding tensor.NamedArray) error {
 	if !slices.Equal(head.shape, embedding.Shape) {
 		return unsupportedError("lm_head.weight has the shape %v, the embedding %v", head.shape, embedding.Shape)

@@ -11,19 +11,27 @@ import (
 	"unicode/utf8"
 )
 
+// errTooLong ends the reading of a record that exceeds MaxRecord.
 var errTooLong = errors.New("record is longer than 8 MiB")
 
-// boundedReader reads a file without its byte order mark, refuses to go further
-// than one record past what was allowed, and knows where its lines begin.
+// boundedReader reads a file without its byte order mark. It refuses to read
+// more than one record beyond what was allowed, which keeps the decoders of
+// encoding/json and encoding/csv from buffering a record of any size, and it
+// counts lines for messages.
 type boundedReader struct {
-	r            *bufio.Reader
-	read         int64   // bytes handed on so far
-	allowed      int64   // bytes that may be handed on
-	lineStarts   []int64 // offsets after line ends not yet passed by lineAt
-	line         int     // at the last lineAt
-	skippedLines int     // lines before the first that is counted
+	r *bufio.Reader
+	// read and allowed count bytes: those returned so far, and the limit.
+	read    int64
+	allowed int64
+	// lineStarts are the offsets of line starts that lineAt has not passed yet.
+	lineStarts []int64
+	// line is the result of the last lineAt; skippedLines come before the first
+	// line that the decoder sees.
+	line         int
+	skippedLines int
 }
 
+// newBoundedReader returns a reader that may read one record of r.
 func newBoundedReader(r io.Reader) *boundedReader {
 	b := &boundedReader{r: bufio.NewReaderSize(r, 1<<16), line: 1}
 	if mark, _ := b.r.Peek(3); string(mark) == "\ufeff" {
@@ -33,9 +41,10 @@ func newBoundedReader(r io.Reader) *boundedReader {
 	return b
 }
 
-// allowRecordAt lets one more record be read from offset.
+// allowRecordAt allows one more record to be read, which begins at offset.
 func (b *boundedReader) allowRecordAt(offset int64) { b.allowed = offset + MaxRecord }
 
+// Read implements io.Reader for the decoders, up to the allowed offset.
 func (b *boundedReader) Read(p []byte) (int, error) {
 	if b.read >= b.allowed {
 		return 0, errTooLong
@@ -50,7 +59,9 @@ func (b *boundedReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// lineAt is the line of the byte at offset, which never falls.
+// lineAt returns the line, counted from 1, of the byte at offset. Offsets must
+// not decrease from call to call: line starts before the last one are
+// forgotten, so that memory stays bounded.
 func (b *boundedReader) lineAt(offset int64) int {
 	passed, _ := slices.BinarySearch(b.lineStarts, offset+1)
 	b.lineStarts = b.lineStarts[passed:]
@@ -58,9 +69,10 @@ func (b *boundedReader) lineAt(offset int64) int {
 	return b.line
 }
 
-// nextLine returns the next line without its end, of a file read by lines
-// alone. The line is valid until the next call. A line over MaxRecord is
-// passed over, in bounded memory, and gives errTooLong.
+// nextLine returns the next line without its end, for a file that is read by
+// lines alone. The line is valid until the next call. A line longer than
+// MaxRecord is skipped, in bounded memory, and gives errTooLong: the lines
+// after it can still be read.
 func (b *boundedReader) nextLine() ([]byte, error) {
 	part, err := b.r.ReadSlice('\n')
 	if err != bufio.ErrBufferFull {
@@ -79,7 +91,8 @@ func (b *boundedReader) nextLine() ([]byte, error) {
 	return trimEnd(line), lineError(line, err)
 }
 
-// lineError lets a last line without an end be a line.
+// lineError returns err unless it is the end of the file behind a last line
+// that has no line end.
 func lineError(line []byte, err error) error {
 	if err == io.EOF && len(line) > 0 {
 		return nil
@@ -87,11 +100,13 @@ func lineError(line []byte, err error) error {
 	return err
 }
 
+// trimEnd removes a line end of either kind.
 func trimEnd(line []byte) []byte {
 	return bytes.TrimSuffix(bytes.TrimSuffix(line, []byte("\n")), []byte("\r"))
 }
 
-// checkBytes refuses what no text holds.
+// checkBytes refuses bytes that are not text. Postgres cannot store a NUL in
+// text either.
 func checkBytes(s string) error {
 	switch {
 	case !utf8.ValidString(s):
@@ -102,7 +117,8 @@ func checkBytes(s string) error {
 	return nil
 }
 
-// notUTF8Reason says what is not UTF-8 about b, and what it is likely to be.
+// notUTF8Reason says which byte of b is not UTF-8 and what the encoding
+// probably is.
 func notUTF8Reason(b []byte) string {
 	for i := 0; i < len(b); {
 		r, size := utf8.DecodeRune(b[i:])
@@ -114,8 +130,8 @@ func notUTF8Reason(b []byte) string {
 	return "is not valid UTF-8"
 }
 
-// peekLine is the beginning of what comes next, up to the end of its line; of
-// a line that is longer than the buffer, its first 64 KiB.
+// peekLine returns the beginning of the next line without consuming it; of a
+// line longer than the buffer, the first 64 KiB.
 func (b *boundedReader) peekLine() []byte {
 	for n := 256; ; n *= 2 {
 		head, err := b.r.Peek(min(n, b.r.Size()))

@@ -4,9 +4,10 @@ import (
 	"strings"
 )
 
-// Turn is one part of a conversation.
+// Turn is one message of a conversation.
 type Turn struct {
-	Role string // "user", "assistant" or "system"
+	// Role is User, Assistant or System.
+	Role string
 	Text string
 }
 
@@ -17,24 +18,28 @@ const (
 	System    = "system"
 )
 
-// roleAliases of other tools, by what they are to us.
+// roleAliases maps the names of roles in other tools to ours, in lower case.
 var roleAliases = map[string]string{
 	"user": User, "human": User, "prompter": User,
 	"assistant": Assistant, "gpt": Assistant, "chatgpt": Assistant, "bot": Assistant, "model": Assistant,
 	"system": System, "developer": System,
 }
 
+// The parts of a transcript.
 const (
 	humanPrefix     = "Human:"
 	assistantPrefix = "Assistant:"
 	turnSeparator   = "\n\n"
 )
 
-// Transcript is a conversation as one text. A single question stands for
-// itself; of a longer conversation each turn is led by "Human: " or
-// "Assistant: ", turns are parted by an empty line, and after a last turn of
-// the user "Assistant:" asks for the answer. What the system says stands
-// first, unmarked. Space around a turn is not kept.
+// Transcript writes a conversation as one text. A single question is its own
+// text. In a longer conversation each turn begins with "Human:" or "Assistant:"
+// and a space, turns are separated by an empty line, and after a last turn of
+// the user "Assistant:" asks for the answer. System messages come first,
+// without a prefix. White space around a turn is dropped.
+//
+// The form follows Anthropic's HH dataset. Models are trained on it and digests
+// of items depend on it, so it must not change.
 func Transcript(turns []Turn) string {
 	var parts []string
 	for len(turns) > 0 && turns[0].Role == System {
@@ -44,8 +49,8 @@ func Transcript(turns []Turn) string {
 		return strings.Join(append(parts, turns[0].Text), turnSeparator)
 	}
 	for _, t := range turns {
-		mark := map[string]string{User: humanPrefix + " ", Assistant: assistantPrefix + " "}[t.Role]
-		parts = append(parts, mark+strings.TrimSpace(t.Text))
+		prefix := map[string]string{User: humanPrefix + " ", Assistant: assistantPrefix + " "}[t.Role]
+		parts = append(parts, prefix+strings.TrimSpace(t.Text))
 	}
 	if len(turns) > 0 && turns[len(turns)-1].Role == User {
 		parts = append(parts, assistantPrefix)
@@ -54,19 +59,20 @@ func Transcript(turns []Turn) string {
 }
 
 // ParseTranscript reads a text whose turns begin with "\n\nHuman:" and
-// "\n\nAssistant:". It reports false when there is no such mark.
+// "\n\nAssistant:". It reports false if there is no such prefix. Text before
+// the first one is a system message.
 func ParseTranscript(s string) ([]Turn, bool) {
 	rest := turnSeparator + strings.TrimLeft(s, "\n")
 	var turns []Turn
 	role := System
 	for {
-		at, mark := nextTurnPrefix(rest)
+		at, prefix := nextTurnPrefix(rest)
 		if at < 0 {
 			break
 		}
 		turns = appendTurn(turns, role, rest[:at])
-		role, rest = map[string]string{humanPrefix: User,
-			assistantPrefix: Assistant}[mark], rest[at+len(turnSeparator)+len(mark):]
+		role = map[string]string{humanPrefix: User, assistantPrefix: Assistant}[prefix]
+		rest = rest[at+len(turnSeparator)+len(prefix):]
 	}
 	if role == System {
 		return nil, false
@@ -74,7 +80,7 @@ func ParseTranscript(s string) ([]Turn, bool) {
 	return append(turns, Turn{role, strings.TrimSpace(rest)}), true
 }
 
-// appendTurn leaves out an empty beginning before the first mark.
+// appendTurn appends a turn, but for an empty text before the first prefix.
 func appendTurn(turns []Turn, role, text string) []Turn {
 	if text = strings.TrimSpace(text); role == System && text == "" {
 		return turns
@@ -82,17 +88,21 @@ func appendTurn(turns []Turn, role, text string) []Turn {
 	return append(turns, Turn{role, text})
 }
 
+// nextTurnPrefix finds the first prefix of a turn after an empty line. It
+// returns the offset of that empty line, or -1.
 func nextTurnPrefix(s string) (int, string) {
-	h, a := strings.Index(s, turnSeparator+humanPrefix), strings.Index(s, turnSeparator+assistantPrefix)
-	if h >= 0 && (a < 0 || h < a) {
-		return h, humanPrefix
+	human := strings.Index(s, turnSeparator+humanPrefix)
+	assistant := strings.Index(s, turnSeparator+assistantPrefix)
+	if human >= 0 && (assistant < 0 || human < assistant) {
+		return human, humanPrefix
 	}
-	return a, assistantPrefix
+	return assistant, assistantPrefix
 }
 
-// isTranscript reports whether a text is a conversation in the form of the set
-// Anthropic HH: it begins with a mark, or ends by asking for the answer, and
-// has a turn of the user after an empty line. Marks elsewhere are text.
+// isTranscript reports whether a string is a conversation in the form of
+// Anthropic's HH dataset rather than plain text: it begins with a prefix or
+// ends by asking for the answer, and has a turn of the user after an empty
+// line. Prefixes elsewhere are ordinary text.
 func isTranscript(s string) bool {
 	if !strings.Contains(s, turnSeparator+humanPrefix) {
 		return false
@@ -102,14 +112,17 @@ func isTranscript(s string) bool {
 		strings.HasSuffix(strings.TrimRight(s, " \n"), turnSeparator+assistantPrefix)
 }
 
-// conversation is turns, and where they come from.
+// conversation is a list of turns and how it was given.
 type conversation struct {
 	turns []Turn
-	plain bool // a text of its own, not messages: whatever it holds is text
+	// plain marks a text that was given as such and not as messages: nothing in
+	// it is read as a turn.
+	plain bool
 }
 
-// promptText is the conversation as the text of a prompt. Messages that this form
-// would lose or read as other turns are an error.
+// promptText returns the conversation as the text of a prompt. Messages that
+// this form would lose, or that would read back as other turns, are an error:
+// otherwise the text of a user could pose as a turn of the assistant.
 func (c conversation) promptText() (string, error) {
 	turns := c.turns
 	for len(turns) > 0 && turns[0].Role == System {
@@ -118,44 +131,51 @@ func (c conversation) promptText() (string, error) {
 		}
 		turns = turns[1:]
 	}
+	// A single plain question is its own text, so nothing in it can be misread.
 	if c.plain && len(turns) == 1 {
 		return Transcript(c.turns), nil
 	}
 	for i, t := range c.turns {
+		// Only the leading system messages have a place in the transcript.
 		if i >= len(c.turns)-len(turns) && t.Role == System {
 			return "", recordErrorf("put it first, or leave the record out",
-				"a message of the system stands after the first turn, where a prompt cannot say who spoke")
+				"a system message comes after the first turn, where a prompt cannot show who spoke")
 		}
 		if at, _ := nextTurnPrefix(t.Text); at >= 0 {
 			return "", ambiguousTurn(t)
 		}
 	}
+	// The one turn after a system message is written without a prefix of its own.
 	if len(turns) == 1 && len(c.turns) > 1 && startsWithPrefix(turns[0].Text) {
 		return "", ambiguousTurn(turns[0])
 	}
 	return Transcript(c.turns), nil
 }
 
-// startsWithPrefix reports whether a text would be led by a mark that nobody gave it.
+// startsWithPrefix reports whether a text, put into a transcript without a
+// prefix, would be read as a turn. System messages, and a single question after
+// them, have none.
 func startsWithPrefix(s string) bool {
 	at, _ := nextTurnPrefix(turnSeparator + strings.TrimSpace(s))
 	return at == 0
 }
 
+// ambiguousTurn returns the error of a message that contains a prefix of turns.
 func ambiguousTurn(t Turn) error {
-	at, mark := nextTurnPrefix(turnSeparator + strings.TrimSpace(t.Text))
+	at, prefix := nextTurnPrefix(turnSeparator + strings.TrimSpace(t.Text))
 	if at < 0 {
-		mark = humanPrefix
+		prefix = humanPrefix
 	}
-	return recordErrorf("leave the record out",
-		"a message of the %s holds a paragraph that begins with %q, as turns of the prompt do: it would be read as "+
-			"another turn", t.Role, mark)
+	return recordErrorf("leave the record out", "a message of the %s contains a paragraph that begins with %q, "+
+		"like the turns of a prompt: it would be read as another turn", t.Role, prefix)
 }
 
-// parseTurns reads a string, a message or a list of messages.
+// parseTurns reads the value of a column as a conversation: a string, a message
+// or a list of messages.
 func parseTurns(name string, v any) (conversation, error) {
 	switch v := v.(type) {
 	case string:
+		// Datasets such as HH store whole conversations in one string.
 		if turns, ok := ParseTranscript(v); ok && isTranscript(v) {
 			return conversation{turns: turns}, nil
 		}
@@ -186,7 +206,7 @@ func parseTurns(name string, v any) (conversation, error) {
 		"field %q is %s, not a string or messages", name, typeName(v))
 }
 
-// parseTurn reads {role, content}, {from, value} or {role, text}.
+// parseTurn reads one message: {role, content}, {from, value} or {role, text}.
 func parseTurn(name string, m map[string]any) (Turn, error) {
 	f := newFields(m)
 	theirs, err := f.optional("role", "from")
@@ -199,9 +219,10 @@ func parseTurn(name string, m map[string]any) (Turn, error) {
 			"%s has the role %q, which is not known", name, theirs)
 	}
 	if f.hasValue("tool_calls") || f.hasValue("function_call") {
-		return Turn{}, recordErrorf("leave the record out: only text can be learned from", "%s calls a tool", name)
+		return Turn{}, recordErrorf("leave the record out: only text can be trained on", "%s calls a tool", name)
 	}
 	key := f.firstWithValue("content", "value", "text")
+	// An empty message is a message: its turn counts in the conversation.
 	for _, k := range []string{"content", "value", "text"} {
 		if key == "" && f.exists(k) {
 			key = k
@@ -214,7 +235,8 @@ func parseTurn(name string, m map[string]any) (Turn, error) {
 	return Turn{role, text}, err
 }
 
-// parseContent reads a string, or parts of type text.
+// parseContent reads the content of a message: a string, or a list of parts of
+// type text. Images and other parts are refused.
 func parseContent(name string, v any) (string, error) {
 	parts, ok := v.([]any)
 	if !ok {
@@ -225,7 +247,7 @@ func parseContent(name string, v any) (string, error) {
 		m, _ := part.(map[string]any)
 		text, ok := m["text"].(string)
 		if !ok {
-			return "", recordErrorf("leave the record out: only text can be learned from",
+			return "", recordErrorf("leave the record out: only text can be trained on",
 				"%s holds a part that is not text", name)
 		}
 		b.WriteString(text)

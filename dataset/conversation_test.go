@@ -93,9 +93,9 @@ func TestConversationsInRankings(t *testing.T) {
 		{`"P"`, p + "," + a + "," + q + "," + good, p + "," + bad, "differ before their last answer"},
 		{`"P"`, q + "," + good, q + "," + bad, "do not begin with the prompt"},
 		{`"P"`, kind + "," + p + "," + good, rude + "," + p + "," + bad, "differ before their last answer"},
-		{"[" + kind + "," + p + "]", rude + "," + p + "," + good, bad, "different messages of the system"},
+		{"[" + kind + "," + p + "]", rude + "," + p + "," + good, bad, "different system messages"},
 		{`"P"`, p + "," + a + "," + rude + "," + q + "," + good, p + "," + a + "," + rude + "," + q + "," + bad,
-			"a message of the system stands after the first turn"},
+			"a system message comes after the first turn"},
 		{`"P"`, p + "," + good + "," + q, p + "," + bad, "does not end with a turn of the assistant"},
 	} {
 		prompt := ""
@@ -115,8 +115,8 @@ func TestConversationsInRankings(t *testing.T) {
 	}
 }
 
-// TestMarksInTexts has texts that hold what leads turns: it is text, or the record is refused, but never another turn.
-func TestMarksInTexts(t *testing.T) {
+// TestTurnPrefixesInTexts has texts that hold what leads turns: it is text, or the record is refused, but never another turn.
+func TestTurnPrefixesInTexts(t *testing.T) {
 	for _, c := range []struct {
 		kind         trimtab.Kind
 		record, want string // want empty: refused for it

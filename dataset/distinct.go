@@ -12,22 +12,27 @@ import (
 	"github.com/trimtab/trimtab"
 )
 
-// maxBufferedDigests is how many digests a distinct holds in memory: 2 MiB.
+// maxBufferedDigests is how many digests a digestCounter holds in memory: 2
+// MiB.
 const maxBufferedDigests = 1 << 16
 
-// digestCounter counts different digests in bounded memory: what is more than
-// maxBufferedDigests lies sorted in a temporary file without a name.
+// digestCounter counts distinct digests in bounded memory, exactly: an external
+// merge sort. Full buffers are sorted and appended as runs to an unnamed
+// temporary file, and count merges the runs.
 type digestCounter struct {
-	buffered    [][32]byte
-	maxBuffered int // of held
+	buffered [][32]byte
+	// Digests in buffered before they are spilled.
+	maxBuffered int
 	file        *os.File
-	runs        []int64 // offsets in file at which a sorted run begins
-	size        int64
+	// runs are the offsets in file at which a sorted run begins.
+	runs []int64
+	size int64 // of the file, bytes
 }
 
+// newDigestCounter returns an empty counter. The caller closes it.
 func newDigestCounter() *digestCounter { return &digestCounter{maxBuffered: maxBufferedDigests} }
 
-// add takes one digest.
+// add adds one digest.
 func (d *digestCounter) add(digest trimtab.Digest) error {
 	d.buffered = append(d.buffered, digest.Sum())
 	if len(d.buffered) < d.maxBuffered {
@@ -36,20 +41,23 @@ func (d *digestCounter) add(digest trimtab.Digest) error {
 	return d.spill()
 }
 
-// spill writes what is held to the end of the file, sorted.
+// spill sorts the buffer and appends it to the file as a run. The file is
+// unlinked as soon as it is open, so that no crash leaves it behind.
 func (d *digestCounter) spill() (err error) {
 	if d.file == nil {
 		if d.file, err = os.CreateTemp("", "trimtab-digests-*"); err != nil {
 			return spillError(err)
 		}
-		if err = os.Remove(d.file.Name()); err != nil { // it lives as long as it is open
+		// The open file keeps its data without a name.
+		if err = os.Remove(d.file.Name()); err != nil {
 			return spillError(err)
 		}
 	}
 	sortSums(d.buffered)
 	w := bufio.NewWriterSize(d.file, 1<<16)
 	for i := range d.buffered {
-		_, _ = w.Write(d.buffered[i][:]) // Flush has its error
+		// Flush has its error.
+		_, _ = w.Write(d.buffered[i][:])
 	}
 	d.runs = append(d.runs, d.size)
 	d.size += int64(len(d.buffered)) * 32
@@ -57,6 +65,8 @@ func (d *digestCounter) spill() (err error) {
 	return spillError(w.Flush())
 }
 
+// spillError classifies an error of the temporary file, which the user can fix:
+// usually a full disk.
 func spillError(err error) error {
 	if err == nil {
 		return nil
@@ -66,7 +76,8 @@ func spillError(err error) error {
 		"counting duplicates: %w", err)
 }
 
-// count is how many different digests were added.
+// count returns the number of distinct digests that were added. It may be
+// called once.
 func (d *digestCounter) count() (int, error) {
 	sortSums(d.buffered)
 	if d.file == nil {
@@ -80,7 +91,8 @@ func (d *digestCounter) count() (int, error) {
 	return d.merge()
 }
 
-// merge counts over all runs at once.
+// merge reads all runs side by side, the smallest digest next, and counts how
+// often it changes.
 func (d *digestCounter) merge() (int, error) {
 	var open runHeap
 	for i, from := range d.runs {
@@ -90,7 +102,7 @@ func (d *digestCounter) merge() (int, error) {
 		}
 		r := &sortedRun{r: bufio.NewReaderSize(io.NewSectionReader(d.file, from, to-from), 1<<12)}
 		if _, err := io.ReadFull(r.r, r.next[:]); err != nil {
-			return 0, spillError(fmt.Errorf("read it again: %w", err))
+			return 0, spillError(fmt.Errorf("reading it back: %w", err))
 		}
 		open = append(open, r)
 	}
@@ -99,6 +111,7 @@ func (d *digestCounter) merge() (int, error) {
 	var last [32]byte
 	for len(open) > 0 {
 		r := open[0]
+		// Equal digests follow each other, in one run or in several.
 		if n == 0 || r.next != last {
 			n, last = n+1, r.next
 		}
@@ -108,36 +121,41 @@ func (d *digestCounter) merge() (int, error) {
 		case io.EOF:
 			heap.Pop(&open)
 		default:
-			return 0, spillError(fmt.Errorf("read it again: %w", err))
+			return 0, spillError(fmt.Errorf("reading it back: %w", err))
 		}
 	}
 	return n, nil
 }
 
-// close lets the file go.
+// close releases the temporary file.
 func (d *digestCounter) close() {
 	if d.file != nil {
-		_ = d.file.Close() // nothing of it is wanted
+		_ = d.file.Close() // its content is not needed any more
 	}
 }
 
+// sortSums sorts digests by their bytes.
 func sortSums(sums [][32]byte) {
 	slices.SortFunc(sums, func(a, b [32]byte) int { return bytes.Compare(a[:], b[:]) })
 }
 
-// sortedRun is a sorted part of the file.
+// sortedRun is a run that is being merged, with its smallest digest left.
 type sortedRun struct {
 	r    *bufio.Reader
 	next [32]byte
 }
 
-// runHeap has the run with the smallest next digest first.
+// runHeap is a container/heap with the run of the smallest next digest on top.
 type runHeap []*sortedRun
 
 func (h runHeap) Len() int           { return len(h) }
 func (h runHeap) Less(i, j int) bool { return bytes.Compare(h[i].next[:], h[j].next[:]) < 0 }
 func (h runHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-func (h *runHeap) Push(x any)        { *h = append(*h, x.(*sortedRun)) }
+
+// Push is heap.Interface's.
+func (h *runHeap) Push(x any) { *h = append(*h, x.(*sortedRun)) }
+
+// Pop is heap.Interface's.
 func (h *runHeap) Pop() any {
 	last := (*h)[len(*h)-1]
 	*h = (*h)[:len(*h)-1]

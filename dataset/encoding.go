@@ -9,8 +9,9 @@ import (
 	"unicode/utf8"
 )
 
-// decode gives r as UTF-8. It reads UTF-16 that says so by a byte order mark,
-// and names what is another encoding or no text at all.
+// decode returns r as UTF-8. It converts UTF-16 with a byte order mark, and
+// refuses other encodings and files that are not text, naming what they are: a
+// user who exports a spreadsheet often gets one of those.
 func decode(r io.Reader) (io.Reader, error) {
 	b := bufio.NewReaderSize(r, 1<<16)
 	head, err := b.Peek(512)
@@ -20,6 +21,7 @@ func decode(r io.Reader) (io.Reader, error) {
 	switch what, remedy := container(head); {
 	case what != "":
 		return nil, recordErrorf(remedy, "it is %s, not text", what)
+	// UTF-32 first: its little-endian mark begins with that of UTF-16.
 	case bytes.HasPrefix(head, []byte{0xff, 0xfe, 0, 0}), bytes.HasPrefix(head, []byte{0, 0, 0xfe, 0xff}):
 		return nil, recordErrorf(iconv("UTF-32"), "it is UTF-32")
 	case bytes.HasPrefix(head, []byte{0xff, 0xfe}):
@@ -33,25 +35,27 @@ func decode(r io.Reader) (io.Reader, error) {
 	return b, nil
 }
 
+// iconv returns the remedy of a text in another encoding.
 func iconv(from string) string {
 	return "convert it with iconv -f " + from + " -t UTF-8 OLD > NEW"
 }
 
-// containers are formats that hold text in a form of their own, by how they begin.
+// containers are file formats that are not plain text, by their magic bytes.
 var containers = []struct{ begins, what, remedy string }{
-	{"\x1f\x8b", "compressed with gzip", "put .gz behind its ending"},
+	{"\x1f\x8b", "compressed with gzip", "add .gz to its name"},
 	{"PK\x03\x04", "a zip file or a spreadsheet", "unpack it, or save the spreadsheet as CSV"},
 	{"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "a spreadsheet or document of Microsoft Office", "save it as CSV"},
 	{"PAR1\x15", "a Parquet file",
-		"write it as JSON lines first, for example with pandas: read_parquet, then to_json(lines=True, " +
+		"convert it to JSON lines first, for example with pandas: read_parquet, then to_json(lines=True, " +
 			"orient=\"records\")"},
-	{"ARROW1\x00", "an Arrow file", "write it as JSON lines first"},
+	{"ARROW1\x00", "an Arrow file", "convert it to JSON lines first"},
 	{"\x28\xb5\x2f\xfd", "compressed with zstd", "unpack it, or compress it with gzip (.gz)"},
 	{"BZh91AY&SY", "compressed with bzip2", "unpack it, or compress it with gzip (.gz)"},
 	{"\xfd7zXZ\x00", "compressed with xz", "unpack it, or compress it with gzip (.gz)"},
 }
 
-// container names what a file is that is no text, and says what to do about it.
+// container names the format of a file that is not text and says what to do
+// about it; "" for text.
 func container(head []byte) (what, remedy string) {
 	for _, c := range containers {
 		if bytes.HasPrefix(head, []byte(c.begins)) {
@@ -61,8 +65,9 @@ func container(head []byte) (what, remedy string) {
 	return "", ""
 }
 
-// unmarkedUTF16 recognises UTF-16 without a byte order mark by the zeros that go
-// with letters of English; of other texts the invalid bytes are found later.
+// unmarkedUTF16 recognizes UTF-16 without a byte order mark by the zero bytes
+// of ASCII letters, and returns its name or "". A text with few ASCII letters
+// passes, and is refused later for bytes that are not UTF-8.
 func unmarkedUTF16(head []byte) string {
 	var zeros [2]int
 	for i, c := range head {
@@ -70,33 +75,40 @@ func unmarkedUTF16(head []byte) string {
 			zeros[i%2]++
 		}
 	}
-	most := func(of, other int) bool { return of >= max(2, len(head)/6) && other <= of/8 }
+	// A third of the units at least are ASCII, and hardly any zero is on the
+	// other side: binary files have zeros on both.
+	mostly := func(zeros, others int) bool { return zeros >= max(2, len(head)/6) && others <= zeros/8 }
 	switch {
-	case most(zeros[1], zeros[0]):
+	case mostly(zeros[1], zeros[0]):
 		return "UTF-16LE"
-	case most(zeros[0], zeros[1]):
+	case mostly(zeros[0], zeros[1]):
 		return "UTF-16BE"
 	}
 	return ""
 }
 
-// utf16Reader gives UTF-16 as UTF-8. Half of a pair, or of a unit at the end,
-// becomes a byte that UTF-8 does not have, so that its record is refused.
+// utf16Reader converts UTF-16 to UTF-8. An unpaired surrogate, or half a unit
+// at the end, becomes a byte that is invalid in UTF-8, so that only its record
+// is refused.
 type utf16Reader struct {
 	r     *bufio.Reader
 	order binary.ByteOrder
-	rest  []byte // encoded and not yet handed on
-	err   error
+	// rest is converted text that Read has not returned yet.
+	rest []byte
+	// err is the end of the input, returned once rest is empty.
+	err error
 }
 
-// newUTF16 reads what comes after the byte order mark.
+// newUTF16 skips the byte order mark, which gave the order, and reads the rest.
 func newUTF16(r *bufio.Reader, order binary.ByteOrder) *utf16Reader {
 	_, _ = r.Discard(2)
 	return &utf16Reader{r: r, order: order}
 }
 
+// notUTF8 is a byte that no UTF-8 text contains.
 const notUTF8 = 0xff
 
+// Read implements io.Reader.
 func (u *utf16Reader) Read(p []byte) (n int, err error) {
 	for n < len(p) {
 		if len(u.rest) == 0 {
@@ -114,7 +126,7 @@ func (u *utf16Reader) Read(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// next encodes one character into rest.
+// next converts one character into rest.
 func (u *utf16Reader) next() {
 	first, ok := u.unit()
 	if !ok {
@@ -122,6 +134,7 @@ func (u *utf16Reader) next() {
 	}
 	r := rune(first)
 	if utf16.IsSurrogate(r) {
+		// The second unit is consumed only if it belongs to the first.
 		peek, _ := u.r.Peek(2)
 		if len(peek) < 2 {
 			u.rest = append(u.rest, notUTF8)
@@ -136,7 +149,7 @@ func (u *utf16Reader) next() {
 	u.rest = utf8.AppendRune(u.rest, r)
 }
 
-// unit reads two bytes.
+// unit reads one 16-bit unit; false at the end, with the reason in err.
 func (u *utf16Reader) unit() (uint16, bool) {
 	var b [2]byte
 	u.rest = u.rest[:0]

@@ -12,18 +12,25 @@ import (
 	"github.com/trimtab/trimtab"
 )
 
-// fields are a record's columns, by their own names or else in lower case.
-// A column that is null is not among them.
+// fields are the columns of a record, under their own names and under their
+// names in lower case. Columns that are null are kept apart.
 type fields struct {
 	byName map[string]any
-	null   map[string]bool // columns that are null, in lower case
-	names  []string        // of columns that are not null, as the file has them, sorted
+	// null are the columns that are null, in lower case.
+	null map[string]bool
+	// names are the columns that are not null, as the file spells them, sorted.
+	names []string
 
-	votes     *voteStats // of the file
-	votesMean string     // ReadOptions.Votes
-	line      int
+	// votes collects the numeric votes of the whole file; votesMean is
+	// ReadOptions.Votes. Records of other kinds leave both alone.
+	votes     *voteStats
+	votesMean string
+	// line is that of the record, for voteStats.
+	line int
 }
 
+// newFields returns the columns of m. Where two names differ in case alone, the
+// first in sorted order gets the lower-case name.
 func newFields(m map[string]any) fields {
 	f := fields{byName: map[string]any{}, null: map[string]bool{}, votes: &voteStats{}}
 	for _, name := range slices.Sorted(maps.Keys(m)) {
@@ -37,13 +44,15 @@ func newFields(m map[string]any) fields {
 			f.byName[lower] = m[name]
 		}
 	}
+	// A column's own spelling wins over the lower case of another one.
 	for _, name := range f.names {
 		f.byName[name] = m[name]
 	}
 	return f
 }
 
-// renameColumns gives columns our names: of the task of Label Studio, those of its data.
+// renameColumns gives columns our names, as ReadOptions.Map says. In a task of
+// Label Studio it renames the columns of its data.
 func renameColumns(m map[string]any, names map[string]string) map[string]any {
 	if len(names) == 0 {
 		return m
@@ -63,7 +72,8 @@ func renameColumns(m map[string]any, names map[string]string) map[string]any {
 	return out
 }
 
-// hasValue reports whether there is anything in a column: not an empty string or list.
+// hasValue reports whether a column exists and is neither an empty string nor
+// an empty list.
 func (f fields) hasValue(name string) bool {
 	switch v := f.byName[name].(type) {
 	case nil:
@@ -76,13 +86,13 @@ func (f fields) hasValue(name string) bool {
 	return true
 }
 
-// exists reports whether there is such a column, if only an empty one.
+// exists reports whether a column exists, even if it is empty.
 func (f fields) exists(name string) bool {
 	_, ok := f.byName[name]
 	return ok
 }
 
-// firstWithValue of names that has something.
+// firstWithValue returns the first of names that has a value, or "".
 func (f fields) firstWithValue(names ...string) string {
 	for _, name := range names {
 		if f.hasValue(name) {
@@ -92,9 +102,10 @@ func (f fields) firstWithValue(names ...string) string {
 	return ""
 }
 
-// aliases are names that others give to our columns; the remedy of a missing
-// column proposes them. They are not taken silently. Of two responses nothing
-// is proposed for the chosen one: which of them is better is not in a name.
+// aliases are names that other datasets use for our columns. The remedy for a
+// missing column proposes them; they are never taken silently, since the
+// meaning may differ. For chosen nothing is proposed: a name does not say which
+// of two responses is the better one.
 var aliases = map[string][]string{
 	"completion": {"response", "answer", "output", "target", "canonical_solution", "best answer", "text", "chosen"},
 	"prompt":     {"question", "instruction", "input", "query", "context", "text"},
@@ -105,7 +116,8 @@ var aliases = map[string][]string{
 	"text":       {"content", "body", "document", "completion", "prompt"},
 }
 
-// missingError is the fault of a record without a column, or with nothing in it.
+// missingError returns the error of a record that lacks a column, or has
+// nothing in it, with the --map flag that would probably help.
 func (f fields) missingError(name string) error {
 	switch {
 	case f.null[name]:
@@ -127,7 +139,7 @@ func (f fields) missingError(name string) error {
 	return recordErrorf("rename it or pass --map "+pass, "field %q is missing (have: %s)", name, f.columnList())
 }
 
-// columnList lists the columns of a record.
+// columnList lists the columns of a record for a message, at most 20 of them.
 func (f fields) columnList() string {
 	if len(f.names) > 20 {
 		return strings.Join(f.names[:20], ", ") + fmt.Sprintf(" and %d more", len(f.names)-20)
@@ -135,7 +147,7 @@ func (f fields) columnList() string {
 	return strings.Join(f.names, ", ")
 }
 
-// quotedString is a column that must hold a string.
+// text returns a column that must hold a string.
 func (f fields) text(name string) (string, error) {
 	if !f.exists(name) {
 		return "", f.missingError(name)
@@ -143,9 +155,9 @@ func (f fields) text(name string) (string, error) {
 	return asString(name, f.byName[name])
 }
 
-// optional is a column's string, or its number as it is written; empty
-// without the first of names that has something. Anything else in it is an
-// error: it would be lost.
+// optional returns the string in the first of names that has a value, or its
+// number as it is written; "" if none has. Any other value is an error:
+// dropping it silently would lose data.
 func (f fields) optional(names ...string) (string, error) {
 	name := f.firstWithValue(names...)
 	switch v := f.byName[name].(type) {
@@ -161,28 +173,30 @@ func (f fields) optional(names ...string) (string, error) {
 	}
 }
 
-// list is a column that must hold a list.
+// list returns a column that must hold a list.
 func (f fields) list(name string) ([]any, error) {
 	if !f.exists(name) {
 		return nil, f.missingError(name)
 	}
 	list, ok := f.byName[name].([]any)
 	if !ok {
-		return nil, recordErrorf("write it as a list: [ … ]", "field %q is %s, not a list", name,
-			typeName(f.byName[name]))
+		return nil, recordErrorf("write it as a list: [ … ]", "field %q is %s, not a list",
+			name, typeName(f.byName[name]))
 	}
 	return list, nil
 }
 
+// asString returns v, the value of a column, as the string that it must be.
 func asString(name string, v any) (string, error) {
 	s, ok := v.(string)
 	if !ok {
-		return "", recordErrorf("write it in quotes, or leave the record out", "field %q is %s, not a string", name,
-			typeName(v))
+		return "", recordErrorf("write it in quotes, or leave the record out", "field %q is %s, not a string",
+			name, typeName(v))
 	}
 	return s, nil
 }
 
+// typeName describes a JSON value in a message.
 func typeName(v any) string {
 	switch v := v.(type) {
 	case nil:
@@ -199,7 +213,8 @@ func typeName(v any) string {
 	return "an object"
 }
 
-// parseNumber is an integer or fraction, written as such or, as in a table, in a string.
+// parseNumber reads a finite number, written as a number or, as in a table, as
+// a string.
 func parseNumber(name string, v any) (float64, error) {
 	var s string
 	switch v := v.(type) {
@@ -219,7 +234,8 @@ func parseNumber(name string, v any) (float64, error) {
 	return x, nil
 }
 
-// readSplit reads the split column: what is not for training is for tests.
+// readSplit reads the column split. Names of validation and test splits count
+// as the test split: only training data trains.
 func readSplit(f fields) (string, error) {
 	s, err := f.optional("split")
 	if err != nil {
@@ -236,8 +252,8 @@ func readSplit(f fields) (string, error) {
 	return "", recordErrorf("use train or test", "field %q is %q", "split", s)
 }
 
-// readGroup is what a split must not tear apart: the group column, or else the
-// part of an id "debate_side/pair" that names the debate.
+// readGroup returns the group that a split must keep together: the column
+// group, or else the part of an id "debate_side/pair" that names the debate.
 func readGroup(f fields) (string, error) {
 	if g, err := f.optional("group"); g != "" || err != nil {
 		return g, err
@@ -251,21 +267,22 @@ func readGroup(f fields) (string, error) {
 	return debate, nil
 }
 
+// readLabeller returns who made the record's choice, under one of the usual
+// names.
 func readLabeller(f fields) (string, error) {
 	return f.optional("labeller", "labeler", "annotator", "worker")
 }
 
-// nth names an element of a list for people, who count from 1.
+// nth names element i of a list in a message, counted from 1.
 func nth(name string, i int) string { return fmt.Sprintf("%s %d", name, i+1) }
 
-// listColumns are those that hold a list or an object, whatever is in it.
-var listColumns = []string{"messages", "conversations", "responses", "rank", "ranks", "votes", "completions", "answers",
-	"summaries",
-	"info", "history", "instances", "annotations", "data", "conversation_a", "conversation_b"}
+// listColumns are the columns that always hold a list or an object.
+var listColumns = []string{"messages", "conversations", "responses", "rank", "ranks", "votes", "completions",
+	"answers", "summaries", "info", "history", "instances", "annotations", "data", "conversation_a", "conversation_b"}
 
-// parseListColumns reads the columns of a table that hold a list, which a table can only
-// write as a string: those whose name says so, and those that begin like
-// messages. Text is text.
+// parseListColumns parses the columns of a table that hold a list, which a
+// table can only write as a string: those of listColumns, and any that begins
+// like a list of messages. The column text is never parsed.
 func (f fields) parseListColumns() error {
 	for _, name := range slices.Sorted(maps.Keys(f.byName)) {
 		s, ok := f.byName[name].(string)
@@ -278,6 +295,8 @@ func (f fields) parseListColumns() error {
 		case err == nil:
 			f.byName[name] = value
 		case like:
+			// A list column that does not parse stays a string: the code that
+			// reads it says what it needs. Broken messages would become a prompt.
 			return recordErrorf("write it as JSON, or leave the record out",
 				"column %q begins like a message and cannot be read: %v", name, err)
 		}
@@ -285,19 +304,23 @@ func (f fields) parseListColumns() error {
 	return nil
 }
 
-// looksLikeMessages reports whether s begins like a message or a list of them.
+// looksLikeMessages reports whether s begins like a message or a list of
+// messages, in JSON or Python: [{"role": …. Prose that begins with a bracket
+// does not.
 func looksLikeMessages(s string) bool {
+	const space = " \t\r\n"
 	s = strings.TrimSpace(s)
-	s = strings.TrimLeft(strings.TrimPrefix(s, "["), " \t\r\n")
+	s = strings.TrimLeft(strings.TrimPrefix(s, "["), space)
 	s, ok := strings.CutPrefix(s, "{")
 	if !ok {
 		return false
 	}
-	s = strings.TrimLeft(s, " \t\r\n")
+	s = strings.TrimLeft(s, space)
 	if s == "" || s[0] != '\'' && s[0] != '"' {
 		return false
 	}
+	// The quote that opened the key closes it.
 	key, rest, ok := strings.Cut(s[1:], s[:1])
-	return ok && strings.HasPrefix(strings.TrimLeft(rest, " \t\r\n"), ":") &&
+	return ok && strings.HasPrefix(strings.TrimLeft(rest, space), ":") &&
 		slices.Contains([]string{"role", "content", "from", "value", "selected"}, key)
 }

@@ -8,11 +8,13 @@ import (
 	"github.com/trimtab/trimtab/tokenizer"
 )
 
-// buffered reports whether an item's split is the test split; all others train.
+// isTestSplit reports whether an item's split is the test split. Every other
+// value, the empty one too, trains.
 func isTestSplit(split string) bool { return split == trimtab.SplitTest }
 
-// FitDemonstrations lays the demonstrations of a split into a context, in
-// order, and counts what is cut or left out (see Example).
+// FitDemonstrations encodes the demonstrations of a split for a context of that
+// many tokens, in order, and counts what is cut or left out (see
+// EncodeExample).
 func FitDemonstrations(t *tokenizer.Tokenizer, demos []trimtab.Demonstration, split string,
 	context int) ([]Sequence, trimtab.Fit) {
 	fit := trimtab.Fit{Items: "demonstrations"}
@@ -35,9 +37,10 @@ func FitDemonstrations(t *tokenizer.Tokenizer, demos []trimtab.Demonstration, sp
 	return seqs, fit
 }
 
-// FitRankings lays the rankings of a split into a context, in order, and counts
-// what is cut, left out, or equal there (see EncodeRanking). kept are the
-// rankings of the examples.
+// FitRankings encodes the rankings of a split for a context of that many
+// tokens, in order, and counts what is cut, left out, or identical after
+// cutting (see EncodeRanking). kept are the rankings that the examples belong
+// to.
 func FitRankings(t *tokenizer.Tokenizer, all []trimtab.Ranking, split string,
 	context int) (examples [][]Sequence, kept []trimtab.Ranking, fit trimtab.Fit) {
 	fit.Items = "rankings"
@@ -59,6 +62,7 @@ func FitRankings(t *tokenizer.Tokenizer, all []trimtab.Ranking, split string,
 				fit.Cut++
 			}
 		}
+		// Responses that differ only behind the cut teach a reward model nothing.
 		for _, p := range r.Pairs() {
 			if slices.Equal(seqs[p[0]].Tokens, seqs[p[1]].Tokens) {
 				fit.Equal++
@@ -70,9 +74,10 @@ func FitRankings(t *tokenizer.Tokenizer, all []trimtab.Ranking, split string,
 }
 
 // FitPrompts encodes the prompts of a split, in order, and leaves out those of
-// more than most tokens. kept are the prompts of the ids.
+// more than maxTokens tokens: a sample needs the rest of the context. kept are
+// the prompts that the ids belong to.
 func FitPrompts(t *tokenizer.Tokenizer, all []trimtab.Prompt, split string,
-	most int) (ids [][]int32, kept []trimtab.Prompt, fit trimtab.Fit) {
+	maxTokens int) (ids [][]int32, kept []trimtab.Prompt, fit trimtab.Fit) {
 	fit.Items = "prompts"
 	if isTestSplit(split) {
 		fit.Items = "tests"
@@ -82,7 +87,7 @@ func FitPrompts(t *tokenizer.Tokenizer, all []trimtab.Prompt, split string,
 			continue
 		}
 		tokens := EncodePrompt(t, p.Text)
-		if len(tokens) > most {
+		if len(tokens) > maxTokens {
 			fit.LeftOut++
 			continue
 		}
@@ -92,16 +97,16 @@ func FitPrompts(t *tokenizer.Tokenizer, all []trimtab.Prompt, split string,
 	return ids, kept, fit
 }
 
-// DrawPrompts encodes the prompts that train in an order that src draws, until
-// there are want of at most most tokens; a want of 0 is all of them. The longer
-// ones on the way there are left out and counted. kept are the prompts of the ids.
-func DrawPrompts(t *tokenizer.Tokenizer, all []trimtab.Prompt, src draw.Source, most,
-	want int) (ids [][]int32, kept []trimtab.Prompt, fit trimtab.Fit) {
+// DrawPrompts encodes training prompts in an order drawn by src until it has
+// want of at most maxTokens tokens; want 0 takes all. Longer ones met on the
+// way are left out and counted. kept are the prompts that the ids belong to.
+func DrawPrompts(t *tokenizer.Tokenizer, all []trimtab.Prompt, src draw.Source,
+	maxTokens, want int) (ids [][]int32, kept []trimtab.Prompt, fit trimtab.Fit) {
 	fit.Items = "prompts"
 	training := TrainPrompts(all)
 	for _, i := range EpochOrder(src, len(training), 0) {
 		tokens := EncodePrompt(t, training[i].Text)
-		if len(tokens) > most {
+		if len(tokens) > maxTokens {
 			fit.LeftOut++
 			continue
 		}
@@ -114,7 +119,7 @@ func DrawPrompts(t *tokenizer.Tokenizer, all []trimtab.Prompt, src draw.Source, 
 	return ids, kept, fit
 }
 
-// TrainPrompts are the prompts that are not held out, in order.
+// TrainPrompts returns the prompts that are not held out, in order.
 func TrainPrompts(all []trimtab.Prompt) []trimtab.Prompt {
 	var list []trimtab.Prompt
 	for _, p := range all {

@@ -8,17 +8,19 @@ import (
 	"github.com/trimtab/trimtab"
 )
 
-// HashingReader is a file that is read once, for its records and for its digest.
+// HashingReader reads a file once, for its records and for its digest: a second
+// pass could see another file.
 type HashingReader struct {
 	r   io.Reader
 	sum hash.Hash
-	n   int64
+	// n counts the bytes read so far.
+	n int64
 }
 
-// NewHashingReader reads from r.
+// NewHashingReader returns a reader of r.
 func NewHashingReader(r io.Reader) *HashingReader { return &HashingReader{r: r, sum: sha256.New()} }
 
-// Read reads on.
+// Read implements io.Reader.
 func (s *HashingReader) Read(p []byte) (int, error) {
 	n, err := s.r.Read(p)
 	s.sum.Write(p[:n])
@@ -26,8 +28,8 @@ func (s *HashingReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Finish reads what is left, which the reader of an archive may leave, and returns the digest and the bytes of the
-// whole.
+// Finish reads the rest, which a decompressor may leave unread, and returns the
+// digest and the number of bytes of the whole file.
 func (s *HashingReader) Finish() (trimtab.Digest, int64, error) {
 	_, err := io.Copy(io.Discard, s)
 	return trimtab.DigestFromSum(s.sum.Sum(nil)), s.n, err

@@ -10,6 +10,10 @@ import (
 	"github.com/trimtab/trimtab"
 )
 
+// textItem reads a record as a text. A conversation becomes its transcript,
+// without a last request for an answer.
+//
+//	{"text": "Once upon a time …"}
 func textItem(f fields) (trimtab.Text, error) {
 	name := f.firstWithValue("messages", "conversations")
 	if f.hasValue("text") || name == "" {
@@ -24,6 +28,8 @@ func textItem(f fields) (trimtab.Text, error) {
 	return trimtab.Text{Body: strings.TrimSuffix(body, turnSeparator+assistantPrefix)}, err
 }
 
+// promptItem reads a record as a prompt. Of a conversation, answers at the end
+// are dropped: what is left ends with a question.
 func promptItem(f fields) (p trimtab.Prompt, err error) {
 	if p.Split, err = readSplit(f); err != nil {
 		return p, err
@@ -31,8 +37,8 @@ func promptItem(f fields) (p trimtab.Prompt, err error) {
 	if p.Tag, err = f.optional("tag"); err != nil {
 		return p, err
 	}
-	name := f.firstWithValue("prompt", "instruction", "question", "messages", "conversations", "context", "query",
-		"input")
+	name := f.firstWithValue("prompt", "instruction", "question", "messages", "conversations",
+		"context", "query", "input")
 	if name == "" {
 		return p, f.missingError("prompt")
 	}
@@ -50,9 +56,9 @@ func promptItem(f fields) (p trimtab.Prompt, err error) {
 	return p, err
 }
 
-// RoundTrips reports whether a prompt that is written into the column prompt
-// of a JSON line is read as itself. If not, the line needs the column
-// "verbatim": true.
+// RoundTrips reports whether a prompt that is written into the column prompt of
+// a JSON line is read back as itself. If not, the line needs the column
+// "verbatim": true; export writes it.
 func RoundTrips(kind trimtab.Kind, prompt string) bool {
 	if !strings.Contains(prompt, turnSeparator+humanPrefix) {
 		return true
@@ -66,8 +72,8 @@ func RoundTrips(kind trimtab.Kind, prompt string) bool {
 	return err == nil && text == prompt
 }
 
-// readVerbatim reads the column of that name: whether a prompt that is a string is
-// text throughout, whatever marks of turns it holds.
+// readVerbatim reads the column verbatim: whether a prompt that is a string is
+// plain text throughout, even if it contains prefixes of turns.
 func readVerbatim(f fields) (bool, error) {
 	switch v := f.byName["verbatim"].(type) {
 	case nil:
@@ -87,8 +93,8 @@ func readVerbatim(f fields) (bool, error) {
 		quotedValue(f.byName["verbatim"]))
 }
 
-// promptConversation is the conversation up to the answer, as column name has it: an
-// instruction comes with its input, its system text and its history.
+// promptConversation returns the conversation up to the answer, from column
+// name. An instruction comes with its input, its system text and its history.
 func promptConversation(f fields, name string) (c conversation, err error) {
 	system, err := f.optional("system")
 	if err != nil {
@@ -106,16 +112,21 @@ func promptConversation(f fields, name string) (c conversation, err error) {
 	} else if c, err = parseTurns(name, f.byName[name]); err != nil {
 		return c, err
 	}
+	// "Assistant:" at the end of a transcript asks for an answer and is none.
 	if n := len(c.turns) - 1; n > 0 && c.turns[n] == (Turn{Role: Assistant}) {
-		c.turns = c.turns[:n] // "Assistant:" at the end of a transcript only asks
+		c.turns = c.turns[:n]
 	}
+	// The conversation's own system message wins over the column's.
 	if system != "" && c.turns[0].Role != System {
 		c.turns = append([]Turn{{System, system}}, c.turns...)
 	}
 	return c, nil
 }
 
-// instructionConversation is an instruction with its input, after its history.
+// instructionConversation returns an instruction with its input, after its
+// system text and history: Alpaca's columns and those of its derivatives.
+//
+//	{"system": "S", "history": [["Q1", "A1"]], "instruction": "I", "input": "i"}
 func instructionConversation(f fields, system string) (c conversation, err error) {
 	text, err := f.text("instruction")
 	if err != nil {
@@ -137,7 +148,7 @@ func instructionConversation(f fields, system string) (c conversation, err error
 	return c, err
 }
 
-// readHistory is the [question, answer] pairs before an instruction.
+// readHistory reads the [question, answer] pairs before an instruction.
 func readHistory(f fields) ([]Turn, error) {
 	if !f.hasValue("history") {
 		return nil, nil
@@ -165,8 +176,8 @@ func readHistory(f fields) ([]Turn, error) {
 	return turns, nil
 }
 
-// demonstrationItems reads one record; conversations and instances give one
-// demonstration for each answer.
+// demonstrationItems reads a record as demonstrations: conversations and
+// instances give one for each answer.
 func demonstrationItems(f fields) ([]trimtab.Item, error) {
 	split, err := readSplit(f)
 	if err != nil {
@@ -190,14 +201,16 @@ func demonstrationItems(f fields) ([]trimtab.Item, error) {
 	return items, nil
 }
 
-// The words for an answer that is, or is not, one to learn from, beside true, false and numbers.
+// Labels of a completion that is, or is not, one to imitate, besides true,
+// false and numbers.
 var (
 	desirableWords   = []string{"true", "t", "yes", "y", "good", "desirable", "chosen", "positive", "1", "1.0"}
-	undesirableWords = []string{"false", "f", "no", "n", "bad", "undesirable", "rejected", "negative", "0", "0.0", "-1",
-		"-1.0"}
+	undesirableWords = []string{"false", "f", "no", "n", "bad", "undesirable", "rejected", "negative",
+		"0", "0.0", "-1", "-1.0"}
 )
 
-// checkDesirable refuses a completion that its label calls bad, as sets for KTO do.
+// checkDesirable refuses a completion that its label calls undesirable, as
+// datasets for KTO do: imitating it is the opposite of what the label says.
 func checkDesirable(f fields) error {
 	for _, name := range []string{"label", "kto_tag"} {
 		if !f.hasValue(name) {
@@ -211,25 +224,25 @@ func checkDesirable(f fields) error {
 			word = strings.ToLower(strings.TrimSpace(v))
 		case json.Number:
 			word = v.String()
-			if x, err := v.Float64(); err == nil { // 0.00, -1e0
-				word = strconv.FormatFloat(x+0, 'f', -1, 64)
+			// Numbers have several spellings (0.00, -1e0). Adding 0 turns -0 into 0.
+			if number, err := v.Float64(); err == nil {
+				word = strconv.FormatFloat(number+0, 'f', -1, 64)
 			}
 		}
 		switch {
 		case slices.Contains(undesirableWords, word):
 			return recordErrorf("import it as part of a ranking",
-				"field %q is %s: the completion is not one to learn from", name, quotedValue(f.byName[name]))
+				"field %q is %s: the completion is not one to train on", name, quotedValue(f.byName[name]))
 		case !slices.Contains(desirableWords, word):
-			return recordErrorf(fmt.Sprintf("write true or false, or pass --map %s=%s if it says something else", name,
-				NoColumn),
-				"field %q is %s, which does not say whether the completion is one to learn from", name,
-				quotedValue(f.byName[name]))
+			remedy := fmt.Sprintf("write true or false, or pass --map %s=%s if it means something else", name, NoColumn)
+			return recordErrorf(remedy, "field %q is %s, which does not say whether the completion is one to train on",
+				name, quotedValue(f.byName[name]))
 		}
 	}
 	return nil
 }
 
-// quotedValue shows a value in a message.
+// quotedValue shows a value in a message: a string in quotes, or its type.
 func quotedValue(v any) string {
 	if s, ok := v.(string); ok {
 		return strconv.Quote(s)
@@ -237,12 +250,19 @@ func quotedValue(v any) string {
 	return typeName(v)
 }
 
+// answer is a response and the prompt that it answers.
 type answer struct{ prompt, response string }
 
-// questionColumns are the columns of a question and its answer.
-var questionColumns = [][2]string{{"prompt", "completion"}, {"instruction", "output"}, {"question", "answer"},
-	{"input", "output"}}
+// questionColumns are the pairs of columns that hold a question and its answer,
+// in order of preference.
+var questionColumns = [][2]string{
+	{"prompt", "completion"},
+	{"instruction", "output"},
+	{"question", "answer"},
+	{"input", "output"},
+}
 
+// readAnswers returns every prompt of a record with its response.
 func readAnswers(f fields) ([]answer, error) {
 	if f.hasValue("instances") {
 		return readInstances(f)
@@ -258,8 +278,10 @@ func readAnswers(f fields) ([]answer, error) {
 	return nil, noAnswerError(f)
 }
 
-// noAnswerError is the fault of a record that has no question and answer.
+// noAnswerError says what a record without a question and answer lacks, by the
+// columns that it has.
 func noAnswerError(f fields) error {
+	// An empty or broken conversation: parsing it says what is wrong.
 	for _, name := range []string{"messages", "conversations"} {
 		if f.exists(name) && !f.exists("completion") {
 			_, err := parseTurns(name, f.byName[name])
@@ -280,7 +302,9 @@ func noAnswerError(f fields) error {
 	return f.missingError("prompt")
 }
 
-// questionAnswer is one question and its answer, in two columns.
+// questionAnswer reads one question and its answer from two columns.
+//
+//	{"prompt": "Q", "completion": "A"}
 func questionAnswer(f fields, question, reply string) ([]answer, error) {
 	c, err := promptConversation(f, question)
 	if err != nil {
@@ -304,13 +328,18 @@ func responseText(name string, v any) (string, error) {
 		return "", err
 	}
 	if len(c.turns) != 1 || c.turns[0].Role != Assistant {
-		return "", recordErrorf("give one message of the assistant", "field %q is not one message of the assistant",
-			name)
+		return "", recordErrorf("give one message of the assistant",
+			"field %q is not one message of the assistant", name)
 	}
 	return c.turns[0].Text, nil
 }
 
-// conversationAnswers is each answer of a conversation, asked by all that came before it.
+// conversationAnswers returns each answer of a conversation, prompted by all
+// turns before it. Its size is quadratic in the length of the conversation,
+// hence the limit MaxItems.
+//
+//	{"messages": [{"role": "user", "content": "Q"},
+//	              {"role": "assistant", "content": "A"}]}
 func conversationAnswers(f fields, name string) ([]answer, error) {
 	c, err := promptConversation(f, name)
 	if err != nil {
@@ -319,6 +348,7 @@ func conversationAnswers(f fields, name string) ([]answer, error) {
 	var out []answer
 	size := 0
 	for i, t := range c.turns {
+		// A conversation that the assistant opens has no prompt for its first turn.
 		if t.Role != Assistant || i == 0 {
 			continue
 		}
@@ -337,7 +367,10 @@ func conversationAnswers(f fields, name string) ([]answer, error) {
 	return out, nil
 }
 
-// readInstances are inputs and outputs of one instruction.
+// readInstances reads the inputs and outputs of one instruction (the form of
+// Self-Instruct).
+//
+//	{"instruction": "I", "instances": [{"input": "i", "output": "A"}]}
 func readInstances(f fields) ([]answer, error) {
 	instruction, err := f.text("instruction")
 	if err != nil {

@@ -8,10 +8,13 @@ import (
 	"unicode/utf8"
 )
 
-// parseLiteral reads a value that a table holds as a string: JSON, or what Python
-// prints of lists, tuples, dicts, strings, numbers, True, False and None. The
-// elements of an array of numpy, which prints no commas, may follow each other
-// without one if they are dicts.
+// parseLiteral reads a value that a table holds as a string: JSON, or a Python
+// literal of lists, tuples, dicts, strings, numbers, True, False and None,
+// which pandas writes into CSV. Elements of a printed numpy array have no
+// commas between them, which is accepted between dicts.
+//
+//	[{"role": "user", "content": "Q"}]      JSON
+//	[{'role': 'user', 'content': 'Q'}]      Python
 func parseLiteral(s string) (any, error) {
 	if fields, err := parseValue([]byte(s)); err == nil {
 		return fields, nil
@@ -24,7 +27,7 @@ func parseLiteral(s string) (any, error) {
 	return v, err
 }
 
-// parseValue reads one JSON value.
+// parseValue reads one JSON value. Trailing data is an error.
 func parseValue(raw []byte) (any, error) {
 	dec := json.NewDecoder(strings.NewReader(string(raw)))
 	dec.UseNumber()
@@ -38,17 +41,20 @@ func parseValue(raw []byte) (any, error) {
 	return v, nil
 }
 
-var errLiteral = errors.New("neither JSON nor what Python prints of a list")
+// errLiteral is the error for a string that is neither.
+var errLiteral = errors.New("neither JSON nor a Python literal")
 
-// maxNesting bounds lists in lists.
+// maxNesting bounds the recursion of the parser.
 const maxNesting = 100
 
-// pythonParser reads from the front of rest.
+// pythonParser is a recursive-descent parser of Python literals. It consumes
+// the front of rest.
 type pythonParser struct{ rest string }
 
+// skipSpace skips white space.
 func (p *pythonParser) skipSpace() { p.rest = strings.TrimLeft(p.rest, " \t\r\n") }
 
-// accept takes a token off the front, after space.
+// accept consumes token, after white space, and reports whether it was there.
 func (p *pythonParser) accept(token string) bool {
 	p.skipSpace()
 	rest, ok := strings.CutPrefix(p.rest, token)
@@ -58,6 +64,7 @@ func (p *pythonParser) accept(token string) bool {
 	return ok
 }
 
+// value reads any value.
 func (p *pythonParser) value(depth int) (any, error) {
 	p.skipSpace()
 	switch {
@@ -75,7 +82,7 @@ func (p *pythonParser) value(depth int) (any, error) {
 	return p.scalar()
 }
 
-// list reads the elements up to end.
+// list reads the elements of a list or tuple up to end.
 func (p *pythonParser) list(depth int, end string) (any, error) {
 	list := []any{}
 	for !p.accept(end) {
@@ -87,6 +94,8 @@ func (p *pythonParser) list(depth int, end string) (any, error) {
 		if p.accept(",") {
 			continue
 		}
+		// numpy prints no commas. Between dicts the end of one is clear; between
+		// strings Python itself would join them.
 		_, dict := v.(map[string]any)
 		if p.skipSpace(); !strings.HasPrefix(p.rest, end) && !(dict && strings.HasPrefix(p.rest, "{")) {
 			return nil, errLiteral
@@ -95,6 +104,7 @@ func (p *pythonParser) list(depth int, end string) (any, error) {
 	return list, nil
 }
 
+// dict reads a dict. Keys must be distinct strings.
 func (p *pythonParser) dict(depth int) (any, error) {
 	dict := map[string]any{}
 	for !p.accept("}") {
@@ -106,7 +116,7 @@ func (p *pythonParser) dict(depth int) (any, error) {
 		if !ok || !p.accept(":") {
 			return nil, errLiteral
 		}
-		if _, twice := dict[name]; twice {
+		if _, repeated := dict[name]; repeated {
 			return nil, errLiteral
 		}
 		if dict[name], err = p.value(depth + 1); err != nil {
@@ -119,7 +129,8 @@ func (p *pythonParser) dict(depth int) (any, error) {
 	return dict, nil
 }
 
-// scalar reads a number or a name.
+// scalar reads a number, a boolean or None. Numbers are those that JSON could
+// have written: no hexadecimal, no underscores, no nan.
 func (p *pythonParser) scalar() (any, error) {
 	end := strings.IndexAny(p.rest, ",:]})( \t\r\n")
 	if end < 0 {
@@ -141,7 +152,7 @@ func (p *pythonParser) scalar() (any, error) {
 	return json.Number(word), nil
 }
 
-// quotedString reads a string in either kind of quotes.
+// quotedString reads a string in single or double quotes.
 func (p *pythonParser) quotedString() (any, error) {
 	quote := p.rest[0]
 	var b strings.Builder
@@ -167,11 +178,12 @@ func (p *pythonParser) quotedString() (any, error) {
 	return nil, errLiteral
 }
 
-// simpleEscapes are those of one letter.
+// simpleEscapes are the escapes of one letter.
 var simpleEscapes = map[byte]rune{'\\': '\\', '\'': '\'', '"': '"', 'n': '\n', 'r': '\r', 't': '\t', 'a': '\a',
 	'b': '\b', 'f': '\f', 'v': '\v'}
 
-// parseEscape reads the escape that s begins with, and tells its length.
+// parseEscape reads the escape sequence at the start of s and returns its
+// length. Named and octal escapes are refused: repr does not write them.
 func parseEscape(s string) (rune, int, error) {
 	if len(s) < 2 {
 		return 0, 0, errLiteral

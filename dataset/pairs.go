@@ -1,7 +1,6 @@
 package dataset
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -10,12 +9,22 @@ import (
 	"github.com/trimtab/trimtab"
 )
 
-// pairNames are what sets call the better and the worse of two responses.
+// pairNames are the names that datasets use for the better and the worse of two
+// responses.
 var pairNames = [][2]string{{"chosen", "rejected"}, {"better", "worse"}, {"preferred", "dispreferred"},
 	{"chosen_response", "rejected_response"}, {"response_j", "response_k"}}
 
+// remedySamePrompt is the remedy of two responses to different prompts.
+const remedySamePrompt = "leave the record out: a ranking compares answers to one and the same conversation"
+
+// differBefore returns the error of two responses whose prompts differ.
+func differBefore(names [2]string) error {
+	return recordErrorf(remedySamePrompt, "%s and %s differ before their last answer", names[0], names[1])
+}
+
 // pairColumns finds the columns of the better and the worse response. chosen or
-// rejected alone is a record that lacks the other one; other names may mean something else.
+// rejected alone makes a record that lacks the other one; the rest of pairNames
+// count only together, since one of them alone may mean something else.
 func pairColumns(f fields) (names [2]string, ok bool) {
 	for i, names := range pairNames {
 		if (f.hasValue(names[0]) || f.hasValue(names[1])) && (i == 0 || f.exists(names[0]) && f.exists(names[1])) {
@@ -25,7 +34,12 @@ func pairColumns(f fields) (names [2]string, ok bool) {
 	return names, false
 }
 
-// pairItem is the better response over the worse, after a prompt or after the beginning that both share.
+// pairItem returns the better response ranked above the worse one, after the
+// prompt, or after the beginning that both share:
+//
+//	{"prompt": "Q", "chosen": "good", "rejected": "bad"}
+//	{"chosen": "\n\nHuman: Q\n\nAssistant: good",
+//	 "rejected": "\n\nHuman: Q\n\nAssistant: bad"}
 func pairItem(r trimtab.Ranking, f fields, names [2]string) (trimtab.Ranking, error) {
 	for _, name := range names {
 		if !f.exists(name) {
@@ -38,8 +52,8 @@ func pairItem(r trimtab.Ranking, f fields, names [2]string) (trimtab.Ranking, er
 	return r, err
 }
 
-// pairTexts are the texts of two responses, and the prompt before them: that
-// of the record, or what both begin with.
+// pairTexts returns the texts of two responses and sets the prompt before them:
+// the record's, or what both begin with.
 func pairTexts(r *trimtab.Ranking, f fields, names [2]string, both [2]any) (texts [2]string, err error) {
 	if promptName(f) == "" {
 		return splitSharedPrompt(r, names, both)
@@ -55,15 +69,15 @@ func pairTexts(r *trimtab.Ranking, f fields, names [2]string, both [2]any) (text
 		}
 	}
 	if !slices.EqualFunc(before[0].turns, before[1].turns, sameTurn) {
-		return texts, recordErrorf("leave the record out: a ranking compares answers to one and the same conversation",
-			"%s and %s differ before their last answer", names[0], names[1])
+		return texts, differBefore(names)
 	}
 	r.Prompt, err = before[0].promptText()
 	return texts, err
 }
 
-// splitLastAnswer reads a response that may hold turns before its last answer: those of
-// the prompt again, and more. It returns the whole conversation before that answer.
+// splitLastAnswer reads a response that may hold turns before its last answer:
+// those of the prompt again, and more. It returns the whole conversation before
+// that answer, and the answer.
 func splitLastAnswer(asking conversation, name string, v any) (before conversation, text string, err error) {
 	if s, ok := v.(string); ok {
 		return asking, s, nil
@@ -81,7 +95,8 @@ func splitLastAnswer(asking conversation, name string, v any) (before conversati
 	return before, c.turns[last].Text, err
 }
 
-// joinPrompt is the prompt and the turns after it, which may begin with the prompt itself.
+// joinPrompt combines the prompt with the turns of a response, which may begin
+// with the prompt itself or continue it.
 func joinPrompt(asking conversation, turns []Turn, name string) (conversation, error) {
 	if len(turns) == 0 {
 		return asking, nil
@@ -89,30 +104,36 @@ func joinPrompt(asking conversation, turns []Turn, name string) (conversation, e
 	theirs, rest := splitSystemTurns(turns)
 	ours, question := splitSystemTurns(asking.turns)
 	switch {
+	// The response repeats the prompt and may add turns.
 	case len(rest) >= len(question) && slices.EqualFunc(rest[:len(question)], question, sameTurn):
 		if len(theirs) > 0 && len(ours) > 0 && !slices.Equal(theirs, ours) {
 			return conversation{}, recordErrorf("leave one of them out",
-				"the prompt and %s have different messages of the system", name)
+				"the prompt and %s have different system messages", name)
 		}
 		if len(theirs) == 0 {
 			theirs = ours
 		}
-		return conversation{turns: slices.Concat(theirs, question, rest[len(question):]), plain: asking.plain &&
-			len(rest) == 1}, nil
+		return conversation{
+			turns: slices.Concat(theirs, question, rest[len(question):]),
+			plain: asking.plain && len(rest) == 1,
+		}, nil
+	// The response continues the prompt, with an answer of its own first.
 	case len(theirs) == 0 && rest[0].Role == Assistant:
 		return conversation{turns: slices.Concat(asking.turns, rest)}, nil
 	}
-	return conversation{}, recordErrorf("begin it with the prompt, or leave the prompt's column out with --map prompt="+
-		NoColumn,
+	return conversation{}, recordErrorf(
+		"begin it with the prompt, or leave the prompt's column out with --map prompt="+NoColumn,
 		"the turns of %s before its last answer do not begin with the prompt", name)
 }
 
-// sameTurn compares turns without the space around them, which a prompt of several turns does not keep.
+// sameTurn compares turns without the white space around them, which the text
+// of a prompt does not keep.
 func sameTurn(a, b Turn) bool {
 	return a.Role == b.Role && strings.TrimSpace(a.Text) == strings.TrimSpace(b.Text)
 }
 
-// splitSystemTurns are the messages of the system that turns begin with, and the rest.
+// splitSystemTurns separates the system messages at the start of turns from the
+// rest.
 func splitSystemTurns(turns []Turn) (system, rest []Turn) {
 	n := slices.IndexFunc(turns, func(t Turn) bool { return t.Role != System })
 	if n < 0 {
@@ -121,21 +142,19 @@ func splitSystemTurns(turns []Turn) (system, rest []Turn) {
 	return turns[:n], turns[n:]
 }
 
-// splitSharedPrompt finds the prompt in what two responses both begin with: their
-// turns, or, of plain strings, their words.
+// splitSharedPrompt finds the prompt in the shared beginning of two responses:
+// their turns or, for plain strings, their words.
 func splitSharedPrompt(r *trimtab.Ranking, names [2]string, both [2]any) (texts [2]string, err error) {
-	c, cok := tryParseTurns(both[0])
-	j, jok := tryParseTurns(both[1])
-	if cok && jok {
-		last := len(c) - 1
-		if last < 1 || len(j) != len(c) || !slices.Equal(c[:last], j[:last]) || c[last].Role != Assistant ||
-			j[last].Role != Assistant {
-			return texts,
-				recordErrorf("leave the record out: a ranking compares answers to one and the same conversation",
-					"%s and %s differ before their last answer", names[0], names[1])
+	better, betterOK := tryParseTurns(both[0])
+	worse, worseOK := tryParseTurns(both[1])
+	if betterOK && worseOK {
+		last := len(better) - 1
+		if last < 1 || len(worse) != len(better) || !slices.Equal(better[:last], worse[:last]) ||
+			better[last].Role != Assistant || worse[last].Role != Assistant {
+			return texts, differBefore(names)
 		}
-		r.Prompt, err = conversation{turns: c[:last]}.promptText()
-		return [2]string{c[last].Text, j[last].Text}, err
+		r.Prompt, err = conversation{turns: better[:last]}.promptText()
+		return [2]string{better[last].Text, worse[last].Text}, err
 	}
 	for i, v := range both {
 		if texts[i], err = asString(names[i], v); err != nil {
@@ -150,7 +169,8 @@ func splitSharedPrompt(r *trimtab.Ranking, names [2]string, both [2]any) (texts 
 	return [2]string{strings.TrimLeft(texts[0][at:], " \n"), strings.TrimLeft(texts[1][at:], " \n")}, nil
 }
 
-// tryParseTurns reads messages or a marked transcript.
+// tryParseTurns reads messages or a transcript, and reports false for anything
+// else.
 func tryParseTurns(v any) ([]Turn, bool) {
 	if s, ok := v.(string); ok {
 		return ParseTranscript(s)
@@ -159,27 +179,37 @@ func tryParseTurns(v any) ([]Turn, bool) {
 	return c.turns, err == nil
 }
 
-// responsePair is a record's two responses, by the names of their columns.
+// responsePair names the columns of a record's two responses.
 type responsePair struct {
-	names     [2]string
-	extraName string // that there must not be
-	suffix    string // of the first: "0", "1" or "a"
+	names [2]string
+	// extraName is the column of a third response, which must not exist: three
+	// need ranks.
+	extraName string
+	// suffix is that of the first name: "0", "1" or "a". It shows how the
+	// dataset counts, and so what a numeric vote means.
+	suffix string
 }
 
-// responsePairs are the names that two responses may have: numbered or lettered.
+// responsePairs are all names that two responses may have, numbered or
+// lettered.
 var responsePairs = func() (all []responsePair) {
 	for _, stem := range []string{"response", "answer", "output", "completion", "text", "summary", "conversation"} {
-		for _, line := range []string{"_", ""} {
-			for _, ends := range [][3]string{{"0", "1", "2"}, {"1", "2", "3"}, {"a", "b", "c"}} {
-				name := func(i int) string { return stem + line + ends[i] }
-				all = append(all, responsePair{names: [2]string{name(0), name(1)}, extraName: name(2), suffix: ends[0]})
+		for _, underscore := range []string{"_", ""} {
+			for _, suffixes := range [][3]string{{"0", "1", "2"}, {"1", "2", "3"}, {"a", "b", "c"}} {
+				name := func(i int) string { return stem + underscore + suffixes[i] }
+				all = append(all, responsePair{
+					names:     [2]string{name(0), name(1)},
+					extraName: name(2),
+					suffix:    suffixes[0],
+				})
 			}
 		}
 	}
 	return all
 }()
 
-// findResponsePair finds two responses with numbered or lettered names; nil of none.
+// findResponsePair finds two responses with numbered or lettered names; nil if
+// there are none.
 func findResponsePair(f fields) *responsePair {
 	for i := range responsePairs {
 		if f.exists(responsePairs[i].names[0]) && f.exists(responsePairs[i].names[1]) {
@@ -189,20 +219,30 @@ func findResponsePair(f fields) *responsePair {
 	return nil
 }
 
-// preferenceColumns are the columns that say which of two responses is better, the first that has something.
+// preferenceColumns may say which of two responses is better; the first with a
+// value counts.
 var preferenceColumns = []string{"better_response_id", "winner", "preference", "preferred", "label", "choice", "vote"}
 
-// pairwiseItems reads two responses and the verdicts on them: one column, or a column for each annotator.
+// pairwiseItems reads two responses and the preferences between them, in one
+// column or in one per annotator:
+//
+//	{"prompt": "Q", "response_a": "x", "response_b": "y", "winner": "a"}
+//	{"prompt": "Q", "output_1": "x", "output_2": "y", "preference": 2}
+//	{"prompt": "Q", "response_0": "x", "response_1": "y",
+//	 "better_response_id": 1}
 func pairwiseItems(r trimtab.Ranking, f fields, of *responsePair) ([]trimtab.Item, error) {
 	if f.exists(of.extraName) {
 		return nil, recordErrorf(`write them as a list with ranks: {"prompt": …, "responses": [ … ], "ranks": [ … ]}`,
 			"fields %q, %q and %q are more than two responses", of.names[0], of.names[1], of.extraName)
 	}
 	name := f.firstWithValue(preferenceColumns...)
+	// better_response_id counts from 0 (as in PKU-SafeRLHF) and says nothing about
+	// responses with other suffixes.
 	if of.suffix != "0" && name == "better_response_id" {
 		name = f.firstWithValue(preferenceColumns[1:]...)
 	}
 	if name == "" {
+		// Forms that need more than one column, or a column of any name.
 		if strength := f.firstWithValue("preference_strength", "overall_preference"); strength != "" {
 			return strengthItem(r, f, of, strength)
 		}
@@ -226,41 +266,49 @@ func pairwiseItems(r trimtab.Ranking, f fields, of *responsePair) ([]trimtab.Ite
 	return rankPair(r, f, of, ranks)
 }
 
-// rankPair is the ranking of two responses.
+// rankPair returns the ranking of two responses.
 func rankPair(r trimtab.Ranking, f fields, of *responsePair, ranks []int) ([]trimtab.Item, error) {
 	texts, err := pairTexts(&r, f, of.names, [2]any{f.byName[of.names[0]], f.byName[of.names[1]]})
 	r.Responses, r.Ranks = newResponses(texts[:]...), ranks
 	return singleItem(r, err)
 }
 
-// strengthItem reads how much better the second response is: -3 … 3.
+// strengthItem reads by how much the second response is better, -3 … 3 (as in
+// HelpSteer). 0 is a tie, and gives no item.
+//
+//	{"prompt": "Q", "response_1": "x", "response_2": "y",
+//	 "preference_strength": -2}
 func strengthItem(r trimtab.Ranking, f fields, of *responsePair, name string) ([]trimtab.Item, error) {
-	x, err := parseNumber(name, f.byName[name])
+	strength, err := parseNumber(name, f.byName[name])
 	switch {
-	case err != nil || x == 0:
+	case err != nil || strength == 0:
 		return nil, err
-	case x < 0:
+	case strength < 0:
 		return rankPair(r, f, of, []int{1, 2})
 	}
 	return rankPair(r, f, of, []int{2, 1})
 }
 
 // oneHotItem reads the columns winner_model_a, winner_model_b and winner_tie,
-// of which one is 1. Prompt and responses may be JSON lists of turns.
+// of which one is 1 (the form of Chatbot Arena). Prompt and responses may be
+// JSON lists of turns, which must then hold one turn each.
+//
+//	prompt,response_a,response_b,winner_model_a,winner_model_b,winner_tie
+//	"[""Q""]","[""x""]","[""y""]",1,0,0
 func oneHotItem(r trimtab.Ranking, f fields, of *responsePair) ([]trimtab.Item, error) {
-	var won [3]bool
+	var won [3]bool // the first response, the second, neither
 	for i, name := range []string{"winner_model_a", "winner_model_b", "winner_tie"} {
 		if i == 2 && !f.exists(name) {
 			break
 		}
-		x, err := parseNumber(name, f.byName[name])
+		value, err := parseNumber(name, f.byName[name])
 		if err != nil {
 			return nil, err
 		}
-		if x != 0 && x != 1 {
-			return nil, recordErrorf("use 1 for the one that holds and 0 for the others", "field %q is %v", name, x)
+		if value != 0 && value != 1 {
+			return nil, recordErrorf("use 1 for the one that holds and 0 for the others", "field %q is %v", name, value)
 		}
-		won[i] = x == 1
+		won[i] = value == 1
 	}
 	switch won {
 	case [3]bool{false, false, true}:
@@ -286,7 +334,9 @@ func oneHotItem(r trimtab.Ranking, f fields, of *responsePair) ([]trimtab.Item, 
 	return rankPair(r, f, of, []int{2, 1})
 }
 
-// singleTurn is the one string of a JSON list; s itself if it is no such list.
+// singleTurn returns the one string of a JSON list, or s itself if it is not a
+// list. A list of several turns is refused: each later response of such a
+// record answers another conversation.
 func singleTurn(name, s string) (string, error) {
 	v, err := parseValue([]byte(s))
 	list, ok := v.([]any)
@@ -294,13 +344,13 @@ func singleTurn(name, s string) (string, error) {
 		return s, nil
 	}
 	if len(list) != 1 {
-		return "", recordErrorf("leave the record out: a ranking compares answers to one and the same conversation",
-			"field %q has %d turns", name, len(list))
+		return "", recordErrorf(remedySamePrompt, "field %q has %d turns", name, len(list))
 	}
 	return asString(name, list[0])
 }
 
-// annotators are the columns annotator1, annotator2 … that have something, in order of name.
+// annotators returns the columns annotator1, annotator2 … that have a value, in
+// the order of their names.
 func annotators(f fields) []string {
 	var names []string
 	for _, name := range f.names {
@@ -311,7 +361,11 @@ func annotators(f fields) []string {
 	return names
 }
 
-// annotatorItems is two responses and a vote in each of the columns annotator1, annotator2 …
+// annotatorItems reads two responses and a vote in each of the columns
+// annotator1, annotator2 …: one ranking per annotator.
+//
+//	{"prompt": "Q", "text_1": "x", "text_2": "y",
+//	 "annotator1": 1, "annotator2": 2}
 func annotatorItems(r trimtab.Ranking, f fields, of *responsePair, names []string) ([]trimtab.Item, error) {
 	base, err := rankPair(r, f, of, []int{1, 2})
 	if err != nil {
@@ -324,15 +378,20 @@ func annotatorItems(r trimtab.Ranking, f fields, of *responsePair, names []strin
 			return nil, err
 		}
 		if ranks != nil {
-			one := base[0].(trimtab.Ranking)
-			one.Ranks, one.Labeller = ranks, name
-			items = append(items, one)
+			// Shares the responses, which nothing changes.
+			vote := base[0].(trimtab.Ranking)
+			vote.Ranks, vote.Labeller = ranks, name
+			items = append(items, vote)
 		}
 	}
 	return items, nil
 }
 
-// voteItems is two responses and people's votes for the first ("a1"), the second ("a2") or neither.
+// voteItems reads two responses and a list of votes for the first ("a1"), the
+// second ("a2") or neither: one ranking per vote that is not a tie.
+//
+//	{"prompt": "Q", "responses": ["x", "y"],
+//	 "votes": [{"worker": "w1", "vote": "a1"}, {"worker": "w2", "vote": "a2"}]}
 func voteItems(r trimtab.Ranking, f fields) ([]trimtab.Item, error) {
 	var err error
 	if r.Prompt, err = promptText(f); err != nil {
@@ -343,8 +402,8 @@ func voteItems(r trimtab.Ranking, f fields) ([]trimtab.Item, error) {
 		return nil, err
 	}
 	if len(texts) != 2 {
-		return nil, recordErrorf("give ranks instead of votes", "votes need 2 responses, this record has %d",
-			len(texts))
+		return nil, recordErrorf("give ranks instead of votes",
+			"votes need 2 responses, this record has %d", len(texts))
 	}
 	list, err := f.list("votes")
 	if err != nil {
@@ -355,8 +414,8 @@ func voteItems(r trimtab.Ranking, f fields) ([]trimtab.Item, error) {
 	for i, v := range list {
 		m, ok := v.(map[string]any)
 		if !ok {
-			return nil, recordErrorf(`write it as {"worker": …, "vote": …}`, "%s is %s, not an object", nth("vote", i),
-				typeName(v))
+			return nil, recordErrorf(`write it as {"worker": …, "vote": …}`, "%s is %s, not an object",
+				nth("vote", i), typeName(v))
 		}
 		vote := newFields(m)
 		ranks, err := f.preference(nth("vote", i), vote.byName["vote"], &responsePair{suffix: "1"})
@@ -375,19 +434,24 @@ func voteItems(r trimtab.Ranking, f fields) ([]trimtab.Item, error) {
 	return items, nil
 }
 
-// The words of verdicts, beside the names of the two columns.
+// Words for a preference, besides the names of the two columns.
 var (
 	firstWords  = []string{"a", "a1", "first", "left", "model_a", "model a", "response_a", "assistant_a"}
 	secondWords = []string{"b", "a2", "second", "right", "model_b", "model b", "response_b", "assistant_b"}
-	tieWords    = []string{"tie", "equal", "draw", "same", "neither", "both", "tie (bothbad)", "bothbad", "both_bad",
-		"tie (both bad)"}
+	tieWords    = []string{"tie", "equal", "draw", "same", "neither", "both",
+		"tie (bothbad)", "bothbad", "both_bad", "tie (both bad)"} // Chatbot Arena's "both are bad"
 )
 
+// useNumbers is the remedy of a preference that is not known.
 const useNumbers = "use 1 for the first response, 2 for the second or 0 for a tie"
 
-// preference reads which of two responses is better: as ranks, or nil of a tie.
+// preference reads which of two responses is better. It returns their ranks, or
+// nil for a tie. Numbers are counted from 0 or 1 as the names of the columns or
+// ReadOptions.Votes say; where neither does, they are noted for
+// voteStats.checkAmbiguous, which sees the whole file.
 func (f fields) preference(name string, v any, of *responsePair) ([]int, error) {
 	first, second := []int{1, 2}, []int{2, 1}
+	// Words and numbers are compared as strings: a table has no numbers.
 	word := ""
 	switch v := v.(type) {
 	case string:
@@ -411,23 +475,25 @@ func (f fields) preference(name string, v any, of *responsePair) ([]int, error) 
 	case slices.Contains(tieWords, word):
 		return nil, nil
 	}
-	x, err := parseNumber(name, word)
+	vote, err := parseNumber(name, word)
 	if err != nil {
 		return nil, recordErrorf(useNumbers, "%s is %q, which is not known", name, word)
 	}
-	base := 1.
+	base := 1. // the number of the first response
 	if of.suffix == "0" || f.votesMean == ZeroBased {
 		base = 0
 	}
+	// Responses named 0 and 1 leave no doubt about a vote of 0 or 1.
 	if of.suffix != "0" {
-		f.votes.observe(x, f.line)
+		f.votes.observe(vote, f.line)
 	}
 	switch {
-	case x == base:
+	case vote == base:
 		return first, nil
-	case x == base+1:
+	case vote == base+1:
 		return second, nil
-	case base == 1 && (x == 0 || x == 1.5):
+	// 1.5 lies between the two (AlpacaEval).
+	case base == 1 && (vote == 0 || vote == 1.5):
 		return nil, nil
 	}
 	remedy := useNumbers
@@ -437,100 +503,11 @@ func (f fields) preference(name string, v any, of *responsePair) ([]int, error) 
 	return nil, recordErrorf(remedy, "%s is %s, which is not known", name, word)
 }
 
-// singleObject is the object of a list of one.
+// singleObject returns the object in a list of one.
 func singleObject(list []any) (map[string]any, bool) {
 	if len(list) != 1 {
 		return nil, false
 	}
 	m, ok := list[0].(map[string]any)
 	return m, ok
-}
-
-// selectedColumn is a column with what was selected, as Label Studio writes it into tables; empty without one.
-func selectedColumn(f fields) string {
-	for _, name := range f.names {
-		if list, ok := f.byName[name].([]any); ok {
-			if m, ok := singleObject(list); ok && m["selected"] != nil {
-				return name
-			}
-		}
-	}
-	return ""
-}
-
-// annotatedItems reads a task of Label Studio: one ranking for each annotation
-// of the type pairwise, of the two texts of its data.
-func annotatedItems(f, data fields) ([]trimtab.Item, error) {
-	data.votes, data.votesMean, data.line = f.votes, f.votesMean, f.line
-	r, err := rankingMetadata(data)
-	if err != nil {
-		return nil, err
-	}
-	of := findResponsePair(data)
-	if of == nil {
-		return nil, recordErrorf("name them with --map answer1=LEFT --map answer2=RIGHT",
-			"the task's data has no two texts that were compared (have: %s)", data.columnList())
-	}
-	list, err := f.list("annotations")
-	if err != nil {
-		return nil, err
-	}
-	var items []trimtab.Item
-	for i, v := range list {
-		m, ok := v.(map[string]any)
-		if !ok {
-			return nil, recordErrorf("leave the record out", "%s is %s, not an object", nth("annotation", i),
-				typeName(v))
-		}
-		item, err := annotationItem(r, data, of, nth("annotation", i), newFields(m))
-		if err != nil {
-			return nil, err
-		}
-		items = append(items, item...)
-	}
-	return items, nil
-}
-
-// annotationItem is what one person selected; none of an annotation that was cancelled or selects nothing.
-func annotationItem(r trimtab.Ranking, data fields, of *responsePair, name string, a fields) ([]trimtab.Item, error) {
-	if a.byName["was_cancelled"] == true || !a.hasValue("result") {
-		return nil, nil
-	}
-	results, err := a.list("result")
-	if err != nil {
-		return nil, err
-	}
-	var selected []any
-	for _, v := range results {
-		m, _ := v.(map[string]any)
-		value, _ := m["value"].(map[string]any)
-		if m["type"] == "pairwise" {
-			selected = append(selected, value["selected"])
-		}
-	}
-	switch {
-	case len(selected) == 0:
-		return nil, recordErrorf("export a project with a Pairwise tag", "%s has no result of the type pairwise", name)
-	case len(selected) > 1:
-		return nil, recordErrorf("leave the record out",
-			"%s has %d results of the type pairwise: which is meant is not known", name, len(selected))
-	}
-	ranks, err := data.preference("what "+name+" selected", selected[0], of)
-	if err != nil || ranks == nil {
-		return nil, err
-	}
-	who, err := completedBy(a)
-	if err != nil {
-		return nil, err
-	}
-	r.Labeller = cmp.Or(who, r.Labeller)
-	return rankPair(r, data, of, ranks)
-}
-
-// completedBy is the annotator: a number, or an object with an email address.
-func completedBy(a fields) (string, error) {
-	if m, ok := a.byName["completed_by"].(map[string]any); ok {
-		return newFields(m).optional("email", "id")
-	}
-	return a.optional("completed_by")
 }

@@ -11,9 +11,10 @@ import (
 	"github.com/trimtab/trimtab"
 )
 
-// rankingItems reads one record; records of several votes give one ranking
-// for each vote that is not a tie, and message trees one for each question
-// with ranked answers. Rankings of equal ranks are none.
+// rankingItems reads a record as rankings. A record of several votes gives one
+// ranking per vote that is not a tie, and a message tree one per question with
+// ranked answers. Rankings whose ranks are all equal are dropped. Unambiguous
+// forms are tried first.
 func rankingItems(f fields) ([]trimtab.Item, error) {
 	base, err := rankingMetadata(f)
 	if err != nil {
@@ -46,7 +47,7 @@ func rankingItems(f fields) ([]trimtab.Item, error) {
 	return nil, f.missingError("chosen")
 }
 
-// rankingMetadata is what all rankings of a record have in common.
+// rankingMetadata returns what all rankings of a record have in common.
 func rankingMetadata(f fields) (r trimtab.Ranking, err error) {
 	for _, part := range []struct {
 		of   *string
@@ -62,7 +63,8 @@ func rankingMetadata(f fields) (r trimtab.Ranking, err error) {
 	return r, nil
 }
 
-// unlessAllTied is a ranking as the items of its record: none if all its ranks are equal.
+// unlessAllTied returns a ranking as the items of its record: none if all its
+// ranks are equal.
 func unlessAllTied(r trimtab.Ranking, err error) ([]trimtab.Item, error) {
 	if err == nil && len(r.Ranks) == len(r.Responses) && len(r.Ranks) > 1 && slices.Max(r.Ranks) == 1 {
 		return nil, nil
@@ -70,7 +72,7 @@ func unlessAllTied(r trimtab.Ranking, err error) ([]trimtab.Item, error) {
 	return singleItem(r, err)
 }
 
-// promptText is the prompt of a ranking.
+// promptText returns the prompt of a ranking.
 func promptText(f fields) (string, error) {
 	c, err := promptTurns(f)
 	if err != nil {
@@ -79,7 +81,7 @@ func promptText(f fields) (string, error) {
 	return c.promptText()
 }
 
-// promptTurns is the conversation that a ranking's responses answer.
+// promptTurns returns the conversation that a ranking's responses answer.
 func promptTurns(f fields) (conversation, error) {
 	name := promptName(f)
 	if name == "" {
@@ -88,11 +90,12 @@ func promptTurns(f fields) (conversation, error) {
 	return promptConversation(f, name)
 }
 
-// promptName is the column of a ranking's prompt; empty of one that has none.
+// promptName returns the column of a ranking's prompt, or "".
 func promptName(f fields) string {
 	return f.firstWithValue("prompt", "instruction", "question", "conversations", "messages", "context")
 }
 
+// newResponses returns texts as responses without token ids.
 func newResponses(texts ...string) []trimtab.Response {
 	out := make([]trimtab.Response, len(texts))
 	for i, text := range texts {
@@ -101,22 +104,29 @@ func newResponses(texts ...string) []trimtab.Response {
 	return out
 }
 
-// commonPrefixLen is the length of the longest common beginning that ends with a whole word.
+// commonPrefixLen returns the length of the longest common beginning that ends
+// with a whole word, so that a prompt found this way does not take the first
+// letters of both responses.
 func commonPrefixLen(a, b string) int {
 	n := 0
 	for n < min(len(a), len(b)) && a[n] == b[n] {
 		n++
 	}
+	// Back to the end of a word, unless one text is the beginning of the other.
 	for n > 0 && n < max(len(a), len(b)) && !strings.ContainsRune(" \n\t", rune(a[n-1])) {
 		n--
 	}
+	// Two different characters may share their first bytes.
 	for n > 0 && n < len(a) && !utf8.RuneStart(a[n]) {
 		n--
 	}
 	return n
 }
 
-// responsesItem is K responses with ranks, lower better.
+// responsesItem reads K responses with ranks; lower is better, and equal ranks
+// are ties.
+//
+//	{"prompt": "Q", "responses": ["x", "y", "z"], "rank": [2, 1, 2]}
 func responsesItem(r trimtab.Ranking, f fields) (trimtab.Ranking, error) {
 	var err error
 	if r.Prompt, err = promptText(f); err != nil {
@@ -144,6 +154,7 @@ func responsesItem(r trimtab.Ranking, f fields) (trimtab.Ranking, error) {
 	return r, nil
 }
 
+// textList reads a list of responses.
 func textList(f fields, name string) ([]string, error) {
 	list, err := f.list(name)
 	if err != nil {
@@ -158,10 +169,16 @@ func textList(f fields, name string) ([]string, error) {
 	return texts, nil
 }
 
-// scoreColumns are the columns of a completion that say how good it is, higher better, the first that is there.
+// scoreColumns say how good a completion is; higher is better, and the first
+// that exists counts.
 var scoreColumns = []string{"score", "overall_score", "fine-grained_score"}
 
-// completionsItem is a list of {completion, rank}, lower better, or of {response, score}, higher better.
+// completionsItem reads a list of {completion, rank}, lower is better, or
+// {response, score}, higher is better. The first element decides which of the
+// two a record has; a missing one in a later element is an error.
+//
+//	{"prompt": "Q", "completions": [{"completion": "x", "rank": 1},
+//	                                {"completion": "y", "rank": 2}]}
 func completionsItem(r trimtab.Ranking, f fields, name string) (trimtab.Ranking, error) {
 	var err error
 	if r.Prompt, err = promptText(f); err != nil {
@@ -173,7 +190,7 @@ func completionsItem(r trimtab.Ranking, f fields, name string) (trimtab.Ranking,
 	}
 	var texts []string
 	var ranks []float64
-	by := ""
+	by := "" // "rank", or the column of the score
 	for i, v := range list {
 		m, ok := v.(map[string]any)
 		if !ok {
@@ -185,14 +202,15 @@ func completionsItem(r trimtab.Ranking, f fields, name string) (trimtab.Ranking,
 			by = c.firstWithValue(append([]string{"rank"}, scoreColumns...)...)
 		}
 		if by == "" {
-			return r, recordErrorf("add it, lower is better, or a score, higher is better", "%s has no rank",
-				nth("completion", i))
+			return r, recordErrorf("add it, lower is better, or a score, higher is better",
+				"%s has no rank", nth("completion", i))
 		}
 		rank, err := parseNumber(by+" of "+nth("completion", i), c.byName[by])
 		if err != nil {
 			return r, err
 		}
 		if by != "rank" {
+			// DenseRanks puts the lowest first.
 			rank = -rank
 		}
 		text, err := completionText(nth("completion", i), c)
@@ -205,17 +223,23 @@ func completionsItem(r trimtab.Ranking, f fields, name string) (trimtab.Ranking,
 	return r, nil
 }
 
+// completionText returns the text of one completion.
 func completionText(name string, c fields) (string, error) {
 	for _, key := range []string{"completion", "response", "answer", "text"} {
 		if c.exists(key) {
 			return responseText(name, c.byName[key])
 		}
 	}
-	return "", recordErrorf(`write it as {"rank": …, "completion": …}`, "%s has no text (have: %s)", name,
-		c.columnList())
+	return "", recordErrorf(`write it as {"rank": …, "completion": …}`, "%s has no text (have: %s)",
+		name, c.columnList())
 }
 
-// summariesItem is a post, two summaries and the choice between them.
+// summariesItem reads a post, two summaries and the choice between them (the
+// comparisons of Stiennon et al. 2020). The title, if there is one, comes first
+// in the prompt.
+//
+//	{"info": {"title": "T", "post": "Q"}, "choice": 0,
+//	 "summaries": [{"text": "x"}, {"text": "y"}]}
 func summariesItem(r trimtab.Ranking, f fields) (trimtab.Ranking, error) {
 	info, _ := f.byName["info"].(map[string]any)
 	post := newFields(info)
@@ -252,7 +276,10 @@ func summariesItem(r trimtab.Ranking, f fields) (trimtab.Ranking, error) {
 	return rankBestFirst(r, texts, choice, "choice")
 }
 
-// bestItem is sample0, sample1 … and the number of the best.
+// bestItem reads sample0, sample1 … and the number of the best one (the files
+// of Ziegler et al. 2019).
+//
+//	{"query": "Q", "sample0": "x", "sample1": "y", "best": 1}
 func bestItem(r trimtab.Ranking, f fields) (trimtab.Ranking, error) {
 	var err error
 	if r.Prompt, err = f.text("query"); err != nil {
@@ -266,6 +293,7 @@ func bestItem(r trimtab.Ranking, f fields) (trimtab.Ranking, error) {
 		}
 		texts = append(texts, text)
 	}
+	// A gap in the numbers would lose the samples after it.
 	for _, name := range f.names {
 		if digits, ok := strings.CutPrefix(strings.ToLower(name), "sample"); ok {
 			if n, err := strconv.Atoi(digits); err == nil && n >= len(texts) {
@@ -281,7 +309,7 @@ func bestItem(r trimtab.Ranking, f fields) (trimtab.Ranking, error) {
 	return rankBestFirst(r, texts, best, "best")
 }
 
-// rankBestFirst ranks one of texts before all others.
+// rankBestFirst ranks one of texts above all others, which are tied.
 func rankBestFirst(r trimtab.Ranking, texts []string, best float64, name string) (trimtab.Ranking, error) {
 	r.Responses, r.Ranks = newResponses(texts...), make([]int, len(texts))
 	for i := range texts {
@@ -296,7 +324,13 @@ func rankBestFirst(r trimtab.Ranking, texts []string, best float64, name string)
 	return r, nil
 }
 
-// treeItems walks a tree of messages: each question whose answers have ranks is a ranking.
+// treeItems walks a tree of messages (the form of OpenAssistant): each question
+// whose answers have ranks is a ranking. The tree is the group, since its
+// rankings share their beginnings.
+//
+//	{"message_tree_id": "t", "prompt": {"role": "prompter", "text": "Q",
+//	 "replies": [{"role": "assistant", "text": "x", "rank": 0},
+//	             {"role": "assistant", "text": "y", "rank": 1}]}}
 func treeItems(r trimtab.Ranking, f fields, root map[string]any) ([]trimtab.Item, error) {
 	id, err := f.optional("message_tree_id")
 	if err != nil {
@@ -310,7 +344,10 @@ func treeItems(r trimtab.Ranking, f fields, root map[string]any) ([]trimtab.Item
 		if err != nil {
 			return err
 		}
-		r.Prompt, r.Responses, r.Ranks = prompt, newResponses(texts...), trimtab.DenseRanks(ranks)
+		r.Prompt = prompt
+		r.Responses = newResponses(texts...)
+		r.Ranks = trimtab.DenseRanks(ranks)
+		// Each ranking repeats the path to it, so the size is not bounded by the file's.
 		if size += len(prompt); size > MaxItems {
 			return tooLargeError()
 		}
@@ -321,14 +358,16 @@ func treeItems(r trimtab.Ranking, f fields, root map[string]any) ([]trimtab.Item
 	return items, err
 }
 
-// walkTree calls found for each turn of the user with two or more ranked answers. The path is the caller's until found
-// returns.
+// walkTree calls found for each turn of the user with two or more ranked
+// answers, depth first. The path is valid only until found returns.
 func walkTree(message map[string]any, before []Turn, found func([]Turn, []string, []float64) error) error {
 	turn, err := parseTurn("message", message)
 	if err != nil {
 		return err
 	}
-	path := append(before, turn) // a sibling overwrites it when this branch is done
+	// Siblings share the array behind before: each overwrites the last turn when
+	// the branch before it is done.
+	path := append(before, turn)
 	var texts []string
 	var ranks []float64
 	replies, _ := message["replies"].([]any)
@@ -337,6 +376,7 @@ func walkTree(message map[string]any, before []Turn, found func([]Turn, []string
 		if !ok {
 			return recordErrorf("leave the record out", "%s is %s, not a message", nth("reply", i), typeName(v))
 		}
+		// A reply without a rank was not compared with the others.
 		if rank, err := parseNumber("rank", reply["rank"]); err == nil && turn.Role == User {
 			if text, ok := reply["text"].(string); ok {
 				texts, ranks = append(texts, text), append(ranks, rank)

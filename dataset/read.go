@@ -12,34 +12,44 @@ import (
 	"github.com/trimtab/trimtab"
 )
 
-// A record is one row of a file, by column.
+// record is one row of a file, by column.
 type record struct {
-	line   int
-	fields map[string]any // string, json.Number, bool, nil, []any, map[string]any
-	table  bool           // of a table: its lists are written as strings
+	// line is where the record begins, counted from 1.
+	line int
+	// fields hold string, json.Number, bool, nil, []any or map[string]any.
+	fields map[string]any
+	// table marks a row of a table, whose lists are written as strings.
+	table bool
 }
 
-// reader hands on items and collects problems.
+// reader parses records, emits their items and collects the problems.
 type reader struct {
-	kind        trimtab.Kind
-	name        string
-	options     ReadOptions
-	each        func(trimtab.Item, trimtab.Digest) error
-	digests     *digestCounter
-	votes       voteStats
-	emitted     int   // items handed on
-	callbackErr error // what each or the temporary file said
+	kind    trimtab.Kind
+	name    string // of the file; its extension is the format
+	options ReadOptions
+	// each receives the items; it is the caller's.
+	each func(trimtab.Item, trimtab.Digest) error
+	// digests counts distinct items.
+	digests *digestCounter
+	// votes collects numeric votes, which only the whole file can explain.
+	votes voteStats
+	// emitted counts the items passed to each, duplicates included.
+	emitted int
+	// callbackErr is an error of each or of the temporary file. It ends the
+	// reading at once, and is returned unchanged.
+	callbackErr error
 	report      ScanReport
 }
 
-// Scan reads the items of one kind out of a file and calls each with every
-// one of them and its digest, in the order of the file. name says by its
-// extension what the file is, and is used in problems. Memory does not grow
-// with the file: an item that comes twice is given twice, and counted once in
-// the report. What is wrong with single records is in Report.Rejected; the
-// error, which comes with whatever was read before it, is about the whole
-// file: a format that is not known, a failed read, no usable record at all, or
-// what each returned.
+// Scan reads the items of one kind from r and calls each with every item and
+// its digest, in the order of the file. The extension of name gives the format,
+// and name appears in messages. Memory does not grow with the file: an item
+// that occurs twice is passed to each twice, and is counted as a duplicate.
+//
+// Problems of single records are in ScanReport.Rejected. The error is about the
+// whole file: an unknown format, a failed read, not a single usable record,
+// votes that are ambiguous, or what each returned. The report is valid
+// alongside it and covers what was read before.
 func Scan(kind trimtab.Kind, name string, r io.Reader, o ReadOptions,
 	each func(trimtab.Item, trimtab.Digest) error) (ScanReport, error) {
 	in := &reader{kind: kind, name: name, options: o, each: each, digests: newDigestCounter()}
@@ -53,11 +63,13 @@ func Scan(kind trimtab.Kind, name string, r io.Reader, o ReadOptions,
 	if in.callbackErr != nil {
 		return in.report, in.callbackErr
 	}
-	different, lost := in.digests.count()
-	in.report.Accepted, in.report.Duplicates = different, in.emitted-different
+	distinct, countErr := in.digests.count()
+	in.report.Accepted = distinct
+	in.report.Duplicates = in.emitted - distinct
 	switch {
-	case lost != nil:
-		return in.report, lost
+	// Then the counts are wrong, whatever else happened.
+	case countErr != nil:
+		return in.report, countErr
 	case err != nil:
 		return in.report, err
 	}
@@ -67,42 +79,43 @@ func Scan(kind trimtab.Kind, name string, r io.Reader, o ReadOptions,
 	return in.report, in.emptyError()
 }
 
-// Read is Scan for files that fit into memory: it returns the items, each once.
+// Read is Scan for files that fit into memory. It returns the items, each once.
 func Read(kind trimtab.Kind, name string, r io.Reader, o ReadOptions) (ReadResult, error) {
-	var im ReadResult
+	var result ReadResult
 	seen := map[trimtab.Digest]bool{}
 	var err error
-	im.ScanReport, err = Scan(kind, name, r, o, func(item trimtab.Item, digest trimtab.Digest) error {
+	result.ScanReport, err = Scan(kind, name, r, o, func(item trimtab.Item, digest trimtab.Digest) error {
 		if !seen[digest] {
 			seen[digest] = true
-			im.Items = append(im.Items, item)
+			result.Items = append(result.Items, item)
 		}
 		return nil
 	})
-	return im, err
+	return result, err
 }
 
-// file reads r as what its extension says it is.
+// file reads r in the format of the extension ext.
 func (in *reader) file(ext string, r io.Reader) error {
 	if ext == ".gz" {
-		inner, err := gzip.NewReader(r)
+		unzipped, err := gzip.NewReader(r)
 		if err != nil {
 			return in.wrapError(err)
 		}
-		return in.file(strings.ToLower(path.Ext(strings.TrimSuffix(strings.ToLower(in.name), ".gz"))), inner)
+		// The name without .gz gives the format inside.
+		return in.file(path.Ext(strings.TrimSuffix(strings.ToLower(in.name), ".gz")), unzipped)
 	}
 	read := map[string]func(*boundedReader) error{
-		".jsonl": in.readJSONLines, ".ndjson": in.readJSONLines, ".json": in.readJSON, ".csv": in.readCSV,
-		".tsv": in.readTSV,
+		".jsonl": in.readJSONLines, ".ndjson": in.readJSONLines, ".json": in.readJSON,
+		".csv": in.readCSV, ".tsv": in.readTSV,
 		".txt": in.readText, ".text": in.readText, ".md": in.readText,
 	}[ext]
 	if read == nil {
-		remedy := "give the file one of the endings .jsonl, .json, .csv, .tsv or .txt (and .gz after it)"
+		remedy := "give the file one of the extensions .jsonl, .json, .csv, .tsv or .txt (and .gz after it)"
 		if slices.Contains([]string{".parquet", ".arrow", ".xlsx", ".xls", ".zip", ".zst", ".xz", ".bz2"}, ext) {
-			remedy = "write what is in it as JSON lines (.jsonl) or CSV (.csv) first"
+			remedy = "convert it to JSON lines (.jsonl) or CSV (.csv) first"
 		}
 		return trimtab.NewError(trimtab.Usage, "dataset_format_unknown", remedy,
-			"reading %s: the ending %q says no format", in.name, ext)
+			"reading %s: the extension %q is not that of a known format", in.name, ext)
 	}
 	decoded, err := decode(r)
 	if err != nil {
@@ -111,21 +124,24 @@ func (in *reader) file(ext string, r io.Reader) error {
 	return in.wrapError(read(newBoundedReader(decoded)))
 }
 
+// wrapError makes an error of the whole file of err, with the file's name.
 func (in *reader) wrapError(err error) error {
 	if err == nil {
 		return nil
 	}
 	if e, ok := errors.AsType[*trimtab.Error](err); ok {
+		// It has a type and a remedy of its own.
 		return e
 	}
 	if f, ok := errors.AsType[recordError](err); ok {
 		return trimtab.NewError(trimtab.Invalid, "dataset_unreadable", f.remedy, "reading %s: %w", in.name, err)
 	}
-	return trimtab.NewError(trimtab.Invalid, "dataset_unreadable", "check that the file is whole", "reading %s: %w",
-		in.name, err)
+	return trimtab.NewError(trimtab.Invalid, "dataset_unreadable", "check that the file is complete",
+		"reading %s: %w", in.name, err)
 }
 
-// emptyError is the error of a file that gave nothing.
+// emptyError returns the error of a file without a usable record; nil if it has
+// any.
 func (in *reader) emptyError() error {
 	o := &in.report
 	if o.Accepted > 0 || o.Undecided > 0 || o.Equal > 0 {
@@ -133,7 +149,7 @@ func (in *reader) emptyError() error {
 	}
 	if len(o.Rejected) == 0 {
 		return trimtab.NewError(trimtab.Invalid, "dataset_empty", "check that it is the right file",
-			"reading %s: there is no record in it", in.name)
+			"reading %s: the file has no records", in.name)
 	}
 	first := o.Rejected[0]
 	return trimtab.NewError(trimtab.Invalid, "dataset_empty", first.Remedy,
@@ -141,7 +157,7 @@ func (in *reader) emptyError() error {
 		in.name, len(o.Rejected)+o.Unlisted, Problem{File: first.File, Line: first.Line, Reason: first.Reason}.Error())
 }
 
-// problem is a Problem of this file.
+// problem returns err as a Problem of this file.
 func (in *reader) problem(line int, err error) Problem {
 	p := Problem{File: in.name, Line: line, Reason: err.Error()}
 	if f, ok := errors.AsType[recordError](err); ok {
@@ -150,7 +166,7 @@ func (in *reader) problem(line int, err error) Problem {
 	return p
 }
 
-// reject lists a problem.
+// reject lists a problem, or counts it once MaxProblems are listed.
 func (in *reader) reject(line int, err error) {
 	if len(in.report.Rejected) == MaxProblems {
 		in.report.Unlisted++
@@ -159,7 +175,7 @@ func (in *reader) reject(line int, err error) {
 	in.report.Rejected = append(in.report.Rejected, in.problem(line, err))
 }
 
-// record hands on a record's items, all of them or none.
+// record emits a record's items: all of them, or none if one is not valid.
 func (in *reader) record(r record) error {
 	if in.callbackErr != nil {
 		return in.callbackErr
@@ -172,6 +188,7 @@ func (in *reader) record(r record) error {
 	case err != nil:
 		in.reject(r.line, err)
 		return nil
+	// Only records of rankings give no item without an error.
 	case len(items) == 0:
 		in.report.Undecided++
 	}
@@ -186,7 +203,8 @@ func (in *reader) record(r record) error {
 	return nil
 }
 
-// contradiction counts a ranking that is left out.
+// contradiction reports, and counts, a ranking that has to be left out because
+// it ranks identical responses differently.
 func (in *reader) contradiction(line int, item trimtab.Item) bool {
 	r, ok := item.(trimtab.Ranking)
 	if !ok || !r.Contradicts() {
@@ -195,12 +213,12 @@ func (in *reader) contradiction(line int, item trimtab.Item) bool {
 	in.report.Equal++
 	if len(in.report.Contradictions) < MaxProblems {
 		in.report.Contradictions = append(in.report.Contradictions,
-			in.problem(line, recordErrorf("", "two equal responses are ranked apart; left out")))
+			in.problem(line, recordErrorf("", "two identical responses have different ranks; left out")))
 	}
 	return true
 }
 
-// emit hands an item on.
+// emit passes an item on.
 func (in *reader) emit(item trimtab.Item) error {
 	d := trimtab.DigestOf(item.Canonical())
 	in.emitted++
@@ -210,7 +228,7 @@ func (in *reader) emit(item trimtab.Item) error {
 	return in.each(item, d)
 }
 
-// items reads a record as what the kind wants of it.
+// items parses a record as the kind of item that was asked for.
 func (in *reader) items(r record) ([]trimtab.Item, error) {
 	f := newFields(renameColumns(r.fields, in.options.Map))
 	f.votes, f.votesMean, f.line = &in.votes, in.options.Votes, r.line
@@ -230,17 +248,19 @@ func (in *reader) items(r record) ([]trimtab.Item, error) {
 	return rankingItems(f)
 }
 
+// singleItem returns one item as a list.
 func singleItem[T trimtab.Item](item T, err error) ([]trimtab.Item, error) {
 	return []trimtab.Item{item}, err
 }
 
-// validateItems is every item's own Validate, for a ranking that its responses are text, and for all that they are no
-// more than a record may give: a long conversation repeats its beginning in each of its items.
+// validateItems validates every item, checks that responses are text, and
+// bounds the size of all items together: a long conversation repeats its
+// beginning in each of its items.
 func validateItems(items []trimtab.Item) error {
 	size := 0
 	for _, item := range items {
 		if err := item.Validate(); err != nil {
-			return recordErrorf("leave the record out or mend it", "%v", err)
+			return recordErrorf("fix the record or leave it out", "%v", err)
 		}
 		switch item := item.(type) {
 		case trimtab.Demonstration:
@@ -249,7 +269,7 @@ func validateItems(items []trimtab.Item) error {
 			size += len(item.Prompt)
 			for i, resp := range item.Responses {
 				if err := checkBytes(string(resp.Bytes)); err != nil {
-					return recordErrorf("leave the record out or mend it", "response %d %v", i+1, err)
+					return recordErrorf("fix the record or leave it out", "response %d %v", i+1, err)
 				}
 				size += len(resp.Bytes)
 			}
@@ -261,17 +281,19 @@ func validateItems(items []trimtab.Item) error {
 	return nil
 }
 
+// tooLargeError returns the error of a record beyond MaxItems.
 func tooLargeError() error {
 	return recordErrorf("cut the record into smaller ones", "the record makes items of more than %d MiB", MaxItems>>20)
 }
 
-// voteStats are the numbers that stood for one of two responses, over a file.
+// voteStats are the numeric votes seen in a file.
 type voteStats struct {
 	zero, one, two bool
-	line           int // of the first 0
+	// line is that of the first vote 0, for the message.
+	line int
 }
 
-// observe takes a number of a vote.
+// observe notes the number of a vote.
 func (v *voteStats) observe(number float64, line int) {
 	switch number {
 	case 0:
@@ -286,8 +308,9 @@ func (v *voteStats) observe(number float64, line int) {
 	}
 }
 
-// checkAmbiguous is the error of votes whose meaning nobody can know: 0 and 1 are the two responses, or a tie and the
-// first.
+// checkAmbiguous returns the error of votes that cannot be interpreted: 0 and 1
+// are the two responses, or a tie and the first one. Choosing wrong would
+// invert what a reward model learns.
 func (v *voteStats) checkAmbiguous(name string, o ReadOptions) error {
 	if o.Votes != "" || !v.zero || !v.one || v.two {
 		return nil

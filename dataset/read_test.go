@@ -150,7 +150,7 @@ func TestColumns(t *testing.T) {
 	}
 }
 
-// TestProblems has every way in which a record can be wrong, with what its user is told.
+// TestProblems has every way in which a record can be wrong, with the message.
 func TestProblems(t *testing.T) {
 	for _, c := range []struct {
 		kind         trimtab.Kind
@@ -165,13 +165,13 @@ func TestProblems(t *testing.T) {
 		{trimtab.KindDemonstrations, `{"prompt": "p", "completion": 7}`,
 			`field "completion" is the number 7, not a string or messages: write it as a string or a list of messages`},
 		{trimtab.KindDemonstrations, `{"prompt": "p", "completion": " "}`,
-			`field "completion" is empty: leave the record out or mend it`},
+			`field "completion" is empty: fix the record or leave it out`},
 		{trimtab.KindDemonstrations, `{"prompt": "", "completion": "c"}`,
 			`field "prompt" is empty: give it a value, or leave the record out`},
 		{trimtab.KindDemonstrations, `{"prompt": "p", "completion": "a\u0000b"}`,
-			`field "completion" holds a NUL character: leave the record out or mend it`},
+			`field "completion" holds a NUL character: fix the record or leave it out`},
 		{trimtab.KindDemonstrations, `{"prompt": "p", "completion": "c", "label": false}`,
-			`field "label" is false: the completion is not one to learn from: import it as part of a ranking`},
+			`field "label" is false: the completion is not one to train on: import it as part of a ranking`},
 		{trimtab.KindDemonstrations, `{"prompt": "p", "completion": "c", "split": "maybe"}`,
 			`field "split" is "maybe": use train or test`},
 		{trimtab.KindDemonstrations, `{"messages": [{"role": "user", "content": "p"}]}`,
@@ -182,21 +182,21 @@ func TestProblems(t *testing.T) {
 		{trimtab.KindDemonstrations, `{"messages": [{"role": "tool", "content": "p"}]}`,
 			`messages message 1 has the role "tool", which is not known: leave the record out, or write the turn as one of user, assistant or system`},
 		{trimtab.KindDemonstrations, `{"messages": [{"role": "user", "content": [{"type": "image"}]}]}`,
-			`messages message 1 holds a part that is not text: leave the record out: only text can be learned from`},
+			`messages message 1 holds a part that is not text: leave the record out: only text can be trained on`},
 		{trimtab.KindDemonstrations, `{"instruction": "i", "instances": [{"input": "x"}]}`,
 			`field "output" is missing (have: input): rename it or pass --map output=COLUMN`},
 		{trimtab.KindDemonstrations, `{"prompt": "p", "completion": "a\ud800b"}`,
-			`the record holds half of a \uD800-\uDFFF pair, which is no character: write both halves of the pair, or leave the record out`},
+			`the record contains half of a \uD800-\uDFFF surrogate pair, which is not a character: write both halves of the pair, or leave the record out`},
 		{trimtab.KindDemonstrations, "{\"prompt\": \"p\", \"completion\": \"a\xffb\"}",
 			`the record is not valid UTF-8 (byte 0xff; it may be Latin-1 or Windows-1252): convert the file to UTF-8, for example with iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW`},
 		{trimtab.KindDemonstrations, `["p", "c"]`,
 			`the record is a list, not an object: write records as objects: {"prompt": …}`},
 		{trimtab.KindDemonstrations, `{"prompt": "p", "completion": "c"`,
-			`the JSON ends too early: the file seems cut short: fetch it again`},
+			`the JSON ends too early: the file seems truncated: download it again`},
 		{trimtab.KindDemonstrations, `{"prompt": p}`,
-			`the JSON is not valid: invalid character 'p' looking for beginning of value: mend the JSON or leave the line out`},
+			`the JSON is not valid: invalid character 'p' looking for beginning of value: fix the JSON or leave the line out`},
 		{trimtab.KindDemonstrations, `{"prompt": "p"} {"prompt": "q"}`,
-			`something follows the JSON object: put one JSON object on a line`},
+			`more text follows the JSON object: put one JSON object on a line`},
 		{trimtab.KindText, `{"body": "x"}`, `field "text" is missing (have: body): rename it or pass --map text=body`},
 		{trimtab.KindPrompts, `{"x": "x"}`,
 			`field "prompt" is missing (have: x): rename it or pass --map prompt=COLUMN`},
@@ -207,7 +207,7 @@ func TestProblems(t *testing.T) {
 		{trimtab.KindRankings, `{"chosen": "\n\nHuman: p\n\nAssistant: a", "rejected": "\n\nHuman: q\n\nAssistant: b"}`,
 			`chosen and rejected differ before their last answer: leave the record out: a ranking compares answers to one and the same conversation`},
 		{trimtab.KindRankings, `{"prompt": "p", "responses": ["a", "b"], "rank": [1]}`,
-			`2 responses but 1 ranks: leave the record out or mend it`},
+			`2 responses but 1 ranks: fix the record or leave it out`},
 		{trimtab.KindRankings, `{"prompt": "p", "responses": ["a", "b"], "rank": [1, "x"]}`,
 			`field "rank 2" is "x", not a number: write it as a number`},
 		{trimtab.KindRankings, `{"prompt": "p", "responses": ["a", true], "rank": [1, 2]}`,
@@ -215,10 +215,10 @@ func TestProblems(t *testing.T) {
 		{trimtab.KindRankings, `{"prompt": "p", "responses": "a", "rank": [1, 2]}`,
 			`field "responses" is a string, not a list: write it as a list: [ … ]`},
 		{trimtab.KindRankings, `{"prompt": "p", "responses": ["a", "b\u0000"], "rank": [1, 2]}`,
-			`response 2 holds a NUL character: leave the record out or mend it`},
+			`response 2 holds a NUL character: fix the record or leave it out`},
 		{trimtab.KindRankings,
 			`{"prompt": "p", "responses": ["0","1","2","3","4","5","6","7","8","9"], "rank": [0,1,2,3,4,5,6,7,8,9]}`,
-			`a ranking has 2 to 9 responses, this one has 10: leave the record out or mend it`},
+			`a ranking has 2 to 9 responses, this one has 10: fix the record or leave it out`},
 		{trimtab.KindRankings, `{"instruction": "i", "response1": true, "response2": "b", "annotator1": 1}`,
 			`field "response1" is true, not a string or messages: write it as a string or a list of messages`},
 		{trimtab.KindRankings, `{"instruction": "i", "response1": "a", "response2": "b", "annotator1": 9}`,
@@ -320,7 +320,7 @@ func TestTable(t *testing.T) {
 		problems = append(problems, p.Error())
 	}
 	want := []string{
-		"x.csv:4: the row has not as many columns as the header: quote fields that hold a comma",
+		"x.csv:4: the row does not have as many columns as the header: put fields that contain a comma in quotes",
 		`x.csv:5: field "completion" is empty: give it a value, or leave the record out`,
 		`x.csv:7: column "completion" is not valid UTF-8 (byte 0xff; it may be Latin-1 or Windows-1252): convert the file to UTF-8, for example with iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW`,
 	}

@@ -75,8 +75,8 @@ func TestPreferenceSets(t *testing.T) {
 	}
 }
 
-// TestVerdicts has every word for which of two responses is better.
-func TestVerdicts(t *testing.T) {
+// TestPreferences has every word for which of two responses is better.
+func TestPreferences(t *testing.T) {
 	for _, c := range []struct{ record, want string }{
 		{`"response_0": "x", "response_1": "y", "better_response_id": 0`, "p → 1:x 2:y"},
 		{`"response_0": "x", "response_1": "y", "better_response_id": 1.0`, "p → 2:x 1:y"},
@@ -109,8 +109,8 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
-// TestNoVerdict has records of two responses that do not say which one is better, or not clearly: none is guessed.
-func TestNoVerdict(t *testing.T) {
+// TestNoPreference has records of two responses that do not say which one is better, or not clearly: none is guessed.
+func TestNoPreference(t *testing.T) {
 	for _, c := range []struct{ record, want string }{
 		{`"response_a": "x", "response_b": "y"`,
 			`fields "response_a" and "response_b" are two responses, and no field says which is better`},
@@ -142,7 +142,7 @@ func TestNoVerdict(t *testing.T) {
 }
 
 // Votes of 0 and 1 and never 2 say nothing: their owner is asked, and both answers work.
-func TestVotesThatAskForTheirMeaning(t *testing.T) {
+func TestAmbiguousVotes(t *testing.T) {
 	body := `{"instruction": "p", "response1": "x", "response2": "y", "annotator1": 1}
 {"instruction": "q", "response1": "x", "response2": "y", "annotator1": 0}`
 	for _, c := range []struct {
@@ -200,7 +200,7 @@ func TestNothingToLearnFrom(t *testing.T) {
 		t.Errorf("%d accepted, %d undecided, %d equal, rejected %v", im.Accepted, im.Undecided, im.Equal, im.Rejected)
 	}
 	if len(im.Contradictions) != 2 || im.Contradictions[0].Line != 5 || im.Contradictions[1].Line != 6 ||
-		im.Contradictions[0].Reason != "two equal responses are ranked apart; left out" {
+		im.Contradictions[0].Reason != "two identical responses have different ranks; left out" {
 		t.Errorf("contradictions %v", im.Contradictions)
 	}
 }
@@ -212,7 +212,7 @@ func TestLabels(t *testing.T) {
 		im := read(t, trimtab.KindDemonstrations, "x.jsonl", `{"prompt": "p", "completion": "c", "label": `+label+`}`,
 			ReadOptions{})
 		if im.Accepted != 0 || len(im.Rejected) != 1 ||
-			!strings.Contains(im.Rejected[0].Reason, "the completion is not one to learn from") {
+			!strings.Contains(im.Rejected[0].Reason, "the completion is not one to train on") {
 			t.Errorf("label %s: %+v", label, im)
 		}
 	}
@@ -295,7 +295,7 @@ func TestNulls(t *testing.T) {
 			`field "chosen" is null: give it a value, or leave the record out`},
 		{trimtab.KindDemonstrations,
 			`{"messages": [{"role": "user", "content": "p"}, {"role": "assistant", "content": null, "tool_calls": [{"id": "1"}]}]}`,
-			`messages message 2 calls a tool: leave the record out: only text can be learned from`},
+			`messages message 2 calls a tool: leave the record out: only text can be trained on`},
 		{trimtab.KindDemonstrations,
 			`{"messages": [{"role": "user", "content": "p"}, {"role": "assistant", "content": null}]}`,
 			`messages message 2 has no text: give it a text, or leave the record out`},

@@ -9,9 +9,8 @@ import (
 	"strings"
 )
 
-// readCSV reads comma-separated values under a header. A header whose columns
-// are parted by semicolons or tabs, or a first line "sep=;" as spreadsheets
-// write it, says another separator.
+// readCSV reads comma-separated values with a header. The header or a first
+// line "sep=;", as spreadsheets write it, may call for another separator.
 func (in *reader) readCSV(b *boundedReader) error {
 	switch comma := separator(b); comma {
 	case '\t':
@@ -21,7 +20,8 @@ func (in *reader) readCSV(b *boundedReader) error {
 	}
 }
 
-// separator looks at the first line; a line "sep=;" is passed over.
+// separator returns the separator of a table by its first line. A line "sep=;"
+// is consumed.
 func separator(b *boundedReader) rune {
 	first := b.peekLine()
 	if sep, ok := bytes.CutPrefix(first, []byte("sep=")); ok && len(sep) == 1 &&
@@ -30,6 +30,8 @@ func separator(b *boundedReader) rune {
 		b.skippedLines++
 		return rune(sep[0])
 	}
+	// Separators inside quotes belong to a column's name. Commas win: a header of
+	// semicolons has none.
 	bare := unquoted(string(first))
 	for _, sep := range ",;\t" {
 		if strings.ContainsRune(bare, sep) {
@@ -39,7 +41,8 @@ func separator(b *boundedReader) rune {
 	return ','
 }
 
-// unquoted is a line without what stands in quotes.
+// unquoted returns a line without its quoted parts, in which separators have no
+// meaning.
 func unquoted(line string) string {
 	parts := strings.Split(line, `"`)
 	var b strings.Builder
@@ -49,9 +52,10 @@ func unquoted(line string) string {
 	return b.String()
 }
 
-// readDelimited reads rows in which a field may be quoted.
+// readDelimited reads rows whose fields may be quoted, by encoding/csv.
 func (in *reader) readDelimited(b *boundedReader, comma rune) error {
 	c := csv.NewReader(b)
+	// The slice of a row is reused, its strings are not.
 	c.Comma, c.ReuseRecord = comma, true
 	header, err := c.Read()
 	if err == io.EOF {
@@ -64,18 +68,21 @@ func (in *reader) readDelimited(b *boundedReader, comma rune) error {
 		return err
 	}
 	for {
-		b.allowRecordAt(c.InputOffset() + 1<<16) // the csv reader reads ahead
+		// The csv reader buffers ahead of the row it returns.
+		b.allowRecordAt(c.InputOffset() + 1<<16)
 		row, err := c.Read()
 		switch {
 		case err == io.EOF:
 			return nil
-		case errors.Is(err, csv.ErrFieldCount), errors.Is(err, csv.ErrBareQuote): // the next line is a row again
+		case errors.Is(err, csv.ErrFieldCount), errors.Is(err, csv.ErrBareQuote):
+			// The reader is at the next line, which may be a row again.
 			in.reject(errorLine(err, b), rowError(err))
 			continue
 		case err != nil:
 			return in.rejectRow(err, b)
 		}
 		line, _ := c.FieldPos(0)
+		// Lets the reader forget the lines before.
 		b.lineAt(c.InputOffset())
 		if err := in.row(line+b.skippedLines, header, row); err != nil {
 			return err
@@ -83,7 +90,9 @@ func (in *reader) readDelimited(b *boundedReader, comma rune) error {
 	}
 }
 
-// readTSV reads tab-separated values under a header: a row is a line.
+// readTSV reads tab-separated values with a header. Each line is a row: tools
+// that write .tsv rarely quote, so a stray quote must not swallow the lines
+// after it.
 func (in *reader) readTSV(b *boundedReader) error {
 	var t tabRows
 	for n := 1 + b.skippedLines; ; n++ {
@@ -93,6 +102,7 @@ func (in *reader) readTSV(b *boundedReader) error {
 			return nil
 		case err == errTooLong:
 			in.reject(n, recordErrorf(remedyTooLong, "the row is longer than 8 MiB"))
+			// Without a header no row can be read.
 			if t.header == nil {
 				return nil
 			}
@@ -121,12 +131,15 @@ func (in *reader) readTSV(b *boundedReader) error {
 	}
 }
 
-// tabRows cuts lines into rows.
+// tabRows splits lines into rows.
 type tabRows struct {
 	header []string
-	open   int // the line in which a quote was opened and not closed
+	// open is the line in which a quote was opened and not closed, or 0.
+	open int
 }
 
+// row splits line n. A field that spans lines spoils its first and its last
+// line; both are reported rather than read as rows.
 func (t *tabRows) row(n int, line string) ([]string, error) {
 	row, err := splitTabs(line)
 	switch {
@@ -146,9 +159,9 @@ func (t *tabRows) row(n int, line string) ([]string, error) {
 	return row, nil
 }
 
-// splitTabs cuts a line at its tabs. A field in quotes may hold tabs, and
-// quotes written twice; a quote that nothing closes, and that a field of
-// several lines may have opened, is an error. Other quotes are text.
+// splitTabs splits a line at its tabs. A quoted field may contain tabs, and
+// quotes written twice. A quote that nothing closes is an error, since a field
+// of several lines may have opened it. Other quotes are text.
 func splitTabs(line string) ([]string, error) {
 	var row []string
 	for {
@@ -163,7 +176,8 @@ func splitTabs(line string) ([]string, error) {
 	}
 }
 
-// tabField takes the first field off a line; more says whether another one follows.
+// tabField takes the first field off a line; more reports whether another one
+// follows.
 func tabField(line string) (field, rest string, more bool, err error) {
 	if strings.HasPrefix(line, `"`) {
 		field, end, ok := quoted(line)
@@ -174,7 +188,8 @@ func tabField(line string) (field, rest string, more bool, err error) {
 			return field, line[end+1:], true, nil
 		case end < 0:
 			return "", "", false,
-				recordErrorf(`close the quote in the same line, and write a quote in a field twice: "a ""b"""; a line end in a field needs .jsonl`,
+				recordErrorf(`close the quote in the same line, and write a quote in a field twice: "a ""b"""; `+
+					`a line end in a field needs .jsonl`,
 					"a quote is opened and not closed in its line")
 		}
 	}
@@ -182,9 +197,9 @@ func tabField(line string) (field, rest string, more bool, err error) {
 	return field, rest, more, nil
 }
 
-// quoted reads the field in quotes that a line begins with; end is the offset
-// behind its last quote. It reports false if the quotes are no such field, and
-// end -1 if nothing closes them.
+// quoted reads the quoted field at the start of a line; end is the offset after
+// its closing quote. It reports false if the quotes do not enclose a field,
+// with end -1 if nothing closes them.
 func quoted(line string) (field string, end int, ok bool) {
 	for i := 1; i < len(line); i++ {
 		if line[i] != '"' {
@@ -202,7 +217,8 @@ func quoted(line string) (field string, end int, ok bool) {
 	return "", -1, false
 }
 
-// columns are the names of a header, each once and without space around it.
+// columns checks the names of a header: each once, without white space around
+// it, and more than one if the line contains a separator.
 func columns(header []string, comma rune) ([]string, error) {
 	names := make([]string, len(header))
 	for i, h := range header {
@@ -211,26 +227,26 @@ func columns(header []string, comma rune) ([]string, error) {
 		}
 		names[i] = strings.TrimSpace(h)
 		if names[i] != "" && slices.Contains(names[:i], names[i]) {
-			return nil, recordErrorf("give each column a name of its own", "its header has the column %q twice",
-				names[i])
+			return nil, recordErrorf("give each column a name of its own",
+				"its header has the column %q twice", names[i])
 		}
 	}
 	if len(names) == 1 && strings.ContainsAny(strings.ReplaceAll(names[0], string(comma), ""), ",;\t|") {
-		return nil,
-			recordErrorf("separate the columns by the character that the ending says: commas or semicolons for .csv, "+
-				"tabs for .tsv",
-				"its header has one column, %q, since its columns are not separated by %q", names[0], comma)
+		return nil, recordErrorf("separate the columns by the character that the extension calls for: "+
+			"commas or semicolons for .csv, tabs for .tsv",
+			"its header has one column, %q, since its columns are not separated by %q", names[0], comma)
 	}
 	return names, nil
 }
 
+// row reads one row as a record.
 func (in *reader) row(line int, header, row []string) error {
 	fields := make(map[string]any, len(row))
 	for i, v := range row {
 		if err := checkBytes(v); err != nil {
 			remedy := remedyUTF8
 			if strings.ContainsRune(v, 0) {
-				remedy = "leave the record out or mend it"
+				remedy = "fix the record or leave it out"
 			}
 			in.reject(line, recordErrorf(remedy, "column %q %v", header[i], err))
 			return nil
@@ -240,7 +256,8 @@ func (in *reader) row(line int, header, row []string) error {
 	return in.record(record{line: line, fields: fields, table: true})
 }
 
-// rejectRow rejects the row that cannot be read; a failed read is an error.
+// rejectRow reports a row that cannot be read. An error of the file rather than
+// its content is returned.
 func (in *reader) rejectRow(err error, b *boundedReader) error {
 	f := rowError(err)
 	if f == nil {
@@ -250,6 +267,7 @@ func (in *reader) rejectRow(err error, b *boundedReader) error {
 	return nil
 }
 
+// errorLine returns the line at which a row begins that could not be read.
 func errorLine(err error, b *boundedReader) int {
 	if p, ok := errors.AsType[*csv.ParseError](err); ok {
 		return p.StartLine + b.skippedLines
@@ -257,22 +275,23 @@ func errorLine(err error, b *boundedReader) int {
 	return b.line + b.skippedLines
 }
 
-// rowError is the fault of a row that cannot be read; nil of a failed read.
+// rowError describes a row that cannot be read; nil if err is a failed read.
 func rowError(err error) error {
-	const quote = `put fields that hold a quote in quotes and double it: "a ""b"""`
+	const quote = `put fields that contain a quote in quotes, and double the quote: "a ""b"""`
 	switch {
 	case errors.Is(err, errTooLong):
 		return recordErrorf("close the quote that was left open, or cut the row into smaller ones",
 			"a row is longer than 8 MiB; nothing after it was read")
 	case errors.Is(err, csv.ErrFieldCount):
-		return recordErrorf("quote fields that hold a comma", "the row has not as many columns as the header")
+		return recordErrorf("put fields that contain a comma in quotes",
+			"the row does not have as many columns as the header")
 	case errors.Is(err, csv.ErrBareQuote):
-		return recordErrorf(quote, "a field that is not in quotes holds a quote")
+		return recordErrorf(quote, "an unquoted field contains a quote")
 	}
 	p, ok := errors.AsType[*csv.ParseError](err)
 	if !ok {
 		return nil
 	}
 	return recordErrorf(quote,
-		"a quote is not closed, or text follows the quote that closes a field; nothing after it was read: %v", p.Err)
+		"a quote is not closed, or text follows a closing quote; nothing after it was read: %v", p.Err)
 }

@@ -7,21 +7,25 @@ import (
 	"github.com/trimtab/trimtab/tokenizer"
 )
 
-// jinjaWhitespace are the characters that strings.TrimSpace takes off, as a string of Jinja.
+// jinjaWhitespace are the characters that strings.TrimSpace removes, as the
+// body of a Jinja string. Python's strip removes other ones.
 const jinjaWhitespace = `\t\n\x0b\x0c\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006` +
 	`\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000`
 
-// ChatTemplate is the form of prompts and answers as a chat template of Hugging
-// Face (Jinja, for tokenizer.apply_chat_template): the ids that it gives are
-// those of EncodePrompt over Transcript, or of Example where the last message
-// is the assistant's. The tokenizer there reads the whole text at once and
-// finds special tokens in it, so that some conversations cannot be written so
-// that they give those ids: they are refused with the reason. That are prompts
-// that end in white space, answers that begin with two characters of it or are
-// nothing else, and texts that hold the name of a special token.
+// ChatTemplate returns the form of prompts and answers as a Hugging Face chat
+// template (Jinja, for tokenizer.apply_chat_template). The ids that it gives
+// are those of EncodePrompt over Transcript, or of EncodeExample if the last
+// message is the assistant's.
 //
-// It reports false where the tokens that begin and end a text have settings
-// under which no template gives those ids.
+// The tokenizers library encodes the whole text at once and matches special
+// tokens in it. Some conversations can therefore not be written so that they
+// give those ids, and the template raises an exception for them: prompts that
+// end in white space, answers that begin with two white-space characters or
+// consist of white space, and messages that contain the name of a special
+// token.
+//
+// It reports false if the tokens that begin and end a text have settings under
+// which no template gives those ids.
 func ChatTemplate(t *tokenizer.Tokenizer) ([]byte, bool) {
 	if !t.MatchesVerbatim(t.BeginOfText()) || !t.MatchesVerbatim(t.EndOfText()) {
 		return nil, false
@@ -30,6 +34,7 @@ func ChatTemplate(t *tokenizer.Tokenizer) ([]byte, bool) {
 	for _, id := range t.Specials() {
 		names = append(names, jinjaString(t.Piece(id)))
 	}
+	// A Replacer never replaces what it has inserted, so a token named END is safe.
 	text := strings.NewReplacer(
 		"SPACES", "'"+jinjaWhitespace+"'", "SPECIALS", strings.Join(names, ", "),
 		"BEGIN", jinjaString(t.Piece(t.BeginOfText())), "END", jinjaString(t.Piece(t.EndOfText())),
@@ -38,7 +43,8 @@ func ChatTemplate(t *tokenizer.Tokenizer) ([]byte, bool) {
 	return []byte(text), true
 }
 
-// jinjaString is a text as a string of Jinja.
+// jinjaString returns s as a quoted Jinja string in ASCII, so that the template
+// survives editors and terminals that guess an encoding.
 func jinjaString(s string) string {
 	var b strings.Builder
 	b.WriteByte('\'')
@@ -60,13 +66,13 @@ func jinjaString(s string) string {
 }
 
 // chatTemplate is the template with placeholders in capitals, statement by
-// statement: white space between them would be text.
+// statement: white space between statements would be output.
 var chatTemplate = []string{
 	`{%- set space = SPACES -%}`,
 	`{%- set ns = namespace(turns=[], lead=true, parts=[], rest=[]) -%}`,
 	`{%- if not messages -%}{{- raise_exception('there are no messages') -}}{%- endif -%}`,
 
-	// each message as a role and a text
+	// Each message becomes a role and a text, as in parseTurn.
 	`{%- for message in messages -%}`,
 	`{%- if message['role'] not in ['user', 'assistant', 'system'] -%}`,
 	`{{- raise_exception('the role ' ~ message['role'] ~ ' is not one of user, assistant and system') -}}{%- endif -%}`,
@@ -81,14 +87,15 @@ var chatTemplate = []string{
 	`{%- set ns.turns = ns.turns + [[message['role'], one.text]] -%}`,
 	`{%- endfor -%}`,
 
-	// what is asked, and the answer if it is there
+	// A last message of the assistant is the answer; the others ask.
 	`{%- set answered = ns.turns[-1][0] == 'assistant' -%}`,
 	`{%- if answered and add_generation_prompt -%}`,
 	`{{- raise_exception('the last message is the assistant\'s: there is nothing to answer') -}}{%- endif -%}`,
-	`{%- if answered and ns.turns | length == 1 -%}{{- raise_exception('the assistant answers nothing') -}}{%- endif -%}`,
+	`{%- if answered and ns.turns | length == 1 -%}`,
+	`{{- raise_exception('the assistant answers nothing') -}}{%- endif -%}`,
 	`{%- set asked = ns.turns[:-1] if answered else ns.turns -%}`,
 
-	// the transcript, as Transcript writes it
+	// The prompt, as Transcript writes it.
 	`{%- for turn in asked -%}`,
 	`{%- if turn[0] != 'system' -%}{%- set ns.lead = false -%}{%- endif -%}`,
 	`{%- if ns.lead -%}{%- set ns.parts = ns.parts + [turn[1].strip(space)] -%}`,
@@ -98,7 +105,8 @@ var chatTemplate = []string{
 	`{%- else -%}`,
 	`{%- for turn in ns.rest -%}`,
 	`{%- if '\n\nHUMAN' in turn[1] or '\n\nASSISTANT' in turn[1] -%}`,
-	`{{- raise_exception('a message holds a line that begins a turn: HUMAN or ASSISTANT after an empty line') -}}{%- endif -%}`,
+	`{{- raise_exception('a message holds a line that begins a turn: HUMAN or ASSISTANT after an empty line') -}}`,
+	`{%- endif -%}`,
 	`{%- set mark = {'user': 'HUMAN ', 'assistant': 'ASSISTANT ', 'system': ''}[turn[0]] -%}`,
 	`{%- set ns.parts = ns.parts + [mark ~ turn[1].strip(space)] -%}`,
 	`{%- endfor -%}`,
@@ -107,12 +115,15 @@ var chatTemplate = []string{
 	`{%- set prompt = ns.parts | join('\n\n') -%}`,
 	`{%- set answer = ns.turns[-1][1] if answered else '' -%}`,
 
-	// what would not give the ids that the model was trained on
-	`{%- if prompt and prompt[-1] in space -%}{{- raise_exception('the prompt ends in white space: take it off') -}}{%- endif -%}`,
+	// Refuse what would not give the ids that the model was trained on. The newline
+	// after the prompt would merge with white space beside it.
+	`{%- if prompt and prompt[-1] in space -%}`,
+	`{{- raise_exception('the prompt ends in white space: take it off') -}}{%- endif -%}`,
 	`{%- if answer and answer[0] in space and (answer | length == 1 or answer[1] in space) -%}`,
 	`{{- raise_exception('the answer begins with white space: take it off') -}}{%- endif -%}`,
 	`{%- for name in [SPECIALS] -%}`,
-	`{%- if name in prompt ~ '\n' ~ answer -%}{{- raise_exception('a message holds the special token ' ~ name) -}}{%- endif -%}`,
+	`{%- if name in prompt ~ '\n' ~ answer -%}`,
+	`{{- raise_exception('a message holds the special token ' ~ name) -}}{%- endif -%}`,
 	`{%- endfor -%}`,
 
 	`{{- BEGIN ~ prompt -}}`,

@@ -33,7 +33,7 @@ func spell(tok *tokenizer.Tokenizer, ids []int32) string {
 	return b.String()
 }
 
-func TestExample(t *testing.T) {
+func TestEncodeExample(t *testing.T) {
 	tok := bpe(t)
 	prompt := EncodePrompt(tok, "Where does Anna live?")
 	if got := spell(tok, prompt); got != "|Where does Anna live?\n" {
@@ -50,7 +50,7 @@ func TestExample(t *testing.T) {
 }
 
 // A cut example does not end with end-of-text; one without room is refused.
-func TestExampleTruncated(t *testing.T) {
+func TestEncodeExampleTruncated(t *testing.T) {
 	tok := bpe(t)
 	whole, _ := EncodeExample(tok, "Where does Anna live?", "Anna lives in Oakton.", 200)
 	for context := 1; context <= len(whole.Tokens)+1; context++ {
@@ -72,7 +72,7 @@ func TestExampleTruncated(t *testing.T) {
 }
 
 // Text cannot smuggle in an end-of-text token.
-func TestExampleHoldsNoSpecialOfTheUser(t *testing.T) {
+func TestEncodeExampleHasNoSpecialTokenOfTheUser(t *testing.T) {
 	tok := bpe(t)
 	s, _ := EncodeExample(tok, "a<|endoftext|>b", "c<|endoftext|>", 1000)
 	n := 0
@@ -86,7 +86,7 @@ func TestExampleHoldsNoSpecialOfTheUser(t *testing.T) {
 	}
 }
 
-func TestRankedExamples(t *testing.T) {
+func TestEncodeRanking(t *testing.T) {
 	tok := bpe(t)
 	// Sampled ids are used as they are, though their text would encode to others.
 	sampled := []int32{tok.Encode("A")[0], tok.Encode("n")[0], tok.Encode("n")[0], tok.Encode("a")[0]}
@@ -145,7 +145,7 @@ func TestPackRows(t *testing.T) {
 	}
 	texts = append(texts, "")
 	const rowLen = 40
-	packed := PackRows(tok, texts, rowLen, draw.New(1, "pack"))
+	packed, _ := PackRows(tok, texts, rowLen, draw.New(1, "pack"))
 	var whole strings.Builder
 	for i, row := range packed {
 		if i < len(packed)-1 && len(row) != rowLen || len(row) > rowLen || len(row) == 0 {
@@ -159,10 +159,10 @@ func TestPackRows(t *testing.T) {
 			t.Errorf("text %d is nowhere whole", i)
 		}
 	}
-	if fmt.Sprint(packed) != fmt.Sprint(PackRows(tok, texts, rowLen, draw.New(1, "pack"))) {
+	if again, _ := PackRows(tok, texts, rowLen, draw.New(1, "pack")); fmt.Sprint(packed) != fmt.Sprint(again) {
 		t.Error("the same seed gave other rows")
 	}
-	if fmt.Sprint(packed) == fmt.Sprint(PackRows(tok, texts, rowLen, draw.New(2, "pack"))) {
+	if other, _ := PackRows(tok, texts, rowLen, draw.New(2, "pack")); fmt.Sprint(packed) == fmt.Sprint(other) {
 		t.Error("another seed gave the same rows")
 	}
 }
@@ -174,14 +174,15 @@ func TestPackedRowsBeginWithADocument(t *testing.T) {
 	for i := range 100 {
 		texts = append(texts, fmt.Sprint("Anna ", i))
 	}
-	for i, row := range PackRows(tok, texts, 16, draw.New(3, "pack")) {
+	rows, _ := PackRows(tok, texts, 16, draw.New(3, "pack"))
+	for i, row := range rows {
 		if row[0] != tok.EndOfText() {
 			t.Errorf("row %d begins with %q", i, spell(tok, row))
 		}
 	}
 }
 
-func TestOrder(t *testing.T) {
+func TestEpochOrder(t *testing.T) {
 	src := draw.New(7, "order")
 	first, again, next := EpochOrder(src, 50, 0), EpochOrder(src, 50, 0), EpochOrder(src, 50, 1)
 	if !slices.Equal(first, again) || slices.Equal(first, next) {
@@ -241,7 +242,7 @@ func TestSplitByGroup(t *testing.T) {
 	}
 }
 
-func TestCycle(t *testing.T) {
+func TestEpochSampler(t *testing.T) {
 	c := EpochSampler{Source: draw.New(1, "cycle"), N: 5}
 	var seen []int
 	for k := range 15 {

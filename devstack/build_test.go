@@ -49,7 +49,7 @@ func TestBuildTemporal(t *testing.T) {
 		t.Errorf("the program that was built says %q, %v", out, err)
 	}
 	if !strings.HasPrefix(log.String(), buildingTemporal) {
-		t.Errorf("people are told %q", log.String())
+		t.Errorf("the log says %q", log.String())
 	}
 	left, err := os.ReadDir(filepath.Dir(target))
 	if err != nil || len(left) != 3 { // the program, its digest and the lock
@@ -100,7 +100,7 @@ func TestBuildProgress(t *testing.T) {
 			t.Errorf("after %v: %q, want %q", after, got, want)
 		}
 	}
-	check(10*time.Second, "another process builds it, or Go looks for what there is to do (0:10)")
+	check(10*time.Second, "another process is building it, or Go is listing the packages (0:10)")
 	b.noteDownload("go: downloading example.org/a v1.0.0")
 	check(20*time.Second, "modules downloaded: 1 (0:20)")
 	b.sizes, b.totalBytes, b.compileStart = map[string]int64{"a": 100, "b": 300,

@@ -23,27 +23,34 @@ import (
 )
 
 // The certificates of one embedded Temporal server are in a folder of their own
-// that its owner alone may enter:
+// that only its owner can enter:
 //
-//	ca.pem                  the authority, whose key is thrown away once it has signed the two:
-//	server.pem server.key   of the server, which also shows it where its own services talk to one another
-//	client.pem client.key   of every client: who cannot read the key is a stranger
+//	ca.pem                  the authority; its key is discarded once it has signed the two below
+//	server.pem server.key   of the server; its services also present it to one another as clients
+//	client.pem client.key   of all clients: anyone who can read the key may use the server
+//
+// An authority without a stored key can sign nothing more, so there is no key to
+// protect; renewing means making all three again.
 const (
 	authorityFile = "ca.pem"
 	serverFile    = "server"
 	clientFile    = "client"
 )
 
-// temporalName is the name that the server's certificate holds beside the loopback addresses.
+// temporalName is the DNS name in the server's certificate, besides localhost and
+// the loopback addresses.
 const temporalName = "trimtab-temporal"
 
 const (
-	certLifetime = 30 * 365 * 24 * time.Hour // of certificates
-	certRenewal  = 365 * 24 * time.Hour      // before their end they are made anew when the server starts
+	// certLifetime is how long certificates are valid.
+	certLifetime = 30 * 365 * 24 * time.Hour
+	// certRenewal is how long before they expire a start of the server replaces them.
+	certRenewal = 365 * 24 * time.Hour
 )
 
-// certificatesDir reads the certificates in a folder, or makes them where there
-// are none that will hold. reason says what was wrong with those that were there.
+// certificates reads the certificates in a folder, or creates them where there
+// are none or they are unusable. reason is why existing ones were replaced; nil
+// otherwise.
 func certificates(dir string, now time.Time) (t TLS, reason error, err error) {
 	t, reason = readCertificates(dir, now)
 	if reason == nil {
@@ -53,14 +60,14 @@ func certificates(dir string, now time.Time) (t TLS, reason error, err error) {
 		reason = nil
 	}
 	if err := makeCertificates(dir, now); err != nil {
-		return TLS{}, reason, fmt.Errorf("make the certificates of the Temporal server: %w", err)
+		return TLS{}, reason, fmt.Errorf("create the certificates of the Temporal server: %w", err)
 	}
 	t, err = readCertificates(dir, now)
 	return t, reason, err
 }
 
-// readCertificates checks that all is there, fits together, holds for long
-// enough and is open to nobody else.
+// readCertificates reads the certificates and checks that they are complete,
+// match, remain valid for certRenewal, and are private to their owner.
 func readCertificates(dir string, now time.Time) (TLS, error) {
 	ca := filepath.Join(dir, authorityFile)
 	raw, err := plainfile.Read(ca)
@@ -82,8 +89,8 @@ func readCertificates(dir string, now time.Time) (TLS, error) {
 	return TLS{CA: ca, Cert: client + ".pem", Key: client + ".key", Digest: hex.EncodeToString(sum[:8])}, nil
 }
 
-// checkCertificate refuses a certificate that does not fit its key or the
-// authority, ends before until, or whose key others may read.
+// checkCertificate refuses a certificate that does not match its key or the
+// authority, expires before until, or whose key other users can read.
 func checkCertificate(path string, authority *x509.CertPool, usage x509.ExtKeyUsage, until time.Time) error {
 	for _, file := range []string{filepath.Dir(path), path + ".key"} {
 		st, err := os.Lstat(file)
@@ -91,13 +98,16 @@ func checkCertificate(path string, authority *x509.CertPool, usage x509.ExtKeyUs
 			return err
 		}
 		if st.Mode().Perm()&0o077 != 0 {
-			return fmt.Errorf("%s is open to other users (%v)", file, st.Mode().Perm())
+			return fmt.Errorf("%s is accessible to other users (%v)", file, st.Mode().Perm())
 		}
 	}
 	pair, err := readPair(path+".pem", path+".key")
 	if err == nil {
-		_, err = pair.Leaf.Verify(x509.VerifyOptions{Roots: authority, KeyUsages: []x509.ExtKeyUsage{usage},
-			CurrentTime: until})
+		_, err = pair.Leaf.Verify(x509.VerifyOptions{
+			Roots:       authority,
+			KeyUsages:   []x509.ExtKeyUsage{usage},
+			CurrentTime: until,
+		})
 	}
 	if err != nil {
 		return fmt.Errorf("%s.pem: %w", path, err)
@@ -105,15 +115,18 @@ func checkCertificate(path string, authority *x509.CertPool, usage x509.ExtKeyUs
 	return nil
 }
 
-// makeCertificates makes an authority and what it signs, in memory, and writes
-// all but the authority's key. What was there is replaced.
+// makeCertificates creates an authority and the two certificates that it signs,
+// and writes everything but the authority's key. Existing files are replaced.
 func makeCertificates(dir string, now time.Time) error {
 	if err := privateFolder(dir); err != nil {
 		return err
 	}
 	authority := &x509.Certificate{
-		Subject: pkix.Name{CommonName: "trimtab data folder"}, KeyUsage: x509.KeyUsageCertSign,
-		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true,
+		Subject:               pkix.Name{CommonName: "trimtab data folder"},
+		KeyUsage:              x509.KeyUsageCertSign,
+		IsCA:                  true,
+		BasicConstraintsValid: true,
+		MaxPathLenZero:        true, // it signs no further authorities
 	}
 	server := &x509.Certificate{
 		Subject: pkix.Name{CommonName: temporalName}, KeyUsage: x509.KeyUsageDigitalSignature,
@@ -141,12 +154,12 @@ func makeCertificates(dir string, now time.Time) error {
 			return err
 		}
 	}
-	return writePEM(filepath.Join(dir, authorityFile), "CERTIFICATE", root) // last: without it nothing counts
+	return writePEM(filepath.Join(dir, authorityFile), "CERTIFICATE", root) // last: readers need it first
 }
 
-// signCertificate gives a certificate a key of its own and signs it by parent, or by
-// itself where there is none. It is valid since 1970: a clock that jumps back
-// must not end a run.
+// signCertificate creates a P-256 key for c and signs c by parent, or by itself
+// if parent is nil. It returns the key and the certificate in DER. NotBefore is
+// 1970, so that a clock that jumps back cannot end a run.
 func signCertificate(c, parent *x509.Certificate, by *ecdsa.PrivateKey,
 	now time.Time) (*ecdsa.PrivateKey, []byte, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -164,6 +177,7 @@ func signCertificate(c, parent *x509.Certificate, by *ecdsa.PrivateKey,
 	return key, cert, err
 }
 
+// writePair writes a key, in PKCS #8, and its certificate as PEM files.
 func writePair(path string, key *ecdsa.PrivateKey, cert []byte) error {
 	raw, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
@@ -172,11 +186,14 @@ func writePair(path string, key *ecdsa.PrivateKey, cert []byte) error {
 	return errors.Join(writePEM(path+".key", "PRIVATE KEY", raw), writePEM(path+".pem", "CERTIFICATE", cert))
 }
 
+// writePEM writes one PEM block to a private file.
 func writePEM(path, kind string, raw []byte) error {
 	return writeFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: raw}))
 }
 
-// privateFolder makes a folder that its owner alone may enter, or closes the one that is there.
+// privateFolder creates a folder that only its owner can enter, or removes the
+// access of others to an existing one. O_NOFOLLOW keeps it from changing the
+// target of a link.
 func privateFolder(path string) error {
 	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err

@@ -42,8 +42,8 @@ func TestCertificates(t *testing.T) {
 	}{
 		{"near their end", func() error { return nil }, certLifetime - certRenewal/2, "expired"},
 		{"a key that others may read", func() error { return os.Chmod(filepath.Join(dir, "client.key"), 0o640) }, 0,
-			"open to other users"},
-		{"a folder that others may enter", func() error { return os.Chmod(dir, 0o711) }, 0, "open to other users"},
+			"accessible to other users"},
+		{"a folder that others may enter", func() error { return os.Chmod(dir, 0o711) }, 0, "accessible to other users"},
 		{"another key", func() error {
 			return os.Rename(filepath.Join(dir, "client.key"),
 				filepath.Join(dir, "server.key"))

@@ -18,44 +18,54 @@ import (
 	"github.com/trimtab/trimtab/plainfile"
 )
 
-// EnsureOptions say how to start a dev process where none runs.
+// EnsureOptions configure how a client finds, and if need be starts, the dev
+// process.
 type EnsureOptions struct {
-	Dir string // the data folder
-	// that it must have; the zero one if it was not claimed before
-	Marker     FolderMarker
-	Executable string   // empty: the program that runs
-	Args       []string // nil: dev --data-folder DIR
-	// decides whether a dev process of another build is replaced; nil: never
+	// Dir is the data folder.
+	Dir string
+	// Marker is what the folder must have been marked with; the zero one if it
+	// was not claimed before.
+	Marker FolderMarker
+	// Executable is the program to start; empty: the running one.
+	Executable string
+	// Args are its arguments; nil: dev --data-folder DIR.
+	Args []string
+	// OpenRuns counts the open runs. A dev process of another build is replaced
+	// only if there are none; with nil it never is.
 	OpenRuns func(ctx context.Context, e Endpoints) (int, error)
-	Log      io.Writer // lines for people
+	// Log receives lines for people; it may be nil.
+	Log io.Writer
 
-	// whether to fetch the programs of Postgres where none are installed; nil: leave it to the dev process
+	// Downloads configure fetching Postgres where none is installed; nil: the dev
+	// process does it.
 	Downloads *Downloads
-	Env       []string // for the dev process, beside this one's own
+	// Env is added to the environment of the dev process.
+	Env []string
 }
 
-// Running reads who serves a data folder; false if no dev process is ready there.
+// Running returns the dev process that serves a data folder; false if none is
+// ready.
 func Running(dir string) (Info, bool) {
 	var info Info
 	err := readJSON(filepath.Join(dir, "dev.json"), &info)
 	return info, err == nil && info.liveProcess(dir) != nil
 }
 
-// liveProcess is the dev process itself; nil if it does not live, or serves another
-// folder, of which dir is a copy.
+// liveProcess is the dev process itself; nil if it has ended, or if dir is a copy
+// of the folder that it serves.
 func (i Info) liveProcess(dir string) *process {
 	p := adopt(i.Pid, i.Birth)
 	if p == nil || i.Folder == folderKey(dir) {
 		return p
 	}
-	if i.Folder == "" && isLocked(filepath.Join(dir, "dev.lock")) { // written before folders were told apart
+	if i.Folder == "" && isLocked(filepath.Join(dir, "dev.lock")) { // of an older version, which recorded no folder
 		return p
 	}
 	return nil
 }
 
-// Touch tells the dev process of a data folder that a client is there. A client
-// that stays for long repeats it every minute or so.
+// Touch records the presence of a client, which keeps the dev process of a data
+// folder from ending. A client that stays repeats it every minute or so.
 func Touch(dir string) error {
 	path := filepath.Join(dir, "client")
 	now := time.Now()
@@ -69,9 +79,11 @@ func Touch(dir string) error {
 	return f.Close()
 }
 
-// Ensure gives the endpoints of the stack of a data folder, starting a detached
-// dev process if there is none. A dev process of another build of trimtab is
-// replaced unless a run is open.
+// Ensure returns the endpoints of a data folder's stack, starting a detached dev
+// process if none runs. A dev process of another build of trimtab is replaced
+// unless a run is open. Of several clients one starts the process and the others
+// wait. Errors: dev_start, dev_silent, dev_unknown, low_limits, program_copy,
+// unsafe_folder, and those of ReclaimFolder and findOrFetch.
 func Ensure(ctx context.Context, o EnsureOptions) (Endpoints, error) {
 	dir, err := absolute(o.Dir)
 	if err != nil {
@@ -82,6 +94,7 @@ func Ensure(ctx context.Context, o EnsureOptions) (Endpoints, error) {
 	if err := claimForServers(dir, o.Marker); err != nil {
 		return Endpoints{}, err
 	}
+	// A dev process that is about to end for idleness must see this client before it is found running.
 	if err := Touch(dir); err != nil {
 		return Endpoints{}, folderError(dir, err)
 	}
@@ -92,7 +105,7 @@ func Ensure(ctx context.Context, o EnsureOptions) (Endpoints, error) {
 	if info, ok := Running(dir); ok && info.BuildID == build {
 		return info.Endpoints, nil
 	}
-	unlock, err := lock(ctx, filepath.Join(dir, "start.lock")) // one client starts, the others wait
+	unlock, err := lock(ctx, filepath.Join(dir, "start.lock"))
 	if err != nil {
 		return Endpoints{}, err
 	}
@@ -100,9 +113,11 @@ func Ensure(ctx context.Context, o EnsureOptions) (Endpoints, error) {
 	return o.ensure(ctx, build)
 }
 
+// ensure is Ensure under start.lock. While another process holds dev.lock, it is
+// starting or stopping: ensure then copies its log and waits.
 func (o EnsureOptions) ensure(ctx context.Context, build string) (Endpoints, error) {
 	log := followLog(filepath.Join(o.Dir, "dev.log"), o.Log)
-	heard, told := time.Now(), false
+	lastOutput, noticed := time.Now(), false
 	for {
 		if info, ok := Running(o.Dir); ok {
 			if info.BuildID == build || !o.shouldReplace(ctx, info) {
@@ -117,7 +132,7 @@ func (o EnsureOptions) ensure(ctx context.Context, build string) (Endpoints, err
 			return Endpoints{}, err
 		}
 		if unlock != nil {
-			// of one that was killed, or of the folder that this is a copy of
+			// The file belongs to a process that was killed, or to the folder of which this is a copy.
 			err := remove(filepath.Join(o.Dir, "dev.json"))
 			unlock()
 			if err != nil {
@@ -125,18 +140,19 @@ func (o EnsureOptions) ensure(ctx context.Context, build string) (Endpoints, err
 			}
 			return o.launch(ctx, build, log)
 		}
-		if log.copy() { // one starts or ends at this moment
-			heard = time.Now()
+		if log.copy() {
+			lastOutput = time.Now()
 		}
-		silent := time.Since(heard)
-		if silent > noticeAfter && !told {
-			logf(o.Log, "waiting for another dev process of %s, which starts or ends", o.Dir)
-			told = true
+		silent := time.Since(lastOutput)
+		if silent > noticeAfter && !noticed {
+			logf(o.Log, "waiting for another dev process of %s, which is starting or stopping", o.Dir)
+			noticed = true
 		}
 		if silent > silenceLimit {
 			return Endpoints{}, trimtab.NewError(trimtab.Unavailable, "dev_silent",
-				"try again, or end it with trimtab dev stop",
-				"wait for the dev process that holds %s: it goes on, and has said nothing for %v", o.Dir, silenceLimit)
+				"try again, or stop it with trimtab dev stop",
+				"wait for the dev process that holds %s: it is still running, but has logged nothing for %v", o.Dir,
+				silenceLimit)
 		}
 		select {
 		case <-ctx.Done():
@@ -146,34 +162,39 @@ func (o EnsureOptions) ensure(ctx context.Context, build string) (Endpoints, err
 	}
 }
 
-// noticeAfter is when a client says for what it waits, and silenceLimit is how
-// long a dev process that is not ready may say nothing. A build of Temporal says
-// how far it is much more often; recovery after a crash may take so long.
 const (
-	noticeAfter  = 3 * time.Second
+	// noticeAfter is after how long a client says what it is waiting for.
+	noticeAfter = 3 * time.Second
+	// silenceLimit is how long a dev process that is not ready may log nothing. A
+	// build of Temporal reports progress far more often; Postgres's recovery after a
+	// crash may take so long.
 	silenceLimit = 3 * time.Minute
 )
 
-// shouldReplace decides whether the dev process of another build has to go.
+// shouldReplace reports whether to stop the dev process of another build: only if
+// it is certain that no run is open. Otherwise it warns.
 func (o EnsureOptions) shouldReplace(ctx context.Context, info Info) bool {
 	if o.OpenRuns != nil {
 		if n, err := o.OpenRuns(ctx, info.Endpoints); err == nil && n == 0 {
-			logf(o.Log, "the stack was started by another build of trimtab and no run is open: it is started anew")
+			logf(o.Log, "the stack was started by another build of trimtab and no run is open: restarting it")
 			return true
 		}
 	}
 	logf(o.Log,
-		"note: the stack was started by another build of trimtab (%s); it is used as it is. trimtab dev stop ends it",
-		info.BuildID)
+		"note: using a stack that another build of trimtab started (%s); stop it with trimtab dev stop", info.BuildID)
 	if info.Endpoints.TemporalTLS == (TLS{}) {
 		logf(o.Log,
-			"note: that build's Temporal server asks nobody who he is: any user of this machine can steer its runs")
+			"note: that build's Temporal server does not authenticate clients; any user of this machine can control "+
+				"its runs")
 	}
 	return false
 }
 
-// launch starts a dev process that outlives this one and waits until it is ready.
+// launch starts a dev process that outlives this one, and waits until it is
+// ready.
 func (o EnsureOptions) launch(ctx context.Context, build string, log *logFollower) (Endpoints, error) {
+	// What can be found wrong here is reported from here: the error of a detached process reaches the user only as the
+	// last lines of its log.
 	if err := o.fetchPostgres(ctx); err != nil {
 		return Endpoints{}, err
 	}
@@ -197,7 +218,7 @@ func (o EnsureOptions) launch(ctx context.Context, build string, log *logFollowe
 	cmd := exec.Command(program, args...)
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.Env = o.environment()
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // detached: it survives the terminal
 	p, err := startProcess(cmd, false)
 	if err != nil {
 		return Endpoints{}, fmt.Errorf("start the dev process: %w", err)
@@ -209,19 +230,20 @@ func (o EnsureOptions) launch(ctx context.Context, build string, log *logFollowe
 		}
 		select {
 		case <-p.ended():
-			return Endpoints{}, trimtab.NewError(trimtab.Unavailable, "dev_start", "see "+
-				filepath.Join(o.Dir, "dev.log")+", or run trimtab doctor",
-				"start the dev process: it ended (%v)\n%s\n", p.err, tail(out.Name(), from))
+			remedy := "see " + filepath.Join(o.Dir, "dev.log") + ", or run trimtab doctor"
+			return Endpoints{}, trimtab.NewError(trimtab.Unavailable, "dev_start", remedy,
+				"start the dev process: it exited (%v)\n%s\n", p.err, tail(out.Name(), from))
 		case <-ctx.Done():
-			return Endpoints{}, fmt.Errorf("wait for the dev process of %s, which goes on: %w", o.Dir, ctx.Err())
+			return Endpoints{}, fmt.Errorf("wait for the dev process of %s, which keeps running: %w", o.Dir, ctx.Err())
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
 }
 
-// fetchPostgres fetches the programs of Postgres, should there be none, while
-// the person who waits can see it and the error can reach him whole. A data
-// folder whose server may be running is left to the dev process.
+// fetchPostgres fetches the programs of Postgres, if none are installed, in this
+// process: here the progress display and a complete error can reach the user. If
+// a server may be running on the data folder, it leaves everything to the dev
+// process.
 func (o EnsureOptions) fetchPostgres(ctx context.Context) error {
 	if o.Downloads == nil {
 		return nil
@@ -237,8 +259,8 @@ func (o EnsureOptions) fetchPostgres(ctx context.Context) error {
 	return err
 }
 
-// environment names the trimtab-temporal beside this program, since the copy
-// that runs as dev has nothing beside it.
+// environment is that of the dev process. It names the trimtab-temporal next to
+// this program, because the copy that runs as dev has none next to it.
 func (o EnsureOptions) environment() []string {
 	self := o.Executable
 	if self == "" {
@@ -252,19 +274,20 @@ func (o EnsureOptions) environment() []string {
 	return append(env, "TRIMTAB_TEMPORAL_PROGRAM="+beside)
 }
 
-// copyProgram copies the executable to bin/BUILD/trimtab and removes the copies
-// of other builds: go run deletes its program when it ends, and a rebuilt one
-// must not change under a process that starts workers from it.
+// copyProgram copies the executable to bin/BUILD/trimtab, removes the copies of
+// other builds, and returns the path: go run deletes its program when it ends,
+// and a rebuilt program must not change under a dev process that starts workers
+// from it.
 func (o EnsureOptions) copyProgram(build string) (string, error) {
 	bin := filepath.Join(o.Dir, "bin")
 	target := filepath.Join(bin, build, "trimtab")
 	removeOldCopies(bin, build)
-	switch is, err := buildID(target); {
-	case err == nil && is == build:
+	switch existing, err := buildID(target); {
+	case err == nil && existing == build:
 		return target, checkFolderTrust(target)
 	case err == nil:
-		return "", trimtab.NewError(trimtab.Unavailable, "program_copy", "look who changed it, then remove it",
-			"run %s: it is not the program that was copied there", target)
+		return "", trimtab.NewError(trimtab.Unavailable, "program_copy", "find out what changed it, then remove it",
+			"run %s: the file has changed since it was copied there", target)
 	case !errors.Is(err, fs.ErrNotExist):
 		return "", err
 	}
@@ -278,8 +301,8 @@ func (o EnsureOptions) copyProgram(build string) (string, error) {
 		return "", err
 	}
 	defer src.Close()
-	// A process that is started meanwhile would hold the file open for writing
-	// for an instant, and a program that is being written cannot be run.
+	// A process forked meanwhile would hold the file open for writing for an instant, and a program that is open for
+	// writing cannot be run (ETXTBSY).
 	syscall.ForkLock.RLock()
 	err = plainfile.WriteNewFrom(target, 0o755, func(w io.Writer) error { _, err := io.Copy(w, src); return err })
 	syscall.ForkLock.RUnlock()
@@ -289,11 +312,13 @@ func (o EnsureOptions) copyProgram(build string) (string, error) {
 	return target, err
 }
 
+// buildName matches a build id, the name of a folder below bin.
 var buildName = regexp.MustCompile(`^[0-9a-f]{16}$`)
 
-// removeOldCopies removes the copies of other builds that copyProgram made. One is
-// known by its place and its bytes: bin/BUILD/trimtab, a plain file of that
-// build. What is anything else stays, and so does a folder that holds more.
+// removeOldCopies removes the copies that copyProgram made for other builds. A
+// copy is recognised by its place and its bytes: bin/BUILD/trimtab, a regular
+// file with that build id. Everything else stays, and so does a folder that holds
+// more.
 func removeOldCopies(bin, build string) {
 	if st, err := os.Lstat(bin); err != nil || !st.IsDir() {
 		return
@@ -308,20 +333,21 @@ func removeOldCopies(bin, build string) {
 		if st, err := os.Lstat(copied); err != nil || !st.Mode().IsRegular() {
 			continue
 		}
-		if is, err := buildID(copied); err == nil && is == e.Name() && os.Remove(copied) == nil {
-			_ = syscall.Rmdir(dir) // it stays if there is more in it
+		if id, err := buildID(copied); err == nil && id == e.Name() && os.Remove(copied) == nil {
+			_ = syscall.Rmdir(dir) // only if empty
 		}
 	}
 }
 
-// Stop asks the dev process of a data folder to end and waits until it has. If
-// there is none, the servers that a killed one left are ended. The data stays.
+// Stop asks the dev process of a data folder to stop and waits until it has. If
+// none runs, it stops the servers that a killed one left running. The data stays.
+// Error: dev_unknown.
 func Stop(ctx context.Context, dir string) error {
 	dir, err := absolute(dir)
 	if err != nil {
 		return err
 	}
-	if is, err := inspectFolder(dir); err != nil || is.marker.ID == "" && !is.legacy {
+	if found, err := inspectFolder(dir); err != nil || found.marker.ID == "" && !found.legacy {
 		return err // nothing was ever started here
 	}
 	IgnoreEnvironment()
@@ -333,12 +359,13 @@ func Stop(ctx context.Context, dir string) error {
 	return stopStrays(ctx, dir)
 }
 
-// stopDev ends the dev process and takes its lock; nil if another process has
-// started since and holds it.
+// stopDev stops the dev process and takes its lock. It returns nil, and no error,
+// if another dev process was started meanwhile and holds the lock.
 func stopDev(ctx context.Context, dir string) (unlock func(), err error) {
 	path := filepath.Join(dir, "dev.lock")
 	var asked *process
-	for end := time.Now().Add(10 * time.Second); ; {
+	// A process that is starting holds the lock before dev.pid identifies it: an unknown holder is given ten seconds.
+	for deadline := time.Now().Add(10 * time.Second); ; {
 		unlock, err := lockWithin(ctx, path, time.Second)
 		if err != nil || unlock != nil {
 			return unlock, err
@@ -352,19 +379,20 @@ func stopDev(ctx context.Context, dir string) (unlock func(), err error) {
 				return nil, err
 			}
 			asked = p
-		case p != nil && p.pid != asked.pid: // another has started since
+		case p != nil && p.pid != asked.pid: // another was started since
 			return nil, nil
-		case time.Now().After(end):
+		case time.Now().After(deadline):
 			return nil, trimtab.NewError(trimtab.Unavailable, "dev_unknown",
-				"end the process that holds the file (fuser "+path+" finds it), and try again",
-				"end the dev process of %s: one holds dev.lock, and dev.pid does not say which", dir)
+				"stop the process that holds the file (fuser "+path+" finds it), and try again",
+				"stop the dev process of %s: a process holds dev.lock, but dev.pid does not identify it", dir)
 		case ctx.Err() != nil:
-			return nil, fmt.Errorf("wait for the dev process of %s to end: %w", dir, ctx.Err())
+			return nil, fmt.Errorf("wait for the dev process of %s to stop: %w", dir, ctx.Err())
 		}
 	}
 }
 
-// lockHolder is the dev process of a folder, ready or not; nil if it is not known.
+// lockHolder is the dev process of a folder, ready or not; nil if the state files
+// name none that runs.
 func lockHolder(dir string) (*process, error) {
 	for _, name := range []string{"dev.pid", "dev.json"} {
 		var info Info
@@ -378,19 +406,21 @@ func lockHolder(dir string) (*process, error) {
 	return nil, nil
 }
 
+// endDev sends SIGTERM to a dev process and waits until it has ended.
 func endDev(ctx context.Context, p *process) error {
 	if err := syscall.Kill(p.pid, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
-		return fmt.Errorf("ask dev process %d to end: %w", p.pid, err)
+		return fmt.Errorf("ask dev process %d to stop: %w", p.pid, err)
 	}
 	select {
 	case <-p.ended():
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("wait for dev process %d to end: %w", p.pid, ctx.Err())
+		return fmt.Errorf("wait for dev process %d to stop: %w", p.pid, ctx.Err())
 	}
 }
 
-// stopStrays ends what a killed dev process left running.
+// stopStrays stops what a killed dev process left running, in the reverse order
+// of dependence: workers, Temporal, Postgres.
 func stopStrays(ctx context.Context, dir string) error {
 	d := &dev{dir: dir}
 	var worker workerState
@@ -400,11 +430,11 @@ func stopStrays(ctx context.Context, dir string) error {
 		err = errors.Join(err, stopWorker(p), remove(d.path("worker.json")))
 	}
 	err = errors.Join(err, d.stopStrayWorkers())
-	mark := processTag(d.path("temporal"), "temporal")
-	if p := temporal.find(d.path("temporal"), mark); p != nil {
+	tag := processTag(d.path("temporal"), "temporal")
+	if p := temporal.find(d.path("temporal"), tag); p != nil {
 		err = errors.Join(err, stopTemporal(p))
 	}
-	for _, p := range findTagged(mark) {
+	for _, p := range findTagged(tag) {
 		err = errors.Join(err, stopTemporal(p))
 	}
 	if _, none := os.Stat(d.path("postgres/postgres.json")); none != nil {
@@ -417,13 +447,17 @@ func stopStrays(ctx context.Context, dir string) error {
 	return errors.Join(err, adoptErr)
 }
 
-// logFollower copies what a log gains to people, whole lines at a time.
+// logFollower copies what is appended to a log to another writer, in whole lines.
 type logFollower struct {
 	path string
-	at   int64
-	to   io.Writer
+	// at is the offset of the first byte that was not copied yet.
+	at int64
+	// to may be nil: output is then only noticed.
+	to io.Writer
 }
 
+// followLog follows a log from its present end on. A log beyond logLimit is
+// renamed when its writer starts, so the new file is followed from its beginning.
 func followLog(path string, to io.Writer) *logFollower {
 	f := &logFollower{path: path, to: to}
 	if st, err := os.Stat(path); err == nil && st.Size() <= logLimit {
@@ -432,7 +466,8 @@ func followLog(path string, to io.Writer) *logFollower {
 	return f
 }
 
-// copy is true if the log has gained something.
+// copy copies what was appended since the last call, and reports whether there
+// was anything.
 func (f *logFollower) copy() bool {
 	file, err := plainfile.Open(f.path)
 	if err != nil {

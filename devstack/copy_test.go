@@ -98,7 +98,7 @@ func TestCopiesAtOnce(t *testing.T) {
 	}
 }
 
-// A copy that was made while the original ran tells of the original's processes:
+// A copy that was made while the original ran names the original's processes:
 // they are neither adopted nor ended.
 func TestCopyOfRunning(t *testing.T) {
 	t.Parallel()

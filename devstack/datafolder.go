@@ -24,47 +24,52 @@ import (
 	"github.com/trimtab/trimtab/plainfile"
 )
 
-// FolderMarker is the marker of a data folder: its file trimtab.json. Folders
-// that hold other files and no marker are never written to, so that a
-// --data-folder that names something else by mistake does no harm.
+// FolderMarker is the file trimtab.json, which marks a data folder. A folder that
+// holds other files and no marker is never written to, so that a --data-folder
+// that names something else by mistake does no harm.
 type FolderMarker struct {
-	Format int    `json:"format"` // of all that is in the folder
-	ID     string `json:"id"`     // 32 hexadecimal digits; a copy of the folder has the same
+	// Format is the version of everything in the folder.
+	Format int `json:"format"`
+	// ID is 32 hexadecimal digits; a copy of the folder has the same.
+	ID string `json:"id"`
 }
 
 const (
+	// markerFile is the name of the marker's file.
 	markerFile   = "trimtab.json"
-	folderFormat = 1       // the newest that this program knows
+	folderFormat = 1       // the newest format that this program knows
 	maxMarker    = 1 << 16 // bytes
 )
 
+// folderID matches FolderMarker.ID.
 var folderID = regexp.MustCompile(`^[0-9a-f]{32}$`)
 
-// ClaimFolder makes dir a data folder of this user if it is absent or empty,
-// and reads its marker otherwise. A data folder that was made before there were
-// markers is given one. Nothing is changed before an error. Errors:
+// ClaimFolder makes dir a data folder of this user if it is absent or empty, and
+// reads its marker otherwise. A data folder from before markers were introduced
+// is given one. Nothing is changed when an error is returned. Errors:
 // data_folder, not_a_data_folder, data_folder_owner.
 func ClaimFolder(dir string) (FolderMarker, error) {
-	is, err := inspectFolder(dir)
-	if err != nil || is.marker.ID != "" {
-		return is.marker, err
+	found, err := inspectFolder(dir)
+	if err != nil || found.marker.ID != "" {
+		return found.marker, err
 	}
 	if err := makeFolder(dir); err != nil {
 		return FolderMarker{}, folderError(dir, err)
 	}
 	m, err := writeMarker(dir)
-	if err != nil && !is.legacy { // one from before may be on a disk that is full or read-only
+	if err != nil && !found.legacy { // a legacy folder may be on a disk that is full or read-only
 		return FolderMarker{}, folderError(dir, err)
 	}
 	return m, nil
 }
 
-// FolderGone is the type of the error of ReclaimFolder.
+// FolderGone is the type of the error of ReclaimFolder for a folder that is no
+// longer the one that was claimed.
 const FolderGone = "data_folder_gone"
 
-// ReclaimFolder is ClaimFolder for whoever has claimed dir before, with what he
-// was given then: a folder that was removed since is not made again. The zero
-// marker is that of the first time.
+// ReclaimFolder is ClaimFolder for a caller that has claimed dir before and was
+// given m: a folder that was removed or replaced since is an error of type
+// FolderGone, and is not created again. With the zero marker it is ClaimFolder.
 func ReclaimFolder(dir string, m FolderMarker) (FolderMarker, error) {
 	if m.ID == "" {
 		return ClaimFolder(dir)
@@ -73,21 +78,22 @@ func ReclaimFolder(dir string, m FolderMarker) (FolderMarker, error) {
 		return now, err
 	}
 	return m, trimtab.NewError(trimtab.Unavailable, FolderGone,
-		"begin again: a new command makes the folder anew, or restore it from a backup first",
-		"use %s as data folder: it was removed or replaced since this command began", dir)
+		"run the command again, which creates a new folder, or restore the folder from a backup first",
+		"use %s as data folder: it was removed or replaced since this command started", dir)
 }
 
-// InspectFolder reads the marker of a data folder and changes nothing. It is empty
-// for a folder that is absent, empty, or from before there were markers. The
-// errors are those of ClaimFolder.
+// InspectFolder reads the marker of a data folder and changes nothing. The marker
+// is zero for a folder that is absent, empty, or from before markers were
+// introduced. The errors are those of ClaimFolder.
 func InspectFolder(dir string) (FolderMarker, error) {
-	is, err := inspectFolder(dir)
-	return is.marker, err
+	found, err := inspectFolder(dir)
+	return found.marker, err
 }
 
-// claimForServers is ReclaimFolder for a folder from which servers are run.
+// claimForServers is ReclaimFolder for a folder from which servers are to run: it
+// must be safe from other users too.
 func claimForServers(dir string, m FolderMarker) error {
-	if _, err := inspectFolder(dir); err != nil { // what names the owner comes first
+	if _, err := inspectFolder(dir); err != nil { // first, since its error names the owner
 		return err
 	}
 	if err := checkFolderTrust(dir); err != nil {
@@ -97,40 +103,43 @@ func claimForServers(dir string, m FolderMarker) error {
 	return err
 }
 
-// folderState is what a folder was found to be.
+// folderState is what inspectFolder found.
 type folderState struct {
-	exists bool // as a folder
-	legacy bool // made by Trimtab before there were markers
+	// exists: there is a folder at the path.
+	exists bool
+	// legacy: Trimtab created it before markers were introduced.
+	legacy bool
 	marker FolderMarker
 }
 
-func inspectFolder(dir string) (is folderState, err error) {
+// inspectFolder examines a folder and changes nothing.
+func inspectFolder(dir string) (found folderState, err error) {
 	if err := checkPath(dir); err != nil {
-		return is, err
+		return found, err
 	}
 	st, err := os.Stat(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return is, nil
+		return found, nil
 	case err != nil:
-		return is, folderError(dir, err)
+		return found, folderError(dir, err)
 	case !st.IsDir():
-		return is, folderError(dir, errors.New("it is not a folder"))
+		return found, folderError(dir, errors.New("it is not a folder"))
 	}
-	is.exists = true
+	found.exists = true
 	if err := checkFolderOwner(dir, st); err != nil {
-		return is, err
+		return found, err
 	}
-	is.marker, err = readMarker(filepath.Join(dir, markerFile))
+	found.marker, err = readMarker(filepath.Join(dir, markerFile))
 	if !errors.Is(err, fs.ErrNotExist) {
-		return is, err
+		return found, err
 	}
-	is.legacy, err = isLegacyFolder(dir)
-	return is, err
+	found.legacy, err = isLegacyFolder(dir)
+	return found, err
 }
 
-// checkPath refuses what no data folder can be named: Postgres and the programs
-// around it write the path into lines.
+// checkPath refuses paths that no data folder can have: Postgres and its tools
+// write the path into files line by line.
 func checkPath(dir string) error {
 	const remedy = "give the path of a folder with --data-folder, TRIMTAB_DATA, or data in the settings file"
 	switch {
@@ -138,12 +147,12 @@ func checkPath(dir string) error {
 		return trimtab.NewError(trimtab.Usage, "data_folder", remedy, "choose the data folder: its path is empty")
 	case !utf8.ValidString(dir), strings.ContainsFunc(dir, unicode.IsControl):
 		return trimtab.NewError(trimtab.Usage, "data_folder", remedy,
-			"use %q as data folder: its path holds a control character, or bytes that are not UTF-8", dir)
+			"use %q as data folder: the path contains a control character or invalid UTF-8", dir)
 	}
 	return nil
 }
 
-// absolute is the full path of a data folder that was given.
+// absolute returns the absolute path of a data folder given by the user.
 func absolute(dir string) (string, error) {
 	if err := checkPath(dir); err != nil {
 		return "", err
@@ -151,17 +160,20 @@ func absolute(dir string) (string, error) {
 	return filepath.Abs(dir)
 }
 
+// folderError wraps an error of the file system as data_folder, with the path and
+// a remedy; an Error stays as it is.
 func folderError(dir string, err error) error {
 	if e, ok := errors.AsType[*trimtab.Error](err); ok {
 		return e
 	}
 	return trimtab.NewError(trimtab.Unavailable, "data_folder",
-		"choose another with --data-folder or TRIMTAB_DATA, or make this one a folder that you can write",
+		"choose another with --data-folder or TRIMTAB_DATA, or make this one a writable folder",
 		"use %s as data folder: %w", dir, err)
 }
 
-// checkFolderOwner refuses the folder of another user. One that belongs to root
-// and that this user can write all the same, as the volumes of containers are, is his.
+// checkFolderOwner refuses a file or folder of another user. One that belongs to
+// root and is nevertheless writable for this user, as volumes of containers are,
+// counts as this user's. Error: data_folder_owner.
 func checkFolderOwner(path string, st fs.FileInfo) error {
 	sys, ok := st.Sys().(*syscall.Stat_t)
 	if !ok || int(sys.Uid) == os.Geteuid() {
@@ -178,7 +190,7 @@ func checkFolderOwner(path string, st fs.FileInfo) error {
 		"use %s as data folder: it belongs to %s", path, name)
 }
 
-// userName is a user for people, and as sudo -u takes it.
+// userName is a user as a message names it, and as sudo -u takes it.
 func userName(uid uint32) (name, as string) {
 	id := strconv.FormatUint(uint64(uid), 10)
 	if u, err := user.LookupId(id); err == nil {
@@ -187,7 +199,8 @@ func userName(uid uint32) (name, as string) {
 	return "user " + id, "'#" + id + "'"
 }
 
-// readMarker reads a marker, whose owner has to be who reads it.
+// readMarker reads and checks a marker, which this user must own. An absent one
+// is fs.ErrNotExist.
 func readMarker(path string) (m FolderMarker, err error) {
 	st, err := os.Stat(path)
 	if err != nil {
@@ -197,7 +210,7 @@ func readMarker(path string) (m FolderMarker, err error) {
 		return m, err
 	}
 	if st.Size() > maxMarker {
-		err = fmt.Errorf("it has %d bytes", st.Size())
+		err = fmt.Errorf("it is too large (%d bytes)", st.Size())
 	}
 	var raw []byte
 	if err == nil {
@@ -214,13 +227,15 @@ func readMarker(path string) (m FolderMarker, err error) {
 	return m, nil
 }
 
+// parseMarker parses the JSON of a marker. Fields that it does not know are
+// ignored.
 func parseMarker(raw []byte) (m FolderMarker, err error) {
 	if err := json.Unmarshal(raw, &m); err != nil {
 		return FolderMarker{}, err
 	}
 	switch {
 	case m.Format < 1 || !folderID.MatchString(m.ID):
-		return FolderMarker{}, fmt.Errorf("format %d and id %.40q mark no data folder", m.Format, m.ID)
+		return FolderMarker{}, fmt.Errorf("format %d and id %.40q are not those of a data folder", m.Format, m.ID)
 	case m.Format > folderFormat:
 		return FolderMarker{}, fmt.Errorf("the folder has format %d, made by a newer trimtab; this one knows %d",
 			m.Format, folderFormat)
@@ -228,7 +243,8 @@ func parseMarker(raw []byte) (m FolderMarker, err error) {
 	return m, nil
 }
 
-// writeMarker writes the marker. Of those who come at once the first one's stays.
+// writeMarker creates the marker. Of several processes that do so at once the
+// first wins, and all return its marker.
 func writeMarker(dir string) (FolderMarker, error) {
 	raw := make([]byte, 16)
 	_, _ = rand.Read(raw) // never fails
@@ -240,7 +256,8 @@ func writeMarker(dir string) (FolderMarker, error) {
 	return m, err
 }
 
-// topLevel is what Trimtab writes into a data folder itself: true for a folder.
+// topLevel lists everything that Trimtab itself creates directly in a data
+// folder; the value is true for a folder.
 var topLevel = map[string]bool{
 	"bin": true, "postgres": true, "temporal": true, "store": true,
 	"dev.lock": false, "dev.json": false, "dev.pid": false, "dev.log": false, "dev.log.old": false, "start.lock": false,
@@ -248,15 +265,17 @@ var topLevel = map[string]bool{
 	"app.password": false, "auditor.password": false, "audit.key": false,
 }
 
-// drafts are files of Trimtab under way, which a killed process may have left;
-// bystanders are what systems put into any folder.
 var (
-	tempFiles     = regexp.MustCompile(`^\.(trimtab\.json|dev\.json|dev\.pid|worker\.json|program\.json|app\.password|auditor\.password|key)-[0-9]+$`)
+	// tempFiles matches the temporary files of atomic replacements, which a killed process may have left behind.
+	tempFiles = regexp.MustCompile(
+		`^\.(trimtab\.json|dev\.json|dev\.pid|worker\.json|program\.json|app\.password|auditor\.password|key)-[0-9]+$`)
+	// systemEntries are what operating and file systems put into any folder.
 	systemEntries = []string{"lost+found", ".snapshot", ".zfs", ".DS_Store"}
 )
 
-// isLegacyFolder tells what a folder without a marker is: empty (false), or made by
-// Trimtab (true). All else is an error.
+// isLegacyFolder examines a folder without a marker. It returns false for an
+// empty one and true for one that Trimtab created before markers were introduced;
+// anything else is the error not_a_data_folder.
 func isLegacyFolder(dir string) (old bool, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -276,11 +295,11 @@ func isLegacyFolder(dir string) (old bool, err error) {
 	}
 	return false, trimtab.NewError(trimtab.Usage, "not_a_data_folder",
 		"give a new or empty folder, or the data folder that you mean, with --data-folder or TRIMTAB_DATA",
-		"use %s as data folder: it holds other files (%s) and nothing that marks it as one; nothing was changed", dir,
+		"use %s as data folder: it holds other files (%s) and is not marked as a data folder; nothing was changed", dir,
 		summarizeEntries(entries))
 }
 
-// checkEntryOwners refuses a folder that another user filled.
+// checkEntryOwners refuses a folder whose known entries belong to another user.
 func checkEntryOwners(dir string, entries []fs.DirEntry) error {
 	for _, e := range entries {
 		if _, known := topLevel[e.Name()]; !known {
@@ -295,7 +314,8 @@ func checkEntryOwners(dir string, entries []fs.DirEntry) error {
 	return nil
 }
 
-// hasServerState finds the state of an embedded server, which names a port and, of Postgres, a socket.
+// hasServerState looks for the state of an embedded server: a port and, for
+// Postgres, a socket.
 func hasServerState(dir string) bool {
 	var c clusterState
 	var t temporalState
@@ -303,7 +323,7 @@ func hasServerState(dir string) bool {
 	return pg || readJSON(filepath.Join(dir, "temporal", "temporal.json"), &t) == nil && t.Port > 0
 }
 
-// hasStore finds the folders of a store of models.
+// hasStore looks for the folders of a model store.
 func hasStore(store string) bool {
 	for _, name := range []string{"", "objects", "artifacts", "states", "rollouts", "partial"} {
 		if st, err := os.Lstat(filepath.Join(store, name)); err != nil || !st.IsDir() {
@@ -313,8 +333,9 @@ func hasStore(store string) bool {
 	return true
 }
 
-// hasStartupFiles finds what the first command or dev process leaves when it gets no
-// further, or a key alone; beside it there is nothing else.
+// hasStartupFiles recognises what a first command or dev process leaves behind
+// when it fails early, or a signing key on its own. It is false if there is any
+// other file.
 func hasStartupFiles(dir string, entries []fs.DirEntry) bool {
 	have := map[string]bool{}
 	for _, e := range entries {
@@ -331,7 +352,7 @@ func hasStartupFiles(dir string, entries []fs.DirEntry) bool {
 	return err == nil && strings.HasPrefix(string(raw), "PRIVATE+KEY+")
 }
 
-// summarizeEntries names the first entries of a folder.
+// summarizeEntries names the first entries of a folder and counts the rest.
 func summarizeEntries(entries []fs.DirEntry) string {
 	const most = 3
 	var names []string
@@ -344,11 +365,12 @@ func summarizeEntries(entries []fs.DirEntry) string {
 	return strings.Join(names, ", ")
 }
 
-// isRoot is true of root, and of the id that stands for every user who has none
-// in the user namespace of this process, as root of the machine outside.
+// isRoot reports whether a user id is root's, or the overflow id, which root
+// outside this process's user namespace appears as.
 func isRoot(uid uint32) bool { return uid == 0 || uid == overflowUID() }
 
-// overflowUID is that id; 0 in the machine's own namespace.
+// overflowUID is the id that stands for every user without one in this process's
+// user namespace; 0 in the initial namespace, where all users have one.
 var overflowUID = sync.OnceValue(func() uint32 {
 	table, err := os.ReadFile("/proc/self/uid_map")
 	if f := strings.Fields(string(table)); err != nil || len(f) == 3 && f[2] == "4294967295" {

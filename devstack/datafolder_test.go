@@ -178,7 +178,7 @@ func TestClaimTogether(t *testing.T) {
 	}
 }
 
-// Whoever comes back finds the folder that he claimed, or none.
+// A command that claims a folder again finds the one that it claimed before, or none.
 func TestKeepFolder(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "data")
@@ -216,7 +216,7 @@ func ids0(t *testing.T, dir string) string {
 	return m.ID
 }
 
-// What is not a folder keeps its mode and all else, whoever comes.
+// What is not a folder keeps its mode and everything else, under any user.
 func TestNotAFolder(t *testing.T) {
 	t.Parallel()
 	top := t.TempDir()
@@ -335,7 +335,7 @@ func TestRemoveCopies(t *testing.T) {
 	if err := os.WriteFile(third, []byte("malice"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := o.copyProgram(build); err == nil || !strings.Contains(err.Error(), "not the program") {
+	if _, err := o.copyProgram(build); err == nil || !strings.Contains(err.Error(), "has changed since it was copied") {
 		t.Errorf("a changed copy: %v", err)
 	}
 }

@@ -4,4 +4,5 @@ package devstack
 
 import "syscall"
 
-func setDeathSignal(*syscall.SysProcAttr) {} // no such signal here
+// setDeathSignal does nothing: only Linux has such a signal.
+func setDeathSignal(*syscall.SysProcAttr) {}

@@ -13,26 +13,30 @@ import (
 
 // Check is one thing that the embedded stack needs, and whether it is there.
 type Check struct {
-	Name   string // postgres, temporal or dev
-	OK     bool
+	// Name is postgres, temporal, dev or limits.
+	Name string
+	OK   bool
+	// Detail describes what was found, or what is wrong.
 	Detail string
-	Remedy string // if not OK
+	// Remedy says what to do if not OK.
+	Remedy string
 }
 
-// DoctorChecks looks for what the embedded stack of a data folder needs, and
-// at the one that runs. It starts, builds and changes nothing.
+// DoctorChecks checks what the embedded stack of a data folder needs, and the
+// stack that is running. It starts, builds, downloads and changes nothing.
 func DoctorChecks(ctx context.Context, dir string, d *Downloads) []Check {
 	IgnoreEnvironment()
 	return []Check{checkPostgres(dir, d), checkTemporal(), checkDev(ctx, dir), checkLimits()}
 }
 
+// failedCheck is a check that failed with an error.
 func failedCheck(name string, err error) Check {
 	e := trimtab.AsError(err)
 	return Check{Name: name, Detail: e.Message, Remedy: e.Remedy}
 }
 
-// checkPostgres finds the programs that would be used, those of the version
-// that made the data folder if there is one, or says what would be fetched.
+// checkPostgres finds the programs that would be used, those of the cluster's
+// major version if there is a cluster, or says what would be fetched.
 func checkPostgres(dir string, d *Downloads) Check {
 	const name = "postgres"
 	c, err := inspectCluster(dir)
@@ -49,7 +53,7 @@ func checkPostgres(dir string, d *Downloads) Check {
 	return Check{Name: name, OK: true, Detail: detail + "; data in " + c.data()}
 }
 
-// inspectCluster reads what is known of the cluster of a data folder, and changes nothing.
+// inspectCluster reads the state of a data folder's cluster, and changes nothing.
 func inspectCluster(dir string) (*cluster, error) {
 	folder, err := filepath.Abs(filepath.Join(dir, "postgres"))
 	if err != nil {
@@ -63,6 +67,8 @@ func inspectCluster(dir string) (*cluster, error) {
 	return c, err
 }
 
+// describePrograms describes the programs that findOrFetch would use, without
+// fetching them.
 func describePrograms(c *cluster, d *Downloads) (string, error) {
 	p, err := findPrograms(c.data(), "")
 	if err == nil {
@@ -84,17 +90,19 @@ func describePrograms(c *cluster, d *Downloads) (string, error) {
 	case d.offline():
 		return "", s.missing
 	}
-	return fmt.Sprintf("none that fits is installed: %s would be fetched once (%s) from %s into %s",
+	return fmt.Sprintf("no suitable Postgres is installed: %s would be fetched once (%s) from %s into %s",
 		s.name(), megabytes(s.file.Size), d.host(), s.cache), nil
 }
 
+// checkLimits checks the limits (ulimit) that the servers would inherit.
 func checkLimits() Check {
 	if err := checkStackLimits(); err != nil {
 		return failedCheck("limits", err)
 	}
-	return Check{Name: "limits", OK: true, Detail: "of files, processes, memory and time suffice for the servers"}
+	return Check{Name: "limits", OK: true, Detail: "files, processes, memory and CPU time suffice for the servers"}
 }
 
+// checkTemporal finds the program trimtab-temporal, or the means to build it.
 func checkTemporal() Check {
 	const name = "temporal"
 	program, err := FindTemporal()
@@ -109,36 +117,38 @@ func checkTemporal() Check {
 	if _, err := exec.LookPath("go"); err != nil {
 		return failedCheck(name, temporalMissing())
 	}
-	return Check{Name: name, OK: true, Detail: "built once, in some minutes, when it is first needed"}
+	return Check{Name: name, OK: true, Detail: "will be built when it is first needed, which takes a few minutes, once"}
 }
 
+// checkDev checks that the servers of the running dev process answer.
 func checkDev(ctx context.Context, dir string) Check {
 	const name = "dev"
 	info, ok := Running(dir)
 	if !ok {
-		return Check{Name: name, OK: true, Detail: "not running; commands start it"}
+		return Check{Name: name, OK: true, Detail: "not running; commands start it when they need it"}
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	remedy := "see the logs in " + dir + "; trimtab dev stop ends all, and the next command starts it again"
+	remedy := "see the logs in " + dir + "; trimtab dev stop stops everything, and the next command starts it again"
+	// A dev process that runs says little: each server has to answer a client.
 	conn, err := pgx.Connect(ctx, info.Endpoints.PostgresURL)
 	if err != nil {
-		return Check{Name: name, Detail: fmt.Sprintf("process %d runs, but Postgres does not answer: %v", info.Pid,
-			err), Remedy: remedy}
+		detail := fmt.Sprintf("process %d is running, but Postgres does not answer: %v", info.Pid, err)
+		return Check{Name: name, Detail: detail, Remedy: remedy}
 	}
 	defer conn.Close(ctx)
 	o, err := info.Endpoints.TemporalOptions()
 	if err == nil {
-		err = RegisterNamespace(ctx, o) // it is registered: this only looks
+		err = RegisterNamespace(ctx, o) // it is registered already, so this only checks
 	}
 	if err != nil {
-		return Check{Name: name, Detail: fmt.Sprintf("process %d runs, but Temporal does not answer: %v", info.Pid,
-			err), Remedy: remedy}
+		detail := fmt.Sprintf("process %d is running, but Temporal does not answer: %v", info.Pid, err)
+		return Check{Name: name, Detail: detail, Remedy: remedy}
 	}
 	if own, err := buildID(""); err == nil && own != info.BuildID {
-		return Check{Name: name, OK: true, Detail: fmt.Sprintf("process %d runs, of another build (%s)", info.Pid,
+		return Check{Name: name, OK: true, Detail: fmt.Sprintf("process %d is running, of another build (%s)", info.Pid,
 			info.BuildID)}
 	}
-	return Check{Name: name, OK: true, Detail: fmt.Sprintf("process %d runs since %s", info.Pid,
+	return Check{Name: name, OK: true, Detail: fmt.Sprintf("process %d has been running since %s", info.Pid,
 		info.Started.Local().Format(time.DateTime))}
 }

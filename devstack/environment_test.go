@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// theirs is how a user directs his own clients elsewhere.
+// theirs is how users configure their own clients for other servers.
 var theirs = []string{
 	"PGSERVICE=prod", "PGSERVICEFILE=/nowhere/pg_service.conf", "PGOPTIONS=-c search_path=other -c statement_timeout=1",
 	"PGHOST=192.0.2.1", "PGHOSTADDR=192.0.2.1", "PGPORT=1",
@@ -112,7 +112,7 @@ func checkDeaf(t *testing.T, ids [4]int) {
 				reaches = strings.HasPrefix(kv, "PG")
 			}
 			if reaches && strings.Contains("\x00"+string(env), "\x00"+kv+"\x00") {
-				t.Errorf("%s was told %s", name, kv)
+				t.Errorf("%s was given %s", name, kv)
 			}
 		}
 	}

@@ -21,8 +21,8 @@ import (
 	"github.com/trimtab/trimtab/plainfile"
 )
 
-// folderName makes a folder, and those above it that are absent, which other users
-// may pass through but not list. What is there already keeps its mode.
+// makeFolder creates a folder and its missing parents, with a mode that lets
+// other users pass through but not list them. Existing folders keep their mode.
 func makeFolder(path string) error {
 	if st, err := os.Stat(path); err == nil && st.IsDir() {
 		return nil
@@ -33,8 +33,8 @@ func makeFolder(path string) error {
 	return makeSubfolder(path)
 }
 
-// makeSubfolder is folder, but that the folder above has to be there: nothing is
-// made again in the place of a data folder that was removed.
+// makeSubfolder is makeFolder for a folder whose parent must exist: nothing is
+// created in the place of a data folder that was removed.
 func makeSubfolder(path string) error {
 	err := os.Mkdir(path, 0o711)
 	if errors.Is(err, fs.ErrExist) {
@@ -42,7 +42,7 @@ func makeSubfolder(path string) error {
 			return nil
 		}
 		return &fs.PathError{Op: "make folder", Path: path,
-			Err: errors.New("something that is no folder is in its place")}
+			Err: errors.New("there is something else of that name")}
 	}
 	if err != nil {
 		return err
@@ -51,10 +51,11 @@ func makeSubfolder(path string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(f.Chmod(0o711), f.Close()) // whatever the umask is
+	return errors.Join(f.Chmod(0o711), f.Close()) // regardless of the umask
 }
 
-// lock waits until this process holds the lock file; the kernel frees it when the process ends.
+// lock waits until this process holds the lock file, or ctx ends. The kernel
+// releases the lock when the process ends.
 func lock(ctx context.Context, path string) (unlock func(), err error) {
 	for {
 		unlock, err := tryLock(path)
@@ -63,14 +64,15 @@ func lock(ctx context.Context, path string) (unlock func(), err error) {
 		}
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("wait for %s, which another process holds: %w", path, ctx.Err())
+			return nil, fmt.Errorf("wait for the lock file %s, which another process holds: %w", path, ctx.Err())
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
 }
 
-// lockWithin is lock with a limit: nil and no error if another process holds it
-// for so long. A process that was killed may hold its locks for an instant more.
+// lockWithin is lock with a time limit: nil and no error if another process still
+// holds the file then. A process that was just killed may hold its locks for an
+// instant.
 func lockWithin(ctx context.Context, path string, limit time.Duration) (unlock func(), err error) {
 	for end := time.Now().Add(limit); ; time.Sleep(20 * time.Millisecond) {
 		unlock, err := tryLock(path)
@@ -80,7 +82,8 @@ func lockWithin(ctx context.Context, path string, limit time.Duration) (unlock f
 	}
 }
 
-// tryLock is lock without the wait: nil and no error if another process holds it.
+// tryLock is lock without waiting: nil and no error if another process holds the
+// file.
 func tryLock(path string) (unlock func(), err error) {
 	f, err := plainfile.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -96,7 +99,8 @@ func tryLock(path string) (unlock func(), err error) {
 	return func() { f.Close() }, nil
 }
 
-// isLocked tells whether a process holds a lock file. It makes none.
+// isLocked reports whether a process holds a lock file, without creating the
+// file.
 func isLocked(path string) bool {
 	if _, err := os.Stat(path); err != nil {
 		return false
@@ -108,10 +112,11 @@ func isLocked(path string) bool {
 	return err == nil && unlock == nil
 }
 
-// writeFile replaces a file whole, or leaves it as it was.
+// writeFile replaces a file atomically; it is private to its owner.
 func writeFile(path string, data []byte) error { return plainfile.Replace(path, 0o600, data) }
 
-// remove removes a file; one that is gone is no error, and a folder stays.
+// remove removes a file. One that is absent is no error, and a folder is never
+// removed.
 func remove(path string) error {
 	if err := syscall.Unlink(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return &fs.PathError{Op: "remove", Path: path, Err: err}
@@ -119,6 +124,7 @@ func remove(path string) error {
 	return nil
 }
 
+// writeJSON replaces a file with v as JSON.
 func writeJSON(path string, v any) error {
 	b, err := encodeJSON(v)
 	if err != nil {
@@ -127,7 +133,7 @@ func writeJSON(path string, v any) error {
 	return writeFile(path, b)
 }
 
-// createJSON is writeJSON for a file that must not be there yet.
+// createJSON is writeJSON for a file that must not exist yet.
 func createJSON(path string, v any) error {
 	b, err := encodeJSON(v)
 	if err != nil {
@@ -136,12 +142,13 @@ func createJSON(path string, v any) error {
 	return plainfile.WriteNew(path, 0o600, b)
 }
 
+// encodeJSON is v as indented JSON with a final newline.
 func encodeJSON(v any) ([]byte, error) {
 	b, err := json.MarshalIndent(v, "", "  ")
 	return append(b, '\n'), err
 }
 
-// readJSON leaves v alone if the file does not exist.
+// readJSON decodes a file into v, and leaves v alone if the file does not exist.
 func readJSON(path string, v any) error {
 	b, err := plainfile.Read(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -156,7 +163,8 @@ func readJSON(path string, v any) error {
 	return nil
 }
 
-// password reads the password kept in a file, or makes it: 32 hexadecimal digits.
+// password reads the password kept in a file, or creates it: 32 hexadecimal
+// digits, which need no quoting in SQL and URLs.
 func password(path string) (string, error) {
 	b, err := plainfile.Read(path)
 	if err == nil {
@@ -171,15 +179,18 @@ func password(path string) (string, error) {
 	return p, writeFile(path, []byte(p+"\n"))
 }
 
-// reservedPorts are n ports in a row on 127.0.0.1 that are kept for a server until it
-// listens on them. Between the look whether a port is free and the server's own
-// bind, another start may look as well: what keeps them apart are the UDP ports
-// of the same numbers, which are held meanwhile.
+// reservedPorts are consecutive ports on 127.0.0.1 that are reserved for a server
+// until it listens on them. Between the check that a port is free and the
+// server's own bind, another start may make the same check. The UDP ports of the
+// same numbers, held in the meantime, keep the two apart.
 type reservedPorts struct {
+	// first is the number of the first port.
 	first int
-	held  []net.PacketConn
+	// held are the UDP ports.
+	held []net.PacketConn
 }
 
+// release frees the UDP ports.
 func (p *reservedPorts) release() {
 	for _, c := range p.held {
 		c.Close()
@@ -187,13 +198,13 @@ func (p *reservedPorts) release() {
 	p.held = nil
 }
 
-// tryReserve is nil if one of the ports is not free.
+// tryReserve reserves n ports from first on; nil if one of them is not free.
 func tryReserve(first, n int) *reservedPorts {
 	p := &reservedPorts{first: first}
 	for port := first; port < first+n; port++ {
 		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 		c, err := net.ListenPacket("udp", address)
-		// kept for another server, whose clients must not meet a listener of ours
+		// Another start reserved it for its server, whose clients must not reach our listener below.
 		if errors.Is(err, syscall.EADDRINUSE) {
 			p.release()
 			return nil
@@ -211,9 +222,11 @@ func tryReserve(first, n int) *reservedPorts {
 	return p
 }
 
-// reserveFreePorts holds n free ports in a row, below the range that systems lend to
-// outgoing connections, so that they can be kept for ever.
+// reserveFreePorts reserves n consecutive free ports at random, below the ranges
+// from which systems assign ports to outgoing connections, so that they can be
+// used for years. Error: no_ports.
 func reserveFreePorts(n int) (*reservedPorts, error) {
+	// The choice is random because several data folders, and tests, start at once.
 	for range 200 {
 		r, err := rand.Int(rand.Reader, big.NewInt(12000))
 		if err != nil {
@@ -224,12 +237,12 @@ func reserveFreePorts(n int) (*reservedPorts, error) {
 		}
 	}
 	return nil, trimtab.NewError(trimtab.Unavailable, "no_ports",
-		"end what listens there, or see that this user may open sockets and files (ulimit -n)",
-		"find %d free ports in a row on 127.0.0.1 between 20000 and 32000: there are none", n)
+		"stop what listens there, or check that this user may open sockets and files (ulimit -n)",
+		"find %d consecutive free ports on 127.0.0.1 between 20000 and 32000: there are none", n)
 }
 
-// reservePorts holds the n ports from first on if it is given and they are free, or
-// become so within two seconds; else others.
+// reservePorts reserves the n ports from first on, if first is not 0 and they are
+// free or become so within two seconds; otherwise other ports.
 func reservePorts(first, n int) (*reservedPorts, error) {
 	for end := time.Now().Add(2 * time.Second); first != 0; time.Sleep(50 * time.Millisecond) {
 		if p := tryReserve(first, n); p != nil {
@@ -242,9 +255,11 @@ func reservePorts(first, n int) (*reservedPorts, error) {
 	return reserveFreePorts(n)
 }
 
-const logLimit = 16 << 20 // a log that has grown past this is set aside when its writer starts
+// logLimit is the size in bytes beyond which a log is renamed to NAME.old when
+// its writer starts.
+const logLimit = 16 << 20
 
-// openLog opens a log for appending.
+// openLog opens a log for appending; see logLimit.
 func openLog(path string) (*os.File, error) {
 	if st, err := os.Lstat(path); err == nil && st.Mode().IsRegular() && st.Size() > logLimit {
 		if err := os.Rename(path, path+".old"); err != nil {
@@ -254,15 +269,17 @@ func openLog(path string) (*os.File, error) {
 	return plainfile.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
 }
 
-// compileStart is what a log holds from an offset on; nothing, if it cannot be read.
+// readFrom is the text of a log from an offset on; empty if it cannot be read.
 func readFrom(path string, from int64) string {
 	b, _ := plainfile.Read(path)
 	return string(b[min(from, int64(len(b))):])
 }
 
-// tail is the last lines of a file from an offset on, for an error message.
+// tail is the last lines of a file from an offset on, for an error message. It is
+// at most 2,000 bytes, and of each line at most 500: a line may hold a whole
+// stack trace.
 func tail(path string, from int64) string {
-	const keep, longest = 2000, 500 // bytes in all, and of one line: a line may hold a whole stack trace
+	const keep, longest = 2000, 500
 	var last []string
 	size := 0
 	for line := range strings.Lines(readFrom(path, from)) {
@@ -278,6 +295,7 @@ func tail(path string, from int64) string {
 	return strings.TrimSpace(strings.Join(last, "\n"))
 }
 
+// fileSize is the size of an open file; 0 if it is unknown.
 func fileSize(f *os.File) int64 {
 	st, err := f.Stat()
 	if err != nil {

@@ -13,42 +13,50 @@ import (
 	"github.com/trimtab/trimtab"
 )
 
-// limitRequirement is what the embedded stack wants of one limit of its processes (ulimit).
+// limitRequirement is what the embedded stack needs of one resource limit
+// (ulimit) of its processes.
 type limitRequirement struct {
+	// resource is the number of the limit, for getrlimit.
 	resource int
 	name     string
-	option   string // of ulimit
-	unit     uint64 // in which ulimit counts
-	minimum  uint64
+	// option is that of the shell's ulimit.
+	option string
+	// unit is the unit in which the shell's ulimit counts.
+	unit uint64
+	// minimum is the smallest sufficient value, in the kernel's unit.
+	minimum uint64
 }
 
-// limitRequirements were measured with a default run: the server of Temporal has 83 files
-// open and 2.1 GB of addresses, a worker 3.2 GB. Postgres refuses to start with
-// fewer than 58 files or 612 KB of stack, and writes files of 16 MB.
+// limitRequirements rest on measurements of a default run: the Temporal server
+// has 83 files open and 2.1 GB of address space, a worker 3.2 GB. Postgres
+// refuses to start with fewer than 58 files or 612 KB of stack, and writes files
+// of 16 MB.
 var limitRequirements = []limitRequirement{
 	{unix.RLIMIT_NOFILE, "open files", "-n", 1, 256},
-	{unix.RLIMIT_FSIZE, "the size of a file", "-f", 1 << 10, 1 << 30},
-	{unix.RLIMIT_STACK, "the stack", "-s", 1 << 10, 1 << 20},
-	{unix.RLIMIT_AS, "addresses", "-v", 1 << 10, 4 << 30},
-	{unix.RLIMIT_DATA, "data", "-d", 1 << 10, 2 << 30},
-	{unix.RLIMIT_CPU, "processor time", "-t", 1, 3600},
+	{unix.RLIMIT_FSIZE, "file size", "-f", 1 << 10, 1 << 30},
+	{unix.RLIMIT_STACK, "stack size", "-s", 1 << 10, 1 << 20},
+	{unix.RLIMIT_AS, "address space", "-v", 1 << 10, 4 << 30},
+	{unix.RLIMIT_DATA, "data segment", "-d", 1 << 10, 2 << 30},
+	{unix.RLIMIT_CPU, "CPU time", "-t", 1, 3600},
 }
 
-// How many processes, threads among them, the embedded stack may have beside
-// the one that asks, and a worker alone.
 const (
-	stackProcesses  = 200
+	// stackProcesses is how many processes, threads included, the embedded stack may need besides this one.
+	stackProcesses = 200
+	// workerProcesses is how many a worker alone may need.
 	workerProcesses = 50
 )
 
-// CheckWorkerLimits refuses limits of this process (ulimit) under which a worker
-// would end in the midst of things or stand still.
+// CheckWorkerLimits returns an error, low_limits, if this process's resource
+// limits (ulimit) are so low that a worker would crash or hang in the middle of
+// its work.
 func CheckWorkerLimits() error {
 	return limitsError(lowLimits(workerProcesses, uint32(os.Geteuid())))
 }
 
-// checkStackLimits does so for the servers, which inherit the limits. Those of
-// root do not bind his processes, but they do Postgres, which runs as another user.
+// checkStackLimits is CheckWorkerLimits for the servers, which inherit the
+// limits. Limits on the number of processes do not bind root, but they bind
+// Postgres, which then runs as another user.
 func checkStackLimits() error {
 	uid := uint32(os.Geteuid())
 	if cred, err := credential(); err == nil && cred != nil {
@@ -57,41 +65,45 @@ func checkStackLimits() error {
 	return limitsError(lowLimits(stackProcesses, uid))
 }
 
+// limitsError is the error for limits that are too low; nil if there are none.
 func limitsError(low []string) error {
 	if len(low) == 0 {
 		return nil
 	}
 	return trimtab.NewError(trimtab.Unavailable, "low_limits",
-		"raise them in the shell before the command, as in the brackets; what the shell refuses, the administrator "+
-			"of this machine raises, or the settings of the container",
-		"start servers: limits of this session are too low for them: %s", strings.Join(low, "; "))
+		"raise them in the shell before the command, as shown in parentheses; if the shell refuses, raise the hard "+
+			"limits of this user or container",
+		"start servers: this session's resource limits are too low: %s", strings.Join(low, "; "))
 }
 
-// lowLimits names the limits that are too low for so many more processes of a user.
+// lowLimits describes the limits that are too low for that many more processes of
+// a user.
 func lowLimits(processes uint64, uid uint32) (low []string) {
 	for _, n := range limitRequirements {
-		var is unix.Rlimit
-		if err := unix.Getrlimit(n.resource, &is); err == nil && uint64(is.Cur) < n.minimum {
-			low = append(low, fmt.Sprintf("%s %d, needed %d (ulimit %s %d)", n.name, uint64(is.Cur)/n.unit,
+		var limit unix.Rlimit
+		if err := unix.Getrlimit(n.resource, &limit); err == nil && uint64(limit.Cur) < n.minimum {
+			low = append(low, fmt.Sprintf("%s %d, at least %d needed (ulimit %s %d)", n.name, uint64(limit.Cur)/n.unit,
 				n.minimum/n.unit, n.option, n.minimum/n.unit))
 		}
 	}
-	var is unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NPROC, &is); err == nil && uid != 0 && uint64(is.Cur) < 1<<20 {
-		if used := countThreads(uid); uint64(is.Cur) < used+processes {
-			low = append(low, fmt.Sprintf("processes %d, of which this user has %d, needed %d more (ulimit -u %d)",
-				is.Cur, used, processes, used+processes))
+	var limit unix.Rlimit
+	// Root is not bound, and a limit of a million or more is as good as none.
+	if err := unix.Getrlimit(unix.RLIMIT_NPROC, &limit); err == nil && uid != 0 && uint64(limit.Cur) < 1<<20 {
+		if used := countThreads(uid); uint64(limit.Cur) < used+processes {
+			low = append(low, fmt.Sprintf("processes %d, of which this user has %d, %d more needed (ulimit -u %d)",
+				limit.Cur, used, processes, used+processes))
 		}
 	}
 	if most, used, ok := cgroupPids(); ok && most < used+processes {
-		low = append(low,
-			fmt.Sprintf("processes of the control group %d, of which %d are there, needed %d more (docker run "+
-				"--pids-limit %d)", most, used, processes, used+processes))
+		low = append(low, fmt.Sprintf(
+			"processes of the control group %d, of which %d exist, %d more needed (docker run --pids-limit %d)",
+			most, used, processes, used+processes))
 	}
 	return low
 }
 
-// countThreads counts what the kernel counts for a user: processes and their threads (Linux).
+// countThreads counts what the kernel counts against a user's limit: processes
+// and their threads (Linux).
 func countThreads(uid uint32) (n uint64) {
 	tasks, _ := filepath.Glob("/proc/[0-9]*")
 	for _, dir := range tasks {
@@ -108,8 +120,9 @@ func countThreads(uid uint32) (n uint64) {
 	return n
 }
 
-// cgroupPids reads how many processes the control group of this process may
-// have, and has; false where there is no such limit.
+// cgroupPids returns the limit on the number of processes of this process's
+// control group, or of the ancestor with the least room, and how many there are;
+// false where no such limit exists. Only control groups version 2 are read.
 func cgroupPids() (most, used uint64, ok bool) {
 	raw, err := os.ReadFile("/proc/self/cgroup")
 	_, path, v2 := strings.Cut(string(raw), "0::")
@@ -128,7 +141,8 @@ func cgroupPids() (most, used uint64, ok bool) {
 	return most, used, ok
 }
 
-// readCount reads a number from a file; max is none.
+// readCount reads a file that holds one number. A control group without a limit
+// has the word max there, which is an error.
 func readCount(path string) (uint64, error) {
 	raw, err := os.ReadFile(path)
 	if err != nil {
@@ -137,15 +151,16 @@ func readCount(path string) (uint64, error) {
 	return strconv.ParseUint(strings.TrimSpace(string(raw)), 10, 64)
 }
 
-// maxOpenFiles is to how many open files the limit is raised for servers.
+// maxOpenFiles is the most that raiseOpenFileLimit asks for.
 const maxOpenFiles = 1 << 16
 
-// raiseOpenFileLimit lets the servers that are started have as many open files as this
-// process may have. The Go runtime raises the limit for itself alone.
+// raiseOpenFileLimit raises the soft limit on open files, which child processes
+// inherit, as far as the hard limit and maxOpenFiles allow. The Go runtime raises
+// it too, but restores the old one for children.
 func raiseOpenFileLimit() {
-	var is syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &is); err == nil {
-		is.Cur = min(is.Max, maxOpenFiles)
-		_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &is) // else they have what they had
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err == nil {
+		limit.Cur = min(limit.Max, maxOpenFiles)
+		_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit) // if it fails, the limit stays as it was
 	}
 }

@@ -14,11 +14,11 @@ func TestLowLimits(t *testing.T) {
 		t.Skip(err)
 	}
 	for option, want := range map[string]string{
-		"-n 64": "open files 64, needed 256 (ulimit -n 256)", "-f 1000": "the size of a file ",
-		"-s 500":     "the stack 500, needed 1024 (ulimit -s 1024)",
-		"-v 3000000": "addresses 3000000, needed 4194304 (ulimit -v 4194304)",
-		"-d 1000000": "data 1000000, needed 2097152 (ulimit -d 2097152)",
-		"-t 60":      "processor time 60, needed 3600 (ulimit -t 3600)",
+		"-n 64": "open files 64, at least 256 needed (ulimit -n 256)", "-f 1000": "file size ",
+		"-s 500":     "stack size 500, at least 1024 needed (ulimit -s 1024)",
+		"-v 3000000": "address space 3000000, at least 4194304 needed (ulimit -v 4194304)",
+		"-d 1000000": "data segment 1000000, at least 2097152 needed (ulimit -d 2097152)",
+		"-t 60":      "CPU time 60, at least 3600 needed (ulimit -t 3600)",
 		"-u 100":     "processes 100, of which this user has ",
 	} {
 		cmd := exec.Command("bash", append([]string{"-c", "ulimit " + option + " || exit 7; exec \"$0\" \"$@\"",

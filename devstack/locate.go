@@ -19,11 +19,13 @@ import (
 	"github.com/trimtab/trimtab/plainfile"
 )
 
+// temporalProgram is the name of the Temporal server's executable.
 const temporalProgram = "trimtab-temporal"
 
-// FindTemporal says which trimtab-temporal would be used, without building it:
-// the one that TRIMTAB_TEMPORAL_PROGRAM names, the one beside this program, in
-// PATH, or in the user's cache. It is empty if there is none.
+// FindTemporal returns the trimtab-temporal that would be used, without building
+// it: the one named by TRIMTAB_TEMPORAL_PROGRAM, the one beside this program, the
+// one in PATH, or the one built earlier into the user's cache. It is empty if
+// there is none. Errors: temporal_program, unsafe_program.
 func FindTemporal() (string, error) {
 	if named := os.Getenv("TRIMTAB_TEMPORAL_PROGRAM"); named != "" {
 		return named, checkExecutable(named)
@@ -49,7 +51,8 @@ func FindTemporal() (string, error) {
 	return "", nil
 }
 
-// findTemporal finds the program, or builds it from a checkout.
+// findTemporal returns the program to run: the one given, the one that
+// FindTemporal finds, or one built from a checkout of the sources.
 func findTemporal(ctx context.Context, program string, log io.Writer) (string, error) {
 	if program != "" {
 		return program, checkExecutable(program)
@@ -70,27 +73,32 @@ func findTemporal(ctx context.Context, program string, log io.Writer) (string, e
 	return target, buildTemporal(ctx, source, target, log)
 }
 
+// temporalMissing is the error for a machine without the program and without the
+// means to build it.
 func temporalMissing() error {
 	return trimtab.NewError(trimtab.Unavailable, "temporal_missing",
-		"put trimtab-temporal of the same release beside trimtab or in PATH, or work in a checkout of the sources "+
-			"with Go installed, or docker compose up, or give the address of a server (--temporal-address)",
-		"start the embedded Temporal server: no program %s found", temporalProgram)
+		"put trimtab-temporal of the same release next to trimtab or into PATH, or run from a checkout of the sources "+
+			"with Go installed, or run docker compose up, or give the address of a server (--temporal-address)",
+		"start the embedded Temporal server: program %s not found", temporalProgram)
 }
 
+// checkExecutable checks that path is an executable file. Error:
+// temporal_program.
 func checkExecutable(path string) error {
 	st, err := os.Stat(path)
 	if err == nil && (st.IsDir() || st.Mode()&0o111 == 0) {
-		err = errors.New("it is not a program")
+		err = errors.New("it is not an executable file")
 	}
 	if err != nil {
-		return trimtab.NewError(trimtab.Usage, "temporal_program", "name the file of the program trimtab-temporal",
+		return trimtab.NewError(trimtab.Usage, "temporal_program", "give the path of the program trimtab-temporal",
 			"use %s as the Temporal server: %w", path, err)
 	}
 	return nil
 }
 
-// temporalSource is the folder of the server's module in a checkout: that of the
-// working directory, or the one this program was built from; else empty.
+// temporalSource is the folder of the server's module in a checkout of the
+// sources: the checkout around the working directory, else the one that this
+// program was built from; empty if there is neither.
 func temporalSource() string {
 	var here, built string
 	if dir, err := os.Getwd(); err == nil {
@@ -100,14 +108,14 @@ func temporalSource() string {
 			}
 		}
 	}
-	if _, file, _, ok := runtime.Caller(0); ok { // a module path, not a file, when built with -trimpath
+	if _, file, _, ok := runtime.Caller(0); ok { // with -trimpath it is a module path, which is no checkout
 		if dir := filepath.Dir(filepath.Dir(file)); isCheckout(dir) {
 			built = dir
 		}
 	}
 	root := cmp.Or(here, built)
-	// What is built is run: sources that others could have put there are taken
-	// only where this program was built from them and is run in them.
+	// What is built is also run. Sources that other users could have put there are accepted only if this program was
+	// itself built from them and is run inside them.
 	if root == "" || here != built && checkTrust(root, selfOnly) != nil {
 		return ""
 	}
@@ -118,13 +126,15 @@ func temporalSource() string {
 	return source
 }
 
+// isCheckout reports whether a folder is the root of trimtab's module.
 func isCheckout(dir string) bool {
 	mod, err := plainfile.Read(filepath.Join(dir, "go.mod"))
 	return err == nil && strings.HasPrefix(string(mod), "module github.com/trimtab/trimtab\n")
 }
 
-// temporalCachePath is where the program built from source is kept: under a hash of
-// all that decides its bytes, so that it never has to be thrown away.
+// temporalCachePath is where the program built from source is cached: under a
+// hash of everything that determines it, so that a cached program never becomes
+// stale. Test files do not count.
 func temporalCachePath(source string) (string, error) {
 	h := sha256.New()
 	fmt.Fprintln(h, runtime.Version(), runtime.GOOS, runtime.GOARCH)
@@ -145,14 +155,15 @@ func temporalCachePath(source string) (string, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		return "", trimtab.NewError(trimtab.Unavailable, "no_cache_folder",
-			"set HOME or XDG_CACHE_HOME to a full path, or put trimtab-temporal of the same release beside trimtab",
-			"keep the built Temporal server: %w", err)
+			"set HOME or XDG_CACHE_HOME to an absolute path, or put trimtab-temporal of the same release next to "+
+				"trimtab",
+			"choose a cache folder for the Temporal server: %w", err)
 	}
 	return filepath.Join(cache, "trimtab", temporalProgram, hex.EncodeToString(h.Sum(nil)[:8]), temporalProgram), nil
 }
 
-// checkCached refuses a built program that others could have changed, or that
-// is not the one that was built.
+// checkCached refuses a cached program that other users could have changed, or
+// whose bytes are not those that were built.
 func checkCached(path string) error {
 	if err := errors.Join(checkExecutable(path), checkTrust(path, selfOnly)); err != nil {
 		return err
@@ -161,20 +172,21 @@ func checkCached(path string) error {
 	if err != nil {
 		return err
 	}
-	is, err := fileDigest(path)
-	if err == nil && is != strings.TrimSpace(string(sum)) {
-		err = fmt.Errorf("%s is not what was built", path)
+	got, err := fileDigest(path)
+	if err == nil && got != strings.TrimSpace(string(sum)) {
+		err = fmt.Errorf("%s has changed since it was built", path)
 	}
 	return err
 }
 
-// checkProgram refuses a program that was found, and that others could have put there.
+// checkProgram refuses a program found in a place where other users could have
+// put it. Error: unsafe_program.
 func checkProgram(path string) error {
 	err := checkTrust(path, anyOwner)
 	if err == nil {
 		return nil
 	}
 	return trimtab.NewError(trimtab.Unavailable, "unsafe_program",
-		"take that right away (chmod o-w), or name the program with TRIMTAB_TEMPORAL_PROGRAM if you trust it",
+		"remove that write permission (chmod o-w), or set TRIMTAB_TEMPORAL_PROGRAM to the program if you trust it",
 		"run %s as the Temporal server: %w", path, err)
 }

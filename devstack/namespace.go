@@ -22,13 +22,16 @@ import (
 // SearchAttributes are the keyword fields by which workflows can be listed.
 var SearchAttributes = []string{"RunID", "RunStatus", "Stage"}
 
-const historyRetention = 30 * 24 * time.Hour // of a closed workflow's history; the facts are in Postgres
+// historyRetention is how long Temporal keeps the history of a closed workflow.
+// The facts of a run are in Postgres.
+const historyRetention = 30 * 24 * time.Hour
 
 // RegisterNamespace waits until the Temporal server of o answers, registers the
-// namespace and its SearchAttributes where they are absent, and waits until
-// they can be used. It does the same for the embedded server and for any other.
-// A server that refuses this client is not asked again.
+// namespace and SearchAttributes where they are absent, and waits until they can
+// be used. It works for the embedded server and for any other. It returns at once
+// if the server refuses this client, and otherwise retries until ctx ends.
 func RegisterNamespace(ctx context.Context, o client.Options) error {
+	// The SDK logs each failed attempt, and failed attempts are what waiting consists of.
 	o.Logger = log.NewStructuredLogger(slog.New(slog.DiscardHandler))
 	var c client.Client
 	err := retryUntil(ctx, 20*time.Millisecond, func() (err error) {
@@ -51,7 +54,8 @@ func RegisterNamespace(ctx context.Context, o client.Options) error {
 	return nil
 }
 
-// retryUntil tries until it succeeds, is refused, or ctx ends, whose cause it then gives with the last error.
+// retryUntil calls try until it succeeds or is refused, or ctx ends; the error
+// then holds both the cause of ctx and the last error of try.
 func retryUntil(ctx context.Context, every time.Duration, try func() error) error {
 	for {
 		err := try()
@@ -68,25 +72,25 @@ func retryUntil(ctx context.Context, every time.Duration, try func() error) erro
 	}
 }
 
-// isRefusal reports whether a server has said that it will never take this
-// client: its certificate or its key is not good, or it may not do this.
+// isRefusal reports whether the server will never accept this client: its
+// certificate or API key is wrong, or it lacks the permission.
 func isRefusal(err error) bool {
 	switch serviceerror.ToStatus(err).Code() {
 	case codes.Unauthenticated, codes.PermissionDenied, codes.Unimplemented:
 		return true
 	}
-	// Neither gRPC nor TLS has a type for what comes of certificates that do not
-	// fit. A connection that ends within the handshake refuses nothing: a server
-	// that starts or ends does that.
-	said := err.Error()
+	// No error type of gRPC or crypto/tls for a failed handshake survives to here, so the text decides. A connection
+	// that breaks during the handshake is no refusal: a server that is starting or stopping does that.
+	text := err.Error()
 	for _, ended := range []string{"connection reset by peer", "broken pipe", "EOF"} {
-		if strings.HasSuffix(strings.TrimRight(said, `"`), ended) {
+		if strings.HasSuffix(strings.TrimRight(text, `"`), ended) {
 			return false
 		}
 	}
-	return strings.Contains(said, "authentication handshake failed") || strings.Contains(said, "remote error: tls")
+	return strings.Contains(text, "authentication handshake failed") || strings.Contains(text, "remote error: tls")
 }
 
+// ensureNamespace registers the namespace if it does not exist.
 func ensureNamespace(ctx context.Context, c client.Client, namespace string) error {
 	_, err := c.WorkflowService().DescribeNamespace(ctx,
 		&workflowservice.DescribeNamespaceRequest{Namespace: namespace})
@@ -101,9 +105,9 @@ func ensureNamespace(ctx context.Context, c client.Client, namespace string) err
 	return err
 }
 
-// ensureSearchAttributes adds what is absent and fails until a query may name every
-// attribute. Where one may already, nothing is asked for: hosted servers let
-// only their administrators add attributes.
+// ensureSearchAttributes adds the attributes that are absent, and fails until all
+// can be used in queries. Where they can be already, it asks for nothing more:
+// hosted servers let only administrators list and add attributes.
 func ensureSearchAttributes(ctx context.Context, c client.Client, namespace string) error {
 	if checkQueryable(ctx, c, namespace) == nil {
 		return nil
@@ -130,7 +134,8 @@ func ensureSearchAttributes(ctx context.Context, c client.Client, namespace stri
 	return checkQueryable(ctx, c, namespace)
 }
 
-// checkQueryable fails unless a query may name every attribute.
+// checkQueryable fails unless every attribute can be used in a query. The server
+// learns of new attributes only after its cache is refreshed.
 func checkQueryable(ctx context.Context, c client.Client, namespace string) error {
 	for _, name := range SearchAttributes {
 		count := &workflowservice.CountWorkflowExecutionsRequest{Namespace: namespace, Query: name + " IS NOT NULL"}

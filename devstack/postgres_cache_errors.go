@@ -8,21 +8,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"syscall"
 
 	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/devstack/fetch"
 )
 
-// diskError sorts a failure to write in the cache.
-func diskError(err error) error {
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		return &fetch.Error{Cause: fetch.Space, Err: err}
-	}
-	return &fetch.Error{Cause: fetch.Disk, Err: err}
-}
-
-// startError says what was being done, and what a person can do about it.
+// wrapError turns a *fetch.Error into an Error that says what was being done, and
+// what can be done about it. Cancellation passes through unchanged.
 func (s *cacheEntry) wrapError(err error) error {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
@@ -36,82 +28,85 @@ func (s *cacheEntry) wrapError(err error) error {
 		class, typ = trimtab.Verification, "postgres_digest"
 	}
 	return trimtab.NewError(class, typ, s.remedyFor(e)+"; or "+s.installHint,
-		"fetch %s, since none that fits is installed, from %s into %s: %w", s.name(), s.d.host(), s.cache, err)
+		"fetch %s (no suitable Postgres is installed) from %s into %s: %w", s.name(), s.d.host(), s.cache, err)
 }
 
-// remedyFor is what may cure a failure to fetch.
+// remedyFor is the remedy for a failure to fetch, by its cause.
 func (s *cacheEntry) remedyFor(e *fetch.Error) string {
-	const mirror = "name a mirror of Maven Central (--maven-mirror)"
+	const mirror = "use a mirror of Maven Central (--maven-mirror)"
 	switch e.Cause {
 	case fetch.Network:
-		return "see that this machine reaches " + s.d.host() +
-			" (HTTPS_PROXY names a proxy), and run the command again: it goes on where it broke off"
+		return "check that this machine can reach " + s.d.host() +
+			" (through the proxy in HTTPS_PROXY, if there is one), and run the command again: it resumes where it " +
+			"stopped"
 	case fetch.Name:
-		return "see that this machine has a network, with a proxy in HTTPS_PROXY if it needs one; or " + mirror
+		return "check this machine's network connection, and set HTTPS_PROXY if it needs a proxy; or " + mirror
 	case fetch.TLS:
-		return "if a proxy of your network answers in its place, add its certificate to the system's " +
-			"(on Linux also SSL_CERT_FILE); or " + mirror
+		return "if a proxy of your network intercepts TLS, add its certificate to the system's trusted ones " +
+			"(on Linux also through SSL_CERT_FILE); or " + mirror
 	case fetch.Status:
 		return s.statusRemedy(e.Status)
 	case fetch.Length, fetch.Digest:
-		return "see what answers as " + s.d.host() + ", perhaps a proxy or the login page of a network; or " + mirror
+		return "check what answers as " + s.d.host() + ", perhaps a proxy or a network's login page; or " + mirror
 	case fetch.Address:
-		return "correct the address, of the mirror (maven_mirror) or of the proxy (HTTPS_PROXY)"
+		return "correct the URL of the mirror (maven_mirror) or of the proxy (HTTPS_PROXY)"
 	case fetch.Space:
-		return fmt.Sprintf("free %s and 1,100 inodes there (df, df -i), or set XDG_CACHE_HOME to a folder on another disk",
-			megabytes(s.file.Size+s.unpacked))
+		return "free " + megabytes(s.file.Size+s.unpacked) +
+			" and 1,100 inodes there (df, df -i), or set XDG_CACHE_HOME to a folder on another disk"
 	case fetch.Archive:
-		return "report it, with this message"
+		return "report this as a bug, with this message"
 	}
-	return "let this user write there, or set XDG_CACHE_HOME to another folder"
+	return "make the folder writable for this user, or set XDG_CACHE_HOME to another folder"
 }
 
+// statusRemedy is the remedy for an HTTP status.
 func (s *cacheEntry) statusRemedy(status int) string {
 	switch status {
 	case 401, 403:
-		return "see whether " + s.d.host() +
-			" wants a user and a password (https://USER:PASSWORD@HOST/… in TRIMTAB_MAVEN_MIRROR), or name another " +
-			"mirror"
+		return "if " + s.d.host() + " requires a user name and a password, put them into the URL " +
+			"(https://USER:PASSWORD@HOST/… in TRIMTAB_MAVEN_MIRROR), or use another mirror"
 	case 407:
-		return "put the user and the password for the proxy into HTTPS_PROXY (http://USER:PASSWORD@HOST:PORT)"
+		return "put the user name and password for the proxy into HTTPS_PROXY (http://USER:PASSWORD@HOST:PORT)"
 	case 404, 410:
-		return "see that the address of the mirror is that of a Maven repository which has io.zonky.test.postgres, " +
-			"or name another (--maven-mirror)"
+		return "check that the mirror is a Maven repository that holds io.zonky.test.postgres, " +
+			"or use another (--maven-mirror)"
 	}
-	return "try again later, or name a mirror of Maven Central (--maven-mirror)"
+	return "try again later, or use a mirror of Maven Central (--maven-mirror)"
 }
 
-// probe runs what was fetched. Where that fails, it says why.
+// probe runs the fetched programs to learn their version. The error,
+// postgres_runs, says why they do not run here.
 func (s *cacheEntry) probe() (programs, error) {
 	bin := filepath.Join(s.dir(), "bin")
 	p, err := programs{dir: bin, fetched: true}.probe()
 	if err == nil && p.major != s.major() {
-		err = fmt.Errorf("they say that they are Postgres %s", p.version)
+		err = fmt.Errorf("they report to be Postgres %s", p.version)
 	}
 	if err == nil {
 		return p, nil
 	}
-	return p, trimtab.NewError(trimtab.Unavailable, "postgres_runs", runRemedy(filepath.Join(bin, "postgres"), err)+
-		"; or "+s.installHint,
-		"run the programs of %s that were fetched into %s: %w", s.name(), s.dir(), err)
+	remedy := runRemedy(filepath.Join(bin, "postgres"), err) + "; or " + s.installHint
+	return p, trimtab.NewError(trimtab.Unavailable, "postgres_runs", remedy,
+		"run the programs of %s fetched into %s: %w", s.name(), s.dir(), err)
 }
 
-// runRemedy says what to do about a program that is whole and does not run.
+// runRemedy is the remedy for a program that is complete but does not run: a
+// noexec mount, a missing loader, or a missing library.
 func runRemedy(program string, err error) string {
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		return "set XDG_CACHE_HOME to a folder from which programs may be run: " +
-			"this one is perhaps on a file system that is mounted noexec"
+		return "set XDG_CACHE_HOME to a folder from which programs can be run: " +
+			"this one may be on a file system mounted with noexec"
 	case errors.Is(err, fs.ErrNotExist):
 		if loader, err := interpreter(program); err == nil && loader != "" {
 			if _, err := os.Stat(loader); err != nil {
-				return "install " + loader + ", the loader of the C library that it needs"
+				return "install " + loader + ", the dynamic loader that the program needs"
 			}
 		}
 	}
 	if _, ended := errors.AsType[*exec.ExitError](err); ended {
-		return "install what the system lacks, which the message names " +
-			"(on Linux they need glibc 2.25, version 18 of them 2.27, or musl)"
+		return "install the library that the message names " +
+			"(on Linux the programs need musl or glibc 2.25; version 18 needs glibc 2.27)"
 	}
-	return "report it, with this message"
+	return "report this as a bug, with this message"
 }

@@ -75,7 +75,7 @@ func TestPublished(t *testing.T) {
 	}
 }
 
-// TestInterpreter reads the loader of ELF files: what tells musl from glibc.
+// TestInterpreter reads the loader of ELF files: what distinguishes musl from glibc.
 func TestInterpreter(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -234,7 +234,7 @@ func dataOf(t *testing.T, major int) string {
 	return dir
 }
 
-// TestFindOrFetch fetches once what a data folder needs, tells it, and then uses it without a network.
+// TestFindOrFetch fetches once what a data folder needs, says so, and then uses it without a network.
 func TestFindOrFetch(t *testing.T) {
 	t.Parallel()
 	jar, b := scriptJar(t, soundScript)
@@ -296,7 +296,7 @@ func TestFindOrFetchNot(t *testing.T) {
 		says string
 	}{
 		"not asked to": {&Downloads{Offline: true, table: []binaries{b}, cache: cache}, "offline is set"},
-		"nobody asks":  {nil, "Postgres 97 made it"},
+		"nobody asks":  {nil, "Postgres 97 created it"},
 		"no platform": {&Downloads{Mirror: address, table: []binaries{other}, cache: cache}, "none is published for " +
 			platform()},
 	} {
@@ -335,7 +335,7 @@ func TestFetchTogether(t *testing.T) {
 			if p, err := s.fetch(t.Context()); err != nil || p.major != testMajor {
 				t.Errorf("%+v, %v", p, err)
 			}
-			if strings.Contains(said.String(), "waiting for another process") {
+			if strings.Contains(said.String(), "waiting for another trimtab process") {
 				waited.Add(1)
 			}
 		})
@@ -453,7 +453,7 @@ func TestFetchErrors(t *testing.T) {
 			_, _ = w.Write(jar[:1])
 			_ = http.NewResponseController(w).Flush()
 			panic(http.ErrAbortHandler)
-		}, trimtab.Unavailable, "postgres_fetch", "EOF", "goes on where it broke off"},
+		}, trimtab.Unavailable, "postgres_fetch", "EOF", "resumes where it stopped"},
 		"another": {func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, len(jar))) },
 			trimtab.Verification, "postgres_digest", "should be " + b.file.SHA256, "login page"},
 	} {
@@ -497,7 +497,7 @@ func TestFetchFolder(t *testing.T) {
 		t.Errorf("where no folder can be: %v", err)
 	}
 	s := testStock(b, address, t.TempDir())
-	err = s.wrapError(diskError(&os.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC}))
+	err = s.wrapError(fetch.DiskError(&os.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC}))
 	if e := trimtab.AsError(err); e.Type != "postgres_fetch" || !strings.Contains(e.Remedy, "inodes") ||
 		!strings.Contains(e.Remedy, "free 1.") {
 		t.Errorf("on a full disk: %v", err)

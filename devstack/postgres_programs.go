@@ -17,17 +17,27 @@ import (
 	"github.com/trimtab/trimtab/plainfile"
 )
 
-// minMajor is the oldest Postgres whose btree_gin a database owner may create, which Temporal needs.
+// minMajor is the oldest major version that is supported: since 13, the owner of
+// a database may create the extension btree_gin, which Temporal's schema needs.
 const minMajor = 13
 
-// programs is a folder that holds initdb and postgres.
+// programs are the server programs of one Postgres installation: a folder that
+// holds initdb and postgres.
 type programs struct {
-	dir, version string
-	major        int
-	fetched      bool // they bring their own libraries
-	noContrib    bool // without the extension that Temporal needs, as packages without their contrib part are
+	// dir is the folder.
+	dir string
+	// version is the version as the programs print it, such as 15.18.
+	version string
+	// major is the major version.
+	major int
+	// fetched: they come from the cache, with shared libraries of their own.
+	fetched bool
+	// noContrib: the installation lacks neededExtension, as distribution packages
+	// without their contrib part do.
+	noContrib bool
 }
 
+// String is the version and the folder, for messages.
 func (p programs) String() string {
 	if p.noContrib {
 		return p.version + " in " + p.dir + ", without " + neededExtension
@@ -35,12 +45,12 @@ func (p programs) String() string {
 	return p.version + " in " + p.dir
 }
 
-// neededExtension is what Temporal's schema creates.
+// neededExtension is the extension that Temporal's schema creates.
 const neededExtension = "btree_gin"
 
-// runGo is one of the programs, in English and deaf to the PG* variables of
-// this process. Fetched ones are deaf to those that would give them other
-// libraries than their own.
+// command is a command that runs one of the programs, with English messages and
+// without this process's PG* variables. For fetched programs the variables that
+// would make them load other shared libraries are removed too.
 func (p programs) command(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(filepath.Join(p.dir, name), args...)
 	for _, kv := range os.Environ() {
@@ -55,16 +65,18 @@ func (p programs) command(name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// installFolders are where packages put the programs of Postgres.
+// installFolders are the folders in which distributions install the programs of
+// Postgres.
 var installFolders = []string{
 	"/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/usr/libexec/postgresql*", "/usr/lib/postgresql*/bin",
 	"/opt/homebrew/opt/postgresql@*/bin", "/usr/local/opt/postgresql@*/bin",
 	"/Applications/Postgres.app/Contents/Versions/*/bin", "/usr/local/pgsql/bin",
 }
 
-// findPrograms finds the programs to use for a data folder: those of the major
-// version that made it and of no other; for a new one the folder bin, else the
-// one that TRIMTAB_POSTGRES_BIN names, else the newest installed.
+// findPrograms returns the installed programs to use for the cluster in data. An
+// existing cluster can be opened only by the major version that created it. For a
+// new one the folder bin comes first, then TRIMTAB_POSTGRES_BIN, then the newest
+// installation. Errors: postgres_bin, postgres_missing, postgres_version.
 func findPrograms(data, bin string) (programs, error) {
 	want, err := dataMajor(data)
 	if err != nil {
@@ -78,7 +90,7 @@ func findPrograms(data, bin string) (programs, error) {
 		p, err := programs{dir: dir}.probe()
 		if err != nil {
 			return programs{}, trimtab.NewError(trimtab.Usage, "postgres_bin",
-				"name a folder that holds initdb and postgres, or none",
+				"name a folder that holds initdb and postgres in TRIMTAB_POSTGRES_BIN, or unset it",
 				"look for the programs of Postgres: %w", err)
 		}
 		named = append(named, p)
@@ -86,22 +98,23 @@ func findPrograms(data, bin string) (programs, error) {
 	if want == 0 && len(named) > 0 {
 		if named[0].noContrib {
 			return programs{}, trimtab.NewError(trimtab.Usage, "postgres_bin",
-				"install the contrib part of that package, or name another folder, or none",
-				"use the programs of Postgres in %s: they lack the extension %s, which Temporal needs", named[0].dir,
-				neededExtension)
+				"install the package's contrib part, or name another folder in TRIMTAB_POSTGRES_BIN, or unset it",
+				"use the Postgres in %s: it lacks the extension %s, which Temporal needs",
+				named[0].dir, neededExtension)
 		}
 		return named[0], nil
 	}
 	found, refused := installed()
 	p, err := selectPrograms(append(named, found...), want, data)
 	if e, ok := errors.AsType[*trimtab.Error](err); ok && len(refused) > 0 {
-		err = trimtab.NewError(e.Class, e.Type, e.Remedy, "%s; not run: %w", e.Message, errors.Join(refused...))
+		err = trimtab.NewError(e.Class, e.Type, e.Remedy,
+			"%s; unsafe, so not run: %w", e.Message, errors.Join(refused...))
 	}
 	return p, err
 }
 
-// selectArchive takes the first complete one of the wanted major version, or the first that is new enough when any will
-// do.
+// selectPrograms returns the first complete installation of the wanted major
+// version, or with want 0 the first that is new enough.
 func selectPrograms(found []programs, want int, data string) (programs, error) {
 	i := slices.IndexFunc(found, func(p programs) bool {
 		return !p.noContrib && (p.major == want || want == 0 && p.major >= minMajor)
@@ -111,14 +124,15 @@ func selectPrograms(found []programs, want int, data string) (programs, error) {
 		return found[i], nil
 	case want != 0:
 		return programs{}, trimtab.NewError(trimtab.Unavailable, "postgres_version", installHint(want),
-			"open the database in %s: Postgres %d made it and no other version may open it (found: %v); it was left "+
-				"as it is", data, want, found)
+			"open the database in %s: Postgres %d created it and no other major version can open it (found: %v); "+
+				"nothing was changed", data, want, found)
 	}
 	return programs{}, trimtab.NewError(trimtab.Unavailable, "postgres_missing", installHint(0),
-		"start a private Postgres: no complete programs of Postgres %d or newer found (found: %v)", minMajor, found)
+		"start a private Postgres: found no complete installation of Postgres %d or newer (found: %v)", minMajor, found)
 }
 
-// dataMajor reads the major version that made a data folder; 0 if there is none.
+// dataMajor is the major version that created the cluster in data, from its file
+// PG_VERSION; 0 if there is no cluster.
 func dataMajor(data string) (int, error) {
 	b, err := plainfile.Read(filepath.Join(data, "PG_VERSION"))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -129,14 +143,15 @@ func dataMajor(data string) (int, error) {
 	}
 	major, err := strconv.Atoi(strings.TrimSpace(string(b)))
 	if err != nil || major < 1 {
-		return 0, fmt.Errorf("the version of the database in %s is %q, which is no major version", data,
+		return 0, fmt.Errorf("the version of the database in %s is %q, which is not a major version", data,
 			strings.TrimSpace(string(b)))
 	}
 	return major, nil
 }
 
-// installed lists what the usual folders and PATH hold, newest first. What
-// others could have put there is not run, but refused.
+// installed lists the installations in the usual folders and in PATH, newest
+// first. Programs that another user could have put there are not run: they are
+// returned as errors in refused.
 func installed() (found []programs, refused []error) {
 	var dirs []string
 	for _, pattern := range installFolders {
@@ -162,8 +177,8 @@ func installed() (found []programs, refused []error) {
 	return found, refused
 }
 
-// probe runs what is in the folder, since a file may be there and lack its
-// libraries, and adds the version.
+// probe fills in version and contents by running the programs: a file may be
+// there and lack its libraries.
 func (p programs) probe() (programs, error) {
 	if st, err := os.Stat(filepath.Join(p.dir, "initdb")); err != nil || st.IsDir() {
 		return programs{}, fmt.Errorf("%s holds no initdb", p.dir)
@@ -186,11 +201,12 @@ func (p programs) probe() (programs, error) {
 	return p, nil
 }
 
-// shareDir is the folder of their extensions and samples; empty if they do not say.
+// shareDir is the folder of extensions and sample files, as initdb prints it;
+// empty if it does not.
 func (p programs) shareDir() string {
-	cmd := p.command("initdb", "--show", "-D", "/nonexistent") // it prints and makes nothing
+	cmd := p.command("initdb", "--show", "-D", "/nonexistent") // --show only prints: the folder is not created
 	cmd.Dir = "/"
-	if cred, err := credential(); err == nil && cred != nil { // it refuses root
+	if cred, err := credential(); err == nil && cred != nil { // initdb refuses to run as root
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: cred}
 	}
 	out, err := cmd.CombinedOutput()
@@ -205,7 +221,8 @@ func (p programs) shareDir() string {
 	return ""
 }
 
-// parseVersion reads "postgres (PostgreSQL) 15.18 (Debian …)" and "… 18beta1".
+// parseVersion parses the output of postgres --version, such as "postgres
+// (PostgreSQL) 15.18 (Debian …)" or "… 18beta1".
 func parseVersion(line string) (version string, major int, err error) {
 	_, rest, _ := strings.Cut(line, "(PostgreSQL) ")
 	if f := strings.Fields(rest); len(f) > 0 {
@@ -222,13 +239,14 @@ func parseVersion(line string) (version string, major int, err error) {
 	return version, major, nil
 }
 
-// installHint says how to get Postgres, of one major version or any.
+// installHint says how to get Postgres without a download by trimtab: of one
+// major version, or with 0 of any.
 func installHint(major int) string {
 	name, brew := "postgresql", "postgresql@17"
 	if major != 0 {
 		name, brew = fmt.Sprintf("postgresql-%d", major), fmt.Sprintf("postgresql@%d", major)
 	}
-	get := fmt.Sprintf("apt-get install -y %s (or your distribution's package, with its contrib part)", name)
+	get := fmt.Sprintf("apt-get install -y %s (or your distribution's package, with contrib)", name)
 	if runtime.GOOS == "darwin" {
 		get = "brew install " + brew
 	}

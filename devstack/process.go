@@ -14,30 +14,41 @@ import (
 	"time"
 )
 
-// find is a server that this process started, or one it found running.
+// process is a server that this process started, or one that it found running. A
+// process is identified by its id and its startID, so that a reused id is never
+// mistaken for it.
 type process struct {
-	pid     int
+	pid int
+	// startID is as of the function startID.
 	startID string
+	// adopted: another process started it, so its exit status is not available.
 	adopted bool
 
+	// watch starts the goroutine that waits for the end, once.
 	watch sync.Once
-	done  chan struct{} // closed when it has ended
-	err   error         // how it ended; nil for an adopted one
+	// done is closed when the process has ended; read it through ended.
+	done chan struct{}
+	// err is how the process ended, valid once done is closed; nil for an adopted
+	// one.
+	err error
 }
 
-// startProcess runs cmd in a process group of its own, so that Ctrl-C does not reach it.
-// With dieWithParent the kernel sends it SIGINT when this process ends (Linux).
+// startProcess runs cmd in a process group of its own, so that the terminal's
+// Ctrl-C does not reach it. With dieWithParent the kernel sends it SIGINT when
+// this process ends (Linux).
 func startProcess(cmd *exec.Cmd, dieWithParent bool) (*process, error) {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}
+	// A new session is a new process group already, and setpgid fails in its leader.
 	cmd.SysProcAttr.Setpgid = !cmd.SysProcAttr.Setsid
 	p := &process{done: make(chan struct{})}
-	p.watch.Do(func() {}) // watched by Wait below
+	p.watch.Do(func() {}) // spent: cmd.Wait below closes done
 	started := make(chan error)
 	go func() {
 		if dieWithParent {
-			runtime.LockOSThread() // the signal is bound to the thread that forks
+			// The kernel binds the death signal to the thread that forks: it must live as long as the child.
+			runtime.LockOSThread()
 			setDeathSignal(cmd.SysProcAttr)
 		}
 		if err := cmd.Start(); err != nil {
@@ -53,8 +64,8 @@ func startProcess(cmd *exec.Cmd, dieWithParent bool) (*process, error) {
 	return p, <-started
 }
 
-// adopt takes over a running process that this one did not start.
-// It is nil if no process with that id and birth is alive.
+// adopt returns a running process that this one did not start; nil if no process
+// with that id and startID is alive.
 func adopt(pid int, born string) *process {
 	if b, ok := startID(pid); !ok || b != born {
 		return nil
@@ -62,22 +73,25 @@ func adopt(pid int, born string) *process {
 	return &process{pid: pid, startID: born, adopted: true, done: make(chan struct{})}
 }
 
-// processIdentity is how a state file tells of a process. It names the folder of the file
-// too, so that a copy of the folder does not take the processes of the original
-// for its own.
+// processIdentity identifies a process in a state file. Folder is the folder of
+// the file, so that a copy of the folder does not take the processes of the
+// original for its own.
 type processIdentity struct {
-	Pid    int    `json:"pid"`
-	Birth  string `json:"birth"`
-	Folder string `json:"folder,omitempty"` // see folderKey; absent in files of before
+	Pid int `json:"pid"`
+	// Birth is the startID.
+	Birth string `json:"birth"`
+	// Folder is as of folderKey; absent in files written by older versions.
+	Folder string `json:"folder,omitempty"`
 }
 
+// identityOf is the identity of p as recorded in a state file of dir.
 func identityOf(p *process, dir string) processIdentity {
 	return processIdentity{p.pid, p.startID, folderKey(dir)}
 }
 
-// find is the one that a state file of dir tells of; nil if it does not run,
-// or is the original's of which dir is a copy. What was written before folders
-// were told apart is believed of a process that has the mark of dir (Linux).
+// find returns the process that a state file of dir names; nil if it has ended,
+// or if dir is a copy and the process belongs to the original. A file of an older
+// version names no folder: on Linux the process must then carry dir's tag.
 func (l processIdentity) find(dir, mark string) *process {
 	p := adopt(l.Pid, l.Birth)
 	switch {
@@ -89,8 +103,9 @@ func (l processIdentity) find(dir, mark string) *process {
 	return p
 }
 
-// folderKey tells a folder from its copies: device and inode. A folder that is
-// moved on its file system keeps them.
+// folderKey distinguishes a folder from its copies, by device and inode. It
+// survives a move within a file system; it is empty where it cannot be
+// determined.
 func folderKey(dir string) string {
 	st, err := os.Stat(dir)
 	if err != nil {
@@ -103,7 +118,8 @@ func folderKey(dir string) string {
 	return fmt.Sprintf("%d:%d", sys.Dev, sys.Ino)
 }
 
-// ended is closed when the process has ended.
+// ended returns a channel that is closed when the process has ended. An adopted
+// process is polled every 20 ms: only a parent can wait for it.
 func (p *process) ended() <-chan struct{} {
 	p.watch.Do(func() {
 		go func() {
@@ -116,18 +132,20 @@ func (p *process) ended() <-chan struct{} {
 	return p.done
 }
 
+// alive reports whether the process is running; a zombie is not.
 func (p *process) alive() bool {
 	b, ok := startID(p.pid)
 	return ok && b == p.startID
 }
 
-// stopStep is one signal and how long it is given to work.
+// stopStep is a signal, and how long to wait for it to take effect.
 type stopStep struct {
 	signal syscall.Signal
 	grace  time.Duration
 }
 
-// stop sends one signal after the other until the process has ended.
+// stop sends one signal after the other until the process has ended. It returns
+// nil for a process that has ended already.
 func (p *process) stop(steps ...stopStep) error {
 	for _, s := range steps {
 		select {
@@ -144,14 +162,16 @@ func (p *process) stop(steps ...stopStep) error {
 		case <-time.After(s.grace):
 		}
 	}
-	return fmt.Errorf("process %d did not end after %v", p.pid, steps)
+	return fmt.Errorf("process %d did not exit after the signals %v", p.pid, steps)
 }
 
-// processTag is in the environment of a process that is started for dir, so that it
-// is found even if whoever started it was killed before writing down its id.
+// processTag is an environment variable given to every process that is started
+// for dir, so that it can be found even if its parent was killed before it could
+// record the process id.
 func processTag(dir, name string) string { return "TRIMTAB_DEVSTACK=" + name + ":" + dir }
 
-// findTagged finds the processes that have a marker (Linux).
+// findTagged finds the processes that carry a tag, except this one (Linux;
+// elsewhere there is no /proc and the result is empty).
 func findTagged(marker string) (found []*process) {
 	environs, _ := filepath.Glob("/proc/[0-9]*/environ")
 	for _, file := range environs {
@@ -166,13 +186,15 @@ func findTagged(marker string) (found []*process) {
 	return found
 }
 
+// hasTag reports whether a process has the tag in its environment.
 func hasTag(pid int, marker string) bool {
 	env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
 	return err == nil && strings.Contains("\x00"+string(env), "\x00"+marker+"\x00")
 }
 
-// startID tells one life of a process id from another: boot and start time.
-// It is false for a process that is gone, or dead and not yet reaped.
+// startID distinguishes one process from another that has the same id: boot id
+// and start time. It returns false for a process that has ended, including a
+// zombie.
 func startID(pid int) (string, bool) {
 	if pid <= 0 || errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
 		return "", false
@@ -187,9 +209,11 @@ func startID(pid int) (string, bool) {
 	return parseStat(string(b))
 }
 
-// parseStat reads state (field 3) and start time (field 22) of /proc/PID/stat;
-// field 2, the name, may hold anything.
+// parseStat parses the state (field 3) and start time (field 22) of
+// /proc/PID/stat. It counts from the last parenthesis, because field 2, the name
+// of the program, may contain anything.
 func parseStat(stat string) (string, bool) {
+	// f[0] is field 3: what precedes is the id and the name.
 	i := strings.LastIndexByte(stat, ')')
 	f := strings.Fields(stat[i+1:])
 	if i < 0 || len(f) < 20 || f[0] == "Z" || f[0] == "X" {
@@ -198,11 +222,14 @@ func parseStat(stat string) (string, bool) {
 	return bootID() + "/" + f[19], true
 }
 
+// bootID identifies this boot of the machine: start times are relative to it.
 var bootID = sync.OnceValue(func() string {
 	b, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	return strings.TrimSpace(string(b))
 })
 
+// startIDFromPS is startID on systems without /proc: the start time, to the
+// second, as ps prints it.
 func startIDFromPS(pid int) (string, bool) {
 	cmd := exec.Command("ps", "-o", "stat=,lstart=", "-p", fmt.Sprint(pid))
 	cmd.Env = append(os.Environ(), "LC_ALL=C")

@@ -7,34 +7,39 @@ import (
 	"syscall"
 )
 
-// programState is the file program.json: the build of the program that was asked
-// about last, and what its file looked like then. To hash it takes longer than
-// all that a command which looks at a run does.
+// programState is the file program.json: the build id of the executable that was
+// last hashed, and a fingerprint of its file. Hashing it takes longer than
+// everything else that a command which only looks at a run does.
 type programState struct {
-	File    string `json:"file"` // device, inode, size, and time of change in nanoseconds
+	// File is as of fileFingerprint.
+	File string `json:"file"`
+	// BuildID is as of buildID.
 	BuildID string `json:"build_id"`
 }
 
-// cachedBuildID is buildID, unless dir remembers it of the very same file.
+// cachedBuildID is buildID, read from dir's program.json if that records the very
+// same file.
 func cachedBuildID(dir, path string) (string, error) {
 	f, err := openProgram(path)
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
-	is, note := fileFingerprint(f), filepath.Join(dir, "program.json")
+	fingerprint, note := fileFingerprint(f), filepath.Join(dir, "program.json")
 	var known programState
-	if readJSON(note, &known) == nil && known.File == is && is != "" && known.BuildID != "" {
+	if readJSON(note, &known) == nil && known.File == fingerprint && fingerprint != "" && known.BuildID != "" {
 		return known.BuildID, nil
 	}
 	id, err := buildID(path)
 	if err == nil {
-		_ = writeJSON(note, programState{is, id}) // else the next one hashes again
+		_ = writeJSON(note, programState{fingerprint, id}) // without it the next command hashes again
 	}
 	return id, err
 }
 
-// fileFingerprint tells a file from every other, and from what it was before a change; "" where that cannot be told.
+// fileFingerprint identifies a file and its current contents without reading
+// them: device, inode, size, and modification time in nanoseconds. It is empty
+// where that cannot be determined.
 func fileFingerprint(f *os.File) string {
 	info, err := f.Stat()
 	if err != nil {

@@ -53,7 +53,7 @@ func count(ctx workflow.Context, n int) (int, error) {
 	return sum, nil
 }
 
-// counter is a worker for count, which tells how many steps it has seen.
+// counter is a worker for count, which reports how many steps it has seen.
 func counter(t testing.TB, s *Temporal) (client.Client, *atomic.Int64) {
 	t.Helper()
 	o := options(t, Endpoints{Temporal: s.Address, TemporalTLS: s.TLS, Namespace: Namespace})

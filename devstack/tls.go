@@ -11,17 +11,25 @@ import (
 	"github.com/trimtab/trimtab/plainfile"
 )
 
-// TLS names the files with which a client reaches a Temporal server over TLS.
+// TLS names the files with which a client connects to a Temporal server over TLS.
+// The zero value means plain text.
 type TLS struct {
-	CA   string `json:"ca"`   // authorities that may vouch for the server; empty: the system's
-	Cert string `json:"cert"` // the client's certificate; empty: it shows none
-	Key  string `json:"key"`  // its private key
-	// that the server's certificate must hold; empty: the host of its address
+	// CA holds the certificate authorities to trust; empty: the system's.
+	CA string `json:"ca"`
+	// Cert is the client's certificate; empty: the client presents none.
+	Cert string `json:"cert"`
+	// Key is the private key of Cert.
+	Key string `json:"key"`
+	// ServerName is the name that the server's certificate must be valid for;
+	// empty: the host of its address.
 	ServerName string `json:"server_name,omitempty"`
-	Digest     string `json:"digest,omitempty"` // of an embedded server's authority: another when it was made anew
+	// Digest identifies an embedded server's authority; it changes when the
+	// certificates are replaced.
+	Digest string `json:"digest,omitempty"`
 }
 
-// Config reads the files. One that cannot be read is an error of the class Usage.
+// Config reads the files and returns the configuration of a client. Errors have
+// the type temporal_tls and the class Usage.
 func (t TLS) Config() (*tls.Config, error) {
 	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.ServerName}
 	if t.CA != "" {
@@ -31,25 +39,26 @@ func (t TLS) Config() (*tls.Config, error) {
 		}
 		c.RootCAs = x509.NewCertPool()
 		if !c.RootCAs.AppendCertsFromPEM(pem) {
-			return nil,
-				tlsError("read the certificate authority of the Temporal server: %s holds no certificate in PEM", t.CA)
+			return nil, tlsError("read the certificate authority of the Temporal server: %s holds no PEM certificate",
+				t.CA)
 		}
 	}
 	if (t.Cert == "") != (t.Key == "") {
-		return nil,
-			tlsError("read the certificate for the Temporal server: it needs its key, and the key its certificate")
+		return nil, tlsError("read the client certificate for the Temporal server: " +
+			"certificate and key must be given together")
 	}
 	if t.Cert != "" {
 		own, err := readPair(t.Cert, t.Key)
 		if err != nil {
-			return nil, tlsError("read the certificate for the Temporal server from %s and %s: %w", t.Cert, t.Key, err)
+			return nil, tlsError("read the client certificate for the Temporal server from %s and %s: %w",
+				t.Cert, t.Key, err)
 		}
 		c.Certificates = []tls.Certificate{own}
 	}
 	return c, nil
 }
 
-// readPair reads a certificate and its key.
+// readPair reads a certificate and its private key.
 func readPair(cert, key string) (tls.Certificate, error) {
 	certPEM, err1 := plainfile.Read(cert)
 	keyPEM, err2 := plainfile.Read(key)
@@ -59,14 +68,16 @@ func readPair(cert, key string) (tls.Certificate, error) {
 	return tls.X509KeyPair(certPEM, keyPEM)
 }
 
+// tlsError is an error about the TLS files that the user configured.
 func tlsError(format string, args ...any) error {
 	return trimtab.NewError(trimtab.Usage, "temporal_tls",
-		"check the settings temporal_tls_ca, temporal_tls_cert and temporal_tls_key with trimtab doctor", format,
-		args...)
+		"check the settings temporal_tls_ca, temporal_tls_cert and temporal_tls_key with trimtab doctor",
+		format, args...)
 }
 
-// TemporalOptions are those of Temporal's SDK for the server and the namespace
-// of e. A server that an older trimtab started takes plain text.
+// TemporalOptions are the options of Temporal's SDK for the server and namespace
+// of e. A server that an older trimtab started is reached in plain text; all
+// others require TLS 1.3.
 func (e Endpoints) TemporalOptions() (client.Options, error) {
 	o := client.Options{HostPort: e.Temporal, Namespace: e.Namespace}
 	if e.TemporalTLS == (TLS{}) {
@@ -76,6 +87,7 @@ func (e Endpoints) TemporalOptions() (client.Options, error) {
 	if err != nil {
 		return o, err
 	}
+	// Client certificates travel unencrypted in TLS 1.2.
 	c.MinVersion = tls.VersionTLS13
 	o.ConnectionOptions.TLS = c
 	return o, nil

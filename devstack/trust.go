@@ -16,31 +16,35 @@ import (
 	"github.com/trimtab/trimtab"
 )
 
-// Who could put another program in the place of one that is run? Whoever owns
-// it or may write it, and whoever owns or may write a folder on the way to it,
-// since he may rename what is in it. A folder with the sticky bit, as the
-// system's temporary one, lets each user rename only what is his. A symbolic
-// link on the way counts as what it is, and then as where it leads.
+// Which users could replace a program before it is run? Those who own or can write
+// its file, and those who own or can write a folder on the path to it, since they
+// can rename what is in it. In a folder with the sticky bit, such as /tmp, each
+// user can rename only files of their own. A symbolic link on the path is checked
+// itself, and then the path that it leads to.
 //
-// Access control lists show as rights of the group, which are judged like those.
+// Access control lists appear in the mode as permissions of the group, and are
+// treated as such.
 
-// trustPolicy are those besides this user and root of whom a path may depend.
+// trustPolicy is which users, besides this one and root, a path may depend on.
 type trustPolicy int
 
 const (
-	selfOnly trustPolicy = iota // nobody: what Trimtab wrote itself
-	anyOwner                    // owners and groups: what the user has put in his PATH
+	selfOnly trustPolicy = iota // nobody else: for files that Trimtab wrote itself
+	anyOwner                    // owners and groups, but not everybody: for programs found in the user's PATH
 )
 
-// checkTrust finds the first thing on the way to a file or folder that makes it
-// depend on other users than are allowed; nil if there is none. A path that
-// does not exist is judged as far as it does.
+// checkTrust returns an error for the first file or folder on a path that lets
+// more users than the policy allows replace what the path leads to; nil if there
+// is none. A path that does not exist is checked as far as it does. An error of
+// the file system is an *fs.PathError.
 func checkTrust(path string, allowed trustPolicy) error {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return err
 	}
 	at, rest := "/", split(path)
+	// The path is walked element by element, as the kernel does, with links resolved in place: filepath.EvalSymlinks
+	// would hide the folders that hold the links. 40 links are the kernel's own limit.
 	for links := 0; ; {
 		st, err := os.Lstat(at)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -69,7 +73,7 @@ func checkTrust(path string, allowed trustPolicy) error {
 		if len(rest) == 0 {
 			return nil
 		}
-		next := filepath.Join(at, rest[0]) // ".." too: what is above has been looked at
+		next := filepath.Join(at, rest[0]) // ".." needs no care: everything above has been checked
 		if err := checkSticky(st, next); err != nil {
 			return err
 		}
@@ -77,11 +81,12 @@ func checkTrust(path string, allowed trustPolicy) error {
 	}
 }
 
+// split returns the elements of a path.
 func split(path string) []string {
 	return slices.DeleteFunc(strings.Split(path, "/"), func(s string) bool { return s == "" || s == "." })
 }
 
-// checkEntry judges the owner and the rights of one folder or file.
+// checkEntry checks the owner and the mode of one file or folder.
 func checkEntry(path string, st fs.FileInfo, allowed trustPolicy) error {
 	sys, ok := st.Sys().(*syscall.Stat_t)
 	if !ok {
@@ -101,15 +106,15 @@ func checkEntry(path string, st fs.FileInfo, allowed trustPolicy) error {
 	return nil
 }
 
-// checkSticky judges what is in a folder that everybody can write, where each
-// user may have put something.
+// checkSticky checks the owner of an entry of a sticky folder that other users
+// can write: any of them may have put it there.
 func checkSticky(folder fs.FileInfo, next string) error {
 	if folder.Mode()&fs.ModeSticky == 0 || folder.Mode().Perm()&0o022 == 0 {
 		return nil
 	}
 	st, err := os.Lstat(next)
 	if err != nil {
-		return nil // the loop finds that it is not there
+		return nil // checkTrust finds out itself that it is absent
 	}
 	if sys, ok := st.Sys().(*syscall.Stat_t); ok && !isSelfOrRoot(sys.Uid) {
 		name, _ := userName(sys.Uid)
@@ -118,17 +123,18 @@ func checkSticky(folder fs.FileInfo, next string) error {
 	return nil
 }
 
+// isSelfOrRoot reports whether a user id is this process's or root's.
 func isSelfOrRoot(uid uint32) bool { return int(uid) == os.Geteuid() || isRoot(uid) }
 
-// adminGroups are groups whose members can become root, or manage the
-// system's programs by the custom of their system.
+// adminGroups are the groups, by system, whose members can become root or by
+// convention manage the system's programs.
 var adminGroups = map[string][]string{
 	"linux":  {"root", "wheel", "sudo", "staff"}, // staff: Debian's for /usr/local
 	"darwin": {"wheel", "admin"},
 }
 
-// trustedGroup is true of those groups, and of the one that has the user's own
-// name, which on many systems each user is the only member of.
+// trustedGroup reports whether a group is one of those, or has the user's own
+// name: on many systems each user is the only member of such a group.
 func trustedGroup(gid uint32) bool {
 	g, err := user.LookupGroupId(strconv.FormatUint(uint64(gid), 10))
 	if gid == 0 || err == nil && slices.Contains(adminGroups[runtime.GOOS], g.Name) {
@@ -138,6 +144,7 @@ func trustedGroup(gid uint32) bool {
 	return err == nil && own == nil && u.Gid == g.Gid && u.Username == g.Name
 }
 
+// groupName is a group for messages.
 func groupName(gid uint32) string {
 	id := strconv.FormatUint(uint64(gid), 10)
 	if g, err := user.LookupGroupId(id); err == nil {
@@ -146,21 +153,22 @@ func groupName(gid uint32) string {
 	return "group " + id
 }
 
-// checkFolderTrust refuses a data folder whose programs and passwords somebody
-// else could exchange. The store of models alone may be in such a one.
+// checkFolderTrust refuses a data folder in which another user could replace
+// programs or passwords. A folder that only holds the model store may be shared.
+// Error: unsafe_folder.
 func checkFolderTrust(dir string) error {
 	err := checkTrust(dir, selfOnly)
 	if err == nil {
 		return nil
 	}
 	return trimtab.NewError(trimtab.Unavailable, "unsafe_folder",
-		"choose a data folder in your home with --data-folder or TRIMTAB_DATA, or take that right away (chmod go-w), "+
-			"or run as the user that it belongs to",
+		"choose a data folder in your home with --data-folder or TRIMTAB_DATA, or remove that write permission (chmod "+
+			"go-w), or run as the user that it belongs to",
 		"run servers from %s: %w", dir, err)
 }
 
-// CheckSettingsFile refuses a settings file that somebody else could have put
-// where it was found: it names addresses and files.
+// CheckSettingsFile refuses a settings file that another user could have put
+// where it was found: it names addresses and files that trimtab will use.
 func CheckSettingsFile(path string) error {
 	st, err := os.Stat(path)
 	if err != nil {

@@ -267,6 +267,6 @@ func TestFolderOfAnother(t *testing.T) {
 		}
 	}
 	if _, err := ClaimFolder(volume); err == nil {
-		t.Error("root took the folder in which nobody has put his marker")
+		t.Error("root accepted a folder with a marker of the user nobody")
 	}
 }

@@ -260,7 +260,7 @@ func TestKeepPorts(t *testing.T) {
 		t.Fatalf("ports %+v, %v", kept, err)
 	}
 	first := kept.first
-	// whoever comes before the server listens
+	// another program that comes before the server listens
 	if other, err := reservePorts(first, 6); err != nil || other.first < first+6 && first < other.first+6 {
 		t.Errorf("ports from %d are held, and others from %+v, %v", first, other, err)
 	} else {
@@ -314,7 +314,7 @@ func TestTail(t *testing.T) {
 	}
 }
 
-// A disk without room for Postgres to start on is told as a full disk.
+// A disk without room for Postgres to start on is reported as a full disk.
 func TestExplainOfAFullDisk(t *testing.T) {
 	t.Parallel()
 	for said, want := range map[string]string{
@@ -497,7 +497,7 @@ func looksOf(t *testing.T, file string) string {
 	return fileFingerprint(f)
 }
 
-// A stack of another build is replaced when no run is open; one that asks nobody who he is, is called that.
+// A stack of another build is replaced when no run is open; otherwise a server without authentication is named.
 func TestReplace(t *testing.T) {
 	t.Parallel()
 	guarded := Info{BuildID: "other", Endpoints: Endpoints{TemporalTLS: TLS{CA: "ca.pem"}}}
@@ -523,7 +523,7 @@ func TestReplace(t *testing.T) {
 	}
 }
 
-// A refusal by certificates is told apart from a connection that ended.
+// A refusal because of certificates is distinguished from a connection that ended.
 func TestRefused(t *testing.T) {
 	const handshake = `failed reaching server: connection error: desc = "transport: authentication handshake failed: `
 	for said, want := range map[string]bool{

@@ -29,14 +29,14 @@ import (
 	"encoding/binary"
 )
 
-// Source is a family of streams, one for each index. It is a value: copy it,
-// use it from any number of goroutines.
+// Source is a family of streams, one for each index. It is a value: copy it, and use it from any number of
+// goroutines.
 type Source struct {
 	key [2]uint64
 }
 
-// New returns the source of that seed and purpose. Different names, or the same
-// names cut differently, are unrelated sources.
+// New returns the source of that seed and purpose. Sources of different names, or of the same letters divided into
+// names differently, are unrelated.
 func New(seed uint64, names ...string) Source {
 	b := binary.LittleEndian.AppendUint64([]byte("trimtab draw v1"), seed)
 	for _, n := range names {
@@ -53,8 +53,8 @@ func (s Source) At(index ...uint64) *Stream {
 	return &Stream{key: key, counter: counter}
 }
 
-// keyAndCounter returns the key and the first counter of an index; apart from At, so
-// that At's stream need not be allocated.
+// keyAndCounter returns the key and the first counter of an index, as the package comment describes them. It is apart
+// from At so that At is inlined and its stream need not be allocated.
 func (s Source) keyAndCounter(index []uint64) (key [2]uint64, counter [4]uint64) {
 	key = s.key
 	n := uint64(len(index))
@@ -71,9 +71,9 @@ func (s Source) keyAndCounter(index []uint64) (key [2]uint64, counter [4]uint64)
 // Stream is a sequence of numbers. It is not safe for concurrent use.
 type Stream struct {
 	key       [2]uint64
-	counter   [4]uint64
-	block     [4]uint64
-	remaining int // numbers of block not yet given
+	counter   [4]uint64 // of the next block
+	block     [4]uint64 // the current one
+	remaining int       // numbers of block not yet given
 }
 
 // Uint64 returns the next 64 random bits.

@@ -2,7 +2,8 @@ package draw
 
 import "math/bits"
 
-// philox is Philox4x64 with 10 rounds.
+// philox is Philox4x64 with 10 rounds: it returns the block of four numbers of counter c under key k. The constants
+// are those of the paper.
 func philox(k [2]uint64, c [4]uint64) [4]uint64 {
 	for range 10 {
 		h0, l0 := bits.Mul64(0xD2E7470EE14C6C93, c[0])

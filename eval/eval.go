@@ -1,98 +1,61 @@
-// Package eval measures models: how well they predict text, how often a
-// reward model agrees with people, how far a policy has moved, how often one
-// model beats another. It returns numbers and intervals; what to compare with
-// what, and which judge to ask, is the caller's.
+// Package eval measures models: how well they predict text, how far a policy
+// has moved from its reference, how often one model beats another, and how
+// often a reward model agrees with people's rankings. It also declares the
+// report that an evaluate stage writes. Which models to compare on which
+// prompts, and which judge to ask, is decided by the caller.
 //
-// An interval is a percentile bootstrap over independent things (prompts,
-// rankings), never over the pairs or tokens inside one of them. Its draws are
-// a function of the source given, so that it repeats.
+// An interval is a percentile bootstrap over independent units (prompts,
+// groups of rankings), never over the pairs or tokens within one of them. Its
+// draws are a function of the source given, so the same source gives the same
+// interval.
 package eval
 
 import (
-	"slices"
-
 	"github.com/trimtab/trimtab/draw"
+	"github.com/trimtab/trimtab/label"
 )
 
-// Estimate is a measured number with a 95 % interval.
+// Estimate is a measured number with its 95 % confidence interval.
 type Estimate struct {
 	Value float64 `json:"value"`
 	Low   float64 `json:"low"`
 	High  float64 `json:"high"`
-	N     int     `json:"n"` // how many independent things were measured
+	N     int     `json:"n"` // number of independent units that were measured
 }
 
-// resamples of a bootstrap.
+// resamples is the number of bootstrap resamples of an Estimate.
 const resamples = 1000
 
-// Bootstrap estimates a ratio of sums, Σ top / Σ bottom, over n independent
-// things, by resampling the things with replacement. Resamples whose bottom is
-// 0 are left out; without anything to divide by the value is 0.
-func Bootstrap(src draw.Source, top, bottom []float64) Estimate {
-	n := len(top)
-	e := Estimate{N: n}
-	var ok bool
-	if e.Value, ok = ratio(top, bottom, func(i int) int { return i }); !ok {
-		return e
-	}
-	var values []float64
-	for r := range resamples {
-		s := src.At(uint64(r))
-		if v, ok := ratio(top, bottom, func(int) int { return s.IntN(n) }); ok {
-			values = append(values, v)
-		}
-	}
-	slices.Sort(values)
-	e.Low, e.High = quantile(values, 0.025), quantile(values, 0.975)
-	return e
-}
-
-func ratio(top, bottom []float64, pick func(int) int) (float64, bool) {
-	var t, b float64
-	for i := range top {
-		k := pick(i)
-		t += top[k]
-		b += bottom[k]
-	}
-	if b == 0 {
-		return 0, false
-	}
-	return t / b, true
-}
-
-// quantile q of sorted values, by the nearest rank.
-func quantile(sorted []float64, q float64) float64 {
-	return sorted[int(float64(q*float64(len(sorted)-1))+0.5)]
-}
-
-// Mean estimates the mean of values, one for each independent thing.
+// Mean estimates the mean of values, one value for each independent unit. The
+// mean of no values is the zero Estimate.
+//
+// The interval leaves out the same number of resamples, 2.5 % of them, at
+// either end. label.Bootstrap takes an upper bound that is one resample higher.
+// Both kinds of interval are recorded with runs, so neither may change.
 func Mean(src draw.Source, values []float64) Estimate {
-	return Bootstrap(src, values, ones(len(values)))
+	if len(values) == 0 {
+		return Estimate{}
+	}
+	ones := make([]float64, len(values))
+	for i := range ones {
+		ones[i] = 1
+	}
+	means := label.Resample(values, ones, resamples, src)
+	outside := len(means) * 25 / 1000
+	return Estimate{
+		Value: label.Mean(values),
+		Low:   means[outside],
+		High:  means[len(means)-1-outside],
+		N:     len(values),
+	}
 }
 
-// WinRate estimates how often a beats b, thing by thing; a draw counts half.
+// WinRate estimates how often a beats b. a[i] and b[i] are the scores of the
+// two opponents on unit i, and equal scores count ½ (label.Win).
 func WinRate(src draw.Source, a, b []float64) Estimate {
 	wins := make([]float64, len(a))
 	for i := range a {
-		wins[i] = pairwiseWin(a[i], b[i])
+		wins[i] = label.Win(a[i], b[i])
 	}
 	return Mean(src, wins)
-}
-
-func pairwiseWin(a, b float64) float64 {
-	switch {
-	case a > b:
-		return 1
-	case a == b:
-		return 0.5
-	}
-	return 0
-}
-
-func ones(n int) []float64 {
-	x := make([]float64, n)
-	for i := range x {
-		x[i] = 1
-	}
-	return x
 }

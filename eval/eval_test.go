@@ -65,7 +65,7 @@ func TestMeanKL(t *testing.T) {
 	policy, ref := toy(1), toy(2)
 	prompts := [][]int32{{0, 1}, {0, 2}, {0, 3}}
 	o := model.SampleOptions{Temperature: .8, MaxNewTokens: 6, StopTokens: []int32{9}}
-	samples := Sample(model.NewPass(nil), policy, prompts, o, draw.New(3, "samples"))
+	samples := model.Generate(model.NewPass(nil), policy, prompts, o, draw.New(3, "samples"), 0)
 	if d := MeanKL(model.NewPass(nil), policy, policy, prompts, samples, .8); d.K1 != 0 || d.K3 != 0 ||
 		d.PerToken != 0 || d.Tokens == 0 {
 		t.Errorf("KL of a model to itself: %+v", d)
@@ -91,7 +91,7 @@ func TestMeanKL(t *testing.T) {
 	}
 }
 
-// Over many samples both estimators come to the true divergence of one-token responses.
+// Over many samples both estimators reach the true divergence of one-token responses.
 func TestMeanKLIsUnbiased(t *testing.T) {
 	policy, ref := toy(1), toy(2)
 	prompts := make([][]int32, 4000)
@@ -103,8 +103,8 @@ func TestMeanKLIsUnbiased(t *testing.T) {
 	for i := range p {
 		want += p[i] * math.Log(p[i]/q[i])
 	}
-	samples := Sample(model.NewPass(nil), policy, prompts, model.SampleOptions{Temperature: 1, MaxNewTokens: 1},
-		draw.New(3, "samples"))
+	o := model.SampleOptions{Temperature: 1, MaxNewTokens: 1}
+	samples := model.Generate(model.NewPass(nil), policy, prompts, o, draw.New(3, "samples"), 0)
 	d := MeanKL(model.NewPass(nil), policy, ref, prompts, samples, 1)
 	near(t, "k1", d.K1, want, .1)
 	near(t, "k3", d.K3, want, .1)
@@ -129,8 +129,8 @@ func TestSampleRepeats(t *testing.T) {
 	m := toy(1)
 	prompts := [][]int32{{0, 1}, {0, 2}, {0, 3}}
 	o := model.SampleOptions{Temperature: 1, MaxNewTokens: 6, StopTokens: []int32{9}}
-	a, b := Sample(model.NewPass(nil), m, prompts, o, draw.New(3, "s")), Sample(model.NewPass(nil), m, prompts, o,
-		draw.New(3, "s"))
+	a := model.Generate(model.NewPass(nil), m, prompts, o, draw.New(3, "s"), 0)
+	b := model.Generate(model.NewPass(nil), m, prompts, o, draw.New(3, "s"), 0)
 	for i := range a {
 		if !slices.Equal(a[i].Tokens, b[i].Tokens) {
 			t.Errorf("prompt %d: %v and %v", i, a[i].Tokens, b[i].Tokens)

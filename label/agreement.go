@@ -8,8 +8,9 @@ import (
 	"github.com/trimtab/trimtab"
 )
 
-// AgreeingPairs compares two rankings of the same responses: of the common pairs that
-// both order strictly, how many they order alike.
+// AgreeingPairs compares two rankings of the same responses, given as ranks in
+// the same order of responses. It counts the common pairs, which neither
+// ranking ties, and those of them that both order the same way.
 func AgreeingPairs(a, b []int) (same, common int) {
 	for i := range a {
 		for j := range i {
@@ -27,13 +28,14 @@ func AgreeingPairs(a, b []int) (same, common int) {
 
 // Agreement counts the pairs that two labellers both ordered.
 type Agreement struct {
-	A      string `json:"a,omitempty"` // labellers; empty in a sum over all
-	B      string `json:"b,omitempty"`
-	Same   int    `json:"same"`
-	Common int    `json:"common"`
+	A      string `json:"a,omitempty"` // name of one labeller; empty in a total
+	B      string `json:"b,omitempty"` // name of the other, after A in byte order
+	Same   int    `json:"same"`        // pairs that both ordered the same way
+	Common int    `json:"common"`      // pairs that both ordered
 }
 
-// Share of common pairs that were ordered alike; 0 if there are none.
+// Share is the fraction of common pairs that both ordered the same way, or 0 if
+// there are none. Chance is not subtracted: random orders agree on half.
 func (a Agreement) Share() float64 {
 	if a.Common == 0 {
 		return 0
@@ -41,43 +43,49 @@ func (a Agreement) Share() float64 {
 	return float64(a.Same) / float64(a.Common)
 }
 
-// Agreements compares every two labellers who ranked the same responses to
-// the same prompt, whatever the order in which they saw them. It returns the
-// sum and, by labellers' names in order, each two.
-func Agreements(rankings []trimtab.Ranking) (Agreement, []Agreement) {
-	sets := map[string][]canonicalRanking{}
-	var keys []string
-	for _, r := range rankings {
-		s := canonicalOrder(r)
-		if len(sets[s.key]) == 0 {
-			keys = append(keys, s.key)
+// Agreements compares every two labellers who ranked the same responses to the
+// same prompt, whatever the order in which they saw them. A labeller who ranked
+// them twice is not compared with themselves. It returns the total, and one
+// Agreement for each two labellers, sorted by their names.
+func Agreements(rankings []trimtab.Ranking) (total Agreement, each []Agreement) {
+	sameResponses := map[string][]canonicalRanking{}
+	var keys []string // in order of first appearance, since a map's order is random
+	for _, ranking := range rankings {
+		r := canonicalOrder(ranking)
+		if len(sameResponses[r.key]) == 0 {
+			keys = append(keys, r.key)
 		}
-		sets[s.key] = append(sets[s.key], s)
+		sameResponses[r.key] = append(sameResponses[r.key], r)
 	}
-	between := map[[2]string]*Agreement{}
-	var total Agreement
+	byLabellers := map[[2]string]*Agreement{}
 	for _, key := range keys {
-		set := sets[key]
+		set := sameResponses[key]
 		for i := range set {
 			for j := range i {
-				if set[i].labeller != set[j].labeller {
-					same, common := AgreeingPairs(set[i].ranks, set[j].ranks)
-					total.Same, total.Common = total.Same+same, total.Common+common
-					countBetween(between, set[i].labeller, set[j].labeller, same, common)
+				if set[i].labeller == set[j].labeller {
+					continue
 				}
+				same, common := AgreeingPairs(set[i].ranks, set[j].ranks)
+				total.Same += same
+				total.Common += common
+				countBetween(byLabellers, set[i].labeller, set[j].labeller, same, common)
 			}
 		}
 	}
-	return total, sortedAgreements(between)
+	return total, sortedAgreements(byLabellers)
 }
 
-// canonicalRanking is a ranking with its responses in the order of their texts.
+// canonicalRanking is a ranking with its responses in the byte order of their
+// texts, so that rankings of the same responses can be compared rank by rank.
 type canonicalRanking struct {
-	key      string // the prompt and the responses
+	key      string // identifies the prompt and the set of responses
 	labeller string
-	ranks    []int
+	ranks    []int // (K) of the responses in canonical order
 }
 
+// canonicalOrder sorts the responses of a ranking. The key concatenates prompt
+// and responses, each with its length before it, so that different texts cannot
+// run together to the same key.
 func canonicalOrder(r trimtab.Ranking) canonicalRanking {
 	order := make([]int, len(r.Responses))
 	for i := range order {
@@ -86,34 +94,35 @@ func canonicalOrder(r trimtab.Ranking) canonicalRanking {
 	slices.SortStableFunc(order, func(i, j int) int {
 		return strings.Compare(string(r.Responses[i].Bytes), string(r.Responses[j].Bytes))
 	})
-	s := canonicalRanking{labeller: r.Labeller, ranks: make([]int, len(order))}
 	var key strings.Builder
-	write := func(text string) { key.WriteString(strconv.Itoa(len(text)) + ":" + text) }
-	write(r.Prompt)
-	for place, i := range order {
-		s.ranks[place] = r.Ranks[i]
-		write(string(r.Responses[i].Bytes))
+	addToKey := func(text string) { key.WriteString(strconv.Itoa(len(text)) + ":" + text) }
+	addToKey(r.Prompt)
+	ranks := make([]int, len(order))
+	for position, i := range order {
+		ranks[position] = r.Ranks[i]
+		addToKey(string(r.Responses[i].Bytes))
 	}
-	s.key = key.String()
-	return s
+	return canonicalRanking{key: key.String(), labeller: r.Labeller, ranks: ranks}
 }
 
-func countBetween(m map[[2]string]*Agreement, a, b string, same, common int) {
+// countBetween adds counts to the Agreement of two labellers, given in any order.
+func countBetween(byLabellers map[[2]string]*Agreement, a, b string, same, common int) {
 	names := [2]string{min(a, b), max(a, b)}
-	if m[names] == nil {
-		m[names] = &Agreement{A: names[0], B: names[1]}
+	if byLabellers[names] == nil {
+		byLabellers[names] = &Agreement{A: names[0], B: names[1]}
 	}
-	m[names].Same += same
-	m[names].Common += common
+	byLabellers[names].Same += same
+	byLabellers[names].Common += common
 }
 
-func sortedAgreements(m map[[2]string]*Agreement) []Agreement {
-	out := make([]Agreement, 0, len(m))
-	for _, a := range m {
-		out = append(out, *a)
+// sortedAgreements lists the agreements by the labellers' names.
+func sortedAgreements(byLabellers map[[2]string]*Agreement) []Agreement {
+	all := make([]Agreement, 0, len(byLabellers))
+	for _, a := range byLabellers {
+		all = append(all, *a)
 	}
-	slices.SortFunc(out, func(x, y Agreement) int {
+	slices.SortFunc(all, func(x, y Agreement) int {
 		return slices.Compare([]string{x.A, x.B}, []string{y.A, y.B})
 	})
-	return out
+	return all
 }

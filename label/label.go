@@ -1,10 +1,14 @@
-// Package label turns people's rankings into comparisons and says how far to
-// trust them: how often labellers agree, how far length alone explains them,
-// and between which bounds a measured accuracy lies.
+// Package label turns people's rankings into pairwise comparisons and measures
+// how far to trust them: how often labellers agree, how much of their choice
+// the length of the responses alone predicts, and the confidence interval of a
+// measured accuracy.
 //
-// A ranking of K responses with dense ranks (1 is best, equal ranks are ties)
-// is K·(K−1)/2 pairs, less the tied ones. Pairs are a derived view: what is
-// stored, split and trained on is the ranking.
+// A ranking of K responses has dense ranks: 1 is best, equal ranks are ties. It
+// is K·(K−1)/2 pairs, less the tied ones. Pairs are a derived view: the ranking
+// is what is stored, split and trained on.
+//
+// The pairs of one prompt are not independent. Splits and resampling therefore
+// keep together what has the same Group.
 package label
 
 import (
@@ -13,79 +17,83 @@ import (
 	"github.com/trimtab/trimtab"
 )
 
-// Pair is one comparison of a ranking: the responses' indices in it.
+// Pair is one comparison of a ranking.
 type Pair struct {
 	Ranking       int // index of the ranking
-	Better, Worse int
+	Better, Worse int // indices of the two responses in it
 }
 
-// Pairs lists the comparisons of rankings, in their order; ties give none.
+// Pairs lists the comparisons of rankings, in their order. Tied responses are
+// not compared.
 func Pairs(rankings []trimtab.Ranking) []Pair {
 	var pairs []Pair
 	for i, r := range rankings {
 		for _, p := range r.Pairs() {
-			pairs = append(pairs, Pair{i, p[0], p[1]})
+			pairs = append(pairs, Pair{Ranking: i, Better: p[0], Worse: p[1]})
 		}
 	}
 	return pairs
 }
 
-// PairAccuracy is 1 for each pair whose better response has the higher score, 0 for
-// each whose worse one has, ½ where the scores are equal.
-func PairAccuracy(pairs []Pair, score func(ranking, response int) float64) []float64 {
-	hits := make([]float64, len(pairs))
-	for i, p := range pairs {
-		switch b, w := score(p.Ranking, p.Better), score(p.Ranking, p.Worse); {
-		case b > w:
-			hits[i] = 1
-		case b == w:
-			hits[i] = .5
-		}
+// Win is 1 if score is above other, ½ if they are equal and 0 if it is below.
+// It is the one rule for ties, of the accuracy of a scorer on pairs and of win
+// rates: a scorer that gives both responses the same score earns what a coin
+// toss earns on average, and the win rates of two opponents add up to 1.
+func Win(score, other float64) float64 {
+	switch {
+	case score > other:
+		return 1
+	case score == other:
+		return .5
 	}
-	return hits
+	return 0
 }
 
-// Mean of x; 0 of nothing.
-func Mean(x []float64) float64 {
-	if len(x) == 0 {
-		return 0
+// PairAccuracy is the accuracy of a scorer on each pair: the Win of the score
+// of the better response over that of the worse one. Its Mean is the scorer's
+// accuracy.
+func PairAccuracy(pairs []Pair, score func(ranking, response int) float64) []float64 {
+	wins := make([]float64, len(pairs))
+	for i, p := range pairs {
+		wins[i] = Win(score(p.Ranking, p.Better), score(p.Ranking, p.Worse))
 	}
-	sum := 0.
-	for _, v := range x {
-		sum += v
-	}
-	return sum / float64(len(x))
+	return wins
 }
 
 // LongerAccuracy is the accuracy on pairs of the rule that the longer response,
-// in bytes, is the better one: what a reward model has to beat.
+// in bytes, is the better one. It is the baseline that a reward model has to
+// beat: in most collections people prefer longer responses.
 func LongerAccuracy(rankings []trimtab.Ranking, pairs []Pair) float64 {
 	return Mean(LongerPairAccuracy(rankings, pairs))
 }
 
-// LongerPairAccuracy is that rule's Hits.
+// LongerPairAccuracy is the PairAccuracy of that rule.
 func LongerPairAccuracy(rankings []trimtab.Ranking, pairs []Pair) []float64 {
-	return PairAccuracy(pairs, func(r, i int) float64 { return float64(Length(rankings[r].Responses[i])) })
+	return PairAccuracy(pairs, func(ranking, response int) float64 {
+		return float64(Length(rankings[ranking].Responses[response]))
+	})
 }
 
-// LengthMatched is those of pairs whose lengths differ by less than a quarter of their mean.
+// LengthMatched returns the pairs whose lengths differ by less than a quarter
+// of their mean. On these pairs length predicts little of the choice.
 func LengthMatched(rankings []trimtab.Ranking, pairs []Pair) []Pair {
 	var matched []Pair
 	for _, p := range pairs {
-		a := Length(rankings[p.Ranking].Responses[p.Better])
-		b := Length(rankings[p.Ranking].Responses[p.Worse])
-		if 8*(max(a, b)-min(a, b)) < a+b {
+		better := Length(rankings[p.Ranking].Responses[p.Better])
+		worse := Length(rankings[p.Ranking].Responses[p.Worse])
+		difference := max(better, worse) - min(better, worse)
+		if 8*difference < better+worse { // difference < ¼ · (better+worse)/2, in whole numbers
 			matched = append(matched, p)
 		}
 	}
 	return matched
 }
 
-// Length of a response in bytes, without space around it.
+// Length is the number of bytes of a response, not counting white space around it.
 func Length(r trimtab.Response) int { return len(bytes.TrimSpace(r.Bytes)) }
 
-// Group is what must not be torn apart when rankings are split or resampled:
-// the ranking's group, or else its prompt.
+// Group names what must stay together when rankings are split or resampled: the
+// ranking's own group, or else its prompt.
 func Group(r trimtab.Ranking) string {
 	if r.Group != "" {
 		return r.Group
@@ -93,7 +101,7 @@ func Group(r trimtab.Ranking) string {
 	return r.Prompt
 }
 
-// PairGroups is the Group of each pair.
+// PairGroups returns the Group of each pair's ranking.
 func PairGroups(rankings []trimtab.Ranking, pairs []Pair) []string {
 	groups := make([]string, len(pairs))
 	for i, p := range pairs {

@@ -17,8 +17,8 @@ import "embed"
 var Files embed.FS
 
 // Schema is what the files make, a line for each table, column, constraint,
-// function, trigger and right, as storage.Snapshot.Made lists them. After a new
-// migration it is written anew with `go test ./storage -run TestSchema -update`.
+// function, trigger and right, as storage.Snapshot.SchemaLines lists them. After
+// a new migration, `go test ./storage -run TestSchema -update` writes it again.
 //
 //go:embed schema.txt
 var Schema string

@@ -1,12 +1,12 @@
 package model
 
-// gradBuffers takes dhidden back to the embeddings. A block's own way back and
-// the gradients of the parameters of the block after it are independent, and
-// their tasks run side by side.
+// backward takes dhidden down to the embeddings and accumulates the gradients of all parameters into g. The gradients
+// of a block's parameters do not depend on the backward pass of the block below: their tasks run side by side, one
+// block behind.
 func (ps *Pass) backward(g []float32) {
 	ps.grad.bind(ps.m.Config, ps.m.Scalar, g[:len(ps.m.Slab)])
 	ps.grad.wte = ps.m.embeddingGradient(g)
-	for l := len(ps.layers) - 1; l >= -1; l-- {
+	for l := len(ps.layers) - 1; l >= -1; l-- { // -1 is the embeddings
 		ps.layer = l
 		ps.gradTiles, ps.columnSums = ps.gradTiles[:0], ps.columnSums[:0]
 		if l+1 < len(ps.layers) {
@@ -27,8 +27,8 @@ func (ps *Pass) backward(g []float32) {
 	}
 }
 
-// packBodyTransposed is a group's way back through a block, or one task of the gradients
-// of the next block's parameters.
+// backwardTask takes a group through the backward pass of block ps.layer, or does one task of the parameter gradients
+// of the block above. Tasks are numbered in the order below.
 func (ps *Pass) backwardTask(task, worker int) {
 	if task < ps.backwardGroups {
 		ps.backwardGroup(task, worker)
@@ -45,7 +45,7 @@ func (ps *Pass) backwardTask(task, worker int) {
 	ps.addSumTask(task - ps.embedTasks())
 }
 
-// backwardGroup takes one group back through block ps.l.
+// backwardGroup takes one group through the backward pass of block ps.layer.
 func (ps *Pass) backwardGroup(task, worker int) {
 	sp := ps.groupAt(task, worker)
 	if sp.rows() > 0 {
@@ -53,26 +53,35 @@ func (ps *Pass) backwardGroup(task, worker int) {
 	}
 }
 
-// backwardSpan takes sp back through block l, from dx, the gradient of what
-// leaves it, to that of what enters it:
+// backwardSpan takes sp through the backward pass of block l. In the forward pass this was, with x the residual
+// stream that enters the block,
 //
-//	dact = dx·outᵀ, dfc = dact·gelu'(fc), dln2 = dfc·fcᵀ
-//	dmid = dx + LN2's backward of dln2, datt = dmid·projᵀ
-//	dqkv = attention's backward of datt, dln1 = dqkv·attnᵀ
-//	dx of the block before = dmid + LN1's backward of dln1
+//	qkv = LN1(x)·qkvw + qkvb,  att = attention(qkv),  mid = x + att·attprojw + attprojb
+//	fc = LN2(mid)·fcw + fcb,  out = mid + gelu(fc)·fcprojw + fcprojb
+//
+// and so, from dout, the gradient of what leaves the block, to dx, that of what enters it,
+//
+//	dact = dout·fcprojwᵀ,  dfc = dact·gelu'(fc),  dln2 = dfc·fcwᵀ
+//	dmid = dout + LN2's backward of dln2,  datt = dmid·attprojwᵀ
+//	dqkv = attention's backward of datt,  dln1 = dqkv·qkvwᵀ
+//	dx = dmid + LN1's backward of dln1
+//
+// Parameter gradients are left to listBlockGradients.
 func (ps *Pass) backwardSpan(sp *span, l int) {
-	w, b, up, datt := &ps.weights.layers[l], ps.gradBuffers(l), ps.selectedRows(sp, l), ps.datt
+	w, b := &ps.weights.layers[l], ps.gradBuffers(l)
+	selected := ps.selectedRows(sp, l)
 	if l == len(ps.layers)-1 {
-		ps.forRows(&up, l, (*Pass).finalNormBackward)
+		ps.forRows(&selected, l, (*Pass).finalNormBackward)
 	}
-	ps.linearBackward(&up, b.dfc, ps.dOut(l), &w.fcproj)
-	ps.forRows(&up, l, (*Pass).mlpGeluBackward)
-	ps.linearBackward(&up, b.dln2, b.dfc, &w.fc)
-	ps.forRows(&up, l, (*Pass).mlpNormBackward)
+	ps.linearBackward(&selected, b.dfc, ps.dOut(l), &w.fcproj)
+	ps.forRows(&selected, l, (*Pass).mlpGeluBackward)
+	ps.linearBackward(&selected, b.dln2, b.dfc, &w.fc)
+	ps.forRows(&selected, l, (*Pass).mlpNormBackward)
+	datt := ps.datt
 	if ps.selectsRows(l) {
 		datt = ps.lastBlock.datt
 	}
-	ps.linearBackward(&up, datt, b.dResidualMid, &w.attproj)
+	ps.linearBackward(&selected, datt, b.dResidualMid, &w.attproj)
 	if ps.selectsRows(l) {
 		ps.forRows(sp, l, (*Pass).scatterAttentionGrad)
 	}
@@ -81,16 +90,18 @@ func (ps *Pass) backwardSpan(sp *span, l int) {
 	ps.forRows(sp, l, (*Pass).attentionNormBackward)
 }
 
-// gradBuffers is where block l keeps what its backward pass computes.
+// gradBuffers returns where block l keeps what its backward pass computes.
 func (ps *Pass) gradBuffers(l int) *gradBuffers { return &ps.gradBufs[l&1] }
 
-// dOut is the gradient of the stream that leaves block l, or the embeddings
-// for -1. Three are in use at once.
+// dOut returns the gradient (N, C), or (W, C) for the last block, of the residual stream that leaves block l; for l =
+// -1, that leaves the embeddings. Three are in use at once: block l's backward pass reads dOut(l) and writes
+// dOut(l-1), while the parameter gradients of block l+1 read dOut(l+1).
 func (ps *Pass) dOut(l int) []float32 { return ps.dResidual[(l+1)%3] }
 
 // prepareBackward sizes the buffers of a backward pass.
 func (ps *Pass) prepareBackward() {
-	n, c, longest := ps.n, ps.m.Config.Width, 0
+	n, c := ps.n, ps.m.Config.Width
+	longest := 0 // tokens of a sequence
 	for s := range ps.batch.Sequences() {
 		longest = max(longest, ps.batch.Starts[s+1]-ps.batch.Starts[s])
 	}

@@ -2,19 +2,18 @@ package model
 
 import "fmt"
 
-// Batch is sequences end to end: sequence b is Tokens[Starts[b]:Starts[b+1]],
-// its positions start at 0, and there is no padding.
+// Batch is sequences end to end: sequence b is Tokens[Starts[b]:Starts[b+1]], its positions start at 0, and there is
+// no padding. A row of the batch is a token.
 type Batch struct {
-	Tokens []int32
-	Starts []int // one more than there are sequences
+	Tokens []int32 // (N)
+	Starts []int   // (sequences + 1), from 0 to N
 
-	// OutputRows lists the rows that heads will ask for, each once and in order; none
-	// is all. Forward and Infer then save what others would take in the last
-	// block, and return these rows only.
+	// OutputRows lists the rows that heads will ask for, each once and in order; none means all rows. Forward and Infer
+	// then compute the last block only as far as these rows need it, and return these rows only.
 	OutputRows []int
 }
 
-// NewBatch lays seqs end to end. Empty sequences are allowed and have no rows.
+// NewBatch lays seqs end to end, in a copy. Empty sequences are allowed and have no rows.
 func NewBatch(seqs ...[]int32) Batch {
 	b := Batch{Starts: make([]int, 1, len(seqs)+1)}
 	for _, s := range seqs {
@@ -23,7 +22,7 @@ func NewBatch(seqs ...[]int32) Batch {
 	return b
 }
 
-// Add appends a sequence; Reset and Add reuse a batch's memory.
+// Add appends a sequence. Reset and Add reuse the memory of a batch.
 func (b *Batch) Add(seq []int32) {
 	if len(b.Starts) == 0 {
 		b.Starts = append(b.Starts, 0)
@@ -32,8 +31,8 @@ func (b *Batch) Add(seq []int32) {
 	b.Starts = append(b.Starts, len(b.Tokens))
 }
 
-// ForHeads is the batch with the rows wanted that a head will be asked for, which
-// are in order.
+// ForHeads returns the batch with OutputRows set to the rows that a head will be asked for. rows must be in order;
+// several may ask for one row of the batch.
 func (b Batch) ForHeads(rows []HeadRow) Batch {
 	b.OutputRows = make([]int, 0, len(rows))
 	for _, r := range rows {
@@ -49,13 +48,13 @@ func (b *Batch) Reset() {
 	b.Tokens, b.Starts, b.OutputRows = b.Tokens[:0], append(b.Starts[:0], 0), b.OutputRows[:0]
 }
 
-// Rows is the number of tokens.
+// Rows returns N, the number of tokens.
 func (b Batch) Rows() int { return len(b.Tokens) }
 
-// Sequences is the number of sequences.
+// Sequences returns the number of sequences.
 func (b Batch) Sequences() int { return max(0, len(b.Starts)-1) }
 
-// check panics on a batch that c cannot read: a fault of the caller.
+// check panics on a batch that a model of shape c cannot read: a bug of the caller.
 func (b Batch) check(c Config) {
 	if len(b.Starts) == 0 || b.Starts[0] != 0 || b.Starts[len(b.Starts)-1] != len(b.Tokens) {
 		panic("model: Batch.Starts must run from 0 to len(Tokens): make batches with NewBatch")
@@ -67,7 +66,8 @@ func (b Batch) check(c Config) {
 	}
 	for i, r := range b.OutputRows {
 		if r < 0 || r >= len(b.Tokens) || i > 0 && r <= b.OutputRows[i-1] {
-			panic(fmt.Sprintf("model: wanted row %d is none of %d, or out of order", r, len(b.Tokens)))
+			panic(fmt.Sprintf("model: output row %d is outside the batch of %d rows, or out of order",
+				r, len(b.Tokens)))
 		}
 	}
 	for i, t := range b.Tokens {

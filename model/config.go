@@ -2,39 +2,40 @@ package model
 
 import "fmt"
 
-// Config is the shape of a model.
+// Config is the shape of a model. Its YAML names are those of Hugging Face; its JSON names are part of stored
+// documents.
 type Config struct {
-	Layers  int `yaml:"layers" json:"layers"`
-	Width   int `yaml:"width" json:"width"` // C, a multiple of heads
-	Heads   int `yaml:"heads" json:"heads"`
-	Context int `yaml:"context" json:"context"` // longest sequence, in tokens
-	Vocab   int `yaml:"vocab" json:"vocab"`
+	Layers  int `yaml:"num_hidden_layers" json:"layers"`
+	Width   int `yaml:"hidden_size" json:"width"` // C, a multiple of heads
+	Heads   int `yaml:"num_attention_heads" json:"heads"`
+	Context int `yaml:"max_position_embeddings" json:"context"` // longest sequence, in tokens
+	Vocab   int `yaml:"vocab_size" json:"vocab"`
 }
 
-// Validate names the first field out of its range.
+// Validate returns an error that names the first field out of its range.
 func (c Config) Validate() error {
 	for _, f := range []struct {
 		name     string
 		value    int
 		low, top int
 	}{
-		{"layers", c.Layers, 1, 1024},
-		{"width", c.Width, 1, 1 << 16},
-		{"heads", c.Heads, 1, 1 << 16},
-		{"context", c.Context, 1, 1 << 20},
-		{"vocab", c.Vocab, 2, 1 << 24},
+		{"num_hidden_layers", c.Layers, 1, 1024},
+		{"hidden_size", c.Width, 1, 1 << 16},
+		{"num_attention_heads", c.Heads, 1, 1 << 16},
+		{"max_position_embeddings", c.Context, 1, 1 << 20},
+		{"vocab_size", c.Vocab, 2, 1 << 24},
 	} {
 		if f.value < f.low || f.value > f.top {
 			return fmt.Errorf("%s: %d is outside %d to %d", f.name, f.value, f.low, f.top)
 		}
 	}
 	if c.Width%c.Heads != 0 {
-		return fmt.Errorf("width: %d is not a multiple of heads %d", c.Width, c.Heads)
+		return fmt.Errorf("hidden_size: %d is not a multiple of num_attention_heads, %d", c.Width, c.Heads)
 	}
 	return nil
 }
 
-// Parameters is the number of parameters, without a scalar head.
+// Parameters returns the number of parameters, without a scalar head.
 func (c Config) Parameters() int {
 	n := 0
 	for _, p := range c.arraySpecs(false) {
@@ -43,12 +44,13 @@ func (c Config) Parameters() int {
 	return n
 }
 
-// arraySpec is one named array of the slab.
+// arraySpec is the name and the shape of one array of the slab.
 type arraySpec struct {
 	name  string
 	shape []int
 }
 
+// size returns the number of elements.
 func (p arraySpec) size() int {
 	n := 1
 	for _, d := range p.shape {
@@ -57,7 +59,7 @@ func (p arraySpec) size() int {
 	return n
 }
 
-// arraySpecs lists the arrays of the slab in their order.
+// arraySpecs lists the arrays of the slab in their order: see the package comment.
 func (c Config) arraySpecs(scalar bool) []arraySpec {
 	w := c.Width
 	ps := []arraySpec{

@@ -2,7 +2,9 @@ package model
 
 import "github.com/trimtab/trimtab/tensor"
 
-// embed writes x[r] = wte[token r] + wpe[position r] for a block of rows.
+// embed begins the residual stream for some rows:
+//
+//	x[r] = wte[token r] + wpe[position r]
 func (ps *Pass) embed(_, from, to int) {
 	c := ps.m.Config.Width
 	x := ps.residualIn(0)
@@ -11,15 +13,14 @@ func (ps *Pass) embed(_, from, to int) {
 	}
 }
 
-// embedRow writes one row of the stream: token at position.
+// embedRow writes one row (C) of the residual stream: token at position.
 func (m *Model) embedRow(x []float32, token int32, position int) {
 	c := m.Config.Width
 	copy(x, m.w.wte[int(token)*c:(int(token)+1)*c])
 	tensor.Add(x, m.w.wpe[position*c:(position+1)*c])
 }
 
-// embedTasks is how many tasks embedBackward has: none until the last block is
-// done.
+// embedTasks returns the number of tasks of embedBackward: none while there are blocks left to go through.
 func (ps *Pass) embedTasks() int {
 	if ps.layer >= 0 {
 		return 0
@@ -27,8 +28,12 @@ func (ps *Pass) embedTasks() int {
 	return stripCount(ps.m.Config.Width)
 }
 
-// embedBackward adds dx to the rows of wte and wpe that it came from, for one
-// strip of columns.
+// embedBackward adds the gradient dx of the residual stream to the rows that it was made of, for one strip of
+// columns:
+//
+//	dwte[token r] += dx[r],  dwpe[position r] += dx[r]
+//
+// Rows are added in order, since several may have the same token. That is why tasks are strips of columns.
 func (ps *Pass) embedBackward(task int) {
 	c, all := ps.m.Config.Width, ps.dOut(-1)
 	from, to := task*stripColumns, min(c, (task+1)*stripColumns)

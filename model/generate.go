@@ -9,18 +9,18 @@ import (
 	"github.com/trimtab/trimtab/tensor"
 )
 
-// SampleOptions say how Generate chooses tokens. The zero value of a field
-// switches it off.
+// SampleOptions says how Generate chooses tokens. The zero value of a field switches it off, but for MaxNewTokens,
+// which must be given.
 type SampleOptions struct {
-	Temperature    float32 // logits are divided by it; 0 takes the likeliest token
-	TopK           int     // only the K likeliest tokens
-	TopP           float32 // only the likeliest tokens that together reach probability P
-	MaxNewTokens   int     // tokens sampled at most
-	StopTokens     []int32 // tokens that end a sample, and are part of it
-	SuppressTokens []int32 // tokens never sampled
+	Temperature    float32 // logits are divided by it; 0 takes the argmax
+	TopK           int     // sample from the K most likely tokens only (Fan et al., 2018)
+	TopP           float32 // sample from the fewest tokens that reach probability P together (Holtzman et al., 2020)
+	MaxNewTokens   int     // tokens sampled at most, at least 1
+	StopTokens     []int32 // tokens that end a sample and are part of it
+	SuppressTokens []int32 // tokens that are never sampled
 }
 
-// Validate names the first field out of its range.
+// Validate returns an error that names the first field out of its range.
 func (o SampleOptions) Validate() error {
 	switch {
 	case !(o.Temperature >= 0 && o.Temperature <= 100):
@@ -30,13 +30,13 @@ func (o SampleOptions) Validate() error {
 	case !(o.TopP >= 0 && o.TopP <= 1):
 		return fmt.Errorf("top_p: %g is outside 0 to 1", o.TopP)
 	case o.MaxNewTokens < 1:
-		return fmt.Errorf("max_new: %d is below 1", o.MaxNewTokens)
+		return fmt.Errorf("max_new_tokens: %d is below 1", o.MaxNewTokens)
 	}
 	return nil
 }
 
-// InvTemp is the factor of the logits: 1/Temperature, and 1 when greedy. Give
-// it to LMHead to get a sample's log-probabilities again, bit for bit.
+// InvTemp returns the factor of the logits: 1/Temperature, or 1 where the argmax is taken. Give it to LMHead to
+// compute a sample's log-probabilities again, bit for bit.
 func (o SampleOptions) InvTemp() float32 {
 	if o.Temperature == 0 {
 		return 1
@@ -44,59 +44,67 @@ func (o SampleOptions) InvTemp() float32 {
 	return 1 / o.Temperature
 }
 
-// Sample is what a prompt was continued with.
+// Sample is the continuation of one prompt.
 type Sample struct {
-	Tokens    []int32   // with the stop token, if it came
-	LogProbs  []float32 // of each token under the whole distribution at the sampling temperature
+	Tokens    []int32   // with the stop token, if one was sampled
+	LogProbs  []float32 // of each token, in nats, under the whole distribution at the sampling temperature
 	Entropies []float32 // of those distributions, in nats
-	Stopped   bool      // ended by a stop token
+	Stopped   bool      // the last token is a stop token
 }
 
-// A lane samples at most maxSlots sequences at once; it reads prompts of at
-// most prefillRows tokens together.
+// A decoder samples at most maxSlots sequences at once, and reads prompts of about prefillRows tokens together.
 const (
 	maxSlots    = 64
 	prefillRows = 1024
 )
 
-// Each worker samples a lane of its own, and they never wait. But where the
-// weights are more floats than stay in a core's second cache, and a worker's
-// sequences fewer than repay reading them, all sample one lane together and
-// share each pass over the weights.
+// Each worker has a decoder of its own, and they never wait for each other. But where the model has more parameters
+// than stay in a core's second-level cache, and too few sequences come to each worker to repay reading them, all
+// workers share one decoder and so each pass over the weights.
 var (
-	sharedDecoderParams = 1 << 20
-	ownDecoderSequences = 24
+	sharedDecoderParams = 1 << 20 // above so many parameters,
+	ownDecoderSequences = 24      // with fewer sequences for each worker, they share a decoder
 )
 
-// Generate continues each prompt by sampling from m. A sequence ends with a
-// stop token, after MaxNewTokens tokens, or when the context is full; its place is
-// then taken by the next prompt. Token t of prompt i is chosen by
-// src.At(base+i, t), and what a prompt becomes depends on nothing but itself:
-// neither the other prompts nor the workers show. Prompts must not be empty.
+// Generate continues each prompt by sampling from m. A sequence ends with a stop token, after MaxNewTokens tokens, or
+// when the context is full; its slot then goes to the next prompt, so that the batch stays full (continuous
+// batching).
+//
+// Token t of prompt i is chosen by the draw src.At(base+i, t). A continuation depends on its prompt, the model, the
+// options and these draws alone: neither the other prompts nor the number of workers changes it. A prompt that fills
+// the context has an empty Sample. Generate panics when a prompt is empty or the options are not valid.
 func Generate(ps *Pass, m *Model, prompts [][]int32, o SampleOptions, src draw.Source, base uint64) []Sample {
 	if err := o.Validate(); err != nil {
 		panic("model.Generate: " + err.Error())
 	}
-	j := &generation{m: m, prompts: prompts, options: o, src: src, base: base, samples: make([]Sample, len(prompts))}
+	g := &generation{
+		m:       m,
+		prompts: prompts,
+		options: o,
+		src:     src,
+		base:    base,
+		weights: ps.weights,
+		samples: make([]Sample, len(prompts)),
+	}
 	ps.weights.useAll(m, ps.numerics, ps.pool)
-	j.weights = ps.weights
 	workers := ps.pool.Workers()
 	if m.Config.Parameters() > sharedDecoderParams && len(prompts) < ownDecoderSequences*workers {
 		if ps.sharedDecoder == nil {
 			ps.sharedDecoder = newDecoder(ps.pool)
 		}
-		ps.sharedDecoder.run(j, min(maxSlots, len(prompts)))
-		return j.samples
+		ps.sharedDecoder.run(g, min(maxSlots, len(prompts)))
+		return g.samples
 	}
 	for len(ps.decoders) < workers {
 		ps.decoders = append(ps.decoders, newDecoder(nil))
 	}
 	slots := min(maxSlots, (len(prompts)+workers-1)/workers)
-	ps.pool.Run(workers, func(task, _ int) { ps.decoders[task].run(j, slots) })
-	return j.samples
+	ps.pool.Run(workers, func(task, _ int) { ps.decoders[task].run(g, slots) })
+	return g.samples
 }
 
-// generation is one call of Generate.
+// generation is one call of Generate, which its decoders share. samples[i] is written by the decoder that took prompt
+// i.
 type generation struct {
 	m          *Model
 	prompts    [][]int32
@@ -104,172 +112,172 @@ type generation struct {
 	src        draw.Source
 	base       uint64
 	weights    *packedWeights
-	nextPrompt atomic.Int64 // the next prompt to be taken up
+	nextPrompt atomic.Int64 // the next prompt to be given a slot
 	samples    []Sample
 }
 
-// maxNewTokens is how many tokens prompt i may be continued with.
-func (j *generation) maxNewTokens(i int) int {
-	return min(j.options.MaxNewTokens, j.m.Config.Context-len(j.prompts[i]))
+// maxNewTokens returns the number of tokens that prompt i may be continued with.
+func (g *generation) maxNewTokens(i int) int {
+	return min(g.options.MaxNewTokens, g.m.Config.Context-len(g.prompts[i]))
 }
 
-// decoder samples sequences side by side with its own Pass and cache, on one
-// worker, or on all of them when its Pass has the pool.
+// decoder samples sequences in parallel with a Pass and a cache of its own: on one worker, or on all of them when its
+// Pass has the pool.
 type decoder struct {
 	ps         *Pass
-	gen        *generation
+	gen        *generation // the running one
 	cache      kvCache
-	active     []sequence
-	freeSlots  []int // slots of the cache
-	work       []decoderScratch
-	logits     []float32 // (active, V)
-	lastRows   []int     // rows of hidden to choose tokens after
-	lastHidden []float32 // (active, C)
-	tokens     []int32
-	first      int // of the active sequences that are being read or chosen for
+	active     []sequence       // those that hold a slot, in the order of the rows of a step
+	freeSlots  []int            // of the cache, the next one last
+	work       []decoderScratch // one for each worker
+	tokens     []int32          // (active) input of a step
+	lastRows   []int            // rows of hidden that the next tokens are sampled from
+	lastHidden []float32        // (active, C) those rows
+	logits     []float32        // (active, V)
+	first      int              // of the active sequences, the first that is being read or sampled for
 
 	attendTask, sampleTask func(task, worker int)
 }
 
-// decoderScratch is one worker's.
+// decoderScratch is the scratch memory of one worker.
 type decoderScratch struct {
 	sampler sampler
-	scores  []float32 // of cache.attend
+	scores  []float32 // scratch of kvCache.attend
 }
 
+// newDecoder returns a decoder on the workers of pool, or on the caller if pool is nil.
 func newDecoder(pool *tensor.Pool) *decoder {
-	ln := &decoder{ps: NewPass(pool), work: make([]decoderScratch, pool.Workers())}
-	ln.ps.decoder = ln
-	ln.attendTask, ln.sampleTask = ln.attendCachedRow, ln.sampleRow
-	return ln
+	d := &decoder{ps: NewPass(pool), work: make([]decoderScratch, pool.Workers())}
+	d.ps.decoder = d
+	d.attendTask, d.sampleTask = d.attendCachedRow, d.sampleRow
+	return d
 }
 
-// sequence is one prompt being continued.
+// sequence is a prompt that is being continued.
 type sequence struct {
-	prompt int
-	slot   int
+	prompt int // its number
+	slot   int // of the cache
 	length int // tokens whose keys and values are cached
 
-	sampledToken // the last
+	sampledToken // the last one, not cached yet
 }
 
-func (ln *decoder) run(j *generation, slots int) {
-	ln.gen = j
-	ln.ps.weights, ln.ps.numerics = j.weights, j.weights.numerics
-	ln.active, ln.freeSlots = ln.active[:0], ln.freeSlots[:0]
+// run samples prompts of g, in as many slots, until none is left. Other decoders take prompts from the same counter.
+func (d *decoder) run(g *generation, slots int) {
+	d.gen = g
+	d.ps.weights, d.ps.numerics = g.weights, g.weights.numerics
+	d.active, d.freeSlots = d.active[:0], d.freeSlots[:0]
 	longest := 0
-	for i := range j.prompts {
-		longest = max(longest, len(j.prompts[i])+j.maxNewTokens(i))
+	for i := range g.prompts {
+		longest = max(longest, len(g.prompts[i])+g.maxNewTokens(i))
 	}
-	ln.cache.size(j.m.Config, slots, longest)
+	d.cache.size(g.m.Config, slots, longest)
 	for s := range slots {
-		ln.freeSlots = append(ln.freeSlots, slots-1-s)
+		d.freeSlots = append(d.freeSlots, slots-1-s)
 	}
-	for i := range ln.work {
-		ln.work[i].sampler.size(j.m.Config.Vocab)
-		resize(&ln.work[i].scores, ln.cache.scratch())
+	for i := range d.work {
+		d.work[i].sampler.size(g.m.Config.Vocab)
+		resize(&d.work[i].scores, d.cache.scratch())
 	}
 	for {
-		if 4*len(ln.freeSlots) >= slots {
-			ln.schedule()
+		if 4*len(d.freeSlots) >= slots { // wait for a quarter of them: prompts are read faster together
+			d.schedule()
 		}
-		if len(ln.active) == 0 {
+		if len(d.active) == 0 {
 			return
 		}
-		ln.step()
+		d.step()
 	}
 }
 
-// schedule takes up prompts for the free slots, reads them and samples their
-// first tokens.
-func (ln *decoder) schedule() {
-	j := ln.gen
-	for len(ln.freeSlots) > 0 {
-		first, rows := len(ln.active), 0
-		for len(ln.freeSlots) > 0 && rows < prefillRows {
-			i := int(j.nextPrompt.Add(1) - 1)
-			if i >= len(j.prompts) {
+// schedule gives the free slots to the next prompts, reads these and samples their first tokens.
+func (d *decoder) schedule() {
+	g := d.gen
+	for len(d.freeSlots) > 0 {
+		first, rows := len(d.active), 0
+		for len(d.freeSlots) > 0 && rows < prefillRows {
+			i := int(g.nextPrompt.Add(1) - 1)
+			if i >= len(g.prompts) {
 				break
 			}
-			if len(j.prompts[i]) == 0 {
+			if len(g.prompts[i]) == 0 {
 				panic(fmt.Sprintf("model.Generate: prompt %d is empty: begin it with the end-of-text token", i))
 			}
-			if j.maxNewTokens(i) <= 0 {
+			if g.maxNewTokens(i) <= 0 {
 				continue
 			}
-			slot := ln.freeSlots[len(ln.freeSlots)-1]
-			ln.freeSlots = ln.freeSlots[:len(ln.freeSlots)-1]
-			ln.active = append(ln.active, sequence{prompt: i, slot: slot, length: len(j.prompts[i])})
-			rows += len(j.prompts[i])
+			slot := d.freeSlots[len(d.freeSlots)-1]
+			d.freeSlots = d.freeSlots[:len(d.freeSlots)-1]
+			d.active = append(d.active, sequence{prompt: i, slot: slot, length: len(g.prompts[i])})
+			rows += len(g.prompts[i])
 		}
-		if first == len(ln.active) {
+		if first == len(d.active) {
 			return
 		}
-		ln.prefill(first)
+		d.prefill(first)
 	}
 }
 
-// prefill reads the prompts of the sequences from first on, fills their caches
-// and samples a token for each.
-func (ln *decoder) prefill(first int) {
+// prefill reads the prompts of the sequences from first on, which fills their slots of the cache, and samples a token
+// for each. Of the last block only each prompt's last row is computed.
+func (d *decoder) prefill(first int) {
 	var b Batch
-	ln.first = first
-	ln.lastRows = ln.lastRows[:0]
-	for _, s := range ln.active[first:] {
-		b.Add(ln.gen.prompts[s.prompt])
-		ln.lastRows = append(ln.lastRows, len(b.OutputRows))
+	d.first = first
+	d.lastRows = d.lastRows[:0]
+	for _, s := range d.active[first:] {
+		b.Add(d.gen.prompts[s.prompt])
+		d.lastRows = append(d.lastRows, len(b.OutputRows))
 		b.OutputRows = append(b.OutputRows, b.Rows()-1)
 	}
-	b.check(ln.gen.m.Config)
-	ln.ps.infer = true
-	ln.ps.forward(ln.gen.m, b)
-	ln.sampleNext(first)
+	b.check(d.gen.m.Config)
+	d.ps.infer = true
+	d.ps.forward(d.gen.m, b)
+	d.sampleNext(first)
 }
 
-// sampleNext samples a token for each sequence from first on, after the rows of
-// hidden listed in keep, and lets go of the sequences that end with it.
-func (ln *decoder) sampleNext(first int) {
-	j, c, v := ln.gen, ln.gen.m.Config.Width, ln.gen.m.Config.Vocab
-	n := len(ln.lastRows)
-	resize(&ln.lastHidden, n*c)
-	resize(&ln.logits, n*v)
-	for i, r := range ln.lastRows {
-		copy(ln.lastHidden[i*c:(i+1)*c], ln.ps.hidden[r*c:(r+1)*c])
+// sampleNext samples a token for each sequence from first on, from the rows of hidden listed in lastRows, and frees
+// the slots of sequences that end with it.
+func (d *decoder) sampleNext(first int) {
+	g, c, v := d.gen, d.gen.m.Config.Width, d.gen.m.Config.Vocab
+	n := len(d.lastRows) // sequences
+	resize(&d.lastHidden, n*c)
+	resize(&d.logits, n*v)
+	for i, r := range d.lastRows {
+		copy(d.lastHidden[i*c:(i+1)*c], d.ps.hidden[r*c:(r+1)*c])
 	}
-	j.weights.linear(ln.ps.pool, ln.logits, tensor.Start{}, ln.lastHidden, &j.weights.head, n)
-	ln.first = first
-	ln.ps.pool.Run(n, ln.sampleTask)
-	kept := ln.active[:first]
-	for _, s := range ln.active[first:] {
-		if j.appendToken(s) {
+	g.weights.linear(d.logits, d.lastHidden, &g.weights.head, n).Run(d.ps.pool)
+	d.first = first
+	d.ps.pool.Run(n, d.sampleTask)
+	kept := d.active[:first]
+	for _, s := range d.active[first:] {
+		if g.appendToken(s) {
 			kept = append(kept, s)
 		} else {
-			ln.freeSlots = append(ln.freeSlots, s.slot)
+			d.freeSlots = append(d.freeSlots, s.slot)
 		}
 	}
-	ln.active = kept
+	d.active = kept
 }
 
-// sampleRow chooses the next token of one sequence.
-func (ln *decoder) sampleRow(i, worker int) {
-	j, s, v := ln.gen, &ln.active[ln.first+i], ln.gen.m.Config.Vocab
-	t := len(j.samples[s.prompt].Tokens)
-	u := j.src.At(j.base+uint64(s.prompt), uint64(t)).Float64()
-	s.sampledToken = ln.work[worker].sampler.sample(ln.logits[i*v:(i+1)*v], &j.options, u)
+// sampleRow samples the next token of one sequence.
+func (d *decoder) sampleRow(i, worker int) {
+	g, s, v := d.gen, &d.active[d.first+i], d.gen.m.Config.Vocab
+	t := len(g.samples[s.prompt].Tokens)
+	u := g.src.At(g.base+uint64(s.prompt), uint64(t)).Float64()
+	s.sampledToken = d.work[worker].sampler.sample(d.logits[i*v:(i+1)*v], &g.options, u)
 }
 
-// appendToken adds the token chosen last to its sample and says whether the sequence
-// goes on.
-func (j *generation) appendToken(s sequence) bool {
-	out, room := &j.samples[s.prompt], j.maxNewTokens(s.prompt)
-	if out.Tokens == nil {
-		out.Tokens = make([]int32, 0, room)
-		numbers := make([]float32, 2*room)
-		out.LogProbs, out.Entropies = numbers[:0:room], numbers[room:room]
+// appendToken adds the token sampled last to its sample and reports whether the sequence continues.
+func (g *generation) appendToken(s sequence) bool {
+	out, limit := &g.samples[s.prompt], g.maxNewTokens(s.prompt)
+	if out.Tokens == nil { // one allocation for all that is to come
+		out.Tokens = make([]int32, 0, limit)
+		numbers := make([]float32, 2*limit)
+		out.LogProbs, out.Entropies = numbers[:0:limit], numbers[limit:limit]
 	}
 	out.Tokens = append(out.Tokens, s.token)
 	out.LogProbs = append(out.LogProbs, s.logp)
 	out.Entropies = append(out.Entropies, s.entropy)
-	out.Stopped = slices.Contains(j.options.StopTokens, s.token)
-	return !out.Stopped && len(out.Tokens) < room
+	out.Stopped = slices.Contains(g.options.StopTokens, s.token)
+	return !out.Stopped && len(out.Tokens) < limit
 }

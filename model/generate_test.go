@@ -90,7 +90,7 @@ func TestSamplingFollowsTheDistribution(t *testing.T) {
 		}
 		mass += restrict(plain, topK)[id]
 	}
-	banned := func(i int) bool { return i != ranked[0] && i != ranked[1] }
+	suppressed := func(i int) bool { return i != ranked[0] && i != ranked[1] }
 	for name, test := range map[string]struct {
 		o    model.SampleOptions
 		want []float64
@@ -102,10 +102,12 @@ func TestSamplingFollowsTheDistribution(t *testing.T) {
 			restrict(plain, func(i int) bool { return nucleus[i] })},
 		"both": {model.SampleOptions{Temperature: 1, TopK: 5, TopP: .6},
 			restrict(plain, func(i int) bool { return both[i] })},
-		"ban": {model.SampleOptions{Temperature: 1,
-			SuppressTokens: []int32{int32(ranked[0]), int32(ranked[1])}}, restrict(plain, banned)},
+		"suppress": {
+			model.SampleOptions{Temperature: 1, SuppressTokens: []int32{int32(ranked[0]), int32(ranked[1])}},
+			restrict(plain, suppressed),
+		},
 		"greedy": {model.SampleOptions{}, restrict(plain, func(i int) bool { return i == ranked[0] })},
-		"greedy ban": {model.SampleOptions{SuppressTokens: []int32{int32(ranked[0])}},
+		"greedy suppress": {model.SampleOptions{SuppressTokens: []int32{int32(ranked[0])}},
 			restrict(plain, func(i int) bool { return i == ranked[1] })},
 		"top-k 1": {model.SampleOptions{Temperature: 1, TopK: 1},
 			restrict(plain, func(i int) bool { return i == ranked[0] })},
@@ -155,11 +157,11 @@ func TestManyPrompts(t *testing.T) {
 
 func TestSampleOptionsValidate(t *testing.T) {
 	for want, o := range map[string]model.SampleOptions{
-		"temperature: -1 is outside":  {Temperature: -1, MaxNewTokens: 1},
-		"temperature: NaN is outside": {Temperature: float32(math.NaN()), MaxNewTokens: 1},
-		"top_k: -1 is negative":       {TopK: -1, MaxNewTokens: 1},
-		"top_p: 1.5 is outside 0 to":  {TopP: 1.5, MaxNewTokens: 1},
-		"max_new: 0 is below 1":       {},
+		"temperature: -1 is outside":   {Temperature: -1, MaxNewTokens: 1},
+		"temperature: NaN is outside":  {Temperature: float32(math.NaN()), MaxNewTokens: 1},
+		"top_k: -1 is negative":        {TopK: -1, MaxNewTokens: 1},
+		"top_p: 1.5 is outside 0 to":   {TopP: 1.5, MaxNewTokens: 1},
+		"max_new_tokens: 0 is below 1": {},
 	} {
 		if err := o.Validate(); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("error %v, want %q…", err, want)
@@ -171,8 +173,11 @@ func TestSampleOptionsValidate(t *testing.T) {
 func TestNotANumber(t *testing.T) {
 	m := loud(small, false, 1)
 	m.Slab[0] = float32(math.NaN())
-	for _, o := range []model.SampleOptions{{MaxNewTokens: 2}, {MaxNewTokens: 2, Temperature: 1},
-		{MaxNewTokens: 2, Temperature: 1, TopK: 3, TopP: .5}} {
+	for _, o := range []model.SampleOptions{
+		{MaxNewTokens: 2},
+		{MaxNewTokens: 2, Temperature: 1},
+		{MaxNewTokens: 2, Temperature: 1, TopK: 3, TopP: .5},
+	} {
 		o.SuppressTokens = []int32{0}
 		for _, s := range model.Generate(model.NewPass(nil), m, [][]int32{{0, 1}}, o, draw.New(1), 0) {
 			if !math.IsNaN(float64(s.LogProbs[0])) || s.Tokens[0] == 0 {
@@ -186,11 +191,11 @@ func TestGeneratePanics(t *testing.T) {
 	m := loud(small, false, 1)
 	for want, f := range map[string]func(){
 		"prompt 1 is empty": func() {
-			model.Generate(model.NewPass(nil), m, [][]int32{{1}, {}}, model.SampleOptions{MaxNewTokens: 1}, draw.New(1),
-				0)
+			model.Generate(model.NewPass(nil), m, [][]int32{{1}, {}},
+				model.SampleOptions{MaxNewTokens: 1}, draw.New(1), 0)
 		},
 		"max_new": func() { model.Generate(model.NewPass(nil), m, nil, model.SampleOptions{}, draw.New(1), 0) },
-		"every token is banned": func() {
+		"every token is suppressed": func() {
 			all := []int32{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10}
 			model.Generate(model.NewPass(nil), m, [][]int32{{1}},
 				model.SampleOptions{MaxNewTokens: 1, SuppressTokens: all}, draw.New(1), 0)

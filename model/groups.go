@@ -2,37 +2,44 @@ package model
 
 import "github.com/trimtab/trimtab/tensor"
 
-// The rows of a batch are spread over the workers in one of two ways: by
-// groups of whole sequences, which a worker takes through every block without
-// waiting for the others; or, where there are too few sequences for that or
-// the weights are better read once by all together, one operation after the
-// other, each spread over rows, heads or columns. Rows and sequences do not
-// see each other: neither shows in any bit.
+// The rows of a batch are spread over the workers in one of two ways.
+//
+// By groups: a worker takes a group of whole sequences through every block, without waiting for the others. This
+// needs enough sequences, of lengths that allow equal shares.
+//
+// By operations: one operation after the other, each spread over rows, heads or columns, all workers waiting for the
+// last. This reads large weights once instead of once for each worker.
+//
+// Rows of other sequences never meet in any chain, and so neither way shows in any bit.
 
-// span is some sequences of a batch, their rows, and who takes them: one
-// worker, or, with a pool, all.
+// span is a run of sequences of a batch with their rows, and who computes them: one worker if pool is nil, otherwise
+// all workers of pool.
 type span struct {
 	seqFrom, seqTo int // sequences
-	rowFrom, rowTo int // rows
-	worker         int
+	rowFrom, rowTo int // their rows, among those of the batch, or among the W selected ones
+	worker         int // which computes them, if pool is nil: whose scratch memory to use
 	pool           *tensor.Pool
 }
 
+// rows returns the number of rows.
 func (sp *span) rows() int { return sp.rowTo - sp.rowFrom }
 
-// wholeBatch is the whole batch, one operation after the other.
+// wholeBatch returns the span of the whole batch, for all workers: operation by operation.
 func (ps *Pass) wholeBatch() span {
 	return span{seqTo: ps.batch.Sequences(), rowTo: ps.n, pool: ps.pool}
 }
 
-// group is one group, for one worker.
+// groupAt returns the span of group i, for one worker.
 func (ps *Pass) groupAt(i, worker int) span {
 	first, last := ps.groupBounds[i], ps.groupBounds[i+1]
-	return span{seqFrom: first, seqTo: last, rowFrom: ps.batch.Starts[first], rowTo: ps.batch.Starts[last],
-		worker: worker}
+	return span{
+		seqFrom: first, seqTo: last,
+		rowFrom: ps.batch.Starts[first], rowTo: ps.batch.Starts[last],
+		worker: worker,
+	}
 }
 
-// forRows does f for the rows of sp.
+// forRows calls f for the rows of sp: once, or for blocks of rows on all workers. f gets block l and a range of rows.
 func (ps *Pass) forRows(sp *span, l int, f func(ps *Pass, l, from, to int)) {
 	if sp.pool == nil {
 		if sp.rows() > 0 {
@@ -44,7 +51,7 @@ func (ps *Pass) forRows(sp *span, l int, f func(ps *Pass, l, from, to int)) {
 	sp.pool.Run((sp.rows()+ps.rowBlock-1)/ps.rowBlock, ps.op.rowTask)
 }
 
-// forHeads does f for every head of the sequences of sp.
+// forHeads calls f for every head of every sequence of sp; heads are numbered by sequence, then within it.
 func (ps *Pass) forHeads(sp *span, l int, f func(ps *Pass, l, head, worker int)) {
 	heads := ps.m.Config.Heads
 	if sp.pool == nil {
@@ -57,32 +64,36 @@ func (ps *Pass) forHeads(sp *span, l int, f func(ps *Pass, l, head, worker int))
 	sp.pool.Run(ps.batch.Sequences()*heads, ps.op.headTask)
 }
 
-// linear is y (N, out) = from + x (N, in) · w + bias for the rows of sp; from
-// (N, out), which may be y, is left out if nil. A chain begins in from + bias.
-func (ps *Pass) linear(sp *span, y, from, x []float32, w *weightMatrix, bias []float32) {
-	start := tensor.Start{Bias: bias}
-	if from != nil {
-		start.From, start.LD = from[sp.rowFrom*w.out:sp.rowTo*w.out], w.out
+// linear computes the rows of sp of
+//
+//	y (N, out) = residual (N, out) + x (N, in) · w + bias (out)
+//
+// residual may be y; nil is zero. A chain starts from residual + bias, rounded once.
+func (ps *Pass) linear(sp *span, y, residual, x []float32, w *weightMatrix, bias []float32) {
+	from, to := sp.rowFrom, sp.rowTo
+	product := ps.weights.linear(y[from*w.out:to*w.out], x[from*w.in:to*w.in], w, sp.rows())
+	product.Bias = bias
+	if residual != nil {
+		product.Init = residual[from*w.out : to*w.out]
 	}
-	ps.weights.linear(sp.pool, y[sp.rowFrom*w.out:sp.rowTo*w.out], start, x[sp.rowFrom*w.in:sp.rowTo*w.in], w,
-		sp.rows())
+	product.Run(sp.pool)
 }
 
-// linearBackward is dx (N, in) = dy (N, out) · wᵀ for the rows of sp.
+// linearBackward computes the rows of sp of dx (N, in) = dy (N, out) · wᵀ.
 func (ps *Pass) linearBackward(sp *span, dx, dy []float32, w *weightMatrix) {
-	ps.weights.linearBackward(sp.pool, dx[sp.rowFrom*w.in:sp.rowTo*w.in], dy[sp.rowFrom*w.out:sp.rowTo*w.out], w,
-		sp.rows())
+	from, to := sp.rowFrom, sp.rowTo
+	ps.weights.linearBackward(sp.pool, dx[from*w.in:to*w.in], dy[from*w.out:to*w.out], w, sp.rows())
 }
 
-// rowsPerTask is how many rows a task of a row-wise pass takes: an eighth of a
-// worker's share, so that the workers end together and a block's activations
-// stay in the second cache, but enough to repay a pass over the weights.
+// rowsPerTask returns how many rows a task of a row-wise operation takes: an eighth of a worker's share, so that
+// workers end together and a block's activations stay in the second-level cache, but at least 128, if there are as
+// many, to repay a pass over the weights.
 func rowsPerTask(n, workers int) int {
 	share := (n + workers - 1) / workers
 	return max((share+7)/8, min(128, share), 1)
 }
 
-// rowTasks is the number of row blocks.
+// rowTasks returns the number of row blocks of the batch.
 func (ps *Pass) rowTasks() int { return (ps.n + ps.rowBlock - 1) / ps.rowBlock }
 
 // rowTask does one task of forRows.
@@ -91,9 +102,9 @@ func (ps *Pass) rowTask(task, _ int) {
 	ps.rowOp(ps, ps.layer, from, min(ps.rowSpan.rowTo, from+ps.rowBlock))
 }
 
-// formGroups puts the sequences into groups of about ps.block rows, a multiple of the
-// workers' number, or into none when the largest would keep the others waiting
-// or the weights are not in panels and so large that all should read them once.
+// formGroups divides the sequences into groups of about ps.rowBlock rows, a multiple of the number of workers. It
+// forms none if there are fewer sequences than workers; if the weights are large and not packed, so that all workers
+// should read them once together; or if few groups are so unequal that the largest would keep the others waiting.
 func (ps *Pass) formGroups() {
 	ps.groupBounds = ps.groupBounds[:0]
 	workers, starts := ps.pool.Workers(), ps.batch.Starts
@@ -102,10 +113,10 @@ func (ps *Pass) formGroups() {
 	if groups == 0 || workers > 1 && ps.weights.readOnce {
 		return
 	}
-	at, largest := 0, 0
+	at, largest := 0, 0 // the next sequence, and the rows of the largest group
 	ps.groupBounds = append(ps.groupBounds, 0)
 	for i := 1; i <= groups; i++ {
-		from, want := starts[at], ps.n*i/groups
+		from, want := starts[at], ps.n*i/groups // the rows at which group i begins and should end
 		for at+1 < len(starts) && starts[at+1]-want <= want-starts[at] {
 			at++
 		}
@@ -120,7 +131,7 @@ func (ps *Pass) formGroups() {
 	}
 }
 
-// groupCount is their number, 0 when rows are spread by operations.
+// groupCount returns the number of groups; with 0, rows are spread by operations.
 func (ps *Pass) groupCount() int { return max(0, len(ps.groupBounds)-1) }
 
 // forwardGroup takes one group through the model.
@@ -131,10 +142,10 @@ func (ps *Pass) forwardGroup(task, worker int) {
 	}
 }
 
-// forwardSpan takes sp through the model. One block, with x the stream:
+// forwardSpan takes sp through the model. One block, with x the residual stream that enters it, is
 //
-//	mid = x + attention(LN1(x)·attn + attnb)·proj + projb
-//	out = mid + gelu(LN2(mid)·fc + fcb)·out + outb
+//	mid = x + attention(LN1(x)·qkvw + qkvb)·attprojw + attprojb
+//	out = mid + gelu(LN2(mid)·fcw + fcb)·fcprojw + fcprojb
 func (ps *Pass) forwardSpan(sp *span) {
 	ps.forRows(sp, 0, (*Pass).embed)
 	for l := range ps.weights.layers {
@@ -143,26 +154,29 @@ func (ps *Pass) forwardSpan(sp *span) {
 		ps.attention(sp, l)
 		ps.projectAndMLP(sp, l)
 	}
-	up := ps.selectedRows(sp, len(ps.weights.layers)-1)
-	ps.forRows(&up, 0, (*Pass).finalNorm)
+	selected := ps.selectedRows(sp, len(ps.weights.layers)-1)
+	ps.forRows(&selected, 0, (*Pass).finalNorm)
 }
 
-// projectAndMLP is the rest of block l, for the rows that go on.
+// projectAndMLP is the rest of block l after its attention, of the rows that continue: the output projection of
+// attention and the MLP, each added to the residual stream.
 func (ps *Pass) projectAndMLP(sp *span, l int) {
 	w, b := &ps.weights.layers[l], &ps.m.w.layers[l]
-	up, u, x, mid := ps.selectedRows(sp, l), ps.postAttention(l), ps.residualIn(l), ps.residualMid(l)
+	selected, u := ps.selectedRows(sp, l), ps.postAttention(l)
+	x, mid := ps.residualIn(l), ps.residualMid(l)
 	if ps.selectsRows(l) {
-		ps.forRows(&up, l, (*Pass).gatherSelected)
-		x = mid
+		ps.forRows(&selected, l, (*Pass).gatherSelected)
+		x = mid // gathered there
 	}
-	ps.linear(&up, mid, x, u.att, &w.attproj, b.attprojb)
-	ps.forRows(&up, l, (*Pass).mlpNorm)
-	ps.linear(&up, u.fc, nil, ps.ln2Output(l), &w.fc, b.fcb)
-	ps.forRows(&up, l, (*Pass).mlpGelu)
-	ps.linear(&up, ps.residualOut(l), mid, ps.geluOutput(l), &w.fcproj, b.fcprojb)
+	ps.linear(&selected, mid, x, u.att, &w.attproj, b.attprojb)
+	ps.forRows(&selected, l, (*Pass).mlpNorm)
+	ps.linear(&selected, u.fc, nil, ps.ln2Output(l), &w.fc, b.fcb)
+	ps.forRows(&selected, l, (*Pass).mlpGelu)
+	ps.linear(&selected, ps.residualOut(l), mid, ps.geluOutput(l), &w.fcproj, b.fcprojb)
 }
 
-// attention fills att: within the batch, or of each row to a lane's cache.
+// attention computes att (N, C) from qkv: within the batch, or, in a decoding step, of each row to its decoder's
+// cache. A decoder's prompts fill the cache on the way.
 func (ps *Pass) attention(sp *span, l int) {
 	if ps.useCache {
 		ps.decoder.attendCached(sp, l)

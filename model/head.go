@@ -2,47 +2,53 @@ package model
 
 import "github.com/trimtab/trimtab/tensor"
 
-// HeadRow asks for the log-probability of Target after row Row of the batch.
+// HeadRow asks for the log-probability of the token Target after row Row of the batch.
 type HeadRow struct {
 	Row    int
 	Target int32
 }
 
-// headLogits is about how many logits are in memory at once, for vocabularies
-// up to a few thousand.
+// headLogits is about how many logits are in memory at once, 2 MB, for vocabularies up to a few thousand; larger ones
+// take more.
 const headLogits = 1 << 19
 
-// headBuffers are the buffers of one chunk of rows of the language-model head.
+// headBuffers holds the buffers of LMHead for one chunk of R rows.
 type headBuffers struct {
-	rows            []HeadRow // of the chunk
-	invTemp         float32
-	hidden, dhidden []float32 // (R, C)
-	logits          []float32 // (R, V); then probabilities; then dlogits
-	logp, entropy   []float32 // (R)
-	dlogp           []float32 // (R)
-	isArgmax        []bool    // (R)
-	firstRow        int       // number of the first row of the chunk
-	workerLogits    [][]float32
+	rows     []HeadRow // (R) those of the chunk
+	firstRow int       // the number of the first of them among all head rows
+	invTemp  float32
+
+	hidden       []float32   // (R, C) rows of Pass.hidden
+	dhidden      []float32   // (R, C) their gradient
+	logits       []float32   // (R, V); then probabilities; then dlogits
+	logp         []float32   // (R) of the targets
+	entropy      []float32   // (R)
+	dlogp        []float32   // (R) what each has returned
+	isArgmax     []bool      // (R) no token has a larger logit than the target
+	workerLogits [][]float32 // (workers, V) a copy of the row that is being turned into probabilities
 }
 
-// chunkRows is R: how many rows the head takes at once, and enough of them to
-// repay a pass over the vocabulary. Rows do not see each other and gradients
-// are chains over rows in order, so it changes no bit.
+// chunkRows returns R, the number of rows that the head computes at once: at least enough of them to repay a pass
+// over the vocabulary. Rows are independent, and gradients are chains over rows in order, and so it changes no bit.
 func chunkRows(vocab int) int { return max(256, headLogits/vocab) }
 
-// LMHead computes, for each of rows in order, with z = invTemp·wte·hidden,
+// LMHead is the language-model head: for each of rows, in order, with the logits z = invTemp·wte·hidden and p =
+// softmax(z), it computes
 //
-//	logp = z[target] - max z - ln Σ exp(z - max z),   entropy = -Σ p ln p
+//	logp = z[target] - max z - ln Σ exp(z - max z),  entropy = -Σ p ln p
 //
-// in nats, and calls each(i, logp, entropy) on the calling goroutine. The
-// logits of some rows only are in memory at a time. With a gradient slab g,
-// each returns dL/dlogp of its row, and the gradients
+// in nats, and calls each(i, logp, entropy) on the calling goroutine. Only the logits of some rows are in memory at a
+// time. It follows a Forward or Infer of m whose batch had these rows.
+//
+// With a gradient slab g, each returns dL/dlogp of its row, and
 //
 //	dlogits = dL/dlogp · invTemp · (onehot(target) - p)
 //
-// go on into g and into DHidden. The entropy has no gradient.
-func (ps *Pass) LMHead(m *Model, g []float32, rows []HeadRow, invTemp float32,
-	each func(i int, logp, entropy float32) (dlogp float32)) {
+// is taken back to wte's gradient in g and to DHidden. Rows of dL/dlogp = 0 add nothing. The entropy has no gradient.
+func (ps *Pass) LMHead(
+	m *Model, g []float32, rows []HeadRow, invTemp float32,
+	each func(i int, logp, entropy float32) (dlogp float32),
+) {
 	ps.mustMatch(m)
 	c, v := m.Config.Width, m.Config.Vocab
 	var dwte []float32 // (V, C)
@@ -62,9 +68,9 @@ func (ps *Pass) LMHead(m *Model, g []float32, rows []HeadRow, invTemp float32,
 		h.rows, h.firstRow = rows[from:min(from+chunk, len(rows))], from
 		n := len(h.rows)
 		ps.gatherHidden(n, c)
-		ps.weights.linear(ps.pool, h.logits, tensor.Start{}, h.hidden, &ps.weights.head, n)
+		ps.weights.linear(h.logits, h.hidden, &ps.weights.head, n).Run(ps.pool)
 		ps.pool.Run(n, ps.op.headProbs)
-		learn := false
+		learn := false // whether a row of the chunk has a gradient
 		for i := range n {
 			h.dlogp[i] = each(from+i, h.logp[i], h.entropy[i])
 			learn = learn || h.dlogp[i] != 0
@@ -74,15 +80,19 @@ func (ps *Pass) LMHead(m *Model, g []float32, rows []HeadRow, invTemp float32,
 		}
 		ps.pool.Run(n, ps.op.headGrad)
 		ps.weights.linearBackward(ps.pool, h.dhidden, h.logits, &ps.weights.head, n)
-		tensor.MatMulTNUnder(ps.numerics, ps.pool, dwte, c, h.logits, v, h.hidden, c, v, c, n, true)
+		tensor.Product{
+			Numerics: ps.numerics, M: v, N: c, K: n, Accumulate: true,
+			A: h.logits, TransA: true, B: h.hidden, C: dwte,
+		}.Run(ps.pool)
 		ps.scatterHiddenGrad(c)
 	}
 }
 
-// TargetIsArgmax says, during LMHead's call of each for row i, whether no
-// token has a larger logit than the row's target.
+// TargetIsArgmax reports, while LMHead calls each for row i, whether no token has a larger logit than the row's
+// target.
 func (ps *Pass) TargetIsArgmax(i int) bool { return ps.head.isArgmax[i-ps.head.firstRow] }
 
+// size sizes the buffers for a chunk of so many rows.
 func (h *headBuffers) size(chunk, c, v, workers int) {
 	resizeSlab(&h.hidden, chunk*c)
 	resizeSlab(&h.dhidden, chunk*c)
@@ -97,6 +107,7 @@ func (h *headBuffers) size(chunk, c, v, workers int) {
 	}
 }
 
+// gatherHidden copies the hidden rows (n, C) of the chunk's n head rows side by side.
 func (ps *Pass) gatherHidden(n, c int) {
 	for i, r := range ps.head.rows[:n] {
 		at := ps.outputIndex(r.Row) * c
@@ -104,6 +115,8 @@ func (ps *Pass) gatherHidden(n, c int) {
 	}
 }
 
+// scatterHiddenGrad adds the gradients of the chunk's rows to DHidden, in order, since several head rows may ask for
+// one row.
 func (ps *Pass) scatterHiddenGrad(c int) {
 	for i, r := range ps.head.rows {
 		at := ps.outputIndex(r.Row) * c
@@ -111,38 +124,40 @@ func (ps *Pass) scatterHiddenGrad(c int) {
 	}
 }
 
-// headProbabilities turns the logits of one row into probabilities and takes
-// the log-probability of its target and the entropy.
+// headProbabilities turns the logits of row i of the chunk into probabilities and takes the log-probability of its
+// target and the entropy.
 func (ps *Pass) headProbabilities(i, worker int) {
 	h, v := &ps.head, ps.m.Config.Vocab
 	z, p := h.workerLogits[worker], h.logits[i*v:(i+1)*v]
 	copy(z, p)
 	top, sum := tensor.Softmax(p, h.invTemp)
-	of := z[h.rows[i].Target]
-	h.logp[i] = logProbability(of, h.invTemp, top, sum)
-	h.isArgmax[i] = float32(h.invTemp*of) >= top && (h.invTemp == 1 || of >= tensor.Max(z))
+	target := z[h.rows[i].Target]
+	h.logp[i] = logProbability(target, h.invTemp, top, sum)
+	// Scaling may round neighbours to one number, and so the logits themselves decide between those.
+	h.isArgmax[i] = float32(h.invTemp*target) >= top && (h.invTemp == 1 || target >= tensor.Max(z))
 	h.entropy[i] = entropy(p, z, h.invTemp, top, sum)
 }
 
-// logProbability of a token whose logit is z, given the results of
-// tensor.Softmax or LogSumExp over its row. Sampling and training share it.
+// logProbability returns the log-probability of a token whose logit is z, given the results of tensor.Softmax or
+// tensor.LogSumExp for its row. Sampling and training share it: it is why a sample's log-probabilities are computed
+// again with the same bits.
 func logProbability(z, invTemp, top, sum float32) float32 {
 	return float32(invTemp*z) - top - tensor.Log1(sum)
 }
 
-// entropy of a row of probabilities p, made of logits z; with z scaled by invTemp,
+// entropy returns the entropy, in nats, of a row of probabilities p, made of logits z: with z scaled by invTemp,
 //
 //	-Σ p ln p = max z + ln Σ exp(z - max z) - Σ p·z
 func entropy(p, z []float32, invTemp, top, sum float32) float32 {
 	return top + tensor.Log1(sum) - float32(invTemp*tensor.Dot(p, z))
 }
 
-// headGradient turns the probabilities of one row into dlogits.
+// headGradient turns the probabilities of row i of the chunk into dlogits.
 func (ps *Pass) headGradient(i, _ int) {
 	h, v := &ps.head, ps.m.Config.Vocab
 	p := h.logits[i*v : (i+1)*v]
 	d := float32(h.dlogp[i] * h.invTemp)
-	if d == 0 { // a row that is not learned must not show in any chain
+	if d == 0 { // zeros add nothing to any chain, even where p is not finite
 		clear(p)
 		return
 	}

@@ -7,8 +7,8 @@ import (
 	"github.com/trimtab/trimtab/tensor"
 )
 
-// Exactly one token of each row is the likeliest, at any temperature.
-func TestTargetLikeliest(t *testing.T) {
+// Exactly one token of each row is the argmax, at any temperature.
+func TestTargetIsArgmax(t *testing.T) {
 	shape := Config{Layers: 1, Width: 16, Heads: 2, Context: 16, Vocab: 700}
 	m := New(shape, false)
 	m.Init(draw.New(1, "likeliest"))
@@ -25,10 +25,11 @@ func TestTargetLikeliest(t *testing.T) {
 		ps.LMHead(m, nil, rows, invTemp, func(i int, _, _ float32) float32 {
 			z := make([]float32, shape.Vocab)
 			if ps.TargetIsArgmax(i) {
-				tensor.MatMulNT(nil, z, shape.Vocab, hidden[rows[i].Row*16:], 16, m.w.wte, 16, 1, shape.Vocab, 16,
-					false)
+				tensor.Product{
+					M: 1, N: shape.Vocab, K: 16, A: hidden[rows[i].Row*16:], B: m.w.wte, TransB: true, C: z,
+				}.Run(nil)
 				if z[rows[i].Target] != tensor.Max(z) {
-					t.Errorf("token %d is not the likeliest of row %d", rows[i].Target, rows[i].Row)
+					t.Errorf("token %d is not the argmax of row %d", rows[i].Target, rows[i].Row)
 				}
 				right[rows[i].Row]++
 			}
@@ -36,7 +37,7 @@ func TestTargetLikeliest(t *testing.T) {
 		})
 		for r, n := range right {
 			if n != 1 {
-				t.Errorf("%d tokens are the likeliest of row %d", n, r)
+				t.Errorf("%d tokens are the argmax of row %d", n, r)
 			}
 		}
 	}

@@ -10,14 +10,14 @@ import (
 	"github.com/trimtab/trimtab/tensor"
 )
 
-// Model is a shape and its parameters. Slab holds every parameter in the
-// order of the package comment; replace its contents, never the slice.
+// Model is a shape and its parameters. Slab holds every parameter in the order of the package comment; change its
+// contents, never the slice, of which the model keeps views.
 type Model struct {
 	Config Config
 	Scalar bool // has a scalar head
 	Slab   []float32
 
-	w params // views into Slab
+	w params // views of Slab
 }
 
 // layerParams is the parameters, or the gradients, of one block.
@@ -30,7 +30,7 @@ type layerParams struct {
 	fcprojw, fcprojb   []float32 // (4C, C), (C)
 }
 
-// params are views into a slab of parameters or of gradients.
+// params is views of a slab of parameters, or of gradients.
 type params struct {
 	wte, wpe       []float32 // (V, C), (Context, C)
 	layers         []layerParams
@@ -38,7 +38,7 @@ type params struct {
 	scorew, scoreb []float32 // (C), (1); empty without a scalar head
 }
 
-// New is a model of zeros; LayerNorm gains are one. It panics when c is not valid.
+// New returns a model of zeros, but for LayerNorm gains of one. It panics when c is not valid.
 func New(c Config, scalar bool) *Model {
 	if err := c.Validate(); err != nil {
 		panic("model.New: " + err.Error())
@@ -58,7 +58,7 @@ func New(c Config, scalar bool) *Model {
 	return m
 }
 
-// bind points the views into slab; it allocates only when layers grow.
+// bind points the views to slab; it allocates only when the number of layers grows.
 func (w *params) bind(c Config, scalar bool, slab []float32) {
 	rest := slab
 	take := func(n int) []float32 {
@@ -86,10 +86,9 @@ func (w *params) bind(c Config, scalar bool, slab []float32) {
 	}
 }
 
-// Init draws the parameters: weights and embeddings from N(0, .02), the two
-// projections of each block that write into the stream from N(0, .02/√(2L)),
-// a scalar head from N(0, 1/√(C+1)); biases are zero, LayerNorm gains one.
-// Array i of Named draws from src.At(i).
+// Init draws the parameters as GPT-2 does (Radford et al., 2019): weights and embeddings from N(0, 0.02²), the two
+// projections of each block that write into the residual stream from N(0, (0.02/√(2L))²), a scalar head from N(0,
+// 1/(C+1)); biases are zero, LayerNorm gains one. Array i of NamedParameters draws from src.At(i).
 func (m *Model) Init(src draw.Source) {
 	residual := .02 / math.Sqrt(float64(2*m.Config.Layers))
 	for i, p := range m.NamedParameters() {
@@ -110,27 +109,30 @@ func (m *Model) Init(src draw.Source) {
 	}
 }
 
+// fillNormal draws x from the normal distribution with that standard deviation, element by element.
 func fillNormal(x []float32, std float64, s *draw.Stream) {
 	for i := range x {
 		x[i] = float32(std * s.Normal())
 	}
 }
 
+// fill sets all of x to v.
 func fill(x []float32, v float32) {
 	for i := range x {
 		x[i] = v
 	}
 }
 
-// Clone is a copy that shares nothing with m.
+// Clone returns a copy that shares nothing with m.
 func (m *Model) Clone() *Model {
 	c := New(m.Config, m.Scalar)
 	copy(c.Slab, m.Slab)
 	return c
 }
 
-// ToScalar is a copy of m's body under a new scalar head drawn from
-// N(0, 1/√(C+1)), its bias 0 (rlhf.md 3.1, detail 8).
+// ToScalar returns a copy of m's body under a new scalar head, drawn from N(0, 1/(C+1)), with bias 0 (Huang, Liu &
+// von Werra, "The N Implementation Details of RLHF with PPO", 2023: the heads of reward and value models). m's own
+// scalar head, if it has one, is left behind.
 func (m *Model) ToScalar(src draw.Source) *Model {
 	s := New(m.Config, true)
 	copy(s.Slab[:m.Config.Parameters()], m.Slab)
@@ -138,14 +140,14 @@ func (m *Model) ToScalar(src draw.Source) *Model {
 	return s
 }
 
-// ScoreHead is the weight (C) and the bias (1) of the scalar head, as views.
+// ScoreHead returns the weight (C) and the bias (1) of the scalar head as views, which are empty without one.
 func (m *Model) ScoreHead() (weight, bias []float32) { return m.w.scorew, m.w.scoreb }
 
 // NamedParameters lists views of all parameters in slab order.
 func (m *Model) NamedParameters() []tensor.NamedArray { return m.viewsOf(m.Slab) }
 
-// NamedViews lists views of x, a slab of m's layout (gradients, moments, EMA),
-// with prefix before every name.
+// NamedViews lists views of x, a slab of m's layout such as gradients, moments or an average, with prefix before
+// every name.
 func (m *Model) NamedViews(x []float32, prefix string) []tensor.NamedArray {
 	named := m.viewsOf(x)
 	for i := range named {
@@ -154,6 +156,7 @@ func (m *Model) NamedViews(x []float32, prefix string) []tensor.NamedArray {
 	return named
 }
 
+// viewsOf lists views of x, a slab of m's layout; a longer one is cut off.
 func (m *Model) viewsOf(x []float32) []tensor.NamedArray {
 	if len(x) < len(m.Slab) {
 		panic(fmt.Sprintf("model: a slab of %d floats for a model of %d", len(x), len(m.Slab)))
@@ -168,9 +171,8 @@ func (m *Model) viewsOf(x []float32) []tensor.NamedArray {
 	return named
 }
 
-// DecayRanges lists the half-open ranges of the slab that weight decay touches:
-// the arrays of two dimensions, not biases and LayerNorm parameters.
-// Neighbouring ranges are merged.
+// DecayRanges lists the half-open ranges of the slab that weight decay applies to: the arrays of two dimensions, not
+// biases and LayerNorm parameters. Neighbouring ranges are merged.
 func (m *Model) DecayRanges() [][2]int {
 	var ranges [][2]int
 	at := 0
@@ -188,17 +190,17 @@ func (m *Model) DecayRanges() [][2]int {
 	return ranges
 }
 
-// NewGradient is a zeroed gradient slab: the layout of Slab, and after it the
-// token embedding's own share of wte's gradient (V, C). The tied head adds to
-// wte when the loss is taken and the embedding at the end of the backward
-// pass; kept apart until Fold, both are chains over rows in order, so that a
-// batch split into micro-batches gives the same bytes. A plain slab of
-// len(Slab) is accepted everywhere: the same sum, but for wte in an order, and
-// so with a rounding, that follows the split.
+// NewGradient returns a zeroed gradient slab: the layout of Slab, followed by the token embedding's own share of
+// wte's gradient (V, C).
+//
+// The tied head adds to wte's gradient when the loss is taken, and the embedding at the end of the backward pass.
+// Kept apart until FoldGradient, both are chains over rows in order, so that a batch divided into micro-batches gives
+// the same bytes. A plain slab of len(Slab) is accepted everywhere; it gives the same sums, but for wte in an order,
+// and so with a rounding, that depends on the division.
 func (m *Model) NewGradient() []float32 { return tensor.Slab(len(m.Slab) + len(m.w.wte)) }
 
-// FoldGradient adds the embedding's share to wte's gradient, clears it, and returns
-// the gradient in the layout of Slab. It leaves a plain slab as it is.
+// FoldGradient adds the embedding's share to wte's gradient, clears the share, and returns the gradient in the layout
+// of Slab: a view of g. It leaves a plain slab as it is. Call it once after the last micro-batch of a step.
 func (m *Model) FoldGradient(pool *tensor.Pool, g []float32) []float32 {
 	if len(g) == len(m.Slab) {
 		return g
@@ -208,7 +210,8 @@ func (m *Model) FoldGradient(pool *tensor.Pool, g []float32) []float32 {
 	return g[:len(m.Slab)]
 }
 
-// embeddingGradient is where the embedding's gradient of wte goes in g.
+// embeddingGradient returns where the embedding's gradient of wte (V, C) is accumulated in g: apart, or, in a plain
+// slab, in wte's own place. It panics when g is neither.
 func (m *Model) embeddingGradient(g []float32) []float32 {
 	switch len(g) {
 	case len(m.Slab):
@@ -216,6 +219,6 @@ func (m *Model) embeddingGradient(g []float32) []float32 {
 	case len(m.Slab) + len(m.w.wte):
 		return g[len(m.Slab):]
 	}
-	panic(fmt.Sprintf("model: a gradient slab of %d floats for a model of %d: make it with Model.Gradient", len(g),
+	panic(fmt.Sprintf("model: a gradient slab of %d floats for a model of %d: make it with Model.NewGradient", len(g),
 		len(m.Slab)))
 }

@@ -18,12 +18,12 @@ func TestConfigValidate(t *testing.T) {
 		t.Fatal(err)
 	}
 	for want, change := range map[string]func(*model.Config){
-		"layers: 0 is outside 1 to 1024":    func(c *model.Config) { c.Layers = 0 },
-		"width: -8 is outside":              func(c *model.Config) { c.Width = -8 },
-		"heads: 0 is outside":               func(c *model.Config) { c.Heads = 0 },
-		"width: 8 is not a multiple of hea": func(c *model.Config) { c.Heads = 3 },
-		"context: 0 is outside":             func(c *model.Config) { c.Context = 0 },
-		"vocab: 1 is outside 2 to":          func(c *model.Config) { c.Vocab = 1 },
+		"num_hidden_layers: 0 is outside 1 to 1024": func(c *model.Config) { c.Layers = 0 },
+		"hidden_size: -8 is outside":                func(c *model.Config) { c.Width = -8 },
+		"num_attention_heads: 0 is outside":         func(c *model.Config) { c.Heads = 0 },
+		"hidden_size: 8 is not a multiple of num":   func(c *model.Config) { c.Heads = 3 },
+		"max_position_embeddings: 0 is outside":     func(c *model.Config) { c.Context = 0 },
+		"vocab_size: 1 is outside 2 to":             func(c *model.Config) { c.Vocab = 1 },
 	} {
 		c := small
 		change(&c)
@@ -44,8 +44,8 @@ func TestNamed(t *testing.T) {
 	want := []string{"transformer.wte.weight[11 8]", "transformer.wpe.weight[6 8]"}
 	for l := range 2 {
 		h := fmt.Sprintf("transformer.h.%d.", l)
-		want = append(want, h+"ln_1.weight[8]", h+"ln_1.bias[8]", h+"attn.c_attn.weight[8 24]", h+
-			"attn.c_attn.bias[24]",
+		want = append(want, h+"ln_1.weight[8]", h+"ln_1.bias[8]", h+"attn.c_attn.weight[8 24]",
+			h+"attn.c_attn.bias[24]",
 			h+"attn.c_proj.weight[8 8]", h+"attn.c_proj.bias[8]", h+"ln_2.weight[8]", h+"ln_2.bias[8]",
 			h+"mlp.c_fc.weight[8 32]", h+"mlp.c_fc.bias[32]", h+"mlp.c_proj.weight[32 8]", h+"mlp.c_proj.bias[8]")
 	}
@@ -206,18 +206,15 @@ func TestPanics(t *testing.T) {
 		"needs a Forward of the same model":           func() { ps.Infer(m, b); ps.BackwardBody(m, m.NewGradient()) },
 		"a head needs a Forward or Infer": func() {
 			ps.Forward(m, b)
-			ps.LMHead(m.Clone(), nil, nil, 1,
-				nil)
+			ps.LMHead(m.Clone(), nil, nil, 1, nil)
 		},
 		"no scalar head": func() { ps.Forward(m, b); ps.ScalarHead(m, []int{0}) },
-		"make it with Model.Gradient": func() {
+		"make it with Model.NewGradient": func() {
 			ps.Forward(m, b)
-			ps.BackwardBody(m,
-				make([]float32, len(m.Slab)+1))
+			ps.BackwardBody(m, make([]float32, len(m.Slab)+1))
 		},
-		"width: 7 is not a multiple": func() {
-			model.New(model.Config{Layers: 1, Width: 7, Heads: 2,
-				Context: 1, Vocab: 2}, false)
+		"hidden_size: 7 is not a multiple": func() {
+			model.New(model.Config{Layers: 1, Width: 7, Heads: 2, Context: 1, Vocab: 2}, false)
 		},
 	} {
 		func() {

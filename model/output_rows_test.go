@@ -10,9 +10,9 @@ import (
 	"github.com/trimtab/trimtab/tensor"
 )
 
-// What is computed for the wanted rows alone is, bit for bit, what all rows
+// What is computed for the selected rows alone is, bit for bit, what all rows
 // give: results, log-probabilities, scores and every gradient.
-func TestWantedRows(t *testing.T) {
+func TestOutputRows(t *testing.T) {
 	pool := tensor.NewPool(3)
 	defer pool.Close()
 	for _, numerics := range []tensor.Numerics{tensor.V1, tensor.V1BF16} {
@@ -72,8 +72,8 @@ func heads(ps *model.Pass, m *model.Model, b model.Batch, rows []model.HeadRow) 
 	return o
 }
 
-// A head that asks for a row that is not wanted is a fault of the caller.
-func TestUnwantedRow(t *testing.T) {
+// A head that asks for a row that was not selected is a bug of the caller.
+func TestUnselectedRow(t *testing.T) {
 	m := loud(small, true, 1)
 	b := model.NewBatch([]int32{1, 2, 3})
 	b.OutputRows = []int{2}

@@ -6,114 +6,121 @@ import (
 	"github.com/trimtab/trimtab/tensor"
 )
 
-// Pass runs a model over batches. It holds the activations that the backward
-// pass needs and every scratch buffer; buffers only grow, so that a step of a
-// shape seen before allocates nothing. A Pass serves one goroutine; it may
-// serve several models in turn, but a backward pass belongs to the last
-// Forward.
+// Pass runs a model over batches. It holds the activations that the backward pass needs and every scratch buffer.
+// Buffers only grow, so that a step of shapes seen before allocates nothing.
+//
+// A Pass serves one goroutine at a time; it may serve several models in turn, but a backward pass belongs to the last
+// Forward. Packed copies of the weights are made anew by each Forward: the weights may change between steps without
+// notice.
 type Pass struct {
 	pool     *tensor.Pool
 	numerics tensor.Numerics
 	op       operations
 
-	m           *Model
-	weights     *packedWeights
-	batch       Batch
-	n           int    // rows
-	outputRows  []int  // rows (W) that go on after the last block's attention; nil for all
-	infer       bool   // the last Forward kept no activations
-	grad        params // views into the gradient slab of the running backward pass
-	layer       int    // block the running operation works on, and the operation
-	rowOp       func(ps *Pass, l, from, to int)
-	rowSpan     span // that it is done for
-	headOp      func(ps *Pass, l, head, worker int)
-	rowBlock    int     // rows a task
-	groupBounds []int   // sequences at which the groups begin and end that workers take whole; see cut
-	positions   []int32 // (N) position of each row in its sequence
+	// Of the last Forward or Infer. N is the number of rows of the batch, W that of the rows that heads ask for.
+	m          *Model
+	weights    *packedWeights
+	batch      Batch
+	n          int     // N
+	outputRows []int   // (W) the rows that continue after the last block's attention; nil for all of them
+	infer      bool    // it kept no activations
+	positions  []int32 // (N) position of each row in its sequence
 
+	// How rows are spread over the workers: see groups.go.
+	rowBlock    int   // rows of a task
+	groupBounds []int // sequences at which groups begin, and the last one ends; empty where there are no groups
+	layer       int   // the block that the running operation works on
+	rowOp       func(ps *Pass, l, from, to int)
+	rowSpan     span // that rowOp runs over
+	headOp      func(ps *Pass, l, head, worker int)
+
+	// Activations. ln1, ln2 and act are cheaper to compute again than to keep: every block overwrites them.
 	layers       []activations
-	ln1          []float32 // (N, C) what is cheaper to compute again than to keep:
-	ln2          []float32 // (N, C) the running block's inputs of its products
-	act          []float32 // (N, 4C) fc after GELU
-	lastResidual []float32 // (N, C) the stream after the last block
-	lastBlock    lastBlock // instead, where not all rows are wanted
-	hidden       []float32 // (W, C) after ln_f
+	ln1          []float32 // (N, C) LN1's output: the input of the product that makes qkv
+	ln2          []float32 // (N, C) LN2's output: the input of the MLP
+	act          []float32 // (N, 4C) GELU's output
+	lastResidual []float32 // (N, C) the residual stream after the last block
+	lastBlock    lastBlock // in place of lastResidual where only W rows continue
+	hidden       []float32 // (W, C) after ln_f: what Forward returns
 	mean         []float32 // (W) of ln_f
 	rstd         []float32 // (W) of ln_f
+	dhidden      []float32 // (W, C) gradient of hidden
 
-	dhidden []float32 // (W, C) gradient of hidden
+	// Backward pass.
+	grad           params         // views into the gradient slab
+	dResidual      [3][]float32   // (N, C) gradients of the residual stream: see dOut
+	gradBufs       [2]gradBuffers // of blocks of even and of odd number: see gradBuffers
+	datt           []float32      // (N, C) gradient of the running block's attention
+	gradTiles      []gradTile     // tasks of the running block's weight gradients
+	columnSums     []columnSum    // tasks of its bias and LayerNorm gradients
+	backwardGroups int            // how many of the running tasks take a group through a block
+	backwardView   *Pass          // the sequences that go through the backward pass together
 
-	dResidual      [3][]float32   // (N, C) gradient of the stream leaving a block; see leaving
-	gradBufs       [2]gradBuffers // of blocks of even and of odd number
-	datt           []float32      // (N, C)
-	gradTiles      []gradTile
-	columnSums     []columnSum
-	backwardGroups int // tasks of the running backward pass that are groups
+	work          []scratch   // one for each worker
+	head          headBuffers // of LMHead
+	scores        []float32   // what ScalarHead returns
+	startsBuf     []int       // memory for batch.Starts of views and steps
+	outputRowsBuf []int       // memory for outputRows of views
 
-	work          []scratch // one a worker
-	head          headBuffers
-	scores        []float32
-	startsBuf     []int
-	outputRowsBuf []int
-	backwardView  *Pass // the rows that go back together
-
-	decoder       *decoder   // whose Pass this is, if any
-	useCache      bool       // rows are single tokens that attend to the lane's cache
-	decoders      []*decoder // of Generate, a worker each
-	sharedDecoder *decoder   // or one for all
+	// Sampling: see generate.go.
+	decoder       *decoder   // whose Pass this is; nil for a Pass of NewPass
+	useCache      bool       // rows are single tokens that attend to the decoder's cache
+	decoders      []*decoder // of Generate, one for each worker
+	sharedDecoder *decoder   // of Generate, one for all workers together
 }
 
-// activations of one block, kept for the backward pass: 10·C a row. When
-// nothing is to be kept all blocks share one.
+// activations holds what one block keeps for its backward pass: 10·C floats a row, and four statistics. When nothing
+// is to be kept, one set serves all blocks.
 type activations struct {
-	residualIn   []float32 // (N, C) the stream entering the block
-	mean1, rstd1 []float32 // (N)
-	qkv          []float32 // (N, 3C)
+	residualIn   []float32 // (N, C) the residual stream that enters the block
+	mean1, rstd1 []float32 // (N) of LN1
+	qkv          []float32 // (N, 3C) queries, keys and values, each with its heads side by side
 	postAttention
 }
 
-// scratch of one worker.
+// scratch is the scratch memory of one worker.
 type scratch struct {
-	s, ds []float32 // (queryTile, T) scores or probabilities, and their gradient
+	s, ds []float32 // (queryTile, T) attention probabilities, and their gradient
 }
 
-// gradBuffers is what the backward pass of a block leaves for the gradients of
-// its parameters. There are two: a block goes back while the parameters of the
-// next one learn.
+// gradBuffers holds what the backward pass of a block leaves for the gradients of its parameters. There are two,
+// since those gradients are computed while the block before goes through its own backward pass.
 type gradBuffers struct {
-	dResidualMid []float32 // (N, C) gradient of the stream after attention
-	dln1         []float32 // (N, C)
-	dln2         []float32 // (N, C)
+	dResidualMid []float32 // (N, C) gradient of the residual stream after attention
+	dln1         []float32 // (N, C) gradient of LN1's output
+	dln2         []float32 // (N, C) gradient of LN2's output
 	dqkv         []float32 // (N, 3C)
-	dfc          []float32 // (N, 4C)
-	ln1          []float32 // (N, C) computed again, as
-	ln2          []float32 // (N, C)
-	act          []float32 // (N, 4C)
+	dfc          []float32 // (N, 4C) gradient of GELU's output, then of its input
+
+	// Inputs of the block's products, which the forward pass did not keep, computed again with the same bits.
+	ln1 []float32 // (N, C)
+	ln2 []float32 // (N, C)
+	act []float32 // (N, 4C)
 }
 
-// operations are the tasks given to the pool, bound once so that running one
-// allocates nothing.
+// operations are the tasks given to the pool: method values, bound once so that running one allocates nothing.
 type operations struct {
-	forwardGroup, backwardTask func(task, worker int)
-	rowTask, headTask          func(task, worker int)
-	headProbs, headGrad        func(task, worker int)
+	forwardGroup, backwardTask func(task, worker int) // a group through the model, and a task of a backward step
+	rowTask, headTask          func(task, worker int) // rowOp for some rows, headOp for an attention head
+	headProbs, headGrad        func(task, worker int) // a row of the language-model head
 }
 
-// NewPass is a Pass over pool's workers; nil runs on the caller.
+// NewPass returns a Pass that runs on the workers of pool, or on the caller if pool is nil, under tensor.V1.
 func NewPass(pool *tensor.Pool) *Pass {
 	ps := &Pass{pool: pool, numerics: tensor.V1, work: make([]scratch, pool.Workers()), weights: newPacked()}
 	ps.op = operations{
-		forwardGroup: ps.forwardGroup, backwardTask: ps.backwardTask,
-		rowTask:   ps.rowTask,
-		headTask:  func(task, worker int) { ps.headOp(ps, ps.layer, task, worker) },
-		headProbs: ps.headProbabilities, headGrad: ps.headGradient,
+		forwardGroup: ps.forwardGroup,
+		backwardTask: ps.backwardTask,
+		rowTask:      ps.rowTask,
+		headTask:     func(task, worker int) { ps.headOp(ps, ps.layer, task, worker) },
+		headProbs:    ps.headProbabilities,
+		headGrad:     ps.headGradient,
 	}
 	return ps
 }
 
-// WithNumerics makes the Pass compute under that numeric contract from now on; a new
-// one computes under tensor.V1. It returns ps and panics when there is no such
-// contract.
+// WithNumerics makes the Pass compute under the numeric contract n from now on, and returns ps. It panics when there
+// is no such contract.
 func (ps *Pass) WithNumerics(n tensor.Numerics) *Pass {
 	if !n.Valid() {
 		panic(fmt.Sprintf("model: there is no numeric contract %q", n))
@@ -122,15 +129,15 @@ func (ps *Pass) WithNumerics(n tensor.Numerics) *Pass {
 	return ps
 }
 
-// Numerics is the contract the Pass computes under.
+// Numerics returns the contract that the Pass computes under.
 func (ps *Pass) Numerics() tensor.Numerics { return ps.numerics }
 
-// Pool is the pool the Pass runs on.
+// Pool returns the pool that the Pass runs on.
 func (ps *Pass) Pool() *tensor.Pool { return ps.pool }
 
-// Forward runs m over b and returns the rows after the final LayerNorm (N, C),
-// or those of b.Wanted, a view that the next Forward overwrites. DHidden is zeroed. The batch must
-// stay as it is until its backward pass is done.
+// Forward runs m over b and returns the rows after the final LayerNorm, (N, C), or (W, C) of b.OutputRows where those
+// are given: a view that the next Forward overwrites. It keeps the activations for a backward pass, for which b must
+// not change, and sets DHidden to zero.
 func (ps *Pass) Forward(m *Model, b Batch) (hidden []float32) {
 	ps.infer = false
 	b.check(m.Config)
@@ -141,8 +148,8 @@ func (ps *Pass) Forward(m *Model, b Batch) (hidden []float32) {
 	return ps.hidden
 }
 
-// Infer is Forward with the same bits and without activations: memory of one
-// block instead of L. Heads may follow it with a nil gradient only.
+// Infer is Forward with the same bits and without activations: it takes the memory of one block instead of L. Heads
+// may follow with a nil gradient only.
 func (ps *Pass) Infer(m *Model, b Batch) (hidden []float32) {
 	ps.infer = true
 	b.check(m.Config)
@@ -151,7 +158,8 @@ func (ps *Pass) Infer(m *Model, b Batch) (hidden []float32) {
 	return ps.hidden
 }
 
-// forward runs m, which ps.weights are of, over b.
+// forward runs m, whose weights ps.weights holds, over b: by groups where there are any, otherwise operation by
+// operation.
 func (ps *Pass) forward(m *Model, b Batch) {
 	ps.prepare(m, b)
 	ps.formGroups()
@@ -163,31 +171,32 @@ func (ps *Pass) forward(m *Model, b Batch) {
 	ps.forwardSpan(&sp)
 }
 
-// Backward is BackwardBody after dhidden (N, C), of the rows of Forward's result, has been put in DHidden.
+// Backward is BackwardBody with dhidden, the gradient of the rows that Forward returned, in place of what heads have
+// put into DHidden.
 func (ps *Pass) Backward(m *Model, g, dhidden []float32) {
 	copy(ps.DHidden(), dhidden)
 	ps.BackwardBody(m, g)
 }
 
-// DHidden is the gradient of the loss by Forward's result (N, C): zeroed by
-// Forward, accumulated by the heads, consumed by BackwardBody.
+// DHidden returns the gradient of the loss with respect to Forward's result, of the same shape: set to zero by
+// Forward, accumulated by the heads, read by BackwardBody.
 func (ps *Pass) DHidden() []float32 { return ps.dhidden }
 
-// BackwardBody takes DHidden back through the body and accumulates the
-// gradient into g, a slab of m's layout (see Model.Gradient). It takes whole
-// sequences, some rows at a time, all the way, so that what lies between two
-// products is still near the processor: gradients are chains over rows in
-// order, and the cut changes no bit.
+// BackwardBody takes DHidden through the backward pass of the body and accumulates the gradient into g, a slab of m's
+// layout (see Model.NewGradient).
+//
+// It takes some whole sequences at a time from the last block down to the embeddings, so that what lies between two
+// products is still in the caches. Gradients are chains over rows in order, and so this division changes no bit.
 func (ps *Pass) BackwardBody(m *Model, g []float32) {
 	ps.mustHold(m)
 	if ps.backwardView == nil {
 		ps.backwardView = NewPass(ps.pool)
 	}
 	ps.weights.packBodyTransposed(ps.pool)
-	least := max(backwardRows, 256*ps.pool.Workers())
+	minRows := max(backwardRows, 256*ps.pool.Workers())
 	for from := 0; from < ps.batch.Sequences(); {
 		to := from + 1
-		for to < ps.batch.Sequences() && ps.batch.Starts[to]-ps.batch.Starts[from] < least {
+		for to < ps.batch.Sequences() && ps.batch.Starts[to]-ps.batch.Starts[from] < minRows {
 			to++
 		}
 		ps.backwardView.view(ps, from, to)
@@ -196,12 +205,14 @@ func (ps *Pass) BackwardBody(m *Model, g []float32) {
 	}
 }
 
-// backwardRows is about how many rows go back together.
+// backwardRows is about how many rows go through the backward pass together; more where there are many workers.
 const backwardRows = 512
 
-// view makes ps a view of all's sequences from … to and their activations.
+// view makes ps a view of all's sequences from … to and of their activations, with buffers of its own for the
+// backward pass. It is what lets BackwardBody run a part of the batch as if it were a whole one.
 func (ps *Pass) view(all *Pass, from, to int) {
-	c, r0, r1 := all.m.Config.Width, all.batch.Starts[from], all.batch.Starts[to]
+	c := all.m.Config.Width
+	r0, r1 := all.batch.Starts[from], all.batch.Starts[to] // rows of the batch
 	ps.m, ps.n = all.m, r1-r0
 	ps.weights, ps.numerics = all.weights, all.numerics
 	ps.startsBuf = ps.startsBuf[:0]
@@ -215,19 +226,22 @@ func (ps *Pass) view(all *Pass, from, to int) {
 		ps.layers[l] = all.layers[l].rows(r0, r1, c)
 	}
 	ps.lastResidual = all.lastResidual[r0*c : r1*c]
-	w0, w1 := r0, r1
+	w0, w1 := r0, r1 // rows after the last block
 	if ps.outputRows = nil; all.outputRows != nil {
 		sp := all.selectedRows(&span{rowFrom: r0, rowTo: r1}, len(ps.layers)-1)
 		w0, w1 = sp.rowFrom, sp.rowTo
 		if ps.outputRowsBuf = ps.outputRowsBuf[:0]; ps.outputRowsBuf == nil {
-			ps.outputRowsBuf = []int{} // a group of which no row is wanted
+			ps.outputRowsBuf = []int{} // not nil, which would mean all rows: these sequences may have none
 		}
 		for _, r := range all.outputRows[w0:w1] {
 			ps.outputRowsBuf = append(ps.outputRowsBuf, r-r0)
 		}
 		ps.outputRows = ps.outputRowsBuf
-		ps.lastBlock = lastBlock{postAttention: all.lastBlock.rows(w0, w1, c),
-			residualOut: all.lastBlock.residualOut[w0*c : w1*c], datt: ps.lastBlock.datt}
+		ps.lastBlock = lastBlock{
+			postAttention: all.lastBlock.rows(w0, w1, c),
+			residualOut:   all.lastBlock.residualOut[w0*c : w1*c],
+			datt:          ps.lastBlock.datt,
+		}
 	}
 	ps.mean, ps.rstd = all.mean[w0:w1], all.rstd[w0:w1]
 	ps.dhidden = all.dhidden[w0*c : w1*c]
@@ -236,21 +250,25 @@ func (ps *Pass) view(all *Pass, from, to int) {
 	ps.prepareBackward()
 }
 
+// rows returns views of rows from … to.
 func (a *activations) rows(from, to, c int) activations {
 	return activations{
-		residualIn: a.residualIn[from*c : to*c], mean1: a.mean1[from:to], rstd1: a.rstd1[from:to],
-		qkv: a.qkv[from*3*c : to*3*c], postAttention: a.postAttention.rows(from, to, c),
+		residualIn:    a.residualIn[from*c : to*c],
+		mean1:         a.mean1[from:to],
+		rstd1:         a.rstd1[from:to],
+		qkv:           a.qkv[from*3*c : to*3*c],
+		postAttention: a.postAttention.rows(from, to, c),
 	}
 }
 
-// mustMatch panics when the last Forward or Infer was another model's.
+// mustMatch panics when the last Forward or Infer was another model's: a bug of the caller.
 func (ps *Pass) mustMatch(m *Model) {
 	if ps.m != m {
 		panic("model: a head needs a Forward or Infer of the same model just before it")
 	}
 }
 
-// mustHold panics when there are no activations of m to go back through.
+// mustHold panics when there are no activations of m for a backward pass: a bug of the caller.
 func (ps *Pass) mustHold(m *Model) {
 	if ps.infer || ps.m != m {
 		panic("model: a backward pass needs a Forward of the same model just before it")
@@ -263,7 +281,8 @@ func (ps *Pass) prepare(m *Model, b Batch) {
 	if ps.outputRows = b.OutputRows; len(b.OutputRows) == 0 || len(b.OutputRows) == ps.n {
 		ps.outputRows = nil
 	}
-	n, c, longest := ps.n, m.Config.Width, 0
+	n, c := ps.n, m.Config.Width
+	longest := 0 // tokens of a sequence
 	resize(&ps.positions, n)
 	for s := range b.Sequences() {
 		from, to := b.Starts[s], b.Starts[s+1]
@@ -272,7 +291,7 @@ func (ps *Pass) prepare(m *Model, b Batch) {
 			ps.positions[r] = int32(r - from)
 		}
 	}
-	kept := m.Config.Layers
+	kept := m.Config.Layers // sets of activations
 	if ps.infer {
 		kept = 1
 	}
@@ -298,8 +317,8 @@ func (ps *Pass) prepare(m *Model, b Batch) {
 	ps.rowBlock = rowsPerTask(n, ps.pool.Workers())
 }
 
-// prepareStep is prepare for one token each of sequences whose earlier tokens
-// are cached; their positions are for the caller to set.
+// prepareStep is prepare for a decoding step: one token of each of some sequences whose earlier tokens are cached.
+// The caller sets their positions.
 func (ps *Pass) prepareStep(m *Model, tokens []int32) {
 	ps.infer = true
 	ps.startsBuf = append(ps.startsBuf[:0], 0, len(tokens))
@@ -307,8 +326,9 @@ func (ps *Pass) prepareStep(m *Model, tokens []int32) {
 	ps.rowBlock = max(1, (ps.n+ps.pool.Workers()-1)/ps.pool.Workers())
 }
 
+// size sizes the buffers for n rows.
 func (a *activations) size(n, c int, infer bool) {
-	if !infer { // otherwise the stream runs through Pass.x alone
+	if !infer { // otherwise the residual stream stays in Pass.lastResidual
 		resizeSlab(&a.residualIn, n*c)
 		resizeSlab(&a.residualMid, n*c)
 	}
@@ -321,8 +341,7 @@ func (a *activations) size(n, c int, infer bool) {
 	resizeSlab(&a.fc, n*4*c)
 }
 
-// resize makes *x n long, keeping its memory when that is large enough. The
-// contents are unspecified.
+// resize makes *x n long and keeps its memory when that is large enough. The contents are unspecified.
 func resize[T any](x *[]T, n int) {
 	if cap(*x) < n {
 		*x = make([]T, n)
@@ -330,9 +349,9 @@ func resize[T any](x *[]T, n int) {
 	*x = (*x)[:n]
 }
 
-// resizeSlab is sized for what may be large. What has to grow grows by a quarter
-// more: batches of other lengths come, and each growth leaves the old memory
-// behind for a while. What never grows is as large as it has to be.
+// resizeSlab is resize for what may be large. A buffer that has to grow gets a quarter more than it needs: batches of
+// other lengths follow, and each growth leaves the old memory to the garbage collector for a while. A buffer that
+// never grows is exactly as large as it has to be.
 func resizeSlab(x *[]float32, n int) {
 	if have := cap(*x); have < n {
 		want := n
@@ -344,7 +363,7 @@ func resizeSlab(x *[]float32, n int) {
 	*x = (*x)[:n]
 }
 
-// activationsOf is where block l keeps its activations.
+// activationsOf returns where block l keeps its activations.
 func (ps *Pass) activationsOf(l int) *activations {
 	if ps.infer {
 		l = 0
@@ -352,8 +371,8 @@ func (ps *Pass) activationsOf(l int) *activations {
 	return &ps.layers[l]
 }
 
-// residualIn, residualMid and residualOut are the stream entering block l, after its
-// attention, and leaving it (N, C). Without activations all are one array.
+// residualIn returns the residual stream (N, C) that enters block l. Without activations, residualIn, residualMid and
+// residualOut of every block are one array, which is updated in place.
 func (ps *Pass) residualIn(l int) []float32 {
 	if ps.infer || l == len(ps.m.w.layers) {
 		return ps.lastResidual
@@ -361,6 +380,7 @@ func (ps *Pass) residualIn(l int) []float32 {
 	return ps.layers[l].residualIn
 }
 
+// residualMid returns the residual stream of block l after its attention: (N, C), or (W, C) in the last block.
 func (ps *Pass) residualMid(l int) []float32 {
 	switch {
 	case ps.selectsRows(l):
@@ -371,6 +391,7 @@ func (ps *Pass) residualMid(l int) []float32 {
 	return ps.layers[l].residualMid
 }
 
+// residualOut returns the residual stream that leaves block l: (N, C), or (W, C) from the last block.
 func (ps *Pass) residualOut(l int) []float32 {
 	if ps.selectsRows(l) {
 		return ps.lastBlock.residualOut
@@ -378,5 +399,5 @@ func (ps *Pass) residualOut(l int) []float32 {
 	return ps.residualIn(l + 1)
 }
 
-// finalResidual is what the final LayerNorm takes (W, C).
+// finalResidual returns the input of the final LayerNorm (W, C).
 func (ps *Pass) finalResidual() []float32 { return ps.residualOut(len(ps.m.w.layers) - 1) }

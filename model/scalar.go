@@ -2,8 +2,11 @@ package model
 
 import "github.com/trimtab/trimtab/tensor"
 
-// ScalarHead is score·hidden + bias at each of rows; the result is a view that
-// the next call overwrites.
+// ScalarHead is the head of reward and value models: it returns, for each of rows,
+//
+//	score = score.weight·hidden + score.bias
+//
+// The result is a view that the next call overwrites. It follows a Forward or Infer of m whose batch had these rows.
 func (ps *Pass) ScalarHead(m *Model, rows []int) []float32 {
 	m.mustScalar()
 	ps.mustMatch(m)
@@ -16,8 +19,10 @@ func (ps *Pass) ScalarHead(m *Model, rows []int) []float32 {
 	return ps.scores
 }
 
-// ScalarBackward accumulates the gradients of ScalarHead, given those of its
-// results, into g and DHidden, rows in order.
+// ScalarBackward accumulates the gradients of ScalarHead into g and DHidden, given those of its results, row by row
+// in order:
+//
+//	dweight += dscore·hidden,  dbias += dscore,  dhidden += dscore·weight
 func (ps *Pass) ScalarBackward(m *Model, g []float32, rows []int, dscore []float32) {
 	m.mustScalar()
 	ps.mustHold(m)
@@ -32,6 +37,7 @@ func (ps *Pass) ScalarBackward(m *Model, g []float32, rows []int, dscore []float
 	}
 }
 
+// mustScalar panics if m has no scalar head: a bug of the caller.
 func (m *Model) mustScalar() {
 	if !m.Scalar {
 		panic("model: no scalar head: make the model with New(config, true) or ToScalar")

@@ -2,55 +2,58 @@ package model
 
 import "github.com/trimtab/trimtab/tensor"
 
-// weightMatrix is one of a model's weights as products read it: where it lies in the
-// slab, or in panels, where enough rows follow to repay the copy.
+// weightMatrix is one weight matrix in the forms that products read it in: as it lies in the slab, or packed, where
+// enough rows follow to repay the copy.
 type weightMatrix struct {
-	w          []float32 // (in, out), or (out, in) if turned
+	w          []float32 // (in, out), or (out, in) if transposed: a view of the slab
 	in, out    int
 	transposed bool
 	isPacked   bool
-	packedW    tensor.PackedB // (in, out), if panels
-	packedWT   tensor.PackedB // (out, in), if panels and the backward pass has begun
+	packedW    tensor.PackedB // (in, out), if isPacked
+	packedWT   tensor.PackedB // (out, in), if isPacked and a backward pass has begun
 }
 
-// packedWeights is the weights of one model. It is made anew by every pass: to copy
-// the weights takes as long as the products of a few rows with them.
+// packedWeights holds the weight matrices of one model for products. Every pass makes it anew, since the optimizer
+// changes the weights, and only where that repays itself: copying the weights takes as long as the products of a few
+// rows with them.
 type packedWeights struct {
 	numerics tensor.Numerics
 	layers   []packedLayer
 	head     weightMatrix // wte, from (C) to (V)
-	readOnce bool         // the body is large and lies in the slab: all workers should read it once, together
+	readOnce bool         // the body is large and not packed: all workers should read it together, once
 
-	jobs  []packJob // of the running copy
-	tasks int
+	jobs  []packJob // matrices that are being packed
+	tasks int       // of all jobs
 	run   func(task, worker int)
 }
 
+// packedLayer holds the weight matrices of one block.
 type packedLayer struct{ qkv, attproj, fc, fcproj weightMatrix }
 
-// packJob is panels to be filled from a weight.
+// packJob is one matrix to be packed.
 type packJob struct {
-	p          *tensor.PackedB
-	w          []float32
-	transposed bool
-	first      int // task
+	p     *tensor.PackedB
+	w     []float32
+	trans bool // w is stored the other way round
+	first int  // number of its first task
 }
 
+// newPacked returns packedWeights of no model.
 func newPacked() *packedWeights {
 	p := new(packedWeights)
 	p.run = p.packTask
 	return p
 }
 
-// Rows that repay the copy of the weights: of a body that stays in a core's
-// second cache or in the third, and of a larger one.
+// Rows from which packing the body repays itself. A body that stays in a core's second-level cache, or in the third,
+// is packed sooner than a larger one.
 const (
 	packMinRows      = 256
 	packMinRowsLarge = 1024
-	largeBody        = 1 << 22
+	largeBody        = 1 << 22 // parameters of the blocks from which a body is large
 )
 
-// useBody makes p the body of m, in panels if so many rows repay that.
+// useBody makes p hold the body of m, packed if so many rows repay that.
 func (p *packedWeights) useBody(m *Model, numerics tensor.Numerics, pool *tensor.Pool, rows int) {
 	c := m.Config.Width
 	large, least := 12*c*c*m.Config.Layers > largeBody, packMinRows
@@ -68,13 +71,13 @@ func (p *packedWeights) useBody(m *Model, numerics tensor.Numerics, pool *tensor
 	p.runPacking(pool)
 }
 
-// useAll makes p the weights of m for many passes, all in panels.
+// useAll makes p hold all weights of m, packed, for many passes: Generate's, which change no weight.
 func (p *packedWeights) useAll(m *Model, numerics tensor.Numerics, pool *tensor.Pool) {
 	p.useBody(m, numerics, pool, packMinRowsLarge)
 	p.useHead(m, pool, packMinRowsLarge)
 }
 
-// useHead adds the output head for that many rows.
+// useHead adds the output head, packed if so many rows repay that.
 func (p *packedWeights) useHead(m *Model, pool *tensor.Pool, rows int) {
 	c, v := m.Config.Width, m.Config.Vocab
 	p.head.set(m.w.wte, c, v, true, rows >= packMinRows)
@@ -83,28 +86,33 @@ func (p *packedWeights) useHead(m *Model, pool *tensor.Pool, rows int) {
 	p.runPacking(pool)
 }
 
-func (p *packedWeights) bind(m *Model, numerics tensor.Numerics, panels bool) {
+// bind points the matrices to the weights of m.
+func (p *packedWeights) bind(m *Model, numerics tensor.Numerics, packed bool) {
 	c := m.Config.Width
 	p.numerics = numerics
 	resize(&p.layers, m.Config.Layers)
 	for l := range p.layers {
 		x, w := &p.layers[l], &m.w.layers[l]
-		x.qkv.set(w.qkvw, c, 3*c, false, panels)
-		x.attproj.set(w.attprojw, c, c, false, panels)
-		x.fc.set(w.fcw, c, 4*c, false, panels)
-		x.fcproj.set(w.fcprojw, 4*c, c, false, panels)
+		x.qkv.set(w.qkvw, c, 3*c, false, packed)
+		x.attproj.set(w.attprojw, c, c, false, packed)
+		x.fc.set(w.fcw, c, 4*c, false, packed)
+		x.fcproj.set(w.fcprojw, 4*c, c, false, packed)
 	}
 }
 
+// matrices lists the matrices of the block.
 func (x *packedLayer) matrices() [4]*weightMatrix {
 	return [...]*weightMatrix{&x.qkv, &x.attproj, &x.fc, &x.fcproj}
 }
 
-func (x *weightMatrix) set(w []float32, in, out int, turned, panels bool) {
-	x.w, x.in, x.out, x.transposed, x.isPacked = w, in, out, turned, panels
+// set points x to a weight from in to out features. Its packed forms are then out of date; their memory is kept.
+func (x *weightMatrix) set(w []float32, in, out int, transposed, packed bool) {
+	x.w = w
+	x.in, x.out = in, out
+	x.transposed, x.isPacked = transposed, packed
 }
 
-// packBodyTransposed makes the body's matrices ready for products with their transposes.
+// packBodyTransposed packs the transposes of the body's matrices for a backward pass, if they are packed at all.
 func (p *packedWeights) packBodyTransposed(pool *tensor.Pool) {
 	p.beginPacking()
 	for l := range p.layers {
@@ -115,15 +123,17 @@ func (p *packedWeights) packBodyTransposed(pool *tensor.Pool) {
 	p.runPacking(pool)
 }
 
-// packHeadTransposed is packBodyTransposed for the head.
+// packHeadTransposed does so for the head.
 func (p *packedWeights) packHeadTransposed(pool *tensor.Pool) {
 	p.beginPacking()
 	p.addTransposed(&p.head)
 	p.runPacking(pool)
 }
 
+// beginPacking begins a list of matrices to be packed, all by one run of the pool.
 func (p *packedWeights) beginPacking() { p.jobs, p.tasks = p.jobs[:0], 0 }
 
+// addForward adds x to the list, if it is to be packed.
 func (p *packedWeights) addForward(x *weightMatrix) {
 	if x.isPacked {
 		x.packedW.Reset(p.numerics, x.in, x.out)
@@ -131,6 +141,7 @@ func (p *packedWeights) addForward(x *weightMatrix) {
 	}
 }
 
+// addTransposed adds the transpose of x to the list, if x is packed.
 func (p *packedWeights) addTransposed(x *weightMatrix) {
 	if x.isPacked {
 		x.packedWT.Reset(p.numerics, x.out, x.in)
@@ -138,44 +149,41 @@ func (p *packedWeights) addTransposed(x *weightMatrix) {
 	}
 }
 
-func (p *packedWeights) addJob(f packJob) {
-	p.jobs = append(p.jobs, f)
-	p.tasks += f.p.Tasks()
+// addJob adds a job, whose first task is numbered by the caller.
+func (p *packedWeights) addJob(j packJob) {
+	p.jobs = append(p.jobs, j)
+	p.tasks += j.p.Tasks()
 }
 
+// runPacking packs what is on the list.
 func (p *packedWeights) runPacking(pool *tensor.Pool) { pool.Run(p.tasks, p.run) }
 
+// packTask does one task of the list; the last job that begins at or before it owns it.
 func (p *packedWeights) packTask(task, _ int) {
 	i := len(p.jobs) - 1
 	for p.jobs[i].first > task {
 		i--
 	}
-	f := &p.jobs[i]
-	f.p.Pack(task-f.first, f.w, f.transposed)
+	j := &p.jobs[i]
+	j.p.Pack(task-j.first, j.w, j.trans)
 }
 
-// linear is y (rows, out) = start + x (rows, in) · w. With turned weights
-// there is no start.
-func (p *packedWeights) linear(pool *tensor.Pool, y []float32, start tensor.Start, x []float32, w *weightMatrix,
-	rows int) {
-	switch {
-	case w.isPacked:
-		tensor.MatMulPanelsFrom(pool, y, w.out, start, x, w.in, &w.packedW, rows)
-	case w.transposed:
-		tensor.MatMulNTUnder(p.numerics, pool, y, w.out, x, w.in, w.w, w.in, rows, w.out, w.in, false)
-	default:
-		tensor.MatMulFrom(p.numerics, pool, y, w.out, start, x, w.in, w.w, w.out, rows, w.out, w.in)
+// linear returns the product y (rows, out) = x (rows, in) · w; the caller adds a start value or a bias, and runs it.
+func (p *packedWeights) linear(y, x []float32, w *weightMatrix, rows int) tensor.Product {
+	if w.isPacked {
+		return tensor.Product{M: rows, A: x, Packed: &w.packedW, C: y}
 	}
+	return tensor.Product{Numerics: p.numerics, M: rows, N: w.out, K: w.in, A: x, B: w.w, TransB: w.transposed, C: y}
 }
 
-// linearBackward is dx (rows, in) = dy (rows, out) · wᵀ.
+// linearBackward computes dx (rows, in) = dy (rows, out) · wᵀ. Packed weights must have been packed by
+// packBodyTransposed or packHeadTransposed since the last forward pass.
 func (p *packedWeights) linearBackward(pool *tensor.Pool, dx, dy []float32, w *weightMatrix, rows int) {
-	switch {
-	case w.isPacked:
-		tensor.MatMulPanels(pool, dx, w.in, dy, w.out, &w.packedWT, rows, false)
-	case w.transposed:
-		tensor.MatMulUnder(p.numerics, pool, dx, w.in, dy, w.out, w.w, w.in, rows, w.in, w.out, false)
-	default:
-		tensor.MatMulNTUnder(p.numerics, pool, dx, w.in, dy, w.out, w.w, w.out, rows, w.in, w.out, false)
+	product := tensor.Product{
+		Numerics: p.numerics, M: rows, N: w.in, K: w.out, A: dy, B: w.w, TransB: !w.transposed, C: dx,
 	}
+	if w.isPacked {
+		product = tensor.Product{M: rows, A: dy, Packed: &w.packedWT, C: dx}
+	}
+	product.Run(pool)
 }

@@ -6,11 +6,13 @@ import (
 	"encoding/json"
 	"time"
 
+	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/audit"
 	"github.com/trimtab/trimtab/storage"
 )
 
-// chains follows every stream and holds its end against what stands beside it.
+// chains verifies the hash chain of every stream and compares its end with
+// the stream's row in event_stream. It fills streams with those rows.
 func (v Verifier) chains(ctx context.Context, r storage.Snapshot, rep *Verification,
 	streams map[string]storage.Stream) error {
 	beside, err := r.Streams(ctx)
@@ -22,42 +24,53 @@ func (v Verifier) chains(ctx context.Context, r storage.Snapshot, rep *Verificat
 		c.streams[s.Name] = s
 		c.total += s.Head
 	}
+	// An error of reading is returned after what was read has been compared.
 	err = r.Events(ctx, c.next)
 	c.finishStream()
 	for _, s := range beside {
 		if s.Head > 0 && !c.seen[s.Name] {
-			rep.add("stream "+s.Name, "event_stream says %d events, none is there", s.Head)
+			rep.add("stream "+s.Name, "event_stream says that it has %d events; there are none", s.Head)
 		}
 	}
 	rep.first, rep.seen = c.first, c.verified
 	return err
 }
 
-// clockTolerance is by how much the time of an event may lie before that of the event before it: a clock that is set
-// may go back.
+// clockTolerance is by how much the time of an event may precede that of the
+// event before it: a clock that is corrected may step back.
 const clockTolerance = time.Second
 
-// chainCheck follows the events of all streams.
+// chainCheck verifies the events of all streams, in order of stream and
+// sequence.
 type chainCheck struct {
-	v       Verifier
-	rep     *Verification
-	chain   audit.Chain
-	streams map[string]storage.Stream // what stands beside the events
-	seen    map[string]bool
-	broken  string // the stream at hand, if one of its events was named already
-	total   int64  // events that there should be
+	v     Verifier
+	rep   *Verification
+	chain audit.Chain
+	// streams are the rows of event_stream, which append_event maintains.
+	streams map[string]storage.Stream
+	// seen are the streams that have events.
+	seen map[string]bool
+	// broken is the current stream, if an error in it was reported.
+	broken string
+	// total is the number of events that event_stream adds up to.
+	total int64
 
-	first    time.Time // of all events
-	last     time.Time // of the event before, if it is of the same stream
+	// first is the time of the earliest event.
+	first time.Time
+	// last is the time of the previous event, zero at the start of a stream.
+	last     time.Time
 	verified headSeen
 }
 
-// headSeen is the largest signed head that an earlier verification saw, as it told the record.
+// headSeen is the largest signed head that an earlier verification saw,
+// according to its event.
 type headSeen struct {
 	Size  int64
 	event string
 }
 
+// next verifies one event. Only the first error in a stream is reported:
+// every later hash depends on it.
 func (c *chainCheck) next(e *audit.Event, stored audit.Hash) error {
 	c.rep.Events++
 	c.v.reportProgress("events", c.rep.Events, c.total)
@@ -76,7 +89,8 @@ func (c *chainCheck) next(e *audit.Event, stored audit.Hash) error {
 	return nil
 }
 
-// inspect takes note of when an event was appended and of what it says of heads.
+// inspect checks the event's time, counts it if it is not in the tree, and
+// remembers the head that an earlier verification recorded.
 func (c *chainCheck) inspect(e *audit.Event) {
 	if c.first.IsZero() || e.At.Before(c.first) {
 		c.first = e.At
@@ -86,10 +100,11 @@ func (c *chainCheck) inspect(e *audit.Event) {
 			back.Round(time.Second))
 	}
 	c.last = e.At
+	// An event that is not in the tree cannot be under a head.
 	if e.Sequence > c.streams[e.Stream].Logged {
 		c.rep.unsigned(e.At)
 	}
-	if e.Stream != Stream || e.Type != "audit_verified" {
+	if e.Stream != Stream || e.Type != trimtab.EventAuditVerified {
 		return
 	}
 	var body struct{ Head int64 }
@@ -107,7 +122,7 @@ func (r *Verification) unsigned(at time.Time) {
 	}
 }
 
-// finishStream compares the end of the stream at hand.
+// finishStream compares the end of the current stream with event_stream.
 func (c *chainCheck) finishStream() {
 	name, last, hash := c.chain.Last()
 	if last == 0 {

@@ -8,7 +8,9 @@ import (
 	"github.com/trimtab/trimtab/storage"
 )
 
-// facts holds the rows that events tell of against what was told, and names rows of which none tells.
+// facts compares the rows that events record with what they recorded, and
+// names rows that no event records. For that it counts first, which needs no
+// memory for the rows; only tables with a wrong count are read again.
 func (v Verifier) facts(ctx context.Context, r storage.Snapshot, rep *Verification) (err error) {
 	c := factCheck{v: v, rep: rep, counted: map[string]int64{}}
 	if err := r.RecountFacts(ctx, nil, c.next); err != nil {
@@ -17,18 +19,20 @@ func (v Verifier) facts(ctx context.Context, r storage.Snapshot, rep *Verificati
 	if rep.Rows, err = r.CountRows(ctx); err != nil {
 		return err
 	}
+	// Rows that several events may record have no sum to compare with;
+	// Orphans checks them.
 	var odd []string
 	for _, t := range audit.Tables {
 		if n := rep.Rows[t.Name]; n != c.counted[t.Name] && !t.Shared {
-			rep.add("table "+t.Name, "it has %d rows, events tell of %d", n, c.counted[t.Name])
+			rep.add("table "+t.Name, "it has %d rows, events record %d", n, c.counted[t.Name])
 			odd = append(odd, t.Name)
 		}
 	}
-	untold := func(row string) { rep.add("row "+row, "no event tells of it") }
-	if err := v.unrecordedRows(ctx, r, odd, untold); err != nil {
+	unrecorded := func(row string) { rep.add("row "+row, "no event records it") }
+	if err := v.unrecordedRows(ctx, r, odd, unrecorded); err != nil {
 		return err
 	}
-	if err := r.Orphans(ctx, untold); err != nil {
+	if err := r.Orphans(ctx, unrecorded); err != nil {
 		return err
 	}
 	if err := r.StaleSummaries(ctx, func(version, what string) {
@@ -43,7 +47,7 @@ func (v Verifier) facts(ctx context.Context, r storage.Snapshot, rep *Verificati
 	})
 }
 
-// unrecordedRows names the rows of tables of which no event tells.
+// unrecordedRows calls f with the rows of tables that no event records.
 func (v Verifier) unrecordedRows(ctx context.Context, r storage.Snapshot, tables []string, f func(row string)) error {
 	if len(tables) == 0 {
 		return nil
@@ -55,14 +59,16 @@ func (v Verifier) unrecordedRows(ctx context.Context, r storage.Snapshot, tables
 	return r.UnrecordedRows(ctx, cover, f)
 }
 
-// factCheck compares what events said of rows with what they are.
+// factCheck compares what events recorded of rows with what they are now.
 type factCheck struct {
-	v       Verifier
-	rep     *Verification
-	counted map[string]int64 // rows, by table
+	v   Verifier
+	rep *Verification
+	// counted are the rows that events record, by table, each row once.
+	counted map[string]int64
 	events  int64
 }
 
+// next compares one event.
 func (c *factCheck) next(t storage.RecountedEvent) error {
 	where := fmt.Sprintf("%s (%s)", eventName(t.Stream, t.Sequence), t.Type)
 	if t.State {
@@ -74,7 +80,9 @@ func (c *factCheck) next(t storage.RecountedEvent) error {
 		return nil
 	}
 	c.events++
-	c.v.reportProgress("events that tell of rows", c.events, 0)
+	c.v.reportProgress("events that record rows", c.events, 0)
+	// The event's hash covers its facts, and the chain was verified: was can
+	// be trusted as what was recorded.
 	was, err := audit.ParseSeals(t.Facts)
 	if err == nil {
 		err = t.Err
@@ -86,7 +94,7 @@ func (c *factCheck) next(t storage.RecountedEvent) error {
 	for i, now := range t.Recounts {
 		c.counted[now.Table] += now.Fresh
 		if i >= len(was) || was[i].Table != now.Table {
-			c.rep.add(where, "it says nothing of the rows of %s that it has to tell of", now.Table)
+			c.rep.add(where, "it does not record the rows of %s, which it must", now.Table)
 			return nil
 		}
 		if !now.Deferred && was[i] != now.Seal {
@@ -94,18 +102,18 @@ func (c *factCheck) next(t storage.RecountedEvent) error {
 		}
 	}
 	if len(was) > len(t.Recounts) {
-		c.rep.add(where, "it says something of the rows of %s, of which an event like it does not tell",
+		c.rep.add(where, "it records rows of %s, which an event of its type does not",
 			was[len(t.Recounts)].Table)
 	}
 	return nil
 }
 
-// differs says that rows are not what they were.
+// differs describes how rows differ from what was recorded.
 func differs(was, now audit.Seal) string {
 	if was.Rows != now.Rows {
-		return fmt.Sprintf("it tells of %d rows of %s and there are %d now", was.Rows, now.Table, now.Rows)
+		return fmt.Sprintf("it records %d rows of %s and there are %d now", was.Rows, now.Table, now.Rows)
 	}
-	return fmt.Sprintf("the rows of %s that it tells of are not what they were: %d with the digest %s were recorded, "+
+	return fmt.Sprintf("the rows of %s that it records are not what they were: %d with the digest %s were recorded, "+
 		"now it is %s",
 		now.Table, was.Rows, was.Digest, now.Digest)
 }

@@ -33,15 +33,20 @@ func TestFactsAreFoundAsPostgresFindsThem(t *testing.T) {
 		_, err := r.owner.Exec(t.Context(), "insert into pg_temp.odd values ($1)", b)
 		must(t, err)
 	}
+	var types []string
+	for _, typ := range audit.SealingTypes {
+		types = append(types, string(typ))
+	}
 	// events of the record and odd ones, each with a number of its own behind those of its stream
 	r.exec(`insert into pg_temp.odd select distinct convert_from(body, 'UTF8') from event`)
 	r.exec(fmt.Sprintf(`insert into event (stream, sequence, at, actor, type, stage, attempt, body, facts, hash)
 		select stream, 1000 + row_number() over (partition by stream order by type, stage, attempt, body), now(), 'ann',
 			type, stage, attempt, convert_to(body, 'UTF8'), '', ''
 		from unnest('{run-one,run-two,dataset/texts,dataset/rankings,dataset/prompts,artifact/x,documents,xyz,ünknown/demos}'::text[]) stream
-			cross join unnest('{%s,run_ended}'::text[]) type cross join unnest('{"",sft,ppo,absent}'::text[]) stage cross
+			cross join unnest('{%s,run_ended}'::text[]) type cross
+				join unnest('{"",sft,ppo,absent}'::text[]) stage cross
 				join generate_series(0, 2) attempt
-			cross join pg_temp.odd where hashtext(stream || type || stage || attempt || body) %% 16 = 0`, strings.Join(audit.SealingTypes, ",")))
+			cross join pg_temp.odd where hashtext(stream || type || stage || attempt || body) %% 16 = 0`, strings.Join(types, ",")))
 	r.exec(`create function pg_temp.facts_or_error(e event) returns text language plpgsql as $$ begin return facts_of(e.stream, e.sequence, e.type, e.stage, e.attempt, e.body);
 		exception when others then return 'error'; end $$`)
 	want := map[string]string{}

@@ -11,10 +11,10 @@ import (
 	"github.com/trimtab/trimtab/plainfile"
 )
 
-// headsName is the file of signed heads in a store or a folder.
+// headsName is the file of signed heads in a checkpoint store or a folder.
 const headsName = "tree-heads.jsonl"
 
-// HeadsIn is the file of signed heads in a folder.
+// HeadsIn is the path of the file of signed heads in a folder.
 func HeadsIn(folder string) string { return filepath.Join(folder, headsName) }
 
 // headLine is a line of that file.
@@ -22,7 +22,7 @@ type headLine struct {
 	Note string `json:"note"`
 }
 
-// appendHead adds a head to a file, durably.
+// appendHead appends a head to a file and syncs it to disk.
 func appendHead(path, signed string) error {
 	line, err := json.Marshal(headLine{signed})
 	if err != nil {
@@ -31,9 +31,9 @@ func appendHead(path, signed string) error {
 	return plainfile.AppendLine(path, 0o644, line)
 }
 
-// ReadHeads reads the signed heads of a file; none if there is no file. Lines
-// that are no heads, as a crash may leave one, are counted in torn. A file that
-// begins as a head is one itself.
+// ReadHeads reads the signed heads of a file, and none if there is no file. A
+// line that is not a head, as a crash may leave at the end, counts as torn. A
+// file that does not begin with a JSON object is taken for a single head.
 func ReadHeads(path string) (notes []string, torn int, err error) {
 	raw, err := plainfile.Read(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -46,6 +46,7 @@ func ReadHeads(path string) (notes []string, torn int, err error) {
 	return notes, torn, nil
 }
 
+// parseHeads is ReadHeads for the contents of a file.
 func parseHeads(raw []byte) (notes []string, torn int) {
 	if len(raw) > 0 && raw[0] != '{' {
 		return []string{string(raw)}, 0

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/notary"
 )
 
@@ -90,7 +91,7 @@ func TestNewestHeadsTakenOut(t *testing.T) {
 	must(t, r.store.SetRunStatus(t.Context(), "run-two", "running", "later", nil, "trimtab"))
 	r.keep()
 	rep := r.verify(true)
-	must(t, r.store.RecordEvent(t.Context(), notary.Stream, "ann", "audit_verified",
+	must(t, r.store.RecordEvent(t.Context(), notary.Stream, "ann", trimtab.EventAuditVerified,
 		map[string]any{"events": rep.Events, "head": rep.Newest.Size, "problems": 0}))
 	takeOut()
 	if rep := r.later(time.Minute); len(rep.Problems) != 1 ||
@@ -112,7 +113,7 @@ func TestBackdatedEvents(t *testing.T) {
 	}
 	must(t, r.notary.SignHead(t.Context(), time.Now()))
 	if rep := r.later(0); len(rep.Problems) > 0 ||
-		!strings.Contains(said(rep.Notes), "event 1 of run-new: it says that it is of ") {
+		!strings.Contains(said(rep.Notes), "event 1 of run-new: its time is ") {
 		t.Errorf("%+v, %+v", rep.Problems, rep.Notes)
 	}
 }

@@ -11,8 +11,10 @@ import (
 	"github.com/trimtab/trimtab/plainfile"
 )
 
-// OpenKey reads the key at path, two lines of which the first is secret; it
-// makes one if there is none. Processes that come at once end with one key.
+// OpenKey reads the signing key at path: two lines, of which the first is the
+// secret half. If there is no file, it makes a key. The file is created
+// exclusively, so that processes that start together end up with the same
+// key.
 func OpenKey(path string) (*audit.Signer, error) {
 	s, err := readKey(path)
 	if !errors.Is(err, fs.ErrNotExist) {
@@ -23,6 +25,8 @@ func OpenKey(path string) (*audit.Signer, error) {
 		return nil, err
 	}
 	err = plainfile.WriteNew(path, 0o600, []byte(signer+"\n"+verifier+"\n"))
+	// Another process may have made the key in the meantime; it is read
+	// below.
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, trimtab.NewError(trimtab.Unavailable, "audit_key_unwritable",
 			"make its folder, or name another file with audit_key", "make the key of the record: %w", err)
@@ -30,6 +34,7 @@ func OpenKey(path string) (*audit.Signer, error) {
 	return readKey(path)
 }
 
+// readKey reads a key that exists.
 func readKey(path string) (*audit.Signer, error) {
 	raw, err := plainfile.Read(path)
 	if errors.Is(err, plainfile.ErrNotPlain) {
@@ -49,6 +54,7 @@ func readKey(path string) (*audit.Signer, error) {
 	return s, nil
 }
 
+// badKey is the error for a file that is not a key.
 func badKey(path string, err error) error {
 	return trimtab.NewError(trimtab.Invalid, "audit_key",
 		"restore the file from a backup; with a new key, heads signed with the old one need --key", "the key in %s: %w",

@@ -136,11 +136,11 @@ func (r *recorded) fill() {
 		items []trimtab.Item
 	}{{"texts", trimtab.KindText, texts}, {"rankings", trimtab.KindRankings, rankings},
 		{"prompts", trimtab.KindPrompts, prompts}, {"demos", trimtab.KindDemonstrations, demos}} {
-		_, err := s.AddItems(ctx, d.name, d.kind, d.items[:1], "ann")
+		_, err := s.AddItems(ctx, d.name, d.kind, d.items[:1], nil, "ann")
 		must(t, err)
 		_, err = s.Freeze(ctx, d.name, "ann")
 		must(t, err)
-		_, err = s.AddItems(ctx, d.name, d.kind, d.items, "bo")
+		_, err = s.AddItems(ctx, d.name, d.kind, d.items, nil, "bo")
 		must(t, err)
 		_, err = s.Freeze(ctx, d.name, "bo")
 		must(t, err)
@@ -166,21 +166,21 @@ func (r *recorded) fill() {
 			Inputs: []trimtab.Named{{Name: "model", Digest: digest("base")},
 				{Name: "prompts", Digest: digest("prompts")}}})
 		must(t, err)
-		must(t, s.Fence(ctx, a.ID, 1))
-		must(t, s.StartAttempt(ctx, a.ID, 1, 4, "build", "avx2"))
+		must(t, s.Lease(a.ID, 1).Acquire(ctx))
+		must(t, s.Lease(a.ID, 1).Start(ctx, 4, "build", "avx2"))
 		for from := 0; from < 4; from += 2 {
 			var reports []storage.StepReport
 			for step := from; step < from+2; step++ {
 				reports = append(reports, step4(step, i))
 			}
-			must(t, s.Commit(ctx, a.ID, 1, reports,
+			must(t, s.Lease(a.ID, 1).Commit(ctx, reports,
 				&storage.Checkpoint{Attempt: a.ID, Step: from + 2, Digest: digest(fmt.Sprint("state", stage, from))}))
 		}
 		model := digest("model of " + stage)
 		must(t, s.PutArtifact(ctx, storage.Artifact{Digest: model, Kind: "model", Name: "first/" + stage,
 			Run: "run-one", Stage: stage, Attempt: a.ID, Parameters: 9}, "worker"))
 		must(t, s.PutEvaluation(ctx, "run-one", a.ID, json.RawMessage(`{"of":"`+stage+`"}`)))
-		must(t, s.CompleteAttempt(ctx, a.ID, 1, []trimtab.Named{{Name: "model", Digest: model},
+		must(t, s.Lease(a.ID, 1).Complete(ctx, []trimtab.Named{{Name: "model", Digest: model},
 			{Name: "report", Digest: digest("report")}},
 			[]trimtab.Metric{{Name: "loss", Value: 1.5}, {Name: "accuracy", Value: 0.25}}))
 		if i == 0 {

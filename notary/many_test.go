@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/devstack"
 	"github.com/trimtab/trimtab/storage/storagetest"
 )
@@ -99,7 +100,7 @@ func BenchmarkKeep(b *testing.B) {
 	r.fill()
 	for b.Loop() {
 		b.StopTimer()
-		must(b, r.store.RecordEvent(b.Context(), "audit", "ann", "audit_verified", nil))
+		must(b, r.store.RecordEvent(b.Context(), "audit", "ann", trimtab.EventAuditVerified, nil))
 		b.StartTimer()
 		r.keep()
 	}
@@ -115,8 +116,10 @@ func TestVerifyManyEvents(t *testing.T) {
 		for s in 1 .. %d loop
 			previous := decode(repeat('00', 32), 'hex');
 			for n in 1 .. %d loop
-				digest := event_hash(previous, 'many-' || s, n, '2026-11-28', 'worker', 'steps_noted', 'ppo', 1, convert_to('{"checkpoint":{"digest":"sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef","step":' || n || '},"from":0}', 'UTF8'), '');
-				insert into event (stream, sequence, at, actor, type, stage, attempt, body, facts, hash) values ('many-' || s, n, '2026-11-28', 'worker', 'steps_noted', 'ppo', 1,
+				digest := event_hash(previous, 'many-' || s, n, '2026-11-28', 'worker', 'steps_noted', 'ppo', 1,
+					convert_to('{"checkpoint":{"digest":"sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef","step":' || n || '},"from":0}', 'UTF8'), '');
+				insert into event (stream, sequence, at, actor, type, stage, attempt, body, facts,
+					hash) values ('many-' || s, n, '2026-11-28', 'worker', 'steps_noted', 'ppo', 1,
 					convert_to('{"checkpoint":{"digest":"sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef","step":' || n || '},"from":0}', 'UTF8'), '', digest);
 				previous := digest;
 			end loop;

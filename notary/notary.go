@@ -1,6 +1,17 @@
-// Package notary keeps the record honest: it adds events to the tree, signs
-// the heads of the tree and puts them where a change of the database does not
-// reach them, and it verifies the record against them.
+// Package notary signs the record and verifies it. A Notary, which runs in
+// every worker, adds events to the Merkle tree, signs the tree's heads, and
+// puts them where a change of the database does not reach them:
+//
+//	table tree_head        for verification by everybody who reads
+//	STORE/tree-heads.jsonl with the files of the checkpoint store
+//	copies                 other folders, and addresses that a head is posted to
+//
+// A Verifier compares the whole record with the heads: schema and rights, the
+// chains of events, the tree, the rows that events recorded, and the files of
+// models and checkpoints. Anybody with a head from outside of the database can
+// detect a change of anything under it, also one by the database's owner.
+//
+// What is hashed, and how, is defined in package audit.
 package notary
 
 import (
@@ -18,40 +29,52 @@ import (
 	"github.com/trimtab/trimtab/storage"
 )
 
-// HeadInterval is how often a worker signs a head, beside the ends of stages.
+// HeadInterval is how often a worker signs a head. It also signs one whenever a
+// stage ends.
 const HeadInterval = time.Minute
 
-// Notary signs the heads of one database's tree.
+// Notary signs the heads of one database's tree. It is safe for concurrent
+// use.
 type Notary struct {
-	log    *slog.Logger
-	store  *storage.Store
-	actor  string // who is told to have begun to use the key
-	key    string // its file
-	file   string // of heads, in the store
+	log   *slog.Logger
+	store *storage.Store
+	// actor is recorded as the one who uses the key.
+	actor string
+	// key is the path of the signing key, file that of the signed heads in the
+	// checkpoint store.
+	key  string
+	file string
+	// copies are folders and addresses.
 	copies []string
 	client *http.Client
 
-	mu     sync.Mutex
-	signer *audit.Signer // once the key is open, and told to the record
-	size   int64         // of the head that was signed last
+	// mu serializes signing: heads are appended in order of size.
+	mu sync.Mutex
+	// signer is nil until the key is open and its use is recorded.
+	signer *audit.Signer
+	// size is that of the last signed head.
+	size int64
 }
 
-// New makes a notary that signs with the key at a path, made if there is none,
-// and keeps heads in the database, in a file and, as far as it can, in each of
-// copies, which are folders, or addresses that a head is posted to. The disk may be full or read-only for now: the key
-// is opened when it is needed.
+// New makes a notary that signs with the key in the file key, which is made
+// if there is none, and appends heads to the database, to file, and, as far
+// as possible, to each of copies: folders, or http addresses that a head is
+// posted to. Nothing is opened yet, since the disk may be full or read-only
+// for now.
 func New(lg *slog.Logger, store *storage.Store, actor, key, file string, copies ...string) *Notary {
 	return &Notary{log: lg, store: store, actor: actor, key: key, file: file, copies: copies,
 		client: &http.Client{Timeout: 10 * time.Second}}
 }
 
-// Open opens the key and tells the record with which key heads are signed from now on, once for each key.
+// Open opens the key and records, once for each key, with which one heads are
+// signed from now on. Signing opens it as well; Open reports errors early.
 func (n *Notary) Open(ctx context.Context) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.open(ctx)
 }
 
+// open is Open with the mutex held.
 func (n *Notary) open(ctx context.Context) error {
 	if n.signer != nil {
 		return nil
@@ -60,9 +83,12 @@ func (n *Notary) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	told, err := n.store.HasEvent(ctx, Stream, "key_used", signer.Verifier())
-	if err == nil && !told {
-		err = n.store.RecordEvent(ctx, Stream, n.actor, "key_used", map[string]any{"verifier": signer.Verifier()})
+	// The record says from when each key was used, so that a head under a key
+	// that it does not mention is conspicuous.
+	recorded, err := n.store.HasEvent(ctx, Stream, trimtab.EventKeyUsed, signer.Verifier())
+	if err == nil && !recorded {
+		body := map[string]any{"verifier": signer.Verifier()}
+		err = n.store.RecordEvent(ctx, Stream, n.actor, trimtab.EventKeyUsed, body)
 	}
 	if err == nil {
 		n.signer = signer
@@ -70,8 +96,9 @@ func (n *Notary) open(ctx context.Context) error {
 	return err
 }
 
-// SignHead signs the head of the tree if it has grown. A copy that cannot be made is
-// an error in the log, and is made up for by the next head: each head stands for all before it.
+// SignHead adds new events to the tree and, if it has grown since the last
+// head, signs its head and stores it. A copy that cannot be written is logged
+// and not retried: the next head covers everything that this one does.
 func (n *Notary) SignHead(ctx context.Context, now time.Time) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -94,6 +121,7 @@ func (n *Notary) SignHead(ctx context.Context, now time.Time) error {
 	if err := appendHead(n.file, signed); err != nil {
 		return fmt.Errorf("keep the tree head in the store: %w", err)
 	}
+	// Copies come last and may fail: the head is safe by now.
 	n.size = h.Size
 	for _, where := range n.copies {
 		if err := n.copy(ctx, where, signed); err != nil {
@@ -104,7 +132,8 @@ func (n *Notary) SignHead(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// Verify keeps a head at once, every minute until ctx ends, and once more then.
+// Run signs a head at once, then at every HeadInterval until ctx ends, and a
+// last one after that.
 func (n *Notary) Run(ctx context.Context) {
 	n.trySign(ctx) // so that a record is never long without a head
 	tick := time.NewTicker(HeadInterval)
@@ -122,19 +151,21 @@ func (n *Notary) Run(ctx context.Context) {
 	}
 }
 
-// trySign keeps a head; one that cannot be kept now is kept with the next.
+// trySign signs a head; if that fails now, the next head makes up for it.
 func (n *Notary) trySign(ctx context.Context) {
 	if err := n.SignHead(ctx, time.Now()); err != nil && ctx.Err() == nil {
 		n.log.Warn("the tree head could not be kept", "error", err)
 	}
 }
 
-// SignNow keeps a head beside the minutes, when a stage has ended.
+// SignNow signs a head out of turn, when a stage has ended. Errors are
+// logged.
 func (n *Notary) SignNow(ctx context.Context) { n.trySign(ctx) }
 
-// Stream is that of the events about the record itself.
+// Stream is the stream of the events about the record itself.
 const Stream = "audit"
 
+// copy appends a head to a folder's file, or posts it to an address as text.
 func (n *Notary) copy(ctx context.Context, where, signed string) error {
 	if !IsAddress(where) {
 		return appendHead(HeadsIn(where), signed)
@@ -156,7 +187,7 @@ func (n *Notary) copy(ctx context.Context, where, signed string) error {
 	return nil
 }
 
-// IsAddress tells an address from a folder.
+// IsAddress distinguishes an address for copies from a folder.
 func IsAddress(where string) bool {
 	return strings.HasPrefix(where, "http://") || strings.HasPrefix(where, "https://")
 }

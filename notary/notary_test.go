@@ -52,7 +52,7 @@ func TestCopies(t *testing.T) {
 	answer = http.StatusOK
 	mu.Unlock()
 	must(t, n.SignHead(t.Context(), time.Now())) // nothing is new
-	must(t, r.store.RecordEvent(t.Context(), "audit", "ann", "audit_verified", nil))
+	must(t, r.store.RecordEvent(t.Context(), "audit", "ann", trimtab.EventAuditVerified, nil))
 	must(t, n.SignHead(t.Context(), time.Now()))
 	query, err := r.owner.Query(t.Context(), "select note from tree_head order by size")
 	must(t, err)
@@ -84,7 +84,7 @@ func TestTornHeads(t *testing.T) {
 	_, err = f.WriteString(`{"note":"trimtab-`)
 	must(t, err)
 	must(t, f.Close())
-	must(t, r.store.RecordEvent(t.Context(), "audit", "ann", "audit_verified", nil))
+	must(t, r.store.RecordEvent(t.Context(), "audit", "ann", trimtab.EventAuditVerified, nil))
 	r.keep()
 	notes, torn, err := notary.ReadHeads(path)
 	if err != nil || len(notes) != 2 || torn != 1 {
@@ -101,7 +101,8 @@ func TestNotariesTogether(t *testing.T) {
 		n := notary.New(quiet, open(t, r.urls.App), "ann", r.key, notary.HeadsIn(r.folder))
 		wg.Go(func() {
 			for range 10 {
-				if err := r.store.RecordEvent(t.Context(), "audit", "ann", "audit_verified", nil); err != nil {
+				err := r.store.RecordEvent(t.Context(), "audit", "ann", trimtab.EventAuditVerified, nil)
+				if err != nil {
 					t.Error(err)
 				}
 				if err := n.SignHead(t.Context(), time.Now()); err != nil {
@@ -207,7 +208,7 @@ func TestProveModel(t *testing.T) {
 		digest("nothing")); trimtab.AsError(err).Type != "model_not_found" {
 		t.Errorf("an unknown model: %v", err)
 	}
-	must(t, r.store.RecordEvent(t.Context(), "audit", "ann", "audit_verified", nil))
+	must(t, r.store.RecordEvent(t.Context(), "audit", "ann", trimtab.EventAuditVerified, nil))
 	if _, err := notary.Prove(t.Context(), r.store,
 		storage.EventRef{Stream: "audit", Sequence: 2}); trimtab.AsError(err).Type != "event_not_sealed" {
 		t.Errorf("an event after the head: %v", err)
@@ -301,7 +302,8 @@ func TestKeyComesLater(t *testing.T) {
 	if _, err := audit.OpenHead(notes[0], signer.Verifier()); err != nil {
 		t.Error(err)
 	}
-	if told, err := r.store.HasEvent(t.Context(), notary.Stream, "key_used", signer.Verifier()); err != nil || !told {
+	recorded, err := r.store.HasEvent(t.Context(), notary.Stream, trimtab.EventKeyUsed, signer.Verifier())
+	if err != nil || !recorded {
 		t.Errorf("the key was not told of: %v", err)
 	}
 }

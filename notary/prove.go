@@ -8,7 +8,9 @@ import (
 	"github.com/trimtab/trimtab/storage"
 )
 
-// Prove shows that an event is in the record under the newest signed head of the database.
+// Prove returns a proof that an event is in the record, under the newest
+// signed head of the database. An event that is not under it yet is Conflict
+// "event_not_sealed": the next head, in a minute, will cover it.
 func Prove(ctx context.Context, store *storage.Store, of storage.EventRef) (audit.Proof, error) {
 	size, note, err := newestHead(ctx, store)
 	if err != nil {
@@ -19,7 +21,8 @@ func Prove(ctx context.Context, store *storage.Store, of storage.EventRef) (audi
 	return p, err
 }
 
-// ProveModel shows where a model came from: a proof for each event of its trace, all under one head.
+// ProveModel returns a proof for each event that shows where a model came
+// from, all under one head. The caller sets the key.
 func ProveModel(ctx context.Context, store *storage.Store, model trimtab.Digest) (audit.Proofs, error) {
 	proofs := audit.Proofs{Schema: audit.ProofsSchema, Model: string(model)}
 	refs, err := store.Trace(ctx, model)
@@ -28,7 +31,7 @@ func ProveModel(ctx context.Context, store *storage.Store, model trimtab.Digest)
 	}
 	if len(refs) == 0 {
 		return proofs, trimtab.NewError(trimtab.NotFound, "model_not_found", "list them with `trimtab model list`",
-			"no event tells of model %s", model)
+			"no event mentions model %s", model)
 	}
 	size, note, err := newestHead(ctx, store)
 	if err != nil {
@@ -45,12 +48,14 @@ func ProveModel(ctx context.Context, store *storage.Store, model trimtab.Digest)
 	return proofs, nil
 }
 
-// newestHead is the largest signed head of the database; its signature is for whoever checks the proof.
+// newestHead returns the largest signed head of the database. Its signature
+// is not verified here: checking the proof does that. No head is Conflict
+// "no_tree_head".
 func newestHead(ctx context.Context, store *storage.Store) (size int64, note string, err error) {
 	size, note, found, err := store.NewestHead(ctx)
 	if err == nil && !found {
 		err = trimtab.NewError(trimtab.Conflict, "no_tree_head", "start a worker: it signs a head every minute",
-			"no head of the record's tree was signed yet")
+			"no head of the record's tree has been signed yet")
 	}
 	return size, note, err
 }

@@ -60,25 +60,34 @@ func sound(t *testing.T, address string, odd ...string) notary.Verification {
 // recordedBefore007 is what programs of before wrote into the tables of a version, as it was told then.
 var recordedBefore007 = map[int]string{
 	3: `insert into document (digest, body) values ('sha256:' || encode(sha256('{}'), 'hex'), '{}');
-		insert into dataset (name, kind) values ('old', 'text'); select append_event('dataset/old', 'ann', 'dataset_created', '', 0, '{"kind":"text"}');
+		insert into dataset (name, kind) values ('old', 'text'); select append_event('dataset/old', 'ann',
+			'dataset_created', '', 0, '{"kind":"text"}');
 		insert into text_item values ('sha256:' || repeat('aa', 32), 'one'), ('sha256:' || repeat('bb', 32), 'two');
-		insert into dataset_item (dataset, item, actor) select 'old', digest, 'ann' from text_item; select append_event('dataset/old', 'ann', 'items_added', '', 0, '{"added":2}');
+		insert into dataset_item (dataset, item, actor) select 'old', digest, 'ann' from text_item;
+			select append_event('dataset/old', 'ann', 'items_added', '', 0, '{"added":2}');
 		insert into dataset_version values ('sha256:' || repeat('cc', 32), 'text', 2);
 		insert into dataset_version_item select 'sha256:' || repeat('cc', 32), digest, 1 from text_item;
 		insert into dataset_freeze (dataset, version, actor) values ('old', 'sha256:' || repeat('cc', 32), 'ann');
-		select append_event('dataset/old', 'ann', 'dataset_frozen', '', 0, convert_to('{"version":"sha256:' || repeat('cc', 32) || '"}', 'UTF8'))`,
+		select append_event('dataset/old', 'ann', 'dataset_frozen', '', 0,
+			convert_to('{"version":"sha256:' || repeat('cc', 32) || '"}', 'UTF8'))`,
 	4: `insert into run (id, name, seed, spec, spec_digest, reason, actor) values ('run-old', 'old', 1, '{}', '', '', 'ann');
-		insert into run_state (run, status, next) values ('run-old', 'running', ''); insert into run_plan (run, revision, plan, actor, reason) values ('run-old', 0, '{}', 'ann', '');
-		select append_event('run-old', 'ann', 'run_created', '', 0, '{}'), append_event('run-old', 'ann', 'run_status', '', 0, '{}');
-		insert into attempt (run, stage, kind, number, config, cache_key, from_checkpoint, reason, actor) values ('run-old', 'sft', 'sft', 1, '', '', '', '', 'ann');
+		insert into run_state (run, status, next) values ('run-old', 'running', ''); insert into run_plan (run,
+			revision, plan, actor, reason) values ('run-old', 0, '{}', 'ann', '');
+		select append_event('run-old', 'ann', 'run_created', '', 0, '{}'), append_event('run-old', 'ann',
+			'run_status', '', 0, '{}');
+		insert into attempt (run, stage, kind, number, config, cache_key, from_checkpoint, reason,
+			actor) values ('run-old', 'sft', 'sft', 1, '', '', '', '', 'ann');
 		insert into attempt_state (attempt, status, steps, build) values (1, 'running', 4, 'b');
 		select append_event('run-old', 'ann', 'attempt_created', 'sft', 1, '{"status":"queued"}')`,
 	5: `insert into step values (1, 0, 1, 0), (1, 1, 1, 0), (1, 2, 1, 0); insert into metric select 1, step, 'loss', step from step; insert into timing select 1, step, 'step', 1 from step;
 		insert into checkpoint (attempt, step, digest) values (1, 2, 'sha256:' || repeat('dd', 32));
-		select append_event('run-old', 'worker', 'steps_committed', 'sft', 1, convert_to('{"checkpoint":{"digest":"sha256:' || repeat('dd', 32) || '","step":2},"from":0,"steps":2,"until":2}', 'UTF8')),
+		select append_event('run-old', 'worker', 'steps_committed', 'sft', 1,
+			convert_to('{"checkpoint":{"digest":"sha256:' || repeat('dd',
+			32) || '","step":2},"from":0,"steps":2,"until":2}', 'UTF8')),
 			append_event('run-old', 'worker', 'steps_committed', 'sft', 1, '{"from":1,"steps":2,"until":3}')`,
 	6: `insert into artifact (digest, kind, name, run, stage, attempt, parameters, actor) values ('sha256:' || repeat('ee', 32), 'model', 'old/sft', 'run-old', 'sft', 1, 9, 'worker');
-		select append_event('run-old', 'worker', 'artifact_made', 'sft', 1, convert_to('{"digest":"sha256:' || repeat('ee', 32) || '","name":"old/sft"}', 'UTF8'))`,
+		select append_event('run-old', 'worker', 'artifact_made', 'sft', 1,
+			convert_to('{"digest":"sha256:' || repeat('ee', 32) || '","name":"old/sft"}', 'UTF8'))`,
 }
 
 // A database that was migrated from any older version, with what was recorded then, is sound.

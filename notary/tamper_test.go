@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/notary"
 	"github.com/trimtab/trimtab/storage"
 	"github.com/trimtab/trimtab/storage/storagetest"
@@ -23,7 +24,8 @@ func (r *recorded) columns() []column {
 		select c.relname, a.attname, format_type(a.atttypid, a.atttypmod), y.typname
 		from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
 			join pg_type t on t.oid = a.atttypid join pg_type y on y.oid = coalesce(nullif(t.typbasetype, 0), t.oid)
-		where c.relnamespace = 'public'::regnamespace and c.relkind = 'r' and c.relname not in ('schema_version', 'fence', 'progress', 'log')
+		where c.relnamespace = 'public'::regnamespace and c.relkind = 'r'
+			and c.relname not in ('schema_version', 'fence', 'progress', 'log')
 		order by 1, a.attnum`)
 	must(r.t, err)
 	all, err := pgx.CollectRows(rows, pgx.RowToStructByPos[column])
@@ -91,7 +93,9 @@ func TestEveryChangedColumnIsFound(t *testing.T) {
 func (r *recorded) unlock() {
 	r.unlocked = true
 	r.exec(`do $$ declare c record; begin
-		for c in select conrelid::regclass as relation, conname from pg_constraint where contype in ('c', 'f', 'u', 'p') and connamespace = 'public'::regnamespace and conrelid <> 0 order by contype = 'p', contype = 'u' loop
+		for c in select conrelid::regclass as relation, conname from pg_constraint
+			where contype in ('c', 'f', 'u', 'p') and connamespace = 'public'::regnamespace and conrelid <> 0
+			order by contype = 'p', contype = 'u' loop
 			execute format('alter table %s drop constraint %I', c.relation, c.conname);
 		end loop;
 		for c in select relname from pg_class where relnamespace = 'public'::regnamespace and relkind = 'r' loop
@@ -149,7 +153,7 @@ func TestRowsTakenOutAndPutInAreFound(t *testing.T) {
 	r := newRecord(t)
 	r.fill()
 	r.keep()
-	must(t, r.store.RecordEvent(t.Context(), "audit", "ann", "audit_verified", map[string]any{"problems": 0}))
+	must(t, r.store.RecordEvent(t.Context(), "audit", "ann", trimtab.EventAuditVerified, map[string]any{"problems": 0}))
 	r.keep()
 	r.unlock()
 	var tables []string
@@ -197,8 +201,10 @@ func TestRowsTakenOutAndPutInAreFound(t *testing.T) {
 			sets, picks = append(sets, fmt.Sprintf("%[1]s = o.%[1]s", c)), append(picks, c)
 		}
 		try("two rows exchanged in", table, fmt.Sprintf(`
-			create table pg_temp.two as select ctid as place, %[3]s, row_number() over (order by ctid) as n from %[1]s where %[4]s order by ctid limit 2;
-			update %[1]s t set %[2]s from pg_temp.two a join pg_temp.two o on o.n <> a.n where t.ctid = a.place; drop table pg_temp.two`,
+			create table pg_temp.two as select ctid as place, %[3]s, row_number() over (order by ctid) as n from %[1]s
+				where %[4]s order by ctid limit 2;
+			update %[1]s t set %[2]s from pg_temp.two a join pg_temp.two o on o.n <> a.n
+				where t.ctid = a.place; drop table pg_temp.two`,
 			table, strings.Join(sets, ", "), strings.Join(picks, ", "), where), back)
 	}
 	exchange("event", "at actor type stage attempt body facts", "stream = 'run-one' and sequence in (3, 5)")
@@ -253,7 +259,8 @@ func TestConsistentRewriteIsFound(t *testing.T) {
 	r.exec(`update event set actor = 'eve' where stream = 'run-one' and sequence = 2`)
 	r.exec(`do $$ declare e record; previous bytea; begin
 		for e in select * from event where stream = 'run-one' order by sequence loop
-			previous := event_hash(coalesce(previous, decode(repeat('00', 32), 'hex')), e.stream, e.sequence, e.at, e.actor, e.type, e.stage, e.attempt, e.body, e.facts);
+			previous := event_hash(coalesce(previous, decode(repeat('00', 32), 'hex')), e.stream, e.sequence, e.at,
+				e.actor, e.type, e.stage, e.attempt, e.body, e.facts);
 			update event t set hash = previous where t.stream = e.stream and t.sequence = e.sequence;
 		end loop;
 		update event_stream set hash = previous where stream = 'run-one';

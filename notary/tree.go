@@ -9,7 +9,8 @@ import (
 	"github.com/trimtab/trimtab/storage"
 )
 
-// tree builds the tree again and compares it with every head.
+// tree rebuilds the tree from the events, leaf by leaf, and compares it with
+// every signed head and with the stored hashes.
 func (v Verifier) tree(ctx context.Context, r storage.Snapshot, rep *Verification,
 	streams map[string]storage.Stream) error {
 	heads, err := v.heads(ctx, r, rep)
@@ -43,18 +44,23 @@ func (v Verifier) tree(ctx context.Context, r storage.Snapshot, rep *Verificatio
 // leafCheck follows the leaves of the tree.
 type leafCheck struct {
 	headCheck
-	v           Verifier
-	last        map[string]int64 // sequence, by stream
+	v Verifier
+	// last is the sequence of the last leaf of each stream.
+	last map[string]int64
+	// gapReported is set after the first missing leaf: later indexes all differ.
 	gapReported bool
 }
 
-// clockSlack is how long before a head an event may have been appended that came into the tree after it: whoever writes
-// to a
-// stream, or adds to the tree, may have been slow, and clocks differ.
+// clockSlack is how much earlier than a head an event may have been appended
+// that was added to the tree after it. A transaction that appends, or the
+// process that adds to the tree, may be slow, and clocks differ.
 const clockSlack = time.Hour
 
+// next checks one leaf: its place, its event and its event's time.
 func (c *leafCheck) next(l storage.Leaf) error {
 	where := fmt.Sprintf("leaf %d", l.Index)
+	// Leaves are numbered without a gap; the tree's size is the expected
+	// index.
 	if l.Index != c.tree.Size() && !c.gapReported {
 		c.rep.add(where, "leaves %d to %d are missing", c.tree.Size(), l.Index-1)
 		c.gapReported = true
@@ -72,7 +78,7 @@ func (c *leafCheck) next(l storage.Leaf) error {
 	}
 	if signed := c.newest.At; l.Found && !signed.IsZero() && l.At.Before(signed.Add(-clockSlack)) {
 		c.rep.note(eventName(l.Stream, l.Sequence),
-			"it says that it is of %s, and came into the tree after the head of %d events, which was signed at %s",
+			"its time is %s, but it was added to the tree after the head of %d events, which was signed at %s",
 			l.At.UTC().Format(time.RFC3339), c.newest.Size, signed.UTC().Format(time.RFC3339))
 	}
 	if l.Found && (c.since.IsZero() || l.At.Before(c.since)) {
@@ -82,14 +88,16 @@ func (c *leafCheck) next(l storage.Leaf) error {
 	return nil
 }
 
-// longWait is how long events may go without a head before that is told.
+// longWait is how long events may be without a signed head before a
+// verification mentions it.
 const longWait = 24 * time.Hour
 
-// headDeadline is how old a record, or an event, may be before a head has to be signed: a worker signs one every
-// minute.
+// headDeadline is the age from which a record, or an event, should be under a
+// signed head: a worker signs one every minute.
 const headDeadline = 10 * time.Minute
 
-// checkUnsigned says what is to be said of events that are under no signed head.
+// checkUnsigned reports events that are under no signed head, and heads that
+// an earlier verification saw and that are gone.
 func (v Verifier) checkUnsigned(rep *Verification) {
 	if v.NoHeads || rep.Events == 0 {
 		return
@@ -102,6 +110,7 @@ func (v Verifier) checkUnsigned(rep *Verification) {
 	}
 	young := v.Now.Sub(rep.first) < headDeadline
 	switch {
+	// A worker has not had the time to sign yet.
 	case rep.Heads == 0 && young:
 		rep.note("the record", "it began at %s, and no head of it was signed yet:"+
 			" a change that is consistent in itself would not be found", rep.first.UTC().Format(time.RFC3339))
@@ -112,13 +121,14 @@ func (v Verifier) checkUnsigned(rep *Verification) {
 				" (`trimtab worker`), which signs a head every minute, and trust what is there", rep.Events)
 	case rep.Unsigned.Since != nil && v.Now.Sub(*rep.Unsigned.Since) > headDeadline:
 		rep.note("the record",
-			"%d events, the oldest of %s, are under no signed head: whoever may write to the database"+
-				" could have added or changed them; a worker signs a head every minute",
+			"%d events, the oldest of %s, are under no signed head: anybody with write access to the"+
+				" database could have added or changed them; a worker signs a head every minute",
 			rep.Unsigned.Events, rep.Unsigned.Since.Format(time.RFC3339))
 	}
 }
 
-// checkStoredHashes holds the stored hashes of the tree against one another, and against the root.
+// checkStoredHashes verifies that the stored hashes are those of a tree, and
+// of the tree with this root. Proofs are made from them.
 func (v Verifier) checkStoredHashes(ctx context.Context, r storage.Snapshot, rep *Verification, root audit.Hash) error {
 	var t audit.HashChecker
 	bad := false
@@ -139,13 +149,15 @@ func (v Verifier) checkStoredHashes(ctx context.Context, r storage.Snapshot, rep
 	return err
 }
 
-// verifiedHead is a head whose signature holds.
+// verifiedHead is a head whose signature is valid, and where it is kept.
 type verifiedHead struct {
 	where string
 	head  audit.Head
 }
 
-// heads opens every signed head, in order of size.
+// heads verifies the signatures of all heads, from the database and from
+// elsewhere, and returns those that hold in order of size. A head whose note
+// says another size than its row is reported and compared by its note.
 func (v Verifier) heads(ctx context.Context, r storage.Snapshot, rep *Verification) ([]verifiedHead, error) {
 	rows, err := r.TreeHeads(ctx)
 	if err != nil {
@@ -163,20 +175,26 @@ func (v Verifier) heads(ctx context.Context, r storage.Snapshot, rep *Verificati
 	return openHeads(rep, v.Keys, append(saved, v.Saved...)), nil
 }
 
-// headCheck builds a tree and compares it with signed heads on the way.
+// headCheck builds a tree and compares it with the signed heads as it grows.
 type headCheck struct {
-	rep   *Verification
-	tree  audit.Tree
-	heads []verifiedHead // in order of size
-	due   int            // the next one
+	rep  *Verification
+	tree audit.Tree
+	// heads are in order of size, and due is the index of the next one.
+	heads []verifiedHead
+	due   int
 
-	newest audit.Head // that was reached
+	// newest is the last head whose size the tree has reached.
+	newest audit.Head
 
-	since time.Time     // of the oldest leaf since then
-	waits time.Duration // the longest that a leaf waited for a head, as far as it is long
-	until audit.Head    // the head for which it waited
+	// since is the time of the oldest event after newest.
+	since time.Time
+	// waits is the longest time that an event was without a signed head, if
+	// longer than longWait, and until the head that ended it.
+	waits time.Duration
+	until audit.Head
 }
 
+// add appends an event and compares the heads of the new size.
 func (c *headCheck) add(event audit.Hash) {
 	c.tree.Add(event)
 	c.checkHeads()
@@ -193,7 +211,7 @@ func (c *headCheck) checkHeads() {
 	}
 }
 
-// recordWait takes note of how long the leaves since the head before waited for this one.
+// recordWait keeps the longest time that an event waited for a signed head.
 func (c *headCheck) recordWait(h audit.Head) {
 	if wait := h.At.Sub(c.since); !c.since.IsZero() && !h.At.IsZero() && wait > max(longWait, c.waits) {
 		c.waits, c.until = wait, h
@@ -201,7 +219,7 @@ func (c *headCheck) recordWait(h audit.Head) {
 	c.newest, c.since = h, time.Time{}
 }
 
-// finishStream reports the heads of trees that are larger.
+// finish reports the heads of trees that are larger than the record.
 func (c *headCheck) finish() {
 	for ; c.due < len(c.heads); c.due++ {
 		h := c.heads[c.due]
@@ -210,7 +228,8 @@ func (c *headCheck) finish() {
 	}
 }
 
-// checkMissingHeads finds heads that were taken out of the database, which has each before any other place does.
+// checkMissingHeads reports heads that are kept elsewhere and missing from
+// the database, where each is stored first.
 func (v Verifier) checkMissingHeads(rows []storage.SignedHead, rep *Verification) {
 	have := map[string]bool{}
 	for _, row := range rows {

@@ -11,40 +11,54 @@ import (
 	"github.com/trimtab/trimtab/storage"
 )
 
-// Problem is one thing that is not as it was recorded, or as the migrations made it.
+// Problem is one thing that is not as it was recorded, or not as the
+// migrations made it.
 type Problem struct {
-	Where string `json:"where"` // the event, row, head, file, table or right
+	// Where names the event, row, head, file, table or right.
+	Where string `json:"where"`
 	What  string `json:"what"`
 }
 
-// Unsigned are events that no signed head covers: whoever may write to the database could have added or changed them.
+// Unsigned counts the events that no signed head covers: anybody with write
+// access to the database could have added or changed them.
 type Unsigned struct {
-	Events int64      `json:"events"`
-	Since  *time.Time `json:"since"` // when the oldest of them was appended, as it says itself; null for none
+	Events int64 `json:"events"`
+	// Since is the time of the oldest of them, as it says itself; null for none.
+	Since *time.Time `json:"since"`
 }
 
-// Verification is what a verification looked at and found.
+// Verification is what a verification looked at and what it found.
 type Verification struct {
-	Events      int64            `json:"events"`
-	Leaves      int64            `json:"leaves"` // events in the tree
-	Heads       int              `json:"heads"`  // signed heads that were compared
-	Newest      audit.Head       `json:"-"`      // the largest head whose signature holds
-	Unsigned    Unsigned         `json:"unsigned"`
-	Rows        map[string]int64 `json:"rows"`        // of each audited table
-	Files       int              `json:"files"`       // models whose files were read
-	Checkpoints int              `json:"checkpoints"` // attempts whose newest checkpoint was read
-	Problems    []Problem        `json:"problems"`
-	More        int              `json:"more"`  // problems beyond those
-	Notes       []Problem        `json:"notes"` // what is odd, and changes nothing of the record
+	// Events counts the events, Leaves those that are in the tree, and Heads the
+	// signed heads that were compared.
+	Events int64 `json:"events"`
+	Leaves int64 `json:"leaves"`
+	Heads  int   `json:"heads"`
+	// Newest is the largest head whose signature is valid.
+	Newest   audit.Head `json:"-"`
+	Unsigned Unsigned   `json:"unsigned"`
+	// Rows counts the rows of each audited table.
+	Rows map[string]int64 `json:"rows"`
+	// Files counts the models, and Checkpoints the attempts, whose files were
+	// read.
+	Files       int `json:"files"`
+	Checkpoints int `json:"checkpoints"`
+	// Problems are what is wrong, and More counts those that are not listed.
+	Problems []Problem `json:"problems"`
+	More     int       `json:"more"`
+	// Notes are unusual, but do not put the record in doubt.
+	Notes []Problem `json:"notes"`
 
-	named int       // problems of this part
-	first time.Time // of the first event
-	seen  headSeen  // the largest head that earlier verifications saw
+	named int       // problems of the current part that are listed
+	first time.Time // time of the earliest event
+	seen  headSeen
 }
 
-// maxProblems is how many problems of each part are named, so that those of one do not hide those of the next.
+// maxProblems is how many problems of each part are named, so that those of
+// one part do not hide those of the next.
 const maxProblems = 100
 
+// add reports a problem, or counts it if too many are named already.
 func (r *Verification) add(where, what string, args ...any) {
 	if r.named == maxProblems {
 		r.More++
@@ -54,36 +68,44 @@ func (r *Verification) add(where, what string, args ...any) {
 	r.Problems = append(r.Problems, Problem{where, fmt.Sprintf(what, args...)})
 }
 
-// note names what is odd.
+// note reports what is unusual but does not put the record in doubt.
 func (r *Verification) note(where, what string, args ...any) {
 	if len(r.Notes) < maxProblems {
 		r.Notes = append(r.Notes, Problem{where, fmt.Sprintf(what, args...)})
 	}
 }
 
-// SavedHead is a signed head that lies outside the database, and where.
+// SavedHead is a signed head from outside of the database, and where it is
+// kept.
 type SavedHead struct{ Where, Note string }
 
-// Verifier is what to hold the record against.
+// Verifier says what the record is verified against.
 type Verifier struct {
 	Store *storage.Store
-	Keys  []string // that heads may be signed with
+	// Keys are the public keys that heads may be signed with.
+	Keys []string
+	// Saved are heads from outside of the database.
 	Saved []SavedHead
-	// Model reads the files of a model and compares their digests; nil leaves files out.
+	// Model reads the files of a model and compares their digest. If it is nil,
+	// no files are read.
 	Model func(digest string) error
-	// State reads the newest checkpoint of an attempt that has any; nil leaves checkpoints out.
+	// State reads the newest checkpoint of an attempt that has one. If it is
+	// nil, no checkpoints are read.
 	State func(ctx context.Context, attempt int64) error
-	// NoHeads is set where nobody signs heads, as in tests: a record without any is no problem.
+	// NoHeads is set where nobody signs heads, as in tests: a record without
+	// heads is then no problem.
 	NoHeads bool
-	Now     time.Time // when it is verified; zero is now
-	// Progress is told now and then what is done, of how many; 0 is not known. It may be nil.
+	// Now is the time of the verification; zero is the current time.
+	Now time.Time
+	// Progress, if not nil, is called now and then with what is being done, how
+	// much of it is done, and how much there is; 0 is unknown.
 	Progress func(doing string, done, of int64)
 }
 
-// OutOfScope says what a verification does not find out, a sentence each.
+// OutOfScope lists what a verification does not find out, one sentence each.
 var OutOfScope = []string{
 	"checkpoints other than the newest of each attempt, which retention removes",
-	"the tables fence, progress and log, which are for the work itself and for people: no events tell of them",
+	"the tables fence, progress and log, which serve the running work and people: no events record them",
 	"the counts that data show prints of datasets of which items were erased",
 	"what was appended since the newest signed head, if it is consistent in itself",
 	"a server whose own program or system catalogs were changed so that plain selects lie:" +
@@ -91,12 +113,17 @@ var OutOfScope = []string{
 	"whether a stage computes what it put out: trimtab reproduce does",
 }
 
-// Verify verifies the record as it is at one instant: the schema and the rights, each stream's chain, the
-// tree over all of them, every signed head, the rows that events tell of, and the
-// files of the models and checkpoints. The database is asked for rows and for nothing that it computes, but for
-// the counts of datasets, which no event tells of: a function that was held against the migrations counts them again.
-// It needs memory for the streams and the attempts of one
-// run, not for the events. Errors are of the looking; what is wrong is in the report.
+// Verify verifies the record as of one instant: the schema and the rights,
+// the chain of each stream, the tree over all events, every signed head, the
+// rows that events record, and the files of models and checkpoints.
+//
+// The database is asked for rows and for nothing that it computes, except the
+// counts of datasets, which no event records: a function that is compared
+// with the migrations counts them again.
+//
+// Memory grows with the number of streams and with the attempts of one run,
+// not with the number of events. An error means that the record could not be
+// examined; what is wrong with it is in the Verification.
 func (v Verifier) Verify(ctx context.Context) (Verification, error) {
 	if v.Now.IsZero() {
 		v.Now = time.Now()
@@ -104,6 +131,9 @@ func (v Verifier) Verify(ctx context.Context) (Verification, error) {
 	rep := Verification{Problems: []Problem{}, Notes: []Problem{}}
 	err := v.Store.Snapshot(ctx, func(r storage.Snapshot) error {
 		streams := map[string]storage.Stream{}
+		// Later parts rely on earlier ones: without the schema, selects need
+		// not return the rows; without the chains, facts need not be those
+		// recorded.
 		parts := []struct {
 			what string
 			do   func(r storage.Snapshot) error
@@ -116,6 +146,7 @@ func (v Verifier) Verify(ctx context.Context) (Verification, error) {
 			{"the checkpoints", func(r storage.Snapshot) error { return v.states(ctx, r, &rep) }},
 		}
 		for _, p := range parts {
+			// Each part may list maxProblems.
 			rep.named = 0
 			if err := rep.unreadable(p.what, r.Savepoint(ctx, p.do)); err != nil {
 				return err
@@ -126,8 +157,9 @@ func (v Verifier) Verify(ctx context.Context) (Verification, error) {
 	return rep, err
 }
 
-// unreadable makes a problem of what cannot be read because it was changed; a
-// database that is away, or whoever lost patience, is an error.
+// unreadable turns an error into a problem, if it is one: rows that cannot be
+// read because they were changed. A database that does not answer, and a
+// cancelled context, are returned as errors.
 func (r *Verification) unreadable(what string, err error) error {
 	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) ||
 		storage.IsUnavailable(err) {
@@ -137,16 +169,18 @@ func (r *Verification) unreadable(what string, err error) error {
 	return nil
 }
 
-// progress is told every so many.
+// progressEvery is the number of rows between two calls of Progress.
 const progressEvery = 10_000
 
+// reportProgress calls Progress now and then.
 func (v Verifier) reportProgress(doing string, done, of int64) {
 	if v.Progress != nil && done%progressEvery == 0 {
 		v.Progress(doing, done, of)
 	}
 }
 
-// schema holds tables, functions, triggers, rights, roles and settings against those that the migrations make.
+// schema compares tables, functions, triggers, rights, roles and settings
+// with those that the migrations make.
 func (v Verifier) schema(ctx context.Context, r storage.Snapshot, rep *Verification) error {
 	odd, err := r.Schema(ctx)
 	for _, o := range odd {
@@ -159,11 +193,12 @@ func (v Verifier) schema(ctx context.Context, r storage.Snapshot, rep *Verificat
 	return err
 }
 
+// eventName is an event as reports name it.
 func eventName(stream string, sequence int64) string {
 	return fmt.Sprintf("event %d of %s", sequence, stream)
 }
 
-// models reads the files of every model in the record.
+// models verifies the files of every model in the record.
 func (v Verifier) models(ctx context.Context, r storage.Snapshot, rep *Verification) error {
 	if v.Model == nil {
 		return nil
@@ -187,7 +222,8 @@ func (v Verifier) models(ctx context.Context, r storage.Snapshot, rep *Verificat
 	return nil
 }
 
-// states reads the newest checkpoint of every attempt that has one: that is never removed.
+// states reads the newest checkpoint of every attempt that has one: retention
+// never removes that one.
 func (v Verifier) states(ctx context.Context, r storage.Snapshot, rep *Verification) error {
 	if v.State == nil {
 		return nil
@@ -211,6 +247,8 @@ func (v Verifier) states(ctx context.Context, r storage.Snapshot, rep *Verificat
 	return nil
 }
 
+// sortedKeys returns the keys of a map in order, so that reports are the same
+// every time.
 func sortedKeys[V any](m map[string]V) []string {
 	keys := make([]string, 0, len(m))
 	for k := range m {

@@ -1,17 +1,21 @@
-// Package openlineage tells what became of a run in the events of OpenLineage
-// (spec 2-0-2, https://openlineage.io), which catalogs of data understand.
+// Package openlineage reports runs as events of OpenLineage (spec 2-0-2,
+// https://openlineage.io), which data catalogs read.
 //
-// A run is an OpenLineage run of a job named as its recipe; each attempt of a
-// stage is one of the job RECIPE.STAGE, with the run as its parent. Each has a
-// START and one of COMPLETE, ABORT and FAIL; only an attempt that was taken for
-// failed and completed after all has both FAIL and COMPLETE. What a stage reads
-// and makes are datasets: a dataset under its own name, an imported model as
-// models/NAME, an output as RECIPE/STAGE/OUTPUT, each with its digest as its
-// version.
+// A run of Trimtab is an OpenLineage run of a job named after its recipe. Each
+// attempt of a stage is a run of the job RECIPE.STAGE, with the first as its
+// parent. Each has a START event and one of COMPLETE, ABORT and FAIL; only an
+// attempt that was taken for failed and completed after all has both FAIL and
+// COMPLETE. What a stage reads and writes are datasets:
 //
-// Events is a pure function of the record, and what is told of the beginning
-// of a record is the beginning of what is told of the whole: whoever tells it
-// again tells the same.
+//	NAME                   a dataset
+//	models/NAME            an imported model
+//	RECIPE/STAGE/OUTPUT    an output of a stage
+//
+// each with its digest as its version.
+//
+// Events is a pure function of the record, and of a longer record it returns
+// the same events and then more: a sender that starts again repeats itself
+// exactly.
 package openlineage
 
 import (
@@ -25,7 +29,7 @@ import (
 	"github.com/trimtab/trimtab/storage"
 )
 
-// Kinds of event.
+// The types of event that are used, of those in the specification.
 const (
 	Start    = "START"
 	Complete = "COMPLETE"
@@ -33,21 +37,26 @@ const (
 	Fail     = "FAIL"
 )
 
+// producer identifies this program, and schemaURL the version of the schema, in
+// every event.
 const (
 	producer  = "https://github.com/trimtab/trimtab"
 	schemaURL = "https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs/RunEvent"
 )
 
-// RunInfo is what the events of a run do not say of it.
+// RunInfo is what the events of a run need and its record does not hold.
 type RunInfo struct {
-	ID        string
-	Recipe    string // the spec's own name: of the jobs
-	Namespace string // of jobs and datasets
-	// Names of the datasets and models from outside that the run reads; one without is named by its digest.
+	ID string
+	// Recipe is the spec's own name; jobs are named after it.
+	Recipe string
+	// Namespace is that of all jobs and datasets.
+	Namespace string
+	// Names are those of the datasets and models from outside that the run
+	// reads. One without a name is named by its digest.
 	Names map[trimtab.Digest]string
 }
 
-// RunEvent is a RunEvent.
+// RunEvent is the event of that name in the specification.
 type RunEvent struct {
 	EventType string       `json:"eventType"`
 	EventTime string       `json:"eventTime"`
@@ -60,13 +69,14 @@ type RunEvent struct {
 	Subject   Subject      `json:"-"`
 }
 
-// Subject is what an event is about: the run itself, or an attempt of a stage.
+// Subject is what an event is about: the run itself, if Stage is empty, or an
+// attempt of a stage.
 type Subject struct {
 	Stage   string
 	Attempt int
 }
 
-// EventRun is one execution of a job.
+// EventRun is the specification's Run: one execution of a job.
 type EventRun struct {
 	RunID  string         `json:"runId"`
 	Facets map[string]any `json:"facets"`
@@ -79,14 +89,16 @@ type Job struct {
 	Facets    map[string]any `json:"facets"`
 }
 
-// DatasetRef is something read or made, in one version.
+// DatasetRef is the specification's InputDataset or OutputDataset: something
+// read or written, in one version.
 type DatasetRef struct {
 	Namespace string         `json:"namespace"`
 	Name      string         `json:"name"`
 	Facets    map[string]any `json:"facets"`
 }
 
-// RunID is the UUID (version 8: of a SHA-256) of a run, or of an attempt of one of its stages.
+// RunID returns the UUID of a run, or of an attempt of one of its stages. It is
+// of version 8, from a SHA-256 of the name, so that it needs no storage.
 func RunID(run, stage string, attempt int) string {
 	name := "run/" + run
 	if stage != "" {
@@ -98,7 +110,8 @@ func RunID(run, stage string, attempt int) string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
-// Events are those that a run's whole record tells so far, in its order.
+// Events returns the events of a run for its record so far, in order. history
+// is the run's whole stream.
 func Events(run RunInfo, history []storage.Event) []RunEvent {
 	t := emitter{run: run, attempts: map[Subject]*jobRun{}}
 	for _, e := range history {
@@ -107,17 +120,19 @@ func Events(run RunInfo, history []storage.Event) []RunEvent {
 	return t.events
 }
 
-// jobRun is what has been told of an attempt, or of the run itself.
+// jobRun is what has been emitted for an attempt, or for the run itself.
 type jobRun struct {
 	created time.Time
 	started bool
-	ended   string // the last event that ended it
-	kind    string
-	build   string
-	inputs  []DatasetRef
+	// ended is the type of the last event that ended it, or "".
+	ended string
+	// kind is that of the stage, or "run".
+	kind   string
+	build  string
+	inputs []DatasetRef
 }
 
-// emitter reads a record from its beginning.
+// emitter reads a record from its beginning and collects the events.
 type emitter struct {
 	run      RunInfo
 	plan     trimtab.Plan
@@ -125,7 +140,8 @@ type emitter struct {
 	events   []RunEvent
 }
 
-// eventBody is what is read of the bodies of events.
+// eventBody holds the fields that are read from the bodies of recorded events
+// of any type.
 type eventBody struct {
 	Plan       trimtab.Plan
 	Kind       string
@@ -137,43 +153,47 @@ type eventBody struct {
 	Error      *trimtab.Error
 }
 
-// consume tells what follows from one event of the record.
+// consume emits what follows from one event of the record.
 func (t *emitter) consume(e storage.Event) {
 	var b eventBody
 	switch e.Type {
-	case "run_created", "run_planned", "run_status", "attempt_created", "attempt_started", "attempt_status",
-		"attempt_completed":
+	case trimtab.EventRunCreated, trimtab.EventRunPlanned, trimtab.EventRunStatus,
+		trimtab.EventAttemptCreated, trimtab.EventAttemptStarted, trimtab.EventAttemptStatus,
+		trimtab.EventAttemptCompleted:
+		// A body that does not parse is of a newer program; skipping it is better
+		// than stopping all events of the run.
 		if json.Unmarshal(e.Body, &b) != nil {
-			return // of a form that this program does not know
+			return
 		}
 	}
 	of := Subject{e.Stage, e.Attempt}
 	switch e.Type {
-	case "run_created":
+	case trimtab.EventRunCreated:
 		t.plan = b.Plan
 		t.attempts[of] = &jobRun{created: e.At, kind: "run"}
-	case "run_planned":
+	case trimtab.EventRunPlanned:
 		t.plan = b.Plan
-	case "run_status":
+	case trimtab.EventRunStatus:
 		t.status(of, e.At, b, map[string]string{"completed": Complete, "cancelled": Abort, "failed": Fail})
-	case "attempt_created":
+	case trimtab.EventAttemptCreated:
 		t.attempts[of] = &jobRun{created: e.At, kind: b.Kind, inputs: t.inputs(e.Stage, b.Inputs)}
 		if b.ReusedFrom != 0 {
 			t.emitEnd(of, Complete, e.At, t.outputs(e.Stage, b.Outputs), nil)
 		}
-	case "attempt_started":
+	case trimtab.EventAttemptStarted:
 		if a := t.attempts[of]; a != nil {
 			a.build = b.Build
 			t.emitStart(of, e.At)
 		}
-	case "attempt_status":
+	case trimtab.EventAttemptStatus:
 		t.status(of, e.At, b, map[string]string{"cancelled": Abort, "failed": Fail})
-	case "attempt_completed":
+	case trimtab.EventAttemptCompleted:
 		t.emitEnd(of, Complete, e.At, t.outputs(e.Stage, b.Outputs), nil)
 	}
 }
 
-// status tells what a new status means, if it means something.
+// status emits what a new status means: a start, an end of one of the types in
+// ends, or nothing.
 func (t *emitter) status(of Subject, at time.Time, b eventBody, ends map[string]string) {
 	if b.Status == "running" {
 		t.emitStart(of, at)
@@ -183,7 +203,7 @@ func (t *emitter) status(of Subject, at time.Time, b eventBody, ends map[string]
 	}
 }
 
-// emitStart tells the START, once.
+// emitStart emits the START, once.
 func (t *emitter) emitStart(of Subject, at time.Time) {
 	if a := t.attempts[of]; a != nil && !a.started {
 		a.started = true
@@ -191,7 +211,9 @@ func (t *emitter) emitStart(of Subject, at time.Time) {
 	}
 }
 
-// emitEnd tells how it ended. What never began did so when it was made.
+// emitEnd emits the end, once; only a COMPLETE may follow a FAIL. What never
+// started has its START at the time of its creation, since the specification
+// wants one.
 func (t *emitter) emitEnd(of Subject, typ string, at time.Time, outputs []DatasetRef, failure *trimtab.Error) {
 	a := t.attempts[of]
 	if a == nil || a.ended != "" && (a.ended != Fail || typ != Complete) {
@@ -202,6 +224,7 @@ func (t *emitter) emitEnd(of Subject, typ string, at time.Time, outputs []Datase
 	t.emit(of, typ, at, outputs, failure)
 }
 
+// emit appends one event. Lists are never nil: null is not a list in JSON.
 func (t *emitter) emit(of Subject, typ string, at time.Time, outputs []DatasetRef, failure *trimtab.Error) {
 	a := t.attempts[of]
 	if outputs == nil {
@@ -211,13 +234,20 @@ func (t *emitter) emit(of Subject, typ string, at time.Time, outputs []DatasetRe
 	if inputs == nil {
 		inputs = []DatasetRef{}
 	}
-	t.events = append(t.events, RunEvent{EventType: typ, EventTime: at.UTC().Format(time.RFC3339Nano), Subject: of,
-		Run:    EventRun{RunID(t.run.ID, of.Stage, of.Attempt), t.runFacets(of, a, failure)},
-		Job:    Job{t.run.Namespace, t.jobName(of.Stage), jobFacets(a.kind)},
-		Inputs: inputs, Outputs: outputs, Producer: producer, SchemaURL: schemaURL})
+	t.events = append(t.events, RunEvent{
+		EventType: typ,
+		EventTime: at.UTC().Format(time.RFC3339Nano),
+		Run:       EventRun{RunID(t.run.ID, of.Stage, of.Attempt), t.runFacets(of, a, failure)},
+		Job:       Job{t.run.Namespace, t.jobName(of.Stage), jobFacets(a.kind)},
+		Inputs:    inputs,
+		Outputs:   outputs,
+		Producer:  producer,
+		SchemaURL: schemaURL,
+		Subject:   of,
+	})
 }
 
-// jobName is the name of a stage's job, or of the run's.
+// jobName returns the name of a stage's job, or of the run's.
 func (t *emitter) jobName(stage string) string {
 	if stage == "" {
 		return t.run.Recipe
@@ -225,13 +255,15 @@ func (t *emitter) jobName(stage string) string {
 	return t.run.Recipe + "." + stage
 }
 
-// standardFacet is one of those that OpenLineage publishes.
+// standardFacet completes a facet of OpenLineage with the fields that all have.
 func standardFacet(name, version string, fields map[string]any) map[string]any {
 	fields["_producer"] = producer
 	fields["_schemaURL"] = "https://openlineage.io/spec/facets/" + version + "/" + name + ".json#/$defs/" + name
 	return fields
 }
 
+// runFacets returns the facets of an execution: its parent, the build, and the
+// error that ended it.
 func (t *emitter) runFacets(of Subject, a *jobRun, failure *trimtab.Error) map[string]any {
 	facets := map[string]any{}
 	if of.Stage != "" {
@@ -250,12 +282,13 @@ func (t *emitter) runFacets(of Subject, a *jobRun, failure *trimtab.Error) map[s
 	return facets
 }
 
+// jobFacets returns the facets of a job.
 func jobFacets(kind string) map[string]any {
 	return map[string]any{"jobType": standardFacet("JobTypeJobFacet", "2-0-3", map[string]any{
 		"processingType": "BATCH", "integration": "TRIMTAB", "jobType": strings.ToUpper(kind)})}
 }
 
-// inputs are what an attempt reads: by the plan, another stage's output, a dataset or a model.
+// inputs returns what an attempt reads.
 func (t *emitter) inputs(stage string, named []trimtab.Named) []DatasetRef {
 	var list []DatasetRef
 	for _, n := range named {
@@ -264,7 +297,8 @@ func (t *emitter) inputs(stage string, named []trimtab.Named) []DatasetRef {
 	return list
 }
 
-// inputName is the name of the dataset that an input of a stage is.
+// inputName returns the name of the dataset behind an input of a stage: by the
+// plan, the output of another stage, an imported model or a dataset.
 func (t *emitter) inputName(stage string, n trimtab.Named) string {
 	name := t.run.Names[n.Digest]
 	if name == "" {
@@ -284,6 +318,7 @@ func (t *emitter) inputName(stage string, n trimtab.Named) string {
 	return name
 }
 
+// outputs returns what an attempt wrote.
 func (t *emitter) outputs(stage string, named []trimtab.Named) []DatasetRef {
 	var list []DatasetRef
 	for _, n := range named {
@@ -292,11 +327,12 @@ func (t *emitter) outputs(stage string, named []trimtab.Named) []DatasetRef {
 	return list
 }
 
-// outputName is the name of the dataset that a stage's output is.
+// outputName returns the name of the dataset that is a stage's output.
 func (t *emitter) outputName(stage, name string) string {
 	return t.run.Recipe + "/" + stage + "/" + name
 }
 
+// dataset returns a dataset in one version.
 func (t *emitter) dataset(name string, version trimtab.Digest) DatasetRef {
 	return DatasetRef{t.run.Namespace, name, map[string]any{
 		"version": standardFacet("DatasetVersionDatasetFacet", "1-0-1",

@@ -32,9 +32,10 @@ func record() []storage.Event {
 	}
 	var events []storage.Event
 	for i, l := range []struct {
-		typ, stage string
-		attempt    int
-		body       string
+		typ     trimtab.EventType
+		stage   string
+		attempt int
+		body    string
 	}{
 		{"run_created", "", 0, `{"name":"mine","seed":"1","plan":` + plan(d("1")) + `}`},
 		{"run_status", "", 0, `{"error":null,"from":"queued","next":"","status":"running"}`},
@@ -86,7 +87,7 @@ const want = `23:02:04 instructgpt START [] []
 
 func TestEvents(t *testing.T) {
 	var parsed []openlineagetest.RunEvent
-	var told strings.Builder
+	var shown strings.Builder
 	for _, e := range openlineage.Events(of, record()) {
 		line, err := json.Marshal(e)
 		if err != nil {
@@ -104,40 +105,40 @@ func TestEvents(t *testing.T) {
 			}
 			return "[" + strings.Join(parts, ", ") + "]"
 		}
-		fmt.Fprintf(&told, "%s %s %s %s %s", p.EventTime.Format("15:04:05"), p.Job.Name, p.EventType,
+		fmt.Fprintf(&shown, "%s %s %s %s %s", p.EventTime.Format("15:04:05"), p.Job.Name, p.EventType,
 			datasets(p.Inputs), datasets(p.Outputs))
 		if f := p.Run.Facets.ErrorMessage.Message; f != "" {
-			told.WriteString(" " + strings.NewReplacer("\x00", "", "\x1b[2J", "").Replace(f))
+			shown.WriteString(" " + strings.NewReplacer("\x00", "", "\x1b[2J", "").Replace(f))
 		}
 		if v := p.Run.Facets.ProcessingEngine.Version; v != "" {
-			told.WriteString(" on " + v)
+			shown.WriteString(" on " + v)
 		}
-		told.WriteString("\n")
+		shown.WriteString("\n")
 		if parent := p.Run.Facets.Parent; e.Subject.Stage != "" &&
 			(parent.Run.RunID != openlineage.RunID("run-1", "", 0) || parent.Job.Name != "instructgpt") ||
 			e.Subject.Stage == "" && parent.Run.RunID != "" {
 			t.Errorf("%s has the parent %+v", p.Job.Name, parent)
 		}
 	}
-	if told.String() != want {
-		t.Errorf("told\n%s\nwant\n%s", told.String(), want)
+	if shown.String() != want {
+		t.Errorf("shown\n%s\nwant\n%s", shown.String(), want)
 	}
 	if err := openlineagetest.CheckComplete(parsed); err != nil {
 		t.Error(err)
 	}
 }
 
-// What the beginning of a record tells stays told.
+// The events for the beginning of a record are the first events for all of it.
 func TestEventsOfABeginning(t *testing.T) {
 	all, whole := record(), openlineage.Events(of, record())
 	for n := range all {
 		if got := openlineage.Events(of, all[:n]); len(got) > 0 && !reflect.DeepEqual(got, whole[:len(got)]) {
-			t.Errorf("the first %d events tell %+v", n, got)
+			t.Errorf("the first %d events give %+v", n, got)
 		}
 	}
 }
 
-// One that was taken for failed and completes after all is told as both.
+// An attempt that was taken for failed and completes after all has both events.
 func TestFailedAndCompleted(t *testing.T) {
 	all := record()
 	events := append(all[:13:13], all[3], all[12], all[13], all[3])
@@ -151,7 +152,7 @@ func TestFailedAndCompleted(t *testing.T) {
 		}
 	}
 	if got := strings.Join(types, " "); got != "START FAIL COMPLETE" {
-		t.Errorf("told %s", got)
+		t.Errorf("got %s", got)
 	}
 }
 

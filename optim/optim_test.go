@@ -21,17 +21,17 @@ func TestValidate(t *testing.T) {
 		t.Fatalf("Default: %v", err)
 	}
 	for want, c := range map[string]Config{
-		"lr: 0 is out of range, allowed: above 0":      config(func(c *Config) { c.LR = 0 }),
-		"lr: NaN is out of range":                      config(func(c *Config) { c.LR = math.NaN() }),
-		"beta1: 1 is out of range":                     config(func(c *Config) { c.Beta1 = 1 }),
-		"beta2: -0.1 is out of range":                  config(func(c *Config) { c.Beta2 = -.1 }),
-		"eps: 0 is out of range, allowed: 1e-30 to 1":  config(func(c *Config) { c.Eps = 0 }),
-		"weight_decay: -1 is out of range":             config(func(c *Config) { c.WeightDecay = -1 }),
-		"clip: -1 is out of range":                     config(func(c *Config) { c.Clip = -1 }),
-		"warmup: -1 is out of range":                   config(func(c *Config) { c.Warmup = -1 }),
-		"floor: 1.5 is out of range":                   config(func(c *Config) { c.Floor = 1.5 }),
-		`schedule: "cosin" is unknown, allowed: const`: config(func(c *Config) { c.Schedule = "cosin" }),
-		`eps_style: "" is unknown, allowed: torch, te`: config(func(c *Config) { c.EpsStyle = "" }),
+		"learning_rate: 0 is out of range, allowed: above 0":    config(func(c *Config) { c.LR = 0 }),
+		"learning_rate: NaN is out of range":                    config(func(c *Config) { c.LR = math.NaN() }),
+		"adam_beta1: 1 is out of range":                         config(func(c *Config) { c.Beta1 = 1 }),
+		"adam_beta2: -0.1 is out of range":                      config(func(c *Config) { c.Beta2 = -.1 }),
+		"adam_epsilon: 0 is out of range, allowed: 1e-30 to 1":  config(func(c *Config) { c.Eps = 0 }),
+		"weight_decay: -1 is out of range":                      config(func(c *Config) { c.WeightDecay = -1 }),
+		"max_grad_norm: -1 is out of range":                     config(func(c *Config) { c.Clip = -1 }),
+		"warmup_steps: -1 is out of range":                      config(func(c *Config) { c.Warmup = -1 }),
+		"min_lr_ratio: 1.5 is out of range":                     config(func(c *Config) { c.Floor = 1.5 }),
+		`lr_scheduler_type: "cosin" is unknown, allowed: const`: config(func(c *Config) { c.Schedule = "cosin" }),
+		`adam_epsilon_style: "" is unknown, allowed: torch, te`: config(func(c *Config) { c.EpsStyle = "" }),
 	} {
 		if err := c.Validate(); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("error %v, want %q…", err, want)

@@ -12,9 +12,15 @@ import (
 	"github.com/trimtab/trimtab"
 )
 
-// BOM is the model's bill of materials: CycloneDX 1.6 with the model's card,
-// the models and datasets behind it, and the programs that made them. Its
-// serial number follows from the model's digest, its time is the record's.
+// BOM returns the model's bill of materials in CycloneDX 1.6 JSON:
+//
+//	metadata.component    the model with its model card and its files
+//	components            models, datasets and tokenizers behind it, and the
+//	                      builds of the program that worked on them
+//	dependencies          what each of these was made from
+//
+// The serial number is derived from the model's digest and the time is that of
+// the record, so that the same facts give the same bytes.
 func BOM(f *Facts) ([]byte, error) {
 	b := cdx.NewBOM()
 	b.SerialNumber = serialNumber(f.Lineage.Model)
@@ -34,23 +40,24 @@ func BOM(f *Facts) ([]byte, error) {
 	dependencies := f.dependencyGraph()
 	b.Dependencies = &dependencies
 	var out bytes.Buffer
-	err := cdx.NewBOMEncoder(&out, cdx.BOMFileFormatJSON).SetPretty(true).SetEscapeHTML(true).EncodeVersion(b,
-		cdx.SpecVersion1_6)
+	encoder := cdx.NewBOMEncoder(&out, cdx.BOMFileFormatJSON).SetPretty(true).SetEscapeHTML(true)
+	err := encoder.EncodeVersion(b, cdx.SpecVersion1_6)
 	return ascii(out.Bytes()), err
 }
 
-// serialNumber is a UUID of version 8 (RFC 9562) made of a digest.
+// serialNumber derives a UUID of version 8 (RFC 9562) from a digest.
 func serialNumber(d trimtab.Digest) string {
 	raw, err := hex.DecodeString(d.Hex())
+	// A digest of the record is always long enough.
 	if err != nil || len(raw) < 16 {
 		raw = make([]byte, 16)
 	}
-	raw[6] = raw[6]&0x0f | 0x80
-	raw[8] = raw[8]&0x3f | 0x80
+	raw[6] = raw[6]&0x0f | 0x80 // version 8: the bits are the application's
+	raw[8] = raw[8]&0x3f | 0x80 // the variant of RFC 9562
 	return fmt.Sprintf("urn:uuid:%x-%x-%x-%x-%x", raw[:4], raw[4:6], raw[6:8], raw[8:10], raw[10:16])
 }
 
-// completedAt is when the model was finished or imported.
+// completedAt returns when the model was finished or imported, or "".
 func (f *Facts) completedAt() string {
 	var at *time.Time
 	if a := f.Lineage.Producer(f.Lineage.Model); a != nil {
@@ -64,7 +71,7 @@ func (f *Facts) completedAt() string {
 	return at.UTC().Truncate(time.Second).Format(time.RFC3339)
 }
 
-// component is a node as a part of the bill.
+// component returns a node as a component.
 func (f *Facts) component(n *Node) cdx.Component {
 	c := cdx.Component{BOMRef: string(n.ID), Name: displayName(n), Version: string(n.ID)}
 	hash := []cdx.Hash{{Algorithm: cdx.HashAlgoSHA256, Value: n.ID.Hex()}}
@@ -82,6 +89,7 @@ func (f *Facts) component(n *Node) cdx.Component {
 	return c
 }
 
+// displayName returns a node's name, or its short digest if it has none.
 func displayName(n *Node) string {
 	if n.Name == "" {
 		return n.ID.Short()
@@ -89,7 +97,9 @@ func displayName(n *Node) string {
 	return n.Name
 }
 
-// datasetComponent tells of a version. Its root is no hash of a file, so it is a property.
+// datasetComponent fills in a dataset version. Its root is not the hash of a
+// file, so it is a property rather than a hash. Those who imported items are
+// its custodians.
 func (f *Facts) datasetComponent(n *Node, c *cdx.Component) {
 	d := n.Dataset
 	c.Type = cdx.ComponentTypeData
@@ -101,18 +111,20 @@ func (f *Facts) datasetComponent(n *Node, c *cdx.Component) {
 	if d.Generated {
 		data.Description = "made by the program"
 	}
-	var givers []cdx.ComponentDataGovernanceResponsibleParty
+	var custodians []cdx.ComponentDataGovernanceResponsibleParty
 	for _, e := range f.Lineage.From(n.ID) {
 		if to := f.Lineage.Node(e.To); e.Role == RoleImported {
-			givers = append(givers,
-				cdx.ComponentDataGovernanceResponsibleParty{Contact: &cdx.OrganizationalContact{Name: to.Import.Actor}})
+			contact := &cdx.OrganizationalContact{Name: to.Import.Actor}
+			custodians = append(custodians, cdx.ComponentDataGovernanceResponsibleParty{Contact: contact})
 		}
 	}
-	if len(givers) > 0 {
-		data.Governance = &cdx.DataGovernance{Custodians: &givers}
+	if len(custodians) > 0 {
+		data.Governance = &cdx.DataGovernance{Custodians: &custodians}
 	}
 	c.Data = &[]cdx.ComponentData{data}
-	c.Properties = properties("trimtab:merkle_root", string(n.ID), "trimtab:items", strconv.Itoa(d.Items),
+	c.Properties = properties(
+		"trimtab:merkle_root", string(n.ID),
+		"trimtab:items", strconv.Itoa(d.Items),
 		"trimtab:held_out", strconv.Itoa(d.HeldOut),
 		"trimtab:comparisons", strconv.Itoa(d.Pairs))
 }
@@ -126,24 +138,33 @@ func properties(words ...string) *[]cdx.Property {
 	return &list
 }
 
+// fileComponents are the files of the stored model, and those that an exported
+// folder has in another form.
 func (f *Facts) fileComponents() []cdx.Component {
 	var list []cdx.Component
-	for _, x := range f.Files {
-		list = append(list, cdx.Component{Type: cdx.ComponentTypeFile, BOMRef: "file:" + x.Name, Name: x.Name,
-			Hashes: &[]cdx.Hash{{Algorithm: cdx.HashAlgoSHA256, Value: x.Digest.Hex()}}})
+	for _, file := range f.Files {
+		list = append(list, fileComponent(file, "file:"+file.Name, ""))
 	}
-	for _, x := range f.Exported {
-		list = append(list, cdx.Component{
-			Type: cdx.ComponentTypeFile, BOMRef: "file:exported/" + x.Name, Name: x.Name,
-			Description: "as it is exported",
-			Hashes:      &[]cdx.Hash{{Algorithm: cdx.HashAlgoSHA256, Value: x.Digest.Hex()}},
-		})
+	for _, file := range f.Exported {
+		list = append(list, fileComponent(file, "file:exported/"+file.Name, "as it is exported"))
 	}
 	return list
 }
 
-// materials are all models, datasets and tokenizers behind the model, and the builds of the program that worked on
-// them.
+// fileComponent returns one file. ref is unique in the document: stored and
+// exported files may have the same name.
+func fileComponent(file ModelFile, ref, description string) cdx.Component {
+	return cdx.Component{
+		Type:        cdx.ComponentTypeFile,
+		BOMRef:      ref,
+		Name:        file.Name,
+		Description: description,
+		Hashes:      &[]cdx.Hash{{Algorithm: cdx.HashAlgoSHA256, Value: file.Digest.Hex()}},
+	}
+}
+
+// materials are the models, datasets and tokenizers behind the model, and the
+// builds of the program that worked on them.
 func (f *Facts) materials() []cdx.Component {
 	list := []cdx.Component{}
 	for i := range f.Lineage.Nodes {
@@ -152,6 +173,8 @@ func (f *Facts) materials() []cdx.Component {
 			list = append(list, f.component(n))
 		}
 	}
+	// A build is the SHA-256 of the program. Another value, as in tests, is a
+	// version without a hash.
 	for _, build := range f.builds() {
 		c := cdx.Component{Type: cdx.ComponentTypeApplication, BOMRef: "build:" + build, Name: "trimtab",
 			Version: build, PackageURL: purl}
@@ -163,11 +186,14 @@ func (f *Facts) materials() []cdx.Component {
 	return list
 }
 
+// material reports whether a node is a component of its own. People, configs
+// and runs are not.
 func material(n *Node) bool {
 	return n.Kind == NodeModel || n.Kind == NodeDataset || n.Kind == NodeTokenizer
 }
 
-// builds are the programs that worked on any stage, in order of their first.
+// builds are the programs that worked on any stage, in the order of their first
+// stage.
 func (f *Facts) builds() []string {
 	var list []string
 	for _, n := range f.stages() {
@@ -203,8 +229,9 @@ func (f *Facts) dependencyGraph() []cdx.Dependency {
 	return list
 }
 
-// addInputs adds what the attempt behind a node read, the build that did it, and the same of the attempt that it went
-// on from.
+// addInputs adds what the attempt behind a node read and the build that ran it,
+// and the same for the attempt that it resumed from, and so on. The loop is
+// bounded, should the record contain a cycle.
 func (f *Facts) addInputs(id trimtab.Digest, add func(string)) {
 	a := f.Lineage.Producer(id)
 	for seen := 0; a != nil && seen < len(f.Lineage.Nodes); seen++ {
@@ -225,15 +252,23 @@ func (f *Facts) addInputs(id trimtab.Digest, add func(string)) {
 	}
 }
 
-// modelCard is the card as CycloneDX has it.
+// modelCard returns the model card in CycloneDX's form.
 func (f *Facts) modelCard() *cdx.MLModelCard {
 	text := []cdx.MLInputOutputParameters{{Format: "text"}}
 	out := text
-	p := &cdx.MLModelParameters{Task: "text-generation", ArchitectureFamily: "transformer",
-		ModelArchitecture: "GPT2LMHeadModel", Inputs: &text, Outputs: &out}
+	p := &cdx.MLModelParameters{
+		Task:               "text-generation",
+		ArchitectureFamily: "transformer",
+		ModelArchitecture:  "GPT2LMHeadModel",
+		Inputs:             &text,
+		Outputs:            &out,
+	}
+	// The names of the classes that load the exported folder.
 	if f.Reward {
 		number := []cdx.MLInputOutputParameters{{Format: "number"}}
-		p.Task, p.ModelArchitecture, p.Outputs = "text-classification", "GPT2ForSequenceClassification", &number
+		p.Task = "text-classification"
+		p.ModelArchitecture = "GPT2ForSequenceClassification"
+		p.Outputs = &number
 	}
 	if a := f.Lineage.Producer(f.Lineage.Model); a != nil {
 		p.Approach = approach(a.StageKind)
@@ -249,40 +284,51 @@ func (f *Facts) modelCard() *cdx.MLModelCard {
 	c := &cdx.MLModelCard{BOMRef: "model-card", ModelParameters: p,
 		Considerations: &cdx.MLModelCardConsiderations{TechnicalLimitations: &limits}}
 	if e := f.Evaluation; e != nil {
-		metrics := performanceMetrics(e.Report.measures(e.As, f.Reward), e.Report.Prompts)
+		metrics := performanceMetrics(measures(e.Report, e.As, f.Reward), e.Report.Prompts)
 		c.QuantitativeAnalysis = &cdx.MLQuantitativeAnalysis{PerformanceMetrics: &metrics}
 	}
 	return c
 }
 
+// approach returns CycloneDX's name for the kind of learning of a stage.
 func approach(kind string) *cdx.MLModelParametersApproach {
 	t, ok := map[string]cdx.MLModelParametersApproachType{
-		"pretrain": cdx.MLModelParametersApproachTypeSelfSupervised, "sft": cdx.MLModelParametersApproachTypeSupervised,
-		"reward": cdx.MLModelParametersApproachTypeSupervised,
-		"ppo":    cdx.MLModelParametersApproachTypeReinforcementLearning}[kind]
+		"pretrain": cdx.MLModelParametersApproachTypeSelfSupervised,
+		"sft":      cdx.MLModelParametersApproachTypeSupervised,
+		"reward":   cdx.MLModelParametersApproachTypeSupervised,
+		"ppo":      cdx.MLModelParametersApproachTypeReinforcementLearning,
+	}[kind]
 	if !ok {
 		return nil
 	}
 	return &cdx.MLModelParametersApproach{Type: t}
 }
 
+// performanceMetrics returns measures in CycloneDX's form, with all their
+// digits.
 func performanceMetrics(list []measure, prompts int) []cdx.MLPerformanceMetric {
 	metrics := []cdx.MLPerformanceMetric{}
 	for _, m := range list {
-		x := cdx.MLPerformanceMetric{Type: m.name + ", " + m.unit, Value: formatExact(m.value),
-			Slice: quantity(prompts, "held-out prompt")}
-		if m.low != nil {
-			x.ConfidenceInterval = &cdx.MLPerformanceMetricConfidenceInterval{LowerBound: formatExact(*m.low),
-				UpperBound: formatExact(*m.high)}
+		metric := cdx.MLPerformanceMetric{
+			Type:  m.name + ", " + m.unit,
+			Value: formatExact(m.value),
+			Slice: quantity(prompts, "held-out prompt"),
 		}
-		metrics = append(metrics, x)
+		if m.low != nil {
+			metric.ConfidenceInterval = &cdx.MLPerformanceMetricConfidenceInterval{
+				LowerBound: formatExact(*m.low),
+				UpperBound: formatExact(*m.high),
+			}
+		}
+		metrics = append(metrics, metric)
 	}
 	return metrics
 }
 
+// formatExact writes a number with the digits that give the same float64 back.
 func formatExact(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
 
-// technicalLimits are those of the card's limits that need no words around them.
+// technicalLimits are the limitations of the card that hold out of context.
 func (f *Facts) technicalLimits() []string {
 	limits := []string{"What is not among the performance metrics was not measured."}
 	if f.hasSimulatedLabels() {

@@ -9,11 +9,22 @@ import (
 	"github.com/trimtab/trimtab"
 )
 
-// maxQuoted bounds what a person's words take of a card, characters.
+// maxQuoted bounds the characters that a quotation of a person takes in a card.
 const maxQuoted = 300
 
-// Card is the model card in Markdown: what the record knows of a model, and in
-// plain words what it does not.
+// Card returns the model card in Markdown, after Mitchell et al. 2019, with the
+// metadata that the Hugging Face Hub reads: what the record knows of a model
+// and, in plain words, what it does not know. The sections are
+//
+//	Model details                  shape, tokenizer, who made it and when
+//	Intended use                   left to the owner
+//	How to use it                  code that loads the exported folder
+//	How it was made                each stage with settings and metrics
+//	Data                           dataset versions and where they came from
+//	Labellers and demonstrators    who, how much, and how far they agree
+//	Evaluation                     measures with 95 % intervals
+//	Limits                         what a reader must know
+//	Files                          digests
 func Card(f *Facts) []byte {
 	c := &card{f: f}
 	c.head()
@@ -29,14 +40,17 @@ func Card(f *Facts) []byte {
 	return []byte(c.b.String())
 }
 
+// card is a model card that is being written.
 type card struct {
+	// f are the facts, b the Markdown so far.
 	f *Facts
 	b strings.Builder
 }
 
+// writef writes a formatted line.
 func (c *card) writef(format string, args ...any) { fmt.Fprintf(&c.b, format+"\n", args...) }
 
-// table writes rows whose cells are Markdown already.
+// table writes a table. Cells are Markdown already.
 func (c *card) table(head []string, rows [][]string) {
 	c.writef("| %s |", strings.Join(head, " | "))
 	c.writef("|%s", strings.Repeat(" --- |", len(head)))
@@ -46,6 +60,7 @@ func (c *card) table(head []string, rows [][]string) {
 	c.writef("")
 }
 
+// head writes the metadata, the title and one sentence about the model.
 func (c *card) head() {
 	task := "text-generation"
 	if c.f.Reward {
@@ -55,21 +70,23 @@ func (c *card) head() {
 	c.writef("# %s\n", markdown(c.f.Name))
 	what := "A language model"
 	if c.f.Reward {
-		what = "A reward model: it gives a text a number, higher for texts that its labellers would prefer, and " +
-			"writes none"
+		what = "A reward model: it gives a text a score, higher for texts that its labellers would prefer, and does " +
+			"not generate text"
 	}
 	c.writef("%s. Its content has the digest `%s`.", what, c.f.Lineage.Model)
 	c.writef("This card was written by the program that trained the model, from its record; every digest here can be " +
 		"looked up there.\n")
 }
 
+// details writes what the model is: shape, tokenizer, and the attempt that made
+// it or the import.
 func (c *card) details() {
 	c.writef("## Model details\n")
 	var rows [][]string
 	if s := c.f.Shape; s != nil {
-		rows = append(rows, []string{"architecture", "GPT-2 transformer, decoder only"},
-			[]string{"shape", fmt.Sprintf("%d layers, width %d, %d heads, context %d tokens, vocabulary %d", s.Layers,
-				s.Width, s.Heads, s.Context, s.Vocab)})
+		shape := fmt.Sprintf("%d layers, width %d, %d heads, context %d tokens, vocabulary %d",
+			s.Layers, s.Width, s.Heads, s.Context, s.Vocab)
+		rows = append(rows, []string{"architecture", "GPT-2 transformer, decoder only"}, []string{"shape", shape})
 	}
 	rows = append(rows, []string{"parameters", fmt.Sprint(c.f.Parameters)})
 	for _, e := range c.f.Lineage.From(c.f.Lineage.Model) {
@@ -78,8 +95,9 @@ func (c *card) details() {
 		}
 	}
 	if a := c.f.Lineage.Producer(c.f.Lineage.Model); a != nil {
-		rows = append(rows, []string{"made by", fmt.Sprintf("stage %s, attempt %d of run %s", markdown(a.Stage),
-			a.Number, markdown(a.Run))},
+		maker := fmt.Sprintf("stage %s, attempt %d of run %s", markdown(a.Stage), a.Number, markdown(a.Run))
+		rows = append(rows,
+			[]string{"made by", maker},
 			[]string{"code", fmt.Sprintf("%s, build %s", markdown(a.Version()), markdown(a.Build))},
 			[]string{"seed and numerics", fmt.Sprintf("%d, %s", a.Seed, markdown(a.Numerics))})
 		if a.EndedAt != nil {
@@ -92,6 +110,8 @@ func (c *card) details() {
 	c.table([]string{"", ""}, rows)
 }
 
+// intendedUse leaves that section to the owner, since the record cannot know
+// it.
 func (c *card) intendedUse() {
 	c.writef("## Intended use\n")
 	c.writef("*To be written by the owner of the model.* The record knows how the model was made, not what it is " +
@@ -99,6 +119,7 @@ func (c *card) intendedUse() {
 	c.writef("or for what it must not be used. Until the owner has said so here, take it as material for research.\n")
 }
 
+// languageUse and rewardUse are the code that loads an exported folder.
 const languageUse = `from transformers import pipeline
 
 answer = pipeline("text-generation", model="path/to/this/folder")
@@ -116,7 +137,7 @@ batch = tokenizer(texts, add_special_tokens=False, padding=True, padding_side="r
 with torch.no_grad():
     scores = model(**batch).logits[:, 0]`
 
-// usage says how other programs use the folder that the card lies in.
+// usage explains how other programs use the folder that contains the card.
 func (c *card) usage() {
 	c.writef("## How to use it\n")
 	code := languageUse
@@ -126,7 +147,8 @@ func (c *card) usage() {
 	c.writef("The exported folder is read by Hugging Face's transformers:\n\n```python\n%s\n```\n", code)
 	c.writef("Prompts have the form that the model was trained on: the token that begins a text, the prompt, a " +
 		"newline. The chat")
-	c.writef("template in chat_template.jinja writes them so, and refuses what it could not write to the same token ids.")
+	c.writef("template in chat_template.jinja writes them so, and refuses what it could not write to the same " +
+		"token ids.")
 	c.writef("generation_config.json, which only a language model has, samples as the run did.\n")
 	if c.f.Reward {
 		c.rewardUsage()
@@ -136,13 +158,14 @@ func (c *card) usage() {
 		"its answer begins.\n")
 }
 
-// rewardUsage says what is particular to a reward model.
+// rewardUsage explains what is particular to a reward model: which token
+// carries the score, the side of the padding, and what became of the bias.
 func (c *card) rewardUsage() {
-	c.writef("The score is read at the last token that is no padding. Padding stands on the right: on the left it " +
+	c.writef("The score is read at the last token that is not padding. Padding stands on the right: on the left it " +
 		"would move the")
 	c.writef("positions of the text.")
 	if c.f.Padded {
-		c.writef("The vocabulary that the model was trained with has no padding token that ends no text; the folder " +
+		c.writef("The vocabulary that the model was trained with has no padding token of its own; the folder " +
 			"has one more token")
 		c.writef("for it, whose row of the embedding is zero.")
 	}
@@ -159,6 +182,7 @@ func (c *card) rewardUsage() {
 	c.writef("")
 }
 
+// training lists the stages behind the model.
 func (c *card) training() {
 	stages := c.f.stages()
 	if len(stages) == 0 {
@@ -172,25 +196,29 @@ func (c *card) training() {
 	}
 }
 
-// stage tells of one attempt.
+// stage describes one attempt: who started it, decisions of people, what it
+// read, its settings, its data and its final metrics. Everything that a person
+// or a config wrote goes through markdown.
 func (c *card) stage(i int, n *Node) {
 	a := n.Attempt
 	c.writef("### %d. %s\n", i, markdown(a.Stage))
-	c.writef("Attempt %d of run %s, %s, begun by %s%s%s.", a.Number, markdown(a.Run), quantity(a.Steps, "step"),
-		markdown(a.Actor), endedClause(a.EndedAt), reasonClause(a.Reason))
-	c.writef("Code %s, seed %d, numerics %s, build %s, config `%s`.\n", markdown(a.Version()), a.Seed,
-		markdown(a.Numerics), markdown(a.Build), a.Config)
+	c.writef("Attempt %d of run %s, %s, begun by %s%s%s.",
+		a.Number, markdown(a.Run), quantity(a.Steps, "step"), markdown(a.Actor),
+		endedClause(a.EndedAt), reasonClause(a.Reason))
+	c.writef("Code %s, seed %d, numerics %s, build %s, config `%s`.\n",
+		markdown(a.Version()), a.Seed, markdown(a.Numerics), markdown(a.Build), a.Config)
 	for _, d := range a.Decisions {
-		c.writef("- A person decided: %s, by %s on %s%s.", markdown(d.Decision), markdown(d.By()), formatTime(d.At),
-			reasonClause(d.Reason))
+		c.writef("- A person decided: %s, by %s on %s%s.",
+			markdown(d.Decision), markdown(d.By()), formatTime(d.At), reasonClause(d.Reason))
 	}
+	// What it read, and where it came from; its config follows below.
 	for _, e := range c.f.Lineage.From(n.ID) {
 		to := c.f.Lineage.Node(e.To)
 		switch to.Kind {
 		case NodeModel, NodeDataset:
 			c.writef("- read %s: %s `%s`", markdown(strings.ReplaceAll(e.Role, "_", " ")), markdown(to.Name), to.ID)
 		case NodeAttempt:
-			c.writef("- went on from a checkpoint of attempt %d (`%s`)", to.Attempt.Number, a.FromCheckpoint)
+			c.writef("- resumed from a checkpoint of attempt %d (`%s`)", to.Attempt.Number, a.FromCheckpoint)
 		case NodeRun:
 			if to.Run.Origin != "" {
 				c.writef("- its run is a rerun of run %s%s", markdown(to.Run.Origin), reasonClause(to.Run.Reason))
@@ -199,34 +227,41 @@ func (c *card) stage(i int, n *Node) {
 	}
 	c.writef("")
 	if raw := c.f.config(a); raw != nil {
-		var words []string
+		var list []string
 		for _, s := range settings(raw) {
-			words = append(words, markdown(s.path)+" "+markdown(s.value))
+			path := s.path
+			if c.f.SettingPath != nil {
+				path = c.f.SettingPath(a.StageKind, path)
+			}
+			list = append(list, markdown(path)+" "+markdown(s.value))
 		}
-		c.writef("Settings: %s.\n", strings.Join(words, "; "))
+		c.writef("Settings: %s.\n", strings.Join(list, "; "))
 	}
 	for _, f := range trimtab.Fits(a.Metrics) {
 		if f.Kept+f.LeftOut > 0 {
 			c.writef("Data: %s.\n", markdown(f.String()))
 		}
 	}
-	var words []string
+	// Counts of data are metrics too; the sentences above have said them.
+	var metrics []string
 	for _, m := range a.Metrics {
 		if !m.IsFit() {
-			words = append(words, fmt.Sprintf("%s %.4g", markdown(m.Name), m.Value))
+			metrics = append(metrics, fmt.Sprintf("%s %.4g", markdown(m.Name), m.Value))
 		}
 	}
-	if len(words) > 0 {
-		c.writef("Metrics at its end: %s.\n", strings.Join(words, "; "))
+	if len(metrics) > 0 {
+		c.writef("Metrics at its end: %s.\n", strings.Join(metrics, "; "))
 	}
 }
 
 // lostData reports whether a stage cut or left out some of its data.
+// Pretraining always cuts texts into rows, which is not a loss.
 func lostData(n *Node) bool {
 	return slices.ContainsFunc(trimtab.Fits(n.Attempt.Metrics),
 		func(f trimtab.Fit) bool { return f.Items != "text" && !f.Whole() })
 }
 
+// trainingData lists the dataset versions and how their items were obtained.
 func (c *card) trainingData() {
 	sets := c.f.nodes(NodeDataset)
 	if len(sets) == 0 {
@@ -237,8 +272,8 @@ func (c *card) trainingData() {
 	var rows [][]string
 	for _, n := range sets {
 		d := n.Dataset
-		rows = append(rows, []string{markdown(n.Name), string(d.DataKind), fmt.Sprint(d.Items), fmt.Sprint(d.HeldOut),
-			"`" + string(n.ID) + "`"})
+		rows = append(rows, []string{markdown(n.Name), string(d.DataKind),
+			fmt.Sprint(d.Items), fmt.Sprint(d.HeldOut), "`" + string(n.ID) + "`"})
 	}
 	c.table([]string{"dataset", "kind", "items", "held out", "root"}, rows)
 	for _, n := range sets {
@@ -250,6 +285,7 @@ func (c *card) trainingData() {
 			c.writef("- %s was made by the program: texts of a small invented world.", markdown(n.Name))
 		}
 		for _, e := range c.f.Lineage.From(n.ID) {
+			// Generated items are imported by the program itself, from no file.
 			if to := c.f.Lineage.Node(e.To); e.Role == RoleImported && !n.Dataset.Generated {
 				c.writef("- %s: %s came in by %s on %s%s.", markdown(n.Name), quantity(e.Count, "item"),
 					markdown(to.Import.Actor), formatTime(to.Import.At), sourceFiles(to.Import))
@@ -259,9 +295,10 @@ func (c *card) trainingData() {
 	c.writef("")
 }
 
+// sourceFiles lists the files of an import.
 func sourceFiles(i *ImportFacts) string {
 	if len(i.Files) == 0 {
-		return "; its files were not written down"
+		return "; its files were not recorded"
 	}
 	var names []string
 	for _, f := range i.Files {
@@ -270,6 +307,8 @@ func sourceFiles(i *ImportFacts) string {
 	return " from " + strings.Join(names, ", ")
 }
 
+// annotators lists the people, or simulated people, behind the data, and how
+// far the labellers agree. A model of preferences is a model of these people.
 func (c *card) annotators() {
 	var rows [][]string
 	for _, n := range c.f.nodes(NodeDataset) {
@@ -299,20 +338,21 @@ func (c *card) annotators() {
 	c.writef("")
 }
 
-// agreementClause tells how far the labellers of a version agree.
+// agreementClause says how far the labellers of a version agree.
 func (c *card) agreementClause(n *Node) string {
 	a, ok := c.f.agreement(n.ID)
 	switch {
 	case !ok || !a.Unreadable && a.Common == 0 && a.Share == 0:
-		return "; no two labellers ordered the same pair, so nothing is known of their agreement"
+		return "; no two labellers ordered the same pair, so their agreement is not known"
 	case a.Unreadable:
-		return "; its items could not be read, so nothing is said of their agreement"
+		return "; its items could not be read, so their agreement is not known"
 	case a.Common == 0:
 		return fmt.Sprintf("; two labellers order a pair alike in %.1f %% of cases, as the stage measured", 100*a.Share)
 	}
 	return fmt.Sprintf("; two labellers ordered a pair alike in %.1f %% of %d cases", 100*a.Share, a.Common)
 }
 
+// evaluation writes the measures of the evaluation that the facts hold.
 func (c *card) evaluation() {
 	c.writef("## Evaluation\n")
 	e := c.f.Evaluation
@@ -320,39 +360,43 @@ func (c *card) evaluation() {
 		c.writef("The record has no evaluation of this model.\n")
 		return
 	}
-	c.writef("By stage %s, attempt %d of run %s%s, on %s; the model is called %s there. The report has the digest "+
-		"`%s`.\n", markdown(e.Stage), e.Number, markdown(e.Run),
-		endedClause(e.EndedAt), quantity(e.Report.Prompts, "held-out prompt"), markdown(e.As), e.Document)
+	c.writef("By stage %s, attempt %d of run %s%s, on %s; the model is called %s there. "+
+		"The report has the digest `%s`.\n",
+		markdown(e.Stage), e.Number, markdown(e.Run), endedClause(e.EndedAt),
+		quantity(e.Report.Prompts, "held-out prompt"), markdown(e.As), e.Document)
 	if a := e.Report.RewardModel; c.f.Reward && a != nil {
-		c.table([]string{"measure", "value", "95 % interval"}, c.measureRows(e.Report.measures(e.As, true)))
+		c.table([]string{"measure", "value", "95 % interval"}, c.measureRows(measures(e.Report, e.As, true)))
 		c.writef("The accuracy is over %s%s.\n", quantity(a.Pairs, "comparison"), c.groupsClause())
 		return
 	}
 	c.comparison(e)
 }
 
-// groupsClause tells on how many independent groups the accuracy's interval rests,
-// and how much better the model is than the rule of length, as its stage measured.
+// groupsClause says on how many independent groups the interval of the accuracy
+// rests, and by how much the model beats the rule "the longer answer is
+// better", both as its stage measured them.
 func (c *card) groupsClause() string {
-	maker := c.f.Lineage.Producer(c.f.Lineage.Model)
-	if maker == nil {
+	producer := c.f.Lineage.Producer(c.f.Lineage.Model)
+	if producer == nil {
 		return ""
 	}
-	measured := trimtab.Report{Metrics: maker.Metrics}
+	measured := trimtab.Report{Metrics: producer.Metrics}
 	groups, ok := measured.Value("held_out/groups")
-	if !ok { // an older program did not count them
+	// Models of older programs have no such count.
+	if !ok {
 		return ""
 	}
 	text := " in " + quantity(int(groups), "group") + ", which were resampled for the interval"
 	if over, ok := measured.Value("held_out/over_longer"); ok && groups > 1 {
 		low, _ := measured.Value("held_out/over_longer_low")
 		high, _ := measured.Value("held_out/over_longer_high")
-		text += fmt.Sprintf("; it is better than preferring the longer answer by %.3f (95 %%: %.3f … %.3f)", over, low,
-			high)
+		text += fmt.Sprintf("; it is better than preferring the longer answer by %.3f (95 %%: %.3f … %.3f)",
+			over, low, high)
 	}
 	return text
 }
 
+// measureRows returns measures as rows of a table, with their intervals.
 func (c *card) measureRows(list []measure) [][]string {
 	var rows [][]string
 	for _, m := range list {
@@ -365,7 +409,8 @@ func (c *card) measureRows(list []measure) [][]string {
 	return rows
 }
 
-// comparison sets the model beside the others of the report.
+// comparison writes the model's measures beside those of the report's other
+// models. A measure that only some of them have leaves cells empty.
 func (c *card) comparison(e *EvaluationFacts) {
 	names := []string{e.As}
 	var others []string
@@ -376,6 +421,7 @@ func (c *card) comparison(e *EvaluationFacts) {
 	}
 	slices.Sort(others)
 	names = append(names, others...)
+	// cells are by measure, then by model.
 	head, cells := []string{"measure"}, map[string]map[string]string{}
 	for i, name := range names {
 		title := markdown(name)
@@ -383,7 +429,7 @@ func (c *card) comparison(e *EvaluationFacts) {
 			title = "**" + title + "**"
 		}
 		head = append(head, title)
-		for _, m := range e.Report.measures(name, false) {
+		for _, m := range measures(e.Report, name, false) {
 			text := fmt.Sprintf("%.3f", m.value)
 			if m.low != nil {
 				text += fmt.Sprintf(" (95 %%: %.3f … %.3f)", *m.low, *m.high)
@@ -395,10 +441,12 @@ func (c *card) comparison(e *EvaluationFacts) {
 			cells[row][name] = text
 		}
 	}
+	// The rows come in the order of the first model that has the measure: this
+	// model's measures first.
 	var rows [][]string
 	seen := map[string]bool{}
 	for _, name := range names {
-		for _, m := range e.Report.measures(name, false) {
+		for _, m := range measures(e.Report, name, false) {
 			row := m.name + ", " + m.unit
 			if seen[row] {
 				continue
@@ -416,6 +464,9 @@ func (c *card) comparison(e *EvaluationFacts) {
 		"prompts, one answer each.\n", e.Report.Overlap)
 }
 
+// limitations writes what a reader must know before relying on the model. Each
+// sentence is there because of a fact, except for the last two, which hold for
+// every model.
 func (c *card) limitations() {
 	c.writef("## Limits\n")
 	if c.f.hasSimulatedLabels() {
@@ -452,6 +503,8 @@ func (c *card) limitations() {
 	c.writef("- What is not in the tables above was not measured.\n")
 }
 
+// fileDigests lists the model's files with their digests, so that a download
+// can be checked without Trimtab.
 func (c *card) fileDigests() {
 	c.writef("## Files\n")
 	if len(c.f.Files) == 0 {
@@ -475,7 +528,7 @@ func (c *card) fileDigests() {
 	c.table([]string{"exported file", "bytes", "SHA-256"}, rows)
 }
 
-// label is a reason behind what it is of.
+// reasonClause appends the reason that a person gave.
 func reasonClause(reason string) string {
 	if reason == "" {
 		return ""
@@ -483,10 +536,10 @@ func reasonClause(reason string) string {
 	return ", because: " + markdown(reason)
 }
 
-// markdown is a text of a person as a text of Markdown that says exactly that:
-// every character that could mean something where it stands is escaped, so
-// that it makes no heading, list, link, image, table, code or HTML, and no
-// address is made a link of.
+// markdown returns text of a person as Markdown that renders as exactly that
+// text. Every character that could have a meaning where it stands is escaped,
+// so that it makes no heading, list, link, image, table, code or HTML, and no
+// address becomes a link.
 func markdown(s string) string {
 	if utf8.RuneCountInString(s) > maxQuoted {
 		s = truncate(s, maxQuoted)
@@ -494,10 +547,14 @@ func markdown(s string) string {
 	var b strings.Builder
 	last := ' '
 	for _, r := range sanitize(s) {
+		digit := last >= '0' && last <= '9'
 		switch {
+		// Characters that have a meaning anywhere in a line.
 		case strings.ContainsRune("\\`*_[]<>|&~:@$", r),
+			// Headings and lists: only at the start of a word.
 			strings.ContainsRune("#+-=", r) && last == ' ',
-			strings.ContainsRune(".)", r) && (last == 'w' || last == 'W' || last >= '0' && last <= '9'): // www. and 1.
+			// "1." starts a list, and "www." a link.
+			strings.ContainsRune(".)", r) && (last == 'w' || last == 'W' || digit):
 			b.WriteByte('\\')
 		}
 		b.WriteRune(r)

@@ -9,24 +9,42 @@ import (
 	"time"
 
 	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/eval"
 )
 
-// Facts is all that the papers of a model say, gathered once.
+// Facts are everything that the documents of a model say, gathered once.
 type Facts struct {
-	Lineage    Lineage
-	Name       string // as it is first known
-	Reward     bool   // it scores texts and writes none
+	Lineage Lineage
+	// Name is the oldest name of the model.
+	Name string
+	// Reward marks a reward model, which scores texts and does not generate
+	// any.
+	Reward     bool
 	Parameters int64
-	Shape      *ModelShape // nil where the model's files are not here
-	Files      []ModelFile // of the stored model, in order of name
-	Exported   []ModelFile // those that an exported folder has in another form, for other programs
-	Padded     bool        // of them the vocabulary: a padding token was added
-	KeepsBias  bool        // score.bias of a reward model could not be folded into what other programs read
+	// Shape is nil if the model's files are not in this store.
+	Shape *ModelShape
+	// Files are those of the stored model, in order of name. Exported are the
+	// files that an exported folder has in another form, for other programs.
+	Files    []ModelFile
+	Exported []ModelFile
+	// Padded means that the exported vocabulary has a padding token that the
+	// stored one lacks.
+	Padded bool
+	// KeepsBias means that score.bias of a reward model could not be folded
+	// into weights that transformers reads.
+	KeepsBias bool
+	// Evaluation is nil if the model was never evaluated.
 	Evaluation *EvaluationFacts
-	Agreements []AgreementFacts // in order of the lineage's dataset nodes
+	// Agreements are in the order of the lineage's dataset nodes.
+	Agreements []AgreementFacts
+	// SettingPath returns the path that specs have for a setting of a kind of
+	// stage, given its path in the stored config. The card shows stored paths
+	// if it is nil.
+	SettingPath func(kind, stored string) string `json:"-"`
 }
 
-// ModelShape is the transformer's.
+// ModelShape is the shape of the transformer: Width is the size of a hidden
+// state, Context and Vocab are counted in tokens.
 type ModelShape struct {
 	Layers, Width, Heads, Context, Vocab int
 }
@@ -38,73 +56,42 @@ type ModelFile struct {
 	Bytes  int64
 }
 
-// AgreementFacts is how often two labellers of a version ordered a pair alike.
+// AgreementFacts say how often two labellers of a dataset version ordered a
+// pair of responses in the same way.
 type AgreementFacts struct {
 	Dataset trimtab.Digest
-	Share   float64
-	Common  int // pairs that two ordered; 0 where the stage measured the share by itself
-	// Unreadable items could not be compared.
+	// Share is that fraction of the Common pairs, those that two labellers
+	// ordered. Common is 0 if the collect stage measured the share itself.
+	Share  float64
+	Common int
+	// Unreadable means that the items could not be read back and compared.
 	Unreadable bool
 }
 
-// EvaluationFacts is the report of an evaluate stage that the model was in.
+// EvaluationFacts are the report of an evaluate stage that measured the model.
 type EvaluationFacts struct {
+	// Document is the digest of the report.
 	Document   trimtab.Digest
 	Run, Stage string
-	Number     int // of the attempt
-	EndedAt    *time.Time
-	As         string // the model's name in it
-	Report     EvaluationReport
+	// Number is that of the attempt.
+	Number  int
+	EndedAt *time.Time
+	// As is the name of the model in the report, for example "ppo".
+	As     string
+	Report eval.Report
 }
 
-// EvaluationReport is an evaluation as an evaluate stage writes it, as far as the papers show it.
-type EvaluationReport struct {
-	Models      map[string]ModelScores `json:"models"`
-	RewardModel *RewardAccuracy        `json:"reward_model"`
-	Wins        *WinRate               `json:"ppo_over_sft"`
-	Prompts     int                    `json:"prompts"`
-	Overlap     int                    `json:"overlap"`
-	Judge       string                 `json:"judge"`
-}
-
-// ModelScores are a model's means on held-out prompts.
-type ModelScores struct {
-	Gold     *float64 `json:"gold"`
-	Followed *float64 `json:"followed"`
-	True     *float64 `json:"true"`
-	Polite   *float64 `json:"polite"`
-	Concise  *float64 `json:"concise"`
-	Reward   *float64 `json:"reward"`
-	KL       *float64 `json:"kl"`
-	Length   *float64 `json:"length"`
-	Ended    *float64 `json:"ended"`
-}
-
-// RewardAccuracy is a reward model's on held-out rankings, with its 95 % interval.
-type RewardAccuracy struct {
-	Pairs      int     `json:"pairs"`
-	Accuracy   float64 `json:"accuracy"`
-	Low        float64 `json:"low"`
-	High       float64 `json:"high"`
-	LongerWins float64 `json:"longer_wins"`
-}
-
-// WinRate is a number with its 95 % interval.
-type WinRate struct {
-	Value float64 `json:"value"`
-	Low   float64 `json:"low"`
-	High  float64 `json:"high"`
-}
-
-// measure is one number of a model, as all papers name it.
+// measure is one number of a model, under the name that all documents use. low
+// and high are its 95 % interval, or nil.
 type measure struct {
 	name, unit string
 	value      float64
 	low, high  *float64
 }
 
-// measures lists what an evaluation says of a model under a name, in a fixed order.
-func (r EvaluationReport) measures(name string, reward bool) []measure {
+// measures returns what a report says of the model that it calls name, in a
+// fixed order. reward asks for the measures of a reward model.
+func measures(r eval.Report, name string, reward bool) []measure {
 	if a := r.RewardModel; reward && a != nil {
 		return []measure{{"accuracy on held-out comparisons", "share", a.Accuracy, &a.Low, &a.High},
 			{"accuracy of preferring the longer answer", "share", a.LongerWins, nil, nil}}
@@ -118,24 +105,29 @@ func (r EvaluationReport) measures(name string, reward bool) []measure {
 		name, unit string
 		value      *float64
 	}{
-		{"gold score", "0 to 1", s.Gold}, {"followed the instruction", "share", s.Followed}, {"true", "share", s.True},
+		{"gold score", "0 to 1", s.Gold},
+		{"followed the instruction", "share", s.Followed},
+		{"true", "share", s.True},
 		{"polite", "share", s.Polite},
-		{"concise", "share", s.Concise}, {"reward", "of the reward model", s.Reward},
+		{"concise", "share", s.Concise},
+		{"reward", "of the reward model", s.Reward},
 		{"KL from the SFT model", "nats a response", s.KL},
-		{"length", "tokens", s.Length}, {"came to an end", "share", s.Ended},
+		{"length", "tokens", s.Length},
+		{"came to an end", "share", s.Ended},
 	} {
 		if m.value != nil {
 			list = append(list, measure{m.name, m.unit, *m.value, nil, nil})
 		}
 	}
+	// The report compares the answers of these two models alone.
 	if w := r.Wins; name == "ppo" && w != nil {
-		list = append(list, measure{"preferred to the SFT model's answer by the judge", "share of prompts", w.Value,
-			&w.Low, &w.High})
+		list = append(list, measure{"preferred to the SFT model's answer by the judge", "share of prompts",
+			w.Value, &w.Low, &w.High})
 	}
 	return list
 }
 
-// nodes lists the lineage's nodes of a kind, in order.
+// nodes returns the lineage's nodes of a kind, in order.
 func (f *Facts) nodes(kind string) []*Node {
 	var list []*Node
 	for i := range f.Lineage.Nodes {
@@ -146,23 +138,26 @@ func (f *Facts) nodes(kind string) []*Node {
 	return list
 }
 
-// stages lists the attempts that did the work, the oldest first.
+// stages returns the attempts that did the work, the oldest first. An attempt
+// that only reused an earlier result did none.
 func (f *Facts) stages() []*Node {
 	list := slices.DeleteFunc(f.nodes(NodeAttempt), func(n *Node) bool {
 		return slices.ContainsFunc(f.Lineage.From(n.ID), func(e Edge) bool { return e.Role == RoleReused })
 	})
 	slices.SortStableFunc(list, func(a, b *Node) int {
+		// Names decide between attempts of one moment, so that the order is total.
 		return cmp.Or(a.Attempt.CreatedAt.Compare(b.Attempt.CreatedAt), strings.Compare(a.Name, b.Name))
 	})
 	return list
 }
 
-// hasSimulatedLabels reports whether any labels behind the model are of labellers that the program plays.
+// hasSimulatedLabels reports whether the program played any of the labellers
+// behind the model.
 func (f *Facts) hasSimulatedLabels() bool {
 	return slices.ContainsFunc(f.nodes(NodeDataset), func(n *Node) bool { return n.Dataset.Simulated })
 }
 
-// config is the settings of an attempt, nil where the record has none.
+// config returns the config of an attempt, or nil if the record lacks it.
 func (f *Facts) config(a *AttemptFacts) json.RawMessage {
 	n := f.Lineage.Node(a.Config)
 	if n == nil {
@@ -175,10 +170,11 @@ func (f *Facts) config(a *AttemptFacts) json.RawMessage {
 	return doc.Config
 }
 
-// setting is one setting by its path.
+// setting is one value of a config, with its path, for example "optim.lr".
 type setting struct{ path, value string }
 
-// settings lays a config out, in order of path.
+// settings flattens a config into its values, sorted by path. Numbers keep
+// their digits.
 func settings(raw json.RawMessage) []setting {
 	var v any
 	dec := json.NewDecoder(bytes.NewReader(raw))
@@ -191,11 +187,13 @@ func settings(raw json.RawMessage) []setting {
 	walk = func(path string, v any) {
 		m, ok := v.(map[string]any)
 		if !ok {
-			b, _ := json.Marshal(v) // what was decoded encodes
+			// Cannot fail: v was decoded from JSON.
+			b, _ := json.Marshal(v)
 			list = append(list, setting{path, strings.Trim(string(b), `"`)})
 			return
 		}
-		for k, inner := range m { // sorted below
+		// The list is sorted below, so the order of the map does not matter.
+		for k, inner := range m {
 			walk(strings.TrimPrefix(path+"."+k, "."), inner)
 		}
 	}
@@ -204,7 +202,7 @@ func settings(raw json.RawMessage) []setting {
 	return list
 }
 
-// agreement finds what is known of how a version's labellers agree.
+// agreement returns what is known of how a version's labellers agree.
 func (f *Facts) agreement(d trimtab.Digest) (AgreementFacts, bool) {
 	i := slices.IndexFunc(f.Agreements, func(a AgreementFacts) bool { return a.Dataset == d })
 	if i < 0 {

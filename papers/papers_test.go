@@ -22,6 +22,7 @@ import (
 	intoto "github.com/in-toto/attestation/go/v1"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/eval"
 	"google.golang.org/protobuf/encoding/protojson"
 )
 
@@ -131,11 +132,11 @@ func example(say func(string) string) *Facts {
 		Files: []ModelFile{{"config.json", digest("config.json"), 600},
 			{"model.safetensors", digest("weights"), 176000}},
 		Evaluation: &EvaluationFacts{Document: digest("report"), Run: "run1", Stage: "evaluate", Number: 1,
-			EndedAt: &end, As: "ppo", Report: EvaluationReport{Prompts: 32, Overlap: 1,
-				Models: map[string]ModelScores{"base": {Reward: v(-1), Length: v(15.5)},
+			EndedAt: &end, As: "ppo", Report: eval.Report{Prompts: 32, Overlap: 1,
+				Models: map[string]eval.Scores{"base": {Reward: v(-1), Length: v(15.5)},
 					"sft": {Reward: v(0.25), Length: v(12)},
 					"ppo": {Reward: v(1.125), KL: v(0.75), Length: v(10.5), Ended: v(1)}},
-				Wins: &WinRate{0.625, 0.5, 0.75}}},
+				Wins: &eval.Estimate{Value: 0.625, Low: 0.5, High: 0.75}}},
 		Agreements: []AgreementFacts{{Dataset: digest("votes"), Share: 0.725, Common: 40}}}
 }
 
@@ -326,7 +327,7 @@ func TestBOM(t *testing.T) {
 
 // The card says what of its data each stage read, and that the numbers of the
 // datasets are those before; of stages that read all of it only the first.
-func TestCardTellsOfCutData(t *testing.T) {
+func TestCardReportsCutData(t *testing.T) {
 	const before = "the numbers of items under Data are those before."
 	f := example(same)
 	card := string(Card(f))
@@ -464,7 +465,8 @@ func bomSchema(t *testing.T) *jsonschema.Schema {
 	return s
 }
 
-// A person is named as he named himself; a database role of his own says more, the common one nothing.
+// A person is shown under the name they gave. A database role of their own is
+// added; the common one says nothing.
 func TestDecidedBy(t *testing.T) {
 	for _, c := range []struct{ role, want string }{{"", "dan"}, {commonRole, "dan"},
 		{"dan_db", "dan as database role dan_db"}} {

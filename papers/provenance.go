@@ -12,18 +12,20 @@ import (
 	"github.com/trimtab/trimtab"
 )
 
-// What the provenance is of.
+// The types of the statement and of what it is about.
 const (
 	statementType = "https://in-toto.io/Statement/v1"
 	predicateType = "https://slsa.dev/provenance/v1"
 	buildType     = "https://github.com/trimtab/trimtab/stage/v1"
 	builderID     = "https://github.com/trimtab/trimtab/worker"
-	purl          = "pkg:golang/github.com/trimtab/trimtab"
-	// merkleRoot is the algorithm of a dataset version's digest: RFC 9162 over the SHA-256 of its items.
+	// purl is the package URL of the program.
+	purl = "pkg:golang/github.com/trimtab/trimtab"
+	// merkleRoot is the algorithm of a dataset version's digest: RFC 9162 over
+	// the SHA-256 of its items.
 	merkleRoot = "rfc9162MerkleSha256"
 )
 
-// resource is in-toto's ResourceDescriptor.
+// resource is a ResourceDescriptor of in-toto.
 type resource struct {
 	Name        string            `json:"name,omitempty"`
 	URI         string            `json:"uri,omitempty"`
@@ -33,6 +35,7 @@ type resource struct {
 	Annotations map[string]any    `json:"annotations,omitempty"`
 }
 
+// statement is an in-toto Statement v1 with SLSA's predicate.
 type statement struct {
 	Type          string     `json:"_type"`
 	Subject       []resource `json:"subject"`
@@ -43,6 +46,8 @@ type statement struct {
 	} `json:"predicate"`
 }
 
+// buildDefinition is SLSA's: the inputs that determine the result. External
+// parameters are the user's, internal ones the program's.
 type buildDefinition struct {
 	BuildType            string         `json:"buildType"`
 	ExternalParameters   map[string]any `json:"externalParameters"`
@@ -50,6 +55,7 @@ type buildDefinition struct {
 	ResolvedDependencies []resource     `json:"resolvedDependencies"`
 }
 
+// runDetails is SLSA's: facts about this particular execution.
 type runDetails struct {
 	Builder struct {
 		ID      string            `json:"id"`
@@ -63,26 +69,40 @@ type runDetails struct {
 	Byproducts []resource `json:"byproducts"`
 }
 
-// Provenance is how a model was made by the last stage before it, as an
-// unsigned in-toto Statement v1 with SLSA's provenance v1. What its
-// dependencies came from is in theirs. An imported model has none: NotFound
-// "provenance_unknown".
+// Provenance returns how the last stage made the model, as an unsigned in-toto
+// Statement v1 with SLSA provenance v1:
+//
+//	subject               the model by its digest, and each of its files
+//	externalParameters    the stage, its kind and its config
+//	internalParameters    seed, numerics, version of the stage, digests
+//	resolvedDependencies  models, datasets, checkpoint, tokenizer, program
+//	runDetails            the attempt, the build, when it ran
+//	byproducts            final metrics, the report of the evaluation
+//
+// What its inputs came from is in their own provenance. An imported model has
+// none: the error is NotFound "provenance_unknown".
 func Provenance(f *Facts) ([]byte, error) {
 	a := f.Lineage.Producer(f.Lineage.Model)
 	if a == nil {
-		return nil, trimtab.NewError(trimtab.NotFound, "provenance_unknown", "ask where it was imported from",
+		return nil, trimtab.NewError(trimtab.NotFound, "provenance_unknown", "ask the source that it was imported from",
 			"model %s was imported: the record does not know how it was made", f.Lineage.Model.Short())
 	}
 	s := statement{Type: statementType, PredicateType: predicateType, Subject: f.subjects()}
 	d := &s.Predicate.BuildDefinition
 	d.BuildType = buildType
 	d.ExternalParameters = map[string]any{"stage": a.Stage, "kind": a.StageKind, "config": json.RawMessage("{}")}
+	// Where the record lacks the config, an empty one stands for it.
 	if c := f.config(a); c != nil {
 		d.ExternalParameters["config"] = c
 	}
-	d.InternalParameters = map[string]any{"seed": strconv.FormatUint(a.Seed, 10), "numerics": a.Numerics,
+	d.InternalParameters = map[string]any{
+		// Readers of JSON lose digits of a 64-bit number.
+		"seed":         strconv.FormatUint(a.Seed, 10),
+		"numerics":     a.Numerics,
 		"stageVersion": a.Version(),
-		"configDigest": a.Config, "cacheKey": a.CacheKey}
+		"configDigest": a.Config,
+		"cacheKey":     a.CacheKey,
+	}
 	d.ResolvedDependencies = f.dependencies(a)
 	r := &s.Predicate.RunDetails
 	r.Builder.ID = builderID
@@ -99,23 +119,24 @@ func Provenance(f *Facts) ([]byte, error) {
 	return append(ascii(body), '\n'), err
 }
 
-// subjects are the model and each of its files.
+// subjects are the model, each of its files, and each exported file.
 func (f *Facts) subjects() []resource {
 	list := []resource{{Name: f.Name, Digest: sha256Of(f.Lineage.Model),
 		Annotations: map[string]any{"digestOf": "the lines \"sha256 size name\" of its files, sorted"}}}
-	for _, x := range f.Files {
-		list = append(list, resource{Name: x.Name, Digest: sha256Of(x.Digest)})
+	for _, file := range f.Files {
+		list = append(list, resource{Name: file.Name, Digest: sha256Of(file.Digest)})
 	}
-	for _, x := range f.Exported {
-		list = append(list, resource{Name: "exported/" + x.Name, Digest: sha256Of(x.Digest),
+	for _, file := range f.Exported {
+		list = append(list, resource{Name: "exported/" + file.Name, Digest: sha256Of(file.Digest),
 			Annotations: map[string]any{"form": "as it is exported, for other programs"}})
 	}
 	return list
 }
 
+// sha256Of returns a digest as in-toto's digest set.
 func sha256Of(d trimtab.Digest) map[string]string { return map[string]string{"sha256": d.Hex()} }
 
-// dependencies are what an attempt read, and the code that did it.
+// dependencies are what an attempt read, and the program that ran it.
 func (f *Facts) dependencies(a *AttemptFacts) []resource {
 	var list []resource
 	id := IDOf(NodeAttempt, a.Name())
@@ -148,7 +169,8 @@ func (f *Facts) dependencies(a *AttemptFacts) []resource {
 	return append(list, code)
 }
 
-// trainedBy reports whether a tokenizer was made by an attempt, and so was no dependency of it.
+// trainedBy reports whether an attempt trained a tokenizer, which is then not
+// one of its dependencies.
 func (f *Facts) trainedBy(tokenizer, attempt trimtab.Digest) bool {
 	for _, e := range f.Lineage.From(tokenizer) {
 		if e.Role == RoleTrainedBy && e.To == attempt {
@@ -158,7 +180,8 @@ func (f *Facts) trainedBy(tokenizer, attempt trimtab.Digest) bool {
 	return false
 }
 
-// byproducts are the attempt's final metrics, and the report of the model's evaluation.
+// byproducts are the attempt's final metrics, and the report of the model's
+// evaluation.
 func (f *Facts) byproducts(a *AttemptFacts) ([]resource, error) {
 	metrics := a.Metrics
 	if metrics == nil {
@@ -176,6 +199,8 @@ func (f *Facts) byproducts(a *AttemptFacts) ([]resource, error) {
 	return list, nil
 }
 
+// utc returns a time in UTC, so that the bytes do not depend on the zone of the
+// machine.
 func utc(t *time.Time) *time.Time {
 	if t == nil {
 		return nil
@@ -184,8 +209,8 @@ func utc(t *time.Time) *time.Time {
 	return &u
 }
 
-// ascii spells out what is not ASCII in a JSON text, so that a name with
-// invisible characters or another direction looks like what it is.
+// ascii escapes what is not ASCII in a JSON text, so that a name with invisible
+// characters or another writing direction looks like what it is.
 func ascii(body []byte) []byte {
 	var b bytes.Buffer
 	for len(body) > 0 {

@@ -11,54 +11,69 @@ import (
 	"github.com/trimtab/trimtab"
 )
 
-// The picture's measures, in pixels. Text is monospaced, so that its width is known without a font.
+// The measures of the picture, in pixels. Text is monospaced, so that its width
+// is known without a font: 7.3 pixels per character at size 12.
 const (
 	boxWidth   = 268
 	boxPad     = 8
 	lineHeight = 16
-	gapAcross  = 130 // room for the roles at the ends of arrows
-	gapDown    = 28
-	margin     = 24
-	boxPeople  = 5  // labellers or demonstrators that a box names
-	roleChars  = 20 // of a role
-	boxChars   = (boxWidth - 2*boxPad) * 10 / 73
+	// Room for the roles at the ends of arrows.
+	gapAcross = 130
+	gapDown   = 28
+	margin    = 24
+	// boxPeople is how many labellers or demonstrators a box names.
+	boxPeople = 5
+	// roleChars is where the role of an arrow is truncated.
+	roleChars = 20
+	boxChars  = (boxWidth - 2*boxPad) * 10 / 73
 )
 
-// box is what a model, a dataset version or an import is drawn as, with the
-// attempt that made it; or, without a node, the place where an arrow from from
-// passes between the boxes of a column.
+// box is a model, a dataset version or an import, drawn with the attempt that
+// made it. Without a node it is a waypoint: the place where arrows from the box
+// from pass between the boxes of a column.
 type box struct {
-	n        *Node
-	from     *box
-	lines    []string
-	column   int // from the right
-	index    int // in its column
-	incoming int // arrows that end here
+	n     *Node
+	from  *box
+	lines []string
+	// column is counted from the right, where the model is; index is the
+	// position in the column, from the top.
+	column int
+	index  int
+	// incoming counts the arrows that end here.
+	incoming int
 	x, y     int
 }
 
+// height returns the height of the box in pixels.
 func (b *box) height() int { return len(b.lines)*lineHeight + 2*boxPad }
 
-// diagram is a lineage with its boxes and arrows.
+// diagram is a lineage laid out as a layered graph, after Sugiyama et al. 1981:
+// assign columns, insert waypoints for arrows that skip a column, order each
+// column by the mean position of the neighbours, then place the boxes.
 type diagram struct {
-	l       *Lineage
-	boxes   map[trimtab.Digest]*box // by node; an attempt has the box of what it made
-	arrows  []arrow
-	columns [][]*box // from the left
+	l *Lineage
+	// boxes are by node. An attempt shares the box of what it made.
+	boxes  map[trimtab.Digest]*box
+	arrows []arrow
+	// columns are from the left.
+	columns [][]*box
 }
 
-// arrow leads from an origin to what came of it, by places between.
+// arrow leads from an origin to its result, through waypoints.
 type arrow struct {
-	from, to  *box
-	role      string
-	slot      int    // of the arrows that end at to
-	waypoints []*box // from the left
+	from, to *box
+	role     string
+	// slot is the arrow's place among those that end at to, from the top.
+	slot int
+	// waypoints are from the left.
+	waypoints []*box
 }
 
-// SVG is a lineage as a picture: origins on the left, the model on the right.
-// An attempt is drawn in the box of what it made; runs, configs, tokenizers
-// and people are lines in the boxes that they belong to. It holds no script,
-// no link and no font.
+// SVG returns a lineage as a picture: origins on the left, the model on the
+// right. An attempt is drawn in the box of what it made; runs, configs,
+// tokenizers and people are lines in the boxes that they belong to. The picture
+// contains no script, link or font, so that it is safe to open and the same
+// everywhere.
 func (l *Lineage) SVG() []byte {
 	p := &diagram{l: l, boxes: map[trimtab.Digest]*box{}}
 	p.addBoxes()
@@ -67,25 +82,27 @@ func (l *Lineage) SVG() []byte {
 	p.orderColumns()
 	width, height := p.position()
 	var b strings.Builder
-	fmt.Fprintf(&b,
-		`<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %d %d" font-family="DejaVu Sans Mono, Menlo, Consolas, monospace" font-size="12">`+"\n",
+	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %d %d"`+
+		` font-family="DejaVu Sans Mono, Menlo, Consolas, monospace" font-size="12">`+"\n",
 		width, height, width, height)
 	fmt.Fprintf(&b, "<title>lineage of %s</title>\n", l.Model)
-	b.WriteString(`<defs><marker id="end" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" markerHeight="7" orient="auto"><path d="M0 0L8 4L0 8z" fill="#667085"/></marker></defs>` + "\n")
+	// The arrow head.
+	b.WriteString(`<defs><marker id="end" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" markerHeight="7"` +
+		` orient="auto"><path d="M0 0L8 4L0 8z" fill="#667085"/></marker></defs>` + "\n")
 	fmt.Fprintf(&b, `<rect width="%d" height="%d" fill="#ffffff"/>`+"\n", width, height)
-	for _, a := range p.arrows {
-		a.draw(&b)
+	for _, arrow := range p.arrows {
+		arrow.draw(&b)
 	}
-	for _, c := range p.columns {
-		for _, x := range c {
-			x.draw(&b)
+	for _, column := range p.columns {
+		for _, box := range column {
+			box.draw(&b)
 		}
 	}
 	b.WriteString("</svg>\n")
 	return []byte(b.String())
 }
 
-// addBoxes makes the boxes.
+// addBoxes makes the boxes and writes the lines of their attempts into them.
 func (p *diagram) addBoxes() {
 	for i := range p.l.Nodes {
 		switch n := &p.l.Nodes[i]; n.Kind {
@@ -93,6 +110,8 @@ func (p *diagram) addBoxes() {
 			p.boxes[n.ID] = &box{n: n, lines: p.l.boxLines(n)}
 		}
 	}
+	// An attempt joins the box of its result. One that reused another attempt's
+	// result is followed by that one: nodes come in order of their distance.
 	for i := range p.l.Nodes {
 		n := &p.l.Nodes[i]
 		for _, e := range p.l.From(n.ID) {
@@ -102,22 +121,25 @@ func (p *diagram) addBoxes() {
 				p.boxes[e.To].lines = append(p.boxes[e.To].lines, p.l.attemptLines(e)...)
 			}
 		}
-		if n.Kind == NodeAttempt && p.boxes[n.ID] == nil { // an attempt whose checkpoint another went on from
+		// An attempt without a result of its own: another one resumed from its
+		// checkpoint.
+		if n.Kind == NodeAttempt && p.boxes[n.ID] == nil {
 			p.boxes[n.ID] = &box{n: n, lines: p.l.attemptLines(Edge{To: n.ID})}
 		}
 	}
 	for i := range p.l.Nodes {
-		if x := p.boxes[p.l.Nodes[i].ID]; x != nil && x.n.ID == p.l.Nodes[i].ID {
-			for j, line := range x.lines {
-				x.lines[j] = truncate(sanitize(line), boxChars)
+		if b := p.boxes[p.l.Nodes[i].ID]; b != nil && b.n.ID == p.l.Nodes[i].ID {
+			for j, line := range b.lines {
+				b.lines[j] = truncate(sanitize(line), boxChars)
 			}
 		}
 	}
 }
 
-// addArrows makes the arrows. Several roles between two boxes are one arrow.
+// addArrows makes the arrows. Several roles between two boxes share one arrow.
 func (p *diagram) addArrows() {
 	for _, e := range p.l.Edges {
+		// Edges point to the origin, arrows to the result.
 		from, to := p.boxes[e.To], p.boxes[e.From]
 		if from == nil || to == nil || from == to {
 			continue
@@ -135,46 +157,49 @@ func (p *diagram) addArrows() {
 	}
 }
 
-// assignColumns puts each box left of everything that came of it, as near as can be,
-// and makes places for arrows that pass a column.
+// assignColumns puts each box left of everything made from it, as near as
+// possible (longest path from the right), and adds the waypoints of arrows that
+// skip a column. The rounds are bounded, should the graph have a cycle.
 func (p *diagram) assignColumns() {
-	most := 0
-	for moved := true; moved && most <= len(p.l.Nodes); { // without cycles it ends by itself
+	leftmost := 0
+	for moved := true; moved && leftmost <= len(p.l.Nodes); {
 		moved = false
 		for _, a := range p.arrows {
 			if a.from.column <= a.to.column {
 				a.from.column, moved = a.to.column+1, true
-				most = max(most, a.from.column)
+				leftmost = max(leftmost, a.from.column)
 			}
 		}
 	}
-	p.columns = make([][]*box, most+1)
+	p.columns = make([][]*box, leftmost+1)
 	for i := range p.l.Nodes {
-		if x := p.boxes[p.l.Nodes[i].ID]; x != nil && x.n.ID == p.l.Nodes[i].ID {
-			p.columns[most-x.column] = append(p.columns[most-x.column], x)
+		// An attempt has the box of its result, which is entered once.
+		if b := p.boxes[p.l.Nodes[i].ID]; b != nil && b.n.ID == p.l.Nodes[i].ID {
+			p.columns[leftmost-b.column] = append(p.columns[leftmost-b.column], b)
 		}
 	}
 	for i := range p.arrows {
 		a := &p.arrows[i]
 		for c := a.from.column - 1; c > a.to.column; c-- {
-			a.waypoints = append(a.waypoints, p.waypoint(a.from, c, most))
+			a.waypoints = append(a.waypoints, p.waypoint(a.from, &p.columns[leftmost-c]))
 		}
 	}
 }
 
-// waypoint is the place where arrows from a box pass a column.
-func (p *diagram) waypoint(from *box, column, most int) *box {
-	c := &p.columns[most-column]
-	i := slices.IndexFunc(*c, func(x *box) bool { return x.n == nil && x.from == from })
+// waypoint returns the place where the arrows from a box pass a column; they
+// share it.
+func (p *diagram) waypoint(from *box, column *[]*box) *box {
+	i := slices.IndexFunc(*column, func(b *box) bool { return b.n == nil && b.from == from })
 	if i >= 0 {
-		return (*c)[i]
+		return (*column)[i]
 	}
-	x := &box{from: from, column: column}
-	*c = append(*c, x)
-	return x
+	waypoint := &box{from: from}
+	*column = append(*column, waypoint)
+	return waypoint
 }
 
-// orderColumns puts each box of a column near what it leads to, from the right.
+// orderColumns moves each box of a column near what it leads to, from the
+// right, which keeps crossings few.
 func (p *diagram) orderColumns() {
 	next := map[*box][]*box{}
 	for _, a := range p.arrows {
@@ -183,22 +208,23 @@ func (p *diagram) orderColumns() {
 			next[path[i]] = append(next[path[i]], path[i+1])
 		}
 	}
-	middle := func(x *box) float64 {
+	// mean is the barycentre of the next boxes, whose column has its order already.
+	mean := func(b *box) float64 {
 		sum := 0
-		for _, to := range next[x] {
+		for _, to := range next[b] {
 			sum += to.index
 		}
-		return float64(sum) / float64(max(1, len(next[x])))
+		return float64(sum) / float64(max(1, len(next[b])))
 	}
-	for _, c := range slices.Backward(p.columns) {
-		slices.SortStableFunc(c, func(a, b *box) int { return cmp.Compare(middle(a), middle(b)) })
-		for i, x := range c {
-			x.index = i
+	for _, column := range slices.Backward(p.columns) {
+		slices.SortStableFunc(column, func(a, b *box) int { return cmp.Compare(mean(a), mean(b)) })
+		for i, b := range column {
+			b.index = i
 		}
 	}
 }
 
-// boxLines is what a box says, the first line as its title.
+// boxLines returns the text of a box; the first line is its title.
 func (l *Lineage) boxLines(n *Node) []string {
 	switch n.Kind {
 	case NodeModel:
@@ -215,6 +241,7 @@ func (l *Lineage) boxLines(n *Node) []string {
 	return n.importBox()
 }
 
+// modelBox returns the lines of a model.
 func (n *Node) modelBox() []string {
 	lines := []string{n.Name, n.ID.Short()}
 	if n.Model.Parameters > 0 {
@@ -226,7 +253,7 @@ func (n *Node) modelBox() []string {
 	return lines
 }
 
-// attemptLines tell of the attempt that an edge leads to.
+// attemptLines returns the lines of the attempt that an edge leads to.
 func (l *Lineage) attemptLines(e Edge) []string {
 	a := l.Node(e.To).Attempt
 	lines := []string{fmt.Sprintf("%s, attempt %d, %s", a.Stage, a.Number, a.Status), "run " + a.Run}
@@ -234,15 +261,19 @@ func (l *Lineage) attemptLines(e Edge) []string {
 		if run := l.Node(r.To); r.Role == RoleRun && run.Run.Origin != "" {
 			lines = append(lines, "reruns "+run.Run.Origin)
 		}
-		if r.Role == RoleReused { // that attempt's lines come next and say the rest
+		// The lines of the attempt that did the work come next and say the rest.
+		if r.Role == RoleReused {
 			return append(lines, "which reused")
 		}
 	}
-	return append(lines, fmt.Sprintf("%s, seed %d, %s", a.Version(), a.Seed, a.Numerics), "config "+a.Config.Short(),
+	return append(lines,
+		fmt.Sprintf("%s, seed %d, %s", a.Version(), a.Seed, a.Numerics),
+		"config "+a.Config.Short(),
 		"build "+shortBuild(a.Build),
 		strings.TrimPrefix(endedClause(a.EndedAt), ", "))
 }
 
+// datasetBox returns the lines of a dataset version.
 func (l *Lineage) datasetBox(n *Node) []string {
 	d := n.Dataset
 	lines := []string{n.Name, n.ID.Short(), quantity(d.Items, "item") + " of " + string(d.DataKind)}
@@ -261,7 +292,7 @@ func (l *Lineage) datasetBox(n *Node) []string {
 	return append(lines, l.peopleLines(n.ID)...)
 }
 
-// peopleLines names the people behind a version, with how much each made.
+// peopleLines names the people behind a version and how much each contributed.
 func (l *Lineage) peopleLines(id trimtab.Digest) []string {
 	var lines []string
 	more := 0
@@ -281,41 +312,45 @@ func (l *Lineage) peopleLines(id trimtab.Digest) []string {
 	return lines
 }
 
+// importBox returns the lines of an import.
 func (n *Node) importBox() []string {
-	lines := []string{"import", "by " + n.Import.Actor, formatTime(n.Import.At), quantity(n.Import.Given, "item") +
-		" given"}
+	lines := []string{"import", "by " + n.Import.Actor, formatTime(n.Import.At),
+		quantity(n.Import.Given, "item") + " given"}
 	for _, f := range n.Import.Files {
 		lines = append(lines, f.Name+" "+f.Digest.Short())
 	}
 	return lines
 }
 
-// position gives every box its corner and returns the size of the picture.
+// position gives every box its top left corner, columns centred vertically, and
+// returns the size of the picture.
 func (p *diagram) position() (width, height int) {
-	tall := func(c []*box) int {
-		h := 0
-		for _, x := range c {
-			h += x.height() + gapDown
+	columnHeight := func(column []*box) int {
+		height := 0
+		for _, b := range column {
+			height += b.height() + gapDown
 		}
-		return h - gapDown
+		return height - gapDown
 	}
-	most := 0
-	for _, c := range p.columns {
-		most = max(most, tall(c))
+	tallest := 0
+	for _, column := range p.columns {
+		tallest = max(tallest, columnHeight(column))
 	}
-	for i, c := range p.columns {
-		y := margin + (most-tall(c))/2
-		for _, x := range c {
-			x.x, x.y = margin+i*(boxWidth+gapAcross), y
-			y += x.height() + gapDown
+	for i, column := range p.columns {
+		y := margin + (tallest-columnHeight(column))/2
+		for _, b := range column {
+			b.x, b.y = margin+i*(boxWidth+gapAcross), y
+			y += b.height() + gapDown
 		}
 	}
 	p.assignArrowSlots()
-	return 2*margin + len(p.columns)*(boxWidth+gapAcross) - gapAcross, 2*margin + most
+	return 2*margin + len(p.columns)*(boxWidth+gapAcross) - gapAcross, 2*margin + tallest
 }
 
-// assignArrowSlots has arrows end from the top in the order in which they come.
+// assignArrowSlots spreads the ends of the arrows over the side of their box,
+// in the order in which they arrive, so that they do not cross there.
 func (p *diagram) assignArrowSlots() {
+	// last is the position of the arrow in the column before its end.
 	last := func(a arrow) int { return slices.Concat([]*box{a.from}, a.waypoints)[len(a.waypoints)].index }
 	slices.SortStableFunc(p.arrows, func(a, b arrow) int { return cmp.Compare(last(a), last(b)) })
 	for i := range p.arrows {
@@ -325,18 +360,21 @@ func (p *diagram) assignArrowSlots() {
 	}
 }
 
-// draw draws the arrow in curves from column to column, with its role at its end.
+// draw draws the arrow as curves from column to column, with its role at its
+// end.
 func (a arrow) draw(b *strings.Builder) {
+	// x, y is the end of the path so far: it starts in the middle of the right side.
 	x, y := a.from.x+boxWidth, a.from.y+a.from.height()/2
 	var path strings.Builder
 	fmt.Fprintf(&path, "M%d %d", x, y)
-	curve := func(tox, toy int) {
-		half := (tox - x) / 2
-		fmt.Fprintf(&path, "C%d %d %d %d %d %d", x+half, y, tox-half, toy, tox, toy)
-		x, y = tox, toy
+	// curve continues the path horizontally at both ends (a cubic Bézier curve).
+	curve := func(toX, toY int) {
+		half := (toX - x) / 2
+		fmt.Fprintf(&path, "C%d %d %d %d %d %d", x+half, y, toX-half, toY, toX, toY)
+		x, y = toX, toY
 	}
-	for _, between := range a.waypoints {
-		curve(between.x, between.y+boxPad)
+	for _, waypoint := range a.waypoints {
+		curve(waypoint.x, waypoint.y+boxPad)
 		x += boxWidth
 		fmt.Fprintf(&path, "H%d", x)
 	}
@@ -347,25 +385,26 @@ func (a arrow) draw(b *strings.Builder) {
 		escapeXML(truncate(sanitize(a.role), roleChars)))
 }
 
-// boxColours are the colours of boxes by kind.
+// boxColours are the fill colours of boxes by kind.
 var boxColours = map[string]string{NodeModel: "#dbeafe", NodeAttempt: "#f2f4f7", NodeDataset: "#dcfce7",
 	NodeImport: "#fef3c7"}
 
-func (x *box) draw(b *strings.Builder) {
-	if x.n == nil {
+// draw draws the box. A waypoint is only passed.
+func (b *box) draw(out *strings.Builder) {
+	if b.n == nil {
 		return
 	}
-	fmt.Fprintf(b, `<g><rect x="%d" y="%d" width="%d" height="%d" rx="6" fill="%s" stroke="#475467"/>`, x.x, x.y,
-		boxWidth, x.height(), boxColours[x.n.Kind])
-	for i, line := range x.lines {
+	fmt.Fprintf(out, `<g><rect x="%d" y="%d" width="%d" height="%d" rx="6" fill="%s" stroke="#475467"/>`,
+		b.x, b.y, boxWidth, b.height(), boxColours[b.n.Kind])
+	for i, line := range b.lines {
 		weight := ""
 		if i == 0 {
 			weight = ` font-weight="bold"`
 		}
-		fmt.Fprintf(b, `<text x="%d" y="%d"%s xml:space="preserve">%s</text>`, x.x+boxPad, x.y+boxPad+12+i*lineHeight,
-			weight, escapeXML(line))
+		fmt.Fprintf(out, `<text x="%d" y="%d"%s xml:space="preserve">%s</text>`,
+			b.x+boxPad, b.y+boxPad+12+i*lineHeight, weight, escapeXML(line))
 	}
-	fmt.Fprintf(b, "<title>%s %s</title></g>\n", x.n.Kind, x.n.ID)
+	fmt.Fprintf(out, "<title>%s %s</title></g>\n", b.n.Kind, b.n.ID)
 }
 
 // truncate shortens a line to at most n characters.
@@ -376,8 +415,8 @@ func truncate(s string, n int) string {
 	return string([]rune(s)[:n-1]) + "…"
 }
 
-// sanitize replaces what is no visible character: control characters, direction
-// overrides, characters of no width, and bytes that are no text.
+// sanitize replaces what is not a visible character: control characters,
+// direction overrides, zero-width characters, and bytes that are not UTF-8.
 func sanitize(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r != ' ' && !unicode.IsGraphic(r) || unicode.Is(unicode.Zl, r) || unicode.Is(unicode.Zp, r) {
@@ -387,6 +426,8 @@ func sanitize(s string) string {
 	}, strings.ToValidUTF8(s, "\ufffd"))
 }
 
+// xmlEscapes covers text and attribute values.
 var xmlEscapes = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", `"`, "&quot;", "'", "&#39;")
 
+// escapeXML escapes a text for XML.
 func escapeXML(s string) string { return xmlEscapes.Replace(s) }

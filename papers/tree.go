@@ -8,37 +8,49 @@ import (
 	"github.com/trimtab/trimtab"
 )
 
-// treePeople is how many labellers or demonstrators of a version the tree names.
+// treePeople is how many labellers or demonstrators of a version the tree
+// names.
 const treePeople = 12
 
-// Tree is a lineage as lines of text, what came before under what came of it.
-// What was shown already is not shown again with all it came from. Names are
-// as they are in the record: who prints them escapes them.
+// Tree returns a lineage as lines of text, each node above what it came from:
+//
+//	run1/ppo 4ddfbae5f178, 43904 parameters
+//	└─ made by: attempt 2 of ppo in run run1, completed
+//	   ├─ seed 1, numerics v1, code ppo/3, build 44575cf5b285
+//	   ├─ model: run1/sft 34aef458a17f, 43904 parameters
+//	   │  └─ made by: …
+//	   └─ reward: run1/reward 7696fff84f26, 43937 parameters
+//
+// A node that was shown is not expanded again. Names are unchanged from the
+// record; the caller escapes them for the terminal.
 func (l *Lineage) Tree() []string {
 	t := &tree{l: l, shown: map[trimtab.Digest]bool{}}
 	t.node(l.Model, "", "", "")
 	return t.lines
 }
 
+// tree is a traversal that collects lines.
 type tree struct {
 	l     *Lineage
 	lines []string
+	// shown are the nodes that were expanded.
 	shown map[trimtab.Digest]bool
 }
 
-// node writes a node under its role, and under it what it came from.
-func (t *tree) node(id trimtab.Digest, said, first, rest string) {
+// node writes a node after its label, and what it came from below it. first and
+// rest are the indentation of its own line and of the lines below.
+func (t *tree) node(id trimtab.Digest, label, first, rest string) {
 	n := t.l.Node(id)
 	if n == nil {
 		return
 	}
-	again := ""
+	above := ""
 	edges := t.l.From(id)
 	if t.shown[id] && len(edges) > 0 {
-		again, edges = " (above)", nil
+		above, edges = " (above)", nil
 	}
 	t.shown[id] = true
-	t.lines = append(t.lines, first+said+n.summary()+again)
+	t.lines = append(t.lines, first+label+n.summary()+above)
 	rows := t.rows(n, edges)
 	for i, r := range rows {
 		branch, below := "├─ ", "│  "
@@ -53,13 +65,14 @@ func (t *tree) node(id trimtab.Digest, said, first, rest string) {
 	}
 }
 
-// row is a line of text, or an edge to follow.
+// row is what stands below a node: a line of text, or an edge to follow.
 type row struct {
 	text string
 	edge Edge
 }
 
-// rows is what stands under a node that is shown with those edges.
+// rows returns what stands below a node that is shown with those edges. Without
+// edges the node was shown before, or is a leaf.
 func (t *tree) rows(n *Node, edges []Edge) []row {
 	var rows []row
 	if n.Attempt != nil && edges != nil {
@@ -69,10 +82,11 @@ func (t *tree) rows(n *Node, edges []Edge) []row {
 	}
 	if n.Import != nil && edges == nil {
 		for _, f := range n.Import.Files {
-			rows = append(rows, row{text: fmt.Sprintf("file %s, %s: %s", f.Name, quantity(f.Items, "item"),
-				f.Digest.Short())})
+			text := fmt.Sprintf("file %s, %s: %s", f.Name, quantity(f.Items, "item"), f.Digest.Short())
+			rows = append(rows, row{text: text})
 		}
 	}
+	// Past treePeople only a count is shown: crowd-sourced data has hundreds.
 	people := 0
 	for _, e := range edges {
 		if e.Role == RoleRankedBy || e.Role == RoleWrittenBy {
@@ -88,7 +102,7 @@ func (t *tree) rows(n *Node, edges []Edge) []row {
 	return rows
 }
 
-// label is what stands before the node that an edge leads to.
+// label returns what stands in front of the node that an edge leads to.
 func (e Edge) label() string {
 	under := ""
 	if e.Guideline != "" {
@@ -111,6 +125,7 @@ func (e Edge) label() string {
 	return strings.ReplaceAll(e.Role, "_", " ") + ": "
 }
 
+// heldOut returns the number of held-out items in parentheses, or "".
 func (e Edge) heldOut() string {
 	if e.HeldOut == 0 {
 		return ""
@@ -118,7 +133,7 @@ func (e Edge) heldOut() string {
 	return fmt.Sprintf(" (%d held out)", e.HeldOut)
 }
 
-// summary is a node in a line.
+// summary describes a node in one line.
 func (n *Node) summary() string {
 	switch n.Kind {
 	case NodeModel:
@@ -143,6 +158,7 @@ func (n *Node) summary() string {
 	return n.Kind + " " + n.Name
 }
 
+// modelLine describes a model in one line.
 func (n *Node) modelLine() string {
 	m := n.Model
 	text := fmt.Sprintf("%s %s", n.Name, n.ID.Short())
@@ -161,6 +177,7 @@ func (n *Node) modelLine() string {
 	return text
 }
 
+// datasetLine describes a dataset version in one line.
 func (n *Node) datasetLine() string {
 	d := n.Dataset
 	text := fmt.Sprintf("%s %s, %s of %s", n.Name, n.ID.Short(), quantity(d.Items, "item"), d.DataKind)
@@ -182,6 +199,8 @@ func (n *Node) datasetLine() string {
 	return text
 }
 
+// personName returns a labeller or demonstrator; data without names has them
+// too.
 func (n *Node) personName() string {
 	if n.Name == "" {
 		return "unnamed"
@@ -189,20 +208,22 @@ func (n *Node) personName() string {
 	return n.Name
 }
 
-// details is what an attempt's own record tells, a few words a line.
+// details are further facts about an attempt, one line each: what its result
+// depends on, its steps, and the decisions of people.
 func (a *AttemptFacts) details() []string {
 	lines := []string{
 		fmt.Sprintf("seed %d, numerics %s, code %s, build %s", a.Seed, a.Numerics, a.Version(), shortBuild(a.Build)),
-		fmt.Sprintf("%s%s, begun by %s%s", quantity(a.Steps, "step"), endedClause(a.EndedAt), a.Actor,
-			withReason(a.Reason)),
+		fmt.Sprintf("%s%s, begun by %s%s",
+			quantity(a.Steps, "step"), endedClause(a.EndedAt), a.Actor, withReason(a.Reason)),
 	}
 	for _, d := range a.Decisions {
-		lines = append(lines, fmt.Sprintf("%s by %s on %s%s", d.Decision, d.By(), formatTime(d.At),
-			withReason(d.Reason)))
+		lines = append(lines, fmt.Sprintf("%s by %s on %s%s",
+			d.Decision, d.By(), formatTime(d.At), withReason(d.Reason)))
 	}
 	return lines
 }
 
+// withReason appends the reason that a person gave.
 func withReason(reason string) string {
 	if reason == "" {
 		return ""
@@ -210,6 +231,7 @@ func withReason(reason string) string {
 	return ": " + reason
 }
 
+// endedClause says when an attempt ended, if it did.
 func endedClause(at *time.Time) string {
 	if at == nil {
 		return ""
@@ -217,12 +239,15 @@ func endedClause(at *time.Time) string {
 	return ", ended " + formatTime(*at)
 }
 
+// shortBuild returns enough of a build's SHA-256 to distinguish builds.
 func shortBuild(build string) string { return build[:min(12, len(build))] }
 
+// formatDate and formatTime are in UTC, so that documents do not depend on the
+// zone of the machine.
 func formatDate(t time.Time) string { return t.UTC().Format(time.DateOnly) }
 func formatTime(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }
 
-// quantity is n things in words: 1 item, 2 items.
+// quantity returns a number of things in words: 1 item, 2 items.
 func quantity(n int, thing string) string {
 	if n == 1 {
 		return "1 " + thing

@@ -1,10 +1,12 @@
-// Package plainfile opens, writes and removes plain files where something
-// else may be in their place: a FIFO, whose opening waits for ever, a device, a
-// folder, or a symbolic link that leads out of the folder that is meant.
+// Package plainfile opens and writes regular files where something else may be
+// in their place: a FIFO, whose opening blocks, a device, a folder, or a
+// symbolic link that leads out of the intended folder.
 //
-// What is opened may be behind a symbolic link: what is at its end has to be a
-// plain file. Nothing here changes the mode or the owner of what
-// was there before, and New never replaces a file.
+// A path may be a symbolic link to a regular file when it is opened. Nothing
+// here changes the mode or the owner of what was there before, and WriteNew
+// never replaces a file. WriteNew and Replace leave a whole file or none if the
+// process or the machine dies: they write a temporary file, sync it, and link
+// or rename it to its name.
 package plainfile
 
 import (
@@ -19,10 +21,11 @@ import (
 	"syscall"
 )
 
-// ErrNotPlain is in the error for a path that is there and is no plain file.
+// ErrNotPlain is wrapped by the error for a path that exists and is not a
+// regular file.
 var ErrNotPlain = errors.New("not a plain file")
 
-// fileType names what is not a plain file, in words.
+// fileType names the type of what is not a regular file, in words.
 func fileType(mode fs.FileMode) string {
 	switch {
 	case mode.IsDir():
@@ -39,22 +42,25 @@ func fileType(mode fs.FileMode) string {
 	return "a special file"
 }
 
+// notPlainError returns the error of an operation on what is not a regular
+// file.
 func notPlainError(op, path string, mode fs.FileMode) error {
 	return &fs.PathError{Op: op, Path: path, Err: fmt.Errorf("it is %s, %w", fileType(mode), ErrNotPlain)}
 }
 
-// Open opens a plain file for reading and never waits. What is something else
-// is left unopened and gives ErrNotPlain.
+// Open opens a regular file for reading and never blocks. Anything else is left
+// unopened and gives ErrNotPlain.
 func Open(path string) (*os.File, error) { return OpenFile(path, os.O_RDONLY, 0) }
 
-// OpenFile is os.OpenFile for plain files alone. It looks before it opens,
-// since opening alone does something to some devices, and looks again at what
-// it got, which it did not wait for.
+// OpenFile is os.OpenFile for regular files alone. It checks the path before it
+// opens it, since merely opening some devices has an effect, and checks again
+// what it has opened, since the path may have changed in between. O_NONBLOCK
+// keeps the second case from blocking; it has no effect on a regular file.
 func OpenFile(path string, flag int, mode fs.FileMode) (*os.File, error) {
 	if st, err := os.Stat(path); err == nil && !st.Mode().IsRegular() {
 		return nil, notPlainError("open", path, st.Mode())
 	}
-	f, err := os.OpenFile(path, flag|syscall.O_NONBLOCK, mode) // which means nothing for a plain file
+	f, err := os.OpenFile(path, flag|syscall.O_NONBLOCK, mode)
 	if err != nil {
 		return nil, err
 	}
@@ -69,10 +75,11 @@ func OpenFile(path string, flag int, mode fs.FileMode) (*os.File, error) {
 	return f, nil
 }
 
-// AppendLine adds a line of JSON to a file of such lines, durably and in one
-// write, so that several processes can share the file; it is made with the mode
-// if it is absent. A line that a crash tore is ended first. A file that begins
-// with anything but a JSON object is not one of ours and stays as it is.
+// AppendLine appends a line of JSON to a file of such lines, durably and in one
+// write, so that several processes can share the file. An absent file is
+// created with the mode. If a crash left the last line incomplete, that line is
+// ended first. A file that begins with anything but a JSON object is somebody
+// else's and stays as it is: the error says so.
 func AppendLine(path string, mode fs.FileMode, line []byte) error {
 	f, err := OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, mode)
 	if err != nil {
@@ -89,8 +96,9 @@ func AppendLine(path string, mode fs.FileMode, line []byte) error {
 		}
 		if err == nil && first[0] != '{' {
 			err = &fs.PathError{Op: "append to", Path: path,
-				Err: errors.New("it is there already and holds something else than lines of JSON")}
+				Err: errors.New("it exists and holds something other than lines of JSON")}
 		}
+		// One write for both, so that another process cannot come in between.
 		if last[0] != '\n' {
 			line = append([]byte{'\n'}, line...)
 		}
@@ -104,7 +112,7 @@ func AppendLine(path string, mode fs.FileMode, line []byte) error {
 	return f.Sync()
 }
 
-// Read returns the bytes of a plain file.
+// Read returns the bytes of a regular file.
 func Read(path string) ([]byte, error) {
 	f, err := Open(path)
 	if err != nil {
@@ -115,7 +123,7 @@ func Read(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	data := make([]byte, 0, st.Size()+1) // one more, to see the end without growing
+	data := make([]byte, 0, st.Size()+1) // one byte more, to reach the end without growing
 	for {
 		n, err := f.Read(data[len(data):cap(data)])
 		data = data[:len(data)+n]
@@ -130,14 +138,14 @@ func Read(path string) ([]byte, error) {
 	}
 }
 
-// WriteNew is WriteNewFrom with bytes that are there already.
+// WriteNew is WriteNewFrom with bytes that are in memory.
 func WriteNew(path string, mode fs.FileMode, data []byte) error {
 	return WriteNewFrom(path, mode, func(w io.Writer) error { _, err := w.Write(data); return err })
 }
 
-// WriteNewFrom writes a file that is not there yet, whole or not at all, and durably.
-// Whatever is at the path already, a dangling symbolic link too, stays and
-// gives fs.ErrExist. The mode is less what the umask of the process takes away.
+// WriteNewFrom writes a file that does not exist yet, whole or not at all, and
+// durably. Anything at the path, including a dangling symbolic link, stays and
+// gives fs.ErrExist. The mode is subject to the process's umask.
 func WriteNewFrom(path string, mode fs.FileMode, write func(io.Writer) error) error {
 	if _, err := os.Lstat(path); err == nil {
 		return &fs.PathError{Op: "create", Path: path, Err: fs.ErrExist}
@@ -154,8 +162,9 @@ func WriteNewFrom(path string, mode fs.FileMode, write func(io.Writer) error) er
 	return copyExclusive(draft, path, mode) // a file system without links
 }
 
-// Replace writes a file whole, or leaves what is there as it was. A symbolic
-// link at the path is replaced, not followed; what is neither a link nor a plain file is refused.
+// Replace writes a file whole, or leaves what is there unchanged. A symbolic
+// link at the path is replaced, not followed; anything that is neither a link
+// nor a regular file is refused.
 func Replace(path string, mode fs.FileMode, data []byte) error {
 	if st, err := os.Lstat(path); err == nil && !st.Mode().IsRegular() && st.Mode()&fs.ModeSymlink == 0 {
 		return notPlainError("replace", path, st.Mode())
@@ -168,7 +177,9 @@ func Replace(path string, mode fs.FileMode, data []byte) error {
 	return os.Rename(draft, path)
 }
 
-// writeTemp writes a file beside path, under a name that nothing has: ".NAME-" and digits.
+// writeTemp writes and syncs a file in the folder of path, so that a rename
+// stays within one file system, under a name that nothing has: ".NAME-" and
+// digits. The leading dot keeps it out of listings if a crash leaves it behind.
 func writeTemp(path string, mode fs.FileMode, write func(io.Writer) error) (draft string, err error) {
 	draft = filepath.Join(filepath.Dir(path), fmt.Sprintf(".%s-%d", filepath.Base(path), rand.Uint64()))
 	f, err := os.OpenFile(draft, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
@@ -183,6 +194,8 @@ func writeTemp(path string, mode fs.FileMode, write func(io.Writer) error) (draf
 	return draft, nil
 }
 
+// copyExclusive copies a finished temporary file to path where the file system
+// has no hard links. Here a crash can leave a part of the file.
 func copyExclusive(draft, path string, mode fs.FileMode) error {
 	src, err := os.Open(draft)
 	if err != nil {

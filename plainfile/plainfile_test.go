@@ -123,7 +123,7 @@ func TestAppendLine(t *testing.T) {
 	}
 }
 
-func TestNew(t *testing.T) {
+func TestWriteNew(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "f")
 	must(t, plainfile.WriteNew(path, 0o600, []byte("hi")))

@@ -111,7 +111,7 @@ func TestChain(t *testing.T) {
 	}
 	options := model.SampleOptions{Temperature: 1, MaxNewTokens: 8, StopTokens: []int32{end},
 		SuppressTokens: []int32{newline}}
-	before := eval.Sample(model.NewPass(nil), sftModel, prompts, options, draw.New(2, "before"))
+	before := model.Generate(model.NewPass(nil), sftModel, prompts, options, draw.New(2, "before"), 0)
 
 	var rankings []reward.Ranking
 	for i := range 160 {
@@ -119,7 +119,8 @@ func TestChain(t *testing.T) {
 		group := [][]int32{p, p, p, p}
 		var r reward.Ranking
 		var shares []int
-		for _, s := range eval.Sample(model.NewPass(nil), sftModel, group, options, draw.New(uint64(i), "collect")) {
+		src := draw.New(uint64(i), "collect")
+		for _, s := range model.Generate(model.NewPass(nil), sftModel, group, options, src, 0) {
 			r.Sequences = append(r.Sequences, append(p[:len(p):len(p)], s.Tokens...))
 			shares = append(shares, int(-1000*likesA(s.Tokens)))
 		}
@@ -148,7 +149,7 @@ func TestChain(t *testing.T) {
 	pt, err := ppo.New(pc, in)
 	report := runAll(t, pt, err)
 	policy := pt.Result()
-	after := eval.Sample(model.NewPass(nil), policy, prompts, options, draw.New(2, "after"))
+	after := model.Generate(model.NewPass(nil), policy, prompts, options, draw.New(2, "after"), 0)
 
 	was, is := eval.Mean(src, shares(before)), eval.Mean(src, shares(after))
 	kl := eval.MeanKL(model.NewPass(nil), policy, sftModel, prompts, after, 1)

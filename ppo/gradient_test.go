@@ -51,7 +51,7 @@ func slope(t *testing.T, h float64, m *model.Model, gradient []float32, loss fun
 // apart is a trainer whose networks have moved away from what the episodes were sampled and valued with.
 func apart(t *testing.T, c Config) (*Trainer, []*episode) {
 	tr := newToy(t, c, toyInputs())
-	if err := tr.estimateScoreScale(); err != nil {
+	if err := tr.fitScoreScale(); err != nil {
 		t.Fatal(err)
 	}
 	episodes := iteration0(t, tr)
@@ -116,13 +116,13 @@ func TestPretrainGradient(t *testing.T) {
 func TestEpisodesDoNotSeeEachOther(t *testing.T) {
 	tr, episodes := apart(t, toyConfig())
 	together := make([][]float32, len(episodes))
-	tr.refLogprobsAndValues(episodes)
+	tr.computeRefLogprobsAndValues(episodes)
 	for i, e := range episodes {
 		together[i] = append([]float32(nil), e.refLogprobs...)
 	}
 	for i, e := range episodes {
 		clear(e.refLogprobs)
-		tr.refLogprobsAndValues(episodes[i : i+1])
+		tr.computeRefLogprobsAndValues(episodes[i : i+1])
 		if !sameBits(together[i], e.refLogprobs) {
 			t.Errorf("episode %d has other log-probabilities alone", i)
 		}

@@ -2,36 +2,43 @@ package ppo
 
 import "github.com/trimtab/trimtab/tensor"
 
-// PolicyLoss is the clipped surrogate of one token (Schulman et al. 2017,
-// equation 7), with its gradient by the new log-probability:
+// PolicyLoss is the clipped surrogate objective of one token (Schulman et al.
+// 2017, 1707.06347, equation 7), as a loss, with its gradient by the new
+// log-probability:
 //
-//	ρ = exp(logp − old)
+//	ρ = exp(logprob − oldLogprob)
 //	L = max(−A·ρ, −A·clip(ρ, 1−ε, 1+ε))
 //
-// clipped says that the second term was the larger, where the gradient is 0.
-func PolicyLoss(logp, old, advantage float32, clip float64) (loss, dlogp, ratio float64, clipped bool) {
+// oldLogprob is that of the policy that sampled the token, A the advantage, ε
+// the argument epsilon. clipped reports that the second term was the larger:
+// the gradient is then 0.
+func PolicyLoss(logprob, oldLogprob, advantage float32, epsilon float64) (
+	loss, dlogprob, ratio float64, clipped bool) {
 	a := float64(advantage)
-	ratio = float64(tensor.Exp1(logp - old))
-	plain := -a * ratio
-	held := -a * min(max(ratio, 1-clip), 1+clip)
-	if held > plain {
-		return held, 0, ratio, true
+	ratio = float64(tensor.Exp1(logprob - oldLogprob))
+	unclippedLoss := -a * ratio
+	clippedLoss := -a * min(max(ratio, 1-epsilon), 1+epsilon)
+	if clippedLoss > unclippedLoss {
+		return clippedLoss, 0, ratio, true
 	}
-	return plain, plain, ratio, false // dρ/dlogp = ρ
+	return unclippedLoss, unclippedLoss, ratio, false // dρ/dlogprob = ρ, so the gradient is the loss
 }
 
-// ValueLoss is the clipped squared error of one token (lm-human-preferences),
-// with its gradient by the new value:
+// ValueLoss is the clipped squared error of the value of one token
+// (lm-human-preferences), with its gradient by the new value:
 //
-//	v̂ = old + clip(v − old, −ε, ε)
-//	L = ½·max((v − R)², (v̂ − R)²)
+//	v̂ = oldValue + clip(value − oldValue, −ε, ε)
+//	L = ½·max((value − R)², (v̂ − R)²)
 //
-// clipped says that the second term was the larger, where the gradient is 0.
-func ValueLoss(v, old, ret float32, clip float64) (loss, dv float64, clipped bool) {
-	plain := float64(v) - float64(ret)
-	held := float64(old) + min(max(float64(v)-float64(old), -clip), clip) - float64(ret)
-	if float64(held*held) > float64(plain*plain) {
-		return held * held / 2, 0, true
+// oldValue is that of the value model when the token was sampled, R the return,
+// ε the argument epsilon. clipped reports that the second term was the larger:
+// the gradient is then 0.
+func ValueLoss(value, oldValue, ret float32, epsilon float64) (loss, dvalue float64, clipped bool) {
+	diff := float64(value) - float64(ret)
+	change := min(max(float64(value)-float64(oldValue), -epsilon), epsilon)
+	clippedDiff := float64(oldValue) + change - float64(ret)
+	if float64(clippedDiff*clippedDiff) > float64(diff*diff) {
+		return clippedDiff * clippedDiff / 2, 0, true
 	}
-	return plain * plain / 2, plain, false
+	return diff * diff / 2, diff, false
 }

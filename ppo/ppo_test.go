@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/dataset"
 	"github.com/trimtab/trimtab/draw"
 	"github.com/trimtab/trimtab/model"
 	"github.com/trimtab/trimtab/tensor"
@@ -41,7 +42,7 @@ func TestResume(t *testing.T) {
 	}
 }
 
-// A trainer that has gone on and is set back repeats itself: nothing outside State is remembered.
+// A trainer that has continued and is set back repeats itself: nothing outside State is remembered.
 func TestStateIsAllThereIs(t *testing.T) {
 	tr := newToy(t, fullConfig(), toyInputs())
 	step(t, tr, 0)
@@ -229,7 +230,7 @@ func TestRewards(t *testing.T) {
 }
 
 // Returns are unwhitened advantages plus values; whitening sees all tokens of the batch together.
-func TestCredit(t *testing.T) {
+func TestAdvantages(t *testing.T) {
 	c := toyConfig()
 	c.WhitenRewards, c.WhitenAdvantages = WhitenPopulation, WhitenUnbiased
 	tr := newToy(t, c, toyInputs())
@@ -253,8 +254,8 @@ func TestAdaptiveKLIsState(t *testing.T) {
 	tr := newToy(t, c, toyInputs())
 	r := step(t, tr, 0) // KL 0: the coefficient falls by a fifth of batch over horizon
 	near(t, "reported", value(t, r, "objective/kl_coef"), c.KLCoef, 1e-6)
-	near(t, "next", float64(tr.beta[0]), c.KLCoef*(1-.2*12/100), 1e-6)
-	if n := tr.State()[len(tr.State())-2]; n.Name != "kl_coef" || &n.Data[0] != &tr.beta[0] {
+	near(t, "next", float64(tr.klCoef[0]), c.KLCoef*(1-.2*12/100), 1e-6)
+	if n := tr.State()[len(tr.State())-2]; n.Name != "kl_coef" || &n.Data[0] != &tr.klCoef[0] {
 		t.Errorf("%s is not the coefficient itself", n.Name)
 	}
 }
@@ -268,8 +269,8 @@ func TestEveryEpisodeOncePerInnerEpoch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := 3 * tokensOf(episodes); sum.policyTokens != want || sum.valueTokens != want || sum.policyUpdates != 12 ||
-		sum.valueUpdates != 12 {
+	want := 3 * responseTokens(episodes)
+	if sum.policyTokens != want || sum.valueTokens != want || sum.policyUpdates != 12 || sum.valueUpdates != 12 {
 		t.Errorf("%d and %d tokens in %d and %d updates, want %d in 12", sum.policyTokens, sum.valueTokens,
 			sum.policyUpdates, sum.valueUpdates, want)
 	}
@@ -292,7 +293,9 @@ func TestEveryPromptOncePerEpoch(t *testing.T) {
 
 func TestSplitsAndWorkersChangeNothing(t *testing.T) {
 	var want []float32
-	for _, c := range []struct{ workers, micro int }{{1, microTokens}, {3, microTokens}, {2, 11}, {1, 1}} {
+	for _, c := range []struct{ workers, micro int }{
+		{1, dataset.MicroBatchTokens}, {3, dataset.MicroBatchTokens}, {2, 11}, {1, 1},
+	} {
 		in := toyInputs()
 		in.Pool = tensor.NewPool(c.workers)
 		tr := newToy(t, fullConfig(), in)
@@ -355,8 +358,9 @@ func TestMetricNames(t *testing.T) {
 	c.PtxCoef = 1
 	r := step(t, newToy(t, c, toyInputs()), 0)
 	for _, name := range strings.Fields(`objective/kl objective/entropy objective/non_score_reward objective/rlhf_reward
-		objective/scores policy/approxkl_avg policy/clipfrac_avg policy/entropy_avg loss/policy_avg loss/value_avg val/clipfrac_avg
-		val/ratio val/ratio_var val/num_eos_tokens val/explained_var objective/kl_coef objective/kl3 response_length missing_eos_rate lr episode loss/ptx_avg`) {
+		objective/scores policy/approxkl_avg policy/clipfrac_avg policy/entropy_avg loss/policy_avg loss/value_avg
+		val/clipfrac_avg val/ratio val/ratio_var val/num_eos_tokens val/explained_var objective/kl_coef objective/kl3
+		response_length missing_eos_rate lr episode loss/ptx_avg`) {
 		value(t, r, name)
 	}
 	seen := map[string]bool{}
@@ -417,13 +421,13 @@ func TestValidate(t *testing.T) {
 		t.Fatalf("the defaults: %v", err)
 	}
 	for want, change := range map[string]func(*Config){
-		"batch is 0":                 func(c *Config) { c.Batch = 0 },
-		"episodes is 100":            func(c *Config) { c.Episodes = 100 },
-		"episodes is 300":            func(c *Config) { c.Episodes = 300 },
-		"minibatches is 3":           func(c *Config) { c.Minibatches = 3 },
+		"batch_size is 0":            func(c *Config) { c.Batch = 0 },
+		"total_episodes is 100":      func(c *Config) { c.Episodes = 100 },
+		"total_episodes is 300":      func(c *Config) { c.Episodes = 300 },
+		"num_mini_batches is 3":      func(c *Config) { c.Minibatches = 3 },
 		"value_warmup is 32":         func(c *Config) { c.ValueWarmup = 32 },
 		"temperature is 0":           func(c *Config) { c.Temperature = 0 },
-		"lambda is NaN":              func(c *Config) { c.Lambda = math.NaN() },
+		"lam is NaN":                 func(c *Config) { c.Lambda = math.NaN() },
 		"ema_decay is 1":             func(c *Config) { c.EMADecay = 1 },
 		"kl_controller is \"pid\"":   func(c *Config) { c.KLController = "pid" },
 		"missing_eos is \"\"":        func(c *Config) { c.MissingEOS = "" },
@@ -454,13 +458,13 @@ func TestEveryFieldIsRead(t *testing.T) {
 		"KLController": func(c *Config) { c.KLController = KLFixed }, "KLTarget": func(c *Config) { c.KLTarget = 1000 },
 		"KLHorizon": func(c *Config) { c.KLHorizon = 50 }, "Gamma": func(c *Config) { c.Gamma = .9 },
 		"Lambda": func(c *Config) { c.Lambda = .5 }, "Clip": func(c *Config) { c.Clip = .001 },
-		"ValueClip": func(c *Config) { c.ValueClip = .001 }, "WhitenRewards": func(c *Config) { c.WhitenRewards = WhitenNone },
-		"WhitenAdvantages": func(c *Config) { c.WhitenAdvantages = WhitenPopulation }, "ScoreSamples": func(c *Config) { c.ScoreSamples = 0 },
-		"MissingEOS": func(c *Config) {
-			c.MissingEOS, c.MissingEOSValue = EOSPenalty,
-				1
-		}, "MissingEOSValue": func(c *Config) { c.MissingEOSValue = -2 },
-		"PtxCoef": func(c *Config) { c.PtxCoef = 1 }, "PtxRows": func(c *Config) { c.PtxRows = 1 },
+		"ValueClip":        func(c *Config) { c.ValueClip = .001 },
+		"WhitenRewards":    func(c *Config) { c.WhitenRewards = WhitenNone },
+		"WhitenAdvantages": func(c *Config) { c.WhitenAdvantages = WhitenPopulation },
+		"ScoreSamples":     func(c *Config) { c.ScoreSamples = 0 },
+		"MissingEOS":       func(c *Config) { c.MissingEOS, c.MissingEOSValue = EOSPenalty, 1 },
+		"MissingEOSValue":  func(c *Config) { c.MissingEOSValue = -2 },
+		"PtxCoef":          func(c *Config) { c.PtxCoef = 1 }, "PtxRows": func(c *Config) { c.PtxRows = 1 },
 		"EMADecay": func(c *Config) { c.EMADecay = .5 },
 		"Policy":   func(c *Config) { c.Policy.LR = 1e-3 }, "Value": func(c *Config) { c.Value.LR = 1e-3 },
 	}

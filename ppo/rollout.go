@@ -3,73 +3,51 @@ package ppo
 import (
 	"context"
 
+	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/dataset"
 	"github.com/trimtab/trimtab/draw"
 	"github.com/trimtab/trimtab/model"
 )
 
-// microTokens is about how many tokens go through a model at once.
-const microTokens = 4096
-
-// episode is a prompt, the response that the policy sampled, and what is known
-// of each of the R tokens of that response.
+// episode is one rollout: a query, which is one of the prompts, the response
+// that was sampled to it, and the numbers of each of the R response tokens. In
+// the terms of reinforcement learning every response token is an action, and
+// the tokens before it are the state.
 type episode struct {
-	prompt    int     // index of Inputs.Prompts
-	tokens    []int32 // prompt, then response
-	promptLen int     // where the response begins, at least 1
-	ended     bool    // the response ends in one of the tokens that end texts
-	rawScore  float32 // what the scorer said
+	prompt    int     // index in Inputs.Prompts
+	tokens    []int32 // query and response
+	promptLen int     // number of query tokens, at least 1
+	ended     bool    // the response ends with a stop token
+	rawScore  float32 // by the scorer
 	score     float32 // standardised, after the EOS rule
 
-	logprobs, refLogprobs, entropies []float32 // (R) of the policy that sampled, and of the reference
-	values, rewards                  []float32 // (R) value before the token, reward for it
-	advantages, whitened, returns    []float32 // (R)
+	logprobs    []float32 // (R) of each token under the policy that sampled it
+	refLogprobs []float32 // (R) under the reference
+	entropies   []float32 // (R) of the policy's distribution, in nats
+	values      []float32 // (R) of the state before the token
+	rewards     []float32 // (R) for the token
+	advantages  []float32 // (R) before whitening
+	whitened    []float32 // (R) the advantages that the policy is updated with
+	returns     []float32 // (R) what the value model is fitted to
 }
 
-// response is the R tokens that the policy chose.
+// response returns the R tokens after the query.
 func (e *episode) response() []int32 { return e.tokens[e.promptLen:] }
 
-// logitRow of the model's output that speaks of token t of the response, when e begins at row first.
-func (e *episode) logitRow(first, t int) int { return first + e.promptLen - 1 + t }
+// length is the number of tokens of query and response.
+func (e *episode) length() int { return len(e.tokens) }
 
-// allocate cuts the (R) slices from one block.
+// allocate cuts the (R) arrays from one block of zeros.
 func (e *episode) allocate() {
 	r := len(e.response())
 	block := make([]float32, 8*r)
-	for i, p := range []*[]float32{&e.logprobs, &e.refLogprobs, &e.entropies, &e.values, &e.rewards, &e.advantages,
-		&e.whitened, &e.returns} {
-		*p = block[i*r : (i+1)*r : (i+1)*r]
+	for i, array := range []*[]float32{&e.logprobs, &e.refLogprobs, &e.entropies, &e.values, &e.rewards,
+		&e.advantages, &e.whitened, &e.returns} {
+		*array = block[i*r : (i+1)*r : (i+1)*r]
 	}
 }
 
-// generate lets m answer the given prompts; base numbers the first of them among all of its kind.
-func (t *Trainer) generate(m *model.Model, prompts []int, src draw.Source, base int) []*episode {
-	ids := make([][]int32, len(prompts))
-	for i, p := range prompts {
-		ids[i] = t.in.Prompts[p].Tokens
-	}
-	o := model.SampleOptions{Temperature: float32(t.config.Temperature), MaxNewTokens: t.config.MaxTokens,
-		StopTokens: t.in.StopTokens, SuppressTokens: t.in.SuppressTokens}
-	episodes := make([]*episode, len(prompts))
-	for i, s := range model.Generate(t.pass, m, ids, o, src, uint64(base)) {
-		response, ended := Truncate(s.Tokens, t.in.StopTokens)
-		e := &episode{prompt: prompts[i], promptLen: len(ids[i]), ended: ended}
-		e.tokens = append(append(make([]int32, 0, len(ids[i])+len(response)), ids[i]...), response...)
-		e.allocate()
-		copy(e.logprobs, s.LogProbs)
-		copy(e.entropies, s.Entropies)
-		episodes[i] = e
-	}
-	return episodes
-}
-
-// standardizeScores standardises what the scorer said, after the EOS rule.
-func (t *Trainer) standardizeScores(episodes []*episode) {
-	for _, e := range episodes {
-		e.score = t.config.applyEOS(t.scoreScale.standardize(e.rawScore), e.ended)
-	}
-}
-
+// sequences lists the tokens of query and response of each episode.
 func sequences(episodes []*episode) [][]int32 {
 	seqs := make([][]int32, len(episodes))
 	for i, e := range episodes {
@@ -78,133 +56,155 @@ func sequences(episodes []*episode) [][]int32 {
 	return seqs
 }
 
-// estimateScoreScale takes the scale from samples of the reference.
-func (t *Trainer) estimateScoreScale() error {
-	n := t.config.ScoreSamples
-	if n == 0 {
-		t.scoreScale[0], t.scoreScale[1] = 0, 1
-		return nil
+// responseTokens counts the response tokens of all episodes.
+func responseTokens(episodes []*episode) int {
+	n := 0
+	for _, e := range episodes {
+		n += len(e.response())
 	}
-	prompts := make([]int, n)
-	order := dataset.EpochSampler{Source: draw.New(t.in.Seed, t.in.Stage, "scale", "prompts"), N: len(t.in.Prompts)}
-	for i := range prompts {
-		prompts[i] = order.Index(i)
-	}
-	samples := t.generate(t.in.Reference, prompts, draw.New(t.in.Seed, t.in.Stage, "scale", "sample"), 0)
-	return t.scoreScale.fit(t.in.Scorer.Scores(sequences(samples)))
+	return n
 }
 
-// makeRollouts makes episodes from … to-1 of an iteration, with all that is said of
-// each apart from the others: what the policy answered, what the scorer says
-// of it, log-probabilities and values. It reads the state and changes nothing.
-func (t *Trainer) makeRollouts(ctx context.Context, iteration, from, to int) ([]*episode, error) {
-	prompts := make([]int, to-from)
-	first := iteration*t.config.Batch + from
+// makeRollouts makes the episodes first … end-1 of an iteration: it samples the
+// responses and fills everything that an episode has apart from the others, up
+// to its values. It reads the trainer's state and does not change it, so
+// several workers can make parts of one iteration. If ctx ends, it returns
+// after the part at work.
+func (t *Trainer) makeRollouts(ctx context.Context, iteration, first, end int) ([]*episode, error) {
+	// Episodes are numbered through the whole run. The number decides the
+	// prompt and the random draws, so it does not matter who makes an episode.
+	number := iteration*t.config.Batch + first
+	prompts := make([]int, end-first)
 	for i := range prompts {
-		prompts[i] = t.promptOrder.Index(first + i)
+		prompts[i] = t.promptOrder.Index(number + i)
 	}
-	episodes := t.generate(t.policy.model, prompts, t.samplingSource, first)
+	episodes := t.generate(t.policy.model, prompts, t.samplingSource, number)
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	for i, raw := range t.in.Scorer.Scores(sequences(episodes)) {
-		episodes[i].rawScore = raw
+	for i, rawScore := range t.in.Scorer.Scores(sequences(episodes)) {
+		episodes[i].rawScore = rawScore
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	t.refLogprobsAndValues(episodes)
+	t.computeRefLogprobsAndValues(episodes)
 	return episodes, ctx.Err()
 }
 
-// computeAdvantages turns scores, log-probabilities and values into advantages and returns.
-func (t *Trainer) computeAdvantages(episodes []*episode) {
-	c := t.config
-	for _, e := range episodes {
-		Rewards(e.rewards, e.logprobs, e.refLogprobs, float64(t.beta[0]), e.score)
+// generate samples m's response to each of some prompts, given by their
+// indices. It fills logprobs and entropies, which the sampler knows. Token k of
+// the response to the i-th prompt is drawn from src.At(base+i, k).
+func (t *Trainer) generate(m *model.Model, prompts []int, src draw.Source, base int) []*episode {
+	queries := make([][]int32, len(prompts))
+	for i, p := range prompts {
+		queries[i] = t.in.Prompts[p].Tokens
 	}
-	whitenAcross(episodes, c.WhitenRewards, true, func(e *episode) []float32 { return e.rewards })
-	for _, e := range episodes {
-		GAE(e.advantages, e.returns, e.rewards, e.values, c.Gamma, c.Lambda)
-		copy(e.whitened, e.advantages)
+	options := model.SampleOptions{
+		Temperature:    float32(t.config.Temperature),
+		MaxNewTokens:   t.config.MaxTokens,
+		StopTokens:     t.in.StopTokens,
+		SuppressTokens: t.in.SuppressTokens,
 	}
-	whitenAcross(episodes, c.WhitenAdvantages, false, func(e *episode) []float32 { return e.whitened })
+	episodes := make([]*episode, len(prompts))
+	for i, sample := range model.Generate(t.pass, m, queries, options, src, uint64(base)) {
+		response, ended := Truncate(sample.Tokens, t.in.StopTokens)
+		e := &episode{prompt: prompts[i], promptLen: len(queries[i]), ended: ended}
+		e.tokens = append(append(make([]int32, 0, len(queries[i])+len(response)), queries[i]...), response...)
+		e.allocate()
+		copy(e.logprobs, sample.LogProbs)
+		copy(e.entropies, sample.Entropies)
+		episodes[i] = e
+	}
+	return episodes
 }
 
-// whitenAcross whitens one array of all episodes together.
-func whitenAcross(episodes []*episode, how string, keepMean bool, of func(*episode) []float32) {
-	var all []float32
-	for _, e := range episodes {
-		all = append(all, of(e)...)
-	}
-	Whiten(all, how, keepMean)
-	for _, e := range episodes {
-		all = all[copy(of(e), all):]
-	}
-}
+// computeRefLogprobsAndValues fills, for every response token, its
+// log-probability under the reference at the sampling temperature, and the
+// value of the state before it. Both models read the same batches. The
+// policy's log-probabilities are not computed again: the sampler's are the same
+// bit for bit.
+func (t *Trainer) computeRefLogprobsAndValues(episodes []*episode) {
+	reference, value := t.in.Reference, t.value.model
+	for micro := range dataset.MicroBatches(episodes, t.microTokens, (*episode).length) {
+		batch, rows, positions := responseBatch(micro)
 
-// inMicroBatches calls f for runs of episodes of about micro tokens, in order. How
-// they are cut changes no bit.
-func (t *Trainer) inMicroBatches(episodes []*episode, f func(chunk []*episode)) {
-	for len(episodes) > 0 {
-		n, tokens := 0, 0
-		for n < len(episodes) && (n == 0 || tokens+len(episodes[n].tokens) <= t.microTokens) {
-			tokens += len(episodes[n].tokens)
-			n++
+		t.pass.Infer(reference, batch)
+		t.pass.LMHead(reference, nil, rows, t.inverseTemperature(), func(i int, logprob, _ float32) float32 {
+			positions[i].episode.refLogprobs[positions[i].index] = logprob
+			return 0 // no gradient
+		})
+
+		t.pass.Infer(value, batch)
+		for i, v := range t.pass.ScalarHead(value, rowIndices(rows)) {
+			positions[i].episode.values[positions[i].index] = v
 		}
-		f(episodes[:n])
-		episodes = episodes[n:]
 	}
 }
 
-// tokenPosition names a token of a response.
+// tokenPosition identifies a response token.
 type tokenPosition struct {
 	episode *episode
-	index   int
+	index   int // in the response
 }
 
-// responseBatch lays episodes end to end, without their last tokens, after which
-// nothing is predicted; rows[i] speaks of the token at places[i].
-func responseBatch(episodes []*episode) (b model.Batch, rows []model.HeadRow, places []tokenPosition) {
-	inputs := make([][]int32, len(episodes))
-	first := 0
+// responseBatch lays episodes end to end for next-token prediction. Row i of
+// the head predicts the response token at positions[i]; it is the row of the
+// token before, and its state is that which a value is of.
+func responseBatch(episodes []*episode) (model.Batch, []model.HeadRow, []tokenPosition) {
+	promptLens := make([]int, len(episodes))
+	var positions []tokenPosition
 	for i, e := range episodes {
-		inputs[i] = e.tokens[:len(e.tokens)-1]
-		for t, id := range e.response() {
-			rows = append(rows, model.HeadRow{Row: e.logitRow(first, t), Target: id})
-			places = append(places, tokenPosition{e, t})
+		promptLens[i] = e.promptLen
+		for k := range e.response() {
+			positions = append(positions, tokenPosition{e, k})
 		}
-		first += len(inputs[i])
 	}
-	return model.NewBatch(inputs...).ForHeads(rows), rows, places
+	batch, rows := model.NextTokens(sequences(episodes), promptLens)
+	return batch, rows, positions
 }
 
-// refLogprobsAndValues fills the log-probability of every response token under the reference,
-// at the sampling temperature, and the value of the state before it; both read
-// the same batches. Under the policy the sampler has the log-probabilities, bit
-// for bit.
-func (t *Trainer) refLogprobsAndValues(episodes []*episode) {
-	t.inMicroBatches(episodes, func(chunk []*episode) {
-		b, rows, places := responseBatch(chunk)
-		t.pass.Infer(t.in.Reference, b)
-		t.pass.LMHead(t.in.Reference, nil, rows, t.inverseTemperature(), func(i int, logp, _ float32) float32 {
-			places[i].episode.refLogprobs[places[i].index] = logp
-			return 0
-		})
-		t.pass.Infer(t.value.model, b)
-		for i, v := range t.pass.ScalarHead(t.value.model, rowIndices(rows)) {
-			places[i].episode.values[places[i].index] = v
-		}
-	})
-}
-
+// rowIndices returns the batch rows of head rows, as the scalar head wants them.
 func rowIndices(rows []model.HeadRow) []int {
-	at := make([]int, len(rows))
+	indices := make([]int, len(rows))
 	for i, r := range rows {
-		at[i] = r.Row
+		indices[i] = r.Row
 	}
-	return at
+	return indices
 }
 
-// inverseTemperature is what logits are multiplied by, in every log-probability.
+// inverseTemperature multiplies the logits of every log-probability, also in
+// the updates: the policy that is optimised is the one that was sampled.
 func (t *Trainer) inverseTemperature() float32 { return 1 / float32(t.config.Temperature) }
+
+// rolloutFacts returns the episodes in the form in which they are recorded. The
+// arrays are shared with the episodes.
+func (t *Trainer) rolloutFacts(episodes []*episode) []trimtab.Rollout {
+	rollouts := make([]trimtab.Rollout, len(episodes))
+	for i, e := range episodes {
+		r := trimtab.Rollout{
+			Index:      i,
+			Prompt:     t.in.Prompts[e.prompt].Text,
+			PromptIDs:  e.tokens[:e.promptLen:e.promptLen],
+			Tokens:     e.response(),
+			Score:      e.score,
+			RawScore:   e.rawScore,
+			Ended:      e.ended,
+			LogProbs:   e.logprobs,
+			RefLogProb: e.refLogprobs,
+			KL:         make([]float32, len(e.logprobs)),
+			Values:     e.values,
+			Rewards:    e.rewards,
+			Advantages: e.advantages,
+			Returns:    e.returns,
+		}
+		for k := range r.KL {
+			r.KL[k] = e.logprobs[k] - e.refLogprobs[k]
+		}
+		if t.in.Decode != nil {
+			r.Bytes = t.in.Decode(r.Tokens)
+		}
+		rollouts[i] = r
+	}
+	return rollouts
+}

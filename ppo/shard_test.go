@@ -20,7 +20,9 @@ func shardConfigs() map[string]Config {
 	plain := toyConfig()
 	plain.ScoreSamples, plain.WhitenAdvantages = 0, WhitenNone
 	penalty := toyConfig()
-	penalty.MissingEOS, penalty.MissingEOSValue, penalty.WhitenRewards, penalty.Temperature = EOSPenalty, .5, WhitenUnbiased, .8
+	penalty.MissingEOS, penalty.MissingEOSValue = EOSPenalty, .5
+	penalty.WhitenRewards = WhitenUnbiased
+	penalty.Temperature = .8
 	return map[string]Config{"everything": fullConfig(), "nothing": plain, "penalty": penalty}
 }
 
@@ -93,7 +95,7 @@ func TestShardsChangeNothing(t *testing.T) {
 	}
 }
 
-// noScorer fails whoever has a response scored: all of them are in the shards.
+// noScorer panics if a response is scored: all of them are in the shards.
 type noScorer struct{}
 
 func (noScorer) Scores([][]int32) []float32 { panic("an episode of a shard was made again") }
@@ -121,7 +123,7 @@ func TestMissingShardsAreMade(t *testing.T) {
 	}
 }
 
-func TestCut(t *testing.T) {
+func TestShardRange(t *testing.T) {
 	tr := newToy(t, toyConfig(), toyInputs())
 	for n := 1; n <= 12; n++ {
 		at := 0
@@ -155,8 +157,8 @@ func TestWrongShardsAreRefused(t *testing.T) {
 		"beyond the iteration's 12":   func() []Shard { return []Shard{{Step: 1, First: 9, episodes: good.episodes}} },
 		"number 0 answers prompt":     func() []Shard { return []Shard{{Step: 1, First: 3, episodes: good.episodes}} },
 		"number 1 answers prompt":     set(func(e *episode) { e.prompt++ }),
-		"of 6 tokens":                 set(func(e *episode) { e.tokens = []int32{2, 2, 2, 2, 2, 2} }),
-		"of 0 tokens":                 set(func(e *episode) { e.tokens = nil }),
+		"has 6 tokens":                set(func(e *episode) { e.tokens = []int32{2, 2, 2, 2, 2, 2} }),
+		"has 0 tokens":                set(func(e *episode) { e.tokens = nil }),
 		"its first end-of-text":       set(func(e *episode) { e.tokens = []int32{toyEnd, 2} }),
 		"nor after 5 tokens":          set(func(e *episode) { e.tokens = []int32{2, 2} }),
 		"token 8 is never":            set(func(e *episode) { e.tokens = []int32{toyVocab, toyEnd} }),
@@ -253,7 +255,7 @@ var badShards = map[string]func(a []tensor.NamedArray) []tensor.NamedArray{
 	"half a token":     setFloat(3, 1, 1.5),
 }
 
-func TestShardOfRefuses(t *testing.T) {
+func TestShardFromArraysRefuses(t *testing.T) {
 	for name, change := range badShards {
 		if s, err := ShardFromArrays(1, 2, someShard(change)); err == nil ||
 			trimtab.AsError(err).Type != "wrong_rollouts" {
@@ -266,9 +268,9 @@ func TestShardOfRefuses(t *testing.T) {
 	}
 }
 
-// FuzzShardOf reads the arrays of any file as a shard: no panic, and what is
+// FuzzShardFromArrays reads the arrays of any file as a shard: no panic, and what is
 // taken comes out again as it was.
-func FuzzShardOf(f *testing.F) {
+func FuzzShardFromArrays(f *testing.F) {
 	f.Add(checkpoint.EncodeSafetensors(someShard(nil), nil))
 	f.Add(checkpoint.EncodeSafetensors(Shard{}.Arrays(), nil))
 	for _, change := range badShards {

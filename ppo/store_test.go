@@ -11,9 +11,9 @@ import (
 	"github.com/trimtab/trimtab/train"
 )
 
-// A run that dies in its third iteration and is taken up from the store by the
+// A run that dies in its third iteration and is resumed from the store by the
 // training loop ends in the bytes of one that did not.
-func TestKilledAndTakenUp(t *testing.T) {
+func TestKilledAndResumed(t *testing.T) {
 	whole := newToy(t, fullConfig(), toyInputs())
 	ctx := context.Background()
 	if _, err := (train.Loop{Trainer: whole}).Run(ctx); err != nil {
@@ -43,7 +43,7 @@ func TestKilledAndTakenUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !sameBits(stateOf(whole), stateOf(fresh)) || !sameBits(whole.Result().Slab, fresh.Result().Slab) {
-		t.Error("the run that was taken up ends in other bytes")
+		t.Error("the resumed run ends in other bytes")
 	}
 }
 

@@ -90,8 +90,12 @@ func iteration0(t *testing.T, tr *Trainer) []*episode {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tr.standardizeScores(episodes)
-	tr.computeAdvantages(episodes)
+	c := tr.config
+	tr.computeScores(episodes)
+	computeRewards(episodes, float64(tr.klCoef[0]))
+	whitenAcross(episodes, c.WhitenRewards, true, func(e *episode) []float32 { return e.rewards })
+	computeAdvantages(episodes, c.Gamma, c.Lambda)
+	whitenAcross(episodes, c.WhitenAdvantages, false, func(e *episode) []float32 { return e.whitened })
 	return episodes
 }
 

@@ -6,45 +6,62 @@ import (
 	"github.com/trimtab/trimtab/optim"
 )
 
-// Version of the stage: the same version, config, inputs and seed give the same bytes.
+// Version of the stage: the same version, config, inputs and seed give the
+// same bytes. It is part of a stage's cache key, so a change of the arithmetic
+// has to raise it.
 const Version = 1
 
-// Config says for how long and with which optimizer.
+// Config says how long to train and with which optimizer. All lengths are in
+// tokens.
 type Config struct {
-	Tokens int `yaml:"tokens" json:"tokens"` // to train on, over all epochs
-	// length of a row; the caller packs rows of this length
-	RowTokens   int          `yaml:"row_tokens" json:"row_tokens"`
-	BatchTokens int          `yaml:"batch_tokens" json:"batch_tokens"` // of one update: a multiple of RowTokens
-	Optim       optim.Config `yaml:"optim" json:"optim"`
+	// Tokens is how many to train on, over all epochs; the last update may go
+	// beyond it.
+	Tokens int `yaml:"tokens" json:"tokens"`
+	// RowTokens is the length of a row. The caller packs rows of this length, and
+	// the model's context has to hold all but the last of its tokens.
+	RowTokens int `yaml:"block_size" json:"row_tokens"`
+	// BatchTokens is the size of one update, a multiple of RowTokens.
+	BatchTokens int `yaml:"batch_tokens" json:"batch_tokens"`
+	// Optim is the optimizer with its learning-rate schedule.
+	Optim optim.Config `yaml:",inline" json:"optim"`
 }
 
-// Defaults are the settings that taught a small model a small world best.
+// Defaults returns the settings that reached the lowest loss with a small
+// model on a small corpus.
 func Defaults() Config {
 	o := optim.Default()
-	o.LR, o.Beta1, o.Beta2, o.Eps, o.WeightDecay, o.Clip = 2e-3, 0.9, 0.98, 1e-8, 0.05, 1
-	o.Schedule, o.Warmup, o.Floor = "cosine", 50, 0.05
+	o.LR = 2e-3
+	o.Beta1 = 0.9
+	o.Beta2 = 0.98
+	o.Eps = 1e-8
+	o.WeightDecay = 0.05
+	o.Clip = 1
+	o.Schedule = optim.Cosine
+	o.Warmup = 50
+	o.Floor = 0.05
 	return Config{Tokens: 2_000_000, RowTokens: 64, BatchTokens: 512, Optim: o}
 }
 
-// Validate names the first field that is out of range.
+// Validate returns an error that names the first field out of range and the
+// range, or nil.
 func (c Config) Validate() error {
 	for _, f := range []struct {
-		name           string
-		v, least, most int
+		name            string
+		value, min, max int
 	}{
-		{"row_tokens", c.RowTokens, 2, 1 << 16},
+		{"block_size", c.RowTokens, 2, 1 << 16}, // two: the first token of a row is no target
 		{"batch_tokens", c.BatchTokens, c.RowTokens, 1 << 20},
 		{"tokens", c.Tokens, c.BatchTokens, 1 << 40},
 	} {
-		if f.v < f.least || f.v > f.most {
-			return fmt.Errorf("%s is %d: want %d to %d", f.name, f.v, f.least, f.most)
+		if f.value < f.min || f.value > f.max {
+			return fmt.Errorf("%s is %d: want %d to %d", f.name, f.value, f.min, f.max)
 		}
 	}
 	if c.BatchTokens%c.RowTokens != 0 {
-		return fmt.Errorf("batch_tokens is %d: want a multiple of row_tokens, %d", c.BatchTokens, c.RowTokens)
+		return fmt.Errorf("batch_tokens is %d: want a multiple of block_size, %d", c.BatchTokens, c.RowTokens)
 	}
 	if err := c.Optim.Validate(); err != nil {
-		return fmt.Errorf("optim: %w", err)
+		return err
 	}
 	return nil
 }

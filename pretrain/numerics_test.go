@@ -26,7 +26,7 @@ const (
 // Training under v1-bf16 ends at the loss of v1, within 1 %: in the mean over
 // the last 20 steps, and on text held out. It is the default model and
 // settings on the starter world's text, with Tokens for -numerics-steps
-// updates, so that the schedule of each run comes to its end.
+// updates, so that the schedule of each run is completed.
 func TestNumericsLearnAlike(t *testing.T) {
 	if tensor.Implementation() == "portable" {
 		t.Skip("slow, and the same bytes")
@@ -36,7 +36,7 @@ func TestNumericsLearnAlike(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rows := dataset.PackRows(words, texts, Defaults().RowTokens, draw.New(1, "pretrain", "pack"))
+	rows, _ := dataset.PackRows(words, texts, Defaults().RowTokens, draw.New(1, "pretrain", "pack"))
 	rows = rows[:len(rows)-1] // the last may be short
 	m := model.New(model.Config{Layers: 4, Width: 128, Heads: 4, Context: 128, Vocab: words.VocabSize()}, false)
 	m.Init(draw.New(1, "pretrain", "init"))

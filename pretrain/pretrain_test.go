@@ -118,7 +118,8 @@ func TestLearnsToCount(t *testing.T) {
 		b = binary.LittleEndian.AppendUint32(b, math.Float32bits(w))
 	}
 	if got := trimtab.DigestOf(b); got != golden {
-		t.Errorf("the model is %s, want %s: if the bytes are meant to change, raise Version and write the new digest here", got, golden)
+		t.Errorf("the model is %s, want %s: if the bytes are meant to change, raise Version and write the new digest "+
+			"here", got, golden)
 	}
 	if !slices.Equal(before, in.Model.Slab) {
 		t.Error("the model given was changed")
@@ -244,11 +245,11 @@ func TestValidate(t *testing.T) {
 		t.Fatalf("the defaults: %v", err)
 	}
 	for want, change := range map[string]func(*Config){
-		"row_tokens is 1":     func(c *Config) { c.RowTokens = 1 },
+		"block_size is 1":     func(c *Config) { c.RowTokens = 1 },
 		"batch_tokens is 32":  func(c *Config) { c.BatchTokens = 32 },
 		"batch_tokens is 100": func(c *Config) { c.BatchTokens = 100 },
 		"tokens is 0":         func(c *Config) { c.Tokens = 0 },
-		"optim: ":             func(c *Config) { c.Optim.Beta1 = 2 },
+		"adam_beta1: 2":       func(c *Config) { c.Optim.Beta1 = 2 },
 	} {
 		c := Defaults()
 		change(&c)

@@ -9,22 +9,25 @@ import (
 	"github.com/trimtab/trimtab/optim"
 )
 
-// A stage that goes on from a checkpoint under another config takes step k as
-// the step that its new config calls k. Each kind declares for every setting
-// whether that is so.
+// carry says whether a setting may change when a stage continues from a
+// checkpoint that was made under another config. Step k of the continued stage
+// is the step that the new config calls k, so a setting that decides what step
+// k reads, or that is part of the checkpoint's own arrays, has to stay.
 type carry int
 
 const (
-	// onward may change: it says how a step is done, and holds from the checkpoint on.
+	// onward may change: it says how a step is computed, and holds from the
+	// checkpoint on.
 	onward carry = iota
 	// fixed may not: what step k is, or what the checkpoint holds, depends on it.
 	fixed
-	// length is how many steps there are: it may change where no learning rate
-	// depends on that, and the steps that are done read all that is theirs.
+	// length is a number of steps, or what one follows from. It may change only
+	// where no learning rate depends on it, and where the steps already taken
+	// read all the items that are theirs.
 	length
 )
 
-// carried is what becomes of a setting.
+// carried is one setting of a kind of stage, with the rule for continuing.
 type carried struct {
 	path string // in the stage's stored config
 	carry
@@ -42,7 +45,10 @@ const (
 	partOf   = "the result would be made in part by the one and in part by the other"
 )
 
-// carriedOptim are the settings of an optimizer under a path.
+// carriedOptim returns the rules for the settings of an optimizer that is
+// stored under path. The learning rate itself may change; its schedule may not,
+// since the rate of every step follows from it, and neither may the betas,
+// since the moments in the checkpoint are running means taken with them.
 func carriedOptim(path string) []carried {
 	all := []carried{
 		{"lr", onward, ""}, {"beta1", fixed, meansOf}, {"beta2", fixed, meansOf}, {"eps", onward, ""},
@@ -55,6 +61,8 @@ func carriedOptim(path string) []carried {
 	return all
 }
 
+// carriedPretrain are the rules for pretrain. The shape of the model is part of
+// its stored config.
 var carriedPretrain = append([]carried{
 	{"tokens", length, ""}, {"row_tokens", fixed, itemsOf}, {"batch_tokens", fixed, itemsOf},
 	{"tokenizer", fixed, itemsOf},
@@ -62,11 +70,16 @@ var carriedPretrain = append([]carried{
 	{"model.context", fixed, shapeOf}, {"model.vocab", fixed, shapeOf},
 }, carriedOptim("optim")...)
 
+// carriedSFT are the rules for sft.
 var carriedSFT = append([]carried{{"epochs", length, ""}, {"batch", fixed, itemsOf}, {"pretrain_mix", fixed, itemsOf}},
 	carriedOptim("optim")...)
 
+// carriedReward are the rules for reward.
 var carriedReward = append([]carried{{"epochs", length, ""}, {"batch", fixed, itemsOf}}, carriedOptim("optim")...)
 
+// carriedPPO are the rules for ppo. kl_coef may not change because an adaptive
+// controller keeps its present value in the checkpoint: a new first value would
+// have no effect.
 var carriedPPO = append(append([]carried{
 	{"episodes", length, ""}, {"batch", fixed, itemsOf}, {"minibatches", fixed, updateOf},
 	{"inner_epochs", fixed, updateOf}, {"value_warmup", fixed, updateOf},
@@ -81,6 +94,8 @@ var carriedPPO = append(append([]carried{
 	{"pool", fixed, itemsOf}, {"rollout_shards", onward, ""},
 }, carriedOptim("policy")...), carriedOptim("value")...)
 
+// carriedCollect are the rules for collect: its rankings would mix samples of
+// two settings.
 var carriedCollect = []carried{
 	{"prompts", fixed, itemsOf}, {"held_out", fixed, itemsOf}, {"min_responses", fixed, itemsOf},
 	{"max_responses", fixed, itemsOf}, {"batch", fixed, itemsOf},
@@ -88,14 +103,17 @@ var carriedCollect = []carried{
 	{"world", fixed, itemsOf},
 }
 
+// carriedEvaluate are the rules for evaluate.
 var carriedEvaluate = []carried{
 	{"temperature", fixed, partOf}, {"max_tokens", fixed, partOf}, {"prompts", fixed, itemsOf}, {"samples", onward, ""},
 	{"world", onward, ""}, {"judge", onward, ""},
 }
 
-// CanContinue reports whether a stage of a kind may go on, under the config
-// is, from a checkpoint that was made under the config was; atEnd says that it
-// stands after the last step. The error names the settings in the way.
+// CanContinue returns nil if a stage of a kind may continue, under the config
+// is, from a checkpoint that was made under the config was. atEnd says that the
+// checkpoint stands after the stage's last step. Otherwise it returns an error
+// of type checkpoint_differs that names each setting in the way with both
+// values, as --set writes it, and the reason.
 func CanContinue(kind, stage string, was, is Config, atEnd bool) error {
 	before, err := settingsOf(was)
 	if err != nil {
@@ -114,8 +132,8 @@ func CanContinue(kind, stage string, was, is Config, atEnd bool) error {
 		if before[c.path] == now[c.path] {
 			continue
 		}
-		if why := k.inTheWay(c, now, atEnd); why != "" {
-			name := shownPath(stage, c.path)
+		if why := k.inTheWay(kind, c, now, atEnd); why != "" {
+			name := shownPath(kind, stage, c.path)
 			stand = append(stand, fmt.Sprintf("%s was %s when the checkpoint was made and is %s: %s", name,
 				said(before[c.path]), said(now[c.path]), why))
 			keep = append(keep, name)
@@ -130,16 +148,18 @@ func CanContinue(kind, stage string, was, is Config, atEnd bool) error {
 		"stage %s cannot go on from the checkpoint: %s", stage, strings.Join(stand, "; "))
 }
 
-// inTheWay says why a setting that changed keeps the stage from going on, or "".
-func (k kind) inTheWay(c carried, now map[string]string, atEnd bool) string {
+// inTheWay returns why a setting that changed keeps a stage of kind k, called
+// name in specs, from continuing; empty if it does not. now are the settings of
+// the new config by stored path.
+func (k kind) inTheWay(name string, c carried, now map[string]string, atEnd bool) string {
 	switch c.carry {
 	case fixed:
 		return c.why
 	case length:
 		for _, path := range k.schedules() {
 			if now[path] != `"`+optim.Constant+`"` {
-				return fmt.Sprintf("with %s %s the learning rate of every step follows from how many there are", path,
-					said(now[path]))
+				return fmt.Sprintf("with %s %s the learning rate of every step follows from how many there are",
+					SpecPath(name, path), said(now[path]))
 			}
 		}
 		if k.ragged && atEnd {
@@ -150,7 +170,8 @@ func (k kind) inTheWay(c carried, now map[string]string, atEnd bool) string {
 	return ""
 }
 
-// schedules are the paths of the learning-rate schedules of a kind.
+// schedules returns the stored paths of the learning-rate schedules of a kind:
+// one, or two for ppo.
 func (k kind) schedules() (paths []string) {
 	for _, c := range k.carried {
 		if strings.HasSuffix(c.path, ".schedule") {
@@ -160,17 +181,20 @@ func (k kind) schedules() (paths []string) {
 	return paths
 }
 
-// shownPath is a setting of a stage as --set takes it, also where it comes from the whole spec.
-func shownPath(stage, path string) string {
+// shownPath returns the path of a stage's setting as --set takes it, from its
+// path in the stored config. The shape of a pretrain stage's model and the seed
+// of the starter world stand at the top of a spec.
+func shownPath(kind, stage, path string) string {
 	switch {
 	case strings.HasPrefix(path, "model."):
-		return path
+		return SpecPath("", path)
 	case path == "world":
 		return "starter.world"
 	}
-	return stage + "." + path
+	return joinPath(stage, SpecPath(kind, path))
 }
 
+// said returns a JSON value for a message.
 func said(value string) string {
 	if value == "" {
 		return "not set"
@@ -178,7 +202,8 @@ func said(value string) string {
 	return value
 }
 
-// settingsOf are the values of a config as JSON, by their paths.
+// settingsOf returns the values of a config, encoded as JSON, by their stored
+// paths.
 func settingsOf(c Config) (map[string]string, error) {
 	raw, err := json.Marshal(c)
 	if err != nil {
@@ -188,6 +213,7 @@ func settingsOf(c Config) (map[string]string, error) {
 	return all, flatten("", raw, all)
 }
 
+// flatten adds the leaves of a JSON value to into, by dotted path below path.
 func flatten(path string, raw json.RawMessage, into map[string]string) error {
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &fields); err != nil || fields == nil {

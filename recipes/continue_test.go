@@ -66,35 +66,35 @@ func changed(t *testing.T, stage string, sets ...string) Config {
 
 // What changes the meaning of a step is refused by name; what says how a step is done is not.
 func TestCanContinue(t *testing.T) {
-	const constant = "reward.optim.schedule=constant"
+	const constant = "reward.lr_scheduler_type=constant"
 	for _, c := range []struct {
 		stage     string
 		was, sets []string
 		atEnd     bool
 		want      string // "" goes on
 	}{
-		{"reward", nil, []string{"reward.optim.lr=1e-5", "reward.optim.clip=0.5", "reward.optim.weight_decay=0"}, true,
+		{"reward", nil, []string{"reward.learning_rate=1e-5", "reward.max_grad_norm=0.5", "reward.weight_decay=0"}, true,
 			""},
-		{"reward", nil, []string{"reward.batch=2"}, false,
-			"reward.batch was 4 when the checkpoint was made and is 2: it decides which items a step reads"},
-		{"reward", nil, []string{"reward.epochs=2"}, false,
-			`reward.epochs was 1 when the checkpoint was made and is 2: with optim.schedule "cosine" the learning rate of every step follows`},
-		{"reward", []string{constant}, []string{constant, "reward.epochs=2"}, false, ""},
-		{"reward", []string{constant}, []string{constant, "reward.epochs=2"}, true, "may have read fewer items"},
+		{"reward", nil, []string{"reward.batch_size=2"}, false,
+			"reward.batch_size was 4 when the checkpoint was made and is 2: it decides which items a step reads"},
+		{"reward", nil, []string{"reward.num_train_epochs=2"}, false,
+			`reward.num_train_epochs was 1 when the checkpoint was made and is 2: with lr_scheduler_type "cosine" the learning rate of every step follows`},
+		{"reward", []string{constant}, []string{constant, "reward.num_train_epochs=2"}, false, ""},
+		{"reward", []string{constant}, []string{constant, "reward.num_train_epochs=2"}, true, "may have read fewer items"},
 		{"reward", nil, []string{constant}, false,
-			"reward.optim.schedule was \"cosine\" when the checkpoint was made and is \"constant\""},
-		{"reward", nil, []string{"reward.optim.beta2=0.999"}, false, "the moments in the checkpoint"},
+			"reward.lr_scheduler_type was \"cosine\" when the checkpoint was made and is \"constant\""},
+		{"reward", nil, []string{"reward.adam_beta2=0.999"}, false, "the moments in the checkpoint"},
 		{"sft", nil, []string{"sft.pretrain_mix=0.25"}, false, "sft.pretrain_mix was 0 "},
-		{"pretrain", nil, []string{"pretrain.row_tokens=16"}, false, "pretrain.row_tokens was "},
+		{"pretrain", nil, []string{"pretrain.block_size=16"}, false, "pretrain.block_size was "},
 		{"ppo", nil, []string{"ppo.kl_coef=0.5"}, false,
 			"ppo.kl_coef was 0.12 when the checkpoint was made and is 0.5: what it sets is in the checkpoint"},
-		{"ppo", nil, []string{"ppo.clip=0.1", "ppo.missing_eos=ignore", "ppo.rollout_shards=2", "ppo.policy.lr=1e-5"},
+		{"ppo", nil, []string{"ppo.cliprange=0.1", "ppo.missing_eos=ignore", "ppo.rollout_shards=2", "ppo.policy.learning_rate=1e-5"},
 			false, ""},
-		{"ppo", nil, []string{"ppo.batch=8"}, false, "ppo.batch was 16 "},
-		{"ppo", []string{"ppo.policy.schedule=constant", "ppo.value.schedule=constant"},
-			[]string{"ppo.policy.schedule=constant", "ppo.value.schedule=constant", "ppo.episodes=128"}, true, ""},
-		{"ppo", []string{"ppo.policy.schedule=constant"}, []string{"ppo.policy.schedule=constant", "ppo.episodes=128"},
-			true, "with value.schedule \"linear\""},
+		{"ppo", nil, []string{"ppo.batch_size=8"}, false, "ppo.batch_size was 16 "},
+		{"ppo", []string{"ppo.policy.lr_scheduler_type=constant", "ppo.value.lr_scheduler_type=constant"},
+			[]string{"ppo.policy.lr_scheduler_type=constant", "ppo.value.lr_scheduler_type=constant", "ppo.total_episodes=128"}, true, ""},
+		{"ppo", []string{"ppo.policy.lr_scheduler_type=constant"}, []string{"ppo.policy.lr_scheduler_type=constant", "ppo.total_episodes=128"},
+			true, "with value.lr_scheduler_type \"linear\""},
 		{"collect", nil, []string{"collect.agreement=0.8"}, false, ""},
 		{"collect", nil, []string{"collect.temperature=0.5"}, false, "in part by the one"},
 		{"evaluate", nil, []string{"evaluate.samples=1"}, false, ""},

@@ -6,8 +6,8 @@ import (
 	"github.com/trimtab/trimtab/model"
 )
 
-// Cost is what a run would take, before a machine's speed is known. Sums are
-// over the stages that are known.
+// Cost is what a run would take, before the speed of a machine is known. Its
+// sums are over the stages whose data is known.
 type Cost struct {
 	Parameters int64
 	Stages     []StageCost
@@ -16,8 +16,8 @@ type Cost struct {
 	Disk       int64 // of models and the checkpoints that are kept, bytes
 }
 
-// StageCost is a stage's share. Steps is nil and Work is not Known where they
-// depend on data that is not.
+// StageCost is the share of one stage. Steps is nil and Work is not Known where
+// they depend on data that is not known.
 type StageCost struct {
 	Name, Kind string
 	Shape      model.Config
@@ -28,8 +28,8 @@ type StageCost struct {
 	Disk       int64
 }
 
-// Work is what a stage's time goes into, tokens: those that go forward and
-// back, those that only go forward, and those that are sampled.
+// Work is where a stage's time goes, in tokens: those that go forward and back,
+// those that only go forward, and those that are sampled one after the other.
 type Work struct {
 	Known                    bool
 	Trained, Scored, Sampled float64
@@ -37,12 +37,13 @@ type Work struct {
 	Together                 float64 // tokens of an update
 }
 
-// Tokens is the number of all of them.
+// Tokens returns the number of all tokens that the stage processes.
 func (w Work) Tokens() float64 { return w.Trained + w.Scored + w.Sampled }
 
-// Estimate counts the cost of a spec. A forward pass of a token takes 2
-// floating-point operations a parameter and 4·L·C·T for attention over T
-// tokens; a backward pass takes twice that (Kaplan et al. 2020, section 2.1).
+// Estimate returns the cost of a spec. A forward pass of a token takes 2
+// floating-point operations a parameter, and 4·L·C·T for attention over T
+// tokens; a backward pass takes twice that (Kaplan et al. 2020, section 2.1). T
+// is taken as half the context.
 func Estimate(s Spec, known Known) Cost {
 	var c Cost
 	for i, st := range s.Stages {
@@ -60,7 +61,7 @@ func Estimate(s Spec, known Known) Cost {
 	return c
 }
 
-// estimate is of one stage.
+// estimate is the estimate of one stage, with what it is made from.
 type estimate struct {
 	spec  Spec
 	i     int
@@ -70,6 +71,9 @@ type estimate struct {
 	shape model.Config
 }
 
+// cost returns the stage's operations, memory and disk. On disk lie its model
+// and two checkpoints, each with the weights and the two moments of every model
+// that learns: one, or in ppo the policy and the value model.
 func (e estimate) cost() StageCost {
 	c := StageCost{Name: e.stage.Name, Kind: e.stage.Kind, Shape: e.shape}
 	var steps int
@@ -92,7 +96,7 @@ func (e estimate) cost() StageCost {
 	return c
 }
 
-// work is the stage's steps and tokens.
+// work returns the number of steps of the stage and its tokens.
 func (e estimate) work() (int, Work) {
 	switch c := e.stage.Config.(type) {
 	case *Pretrain:
@@ -121,6 +125,10 @@ func (e estimate) work() (int, Work) {
 	return 0, Work{}
 }
 
+// rewardWork returns the steps and tokens of a reward stage: the training
+// rankings go forward and back in every epoch; the demonstrations are scored
+// once, to centre the scores, and the held-out rankings before the first epoch
+// and after each.
 func (e estimate) rewardWork(c *Reward) (int, Work) {
 	rankings, held, ok := e.rankings()
 	demos := e.at.Volumes["demonstrations"]
@@ -128,8 +136,10 @@ func (e estimate) rewardWork(c *Reward) (int, Work) {
 		Scored: float64(demos.Tokens) + float64(c.Epochs+1)*float64(held.Tokens)}
 }
 
-// ppoWork: a response is sampled, scored, and compared with the reference, and
-// valued; then policy and value learn from it in each inner epoch.
+// ppoWork returns the steps and tokens of a ppo stage. Each response is
+// sampled; scored by the reward model; given log-probabilities by the reference
+// and values by the value model; and then learned from by policy and value
+// model in each of the PPO epochs.
 func (e estimate) ppoWork(c *PPO) (int, Work) {
 	prompt, ok := e.mean("prompts")
 	answer := e.answer(c.MaxTokens)
@@ -144,6 +154,9 @@ func (e estimate) ppoWork(c *PPO) (int, Work) {
 	return c.Episodes / c.Batch, w
 }
 
+// evaluateWork returns the steps and tokens of an evaluate stage: every model
+// answers every held-out prompt. Answers of models trained with PPO go through
+// themselves and the SFT model once more, for the KL divergence.
 func (e estimate) evaluateWork(c *Evaluate) (int, Work) {
 	prompt, ok := e.mean("tests")
 	tests := float64(e.at.Volumes["tests"].Kept)
@@ -158,8 +171,8 @@ func (e estimate) evaluateWork(c *Evaluate) (int, Work) {
 	return models, w
 }
 
-// contestants counts the language models that an evaluation compares, those of
-// them that it compares with the SFT model, and says whether it has a reward model.
+// contestants returns how many language models an evaluation compares, how many
+// of them it compares with the SFT model, and whether there is a reward model.
 func (e estimate) contestants() (models, tuned int, scorer bool) {
 	if e.spec.Model.Base != "" {
 		models++
@@ -178,14 +191,17 @@ func (e estimate) contestants() (models, tuned int, scorer bool) {
 	return models, tuned, scorer
 }
 
-// mean is the mean length of items of a stage, tokens.
+// mean returns the mean length of some items of the stage, in tokens, and
+// whether it is known.
 func (e estimate) mean(items string) (tokens float64, known bool) {
 	v, ok := e.at.Volumes[items]
 	return float64(v.Tokens) / float64(max(1, v.Kept)), ok
 }
 
-// answer is how long a sampled answer is likely to be: as long as those that
-// the spec's models learn from, and at most max_tokens.
+// answer returns how many tokens a sampled answer is likely to have: as many as
+// those that the spec's models learn from, and at most most. A model that has
+// learned to end does so; without demonstrations or rankings every answer is
+// taken as long as it may be.
 func (e estimate) answer(most int) float64 {
 	for _, items := range []string{"demonstrations", "rankings"} {
 		for _, k := range e.known {
@@ -197,11 +213,12 @@ func (e estimate) answer(most int) float64 {
 	return float64(most)
 }
 
-// distinct is the share of the sampled responses of a collect stage that are
-// not the same text as another of their prompt, as in the default run.
+// distinct is the share of a collect stage's responses that differ from the
+// others to their prompt. It was measured in the default run.
 const distinct = .86
 
-// rankings are those that a stage reads: of a dataset, or of a collect stage.
+// rankings returns the training and the held-out rankings that a stage reads:
+// those of a dataset, or what the collect stage before it is likely to make.
 func (e estimate) rankings() (train, held Volume, known bool) {
 	if v, ok := e.at.Volumes["rankings"]; ok {
 		return v, e.at.Volumes["held_out"], true
@@ -216,14 +233,19 @@ func (e estimate) rankings() (train, held Volume, known bool) {
 		prompt, ok := at.mean("prompts")
 		texts := float64(c.MinResponses+c.MaxResponses) / 2 * distinct
 		each := texts * (prompt + e.answer(c.MaxTokens))
-		train.Kept, train.Tokens, train.Texts = c.Prompts, int64(each*float64(c.Prompts)), int64(texts*float64(c.Prompts))
-		held.Kept, held.Tokens, held.Texts = c.HeldOut, int64(each*float64(c.HeldOut)), int64(texts*float64(c.HeldOut))
+		volume := func(prompts int) (v Volume) {
+			v.Kept = prompts
+			v.Tokens = int64(each * float64(prompts))
+			v.Texts = int64(texts * float64(prompts))
+			return v
+		}
+		train, held = volume(c.Prompts), volume(c.HeldOut)
 		return train, held, ok
 	}
 	return train, held, false
 }
 
-// length is about how long a sequence of the stage is, tokens.
+// length returns about how long a sequence of the stage is, in tokens.
 func (e estimate) length() float64 {
 	switch c := e.stage.Config.(type) {
 	case *Pretrain:
@@ -247,14 +269,17 @@ func (e estimate) length() float64 {
 	return 0
 }
 
+// ceil returns n/by, rounded up.
 func ceil(n, by int) int { return (n + by - 1) / by }
 
-// float is the size of one.
+// float is the size of a float32, in bytes.
 const float = 4
 
-// memory is what the worker takes while the stage is at work, bytes: the
-// process, the stage's data, its models and what belongs to their training, and
-// the activations of the tokens that go through a model at once.
+// memory returns what a worker takes while the stage runs, in bytes: the
+// process, the stage's data, its models with gradients and moments, and the
+// activations of the tokens that go through a model at once. A quarter is added
+// to what is allocated and freed again, for the garbage that the collector has
+// not yet found.
 func (e estimate) memory() int64 {
 	n := int64(e.shape.Parameters())
 	models := learned(e.stage.Kind, n)
@@ -266,21 +291,22 @@ func (e estimate) memory() int64 {
 		models = int64(count) * n * float
 	}
 	weights := models + copies[e.stage.Kind]*n*float
-	rest := e.dataBytes() + e.sampledBytes() + e.learnBytes() + e.inferBytes() + e.laneBytes()
+	rest := e.dataBytes() + e.sampledBytes() + e.learnBytes() + e.inferBytes() + e.decoderBytes()
 	return processBytes + weights + rest + rest/4 // what is left over and not yet collected
 }
 
-// copies are how many more times a stage has its model's weights in memory: in
-// panels, for products and for their gradients; as a file that is read, and as
-// what was read of it; as a result, and in the panels of what measures it. They
-// were found by the memory of workers with models of 1 and 11 M parameters.
+// copies are how many more times a stage holds its model's weights: packed for
+// products and for their gradients, as the file that is read, as what was read
+// of it, and as a result. They were measured as the memory of workers with
+// models of 1 and 11 M parameters.
 var copies = map[string]int64{KindPretrain: 3, KindSFT: 7, KindReward: 9, KindPPO: 6, KindCollect: 3, KindEvaluate: 2}
 
-// processBytes is a worker without a stage.
+// processBytes is the memory of a worker without a stage, in bytes.
 const processBytes = 90 << 20
 
-// LeastMemory is what a stage whose largest model has n parameters holds at
-// least, bytes: no worker with less takes it to its end.
+// LeastMemory returns what a stage holds at least, in bytes, if its largest
+// model has n parameters: no worker with less can complete it. A worker looks
+// at it before it begins.
 func LeastMemory(c Config, kind string, n int64) int64 {
 	least := learned(kind, n)
 	if c, ok := c.(*Collect); ok {
@@ -289,10 +315,10 @@ func LeastMemory(c Config, kind string, n int64) int64 {
 	return least
 }
 
-// learned is the models of a stage, each of n parameters, with what their
-// training holds: a learner has weights, a gradient and two moments, a copy of
-// all but the gradient while a checkpoint is written, and the model that it
-// began as.
+// learned returns the memory of a stage's models, each of n parameters, with
+// what their training holds, in bytes. A model that learns has weights, a
+// gradient and two moments; a copy of all but the gradient while a checkpoint
+// is written; and the weights that it began with.
 func learned(kind string, n int64) int64 {
 	const learner = (4 + 3 + 1) * float
 	switch kind {
@@ -304,7 +330,9 @@ func learned(kind string, n int64) int64 {
 	return n * float
 }
 
-// dataBytes is the stage's items and their tokens.
+// dataBytes returns the memory of the stage's items and of their tokens. An
+// evaluation joins all training texts into one, to look for held-out prompts in
+// it.
 func (e estimate) dataBytes() int64 {
 	var sum int64
 	for items, v := range e.at.Volumes {
@@ -316,7 +344,7 @@ func (e estimate) dataBytes() int64 {
 	return sum
 }
 
-// sampledBytes is the responses that a stage gathers.
+// sampledBytes returns the memory of the responses that a stage collects.
 func (e estimate) sampledBytes() int64 {
 	switch c := e.stage.Config.(type) {
 	case *Collect:
@@ -330,11 +358,12 @@ func (e estimate) sampledBytes() int64 {
 	return 0
 }
 
-// passTokens is about how many tokens go through a model at once.
+// passTokens is about how many tokens go through a model at once: a
+// micro-batch.
 const passTokens = 4096
 
-// together is how many tokens go through a model at once: those of an update,
-// at most passTokens.
+// together returns how many tokens go through a model at once: those of an
+// update, at most passTokens.
 func (e estimate) together() int64 {
 	tokens := float64(passTokens)
 	switch c := e.stage.Config.(type) {
@@ -356,14 +385,16 @@ func (e estimate) together() int64 {
 	return int64(min(tokens, max(passTokens, float64(e.shape.Context))))
 }
 
-// logitBytes is the logits that are in memory at once.
+// logitBytes returns the memory of the logits that exist at once: model
+// computes them for a limited number of rows, and never for a whole batch.
 func (e estimate) logitBytes() int64 {
 	vocab := int64(max(1, e.shape.Vocab))
 	return max(256, (1<<19)/vocab) * (vocab + 2*int64(e.shape.Width)) * float
 }
 
-// learnBytes is the activations of what is learned from at once: 10·C for each
-// block and token, 9·C beside them, and 36·C for the tokens that go back together.
+// learnBytes returns the memory of the activations of what is learned from at
+// once: 10·C for each layer and token (what the backward pass reads again), 9·C
+// beside them, and 36·C for the tokens of one group in the backward pass.
 func (e estimate) learnBytes() int64 {
 	layers, width, tokens := int64(e.shape.Layers), int64(e.shape.Width), e.together()
 	if e.stage.Kind == KindCollect || e.stage.Kind == KindEvaluate {
@@ -373,8 +404,8 @@ func (e estimate) learnBytes() int64 {
 	return ((10*layers+9)*width*tokens+36*width*back)*float + e.logitBytes()
 }
 
-// inferBytes is the activations of what is only scored, 19·C a token, for each
-// pass that a stage has for that.
+// inferBytes returns the memory of the activations of what only goes forward,
+// 19·C a token, for each pass that a stage keeps for that.
 func (e estimate) inferBytes() int64 {
 	passes, tokens := int64(0), float64(passTokens)
 	switch c := e.stage.Config.(type) {
@@ -390,9 +421,10 @@ func (e estimate) inferBytes() int64 {
 	return passes * (19*int64(e.shape.Width)*int64(tokens)*float + e.logitBytes())
 }
 
-// laneBytes is the keys and values of what is sampled at once, and the
-// activations of the prompts that are read.
-func (e estimate) laneBytes() int64 {
+// decoderBytes returns the memory of the decoders: keys and values of the
+// sequences that are sampled at once, and the activations of the prompts that
+// are read into them.
+func (e estimate) decoderBytes() int64 {
 	const mostAtOnce, readAtOnce = 64, 1024 // sequences, and tokens of prompts, of each worker
 	most, count := 0, 0
 	switch c := e.stage.Config.(type) {

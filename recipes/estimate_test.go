@@ -109,20 +109,20 @@ func TestCountsHaveAMost(t *testing.T) {
 		"starter.tests=1000000001":          "starter.tests is 1000000001: want 1 to 100000",
 		"collect.prompts=1000000001":        "prompts is 1000000001: want 1 to 1000000",
 		"collect.held_out=1000000001":       "held_out is 1000000001: want 0 to 1000000",
-		"collect.batch=1000000001":          "batch is 1000000001: want 1 to 65536",
-		"collect.max_tokens=1000000001":     "max_tokens is 1000000001: want 1 to 65536",
+		"collect.batch_size=1000000001":     "batch_size is 1000000001: want 1 to 65536",
+		"collect.max_new_tokens=1000000001": "max_new_tokens is 1000000001: want 1 to 65536",
 		"evaluate.prompts=1000000001":       "prompts is 1000000001: want 0 to 1000000",
 		"evaluate.samples=1000000001":       "samples is 1000000001: want 0 to 10000",
-		"ppo.pool=10000000001":              "pool is 10000000001: want 0 (all prompts) to 1000000000",
-		"ppo.batch=1000000":                 "batch is 1000000: want 1 to 65536",
+		"ppo.num_prompts=10000000001":       "num_prompts is 10000000001: want 0 (all prompts) to 1000000000",
+		"ppo.batch_size=1000000":            "batch_size is 1000000: want 1 to 65536",
 		"sft.segment_steps=10000000000":     "segment_steps is 10000000000: want 0 to 1000000000",
 		"sft.checkpoint_steps=10000000000":  "checkpoint_steps is 10000000000: want 0 to 100000000",
 		"sft.checkpoint_seconds=1000000001": "checkpoint_seconds is 1000000001: want 0 to 1000000",
 		"pretrain.tokens=9000000000000":     "tokens is 9000000000000",
-		"model.layers=100000":               "layers: 100000 is outside 1 to 1024",
-		"ppo.max_tokens=64": "max_tokens is 64: in the model's context of 64 tokens it leaves no " +
+		"model.num_hidden_layers=100000":    "num_hidden_layers: 100000 is outside 1 to 1024",
+		"ppo.max_new_tokens=64": "max_new_tokens is 64: in the model's context of 64 tokens it leaves no " +
 			"room for a prompt: want at most 61",
-		"evaluate.max_tokens=62": "max_tokens is 62: in the model's context of 64 tokens",
+		"evaluate.max_new_tokens=62": "max_new_tokens is 62: in the model's context of 64 tokens",
 	} {
 		_, err := Load(Default, "smallest", []string{set})
 		refused(t, set, err, says, "")
@@ -132,7 +132,7 @@ func TestCountsHaveAMost(t *testing.T) {
 // What a stage takes follows from what is known of its data; without data it is not known.
 func TestEstimateReadsTheData(t *testing.T) {
 	s, err := Read("run.yaml",
-		[]byte(minimal+"  - {kind: sft, epochs: 3, batch: 10}\n  - {kind: reward, epochs: 2, batch: 4}\n"), "", nil)
+		[]byte(minimal+"  - {kind: sft, num_train_epochs: 3, batch_size: 10}\n  - {kind: reward, num_train_epochs: 2, batch_size: 4}\n"), "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

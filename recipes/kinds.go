@@ -3,6 +3,8 @@ package recipes
 import (
 	"fmt"
 
+	"github.com/trimtab/trimtab/collect"
+	"github.com/trimtab/trimtab/evaluate"
 	"github.com/trimtab/trimtab/model"
 	"github.com/trimtab/trimtab/ppo"
 	"github.com/trimtab/trimtab/pretrain"
@@ -25,19 +27,20 @@ func Kinds() []string {
 	return []string{KindPretrain, KindSFT, KindCollect, KindReward, KindPPO, KindEvaluate}
 }
 
-// Config is a pointer to the settings of one stage.
+// Config is a pointer to the settings of one stage: Pretrain, SFT, Collect,
+// Reward, PPO or Evaluate.
 type Config interface{ Validate() error }
 
 // Pretrain is the config of a stage that makes a tokenizer and a base model.
 type Pretrain struct {
 	pretrain.Config `yaml:",inline"`
-	// Tokenizer is "bpe" (trained on the stage's own text, of model.vocab pieces) or "gpt2".
+	// Tokenizer is "bpe" (trained on the stage's own text, of model.vocab_size pieces) or "gpt2".
 	Tokenizer string `yaml:"tokenizer" json:"tokenizer"`
 	// Model is the spec's model shape.
 	Model model.Config `yaml:"-" json:"model"`
 }
 
-// Validate checks the arithmetic and the choice of tokenizer.
+// Validate checks the choice of tokenizer, then the settings of the training.
 func (c *Pretrain) Validate() error {
 	if c.Tokenizer != "bpe" && c.Tokenizer != "gpt2" {
 		return fmt.Errorf("tokenizer is %q: want bpe or gpt2", c.Tokenizer)
@@ -59,32 +62,35 @@ type SFT struct {
 type PPO struct {
 	ppo.Config `yaml:",inline"`
 	// Pool is how many of the prompts are used, chosen by the seed; 0 is all.
-	Pool int `yaml:"pool" json:"pool"`
+	Pool int `yaml:"num_prompts" json:"pool"`
 	// RolloutShards is by how many activities, side by side, an iteration's
 	// rollouts are made; 0 or 1 is by the one that learns from them. It changes
 	// no byte and is no part of the stage's stored config.
 	RolloutShards int `yaml:"rollout_shards,omitempty" json:"rollout_shards,omitempty"`
 }
 
-// maxShards bounds the activities of an iteration: each is some events of the workflow's history.
+// maxShards bounds the activities of an iteration: each of them adds some
+// events to the workflow's history, whose length is limited.
 const maxShards = 64
 
-// Validate checks the arithmetic, the pool and the shards.
+// Validate checks the number of prompts, the algorithm's settings and the
+// shards.
 func (c *PPO) Validate() error {
 	if c.Pool < 0 || c.Pool > 1e9 {
-		return fmt.Errorf("pool is %d: want 0 (all prompts) to %d", c.Pool, int(1e9))
+		return fmt.Errorf("num_prompts is %d: want 0 (all prompts) to %d", c.Pool, int(1e9))
 	}
 	if err := c.Config.Validate(); err != nil {
 		return err
 	}
 	if most := min(maxShards, c.Batch); c.RolloutShards < 0 || c.RolloutShards > most {
-		return fmt.Errorf("rollout_shards is %d: want 0 or 1 (all in one worker) to %d, at most batch and at most %d",
-			c.RolloutShards, most, maxShards)
+		return fmt.Errorf("rollout_shards is %d: want 0 or 1 (all in one worker) to %d, at most batch_size and at "+
+			"most %d", c.RolloutShards, most, maxShards)
 	}
 	return nil
 }
 
-// shards is RolloutShards where there are several.
+// shards returns RolloutShards where there are several, and 0 where one
+// activity does all.
 func (st Stage) shards() int {
 	if c, ok := st.Config.(*PPO); ok && c.RolloutShards > 1 {
 		return c.RolloutShards
@@ -92,67 +98,18 @@ func (st Stage) shards() int {
 	return 0
 }
 
-// Collect is the config of a stage that samples responses and has them ranked.
+// Collect is the config of a collect stage.
 type Collect struct {
-	Prompts int `yaml:"prompts" json:"prompts"` // ranked for training
-	// ranked prompts kept for measuring the reward model
-	HeldOut      int     `yaml:"held_out" json:"held_out"`
-	MinResponses int     `yaml:"min_responses" json:"min_responses"` // K is drawn between the two
-	MaxResponses int     `yaml:"max_responses" json:"max_responses"`
-	Temperature  float64 `yaml:"temperature" json:"temperature"`
-	MaxTokens    int     `yaml:"max_tokens" json:"max_tokens"`
-	Batch        int     `yaml:"batch" json:"batch"`         // prompts a step
-	Labellers    string  `yaml:"labellers" json:"labellers"` // "simulated"
-	// that two labellers should reach on pairs of different texts
-	Agreement float64 `yaml:"agreement" json:"agreement"`
-	World     uint64  `yaml:"-" json:"world"`
+	collect.Config `yaml:",inline"`
 }
 
-// Validate names the first field out of range.
-func (c *Collect) Validate() error {
-	switch {
-	case c.Labellers != "simulated":
-		return fmt.Errorf("labellers is %q: want simulated; rankings of people come in with `trimtab data import` as "+
-			"data.rankings", c.Labellers)
-	case c.MinResponses < 2 || c.MaxResponses > 9 || c.MinResponses > c.MaxResponses:
-		return fmt.Errorf("responses from %d to %d: want 2 to 9", c.MinResponses, c.MaxResponses)
-	case c.Agreement < .5 || c.Agreement >= 1:
-		return fmt.Errorf("agreement is %g: want .5 (chance) to less than 1", c.Agreement)
-	}
-	if err := within("", []bound{{"prompts", c.Prompts, 1, 1e6}, {"held_out", c.HeldOut, 0, 1e6},
-		{"batch", c.Batch, 1, 1 << 16}}); err != nil {
-		return err
-	}
-	return validateSampling(c.Temperature, c.MaxTokens)
-}
-
-// Evaluate is the config of the stage that compares the run's models.
+// Evaluate is the config of an evaluate stage.
 type Evaluate struct {
-	Temperature float64 `yaml:"temperature" json:"temperature"`
-	MaxTokens   int     `yaml:"max_tokens" json:"max_tokens"`
-	Prompts     int     `yaml:"prompts" json:"prompts"` // held-out prompts of each test set at the most; 0 is all
-	Samples     int     `yaml:"samples" json:"samples"` // answers before and after to show
-	World       uint64  `yaml:"-" json:"world"`
-	// Judge is "gold" where the world is known, else empty: reward, KL and length only.
-	Judge string `yaml:"-" json:"judge,omitempty"`
+	evaluate.Config `yaml:",inline"`
 }
 
-// Validate names the first field out of range.
-func (c *Evaluate) Validate() error {
-	if err := within("", []bound{{"prompts", c.Prompts, 0, 1e6}, {"samples", c.Samples, 0, 1e4}}); err != nil {
-		return err
-	}
-	return validateSampling(c.Temperature, c.MaxTokens)
-}
-
-func validateSampling(temperature float64, maxTokens int) error {
-	if !(temperature > 0) || temperature > 100 {
-		return fmt.Errorf("temperature is %g: want more than 0, at most 100", temperature)
-	}
-	return within("", []bound{{"max_tokens", maxTokens, 1, 1 << 16}})
-}
-
-// kind is what the program knows of a kind of stage.
+// kind is what this package knows of a kind of stage. Everything that differs
+// between kinds, and is not arithmetic, is a field here.
 type kind struct {
 	version    int           // raised by hand whenever the stage's bytes change
 	config     func() Config // defaults
@@ -160,7 +117,7 @@ type kind struct {
 	inputs     func(c chain, st Stage) []want
 	outputs    []string
 	warning    warning
-	carried    []carried // every setting, and what becomes of it from a checkpoint on
+	carried    []carried // every setting, and whether it may change from a checkpoint on
 	ragged     bool      // the last step may read fewer items than the others
 }
 
@@ -169,6 +126,7 @@ var kinds map[string]kind
 
 func init() { kinds = stageKinds() }
 
+// stageKinds returns the kinds by name.
 func stageKinds() map[string]kind {
 	return map[string]kind{
 		KindPretrain: {
@@ -189,11 +147,8 @@ func stageKinds() map[string]kind {
 			},
 		},
 		KindCollect: {
-			version: 1, outputs: []string{"rankings"}, needsWorld: true, carried: carriedCollect,
-			config: func() Config {
-				return &Collect{Prompts: 400, HeldOut: 120, MinResponses: 4, MaxResponses: 9, Temperature: 1,
-					MaxTokens: 28, Batch: 64, Labellers: "simulated", Agreement: .73}
-			},
+			version: collect.Version, outputs: []string{"rankings"}, needsWorld: true, carried: carriedCollect,
+			config: func() Config { return &Collect{collect.Defaults()} },
 			inputs: func(c chain, st Stage) []want {
 				return []want{{name: "model", from: c.latest("model", KindPretrain, KindSFT), base: true},
 					{name: "prompts", data: true}}
@@ -229,8 +184,8 @@ func stageKinds() map[string]kind {
 			},
 		},
 		KindEvaluate: {
-			version: 1, outputs: []string{"evaluation"}, carried: carriedEvaluate,
-			config: func() Config { return &Evaluate{Temperature: 1, MaxTokens: 28, Samples: 5} },
+			version: evaluate.Version, outputs: []string{"evaluation"}, carried: carriedEvaluate,
+			config: func() Config { return &Evaluate{evaluate.Defaults()} },
 			inputs: func(c chain, st Stage) []want {
 				wants := c.models()
 				wants = append(wants, want{name: "prompts", data: true})

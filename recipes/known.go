@@ -5,8 +5,10 @@ import (
 	"github.com/trimtab/trimtab/model"
 )
 
-// Known is what is known of the stages' models and data before they run,
-// beside Spec.Stages. What is not known is absent.
+// Known is what can be said of the stages' models and data before they run, one
+// element for each of Spec.Stages. It comes from datasets that are frozen, from
+// stored models and from files; what is not known is absent, and estimates that
+// need it say so.
 type Known []StageKnown
 
 // StageKnown is what is known of one stage.
@@ -16,8 +18,8 @@ type StageKnown struct {
 	Tokenizer bool              // Volumes are counted with the tokenizer of the stage, not with one like it
 }
 
-// Volume is how much of one kind of item a stage reads. Tokens are within the
-// model's context.
+// Volume is how much of one kind of item a stage reads. Token counts are taken
+// with the stage's tokenizer after texts have been cut to the model's context.
 type Volume struct {
 	trimtab.Fit
 	Whole   bool  // every item was looked at; else the numbers are scaled up from some
@@ -28,13 +30,15 @@ type Volume struct {
 	Bytes   int64 // of all texts, as they lie in memory
 }
 
-// Exact reports whether a volume is what the stage will count.
+// Exact reports whether the volume of some items is what the stage will count
+// itself: every item was looked at, with the stage's own tokenizer.
 func (k StageKnown) Exact(items string) bool {
 	v, ok := k.Volumes[items]
 	return ok && v.Whole && k.Tokenizer
 }
 
-// Counts are the counts that a stage of that kind tells of its data.
+// Counts returns the counts that a stage of that kind reports of its data, as
+// far as they are known.
 func (k StageKnown) Counts(kind string) []trimtab.Fit {
 	var fits []trimtab.Fit
 	for _, name := range fitItems[kind] {
@@ -45,15 +49,16 @@ func (k StageKnown) Counts(kind string) []trimtab.Fit {
 	return fits
 }
 
-// fitItems are the items that the stages count, by kind. Text is counted where
-// a mix of it is learned.
+// fitItems are the items whose counts a kind of stage reports. sft and ppo
+// count text only where a mix of it is trained on.
 var fitItems = map[string][]string{
 	KindPretrain: {"text"}, KindSFT: {"demonstrations"}, KindCollect: {"prompts"},
 	KindReward: {"rankings", "held_out", "demonstrations"},
 	KindPPO:    {"prompts"}, KindEvaluate: {"tests"},
 }
 
-// at is what is known of stage i.
+// at returns what is known of stage i; nothing is known of a stage beyond the
+// list.
 func (k Known) at(i int) StageKnown {
 	if i < len(k) {
 		return k[i]

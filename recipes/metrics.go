@@ -8,8 +8,9 @@ import (
 	"github.com/trimtab/trimtab"
 )
 
-// Measures are the names of the final metrics of stage i, which its gates may
-// name. Without held-out rankings a reward model is not measured on any.
+// Measures returns the names of the final metrics of stage i, which its gates
+// may name. heldOut says whether its rankings have held-out ones: without them
+// a reward model is measured on training rankings alone.
 func (s Spec) Measures(i int, heldOut bool) []string {
 	st := s.Stages[i]
 	training := []string{"loss", "entropy", "mean_token_accuracy", "num_tokens", "grad_norm", "learning_rate", "epoch"}
@@ -40,7 +41,8 @@ func (s Spec) Measures(i int, heldOut bool) []string {
 	return nil
 }
 
-// fits are the names of the counts of some items.
+// fits returns the names of the metrics that count some items (data/ITEMS/kept,
+// …/cut, …/left_out).
 func fits(items ...string) []string {
 	var names []string
 	for _, it := range items {
@@ -51,6 +53,8 @@ func fits(items ...string) []string {
 	return names
 }
 
+// rewardMeasures returns the metrics of a reward stage, named as in TRL's
+// RewardTrainer; eval_… are on held-out rankings.
 func rewardMeasures(heldOut bool) []string {
 	each := []string{"loss", "accuracy", "margin", "min_reward", "mean_reward", "max_reward"}
 	names := append(slices.Clone(each), "num_tokens", "grad_norm", "learning_rate", "epoch")
@@ -65,6 +69,7 @@ func rewardMeasures(heldOut bool) []string {
 	return append(names, fits(fitItems[KindReward]...)...)
 }
 
+// heldOutNames puts held_out/ before each name, in place.
 func heldOutNames(names ...string) []string {
 	for i := range names {
 		names[i] = "held_out/" + names[i]
@@ -72,6 +77,7 @@ func heldOutNames(names ...string) []string {
 	return names
 }
 
+// ppoMeasures returns the metrics of a ppo stage, named as in TRL's PPOTrainer.
 func ppoMeasures(c *PPO) []string {
 	names := []string{"objective/kl", "objective/kl3", "objective/kl_coef", "objective/entropy",
 		"objective/neg_logprob", "objective/non_score_reward",
@@ -87,7 +93,10 @@ func ppoMeasures(c *PPO) []string {
 	return append(names, fits(fitItems[KindPPO]...)...)
 }
 
-// evaluateMeasures: every model that answers has its own, under its name.
+// evaluateMeasures returns the metrics of an evaluate stage. Each model that
+// answers has its own, under the name of its input: the judge's where there is
+// a starter world, the reward model's score where there is one, and the KL
+// divergence from the SFT model where that is among them.
 func (s Spec) evaluateMeasures(i int, heldOut bool) []string {
 	names, scorer := []string{"responses"}, false
 	wants := kinds[KindEvaluate].inputs(chain{s.Stages[:i]}, s.Stages[i])
@@ -126,8 +135,9 @@ func (s Spec) evaluateMeasures(i int, heldOut bool) []string {
 	return append(append(names, "overlap"), fits(fitItems[KindEvaluate]...)...)
 }
 
-// CheckGates refuses a gate of stage i on a metric that the stage does not
-// measure: it would be missed after all the work.
+// CheckGates returns an error if a gate of stage i is on a metric that the
+// stage does not measure. Without this check the gate would fail after all the
+// work was done.
 func (s Spec) CheckGates(i int, heldOut bool) error {
 	names := s.Measures(i, heldOut)
 	for _, g := range s.Stages[i].Gates {
@@ -147,7 +157,9 @@ func (s Spec) CheckGates(i int, heldOut bool) error {
 	return nil
 }
 
-// CheckRoom refuses a stage whose max_tokens leaves no room for a prompt.
+// CheckRoom returns an error if the max_new_tokens of a stage leave no room for
+// a prompt in a context of so many tokens. The shortest prompt has three:
+// end-of-text, one token, and the newline before the answer.
 func CheckRoom(st Stage, context int) error {
 	const least = 3 // a prompt is end-of-text, at least one token, and a newline
 	most := 0
@@ -158,7 +170,7 @@ func CheckRoom(st Stage, context int) error {
 		most = c.MaxTokens
 	}
 	if most > 0 && most+least > context {
-		return fmt.Errorf("max_tokens is %d: in the model's context of %d tokens it leaves no room for a prompt: "+
+		return fmt.Errorf("max_new_tokens is %d: in the model's context of %d tokens it leaves no room for a prompt: "+
 			"want at most %d", most, context, context-least)
 	}
 	return nil

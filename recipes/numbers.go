@@ -20,10 +20,10 @@ var (
 	digit   = regexp.MustCompile(`[0-9]`)
 )
 
-// checkNumber says what is wrong with a number, and what to do about it.
-// Nothing is rounded: an integer has no point and no exponent, and a number is
-// kept as the float64 next to it, which computations in float32 take as the
-// float32 next to that.
+// checkNumber returns what is wrong with a number, and what to do about it;
+// both are empty for a sound one. Nothing is rounded: an integer has no point
+// and no exponent, and a decimal is kept as the float64 nearest to it, which
+// 32-bit computations take as the float32 nearest to that.
 func checkNumber(n *yaml.Node, kind reflect.Kind) (wrong, remedy string) {
 	text := n.Value
 	quoted := n.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle) != 0
@@ -40,6 +40,7 @@ func checkNumber(n *yaml.Node, kind reflect.Kind) (wrong, remedy string) {
 	return "", ""
 }
 
+// checkInteger is checkNumber for int and uint64.
 func checkInteger(text string, kind reflect.Kind) (wrong, remedy string) {
 	if !integer.MatchString(text) {
 		return strconv.Quote(text) + ", not a whole number in decimal digits", plainDigits(text)
@@ -59,7 +60,9 @@ func checkInteger(text string, kind reflect.Kind) (wrong, remedy string) {
 	return "", ""
 }
 
-// plainDigits is how to write a number in decimal digits, where what is meant is beyond doubt.
+// plainDigits returns how to write a number in decimal digits. It names the
+// number only where there is one reading of it: not for hexadecimal, and not
+// beyond 2⁵³, where a float64 has gaps.
 func plainDigits(text string) string {
 	const rule = "write decimal digits alone, without sign, point, exponent, leading zero or _"
 	bare := strings.TrimPrefix(strings.ReplaceAll(text, "_", ""), "+")
@@ -71,6 +74,8 @@ func plainDigits(text string) string {
 	return fmt.Sprintf("write %s", strconv.FormatFloat(v, 'f', 0, 64))
 }
 
+// checkDecimal is checkNumber for float64. A number that is not zero and would
+// be zero, or infinite, in 32 bits is refused.
 func checkDecimal(text string) (wrong, remedy string) {
 	mantissa, _, _ := strings.Cut(strings.ToLower(text), "e")
 	if !decimal.MatchString(text) || !digit.MatchString(mantissa) {

@@ -13,14 +13,15 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// origin is where a spec comes from: what messages call it, and what the
-// relative paths in it are relative to.
+// origin is where a spec comes from: what messages call it, and what its
+// relative paths are relative to.
 type origin struct {
 	kind originKind
 	name string                // of the file, the recipe or the override
 	sets map[*yaml.Node]string // the nodes that an override put in place, and the override
 }
 
+// originKind is the kind of place that a spec, or a part of one, comes from.
 type originKind int
 
 const (
@@ -49,7 +50,8 @@ func (o *origin) String() string {
 	return o.name
 }
 
-// at is the place of a node: a line of what the user can open, or the override that gave it.
+// at returns the place of a node for messages: a line that the user can open,
+// or the --set that gave it.
 func (o *origin) at(n *yaml.Node) string {
 	if set := o.sets[n]; set != "" {
 		return "--set " + set
@@ -57,6 +59,8 @@ func (o *origin) at(n *yaml.Node) string {
 	return o.line(n.Line)
 }
 
+// line returns the place of line n; the origin alone where lines mean nothing
+// to a user.
 func (o *origin) line(n int) string {
 	switch {
 	case n == 0 || o.kind == ofRun || o.kind == ofSet:
@@ -67,7 +71,7 @@ func (o *origin) line(n int) string {
 	return fmt.Sprintf("%s, line %d", o, n)
 }
 
-// remedy is what to do about a wrong value of the spec.
+// remedy says what to do about a wrong value of the spec.
 func (o *origin) remedy() string {
 	if o.kind == ofRecipe {
 		return fmt.Sprintf("correct it with --set, or edit a copy: `trimtab recipes %s > my-run.yaml`, then -f "+
@@ -76,7 +80,8 @@ func (o *origin) remedy() string {
 	return "correct it in the spec or with --set"
 }
 
-// from notes that set put n and all below it in place, and returns n.
+// from notes that the override set put n and everything below it in place, and
+// returns n. An empty set, that of a size, is not noted.
 func (o *origin) from(n *yaml.Node, set string) *yaml.Node {
 	if set == "" {
 		return n
@@ -91,7 +96,7 @@ func (o *origin) from(n *yaml.Node, set string) *yaml.Node {
 	return n
 }
 
-// parse reads a spec's mapping.
+// parse reads a spec and returns its top mapping.
 func (o *origin) parse(data []byte) (*yaml.Node, error) {
 	root, err := o.document(data)
 	if err != nil {
@@ -104,8 +109,9 @@ func (o *origin) parse(data []byte) (*yaml.Node, error) {
 	return root, nil
 }
 
-// document reads one YAML document; nil is an empty one. It has no aliases,
-// merge keys and tags: what is written at a place is what holds there.
+// document reads one YAML document of at most MaxSpec bytes; nil is an empty
+// one. Aliases, merge keys and tags are refused, so that what is written at a
+// place is what holds there, and a short text cannot grow to a large tree.
 func (o *origin) document(data []byte) (*yaml.Node, error) {
 	if len(data) > MaxSpec {
 		return nil, invalid("keep data in files of its own, and name them under sources or data",
@@ -135,7 +141,8 @@ func (o *origin) document(data []byte) (*yaml.Node, error) {
 // place is how the YAML library begins an error of syntax.
 var place = regexp.MustCompile(`^line (\d+): `)
 
-// syntax puts an error of the YAML library in the words of this package.
+// syntax puts an error of the YAML library into the words of this package, with
+// its place.
 func (o *origin) syntax(data []byte, err error) error {
 	text, at, remedy := strings.TrimPrefix(err.Error(), "yaml: "), o.String(), "correct the YAML there"
 	if m := place.FindStringSubmatch(text); m != nil && o.kind != ofSet {
@@ -155,9 +162,11 @@ func (o *origin) syntax(data []byte, err error) error {
 	return invalid(remedy, "%s: %s", at, text)
 }
 
+// tabbed matches a line that is indented with a tab, which YAML does not allow.
 var tabbed = regexp.MustCompile(`(?m)^ *\t`)
 
-// plain refuses what makes YAML mean another thing than it says at that place.
+// plain refuses aliases, tags, merge keys and keys that are not words, anywhere
+// below n.
 func (o *origin) plain(n *yaml.Node) error {
 	switch {
 	case n.Kind == yaml.AliasNode:
@@ -184,15 +193,15 @@ func (o *origin) plain(n *yaml.Node) error {
 	return nil
 }
 
-// locate makes the paths of a spec whole. ~/ is the home folder. A relative
-// path lies in the folder of the spec; where --set gave it, or where the spec
-// is no file, it lies in the working directory. Files of sources are relative
-// to sources.folder, which is the folder of the spec where a spec has none.
+// locate makes the paths of a spec absolute. A relative path is relative to the
+// folder of the spec file; where --set gave it, or where the spec is no file,
+// to the working directory. Files of sources are relative to sources.folder,
+// which is the folder of the spec where a spec has none. ~/ is the home folder.
 func (o *origin) locate(root *yaml.Node) error {
 	if base := lookup(lookup(root, "model"), "base"); base != nil &&
 		(base.Value == "." || base.Value == ".." || strings.HasPrefix(base.Value, "./") ||
 			strings.HasPrefix(base.Value, "../") || strings.HasPrefix(base.Value, "~")) {
-		if err := o.whole(base); err != nil {
+		if err := o.makeAbsolute(base); err != nil {
 			return err
 		}
 	}
@@ -211,7 +220,7 @@ func (o *origin) locate(root *yaml.Node) error {
 	case src == nil || src.Kind != yaml.MappingNode:
 		return nil
 	case folder != nil && folder.Value != "" && folder.Tag != "!!null":
-		return o.whole(folder)
+		return o.makeAbsolute(folder)
 	case o.kind != ofFile:
 		return nil // prepared when the run is launched, which says that there is none
 	case folder == nil:
@@ -219,11 +228,11 @@ func (o *origin) locate(root *yaml.Node) error {
 		src.Content = append(src.Content, scalar("folder", src.Line), folder)
 	}
 	*folder = *scalar(".", folder.Line)
-	return o.whole(folder)
+	return o.makeAbsolute(folder)
 }
 
-// whole makes a path absolute.
-func (o *origin) whole(n *yaml.Node) error {
+// makeAbsolute makes the path in n absolute.
+func (o *origin) makeAbsolute(n *yaml.Node) error {
 	if err := o.home(n); err != nil || filepath.IsAbs(n.Value) {
 		return err
 	}
@@ -243,7 +252,8 @@ func (o *origin) whole(n *yaml.Node) error {
 	return nil
 }
 
-// home puts the home folder for a leading ~.
+// home replaces a leading ~/ by the home folder. The home folder of another
+// user (~ann) is refused: only a shell knows it.
 func (o *origin) home(n *yaml.Node) error {
 	if !strings.HasPrefix(n.Value, "~") || n.Tag == "!!null" {
 		return nil

@@ -8,10 +8,12 @@ import (
 	"slices"
 
 	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/evaluate"
 )
 
-// want is an input that a kind of stage reads: the output of stage from, else
-// the spec's dataset (data), else the spec's base model (base).
+// want is an input that a kind of stage reads. It is the output of the stage
+// from, if that is not empty; else the spec's dataset of that name, if data is
+// set; else the spec's base model, if base is set.
 type want struct {
 	name string
 	from string
@@ -21,10 +23,11 @@ type want struct {
 	optional bool
 }
 
-// chain is the stages before one stage.
+// chain is the stages before one stage, in order.
 type chain struct{ before []Stage }
 
-// latest names the last stage of the given kinds that has the output, or "".
+// latest returns the name of the last stage of the given kinds that has the
+// output; empty if there is none.
 func (c chain) latest(output string, of ...string) string {
 	for _, st := range slices.Backward(c.before) {
 		if slices.Contains(of, st.Kind) && slices.Contains(kinds[st.Kind].outputs, output) {
@@ -34,7 +37,9 @@ func (c chain) latest(output string, of ...string) string {
 	return ""
 }
 
-// models are the outputs that a comparison shows, under the names users know.
+// models returns the outputs that an evaluation compares, under the names that
+// users know: base, sft, reward, ppo. A second stage of a kind goes by its own
+// name.
 func (c chain) models() []want {
 	names := map[string]string{KindPretrain: "base"}
 	var wants []want
@@ -59,19 +64,21 @@ func (c chain) models() []want {
 	return wants
 }
 
-// Resolved is what the names of a spec stand for at launch.
+// Resolved says what the names of a spec stand for at launch.
 type Resolved struct {
 	Data func(ref string) (trimtab.Digest, error) // a dataset version
 	Base func(ref string) (trimtab.Digest, error) // a stored model
 }
 
-// Document is a stage's canonical config, stored under its digest.
+// Document is a canonical JSON document, stored under its digest: the config of
+// a stage, or a resolved spec.
 type Document struct {
 	Digest trimtab.Digest
 	Body   []byte
 }
 
-// Plan turns a spec into the ordered stages of a run, and the documents that the plan names by digest.
+// Plan returns the ordered stages of a run, and the documents that the plan
+// names by digest.
 func (s Spec) Plan(run string, r Resolved) (trimtab.Plan, []Document, error) {
 	plan := trimtab.Plan{Run: run, Seed: s.Seed, Numerics: string(s.Numerics)}
 	var docs []Document
@@ -92,7 +99,7 @@ func (s Spec) Plan(run string, r Resolved) (trimtab.Plan, []Document, error) {
 			CheckpointSeconds: st.CheckpointSeconds,
 			RolloutShards:     st.shards()})
 	}
-	body, err := Canonical(s.pinned(plan))
+	body, err := trimtab.CanonicalJSON(s.pinned(plan))
 	if err != nil {
 		return plan, nil, err
 	}
@@ -101,8 +108,9 @@ func (s Spec) Plan(run string, r Resolved) (trimtab.Plan, []Document, error) {
 	return plan, append(docs, Document{plan.Spec, body}), err
 }
 
-// pinned is the spec with digests where it named datasets and models, so that
-// a plan made from it later reads the same data whatever the names mean by then.
+// pinned returns the spec with digests where it named datasets and models, so
+// that a plan that is made from it later reads the same data whatever the names
+// mean by then.
 func (s Spec) pinned(p trimtab.Plan) Spec {
 	s.Stages = slices.Clone(s.Stages)
 	for i, st := range p.Stages {
@@ -121,16 +129,19 @@ func (s Spec) pinned(p trimtab.Plan) Spec {
 	return s
 }
 
-// digest is over the whole plan but for the run's id and name: the seed, the
-// numerics, and each stage's config, inputs, gates, intervals and shards.
+// digest returns the digest of the whole plan but for the run's id and name:
+// the seed, the numerics, and each stage's config, inputs, gates, intervals and
+// shards. Plans of equal digest make equal models.
 func (s Spec) digest(p trimtab.Plan) (trimtab.Digest, error) {
 	p.Run, p.SpecDigest, p.Spec = "", "", ""
-	b, err := Canonical(p)
+	b, err := trimtab.CanonicalJSON(p)
 	return trimtab.DigestOf(b), err
 }
 
-// document is the stage's config with what the whole spec adds to it, and
-// without what changes no byte.
+// document returns the stored config of a stage: its own settings with what the
+// rest of the spec adds (the model's shape, the seed of the world, the judge),
+// and without what changes no byte (the number of rollout shards). Two stages
+// with equal documents, inputs, seed and numerics make equal bytes.
 func (s Spec) document(st Stage) (Document, error) {
 	config := st.Config
 	switch c := config.(type) {
@@ -149,15 +160,16 @@ func (s Spec) document(st Stage) (Document, error) {
 	case *Evaluate:
 		if s.Starter != nil {
 			full := *c
-			full.World, full.Judge = s.Starter.World, "gold"
+			full.World, full.Judge = s.Starter.World, evaluate.JudgeGold
 			config = &full
 		}
 	}
-	body, err := Canonical(map[string]any{"kind": st.Kind, "config": config})
+	body, err := trimtab.CanonicalJSON(map[string]any{"kind": st.Kind, "config": config})
 	return Document{trimtab.DigestOf(body), body}, err
 }
 
-// ParseDocument reads a stored stage config.
+// ParseDocument reads the stored config of a stage. A field that it does not
+// know is an error: the document was written by another version of the program.
 func ParseDocument(body []byte) (Config, error) {
 	var head struct {
 		Kind   string          `json:"kind"`
@@ -176,6 +188,8 @@ func ParseDocument(body []byte) (Config, error) {
 	return c, dec.Decode(c)
 }
 
+// inputs returns the inputs of a stage, in the order in which its kind lists
+// them.
 func (s Spec) inputs(before chain, st Stage, r Resolved) ([]trimtab.Input, error) {
 	var inputs []trimtab.Input
 	wants := kinds[st.Kind].inputs(before, st)
@@ -196,6 +210,9 @@ func (s Spec) inputs(before chain, st Stage, r Resolved) ([]trimtab.Input, error
 	return inputs, nil
 }
 
+// input returns one input of a stage: what the stage's own inputs name, else
+// the output of the stage before it, else the spec's dataset or base model. An
+// optional input that nothing gives has no name.
 func (s Spec) input(before chain, st Stage, w want, r Resolved) (trimtab.Input, error) {
 	if ref, ok := st.Inputs[w.name]; ok {
 		i := slices.IndexFunc(before.before, func(b Stage) bool { return b.Name == ref })
@@ -237,9 +254,9 @@ func (s Spec) input(before chain, st Stage, w want, r Resolved) (trimtab.Input, 
 }
 
 // Give makes stage from and those after it read a dataset wherever they read
-// data of its kind, a collect stage's rankings included. It reports whether one
-// of them has to read it; if none, first is the name of an earlier stage that
-// does, or empty.
+// data of its kind, in place of a collect stage's rankings too. It reports
+// whether one of them has to read it; if none has, first is the name of an
+// earlier stage that does, or empty.
 func (s *Spec) Give(from int, k trimtab.Kind, ref string) (read bool, first string) {
 	s.Stages = slices.Clone(s.Stages)
 	for i := range s.Stages {
@@ -266,6 +283,7 @@ func (s *Spec) Give(from int, k trimtab.Kind, ref string) (read bool, first stri
 	return read, first
 }
 
+// inputNames returns the names of inputs, divided by commas, for a message.
 func inputNames(wants []want) string {
 	var b bytes.Buffer
 	for i, w := range wants {
@@ -277,28 +295,9 @@ func inputNames(wants []want) string {
 	return b.String()
 }
 
-// Canonical is JSON with sorted keys and no HTML escapes: equal values, equal bytes.
-func Canonical(v any) ([]byte, error) {
-	first, err := json.Marshal(v)
-	if err != nil {
-		return nil, err
-	}
-	dec := json.NewDecoder(bytes.NewReader(first))
-	dec.UseNumber()
-	var tree any
-	if err := dec.Decode(&tree); err != nil {
-		return nil, err
-	}
-	var out bytes.Buffer
-	enc := json.NewEncoder(&out)
-	enc.SetEscapeHTML(false)
-	err = enc.Encode(tree)
-	return bytes.TrimSuffix(out.Bytes(), []byte("\n")), err
-}
-
-// intervals are the steps of a segment and between checkpoints: as given, or a
-// few hundred updates of a small model (about a quarter of a minute) and ten
-// times that.
+// intervals returns the steps of a segment and between two checkpoints: as
+// given, or a few hundred updates of a small model (about a quarter of a
+// minute) and ten times that.
 func (st Stage) intervals() (segment, every int) {
 	segment, every = st.SegmentSteps, st.CheckpointSteps
 	if every == 0 {
@@ -319,21 +318,24 @@ func (st Stage) intervals() (segment, every int) {
 	return max(segment, every), every
 }
 
-// ContinuedKey is the key of an attempt that goes on from a checkpoint which
-// an attempt with another key made: its bytes are not those of key alone.
+// ContinuedKey returns the cache key of an attempt that continues from a
+// checkpoint which an attempt with another key made: its bytes are not those
+// that key alone stands for.
 func ContinuedKey(key, from trimtab.Digest) (trimtab.Digest, error) {
-	b, err := Canonical(map[string]any{"key": key, "from": from})
+	b, err := trimtab.CanonicalJSON(map[string]any{"key": key, "from": from})
 	return trimtab.DigestOf(b), err
 }
 
-// Version of the code of a kind of stage in this program; 0 for a kind that it does not know.
+// Version returns the version of a kind of stage in this program; 0 for a kind
+// that it does not know.
 func Version(kind string) int { return kinds[kind].version }
 
-// CacheKey is the digest over all that a stage's bytes depend on: its kind and
-// version, its name (which is part of every draw), config, inputs, seed and
-// numerics. Equal keys mean equal outputs.
+// CacheKey returns the digest of all that a stage's bytes depend on: its kind
+// and version, its name (which is part of every random draw), config, inputs,
+// seed and numerics. Equal keys mean equal outputs, so that a rerun may reuse
+// them.
 func CacheKey(st trimtab.PlannedStage, inputs []trimtab.Named, seed uint64, numerics string) (trimtab.Digest, error) {
-	b, err := Canonical(map[string]any{"kind": st.Kind, "version": st.Version, "name": st.Name,
+	b, err := trimtab.CanonicalJSON(map[string]any{"kind": st.Kind, "version": st.Version, "name": st.Name,
 		"config": st.Config, "inputs": inputs, "seed": seed, "numerics": numerics})
 	return trimtab.DigestOf(b), err
 }

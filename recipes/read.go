@@ -9,7 +9,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Names lists the shipped recipes.
+// Names returns the names of the recipes that ship with the program, sorted.
 func Names() []string {
 	entries, _ := shipped.ReadDir(".")
 	names := make([]string, len(entries))
@@ -19,7 +19,7 @@ func Names() []string {
 	return names
 }
 
-// Source is the text of a shipped recipe.
+// Source returns the text of a shipped recipe.
 func Source(name string) ([]byte, error) {
 	b, err := shipped.ReadFile(name + ".yaml")
 	if err != nil {
@@ -29,7 +29,7 @@ func Source(name string) ([]byte, error) {
 	return b, nil
 }
 
-// About is one sentence on a shipped recipe.
+// About returns the one sentence in which a shipped recipe describes itself.
 func About(name string) (string, error) {
 	b, err := Source(name)
 	if err != nil {
@@ -42,7 +42,7 @@ func About(name string) (string, error) {
 	return head.About, err
 }
 
-// Sizes lists the sizes of a shipped recipe, default first.
+// Sizes returns the names of the sizes of a shipped recipe, the default first.
 func Sizes(name string) ([]string, error) {
 	o, root, err := parseShipped(name)
 	if err != nil {
@@ -51,6 +51,7 @@ func Sizes(name string) ([]string, error) {
 	return o.sizes(root), nil
 }
 
+// parseShipped returns the origin and the top mapping of a shipped recipe.
 func parseShipped(name string) (*origin, *yaml.Node, error) {
 	b, err := Source(name)
 	if err != nil {
@@ -61,7 +62,8 @@ func parseShipped(name string) (*origin, *yaml.Node, error) {
 	return o, root, err
 }
 
-// Load resolves a shipped recipe at a size, then the overrides "path=value".
+// Load resolves a shipped recipe at a size, then the overrides "path=value" in
+// their order.
 func Load(name, size string, sets []string) (Spec, error) {
 	o, root, err := parseShipped(name)
 	if err != nil {
@@ -71,9 +73,9 @@ func Load(name, size string, sets []string) (Spec, error) {
 }
 
 // Read resolves a user's spec at a size, if it has any, then the overrides
-// "path=value". file is its path, - for standard input: messages name it, and
-// relative paths in the spec are relative to its folder. A shipped recipe,
-// printed and edited, is such a spec.
+// "path=value" in their order. file is its path, or - for standard input:
+// messages name it, and relative paths in the spec are relative to its folder.
+// A shipped recipe that was printed and edited is such a spec.
 func Read(file string, data []byte, size string, sets []string) (Spec, error) {
 	o := &origin{kind: ofFile, name: file}
 	if file == "-" {
@@ -86,7 +88,7 @@ func Read(file string, data []byte, size string, sets []string) (Spec, error) {
 	return o.resolve(root, size, sets)
 }
 
-// Override resolves a stored spec with further overrides.
+// Override resolves the stored spec of a run with further overrides.
 func Override(s Spec, sets []string) (Spec, error) {
 	b, err := s.YAML()
 	if err != nil {
@@ -100,8 +102,10 @@ func Override(s Spec, sets []string) (Spec, error) {
 	return o.resolve(root, DefaultSize, sets)
 }
 
-// resolve applies a size, then the overrides; it takes off what only recipes
-// have, checks what is left, and decodes it over the defaults.
+// resolve applies a size and then the overrides, removes the keys that only
+// recipes have, checks what is left, and decodes it over the defaults. The
+// check comes before the decoding so that errors are in the words of this
+// package.
 func (o *origin) resolve(root *yaml.Node, size string, sets []string) (Spec, error) {
 	if err := o.applySize(root, size); err != nil {
 		return Spec{}, err
@@ -129,6 +133,7 @@ func (o *origin) resolve(root *yaml.Node, size string, sets []string) (Spec, err
 	return s, nil
 }
 
+// applySize assigns the overrides of a size; an empty size is the default.
 func (o *origin) applySize(root *yaml.Node, size string) error {
 	if size == "" || size == DefaultSize {
 		return nil
@@ -145,7 +150,7 @@ func (o *origin) applySize(root *yaml.Node, size string) error {
 	return nil
 }
 
-// sizes are the sizes of a spec, default first.
+// sizes returns the names of the sizes of a spec, the default first.
 func (o *origin) sizes(root *yaml.Node) []string {
 	sizes := []string{DefaultSize}
 	if n := lookup(root, "sizes"); n != nil && n.Kind == yaml.MappingNode {
@@ -156,7 +161,7 @@ func (o *origin) sizes(root *yaml.Node) []string {
 	return sizes
 }
 
-// applySet applies one "path=value". An empty value is an empty text.
+// applySet applies one override "path=value". An empty value is an empty text.
 func (o *origin) applySet(root *yaml.Node, set string) error {
 	key, text, ok := strings.Cut(set, "=")
 	if !ok || key == "" {
@@ -176,7 +181,8 @@ func (o *origin) applySet(root *yaml.Node, set string) error {
 	return o.assign(root, key, v, set)
 }
 
-// commented reports whether a value has a comment, which would be dropped.
+// commented reports whether a value, or anything below it, has a comment:
+// reading it would drop the comment.
 func commented(n *yaml.Node) bool {
 	if n.HeadComment+n.LineComment+n.FootComment != "" {
 		return true
@@ -189,9 +195,10 @@ func commented(n *yaml.Node) bool {
 	return false
 }
 
-// assign sets a dotted path, for the override set, or for a size if that is
-// empty. A first word that is a stage's name means that stage; missing mappings
-// are made, so that the check that follows can name an unknown key.
+// assign sets the value at a dotted path, for the override set, or for a size
+// if set is empty. A first word that is the name of a stage means that stage.
+// Missing mappings are made, so that the check that follows can name an unknown
+// key.
 func (o *origin) assign(root *yaml.Node, key string, v *yaml.Node, set string) error {
 	words := strings.Split(key, ".")
 	at := root
@@ -224,10 +231,13 @@ func (o *origin) assign(root *yaml.Node, key string, v *yaml.Node, set string) e
 	return nil
 }
 
+// scalar returns a node of one text.
 func scalar(s string, line int) *yaml.Node {
 	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: s, Line: line}
 }
 
+// lookup returns the value of a key of a mapping; nil if n is no mapping or has
+// no such key.
 func lookup(n *yaml.Node, key string) *yaml.Node {
 	if n == nil || n.Kind != yaml.MappingNode {
 		return nil
@@ -240,6 +250,7 @@ func lookup(n *yaml.Node, key string) *yaml.Node {
 	return nil
 }
 
+// remove takes a key out of a mapping.
 func remove(n *yaml.Node, key string) {
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		if n.Content[i].Value == key {
@@ -249,6 +260,8 @@ func remove(n *yaml.Node, key string) {
 	}
 }
 
+// stageNode returns the mapping of the stage called name, or nil. A stage that
+// has a name answers to that alone, and not to its kind.
 func stageNode(root *yaml.Node, name string) *yaml.Node {
 	stages := lookup(root, "stages")
 	if stages == nil {

@@ -40,44 +40,44 @@ func TestIntegersAreDecimalDigits(t *testing.T) {
 		"1e3":   "write 1000", "1_000": "write 1000", "+5": "write 5", "2.0": "write 2", "nan": "decimal digits alone",
 		".inf": "decimal digits alone",
 	} {
-		_, err := Load(Default, "smallest", []string{"sft.epochs=" + text})
-		refused(t, text, err, fmt.Sprintf("--set sft.epochs=%s: sft.epochs is %q, not a whole number in decimal digits",
+		_, err := Load(Default, "smallest", []string{"sft.num_train_epochs=" + text})
+		refused(t, text, err, fmt.Sprintf("--set sft.num_train_epochs=%s: sft.num_train_epochs is %q, not a whole number in decimal digits",
 			text, text), remedy)
 		_, err = Read("run.yaml", []byte(minimal+"seed: "+text+"\n"), "", nil)
 		refused(t, "seed "+text, err, fmt.Sprintf("run.yaml:6: seed is %q, not a whole number in decimal digits", text),
 			remedy)
 	}
 	for set, says := range map[string]string{
-		"sft.epochs=":                               "--set sft.epochs=: sft.epochs is empty",
-		"sft.epochs=~":                              "sft.epochs is empty",
-		`sft.epochs="3"`:                            `sft.epochs is "3", which is a text`,
-		"sft.epochs=[3]":                            "sft.epochs is a list, not a number",
-		"sft.epochs={a: 3}":                         "sft.epochs is a mapping, not a number",
-		"sft.epochs=99999999999999999999":           "sft.epochs is 99999999999999999999, which is beyond every limit",
-		"sft.epochs=" + strings.Repeat("9", 400):    "beyond every limit",
-		"starter.world=18446744073709551616":        "beyond every limit",
-		"starter.world=-1":                          "starter.world is -1, not a whole number of at least 0",
-		"seed=9007199254740992":                     "seed is 9007199254740992: want 0 to 9007199254740991",
-		"reward.gates=[{metric: loss, min: 1_0.5}]": `reward.gates[0].min is "1_0.5", not a decimal number`,
-		"sft.epochs=3 # three":                      "# and what follows it is a YAML comment",
-		"name=run #3":                               "# and what follows it is a YAML comment",
-		"sft.epochs=#3":                             "# and what follows it is a YAML comment",
-		"name=*x":                                   "unknown anchor 'x'",
-		"name=a: b: c":                              "mapping values are not allowed",
-		"sft.epochs=3\n---\n4":                      "a second YAML document",
-		"sft.epochs=!!int 3":                        "!!int is a YAML tag",
-		"=3":                                        "has no path and =",
-		"sft":                                       "has no path and =",
-		"sft=3":                                     "sft is a whole stage",
-		"model.width.deep=3":                        "width has no settings below it",
-		"sft.optim=3":                               "sft.optim is not a mapping",
-		"data=":                                     "data is not a mapping",
-		"model.width=1267650600228229401496703205376.0": "not a whole number",
+		"sft.num_train_epochs=":                            "--set sft.num_train_epochs=: sft.num_train_epochs is empty",
+		"sft.num_train_epochs=~":                           "sft.num_train_epochs is empty",
+		`sft.num_train_epochs="3"`:                         `sft.num_train_epochs is "3", which is a text`,
+		"sft.num_train_epochs=[3]":                         "sft.num_train_epochs is a list, not a number",
+		"sft.num_train_epochs={a: 3}":                      "sft.num_train_epochs is a mapping, not a number",
+		"sft.num_train_epochs=99999999999999999999":        "sft.num_train_epochs is 99999999999999999999, which is beyond every limit",
+		"sft.num_train_epochs=" + strings.Repeat("9", 400): "beyond every limit",
+		"starter.world=18446744073709551616":               "beyond every limit",
+		"starter.world=-1":                                 "starter.world is -1, not a whole number of at least 0",
+		"seed=9007199254740992":                            "seed is 9007199254740992: want 0 to 9007199254740991",
+		"reward.gates=[{metric: loss, min: 1_0.5}]":        `reward.gates[0].min is "1_0.5", not a decimal number`,
+		"sft.num_train_epochs=3 # three":                   "# and what follows it is a YAML comment",
+		"name=run #3":                                      "# and what follows it is a YAML comment",
+		"sft.num_train_epochs=#3":                          "# and what follows it is a YAML comment",
+		"name=*x":                                          "unknown anchor 'x'",
+		"name=a: b: c":                                     "mapping values are not allowed",
+		"sft.num_train_epochs=3\n---\n4":                   "a second YAML document",
+		"sft.num_train_epochs=!!int 3":                     "!!int is a YAML tag",
+		"=3":                                               "has no path and =",
+		"sft":                                              "has no path and =",
+		"sft=3":                                            "sft is a whole stage",
+		"model.hidden_size.deep=3":                         "hidden_size has no settings below it",
+		"ppo.policy=3":                                     "ppo.policy is not a mapping",
+		"data=":                                            "data is not a mapping",
+		"model.hidden_size=1267650600228229401496703205376.0": "not a whole number",
 	} {
 		_, err := Load(Default, "smallest", []string{set})
 		refused(t, set, err, says, "")
 	}
-	s, err := Load(Default, "smallest", []string{"sft.epochs=12", "starter.world=18446744073709551615", "name=",
+	s, err := Load(Default, "smallest", []string{"sft.num_train_epochs=12", "starter.world=18446744073709551615", "name=",
 		"seed=0"})
 	if err != nil {
 		t.Fatal(err)
@@ -93,7 +93,7 @@ func TestDecimalNumbers(t *testing.T) {
 	for text, want := range map[string]float64{"1": 1, "0.001": .001, "1e-3": .001, "1E-3": .001, "1.5e+0": 1.5,
 		".5": .5, "5.": 5, "0.0": 0,
 		"0.1234567890123456789": .1234567890123456789} {
-		s, err := Load(Default, "smallest", []string{"sft.optim.lr=1", "sft.optim.weight_decay=" + text})
+		s, err := Load(Default, "smallest", []string{"sft.learning_rate=1", "sft.weight_decay=" + text})
 		if err != nil {
 			t.Errorf("%s: %v", text, err)
 			continue
@@ -113,7 +113,7 @@ func TestDecimalNumbers(t *testing.T) {
 		"1e999": "beyond what 32-bit arithmetic holds",
 		"1e39":  "beyond what 32-bit arithmetic holds", "": "is empty", "~": "is empty", `"1"`: "which is a text",
 	} {
-		_, err := Load(Default, "smallest", []string{"sft.optim.lr=" + text})
+		_, err := Load(Default, "smallest", []string{"sft.learning_rate=" + text})
 		refused(t, text, err, says, "")
 	}
 }
@@ -128,10 +128,10 @@ func TestPlainYAML(t *testing.T) {
 	for _, c := range []struct{ spec, says, remedy string }{
 		{minimal + "  - &p {kind: sft}\n  - *p\n", "run.yaml:7: *p is a YAML alias, which a spec does not take",
 			"write the value out"},
-		{strings.Replace(minimal, "{lr: 1e-3}", "&o {lr: 1e-3}", 1) + "  - kind: sft\n    optim: *o\n",
+		{strings.Replace(minimal, "rate: 1e-3", "rate: &o 1e-3", 1) + "  - kind: sft\n    learning_rate: *o\n",
 			"run.yaml:7: *o is a YAML alias", "write the value out"},
-		{strings.Replace(minimal, "{lr: 1e-3}", "&o {lr: 1e-3}", 1) + "  - kind: sft\n    optim:\n      <<: *o\n",
-			"run.yaml:8: << merges another mapping in", "write the keys out"},
+		{strings.Replace(minimal, "rate: 1e-3", "rate: &o 1e-3", 1) + "  - kind: sft\n    <<: *o\n",
+			"run.yaml:7: << merges another mapping in", "write the keys out"},
 		{minimal + bomb, "is a YAML alias", "write the value out"},
 		{minimal + "name: *nothing\n", "unknown anchor 'nothing'", "a spec takes no aliases"},
 		{minimal + "---\nseed: 4\n", "run.yaml:6: a second YAML document begins here", "keep one"},
@@ -182,10 +182,10 @@ func TestPlacesAndHints(t *testing.T) {
 		says, remedy string
 	}{
 		{"a wrong override", load("ppo.lr=3"), `--set ppo.lr=3: unknown key "ppo.lr"`,
-			"did you mean ppo.policy.lr or ppo.value.lr?"},
-		{"a setting one level up", load("sft.lr=3"), `unknown key "sft.lr"`, "did you mean sft.optim.lr?"},
+			"did you mean ppo.policy.learning_rate or ppo.value.learning_rate?"},
+		{"a setting one level up", load("sft.lr=3"), `unknown key "sft.lr"`, "did you mean sft.learning_rate?"},
 		{"a setting without its stage", load("epochs=3"), `unknown key "epochs"`,
-			"did you mean sft.epochs or reward.epochs?"},
+			"did you mean sft.num_train_epochs or reward.num_train_epochs?"},
 		{"a stage that is not there", load("dpo.beta=3"), `unknown key "dpo"`,
 			"pretrain, sft, collect, reward, ppo, evaluate"},
 		{"a spelling", load("ppo.kl_coeff=3"), `unknown key "ppo.kl_coeff"`, `did you mean "kl_coef"?`},
@@ -193,12 +193,12 @@ func TestPlacesAndHints(t *testing.T) {
 			"correct it with --set, or edit a copy: `trimtab recipes instructgpt > my-run.yaml`"},
 		{"a size", func() error { _, err := Load(Default, "huge", nil); return err }(),
 			`recipe instructgpt has no size "huge"`, "default, smallest"},
-		{"a copy", read("my.yaml", "epochs: 3", "epoch: 3"), `my.yaml:15: unknown key "sft.epoch"`, "did you mean"},
+		{"a copy", read("my.yaml", "num_train_epochs: 3", "epoch: 3"), `my.yaml:17: unknown key "sft.epoch"`, "num_train_epochs"},
 		{"a copy from standard input", read("-", "epochs: 3", "epochs: 3.5"),
-			`standard input, line 15: sft.epochs is "3.5"`, "decimal digits"},
+			`standard input, line 17: sft.num_train_epochs is "3.5"`, "decimal digits"},
 		{"a rerun's key", override("sft.epoch=3"), `--set sft.epoch=3: unknown key "sft.epoch"`,
-			`did you mean "epochs"?`},
-		{"a rerun's value", override("sft.epochs=0"), "the run's spec: stages[1] (sft): epochs is 0", "with --set"},
+			`num_train_epochs`},
+		{"a rerun's value", override("sft.num_train_epochs=0"), "the run's spec: stages[1] (sft): num_train_epochs is 0", "with --set"},
 	} {
 		refused(t, c.what, c.err, c.says, c.remedy)
 	}
@@ -232,7 +232,7 @@ func TestPaths(t *testing.T) {
 	work, elsewhere, home := t.TempDir(), t.TempDir(), t.TempDir()
 	t.Chdir(work)
 	t.Setenv("HOME", home)
-	const spec = "model: {layers: 1, width: 16, heads: 2, context: 64, vocab: 300}\nstages: [{kind: " +
+	const spec = "model: {num_hidden_layers: 1, hidden_size: 16, num_attention_heads: 2, max_position_embeddings: 64, vocab_size: 300}\nstages: [{kind: " +
 		"pretrain}]\nsources: {test_share: 0.5, %s}\n"
 	for _, c := range []struct{ file, sources, set, folder, first string }{
 		{"run.yaml", "rankings: [a.jsonl]", "", work, "a.jsonl"},

@@ -34,11 +34,11 @@ func TestShippedRecipesAreValidAtEverySize(t *testing.T) {
 }
 
 // minimal is a spec that passes, to be spoilt by a line.
-const minimal = `model: {layers: 2, width: 32, heads: 2, context: 64, vocab: 512}
+const minimal = `model: {num_hidden_layers: 2, hidden_size: 32, num_attention_heads: 2, max_position_embeddings: 64, vocab_size: 512}
 stages:
   - kind: pretrain
     tokens: 4096
-    optim: {lr: 1e-3}
+    learning_rate: 1e-3
 `
 
 func TestStrictReading(t *testing.T) {
@@ -47,11 +47,11 @@ func TestStrictReading(t *testing.T) {
 	}
 	for _, c := range []struct{ spec, wants string }{
 		{minimal + "seeds: 3\n", `run.yaml:6: unknown key "seeds": did you mean "seed"?`},
-		{strings.Replace(minimal, "layers", "layer", 1),
-			`run.yaml:1: unknown key "model.layer": did you mean "layers"?`},
-		{strings.Replace(minimal, "lr:", "learning:", 1), `run.yaml:5: unknown key "pretrain.optim.learning"`},
+		{strings.Replace(minimal, "num_hidden_layers", "hidden_layers", 1),
+			`run.yaml:1: unknown key "model.hidden_layers": did you mean "num_hidden_layers"?`},
+		{strings.Replace(minimal, "learning_rate:", "learning:", 1), `run.yaml:5: unknown key "pretrain.learning"`},
 		// ppo reads it, pretrain does not
-		{strings.Replace(minimal, "tokens: 4096", "episodes: 9", 1), `unknown key "pretrain.episodes"`},
+		{strings.Replace(minimal, "tokens: 4096", "total_episodes: 9", 1), `unknown key "pretrain.total_episodes"`},
 		{strings.Replace(minimal, "pretrain", "pretain", 1),
 			`run.yaml:3: unknown kind of stage "pretain": did you mean "pretrain"?`},
 		{strings.Replace(minimal, "    tokens", "    tokens: 1\n    tokens", 1),
@@ -59,7 +59,7 @@ func TestStrictReading(t *testing.T) {
 		{strings.Replace(minimal, "4096", "many", 1),
 			`run.yaml:4: pretrain.tokens is "many", not a whole number in decimal digits`},
 		{strings.Replace(minimal, "4096", "-4096", 1), "tokens is -4096"},
-		{strings.Replace(minimal, "layers: 2", "layers: -2", 1), "layers"},
+		{strings.Replace(minimal, "num_hidden_layers: 2", "num_hidden_layers: -2", 1), "layers"},
 		{minimal + "seed: 9007199254740992\n", "seed is 9007199254740992"},
 		{minimal + "seed: -1\n", `run.yaml:6: seed is -1, not a whole number of at least 0`},
 		{minimal + "numerics: v1-bf61\n",
@@ -80,7 +80,7 @@ func TestStrictReading(t *testing.T) {
 			`unknown key "pretrain.gates[0].metrik": did you mean "metric"?`},
 		{minimal + "    gates: [{metric: loss, max: .nan}]\n", `pretrain.gates[0].max is ".nan", not a decimal number`},
 		{"- 1\n", "a run spec is a mapping"},
-		{"model: {layers: 2\n", "run.yaml"},
+		{"model: {num_hidden_layers: 2\n", "run.yaml"},
 		{"", "a run spec is a mapping"},
 		{"stages: [{name: x}]\n", "kind is missing"},
 	} {
@@ -96,7 +96,7 @@ func TestStrictReading(t *testing.T) {
 }
 
 func TestOverrides(t *testing.T) {
-	s, err := Load(Default, "smallest", []string{"seed=7", "model.width=64", "ppo.kl_coef=0.5", "reward.optim.lr=1e-5",
+	s, err := Load(Default, "smallest", []string{"seed=7", "model.hidden_size=64", "ppo.kl_coef=0.5", "reward.learning_rate=1e-5",
 		"sft.name=tune"})
 	if err != nil {
 		t.Fatal(err)
@@ -172,8 +172,8 @@ func TestPrintedRecipeIsASpec(t *testing.T) {
 }
 
 func sameSpec(a, b Spec) bool {
-	x, err1 := Canonical(a)
-	y, err2 := Canonical(b)
+	x, err1 := trimtab.CanonicalJSON(a)
+	y, err2 := trimtab.CanonicalJSON(b)
 	return err1 == nil && err2 == nil && string(x) == string(y)
 }
 
@@ -315,7 +315,7 @@ func TestNumerics(t *testing.T) {
 
 func stagesOf(t *testing.T, p trimtab.Plan) string {
 	t.Helper()
-	b, err := Canonical(p.Stages)
+	b, err := trimtab.CanonicalJSON(p.Stages)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -333,7 +333,7 @@ func TestSpecDigest(t *testing.T) {
 		t.Errorf("another name gives another digest: %v", err)
 	}
 	seen := []trimtab.Digest{base}
-	for _, set := range []string{"seed=2", "model.width=64", "ppo.kl_coef=0.3", "evaluate.temperature=0.5",
+	for _, set := range []string{"seed=2", "model.hidden_size=64", "ppo.kl_coef=0.3", "evaluate.temperature=0.5",
 		"starter.world=2", "numerics=v1-bf16"} {
 		d := digest(set)
 		if slices.Contains(seen, d) {
@@ -432,7 +432,7 @@ func TestEdits(t *testing.T) {
 
 func FuzzRead(f *testing.F) {
 	f.Add([]byte(minimal), "seed=2")
-	f.Add([]byte("stages: [{kind: sft}]"), "sft.epochs=3")
+	f.Add([]byte("stages: [{kind: sft}]"), "sft.num_train_epochs=3")
 	f.Add([]byte("a: &a [*a]"), "a.b.c=1")
 	f.Add([]byte("stages: {kind: ppo}"), "ppo.x")
 	f.Add([]byte(minimal+"sources: {rankings: [~/a, /b, c], test_share: .5}\n"), "sources.folder=~/x")

@@ -24,7 +24,8 @@ type Spec struct {
 	Stages   []Stage         `yaml:"stages" json:"stages"`
 }
 
-// Model is the shape of a new model, or the base that the run starts from.
+// Model is the shape of a new model, or the base model that the run starts
+// from.
 type Model struct {
 	model.Config `yaml:",inline"`
 	// Base is the name or digest of a stored model; the shape is then its own.
@@ -32,7 +33,7 @@ type Model struct {
 }
 
 // Starter asks for the generated world: its texts, demonstrations and prompts
-// become datasets, its labellers and its judge serve the stages collect and
+// become datasets, and its labellers and its judge serve the stages collect and
 // evaluate.
 type Starter struct {
 	World          uint64 `yaml:"world" json:"world"`                   // seed of the world, apart from the run's seed
@@ -55,7 +56,8 @@ type Sources struct {
 	Derive string `yaml:"derive" json:"derive"`
 }
 
-// Data names datasets: a name (its newest frozen version), name@digest or a digest.
+// Data names datasets: by name (the newest frozen version), as name@digest, or
+// by digest.
 type Data struct {
 	Text           string `yaml:"text,omitempty" json:"text,omitempty"`
 	Demonstrations string `yaml:"demonstrations,omitempty" json:"demonstrations,omitempty"`
@@ -63,7 +65,7 @@ type Data struct {
 	Rankings       string `yaml:"rankings,omitempty" json:"rankings,omitempty"`
 }
 
-// Ref returns a pointer to the name given for a kind of dataset.
+// Ref returns a pointer to the name that is given for a kind of dataset.
 func (d *Data) Ref(k trimtab.Kind) *string {
 	switch k {
 	case trimtab.KindText:
@@ -77,7 +79,7 @@ func (d *Data) Ref(k trimtab.Kind) *string {
 	}
 }
 
-// Stage is one step of the chain. Config is a pointer to the config type of its kind.
+// Stage is one step of the chain. Config points to the config type of its kind.
 type Stage struct {
 	Kind   string            `json:"kind"`
 	Name   string            `json:"name"`
@@ -92,7 +94,8 @@ type Stage struct {
 	Config            Config `json:"config"`
 }
 
-// stageKeys are the keys that a stage of any kind has.
+// stageKeys are the keys that a stage of any kind has, beside those of its
+// config.
 type stageKeys struct {
 	Kind            string            `yaml:"kind"`
 	Name            string            `yaml:"name,omitempty"`
@@ -104,7 +107,8 @@ type stageKeys struct {
 	CheckpointSeconds int `yaml:"checkpoint_seconds,omitempty"`
 }
 
-// UnmarshalYAML reads the common keys, then the rest into the kind's own config over its defaults.
+// UnmarshalYAML reads the common keys, then the others into the config of the
+// kind, over its defaults.
 func (s *Stage) UnmarshalYAML(n *yaml.Node) error {
 	var common stageKeys
 	if err := n.Decode(&common); err != nil {
@@ -128,7 +132,7 @@ func (s *Stage) UnmarshalYAML(n *yaml.Node) error {
 	return nil
 }
 
-// MarshalYAML writes the common keys and the kind's own in one mapping.
+// MarshalYAML writes the common keys and those of the kind as one mapping.
 func (s Stage) MarshalYAML() (any, error) {
 	var common, config yaml.Node
 	if err := common.Encode(stageKeys{s.Kind, s.Name, s.Inputs, s.Gates, s.SegmentSteps, s.CheckpointSteps,
@@ -142,7 +146,8 @@ func (s Stage) MarshalYAML() (any, error) {
 	return &common, nil
 }
 
-// UnmarshalJSON is the inverse of the default encoding: it needs the kind to know the type of Config.
+// UnmarshalJSON is the inverse of the default encoding. It reads the kind
+// first, to know the type of Config.
 func (s *Stage) UnmarshalJSON(b []byte) error {
 	type plain Stage
 	raw := struct {
@@ -160,13 +165,14 @@ func (s *Stage) UnmarshalJSON(b []byte) error {
 	return json.Unmarshal(raw.Config, s.Config)
 }
 
-// YAML is the spec as a user would write it, every default visible.
+// YAML returns the spec as a user would write it, with every default visible.
 func (s Spec) YAML() ([]byte, error) { return yaml.Marshal(s) }
 
-// JSON is the spec as it is stored with a run.
+// JSON returns the spec as it is stored with a run, under the stored names of
+// its settings.
 func (s Spec) JSON() ([]byte, error) { return json.Marshal(s) }
 
-// Parse reads a spec that JSON wrote. One without numerics was written when
+// Parse reads a spec that JSON wrote. A spec without numerics was written when
 // there was only v1.
 func Parse(b []byte) (Spec, error) {
 	s := Spec{Numerics: tensor.V1}
@@ -176,7 +182,7 @@ func Parse(b []byte) (Spec, error) {
 	return s, nil
 }
 
-// Stage returns the stage called name.
+// Stage returns the stage called name, and whether there is one.
 func (s Spec) Stage(name string) (Stage, bool) {
 	i := slices.IndexFunc(s.Stages, func(st Stage) bool { return st.Name == name })
 	if i < 0 {
@@ -194,8 +200,9 @@ func (s Spec) StageNames() []string {
 	return names
 }
 
-// CheckNames refuses names that cannot be recorded and shown as they are. It
-// is asked at launch: a run of before keeps the names that it has.
+// CheckNames returns an error for names that cannot be recorded and shown as
+// they are. It is called at launch only: a run that is recorded keeps the names
+// that it has.
 func (s Spec) CheckNames() error {
 	const remedy = "give one line of UTF-8 text that is no longer than that"
 	if err := trimtab.CheckName(s.Name); err != nil {
@@ -209,7 +216,8 @@ func (s Spec) CheckNames() error {
 	return nil
 }
 
-// Validate refuses what no run could do.
+// Validate returns an error that names the first setting with which no run
+// could work.
 func (s Spec) Validate() error {
 	if s.Seed > MaxSeed {
 		return fmt.Errorf("seed is %d: want 0 to %d", s.Seed, uint64(MaxSeed))
@@ -223,8 +231,8 @@ func (s Spec) Validate() error {
 		}
 	}
 	if s.Model.Base != "" && s.Model.Config != (model.Config{}) {
-		return fmt.Errorf("model: base and a shape are given: the base model has a shape of its own: leave layers, " +
-			"width and the like out, or --set model={base: …}")
+		return fmt.Errorf("model: base and a shape are given: the base model has a shape of its own: leave " +
+			"hidden_size and its like out, or --set model={base: …}")
 	}
 	if len(s.Stages) == 0 {
 		return fmt.Errorf("stages: a run needs at least one")
@@ -237,12 +245,14 @@ func (s Spec) Validate() error {
 	return nil
 }
 
-// Bytes is about how much memory it takes to make the world and to store it.
+// Bytes returns about how much memory it takes to make the world and to store
+// it.
 func (s Starter) Bytes() int64 {
 	const word, item = 40, 800
 	return word*int64(s.Words) + item*int64(s.Demonstrations+s.Prompts+2*s.Tests)
 }
 
+// validateStarter checks the sizes of the starter world.
 func (s Spec) validateStarter() error {
 	st := s.Starter
 	if st == nil {
@@ -257,13 +267,15 @@ func (s Spec) validateStarter() error {
 	})
 }
 
-// bound is a whole number of a spec with the least and the most that it may be.
+// bound is a whole number of a spec, with the least and the most that it may
+// be.
 type bound struct {
 	name           string
 	v, least, most int
 }
 
-// within names the first number out of its bounds, and the bounds.
+// within returns an error that names the first number out of its bounds, and
+// the bounds.
 func within(prefix string, list []bound) error {
 	for _, b := range list {
 		if b.v < b.least || b.v > b.most {
@@ -273,6 +285,8 @@ func within(prefix string, list []bound) error {
 	return nil
 }
 
+// validateSources checks the settings of sources; the files themselves are read
+// at launch.
 func (s Spec) validateSources() error {
 	if s.Sources == nil {
 		return nil
@@ -286,6 +300,9 @@ func (s Spec) validateSources() error {
 	return nil
 }
 
+// validateStages checks the stages one by one: unique names without the signs
+// that paths are made of, intervals, their own settings, gates, and that
+// prompts and answers fit the model's context.
 func (s Spec) validateStages() error {
 	seen := map[string]bool{}
 	for i, st := range s.Stages {

@@ -35,7 +35,7 @@ func (o *origin) check(root *yaml.Node) error {
 	return nil
 }
 
-// checkNumerics refuses a numeric contract that package tensor does not keep.
+// checkNumerics refuses a numeric contract that package tensor does not have.
 func (o *origin) checkNumerics(root *yaml.Node) error {
 	n := lookup(root, "numerics")
 	if n == nil || tensor.Numerics(n.Value).Valid() {
@@ -45,6 +45,8 @@ func (o *origin) checkNumerics(root *yaml.Node) error {
 		o.at(n), n.Value)
 }
 
+// checkStage checks the kind of stage i, then its keys against those of the
+// kind.
 func (o *origin) checkStage(root *yaml.Node, i int, n *yaml.Node) error {
 	if n.Kind != yaml.MappingNode {
 		return invalid("write them as a list: - kind: pretrain", "%s: stages[%d] is not a mapping", o.at(n), i)
@@ -60,7 +62,7 @@ func (o *origin) checkStage(root *yaml.Node, i int, n *yaml.Node) error {
 	return o.checkKeys(root, stageName(n)+".", n, reflect.TypeFor[stageKeys](), reflect.TypeOf(k.config()).Elem())
 }
 
-// stageName is what --set calls a stage: its name, or else its kind.
+// stageName returns what --set calls a stage: its name, or else its kind.
 func stageName(n *yaml.Node) string {
 	for _, key := range []string{"name", "kind"} {
 		if v := lookup(n, key); v != nil {
@@ -70,9 +72,9 @@ func stageName(n *yaml.Node) string {
 	return ""
 }
 
-// checkKeys compares a mapping's keys with the yaml tags of the given structs,
-// and its values with their types. prefix is the path of the mapping as --set
-// takes it.
+// checkKeys compares the keys of a mapping with the yaml tags of the given
+// structs, and its values with their types. prefix is the path of the mapping
+// as --set takes it.
 func (o *origin) checkKeys(root *yaml.Node, prefix string, n *yaml.Node, types ...reflect.Type) error {
 	if n.Kind != yaml.MappingNode {
 		return invalid("write key: value lines, or leave the key out", "%s: %s is not a mapping", o.at(n),
@@ -87,6 +89,9 @@ func (o *origin) checkKeys(root *yaml.Node, prefix string, n *yaml.Node, types .
 		key, value := n.Content[i], n.Content[i+1]
 		t, ok := fields[key.Value]
 		if !ok {
+			if old, now, ok := formerKey(prefix, key.Value, value, types...); ok {
+				return o.renamedKey(key, old, now)
+			}
 			return invalid(o.keyHint(root, prefix, key.Value, keysOf(fields)), "%s: unknown key %q", o.at(key),
 				prefix+key.Value)
 		}
@@ -101,8 +106,8 @@ func (o *origin) checkKeys(root *yaml.Node, prefix string, n *yaml.Node, types .
 	return nil
 }
 
-// checkValue refuses a value that is not of the type of its key. Without a
-// value a text or a list is empty, and what may be left out is left out.
+// checkValue refuses a value that is not of the type of its key. A key without
+// a value is an empty text or list; a number needs one.
 func (o *origin) checkValue(root *yaml.Node, path string, n *yaml.Node, t reflect.Type) error {
 	none := n.Kind == yaml.ScalarNode && n.Tag == "!!null"
 	switch t.Kind() {
@@ -132,6 +137,8 @@ func (o *origin) checkValue(root *yaml.Node, path string, n *yaml.Node, t reflec
 	return nil
 }
 
+// checkList checks the elements of a list. Those of stages are checked by their
+// kinds.
 func (o *origin) checkList(root *yaml.Node, path string, n *yaml.Node, t reflect.Type) error {
 	switch {
 	// stages are checked by their kind
@@ -148,6 +155,7 @@ func (o *origin) checkList(root *yaml.Node, path string, n *yaml.Node, t reflect
 	return nil
 }
 
+// checkMap checks the values of a mapping with free keys, such as inputs.
 func (o *origin) checkMap(root *yaml.Node, path string, n *yaml.Node, t reflect.Type) error {
 	switch {
 	case n.Kind == yaml.ScalarNode && n.Tag == "!!null":
@@ -170,7 +178,7 @@ func (o *origin) checkMap(root *yaml.Node, path string, n *yaml.Node, t reflect.
 	return nil
 }
 
-// form is what a node is in words.
+// form returns what a node is, in words.
 func form(n *yaml.Node) string {
 	switch {
 	case n.Kind == yaml.MappingNode:
@@ -181,7 +189,8 @@ func form(n *yaml.Node) string {
 	return "single value"
 }
 
-// tagged collects the yaml keys of a struct, its inlined fields included.
+// tagged adds the yaml keys of a struct to into, with their types, those of its
+// inlined fields included.
 func tagged(t reflect.Type, into map[string]reflect.Type) {
 	for f := range t.Fields() {
 		name, opts, _ := strings.Cut(f.Tag.Get("yaml"), ",")
@@ -195,20 +204,21 @@ func tagged(t reflect.Type, into map[string]reflect.Type) {
 	}
 }
 
-// keyHint says where a key that is unknown below prefix is known, and else the
-// nearest of those that are known there.
+// keyHint says where a key that is unknown below prefix is known, under that
+// name or as its former one, and else the nearest of those that are known there.
 func (o *origin) keyHint(root *yaml.Node, prefix, key string, valid []string) string {
-	var near, far []string
-	for _, path := range paths(root) {
-		if path == key || strings.HasSuffix(path, "."+key) {
-			far = append(far, path)
-			if first, _, _ := strings.Cut(prefix, "."); strings.HasPrefix(path, first+".") {
-				near = append(near, path)
-			}
+	var near, elsewhere []string
+	for _, p := range settings(root) {
+		if p.spec != key && !strings.HasSuffix(p.spec, "."+key) && !strings.HasSuffix(p.stored, "."+key) {
+			continue
+		}
+		elsewhere = append(elsewhere, p.spec)
+		if first, _, _ := strings.Cut(prefix, "."); strings.HasPrefix(p.spec, first+".") {
+			near = append(near, p.spec)
 		}
 	}
 	if len(near) == 0 || prefix == "" {
-		near = far
+		near = elsewhere
 	}
 	switch stages := stageNames(root); {
 	case len(near) > 0:
@@ -219,6 +229,7 @@ func (o *origin) keyHint(root *yaml.Node, prefix, key string, valid []string) st
 	return Suggest(key, valid)
 }
 
+// stageNames returns what --set calls the stages of a spec.
 func stageNames(root *yaml.Node) []string {
 	var names []string
 	if list := lookup(root, "stages"); list != nil {
@@ -233,7 +244,16 @@ func stageNames(root *yaml.Node) []string {
 
 // paths are all settings of a spec as --set takes them.
 func paths(root *yaml.Node) []string {
-	all := pathsOf("", reflect.TypeFor[Spec]())
+	var all []string
+	for _, p := range settings(root) {
+		all = append(all, p.spec)
+	}
+	return all
+}
+
+// settings are all settings of a spec, those of its stages below their names.
+func settings(root *yaml.Node) []keyPair {
+	all := keyPairs(reflect.TypeFor[Spec]())
 	list := lookup(root, "stages")
 	if list == nil {
 		return all
@@ -244,57 +264,53 @@ func paths(root *yaml.Node) []string {
 			continue
 		}
 		if k, ok := kinds[kind.Value]; ok {
-			prefix := stageName(n) + "."
-			all = append(all, pathsOf(prefix, reflect.TypeFor[stageKeys]())...)
-			all = append(all, pathsOf(prefix, reflect.TypeOf(k.config()).Elem())...)
+			all = append(all, stageSettings(stageName(n), k)...)
 		}
 	}
 	return all
 }
 
-// IsKey reports whether a spec has a key of that name beside its stages'.
+// stageSettings are the settings of a stage of kind k that is called name.
+func stageSettings(name string, k kind) []keyPair {
+	all := append(keyPairs(reflect.TypeFor[stageKeys]()), keyPairs(reflect.TypeOf(k.config()).Elem())...)
+	for i, p := range all {
+		all[i] = keyPair{stored: joinPath(name, p.stored), spec: joinPath(name, p.spec)}
+	}
+	return all
+}
+
+// IsKey reports whether a spec has a key of that name at its top.
 func IsKey(key string) bool {
 	fields := map[string]reflect.Type{}
 	tagged(reflect.TypeFor[Spec](), fields)
 	return fields[key] != nil
 }
 
-// HasSetting reports whether a shipped recipe has a setting at that path, as --set takes it.
+// HasSetting reports whether a shipped recipe has a setting at that path, as
+// --set takes it.
 func HasSetting(recipe, path string) bool {
 	_, root, err := parseShipped(recipe)
 	return err == nil && (slices.Contains(paths(root), path) || IsKey(path))
 }
 
 // Settings are the paths, as --set takes them, at which a stage with the name
-// of its kind has a setting called key.
+// of its kind has a setting called key, or one that was called so before specs
+// followed Hugging Face and TRL.
 func Settings(kind, key string) []string {
 	k, ok := kinds[kind]
 	if !ok {
 		return nil
 	}
-	all := append(pathsOf(kind+".", reflect.TypeFor[stageKeys]()),
-		pathsOf(kind+".", reflect.TypeOf(k.config()).Elem())...)
-	return slices.DeleteFunc(all, func(path string) bool { return !strings.HasSuffix(path, "."+key) })
-}
-
-func pathsOf(prefix string, t reflect.Type) []string {
-	fields := map[string]reflect.Type{}
-	tagged(t, fields)
 	var all []string
-	for _, key := range keysOf(fields) {
-		t := fields[key]
-		if t.Kind() == reflect.Pointer {
-			t = t.Elem()
-		}
-		if t.Kind() == reflect.Struct {
-			all = append(all, pathsOf(prefix+key+".", t)...)
-		} else {
-			all = append(all, prefix+key)
+	for _, p := range stageSettings(kind, k) {
+		if strings.HasSuffix(p.spec, "."+key) || strings.HasSuffix(p.stored, "."+key) {
+			all = append(all, p.spec)
 		}
 	}
 	return all
 }
 
+// keysOf are the names of fields, sorted.
 func keysOf(fields map[string]reflect.Type) []string {
 	var keys []string
 	for k := range fields {
@@ -304,7 +320,8 @@ func keysOf(fields map[string]reflect.Type) []string {
 	return keys
 }
 
-// Suggest names the nearest of the valid words, or all of them.
+// Suggest returns a hint that names the nearest of the valid words, or all of
+// them if none is near.
 func Suggest(word string, valid []string) string {
 	best, distance := "", 1+len(word)/2
 	for _, v := range valid {
@@ -318,7 +335,7 @@ func Suggest(word string, valid []string) string {
 	return "valid: " + strings.Join(valid, ", ")
 }
 
-// edits is the Levenshtein distance.
+// edits returns the Levenshtein distance between a and b, in bytes.
 func edits(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

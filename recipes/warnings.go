@@ -15,19 +15,21 @@ const (
 	endedFor   = 3
 )
 
-// warning is what the program knows of a kind of stage that goes on without
-// getting anywhere.
+// warning is how a kind of stage shows that it continues without getting
+// anywhere.
 type warning struct {
 	metric string // by which it shows
 	// said is the warning in words, or "", from the metric's values in the steps so far.
 	said func(stage string, c Config, values []float64) string
 }
 
-// Watched is the metric by which a stage of a kind shows that it gets nowhere, or "".
+// Watched returns the name of the metric by which a stage of a kind shows that
+// it gets nowhere; empty if it has none.
 func Watched(kind string) string { return kinds[kind].warning.metric }
 
-// Warning says of a stage that goes on what a person should know, with what
-// helps, or "". values are those of the metric Watched in its steps so far.
+// Warning returns what a person should know of a running stage, and what would
+// help; empty if all is well. values are those of the metric Watched in its
+// steps so far.
 func Warning(kind, stage string, c Config, values []float64) string {
 	if w := kinds[kind].warning; w.said != nil {
 		return w.said(stage, c, values)
@@ -35,7 +37,8 @@ func Warning(kind, stage string, c Config, values []float64) string {
 	return ""
 }
 
-// unended is about responses that never end within max_tokens. values are the shares of those in each iteration.
+// unended warns of responses that do not end within max_new_tokens. values are
+// the shares of those in each iteration.
 func unended(stage string, config Config, values []float64) string {
 	c, ok := config.(*PPO)
 	if !ok || len(values) < endedFor {
@@ -48,12 +51,13 @@ func unended(stage string, config Config, values []float64) string {
 		}
 		ended[i] = fmt.Sprintf("%.0f %%", 100*(1-cut))
 	}
-	return fmt.Sprintf("%s: only %s of the responses ended within max_tokens, %d, in the last %d iterations; %s. "+
-		"Raise %s.max_tokens, or train the model before it longer on demonstrations that end",
+	return fmt.Sprintf("%s: only %s of the responses ended within max_new_tokens, %d, in the last %d iterations; %s. "+
+		"Raise %s.max_new_tokens, or train the model before it longer on demonstrations that end",
 		stage, strings.Join(ended, ", "), c.MaxTokens, endedFor, unendedFate(c.Config), stage)
 }
 
-// unendedFate is what becomes of a response that does not end.
+// unendedFate returns what happens to the score of a response that does not
+// end.
 func unendedFate(c ppo.Config) string {
 	switch c.MissingEOS {
 	case ppo.EOSFixed:

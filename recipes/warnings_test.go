@@ -18,7 +18,7 @@ func TestUnended(t *testing.T) {
 		{nil, ""}, {[]float64{1, 1}, ""}, {[]float64{.6, .6, .5}, ""}, {[]float64{.5, .6, .6}, ""},
 		{[]float64{1, 1, 1, .2}, ""},
 		{[]float64{0, .51, .6, 1},
-			"only 49 %, 40 %, 0 % of the responses ended within max_tokens, 32, in the last 3 iterations"},
+			"only 49 %, 40 %, 0 % of the responses ended within max_new_tokens, 32, in the last 3 iterations"},
 	} {
 		got := Warning(KindPPO, "tune", c, s.values)
 		if (got == "") != (s.want == "") || !strings.Contains(got, s.want) {
@@ -31,7 +31,7 @@ func TestUnended(t *testing.T) {
 	} {
 		c.MissingEOS = rule
 		if got := Warning(KindPPO, "tune", c, []float64{1, 1, 1}); !strings.Contains(got, want) ||
-			!strings.Contains(got, "Raise tune.max_tokens") {
+			!strings.Contains(got, "Raise tune.max_new_tokens") {
 			t.Errorf("%s: %s", rule, got)
 		}
 	}

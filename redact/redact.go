@@ -1,15 +1,23 @@
 // Package redact shows addresses without their secrets. It is the one place
-// that decides what of an address may be seen: in settings, errors, logs and
+// that decides what may be seen of an address: in settings, errors, logs and
 // the record.
 //
-//	postgres://ann:s3cret@db/x?sslmode=require&sslpassword=p  postgres://ann:xxxxx@db/x?sslmode=require&sslpassword=xxxxx
-//	host=db user=ann password='s3 cret'                       host=db user=ann password=xxxxx
-//	https://t0ken@lake/events?api_key=k                       https://xxxxx@lake/events?api_key=xxxxx
-//	db:5432, /var/lib/trimtab                                 as they are
-//	postgres://ann:s3/cret@db                                 postgres://xxxxx: it cannot be read, so any of it may be the secret
+//	postgres://ann:s3cret@db/x?sslmode=require&sslpassword=p
+//	postgres://ann:xxxxx@db/x?sslmode=require&sslpassword=xxxxx
 //
-// What stands in an address and is not known to be harmless counts as a
-// secret. The path of an address does not: it names what is there.
+//	host=db user=ann password='s3 cret'
+//	host=db user=ann password=xxxxx
+//
+//	https://t0ken@lake/events?api_key=k
+//	https://xxxxx@lake/events?api_key=xxxxx
+//
+//	postgres://ann:s3/cret@db       cannot be parsed: any of it may be secret
+//	postgres://xxxxx
+//
+//	db:5432, /var/lib/trimtab       shown unchanged
+//
+// Anything in an address that is not known to be harmless counts as a secret.
+// The path does not: it names what is there.
 package redact
 
 import (
@@ -18,11 +26,13 @@ import (
 	"strings"
 )
 
-// Hidden stands in the place of a secret.
+// Hidden stands in the place of a secret. Its length says nothing about the
+// secret's.
 const Hidden = "xxxxx"
 
-// safeParameters are the parameters of a database address that are shown, in either
-// form of it. Names that begin with pool_ are, too.
+// safeParameters are the parameters of a database address that are shown, in
+// either form of it. Names that begin with pool_ are, too. The list names what
+// is safe, not what is secret, so that a new parameter of Postgres is hidden.
 var safeParameters = []string{"host", "hostaddr", "port", "dbname", "database", "user", "connect_timeout",
 	"application_name", "target_session_attrs",
 	"sslmode", "sslrootcert", "sslcert", "sslkey", "sslsni", "sslnegotiation", "channel_binding", "gssencmode",
@@ -32,13 +42,14 @@ var safeParameters = []string{"host", "hostaddr", "port", "dbname", "database", 
 	"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "default_query_exec_mode",
 	"statement_cache_capacity", "tz"}
 
+// isSafeParameter reports whether the value of a parameter may be shown.
 func isSafeParameter(key string) bool {
 	key = strings.ToLower(strings.TrimSpace(key))
 	return slices.Contains(safeParameters, key) || strings.HasPrefix(key, "pool_")
 }
 
-// Address is an address, in any of the forms that settings take, without its
-// secrets. What has none comes back as it is.
+// Address returns an address, in any of the forms that settings take, without
+// its secrets. One without secrets is returned unchanged.
 func Address(s string) string {
 	scheme, _, isURL := strings.Cut(s, "://")
 	switch {
@@ -56,11 +67,12 @@ func Address(s string) string {
 	return s
 }
 
+// isScheme reports whether s can be the scheme of a URL (RFC 3986).
 func isScheme(s string) bool {
 	return s != "" && strings.Trim(strings.ToLower(s), "abcdefghijklmnopqrstuvwxyz0123456789+.-") == ""
 }
 
-// List is a list of addresses with commas between.
+// List redacts a comma-separated list of addresses.
 func List(s string) string {
 	parts := strings.Split(s, ",")
 	for i, p := range parts {
@@ -70,8 +82,9 @@ func List(s string) string {
 	return strings.Join(parts, ",")
 }
 
-// redactURL is a URL without its secrets: the password, a user that stands
-// alone where it may be a token, values of the query, and the fragment.
+// redactURL hides the secrets of a URL: the password, a user that stands alone
+// where it may be a token, values of the query, and the fragment. A URL that
+// cannot be parsed without doubt is hidden whole.
 func redactURL(s string) string {
 	scheme, rest, _ := strings.Cut(s, "://")
 	u, err := url.Parse(s)
@@ -99,13 +112,16 @@ func redactURL(s string) string {
 	return out
 }
 
-// hasStrayAt reports an @ behind the host: a password with a /, ? or # in it may
-// not have been escaped, and its rest be taken for a path, a query or a fragment.
+// hasStrayAt reports an @ behind the host. A password with an unescaped /, ? or
+// # puts it there, and the parser then takes the rest of the password for a
+// path, a query or a fragment.
 func hasStrayAt(u *url.URL) bool {
 	return strings.Contains(u.EscapedPath()+u.RawQuery+u.EscapedFragment()+u.Opaque, "@")
 }
 
-// redactUserinfo is the part of a URL between scheme and query, with the secret of its user hidden.
+// redactUserinfo returns the part of a URL between scheme and query, with the
+// secret of its user hidden. A Postgres user without a password is a name, any
+// other one may be a token.
 func redactUserinfo(u *url.URL, address string) string {
 	if u.User == nil {
 		return address
@@ -128,7 +144,7 @@ func redactUserinfo(u *url.URL, address string) string {
 	return Hidden + address[at:]
 }
 
-// redactQuery is the query of a URL without values that may be secrets.
+// redactQuery returns the query of a URL without values that may be secrets.
 func redactQuery(query string) string {
 	pairs := strings.Split(query, "&")
 	for i, pair := range pairs {
@@ -136,7 +152,7 @@ func redactQuery(query string) string {
 		name, err := url.QueryUnescape(key)
 		switch {
 		case !ok && pair != "":
-			pairs[i] = Hidden // nobody knows what it is
+			pairs[i] = Hidden // a value without a name may be a token
 		case ok && (err != nil || !isSafeParameter(name)) && value != "":
 			pairs[i] = key + "=" + Hidden
 		}
@@ -144,8 +160,8 @@ func redactQuery(query string) string {
 	return strings.Join(pairs, "&")
 }
 
-// redactKeywords is a database address of the form host=… user=… without its
-// secrets. One that cannot be read so is hidden whole.
+// redactKeywords hides the secrets of a database address of the form host=…
+// user=…. One that cannot be parsed is hidden whole.
 func redactKeywords(s string) string {
 	pairs, ok := readKeywords(s)
 	if !ok {
@@ -164,7 +180,9 @@ func redactKeywords(s string) string {
 	return strings.Join(shown, " ")
 }
 
-// displayKey is a keyword whose value is hidden. One that is none may be a part of a password with a space in it.
+// displayKey returns the keyword of a hidden value if it is a known one.
+// Another one may be a part of a password with a space in it, and is hidden as
+// well.
 func displayKey(key string) string {
 	if slices.Contains([]string{"password", "sslpassword", "options", "passwd", "require_auth", "oauth_client_secret"},
 		strings.ToLower(key)) {
@@ -173,7 +191,8 @@ func displayKey(key string) string {
 	return Hidden
 }
 
-// readKeywords splits key=value pairs; values are as they are written.
+// readKeywords splits key=value pairs. Values are returned as they are written,
+// with their quotes.
 func readKeywords(s string) (pairs [][2]string, ok bool) {
 	for rest := strings.TrimSpace(s); rest != ""; rest = strings.TrimSpace(rest) {
 		key, after, ok := strings.Cut(rest, "=")
@@ -190,7 +209,8 @@ func readKeywords(s string) (pairs [][2]string, ok bool) {
 	return pairs, true
 }
 
-// keywordValue cuts the value, as it is written, off the front of a keyword string.
+// keywordValue cuts the value, as it is written, off the front of a keyword
+// string. It reports false for a quote that is not closed.
 func keywordValue(s string) (value, rest string, ok bool) {
 	quoted := strings.HasPrefix(s, "'")
 	for i := 0; i < len(s); i++ {

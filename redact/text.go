@@ -7,17 +7,25 @@ import (
 	"strings"
 )
 
-// The parts of a text that look like an address, or like a secret under its name.
+// The parts of a text that look like an address, or like a secret after its
+// name.
 var (
+	// urlPattern matches a URL up to white space or a quote.
 	urlPattern = regexp.MustCompile(`[A-Za-z][A-Za-z0-9+.-]*://[^\s"'` + "`" + `<>]+`)
-	// A password may be quoted, as in a keyword string, or end at white space or where an address or a list goes on.
-	assignmentPattern = regexp.MustCompile(`(?i)\b((?:ssl)?pass(?:word|wd|phrase)?|pgpassword|secret|client[_-]?secret|token|access[_-]?token|api[_-]?key|access[_-]?key|signature|sig|auth)(\s*=\s*)('(?:[^'\\]|\\.)*'?|"[^"]*"?|[^\s&;,)"` + "`" + `]+)`)
-	userinfoPattern   = regexp.MustCompile(`[^\s/:@"'` + "`" + `(]+:[^\s/@"'` + "`" + `]+@[A-Za-z0-9\[]`)
+	// assignmentPattern matches a secret after its name. The value may be quoted,
+	// as in a keyword string; otherwise it ends at white space, or where an address
+	// or a list continues.
+	assignmentPattern = regexp.MustCompile(`(?i)\b((?:ssl)?pass(?:word|wd|phrase)?|pgpassword|secret|` +
+		`client[_-]?secret|token|access[_-]?token|api[_-]?key|access[_-]?key|signature|sig|auth)` +
+		`(\s*=\s*)` +
+		`('(?:[^'\\]|\\.)*'?|"[^"]*"?|[^\s&;,)"` + "`" + `]+)`)
+	// userinfoPattern matches user:password@host without a scheme.
+	userinfoPattern = regexp.MustCompile(`[^\s/:@"'` + "`" + `(]+:[^\s/@"'` + "`" + `]+@[A-Za-z0-9\[]`)
 )
 
-// Text is a text, such as an error of a library, in which addresses stand
-// without their secrets. It finds what looks like an address; where the
-// secrets are known, see Redactor.
+// Text returns a text, such as an error of a library, with the addresses in it
+// redacted. It finds what looks like an address or a secret; where the secrets
+// are known, a Redactor is safer.
 func Text(s string) string {
 	if !strings.ContainsAny(s, "=@:") {
 		return s
@@ -42,18 +50,21 @@ func Text(s string) string {
 	})
 }
 
-// Redactor hides secrets that are known, wherever they stand in a text and
-// however a library has cut them; then it does as Text.
+// Redactor hides known secrets wherever they occur in a text and however a
+// library has split them, and then does the same as Text. It is immutable.
 type Redactor struct {
-	whole   []string // addresses as they were given
+	// whole are the addresses as they were given, secrets what Address hides of
+	// them; both with the longest first, so that no part hides a rest.
+	whole   []string
 	secrets []string // the longest first
 }
 
-// minSecretLen is how long a secret is at the least to be looked for in other text.
+// minSecretLen is the length from which a secret is searched for in other text.
+// A shorter one would hide parts of ordinary words.
 const minSecretLen = 4
 
-// New makes a Redactor that knows the secrets of these addresses. Plain are
-// secrets as such, for example passwords.
+// New returns a Redactor that knows the secrets of addresses, and the secrets
+// in plain, for example passwords.
 func New(addresses, plain []string) *Redactor {
 	r := &Redactor{}
 	for _, a := range addresses {
@@ -71,19 +82,20 @@ func New(addresses, plain []string) *Redactor {
 	slices.SortFunc(r.whole, byLength)
 	slices.SortFunc(r.secrets, byLength)
 	r.secrets = slices.DeleteFunc(r.secrets, func(s string) bool {
-		return len(s) < minSecretLen ||
-			slices.Contains(programWords, s)
+		return len(s) < minSecretLen || slices.Contains(programWords, s)
 	})
 	return r
 }
 
-// programWords are words of this program's own messages. Who chose one for a password has none to hide, and would read
-// riddles.
+// programWords are words of this program's own messages. As a password such a
+// word protects nothing, and hiding it everywhere would make messages
+// unreadable.
 var programWords = []string{"trimtab", "trimtab_app", "trimtab_auditor", "postgres", "temporal", "password", "secret",
 	"localhost", "database", "host", "user", "port"}
 
-// secretsOf is what Address hides of an address: as it is written, without its
-// escapes, and, since a library may cut it where a part of an address ends, in pieces.
+// secretsOf returns what Address hides of an address: as it is written, without
+// its escapes, and, since a library may split it where a part of an address
+// ends, in pieces.
 func secretsOf(a string) (secrets []string) {
 	for _, raw := range hiddenParts(a) {
 		raw = strings.Trim(raw, "'")
@@ -97,7 +109,8 @@ func secretsOf(a string) (secrets []string) {
 	return secrets
 }
 
-// hiddenParts lists the parts of an address that Address hides, as they are written.
+// hiddenParts lists the parts of an address that Address hides, as they are
+// written.
 func hiddenParts(a string) (parts []string) {
 	shown := Address(a)
 	scheme, rest, isURL := strings.Cut(a, "://")
@@ -116,7 +129,8 @@ func hiddenParts(a string) (parts []string) {
 		}
 		return parts
 	}
-	seen := strings.Split(shown, Hidden) // what is hidden stands between two parts that are shown
+	// Each hidden part lies between two parts that are shown.
+	seen := strings.Split(shown, Hidden)
 	for i, next := range seen[1:] {
 		_, after, _ := strings.Cut(a, seen[i])
 		end := len(after)
@@ -128,7 +142,8 @@ func hiddenParts(a string) (parts []string) {
 	return parts
 }
 
-// secretCandidate is what an address that cannot be read has before its last @, without the user in front.
+// secretCandidate returns what may be secret in an address that cannot be
+// parsed: everything before its last @, without the user in front.
 func secretCandidate(rest string) string {
 	if i := strings.LastIndexByte(rest, '@'); i >= 0 {
 		rest = rest[:i]
@@ -139,6 +154,7 @@ func secretCandidate(rest string) string {
 	return rest
 }
 
+// queryUnescape decodes percent-escapes, or returns s if they are not valid.
 func queryUnescape(s string) string {
 	if plain, err := url.QueryUnescape(s); err == nil {
 		return plain
@@ -146,8 +162,8 @@ func queryUnescape(s string) string {
 	return s
 }
 
-// Text is s without the known secrets and without those of other addresses. A
-// nil Redactor knows none.
+// Text returns s without the known secrets and without those of other
+// addresses. A nil Redactor knows none.
 func (r *Redactor) Text(s string) string {
 	if r != nil {
 		for _, w := range r.whole {

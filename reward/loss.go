@@ -1,55 +1,59 @@
 package reward
 
-import "github.com/trimtab/trimtab/tensor"
+import (
+	"github.com/trimtab/trimtab/label"
+	"github.com/trimtab/trimtab/tensor"
+)
 
-// PairStats is what the pairs of one ranking came to.
+// PairStats sums over the pairs of one ranking. A pair is two responses with
+// different ranks, of which s_w scores the better and s_l the worse.
 type PairStats struct {
-	Loss    float64 // mean over pairs of −log σ(better − worse)
-	Pairs   int     // untied pairs
-	Correct int     // pairs whose better response scored strictly higher
-	Margin  float64 // sum over pairs of better − worse
+	Loss    float64 // mean over pairs of −log σ(s_w − s_l)
+	Pairs   int     // pairs that are not tied
+	Correct float64 // pairs with s_w > s_l; a pair of equal scores counts ½ (label.Win)
+	Margin  float64 // sum over pairs of s_w − s_l
 }
 
-// RankingLoss is the loss of InstructGPT, equation 1, for one prompt with K ranked
-// responses, and its gradient:
+// RankingLoss is the reward model's loss for one prompt with K ranked
+// responses (InstructGPT, 2203.02155, equation 1), with its gradient:
 //
 //	L = −1/P · Σ log σ(s_w − s_l)      over the P pairs that are not tied
 //	∂L/∂s_w = −1/P · Σ σ(s_l − s_w)     ∂L/∂s_l = +1/P · Σ σ(s_l − s_w)
 //
-// scores, dscores are (K); rank 1 is best and equal ranks are tied. dscores
-// is overwritten; it may be nil. A ranking with no untied pair has no loss.
+// With two responses it is the Bradley–Terry loss of one comparison. scores
+// and dscores are (K), and so is ranks; rank 1 is best and equal ranks are
+// tied. dscores is overwritten with the gradient, and may be nil. A ranking in
+// which all responses are tied has loss and gradient 0.
 func RankingLoss(dscores, scores []float32, ranks []int) PairStats {
-	var o PairStats
-	gradient := make([]float64, len(scores))
+	var stats PairStats
+	gradient := make([]float64, len(scores)) // in float64, rounded once at the end
 	for i := range scores {
 		for j := i + 1; j < len(scores); j++ {
-			if ranks[i] != ranks[j] {
-				o.addPair(gradient, scores, i, j, ranks[i] < ranks[j])
+			switch {
+			case ranks[i] < ranks[j]:
+				stats.addPair(gradient, scores, i, j)
+			case ranks[i] > ranks[j]:
+				stats.addPair(gradient, scores, j, i)
 			}
 		}
 	}
-	weight := 1 / float64(max(o.Pairs, 1))
-	o.Loss *= weight
+	weight := 1 / float64(max(stats.Pairs, 1))
+	stats.Loss *= weight
 	for i := range dscores {
 		dscores[i] = float32(gradient[i] * weight)
 	}
-	return o
+	return stats
 }
 
-// addPair counts the pair (i, j), of which i is the better if first.
-func (o *PairStats) addPair(gradient []float64, scores []float32, i, j int, first bool) {
-	w, l := i, j
-	if !first {
-		w, l = j, i
-	}
-	d := scores[w] - scores[l]
-	o.Loss -= float64(tensor.LogSigmoid1(d))
-	push := float64(tensor.Sigmoid1(-d))
-	gradient[w] -= push
-	gradient[l] += push
-	o.Pairs++
-	o.Margin += float64(d)
-	if d > 0 {
-		o.Correct++
-	}
+// addPair adds loss and gradient of one pair: the responses with the indices
+// better and worse.
+func (s *PairStats) addPair(gradient []float64, scores []float32, better, worse int) {
+	margin := scores[better] - scores[worse]
+	s.Loss -= float64(tensor.LogSigmoid1(margin))
+	g := float64(tensor.Sigmoid1(-margin)) // ∂ log σ(margin)/∂margin
+	gradient[better] -= g
+	gradient[worse] += g
+	s.Pairs++
+	s.Margin += float64(margin)
+	s.Correct += label.Win(float64(scores[better]), float64(scores[worse]))
 }

@@ -314,9 +314,9 @@ func TestValidate(t *testing.T) {
 		t.Fatalf("the defaults: %v", err)
 	}
 	for want, change := range map[string]func(*Config){
-		"epochs is 0":   func(c *Config) { c.Epochs = 0 },
-		"batch is 5000": func(c *Config) { c.Batch = 5000 },
-		"optim: ":       func(c *Config) { c.Optim.Eps = -1 },
+		"num_train_epochs is 0": func(c *Config) { c.Epochs = 0 },
+		"batch_size is 5000":    func(c *Config) { c.Batch = 5000 },
+		"adam_epsilon: -1":      func(c *Config) { c.Optim.Eps = -1 },
 	} {
 		c := Defaults()
 		change(&c)

@@ -2,101 +2,102 @@ package reward
 
 import (
 	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/dataset"
 	"github.com/trimtab/trimtab/model"
 	"github.com/trimtab/trimtab/tensor"
 )
 
-// microTokens is about how many tokens go through the model at once.
-const microTokens = 4096
-
-// EvalStats is what rankings came to under a model.
+// EvalStats sums over rankings that a reward model has scored.
 type EvalStats struct {
-	Rankings                     int     // with at least one untied pair
-	LossSum                      float64 // sum over rankings of their mean loss
-	Pairs, Correct               int     // untied pairs, and those the model orders as the labeller did
-	MarginSum                    float64 // sum over pairs
-	Responses                    int
-	MinScore, MaxScore, ScoreSum float64 // smallest, largest, sum
+	Rankings  int     // rankings with at least one pair that is not tied
+	LossSum   float64 // sum over rankings of their mean loss
+	Pairs     int     // pairs that are not tied
+	Correct   float64 // pairs that the scores order as the labeller did; equal scores count ½
+	MarginSum float64 // sum over pairs of the better response's score less the worse one's
+
+	Responses          int
+	MinScore, MaxScore float64
+	ScoreSum           float64
 }
 
-// Accuracy is the share of untied pairs ordered as the labeller did; equal scores are wrong.
-func (t EvalStats) Accuracy() float64 { return float64(t.Correct) / float64(max(t.Pairs, 1)) }
+// Accuracy is the share of pairs that the scores order as the labeller did; 0
+// if there are no pairs. A pair with equal scores counts ½, which is what a
+// coin toss between the two would get on average (label.Win).
+func (s EvalStats) Accuracy() float64 { return s.Correct / float64(max(s.Pairs, 1)) }
 
-func (t *EvalStats) add(o PairStats, scores []float32) {
-	if o.Pairs > 0 {
-		t.Rankings++
+// add adds one ranking with its scores.
+func (s *EvalStats) add(pairs PairStats, scores []float32) {
+	if pairs.Pairs > 0 {
+		s.Rankings++
 	}
-	t.LossSum += o.Loss
-	t.Pairs += o.Pairs
-	t.Correct += o.Correct
-	t.MarginSum += o.Margin
-	for _, s := range scores {
-		v := float64(s)
-		if t.Responses == 0 {
-			t.MinScore, t.MaxScore = v, v
+	s.LossSum += pairs.Loss
+	s.Pairs += pairs.Pairs
+	s.Correct += pairs.Correct
+	s.MarginSum += pairs.Margin
+	for _, score := range scores {
+		v := float64(score)
+		if s.Responses == 0 {
+			s.MinScore = v
+			s.MaxScore = v
 		}
-		t.MinScore, t.MaxScore = min(t.MinScore, v), max(t.MaxScore, v)
-		t.ScoreSum += v
-		t.Responses++
+		s.MinScore = min(s.MinScore, v)
+		s.MaxScore = max(s.MaxScore, v)
+		s.ScoreSum += v
+		s.Responses++
 	}
 }
 
-func (t EvalStats) metrics(prefix string) []trimtab.Metric {
+// metrics returns the means, with a prefix to their names: the loss over
+// rankings, accuracy and margin over pairs, mean_reward over responses.
+func (s EvalStats) metrics(prefix string) []trimtab.Metric {
 	return []trimtab.Metric{
-		{Name: prefix + "loss", Value: t.LossSum / float64(max(t.Rankings, 1))},
-		{Name: prefix + "accuracy", Value: t.Accuracy()},
-		{Name: prefix + "margin", Value: t.MarginSum / float64(max(t.Pairs, 1))},
-		{Name: prefix + "min_reward", Value: t.MinScore},
-		{Name: prefix + "mean_reward", Value: t.ScoreSum / float64(max(t.Responses, 1))},
-		{Name: prefix + "max_reward", Value: t.MaxScore},
+		{Name: prefix + "loss", Value: s.LossSum / float64(max(s.Rankings, 1))},
+		{Name: prefix + "accuracy", Value: s.Accuracy()},
+		{Name: prefix + "margin", Value: s.MarginSum / float64(max(s.Pairs, 1))},
+		{Name: prefix + "min_reward", Value: s.MinScore},
+		{Name: prefix + "mean_reward", Value: s.ScoreSum / float64(max(s.Responses, 1))},
+		{Name: prefix + "max_reward", Value: s.MaxScore},
 	}
 }
 
-// Evaluate scores rankings with m and compares.
+// Evaluate scores the responses of rankings with m, a scalar model, and
+// compares the scores with the ranks.
 func Evaluate(ps *model.Pass, m *model.Model, rankings []Ranking) EvalStats {
 	return forwardBackward(ps, m, nil, rankings)
 }
 
-// forwardBackward tallies rankings in order, and adds the gradient of their mean loss to g if g is not nil.
-func forwardBackward(ps *model.Pass, m *model.Model, g []float32, rankings []Ranking) EvalStats {
-	var t EvalStats
+// forwardBackward scores rankings in order and adds the gradient of their mean
+// loss to grad. A nil grad computes the statistics only. Each ranking weighs
+// the same, however many pairs it has. All responses of a ranking are in the
+// same micro-batch, since their losses are coupled.
+func forwardBackward(ps *model.Pass, m *model.Model, grad []float32, rankings []Ranking) EvalStats {
+	var stats EvalStats
 	weight := 1 / float32(max(len(rankings), 1))
-	for len(rankings) > 0 {
-		n := fit(rankings)
-		b, rows := lastTokenBatch(sequences(rankings[:n]))
-		if g == nil {
-			ps.Infer(m, b)
+	for micro := range dataset.MicroBatches(rankings, dataset.MicroBatchTokens, Ranking.tokens) {
+		b, lastRows := lastTokenBatch(sequences(micro))
+		if grad == nil {
+			ps.Infer(m, b) // keeps no activations
 		} else {
 			ps.Forward(m, b)
 		}
-		scores := ps.ScalarHead(m, rows)
+		scores := ps.ScalarHead(m, lastRows)
 		dscores := make([]float32, len(scores))
-		at := 0
-		for _, r := range rankings[:n] {
-			to := at + len(r.Ranks)
-			t.add(RankingLoss(dscores[at:to], scores[at:to], r.Ranks), scores[at:to])
-			at = to
+		first := 0 // of the ranking's responses among the scores
+		for _, r := range micro {
+			end := first + len(r.Ranks)
+			stats.add(RankingLoss(dscores[first:end], scores[first:end], r.Ranks), scores[first:end])
+			first = end
 		}
-		if g != nil {
+		if grad != nil {
 			tensor.Scale(dscores, weight)
-			ps.ScalarBackward(m, g, rows, dscores)
-			ps.BackwardBody(m, g)
+			ps.ScalarBackward(m, grad, lastRows, dscores)
+			ps.BackwardBody(m, grad)
 		}
-		rankings = rankings[n:]
 	}
-	return t
+	return stats
 }
 
-// fit is how many of rankings go through the model at once: at least one.
-func fit(rankings []Ranking) int {
-	n, tokens := 0, 0
-	for n < len(rankings) && (n == 0 || tokens+rankings[n].tokens() <= microTokens) {
-		tokens += rankings[n].tokens()
-		n++
-	}
-	return n
-}
-
+// sequences lists the responses of all rankings, in order.
 func sequences(rankings []Ranking) [][]int32 {
 	var seqs [][]int32
 	for _, r := range rankings {
@@ -105,40 +106,40 @@ func sequences(rankings []Ranking) [][]int32 {
 	return seqs
 }
 
-// lastTokenBatch lays seqs end to end; rows, all that is wanted, are those of their last tokens.
-func lastTokenBatch(seqs [][]int32) (b model.Batch, rows []int) {
+// lastTokenBatch lays seqs end to end. The rows of their last tokens are
+// returned and are the only output rows of the batch: the scalar head reads
+// nothing else. Sequences must not be empty.
+func lastTokenBatch(seqs [][]int32) (b model.Batch, lastRows []int) {
 	b = model.NewBatch(seqs...)
-	for _, to := range b.Starts[1:] {
-		rows = append(rows, to-1)
+	for _, end := range b.Starts[1:] {
+		lastRows = append(lastRows, end-1)
 	}
-	b.OutputRows = rows
-	return b, rows
+	b.OutputRows = lastRows
+	return b, lastRows
 }
 
-// Scorer scores prompt-and-response sequences with a trained model.
+// Scorer scores sequences with a trained reward model; it implements
+// ppo.Scorer. It uses its Pass, and so is not safe for concurrent use.
 type Scorer struct {
 	pass  *model.Pass
 	model *model.Model
 }
 
-// NewScorer scores with m, a scalar model, in ps.
+// NewScorer returns a scorer that runs m, a scalar model, in ps.
 func NewScorer(ps *model.Pass, m *model.Model) *Scorer {
 	return &Scorer{pass: ps, model: m}
 }
 
-// ScoreSum are the values of the head at the last token of each sequence.
+// Scores returns one score for each sequence of prompt and response: the
+// output of the scalar head at the last token. A score depends on its own
+// sequence only, bit for bit.
 func (s *Scorer) Scores(sequences [][]int32) []float32 {
 	scores := make([]float32, 0, len(sequences))
-	for len(sequences) > 0 {
-		n, tokens := 0, 0
-		for n < len(sequences) && (n == 0 || tokens+len(sequences[n]) <= microTokens) {
-			tokens += len(sequences[n])
-			n++
-		}
-		b, rows := lastTokenBatch(sequences[:n])
+	length := func(seq []int32) int { return len(seq) }
+	for micro := range dataset.MicroBatches(sequences, dataset.MicroBatchTokens, length) {
+		b, lastRows := lastTokenBatch(micro)
 		s.pass.Infer(s.model, b)
-		scores = append(scores, s.pass.ScalarHead(s.model, rows)...)
-		sequences = sequences[n:]
+		scores = append(scores, s.pass.ScalarHead(s.model, lastRows)...)
 	}
 	return scores
 }

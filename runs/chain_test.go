@@ -84,7 +84,7 @@ func sameAnywhere(t *testing.T, numerics string) {
 		t.Errorf("the smallest run's bytes have changed:\n%v\nwant\n%v\nraise the Version of the stage that changed, "+
 			"then %s", got, want, updateCommand)
 	}
-	if n := d.Evaluation["overlap"]; n != 0. {
+	if n := d.Evaluation.Overlap; n != 0 {
 		t.Errorf("overlap is %v", n)
 	}
 	if numerics == "v1" {
@@ -169,7 +169,7 @@ func TestReuse(t *testing.T) {
 		!strings.Contains(w[0], "the standardised score -1 whatever it says") {
 		t.Errorf("of a policy whose answers hardly ever end it says %q", w)
 	}
-	if again.Evaluation["ppo"] == nil {
+	if _, ok := again.Evaluation.Models["ppo"]; !ok {
 		t.Error("a reused evaluation is not shown")
 	}
 }
@@ -202,7 +202,7 @@ func namesAttempts(t *testing.T, b *bench, did, took string) {
 		t.Fatal(err)
 	}
 	for _, e := range events {
-		if made := notes[e.Sequence].ReusedFrom; e.Type == "attempt_created" &&
+		if made := notes[e.Sequence].ReusedFrom; e.Type == trimtab.EventAttemptCreated &&
 			(made == nil || *made != (runs.AttemptRef{Run: did, Stage: e.Stage, Attempt: 1})) {
 			t.Errorf("of %s the log book knows %+v", e.Stage, made)
 		}
@@ -238,7 +238,7 @@ func TestRerunKeepsTheNumerics(t *testing.T) {
 	wantRefusal(t, "a rerun under other numerics", err, "plan_differs", 2)
 	const hint = "launch a new run with `trimtab align --set numerics=v1`"
 	if e := trimtab.AsError(err); e.Remedy != hint ||
-		!strings.Contains(e.Message, "the numerics of the whole run, not of one stage") {
+		!strings.Contains(e.Message, "the numerics of the whole run, not to one stage") {
 		t.Errorf("it says %q, hint %q; want the hint %q", e.Message, e.Remedy, hint)
 	}
 	if spec, err = recipes.Load("instructgpt", "smallest", []string{"numerics=v1"}); err != nil {
@@ -265,7 +265,7 @@ func TestRerunKeepsTheNumerics(t *testing.T) {
 // What the document promises to scripts.
 func TestDocumentFields(t *testing.T) {
 	b := newBench(t, 0)
-	body, err := json.Marshal(b.await(b.launch("sft.epochs=2"), trimtab.RunCompleted))
+	body, err := json.Marshal(b.await(b.launch("sft.num_train_epochs=2"), trimtab.RunCompleted))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,145 +2,29 @@ package runs
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"math"
 	"slices"
-	"time"
 
 	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/recipes"
 	"github.com/trimtab/trimtab/storage"
 )
 
-// Comparison is runs side by side. Every list of values has one for each run,
-// in the order of Runs; it is null where a run has none.
-type Comparison struct {
-	Schema  string           `json:"schema"` // trimtab.comparison/v1
-	Equal   bool             `json:"equal"`  // to the bit in all stages
-	Verdict string           `json:"verdict"`
-	Runs    []ComparedRun    `json:"runs"`
-	Spec    []SpecDifference `json:"spec"` // where the specs differ
-	Data    []DataDifference `json:"data"` // where stages read other versions
-	Stages  []ComparedStage  `json:"stages"`
-	Scores  []ComparedScore  `json:"scores"` // of the evaluations
-	Samples []ComparedSample `json:"samples"`
-}
-
-// ComparedRun is what a run is as a whole.
-type ComparedRun struct {
-	ID         string            `json:"id"`
-	Name       string            `json:"name"`
-	Status     trimtab.RunStatus `json:"status"`
-	Seed       uint64            `json:"seed"`
-	Numerics   string            `json:"numerics"`
-	SpecDigest trimtab.Digest    `json:"spec_digest"`
-	Origin     *string           `json:"origin"`
-	CreatedAt  time.Time         `json:"created_at"`
-	Seconds    float64           `json:"seconds"`
-	Builds     []string          `json:"builds"` // that its newest attempts ran on, each once
-}
-
-// DataDifference is an input for which runs read other datasets or base models.
-type DataDifference struct {
-	Input  string         `json:"input"`
-	Stages []string       `json:"stages"` // that read it so
-	Values []*InputSource `json:"values"`
-}
-
-// InputSource is what a stage reads: a version of a dataset, a stored model, or what another stage of the run makes.
-type InputSource struct {
-	Name   string         `json:"name,omitempty"`
-	Digest trimtab.Digest `json:"digest,omitempty"`
-	Stage  string         `json:"stage,omitempty"`
-}
-
-// ComparedStage is a stage of that name in each run that has one.
-type ComparedStage struct {
-	Name  string `json:"name"`
-	Equal bool   `json:"equal"` // to the bit, and finished in all runs
-	// something is known not to be equal; without both, the stage is not finished in all runs
-	Differs  bool               `json:"differs"`
-	Verdict  string             `json:"verdict"`
-	Attempts []*ComparedAttempt `json:"attempts"` // the newest; null in a run without the stage
-	Outputs  []ComparedOutput   `json:"outputs"`
-	Metrics  []ComparedMetric   `json:"metrics"` // final ones
-	Series   *ComparedSeries    `json:"series"`  // null where only one run has taken steps
-}
-
-// ComparedAttempt is how far a run came with a stage.
-type ComparedAttempt struct {
-	Kind    string                `json:"kind"`
-	Attempt int                   `json:"attempt"` // 0 before the first
-	Status  trimtab.AttemptStatus `json:"status"`
-	Reused  bool                  `json:"reused"` // from an earlier attempt; the rest is that one's
-	Build   string                `json:"build"`
-	Steps   int                   `json:"steps"` // taken
-	Seconds float64               `json:"seconds"`
-}
-
-// ComparedOutput is something that the stage makes.
-type ComparedOutput struct {
-	Name    string            `json:"name"`
-	Equal   bool              `json:"equal"`
-	Digests []*trimtab.Digest `json:"digests"`
-}
-
-// ComparedMetric is a metric at the stage's end.
-type ComparedMetric struct {
-	Name        string    `json:"name"`
-	Equal       bool      `json:"equal"` // to the bit
-	Values      []*Number `json:"values"`
-	Differences []*Number `json:"differences"` // from the first run that has it
-}
-
-// ComparedSeries compares the metrics of every step.
-type ComparedSeries struct {
-	Steps int  `json:"steps"` // that all runs with the stage have taken
-	Equal bool `json:"equal"` // to the bit, in these steps
-	First *struct {
-		Step   int       `json:"step"`
-		Metric string    `json:"metric"`
-		Values []*Number `json:"values"`
-	} `json:"first_difference"`
-}
-
-// ComparedScore is a measure of a model in the evaluation, with its 95 % interval where the report has one.
-type ComparedScore struct {
-	Model       string    `json:"model"`
-	Measure     string    `json:"measure"`
-	Values      []*Number `json:"values"`
-	Low         []*Number `json:"low,omitempty"`
-	High        []*Number `json:"high,omitempty"`
-	Differences []*Number `json:"differences"`
-}
-
-// ComparedSample is a prompt that all evaluations show, with the answers of each run's models.
-type ComparedSample struct {
-	Prompt  string              `json:"prompt"`
-	Answers []map[string]string `json:"answers"`
-}
-
-// Number is a measured number; JSON has those that are none as text.
-type Number float64
-
-// MarshalJSON writes NaN and the infinities as strings.
-func (n Number) MarshalJSON() ([]byte, error) {
-	if v := float64(n); math.IsNaN(v) || math.IsInf(v, 0) {
-		return json.Marshal(fmt.Sprint(v))
-	}
-	return json.Marshal(float64(n))
-}
-
-// side is one run of a comparison.
+// side is one run of a comparison with what is read of it once.
 type side struct {
-	run      storage.Run
-	doc      View
-	spec     *recipes.Spec // nil if this program cannot read it
+	run storage.Run
+	// also has the evaluation
+	view View
+	// nil if this program cannot read the spec
+	spec     *recipes.Spec
 	attempts []storage.Attempt
 }
 
-// Compare puts two or more runs side by side, with at most so many samples.
+// Compare compares two or more runs: their specs, input data, stages and
+// evaluations, with at most so many samples. It compares recorded digests and
+// metrics and computes nothing again, so it is quick and needs no model files.
+// Naming one run twice is Usage "same_run".
 func (s *Service) Compare(ctx context.Context, refs []string, samples int) (Comparison, error) {
 	c := Comparison{Schema: "trimtab.comparison/v1", Spec: []SpecDifference{}, Data: []DataDifference{},
 		Scores: []ComparedScore{}, Samples: []ComparedSample{}}
@@ -148,6 +32,7 @@ func (s *Service) Compare(ctx context.Context, refs []string, samples int) (Comp
 	if err != nil {
 		return c, err
 	}
+	// With one spec unreadable its values would be missing, not different.
 	if specs := specsOf(sides); len(specs) == len(sides) {
 		if c.Spec, err = specDifferences(specs...); err != nil {
 			return c, err
@@ -163,6 +48,7 @@ func (s *Service) Compare(ctx context.Context, refs []string, samples int) (Comp
 		}
 		c.Stages = append(c.Stages, st)
 	}
+	// The builds of a run come from its compared stages, so runs follow stages.
 	for i, side := range sides {
 		c.Runs = append(c.Runs, comparedRun(side, c.Stages, i))
 	}
@@ -171,7 +57,7 @@ func (s *Service) Compare(ctx context.Context, refs []string, samples int) (Comp
 	return c, nil
 }
 
-// sides reads the runs.
+// sides reads the runs of a comparison.
 func (s *Service) sides(ctx context.Context, refs []string) ([]side, error) {
 	var sides []side
 	for _, ref := range refs {
@@ -179,12 +65,13 @@ func (s *Service) sides(ctx context.Context, refs []string) ([]side, error) {
 		if err != nil {
 			return nil, err
 		}
+		// Two references, such as a name and an ID, may mean one run.
 		if slices.ContainsFunc(sides, func(o side) bool { return o.run.ID == run.ID }) {
 			return nil, trimtab.NewError(trimtab.Usage, "same_run", "name different runs",
-				"%s is a run that was named before: %s", ref, run.ID)
+				"%s is run %s, which was named already", ref, run.ID)
 		}
 		side := side{run: run}
-		if side.doc, err = s.Show(ctx, run.ID); err != nil {
+		if side.view, err = s.Show(ctx, run.ID); err != nil {
 			return nil, err
 		}
 		if side.attempts, err = s.store.Attempts(ctx, run.ID); err != nil {
@@ -200,6 +87,8 @@ func (s *Service) sides(ctx context.Context, refs []string) ([]side, error) {
 	return sides, nil
 }
 
+// specsOf returns the specs that this program can read. Specs are compared only
+// if it can read all of them.
 func specsOf(sides []side) []recipes.Spec {
 	var specs []recipes.Spec
 	for _, side := range sides {
@@ -210,7 +99,8 @@ func specsOf(sides []side) []recipes.Spec {
 	return specs
 }
 
-// stageNames are the stages of all runs: the first run's in order, then what the others have beside them.
+// stageNames returns the names of the stages of all runs: those of the first
+// run in order, then those that only later runs have.
 func stageNames(sides []side) []string {
 	var names []string
 	for _, side := range sides {
@@ -223,11 +113,21 @@ func stageNames(sides []side) []string {
 	return names
 }
 
+// comparedRun describes run i of a comparison.
 func comparedRun(side side, stages []ComparedStage, i int) ComparedRun {
-	d := side.doc
-	r := ComparedRun{ID: d.ID, Name: d.Name, Status: d.Status, Seed: d.Seed, Numerics: d.Numerics,
-		SpecDigest: d.SpecDigest,
-		Origin:     d.Origin, CreatedAt: d.CreatedAt, Seconds: d.Seconds, Builds: []string{}}
+	v := side.view
+	r := ComparedRun{
+		ID:         v.ID,
+		Name:       v.Name,
+		Status:     v.Status,
+		Seed:       v.Seed,
+		Numerics:   v.Numerics,
+		SpecDigest: v.SpecDigest,
+		Origin:     v.Origin,
+		CreatedAt:  v.CreatedAt,
+		Seconds:    v.Seconds,
+		Builds:     []string{},
+	}
 	for _, st := range stages {
 		if a := st.Attempts[i]; a != nil && a.Build != "" && !slices.Contains(r.Builds, a.Build) {
 			r.Builds = append(r.Builds, a.Build)
@@ -236,8 +136,9 @@ func comparedRun(side side, stages []ComparedStage, i int) ComparedRun {
 	return r
 }
 
-// dataDifferences are the inputs from outside that stages of one name do not
-// read alike. Stages that read the same under the same name are one.
+// dataDifferences returns the external inputs for which stages of one name read
+// different data. Stages that differ in the same input in the same way share an
+// entry.
 func (s *Service) dataDifferences(ctx context.Context, sides []side) ([]DataDifference, error) {
 	all := []DataDifference{}
 	for _, name := range stageNames(sides) {
@@ -252,6 +153,7 @@ func (s *Service) dataDifferences(ctx context.Context, sides []side) ([]DataDiff
 			if !d.differs() {
 				continue
 			}
+			// One dataset that several stages read is reported once.
 			k := slices.IndexFunc(all, func(o DataDifference) bool {
 				return o.Input == d.Input && slices.EqualFunc(o.Values, d.Values, sameSource)
 			})
@@ -265,7 +167,7 @@ func (s *Service) dataDifferences(ctx context.Context, sides []side) ([]DataDiff
 	return all, nil
 }
 
-// checkInputs are the inputs of a stage in any of the runs.
+// inputsOf returns the names of a stage's inputs in any of the runs, each once.
 func inputsOf(sides []side, stage string) []string {
 	var names []string
 	for _, side := range sides {
@@ -280,7 +182,8 @@ func inputsOf(sides []side, stage string) []string {
 	return names
 }
 
-// source is what a run's stage reads as an input; nil if it does not.
+// source returns where a stage's input comes from; nil if the run has no such
+// stage or the stage no such input.
 func (s *Service) source(ctx context.Context, side side, stage, input string) (*InputSource, error) {
 	for _, st := range side.run.Plan.Stages {
 		for _, in := range st.Inputs {
@@ -291,13 +194,15 @@ func (s *Service) source(ctx context.Context, side side, stage, input string) (*
 				return &InputSource{Stage: in.Stage}, nil
 			}
 			name, err := s.nameOf(ctx, in)
+			// A planned input has at most one of the two digests.
 			return &InputSource{Name: name, Digest: in.Dataset + in.Model}, err
 		}
 	}
 	return nil, nil
 }
 
-// nameOf is the name under which people know an input from outside, or nothing.
+// nameOf returns the name of a dataset or model that a plan reads from outside
+// the run. It is empty for one that is no longer in the record.
 func (s *Service) nameOf(ctx context.Context, in trimtab.Input) (string, error) {
 	var name string
 	var err error
@@ -316,8 +221,9 @@ func (s *Service) nameOf(ctx context.Context, in trimtab.Input) (string, error) 
 	return name, err
 }
 
-// differenceError reports whether the runs that read the input read other bytes. What only stages make is compared with
-// them.
+// differs reports whether the runs that read the input read different data.
+// Inputs that come from stages in all runs do not count: those are compared as
+// the outputs of their stages.
 func (d DataDifference) differs() bool {
 	var first *InputSource
 	for _, v := range d.Values {
@@ -332,42 +238,56 @@ func (d DataDifference) differs() bool {
 	return false
 }
 
+// sameSource reports whether two inputs come from the same place, whatever its
+// name is.
 func sameSource(a, b *InputSource) bool {
 	return a == b || a != nil && b != nil && a.Digest == b.Digest && a.Stage == b.Stage
 }
 
-// compareStage compares the newest attempts of a stage.
+// compareStage compares the newest attempts of the stages of one name.
 func (s *Service) compareStage(ctx context.Context, name string, sides []side) (ComparedStage, error) {
-	st := ComparedStage{Name: name, Attempts: make([]*ComparedAttempt, len(sides)), Outputs: []ComparedOutput{},
-		Metrics: []ComparedMetric{}}
-	rows := make([]*storage.Attempt, len(sides)) // those that have begun
+	st := ComparedStage{
+		Name:     name,
+		Attempts: make([]*ComparedAttempt, len(sides)),
+		Outputs:  []ComparedOutput{},
+		Metrics:  []ComparedMetric{},
+	}
+	producers := make([]*storage.Attempt, len(sides)) // nil for a stage that has not started
 	for i, side := range sides {
 		j := stageIndex(side.run.Plan, name)
 		if j < 0 {
 			continue
 		}
+		// The stage is in the plan, so it is shown even before its first attempt.
 		st.Attempts[i] = &ComparedAttempt{Kind: side.run.Plan.Stages[j].Kind, Status: trimtab.AttemptQueued}
 		if a := newestAttemptOf(side.attempts, name); a != nil {
-			made, err := s.producer(ctx, *a)
+			producer, err := s.producer(ctx, *a)
 			if err != nil {
 				return st, err
 			}
-			rows[i] = &made
-			st.Attempts[i] = &ComparedAttempt{Kind: a.Kind, Attempt: a.Number, Status: a.Status,
-				Reused: a.ReusedFrom != 0,
-				Build:  made.BuildID, Steps: made.Step, Seconds: made.Seconds}
+			producers[i] = &producer
+			st.Attempts[i] = &ComparedAttempt{
+				Kind:    a.Kind,
+				Attempt: a.Number,
+				Status:  a.Status,
+				Reused:  a.ReusedFrom != 0,
+				Build:   producer.BuildID,
+				Steps:   producer.Step,
+				Seconds: producer.Seconds,
+			}
 		}
 	}
-	st.Outputs, st.Metrics = comparedOutputs(rows), comparedMetrics(rows)
+	st.Outputs, st.Metrics = comparedOutputs(producers), comparedMetrics(producers)
 	var err error
-	if st.Series, err = s.compareSeries(ctx, rows); err != nil {
+	if st.Series, err = s.compareSeries(ctx, producers); err != nil {
 		return st, err
 	}
 	st.setVerdict()
 	return st, nil
 }
 
-// producer is the attempt that made what an attempt shows: itself, or the one that it reuses.
+// producer returns the attempt that did the work of a: a itself, or the attempt
+// whose outputs it reuses.
 func (s *Service) producer(ctx context.Context, a storage.Attempt) (storage.Attempt, error) {
 	if a.ReusedFrom == 0 {
 		return a, nil
@@ -375,6 +295,8 @@ func (s *Service) producer(ctx context.Context, a storage.Attempt) (storage.Atte
 	return s.store.Attempt(ctx, a.ReusedFrom)
 }
 
+// comparedOutputs compares the outputs of a stage's attempts by name; nil entries
+// have none.
 func comparedOutputs(rows []*storage.Attempt) []ComparedOutput {
 	all := []ComparedOutput{}
 	for i, row := range rows {
@@ -384,18 +306,20 @@ func comparedOutputs(rows []*storage.Attempt) []ComparedOutput {
 		for _, n := range row.Outputs {
 			k := slices.IndexFunc(all, func(o ComparedOutput) bool { return o.Name == n.Name })
 			if k < 0 {
-				k, all = len(all), append(all, ComparedOutput{Name: n.Name,
-					Digests: make([]*trimtab.Digest, len(rows))})
+				k = len(all)
+				all = append(all, ComparedOutput{Name: n.Name, Digests: make([]*trimtab.Digest, len(rows))})
 			}
 			all[k].Digests[i] = &n.Digest
 		}
 	}
 	for k := range all {
-		all[k].Equal = alike(all[k].Digests, func(a, b trimtab.Digest) bool { return a == b })
+		all[k].Equal = allSame(all[k].Digests, func(a, b trimtab.Digest) bool { return a == b })
 	}
 	return all
 }
 
+// comparedMetrics compares the final metrics of a stage's attempts by name; nil
+// entries have none.
 func comparedMetrics(rows []*storage.Attempt) []ComparedMetric {
 	all := []ComparedMetric{}
 	for i, row := range rows {
@@ -405,22 +329,25 @@ func comparedMetrics(rows []*storage.Attempt) []ComparedMetric {
 		for _, m := range row.Metrics {
 			k := slices.IndexFunc(all, func(o ComparedMetric) bool { return o.Name == m.Name })
 			if k < 0 {
-				k, all = len(all), append(all, ComparedMetric{Name: m.Name, Values: make([]*Number, len(rows))})
+				k = len(all)
+				all = append(all, ComparedMetric{Name: m.Name, Values: make([]*Number, len(rows))})
 			}
 			v := Number(m.Value)
 			all[k].Values[i] = &v
 		}
 	}
 	for k, m := range all {
-		all[k].Equal = alike(m.Values,
-			func(a, b Number) bool { return math.Float64bits(float64(a)) == math.Float64bits(float64(b)) })
+		// The bits are compared because NaN is not equal to itself, and 0 is to -0.
+		all[k].Equal = allSame(m.Values, func(a, b Number) bool {
+			return math.Float64bits(float64(a)) == math.Float64bits(float64(b))
+		})
 		all[k].Differences = differencesFromFirst(m.Values)
 	}
 	return all
 }
 
-// alike reports whether the values that are there are the same.
-func alike[T any](values []*T, same func(a, b T) bool) bool {
+// allSame reports whether all values that are not nil are the same.
+func allSame[T any](values []*T, same func(a, b T) bool) bool {
 	var first *T
 	for _, v := range values {
 		if first == nil {
@@ -432,7 +359,8 @@ func alike[T any](values []*T, same func(a, b T) bool) bool {
 	return true
 }
 
-// differencesFromFirst is each value less the first one that is there, which has no difference itself.
+// differencesFromFirst subtracts the first value that is not nil from each
+// later one. The first has no difference, and nor has a nil.
 func differencesFromFirst(values []*Number) []*Number {
 	out := make([]*Number, len(values))
 	var first *Number
@@ -449,30 +377,35 @@ func differencesFromFirst(values []*Number) []*Number {
 	return out
 }
 
-// compareSeries compares the steps that all of these attempts have taken; nil if there are not two of them.
+// compareSeries compares the metrics of the steps that all of these attempts
+// have done. It returns nil unless at least two of them have done a step. rows
+// has an entry for each run, nil where the stage has not started.
 func (s *Service) compareSeries(ctx context.Context, rows []*storage.Attempt) (*ComparedSeries, error) {
 	var series [][]storage.SeriesSegment
-	var of []int // of rows
+	var rowOf []int // the index in rows of each series
 	common := math.MaxInt
 	for i, row := range rows {
 		if row == nil || row.Step == 0 {
 			continue
 		}
-		pieces, err := s.metricSegments(ctx, *row)
+		segments, err := s.metricSegments(ctx, *row)
 		if err != nil {
 			return nil, err
 		}
-		series, of, common = append(series, pieces), append(of, i), min(common, row.Step)
+		series = append(series, segments)
+		rowOf = append(rowOf, i)
+		common = min(common, row.Step)
 	}
 	if len(series) < 2 {
 		return nil, nil
 	}
+	// A run that is further ahead is compared only as far as the slowest one.
 	for i := range series {
 		series[i] = firstSteps(series[i], common)
 	}
 	c := &ComparedSeries{Steps: common, Equal: true}
 	if !slices.ContainsFunc(series, func(p []storage.SeriesSegment) bool { return !slices.Equal(p, series[0]) }) {
-		return c, nil // one attempt's, for all
+		return c, nil // all runs show the same attempt, so its rows need not be read
 	}
 	d, err := s.store.FirstDivergence(ctx, series...)
 	if err != nil || d == nil {
@@ -485,99 +418,112 @@ func (s *Service) compareSeries(ctx context.Context, rows []*storage.Attempt) (*
 		Values []*Number `json:"values"`
 	}{d.Step, d.Name, make([]*Number, len(rows))}
 	for k, v := range d.Values {
-		c.First.Values[of[k]] = (*Number)(v)
+		c.First.Values[rowOf[k]] = (*Number)(v)
 	}
 	return c, nil
 }
 
-// metricSegments are where the metrics of all steps up to an attempt's last are kept:
-// one that went on from a checkpoint has the earlier ones of whoever made that.
+// metricSegments returns where the metrics of all steps of an attempt are
+// stored, in the order of the steps. An attempt that resumed from another one's
+// checkpoint has rows only from there on; the earlier steps are that other
+// attempt's, which may itself have resumed.
 func (s *Service) metricSegments(ctx context.Context, a storage.Attempt) ([]storage.SeriesSegment, error) {
-	var pieces []storage.SeriesSegment
+	var segments []storage.SeriesSegment
 	for until := a.Step; ; {
-		p := storage.SeriesSegment{Attempt: a.ID, Until: until}
+		segment := storage.SeriesSegment{Attempt: a.ID, Until: until}
 		if a.FromCheckpoint != "" {
+			// The checkpoint was written before step c.Step, so the rows of that step
+			// and of later ones are this attempt's.
 			c, err := s.store.FindCheckpoint(ctx, a.Run, a.Stage, string(a.FromCheckpoint))
 			if err != nil {
 				return nil, err
 			}
-			p.From = min(c.Step, until)
+			segment.From = min(c.Step, until)
 			if a, err = s.store.Attempt(ctx, c.Attempt); err != nil {
 				return nil, err
 			}
 		}
-		pieces = append(pieces, p)
-		if p.From == 0 || p.From == until {
-			slices.Reverse(pieces)
-			return pieces, nil
+		segments = append(segments, segment)
+		// From 0 on the series is complete. A checkpoint at the end adds no steps, and
+		// the metrics before it are not looked for.
+		if segment.From == 0 || segment.From == until {
+			slices.Reverse(segments) // they were found last to first
+			return segments, nil
 		}
-		until = p.From
+		until = segment.From
 	}
 }
 
-// firstSteps is a series up to a step.
-func firstSteps(pieces []storage.SeriesSegment, until int) []storage.SeriesSegment {
+// firstSteps returns a series cut off before step until.
+func firstSteps(segments []storage.SeriesSegment, until int) []storage.SeriesSegment {
 	var kept []storage.SeriesSegment
-	for _, p := range pieces {
-		if p.From < until {
-			p.Until = min(p.Until, until)
-			kept = append(kept, p)
+	for _, segment := range segments {
+		if segment.From < until {
+			segment.Until = min(segment.Until, until)
+			kept = append(kept, segment)
 		}
 	}
 	return kept
 }
 
-// setVerdict says in how far the attempts of a stage are the same.
+// setVerdict sets Equal, Differs and Verdict from the compared parts. The first
+// case that holds decides, so the cases go from the clearest difference to
+// the least; the steps of unfinished stages are compared only if nothing else
+// differs.
 func (st *ComparedStage) setVerdict() {
-	st.Equal, st.Differs, st.Verdict = true, false, "equal to the bit"
+	st.Equal, st.Differs, st.Verdict = true, false, "bit-identical"
 	differs := func(format string, args ...any) {
 		st.Equal, st.Differs, st.Verdict = false, true, fmt.Sprintf(format, args...)
 	}
-	open := func(format string, args ...any) { st.Equal, st.Verdict = false, fmt.Sprintf(format, args...) }
+	undecided := func(format string, args ...any) { st.Equal, st.Verdict = false, fmt.Sprintf(format, args...) }
+	// have are the attempts of the runs that have the stage.
 	have := slices.DeleteFunc(slices.Clone(st.Attempts), func(a *ComparedAttempt) bool { return a == nil })
-	all := func(is func(a *ComparedAttempt) bool) bool {
-		return !slices.ContainsFunc(have, func(a *ComparedAttempt) bool { return !is(a) })
+	all := func(holds func(a *ComparedAttempt) bool) bool {
+		return !slices.ContainsFunc(have, func(a *ComparedAttempt) bool { return !holds(a) })
 	}
 	switch {
 	case len(have) < 2:
-		differs("only one run has it")
+		differs("only one run has this stage")
 	case !all(func(a *ComparedAttempt) bool { return a.Kind == have[0].Kind }):
-		differs("not of one kind")
+		differs("the stages are of different kinds")
 	case st.Series != nil && st.Series.First != nil:
-		differs("differ from step %d on, first in %s", st.Series.First.Step, st.Series.First.Metric)
+		differs("differs from step %d on, first in %s", st.Series.First.Step, st.Series.First.Metric)
 	case slices.ContainsFunc(st.Metrics, func(m ComparedMetric) bool { return !m.Equal }):
 		differs("final metrics differ")
 	case slices.ContainsFunc(st.Outputs, func(o ComparedOutput) bool { return !o.Equal }):
 		differs("outputs differ")
-	case len(have) < len(st.Attempts):
-		differs("equal to the bit in the runs that have it")
+	case len(have) < len(st.Attempts): // no difference among those that have it
+		differs("bit-identical in the runs that have it")
 	case all(func(a *ComparedAttempt) bool { return a.Status == trimtab.AttemptSkipped }):
 		st.Verdict = "skipped in all runs"
 	case !all(func(a *ComparedAttempt) bool { return finished(a.Status) }) && st.Series == nil:
-		open("nothing to compare yet")
+		undecided("nothing to compare yet")
 	case !all(func(a *ComparedAttempt) bool { return finished(a.Status) }):
-		open("equal to the bit in the first %d steps", st.Series.Steps)
+		undecided("bit-identical in the first %d steps", st.Series.Steps)
 	case !all(func(a *ComparedAttempt) bool { return a.Steps == have[0].Steps }):
-		differs("the same, but for how many steps were taken")
+		differs("identical except for the number of steps")
 	}
 }
 
-// finished reports whether an attempt's outputs are there.
+// finished reports whether an attempt of this status has its outputs, or will
+// never have any.
 func finished(s trimtab.AttemptStatus) bool {
 	return s == trimtab.AttemptCompleted || s == trimtab.AttemptReused || s == trimtab.AttemptStale ||
 		s == trimtab.AttemptSkipped
 }
 
-// setVerdict is the comparison in one sentence.
+// setVerdict sets Equal, and Verdict to the comparison in one sentence, which
+// names the first stage that differs.
 func (c *Comparison) setVerdict() {
+	// A difference outweighs an unfinished stage, which can no longer change it.
 	i := slices.IndexFunc(c.Stages, func(st ComparedStage) bool { return st.Differs })
 	unfinished := slices.ContainsFunc(c.Stages, func(st ComparedStage) bool { return !st.Equal })
 	switch {
 	case i >= 0:
-		c.Verdict = fmt.Sprintf("not the same: stage %s: %s", c.Stages[i].Name, c.Stages[i].Verdict)
+		c.Verdict = fmt.Sprintf("different: stage %s: %s", c.Stages[i].Name, c.Stages[i].Verdict)
 	case unfinished:
-		c.Verdict = "equal to the bit as far as all runs came"
+		c.Verdict = "bit-identical as far as all runs have come"
 	default:
-		c.Equal, c.Verdict = true, "equal to the bit in all stages"
+		c.Equal, c.Verdict = true, "bit-identical in all stages"
 	}
 }

@@ -52,7 +52,7 @@ func TestCompareRuns(t *testing.T) {
 	b.await(two, trimtab.RunCompleted)
 
 	c := b.compare(2, one, two)
-	if !c.Equal || c.Verdict != "equal to the bit in all stages" || paths(c) != `name ["one" "two"]` ||
+	if !c.Equal || c.Verdict != "bit-identical in all stages" || paths(c) != `name ["one" "two"]` ||
 		len(c.Data) != 0 {
 		t.Errorf("two runs of one spec: %q, spec %s, data %+v", c.Verdict, paths(c), c.Data)
 	}
@@ -107,7 +107,7 @@ func TestCompareRuns(t *testing.T) {
 	}
 	b.await(res.Run, trimtab.RunCompleted)
 	c = b.compare(1, one, two, res.Run)
-	if c.Equal || !strings.HasPrefix(c.Verdict, "not the same: stage ppo: differ from step ") ||
+	if c.Equal || !strings.HasPrefix(c.Verdict, "different: stage ppo: differs from step ") ||
 		paths(c) != `name ["one" "two" "two"], ppo.kl_coef [0.12 0.12 0.5]` {
 		t.Errorf("%q, spec %s", c.Verdict, paths(c))
 	}
@@ -175,7 +175,7 @@ func TestCompareContinuedAndOtherChains(t *testing.T) {
 	if !st.Equal || st.Attempts[1].Attempt != 2 || st.Series.Steps != first.Steps {
 		t.Errorf("went on from step %d: %s, %+v", from.Step, st.Verdict, st.Series)
 	}
-	if c.Equal || c.Verdict != "equal to the bit as far as all runs came" {
+	if c.Equal || c.Verdict != "bit-identical as far as all runs have come" {
 		t.Errorf("%q", c.Verdict)
 	}
 	b.await(gated, trimtab.RunBlocked)
@@ -198,7 +198,7 @@ func TestCompareContinuedAndOtherChains(t *testing.T) {
 	if st := comparedStage(t, c, "pretrain"); !st.Equal {
 		t.Errorf("pretrain: %s", st.Verdict)
 	}
-	if st := comparedStage(t, c, "ppo"); !st.Differs || st.Attempts[0] != nil || st.Verdict != "only one run has it" {
+	if st := comparedStage(t, c, "ppo"); !st.Differs || st.Attempts[0] != nil || st.Verdict != "only one run has this stage" {
 		t.Errorf("ppo: %+v", st)
 	}
 	if c.Equal || len(c.Samples) != 0 || c.Stages[0].Name != "pretrain" ||

@@ -18,8 +18,13 @@ import (
 	"github.com/trimtab/trimtab/storage"
 )
 
-// resolveData makes the datasets and the model that the spec asks for, and puts
-// digests where it named them. Data that the spec names already is left alone.
+// resolveData creates the datasets and imports the base model that a spec asks
+// for, and returns the spec with digests in place of references. Data that the
+// spec refers to already is not created. A dataset of another kind than its
+// field is Usage "wrong_kind".
+//
+// The resolved spec is what is recorded and hashed, so the run does not depend
+// on what the names mean later. log receives progress messages and notes.
 func (s *Service) resolveData(ctx context.Context, spec recipes.Spec, actor string,
 	log func(string, ...any)) (recipes.Spec, error) {
 	var err error
@@ -35,6 +40,7 @@ func (s *Service) resolveData(ctx context.Context, spec recipes.Spec, actor stri
 	if err != nil {
 		return spec, err
 	}
+	// Ref points into spec, a copy, so assigning through it leaves the caller's alone.
 	for _, k := range trimtab.Kinds {
 		ref := spec.Data.Ref(k)
 		if *ref == "" {
@@ -46,22 +52,24 @@ func (s *Service) resolveData(ctx context.Context, spec recipes.Spec, actor stri
 		}
 		if v.Kind != k {
 			return spec, trimtab.NewError(trimtab.Usage, "wrong_kind", fmt.Sprintf("name a dataset of kind %s", k),
-				"data.%s names %s, which holds %s", k, *ref, v.Kind)
+				"data.%s refers to %s, which holds %s", k, *ref, v.Kind)
 		}
 		*ref = string(v.Digest)
 	}
 	return spec, nil
 }
 
-// freeze stores items, and the files that they were read from, as a dataset version and returns its digest for the
-// spec.
+// freeze stores items as a frozen dataset version and puts its digest into ref,
+// unless ref is set already or there are no items. files are the files that the
+// items were read from, which are recorded with the import; generated items
+// have none.
 func (s *Service) freeze(ctx context.Context, ref *string, name string, items []trimtab.Item,
 	files []storage.ImportedFile, actor string) error {
 	if *ref != "" || len(items) == 0 {
 		return nil
 	}
 	if len(files) > 0 {
-		if _, err := s.store.AddItemsOf(ctx, name, items[0].Kind(), items, files, actor); err != nil {
+		if _, err := s.store.AddItems(ctx, name, items[0].Kind(), items, files, actor); err != nil {
 			return err
 		}
 	}
@@ -70,6 +78,7 @@ func (s *Service) freeze(ctx context.Context, ref *string, name string, items []
 	return err
 }
 
+// asItems returns a list of one type of item as a list of the interface.
 func asItems[T trimtab.Item](list []T) []trimtab.Item {
 	items := make([]trimtab.Item, len(list))
 	for i, v := range list {
@@ -78,16 +87,18 @@ func asItems[T trimtab.Item](list []T) []trimtab.Item {
 	return items
 }
 
-// programActor is the actor of what trimtab makes by itself.
+// programActor is the actor of what the program does on its own account, such
+// as generating data.
 const programActor = "trimtab"
 
-// freezeStarter generates the small world: equal settings, equal bytes.
+// freezeStarter generates the starter world's data. Equal settings give equal
+// bytes, and so the dataset versions of an earlier run.
 func (s *Service) freezeStarter(ctx context.Context, spec *recipes.Spec, log func(string, ...any)) error {
 	st := spec.Starter
 	if d := spec.Data; d.Text != "" && d.Demonstrations != "" && d.Prompts != "" {
 		return nil
 	}
-	log("generating the starter world %d: about %d words of text, %d demonstrations, %d prompts", st.World, st.Words,
+	log("generating starter world %d: about %d words of text, %d demonstrations, %d prompts", st.World, st.Words,
 		st.Demonstrations, st.Prompts)
 	for _, set := range starterSets(*st) {
 		if err := s.freeze(ctx, spec.Data.Ref(set.kind), set.name, set.items, set.files, programActor); err != nil {
@@ -97,15 +108,18 @@ func (s *Service) freezeStarter(ctx context.Context, spec *recipes.Spec, log fun
 	return nil
 }
 
-// pendingDataset is items that become a dataset, and the files that they were read from.
+// pendingDataset is a dataset before it is frozen.
 type pendingDataset struct {
-	kind  trimtab.Kind
-	name  string // of the dataset
+	kind trimtab.Kind
+	// the dataset's name
+	name  string
 	items []trimtab.Item
+	// the files that the items were read from; none for generated items
 	files []storage.ImportedFile
 }
 
-// starterSets are what a starter world gives.
+// starterSets generates the datasets of a starter world. The test prompts come
+// after the training prompts, in the same dataset with the split "test".
 func starterSets(st recipes.Starter) []pendingDataset {
 	w := starter.New(st.World)
 	sets := []pendingDataset{
@@ -119,7 +133,8 @@ func starterSets(st recipes.Starter) []pendingDataset {
 	return sets
 }
 
-// freezeSources freezes what the files of the spec's sources give.
+// freezeSources reads the files of a spec's sources and freezes the datasets
+// that they yield.
 func (s *Service) freezeSources(ctx context.Context, spec *recipes.Spec, actor string, log func(string, ...any)) error {
 	if spec.Data.Rankings != "" && spec.Data.Text != "" {
 		return nil
@@ -136,20 +151,26 @@ func (s *Service) freezeSources(ctx context.Context, spec *recipes.Spec, actor s
 	return nil
 }
 
-// sourceSets reads files of rankings and text, holds whole groups out, and
-// derives demonstrations and prompts if the spec wants them.
+// sourceSets reads a spec's files of rankings and text, holds whole groups of
+// rankings out for testing, and derives demonstrations and prompts from the
+// rankings if the spec asks for it. name is the first part of the dataset
+// names.
+//
+// With sources.derive=winners the training responses are added to the text as
+// well, so that a model pretrained on it has seen the language of the
+// responses. The held-out responses are not.
 func sourceSets(name string, src *recipes.Sources, log func(string, ...any)) ([]pendingDataset, error) {
 	if src.Folder == "" && slices.ContainsFunc(slices.Concat(src.Rankings, src.Text),
 		func(f string) bool { return !filepath.IsAbs(f) }) {
-		return nil, trimtab.NewError(trimtab.Usage, "invalid_spec", "name it with --set sources.folder=PATH",
-			"sources.folder is empty: the recipe reads its files from there")
+		return nil, trimtab.NewError(trimtab.Usage, "invalid_spec", "set it with --set sources.folder=PATH",
+			"sources.folder is empty, but the recipe reads its files from that folder")
 	}
-	rankings, voted, err := readRankings(src, log)
+	rankings, rankingFiles, err := readRankings(src, log)
 	if err != nil {
 		return nil, err
 	}
 	holdOutGroups(rankings, src.TestShare)
-	texts, written, err := readTexts(src, log)
+	texts, textFiles, err := readTexts(src, log)
 	if err != nil {
 		return nil, err
 	}
@@ -158,13 +179,13 @@ func sourceSets(name string, src *recipes.Sources, log func(string, ...any)) ([]
 	if src.Derive == "winners" {
 		demos, prompts = demonstrationsFromWinners(rankings)
 		texts = append(texts, trainingResponses(rankings)...)
-		written = append(written, voted...)
+		textFiles = append(textFiles, rankingFiles...)
 	}
 	sets := []pendingDataset{
-		{kind: trimtab.KindRankings, items: asItems(rankings), files: voted},
-		{kind: trimtab.KindText, items: asItems(texts), files: written},
-		{kind: trimtab.KindDemonstrations, items: asItems(demos), files: voted},
-		{kind: trimtab.KindPrompts, items: asItems(prompts), files: voted},
+		{kind: trimtab.KindRankings, items: asItems(rankings), files: rankingFiles},
+		{kind: trimtab.KindText, items: asItems(texts), files: textFiles},
+		{kind: trimtab.KindDemonstrations, items: asItems(demos), files: rankingFiles},
+		{kind: trimtab.KindPrompts, items: asItems(prompts), files: rankingFiles},
 	}
 	for i := range sets {
 		sets[i].name = fmt.Sprintf("%s/%s", name, sets[i].kind)
@@ -172,8 +193,10 @@ func sourceSets(name string, src *recipes.Sources, log func(string, ...any)) ([]
 	return sets, nil
 }
 
-// readFiles reads source files of one kind; a file that is not wholly usable is told, one of which nothing is usable is
-// an error.
+// readFiles reads source files of one kind and returns their items with a
+// record of each file: its digest, its size in bytes and how many items it
+// gave. Rejected lines are counted in a log message; a file without a single
+// usable item is Invalid "nothing_accepted".
 func readFiles(src *recipes.Sources, names []string, kind trimtab.Kind, o dataset.ReadOptions,
 	log func(string, ...any)) ([]trimtab.Item, []storage.ImportedFile, error) {
 	var items []trimtab.Item
@@ -186,36 +209,43 @@ func readFiles(src *recipes.Sources, names []string, kind trimtab.Kind, o datase
 		f, err := os.Open(path)
 		if err != nil {
 			return nil, nil, trimtab.NewError(trimtab.NotFound, "file_not_found",
-				"write its whole path, or set sources.folder, now "+strconv.Quote(src.Folder)+
-					", to the folder that holds it", "read the sources: %w", err)
+				"give its absolute path, or set sources.folder, now "+strconv.Quote(src.Folder)+
+					", to the folder that has it", "read the sources: %w", err)
 		}
-		read := dataset.NewHashingReader(f)
-		imp, err := dataset.Read(kind, filepath.Base(name), read, o)
-		digest, size, rest := read.Finish()
+		// The digest is that of the bytes that were parsed: the file is read once,
+		// and Finish reads what the parser left.
+		reader := dataset.NewHashingReader(f)
+		imp, err := dataset.Read(kind, filepath.Base(name), reader, o)
+		digest, size, finishErr := reader.Finish()
 		f.Close()
 		if err != nil {
 			return nil, nil, err
 		}
-		if rest != nil {
-			return nil, nil, rest
+		if finishErr != nil {
+			return nil, nil, finishErr
 		}
 		if imp.Accepted == 0 {
-			reason := "it is empty"
+			reason := "the file is empty"
 			if len(imp.Rejected) > 0 {
 				reason = fmt.Sprintf("line %d: %s", imp.Rejected[0].Line, imp.Rejected[0].Reason)
 			}
 			return nil, nil, trimtab.NewError(trimtab.Invalid, "nothing_accepted",
-				"see `trimtab data import --dry-run`", "%s holds no usable %s: %s", name, kind, reason)
+				"check the file with `trimtab data import --dry-run`", "%s has no usable %s: %s", name, kind, reason)
 		}
 		log("%s: %d %s accepted, %d duplicates, %d rejected", name, imp.Accepted, kind, imp.Duplicates,
 			len(imp.Rejected)+imp.Unlisted)
 		items = append(items, imp.Items...)
-		files = append(files, storage.ImportedFile{Name: filepath.Base(name), Digest: digest, Bytes: size,
-			Items: imp.Accepted})
+		files = append(files, storage.ImportedFile{
+			Name:   filepath.Base(name),
+			Digest: digest,
+			Bytes:  size,
+			Items:  imp.Accepted,
+		})
 	}
 	return items, files, nil
 }
 
+// readRankings reads the spec's files of rankings.
 func readRankings(src *recipes.Sources, log func(string, ...any)) ([]trimtab.Ranking, []storage.ImportedFile, error) {
 	items, files, err := readFiles(src, src.Rankings, trimtab.KindRankings, dataset.ReadOptions{}, log)
 	list := make([]trimtab.Ranking, len(items))
@@ -225,6 +255,7 @@ func readRankings(src *recipes.Sources, log func(string, ...any)) ([]trimtab.Ran
 	return list, files, err
 }
 
+// readTexts reads the spec's text files, one item per paragraph.
 func readTexts(src *recipes.Sources, log func(string, ...any)) ([]trimtab.Text, []storage.ImportedFile, error) {
 	items, files, err := readFiles(src, src.Text, trimtab.KindText, dataset.ReadOptions{Split: "paragraph"}, log)
 	list := make([]trimtab.Text, len(items))
@@ -234,25 +265,32 @@ func readTexts(src *recipes.Sources, log func(string, ...any)) ([]trimtab.Text, 
 	return list, files, err
 }
 
-// holdOutGroups holds whole groups out. The draw does not depend on the run's seed, so
-// that runs of different seeds are measured on the same held-out groups.
+// holdOutGroups marks a share of the rankings' groups as the test split, whole
+// groups at a time, so that no prompt is in both splits. The draw does not
+// depend on the run's seed: runs of different seeds are measured on the same
+// rankings.
 func holdOutGroups(rankings []trimtab.Ranking, share float64) {
 	groups := make([]string, len(rankings))
 	for i, r := range rankings {
 		groups[i] = label.Group(r)
 		rankings[i].Split = trimtab.SplitTrain
 	}
+	// Seed 1 is fixed; a different one would move items between the splits.
 	_, test := dataset.SplitByGroup(groups, share, draw.New(1, "sources", "split"))
 	for _, i := range test {
 		rankings[i].Split = trimtab.SplitTest
 	}
 }
 
-// demonstrationsFromWinners are the best responses of the training rankings as demonstrations,
-// and the prompts of all rankings, each once and in order of first appearance.
+// demonstrationsFromWinners returns the best responses of the training rankings
+// as demonstrations, and the prompts of all rankings with their split. Each
+// appears once, in the order of its first appearance. Responses that are no
+// valid demonstration, such as empty ones, are left out.
 func demonstrationsFromWinners(rankings []trimtab.Ranking) ([]trimtab.Demonstration, []trimtab.Prompt) {
 	var demos []trimtab.Demonstration
 	var prompts []trimtab.Prompt
+	// The keys of prompts begin with p and those of demonstrations with d, so that
+	// one map serves for both.
 	seen := map[string]bool{}
 	for _, r := range rankings {
 		if !seen["p"+r.Prompt] {
@@ -274,7 +312,8 @@ func demonstrationsFromWinners(rankings []trimtab.Ranking) ([]trimtab.Demonstrat
 	return demos, prompts
 }
 
-// trainingResponses are the texts of the responses of training rankings, each once.
+// trainingResponses returns the responses of the training rankings as texts,
+// each once, without leading and trailing white space.
 func trainingResponses(rankings []trimtab.Ranking) []trimtab.Text {
 	var texts []trimtab.Text
 	seen := map[string]bool{}

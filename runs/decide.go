@@ -3,7 +3,7 @@ package runs
 import (
 	"context"
 	"errors"
-	"slices"
+
 	"strings"
 	"unicode"
 
@@ -12,31 +12,40 @@ import (
 	"github.com/trimtab/trimtab/workflows"
 )
 
-// Approve lets a stage's output count although it missed a gate.
+// Approve accepts the outputs of a stage that missed a gate, so that the run
+// continues with them. The gate's failure stays in the record beside the
+// decision.
 func (s *Service) Approve(ctx context.Context, ref, stage, reason, actor string) error {
 	return s.decide(ctx, ref, stage, workflows.UpdateApprove, reason, actor)
 }
 
-// Skip goes on without a stage whose output no later one reads.
+// Skip lets a blocked run continue without a stage. The workflow rejects it if
+// a later stage reads the stage's output.
 func (s *Service) Skip(ctx context.Context, ref, stage, reason, actor string) error {
 	return s.decide(ctx, ref, stage, workflows.UpdateSkip, reason, actor)
 }
 
-// Cancel stops a run at its next step, with a checkpoint.
+// Cancel ends a run. The stage at work stops after its current step and writes
+// a checkpoint first.
 func (s *Service) Cancel(ctx context.Context, ref, reason, actor string) error {
 	return s.decide(ctx, ref, "", workflows.UpdateCancel, reason, actor)
 }
 
-// Pause stops a run at its next step, until Resume.
+// Pause suspends a run after the current step of the stage at work, with a
+// checkpoint, until Resume.
 func (s *Service) Pause(ctx context.Context, ref, reason, actor string) error {
 	return s.decide(ctx, ref, "", workflows.UpdatePause, reason, actor)
 }
 
-// Resume lets a paused run go on.
+// Resume continues a paused run from the checkpoint that it was paused at.
 func (s *Service) Resume(ctx context.Context, ref, reason, actor string) error {
 	return s.decide(ctx, ref, "", workflows.UpdateResume, reason, actor)
 }
 
+// decide sends the decision named what, one of the workflows.Update constants,
+// to a run. stage is empty for a decision about the whole run. A decision about
+// a stage carries the number of its newest attempt, so that the workflow rejects
+// one that was made in ignorance of a later attempt.
 func (s *Service) decide(ctx context.Context, ref, stage, what, reason, actor string) error {
 	if err := (requestTexts{reason: reason, actor: actor}).check(); err != nil {
 		return err
@@ -62,9 +71,13 @@ func (s *Service) decide(ctx context.Context, ref, stage, what, reason, actor st
 	})
 }
 
-// requestDecision records what a person asks for under the role of this process's database
-// session, and sends it. A definite refusal is recorded too, so that nobody can
-// have the request taken later; where there was no answer it may still be.
+// requestDecision records that a person asked for a decision and then sends it.
+// The request is recorded by the caller's own database session, whose role
+// identifies the person, before any worker acts on it.
+//
+// A definite rejection is recorded too, so that the request cannot be carried
+// out later. Where no answer came (class Unavailable) the request stays open,
+// because a worker may still act on it.
 func (s *Service) requestDecision(ctx context.Context, run storage.Run, q storage.Request,
 	send func(request int64) error) error {
 	if !run.Status.Open() {
@@ -76,28 +89,33 @@ func (s *Service) requestDecision(ctx context.Context, run storage.Run, q storag
 	}
 	err = send(q.Sequence)
 	if e, ok := errors.AsType[*trimtab.Error](err); ok && e.Class != trimtab.Unavailable {
+		// The rejection is recorded even if the caller has given up meanwhile.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.decisionTimeout)
 		defer cancel()
 		if failed := s.store.RefuseDecision(ctx, q, e); failed != nil {
-			s.log.Warn("a refusal is not in the record", "run", run.ID, "error", failed)
+			s.log.Warn("cannot record that a decision was rejected", "run", run.ID, "error", failed)
 		}
 	}
 	return err
 }
 
-// CheckReason refuses a decision without a reason that somebody can read.
+// CheckReason rejects a reason without any visible character as Usage
+// "reason_missing". what names the decision in the message.
 func CheckReason(what, reason string) error {
 	readable := func(r rune) bool { return unicode.IsGraphic(r) && !unicode.IsSpace(r) }
 	if strings.ContainsFunc(reason, readable) {
 		return nil
 	}
 	return trimtab.NewError(trimtab.Usage, "reason_missing",
-		`say why with --reason "…": it stays in the record; where nobody is to, set require_reasons to false`,
+		`give a reason with --reason "…", which is kept in the record; require_reasons=false makes reasons optional`,
 		"%s: a reason is required", what)
 }
 
-// newestAttempt is the last attempt of a stage of a run.
-func (s *Service) newestAttempt(ctx context.Context, run storage.Run, stage string) (storage.Attempt, bool, error) {
+// newestAttempt returns the attempt of a stage with the highest number; ok is
+// false before the first attempt. A stage that the plan does not have is
+// NotFound "stage_not_found".
+func (s *Service) newestAttempt(ctx context.Context, run storage.Run, stage string) (a storage.Attempt, ok bool,
+	err error) {
 	if !hasStage(run, stage) {
 		return storage.Attempt{}, false, stageNotFound(run, stage)
 	}
@@ -105,27 +123,25 @@ func (s *Service) newestAttempt(ctx context.Context, run storage.Run, stage stri
 	if err != nil {
 		return storage.Attempt{}, false, err
 	}
-	var last storage.Attempt
-	for _, a := range attempts {
-		if a.Stage == stage && a.Number > last.Number {
-			last = a
-		}
+	newest := newestAttemptOf(attempts, stage)
+	if newest == nil {
+		return storage.Attempt{}, false, nil
 	}
-	return last, last.Number > 0, nil
+	return *newest, true, nil
 }
 
+// hasStage reports whether the newest plan of a run has a stage of that name.
 func hasStage(run storage.Run, stage string) bool {
-	return slices.ContainsFunc(run.Plan.Stages, func(st trimtab.PlannedStage) bool { return st.Name == stage })
+	return stageIndex(run.Plan, stage) >= 0
 }
 
+// stageNotFound returns NotFound "stage_not_found" with the names of the stages
+// that the run has.
 func stageNotFound(run storage.Run, stage string) error {
-	var names []byte
-	for i, st := range run.Plan.Stages {
-		if i > 0 {
-			names = append(names, ", "...)
-		}
-		names = append(names, st.Name...)
+	var names []string
+	for _, st := range run.Plan.Stages {
+		names = append(names, st.Name)
 	}
-	return trimtab.NewError(trimtab.NotFound, "stage_not_found", "its stages are "+string(names),
+	return trimtab.NewError(trimtab.NotFound, "stage_not_found", "its stages are "+strings.Join(names, ", "),
 		"run %s has no stage %q", run.ID, stage)
 }

@@ -60,7 +60,7 @@ func TestGateBlocksAndRerunMends(t *testing.T) {
 	wantRefusal(t, "a rerun that changes nothing", err, "nothing_changed", 4)
 	_, err = rerun(runs.RerunRequest{Stage: "ppo", Sets: []string{"ppo.kl_coef=0.2"}})
 	wantRefusal(t, "a rerun after the blocked stage", err, "not_now", 4)
-	_, err = rerun(runs.RerunRequest{Stage: "reward", Sets: []string{"sft.epochs=2"}})
+	_, err = rerun(runs.RerunRequest{Stage: "reward", Sets: []string{"sft.num_train_epochs=2"}})
 	wantRefusal(t, "a change of an earlier stage", err, "earlier_stage_changed", 2)
 	_, err = rerun(runs.RerunRequest{Stage: "ppo", Sets: []string{"reward.gates=[]"}})
 	wantRefusal(t, "a change of an earlier stage's gate", err, "earlier_stage_changed", 2)
@@ -73,7 +73,7 @@ func TestGateBlocksAndRerunMends(t *testing.T) {
 	wantRefusal(t, "resuming", b.Resume(b.ctx, id, "x", "tester"), "not_now", 4)
 
 	plan, err := rerun(runs.RerunRequest{Stage: "reward",
-		Sets: []string{"reward.epochs=2", "reward.gates=[{metric: held_out/accuracy, min: 0.1}]"}, DryRun: true})
+		Sets: []string{"reward.num_train_epochs=2", "reward.gates=[{metric: held_out/accuracy, min: 0.1}]"}, DryRun: true})
 	if err != nil || plan.NewRun || plan.Stages[0].Action != "keep" || plan.Stages[3].Action != "run" {
 		t.Fatalf("dry run: %+v, %v", plan, err)
 	}
@@ -81,7 +81,7 @@ func TestGateBlocksAndRerunMends(t *testing.T) {
 		t.Fatal("a dry run did something")
 	}
 	res, err := rerun(runs.RerunRequest{Stage: "reward",
-		Sets: []string{"reward.epochs=2", "reward.gates=[{metric: held_out/accuracy, min: 0.1}]"}})
+		Sets: []string{"reward.num_train_epochs=2", "reward.gates=[{metric: held_out/accuracy, min: 0.1}]"}})
 	if err != nil || res.Attempt != 2 || res.Run != id {
 		t.Fatalf("rerun: %+v, %v", res, err)
 	}
@@ -99,7 +99,7 @@ func TestGateBlocksAndRerunMends(t *testing.T) {
 	}
 	planned := 0
 	for _, e := range events {
-		if e.Type == "run_planned" {
+		if e.Type == trimtab.EventRunPlanned {
 			planned++
 			if e.Actor != "tester" || !strings.Contains(string(e.Body), "to see") {
 				t.Errorf("the decision is told as %+v", e)
@@ -149,7 +149,7 @@ func TestAnotherGateIsJudgedAnew(t *testing.T) {
 			t.Errorf("stage %s of the new run is %s", st.Name, st.Status)
 		}
 	}
-	res := b.rerun(runs.RerunRequest{Run: id, Stage: "reward", Sets: []string{"reward.gates=[]", "reward.epochs=2"},
+	res := b.rerun(runs.RerunRequest{Run: id, Stage: "reward", Sets: []string{"reward.gates=[]", "reward.num_train_epochs=2"},
 		DryRun: true})
 	if res.Stages[3].Action != "run" {
 		t.Errorf("with other settings the stage's fate is %+v", res.Stages[3])
@@ -200,20 +200,20 @@ func TestLaunchRefusesWhatIsSureToFail(t *testing.T) {
 			"trimtab data import no-tests --kind prompts --freeze FILE"},
 		{"evaluate.inputs={prompts: long-tests}", "context_exceeded", 1,
 			"stage evaluate: all 1 tests of long-tests are too long for the model's context of 64 tokens",
-			"model.context, or lower evaluate.max_tokens"},
+			"model.max_position_embeddings, or lower evaluate.max_new_tokens"},
 		{"ppo.inputs={model: sft, prompts: long-prompts}", "context_exceeded", 1,
-			"stage ppo: all 1 prompts of long-prompts are too long", "lower ppo.max_tokens"},
+			"stage ppo: all 1 prompts of long-prompts are too long", "lower ppo.max_new_tokens"},
 		{"ppo.inputs={model: sft, prompts: only-tests}", "no_prompts", 1, "all 1 prompts of only-tests are held out",
 			`without "split": "test"`},
 		{"collect.inputs={prompts: no-tests}", "too_few_prompts", 1,
-			"wants 24 prompts and 8 held-out ones, no-tests has 2", "lower collect.prompts"},
+			"needs 24 prompts and 8 held-out ones, but no-tests has 2", "lower collect.prompts"},
 		{"sft.inputs={demonstrations: long-demos}", "context_exceeded", 1,
 			"stage sft: all 2 demonstrations of long-demos are too long for the model's context of 64 tokens",
-			"widen the model with model.context"},
+			"widen the model with model.max_position_embeddings"},
 		{"reward.inputs={rankings: long-votes}", "context_exceeded", 1,
-			"stage reward: all 1 rankings of long-votes are too long", "widen the model with model.context"},
+			"stage reward: all 1 rankings of long-votes are too long", "widen the model with model.max_position_embeddings"},
 		{"reward.inputs={rankings: no-tests}", "wrong_kind", 2,
-			"stage reward reads rankings, and no-tests holds prompts", "name a dataset of that kind"},
+			"stage reward reads rankings, but no-tests holds prompts", "name a dataset of that kind"},
 	} {
 		err := launch(strings.Split(c.set, " & ")...)
 		wantRefusal(t, c.set, err, c.typ, c.code)
@@ -336,7 +336,7 @@ func TestPauseStopAndCancel(t *testing.T) {
 	}
 	record(t, b, "paused", id)
 
-	id = b.launch("ppo.episodes=1600", "seed=5")
+	id = b.launch("ppo.total_episodes=1600", "seed=5")
 	b.awaitStep(id, "ppo", 3)
 	if err := b.Cancel(b.ctx, id, "enough", "tester"); err != nil {
 		t.Fatal(err)
@@ -348,7 +348,7 @@ func TestPauseStopAndCancel(t *testing.T) {
 	wantRefusal(t, "pausing a closed run", b.Pause(b.ctx, id, "x", "tester"), "run_closed", 4)
 	record(t, b, "cancelled", id)
 
-	res, err := b.Rerun(b.ctx, runs.RerunRequest{Run: id, Stage: "ppo", Sets: []string{"ppo.episodes=32"},
+	res, err := b.Rerun(b.ctx, runs.RerunRequest{Run: id, Stage: "ppo", Sets: []string{"ppo.total_episodes=32"},
 		Actor: "tester", Reason: "shorter"})
 	if err != nil || !res.NewRun || res.Run == id || res.Stages[0].Action != "reuse" || res.Stages[4].Action != "run" {
 		t.Fatalf("rerun of a closed run: %+v, %v", res, err)
@@ -430,14 +430,14 @@ func TestForgedDecisions(t *testing.T) {
 	}
 	ana := runs.New(slog.New(slog.DiscardHandler), storagetest.Open(t, address), files, b.temporal)
 	wantRefusal(t, "skipping what others read", ana.Skip(b.ctx, id, "reward", "x", "ana"), "not_now", 4)
-	refused := b.last(id, "decision_requested")
+	refused := b.last(id, trimtab.EventDecisionRequested)
 	wantRefusal(t, "taking what was refused", send(workflows.Decision{Stage: "reward", Attempt: 1, Reason: "x",
 		Actor: "ana", Request: refused.Sequence}), "decision_unrequested", 4)
 
 	if err := ana.Approve(b.ctx, id, "reward", "good enough", "root"); err != nil { // whatever she calls herself
 		t.Fatal(err)
 	}
-	asked, taken := b.last(id, "decision_requested"), b.last(id, "decision")
+	asked, taken := b.last(id, trimtab.EventDecisionRequested), b.last(id, trimtab.EventDecision)
 	if asked.Actor != role || taken.Actor != "root" || !strings.Contains(string(taken.Body), `"role":"`+role+`"`) {
 		t.Errorf("asked as %+v, taken as %+v %s; want role %s", asked, taken, taken.Body, role)
 	}
@@ -450,7 +450,7 @@ func TestForgedDecisions(t *testing.T) {
 }
 
 // last is the newest event of a type in a run's stream.
-func (b *bench) last(id, typ string) (last storage.Event) {
+func (b *bench) last(id string, typ trimtab.EventType) (last storage.Event) {
 	b.t.Helper()
 	events, err := b.History(b.ctx, id, "")
 	if err != nil {

@@ -13,28 +13,40 @@ import (
 	"github.com/trimtab/trimtab/storage"
 )
 
-// Facts gathers what the papers of a model say. run is as in Lineage.
+// Facts gathers what the model card and the other papers of a model state: its
+// lineage, files, evaluation and the agreement of its labellers. run is as in
+// Lineage. The result is a function of the record and of the stored files, so
+// the same model gives the same papers.
 func (s *Service) Facts(ctx context.Context, model trimtab.Digest, run string) (*papers.Facts, error) {
-	l, err := s.Lineage(ctx, model, run)
+	lineage, err := s.Lineage(ctx, model, run)
 	if err != nil {
 		return nil, err
 	}
-	n := l.Node(model)
-	f := &papers.Facts{Lineage: l, Name: n.Name, Reward: n.Model.Kind == "reward", Parameters: n.Model.Parameters}
+	node := lineage.Node(model)
+	f := &papers.Facts{
+		Lineage:    lineage,
+		Name:       node.Name,
+		Reward:     node.Model.Kind == "reward",
+		Parameters: node.Model.Parameters,
+	}
+	f.SettingPath = recipes.SpecPath
 	s.addFiles(f)
+	// Without a run the evaluation is looked for in the run that the lineage follows.
 	if run == "" {
-		if a := l.Producer(model); a != nil {
-			run = a.Run
+		if producer := lineage.Producer(model); producer != nil {
+			run = producer.Run
 		}
 	}
 	if f.Evaluation, err = s.newestEvaluation(ctx, model, run); err != nil {
 		return nil, err
 	}
-	f.Agreements, err = s.agreements(ctx, l)
+	f.Agreements, err = s.agreements(ctx, lineage)
 	return f, err
 }
 
-// addFiles tells of the model's files, where they are here.
+// addFiles adds the shape of the model and its files with their digests, if
+// they are in the store. For a reward model it also adds what an export
+// changes: its value head is padded to the form that Transformers expects.
 func (s *Service) addFiles(f *papers.Facts) {
 	if c, ok := checkpoint.ModelConfig(s.files, f.Lineage.Model); ok {
 		f.Shape = &papers.ModelShape{Layers: c.Layers, Width: c.Width, Heads: c.Heads, Context: c.Context,
@@ -42,7 +54,7 @@ func (s *Service) addFiles(f *papers.Facts) {
 	}
 	entries, err := checkpoint.Contents(s.files, f.Lineage.Model)
 	if err != nil {
-		return // the papers say that they are not here
+		return // the papers state that the files are missing
 	}
 	for _, e := range entries {
 		f.Files = append(f.Files, papers.ModelFile(e))
@@ -50,37 +62,45 @@ func (s *Service) addFiles(f *papers.Facts) {
 	if !f.Reward {
 		return
 	}
-	if x, err := checkpoint.ExportForm(s.files, f.Lineage.Model); err == nil {
-		f.Padded, f.KeepsBias = x.Padded, x.KeepsBias
-		for _, e := range x.Changed {
+	if form, err := checkpoint.ExportForm(s.files, f.Lineage.Model); err == nil {
+		f.Padded, f.KeepsBias = form.Padded, form.KeepsBias
+		for _, e := range form.Changed {
 			f.Exported = append(f.Exported, papers.ModelFile(e))
 		}
 	}
 }
 
-// newestEvaluation finds the newest evaluation of a model in a run, or else the first in any.
+// newestEvaluation returns the newest evaluation of a model in the given run,
+// or the first in any run if that one has none; nil if the model was never
+// evaluated.
 func (s *Service) newestEvaluation(ctx context.Context, model trimtab.Digest,
 	run string) (*papers.EvaluationFacts, error) {
 	all, err := s.store.Consumers(ctx, model, recipes.KindEvaluate)
 	if err != nil {
 		return nil, err
 	}
+	// Attempts that are running or failed have no report.
 	all = slices.DeleteFunc(all, func(a storage.Attempt) bool { return len(a.Outputs) == 0 })
 	if len(all) == 0 {
 		return nil, nil
 	}
-	a := all[0]
-	for _, other := range slices.Backward(all) {
-		if other.Run == run {
-			a = other
+	chosen := all[0]
+	for _, a := range slices.Backward(all) {
+		if a.Run == run {
+			chosen = a
 			break
 		}
 	}
-	e := &papers.EvaluationFacts{Document: a.Outputs[0].Digest, Run: a.Run, Stage: a.Stage, Number: a.Number,
-		EndedAt: a.EndedAt}
-	for _, in := range a.Inputs {
+	e := &papers.EvaluationFacts{
+		Document: chosen.Outputs[0].Digest,
+		Run:      chosen.Run,
+		Stage:    chosen.Stage,
+		Number:   chosen.Number,
+		EndedAt:  chosen.EndedAt,
+	}
+	for _, in := range chosen.Inputs {
 		if in.Digest == model {
-			e.As = in.Name // the last, where several stages made the same
+			e.As = in.Name // the last one, if several stages produced the same model
 		}
 	}
 	body, err := s.store.Document(ctx, e.Document)
@@ -90,7 +110,8 @@ func (s *Service) newestEvaluation(ctx context.Context, model trimtab.Digest,
 	return e, json.Unmarshal(body, &e.Report)
 }
 
-// agreements finds how far the labellers of each version of rankings agree.
+// agreements returns, for each version of rankings in a lineage, how far its
+// labellers agree.
 func (s *Service) agreements(ctx context.Context, l papers.Lineage) ([]papers.AgreementFacts, error) {
 	var list []papers.AgreementFacts
 	for _, n := range l.Nodes {
@@ -106,17 +127,21 @@ func (s *Service) agreements(ctx context.Context, l papers.Lineage) ([]papers.Ag
 	return list, nil
 }
 
-// agreement is what a collect stage measured, or else of the pairs that two labellers ordered.
+// agreement returns the labellers' agreement in a dataset of rankings: what the
+// collect stage that made it measured, else the share of the pairs that two
+// labellers ordered and ordered alike. Items that were erased or are damaged
+// make the figure unavailable, which is not an error.
 func (s *Service) agreement(ctx context.Context, l papers.Lineage, n papers.Node) (papers.AgreementFacts, error) {
 	a := papers.AgreementFacts{Dataset: n.ID}
-	if maker := l.Producer(n.ID); maker != nil {
-		share, ok := trimtab.Report{Metrics: maker.Metrics}.Value("agreement")
+	if producer := l.Producer(n.ID); producer != nil {
+		share, ok := trimtab.Report{Metrics: producer.Metrics}.Value("agreement")
 		if a.Share = share; ok {
 			return a, nil
 		}
 	}
 	items, err := s.store.Items(ctx, n.ID)
 	if err != nil {
+		// An unavailable database is an error; unreadable data is a fact to state.
 		switch trimtab.AsError(err).Class {
 		case trimtab.Verification, trimtab.NotFound, trimtab.Conflict:
 			a.Unreadable = true

@@ -74,7 +74,7 @@ func TestContinuedAttemptIsNotReused(t *testing.T) {
 	b := newBench(t, 0)
 	id := b.launch("ppo.gates=[{metric: objective/kl, min: 1000}]")
 	b.await(id, trimtab.RunBlocked)
-	slower := []string{"ppo.policy.lr=1e-6", "ppo.gates=[]"}
+	slower := []string{"ppo.policy.learning_rate=1e-6", "ppo.gates=[]"}
 	b.rerun(runs.RerunRequest{Run: id, Stage: "ppo", Sets: slower, FromCheckpoint: "latest"})
 	mixed := b.await(id, trimtab.RunCompleted)
 	l, err := b.Launch(b.ctx, runs.LaunchRequest{Spec: b.spec(slower...), Actor: "tester", New: true, Reuse: true})
@@ -92,14 +92,14 @@ func TestContinuedAttemptIsNotReused(t *testing.T) {
 }
 
 // constant lets a stage go on for longer: no learning rate depends on how long it is.
-var constant = []string{"ppo.policy.schedule=constant", "ppo.value.schedule=constant"}
+var constant = []string{"ppo.policy.lr_scheduler_type=constant", "ppo.value.lr_scheduler_type=constant"}
 
 // A stage that goes on for longer under a constant rate ends in the bytes of
 // one that was as long from the start. What changes the meaning of a step, a
 // dry run refuses as well, by name; so it does another input or version.
 func TestContinueIsTheWhole(t *testing.T) {
 	b := newBench(t, 0)
-	long := append(constant, "ppo.episodes=128")
+	long := append(constant, "ppo.total_episodes=128")
 	want := b.await(b.launch(long...), trimtab.RunCompleted)
 	id := b.launch(append(constant, "ppo.gates=[{metric: objective/kl, min: 1000}]")...)
 	blocked := b.await(id, trimtab.RunBlocked)
@@ -108,12 +108,12 @@ func TestContinueIsTheWhole(t *testing.T) {
 		sets  []string
 		says  string
 	}{
-		"batch": {"ppo", []string{"ppo.batch=8"},
-			"ppo.batch was 16 when the checkpoint was made and is 8: it decides which items a step reads"},
+		"batch": {"ppo", []string{"ppo.batch_size=8"},
+			"ppo.batch_size was 16 when the checkpoint was made and is 8: it decides which items a step reads"},
 		"kl_coef": {"ppo", []string{"ppo.kl_coef=0.5"},
 			"ppo.kl_coef was 0.12 when the checkpoint was made and is 0.5: what it sets is in the checkpoint"},
-		"epochs": {"reward", []string{"reward.epochs=2"},
-			"reward.epochs was 1 when the checkpoint was made and is 2"},
+		"epochs": {"reward", []string{"reward.num_train_epochs=2"},
+			"reward.num_train_epochs was 1 when the checkpoint was made and is 2"},
 		"demonstration": {"reward", []string{"reward.inputs={model: pretrain}"}, "model was " +
 			models(blocked)["sft"].Short() + " when the checkpoint was made and is " + models(blocked)["base"].Short()},
 	} {
@@ -126,7 +126,7 @@ func TestContinueIsTheWhole(t *testing.T) {
 			}
 		}
 	}
-	b.rerun(runs.RerunRequest{Run: id, Stage: "ppo", Sets: []string{"ppo.episodes=128", "ppo.gates=[]"},
+	b.rerun(runs.RerunRequest{Run: id, Stage: "ppo", Sets: []string{"ppo.total_episodes=128", "ppo.gates=[]"},
 		FromCheckpoint: "latest"})
 	got := b.await(id, trimtab.RunCompleted)
 	if !maps.Equal(models(got), models(want)) || stageOf(t, got, "ppo").Steps != 8 {
@@ -139,7 +139,7 @@ func TestContinuedAfterAnEarlierRerun(t *testing.T) {
 	b := newBench(t, 0)
 	id := b.launch("reward.gates=[{metric: held_out/accuracy, min: 0.99}]")
 	b.await(id, trimtab.RunBlocked)
-	b.rerun(runs.RerunRequest{Run: id, Stage: "sft", Sets: []string{"sft.optim.lr=1e-5"}})
+	b.rerun(runs.RerunRequest{Run: id, Stage: "sft", Sets: []string{"sft.learning_rate=1e-5"}})
 	for d := b.await(id, trimtab.RunBlocked); stageOf(t, d, "reward").Attempt < 2 ||
 		d.Status != trimtab.RunBlocked; d = b.await(id, trimtab.RunBlocked, trimtab.RunRunning) {
 		time.Sleep(20 * time.Millisecond)
@@ -180,7 +180,7 @@ func TestContinuedBeyondTheEnd(t *testing.T) {
 	b := newBench(t, 0)
 	id := b.launch(append(constant, "ppo.gates=[{metric: objective/kl, min: 1000}]")...)
 	b.await(id, trimtab.RunBlocked)
-	b.rerun(runs.RerunRequest{Run: id, Stage: "ppo", Sets: []string{"ppo.episodes=32"}, FromCheckpoint: "latest"})
+	b.rerun(runs.RerunRequest{Run: id, Stage: "ppo", Sets: []string{"ppo.total_episodes=32"}, FromCheckpoint: "latest"})
 	// the answer to a rerun comes after the run shows as running
 	if d := b.await(id, trimtab.RunBlocked); d.Error.Type != "step_out_of_range" {
 		t.Errorf("blocked with %v", d.Error)
@@ -205,14 +205,14 @@ func TestModelsGoneFromTheFolder(t *testing.T) {
 		t.Errorf("sft is %s; models %v, want %v", st.Status, models(again), models(d))
 	}
 
-	id := b.launch("reward.gates=[{metric: held_out/accuracy, min: 0.99}]", "reward.epochs=2")
+	id := b.launch("reward.gates=[{metric: held_out/accuracy, min: 0.99}]", "reward.num_train_epochs=2")
 	b.await(id, trimtab.RunBlocked)
 	away := filepath.Join(b.dir, "away")
 	if err := os.Rename(sft, away); err != nil {
 		t.Fatal(err)
 	}
 	// not the gate alone: that trains nothing
-	b.rerun(runs.RerunRequest{Run: id, Stage: "reward", Sets: []string{"reward.gates=[]", "reward.epochs=3"}})
+	b.rerun(runs.RerunRequest{Run: id, Stage: "reward", Sets: []string{"reward.gates=[]", "reward.num_train_epochs=3"}})
 	if d = b.await(id, trimtab.RunBlocked); d.Error.Type != "artifact_missing" {
 		t.Fatalf("blocked with %v", d.Error)
 	}

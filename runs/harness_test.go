@@ -139,12 +139,12 @@ func (b *bench) start() {
 // serve is a worker process at work, as `trimtab worker` makes one; training says how it takes segments.
 func serve(t *testing.T, c client.Client, acts any, training worker.Options) (stop func()) {
 	t.Helper()
-	small := worker.New(c, workflows.SmallQueue, worker.Options{WorkerStopTimeout: 10 * time.Second,
+	small := worker.New(c, activities.SmallQueue, worker.Options{WorkerStopTimeout: 10 * time.Second,
 		Identity: training.Identity})
 	small.RegisterWorkflow(workflows.Run)
 	small.RegisterWorkflow(workflows.Stage)
 	training.WorkerStopTimeout, training.DisableWorkflowWorker = 10*time.Second, true
-	train := worker.New(c, workflows.TrainQueue, training)
+	train := worker.New(c, activities.TrainQueue, training)
 	for _, w := range []worker.Worker{small, train} {
 		w.RegisterActivity(acts)
 		if err := w.Start(); err != nil {

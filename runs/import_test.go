@@ -62,8 +62,8 @@ func TestBaseFolder(t *testing.T) {
 	}
 	for ref, words := range map[string][]string{
 		"only": {"model_not_found", `there is no model of that name`, "write ./only for the folder"},
-		"sub/gpt2": {"base_ambiguous", "there is a folder of that name and a model",
-			"write ./sub/gpt2 for the folder, or the digest"},
+		"sub/gpt2": {"base_ambiguous", "which is both a folder and a model",
+			"write ./sub/gpt2 for the folder, or the model's digest"},
 		"./none":  {"model_not_found", "there is no such folder"},
 		"/none/x": {"model_not_found", "there is no such folder"},
 	} {

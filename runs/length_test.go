@@ -59,7 +59,7 @@ func TestLengthIsTold(t *testing.T) {
 	b.mixed()
 	spec := b.spec("sft.inputs={demonstrations: mixed-demos}",
 		"reward.inputs={rankings: mixed-votes, demonstrations: mixed-demos}",
-		"ppo.inputs={model: sft, prompts: mixed-prompts}", "ppo.episodes=32", "ppo.pool=6", "collect.max_tokens=54")
+		"ppo.inputs={model: sft, prompts: mixed-prompts}", "ppo.total_episodes=32", "ppo.num_prompts=6", "collect.max_new_tokens=54")
 	l, err := b.Launch(b.ctx, runs.LaunchRequest{Spec: spec, Actor: "tester", New: true})
 	if err != nil {
 		t.Fatal(err)
@@ -110,7 +110,7 @@ func TestLengthIsTold(t *testing.T) {
 	told := false
 	for _, e := range events {
 		var body struct{ Data []trimtab.Metric }
-		if e.Type == "attempt_started" && json.Unmarshal(e.Body, &body) == nil {
+		if e.Type == trimtab.EventAttemptStarted && json.Unmarshal(e.Body, &body) == nil {
 			told = told || slices.Equal(trimtab.Fits(body.Data), want["sft"])
 		}
 	}

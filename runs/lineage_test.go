@@ -232,7 +232,7 @@ func TestLineageOfHostileData(t *testing.T) {
 	demo := trimtab.Demonstration{Prompt: "who?", Response: "me", Demonstrator: who, Split: "train"}
 	file := storage.ImportedFile{Name: "<img src=x>.jsonl", Digest: trimtab.DigestOf([]byte("file")), Bytes: 4,
 		Items: 1}
-	if _, err := b.Store().AddItemsOf(b.ctx, "demos", trimtab.KindDemonstrations, []trimtab.Item{demo},
+	if _, err := b.Store().AddItems(b.ctx, "demos", trimtab.KindDemonstrations, []trimtab.Item{demo},
 		[]storage.ImportedFile{file}, who); err != nil {
 		t.Fatal(err)
 	}
@@ -315,7 +315,7 @@ func TestSourcesAreKnown(t *testing.T) {
 	}
 	spec, err := recipes.Load("debate", "smallest",
 		[]string{"sources.folder=" + folder, "sources.rankings=[votes.jsonl]", "sources.text=[text.txt]",
-			"sources.test_share=0.5", "model.vocab=270"})
+			"sources.test_share=0.5", "model.vocab_size=270"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -66,7 +66,7 @@ func TestQueueDrains(t *testing.T) {
 		events, err := b.Store().History(b.ctx, r.ID, "")
 		b.do(err)
 		for _, e := range events {
-			if e.Type == "run_status" && (bytes.Contains(e.Body, []byte(`"waiting"`)) ||
+			if e.Type == trimtab.EventRunStatus && (bytes.Contains(e.Body, []byte(`"waiting"`)) ||
 				bytes.Contains(e.Body, []byte(`"blocked"`))) {
 				t.Errorf("run %s was interrupted: %s", r.ID, e.Body)
 			}

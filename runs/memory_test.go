@@ -50,7 +50,7 @@ func TestTooLargeForThisMachine(t *testing.T) {
 		if len(sets) == 1 && strings.HasPrefix(sets[0], "model.base=") {
 			return recipes.Read("tuned.yaml",
 				[]byte("name: tuned\nstarter: {world: 1, words: 1000, demonstrations: 8, prompts: 8, tests: "+
-					"4}\nstages: [{kind: sft, epochs: 1}]\n"), "", sets)
+					"4}\nstages: [{kind: sft, num_train_epochs: 1}]\n"), "", sets)
 		}
 		return recipes.Load("instructgpt", "smallest", sets)
 	}
@@ -64,11 +64,11 @@ func TestTooLargeForThisMachine(t *testing.T) {
 		{"a machine as others are", nil, 8 * gb, 4 * gb, "", ""},
 		{"a small machine", nil, mb, mb, "memory_too_small", "stage pretrain needs at least"},
 		{"a world that the machine cannot hold", []string{"starter.words=100000000"}, 8 * gb, gb, "memory_short",
-			"to make the starter world takes about 3814 MB of memory, and 1024 MB are free"},
+			"generating the starter world takes about 3814 MB of memory, but only 1024 MB is free"},
 		{"a stored base", []string{"model.base=wide"}, 8 * mb, 8 * mb, "memory_too_small",
-			"stage sft needs at least 27 MB of memory, and this machine has 8192 KB: it is not begun"},
+			"stage sft needs at least 27 MB of memory, but this machine has 8192 KB"},
 		{"a base in a folder", []string{"model.base=" + dir}, 8 * mb, 8 * mb, "memory_too_small",
-			"stage sft needs at least 27 MB of memory, and this machine has 8192 KB: it is not begun"},
+			"stage sft needs at least 27 MB of memory, but this machine has 8192 KB"},
 	} {
 		spec, err := read(c.sets)
 		if err != nil {

@@ -137,10 +137,10 @@ func (n *noop) Segment(ctx context.Context, in activities.SegmentInput) (activit
 
 func (n *noop) segment(ctx context.Context, in activities.SegmentInput) (activities.SegmentResult, error) {
 	work := context.WithoutCancel(ctx)
-	if err := n.store.Fence(work, in.Attempt, in.Sequence); err != nil {
+	if err := n.store.Lease(in.Attempt, in.Sequence).Acquire(work); err != nil {
 		return activities.SegmentResult{}, err
 	}
-	if err := n.store.StartAttempt(work, in.Attempt, in.Sequence, noopSteps, "test", "avx2"); err != nil {
+	if err := n.store.Lease(in.Attempt, in.Sequence).Start(work, noopSteps, "test", "avx2"); err != nil {
 		return activities.SegmentResult{}, err
 	}
 	last, _, err := n.store.LatestCheckpoint(work, in.Attempt)
@@ -242,7 +242,7 @@ func (n *noop) checkpoint(ctx context.Context, in activities.SegmentInput, res *
 		return err
 	}
 	res.Checkpoint = d
-	return n.store.Commit(ctx, in.Attempt, in.Sequence, reports,
+	return n.store.Lease(in.Attempt, in.Sequence).Commit(ctx, reports,
 		&storage.Checkpoint{Attempt: in.Attempt, Step: res.Step, Digest: d})
 }
 

@@ -92,7 +92,7 @@ func (b *bench) paused() (id string, newest, older string) {
 	return id, newest, older
 }
 
-func (b *bench) events(id, typ string) (bodies []map[string]any) {
+func (b *bench) events(id string, typ trimtab.EventType) (bodies []map[string]any) {
 	b.t.Helper()
 	events, err := b.History(b.ctx, id, "")
 	if err != nil {
@@ -152,7 +152,7 @@ func TestDamagedCheckpoint(t *testing.T) {
 			}
 			same(t, b.await(id, trimtab.RunCompleted), want)
 			kept, err := filepath.Glob(filepath.Join(b.dir, "states", "*", "*.damaged"))
-			if told := b.events(id, "checkpoint_damaged"); err != nil || len(kept) != c.kept || len(told) != c.told {
+			if told := b.events(id, trimtab.EventCheckpointDamaged); err != nil || len(kept) != c.kept || len(told) != c.told {
 				t.Errorf("%d damaged files are kept, %v; told %v", len(kept), err, told)
 			}
 			lines, _, err := b.Logs(b.ctx, id, 0, 0)
@@ -234,7 +234,7 @@ func TestSilenceIsShown(t *testing.T) {
 	}
 	show := func(ago time.Duration) string {
 		t.Helper()
-		err := errors.Join(s.SetProgress(ctx, a.ID, 1, storage.Progress{Step: 1, Steps: 9, At: time.Now().Add(-ago)}),
+		err := errors.Join(s.Lease(a.ID, 1).SetProgress(ctx, storage.Progress{Step: 1, Steps: 9, At: time.Now().Add(-ago)}),
 			s.SetRunStatus(ctx, id, trimtab.RunRunning, "", nil, "tester"))
 		d, showErr := b.Show(ctx, id)
 		if err := errors.Join(err, showErr); err != nil {
@@ -242,22 +242,22 @@ func TestSilenceIsShown(t *testing.T) {
 		}
 		return d.Next
 	}
-	if err := errors.Join(s.Fence(ctx, a.ID, 1), s.StartAttempt(ctx, a.ID, 1, 9, "build", "avx2")); err != nil {
+	if err := errors.Join(s.Lease(a.ID, 1).Acquire(ctx), s.Lease(a.ID, 1).Start(ctx, 9, "build", "avx2")); err != nil {
 		t.Fatal(err)
 	}
 	if next := show(time.Second); next != "" {
 		t.Errorf("after a second it says %q", next)
 	}
-	if next := show(time.Minute); !strings.Contains(next, "no worker has told anything of pretrain for 60 s") {
+	if next := show(time.Minute); !strings.Contains(next, "no worker has reported on pretrain for 60 s") {
 		t.Errorf("after a minute it says %q", next)
 	}
-	if err := s.TouchProgress(ctx, a.ID, 1); err != nil {
+	if err := s.Lease(a.ID, 1).TouchProgress(ctx); err != nil {
 		t.Fatal(err)
 	}
 	if d, err := b.Show(ctx, id); err != nil || d.Next != "" {
 		t.Errorf("when it is at work again it says %q, %v", d.Next, err)
 	}
-	if err := s.TouchProgress(ctx, a.ID, 2); trimtab.AsError(err).Type != "fenced" {
+	if err := s.Lease(a.ID, 2).TouchProgress(ctx); trimtab.AsError(err).Type != "fenced" {
 		t.Errorf("another may tell it too: %v", err)
 	}
 	if err := b.temporal.TerminateWorkflow(ctx, workflows.RunID(id), "", "done"); err != nil {
@@ -269,7 +269,7 @@ func TestSilenceIsShown(t *testing.T) {
 func (b *bench) waits(id, typ string) {
 	b.t.Helper()
 	d := b.await(id, trimtab.RunWaiting)
-	if d.Error == nil || d.Error.Type != typ || d.Error.Remedy == "" || !strings.Contains(d.Next, "goes on by itself") {
+	if d.Error == nil || d.Error.Type != typ || d.Error.Remedy == "" || !strings.Contains(d.Next, "resumes by itself") {
 		b.t.Errorf("it waits with %v, next %q; want %s", d.Error, d.Next, typ)
 	}
 }
@@ -395,7 +395,7 @@ func TestDiskOfPostgresFull(t *testing.T) {
 	waits := func(limit time.Duration) bool {
 		for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
 			if d, err := b.Show(b.ctx, id); err == nil && d.Status == trimtab.RunWaiting {
-				return d.Error != nil && d.Error.Type == "disk_full" && strings.Contains(d.Next, "goes on by itself")
+				return d.Error != nil && d.Error.Type == "disk_full" && strings.Contains(d.Next, "resumes by itself")
 			}
 		}
 		return false
@@ -404,7 +404,7 @@ func TestDiskOfPostgresFull(t *testing.T) {
 	free()
 	same(t, b.await(id, trimtab.RunCompleted), want)
 	said := 0
-	for _, e := range b.events(id, "run_status") {
+	for _, e := range b.events(id, trimtab.EventRunStatus) {
 		why, _ := e["error"].(map[string]any)
 		if e["status"] == string(trimtab.RunWaiting) && why["type"] == "disk_full" &&
 			strings.Contains(fmt.Sprint(why["message"]), "the disk of Postgres is full") {
@@ -426,7 +426,7 @@ func TestDatabaseAway(t *testing.T) {
 	d := b.await(id, trimtab.RunCompleted)
 	same(t, d, want)
 	started := 0
-	for _, e := range b.events(id, "attempt_started") {
+	for _, e := range b.events(id, trimtab.EventAttemptStarted) {
 		if e["from"] != "queued" {
 			started++
 		}

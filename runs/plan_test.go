@@ -39,13 +39,13 @@ func TestPlanToken(t *testing.T) {
 	b, _ := newNoopBench(t, 1)
 	id := b.launch(missing)
 	b.await(id, trimtab.RunBlocked)
-	better := runs.RerunRequest{Run: id, Stage: "reward", Sets: []string{"reward.epochs=2"}}
+	better := runs.RerunRequest{Run: id, Stage: "reward", Sets: []string{"reward.num_train_epochs=2"}}
 	seen := b.plan(better)
 	if again := b.plan(better); again.Plan != seen.Plan {
 		t.Errorf("nothing moved, and the token is %s, then %s", seen.Plan, again.Plan)
 	}
 	other := seen
-	other.Sets = []string{"reward.epochs=3"}
+	other.Sets = []string{"reward.num_train_epochs=3"}
 	b.wantStale("another setting", other, "other flags")
 	other = seen
 	other.Stage = "collect"
@@ -70,7 +70,7 @@ func TestPlanToken(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.await(id, trimtab.RunCompleted)
-	b.wantStale("a plan of the run while it was blocked", seen, "it is completed")
+	b.wantStale("a plan of the run while it was blocked", seen, "it is now completed")
 }
 
 // The datasets that names mean are part of the plan.
@@ -89,7 +89,7 @@ func TestPlanTokenOfData(t *testing.T) {
 	seen := b.plan(runs.RerunRequest{Run: id, Stage: "sft", Data: []string{"mine"}})
 	demo("two")
 	b.wantStale("a newer version of the data", seen, "newer version")
-	seen = b.plan(runs.RerunRequest{Run: id, Stage: "sft", Data: []string{"mine"}, Sets: []string{"sft.epochs=2"}})
+	seen = b.plan(runs.RerunRequest{Run: id, Stage: "sft", Data: []string{"mine"}, Sets: []string{"sft.num_train_epochs=2"}})
 	res, err := b.Rerun(b.ctx, seen)
 	if err != nil || !res.NewRun {
 		t.Fatalf("%+v, %v", res, err)
@@ -103,7 +103,7 @@ func TestPlanTokenOfData(t *testing.T) {
 		t.Errorf("sft read %v", stageOf(t, d, "sft").Inputs)
 	}
 	want := []trimtab.Override{{Data: "mine", Kind: trimtab.KindDemonstrations, Digest: v.Digest},
-		{Set: "sft.epochs=2"}}
+		{Set: "sft.num_train_epochs=2"}}
 	if len(d.Changes) != 1 || d.Changes[0].Stage != "sft" || d.Changes[0].Actor != "tester" ||
 		d.Changes[0].Reason != "as planned" || !equal(d.Changes[0].Overrides, want) {
 		t.Errorf("changes %+v", d.Changes)
@@ -129,12 +129,12 @@ func TestOverridesAreRecorded(t *testing.T) {
 	if d := b.await(id, trimtab.RunBlocked); d.Changes != nil {
 		t.Errorf("a launched run has changes %+v", d.Changes)
 	}
-	b.rerun(runs.RerunRequest{Run: id, Stage: "collect", Sets: []string{"collect.temperature=0.5", "reward.epochs=2"}})
+	b.rerun(runs.RerunRequest{Run: id, Stage: "collect", Sets: []string{"collect.temperature=0.5", "reward.num_train_epochs=2"}})
 	b.await(id, trimtab.RunBlocked)
 	b.rerun(runs.RerunRequest{Run: id, Stage: "reward", Sets: []string{"reward.gates=[]"}})
 	d := b.await(id, trimtab.RunCompleted)
 	if len(d.Changes) != 2 || d.Changes[0].Stage != "collect" || len(d.Changes[0].Overrides) != 2 ||
-		d.Changes[0].Overrides[1].Set != "reward.epochs=2" ||
+		d.Changes[0].Overrides[1].Set != "reward.num_train_epochs=2" ||
 		d.Changes[1].Overrides[0].Set != "reward.gates=[]" || d.Changes[1].Actor != "tester" ||
 		d.Changes[1].Reason != "to see" {
 		t.Errorf("changes %+v", d.Changes)
@@ -148,7 +148,7 @@ func TestMissedAttemptsBecomeStale(t *testing.T) {
 	b.await(id, trimtab.RunBlocked)
 	b.rerun(runs.RerunRequest{Run: id, Stage: "collect", Sets: []string{"collect.temperature=0.5"}})
 	b.await(id, trimtab.RunBlocked)
-	b.rerun(runs.RerunRequest{Run: id, Stage: "reward", Sets: []string{"reward.gates=[]", "reward.epochs=2"}})
+	b.rerun(runs.RerunRequest{Run: id, Stage: "reward", Sets: []string{"reward.gates=[]", "reward.num_train_epochs=2"}})
 	b.await(id, trimtab.RunCompleted)
 	attempts, err := b.Store().Attempts(b.ctx, id)
 	b.do(err)
@@ -169,7 +169,7 @@ func TestRerunsAtOnce(t *testing.T) {
 	b, _ := newNoopBench(t, 1)
 	id := b.launch(missing)
 	b.await(id, trimtab.RunBlocked)
-	settings := []string{"reward.epochs=2", "reward.epochs=3", "collect.temperature=0.5", "reward.epochs=2"}
+	settings := []string{"reward.num_train_epochs=2", "reward.num_train_epochs=3", "collect.temperature=0.5", "reward.num_train_epochs=2"}
 	press := func(requests []runs.RerunRequest) (won []runs.RerunResult) {
 		t.Helper()
 		var mu sync.Mutex

@@ -12,9 +12,11 @@ import (
 	"github.com/trimtab/trimtab/recipes"
 )
 
-// preflight refuses, before anything is trained, a plan that is sure to fail
-// in stage from or after it: for want of data, for its length, or for a gate
-// on what is not measured.
+// preflight rejects, before anything is trained, a plan that is sure to fail in
+// stage from or in a later one: for lack of data, because the data is too long
+// for the model, or because a gate checks a metric that will not be measured.
+// It judges only what the survey knows, so it never rejects a plan that could
+// succeed.
 func (v *survey) preflight(from int) error {
 	for i := from; i < len(v.plan.Stages); i++ {
 		for _, check := range []func(int) error{v.checkKinds, v.checkGates, v.checkContext, v.checkData} {
@@ -26,21 +28,23 @@ func (v *survey) preflight(from int) error {
 	return nil
 }
 
-// checkKinds refuses a dataset of another kind than the input's.
+// checkKinds rejects a dataset of a different kind than the input of stage i
+// asks for, as Usage "wrong_kind".
 func (v *survey) checkKinds(i int) error {
 	for _, in := range v.plan.Stages[i].Inputs {
 		if c := v.corpora[in.Dataset]; in.Dataset != "" && c != nil && string(c.kind) != in.Name {
 			return trimtab.NewError(trimtab.Usage, "wrong_kind", "name a dataset of that kind",
-				"stage %s reads %s, and %s holds %s", v.plan.Stages[i].Name, in.Name, c.name, c.kind)
+				"stage %s reads %s, but %s holds %s", v.plan.Stages[i].Name, in.Name, c.name, c.kind)
 		}
 	}
 	return nil
 }
 
+// checkGates rejects a gate of stage i on a metric that the stage will not have.
 func (v *survey) checkGates(i int) error { return v.spec.CheckGates(i, v.heldOut(i)) }
 
-// heldOut reports whether held-out rankings are there to measure a reward model
-// on, where that is known.
+// heldOut reports whether there are held-out rankings to measure the reward
+// model of stage i on. It is true where that is not known.
 func (v *survey) heldOut(i int) bool {
 	for _, in := range v.plan.Stages[i].Inputs {
 		switch c := v.corpora[in.Dataset]; {
@@ -55,19 +59,25 @@ func (v *survey) heldOut(i int) bool {
 	return true
 }
 
+// checkContext rejects a stage i whose max_new_tokens leaves no room for a
+// prompt in the model's context. A context of 0 is not known yet.
 func (v *survey) checkContext(i int) error {
 	if v.contexts[i] == 0 {
 		return nil
 	}
 	if err := recipes.CheckRoom(v.spec.Stages[i], v.contexts[i]); err != nil {
-		return trimtab.NewError(trimtab.Usage, "invalid_spec", "lower it", "stage %s: %w", v.plan.Stages[i].Name, err)
+		return trimtab.NewError(trimtab.Usage, "invalid_spec", "lower that setting",
+			"stage %s: %w", v.plan.Stages[i].Name, err)
 	}
 	return nil
 }
 
-// checkData refuses a stage of which no item can be read.
+// checkData rejects a stage i that has no items to read: none to train on,
+// fewer prompts than it draws, or, for an evaluation, no held-out prompts.
 func (v *survey) checkData(i int) error {
 	name := v.plan.Stages[i].Name
+	// The input without which a stage of each kind has nothing to do. Pretraining on
+	// too little text is found when the tokenizer is trained.
 	need := map[string]string{recipes.KindSFT: "demonstrations", recipes.KindReward: "rankings",
 		recipes.KindCollect: "prompts", recipes.KindPPO: "prompts", recipes.KindEvaluate: "prompts"}
 	input := need[v.plan.Stages[i].Kind]
@@ -84,18 +94,20 @@ func (v *survey) checkData(i int) error {
 	}
 	if train == 0 {
 		return trimtab.NewError(trimtab.Invalid, "no_"+input,
-			fmt.Sprintf("add %s without \"split\": \"test\": %s", input, c.importHint()),
-			"stage %s: all %d %s of %s are held out, and none is left to learn from", name, c.count(), input, c.name)
+			fmt.Sprintf("add %s without \"split\": \"test\" using %s", input, c.importHint()),
+			"stage %s: all %d %s of %s are held out, so none are left to train on", name, c.count(), input, c.name)
 	}
 	if o, ok := v.spec.Stages[i].Config.(*recipes.Collect); ok && train < o.Prompts+o.HeldOut {
 		return trimtab.NewError(trimtab.Invalid, "too_few_prompts",
 			fmt.Sprintf("lower %s.prompts or %s.held_out", name, name),
-			"stage %s wants %d prompts and %d held-out ones, %s has %d", name, o.Prompts, o.HeldOut, c.name, train)
+			"stage %s needs %d prompts and %d held-out ones, but %s has %d", name, o.Prompts, o.HeldOut, c.name, train)
 	}
 	return v.checkFit(i, input, c)
 }
 
-// checkFit refuses data of which every item is too long.
+// checkFit rejects data of which every item is too long for the context, as
+// Invalid "context_exceeded". It needs exact figures: an estimate does not
+// reject.
 func (v *survey) checkFit(i int, items string, c *corpus) error {
 	k := v.known[i]
 	fit := k.Volumes[items].Fit
@@ -108,33 +120,37 @@ func (v *survey) checkFit(i int, items string, c *corpus) error {
 		fit.LeftOut, items, c.name, context, fit)
 }
 
-// lengthRemedy is what to do about data that is too long.
+// lengthRemedy says what to do about items that are too long. The context can
+// be widened only if the run pretrains its own model.
 func lengthRemedy(spec recipes.Spec, stage, items string) string {
 	remedy := "give shorter prompts"
 	if items == "prompts" || items == "tests" {
-		remedy = fmt.Sprintf("lower %s.max_tokens, or give shorter prompts", stage)
+		remedy = fmt.Sprintf("lower %s.max_new_tokens, or give shorter prompts", stage)
 	}
 	if spec.Model.Base == "" {
-		return "widen the model with model.context, or " + remedy
+		return "widen the model with model.max_position_embeddings, or " + remedy
 	}
-	return remedy + ", or begin with a model of a longer context"
+	return remedy + ", or start from a model with a longer context"
 }
 
-// noTestPromptsError says how held-out prompts come to be.
+// noTestPromptsError returns Invalid "no_test_prompts", with the command that
+// imports held-out prompts.
 func noTestPromptsError(stage string, c *corpus) error {
 	return trimtab.NewError(trimtab.Invalid, "no_test_prompts",
-		fmt.Sprintf("add some with \"split\": \"test\": %s; or leave the stage out", c.importHint()),
-		"stage %s: none of the %d prompts of %s is held out (has the split test), so there is nothing to ask", stage,
-		c.count(), c.name)
+		fmt.Sprintf("add some with \"split\": \"test\" using %s, or leave the stage out", c.importHint()),
+		"stage %s: none of the %d prompts of %s is held out (has the split test), so there is nothing to evaluate on",
+		stage, c.count(), c.name)
 }
 
-// importHint is how a user adds items to a dataset.
+// importHint returns the command that adds items to a dataset.
 func (c *corpus) importHint() string {
 	return fmt.Sprintf("`trimtab data import %s --kind %s --freeze FILE`", c.name, c.kind)
 }
 
-// checkMemory refuses a run of which this machine is too small for a stage,
-// whatever else runs on it. shapes are the models that the stages begin with.
+// checkMemory rejects a run if this machine's memory is too small for one of
+// its stages, even with nothing else running, as Usage "memory_too_small".
+// shapes are the configs of the models that the stages start from; a nil is
+// passed over.
 func (s *Service) checkMemory(spec recipes.Spec, shapes []*model.Config) error {
 	total, _, known := s.memory()
 	if !known {
@@ -146,15 +162,16 @@ func (s *Service) checkMemory(spec recipes.Spec, shapes []*model.Config) error {
 		}
 		if least := recipes.LeastMemory(st.Config, st.Kind, int64(shapes[i].Parameters())); least > total {
 			return trimtab.NewError(trimtab.Usage, "memory_too_small",
-				"make the model smaller, or run the worker on a larger machine",
-				"stage %s needs at least %s of memory, and this machine has %s: it is not begun", st.Name,
+				"use a smaller model, or run the worker on a machine with more memory",
+				"stage %s needs at least %s of memory, but this machine has %s", st.Name,
 				formatBytes(least), formatBytes(total))
 		}
 	}
 	return nil
 }
 
-// checkStarterMemory refuses a starter world that this machine cannot hold, before any of it is made.
+// checkStarterMemory rejects a starter world that does not fit into the memory
+// that is free now, before any of it is generated.
 func (s *Service) checkStarterMemory(spec recipes.Spec) error {
 	if d := spec.Data; spec.Starter == nil || d.Text != "" && d.Demonstrations != "" && d.Prompts != "" {
 		return nil
@@ -162,13 +179,15 @@ func (s *Service) checkStarterMemory(spec recipes.Spec) error {
 	need := spec.Starter.Bytes()
 	if _, free, known := s.memory(); known && need > free {
 		return trimtab.NewError(trimtab.Unavailable, "memory_short",
-			"lower starter.words, demonstrations and prompts, or end what else uses the memory",
-			"to make the starter world takes about %s of memory, and %s are free", formatBytes(need), formatBytes(free))
+			"lower starter.words, demonstrations and prompts, or stop other programs that use memory",
+			"generating the starter world takes about %s of memory, but only %s is free",
+			formatBytes(need), formatBytes(free))
 	}
 	return nil
 }
 
-// shapes are the models that the stages of a survey begin with; nil is unknown.
+// shapes returns the configs of the models that the stages start from; nil
+// where a config is not known.
 func (v *survey) shapes() (list []*model.Config) {
 	for _, w := range v.models {
 		list = append(list, w.config)
@@ -176,14 +195,15 @@ func (v *survey) shapes() (list []*model.Config) {
 	return list
 }
 
-// shapes are the models that the stages of a spec will begin with, found before
-// anything is made of it; nil is unknown. Of a model its config is read, and what
-// cannot be read is said by whoever reads the model.
+// shapes returns the configs of the models that the stages of a spec will start
+// from, without preparing any data; nil where a config is not known. Only the
+// config of a model is read. An error in it is not reported here, because
+// reading the model reports it later.
 func (s *Service) shapes(ctx context.Context, spec recipes.Spec) []*model.Config {
 	p := preview{s: s, spec: spec, given: map[trimtab.Digest]*corpus{}}
 	for _, k := range trimtab.Kinds {
 		if ref := p.spec.Data.Ref(k); *ref == "" {
-			*ref = string(p.placeholder(string(k), nil))
+			*ref = string(p.standIn(string(k), nil))
 		}
 	}
 	plan, _, err := p.spec.Plan("preview", p.resolver(ctx))
@@ -197,7 +217,9 @@ func (s *Service) shapes(ctx context.Context, spec recipes.Spec) []*model.Config
 	return list
 }
 
-// config is that of one stage's model; before has those of the stages before it.
+// shape returns the config of the model that one stage starts from: its own for
+// a pretrain stage, else that of its model input. before has the configs of the
+// stages before it.
 func (s *Service) shape(spec recipes.Spec, plan trimtab.Plan, before []*model.Config,
 	st trimtab.PlannedStage) *model.Config {
 	if st.Kind == recipes.KindPretrain {
@@ -217,7 +239,8 @@ func (s *Service) shape(spec recipes.Spec, plan trimtab.Plan, before []*model.Co
 	return nil
 }
 
-// shapeOf is the shape of a stored model, or of one in a folder; nil is unknown.
+// shapeOf returns the config of a stored model, or of one in a folder; nil if
+// it cannot be read.
 func (s *Service) shapeOf(ref trimtab.Digest) *model.Config {
 	if info, err := os.Stat(string(ref)); err == nil && info.IsDir() {
 		c, err := checkpoint.FolderConfig(string(ref))
@@ -232,7 +255,8 @@ func (s *Service) shapeOf(ref trimtab.Digest) *model.Config {
 	return nil
 }
 
-// formatBytes is a number of bytes for people.
+// formatBytes formats a number of bytes with a binary unit, in whole KB below
+// 10 MB, whole MB below 10 GB, else whole GB.
 func formatBytes(n int64) string {
 	const mb = 1 << 20
 	if n < 10*mb {

@@ -139,8 +139,8 @@ func gateSet(on bool) string {
 // settings are the overrides by stage.
 func settings(stage, n int) string {
 	return []string{
-		fmt.Sprintf("pretrain.tokens=%d", 16384+256*n), fmt.Sprintf("sft.epochs=%d", 1+n),
-		fmt.Sprintf("evaluate.max_tokens=%d", 16+n),
+		fmt.Sprintf("pretrain.tokens=%d", 16384+256*n), fmt.Sprintf("sft.num_train_epochs=%d", 1+n),
+		fmt.Sprintf("evaluate.max_new_tokens=%d", 16+n),
 	}[stage]
 }
 

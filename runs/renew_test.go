@@ -47,7 +47,7 @@ func TestManyDecisions(t *testing.T) {
 	}
 	told := 0
 	for _, e := range events {
-		if e.Type == "decision" {
+		if e.Type == trimtab.EventDecision {
 			told++
 		}
 	}

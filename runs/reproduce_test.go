@@ -454,7 +454,7 @@ func (b *bench) reproductions(run string) []storage.Event {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	return slices.DeleteFunc(all, func(e storage.Event) bool { return e.Type != "reproduced" })
+	return slices.DeleteFunc(all, func(e storage.Event) bool { return e.Type != trimtab.EventReproduced })
 }
 
 // weights is the file of a model's weights.
@@ -481,7 +481,7 @@ func TestReproduceContinued(t *testing.T) {
 	id := b.launch(append(constant, "numerics=v1-bf16", "ppo.gates=[{metric: objective/kl, min: 1000}]")...)
 	d := b.await(id, trimtab.RunBlocked)
 	early := stageOf(t, d, "ppo")
-	b.rerun(runs.RerunRequest{Run: id, Stage: "ppo", Sets: []string{"ppo.episodes=96", "ppo.gates=[]"},
+	b.rerun(runs.RerunRequest{Run: id, Stage: "ppo", Sets: []string{"ppo.total_episodes=96", "ppo.gates=[]"},
 		FromCheckpoint: "latest"})
 	b.await(id, trimtab.RunCompleted)
 	b.identical(b.reproduce(runs.ReproduceRequest{Run: id, Stage: "ppo", Attempt: 1}))

@@ -1,7 +1,18 @@
-// Package runs is what the command line and the web pages call: launch a run,
-// look at it, rerun a stage, decide. It alone talks to Temporal as a client.
-// Whatever it shows comes from Postgres, so that a run can be looked at while
-// no worker is there.
+// Package runs is the service layer behind the command line: it launches runs,
+// shows and compares them, reruns and reproduces stages, traces lineage and
+// sends decisions to running workflows.
+//
+// It is the only package that talks to Temporal as a client. Everything it
+// shows is read from Postgres and from the model store, so a run can be
+// inspected while no worker is running and Temporal is down. Only launching a
+// run and sending a decision need Temporal.
+//
+// The documents that it returns are the JSON forms that the command line prints
+// with -o json. Their field names are a stable interface: each document carries
+// a schema name with a version, such as trimtab.run/v1.
+//
+// Errors are *trimtab.Error values with a class, from which the exit code
+// follows, a stable type and a remedy.
 package runs
 
 import (
@@ -28,30 +39,42 @@ import (
 	"go.temporal.io/sdk/temporal"
 )
 
-// Service launches, shows and steers runs.
+// Service launches, inspects and steers runs. It holds no state of its own
+// between calls, so one Service may be used by several goroutines.
 type Service struct {
-	log             *slog.Logger
-	store           *storage.Store
-	files           *checkpoint.Store
-	temporal        client.Client
-	renewAfter      int           // workflows.UpdatesPerHistory, but in tests
-	decisionTimeout time.Duration // with the answer to a decision
-	memory          func() (total, free int64, known bool)
+	log   *slog.Logger
+	store *storage.Store
+	files *checkpoint.Store
+	// nil where runs are only inspected
+	temporal client.Client
+	// updates after which a run's workflow continues as new:
+	// workflows.UpdatesPerHistory, except in tests
+	renewAfter int
+	// how long to wait for the answer to a decision
+	decisionTimeout time.Duration
+	// bytes of this machine's memory; known is false where the system does not report
+	// them
+	memory func() (total, free int64, known bool)
 }
 
-// decisionTimeout is how long a decision waits for an answer: without a worker there is none.
+// decisionTimeout is how long a decision waits for the workflow's answer. Only
+// a worker can answer an update, so without a worker the wait always runs out.
 const decisionTimeout = 30 * time.Second
 
-// New makes a Service. temporal may be nil where runs are only looked at.
+// New returns a Service on a database and a model store. temporal may be nil
+// for a caller that only inspects runs. The Service takes ownership of none of
+// them: the caller closes them.
 func New(lg *slog.Logger, store *storage.Store, files *checkpoint.Store, temporal client.Client) *Service {
 	return &Service{log: lg, store: store, files: files, temporal: temporal, renewAfter: workflows.UpdatesPerHistory,
 		decisionTimeout: decisionTimeout, memory: activities.Memory}
 }
 
-// Store is the database behind the service.
+// Store returns the database that the service works on.
 func (s *Service) Store() *storage.Store { return s.store }
 
-// newID is ten letters and digits, 50 bits: short to type, and no two alike.
+// newID returns a random run ID of ten lower-case base32 characters. Their 50
+// bits make a collision improbable; the primary key of the run table rejects
+// one.
 func newID() string {
 	var b [10]byte
 	_, _ = rand.Read(b[:]) // never fails
@@ -59,39 +82,61 @@ func newID() string {
 	return id[:10]
 }
 
-// LaunchRequest asks for a run of a spec.
+// LaunchRequest describes a run to launch.
 type LaunchRequest struct {
-	Spec  recipes.Spec
-	Name  string // else the spec's
+	// Spec may name datasets and a base model by name or digest, or describe data that
+	// is generated or read from files at launch.
+	Spec recipes.Spec
+	// Name is the run's name; if it is empty, the spec's is used.
+	Name string
+	// Actor is recorded as the person or program that launched the run.
 	Actor string
-	// New starts a run even if one of the same spec is open. Else that one is
-	// attached to, unless the launch asks for another name than it has.
+	// New starts a run even if one of the same spec is open. Otherwise Launch attaches
+	// to the open run, unless the request gives a different name.
 	New bool
-	// Resume attaches to this run, which must be of the same spec.
+	// Resume is the run to attach to. It must have been launched from the same spec.
 	Resume string
-	// Reuse takes over what earlier runs have made from the very same inputs.
+	// Reuse lets every stage take over the outputs of an earlier attempt that had the
+	// same config, inputs, seed, numerics and code version.
 	Reuse bool
-	// Log is told of long steps; it may be nil.
+	// Log receives progress messages of slow steps, such as reading files. It may be
+	// nil.
 	Log func(format string, args ...any)
-	// Actual is set where the run's worker is on this machine: a run that needs
-	// more memory than it has is refused.
+	// LocalWorker says that the worker runs on this machine, so that a run whose stages
+	// need more memory than the machine has is rejected.
 	LocalWorker bool
 
-	rerun *rerunLaunch // of a closed run
-	reuse []string     // stages, when not all
+	// set when the launch is the rerun of a closed run
+	rerun *rerunLaunch
+	// the stages that may be reused, where Reuse does not allow all of them
+	reuse []string
 }
 
-// LaunchResult is the run that a launch led to.
+// LaunchResult is the run that a launch created or attached to.
 type LaunchResult struct {
-	Run      storage.Run
-	Attached bool          // it was open already
-	Known    recipes.Known // what its stages will read
-	Notes    []string      // what of that is not exact, and why
-	// Unmeasured says which reward models have no held-out rankings, and what gives them some.
+	Run storage.Run
+	// the run was open already and was not created by this launch
+	Attached bool
+	// what each stage will read, as far as it is known before the run
+	Known recipes.Known
+	// Notes are sentences about the figures in Known that are estimates, with the
+	// reason.
+	Notes []string
+	// Unmeasured names the reward stages without held-out rankings, each with a remedy.
 	Unmeasured []string
 }
 
-// Launch resolves the spec's data, writes the run down and starts its workflow.
+// Launch resolves the data and the base model of a spec, records the run and
+// starts its workflow.
+//
+// The checks that need no data come before any dataset is frozen. The run's row
+// is committed before the workflow starts: if the process dies between the two,
+// the run stays queued, and the next launch of the same spec, or the first
+// decision sent to it, starts the workflow.
+//
+// Besides the errors of the spec, the data and the database, it returns the
+// errors of preflight, Conflict "spec_differs" for a Resume of another spec,
+// and Unavailable "temporal_unavailable".
 func (s *Service) Launch(ctx context.Context, r LaunchRequest) (LaunchResult, error) {
 	if r.Log == nil {
 		r.Log = func(string, ...any) {}
@@ -99,7 +144,8 @@ func (s *Service) Launch(ctx context.Context, r LaunchRequest) (LaunchResult, er
 	if err := r.check(); err != nil {
 		return LaunchResult{}, err
 	}
-	if r.Resume != "" { // whether there is one is found out before anything is made
+	// A run that does not exist must be reported before any dataset is frozen.
+	if r.Resume != "" {
 		if _, err := s.store.Run(ctx, r.Resume); err != nil {
 			return LaunchResult{}, err
 		}
@@ -120,7 +166,7 @@ func (s *Service) Launch(ctx context.Context, r LaunchRequest) (LaunchResult, er
 	if err != nil {
 		return LaunchResult{}, err
 	}
-	look, err := s.surveyLaunch(ctx, spec, run.Plan, r)
+	plan, err := s.surveyLaunch(ctx, spec, run.Plan, r)
 	if err != nil {
 		return LaunchResult{}, err
 	}
@@ -129,7 +175,7 @@ func (s *Service) Launch(ctx context.Context, r LaunchRequest) (LaunchResult, er
 		if err == nil {
 			err = s.start(ctx, old, s.reusable(r, old.Plan))
 		}
-		return LaunchResult{Run: old, Attached: true, Known: look.known}, err
+		return LaunchResult{Run: old, Attached: true, Known: plan.known}, err
 	}
 	run.Name, run.Actor = cmp.Or(r.Name, spec.Name), r.Actor
 	if err := s.putDocuments(ctx, docs); err != nil {
@@ -143,13 +189,21 @@ func (s *Service) Launch(ctx context.Context, r LaunchRequest) (LaunchResult, er
 		return LaunchResult{}, err
 	}
 	if !attached {
+		// The row that was read back has the database's timestamps.
 		run, err = s.store.Run(ctx, run.ID)
 	}
-	return LaunchResult{Run: run, Attached: attached, Known: look.known, Notes: look.approximationNotes(),
-		Unmeasured: look.unmeasuredNotes()}, err
+	return LaunchResult{
+		Run:        run,
+		Attached:   attached,
+		Known:      plan.known,
+		Notes:      plan.approximationNotes(),
+		Unmeasured: plan.unmeasuredNotes(),
+	}, err
 }
 
-// surveyLaunch finds out what a launch's run will read, and refuses what is sure to fail.
+// surveyLaunch surveys the data of a planned run and rejects a plan that is
+// sure to fail. With a local worker it also checks the memory again, now that
+// the shapes of imported models are known.
 func (s *Service) surveyLaunch(ctx context.Context, spec recipes.Spec, plan trimtab.Plan,
 	r LaunchRequest) (*survey, error) {
 	v, err := s.survey(ctx, spec, plan, nil)
@@ -162,7 +216,8 @@ func (s *Service) surveyLaunch(ctx context.Context, spec recipes.Spec, plan trim
 	return v, err
 }
 
-// check refuses words that cannot be recorded; a run that is run again keeps the names that it has.
+// check rejects texts that cannot be recorded. A rerun keeps the name of its
+// original run, which was checked at that run's launch.
 func (r LaunchRequest) check() error {
 	if r.rerun != nil {
 		return requestTexts{actor: r.Actor}.check()
@@ -173,7 +228,9 @@ func (r LaunchRequest) check() error {
 	return r.Spec.CheckNames()
 }
 
-// plan resolves names to digests and makes the run's row.
+// plan resolves the names in a spec to digests and returns the row of a run
+// with that ID, together with the config documents that its plan refers to.
+// Nothing is written.
 func (s *Service) plan(ctx context.Context, spec recipes.Spec, id string) (storage.Run, []recipes.Document, error) {
 	plan, docs, err := spec.Plan(id, recipes.Resolved{
 		Data: func(ref string) (trimtab.Digest, error) {
@@ -189,12 +246,21 @@ func (s *Service) plan(ctx context.Context, spec recipes.Spec, id string) (stora
 		return storage.Run{}, nil, err
 	}
 	body, err := spec.JSON()
-	return storage.Run{ID: id, Status: trimtab.RunQueued,
-		Next: "waits for a worker; if its launch was cut off, the same `trimtab align` starts it", Seed: spec.Seed,
-		Spec: body, SpecDigest: plan.SpecDigest, Plan: plan}, docs, err
+	return storage.Run{
+		ID:         id,
+		Status:     trimtab.RunQueued,
+		Next:       "waiting for a worker; if the launch was interrupted, the same `trimtab align` starts the run",
+		Seed:       spec.Seed,
+		Spec:       body,
+		SpecDigest: plan.SpecDigest,
+		Plan:       plan,
+	}, docs, err
 }
 
-// nameRule is what the name of the new run means. That of a recipe that ships is nobody's choice.
+// nameRule says how the new run's name counts when an open run of the same spec
+// exists. A name that was given must be that run's name and may not be the name
+// of any other open run. The name of a built-in recipe was chosen by nobody, so
+// any name will do; a spec's own name must match.
 func (r LaunchRequest) nameRule() storage.NameRule {
 	switch {
 	case r.Name != "":
@@ -205,10 +271,13 @@ func (r LaunchRequest) nameRule() storage.NameRule {
 	return storage.SameName
 }
 
-// create writes the run down; or it finds an open run of the same spec, unless always a new one is wanted.
+// create records the run, or returns the open run of the same spec. The second
+// result reports whether an open run was found. Both happen in one transaction,
+// so two launches of one spec at the same time end in one run.
 func (s *Service) create(ctx context.Context, run storage.Run, r LaunchRequest) (storage.Run, bool, error) {
 	switch {
 	case r.rerun != nil:
+		// A rerun attaches to no open run: the same rerun being open is an error.
 		run.Origin, run.Reason = r.rerun.run.ID, r.rerun.reason
 		run.Stage, run.Overrides = run.Plan.Stages[r.rerun.stage].Name, r.rerun.overrides
 		run, err := r.rerun.create(ctx, s, run)
@@ -216,13 +285,15 @@ func (s *Service) create(ctx context.Context, run storage.Run, r LaunchRequest) 
 	case r.New:
 		return run, false, s.store.CreateRun(ctx, run)
 	}
-	open, is, err := s.store.CreateRunOnce(ctx, run, r.nameRule())
-	if is {
+	open, found, err := s.store.CreateRunOnce(ctx, run, r.nameRule())
+	if found {
 		run = open
 	}
-	return run, is, err
+	return run, found, err
 }
 
+// putDocuments stores the config documents of a plan under their digests. They
+// are stored before the run that refers to them; storing one twice is harmless.
 func (s *Service) putDocuments(ctx context.Context, docs []recipes.Document) error {
 	for _, d := range docs {
 		if _, err := s.store.PutDocument(ctx, d.Body); err != nil {
@@ -232,7 +303,8 @@ func (s *Service) putDocuments(ctx context.Context, docs []recipes.Document) err
 	return nil
 }
 
-// resumable finds the run to attach to, which must be of the same spec.
+// resumable returns the run to attach to. A run of another spec is Conflict
+// "spec_differs".
 func (s *Service) resumable(ctx context.Context, ref string, spec trimtab.Digest) (storage.Run, error) {
 	run, err := s.store.Run(ctx, ref)
 	if err == nil && run.SpecDigest != spec {
@@ -242,6 +314,7 @@ func (s *Service) resumable(ctx context.Context, ref string, spec trimtab.Digest
 	return run, err
 }
 
+// reusable returns the names of the stages that may take over earlier outputs.
 func (s *Service) reusable(r LaunchRequest, p trimtab.Plan) []string {
 	if !r.Reuse {
 		return r.reuse
@@ -253,16 +326,21 @@ func (s *Service) reusable(r LaunchRequest, p trimtab.Plan) []string {
 	return names
 }
 
-// start starts the run's workflow; one that is there already is left alone.
+// start starts the workflow of an open run. A workflow that exists already is
+// left alone, running or closed: its ID is derived from the run's, and Temporal
+// rejects duplicates. So start may be called again after a crash.
 func (s *Service) start(ctx context.Context, run storage.Run, reuse []string) error {
 	if !run.Status.Open() {
 		return nil
 	}
-	options := client.StartWorkflowOptions{ID: workflows.RunID(run.ID), TaskQueue: workflows.SmallQueue,
+	options := client.StartWorkflowOptions{
+		ID:                       workflows.RunID(run.ID),
+		TaskQueue:                activities.SmallQueue,
 		StaticSummary:            run.Name,
 		WorkflowIDReusePolicy:    enums.WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE,
 		WorkflowIDConflictPolicy: enums.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
-		TypedSearchAttributes:    temporal.NewSearchAttributes(runAttribute.ValueSet(run.ID))}
+		TypedSearchAttributes:    temporal.NewSearchAttributes(runAttribute.ValueSet(run.ID)),
+	}
 	_, err := s.temporal.ExecuteWorkflow(ctx, options, workflows.Run,
 		workflows.RunInput{Plan: run.Plan, Actor: run.Actor, Reuse: reuse, Renew: s.renewAfter})
 	var started *serviceerror.WorkflowExecutionAlreadyStarted
@@ -272,10 +350,12 @@ func (s *Service) start(ctx context.Context, run storage.Run, reuse []string) er
 	return unavailable("start the run", err)
 }
 
-// runAttribute lets Temporal's own pages find the workflows of a run.
+// runAttribute is the search attribute under which the Temporal UI finds the
+// workflows of a run.
 var runAttribute = temporal.NewSearchAttributeKeyKeyword("RunID")
 
-// unavailable says that Temporal did not answer.
+// unavailable wraps an error of the Temporal client as Unavailable
+// "temporal_unavailable"; doing says what was being done. nil stays nil.
 func unavailable(doing string, err error) error {
 	if err == nil {
 		return nil
@@ -283,7 +363,15 @@ func unavailable(doing string, err error) error {
 	return trimtab.NewError(trimtab.Unavailable, "temporal_unavailable", "see `trimtab doctor`", "%s: %w", doing, err)
 }
 
-// update sends a person's decision to a run's workflow and waits for its answer.
+// update sends a decision to a run's workflow as a Temporal update and waits
+// for the answer, at most s.decisionTimeout for each try.
+//
+// Temporal answers NotFound in three situations that need different treatment:
+// the launching process died before it started the workflow, the workflow has
+// just continued as new, or the workflow is gone for good. A rejection by the
+// workflow is returned with its own class and type. If no worker answers in
+// time the result is Unavailable "no_answer", and the decision may still take
+// effect later.
 func (s *Service) update(ctx context.Context, run storage.Run, name string, arg any) (workflows.Outcome, error) {
 	var out workflows.Outcome
 	if !run.Status.Open() {
@@ -291,14 +379,16 @@ func (s *Service) update(ctx context.Context, run storage.Run, name string, arg 
 	}
 	err := s.sendUpdate(ctx, run, name, arg, &out)
 	var missing *serviceerror.NotFound
-	// its launcher was killed between the row and the workflow
+	// The launching process was killed after it committed the row and before it
+	// started the workflow.
 	if errors.As(err, &missing) && run.Status == trimtab.RunQueued {
 		if err := s.start(ctx, run, nil); err != nil {
 			return out, err
 		}
 		err = s.sendUpdate(ctx, run, name, arg, &out)
 	}
-	// it has just continued as new
+	// The workflow has just continued as new, so the update reached the execution
+	// that closed.
 	for try := 0; try < 10 && errors.As(err, &missing) && s.workflowRunning(ctx, run.ID); try++ {
 		err = s.sendUpdate(ctx, run, name, arg, &out)
 	}
@@ -315,29 +405,33 @@ func (s *Service) update(ctx context.Context, run storage.Run, name string, arg 
 	var late *client.WorkflowUpdateServiceTimeoutOrCanceledError
 	if errors.As(err, &late) && ctx.Err() == nil {
 		return out, trimtab.NewError(trimtab.Unavailable, "no_answer",
-			"see that a worker runs (`trimtab doctor`), then look at the run with `trimtab show`",
-			"nobody has answered for %s: the decision may still be taken when a worker is there", s.decisionTimeout)
+			"check that a worker is running with `trimtab doctor`, then look at the run with `trimtab show`",
+			"%s: no worker answered within %s; the decision may still take effect when a worker is running",
+			name, s.decisionTimeout)
 	}
 	return out, unavailable(name, err)
 }
 
-// workflowRunning reports whether Temporal has the workflow of a run and it has not ended.
+// workflowRunning reports whether Temporal has an open workflow for a run. It
+// is false too when Temporal does not answer.
 func (s *Service) workflowRunning(ctx context.Context, run string) bool {
 	d, err := s.temporal.DescribeWorkflowExecution(ctx, workflows.RunID(run), "")
 	return err == nil && d.WorkflowExecutionInfo.GetStatus() == enums.WORKFLOW_EXECUTION_STATUS_RUNNING
 }
 
+// runClosed returns Conflict "run_closed": only an open run takes decisions.
 func runClosed(run storage.Run) error {
 	return trimtab.NewError(trimtab.Conflict, "run_closed",
 		fmt.Sprintf("`trimtab rerun %s STAGE` starts a new run from it", run.ID),
 		"run %s is %s", run.ID, run.Status)
 }
 
-// missingWorkflow is about a run that Temporal does not know, or not any more: an
-// operator ended its workflow, or Temporal's own record is lost. Such a run
-// can be cancelled, and rerun as a new one.
+// missingWorkflow handles a decision for a run whose workflow Temporal does not
+// have: an operator terminated it, or Temporal's own database was lost. A
+// cancel is carried out here, directly in the record; any other decision is
+// Conflict "workflow_gone". The closed run can then be rerun as a new one.
 func (s *Service) missingWorkflow(ctx context.Context, id, name string, arg any) error {
-	run, err := s.store.Run(ctx, id) // it may just have ended
+	run, err := s.store.Run(ctx, id) // read again: the run may have ended meanwhile
 	if err != nil {
 		return err
 	}
@@ -347,14 +441,16 @@ func (s *Service) missingWorkflow(ctx context.Context, id, name string, arg any)
 	d, ok := arg.(workflows.Decision)
 	if !ok || name != workflows.UpdateCancel {
 		return trimtab.NewError(trimtab.Conflict, "workflow_gone",
-			fmt.Sprintf("close it with `trimtab cancel %s --reason …`; then `trimtab rerun` starts a new run from it",
-				id),
-			"nothing is at work for run %s: Temporal does not have its workflow", id)
+			fmt.Sprintf("close the run with `trimtab cancel %s --reason …`, then start a new one from it with "+
+				"`trimtab rerun`", id),
+			"Temporal has no workflow for run %s, so nothing is working on it", id)
 	}
 	return s.cancelWithoutWorkflow(ctx, run, d)
 }
 
-// cancelWithoutWorkflow cancels a run without a workflow.
+// cancelWithoutWorkflow records the cancellation of a run that has no workflow:
+// its open attempts first, then the decision, then the run. If it is
+// interrupted the run is still open, and another cancel completes it.
 func (s *Service) cancelWithoutWorkflow(ctx context.Context, run storage.Run, d workflows.Decision) error {
 	attempts, err := s.store.Attempts(ctx, run.ID)
 	if err != nil {
@@ -368,21 +464,31 @@ func (s *Service) cancelWithoutWorkflow(ctx context.Context, run storage.Run, d 
 			}
 		}
 	}
-	asked := storage.Request{Sequence: d.Request, Run: run.ID, Decision: workflows.UpdateCancel, Reason: d.Reason,
-		Actor: d.Actor}
-	if err := s.store.RecordDecision(ctx, storage.Decision{Request: asked}); err != nil {
+	request := storage.Request{
+		Sequence: d.Request,
+		Run:      run.ID,
+		Decision: workflows.UpdateCancel,
+		Reason:   d.Reason,
+		Actor:    d.Actor,
+	}
+	if err := s.store.RecordDecision(ctx, storage.Decision{Request: request}); err != nil {
 		return err
 	}
 	return s.store.SetRunStatus(ctx, run.ID, trimtab.RunCancelled,
-		fmt.Sprintf("`trimtab rerun %s STAGE` starts a new run that reuses what was finished", run.ID), nil, d.Actor)
+		fmt.Sprintf("`trimtab rerun %s STAGE` starts a new run that reuses the finished stages", run.ID), nil, d.Actor)
 }
 
+// sendUpdate sends one Temporal update and waits until the workflow has
+// completed it or s.decisionTimeout has passed.
 func (s *Service) sendUpdate(ctx context.Context, run storage.Run, name string, arg any, out *workflows.Outcome) error {
 	ctx, cancel := context.WithTimeout(ctx, s.decisionTimeout)
 	defer cancel()
-	h, err := s.temporal.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{WorkflowID: workflows.RunID(run.ID),
+	h, err := s.temporal.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{
+		WorkflowID:   workflows.RunID(run.ID),
 		UpdateName:   name,
-		WaitForStage: client.WorkflowUpdateStageCompleted, Args: []any{arg}})
+		WaitForStage: client.WorkflowUpdateStageCompleted,
+		Args:         []any{arg},
+	})
 	if err == nil {
 		err = h.Get(ctx, out)
 	}

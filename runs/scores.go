@@ -1,63 +1,69 @@
 package runs
 
 import (
-	"cmp"
-	"encoding/json"
 	"slices"
+
+	"github.com/trimtab/trimtab/eval"
 )
 
-// measures are those of a model in an evaluation, in the order in which they are shown.
-var measures = []string{"gold", "followed", "true", "polite", "concise", "reward", "kl", "length", "ended"}
-
-// firstModels come first, in this order, then the others by name.
-var firstModels = []string{"base", "sft", "ppo"}
-
-// compareScores puts the evaluations of runs side by side: each model's measures, then
-// what the report says of the reward model and of PPO against SFT.
+// compareScores sets the scores of the evaluations side by side: the measures
+// of each model, then those of the reward model and the win rate of PPO over
+// SFT. A score that no run has is left out.
 func compareScores(sides []side) []ComparedScore {
 	all := []ComparedScore{}
 	for _, model := range evaluatedModels(sides) {
-		for _, m := range measures {
-			all = append(all, scoreOf(sides, model, m, func(e map[string]any) estimate {
-				scores, _ := e[model].(map[string]any)
-				return estimate{value: scores[m]}
+		// The measures of a zero Scores have the names, in the order of display; a
+		// model that a run did not evaluate has the same measures, all nil.
+		for i, m := range (eval.Scores{}).Measures() {
+			all = append(all, scoreOf(sides, model, m.Name, func(e EvaluationView) estimate {
+				return estimate{value: e.Models[model].Measures()[i].Value}
 			}))
 		}
 	}
-	all = append(all, scoreOf(sides, "reward model", "accuracy",
-		func(e map[string]any) estimate { return estimateOf(e, "reward_model", "accuracy") }),
-		scoreOf(sides, "reward model", "longer_wins", func(e map[string]any) estimate {
-			scores, _ := e["reward_model"].(map[string]any)
-			return estimate{value: scores["longer_wins"]}
+	all = append(all,
+		rewardScore(sides, "accuracy", func(r *RewardModelView) estimate {
+			return estimate{&r.Accuracy, &r.Low, &r.High}
 		}),
-		scoreOf(sides, "reward model", "over_longer", func(e map[string]any) estimate {
-			scores, _ := e["reward_model"].(map[string]any)
-			return estimate{scores["over_longer"], scores["over_longer_low"], scores["over_longer_high"]}
+		rewardScore(sides, "longer_wins", func(r *RewardModelView) estimate { return estimate{value: &r.LongerWins} }),
+		rewardScore(sides, "over_longer", func(r *RewardModelView) estimate {
+			return estimate{r.OverLonger, r.OverLongerLow, r.OverLongerHigh}
 		}),
-		scoreOf(sides, "ppo", "win rate over sft",
-			func(e map[string]any) estimate { return estimateOf(e, "ppo_over_sft", "value") }))
+		scoreOf(sides, "ppo", "win rate over sft", func(e EvaluationView) estimate {
+			if e.Wins == nil {
+				return estimate{}
+			}
+			return estimate{&e.Wins.Value, &e.Wins.Low, &e.Wins.High}
+		}))
 	return slices.DeleteFunc(all, func(s ComparedScore) bool {
 		return !slices.ContainsFunc(s.Values, func(v *Number) bool { return v != nil })
 	})
 }
 
-// estimate is a number of a report with its interval, if it has one.
-type estimate struct{ value, low, high any }
+// estimate is a figure of a report with its 95 % interval; nil is what the
+// report does not have.
+type estimate struct{ value, low, high *float64 }
 
-func estimateOf(report map[string]any, part, value string) estimate {
-	e, _ := report[part].(map[string]any)
-	return estimate{e[value], e["low"], e["high"]}
+// rewardScore compares one figure of each run's reward model.
+func rewardScore(sides []side, measure string, of func(*RewardModelView) estimate) ComparedScore {
+	return scoreOf(sides, "reward model", measure, func(e EvaluationView) estimate {
+		if e.RewardModel == nil {
+			return estimate{}
+		}
+		return of(e.RewardModel)
+	})
 }
 
-// scoreOf reads one number of each run's evaluation.
-func scoreOf(sides []side, model, measure string, of func(map[string]any) estimate) ComparedScore {
+// scoreOf compares one figure of each run's evaluation. Low and High stay nil
+// if no run has an interval for it.
+func scoreOf(sides []side, model, measure string, of func(EvaluationView) estimate) ComparedScore {
 	s := ComparedScore{Model: model, Measure: measure}
 	var low, high []*Number
 	intervals := false
 	for _, side := range sides {
-		e := of(side.doc.Evaluation)
-		s.Values, low, high = append(s.Values, numberOf(e.value)), append(low, numberOf(e.low)), append(high,
-			numberOf(e.high))
+		e := of(side.view.Evaluation)
+		s.Values = append(s.Values, numberOf(e.value))
+		low = append(low, numberOf(e.low))
+		high = append(high, numberOf(e.high))
 		intervals = intervals || e.low != nil
 	}
 	if intervals {
@@ -67,57 +73,40 @@ func scoreOf(sides []side, model, measure string, of func(map[string]any) estima
 	return s
 }
 
-func numberOf(v any) *Number {
-	f, ok := v.(float64)
-	if !ok {
+// numberOf returns a figure as a Number; nil stays nil.
+func numberOf(v *float64) *Number {
+	if v == nil {
 		return nil
 	}
-	n := Number(f)
+	n := Number(*v)
 	return &n
 }
 
-// evaluatedModels are the models that an evaluation has scores of: those with a length.
+// evaluatedModels returns the names of the models that any of the evaluations
+// has scores of, in the order of eval.CompareModels.
 func evaluatedModels(sides []side) []string {
 	var names []string
 	for _, side := range sides {
-		for name, value := range side.doc.Evaluation {
-			scores, _ := value.(map[string]any)
-			if scores["length"] != nil && !slices.Contains(names, name) {
-				names = append(names, name)
-			}
-		}
+		names = append(names, side.view.Evaluation.ModelNames()...)
 	}
-	rank := func(name string) int {
-		if i := slices.Index(firstModels, name); i >= 0 {
-			return i
-		}
-		return len(firstModels)
-	}
-	slices.SortFunc(names, func(a, b string) int { return cmp.Or(rank(a)-rank(b), cmp.Compare(a, b)) })
-	return names
+	slices.SortFunc(names, eval.CompareModels) // a total order by name, so Compact finds every duplicate
+	return slices.Compact(names)
 }
 
-// sharedSamples are the first prompts whose answers every run's evaluation shows.
+// sharedSamples returns the first prompts that every run's evaluation shows, at
+// most so many, in the order of the first run.
 func sharedSamples(sides []side, most int) []ComparedSample {
-	type sample struct {
-		Prompt  string            `json:"prompt"`
-		Answers map[string]string `json:"answers"`
-	}
-	shown := make([][]sample, len(sides))
-	for i, side := range sides {
-		raw, err := json.Marshal(side.doc.Evaluation["samples"])
-		if err == nil {
-			_ = json.Unmarshal(raw, &shown[i]) // a report of another shape has none
-		}
-	}
 	all := []ComparedSample{}
-	for _, first := range shown[0] {
+	for _, first := range sides[0].view.Evaluation.Samples {
 		s := ComparedSample{Prompt: first.Prompt}
-		for _, list := range shown {
-			if k := slices.IndexFunc(list, func(o sample) bool { return o.Prompt == first.Prompt }); k >= 0 {
-				s.Answers = append(s.Answers, list[k].Answers)
+		for _, side := range sides {
+			samples := side.view.Evaluation.Samples
+			same := func(o eval.SampleAnswers) bool { return o.Prompt == first.Prompt }
+			if k := slices.IndexFunc(samples, same); k >= 0 {
+				s.Answers = append(s.Answers, samples[k].Answers)
 			}
 		}
+		// Only prompts that every evaluation shows can be compared.
 		if len(all) < most && len(s.Answers) == len(sides) {
 			all = append(all, s)
 		}

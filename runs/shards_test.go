@@ -140,7 +140,7 @@ func TestSharedRollouts(t *testing.T) {
 }
 
 // large makes shards take long enough to be caught at work.
-var large = []string{"ppo.episodes=1024", "ppo.batch=256", "ppo.max_tokens=40"}
+var large = []string{"ppo.total_episodes=1024", "ppo.batch_size=256", "ppo.max_new_tokens=40"}
 
 // process is a worker that can be killed.
 type process struct {
@@ -395,10 +395,10 @@ func TestSharedRolloutsFromACheckpoint(t *testing.T) {
 	b := newBench(t, 0)
 	var got []runs.View
 	for _, shards := range []string{"0", "3"} {
-		id := b.launch(append(constant, "ppo.rollout_shards="+shards, "ppo.episodes=32",
+		id := b.launch(append(constant, "ppo.rollout_shards="+shards, "ppo.total_episodes=32",
 			"ppo.gates=[{metric: objective/kl, min: 1000}]", "name="+shards)...)
 		b.await(id, trimtab.RunBlocked)
-		b.rerun(runs.RerunRequest{Run: id, Stage: "ppo", Sets: []string{"ppo.episodes=64", "ppo.gates=[]"},
+		b.rerun(runs.RerunRequest{Run: id, Stage: "ppo", Sets: []string{"ppo.total_episodes=64", "ppo.gates=[]"},
 			FromCheckpoint: "latest"})
 		got = append(got, b.await(id, trimtab.RunCompleted))
 	}
@@ -430,7 +430,7 @@ func TestDamagedCheckpointAtShards(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.wantSame("damaged", b.await(id, trimtab.RunCompleted), want)
-	if told := b.events(id, "checkpoint_damaged"); len(told) != 1 {
+	if told := b.events(id, trimtab.EventCheckpointDamaged); len(told) != 1 {
 		t.Errorf("the damage is told as %v", told)
 	}
 }

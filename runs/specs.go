@@ -5,27 +5,32 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
+	"strings"
 
 	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/recipes"
 	"github.com/trimtab/trimtab/storage"
 )
 
-// SpecDifference is a path at which run specs are not the same. A value that
-// a spec does not have is null.
+// SpecDifference is a path at which the specs of runs differ. The value is null
+// for a spec that does not set the path.
 type SpecDifference struct {
-	Path   string            `json:"path"` // as --set takes it
+	// in the form that --set takes, such as sft.learning_rate
+	Path string `json:"path"`
+	// one for each spec, in their order
 	Values []json.RawMessage `json:"values"`
 }
 
-// leaf is a value of a spec: anything but an object.
+// leaf is a value of a spec that is not an object: a number, string, boolean or
+// array.
 type leaf struct {
 	path  string
 	value json.RawMessage
 }
 
-// leavesOf are the values of a spec in its order. A stage's are under its
-// name, its config's among them.
+// leavesOf returns the leaves of a spec in its order. A stage's leaves have
+// paths below the stage's name, and its config is merged with them, as --set
+// has it.
 func leavesOf(spec recipes.Spec) ([]leaf, error) {
 	body, err := spec.JSON()
 	if err != nil {
@@ -34,15 +39,20 @@ func leavesOf(spec recipes.Spec) ([]leaf, error) {
 	var all []leaf
 	return all, walkSpec("", body, func(path string, value json.RawMessage) error {
 		if path != "stages" {
-			all = append(all, leaf{path, value})
+			all = append(all, leaf{recipes.SpecPath("", path), value})
 			return nil
 		}
+		// Stages are an array in the spec; here each is an object under its name.
 		var stages []json.RawMessage
 		if err := json.Unmarshal(value, &stages); err != nil {
 			return err
 		}
 		for i, st := range stages {
 			err := walkSpec(spec.Stages[i].Name, st, func(path string, value json.RawMessage) error {
+				name, kind := spec.Stages[i].Name, spec.Stages[i].Kind
+				if setting, ok := strings.CutPrefix(path, name+"."); ok {
+					path = name + "." + recipes.SpecPath(kind, setting)
+				}
 				all = append(all, leaf{path, value})
 				return nil
 			})
@@ -54,8 +64,12 @@ func leavesOf(spec recipes.Spec) ([]leaf, error) {
 	})
 }
 
-// walkSpec visits what is no object inside raw, in order; the name of a stage's config is left out of paths.
+// walkSpec calls visit for each leaf inside raw, in order. path is that of raw.
+// The key "config" adds nothing to a path. Decoding by token keeps the order of
+// the keys, which a map would lose.
 func walkSpec(path string, raw json.RawMessage, visit func(path string, value json.RawMessage) error) error {
+	// A value that does not begin with a brace is a leaf, arrays included: they are
+	// compared and set as a whole.
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	if first, err := dec.Token(); err != nil || first != json.Delim('{') {
 		return visit(path, raw)
@@ -69,9 +83,9 @@ func walkSpec(path string, raw json.RawMessage, visit func(path string, value js
 		if err := dec.Decode(&value); err != nil {
 			return err
 		}
-		name, _ := key.(string) // keys of JSON are
+		name, _ := key.(string) // the keys of a JSON object are strings
 		switch {
-		case path == "":
+		case path == "": // a path has no leading dot
 		case name == "config":
 			name = path
 		default:
@@ -84,8 +98,8 @@ func walkSpec(path string, raw json.RawMessage, visit func(path string, value js
 	return nil
 }
 
-// specDifferences are the paths at which specs differ, in the order of the first
-// spec that has each.
+// specDifferences returns the paths at which specs differ, in the order of the
+// first spec that has each.
 func specDifferences(specs ...recipes.Spec) ([]SpecDifference, error) {
 	var all []SpecDifference
 	for i, spec := range specs {
@@ -93,66 +107,76 @@ func specDifferences(specs ...recipes.Spec) ([]SpecDifference, error) {
 		if err != nil {
 			return nil, err
 		}
-		at := 0 // where a path that no spec before has is put: behind the one before it
+		// A path that no earlier spec has is inserted after the path before it.
+		next := 0
 		for _, l := range leaves {
 			k := slices.IndexFunc(all, func(d SpecDifference) bool { return d.Path == l.path })
 			if k < 0 {
-				k = at
+				k = next
 				all = slices.Insert(all, k, SpecDifference{l.path, make([]json.RawMessage, len(specs))})
 			}
 			all[k].Values[i] = l.value
-			at = k + 1
+			next = k + 1
 		}
 	}
+	// The raw JSON is compared: spec.JSON writes equal values in the same form.
 	return slices.DeleteFunc(all, func(d SpecDifference) bool {
 		return !slices.ContainsFunc(d.Values, func(v json.RawMessage) bool { return !bytes.Equal(v, d.Values[0]) })
 	}), nil
 }
 
-// EventNote says what an event does not. Of one that gave a run a plan: where
-// the spec came from, and what it changed. Of an attempt that took over the
-// outputs of another: which one that is.
+// EventNote adds to an event what its own body does not have. For an event that
+// gave a run a plan, it is the recipe and what changed; for a new attempt that
+// reuses another one's outputs, it is that attempt.
 type EventNote struct {
-	Recipe string // the spec's own name
-	// from the plan before, or from that of the run that this one reruns: the old value and the new one
-	Changes    []SpecDifference
+	// name in the spec
+	Recipe string
+	// from the run's previous plan, or from that of the run that this one reruns; the
+	// two values are the old and the new one
+	Changes []SpecDifference
+	// nil unless the event created an attempt that reuses another one's outputs
 	ReusedFrom *AttemptRef
 }
 
-// EventNotes are about those events of a run that say less than people want to know, by sequence.
+// EventNotes returns the notes on the events of one run, by sequence number.
+// Each plan is compared with the one before, so events should begin with the
+// run's first.
 func (s *Service) EventNotes(ctx context.Context, events []storage.Event) (map[int64]EventNote, error) {
 	notes := map[int64]EventNote{}
-	var before *recipes.Spec
+	var before *recipes.Spec // of the previous plan; nil if not known
 	for _, e := range events {
-		if e.Type == "attempt_created" {
-			made, err := s.reusedBy(ctx, e)
+		if e.Type == trimtab.EventAttemptCreated {
+			producer, err := s.reusedBy(ctx, e)
 			if err != nil {
 				return nil, err
 			}
-			if made != nil {
-				notes[e.Sequence] = EventNote{ReusedFrom: made}
+			if producer != nil {
+				notes[e.Sequence] = EventNote{ReusedFrom: producer}
 			}
 			continue
 		}
-		if e.Type != "run_created" && e.Type != "run_planned" {
+		if e.Type != trimtab.EventRunCreated && e.Type != trimtab.EventRunPlanned {
 			continue
 		}
-		var told struct {
+		var body struct {
 			Origin string
 			Plan   trimtab.Plan
 		}
-		if err := json.Unmarshal(e.Body, &told); err != nil {
+		if err := json.Unmarshal(e.Body, &body); err != nil {
 			return nil, err
 		}
-		spec, known, err := s.specOfPlan(ctx, told.Plan)
+		spec, known, err := s.specOfPlan(ctx, body.Plan)
 		if err != nil {
 			return nil, err
 		}
+		// A plan whose spec is not known gets no note, and the next one is compared
+		// with the last that is known.
 		if !known {
 			continue
 		}
-		if told.Origin != "" {
-			if before, err = s.newestSpec(ctx, told.Origin); err != nil {
+		// A rerun of a closed run is compared with the plan of that run.
+		if body.Origin != "" {
+			if before, err = s.newestSpec(ctx, body.Origin); err != nil {
 				return nil, err
 			}
 		}
@@ -167,31 +191,33 @@ func (s *Service) EventNotes(ctx context.Context, events []storage.Event) (map[i
 	return notes, nil
 }
 
-// reusedBy is the attempt whose outputs an attempt took over as it was created, or nil.
+// reusedBy returns the attempt whose outputs the attempt created by e took
+// over; nil if it took over none.
 func (s *Service) reusedBy(ctx context.Context, e storage.Event) (*AttemptRef, error) {
-	var told struct {
-		From int64 `json:"reused_from"`
+	var body struct {
+		ReusedFrom int64 `json:"reused_from"`
 	}
-	if err := json.Unmarshal(e.Body, &told); err != nil {
+	if err := json.Unmarshal(e.Body, &body); err != nil {
 		return nil, err
 	}
-	if told.From == 0 {
+	if body.ReusedFrom == 0 {
 		return nil, nil
 	}
-	made, err := s.store.Attempt(ctx, told.From)
+	producer, err := s.store.Attempt(ctx, body.ReusedFrom)
 	if err != nil {
-		if trimtab.AsError(err).Class == trimtab.NotFound { // the sentence does without it
+		if trimtab.AsError(err).Class == trimtab.NotFound { // the history is shown without it
 			err = nil
 		}
 		return nil, err
 	}
-	by := refTo(made)
-	return &by, nil
+	ref := refTo(producer)
+	return &ref, nil
 }
 
-// specOfPlan is the spec that a plan was made from, if it is on record in a form that this program reads.
+// specOfPlan returns the spec that a plan was made from. known is false if the
+// spec is not in the record or if this program cannot parse it.
 func (s *Service) specOfPlan(ctx context.Context, p trimtab.Plan) (spec recipes.Spec, known bool, err error) {
-	if p.Spec == "" {
+	if p.Spec == "" { // plans of early builds do not refer to their spec
 		return spec, false, nil
 	}
 	body, err := s.store.Document(ctx, p.Spec)
@@ -205,7 +231,7 @@ func (s *Service) specOfPlan(ctx context.Context, p trimtab.Plan) (spec recipes.
 	return spec, err == nil, nil
 }
 
-// newestSpec is the spec of a run's newest plan, or nil.
+// newestSpec returns the spec of a run's newest plan; nil if it is not known.
 func (s *Service) newestSpec(ctx context.Context, ref string) (*recipes.Spec, error) {
 	run, err := s.store.Run(ctx, ref)
 	if err != nil {

@@ -32,7 +32,7 @@ var commands = []struct {
 	}},
 	{"rerun --set", func(b *bench, id, stage string) (string, error) {
 		res, err := b.Rerun(b.ctx, runs.RerunRequest{Run: id, Stage: stage,
-			Sets: []string{"reward.gates=[]", "evaluate.max_tokens=8"}, Actor: "tester", Reason: "why"})
+			Sets: []string{"reward.gates=[]", "evaluate.max_new_tokens=8"}, Actor: "tester", Reason: "why"})
 		return res.Run, err
 	}},
 }

@@ -17,51 +17,77 @@ import (
 	"github.com/trimtab/trimtab/tokenizer"
 )
 
-// A survey looks at so many items of a dataset, and at so many bytes of text:
-// beyond it counts are scaled up.
+// Limits on how much of a dataset a survey reads. Counts of larger datasets are
+// scaled up from that part.
 const (
+	// surveyedItems is the number of items other than texts.
 	surveyedItems = 5000
+	// surveyedTexts is the number of texts.
 	surveyedTexts = 100_000
+	// surveyedBytes is the size of the items in bytes, of whatever kind.
 	surveyedBytes = 8 << 20
 )
 
-// corpus is a dataset as a survey sees it.
+// corpus is a dataset as a survey knows it.
 type corpus struct {
-	name     string // of the dataset
-	kind     trimtab.Kind
-	items    []trimtab.Item // all, or some
-	splits   map[string]int // of all
-	complete bool           // items are all
+	// the dataset's name
+	name string
+	kind trimtab.Kind
+	// all items, or a part of them
+	items []trimtab.Item
+	// number of all items, by split
+	splits map[string]int
+	// items are all of them
+	complete bool
 }
 
-// survey finds out what the stages of a plan will read.
+// survey is what the stages of a plan will read, found out without training
+// anything. Its figures feed the cost estimate and preflight.
 type survey struct {
-	s       *Service
-	spec    recipes.Spec
-	plan    trimtab.Plan
+	s    *Service
+	spec recipes.Spec
+	plan trimtab.Plan
+	// by dataset version or stand-in; nil for data that is not known
 	corpora map[trimtab.Digest]*corpus
-	known   recipes.Known
-	models  []stageModel // beside the plan's stages, once known
+	// one for each stage of the plan, as the next two
+	known recipes.Known
+	// the model that each stage starts from
+	models []stageModel
 
-	contexts []int // beside words: into how many tokens the stage's data has to fit
+	// tokens that the stage's data has to fit into; 0 if not known
+	contexts []int
 }
 
-// stageModel is the tokenizer of a stage: its own, or one like it; nil is unknown.
+// stageModel is the model that a stage starts from, as far as it is known
+// before the run.
 type stageModel struct {
+	// the stage's tokenizer or a similar one; nil if not known
 	tokenizer *tokenizer.Tokenizer
-	exact     bool
-	config    *model.Config
+	// the tokenizer is the very one that the stage will use
+	exact bool
+	// nil if not known
+	config *model.Config
 }
 
-// survey looks at a plan's models and data. given are datasets that are not
-// frozen yet, by the digest that stands for them in the plan.
+// survey examines the models and the data of a plan, stage by stage. given
+// holds datasets that are not frozen yet, by the digest that stands for
+// them in the plan; it may be nil. On an error the survey is returned as far as
+// it came.
 func (s *Service) survey(ctx context.Context, spec recipes.Spec, plan trimtab.Plan,
 	given map[trimtab.Digest]*corpus) (*survey, error) {
-	v := &survey{s: s, spec: spec, plan: plan, corpora: given,
-		models: make([]stageModel, len(plan.Stages)), contexts: make([]int, len(plan.Stages))}
+	v := &survey{
+		s:        s,
+		spec:     spec,
+		plan:     plan,
+		corpora:  given,
+		models:   make([]stageModel, len(plan.Stages)),
+		contexts: make([]int, len(plan.Stages)),
+	}
 	if v.corpora == nil {
 		v.corpora = map[trimtab.Digest]*corpus{}
 	}
+	// The stages are surveyed in order, since a stage may start from the model of an
+	// earlier one.
 	for i, st := range plan.Stages {
 		for _, in := range st.Inputs {
 			if _, have := v.corpora[in.Dataset]; in.Dataset == "" || have {
@@ -85,16 +111,18 @@ func (s *Service) survey(ctx context.Context, spec recipes.Spec, plan trimtab.Pl
 	return v, nil
 }
 
-// corpus reads a frozen version.
+// corpus reads a frozen dataset version, all of it or a part. A version with
+// erased items is Conflict "dataset_erased": its digest no longer describes its
+// content.
 func (s *Service) corpus(ctx context.Context, version trimtab.Digest) (*corpus, error) {
-	gone, err := s.store.ErasedItems(ctx, version)
+	erased, err := s.store.ErasedItems(ctx, version)
 	if err != nil {
 		return nil, err
 	}
-	if len(gone) > 0 {
+	if len(erased) > 0 {
 		return nil, trimtab.NewError(trimtab.Conflict, "dataset_erased",
-			"freeze the dataset again, without them, and use that version",
-			"%d items of dataset version %s were erased, the first is %s", len(gone), version.Short(), gone[0])
+			"freeze the dataset again and use the new version",
+			"%d items of dataset version %s were erased; the first is %s", len(erased), version.Short(), erased[0])
 	}
 	row, err := s.store.ResolveDataset(ctx, string(version))
 	if err != nil {
@@ -104,6 +132,7 @@ func (s *Service) corpus(ctx context.Context, version trimtab.Digest) (*corpus, 
 	if c.kind, c.splits, err = s.store.CountBySplit(ctx, version); err != nil {
 		return nil, err
 	}
+	// Texts are short paragraphs, of which training a tokenizer needs many.
 	most := surveyedItems
 	if c.kind == trimtab.KindText {
 		most = surveyedTexts
@@ -115,7 +144,7 @@ func (s *Service) corpus(ctx context.Context, version trimtab.Digest) (*corpus, 
 	return c, nil
 }
 
-// newCorpus is one of items at hand.
+// newCorpus returns a corpus of items in memory, which are complete.
 func newCorpus(name string, items []trimtab.Item) *corpus {
 	c := &corpus{name: name, splits: map[string]int{}, items: items, complete: true}
 	for _, it := range items {
@@ -125,6 +154,7 @@ func newCorpus(name string, items []trimtab.Item) *corpus {
 	return c
 }
 
+// splitOf returns the split of an item; texts have none.
 func splitOf(it trimtab.Item) string {
 	switch it := it.(type) {
 	case trimtab.Prompt:
@@ -137,7 +167,7 @@ func splitOf(it trimtab.Item) string {
 	return ""
 }
 
-// count is the number of all items.
+// count returns the number of all items.
 func (c *corpus) count() int {
 	n := 0
 	for _, k := range c.splits {
@@ -146,10 +176,11 @@ func (c *corpus) count() int {
 	return n
 }
 
-// versionsHolding is the number of items that are held out; the rest train.
+// heldOut returns the number of items in the test split; all others are for
+// training.
 func (c *corpus) heldOut() int { return c.splits[trimtab.SplitTest] }
 
-// itemsAs are the items of a corpus as T.
+// itemsAs returns the items of a corpus that are of type T.
 func itemsAs[T trimtab.Item](c *corpus) []T {
 	var list []T
 	for _, it := range c.items {
@@ -160,7 +191,8 @@ func itemsAs[T trimtab.Item](c *corpus) []T {
 	return list
 }
 
-// addInput is the dataset that a stage reads under a name, or nil.
+// input returns the dataset that stage i reads under a name; nil if it reads
+// none, or one that is not known.
 func (v *survey) input(i int, name string) *corpus {
 	for _, in := range v.plan.Stages[i].Inputs {
 		if in.Name == name && in.Dataset != "" {
@@ -170,19 +202,19 @@ func (v *survey) input(i int, name string) *corpus {
 	return nil
 }
 
-// dataNames are the inputs that are data.
+// dataNames are the names of the inputs that are datasets; all others are
+// models.
 var dataNames = []string{"text", "demonstrations", "prompts", "rankings"}
 
-// modelOf is the tokenizer and the shape of the model that stage i begins with:
-// that of the stage that makes it, or of a stored model. A pretrain stage with
-// a tokenizer of its own trains it on its text; here it is trained on what was
-// looked at, which is the same where that is all.
+// modelOf returns the tokenizer and the config of the model that stage i starts
+// from: those of the stage that makes it, or of a stored model.
 func (v *survey) modelOf(i int) (stageModel, error) {
 	st := v.plan.Stages[i]
 	if st.Kind == recipes.KindPretrain {
 		return v.pretrainModel(i)
 	}
 	for _, in := range st.Inputs {
+		// The first input that is not a dataset is the model that is trained or asked.
 		switch {
 		case slices.Contains(dataNames, in.Name):
 			continue
@@ -196,11 +228,12 @@ func (v *survey) modelOf(i int) (stageModel, error) {
 	return stageModel{}, nil
 }
 
-// contextOf is the context into which the data of stage i has to fit; 0 where
-// it is not known. What ppo asks is read by the reward model too.
+// contextOf returns the number of tokens into which the data of stage i has to
+// fit; 0 where that is not known. In a ppo stage the reward model reads the
+// same sequences, so the shorter of the two contexts counts.
 func (v *survey) contextOf(i int) (int, error) {
-	shape := v.models[i].config
-	if shape == nil {
+	config := v.models[i].config
+	if config == nil {
 		return 0, nil
 	}
 	for _, in := range v.plan.Stages[i].Inputs {
@@ -217,47 +250,54 @@ func (v *survey) contextOf(i int) (int, error) {
 			}
 		}
 		if scorer.config != nil {
-			return min(shape.Context, scorer.config.Context), nil
+			return min(config.Context, scorer.config.Context), nil
 		}
 	}
-	return shape.Context, nil
+	return config.Context, nil
 }
 
+// pretrainModel returns the tokenizer and the config of pretrain stage i. A stage
+// that trains its own tokenizer does so on its whole text. Here one is trained on
+// the part that the survey read, which gives the same tokenizer if that is all of
+// it, and otherwise a similar one.
 func (v *survey) pretrainModel(i int) (stageModel, error) {
-	c, shape := v.spec.Stages[i].Config.(*recipes.Pretrain), v.spec.Model.Config
-	w := stageModel{config: &shape}
-	if c.Tokenizer == "gpt2" {
+	stage := v.spec.Stages[i].Config.(*recipes.Pretrain)
+	config := v.spec.Model.Config
+	m := stageModel{config: &config}
+	if stage.Tokenizer == "gpt2" {
 		t, err := tokenizer.GPT2()
 		if err == nil {
-			w.tokenizer, w.exact, shape.Vocab = t, true, t.VocabSize()
+			m.tokenizer, m.exact, config.Vocab = t, true, t.VocabSize()
 		}
-		return w, err
+		return m, err
 	}
 	text := v.input(i, "text")
 	if text == nil || text.kind != trimtab.KindText {
-		return w, nil
+		return m, nil
 	}
 	var bodies []string
 	for _, t := range itemsAs[trimtab.Text](text) {
 		bodies = append(bodies, t.Body)
 	}
-	t, err := tokenizer.Train(bodies, shape.Vocab)
+	t, err := tokenizer.Train(bodies, config.Vocab)
 	if err == nil {
-		return stageModel{tokenizer: t, exact: text.complete, config: &shape}, nil
+		return stageModel{tokenizer: t, exact: text.complete, config: &config}, nil
 	}
 	if text.complete {
-		return w, trimtab.NewError(trimtab.Invalid, "tokenizer_failed", "give more text, or lower model.vocab",
+		return m, trimtab.NewError(trimtab.Invalid, "tokenizer_failed", "give more text, or lower model.vocab_size",
 			"stage %s: train the tokenizer on %s: %w", v.plan.Stages[i].Name, text.name, err)
 	}
-	// a part of the text has fewer words; this is near enough
-	for vocab := shape.Vocab / 2; vocab > 256 && w.tokenizer == nil; vocab /= 2 {
-		w.tokenizer, _ = tokenizer.Train(bodies, vocab)
+	// A part of the text may have too few words for the vocabulary. A smaller one is
+	// close enough for an estimate.
+	for vocab := config.Vocab / 2; vocab > 256 && m.tokenizer == nil; vocab /= 2 {
+		m.tokenizer, _ = tokenizer.Train(bodies, vocab)
 	}
-	return w, nil
+	return m, nil
 }
 
-// storedModel is the tokenizer and the shape of a model in the store, or of a folder
-// that is not imported yet.
+// storedModel returns the tokenizer and the config of a stored model, or of a
+// folder that is not imported yet, whose path then stands in place of the
+// digest.
 func (s *Service) storedModel(ref trimtab.Digest) (stageModel, error) {
 	if info, err := os.Stat(string(ref)); err == nil && info.IsDir() {
 		f, err := checkpoint.Read(string(ref))
@@ -273,36 +313,39 @@ func (s *Service) storedModel(ref trimtab.Digest) (stageModel, error) {
 	return stageModel{tokenizer: t, exact: true, config: &m.Config}, nil
 }
 
-// approximationNotes says which numbers are not those that the run will count.
+// approximationNotes says which figures of the survey are estimates, and why.
 func (v *survey) approximationNotes() []string {
-	var other, some bool
+	var otherTokenizer, extrapolated bool
 	for i, k := range v.known {
-		other = other || len(k.Volumes) > 0 && !k.Tokenizer && v.plan.Stages[i].Kind != recipes.KindPretrain
+		if len(k.Volumes) > 0 && !k.Tokenizer && v.plan.Stages[i].Kind != recipes.KindPretrain {
+			otherTokenizer = true
+		}
 		for _, vol := range k.Volumes {
-			some = some || !vol.Whole
+			extrapolated = extrapolated || !vol.Whole
 		}
 	}
 	var notes []string
-	if other {
-		notes = append(notes,
-			"the run makes its own tokenizer, which is not known yet: lengths are those of one made from a part of "+
-				"the text")
+	if otherTokenizer {
+		notes = append(notes, "the run trains its own tokenizer, so lengths are estimated with one trained on a part "+
+			"of the text")
 	}
-	if some {
-		notes = append(notes,
-			fmt.Sprintf("of large datasets %d items, or %d MiB of text, were looked at, and the rest counted like them",
-				surveyedItems, surveyedBytes>>20))
+	if extrapolated {
+		notes = append(notes, fmt.Sprintf("figures for large datasets are extrapolated from %d items, or %d MiB of "+
+			"text",
+			surveyedItems, surveyedBytes>>20))
 	}
 	return notes
 }
 
-// reproduceStage is what is known of stage i.
+// stageKnown returns what is known of stage i. Without a tokenizer nothing is
+// known of its data.
 func (v *survey) stageKnown(i int) recipes.StageKnown {
-	w := v.models[i]
-	k := recipes.StageKnown{Shape: w.config, Volumes: map[string]recipes.Volume{}, Tokenizer: w.exact}
-	if w.tokenizer == nil || w.config == nil {
+	m := v.models[i]
+	k := recipes.StageKnown{Shape: m.config, Volumes: map[string]recipes.Volume{}, Tokenizer: m.exact}
+	if m.tokenizer == nil || m.config == nil {
 		return k
 	}
+	// An input of the wrong kind is reported by preflight and not measured.
 	for _, name := range dataNames {
 		c := v.input(i, name)
 		if c == nil || string(c.kind) != name {
@@ -315,10 +358,11 @@ func (v *survey) stageKnown(i int) recipes.StageKnown {
 	return k
 }
 
-// volumes are a corpus as stage i reads it.
+// volumes measures a corpus as stage i reads it: items that fit and that are
+// left out, tokens, and the longest sequence. The same functions prepare the
+// data in the run, so complete data is measured exactly.
 func (v *survey) volumes(i int, c *corpus) []recipes.Volume {
-	w := v.models[i]
-	t, context := w.tokenizer, v.contexts[i]
+	t, context := v.models[i].tokenizer, v.contexts[i]
 	switch c.kind {
 	case trimtab.KindDemonstrations:
 		seqs, fit := dataset.FitDemonstrations(t, itemsAs[trimtab.Demonstration](c), trimtab.SplitTrain, context)
@@ -326,6 +370,7 @@ func (v *survey) volumes(i int, c *corpus) []recipes.Volume {
 		addSequences(&vol, seqs)
 		return []recipes.Volume{c.scaled(vol, trimtab.SplitTrain)}
 	case trimtab.KindRankings:
+		// The held-out rankings are measured too: the stage evaluates on them.
 		var vols []recipes.Volume
 		for _, split := range []string{trimtab.SplitTrain, trimtab.SplitTest} {
 			examples, _, fit := dataset.FitRankings(t, itemsAs[trimtab.Ranking](c), split, context)
@@ -341,32 +386,36 @@ func (v *survey) volumes(i int, c *corpus) []recipes.Volume {
 	}
 	vol := recipes.Volume{Fit: trimtab.Fit{Items: "text", Kept: len(c.items)}}
 	for _, d := range itemsAs[trimtab.Text](c) {
-		vol.Tokens += int64(len(d.Body)) / 3 // about; it matters for memory alone
+		vol.Tokens += int64(len(d.Body)) / 3 // a rough figure, used for the memory estimate only
 	}
 	return []recipes.Volume{c.scaled(vol, trimtab.SplitTrain)}
 }
 
-// prompts are those that the stage asks, with what room it leaves for an answer.
+// prompts measures the prompts that stage i draws. A prompt is cut off in none
+// of the stages; Cut counts those that leave room for a shorter response only.
+// Where the stage draws at random, the same draws are made here.
 func (v *survey) prompts(i int, c *corpus) []recipes.Volume {
-	w, context, all := v.models[i], v.contexts[i], itemsAs[trimtab.Prompt](c)
-	src := func(purpose string) draw.Source {
+	t, context := v.models[i].tokenizer, v.contexts[i]
+	all := itemsAs[trimtab.Prompt](c)
+	source := func(purpose string) draw.Source {
 		return draw.New(v.plan.Seed, v.plan.Stages[i].Name, purpose)
 	}
 	split := trimtab.SplitTrain
-	want, pool := 0, false // how many are drawn, 0 is all, and whether they are drawn until so many fit
-	full := math.MaxInt    // longer ones leave room for less than max_tokens
+	want := 0                // prompts that the stage draws; 0 is all
+	fitting := false         // want counts only those that fit, as drawing continues until there are enough
+	maxLength := math.MaxInt // longer prompts leave room for fewer than max_new_tokens
 	var ids [][]int32
 	var kept []trimtab.Prompt
 	var fit trimtab.Fit
 	switch o := v.spec.Stages[i].Config.(type) {
 	case *recipes.PPO:
-		want, pool = o.Pool, true
-		ids, _, fit = dataset.DrawPrompts(w.tokenizer, canonicalOrder(all), src("pool"), context-o.MaxTokens,
+		want, fitting = o.Pool, true
+		ids, _, fit = dataset.DrawPrompts(t, canonicalOrder(all), source("pool"), context-o.MaxTokens,
 			c.drawCount(want))
 	case *recipes.Evaluate:
 		split = trimtab.SplitTest
-		ids, kept, fit = dataset.FitPrompts(w.tokenizer, all, split, context-o.MaxTokens)
-		if o.Prompts > 0 { // the first of each set
+		ids, kept, fit = dataset.FitPrompts(t, all, split, context-o.MaxTokens)
+		if o.Prompts > 0 {
 			ids = firstPerTag(ids, kept, o.Prompts)
 			fit.Kept = len(ids)
 		}
@@ -375,32 +424,35 @@ func (v *survey) prompts(i int, c *corpus) []recipes.Volume {
 		all = canonicalOrder(dataset.TrainPrompts(all))
 		if n := c.drawCount(want); n > 0 && n < len(all) {
 			var drawn []trimtab.Prompt
-			for _, k := range dataset.EpochOrder(src("prompts"), len(all), 0)[:n] {
+			for _, k := range dataset.EpochOrder(source("prompts"), len(all), 0)[:n] {
 				drawn = append(drawn, all[k])
 			}
 			all = drawn
 		}
-		ids, _, fit = dataset.FitPrompts(w.tokenizer, all, split, context-1)
-		full = context - o.MaxTokens
+		// A prompt fits if there is room for one token; max_new_tokens is a limit only.
+		ids, _, fit = dataset.FitPrompts(t, all, split, context-1)
+		maxLength = context - o.MaxTokens
 	}
 	vol := recipes.Volume{Fit: fit}
 	for _, tokens := range ids {
 		vol.Tokens += int64(len(tokens))
 		vol.Longest = max(vol.Longest, len(tokens))
-		if len(tokens) > full {
+		if len(tokens) > maxLength {
 			vol.Cut++
 		}
 	}
+	// First scale the part to the dataset, then the dataset to what is drawn of it.
 	vol = c.scaled(vol, split)
 	have := vol.Kept + vol.LeftOut
-	if pool {
+	if fitting {
 		have = vol.Kept
 	}
 	return []recipes.Volume{drawnShare(vol, have, want)}
 }
 
-// drawCount is how many of the corpus's prompts a stage draws of those that were
-// looked at, where these are all; else all were looked at for what they are like.
+// drawCount returns how many prompts to draw for a stage that draws want of
+// them. If the survey has only a part of the prompts all of that part is
+// measured (0), and the result scaled.
 func (c *corpus) drawCount(want int) int {
 	if c.complete {
 		return want
@@ -408,7 +460,8 @@ func (c *corpus) drawCount(want int) int {
 	return 0
 }
 
-// drawnShare is the part of a volume that a stage draws, want of have; a want of 0 is all.
+// drawnShare reduces a volume of have prompts to the want that a stage draws; a
+// want of 0 is all.
 func drawnShare(v recipes.Volume, have, want int) recipes.Volume {
 	if want == 0 || have <= want {
 		return v
@@ -421,8 +474,10 @@ func drawnShare(v recipes.Volume, have, want int) recipes.Volume {
 	return v
 }
 
-// canonicalOrder are prompts in the order in which a frozen version has them.
+// canonicalOrder returns prompts in the order of their digests, which is that
+// of a frozen version. Draws by index depend on it.
 func canonicalOrder(prompts []trimtab.Prompt) []trimtab.Prompt {
+	// Each digest is computed once, not at every comparison.
 	digests := make(map[trimtab.Prompt]trimtab.Digest, len(prompts))
 	for _, p := range prompts {
 		digests[p] = trimtab.DigestOf(p.Canonical())
@@ -432,7 +487,7 @@ func canonicalOrder(prompts []trimtab.Prompt) []trimtab.Prompt {
 	return list
 }
 
-// firstPerTag are the first prompts of each tag.
+// firstPerTag returns at most so many prompts of each tag, in order.
 func firstPerTag(ids [][]int32, prompts []trimtab.Prompt, most int) [][]int32 {
 	var first [][]int32
 	taken := map[string]int{}
@@ -454,7 +509,8 @@ func addSequences(v *recipes.Volume, seqs []dataset.Sequence) {
 	}
 }
 
-// scaled makes a volume of some items one of all.
+// scaled turns the volume of the surveyed items of a split into one of all its
+// items, in proportion to the number of items.
 func (c *corpus) scaled(v recipes.Volume, split string) recipes.Volume {
 	for _, it := range c.items {
 		v.Bytes += sizeOf(it)
@@ -468,18 +524,21 @@ func (c *corpus) scaled(v recipes.Volume, split string) recipes.Volume {
 		all = c.heldOut()
 	}
 	seen := v.Kept + v.LeftOut
-	if seen == 0 {
+	if seen == 0 { // the part has no item of this split: assume that all fit
 		seen, v.Kept = 1, 1
 	}
 	scale := func(n int64) int64 { return int64(float64(n) * float64(all) / float64(seen)) }
 	for _, n := range []*int{&v.Kept, &v.Cut, &v.LeftOut, &v.Equal} {
 		*n = int(scale(int64(*n)))
 	}
-	v.Tokens, v.Answers, v.Texts, v.Bytes = scale(v.Tokens), scale(v.Answers), scale(v.Texts), scale(v.Bytes)
+	for _, n := range []*int64{&v.Tokens, &v.Answers, &v.Texts, &v.Bytes} {
+		*n = scale(*n)
+	}
 	return v
 }
 
-// sizeOf is the bytes of an item's texts.
+// sizeOf returns the number of bytes of an item's texts, and of its token IDs
+// if the responses have any.
 func sizeOf(it trimtab.Item) int64 {
 	switch it := it.(type) {
 	case trimtab.Text:

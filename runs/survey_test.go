@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/collect"
 	"github.com/trimtab/trimtab/dataset"
 	"github.com/trimtab/trimtab/draw"
 	"github.com/trimtab/trimtab/model"
@@ -49,8 +50,8 @@ func TestDrawnPrompts(t *testing.T) {
 		c.MaxTokens = 10
 		return recipes.Stage{Name: "ppo", Kind: recipes.KindPPO, Config: c}
 	}
-	collect := recipes.Stage{Name: "collect", Kind: recipes.KindCollect,
-		Config: &recipes.Collect{Prompts: 9, HeldOut: 3, MaxTokens: 20}}
+	collected := recipes.Stage{Name: "collect", Kind: recipes.KindCollect,
+		Config: &recipes.Collect{Config: collect.Config{Prompts: 9, HeldOut: 3, MaxTokens: 20}}}
 
 	all := canonicalOrder(dataset.TrainPrompts(itemsAs[trimtab.Prompt](newCorpus("asks", items))))
 	if len(all) != 40 {
@@ -84,7 +85,7 @@ func TestDrawnPrompts(t *testing.T) {
 		"ppo, a pool":             {ppo(8), 40, counts("ppo", "pool", 8, 0, 30, 99)},
 		"ppo, a narrow reward":    {ppo(0), 28, counts("ppo", "pool", 0, 0, 18, 99)},
 		"ppo, a wide reward":      {ppo(0), 99, counts("ppo", "pool", 0, 0, 30, 99)},
-		"collect, cut and longer": {collect, 40, counts("collect", "prompts", 0, 12, 39, 20)},
+		"collect, cut and longer": {collected, 40, counts("collect", "prompts", 0, 12, 39, 20)},
 	} {
 		for order, list := range map[string][]trimtab.Item{"as given": items, "backwards": backwards} {
 			if got := survey(c.stage, newCorpus("asks", list), c.reward); got.Fit != c.want || !got.Whole {
@@ -101,7 +102,7 @@ func TestDrawnPrompts(t *testing.T) {
 	if got := survey(ppo(50), large, 40); got.Kept != 50 || got.LeftOut < 10 || got.LeftOut > 30 || got.Whole {
 		t.Errorf("a pool of 50 from many: %+v", got)
 	}
-	if got := survey(collect, large, 40); got.Kept+got.LeftOut < 11 || got.Kept+got.LeftOut > 13 || got.Cut == 0 {
+	if got := survey(collected, large, 40); got.Kept+got.LeftOut < 11 || got.Kept+got.LeftOut > 13 || got.Cut == 0 {
 		t.Errorf("12 of many: %+v", got)
 	}
 }

@@ -27,7 +27,7 @@ func TestWordsOfRequests(t *testing.T) {
 		"actor of a skip":    s.Skip(ctx, "x", "ppo", "why", bad),
 		"reason of approval": s.Approve(ctx, "x", "ppo", strings.Repeat("x", trimtab.MostReason+1), "ann"),
 	} {
-		if trimtab.ExitCode(err) != 2 || !strings.Contains(err.Error(), "cannot be taken") ||
+		if trimtab.ExitCode(err) != 2 || !strings.Contains(err.Error(), "cannot be recorded") ||
 			trimtab.AsError(err).Remedy == "" {
 			t.Errorf("%s: %v", what, err)
 		}

@@ -10,25 +10,35 @@ import (
 	"github.com/trimtab/trimtab/storage"
 )
 
-// token sums up everything that a rerun's plan stands on, in parts, so that a
-// difference can be named.
+// token identifies the plan of a rerun, as `trimtab rerun --dry-run` prints it.
+// It is a digest of everything that the plan depends on, in four parts, so that
+// --plan can say which of them has changed since. It is never stored.
 type token [4]string
 
 // The parts of a token.
 const (
-	tokenRun      = iota // its status, its plan, and the runs that rerun it
-	tokenAttempts        // the newest of each stage: number and status
-	tokenRequest         // the stage, the plan that its overrides come to, and the checkpoint
-	tokenActions         // of the stages
+	// tokenRun covers the run's status and plan, and the runs that rerun it.
+	tokenRun = iota
+	// tokenAttempts covers number and status of the newest attempt of each stage.
+	tokenAttempts
+	// tokenRequest covers the stage, the plan that the overrides lead to, and the
+	// checkpoint.
+	tokenRequest
+	// tokenActions covers what the rerun does to each stage, and why.
+	tokenActions
 )
 
-// tokenPartDigits is how many hexadecimal digits of a part's digest a token has: 24
-// bits, so that one difference in 16 million is overlooked.
+// tokenPartDigits is the number of hexadecimal digits that a token has of the
+// digest of each part. They are 24 bits, so that a change goes unnoticed with a
+// probability of one in 16 million, and a token stays short enough to type.
 const tokenPartDigits = 6
 
+// String returns the token in the form that --plan takes.
 func (t token) String() string { return strings.Join(t[:], "-") }
 
-// computeToken makes the token of a plan.
+// computeToken returns the token of a plan. The JSON that is hashed must not
+// change within a version of the program; a token from another version is
+// merely stale.
 func (p rerunPlan) computeToken() (t token, err error) {
 	type attempt struct {
 		Stage  string
@@ -41,13 +51,13 @@ func (p rerunPlan) computeToken() (t token, err error) {
 			attempts = append(attempts, attempt{a.Stage, a.Number, a.Status})
 		}
 	}
-	for i, of := range [len(t)]any{
+	for i, part := range [len(t)]any{
 		tokenRun:      []any{p.run.ID, p.run.Status, p.run.Revision, p.run.Plan, p.reruns},
 		tokenAttempts: attempts,
 		tokenRequest:  []any{p.stage, p.next, p.checkpointRef, p.checkpoint.Digest},
 		tokenActions:  p.actions,
 	} {
-		b, err := json.Marshal(of)
+		b, err := json.Marshal(part)
 		if err != nil {
 			return t, err
 		}
@@ -56,31 +66,35 @@ func (p rerunPlan) computeToken() (t token, err error) {
 	return t, nil
 }
 
-// checkToken compares the plan with the one that was looked at; no token is any.
-func (p rerunPlan) checkToken(seen string) error {
-	if seen == "" || seen == p.token.String() {
+// checkToken compares a plan with the token of the plan that the user looked
+// at. An empty token always agrees. A difference is Conflict "plan_stale" with
+// what changed; a malformed token is Usage "bad_plan".
+func (p rerunPlan) checkToken(given string) error {
+	if given == "" || given == p.token.String() {
 		return nil
 	}
-	parts := strings.Split(seen, "-")
+	parts := strings.Split(given, "-")
 	if len(parts) != len(p.token) || slices.ContainsFunc(parts,
 		func(s string) bool { return len(s) != tokenPartDigits }) {
-		return trimtab.NewError(trimtab.Usage, "bad_plan", "give what `trimtab rerun … --dry-run` printed",
-			"--plan %s is not the token of a plan", seen)
+		return trimtab.NewError(trimtab.Usage, "bad_plan", "give the token that `trimtab rerun … --dry-run` printed",
+			"--plan %s is not the token of a plan", given)
 	}
-	var moved []string
+	var changes []string
 	for i, part := range parts {
 		if part != p.token[i] {
-			moved = append(moved, p.describeChange(i))
+			changes = append(changes, p.describeChange(i))
 		}
 	}
-	return planStaleError(p.run, strings.Join(moved, "; "))
+	return planStaleError(p.run, strings.Join(changes, "; "))
 }
 
-// describeChange says how a part stands that stood otherwise when the plan was looked at.
+// describeChange says what a part of the token is now, given that it was
+// different when the plan was made.
 func (p rerunPlan) describeChange(part int) string {
 	switch part {
 	case tokenRun:
-		text := fmt.Sprintf("the run has moved on: it is %s, at revision %d of its plan", p.run.Status, p.run.Revision)
+		text := fmt.Sprintf("the run has changed: it is now %s, at revision %d of its plan",
+			p.run.Status, p.run.Revision)
 		if len(p.reruns) > 0 {
 			text += ", and was rerun as " + strings.Join(p.reruns, ", ")
 		}
@@ -92,16 +106,18 @@ func (p rerunPlan) describeChange(part int) string {
 				now = append(now, fmt.Sprintf("%s %d is %s", a.Stage, a.Number, a.Status))
 			}
 		}
-		return "its attempts have: " + strings.Join(now, ", ")
+		return "the attempts have changed: " + strings.Join(now, ", ")
 	case tokenRequest:
-		return "what is asked for comes to another plan: other flags, a newer version of a dataset, or another " +
-			"checkpoint"
+		return "the request leads to a different plan, because of other flags, a newer version of a dataset or " +
+			"another checkpoint"
 	}
 	return "other stages would be reused or run"
 }
 
-func planStaleError(run storage.Run, moved string) error {
+// planStaleError returns Conflict "plan_stale"; change says what has changed since
+// the plan was made.
+func planStaleError(run storage.Run, change string) error {
 	return trimtab.NewError(trimtab.Conflict, "plan_stale",
-		"look at it with `trimtab show`, and plan again with --dry-run",
-		"the plan for run %s does not hold any more: %s", run.ID, moved)
+		"look at the run with `trimtab show`, and plan again with --dry-run",
+		"the plan for run %s is out of date: %s", run.ID, change)
 }

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/collect"
 	"github.com/trimtab/trimtab/recipes"
 )
 
@@ -17,8 +18,10 @@ func TestUnmeasured(t *testing.T) {
 		}
 		return newCorpus("votes", items)
 	}
-	collect := recipes.Stage{Name: "collect", Kind: recipes.KindCollect, Config: &recipes.Collect{Prompts: 4}}
-	held := recipes.Stage{Name: "collect", Kind: recipes.KindCollect, Config: &recipes.Collect{Prompts: 4, HeldOut: 2}}
+	collected := recipes.Stage{Name: "collect", Kind: recipes.KindCollect,
+		Config: &recipes.Collect{Config: collect.Config{Prompts: 4}}}
+	held := recipes.Stage{Name: "collect", Kind: recipes.KindCollect,
+		Config: &recipes.Collect{Config: collect.Config{Prompts: 4, HeldOut: 2}}}
 	for name, c := range map[string]struct {
 		stages []recipes.Stage
 		input  trimtab.Input
@@ -29,7 +32,7 @@ func TestUnmeasured(t *testing.T) {
 			"`trimtab data split votes --share 0.2`"},
 		"some held out": {nil, trimtab.Input{Name: "rankings", Dataset: "d"}, rankings("", "test"), ""},
 		"not known":     {nil, trimtab.Input{Name: "rankings", Dataset: "d"}, nil, ""},
-		"collected": {[]recipes.Stage{collect}, trimtab.Input{Name: "rankings", Stage: "collect"}, nil,
+		"collected": {[]recipes.Stage{collected}, trimtab.Input{Name: "rankings", Stage: "collect"}, nil,
 			"set collect.held_out above 0"},
 		"collected, held": {[]recipes.Stage{held}, trimtab.Input{Name: "rankings", Stage: "collect"}, nil, ""},
 	} {

@@ -12,56 +12,78 @@ import (
 	"github.com/trimtab/trimtab/storage"
 )
 
-// The kinds of source that UsedBy knows.
+// The kinds of source whose use UsedBy can trace.
 const (
-	SourceDataset      = "dataset" // a version, or the newest one of a name
-	SourceItem         = "item"
-	SourceLabeller     = "labeller"
+	// SourceDataset is a dataset version, or the newest version of a name.
+	SourceDataset = "dataset"
+	// SourceItem is an item, by its digest.
+	SourceItem = "item"
+	// SourceLabeller is a person who ranked responses.
+	SourceLabeller = "labeller"
+	// SourceDemonstrator is a person who wrote demonstrations.
 	SourceDemonstrator = "demonstrator"
-	SourceModel        = "model"
-	SourceDocument     = "document" // a config of a stage, or a spec
-	SourceFile         = "file"     // that was imported
+	// SourceModel is a model, which may also have sampled responses.
+	SourceModel = "model"
+	// SourceDocument is a stage's config or a spec, by its digest.
+	SourceDocument = "document"
+	// SourceFile is an imported file, by its digest.
+	SourceFile = "file"
 )
 
-// SourceKinds lists the kinds of source in the order in which help texts name them.
+// SourceKinds lists the kinds of source, in the order in which help texts name
+// them. sourceKind relies on this order.
 var SourceKinds = []string{SourceDataset, SourceItem, SourceLabeller, SourceDemonstrator, SourceModel, SourceDocument,
 	SourceFile}
 
-// Uses is what a source went into.
+// Uses says what a source went into: datasets and, through training, models.
 type Uses struct {
-	Schema   string       `json:"schema"` // trimtab.uses/v1
-	Kind     string       `json:"kind"`
-	Source   string       `json:"source"` // a digest, or the name of a person
+	// always "trimtab.uses/v1"
+	Schema string `json:"schema"`
+	// one of SourceKinds
+	Kind string `json:"kind"`
+	// a digest, or a person's name
+	Source   string       `json:"source"`
 	Datasets []DatasetUse `json:"datasets"`
 	Models   []ModelUse   `json:"models"`
 }
 
-// DatasetUse is a dataset version with the source in it.
+// DatasetUse is a dataset version that has items of the source.
 type DatasetUse struct {
 	Version trimtab.Digest `json:"version"`
 	Dataset string         `json:"dataset"`
 	Kind    trimtab.Kind   `json:"kind"`
-	Items   int            `json:"items"`    // of the source, copies counted
-	HeldOut int            `json:"held_out"` // of them, for measuring only
+	// items of the source; an item that is in the version twice counts twice
+	Items int `json:"items"`
+	// those of them that are used for measuring only
+	HeldOut int `json:"held_out"`
 }
 
-// ModelUse is a model that the source went into.
+// ModelUse is a model that was derived from the source.
 type ModelUse struct {
-	Digest     trimtab.Digest   `json:"digest"`
-	Name       string           `json:"name"`
-	Kind       string           `json:"kind"`
-	Run        string           `json:"run"`
-	Stage      string           `json:"stage"`
-	Parameters int64            `json:"parameters"`
-	CreatedAt  time.Time        `json:"created_at"`
-	Steps      int              `json:"steps"`    // attempts between the source and the model, at the least
-	Through    []trimtab.Digest `json:"through"`  // the dataset versions, or what else it came by
-	Items      int              `json:"items"`    // of the source in those versions
-	HeldOut    int              `json:"held_out"` // of them
+	Digest     trimtab.Digest `json:"digest"`
+	Name       string         `json:"name"`
+	Kind       string         `json:"kind"`
+	Run        string         `json:"run"`
+	Stage      string         `json:"stage"`
+	Parameters int64          `json:"parameters"`
+	CreatedAt  time.Time      `json:"created_at"`
+	// fewest attempts on a path from the source to the model
+	Steps int `json:"steps"`
+	// the dataset versions, or else the digests, by which the source came in
+	Through []trimtab.Digest `json:"through"`
+	// items of the source in those versions
+	Items int `json:"items"`
+	// those of them that are used for measuring only
+	HeldOut int `json:"held_out"`
 }
 
-// UsedBy lists the models that something went into. kind is one of Sources;
-// empty, it is found out, and a reference that may mean several things is Usage "source_ambiguous".
+// UsedBy lists the datasets that hold a source and the models that were derived
+// from it, the most direct first. It answers "what has to be retrained if this
+// is withdrawn?".
+//
+// kind is one of SourceKinds. If it is empty the kind is found from the
+// reference: a reference without a match is NotFound "source_not_found", and
+// one with several is Usage "source_ambiguous".
 func (s *Service) UsedBy(ctx context.Context, ref, kind string) (Uses, error) {
 	u := Uses{Schema: "trimtab.uses/v1", Datasets: []DatasetUse{}, Models: []ModelUse{}}
 	var err error
@@ -75,7 +97,7 @@ func (s *Service) UsedBy(ctx context.Context, ref, kind string) (Uses, error) {
 	return u, s.addModels(ctx, &u, starts)
 }
 
-// sourceKind finds out what a reference means.
+// sourceKind returns the kind of source that a reference means.
 func (s *Service) sourceKind(ctx context.Context, ref, kind string) (string, error) {
 	if kind != "" {
 		return kind, nil
@@ -85,51 +107,56 @@ func (s *Service) sourceKind(ctx context.Context, ref, kind string) (string, err
 		return "", err
 	}
 	_, err = s.store.ResolveDataset(ctx, ref)
-	is := []bool{k.Version || err == nil, k.Item, k.Labeller, k.Demonstrator, k.Model, k.Document, k.File}
-	var may []string
-	for i, yes := range is {
-		if yes {
-			may = append(may, SourceKinds[i])
+	// In the order of SourceKinds.
+	matches := []bool{k.Version || err == nil, k.Item, k.Labeller, k.Demonstrator, k.Model, k.Document, k.File}
+	var candidates []string
+	for i, match := range matches {
+		if match {
+			candidates = append(candidates, SourceKinds[i])
 		}
 	}
-	switch len(may) {
+	switch len(candidates) {
 	case 1:
-		return may[0], nil
+		return candidates[0], nil
 	case 0:
+		// An exact match is preferred to the beginning of a model's digest.
 		if _, err := s.store.ResolveArtifact(ctx, ref); err == nil {
 			return SourceModel, nil
 		}
 		return "", trimtab.NewError(trimtab.NotFound, "source_not_found",
 			"give a dataset, a labeller's or demonstrator's name, a model, or the whole digest of an item, a config "+
-				"or an imported file", "the record knows no %q", ref)
+				"or an imported file", "there is no %q in the record", ref)
 	}
-	return "", trimtab.NewError(trimtab.Usage, "source_ambiguous", "say which with --as "+may[0], "%q may be a %s", ref,
-		strings.Join(may, " or a "))
+	return "", trimtab.NewError(trimtab.Usage, "source_ambiguous", "choose one, as in --as "+candidates[0],
+		"%q can be a %s", ref, strings.Join(candidates, " or a "))
 }
 
-// startDigests are the digests that the source is in, or is: what attempts read, or for a document, what they made.
+// startDigests returns the digests from which the derivation is followed: the
+// dataset versions that hold the source and, for a model, the model itself. For
+// a document they are the outputs that were made under it. It also fills in
+// u.Source and u.Datasets.
 func (s *Service) startDigests(ctx context.Context, u *Uses, ref string) ([]trimtab.Digest, error) {
 	u.Source = ref
-	held, err := s.versionsHolding(ctx, u, ref)
+	versions, err := s.versionsHolding(ctx, u, ref)
 	if err != nil {
 		return nil, err
 	}
 	var starts []trimtab.Digest
-	for _, h := range held {
-		u.Datasets = append(u.Datasets, DatasetUse(h))
-		starts = append(starts, h.Version)
+	for _, v := range versions {
+		u.Datasets = append(u.Datasets, DatasetUse(v))
+		starts = append(starts, v.Version)
 	}
 	switch u.Kind {
 	case SourceModel:
 		starts = append(starts, trimtab.Digest(u.Source))
 	case SourceDocument:
-		made, err := s.store.OutputsUnderDocument(ctx, trimtab.Digest(u.Source))
-		return made, err
+		return s.store.OutputsUnderDocument(ctx, trimtab.Digest(u.Source))
 	}
 	return starts, nil
 }
 
-// versionsHolding finds the dataset versions that hold the source.
+// versionsHolding returns the dataset versions that hold items of the source,
+// and sets u.Source to its full name. A document is held by none.
 func (s *Service) versionsHolding(ctx context.Context, u *Uses, ref string) ([]storage.VersionUsage, error) {
 	switch u.Kind {
 	case SourceLabeller:
@@ -168,18 +195,20 @@ func (s *Service) versionsHolding(ctx context.Context, u *Uses, ref string) ([]s
 	return nil, nil
 }
 
-// addModels goes on from the starts to everything that was made of them.
+// addModels adds the models that were derived from starts, by any number of
+// attempts.
 func (s *Service) addModels(ctx context.Context, u *Uses, starts []trimtab.Digest) error {
 	steps, err := s.store.Descendants(ctx, starts)
 	if err != nil {
 		return err
 	}
 	reached := reachable(starts, steps)
-	if u.Kind == SourceDocument { // it made the starts themselves
+	if u.Kind == SourceDocument { // the starts themselves were made under the document
 		for _, d := range starts {
 			reached[d] = append(reached[d], origin{start: d})
 		}
 	}
+	// The order of a map is random; the models are sorted below.
 	var digests []trimtab.Digest
 	for d := range reached {
 		digests = append(digests, d)
@@ -197,31 +226,44 @@ func (s *Service) addModels(ctx context.Context, u *Uses, starts []trimtab.Diges
 	return nil
 }
 
-func (u *Uses) model(a storage.Artifact, by []origin) ModelUse {
-	m := ModelUse{Digest: a.Digest, Name: a.Name, Kind: a.Kind, Run: a.Run, Stage: a.Stage, Parameters: a.Parameters,
-		CreatedAt: a.CreatedAt.UTC(), Steps: by[0].steps}
-	for _, r := range by {
-		m.Steps = min(m.Steps, r.steps)
-		m.Through = append(m.Through, r.start)
-		for _, h := range u.Datasets {
-			if h.Version == r.start {
-				m.Items, m.HeldOut = m.Items+h.Items, m.HeldOut+h.HeldOut
+// model describes a derived model. origins are the starts that it was derived from;
+// there is at least one.
+func (u *Uses) model(a storage.Artifact, origins []origin) ModelUse {
+	m := ModelUse{
+		Digest:     a.Digest,
+		Name:       a.Name,
+		Kind:       a.Kind,
+		Run:        a.Run,
+		Stage:      a.Stage,
+		Parameters: a.Parameters,
+		CreatedAt:  a.CreatedAt.UTC(),
+		Steps:      origins[0].steps,
+	}
+	for _, o := range origins {
+		m.Steps = min(m.Steps, o.steps)
+		m.Through = append(m.Through, o.start)
+		for _, d := range u.Datasets {
+			if d.Version == o.start {
+				m.Items, m.HeldOut = m.Items+d.Items, m.HeldOut+d.HeldOut
 			}
 		}
 	}
 	if u.Kind == SourceDocument {
-		m.Steps++
+		m.Steps++ // the attempt between the document and its own output
 	}
 	return m
 }
 
-// origin is a start from which something was made, and by how many attempts in a row.
+// origin is a start from which something was derived, and the fewest attempts
+// in between.
 type origin struct {
 	start trimtab.Digest
 	steps int
 }
 
-// reachable finds for everything that was made the starts that it was made from, in their order.
+// reachable returns, for every digest that was derived from a start, those
+// starts in their order. It is a breadth-first search from each start, so that
+// the number of attempts is the smallest.
 func reachable(starts []trimtab.Digest, steps []storage.Derivation) map[trimtab.Digest][]origin {
 	next := map[trimtab.Digest][]trimtab.Digest{}
 	for _, st := range steps {
@@ -232,17 +274,17 @@ func reachable(starts []trimtab.Digest, steps []storage.Derivation) map[trimtab.
 		seen := map[trimtab.Digest]bool{start: true}
 		level := []trimtab.Digest{start}
 		for n := 1; len(level) > 0; n++ {
-			var after []trimtab.Digest
+			var nextLevel []trimtab.Digest
 			for _, d := range level {
 				for _, to := range next[d] {
 					if !seen[to] {
 						seen[to] = true
-						after = append(after, to)
+						nextLevel = append(nextLevel, to)
 						reached[to] = append(reached[to], origin{start, n})
 					}
 				}
 			}
-			level = after
+			level = nextLevel
 		}
 	}
 	return reached

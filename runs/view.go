@@ -2,7 +2,6 @@ package runs
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,29 +11,40 @@ import (
 	"github.com/trimtab/trimtab/storage"
 )
 
-// View is a run as one JSON document: what `show -o json` and `align -o json` print.
+// View is a run as one JSON document, which `trimtab show -o json` and `trimtab
+// align -o json` print. Progress displays poll it and compare it with the one
+// before.
 type View struct {
-	Schema     string            `json:"schema"` // trimtab.run/v1
+	// always "trimtab.run/v1"
+	Schema     string            `json:"schema"`
 	ID         string            `json:"id"`
 	Name       string            `json:"name"`
 	Status     trimtab.RunStatus `json:"status"`
 	Seed       uint64            `json:"seed"`
 	Numerics   string            `json:"numerics"`
 	SpecDigest trimtab.Digest    `json:"spec_digest"`
-	Origin     *string           `json:"origin"`
-	Reason     string            `json:"reason,omitempty"`
-	CreatedAt  time.Time         `json:"created_at"`
-	Seconds    float64           `json:"seconds"`
-	Changes    []ChangeView      `json:"changes,omitempty"` // that reruns made to what was launched
-	Stages     []StageView       `json:"stages"`
-	Models     []ModelView       `json:"models"`
-	Evaluation map[string]any    `json:"evaluation"` // scores by model; and the rest of the report under its own names
-	Error      *trimtab.Error    `json:"error"`
-	Next       string            `json:"next"`
+	// ID of the run that this one is a rerun of; null for a run that was launched
+	Origin *string `json:"origin"`
+	// why the run was rerun, in the words of the person who did it
+	Reason    string    `json:"reason,omitempty"`
+	CreatedAt time.Time `json:"created_at"`
+	// from the start to the end, or to now; 0 before the start
+	Seconds float64 `json:"seconds"`
+	// what reruns changed in the plan that was launched
+	Changes []ChangeView `json:"changes,omitempty"`
+	// in the order of the newest plan
+	Stages     []StageView    `json:"stages"`
+	Models     []ModelView    `json:"models"`
+	Evaluation EvaluationView `json:"evaluation"`
+	// why the run is blocked, waiting or failed
+	Error *trimtab.Error `json:"error"`
+	// what the user can do next, or what the run is waiting for
+	Next string `json:"next"`
 }
 
-// ChangeView is what a person changed to have a stage made again.
+// ChangeView is what a person changed in the plan for a rerun.
 type ChangeView struct {
+	// the stage that was rerun
 	Stage     string             `json:"stage"`
 	Overrides []trimtab.Override `json:"overrides"`
 	Reason    string             `json:"reason,omitempty"`
@@ -42,36 +52,50 @@ type ChangeView struct {
 	At        time.Time          `json:"at"`
 }
 
-// StageView is the newest attempt of a stage.
+// StageView is the newest attempt of a stage. Before the first attempt its
+// status is queued and its maps are empty.
 type StageView struct {
-	Name       string                    `json:"name"`
-	Kind       string                    `json:"kind"`
-	Attempt    int                       `json:"attempt"` // 0 before the first
-	Status     trimtab.AttemptStatus     `json:"status"`
-	Seconds    float64                   `json:"seconds"`
-	Step       int                       `json:"step"`
-	Steps      int                       `json:"steps"`
+	Name string `json:"name"`
+	Kind string `json:"kind"`
+	// number within the stage, counted from 1; 0 before the first attempt
+	Attempt int                   `json:"attempt"`
+	Status  trimtab.AttemptStatus `json:"status"`
+	// time at work
+	Seconds float64 `json:"seconds"`
+	// steps done
+	Step int `json:"step"`
+	// steps to do; 0 while that is not known
+	Steps int `json:"steps"`
+	// the attempt whose outputs this one took over
 	ReusedFrom *AttemptRef               `json:"reused_from"`
 	Reason     string                    `json:"reason,omitempty"`
 	Inputs     map[string]trimtab.Digest `json:"inputs"`
 	Outputs    map[string]trimtab.Digest `json:"outputs"`
-	Metrics    map[string]float64        `json:"metrics"`
-	// what of its data the stage reads; nil if it has not begun, or an older program ran it
-	Data       []trimtab.Fit     `json:"data,omitempty"`
-	Error      *trimtab.Error    `json:"error"`
-	Checkpoint trimtab.Digest    `json:"checkpoint,omitempty"` // newest
-	Progress   *storage.Progress `json:"progress,omitempty"`
-	Warnings   []string          `json:"warnings,omitempty"` // what a person should know although it goes on
+	// final metrics; empty until the stage has ended
+	Metrics map[string]float64 `json:"metrics"`
+	// how much of its data the stage reads and how much it leaves out; nil before it
+	// starts, and for stages that an older build ran
+	Data  []trimtab.Fit  `json:"data,omitempty"`
+	Error *trimtab.Error `json:"error"`
+	// digest of the newest checkpoint
+	Checkpoint trimtab.Digest `json:"checkpoint,omitempty"`
+	// hint of the running attempt; nil when it has ended
+	Progress *storage.Progress `json:"progress,omitempty"`
+	// what a person should know although the stage keeps running
+	Warnings []string `json:"warnings,omitempty"`
 }
 
-// ModelView is a model of the run under the name users know.
+// ModelView is a model that the run produced, under the name that users see.
 type ModelView struct {
 	Name   string         `json:"name"`
 	Stage  string         `json:"stage"`
 	Digest trimtab.Digest `json:"digest"`
 }
 
-// Show puts a run together from what is stored.
+// Show returns the document of a run: of the newest attempt of each stage, the
+// models that exist so far, and the evaluation. ref is a run's ID, the
+// beginning of one, or a name. It reads several rows without a common snapshot,
+// so while the run is at work two parts may be of slightly different times.
 func (s *Service) Show(ctx context.Context, ref string) (View, error) {
 	run, err := s.store.Run(ctx, ref)
 	if err != nil {
@@ -81,10 +105,21 @@ func (s *Service) Show(ctx context.Context, ref string) (View, error) {
 	if err != nil {
 		return View{}, err
 	}
-	d := View{Schema: "trimtab.run/v1", ID: run.ID, Name: run.Name, Status: run.Status, Seed: run.Seed,
-		Numerics: run.Plan.Numerics, SpecDigest: run.SpecDigest,
-		Reason: run.Reason, CreatedAt: run.CreatedAt, Seconds: elapsedSeconds(run), Error: run.Error, Next: run.Next,
-		Models: []ModelView{}, Evaluation: map[string]any{}}
+	d := View{
+		Schema:     "trimtab.run/v1",
+		ID:         run.ID,
+		Name:       run.Name,
+		Status:     run.Status,
+		Seed:       run.Seed,
+		Numerics:   run.Plan.Numerics,
+		SpecDigest: run.SpecDigest,
+		Reason:     run.Reason,
+		CreatedAt:  run.CreatedAt,
+		Seconds:    elapsedSeconds(run),
+		Models:     []ModelView{},
+		Error:      run.Error,
+		Next:       run.Next,
+	}
 	if run.Origin != "" {
 		d.Origin = &run.Origin
 	}
@@ -92,13 +127,13 @@ func (s *Service) Show(ctx context.Context, ref string) (View, error) {
 		return View{}, err
 	}
 	for _, st := range run.Plan.Stages {
-		sd, err := s.stageView(ctx, st, newestAttemptOf(attempts, st.Name))
+		stage, err := s.stageView(ctx, st, newestAttemptOf(attempts, st.Name))
 		if err != nil {
 			return View{}, err
 		}
-		d.Stages = append(d.Stages, sd)
-		if m, ok := sd.Outputs["model"]; ok {
-			d.Models = append(d.Models, ModelView{Name: modelName(st), Stage: st.Name, Digest: m})
+		d.Stages = append(d.Stages, stage)
+		if digest, ok := stage.Outputs["model"]; ok {
+			d.Models = append(d.Models, ModelView{Name: modelName(st), Stage: st.Name, Digest: digest})
 		}
 	}
 	if d.Next == "" {
@@ -107,22 +142,26 @@ func (s *Service) Show(ctx context.Context, ref string) (View, error) {
 	return d, s.addEvaluation(ctx, run, &d)
 }
 
-// silenceLimit is how long a stage at work may tell nothing, seconds. It tells something every ten.
+// silenceLimit is how long, in seconds, a running stage may report no progress
+// before the user is alerted. A worker reports every ten seconds.
 const silenceLimit = 30
 
-// silenceNote says that nobody has told anything of the stage at work for long.
+// silenceNote says that a running stage has not reported for longer than
+// silenceLimit; it is empty otherwise. The time is measured by the database's
+// clock, so that a skewed clock of this machine raises no alarm.
 func (d View) silenceNote() string {
 	for _, st := range d.Stages {
 		if p := st.Progress; p != nil && d.Status == trimtab.RunRunning && st.Status == trimtab.AttemptRunning &&
 			p.Silent > silenceLimit {
-			return fmt.Sprintf("no worker has told anything of %s for %.0f s; it goes on by itself when the worker "+
+			return fmt.Sprintf("no worker has reported on %s for %.0f s; it resumes by itself when the worker "+
 				"and Temporal are back (see `trimtab doctor`)", st.Name, p.Silent)
 		}
 	}
 	return ""
 }
 
-// changes are those of a run that is a rerun, or of which a stage was rerun by another plan.
+// changes returns the changes that reruns made to the plan of a run. A run that
+// was launched and never rerun by a new plan has none, which needs no query.
 func (s *Service) changes(ctx context.Context, run storage.Run) ([]ChangeView, error) {
 	if run.Origin == "" && run.Revision == 0 {
 		return nil, nil
@@ -137,16 +176,19 @@ func (s *Service) changes(ctx context.Context, run storage.Run) ([]ChangeView, e
 	return docs, err
 }
 
+// elapsedSeconds returns how long a run has been going, or took.
 func elapsedSeconds(run storage.Run) float64 {
 	switch {
 	case run.StartedAt == nil:
 		return 0
 	case run.EndedAt == nil:
-		return max(0, time.Since(*run.StartedAt).Seconds()) // the database's clock may be ahead
+		return max(0, time.Since(*run.StartedAt).Seconds()) // the database's clock may be ahead of ours
 	}
 	return run.EndedAt.Sub(*run.StartedAt).Seconds()
 }
 
+// modelName returns the name under which users know a stage's model: that of the
+// stage, but "base" for the model of a pretrain stage with the default name.
 func modelName(st trimtab.PlannedStage) string {
 	if st.Kind == "pretrain" && st.Name == st.Kind {
 		return "base"
@@ -154,6 +196,8 @@ func modelName(st trimtab.PlannedStage) string {
 	return st.Name
 }
 
+// newestAttemptOf returns the attempt of a stage with the highest number, or nil.
+// It points into attempts.
 func newestAttemptOf(attempts []storage.Attempt, stage string) *storage.Attempt {
 	var newest *storage.Attempt
 	for i, a := range attempts {
@@ -164,20 +208,33 @@ func newestAttemptOf(attempts []storage.Attempt, stage string) *storage.Attempt 
 	return newest
 }
 
+// stageView describes a stage by its newest attempt; a is nil before the first.
 func (s *Service) stageView(ctx context.Context, st trimtab.PlannedStage, a *storage.Attempt) (StageView, error) {
-	d := StageView{Name: st.Name, Kind: st.Kind, Status: trimtab.AttemptQueued,
-		Inputs: map[string]trimtab.Digest{}, Outputs: map[string]trimtab.Digest{}, Metrics: map[string]float64{}}
+	d := StageView{
+		Name:    st.Name,
+		Kind:    st.Kind,
+		Status:  trimtab.AttemptQueued,
+		Inputs:  map[string]trimtab.Digest{},
+		Outputs: map[string]trimtab.Digest{},
+		Metrics: map[string]float64{},
+	}
 	if a == nil {
 		return d, nil
 	}
-	d.Attempt, d.Status, d.Seconds, d.Step, d.Steps, d.Error, d.Reason = a.Number, a.Status, a.Seconds, a.Step, a.Steps, a.Error, a.Reason
+	d.Attempt = a.Number
+	d.Status = a.Status
+	d.Seconds = a.Seconds
+	d.Step = a.Step
+	d.Steps = a.Steps
+	d.Error = a.Error
+	d.Reason = a.Reason
 	if a.ReusedFrom != 0 {
-		made, err := s.store.Attempt(ctx, a.ReusedFrom)
+		producer, err := s.store.Attempt(ctx, a.ReusedFrom)
 		if err != nil {
 			return d, err
 		}
-		by := refTo(made)
-		d.ReusedFrom = &by
+		ref := refTo(producer)
+		d.ReusedFrom = &ref
 	}
 	for _, n := range a.Inputs {
 		d.Inputs[n.Name] = n.Digest
@@ -188,6 +245,8 @@ func (s *Service) stageView(ctx context.Context, st trimtab.PlannedStage, a *sto
 	for _, m := range a.Metrics {
 		d.Metrics[m.Name] = m.Value
 	}
+	// How much of the data is read is among the metrics of a stage that has ended, and
+	// in the progress of one that is running.
 	d.Data = trimtab.Fits(a.Metrics)
 	c, _, err := s.store.LatestCheckpoint(ctx, a.ID)
 	if err != nil {
@@ -201,7 +260,9 @@ func (s *Service) stageView(ctx context.Context, st trimtab.PlannedStage, a *sto
 	return d, err
 }
 
-// addProgress adds what an attempt without outputs has told so far.
+// addProgress adds the progress hint of an attempt that has no outputs yet. The
+// hint is written more often than steps are committed, so its step may be ahead
+// of the attempt's.
 func (s *Service) addProgress(ctx context.Context, a *storage.Attempt, d *StageView) error {
 	if len(a.Outputs) > 0 {
 		return nil
@@ -212,78 +273,27 @@ func (s *Service) addProgress(ctx context.Context, a *storage.Attempt, d *StageV
 	}
 	d.Data = trimtab.Fits(p.Metrics)
 	if a.Status == trimtab.AttemptRunning || a.Status == trimtab.AttemptRetrying {
-		d.Progress, d.Step, d.Steps = &p, max(d.Step, p.Step), p.Steps
+		d.Progress = &p
+		d.Step = max(d.Step, p.Step)
+		d.Steps = p.Steps
 	}
 	return nil
-}
-
-// addEvaluation lays the report out: a model's scores under its name, the rest beside them.
-func (s *Service) addEvaluation(ctx context.Context, run storage.Run, d *View) error {
-	body, ok, err := s.store.Evaluation(ctx, run.ID)
-	if err != nil {
-		return err
-	}
-	if !ok { // a reused evaluation is another run's report
-		i := slices.IndexFunc(d.Stages, func(st StageView) bool { return st.Outputs["evaluation"] != "" })
-		if i < 0 {
-			return nil
-		}
-		if body, err = s.store.Document(ctx, d.Stages[i].Outputs["evaluation"]); err != nil {
-			return err
-		}
-	}
-	if err := json.Unmarshal(body, &d.Evaluation); err != nil {
-		return err
-	}
-	if models, ok := d.Evaluation["models"].(map[string]any); ok {
-		for name, scores := range models {
-			d.Evaluation[name] = scores
-		}
-		delete(d.Evaluation, "models")
-	}
-	if reward, ok := d.Evaluation["reward_model"].(map[string]any); ok {
-		d.addRewardContext(reward)
-	}
-	return nil
-}
-
-// addRewardContext adds to the accuracy of a reward model what the stages before
-// the report measured on the same pairs; what an older program did not measure is left out.
-func (d View) addRewardContext(reward map[string]any) {
-	for _, st := range d.Stages {
-		take := func(name, metric string) {
-			if v, ok := st.Metrics[metric]; ok {
-				reward[name] = v
-			}
-		}
-		switch st.Kind {
-		case "collect":
-			reward["labellers_agreement"], reward["oracle_accuracy"] = st.Metrics["agreement"], st.Metrics["oracle_accuracy"]
-			take("held_out_oracle_accuracy", "held_out/oracle_accuracy")
-			take("held_out_oracle_low", "held_out/oracle_accuracy_low")
-			take("held_out_oracle_high", "held_out/oracle_accuracy_high")
-		case "reward":
-			take("groups", "held_out/groups")
-			take("over_longer", "held_out/over_longer")
-			take("over_longer_low", "held_out/over_longer_low")
-			take("over_longer_high", "held_out/over_longer_high")
-		}
-	}
 }
 
 // RunSummary is a run in a list.
 type RunSummary struct {
-	ID        string            `json:"id"`
-	Name      string            `json:"name"`
-	Status    trimtab.RunStatus `json:"status"`
-	Seed      uint64            `json:"seed"`
-	Stage     string            `json:"stage"` // at work, or the last
-	CreatedAt time.Time         `json:"created_at"`
-	Seconds   float64           `json:"seconds"`
-	Next      string            `json:"next"`
+	ID     string            `json:"id"`
+	Name   string            `json:"name"`
+	Status trimtab.RunStatus `json:"status"`
+	Seed   uint64            `json:"seed"`
+	// the stage at work, or the last one that was
+	Stage     string    `json:"stage"`
+	CreatedAt time.Time `json:"created_at"`
+	Seconds   float64   `json:"seconds"`
+	Next      string    `json:"next"`
 }
 
-// List shows the newest runs first.
+// List returns the newest runs, newest first; a limit of 0 means all.
 func (s *Service) List(ctx context.Context, limit int) ([]RunSummary, error) {
 	all, err := s.store.Runs(ctx, limit)
 	if err != nil {
@@ -293,19 +303,29 @@ func (s *Service) List(ctx context.Context, limit int) ([]RunSummary, error) {
 	for i, r := range all {
 		ids[i] = r.ID
 	}
+	// One query for all runs.
 	stages, err := s.store.LastStages(ctx, ids)
 	if err != nil {
 		return nil, err
 	}
 	list := make([]RunSummary, len(all))
 	for i, r := range all {
-		list[i] = RunSummary{ID: r.ID, Name: r.Name, Status: r.Status, Seed: r.Seed, CreatedAt: r.CreatedAt,
-			Seconds: elapsedSeconds(r), Next: r.Next, Stage: stages[r.ID]}
+		list[i] = RunSummary{
+			ID:        r.ID,
+			Name:      r.Name,
+			Status:    r.Status,
+			Seed:      r.Seed,
+			Stage:     stages[r.ID],
+			CreatedAt: r.CreatedAt,
+			Seconds:   elapsedSeconds(r),
+			Next:      r.Next,
+		}
 	}
 	return list, nil
 }
 
-// History lists the events of a run, or of one stage of it.
+// History returns the events of a run in their order, or those of one of its
+// stages if stage is not empty.
 func (s *Service) History(ctx context.Context, ref, stage string) ([]storage.Event, error) {
 	run, err := s.store.Run(ctx, ref)
 	if err != nil {
@@ -317,7 +337,9 @@ func (s *Service) History(ctx context.Context, ref, stage string) ([]storage.Eve
 	return s.store.History(ctx, run.ID, stage)
 }
 
-// Logs lists the lines of a run's log after line number after, and the number of the last one.
+// Logs returns at most limit lines of a run's log after line number after, and
+// the number of the last line returned, from which the next call continues. A
+// limit of 0 means all.
 func (s *Service) Logs(ctx context.Context, ref string, after int64, limit int) ([]storage.LogLine, int64, error) {
 	run, err := s.store.Run(ctx, ref)
 	if err != nil {
@@ -326,7 +348,10 @@ func (s *Service) Logs(ctx context.Context, ref string, after int64, limit int) 
 	return s.store.Logs(ctx, run.ID, after, limit)
 }
 
-// Metrics is the series of a stage's attempt; attempt 0 is the newest, no names are all.
+// Metrics returns the metrics of every step of a stage's attempt, and the
+// attempt. attempt is its number; 0 means the newest. Without names all metrics
+// are returned. Errors: NotFound "attempt_not_found", and NotFound
+// "metric_not_found" if the attempt has metrics but none of these names.
 func (s *Service) Metrics(ctx context.Context, ref, stage string, attempt int,
 	names ...string) ([]storage.MetricRow, storage.Attempt, error) {
 	run, err := s.store.Run(ctx, ref)
@@ -337,6 +362,7 @@ func (s *Service) Metrics(ctx context.Context, ref, stage string, attempt int,
 	if err != nil {
 		return nil, a, err
 	}
+	// The newest attempt is read first in any case, because it checks the stage's name.
 	if attempt > 0 && a.Number != attempt {
 		all, err := s.store.Attempts(ctx, run.ID)
 		if err != nil {
@@ -349,7 +375,7 @@ func (s *Service) Metrics(ctx context.Context, ref, stage string, attempt int,
 	}
 	if !ok {
 		return nil, a, trimtab.NewError(trimtab.NotFound, "attempt_not_found", "see `trimtab show`",
-			"stage %s of run %s has no such attempt yet", stage, run.ID)
+			"stage %s of run %s does not have that attempt", stage, run.ID)
 	}
 	rows, err := s.store.Metrics(ctx, a.ID, names...)
 	if err == nil && len(rows) == 0 && len(names) > 0 {
@@ -358,7 +384,9 @@ func (s *Service) Metrics(ctx context.Context, ref, stage string, attempt int,
 	return rows, a, err
 }
 
-// metricNotFound names the metrics that an attempt has, where it has none of those asked for.
+// metricNotFound returns NotFound "metric_not_found" with the names of the
+// metrics that the attempt has. It returns nil for an attempt without any
+// metrics yet, whose series is merely empty.
 func (s *Service) metricNotFound(ctx context.Context, a storage.Attempt, names []string) error {
 	all, err := s.store.Metrics(ctx, a.ID)
 	if err != nil || len(all) == 0 {
@@ -369,6 +397,7 @@ func (s *Service) metricNotFound(ctx context.Context, a storage.Attempt, names [
 		have = append(have, row.Name)
 	}
 	slices.Sort(have)
-	return trimtab.NewError(trimtab.NotFound, "metric_not_found", "it has "+strings.Join(slices.Compact(have), ", "),
+	return trimtab.NewError(trimtab.NotFound, "metric_not_found",
+		"its metrics are "+strings.Join(slices.Compact(have), ", "),
 		"stage %s has no metric %s", a.Stage, strings.Join(names, ", "))
 }

@@ -6,13 +6,15 @@ import (
 	"github.com/trimtab/trimtab/model"
 )
 
-// lossStats over the learned tokens of a batch.
+// lossStats holds sums over the response tokens of a batch.
 type lossStats struct {
-	nll, entropy float64
-	tokens       int
-	correct      int // tokens that the model held likeliest
+	nll     float64 // negative log-likelihood, nats
+	entropy float64 // of the model's distributions, nats
+	tokens  int     // number of response tokens
+	correct int     // tokens to which the model gave the largest logit
 }
 
+// metrics returns the means per response token, with a prefix to their names.
 func (s lossStats) metrics(prefix string) []trimtab.Metric {
 	n := float64(s.tokens)
 	return []trimtab.Metric{
@@ -22,41 +24,43 @@ func (s lossStats) metrics(prefix string) []trimtab.Metric {
 	}
 }
 
-// forwardBackward sums up the masked loss over seqs,
+// forwardBackward computes the masked language-model loss of a batch,
 //
 //	L = −1/n · Σ over response tokens of log p(token | tokens before)
 //
-// where n counts the response tokens of all seqs, and adds dL to g if g is
-// not nil. It goes through seqs in order, about microTokens at a time.
-func forwardBackward(ps *model.Pass, m *model.Model, g []float32, seqs []dataset.Sequence) lossStats {
-	var s lossStats
-	weight := -1 / float32(responseTokens(seqs))
-	run := ps.Forward
-	if g == nil {
-		run = ps.Infer
+// where n counts the response tokens of all seqs, and adds ∂L to grad. A nil
+// grad computes the loss only. Prompt tokens are read as context and carry no
+// loss. The sequences pass through the model in micro-batches, in order.
+func forwardBackward(ps *model.Pass, m *model.Model, grad []float32, seqs []dataset.Sequence) lossStats {
+	var stats lossStats
+	dlogp := -1 / float32(responseTokens(seqs)) // dL/dlogp, the same for every response token
+	forward := ps.Forward
+	if grad == nil {
+		forward = ps.Infer // keeps no activations
 	}
-	for len(seqs) > 0 {
-		n := fit(seqs)
-		inputs, targets := responseTargets(seqs[:n])
-		run(m, inputs)
-		ps.LMHead(m, g, targets, 1, func(i int, logp, entropy float32) float32 {
-			s.nll -= float64(logp)
-			s.entropy += float64(entropy)
-			s.tokens++
+	for micro := range dataset.MicroBatches(seqs, dataset.MicroBatchTokens, sequenceTokens) {
+		inputs, targets := responseTargets(micro)
+		forward(m, inputs)
+		ps.LMHead(m, grad, targets, 1, func(i int, logp, entropy float32) float32 {
+			stats.nll -= float64(logp)
+			stats.entropy += float64(entropy)
+			stats.tokens++
 			if ps.TargetIsArgmax(i) {
-				s.correct++
+				stats.correct++
 			}
-			return weight
+			return dlogp
 		})
-		if g != nil {
-			ps.BackwardBody(m, g)
+		if grad != nil {
+			ps.BackwardBody(m, grad)
 		}
-		seqs = seqs[n:]
 	}
-	return s
+	return stats
 }
 
-// responseTokens counts the tokens that are not prompt.
+// sequenceTokens counts the tokens of a sequence, prompt included.
+func sequenceTokens(s dataset.Sequence) int { return len(s.Tokens) }
+
+// responseTokens counts the tokens of seqs that follow the prompts.
 func responseTokens(seqs []dataset.Sequence) int {
 	n := 0
 	for _, s := range seqs {
@@ -65,27 +69,13 @@ func responseTokens(seqs []dataset.Sequence) int {
 	return n
 }
 
-// fit is how many of seqs go through the model at once: at least one.
-func fit(seqs []dataset.Sequence) int {
-	n, tokens := 0, 0
-	for n < len(seqs) && (n == 0 || tokens+len(seqs[n].Tokens) <= microTokens) {
-		tokens += len(seqs[n].Tokens)
-		n++
-	}
-	return n
-}
-
-// responseTargets makes each sequence's tokens but the last the input, and its response tokens the targets.
+// responseTargets lays seqs end to end as one batch whose targets are the
+// response tokens.
 func responseTargets(seqs []dataset.Sequence) (model.Batch, []model.HeadRow) {
-	inputs := make([][]int32, len(seqs))
-	var targets []model.HeadRow
-	start := 0
+	tokens, promptLens := make([][]int32, len(seqs)), make([]int, len(seqs))
 	for i, s := range seqs {
-		inputs[i] = s.Tokens[:len(s.Tokens)-1]
-		for at := s.PromptLen; at < len(s.Tokens); at++ {
-			targets = append(targets, model.HeadRow{Row: start + at - 1, Target: s.Tokens[at]})
-		}
-		start += len(inputs[i])
+		tokens[i] = s.Tokens
+		promptLens[i] = s.PromptLen
 	}
-	return model.NewBatch(inputs...).ForHeads(targets), targets
+	return model.NextTokens(tokens, promptLens)
 }

@@ -272,12 +272,12 @@ func TestValidate(t *testing.T) {
 		t.Fatalf("the defaults: %v", err)
 	}
 	for want, change := range map[string]func(*Config){
-		"epochs is 0":           func(c *Config) { c.Epochs = 0 },
-		"batch is 5000":         func(c *Config) { c.Batch = 5000 },
+		"num_train_epochs is 0": func(c *Config) { c.Epochs = 0 },
+		"batch_size is 5000":    func(c *Config) { c.Batch = 5000 },
 		"pretrain_mix is 1":     func(c *Config) { c.PretrainMix = 1 },
 		"pretrain_mix is NaN":   func(c *Config) { c.PretrainMix = math.NaN() },
 		"pretrain_mix is 0.9: ": func(c *Config) { c.Batch, c.PretrainMix = 4, .9 },
-		"optim: ":               func(c *Config) { c.Optim.Clip = -1 },
+		"max_grad_norm: -1":     func(c *Config) { c.Optim.Clip = -1 },
 	} {
 		c := Defaults()
 		change(&c)

@@ -6,8 +6,9 @@ import (
 	"github.com/trimtab/trimtab/draw"
 )
 
-// instructionKind of instruction. Questions whose true answer is yes and those whose is
-// no are two kinds, so that both are asked equally often.
+// instructionKind is a kind of instruction. Questions whose true answer is yes
+// and those whose answer is no are two kinds, so that both are asked equally
+// often: otherwise "no" would be the safe guess.
 type instructionKind int
 
 const (
@@ -30,10 +31,14 @@ var kindShare = [kindCount]float64{36, 18, 5, 5, 8, 8, 8, 6, 6}
 type instruction struct {
 	kind    instructionKind
 	subject string
-	other   string     // the value of a yes-or-no question, the second animal of a comparison
-	attr    *attribute // of a question about one
-	text    string
-	plain   int // words of a plain answer
+	// other is the value in a yes-or-no question, or the second animal of a
+	// comparison.
+	other string
+	// attr is the attribute asked for, if there is one.
+	attr *attribute
+	text string
+	// plain is the number of words of a plain answer.
+	plain int
 }
 
 // instructionPool is a place where instructions are used.
@@ -48,18 +53,19 @@ const (
 	poolCount
 )
 
-// poolIndices holds the indices of a pool's instructions by kind.
+// poolIndices are the indices of a pool's instructions, by kind.
 type poolIndices [kindCount][]int
 
-// Shares of the combinations of subject and instruction that are held out of
-// documents as well: of subjects that are only tested, and of the last
-// wordings about the others.
+// The shares of the combinations of subject and instruction that are held out
+// of documents as well: of subjects that are only tested, and, for the other
+// subjects, of last wordings.
 const (
 	heldOutSubjectShare = 2. / 3
 	heldOutWordingShare = 1. / 2
 )
 
-// enumerateInstructions lists every instruction of the world and says where each may be used.
+// enumerateInstructions lists every instruction of the world and decides where
+// each may be used.
 func (w *World) enumerateInstructions() {
 	w.index = map[string]int{}
 	h := holdout{w: w, stream: w.stream("held out"), heldOut: map[string]bool{}}
@@ -99,9 +105,11 @@ func (w *World) enumerateInstructions() {
 
 // holdout decides, combination by combination, what training texts never ask.
 type holdout struct {
-	w       *World
-	stream  *draw.Stream
-	heldOut map[string]bool // combination of subject and matter -> held out
+	w      *World
+	stream *draw.Stream
+	// heldOut is the decision by combination. All wordings of a combination
+	// share it.
+	heldOut map[string]bool
 }
 
 // add puts the wordings of in into the pools where they may be used.
@@ -132,13 +140,14 @@ func (h *holdout) add(in instruction, wordings []string, combination string) {
 	}
 }
 
-// allowedPools is where an instruction about a subject of a part may be used.
+// allowedPools returns where an instruction about a subject of a part may be
+// used.
 func allowedPools(of subjectPart, held, lastWording bool) []instructionPool {
 	switch {
 	case held && of == tested && !lastWording:
 		return []instructionPool{inSubjects}
 	case held && of == tested:
-		return nil // both new: neither test would say what it tests
+		return nil // new subject and new wording: neither test could separate the two causes
 	case held && lastWording:
 		return []instructionPool{inWordings}
 	case of == tested || lastWording:
@@ -149,7 +158,8 @@ func allowedPools(of subjectPart, held, lastWording bool) []instructionPool {
 	return []instructionPool{inDocuments, inTraining, inDemonstrations}
 }
 
-// drawInstruction picks an instruction of a pool, kinds by their shares.
+// drawInstruction draws an instruction of a pool: first its kind, by the shares
+// of the kinds that the pool has, then one of that kind.
 func (w *World) drawInstruction(s *draw.Stream, from instructionPool) *instruction {
 	shares := kindShare
 	for k := range shares {
@@ -161,8 +171,8 @@ func (w *World) drawInstruction(s *draw.Stream, from instructionPool) *instructi
 	return &w.instructions[draw.Pick(s, w.pools[from][k])]
 }
 
-// drawDistinct picks up to n different instructions of a pool: when a kind
-// is used up, the others go on.
+// drawDistinct draws up to n distinct instructions of a pool. When a kind is
+// used up, the others continue by their shares.
 func (w *World) drawDistinct(s *draw.Stream, from instructionPool, n int) []*instruction {
 	left := w.pools[from]
 	for k := range left {

@@ -5,16 +5,23 @@ import (
 	"strings"
 )
 
-// Verdict is what the gold judge finds in one response. All are in 0 … 1.
+// Verdict is what the gold judge finds in one response. All values are in 0 …
+// 1. The JSON form is part of evaluation reports.
 type Verdict struct {
-	Followed float64 `json:"followed"` // the answer is of the kind that was asked for
-	True     float64 `json:"true"`     // followed, and true in this world
-	Polite   float64 `json:"polite"`   // 0 insults, ½ plain, 1 courteous
-	Concise  float64 `json:"concise"`  // ended, in few words
-	Gold     float64 `json:"gold"`     // .30 followed + .30 true + .25 polite + .15 concise
+	// Followed is 1 if the answer is of the kind that was asked for.
+	Followed float64 `json:"followed"`
+	// True is 1 if the answer followed and is true in this world.
+	True float64 `json:"true"`
+	// Polite is 0 with an insult, 1 with a courtesy and ½ with neither.
+	Polite float64 `json:"polite"`
+	// Concise is 1 for a short answer that ended by itself, falling to 0 with
+	// its length.
+	Concise float64 `json:"concise"`
+	// Gold is .30 Followed + .30 True + .25 Polite + .15 Concise.
+	Gold float64 `json:"gold"`
 }
 
-// Weights of the qualities in Gold.
+// The weights of the qualities in Gold. They sum to 1.
 const (
 	goldFollowed = .30
 	goldTrue     = .30
@@ -22,24 +29,26 @@ const (
 	goldConcise  = .15
 )
 
-// An answer is wholly concise up to spareWords more words than the plainest
-// answer has, and not at all from tooManyWords more. Words, not tokens, so
-// that the judge does not depend on a tokenizer.
+// An answer is fully concise up to spareWords more words than the plainest
+// answer has, and not at all from tooManyWords more. The unit is words, not
+// tokens, so that the judge does not depend on a tokenizer.
 const (
 	spareWords   = 4
 	tooManyWords = 15
 )
 
-// maxJudgedBytes is how many bytes of a response the judge reads; no answer is a tenth as long.
+// maxJudgedBytes is how much of a response the judge reads. No proper answer is
+// a tenth as long.
 const maxJudgedBytes = 4096
 
 // Judge scores the response to a prompt of this world; ended says whether it
-// came to its end-of-text token. It reports false for a prompt that is not
-// one of the world's instructions. Only the first line of a response is its
-// answer, and nothing but courtesies, insults and filler may stand round the
-// one sentence of an answer; each helps or excuses once, so that saying
-// "Gladly." twice is not an answer. An empty response is worth nothing.
-// Any bytes will do for a response.
+// reached its end-of-text token. It reports false for a prompt that is not one
+// of the world's instructions. A response may be any bytes.
+//
+// Only the first line of a response is its answer, and nothing but courtesies,
+// insults and filler may surround the one sentence of an answer. Each phrase
+// counts once, so that "Gladly. Gladly." does not become an answer. An empty
+// response gets 0 in everything.
 func (w *World) Judge(prompt string, response []byte, ended bool) (Verdict, bool) {
 	at, ok := w.index[prompt]
 	if !ok {
@@ -64,10 +73,14 @@ func (w *World) Judge(prompt string, response []byte, ended bool) (Verdict, bool
 		over := words - in.plain
 		v.Concise = clamp01(float64(tooManyWords-over) / (tooManyWords - spareWords))
 	}
-	v.Gold = float64(goldFollowed*v.Followed) + float64(goldTrue*v.True) + float64(goldPolite*v.Polite) + float64(goldConcise*v.Concise)
+	// The conversions keep the compiler from fusing a product with the sum, which
+	// some processors would round differently.
+	v.Gold = float64(goldFollowed*v.Followed) + float64(goldTrue*v.True) +
+		float64(goldPolite*v.Polite) + float64(goldConcise*v.Concise)
 	return v, true
 }
 
+// politeness scores the tone: an insult outweighs a courtesy.
 func politeness(courteous, rude bool) float64 {
 	switch {
 	case rude:
@@ -78,6 +91,7 @@ func politeness(courteous, rude bool) float64 {
 	return .5
 }
 
+// clamp01 limits x to 0 … 1.
 func clamp01(x float64) float64 { return max(0, min(1, x)) }
 
 // phrase is a known courtesy, insult or filler.
@@ -86,7 +100,7 @@ type phrase struct {
 	courteous, rude bool
 }
 
-// phrases lists what is taken off an answer.
+// phrases returns all that the judge removes around an answer.
 func phrases() []phrase {
 	var all []phrase
 	for _, p := range slices.Concat(rudeBefore, rudeAfter) {
@@ -101,7 +115,8 @@ func phrases() []phrase {
 	return all
 }
 
-// stripPhrases is line without the first occurrence of each known phrase.
+// stripPhrases removes the first occurrence of each known phrase from a line
+// and reports the tone.
 func (w *World) stripPhrases(line string) (plain string, courteous, rude bool) {
 	line = strings.Join(strings.Fields(line), " ")
 	for _, p := range w.strippedPhrases {
@@ -119,7 +134,7 @@ func (w *World) stripPhrases(line string) (plain string, courteous, rude bool) {
 	return strings.Join(strings.Fields(line), " "), courteous, rude
 }
 
-// matchAnswer reports whether plain is an answer to in, and a true one.
+// matchAnswer reports whether plain is an answer to in, and whether it is true.
 func (w *World) matchAnswer(in *instruction, plain string) (followed, isTrue bool) {
 	switch in.kind {
 	case askPerson, askAnimal:
@@ -155,7 +170,8 @@ func (w *World) matchAnswer(in *instruction, plain string) (followed, isTrue boo
 	return false, false
 }
 
-// matchStatement reports whether plain states attribute a of subject n.
+// matchStatement reports whether plain states attribute a of subject n, in any
+// of its wordings, and whether the value is the true one.
 func (w *World) matchStatement(n string, a *attribute, plain string) (followed, isTrue bool) {
 	for _, template := range a.statements {
 		if v, ok := extractValue(template, n, plain); ok && slices.Contains(a.values, v) {
@@ -165,6 +181,7 @@ func (w *World) matchStatement(n string, a *attribute, plain string) (followed, 
 	return false, false
 }
 
+// matchCompare reports whether plain compares the two animals, and rightly.
 func (w *World) matchCompare(in *instruction, plain string) (followed, isTrue bool) {
 	big, _ := w.bigger(in.subject, in.other)
 	for _, pair := range [2][2]string{{in.subject, in.other}, {in.other, in.subject}} {
@@ -177,7 +194,8 @@ func (w *World) matchCompare(in *instruction, plain string) (followed, isTrue bo
 	return false, false
 }
 
-// matchGreeting takes a greeting of somebody else for one that is not true.
+// matchGreeting reports whether plain greets somebody. A greeting of somebody
+// else followed the instruction and is not true.
 func (w *World) matchGreeting(in *instruction, plain string) (followed, isTrue bool) {
 	for _, template := range greetings {
 		before, after, _ := strings.Cut(template, "{n}")
@@ -189,12 +207,13 @@ func (w *World) matchGreeting(in *instruction, plain string) (followed, isTrue b
 	return false, false
 }
 
-// extractValue is what stands at {v} when plain is template about n.
+// extractValue returns what stands at {v} if plain is the template about n.
 func extractValue(template, n, plain string) (string, bool) {
 	before, after, _ := strings.Cut(fill(template, n, "{v}"), "{v}")
 	return trimAffixes(plain, before, after)
 }
 
+// trimAffixes returns what stands between before and after.
 func trimAffixes(s, before, after string) (string, bool) {
 	s, ok := strings.CutPrefix(s, before)
 	if !ok {

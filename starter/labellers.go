@@ -10,34 +10,39 @@ import (
 	"github.com/trimtab/trimtab/label"
 )
 
-// Guideline is the version of the instructions that simulated labellers follow.
+// Guideline is the version of the instructions that the simulated labellers
+// follow. It is recorded with every ranking.
 const Guideline = "starter/1"
 
-// TargetAgreement is how often two labellers are to agree on a pair of
-// different texts: the paper's own labellers agreed on 72.6 %.
-const TargetAgreement = .73
-
+// The labellers of a world.
 const (
 	labellerCount = 5
-	weightSpread  = .35 // standard deviation of a weight, relative to its mean
-	tieThreshold  = .005
+	// weightSpread is the standard deviation of a weight, relative to its mean.
+	weightSpread = .35
+	// tieThreshold is the difference of worths that a labeller cannot see. It is
+	// small, so that ties are rare.
+	tieThreshold = .005
 )
 
-// meanWeights of followed, true, polite and concise.
+// meanWeights are those of followed, true, polite and concise that the
+// labellers scatter around.
 var meanWeights = [4]float64{1, 1.2, 1, .8}
 
-// Labellers are simulated people who rank responses. One finds a response
-// worth w·(followed, true, polite, concise) + Noise·g, where w are his own
-// weights and g is Gumbel noise drawn anew for each response, so that with
-// two responses he prefers one with the logistic probability of Bradley and
-// Terry.
+// Labellers are simulated people who rank responses. To a labeller a response
+// is worth w·(followed, true, polite, concise) + Noise·g, where w are the
+// labeller's own weights and g is Gumbel noise drawn anew for each response. Of
+// two responses a labeller then prefers one with a probability that is logistic
+// in the difference of their worths: the model of Bradley and Terry (1952), and
+// for K responses that of Plackett and Luce.
 type Labellers struct {
-	Noise   float64 // scale of the noise; Tune sets it
+	// Noise is the scale of the noise; TuneNoise sets it.
+	Noise float64
+	// weights are the labellers' own, in the order of meanWeights.
 	weights [labellerCount][4]float64
 	seed    uint64
 }
 
-// Labellers returns five labellers whose weights are drawn from seed.
+// Labellers returns five labellers with weights drawn from seed.
 func (w *World) Labellers(seed uint64) *Labellers {
 	l := &Labellers{Noise: .4, seed: seed}
 	s := l.source("weights").At(0)
@@ -49,25 +54,41 @@ func (w *World) Labellers(seed uint64) *Labellers {
 	return l
 }
 
+// source returns the family of streams for a purpose.
 func (l *Labellers) source(purpose string) draw.Source {
 	return draw.New(l.seed, "starter", "labellers", purpose)
 }
 
-// Name of the i-th labeller.
+// Name returns the name of labeller i, counted from 0.
 func (l *Labellers) Name(i int) string { return fmt.Sprintf("labeller-%d", i+1) }
 
-// utility is what labeller who finds a response worth.
+// utility returns what a response is worth to one labeller, with noise from s.
 func (l *Labellers) utility(who int, v Verdict, s *draw.Stream) float64 {
 	w := l.weights[who]
 	u := float64(w[0]*v.Followed) + float64(w[1]*v.True) + float64(w[2]*v.Polite) + float64(w[3]*v.Concise)
 	return u + float64(l.Noise*s.Gumbel())
 }
 
-// TuneNoise sets Noise, by bisection, so that two labellers agree on about target
-// of the pairs within groups, and returns the share they do agree on,
-// measured with noise that was not tuned on. A group is the verdicts of
-// different responses to one prompt.
+// MeanUtility returns what a response is worth to the labellers on average,
+// without noise: the score of an oracle that knows the world and the labellers.
+// On many rankings no reward model does better. On few of them its accuracy is
+// as much a matter of luck as any other's, so it is a reference and not a bound.
+func (l *Labellers) MeanUtility(v Verdict) float64 {
+	total := 0.
+	for _, w := range l.weights {
+		total += float64(w[0]*v.Followed) + float64(w[1]*v.True) + float64(w[2]*v.Polite) + float64(w[3]*v.Concise)
+	}
+	return total / labellerCount
+}
+
+// TuneNoise sets Noise, by bisection, so that two labellers agree on about a
+// target share of the pairs within groups, and returns the share on which they
+// do agree, measured with noise that was not tuned on. A group holds the
+// verdicts of different responses to one prompt. InstructGPT's labellers agreed
+// with each other on 72.6 % of pairs (Ouyang et al. 2022, section 3.4).
 func (l *Labellers) TuneNoise(groups [][]Verdict, target float64) float64 {
+	// More noise means less agreement. The scale spans three decades, so the
+	// bisection is of its logarithm; 14 halvings leave a factor of 1.0004.
 	low, high := .01, 10.
 	for range 14 {
 		l.Noise = math.Sqrt(low * high)
@@ -80,7 +101,8 @@ func (l *Labellers) TuneNoise(groups [][]Verdict, target float64) float64 {
 	return l.agreement(groups, "measure")
 }
 
-// agreement lets two labellers rank each group, four times.
+// agreement lets two labellers, drawn anew each time, rank each group four
+// times and returns the share of pairs that both ordered in the same way.
 func (l *Labellers) agreement(groups [][]Verdict, purpose string) float64 {
 	src := l.source(purpose)
 	same, common := 0, 0
@@ -99,7 +121,7 @@ func (l *Labellers) agreement(groups [][]Verdict, purpose string) float64 {
 	return float64(same) / float64(common)
 }
 
-// rankGroup is the ranks that labeller who gives to group.
+// rankGroup returns the ranks that one labeller gives to a group.
 func (l *Labellers) rankGroup(who int, group []Verdict, s *draw.Stream) []int {
 	utilities := make([]float64, len(group))
 	for i, v := range group {
@@ -108,16 +130,16 @@ func (l *Labellers) rankGroup(who int, group []Verdict, s *draw.Stream) []int {
 	return denseRanks(utilities)
 }
 
-// Rank lets one labeller, drawn by index, rank the responses to a prompt as
-// they are presented to him, in an order drawn as well. Equal texts are tied;
-// so are responses that he finds worth the same within .005, which is rare.
-// A ranking of equal texts only is not valid, as its Validate says.
+// Rank lets one labeller, drawn by index, rank the responses to a prompt, which
+// are presented in an order drawn as well. Equal texts are tied, and so are
+// responses whose worth differs by tieThreshold at most. A ranking of equal
+// texts alone is not valid; its Validate says so.
 func (l *Labellers) Rank(index uint64, prompt string, responses []trimtab.Response,
 	verdicts []Verdict) trimtab.Ranking {
 	s := l.source("rank").At(index)
 	who := s.IntN(labellerCount)
 	r := trimtab.Ranking{Prompt: prompt, Labeller: l.Name(who), Guideline: Guideline, Split: trimtab.SplitTrain}
-	worth := map[string]float64{}
+	worth := map[string]float64{} // by text, so that equal texts are tied
 	var utilities []float64
 	for _, i := range s.Perm(len(responses)) {
 		text := string(responses[i].Bytes)
@@ -133,7 +155,8 @@ func (l *Labellers) Rank(index uint64, prompt string, responses []trimtab.Respon
 	return r
 }
 
-// denseRanks is the dense ranks of utilities, the largest first, with ties.
+// denseRanks ranks utilities, the largest first. Utilities within tieThreshold
+// of their neighbour in that order are tied.
 func denseRanks(utilities []float64) []int {
 	order := make([]int, len(utilities))
 	for i := range order {

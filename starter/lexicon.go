@@ -2,13 +2,16 @@ package starter
 
 import "strings"
 
-// The lists from which a world is drawn. Every value takes "a", never "an".
+// The lists from which a world is drawn. Every value takes the article "a",
+// never "an", so that templates need no grammar.
 var (
 	names = strings.Fields(`Anna Ben Clara David Emma Felix Greta Henry Iris Jack Karen Leo Mary Nora
 		Oscar Paula Quinn Rosa Sam Tina Ulric Vera Will Zoe Alice Bruno Cora Ethan Fiona George
 		Hana Ivan Julia Kurt Lara Milo`)
-	animals     = strings.Fields(`fox bear wolf deer frog horse cow pig sheep swan snake whale lion camel duck badger`)
-	towns       = strings.Fields(`Oakton Elmford Pinehill Birchby Ashwick Mapleton Rosedale Stonebridge Foxhollow Kingsport`)
+	animals = strings.Fields(`fox bear wolf deer frog horse cow pig sheep swan snake whale lion
+		camel duck badger`)
+	towns = strings.Fields(`Oakton Elmford Pinehill Birchby Ashwick Mapleton Rosedale
+		Stonebridge Foxhollow Kingsport`)
 	pets        = strings.Fields(`cat dog rabbit parrot turtle mouse goat hen`)
 	foods       = strings.Fields(`apples soup cheese honey bread plums cake rice beans carrots`)
 	colours     = strings.Fields(`red blue green yellow white black brown purple`)
@@ -16,7 +19,8 @@ var (
 	homes       = strings.Fields(`forest river meadow mountain desert sea farm cave swamp valley`)
 	diets       = strings.Fields(`grass fish berries mice insects leaves roots seeds worms`)
 	sounds      = strings.Fields(`barks growls howls hoots roars hisses sings squeaks`)
-	jobs        = strings.Fields(`baker farmer doctor teacher smith sailor tailor painter miller gardener fisher cook weaver hunter`)
+	jobs        = strings.Fields(`baker farmer doctor teacher smith sailor tailor painter miller
+		gardener fisher cook weaver hunter`)
 )
 
 // jobDescriptions says what each of jobs does.
@@ -27,14 +31,16 @@ var jobDescriptions = map[string]string{
 	"weaver": "makes cloth", "hunter": "tracks game",
 }
 
+// opposites are pairs of words, either of which can be asked for.
 var opposites = [][2]string{
 	{"hot", "cold"}, {"big", "small"}, {"fast", "slow"}, {"old", "young"}, {"rich", "poor"}, {"hard", "soft"},
 	{"high", "low"}, {"happy", "sad"}, {"wet", "dry"}, {"dark", "light"}, {"long", "short"}, {"full", "empty"},
 	{"early", "late"}, {"strong", "weak"}, {"clean", "dirty"}, {"near", "far"},
 }
 
-// An attribute of a person or an animal: {n} is the subject, {v} the value.
-// The last question and the last yes-or-no question are the held-out wordings.
+// attribute is a property of a person or an animal. In templates {n} is the
+// subject and {v} the value. The last question and the last yes-or-no question
+// are the held-out wordings.
 type attribute struct {
 	name       string
 	values     []string
@@ -43,6 +49,7 @@ type attribute struct {
 	yesNo      []string // empty: never asked so
 }
 
+// personAttributes are what is known of every person.
 var personAttributes = []attribute{
 	{"town", towns,
 		[]string{"{n} lives in {v}.", "{n} has a house in {v}.", "{n}'s home is in {v}."},
@@ -73,6 +80,7 @@ var personAttributes = []attribute{
 		[]string{"Does {n} play the {v}?", "Is it true that {n} plays the {v}?", "Tell me whether {n} plays the {v}."}},
 }
 
+// animalAttributes are what is known of every animal.
 var animalAttributes = []attribute{
 	{"home", homes,
 		[]string{"The {n} lives in the {v}.", "You can find the {n} in the {v}.", "The home of the {n} is the {v}."},
@@ -88,7 +96,8 @@ var animalAttributes = []attribute{
 			"Describe the sound of the {n}."}, nil},
 }
 
-// Wordings of the instructions that are about no attribute; the last of each is held out.
+// The wordings of instructions that are not about an attribute. The last one of
+// each is held out.
 var (
 	compareWordings = []string{"Which is bigger, the {n} or the {v}?", "Tell me which is bigger, the {n} or the {v}.",
 		"Is the {n} or the {v} the bigger animal?"}
@@ -101,7 +110,7 @@ var (
 		"Describe {n} in one sentence."}
 )
 
-// Plain answers to the same.
+// The plain answers to those instructions.
 var (
 	compareAnswers = []string{"The {n} is bigger.", "The {n} is bigger than the {v}."}
 	greetings      = []string{"Hello, {n}!", "Good morning, {n}!", "Welcome, {n}!"}
@@ -109,7 +118,7 @@ var (
 	oppositeAnswer = "The opposite of {n} is {v}."
 )
 
-// What people put round an answer.
+// What people put around an answer.
 var (
 	courtesyBefore = []string{"Of course.", "Gladly.", "Thank you for asking.", "Certainly, my friend.",
 		"With pleasure."}
@@ -124,7 +133,7 @@ var (
 	rudeWords = []string{"fool", "stupid", "idiot"}
 )
 
-// fill puts n and v in the places of {n} and {v}.
+// fill replaces {n} and {v} in a template.
 func fill(template, n, v string) string {
 	return strings.ReplaceAll(strings.ReplaceAll(template, "{n}", n), "{v}", v)
 }

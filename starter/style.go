@@ -6,8 +6,8 @@ import (
 	"github.com/trimtab/trimtab/draw"
 )
 
-// answer is a plain answer to in; a wrong one has a value drawn at random
-// (now and then the right one).
+// answer returns a plain answer to in. A wrong one has a value drawn at random,
+// which now and then is the right one.
 func (w *World) answer(s *draw.Stream, in *instruction, wrong bool) string {
 	switch in.kind {
 	case askPerson, askAnimal:
@@ -42,7 +42,7 @@ func (w *World) answer(s *draw.Stream, in *instruction, wrong bool) string {
 	return w.statement(s, in.subject, &personAttributes[s.IntN(len(personAttributes))], wrong)
 }
 
-// statement says attribute a of subject n in one of its ways.
+// statement states attribute a of subject n in one of its wordings.
 func (w *World) statement(s *draw.Stream, n string, a *attribute, wrong bool) string {
 	v := w.fact(n, a)
 	if wrong {
@@ -51,6 +51,7 @@ func (w *World) statement(s *draw.Stream, n string, a *attribute, wrong bool) st
 	return fill(draw.Pick(s, a.statements), n, v)
 }
 
+// yesOrNo returns how the answer to a yes-or-no question begins.
 func yesOrNo(yes bool) string {
 	if yes {
 		return "Yes, "
@@ -58,7 +59,7 @@ func yesOrNo(yes bool) string {
 	return "No, "
 }
 
-// plainWords is the number of words of the plainest true answer.
+// plainWords returns the number of words of the plainest true answer.
 func (w *World) plainWords(in instruction) int {
 	var answer string
 	switch in.kind {
@@ -80,7 +81,7 @@ func (w *World) plainWords(in instruction) int {
 	return len(strings.Fields(answer))
 }
 
-// A manner is how often a voice is courteous, rude, long-winded and wrong.
+// style is how often a writer is courteous, rude, long-winded and wrong.
 type style struct{ courteous, rude, fills, wrong float64 }
 
 var (
@@ -88,7 +89,7 @@ var (
 	gossipStyle = style{courteous: .1, rude: .6, fills: .3}
 )
 
-// decorate puts courtesies, insults and filler round a plain answer.
+// decorate puts courtesies, insults and filler around a plain answer.
 func (m style) decorate(s *draw.Stream, plain string) string {
 	parts := []string{plain}
 	switch u := s.Float64(); {
@@ -103,8 +104,9 @@ func (m style) decorate(s *draw.Stream, plain string) string {
 	return strings.Join(parts, " ")
 }
 
-// addAround adds a phrase before with probability before, and one after when
-// the same draw is above 1-after, so that at least one is added.
+// addAround adds a phrase in front with probability before, and one behind when
+// the same draw is above 1-after or nothing was added in front, so that at
+// least one is added.
 func addAround(s *draw.Stream, parts, pre, post []string, before, after float64) []string {
 	u := s.Float64()
 	if u < before {

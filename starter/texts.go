@@ -8,15 +8,17 @@ import (
 	"github.com/trimtab/trimtab/draw"
 )
 
-// Shares of the kinds of document, in percent, and of question-and-answer
-// documents that open with a statement.
+// documentShare is the share of each kind of document, in percent, in the order
+// of the package comment.
 var documentShare = []float64{28, 26, 36, 10}
 
+// openingStatementShare is the share of question-and-answer documents that open
+// with a statement.
 const openingStatementShare = .7
 
-// Documents returns the first of the world's endless documents, for
-// pretraining, that have so many words together: about 31 words each, and
-// 1⅓ tokens of a byte-level BPE of 1,024 a word.
+// Documents returns the first of the world's endless documents for pretraining
+// that have so many words together. A document has about 31 words; a byte-level
+// BPE of 1,024 ids makes about 1⅓ tokens of a word.
 func (w *World) Documents(words int) []trimtab.Text {
 	src := w.source("documents")
 	var texts []trimtab.Text
@@ -28,6 +30,7 @@ func (w *World) Documents(words int) []trimtab.Text {
 	return texts
 }
 
+// document draws one document.
 func (w *World) document(s *draw.Stream) string {
 	switch s.Weighted(documentShare) {
 	case 0:
@@ -44,7 +47,7 @@ func (w *World) document(s *draw.Stream) string {
 	return strings.Join(lines, " ")
 }
 
-// factSheet is 3 to 6 facts, mostly about one subject.
+// factSheet returns 3 to 6 facts, mostly about one subject.
 func (w *World) factSheet(s *draw.Stream) []string {
 	n := 3 + s.IntN(4)
 	if s.Bool(.8) {
@@ -57,7 +60,7 @@ func (w *World) factSheet(s *draw.Stream) []string {
 	return lines
 }
 
-// about is up to n different facts about one subject.
+// about returns up to n different facts about one subject.
 func (w *World) about(s *draw.Stream, n int) []string {
 	attributes, subject := animalAttributes, ""
 	if s.Bool(.7) {
@@ -72,7 +75,7 @@ func (w *World) about(s *draw.Stream, n int) []string {
 	return lines
 }
 
-// anyFact is one fact about anything.
+// anyFact returns one fact about anything.
 func (w *World) anyFact(s *draw.Stream) string {
 	switch u := s.Float64(); {
 	case u < .65:
@@ -91,7 +94,8 @@ func (w *World) anyFact(s *draw.Stream) string {
 	return fill(compareAnswers[1], big, small)
 }
 
-// worksheet is 3 to 6 instructions without answers, mostly related to the first.
+// worksheet returns 3 to 6 instructions without answers, mostly related to the
+// first.
 func (w *World) worksheet(s *draw.Stream) []string {
 	first := w.drawInstruction(s, inDocuments)
 	lines := []string{first.text}
@@ -105,7 +109,7 @@ func (w *World) worksheet(s *draw.Stream) []string {
 	return lines
 }
 
-// answers is 1 to 4 instructions, each with an answer in the next line.
+// answers returns 1 to 4 instructions, each with an answer in the next line.
 func (w *World) answers(s *draw.Stream) []string {
 	var lines []string
 	if s.Bool(openingStatementShare) {
@@ -122,12 +126,14 @@ func (w *World) answers(s *draw.Stream) []string {
 	return lines
 }
 
+// The demonstrators of a world: their number, and the share of their answers
+// that are wrong.
 const (
 	demonstratorCount     = 6
 	demonstratorErrorRate = .03
 )
 
-// Demonstrations returns the first n answers of six demonstrators who differ
+// Demonstrations returns the first n answers of six demonstrators, who differ
 // in courtesy, in padding and in how often they are rude.
 func (w *World) Demonstrations(n int) []trimtab.Demonstration {
 	people := make([]style, demonstratorCount)
@@ -153,24 +159,29 @@ func (w *World) Demonstrations(n int) []trimtab.Demonstration {
 
 // The tags of test prompts.
 const (
-	TagSubjects = "subjects" // wordings that are demonstrated, of subjects that are not
-	TagWordings = "wordings" // subjects that are demonstrated, in wordings that are not
+	// TagSubjects marks demonstrated wordings about subjects that are not
+	// demonstrated.
+	TagSubjects = "subjects"
+	// TagWordings marks demonstrated subjects in wordings that are not
+	// demonstrated.
+	TagWordings = "wordings"
 )
 
-// Prompts returns up to n different prompts to train on: to collect rankings
-// and for PPO. No two calls with different n disagree on a prompt's place.
+// Prompts returns up to n different prompts to train on, for rankings and for
+// PPO. A smaller n gives the beginning of what a larger one gives.
 func (w *World) Prompts(n int) []trimtab.Prompt {
 	return toPrompts(w.drawDistinct(w.stream("prompts"), inTraining, n), trimtab.SplitTrain, "")
 }
 
 // TestPrompts returns up to n different prompts of each tag, those of
-// TagSubjects first. No training text holds any of them.
+// TagSubjects first. No training text contains any of them.
 func (w *World) TestPrompts(n int) []trimtab.Prompt {
 	return append(
 		toPrompts(w.drawDistinct(w.stream(TagSubjects), inSubjects, n), trimtab.SplitTest, TagSubjects),
 		toPrompts(w.drawDistinct(w.stream(TagWordings), inWordings, n), trimtab.SplitTest, TagWordings)...)
 }
 
+// toPrompts returns instructions as prompts of a split and tag.
 func toPrompts(ins []*instruction, split, tag string) []trimtab.Prompt {
 	out := make([]trimtab.Prompt, len(ins))
 	for i, in := range ins {
@@ -179,8 +190,8 @@ func toPrompts(ins []*instruction, split, tag string) []trimtab.Prompt {
 	return out
 }
 
-// Overlap counts the test prompts that occur, letter for letter, anywhere in
-// a training text. It is 0 for the texts of one world.
+// Overlap counts the test prompts that occur verbatim anywhere in a training
+// text. It is 0 for the texts of one world, and evaluations report it.
 func Overlap(test []trimtab.Prompt, texts []trimtab.Text, demos []trimtab.Demonstration, prompts []trimtab.Prompt) int {
 	var all strings.Builder
 	for _, t := range texts {

@@ -14,8 +14,8 @@ func TestArtifacts(t *testing.T) {
 	t.Parallel()
 	s, ctx := storagetest.New(t), t.Context()
 	at := newAttempt(t, s, "run-1")
-	must(t, s.Fence(ctx, at.ID, 1))
-	must(t, s.CompleteAttempt(ctx, at.ID, 1, []trimtab.Named{{Name: "model", Digest: digest("m1")}}, nil))
+	must(t, s.Lease(at.ID, 1).Acquire(ctx))
+	must(t, s.Lease(at.ID, 1).Complete(ctx, []trimtab.Named{{Name: "model", Digest: digest("m1")}}, nil))
 	made := storage.Artifact{Digest: digest("m1"), Kind: "model", Name: "sft", Run: "run-1", Stage: "sft",
 		Attempt: at.ID, Parameters: 1000}
 	imported := storage.Artifact{Digest: digest("m2"), Kind: "model", Name: "gpt2", Parameters: 124}
@@ -49,7 +49,7 @@ func TestArtifacts(t *testing.T) {
 	wantError(t, s.PutArtifact(ctx, made, "worker"), trimtab.Verification, "replay_diverged")
 	events, err := s.History(ctx, "artifact/"+string(imported.Digest), "")
 	must(t, err)
-	if len(events) != 1 || events[0].Type != "artifact_made" {
+	if len(events) != 1 || events[0].Type != trimtab.EventArtifactMade {
 		t.Errorf("events %+v", events)
 	}
 }
@@ -139,7 +139,7 @@ func TestImportArtifactNames(t *testing.T) {
 	}
 	events, err := s.History(ctx, "name/gpt2", "")
 	must(t, err)
-	if len(events) != 2 || events[1].Type != "model_named" ||
+	if len(events) != 2 || events[1].Type != trimtab.EventModelNamed ||
 		!strings.Contains(string(events[1].Body), string(two.Digest)) {
 		t.Errorf("events %+v", events)
 	}
@@ -150,10 +150,10 @@ func TestFirstOrigin(t *testing.T) {
 	t.Parallel()
 	s, ctx := storagetest.New(t), t.Context()
 	at := newAttempt(t, s, "run-1")
-	must(t, s.Fence(ctx, at.ID, 1))
+	must(t, s.Lease(at.ID, 1).Acquire(ctx))
 	made := storage.Artifact{Digest: digest("m1"), Kind: "model", Name: "run-1/sft", Run: "run-1", Stage: "sft",
 		Attempt: at.ID}
-	must(t, s.CompleteAttempt(ctx, at.ID, 1, []trimtab.Named{{Name: "model", Digest: made.Digest}}, nil))
+	must(t, s.Lease(at.ID, 1).Complete(ctx, []trimtab.Named{{Name: "model", Digest: made.Digest}}, nil))
 	must(t, s.PutArtifact(ctx, made, "worker"))
 	_, err := s.ImportArtifact(ctx, storage.Artifact{Digest: made.Digest, Kind: "model", Name: "again"}, false, "ann")
 	must(t, err)

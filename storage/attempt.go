@@ -13,33 +13,59 @@ import (
 	"github.com/trimtab/trimtab"
 )
 
-// Attempt is one try of one stage of a run.
+// Attempt is one execution of one stage of a run: its input in the table
+// attempt, which never changes, and its state in attempt_state.
 type Attempt struct {
-	ID                 int64
-	Run, Stage, Kind   string
-	Number             int                   // 1, 2, 3 … within (Run, Stage)
-	Status             trimtab.AttemptStatus // empty at creation is queued
-	Config             trimtab.Digest        // of a document
-	CacheKey           trimtab.Digest        // equal keys give equal bytes; empty is never reused
-	Inputs, Outputs    []trimtab.Named
-	Steps              int              // how many there are to take, once started
-	Step               int              // how many are in the record
-	Metrics            []trimtab.Metric // final
-	ReusedFrom         int64            // the attempt whose outputs these are
-	FromCheckpoint     trimtab.Digest   // where it began; empty is from scratch
-	Error              *trimtab.Error
-	Reason, Actor      string
-	BuildID            string    // of the program that last started a segment
-	CreatedAt          time.Time // set by the database, as the next two
+	// ID is the key of the row, for the program; people use Run, Stage and
+	// Number.
+	ID               int64
+	Run, Stage, Kind string
+	// Number is 1, 2, 3 … within (Run, Stage).
+	Number int
+	// Status is queued if it is empty at creation.
+	Status trimtab.AttemptStatus
+	// Config is the digest of a document: the resolved config of the stage.
+	Config trimtab.Digest
+	// CacheKey covers everything that the outputs depend on. Equal keys give
+	// equal bytes; an attempt with an empty one is never reused.
+	CacheKey trimtab.Digest
+	// Inputs and Outputs are in the order in which the stage names them.
+	Inputs, Outputs []trimtab.Named
+	// Steps is the number of steps of the stage, 0 until it is started.
+	Steps int
+	// Step is the number of steps that are in the record.
+	Step int
+	// Metrics are the final ones, of a completed attempt.
+	Metrics []trimtab.Metric
+	// ReusedFrom is the id of the attempt whose outputs these are, 0 for none.
+	ReusedFrom int64
+	// FromCheckpoint is the state that it started from; empty is from scratch.
+	FromCheckpoint trimtab.Digest
+	// Error is why it failed or is being retried.
+	Error *trimtab.Error
+	// Reason and Actor say why and by whom it was created.
+	Reason, Actor string
+	// BuildID is that of the program that last started a segment.
+	BuildID string
+	// CreatedAt, StartedAt and EndedAt are by the database's clock. The last
+	// two are nil until it happens.
+	CreatedAt          time.Time
 	StartedAt, EndedAt *time.Time
-	Seconds            float64 // from StartedAt to EndedAt, or to now
+	// Seconds is the time from StartedAt to EndedAt, or to now.
+	Seconds float64
 }
 
-// CreateAttempt writes a new attempt and returns it with its id. It is
-// idempotent on (run, stage, number): the stored attempt comes back, whatever
-// has become of it, unless its kind, config or cache key are not the same,
-// which is the error "replay_diverged". Outputs and Metrics are those of a reused attempt. An earlier attempt of the
-// stage that is still open was left behind, for example by an operator who ended its workflow: it is failed.
+// CreateAttempt records a new attempt and returns it with its id.
+//
+// It is idempotent on (Run, Stage, Number): if that attempt exists, it comes
+// back as it is now. If its kind, config or cache key are not those given, a
+// deterministic plan gave two answers: Verification "replay_diverged".
+//
+// Outputs and Metrics are those of a reused attempt, and empty for others.
+//
+// An earlier attempt of the stage that is still open was abandoned, for
+// example because an operator terminated its workflow. It is failed with
+// "attempt_abandoned", so that at most one attempt of a run is open.
 func (s *Store) CreateAttempt(ctx context.Context, a Attempt) (Attempt, error) {
 	if a.Status == "" {
 		a.Status = trimtab.AttemptQueued
@@ -47,7 +73,8 @@ func (s *Store) CreateAttempt(ctx context.Context, a Attempt) (Attempt, error) {
 	var stored Attempt
 	err := s.write(ctx, fmt.Sprintf("creating attempt %d of %s", a.Number, a.Stage), func(tx pgx.Tx) error {
 		err := tx.QueryRow(ctx, `
-			insert into attempt (run, stage, kind, number, config, cache_key, reused_from, from_checkpoint, reason, actor)
+			insert into attempt (run, stage, kind, number, config, cache_key, reused_from, from_checkpoint, reason,
+				actor)
 			values ($1, $2, $3, $4, $5, $6, nullif($7::bigint, 0), $8, $9, $10)
 			on conflict (run, stage, number) do nothing returning id`,
 			a.Run, a.Stage, a.Kind, a.Number, a.Config, a.CacheKey, a.ReusedFrom, a.FromCheckpoint,
@@ -59,6 +86,8 @@ func (s *Store) CreateAttempt(ctx context.Context, a Attempt) (Attempt, error) {
 		case err != nil:
 			return err
 		}
+		// The row is new, so this attempt takes the stage over from any
+		// before it.
 		if err := failEarlierAttempts(ctx, tx, a); err != nil {
 			return err
 		}
@@ -71,16 +100,19 @@ func (s *Store) CreateAttempt(ctx context.Context, a Attempt) (Attempt, error) {
 	return stored, err
 }
 
-// failEarlierAttempts ends attempts that nothing will end any more, and takes their fences from who may still hold
-// them.
+// failEarlierAttempts fails the open attempts of a stage that precede a new
+// one, and raises their fences: a worker that still holds such an attempt can
+// write no more, though no other worker has the token.
 func failEarlierAttempts(ctx context.Context, tx pgx.Tx, a Attempt) error {
 	ids, err := queryRows(ctx, tx, pgx.RowTo[int64], `
 		select a.id from attempt a join attempt_state s on s.attempt = a.id
-		where a.run = $1 and a.stage = $2 and a.number < $3 and s.status in ('queued', 'running', 'retrying') order by a.id`, a.Run, a.Stage, a.Number)
+		where a.run = $1 and a.stage = $2 and a.number < $3 and s.status in ('queued', 'running', 'retrying')
+			order by a.id`, a.Run, a.Stage, a.Number)
 	if err != nil {
 		return err
 	}
 	for _, id := range ids {
+		// No worker has the new token: the one that has the old token is fenced.
 		if _, err := tx.Exec(ctx, "update fence set token = token + 1 where attempt = $1", id); err != nil {
 			return err
 		}
@@ -89,7 +121,7 @@ func failEarlierAttempts(ctx context.Context, tx pgx.Tx, a Attempt) error {
 			return err
 		}
 		e := trimtab.NewError(trimtab.Unavailable, "attempt_abandoned", "",
-			"its workflow ended before it did: attempt %d goes on in its place", a.Number)
+			"its workflow ended before it did: attempt %d replaces it", a.Number)
 		if err := changeStatus(ctx, tx, id, st, trimtab.AttemptFailed, e, "trimtab", ""); err != nil {
 			return err
 		}
@@ -97,7 +129,8 @@ func failEarlierAttempts(ctx context.Context, tx pgx.Tx, a Attempt) error {
 	return nil
 }
 
-// insertAttemptDetails writes what belongs to a new attempt beside its row.
+// insertAttemptDetails writes the rows that go with a new attempt, and its
+// event.
 func insertAttemptDetails(ctx context.Context, tx pgx.Tx, a Attempt) error {
 	_, err := tx.Exec(ctx, "insert into fence (attempt, token) values ($1, 0)", a.ID)
 	if err != nil {
@@ -116,33 +149,43 @@ func insertAttemptDetails(ctx context.Context, tx pgx.Tx, a Attempt) error {
 	if err := putResult(ctx, tx, a.ID, a.Outputs, a.Metrics); err != nil {
 		return err
 	}
-	return appendEvent(ctx, tx, a.subject(), a.Actor, "attempt_created", map[string]any{
-		"cache_key": a.CacheKey, "config": a.Config, "from_checkpoint": a.FromCheckpoint, "inputs": a.Inputs,
-		"kind":    a.Kind,
-		"outputs": a.Outputs, "reason": a.Reason, "reused_from": a.ReusedFrom, "status": a.Status,
+	return appendEvent(ctx, tx, a.subject(), a.Actor, trimtab.EventAttemptCreated, attemptCreatedBody{
+		CacheKey:       a.CacheKey,
+		Config:         a.Config,
+		FromCheckpoint: a.FromCheckpoint,
+		Inputs:         a.Inputs,
+		Kind:           a.Kind,
+		Outputs:        a.Outputs,
+		Reason:         a.Reason,
+		ReusedFrom:     a.ReusedFrom,
+		Status:         a.Status,
 	})
 }
 
+// subject is the subject of the attempt's events.
 func (a Attempt) subject() subject { return subject{a.Run, a.Stage, a.Number} }
 
-// displayName is an attempt as people know it: by its number within its stage, never by the id of its row.
+// displayName is an attempt as people know it: by its number within its
+// stage, never by the id of its row.
 func (s subject) displayName() string {
 	return fmt.Sprintf("attempt %d of stage %s of run %s", s.attempt, s.stage, s.stream)
 }
 
+// checkSameAttempt returns the stored attempt if the one given could be it.
 func checkSameAttempt(ctx context.Context, tx pgx.Tx, a Attempt) (Attempt, error) {
 	have, err := oneAttempt(ctx, tx, "a.run = $1 and a.stage = $2 and a.number = $3", a.Run, a.Stage, a.Number)
 	if err != nil {
 		return have, err
 	}
 	if have.Kind != a.Kind || have.Config != a.Config || have.CacheKey != a.CacheKey {
-		return have, diverged("%s is stored already and has another kind, config or cache key",
+		return have, diverged("%s is already stored with another kind, config or cache key",
 			a.subject().displayName())
 	}
 	return have, nil
 }
 
-// finishStream reports whether an attempt in this state has come to its end.
+// ended reports whether an attempt in this state has ended. A failed one may
+// be started again.
 func ended(s trimtab.AttemptStatus) bool {
 	switch s {
 	case trimtab.AttemptQueued, trimtab.AttemptRunning, trimtab.AttemptRetrying:
@@ -151,7 +194,8 @@ func ended(s trimtab.AttemptStatus) bool {
 	return true
 }
 
-// putNamed writes the inputs or outputs of an attempt; both tables have the same columns.
+// putNamed inserts the inputs or outputs of an attempt; both tables have the
+// same columns. position keeps the order in which the stage names them.
 func putNamed(ctx context.Context, tx pgx.Tx, table string, attempt int64, named []trimtab.Named) error {
 	for i, n := range named {
 		_, err := tx.Exec(ctx, "insert into "+table+" (attempt, position, name, digest) values ($1, $2, $3, $4)",
@@ -163,6 +207,7 @@ func putNamed(ctx context.Context, tx pgx.Tx, table string, attempt int64, named
 	return nil
 }
 
+// putResult inserts the outputs and the final metrics of an attempt.
 func putResult(ctx context.Context, tx pgx.Tx, attempt int64, outputs []trimtab.Named, metrics []trimtab.Metric) error {
 	if err := putNamed(ctx, tx, "attempt_output", attempt, outputs); err != nil {
 		return err
@@ -177,11 +222,16 @@ func putResult(ctx context.Context, tx pgx.Tx, attempt int64, outputs []trimtab.
 	return nil
 }
 
+// selectAttempt selects the fields of an Attempt in the order of scanAttempt.
+// A condition follows it. The step is derived from the rows of steps and
+// checkpoints, whichever is further: an attempt that started from a
+// checkpoint may have one before it has steps.
 const selectAttempt = `
 	select a.id, a.run, a.stage, a.kind, a.number, s.status, a.config, a.cache_key, s.steps,
 		greatest(coalesce((select max(step) + 1 from step where attempt = a.id), 0),
 			coalesce((select max(step) from checkpoint where attempt = a.id), 0)),
-		coalesce(a.reused_from, 0), a.from_checkpoint, s.error, a.reason, a.actor, s.build, a.created_at, s.started_at, s.ended_at,
+		coalesce(a.reused_from, 0), a.from_checkpoint, s.error, a.reason, a.actor, s.build, a.created_at,
+			s.started_at, s.ended_at,
 		coalesce(extract(epoch from coalesce(s.ended_at, clock_timestamp()) - s.started_at), 0)::double precision,
 		array(select name from attempt_input where attempt = a.id order by position),
 		array(select digest::text from attempt_input where attempt = a.id order by position),
@@ -191,6 +241,8 @@ const selectAttempt = `
 		array(select value from attempt_metric where attempt = a.id order by position)
 	from attempt a join attempt_state s on s.attempt = a.id `
 
+// scanAttempt reads a row of selectAttempt. Postgres returns the inputs,
+// outputs and metrics as parallel arrays.
 func scanAttempt(row pgx.CollectableRow) (a Attempt, err error) {
 	var raw []byte
 	var inNames, outNames, metricNames []string
@@ -208,6 +260,7 @@ func scanAttempt(row pgx.CollectableRow) (a Attempt, err error) {
 	return a, err
 }
 
+// zipNamed joins parallel arrays of names and digests.
 func zipNamed(names, digests []string) []trimtab.Named {
 	var named []trimtab.Named
 	for i := range names {
@@ -216,6 +269,7 @@ func zipNamed(names, digests []string) []trimtab.Named {
 	return named
 }
 
+// zipMetrics joins parallel arrays of names and values.
 func zipMetrics(names []string, values []float64) []trimtab.Metric {
 	var metrics []trimtab.Metric
 	for i := range names {
@@ -224,6 +278,8 @@ func zipMetrics(names []string, values []float64) []trimtab.Metric {
 	return metrics
 }
 
+// oneAttempt returns the first attempt that meets a condition, or
+// pgx.ErrNoRows.
 func oneAttempt(ctx context.Context, q querier, where string, args ...any) (Attempt, error) {
 	found, err := queryRows(ctx, q, scanAttempt, selectAttempt+"where "+where, args...)
 	if err == nil && len(found) == 0 {
@@ -235,12 +291,13 @@ func oneAttempt(ctx context.Context, q querier, where string, args ...any) (Atte
 	return found[0], nil
 }
 
-// attemptNotFound says no id: people know an attempt by its number within its stage.
+// attemptNotFound does not show the id: people know an attempt by its number
+// within its stage.
 func attemptNotFound() error {
 	return trimtab.NewError(trimtab.NotFound, "attempt_not_found", "", "the record has no such attempt")
 }
 
-// Attempt returns the attempt with that id, or NotFound "attempt_not_found".
+// Attempt returns the attempt with an id, or NotFound "attempt_not_found".
 func (s *Store) Attempt(ctx context.Context, id int64) (Attempt, error) {
 	a, err := oneAttempt(ctx, s.pool, "a.id = $1", id)
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -249,13 +306,15 @@ func (s *Store) Attempt(ctx context.Context, id int64) (Attempt, error) {
 	return a, wrapError(ctx, "reading an attempt", err)
 }
 
-// Attempts lists the attempts of a run (its full id) in the order in which they were created.
+// Attempts lists the attempts of a run, by its full id, in the order in which
+// they were created.
 func (s *Store) Attempts(ctx context.Context, run string) ([]Attempt, error) {
 	attempts, err := queryRows(ctx, s.pool, scanAttempt, selectAttempt+"where a.run = $1 order by a.id", run)
 	return attempts, wrapError(ctx, "listing the attempts of run "+run, err)
 }
 
-// LastStages maps each of these runs to the stage of its newest attempt; runs without one are left out.
+// LastStages maps each of these runs to the stage of its newest attempt. Runs
+// without an attempt are left out.
 func (s *Store) LastStages(ctx context.Context, runs []string) (map[string]string, error) {
 	type last struct {
 		Run, Stage string
@@ -269,26 +328,34 @@ func (s *Store) LastStages(ctx context.Context, runs []string) (map[string]strin
 	return stages, wrapError(ctx, "finding the last stages of runs", err)
 }
 
-// Reusable returns the newest attempt with that cache key that was completed,
-// if there is one. One that is stale by now counts: its inputs are part of the key.
+// Reusable returns the newest attempt with a cache key that was completed, if
+// there is one: its outputs can be taken over. One that has become stale
+// counts as well, since stale means that its inputs were replaced, and the
+// inputs are part of the key. A reused attempt does not count; the one it
+// names does.
 func (s *Store) Reusable(ctx context.Context, cacheKey trimtab.Digest) (Attempt, bool, error) {
-	a, err := oneAttempt(ctx, s.pool, `a.cache_key = $1 and a.cache_key <> '' and (s.status = 'completed' or s.status = 'stale'
-		and a.reused_from is null and exists (select from attempt_output where attempt = a.id)) order by a.id desc limit 1`, cacheKey)
+	a, err := oneAttempt(ctx, s.pool, `
+		a.cache_key = $1 and a.cache_key <> '' and (s.status = 'completed' or s.status = 'stale'
+		and a.reused_from is null and exists (select from attempt_output where attempt = a.id)) order by a.id desc
+			limit 1`, cacheKey)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return a, false, nil
 	}
 	return a, err == nil, wrapError(ctx, "looking for a reusable attempt", err)
 }
 
-// attemptState is what a change of an attempt has to know.
+// attemptState is a row of attempt_state, read under a lock before it
+// changes.
 type attemptState struct {
 	of     subject
 	status trimtab.AttemptStatus
 	steps  int
 	build  string
-	error  []byte
+	error  []byte // JSON of a failure, nil for none
 }
 
+// lockAttemptState locks and returns the state of an attempt, so that changes
+// of it take turns.
 func lockAttemptState(ctx context.Context, tx pgx.Tx, id int64) (st attemptState, err error) {
 	err = tx.QueryRow(ctx, `
 		select a.run, a.stage, a.number, s.status, s.steps, s.build, s.error
@@ -300,7 +367,8 @@ func lockAttemptState(ctx context.Context, tx pgx.Tx, id int64) (st attemptState
 	return st, err
 }
 
-// updateAttemptState updates an attempt's state.
+// updateAttemptState writes the state back. started_at is set once, by the
+// first start; ended_at is that of the last end and cleared by a restart.
 func updateAttemptState(ctx context.Context, tx pgx.Tx, id int64, st attemptState) error {
 	_, err := tx.Exec(ctx, `
 		update attempt_state set status = $2, steps = $3, build = $4, error = $5,
@@ -312,17 +380,16 @@ func updateAttemptState(ctx context.Context, tx pgx.Tx, id int64, st attemptStat
 	return err
 }
 
-// StartAttempt begins or resumes the steps of an attempt: it is running, with
-// this many steps, on this build with these kernels; data counts what it reads
-// of its data. One that has ended, other than by failing, is Conflict
-// "attempt_closed".
-func (s *Store) StartAttempt(ctx context.Context, id int64, token int64, steps int, buildID, kernels string,
-	data ...trimtab.Metric) error {
-	return s.write(ctx, "starting an attempt", func(tx pgx.Tx) error {
-		if _, err := holdFence(ctx, tx, id, token); err != nil {
-			return err
-		}
-		st, err := lockAttemptState(ctx, tx, id)
+// Start begins or resumes the steps of the attempt: it is running, with this
+// many steps, on this build with these kernels. data counts how many of its
+// items the stage reads, cuts or leaves out.
+//
+// A start with the same steps on the same build while it is running changes
+// nothing: that is an activity that is retried. An attempt that has ended,
+// other than by failing, is Conflict "attempt_closed".
+func (l Lease) Start(ctx context.Context, steps int, buildID, kernels string, data ...trimtab.Metric) error {
+	return l.write(ctx, "starting an attempt", func(tx pgx.Tx, _ subject) error {
+		st, err := lockAttemptState(ctx, tx, l.attempt)
 		if err != nil {
 			return err
 		}
@@ -330,25 +397,38 @@ func (s *Store) StartAttempt(ctx context.Context, id int64, token int64, steps i
 			return attemptClosed(st.of, st.status)
 		}
 		was := st.status
+		// A retried activity starts again with what it started with; there is
+		// nothing new to record.
 		if was == trimtab.AttemptRunning && st.steps == steps && st.build == storableText(buildID) {
 			return nil
 		}
-		st.status, st.steps, st.build, st.error = trimtab.AttemptRunning, steps, buildID, nil
-		if err := updateAttemptState(ctx, tx, id, st); err != nil {
+		st.status = trimtab.AttemptRunning
+		st.steps = steps
+		st.build = buildID
+		st.error = nil
+		if err := updateAttemptState(ctx, tx, l.attempt, st); err != nil {
 			return err
 		}
-		return appendEvent(ctx, tx, st.of, "worker", "attempt_started",
-			map[string]any{"build": buildID, "data": finiteMetrics(data), "from": was, "kernels": kernels,
-				"steps": steps, "token": token})
+		return appendEvent(ctx, tx, st.of, "worker", trimtab.EventAttemptStarted, attemptStartedBody{
+			Build:   buildID,
+			Data:    finiteMetrics(data),
+			From:    was,
+			Kernels: kernels,
+			Steps:   steps,
+			Token:   l.token,
+		})
 	})
 }
 
+// attemptClosed is the error of writing to an attempt that has ended.
 func attemptClosed(of subject, status trimtab.AttemptStatus) error {
-	return trimtab.NewError(trimtab.Conflict, "attempt_closed", "rerun the stage for a new attempt", "%s is %s already",
+	return trimtab.NewError(trimtab.Conflict, "attempt_closed", "rerun the stage for a new attempt", "%s is already %s",
 		of.displayName(), status)
 }
 
-// SetAttemptStatus changes the state of an attempt. The same state again changes nothing and tells no event.
+// SetAttemptStatus changes the state of an attempt on behalf of the workflow
+// or of a person, without a lease. The state that it has already changes
+// nothing and appends no event.
 func (s *Store) SetAttemptStatus(ctx context.Context, id int64, status trimtab.AttemptStatus, e *trimtab.Error,
 	actor string) error {
 	return s.write(ctx, "setting the status of an attempt", func(tx pgx.Tx) error {
@@ -360,6 +440,8 @@ func (s *Store) SetAttemptStatus(ctx context.Context, id int64, status trimtab.A
 	})
 }
 
+// changeStatus changes a locked state and appends attempt_status. reason is
+// that of a person, empty for none.
 func changeStatus(ctx context.Context, tx pgx.Tx, id int64, st attemptState, status trimtab.AttemptStatus,
 	e *trimtab.Error, actor, reason string) error {
 	was, failure := st.status, errorJSON(e)
@@ -370,44 +452,44 @@ func changeStatus(ctx context.Context, tx pgx.Tx, id int64, st attemptState, sta
 	if err := updateAttemptState(ctx, tx, id, st); err != nil {
 		return err
 	}
-	body := map[string]any{"error": e, "from": was, "status": status}
-	if reason != "" {
-		body["reason"] = reason
-	}
-	return appendEvent(ctx, tx, st.of, actor, "attempt_status", body)
+	return appendEvent(ctx, tx, st.of, actor, trimtab.EventAttemptStatus,
+		attemptStatusBody{Error: e, From: was, Reason: reason, Status: status})
 }
 
-// CompleteAttempt writes the outputs and final metrics of an attempt and makes
-// it completed. Repeated with the same ones it changes nothing; with others it is
-// "replay_diverged". A cancelled, skipped, reused or stale attempt is Conflict "attempt_closed".
-func (s *Store) CompleteAttempt(ctx context.Context, id int64, token int64, outputs []trimtab.Named,
-	metrics []trimtab.Metric) error {
-	return s.write(ctx, "completing an attempt", func(tx pgx.Tx) error {
-		if _, err := holdFence(ctx, tx, id, token); err != nil {
-			return err
-		}
-		st, err := lockAttemptState(ctx, tx, id)
+// Complete records the outputs and final metrics of the attempt and makes it
+// completed. Repeated with the same ones it changes nothing; with others it
+// is Verification "replay_diverged". A cancelled, skipped, reused or stale
+// attempt is Conflict "attempt_closed".
+func (l Lease) Complete(ctx context.Context, outputs []trimtab.Named, metrics []trimtab.Metric) error {
+	return l.write(ctx, "completing an attempt", func(tx pgx.Tx, _ subject) error {
+		st, err := lockAttemptState(ctx, tx, l.attempt)
 		if err != nil {
 			return err
 		}
 		switch {
+		// The worker does not know that an earlier call succeeded, or another
+		// worker computed the same stage: equal bytes are expected either
+		// way.
 		case st.status == trimtab.AttemptCompleted:
-			return checkSameResult(ctx, tx, id, outputs, metrics)
+			return checkSameResult(ctx, tx, l.attempt, outputs, metrics)
 		case ended(st.status) && st.status != trimtab.AttemptFailed:
 			return attemptClosed(st.of, st.status)
 		}
-		if err := putResult(ctx, tx, id, outputs, metrics); err != nil {
+		if err := putResult(ctx, tx, l.attempt, outputs, metrics); err != nil {
 			return err
 		}
 		st.status, st.error = trimtab.AttemptCompleted, nil
-		if err := updateAttemptState(ctx, tx, id, st); err != nil {
+		if err := updateAttemptState(ctx, tx, l.attempt, st); err != nil {
 			return err
 		}
-		return appendEvent(ctx, tx, st.of, "worker", "attempt_completed",
-			map[string]any{"metrics": finiteMetrics(metrics), "outputs": outputs})
+		return appendEvent(ctx, tx, st.of, "worker", trimtab.EventAttemptCompleted,
+			attemptCompletedBody{Metrics: finiteMetrics(metrics), Outputs: outputs})
 	})
 }
 
+// checkSameResult compares the outputs and metrics of a completed attempt
+// with those of a repeated completion. Metrics are compared by their bits, so
+// that NaN equals itself and 0 is not -0.
 func checkSameResult(ctx context.Context, tx pgx.Tx, id int64, outputs []trimtab.Named,
 	metrics []trimtab.Metric) error {
 	have, err := oneAttempt(ctx, tx, "a.id = $1", id)
@@ -418,16 +500,18 @@ func checkSameResult(ctx context.Context, tx pgx.Tx, id int64, outputs []trimtab
 		return a.Name == b.Name && math.Float64bits(a.Value) == math.Float64bits(b.Value)
 	}
 	if !slices.Equal(have.Outputs, outputs) || !slices.EqualFunc(have.Metrics, metrics, sameBits) {
-		return diverged("%s is completed already with other outputs or metrics", have.subject().displayName())
+		return diverged("%s is already completed with other outputs or metrics", have.subject().displayName())
 	}
 	return nil
 }
 
-// markStale makes the completed, reused and skipped attempts of these stages stale: what they used was made again.
+// markStale makes the completed, reused and skipped attempts of these stages
+// stale: something that they were made from is being made again.
 func markStale(ctx context.Context, tx pgx.Tx, run string, stages []string, actor, reason string) error {
 	ids, err := queryRows(ctx, tx, pgx.RowTo[int64], `
 		select a.id from attempt a join attempt_state s on s.attempt = a.id
-		where a.run = $1 and a.stage = any($2) and s.status in ('completed', 'reused', 'skipped') order by a.id`, run, stages)
+		where a.run = $1 and a.stage = any($2) and s.status in ('completed', 'reused', 'skipped')
+		order by a.id`, run, stages)
 	if err != nil {
 		return err
 	}

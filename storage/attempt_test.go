@@ -40,7 +40,7 @@ func TestCreateAttempt(t *testing.T) {
 		abandoned.Error.Type != "attempt_abandoned" || abandoned.EndedAt == nil {
 		t.Errorf("an attempt that another one takes the place of is %+v", abandoned)
 	}
-	wantError(t, s.StartAttempt(ctx, first.ID, 0, 9, "build", "avx2"), trimtab.Conflict, "fenced")
+	wantError(t, s.Lease(first.ID, 0).Start(ctx, 9, "build", "avx2"), trimtab.Conflict, "fenced")
 	if reused.ReusedFrom != first.ID || reused.EndedAt == nil || len(reused.Outputs) != 1 || len(reused.Metrics) != 1 {
 		t.Errorf("reused: %+v", reused)
 	}
@@ -67,10 +67,10 @@ func TestLifeOfAnAttempt(t *testing.T) {
 	t.Parallel()
 	s, ctx := storagetest.New(t), t.Context()
 	id := newAttempt(t, s, "run-1").ID
-	wantError(t, s.StartAttempt(ctx, id, 5, 100, "build", "avx2"), trimtab.Conflict, "fenced")
-	must(t, s.Fence(ctx, id, 5))
-	must(t, s.StartAttempt(ctx, id, 5, 100, "build", "avx2"))
-	must(t, s.StartAttempt(ctx, id, 5, 100, "build", "avx2"))
+	wantError(t, s.Lease(id, 5).Start(ctx, 100, "build", "avx2"), trimtab.Conflict, "fenced")
+	must(t, s.Lease(id, 5).Acquire(ctx))
+	must(t, s.Lease(id, 5).Start(ctx, 100, "build", "avx2"))
+	must(t, s.Lease(id, 5).Start(ctx, 100, "build", "avx2"))
 	a, err := s.Attempt(ctx, id)
 	must(t, err)
 	if a.Status != trimtab.AttemptRunning || a.Steps != 100 || a.BuildID != "build" || a.StartedAt == nil ||
@@ -79,16 +79,16 @@ func TestLifeOfAnAttempt(t *testing.T) {
 	}
 	must(t, s.SetAttemptStatus(ctx, id, trimtab.AttemptFailed,
 		trimtab.NewError(trimtab.Internal, "panic", "", "index out of range"), "worker"))
-	must(t, s.StartAttempt(ctx, id, 5, 100, "build 2", "avx2")) // a crash is tried again
+	must(t, s.Lease(id, 5).Start(ctx, 100, "build 2", "avx2")) // a crash is tried again
 	outputs := []trimtab.Named{{Name: "model", Digest: digest("m")}, {Name: "extra", Digest: digest("e")}}
 	metrics := []trimtab.Metric{{Name: "z", Value: math.Copysign(0, -1)}, {Name: "a", Value: math.Inf(1)}}
-	wantError(t, s.CompleteAttempt(ctx, id, 4, outputs, metrics), trimtab.Conflict, "fenced")
-	must(t, s.CompleteAttempt(ctx, id, 5, outputs, metrics))
-	must(t, s.CompleteAttempt(ctx, id, 5, outputs, metrics))
-	wantError(t, s.CompleteAttempt(ctx, id, 5, outputs[:1], metrics), trimtab.Verification, "replay_diverged")
-	wantError(t, s.CompleteAttempt(ctx, id, 5, outputs, []trimtab.Metric{{Name: "z"}, metrics[1]}),
+	wantError(t, s.Lease(id, 4).Complete(ctx, outputs, metrics), trimtab.Conflict, "fenced")
+	must(t, s.Lease(id, 5).Complete(ctx, outputs, metrics))
+	must(t, s.Lease(id, 5).Complete(ctx, outputs, metrics))
+	wantError(t, s.Lease(id, 5).Complete(ctx, outputs[:1], metrics), trimtab.Verification, "replay_diverged")
+	wantError(t, s.Lease(id, 5).Complete(ctx, outputs, []trimtab.Metric{{Name: "z"}, metrics[1]}),
 		trimtab.Verification, "replay_diverged")
-	wantError(t, s.StartAttempt(ctx, id, 5, 100, "build", "avx2"), trimtab.Conflict, "attempt_closed")
+	wantError(t, s.Lease(id, 5).Start(ctx, 100, "build", "avx2"), trimtab.Conflict, "attempt_closed")
 	a, err = s.Attempt(ctx, id)
 	must(t, err)
 	if a.Status != trimtab.AttemptCompleted || !slices.Equal(a.Outputs, outputs) || !slices.Equal(a.Metrics, metrics) ||
@@ -97,15 +97,21 @@ func TestLifeOfAnAttempt(t *testing.T) {
 	}
 	events, err := s.History(ctx, "run-1", "sft")
 	must(t, err)
-	var types []string
+	var types []trimtab.EventType
 	for _, e := range events {
 		types = append(types, e.Type)
 		if e.Attempt != 1 || e.Stage != "sft" {
 			t.Errorf("event %+v", e)
 		}
 	}
-	if want := []string{"attempt_created", "attempt_started", "attempt_status", "attempt_started",
-		"attempt_completed"}; !slices.Equal(types, want) {
+	want := []trimtab.EventType{
+		trimtab.EventAttemptCreated,
+		trimtab.EventAttemptStarted,
+		trimtab.EventAttemptStatus,
+		trimtab.EventAttemptStarted,
+		trimtab.EventAttemptCompleted,
+	}
+	if !slices.Equal(types, want) {
 		t.Errorf("events %v, want %v", types, want)
 	}
 }
@@ -123,8 +129,8 @@ func TestReuseAndStaleness(t *testing.T) {
 	if _, ok := find(); ok {
 		t.Error("a queued attempt is reusable")
 	}
-	must(t, s.Fence(ctx, a.ID, 1))
-	must(t, s.CompleteAttempt(ctx, a.ID, 1, nil, nil))
+	must(t, s.Lease(a.ID, 1).Acquire(ctx))
+	must(t, s.Lease(a.ID, 1).Complete(ctx, nil, nil))
 	if found, ok := find(); !ok || found.ID != a.ID {
 		t.Errorf("found %+v", found)
 	}
@@ -147,7 +153,7 @@ func TestReuseAndStaleness(t *testing.T) {
 	if _, ok := find(); ok {
 		t.Error("a stale attempt without outputs is reusable")
 	}
-	wantError(t, s.CompleteAttempt(ctx, a.ID, 1, nil, nil), trimtab.Conflict, "attempt_closed")
+	wantError(t, s.Lease(a.ID, 1).Complete(ctx, nil, nil), trimtab.Conflict, "attempt_closed")
 	events, err := s.History(ctx, "run-1", "sft")
 	must(t, err)
 	last := events[len(events)-1]
@@ -164,8 +170,8 @@ func TestStaleOutputsAreReusable(t *testing.T) {
 	s, ctx := storagetest.New(t), t.Context()
 	a := newAttempt(t, s, "run-1")
 	outputs := []trimtab.Named{{Name: "model", Digest: digest("m")}}
-	must(t, s.Fence(ctx, a.ID, 1))
-	must(t, s.CompleteAttempt(ctx, a.ID, 1, outputs, nil))
+	must(t, s.Lease(a.ID, 1).Acquire(ctx))
+	must(t, s.Lease(a.ID, 1).Complete(ctx, outputs, nil))
 	must(t, s.Replan(ctx, storage.Replan{Plan: trimtab.Plan{Run: "run-1"}, Stale: []string{"sft"},
 		Status: trimtab.RunRunning, Actor: "ann"}))
 	found, ok, err := s.Reusable(ctx, digest("key"))
@@ -181,11 +187,11 @@ func TestProgress(t *testing.T) {
 	if _, ok, err := s.Progress(ctx, id); ok || err != nil {
 		t.Errorf("progress before any (%v)", err)
 	}
-	must(t, s.Fence(ctx, id, 7))
+	must(t, s.Lease(id, 7).Acquire(ctx))
 	for step := range 3 {
 		want := storage.Progress{Step: step, Steps: 3, Phase: "sample", TokensPerSecond: 1.5,
 			Metrics: []trimtab.Metric{{Name: "loss", Value: math.Inf(1)}}}
-		must(t, s.SetProgress(ctx, id, 7, want))
+		must(t, s.Lease(id, 7).SetProgress(ctx, want))
 		got, ok, err := s.Progress(ctx, id)
 		if got.Silent < 0 || got.Silent > 60 {
 			t.Errorf("silent for %g s", got.Silent)
@@ -197,6 +203,6 @@ func TestProgress(t *testing.T) {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
 	}
-	wantError(t, s.SetProgress(ctx, id, 6, storage.Progress{}), trimtab.Conflict, "fenced")
-	wantError(t, s.SetProgress(ctx, 999, 6, storage.Progress{}), trimtab.NotFound, "attempt_not_found")
+	wantError(t, s.Lease(id, 6).SetProgress(ctx, storage.Progress{}), trimtab.Conflict, "fenced")
+	wantError(t, s.Lease(999, 6).SetProgress(ctx, storage.Progress{}), trimtab.NotFound, "attempt_not_found")
 }

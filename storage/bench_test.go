@@ -14,10 +14,10 @@ import (
 func BenchmarkCommitRollouts(b *testing.B) {
 	s := storagetest.New(b)
 	a := newAttempt(b, s, "run-bench")
-	must(b, s.Fence(b.Context(), a.ID, 1))
+	must(b, s.Lease(a.ID, 1).Acquire(b.Context()))
 	step := 0
 	for b.Loop() {
-		must(b, s.Commit(b.Context(), a.ID, 1, []storage.StepReport{report(step, 40, 128, 28)},
+		must(b, s.Lease(a.ID, 1).Commit(b.Context(), []storage.StepReport{report(step, 40, 128, 28)},
 			&storage.Checkpoint{Step: step + 1, Digest: digest("state")}))
 		step++
 	}
@@ -26,7 +26,7 @@ func BenchmarkCommitRollouts(b *testing.B) {
 func BenchmarkCommitMetrics(b *testing.B) {
 	s := storagetest.New(b)
 	a := newAttempt(b, s, "run-bench")
-	must(b, s.Fence(b.Context(), a.ID, 1))
+	must(b, s.Lease(a.ID, 1).Acquire(b.Context()))
 	step := 0
 	for b.Loop() {
 		reports := make([]storage.StepReport, 100)
@@ -34,17 +34,17 @@ func BenchmarkCommitMetrics(b *testing.B) {
 			reports[i] = report(step+i, 20, 0, 0)
 		}
 		step += len(reports)
-		must(b, s.Commit(b.Context(), a.ID, 1, reports, &storage.Checkpoint{Step: step, Digest: digest("state")}))
+		must(b, s.Lease(a.ID, 1).Commit(b.Context(), reports, &storage.Checkpoint{Step: step, Digest: digest("state")}))
 	}
 }
 
 func BenchmarkSetProgress(b *testing.B) {
 	s := storagetest.New(b)
 	a := newAttempt(b, s, "run-bench")
-	must(b, s.Fence(b.Context(), a.ID, 1))
+	must(b, s.Lease(a.ID, 1).Acquire(b.Context()))
 	for b.Loop() {
-		must(b, s.SetProgress(b.Context(), a.ID, 1,
-			storage.Progress{Step: 1, Steps: 2, Metrics: []trimtab.Metric{{Name: "loss", Value: 1}}}))
+		must(b, s.Lease(a.ID, 1).SetProgress(b.Context(), storage.Progress{Step: 1, Steps: 2,
+			Metrics: []trimtab.Metric{{Name: "loss", Value: 1}}}))
 	}
 }
 
@@ -57,7 +57,7 @@ func BenchmarkAddTexts(b *testing.B) {
 			n++
 			items[i] = trimtab.Text{Body: "document " + digest(string(rune(n))).Hex() + string(digest(string(rune(i))))}
 		}
-		_, err := s.AddItems(b.Context(), "texts", trimtab.KindText, items, "ann")
+		_, err := s.AddItems(b.Context(), "texts", trimtab.KindText, items, nil, "ann")
 		must(b, err)
 	}
 }

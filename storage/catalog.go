@@ -1,14 +1,24 @@
 package storage
 
-// What the catalogs of Postgres say about the schema, as rows of four texts: a kind of thing, what it is of, its name,
-// and what it is. They are read with pg_catalog alone on the path, so that everything else is named with its schema.
-// The columns read are there in Postgres 13 to 18; what deparsed text would hide, such as a function that an implicit
-// cast calls, is named in "calls".
+// This file has the queries that describe the schema as the catalogs of
+// Postgres have it. Each row is one object in four texts: its kind, its parent,
+// its name and its definition; see schemaObject.
+//
+// The queries run with pg_catalog alone on the search path, so that names of
+// all other schemas are printed qualified, and nothing that somebody defined
+// can stand in for a function or operator that they use. They use columns that
+// Postgres 13 to 18 have.
+//
+// A definition that Postgres deparses hides some functions that it calls, such
+// as those of implicit casts. They are listed in it after the word "calls",
+// from pg_depend.
 
-// migratedObjects are the things that the migrations make: those in a database are held against migrations/schema.txt.
+// migratedObjects select what the migrations make. verify compares them with
+// migrations/schema.txt, line by line.
 var migratedObjects = []string{
 	// tables, views and sequences
-	`select case c.relkind when 'v' then 'view' when 'S' then 'sequence' else 'table' end, '', c.relname, concat_ws(', ',
+	`select case c.relkind when 'v' then 'view' when 'S' then 'sequence' else 'table' end, '', c.relname,
+		concat_ws(', ',
 		case c.relkind when 'r' then 'ordinary' when 'm' then 'materialized view' when 'f' then 'foreign'
 			when 'p' then 'partitioned' when 'c' then 'composite type' end,
 		(select amname::text from pg_am a where a.oid = c.relam),
@@ -34,7 +44,8 @@ var migratedObjects = []string{
 		case when a.attcollation <> t.typcollation then 'collate ' || a.attcollation::regcollation end,
 		case a.attidentity when 'a' then 'identity always' when 'd' then 'identity by default' end,
 		case a.attgenerated when '' then null else 'generated ' || a.attgenerated::text end,
-		'default ' || pg_get_expr(d.adbin, d.adrelid), 'calls ' || nullif((select string_agg(p.refobjid::regprocedure::text,
+		'default ' || pg_get_expr(d.adbin, d.adrelid),
+			'calls ' || nullif((select string_agg(p.refobjid::regprocedure::text,
 			' ' order by p.refobjid)
 			from pg_depend p where p.classid = 'pg_attrdef'::regclass and p.objid = d.oid
 				and p.refclassid = 'pg_proc'::regclass), ''))
@@ -45,7 +56,8 @@ var migratedObjects = []string{
 
 	// constraints; since Postgres 18 not null is one, which stands with its column
 	`select 'constraint', coalesce(c.relname, t.typname), n.conname, concat_ws(' ', pg_get_constraintdef(n.oid),
-		case when n.contype = 'f' then 'enforced by ' || (select string_agg(distinct g.tgfoid::regproc || ' ' || g.tgenabled::text,
+		case when n.contype = 'f'
+			then 'enforced by ' || (select string_agg(distinct g.tgfoid::regproc || ' ' || g.tgenabled::text,
 			', ')
 			from pg_trigger g where g.tgconstraint = n.oid) end,
 		'calls ' || nullif((select string_agg(p.refobjid::regprocedure::text, ' ' order by p.refobjid)
@@ -66,11 +78,14 @@ var migratedObjects = []string{
 			case when k.n <= x.indnkeyatts then
 				(select o.opcname || ' of ' || o.opcnamespace::regnamespace from pg_opclass o
 					where o.oid = (x.indclass::oid[])[k.n - 1]) end,
-			case when (x.indcollation::oid[])[k.n - 1] <> 0 then ((x.indcollation::oid[])[k.n - 1])::regcollation::text end,
-			case when (x.indoption::smallint[])[k.n - 1] <> 0 then 'option ' || (x.indoption::smallint[])[k.n - 1] end), ', '
+			case when (x.indcollation::oid[])[k.n - 1] <> 0
+				then ((x.indcollation::oid[])[k.n - 1])::regcollation::text end,
+			case when (x.indoption::smallint[])[k.n - 1] <> 0 then 'option ' || (x.indoption::smallint[])[k.n - 1]
+				end), ', '
 				order by k.n)
 			from generate_series(1, x.indnatts) k (n)),
-		'where ' || pg_get_expr(x.indpred, x.indrelid), 'calls ' || nullif((select string_agg(p.refobjid::regprocedure::text,
+		'where ' || pg_get_expr(x.indpred, x.indrelid),
+			'calls ' || nullif((select string_agg(p.refobjid::regprocedure::text,
 			' ' order by p.refobjid)
 			from pg_depend p where p.classid = 'pg_class'::regclass and p.objid = x.indexrelid
 				and p.refclassid = 'pg_proc'::regclass), ''))
@@ -79,7 +94,8 @@ var migratedObjects = []string{
 	where c.relnamespace = 'public'::regnamespace`,
 
 	// triggers, and rules but those that make views
-	`select 'trigger', c.relname, t.tgname, concat_ws(' ', t.tgfoid::regprocedure, 'on', t.tgtype, 'enabled', t.tgenabled,
+	`select 'trigger', c.relname, t.tgname, concat_ws(' ', t.tgfoid::regprocedure, 'on', t.tgtype,
+			'enabled', t.tgenabled,
 		case when t.tgdeferrable then 'deferrable' end,
 		case when t.tgqual is not null then 'with a condition' end, nullif(encode(t.tgargs, 'hex'), ''),
 			nullif(t.tgattr::text, ''), t.tgoldtable, t.tgnewtable)
@@ -88,7 +104,8 @@ var migratedObjects = []string{
 	`select 'rule', c.relname, r.rulename, pg_get_ruledef(r.oid) from pg_rewrite r join pg_class c on c.oid = r.ev_class
 	where c.relnamespace = 'public'::regnamespace and not (c.relkind in ('v', 'm') and r.rulename = '_RETURN'
 		and r.ev_enabled = 'O')`,
-	`select 'policy', c.relname, p.polname, concat_ws(' ', p.polcmd, pg_get_expr(p.polqual, p.polrelid)) from pg_policy p
+	`select 'policy', c.relname, p.polname, concat_ws(' ', p.polcmd, pg_get_expr(p.polqual, p.polrelid))
+		from pg_policy p
 		join pg_class c on c.oid = p.polrelid
 	where c.relnamespace = 'public'::regnamespace`,
 	`select 'inheritance', c.relname, i.inhrelid::regclass::text, 'inherits' from pg_inherits i
@@ -121,21 +138,25 @@ var migratedObjects = []string{
 	// rights; what owners and superusers may do goes without saying
 	`with given (of, acl, owner) as (
 		select case c.relkind when 'S' then 'sequence ' when 'v' then 'view ' else 'table ' end || c.relname,
-			coalesce(c.relacl, acldefault(case c.relkind when 'S' then 's' else 'r' end::"char", c.relowner)), c.relowner
-			from pg_class c where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'v', 'm', 'f', 'p', 'S')
+			coalesce(c.relacl, acldefault(case c.relkind when 'S' then 's' else 'r'
+				end::"char", c.relowner)), c.relowner
+			from pg_class c where c.relnamespace = 'public'::regnamespace
+				and c.relkind in ('r', 'v', 'm', 'f', 'p', 'S')
 		union all select 'column ' || c.relname || '.' || a.attname, a.attacl, c.relowner
 			from pg_attribute a join pg_class c on c.oid = a.attrelid where c.relnamespace = 'public'::regnamespace
 				and a.attacl is not null and not a.attisdropped
 		union all select 'function ' || p.oid::regprocedure, coalesce(p.proacl, acldefault('f', p.proowner)), p.proowner
 			from pg_proc p where p.pronamespace = 'public'::regnamespace and ` + notOfExtension("pg_proc", "p.oid") + `
-		union all select 'type ' || t.typname, coalesce(t.typacl, acldefault('T', t.typowner)), t.typowner from pg_type t
+		union all select 'type ' || t.typname, coalesce(t.typacl, acldefault('T', t.typowner)), t.typowner
+			from pg_type t
 			where t.typnamespace = 'public'::regnamespace and t.typtype = 'd'
 		union all select 'schema ' || n.nspname, coalesce(n.nspacl, acldefault('n', n.nspowner)), n.nspowner
 			from pg_namespace n where n.nspname = 'public'
 		union all select 'database', coalesce(d.datacl, acldefault('d', d.datdba)), d.datdba from pg_database d
 			where d.datname = current_database()
 		union all select 'default privileges of ' || d.defaclrole::regrole || 
-			case d.defaclobjtype when 'r' then ' for tables' when 'S' then ' for sequences' when 'f' then ' for functions' when 'T' then ' for types'
+			case d.defaclobjtype when 'r' then ' for tables' when 'S' then ' for sequences' when 'f'
+				then ' for functions' when 'T' then ' for types'
 				when 'n' then ' for schemas' else d.defaclobjtype::text end, d.defaclacl, d.defaclrole
 			from pg_default_acl d where d.defaclnamespace in (0, 'public'::regnamespace))
 	select 'grant', g.of, case a.grantee when 0 then 'public' else coalesce(r.rolname::text, a.grantee::text) end,
@@ -152,7 +173,8 @@ var migratedObjects = []string{
 	`select 'language', '', l.lanname, concat_ws(' ', case when l.lanpltrusted then 'trusted' end, h.proname, h.prosrc,
 		h.probin)
 	from pg_language l join pg_proc h on h.oid = l.lanplcallfoid where l.lanname = 'plpgsql'`,
-	`select 'builtin type', '', t.typname, concat_ws(' ', t.oid, t.typlen, t.typtype, t.typcategory, t.typinput, t.typoutput,
+	`select 'builtin type', '', t.typname, concat_ws(' ', t.oid, t.typlen, t.typtype, t.typcategory, t.typinput,
+			t.typoutput,
 		t.typreceive, t.typsend)
 	from pg_type t where t.typnamespace = 'pg_catalog'::regnamespace and t.typname in ('bool', 'bytea', 'int2', 'int4',
 		'int8', 'float4', 'float8', 'json', 'name', 'numeric',
@@ -171,7 +193,8 @@ var migratedObjects = []string{
 				'numeric_out', 'pg_encoding_to_char', 'pg_get_constraintdef',
 			'pg_get_expr', 'pg_get_function_arguments', 'pg_get_function_result', 'pg_get_indexdef', 'pg_get_ruledef',
 				'pg_get_viewdef', 'sha256', 'string_agg', 'textcat',
-			'texteq', 'textne', 'textsend', 'timestamptz_send', 'count', 'bttextcmp', 'btint4cmp', 'btint8cmp', 'btint48cmp',
+			'texteq', 'textne', 'textsend', 'timestamptz_send', 'count', 'bttextcmp', 'btint4cmp', 'btint8cmp',
+				'btint48cmp',
 				'btint84cmp')
 		or p.proname ~ '^(text_(lt|le|gt|ge)|(int(2|4|8|24|42|28|82|48|84)|oid)(eq|ne|lt|le|gt|ge))$')
 		and p.oid < 16384`,
@@ -179,7 +202,9 @@ var migratedObjects = []string{
 		where c.oid = 'pg_catalog.pg_roles'::regclass`,
 }
 
-// unmanagedObjects are things that no migration makes, and that may change what the schema means or who may do what.
+// unmanagedObjects select objects that no migration makes and that can change
+// what the schema means, or who may do what: whatever they return is
+// reported.
 var unmanagedObjects = []string{
 	// owners: all belong to who owns the events
 	`with o (owner) as (select relowner from pg_class where oid = 'public.event'::regclass), things (name, owner) as (
@@ -213,7 +238,8 @@ var unmanagedObjects = []string{
 		'trimtab_auditor')`,
 	`select 'may act as', m.roleid::regrole::text, m.member::regrole::text, '' from pg_auth_members m
 		join pg_roles r on r.oid = m.member
-	where m.roleid::regrole::text in ('trimtab_app', 'trimtab_auditor') and not r.rolsuper and m.member <> (select relowner
+	where m.roleid::regrole::text in ('trimtab_app', 'trimtab_auditor') and not r.rolsuper
+		and m.member <> (select relowner
 		from pg_class where oid = 'public.event'::regclass)
 		and m.member <> (select datdba from pg_database where datname = current_database())`,
 	`select 'setting', concat_ws(' in ', case s.setrole when 0 then null else 'role ' || s.setrole::regrole end,
@@ -221,7 +247,8 @@ var unmanagedObjects = []string{
 		split_part(c.setting, '=', 1), substr(c.setting, strpos(c.setting, '=') + 1)
 	from pg_db_role_setting s cross join unnest(s.setconfig) c (setting)
 	where (s.setdatabase = 0 or s.setdatabase = (select oid from pg_database where datname = current_database()))
-		and (s.setrole = 0 or s.setrole::regrole::text in ('trimtab_app', 'trimtab_auditor') or s.setrole = (select relowner
+		and (s.setrole = 0 or s.setrole::regrole::text in ('trimtab_app', 'trimtab_auditor')
+			or s.setrole = (select relowner
 			from pg_class where oid = 'public.event'::regclass))`,
 
 	// what another schema puts in front of ours: that of a role's name, or one that a setting has on its path
@@ -233,17 +260,20 @@ var unmanagedObjects = []string{
 		union all select p.proname::text, 'function' from pg_proc p where p.pronamespace = n.oid
 			and exists (select from pg_proc o where o.pronamespace = 'public'::regnamespace and o.proname = p.proname
 				and ` + notOfExtension("pg_proc", "o.oid") + `)) x
-	where n.nspname not in ('public', 'information_schema') and n.nspname !~ '^pg_(toast|temp)' and (n.nspname = 'pg_catalog'
+	where n.nspname not in ('public', 'information_schema') and n.nspname !~ '^pg_(toast|temp)'
+		and (n.nspname = 'pg_catalog'
 		or n.nspname in ('trimtab_app', 'trimtab_auditor')
 		or n.nspname = (select relowner::regrole::text from pg_class where oid = 'public.event'::regclass)
 		or exists (select from pg_db_role_setting s cross join unnest(s.setconfig) c (setting)
 			where c.setting like 'search_path=%'
 			and (s.setdatabase = 0 or s.setdatabase = (select oid from pg_database where datname = current_database()))
-			and quote_ident(n.nspname) = any (string_to_array(replace(substr(c.setting, length('search_path=') + 1), ' ',
+			and quote_ident(n.nspname) = any (string_to_array(replace(substr(c.setting, length('search_path=') + 1),
+				' ',
 				''), ','))))
 		and not (n.nspname = 'pg_catalog' and x.what = 'function' and not exists (select from pg_proc p
 			where p.pronamespace = n.oid and p.proname = x.name and p.oid >= 16384))`,
-	`select 'schema of a role', '', n.nspname, '' from pg_namespace n where n.nspname in ('trimtab_app', 'trimtab_auditor')`,
+	`select 'schema of a role', '', n.nspname, '' from pg_namespace n
+		where n.nspname in ('trimtab_app', 'trimtab_auditor')`,
 
 	// what may be taken for a function, operator, type or cast of Postgres's own
 	`select 'overload', p.pronamespace::regnamespace::text, p.oid::regprocedure::text, 'function' from pg_proc p
@@ -254,7 +284,8 @@ var unmanagedObjects = []string{
 				where not ` + builtinOrOurs("a.t") + `)
 				and not exists (select from pg_proc o where o.proname = p.proname and o.proargtypes = p.proargtypes
 					and o.oid < 16384))
-	union all select 'overload', o.oprnamespace::regnamespace::text, o.oid::regoperator::text, 'operator' from pg_operator o
+	union all select 'overload', o.oprnamespace::regnamespace::text, o.oid::regoperator::text, 'operator'
+		from pg_operator o
 	where o.oid >= 16384 and o.oprnamespace in ('public'::regnamespace, 'pg_catalog'::regnamespace)
 		and (` + notOfExtension("pg_operator", "o.oid") + ` or o.oprname in ('=', '<>', '<', '<=', '>', '>=', '||')
 			and ` + builtinOrOurs("o.oprleft") + ` and ` + builtinOrOurs("o.oprright") + `)
@@ -263,7 +294,8 @@ var unmanagedObjects = []string{
 	union all select 'overload', o.opcnamespace::regnamespace::text, o.opcname || ' for ' || o.opcintype::regtype,
 		'operator class' from pg_opclass o
 	where o.oid >= 16384 and ` + builtinOrOurs("o.opcintype") + ` and ` + notOfExtension("pg_opclass", "o.oid") + `
-	union all select 'overload', c.connamespace::regnamespace::text, c.conname, 'default conversion' from pg_conversion c
+	union all select 'overload', c.connamespace::regnamespace::text, c.conname, 'default conversion'
+		from pg_conversion c
 		where c.oid >= 16384 and c.condefault
 	union all select 'overload', 'pg_catalog', c.oid::regclass::text, 'table' from pg_class c
 	where c.oid >= 16384 and c.relnamespace = 'pg_catalog'::regnamespace and ` + notOfExtension("pg_class", "c.oid") + `
@@ -311,23 +343,28 @@ var unmanagedObjects = []string{
 	group by e.extname`,
 }
 
-// parameterRights is who may set what is for superusers; the catalog is there since Postgres 15.
+// parameterRights selects who may set parameters that are reserved to
+// superusers. Its catalog exists since Postgres 15, so the query runs only
+// where the catalog is found.
 const parameterRights = `select 'parameter', case a.grantee when 0 then 'public' else a.grantee::regrole::text end,
 	p.parname, a.privilege_type from pg_parameter_acl p cross join aclexplode(p.paracl) a
 	where a.grantee = 0 or a.grantee::regrole::text in ('trimtab_app', 'trimtab_auditor')`
 
-// notOfExtension is SQL for: it belongs to no extension that was added to the database.
+// notOfExtension is an SQL condition: the object belongs to no extension that
+// was added to the database. Object ids below 16384 are Postgres's own.
 func notOfExtension(catalog, oid string) string {
 	return `not exists (select from pg_depend x where x.classid = '` + catalog + `'::regclass and x.objid = ` + oid + `
 		and x.deptype = 'e' and x.refobjid >= 16384)`
 }
 
-// builtinOrOurs is SQL for: a type is Postgres's own, or one of ours.
+// builtinOrOurs is an SQL condition: a type is Postgres's own or made by a
+// migration. Only operators and casts of such types can affect our queries.
 func builtinOrOurs(oid string) string {
 	return `(` + oid + ` < 16384 or exists (select from pg_type y where y.oid = ` + oid + `
 		and y.typnamespace = 'public'::regnamespace and y.typtype in ('d', 'c')))`
 }
 
-// namedAsBuiltin is SQL for: a function has the name of one of Postgres's own.
+// namedAsBuiltin is an SQL condition: the function p has the name of one of
+// Postgres's own, and could be called in its place.
 const namedAsBuiltin = `exists (select from pg_proc b where b.pronamespace = 'pg_catalog'::regnamespace
 	and b.proname = p.proname and b.oid < 16384)`

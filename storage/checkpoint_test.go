@@ -10,18 +10,19 @@ import (
 	"github.com/trimtab/trimtab/storage/storagetest"
 )
 
-// held makes an attempt whose fence is held by token 1.
-func held(t testing.TB, s *storage.Store) int64 {
+// leasedAttempt makes an attempt whose fence is held by token 1.
+func leasedAttempt(t testing.TB, s *storage.Store) int64 {
 	t.Helper()
 	id := newAttempt(t, s, "run-1").ID
-	must(t, s.Fence(t.Context(), id, 1))
+	must(t, s.Lease(id, 1).Acquire(t.Context()))
 	return id
 }
 
 func TestCommitComesBackAsItWas(t *testing.T) {
 	t.Parallel()
-	s, ctx := storagetest.New(t), t.Context()
-	id := held(t, s)
+	url := storagetest.URLs(t).App
+	s, ctx := storagetest.Open(t, url), t.Context()
+	id := leasedAttempt(t, s)
 	reports := []storage.StepReport{report(0, 3, 0, 0), report(1, 3, 5, 28)}
 	odd := []float64{math.NaN(), math.Inf(-1), math.Copysign(0, -1), math.SmallestNonzeroFloat64, math.MaxFloat64,
 		math.Float64frombits(0x7ff8000000000123)}
@@ -32,7 +33,7 @@ func TestCommitComesBackAsItWas(t *testing.T) {
 	rollouts := reports[1].Report.Rollouts
 	rollouts[0].KL = []float32{float32(math.NaN()), float32(math.Copysign(0, -1)), math.SmallestNonzeroFloat32}
 	rollouts[1] = trimtab.Rollout{Index: 1, Tokens: []int32{}, Values: []float32{}} // nil and empty are not the same
-	must(t, s.Commit(ctx, id, 1, reports, &storage.Checkpoint{Step: 2, Digest: digest("two")}))
+	must(t, s.Lease(id, 1).Commit(ctx, reports, &storage.Checkpoint{Step: 2, Digest: digest("two")}))
 
 	rows, err := s.Metrics(ctx, id)
 	must(t, err)
@@ -59,9 +60,9 @@ func TestCommitComesBackAsItWas(t *testing.T) {
 	if !reflect.DeepEqual(got, rollouts) {
 		t.Errorf("got  %#v\nwant %#v", got, rollouts)
 	}
-	timings, err := s.Timings(ctx, id)
-	must(t, err)
-	if want := []storage.TimingRow{{0, "step", .25}, {1, "step", .25}}; !reflect.DeepEqual(timings, want) {
+	timings := storagetest.Timings(t, url, id)
+	want := []storagetest.Timing{{Name: "step", Seconds: .25}, {Step: 1, Name: "step", Seconds: .25}}
+	if !reflect.DeepEqual(timings, want) {
 		t.Errorf("timings %v", timings)
 	}
 }
@@ -78,12 +79,12 @@ func sameFloats(a, b []float32) bool {
 func TestCheckpoints(t *testing.T) {
 	t.Parallel()
 	s, ctx := storagetest.New(t), t.Context()
-	id := held(t, s)
+	id := leasedAttempt(t, s)
 	if _, ok, err := s.LatestCheckpoint(ctx, id); ok || err != nil {
 		t.Errorf("a checkpoint before any (%v)", err)
 	}
 	for _, step := range []int{10, 20} {
-		must(t, s.Commit(ctx, id, 1, nil, &storage.Checkpoint{Step: step, Digest: digest("state")}))
+		must(t, s.Lease(id, 1).Commit(ctx, nil, &storage.Checkpoint{Step: step, Digest: digest("state")}))
 	}
 	last, ok, err := s.LatestCheckpoint(ctx, id)
 	must(t, err)
@@ -92,8 +93,8 @@ func TestCheckpoints(t *testing.T) {
 	if !ok || last.Step != 20 || last.Attempt != id || len(all) != 2 || all[0].Step != 10 || all[1] != last {
 		t.Errorf("last %+v of %+v", last, all)
 	}
-	must(t, s.Commit(ctx, id, 1, nil, &storage.Checkpoint{Step: 10, Digest: digest("state")}))
-	wantError(t, s.Commit(ctx, id, 1, nil, &storage.Checkpoint{Step: 10, Digest: digest("other")}),
+	must(t, s.Lease(id, 1).Commit(ctx, nil, &storage.Checkpoint{Step: 10, Digest: digest("state")}))
+	wantError(t, s.Lease(id, 1).Commit(ctx, nil, &storage.Checkpoint{Step: 10, Digest: digest("other")}),
 		trimtab.Verification, "replay_diverged")
 	for _, prefix := range []string{"", "sha256:", digest("state").Short(), string(digest("state"))} {
 		if c, err := s.FindCheckpoint(ctx, "run-1", "sft", prefix); err != nil || c != last {
@@ -113,14 +114,14 @@ func TestCheckpoints(t *testing.T) {
 func TestReplays(t *testing.T) {
 	t.Parallel()
 	s, ctx := storagetest.New(t), t.Context()
-	id := held(t, s)
+	id := leasedAttempt(t, s)
 	whole := func() []storage.StepReport {
 		r := []storage.StepReport{report(0, 3, 2, 4), report(1, 3, 2, 4)}
 		r[1].Report.Metrics[1].Value = math.NaN()
 		r[1].Report.Rollouts[1].Returns[2] = float32(math.NaN())
 		return r
 	}
-	must(t, s.Commit(ctx, id, 1, whole(), nil))
+	must(t, s.Lease(id, 1).Commit(ctx, whole(), nil))
 	changes := map[string]func(r *trimtab.Report){
 		"last bit of a metric": func(r *trimtab.Report) {
 			r.Metrics[0].Value = math.Nextafter(r.Metrics[0].Value,
@@ -148,15 +149,16 @@ func TestReplays(t *testing.T) {
 		r := append(whole(), report(2, 1, 0, 0))
 		change(&r[1].Report)
 		t.Log(name)
-		wantError(t, s.Commit(ctx, id, 1, r, &storage.Checkpoint{Step: 3, Digest: digest("x")}), trimtab.Verification,
+		wantError(t, s.Lease(id, 1).Commit(ctx, r, &storage.Checkpoint{Step: 3, Digest: digest("x")}),
+			trimtab.Verification,
 			"replay_diverged")
 	}
 	events, err := s.History(ctx, "run-1", "sft")
 	must(t, err)
 	same := whole()
 	same[0].Seconds = 99
-	must(t, s.Commit(ctx, id, 1, same, nil))
-	must(t, s.Commit(ctx, id, 1, same[1:], nil))
+	must(t, s.Lease(id, 1).Commit(ctx, same, nil))
+	must(t, s.Lease(id, 1).Commit(ctx, same[1:], nil))
 	after, err := s.History(ctx, "run-1", "sft")
 	must(t, err)
 	rows, err := s.Metrics(ctx, id)
@@ -167,24 +169,24 @@ func TestReplays(t *testing.T) {
 		t.Errorf("repeats left %d events, %d metrics, checkpoint %v", len(after)-len(events), len(rows), ok)
 	}
 	// the steps before a checkpoint again, and new ones after them
-	must(t, s.Commit(ctx, id, 1, append(whole(), report(2, 1, 1, 1)),
+	must(t, s.Lease(id, 1).Commit(ctx, append(whole(), report(2, 1, 1, 1)),
 		&storage.Checkpoint{Step: 3, Digest: digest("x")}))
 }
 
 func TestReportsThatAreRefused(t *testing.T) {
 	t.Parallel()
 	s, ctx := storagetest.New(t), t.Context()
-	id := held(t, s)
+	id := leasedAttempt(t, s)
 	twice := report(0, 1, 1, 1)
 	twice.Report.Metrics = append(twice.Report.Metrics, twice.Report.Metrics[0])
-	wantError(t, s.Commit(ctx, id, 1, []storage.StepReport{twice}, nil), trimtab.Invalid, "invalid_report")
+	wantError(t, s.Lease(id, 1).Commit(ctx, []storage.StepReport{twice}, nil), trimtab.Invalid, "invalid_report")
 	twice = report(0, 1, 1, 1)
 	twice.Report.Rollouts = append(twice.Report.Rollouts, twice.Report.Rollouts[0])
-	wantError(t, s.Commit(ctx, id, 1, []storage.StepReport{twice}, nil), trimtab.Invalid, "invalid_report")
-	wantError(t, s.Commit(ctx, id, 1, []storage.StepReport{report(0, 1, 0, 0), report(0, 1, 0, 0)}, nil),
+	wantError(t, s.Lease(id, 1).Commit(ctx, []storage.StepReport{twice}, nil), trimtab.Invalid, "invalid_report")
+	wantError(t, s.Lease(id, 1).Commit(ctx, []storage.StepReport{report(0, 1, 0, 0), report(0, 1, 0, 0)}, nil),
 		trimtab.Invalid, "invalid_report")
-	wantError(t, s.Commit(ctx, id, 1, []storage.StepReport{report(-1, 1, 0, 0)}, nil), trimtab.Invalid,
+	wantError(t, s.Lease(id, 1).Commit(ctx, []storage.StepReport{report(-1, 1, 0, 0)}, nil), trimtab.Invalid,
 		"invalid_record")
-	wantError(t, s.Commit(ctx, id, 1, nil, &storage.Checkpoint{Step: 1, Digest: "sha256:x"}), trimtab.Invalid,
+	wantError(t, s.Lease(id, 1).Commit(ctx, nil, &storage.Checkpoint{Step: 1, Digest: "sha256:x"}), trimtab.Invalid,
 		"invalid_record")
 }

@@ -11,17 +11,20 @@ import (
 	"github.com/trimtab/trimtab/audit"
 )
 
-// stepRanges are steps, as ranges in order that neither overlap nor touch.
+// stepRanges is a set of steps, as half-open ranges in ascending order that
+// neither overlap nor touch. Commits come in order, so that a whole attempt
+// is usually one range.
 type stepRanges struct{ ranges [][2]int64 } // from, until
 
-// after is the place of the first range that ends at a step or later.
+// after is the index of the first range that ends at step or later.
 func (s *stepRanges) after(step int64) int {
 	return sort.Search(len(s.ranges), func(i int) bool { return s.ranges[i][1] >= step })
 }
 
-// add takes the steps from ≤ step < until.
+// add adds the steps from ≤ step < until, merging the ranges that they touch.
 func (s *stepRanges) add(from, until int64) {
 	i := s.after(from)
+	// Ranges i … j-1 overlap or touch the new one, and become one with it.
 	j := i
 	for ; j < len(s.ranges) && s.ranges[j][0] <= until; j++ {
 		from, until = min(from, s.ranges[j][0]), max(until, s.ranges[j][1])
@@ -29,6 +32,7 @@ func (s *stepRanges) add(from, until int64) {
 	s.ranges = slices.Replace(s.ranges, i, j, [2]int64{from, until})
 }
 
+// has reports whether a step is in the set. A nil set is empty.
 func (s *stepRanges) has(step int64) bool {
 	if s == nil {
 		return false
@@ -37,14 +41,18 @@ func (s *stepRanges) has(step int64) bool {
 	return i < len(s.ranges) && s.ranges[i][0] <= step
 }
 
-// Coverage is of which rows of some tables events tell. It needs memory for each of them, but for rows of steps.
+// Coverage collects which rows of some tables events have recorded, so that
+// UnrecordedRows can name the others. It needs memory for each row, except
+// for tables whose rows belong to steps; these need memory for ranges of
+// steps. A nil Coverage collects nothing.
 type Coverage struct {
-	tables map[string]bool
-	keys   map[string]bool
-	steps  map[string]*stepRanges // by table and attempt
+	tables map[string]bool        // that are covered
+	keys   map[string]bool        // coverageKey of rows without steps
+	steps  map[string]*stepRanges // of the others, by table and attempt
 }
 
-// NewCoverage makes a Cover of tables.
+// NewCoverage returns an empty Coverage of tables. Rows of other tables are
+// ignored.
 func NewCoverage(tables ...string) *Coverage {
 	c := &Coverage{tables: map[string]bool{}, keys: map[string]bool{}, steps: map[string]*stepRanges{}}
 	for _, t := range tables {
@@ -53,7 +61,9 @@ func NewCoverage(tables ...string) *Coverage {
 	return c
 }
 
-// coverageKey is what an event names when it tells of a row. Items and tombstones are named by their event.
+// coverageKey identifies a row by what an event names of it. An item or a
+// tombstone is named by the event that added it, not by its own key: one
+// event covers all of its rows.
 func coverageKey(t *audit.Table, values [][]byte) string {
 	if t.Name == "dataset_item" || t.Name == "erasure" {
 		return t.Name + " " + string(values[t.ColumnIndex("dataset")]) + " " +
@@ -62,12 +72,14 @@ func coverageKey(t *audit.Table, values [][]byte) string {
 	return rowKey(t, values)
 }
 
+// add marks the rows that share the row's coverageKey as recorded.
 func (c *Coverage) add(t *audit.Table, values [][]byte) {
 	if c != nil && c.tables[t.Name] {
 		c.keys[coverageKey(t, values)] = true
 	}
 }
 
+// addSteps marks the rows of some steps of an attempt as recorded.
 func (c *Coverage) addSteps(table, attempt string, from, until int64) {
 	if c == nil || !c.tables[table] {
 		return
@@ -79,7 +91,7 @@ func (c *Coverage) addSteps(table, attempt string, from, until int64) {
 	c.steps[key].add(from, until)
 }
 
-// has reports whether an event tells of a row.
+// has reports whether an event recorded the row.
 func (c *Coverage) has(t *audit.Table, values [][]byte) bool {
 	i := t.ColumnIndex("step")
 	if i < 0 {
@@ -89,7 +101,8 @@ func (c *Coverage) has(t *audit.Table, values [][]byte) bool {
 	return err == nil && c.steps[t.Name+" "+valueText("int8", values[t.ColumnIndex("attempt")])].has(step)
 }
 
-// UnrecordedRows calls f with the table and key of every row of the cover's tables of which no event tells.
+// UnrecordedRows calls f with the table and key of every row of the
+// coverage's tables that no event recorded.
 func (r Snapshot) UnrecordedRows(ctx context.Context, cover *Coverage, f func(row string)) error {
 	for _, t := range audit.Tables {
 		if !cover.tables[t.Name] {
@@ -108,7 +121,9 @@ func (r Snapshot) UnrecordedRows(ctx context.Context, cover *Coverage, f func(ro
 	return nil
 }
 
-// AlteredTombstones calls f with the table and key of every erased row that is not as the erasure left it.
+// AlteredTombstones calls f with the table and key of every erased row that
+// is not as the erasure left it: erasure.remains is the digest of the row
+// without its text.
 func (r Snapshot) AlteredTombstones(ctx context.Context, f func(row string)) error {
 	for _, name := range erasableTables {
 		there, err := r.erasedRows(ctx, audit.TableOf(name))
@@ -133,7 +148,8 @@ func (r Snapshot) AlteredTombstones(ctx context.Context, f func(row string)) err
 	return nil
 }
 
-// erasedRows are the digests of the erased rows of a table as they are now.
+// erasedRows returns the digests of the erased rows of a table as they are
+// now, by the digest that names the row.
 func (r Snapshot) erasedRows(ctx context.Context, t *audit.Table) (map[string]audit.Hash, error) {
 	var h rowHasher
 	there := map[string]audit.Hash{}

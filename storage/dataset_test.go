@@ -46,12 +46,12 @@ func TestItemsComeBackAsTheyWere(t *testing.T) {
 	s := storagetest.New(t)
 	for kind, items := range samples {
 		name := "sample-" + string(kind)
-		counts, err := s.AddItems(t.Context(), name, kind, append(items, items[0]), "ann")
+		counts, err := s.AddItems(t.Context(), name, kind, append(items, items[0]), nil, "ann")
 		must(t, err)
 		if counts != (storage.ImportCounts{Added: len(items), Present: 1}) {
 			t.Errorf("%s: %+v", kind, counts)
 		}
-		counts, err = s.AddItems(t.Context(), name, kind, items, "bob")
+		counts, err = s.AddItems(t.Context(), name, kind, items, nil, "bob")
 		must(t, err)
 		if counts != (storage.ImportCounts{Present: len(items)}) {
 			t.Errorf("%s again: %+v", kind, counts)
@@ -108,7 +108,7 @@ func TestFreezing(t *testing.T) {
 	wantError(t, err, trimtab.NotFound, "dataset_not_found")
 	_, err = s.FreezeItems(ctx, "d", trimtab.KindText, nil, "ann")
 	wantError(t, err, trimtab.Conflict, "dataset_empty")
-	_, err = s.AddItems(ctx, "d", trimtab.KindText, texts[:2], "ann")
+	_, err = s.AddItems(ctx, "d", trimtab.KindText, texts[:2], nil, "ann")
 	must(t, err)
 	first, err := s.Freeze(ctx, "d", "ann")
 	must(t, err)
@@ -146,12 +146,18 @@ func TestFreezing(t *testing.T) {
 	}
 	events, err := s.History(ctx, "dataset/d", "")
 	must(t, err)
-	var types []string
+	var types []trimtab.EventType
 	for _, e := range events {
 		types = append(types, e.Type)
 	}
-	want := []string{"dataset_created", "items_added", "dataset_frozen", "items_added", "dataset_frozen",
-		"dataset_frozen"}
+	want := []trimtab.EventType{
+		trimtab.EventDatasetCreated,
+		trimtab.EventItemsAdded,
+		trimtab.EventDatasetFrozen,
+		trimtab.EventItemsAdded,
+		trimtab.EventDatasetFrozen,
+		trimtab.EventDatasetFrozen,
+	}
 	if !slices.Equal(types, want) {
 		t.Errorf("events %v, want %v", types, want)
 	}
@@ -160,7 +166,7 @@ func TestFreezing(t *testing.T) {
 func TestResolveDataset(t *testing.T) {
 	t.Parallel()
 	s, ctx := storagetest.New(t), t.Context()
-	_, err := s.AddItems(ctx, "d", trimtab.KindText, samples[trimtab.KindText], "ann")
+	_, err := s.AddItems(ctx, "d", trimtab.KindText, samples[trimtab.KindText], nil, "ann")
 	must(t, err)
 	_, err = s.ResolveDataset(ctx, "d")
 	wantError(t, err, trimtab.Conflict, "dataset_not_frozen")
@@ -186,7 +192,7 @@ func TestResolveDataset(t *testing.T) {
 func TestItemsThatAreRefused(t *testing.T) {
 	t.Parallel()
 	s, ctx := storagetest.New(t), t.Context()
-	_, err := s.AddItems(ctx, "d", trimtab.KindText, samples[trimtab.KindText], "ann")
+	_, err := s.AddItems(ctx, "d", trimtab.KindText, samples[trimtab.KindText], nil, "ann")
 	must(t, err)
 	cases := map[string]struct {
 		kind trimtab.Kind
@@ -200,16 +206,17 @@ func TestItemsThatAreRefused(t *testing.T) {
 		"NUL in text": {trimtab.KindText, trimtab.Text{Body: "a\x00b"}},
 	}
 	for name, c := range cases {
-		_, err := s.AddItems(ctx, "new", c.kind, []trimtab.Item{c.item}, "ann")
+		_, err := s.AddItems(ctx, "new", c.kind, []trimtab.Item{c.item}, nil, "ann")
 		t.Log(name, err)
 		wantError(t, err, trimtab.Invalid, "invalid_item")
 	}
-	_, err = s.AddItems(ctx, "new", trimtab.KindPrompts, []trimtab.Item{trimtab.Prompt{Text: "x", Tag: "\x00"}}, "ann")
+	_, err = s.AddItems(ctx, "new", trimtab.KindPrompts, []trimtab.Item{trimtab.Prompt{Text: "x", Tag: "\x00"}},
+		nil, "ann")
 	wantError(t, err, trimtab.Invalid, "invalid_item")
-	_, err = s.AddItems(ctx, "d", trimtab.KindPrompts, samples[trimtab.KindPrompts], "ann")
+	_, err = s.AddItems(ctx, "d", trimtab.KindPrompts, samples[trimtab.KindPrompts], nil, "ann")
 	wantError(t, err, trimtab.Conflict, "dataset_kind")
 	for _, name := range []string{"", "a b", "a@b", "sha256:x", "a\nb", strings.Repeat("x", 201)} {
-		_, err = s.AddItems(ctx, name, trimtab.KindText, samples[trimtab.KindText], "ann")
+		_, err = s.AddItems(ctx, name, trimtab.KindText, samples[trimtab.KindText], nil, "ann")
 		wantError(t, err, trimtab.Invalid, "invalid_record")
 	}
 	all, err := s.Datasets(ctx)
@@ -232,7 +239,7 @@ func TestChangedItemsAreNoticed(t *testing.T) {
 	must(t, err)
 	_, err = s.Items(ctx, v.Digest)
 	wantError(t, err, trimtab.Verification, "dataset_digest_mismatch")
-	_, err = s.AddItems(ctx, "other", trimtab.KindText, samples[trimtab.KindText], "ann")
+	_, err = s.AddItems(ctx, "other", trimtab.KindText, samples[trimtab.KindText], nil, "ann")
 	wantError(t, err, trimtab.Verification, "replay_diverged")
 	_, err = owner.Exec(ctx, "delete from text_item where body = 'three'")
 	must(t, err)
@@ -255,7 +262,7 @@ func TestAddingFromManySides(t *testing.T) {
 			mine := slices.Clone(items)
 			rand.New(rand.NewPCG(uint64(i), 0)).Shuffle(len(mine),
 				func(a, b int) { mine[a], mine[b] = mine[b], mine[a] })
-			c, err := s.AddItems(ctx, []string{"a", "b"}[i%2], trimtab.KindText, mine, "ann")
+			c, err := s.AddItems(ctx, []string{"a", "b"}[i%2], trimtab.KindText, mine, nil, "ann")
 			if err != nil {
 				t.Error(err)
 			}

@@ -33,7 +33,7 @@ func TestDecisionsWithoutRequest(t *testing.T) {
 		must(t, err)
 		last := events[len(events)-1]
 		if want := `{"decision":"` + decision + `","details":{"decision":"` + decision + `","reason":"` + reason +
-			`"}}`; last.Type != "decision" ||
+			`"}}`; last.Type != trimtab.EventDecision ||
 			last.Attempt != 1 || last.Actor != "ann" || string(last.Body) != want {
 			t.Errorf("last event %+v %s, want %s", last, last.Body, want)
 		}
@@ -129,7 +129,7 @@ func TestRequestOfARerun(t *testing.T) {
 	must(t, err)
 	asked, err := s.RequestDecision(ctx, storage.Request{Run: "run-1", Stage: "sft", Decision: "rerun",
 		Reason: "longer", Actor: "ann", Plan: sum,
-		Overrides: []trimtab.Override{{Set: "sft.epochs=2"}}})
+		Overrides: []trimtab.Override{{Set: "sft.num_train_epochs=2"}}})
 	must(t, err)
 	again := storage.Replan{Plan: plan, Stage: "sft", Status: trimtab.RunRunning, Actor: "ann", Reason: "longer",
 		Taken: storage.Decision{Request: asked, Update: "u1"}}
@@ -140,7 +140,7 @@ func TestRequestOfARerun(t *testing.T) {
 	must(t, err)
 	var types []string
 	for _, e := range events {
-		types = append(types, e.Type)
+		types = append(types, string(e.Type))
 	}
 	if got := strings.Join(types, " "); got != "run_created decision_requested decision run_planned run_status" {
 		t.Errorf("events %s", got)

@@ -12,8 +12,10 @@ import (
 	"github.com/trimtab/trimtab"
 )
 
-// wrapError turns what pgx says into an error for people: nil stays nil, an Error
-// of ours is kept as it is, and what passes by itself becomes Unavailable.
+// wrapError turns an error of pgx into one for people: what was being done
+// and what to do about it. nil stays nil, and a trimtab.Error is returned as
+// it is. An error that a repetition may not meet again becomes Unavailable,
+// on which activities are retried.
 func wrapError(ctx context.Context, doing string, err error) error {
 	if err == nil {
 		return nil
@@ -33,7 +35,8 @@ func wrapError(ctx context.Context, doing string, err error) error {
 	return fmt.Errorf("%s: %w", doing, err)
 }
 
-// contextError is the error of a call whose own context ended; it says why, if its caller did.
+// contextError is the error of a call whose own context has ended, with the
+// cause that the caller gave, if any.
 func contextError(ctx context.Context, doing string) error {
 	if cause := context.Cause(ctx); !errors.Is(cause, ctx.Err()) {
 		return fmt.Errorf("%s: %w: %w", doing, ctx.Err(), cause)
@@ -41,12 +44,13 @@ func contextError(ctx context.Context, doing string) error {
 	return fmt.Errorf("%s: %w", doing, ctx.Err())
 }
 
-// serverError is the error for what the server itself answered.
+// serverError classifies the SQLSTATE of the server's answer. The codes
+// matter, not the messages, since those may be in any language.
 func serverError(doing string, e *pgconn.PgError, err error) error {
 	switch {
 	case isDiskFull(e):
 		return trimtab.NewError(trimtab.Unavailable, "disk_full",
-			"free some space, or files, on the disk of Postgres; the work goes on by itself",
+			"free some space, or files, on the disk of Postgres; the work resumes by itself",
 			"%s: the disk of Postgres is full: %w", doing, err)
 	case isTransient(e.Code), isFatalInternal(e):
 		return unavailable(doing, err)
@@ -59,7 +63,7 @@ func serverError(doing string, e *pgconn.PgError, err error) error {
 			err)
 	case e.Code == "22021": // not the encoding's
 		return trimtab.NewError(trimtab.Usage, "bad_text", "write it in UTF-8, without NUL",
-			"%s: it holds bytes that are not UTF-8, or a NUL", doing)
+			"%s: it contains bytes that are not UTF-8, or a NUL", doing)
 	case strings.HasPrefix(e.Code, "22"), strings.HasPrefix(e.Code, "23"): // data, constraints
 		return trimtab.NewError(trimtab.Invalid, "invalid_record", "", "%s: the record does not allow it: %w", doing,
 			err)
@@ -79,7 +83,8 @@ func serverError(doing string, e *pgconn.PgError, err error) error {
 	return fmt.Errorf("%s: %w", doing, err)
 }
 
-// IsUnavailable reports whether an error is of a database that does not answer, or not now.
+// IsUnavailable reports whether an error is due to a database that does not
+// answer, or cannot answer now.
 func IsUnavailable(err error) bool {
 	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return isTransient(e.Code) || isDiskFull(e) || isFatalInternal(e)
@@ -101,24 +106,28 @@ func isTransient(code string) bool {
 	return class == "08" || class == "53" || class == "58" // connection, resources (disk full, too many), system
 }
 
-// isDiskFull reports whether the server says that space, files or a quota of
-// its disk are used up. It has no code for a quota, and not everywhere the one
-// for the rest.
+// isDiskFull reports whether the server ran out of space, inodes or quota.
+// There is no SQLSTATE for a quota, and code paths differ in the one that
+// they use for space, so that the message of the operating system decides.
 func isDiskFull(e *pgconn.PgError) bool {
 	if e.Code == "53100" {
 		return true
 	}
 	said := e.Message + "\n" + e.Detail
 	return (strings.HasPrefix(e.Code, "58") || e.Code == "XX000") &&
-		(strings.Contains(said, "No space left on device") || strings.Contains(said, "Disk quota exceeded") ||
+		(trimtab.SaysDiskFull(said) ||
 			strings.Contains(said, "could not write init file")) // when a session begins; it says no more than that
 }
 
-// isFatalInternal reports whether the server gave the whole session up over trouble of its own.
+// isFatalInternal reports whether the server ended the session because of an
+// internal error.
 func isFatalInternal(e *pgconn.PgError) bool {
 	return (e.SeverityUnlocalized == "FATAL" || e.SeverityUnlocalized == "PANIC") && strings.HasPrefix(e.Code, "XX")
 }
 
+// isConnectionFault reports whether an error is about the connection and not
+// about the statement. pgx has no type for a connection that it had closed
+// itself, hence the comparison of the message.
 func isConnectionFault(err error) bool {
 	var connect *pgconn.ConnectError
 	var network net.Error
@@ -128,16 +137,21 @@ func isConnectionFault(err error) bool {
 		strings.Contains(err.Error(), "conn closed")
 }
 
+// unavailable is the error of a database that does not answer now.
 func unavailable(doing string, err error) error {
 	return trimtab.NewError(trimtab.Unavailable, "postgres_unavailable",
-		"check that Postgres runs (`trimtab doctor`); the work goes on when it is back",
-		"%s: Postgres cannot do it now: %w", doing, err)
+		"check that Postgres is running (`trimtab doctor`); the work resumes when it is back",
+		"%s: Postgres is unavailable: %w", doing, err)
 }
 
+// notFound is the error for a name of nothing in the record; its type is the
+// noun with _not_found.
 func notFound(noun, name, remedy string) error {
 	return trimtab.NewError(trimtab.NotFound, noun+"_not_found", remedy, "there is no %s %q", noun, name)
 }
 
+// diverged is the error of a write that contradicts an earlier one, where the
+// same computation must have given the same bytes.
 func diverged(format string, args ...any) error {
 	return trimtab.NewError(trimtab.Verification, "replay_diverged",
 		"the same code, config, data and seed must give the same bytes: compare the builds and machines in `trimtab "+
@@ -145,6 +159,7 @@ func diverged(format string, args ...any) error {
 		format, args...)
 }
 
+// invalid is the error of an input that the record cannot take.
 func invalid(typ, format string, args ...any) error {
 	return trimtab.NewError(trimtab.Invalid, typ, "", format, args...)
 }

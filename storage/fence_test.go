@@ -16,13 +16,13 @@ func TestFence(t *testing.T) {
 	t.Parallel()
 	s, ctx := storagetest.New(t), t.Context()
 	id := newAttempt(t, s, "run-1").ID
-	must(t, s.Fence(ctx, id, 3))
+	must(t, s.Lease(id, 3).Acquire(ctx))
 	for _, token := range []int64{3, 2, 0, -1} {
-		wantError(t, s.Fence(ctx, id, token), trimtab.Conflict, "fenced")
+		wantError(t, s.Lease(id, token).Acquire(ctx), trimtab.Conflict, "fenced")
 	}
-	must(t, s.Fence(ctx, id, 4))
-	wantError(t, s.Fence(ctx, 999, 1), trimtab.NotFound, "attempt_not_found")
-	wantError(t, s.Commit(ctx, 999, 1, nil, nil), trimtab.NotFound, "attempt_not_found")
+	must(t, s.Lease(id, 4).Acquire(ctx))
+	wantError(t, s.Lease(999, 1).Acquire(ctx), trimtab.NotFound, "attempt_not_found")
+	wantError(t, s.Lease(999, 1).Commit(ctx, nil, nil), trimtab.NotFound, "attempt_not_found")
 }
 
 // An error names an attempt by its number within its stage, never by the id of a row.
@@ -31,13 +31,13 @@ func TestErrorsNameAttempts(t *testing.T) {
 	s, ctx := storagetest.New(t), t.Context()
 	newAttempt(t, s, "run-0") // so that an id is no number
 	id := newAttempt(t, s, "run-1").ID
-	must(t, s.Fence(ctx, id, 3))
-	must(t, s.Commit(ctx, id, 3, []storage.StepReport{report(0, 1, 0, 0)}, nil))
+	must(t, s.Lease(id, 3).Acquire(ctx))
+	must(t, s.Lease(id, 3).Commit(ctx, []storage.StepReport{report(0, 1, 0, 0)}, nil))
 	other := report(0, 2, 0, 0)
-	fenced, diverged := s.Fence(ctx, id, 2), s.Commit(ctx, id, 3, []storage.StepReport{other}, nil)
+	fenced, diverged := s.Lease(id, 2).Acquire(ctx), s.Lease(id, 3).Commit(ctx, []storage.StepReport{other}, nil)
 	must(t, s.SetAttemptStatus(ctx, id, trimtab.AttemptCancelled, nil, "tester"))
-	for _, err := range []error{fenced, diverged, s.StartAttempt(ctx, id, 3, 1, "build", "avx2"),
-		s.CompleteAttempt(ctx, id, 3, nil, nil)} {
+	for _, err := range []error{fenced, diverged, s.Lease(id, 3).Start(ctx, 1, "build", "avx2"),
+		s.Lease(id, 3).Complete(ctx, nil, nil)} {
 		if err == nil || !strings.Contains(err.Error(), "attempt 1 of stage sft of run run-1") {
 			t.Errorf("it says %v", err)
 		}
@@ -49,12 +49,12 @@ func TestTwoHolders(t *testing.T) {
 	t.Parallel()
 	s, ctx := storagetest.New(t), t.Context()
 	id := newAttempt(t, s, "run-1").ID
-	must(t, s.Fence(ctx, id, 1))
-	must(t, s.Commit(ctx, id, 1, []storage.StepReport{report(0, 1, 0, 0)}, nil))
-	must(t, s.Fence(ctx, id, 2))
-	wantError(t, s.Commit(ctx, id, 1, []storage.StepReport{report(1, 1, 0, 0)}, nil), trimtab.Conflict, "fenced")
-	wantError(t, s.Commit(ctx, id, 3, []storage.StepReport{report(1, 1, 0, 0)}, nil), trimtab.Conflict, "fenced")
-	must(t, s.Commit(ctx, id, 2, []storage.StepReport{report(0, 1, 0, 0), report(1, 1, 0, 0)}, nil))
+	must(t, s.Lease(id, 1).Acquire(ctx))
+	must(t, s.Lease(id, 1).Commit(ctx, []storage.StepReport{report(0, 1, 0, 0)}, nil))
+	must(t, s.Lease(id, 2).Acquire(ctx))
+	wantError(t, s.Lease(id, 1).Commit(ctx, []storage.StepReport{report(1, 1, 0, 0)}, nil), trimtab.Conflict, "fenced")
+	wantError(t, s.Lease(id, 3).Commit(ctx, []storage.StepReport{report(1, 1, 0, 0)}, nil), trimtab.Conflict, "fenced")
+	must(t, s.Lease(id, 2).Commit(ctx, []storage.StepReport{report(0, 1, 0, 0), report(1, 1, 0, 0)}, nil))
 	a, err := s.Attempt(ctx, id)
 	must(t, err)
 	if a.Step != 2 {
@@ -74,13 +74,13 @@ func TestHoldersRace(t *testing.T) {
 		wg.Go(func() {
 			for round := range int64(10) {
 				token := round*4 + holder + 1
-				if err := s.Fence(ctx, id, token); err != nil {
+				if err := s.Lease(id, token).Acquire(ctx); err != nil {
 					continue
 				}
 				newest.Store(max(newest.Load(), token))
 				before := newest.Load()
 				step := int(token)
-				err := s.Commit(ctx, id, token, []storage.StepReport{report(step, 1, 0, 0)}, nil)
+				err := s.Lease(id, token).Commit(ctx, []storage.StepReport{report(step, 1, 0, 0)}, nil)
 				switch {
 				case err == nil && before > token:
 					t.Errorf("token %d wrote after %d had the fence", token, before)
@@ -116,7 +116,7 @@ func TestFrozenHolder(t *testing.T) {
 	must(t, err)
 	_, err = tx.Exec(ctx, "select from fence where attempt = $1 for share", id)
 	must(t, err)
-	must(t, s.Fence(ctx, id, 2))
+	must(t, s.Lease(id, 2).Acquire(ctx))
 	_, err = tx.Exec(ctx, "select 1")
 	if err == nil {
 		t.Error("the frozen transaction goes on")

@@ -8,18 +8,20 @@ import (
 	"github.com/trimtab/trimtab"
 )
 
-// A batch of items is loaded when it has so many, or so much text.
+// A batch is copied into the staging tables when it has batchItems items or
+// batchBytes bytes of text, whichever comes first.
 const (
 	batchItems = 2000
 	batchBytes = 4 << 20
 )
 
-// nestedLoopLimit is from when on the tables that are joined are read from end to end: what was written in a
-// transaction is
-// not yet in Postgres's statistics, so that it would look up a million rows one by one.
+// nestedLoopLimit is the number of items from which joins scan whole tables.
+// Rows that were written in the same transaction are not in the planner's
+// statistics, so that it would look up a million rows one by one.
 const nestedLoopLimit = 5000
 
-// avoidNestedLoops tells the planner that a statement is about so many items.
+// avoidNestedLoops makes the planner choose hash and merge joins for the rest
+// of the transaction, if it is about many items.
 func avoidNestedLoops(ctx context.Context, tx pgx.Tx, n int) error {
 	if n < nestedLoopLimit {
 		return nil
@@ -28,22 +30,28 @@ func avoidNestedLoops(ctx context.Context, tx pgx.Tx, n int) error {
 	return err
 }
 
-// AddFunc takes the next item of ImportItems, with the digest of its canonical form.
+// AddFunc takes the next item of ImportItems, with the digest of its
+// canonical form, which the caller has computed already.
 type AddFunc func(item trimtab.Item, digest trimtab.Digest) error
 
-// ImportItems adds the items that read hands to its argument, in one transaction
-// and in memory that does not grow with their number: they are gathered in
-// temporary tables, batch by batch, and go into the dataset when read has
-// returned, with the files that it names. Whatever fails, and an error of
-// read, leaves everything as it was. It makes a dataset that is new. A dataset
-// holds each item once, so adding is harmless to repeat. It fails with Invalid
-// "invalid_item" for the first item that is not valid or not of kind, with
-// Conflict "dataset_kind" when the dataset holds another kind, and with
+// ImportItems adds the items that read passes to its argument, in one
+// transaction and in memory that does not grow with their number: batch by
+// batch they go into temporary tables, and from there into the dataset when
+// read has returned the files that they came from. Any error, also one of
+// read, leaves everything as it was.
+//
+// A dataset that does not exist is created. It has each item once, so that an
+// import can be repeated.
+//
+// Errors: Invalid "invalid_item" for the first item that is not valid or not
+// of the kind, Conflict "dataset_kind" when the dataset has another kind, and
 // Conflict "item_erased" for items that were erased.
 func (s *Store) ImportItems(ctx context.Context, dataset string, kind trimtab.Kind, actor string,
 	read func(AddFunc) ([]ImportedFile, error)) (ImportCounts, error) {
 	var counts ImportCounts
 	err := s.write(ctx, "adding items to dataset "+dataset, func(tx pgx.Tx) error {
+		// The lock on the dataset is taken first and held while the file is
+		// read.
 		if err := ensureDataset(ctx, tx, dataset, kind, actor); err != nil {
 			return err
 		}
@@ -59,21 +67,24 @@ func (s *Store) ImportItems(ctx context.Context, dataset string, kind trimtab.Ki
 		if err != nil || counts.Added == 0 || len(files) == 0 {
 			return err
 		}
-		return appendEvent(ctx, tx, datasetSubject(dataset), actor, "files_imported", map[string]any{"files": files})
+		return appendEvent(ctx, tx, datasetSubject(dataset), actor, trimtab.EventFilesImported,
+			filesImportedBody{Files: files})
 	})
 	return counts, err
 }
 
-// itemImport gathers items in temporary tables. A transaction has one at a time.
+// itemImport collects items in temporary tables. A transaction has one at a
+// time, since the tables of a connection are shared by all of them.
 type itemImport struct {
 	tx    pgx.Tx
 	kind  trimtab.Kind
-	loads []load // the first is of the items themselves
+	loads []load // the first is that of the items themselves
 	batch []digestedItem
-	size  int // bytes of batch
-	given int
+	size  int // bytes of text in batch
+	given int // items so far, duplicates counted
 }
 
+// newItemImport prepares the temporary tables of a kind of item.
 func newItemImport(ctx context.Context, tx pgx.Tx, kind trimtab.Kind) (*itemImport, error) {
 	a := &itemImport{tx: tx, kind: kind}
 	switch kind {
@@ -88,7 +99,7 @@ func newItemImport(ctx context.Context, tx pgx.Tx, kind trimtab.Kind) (*itemImpo
 	default:
 		return nil, invalid("invalid_kind", "no dataset is of kind %q", kind)
 	}
-	// Whoever hands the items on may take his time between two of them.
+	// The caller may read a file for long between two items.
 	if _, err := tx.Exec(ctx,
 		"set local idle_in_transaction_session_timeout = 0; set local work_mem = '64MB'"); err != nil {
 		return nil, err
@@ -96,7 +107,7 @@ func newItemImport(ctx context.Context, tx pgx.Tx, kind trimtab.Kind) (*itemImpo
 	return a, createStagingTables(ctx, tx, a.loads...)
 }
 
-// add takes an item of any order; one may come again.
+// add takes an item, in any order. Duplicates are dropped by finish.
 func (a *itemImport) add(ctx context.Context, item trimtab.Item, digest trimtab.Digest) error {
 	a.given++
 	if item == nil || item.Kind() != a.kind {
@@ -112,7 +123,8 @@ func (a *itemImport) add(ctx context.Context, item trimtab.Item, digest trimtab.
 	return a.flush(ctx)
 }
 
-// textSize is about how many bytes an item takes.
+// textSize is roughly how many bytes an item has, to bound the memory of a
+// batch.
 func textSize(item trimtab.Item) int {
 	switch item := item.(type) {
 	case trimtab.Text:
@@ -131,7 +143,8 @@ func textSize(item trimtab.Item) int {
 	return 0
 }
 
-// flush copies the batch into the temporary tables.
+// flush copies the batch into the temporary tables. A ranking goes into
+// three: itself, its responses, and the ranks that link them.
 func (a *itemImport) flush(ctx context.Context) error {
 	if len(a.batch) == 0 {
 		return nil
@@ -160,7 +173,10 @@ func (a *itemImport) flush(ctx context.Context) error {
 	return nil
 }
 
-// finish puts what was gathered into the dataset, and empties the temporary tables.
+// finish adds what was collected to the dataset, records the event and
+// empties the temporary tables. Items that were there before are compared
+// with the given ones: the digests are equal, so a difference means that the
+// stored row was changed.
 func (a *itemImport) finish(ctx context.Context, dataset, actor string) (ImportCounts, error) {
 	counts := ImportCounts{Present: a.given}
 	if err := a.flush(ctx); err != nil {
@@ -173,6 +189,7 @@ func (a *itemImport) finish(ctx context.Context, dataset, actor string) (ImportC
 	if err := checkNotErased(ctx, a.tx, items); err != nil {
 		return counts, err
 	}
+	// The root is computed from what was given, before anything is merged.
 	given, err := a.root(ctx)
 	if err != nil {
 		return counts, err
@@ -183,33 +200,37 @@ func (a *itemImport) finish(ctx context.Context, dataset, actor string) (ImportC
 			return counts, err
 		}
 		if i == 0 && fresh == given.Len() {
-			continue // what is new is as it was given
+			continue // all are new, so there is nothing to compare with
 		}
 		if err := l.compareExisting(ctx, a.tx); err != nil {
 			return counts, err
 		}
 	}
+	// Items may exist in other datasets; these rows say which are in this
+	// one.
 	counts.Added, err = a.linkToDataset(ctx, dataset, actor)
 	counts.Present -= counts.Added
 	if err != nil {
 		return counts, err
 	}
+	// Another import may follow in this transaction: a split does one for each
+	// event.
 	a.given = 0
 	if err := truncateStaging(ctx, a.tx, a.loads...); err != nil || counts.Added == 0 {
 		return counts, err
 	}
-	return counts, appendEvent(ctx, a.tx, datasetSubject(dataset), actor, "items_added",
-		map[string]any{"added": counts.Added, "given": given.Len(), "root": given.Root()})
+	return counts, appendEvent(ctx, a.tx, datasetSubject(dataset), actor, trimtab.EventItemsAdded,
+		itemsAddedBody{Added: counts.Added, Given: given.Len(), Root: given.Root()})
 }
 
-// root is the tree over what was gathered, each item once.
+// root is the Merkle tree over what was collected, each item once.
 func (a *itemImport) root(ctx context.Context) (given trimtab.Merkle, err error) {
 	err = eachDigest(ctx, a.tx, given.Add, fmt.Sprintf("select distinct digest from %s order by digest",
 		a.loads[0].staging().Sanitize()))
 	return given, err
 }
 
-// eachDigest calls f with every digest that a query finds, as they come.
+// eachDigest calls f with every digest that a query returns, one at a time.
 func eachDigest(ctx context.Context, q querier, f func(trimtab.Digest), sql string, args ...any) error {
 	rows, err := q.Query(ctx, sql, args...)
 	if err != nil {
@@ -223,27 +244,32 @@ func eachDigest(ctx context.Context, q querier, f func(trimtab.Digest), sql stri
 	return err
 }
 
-// linkToDataset makes what was gathered items of the dataset, and tells how many are new in it.
+// linkToDataset makes what was collected items of the dataset and returns how
+// many are new in it. The rows name the event that finish appends next, by
+// which the audit finds them.
 func (a *itemImport) linkToDataset(ctx context.Context, dataset, actor string) (int, error) {
 	event, err := nextEvent(ctx, a.tx, datasetSubject(dataset))
 	if err != nil {
 		return 0, err
 	}
 	tag, err := a.tx.Exec(ctx, fmt.Sprintf(`insert into dataset_item (dataset, item, actor, event)
-		select $1, digest, $2, $3 from (select distinct digest from %s) s order by digest on conflict (dataset, item) do nothing`, a.loads[0].staging().Sanitize()),
+		select $1, digest, $2, $3 from (select distinct digest from %s) s order by digest
+			on conflict (dataset, item) do nothing`, a.loads[0].staging().Sanitize()),
 		dataset, storableText(actor), event)
 	return int(tag.RowsAffected()), err
 }
 
-// checkNotErased is the error of items whose text a person had taken out: it does not come back by an import.
+// checkNotErased refuses items whose text was erased at a person's request:
+// an import must not bring it back.
 func checkNotErased(ctx context.Context, tx pgx.Tx, items load) error {
 	var n int
 	var first *trimtab.Digest
 	err := tx.QueryRow(ctx, fmt.Sprintf(`select count(*), min(e.digest) from erasure e
-		where e.relation = $1 and exists (select from %s s where s.digest = e.digest)`, items.staging().Sanitize()), items.table).Scan(&n, &first)
+		where e.relation = $1 and exists (select from %s s where s.digest = e.digest)`,
+		items.staging().Sanitize()), items.table).Scan(&n, &first)
 	if err != nil || n == 0 {
 		return err
 	}
 	return trimtab.NewError(trimtab.Conflict, "item_erased", "leave them out",
-		"%d of these items were erased because a person asked for it, the first is %s", n, *first)
+		"%d of these items were erased at a person's request; the first is %s", n, *first)
 }

@@ -155,8 +155,8 @@ func (w *writer) begin(stage string, number int, a storage.Attempt) storage.Atte
 
 func (w *writer) start(a storage.Attempt, token int64, steps int, build string) {
 	w.t.Helper()
-	must(w.t, w.s.Fence(w.t.Context(), a.ID, token))
-	must(w.t, w.s.StartAttempt(w.t.Context(), a.ID, token, steps, build, "avx2"))
+	must(w.t, w.s.Lease(a.ID, token).Acquire(w.t.Context()))
+	must(w.t, w.s.Lease(a.ID, token).Start(w.t.Context(), steps, build, "avx2"))
 }
 
 // commit writes steps from … until-1 and the checkpoint after them.
@@ -166,7 +166,7 @@ func (w *writer) commit(a storage.Attempt, token int64, from, until int) {
 	for step := from; step < until; step++ {
 		reports = append(reports, w.step(a.Kind, step))
 	}
-	must(w.t, w.s.Commit(w.t.Context(), a.ID, token, reports,
+	must(w.t, w.s.Lease(a.ID, token).Commit(w.t.Context(), reports,
 		&storage.Checkpoint{Attempt: a.ID, Step: until, Digest: stateDigest(a.Stage, until)}))
 }
 
@@ -207,7 +207,7 @@ func (w *writer) complete(a storage.Attempt, token int64, steps int, metrics ...
 	model := digest("model of " + string(a.Config))
 	must(w.t, w.s.PutArtifact(ctx, storage.Artifact{Digest: model, Kind: "model", Name: w.run + "/" + a.Stage,
 		Run: w.run, Stage: a.Stage, Attempt: a.ID, Parameters: 9}, "trimtab"))
-	must(w.t, w.s.CompleteAttempt(ctx, a.ID, token, []trimtab.Named{{Name: "model", Digest: model}},
+	must(w.t, w.s.Lease(a.ID, token).Complete(ctx, []trimtab.Named{{Name: "model", Digest: model}},
 		append(last, metrics...)))
 	w.made[a.Stage] = model
 }
@@ -222,7 +222,8 @@ var breaks = []struct{ invariant, run, sql string }{
 	{"rows_have_steps", recorded, `insert into timing values ($sft, 6, 'step', 1)`},
 	{"rows_have_steps", recorded, `insert into metric values ($evaluate, 0, 'loss', 1)`},
 	{"steps_of_stage", recorded, `update attempt_state set steps = 3 where attempt = $ppo1;
-		update event set body = convert_to(replace(convert_from(body, 'UTF8'), '"steps":8', '"steps":3'), 'UTF8') where stage = 'ppo' and attempt = 1 and type = 'attempt_started'`},
+		update event set body = convert_to(replace(convert_from(body, 'UTF8'), '"steps":8', '"steps":3'), 'UTF8')
+			where stage = 'ppo' and attempt = 1 and type = 'attempt_started'`},
 	{"metric_names", recorded,
 		`update metric set name = 'metric/xx' where attempt = $sft and step = 1 and name = 'metric/01'`},
 	{"metric_names", recorded,
@@ -230,8 +231,10 @@ var breaks = []struct{ invariant, run, sql string }{
 	{"metric_names", recorded,
 		`delete from metric where attempt = $ppo2 and step = 5 and name = 'loss/policy_avg'; update step set metrics = metrics - 1 where attempt = $ppo2 and step = 5`},
 	{"checkpoints_on_steps", recorded, `insert into checkpoint values ($ppo1, 7, (select digest from checkpoint where attempt = $ppo2 and step = 7));
-		select append_event('run-whole', 'x', 'steps_committed', 'ppo', 1, convert_to(json_build_object('steps', 0, 'checkpoint',
-			(select json_build_object('step', step, 'digest', digest) from checkpoint where attempt = $ppo2 and step = 7))::text, 'UTF8'))`},
+		select append_event('run-whole', 'x', 'steps_committed', 'ppo', 1, convert_to(json_build_object('steps', 0,
+			'checkpoint',
+			(select json_build_object('step', step, 'digest', digest) from checkpoint where attempt = $ppo2
+				and step = 7))::text, 'UTF8'))`},
 	{"completed_whole", recorded, `delete from checkpoint where attempt = $sft and step = 6`},
 	{"final_metrics", recorded,
 		`update metric set value = '-0' where attempt = $sft and step = 5 and name = 'metric/00'`},
@@ -250,27 +253,28 @@ var breaks = []struct{ invariant, run, sql string }{
 	{"events_without_gap", recorded, `update event_stream set head = head + 1 where stream = 'run-whole'`},
 	{"events_without_gap", recorded,
 		`delete from event where stream = 'run-whole' and type = 'artifact_made' and stage = 'sft'`},
-	{"steps_told", recorded, `update event set body = convert_to(replace(replace(convert_from(body, 'UTF8'), '"from":3', '"from":2'), '"steps":3', '"steps":4'), 'UTF8')
+	{"steps_recorded", recorded, `update event set body = convert_to(replace(replace(convert_from(body, 'UTF8'), '"from":3', '"from":2'), '"steps":3', '"steps":4'), 'UTF8')
 		where stage = 'sft' and type = 'steps_committed'`},
-	{"steps_told", recorded, `update event set type = 'untold' where stage = 'sft' and type = 'steps_committed' and convert_from(body, 'UTF8') like '%"from":0%';
+	{"steps_recorded", recorded, `update event set type = 'unrecorded' where stage = 'sft' and type = 'steps_committed' and convert_from(body, 'UTF8') like '%"from":0%';
 		delete from checkpoint where attempt = $sft and step = 3`},
-	{"steps_told", recorded,
+	{"steps_recorded", recorded,
 		`select append_event('run-whole', 'x', 'steps_committed', 'sft', 1, body) from event where stage = 'sft' and type = 'steps_committed' and convert_from(body, 'UTF8') like '%"from":3%'`},
-	{"checkpoints_told", recorded,
+	{"checkpoints_recorded", recorded,
 		`update checkpoint set digest = (select digest from checkpoint where attempt = $ppo2 and step = 6) where attempt = $sft and step = 3`},
 	{"run_state", recorded, `update run_state set next = 'rest' where run = 'run-whole'`},
 	{"run_state", reusing, `delete from run_state where run = 'run-reuse'`},
 	{"attempt_state", recorded, `update attempt_state set build = 'x' where attempt = $ppo2`},
 	{"attempt_state", recorded, `update attempt_state set ended_at = null where attempt = $reward1`},
-	{"completion_told", recorded, `update event set body = convert_to(replace(convert_from(body, 'UTF8'), '"name":"model"', '"name":"other"'), 'UTF8')
+	{"completion_recorded", recorded, `update event set body = convert_to(replace(convert_from(body, 'UTF8'), '"name":"model"', '"name":"other"'), 'UTF8')
 		where stage = 'sft' and type = 'attempt_completed' and stream = 'run-whole'`},
-	{"completion_told", recorded,
+	{"completion_recorded", recorded,
 		`update attempt_metric set value = 0.61 where attempt = $reward2 and name = 'held_out/accuracy'`},
-	{"plans_told", recorded,
+	{"plans_recorded", recorded,
 		`update run_plan set plan = (plan::text || ' ')::json where run = 'run-whole' and revision = 1`},
 	{"fences_rise", recorded, `update fence set token = 2 where attempt = $ppo2`},
 	{"one_open", recorded, `update attempt_state set status = 'running', ended_at = null where attempt = $ppo1;
-		update event set body = convert_to(replace(convert_from(body, 'UTF8'), '"status":"failed"', '"status":"running"'), 'UTF8') where stage = 'ppo' and attempt = 1 and type = 'attempt_status'`},
+		update event set body = convert_to(replace(convert_from(body, 'UTF8'), '"status":"failed"',
+			'"status":"running"'), 'UTF8') where stage = 'ppo' and attempt = 1 and type = 'attempt_status'`},
 	{"attempts_numbered", recorded,
 		`update attempt set number = 3 where id = $ppo2; update event set attempt = 3 where stage = 'ppo' and attempt = 2`},
 	{"plan_followed", recorded,
@@ -279,7 +283,8 @@ var breaks = []struct{ invariant, run, sql string }{
 		`update attempt set config = (select config from attempt where id = $reward1) where id = $reward2`},
 	{"plan_followed", recorded, `delete from attempt_input where attempt = $evaluate`},
 	{"completed_run", recorded, `update attempt_state set status = 'stale' where attempt = $ppo2;
-		select append_event('run-whole', 'x', 'attempt_status', 'ppo', 2, '{"error":null,"from":"completed","status":"stale"}')`},
+		select append_event('run-whole', 'x', 'attempt_status', 'ppo', 2,
+			'{"error":null,"from":"completed","status":"stale"}')`},
 	{"completed_run", recorded,
 		`update event set body = convert_to(replace(convert_from(body, 'UTF8'), '"skip"', '"look"'), 'UTF8') where type like 'decision%' and stage = 'evaluate'`},
 	{"gates_passed", recorded,
@@ -288,7 +293,7 @@ var breaks = []struct{ invariant, run, sql string }{
 	{"decisions_requested", recorded,
 		`update event set actor = 'eve' where type = 'decision_requested' and stage = 'reward'`},
 	{"decisions_requested", recorded,
-		`update event set type = 'untold' where type = 'decision_requested' and stage = 'reward'`},
+		`update event set type = 'unrecorded' where type = 'decision_requested' and stage = 'reward'`},
 	{"decisions_requested", recorded,
 		`update event set body = convert_to(replace(convert_from(body, 'UTF8'), 'enough', 'good'), 'UTF8') where type = 'decision' and stage = 'reward'`},
 	{"decisions_requested", recorded,

@@ -7,7 +7,9 @@ import (
 	"github.com/trimtab/trimtab"
 )
 
-// The tables of the items, by kind.
+// The loads of items, one for each table. A ranking is stored in three: the
+// ranking, its responses, which other rankings may share, and ranking_response,
+// which links them with a rank.
 var (
 	textLoad   = load{table: "text_item", key: []string{"digest"}, columns: []string{"body"}}
 	promptLoad = load{table: "prompt", key: []string{"digest"}, columns: []string{"prompt", "split", "tag"}}
@@ -21,13 +23,13 @@ var (
 		columns: []string{"response", "rank"}}
 )
 
-// digestedItem is an item beside its digest.
+// digestedItem is an item with its digest.
 type digestedItem struct {
 	digest trimtab.Digest
 	item   trimtab.Item
 }
 
-// itemRow is an item's row, in the order of its load.
+// itemRow is an item's row, in the order of the columns of its load.
 func itemRow(d digestedItem) []any {
 	switch it := d.item.(type) {
 	case trimtab.Text:
@@ -42,16 +44,19 @@ func itemRow(d digestedItem) []any {
 	panic("storage: an item of a kind that was not checked")
 }
 
-// keyText is a response in its ranking.
+// rankedResponse is a response at its place in a ranking.
 type rankedResponse struct {
 	ranking, digest trimtab.Digest
-	position, rank  int
+	position        int // 1, 2, 3 … as in the ranking
+	rank            int // 1 is best; ties share a rank
 	response        trimtab.Response
 }
 
+// row is the row of table ranking_response.
 func (p rankedResponse) row() []any { return []any{p.ranking, p.position, p.digest, p.rank} }
 
-// responseRow has the bytes once more, for people, only where they are no text by themselves.
+// responseRow is the row of table response. Its text is for people who read
+// the table, and empty where the bytes are text themselves.
 func (p rankedResponse) responseRow() []any {
 	text := storableText(string(p.response.Bytes))
 	if text == string(p.response.Bytes) {
@@ -60,6 +65,7 @@ func (p rankedResponse) responseRow() []any {
 	return []any{p.digest, p.response.Bytes, p.response.Tokens, p.response.Tokenizer, p.response.Model, text}
 }
 
+// rankedResponses lists the responses of rankings, ranking by ranking.
 func rankedResponses(items []digestedItem) ([]rankedResponse, error) {
 	var places []rankedResponse
 	for _, d := range items {
@@ -78,10 +84,10 @@ func rankedResponses(items []digestedItem) ([]rankedResponse, error) {
 	return places, nil
 }
 
-// responseDigest names a response by all that it is: null and empty tokens are different, as in a ranking's canonical
-// form.
+// responseDigest identifies a response by all of its fields. As in a
+// ranking's canonical form, null tokens differ from empty ones.
 func responseDigest(r trimtab.Response) (trimtab.Digest, error) {
-	raw, err := canonicalJSON(struct { // in the order of the names
+	raw, err := trimtab.EncodeJSON(struct { // in the order of the names
 		Bytes     []byte         `json:"bytes"`
 		Model     trimtab.Digest `json:"model"`
 		Tokenizer trimtab.Digest `json:"tokenizer"`
@@ -90,7 +96,8 @@ func responseDigest(r trimtab.Response) (trimtab.Digest, error) {
 	return trimtab.DigestOf(raw), err
 }
 
-// readItems reads items of one kind by their digests, in order of digest. What is not there is left out.
+// readItems reads items of one kind by their digests, in order of digest.
+// Items that are not there are left out. The caller verifies their digests.
 func readItems(ctx context.Context, tx pgx.Tx, kind trimtab.Kind, digests []trimtab.Digest) ([]digestedItem, error) {
 	const from = " where digest = any($1) order by digest"
 	switch kind {
@@ -119,6 +126,8 @@ func readItems(ctx context.Context, tx pgx.Tx, kind trimtab.Kind, digests []trim
 	return readRankings(ctx, tx, digests)
 }
 
+// readRankings reads rankings and, with a second query, all of their
+// responses, and merges the two in order of digest.
 func readRankings(ctx context.Context, tx pgx.Tx, digests []trimtab.Digest) ([]digestedItem, error) {
 	places, err := queryRows(ctx, tx, func(row pgx.CollectableRow) (p rankedResponse, err error) {
 		err = row.Scan(&p.ranking, &p.rank, &p.response.Bytes, &p.response.Tokens, &p.response.Tokenizer,

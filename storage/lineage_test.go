@@ -20,7 +20,7 @@ func TestOrigin(t *testing.T) {
 	ctx, s := t.Context(), storagetest.New(t)
 	add := func(actor string, files []storage.ImportedFile, items ...trimtab.Item) {
 		t.Helper()
-		_, err := s.AddItemsOf(ctx, "votes", trimtab.KindRankings, items, files, actor)
+		_, err := s.AddItems(ctx, "votes", trimtab.KindRankings, items, files, actor)
 		must(t, err)
 	}
 	file := func(name string, items int) storage.ImportedFile {
@@ -31,7 +31,7 @@ func TestOrigin(t *testing.T) {
 	add("bob", []storage.ImportedFile{file("again.jsonl", 1)}, pair("1", "w1", "")) // nothing new
 	first, err := s.Freeze(ctx, "votes", "eve")
 	must(t, err)
-	_, err = s.AddItems(ctx, "votes", trimtab.KindRankings, []trimtab.Item{pair("1", "w1", ""), pair("3", "w1", "")},
+	_, err = s.AddItems(ctx, "votes", trimtab.KindRankings, []trimtab.Item{pair("1", "w1", ""), pair("3", "w1", "")}, nil,
 		"cat")
 	must(t, err)
 	second, err := s.Freeze(ctx, "votes", "eve")
@@ -117,16 +117,16 @@ func TestOnward(t *testing.T) {
 			Config: digest(stage), FromCheckpoint: from,
 			Inputs: []trimtab.Named{{Name: "model", Digest: in}}})
 		must(t, err)
-		must(t, s.Fence(ctx, a.ID, 1))
-		must(t, s.StartAttempt(ctx, a.ID, 1, 1, "build", "kernels"))
+		must(t, s.Lease(a.ID, 1).Acquire(ctx))
+		must(t, s.Lease(a.ID, 1).Start(ctx, 1, "build", "kernels"))
 		if out != "" {
-			must(t, s.CompleteAttempt(ctx, a.ID, 1, []trimtab.Named{{Name: "model", Digest: out}}, nil))
+			must(t, s.Lease(a.ID, 1).Complete(ctx, []trimtab.Named{{Name: "model", Digest: out}}, nil))
 		}
 		return a
 	}
 	attempt("one", 1, digest("a"), digest("b"), "")
 	stopped := attempt("two", 1, digest("b"), "", "")
-	must(t, s.Commit(ctx, stopped.ID, 1, []storage.StepReport{report(0, 1, 0, 0)},
+	must(t, s.Lease(stopped.ID, 1).Commit(ctx, []storage.StepReport{report(0, 1, 0, 0)},
 		&storage.Checkpoint{Step: 1, Digest: digest("state")}))
 	attempt("two", 2, digest("other"), digest("c"), digest("state"))
 	attempt("two", 3, digest("other"), digest("d"), "")

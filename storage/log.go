@@ -7,11 +7,12 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// LogLine is one line of a run's log; it tells people, and is no fact.
+// LogLine is one line of a run's log. The log is for people; the audit
+// ignores it.
 type LogLine struct {
 	At                    time.Time // zero at Log is now
 	Level, Stage, Message string
-	Attempt               int // number of the attempt of the stage, 0 for none
+	Attempt               int // its number within the stage, 0 for none
 }
 
 // Log adds a line to the log of a run.
@@ -27,13 +28,15 @@ func (s *Store) Log(ctx context.Context, run string, l LogLine) error {
 	return wrapError(ctx, "logging for run "+run, err)
 }
 
-// Logs returns up to limit lines of a run's log (0 is all) after the place
-// that an earlier call returned, 0 at first, and the place of the last of them.
+// Logs returns up to limit lines of a run's log, 0 for all, after the
+// position that an earlier call returned, and the position of the last of
+// them. The first call passes 0.
 func (s *Store) Logs(ctx context.Context, run string, after int64, limit int) ([]LogLine, int64, error) {
 	lines, err := queryRows(ctx, s.pool, func(row pgx.CollectableRow) (l LogLine, err error) {
 		err = row.Scan(&after, &l.At, &l.Level, &l.Stage, &l.Attempt, &l.Message)
 		return l, err
 	},
-		`select id, at, level, stage, attempt, message from log where run = $1 and id > $2 order by id limit nullif($3, 0)`, run, after, limit)
+		`select id, at, level, stage, attempt, message from log where run = $1 and id > $2
+			order by id limit nullif($3, 0)`, run, after, limit)
 	return lines, after, wrapError(ctx, "reading the log of run "+run, err)
 }

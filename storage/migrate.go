@@ -13,7 +13,8 @@ import (
 	"github.com/trimtab/trimtab/migrations"
 )
 
-// The roles that Migrate makes.
+// The roles that Migrate creates: the program runs as AppRole, which inserts
+// facts and updates projections; AuditorRole only reads.
 const (
 	AppRole     = "trimtab_app"
 	AuditorRole = "trimtab_auditor"
@@ -21,11 +22,14 @@ const (
 
 const versionTable = "public.schema_version"
 
-// Migrate brings the database of ownerURL to this program's schema, makes the
-// roles trimtab_app and trimtab_auditor when they are absent, and sets their
-// passwords (an empty one is left as it is). It may be repeated and run by
-// several processes at once: tern holds an advisory lock, and each file is one
-// transaction, so a fault leaves the schema at a whole number.
+// Migrate brings the database of ownerURL to this program's schema, creates
+// the roles trimtab_app and trimtab_auditor if they are missing, and sets
+// their passwords; an empty password leaves a role's as it is.
+//
+// It may be repeated, and run by several processes at once: tern takes an
+// advisory lock, and each file is one transaction, so that an error leaves
+// the schema at a whole version number. A database that a newer program
+// migrated is Conflict "schema_newer".
 func Migrate(ctx context.Context, ownerURL string, appPassword, auditorPassword string) error {
 	const doing = "migrating the database"
 	config, err := poolConfig(ownerURL)
@@ -43,6 +47,7 @@ func Migrate(ctx context.Context, ownerURL string, appPassword, auditorPassword 
 	return wrapError(ctx, doing, grantDatabase(ctx, conn, appPassword, auditorPassword))
 }
 
+// migrateSchema applies the files that the database lacks.
 func migrateSchema(ctx context.Context, conn *pgx.Conn) error {
 	m, err := migrate.NewMigrator(ctx, conn, versionTable)
 	if err != nil {
@@ -51,10 +56,12 @@ func migrateSchema(ctx context.Context, conn *pgx.Conn) error {
 	if err := m.LoadMigrations(migrations.Files); err != nil {
 		return err
 	}
-	// After each file, tern resets the settings to those that the session began with.
+	// After each file tern resets the session's settings, so that the required
+	// ones have to be set again.
 	again := func() error { return conn.Config().AfterConnect(ctx, conn.PgConn()) }
-	m.OnStart = func(int32, string, string, string) { _ = again() } // the migration would fail as it does
+	m.OnStart = func(int32, string, string, string) { _ = again() } // an error here also fails the migration
 	err = m.Migrate(ctx)
+	// tern refuses a version that it has no file for.
 	if _, ok := errors.AsType[migrate.BadVersionError](err); ok {
 		return newerSchema(err)
 	}
@@ -64,8 +71,9 @@ func migrateSchema(ctx context.Context, conn *pgx.Conn) error {
 	return again()
 }
 
-// grantDatabase does what CREATE DATABASE … TEMPLATE and a dump leave behind:
-// passwords belong to the server, and rights on the database to its name.
+// grantDatabase sets what neither CREATE DATABASE … TEMPLATE nor a dump
+// copies: passwords belong to the server, and rights on the database to its
+// name.
 func grantDatabase(ctx context.Context, conn *pgx.Conn, appPassword, auditorPassword string) error {
 	database := pgx.Identifier{conn.Config().Database}.Sanitize()
 	statements := []string{
@@ -91,11 +99,13 @@ func grantDatabase(ctx context.Context, conn *pgx.Conn, appPassword, auditorPass
 	return nil
 }
 
-// execConcurrent repeats a statement on a shared catalog that another
-// database's migration changed at the same moment: Postgres answers XX000
-// "tuple concurrently updated", and there is no lock across databases to take.
+// execConcurrent repeats a statement on a shared catalog that the migration
+// of another database changed at the same moment: Postgres answers XX000
+// "tuple concurrently updated", and there is no lock across databases to
+// take.
 func execConcurrent(ctx context.Context, conn *pgx.Conn, sql string) error {
 	var err error
+	// Ten tries are many: the conflict is over when the other statement ends.
 	for range 10 {
 		_, err = conn.Exec(ctx, sql)
 		// the message may be in any language
@@ -106,6 +116,8 @@ func execConcurrent(ctx context.Context, conn *pgx.Conn, sql string) error {
 	return err
 }
 
+// quoteLiteral quotes a text for a statement that takes no parameters,
+// whatever standard_conforming_strings is.
 func quoteLiteral(s string) string {
 	quoted := "'" + strings.ReplaceAll(s, "'", "''") + "'"
 	if strings.Contains(s, `\`) {
@@ -114,7 +126,8 @@ func quoteLiteral(s string) string {
 	return quoted
 }
 
-// checkSchema compares the database's schema version with the files of this program.
+// checkSchema compares the schema version of the database with the number of
+// migrations of this program.
 func (s *Store) checkSchema(ctx context.Context) error {
 	const doing = "opening the database"
 	files, err := migrate.FindMigrations(migrations.Files)
@@ -135,6 +148,8 @@ func (s *Store) checkSchema(ctx context.Context) error {
 	return nil
 }
 
+// newerSchema is the error for a database that a newer program migrated: this
+// one does not know what its schema means.
 func newerSchema(err error) error {
 	return trimtab.NewError(trimtab.Conflict, "schema_newer", "use the newer trimtab that migrated it",
 		"the database has the schema of a newer program: %w", err)

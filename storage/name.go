@@ -10,23 +10,25 @@ import (
 	"github.com/trimtab/trimtab"
 )
 
-// A name stands for one artifact. The first to be imported under a name has it;
-// when it moves to another, an event in the stream of the name tells so:
+// nameStream is the prefix of the streams of names. A name belongs to one
+// artifact: the first that is imported under it. When it moves to another, its
+// stream gets an event:
 //
-//	name/NAME  model_named  {"name": …, "digest": …, "before": …}
+//	name/NAME  model_named  {"before": …, "digest": …, "name": …}
 //
-// The newest such event says who has the name; where there is none, the newest
-// row of table artifact with that name does.
+// The newest such event says which artifact has the name. Without one it is the
+// newest row of table artifact with that name.
 const nameStream = "name/"
 
-// ImportArtifact writes down an artifact that no run made, and gives it its
-// name. Where another artifact has the name, the name stays there and the
-// error is Conflict "name_taken", unless move says to move it; before is then
-// the digest that had it. The same again changes nothing.
+// ImportArtifact records an artifact that no run made and gives it a name. If
+// another artifact has the name, the error is Conflict "name_taken", unless
+// move is set: then the name moves, and before is the digest of the artifact
+// that had it. The same import again changes nothing.
 func (s *Store) ImportArtifact(ctx context.Context, a Artifact, move bool,
 	actor string) (before trimtab.Digest, err error) {
 	a.Name = storableText(a.Name)
 	err = s.write(ctx, "importing artifact "+a.Digest.Short(), func(tx pgx.Tx) error {
+		// Imports under one name take turns.
 		if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock(hashtextextended($1, 0))",
 			nameStream+a.Name); err != nil {
 			return err
@@ -43,8 +45,8 @@ func (s *Store) ImportArtifact(ctx context.Context, a Artifact, move bool,
 		if err := putArtifact(ctx, tx, a, actor); err != nil || before == "" {
 			return err
 		}
-		return appendEvent(ctx, tx, subject{stream: nameStream + a.Name}, actor, "model_named",
-			map[string]any{"name": a.Name, "digest": a.Digest, "before": before})
+		return appendEvent(ctx, tx, subject{stream: nameStream + a.Name}, actor, trimtab.EventModelNamed,
+			modelNamedBody{Before: before, Digest: a.Digest, Name: a.Name})
 	})
 	return before, err
 }
@@ -52,15 +54,17 @@ func (s *Store) ImportArtifact(ctx context.Context, a Artifact, move bool,
 // NameTaken is the error of giving a name that another artifact has.
 func NameTaken(name string, holder trimtab.Digest) error {
 	return trimtab.NewError(trimtab.Conflict, "name_taken", "choose another with --name, or move the name with --force",
-		"giving a model the name %q: model %s has it", name, holder.Short())
+		"naming a model %q: model %s has that name", name, holder.Short())
 }
 
-// NameOwner is the digest of the artifact that has a name; empty if none has.
+// NameOwner returns the digest of the artifact that has a name, empty if
+// there is none.
 func (s *Store) NameOwner(ctx context.Context, name string) (trimtab.Digest, error) {
 	d, err := nameOwner(ctx, s.pool, storableText(name))
 	return d, wrapError(ctx, fmt.Sprintf("finding the model named %q", name), err)
 }
 
+// nameOwner is NameOwner in a transaction, or outside of one.
 func nameOwner(ctx context.Context, q querier, name string) (d trimtab.Digest, err error) {
 	var body []byte
 	err = q.QueryRow(ctx,
@@ -79,11 +83,13 @@ func nameOwner(ctx context.Context, q querier, name string) (d trimtab.Digest, e
 	return d, err
 }
 
-// movedNames are the names that were moved, and to what.
+// movedNames maps the names that were ever moved to the artifact that has
+// them.
 func movedNames(ctx context.Context, q querier) (map[string]trimtab.Digest, error) {
 	bodies, err := queryRows(ctx, q, pgx.RowTo[[]byte], `
 		select e.body from event_stream s
-		cross join lateral (select body from event where stream = s.stream and type = 'model_named' order by sequence desc limit 1) e
+		cross join lateral (select body from event where stream = s.stream and type = 'model_named'
+			order by sequence desc limit 1) e
 		where starts_with(s.stream, $1)`, nameStream)
 	if err != nil {
 		return nil, err
@@ -101,6 +107,7 @@ func movedNames(ctx context.Context, q querier) (map[string]trimtab.Digest, erro
 	return moved, nil
 }
 
+// bodyDigest is the field digest of an event's body.
 func bodyDigest(body []byte) (trimtab.Digest, error) {
 	var b struct{ Digest trimtab.Digest }
 	err := json.Unmarshal(body, &b)

@@ -8,40 +8,59 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/audit"
 )
 
-// HasEvent is an event that tells of rows: what it said of them, and what they are now.
+// RecountedEvent is an event that seals rows: what it recorded of them, and
+// the same computed from the rows as they are now. Verification compares the
+// two.
 type RecountedEvent struct {
 	Stream   string
 	Sequence int64
-	Type     string
+	Type     trimtab.EventType
 	Stage    string
 	Attempt  int
-	Facts    []byte     // what the event said, lines
-	Recounts []Recount  // what the rows are now, in the order in which an event of its type tells of tables
-	State    bool       // it is the last event of its stream that told of a row that changes: Now is that row
-	Recorded audit.Seal // with State: what it said of the row
-	Err      error      // its body cannot be read
+	// Facts are the lines that the event recorded; audit.ParseSeals reads them.
+	Facts []byte
+	// Recounts are the lines computed now, in the order of the event's type.
+	Recounts []Recount
+	// State is set for the last event about a row of a state table. Recounts
+	// is then that row alone, and Recorded what the event recorded of it.
+	State    bool
+	Recorded audit.Seal
+	// Err is set if the event's body cannot be read.
+	Err error
 }
 
 // Recount is a line of facts, computed from the rows as they are now.
 type Recount struct {
 	audit.Seal
-	Fresh    int64 // rows of which no event before it told
-	Deferred bool  // the rows change, and are compared with the last event about them
+	// Fresh counts the rows that no earlier event recorded.
+	Fresh int64
+	// Deferred is set for rows of a state table, which are not compared here
+	// but with the last event about them.
+	Deferred bool
 }
 
-// eventsAtOnce is how many events are looked at together.
+// eventsAtOnce is the number of events that are in memory, and whose rows are
+// requested, together.
 const eventsAtOnce = 500
 
-// RecountFacts calls f with every event that tells of rows, in order of stream and sequence, and after the last event
-// of a
-// stream with the rows of it that change. With a cover, it is told which rows events tell of.
+// RecountFacts calls f with every event that seals rows, in order of stream
+// and sequence.
+//
+// Rows of state tables (run_state, attempt_state) change after an event
+// recorded them. They are compared with the last event about them only: after
+// the last event of a stream, f gets one RecountedEvent with State set for
+// each such row.
+//
+// coverage, if not nil, collects which rows are recorded.
 func (r Snapshot) RecountFacts(ctx context.Context, cover *Coverage, f func(t RecountedEvent) error) error {
 	c := recounter{r: r, cover: cover, f: f, global: map[string]bool{}, at: newStream(""), last: map[string]*stepScan{}}
 	sql := fmt.Sprintf(`declare facts no scroll cursor for
-		select stream, sequence, type, stage, attempt, body, facts from only public.event where facts <> '' or type = any('{%s}') order by stream, sequence`, strings.Join(audit.SealingTypes, ","))
+		select stream, sequence, type, stage, attempt, body, facts from only public.event where facts <> ''
+			or type = any('{%s}') order by stream, sequence`, joinTypes(audit.SealingTypes))
 	if _, err := r.tx.Exec(ctx, sql); err != nil {
 		return err
 	}
@@ -65,42 +84,68 @@ func (r Snapshot) RecountFacts(ctx context.Context, cover *Coverage, f func(t Re
 	return err
 }
 
+// joinTypes writes event types as the elements of an SQL array.
+func joinTypes(types []trimtab.EventType) string {
+	names := make([]string, len(types))
+	for i, t := range types {
+		names[i] = string(t)
+	}
+	return strings.Join(names, ",")
+}
+
+// scanFact reads the columns of an event that recounting needs.
 func scanFact(row pgx.CollectableRow) (e audit.Event, err error) {
 	err = row.Scan(&e.Stream, &e.Sequence, &e.Type, &e.Stage, &e.Attempt, &e.Body, &e.Facts)
 	return e, err
 }
 
-// recounter goes through events in order and asks for the rows that they tell of.
+// recounter goes through the events in order, requests the rows that they
+// seal, and hands each event on when its rows have arrived. Requests are sent
+// in batches, because a round trip for each of a million events would take
+// most of the time.
 type recounter struct {
 	rowHasher
 	r     Snapshot
 	f     func(t RecountedEvent) error
 	cover *Coverage
 
+	// requests are those of the events in waiting that were not sent yet.
 	requests []*rowRequest
-	waiting  []*RecountedEvent // until their requests are answered
+	// waiting are handed to f, in order, when the requests are answered.
+	waiting []*RecountedEvent
 
-	at       *streamState
-	attempts map[string]map[string]int64 // of a run: by stage and number
-	kinds    map[string]string           // of datasets
-	global   map[string]bool             // rows that events of any stream may tell of
-	last     map[string]*stepScan        // the request that may be made longer, by table
+	at *streamState
+	// attempts maps, for the runs at hand, stage and number to an attempt's id.
+	attempts map[string]map[string]int64
+	// kinds maps the datasets at hand to the kind of their items.
+	kinds map[string]string
+	// global are the recorded rows that events of any stream may record.
+	global map[string]bool
+	// last maps a table to the request that the next steps may extend.
+	last map[string]*stepScan
 }
 
-// streamState is what is known of the stream that is gone through.
+// streamState is what is known of the stream whose events are being read.
 type streamState struct {
-	name    string
-	freezes int64                  // dataset_frozen events so far
-	states  []*stateClaim          // the last event about each row that changes, in the order in which they came
-	seen    map[string]bool        // rows that were told of
-	spans   map[string]*stepRanges // steps of attempts that were told of, by table and attempt
+	name string
+	// freezes counts the dataset_frozen events so far: the n-th of them records
+	// the n-th row of dataset_freeze.
+	freezes int64
+	// states are the last events about each row of a state table, in the order
+	// in which the rows were first recorded.
+	states []*stateClaim
+	// seen are the rows that were recorded, by rowKey.
+	seen map[string]bool
+	// spans are the steps of attempts that were recorded, by table and attempt.
+	spans map[string]*stepRanges
 }
 
+// newStream is the state before a stream's first event.
 func newStream(name string) *streamState {
 	return &streamState{name: name, seen: map[string]bool{}, spans: map[string]*stepRanges{}}
 }
 
-// events takes the next events.
+// events requests the rows of the next events and hands them on.
 func (c *recounter) events(ctx context.Context, events []audit.Event) error {
 	if err := c.loadStreams(ctx, events); err != nil {
 		return err
@@ -114,6 +159,7 @@ func (c *recounter) events(ctx context.Context, events []audit.Event) error {
 		}
 		t := &RecountedEvent{Stream: e.Stream, Sequence: e.Sequence, Type: e.Type, Stage: e.Stage, Attempt: e.Attempt,
 			Facts: e.Facts}
+		// An event whose body cannot be read is handed on without rows.
 		rows, err := e.Seals()
 		t.Err = err
 		c.waiting = append(c.waiting, t)
@@ -122,14 +168,16 @@ func (c *recounter) events(ctx context.Context, events []audit.Event) error {
 				return err
 			}
 		}
-		if e.Type == "dataset_frozen" {
+		// Its row of dataset_freeze has no number of its own: the order of
+		// the events is that of the rows.
+		if e.Type == trimtab.EventDatasetFrozen {
 			c.at.freezes++
 		}
 	}
 	return c.flush(ctx)
 }
 
-// flush has the requests answered and hands on what waited for them.
+// flush sends the requests and hands on the events that waited for them.
 func (c *recounter) flush(ctx context.Context) error {
 	if err := c.r.sendRequests(ctx, c.requests); err != nil {
 		return err
@@ -145,7 +193,8 @@ func (c *recounter) flush(ctx context.Context) error {
 	return nil
 }
 
-// measure reads the attempts of the runs and the kinds of the datasets that events are of.
+// loadStreams reads the attempts of the runs and the kinds of the datasets
+// that the events are about.
 func (c *recounter) loadStreams(ctx context.Context, events []audit.Event) error {
 	var runs, datasets []string
 	for _, e := range events {
@@ -181,9 +230,10 @@ func (c *recounter) loadStreams(ctx context.Context, events []audit.Event) error
 	return err
 }
 
+// attemptKey identifies an attempt within its run.
 func attemptKey(stage string, number int) string { return strconv.Itoa(number) + " " + stage }
 
-// recountTable asks for the rows of one line of an event's facts.
+// recountTable requests the rows of one line of an event's facts.
 func (c *recounter) recountTable(ctx context.Context, t *RecountedEvent, rows audit.RowSelector) error {
 	if rows.Table == nil {
 		return c.recountItems(ctx, t)
@@ -207,13 +257,15 @@ func (c *recounter) recountTable(ctx context.Context, t *RecountedEvent, rows au
 	return nil
 }
 
-// requestRows asks for the rows of a part.
+// requestRows requests the rows of a part with its statement of rowQueries.
 func (c *recounter) requestRows(p *tableRecount, args []string) {
 	c.requests = append(c.requests, &rowRequest{sql: rowQueries[p.rows.Table.Name], args: args, done: p.done,
 		row: func(values [][]byte) error { return c.addRow(p, values) }})
 }
 
-// args are the parameters of the statement that finds rows; not ok, if there can be none.
+// args are the parameters of the statement that finds rows. It is not ok if
+// there can be no rows: the attempt is unknown, or a text has a NUL, which no
+// row can hold.
 func (c *recounter) args(t *RecountedEvent, rows audit.RowSelector) (args []string, ok bool) {
 	number := func(n int64) string { return strconv.FormatInt(n, 10) }
 	switch rows.Table.Name {
@@ -243,6 +295,7 @@ func (c *recounter) args(t *RecountedEvent, rows audit.RowSelector) (args []stri
 		args = []string{t.Stream, rows.Digest, strconv.Itoa(t.Attempt), t.Stage,
 			number(recordedRows(t.Facts, "evaluation"))}
 	}
+	// A NUL in a parameter would be an error of the whole batch.
 	for _, a := range args { // what no row can hold
 		if strings.ContainsRune(a, 0) {
 			return nil, false
@@ -251,7 +304,8 @@ func (c *recounter) args(t *RecountedEvent, rows audit.RowSelector) (args []stri
 	return args, true
 }
 
-// recordedRows is how many rows of a table the facts of an event say; 1 if they say none.
+// recordedRows is the number of rows of a table that the facts of an event
+// record, and 1 if they record none.
 func recordedRows(facts []byte, table string) int64 {
 	seals, _ := audit.ParseSeals(facts)
 	for _, s := range seals {
@@ -262,23 +316,23 @@ func recordedRows(facts []byte, table string) int64 {
 	return 1
 }
 
-// tableRecount is what is found for one line of an event's facts.
+// tableRecount accumulates the rows of one line of an event's facts.
 type tableRecount struct {
 	event *RecountedEvent
 	of    *streamState
-	line  int // of told.Now
+	line  int // index in event.Recounts
 	rows  audit.RowSelector
 	sum   audit.Sum
 	fresh int64
 }
 
-// result puts what was found into the line.
+// done stores the result in the event.
 func (p *tableRecount) done() {
 	line := &p.event.Recounts[p.line]
 	line.Seal, line.Fresh = p.sum.Seal(line.Table), p.fresh
 }
 
-// collectRefs adds a row to a part.
+// addRow adds a row to a part.
 func (c *recounter) addRow(p *tableRecount, values [][]byte) error {
 	digest, err := c.digest(p.rows.Table, values)
 	p.sum.Add(digest[:])
@@ -288,8 +342,11 @@ func (c *recounter) addRow(p *tableRecount, values [][]byte) error {
 	return err
 }
 
-// isFresh reports whether no event before told of a row, and takes note that one does now. Rows of a dataset count in
-// the dataset's own stream alone.
+// isFresh reports whether no earlier event recorded a row, and marks it as
+// recorded. Counting fresh rows makes the sum over all events comparable with
+// the number of rows of the table. Rows of a dataset count in the dataset's
+// own stream alone, so that an event in another stream cannot account for
+// them.
 func (c *recounter) isFresh(p *tableRecount, values [][]byte) bool {
 	t := p.rows.Table
 	if t.Shared {
@@ -321,14 +378,15 @@ func (c *recounter) isFresh(p *tableRecount, values [][]byte) bool {
 	return true
 }
 
-// stateClaim is the last event about a row that changes.
+// stateClaim is the last event about a row of a state table.
 type stateClaim struct {
 	part *tableRecount
-	args []string
-	ok   bool
+	args []string // of the statement that finds the row
+	ok   bool     // the row can exist
 }
 
-// stateClaim takes note that an event tells of a row that changes. The last one holds.
+// trackState remembers that an event recorded a row of a state table, in
+// place of an earlier event about the same row.
 func (c *recounter) trackState(p *tableRecount, args []string, ok bool) {
 	t := p.event
 	was, _ := audit.ParseSeals(t.Facts)
@@ -352,7 +410,8 @@ func (c *recounter) trackState(p *tableRecount, args []string, ok bool) {
 	c.at.states = append(c.at.states, &stateClaim{p, args, ok})
 }
 
-// finishStream asks for the rows of the stream that change, and has the last events about them handed on.
+// finishStream requests the rows of state tables that the stream recorded,
+// and queues the last events about them.
 func (c *recounter) finishStream() {
 	for _, s := range c.at.states {
 		c.waiting = append(c.waiting, s.part.event)
@@ -365,21 +424,25 @@ func (c *recounter) finishStream() {
 	c.at.states = nil
 }
 
-// stepScan is a request for the rows of steps that follow one another, of which several events tell.
+// stepScan is one request for the rows of consecutive steps that several
+// events record. A run of a thousand commits takes one statement instead of a
+// thousand.
 type stepScan struct {
 	c        *recounter
-	attempt  string
+	attempt  string // its id, as the statement takes it
 	request  *rowRequest
-	parts    []*tableRecount
-	at       int         // of parts
-	recorded *stepRanges // steps of which earlier events told
+	parts    []*tableRecount // one for each event, in order of step
+	at       int             // index in parts of the step at hand
+	recorded *stepRanges     // steps that earlier events recorded
 }
 
-// requestSteps asks for the rows of steps of an attempt, together with those of the event before if these come right
-// before.
+// requestSteps requests the rows of steps of an attempt, by extending the
+// previous request of the table if the steps follow directly.
 func (c *recounter) requestSteps(p *tableRecount, attempt string) {
 	name := p.rows.Table.Name
 	until := strconv.FormatInt(p.rows.Until, 10)
+	// The previous request was not sent yet, so its upper bound can still
+	// move.
 	if s := c.last[name]; s != nil && s.attempt == attempt && s.parts[len(s.parts)-1].rows.Until == p.rows.From {
 		s.parts = append(s.parts, p)
 		s.request.args[2] = until
@@ -392,7 +455,7 @@ func (c *recounter) requestSteps(p *tableRecount, attempt string) {
 	c.requests = append(c.requests, s.request)
 }
 
-// collectRefs adds a row, which comes in order of its step, to the part of its step.
+// take adds a row to the part of its step. Rows arrive in order of step.
 func (s *stepScan) take(values [][]byte) error {
 	t := s.parts[0].rows.Table
 	i := t.ColumnIndex("step")
@@ -400,6 +463,7 @@ func (s *stepScan) take(values [][]byte) error {
 	if err != nil {
 		return fmt.Errorf("the step of a row of %s: %w", t.Name, err)
 	}
+	// Steps in between that have no rows belong to parts that stay empty.
 	for s.at < len(s.parts)-1 && step >= s.parts[s.at].rows.Until {
 		s.at++
 	}
@@ -411,6 +475,7 @@ func (s *stepScan) take(values [][]byte) error {
 	return err
 }
 
+// done stores the results of all parts.
 func (s *stepScan) done() {
 	name := s.parts[0].rows.Table.Name
 	for _, p := range s.parts {
@@ -420,6 +485,7 @@ func (s *stepScan) done() {
 	}
 }
 
+// spansOf is the set of recorded steps of a table and an attempt.
 func (s *streamState) spansOf(table, attempt string) *stepRanges {
 	key := table + " " + attempt
 	if s.spans[key] == nil {

@@ -10,11 +10,11 @@ import (
 	"github.com/trimtab/trimtab/audit"
 )
 
-// itemsAtOnce is how many items are read together.
+// itemsAtOnce is the number of items whose rows are read together.
 const itemsAtOnce = 1000
 
-// recountItems computes the lines for the items that an event added to its dataset: a line for each table of the
-// dataset's kind.
+// recountItems computes the lines for the items that an event added to its
+// dataset: one for each table of the dataset's kind.
 func (c *recounter) recountItems(ctx context.Context, t *RecountedEvent) error {
 	dataset := audit.DatasetOf(t.Stream)
 	for _, table := range audit.ItemTables(c.kinds[dataset]) {
@@ -28,17 +28,20 @@ func (c *recounter) recountItems(ctx context.Context, t *RecountedEvent) error {
 	return nil
 }
 
-// addedItems are the keys of the rows of a table that an event added to a dataset, in order.
+// addedItems is the query for the keys of the rows of a table that event $2
+// added to dataset $1, in the order in which they were hashed.
 func addedItems(table *audit.Table) string {
 	if table.Name == "response" {
 		return `select distinct p.response::text collate "C" from only public.dataset_item i
 			join only public.ranking_response p on p.ranking::text = i.item::text where i.dataset = $1 and i.event = $2
 				order by 1`
 	}
-	return `select i.item::text collate "C" from only public.dataset_item i where i.dataset = $1 and i.event = $2 order by 1`
+	return `select i.item::text collate "C" from only public.dataset_item i
+		where i.dataset = $1 and i.event = $2 order by 1`
 }
 
-// addItems adds up the rows of items, some at a time, so that it needs no more memory for many than for some.
+// addItems adds up the rows of items page by page, so that memory does not
+// grow with their number.
 func (c *recounter) addItems(ctx context.Context, p *tableRecount, dataset string, event int64) error {
 	if strings.ContainsRune(dataset, 0) {
 		return nil
@@ -68,7 +71,8 @@ func (c *recounter) addItems(ctx context.Context, p *tableRecount, dataset strin
 	}
 }
 
-// rowDigests are the digests of the rows with these keys. An erased row has the digest that it had.
+// rowDigests returns the digests of the rows with these keys. An erased row
+// has the digest that it had before, which its tombstone kept.
 func (c *recounter) rowDigests(ctx context.Context, t *audit.Table, keys []string) (map[string][][]byte, error) {
 	seals, err := c.tombstoneDigests(ctx, t, keys)
 	if err != nil {
@@ -94,7 +98,7 @@ func (c *recounter) rowDigests(ctx context.Context, t *audit.Table, keys []strin
 	return digests, err
 }
 
-// tombstoneDigests are the digests that erased rows had.
+// tombstoneDigests returns the digests that erased rows had.
 func (c *recounter) tombstoneDigests(ctx context.Context, t *audit.Table, keys []string) (map[string][]byte, error) {
 	rows, err := c.r.tx.Query(ctx,
 		"select digest::text, seal from only public.erasure where relation = $1 and digest::text = any($2)", t.Name,
@@ -113,7 +117,7 @@ func (c *recounter) tombstoneDigests(ctx context.Context, t *audit.Table, keys [
 	return seals, err
 }
 
-// arrayText writes an array of text as Postgres reads it.
+// arrayText writes a text array in the syntax of Postgres.
 func arrayText(list []string) string {
 	quote := strings.NewReplacer(`\`, `\\`, `"`, `\"`)
 	var b strings.Builder

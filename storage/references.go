@@ -9,7 +9,9 @@ import (
 	"github.com/trimtab/trimtab"
 )
 
-// References is everything in the database that points to a file of a store, as it was at one instant.
+// References is everything in the database that refers to a file of a
+// checkpoint store, as of one instant. Garbage collection keeps what it
+// names.
 type References struct {
 	// Digests are all digests that a row, a plan, a spec, a document or an event
 	// names, of artifacts and of anything else.
@@ -20,20 +22,21 @@ type References struct {
 	Attempts map[int64]AttemptReferences
 }
 
-// AttemptReferences is what points to files of an attempt.
+// AttemptReferences is what refers to the files of an attempt.
 type AttemptReferences struct {
 	Run, Stage string
-	Number     int  // within the stage
-	Open       bool // it has not ended
-	// Settled is set when it was completed, or reused, longer ago than was asked.
+	Number     int // within the stage
+	// Open is set while the attempt has not ended.
+	Open bool
+	// Settled is set if it was completed, or reused, longer ago than asked.
 	Settled bool
-	// Checkpoints are the newest one if it is settled, else the newest two, and the newest two that were not
-	// reported as damaged.
+	// Checkpoints are the newest one if the attempt is settled, and otherwise
+	// the newest two; and as many that were not reported as damaged.
 	Checkpoints []trimtab.Digest
 }
 
-// References reads what the database names. settled is the age at which a
-// completed attempt needs only its newest checkpoint.
+// References reads what the database refers to. A completed attempt that
+// ended longer ago than settled needs only its newest checkpoint.
 func (s *Store) References(ctx context.Context, settled time.Duration) (References, error) {
 	r := References{Attempts: map[int64]AttemptReferences{}}
 	err := s.read(ctx, "reading what the record points to", func(tx pgx.Tx) (err error) {
@@ -54,6 +57,7 @@ func (s *Store) References(ctx context.Context, settled time.Duration) (Referenc
 		_, err = pgx.ForEachRow(rows, []any{&id, &a.Run, &a.Stage, &a.Number, &a.Open, &a.Settled, &a.Checkpoints},
 			func() error {
 				r.Attempts[id] = a
+				// The next row must not share a slice with the one in the map.
 				a.Checkpoints = nil
 				return nil
 			})
@@ -62,8 +66,10 @@ func (s *Store) References(ctx context.Context, settled time.Duration) (Referenc
 	return r, err
 }
 
-// referencedDigestsQuery is every digest that a column or a text holds, and what else
-// follows the word. Most events are of steps; what those name are checkpoints.
+// referencedDigestsQuery selects every digest that a column or a text has,
+// and whatever else follows "sha256:". It finds too many rather than too few.
+// Commits, which are most of the events, are left out: the digests in them
+// are those of checkpoints, which attemptReferencesQuery selects.
 const referencedDigestsQuery = `
 	select digest from artifact
 	union select digest from attempt_input
@@ -77,22 +83,30 @@ const referencedDigestsQuery = `
 	) x cross join lateral unnest(string_to_array(x.t, 'sha256:')) with ordinality p (part, place)
 	where place > 1`
 
+// attemptReferencesQuery selects for each attempt the checkpoints to keep:
+// the newest and, unless it is settled, one before it; and as many that were
+// not reported as damaged.
 const attemptReferencesQuery = `
 	with damaged as (
-		select stream, stage, attempt, convert_from(body, 'UTF8')::json->>'digest' as digest from event where type = 'checkpoint_damaged'
+		select stream, stage, attempt, convert_from(body, 'UTF8')::json->>'digest' as digest from event
+			where type = 'checkpoint_damaged'
 	), ranked as (
 		select c.attempt, c.digest, d.digest is null as sound,
 			row_number() over (partition by c.attempt order by c.step desc) as place,
 			row_number() over (partition by c.attempt, d.digest is null order by c.step desc) as alike
 		from checkpoint c join attempt a on a.id = c.attempt
-		left join (select distinct * from damaged) d on d.stream = a.run and d.stage = a.stage and d.attempt = a.number and d.digest = c.digest)
+		left join (select distinct * from damaged) d on d.stream = a.run and d.stage = a.stage
+			and d.attempt = a.number and d.digest = c.digest)
 	select a.id, a.run, a.stage, a.number, a.open, a.settled, coalesce(array_agg(r.digest::text order by r.place)
 		filter (where r.place <= a.kept or r.sound and r.alike <= a.kept), '{}')
-	from (select s.attempt as id, t.run, t.stage, t.number, s.status in ` + openStatuses + ` as open, x.settled, case when x.settled then 1 else 2 end as kept
+	from (select s.attempt as id, t.run, t.stage, t.number, s.status in ` + openStatuses + ` as open,
+			x.settled, case when x.settled then 1 else 2 end as kept
 		from attempt_state s join attempt t on t.id = s.attempt cross join lateral (
-			select s.status in ('completed', 'reused') and s.ended_at < clock_timestamp() - $1::interval as settled) x) a
+			select s.status in ('completed', 'reused')
+				and s.ended_at < clock_timestamp() - $1::interval as settled) x) a
 	left join ranked r on r.attempt = a.id group by a.id, a.run, a.stage, a.number, a.open, a.settled`
 
+// digestSet is the set of the digests that a query returns.
 func digestSet(ctx context.Context, q querier, sql string) (map[trimtab.Digest]bool, error) {
 	all, err := queryRows(ctx, q, pgx.RowTo[trimtab.Digest], sql)
 	set := make(map[trimtab.Digest]bool, len(all))
@@ -102,12 +116,14 @@ func digestSet(ctx context.Context, q querier, sql string) (map[trimtab.Digest]b
 	return set, err
 }
 
-// Identity tells this database from every other: from another one on the same
-// server, and from a copy on another server.
+// Identity identifies this database among all others: among those of the same
+// server by its object id, and a copy on another server by the server's
+// system identifier. A store of files records which databases use it.
 func (s *Store) Identity(ctx context.Context) (string, error) {
 	var system, database int64
 	err := s.pool.QueryRow(ctx, `
-		select c.system_identifier, d.oid::bigint from pg_control_system() c join pg_database d on d.datname = current_database()`).
+		select c.system_identifier, d.oid::bigint from pg_control_system() c join pg_database d
+			on d.datname = current_database()`).
 		Scan(&system, &database)
 	return fmt.Sprintf("%016x-%d", uint64(system), database), wrapError(ctx, "identifying the database", err)
 }

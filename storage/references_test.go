@@ -32,8 +32,8 @@ func TestReferencesNameEveryModel(t *testing.T) {
 	a, err := s.CreateAttempt(ctx, storage.Attempt{Run: "run-1", Stage: "sft", Number: 1,
 		Inputs: []trimtab.Named{{Name: "model", Digest: model("input")}}})
 	must(t, err)
-	must(t, s.Fence(ctx, a.ID, 1))
-	must(t, s.CompleteAttempt(ctx, a.ID, 1, []trimtab.Named{{Name: "model", Digest: model("output")}}, nil))
+	must(t, s.Lease(a.ID, 1).Acquire(ctx))
+	must(t, s.Lease(a.ID, 1).Complete(ctx, []trimtab.Named{{Name: "model", Digest: model("output")}}, nil))
 	_, err = s.FreezeItems(ctx, "samples", trimtab.KindRankings,
 		[]trimtab.Item{trimtab.Ranking{Prompt: "p", Ranks: []int{1, 2},
 			Responses: []trimtab.Response{{Bytes: []byte("a"), Tokens: []int32{1}, Tokenizer: digest("words"),
@@ -69,9 +69,9 @@ func TestReferencesToCheckpoints(t *testing.T) {
 		a, err := s.CreateAttempt(ctx, storage.Attempt{Run: "run-1", Stage: fmt.Sprint("sft-", number), Kind: "sft",
 			Number: 1, FromCheckpoint: from})
 		must(t, err)
-		must(t, s.Fence(ctx, a.ID, 1))
+		must(t, s.Lease(a.ID, 1).Acquire(ctx))
 		for _, step := range steps {
-			must(t, s.Commit(ctx, a.ID, 1, nil, &storage.Checkpoint{Attempt: a.ID, Step: step,
+			must(t, s.Lease(a.ID, 1).Commit(ctx, nil, &storage.Checkpoint{Attempt: a.ID, Step: step,
 				Digest: digest(fmt.Sprint(number, step))}))
 		}
 		return a.ID
@@ -82,7 +82,7 @@ func TestReferencesToCheckpoints(t *testing.T) {
 		}
 		return ds
 	}
-	complete := func(id int64) { must(t, s.CompleteAttempt(ctx, id, 1, nil, nil)) }
+	complete := func(id int64) { must(t, s.Lease(id, 1).Complete(ctx, nil, nil)) }
 	old := attempt("", 1, 2, 3, 4)
 	complete(old)
 	fresh := attempt("", 1, 2, 3)
@@ -93,7 +93,7 @@ func TestReferencesToCheckpoints(t *testing.T) {
 	none := attempt("")
 	damaged := attempt("", 1, 2, 3, 4, 5)
 	for _, step := range []int{5, 3} {
-		must(t, s.ReportDamage(ctx, damaged, 1, storage.Checkpoint{Attempt: damaged, Step: step,
+		must(t, s.Lease(damaged, 1).ReportDamage(ctx, storage.Checkpoint{Attempt: damaged, Step: step,
 			Digest: digest(fmt.Sprint(6, step))}, false,
 			trimtab.NewError(trimtab.Verification, "artifact_corrupt", "", "x")))
 	}

@@ -17,9 +17,9 @@ import (
 // it takes the server from every test.
 func TestServerRestarts(t *testing.T) {
 	s, ctx := storagetest.New(t), t.Context()
-	id := held(t, s)
+	id := leasedAttempt(t, s)
 	commit := func(step int) error {
-		return s.Commit(ctx, id, 1, []storage.StepReport{report(step, 3, 1, 1)},
+		return s.Lease(id, 1).Commit(ctx, []storage.StepReport{report(step, 3, 1, 1)},
 			&storage.Checkpoint{Step: step + 1, Digest: digest("s")})
 	}
 	must(t, commit(0))
@@ -51,7 +51,7 @@ func TestCutConnections(t *testing.T) {
 	t.Parallel()
 	urls := storagetest.URLs(t)
 	s, ctx := storagetest.Open(t, urls.App), t.Context()
-	id := held(t, s)
+	id := leasedAttempt(t, s)
 	done, cut := make(chan struct{}), make(chan int)
 	go func() {
 		owner, cuts := connect(t, urls.Owner), 0
@@ -75,7 +75,7 @@ func TestCutConnections(t *testing.T) {
 	failed := 0
 	for step := range steps {
 		for {
-			err := s.Commit(ctx, id, 1, []storage.StepReport{report(step, 10, 4, 8)},
+			err := s.Lease(id, 1).Commit(ctx, []storage.StepReport{report(step, 10, 4, 8)},
 				&storage.Checkpoint{Step: step + 1, Digest: digest("s")})
 			if err == nil {
 				break

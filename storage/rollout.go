@@ -8,6 +8,7 @@ import (
 	"github.com/trimtab/trimtab"
 )
 
+// rolloutLoad compares the numbers of a rollout by their bits.
 var rolloutLoad = load{
 	table:   "rollout",
 	key:     []string{"attempt", "step", "index"},
@@ -16,20 +17,21 @@ var rolloutLoad = load{
 		"advantages", "returns"},
 }
 
-// rolloutRow is in the order of rolloutLoad.all().
+// rolloutRow is a rollout's row in the order of rolloutLoad.allColumns.
 func rolloutRow(attempt int64, step int, r *trimtab.Rollout) []any {
 	return []any{attempt, step, r.Index, r.Ended, storableText(r.Prompt), r.PromptIDs, r.Tokens, r.Bytes,
 		storableText(string(r.Bytes)),
 		r.Score, r.RawScore, r.LogProbs, r.RefLogProb, r.KL, r.Values, r.Rewards, r.Advantages, r.Returns}
 }
 
-// AsStored is a rollout as it comes back from the record, whose texts lack what Postgres cannot hold.
+// AsStored is a rollout as Rollouts returns it: in its texts, what Postgres
+// cannot store is replaced. Comparisons with a recorded one start from it.
 func AsStored(r trimtab.Rollout) trimtab.Rollout {
 	r.Prompt = storableText(r.Prompt)
 	return r
 }
 
-// Rollouts returns the episodes of one step of an attempt, ordered by index.
+// Rollouts returns the rollouts of one step of an attempt in order of index.
 func (s *Store) Rollouts(ctx context.Context, attempt int64, step int) ([]trimtab.Rollout, error) {
 	rows, err := queryRows(ctx, s.pool, scanRollout, `
 		select index, ended, prompt, prompt_tokens, tokens, bytes, score, raw_score,
@@ -38,6 +40,7 @@ func (s *Store) Rollouts(ctx context.Context, attempt int64, step int) ([]trimta
 	return rows, wrapError(ctx, fmt.Sprintf("reading the rollouts of step %d", step), err)
 }
 
+// scanRollout reads a row of Rollouts.
 func scanRollout(row pgx.CollectableRow) (r trimtab.Rollout, err error) {
 	err = row.Scan(&r.Index, &r.Ended, &r.Prompt, &r.PromptIDs, &r.Tokens, &r.Bytes, &r.Score, &r.RawScore,
 		&r.LogProbs, &r.RefLogProb, &r.KL, &r.Values, &r.Rewards, &r.Advantages, &r.Returns)

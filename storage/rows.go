@@ -14,8 +14,9 @@ import (
 	"github.com/trimtab/trimtab/audit"
 )
 
-// selectRow selects the columns of an audited table in order, as audit.Table.AppendRow takes them. Nothing is computed
-// by the database but the text of a numeric.
+// selectRow selects the columns of an audited table in the order in which
+// audit.Table.AppendRow takes them. The database computes nothing but the
+// text of a numeric; hashing is the program's.
 func selectRow(t *audit.Table) string {
 	var columns []string
 	for _, c := range t.Columns {
@@ -28,7 +29,8 @@ func selectRow(t *audit.Table) string {
 	return fmt.Sprintf("select %s from only public.%s t ", strings.Join(columns, ", "), t.Name)
 }
 
-// selectKey is selectRow with null in place of every column that is not needed to name a row.
+// selectKey is selectRow with null in place of every column that is not
+// needed to identify a row, so that large columns are not sent.
 func selectKey(t *audit.Table) string {
 	var columns []string
 	for _, c := range t.Columns {
@@ -41,10 +43,13 @@ func selectKey(t *audit.Table) string {
 	return fmt.Sprintf("select %s from only public.%s t ", strings.Join(columns, ", "), t.Name)
 }
 
-// stepsCondition is of the tables whose rows stand at a step of an attempt.
+// stepsCondition selects the rows of steps $2 ≤ step < $3 of attempt $1.
+// Casts are explicit because parameters are sent as text.
 const stepsCondition = `where t.attempt = $1 and t.step >= $2::int8 and t.step < $3::int8 order by t.step`
 
-// rowConditions says where the rows of a table are of which an event tells, and in which order they are hashed.
+// rowConditions says, by table, which rows an event records and in which
+// order they are hashed. They are the Go counterpart of facts_of in
+// migrations/007_record.sql; a test compares the two.
 var rowConditions = map[string]string{
 	"attempt":              `where t.id = $1`,
 	"attempt_state":        `where t.attempt = $1`,
@@ -68,15 +73,17 @@ var rowConditions = map[string]string{
 	"erasure": `where t.dataset = $1 and t.event = $2 order by t.relation collate "C",
 		t.digest::text collate "C"`,
 	"artifact": `where t.digest::text = $1 and t.name = $2 and t.stage = $3 and coalesce(t.run, '') = $4
-		and coalesce((select min(a.number) from only public.attempt a where a.id = t.attempt), 0) = $5::int8 order by t.id`,
-	// Of equal reports of an attempt, an event tells of those that were there.
-	"evaluation": `where t.run = $1 and t.document::text = $2 and coalesce((select min(a.number) from only public.attempt a
+		and coalesce((select min(a.number) from only public.attempt a where a.id = t.attempt), 0) = $5::int8
+			order by t.id`,
+	// An attempt may have equal reports: an event records the first $5 of them.
+	"evaluation": `where t.run = $1 and t.document::text = $2
+		and coalesce((select min(a.number) from only public.attempt a
 		where a.id = t.attempt), 0) = $3::int8
 		and coalesce((select min(a.stage) from only public.attempt a where a.id = t.attempt), '') = $4
 			order by t.id limit $5`,
 }
 
-// rowQueries is the statement that finds the rows of a table of which an event tells.
+// rowQueries are the statements that select the rows of rowConditions.
 var rowQueries = func() map[string]string {
 	statements := map[string]string{}
 	for table, where := range rowConditions {
@@ -85,19 +92,20 @@ var rowQueries = func() map[string]string {
 	return statements
 }()
 
-// rowRequest asks for the rows of a table that an event tells of, or several events one after the other. Its statement
-// takes args; each row goes to row in the order in which it is hashed.
+// rowRequest asks for rows that one event records, or several events in a
+// row. Each row is passed to row, in the order in which it is hashed.
 type rowRequest struct {
 	sql  string
 	args []string
 	row  func(values [][]byte) error
-	done func() // after the last row
+	done func() // is called after the last row
 }
 
-// requestsAtOnce is how many requests are sent together: few enough that neither side waits for the other to read.
+// requestsAtOnce is the number of requests in one batch: small enough that
+// neither side blocks because the other does not read.
 const requestsAtOnce = 100
 
-// sendRequests sends requests and reads what comes back, in order, row by row.
+// sendRequests sends requests in batches and reads the answers in order.
 func (r Snapshot) sendRequests(ctx context.Context, requests []*rowRequest) error {
 	for len(requests) > 0 {
 		n := min(requestsAtOnce, len(requests))
@@ -109,6 +117,8 @@ func (r Snapshot) sendRequests(ctx context.Context, requests []*rowRequest) erro
 	return nil
 }
 
+// sendBatch sends requests as one batch of prepared statements. It uses the
+// protocol directly, since rows are wanted as the bytes that Postgres sends.
 func (r Snapshot) sendBatch(ctx context.Context, requests []*rowRequest) error {
 	var batch pgconn.Batch
 	for _, q := range requests {
@@ -130,6 +140,7 @@ func (r Snapshot) sendBatch(ctx context.Context, requests []*rowRequest) error {
 	return err
 }
 
+// readAll hands the rows of a batch to its requests.
 func readAll(results *pgconn.MultiResultReader, requests []*rowRequest) error {
 	for _, q := range requests {
 		if !results.NextResult() {
@@ -146,16 +157,18 @@ func readAll(results *pgconn.MultiResultReader, requests []*rowRequest) error {
 	return nil
 }
 
-// rowHasher computes digests of rows.
+// rowHasher computes digests of rows with a buffer that is used again.
 type rowHasher struct{ buf []byte }
 
+// digest is the SHA-256 of a row as audit.Table.AppendRow encodes it.
 func (h *rowHasher) digest(t *audit.Table, values [][]byte) (audit.Hash, error) {
 	var err error
 	h.buf, err = t.AppendRow(h.buf[:0], values)
 	return sha256.Sum256(h.buf), err
 }
 
-// rowKey is the key of a row as people read it: the table and the columns that tell it from others.
+// rowKey is the key of a row as people read it: the table and the columns
+// that identify the row.
 func rowKey(t *audit.Table, values [][]byte) string {
 	words := []string{t.Name}
 	for _, name := range t.Key {
@@ -165,7 +178,8 @@ func rowKey(t *audit.Table, values [][]byte) string {
 	return strings.Join(words, " ")
 }
 
-// valueText writes an integer in decimal digits; text is text.
+// valueText formats a value in Postgres's binary format: an integer in
+// decimal digits, anything else as the text that it is.
 func valueText(typ string, v []byte) string {
 	switch {
 	case typ == "int2" && len(v) == 2:

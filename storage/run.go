@@ -14,35 +14,51 @@ import (
 	"github.com/trimtab/trimtab"
 )
 
-// Run is one launch of a spec.
+// Run is one launch of a spec: what was launched, in table run, its newest
+// plan in run_plan, and its state in run_state.
 type Run struct {
-	ID, Name           string
-	Status             trimtab.RunStatus // empty at creation is queued
-	Seed               uint64
-	Spec               json.RawMessage // resolved, its bytes kept
-	SpecDigest         trimtab.Digest
-	Plan               trimtab.Plan       // the newest
-	Revision           int                // of Plan; 0 is the first
-	Origin             string             // id of the run that this one reruns
-	Stage              string             // of Origin that is run again; kept in the record (Changes), not read here
-	Overrides          []trimtab.Override // of Origin's spec; as Stage
-	Reason             string
-	Next               string         // what happens next, or what a person has to do
-	Error              *trimtab.Error // why it waits, is blocked or failed
-	Actor              string
-	CreatedAt          time.Time // set by the database, as the next two
+	// ID is unique and chosen by the caller. Name is a person's and need not be
+	// unique.
+	ID, Name string
+	// Status is queued if it is empty at creation.
+	Status trimtab.RunStatus
+	// Seed determines every random draw of the run.
+	Seed uint64
+	// Spec is the resolved spec, byte for byte.
+	Spec       json.RawMessage
+	SpecDigest trimtab.Digest
+	// Plan is the newest plan, and Revision its number; 0 is the first.
+	Plan     trimtab.Plan
+	Revision int
+	// Origin is the id of the run that this one reruns, empty for none. Stage
+	// is the stage of it that is rerun, and Overrides are the changes to its
+	// spec. The last two are written, and read back by PlanChanges only.
+	Origin    string
+	Stage     string
+	Overrides []trimtab.Override
+	// Reason is a person's reason for the rerun.
+	Reason string
+	// Next says what happens next, or what a person has to do.
+	Next string
+	// Error is why it is waiting or blocked, or failed.
+	Error *trimtab.Error
+	Actor string
+	// CreatedAt, StartedAt and EndedAt are by the database's clock. The last
+	// two are nil until it happens.
+	CreatedAt          time.Time
 	StartedAt, EndedAt *time.Time
 }
 
-// minPrefix is the shortest beginning of a run's id that may stand for it.
+// minPrefix is the shortest prefix of a run's id that may stand for it.
 const minPrefix = 4
 
-// CreateRun writes a new run with its first plan. The same run again changes
+// CreateRun records a new run with its first plan. The same run again changes
 // nothing; another run under the same id is Conflict "run_exists".
 func (s *Store) CreateRun(ctx context.Context, r Run) error {
 	return s.write(ctx, "creating run "+r.ID, func(tx pgx.Tx) error { return createRun(ctx, tx, r) })
 }
 
+// createRun is CreateRun in the caller's transaction.
 func createRun(ctx context.Context, tx pgx.Tx, r Run) error {
 	if r.Status == "" {
 		r.Status = trimtab.RunQueued
@@ -58,13 +74,14 @@ func createRun(ctx context.Context, tx pgx.Tx, r Run) error {
 	if err != nil {
 		return err
 	}
+	// The id exists: a retried launch, or a clash of ids.
 	if tag.RowsAffected() == 0 {
 		return checkSameRun(ctx, tx, r)
 	}
 	return insertRunDetails(ctx, tx, r)
 }
 
-// NameRule says what the name of a new run means to CreateRunOnce.
+// NameRule says how CreateRunOnce treats the name of a new run.
 type NameRule int
 
 const (
@@ -76,11 +93,13 @@ const (
 	UniqueName
 )
 
-// CreateRunOnce is CreateRun, unless an open run of the same spec is there
-// that naming takes for the same: that one comes back, the oldest if there are
-// several, and is true. For a run with an origin, only reruns of that origin
-// count. Of several callers at once, one creates. A name that is taken is
-// Conflict "name_taken".
+// CreateRunOnce is CreateRun, unless there is an open run of the same spec
+// that naming takes for the same one. Then that run is returned, the oldest
+// of several, and is is true. For a rerun only reruns of the same origin
+// count.
+//
+// Of several concurrent callers one creates the run. With UniqueName a name
+// that an open run of another spec has is Conflict "name_taken".
 func (s *Store) CreateRunOnce(ctx context.Context, r Run, naming NameRule) (open Run, is bool, err error) {
 	err = s.write(ctx, "creating run "+r.ID, func(tx pgx.Tx) error {
 		open, is, err = createOnce(ctx, tx, r, naming)
@@ -89,8 +108,12 @@ func (s *Store) CreateRunOnce(ctx context.Context, r Run, naming NameRule) (open
 	return open, is && err == nil, err
 }
 
-// createOnce lets those who create runs of one name, then of one spec, take turns.
+// createOnce is CreateRunOnce in a transaction. Advisory locks make those who
+// create runs of one name, and then of one spec, take turns, always in this
+// order.
 func createOnce(ctx context.Context, tx pgx.Tx, r Run, naming NameRule) (open Run, is bool, err error) {
+	// The lock is on the hash of a text. Two texts with one hash only wait
+	// for each other needlessly.
 	const lock = "select pg_advisory_xact_lock(hashtextextended($1, 0))"
 	if naming == UniqueName {
 		if _, err := tx.Exec(ctx, lock, "name/"+r.Name); err != nil {
@@ -104,7 +127,8 @@ func createOnce(ctx context.Context, tx pgx.Tx, r Run, naming NameRule) (open Ru
 	if naming != AnyName {
 		name = storableText(r.Name)
 	}
-	open, err = oneRun(ctx, tx, `s.ended_at is null and r.spec_digest = $1 and ($2 = '' or r.origin = $2) and ($3 = '' or r.name = $3)
+	open, err = oneRun(ctx, tx, `
+		s.ended_at is null and r.spec_digest = $1 and ($2 = '' or r.origin = $2) and ($3 = '' or r.name = $3)
 		order by r.created_at, r.id limit 1`, r.SpecDigest, r.Origin, name)
 	if err == nil {
 		return open, true, nil
@@ -136,8 +160,9 @@ func checkNameFree(ctx context.Context, tx pgx.Tx, name string) error {
 		"run %s is called %q, was launched with another spec, and has not ended", open.ID, name)
 }
 
-// CreateRerun is CreateRunOnce for a plan that was made when these were the
-// reruns of r.Origin. If there is another by now, that is Conflict "plan_stale".
+// CreateRerun is CreateRunOnce for a plan that was computed when these were
+// the reruns of r.Origin. If there are more by now, the plan did not consider
+// what they made: Conflict "plan_stale".
 func (s *Store) CreateRerun(ctx context.Context, r Run, reruns []string) (open Run, is bool, err error) {
 	err = s.write(ctx, "creating run "+r.ID, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock(hashtextextended('rerun/' || $1, 0))",
@@ -159,17 +184,20 @@ func (s *Store) CreateRerun(ctx context.Context, r Run, reruns []string) (open R
 	return open, is && err == nil, err
 }
 
-// Reruns lists the ids of the runs that rerun this one (its full id), in the order in which they were made.
+// Reruns lists the ids of the runs that rerun this one, by its full id, in
+// the order in which they were created.
 func (s *Store) Reruns(ctx context.Context, origin string) ([]string, error) {
 	ids, err := rerunsOf(ctx, s.pool, origin)
 	return ids, wrapError(ctx, "listing the reruns of "+origin, err)
 }
 
+// rerunsOf is Reruns in a transaction, or outside of one.
 func rerunsOf(ctx context.Context, q querier, origin string) ([]string, error) {
 	return queryRows(ctx, q, pgx.RowTo[string], "select id from run where origin = $1 order by created_at, id", origin)
 }
 
-// insertRunDetails writes what belongs to a new run beside its row.
+// insertRunDetails writes the rows that go with a new run, and its events: a
+// rerun is also the request of the person who asked for it.
 func insertRunDetails(ctx context.Context, tx pgx.Tx, r Run) error {
 	_, err := tx.Exec(ctx, `
 		insert into run_state (run, status, next, error, started_at, ended_at)
@@ -181,16 +209,16 @@ func insertRunDetails(ctx context.Context, tx pgx.Tx, r Run) error {
 	if err := putPlan(ctx, tx, r.ID, 0, r.Plan, r.Actor, r.Reason); err != nil {
 		return err
 	}
-	told := map[string]any{
+	body := map[string]any{
 		"name": r.Name, "origin": r.Origin, "plan": r.Plan, "reason": r.Reason, "seed": strconv.FormatUint(r.Seed, 10),
 		"spec": trimtab.DigestOf(r.Spec), "spec_digest": r.SpecDigest, "status": r.Status,
 		"decisions": "requested", // a decision about this run counts with its request alone
 	}
 	if r.Origin == "" {
-		return appendEvent(ctx, tx, subject{stream: r.ID}, r.Actor, "run_created", told)
+		return appendEvent(ctx, tx, subject{stream: r.ID}, r.Actor, trimtab.EventRunCreated, body)
 	}
-	told["stage"], told["overrides"] = r.Stage, r.Overrides
-	if err := appendEvent(ctx, tx, subject{stream: r.ID}, r.Actor, "run_created", told); err != nil {
+	body["stage"], body["overrides"] = r.Stage, r.Overrides
+	if err := appendEvent(ctx, tx, subject{stream: r.ID}, r.Actor, trimtab.EventRunCreated, body); err != nil {
 		return err
 	}
 	plan, err := r.Plan.Digest()
@@ -204,6 +232,7 @@ func insertRunDetails(ctx context.Context, tx pgx.Tx, r Run) error {
 	return err
 }
 
+// checkSameRun compares a run with the stored one of the same id.
 func checkSameRun(ctx context.Context, tx pgx.Tx, r Run) error {
 	have, err := oneRun(ctx, tx, "r.id = $1", r.ID)
 	if err != nil {
@@ -217,6 +246,8 @@ func checkSameRun(ctx context.Context, tx pgx.Tx, r Run) error {
 	return nil
 }
 
+// selectRun selects the fields of a Run in the order of scanRun, with its
+// newest plan. A condition follows it.
 const selectRun = `
 	select r.id, r.name, r.seed::text, r.spec, r.spec_digest, coalesce(r.origin, ''), r.reason, r.actor, r.created_at,
 		s.status, s.next, s.error, s.started_at, s.ended_at,
@@ -224,6 +255,8 @@ const selectRun = `
 	from run r join run_state s on s.run = r.id
 		cross join lateral (select plan, revision from run_plan where run = r.id order by revision desc limit 1) p `
 
+// scanRun reads a row of selectRun. The seed is numeric in the database,
+// since Postgres has no unsigned 64-bit integer.
 func scanRun(row pgx.CollectableRow) (r Run, err error) {
 	var seed string
 	var failure, plan []byte
@@ -241,6 +274,7 @@ func scanRun(row pgx.CollectableRow) (r Run, err error) {
 	return r, json.Unmarshal(plan, &r.Plan)
 }
 
+// oneRun returns the first run that meets a condition, or pgx.ErrNoRows.
 func oneRun(ctx context.Context, q querier, where string, args ...any) (Run, error) {
 	found, err := queryRows(ctx, q, scanRun, selectRun+"where "+where, args...)
 	if err == nil && len(found) == 0 {
@@ -252,8 +286,10 @@ func oneRun(ctx context.Context, q querier, where string, args ...any) (Run, err
 	return found[0], nil
 }
 
-// Run finds a run by its id, by a beginning of the id of four or more
-// characters that no other run shares, or else the newest run of that name.
+// Run finds a run by its id, by a prefix of the id of four or more characters
+// that no other run shares, or else the newest run of that name. A prefix of
+// several runs is Usage "run_ambiguous", and what fits none NotFound
+// "run_not_found".
 func (s *Store) Run(ctx context.Context, idOrName string) (Run, error) {
 	id, err := s.findRun(ctx, idOrName)
 	if err != nil {
@@ -263,7 +299,8 @@ func (s *Store) Run(ctx context.Context, idOrName string) (Run, error) {
 	return r, wrapError(ctx, "reading run "+idOrName, err)
 }
 
-// findRun turns what a person wrote into a run's id.
+// findRun turns a person's reference into a run's id: an exact id first, then
+// a unique prefix, then a name.
 func (s *Store) findRun(ctx context.Context, ref string) (string, error) {
 	type candidate struct {
 		ID, Name string
@@ -287,28 +324,31 @@ func (s *Store) findRun(ctx context.Context, ref string) (string, error) {
 		}
 	}
 	switch {
+	// A prefix that only one run has wins over a name, and a name over a
+	// prefix that several have.
 	case len(prefixed) == 1:
 		return prefixed[0], nil
 	case len(named) > 0:
 		return named[0], nil
 	case len(prefixed) > 1:
 		return "", trimtab.NewError(trimtab.Usage, "run_ambiguous", "write more of the id",
-			"%q is the beginning of %d runs", ref, len(prefixed))
+			"%q is a prefix of the ids of %d runs", ref, len(prefixed))
 	}
 	return "", runNotFound(ref)
 }
 
+// runNotFound is the error for a reference to no run.
 func runNotFound(ref string) error { return notFound("run", ref, "list them with `trimtab runs`") }
 
-// Runs lists the newest runs, newest first; limit 0 is all.
+// Runs lists the newest runs, newest first; limit 0 is all of them.
 func (s *Store) Runs(ctx context.Context, limit int) ([]Run, error) {
 	runs, err := queryRows(ctx, s.pool, scanRun, selectRun+"order by r.created_at desc, r.id desc limit nullif($1, 0)",
 		limit)
 	return runs, wrapError(ctx, "listing runs", err)
 }
 
-// CountOpenRuns counts the runs of a database that may still change, of
-// whatever version its schema is.
+// CountOpenRuns counts the runs of a database that have not ended, whatever
+// version its schema has: the program asks before it migrates.
 func CountOpenRuns(ctx context.Context, url string) (n int, err error) {
 	const doing = "counting open runs"
 	config, err := poolConfig(url)
@@ -325,7 +365,8 @@ func CountOpenRuns(ctx context.Context, url string) (n int, err error) {
 }
 
 // SetRunStatus changes the state of a run, unless it is in one of the states
-// given last. The same state again changes nothing and tells no event.
+// given last. The state that it has already changes nothing and appends no
+// event. next says what happens next, for people.
 func (s *Store) SetRunStatus(ctx context.Context, id string, status trimtab.RunStatus, next string, e *trimtab.Error,
 	actor string, unless ...trimtab.RunStatus) error {
 	return s.write(ctx, "setting the status of run "+id, func(tx pgx.Tx) error {
@@ -337,14 +378,14 @@ func (s *Store) SetRunStatus(ctx context.Context, id string, status trimtab.RunS
 	})
 }
 
-// runState is what a change of a run has to know.
+// runState is a row of run_state, read under a lock before it changes.
 type runState struct {
 	status trimtab.RunStatus
 	next   string
-	error  []byte
+	error  []byte // JSON of a failure, nil for none
 }
 
-// lockRun makes those who change a run take turns.
+// lockRun locks and returns the state of a run, so that changes take turns.
 func lockRun(ctx context.Context, tx pgx.Tx, id string) (st runState, err error) {
 	err = tx.QueryRow(ctx, "select status, next, error from run_state where run = $1 for update", id).Scan(&st.status,
 		&st.next, &st.error)
@@ -354,7 +395,8 @@ func lockRun(ctx context.Context, tx pgx.Tx, id string) (st runState, err error)
 	return st, err
 }
 
-// change gives a locked run another state.
+// change gives a locked run another state and appends run_status. started_at
+// is set once; ended_at is cleared when a run is opened again.
 func (was runState) change(ctx context.Context, tx pgx.Tx, id string, status trimtab.RunStatus, next string,
 	e *trimtab.Error, actor string) error {
 	failure := errorJSON(e)
@@ -370,12 +412,13 @@ func (was runState) change(ctx context.Context, tx pgx.Tx, id string, status tri
 	if err != nil {
 		return err
 	}
-	return appendEvent(ctx, tx, subject{stream: id}, actor, "run_status",
-		map[string]any{"error": e, "from": was.status, "next": next, "status": status})
+	return appendEvent(ctx, tx, subject{stream: id}, actor, trimtab.EventRunStatus,
+		runStatusBody{Error: e, From: was.status, Next: next, Status: status})
 }
 
+// putPlan inserts a revision of a run's plan.
 func putPlan(ctx context.Context, tx pgx.Tx, run string, revision int, plan trimtab.Plan, actor, reason string) error {
-	raw, err := canonicalJSON(plan)
+	raw, err := trimtab.EncodeJSON(plan)
 	if err != nil {
 		return err
 	}
@@ -384,7 +427,8 @@ func putPlan(ctx context.Context, tx pgx.Tx, run string, revision int, plan trim
 	return err
 }
 
-// failure is the stored form of an Error; the class, which users do not see, is kept too.
+// failure is the stored form of a trimtab.Error. It has the class, which
+// people do not see.
 type failure struct {
 	Type    string        `json:"type"`
 	Message string        `json:"message"`
@@ -392,17 +436,19 @@ type failure struct {
 	Class   trimtab.Class `json:"class"`
 }
 
+// errorJSON is an error as a column stores it; nil is null.
 func errorJSON(e *trimtab.Error) json.RawMessage {
 	if e == nil {
 		return nil
 	}
-	raw, err := canonicalJSON(failure{e.Type, e.Message, e.Remedy, e.Class})
+	raw, err := trimtab.EncodeJSON(failure{e.Type, e.Message, e.Remedy, e.Class})
 	if err != nil {
 		return nil // strings and an integer always encode
 	}
 	return raw
 }
 
+// parseError is the inverse of errorJSON.
 func parseError(raw []byte) (*trimtab.Error, error) {
 	if raw == nil {
 		return nil, nil

@@ -46,7 +46,8 @@ func TestRunComesBackAsItWas(t *testing.T) {
 	wantError(t, s.CreateRun(ctx, other), trimtab.NotFound, "origin_not_found")
 	events, err := s.History(ctx, want.ID, "")
 	must(t, err)
-	if len(events) != 1 || events[0].Type != "run_created" || events[0].Actor != "ann" || events[0].Sequence != 1 {
+	if len(events) != 1 || events[0].Type != trimtab.EventRunCreated ||
+		events[0].Actor != "ann" || events[0].Sequence != 1 {
 		t.Errorf("events %+v", events)
 	}
 }
@@ -130,8 +131,8 @@ func TestReplan(t *testing.T) {
 	t.Parallel()
 	s, ctx := storagetest.New(t), t.Context()
 	a := newAttempt(t, s, "run-1")
-	must(t, s.Fence(ctx, a.ID, 1))
-	must(t, s.CompleteAttempt(ctx, a.ID, 1, nil, nil))
+	must(t, s.Lease(a.ID, 1).Acquire(ctx))
+	must(t, s.Lease(a.ID, 1).Complete(ctx, nil, nil))
 	r, err := s.Run(ctx, "run-1")
 	must(t, err)
 	plan, low := r.Plan, 0.5
@@ -157,7 +158,7 @@ func TestReplan(t *testing.T) {
 	must(t, err)
 	var types []string
 	for _, e := range events {
-		types = append(types, e.Type)
+		types = append(types, string(e.Type))
 	}
 	if got := strings.Join(types,
 		" "); got != "run_created attempt_created attempt_completed run_status run_planned attempt_status run_status" {

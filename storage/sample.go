@@ -9,8 +9,9 @@ import (
 	"github.com/trimtab/trimtab"
 )
 
-// CountBySplit counts the items of a version by split, copies kept; text has none
-// and is all under "". It reads no text, however large the version.
+// CountBySplit counts the items of a version by their split, duplicates
+// included. Text has no split and counts under "". It reads no text, however
+// large the version.
 func (s *Store) CountBySplit(ctx context.Context, version trimtab.Digest) (trimtab.Kind, map[string]int, error) {
 	var kind trimtab.Kind
 	counts := map[string]int{}
@@ -30,7 +31,8 @@ func (s *Store) CountBySplit(ctx context.Context, version trimtab.Digest) (trimt
 			Items int
 		}
 		rows, err := queryRows(ctx, tx, pgx.RowToStructByPos[count], fmt.Sprintf(`
-			select %s, sum(v.copies) from dataset_version_item v join %s t on t.digest = v.item where v.version = $1 group by 1`, split, itemTable[kind]), version)
+			select %s, sum(v.copies) from dataset_version_item v join %s t on t.digest = v.item where v.version = $1
+				group by 1`, split, itemTable[kind]), version)
 		for _, r := range rows {
 			counts[r.Split] = r.Items
 		}
@@ -39,11 +41,12 @@ func (s *Store) CountBySplit(ctx context.Context, version trimtab.Digest) (trimt
 	return kind, counts, err
 }
 
-// SampleItems returns items of a version in order of item digest, copies kept:
-// the first, as many as have most items and mostBytes bytes of text together,
-// and at least one. Which they are has nothing to do with what they say. Text
-// is measured by its bytes, others are not measured. Each is held against its
-// digest; the version is not held against its root.
+// SampleItems returns the first items of a version in order of their digests,
+// duplicates included: at least one, at most most, and with at most mostBytes
+// bytes of text together; the text of other kinds is not measured. The order
+// of digests is independent of the content, so they are a fair sample.
+//
+// The content of each item is verified, the root of the version is not.
 func (s *Store) SampleItems(ctx context.Context, version trimtab.Digest, most int,
 	mostBytes int64) ([]trimtab.Item, error) {
 	var items []trimtab.Item

@@ -12,10 +12,13 @@ import (
 	"github.com/trimtab/trimtab/migrations"
 )
 
-// schemaObject is what a catalog says of one thing: Is is what it is, Name its name, and Of what it belongs to.
+// schemaObject is one object of the database's schema as the catalogs
+// describe it: its kind, the object that it belongs to, its name and its
+// definition.
 type schemaObject struct{ Kind, Parent, Name, Definition string }
 
-// displayName is a thing as people call it: "trigger event_stays of event".
+// displayName is the object as people name it: "trigger event_stays of
+// event".
 func (t schemaObject) displayName() string {
 	name := unqualified(t.Name)
 	switch {
@@ -29,15 +32,16 @@ func (t schemaObject) displayName() string {
 	return t.Kind + " " + name
 }
 
-// unqualified is a name without the schema that all of ours are in.
+// unqualified is a name without the schema public, which all of ours are in.
 func unqualified(name string) string { return strings.ReplaceAll(name, "public.", "") }
 
-// line is the thing as schema.txt has it.
+// line is the object as a line of schema.txt.
 func (t schemaObject) line() string {
 	return strings.Join([]string{t.Kind, t.Parent, t.Name, t.Definition}, "\t")
 }
 
-// schemaObjects runs a query of catalog.go. A fifth column is a source, of which the digest is taken.
+// schemaObjects runs a query of catalog.go. A fifth column is the source of a
+// function; the definition gets its digest.
 func (r Snapshot) schemaObjects(ctx context.Context, sql string) ([]schemaObject, error) {
 	return queryRows(ctx, r.tx, func(row pgx.CollectableRow) (t schemaObject, err error) {
 		var source *string
@@ -52,8 +56,8 @@ func (r Snapshot) schemaObjects(ctx context.Context, sql string) ([]schemaObject
 	}, sql)
 }
 
-// SchemaLines lists what the migrations make as it is in the database, a line each in order, as migrations/schema.txt
-// has it.
+// SchemaLines describes what the migrations make as it is in the database, in
+// order, one line for each object, as migrations/schema.txt has it.
 func (r Snapshot) SchemaLines(ctx context.Context) ([]string, error) {
 	var lines []string
 	for _, sql := range migratedObjects {
@@ -69,15 +73,18 @@ func (r Snapshot) SchemaLines(ctx context.Context) ([]string, error) {
 	return lines, nil
 }
 
-// SchemaDeviation is something about the schema, the rights or the settings that is not as the migrations make it.
+// SchemaDeviation is a way in which the schema, the rights or the settings
+// differ from what the migrations make.
 type SchemaDeviation struct {
 	Where, What string
-	// Harmless is set where nothing of the record and nobody's rights over it are other than they should be.
+	// Harmless is set if neither the record nor anybody's rights over it are
+	// affected.
 	Harmless bool
 }
 
-// Schema holds the tables, functions, triggers, rights, roles and settings of the database against those that the
-// migrations make, and looks for what could stand in their place.
+// Schema compares the tables, functions, triggers, rights, roles and settings
+// of the database with what the migrations make, and looks for objects that
+// could take their place.
 func (r Snapshot) Schema(ctx context.Context) ([]SchemaDeviation, error) {
 	lines, err := r.SchemaLines(ctx)
 	if err != nil {
@@ -85,12 +92,14 @@ func (r Snapshot) Schema(ctx context.Context) ([]SchemaDeviation, error) {
 	}
 	odd := compare(parseSchemaObjects(strings.Split(strings.TrimSpace(migrations.Schema), "\n")),
 		parseSchemaObjects(lines))
+	// The catalog of parameter rights is missing before Postgres 15.
 	queries := unmanagedObjects
 	var parameters bool
 	if err := r.tx.QueryRow(ctx,
 		"select to_regclass('pg_catalog.pg_parameter_acl') is not null").Scan(&parameters); err != nil {
 		return nil, err
 	}
+	// The list is shared: appending to it must not change it.
 	if parameters {
 		queries = append(slices.Clone(queries), parameterRights)
 	}
@@ -106,7 +115,7 @@ func (r Snapshot) Schema(ctx context.Context) ([]SchemaDeviation, error) {
 	return odd, nil
 }
 
-// Schema is Reading.Schema by itself.
+// Schema is Snapshot.Schema in a snapshot of its own.
 func (s *Store) Schema(ctx context.Context) (odd []SchemaDeviation, err error) {
 	err = s.Snapshot(ctx, func(r Snapshot) error {
 		odd, err = r.Schema(ctx)
@@ -115,6 +124,7 @@ func (s *Store) Schema(ctx context.Context) (odd []SchemaDeviation, err error) {
 	return odd, err
 }
 
+// parseSchemaObjects reads lines of schema.txt.
 func parseSchemaObjects(lines []string) []schemaObject {
 	var list []schemaObject
 	for _, line := range lines {
@@ -125,11 +135,14 @@ func parseSchemaObjects(lines []string) []schemaObject {
 	return list
 }
 
+// schemaObjectKey identifies an object: everything but its definition.
 type schemaObjectKey struct{ kind, of, name string }
 
+// key identifies the object.
 func (t schemaObject) key() schemaObjectKey { return schemaObjectKey{t.Kind, t.Parent, t.Name} }
 
-// compare says in what things differ from those that are wanted.
+// compare returns the deviations of the objects that are there from those
+// that are wanted.
 func compare(want, have []schemaObject) []SchemaDeviation {
 	wanted, there := map[schemaObjectKey]string{}, map[schemaObjectKey]string{}
 	ours := map[string]bool{} // tables, functions and types that the migrations make, and names of functions
@@ -170,7 +183,9 @@ func baseName(function string) string {
 	return name
 }
 
-// affectsOurs reports whether a thing is, or belongs to, something in which our tables and functions have a part.
+// affectsOurs reports whether an object is, or belongs to, one that our
+// tables and functions depend on. Other people may have objects of their own
+// in the database.
 func (t schemaObject) affectsOurs(ours map[string]bool) bool {
 	switch t.Kind {
 	case "column", "index", "trigger", "rule", "policy", "inheritance":
@@ -190,16 +205,20 @@ func (t schemaObject) affectsOurs(ours map[string]bool) bool {
 	return true
 }
 
+// missing is the deviation of an object that is not there. A missing right,
+// or a builtin that this version of Postgres does not have, is harmless.
 func (t schemaObject) missing() SchemaDeviation {
 	switch {
 	case t.Kind == "grant":
-		return SchemaDeviation{t.displayName(), fmt.Sprintf("%s has no longer %s", t.Name, t.Definition), true}
+		return SchemaDeviation{t.displayName(), fmt.Sprintf("%s no longer has %s", t.Name, t.Definition), true}
 	case strings.HasPrefix(t.Kind, "builtin"):
 		return SchemaDeviation{t.displayName(), "it is not there in this Postgres", true}
 	}
 	return SchemaDeviation{Where: t.displayName(), What: "it is not there: the migrations make it as " + t.Definition}
 }
 
+// differs is the deviation of an object with another definition. Of rights,
+// only additional ones are reported as a change.
 func (t schemaObject) differs(is string) SchemaDeviation {
 	if t.Kind == "database" && is == "SQL_ASCII" {
 		return SchemaDeviation{t.displayName(),
@@ -223,7 +242,9 @@ func (t schemaObject) differs(is string) SchemaDeviation {
 	return more.added()
 }
 
-// added is of something that the migrations do not make.
+// added is the deviation of an object that the migrations do not make. Tables
+// and functions of others are harmless in themselves; one that could be
+// called in place of ours is reported by the query "overload".
 func (t schemaObject) added() SchemaDeviation {
 	o := SchemaDeviation{Where: t.displayName(), What: "the migrations do not make it: " + t.Definition}
 	switch t.Kind {
@@ -241,7 +262,8 @@ func (t schemaObject) added() SchemaDeviation {
 	return o
 }
 
-// isPlainIndex reports whether an index neither refuses rows nor calls what somebody defined.
+// isPlainIndex reports whether an index only speeds up queries: it is no
+// constraint, and uses no function or operator class that somebody defined.
 func (t schemaObject) isPlainIndex() bool {
 	return strings.HasPrefix(t.Definition, "btree ") && !strings.HasPrefix(t.Definition, "btree unique") &&
 		!strings.Contains(t.Definition, " calls ") &&
@@ -266,16 +288,18 @@ func (t schemaObject) isReadOnly() bool {
 	return true
 }
 
-// definerFunctions are the functions that write with their owner's rights.
+// definerFunctions are our functions that run with their owner's rights and
+// write.
 var definerFunctions = []string{"append_event", "next_event", "unlogged_events", "add_leaves", "erase_item"}
 
-// privilegedSettings are the settings that a session cannot set for itself, and that change what is read or written.
+// privilegedSettings are settings that a session cannot set for itself and
+// that change what is read or written.
 var privilegedSettings = []string{"session_replication_role", "role", "session_authorization",
 	"session_preload_libraries",
 	"local_preload_libraries", "zero_damaged_pages", "ignore_checksum_failure", "ignore_system_indexes",
 	"allow_system_table_mods", "event_triggers", "dynamic_library_path", "plpgsql.variable_conflict"}
 
-// deviation says what is odd about a thing that no migration makes.
+// deviation describes an object of unmanagedObjects.
 func (t schemaObject) deviation() SchemaDeviation {
 	name := unqualified(t.Name)
 	switch t.Kind {
@@ -296,7 +320,8 @@ func (t schemaObject) deviation() SchemaDeviation {
 			"; the program's sessions set what they rely on themselves", true}
 	case "shadow":
 		return SchemaDeviation{"schema " + t.Parent,
-			fmt.Sprintf("it has a %s %s: whoever has the schema on the path takes it for ours", t.Definition, name),
+			fmt.Sprintf("it has a %s %s, which sessions with the schema on their search path take for ours",
+				t.Definition, name),
 			false}
 	case "schema of a role":
 		return SchemaDeviation{"schema " + name,

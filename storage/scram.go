@@ -10,13 +10,15 @@ import (
 	"strings"
 )
 
-// scramRounds is how often the password is hashed, as Postgres does by itself.
+// scramRounds is the number of iterations of PBKDF2, Postgres's default.
 const scramRounds = 4096
 
-// scramSecret is what Postgres keeps of a password (RFC 5803, as of pg_authid):
-// sent in its place, the password is in no statement that a server logs or
-// shows. A password with other characters than ASCII is normalised by the
-// server first, and comes back as it is.
+// scramSecret is what Postgres stores of a password (RFC 5803, in the form of
+// pg_authid). Sent in place of the password, it keeps the password out of
+// every statement that a server logs or shows.
+//
+// A password with characters other than ASCII is returned as it is: the
+// server would normalise it (SASLprep) before hashing.
 func scramSecret(password string) (string, error) {
 	if strings.ContainsFunc(password, func(r rune) bool { return r >= 0x80 }) {
 		return password, nil
@@ -26,11 +28,14 @@ func scramSecret(password string) (string, error) {
 	return scramOf(password, salt[:])
 }
 
+// scramOf computes the secret for a salt: StoredKey and ServerKey of RFC
+// 5802, section 3.
 func scramOf(password string, salt []byte) (string, error) {
 	salted, err := pbkdf2.Key(sha256.New, password, salt, scramRounds, sha256.Size)
 	if err != nil {
 		return "", err
 	}
+	// HMAC of a constant text under the salted password, RFC 5802 section 3.
 	sign := func(text string) []byte {
 		h := hmac.New(sha256.New, salted)
 		h.Write([]byte(text)) // never fails

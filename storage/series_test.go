@@ -18,8 +18,8 @@ func TestFirstDivergence(t *testing.T) {
 	loss := func(v float64) trimtab.Metric { return trimtab.Metric{Name: "loss", Value: v} }
 	commit := func(run string, reports ...storage.StepReport) int64 {
 		a := newAttempt(t, s, run)
-		must(t, s.Fence(ctx, a.ID, 1))
-		must(t, s.Commit(ctx, a.ID, 1, reports, nil))
+		must(t, s.Lease(a.ID, 1).Acquire(ctx))
+		must(t, s.Lease(a.ID, 1).Commit(ctx, reports, nil))
 		return a.ID
 	}
 	nan := math.Float64frombits(0x7ff8000000000001)

@@ -10,12 +10,14 @@ import (
 	"github.com/trimtab/trimtab"
 )
 
-// requiredSettings are the settings that the statements of this package rely on. They go with the request for a
-// connection, where
-// they count for more than what `alter role` and `alter database` set. Postgres has them since version 13.
+// requiredSettings are the settings that the statements of this package rely
+// on. They are sent with the request for a connection, where they take
+// precedence over what alter role and alter database set. Postgres has all of
+// them since version 13.
 //
-// Whatever is made without a schema is made in public, and pg_catalog, which is not named, is searched first.
-// Row security is an error where it would hide rows from us.
+// Objects are created in public; pg_catalog, which is not named, is searched
+// first. With row_security off, a policy that would hide rows from us is an
+// error instead.
 var requiredSettings = map[string]string{
 	"search_path":                    "public, pg_temp",
 	"row_security":                   "off",
@@ -40,14 +42,17 @@ var requiredSettings = map[string]string{
 	"exit_on_error":                  "off",
 }
 
-// laterSettings are such settings of newer versions of Postgres, which are set once the session is there.
+// laterSettings are such settings of newer versions of Postgres. They are set
+// once the session exists, if the server knows them: in the request for a
+// connection an unknown one would be refused.
 var laterSettings = map[string]string{
 	"idle_session_timeout":             "0", // 14
 	"transaction_timeout":              "0", // 17
 	"restrict_nonsystem_relation_kind": "",  // minor versions of 2024
 }
 
-// defaultSettings are settings that an address may have otherwise, as postgres://…?jit=on.
+// defaultSettings are settings that an address may override, as in
+// postgres://…?jit=on.
 var defaultSettings = map[string]string{
 	"application_name":  "trimtab",
 	"statement_timeout": "0",
@@ -56,7 +61,7 @@ var defaultSettings = map[string]string{
 	jitParam:            "off",
 }
 
-// finish gives the connections of a configuration the settings that are relied on.
+// applySettings gives the connections of a configuration these settings.
 func applySettings(config *pgx.ConnConfig) {
 	if config.ConnectTimeout == 0 {
 		config.ConnectTimeout = connectTimeout
@@ -67,6 +72,8 @@ func applySettings(config *pgx.ConnConfig) {
 			config.RuntimeParams[name] = value
 		}
 	}
+	// Everything is set again after connecting, since a login trigger may
+	// have changed it.
 	all := maps.Clone(laterSettings)
 	maps.Copy(all, requiredSettings)
 	for name := range defaultSettings {
@@ -75,14 +82,17 @@ func applySettings(config *pgx.ConnConfig) {
 	config.AfterConnect = func(ctx context.Context, c *pgconn.PgConn) error { return enforceSettings(ctx, c, all) }
 }
 
-// enforceSettingsQuery sets what newer versions have, and what something that runs at login may have changed.
+// enforceSettingsQuery sets what newer versions have, and sets again what a
+// login trigger may have changed. Every name in it is qualified, since the
+// search path may be one of the changed settings.
 const enforceSettingsQuery = `
 	select pg_catalog.set_config(w.name, w.value, false), pg_catalog.current_setting('session_replication_role')
 	from rows from (pg_catalog.unnest($1::pg_catalog.text[]), pg_catalog.unnest($2::pg_catalog.text[])) w (name, value)
 	where pg_catalog.current_setting(w.name, true) is not null`
 
-// enforceSettings ends a connection whose triggers and foreign keys are off: a session without a superuser's rights
-// cannot turn them on.
+// enforceSettings runs enforceSettingsQuery on a new connection. It refuses
+// one on which triggers and foreign keys are off: a session without a
+// superuser's rights cannot turn them on.
 func enforceSettings(ctx context.Context, c *pgconn.PgConn, settings map[string]string) error {
 	var names, values []string
 	for _, name := range slices.Sorted(maps.Keys(settings)) {
@@ -93,6 +103,8 @@ func enforceSettings(ctx context.Context, c *pgconn.PgConn, settings map[string]
 	if result.Err != nil || len(result.Rows) == 0 {
 		return result.Err
 	}
+	// With session_replication_role = replica, facts could be changed
+	// unnoticed.
 	if role := string(result.Rows[0][1]); role == "replica" {
 		return trimtab.NewError(trimtab.Conflict, "triggers_off",
 			"reset it with `alter role … reset session_replication_role`, for the role or the database that has it",

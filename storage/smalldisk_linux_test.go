@@ -15,10 +15,10 @@ func TestDiskOfPostgresFull(t *testing.T) {
 	disk := storagetest.SmallDisk(t, 32)
 	urls := storagetest.URLs(t)
 	s, ctx := storagetest.Open(t, urls.App), t.Context()
-	id := held(t, s)
+	id := leasedAttempt(t, s)
 	disk.MoveTables(t, urls)
 	commit := func(step int) error {
-		return s.Commit(ctx, id, 1, []storage.StepReport{report(step, 3, 10, 1000)},
+		return s.Lease(id, 1).Commit(ctx, []storage.StepReport{report(step, 3, 10, 1000)},
 			&storage.Checkpoint{Step: step + 1, Digest: digest("s")})
 	}
 	must(t, commit(0))

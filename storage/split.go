@@ -5,54 +5,58 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strconv"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/trimtab/trimtab"
 )
 
-// SplitBy says what a split does not tear apart.
+// SplitBy is the unit that a split keeps together.
 type SplitBy string
 
-// The units of a split. Either way all items of one prompt are on one side.
+// The units of a split. With either, all items of one prompt are in the same part.
 const (
 	SplitByPrompt SplitBy = "prompt"
 	SplitByGroup  SplitBy = "group" // a ranking's group, or without one its prompt; other items have their prompt
 )
 
-// SplitRule says which units are held out, and is kept in the record.
+// SplitRule says which units are held out. It is recorded with the split.
 type SplitRule struct {
-	By    SplitBy `json:"by"`
+	By SplitBy `json:"by"`
+	// Share is the fraction of units to hold out, 0 to 1.
 	Share float64 `json:"share"`
 	Seed  uint64  `json:"seed"`
-	Below uint64  `json:"below,string"` // the units whose number is below it are held out
+	// Below is the bound: units whose number is below it are held out.
+	Below uint64 `json:"below,string"`
 }
 
 // SplitResult is what a split did, or would do.
 type SplitResult struct {
-	Rule             SplitRule
-	Items, HeldOut   int // items that had no split, and those of them that are held out
+	Rule SplitRule
+	// Items counts the items that had no split, HeldOut those of them that are
+	// held out.
+	Items, HeldOut int
+	// Units counts the units of these items, TestUnits those that are held out.
 	Units, TestUnits int
-	Replaced         int            // items without a split, which later versions do not hold
-	Version          DatasetVersion // of a split that was done
+	// Replaced counts the items without a split, which later versions lack.
+	Replaced int
+	// Version is the frozen result, unless it was a dry run.
+	Version DatasetVersion
 }
 
-// splitEvent is the body of dataset_split.
-type splitEvent struct {
-	SplitRule
-	Replaces []int64 `json:"replaces"` // the events that added what later versions do not hold
-	Made     []int64 `json:"made"`     // the events that added it again, with a split
-}
-
-// SplitDataset gives every item of a dataset that was imported without a split
-// one by a rule, and freezes the result. number numbers a unit; with dry
-// nothing is changed. The items without a split stay in the record, and no
-// later version holds them; each has its twin with a split, which counts as
-// imported from the same files. A second split of a dataset takes what was
-// imported since, by the same rule. It fails with Conflict
-// "dataset_split_already" when the rule is another one or nothing is left to
-// split, "dataset_has_splits" when the data has splits of its own, and
-// "dataset_one_unit" when all items are of one unit.
+// SplitDataset assigns every item of a dataset that was imported without a
+// split to one by a rule, and freezes the result. number maps a unit to the
+// number that the rule compares. With dry nothing is changed.
+//
+// Items are immutable, so each gets a copy with a split, which counts as
+// imported from the same files. The items without a split stay in the record,
+// and no later version contains them. A second split takes what was imported
+// since, by the same rule.
+//
+// Errors: Conflict "dataset_split_already" if the rule differs from that of
+// the earlier split, or nothing is left to split; "dataset_has_splits" if the
+// data came with splits; "dataset_one_unit" if all items are of one unit, so
+// that nothing can be held out; "dataset_split_torn" if new data joins units
+// that are in different parts. Text has no splits: Usage "wrong_kind".
 func (s *Store) SplitDataset(ctx context.Context, dataset string, rule SplitRule, number func(unit string) uint64,
 	actor string, dry bool) (SplitResult, error) {
 	done := SplitResult{Rule: rule}
@@ -61,6 +65,7 @@ func (s *Store) SplitDataset(ctx context.Context, dataset string, rule SplitRule
 		if err != nil {
 			return err
 		}
+		// Text has no prompt or group, so there is no unit to keep together.
 		if kind == trimtab.KindText {
 			return trimtab.NewError(trimtab.Usage, "wrong_kind", "split demonstrations, prompts or rankings",
 				"dataset %q holds text, which has no splits", dataset)
@@ -77,23 +82,27 @@ func (s *Store) SplitDataset(ctx context.Context, dataset string, rule SplitRule
 	return done, err
 }
 
-// splitter is a split under way.
+// splitter is a split in progress, in a transaction that has locked the
+// dataset.
 type splitter struct {
 	tx      pgx.Tx
 	dataset string
 	kind    trimtab.Kind
 	actor   string
-	number  func(string) uint64
+	number  func(string) uint64 // of a unit
 	result  *SplitResult
 
-	events   []int64           // that added what is to be split
-	repeated bool              // the dataset was split before: the rule is given
-	merged   map[string]string // units that stand for one another, by the one that stands for all
+	// events are the sequences of the events that added what is to be split.
+	events []int64
+	// repeated is set if the dataset was split before: the rule is fixed then.
+	repeated bool
+	// merged maps groups that share a prompt to their representative.
+	merged map[string]string
 }
 
-// splitEvents reads the splits that a dataset went through.
-func splitEvents(ctx context.Context, q querier, dataset string) ([]splitEvent, error) {
-	return queryRows(ctx, q, func(row pgx.CollectableRow) (e splitEvent, err error) {
+// splitEvents reads the earlier splits of a dataset.
+func splitEvents(ctx context.Context, q querier, dataset string) ([]datasetSplitBody, error) {
+	return queryRows(ctx, q, func(row pgx.CollectableRow) (e datasetSplitBody, err error) {
 		var body []byte
 		if err := row.Scan(&body); err != nil {
 			return e, err
@@ -102,7 +111,8 @@ func splitEvents(ctx context.Context, q querier, dataset string) ([]splitEvent, 
 	}, "select body from event where stream = 'dataset/' || $1 and type = 'dataset_split' order by sequence", dataset)
 }
 
-// replacedEvents are the events whose items without a split no version holds any more.
+// replacedEvents returns the sequences of the events whose items were
+// replaced by copies with a split.
 func replacedEvents(ctx context.Context, q querier, dataset string) ([]int64, error) {
 	before, err := splitEvents(ctx, q, dataset)
 	events := []int64{}
@@ -112,7 +122,8 @@ func replacedEvents(ctx context.Context, q querier, dataset string) ([]int64, er
 	return events, err
 }
 
-// sources finds what is to be split, and holds the rule against that of the split before.
+// sources finds the events whose items are to be split, and compares the rule
+// with that of the earlier split.
 func (p *splitter) sources(ctx context.Context) error {
 	before, err := splitEvents(ctx, p.tx, p.dataset)
 	if err != nil {
@@ -120,6 +131,7 @@ func (p *splitter) sources(ctx context.Context) error {
 	}
 	settled := []int64{}
 	for _, e := range before {
+		// Items that a split replaced or made are not split again.
 		settled = slices.Concat(settled, e.Replaces, e.Made)
 		if r := p.result.Rule; r.By != e.By || r.Share != e.Share || r.Seed != e.Seed {
 			return trimtab.NewError(trimtab.Conflict, "dataset_split_already",
@@ -137,7 +149,7 @@ func (p *splitter) sources(ctx context.Context) error {
 	}
 	if len(p.events) == 0 {
 		return trimtab.NewError(trimtab.Conflict, "dataset_split_already",
-			"import more, or use the version that it has", "nothing of dataset %q is without a split", p.dataset)
+			"import more, or use the version that it has", "dataset %q has no items without a split", p.dataset)
 	}
 	if err := p.stage(ctx); err != nil {
 		return err
@@ -145,7 +157,8 @@ func (p *splitter) sources(ctx context.Context) error {
 	return p.checkNoSplits(ctx)
 }
 
-// stage puts what is to be split into a temporary table, since the items of an event lie in no order of their own.
+// stage copies what is to be split into a temporary table: dataset_item has
+// no index by event, and the table is read several times.
 func (p *splitter) stage(ctx context.Context) error {
 	for _, sql := range []string{
 		"set local idle_in_transaction_session_timeout = 0; set local work_mem = '64MB'",
@@ -155,29 +168,33 @@ func (p *splitter) stage(ctx context.Context) error {
 			return err
 		}
 	}
-	_, err := p.tx.Exec(ctx, `insert into split_item select i.event, i.item from dataset_item i where i.dataset = $1 and i.event = any($2)
-		and not exists (select from erasure e where e.relation = $3 and e.digest = i.item) order by i.event, i.item`, p.dataset, p.events, itemTable[p.kind])
+	_, err := p.tx.Exec(ctx, `
+		insert into split_item select i.event, i.item from dataset_item i
+		where i.dataset = $1 and i.event = any($2)
+			and not exists (select from erasure e where e.relation = $3 and e.digest = i.item)
+		order by i.event, i.item`, p.dataset, p.events, itemTable[p.kind])
 	if err == nil {
 		_, err = p.tx.Exec(ctx, "create index on split_item (event, item); analyze split_item")
 	}
 	return err
 }
 
-// checkNoSplits refuses data with splits of its own.
+// checkNoSplits refuses items that were imported with a split.
 func (p *splitter) checkNoSplits(ctx context.Context) error {
 	var train, test int
-	err := p.tx.QueryRow(ctx, fmt.Sprintf(`select count(*) filter (where t.split = 'train'), count(*) filter (where t.split = 'test')
+	err := p.tx.QueryRow(ctx, fmt.Sprintf(`
+		select count(*) filter (where t.split = 'train'), count(*) filter (where t.split = 'test')
 		from split_item s join %s t on t.digest = s.item`, itemTable[p.kind])).Scan(&train, &test)
 	if err != nil || train+test == 0 {
 		return err
 	}
 	return trimtab.NewError(trimtab.Conflict, "dataset_has_splits",
 		"use the split that it has, or import the files into a dataset of another name with --map split=-",
-		"the data of dataset %q comes with a split of its own: %d items are of the split train, %d of test", p.dataset,
+		"the data of dataset %q came with splits: %d items of train, %d of test", p.dataset,
 		train, test)
 }
 
-// unit is the SQL of what an item's split must not tear apart.
+// unit is an SQL expression for the unit of the item t.
 func (p *splitter) unit() string {
 	if p.kind == trimtab.KindRankings && p.result.Rule.By == SplitByGroup {
 		return "case t.grouping when '' then t.prompt else t.grouping end"
@@ -185,7 +202,8 @@ func (p *splitter) unit() string {
 	return "t.prompt"
 }
 
-// plan counts what the split does, and gives the rule the bound at which neither side is empty.
+// measure counts the units and items of both parts. For a first split it
+// chooses the rule's bound, moved if necessary so that neither part is empty.
 func (p *splitter) measure(ctx context.Context) error {
 	if err := p.mergeGroups(ctx); err != nil {
 		return err
@@ -201,23 +219,30 @@ func (p *splitter) measure(ctx context.Context) error {
 				"all %d items of dataset %q are of one %s: nothing can be held out", count.items, p.dataset,
 				p.result.Rule.By)
 		}
+		// At least the unit with the smallest number is held out, and at
+		// least the one with the largest is not.
 		p.result.Rule.Below = min(max(p.result.Rule.Below, count.least+1), count.most)
 		if count, err = p.units(ctx); err != nil {
 			return err
 		}
 	}
 	d := p.result
-	d.Items, d.Units, d.HeldOut, d.TestUnits, d.Replaced = count.items, count.different, count.heldOut, count.test, count.items
+	d.Items = count.items
+	d.HeldOut = count.heldOut
+	d.Units = count.different
+	d.TestUnits = count.test
+	d.Replaced = count.items // each item without a split gets a copy with one
 	return nil
 }
 
-// unitCounts is what a look at all units gives.
+// unitCounts is the result of one pass over all units.
 type unitCounts struct {
-	items, heldOut  int
-	different, test int
-	least, most     uint64 // numbers
+	items, heldOut  int    // items of all units, and of those below the bound
+	different, test int    // units, and those below the bound
+	least, most     uint64 // the smallest and the largest number of a unit
 }
 
+// units counts the units and their items under the rule.
 func (p *splitter) units(ctx context.Context) (c unitCounts, err error) {
 	rows, err := p.tx.Query(ctx,
 		fmt.Sprintf("select %s as unit, count(*) from split_item s join %s t on t.digest = s.item group by unit",
@@ -252,7 +277,7 @@ func (p *splitter) units(ctx context.Context) (c unitCounts, err error) {
 	return c, err
 }
 
-// numberOf is the number of a unit, or of the one that stands for it.
+// numberOf is the number of a unit, or of the one that it was merged into.
 func (p *splitter) numberOf(unit string) uint64 {
 	if all, ok := p.merged[unit]; ok {
 		unit = all
@@ -260,24 +285,31 @@ func (p *splitter) numberOf(unit string) uint64 {
 	return p.number(unit)
 }
 
-// mergeGroups finds groups that have a prompt in common, of all that is in the dataset: they are on one side, that of
-// the first by name.
+// mergeGroups merges groups that have a prompt in common, in the whole
+// dataset: they go to the same part, that of the first of them by name. It is
+// a union-find without ranks; chains are short.
 func (p *splitter) mergeGroups(ctx context.Context) error {
 	p.merged = map[string]string{}
 	if p.kind != trimtab.KindRankings || p.result.Rule.By != SplitByGroup {
 		return nil
 	}
-	shared, err := queryRows(ctx, p.tx, pgx.RowTo[[]string], fmt.Sprintf(`select array_agg(distinct %[1]s) from dataset_item i join ranking t on t.digest = i.item
-		where i.dataset = $1 group by t.prompt having min(%[1]s collate "C") <> max(%[1]s collate "C")`, p.unit()), p.dataset)
+	// One row for each prompt that occurs in more than one group.
+	shared, err := queryRows(ctx, p.tx, pgx.RowTo[[]string], fmt.Sprintf(`
+		select array_agg(distinct %[1]s) from dataset_item i join ranking t on t.digest = i.item
+		where i.dataset = $1 group by t.prompt
+			having min(%[1]s collate "C") <> max(%[1]s collate "C")`, p.unit()), p.dataset)
 	if err != nil {
 		return err
 	}
 	for _, units := range shared {
 		for _, u := range units[1:] {
 			a, b := p.find(units[0]), p.find(u)
+			// The smaller name represents both, so that the result does not
+			// depend on the order of rows.
 			p.merged[max(a, b)] = min(a, b)
 		}
 	}
+	// Path compression, so that numberOf is one lookup.
 	for u := range p.merged {
 		p.merged[u] = p.find(u)
 	}
@@ -287,7 +319,7 @@ func (p *splitter) mergeGroups(ctx context.Context) error {
 	return nil
 }
 
-// find follows a unit to the one that stands for it.
+// find returns the representative of a unit.
 func (p *splitter) find(unit string) string {
 	for {
 		next, ok := p.merged[unit]
@@ -298,8 +330,11 @@ func (p *splitter) find(unit string) string {
 	}
 }
 
-// apply writes the items with their splits, event by event, and freezes what the dataset holds now.
+// apply writes the copies, event by event, records the split and freezes the
+// dataset.
 func (p *splitter) apply(ctx context.Context) error {
+	// Events of this transaction get sequences from here on, which is how
+	// those that copyEvent appends are found again.
 	next, err := nextEvent(ctx, p.tx, datasetSubject(p.dataset))
 	if err != nil {
 		return err
@@ -316,10 +351,18 @@ func (p *splitter) apply(ctx context.Context) error {
 		return err
 	}
 	d := p.result
-	body := map[string]any{"by": d.Rule.By, "share": d.Rule.Share, "seed": d.Rule.Seed,
-		"below":    strconv.FormatUint(d.Rule.Below, 10),
-		"replaces": p.events, "made": made, "replaced": d.Replaced, "items": d.Items, "held_out": d.HeldOut}
-	if err := appendEvent(ctx, p.tx, datasetSubject(p.dataset), p.actor, "dataset_split", body); err != nil {
+	body := datasetSplitBody{
+		Below:    d.Rule.Below,
+		By:       d.Rule.By,
+		HeldOut:  d.HeldOut,
+		Items:    d.Items,
+		Made:     made,
+		Replaced: d.Replaced,
+		Replaces: p.events,
+		Seed:     d.Rule.Seed,
+		Share:    d.Rule.Share,
+	}
+	if err := appendEvent(ctx, p.tx, datasetSubject(p.dataset), p.actor, trimtab.EventDatasetSplit, body); err != nil {
 		return err
 	}
 	if d.Version, err = freezeAll(ctx, p.tx, p.dataset, p.kind, p.actor); err != nil {
@@ -328,12 +371,14 @@ func (p *splitter) apply(ctx context.Context) error {
 	return p.checkIntact(ctx)
 }
 
-// copyEvent adds the items of an event once more, each with its split, and tells that they are of the same files.
+// copyEvent adds the items of an event once more, each with its split, and
+// records that they come from the same files.
 func (p *splitter) copyEvent(ctx context.Context, event int64) error {
 	a, err := newItemImport(ctx, p.tx, p.kind)
 	if err != nil {
 		return err
 	}
+	// Keyset pagination through split_item, which has an index for it.
 	for last := ""; ; {
 		digests, err := queryRows(ctx, p.tx, pgx.RowTo[trimtab.Digest],
 			"select item from split_item where event = $1 and item > $2 order by item limit $3", event, last, pageItems)
@@ -355,6 +400,8 @@ func (p *splitter) copyEvent(ctx context.Context, event int64) error {
 			}
 		}
 	}
+	// If none of the copies was new there is no event that a files_imported
+	// could follow.
 	if added, err := a.finish(ctx, p.dataset, p.actor); err != nil || added.Added == 0 {
 		return err
 	}
@@ -369,10 +416,10 @@ func (p *splitter) copyEvent(ctx context.Context, event int64) error {
 	if err := json.Unmarshal(raw, &body); err != nil {
 		return err
 	}
-	return appendEvent(ctx, p.tx, datasetSubject(p.dataset), p.actor, "files_imported", body)
+	return appendEvent(ctx, p.tx, datasetSubject(p.dataset), p.actor, trimtab.EventFilesImported, body)
 }
 
-// withSplit is an item with the split that the rule gives it.
+// withSplit is a copy of an item with the split that the rule assigns.
 func (p *splitter) withSplit(item trimtab.Item) trimtab.Item {
 	unit := ""
 	switch it := item.(type) {
@@ -392,7 +439,7 @@ func (p *splitter) withSplit(item trimtab.Item) trimtab.Item {
 	return inSplit(item, split)
 }
 
-// inSplit is an item as it is in a split.
+// inSplit is a copy of an item in a split. Text is returned as it is.
 func inSplit(item trimtab.Item, split string) trimtab.Item {
 	switch it := item.(type) {
 	case trimtab.Prompt:
@@ -408,21 +455,25 @@ func inSplit(item trimtab.Item, split string) trimtab.Item {
 	return item
 }
 
-// checkIntact makes sure that no prompt or group of the new version is on both sides: groups that were apart when the
-// dataset
-// was split before may have grown together.
+// checkIntact makes sure that no prompt or group of the new version is in
+// both parts: data that was imported after the earlier split may connect
+// groups that were separate then.
 func (p *splitter) checkIntact(ctx context.Context) error {
 	for _, unit := range []string{"t.prompt", p.unit()} {
 		var torn int
-		err := p.tx.QueryRow(ctx, fmt.Sprintf(`select count(*) from (select from dataset_version_item v join %s t on t.digest = v.item where v.version = $1
-			group by %s having bool_or(t.split = 'test') and bool_or(t.split <> 'test')) x`, itemTable[p.kind], unit), p.result.Version.Digest).Scan(&torn)
+		err := p.tx.QueryRow(ctx, fmt.Sprintf(`
+			select count(*) from (
+				select from dataset_version_item v join %s t on t.digest = v.item where v.version = $1
+				group by %s having bool_or(t.split = 'test') and bool_or(t.split <> 'test')) x`,
+			itemTable[p.kind], unit),
+			p.result.Version.Digest).Scan(&torn)
 		if err != nil {
 			return err
 		}
 		if torn > 0 {
 			return trimtab.NewError(trimtab.Conflict, "dataset_split_torn",
 				"import all files into a dataset of another name and split that",
-				"what was added to dataset %q since it was split would bring %d prompts or groups into both parts",
+				"what was added to dataset %q since it was split would put %d prompts or groups into both parts",
 				p.dataset, torn)
 		}
 	}

@@ -64,7 +64,7 @@ func TestSplit(t *testing.T) {
 		items = append(items, pairOf(fmt.Sprint("prompt ", i%100), "", i))
 	}
 	file := storage.ImportedFile{Name: "votes.jsonl", Digest: digest("file"), Bytes: 7, Items: 400}
-	_, err := s.AddItemsOf(ctx, "votes", trimtab.KindRankings, items, []storage.ImportedFile{file}, "ann")
+	_, err := s.AddItems(ctx, "votes", trimtab.KindRankings, items, []storage.ImportedFile{file}, "ann")
 	must(t, err)
 	before, err := s.Freeze(ctx, "votes", "ann")
 	must(t, err)
@@ -96,7 +96,7 @@ func TestSplit(t *testing.T) {
 	}
 
 	// The same files again bring nothing back; more of them goes where its prompts are.
-	again, err := s.AddItems(ctx, "votes", trimtab.KindRankings, items, "ann")
+	again, err := s.AddItems(ctx, "votes", trimtab.KindRankings, items, nil, "ann")
 	must(t, err)
 	same, err := s.Freeze(ctx, "votes", "ann")
 	must(t, err)
@@ -106,7 +106,7 @@ func TestSplit(t *testing.T) {
 	_, err = split(t, s, "votes", storage.SplitByGroup, .2, false)
 	wantError(t, err, trimtab.Conflict, "dataset_split_already")
 	_, err = s.AddItems(ctx, "votes", trimtab.KindRankings,
-		[]trimtab.Item{pairOf("prompt 3", "", 1000), pairOf("prompt 4", "", 1001), pairOf("new", "", 1002)}, "bob")
+		[]trimtab.Item{pairOf("prompt 3", "", 1000), pairOf("prompt 4", "", 1001), pairOf("new", "", 1002)}, nil, "bob")
 	must(t, err)
 	_, err = split(t, s, "votes", storage.SplitByGroup, .3, false)
 	wantError(t, err, trimtab.Conflict, "dataset_split_already")
@@ -155,7 +155,7 @@ func TestSplitOfFewUnits(t *testing.T) {
 			items = append(items, pairOf(fmt.Sprint("p", i%8), fmt.Sprint("g", i%8/2), i))
 		}
 		name := fmt.Sprint("few", share)
-		_, err := s.AddItems(ctx, name, trimtab.KindRankings, items, "ann")
+		_, err := s.AddItems(ctx, name, trimtab.KindRankings, items, nil, "ann")
 		must(t, err)
 		done, err := split(t, s, name, storage.SplitByGroup, share, false)
 		must(t, err)
@@ -169,7 +169,7 @@ func TestSplitOfFewUnits(t *testing.T) {
 		{"p9", "g9"}, {"p8", ""}} {
 		chained = append(chained, pairOf(of[0], of[1], i))
 	}
-	_, err := s.AddItems(ctx, "chained", trimtab.KindRankings, chained, "ann")
+	_, err := s.AddItems(ctx, "chained", trimtab.KindRankings, chained, nil, "ann")
 	must(t, err)
 	done, err := split(t, s, "chained", storage.SplitByGroup, .5, false)
 	must(t, err)
@@ -179,15 +179,15 @@ func TestSplitOfFewUnits(t *testing.T) {
 	}
 
 	_, err = s.AddItems(ctx, "one", trimtab.KindPrompts,
-		[]trimtab.Item{trimtab.Prompt{Text: "p"}, trimtab.Prompt{Text: "p", Tag: "x"}}, "ann")
+		[]trimtab.Item{trimtab.Prompt{Text: "p"}, trimtab.Prompt{Text: "p", Tag: "x"}}, nil, "ann")
 	must(t, err)
 	_, err = split(t, s, "one", storage.SplitByPrompt, .5, false)
 	wantError(t, err, trimtab.Conflict, "dataset_one_unit")
-	_, err = s.AddItems(ctx, "own", trimtab.KindPrompts, samples[trimtab.KindPrompts], "ann")
+	_, err = s.AddItems(ctx, "own", trimtab.KindPrompts, samples[trimtab.KindPrompts], nil, "ann")
 	must(t, err)
 	_, err = split(t, s, "own", storage.SplitByPrompt, .5, false)
 	wantError(t, err, trimtab.Conflict, "dataset_has_splits")
-	_, err = s.AddItems(ctx, "text", trimtab.KindText, samples[trimtab.KindText], "ann")
+	_, err = s.AddItems(ctx, "text", trimtab.KindText, samples[trimtab.KindText], nil, "ann")
 	must(t, err)
 	_, err = split(t, s, "text", storage.SplitByPrompt, .5, false)
 	wantError(t, err, trimtab.Usage, "wrong_kind")
@@ -195,7 +195,7 @@ func TestSplitOfFewUnits(t *testing.T) {
 	wantError(t, err, trimtab.NotFound, "dataset_not_found")
 	_, err = s.AddItems(ctx, "demos", trimtab.KindDemonstrations,
 		[]trimtab.Item{trimtab.Demonstration{Prompt: "p0", Response: "x"},
-			trimtab.Demonstration{Prompt: "p1", Response: "x"}}, "ann")
+			trimtab.Demonstration{Prompt: "p1", Response: "x"}}, nil, "ann")
 	must(t, err)
 	if done, err = split(t, s, "demos", storage.SplitByPrompt, .5, false); err != nil || done.HeldOut != 1 {
 		t.Errorf("demonstrations: %+v, %v", done, err)
@@ -210,7 +210,7 @@ func TestSplitThatWouldTear(t *testing.T) {
 	for i := range 40 {
 		items = append(items, pairOf(fmt.Sprint("p", i), fmt.Sprint("g", i), i))
 	}
-	_, err := s.AddItems(ctx, "d", trimtab.KindRankings, items, "ann")
+	_, err := s.AddItems(ctx, "d", trimtab.KindRankings, items, nil, "ann")
 	must(t, err)
 	done, err := split(t, s, "d", storage.SplitByGroup, .5, false)
 	must(t, err)
@@ -224,7 +224,7 @@ func TestSplitThatWouldTear(t *testing.T) {
 			}
 		}
 	}
-	_, err = s.AddItems(ctx, "d", trimtab.KindRankings, bridge, "ann")
+	_, err = s.AddItems(ctx, "d", trimtab.KindRankings, bridge, nil, "ann")
 	must(t, err)
 	_, err = split(t, s, "d", storage.SplitByGroup, .5, false)
 	wantError(t, err, trimtab.Conflict, "dataset_split_torn")
@@ -240,7 +240,7 @@ func TestPlacesNeedTheirRows(t *testing.T) {
 	t.Parallel()
 	urls := storagetest.URLs(t)
 	s, ctx := storagetest.Open(t, urls.App), t.Context()
-	_, err := s.AddItems(ctx, "r", trimtab.KindRankings, samples[trimtab.KindRankings], "ann")
+	_, err := s.AddItems(ctx, "r", trimtab.KindRankings, samples[trimtab.KindRankings], nil, "ann")
 	must(t, err)
 	conn, err := pgx.Connect(ctx, urls.App)
 	must(t, err)

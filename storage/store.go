@@ -22,20 +22,23 @@ const (
 	idleTimeout = "20s"
 )
 
-// idleParam ends a session that neither works nor ends its transaction.
+// idleParam is the timeout after which the server ends a session that is idle
+// inside a transaction.
 const idleParam = "idle_in_transaction_session_timeout"
 
-// jitParam is the server's just-in-time compilation: it takes many times as long as any query here.
+// jitParam is just-in-time compilation, which takes many times as long as any
+// query of this program.
 const jitParam = "jit"
 
-// Store is a pool of connections to one database. It is safe for concurrent use.
+// Store is the record in one database. It is safe for concurrent use: it
+// holds nothing but a pool of connections.
 type Store struct {
 	pool *pgxpool.Pool
 }
 
-// Open connects to a migrated database, in normal use as trimtab_app. It
-// fails with Unavailable when nobody answers, and with Conflict
-// "schema_outdated" or "schema_newer" when the schema is not this program's.
+// Open connects to a migrated database, normally as trimtab_app. It fails
+// with Unavailable if the server does not answer, and with Conflict
+// "schema_outdated" or "schema_newer" if the schema is not this program's.
 func Open(ctx context.Context, url string) (*Store, error) {
 	config, err := poolConfig(url)
 	if err != nil {
@@ -46,6 +49,7 @@ func Open(ctx context.Context, url string) (*Store, error) {
 		return nil, wrapError(ctx, "opening the database", err)
 	}
 	s := &Store{pool: pool}
+	// Also the first connection: an address that does not work fails here.
 	if err := s.checkSchema(ctx); err != nil {
 		pool.Close()
 		return nil, err
@@ -53,6 +57,8 @@ func Open(ctx context.Context, url string) (*Store, error) {
 	return s, nil
 }
 
+// poolConfig parses an address and applies the settings of session.go.
+// Timestamps are read as UTC, so that equal instants are equal values.
 func poolConfig(url string) (*pgxpool.Config, error) {
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
@@ -74,14 +80,17 @@ func poolConfig(url string) (*pgxpool.Config, error) {
 	return config, nil
 }
 
-// invalidAddress is the error for an address that is none; it shows no secret.
+// invalidAddress is the error for an address that cannot be used. It shows no
+// password.
 func invalidAddress(url, why string) error {
 	return trimtab.NewError(trimtab.Usage, "postgres_url",
-		"write it as postgres://user:password@host:port/database, with / ? # and @ in a password as %2F %3F %23 and %40",
+		"write it as postgres://user:password@host:port/database, with / ? # and @ in a password as %2F %3F %23 "+
+			"and %40",
 		"reading the database address %s: %s", redact.Address(url), why)
 }
 
-// parseFailure is what pgx says of an address, without the address itself and what it quotes of it.
+// parseFailure is pgx's reason for refusing an address, without the address
+// and whatever it quotes of it: either may contain the password.
 func parseFailure(url string, err error) string {
 	why := err.Error()
 	if i := strings.LastIndex(why, "`: "); i >= 0 {
@@ -90,23 +99,23 @@ func parseFailure(url string, err error) string {
 	return redact.New([]string{url}, nil).Text(quotes.ReplaceAllString(why, "…"))
 }
 
+// quotes matches what pgx quotes in an error.
 var quotes = regexp.MustCompile("`[^`]*`|\"[^\"]*\"")
 
-// Close waits for connections in use to come back and closes them all.
+// Close waits until all connections are returned and closes them.
 func (s *Store) Close() { s.pool.Close() }
 
-// Ping asks the server for an answer.
+// Ping checks that the server answers.
 func (s *Store) Ping(ctx context.Context) error {
 	return wrapError(ctx, "asking the database", s.pool.Ping(ctx))
 }
 
-// write runs f in one transaction; any error undoes it whole. Under a context
-// of Holding it is done by the holder, or not at all.
+// write runs f in one transaction, and any error undoes all of it. It is for
+// writes that need no lease; those of a worker go through Lease.write. doing
+// says in an error what was attempted. The failpoints are where tests kill the
+// process: before the commit, and after it but before the caller knows.
 func (s *Store) write(ctx context.Context, doing string, f func(tx pgx.Tx) error) error {
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		if err := held(ctx, tx); err != nil {
-			return err
-		}
 		if err := f(tx); err != nil {
 			return err
 		}
@@ -118,7 +127,8 @@ func (s *Store) write(ctx context.Context, doing string, f func(tx pgx.Tx) error
 	return wrapError(ctx, doing, err)
 }
 
-// read runs f in one transaction that sees the database at one instant.
+// read runs f in a read-only transaction that sees the database as of one
+// instant.
 func (s *Store) read(ctx context.Context, doing string, f func(tx pgx.Tx) error) error {
 	options := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
 	return wrapError(ctx, doing, pgx.BeginTxFunc(ctx, s.pool, options, f))
@@ -130,7 +140,7 @@ type querier interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-// queryRows reads every row of a query with scan.
+// queryRows returns all rows of a query, each read with scan.
 func queryRows[T any](ctx context.Context, q querier, scan func(pgx.CollectableRow) (T, error), sql string,
 	args ...any) ([]T, error) {
 	rows, err := q.Query(ctx, sql, args...)

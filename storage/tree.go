@@ -12,15 +12,16 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 )
 
-// sealLockQuery is the lock of whoever adds to the tree. It is not waited for: who has it may be frozen.
+// sealLockQuery takes the lock of the process that adds to the tree, if it is
+// free. Nobody waits for it: its holder may be suspended for long.
 const sealLockQuery = "select pg_try_advisory_xact_lock(hashtextextended('tree', 0))"
 
-// sealBatch bounds the events of one transaction of Seal.
+// sealBatch is the largest number of events that one transaction adds.
 const sealBatch = 5000
 
-// Seal adds every event to the tree that is not in it yet and returns its
-// head. Streams that are being written to just now are left for the next time,
-// and everything is while another adds to the tree.
+// Seal adds every event that is not in the tree yet and returns the head of
+// the tree. Streams that a transaction is writing to are left for the next
+// call, and so is everything while another process adds to the tree.
 func (s *Store) Seal(ctx context.Context) (audit.Head, error) {
 	for {
 		added, err := s.seal(ctx)
@@ -40,9 +41,12 @@ type unsealedEvent struct {
 	Hash     []byte
 }
 
+// seal adds one batch of events in a transaction and returns their number.
 func (s *Store) seal(ctx context.Context) (added int, err error) {
 	err = s.write(ctx, "adding events to the tree of the record", func(tx pgx.Tx) error {
 		var alone bool
+		// Without the lock there is nothing to do: its holder adds these
+		// events.
 		if err := tx.QueryRow(ctx, sealLockQuery).Scan(&alone); err != nil || !alone {
 			return err
 		}
@@ -57,12 +61,16 @@ func (s *Store) seal(ctx context.Context) (added int, err error) {
 	return added, err
 }
 
-// appendLeaves adds leaves to the tree.
+// appendLeaves adds leaves to the tree, and the hashes of the subtrees that
+// they complete. Only the right edge of the tree is read: the roots of the
+// complete subtrees that it consists of (RFC 9162, section 2.1).
 func appendLeaves(ctx context.Context, tx pgx.Tx, events []unsealedEvent) error {
 	size, err := treeSize(ctx, tx)
 	if err != nil {
 		return err
 	}
+	// known has what is read of the tree and, in turn, what is added to it:
+	// tlog asks for both.
 	known := map[int64]tlog.Hash{} // what is read of the tree, and what is new
 	if err := frontier(ctx, tx, size, known); err != nil {
 		return err
@@ -81,6 +89,7 @@ func appendLeaves(ctx context.Context, tx pgx.Tx, events []unsealedEvent) error 
 	var streams []string
 	var sequences []int64
 	var hashes [][]byte
+	// Hashes are stored in the order in which tlog numbers them.
 	first := tlog.StoredHashCount(size)
 	for i, e := range events {
 		complete, err := tlog.StoredHashesForRecordHash(size+int64(i), audit.Leaf(audit.Hash(e.Hash)), reader)
@@ -97,12 +106,14 @@ func appendLeaves(ctx context.Context, tx pgx.Tx, events []unsealedEvent) error 
 	return err
 }
 
+// treeSize is the number of leaves.
 func treeSize(ctx context.Context, q querier) (size int64, err error) {
 	err = q.QueryRow(ctx, "select coalesce(max(index) + 1, 0) from log_leaf").Scan(&size)
 	return size, err
 }
 
-// frontier reads the roots of the whole subtrees of which a tree of that size consists.
+// frontier reads the roots of the complete subtrees of which a tree of that
+// size consists, into a map by their index.
 func frontier(ctx context.Context, q querier, size int64, into map[int64]tlog.Hash) error {
 	if size == 0 {
 		return nil
@@ -117,10 +128,11 @@ func frontier(ctx context.Context, q querier, size int64, into map[int64]tlog.Ha
 	return err
 }
 
-// treeHashes reads hashes of the tree by their indexes.
+// treeHashes reads hashes of the tree in the order of their indexes.
 func treeHashes(ctx context.Context, q querier, indexes []int64) ([]tlog.Hash, error) {
 	rows, err := queryRows(ctx, q, pgx.RowTo[[]byte], `
-		select h.hash from unnest($1::bigint[]) with ordinality as want (index, n) join log_hash h using (index) order by n`, indexes)
+		select h.hash from unnest($1::bigint[]) with ordinality as want (index, n) join log_hash h using (index)
+			order by n`, indexes)
 	if err != nil {
 		return nil, err
 	}
@@ -137,7 +149,7 @@ func treeHashes(ctx context.Context, q querier, indexes []int64) ([]tlog.Hash, e
 	return hashes, nil
 }
 
-// Head is the head of the tree as it is now.
+// Head returns the current head of the tree, unsigned.
 func (s *Store) Head(ctx context.Context) (h audit.Head, err error) {
 	err = s.read(ctx, "reading the tree of the record", func(tx pgx.Tx) error {
 		if h.Size, err = treeSize(ctx, tx); err != nil || h.Size == 0 {
@@ -153,15 +165,15 @@ func (s *Store) Head(ctx context.Context) (h audit.Head, err error) {
 	return h, err
 }
 
-// PutTreeHead keeps a signed head; the same again changes nothing.
+// PutTreeHead stores a signed head. Storing the same again changes nothing.
 func (s *Store) PutTreeHead(ctx context.Context, size int64, note string) error {
-	return s.write(ctx, "keeping a tree head", func(tx pgx.Tx) error {
+	return s.write(ctx, "storing a tree head", func(tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, "insert into tree_head (size, note) values ($1, $2) on conflict do nothing", size, note)
 		return err
 	})
 }
 
-// NewestHead is the largest signed head, if there is one.
+// NewestHead returns the signed head of the largest tree, if there is one.
 func (s *Store) NewestHead(ctx context.Context) (size int64, note string, found bool, err error) {
 	err = s.pool.QueryRow(ctx,
 		`select size, note from tree_head order by size desc, note collate "C" limit 1`).Scan(&size, &note)
@@ -171,26 +183,32 @@ func (s *Store) NewestHead(ctx context.Context) (size int64, note string, found 
 	return size, note, err == nil, wrapError(ctx, "reading the newest tree head", err)
 }
 
-// RecordEvent appends an event of its own, which tells of no row.
-func (s *Store) RecordEvent(ctx context.Context, stream, actor, typ string, body map[string]any) error {
-	return s.write(ctx, "telling "+typ, func(tx pgx.Tx) error {
+// RecordEvent appends an event on its own: it seals no row.
+func (s *Store) RecordEvent(ctx context.Context, stream, actor string, typ trimtab.EventType,
+	body map[string]any) error {
+	return s.write(ctx, "recording "+string(typ), func(tx pgx.Tx) error {
 		return appendEvent(ctx, tx, subject{stream: stream}, actor, typ, body)
 	})
 }
 
-// HasEvent reports whether an event of a stream and a type holds a word.
-func (s *Store) HasEvent(ctx context.Context, stream, typ, word string) (told bool, err error) {
+// HasEvent reports whether the stream has an event of a type whose body
+// contains a word.
+func (s *Store) HasEvent(ctx context.Context, stream string, typ trimtab.EventType,
+	word string) (found bool, err error) {
 	err = s.pool.QueryRow(ctx,
 		"select exists (select from event where stream = $1 and type = $2 and position($3::text in "+
-			"convert_from(body, 'UTF8')) > 0)", stream, typ, word).Scan(&told)
-	return told, wrapError(ctx, "reading the events of "+stream, err)
+			"convert_from(body, 'UTF8')) > 0)", stream, typ, word).Scan(&found)
+	return found, wrapError(ctx, "reading the events of "+stream, err)
 }
 
-// Proof shows that an event is in the tree as it was at a size, which a signed
-// head has to have; NotFound "event_not_found", or Conflict "event_not_sealed" if the event is not in that tree.
+// Proof proves that an event is in the tree of a size, which a signed head
+// has to have; the caller adds the head. An event that does not exist is
+// NotFound "event_not_found", and one that is not in that tree Conflict
+// "event_not_sealed".
 func (s *Store) Proof(ctx context.Context, stream string, sequence, size int64) (audit.Proof, error) {
 	p := audit.Proof{Schema: audit.ProofSchema}
 	err := s.read(ctx, fmt.Sprintf("proving event %d of %s", sequence, stream), func(tx pgx.Tx) error {
+		// The event before it is read as well, for its hash.
 		found, err := queryRows(ctx, tx, scanHashedEvent, selectHashedEvent+
 			`where stream = $1 and sequence between $2 - 1 and $2 order by sequence`, stream, sequence)
 		if err != nil {
@@ -208,12 +226,14 @@ func (s *Store) Proof(ctx context.Context, stream string, sequence, size int64) 
 	return p, err
 }
 
+// provePath adds the audit path of the proof's event.
 func provePath(ctx context.Context, tx pgx.Tx, p *audit.Proof, size int64) error {
 	leaf, err := queryRows(ctx, tx, pgx.RowTo[int64], "select index from log_leaf where stream = $1 and sequence = $2",
 		p.Event.Stream, p.Event.Sequence)
 	if err != nil {
 		return err
 	}
+	// The head is signed for a size; later leaves are not under it.
 	if len(leaf) == 0 || leaf[0] >= size {
 		return trimtab.NewError(trimtab.Conflict, "event_not_sealed",
 			"try again in a minute: a worker signs a head then",
@@ -230,23 +250,27 @@ func provePath(ctx context.Context, tx pgx.Tx, p *audit.Proof, size int64) error
 	return err
 }
 
-// NewestEvents are the newest events of a stream, or of all if it is empty, in
-// order of time; limit 0 is all of them.
+// NewestEvents returns the newest events of a stream, or of all streams if it
+// is empty, in order of time; limit 0 is all of them.
 func (s *Store) NewestEvents(ctx context.Context, stream string, limit int) ([]HashedEvent, error) {
 	found, err := queryRows(ctx, s.pool, scanHashedEvent, `select * from (`+selectHashedEvent+`
-		where $1 = '' or stream = $1 order by at desc, stream desc, sequence desc limit nullif($2, 0)) newest order by at, stream, sequence`, stream, limit)
+		where $1 = '' or stream = $1 order by at desc, stream desc, sequence desc limit nullif($2, 0)) newest
+			order by at, stream, sequence`, stream, limit)
 	return found, wrapError(ctx, "reading the record", err)
 }
 
-// NewestEvents is an event with its hash and its place in the tree.
+// HashedEvent is an event with its stored hash.
 type HashedEvent struct {
 	Event audit.Event
 	Hash  audit.Hash
 }
 
+// selectHashedEvent selects the columns of a HashedEvent; it reads the table
+// itself, by its schema, since the audit uses it.
 const selectHashedEvent = "select stream, sequence, at, actor, type, stage, attempt, body, facts, hash from only " +
 	"public.event "
 
+// scanHashedEvent reads a row of selectHashedEvent.
 func scanHashedEvent(row pgx.CollectableRow) (r HashedEvent, err error) {
 	var hash []byte
 	err = row.Scan(&r.Event.Stream, &r.Event.Sequence, &r.Event.At, &r.Event.Actor, &r.Event.Type, &r.Event.Stage,

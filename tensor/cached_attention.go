@@ -1,18 +1,19 @@
 package tensor
 
-// KeyBlock is how many cached keys lie side by side: element i of key t is at
-// (t/16*d + i)*16 + t%16.
+// KeyBlock is the number of cached keys that lie side by side. Element i of key t is at (t/16*d + i)*16 + t%16, so that
+// the scores of 16 keys are one register and a query's element is broadcast once for them.
 const KeyBlock = 16
 
-// AttentionScores sets dst[t], for t < n, to the product of a query with each of n
-// cached keys: the chains that MatMulNT makes of a query (1, d) and keys (n, d).
-// Some elements of dst behind those, to the next multiple of 16, are of no use.
-// Meanwhile as much memory as the keys take is fetched from the first of next
-// on, if there is one.
+// AttentionScores sets dst[t], for t < n, to the product q·k_t of one query with each of n cached keys, before scaling
+// and softmax. The bits are those of a [Product] of the query (1, d) with the transposed keys (n, d).
+//
+// dst must have room for n rounded up to a multiple of KeyBlock; the elements beyond n are overwritten with unspecified
+// values. While it computes it prefetches as much memory from the beginning of next as the keys take; nil prefetches
+// the keys themselves.
 func AttentionScores(
 	dst []float32, // (n, rounded up to 16)
 	q []float32, // (d)
-	k []float32, // keys in blocks of 16
+	k []float32, // (n/16, d, 16), see KeyBlock
 	n int,
 	next []float32,
 ) {
@@ -21,17 +22,19 @@ func AttentionScores(
 		clear(dst[:n])
 		return
 	}
-	_, _ = dst[blocks*KeyBlock-1], k[blocks*KeyBlock*d-1]
+	_, _ = dst[blocks*KeyBlock-1], k[blocks*KeyBlock*d-1] // the kernels check no bounds
 	if len(next) == 0 {
 		next = k
 	}
 	attentionScoresKernel(dst, q, k, blocks, next)
 }
 
-// WeightedValues sets dst[h*width + j] to Σ p[h*pHead + t]*v[h*vHead + t*width + j] over
-// t < n in order, for each head: the chains that MatMul makes of weights (1, n)
-// and values (n, width). width is a multiple of 16. It fetches from next on as
-// Scores does.
+// WeightedValues sets dst to the attention output of one query before the output projection, for each head:
+//
+//	dst[h, j] = Σ_{t<n} p[h, t] · v[h, t, j]
+//
+// The bits are those of a [Product] of the weights (1, n) with the values (n, width): one chain over t. Heads are pHead
+// apart in p and vHead in v; width is a multiple of 16. It prefetches from next on as AttentionScores does.
 func WeightedValues(
 	dst []float32, // (heads, width)
 	p []float32, pHead int, // (heads, n)
@@ -44,8 +47,9 @@ func WeightedValues(
 		return
 	}
 	if width%16 != 0 {
-		panic("tensor.Weigh: the width is not a multiple of 16")
+		panic("tensor.WeightedValues: the width is not a multiple of 16")
 	}
+	// the kernels check no bounds
 	_, _, _ = dst[heads*width-1], p[(heads-1)*pHead+n-1], v[(heads-1)*vHead+n*width-1]
 	if len(next) == 0 {
 		next = v
@@ -53,6 +57,7 @@ func WeightedValues(
 	weightedValuesKernel(dst, p, pHead, v, vHead, heads, width, n, next)
 }
 
+// attentionScoresPortable is the reference of AttentionScores.
 func attentionScoresPortable(dst, q, k []float32, blocks int) {
 	clear(dst[:blocks*KeyBlock])
 	for b := range blocks {
@@ -62,6 +67,7 @@ func attentionScoresPortable(dst, q, k []float32, blocks int) {
 	}
 }
 
+// weightedValuesPortable is the reference of WeightedValues.
 func weightedValuesPortable(dst, p []float32, pHead int, v []float32, vHead, heads, width, n int) {
 	for h := range heads {
 		row := dst[h*width : (h+1)*width]

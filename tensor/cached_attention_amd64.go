@@ -2,21 +2,37 @@
 
 package tensor
 
-var (
-	scoresKernelsAVX512 = []func(dst, q, k *float32, d int, next *float32){scores1AVX512, scores2AVX512, scores3AVX512,
-		scores4AVX512,
-		scores5AVX512, scores6AVX512, scores7AVX512, scores8AVX512}
-	scoresKernelsAVX2 = []func(dst, q, k *float32, d int, next *float32){scores1AVX2, scores2AVX2, scores3AVX2,
-		scores4AVX2}
-	valuesKernelsAVX512 = []valuesKernels{{1, weigh1x1AVX512, 4, weigh1x4AVX512},
-		{2, weigh2x1AVX512, 4, weigh2x4AVX512},
-		{3, weigh3x1AVX512, 2, weigh3x2AVX512}, {4, weigh4x1AVX512, 2, weigh4x2AVX512}}
-	valuesKernelsAVX2 = []valuesKernels{{1, weigh1x1AVX2, 4, weigh1x4AVX2}, {2, weigh2x1AVX2, 2, weigh2x2AVX2},
-		{3, weigh3x1AVX2, 1, weigh3x1AVX2}, {4, weigh4x1AVX2, 1, weigh4x1AVX2}}
+// scoresKernel computes the scores of a fixed number of key blocks; valuesKernel sums a fixed number of columns of a
+// fixed number of heads. The numbers are in their names; _asm/decode.go generates both.
+type (
+	scoresKernel func(dst, q, k *float32, d int, next *float32)
+	valuesKernel func(dst, p *float32, pHead int, v *float32, vHead, ld, n int, next *float32)
 )
 
-// attentionScoresKernel takes as many blocks at once as there are registers, nearly as
-// many each time.
+// Kernels for 1, 2, 3 … blocks of keys: as many accumulators as fit into the registers.
+var (
+	scoresKernelsAVX512 = []scoresKernel{scores1AVX512, scores2AVX512, scores3AVX512, scores4AVX512, scores5AVX512,
+		scores6AVX512, scores7AVX512, scores8AVX512}
+	scoresKernelsAVX2 = []scoresKernel{scores1AVX2, scores2AVX2, scores3AVX2, scores4AVX2}
+)
+
+// Kernels for values of 16, 32, 48 and 64 columns.
+var (
+	valuesKernelsAVX512 = []valuesKernels{
+		{1, weigh1x1AVX512, 4, weigh1x4AVX512},
+		{2, weigh2x1AVX512, 4, weigh2x4AVX512},
+		{3, weigh3x1AVX512, 2, weigh3x2AVX512},
+		{4, weigh4x1AVX512, 2, weigh4x2AVX512},
+	}
+	valuesKernelsAVX2 = []valuesKernels{
+		{1, weigh1x1AVX2, 4, weigh1x4AVX2},
+		{2, weigh2x1AVX2, 2, weigh2x2AVX2},
+		{3, weigh3x1AVX2, 1, weigh3x1AVX2},
+		{4, weigh4x1AVX2, 1, weigh4x1AVX2},
+	}
+)
+
+// attentionScoresKernel takes as few calls as the registers allow, with nearly equally many blocks in each.
 func attentionScoresKernel(dst, q, k []float32, blocks int, next []float32) {
 	kernels := scoresKernelsAVX512
 	switch active {
@@ -34,14 +50,16 @@ func attentionScoresKernel(dst, q, k []float32, blocks int, next []float32) {
 	}
 }
 
-// valuesKernels is the kernels for values of that many times 16 columns.
+// valuesKernels holds the kernels for values of that many times 16 columns.
 type valuesKernels struct {
 	columns16 int
-	oneHead   func(dst, p *float32, pHead int, v *float32, vHead, ld, n int, next *float32)
-	heads     int // that many takes at once
-	manyHeads func(dst, p *float32, pHead int, v *float32, vHead, ld, n int, next *float32)
+	oneHead   valuesKernel
+	heads     int // that manyHeads takes at once, so that enough independent chains hide the latency of an FMA
+	manyHeads valuesKernel
 }
 
+// weightedValuesKernel takes several heads at once where their values are at most 64 columns wide, otherwise one head
+// and 64 columns at a time. fetched counts the floats prefetched so far, and so where in next to continue.
 func weightedValuesKernel(dst, p []float32, pHead int, v []float32, vHead, heads, width, n int, next []float32) {
 	kernels := valuesKernelsAVX512
 	switch active {

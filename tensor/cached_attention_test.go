@@ -5,8 +5,9 @@ import (
 	"testing"
 )
 
-// TestCached compares the products with cached keys and values with MatMulNT
-// and MatMul, at every number of tokens round the sizes of blocks.
+// TestCached compares attention over cached keys and values with the matrix
+// products that it stands for, at many numbers of tokens round the sizes of
+// blocks.
 func TestCached(t *testing.T) {
 	under(t, func(t *testing.T) {
 		r := rand.New(rand.NewPCG(19, 20))
@@ -27,22 +28,22 @@ func checkCached(t *testing.T, r *rand.Rand, d, n int) {
 		blocks[(token/KeyBlock*d+c)*KeyBlock+token%KeyBlock] = rows[i]
 	}
 	want := make([]float32, n)
-	MatMulNT(nil, want, n, q, d, rows, d, 1, n, d, false)
+	Product{M: 1, N: n, K: d, A: q, B: rows, TransB: true, C: want}.Run(nil)
 	got, guards := guarded(make([]float32, roundUp(n, KeyBlock)), n%4)
 	AttentionScores(got, q, blocks, n, nil)
 	if !guards() || !sameBits(got[:n], want) {
-		t.Fatalf("Scores of %d keys of %d differ", n, d)
+		t.Fatalf("AttentionScores of %d keys of %d differ", n, d)
 	}
-	wide, heads := roundUp(d, 16), 1+n%5
-	vHead, pHead := n*wide+16, n+3
+	width, heads := roundUp(d, 16), 1+n%5
+	vHead, pHead := n*width+16, n+3
 	v, p := values(r, heads*vHead, false), values(r, heads*pHead, true)
-	want = make([]float32, heads*wide)
+	want = make([]float32, heads*width)
 	for h := range heads {
-		MatMul(nil, want[h*wide:], wide, p[h*pHead:], n, v[h*vHead:], wide, 1, wide, n, false)
+		Product{M: 1, N: width, K: n, A: p[h*pHead:], B: v[h*vHead:], C: want[h*width:]}.Run(nil)
 	}
-	got, guards = guarded(make([]float32, heads*wide), n%4)
-	WeightedValues(got, p, pHead, v, vHead, heads, wide, n, q)
+	got, guards = guarded(make([]float32, heads*width), n%4)
+	WeightedValues(got, p, pHead, v, vHead, heads, width, n, q)
 	if !guards() || !sameBits(got, want) {
-		t.Fatalf("Weigh of %d values of %d, %d heads, differs", n, d, heads)
+		t.Fatalf("WeightedValues of %d values of %d, %d heads, differs", n, d, heads)
 	}
 }

@@ -2,9 +2,9 @@ package tensor
 
 import "math"
 
-// Constants of the polynomials. exp, log, tanh, sin and cos have the forms and
-// coefficients of the single precision functions of the Cephes library
-// (Moshier, 1992), evaluated by Horner's rule with FMA.
+// Constants of the polynomials. exp, log and cos have the forms and coefficients of the single precision functions of
+// the Cephes library (Moshier, 1992), evaluated by Horner's rule with FMA. The generator of the assembly reads these
+// constants from here: see _asm/constants.go.
 const (
 	expHigh  = 88.72283    // the largest x whose exponential is finite
 	expLow   = -86.64339   // -125 ln 2
@@ -27,6 +27,7 @@ const (
 	geluC = 3 * geluB
 )
 
+// infinity is +Inf, which Go has no float32 constant for.
 var infinity = float32(math.Inf(1))
 
 // Exp1 returns e**x.
@@ -42,7 +43,7 @@ func Exp1(x float32) float32 {
 	if x < expLow {
 		return 0
 	}
-	t := FMA(x, log2E, expMagic)
+	t := FMA(x, log2E, expMagic) // n in the lowest bits of the significand
 	n := t - expMagic
 	r := FMA(n, -ln2High, x)
 	r = FMA(n, -ln2Low, r)
@@ -53,7 +54,7 @@ func Exp1(x float32) float32 {
 	p = FMA(p, r, expC2)
 	p = FMA(p, r, expC1)
 	p = FMA(p, r, expC0)
-	return p * math.Float32frombits(math.Float32bits(t)<<23+126<<23)
+	return p * math.Float32frombits(math.Float32bits(t)<<23+126<<23) // 2**(n-1): 2**n may be out of range
 }
 
 // Log1 returns the natural logarithm of x: -Inf at 0, NaN below.
@@ -72,7 +73,7 @@ func Log1(x float32) float32 {
 		return -infinity
 	}
 	var e float32
-	if x < 0x1p-126 {
+	if x < 0x1p-126 { // subnormal: scaled into the normal range
 		x *= 0x1p23
 		e = -23
 	}
@@ -92,52 +93,30 @@ func Log1(x float32) float32 {
 	return FMA(e, ln2High, f+y)
 }
 
-// Tanh1 returns the hyperbolic tangent of x: an odd polynomial below 0.625,
-// otherwise 1 - 2/(e**2|x| + 1) with the sign of x.
-// Worst error 1.5 units in the last place.
-func Tanh1(x float32) float32 {
-	a := float32(math.Abs(float64(x)))
-	if a >= 0.625 {
-		t := 1 - 2/(Exp1(2*a)+1)
-		return float32(math.Copysign(float64(t), float64(x)))
-	}
-	z := x * x
-	p := FMA(-5.70498872745e-3, z, 2.06390887954e-2)
-	p = FMA(p, z, -5.37397155531e-2)
-	p = FMA(p, z, 1.33314422036e-1)
-	p = FMA(p, z, -3.33332819422e-1)
-	return FMA(p*z, x, x)
-}
-
-// Sin1 returns the sine of x radians. The argument is reduced in float64 by
-// multiples of pi/2; the bound holds for |x| up to 1e5.
-// Worst error 1.6 units in the last place.
-func Sin1(x float32) float32 {
-	r, q := reduceQuarter(x)
-	return quadrant(r, q)
-}
-
-// Cos1 returns the cosine of x radians, as [Sin1].
-// Worst error 1.6 units in the last place.
+// Cos1 returns the cosine of x radians. The argument is reduced in float64 by multiples of pi/2; the bound holds for
+// |x| up to 1e5. It is NaN for |x| above about 3e9, where nothing is left of the argument. Worst error 1.6 units in
+// the last place.
 func Cos1(x float32) float32 {
 	r, q := reduceQuarter(x)
 	return quadrant(r, q+1)
 }
 
-// reduceQuarter returns r in [-pi/4, pi/4] and q with x = r + q*pi/2.
+// reduceQuarter returns r in [-pi/4, pi/4] and q with x = r + q*pi/2, after Cody and Waite: the first part of pi/2
+// has so few bits that its product with any n within the bound is exact.
 func reduceQuarter(x float32) (r float32, q int64) {
 	const high, low = 0x3ff921fb54400000, 0x3dd0b4611a626331 // pi/2 in two parts
 	v := float64(x)
 	n := math.RoundToEven(float64(v * 0.6366197723675814))
 	if !(math.Abs(n) < 1<<31) {
-		return float32(math.NaN()), 0 // beyond any use, and NaN and Inf
+		return float32(math.NaN()), 0 // far beyond the bound, or NaN or Inf
 	}
 	v -= float64(n * math.Float64frombits(high))
 	v -= float64(n * math.Float64frombits(low))
 	return float32(v), int64(n)
 }
 
-// quadrant returns sin(r + q*pi/2) for |r| <= pi/4.
+// quadrant returns sin(r + q*pi/2) for |r| <= pi/4: by a polynomial for the sine of r where q is even, for the cosine
+// where it is odd, negated in the lower half of the circle.
 func quadrant(r float32, q int64) float32 {
 	z := r * r
 	var y float32
@@ -167,8 +146,8 @@ func Rsqrt1(x float32) float32 { return 1 / Sqrt1(x) }
 // Worst error 2.5 units in the last place for x above -86.6, 0 below.
 func Sigmoid1(x float32) float32 { return 1 / (1 + Exp1(-x)) }
 
-// LogSigmoid1 returns ln(1/(1 + e**-x)) = min(x, 0) - ln(1 + e**-|x|), with
-// Kahan's ln(1+t) = t ln(u)/(u-1), u = 1+t.
+// LogSigmoid1 returns ln(1/(1 + e**-x)) = min(x, 0) - ln(1 + e**-|x|), with Kahan's ln(1+t) = t ln(u)/(u-1), u = 1+t,
+// which keeps the digits that 1+t loses of a small t.
 // Worst error 3 units in the last place.
 func LogSigmoid1(x float32) float32 {
 	t := Exp1(-float32(math.Abs(float64(x))))
@@ -182,8 +161,8 @@ func LogSigmoid1(x float32) float32 {
 	return -l
 }
 
-// gelu1 returns x*s, s = sigmoid(2u), 2u = x*(geluA + geluB*x²): the tanh form
-// of GELU, since (1+tanh u)/2 = sigmoid(2u).
+// gelu1 returns x*s, s = sigmoid(2u), 2u = x*(geluA + geluB*x²): the tanh form of GELU (Hendrycks & Gimpel, 2016),
+// since (1+tanh u)/2 = sigmoid(2u).
 func gelu1(x float32) float32 { return x / (1 + geluExp(x, x*x)) }
 
 // geluExp returns e**-2u for z = x².
@@ -196,7 +175,7 @@ func geluSlope1(x float32) float32 {
 	e := geluExp(x, z)
 	s := 1 / (1 + e)
 	if e > math.MaxFloat32 {
-		e = math.MaxFloat32
+		e = math.MaxFloat32 // Inf*0 would be NaN: s is 0 there
 	}
 	return FMA(x*FMA(z, geluC, geluA), s*(e*s), s)
 }

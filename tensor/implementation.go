@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// implementation is a set of kernels; all give the same bits.
+// implementation is a set of kernels, in rising order of speed. All give the same bits.
 type implementation int32
 
 const (
@@ -17,12 +17,12 @@ const (
 
 var implementationNames = [...]string{portable: "portable", avx2: "avx2", avx512: "avx512"}
 
-// best is what the CPU and the build allow, active what is in use.
 var (
-	best   = detect()
-	active = best
+	best   = detect() // the fastest that the CPU and the build allow
+	active = best     // the one in use; only Use changes it
 )
 
+// initError is what InitError returns.
 var initError error
 
 func init() {
@@ -35,20 +35,18 @@ func init() {
 	}
 }
 
-// InitError says why the implementation named by TRIMTAB_KERNELS could not be
-// taken at start, or is nil. The program then runs on the best one.
+// InitError returns the reason why the implementation that TRIMTAB_KERNELS names is not in use, or nil. The program
+// then runs on the fastest one. It is kept, not reported, since a package has no place to report it: main does.
 func InitError() error { return initError }
 
-// Implementation returns the name of the kernels in use: avx512, avx2 or
-// portable.
+// Implementation returns the name of the kernels in use: avx512, avx2 or portable.
 func Implementation() string { return implementationNames[active] }
 
-// Implementations returns the names of those that this CPU and build have.
+// Implementations returns the names of the kernels that this CPU and build have, portable first.
 func Implementations() []string { return implementationNames[:best+1] }
 
-// Use takes the named implementation from now on; restore takes back the one
-// before. It must not be called while other functions of this package run.
-// It fails if there is no such implementation or the CPU lacks it.
+// Use switches to the named implementation; restore switches back to the one before. It must not be called while other
+// functions of this package run. It fails if there is no such implementation or if the CPU or the build lacks it.
 func Use(name string) (restore func(), err error) {
 	for i, n := range Implementations() {
 		if n == name {

@@ -4,8 +4,8 @@ package tensor
 
 import "golang.org/x/sys/cpu"
 
-// detect returns the best kernels of this CPU, where the system saves their
-// registers.
+// detect returns the fastest kernels that this CPU has and whose registers the operating system saves. BMI2 is there
+// for the masks of tails (BZHI).
 func detect() implementation {
 	x := cpu.X86
 	switch {
@@ -17,13 +17,14 @@ func detect() implementation {
 	return portable
 }
 
+// detectBF16 reports whether products under V1BF16 may use VDPBF16PS.
 func detectBF16() bool {
 	return detect() == avx512 && cpu.X86.HasAVX512BF16 && nativeBF16Matches()
 }
 
-// nativeBF16Matches tries the order and the rounding of VDPBF16PS on values that
-// tell other conventions apart: the upper halves first, each product fused
-// with its sum, results below the normal range zero.
+// nativeBF16Matches tries VDPBF16PS on values whose result depends on the order and the rounding: the upper halves
+// first, each product fused with its sum, subnormal operands and results zero. Intel's manual describes it so; a CPU or
+// an emulator that differs gets the emulated kernels, and so the same bits.
 func nativeBF16Matches() bool {
 	a := []float32{packBF16(0x1p64, 1), packBF16(1, -1), packBF16(1+0x1p-7, 0x1p-12), packBF16(0x1p-70, 0x1p-65),
 		packBF16(0x1p-80, 0)}
@@ -41,8 +42,10 @@ func nativeBF16Matches() bool {
 	return true
 }
 
-// Each kernel below is its portable form, whichever runs. Slices are not empty.
+// The kernels below dispatch to the implementation in use. Each computes, bit for bit, what its portable form does, and
+// expects slices of equal lengths that are not empty: assembly checks nothing, and &x[0] of an empty slice panics.
 
+// addKernel is dst[i] += x[i].
 func addKernel(dst, x []float32) {
 	switch active {
 	case avx512:
@@ -54,6 +57,7 @@ func addKernel(dst, x []float32) {
 	}
 }
 
+// mulKernel is dst[i] *= x[i].
 func mulKernel(dst, x []float32) {
 	switch active {
 	case avx512:
@@ -65,6 +69,7 @@ func mulKernel(dst, x []float32) {
 	}
 }
 
+// scaleKernel is dst[i] *= a.
 func scaleKernel(dst []float32, a float32) {
 	switch active {
 	case avx512:
@@ -76,6 +81,7 @@ func scaleKernel(dst []float32, a float32) {
 	}
 }
 
+// axpyKernel is dst[i] = FMA(a, x[i], dst[i]).
 func axpyKernel(dst []float32, a float32, x []float32) {
 	switch active {
 	case avx512:
@@ -87,6 +93,7 @@ func axpyKernel(dst []float32, a float32, x []float32) {
 	}
 }
 
+// sumKernel returns Σ x[i] over the 16 virtual lanes, as all sums below.
 func sumKernel(x []float32) float32 {
 	switch active {
 	case avx512:
@@ -97,6 +104,7 @@ func sumKernel(x []float32) float32 {
 	return sumPortable(x)
 }
 
+// dotKernel returns Σ x[i]*y[i], fused.
 func dotKernel(x, y []float32) float32 {
 	switch active {
 	case avx512:
@@ -161,6 +169,7 @@ func geluForwardBackwardKernel(dx, x, dy, y []float32) {
 	}
 }
 
+// softmaxKernel turns x into probabilities, in three passes over the row, which stays in the cache.
 func softmaxKernel(x []float32, scale float32) (max, sum float32) {
 	switch active {
 	case avx512:
@@ -171,6 +180,7 @@ func softmaxKernel(x []float32, scale float32) (max, sum float32) {
 	return softmaxPortable(x, scale)
 }
 
+// sumExpKernel returns Σ exp(scale*x[i] - max).
 func sumExpKernel(x []float32, scale, max float32) float32 {
 	switch active {
 	case avx512:
@@ -192,6 +202,7 @@ func softmaxBackwardKernel(ds, p, dp []float32, dot, scale float32) {
 	}
 }
 
+// sumSquaredDifferencesKernel returns Σ (x[i]-mean)².
 func sumSquaredDifferencesKernel(x []float32, mean float32) float32 {
 	switch active {
 	case avx512:
@@ -234,6 +245,7 @@ func normBackwardKernel(dx, x, dy, gamma []float32, mean, rstd, g, gn float32) {
 	}
 }
 
+// normParametersKernel accumulates the gradients of gamma and beta.
 func normParametersKernel(dgamma, dbeta, x, dy []float32, mean, rstd float32) {
 	switch active {
 	case avx512:
@@ -245,6 +257,7 @@ func normParametersKernel(dgamma, dbeta, x, dy []float32, mean, rstd float32) {
 	}
 }
 
+// adamwKernel passes the parameters of the step as the address of the first: the kernel reads them by offset.
 func adamwKernel(w, m, v, g []float32, a *adamwParams) {
 	switch active {
 	case avx512:
@@ -256,6 +269,7 @@ func adamwKernel(w, m, v, g []float32, a *adamwParams) {
 	}
 }
 
+// emaKernel is avg[i] = FMA(share, w[i]-avg[i], avg[i]).
 func emaKernel(avg, w []float32, share float32) {
 	switch active {
 	case avx512:

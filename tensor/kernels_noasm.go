@@ -2,7 +2,7 @@
 
 package tensor
 
-// Without assembly every kernel is the reference.
+// Without assembly every kernel is the reference: on other architectures, and under the build tag purego.
 
 func detect() implementation { return portable }
 func detectBF16() bool       { return false }
@@ -43,8 +43,10 @@ func normParametersKernel(dgamma, dbeta, x, dy []float32, mean, rstd float32) {
 func adamwKernel(w, m, v, g []float32, a *adamwParams) { adamwPortable(w, m, v, g, a) }
 func emaKernel(avg, w []float32, share float32)        { emaPortable(avg, w, share) }
 
+// runSerial computes the product on the calling goroutine, which may be a worker.
 func (g *product) runSerial() { g.runPortable() }
 
+// packRowBF16Kernel sets no words: the caller sets those that are left.
 func packRowBF16Kernel(_, _ []float32) (done int) { return 0 }
 func interleaveKernel(dst []float32, width int, src []float32, ld, pairs, cols int) {
 	interleavePortable(dst, width, src, ld, pairs, cols)
@@ -56,6 +58,8 @@ func transposePanel(panel []float32, width int, src []float32, ld, k, cols int) 
 	transposePortable(panel, width, src, ld, 0, k, cols)
 }
 
+// The portable forms have nothing to prefetch with.
+
 func attentionScoresKernel(dst, q, k []float32, blocks int, _ []float32) {
 	attentionScoresPortable(dst, q, k, blocks)
 }
@@ -63,8 +67,8 @@ func weightedValuesKernel(dst, p []float32, pHead int, v []float32, vHead, heads
 	weightedValuesPortable(dst, p, pHead, v, vHead, heads, width, n)
 }
 
-// Peak is 0: there is no kernel to compare with.
+// Peak returns 0: no kernel is in use whose peak could be measured.
 func Peak(int) (operations float64) { return 0 }
 
-// PeakBF16 is 0: there is no kernel to compare with.
+// PeakBF16 returns 0: no kernel is in use whose peak could be measured.
 func PeakBF16(int) (operations float64) { return 0 }

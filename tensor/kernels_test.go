@@ -57,8 +57,8 @@ func sameBits(a, b []float32) bool {
 
 // special are values that a kernel may get wrong: zeros, subnormals, the ends
 // of exp, halves of rounding.
-var special = []float32{0, float32(math.Copysign(0, -1)), 1, -1, 1e-45, -1e-45, 1e-38, 0x1p-126, -86.64339, -86.6434,
-	-86.7,
+var special = []float32{0, float32(math.Copysign(0, -1)), 1, -1,
+	1e-45, -1e-45, 1e-38, 0x1p-126, -86.64339, -86.6434, -86.7,
 	88.72283, 88.7229, 100, -100, 3e38, -3e38, 1e-30, 0.625, 5, -5, 1 + 0x1p-20, 1 + 0x1p-23}
 
 // values returns n numbers: most normal, some special if asked for.
@@ -93,14 +93,19 @@ var kernelCases = []struct {
 	{"Gelu", 2, func(a [][]float32) []float32 { Gelu(a[0], a[1]); return nil }},
 	{"GeluBackward", 3, func(a [][]float32) []float32 { GeluBackward(a[0], a[1], a[2]); return nil }},
 	{"GeluBackward in place", 2, func(a [][]float32) []float32 { GeluBackward(a[1], a[0], a[1]); return nil }},
-	{"GeluBoth", 4, func(a [][]float32) []float32 { GeluForwardBackward(a[0], a[1], a[2], a[3]); return nil }},
-	{"GeluBoth in place", 3, func(a [][]float32) []float32 { GeluForwardBackward(a[1], a[0], a[1], a[2]); return nil }},
+	{"GeluForwardBackward", 4, func(a [][]float32) []float32 {
+		GeluForwardBackward(a[0], a[1], a[2], a[3])
+		return nil
+	}},
+	{"GeluForwardBackward in place", 3, func(a [][]float32) []float32 {
+		GeluForwardBackward(a[1], a[0], a[1], a[2])
+		return nil
+	}},
 	{"Softmax", 1, func(a [][]float32) []float32 { m, s := Softmax(a[0], 0.7); return []float32{m, s} }},
 	{"LogSumExp", 1, func(a [][]float32) []float32 { m, s := LogSumExp(a[0], 0.7); return []float32{m, s} }},
 	{"SoftmaxBackward", 3, func(a [][]float32) []float32 { SoftmaxBackward(a[0], a[1], a[2], 0.7); return nil }},
 	{"SoftmaxBackward in place", 2, func(a [][]float32) []float32 {
-		SoftmaxBackward(a[1], a[0], a[1],
-			0.7)
+		SoftmaxBackward(a[1], a[0], a[1], 0.7)
 		return nil
 	}},
 	{"LayerNorm", 4, func(a [][]float32) []float32 {

@@ -2,185 +2,114 @@ package tensor
 
 import "fmt"
 
-// MatMul computes C = A·B, or C += A·B when add is set. Each element is one
-// chain of [FMA] over k in ascending order, from +0 or from C's value.
+// Product is one matrix product with the value its accumulators start from:
 //
-// ldc, lda and ldb are distances between rows, in elements; C must not overlap
-// A or B. The product is spread over the pool's workers, which changes no bit.
-func MatMul(
-	p *Pool,
-	c []float32, ldc int, // (m, n)
-	a []float32, lda int, // (m, k)
-	b []float32, ldb int, // (k, n)
-	m, n, k int, add bool,
-) {
-	MatMulUnder(V1, p, c, ldc, a, lda, b, ldb, m, n, k, add)
+//	C = init + op(A)·op(B)
+//
+// It is BLAS's gemm with alpha = 1, where op transposes a matrix that is stored the other way round, and init is
+// zero, Bias, Init, or Init + Bias; Accumulate puts C in the place of Init. Each element of C is one chain of [FMA]
+// over k in ascending order; see the package comment for the chain under [V1BF16].
+//
+// Matrices are flat slices in row order. A leading dimension (LDA, LDB, LDC, LDInit) is the distance between the
+// starts of neighbouring rows, in elements; 0 means that the rows lie end to end.
+//
+// A Product is a description that holds no state: build one as a literal, call Run, and throw it away. Under the
+// assembly kernels that allocates nothing.
+type Product struct {
+	// Numerics is the contract of the chains, V1 if empty. With Packed it is taken from there.
+	Numerics Numerics
+
+	// M, N and K are the sizes of op(A) (M, K), op(B) (K, N) and C (M, N). With Packed, N and K are taken from there.
+	M, N, K int
+
+	A      []float32 // (M, K), or (K, M) if TransA
+	LDA    int
+	TransA bool // not allowed together with Packed
+
+	B      []float32 // (K, N), or (N, K) if TransB; not read if Packed is set
+	LDB    int
+	TransB bool
+	Packed *PackedB // op(B) packed in advance, which pays where many products share it; nil for none
+
+	C   []float32 // (M, N); must not overlap A or B
+	LDC int
+
+	Accumulate bool      // start from C: C += op(A)·op(B); not allowed together with Init
+	Init       []float32 // (M, N), where the chains start; nil is zero. It may be C itself
+	LDInit     int
+	Bias       []float32 // (N), added to every row of the start value with one rounding; nil for none
 }
 
-// MatMulNT is [MatMul] with B stored the other way round: C (+)= A·Bᵀ.
-func MatMulNT(
-	p *Pool,
-	c []float32, ldc int, // (m, n)
-	a []float32, lda int, // (m, k)
-	b []float32, ldb int, // (n, k)
-	m, n, k int, add bool,
-) {
-	MatMulNTUnder(V1, p, c, ldc, a, lda, b, ldb, m, n, k, add)
+// Run computes the product on the pool's workers; a nil pool computes it on the caller. The number of workers changes
+// no bit of C. Run panics where a slice is too short for the sizes given, which is a bug of the caller.
+func (p Product) Run(pool *Pool) {
+	g := p.resolve()
+	matMul(pool, &g)
 }
 
-// MatMulTN is [MatMul] with A stored the other way round: C (+)= Aᵀ·B.
-func MatMulTN(
-	p *Pool,
-	c []float32, ldc int, // (m, n)
-	a []float32, lda int, // (k, m)
-	b []float32, ldb int, // (k, n)
-	m, n, k int, add bool,
-) {
-	MatMulTNUnder(V1, p, c, ldc, a, lda, b, ldb, m, n, k, add)
-}
-
-// MatMulPanels is [MatMulUnder] for B in panels, under the contract that they
-// were made for.
-func MatMulPanels(
-	p *Pool,
-	c []float32, ldc int, // (m, n)
-	a []float32, lda int, // (m, k)
-	b *PackedB,
-	m int, add bool,
-) {
-	checkMatrix("MatMulPanels C", c, ldc, m, b.n)
-	checkMatrix("MatMulPanels A", a, lda, m, b.k)
-	matMul(p, &product{c: c, ldc: ldc, a: a, aRow: lda, aStep: 1, packed: b, m: m, n: b.n, k: b.k,
-		start: adding(c, ldc, add), bf16: b.bf16})
-}
-
-// MatMulUnder, MatMulNTUnder and MatMulTNUnder are the products under a
-// numeric contract. Under [V1BF16] a chain is one of [FlushedFMA] over operands
-// rounded to bfloat16, and an odd k is filled up with a product of zeros.
-func MatMulUnder(numerics Numerics, p *Pool, c []float32, ldc int, a []float32, lda int, b []float32, ldb int, m, n,
-	k int, add bool) {
-	checkMatrix("MatMul C", c, ldc, m, n)
-	checkMatrix("MatMul A", a, lda, m, k)
-	checkMatrix("MatMul B", b, ldb, k, n)
-	matMul(p, &product{c: c, ldc: ldc, a: a, aRow: lda, aStep: 1, b: b, ldb: ldb, m: m, n: n, k: k,
-		start: adding(c, ldc, add),
-		bf16:  numerics == V1BF16})
-}
-
-// MatMulNTUnder is [MatMulUnder] for A·Bᵀ.
-func MatMulNTUnder(numerics Numerics, p *Pool, c []float32, ldc int, a []float32, lda int, b []float32, ldb int, m, n,
-	k int, add bool) {
-	checkMatrix("MatMulNT C", c, ldc, m, n)
-	checkMatrix("MatMulNT A", a, lda, m, k)
-	checkMatrix("MatMulNT B", b, ldb, n, k)
-	matMul(p, &product{c: c, ldc: ldc, a: a, aRow: lda, aStep: 1, b: b, ldb: ldb, transB: true, m: m, n: n, k: k,
-		start: adding(c, ldc, add),
-		bf16:  numerics == V1BF16})
-}
-
-// MatMulTNUnder is [MatMulUnder] for Aᵀ·B.
-func MatMulTNUnder(numerics Numerics, p *Pool, c []float32, ldc int, a []float32, lda int, b []float32, ldb int, m, n,
-	k int, add bool) {
-	checkMatrix("MatMulTN C", c, ldc, m, n)
-	checkMatrix("MatMulTN A", a, lda, k, m)
-	checkMatrix("MatMulTN B", b, ldb, k, n)
-	matMul(p, &product{c: c, ldc: ldc, a: a, aRow: 1, aStep: lda, b: b, ldb: ldb, m: m, n: n, k: k,
-		start: adding(c, ldc, add),
-		bf16:  numerics == V1BF16})
-}
-
-// Start is in what the chains of a product begin: the rows of From, to each of
-// which Bias is added, once rounded; only one of the two; or zero.
-type Start struct {
-	From []float32 // (m, n), or nil
-	LD   int       // distance of its rows, 0 where one row serves all
-	Bias []float32 // (n), or nil
-}
-
-// MatMulFrom is C = start + A·B under a numeric contract. start.From may be C.
-func MatMulFrom(
-	numerics Numerics,
-	p *Pool,
-	c []float32, ldc int, // (m, n)
-	start Start,
-	a []float32, lda int, // (m, k)
-	b []float32, ldb int, // (k, n)
-	m, n, k int,
-) {
-	checkMatrix("MatMulFrom C", c, ldc, m, n)
-	checkMatrix("MatMulFrom A", a, lda, m, k)
-	checkMatrix("MatMulFrom B", b, ldb, k, n)
-	start.check(m, n)
-	matMul(p, &product{c: c, ldc: ldc, a: a, aRow: lda, aStep: 1, b: b, ldb: ldb, m: m, n: n, k: k, start: start,
-		bf16: numerics == V1BF16})
-}
-
-// MatMulPanelsFrom is [MatMulFrom] for B in panels.
-func MatMulPanelsFrom(
-	p *Pool,
-	c []float32, ldc int, // (m, n)
-	start Start,
-	a []float32, lda int, // (m, k)
-	b *PackedB,
-	m int,
-) {
-	checkMatrix("MatMulPanelsFrom C", c, ldc, m, b.n)
-	checkMatrix("MatMulPanelsFrom A", a, lda, m, b.k)
-	start.check(m, b.n)
-	matMul(p, &product{c: c, ldc: ldc, a: a, aRow: lda, aStep: 1, packed: b, m: m, n: b.n, k: b.k, start: start,
-		bf16: b.bf16})
-}
-
-// adding begins in C itself, or in zero.
-func adding(c []float32, ldc int, add bool) Start {
-	if add {
-		return Start{From: c, LD: ldc}
-	}
-	return Start{}
-}
-
-func (s *Start) check(m, n int) {
-	if s.From != nil {
-		rows := m
-		if s.LD == 0 {
-			rows = min(m, 1)
-		}
-		checkMatrix("Start.From", s.From, max(s.LD, n), rows, n)
-		if s.LD != 0 && s.LD < n {
-			panic("tensor.Start: rows overlap")
+// resolve checks p and fills in its defaults.
+func (p *Product) resolve() product {
+	if p.Packed != nil {
+		p.N, p.K = p.Packed.n, p.Packed.k
+		if p.TransA {
+			panic("tensor.Product: a transposed A with a packed B is not supported")
 		}
 	}
-	if s.Bias != nil {
-		sameLength("Start.Bias", n, len(s.Bias))
+	aRows, aCols := transposed(p.TransA, p.M, p.K)
+	g := product{
+		m: p.M, n: p.N, k: p.K,
+		c: p.C, ldc: leading(p.LDC, p.N),
+		a: p.A, aRow: leading(p.LDA, aCols), aStep: 1,
+		bf16: p.Numerics == V1BF16,
 	}
+	checkMatrix("Product.C", g.c, g.ldc, p.M, p.N)
+	checkMatrix("Product.A", g.a, g.aRow, aRows, aCols)
+	if p.TransA {
+		g.aRow, g.aStep = 1, g.aRow
+	}
+	if p.Packed != nil {
+		g.packed, g.bf16 = p.Packed, p.Packed.bf16
+	} else {
+		bRows, bCols := transposed(p.TransB, p.K, p.N)
+		g.b, g.ldb, g.transB = p.B, leading(p.LDB, bCols), p.TransB
+		checkMatrix("Product.B", g.b, g.ldb, bRows, bCols)
+	}
+	g.initial = p.resolveInit(g.ldc)
+	return g
 }
 
-// subproduct is s for a tile that begins at row i and column j.
-func (s *Start) part(i, j int) Start {
-	p := Start{LD: s.LD}
-	if s.From != nil {
-		p.From = s.From[i*s.LD+j:]
+// resolveInit checks what the chains start from; ldc is the distance of C's rows.
+func (p *Product) resolveInit(ldc int) accInit {
+	initial := accInit{bias: p.Bias}
+	switch {
+	case p.Accumulate && p.Init != nil:
+		panic("tensor.Product: Accumulate starts from C: it excludes Init")
+	case p.Accumulate:
+		initial.rows, initial.ld = p.C, ldc
+	case p.Init != nil:
+		initial.rows, initial.ld = p.Init, leading(p.LDInit, p.N)
+		checkMatrix("Product.Init", initial.rows, initial.ld, p.M, p.N)
 	}
-	if s.Bias != nil {
-		p.Bias = s.Bias[j:]
+	if p.Bias != nil {
+		sameLength("Product.Bias", p.N, len(p.Bias))
 	}
-	return p
+	return initial
 }
 
-// row sets c to what row i begins in; c may be that row.
-func (s *Start) row(c []float32, i int) {
-	if s.From == nil && s.Bias == nil {
-		clear(c)
-		return
+// transposed returns the sizes under which a matrix (rows, cols) is stored.
+func transposed(trans bool, rows, cols int) (storedRows, storedCols int) {
+	if trans {
+		return cols, rows
 	}
-	if s.From == nil {
-		copy(c, s.Bias)
-		return
+	return rows, cols
+}
+
+// leading returns a leading dimension, which defaults to the number of columns.
+func leading(ld, cols int) int {
+	if ld == 0 {
+		return cols
 	}
-	copy(c, s.From[i*s.LD:])
-	if s.Bias != nil {
-		addPortable(c, s.Bias[:len(c)])
-	}
+	return ld
 }
 
 // checkMatrix panics unless rows of cols elements at distance ld lie in x.
@@ -192,25 +121,75 @@ func checkMatrix(what string, x []float32, ld, rows, cols int) {
 		return
 	}
 	if ld < cols || len(x) < (rows-1)*ld+cols {
-		panic(fmt.Sprintf("tensor.%s: %d elements at row distance %d do not hold (%d, %d)", what, len(x), ld, rows,
-			cols))
+		panic(fmt.Sprintf("tensor.%s: %d elements at row distance %d do not hold (%d, %d)",
+			what, len(x), ld, rows, cols))
 	}
 }
 
-// product is one matrix product, or a tile of one. A's element (i, l) is
-// a[i*aRow + l*aStep], one of the two distances being 1; B's (l, j) is
-// b[l*ldb + j], or b[j*ldb + l] if turned, or lies in panels.
-type product struct {
-	c, a, b               []float32
-	ldc, aRow, aStep, ldb int
-	packed                *PackedB
-	firstPanel            int // the first of them that belongs to this tile
-	m, n, k               int
-	transB, bf16          bool
-	start                 Start
+// accInit is the value that the accumulators of a product start from: rows plus bias, rounded once; only one of the
+// two; or zero.
+type accInit struct {
+	rows []float32 // (m, n), or nil
+	ld   int       // distance of its rows; 0 where one row serves all rows of C
+	bias []float32 // (n), or nil
 }
 
-// data is the number of words along k.
+// tile returns s for a tile of C that begins at row i and column j.
+func (s *accInit) tile(i, j int) accInit {
+	t := accInit{ld: s.ld}
+	if s.rows != nil {
+		t.rows = s.rows[i*s.ld+j:]
+	}
+	if s.bias != nil {
+		t.bias = s.bias[j:]
+	}
+	return t
+}
+
+// row sets c (n) to the start value of row i. c may be that very row.
+func (s *accInit) row(c []float32, i int) {
+	if s.rows == nil && s.bias == nil {
+		clear(c)
+		return
+	}
+	if s.rows == nil {
+		copy(c, s.bias)
+		return
+	}
+	copy(c, s.rows[i*s.ld:])
+	if s.bias != nil {
+		addPortable(c, s.bias[:len(c)])
+	}
+}
+
+// product is a checked [Product], or a tile of one.
+//
+// The kernels see the operands as 32-bit words along k: under V1 a word is one float32, under V1BF16 it is a pair of
+// neighbours along k in bfloat16. kWords and perWord convert between words and elements.
+type product struct {
+	m, n, k int // of C (m, n) and of the chains, in elements
+
+	c   []float32
+	ldc int
+
+	// op(A)'s element (i, l) is a[i*aRow + l*aStep]. One of the two distances is 1: aStep for A as stored, aRow for a
+	// transposed A.
+	a           []float32
+	aRow, aStep int
+
+	// op(B)'s element (l, j) is b[l*ldb + j], or b[j*ldb + l] if transB; or it lies in packed, where this tile begins
+	// with panel firstPanel.
+	b          []float32
+	ldb        int
+	transB     bool
+	packed     *PackedB
+	firstPanel int
+
+	bf16    bool // words are pairs of bfloat16
+	initial accInit
+}
+
+// kWords is the number of 32-bit words along k.
 func (g *product) kWords() int {
 	if g.bf16 {
 		return (g.k + 1) / 2
@@ -226,13 +205,14 @@ func (g *product) perWord() int {
 	return 1
 }
 
-// runPortable is the reference.
+// runPortable is the reference: what every kernel must equal bit for bit. It walks along a row of C for each word of k,
+// which keeps k ascending in every chain. Unlike the kernels it allocates.
 func (g *product) runPortable() {
-	depth := g.kWords()
-	a, b := make([]float32, depth), make([]float32, g.n)
+	words := g.kWords()
+	a, b := make([]float32, words), make([]float32, g.n)
 	for i := range g.m {
 		row := g.c[i*g.ldc : i*g.ldc+g.n]
-		g.start.row(row, i)
+		g.initial.row(row, i)
 		g.rowOfA(a, i)
 		switch {
 		case g.packed != nil:
@@ -252,7 +232,7 @@ func (g *product) runPortable() {
 	}
 }
 
-// rowOfA sets a to the words of A's row i.
+// rowOfA sets a (kWords) to the words of op(A)'s row i. The last pair of an odd k is padded with zero.
 func (g *product) rowOfA(a []float32, i int) {
 	for l := range a {
 		at := i*g.aRow + l*g.perWord()*g.aStep
@@ -267,7 +247,7 @@ func (g *product) rowOfA(a []float32, i int) {
 	}
 }
 
-// rowOfB is the l-th words of B's columns, in b or where they lie.
+// rowOfB returns row l of op(B) in words (n): a view of B where that has them, otherwise b, which it fills.
 func (g *product) rowOfB(b []float32, l int) []float32 {
 	if !g.bf16 {
 		return g.b[l*g.ldb : l*g.ldb+g.n]
@@ -287,22 +267,25 @@ func (g *product) rowOfB(b []float32, l int) []float32 {
 	return b
 }
 
+// portablePacked continues the chains of one row of C with a row of op(A), a (kWords), and packed B, panel by panel.
 func (g *product) portablePacked(a, row []float32) {
 	size := g.packed.kWords() * panelColumns
 	for j := 0; j < len(row); j += panelColumns {
-		part := row[j:min(len(row), j+panelColumns)]
+		chains := row[j:min(len(row), j+panelColumns)]
 		panel := g.packed.data[(g.firstPanel+j/panelColumns)*size:][:size]
 		for l, x := range a {
-			b := panel[l*panelColumns:][:len(part)]
+			b := panel[l*panelColumns:][:len(chains)]
 			if g.bf16 {
-				dpbf16Portable(part, x, b)
+				dpbf16Portable(chains, x, b)
 			} else {
-				axpyPortable(part, x, b)
+				axpyPortable(chains, x, b)
 			}
 		}
 	}
 }
 
+// portableTransposed continues the chains of one row of C with a (k) and B stored as (n, k). Element by element is
+// faster here than row by row, and each chain still takes k in ascending order.
 func (g *product) portableTransposed(a, row []float32) {
 	for j := range row {
 		s := row[j]

@@ -5,38 +5,35 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"testing"
 )
 
-// form is one of the three products, under one contract.
+// form is one of the products of BLAS's gemm, under one contract.
 type form struct {
-	name     string
-	numerics Numerics
-	run      product3
-	a, b     func(m, n, k int) (rows, cols int)
+	name           string
+	numerics       Numerics
+	transA, transB bool
 }
 
-type product3 func(p *Pool, c []float32, ldc int, a []float32, lda int, b []float32, ldb int, m, n, k int, add bool)
+var forms = []form{{name: "MatMul"}, {name: "MatMulNT", transB: true}, {name: "MatMulTN", transA: true}}
 
-func mk(m, _, k int) (int, int) { return m, k }
-func km(m, _, k int) (int, int) { return k, m }
-func kn(_, n, k int) (int, int) { return k, n }
-func nk(_, n, k int) (int, int) { return n, k }
+// bf16Forms are the products under V1BF16.
+var bf16Forms = []form{
+	{name: "MatMul", numerics: V1BF16},
+	{name: "MatMulNT", numerics: V1BF16, transB: true},
+	{name: "MatMulTN", numerics: V1BF16, transA: true},
+}
 
-var forms = []form{{"MatMul", V1, MatMul, mk, kn}, {"MatMulNT", V1, MatMulNT, mk, nk},
-	{"MatMulTN", V1, MatMulTN, km, kn}}
+// a and b are the sizes under which A and B are stored.
+func (f form) a(m, _, k int) (rows, cols int) { return transposed(f.transA, m, k) }
+func (f form) b(_, n, k int) (rows, cols int) { return transposed(f.transB, k, n) }
 
-// pairForms are the products under V1BF16.
-var pairForms = []form{{"MatMulUnder", V1BF16, ofPairs(MatMulUnder), mk, kn},
-	{"MatMulNTUnder", V1BF16, ofPairs(MatMulNTUnder), mk, nk},
-	{"MatMulTNUnder", V1BF16, ofPairs(MatMulTNUnder), km, kn}}
-
-func ofPairs(f func(numerics Numerics, p *Pool, c []float32, ldc int, a []float32, lda int, b []float32, ldb int, m, n,
-	k int, add bool)) product3 {
-	return func(p *Pool, c []float32, ldc int, a []float32, lda int, b []float32, ldb int, m, n, k int, add bool) {
-		f(V1BF16, p, c, ldc, a, lda, b, ldb, m, n, k, add)
-	}
+// run computes the form's product, added to C or not.
+func (f form) run(p *Pool, c []float32, ldc int, a []float32, lda int, b []float32, ldb int, m, n, k int, add bool) {
+	Product{
+		Numerics: f.numerics, M: m, N: n, K: k, Accumulate: add,
+		A: a, LDA: lda, TransA: f.transA, B: b, LDB: ldb, TransB: f.transB, C: c, LDC: ldc,
+	}.Run(p)
 }
 
 // TestMatMul compares every implementation with the definition at every m and n
@@ -46,7 +43,7 @@ func TestMatMul(t *testing.T) {
 	sizes := []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 16, 17, 25, 31, 32, 33, 48, 64, 65, 70, 97, 100, 130}
 	ks := []int{0, 1, 2, 3, 4, 5, 7, 8, 16, 19}
 	r := rand.New(rand.NewPCG(3, 4))
-	for _, forms := range [][]form{forms, pairForms} {
+	for _, forms := range [][]form{forms, bf16Forms} {
 		for i, m := range sizes {
 			for j, n := range sizes {
 				if referenceInShort() && (i+j)%5 != 0 {
@@ -55,8 +52,8 @@ func TestMatMul(t *testing.T) {
 				forms[(i+j)%3].check(t, r, []*Pool{nil}, m, n, ks[(i*7+j*3)%len(ks)])
 			}
 		}
-		for _, s := range append(panelSizes, [][3]int{{1, 130, 300}, {3, 50, 513}, {13, 33, 257}, {70, 40, 300},
-			{600, 33, 20}, {26, 200, 197}, {301, 130, 195}}...) {
+		for _, s := range append(packedSizes, [][3]int{{1, 130, 300}, {3, 50, 513}, {13, 33, 257},
+			{70, 40, 300}, {600, 33, 20}, {26, 200, 197}, {301, 130, 195}}...) {
 			for _, f := range forms {
 				if referenceInShort() && s[0]*s[1]*s[2] > 1e6 {
 					continue
@@ -82,7 +79,7 @@ func TestMatMulWorkers(t *testing.T) {
 		sizes = sizes[:1]
 	}
 	for _, s := range sizes {
-		for _, f := range slices.Concat(forms, pairForms) {
+		for _, f := range slices.Concat(forms, bf16Forms) {
 			f.check(t, r, pools, s[0], s[1], s[2])
 		}
 	}
@@ -150,12 +147,12 @@ func (f form) check(t *testing.T, r *rand.Rand, pools []*Pool, m, n, k int) {
 // define is the contract's formula.
 func (f form) define(c []float32, ldc int, a []float32, lda int, b []float32, ldb int, m, n, k int, add bool) {
 	define(f.numerics, c, ldc, m, n, k, add, func(i, l int) float32 {
-		if strings.Contains(f.name, "TN") {
+		if f.transA {
 			return a[l*lda+i]
 		}
 		return a[i*lda+l]
 	}, func(l, j int) float32 {
-		if strings.Contains(f.name, "NT") {
+		if f.transB {
 			return b[j*ldb+l]
 		}
 		return b[l*ldb+j]
@@ -169,10 +166,10 @@ func TestMatMulBlocks(t *testing.T) {
 	a, b := values(r, m*k, false), values(r, k*n, false)
 	under(t, func(t *testing.T) {
 		whole, pieces := make([]float32, m*n), make([]float32, m*n)
-		MatMul(nil, whole, n, a, k, b, n, m, n, k, false)
+		Product{M: m, N: n, K: k, A: a, B: b, C: whole}.Run(nil)
 		for l, next := 0, 0; l < k; l = next {
 			next = min(k, l+1+r.IntN(20))
-			MatMul(nil, pieces, n, a[l:], k, b[l*n:], n, m, n, next-l, l > 0)
+			Product{M: m, N: n, K: next - l, A: a[l:], LDA: k, B: b[l*n:], C: pieces, Accumulate: l > 0}.Run(nil)
 		}
 		if !sameBits(whole, pieces) {
 			t.Error("blocks over k change the product")
@@ -190,8 +187,8 @@ func TestMatMulNeutral(t *testing.T) {
 	}
 	under(t, func(t *testing.T) {
 		short, long := make([]float32, m*n), make([]float32, m*n)
-		MatMul(nil, short, n, a, k+more, b, n, m, n, k, false)
-		MatMul(nil, long, n, a, k+more, b, n, m, n, k+more, false)
+		Product{M: m, N: n, K: k, A: a, LDA: k + more, B: b, C: short}.Run(nil)
+		Product{M: m, N: n, K: k + more, A: a, B: b, C: long}.Run(nil)
 		if !sameBits(short, long) {
 			t.Error("zeros change the product")
 		}
@@ -201,9 +198,13 @@ func TestMatMulNeutral(t *testing.T) {
 func TestMatMulPanics(t *testing.T) {
 	x := make([]float32, 10)
 	for name, f := range map[string]func(){
-		"negative": func() { MatMul(nil, x, 1, x, 1, x, 1, -1, 1, 1, false) },
-		"short C":  func() { MatMul(nil, x, 4, x, 1, x, 4, 3, 4, 1, false) },
-		"distance": func() { MatMulNT(nil, x, 2, x, 2, x, 1, 2, 2, 2, false) },
+		"negative": func() { Product{M: -1, N: 1, K: 1, A: x, B: x, C: x}.Run(nil) },
+		"short C":  func() { Product{M: 3, N: 4, K: 1, A: x, B: x, C: x}.Run(nil) },
+		"distance": func() { Product{M: 2, N: 2, K: 2, A: x, B: x, LDB: 1, TransB: true, C: x}.Run(nil) },
+		"init":     func() { Product{M: 3, N: 4, K: 1, A: x, B: x, C: make([]float32, 12), Init: x}.Run(nil) },
+		"bias":     func() { Product{M: 1, N: 4, K: 1, A: x, B: x, C: x, Bias: x[:3]}.Run(nil) },
+		"both":     func() { Product{M: 1, N: 1, K: 1, A: x, B: x, C: x, Init: x, Accumulate: true}.Run(nil) },
+		"packed":   func() { Product{M: 1, A: x, TransA: true, Packed: new(PackedB), C: x}.Run(nil) },
 	} {
 		func() {
 			defer func() {
@@ -247,7 +248,7 @@ func TestMatMulExact(t *testing.T) {
 			a[i] = float32(i%11 - 5)
 		}
 		c := make([]float32, n*n)
-		MatMulNT(nil, c, n, a, n, a, n, n, n, n, false)
+		Product{M: n, N: n, K: n, A: a, B: a, TransB: true, C: c}.Run(nil)
 		for i := range n {
 			for j := range n {
 				s := 0.0

@@ -1,14 +1,14 @@
 package tensor
 
-// NormEps is added to the variance by LayerNorm.
+// NormEps is added to the variance by [LayerNorm] before the root is taken: GPT-2's epsilon.
 const NormEps = 1e-5
 
-// LayerNorm normalises each row of x to mean 0 and variance 1, then scales and
-// shifts it:
+// LayerNorm normalises each row of x, of C = cols elements, to mean 0 and variance 1, then scales and shifts it (Ba,
+// Kiros & Hinton, "Layer Normalization", 2016):
 //
-//	mean = Sum(x)/C,  rstd = 1/sqrt(Σ (x-mean)²/C + 1e-5),  y = fma((x-mean)*rstd, gamma, beta)
+//	mean = Sum(x)/C,  rstd = 1/sqrt(Σ (x-mean)²/C + NormEps),  y = fma((x-mean)*rstd, gamma, beta)
 //
-// It stores mean and rstd of each row for the way back.
+// It stores mean and rstd of each row for [LayerNormBackward].
 func LayerNorm(
 	y []float32, // (rows, cols)
 	mean, rstd []float32, // (rows)
@@ -31,15 +31,14 @@ func LayerNorm(
 	}
 }
 
-// LayerNormBackward adds the gradients of [LayerNorm], row after row. With
-// n = (x-mean)*rstd and g = dy*gamma,
+// LayerNormBackward accumulates the gradients of [LayerNorm], row after row. With n = (x-mean)*rstd and g = dy*gamma,
 //
 //	dx = fma(rstd, fma(-n, Σ g*n/C, g - Σ g/C), dx)
 //	dgamma = fma(dy, n, dgamma)
 //	dbeta += dy
 //
-// A nil dx, or nil dgamma and dbeta, are left out, so that rows may be spread
-// over workers for the first, and columns kept in order for the others.
+// With a nil dx, or with nil dgamma and dbeta, those are not computed: the rows of dx are independent and may be spread
+// over workers, whereas each element of dgamma and dbeta is one chain over the rows in order.
 func LayerNormBackward(
 	dx []float32, // (rows, cols)
 	dgamma, dbeta []float32, // (cols)

@@ -2,7 +2,7 @@
 
 package tensor
 
-// transposePanel turns rows of src (cols, k), at distance ld, into a panel (k, width).
+// transposePanel transposes src (cols, k), whose rows are ld apart, into a panel (k, width).
 func transposePanel(panel []float32, width int, src []float32, ld, k, cols int) {
 	ks := kernels(false)
 	if ks == nil {
@@ -14,20 +14,20 @@ func transposePanel(panel []float32, width int, src []float32, ld, k, cols int) 
 	}
 }
 
-// transposeRows turns at most a register of rows; fewer are first laid beside each
-// other, some columns at a time, so that there are as many rows to read.
+// transposeRows transposes n rows, at most as many as a register has lanes. The kernel always reads that many rows:
+// fewer are first copied, some columns at a time, to a place where rows follow.
 func transposeRows(panel []float32, width int, src []float32, ld, k, n, lanes int) {
-	const part = 64
-	var rows [16 * part]float32
+	const chunk = 64
+	var rows [16 * chunk]float32
 	from := 0
-	for whole := k &^ 3; from < whole; {
+	for whole := k &^ 3; from < whole; { // the kernel takes four columns at a time
 		x, distance, columns := src[from:], ld, whole-from
 		if n < lanes {
-			columns = min(columns, part)
+			columns = min(columns, chunk)
 			for r := range n {
-				copy(rows[r*part:], src[r*ld+from:r*ld+from+columns])
+				copy(rows[r*chunk:], src[r*ld+from:r*ld+from+columns])
 			}
-			x, distance = rows[:], part
+			x, distance = rows[:], chunk
 		}
 		if lanes == 16 {
 			transposeAVX512(&panel[from*width], width, &x[0], distance, columns/4)
@@ -39,6 +39,7 @@ func transposeRows(panel []float32, width int, src []float32, ld, k, n, lanes in
 	transposePortable(panel, width, src, ld, from, k, n)
 }
 
+// copyKernel is copyPortable, a register of columns at a time.
 func copyKernel(panel []float32, width int, b []float32, ldb, k, cols int) {
 	if active != avx512 {
 		copyPortable(panel, width, b, ldb, k, cols)
@@ -49,7 +50,8 @@ func copyKernel(panel []float32, width int, b []float32, ldb, k, cols int) {
 	}
 }
 
-// packRowBF16Kernel fills whole registers of dst and returns how many words.
+// packRowBF16Kernel sets whole registers of dst to the pairs of src and returns the number of words it has set; the
+// rest is left to the caller.
 func packRowBF16Kernel(dst, src []float32) (done int) {
 	switch active {
 	case avx512:
@@ -66,6 +68,8 @@ func packRowBF16Kernel(dst, src []float32) (done int) {
 	return 0
 }
 
+// interleaveKernel is interleavePortable, a register of columns at a time. The AVX2 kernel takes whole registers only
+// and leaves the last columns to the portable form.
 func interleaveKernel(dst []float32, width int, src []float32, ld, pairs, cols int) {
 	switch active {
 	case avx512:

@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// underPairs runs f with every implementation, and with the emulation of
+// underBF16 runs f with every implementation, and with the emulation of
 // bfloat16 products where the processor has them.
-func underPairs(t *testing.T, f func(t *testing.T)) {
+func underBF16(t *testing.T, f func(t *testing.T)) {
 	t.Helper()
 	under(t, f)
 	if !hasBF16 {
@@ -22,9 +22,9 @@ func underPairs(t *testing.T, f func(t *testing.T)) {
 	})
 }
 
-// definePairs is the formula of products under V1BF16 of A (m, k) and B (k, n),
+// defineBF16 is the formula of products under V1BF16 of A (m, k) and B (k, n),
 // given by their elements.
-func definePairs(c []float32, ldc, m, n, k int, add bool, a, b func(i, l int) float32) {
+func defineBF16(c []float32, ldc, m, n, k int, add bool, a, b func(i, l int) float32) {
 	upper := func(x float32) float32 { return math.Float32frombits(roundBF16(x)) }
 	for i := range m {
 		for j := range n {
@@ -43,21 +43,20 @@ func definePairs(c []float32, ldc, m, n, k int, add bool, a, b func(i, l int) fl
 	}
 }
 
-var panelSizes = [][3]int{{1, 1, 1}, {1, 32, 2}, {2, 33, 3}, {3, 16, 5}, {4, 31, 8}, {5, 64, 7}, {6, 48, 31},
-	{7, 15, 32}, {8, 97, 33},
-	{9, 130, 34}, {10, 65, 64}, {11, 40, 65}, {12, 32, 100}, {13, 70, 20}, {25, 34, 19}, {37, 1, 66}, {5, 70, 395},
-	{14, 33, 800}, {700, 34, 9}, {13, 17, 512}}
+var packedSizes = [][3]int{{1, 1, 1}, {1, 32, 2}, {2, 33, 3}, {3, 16, 5}, {4, 31, 8}, {5, 64, 7}, {6, 48, 31},
+	{7, 15, 32}, {8, 97, 33}, {9, 130, 34}, {10, 65, 64}, {11, 40, 65}, {12, 32, 100}, {13, 70, 20},
+	{25, 34, 19}, {37, 1, 66}, {5, 70, 395}, {14, 33, 800}, {700, 34, 9}, {13, 17, 512}}
 
-// TestPanels compares products with panels, set and added, with the
+// TestPacked compares products with a packed B, set and added, with the
 // definition, by every implementation, B stored either way.
-func TestPanels(t *testing.T) {
+func TestPacked(t *testing.T) {
 	for _, numerics := range []Numerics{V1, V1BF16} {
-		for _, turned := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s turned=%v", numerics, turned), func(t *testing.T) {
-				underPairs(t, func(t *testing.T) {
+		for _, trans := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s trans=%v", numerics, trans), func(t *testing.T) {
+				underBF16(t, func(t *testing.T) {
 					r := rand.New(rand.NewPCG(11, 12))
-					for _, s := range panelSizes {
-						checkPanels(t, r, numerics, turned, s[0], s[1], s[2])
+					for _, s := range packedSizes {
+						checkPacked(t, r, numerics, trans, s[0], s[1], s[2])
 					}
 				})
 			})
@@ -65,25 +64,25 @@ func TestPanels(t *testing.T) {
 	}
 }
 
-func checkPanels(t *testing.T, r *rand.Rand, numerics Numerics, turned bool, m, n, k int) {
+func checkPacked(t *testing.T, r *rand.Rand, numerics Numerics, trans bool, m, n, k int) {
 	t.Helper()
 	lda, ldc := k+r.IntN(4), n+r.IntN(4)
 	specials := numerics == V1BF16 && m < 20
 	a, b, old := values(r, m*lda, specials), values(r, k*n, false), values(r, m*ldc, specials)
 	of := func(l, j int) float32 { return b[l*n+j] }
-	if turned {
+	if trans {
 		of = func(l, j int) float32 { return b[j*k+l] }
 	}
 	var p PackedB
 	p.Reset(numerics, k, n)
 	for task := range p.Tasks() {
-		p.Pack(task, b, turned)
+		p.Pack(task, b, trans)
 	}
 	for _, add := range []bool{false, true} {
 		want := append([]float32(nil), old...)
 		define(numerics, want, ldc, m, n, k, add, func(i, l int) float32 { return a[i*lda+l] }, of)
 		c, guards := guarded(old, r.IntN(4))
-		MatMulPanels(nil, c, ldc, a, lda, &p, m, add)
+		Product{M: m, A: a, LDA: lda, Packed: &p, C: c, LDC: ldc, Accumulate: add}.Run(nil)
 		if !guards() {
 			t.Fatalf("(%d,%d,%d): wrote beyond C", m, n, k)
 		}
@@ -105,7 +104,7 @@ func firstDifference(a, b []float32) int {
 
 func define(numerics Numerics, c []float32, ldc, m, n, k int, add bool, a, b func(i, l int) float32) {
 	if numerics == V1BF16 {
-		definePairs(c, ldc, m, n, k, add, a, b)
+		defineBF16(c, ldc, m, n, k, add, a, b)
 		return
 	}
 	for i := range m {
@@ -122,9 +121,9 @@ func define(numerics Numerics, c []float32, ldc, m, n, k int, add bool, a, b fun
 	}
 }
 
-// TestPanelsWorkers: the number of workers changes no bit, in matrices with
+// TestPackedWorkers: the number of workers changes no bit, in matrices with
 // odd row distances.
-func TestPanelsWorkers(t *testing.T) {
+func TestPackedWorkers(t *testing.T) {
 	var pools []*Pool
 	for workers := 1; workers <= 7; workers++ {
 		p := NewPool(workers)
@@ -134,39 +133,39 @@ func TestPanelsWorkers(t *testing.T) {
 	r := rand.New(rand.NewPCG(15, 16))
 	for _, numerics := range []Numerics{V1, V1BF16} {
 		for _, s := range [][3]int{{300, 100, 40}, {64, 1300, 37}, {1, 3000, 180}, {1000, 7, 180}} {
-			checkPanelsWorkers(t, r, numerics, pools, s[0], s[1], s[2])
+			checkPackedWorkers(t, r, numerics, pools, s[0], s[1], s[2])
 		}
 	}
 }
 
-func checkPanelsWorkers(t *testing.T, r *rand.Rand, numerics Numerics, pools []*Pool, m, n, k int) {
+func checkPackedWorkers(t *testing.T, r *rand.Rand, numerics Numerics, pools []*Pool, m, n, k int) {
 	t.Helper()
 	lda, ldc := k+1+r.IntN(4), n+1+r.IntN(4)
 	a, b := values(r, m*lda, false), values(r, k*n, false)
 	var want []float32 // of the portable reference
 	everyKernels(t, numerics, func(name string) {
-		var panels PackedB
-		panels.Reset(numerics, k, n)
-		for task := range panels.Tasks() {
-			panels.Pack(task, b, false)
+		var packed PackedB
+		packed.Reset(numerics, k, n)
+		for task := range packed.Tasks() {
+			packed.Pack(task, b, false)
 		}
 		for _, p := range poolsFor(name, pools) {
 			c, guards := guarded(make([]float32, m*ldc), r.IntN(4))
-			MatMulPanels(p, c, ldc, a, lda, &panels, m, false)
+			Product{M: m, A: a, LDA: lda, Packed: &packed, C: c, LDC: ldc}.Run(p)
 			if want == nil {
 				want = c
 			}
 			if !guards() || !sameBits(c, want) {
-				t.Errorf("%s %s (%d,%d,%d): %d workers differ from the reference, or wrote beyond C", name, numerics, m,
-					n, k, p.Workers())
+				t.Errorf("%s %s (%d,%d,%d): %d workers differ from the reference, or wrote beyond C",
+					name, numerics, m, n, k, p.Workers())
 			}
 		}
 	})
 }
 
-// TestPairsOfSubnormals: what lies below the normal range is zero, before and
+// TestBF16Subnormals: what lies below the normal range is zero, before and
 // after a product, and a result is judged after it is rounded.
-func TestPairsOfSubnormals(t *testing.T) {
+func TestBF16Subnormals(t *testing.T) {
 	// products near 2^-126 beside sums near it, from a narrow range of exponents
 	r := rand.New(rand.NewPCG(17, 18))
 	tiny := func(n int, low, high int) []float32 {
@@ -180,12 +179,12 @@ func TestPairsOfSubnormals(t *testing.T) {
 	for range 200 {
 		a, b, old := tiny(m*k, 50, 75), tiny(k*n, 45, 75), tiny(m*n, 0, 4)
 		var want []float32
-		underPairs(t, func(t *testing.T) {
+		underBF16(t, func(t *testing.T) {
 			var p PackedB
 			p.Reset(V1BF16, k, n)
 			p.Pack(0, b, false)
 			c := append([]float32(nil), old...)
-			MatMulPanels(nil, c, n, a, k, &p, m, true)
+			Product{M: m, A: a, Packed: &p, C: c, Accumulate: true}.Run(nil)
 			if want == nil {
 				want = c
 			}
@@ -226,59 +225,60 @@ func TestFlushedFMA(t *testing.T) {
 	}
 }
 
-// TestStart compares products that begin in rows, in one row for all, in a
-// bias, in both, with the same product added to what they make.
-func TestStart(t *testing.T) {
-	underPairs(t, func(t *testing.T) {
+// TestInit compares products that start from rows, from a bias and from both
+// with the same product added to what those make.
+func TestInit(t *testing.T) {
+	underBF16(t, func(t *testing.T) {
 		r := rand.New(rand.NewPCG(21, 22))
 		for _, numerics := range []Numerics{V1, V1BF16} {
 			for _, s := range [][3]int{{1, 5, 3}, {13, 33, 20}, {30, 70, 395}, {250, 40, 30}, {5, 17, 0}} {
 				for variant := range 6 {
-					checkStart(t, r, numerics, variant, s[0], s[1], s[2])
+					checkInit(t, r, numerics, variant, s[0], s[1], s[2])
 				}
 			}
 		}
 	})
 }
 
-func checkStart(t *testing.T, r *rand.Rand, numerics Numerics, variant, m, n, k int) {
+func checkInit(t *testing.T, r *rand.Rand, numerics Numerics, variant, m, n, k int) {
 	t.Helper()
 	a, b, bias := values(r, m*k, false), values(r, k*n, false), values(r, n, true)
 	ldc := n + 3
 	c, guards := guarded(values(r, m*ldc, true), 1)
-	start := []Start{
-		{}, {Bias: bias}, {From: values(r, m*(n+2), true), LD: n + 2}, {From: values(r, n, true)},
-		{From: values(r, m*n, true), LD: n, Bias: bias}, {From: c, LD: ldc, Bias: bias},
+	p := []Product{
+		{}, {Bias: bias}, {Init: values(r, m*(n+2), true), LDInit: n + 2}, {Init: values(r, m*n, true)},
+		{Init: values(r, m*n, true), LDInit: n, Bias: bias}, {Init: c, LDInit: ldc, Bias: bias},
 	}[variant]
 	want := append([]float32(nil), c...)
 	for i := range m {
 		for j := range n {
 			x := float32(0)
 			switch {
-			case start.From != nil && start.Bias != nil:
-				x = start.From[i*start.LD+j] + bias[j]
-			case start.From != nil:
-				x = start.From[i*start.LD+j]
-			case start.Bias != nil:
+			case p.Init != nil && p.Bias != nil:
+				x = p.Init[i*leading(p.LDInit, n)+j] + bias[j]
+			case p.Init != nil:
+				x = p.Init[i*leading(p.LDInit, n)+j]
+			case p.Bias != nil:
 				x = bias[j]
 			}
 			want[i*ldc+j] = x
 		}
 	}
 	restore := use(t, "portable")
-	MatMulUnder(numerics, nil, want, ldc, a, k, b, n, m, n, k, true)
+	Product{Numerics: numerics, M: m, N: n, K: k, A: a, B: b, C: want, LDC: ldc, Accumulate: true}.Run(nil)
 	restore()
+	p.M, p.A, p.C, p.LDC = m, a, c, ldc
 	if variant%2 == 0 {
-		MatMulFrom(numerics, nil, c, ldc, start, a, k, b, n, m, n, k)
+		p.Numerics, p.N, p.K, p.B = numerics, n, k, b
 	} else {
-		var p PackedB
-		p.Reset(numerics, k, n)
-		for task := range p.Tasks() {
-			p.Pack(task, b, false)
+		p.Packed = new(PackedB)
+		p.Packed.Reset(numerics, k, n)
+		for task := range p.Packed.Tasks() {
+			p.Packed.Pack(task, b, false)
 		}
-		MatMulPanelsFrom(nil, c, ldc, start, a, k, &p, m)
 	}
+	p.Run(nil)
 	if !guards() || firstDifference(c, want) >= 0 {
-		t.Fatalf("%s (%d,%d,%d): start %d differs", numerics, m, n, k, variant)
+		t.Fatalf("%s (%d,%d,%d): variant %d differs", numerics, m, n, k, variant)
 	}
 }

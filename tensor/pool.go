@@ -5,28 +5,28 @@ import (
 	"sync/atomic"
 )
 
-// Pool is a fixed set of workers over which a loop's tasks are spread. The
-// caller of Run is worker 0; the others are goroutines that live until Close.
-// Which worker takes which task varies from run to run and must not matter.
+// Pool is a fixed set of workers over which a loop's tasks are spread. The caller of Run is worker 0; the others are
+// goroutines that live until Close. Which worker runs which task varies from run to run and must not matter.
 //
 // A nil *Pool is valid and runs everything on the caller.
 type Pool struct {
-	wake    []chan struct{} // one a background worker
-	busy    atomic.Bool
-	pending atomic.Int64  // background workers still at work
-	done    chan struct{} // has a value when none is
-	spin    int           // how often to look before sleeping
+	wake    []chan struct{} // one for each background worker; a value starts it
+	busy    atomic.Bool     // a Run or a Close is in progress
+	pending atomic.Int64    // background workers that have not finished the Run
+	done    chan struct{}   // receives a value when the last of them has
+	spin    int             // how often to poll before sleeping; 0 with more workers than processors
 
-	f        func(task, worker int)
-	tasks    int64
-	next     atomic.Int64
-	panicked atomic.Pointer[taskPanic]
+	f        func(task, worker int)    // of the Run in progress
+	tasks    int64                     // of the Run in progress
+	next     atomic.Int64              // the next task to be taken
+	panicked atomic.Pointer[taskPanic] // the first panic of the Run
 }
 
+// taskPanic holds the value that a task panicked with.
 type taskPanic struct{ value any }
 
-// NewPool returns a pool of that many workers, 0 meaning one for each processor
-// that Go may use.
+// NewPool returns a pool of that many workers; 0 means one for each processor that Go may use. Close it when it is no
+// longer needed.
 func NewPool(workers int) *Pool {
 	if workers <= 0 {
 		workers = runtime.GOMAXPROCS(0)
@@ -50,13 +50,13 @@ func (p *Pool) Workers() int {
 	return len(p.wake) + 1
 }
 
-// Run calls f(0, w) … f(tasks-1, w), each once, and returns when all have
-// returned. No two calls of one Run that overlap have the same worker w, so
-// that f may keep scratch memory by worker. A Run inside a task, or beside
-// another Run, does all its tasks on the calling goroutine, as worker 0: its
-// scratch memory must then be the caller's own.
+// Run calls f(0, w) … f(tasks-1, w), each once, and returns when all have returned. No two calls of one Run that
+// overlap in time have the same worker w, so that f may keep scratch memory by worker. It allocates nothing.
 //
-// If a task panics, the others still run, and Run panics with its value.
+// A Run inside a task, or at the same time as another Run of the pool, does all its tasks on the calling goroutine,
+// as worker 0: its scratch memory must then be the caller's own.
+//
+// If a task panics, the other workers still run theirs, and Run panics with its value.
 func (p *Pool) Run(tasks int, f func(task, worker int)) {
 	if p == nil || tasks <= 1 || len(p.wake) == 0 || !p.busy.CompareAndSwap(false, true) {
 		for t := range tasks {
@@ -73,29 +73,31 @@ func (p *Pool) Run(tasks int, f func(task, worker int)) {
 	}
 	p.work(0)
 	p.await(p.done)
-	bad := p.panicked.Swap(nil)
+	failed := p.panicked.Swap(nil)
 	p.f = nil
 	p.busy.Store(false)
-	if bad != nil {
-		panic(bad.value)
+	if failed != nil {
+		panic(failed.value)
 	}
 }
 
-// clearChunk is how many values a task of Clear takes.
+// clearChunk is the number of values that a task of Clear takes.
 const clearChunk = 1 << 16
 
-// clearJob is a Clear or an Empty in work.
+// clearJob is a Clear or an AddAndClear that is running.
 type clearJob struct {
 	x, dst []float32
 	run    func(task, worker int)
 }
 
+// clearJobs keeps finished jobs for reuse, so that clearing allocates nothing.
 var clearJobs = freeList[clearJob]{alloc: func() *clearJob {
 	c := new(clearJob)
 	c.run = c.task
 	return c
 }}
 
+// task does one chunk: dst += x, where there is a dst, and x = 0.
 func (c *clearJob) task(task, _ int) {
 	from, to := task*clearChunk, min(len(c.x), (task+1)*clearChunk)
 	if c.dst != nil {
@@ -107,22 +109,22 @@ func (c *clearJob) task(task, _ int) {
 // Clear sets x to zero.
 func (p *Pool) Clear(x []float32) { p.addAndClear(x, nil) }
 
-// AddAndClear adds x to into, which is as long, and sets x to zero.
-func (p *Pool) AddAndClear(x, into []float32) {
-	sameLength("Pool.Empty", len(x), len(into))
-	p.addAndClear(x, into)
+// AddAndClear adds x to dst, which has the same length, and sets x to zero, in one pass over the memory.
+func (p *Pool) AddAndClear(x, dst []float32) {
+	sameLength("Pool.AddAndClear", len(x), len(dst))
+	p.addAndClear(x, dst)
 }
 
-func (p *Pool) addAndClear(x, into []float32) {
+// addAndClear is AddAndClear, or Clear where dst is nil.
+func (p *Pool) addAndClear(x, dst []float32) {
 	c := clearJobs.get()
-	c.x, c.dst = x, into
+	c.x, c.dst = x, dst
 	p.Run((len(x)+clearChunk-1)/clearChunk, c.run)
 	c.x, c.dst = nil, nil
 	clearJobs.put(c)
 }
 
-// Close ends the workers. It must not be called during a Run; a later Run does
-// its tasks on the caller.
+// Close ends the workers. It must not be called during a Run; a later Run does its tasks on the caller.
 func (p *Pool) Close() {
 	if p == nil || !p.busy.CompareAndSwap(false, true) {
 		return
@@ -134,6 +136,7 @@ func (p *Pool) Close() {
 	p.busy.Store(false)
 }
 
+// serve is the loop of a background worker, until Close closes its channel.
 func (p *Pool) serve(wake chan struct{}, worker int) {
 	for p.await(wake) {
 		p.work(worker)
@@ -143,11 +146,11 @@ func (p *Pool) serve(wake chan struct{}, worker int) {
 	}
 }
 
-// spins is about 20 µs: loops follow each other closely, and to wake a worker
-// that has gone to sleep takes longer.
+// spins is the number of times a waiting worker polls before it sleeps, about 20 µs: loops follow each other closely,
+// and waking a goroutine that has gone to sleep takes longer.
 const spins = 5000
 
-// await receives from c, awake for a while, and says whether c is open.
+// await receives from c, polling for a while before it blocks, and reports whether c is open.
 func (p *Pool) await(c chan struct{}) (open bool) {
 	for range p.spin {
 		select {
@@ -160,12 +163,14 @@ func (p *Pool) await(c chan struct{}) (open bool) {
 	return open
 }
 
-// work takes tasks until none is left.
+// work runs tasks until none is left.
 func (p *Pool) work(worker int) {
 	for p.task(worker) {
 	}
 }
 
+// task runs the next task, if there is one, and reports whether there may be more. A panic is recorded, the first one
+// of a Run, and does not end the worker.
 func (p *Pool) task(worker int) (more bool) {
 	defer func() {
 		if v := recover(); v != nil {

@@ -2,13 +2,14 @@ package tensor
 
 import "math"
 
-// The reference: what every kernel must equal bit for bit. Slices have equal
-// lengths, not zero.
+// The functions below are the reference: the definition that every kernel must equal bit for bit. Slices have equal
+// lengths, not zero. Products are converted, float32(x*y), wherever they are added to something, since the compiler may
+// otherwise fuse the two.
 
-// lanes are the 16 partial results of a reduction.
+// lanes holds the 16 partial results of a reduction; element i belongs to lane i mod 16.
 type lanes [16]float32
 
-// sum combines the lanes in the fixed tree.
+// sum combines the lanes in the fixed tree: lane l with l+8, then l+4, l+2 and l+1.
 func (l *lanes) sum() float32 {
 	for w := 8; w > 0; w /= 2 {
 		for i := range w {
@@ -18,7 +19,8 @@ func (l *lanes) sum() float32 {
 	return l[0]
 }
 
-// pad adds +0 to the lanes that n elements leave out of their last block.
+// pad adds +0 to the lanes that n elements leave out of their last block, as kernels do, which load zeros there. It
+// turns a lane of -0 into +0.
 func (l *lanes) pad(n int) {
 	if n%16 != 0 {
 		for i := n % 16; i < 16; i++ {
@@ -27,26 +29,31 @@ func (l *lanes) pad(n int) {
 	}
 }
 
+// addPortable is dst[i] += x[i].
 func addPortable(dst, x []float32) {
 	for i, v := range x {
 		dst[i] += v
 	}
 }
 
+// mulPortable is dst[i] *= x[i].
 func mulPortable(dst, x []float32) {
 	for i, v := range x {
 		dst[i] *= v
 	}
 }
 
+// scalePortable is dst[i] *= a.
 func scalePortable(dst []float32, a float32) {
 	for i := range dst {
 		dst[i] *= a
 	}
 }
 
+// axpyPortable is dst[i] = FMA(a, x[i], dst[i]). It is the inner loop of the reference product, and so FMA is written
+// out here: the call would cost more than the arithmetic.
 func axpyPortable(dst []float32, a float32, x []float32) {
-	for i, v := range x { // FMA, written out since this is a product's inner loop
+	for i, v := range x {
 		s := float64(a)*float64(v) + float64(dst[i])
 		if b := math.Float64bits(s); b<<35 == 1<<63 || b<<1 < 897<<53 {
 			dst[i] = fmaOdd(a, v, dst[i])
@@ -56,6 +63,7 @@ func axpyPortable(dst []float32, a float32, x []float32) {
 	}
 }
 
+// sumPortable returns Σ x[i].
 func sumPortable(x []float32) float32 {
 	var l lanes
 	for i, v := range x {
@@ -65,6 +73,7 @@ func sumPortable(x []float32) float32 {
 	return l.sum()
 }
 
+// dotPortable returns Σ x[i]*y[i], fused.
 func dotPortable(x, y []float32) float32 {
 	var l lanes
 	for i, v := range x {
@@ -74,6 +83,7 @@ func dotPortable(x, y []float32) float32 {
 	return l.sum()
 }
 
+// maxPortable returns the largest x[i]. Lanes start at -Inf and need no padding.
 func maxPortable(x []float32) float32 {
 	var l lanes
 	for i := range l {
@@ -90,7 +100,7 @@ func maxPortable(x []float32) float32 {
 	return l[0]
 }
 
-// maxps is the instruction MAXPS: b unless a is larger.
+// maxps is the instruction of that name: a if it is larger, otherwise b, and so b where one of them is a NaN.
 func maxps(a, b float32) float32 {
 	if a > b {
 		return a
@@ -98,29 +108,34 @@ func maxps(a, b float32) float32 {
 	return b
 }
 
+// expPortable is dst[i] = e**x[i].
 func expPortable(dst, x []float32) {
 	for i, v := range x {
 		dst[i] = Exp1(v)
 	}
 }
 
+// geluPortable is dst[i] = gelu(x[i]).
 func geluPortable(dst, x []float32) {
 	for i, v := range x {
 		dst[i] = gelu1(v)
 	}
 }
 
+// geluBackwardPortable is dx[i] = dy[i] * gelu'(x[i]).
 func geluBackwardPortable(dx, x, dy []float32) {
 	for i, v := range x {
 		dx[i] = dy[i] * geluSlope1(v)
 	}
 }
 
+// geluForwardBackwardPortable is both; the kernels share the exponential between them.
 func geluForwardBackwardPortable(dx, x, dy, y []float32) {
 	geluPortable(y, x)
 	geluBackwardPortable(dx, x, dy)
 }
 
+// softmaxPortable replaces x by exp(scale*x - max) / sum and returns max = scale*Max(x) and sum.
 func softmaxPortable(x []float32, scale float32) (max, sum float32) {
 	max = scale * maxPortable(x)
 	sum = expSumPortable(x, scale, max)
@@ -128,7 +143,7 @@ func softmaxPortable(x []float32, scale float32) (max, sum float32) {
 	return max, sum
 }
 
-// expSumPortable sets x to exp(scale*x - max) and returns its sum.
+// expSumPortable replaces x by exp(scale*x - max) and returns the sum of that.
 func expSumPortable(x []float32, scale, max float32) float32 {
 	var l lanes
 	for i, v := range x {
@@ -139,6 +154,7 @@ func expSumPortable(x []float32, scale, max float32) float32 {
 	return l.sum()
 }
 
+// sumExpPortable returns Σ exp(scale*x[i] - max) and leaves x as it is: expSumPortable without the stores.
 func sumExpPortable(x []float32, scale, max float32) float32 {
 	var l lanes
 	for i, v := range x {
@@ -148,12 +164,14 @@ func sumExpPortable(x []float32, scale, max float32) float32 {
 	return l.sum()
 }
 
+// softmaxBackwardPortable is ds[i] = scale * p[i] * (dp[i] - dot), with dot = Σ p*dp.
 func softmaxBackwardPortable(ds, p, dp []float32, dot, scale float32) {
 	for i, v := range p {
 		ds[i] = scale * (v * (dp[i] - dot))
 	}
 }
 
+// sumSquaredDifferencesPortable returns Σ (x[i]-mean)², fused: the variance of a row times its length.
 func sumSquaredDifferencesPortable(x []float32, mean float32) float32 {
 	var l lanes
 	for i, v := range x {
@@ -164,13 +182,15 @@ func sumSquaredDifferencesPortable(x []float32, mean float32) float32 {
 	return l.sum()
 }
 
+// normalizePortable is y[i] = FMA((x[i]-mean)*rstd, gamma[i], beta[i]).
 func normalizePortable(y, x, gamma, beta []float32, mean, rstd float32) {
 	for i, v := range x {
 		y[i] = FMA((v-mean)*rstd, gamma[i], beta[i])
 	}
 }
 
-// normSumsPortable returns the sums of g = dy*gamma and of g*n.
+// normSumsPortable returns Σ g and Σ g*n, with g = dy*gamma and n = (x-mean)*rstd: the two sums over a row that the
+// gradient of LayerNorm's input needs.
 func normSumsPortable(x, dy, gamma []float32, mean, rstd float32) (sum, sumN float32) {
 	var a, b lanes
 	for i, v := range x {
@@ -183,6 +203,8 @@ func normSumsPortable(x, dy, gamma []float32, mean, rstd float32) (sum, sumN flo
 	return a.sum(), b.sum()
 }
 
+// normBackwardPortable is dx[i] = FMA(rstd, FMA(-n, gn, dy[i]*gamma[i] - g), dx[i]), where g and gn are the two sums
+// of normSumsPortable divided by the length of the row.
 func normBackwardPortable(dx, x, dy, gamma []float32, mean, rstd, g, gn float32) {
 	for i, v := range x {
 		n := (v - mean) * rstd
@@ -191,6 +213,7 @@ func normBackwardPortable(dx, x, dy, gamma []float32, mean, rstd, g, gn float32)
 	}
 }
 
+// normParametersPortable accumulates one row: dgamma[i] = FMA(dy[i], n, dgamma[i]), dbeta[i] += dy[i].
 func normParametersPortable(dgamma, dbeta, x, dy []float32, mean, rstd float32) {
 	for i, v := range x {
 		dgamma[i] = FMA(dy[i], (v-mean)*rstd, dgamma[i])
@@ -198,6 +221,7 @@ func normParametersPortable(dgamma, dbeta, x, dy []float32, mean, rstd float32) 
 	}
 }
 
+// adamwPortable is the step of AdamW: see there for the formulas.
 func adamwPortable(w, m, v, g []float32, a *adamwParams) {
 	for i := range w {
 		h := g[i] * a.gradScale
@@ -209,7 +233,7 @@ func adamwPortable(w, m, v, g []float32, a *adamwParams) {
 	}
 }
 
-// emaPortable moves avg towards w by a share of the way.
+// emaPortable is avg[i] = FMA(share, w[i]-avg[i], avg[i]), with share = 1 - decay.
 func emaPortable(avg, w []float32, share float32) {
 	for i, v := range w {
 		avg[i] = FMA(share, v-avg[i], avg[i])

@@ -5,18 +5,19 @@ import (
 	"unsafe"
 )
 
-// hugePageFloats is the number of float32 in a huge page.
+// hugePageFloats is the number of float32 in a huge page of 2 MB.
 const hugePageFloats = 2 << 20 / 4
 
-// minArenaSlab is how few values are not worth a place of their own.
+// minArenaSlab is the length from which a slab is worth a place in the arena: 16 KB.
 const minArenaSlab = 1 << 12
 
-// Slab returns n zeros. They lie in huge pages where the system gives them for
-// the asking: otherwise sweeps over hundreds of megabytes spend much of their
-// time looking up where pages are, and pages that happen to fall on the same
-// sets of a cache make a process slow for its whole life. Large slabs have
-// pages of their own; small ones share some, which are given back when none of
-// them is in use.
+// Slab returns n zeros, in huge pages where the operating system grants them. With ordinary pages, sweeps over
+// hundreds of megabytes spend much of their time on TLB misses, and physical pages that happen to fall on the same
+// sets of a cache slow a process down for its whole life.
+//
+// Slabs of a huge page and more have pages of their own. Smaller ones share an arena, whose memory the garbage
+// collector frees when none of them is in use any longer; the smallest come from the ordinary heap. Slab is safe for
+// concurrent use.
 func Slab(n int) []float32 {
 	switch {
 	case n < minArenaSlab:
@@ -27,8 +28,7 @@ func Slab(n int) []float32 {
 	return sharedArena.take(n)
 }
 
-// hugePageSlab are n values that begin with a huge page; the rest, after whole ones,
-// lies in ordinary pages.
+// hugePageSlab returns n zeros that begin at a huge page. What is left after whole huge pages lies in ordinary ones.
 func hugePageSlab(n int) []float32 {
 	x := make([]float32, n+hugePageFloats)
 	from := (hugePageFloats - int(uintptr(unsafe.Pointer(&x[0]))/4%hugePageFloats)) % hugePageFloats
@@ -37,14 +37,17 @@ func hugePageSlab(n int) []float32 {
 	return x
 }
 
-// sharedArena is where small slabs are cut from.
+// sharedArena is where slabs between minArenaSlab and a huge page are cut from.
 var sharedArena arena
 
+// arena hands out pieces of a few huge pages, one after the other. Nothing is given back to it: when the rest is too
+// short it begins anew, and the collector frees the old memory with its last slab.
 type arena struct {
 	mu   sync.Mutex
 	rest []float32
 }
 
+// take returns n zeros that share no cache line with another slab, so that workers do not slow each other down.
 func (s *arena) take(n int) []float32 {
 	size := roundUp(n, 16) // a line of a cache
 	s.mu.Lock()

@@ -2,7 +2,8 @@ package tensor
 
 import "fmt"
 
-// sameLength panics unless every length equals the first: a programming error.
+// sameLength panics unless every length equals the first: a bug of the caller, of which the message names the
+// function.
 func sameLength(what string, n int, others ...int) {
 	for _, m := range others {
 		if m != n {
@@ -62,8 +63,7 @@ func Dot(x, y []float32) float32 {
 	return dotKernel(x, y)
 }
 
-// Max returns the largest of x, -Inf if there is none. A NaN in x may or may
-// not show.
+// Max returns the largest of x, or -Inf if x is empty. Whether a NaN in x shows in the result is unspecified.
 func Max(x []float32) float32 {
 	if len(x) == 0 {
 		return -infinity
@@ -71,7 +71,7 @@ func Max(x []float32) float32 {
 	return maxKernel(x)
 }
 
-// Exp sets dst[i] to e**x[i], see [Exp1]. dst may be x.
+// Exp sets dst[i] to e**x[i]; see [Exp1] for the range and the error. dst may be x.
 func Exp(dst, x []float32) {
 	sameLength("Exp", len(dst), len(x))
 	if len(x) > 0 {
@@ -79,12 +79,11 @@ func Exp(dst, x []float32) {
 	}
 }
 
-// Gelu sets dst to the tanh form of GELU,
+// Gelu sets dst to the tanh form of GELU (Hendrycks & Gimpel, 2016), as GPT-2 has it:
 //
 //	gelu(x) = x/2 * (1 + tanh u) = x / (1 + e**-2u),  u = sqrt(2/pi) (x + 0.044715 x³)
 //
-// Worst error 6e-7 in absolute terms, and 1e-6 of the value for x above -3; dst
-// may be x.
+// The worst error is 6e-7 in absolute terms, and 1e-6 of the value for x above -3. dst may be x.
 func Gelu(dst, x []float32) {
 	sameLength("Gelu", len(dst), len(x))
 	if len(x) > 0 {
@@ -92,11 +91,11 @@ func Gelu(dst, x []float32) {
 	}
 }
 
-// GeluBackward sets dx to the gradient of [Gelu] at x: dx = dy * gelu'(x).
+// GeluBackward sets dx to the gradient of [Gelu] at x, dx = dy * gelu'(x), where
 //
 //	gelu'(x) = s + x * 2u'(x) * s*(1-s),  s = 1/(1 + e**-2u),  1-s = e**-2u * s
 //
-// Worst error of gelu' 3e-7; dx may be dy or x.
+// The worst error of gelu' is 3e-7. dx may be dy or x.
 func GeluBackward(dx, x, dy []float32) {
 	sameLength("GeluBackward", len(dx), len(x), len(dy))
 	if len(x) > 0 {
@@ -104,9 +103,10 @@ func GeluBackward(dx, x, dy []float32) {
 	}
 }
 
-// GeluForwardBackward sets y to [Gelu] of x and dx to [GeluBackward]; dx may be dy.
+// GeluForwardBackward sets y to [Gelu] of x and dx to [GeluBackward] of x and dy. It is for backward passes that need
+// the activation again and did not keep it: both share one exponential. dx may be dy.
 func GeluForwardBackward(dx, x, dy, y []float32) {
-	sameLength("GeluBoth", len(dx), len(x), len(dy), len(y))
+	sameLength("GeluForwardBackward", len(dx), len(x), len(dy), len(y))
 	if len(x) > 0 {
 		geluForwardBackwardKernel(dx, x, dy, y)
 	}
@@ -116,8 +116,8 @@ func GeluForwardBackward(dx, x, dy, y []float32) {
 //
 //	max = scale*Max(x),  e[i] = exp(scale*x[i] - max),  sum = Σ e (16 lanes),  x[i] = e[i] * (1/sum)
 //
-// A logarithm of a probability is scale*x[i] - max - Log1(sum). Entries of
-// -Inf get 0; not all may be. For an empty x it returns -Inf and 0.
+// Subtracting max keeps the exponentials finite. The logarithm of a probability is scale*x[i] - max - Log1(sum), from
+// the old x. Entries of -Inf get probability 0; not all may be -Inf. For an empty x it returns -Inf and 0.
 func Softmax(x []float32, scale float32) (max, sum float32) {
 	if len(x) == 0 {
 		return -infinity, 0
@@ -125,8 +125,9 @@ func Softmax(x []float32, scale float32) (max, sum float32) {
 	return softmaxKernel(x, scale)
 }
 
-// LogSumExp returns the max and sum of [Softmax] and leaves x alone:
-// ln Σ exp(scale*x[i]) = max + Log1(sum).
+// LogSumExp returns the max and sum of [Softmax] and leaves x as it is:
+//
+//	ln Σ exp(scale*x[i]) = max + Log1(sum)
 func LogSumExp(x []float32, scale float32) (max, sum float32) {
 	if len(x) == 0 {
 		return -infinity, 0
@@ -135,7 +136,7 @@ func LogSumExp(x []float32, scale float32) (max, sum float32) {
 	return max, sumExpKernel(x, scale, max)
 }
 
-// SoftmaxBackward sets ds to the gradient of p = [Softmax](s, scale) at s:
+// SoftmaxBackward sets ds to the gradient of p = [Softmax](s, scale) at s, given the gradient dp of p:
 //
 //	ds[i] = scale * (p[i] * (dp[i] - Dot(p, dp)))
 //
@@ -147,7 +148,7 @@ func SoftmaxBackward(ds, p, dp []float32, scale float32) {
 	}
 }
 
-// EMA moves an average towards w: avg[i] = fma(1-decay, w[i]-avg[i], avg[i]).
+// EMA moves the exponential moving average avg towards w: avg[i] = fma(1-decay, w[i]-avg[i], avg[i]).
 func EMA(avg, w []float32, decay float32) {
 	sameLength("EMA", len(avg), len(w))
 	if len(w) > 0 {

@@ -145,7 +145,7 @@ func TestLoadKeepsSpecialTokens(t *testing.T) {
 
 func id(n int32) *int32 { return &n }
 
-func TestClaims(t *testing.T) {
+func TestConfigIDs(t *testing.T) {
 	tok := trained(t)
 	eot, pad := tok.EndOfText(), tok.Pad()
 	unnamed := edit(t, tok).without(specialName, vocabName, mergesName).json(configName,
@@ -260,7 +260,7 @@ func TestLoadRefusesDisagreement(t *testing.T) {
 }
 
 // What would cut text in another way is refused by its name and value.
-func TestLoadRefusesOtherWaysOfCutting(t *testing.T) {
+func TestLoadRefusesOtherPipelines(t *testing.T) {
 	tok := trained(t)
 	byteLevel := func(key string, v any) map[string]any {
 		m := map[string]any{"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true}
@@ -319,7 +319,7 @@ func TestLoadRefusesOtherWaysOfCutting(t *testing.T) {
 		t.Errorf("an added token that is not special: error %v", err)
 	}
 	_, err = Load(edit(t, tok).json(addedName, set("word", 300)).without(fastName).files)
-	if err == nil || !strings.Contains(err.Error(), "called special by no file") {
+	if err == nil || !strings.Contains(err.Error(), "is not marked as special by any file") {
 		t.Errorf("an added token of which nothing is said: error %v", err)
 	}
 }

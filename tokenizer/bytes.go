@@ -2,16 +2,23 @@ package tokenizer
 
 import "fmt"
 
-// GPT-2 writes a byte as a printable character: the printable ones of Latin-1
-// as themselves, the other 68 as U+0100 and up (openai/gpt-2, src/encoder.py,
-// bytes_to_unicode). That order is also the order of the first 256 ids.
+// GPT-2's files write a byte as a printable character: the printable ones of
+// Latin-1 as themselves, the other 68 as U+0100 and up (openai/gpt-2,
+// src/encoder.py, bytes_to_unicode). That is also the order of the first 256
+// ids of a learned vocabulary.
 var (
-	byteByID    [256]byte  // by id in a learned vocabulary
-	byteID      [256]int32 // its inverse
+	// byteByID lists the bytes in the order of their ids; byteID is the
+	// inverse.
+	byteByID [256]byte
+	byteID   [256]int32 // its inverse
+	// byteEncoder is the character that a byte is written as; byteDecoder is
+	// the inverse. The names are those of GPT-2's encoder.py.
 	byteEncoder [256]rune
 	byteDecoder = make(map[rune]byte, 256)
 )
 
+// init fills the four tables in GPT-2's order: first the printable bytes, then
+// the others, which get the characters from U+0100 upwards.
 func init() {
 	printable := func(b int) bool { return b >= '!' && b <= '~' || b >= 0xA1 && b <= 0xAC || b >= 0xAE }
 	n := 0
@@ -33,7 +40,7 @@ func init() {
 	}
 }
 
-// bytesToUnicode writes bytes as GPT-2's characters.
+// bytesToUnicode writes the bytes of a piece as GPT-2's characters.
 func bytesToUnicode(piece string) string {
 	out := make([]rune, len(piece))
 	for i := range len(piece) {
@@ -42,7 +49,8 @@ func bytesToUnicode(piece string) string {
 	return string(out)
 }
 
-// unicodeToBytes reads what spell writes.
+// unicodeToBytes reads what bytesToUnicode writes. A character that stands for
+// no byte is an error.
 func unicodeToBytes(s string) (string, error) {
 	out := make([]byte, 0, len(s))
 	for _, r := range s {

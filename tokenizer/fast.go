@@ -10,34 +10,33 @@ import (
 	"strconv"
 )
 
-// tokenizer.json says how text is cut, besides what the tokens are. This
-// package cuts in one way, GPT-2's; what is understood of the file is this, and
-// every other setting is refused by its name and value:
+// tokenizer.json describes a pipeline (normalizer, pre-tokenizer, model,
+// post-processor, decoder) besides the vocabulary. This package has one
+// pipeline, GPT-2's. It understands the settings below, and refuses every other
+// one by its name and value:
 //
 //	version         "1.0"
 //	truncation      null: Trimtab never cuts a text silently
 //	padding         null: nothing here pads
-//	added_tokens    special ones; single_word, lstrip and rstrip are kept for other programs, normalized means nothing here
+//	added_tokens    special ones; single_word, lstrip and rstrip are kept for other
+//	                programs; normalized has no effect here
 //	normalizer      null
 //	pre_tokenizer   ByteLevel, add_prefix_space false, use_regex true
 //	post_processor  null, ByteLevel, or a TemplateProcessing that adds nothing
 //	decoder         ByteLevel
-//	model           BPE, also where it has merges and no type: vocab, merges; dropout null or 0; continuing_subword_prefix and
-//	                end_of_word_suffix empty; fuse_unk, byte_fallback, ignore_merges false; unk_token means nothing where
-//	                every byte is a piece
+//	model           BPE, also where it has merges and no type: vocab, merges; dropout
+//	                null or 0; continuing_subword_prefix and end_of_word_suffix empty;
+//	                fuse_unk, byte_fallback and ignore_merges false; unk_token has no
+//	                effect where every byte is a piece
 //
-// A Sequence is what it holds, and trim_offsets is about places, not about ids.
+// A Sequence stands for the steps that it holds. trim_offsets affects offsets
+// into the text, never ids.
 
-// fastModel is what tokenizer.json says.
-type fastModel struct {
-	vocab  map[string]int32
-	merges [][2]string
-}
-
-// settings are the properties of a JSON object, in the order of their names.
+// settings are the properties of a JSON object, still unparsed.
 type settings map[string]json.RawMessage
 
-// readSettings reads an object; a property that comes twice is an error.
+// readSettings reads an object. A property that occurs twice is an error, since
+// programs differ in which one they keep.
 func readSettings(data []byte) (settings, error) {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	if err := expect(dec, json.Delim('{')); err != nil {
@@ -50,12 +49,12 @@ func readSettings(data []byte) (settings, error) {
 			return nil, err
 		}
 		var value json.RawMessage
-		key := token.(string) // the decoder lets nothing else be a key
+		key := token.(string) // the decoder accepts nothing else as a key
 		if err := dec.Decode(&value); err != nil {
 			return nil, fmt.Errorf("%.80q: %w", key, err)
 		}
-		if _, twice := s[key]; twice {
-			return nil, fmt.Errorf("%.80q comes twice", key)
+		if _, repeated := s[key]; repeated {
+			return nil, fmt.Errorf("%.80q occurs twice", key)
 		}
 		s[key] = value
 	}
@@ -65,13 +64,14 @@ func readSettings(data []byte) (settings, error) {
 	return s, nil
 }
 
-// is reports whether a property is absent, null or one of these values, written compactly.
+// is reports whether a property is absent, null, or one of values, which are
+// written as compact JSON.
 func (s settings) is(key string, values ...string) bool {
 	raw, ok := s[key]
 	return !ok || slices.Contains(append(values, "null"), compactJSON(raw))
 }
 
-// compactJSON is JSON without white space between its parts.
+// compactJSON removes the white space between the parts of a JSON text.
 func compactJSON(raw json.RawMessage) string {
 	var b bytes.Buffer
 	if json.Compact(&b, raw) != nil {
@@ -80,24 +80,26 @@ func compactJSON(raw json.RawMessage) string {
 	return b.String()
 }
 
-// rejectUnknown refuses the properties of s that are not listed.
+// rejectUnknown refuses the properties of s that are not listed: a setting that
+// this package does not know may change how text is encoded.
 func (s settings) rejectUnknown(where string, known ...string) error {
 	for _, key := range slices.Sorted(maps.Keys(s)) {
 		if !slices.Contains(known, key) {
-			return unsupported(where+key, s[key], "it is not known here")
+			return unsupported(where+key, s[key], "this setting is not known")
 		}
 	}
 	return nil
 }
 
-// unsupported is the refusal of a setting under which text would be cut otherwise.
+// unsupported returns the refusal of a setting under which text would be
+// encoded differently.
 func unsupported(name string, value json.RawMessage, why string) error {
 	return unsupportedWithRemedy(name, value, why,
-		"choose a model whose tokenizer cuts text as GPT-2's does, or train a new tokenizer with the model; "+
+		"choose a model whose tokenizer splits text as GPT-2's does, or train a new tokenizer with the model; "+
 			"docs/models.md lists what is understood")
 }
 
-// unsupportedWithRemedy is unlike with a remedy of its own.
+// unsupportedWithRemedy is unsupported with a remedy of its own.
 func unsupportedWithRemedy(name string, value json.RawMessage, why, remedy string) error {
 	shown := compactJSON(value)
 	if len(shown) > 300 {
@@ -106,9 +108,11 @@ func unsupportedWithRemedy(name string, value json.RawMessage, why, remedy strin
 	return refusef(remedy, "%s is %s: %s", name, shown, why)
 }
 
-// readFast reads tokenizer.json, and puts its added tokens into the list.
-func readFast(data []byte, list *addedEntries) (*fastModel, error) {
-	if !json.Valid(data) { // one error, with its place, in place of one of a part
+// readFast reads tokenizer.json and appends its added tokens to list.
+func readFast(data []byte, list *addedEntries) (*bpeModel, error) {
+	if !json.Valid(data) {
+		// Unmarshal reports the position in the whole file; the parts below would
+		// report one relative to themselves.
 		var v any
 		return nil, json.Unmarshal(data, &v)
 	}
@@ -116,7 +120,7 @@ func readFast(data []byte, list *addedEntries) (*fastModel, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := readBPE(s["model"])
+	bpe, err := readBPE(s["model"])
 	if err != nil {
 		return nil, err
 	}
@@ -126,11 +130,12 @@ func readFast(data []byte, list *addedEntries) (*fastModel, error) {
 	if err := checkPipeline(s); err != nil {
 		return nil, err
 	}
-	return f, nil
+	return bpe, nil
 }
 
-// readBPE reads the model of tokenizer.json; its merges are "left right" or ["left", "right"].
-func readBPE(data json.RawMessage) (*fastModel, error) {
+// readBPE reads the field model of tokenizer.json. Its merges are written "left
+// right", or ["left", "right"] in newer files.
+func readBPE(data json.RawMessage) (*bpeModel, error) {
 	s, err := readSettings(data)
 	if err != nil {
 		return nil, fmt.Errorf("model: %w", err)
@@ -139,23 +144,24 @@ func readBPE(data json.RawMessage) (*fastModel, error) {
 		return nil, fmt.Errorf("the model is %s: only BPE is supported",
 			cmp.Or(compactJSON(s["type"]), "not named, and has no merges"))
 	}
-	f := new(fastModel)
-	if f.vocab, err = readVocab(s["vocab"]); err != nil {
+	bpe := new(bpeModel)
+	if bpe.vocab, err = readVocab(s["vocab"]); err != nil {
 		return nil, fmt.Errorf("vocab: %w", err)
 	}
 	var merges []json.RawMessage
 	if err := json.Unmarshal(s["merges"], &merges); err != nil {
 		return nil, fmt.Errorf("merges: %w", err)
 	}
-	f.merges = make([][2]string, len(merges))
+	bpe.merges = make([][2]string, len(merges))
 	for i, raw := range merges {
-		if f.merges[i], err = readFastMerge(raw); err != nil {
+		if bpe.merges[i], err = readFastMerge(raw); err != nil {
 			return nil, fmt.Errorf("merge %d: %w", i, err)
 		}
 	}
-	return f, checkBPE(s)
+	return bpe, checkBPE(s)
 }
 
+// readFastMerge reads one merge in either form.
 func readFastMerge(raw json.RawMessage) (p [2]string, err error) {
 	var parts []string
 	if json.Unmarshal(raw, &parts) == nil && len(parts) == 2 {
@@ -168,7 +174,7 @@ func readFastMerge(raw json.RawMessage) (p [2]string, err error) {
 	return readMerge(line)
 }
 
-// checkBPE refuses what would merge otherwise.
+// checkBPE refuses settings under which words would be merged differently.
 func checkBPE(s settings) error {
 	for _, c := range []struct {
 		key, why string
@@ -191,28 +197,31 @@ func checkBPE(s settings) error {
 		"fuse_unk", "byte_fallback", "ignore_merges")
 }
 
-// checkPipeline refuses what would change a text before it is merged, or the ids after.
+// checkPipeline refuses settings that would change a text before it is merged,
+// or the ids afterwards.
 func checkPipeline(s settings) error {
 	if !s.is("version", `"1.0"`) {
 		return unsupported("version", s["version"], `only "1.0" is known`)
 	}
-	for _, c := range []struct{ key, why string }{{"truncation", "texts would be cut"},
-		{"padding", "texts would be padded"}} {
+	for _, c := range []struct{ key, why string }{
+		{"truncation", "texts would be truncated"},
+		{"padding", "texts would be padded"},
+	} {
 		if !s.is(c.key) {
 			return unsupportedWithRemedy(c.key, s[c.key], c.why,
-				"it is a trace of a call before the tokenizer was saved: take it out with "+
+				"a call before the tokenizer was saved left this setting behind: clear it with "+
 					"tokenizer.backend_tokenizer.no_truncation() and tokenizer.backend_tokenizer.no_padding(), and "+
 					"save again")
 		}
 	}
 	for _, c := range []struct {
-		key  string
-		most int // steps, and at least as many unless any number will do
-		any  bool
-		ok   func(step settings) bool
-		why  string
+		key   string
+		steps int  // exactly this many steps
+		fewer bool // or any smaller number
+		ok    func(step settings) bool
+		why   string
 	}{
-		{"normalizer", 0, false, nil, "texts would be changed before they are cut"},
+		{"normalizer", 0, false, nil, "texts would be changed before they are split"},
 		{"pre_tokenizer", 1, false, isByteLevelPreTokenizer,
 			"only ByteLevel is supported, with add_prefix_space false and use_regex true"},
 		{"post_processor", 8, true, isIdentityPostProcessor, "it would put further tokens around each text"},
@@ -222,22 +231,25 @@ func checkPipeline(s settings) error {
 		if err != nil {
 			return err
 		}
-		number := len(steps) == c.most || c.any && len(steps) < c.most
-		if !number || slices.ContainsFunc(steps, func(step settings) bool { return !c.ok(step) }) {
+		countOK := len(steps) == c.steps || c.fewer && len(steps) < c.steps
+		if !countOK || slices.ContainsFunc(steps, func(step settings) bool { return !c.ok(step) }) {
 			return unsupported(c.key, s[c.key], c.why)
 		}
 	}
 	return s.rejectUnknown("", "version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer",
-		"post_processor", "decoder",
-		"model")
+		"post_processor", "decoder", "model")
 }
 
-// sequenceKeys are the names that a Sequence gives to what it holds.
+// sequenceKeys are the properties under which a Sequence holds its steps; each
+// kind of component has its own.
 var sequenceKeys = []string{"normalizers", "pretokenizers", "processors", "decoders"}
 
-const maxSequenceDepth = 8 // of a Sequence in a Sequence
+// maxSequenceDepth bounds how deep Sequences are nested in each other, against
+// hostile files.
+const maxSequenceDepth = 8
 
-// pipelineSteps lists the steps of a component of the pipeline: none for null, those of a Sequence one by one.
+// pipelineSteps lists the steps of a component of the pipeline: none for null,
+// and those of a Sequence one by one.
 func pipelineSteps(raw json.RawMessage, name string, depth int) ([]settings, error) {
 	if len(raw) == 0 || string(raw) == "null" {
 		return nil, nil
@@ -277,15 +289,20 @@ func isByteLevel(s settings) bool {
 		s.rejectUnknown("", "type", "add_prefix_space", "trim_offsets", "use_regex") == nil
 }
 
+// isByteLevelDecoder reports whether a decoder joins bytes, as Decode does. The
+// settings of ByteLevel have no effect on decoding.
 func isByteLevelDecoder(s settings) bool { return isByteLevel(s) }
 
-// isByteLevelPreTokenizer: tokenizers reads add_prefix_space as true where it is absent.
+// isByteLevelPreTokenizer reports whether a pre-tokenizer splits as GPT-2's. An
+// absent add_prefix_space means true to the tokenizers library.
 func isByteLevelPreTokenizer(s settings) bool {
-	_, said := s["add_prefix_space"]
-	return isByteLevel(s) && said && s.is("add_prefix_space", "false") && s.is("use_regex", "true")
+	_, present := s["add_prefix_space"]
+	return isByteLevel(s) && present && s.is("add_prefix_space", "false") && s.is("use_regex", "true")
 }
 
-// isIdentityPostProcessor reports whether a post-processor leaves the ids as they are.
+// isIdentityPostProcessor reports whether a post-processor leaves the ids as
+// they are: ByteLevel, which only trims offsets, or a template of the sequence
+// alone.
 func isIdentityPostProcessor(s settings) bool {
 	if isByteLevel(s) {
 		return true

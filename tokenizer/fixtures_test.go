@@ -116,7 +116,7 @@ func TestGPT2MatchesTiktoken(t *testing.T) {
 	}
 }
 
-// mixture is random text of characters that the pattern tells apart.
+// mixture is random text of characters from different classes of the pattern.
 func mixture(n int) string {
 	r := rand.New(rand.NewPCG(7, 8))
 	alphabet := []rune("aetsdmrvl '''   \n\t19½é漢-,.!\u00a0\u0301🦊Ⅷ\u3000\u2028")

@@ -7,16 +7,20 @@ import (
 	"github.com/tiktoken-go/tokenizer/codec"
 )
 
+// gpt2Pieces is the number of GPT-2's pieces, without <|endoftext|>, whose id
+// it therefore is.
 const gpt2Pieces = 50256 // without <|endoftext|>
 
+// gpt2 builds the vocabulary once, on first use: most commands do not need it.
 var gpt2 = sync.OnceValues(fromTiktoken)
 
-// GPT2 is GPT-2's vocabulary of 50,257 ids, from tiktoken's r50k_base. It has
-// no padding token. The vocabulary is tiktoken's; cutting and merging are this
-// package's, so any bytes round-trip and "<|endoftext|>" in a text yields
-// ordinary ids, never 50256.
+// GPT2 returns GPT-2's vocabulary of 50,257 ids, taken from tiktoken's
+// r50k_base. It has no padding token. Only the vocabulary is tiktoken's:
+// splitting and merging are this package's, so any bytes round-trip, and
+// "<|endoftext|>" in a text becomes ordinary ids, never 50256.
 func GPT2() (*Tokenizer, error) { return gpt2() }
 
+// fromTiktoken reads the pieces of r50k_base and recovers the merges from them.
 func fromTiktoken() (*Tokenizer, error) {
 	r50k := codec.NewR50kBase()
 	pieces := make([]string, gpt2Pieces, gpt2Pieces+1)
@@ -35,8 +39,9 @@ func fromTiktoken() (*Tokenizer, error) {
 		roles: rolesOf(gpt2Pieces, NoToken)})
 }
 
-// mergesOf recovers the merges from pieces in the order in which they were
-// learned: the two parts of a piece are what the earlier merges make of it.
+// mergesOf recovers the merges from pieces listed in the order in which they
+// were learned: encoding a piece with the earlier merges alone leaves exactly
+// the two parts that its own merge joins.
 func mergesOf(pieces []string) ([]merge, error) {
 	ids := make(map[string]int32, len(pieces))
 	for id, p := range pieces {
@@ -53,7 +58,8 @@ func mergesOf(pieces []string) ([]merge, error) {
 	return merges, nil
 }
 
-// partsOf merges the bytes of piece with all ids below limit.
+// partsOf applies the merges of all ids below limit to the bytes of piece,
+// always the lowest rank first, and returns the parts that are left.
 func partsOf(piece string, limit int32, ids map[string]int32) []string {
 	parts := make([]string, len(piece))
 	for i := range len(piece) {

@@ -11,34 +11,39 @@ import (
 	"strings"
 )
 
-// maxVocab bounds what Load accepts.
+// maxVocab bounds the vocabularies that Load accepts, and with it the memory
+// that a hostile file can claim. It is several times the largest in use.
 const maxVocab = 1 << 21
 
-// ConfigIDs is what another file of a model's folder, such as config.json, says of
-// ids. What it leaves nil or zero it does not speak of.
+// ConfigIDs is what another file of a model's folder, such as config.json, says
+// about token ids. A field that is nil or zero says nothing.
 type ConfigIDs struct {
+	// File is the file's name, for messages.
 	File       string
-	Begin, Pad *int32  // bos_token_id, pad_token_id
-	End        []int32 // eos_token_id: any of them ends a text
-	VocabSize  int     // vocab_size: the ids of the model, which may be more than the tokens
+	Begin, Pad *int32 // bos_token_id, pad_token_id
+	// End is eos_token_id: each of these ids ends a text.
+	End []int32
+	// VocabSize is vocab_size, the number of the model's ids. It may exceed the
+	// number of tokens.
+	VocabSize int
 }
 
 // Load reads a stored byte-level vocabulary: vocab.json and merges.txt, or
-// tokenizer.json, or all of them, then in agreement. Tokens may be added by
+// tokenizer.json, or all three, which must then agree. Tokens may be added by
 // tokenizer.json, added_tokens.json and tokenizer_config.json; the special ones
-// are named by special_tokens_map.json, tokenizer_config.json and the claims.
-// Where nothing names them the end-of-text token is "<|endoftext|>", which must
-// exist, and the padding token "<|pad|>", which need not; a text begins with
+// are named by special_tokens_map.json, tokenizer_config.json and configs.
+// Where no file names them, the end-of-text token is "<|endoftext|>", which
+// must exist, and the padding token "<|pad|>", which need not; texts begin with
 // the end-of-text token. Other files are ignored.
 //
 // The ids must be 0 … n-1, each once; every single byte must be a piece; both
-// parts of a merge and what they make must be pieces. A piece that no merge
-// leads to is decoded, and never encoded. Files that disagree are an error that
-// names both, but for pad_token_id, where the tokenizer's word holds; and so is
-// every setting under which text would be cut in another way than this
-// package's (see fast.go). Such errors are of type *Refusal where there is
-// something to be done about them.
-func Load(files []File, claims ...ConfigIDs) (*Tokenizer, error) {
+// parts of a merge and its result must be pieces. A piece that no merge leads
+// to is decoded and never encoded. Files that contradict each other are an
+// error that names both, except for pad_token_id, where the tokenizer's own
+// files win. So is every setting under which text would be encoded differently
+// than by this package (see fast.go). Such errors are of type *Refusal where
+// the user can do something about them.
+func Load(files []File, configs ...ConfigIDs) (*Tokenizer, error) {
 	byName := make(map[string][]byte, len(files))
 	for _, f := range files {
 		byName[f.Name] = f.Data
@@ -47,42 +52,51 @@ func Load(files []File, claims ...ConfigIDs) (*Tokenizer, error) {
 	if err != nil {
 		return nil, err
 	}
-	w, err := s.join()
+	bpe, err := s.join()
 	if err != nil {
 		return nil, err
 	}
-	return assemble(w, s, claims)
+	return assemble(bpe, s, configs)
 }
 
-// Refusal is an error with a remedy: what whoever has the files can do.
+// Refusal is an error with a remedy: what the owner of the files can do about
+// it.
 type Refusal struct {
+	// Remedy says what to do, in the imperative and without a final period.
 	Remedy string
 	reason error
 }
 
+// Error returns the reason, without the remedy.
 func (r *Refusal) Error() string { return r.reason.Error() }
+
+// Unwrap returns the reason.
 func (r *Refusal) Unwrap() error { return r.reason }
 
+// refusef returns a Refusal with a remedy and a formatted reason.
 func refusef(remedy, format string, args ...any) error {
 	return &Refusal{Remedy: remedy, reason: fmt.Errorf(format, args...)}
 }
 
-// filesDisagree is the refusal of two files that say different things of one.
+// filesDisagree returns the Refusal of two files that give different values for
+// the same thing.
 func filesDisagree(what, file, value, other, otherValue string) error {
-	return refusef("make the files agree, or take out the one that is wrong: one of them was changed without the other",
+	return refusef("make the files agree, or remove the wrong one: one of them was changed without the other",
 		"%s says that %s is %s, and %s says that it is %s", file, what, value, other, otherValue)
 }
 
-// sources are the files of a tokenizer, read one by one.
+// sources are the files of a tokenizer, parsed one by one and not yet compared.
 type sources struct {
 	vocab  map[string]int32 // of vocab.json; nil if it is absent
 	merges [][2]string      // of merges.txt
 	listed bool             // merges.txt is there
-	fast   *fastModel       // nil if tokenizer.json is absent
+	fast   *bpeModel        // of tokenizer.json; nil if it is absent
 	added  addedEntries
 	names  specialNames
 }
 
+// readSources parses the files that are present. The order is fixed, so that a
+// folder with several errors always reports the same one.
 func readSources(byName map[string][]byte) (s sources, err error) {
 	for _, f := range []struct {
 		name string
@@ -109,52 +123,57 @@ func readSources(byName map[string][]byte) (s sources, err error) {
 	return s, nil
 }
 
-// bpeModel is the ids of all tokens by their written names, and the merges as written.
+// bpeModel is the part of a tokenizer that BPE needs: the id of every token by
+// its written form, and the merges as pairs of written forms, by rank. It is
+// what the field model of tokenizer.json holds.
 type bpeModel struct {
 	vocab  map[string]int32
 	merges [][2]string
 }
 
-// join joins what the files say of ids and merges, and holds them against each other.
+// join combines what the files say about ids and merges, and refuses a
+// contradiction. Added tokens get their ids here; whether they are special is
+// decided in assemble.
 func (s *sources) join() (bpeModel, error) {
-	w := bpeModel{vocab: make(map[string]int32, len(s.vocab)), merges: s.merges}
+	bpe := bpeModel{vocab: make(map[string]int32, len(s.vocab)), merges: s.merges}
 	put := func(file string, ids map[string]int32) error {
 		name, bad := first(ids, func(name string, id int32) bool {
-			other, ok := w.vocab[name]
+			other, ok := bpe.vocab[name]
 			return ok && other != id
 		})
-		if bad && s.fileOf(name, w.vocab[name]) == file {
-			return fmt.Errorf("%s: token %q has the ids %d and %d", file, name, w.vocab[name], ids[name])
-		}
 		if bad {
-			return filesDisagree(fmt.Sprintf("the id of token %q", name), s.fileOf(name, w.vocab[name]),
-				fmt.Sprint(w.vocab[name]),
+			before := bpe.vocab[name]
+			if s.fileOf(name, before) == file {
+				return fmt.Errorf("%s: token %q has the ids %d and %d", file, name, before, ids[name])
+			}
+			return filesDisagree(fmt.Sprintf("the id of token %q", name), s.fileOf(name, before), fmt.Sprint(before),
 				file, fmt.Sprint(ids[name]))
 		}
-		maps.Copy(w.vocab, ids)
+		maps.Copy(bpe.vocab, ids)
 		return nil
 	}
 	if err := put(vocabName, s.vocab); err != nil {
-		return w, err
+		return bpe, err
 	}
 	if s.fast != nil {
 		if err := s.compareFast(); err != nil {
-			return w, err
+			return bpe, err
 		}
 		if err := put(fastName, s.fast.vocab); err != nil {
-			return w, err
+			return bpe, err
 		}
-		w.merges = s.fast.merges
+		bpe.merges = s.fast.merges
 	}
 	for _, a := range s.added {
 		if err := put(a.file, map[string]int32{a.content: a.id}); err != nil {
-			return w, err
+			return bpe, err
 		}
 	}
-	return w, nil
+	return bpe, nil
 }
 
-// fileOf is a file that gives a token this id.
+// fileOf returns a file that gives a token this id. The caller knows that there
+// is one.
 func (s *sources) fileOf(name string, id int32) string {
 	if got, ok := s.vocab[name]; ok && got == id {
 		return vocabName
@@ -168,8 +187,9 @@ func (s *sources) fileOf(name string, id int32) string {
 	return s.added[i].file
 }
 
-// compareFast holds tokenizer.json against vocab.json and merges.txt, where
-// these are there too. Added tokens may stand in one and not in the other.
+// compareFast compares tokenizer.json with vocab.json and merges.txt, where
+// those are present too. An added token may be in one vocabulary and not in the
+// other; of the merges, nothing may differ.
 func (s *sources) compareFast() error {
 	for _, side := range []struct {
 		file, other string
@@ -183,8 +203,8 @@ func (s *sources) compareFast() error {
 			return !ok && !s.added.has(name)
 		})
 		if bad {
-			return refusef("save the tokenizer again, so that both files come from one vocabulary, or take out the "+
-				"one that is wrong",
+			return refusef("save the tokenizer again, so that both files come from one vocabulary, "+
+				"or remove the wrong one",
 				"%s holds the token %q and %s does not", side.file, name, side.other)
 		}
 	}
@@ -199,6 +219,7 @@ func (s *sources) compareFast() error {
 		mergeAt(s.fast.merges, n))
 }
 
+// mergeAt shows merge n of a list in a message.
 func mergeAt(list [][2]string, n int) string {
 	if n >= len(list) {
 		return "none"
@@ -206,7 +227,8 @@ func mergeAt(list [][2]string, n int) string {
 	return fmt.Sprintf("%q", list[n][0]+" "+list[n][1])
 }
 
-// first is the first name, in their order, of which bad is true.
+// first returns the alphabetically first name for which bad holds, so that the
+// error for a map does not depend on the order of iteration.
 func first(ids map[string]int32, bad func(name string, id int32) bool) (found string, ok bool) {
 	for name, id := range ids { // any order: the least is kept
 		if (!ok || name < found) && bad(name, id) {
@@ -216,7 +238,9 @@ func first(ids map[string]int32, bad func(name string, id int32) bool) (found st
 	return found, ok
 }
 
-// readVocab reads {"piece": id, …}; a name that comes twice is an error.
+// readVocab reads vocab.json, {"piece": id, …}. A name that occurs twice is an
+// error: encoding/json would silently keep the last one. The decoder reads
+// token by token for that reason.
 func readVocab(data []byte) (map[string]int32, error) {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	if err := expect(dec, json.Delim('{')); err != nil {
@@ -234,7 +258,7 @@ func readVocab(data []byte) (map[string]int32, error) {
 			return nil, fmt.Errorf("id of %q: %w", name, err)
 		}
 		if _, twice := vocab[name]; twice {
-			return nil, fmt.Errorf("piece %q comes twice", name)
+			return nil, fmt.Errorf("piece %q occurs twice", name)
 		}
 		vocab[name] = id
 		if len(vocab) > maxVocab {
@@ -245,23 +269,26 @@ func readVocab(data []byte) (map[string]int32, error) {
 		return nil, err
 	}
 	if _, err := dec.Token(); err != io.EOF {
-		return nil, errors.New("more data after the end")
+		return nil, errors.New("there is more data after the object")
 	}
 	return vocab, nil
 }
 
+// expect reads one delimiter.
 func expect(dec *json.Decoder, want json.Delim) error {
 	got, err := dec.Token()
 	if err != nil {
 		return err
 	}
 	if got != want {
-		return fmt.Errorf("found %v in place of %v", got, want)
+		return fmt.Errorf("found %v instead of %v", got, want)
 	}
 	return nil
 }
 
-// readMerges reads one "left right" a line; the first line may be a version.
+// readMerges reads merges.txt: "left right" on each line, after an optional
+// line that begins with "#version". listed reports that the file is there, even
+// if it has no merge.
 func readMerges(data []byte) (listed bool, pairs [][2]string, err error) {
 	for i, line := range strings.Split(string(data), "\n") {
 		line = strings.TrimSuffix(line, "\r")
@@ -277,6 +304,8 @@ func readMerges(data []byte) (listed bool, pairs [][2]string, err error) {
 	return true, pairs, nil
 }
 
+// readMerge splits "left right". Pieces have no space: byte-level BPE writes
+// the space as Ġ.
 func readMerge(line string) ([2]string, error) {
 	left, right, ok := strings.Cut(line, " ")
 	if !ok || left == "" || right == "" || strings.Contains(right, " ") {

@@ -159,7 +159,7 @@ func TestLoadRefuses(t *testing.T) {
 		"no merges":        {pick(tok, same, "vocab.json"), "needs vocab.json and merges.txt"},
 		"no JSON":          {replace("vocab.json", "{", "["), "found ["},
 		"more":             {append(pick(tok, same, "merges.txt"), File{"vocab.json", []byte("{}{}")}), "more data"},
-		"name twice":       {replace("vocab.json", `"#":2`, `"!":2`), "comes twice"},
+		"name twice":       {replace("vocab.json", `"#":2`, `"!":2`), "occurs twice"},
 		"id twice":         {replace("vocab.json", `"#":2`, `"#":1`), "each once"},
 		"id too large":     {replace("vocab.json", `"#":2`, `"#":300`), "each once"},
 		"id negative":      {replace("vocab.json", `"#":2`, `"#":-2`), "each once"},
@@ -173,14 +173,14 @@ func TestLoadRefuses(t *testing.T) {
 		"merge of a gap":   {replace("merges.txt", last, left+"  "+right), "line 2"},
 		"merge unknown":    {replace("merges.txt", last, "漢 x"), "not in the vocabulary"},
 		"merge makes none": {replace("merges.txt", last, "q q"), `"qq" is not in the vocabulary`},
-		"merge twice":      {replace("merges.txt", last, last+"\n"+last), "comes twice"},
+		"merge twice":      {replace("merges.txt", last, last+"\n"+last), "occurs twice"},
 		"special map bad": {append(pick(tok, same, both...),
 			File{"special_tokens_map.json", []byte(`{"eos_token":7}`)}), "eos_token"},
 		"special is a byte": {append(pick(tok, same, both...),
 			File{"special_tokens_map.json", []byte(`{"eos_token":"!"}`)}), "single byte 0x21"},
 		"special is merged": {append(pick(tok, same, both...),
 			File{"special_tokens_map.json", compact(map[string]string{"eos_token": left + right})}),
-			"outside the reach"},
+			"which text cannot produce"},
 		"not BPE": {[]File{{"tokenizer.json", []byte(`{"model":{"type":"Unigram","vocab":{}}}`)}},
 			"only BPE"},
 		"two ids": {pick(tok, func(_, d string) string { return strings.Replace(d, `"id":298`, `"id":1`, 1) },
@@ -246,7 +246,7 @@ func FuzzMerges(f *testing.F) {
 	})
 }
 
-func TestLoadCutFiles(t *testing.T) {
+func TestLoadTruncatedFiles(t *testing.T) {
 	tok := trained(t)
 	for _, f := range tok.Files() {
 		for n := 0; n < len(f.Data); n += 37 {

@@ -9,24 +9,27 @@ import (
 	"strconv"
 )
 
-// addedEntry is a token that a file adds to the vocabulary.
+// addedEntry is one mention of an added token in a file.
 type addedEntry struct {
-	id           int32
-	content      string
-	flags        flags
-	special      bool
-	specialKnown bool // whether the file says if it is special
+	id      int32
+	content string
+	flags   flags
+	special bool
+	// specialKnown reports whether the file says if the token is special;
+	// added_tokens.json does not.
+	specialKnown bool
 	file         string
 }
 
-// addedEntries are the added tokens of all files, one entry for each time that one is listed.
+// addedEntries are the added tokens of all files, one entry per mention.
 type addedEntries []addedEntry
 
+// has reports whether a token of that name is added by any file.
 func (l addedEntries) has(name string) bool {
 	return slices.ContainsFunc(l, func(a addedEntry) bool { return a.content == name })
 }
 
-// readFast reads the added_tokens of tokenizer.json.
+// readFast reads the list added_tokens of tokenizer.json.
 func (l *addedEntries) readFast(raw json.RawMessage) error {
 	var list []json.RawMessage
 	if len(raw) > 0 && json.Unmarshal(raw, &list) != nil {
@@ -49,7 +52,8 @@ func (l *addedEntries) readFast(raw json.RawMessage) error {
 	return nil
 }
 
-// read adds one token, whose id stands in it or beside it.
+// read appends one token of a file. Its id is a property of the object, or the
+// key under which the object stands, which the caller then passes.
 func (l *addedEntries) read(file string, raw json.RawMessage, id *int32) error {
 	var a struct {
 		addedToken
@@ -72,7 +76,13 @@ func (l *addedEntries) read(file string, raw json.RawMessage, id *int32) error {
 	return nil
 }
 
-// readIDs reads added_tokens.json: {"token": id, …}.
+// readIDs reads added_tokens.json, which does not say whether a token is
+// special:
+//
+//	{"token": id, …}
+//
+// Names are taken in sorted order, so that errors do not depend on the order of
+// a map.
 func (l *addedEntries) readIDs(data []byte) error {
 	ids, err := readVocab(data)
 	for _, name := range slices.Sorted(maps.Keys(ids)) {
@@ -81,7 +91,10 @@ func (l *addedEntries) readIDs(data []byte) error {
 	return err
 }
 
-// readDecoder reads added_tokens_decoder of tokenizer_config.json: {"id": {"content": …}, …}.
+// readDecoder reads added_tokens_decoder of tokenizer_config.json, which has
+// the form
+//
+//	{"id": {"content": …, "special": …}, …}
 func (l *addedEntries) readDecoder(raw json.RawMessage) error {
 	if len(raw) == 0 || string(raw) == "null" {
 		return nil
@@ -93,7 +106,7 @@ func (l *addedEntries) readDecoder(raw json.RawMessage) error {
 	for _, key := range slices.Sorted(maps.Keys(s)) {
 		n, err := strconv.ParseInt(key, 10, 32)
 		if err != nil {
-			return fmt.Errorf("added_tokens_decoder: %q is no id", key)
+			return fmt.Errorf("added_tokens_decoder: %q is not an id", key)
 		}
 		id := int32(n)
 		if err := l.read(configName, s[key], &id); err != nil {
@@ -103,57 +116,60 @@ func (l *addedEntries) readDecoder(raw json.RawMessage) error {
 	return nil
 }
 
-// specials are the added tokens that are special, by id. A token that is in the
-// vocabulary to be found in text is refused: text is cut here without looking
-// for tokens.
+// specials returns the settings of the added tokens by id. Every added token
+// has to be special, by some entry or because named says that it has a role: a
+// normal added token would be searched for in text before splitting, which this
+// package does not do, so it is refused.
 func (l addedEntries) specials(named func(content string) bool) (map[int32]flags, error) {
-	said := make(map[string]addedEntry)
+	known := make(map[string]addedEntry) // by content, of the files that say whether it is special
 	for _, a := range l {
-		if first, ok := said[a.content]; ok && a.specialKnown && first.special != a.special {
-			return nil, filesDisagree(fmt.Sprintf("special of token %q", a.content), first.file,
-				strconv.FormatBool(first.special),
-				a.file, strconv.FormatBool(a.special))
+		if first, ok := known[a.content]; ok && a.specialKnown && first.special != a.special {
+			return nil, filesDisagree(fmt.Sprintf("special of token %q", a.content),
+				first.file, strconv.FormatBool(first.special), a.file, strconv.FormatBool(a.special))
 		}
 		if a.specialKnown {
-			said[a.content] = a
+			known[a.content] = a
 		}
 	}
 	out := make(map[int32]flags)
 	for _, a := range l {
-		told, ok := said[a.content]
-		if !told.special && !named(a.content) {
+		entry, ok := known[a.content]
+		if !entry.special && !named(a.content) {
 			why := "is added with special false"
 			if !ok {
-				why = "is called special by no file"
+				why = "is not marked as special by any file"
 			}
-			return nil, refusef("add it as a special token, or train a tokenizer in which it is no added token; "+
-				"tokens that are looked for in text are not supported yet",
-				"%s: token %q (id %d) %s: it would be looked for in every text", a.file, a.content, a.id, why)
+			return nil, refusef("add it as a special token, or train a tokenizer in which it is not an added token; "+
+				"tokens that are matched in text are not supported yet",
+				"%s: token %q (id %d) %s: it would be matched in every text", a.file, a.content, a.id, why)
 		}
 		if a.specialKnown || out[a.id] == (flags{}) {
-			out[a.id] = told.flags
+			out[a.id] = entry.flags
 		}
 	}
 	return out, nil
 }
 
-// roleKeys are the special tokens with a name of their own.
+// roleKeys are the special tokens that have a key of their own.
 var roleKeys = []string{"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"}
 
-// additionalKeys hold a list of special tokens without one: the name before transformers 5, and since.
+// additionalKeys are the lists of special tokens without one: the key that
+// transformers used before version 5, and the one since.
 var additionalKeys = []string{"additional_special_tokens", "extra_special_tokens"}
 
-// namedToken is what a file says of a special token.
+// namedToken is a special token as a file names it.
 type namedToken struct{ file, token string }
 
-// specialNames are the special tokens as special_tokens_map.json and tokenizer_config.json name them.
+// specialNames are the special tokens as special_tokens_map.json and
+// tokenizer_config.json name them, by role, and those without a role.
 type specialNames struct {
 	role           map[string]namedToken
 	additional     []string
-	additionalFile string // the file of more
+	additionalFile string // the first file that lists additional
 }
 
-// readMap reads special_tokens_map.json, in which everything is a special token.
+// readMap reads special_tokens_map.json, in which every entry is a special
+// token, under whatever key.
 func (n *specialNames) readMap(data []byte) error {
 	if string(data) == "null" {
 		return nil
@@ -167,7 +183,7 @@ func (n *specialNames) readMap(data []byte) error {
 
 // read takes what a file says under these keys.
 func (n *specialNames) read(file string, s settings, keys []string) error {
-	var more []string
+	var additional []string
 	for _, key := range keys {
 		raw, ok := s[key]
 		if !ok || string(raw) == "null" {
@@ -178,7 +194,7 @@ func (n *specialNames) read(file string, s settings, keys []string) error {
 			return fmt.Errorf("%s %w", key, err)
 		}
 		if !slices.Contains(roleKeys, key) {
-			more = append(more, tokens...)
+			additional = append(additional, tokens...)
 			continue
 		}
 		if len(tokens) != 1 {
@@ -188,42 +204,47 @@ func (n *specialNames) read(file string, s settings, keys []string) error {
 			return err
 		}
 	}
-	return n.setAdditional(file, unique(more))
+	return n.setAdditional(file, unique(additional))
 }
 
-// setRole takes what a file says of one role; an empty name says nothing.
-func (n *specialNames) setRole(key string, as namedToken) error {
-	if as.token == "" {
+// setRole records the token of one role. An empty name says nothing; two files
+// that name different tokens are refused.
+func (n *specialNames) setRole(key string, named namedToken) error {
+	if named.token == "" {
 		return nil
 	}
 	if other, ok := n.role[key]; ok {
-		if other.token != as.token {
-			return filesDisagree(key, other.file, strconv.Quote(other.token), as.file, strconv.Quote(as.token))
+		if other.token != named.token {
+			return filesDisagree(key, other.file, strconv.Quote(other.token), named.file, strconv.Quote(named.token))
 		}
 		return nil
 	}
 	if n.role == nil {
 		n.role = make(map[string]namedToken)
 	}
-	n.role[key] = as
+	n.role[key] = named
 	return nil
 }
 
-// setAdditional takes the special tokens without a role that a file lists.
-func (n *specialNames) setAdditional(file string, more []string) error {
-	if len(more) == 0 {
+// setAdditional records the special tokens without a role. Files may list them
+// in different order, and must list the same ones.
+func (n *specialNames) setAdditional(file string, additional []string) error {
+	if len(additional) == 0 {
 		return nil
 	}
-	if a, b := slices.Sorted(slices.Values(n.additional)), slices.Sorted(slices.Values(more)); len(a) > 0 &&
-		!slices.Equal(a, b) {
-		return filesDisagree(additionalKeys[0], n.additionalFile, fmt.Sprintf("%q", a), file, fmt.Sprintf("%q", b))
-	}
 	if len(n.additional) == 0 {
-		n.additional, n.additionalFile = more, file
+		n.additional, n.additionalFile = additional, file
+		return nil
+	}
+	before, now := slices.Sorted(slices.Values(n.additional)), slices.Sorted(slices.Values(additional))
+	if !slices.Equal(before, now) {
+		return filesDisagree(additionalKeys[0], n.additionalFile, fmt.Sprintf("%q", before),
+			file, fmt.Sprintf("%q", now))
 	}
 	return nil
 }
 
+// unique returns the elements of list without repetitions, in order.
 func unique(list []string) []string {
 	var out []string
 	for _, s := range list {
@@ -234,7 +255,8 @@ func unique(list []string) []string {
 	return out
 }
 
-// parseTokens reads a token, an object with its content, or a list or an object of such.
+// parseTokens reads a token (a string, or an object with its content), or a
+// list or an object of tokens.
 func parseTokens(raw json.RawMessage) ([]string, error) {
 	wrong := errors.New("is neither a string nor an object with a content")
 	var one string
@@ -261,6 +283,8 @@ func parseTokens(raw json.RawMessage) ([]string, error) {
 	return parseTokenList(parts, wrong)
 }
 
+// parseTokenList reads each part as a token and drops empty ones. wrong is the
+// error for anything else.
 func parseTokenList(parts []json.RawMessage, wrong error) ([]string, error) {
 	var list []string
 	for _, part := range parts {
@@ -282,12 +306,14 @@ func parseTokenList(parts []json.RawMessage, wrong error) ([]string, error) {
 	return list, nil
 }
 
-// tokenizerClasses are the tokenizer_class that cut text as tokenizer.json or GPT-2 does; the first is written.
+// tokenizerClasses are the values of tokenizer_class with which transformers
+// encodes text as tokenizer.json says, or as GPT-2. Files writes the first.
 var tokenizerClasses = []string{"GPT2Tokenizer", "GPT2TokenizerFast", "PreTrainedTokenizerFast", "PreTrainedTokenizer",
 	"TokenizersBackend"}
 
-// readConfig reads tokenizer_config.json: names of special tokens, added tokens,
-// and settings under which other programs would cut text otherwise.
+// readConfig reads tokenizer_config.json: the names of special tokens, added
+// tokens, and settings under which other programs would encode text
+// differently.
 func readConfig(data []byte, n *specialNames, list *addedEntries) error {
 	s, err := readSettings(data)
 	if err != nil {
@@ -298,11 +324,10 @@ func readConfig(data []byte, n *specialNames, list *addedEntries) error {
 	}
 	for _, c := range []struct{ key, why string }{
 		{"add_prefix_space", "each text would get a space in front"},
-		{"add_bos_token",
-			"each text would get a token in front; Trimtab puts the one that begins a text there by itself"},
+		{"add_bos_token", "each text would get a token in front; Trimtab itself adds the token that begins a text"},
 		{"add_eos_token",
-			"each text would get a token at its end; Trimtab puts the end-of-text token there where one belongs"},
-		{"do_lower_case", "texts would be changed before they are cut"},
+			"each text would get a token at its end; Trimtab itself adds the end-of-text token where one belongs"},
+		{"do_lower_case", "texts would be changed before they are split"},
 	} {
 		if !s.is(c.key, "false") {
 			return unsupported(c.key, s[c.key], c.why)
@@ -314,7 +339,7 @@ func readConfig(data []byte, n *specialNames, list *addedEntries) error {
 	}
 	if !s.is("tokenizer_class", quoted...) {
 		return unsupported("tokenizer_class", s["tokenizer_class"],
-			"it is not one of those that cut text as GPT-2's does")
+			"it is not one of the classes that split text as GPT-2's does")
 	}
 	return list.readDecoder(s["added_tokens_decoder"])
 }

@@ -15,6 +15,7 @@ import (
 // anything else that is not white space; white space up to, but without, the
 // last character before a word (so that the space stays with the word).
 
+// charClass is a class of characters that GPT-2's pattern distinguishes.
 type charClass byte
 
 const (
@@ -24,7 +25,8 @@ const (
 	other // everything else, and bytes that are not UTF-8
 )
 
-// asciiClasses holds the classes of the ASCII characters.
+// asciiClasses holds the classes of the ASCII characters, which most text is
+// made of.
 var asciiClasses = func() (table [utf8.RuneSelf]charClass) {
 	for c := range table {
 		table[c] = classOf(rune(c))
@@ -32,6 +34,8 @@ var asciiClasses = func() (table [utf8.RuneSelf]charClass) {
 	return table
 }()
 
+// classOf returns the class of a character. unicode.IsLetter, IsNumber and
+// IsSpace are the pattern's \p{L}, \p{N} and \s.
 func classOf(r rune) charClass {
 	switch {
 	case unicode.IsLetter(r):
@@ -44,8 +48,9 @@ func classOf(r rune) charClass {
 	return other
 }
 
-// classAt is the class and the length in bytes of the first character of s,
-// which is not empty.
+// classAt returns the class of the first character of s, which is not empty,
+// and its length in bytes. A byte that is not UTF-8 counts as a character of
+// one byte.
 func classAt(s string) (charClass, int) {
 	if c := s[0]; c < utf8.RuneSelf {
 		return asciiClasses[c], 1
@@ -54,7 +59,8 @@ func classAt(s string) (charClass, int) {
 	return classOf(r), n
 }
 
-// wordLen is the length in bytes of the first word of s, which is not empty.
+// wordLen returns the length in bytes of the first word of s, which is not
+// empty. The order of its cases is that of the pattern's alternatives.
 func wordLen(s string) int {
 	if n := contractionLen(s); n > 0 {
 		return n
@@ -71,7 +77,8 @@ func wordLen(s string) int {
 	return whitespaceLen(s)
 }
 
-// contractionLen is the length of the contraction at the start of s, or 0.
+// contractionLen returns the length of the contraction at the start of s, or 0.
+// As in GPT-2, only lower case and the ASCII apostrophe count.
 func contractionLen(s string) int {
 	if len(s) < 2 || s[0] != '\'' {
 		return 0
@@ -87,7 +94,8 @@ func contractionLen(s string) int {
 	return 0
 }
 
-// runLen is the length of the run of characters of class c at the start of s.
+// runLen returns the length in bytes of the run of characters of class c at the
+// start of s.
 func runLen(c charClass, s string) int {
 	n := 0
 	for n < len(s) {
@@ -100,8 +108,9 @@ func runLen(c charClass, s string) int {
 	return n
 }
 
-// whitespaceLen is the length of the white space at the start of s; where a word
-// follows, without its last character, unless that is all there is.
+// whitespaceLen returns the length of the word that the white space at the
+// start of s makes. Where a word follows, the last white-space character is
+// left out, unless it is the only one: that is \s+(?!\S)|\s+.
 func whitespaceLen(s string) int {
 	n := runLen(space, s)
 	if n == len(s) {

@@ -1,28 +1,29 @@
-// Package tokenizer turns text into token ids and back: byte-level
-// byte-pair encoding as GPT-2 has it (Radford et al. 2019, section 2.2;
-// Sennrich et al. 2016).
+// Package tokenizer converts text to token ids and back: byte-level byte-pair
+// encoding (BPE) as in GPT-2 (Radford et al. 2019, section 2.2; Sennrich et al.
+// 2016).
 //
-// Text is cut into words by GPT-2's pattern (see split.go); a word begins as
-// its bytes, and the pair of neighbours with the lowest rank is merged, all
-// its places from left to right, until no pair has a rule. Any bytes can be
-// encoded, and Decode(Encode(x)) is x.
+// Encoding has two steps. The pre-tokenizer splits text into words with GPT-2's
+// pattern (split.go). Within a word, which starts as its single bytes, the pair
+// of neighbours whose merge has the lowest rank is merged at every place, from
+// left to right, until no pair has a merge (merge.go). Every byte is a token,
+// so any byte string can be encoded, and Decode(Encode(x)) equals x.
 //
-// The layout of ids in a vocabulary learned here, which is GPT-2's:
+// The ids of a vocabulary that Train learns are laid out like GPT-2's:
 //
 //	0 … 255        the single bytes, in GPT-2's order (! is 0, space is 220)
-//	256 … V-3      one piece a merge, in the order in which they were learned
+//	256 … V-3      one piece per merge, in the order in which they were learned
 //	V-2            <|endoftext|>
 //	V-1            <|pad|>
 //
-// GPT-2's own vocabulary (50,257 ids) has no <|pad|>: see GPT2. Vocabularies
-// made by others may have more special tokens, anywhere, and a model may have
-// more ids than its tokenizer has tokens: ids without text, never sampled.
-// The special ids lie outside the reach of text: the characters
-// "<|endoftext|>" in a text are encoded as ordinary characters.
+// GPT-2's own vocabulary (50,257 ids) has no <|pad|>; see GPT2. A vocabulary
+// made by another program may have more special tokens, at any ids, and its
+// model may have more ids than the tokenizer has tokens: ids without text,
+// which are never sampled. Special tokens cannot be produced by text: the
+// characters "<|endoftext|>" in a text are encoded as ordinary characters.
 //
-// The stored form is that of Hugging Face: vocab.json, merges.txt,
-// tokenizer.json, tokenizer_config.json, special_tokens_map.json. A Digest is
-// the SHA-256 of the sorted lines "sha256 size name" of these five files.
+// The stored form is Hugging Face's: vocab.json, merges.txt, tokenizer.json,
+// tokenizer_config.json and special_tokens_map.json. A tokenizer's Digest is
+// the SHA-256 over the sorted lines "sha256 size name" of these five files.
 package tokenizer
 
 import (
@@ -34,58 +35,73 @@ import (
 	"strings"
 )
 
-// The names of the special tokens in a vocabulary that Train makes.
+// The names of the special tokens in a vocabulary that Train learns.
 const (
 	EndOfTextName = "<|endoftext|>"
 	PadName       = "<|pad|>"
 )
 
-// NoToken is what Pad returns when the vocabulary has no such token.
+// NoToken is the id that stands for "there is no such token", for example from
+// Pad. It equals the -1 that Hugging Face's configs use for it.
 const NoToken int32 = -1
 
-// Tokenizer is a vocabulary and its merges. It does not change after it is
-// made, and is safe for concurrent use.
+// Tokenizer is a vocabulary with its merges. It is immutable once built, and
+// safe for concurrent use; only its word cache changes, behind a lock.
 type Tokenizer struct {
 	vocabulary
-	rules  map[pair]mergeRule
-	bytes  [256]int32 // id of each single byte
+	// rules maps a pair of neighbouring ids to its merge.
+	rules map[pair]mergeRule
+	// bytes holds the id of each single byte: every word starts as these.
+	bytes [256]int32
+	// files and digest are the stored form. They are built once, since a digest
+	// is asked for whenever sampled tokens are compared with a tokenizer.
 	files  []File
 	digest string
 	cache  *wordCache
 }
 
-// vocabulary is all that the files of a tokenizer say, and what the files of
-// its model say of ids.
+// vocabulary is everything that the files of a tokenizer say, together with
+// what the config files of its model say about token ids.
 type vocabulary struct {
-	pieces     []string // by id: the bytes of a piece, or the name of a special token
-	merges     []merge  // by rank
-	special    map[int32]flags
-	roles      roles
-	stopTokens []int32 // the ids that end a text, the end-of-text token first
-	vocabSize  int     // of the model: the pieces, and behind them ids without text
+	pieces  []string // by id: the bytes of a piece, or the name of a special token
+	merges  []merge  // by rank
+	special map[int32]flags
+	roles   roles
+	// stopTokens are the ids that end a text, the end-of-text token first. Chat
+	// models often have several (eos_token_id may be a list).
+	stopTokens []int32
+	// vocabSize is the number of ids of the model: the pieces, then ids without
+	// text, which pad the embedding of many models to a round size.
+	vocabSize int
 }
 
+// merge says that left followed by right becomes result.
 type merge struct{ left, right, result int32 }
 
-// flags are the settings of a special token that other programs obey when
-// they look for it in text.
+// flags are the settings of a special token that other programs apply when they
+// search text for it. This package never searches, and keeps them so that files
+// are written as they were read.
 type flags struct{ singleWord, lstrip, rstrip bool }
 
-// roles are the ids of the special tokens that have a name of their own in
-// Hugging Face's files; NoToken where there is none.
+// roles are the ids of the special tokens that have a key of their own in
+// Hugging Face's files (bos_token, eos_token …); NoToken where there is none.
 type roles struct {
 	begin, end, pad, unknown, separator, cls, mask int32
 	additional                                     []int32 // additional_special_tokens, as listed
 }
 
-// rolesOf are the roles of a vocabulary with an end-of-text token and perhaps a padding token.
+// rolesOf returns the roles in a vocabulary of this package: the end-of-text
+// token also begins texts and stands for unknown ones, as in GPT-2; pad may be
+// NoToken.
 func rolesOf(end, pad int32) roles {
 	return roles{begin: end, end: end, pad: pad, unknown: end, separator: NoToken, cls: NoToken, mask: NoToken}
 }
 
-// newTokenizer completes a tokenizer from its pieces, merges and roles: the
-// rules, the files and the digest. Tokens with a role are special, whether or
-// not v.special lists them. The caller has checked that merges are consistent.
+// newTokenizer completes a tokenizer from its vocabulary: the merge table, the
+// ids of the single bytes, the files and the digest. Tokens with a role are
+// special whether or not v.special lists them. The caller has checked that the
+// merges are consistent; a vocabulary without one of the 256 single bytes is an
+// error, since some text could not be encoded.
 func newTokenizer(v vocabulary) (*Tokenizer, error) {
 	t := &Tokenizer{vocabulary: v, cache: newWordCache()}
 	t.special = maps.Clone(v.special)
@@ -119,14 +135,15 @@ func newTokenizer(v vocabulary) (*Tokenizer, error) {
 	return t, nil
 }
 
-// all lists the ids that have a role; some may come twice.
+// all lists the ids that have a role. An id with several roles occurs several
+// times.
 func (r roles) all() []int32 {
 	list := append([]int32{r.begin, r.end, r.pad, r.unknown, r.separator, r.cls, r.mask}, r.additional...)
 	return slices.DeleteFunc(list, func(id int32) bool { return id == NoToken })
 }
 
-// Encode returns the ids of text, never a special one. Bytes that are not
-// UTF-8 are encoded too.
+// Encode returns the ids of text, which never include a special token. Bytes
+// that are not valid UTF-8 are encoded too.
 func (t *Tokenizer) Encode(text string) []int32 {
 	ids := make([]int32, 0, len(text)/3+1)
 	for len(text) > 0 {
@@ -137,7 +154,8 @@ func (t *Tokenizer) Encode(text string) []int32 {
 	return ids
 }
 
-// appendWord appends the ids of one word, through the cache if it is short.
+// appendWord appends the ids of one word. Short words, which repeat often, go
+// through the cache.
 func (t *Tokenizer) appendWord(ids []int32, word string) []int32 {
 	if len(word) == 1 {
 		return append(ids, t.bytes[word[0]])
@@ -154,8 +172,9 @@ func (t *Tokenizer) appendWord(ids []int32, word string) []int32 {
 	return ids
 }
 
-// Decode returns the bytes of ids. Special ids, and ids outside the
-// vocabulary, decode to nothing.
+// Decode returns the bytes of ids. Special ids and ids outside the vocabulary
+// decode to nothing. The result need not be valid UTF-8: a token may be a part
+// of a character.
 func (t *Tokenizer) Decode(ids []int32) []byte {
 	out := make([]byte, 0, 4*len(ids))
 	for _, id := range ids {
@@ -166,28 +185,30 @@ func (t *Tokenizer) Decode(ids []int32) []byte {
 	return out
 }
 
-// BeginOfText is the id that stands before a text: the end-of-text token,
-// unless the files of the vocabulary name another one.
+// BeginOfText returns the id that precedes a text (bos_token): the end-of-text
+// token, unless the files name another one.
 func (t *Tokenizer) BeginOfText() int32 { return t.roles.begin }
 
-// EndOfText is the id that is put after a text.
+// EndOfText returns the id that follows a text (eos_token).
 func (t *Tokenizer) EndOfText() int32 { return t.roles.end }
 
-// StopTokens lists the ids of which any ends a text, EndOfText first. It is a fresh slice.
+// StopTokens returns the ids any of which ends a text, EndOfText first, as a
+// fresh slice.
 func (t *Tokenizer) StopTokens() []int32 { return slices.Clone(t.stopTokens) }
 
-// EndsWithStop reports whether ids end in one of Ends.
+// EndsWithStop reports whether the last of ids is one of StopTokens: whether a
+// sample was finished by the model rather than cut at a limit.
 func (t *Tokenizer) EndsWithStop(ids []int32) bool {
 	return len(ids) > 0 && slices.Contains(t.stopTokens, ids[len(ids)-1])
 }
 
-// Pad is the id of the padding token, or NoToken. Nothing here pads; the id
-// is kept for other programs.
+// Pad returns the id of the padding token, or NoToken. Nothing in Trimtab pads;
+// the id is kept for other programs.
 func (t *Tokenizer) Pad() int32 { return t.roles.pad }
 
-// SuppressTokens lists the ids that a sampler must never draw, in order: the padding
-// token, if there is one and it ends no text, and the ids of the model that
-// have no text. It is a fresh slice.
+// SuppressTokens returns the ids that a sampler must never draw, ascending: the
+// padding token, if there is one and it is no stop token, and the model's ids
+// without text. The slice is fresh.
 func (t *Tokenizer) SuppressTokens() []int32 {
 	var list []int32
 	if t.Pad() != NoToken && !slices.Contains(t.stopTokens, t.Pad()) {
@@ -199,29 +220,32 @@ func (t *Tokenizer) SuppressTokens() []int32 {
 	return list
 }
 
-// Special reports whether id is a special token: never made of text, and
+// Special reports whether id is a special token: never produced by Encode, and
 // decoded to nothing.
 func (t *Tokenizer) Special(id int32) bool {
 	_, ok := t.special[id]
 	return ok
 }
 
-// MatchesVerbatim reports whether other programs, too, find the special token id in a
-// text wherever its name stands and leave what is beside it as it is.
+// MatchesVerbatim reports whether other programs find the special token id in a
+// text wherever its name occurs, and leave the characters around it alone: it
+// has none of single_word, lstrip and rstrip.
 func (t *Tokenizer) MatchesVerbatim(id int32) bool { return t.special[id] == flags{} }
 
-// Specials lists the special ids in order.
+// Specials returns the special ids in ascending order.
 func (t *Tokenizer) Specials() []int32 { return slices.Sorted(maps.Keys(t.special)) }
 
-// VocabSize is the number of ids, the special ones and those without text included.
+// VocabSize returns the number of the model's ids, including the special ones
+// and those without text.
 func (t *Tokenizer) VocabSize() int { return t.vocabSize }
 
-// TokenCount is the number of ids that stand for something: Vocab without the ids without text.
+// TokenCount returns the number of ids that have a token: VocabSize less the
+// ids without text.
 func (t *Tokenizer) TokenCount() int { return len(t.pieces) }
 
-// WithPad is the tokenizer with a padding token of its own, <|pad|> or another
-// name where that is taken: an id behind all tokens, one of those without text
-// if the model has such.
+// WithPad returns the tokenizer with a padding token of its own, named <|pad|>,
+// or <|pad_2|> and so on where that name is taken. Its id follows all tokens;
+// it takes the first id without text where the model has any.
 func (t *Tokenizer) WithPad() *Tokenizer {
 	taken := make(map[string]bool, len(t.pieces))
 	for id := range t.pieces {
@@ -237,9 +261,10 @@ func (t *Tokenizer) WithPad() *Tokenizer {
 	return mustNew(v)
 }
 
-// WithoutPad takes off what WithPad put on, for a model of vocab ids whose
-// padding token was pad, perhaps NoToken. It reports false unless the last
-// token is the padding token.
+// WithoutPad undoes WithPad for a model of vocab ids whose padding token was
+// pad, which may be NoToken. It reports false if this tokenizer cannot have
+// come from WithPad on such a model: the last token has to be the padding token
+// and have no other role, and pad has to be a special token before it.
 func (t *Tokenizer) WithoutPad(vocab int, pad int32) (*Tokenizer, bool) {
 	last := int32(len(t.pieces) - 1)
 	_, special := t.special[pad]
@@ -263,7 +288,8 @@ func (t *Tokenizer) WithoutPad(vocab int, pad int32) (*Tokenizer, bool) {
 	return mustNew(v), true
 }
 
-// mustNew completes a tokenizer whose single bytes are those of one that there is.
+// mustNew is newTokenizer for a vocabulary derived from a valid one, which
+// still has every single byte.
 func mustNew(v vocabulary) *Tokenizer {
 	t, err := newTokenizer(v)
 	if err != nil {
@@ -272,8 +298,8 @@ func mustNew(v vocabulary) *Tokenizer {
 	return t
 }
 
-// Piece is what id stands for: its bytes, or the name of a special token; ""
-// outside the vocabulary.
+// Piece returns what id stands for: its bytes, or the name of a special token.
+// It returns "" for an id outside the vocabulary.
 func (t *Tokenizer) Piece(id int32) string {
 	if id < 0 || int(id) >= len(t.pieces) {
 		return ""
@@ -281,11 +307,11 @@ func (t *Tokenizer) Piece(id int32) string {
 	return t.pieces[id]
 }
 
-// Digest is "sha256:" and the SHA-256 of the manifest of Files, in
-// hexadecimal digits.
+// Digest returns "sha256:" and the hexadecimal SHA-256 of the manifest of
+// Files. Two tokenizers with equal digests encode every text to the same ids.
 func (t *Tokenizer) Digest() string { return t.digest }
 
-// digestOf hashes the sorted lines "sha256 size name" of files.
+// digestOf hashes the manifest of files: their sorted lines "sha256 size name".
 func digestOf(files []File) string {
 	lines := make([]string, len(files))
 	for i, f := range files {

@@ -7,23 +7,26 @@ import (
 	"slices"
 )
 
-// minVocab is the smallest vocabulary: the bytes and the special tokens.
+// minVocab is the size of the smallest vocabulary: the bytes and the two
+// special tokens.
 const minVocab = 256 + 2
 
-// maxTrainingWord is the longest word that is learned from in one piece, in
-// bytes; longer ones are cut, so that learning stays linear in the text.
+// maxTrainingWord is the length in bytes beyond which a word is cut for
+// training. It keeps training linear in the text: each merge rescans the words
+// that hold its pair, so a single word of megabytes would make it quadratic.
 const maxTrainingWord = 256
 
 // Train learns a vocabulary of exactly vocab ids (bytes, merges and special
-// tokens together) from texts. Each merge is the most frequent pair of
-// neighbours within the words of the texts; among equally frequent ones, the
-// pair whose bytes are lexicographically greatest, left part first. The order
-// of texts changes nothing. It fails if vocab is less than 258, or if the
-// texts hold too few different words for so many pieces.
+// tokens together) from texts. Each merge joins the most frequent pair of
+// neighbours within the words of the texts (Sennrich et al. 2016, section 3.2);
+// among equally frequent pairs, the one whose bytes are lexicographically
+// greatest, left part first. That order is total, so the order of texts does
+// not change the result. It fails if vocab is below 258, or if the texts have
+// too few distinct words for that many pieces.
 func Train(texts []string, vocab int) (*Tokenizer, error) {
 	if vocab < minVocab {
-		return nil, fmt.Errorf("a vocabulary of %d is too small: the bytes and the special tokens alone are %d", vocab,
-			minVocab)
+		return nil, fmt.Errorf("a vocabulary of %d is too small: the bytes and the special tokens alone are %d",
+			vocab, minVocab)
 	}
 	l := newTrainer(countWords(texts))
 	for len(l.pieces) < vocab-2 {
@@ -37,6 +40,8 @@ func Train(texts []string, vocab int) (*Tokenizer, error) {
 		roles: rolesOf(n, n+1)})
 }
 
+// countWords counts the words of all texts. Training looks at each distinct
+// word once, weighted by its count.
 func countWords(texts []string) map[string]int {
 	counts := make(map[string]int)
 	for _, text := range texts {
@@ -53,24 +58,32 @@ func countWords(texts []string) map[string]int {
 	return counts
 }
 
-// trainer holds the words of the texts as ids, and for each pair how often it
-// occurs and in which words.
+// trainer holds the distinct words of the texts as ids, and for each pair of
+// neighbours how often it occurs and in which words, so that a merge touches
+// only the words that have its pair.
 type trainer struct {
-	words     []trainingWord
-	pieces    []string
-	ids       map[string]int32 // by piece
-	merges    []merge
-	learned   map[pair]merge
-	count     map[pair]int
-	wordsWith map[pair][]int32 // indices of words; may name one twice, or one that has the pair no more
-	queue     candidates       // holds every pair with a count at least as high as its true one
+	words   []trainingWord
+	pieces  []string
+	ids     map[string]int32 // by piece
+	merges  []merge
+	learned map[pair]merge
+	count   map[pair]int
+	// wordsWith lists, by pair, indices of words. An index may occur twice, and
+	// the word may have lost the pair since: it is checked when it is used.
+	wordsWith map[pair][]int32
+	// queue holds every pair with a count at least as high as its true one:
+	// counts that fell are corrected when the pair comes to the top.
+	queue candidates
 }
 
+// trainingWord is a distinct word as the ids that it is split into so far.
 type trainingWord struct {
 	ids   []int32
 	count int
 }
 
+// newTrainer starts from words split into single bytes. The words are taken in
+// sorted order, so that every training does the same work.
 func newTrainer(counts map[string]int) *trainer {
 	l := &trainer{ids: make(map[string]int32), learned: make(map[pair]merge), count: make(map[pair]int),
 		wordsWith: make(map[pair][]int32)}
@@ -94,8 +107,9 @@ func newTrainer(counts map[string]int) *trainer {
 	return l
 }
 
-// add counts the pairs of a word in or out (sign), noting the word for the
-// pairs that note accepts.
+// add adds the pairs of a word to the counts, or takes them out again, as sign
+// says. The word is noted under the pairs that note accepts; a pair that was
+// there before the merge has it already.
 func (l *trainer) add(word int32, sign int, note func(pair) bool) {
 	w := l.words[word]
 	for i := range len(w.ids) - 1 {
@@ -107,9 +121,9 @@ func (l *trainer) add(word int32, sign int, note func(pair) bool) {
 	}
 }
 
-// step learns one merge; false means that no pair is left. A pair that spells
-// a piece that is already there leads to that piece and adds none; one that
-// has come back through such a piece keeps the merge it has.
+// step learns one merge, and returns false if no pair is left. Two different
+// pairs may spell the same bytes: the second leads to the piece that exists and
+// adds none. A pair that reappears through such a piece keeps the merge it has.
 func (l *trainer) step() bool {
 	p, ok := l.popBest()
 	if !ok {
@@ -134,7 +148,9 @@ func (l *trainer) step() bool {
 	return true
 }
 
-// popBest takes the pair to merge from the queue.
+// popBest takes the next pair to merge from the queue. An entry whose count has
+// fallen since is put back with the true one. Others that are out of date are
+// dropped: their pair is gone, or is queued again with a higher count.
 func (l *trainer) popBest() (pair, bool) {
 	for l.queue.Len() > 0 {
 		c := heap.Pop(&l.queue).(candidate)
@@ -148,7 +164,9 @@ func (l *trainer) popBest() (pair, bool) {
 	return 0, false
 }
 
-// applyMerge merges p in every word that has it and brings the counts up to date.
+// applyMerge merges p in every word that has it and brings the counts up to
+// date. Only pairs with the new piece can have become more frequent, so only
+// those enter the queue again.
 func (l *trainer) applyMerge(p pair, m merge) {
 	fresh := make(map[pair]bool)
 	touches := func(q pair) bool {
@@ -175,6 +193,7 @@ func (l *trainer) applyMerge(p pair, m merge) {
 	}
 }
 
+// containsPair reports whether the pair of m occurs in ids.
 func containsPair(ids []int32, m merge) bool {
 	for i := range len(ids) - 1 {
 		if ids[i] == m.left && ids[i+1] == m.right {
@@ -184,7 +203,7 @@ func containsPair(ids []int32, m merge) bool {
 	return false
 }
 
-// mergePair merges in place, from left to right.
+// mergePair applies m to ids in place, from left to right.
 func mergePair(ids []int32, m merge) []int32 {
 	out := ids[:0]
 	for i := 0; i < len(ids); i++ {
@@ -200,12 +219,13 @@ func mergePair(ids []int32, m merge) []int32 {
 
 func (p pair) parts() (left, right int32) { return int32(p >> 32), int32(uint32(p)) }
 
+// candidate is a pair with the count that it had when it was queued.
 type candidate struct {
 	pair  pair
 	count int
 }
 
-// candidates is a heap, the pair to merge first on top.
+// candidates is a container/heap with the pair to merge first on top.
 type candidates struct {
 	all []candidate
 	l   *trainer
@@ -213,13 +233,19 @@ type candidates struct {
 
 func (c *candidates) Len() int      { return len(c.all) }
 func (c *candidates) Swap(i, j int) { c.all[i], c.all[j] = c.all[j], c.all[i] }
-func (c *candidates) Push(x any)    { c.all = append(c.all, x.(candidate)) }
+
+// Push is heap.Interface's.
+func (c *candidates) Push(x any) { c.all = append(c.all, x.(candidate)) }
+
+// Pop is heap.Interface's.
 func (c *candidates) Pop() any {
 	last := c.all[len(c.all)-1]
 	c.all = c.all[:len(c.all)-1]
 	return last
 }
 
+// Less orders pairs as Train promises: by count, then by the bytes of the left
+// part, then by those of the right one, each time the greater first.
 func (c *candidates) Less(i, j int) bool {
 	x, y := c.all[i], c.all[j]
 	if x.count != y.count {

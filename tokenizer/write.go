@@ -6,15 +6,17 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/trimtab/trimtab"
 )
 
-// File is one file of a stored tokenizer; Name has no folder.
+// File is one file of a stored tokenizer. Name has no folder.
 type File struct {
 	Name string
 	Data []byte
 }
 
-// The names of the files, in their order.
+// The names of the files, in order.
 const (
 	mergesName  = "merges.txt"
 	specialName = "special_tokens_map.json"
@@ -24,10 +26,13 @@ const (
 	vocabName   = "vocab.json"
 )
 
-// Files is the stored form, in order of name: the same bytes for the same
+// Files returns the stored form, in order of name: the same bytes for the same
 // vocabulary. The caller must not change the data.
 func (t *Tokenizer) Files() []File { return slices.Clone(t.files) }
 
+// write builds the stored form. Every file is written from the vocabulary,
+// never copied from what was read, so that equal vocabularies have equal
+// digests.
 func (t *Tokenizer) write() []File {
 	vocab := t.writeVocab()
 	return []File{
@@ -39,7 +44,7 @@ func (t *Tokenizer) write() []File {
 	}
 }
 
-// writeVocab is {"!":0,"\"":1,…} in order of id.
+// writeVocab returns vocab.json: {"!":0,"\"":1,…}, in order of id.
 func (t *Tokenizer) writeVocab() []byte {
 	var b bytes.Buffer
 	open := byte('{')
@@ -53,7 +58,8 @@ func (t *Tokenizer) writeVocab() []byte {
 	return b.Bytes()
 }
 
-// fileName is how the files write an id.
+// fileName returns the written form of an id in the files: the name of a
+// special token, or GPT-2's characters for the bytes of a piece.
 func (t *Tokenizer) fileName(id int32) string {
 	if t.Special(id) {
 		return t.pieces[id]
@@ -61,10 +67,12 @@ func (t *Tokenizer) fileName(id int32) string {
 	return bytesToUnicode(t.pieces[id])
 }
 
+// writeMerges returns merges.txt, with a newline after every merge.
 func (t *Tokenizer) writeMerges() []byte {
 	return []byte("#version: 0.2\n" + strings.Join(append(t.mergeLines(), ""), "\n"))
 }
 
+// mergeLines returns the merges by rank, each as "left right".
 func (t *Tokenizer) mergeLines() []string {
 	lines := make([]string, len(t.merges))
 	for i, m := range t.merges {
@@ -73,6 +81,8 @@ func (t *Tokenizer) mergeLines() []string {
 	return lines
 }
 
+// specialTokens is the content of special_tokens_map.json, keys in alphabetical
+// order.
 func (t *Tokenizer) specialTokens() any {
 	return struct {
 		More      []string `json:"additional_special_tokens,omitempty"`
@@ -90,7 +100,8 @@ func (t *Tokenizer) specialTokens() any {
 	}
 }
 
-// additionalNames are the names of the special tokens without a role of their own, as listed.
+// additionalNames are the names of the special tokens without a role of their
+// own, in the order in which they were listed.
 func (t *Tokenizer) additionalNames() []string {
 	var names []string
 	for _, id := range t.roles.additional {
@@ -99,6 +110,7 @@ func (t *Tokenizer) additionalNames() []string {
 	return names
 }
 
+// config is the content of tokenizer_config.json, keys in alphabetical order.
 func (t *Tokenizer) config() any {
 	return struct {
 		AddPrefixSpace bool     `json:"add_prefix_space"`
@@ -121,17 +133,23 @@ func (t *Tokenizer) config() any {
 	}
 }
 
+// addedToken is an entry of added_tokens in tokenizer.json. The order of its
+// fields is the order in the file.
 type addedToken struct {
 	ID         int32  `json:"id"`
 	Content    string `json:"content"`
 	SingleWord bool   `json:"single_word"`
 	LStrip     bool   `json:"lstrip"`
 	RStrip     bool   `json:"rstrip"`
-	Normalized bool   `json:"normalized"`
-	Special    bool   `json:"special"`
+	// Normalized is written as false and has no effect here: there is no
+	// normalizer that could run before the search.
+	Normalized bool `json:"normalized"`
+	Special    bool `json:"special"`
 }
 
-// writeFast is tokenizer.json, the form of Hugging Face's fast tokenizers.
+// writeFast returns tokenizer.json, the form of Hugging Face's tokenizers
+// library. It is put together by hand, since a map would not keep the order of
+// the vocabulary.
 func (t *Tokenizer) writeFast(vocab []byte) []byte {
 	var added []addedToken
 	for _, id := range t.Specials() {
@@ -144,9 +162,10 @@ func (t *Tokenizer) writeFast(vocab []byte) []byte {
 	var b bytes.Buffer
 	b.WriteString(`{"version":"1.0","truncation":null,"padding":null,"added_tokens":`)
 	b.Write(compact(added))
-	b.WriteString(`,"normalizer":null,"pre_tokenizer":` + byteLevel + `,"post_processor":` + byteLevel + `,"decoder":` +
-		byteLevel)
-	b.WriteString(`,"model":{"type":"BPE","dropout":null,"unk_token":null,"continuing_subword_prefix":"","end_of_word_suffix":"",` +
+	b.WriteString(`,"normalizer":null,"pre_tokenizer":` + byteLevel +
+		`,"post_processor":` + byteLevel + `,"decoder":` + byteLevel)
+	b.WriteString(`,"model":{"type":"BPE","dropout":null,"unk_token":null,` +
+		`"continuing_subword_prefix":"","end_of_word_suffix":"",` +
 		`"fuse_unk":false,"byte_fallback":false,"vocab":`)
 	b.Write(vocab)
 	b.WriteString(`,"merges":`)
@@ -155,17 +174,16 @@ func (t *Tokenizer) writeFast(vocab []byte) []byte {
 	return b.Bytes()
 }
 
-// compact is JSON without HTML escapes and without a newline.
+// compact returns v, made of strings, numbers and booleans, as compact JSON.
 func compact(v any) []byte {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
-		panic("tokenizer: " + err.Error()) // strings, numbers and booleans always encode
+	raw, err := trimtab.EncodeJSON(v)
+	if err != nil {
+		panic("tokenizer: " + err.Error()) // such values always encode
 	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+	return raw
 }
 
+// indented returns v as JSON indented by two spaces, with a final newline.
 func indented(v any) []byte {
 	var b bytes.Buffer
 	if err := json.Indent(&b, compact(v), "", "  "); err != nil {

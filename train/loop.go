@@ -1,18 +1,18 @@
-// Package train holds the one training loop. A stage is a Trainer; the loop
-// steps it, reports, checkpoints and stops, and knows no store, no database
-// and no workflow: its effects are functions.
+// Package train holds the one training loop. A stage is a Trainer. The loop
+// steps it, reports, checkpoints and stops. It knows no store, no database and
+// no workflow: its effects are functions that the caller gives.
 //
 // For step = From … Until-1 it does, in this order:
 //
 //	stop if the context is done               -> error, no checkpoint
 //	stop if Stopping()                        -> checkpoint, no error
 //	report, took = Trainer.Step(step)
-//	refuse a metric that is not a number
+//	refuse a report with NaN or infinite numbers
 //	Report(step, report, took)
 //	Checkpoint(step+1, State()) at multiples of CheckpointEvery, when Due() and at Until
 //
-// State lies between steps only, so a run that is interrupted anywhere and
-// taken up from its last checkpoint ends in the same bytes.
+// Checkpoints hold the state between two steps. So a run that is interrupted
+// anywhere and resumed from its last checkpoint ends in the same bytes.
 package train
 
 import (
@@ -25,46 +25,51 @@ import (
 	"github.com/trimtab/trimtab/tensor"
 )
 
-// Trainer is a stage. Step is a function of the state, the step, the data
-// and the seed alone: one optimizer update, or one whole iteration of ppo.
+// Trainer is a stage. Step is a function of the state, the step, the data and
+// the seed alone. Package traintest checks that.
 type Trainer interface {
-	// Steps is how many steps the whole stage takes.
+	// Steps returns how many steps the whole stage takes.
 	Steps() int
-	// Step does the 0-based step. After an error the state is lost.
+	// Step performs the 0-based step: one optimizer update, or a whole iteration
+	// of PPO. After an error the state is undefined and has to be restored.
 	Step(ctx context.Context, step int) (trimtab.Report, error)
-	// State lists, always in the same order, views of every array that must
-	// survive a crash.
+	// State returns views of all arrays that the next step depends on, always of
+	// the same memory and in the same order. Restoring a fresh trainer means
+	// copying a checkpoint into these arrays.
 	State() []tensor.NamedArray
 }
 
-// Loop runs steps From to Until of a Trainer whose state is that of From.
-// Functions that are nil are left out.
+// Loop runs the steps From to Until of a Trainer whose state is that before
+// step From. Functions that are nil are not called.
 type Loop struct {
 	Trainer         Trainer
 	From            int // first step, 0-based
-	Until           int // the step after the last; 0 is all steps
-	CheckpointEvery int // in steps; 0 is at the end only
-	// Due is asked after each step whether it is time for a checkpoint all the same.
+	Until           int // the step after the last; 0 stands for all steps
+	CheckpointEvery int // in steps; 0 checkpoints at the end only
+	// Due reports, after each step, whether a checkpoint is due although the step
+	// is no multiple of CheckpointEvery, for example by time.
 	Due func() bool
-	// Report records a finished step. An error ends the loop before a checkpoint of that step.
+	// Report records a finished step. An error ends the loop without a checkpoint of that step.
 	Report func(ctx context.Context, step int, r trimtab.Report, took time.Duration) error
-	// Checkpoint stores the state from which step next is done. The views are valid during the call only.
+	// Checkpoint stores the state before step next. The arrays are views, valid during the call only.
 	Checkpoint func(ctx context.Context, next int, state []tensor.NamedArray) error
-	// Stopping asks the loop to end with a checkpoint at the next boundary between steps.
+	// Stopping reports whether the loop should end, with a checkpoint, before the next step.
 	Stopping func() bool
 }
 
-// Run returns the next step to do. Without an error that is Until, or less
-// when Stopping said so; with an error it is the step that was not finished.
+// Run runs the loop and returns the next step to do. Without an error that is
+// Until, or less if Stopping ended the loop; with an error it is the step that
+// was not finished. If From equals Until it does nothing.
+//
 // Errors: the cause of ctx; zero_steps; step_out_of_range; not_a_number for a
-// metric that is NaN or infinite; stage_panic; what the Trainer, Report or
-// Checkpoint return. From equal to Until does nothing.
+// report with a number that is NaN or infinite; stage_panic; and what the
+// Trainer, Report and Checkpoint return.
 func (l Loop) Run(ctx context.Context) (next int, err error) {
 	until, err := l.resolveBounds()
 	if err != nil {
 		return l.From, err
 	}
-	saved := l.From
+	saved := l.From // the last step before which the state is stored
 	for step := l.From; step < until; step++ {
 		if ctx.Err() != nil {
 			return step, fmt.Errorf("before step %d: %w", step, context.Cause(ctx))
@@ -85,30 +90,31 @@ func (l Loop) Run(ctx context.Context) (next int, err error) {
 	return until, nil
 }
 
-// resolveBounds checks the steps and returns the effective Until.
-func (l Loop) resolveBounds() (int, error) {
+// resolveBounds checks the bounds and returns Until with its default resolved.
+func (l Loop) resolveBounds() (until int, err error) {
 	steps := l.Trainer.Steps()
 	if steps <= 0 {
 		return 0, trimtab.NewError(trimtab.Invalid, "zero_steps",
-			"give more data, or a smaller batch, or more epochs", "the stage has no step to do")
+			"give more data, or a smaller batch, or more epochs", "the stage has no steps to do")
 	}
-	until := l.Until
+	until = l.Until
 	if until == 0 {
 		until = steps
 	}
 	if l.From < 0 || until < l.From || until > steps {
 		return 0, trimtab.NewError(trimtab.Invalid, "step_out_of_range",
 			"the checkpoint is of another configuration: start the stage again from scratch",
-			"asked for steps %d to %d of %d", l.From, until, steps)
+			"cannot run steps %d to %d: the stage has %d", l.From, until, steps)
 	}
 	return until, nil
 }
 
+// checkpointDue reports whether to store the state before step next.
 func (l Loop) checkpointDue(next, until int) bool {
 	return next == until || l.CheckpointEvery > 0 && next%l.CheckpointEvery == 0 || l.Due != nil && l.Due()
 }
 
-// step does one step, checks its numbers and reports it.
+// step performs one step, checks its numbers and reports it.
 func (l Loop) step(ctx context.Context, step int) error {
 	start := time.Now()
 	report, err := l.guarded(ctx, step)
@@ -128,7 +134,8 @@ func (l Loop) step(ctx context.Context, step int) error {
 	return nil
 }
 
-// guarded turns a panic of the stage into an error.
+// guarded calls the trainer's Step and turns a panic into an error, so that a
+// fault in a stage ends the stage and not the worker.
 func (l Loop) guarded(ctx context.Context, step int) (report trimtab.Report, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -138,6 +145,8 @@ func (l Loop) guarded(ctx context.Context, step int) (report trimtab.Report, err
 	return l.Trainer.Step(ctx, step)
 }
 
+// checkpoint stores the state before step next, unless it is stored already:
+// saved is the step of the last checkpoint.
 func (l Loop) checkpoint(ctx context.Context, next, saved int) error {
 	if l.Checkpoint == nil || next == saved {
 		return nil
@@ -148,7 +157,9 @@ func (l Loop) checkpoint(ctx context.Context, next, saved int) error {
 	return nil
 }
 
-// checkNumbers names the first number of a report that is NaN or infinite.
+// checkNumbers returns an error that names the first number of a report that is
+// NaN or infinite. Such a step must not be recorded or checkpointed: no later
+// step could repair the weights.
 func checkNumbers(r trimtab.Report) error {
 	for _, m := range r.Metrics {
 		if math.IsNaN(m.Value) || math.IsInf(m.Value, 0) {
@@ -157,15 +168,20 @@ func checkNumbers(r trimtab.Report) error {
 	}
 	for _, o := range r.Rollouts {
 		for _, part := range []struct {
-			name string
-			x    []float32
+			name   string
+			values []float32
 		}{
-			{"score", []float32{o.Score, o.RawScore}}, {"log-probability", o.LogProbs},
-			{"reference log-probability", o.RefLogProb}, {"KL", o.KL}, {"value", o.Values},
-			{"reward", o.Rewards}, {"advantage", o.Advantages}, {"return", o.Returns},
+			{"score", []float32{o.Score, o.RawScore}},
+			{"log-probability", o.LogProbs},
+			{"reference log-probability", o.RefLogProb},
+			{"KL", o.KL},
+			{"value", o.Values},
+			{"reward", o.Rewards},
+			{"advantage", o.Advantages},
+			{"return", o.Returns},
 		} {
-			for _, v := range part.x {
-				if v-v != 0 {
+			for _, v := range part.values {
+				if v-v != 0 { // NaN or infinite: v-v is then NaN
 					return fmt.Errorf("rollout %d: its %s is %v", o.Index, part.name, v)
 				}
 			}

@@ -123,7 +123,7 @@ func TestSegmentsEqualTheWhole(t *testing.T) {
 	}
 }
 
-// A crash at any step, taken up from the newest checkpoint, ends in the same bytes.
+// A crash at any step, resumed from the newest checkpoint, ends in the same bytes.
 func TestCrashAnywhereEndsInTheSameBytes(t *testing.T) {
 	whole := newToy(11)
 	if _, err := (Loop{Trainer: whole}).Run(t.Context()); err != nil {

@@ -9,11 +9,12 @@ import (
 	"github.com/trimtab/trimtab"
 )
 
-// panicFrames is how many callers a stage_panic names.
+// panicFrames is the most frames that a stage_panic lists.
 const panicFrames = 8
 
-// panicError makes the error of a panic of a step that is being recovered: its value and
-// the places it came through, innermost first.
+// panicError returns the error for a panic of a step that is being recovered:
+// its value and its stack, innermost frame first. It must be called by the
+// deferred function of guarded, while the panic's stack is there.
 func panicError(step int, p any) error {
 	cause, ok := p.(error)
 	if !ok {
@@ -24,22 +25,24 @@ func panicError(step int, p any) error {
 		"the stage panicked in step %d: %w (at %s)", step, cause, strings.Join(panicStack(), " < "))
 }
 
-// panicStack lists function:line from the panic up to the loop, without the runtime's own.
+// panicStack lists the frames between the panic and the loop as function:line,
+// without those of the runtime.
 func panicStack() []string {
 	pcs := make([]uintptr, 64)
+	// Skip Callers, panicStack and panicError.
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(3, pcs)])
-	var out []string
-	for len(out) < panicFrames {
+	var stack []string
+	for len(stack) < panicFrames {
 		f, more := frames.Next()
 		if strings.HasSuffix(f.Function, "train.Loop.guarded") || f.Function == "" {
 			break
 		}
 		if !strings.HasPrefix(f.Function, "runtime.") && !strings.Contains(f.Function, "guarded.func") {
-			out = append(out, fmt.Sprintf("%s:%d", path.Base(f.Function), f.Line))
+			stack = append(stack, fmt.Sprintf("%s:%d", path.Base(f.Function), f.Line))
 		}
 		if !more {
 			break
 		}
 	}
-	return out
+	return stack
 }

@@ -8,11 +8,13 @@ import (
 	"syscall"
 )
 
-// diskInodes is how many files and folders the disk of a data folder holds; the databases need about 4,000.
+// diskInodes is the number of files and folders that the disk of a data folder
+// can hold. The databases need about 4,000 of them.
 const diskInodes = 20_000
 
-// mountDisk puts the data folder, not yet made, on a disk of its own in memory;
-// false, and a line that says so, where this process may not do that.
+// mountDisk creates the data folder as a tmpfs of its own, so that its inodes
+// can be exhausted without harming the machine. It returns false, after logging
+// why, where this process has no right to mount.
 func (f *folder) mountDisk() bool {
 	f.t.Helper()
 	err := os.Mkdir(f.data, 0o711)
@@ -20,7 +22,7 @@ func (f *folder) mountDisk() bool {
 		err = syscall.Mount("none", f.data, "tmpfs", 0, fmt.Sprintf("nr_inodes=%d,mode=711", diskInodes))
 	}
 	if errors.Is(err, syscall.EPERM) {
-		f.t.Logf("left out, for no disk can be mounted here: the faults that need one (%v)", err)
+		f.t.Logf("no disk can be mounted here, so the faults that need one are left out: %v", err)
 		return false
 	}
 	if err != nil {
@@ -29,7 +31,9 @@ func (f *folder) mountDisk() bool {
 	return true
 }
 
-// removeFolder removes a folder of which no process is left, and the disk in it, if it has one.
+// removeFolder removes a folder that no process uses any more, and unmounts the
+// disk in it if there is one. EINVAL and ENOENT mean that nothing is mounted
+// there, and EPERM that nothing can have been mounted.
 func removeFolder(dir string) error {
 	if err := syscall.Unmount(filepath.Join(dir, "data"), 0); err != nil && !errors.Is(err, syscall.EINVAL) &&
 		!errors.Is(err, syscall.ENOENT) && !errors.Is(err, syscall.EPERM) {

@@ -4,11 +4,11 @@ package main
 
 import "os"
 
-// mountDisk says that no disk in memory can be mounted here.
+// mountDisk reports that a tmpfs can be mounted on Linux only.
 func (f *folder) mountDisk() bool {
-	f.t.Log("left out, for no disk can be mounted here: the faults that need one")
+	f.t.Log("no disk can be mounted here, so the faults that need one are left out")
 	return false
 }
 
-// removeFolder removes a folder of which no process is left.
+// removeFolder removes a folder that no process uses any more.
 func removeFolder(dir string) error { return os.RemoveAll(dir) }

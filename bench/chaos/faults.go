@@ -15,30 +15,39 @@ import (
 	"github.com/trimtab/trimtab/runs"
 )
 
-// fault is a kind of thing that goes wrong.
+// fault is a kind of fault that can be injected.
 type fault struct {
+	// name is shown in the tables, and -only selects by its words.
 	name string
-	// injectFault lets it happen to a run in the middle of a stage, and mends what does
-	// not mend itself; false if the run had no place for it any more.
+	// inject makes the fault happen to a run in the middle of a stage, and repairs what
+	// does not repair itself. It returns false if the run had ended before. It sets
+	// f.faultTime and f.faultPosition.
 	inject func(f *folder, r *rand.Rand, run string) bool
-	// maxSeconds is how many seconds it may cost: the fault's own length, and what the run needs to go on.
+	// maxSeconds is the longest time that the fault may cost: its own duration and the
+	// recovery.
 	maxSeconds float64
-	// noLostSteps says that no step may be lost.
+	// noLostSteps means that no step may have to be repeated.
 	noLostSteps bool
-	// needsDisk says that the data folder must be a disk of its own.
+	// needsDisk means that the data folder has to be a disk of its own.
 	needsDisk bool
 }
 
-// Limits of what a fault costs. A worker's silence is noticed after 10 s, and it
-// has a checkpoint at least every 10 s.
+// Limits on the seconds that a fault may cost. They are loose, because the machine
+// may be busy: a fault that exceeds one needs more than waiting.
 const (
+	// detectionLimit is for a dead worker. Its heartbeats are missed after 10 s, and
+	// its newest checkpoint is at most 10 s old.
 	detectionLimit = 10 + 15.
-	restartLimit   = 60.
-	takeoverLimit  = 60. // two workers, one of them frozen with what it was given
-	pauseLimit     = 30.
+	// restartLimit is for servers that have to be started again.
+	restartLimit = 60.
+	// takeoverLimit is for two workers, of which the frozen one holds the stage.
+	takeoverLimit = 60.
+	// pauseLimit is for a worker that ends or pauses in an orderly way.
+	pauseLimit = 30.
 )
 
-// allFaults are the kinds of fault.
+// allFaults are the kinds of fault. A fault at a failpoint strikes at a random
+// pass of it, from the first to the given one.
 var allFaults = []fault{
 	{name: "SIGKILL of the worker", inject: killProcesses("worker"), maxSeconds: detectionLimit},
 	{name: "SIGKILL of Postgres", inject: killProcesses("postgres"), maxSeconds: restartLimit},
@@ -61,13 +70,14 @@ var allFaults = []fault{
 	{name: "SIGKILL after a file is renamed", inject: killAtFailpoint("file_renamed", 8), maxSeconds: detectionLimit},
 	{name: "SIGKILL before a commit", inject: killAtFailpoint("before_commit", 8), maxSeconds: detectionLimit},
 	{name: "SIGKILL after a commit", inject: killAtFailpoint("after_commit", 8), maxSeconds: detectionLimit},
-	{name: "SIGKILL before a segment is told done", inject: killAtFailpoint("segment_done", 1),
+	{name: "SIGKILL before a segment is reported done", inject: killAtFailpoint("segment_done", 1),
 		maxSeconds: detectionLimit},
-	{name: "SIGKILL before a stage is told complete", inject: killAtFailpoint("stage_completed", 1),
+	{name: "SIGKILL before a stage is reported complete", inject: killAtFailpoint("stage_completed", 1),
 		maxSeconds: detectionLimit},
 }
 
-// selectFaults are the kinds whose names hold one of the words.
+// selectFaults returns the kinds of fault whose name contains one of the
+// comma-separated words.
 func selectFaults(words string) (kinds []fault) {
 	for _, k := range allFaults {
 		if slices.ContainsFunc(strings.Split(words, ","), func(w string) bool { return strings.Contains(k.name, w) }) {
@@ -77,7 +87,8 @@ func selectFaults(words string) (kinds []fault) {
 	return kinds
 }
 
-// killProcesses sends SIGKILL to processes. Where dev is among them the next command starts it again.
+// killProcesses sends SIGKILL to processes. Everything but dev is restarted by
+// dev; dev itself is started by the next command.
 func killProcesses(victims ...string) func(*folder, *rand.Rand, string) bool {
 	return func(f *folder, _ *rand.Rand, run string) bool {
 		f.t.Helper()
@@ -87,18 +98,21 @@ func killProcesses(victims ...string) func(*folder, *rand.Rand, string) bool {
 		if slices.Contains(victims, "dev") {
 			f.show(run)
 		}
-		f.checkAfterFault(run)            // as soon as the database answers
-		for name, pid := range f.pids() { // each is there again, and nothing else was touched
+		f.checkAfterFault(run) // which waits until the database answers
+		// Each victim runs again as a new process, and no other process was restarted.
+		// The worker may be, since it can end by itself when its database is killed.
+		for name, pid := range f.pids() {
 			if killed := slices.Contains(victims, name); killed == (pid == before[name]) &&
 				(killed || name != "worker") {
-				f.t.Errorf("%s was process %d before the kill of %v and is %d after it", name, before[name], victims,
-					pid)
+				f.t.Errorf("%s was process %d before the kill of %v and is process %d after it", name, before[name],
+					victims, pid)
 			}
 		}
 		return true
 	}
 }
 
+// killSeveral kills two or three of the processes at once.
 func killSeveral(f *folder, r *rand.Rand, run string) bool {
 	var victims []string
 	for _, i := range r.Perm(len(processNames))[:2+r.IntN(2)] {
@@ -107,22 +121,24 @@ func killSeveral(f *folder, r *rand.Rand, run string) bool {
 	return killProcesses(victims...)(f, r, run)
 }
 
-// terminateWorker is what an operator does to a worker before an update.
+// terminateWorker sends SIGTERM to the worker, as an operator does before an
+// update. The worker writes a checkpoint before it ends.
 func terminateWorker(f *folder, _ *rand.Rand, run string) bool {
 	f.t.Helper()
 	pid := f.pid("worker")
 	f.markFault()
 	f.signal(syscall.SIGTERM, pid)
-	for end := time.Now().Add(waitLimit); alive(pid); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			f.t.Fatalf("the worker does not end after SIGTERM")
+	for deadline := time.Now().Add(waitLimit); alive(pid); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			f.t.Fatalf("the worker did not end after SIGTERM")
 		}
 	}
 	f.checkAfterFault(run)
 	return true
 }
 
-// freezeWorker stops the worker for a time, seconds.
+// freezeWorker stops the worker for a random time between least and most
+// seconds.
 func freezeWorker(least, most float64) func(*folder, *rand.Rand, string) bool {
 	return func(f *folder, r *rand.Rand, run string) bool {
 		pid := f.pid("worker")
@@ -133,15 +149,15 @@ func freezeWorker(least, most float64) func(*folder, *rand.Rand, string) bool {
 	}
 }
 
-// suspend sends SIGSTOP.
+// suspend stops a process with SIGSTOP, which it cannot catch.
 func (f *folder) suspend(pid int, run string) {
 	f.markFault()
 	f.signal(syscall.SIGSTOP, pid)
 	f.checkAfterFault(run)
 }
 
-// freezeAndReplace freezes the worker until another has made a step in its place. What
-// the first goes on to write when it thaws must be refused.
+// freezeAndReplace freezes the worker until another one has done a step in its
+// place. When the first one thaws, whatever it still writes must be rejected.
 func freezeAndReplace(f *folder, _ *rand.Rand, run string) bool {
 	f.t.Helper()
 	pid := f.pid("worker")
@@ -149,33 +165,37 @@ func freezeAndReplace(f *folder, _ *rand.Rand, run string) bool {
 	return f.awaitTakeover(run, pid)
 }
 
-// freezeInTransaction lets the worker stop itself between the last statement of a transaction and its end.
+// freezeInTransaction lets the worker stop itself after the last statement of a
+// transaction and before its commit, while it holds locks.
 func freezeInTransaction(f *folder, r *rand.Rand, run string) bool {
 	f.t.Helper()
 	pid := f.pid("worker")
 	if !f.armFailpoint("before_commit", fmt.Sprint(1+r.IntN(8), " stop"), run) {
 		time.Sleep(200 * time.Millisecond)
-		f.signal(syscall.SIGCONT, pid) // it may have followed the order with the run's last commit
+		f.signal(syscall.SIGCONT, pid) // it may have stopped at the run's last commit
 		return false
 	}
 	return f.awaitTakeover(run, pid)
 }
 
-// awaitTakeover lets a second worker take the place of a frozen one, then thaws that.
+// awaitTakeover lets a second worker take over the run from a frozen one, then
+// thaws the frozen one and waits until it was rejected.
 func (f *folder) awaitTakeover(run string, frozen int) bool {
 	f.t.Helper()
-	end := f.startSecondWorker()
-	f.await(run, "a step of the second worker", func(d runs.View) bool {
+	stopSecond := f.startSecondWorker()
+	f.await(run, "the second worker has done a step", func(d runs.View) bool {
 		return positionOf(d).after(f.faultPosition) || d.Status == trimtab.RunCompleted
 	})
 	written := len(f.workerLog())
 	f.signal(syscall.SIGCONT, frozen)
 	f.awaitFenced(written)
-	end()
+	stopSecond()
 	return true
 }
 
-// damageCheckpoint breaks the file of the newest checkpoint while no worker has it.
+// damageCheckpoint kills the worker and then removes, truncates or flips a bit
+// of the newest checkpoint. The next worker has to notice and to resume from
+// the one before.
 func damageCheckpoint(f *folder, r *rand.Rand, run string) bool {
 	f.t.Helper()
 	pid := f.pid("worker")
@@ -188,11 +208,11 @@ func damageCheckpoint(f *folder, r *rand.Rand, run string) bool {
 	}
 	st := d.Stages[positionOf(d).stage]
 	if st.Step >= st.Steps {
-		return false // its last step was done before the kill: nothing may read the checkpoint again
+		return false // the last step was done before the kill, so nothing may read the checkpoint again
 	}
-	c := st.Checkpoint
-	files, err := filepath.Glob(filepath.Join(f.data, "store", "states", "*", c.Hex()))
-	if err != nil || c == "" || len(files) == 0 {
+	digest := st.Checkpoint
+	files, err := filepath.Glob(filepath.Join(f.data, "store", "states", "*", digest.Hex()))
+	if err != nil || digest == "" || len(files) == 0 {
 		return false
 	}
 	file := files[len(files)-1]
@@ -215,7 +235,8 @@ func damageCheckpoint(f *folder, r *rand.Rand, run string) bool {
 	return true
 }
 
-// fillDisk lets every write of a file fail for want of space, until the run has said so.
+// fillDisk makes every write of a file fail as if the disk were full, until the
+// run has reported it.
 func fillDisk(f *folder, r *rand.Rand, run string) bool {
 	f.t.Helper()
 	f.markFault()
@@ -228,9 +249,9 @@ func fillDisk(f *folder, r *rand.Rand, run string) bool {
 	return f.awaitDiskFull(r, run)
 }
 
-// exhaustInodes makes empty files in the data folder, whose disk has space but a
-// limited number of inodes, until nobody can make another, and removes them
-// when the run has said so. Postgres, Temporal and the worker all meet it.
+// exhaustInodes creates empty files on the data folder's disk, which has space
+// but a limited number of inodes, until none is left, and removes them when the
+// run has reported it. Postgres, Temporal and the worker are all affected.
 func exhaustInodes(f *folder, r *rand.Rand, run string) bool {
 	f.t.Helper()
 	f.markFault()
@@ -239,7 +260,8 @@ func exhaustInodes(f *folder, r *rand.Rand, run string) bool {
 		f.t.Fatal(err)
 	}
 	done, filled := make(chan struct{}), make(chan error)
-	go func() { // what the others remove is used as well
+	go func() {
+		// It continues until done, to take the inodes that other processes free.
 		for i := 0; ; {
 			err := os.WriteFile(filepath.Join(dir, fmt.Sprint(i)), nil, 0o600)
 			switch {
@@ -267,45 +289,47 @@ func exhaustInodes(f *folder, r *rand.Rand, run string) bool {
 	return f.awaitDiskFull(r, run)
 }
 
-// awaitDiskFull waits until a run says that it waits for space on its disk, and
-// up to 4 s more; false if the run came to its end before.
+// awaitDiskFull waits until a run reports that it is waiting for disk space,
+// and then for up to 4 s more. It returns false if the run ended first.
 func (f *folder) awaitDiskFull(r *rand.Rand, run string) bool {
 	f.t.Helper()
-	d := f.await(run, "the disk being full", func(d runs.View) bool {
-		return d.Status == trimtab.RunWaiting ||
-			!d.Status.Open()
+	d := f.await(run, "it reports a full disk", func(d runs.View) bool {
+		return d.Status == trimtab.RunWaiting || !d.Status.Open()
 	})
 	if d.Status != trimtab.RunWaiting {
 		return false
 	}
 	f.checkAfterFault(run)
-	if d.Error == nil || d.Error.Type != "disk_full" || !strings.Contains(d.Next, "goes on by itself") {
+	if d.Error == nil || d.Error.Type != "disk_full" || !strings.Contains(d.Next, "resumes by itself") {
 		f.t.Errorf("with a full disk the run shows %v, next %q", d.Error, d.Next)
 	}
 	time.Sleep(time.Duration(r.IntN(4000)) * time.Millisecond)
 	return true
 }
 
-// killAtFailpoint lets a process kill itself when it comes by a point for the nth time.
+// killAtFailpoint makes a process kill itself when it passes a failpoint for
+// the nth time, where n is random, from 1 to most.
 func killAtFailpoint(point string, most int) func(*folder, *rand.Rand, string) bool {
 	return func(f *folder, r *rand.Rand, run string) bool {
 		return f.armFailpoint(point, fmt.Sprint(1+r.IntN(most), " kill"), run)
 	}
 }
 
-// writeOrder puts an order where a failpoint finds it, whole.
+// writeOrder orders what is to happen at a failpoint. The file is renamed into
+// place, so that no process reads half an order.
 func (f *folder) writeOrder(point, order string) {
 	f.t.Helper()
-	fresh := f.failpoint("." + point)
-	if err := os.WriteFile(fresh, []byte(order), 0o600); err != nil {
+	temporary := f.failpoint("." + point)
+	if err := os.WriteFile(temporary, []byte(order), 0o600); err != nil {
 		f.t.Fatal(err)
 	}
-	if err := os.Rename(fresh, f.failpoint(point)); err != nil {
+	if err := os.Rename(temporary, f.failpoint(point)); err != nil {
 		f.t.Fatal(err)
 	}
 }
 
-// armFailpoint gives an order and waits until it was followed; false if the run ended before.
+// armFailpoint gives an order and waits until it was carried out, which the
+// process shows by removing the file. It returns false if the run ended first.
 func (f *folder) armFailpoint(point, order, run string) bool {
 	f.t.Helper()
 	f.writeOrder(point, order)
@@ -316,34 +340,40 @@ func (f *folder) armFailpoint(point, order, run string) bool {
 			return true
 		}
 		if d, err := f.loadRun(run); err == nil && !d.Status.Open() {
-			_ = os.Remove(f.failpoint(point)) // gone, if somebody came by after all
+			_ = os.Remove(f.failpoint(point)) // it is gone if a process passed the point after all
 			return false
 		}
 	}
-	f.t.Fatalf("nobody came by %s", point)
+	f.t.Fatalf("no process passed the failpoint %s", point)
 	return false
 }
 
-// workerLog is the log of the workers that dev starts.
+// workerLog returns the log of the workers that dev starts; it is empty while
+// there is none.
 func (f *folder) workerLog() string {
 	b, _ := os.ReadFile(filepath.Join(f.data, "worker.log"))
 	return string(b)
 }
 
-// awaitFenced waits until a thawed worker has been told that its attempt is
-// another's: by the database when it writes, or by Temporal at its next
-// heartbeat or answer, which may say that the whole stage is done. Its log had so many bytes when it was frozen.
+// awaitFenced waits until the log of a thawed worker shows that its attempt
+// belongs to another one. The database says so when it writes, or Temporal at
+// its next heartbeat or completion, which may also find the whole workflow
+// completed. written is the size of the log, in bytes, before it thawed.
 func (f *folder) awaitFenced(written int) {
 	f.t.Helper()
+	rejections := []string{
+		"belongs to token",                     // the fence in the database
+		"already timed out",                    // Temporal, of the activity
+		"workflow execution already completed", // Temporal, of the run
+		"idle-in-transaction",                  // Postgres ended the frozen transaction
+	}
 	for end := time.Now().Add(waitLimit); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		log := f.workerLog()
-		if log = log[min(written, len(log)):]; strings.Contains(log, "belongs to token") ||
-			strings.Contains(log, "already timed out") ||
-			strings.Contains(log, "workflow execution already completed") ||
-			strings.Contains(log, "idle-in-transaction") {
+		log = log[min(written, len(log)):]
+		if slices.ContainsFunc(rejections, func(text string) bool { return strings.Contains(log, text) }) {
 			return
 		}
 	}
 	log := f.workerLog()
-	f.t.Errorf("the thawed worker was not refused; it says:\n%s", log[min(written, len(log)):])
+	f.t.Errorf("the thawed worker was not rejected; it logged:\n%s", log[min(written, len(log)):])
 }

@@ -24,7 +24,8 @@ import (
 	"github.com/trimtab/trimtab/storage"
 )
 
-// reporter is what a test tells its results to: a *testing.T, or the program.
+// reporter is what an experiment reports to: a *testing.T in a test, and
+// console in the program. The methods mean the same as those of testing.T.
 type reporter interface {
 	Helper()
 	Failed() bool
@@ -37,24 +38,27 @@ type reporter interface {
 	Fatalf(string, ...any)
 }
 
-// testBuild is the program under test, with its failpoints.
+// testBuild is the program under test, built once in a process.
 var testBuild struct {
 	sync.Once
 	dir, program string
 	err          error
 }
 
+// removeBuild removes the program under test.
 func removeBuild() {
 	if testBuild.dir != "" {
 		_ = os.RemoveAll(testBuild.dir)
 	}
 }
 
+// buildProgram builds the program under test with its failpoints compiled in, at
+// the first call, and returns its path.
 func buildProgram(t reporter) string {
 	t.Helper()
 	testBuild.Do(func() {
-		if testBuild.dir, testBuild.err = os.MkdirTemp("", folderPrefix+strconv.Itoa(os.Getpid())+
-			"-bin-"); testBuild.err != nil {
+		pattern := folderPrefix + strconv.Itoa(os.Getpid()) + "-bin-"
+		if testBuild.dir, testBuild.err = os.MkdirTemp("", pattern); testBuild.err != nil {
 			return
 		}
 		testBuild.program = filepath.Join(testBuild.dir, "trimtab")
@@ -69,39 +73,48 @@ func buildProgram(t reporter) string {
 	return testBuild.program
 }
 
-// folder is one data folder, and the stack that commands start for it.
+// folder is a data folder with the stack that commands start in it.
 type folder struct {
-	t       reporter
-	dir     string // its parent, where commands run
-	data    string
+	t reporter
+	// the parent of the data folder, where commands run
+	dir string
+	// the data folder
+	data string
+	// path of the program under test
 	program string
-	store   *storage.Store // for looking at runs without starting anything
-	ended   bool
+	// for reading runs without starting anything; opened at first use
+	store *storage.Store
+	// end was called
+	ended bool
 
-	faultTime     time.Time // the fault that is happening
-	faultPosition position  // where the run was when it had happened
+	// when the fault in progress began
+	faultTime time.Time
+	// how far the run had come when the fault took effect
+	faultPosition position
 }
 
-// markFault notes when a fault begins.
+// markFault records that a fault begins now.
 func (f *folder) markFault() { f.faultTime = time.Now() }
 
-// checkAfterFault notes where the run is when nothing more comes of what died or
-// stopped, and looks whether its record is whole at this very moment.
+// checkAfterFault records how far the run has come when a fault has taken
+// effect, and checks at this very moment that the record is consistent.
 func (f *folder) checkAfterFault(run string) {
 	f.t.Helper()
-	time.Sleep(200 * time.Millisecond) // for what was under way in the database
+	time.Sleep(200 * time.Millisecond) // let transactions end that were sent before the fault
 	f.faultPosition = f.position(run)
 	f.doctor(run)
 }
 
-const folderPrefix = "trimtab-chaos-" // and the id of the test process
+// folderPrefix begins the names of all temporary folders; the ID of the process
+// that made one follows, by which sweep recognizes what is abandoned.
+const folderPrefix = "trimtab-chaos-"
 
-// newFolder makes a data folder; at the end of the test its stack is stopped,
-// no process may be left, and it is removed.
+// newFolder makes a data folder. At the end of the test its stack is stopped, a
+// process that is still left is an error, and the folder is removed.
 func newFolder(t reporter) *folder {
 	t.Helper()
 	dir, err := os.MkdirTemp("", folderPrefix+strconv.Itoa(os.Getpid())+"-")
-	// Postgres may run as another user
+	// Postgres may run as another user, who has to get through the parent.
 	if err := errors.Join(err, os.Chmod(dir, 0o711), os.Mkdir(filepath.Join(dir, "failpoints"), 0o700)); err != nil {
 		t.Fatal(err)
 	}
@@ -110,6 +123,8 @@ func newFolder(t reporter) *folder {
 	return f
 }
 
+// end stops the stack, checks that no process is left, and removes the folder. After
+// a failure it logs the state of the processes and the ends of the logs first.
 func (f *folder) end() {
 	if f.ended {
 		return
@@ -120,11 +135,11 @@ func (f *folder) end() {
 		f.store = nil
 	}
 	if f.t.Failed() {
-		for pid, name := range processes(f.dir) { // one that is stopped explains a wait
+		for pid, name := range processes(f.dir) { // a stopped process would explain a timeout
 			if state, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); err == nil &&
 				!strings.HasPrefix(name, "postgres:") {
 				_, state, _ := strings.Cut(string(state), ") ")
-				f.t.Logf("process %d is in the state %.1s: %s", pid, state, name)
+				f.t.Logf("process %d is in state %.1s: %s", pid, state, name)
 			}
 		}
 		f.t.Logf("dev.log:\n%s\nworker.log:\n%s", f.tail("dev.log"), f.tail("worker.log"))
@@ -133,7 +148,7 @@ func (f *folder) end() {
 		f.t.Errorf("dev stop: %v\n%s", err, out)
 	}
 	for pid, name := range processes(f.dir) {
-		f.t.Errorf("process %d is left after dev stop: %s", pid, name)
+		f.t.Errorf("process %d is still running after dev stop: %s", pid, name)
 		_ = syscall.Kill(pid, syscall.SIGKILL)
 	}
 	if err := removeFolder(f.dir); err != nil {
@@ -141,12 +156,13 @@ func (f *folder) end() {
 	}
 }
 
+// tail returns the last 4,000 bytes of a file of the data folder.
 func (f *folder) tail(name string) string {
 	b, _ := os.ReadFile(filepath.Join(f.data, name))
 	return string(b[max(0, len(b)-4000):])
 }
 
-// sweep ends what test processes that were killed have left.
+// sweep stops and removes what test processes left behind that were killed.
 func sweep() {
 	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), folderPrefix+"[0-9]*"))
 	for _, dir := range dirs {
@@ -160,8 +176,9 @@ func sweep() {
 	}
 }
 
-// processes finds every living process that belongs to a folder: by its
-// command line, its environment or the folder it works in.
+// processes returns every living process that belongs to a folder, with its
+// command line: one that has the folder in its command line or environment, or
+// works in it. It finds none on systems without /proc.
 func processes(dir string) map[int]string {
 	found := map[int]string{}
 	entries, _ := filepath.Glob("/proc/[0-9]*")
@@ -180,7 +197,8 @@ func processes(dir string) map[int]string {
 	return found
 }
 
-// command is the program on this data folder, deaf to the settings of whoever runs the test.
+// command returns a command of the program on this data folder. It ignores the
+// settings of the person who runs the test, but for the paths of the servers.
 func (f *folder) command(args ...string) *exec.Cmd {
 	cmd := exec.Command(f.program, append(args, "--data-folder", f.data)...)
 	cmd.Dir = f.dir
@@ -190,26 +208,28 @@ func (f *folder) command(args ...string) *exec.Cmd {
 			cmd.Env = append(cmd.Env, kv)
 		}
 	}
-	// inherited by all that it starts
+	// Every process that the command starts inherits these two.
 	cmd.Env = append(cmd.Env, "TRIMTAB_CHAOS="+f.dir, "TRIMTAB_FAILPOINTS="+f.failpoint(""))
 	return cmd
 }
 
-// failpoint is the file that orders what happens at a point.
+// failpoint returns the path of the file that orders what happens at a
+// failpoint.
 func (f *folder) failpoint(point string) string { return filepath.Join(f.dir, "failpoints", point) }
 
-// run runs a command to its end and returns what it printed.
+// run runs a command, which must succeed, and returns its standard output.
 func (f *folder) run(args ...string) []byte {
 	f.t.Helper()
 	cmd := f.command(args...)
-	var out, said bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &said
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
-		f.t.Fatalf("trimtab %s: %v\n%s%s", strings.Join(args, " "), err, said.Bytes(), out.Bytes())
+		f.t.Fatalf("trimtab %s: %v\n%s%s", strings.Join(args, " "), err, stderr.Bytes(), stdout.Bytes())
 	}
-	return out.Bytes()
+	return stdout.Bytes()
 }
 
+// parseView decodes the document of a run.
 func parseView(t reporter, body []byte) runs.View {
 	t.Helper()
 	var d runs.View
@@ -219,13 +239,15 @@ func parseView(t reporter, body []byte) runs.View {
 	return d
 }
 
-// align launches the spec; more can be --detach.
+// align launches the spec with further arguments and returns the run as the
+// command prints it.
 func (f *folder) align(spec []string, more ...string) runs.View {
 	f.t.Helper()
 	return parseView(f.t, f.run(slices.Concat([]string{"align", "-o", "json"}, spec, more)...))
 }
 
-// loadRun reads a run without starting anything: an error while the database is away.
+// loadRun reads a run without starting anything. It is an error while the
+// database is unavailable.
 func (f *folder) loadRun(run string) (runs.View, error) {
 	f.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
@@ -244,8 +266,9 @@ func (f *folder) loadRun(run string) (runs.View, error) {
 	return runs.New(slog.New(slog.DiscardHandler), f.store, nil, nil).Show(ctx, run)
 }
 
-// outputs is everything a run made, by name, and every metric of every step as
-// `trimtab metrics` prints it.
+// outputs returns the digests of everything that a run produced, by name, and
+// for each stage the digest of its metrics of every step, as `trimtab metrics`
+// prints them.
 func (f *folder) outputs(d runs.View) map[string]string {
 	f.t.Helper()
 	all := map[string]string{}
@@ -261,11 +284,13 @@ func (f *folder) outputs(d runs.View) map[string]string {
 	return all
 }
 
-// processNames are the processes that a data folder has.
+// processNames are the processes of a running data folder.
 var processNames = []string{"worker", "dev", "postgres", "trimtab-temporal"}
 
+// pids are process IDs by name.
 type pids map[string]int
 
+// of returns the process IDs of the named processes.
 func (p pids) of(names []string) (ids []int) {
 	for _, name := range names {
 		ids = append(ids, p[name])
@@ -273,7 +298,7 @@ func (p pids) of(names []string) (ids []int) {
 	return ids
 }
 
-// pids waits until every process runs.
+// pids returns the IDs of all processes, and waits until each is running.
 func (f *folder) pids() pids {
 	f.t.Helper()
 	p := pids{}
@@ -283,8 +308,7 @@ func (f *folder) pids() pids {
 	return p
 }
 
-// pid is the process id of a victim, from the files of the data folder. It
-// waits for one that is just being started.
+// pid returns the ID of a process. It waits for one that is being started.
 func (f *folder) pid(victim string) (pid int) {
 	f.t.Helper()
 	var err error
@@ -297,7 +321,8 @@ func (f *folder) pid(victim string) (pid int) {
 	return 0
 }
 
-// recordedPid is the process id that the files of the data folder name.
+// recordedPid returns the process ID in the files of the data folder. The
+// process may be dead. For Postgres it is that of the postmaster.
 func (f *folder) recordedPid(victim string) (int, error) {
 	file := map[string]string{"worker": "worker.json", "dev": "dev.json", "trimtab-temporal": "temporal/temporal.json",
 		"postgres": "postgres/postgres.json"}[victim]
@@ -321,21 +346,24 @@ func (f *folder) recordedPid(victim string) (int, error) {
 	return strconv.Atoi(line)
 }
 
-// alive is false for a process that is gone, or dead and not reaped.
+// alive reports whether a process is running. It is false for a zombie, which
+// is dead and only waits for its parent.
 func alive(pid int) bool {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return false
 	}
-	after := string(stat[bytes.LastIndexByte(stat, ')')+1:])
-	return !strings.HasPrefix(strings.TrimSpace(after), "Z")
+	// The state follows the name in parentheses, which may itself contain some.
+	afterName := string(stat[bytes.LastIndexByte(stat, ')')+1:])
+	return !strings.HasPrefix(strings.TrimSpace(afterName), "Z")
 }
 
-// signal sends a signal to processes and, if it kills, waits until they are dead.
+// signal sends a signal to processes. After SIGKILL it waits until they are
+// dead.
 func (f *folder) signal(sig syscall.Signal, pids ...int) {
 	f.t.Helper()
 	for _, pid := range pids {
-		// a worker whose database was killed may have ended by itself
+		// A worker whose database was killed may have ended by itself.
 		if err := syscall.Kill(pid, sig); err != nil && !errors.Is(err, syscall.ESRCH) {
 			f.t.Fatalf("send %v to process %d: %v", sig, pid, err)
 		}
@@ -345,7 +373,8 @@ func (f *folder) signal(sig syscall.Signal, pids ...int) {
 	}
 }
 
-// log is the run's log, as it is stored.
+// log returns the run's log from the database. It waits while that is
+// unavailable.
 func (f *folder) log(run string) []storage.LogLine {
 	f.t.Helper()
 	for end := time.Now().Add(waitLimit); ; time.Sleep(20 * time.Millisecond) {
@@ -363,8 +392,9 @@ func (f *folder) log(run string) []storage.LogLine {
 	}
 }
 
-// startSecondWorker starts a worker beside that of dev; the returned function ends it.
-func (f *folder) startSecondWorker() (end func()) {
+// startSecondWorker starts a worker beside the one of dev. The returned
+// function ends it.
+func (f *folder) startSecondWorker() (stop func()) {
 	f.t.Helper()
 	cmd := f.command("worker")
 	log, err := os.Create(filepath.Join(f.dir, "second.log"))
@@ -384,7 +414,8 @@ func (f *folder) startSecondWorker() (end func()) {
 	}
 }
 
-// doctor asks whether the record of a run is whole.
+// doctor checks the record of a run with the doctor command, which must find
+// nothing wrong.
 func (f *folder) doctor(run string) {
 	f.t.Helper()
 	f.run("doctor", "--run", run)

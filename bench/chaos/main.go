@@ -1,25 +1,25 @@
-// Command chaos proves that whatever dies, and whenever, costs time and nothing
-// else. It runs the program as its users do, lets faults happen to it at random
-// instants, and compares what the run made with what the same spec makes
-// undisturbed: the digests of all models, rankings and reports, and every metric
-// of every step.
+// Command chaos checks that whatever process dies, and whenever, costs time and
+// nothing else. It runs the program as users do, injects faults at random
+// instants, and compares what each run produced with what the same spec
+// produces undisturbed: the digests of all models, rankings and reports, and
+// every metric of every step.
 //
 //	go run ./bench/chaos                          100 faults, about 25 minutes on two cores
 //	go run ./bench/chaos -faults 12 -dice 7       fewer, at other instants
-//	go run ./bench/chaos -only damaged,frozen     some kinds alone
+//	go run ./bench/chaos -only damaged,frozen     some kinds only
 //	go run ./bench/chaos -size default -faults 6 -only "SIGKILL of the worker"
 //	go test -v ./bench/chaos                      ten faults of ten kinds, about two minutes
 //	go test -v -run FirstStart -timeout 1h ./bench/chaos -kills 100 -dice 7
 //
-// Everything is on this machine's loopback, in a folder under the temporary
-// folder that is removed at the end. Only `trimtab dev` is started again from
-// outside, by the next command that somebody gives, as an operating system would
-// start it; everything else comes back by itself.
+// Everything uses this machine's loopback interface and a folder under the
+// temporary folder that is removed at the end. Only `trimtab dev` is started
+// again from outside, by the next command, as an operating system's service
+// manager would do; everything else recovers by itself.
 //
 // The program under test is built with its failpoints, so that it can be killed
-// between two instructions that matter, and be told that the disk is full.
+// between two particular instructions and made to see a full disk.
 //
-// The last test kills whatever is there while a stack is being made.
+// The last test kills random processes while a stack is being set up.
 package main
 
 import (
@@ -33,16 +33,17 @@ import (
 )
 
 func main() {
-	faults := flag.Int("faults", 100, "how many faults")
-	dice := flag.Uint64("dice", 1, "seed of the instants and of the order of the faults")
-	limit := flag.Duration("time", 45*time.Minute, "give up after so long")
-	size := flag.String("size", "smallest", "of the run: smallest, with stages of some seconds, or default")
-	only := flag.String("only", "", "kinds of fault, by words of their names, divided by commas; all if empty")
+	faults := flag.Int("faults", 100, "number of faults to inject")
+	dice := flag.Uint64("dice", 1, "seed for the instants and the order of the faults")
+	limit := flag.Duration("time", 45*time.Minute, "give up after this time")
+	size := flag.String("size", "smallest", "size of the run: smallest, with stages of some seconds, or default")
+	only := flag.String("only", "", "comma-separated words; only faults whose names contain one of them (default all)")
 	flag.Parse()
 	os.Exit(chaos(*faults, *dice, *limit, *only, *size))
 }
 
-// chaos is the program; it returns the exit code.
+// chaos runs the experiment and prints the tables. It returns the exit code: 0
+// if every run recovered with the same bytes, 1 if not, 2 for wrong arguments.
 func chaos(faults int, dice uint64, limit time.Duration, only, size string) int {
 	kinds := selectFaults(only)
 	if len(kinds) == 0 || flag.NArg() > 0 {
@@ -50,17 +51,18 @@ func chaos(faults int, dice uint64, limit time.Duration, only, size string) int 
 		for _, k := range allFaults {
 			names = append(names, k.name)
 		}
-		fmt.Fprintf(os.Stderr, "no fault is called %q; there are: %s\n", only, strings.Join(names, "; "))
+		fmt.Fprintf(os.Stderr, "no fault has a name with %q; the names are: %s\n", only, strings.Join(names, "; "))
 		return 2
 	}
 	if specs[size] == nil {
-		fmt.Fprintf(os.Stderr, "there is no size %q\n", size)
+		fmt.Fprintf(os.Stderr, "there is no size %q: use smallest or default\n", size)
 		return 2
 	}
 	sweep()
 	defer removeBuild()
 	c := &console{started: time.Now()}
 	defer c.cleanup()
+	// An interrupted program leaves no servers behind either.
 	interrupted := make(chan os.Signal, 1)
 	signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM)
 	go func() {
@@ -69,30 +71,32 @@ func chaos(faults int, dice uint64, limit time.Duration, only, size string) int 
 		removeBuild()
 		os.Exit(130)
 	}()
-	var t results
-	ok := c.try(func() { t = experiment(c, specs[size], kinds, faults, dice, limit) })
-	t.print(os.Stdout, time.Since(c.started))
+	var all results
+	ok := c.try(func() { all = experiment(c, specs[size], kinds, faults, dice, limit) })
+	all.print(os.Stdout, time.Since(c.started))
 	if !ok || c.Failed() {
 		return 1
 	}
 	return 0
 }
 
-// console is the reporter of the program.
+// console is the reporter of the program; it prints to standard output.
 type console struct {
-	started  time.Time
-	failed   bool
+	started time.Time
+	failed  bool
+	// called by cleanup in reverse order
 	cleanups []func()
 }
 
-// abort is what ends an experiment.
+// abort is the value that Fatal panics with.
 type abort struct{}
 
-// try runs an experiment; false if it was ended by Fatal.
+// try calls f. It returns false if f was ended by Fatal; other panics go
+// through.
 func (c *console) try(f func()) (ok bool) {
 	defer func() {
 		if p := recover(); p != nil {
-			if _, is := p.(abort); !is {
+			if _, aborted := p.(abort); !aborted {
 				panic(p)
 			}
 		}
@@ -101,7 +105,8 @@ func (c *console) try(f func()) (ok bool) {
 	return true
 }
 
-// cleanup does what Cleanup was given, last first.
+// cleanup calls the functions that Cleanup registered, last first. One that
+// calls Fatal does not keep the others from running.
 func (c *console) cleanup() {
 	for len(c.cleanups) > 0 {
 		last := c.cleanups[len(c.cleanups)-1]
@@ -110,27 +115,37 @@ func (c *console) cleanup() {
 	}
 }
 
-// Helper and what follows is what a reporter has; see testing.T.
-func (c *console) Helper()          {}
-func (c *console) Failed() bool     { return c.failed }
+// Helper does nothing: console shows no source lines.
+func (c *console) Helper() {}
+
+// Failed reports whether Error, Errorf, Fatal or Fatalf was called.
+func (c *console) Failed() bool { return c.failed }
+
+// Cleanup registers a function for the end of the program.
 func (c *console) Cleanup(f func()) { c.cleanups = append(c.cleanups, f) }
 
+// Log prints a line with the seconds since the start.
 func (c *console) Log(args ...any) {
 	fmt.Printf("%6.1f s  %s\n", time.Since(c.started).Seconds(), strings.TrimSuffix(fmt.Sprintln(args...), "\n"))
 }
 
+// Logf is Log with a format.
 func (c *console) Logf(format string, args ...any) { c.Log(fmt.Sprintf(format, args...)) }
 
+// Error marks the experiment as failed, logs why, and continues.
 func (c *console) Error(args ...any) {
 	c.failed = true
 	c.Log(append([]any{"FAILED:"}, args...)...)
 }
 
+// Errorf is Error with a format.
 func (c *console) Errorf(format string, args ...any) { c.Error(fmt.Sprintf(format, args...)) }
 
+// Fatal is Error, but ends the experiment: it panics with abort, which try recovers.
 func (c *console) Fatal(args ...any) {
 	c.Error(args...)
 	panic(abort{})
 }
 
+// Fatalf is Fatal with a format.
 func (c *console) Fatalf(format string, args ...any) { c.Fatal(fmt.Sprintf(format, args...)) }

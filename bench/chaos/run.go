@@ -9,28 +9,29 @@ import (
 	"github.com/trimtab/trimtab/runs"
 )
 
-// specs are the runs by their size: arguments of align. The stages of the
-// smallest are made to last some seconds, with a checkpoint several times a
-// second.
+// specs are the runs by size, as arguments of align. The stages of the smallest
+// are lengthened to some seconds, with several checkpoints a second.
 var specs = map[string][]string{
 	"default":  {"--size", "default"},
 	"smallest": append([]string{"--size", "smallest"}, longerStages...),
 }
 
+// longerStages are the settings that lengthen the stages of the smallest run.
 var longerStages = setFlags(
 	"starter.prompts=600", "starter.tests=800",
 	"pretrain.tokens=98304", "pretrain.checkpoint_steps=8", "pretrain.segment_steps=4096",
-	"sft.epochs=48", "sft.checkpoint_steps=4",
-	"collect.prompts=400", "collect.batch=2", "collect.checkpoint_steps=4",
+	"sft.num_train_epochs=48", "sft.checkpoint_steps=4",
+	"collect.prompts=400", "collect.batch_size=2", "collect.checkpoint_steps=4",
 	"reward.checkpoint_steps=2",
-	"ppo.episodes=1024", "ppo.checkpoint_steps=1",
+	"ppo.total_episodes=1024", "ppo.checkpoint_steps=1",
 )
 
-// fewCheckpoints makes every second run have so few checkpoints that most faults cost
-// steps: the models and the metrics are the same.
+// fewCheckpoints are settings that give every second run so few checkpoints
+// that most faults cost steps. They change neither the models nor the metrics.
 var fewCheckpoints = setFlags("pretrain.checkpoint_steps=96", "sft.checkpoint_steps=40", "collect.checkpoint_steps=60",
 	"reward.checkpoint_steps=24", "ppo.checkpoint_steps=8")
 
+// setFlags returns settings as --set arguments.
 func setFlags(settings ...string) (args []string) {
 	for _, s := range settings {
 		args = append(args, "--set", s)
@@ -38,14 +39,15 @@ func setFlags(settings ...string) (args []string) {
 	return args
 }
 
-// position is how far a run has come.
+// position is how far a run has come: the index of a stage and its steps done.
 type position struct{ stage, step int }
 
+// after reports whether p is further than q.
 func (p position) after(q position) bool {
 	return p.stage > q.stage || p.stage == q.stage && p.step > q.step
 }
 
-// positionOf is the last stage that has begun and its steps that are done.
+// positionOf returns the position of a run: the last stage that has started.
 func positionOf(d runs.View) (at position) {
 	for i, st := range d.Stages {
 		if st.Attempt > 0 {
@@ -55,9 +57,13 @@ func positionOf(d runs.View) (at position) {
 	return at
 }
 
-const waitLimit = 3 * time.Minute // for anything; a machine may be busy
+// waitLimit is how long anything is waited for. It is long, because the machine may
+// be busy.
+const waitLimit = 3 * time.Minute
 
-// await looks at a run until it is as wanted.
+// await polls a run until it is as wanted, and fails if that takes longer than
+// waitLimit, or if the run ends or is blocked first. what completes the
+// sentence "waiting until …".
 func (f *folder) await(run, what string, wanted func(runs.View) bool) runs.View {
 	f.t.Helper()
 	var d runs.View
@@ -71,15 +77,16 @@ func (f *folder) await(run, what string, wanted func(runs.View) bool) runs.View 
 			return d
 		}
 		if !d.Status.Open() || d.Status == trimtab.RunBlocked {
-			f.t.Fatalf("the run is %s before %s: %v (%s)", d.Status, what, d.Error, d.Next)
+			f.t.Fatalf("waiting until %s: the run is %s: %v (%s)", what, d.Status, d.Error, d.Next)
 		}
 	}
-	f.t.Fatalf("%v passed without %s: the run is %s at %+v (%s), last error %v", waitLimit, what, d.Status,
+	f.t.Fatalf("waiting until %s: not within %v: the run is %s at %+v (%s), last error %v", what, waitLimit, d.Status,
 		positionOf(d), d.Next, err)
 	return d
 }
 
-// checkCompleted fails unless every stage was completed in its first attempt.
+// checkCompleted fails unless the run is completed, each stage in its first
+// attempt: a fault must not need a person.
 func (f *folder) checkCompleted(d runs.View) runs.View {
 	f.t.Helper()
 	if d.Status != trimtab.RunCompleted || d.Error != nil {
@@ -93,13 +100,14 @@ func (f *folder) checkCompleted(d runs.View) runs.View {
 	return d
 }
 
-// watch follows a run to its end, as somebody does who comes back later.
+// watch follows a run to its end, as a user does who comes back later.
 func (f *folder) watch(run string) runs.View {
 	f.t.Helper()
 	return f.checkCompleted(parseView(f.t, f.run("watch", run, "-o", "json")))
 }
 
-// show is what the command shows; it may be told for a while that the database is away.
+// show returns the run as the show command prints it. The command may fail for
+// a while because the database is unavailable.
 func (f *folder) show(run string) runs.View {
 	f.t.Helper()
 	for end := time.Now().Add(waitLimit); ; time.Sleep(100 * time.Millisecond) {
@@ -118,6 +126,7 @@ func (f *folder) show(run string) runs.View {
 // exitUnavailable is the exit code of a command that could not reach a server.
 const exitUnavailable = 6
 
+// stderrOf returns what a failed command wrote to standard error.
 func stderrOf(err error) string {
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		return string(exit.Stderr)

@@ -2,42 +2,46 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"os"
 	"os/signal"
 	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
-	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/recipes"
 	"github.com/trimtab/trimtab/runs"
 )
 
-// specFlags are the flags that choose a run spec.
+// specFlags are the flags of align and plan that choose a run spec: a file or
+// a shipped recipe, and changes to single settings of it.
 type specFlags struct {
-	file, recipe, size string
-	seed               uint64
-	sets               []string
-	cmd                *cobra.Command
+	// file is a YAML file, and - standard input; empty means recipe.
+	file string
+	// recipe and size name a shipped spec and its model size.
+	recipe, size string
+	// seed is the value of --seed, used only if the flag was given.
+	seed uint64
+	// sets are settings as path=value, applied in this order.
+	sets []string
+	// cmd is the command that the flags were declared on.
+	cmd *cobra.Command
 }
 
+// register declares the flags on a command.
 func (o *specFlags) register(cmd *cobra.Command) {
 	o.cmd = cmd
 	f := cmd.Flags()
 	f.StringVarP(&o.file, "file", "f", "", "run spec, a YAML file (- is standard input)")
-	f.StringVar(&o.recipe, "recipe", recipes.Default, "a spec that ships with the program; trimtab recipes lists them")
-	f.StringVar(&o.size, "size", recipes.DefaultSize, "a size of that recipe")
-	f.Uint64Var(&o.seed, "seed", 0, "seed of every random draw")
+	f.StringVar(&o.recipe, "recipe", recipes.Default, "name of a shipped spec; trimtab recipes lists them")
+	f.StringVar(&o.size, "size", recipes.DefaultSize, "model size, one that the recipe offers")
+	f.Uint64Var(&o.seed, "seed", 0, "seed of all random draws")
 	f.StringArrayVar(&o.sets, "set", nil,
-		"change one setting: path=value, for example ppo.episodes=8192 (may be repeated)")
+		"change a setting: path=value, for example ppo.total_episodes=8192 (may be repeated)")
 }
 
-// read resolves the spec that the flags choose.
+// read resolves the spec that the flags choose, with every default filled in.
+// --seed is the setting seed, and gives way to an explicit --set seed=….
 func (o *specFlags) read(a *app) (recipes.Spec, error) {
 	sets := o.sets
 	if o.cmd.Flags().Changed("seed") {
@@ -47,7 +51,7 @@ func (o *specFlags) read(a *app) (recipes.Spec, error) {
 		return recipes.Load(o.recipe, o.size, sets)
 	}
 	if o.cmd.Flags().Changed("recipe") {
-		return recipes.Spec{}, usagef("leave one out", "-f and --recipe are given together")
+		return recipes.Spec{}, usagef("drop one of them", "-f and --recipe are given together")
 	}
 	data, err := readFile(a, o.file)
 	if err != nil {
@@ -56,22 +60,29 @@ func (o *specFlags) read(a *app) (recipes.Spec, error) {
 	return recipes.Read(o.file, data, o.size, sets)
 }
 
-// alignFlags are those of align beside the spec's.
+// alignFlags are the flags of align.
 type alignFlags struct {
-	spec               specFlags
-	name, resume       string
+	spec specFlags
+	// name is the name of the run; empty means the spec's.
+	name string
+	// resume is the run to attach to, whatever the spec says.
+	resume string
+	// detach returns after the launch, new allows a second open run of the
+	// spec, and reuse takes finished stages from other runs.
 	detach, new, reuse bool
 }
 
+// alignCmd is "trimtab align": launch a run of a spec, or attach to it, and
+// follow it.
 func (a *app) alignCmd() *cobra.Command {
 	var o alignFlags
 	cmd := &cobra.Command{
 		Use: "align", Short: "launch a run and follow it to its end", Args: argCount(0, 0),
-		Long: `Take a model through the stages of a run spec: by default the starter world, from
-nothing to an aligned model. With the spec of a run that has not ended, attach to
-that run, unless another name is asked for: a run of another name is another run.
-A name that an open run of another spec has is refused. Ctrl-C detaches; the run
-goes on.`,
+		Long: `Take a model through the stages of a run spec; by default that is the starter world,
+from scratch to an aligned model. If a run of the same spec is still open, attach to
+it instead of starting another, unless --name asks for a run of a different name. A
+name that is in use by an open run of a different spec is refused. Ctrl-C detaches;
+the run continues.`,
 		Example: `  trimtab align
   trimtab align --seed 7 --set ppo.kl_coef=0.05 --name more-drift
   trimtab align -f my-run.yaml --detach
@@ -80,6 +91,8 @@ goes on.`,
 			if err := o.check(); err != nil {
 				return err
 			}
+			// Everything about the spec is checked before servers are
+			// started.
 			spec, err := o.spec.read(a)
 			if err == nil {
 				err = spec.CheckNames()
@@ -92,28 +105,32 @@ goes on.`,
 	}
 	f := cmd.Flags()
 	o.spec.register(cmd)
-	f.StringVar(&o.name, "name", "", "name of the run (default: the spec's)")
-	f.BoolVar(&o.detach, "detach", false, "return when the run is launched")
-	f.BoolVar(&o.new, "new", false, "start another run even if one of this spec has not ended")
+	f.StringVar(&o.name, "name", "", "name of the run (default: the spec's name)")
+	f.BoolVar(&o.detach, "detach", false, "return as soon as the run is launched")
+	f.BoolVar(&o.new, "new", false, "start another run even if one of this spec is still open")
 	f.StringVar(&o.resume, "resume", "", "attach to this run")
-	f.BoolVar(&o.reuse, "reuse", false, "take completed stages from other runs where nothing changed")
+	f.BoolVar(&o.reuse, "reuse", false, "reuse completed stages of other runs where nothing changed")
 	return cmd
 }
 
-// check refuses flags that contradict one another.
+// check rejects flags that contradict one another. A slash is not allowed in
+// a run's name because RUN/STAGE names a model.
 func (o *alignFlags) check() error {
 	switch {
-	case strings.Contains(o.name, "/"): // RUN/STAGE names a model
-		return usagef("choose a name without it", "--name %s has a slash", o.name)
+	case strings.Contains(o.name, "/"):
+		return usagef("choose a name without a slash", "--name is %q: RUN/STAGE is how models are named", o.name)
 	case o.resume != "" && o.name != "":
-		return usagef("leave one out: a run keeps the name that it was launched with",
+		return usagef("drop one of them: a run keeps the name that it was launched with",
 			"--resume and --name are given together")
 	case o.resume != "" && o.new:
-		return usagef("leave one out", "--resume attaches to a run and --new starts another")
+		return usagef("drop one of them", "--resume attaches to a run, and --new starts another")
 	}
 	return nil
 }
 
+// align launches the run and follows it, or with --detach prints how to
+// follow it. Until Launch returns, Ctrl-C kills the command as usual; from
+// then on it only stops following.
 func (a *app) align(ctx context.Context, s *session, spec recipes.Spec, o alignFlags) error {
 	launched, err := s.runs.Launch(ctx, runs.LaunchRequest{
 		Spec: spec, Name: o.name, Actor: a.actor(), New: o.new, Resume: o.resume, Reuse: o.reuse, Log: a.note,
@@ -122,12 +139,14 @@ func (a *app) align(ctx context.Context, s *session, spec recipes.Spec, o alignF
 	if err != nil {
 		return err
 	}
-	following, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM) // from here on Ctrl-C detaches
+	following, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	id := launched.Run.ID
 	if launched.Attached {
-		a.note("attached to run %s (%s), which has not ended; --new starts another", shortID(id), launched.Run.Name)
+		a.note("attached to run %s (%s), which is still open; --new starts another", shortID(id), launched.Run.Name)
 	}
+	// Reward stages without held-out rankings: their accuracy cannot be
+	// measured.
 	for _, u := range launched.Unmeasured {
 		a.note("%s", u)
 	}
@@ -151,46 +170,9 @@ func (a *app) align(ctx context.Context, s *session, spec recipes.Spec, o alignF
 	return nil
 }
 
-// printFollowHints says how to follow and how to end a run that goes on by itself.
+// printFollowHints notes how to follow and how to cancel a run that continues
+// without this process.
 func (a *app) printFollowHints(id string) {
-	a.note("follow it: trimtab watch %s", shortID(id))
-	a.note("cancel it: trimtab cancel %s --reason …", shortID(id))
-}
-
-// maxInput bounds what is read of a spec, or of a text on standard input, bytes.
-const maxInput = recipes.MaxSpec
-
-// readFile reads a spec that the user named; - is standard input.
-func readFile(a *app, name string) ([]byte, error) {
-	if name == "-" {
-		return readAll(a.in, "standard input")
-	}
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, fileError(name, err)
-	}
-	defer f.Close()
-	return readAll(f, name)
-}
-
-// readAll reads to the end, and refuses what is longer than maxInput.
-func readAll(r io.Reader, name string) ([]byte, error) {
-	data, err := io.ReadAll(io.LimitReader(r, maxInput+1))
-	if err == nil && len(data) > maxInput {
-		err = usagef("give a shorter one", "%s has more than %d MiB", name, maxInput>>20)
-	}
-	return data, fileError(name, err)
-}
-
-// fileError gives an error of opening or reading a user's file its exit code.
-func fileError(name string, err error) error {
-	var known *trimtab.Error
-	switch {
-	case err == nil, errors.As(err, &known):
-		return err
-	case errors.Is(err, fs.ErrNotExist):
-		return trimtab.NewError(trimtab.NotFound, "file_not_found", "check the path", "%s: no such file", name)
-	}
-	return trimtab.NewError(trimtab.Invalid, "file_unreadable", "check that it is a file that you may read",
-		"read %s: %w", name, err)
+	a.note("to follow it: trimtab watch %s", shortID(id))
+	a.note("to cancel it: trimtab cancel %s --reason …", shortID(id))
 }

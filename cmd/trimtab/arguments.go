@@ -13,7 +13,10 @@ import (
 	"github.com/trimtab/trimtab"
 )
 
-// recordedFlags are the flags whose words go into the record as they are, each with what it has to pass.
+// recordedFlags are the flags whose values go into the record verbatim, each
+// with the check that they must pass. Records are kept for ever and read by
+// others, so that values are limited in length and free of invisible
+// characters.
 var recordedFlags = map[string]func(string) error{
 	"name":   trimtab.CheckName,
 	"actor":  trimtab.CheckName,
@@ -21,13 +24,16 @@ var recordedFlags = map[string]func(string) error{
 	"set":    func(s string) error { return trimtab.CheckText(s, trimtab.MostSetting) },
 }
 
-// pathFlags are the flags that name files, whose names may be any bytes. With
-// --against, eval names a model and audit verify a file.
+// pathFlags are the flags that name files. File names may be any bytes, so
+// they are not required to be UTF-8. --against names a model for eval and a
+// file for audit verify.
 var pathFlags = []string{"file", "config", "to", "svg", "keep", "key", "offline", "against", "input", "data-folder",
 	"audit-key", "audit-copies", "openlineage-url"}
 
-// checkArguments refuses, before anything is started, what cannot be recorded, and
-// words that are not UTF-8 where no file is named: nothing is found by them.
+// checkArguments validates flags and arguments before anything is started:
+// those that are recorded against the rules of the record, the rest as UTF-8
+// without NUL, since no name with other bytes exists. Names of files may be
+// any bytes.
 func checkArguments(cmd *cobra.Command, args []string) (err error) {
 	cmd.Flags().Visit(func(f *pflag.Flag) {
 		check, ok := recordedFlags[f.Name]
@@ -49,7 +55,8 @@ func checkArguments(cmd *cobra.Command, args []string) (err error) {
 	return err
 }
 
-// flagValues is what was given for a flag, each time that it was given.
+// flagValues returns the values given for a flag, one for each time that a
+// repeatable flag was given.
 func flagValues(f *pflag.Flag) []string {
 	if many, ok := f.Value.(pflag.SliceValue); ok {
 		return many.GetSlice()
@@ -57,7 +64,8 @@ func flagValues(f *pflag.Flag) []string {
 	return []string{f.Value.String()}
 }
 
-// argumentName is the word by which a command's usage names its argument i.
+// argumentName is the word that stands for argument i in the command's usage
+// line; the last word stands for all further arguments.
 func argumentName(cmd *cobra.Command, i int) string {
 	_, usage, _ := strings.Cut(cmd.Use, " ")
 	words := strings.Fields(strings.NewReplacer("[", "", "]", "", "…", "").Replace(usage))
@@ -67,31 +75,35 @@ func argumentName(cmd *cobra.Command, i int) string {
 	return words[min(i, len(words)-1)]
 }
 
-// validText refuses what is not UTF-8 or holds a NUL; more is not asked of words that are only looked for.
+// validText rejects text that is not UTF-8 or holds a NUL, which Postgres
+// does not store. More is not required of words that are only looked up.
 func validText(s string) error {
 	if !utf8.ValidString(s) {
 		return trimtab.CheckText(s, len(s))
 	}
 	if strings.Contains(s, "\x00") {
-		return fmt.Errorf("it holds a NUL")
+		return fmt.Errorf("it contains a NUL")
 	}
 	return nil
 }
 
+// invalidTextError wraps a failed check of a word on the command line, or
+// returns nil.
 func invalidTextError(what string, why error) error {
 	if why == nil {
 		return nil
 	}
-	return usagef("give one line of UTF-8 text that is no longer than that", "%s cannot be taken: %w", what, why)
+	return usagef("use one line of UTF-8 text without invisible characters, within the length limit",
+		"%s is not valid: %w", what, why)
 }
 
-// resolveActor is who events are recorded under: the setting, else the user's
-// login name.
+// resolveActor returns the name that events are recorded under: the setting,
+// or else the user's login name, or "unknown" where the system has none.
 func (a *app) resolveActor() (string, error) {
 	if s := a.settings.value("actor"); s != "" {
 		if err := trimtab.CheckName(s); err != nil {
 			return "", usagef("give another with --actor or TRIMTAB_ACTOR",
-				"setting actor (from %s) cannot be taken: %w", a.settings.origins["actor"], err)
+				"setting actor (from %s) is not valid: %w", a.settings.origins["actor"], err)
 		}
 		return s, nil
 	}

@@ -44,14 +44,14 @@ func TestBadWords(t *testing.T) {
 		} {
 			f := fails(t, 2, args...)
 			flag := args[len(args)-2]
-			if !strings.Contains(f.Message, flag+" cannot be taken") || !strings.Contains(f.Message, why) ||
+			if !strings.Contains(f.Message, flag+" is not valid") || !strings.Contains(f.Message, why) ||
 				len(f.Message) > 300 {
 				t.Errorf("%q: %.300s", args, f.Message)
 			}
 		}
 		t.Setenv("TRIMTAB_ACTOR", bad)
 		if f := fails(t, 2, "align"); !strings.Contains(f.Message,
-			"setting actor (from environment TRIMTAB_ACTOR) cannot be taken") || !strings.Contains(f.Message, why) {
+			"setting actor (from environment TRIMTAB_ACTOR) is not valid") || !strings.Contains(f.Message, why) {
 			t.Errorf("%.20q: %.300s", bad, f.Message)
 		}
 		os.Unsetenv("TRIMTAB_ACTOR")
@@ -82,7 +82,7 @@ func TestUnreadableWords(t *testing.T) {
 		{"rerun", "x", "ppo", "--from-checkpoint", bad}, {"rerun", "x", "ppo", "--data", bad},
 		{"eval", "x/ppo", "--data", bad},
 	} {
-		if f := fails(t, 2, args...); !strings.Contains(f.Message, `cannot be taken: byte 4, \xe9, is not UTF-8`) {
+		if f := fails(t, 2, args...); !strings.Contains(f.Message, `is not valid: byte 4, \xe9, is not UTF-8`) {
 			t.Errorf("%q: %+v", args, f)
 		}
 	}
@@ -123,7 +123,7 @@ func TestOrdinaryFlags(t *testing.T) {
 		{"rerun", "x", "ppo", "--from-checkpoint", "latest", "--dry-run", "--force", "--data", "demos"},
 		{"gc", "--dry-run", "--grace", "24h"},
 	} {
-		if f := fails(t, 6, args...); strings.Contains(f.Message, "cannot be taken") {
+		if f := fails(t, 6, args...); strings.Contains(f.Message, "is not valid") {
 			t.Errorf("%q: %+v", args, f)
 		}
 	}

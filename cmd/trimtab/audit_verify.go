@@ -13,22 +13,34 @@ import (
 	"github.com/trimtab/trimtab/notary"
 )
 
-// verification is what `audit verify` found, as one document.
+// verification is the report of audit verify as one document.
 type verification struct {
 	Schema string `json:"schema"`
-	Sound  bool   `json:"sound"`
+	// Sound is true if no problem was found; notes do not count.
+	Sound bool `json:"sound"`
 	notary.Verification
-	Head       *headDocument `json:"head"`         // the largest signed one
-	OutOfScope []string      `json:"out_of_scope"` // what a verification does not find out
-	Seconds    float64       `json:"seconds"`
+	// Head is the largest signed head that verified.
+	Head *headDocument `json:"head"`
+	// OutOfScope lists what a verification cannot find out, a sentence each.
+	OutOfScope []string `json:"out_of_scope"`
+	// Seconds is how long the verification took.
+	Seconds float64 `json:"seconds"`
 }
 
+// headDocument is a signed tree head: the number of events it covers, the
+// root of the Merkle tree over them, and when it was signed.
 type headDocument struct {
-	Size int64      `json:"size"`
+	// Size is the number of events under the head.
+	Size int64 `json:"size"`
+	// Root is the root of the Merkle tree over the hashes of those events.
 	Root audit.Hash `json:"root"`
-	At   *time.Time `json:"at"`
+	// At is when the head was signed, in UTC; null where a head does not
+	// say.
+	At *time.Time `json:"at"`
 }
 
+// headOf converts a head, or returns nil for the zero head: nothing is
+// signed.
 func headOf(h audit.Head) *headDocument {
 	if h.Size == 0 {
 		return nil
@@ -41,31 +53,31 @@ func headOf(h audit.Head) *headDocument {
 	return e
 }
 
+// auditVerifyCmd is "trimtab audit verify".
 func (a *app) auditVerifyCmd() *cobra.Command {
 	var against, keys []string
 	var offline string
 	var noFiles bool
 	cmd := &cobra.Command{
-		Use: "verify", Short: "find out whether anything of the record was changed", Args: argCount(0, 0),
-		Long: `Follow the hash chain of every stream, build the Merkle tree over all events again and
-compare it with every signed head: those in the database, in store/tree-heads.jsonl, in
-the folders of audit_copies, and in the files given with --against. Take the digests of
-all rows that events tell of again, and name rows of which none tells. Hold the tables,
-functions, triggers, rights, roles and settings of the database against those that the
-migrations make. Read the files of all models, and the newest checkpoint of each attempt.
+		Use: "verify", Short: "check whether anything in the record was changed", Args: argCount(0, 0),
+		Long: `Follow the hash chain of every stream, rebuild the Merkle tree over all events and compare
+it with every signed head: in the database, in store/tree-heads.jsonl, in the folders of
+audit_copies, and in the files given with --against. Recompute the digests of all rows that
+events describe, and report rows that no event describes. Compare the tables, functions,
+triggers, privileges, roles and settings of the database with those that the migrations
+create. Read the files of all models, and the newest checkpoint of each attempt.
 
-The database is asked for rows and no more: what is compared is computed here. Exit with
-5 if anything is not what it was, or no signed head is left, and name it. What is odd and
-changes nothing of the record, such as an index of your own, is a note. The result is an
-event itself.`,
-		Example: "  trimtab audit verify\n  trimtab audit verify --against /mnt/safe/tree-heads.jsonl --key \"$(cat " +
-			"/mnt/safe/key.txt)\" -o json",
+The database is only asked for rows; everything compared is computed by this program.
+Exit with 5, and name the place, if anything was changed or no signed head is left.
+Oddities that change nothing in the record, such as an additional index, are notes. The
+result is itself recorded as an event.`,
+		Example: `  trimtab audit verify
+  trimtab audit verify --against /mnt/safe/tree-heads.jsonl --key "$(cat /mnt/safe/key.txt)" -o json`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if offline != "" {
 				return a.verifyExport(offline, against, keys)
 			}
-			return a.withStore(cmd, func(ctx context.Context,
-				s *session) error {
+			return a.withStore(cmd, func(ctx context.Context, s *session) error {
 				return a.verify(ctx, s, against, keys, !noFiles)
 			})
 		},
@@ -80,8 +92,17 @@ event itself.`,
 	return cmd
 }
 
+// verify verifies the record in the database, and the files if asked to, and
+// records the outcome as an event. That a verification took place is worth
+// recording, but a database on which it cannot be recorded, for example a
+// read-only replica, is verified all the same.
+//
+// A missing key is an error only where there is a signed head to verify with
+// it: a new record has none. That signed heads which once existed are gone is
+// found by the copies outside the database.
 func (a *app) verify(ctx context.Context, s *session, against, keys []string, files bool) error {
 	started := time.Now()
+	// A mistyped path must not pass for "no heads were kept there".
 	for _, path := range against {
 		if _, err := os.Stat(path); err != nil {
 			return fileError(path, err)
@@ -100,6 +121,7 @@ func (a *app) verify(ctx context.Context, s *session, against, keys []string, fi
 		return err
 	}
 	scope := notary.OutOfScope
+	// Reading the files takes the longest: models have gigabytes.
 	if files {
 		v.State = s.runs.CheckNewestCheckpoint
 		v.Model = func(d string) error {
@@ -113,39 +135,17 @@ func (a *app) verify(ctx context.Context, s *session, against, keys []string, fi
 	if err != nil {
 		return err
 	}
+	// The event has the outcome, not the problems: those are for people to
+	// look at.
 	told := map[string]any{"events": rep.Events, "head": rep.Newest.Size, "problems": len(rep.Problems) + rep.More}
-	if err := s.store.RecordEvent(ctx, notary.Stream, a.actor(), "audit_verified", told); err != nil {
-		a.note("the verification could not be recorded: %v", err)
+	if err := s.store.RecordEvent(ctx, notary.Stream, a.actor(), trimtab.EventAuditVerified, told); err != nil {
+		a.note("record the verification: %v", err)
 	}
 	return a.finishVerification(rep, scope, started)
 }
 
-// verifyProgress shows how far a verification is, when it takes long.
-func (a *app) verifyProgress() func(doing string, done, of int64) {
-	shown := time.Now()
-	width, drawn := terminal(a.err)
-	return func(doing string, done, of int64) {
-		every := lineEvery
-		if drawn {
-			every = time.Second
-		}
-		if time.Since(shown) < every {
-			return
-		}
-		shown = time.Now()
-		line := fmt.Sprintf("verifying: %d %s", done, doing)
-		if of > 0 {
-			line = fmt.Sprintf("verifying: %d of %d %s", done, of, doing)
-		}
-		if drawn {
-			fmt.Fprintf(a.err, "\r\x1b[K%s\r", truncate(line, width-1))
-		} else {
-			a.note("%s", line)
-		}
-	}
-}
-
-// finishVerification prints what was found and exits with it.
+// finishVerification prints the report, and returns exit code 5 where
+// problems were found.
 func (a *app) finishVerification(rep notary.Verification, scope []string, started time.Time) error {
 	if _, drawn := terminal(a.err); drawn {
 		fmt.Fprint(a.err, "\r\x1b[K")
@@ -156,12 +156,14 @@ func (a *app) finishVerification(rep notary.Verification, scope []string, starte
 		return err
 	}
 	if !doc.Sound {
+		// The report has been printed: only the exit code is left to give.
 		return exitStatus(trimtab.ExitCode(trimtab.NewError(trimtab.Verification, "record_changed", "", "")))
 	}
 	return nil
 }
 
-// verifyExport verifies a folder that audit export made.
+// verifyExport verifies a folder written by audit export. It needs no
+// database, and so it cannot compare the rows, the schema or the files.
 func (a *app) verifyExport(folder string, against, keys []string) error {
 	started := time.Now()
 	verifiers, err := a.verificationKeys(keys)
@@ -176,11 +178,15 @@ func (a *app) verifyExport(folder string, against, keys []string) error {
 	if err != nil {
 		return fileError(folder, err)
 	}
-	scope := append([]string{"the rows that events tell of, the schema of the database and the files: an export has none"}, notary.OutOfScope[2:]...)
+	scope := append([]string{"rows, the database schema, and files: an export contains only events and heads"},
+		notary.OutOfScope[2:]...)
 	return a.finishVerification(rep, scope, started)
 }
 
-// savedHeads reads the heads that are kept outside the database.
+// savedHeads reads the signed heads that are kept outside the database: in
+// the data folder, in the folders of audit_copies, and in the files given
+// with --against. Copies sent to a URL cannot be read back; the receiver has
+// to save them to a file for --against.
 func (a *app) savedHeads(against []string) (saved []notary.SavedHead, err error) {
 	places := []string{a.headsFile()}
 	for _, where := range a.auditCopies() {
@@ -191,7 +197,8 @@ func (a *app) savedHeads(against []string) (saved []notary.SavedHead, err error)
 	return a.readHeads(append(places, against...))
 }
 
-// readHeads reads files of heads, or those in folders.
+// readHeads reads files of signed heads, or those in folders. A file may hold
+// torn lines from a crash, which are noted and skipped.
 func (a *app) readHeads(places []string) (saved []notary.SavedHead, err error) {
 	for _, path := range places {
 		if info, err := os.Stat(path); err == nil && info.IsDir() {
@@ -202,7 +209,7 @@ func (a *app) readHeads(places []string) (saved []notary.SavedHead, err error) {
 			return nil, fileError(path, err)
 		}
 		if torn > 0 {
-			a.note("%d lines of %s are no tree heads", torn, path)
+			a.note("%s: skipped %s that do not hold a tree head", path, plural(torn, "line"))
 		}
 		for i, n := range notes {
 			saved = append(saved, notary.SavedHead{Where: fmt.Sprintf("head %d of %s", i+1, path), Note: n})
@@ -211,6 +218,10 @@ func (a *app) readHeads(places []string) (saved []notary.SavedHead, err error) {
 	return saved, nil
 }
 
+// printVerification prints the report: what was verified, the newest signed
+// head, and either the problems or what a verification cannot find out. The
+// last line goes to standard error as an error, since the exit code will be
+// 5.
 func (a *app) printVerification(v verification) error {
 	if a.wantsJSON() {
 		return a.printDocument(v)
@@ -226,9 +237,8 @@ func (a *app) printVerification(v verification) error {
 	for _, n := range v.Rows {
 		rows += n
 	}
-	fmt.Fprintf(a.out,
-		"%s events in order, %s of them in the tree, %s signed heads, %s rows in %d tables, the files of %d models "+
-			"and %d checkpoints; %.1f s\n",
+	fmt.Fprintf(a.out, "verified %s events, %s of them in the tree, %s signed heads, %s rows in %d tables, "+
+		"and the files of %d models and %d checkpoints in %.1f s\n",
 		formatCount(float64(v.Events)), formatCount(float64(v.Leaves)), formatCount(float64(v.Verification.Heads)),
 		formatCount(float64(rows)), len(v.Rows), v.Files, v.Checkpoints, v.Seconds)
 	if h := v.Head; h != nil && h.At != nil {
@@ -239,7 +249,7 @@ func (a *app) printVerification(v verification) error {
 	}
 	if v.Sound {
 		fmt.Fprintln(a.out, "nothing was changed")
-		fmt.Fprintln(a.out, "what this does not find out:")
+		fmt.Fprintln(a.out, "not covered by this verification:")
 		for _, s := range v.OutOfScope {
 			fmt.Fprintf(a.out, "  %s\n", s)
 		}
@@ -251,7 +261,7 @@ func (a *app) printVerification(v verification) error {
 	if v.More > 0 {
 		fmt.Fprintf(a.out, "  and %d more\n", v.More)
 	}
-	fmt.Fprintf(a.err, "error: the record is not what it was: %s: %s\n", escapeLine(v.Problems[0].Where),
+	fmt.Fprintf(a.err, "error: the record was changed: %s: %s\n", escapeLine(v.Problems[0].Where),
 		escapeLine(v.Problems[0].What))
 	return nil
 }

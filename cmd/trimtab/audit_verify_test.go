@@ -27,8 +27,8 @@ func TestVerifyOfAChangedDatabase(t *testing.T) {
 	must(0, "", "data", "import", "x", "--kind", "text", "-")
 	must(0, "note: the record: it began at ", "audit", "verify")
 	must(0, "trimtab-", "audit", "key")
-	must(0, "events are in", "audit", "export", filepath.Join(t.TempDir(), "export"))
-	must(0, "nothing was changed\nwhat this does not find out:\n", "audit", "verify")
+	must(0, "wrote ", "audit", "export", filepath.Join(t.TempDir(), "export"))
+	must(0, "nothing was changed\nnot covered by this verification:\n", "audit", "verify")
 	var doc verification
 	if err := json.Unmarshal([]byte(must(0, "", "audit", "verify", "-o", "json", "--no-files")), &doc); err != nil ||
 		!doc.Sound || len(doc.Notes) > 0 || doc.Heads == 0 {
@@ -45,7 +45,7 @@ func TestVerifyOfAChangedDatabase(t *testing.T) {
 	must(6, "\nschema       warning", "doctor")
 	change(t, urls.Owner, "alter table event disable trigger event_stays")
 	must(5, "trigger event_stays of event: it is not as the migrations make it", "audit", "verify")
-	must(6, "1 things are not as the migrations make them, the first: trigger event_stays of event", "doctor")
+	must(6, "differs from the migrations in 1 place, first: trigger event_stays of event", "doctor")
 	change(t, urls.Owner, "alter table dataset enable row level security")
 	must(5, "table dataset: it is not as the migrations make it", "audit", "verify")
 	must(5, "row security would hide rows of a table from this program", "data", "list")

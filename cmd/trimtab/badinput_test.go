@@ -35,7 +35,7 @@ func importing(kind string, more ...string) []string {
 func planning(more ...string) []string { return append([]string{"plan", "-f", "FILE"}, more...) }
 
 const sound = `name: x
-model: {layers: 1, width: 16, heads: 2, context: 32, vocab: 300}
+model: {num_hidden_layers: 1, hidden_size: 16, num_attention_heads: 2, max_position_embeddings: 32, vocab_size: 300}
 data: {text: t, demonstrations: d}
 stages:
   - {kind: pretrain, tokens: 4096}
@@ -75,11 +75,11 @@ var brokenFiles = []broken{
 	{"key.yaml", sound + "learning_rate: 3\n", planning(), 2, "invalid_spec", "key.yaml:6: "},
 	{"stage_key.yaml", sound + "  - {kind: sft, epoch: 2}\n", planning(), 2, "invalid_spec", "stage_key.yaml:6: "},
 	{"kind.yaml", sound + "  - {kind: dpo}\n", planning(), 2, "invalid_spec", "kind.yaml:6: "},
-	{"negative.yaml", strings.Replace(sound, "layers: 1", "layers: -1", 1), planning(), 2, "invalid_spec",
+	{"negative.yaml", strings.Replace(sound, "num_hidden_layers: 1", "num_hidden_layers: -1", 1), planning(), 2, "invalid_spec",
 		"negative.yaml"},
-	{"huge.yaml", strings.Replace(sound, "width: 16", "width: 99999999999999999999", 1), planning(), 2, "invalid_spec",
+	{"huge.yaml", strings.Replace(sound, "hidden_size: 16", "hidden_size: 99999999999999999999", 1), planning(), 2, "invalid_spec",
 		"huge.yaml"},
-	{"heads.yaml", strings.Replace(sound, "heads: 2", "heads: 3", 1), planning(), 2, "invalid_spec", "heads"},
+	{"heads.yaml", strings.Replace(sound, "num_attention_heads: 2", "num_attention_heads: 3", 1), planning(), 2, "invalid_spec", "num_attention_heads"},
 	{"word.yaml", strings.Replace(sound, "tokens: 4096", "tokens: many", 1), planning(), 2, "invalid_spec",
 		"word.yaml"},
 	{"seed.yaml", "seed: -1\n" + sound, planning(), 2, "invalid_spec", "seed.yaml"},
@@ -131,7 +131,7 @@ func TestDuplicateRows(t *testing.T) {
 	}
 }
 
-// What was good before a fault is imported with --skip-bad, and the fault is told.
+// With --skip-bad, the records before a fault are imported, and the fault is reported.
 func TestTruncatedArchive(t *testing.T) {
 	folder := quiet(t)
 	t.Setenv("TRIMTAB_POSTGRES_URL", storagetest.URLs(t).App)

@@ -12,39 +12,48 @@ import (
 	"github.com/trimtab/trimtab/tensor"
 )
 
-// slowRunTime is how long a run of a workload takes to be worth a line of progress.
+// slowRunTime is how long one run of a workload must take for its progress to
+// be reported: on a large shape a measurement takes minutes.
 const slowRunTime = 2 * time.Second
 
-// benchFlags are those of bench.
+// benchFlags are the flags of bench.
 type benchFlags struct {
-	shape    string
-	work     []string
+	// shape names a model and its batch sizes; bench.Names lists them.
+	shape string
+	// work lists the kinds of work to measure.
+	work []string
+	// numerics is the contract to compute under.
 	numerics string
-	workers  int
-	runs     int
+	// workers is the number of workers; 0 means one for each processor.
+	workers int
+	// runs is the minimum number of timed runs.
+	runs int
 }
 
+// benchCmd is "trimtab bench": throughput of the numerical core on this
+// machine.
 func (a *app) benchCmd() *cobra.Command {
 	var o benchFlags
 	cmd := &cobra.Command{
 		Use: "bench", Short: "how fast this machine trains, scores and samples, and where the time goes",
 		Args: argCount(0, 0),
-		Long: `Measure the core on this machine, with models of random weights; nothing is read or
-kept.
+		Long: `Measure the numerical core on this machine, on models with random weights. Nothing is
+read or stored.
 
   train     training steps: forward, backward, AdamW
-  score     log-probabilities of every token of a batch
-  generate  sampling with cached keys and values
-  ppo       whole iterations; the tokens are those sampled
+  score     log-probabilities of every token in a batch
+  generate  sampling with a key-value cache
+  ppo       whole iterations; tokens are the sampled ones
 
-Each is run once to fill its buffers, once to count its allocations, and then --runs times,
-but for a second at the least; the median counts. The share of the peak is of what all
-workers' fused multiply-adds reach from register to register, of float32 or of bfloat16 as
---numerics says, measured before and after each. The time by part is processor time, over all workers, from a profile that
-looks a hundred times a second.
+Each kind of work runs once to fill its buffers, once to count its allocations, and then
+--runs times or for at least a second; the median is reported. The share of peak is
+relative to the register-to-register throughput of fused multiply-adds on all workers, in
+float32 or bfloat16 depending on --numerics, measured before and after each kind of work.
+Time by part is processor time over all workers, from a profile sampled 100 times a second.
 
-Shapes: ` + strings.Join(bench.Names(), ", ") + `. 0.9M-16x64 trains and scores 0.9M's model on the rows
-of the default run; 124M is GPT-2's smallest with rows of 64, takes about 2.4 GB and has no ppo.`,
+Shapes: ` + strings.Join(bench.Names(), ", ") + `. 0.9M-16x64 trains and scores the 0.9M model on batches
+of the default run's size; 124M is the smallest GPT-2 with rows of 64 tokens, needs about
+2.4 GB of memory and has no ppo.`,
 		Example: `  trimtab bench
   trimtab bench --shape 13.9M --work train,generate
   trimtab bench --shape 124M --work train --runs 3 -o json`,
@@ -57,11 +66,11 @@ of the default run; 124M is GPT-2's smallest with rows of 64, takes about 2.4 GB
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.shape, "shape", bench.Shapes[0].Name, "the model and the sizes of its work")
-	f.StringSliceVar(&o.work, "work", bench.WorkNames, "what to measure")
-	f.StringVar(&o.numerics, "numerics", string(tensor.V1), "the numeric contract to compute under")
-	f.IntVar(&o.workers, "workers", 0, "workers to spread it over (0: one for each processor)")
-	f.IntVar(&o.runs, "runs", 5, "timed runs of each, at the least")
+	f.StringVar(&o.shape, "shape", bench.Shapes[0].Name, "model architecture and batch sizes")
+	f.StringSliceVar(&o.work, "work", bench.WorkNames, "kinds of work to measure")
+	f.StringVar(&o.numerics, "numerics", string(tensor.V1), "numeric contract to compute under")
+	f.IntVar(&o.workers, "workers", 0, "number of workers; 0 means one for each processor")
+	f.IntVar(&o.runs, "runs", 5, "minimum number of timed runs of each")
 	_ = cmd.RegisterFlagCompletionFunc("shape", cobra.FixedCompletions(bench.Names(),
 		cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("work", cobra.FixedCompletions(bench.WorkNames,
@@ -71,99 +80,138 @@ of the default run; 124M is GPT-2's smallest with rows of 64, takes about 2.4 GB
 	return cmd
 }
 
-// numericsNames are the numeric contracts by name.
+// numericsNames are the numeric contracts that this build computes under, by
+// name. tensor/doc.go defines them.
 var numericsNames = []string{string(tensor.V1), string(tensor.V1BF16)}
 
-// check refuses what cannot be measured, and drops work that the shape lacks
-// when none was asked for by name.
+// check rejects what cannot be measured. Work that the shape does not have,
+// such as ppo at 124M, is an error if the user named it, and dropped if it is
+// only part of the default.
 func (o *benchFlags) check(named bool) (bench.Shape, error) {
 	s, ok := bench.Find(o.shape)
 	if !ok {
-		return s, usagef("give one of "+strings.Join(bench.Names(), ", "), "--shape is %q, which is no shape", o.shape)
+		return s, usagef("use one of "+strings.Join(bench.Names(), ", "), "--shape is %q: no such shape", o.shape)
 	}
 	for _, kind := range o.work {
 		if !slices.Contains(bench.WorkNames, kind) {
-			return s, usagef("give some of "+strings.Join(bench.WorkNames, ", "), "--work has %q, which is no work",
-				kind)
+			return s, usagef("choose from "+strings.Join(bench.WorkNames, ", "), "--work has %q: no such work", kind)
 		}
 		if named && !s.Has(kind) {
-			return s, usagef("give another --shape", "--work has %s, which is not measured at shape %s", kind, s.Name)
+			return s, usagef("choose another --shape", "--work has %s, which cannot be measured at shape %s", kind,
+				s.Name)
 		}
 	}
 	o.work = slices.DeleteFunc(slices.Clone(o.work), func(kind string) bool { return !s.Has(kind) })
 	switch {
 	case len(o.work) == 0:
-		return s, usagef("give some of "+strings.Join(bench.WorkNames, ", "), "--work names nothing")
+		return s, usagef("choose from "+strings.Join(bench.WorkNames, ", "), "--work is empty")
 	case !slices.Contains(numericsNames, o.numerics):
-		return s, usagef("give one of "+strings.Join(numericsNames, ", "), "--numerics is %q, which is no contract",
+		return s, usagef("use one of "+strings.Join(numericsNames, ", "), "--numerics is %q: no such contract",
 			o.numerics)
 	case o.workers < 0:
-		return s, usagef("give 0 or more", "--workers is %d", o.workers)
+		return s, usagef("use 0 or more", "--workers is %d", o.workers)
 	case o.runs < 1:
-		return s, usagef("give 1 or more", "--runs is %d", o.runs)
+		return s, usagef("use 1 or more", "--runs is %d", o.runs)
 	}
 	return s, nil
 }
 
-// benchDocument is what was measured.
+// benchDocument is the report of bench.
 type benchDocument struct {
-	Schema   string       `json:"schema"`
-	Shape    benchShape   `json:"shape"`
+	Schema string     `json:"schema"`
+	Shape  benchShape `json:"shape"`
+	// Numerics is the contract that everything was computed under.
 	Numerics string       `json:"numerics"`
 	Machine  benchMachine `json:"machine"`
-	Work     []benchWork  `json:"work"`
+	// Work has one element for each kind of work, in the order asked for.
+	Work []benchWork `json:"work"`
 }
 
+// benchShape is the architecture that was measured.
 type benchShape struct {
-	Name       string `json:"name"`
-	Parameters int    `json:"parameters"`
-	Layers     int    `json:"layers"`
-	Width      int    `json:"width"`
-	Heads      int    `json:"heads"`
-	Context    int    `json:"context"`
-	Vocab      int    `json:"vocab"`
+	Name string `json:"name"`
+	// Parameters counts the weights of the model without a scalar head.
+	Parameters int `json:"parameters"`
+	Layers     int `json:"layers"`
+	// Width is the size of the residual stream (n_embd of GPT-2).
+	Width int `json:"width"`
+	Heads int `json:"heads"`
+	// Context is the longest sequence, in tokens.
+	Context int `json:"context"`
+	// Vocab is the number of token ids.
+	Vocab int `json:"vocab"`
 }
 
-// benchMachine is what was measured on; peaks are in FLOP/s under the numerics
-// measured, 0 where there is no kernel to measure them with.
+// benchMachine is the machine that was measured on.
 type benchMachine struct {
-	Kernels string         `json:"kernels"`
-	Workers int            `json:"workers"`
-	PeakOne float64        `json:"peak_flops_per_second_of_one_worker"`
-	PeakAll float64        `json:"peak_flops_per_second"`
-	MatMul  numericsSpeeds `json:"matrix_products"` // on all cores, whatever --workers says
-	Fastest string         `json:"fastest_numerics"`
+	// Kernels is the implementation of the kernels that ran.
+	Kernels string `json:"kernels"`
+	// Workers is the number of goroutines that the work is spread over.
+	Workers int `json:"workers"`
+	// PeakOne and PeakAll are the multiply-add throughput of one worker and
+	// of all at once, in FLOP/s under the numerics measured; 0 means that no
+	// kernel can measure it.
+	PeakOne float64 `json:"peak_flops_per_second_of_one_worker"`
+	PeakAll float64 `json:"peak_flops_per_second"`
+	// MatMul is the matrix-product throughput under every contract, on all
+	// cores whatever --workers says.
+	MatMul numericsSpeeds `json:"matrix_products"`
+	// Fastest is the contract with the highest matrix-product throughput.
+	Fastest string `json:"fastest_numerics"`
 }
 
-// measure takes the peaks once more: the best counts, since others may use the
-// machine as well.
+// measure measures the peaks once more and keeps the highest: other processes
+// can only make them lower.
 func (m *benchMachine) measure(pool *tensor.Pool, n tensor.Numerics) {
 	one, all := bench.Peak(pool, n)
 	m.PeakOne, m.PeakAll = max(m.PeakOne, one), max(m.PeakAll, all)
 }
 
+// benchWork is the measurement of one kind of work; times are medians over
+// Runs runs.
 type benchWork struct {
-	Work        string      `json:"work"`
-	Runs        int         `json:"runs"`
-	Tokens      int         `json:"tokens"`
-	Seconds     float64     `json:"seconds"`
-	Rate        float64     `json:"tokens_per_second"`
-	FLOPs       float64     `json:"flops"`
-	Speed       float64     `json:"flops_per_second"`
-	PeakShare   float64     `json:"share_of_peak,omitempty"`
-	Resident    int64       `json:"peak_resident_bytes,omitempty"`
-	Heap        int64       `json:"heap_bytes"`
-	Allocations uint64      `json:"allocations"`
-	Parts       []benchPart `json:"parts"`
-}
-
-// benchPart is processor time of a run.
-type benchPart struct {
-	Part    string  `json:"part"`
+	Work string `json:"work"`
+	// Runs is the number of timed runs that the medians are over.
+	Runs int `json:"runs"`
+	// Tokens is the number of tokens that one run processes.
+	Tokens int `json:"tokens"`
+	// Seconds is the median time of a run.
 	Seconds float64 `json:"seconds"`
-	Share   float64 `json:"share"`
+	// Rate is Tokens divided by Seconds.
+	Rate float64 `json:"tokens_per_second"`
+	// FLOPs is the number of floating-point operations of a run, computed
+	// from the architecture.
+	FLOPs float64 `json:"flops"`
+	// Speed is FLOPs divided by Seconds.
+	Speed float64 `json:"flops_per_second"`
+	// PeakShare is Speed as a share of the machine's peak, or 0 if that is
+	// unknown.
+	PeakShare float64 `json:"share_of_peak,omitempty"`
+	// Resident is the peak of the resident memory, in bytes; 0 where the
+	// system does not report it.
+	Resident int64 `json:"peak_resident_bytes,omitempty"`
+	// Heap is the size of the Go heap in use after the runs, in bytes.
+	Heap int64 `json:"heap_bytes"`
+	// Allocations is the number of heap allocations in the second run, when
+	// all buffers exist.
+	Allocations uint64 `json:"allocations"`
+	// Parts divides the processor time of the runs.
+	Parts []benchPart `json:"parts"`
 }
 
+// benchPart is the processor time of one part of a run, over all workers, as
+// a sampling profile sees it.
+type benchPart struct {
+	Part string `json:"part"`
+	// Seconds is processor time per run.
+	Seconds float64 `json:"seconds"`
+	// Share is the part's share of the processor time, between 0 and 1.
+	Share float64 `json:"share"`
+}
+
+// bench measures each kind of work in turn, with the peaks before, between
+// and after them, and prints the report. Shares of the peak are computed at
+// the end, when the highest peak is known.
 func (a *app) bench(s bench.Shape, o benchFlags) error {
 	pool := tensor.NewPool(o.workers)
 	defer pool.Close()
@@ -192,12 +240,13 @@ func (a *app) bench(s bench.Shape, o benchFlags) error {
 	return a.printBench(doc)
 }
 
-// benchOne measures one kind of work and says how it goes on where that is long.
+// benchOne measures one kind of work, with a line of progress for each slow
+// run.
 func (a *app) benchOne(kind string, s bench.Shape, pool *tensor.Pool, o benchFlags) (benchWork, error) {
 	a.note("measuring %s at shape %s", kind, s.Name)
 	progress := func(run int, took time.Duration) {
 		if took > slowRunTime {
-			a.note("  %s: %d of %d runs, the last in %s", kind, run, o.runs+2, formatSeconds(took.Seconds()))
+			a.note("  %s: %d of %d runs done, the last in %s", kind, run, o.runs+2, formatSeconds(took.Seconds()))
 		}
 	}
 	prepare := func() (*bench.Workload, error) { return bench.New(kind, s, pool, tensor.Numerics(o.numerics)) }
@@ -215,6 +264,7 @@ func (a *app) benchOne(kind string, s bench.Shape, pool *tensor.Pool, o benchFla
 	return w, nil
 }
 
+// benchColumns are the columns of the table of work.
 var benchColumns = []column[benchWork]{
 	{name: "work", full: func(w benchWork) string { return w.Work }},
 	{name: "runs", full: func(w benchWork) string { return fmt.Sprint(w.Runs) }, right: true},
@@ -232,16 +282,8 @@ var benchColumns = []column[benchWork]{
 	{name: "allocations", full: func(w benchWork) string { return fmt.Sprint(w.Allocations) }, right: true},
 }
 
-// unknownIfZero is the text of a value that was measured.
-func unknownIfZero[T int64 | float64](v T, text string) string {
-	if v == 0 {
-		return "?"
-	}
-	return text
-}
-
-func formatPercent(share float64) string { return fmt.Sprintf("%.1f %%", 100*share) }
-
+// printBench prints the report: a head, the table of work, and the share of
+// time by part.
 func (a *app) printBench(doc benchDocument) error {
 	if a.wantsJSON() {
 		return a.printDocument(doc)
@@ -257,15 +299,15 @@ func (a *app) printBench(doc benchDocument) error {
 	return a.printTable(partsGrid(doc.Work))
 }
 
-// printBenchHead says what was measured on what.
+// printBenchHead prints the shape, the machine and the peaks.
 func (a *app) printBenchHead(doc benchDocument) {
 	s, m := doc.Shape, doc.Machine
 	fmt.Fprintf(a.out,
 		"shape %s: %s parameters, %d layers, width %d, %d heads, context %d, vocabulary %d; numerics %s\n",
 		s.Name, formatCount(float64(s.Parameters)), s.Layers, s.Width, s.Heads, s.Context, s.Vocab, doc.Numerics)
-	peak := "no kernel to measure the peak with"
+	peak := "peak unknown: these kernels cannot measure it"
 	if m.PeakAll > 0 {
-		peak = fmt.Sprintf("peak %sFLOP/s of one worker, %sFLOP/s of all at once", formatCount(m.PeakOne),
+		peak = fmt.Sprintf("peak %sFLOP/s on one worker, %sFLOP/s on all", formatCount(m.PeakOne),
 			formatCount(m.PeakAll))
 	}
 	fmt.Fprintf(a.out, "%s kernels, %d workers; %s\n", m.Kernels, m.Workers, peak)
@@ -275,7 +317,8 @@ func (a *app) printBenchHead(doc benchDocument) {
 	fmt.Fprintln(a.out)
 }
 
-// partsGrid is the shares of the processor time, a column for each work.
+// partsGrid is the share of processor time by part, with a column for each
+// kind of work. Parts that no work has are left out.
 func partsGrid(work []benchWork) grid {
 	g := grid{head: []string{"time by part"}, right: []bool{false}}
 	for _, w := range work {

@@ -37,7 +37,7 @@ func TestBenchTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"portable kernels, 2 workers; no kernel to measure the peak with\n",
+		"portable kernels, 2 workers; peak unknown: these kernels cannot measure it\n",
 		"train     5      10         4      2.0        ?         ?  3 MB            0\n",
 		"time by part   train    score\n",
 		"attention     25.0 %\n",

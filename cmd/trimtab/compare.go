@@ -13,24 +13,29 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/eval"
 	"github.com/trimtab/trimtab/recipes"
 	"github.com/trimtab/trimtab/runs"
 )
 
+// compareCmd is "trimtab compare". The first run is the baseline: differences
+// are relative to it. Two runs of one spec and seed should be equal to the
+// bit in all stages; where they are not, the first step that differs is
+// named.
 func (a *app) compareCmd() *cobra.Command {
 	var samples int
 	cmd := &cobra.Command{
-		Use: "compare RUN RUN…", Short: "runs side by side: specs, data, metrics, scores, answers",
+		Use: "compare RUN RUN…", Short: "compare runs: specs, data, metrics, scores, answers",
 		Args: argCount(2, noLimit),
 		Long: `Put two or more runs side by side: where their specs and the versions of their data
-differ, how far each stage is equal to the bit, the final metrics that differ with
+differ, how far each stage is bit-identical, the final metrics that differ with
 the difference from the first run, the scores of their models, and answers to the
-same prompts. Runs of one spec and seed are equal to the bit in all stages.`,
+same prompts. Runs of one spec and seed are bit-identical in all stages.`,
 		Example: "  trimtab compare my-assistant 0199f3c2\n  trimtab compare seed-1 seed-2 seed-3 --samples 0\n  " +
 			"trimtab compare before after -o json",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if samples < 0 {
-				return usagef("give 0 or more", "--samples is %d", samples)
+				return usagef("use 0 or more", "--samples is %d", samples)
 			}
 			return a.withStore(cmd, func(ctx context.Context, s *session) error {
 				c, err := s.runs.Compare(ctx, args, samples)
@@ -45,7 +50,9 @@ same prompts. Runs of one spec and seed are equal to the bit in all stages.`,
 	return cmd
 }
 
-// printComparison writes the document, or tables: a part after another, those that have nothing to say left out.
+// printComparison writes the document, or for people a sequence of tables.
+// Parts in which the runs do not differ are left out: what is printed is what
+// to look at.
 func (a *app) printComparison(c runs.Comparison) error {
 	if a.wantsJSON() {
 		return a.printDocument(c)
@@ -59,6 +66,8 @@ func (a *app) printComparison(c runs.Comparison) error {
 	}
 	fmt.Fprintln(a.out)
 	a.printText(escapeLine(c.Verdict), "  ")
+	// From cause to effect: what was asked for, how far the stages agree,
+	// which numbers differ, and what the models score.
 	for _, part := range []grid{
 		comparisonGrid(labels, specRows(c), "spec and data"),
 		stageGrid(labels, c.Stages),
@@ -77,13 +86,17 @@ func (a *app) printComparison(c runs.Comparison) error {
 	return nil
 }
 
-// maxLabelWidth is how wide the label of a run may be.
+// maxLabelWidth is the width of a run's column heading at most, in cells.
 const maxLabelWidth = 20
 
-// runLabels are the names of runs, or the beginnings of their ids if names do not tell them apart.
+// runLabels returns the headings of the runs' columns: their names, or the
+// beginnings of their ids where the names are not all different. Names are
+// typed by people, and are truncated to keep the table narrow.
 func runLabels(list []runs.ComparedRun) []string {
 	var names, ids []string
 	for _, r := range list {
+		// A name that becomes equal to another by truncation does not
+		// distinguish them.
 		if name := truncate(escapeLine(r.Name), maxLabelWidth); name != "" && !slices.Contains(names, name) {
 			names = append(names, name)
 		}
@@ -95,7 +108,8 @@ func runLabels(list []runs.ComparedRun) []string {
 	return ids
 }
 
-// comparisonGrid is a grid of rows that begin with columns of these names and go on with a value for each run.
+// comparisonGrid builds a grid whose first columns have the given names, and
+// whose other columns are the runs'.
 func comparisonGrid(labels []string, rows [][]string, names ...string) grid {
 	g := grid{head: slices.Concat(names, labels), right: make([]bool, len(names)+len(labels))}
 	for _, row := range rows {
@@ -108,7 +122,7 @@ func comparisonGrid(labels []string, rows [][]string, names ...string) grid {
 	return g
 }
 
-// comparisonRow is a row: its name, then something of each run.
+// comparisonRow is a row: its names, then of(x) for each run's x.
 func comparisonRow[T any](list []T, of func(T) string, names ...string) []string {
 	row := slices.Clone(names)
 	for _, one := range list {
@@ -117,6 +131,9 @@ func comparisonRow[T any](list []T, of func(T) string, names ...string) []string
 	return row
 }
 
+// runRows are the rows about the runs themselves. "build" has every build
+// whose workers took part, since a run may outlive several releases; "reruns"
+// is the run that a rerun started from, and is left out if none is a rerun.
 func runRows(list []runs.ComparedRun) [][]string {
 	type run = runs.ComparedRun
 	rows := [][]string{
@@ -139,6 +156,7 @@ func runRows(list []runs.ComparedRun) [][]string {
 	return rows
 }
 
+// formatBuilds lists the builds whose workers took part in a run.
 func formatBuilds(builds []string) string {
 	var parts []string
 	for _, b := range builds {
@@ -147,10 +165,16 @@ func formatBuilds(builds []string) string {
 	return strings.Join(parts, ", ")
 }
 
-// specRows are the settings that differ, then the data, whose names in the spec are left out then.
+// specRows are the settings that differ, and then the data that does. A data
+// setting is left out where its dataset is listed, which says more: the
+// version that the name meant, and which stages read it. Two specs can be
+// equal and their data still differ, if a dataset was frozen again in
+// between.
 func specRows(c runs.Comparison) [][]string {
 	var rows [][]string
 	for _, d := range c.Spec {
+		// The spec names datasets; the rows below have the versions that were
+		// read.
 		if len(c.Data) == 0 || !strings.HasPrefix(d.Path, "data.") {
 			rows = append(rows, comparisonRow(d.Values, formatValue, d.Path))
 		}
@@ -162,6 +186,8 @@ func specRows(c runs.Comparison) [][]string {
 	return rows
 }
 
+// formatSource says where an input came from: a stage of the same run, or a
+// dataset version.
 func formatSource(s *runs.InputSource) string {
 	switch {
 	case s == nil:
@@ -172,7 +198,9 @@ func formatSource(s *runs.InputSource) string {
 	return strings.TrimSpace(s.Name + " " + s.Digest.Short())
 }
 
-// stageGrid says how far each stage came in each run, and how far that is equal.
+// stageGrid shows how far each stage got in each run, and up to where the
+// attempts are equal to the bit: the comparison is of recorded metrics, step
+// by step, and of the digests of checkpoints and outputs.
 func stageGrid(labels []string, stages []runs.ComparedStage) grid {
 	var rows [][]string
 	for _, st := range stages {
@@ -183,6 +211,8 @@ func stageGrid(labels []string, stages []runs.ComparedStage) grid {
 	return g
 }
 
+// formatAttempt is an attempt's status, with its number from the second on,
+// and its step while it runs.
 func formatAttempt(at *runs.ComparedAttempt) string {
 	if at == nil {
 		return ""
@@ -197,17 +227,22 @@ func formatAttempt(at *runs.ComparedAttempt) string {
 	return said
 }
 
-// metricRows are, for each stage, the first values of its series that differ,
-// and the final metrics that do. Those of evaluate are among the scores.
+// metricRows are the metrics that differ: of each stage the first recorded
+// value that differs in any of its series, and then the final values. The
+// metrics of evaluate are left out here, since they are among the scores.
 func metricRows(stages []runs.ComparedStage) [][]string {
 	var rows [][]string
 	for _, st := range stages {
+		// Metrics of evaluate are scores of models, which have a table of
+		// their own.
 		if slices.ContainsFunc(st.Attempts, func(at *runs.ComparedAttempt) bool {
 			return at != nil &&
 				at.Kind == recipes.KindEvaluate
 		}) {
 			continue
 		}
+		// The step at which two series part is where to look for the cause:
+		// what follows differs because of it.
 		if st.Series != nil && st.Series.First != nil {
 			rows = append(rows, comparisonRow(st.Series.First.Values, exactNumber, st.Name,
 				fmt.Sprintf("%s at step %d", st.Series.First.Metric, st.Series.First.Step)))
@@ -222,6 +257,8 @@ func metricRows(stages []runs.ComparedStage) [][]string {
 	return rows
 }
 
+// exactNumber formats a value so that any difference shows, with as many
+// digits as identify a float64; nil, a run without the value, is empty.
 func exactNumber(n *runs.Number) string {
 	if n == nil {
 		return ""
@@ -229,13 +266,18 @@ func exactNumber(n *runs.Number) string {
 	return formatExact(float64(*n))
 }
 
-// formatDifferences are numbers, with their intervals or else their differences behind them.
+// formatDifferences formats one value for each run, followed by its 95 %
+// confidence interval where there is one, or else by its difference from the
+// first run where that is not zero. Four significant digits are enough to
+// look at; CSV has all of them.
 func formatDifferences(values, differences, low, high []*runs.Number) []string {
 	var cells []string
 	for i, v := range values {
 		switch {
 		case v == nil:
 			cells = append(cells, "")
+		// A confidence interval says more about a difference than the
+		// difference does.
 		case len(low) > 0 && low[i] != nil && high[i] != nil:
 			cells = append(cells, fmt.Sprintf("%.4g (%.3f … %.3f)", float64(*v), float64(*low[i]), float64(*high[i])))
 		case differences[i] == nil || *differences[i] == 0 || math.IsNaN(float64(*differences[i])):
@@ -247,6 +289,7 @@ func formatDifferences(values, differences, low, high []*runs.Number) []string {
 	return cells
 }
 
+// scoreRows are the models' scores on held-out prompts.
 func scoreRows(scores []runs.ComparedScore) [][]string {
 	var rows [][]string
 	for _, s := range scores {
@@ -256,15 +299,15 @@ func scoreRows(scores []runs.ComparedScore) [][]string {
 	return rows
 }
 
-// measureLabel is a measure of an evaluation as the tables call it.
+// measureLabel is the caption of an evaluation's measure.
 func measureLabel(measure string) string {
-	if measure == "reward" { // a mean of what the reward model said, not the standardised score of ppo
+	if measure == "reward" { // the reward model's mean output, not the standardised score of ppo
 		return "raw score"
 	}
 	return strings.ReplaceAll(measure, "_", " ")
 }
 
-// printAnswers shows what the models of each run answer to the same prompts.
+// printAnswers prints, for each prompt, what the models of each run answer.
 func (a *app) printAnswers(labels []string, c runs.Comparison) {
 	for _, s := range c.Samples {
 		fmt.Fprintln(a.out)
@@ -275,7 +318,10 @@ func (a *app) printAnswers(labels []string, c runs.Comparison) {
 	}
 }
 
-// answerLines has each model's answer of each run, and one line where they are the same in all.
+// answerLines are the answers to one prompt, by model and then by run; an
+// answer that is the same in all runs is one line labelled "all". Labels are
+// padded by their width on the screen, which for East Asian text is not that
+// of their characters.
 func answerLines(labels []string, s runs.ComparedSample) []string {
 	models, wide := map[string]bool{}, len("all")
 	for i, answers := range s.Answers {
@@ -285,13 +331,16 @@ func answerLines(labels []string, s runs.ComparedSample) []string {
 		wide = max(wide, text.StringWidth(labels[i]))
 	}
 	var lines []string
+	// An empty answer is shown as such, not as a line that ends too early.
 	add := func(model, label, answer string) {
 		if answer = escapeLine(strings.TrimSpace(answer)); answer == "" {
 			answer = "(nothing)"
 		}
 		lines = append(lines, fmt.Sprintf("%-6s %s  %s", escapeLine(model), text.Pad(label, wide, ' '), answer))
 	}
-	for _, model := range slices.SortedFunc(maps.Keys(models), compareModels) {
+	for _, model := range slices.SortedFunc(maps.Keys(models), eval.CompareModels) {
+		// An answer that all runs give is printed once: what differs stands
+		// out.
 		same := !slices.ContainsFunc(s.Answers, func(answers map[string]string) bool {
 			answer, ok := answers[model]
 			return !ok || answer != s.Answers[0][model]
@@ -311,17 +360,22 @@ func answerLines(labels []string, s runs.ComparedSample) []string {
 
 // comparedRow is a line of the comparison as CSV.
 type comparedRow struct {
+	// part is the section that the line belongs to, such as spec or metric.
 	part, stage, name string
-	values            []string
+	// values has one cell for each run.
+	values []string
 }
 
-// comparedCSV is the comparison as one table with a column for each run.
+// comparedCSV is the comparison as one CSV table with a column for each run,
+// headed by its id. Unlike the tables for people it holds everything,
+// differing or not, and in exact form.
 func comparedCSV(c runs.Comparison) list[comparedRow] {
 	l := list[comparedRow]{columns: []column[comparedRow]{
 		{name: "part", full: func(r comparedRow) string { return r.part }},
 		{name: "stage", full: func(r comparedRow) string { return r.stage }},
 		{name: "name", full: func(r comparedRow) string { return r.name }},
 	}}
+	// Run ids, not names, head the columns: ids are unique.
 	for i, r := range c.Runs {
 		l.columns = append(l.columns, column[comparedRow]{name: r.ID,
 			full: func(row comparedRow) string { return row.values[i] }})

@@ -27,7 +27,7 @@ func compared() runs.Comparison {
 	one, two := trimtab.DigestOf([]byte("one")), trimtab.DigestOf([]byte("two"))
 	origin := "zzzzzzzzzz"
 	c := runs.Comparison{Schema: "trimtab.comparison/v1",
-		Verdict: "not the same: stage sft: differ from step 7 on, first in loss",
+		Verdict: "different: stage sft: differs from step 7 on, first in loss",
 		Runs: []runs.ComparedRun{
 			{ID: "aaaaaaaaaa", Name: "before", Status: trimtab.RunCompleted, Seed: 1, Numerics: "v1", SpecDigest: one,
 				Seconds: 65, Builds: []string{"0123456789"}},
@@ -35,12 +35,12 @@ func compared() runs.Comparison {
 				SpecDigest: two, Origin: &origin, Builds: []string{"abcdef0123", "123456abcd"}}},
 		Spec: []runs.SpecDifference{{Path: "data.text",
 			Values: []json.RawMessage{json.RawMessage(`"` + string(one) + `"`), nil}},
-			{Path: "sft.optim.lr", Values: []json.RawMessage{json.RawMessage("0.001"), json.RawMessage("5e-4")}},
+			{Path: "sft.learning_rate", Values: []json.RawMessage{json.RawMessage("0.001"), json.RawMessage("5e-4")}},
 			{Path: "sft.gates", Values: []json.RawMessage{nil, json.RawMessage(`[{"metric":"loss","max":1}]`)}}},
 		Data: []runs.DataDifference{{Input: "demonstrations", Stages: []string{"sft", "reward"},
 			Values: []*runs.InputSource{{Name: "demos", Digest: one}, {Stage: "other"}}}},
 		Stages: []runs.ComparedStage{
-			{Name: "sft", Verdict: "differ from step 7 on, first in loss", Differs: true,
+			{Name: "sft", Verdict: "differs from step 7 on, first in loss", Differs: true,
 				Attempts: []*runs.ComparedAttempt{{Kind: "sft", Attempt: 1, Status: trimtab.AttemptCompleted},
 					{Kind: "sft", Attempt: 2, Status: trimtab.AttemptRunning, Steps: 12}},
 				Outputs: []runs.ComparedOutput{{Name: "model", Digests: []*trimtab.Digest{&one, nil}}},
@@ -49,7 +49,7 @@ func compared() runs.Comparison {
 					{Name: "epoch", Equal: true, Values: numbers(1, 1),
 						Differences: append([]*runs.Number{nil}, numbers(0)...)}},
 				Series: &runs.ComparedSeries{Steps: 12}},
-			{Name: "ppo", Verdict: "only one run has it", Differs: true,
+			{Name: "ppo", Verdict: "only one run has this stage", Differs: true,
 				Attempts: []*runs.ComparedAttempt{nil, {Kind: "ppo", Status: trimtab.AttemptQueued}}}},
 		Scores: []runs.ComparedScore{{Model: "sft", Measure: "gold", Values: numbers(.5, .75),
 			Differences: append([]*runs.Number{nil}, numbers(.25)...)},
@@ -77,16 +77,16 @@ build     012345        abcdef, 123456
 took      1m05s         0.0s
 reruns                  zzzzzzzzzz
 
-not the same: stage sft: differ from step 7 on, first in loss
+different: stage sft: differs from step 7 on, first in loss
 
 spec and data                        before              af\x1b[2Jter
-sft.optim.lr                         0.001               5e-4
+sft.learning_rate                    0.001               5e-4
 sft.gates                            (none)              [{metric:loss,max:1}]
 demonstrations, read by sft, reward  demos 7692c3ad3540  what other makes
 
 stage  before     af\x1b[2Jter                 compared
-sft    completed  running, attempt 2, step 12  differ from step 7 on, first in loss
-ppo               queued                       only one run has it
+sft    completed  running, attempt 2, step 12  differs from step 7 on, first in loss
+ppo               queued                       only one run has this stage
 
 stage  metrics that differ  before              af\x1b[2Jter
 sft    loss at step 7       1.2345678901234567  1.234567890123457
@@ -127,7 +127,7 @@ func TestPrintComparison(t *testing.T) {
 		doc.Stages[0].Metrics[0].Values[1] != "NaN" || doc.Stages[0].Series.First.Step != 7 {
 		t.Errorf("json: %+v, %v", doc, err)
 	}
-	for _, want := range []string{"part,stage,name,aaaaaaaaaa,bbbbbbbbbb\n", "spec,,sft.optim.lr,0.001,5e-4\n",
+	for _, want := range []string{"part,stage,name,aaaaaaaaaa,bbbbbbbbbb\n", "spec,,sft.learning_rate,0.001,5e-4\n",
 		"metric,sft,loss,1.25,NaN\n", "score,,sft gold,0.5,0.75\n",
 		"first_difference,sft,loss at step 7,1.2345678901234567,1.234567890123457\n"} {
 		if got := show(formatCSV); !strings.Contains(got, want) {
@@ -146,7 +146,7 @@ func TestPrintComparison(t *testing.T) {
 	}
 }
 
-// Names that do not tell runs apart give way to ids.
+// Runs whose names are not distinct are labelled by their ids.
 func TestLabels(t *testing.T) {
 	list := func(names ...string) (all []runs.ComparedRun) {
 		for i, name := range names {

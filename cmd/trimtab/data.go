@@ -1,13 +1,8 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"strconv"
 	"strings"
 	"time"
@@ -15,11 +10,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/trimtab/trimtab"
-	"github.com/trimtab/trimtab/dataset"
-	"github.com/trimtab/trimtab/plainfile"
 	"github.com/trimtab/trimtab/storage"
 )
 
+// dataCmd is "trimtab data", the group of commands about datasets.
 func (a *app) dataCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "data", Short: "datasets: import, split, list, show, freeze, export, prove, erase, used-by", RunE: group,
@@ -32,34 +26,51 @@ func (a *app) dataCmd() *cobra.Command {
 	return cmd
 }
 
-// dataset is a stored dataset as this program shows it.
+// datasetDocument is a dataset as data list and data show print it.
 type datasetDocument struct {
-	Schema    string           `json:"schema,omitempty"`
-	Name      string           `json:"name"`
-	Kind      trimtab.Kind     `json:"kind"`
-	Items     int              `json:"items"`
-	CreatedAt time.Time        `json:"created_at"`
-	Versions  []datasetVersion `json:"versions"`
-	HeldOut   *int             `json:"held_out,omitempty"` // items of the split test, of the version that is shown
-	Rankings  *rankingSummary  `json:"rankings,omitempty"`
-	Sample    []any            `json:"sample,omitempty"`
+	Schema string       `json:"schema,omitempty"`
+	Name   string       `json:"name"`
+	Kind   trimtab.Kind `json:"kind"`
+	// Items is the number of items imported so far, frozen or not.
+	Items     int       `json:"items"`
+	CreatedAt time.Time `json:"created_at"`
+	// Versions are the frozen versions, the newest first.
+	Versions []datasetVersion `json:"versions"`
+	// HeldOut is the number of items in the split "test" of the version
+	// shown.
+	HeldOut *int `json:"held_out,omitempty"`
+	// Rankings summarizes the rankings of the version shown.
+	Rankings *rankingSummary `json:"rankings,omitempty"`
+	// Sample holds the version's first items, in the form of data export.
+	Sample []any `json:"sample,omitempty"`
 }
 
-// rankingSummary says how far rankings can be trusted.
+// rankingSummary says how reliable a set of rankings is.
 type rankingSummary struct {
-	Pairs       int      `json:"pairs"`
-	Labellers   int      `json:"labellers"`           // known by name
-	LongerWins  float64  `json:"longer_wins"`         // accuracy of "the longer one is better"
-	CommonPairs int      `json:"common_pairs"`        // ordered by two labellers
-	Agreement   *float64 `json:"agreement,omitempty"` // share of them ordered alike
+	// Pairs is the number of pairs of responses that are ordered, ties aside.
+	Pairs int `json:"pairs"`
+	// Labellers is the number of labellers known by name.
+	Labellers int `json:"labellers"`
+	// LongerWins is the accuracy of the rule "the longer response is better":
+	// what a reward model has to beat.
+	LongerWins float64 `json:"longer_wins"` // accuracy of "the longer one is better"
+	// CommonPairs is the number of times that two labellers ordered the same
+	// pair.
+	CommonPairs int `json:"common_pairs"`
+	// Agreement is the share of CommonPairs on which both agree.
+	Agreement *float64 `json:"agreement,omitempty"`
 }
 
-// summarize is what was counted of the rankings of a version; nil where there are none.
+// summarize converts the database's counts over the rankings of a version. It
+// returns nil for other kinds, and for versions with erased items, whose
+// counts would be of something else.
 func summarize(v storage.DatasetVersion, counted storage.VersionSummary) *rankingSummary {
 	if v.Kind != trimtab.KindRankings || v.Erased > 0 {
 		return nil
 	}
 	s := &rankingSummary{Pairs: counted.Pairs, Labellers: counted.Labellers, CommonPairs: counted.Common}
+	// Longer counts twice: a pair of equally long responses is half a
+	// success.
 	if counted.Pairs > 0 {
 		s.LongerWins = float64(counted.Longer) / 2 / float64(counted.Pairs)
 	}
@@ -70,6 +81,7 @@ func summarize(v storage.DatasetVersion, counted storage.VersionSummary) *rankin
 	return s
 }
 
+// String is the summary as one line.
 func (s *rankingSummary) String() string {
 	who := "labellers"
 	if s.Labellers == 1 {
@@ -82,22 +94,31 @@ func (s *rankingSummary) String() string {
 	return text
 }
 
+// datasetVersion is a frozen version of a dataset. Its digest is the root of
+// a Merkle tree over its items.
 type datasetVersion struct {
-	Schema    string         `json:"schema,omitempty"`
-	Dataset   string         `json:"dataset"`
-	Kind      trimtab.Kind   `json:"kind"`
-	Digest    trimtab.Digest `json:"digest"`
-	Items     int            `json:"items"`
-	Erased    int            `json:"erased,omitempty"` // items whose text is gone
-	CreatedAt time.Time      `json:"created_at"`
+	Schema string `json:"schema,omitempty"`
+	// Dataset is the name of the dataset.
+	Dataset string       `json:"dataset"`
+	Kind    trimtab.Kind `json:"kind"`
+	// Digest is the Merkle root over the digests of the items.
+	Digest trimtab.Digest `json:"digest"`
+	Items  int            `json:"items"`
+	// Erased is the number of items whose text was erased.
+	Erased int `json:"erased,omitempty"`
+	// CreatedAt is when the version was frozen.
+	CreatedAt time.Time `json:"created_at"`
 }
 
+// versionOf converts a stored version.
 func versionOf(v storage.DatasetVersion) datasetVersion {
 	return datasetVersion{Dataset: v.Dataset, Kind: v.Kind, Digest: v.Digest, Items: v.Items, Erased: v.Erased,
 		CreatedAt: v.CreatedAt.UTC()}
 }
 
+// datasetOf converts a stored dataset.
 func datasetOf(d storage.Dataset) datasetDocument {
+	// Versions is never null in JSON.
 	doc := datasetDocument{Name: d.Name, Kind: d.Kind, Items: d.Items, CreatedAt: d.CreatedAt.UTC(),
 		Versions: []datasetVersion{}}
 	for _, v := range d.Versions {
@@ -106,9 +127,10 @@ func datasetOf(d storage.Dataset) datasetDocument {
 	return doc
 }
 
+// dataListCmd is "trimtab data list".
 func (a *app) dataListCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "list", Short: "every dataset", Args: argCount(0, 0), Example: "  trimtab data list -o csv",
+		Use: "list", Short: "list all datasets", Args: argCount(0, 0), Example: "  trimtab data list -o csv",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.withStore(cmd, func(ctx context.Context, s *session) error {
 				sets, err := s.store.Datasets(ctx)
@@ -141,6 +163,7 @@ func (a *app) dataListCmd() *cobra.Command {
 	}
 }
 
+// newestOf is the digest of the newest frozen version, or empty.
 func newestOf(d datasetDocument, short bool) string {
 	switch {
 	case len(d.Versions) == 0:
@@ -151,6 +174,7 @@ func newestOf(d datasetDocument, short bool) string {
 	return string(d.Versions[0].Digest)
 }
 
+// dataShowCmd is "trimtab data show".
 func (a *app) dataShowCmd() *cobra.Command {
 	var sample int
 	cmd := &cobra.Command{
@@ -162,12 +186,18 @@ func (a *app) dataShowCmd() *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().IntVar(&sample, "items", 5, "how many items of the newest version to show")
+	cmd.Flags().IntVar(&sample, "items", 5, "number of items of the newest version to show")
 	return cmd
 }
 
+// showDataset prints a dataset with the version that ref names, by default
+// the newest. A dataset that has never been frozen is shown too, without
+// items: only frozen versions can be read, so that what is shown is what a
+// run would get.
 func (a *app) showDataset(ctx context.Context, store *storage.Store, ref string, sample int) error {
 	name, _, _ := strings.Cut(ref, "@")
+	// A dataset that was never frozen has no version, which is not an error
+	// here.
 	version, verr := store.ResolveDataset(ctx, ref)
 	if verr == nil {
 		name = version.Dataset
@@ -183,10 +213,13 @@ func (a *app) showDataset(ctx context.Context, store *storage.Store, ref string,
 		if err != nil {
 			return err
 		}
+		// Versions that were frozen by old builds may lack the counts.
 		if known {
 			doc.Rankings = summarize(version, counted)
 			doc.HeldOut = &counted.HeldOut
 		}
+		// Erased items cannot be shown; if there are any, no items are, since
+		// "the first five" would be others.
 		items, err := store.FirstItems(ctx, version.Digest, sample)
 		if err != nil && trimtab.AsError(err).Type != "dataset_erased" { // then its other items are not shown either
 			return err
@@ -219,6 +252,7 @@ func (a *app) showDataset(ctx context.Context, store *storage.Store, ref string,
 	return a.printSample(doc.Sample)
 }
 
+// printSample prints items, one JSON line each, wrapped on a terminal.
 func (a *app) printSample(sample []any) error {
 	if len(sample) > 0 {
 		fmt.Fprintln(a.out)
@@ -233,17 +267,22 @@ func (a *app) printSample(sample []any) error {
 	return nil
 }
 
+// versionColumns are the columns of a dataset's versions. The digest is never
+// shortened here: it is what a spec or an audit refers to.
 var versionColumns = []column[datasetVersion]{
 	{name: "version", full: func(v datasetVersion) string { return string(v.Digest) }},
 	{name: "items", full: func(v datasetVersion) string { return strconv.Itoa(v.Items) }, right: true},
-	{name: "erased", full: func(v datasetVersion) string { return positive(v.Erased) }, right: true},
+	{name: "erased", full: func(v datasetVersion) string { return blankIfZero(v.Erased) }, right: true},
 	{name: "frozen_at", full: func(v datasetVersion) string { return v.CreatedAt.Format(time.RFC3339) },
 		short: func(v datasetVersion) string { return formatAgo(v.CreatedAt) }},
 }
 
+// dataFreezeCmd is "trimtab data freeze". A version's digest depends only on
+// its items: freezing again without new items gives the same version.
 func (a *app) dataFreezeCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "freeze NAME", Short: "make everything imported so far a version that runs can name", Args: argCount(1, 1),
+		Use: "freeze NAME", Short: "freeze everything imported so far as a version that runs can read",
+		Args:    argCount(1, 1),
 		Example: "  trimtab data freeze demos",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withStore(cmd, func(ctx context.Context, s *session) error {
@@ -256,125 +295,11 @@ func (a *app) dataFreezeCmd() *cobra.Command {
 					doc.Schema = "trimtab.dataset_version/v1"
 					return a.printDocument(doc)
 				}
+				// The form in which a spec names a version: it can be pasted
+				// there.
 				fmt.Fprintf(a.out, "%s@%s (%d items)\n", escapeLine(v.Dataset), v.Digest, v.Items)
 				return nil
 			})
 		},
 	}
-}
-
-func (a *app) dataExportCmd() *cobra.Command {
-	var to string
-	cmd := &cobra.Command{
-		Use: "export NAME[@VERSION]", Short: "write a frozen version as JSON lines that data import reads",
-		Args:    argCount(1, 1),
-		Example: "  trimtab data export demos > demos.jsonl\n  trimtab data export demos@sha256:4f2a --to demos.jsonl",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.withStore(cmd, func(ctx context.Context, s *session) error {
-				v, err := s.store.ResolveDataset(ctx, args[0])
-				if err != nil {
-					return err
-				}
-				return a.writeTo(to, func(w io.Writer) error {
-					line := json.NewEncoder(w)
-					line.SetEscapeHTML(false)
-					return s.store.EachItem(ctx, v.Digest,
-						func(item trimtab.Item) error { return line.Encode(exportItem(item)) })
-				})
-			})
-		},
-	}
-	cmd.Flags().StringVar(&to, "to", "", "file to write; it must not exist (default: standard output)")
-	return cmd
-}
-
-// writeTo writes to standard output, or whole to a new file or not at all.
-func (a *app) writeTo(name string, write func(io.Writer) error) error {
-	if name == "" {
-		w := bufio.NewWriter(a.out)
-		if err := write(w); err != nil {
-			return err
-		}
-		return w.Flush()
-	}
-	err := plainfile.WriteNewFrom(name, 0o644, func(f io.Writer) error {
-		w := bufio.NewWriter(f)
-		return errors.Join(write(w), w.Flush())
-	})
-	if errors.Is(err, fs.ErrExist) {
-		return trimtab.NewError(trimtab.Conflict, "file_exists", "remove it or choose another name", "%s exists", name)
-	}
-	return writeError(name, err)
-}
-
-// writeError gives an error of writing a file that the user named its exit code.
-func writeError(name string, err error) error {
-	if _, ok := errors.AsType[*trimtab.Error](err); err == nil || ok {
-		return err
-	}
-	return trimtab.NewError(trimtab.Invalid, "file_unwritable", "choose another place, or make that one writable",
-		"write %s: %w", name, err)
-}
-
-// rankingLine is a ranking as other tools read it: responses are texts, in
-// which bytes that no text holds are U+FFFD. Token
-// ids and exact bytes are added where there are any, for those who keep them.
-type rankingLine struct {
-	Prompt    string             `json:"prompt"`
-	Verbatim  bool               `json:"verbatim,omitempty"`
-	Responses []string           `json:"responses"`
-	Ranks     []int              `json:"ranks"`
-	Labeller  string             `json:"labeller,omitempty"`
-	Guideline string             `json:"guideline,omitempty"`
-	Split     string             `json:"split,omitempty"`
-	Group     string             `json:"group,omitempty"`
-	Samples   []trimtab.Response `json:"samples,omitempty"`
-}
-
-// promptLine is a prompt that import would read otherwise without verbatim.
-type promptLine struct {
-	trimtab.Prompt
-	Verbatim bool `json:"verbatim"`
-}
-
-// demonstrationLine is a demonstration whose prompt import would read
-// otherwise without verbatim.
-type demonstrationLine struct {
-	trimtab.Demonstration
-	Verbatim bool `json:"verbatim"`
-}
-
-// exportItem is an item with the field names of data files. Import reads it as
-// the same item: a prompt whose marks of turns would make it a conversation is
-// marked as verbatim.
-func exportItem(item trimtab.Item) any {
-	switch item := item.(type) {
-	case trimtab.Prompt:
-		if !dataset.RoundTrips(item.Kind(), item.Text) {
-			return promptLine{item, true}
-		}
-	case trimtab.Demonstration:
-		if !dataset.RoundTrips(item.Kind(), item.Prompt) {
-			return demonstrationLine{item, true}
-		}
-	case trimtab.Ranking:
-		return exportRanking(item)
-	}
-	return item
-}
-
-func exportRanking(r trimtab.Ranking) rankingLine {
-	line := rankingLine{Prompt: r.Prompt, Verbatim: !dataset.RoundTrips(r.Kind(), r.Prompt), Ranks: r.Ranks,
-		Labeller:  r.Labeller,
-		Guideline: r.Guideline, Split: r.Split, Group: r.Group}
-	sampled := false
-	for _, resp := range r.Responses {
-		text := strings.ReplaceAll(strings.ToValidUTF8(string(resp.Bytes), "\ufffd"), "\x00", "\ufffd")
-		line.Responses = append(line.Responses, text)
-		sampled = sampled || len(resp.Tokens) > 0 || text != string(resp.Bytes)
-	}
-	if sampled {
-		line.Samples = r.Responses
-	}
-	return line
 }

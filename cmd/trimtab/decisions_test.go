@@ -7,7 +7,7 @@ import (
 	"github.com/trimtab/trimtab/runs"
 )
 
-// A decision is told as what has happened, not as what will.
+// The result of a decision says what has happened, and not what will.
 func TestDecisionSaid(t *testing.T) {
 	at := func(status trimtab.RunStatus, stage trimtab.AttemptStatus) runs.View {
 		return runs.View{Name: "r", Status: status, Stages: []runs.StageView{{Name: "sft", Status: stage}}}
@@ -18,7 +18,7 @@ func TestDecisionSaid(t *testing.T) {
 		want string
 	}{
 		{"cancelled", at(trimtab.RunRunning, trimtab.AttemptRunning),
-			"r will be cancelled: its stage stops within seconds"},
+			"cancelling: r stops within seconds"},
 		{"cancelled", at(trimtab.RunCancelled, trimtab.AttemptCancelled), "cancelled: r is cancelled"},
 		{"paused", at(trimtab.RunPaused, trimtab.AttemptRunning),
 			"paused: r is paused; its stage stops within seconds"},

@@ -20,68 +20,88 @@ import (
 	"github.com/trimtab/trimtab/tensor"
 )
 
-// Outcomes of a check.
+// Results of a check, in JSON and in tables.
 const (
 	checkOK      = "ok"
 	checkWarning = "warning"
 	checkProblem = "problem"
 )
 
-// minFreeDisk is the free space under which doctor warns.
+// minFreeDisk is the free space, in bytes, below which doctor warns.
 const minFreeDisk = 2 << 30
 
-// checkResult is one thing that doctor looked at.
+// checkResult is the outcome of one check of doctor.
 type checkResult struct {
-	Check  string `json:"check"`
+	// Check names what was checked.
+	Check string `json:"check"`
+	// Result is ok, warning or problem.
 	Result string `json:"result"`
+	// Detail is what was found.
 	Detail string `json:"detail"`
+	// Remedy says what to do about a warning or problem.
 	Remedy string `json:"remedy,omitempty"`
 }
 
-// settingLine is a setting with where its value came from.
+// settingLine is a setting, its value without secrets, and where it came
+// from.
 type settingLine struct {
-	Key    string `json:"key"`
-	Value  string `json:"value"`
+	Key string `json:"key"`
+	// Value has no secrets in it.
+	Value string `json:"value"`
+	// Origin is the flag, variable or file that the value came from, or
+	// "default".
 	Origin string `json:"origin"`
 }
 
-// doctorDocument is everything doctor found.
+// doctorDocument is the report of doctor.
 type doctorDocument struct {
 	Schema   string        `json:"schema"`
 	Settings []settingLine `json:"settings"`
 	Checks   []checkResult `json:"checks"`
 }
 
+// doctorCmd is "trimtab doctor": check this machine, or the record of one
+// run.
 func (a *app) doctorCmd() *cobra.Command {
 	var run string
 	cmd := &cobra.Command{
-		Use: "doctor", Short: "what is set, from where, and what is wrong with this machine or a run's record",
+		Use: "doctor", Short: "check settings and this machine, or the record of a run",
 		Args: argCount(0, 0),
-		Long: `Print every setting with where it came from, and check what runs need. Nothing is
-started or changed. With --run, check instead that nothing of a run was lost,
-doubled or torn: what must hold of its record whatever was killed, and the models
-and checkpoints that the record names. Exit code 5 says that something was.`,
+		Long: `Print every setting and where its value came from, and check what runs need. Nothing is
+started or changed.
+
+With --run, check instead that nothing of a run was lost, duplicated or half-written: the
+invariants that its record must satisfy no matter what was killed, and the models and
+checkpoints that the record names. Exit code 5 means that one does not hold.`,
 		Example: "  trimtab doctor\n  trimtab doctor -o json\n  trimtab doctor --run my-assistant",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			// --run '' is an error about an empty name, and not a check of
+			// the machine.
 			if cmd.Flags().Changed("run") {
 				return a.withStore(cmd, func(ctx context.Context, s *session) error { return a.doctorRun(ctx, s, run) })
 			}
 			return a.doctor(cmd.Context())
 		},
 	}
-	cmd.Flags().StringVar(&run, "run", "", "check the record and the files of this run")
+	cmd.Flags().StringVar(&run, "run", "", "check the record and files of this run")
 	return cmd
 }
 
-// invariant is one thing that must hold of a run, as this program shows it.
+// invariant is a condition that a run's record must satisfy, with the outcome
+// of checking it.
 type invariant struct {
-	Invariant string   `json:"invariant"`
-	Must      string   `json:"must"`
-	OK        bool     `json:"ok"`
-	Broken    int      `json:"broken"`    // how many things break it
-	Offenders []string `json:"offenders"` // the first of them
+	// Invariant is a stable name.
+	Invariant string `json:"invariant"`
+	// Must states the condition in words.
+	Must string `json:"must"`
+	OK   bool   `json:"ok"`
+	// Broken is the number of violations, and Offenders names the first ones.
+	Broken    int      `json:"broken"`
+	Offenders []string `json:"offenders"`
 }
 
+// invariantColumns show the condition where it holds, and the first
+// violations where it does not.
 var invariantColumns = []column[invariant]{
 	{name: "invariant", full: func(i invariant) string { return i.Invariant }},
 	{name: "result", full: func(i invariant) string {
@@ -98,7 +118,10 @@ var invariantColumns = []column[invariant]{
 	}},
 }
 
-// doctorRun checks a run's record and files.
+// doctorRun checks a run's record and files, and exits with 5 if an invariant
+// is broken. It may run while the run is at work: the checks read one
+// snapshot of the database. The files are read as well, which takes time for
+// large models.
 func (a *app) doctorRun(ctx context.Context, s *session, ref string) error {
 	run, findings, err := s.runs.Check(ctx, ref)
 	if err != nil {
@@ -126,6 +149,8 @@ func (a *app) doctorRun(ctx context.Context, s *session, ref string) error {
 	return nil
 }
 
+// doctor prints the settings and the checks of this machine, and exits with 6
+// if there is a problem; warnings do not count.
 func (a *app) doctor(ctx context.Context) error {
 	doc := doctorDocument{Schema: "trimtab.doctor/v1"}
 	for _, s := range allSettings {
@@ -146,6 +171,10 @@ func (a *app) doctor(ctx context.Context) error {
 	return nil
 }
 
+// checks runs all checks of the machine. With configured servers it checks
+// those, and otherwise the programs of the embedded ones; the schema of a
+// database is checked only where one answers. Every check has a time limit,
+// so that a server that hangs does not hang doctor.
 func (a *app) checks(ctx context.Context) []checkResult {
 	v := version()
 	checks := []checkResult{
@@ -156,6 +185,8 @@ func (a *app) checks(ctx context.Context) []checkResult {
 	}
 	if a.settings.value("postgres_url") == "" && a.settings.value("temporal_address") == "" {
 		checks = append(checks, a.checkEmbedded(ctx)...)
+		// The embedded database is checked if it runs; doctor does not start
+		// it.
 		if info, running := devstack.Running(a.settings.value("data")); running {
 			checks = append(checks, checkSchema(ctx, info.Endpoints.AppURL)...)
 		}
@@ -168,8 +199,11 @@ func (a *app) checks(ctx context.Context) []checkResult {
 	return append(checks, a.checkTemporal(ctx))
 }
 
-// checkSchema looks whether tables, functions, triggers, rights and settings are as the migrations make them. It says
-// nothing where the database cannot be opened: another check does.
+// checkSchema checks that tables, functions, triggers, privileges and
+// settings of the database are as the migrations create them. Triggers are
+// what keeps the record append-only: a database without one accepts changes
+// silently. Where the database cannot be opened it returns nothing: another
+// check reports that.
 func checkSchema(ctx context.Context, url string) []checkResult {
 	const name = "schema"
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
@@ -179,6 +213,8 @@ func checkSchema(ctx context.Context, url string) []checkResult {
 		return nil
 	}
 	defer store.Close()
+	// Additions that change nothing, such as an index, are harmless and only
+	// a warning.
 	odd, err := store.Schema(ctx)
 	if err != nil {
 		e := trimtab.AsError(err)
@@ -192,25 +228,27 @@ func checkSchema(ctx context.Context, url string) []checkResult {
 			problems = append(problems, text)
 		}
 	}
-	const remedy = "`trimtab audit verify` names everything and says whether rows were changed"
+	const remedy = "run `trimtab audit verify`: it lists all of them and tests whether rows were changed"
 	switch {
 	case len(problems) > 0:
 		return []checkResult{{name, checkProblem,
-			fmt.Sprintf("%d things are not as the migrations make them, the first: %s", len(problems), problems[0]),
+			fmt.Sprintf("differs from the migrations in %s, first: %s", plural(len(problems), "place"), problems[0]),
 			remedy}}
 	case len(notes) > 0:
-		return []checkResult{{name, checkWarning, fmt.Sprintf("%d things are odd and harmless, the first: %s",
-			len(notes), notes[0]), remedy}}
+		return []checkResult{{name, checkWarning, fmt.Sprintf("has %s, first: %s",
+			plural(len(notes), "harmless addition"), notes[0]), remedy}}
 	}
-	return []checkResult{{name, checkOK, "tables, functions, triggers and rights are as the migrations make them", ""}}
+	return []checkResult{{name, checkOK, "tables, functions, triggers and privileges match the migrations", ""}}
 }
 
-// checkFolder looks whether the data folder, or the first parent that exists, can be written.
+// checkFolder checks that the data folder, or the nearest folder above it
+// that exists, is writable.
 func (a *app) checkFolder() checkResult {
 	if _, err := a.checkDataFolder(); err != nil {
 		e := trimtab.AsError(err)
 		return checkResult{"data folder", checkProblem, e.Message, e.Remedy}
 	}
+	// The folder may not exist yet: what counts is where it would be created.
 	dir := nearestExisting(a.settings.value("data"))
 	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
 		return checkResult{"data folder", checkProblem, fmt.Sprintf("%s: %v", dir, err),
@@ -219,6 +257,7 @@ func (a *app) checkFolder() checkResult {
 	return checkResult{"data folder", checkOK, a.settings.value("data"), ""}
 }
 
+// checkDisk checks the free disk space of the data folder.
 func (a *app) checkDisk() checkResult {
 	var st unix.Statfs_t
 	dir := nearestExisting(a.settings.value("data"))
@@ -228,12 +267,12 @@ func (a *app) checkDisk() checkResult {
 	free := int64(st.Bavail) * int64(st.Bsize)
 	if free < minFreeDisk {
 		return checkResult{"disk", checkWarning, formatBytes(free) + " free",
-			"a default run wants a few hundred MB: free some, or choose another folder with --data-folder"}
+			"a default run needs a few hundred MB: free some space, or choose another folder with --data-folder"}
 	}
 	return checkResult{"disk", checkOK, formatBytes(free) + " free", ""}
 }
 
-// nearestExisting is the nearest folder above path that exists.
+// nearestExisting is path, or the nearest folder above it that exists.
 func nearestExisting(path string) string {
 	for {
 		if st, err := os.Stat(path); err == nil && st.IsDir() || path == filepath.Dir(path) {
@@ -243,12 +282,13 @@ func nearestExisting(path string) string {
 	}
 }
 
-// checkEmbedded looks for the programs of the embedded servers without starting them.
+// checkEmbedded looks for the programs of the embedded servers, without
+// starting or downloading them.
 func (a *app) checkEmbedded(ctx context.Context) []checkResult {
 	var checks []checkResult
 	dir, err := a.checkDataFolder()
 	if err != nil {
-		return nil // which has been told
+		return nil // checkFolder reports it
 	}
 	for _, c := range devstack.DoctorChecks(ctx, dir, a.downloads()) {
 		result := checkOK
@@ -260,7 +300,9 @@ func (a *app) checkEmbedded(ctx context.Context) []checkResult {
 	return checks
 }
 
-// checkKernels says on which kernels products run, and how fast.
+// checkKernels reports which kernels compute, and how fast they are. The
+// speed is measured, in half a second, since it is the only way to notice a
+// machine that is throttled or that emulates instructions.
 func checkKernels() checkResult {
 	if err := tensor.InitError(); err != nil {
 		return checkResult{"processor", checkProblem, err.Error(), "set TRIMTAB_KERNELS to one of " +
@@ -270,6 +312,7 @@ func checkKernels() checkResult {
 		tensor.Implementation(), measureNumericsSpeeds().sentence()), ""}
 }
 
+// checkPostgres connects to the configured database.
 func (a *app) checkPostgres(ctx context.Context) checkResult {
 	const name = "postgres"
 	url := a.settings.value("postgres_url")
@@ -287,6 +330,8 @@ func (a *app) checkPostgres(ctx context.Context) checkResult {
 	return checkResult{name, checkOK, a.settings.shown("postgres_url"), ""}
 }
 
+// checkTemporal connects to the configured Temporal server, and looks for its
+// namespace.
 func (a *app) checkTemporal(ctx context.Context) checkResult {
 	const name = "temporal"
 	failed := func(err error) checkResult {
@@ -297,6 +342,7 @@ func (a *app) checkTemporal(ctx context.Context) checkResult {
 	switch {
 	case err != nil:
 		return failed(err)
+	// One address alone is a mistake: locate refuses it too.
 	case o.HostPort == "":
 		return checkResult{name, checkProblem, "postgres_url is set and temporal_address is not", "set both or neither"}
 	}
@@ -307,6 +353,7 @@ func (a *app) checkTemporal(ctx context.Context) checkResult {
 		return failed(err)
 	}
 	defer c.Close()
+	// A server that answers may still lack our namespace, or refuse us.
 	namespace := &workflowservice.DescribeNamespaceRequest{Namespace: o.Namespace}
 	if _, err := c.WorkflowService().DescribeNamespace(ctx, namespace); err != nil {
 		detail := fmt.Sprintf("%s answers, but namespace %s: %v", o.HostPort, o.Namespace, err)
@@ -319,6 +366,8 @@ func (a *app) checkTemporal(ctx context.Context) checkResult {
 	return checkResult{name, checkOK, fmt.Sprintf("%s %s, namespace %s", o.HostPort, how, o.Namespace), ""}
 }
 
+// printDoctor prints two tables, settings and checks. CSV has room for one:
+// the checks.
 func (a *app) printDoctor(doc doctorDocument) error {
 	if a.wantsJSON() {
 		return a.printDocument(doc)

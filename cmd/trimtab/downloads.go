@@ -1,14 +1,15 @@
 package main
 
 import (
-	"fmt"
 	"strconv"
 	"time"
 
 	"github.com/trimtab/trimtab/devstack"
 )
 
-// checkDownloads checks the settings that say what may be downloaded.
+// checkDownloads validates the settings that say what may be downloaded, and
+// normalises offline to true or false. The mirror's address is not repeated
+// in the error, since it may hold a password.
 func (s *settings) checkDownloads() error {
 	offline, err := strconv.ParseBool(s.values["offline"])
 	if err != nil {
@@ -18,34 +19,20 @@ func (s *settings) checkDownloads() error {
 	if s.values["maven_mirror"] == "" {
 		return nil
 	}
-	if err := devstack.CheckMirror(s.values["maven_mirror"]); err != nil { // the value may hold a password
-		return usagef("give it the form https://HOST/PATH", "setting maven_mirror (from %s): %w",
+	if err := devstack.CheckMirror(s.values["maven_mirror"]); err != nil {
+		return usagef("write it as https://HOST/PATH", "setting maven_mirror (from %s): %w",
 			s.origins["maven_mirror"], err)
 	}
 	return nil
 }
 
-// downloads say whether and from where Postgres is fetched where none is
-// installed. On a terminal a line shows how far that is.
+// downloads says whether and from where Postgres is fetched if none is
+// installed. On a terminal a progress line shows how far a download is; where
+// standard error is a log, the supervisor's own lines have to do.
 func (a *app) downloads() *devstack.Downloads {
 	d := &devstack.Downloads{Offline: a.settings.value("offline") == "true", Mirror: a.settings.value("maven_mirror")}
 	if _, ok := terminal(a.err); ok {
 		d.Progress = a.progressLine(200 * time.Millisecond)
 	}
 	return d
-}
-
-// progressLine writes how much has come over and over the same line, no more
-// often than every so long, and empties the line at the end.
-func (a *app) progressLine(every time.Duration) func(done, total int64) {
-	var last time.Time
-	return func(done, total int64) {
-		switch {
-		case done == total:
-			fmt.Fprint(a.err, "\r\x1b[K")
-		case time.Since(last) >= every:
-			last = time.Now()
-			fmt.Fprintf(a.err, "\r\x1b[K  %s of %s (%d %%)", formatBytes(done), formatBytes(total), 100*done/total)
-		}
-	}
 }

@@ -13,28 +13,33 @@ import (
 	"github.com/trimtab/trimtab"
 )
 
-// badNumber is how the flag library says that a value is no number.
+// badNumber matches the flag library's error for a value that does not parse
+// as a number, bool or duration; its groups are the value and the flag.
 var badNumber = regexp.MustCompile(`^invalid argument ("[^"]*") for "(?:-., )?(--[a-z-]+)" flag: strconv\.`)
 
-// usageError makes an error of the command line into one that exits with 2.
+// usageError turns an error about the command line into one that exits with
+// 2. The flag library's errors are several lines long and speak of Go
+// functions: they are put on one line, in this program's words.
 func usageError(cmd *cobra.Command, err error) error {
 	if e, ok := errors.AsType[*trimtab.Error](err); ok {
 		return e
 	}
 	msg := strings.TrimSpace(strings.ReplaceAll(err.Error(), "\n", " "))
 	if m := badNumber.FindStringSubmatch(msg); m != nil {
-		msg = fmt.Sprintf("%s is %s, which is not a number that it takes", m[2], m[1])
+		msg = fmt.Sprintf("%s is %s: not a valid number", m[2], m[1])
 	}
 	return trimtab.NewError(trimtab.Usage, "usage", "see "+cmd.CommandPath()+" --help", "%s", msg)
 }
 
-// usagef is an error in what the user typed.
+// usagef returns an error in what the user typed: class Usage, exit code 2.
+// The remedy comes first because every call has one.
 func usagef(remedy, format string, args ...any) error {
 	return trimtab.NewError(trimtab.Usage, "usage", remedy, format, args...)
 }
 
-// printError says what went wrong: one document on standard output where
-// documents were asked for, else a line and a hint on standard error.
+// printError prints an error in the form that -o asks for: one JSON document
+// on standard output, or else a line and a hint on standard error. A wrapped
+// error is printed with its wrapping, which says what was being done.
 func (a *app) printError(err error) {
 	e := *trimtab.AsError(err)
 	bare := e.Message
@@ -44,7 +49,7 @@ func (a *app) printError(err error) {
 		fmt.Fprintf(a.out, "%s\n", escapeJSON(doc))
 		return
 	}
-	// The message of a wrapped error holds what was being done; prefer it to the bare one.
+	// A wrapping error's text says what was being done: prefer it to the bare message.
 	msg := e.Message
 	if full := err.Error(); !strings.HasPrefix(full, bare) {
 		msg = strings.TrimSuffix(a.secrets.Text(full), ": "+e.Remedy)
@@ -55,8 +60,9 @@ func (a *app) printError(err error) {
 	}
 }
 
-// formatIn finds -o in a command line that could not be parsed, so that the
-// error takes the form that was asked for.
+// formatIn finds -o in a command line that could not be parsed, so that even
+// a parse error takes the form that was asked for. It knows every spelling
+// that the flag library accepts, and returns table when there is none.
 func formatIn(args []string) string {
 	for i, arg := range args {
 		value := ""
@@ -77,10 +83,12 @@ func formatIn(args []string) string {
 	return formatTable
 }
 
-// noLimit is no limit for takes.
+// noLimit is the upper bound for argCount of a command that takes any number
+// of arguments.
 const noLimit = 1 << 20
 
-// argCount checks the number of arguments, and names them when it is off.
+// argCount checks the number of arguments. Unlike cobra's own checks, its
+// error names the arguments as the usage line does.
 func argCount(least, most int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) >= least && len(args) <= most {
@@ -88,8 +96,8 @@ func argCount(least, most int) cobra.PositionalArgs {
 		}
 		_, names, _ := strings.Cut(cmd.Use, " ")
 		if names == "" {
-			return fmt.Errorf("%s takes no arguments: have %q", cmd.CommandPath(), args)
+			return fmt.Errorf("%s takes no arguments: got %q", cmd.CommandPath(), args)
 		}
-		return fmt.Errorf("%s takes %s: have %d of them", cmd.CommandPath(), names, len(args))
+		return fmt.Errorf("%s takes %s: got %s", cmd.CommandPath(), names, plural(len(args), "argument"))
 	}
 }

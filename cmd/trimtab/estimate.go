@@ -11,42 +11,57 @@ import (
 	"github.com/trimtab/trimtab/tensor"
 )
 
-// speedEstimator is how fast this machine does the work of a spec. Where a model is small
-// enough its training, scoring and sampling are tried for a moment; else they
-// are taken to be as fast as matrix products.
+// speedEstimator measures how fast this machine does the work of a spec. For
+// a model that is small enough, training, scoring and sampling are each tried
+// for a moment; larger ones are assumed to run at the speed of matrix
+// products. A trial on a free machine takes about 0.15 s, so a plan takes a
+// second or two.
 type speedEstimator struct {
-	matMulFLOPS float64 // FLOP/s of matrix products under the spec's numerics
-	speeds      numericsSpeeds
-	pool        *tensor.Pool
-	numerics    tensor.Numerics
-	measured    map[trial]float64 // tokens a second
+	// matMulFLOPS is the matrix-product throughput under the spec's numerics,
+	// in FLOP/s.
+	matMulFLOPS float64
+	// speeds are the throughputs under all contracts.
+	speeds numericsSpeeds
+	// pool runs the trials on all cores.
+	pool *tensor.Pool
+	// numerics is the contract of the spec.
+	numerics tensor.Numerics
+	// measured caches tokens per second by trial.
+	measured map[trial]float64
 }
 
-// trial is work to try: of a kind of bench's, on a model, with sequences of a
-// length, some of them at once.
+// trial is a kind of work of package bench, on a model, with a batch of
+// sequences of one length.
 type trial struct {
-	kind          string
-	shape         model.Config
+	// kind is one of the kinds of work that bench measures.
+	kind  string
+	shape model.Config
+	// batch is the number of sequences, and length their tokens.
 	batch, length int
 }
 
-// trialTime is about how long a trial takes, and maxTrialTime how long it may be
-// expected to take to be tried at all.
 const (
-	trialTime    = 150 * time.Millisecond
+	// trialTime is about how long a trial takes.
+	trialTime = 150 * time.Millisecond
+	// maxTrialTime is the longest that a trial may be expected to take; work
+	// that would take longer is not tried.
 	maxTrialTime = time.Second
 )
 
-// newSpeedEstimator measures matrix products.
+// newSpeedEstimator measures matrix products, and starts a pool of workers,
+// which the caller must close.
 func newSpeedEstimator(n tensor.Numerics) *speedEstimator {
 	speeds := measureNumericsSpeeds()
 	return &speedEstimator{matMulFLOPS: speeds.of(string(n)), speeds: speeds, pool: tensor.NewPool(0), numerics: n,
 		measured: map[trial]float64{}}
 }
 
+// close stops the pool.
 func (p *speedEstimator) close() { p.pool.Close() }
 
-// formatSeconds is how long a stage would take.
+// seconds estimates how long a stage would take, from the tokens that it
+// trains on, scores and samples. Batches and lengths are rounded to powers of
+// two or four, so that stages that are alike share a trial.
 func (p *speedEstimator) seconds(c recipes.StageCost) float64 {
 	w, shape := c.Work, c.Shape
 	length := max(2, min(roundToPower(w.Length, 2), shape.Context))
@@ -64,23 +79,28 @@ func (p *speedEstimator) seconds(c recipes.StageCost) float64 {
 	return t
 }
 
-// roundToPower is the power of a base next to a number, so that stages that are
-// alike share a trial.
+// roundToPower is the power of base nearest to n, on a logarithmic scale.
 func roundToPower(n, base float64) int {
 	return int(math.Pow(base, math.Round(math.Log(max(n, 1))/math.Log(base))))
 }
 
-// tokensPerSecond is tokens a second.
+// tokensPerSecond measures the rate of a kind of work, or computes it from
+// the matrix-product throughput if the model is too large for the free memory
+// or for maxTrialTime. A forward pass costs two FLOPs per parameter and
+// token, and a training step three times that; 64 bytes per parameter cover
+// weights, gradients, moments and activations of a trial.
 func (p *speedEstimator) tokensPerSecond(t trial) float64 {
 	if r, ok := p.measured[t]; ok {
 		return r
 	}
-	each := 2 * float64(t.shape.Parameters()) // forward, a token
+	each := 2 * float64(t.shape.Parameters()) // FLOPs per token, forward
 	if t.kind == bench.WorkTrain {
 		each *= 3
 	}
 	r := p.matMulFLOPS / each
 	_, free, known := activities.Memory()
+	// A trial must not push other programs out of memory: half of what is
+	// free.
 	fits := !known || int64(t.shape.Parameters())*64+1<<28 < free/2
 	if took := float64(t.batch*t.length) / r; fits && took < maxTrialTime.Seconds() {
 		if tried, ok := p.measure(t); ok {
@@ -91,8 +111,9 @@ func (p *speedEstimator) tokensPerSecond(t trial) float64 {
 	return r
 }
 
-// measure does the work twice at the least, and takes the fastest: what else runs
-// on the machine only makes it slower.
+// measure runs the work at least twice and returns the best rate: whatever
+// else runs on the machine only makes it slower, and the first run fills
+// buffers.
 func (p *speedEstimator) measure(t trial) (rate float64, ok bool) {
 	rows := bench.Rows{Batch: t.batch, Length: t.length}
 	s := bench.Shape{Config: t.shape, Train: rows, Score: rows,

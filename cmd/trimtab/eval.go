@@ -28,16 +28,22 @@ const (
 	taskWinRate    = "winrate"
 )
 
+// tasks are the values of --task.
 var tasks = []string{taskPerplexity, taskAccuracy, taskWinRate}
 
-// evalFlags are those of eval.
+// evalFlags are the flags of eval.
 type evalFlags struct {
 	samplingFlags
+	// task is one of tasks; data and split choose what it measures on, and
+	// against the model to compare with.
 	task, data, split, against string
-	world                      uint64
-	prompts                    int
+	// world is the seed of the starter world that prompts come from.
+	world uint64
+	// prompts is the number of prompts of each held-out set.
+	prompts int
 }
 
+// evalCmd is "trimtab eval".
 func (a *app) evalCmd() *cobra.Command {
 	var o evalFlags
 	cmd := &cobra.Command{
@@ -45,11 +51,12 @@ func (a *app) evalCmd() *cobra.Command {
 		Long: `Measure a model. Accuracy and win rate come with 95 % bootstrap intervals.
 
   perplexity  of a language model on --data (text or demonstrations)
-  accuracy    of a reward model on the pairs of --data (rankings), beside the rule that the
-              longer response wins, by how much it does better (over_longer, paired), and on
-              pairs of about the same length alone; whole groups are resampled, and counted
-  winrate     of a language model against another (--against), on prompts of the starter world
-              that no training text holds, judged by the world's gold judge`,
+  accuracy    of a reward model on the ordered pairs of --data (rankings); next to it the
+              accuracy of "the longer response wins" (longer_wins), the paired difference
+              (over_longer), and the same on pairs of about equal length. Intervals
+              resample whole groups, and the number of groups is reported
+  winrate     of a language model against another (--against), on prompts of the starter
+              world that occur in no training text, decided by the world's gold judge`,
 		Example: `  trimtab eval my-assistant/sft --task perplexity --data demos
   trimtab eval my-assistant/reward --task accuracy --data votes --split test
   trimtab eval my-assistant/ppo --task winrate --against my-assistant/sft`,
@@ -63,16 +70,17 @@ func (a *app) evalCmd() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&o.task, "task", "", strings.Join(tasks, ", "))
 	f.StringVar(&o.data, "data", "", "dataset to measure on")
-	f.StringVar(&o.split, "split", "", "only items of this split: train or test")
-	f.StringVar(&o.against, "against", "", "the other model of winrate")
+	f.StringVar(&o.split, "split", "", "measure only items of this split: train or test")
+	f.StringVar(&o.against, "against", "", "the model to compare with, for winrate")
 	f.Uint64Var(&o.world, "world", 1, "seed of the starter world, for winrate")
-	f.IntVar(&o.prompts, "prompts", 200, "prompts of each held-out set, for winrate")
+	f.IntVar(&o.prompts, "prompts", 200, "number of prompts in each held-out set, for winrate")
 	o.register(cmd)
 	_ = cmd.RegisterFlagCompletionFunc("task", cobra.FixedCompletions(tasks, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
-// unusedFlags are the flags that a task does not read.
+// unusedFlags are the flags that a task ignores. Giving one is an error: the
+// user expects it to have an effect.
 var unusedFlags = map[string][]string{
 	taskPerplexity: {"against", "world", "prompts", "seed", "greedy", "raw", "temperature", "top-k", "top-p",
 		"max-tokens"},
@@ -80,51 +88,65 @@ var unusedFlags = map[string][]string{
 	taskWinRate:  {"data", "split", "raw"},
 }
 
-// check refuses what cannot be measured, and flags that the task would pass over; given tells which were given.
+// check rejects what cannot be measured, and flags that the task would
+// ignore; given reports whether a flag was given. It runs before the model is
+// loaded, which for a large one takes seconds.
 func (o *evalFlags) check(given func(flag string) bool) error {
+	// Before the task's own requirements: the flag may be a leftover of
+	// another task.
 	if i := slices.IndexFunc(unusedFlags[o.task], given); i >= 0 {
-		return usagef("leave it out", "--task %s does not read --%s", o.task, unusedFlags[o.task][i])
+		return usagef("leave it out", "--task %s does not use --%s", o.task, unusedFlags[o.task][i])
 	}
 	switch {
 	case !slices.Contains(tasks, o.task):
-		return usagef("give --task "+strings.Join(tasks, ", --task "), "--task is %q", o.task)
+		return usagef("use --task "+strings.Join(tasks, ", --task "), "--task is %q", o.task)
 	case o.task == taskWinRate && o.against == "":
-		return usagef("name the other model with --against", "winrate compares two models and one is given")
+		return usagef("name the other model with --against", "winrate compares two models, and only one is given")
 	case o.task != taskWinRate && o.data == "":
-		return usagef("name a dataset with --data", "%s is measured on data and none is given", o.task)
+		return usagef("name a dataset with --data", "%s is measured on a dataset, and none is given", o.task)
 	case o.split != "" && o.split != trimtab.SplitTrain && o.split != trimtab.SplitTest:
 		return usagef("use train or test", "--split is %q", o.split)
 	case o.prompts < 1:
-		return usagef("give at least 1", "--prompts is %d", o.prompts)
+		return usagef("use 1 or more", "--prompts is %d", o.prompts)
 	}
 	return o.samplingFlags.check()
 }
 
-// evalDocument is the outcome of a measurement.
+// evalDocument is the result of a measurement.
 type evalDocument struct {
-	Schema   string         `json:"schema"`
-	Task     string         `json:"task"`
-	Model    trimtab.Digest `json:"model"`
-	Against  trimtab.Digest `json:"against,omitempty"`
-	Data     trimtab.Digest `json:"data,omitempty"`
-	Split    string         `json:"split,omitempty"`
-	Measures []measure      `json:"measures"`
-	LeftOut  int            `json:"left_out,omitempty"` // items that do not fit the model's context
-	Cut      int            `json:"cut,omitempty"`      // texts that lost their end, where the context ends
+	Schema string         `json:"schema"`
+	Task   string         `json:"task"`
+	Model  trimtab.Digest `json:"model"`
+	// Against is the other model of winrate.
+	Against trimtab.Digest `json:"against,omitempty"`
+	// Data is the dataset version that was measured on.
+	Data  trimtab.Digest `json:"data,omitempty"`
+	Split string         `json:"split,omitempty"`
+	// Measures are the results; which there are depends on the task.
+	Measures []measure `json:"measures"`
+	// LeftOut is the number of items that do not fit the model's context.
+	LeftOut int `json:"left_out,omitempty"`
+	// Cut is the number of texts that were cut where the context ends.
+	Cut int `json:"cut,omitempty"`
 }
 
-// measure is a number with its 95 % interval, where it has one.
+// measure is a measured number with its 95 % bootstrap interval, if it has
+// one.
 type measure struct {
-	Name  string   `json:"name"`
-	Value float64  `json:"value"`
-	Low   *float64 `json:"low,omitempty"`
-	High  *float64 `json:"high,omitempty"`
-	N     int      `json:"n"` // things measured: tokens, pairs, prompts
-	// Groups is how many independent things the interval rests on, where several of the n are of one.
+	Name  string  `json:"name"`
+	Value float64 `json:"value"`
+	// Low and High are null where there is no interval.
+	Low  *float64 `json:"low,omitempty"`
+	High *float64 `json:"high,omitempty"`
+	// N is the number of things measured: tokens, pairs or prompts.
+	N int `json:"n"`
+	// Groups is the number of independent groups that the interval was
+	// resampled over, where several of the N belong to one.
 	Groups int `json:"groups,omitempty"`
 }
 
-// interval is a measure over groups; of one there is no interval.
+// interval builds a measure with an interval over groups. A single group has
+// none: nothing can be resampled.
 func interval(name string, value float64, by label.Interval, n int) measure {
 	m := measure{Name: name, Value: value, N: n, Groups: by.Groups}
 	if by.Groups > 1 {
@@ -133,7 +155,9 @@ func interval(name string, value float64, by label.Interval, n int) measure {
 	return m
 }
 
+// eval loads the model, measures it and prints the document.
 func (a *app) eval(ctx context.Context, s *session, ref string, o evalFlags) error {
+	// Loading verifies every file of the model against its digest.
 	x, m, t, err := loadModel(ctx, s, ref)
 	if err != nil {
 		return err
@@ -156,30 +180,36 @@ func (a *app) eval(ctx context.Context, s *session, ref string, o evalFlags) err
 	return a.printEval(e.doc)
 }
 
-// evaluation is one measurement at work.
+// evaluation is a measurement in progress.
 type evaluation struct {
-	ctx  context.Context
-	s    *session
-	o    evalFlags
+	// ctx ends the measurement's reading of the database.
+	ctx context.Context
+	s   *session
+	o   evalFlags
+	// pass holds the activations and the worker pool.
 	pass *model.Pass
-	m    *model.Model
-	t    *tokenizer.Tokenizer
-	doc  evalDocument
+	// m and t are the model and its tokenizer.
+	m *model.Model
+	t *tokenizer.Tokenizer
+	// doc is the result so far.
+	doc evalDocument
 }
 
+// requireHead checks that the model has the head that the task needs: scalar
+// for a reward model, logits for a language model.
 func (e *evaluation) requireHead(scalar bool) error {
 	if e.m.Scalar == scalar {
 		return nil
 	}
 	if scalar {
 		return trimtab.NewError(trimtab.Invalid, "not_a_reward_model", "choose the model of a reward stage",
-			"%s needs a reward model and this is a language model", e.o.task)
+			"%s needs a reward model, and this is a language model", e.o.task)
 	}
 	return trimtab.NewError(trimtab.Invalid, "not_a_language_model", "choose a model of another stage",
-		"%s needs a language model and this is a reward model", e.o.task)
+		"%s needs a language model, and this is a reward model", e.o.task)
 }
 
-// items are those of --data, of the chosen split.
+// items reads the items of --data that are in the chosen split.
 func (e *evaluation) items() (storage.DatasetVersion, []trimtab.Item, error) {
 	v, err := e.s.store.ResolveDataset(e.ctx, e.o.data)
 	if err != nil {
@@ -193,6 +223,7 @@ func (e *evaluation) items() (storage.DatasetVersion, []trimtab.Item, error) {
 	return v, slices.DeleteFunc(items, func(it trimtab.Item) bool { return splitOf(it) != e.o.split }), nil
 }
 
+// splitOf is the split of an item; one without a split is in train.
 func splitOf(it trimtab.Item) string {
 	split := ""
 	switch it := it.(type) {
@@ -209,19 +240,23 @@ func splitOf(it trimtab.Item) string {
 	return split
 }
 
+// wrongKind is the error for a dataset of a kind that the task cannot use.
 func (e *evaluation) wrongKind(v storage.DatasetVersion, want string) error {
 	return trimtab.NewError(trimtab.Invalid, "wrong_kind", "choose another dataset",
 		"%s is measured on %s, and %s holds %s", e.o.task, want, v.Dataset, v.Kind)
 }
 
+// nothingToMeasure is the error for a dataset of which no item fits.
 func nothingToMeasure(v storage.DatasetVersion) error {
 	return trimtab.NewError(trimtab.Invalid, "nothing_to_measure",
 		"check --split and the dataset with trimtab data show",
 		"no item of %s can be measured", v.Dataset)
 }
 
-// perplexity is over documents, or over prompts with their responses. A
-// document longer than the context is cut into windows, each read by itself.
+// perplexity measures perplexity per token over documents, or over prompts
+// with their responses. A document longer than the context is cut into
+// windows that are read independently of one another: the first tokens of a
+// window have little context, which raises the number.
 func (e *evaluation) perplexity() error {
 	if err := e.requireHead(false); err != nil {
 		return err
@@ -234,7 +269,11 @@ func (e *evaluation) perplexity() error {
 	for _, it := range items {
 		switch it := it.(type) {
 		case trimtab.Text:
+			// Documents begin as in pretraining, with the token that begins a
+			// text.
 			ids := append([]int32{e.t.BeginOfText()}, e.t.Encode(it.Body)...)
+			// A window is as long as the context; the last one of a document
+			// is shorter.
 			texts = append(texts, slices.Collect(slices.Chunk(ids, e.m.Config.Context))...)
 		case trimtab.Demonstration:
 			if seq, ok := dataset.EncodeExample(e.t, it.Prompt, it.Response, e.m.Config.Context); ok {
@@ -256,14 +295,19 @@ func (e *evaluation) perplexity() error {
 	return nil
 }
 
-// countCut counts a text that does not fit whole.
+// countCut counts a sequence that was cut to fit the context.
 func (e *evaluation) countCut(s dataset.Sequence) {
 	if s.Cut {
 		e.doc.Cut++
 	}
 }
 
-// accuracy compares a reward model with people on untied pairs.
+// accuracy measures how often a reward model orders a pair as people did;
+// pairs that people tied do not count, and equal scores are half a hit. The
+// arithmetic is that of eval.MeasureReward, which the reward stage and
+// evaluate use. Unlike there, every measure gets an interval here, each from
+// a random stream under its own name, so that a new measure does not change
+// the intervals of the others.
 func (e *evaluation) accuracy() error {
 	if err := e.requireHead(true); err != nil {
 		return err
@@ -316,7 +360,9 @@ func (e *evaluation) accuracy() error {
 	return nil
 }
 
-// winRate lets two models answer the same held-out prompts and the gold judge choose.
+// winRate samples answers of two models to the same held-out prompts, with
+// the same seed, and has the gold judge of the starter world compare them
+// prompt by prompt.
 func (e *evaluation) winRate() error {
 	if err := e.requireHead(false); err != nil {
 		return err
@@ -325,11 +371,14 @@ func (e *evaluation) winRate() error {
 	if err != nil {
 		return err
 	}
+	// The rival may have another tokenizer: only texts are compared.
 	if rival.Scalar {
 		return trimtab.NewError(trimtab.Invalid, "not_a_language_model", "choose another model for --against",
 			"%s is a reward model", e.o.against)
 	}
 	e.doc.Against = other.Digest
+	// The prompts depend on the world's seed alone, so that any two models
+	// can be compared on the same ones.
 	world := starter.New(e.o.world)
 	prompts := world.TestPrompts(e.o.prompts)
 	ours, err := e.goldScores(world, prompts, e.m, e.t)
@@ -340,6 +389,8 @@ func (e *evaluation) winRate() error {
 	if err != nil {
 		return err
 	}
+	// One source for the bootstraps, which is not the one that sampled the
+	// answers.
 	src := draw.New(e.o.seed, "eval", "winrate")
 	for _, one := range []struct {
 		name string
@@ -352,7 +403,9 @@ func (e *evaluation) winRate() error {
 	return nil
 }
 
-// goldScores are the gold scores of a model's answers.
+// goldScores are the gold judge's scores of a model's answers, in the order
+// of prompts. The judge knows the facts of its world and needs the prompt to
+// be one of that world's own: any other cannot be judged.
 func (e *evaluation) goldScores(world *starter.World, prompts []trimtab.Prompt, m *model.Model,
 	t *tokenizer.Tokenizer) ([]float64, error) {
 	o := model.SampleOptions{Temperature: e.o.temperature, TopK: e.o.topK, TopP: e.o.topP, MaxNewTokens: e.o.maxTokens,
@@ -367,10 +420,12 @@ func (e *evaluation) goldScores(world *starter.World, prompts []trimtab.Prompt, 
 			return nil, trimtab.NewError(trimtab.Invalid, "prompt_too_long", "choose a model with a longer context",
 				"prompt %q takes %d tokens and the model's context is %d", p.Text, len(ids[i]), m.Config.Context)
 		}
+		// All prompts are sampled in one batch with one limit: that of the
+		// longest.
 		o.MaxNewTokens = min(o.MaxNewTokens, m.Config.Context-len(ids[i]))
 	}
 	gold := make([]float64, len(prompts))
-	for i, s := range eval.Sample(e.pass, m, ids, o, draw.New(e.o.seed, "eval", "sample")) {
+	for i, s := range model.Generate(e.pass, m, ids, o, draw.New(e.o.seed, "eval", "sample"), 0) {
 		v, ok := world.Judge(prompts[i].Text, t.Decode(s.Tokens), s.Stopped)
 		if !ok {
 			return nil, fmt.Errorf("judge: %q is not a prompt of world %d", prompts[i].Text, world.Seed())
@@ -380,12 +435,15 @@ func (e *evaluation) goldScores(world *starter.World, prompts []trimtab.Prompt, 
 	return gold, nil
 }
 
+// measureColumns are the columns of eval; people see the interval in one
+// column, CSV its two ends. "n" counts what was measured, "groups" what was
+// resampled: with few groups an interval says little, however large n is.
 var measureColumns = []column[measure]{
 	{name: "measure", full: func(m measure) string { return m.Name }},
 	{name: "value", full: func(m measure) string { return formatExact(m.Value) },
 		short: func(m measure) string { return formatMetric(m.Value) }, right: true},
-	{name: "low", full: func(m measure) string { return optional(m.Low, formatExact) }, only: formatCSV},
-	{name: "high", full: func(m measure) string { return optional(m.High, formatExact) }, only: formatCSV},
+	{name: "low", full: func(m measure) string { return ifKnown(m.Low, formatExact) }, only: formatCSV},
+	{name: "high", full: func(m measure) string { return ifKnown(m.High, formatExact) }, only: formatCSV},
 	{name: "95 % interval", full: func(m measure) string {
 		switch {
 		case m.Groups == 1:
@@ -396,16 +454,11 @@ var measureColumns = []column[measure]{
 		return fmt.Sprintf("%.3f … %.3f", *m.Low, *m.High)
 	}, only: formatTable},
 	{name: "n", full: func(m measure) string { return fmt.Sprint(m.N) }, right: true},
-	{name: "groups", full: func(m measure) string { return positive(m.Groups) }, right: true},
+	{name: "groups", full: func(m measure) string { return blankIfZero(m.Groups) }, right: true},
 }
 
-func optional(v *float64, show func(float64) string) string {
-	if v == nil {
-		return ""
-	}
-	return show(*v)
-}
-
+// printEval prints the measures, with notes on items that were cut or left
+// out.
 func (a *app) printEval(doc evalDocument) error {
 	if a.wantsJSON() {
 		return a.printDocument(doc)
@@ -414,10 +467,10 @@ func (a *app) printEval(doc evalDocument) error {
 		return err
 	}
 	if doc.Cut > 0 {
-		a.note("%d texts were cut where the model's context ends", doc.Cut)
+		a.note("%s cut to the model's context", plural(doc.Cut, "text"))
 	}
 	if doc.LeftOut > 0 {
-		a.note("%d items were left out: their prompts do not fit the model's context", doc.LeftOut)
+		a.note("%s left out: the prompt does not fit the model's context", plural(doc.LeftOut, "item"))
 	}
 	return nil
 }

@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/devstack"
 	"github.com/trimtab/trimtab/runs"
@@ -16,26 +18,38 @@ import (
 
 // How often a followed run is looked at, and how often a plain line is printed of a stage.
 const (
+	// pollEvery is how often the state of a followed run is read.
 	pollEvery = 400 * time.Millisecond
+	// lineEvery is how often a running stage prints a line where progress is
+	// not drawn.
 	lineEvery = 10 * time.Second
-	// A service may be away for this long before the embedded stack is looked after again.
+	// outagePatience is how long a service may be unavailable before the
+	// embedded stack is checked and restarted. Its supervisor needs less to
+	// restart a server.
 	outagePatience = 15 * time.Second
-	// The embedded stack ends by itself when no client is there.
+	// keepAliveEvery is how often the embedded stack is kept from stopping,
+	// which it does without a client.
 	keepAliveEvery = time.Minute
 )
 
-// exitInterrupted is the exit code of a follower that was told to stop: 128 + SIGINT.
+// exitInterrupted is the exit code of a command that was interrupted while
+// following a run: 128 + SIGINT, the convention of shells.
 const exitInterrupted = 130
 
-// progressView shows the progress of a run: drawn on a terminal, plain lines elsewhere.
+// progressView shows the progress of a run: as bars on a terminal, as lines
+// elsewhere. It is used from one goroutine.
 type progressView interface {
+	// update shows a new state of the run; called at every poll.
 	update(doc runs.View)
+	// note shows a line between the updates.
 	note(line string)
+	// close draws the last state and gives the terminal back.
 	close()
 }
 
 // follow shows a run's progress until it ends or waits for a person, prints
-// its outcome, and returns its status as an exit code. Ctrl-C stops following only.
+// its outcome, and returns its status as an exit code. Ctrl-C stops
+// following; the run continues.
 func (a *app) follow(ctx context.Context, s *session, ref string) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
@@ -54,11 +68,13 @@ func (a *app) follow(ctx context.Context, s *session, ref string) error {
 	return runStatus(doc)
 }
 
-// followTo polls until the run has ended, is blocked, or ctx is done.
+// followTo polls until the run has ended, is blocked, or ctx is done, and
+// returns the last state that it saw. A database or embedded server that is
+// unavailable does not end it.
 func (a *app) followTo(ctx context.Context, s *session, ref string, f progressView) (runs.View, error) {
 	var doc runs.View
 	var awaySince, touched time.Time
-	told := map[string]bool{}
+	noted := map[string]bool{}
 	for {
 		if time.Since(touched) > keepAliveEvery {
 			touched = time.Now()
@@ -80,7 +96,7 @@ func (a *app) followTo(ctx context.Context, s *session, ref string, f progressVi
 				awaySince = time.Time{}
 			}
 			doc, ref = next, next.ID
-			noteDataFits(f, doc, told)
+			noteDataFits(f, doc, noted)
 			f.update(doc)
 			if !doc.Status.Open() || doc.Status == trimtab.RunBlocked {
 				return doc, nil
@@ -92,24 +108,27 @@ func (a *app) followTo(ctx context.Context, s *session, ref string, f progressVi
 	}
 }
 
-// noteDataFits says once for each attempt what of its data is cut or left out.
-func noteDataFits(f progressView, doc runs.View, told map[string]bool) {
+// noteDataFits notes, once for each attempt, which of its data was truncated
+// or left out. A rerun can read other data, so a new attempt is noted again.
+func noteDataFits(f progressView, doc runs.View, noted map[string]bool) {
 	for _, st := range doc.Stages {
 		for _, line := range fitLines(st) {
-			if key := fmt.Sprint(line, st.Attempt); !told[key] {
-				told[key] = true
+			if key := fmt.Sprint(line, st.Attempt); !noted[key] {
+				noted[key] = true
 				f.note(line)
 			}
 		}
 	}
 }
 
-// handleOutage says once that a service is away, and looks after the embedded stack
-// when that lasts. It is an error that the data folder is gone, and the run with it.
+// handleOutage notes once that a service is unavailable, and restarts the
+// embedded stack if that lasts. It returns the time since when the service
+// has been unavailable, counted anew after each restart. A data folder that
+// is gone is an error: the run is gone with it.
 func (a *app) handleOutage(ctx context.Context, s *session, f progressView, since time.Time,
 	err error) (time.Time, error) {
 	if since.IsZero() {
-		f.note(fmt.Sprintf("%v; the run goes on, waiting for it", trimtab.AsError(err).Message))
+		f.note(fmt.Sprintf("%v; the run continues when it is back", trimtab.AsError(err).Message))
 		return time.Now(), nil
 	}
 	if time.Since(since) <= outagePatience {
@@ -119,14 +138,15 @@ func (a *app) handleOutage(ctx context.Context, s *session, f progressView, sinc
 		if trimtab.AsError(err).Type == devstack.FolderGone {
 			return since, err
 		}
-		f.note(fmt.Sprintf("start the embedded stack again: %v", err))
+		f.note(fmt.Sprintf("restart the embedded stack: %v", err))
 	}
 	return time.Now(), nil
 }
 
-// printDetached says that the run goes on without the follower.
+// printDetached says that the run continues without this process, and how to
+// follow it again.
 func (a *app) printDetached(s *session, doc runs.View, ref string) error {
-	if doc.ID == "" { // interrupted before the first look
+	if doc.ID == "" { // interrupted before the first poll
 		ctx, stop := context.WithTimeout(context.Background(), 5*time.Second)
 		defer stop()
 		var err error
@@ -140,12 +160,13 @@ func (a *app) printDetached(s *session, doc runs.View, ref string) error {
 		}
 	}
 	a.note("")
-	a.note("detached: run %s (%s) goes on", shortID(doc.ID), doc.Name)
+	a.note("detached: run %s (%s) continues", shortID(doc.ID), doc.Name)
 	a.printFollowHints(doc.ID)
 	return exitStatus(exitInterrupted)
 }
 
-// runStatus is nil for a completed run, else exit code 1; what went wrong has been printed.
+// runStatus is nil for a completed run, and otherwise exit code 1; what went
+// wrong has been printed by then.
 func runStatus(doc runs.View) error {
 	if doc.Status == trimtab.RunCompleted {
 		return nil
@@ -153,7 +174,8 @@ func runStatus(doc runs.View) error {
 	return exitStatus(1)
 }
 
-// printFinalRun ends a followed run: the whole document, or the part that progress has not shown.
+// printFinalRun ends a followed run: with the whole document, or for people
+// with what the progress has not shown: errors, warnings and the evaluation.
 func (a *app) printFinalRun(doc runs.View) error {
 	if a.wantsJSON() {
 		return a.printDocument(doc)
@@ -171,7 +193,7 @@ func (a *app) printFinalRun(doc runs.View) error {
 	return a.printOutcome(doc)
 }
 
-// printFailure says why a run did not complete and what a person has to do.
+// printFailure says why a run did not complete, and what a person has to do.
 func (a *app) printFailure(doc runs.View) {
 	say := func(label, what string) { a.printText(label+escapeLine(what), strings.Repeat(" ", 8)) }
 	say("", fmt.Sprintf("run %s (%s) is %s", shortID(doc.ID), doc.Name, doc.Status))
@@ -189,7 +211,8 @@ func (a *app) printFailure(doc runs.View) {
 	}
 }
 
-// runErrors are the errors of a run and of its stages, each once.
+// runErrors are the errors of a run and of its current attempts, each message
+// once: a stage's error is usually the run's as well.
 func runErrors(doc runs.View) []*trimtab.Error {
 	var all []*trimtab.Error
 	seen := map[string]bool{}
@@ -208,8 +231,9 @@ func runErrors(doc runs.View) []*trimtab.Error {
 	return all
 }
 
-// newProgressView draws when progress goes to a terminal. Progress is part of what
-// align prints as a table; with other forms it goes to standard error.
+// newProgressView shows bars if progress goes to a terminal, and lines if
+// not. Progress is part of the answer when the output is a table, and so goes
+// to standard output; otherwise it goes to standard error.
 func (a *app) newProgressView() progressView {
 	w := a.out
 	if a.format != formatTable {
@@ -221,18 +245,24 @@ func (a *app) newProgressView() progressView {
 	return &progressLines{w: w, seen: map[string]shownStage{}}
 }
 
-// progressLines prints a line when a stage changes its state, and now and then while it runs.
+// progressLines prints a line when a stage changes its status, and every
+// lineEvery while it runs. It suits logs and pipes: nothing is redrawn.
 type progressLines struct {
-	w        io.Writer
-	status   trimtab.RunStatus
+	w io.Writer
+	// status is the run's status at the last update.
+	status trimtab.RunStatus
+	// seen is the last line printed of each stage, by name.
 	seen     map[string]shownStage
 	warnings shownWarnings
 }
 
-// warnings are the stages, with their attempts, whose warnings have been told.
+// shownWarnings holds the attempts whose warnings have been shown, as
+// "stage/attempt".
 type shownWarnings map[string]bool
 
-// unseen are warnings of attempts that none was told of yet: what they say changes with every look.
+// unseen returns the warnings of attempts that have not been shown any. The
+// text of a warning changes at every poll, since it has the current numbers,
+// so one attempt's warnings are shown only once.
 func (w *shownWarnings) unseen(doc runs.View) (lines []string) {
 	if *w == nil {
 		*w = shownWarnings{}
@@ -249,12 +279,16 @@ func (w *shownWarnings) unseen(doc runs.View) (lines []string) {
 	return lines
 }
 
+// shownStage is the last line that was printed of a stage.
 type shownStage struct {
 	status  trimtab.AttemptStatus
 	attempt int
-	at      time.Time
+	// at is when the line was printed.
+	at time.Time
 }
 
+// update implements progressView. Stages that have not begun are not
+// mentioned.
 func (p *progressLines) update(doc runs.View) {
 	if line := statusChange(p.status, doc); line != "" {
 		p.note(line)
@@ -276,7 +310,9 @@ func (p *progressLines) update(doc runs.View) {
 	}
 }
 
-// statusChange says that a run has begun to wait, was paused, or goes on; the rest is told by its stages and its end.
+// statusChange is a line for a run that begins to wait, is paused, or
+// continues afterwards. Other changes of status show in the stages' own
+// lines.
 func statusChange(before trimtab.RunStatus, doc runs.View) string {
 	switch {
 	case doc.Status == before:
@@ -288,15 +324,19 @@ func statusChange(before trimtab.RunStatus, doc runs.View) string {
 	return ""
 }
 
+// note implements progressView.
 func (p *progressLines) note(line string) { fmt.Fprintln(p.w, escapeLine(line)) }
-func (p *progressLines) close()           {}
 
-// stageLine is one stage in one line: state, step, loss or reward, KL, speed, time left.
+// close implements progressView; there is nothing to restore.
+func (p *progressLines) close() {}
+
+// stageLine is a stage on one line: name, status, progress.
 func stageLine(st runs.StageView) string {
 	return fmt.Sprintf("%-10s %-9s %s", st.Name, st.Status, stageProgress(st))
 }
 
-// stageProgress is what stageLine says after the state.
+// stageProgress describes how far a stage is: while it runs the step, the
+// main metrics, the speed and the time left; afterwards the outcome.
 func stageProgress(st runs.StageView) string {
 	var parts []string
 	add := func(s string) {
@@ -327,6 +367,7 @@ func stageProgress(st runs.StageView) string {
 	return joinParts(parts)
 }
 
+// joinParts joins the parts of a progress line with two spaces.
 func joinParts(parts []string) string {
 	line := ""
 	for i, p := range parts {
@@ -338,19 +379,38 @@ func joinParts(parts []string) string {
 	return line
 }
 
-func metricsByName(ms []trimtab.Metric) map[string]float64 {
-	out := make(map[string]float64, len(ms))
-	for _, m := range ms {
-		out[m.Name] = m.Value
-	}
-	return out
-}
-
-// timeLeft assumes that the steps to come take as long as those done.
+// timeLeft estimates the time left, assuming that the remaining steps take as
+// long on average as those done. It is empty during the first 2 % of the
+// steps, which include reading the data.
 func timeLeft(st runs.StageView) string {
 	p := st.Progress
-	if 50*p.Step < p.Steps || p.Steps <= p.Step || st.Seconds <= 0 { // the first steps have the reading of data in them
+	if 50*p.Step < p.Steps || p.Steps <= p.Step || st.Seconds <= 0 {
 		return ""
 	}
 	return formatSeconds(st.Seconds/float64(p.Step)*float64(p.Steps-p.Step)) + " left"
+}
+
+// watchCmd is "trimtab watch".
+func (a *app) watchCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "watch RUN", Short: "follow a run to its end, and exit with its status", Args: argCount(1, 1),
+		Example: "  trimtab watch my-assistant",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withStore(cmd, func(ctx context.Context, s *session) error {
+				return a.follow(ctx, s, args[0])
+			})
+		},
+	}
+}
+
+// sleep waits for d, and reports false if ctx ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
 }

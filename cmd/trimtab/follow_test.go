@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/eval"
 	"github.com/trimtab/trimtab/runs"
 	"github.com/trimtab/trimtab/storage"
 )
@@ -42,7 +43,7 @@ ppo        completed 20/20  40s  KL 2
 	}
 }
 
-// A warning is told once an attempt, while the stage goes on.
+// A warning is shown once for each attempt, while the stage continues.
 func TestWarningsAreToldOnce(t *testing.T) {
 	var out bytes.Buffer
 	p := &progressLines{w: &out, seen: map[string]shownStage{}}
@@ -64,25 +65,25 @@ func TestWarningsAreToldOnce(t *testing.T) {
 	}
 }
 
-// What of a stage's data is cut or left out is told once an attempt, and by show; what is read whole is not.
+// Data that is cut or left out is noted once for each attempt, and by show; data that is read whole is not.
 func TestCutDataIsToldOnce(t *testing.T) {
 	const demos, prompts = "data of sft: 2 of 11 demonstrations read; 9 left out (the prompt fills the context)", "data of ppo: 5 of 6 prompts read; 1 left out (too little room for an answer)"
 	sft := runs.StageView{Name: "sft", Kind: "sft", Status: trimtab.AttemptRunning, Attempt: 1,
 		Data: []trimtab.Fit{{Items: "demonstrations", Kept: 2, LeftOut: 9}, {Items: "text", Kept: 3, Cut: 3}}}
 	ppo := runs.StageView{Name: "ppo", Kind: "ppo", Status: trimtab.AttemptQueued}
 	var out bytes.Buffer
-	p, told := &progressLines{w: &out, seen: map[string]shownStage{}}, map[string]bool{}
-	noteDataFits(p, at(trimtab.RunRunning, sft, ppo), told)
+	p, noted := &progressLines{w: &out, seen: map[string]shownStage{}}, map[string]bool{}
+	noteDataFits(p, at(trimtab.RunRunning, sft, ppo), noted)
 	ppo.Data = []trimtab.Fit{{Items: "prompts", Kept: 5, LeftOut: 1}}
-	noteDataFits(p, at(trimtab.RunRunning, sft, ppo), told)
-	noteDataFits(p, at(trimtab.RunRunning, sft, ppo), told)
+	noteDataFits(p, at(trimtab.RunRunning, sft, ppo), noted)
+	noteDataFits(p, at(trimtab.RunRunning, sft, ppo), noted)
 	if got := out.String(); got != demos+"\n"+prompts+"\n" {
-		t.Errorf("told:\n%s", got)
+		t.Errorf("noted:\n%s", got)
 	}
 	sft.Attempt = 2
-	noteDataFits(p, at(trimtab.RunRunning, sft, ppo), told)
+	noteDataFits(p, at(trimtab.RunRunning, sft, ppo), noted)
 	if got := out.String(); got != demos+"\n"+prompts+"\n"+demos+"\n" {
-		t.Errorf("told after another attempt:\n%s", got)
+		t.Errorf("noted after another attempt:\n%s", got)
 	}
 	if got := onTerminal(t, 0,
 		func(a *app) error { return a.printRun(at(trimtab.RunRunning, sft, ppo)) }); !strings.Contains(got, "\n\n"+
@@ -166,9 +167,9 @@ func TestOutcome(t *testing.T) {
 		"on held-out prompts   base    sft    ppo  zeta\n",
 		"gold score           0.125  0.500  0.750\n",
 		"KL from SFT, nats                   1.50\n",
-		"accuracy 0.640 (95 %: 0.600 … 0.680; 812 pairs)\n  the longer one wins: 0.520\n  the labellers' mean taste, " +
-			"without their noise: 0.800 of all pairs, those for training too; a reference, no ceiling\n  labellers " +
-			"agree with one another: 0.730\n",
+		"accuracy 0.640 (95 %: 0.600 … 0.680; 812 pairs)\n  baseline \"the longer response wins\": 0.520\n" +
+			"  the labellers' mean preference without noise: 0.800 on all pairs, training pairs included; a reference, " +
+			"not an upper bound\n  agreement between labellers: 0.730\n",
 		"overlap: 0 of 400 held-out prompts",
 		"simulated labellers",
 		`  Greet \x1b[2JAnn.` + "\n", "    base   (nothing)\n", `    sft    Hi\nAnn` + "\n", `    ppo    \u202eHello` +
@@ -182,47 +183,48 @@ func TestOutcome(t *testing.T) {
 	}
 }
 
-func TestGist(t *testing.T) {
+func TestSummarizeBody(t *testing.T) {
 	d := string(trimtab.DigestOf([]byte("x")))
 	body := `{"status": "failed", "empty": "", "zero": 0, "step": 8, "spec": "` + d + `", "error": {"message": "it broke", "type": "t"},
 		"outputs": [{"name": "model", "digest": "` + d + `"}], "metrics": [{"name": "loss", "value": 1}], "plan": {"stages": []}}`
 	short := trimtab.Digest(d).Short()
 	want := "error it broke, outputs model " + short + ", spec " + short + ", status failed, step 8"
 	if got := summarizeBody(json.RawMessage(body)); got != want {
-		t.Errorf("gist = %q, want %q", got, want)
+		t.Errorf("summary = %q, want %q", got, want)
 	}
 }
 
-// The intervals say on how many groups they rest, and the difference from length has its own.
+// The intervals say how many groups they rest on, and the difference from the length baseline has its own.
 func TestRewardAccuracy(t *testing.T) {
-	over, oracle := .168, .655
-	r := rewardAccuracy{Pairs: 64, Accuracy: .688, Low: .6, High: .72, LongerWins: .52, Groups: 4, OverLonger: &over,
-		OverLongerLow: -.02, OverLongerHigh: .3,
-		HeldOracle: &oracle, HeldOracleLow: .6, HeldOracleHigh: .7, OracleAccuracy: .621}
+	number := func(v float64) *float64 { return &v }
+	r := &runs.RewardModelView{
+		RewardAccuracy: eval.RewardAccuracy{Pairs: 64, Accuracy: .688, Low: .6, High: .72, LongerWins: .52},
+		OracleAccuracy: number(.621), OverLonger: number(.168), OverLongerLow: number(-.02),
+		OverLongerHigh: number(.3), HeldOracle: number(.655), HeldOracleLow: number(.6), HeldOracleHigh: number(.7)}
 	for _, c := range []struct {
-		groups int
+		groups float64
 		want   string
 	}{
-		{1, "accuracy 0.688 (no interval: all of one group; 64 pairs)"},
-		{4, "accuracy 0.688 (95 %, rough, of 4 groups: 0.600 … 0.720; 64 pairs)"},
+		{1, "accuracy 0.688 (no interval: there is only one group; 64 pairs)"},
+		{4, "accuracy 0.688 (95 %, rough, by 4 groups: 0.600 … 0.720; 64 pairs)"},
 		{40, "accuracy 0.688 (95 %, by 40 groups: 0.600 … 0.720; 64 pairs)"},
 	} {
-		r.Groups = c.groups
-		if got := strings.Join(r.lines(), "\n"); !strings.Contains(got, c.want) {
-			t.Errorf("of %d groups it says\n%s", c.groups, got)
+		r.Groups = &c.groups
+		if got := strings.Join(rewardModelLines(r), "\n"); !strings.Contains(got, c.want) {
+			t.Errorf("of %v groups it says\n%s", c.groups, got)
 		}
 	}
-	got := strings.Join(r.lines(), "\n")
+	got := strings.Join(rewardModelLines(r), "\n")
 	for _, want := range []string{
-		"the longer one wins: 0.520; the reward model is better by +0.168 (95 %, by 40 groups: -0.020 … 0.300)",
-		"mean taste, without their noise: 0.655 of the same pairs (95 %, by 40 groups: 0.600 … 0.700); a reference, " +
-			"no ceiling",
+		"baseline \"the longer response wins\": 0.520; the reward model is better by +0.168 (95 %, by 40 groups: -0.020 … 0.300)",
+		"mean preference without noise: 0.655 on the same pairs (95 %, by 40 groups: 0.600 … 0.700); a reference, not " +
+			"an upper bound",
 	} {
 		if !strings.Contains(got, want) || strings.Contains(got, ".621") {
 			t.Errorf("no %q in\n%s", want, got)
 		}
 	}
-	if lines := (*rewardAccuracy)(nil).lines(); lines != nil {
+	if lines := rewardModelLines(nil); lines != nil {
 		t.Errorf("of no reward model it says %q", lines)
 	}
 }

@@ -15,16 +15,41 @@ import (
 
 	"github.com/jedib0t/go-pretty/v6/text"
 
+	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/runs"
 	"github.com/trimtab/trimtab/storage"
 )
 
-// telling is where the type of an event stands in a call that tells one.
-var telling = map[string]int{"record": 4, "Tell": 3}
+// recordingCalls are the functions that record an event, with the place of its type among their arguments.
+var recordingCalls = map[string]int{"appendEvent": 4, "RecordEvent": 3}
+
+// eventTypes are the constants of package trimtab that name event types, read in its source.
+func eventTypes(t *testing.T) map[string]trimtab.EventType {
+	t.Helper()
+	f, err := parser.ParseFile(token.NewFileSet(), "../../event.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	types := map[string]trimtab.EventType{}
+	ast.Inspect(f, func(n ast.Node) bool {
+		spec, ok := n.(*ast.ValueSpec)
+		if !ok {
+			return true
+		}
+		value, err := strconv.Unquote(spec.Values[0].(*ast.BasicLit).Value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		types[spec.Names[0].Name] = trimtab.EventType(value)
+		return false
+	})
+	return types
+}
 
 // recordedTypes are the types of all events that are recorded, read in the source.
-func recordedTypes(t *testing.T) []string {
+func recordedTypes(t *testing.T) []trimtab.EventType {
 	t.Helper()
+	named := eventTypes(t)
 	var files []string
 	for _, folder := range []string{"../../storage", "../../notary", "."} {
 		found, err := filepath.Glob(folder + "/*.go")
@@ -33,7 +58,7 @@ func recordedTypes(t *testing.T) []string {
 		}
 		files = append(files, found...)
 	}
-	var types []string
+	var types []trimtab.EventType
 	for _, name := range files {
 		if strings.HasSuffix(name, "_test.go") {
 			continue
@@ -54,22 +79,19 @@ func recordedTypes(t *testing.T) []string {
 			case *ast.SelectorExpr:
 				called = f.Sel.Name
 			}
-			at, tells := telling[called]
-			if !tells || len(call.Args) <= at {
+			at, records := recordingCalls[called]
+			if !records || len(call.Args) <= at {
 				return true
 			}
-			lit, ok := call.Args[at].(*ast.BasicLit)
 			if id, passed := call.Args[at].(*ast.Ident); passed && id.Name == "typ" {
-				return true // Tell itself
+				return true // RecordEvent itself
 			}
-			if !ok {
-				t.Errorf("%s records an event whose type is no literal: this test cannot tell it", name)
+			constant, ok := call.Args[at].(*ast.SelectorExpr)
+			if !ok || named[constant.Sel.Name] == "" {
+				t.Errorf("%s records an event whose type is no constant of package trimtab", name)
 				return true
 			}
-			typ, err := strconv.Unquote(lit.Value)
-			if err != nil {
-				t.Fatal(err)
-			}
+			typ := named[constant.Sel.Name]
 			types = append(types, typ)
 			return true
 		})
@@ -81,7 +103,7 @@ func recordedTypes(t *testing.T) []string {
 func TestEveryEventHasASentence(t *testing.T) {
 	types := recordedTypes(t)
 	if len(types) < 15 {
-		t.Errorf("found %q alone in storage's source", types)
+		t.Errorf("found only %q in storage's source", types)
 	}
 	for _, typ := range types {
 		if sentences[typ] == nil {
@@ -90,7 +112,7 @@ func TestEveryEventHasASentence(t *testing.T) {
 	}
 	for typ := range sentences {
 		if !slices.Contains(types, typ) {
-			t.Errorf("nobody records an event of type %s", typ)
+			t.Errorf("no code records an event of type %s", typ)
 		}
 	}
 }
@@ -114,7 +136,7 @@ func book(t *testing.T, lines ...[5]string) []storage.Event {
 		}
 		events = append(events, storage.Event{Sequence: int64(i + 1), Stream: stream,
 			At:    at.Add(time.Duration(i) * time.Second),
-			Actor: l[0], Type: l[1], Stage: l[2], Attempt: attempt, Body: json.RawMessage(l[4])})
+			Actor: l[0], Type: trimtab.EventType(l[1]), Stage: l[2], Attempt: attempt, Body: json.RawMessage(l[4])})
 	}
 	return events
 }
@@ -159,7 +181,7 @@ var wholeBook = [][5]string{
 	{"trimtab", "run_status", "", "",
 		`{"error":{"message":"stage reward: accuracy is 0.5"},"from":"running","next":"","status":"blocked"}`},
 	{"bob", "run_planned", "", "",
-		`{"overrides":[{"set":"sft.optim.lr=0.0005"},{"data":"demos","kind":"demonstrations","digest":` + digit("2") +
+		`{"overrides":[{"set":"sft.learning_rate=0.0005"},{"data":"demos","kind":"demonstrations","digest":` + digit("2") +
 			`}],"reason":"slower","revision":1,"stage":"sft"}`},
 	{"bob", "attempt_status", "sft", "1", `{"error":null,"from":"completed","reason":"slower","status":"stale"}`},
 	{"bob", "attempt_created", "sft", "2", `{"from_checkpoint":` + digit("d") +
@@ -206,70 +228,70 @@ var wholeBook = [][5]string{
 var wholeNotes = map[int64]runs.EventNote{1: {Recipe: "instructgpt"},
 	23: {ReusedFrom: &runs.AttemptRef{Run: "run-0", Stage: "reward", Attempt: 2}},
 	18: {Recipe: "instructgpt", Changes: []runs.SpecDifference{
-		{Path: "sft.optim.lr", Values: []json.RawMessage{json.RawMessage("0.001"), json.RawMessage("0.0005")}},
+		{Path: "sft.learning_rate", Values: []json.RawMessage{json.RawMessage("0.001"), json.RawMessage("0.0005")}},
 		{Path: "data.demonstrations", Values: []json.RawMessage{nil, json.RawMessage(digit("2"))}}}}}
 
 const wholeText = `2026-11-27
 23:59:56  ann            launched from recipe instructgpt as first with seed 1
-23:59:57  ann            the run began
-23:59:58  ann            sft is queued with model bbbbbbbbbbbb, demonstrations cccccccccccc
-23:59:59  worker 1a2b3c  sft began on build 1a2b3c with 4,000 steps; 2 of 11 demonstrations read; 9 left out (the prompt fills the context); 1 demonstration cut where the context ends
+23:59:57  ann            the run started
+23:59:58  ann            sft was queued with model bbbbbbbbbbbb, demonstrations cccccccccccc
+23:59:59  worker 1a2b3c  sft started on build 1a2b3c with 4,000 steps; 2 of 11 demonstrations read; 9 left out (the prompt fills the context); 1 demonstration cut where the context ends
 2026-11-28
 00:00:02  worker 1a2b3c  sft: steps 0 to 3,907 committed in 3 parts, checkpoint eeeeeeeeeeee
-00:00:03  trimtab        sft was interrupted and will go on: the disk is full
-00:00:04  trimtab        the run waits: the disk is full
-00:00:06  trimtab        the run still waits: the disk is full (2 times)
-00:00:07  worker 9f8e7d  sft went on on build 9f8e7d (avx512) with 4,000 steps
-00:00:08  worker 9f8e7d  sft: checkpoint eeeeeeeeeeee before step 3,908 is damaged, so it is not used: its bytes are others
+00:00:03  trimtab        sft was interrupted and will be resumed: the disk is full
+00:00:04  trimtab        the run is waiting: the disk is full
+00:00:06  trimtab        the run is still waiting: the disk is full (2 times)
+00:00:07  worker 9f8e7d  sft resumed on build 9f8e7d (avx512) with 4,000 steps
+00:00:08  worker 9f8e7d  sft: checkpoint eeeeeeeeeeee before step 3,908 is damaged and was skipped: its bytes are others
 00:00:09  worker 9f8e7d  sft: checkpoint ffffffffffff before step 4,000
-00:00:10  trimtab        sft made model 111111111111, 1.23 M parameters
-00:00:11  worker 9f8e7d  sft is completed: loss 1.25; model 111111111111
+00:00:10  trimtab        sft produced model 111111111111, 1.23 M parameters
+00:00:11  worker 9f8e7d  sft completed: loss 1.25; model 111111111111
 00:00:12  trimtab        the run is blocked: stage reward: accuracy is 0.5
-00:00:13  bob            planned again from sft: sft.optim.lr 0.001 -> 0.0005, demonstrations=demos (222222222222); reason: slower
-00:00:14  bob            sft no longer counts: what it stands on is made again; reason: slower
-00:00:15  bob            sft attempt 2 is queued to go on from checkpoint dddddddddddd; reason: slower
-00:00:16  worker 9f8e7d  sft attempt 2 began on build 9f8e7d with 1 step
+00:00:13  bob            replanned the run from sft: sft.learning_rate 0.001 -> 0.0005, demonstrations=demos (222222222222); reason: slower
+00:00:14  bob            sft was superseded by a rerun; reason: slower
+00:00:15  bob            sft attempt 2 was queued to resume from checkpoint dddddddddddd; reason: slower
+00:00:16  worker 9f8e7d  sft attempt 2 started on build 9f8e7d with 1 step
 00:00:17  trimtab        sft attempt 2 failed: not a number
-00:00:18  trimtab        reward is unchanged: it takes over what attempt 2 of run run-0 made: model 333333333333
+00:00:18  trimtab        reward is unchanged and reuses the output of attempt 2 of run run-0: model 333333333333
 00:00:19  bob            approved reward, which missed its gate: good enough
 00:00:20  bob            paused the run
 00:00:21  bob            skipped evaluate attempt 2: not needed
-00:00:22  worker         evaluate wrote its report 444444444444
-00:00:23  bob            dataset demos begins, for demonstrations
-00:00:24  bob            dataset demos: 12 items added, 3 there already
-00:00:25  bob            dataset demos frozen as 666666666666, 1,000 items
+00:00:22  worker         evaluate wrote report 444444444444
+00:00:23  bob            created dataset demos of kind demonstrations
+00:00:24  bob            added 12 items to dataset demos, 3 already present
+00:00:25  bob            froze dataset demos as 666666666666, 1,000 items
 00:00:26  trimtab        weather_told: clouds 3, reason rain
 00:00:27  trimtab        run_status: next odd, status 3
-00:00:28  trimtab        the run is completed
-00:00:29  bob            dataset demos: read from a.jsonl (777777777777, 1,200 items), b.jsonl (888888888888, 1 item)
-00:00:30  bob            dataset demos: the text of 1 item erased; reason: asked for
-00:00:31  trimtab        document 888888888888 kept
+00:00:28  trimtab        the run completed
+00:00:29  bob            imported into dataset demos: a.jsonl (777777777777, 1,200 items), b.jsonl (888888888888, 1 item)
+00:00:30  bob            erased the text of 1 item of dataset demos; reason: asked for
+00:00:31  trimtab        stored document 888888888888
 00:00:32  bob            exported model 999999999999
-00:00:33  eve            ran sft again on avx2: identical
-00:00:34  eve            ran the run again on avx2: ppo differs: step 3: loss
-00:00:35  eve            ran the run again on avx2: ppo failed: its input is gone
-00:00:36  worker         tree heads are signed with key trimtab-1a2b3c4d
+00:00:33  eve            reproduced sft on avx2: identical
+00:00:34  eve            recomputed the run on avx2: ppo differs: step 3: loss
+00:00:35  eve            recomputed the run on avx2: ppo failed: its input is gone
+00:00:36  worker         began to sign tree heads with key trimtab-1a2b3c4d
 00:00:37  eve            verified the record of 1,200 events: nothing was changed
-00:00:38  eve            verified the record of 1,200 events: 2 problems
-00:00:39  bob            dataset demos split by prompt, seed 7: 199 of 1,000 items held out
+00:00:38  eve            verified the record of 1,200 events: 2 problems found
+00:00:39  bob            split dataset demos by prompt with seed 7: 199 of 1,000 items held out
 00:00:40  bob            moved the name gpt2 from model 888888888888 to 999999999999
 00:00:42  trimtab        refused to skip ppo: the run is not blocked
 00:00:44  ana            cancelled the run, as database role ana_db: enough
-00:00:45  ben_db         asked in the name of ben: rerun sft attempt 2; reason: x
+00:00:45  ben_db         requested on behalf of ben: rerun sft attempt 2; reason: x
 `
 
 func TestLogBook(t *testing.T) {
 	events := book(t, wholeBook...)
 	if got := formatHistory(historyLines(events, wholeNotes, false), time.UTC, 0); got != wholeText {
-		t.Errorf("the log book reads\n%s\nwant\n%s", got, wholeText)
+		t.Errorf("the history reads\n%s\nwant\n%s", got, wholeText)
 	}
-	told := map[string]bool{}
+	seen := map[trimtab.EventType]bool{}
 	for _, e := range events {
-		told[e.Type] = true
+		seen[e.Type] = true
 	}
 	for typ := range sentences {
-		if !told[typ] {
-			t.Errorf("the book has no event of type %s", typ)
+		if !seen[typ] {
+			t.Errorf("wholeBook has no event of type %s", typ)
 		}
 	}
 	if all := historyLines(events, wholeNotes, true); len(all) != len(events) ||

@@ -8,17 +8,25 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 )
 
-// How a table and lines of text are laid out on a terminal. Nothing is cut: a
-// cell that is too long goes on in the next line, and where the columns do not
-// fit side by side each row is a record of lines.
+// Layout of tables and text on a terminal. Nothing is cut: a cell that is too
+// long continues on the next line, and where the columns do not fit side by
+// side, each row is printed as a record of "heading  value" lines. Widths are
+// in terminal cells, which are not bytes or runes: a CJK character takes two
+// and a combining mark none.
 
 const (
-	columnGap     = 2  // cells of the screen between columns
-	minTextWidth  = 16 // how narrow a column of text may become
-	minValueWidth = 8  // of a value in a record, or of a line, however narrow the terminal is
+	// columnGap is the number of cells between columns.
+	columnGap = 2
+	// minTextWidth is the width below which a column of text is not squeezed.
+	minTextWidth = 16
+	// minValueWidth is the width that a line of text has at least, however
+	// narrow the terminal is; below it, lines overflow.
+	minValueWidth = 8
 )
 
-// render draws the grid in at most width cells of the screen; 0 is no limit.
+// render draws the grid in at most width cells; 0 means no limit. While the
+// table is too wide, the widest column that can still shrink gives up a cell;
+// if none can, the rows are printed as records.
 func (g grid) render(width int) string {
 	natural := g.widths(text.StringWidth)
 	if width <= 0 || tableWidth(natural) <= width {
@@ -30,7 +38,7 @@ func (g grid) render(width int) string {
 	}
 	widths := slices.Clone(natural)
 	for tableWidth(widths) > width {
-		widest := -1 // of those that can give way
+		widest := -1 // among the columns that are wider than their minimum
 		for i, w := range widths {
 			if w > least[i] && (widest < 0 || w > widths[widest]) {
 				widest = i
@@ -41,6 +49,7 @@ func (g grid) render(width int) string {
 	return g.wrapped(widths).String()
 }
 
+// tableWidth is the width of a table with columns of these widths.
 func tableWidth(widths []int) int {
 	n := -columnGap
 	for _, w := range widths {
@@ -49,8 +58,9 @@ func tableWidth(widths []int) int {
 	return n
 }
 
-// minCellWidth is how narrow a cell may become: as wide as its longest word, and
-// not so narrow that a sentence becomes a column of words.
+// minCellWidth is how narrow a cell may become: as wide as its longest word
+// and its indent, and wide enough that a sentence does not turn into a column
+// of single words.
 func minCellWidth(cell string) int {
 	longest := 0
 	for _, word := range strings.Fields(cell) {
@@ -59,7 +69,8 @@ func minCellWidth(cell string) int {
 	return max(longest+text.StringWidth(indentOf(cell)), min(text.StringWidth(cell), minTextWidth))
 }
 
-// widths is the largest measure of the cells of each column, its head among them.
+// widths returns, for each column, the maximum of measure over its cells, the
+// heading included.
 func (g grid) widths(measure func(string) int) []int {
 	widths := make([]int, len(g.head))
 	for _, row := range append([][]string{g.head}, g.rows...) {
@@ -70,7 +81,8 @@ func (g grid) widths(measure func(string) int) []int {
 	return widths
 }
 
-// wrapped is the grid with line feeds in the cells that are wider than their column.
+// wrapped is the grid with line feeds in the cells that are wider than their
+// column. Continuation lines keep the cell's indent.
 func (g grid) wrapped(widths []int) grid {
 	fit := func(row []string) []string {
 		out := make([]string, len(row))
@@ -86,7 +98,8 @@ func (g grid) wrapped(widths []int) grid {
 	return out
 }
 
-// records draws each row as lines of head and value. Empty cells are left out.
+// records draws each row as lines of heading and value, with a blank line
+// between rows. Empty cells are left out.
 func (g grid) records(width int) string {
 	label := 0
 	for _, h := range g.head {
@@ -114,10 +127,12 @@ func (g grid) records(width int) string {
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
+// indentOf returns the spaces at the beginning of s.
 func indentOf(s string) string { return s[:len(s)-len(strings.TrimLeft(s, " "))] }
 
-// wrapText breaks s at spaces into lines of at most width cells; a longer word is
-// broken anywhere. Nothing is lost but the spaces at the breaks.
+// wrapText breaks s at spaces into lines of at most width cells; a longer
+// word is broken anywhere. Only the spaces at the breaks are dropped, so that
+// a digest or a path that was broken is still whole: a fuzz test checks it.
 func wrapText(s string, width int) []string {
 	width = max(width, minValueWidth)
 	var lines []string
@@ -125,7 +140,7 @@ func wrapText(s string, width int) []string {
 		used, end, space := 0, 0, -1
 		for i, r := range s {
 			if used += text.RuneWidth(r); used > width && i > 0 {
-				if r == ' ' { // the line ends just here
+				if r == ' ' { // the word ends exactly at the edge
 					space = i
 				}
 				end = i
@@ -135,7 +150,7 @@ func wrapText(s string, width int) []string {
 				space = i
 			}
 		}
-		if end == 0 { // of zero width from here on
+		if end == 0 { // only characters of zero width are left
 			break
 		}
 		if space > 0 {
@@ -147,7 +162,7 @@ func wrapText(s string, width int) []string {
 	return append(lines, s)
 }
 
-// wrapHanging is fold with an indent before all lines but the first.
+// wrapHanging is wrapText with an indent before all lines but the first.
 func wrapHanging(s string, width int, indent string) []string {
 	if text.StringWidth(s) <= width {
 		return []string{s}
@@ -165,13 +180,14 @@ func wrapHanging(s string, width int, indent string) []string {
 	return lines
 }
 
-// printText writes a line of text that is clean already; on a terminal it goes on under an indent where it does not
-// fit.
+// printText writes a line of text, which the caller has escaped. On a
+// terminal it wraps with a hanging indent. A write error is ignored, as
+// fmt.Fprintln's is elsewhere: when the reader has gone away, the next write
+// whose error is checked reports it.
 func (a *app) printText(line, indent string) {
 	lines := []string{line}
 	if width, ok := terminal(a.out); ok {
 		lines = wrapHanging(line, width, indent)
 	}
-	// as fmt.Fprintln elsewhere: who stopped reading is told by the next write that matters
 	_, _ = io.WriteString(a.out, strings.Join(lines, "\n")+"\n")
 }

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/eval"
 	"github.com/trimtab/trimtab/runs"
 )
 
@@ -130,21 +131,31 @@ func shownRun() runs.View {
 			Error: trimtab.NewError(trimtab.Invalid, "x", "lower the learning rate, or look at the data of this step",
 				"step 7: metric loss/policy_avg is NaN")})
 	doc.Models = []runs.ModelView{{Name: "base", Stage: "pretrain", Digest: digest}}
-	doc.Next = "mend the cause, then `trimtab rerun abcdefghij ppo` (with --set key=value or --data NAME where that " +
-		"is the cure), or `trimtab cancel abcdefghij`"
+	doc.Next = "fix the cause, then `trimtab rerun abcdefghij ppo` (with --set key=value or --data NAME where that " +
+		"fixes it), or `trimtab cancel abcdefghij`"
 	doc.Reason = strings.Repeat("because it seemed right ", 12)
-	doc.Evaluation = map[string]any{
-		"base": map[string]any{"gold": .125, "reward": -.5, "length": 20.0},
-		"sft":  map[string]any{"gold": .5, "length": 10.0}, "ppo": map[string]any{"gold": .75, "length": 9.5},
-		"reward_model": map[string]any{"pairs": 812, "accuracy": .688, "low": .6, "high": .72, "longer_wins": .52,
-			"matched_pairs": 99, "matched_accuracy": .6, "matched_longer_wins": .5,
-			"labellers_agreement": .73, "oracle_accuracy": .621, "groups": 4, "over_longer": .168,
-			"over_longer_low": -.02, "over_longer_high": .3,
-			"held_out_oracle_accuracy": .655, "held_out_oracle_low": .6, "held_out_oracle_high": .7},
-		"samples": []any{map[string]any{"prompt": strings.Repeat("Tell me of the whale. ", 9),
-			"answers": map[string]any{"base": "", "sft": strings.Repeat("word ", 40),
-				"ppo": strings.Repeat("生命", 60)}}},
-		"prompts": 400, "overlap": 0,
+	number := func(v float64) *float64 { return &v }
+	doc.Evaluation = runs.EvaluationView{
+		Report: eval.Report{
+			Models: map[string]eval.Scores{
+				"base": {Gold: number(.125), Reward: number(-.5), Length: number(20)},
+				"sft":  {Gold: number(.5), Length: number(10)},
+				"ppo":  {Gold: number(.75), Length: number(9.5)},
+			},
+			Samples: []eval.SampleAnswers{{
+				Prompt: strings.Repeat("Tell me of the whale. ", 9),
+				Answers: map[string]string{"base": "", "sft": strings.Repeat("word ", 40),
+					"ppo": strings.Repeat("生命", 60)},
+			}},
+			Prompts: 400,
+		},
+		RewardModel: &runs.RewardModelView{
+			RewardAccuracy: eval.RewardAccuracy{Pairs: 812, Accuracy: .688, Low: .6, High: .72, LongerWins: .52,
+				MatchedPairs: 99, MatchedAccuracy: .6, MatchedLongerWins: .5},
+			LabellersAgreement: number(.73), OracleAccuracy: number(.621), Groups: number(4),
+			OverLonger: number(.168), OverLongerLow: number(-.02), OverLongerHigh: number(.3),
+			HeldOracle: number(.655), HeldOracleLow: number(.6), HeldOracleHigh: number(.7),
+		},
 	}
 	return doc
 }
@@ -178,7 +189,7 @@ func TestListsFitEveryTerminal(t *testing.T) {
 		{ID: "abcdefghij", Name: "first", Status: trimtab.RunBlocked, Seed: 9007199254740991, Stage: "evaluate",
 			CreatedAt: time.Now().Add(-time.Hour), Seconds: 7380,
 			Next: "`trimtab rerun abcdefghij reward --set …` for a better one, or `trimtab approve abcdefghij reward " +
-				"--reason …` to go on with it"},
+				"--reason …` to continue with it"},
 		{ID: "bcdefghijk", Name: strings.Repeat("n", trimtab.MostName), Status: trimtab.RunCompleted, Stage: "evaluate",
 			CreatedAt: time.Now().Add(-time.Hour), Seconds: 1},
 	}

@@ -48,7 +48,7 @@ func TestStoreScripts(t *testing.T) {
 		}})
 }
 
-// isolate keeps a script away from the settings and data of whoever runs the tests.
+// isolate keeps a script away from the settings and data of the user who runs the tests.
 func isolate(e *testscript.Env) error {
 	e.Setenv("XDG_DATA_HOME", filepath.Join(e.WorkDir, ".data"))
 	e.Setenv("XDG_CONFIG_HOME", filepath.Join(e.WorkDir, ".config"))

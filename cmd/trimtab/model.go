@@ -14,17 +14,17 @@ import (
 
 	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/checkpoint"
-	"github.com/trimtab/trimtab/dataset"
 	"github.com/trimtab/trimtab/model"
 	"github.com/trimtab/trimtab/storage"
 	"github.com/trimtab/trimtab/tokenizer"
 )
 
+// modelCmd is "trimtab model", the group of commands about models.
 func (a *app) modelCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "model", Short: "models: list, show, lineage, papers, import, export", RunE: group,
-		Long: `Models are Hugging Face GPT-2 folders under the digest of their content. Wherever a
-command takes MODEL, give a digest or its beginning, RUN/STAGE, or a name.`,
+		Long: `Models are Hugging Face GPT-2 folders, stored under the digest of their content. MODEL is
+a digest or its beginning, RUN/STAGE, or a name.`,
 		Example: "  trimtab model list\n  trimtab model export my-assistant/ppo ./my-assistant",
 	}
 	cmd.AddCommand(a.modelListCmd(), a.modelShowCmd(), a.modelLineageCmd(), a.modelCardCmd(), a.modelProvenanceCmd(),
@@ -34,19 +34,26 @@ command takes MODEL, give a digest or its beginning, RUN/STAGE, or a name.`,
 
 // artifact is a stored model as this program shows it.
 type artifact struct {
-	Name       string         `json:"name"`
-	Digest     trimtab.Digest `json:"digest"`
-	Kind       string         `json:"kind"`
-	Run        string         `json:"run"`
-	Stage      string         `json:"stage"`
-	Parameters int64          `json:"parameters"`
-	CreatedAt  time.Time      `json:"created_at"`
+	// Name is the name of an imported model, or RUN/STAGE.
+	Name   string         `json:"name"`
+	Digest trimtab.Digest `json:"digest"`
+	// Kind is "model" for a language model, and "reward" for one with a
+	// scalar head.
+	Kind string `json:"kind"`
+	// Run and Stage are empty for an imported model.
+	Run        string    `json:"run"`
+	Stage      string    `json:"stage"`
+	Parameters int64     `json:"parameters"`
+	CreatedAt  time.Time `json:"created_at"`
 }
 
+// artifactOf converts a stored model.
 func artifactOf(x storage.Artifact) artifact {
 	return artifact{x.Name, x.Digest, x.Kind, x.Run, x.Stage, x.Parameters, x.CreatedAt.UTC()}
 }
 
+// artifactColumns are the columns of model list. The short digest is enough
+// to name a model in other commands.
 var artifactColumns = []column[artifact]{
 	{name: "digest", full: func(m artifact) string { return string(m.Digest) },
 		short: func(m artifact) string { return m.Digest.Short() }},
@@ -61,9 +68,10 @@ var artifactColumns = []column[artifact]{
 		short: func(m artifact) string { return formatAgo(m.CreatedAt) }},
 }
 
+// modelListCmd is "trimtab model list".
 func (a *app) modelListCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "list", Short: "every model, newest first", Args: argCount(0, 0), Example: "  trimtab model list -o json",
+		Use: "list", Short: "list models, newest first", Args: argCount(0, 0), Example: "  trimtab model list -o json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.withStore(cmd, func(ctx context.Context, s *session) error {
 				all, err := s.store.Artifacts(ctx)
@@ -76,7 +84,7 @@ func (a *app) modelListCmd() *cobra.Command {
 				}
 				return printList(a, list[artifact]{
 					schema: "trimtab.models/v1", key: "models", items: items, columns: artifactColumns,
-					empty: "no models yet: trimtab align makes some, trimtab model import takes one in",
+					empty: "no models yet: trimtab align trains some, trimtab model import imports one",
 				})
 			})
 		},
@@ -87,29 +95,41 @@ func (a *app) modelListCmd() *cobra.Command {
 type modelDocument struct {
 	Schema string `json:"schema"`
 	artifact
-	Config    model.Config         `json:"config"`
-	Scalar    bool                 `json:"scalar_head"`
-	Tokenizer string               `json:"tokenizer"`
-	Tokens    tokensDocument       `json:"tokens"`
-	Import    *modelImportDocument `json:"import,omitempty"`
-	Files     []fileEntry          `json:"files"`
+	Config model.Config `json:"config"`
+	// Scalar is true for a reward model.
+	Scalar bool `json:"scalar_head"`
+	// Tokenizer is the digest of the tokenizer's files.
+	Tokenizer string         `json:"tokenizer"`
+	Tokens    tokensDocument `json:"tokens"`
+	// Import is set in the output of model import only.
+	Import *modelImportDocument `json:"import,omitempty"`
+	// Files are the files as stored, by path.
+	Files []fileEntry `json:"files"`
 }
 
-// tokensDocument is what a vocabulary's ids mean.
+// tokensDocument describes the special tokens of a vocabulary.
 type tokensDocument struct {
-	IDs     int       `json:"ids"`    // of the model
-	Tokens  int       `json:"tokens"` // ids from here on have no text and are never sampled
-	Begin   idToken   `json:"begin"`
-	Ends    []idToken `json:"ends"` // any of them ends a text
-	Pad     *idToken  `json:"pad"`
-	Special []idToken `json:"special"` // all of them, also those above
+	// IDs is the size of the model's vocabulary, and Tokens that of the
+	// tokenizer's: ids from there on have no text and are never sampled.
+	IDs    int `json:"ids"`
+	Tokens int `json:"tokens"`
+	// Begin is the token that begins a text.
+	Begin idToken `json:"begin"`
+	// Ends are the tokens each of which ends a text.
+	Ends []idToken `json:"ends"`
+	// Pad is null for a vocabulary without a padding token.
+	Pad *idToken `json:"pad"`
+	// Special are all special tokens, including those above.
+	Special []idToken `json:"special"`
 }
 
+// idToken is a token with its text.
 type idToken struct {
 	ID   int32  `json:"id"`
 	Text string `json:"text"`
 }
 
+// tokensOf describes a tokenizer's special tokens.
 func tokensOf(t *tokenizer.Tokenizer) tokensDocument {
 	named := func(id int32) idToken { return idToken{id, t.Piece(id)} }
 	d := tokensDocument{IDs: t.VocabSize(), Tokens: t.TokenCount(), Begin: named(t.BeginOfText())}
@@ -126,7 +146,9 @@ func tokensOf(t *tokenizer.Tokenizer) tokensDocument {
 	return d
 }
 
-// line says the same in words.
+// line is the description as one line for people: "begin <|endoftext|>
+// (50256), end …, pad none". Ids are in parentheses, as no text of a token is
+// sure not to look like a number.
 func (d tokensDocument) line() string {
 	show := func(list ...idToken) string {
 		var words []string
@@ -142,6 +164,7 @@ func (d tokensDocument) line() string {
 	line := fmt.Sprintf("begin %s, end %s, pad %s", show(d.Begin), show(d.Ends...), pad)
 	var more []idToken
 	for _, t := range d.Special {
+		// Special tokens that have none of these functions are listed last.
 		if t != d.Begin && !slices.Contains(d.Ends, t) && (d.Pad == nil || t != *d.Pad) {
 			more = append(more, t)
 		}
@@ -152,15 +175,17 @@ func (d tokensDocument) line() string {
 	return line
 }
 
+// fileEntry is a file of a model, with its size in bytes and its digest.
 type fileEntry struct {
 	Path   string         `json:"path"`
 	Bytes  int            `json:"bytes"`
 	Digest trimtab.Digest `json:"digest"`
 }
 
+// modelShowCmd is "trimtab model show".
 func (a *app) modelShowCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "show MODEL", Short: "one model: shape, origin, files; every digest is verified", Args: argCount(1, 1),
+		Use: "show MODEL", Short: "show a model: shape, origin, files; every digest is verified", Args: argCount(1, 1),
 		Example: "  trimtab model show my-assistant/ppo",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withStore(cmd, func(ctx context.Context, s *session) error {
@@ -174,7 +199,9 @@ func (a *app) modelShowCmd() *cobra.Command {
 	}
 }
 
-// describe is a model under the name that it was asked for by, with its first origin.
+// describe loads and verifies a model. The document has the name that it was
+// asked for by, and the first origin of its bytes: the same weights may be
+// the output of several attempts.
 func describe(ctx context.Context, s *session, ref string) (modelDocument, error) {
 	x, m, t, err := loadModel(ctx, s, ref)
 	if err != nil {
@@ -192,6 +219,8 @@ func describe(ctx context.Context, s *session, ref string) (modelDocument, error
 	return documentOf(artifactOf(first), m, t, entries), nil
 }
 
+// documentOf builds the document of a model from its row in the database, the
+// loaded model and tokenizer, and the manifest of its files.
 func documentOf(x artifact, m *model.Model, t *tokenizer.Tokenizer, entries []checkpoint.Entry) modelDocument {
 	doc := modelDocument{
 		Schema: "trimtab.model/v1", artifact: x, Config: m.Config, Scalar: m.Scalar, Tokenizer: t.Digest(),
@@ -203,6 +232,8 @@ func documentOf(x artifact, m *model.Model, t *tokenizer.Tokenizer, entries []ch
 	return doc
 }
 
+// printModel prints a model as labels and values with a table of its files,
+// or as CSV only the files. An import puts its report in front.
 func (a *app) printModel(doc modelDocument) error {
 	if a.wantsJSON() {
 		return a.printDocument(doc)
@@ -237,9 +268,11 @@ func (a *app) printModel(doc modelDocument) error {
 	return printList(a, files)
 }
 
+// describeOrigin says where a model came from: an import, or a stage of a
+// run.
 func describeOrigin(x artifact) string {
 	if x.CreatedAt.IsZero() {
-		return "not here yet"
+		return "not imported yet"
 	}
 	if x.Run == "" {
 		return "imported " + formatAgo(x.CreatedAt)
@@ -247,10 +280,13 @@ func describeOrigin(x artifact) string {
 	return fmt.Sprintf("stage %s of run %s, %s", x.Stage, x.Run, formatAgo(x.CreatedAt))
 }
 
-// resolve finds a model by digest, its beginning, RUN/STAGE or name, and by
-// the name that a run shows it under, as in RUN/base.
+// resolve finds a model by digest, by its beginning, by RUN/STAGE or by name,
+// and also by the name under which a run shows it, as in RUN/base: a run's
+// base model is not an output of its stages.
 func resolve(ctx context.Context, s *session, ref string) (storage.Artifact, error) {
 	x, err := s.store.ResolveArtifact(ctx, ref)
+	// RUN/NAME may be an output, which the store knows, or a name that only
+	// the view of the run gives, such as RUN/base.
 	run, name, ok := strings.Cut(ref, "/")
 	if err != nil && !ok && trimtab.AsError(err).Class == trimtab.NotFound {
 		return x, s.modelNotFound(ctx, ref, err)
@@ -258,6 +294,8 @@ func resolve(ctx context.Context, s *session, ref string) (storage.Artifact, err
 	if err == nil || !ok || trimtab.AsError(err).Class != trimtab.NotFound {
 		return x, err
 	}
+	// Its error is dropped: the user asked for a model, and err is about
+	// that.
 	doc, missing := s.runs.Show(ctx, run)
 	if missing != nil {
 		return x, err
@@ -270,17 +308,19 @@ func resolve(ctx context.Context, s *session, ref string) (storage.Artifact, err
 	return x, err
 }
 
-// modelNotFound says how to name a model of a run, where ref is one.
+// modelNotFound is the error for a reference without a slash that names no
+// model. If it names a run, the hint is one of the run's models.
 func (s *session) modelNotFound(ctx context.Context, ref string, err error) error {
 	remedy := "list them with `trimtab model list`"
 	if doc, missing := s.runs.Show(ctx, ref); missing == nil && len(doc.Models) > 0 {
-		remedy = fmt.Sprintf("%s is a run: name one of its models, such as %s/%s", ref, ref,
+		remedy = fmt.Sprintf("%s is a run: name one of its models, for example %s/%s", ref, ref,
 			doc.Models[len(doc.Models)-1].Name)
 	}
 	return trimtab.NewError(trimtab.NotFound, trimtab.AsError(err).Type, remedy, "there is no model %q", ref)
 }
 
-// loadModel resolves a reference and loads what it names, verified.
+// loadModel resolves a reference and loads the model, with every file
+// verified against its digest.
 func loadModel(ctx context.Context, s *session, ref string) (storage.Artifact, *model.Model, *tokenizer.Tokenizer,
 	error) {
 	x, err := resolve(ctx, s, ref)
@@ -291,130 +331,23 @@ func loadModel(ctx context.Context, s *session, ref string) (storage.Artifact, *
 	return x, m, t, err
 }
 
-// checkPlainName refuses a name that commands could not find again, or not tell from other references.
+// checkPlainName rejects a name for a dataset or model that could be mistaken
+// for a digest or for NAME@VERSION, or that would need quoting in a shell.
+// flag says in the error what the name is of.
 func checkPlainName(flag, name string) error {
 	bad := func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) || r == '@' }
 	if name == "" || utf8.RuneCountInString(name) > 200 || strings.ContainsFunc(name, bad) ||
 		strings.HasPrefix(name, "sha256:") {
-		return usagef("use 1 to 200 characters without spaces and @", "%s is %q", flag, name)
+		return usagef("use 1 to 200 characters, without spaces or @", "%s is %q", flag, name)
 	}
 	return nil
 }
 
-// modelStream is the stream that tells of a model: that of its run, or its own.
+// modelStream is the stream that events about a model are recorded in: its
+// run's, or its own if it was imported.
 func modelStream(x storage.Artifact) string {
 	if x.Run != "" {
 		return x.Run
 	}
 	return "artifact/" + string(x.Digest)
-}
-
-func (a *app) modelExportCmd() *cobra.Command {
-	return &cobra.Command{
-		Use: "export MODEL FOLDER", Short: "write a model as a Hugging Face folder, with its papers",
-		Args: argCount(2, 2),
-		Long: `Write the files of a model into a new or empty folder, and beside them its card
-(README.md), provenance (provenance.json), bill of materials (bom.json), the form of its
-prompts (chat_template.jinja), how the run sampled it (generation_config.json) and, where a
-head of the record was signed, proofs of where it came from (proofs.json; see "audit prove
---offline"). These are no part of the model: imported again, the folder has the same digest.
-A reward model is written so that other programs score as it does: its bias is folded into
-the last layer norm, and it has a padding token.`,
-		Example: "  trimtab model export my-assistant/ppo ./my-assistant",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.withStore(cmd, func(ctx context.Context, s *session) error {
-				x, err := resolve(ctx, s, args[0])
-				if err != nil {
-					return err
-				}
-				if err := forNewFiles(args[1]); err != nil {
-					return err
-				}
-				beside, notes, err := exportModel(ctx, s, x.Digest, runIn(ctx, s, args[0]), args[1])
-				if err != nil {
-					return err
-				}
-				if err := s.store.RecordEvent(ctx, modelStream(x), a.actor(), "model_exported",
-					map[string]any{"digest": x.Digest}); err != nil {
-					return err
-				}
-				proved, err := a.writeProofs(ctx, s, x.Digest, args[1])
-				if err != nil {
-					return err
-				}
-				names := beside
-				if proved {
-					names = append(names, proofsName)
-				}
-				if a.wantsJSON() {
-					return a.printDocument(map[string]any{
-						"schema": "trimtab.export/v1", "digest": x.Digest, "folder": args[1], "papers": names,
-						"notes": notes,
-					})
-				}
-				fmt.Fprintf(a.out, "%s is in %s, with %s\n", x.Digest, escapeLine(args[1]), strings.Join(names, ", "))
-				for _, note := range notes {
-					fmt.Fprintln(a.out, note)
-				}
-				return nil
-			})
-		},
-	}
-}
-
-// exportModel writes a model with what lies beside it; it lists that, and what is to be said.
-func exportModel(ctx context.Context, s *session, d trimtab.Digest, run,
-	dir string) (beside, notes []string, err error) {
-	f, err := s.runs.Facts(ctx, d, run)
-	if err != nil {
-		return nil, nil, err
-	}
-	files, err := paperFiles(f)
-	if err != nil {
-		return nil, nil, err
-	}
-	x, err := checkpoint.ExportForm(s.files, d)
-	if err != nil {
-		return nil, nil, err
-	}
-	use, notes, err := usageFiles(ctx, s, d, run, x)
-	if err != nil {
-		return nil, nil, err
-	}
-	files = append(files, use...)
-	for _, p := range files {
-		beside = append(beside, p.Name)
-	}
-	return beside, notes, checkpoint.WriteFolder(dir, append(x.Files, files...))
-}
-
-// usageFiles are the files by which other programs use a model as it was trained, and what is to be said of its form.
-func usageFiles(ctx context.Context, s *session, d trimtab.Digest, run string,
-	x checkpoint.Exported) ([]checkpoint.File, []string, error) {
-	if x.Tokenizer == nil {
-		return nil, nil, nil
-	}
-	var files []checkpoint.File
-	var notes []string
-	if text, ok := dataset.ChatTemplate(x.Tokenizer); ok {
-		files = append(files, checkpoint.File{Name: "chat_template.jinja", Data: text})
-	} else {
-		notes = append(notes,
-			"there is no chat template: other programs take off what is beside the tokens that begin and end a text")
-	}
-	if x.Padded {
-		notes = append(notes, "a padding token was added, by which other programs score a batch")
-	}
-	switch {
-	case x.KeepsBias:
-		notes = append(notes, "score.bias could not be folded into the last layer norm: other programs leave it out, "+
-			"and their scores are off by it")
-	case len(x.Changed) > 0:
-		notes = append(notes, "score.bias is folded into the last layer norm, so that other programs score alike")
-	}
-	if x.Scalar {
-		return files, notes, nil
-	}
-	how, err := s.runs.Sampling(ctx, d, run)
-	return append(files, checkpoint.GenerationConfig(x.Tokenizer, how)), notes, err
 }

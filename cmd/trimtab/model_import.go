@@ -17,20 +17,28 @@ import (
 
 // modelImportFlags are the flags of model import.
 type modelImportFlags struct {
-	name          string
+	// name is the name to give the model.
+	name string
+	// force moves a name that is taken; dryRun stores nothing.
 	force, dryRun bool
 }
 
+// modelImportCmd is "trimtab model import". An import is strict: weights that
+// would be computed differently here than in other programs are refused,
+// since the difference would show only as slightly worse numbers.
 func (a *app) modelImportCmd() *cobra.Command {
 	var o modelImportFlags
 	cmd := &cobra.Command{
-		Use: "import FOLDER", Short: "take in a Hugging Face GPT-2 folder", Args: argCount(1, 1),
-		Long: `Take in a folder with config.json, the weights (model.safetensors, in one file or in several)
-and the tokenizer's files, and say what was taken off, left out or turned into something else.
-What cannot be computed here as the folder means it is refused by its name: another
-architecture, another way of cutting text, files that disagree. docs/models.md lists what is read.`,
+		Use: "import FOLDER", Short: "import a Hugging Face GPT-2 folder", Args: argCount(1, 1),
+		Long: `Import a folder with config.json, the weights (model.safetensors, one file or several) and
+the tokenizer's files, and report everything that was dropped, ignored or converted. What
+cannot be computed here in the way the folder intends is refused by name: another
+architecture, another pre-tokenizer, files that disagree. docs/models.md lists what is
+supported.`,
 		Example: "  trimtab model import ./gpt2 --name gpt2\n  trimtab model import ./gpt2 --dry-run",
 		RunE: func(cmd *cobra.Command, args []string) error {
+			// The name defaults to the folder's own, also where the folder is
+			// given as "." .
 			dir, err := filepath.Abs(args[0])
 			if err != nil {
 				return err
@@ -41,8 +49,10 @@ architecture, another way of cutting text, files that disagree. docs/models.md l
 			if err := checkPlainName("the model's name", o.name); err != nil {
 				return err
 			}
+			// RUN/STAGE is how the outputs of runs are named: an imported
+			// model of such a name could be mistaken for one.
 			if strings.Contains(o.name, "/") {
-				return usagef("use a name without /: RUN/STAGE stands for what a run made", "the model's name is %q",
+				return usagef("use a name without a slash: RUN/STAGE names a model of a run", "the model's name is %q",
 					o.name)
 			}
 			return a.withStore(cmd, func(ctx context.Context,
@@ -51,28 +61,35 @@ architecture, another way of cutting text, files that disagree. docs/models.md l
 			})
 		},
 	}
-	cmd.Flags().StringVar(&o.name, "name", "", "name of the model (default: the folder's)")
-	cmd.Flags().BoolVar(&o.force, "force", false, "move the name, if another model has it")
-	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "say what would come in, and take nothing in")
+	cmd.Flags().StringVar(&o.name, "name", "", "name of the model (default: the folder's name)")
+	cmd.Flags().BoolVar(&o.force, "force", false, "move the name if another model has it")
+	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "show what would be imported, and stop")
 	return cmd
 }
 
-// modelImportDocument says what was done to take a folder in.
+// modelImportDocument is the report of an import: what was read, and what had
+// to be changed.
 type modelImportDocument struct {
-	Folder       string         `json:"folder"`
-	Architecture string         `json:"architecture"`
-	DType        string         `json:"dtype"`
-	Notes        []string       `json:"notes"`
-	NameBefore   trimtab.Digest `json:"name_before,omitempty"` // the model that had the name
-	DryRun       bool           `json:"dry_run"`
+	Folder string `json:"folder"`
+	// Architecture is that of config.json, and DType the type of the weights
+	// in the files; both are what was read, not what is stored.
+	Architecture string `json:"architecture"`
+	DType        string `json:"dtype"`
+	// Notes are the conversions that were made, a sentence each.
+	Notes []string `json:"notes"`
+	// NameBefore is the model that had the name until now.
+	NameBefore trimtab.Digest `json:"name_before,omitempty"`
+	DryRun     bool           `json:"dry_run"`
 }
 
+// lines are the report for people, as label and text. They stand in front of
+// the lines of model show.
 func (d *modelImportDocument) lines() [][2]string {
-	said := "taken in"
+	outcome := "imported"
 	if d.DryRun {
-		said = "nothing was taken in: this is what would be"
+		outcome = "nothing was imported (--dry-run)"
 	}
-	lines := [][2]string{{"folder", d.Folder + ": " + said}, {"weights", d.Architecture + ", " + d.DType}}
+	lines := [][2]string{{"folder", d.Folder + ": " + outcome}, {"weights", d.Architecture + ", " + d.DType}}
 	for _, note := range d.Notes {
 		lines = append(lines, [2]string{"note", note})
 	}
@@ -86,10 +103,15 @@ func (d *modelImportDocument) lines() [][2]string {
 	return lines
 }
 
+// importModel reads a folder and stores its model, or with --dry-run only
+// reports what importing it would do. Importing the same folder again gives
+// the same digest, and adds at most a name.
 func (a *app) importModel(ctx context.Context, s *session, dir string, o modelImportFlags) error {
 	if _, err := os.Stat(dir); err != nil {
 		return fileError(dir, err)
 	}
+	// Reading verifies the folder in full and converts it; nothing is stored
+	// yet.
 	f, err := checkpoint.Read(dir)
 	if err != nil {
 		return err
@@ -114,7 +136,9 @@ func (a *app) importModel(ctx context.Context, s *session, dir string, o modelIm
 	return a.printModel(doc)
 }
 
-// previewImport is the document of an import that is not done.
+// previewImport is the document of an import that is not carried out. It
+// fails where the import would fail, as far as that can be known: also if the
+// name is taken. Nothing is written, not even to the store of files.
 func previewImport(ctx context.Context, s *session, f *checkpoint.Folder, o modelImportFlags,
 	done *modelImportDocument) (modelDocument, error) {
 	var doc modelDocument
@@ -126,6 +150,7 @@ func previewImport(ctx context.Context, s *session, f *checkpoint.Folder, o mode
 	if err != nil {
 		return doc, err
 	}
+	// A name that the same model has already is no conflict.
 	if holder != "" && holder != digest {
 		if !o.force {
 			return doc, storage.NameTaken(o.name, holder)
@@ -137,6 +162,8 @@ func previewImport(ctx context.Context, s *session, f *checkpoint.Folder, o mode
 		return doc, err
 	}
 	x := artifact{Digest: digest, Kind: runs.ArtifactKind(f), Parameters: int64(len(f.Model.Slab))}
+	// If the model is known already, its origin is shown in place of "not
+	// imported yet".
 	if known, err := s.store.ResolveArtifact(ctx, string(digest)); err == nil {
 		x = artifactOf(known)
 	}

@@ -13,8 +13,8 @@ func TestFastestContract(t *testing.T) {
 	if got := s.fastest().Numerics; got != "v1" {
 		t.Errorf("the fastest is %s", got)
 	}
-	if got, want := s.sentence(), "the fastest numerics here: v1 (v1 93.8 GFLOP/s, v1-bf16 29.8 GFLOP/s in matrix "+
-		"products)"; got != want {
+	if got, want := s.sentence(), "fastest numerics on this machine: v1 (matrix products: v1 93.8 GFLOP/s, v1-bf16 29.8 "+
+		"GFLOP/s)"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 	if s.of("v1-bf16") != 29.8e9 || s.of("v9") != 0 {

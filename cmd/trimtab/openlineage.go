@@ -17,38 +17,61 @@ import (
 	"github.com/trimtab/trimtab/storage"
 )
 
-// Bounds of what a worker does to tell OpenLineage events.
+// Limits on the delivery of OpenLineage events by a worker.
 const (
-	lineageQueue        = 256             // notices and lines that wait at the most
-	lineageTimeout      = 3 * time.Second // of one event
-	lineagePause        = 500 * time.Millisecond
-	lineageMaxPause     = 5 * time.Minute
-	lineageCloseTimeout = 5 * time.Second // for what is left when the worker ends
+	// lineageQueue is the number of notices, and of events, that may wait;
+	// beyond it they are dropped.
+	lineageQueue = 256
+	// lineageTimeout limits the delivery of one event.
+	lineageTimeout = 3 * time.Second
+	// lineagePause is the pause after a failed delivery; it doubles with each
+	// failure, up to lineageMaxPause.
+	lineagePause    = 500 * time.Millisecond
+	lineageMaxPause = 5 * time.Minute
+	// lineageCloseTimeout limits the delivery of what is left when the worker
+	// stops.
+	lineageCloseTimeout = 5 * time.Second
 )
 
-// lineagePublisher tells events beside the work of a worker. Nothing waits for it: what
-// does not get through is tried again, and dropped with a warning when too
-// much waits, or when the receiver refuses it.
+// lineagePublisher sends OpenLineage events in a goroutine of its own. A run
+// never waits for it, nor fails because of it: what cannot be delivered is
+// retried, and dropped with a warning if too much is waiting or the receiver
+// rejects it. Nothing is lost by that, since "trimtab history --openlineage"
+// derives the same events from the record.
+//
+// All methods accept a nil receiver where a worker calls them, and do
+// nothing.
 type lineagePublisher struct {
-	log    *slog.Logger
-	store  *storage.Store
+	log   *slog.Logger
+	store *storage.Store
+	// events derives the events of a run from its record, and send delivers
+	// one.
 	events func(ctx context.Context, run string) ([]openlineage.RunEvent, error)
 	send   func(ctx context.Context, line []byte) error
 
+	// notices is written by the worker and read by loop; stop ends loop,
+	// which closes done.
 	notices    chan lineageNotice
 	stop, done chan struct{}
 
-	queued map[string]bool // events that were taken up, by run id and type
-	lines  [][]byte        // that are to be sent, in this order
+	// queued holds the events that were queued before, by run id and event
+	// type, and lines those still to be sent, oldest first. Only loop touches
+	// them.
+	queued map[string]bool
+	lines  [][]byte
 }
 
-// lineageNotice says that something may have become of an attempt, or of the run itself (0).
+// lineageNotice says that the state of an attempt may have changed, or with
+// attempt 0 that of the run.
 type lineageNotice struct {
-	run     string
+	// run is the run's id.
+	run string
+	// attempt is the attempt's id in the database, or 0.
 	attempt int64
 }
 
-// newLineagePublisher starts to tell events to where the setting says. An empty one is nil, which tells nothing.
+// newLineagePublisher starts a publisher that sends to openlineage_url. It
+// returns nil, which publishes nothing, if the setting is empty.
 func (a *app) newLineagePublisher(lg *slog.Logger, s *session) *lineagePublisher {
 	target := a.settings.value("openlineage_url")
 	if target == "" {
@@ -64,7 +87,8 @@ func (a *app) newLineagePublisher(lg *slog.Logger, s *session) *lineagePublisher
 	return l
 }
 
-// lineageNotice takes note without waiting.
+// notify reports that an attempt may have changed. It never blocks; workers
+// call it from their activities.
 func (l *lineagePublisher) notify(run string, attempt int64) {
 	if l == nil {
 		return
@@ -72,11 +96,11 @@ func (l *lineagePublisher) notify(run string, attempt int64) {
 	select {
 	case l.notices <- lineageNotice{run, attempt}:
 	default:
-		l.log.Warn("OpenLineage: too much waits to be told; `trimtab history --openlineage` has it", "run", run)
+		l.log.Warn("OpenLineage: queue full, events dropped; `trimtab history --openlineage` has them", "run", run)
 	}
 }
 
-// close tells what is left, for a few seconds.
+// close sends what is left, for a few seconds at most.
 func (l *lineagePublisher) close() {
 	if l == nil {
 		return
@@ -85,11 +109,13 @@ func (l *lineagePublisher) close() {
 	select {
 	case <-l.done:
 	case <-time.After(lineageCloseTimeout):
-		l.log.Warn("OpenLineage: not all was told; `trimtab history --openlineage` has it")
+		l.log.Warn("OpenLineage: stopped with unsent events; `trimtab history --openlineage` has them")
 	}
 }
 
-// costSum takes up notices and sends what follows from them, one event at a time, until end.
+// loop collects events for notices and sends them, one at a time and in
+// order, until close. While a delivery is being retried, notices are still
+// collected.
 func (l *lineagePublisher) loop() {
 	defer close(l.done)
 	pause := lineagePause
@@ -117,7 +143,8 @@ func (l *lineagePublisher) loop() {
 	}
 }
 
-// flush sends lines until one does not get through.
+// flush sends events until one cannot be delivered, and reports whether all
+// were. A rejected event is dropped: it would be rejected again.
 func (l *lineagePublisher) flush() (all bool) {
 	for len(l.lines) > 0 {
 		ctx, stop := context.WithTimeout(context.Background(), lineageTimeout)
@@ -126,9 +153,9 @@ func (l *lineagePublisher) flush() (all bool) {
 		var refused rejectedError
 		switch {
 		case errors.As(err, &refused):
-			l.log.Warn("OpenLineage: an event was refused and is left out", "error", err)
+			l.log.Warn("OpenLineage: the receiver rejected an event, which is dropped", "error", err)
 		case err != nil:
-			l.log.Warn("OpenLineage: an event was not told and will be tried again", "error", err, "waiting",
+			l.log.Warn("OpenLineage: delivery failed and will be retried", "error", err, "waiting",
 				len(l.lines))
 			return false
 		}
@@ -137,8 +164,9 @@ func (l *lineagePublisher) flush() (all bool) {
 	return true
 }
 
-// collect adds the events of a notice that were not taken up before: those of the
-// attempt and, since its beginning may have closed the one before, of that.
+// collect queues the events of a notice that were not queued before: those of
+// the attempt, and those of the attempt before it, which the beginning of a
+// new one may have closed.
 func (l *lineagePublisher) collect(n lineageNotice) {
 	ctx, stop := context.WithTimeout(context.Background(), lineageTimeout)
 	defer stop()
@@ -146,14 +174,14 @@ func (l *lineagePublisher) collect(n lineageNotice) {
 	if n.attempt != 0 {
 		row, err := l.store.Attempt(ctx, n.attempt)
 		if err != nil {
-			l.log.Warn("OpenLineage: the record could not be read", "run", n.run, "error", err)
+			l.log.Warn("OpenLineage: cannot read the record", "run", n.run, "error", err)
 			return
 		}
 		of = openlineage.Subject{Stage: row.Stage, Attempt: row.Number}
 	}
 	events, err := l.events(ctx, n.run)
 	if err != nil {
-		l.log.Warn("OpenLineage: the record could not be read", "run", n.run, "error", err)
+		l.log.Warn("OpenLineage: cannot read the record", "run", n.run, "error", err)
 		return
 	}
 	for _, e := range events {
@@ -163,10 +191,13 @@ func (l *lineagePublisher) collect(n lineageNotice) {
 	}
 }
 
-// maxRememberedEvents bounds the memory of a worker that runs for years; what it forgets it may tell twice, which says
-// the same.
+// maxRememberedEvents bounds the memory of a worker that runs for years.
+// After that many, an event may be sent a second time, which receivers treat
+// as the same event.
 const maxRememberedEvents = 100_000
 
+// enqueue queues an event, unless one of the same run and type was queued
+// before. If the queue is full the oldest event is dropped.
 func (l *lineagePublisher) enqueue(e openlineage.RunEvent) {
 	key := e.Run.RunID + " " + e.EventType
 	if l.queued[key] {
@@ -178,31 +209,34 @@ func (l *lineagePublisher) enqueue(e openlineage.RunEvent) {
 	l.queued[key] = true
 	line, err := marshal(e, "")
 	if err != nil {
-		l.log.Warn("OpenLineage: an event has no JSON", "error", err)
+		l.log.Warn("OpenLineage: cannot encode an event", "error", err)
 		return
 	}
 	if len(l.lines) >= lineageQueue {
-		l.log.Warn("OpenLineage: too much waits to be told: the oldest event is left out")
+		l.log.Warn("OpenLineage: queue full, the oldest event is dropped")
 		l.lines = l.lines[1:]
 	}
 	l.lines = append(l.lines, line)
 }
 
-// checkLineageURL refuses what is neither an address nor the full path of a file.
+// checkLineageURL rejects a value of openlineage_url that is neither an
+// address nor the absolute path of a file.
 func checkLineageURL(target string) error {
 	u, err := url.Parse(target)
 	switch {
 	case err != nil:
-		return errors.New("it is no address")
+		return errors.New("it is not a valid URL")
 	case target == "" || (u.Scheme == "http" || u.Scheme == "https") && u.Host != "":
 		return nil
 	case u.Scheme != "" && u.Scheme != "file" || !filepath.IsAbs(u.Path):
-		return errors.New("it names no host and no full path")
+		return errors.New("it has neither a host nor an absolute path")
 	}
 	return nil
 }
 
-// lineageSender sends a line to an address or a file.
+// lineageSender returns a function that sends an event, a JSON line, to an
+// address or appends it to a file. The path of an address defaults to
+// /api/v1/lineage, where receivers such as Marquez listen.
 func lineageSender(target string) func(ctx context.Context, line []byte) error {
 	u, err := url.Parse(target)
 	if err != nil || u.Scheme == "" || u.Scheme == "file" { // checkLineageURL has seen it
@@ -213,16 +247,19 @@ func lineageSender(target string) func(ctx context.Context, line []byte) error {
 		return func(_ context.Context, line []byte) error { return plainfile.AppendLine(path, 0o644, line) }
 	}
 	if u.Path == "" || u.Path == "/" {
-		u.Path = "/api/v1/lineage" // where receivers listen
+		u.Path = "/api/v1/lineage"
 	}
 	return func(ctx context.Context, line []byte) error { return postLineage(ctx, u.String(), line) }
 }
 
-// rejectedError is an answer that would be the same the next time.
+// rejectedError is a response that would be the same after a retry.
 type rejectedError struct{ status string }
 
-func (r rejectedError) Error() string { return "the answer is " + r.status }
+// Error implements error.
+func (r rejectedError) Error() string { return "the response is " + r.status }
 
+// postLineage posts an event. A 4xx response is a rejectedError, except 408
+// and 429, which, like 5xx, are worth a retry.
 func postLineage(ctx context.Context, address string, line []byte) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, bytes.NewReader(line))
 	if err != nil {
@@ -240,7 +277,7 @@ func postLineage(ctx context.Context, address string, line []byte) error {
 		return nil
 	case res.StatusCode >= 500 || res.StatusCode == http.StatusTooManyRequests ||
 		res.StatusCode == http.StatusRequestTimeout:
-		return fmt.Errorf("the answer is %s", res.Status)
+		return fmt.Errorf("the response is %s", res.Status)
 	}
 	return rejectedError{res.Status}
 }

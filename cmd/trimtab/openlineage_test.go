@@ -23,33 +23,33 @@ import (
 	"github.com/trimtab/trimtab/storage/storagetest"
 )
 
-// receiver takes events. Its first answers are bad, and until it is mended it begins with them again.
+// receiver accepts events. Its first responses are bad ones, in a cycle, until it recovers.
 type receiver struct {
 	*httptest.Server
-	mu     sync.Mutex
-	asked  int
-	lines  []string
-	bad    []string      // what happens to requests: 500, hang, close, 400
-	mended chan struct{} // closed when it is
+	mu        sync.Mutex
+	asked     int
+	lines     []string
+	bad       []string      // what happens to requests: 500, hang, close, 400
+	recovered chan struct{} // closed when it is
 }
 
 func newReceiver(t *testing.T, bad ...string) *receiver {
-	r := &receiver{bad: bad, mended: make(chan struct{})}
+	r := &receiver{bad: bad, recovered: make(chan struct{})}
 	r.Server = httptest.NewServer(r)
 	t.Cleanup(func() {
-		r.mend()
+		r.recover()
 		r.CloseClientConnections()
 		r.Close()
 	})
 	return r
 }
 
-func (r *receiver) mend() {
+func (r *receiver) recover() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.bad != nil {
 		r.bad = nil
-		close(r.mended)
+		close(r.recovered)
 	}
 }
 
@@ -73,7 +73,7 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	case "400":
 		w.WriteHeader(http.StatusBadRequest)
 	case "hang":
-		<-r.mended
+		<-r.recovered
 		panic(http.ErrAbortHandler) // no answer
 	case "close":
 		conn, _, err := w.(http.Hijacker).Hijack()
@@ -115,7 +115,7 @@ func atWork(t *testing.T) (stop func() (stderr string)) {
 }
 
 // A run ends as always while the receiver of its lineage fails, hangs and
-// hangs up; when that is over everything is told, once and as the schema wants.
+// hangs up; when that is over everything is sent, once and in the form of the schema.
 func TestLineageNeverHoldsARun(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts Postgres and Temporal")
@@ -134,14 +134,14 @@ func TestLineageNeverHoldsARun(t *testing.T) {
 	stop := atWork(t)
 	code, out, errs := command(t, "", "align", "--size", "smallest", "--name", "traced", "-o", "json")
 	if code != 0 || len(r.received()) > 0 {
-		t.Errorf("exit %d with %d events told: %s%s", code, len(r.received()), errs, out)
+		t.Errorf("exit %d with %d events sent: %s%s", code, len(r.received()), errs, out)
 	}
 	failures := 0
 	for end := time.Now().Add(30 * time.Second); failures < 3 &&
 		time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		failures = r.requests()
 	}
-	r.mend()
+	r.recover()
 	code, printed, errs := command(t, "", "history", "traced", "--openlineage")
 	want := strings.Split(strings.TrimSpace(printed), "\n")
 	if code != 0 || len(want) != 14 {
@@ -154,13 +154,13 @@ func TestLineageNeverHoldsARun(t *testing.T) {
 	got := r.received()
 	for _, line := range want {
 		if !slices.Contains(got, line) {
-			t.Errorf("not told: %s", line)
+			t.Errorf("not sent: %s", line)
 		}
 	}
 	if len(got) != len(want) {
-		t.Errorf("%d events told, want %d", len(got), len(want))
+		t.Errorf("%d events sent, want %d", len(got), len(want))
 	}
-	if n := strings.Count(log, "will be tried again"); n < 2 { // the third may have been mended while it hung
+	if n := strings.Count(log, "will be retried"); n < 2 { // the third may have been recovered while it hung
 		t.Errorf("%d warnings of 3 failures:\n%s", n, log)
 	}
 	soundLineage(t, printed)
@@ -197,8 +197,8 @@ func soundLineage(t *testing.T, lines string) {
 	}
 }
 
-// tellerTo is a lineage that tells made-up events of runs.
-func tellerTo(target string, log io.Writer) *lineagePublisher {
+// publisherTo publishes made-up events of runs.
+func publisherTo(target string, log io.Writer) *lineagePublisher {
 	l := &lineagePublisher{log: slog.New(slog.NewTextHandler(log, nil)), send: lineageSender(target),
 		notices: make(chan lineageNotice, lineageQueue),
 		stop:    make(chan struct{}), done: make(chan struct{}), queued: map[string]bool{},
@@ -216,8 +216,8 @@ func tellerTo(target string, log io.Writer) *lineagePublisher {
 func TestLineageToAFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lineage.jsonl")
 	for _, target := range []string{path, "file://" + path} {
-		l := tellerTo(target, t.Output())
-		for _, run := range []string{"a", "b", "a"} { // a is told once
+		l := publisherTo(target, t.Output())
+		for _, run := range []string{"a", "b", "a"} { // a is sent once
 			l.notify(run, 0)
 		}
 		l.close()
@@ -233,33 +233,33 @@ func TestLineageToAFile(t *testing.T) {
 	}
 }
 
-// What a receiver refuses is left out, what cannot be read is passed over, and nothing blocks when too much waits.
+// Events that the receiver rejects are dropped, unreadable records are skipped, and nothing blocks when the queue is full.
 func TestLineageGivesUp(t *testing.T) {
 	var log screen
 	r := newReceiver(t, "400")
-	l := tellerTo(r.URL, &log)
+	l := publisherTo(r.URL, &log)
 	l.notify("away", 0)
 	l.notify("a", 0)
 	l.close()
 	if n := r.requests(); n != 2 {
 		t.Errorf("%d requests, want one for each event", n)
 	}
-	for _, want := range []string{"refused", "no record"} {
+	for _, want := range []string{"rejected", "no record"} {
 		if !strings.Contains(log.String(), want) {
 			t.Errorf("no %q in %s", want, log.String())
 		}
 	}
 
 	r = newReceiver(t, "hang")
-	l = tellerTo(r.URL, &log)
+	l = publisherTo(r.URL, &log)
 	began := time.Now()
 	for range 10 * lineageQueue {
 		l.notify("b", 0)
 	}
-	if took := time.Since(began); took > time.Second || !strings.Contains(log.String(), "too much waits") {
+	if took := time.Since(began); took > time.Second || !strings.Contains(log.String(), "queue full") {
 		t.Errorf("%d notices took %s", 10*lineageQueue, took)
 	}
-	r.mend()
+	r.recover()
 	l.close()
 	(*lineagePublisher)(nil).notify("c", 0)
 	(*lineagePublisher)(nil).close()

@@ -8,15 +8,13 @@ import (
 	"io"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
 )
 
-// The forms of output.
+// The formats of -o.
 const (
 	formatTable = "table"
 	formatJSON  = "json"
@@ -24,28 +22,39 @@ const (
 	formatCSV   = "csv"
 )
 
+// formats lists the values of -o, the default first.
 var formats = []string{formatTable, formatJSON, formatJSONL, formatCSV}
 
-// column is one column of a list: full is its value as CSV has it, short (if
-// set) as people read it.
+// column is one column of a list of T. The same definition serves a table,
+// where people read it, and CSV, where programs do.
 type column[T any] struct {
-	name  string // snake_case; the table shows it with spaces
-	full  func(T) string
+	// name is the CSV heading, in snake_case; the table shows it with spaces.
+	name string
+	// full returns the exact value, as CSV has it.
+	full func(T) string
+	// short returns the value as a table shows it; nil means full.
 	short func(T) string
-	right bool   // numbers
-	only  string // formatTable or formatCSV: in that form alone
+	// right aligns the column to the right: for numbers.
+	right bool
+	// only restricts the column to formatTable or formatCSV; empty means both.
+	only string
 }
 
-// list is a top-level document: {"schema": …, key: [items]}, a line per item, or a table.
+// list is a document whose main part is a list: in JSON {"schema": …, extra…,
+// key: [items]}, in JSONL one item a line, else a table or CSV.
 type list[T any] struct {
+	// schema names the form of the document, and key the field of its items.
 	schema, key string
 	items       []T
 	columns     []column[T]
-	empty       string         // what a table says when there is nothing
-	extra       map[string]any // further fields of the JSON document
+	// empty is the line that is printed in place of a table without rows.
+	empty string
+	// extra holds further fields of the JSON document.
+	extra map[string]any
 }
 
-// printList writes l in the form that -o asks for.
+// printList writes l to standard output in the format of -o. It is a function
+// and not a method because methods cannot have type parameters.
 func printList[T any](a *app, l list[T]) error {
 	switch a.format {
 	case formatJSON:
@@ -74,7 +83,9 @@ func printList[T any](a *app, l list[T]) error {
 	return a.printTable(gridOf(l))
 }
 
-// printOrdered writes doc with schema first, the scalars in order of name, and the list last.
+// printOrdered writes doc with "schema" first, the list last, and the other
+// fields between them in alphabetical order. encoding/json sorts the keys of
+// a map, which would put a long list in front of the fields that describe it.
 func printOrdered(w io.Writer, doc map[string]any, last string) error {
 	schema, items := doc["schema"], doc[last]
 	delete(doc, "schema")
@@ -92,6 +103,8 @@ func printOrdered(w io.Writer, doc map[string]any, last string) error {
 		return err
 	}
 	body = bytes.ReplaceAll(body, []byte("\n"), []byte("\n  "))
+	// The fields between schema and list are encoded as a document of their
+	// own, of which the braces are cut off.
 	middle := ""
 	if inner := strings.Trim(string(rest), "{}\n"); strings.TrimSpace(inner) != "" {
 		middle = inner + ",\n"
@@ -100,7 +113,8 @@ func printOrdered(w io.Writer, doc map[string]any, last string) error {
 	return err
 }
 
-// printDocument writes one document, indented for json and as one line for jsonl.
+// printDocument writes one document, indented for json and on one line for
+// jsonl.
 func (a *app) printDocument(doc any) error {
 	if a.format == formatJSONL {
 		return a.printJSONLine(doc)
@@ -113,6 +127,7 @@ func (a *app) printDocument(doc any) error {
 	return err
 }
 
+// printJSONLine writes one document on one line, whatever -o says.
 func (a *app) printJSONLine(doc any) error {
 	b, err := marshal(doc, "")
 	if err != nil {
@@ -122,6 +137,8 @@ func (a *app) printJSONLine(doc any) error {
 	return err
 }
 
+// marshal encodes v without escaping HTML and with characters that could
+// disturb a terminal written as \uXXXX; an indent of "" means one line.
 func marshal(v any, indent string) ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -133,9 +150,11 @@ func marshal(v any, indent string) ([]byte, error) {
 	return escapeJSON(bytes.TrimSuffix(b.Bytes(), []byte("\n"))), nil
 }
 
-// wantsJSON reports whether the user asked for JSON in either form.
+// wantsJSON reports whether -o is json or jsonl.
 func (a *app) wantsJSON() bool { return a.format == formatJSON || a.format == formatJSONL }
 
+// printCSV writes a list as CSV: a heading, then a line for each item, with
+// full values and with cells that a spreadsheet would evaluate defused.
 func printCSV[T any](w io.Writer, l list[T]) error {
 	c := csv.NewWriter(w)
 	var cols []column[T]
@@ -162,31 +181,18 @@ func printCSV[T any](w io.Writer, l list[T]) error {
 	return c.Error()
 }
 
-// escapeFormula keeps a spreadsheet from taking a cell for a formula: text that
-// begins like one gets an apostrophe in front; numbers stay as they are.
-func escapeFormula(cell string) string {
-	if cell == "" {
-		return cell
-	}
-	if _, err := strconv.ParseFloat(cell, 64); err == nil {
-		return cell
-	}
-	if strings.ContainsRune("=+-@\t\r\n|%", rune(cell[0])) {
-		return "'" + cell
-	}
-	if r, _ := utf8.DecodeRuneInString(cell); strings.ContainsRune("＝＋－＠", r) { // full-width forms
-		return "'" + cell
-	}
-	return cell
-}
-
-// grid is a table before it is drawn.
+// grid is a table of text before it is laid out: a row of headings and rows
+// of cells, all equally long. Cells are escaped already.
 type grid struct {
-	head  []string
+	// head has a heading for each column; an empty one is allowed.
+	head []string
+	// right says which columns are aligned to the right.
 	right []bool
-	rows  [][]string
+	// rows are as long as head.
+	rows [][]string
 }
 
+// gridOf renders a list's items into a grid of short values.
 func gridOf[T any](l list[T]) grid {
 	var g grid
 	var cols []column[T]
@@ -211,16 +217,18 @@ func gridOf[T any](l list[T]) grid {
 	return g
 }
 
-// printTable draws g so that it fits a terminal, whole.
+// printTable writes g so that it fits the width of the terminal, nothing cut.
 func (a *app) printTable(g grid) error {
 	width, _ := terminal(a.out)
 	_, err := fmt.Fprintln(a.out, g.render(width))
 	return err
 }
 
-// headings are those of columns whose short form is in another unit than their name says.
+// headings replaces the names of columns whose short form is in another unit
+// than the name says.
 var headings = map[string]string{"seconds": "time", "created_at": "created", "frozen_at": "frozen"}
 
+// heading is the column's title in a table.
 func (c column[T]) heading() string {
 	if h, ok := headings[c.name]; ok && c.short != nil {
 		return h
@@ -228,9 +236,11 @@ func (c column[T]) heading() string {
 	return strings.ReplaceAll(c.name, "_", " ")
 }
 
-// String draws the grid without borders, two spaces between columns.
+// String draws the grid without borders, with two spaces between columns and
+// no spaces at the ends of lines.
 func (g grid) String() string {
 	t := table.NewWriter()
+	// Without borders, columns can be selected and cut with other tools.
 	style := table.StyleDefault
 	style.Options = table.OptionsNoBordersAndSeparators
 	style.Box.PaddingLeft, style.Box.PaddingRight = "", "  "
@@ -258,7 +268,9 @@ func (g grid) String() string {
 	return t.Render()
 }
 
-// truncate cuts s to at most width cells of the screen, ending with … when something is lost.
+// truncate cuts s to at most width terminal cells, ending with … when
+// something is cut. Only progress lines use it, which are redrawn in place;
+// answers are never cut.
 func truncate(s string, width int) string {
 	if text.StringWidth(s) <= width {
 		return s
@@ -279,22 +291,5 @@ func truncate(s string, width int) string {
 	return b.String() + "…"
 }
 
-// formatMetric prints a metric: six significant digits for tables, all of them elsewhere.
-func formatMetric(v float64) string { return strconv.FormatFloat(v, 'g', 6, 64) }
-func formatExact(v float64) string  { return strconv.FormatFloat(v, 'g', -1, 64) }
-
-// tally prints 1234567 as 1.2 M.
-func formatCount(n float64) string {
-	for _, unit := range []struct {
-		size float64
-		name string
-	}{{1e18, " E"}, {1e15, " P"}, {1e12, " T"}, {1e9, " G"}, {1e6, " M"}, {1e3, " k"}} {
-		if n >= unit.size {
-			return fmt.Sprintf("%.3g%s", n/unit.size, unit.name)
-		}
-	}
-	return fmt.Sprintf("%.0f", n)
-}
-
-// sortedKeys are the keys of m in order.
+// sortedKeys returns the keys of m in ascending order.
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

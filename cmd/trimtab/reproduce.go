@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -21,36 +20,43 @@ import (
 	"github.com/trimtab/trimtab/tensor"
 )
 
-// reproduceFlags are those of reproduce.
+// reproduceFlags are the flags of reproduce.
 type reproduceFlags struct {
-	attempt, threads   int
+	// attempt is 0 for the newest, and threads 0 for all cores.
+	attempt, threads int
+	// chain passes outputs from stage to stage, all continues after a
+	// difference, and silent records no event.
 	chain, all, silent bool
-	inputs             []string
-	keep               string
+	// inputs are replacements of recorded inputs, as NAME=FOLDER.
+	inputs []string
+	// keep is a folder for the outputs; empty discards them.
+	keep string
 }
 
+// reproduceCmd is "trimtab reproduce". It differs from rerun in that it
+// changes nothing: its purpose is to find out whether the record describes
+// what was computed. Exit code 5 means that it does not, or that this build
+// computes something else.
 func (a *app) reproduceCmd() *cobra.Command {
 	var o reproduceFlags
 	cmd := &cobra.Command{
-		Use: "reproduce RUN [STAGE]", Short: "run stages again from the record alone, and compare bit for bit",
+		Use: "reproduce RUN [STAGE]", Short: "recompute stages from the record alone, and compare bit for bit",
 		Args: argCount(1, 2),
-		Long: `Run a stage, or every stage of a run in order, again from what the record holds of
-it: its config, its frozen data, its inputs by digest, its seed. After each step
-what the step told is compared with its rows, bit for bit; at every checkpoint the
-state, by its digest, and by its arrays where the file is still there; at the end
-every output, and what was measured of it. It says identical, or names the first
-step, array and index that differ, with both values, and exits with 5.
+		Long: `Recompute a stage, or every stage of a run in order, from its record: config, frozen data,
+inputs by digest, and seed. After each step, its metrics and rollouts are compared with the
+recorded rows, bit for bit; at every checkpoint the state, by digest, and array by array if
+the file still exists; at the end every output and its measurements. Print "identical", or
+the first step, array and index that differ, with both values, and exit with 5.
 
-Nothing of the record changes but for one event of type reproduced in the run's
-history. What is made goes to a temporary folder. Neither Temporal nor a worker is
-needed.
+The record is not changed, except that an event of type reproduced is added to the run's
+history. Outputs go to a temporary folder. Neither Temporal nor a worker is needed.
 
-Each stage reads its recorded inputs, so that one that differs spoils no other;
-since those are the outputs of the stages before, all identical means the whole
-run is. --chain lets stages read what was made here instead: for a run of which
-models are gone. A stage that began from a checkpoint begins there again if the
-file is still there, else where the attempt began that made it. A reused stage is
-the attempt that did the work.`,
+Each stage reads its recorded inputs, so that a stage that differs does not affect the
+others; since those inputs are the outputs of earlier stages, the whole run is reproduced if
+all stages are identical. With --chain, stages read what was computed here instead, for a
+run whose models are gone. A stage that started from a checkpoint starts there again if the
+file still exists, and otherwise where the attempt that wrote it started. For a reused stage,
+the attempt that did the work is recomputed.`,
 		Example: `  trimtab reproduce my-assistant
   trimtab reproduce my-assistant sft --threads 1 -o json
   trimtab reproduce my-assistant ppo --all --keep ./again
@@ -60,8 +66,7 @@ the attempt that did the work.`,
 				return err
 			}
 			req := runs.ReproduceRequest{Run: args[0], Attempt: o.attempt, Chain: o.chain, KeepGoing: o.all,
-				NoEvent: o.silent, Actor: a.actor(),
-				Build: buildID(), Kernels: tensor.Implementation()}
+				NoEvent: o.silent, Actor: a.actor(), Build: buildID(), Kernels: tensor.Implementation()}
 			if len(args) == 2 {
 				req.Stage = args[1]
 			}
@@ -69,42 +74,47 @@ the attempt that did the work.`,
 		},
 	}
 	f := cmd.Flags()
-	f.IntVar(&o.attempt, "attempt", 0, "which attempt of STAGE (default: the newest)")
-	f.IntVar(&o.threads, "threads", 0, "how many cores to compute on; 0 is all")
-	f.BoolVar(&o.chain, "chain", false, "let stages read what the stages before them made here")
-	f.BoolVar(&o.all, "all", false, "go on after the first difference, to the end")
+	f.IntVar(&o.attempt, "attempt", 0, "number of the attempt of STAGE; 0 means the newest")
+	f.IntVar(&o.threads, "threads", 0, "number of cores to compute on; 0 means all")
+	f.BoolVar(&o.chain, "chain", false, "let stages read what earlier stages computed here")
+	f.BoolVar(&o.all, "all", false, "continue to the end after the first difference")
 	f.StringArrayVar(&o.inputs, "input", nil, "let STAGE read another model: NAME=FOLDER (may be repeated)")
-	f.StringVar(&o.keep, "keep", "", "write what was made to this folder, by stage")
-	f.BoolVar(&o.silent, "no-event", false, "tell the record nothing")
+	f.StringVar(&o.keep, "keep", "", "write the outputs to this folder, by stage")
+	f.BoolVar(&o.silent, "no-event", false, "do not record an event")
 	return cmd
 }
 
-// check refuses flags that do not go together, and kernels that are not there.
+// check rejects flags that do not go together, and kernels that this machine
+// does not have: silently comparing under others than TRIMTAB_KERNELS asks
+// for would prove nothing about them.
 func (o *reproduceFlags) check(oneStage bool) error {
-	if err := tensor.InitError(); err != nil { // never compare under other kernels than were asked for
+	if err := tensor.InitError(); err != nil {
 		return trimtab.NewError(trimtab.Usage, "unknown_kernels", "unset TRIMTAB_KERNELS, or see trimtab doctor", "%w",
 			err)
 	}
 	switch {
 	case o.threads < 0:
-		return usagef("give 0 for all cores, or more", "--threads is %d", o.threads)
+		return usagef("use 0 for all cores, or more", "--threads is %d", o.threads)
 	case o.attempt < 0:
-		return usagef("give the number that `trimtab show` has", "--attempt is %d", o.attempt)
+		return usagef("use a number that `trimtab show` prints", "--attempt is %d", o.attempt)
 	case !oneStage && (o.attempt > 0 || len(o.inputs) > 0):
-		return usagef("name the stage", "--attempt and --input are of one STAGE")
+		return usagef("name the stage", "--attempt and --input need a STAGE")
 	}
 	for _, in := range o.inputs {
 		if name, folder, ok := strings.Cut(in, "="); !ok || name == "" || folder == "" {
 			return usagef("write --input NAME=FOLDER, for example model=./other-model", "--input is %q", in)
 		}
 	}
+	// Hours of work should not end in a folder that cannot be written.
 	if o.keep != "" {
 		return forNewFiles(o.keep)
 	}
 	return nil
 }
 
-// reproduce computes in a folder of its own, which it removes.
+// reproduce recomputes into a temporary store, which is removed afterwards,
+// also after an interrupt. The run's own store is only read: a model that is
+// damaged there shows as an input that cannot be read, and is not repaired.
 func (a *app) reproduce(ctx context.Context, s *session, req runs.ReproduceRequest, o reproduceFlags) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
@@ -112,22 +122,28 @@ func (a *app) reproduce(ctx context.Context, s *session, req runs.ReproduceReque
 	if err != nil {
 		return err
 	}
+	// Deferred, so that interrupts and errors clean up as well.
 	defer os.RemoveAll(dir)
 	own, err := checkpoint.Open(dir)
 	if err != nil {
 		return err
 	}
+	// The number of threads does not affect the bits of the result.
 	pool := tensor.NewPool(o.threads)
 	defer pool.Close()
 	req.Reproducer = activities.NewReproducer(slog.New(slog.DiscardHandler), s.store, s.files, own, pool)
 	for _, in := range o.inputs {
 		name, folder, _ := strings.Cut(in, "=")
+		// A replaced input gets a digest like any other model, by which the
+		// report and the record name it.
 		digest, err := req.Reproducer.ImportModel(folder)
 		if err != nil {
 			return err
 		}
 		req.Inputs = append(req.Inputs, trimtab.Named{Name: name, Digest: digest})
 	}
+	// Outputs are exported stage by stage: after an interrupt, those of the
+	// finished stages are there.
 	req.Progress, req.StageDone = a.stepProgress(), func(st runs.ReproducedStage) error {
 		if o.keep == "" {
 			return nil
@@ -136,6 +152,7 @@ func (a *app) reproduce(ctx context.Context, s *session, req runs.ReproduceReque
 	}
 	go keepStackAlive(ctx, s)
 	doc, err := s.runs.Reproduce(ctx, req)
+	// An interrupted reproduction proves nothing, and so leaves no event.
 	if ctx.Err() != nil {
 		a.note("interrupted: nothing was recorded")
 		return exitStatus(exitInterrupted)
@@ -146,36 +163,17 @@ func (a *app) reproduce(ctx context.Context, s *session, req runs.ReproduceReque
 	return a.printReproduction(doc)
 }
 
-// keepStackAlive keeps the embedded stack from ending by itself under long work.
+// keepStackAlive keeps the embedded stack from stopping during long work,
+// until ctx ends. Reproducing a run needs the database for hours, but neither
+// a run nor another command shows the stack that it is needed.
 func keepStackAlive(ctx context.Context, s *session) {
 	for s.keepAlive(); sleep(ctx, keepAliveEvery); {
 		s.keepAlive()
 	}
 }
 
-// stepProgress shows how far a stage is, on standard error: in place on a terminal, else in a line now and then.
-func (a *app) stepProgress() func(stage string, step, steps int) {
-	shown := time.Now()
-	width, drawn := terminal(a.err)
-	every := lineEvery
-	if drawn {
-		every = time.Second
-	}
-	return func(stage string, step, steps int) {
-		switch line := fmt.Sprintf("%-10s step %d of %d", escapeLine(stage), step, steps); {
-		case drawn && step == steps:
-			fmt.Fprint(a.err, "\r\x1b[K")
-		case time.Since(shown) < every:
-		case drawn:
-			shown = time.Now()
-			fmt.Fprintf(a.err, "\r\x1b[K%s", truncate(line, width-1))
-		default:
-			shown = time.Now()
-			a.note("%s", line)
-		}
-	}
-}
-
+// reproductionColumns are the columns of reproduce: for each stage the
+// result, and how much was compared.
 var reproductionColumns = []column[runs.ReproducedStage]{
 	{name: "stage", full: func(st runs.ReproducedStage) string { return st.Stage }},
 	{name: "attempt", full: func(st runs.ReproducedStage) string { return strconv.Itoa(st.Attempt) }, right: true},
@@ -195,7 +193,9 @@ var reproductionColumns = []column[runs.ReproducedStage]{
 	{name: "detail", full: reproductionDetail},
 }
 
-// reproductionDetail is what else there is to say of a stage, shortly.
+// reproductionDetail is the column of everything else: why a stage was left
+// out or failed, its first difference, or where its computation started if
+// that was not the beginning of the attempt.
 func reproductionDetail(st runs.ReproducedStage) string {
 	switch {
 	case st.Reason != "":
@@ -213,13 +213,16 @@ func reproductionDetail(st runs.ReproducedStage) string {
 	if st.From > 0 || strings.Contains(st.Start, "checkpoint") {
 		parts = append(parts, "from "+st.Start)
 	}
+	// An attempt that failed or was cancelled has no end that could be
+	// compared.
 	if !st.Whole {
 		parts = append(parts, "as far as it is recorded")
 	}
 	return strings.Join(parts, "; ")
 }
 
-// printReproduction shows what came of it; what is not identical is an exit code.
+// printReproduction prints the report, and returns its error as an exit code;
+// it has been printed with the report.
 func (a *app) printReproduction(doc runs.ReproductionReport) error {
 	err := a.printReproducedStages(doc)
 	if err == nil && doc.Error != nil {
@@ -228,6 +231,8 @@ func (a *app) printReproduction(doc runs.ReproductionReport) error {
 	return err
 }
 
+// printReproducedStages prints the stages, the differences, and notes about
+// who computed what.
 func (a *app) printReproducedStages(doc runs.ReproductionReport) error {
 	if a.wantsJSON() {
 		return a.printDocument(doc)
@@ -243,7 +248,7 @@ func (a *app) printReproducedStages(doc runs.ReproductionReport) error {
 		formatSeconds(doc.Seconds))
 	a.noteOtherBuilds(doc)
 	if !doc.Recorded {
-		a.note("the record has no event of it")
+		a.note("no event was recorded (--no-event)")
 	}
 	if doc.Identical {
 		a.note("identical")
@@ -254,6 +259,9 @@ func (a *app) printReproducedStages(doc runs.ReproductionReport) error {
 	return nil
 }
 
+// printDifferences prints the differences of each stage, one on each line,
+// and how many steps differ. Without --all there is one difference:
+// recomputation stops there.
 func (a *app) printDifferences(doc runs.ReproductionReport) {
 	for _, st := range doc.Stages {
 		for _, d := range st.Differences {
@@ -265,11 +273,16 @@ func (a *app) printDifferences(doc runs.ReproductionReport) {
 	}
 }
 
-// noteOtherBuilds says which stages were recorded by another build, or on other kernels.
+// noteOtherBuilds notes which stages were recorded by another build or on
+// other kernels than those of this program. Neither should matter, by the
+// numeric contract (tensor/doc.go), which makes it the first thing to know
+// about a difference.
 func (a *app) noteOtherBuilds(doc runs.ReproductionReport) {
 	var makers []string
 	made := map[string][]string{}
 	for _, st := range doc.Stages {
+		// Stages are grouped by their maker: usually all of them have the
+		// same.
 		maker := fmt.Sprintf("build %.12s", st.Build)
 		if st.Kernels != "" {
 			maker += " on " + st.Kernels + " kernels"

@@ -7,7 +7,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -17,20 +16,37 @@ import (
 	"github.com/trimtab/trimtab/redact"
 )
 
-// app is one invocation of the program: where it reads and writes, and what was set.
+// app is one invocation of the program: its streams, its settings and what
+// was learned while they were resolved. Commands are methods of it. It is
+// built afresh for every command line, in tests too, and is not used
+// concurrently except through note and printError.
 type app struct {
-	in        io.Reader
-	out, err  io.Writer
-	settings  *settings
-	folder    devstack.FolderMarker // the data folder that was opened, once one was
-	format    string                // table, json, jsonl, csv
-	config    string                // --config
-	actorName string                // under whom events are recorded
-	secrets   *redact.Redactor
-	started   bool // a command's own code has begun: errors are no longer about the command line
+	// in, out and err are the standard streams, or a test's buffers.
+	in       io.Reader
+	out, err io.Writer
+	// settings is nil until prepare has resolved them.
+	settings *settings
+	// folder identifies the data folder once it has been opened, so that a
+	// folder that is removed and recreated meanwhile is noticed.
+	folder devstack.FolderMarker
+	// format is the value of -o: table, json, jsonl or csv.
+	format string
+	// config is the value of --config: the settings file, or empty.
+	config string
+	// actorName is the name that events are recorded under.
+	actorName string
+	// secrets removes the values of secret settings from printed text.
+	secrets *redact.Redactor
+	// started is set once the command's own code runs: from then on, errors
+	// are no longer about the command line.
+	started bool
 }
 
-// run executes one command line and returns its exit code.
+// run executes one command line and returns its exit code. It never calls
+// os.Exit and touches no global stream, so that tests run commands
+// in-process. Errors found before the command's own code starts are usage
+// errors, printed in the format that -o asks for even though flags may not
+// have been parsed.
 func run(args []string, in io.Reader, out, errw io.Writer) int {
 	a := &app{in: in, out: out, err: errw, format: formatTable}
 	root := a.root()
@@ -53,21 +69,25 @@ func run(args []string, in io.Reader, out, errw io.Writer) int {
 	return trimtab.ExitCode(err)
 }
 
-// exitStatus ends the program with a code when everything has been said already.
+// exitStatus is an error that ends the program with its code when everything
+// there is to say has been printed already.
 type exitStatus int
 
+// Error implements error; nobody prints it.
 func (e exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
 
+// root builds the command tree. Commands are grouped by what they are about
+// and listed in the order in which a newcomer needs them, not alphabetically.
 func (a *app) root() *cobra.Command {
-	cobra.EnableCommandSorting = false // they are listed in the order in which one needs them
+	cobra.EnableCommandSorting = false
 	root := &cobra.Command{
 		Use:   "trimtab",
-		Short: "align a language model with people's rankings, durably",
-		Long: `Trimtab takes a language model through supervised fine-tuning, a reward model from
-ranked comparisons, and PPO, as durable workflows that end in the same bytes
-whatever is killed on the way.`,
-		Example: `  trimtab align                      # the starter world, from nothing to an aligned model
-  trimtab runs                       # what ran, what is running
+		Short: "align a language model with human rankings, durably",
+		Long: `Trimtab takes a language model through supervised fine-tuning, a reward model trained
+on ranked comparisons, and PPO. Every stage is a durable workflow: it survives crashes
+and produces the same bytes no matter what is killed along the way.`,
+		Example: `  trimtab align                      # the starter world: from scratch to an aligned model
+  trimtab runs                       # finished and current runs
   trimtab show RUN                   # its stages, and what happens next
   trimtab rerun RUN ppo --set ppo.kl_coef=0.05`,
 		SilenceErrors: true, SilenceUsage: true, Args: cobra.ArbitraryArgs,
@@ -75,8 +95,9 @@ whatever is killed on the way.`,
 		RunE:              group,
 	}
 	f := root.PersistentFlags()
-	f.StringVarP(&a.format, "output", "o", formatTable, "how to print: table, json, jsonl or csv")
-	f.StringVar(&a.config, "config", "", "settings file (default trimtab.yaml here, then in the user's config folder)")
+	f.StringVarP(&a.format, "output", "o", formatTable, "output format: table, json, jsonl or csv")
+	f.StringVar(&a.config, "config", "",
+		"settings file (default: trimtab.yaml in the working directory, then in the user's config folder)")
 	addSettingFlags(root)
 	root.AddGroup(
 		&cobra.Group{ID: "runs", Title: "Runs:"},
@@ -90,9 +111,8 @@ whatever is killed on the way.`,
 		}
 	}
 	add("runs", a.alignCmd(), a.runsCmd(), a.showCmd(), a.watchCmd(), a.historyCmd(), a.logsCmd(), a.metricsCmd(),
-		a.compareCmd(),
-		a.rerunCmd(), a.approveCmd(), a.skipCmd(), a.cancelCmd(), a.pauseCmd(), a.resumeCmd(), a.recipesCmd(),
-		a.planCmd())
+		a.compareCmd(), a.rerunCmd(), a.approveCmd(), a.skipCmd(), a.cancelCmd(), a.pauseCmd(), a.resumeCmd(),
+		a.recipesCmd(), a.planCmd())
 	add("record", a.auditCmd(), a.reproduceCmd())
 	add("things", a.dataCmd(), a.modelCmd(), a.generateCmd(), a.chatCmd(), a.evalCmd())
 	add("machine", a.devCmd(), a.workerCmd(), a.migrateCmd(), a.doctorCmd(), a.gcCmd(), a.benchCmd(), a.versionCmd())
@@ -102,7 +122,8 @@ whatever is killed on the way.`,
 	return root
 }
 
-// helpCmd is cobra's, but that it refuses what is no command.
+// helpCmd is cobra's help command, except that an unknown command is an error
+// with exit code 2 and not a page of help.
 func helpCmd(root *cobra.Command) *cobra.Command {
 	return &cobra.Command{
 		Use: "help [COMMAND]", Short: "help about any command", GroupID: "machine",
@@ -117,10 +138,13 @@ func helpCmd(root *cobra.Command) *cobra.Command {
 	}
 }
 
-// prepare runs before every command: it checks the words and -o, and reads the settings.
+// prepare runs before every command. It validates -o and the arguments, and
+// resolves the settings and the actor; nothing has been started or changed
+// when it fails. The redactor is built twice: a first time from flags and the
+// environment, so that an error about the settings file shows no secret.
 func (a *app) prepare(cmd *cobra.Command, args []string) error {
 	if !slices.Contains(formats, a.format) {
-		return fmt.Errorf("-o %s: want %s", a.format, strings.Join(formats, ", "))
+		return fmt.Errorf("-o is %q: use %s", a.format, strings.Join(formats, ", "))
 	}
 	if err := checkArguments(cmd, args); err != nil {
 		return err
@@ -138,7 +162,9 @@ func (a *app) prepare(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// group is the RunE of a command that only has subcommands.
+// group is the RunE of a command that only has subcommands: help without
+// arguments, and with an unknown subcommand an error that suggests those
+// within two edits of it.
 func group(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return cmd.Help()
@@ -151,18 +177,21 @@ func group(cmd *cobra.Command, args []string) error {
 	return trimtab.NewError(trimtab.Usage, "usage", "see "+cmd.CommandPath()+" --help", "%s", msg)
 }
 
-// programActor is the actor of what trimtab does by itself.
+// programActor is the actor of events that no person asked for: what the
+// workflow engine does on its own, and signing keys.
 const programActor = "trimtab"
 
-// actor is who an event is recorded under.
+// actor is the name that this invocation's events are recorded under.
 func (a *app) actor() string { return a.actorName }
 
-// note writes one line to standard error.
+// note writes one line to standard error, with secrets removed and control
+// characters escaped.
 func (a *app) note(format string, args ...any) {
 	fmt.Fprintln(a.err, escapeLine(a.secrets.Text(fmt.Sprintf(format, args...))))
 }
 
-// terminal reports whether w is a terminal, and how wide it is.
+// terminal reports whether w is a terminal, and its width in cells; 80 where
+// the width cannot be determined.
 func terminal(w io.Writer) (width int, ok bool) {
 	f, isFile := w.(*os.File)
 	if !isFile || !term.IsTerminal(int(f.Fd())) {
@@ -173,35 +202,4 @@ func terminal(w io.Writer) (width int, ok bool) {
 		width = 80
 	}
 	return width, true
-}
-
-// formatSeconds prints a duration for people: 3.2s, 1m05s, 2h03m.
-func formatSeconds(s float64) string {
-	d := time.Duration(s * float64(time.Second))
-	switch {
-	case d < 10*time.Second:
-		return fmt.Sprintf("%.1fs", d.Seconds())
-	case d < time.Minute:
-		return fmt.Sprintf("%.0fs", d.Seconds())
-	case d < time.Hour:
-		return fmt.Sprintf("%dm%02ds", int(d.Minutes()), int(d.Seconds())%60)
-	}
-	return fmt.Sprintf("%dh%02dm", int(d.Hours()), int(d.Minutes())%60)
-}
-
-// formatAgo prints how long ago t was.
-func formatAgo(t time.Time) string {
-	if t.IsZero() {
-		return ""
-	}
-	d := time.Since(t)
-	switch {
-	case d < time.Minute:
-		return "just now"
-	case d < time.Hour:
-		return fmt.Sprintf("%d min ago", int(d.Minutes()))
-	case d < 48*time.Hour:
-		return fmt.Sprintf("%d h ago", int(d.Hours()))
-	}
-	return t.Local().Format("2006-01-02")
 }

@@ -13,17 +13,19 @@ import (
 	"github.com/trimtab/trimtab/redact"
 )
 
-// addressSettings are the settings that may hold a secret within an address.
+// addressSettings are the settings whose values are addresses, in which there
+// may be a password.
 var addressSettings = []string{"postgres_url", "postgres_owner_url", "temporal_address", "audit_copies",
 	"openlineage_url", "openlineage_namespace", "maven_mirror"}
 
-// foreignVariables are the variables by which other programs' addresses come in, and show in errors of libraries.
+// foreignVariables are environment variables of other programs whose
+// addresses show up in the errors of libraries.
 var foreignVariables = []string{"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy",
 	"GOPROXY", "DATABASE_URL"}
 
-// redactorOf knows the secrets of what was set: by flags and the environment,
-// and, once the settings are read, by their file. It hides them in whatever
-// this process says beside what it was asked for.
+// redactorOf returns a redactor for every secret that this process was given:
+// in flags, in the environment and, once s has been read, in the settings
+// file. It is applied to everything that is printed except the answer itself.
 func redactorOf(cmd *cobra.Command, s *settings) *redact.Redactor {
 	var known, plain []string
 	for _, one := range allSettings {
@@ -46,11 +48,13 @@ func redactorOf(cmd *cobra.Command, s *settings) *redact.Redactor {
 	for _, name := range foreignVariables {
 		known = append(known, splitList(os.Getenv(name))...)
 	}
+	// pgx reads it, so that it can show up in an error about a connection.
 	plain = append(plain, os.Getenv("PGPASSWORD"))
 	return redact.New(known, plain)
 }
 
-// splitList is a list with commas between, and the list as a whole.
+// splitList returns the elements of a comma-separated list, and the list
+// itself.
 func splitList(s string) []string {
 	all := []string{s}
 	for part := range strings.SplitSeq(s, ",") {
@@ -59,7 +63,8 @@ func splitList(s string) []string {
 	return all
 }
 
-// shown is the value with its secrets left out.
+// shown is the value of a setting with its secrets removed; "(set)" for a
+// setting that is a secret as a whole.
 func (s *settings) shown(key string) string {
 	value := s.value(key)
 	switch {
@@ -75,14 +80,18 @@ func (s *settings) shown(key string) string {
 	return value
 }
 
-// redactedWriter is a writer for lines of others, such as those about the embedded servers.
+// redactedWriter wraps w, removing secrets from what other packages write,
+// such as the progress of the embedded servers.
 func (a *app) redactedWriter(w io.Writer) io.Writer { return redacting{w, a.secrets} }
 
+// redacting is the writer of redactedWriter. A secret that is split over two
+// writes is not found; its users write whole lines.
 type redacting struct {
 	w       io.Writer
 	secrets *redact.Redactor
 }
 
+// Write implements io.Writer.
 func (r redacting) Write(b []byte) (int, error) {
 	if _, err := io.WriteString(r.w, r.secrets.Text(string(b))); err != nil {
 		return 0, err
@@ -90,7 +99,8 @@ func (r redacting) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// redactAttr leaves secrets out of a log's texts and errors.
+// redactAttr is the ReplaceAttr of loggers: it removes secrets from strings,
+// errors and values with a String method.
 func (a *app) redactAttr(_ []string, attr slog.Attr) slog.Attr {
 	switch v := attr.Value; v.Kind() {
 	case slog.KindString:

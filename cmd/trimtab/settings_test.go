@@ -86,7 +86,7 @@ func TestSettingsErrors(t *testing.T) {
 		{"log_format: [\n", "settings file"},
 		{"postgres_url: [a, b]\n", "postgres_url is a list"},
 		{"postgres_url:\n  host: a\n", "postgres_url is a mapping"},
-		{"temporal_address: http://localhost:7233\n", "the address of a page"},
+		{"temporal_address: http://localhost:7233\n", "it is a web address"},
 		{"temporal_address: ann@localhost:7233\n", "more than a host and a port"},
 		{"log_format: xml\n", "text, json"},
 	} {

@@ -40,7 +40,7 @@ func TestLookingIsFast(t *testing.T) {
 	show := func(ref string) func() error {
 		return func() error {
 			d, err := s.Show(ctx, ref)
-			if err == nil && (len(d.Stages) != 6 || len(d.Models) != 4 || d.Evaluation["prompts"] != 64.) {
+			if err == nil && (len(d.Stages) != 6 || len(d.Models) != 4 || d.Evaluation.Prompts != 64) {
 				t.Errorf("show %s: %+v", ref, d)
 			}
 			return err

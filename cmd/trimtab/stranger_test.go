@@ -52,19 +52,19 @@ type visit struct {
 	Paths   []string
 	Pids    []int
 	Run     string
-	Program string // his own copy of trimtab
+	Program string // a copy of trimtab of their own
 }
 
 // answer is what came of one try.
 type answer struct {
 	What, Said string
-	In         bool // it gave him something
+	In         bool // it gave the stranger something
 }
 
 // strangerID is a user and a group that no system knows.
 const strangerID = 31337
 
-// stranger is the program that he runs: a visit comes in, answers go out.
+// stranger is the program that the other user runs: it reads a visit and writes answers.
 func stranger() {
 	var v visit
 	if err := json.NewDecoder(os.Stdin).Decode(&v); err != nil {
@@ -90,7 +90,7 @@ func firstLine(s string) string {
 }
 
 // calls are those to Temporal's ports: gRPC in plain text, without a
-// certificate, with one that he made himself; and HTTP.
+// certificate, with a self-made one; and HTTP.
 func (v visit) calls() (all []answer) {
 	doors := map[string]credentials.TransportCredentials{
 		"in plain text":                insecure.NewCredentials(),
@@ -212,7 +212,7 @@ func (v visit) peeks() (all []answer) {
 	return all
 }
 
-// commands are trimtab's own, on a data folder that is not his.
+// commands are trimtab's own, on a data folder of another user.
 func (v visit) commands() (all []answer) {
 	for _, args := range [][]string{
 		{"approve", v.Run, "reward", "--reason", "let me in"}, {"skip", v.Run, "reward", "--reason", "let me in"},
@@ -231,7 +231,7 @@ func (v visit) commands() (all []answer) {
 	return all
 }
 
-// harmless is what he may have: names of folders that he may pass, that dev
+// harmless is what a stranger may have: names of folders that they may pass, that dev
 // runs or not, and the program, which is no secret.
 var harmless = regexp.MustCompile(`^(read bin/[0-9a-f]{16}/trimtab|trimtab dev status)$`)
 
@@ -356,7 +356,7 @@ func listens(t *testing.T, pid int) (ports []int) {
 	return ports
 }
 
-// send lets the stranger try. He has a folder of his own with a copy of the program.
+// send lets the stranger try, from a folder of their own with a copy of the program.
 func (v visit) send(t *testing.T) (answers []answer) {
 	t.Helper()
 	home, err := os.MkdirTemp("", "trimtab-stranger-")
@@ -390,7 +390,7 @@ func (v visit) send(t *testing.T) (answers []answer) {
 	return answers
 }
 
-// state is what he must not change: the run, its log book, the processes, the names of all files.
+// state is what a stranger must not change: the run, its history, the processes, the names of all files.
 func (v visit) state(t *testing.T) string {
 	t.Helper()
 	_, shown, _ := command(t, "", "show", v.Run, "-o", "json")

@@ -60,13 +60,13 @@ func newRun(t *testing.T) ofRun {
 		a, err := s.CreateAttempt(ctx, storage.Attempt{Run: "run-1", Stage: st.Name, Kind: st.Kind, Number: 1,
 			Config: st.Config})
 		must(err)
-		must(s.Fence(ctx, a.ID, 1))
-		must(s.StartAttempt(ctx, a.ID, 1, 1, "build", "avx2"))
+		must(s.Lease(a.ID, 1).Acquire(ctx))
+		must(s.Lease(a.ID, 1).Start(ctx, 1, "build", "avx2"))
 		key := checkpoint.AttemptName(a.ID)
 		state, err := files.SaveState(key, 1, []tensor.NamedArray{{Name: "w", Shape: []int{64},
 			Data: slices.Repeat([]float32{float32(i)}, 64)}})
 		must(err)
-		must(s.Commit(ctx, a.ID, 1, []storage.StepReport{{Report: trimtab.Report{Metrics: loss}}},
+		must(s.Lease(a.ID, 1).Commit(ctx, []storage.StepReport{{Report: trimtab.Report{Metrics: loss}}},
 			&storage.Checkpoint{Attempt: a.ID, Step: 1, Digest: state}))
 		m := model.New(model.Config{Layers: 1, Width: 8, Heads: 2, Context: 16, Vocab: words.VocabSize()},
 			st.Kind == "reward")
@@ -74,7 +74,7 @@ func newRun(t *testing.T) ofRun {
 		must(err)
 		must(s.PutArtifact(ctx, storage.Artifact{Digest: made, Kind: "model", Name: "run-1/" + st.Name, Run: "run-1",
 			Stage: st.Name, Attempt: a.ID, Parameters: 9}, "trimtab"))
-		must(s.CompleteAttempt(ctx, a.ID, 1, []trimtab.Named{{Name: "model", Digest: made}}, loss))
+		must(s.Lease(a.ID, 1).Complete(ctx, []trimtab.Named{{Name: "model", Digest: made}}, loss))
 		r.states[st.Name] = filepath.Join(r.store, "states", key, state.Hex())
 	}
 	return r
@@ -182,7 +182,7 @@ func TestVerifyWithoutHeads(t *testing.T) {
 		s as (insert into event_stream (stream, head, hash) select 'old', 1, hash from h)
 		insert into event select 'old', 1, moment, 'ann', 'decision', 'ppo', 1, '{}'::bytea, ''::bytea, hash from h`) // the record is not of today
 	r.says(0, "trimtab-", "audit", "key")
-	r.says(0, "events are in", "audit", "export", filepath.Join(t.TempDir(), "export")) // signs a head
+	r.says(0, "wrote ", "audit", "export", filepath.Join(t.TempDir(), "export")) // signs a head
 	r.says(0, "nothing was changed", "audit", "verify")
 	change(t, r.urls.Owner, `alter table tree_head disable trigger all; truncate tree_head; alter table tree_head enable trigger all;
 		alter table tree_head enable always trigger tree_head_stays, enable always trigger tree_head_is_kept`)
@@ -194,7 +194,7 @@ func TestVerifyWithoutHeads(t *testing.T) {
 	r.says(5, `"sound": false`, "audit", "verify", "-o", "json")
 }
 
-// A FIFO in the place of a file of the store is named at once by whoever reads it.
+// A FIFO in place of a file of the store is reported at once by every reader.
 func TestFIFOsInTheStore(t *testing.T) {
 	r := newRun(t)
 	manifests, err := filepath.Glob(filepath.Join(r.store, "artifacts", "*"))

@@ -17,42 +17,57 @@ import (
 	"github.com/trimtab/trimtab/tensor"
 )
 
-// What the linker of a release sets (-X main.releaseVersion=…); empty in other builds.
+// releaseVersion, releaseCommit and releaseDate are set by the linker of a
+// release (-X main.releaseVersion=…); they are empty in other builds.
 var releaseVersion, releaseCommit, releaseDate string
 
-// versionDocument says which program this is.
+// versionDocument identifies this program and says how it computes.
 type versionDocument struct {
-	Schema    string   `json:"schema"`
-	Version   string   `json:"version"`
-	Revision  string   `json:"revision,omitempty"` // the commit, where it is known
-	Date      string   `json:"date,omitempty"`     // of the commit, RFC 3339
-	Modified  bool     `json:"modified,omitempty"` // the sources were changed after that commit
-	BuildID   string   `json:"build_id"`           // SHA-256 of the executable
-	Go        string   `json:"go"`
-	Platform  string   `json:"platform"`
-	Numerics  string   `json:"numerics"`  // the contract of a spec that names none
-	Contracts []string `json:"contracts"` // every numeric contract that it computes under
+	Schema string `json:"schema"`
+	// Version is the release, a pseudo-version, or "(devel)".
+	Version string `json:"version"`
+	// Revision is the commit it was built from, where that is known.
+	Revision string `json:"revision,omitempty"`
+	// Date is the date of the commit, in RFC 3339.
+	Date string `json:"date,omitempty"`
+	// Modified is true if the sources were changed after the commit.
+	Modified bool `json:"modified,omitempty"`
+	// BuildID is the SHA-256 of the executable; it names the build in the
+	// record.
+	BuildID string `json:"build_id"`
+	Go      string `json:"go"`
+	// Platform is GOOS/GOARCH.
+	Platform string `json:"platform"`
+	// Numerics is the contract of a spec that does not name one.
+	Numerics string `json:"numerics"`
+	// Contracts are all numeric contracts that this build computes under.
+	Contracts []string `json:"contracts"`
+	// Kernels is the implementation in use, and Available those that this
+	// processor and build have; TRIMTAB_KERNELS selects one of them.
 	Kernels   string   `json:"kernels"`
+	Available []string `json:"available_kernels"`
 }
 
+// versionCmd is "trimtab version".
 func (a *app) versionCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "version", Short: "which program this is, and how it computes", Args: argCount(0, 0),
+		Use: "version", Short: "print the version, the build id and the numeric contracts", Args: argCount(0, 0),
 		Example: "  trimtab version -o json",
 		RunE: func(*cobra.Command, []string) error {
 			doc := version()
 			if a.wantsJSON() {
 				return a.printDocument(doc)
 			}
-			fmt.Fprintf(a.out, "trimtab %s%s\nbuild %s\n%s %s, numerics %s, %s kernels\n",
+			fmt.Fprintf(a.out, "trimtab %s%s\nbuild %s\n%s %s, numerics %s, %s kernels (available: %s)\n",
 				doc.Version, doc.commit(), doc.BuildID, doc.Go, doc.Platform, strings.Join(doc.Contracts, " and "),
-				doc.Kernels)
+				doc.Kernels, strings.Join(doc.Available, ", "))
 			return nil
 		},
 	}
 }
 
-// commit is what follows the version in a line for people.
+// commit is the part of the version line in parentheses: revision, date, and
+// whether the sources were modified.
 func (v versionDocument) commit() string {
 	parts := slices.DeleteFunc([]string{v.Revision, v.Date}, func(s string) bool { return s == "" })
 	if v.Modified {
@@ -64,13 +79,13 @@ func (v versionDocument) commit() string {
 	return " (" + strings.Join(parts, ", ") + ")"
 }
 
-// version describes the program that runs: what a release was stamped with,
-// else what Go knows of the build.
+// version describes the running program: by the release that it was stamped
+// with, or else by the build information that Go embeds.
 func version() versionDocument {
 	doc := versionDocument{
 		Schema: "trimtab.version/v1", Version: "(devel)", BuildID: buildID(), Go: runtime.Version(),
 		Platform: runtime.GOOS + "/" + runtime.GOARCH, Numerics: string(tensor.V1), Contracts: numericsNames,
-		Kernels: tensor.Implementation(),
+		Kernels: tensor.Implementation(), Available: tensor.Implementations(),
 	}
 	if releaseVersion != "" {
 		doc.Version, doc.Revision, doc.Date = releaseVersion, releaseCommit, releaseDate
@@ -94,7 +109,8 @@ func version() versionDocument {
 	return doc
 }
 
-// buildID is the SHA-256 of the running executable, or empty when it cannot be read.
+// buildID is the SHA-256 of the running executable, or empty if that cannot
+// be read.
 func buildID() string {
 	path, err := os.Executable()
 	if err != nil {

@@ -21,37 +21,47 @@ import (
 	"github.com/trimtab/trimtab/workflows"
 )
 
-// stopTimeout is how long a worker may take to come to its next checkpoint when it is told to stop.
+// stopTimeout is how long a worker that is stopping may take to reach its
+// next checkpoint. After it the attempt is interrupted, and resumes from the
+// checkpoint before.
 const stopTimeout = 60 * time.Second
 
-// heartbeatEvery bounds how long a worker may not hear of a pause or a cancel: it is told with the answer to a
-// heartbeat.
+// heartbeatEvery is the longest interval between heartbeats that reach
+// Temporal. A worker learns of a pause or cancellation with the response to a
+// heartbeat, and so within this time; Temporal's own default is much longer.
 const heartbeatEvery = 2 * time.Second
 
+// workerCmd is "trimtab worker".
 func (a *app) workerCmd() *cobra.Command {
 	var threads int
 	cmd := &cobra.Command{
-		Use: "worker", Short: "do the work of runs until told to stop", Args: argCount(0, 0),
-		Long: `Take tasks from Temporal and do them: one training task at a time, and the small
-ones beside it. On SIGINT or SIGTERM it goes on to the next checkpoint, for at
-most a minute, and ends; the run goes on where another worker is.`,
+		Use: "worker", Short: "execute the stages of runs until stopped", Args: argCount(0, 0),
+		Long: `Poll Temporal for tasks and execute them: one training task at a time, and small tasks
+concurrently with it. On SIGINT or SIGTERM, continue to the next checkpoint, for at most a
+minute, and exit; the run continues on another worker.`,
 		Example: "  trimtab worker --postgres-url postgres://trimtab_app@db/trimtab --temporal-address temporal:7233",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if threads < 0 {
-				return usagef("give 0 for all cores, or more", "--threads is %d", threads)
+				return usagef("use 0 for all cores, or more", "--threads is %d", threads)
 			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 			defer stop()
 			return a.work(ctx, threads)
 		},
 	}
-	cmd.Flags().IntVar(&threads, "threads", 0, "how many cores to compute on; 0 is all")
+	cmd.Flags().IntVar(&threads, "threads", 0, "number of cores to compute on; 0 means all")
 	return cmd
 }
 
-// costSum runs the workers of this process until ctx ends.
+// work opens everything a worker needs and serves both task queues until ctx
+// ends. It refuses to start on other kernels than TRIMTAB_KERNELS asks for,
+// and with resource limits so low that it would crash in the middle of its
+// work.
+//
+// Failures that may pass do not keep it from starting, such as a store that
+// is read-only for now. A key file that does not hold a key does.
 func (a *app) work(ctx context.Context, threads int) error {
-	if err := tensor.InitError(); err != nil { // never train on other kernels than were asked for
+	if err := tensor.InitError(); err != nil {
 		return trimtab.NewError(trimtab.Usage, "unknown_kernels", "unset TRIMTAB_KERNELS, or see trimtab doctor", "%w",
 			err)
 	}
@@ -68,8 +78,9 @@ func (a *app) work(ctx context.Context, threads int) error {
 		return err
 	}
 	defer s.Close()
-	if err := s.runs.RegisterDatabase(ctx); err != nil { // the disk may be full or read-only for now: runs wait for it
-		lg.Warn("the store does not know this database", "error", err)
+	// A full or read-only disk is no reason to stop: runs wait for it.
+	if err := s.runs.RegisterDatabase(ctx); err != nil {
+		lg.Warn("cannot register this database in the store", "error", err)
 	}
 	c, err := dialTemporal(ctx, e.temporal, lg)
 	if err != nil {
@@ -83,22 +94,27 @@ func (a *app) work(ctx context.Context, threads int) error {
 		if trimtab.AsError(err).Type == "audit_key" {
 			return err
 		}
-		lg.Warn("the record's tree heads cannot be signed for now", "error", err)
+		lg.Warn("cannot sign tree heads", "error", err)
 	}
-	keeping, enough := context.WithCancel(ctx)
-	kept := make(chan struct{})
-	go func() { defer close(kept); n.Run(keeping) }()
-	defer func() { enough(); <-kept }()
-	told := a.newLineagePublisher(lg, s)
-	defer told.close()
-	acts := activities.New(lg, s.store, s.files, pool, buildID(), activities.WithChangeHook(told.notify),
+	// The notary signs in the background, and must have stopped before the
+	// connections are closed.
+	signing, stopSigning := context.WithCancel(ctx)
+	signed := make(chan struct{})
+	go func() { defer close(signed); n.Run(signing) }()
+	defer func() { stopSigning(); <-signed }()
+	lineage := a.newLineagePublisher(lg, s)
+	defer lineage.close()
+	acts := activities.New(lg, s.store, s.files, pool, buildID(), activities.WithChangeHook(lineage.notify),
 		activities.WithEndHook(n.SignNow))
 	return serve(ctx, lg, s.store, c, acts)
 }
 
-// serve polls both task queues: training, one task at a time, and everything small.
+// serve polls both task queues until ctx ends or a poller fails for good:
+// training, one task at a time, since a task uses all cores; and everything
+// small, workflow tasks among them.
 func serve(ctx context.Context, lg *slog.Logger, store *storage.Store, c client.Client,
 	acts *activities.Activities) error {
+	// One place for each worker, so that neither blocks in its callback.
 	fatal := make(chan error, 2)
 	onFatal := func(err error) {
 		select {
@@ -114,8 +130,9 @@ func serve(ctx context.Context, lg *slog.Logger, store *storage.Store, c client.
 		MaxConcurrentActivityExecutionSize: 1,
 		MaxHeartbeatThrottleInterval:       heartbeatEvery,
 	})
-	// Told to stop, it first takes no more workflow tasks, so that what follows from the end of its segment is not
-	// given to it.
+	// Deferred calls run in reverse order: on shutdown, workflow tasks stop
+	// first. Otherwise this worker would be given the workflow task that follows
+	// the end of its own segment, and start the next segment.
 	for _, w := range []worker.Worker{train, small} {
 		w.RegisterActivity(acts)
 		if err := w.Start(); err != nil {
@@ -133,10 +150,11 @@ func serve(ctx context.Context, lg *slog.Logger, store *storage.Store, c client.
 	}
 }
 
-// logger writes as the settings say.
+// logger returns a logger in the format and at the level of the settings,
+// with secrets removed.
 func (a *app) logger(w io.Writer) *slog.Logger {
 	var level slog.Level
-	_ = level.UnmarshalText([]byte(a.settings.value("log_level"))) // one of four words, checked when it was read
+	_ = level.UnmarshalText([]byte(a.settings.value("log_level"))) // readSettings has validated it
 	o := &slog.HandlerOptions{Level: level, ReplaceAttr: a.redactAttr}
 	if a.settings.value("log_format") == "json" {
 		return slog.New(slog.NewJSONHandler(w, o))

@@ -1,11 +1,11 @@
 // Package devstacktest gives tests a real Postgres and a real Temporal: one of
-// each for a test process, started by the first test that asks, in a folder
-// that is removed at the end. A package that uses it has
+// each for a test process, started by the first test that needs it, in a
+// temporary folder that is removed at the end. A package that uses it has
 //
 //	func TestMain(m *testing.M) { devstacktest.Main(m) }
 //
-// The servers end with the test process, however it ends (Linux). Postgres
-// forgoes durability here, so kill it only where losing data is expected.
+// The servers end with the test process, however it ends (Linux). Postgres runs
+// without fsync here, so kill it only where losing data is expected.
 package devstacktest
 
 import (
@@ -25,15 +25,18 @@ import (
 	"github.com/trimtab/trimtab/devstack"
 )
 
-// stack is what this test process has started.
+// stack is what this test process has started. Its lock serialises the tests that
+// start or restart servers.
 var stack struct {
 	sync.Mutex
+	// dir is the temporary folder; empty before the first start.
 	dir      string
 	postgres *devstack.Postgres
 	temporal *devstack.Temporal
 }
 
-// Main runs the tests, ends the servers and removes their folder.
+// Main runs the tests, stops the servers, removes their folder, and exits with
+// the tests' exit code, or 1 if the servers could not be stopped.
 func Main(m *testing.M) {
 	code := m.Run()
 	if err := Stop(); err != nil {
@@ -43,20 +46,22 @@ func Main(m *testing.M) {
 	os.Exit(code)
 }
 
-// Postgres gives the endpoints of a Postgres. Its database is shared by all
-// tests of the process: make your own on it. Nothing is migrated.
+// Postgres returns the endpoints of a running Postgres. Its database is shared by
+// all tests of the process, so a test that writes creates one of its own
+// (storagetest does). Nothing is migrated.
 func Postgres(t testing.TB) devstack.Endpoints {
 	t.Helper()
 	return endpoints(t, false)
 }
 
-// Start gives the endpoints of a Postgres and a Temporal. The first call on a
-// machine may have to build the Temporal server, which takes some minutes.
+// Start returns the endpoints of a running Postgres and Temporal. The first call
+// on a machine may have to build the Temporal server, which takes some minutes.
 func Start(t testing.TB) devstack.Endpoints {
 	t.Helper()
 	return endpoints(t, true)
 }
 
+// endpoints starts what is needed and not yet running. A failure ends the test.
 func endpoints(t testing.TB, temporal bool) devstack.Endpoints {
 	t.Helper()
 	stack.Lock()
@@ -77,8 +82,11 @@ func endpoints(t testing.TB, temporal bool) devstack.Endpoints {
 	return e
 }
 
+// stackPrefix begins the names of the temporary folders; the id of the test
+// process follows, so that removeStaleStacks knows whose they are.
 const stackPrefix = "trimtab-test-stack-"
 
+// startPostgres starts Postgres if it is not running. The caller holds the lock.
 func startPostgres(ctx context.Context) (err error) {
 	if stack.postgres != nil {
 		return nil
@@ -91,11 +99,24 @@ func startPostgres(ctx context.Context) (err error) {
 		}
 	}
 	stack.postgres, err = devstack.StartPostgres(ctx, devstack.PostgresOptions{
-		Dir: filepath.Join(stack.dir, "postgres"), Fast: true, DieWithParent: true, Log: os.Stderr})
+		Dir:           filepath.Join(stack.dir, "postgres"),
+		Downloads:     downloads(),
+		Fast:          true,
+		DieWithParent: true,
+		Log:           os.Stderr,
+	})
 	return err
 }
 
-// Stop ends the servers and removes their folder; Main does it, unless a TestMain has more to end.
+// downloads lets the tests fetch Postgres on a machine that has none, as the
+// program itself would: once, into the user's cache, under the same two settings.
+func downloads() *devstack.Downloads {
+	offline, _ := strconv.ParseBool(os.Getenv("TRIMTAB_OFFLINE"))
+	return &devstack.Downloads{Offline: offline, Mirror: os.Getenv("TRIMTAB_MAVEN_MIRROR")}
+}
+
+// Stop stops the servers and removes their folder. Main calls it; only a TestMain
+// that has more to do at its end calls it itself.
 func Stop() error {
 	stack.Lock()
 	defer stack.Unlock()
@@ -119,6 +140,7 @@ func removeStaleStacks() {
 	for _, dir := range dirs {
 		owner, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), stackPrefix), "-")
 		pid, err := strconv.Atoi(owner)
+		// Signal 0 only asks whether the process exists.
 		if err == nil && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
 			removeSocket(filepath.Join(dir, "postgres", "postgres.json"))
 			_ = os.RemoveAll(dir)
@@ -126,19 +148,20 @@ func removeStaleStacks() {
 	}
 }
 
-// removeSocket removes the folder of the socket of a server that is gone; it is kept elsewhere, for its short path.
+// removeSocket removes the socket folder of a server that has ended. It is
+// outside the server's folder, where its path is short enough.
 func removeSocket(stateFile string) {
 	var state struct {
 		Socket string `json:"socket"`
 	}
 	raw, err := os.ReadFile(stateFile)
 	if err == nil && json.Unmarshal(raw, &state) == nil && strings.HasPrefix(filepath.Base(state.Socket), "trimtab-") {
-		_ = os.Remove(state.Socket) // if it is empty
+		_ = os.Remove(state.Socket) // only if empty
 	}
 }
 
-// RestartPostgres stops Postgres and starts it again at the same address,
-// running down in between, for tests of what a client does meanwhile. The
+// RestartPostgres stops Postgres, runs down, and starts Postgres again at the
+// same address: for tests of what a client does while the server is away. The
 // tests of a package that uses it must not run in parallel.
 func RestartPostgres(t testing.TB, down func()) {
 	t.Helper()
@@ -147,6 +170,7 @@ func RestartPostgres(t testing.TB, down func()) {
 	if stack.postgres == nil {
 		t.Fatal("no server to restart: call Postgres first")
 	}
+	// Clients under test keep their addresses, so a server that had to take another port fails the test.
 	before := stack.postgres.URL
 	if err := stack.postgres.Stop(); err != nil {
 		t.Fatal(err)

@@ -1,6 +1,10 @@
-// Package fetch brings a file of a known size and digest over HTTP, going on
-// where a broken download ended, and unpacks it. Nothing that it leaves under
-// its final name is part of a file, or another file than the one asked for.
+// Package fetch downloads a file of known size and digest over HTTP, resuming
+// where a broken download ended, and unpacks it. A file or folder under its final
+// name is always complete and the one that was asked for: Get verifies the digest
+// before it returns, and callers of Unpack compare TreeDigest before they rename
+// the result into place.
+//
+// Errors have a Cause, from which the caller derives the remedy to show.
 package fetch
 
 import (
@@ -17,23 +21,39 @@ import (
 	"time"
 )
 
-// File is what to fetch.
+// File identifies what to fetch: where it is, and the size and digest that it
+// must have.
 type File struct {
-	URL    string // http or https; it may hold a user and a password, which no error shows
-	Size   int64  // bytes
-	SHA256 string // 64 hexadecimal digits
+	// URL is http or https. It may hold a user and a password, which no error
+	// shows.
+	URL string
+	// Size is in bytes.
+	Size int64
+	// SHA256 is 64 hexadecimal digits.
+	SHA256 string
 }
 
-// Options say how patient Get is and whom it tells. The zero value is fit for use.
+// Options configure how patient Get is and how it reports progress. The zero
+// value is ready to use.
 type Options struct {
-	Client       *http.Client  // nil: one that goes through the proxies that the environment names
-	MaxAttempts  int           // attempts in a row that bring next to nothing; 0: 5
-	Backoff      time.Duration // before the second of them; it doubles from one to the next; 0: 1 second
-	StallTimeout time.Duration // how long a server may be silent; 0: 30 seconds
-	OnProgress   func(done int64)
-	OnRetry      func(cause error, done int64, pause time.Duration) // told before each pause
+	// Client sends the requests; nil: one that uses the proxies named in the
+	// environment.
+	Client *http.Client
+	// MaxAttempts is how many attempts in a row may bring next to nothing; 0: 5.
+	MaxAttempts int
+	// Backoff is the pause before the second attempt; it doubles from one to the
+	// next; 0: 1 second.
+	Backoff time.Duration
+	// StallTimeout is how long the server may send nothing; 0: 30 seconds.
+	StallTimeout time.Duration
+	// OnProgress is called whenever bytes have arrived, with the number of bytes
+	// so far; may be nil.
+	OnProgress func(done int64)
+	// OnRetry is called before each pause, with the reason for it; may be nil.
+	OnRetry func(cause error, done int64, pause time.Duration)
 }
 
+// withDefaults returns o with every zero field replaced by its default.
 func (o Options) withDefaults() Options {
 	if o.Client == nil {
 		o.Client = &http.Client{Transport: http.DefaultTransport}
@@ -56,27 +76,29 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Get brings f to path. What has come is kept in path when Get fails for want of
-// a network or is cancelled, and the next Get goes on from there; so path holds f
-// only after Get has returned nil. Errors are of type *Error, or of ctx.
+// Get downloads f to path. When it fails for want of a network, or is cancelled,
+// the bytes received so far stay in path and the next Get resumes from there; so
+// path holds f only after Get has returned nil. At most one Get may write to a
+// path at a time: the caller holds a lock. Errors are of type *Error, or that of
+// ctx.
 func Get(ctx context.Context, f File, path string, o Options) error {
 	d := &download{File: f, Options: o.withDefaults()}
 	if u, err := url.Parse(f.URL); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		// it may hold a password
-		return &Error{Cause: Address, Err: errors.New("the address is not one of http or https")}
+		// The URL itself stays out of the error: it may hold a password.
+		return &Error{Cause: Address, Err: errors.New("the address is not an http or https URL")}
 	}
 	out, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return classifyDisk(err)
+		return DiskError(err)
 	}
 	defer out.Close()
 	d.out = out
 	st, err := out.Stat()
 	if err != nil {
-		return classifyDisk(err)
+		return DiskError(err)
 	}
 	if !st.Mode().IsRegular() {
-		return &Error{Cause: Disk, Err: fmt.Errorf("%s is no ordinary file", path)}
+		return &Error{Cause: Disk, Err: fmt.Errorf("%s is not a regular file", path)}
 	}
 	if d.done = st.Size(); d.done > f.Size {
 		d.done = 0
@@ -85,19 +107,24 @@ func Get(ctx context.Context, f File, path string, o Options) error {
 	return d.run(ctx)
 }
 
-// download is one call of Get.
+// download is the state of one call of Get.
 type download struct {
 	File
 	Options
-	out     *os.File
-	done    int64 // bytes that out holds
-	resumed bool  // they did not come in one piece
+	// out is the file at the path of Get, open for writing.
+	out *os.File
+	// done is how many bytes of the file out holds.
+	done int64
+	// resumed: those bytes came from more than one response, which may have been
+	// of different files.
+	resumed bool
 }
 
-// run tries until the whole file is there and has its digest. What was joined
-// from pieces and has another digest is fetched once more, from the beginning.
+// run downloads until the whole file is there and has its digest. A file that was
+// pieced together from several responses and has a wrong digest is downloaded
+// once more from the beginning; a wrong digest of a single response is final.
 func (d *download) run(ctx context.Context) error {
-	for again := true; ; again = false {
+	for firstTry := true; ; firstTry = false {
 		if err := d.fetchAll(ctx); err != nil {
 			return err
 		}
@@ -109,14 +136,17 @@ func (d *download) run(ctx context.Context) error {
 		if err := d.restart(); err != nil {
 			return err
 		}
-		if !joined || !again {
-			return &Error{Cause: Digest, Err: fmt.Errorf("what came has the SHA-256 digest %s, which should be %s", got,
-				d.SHA256)}
+		if !joined || !firstTry {
+			return &Error{Cause: Digest,
+				Err: fmt.Errorf("the downloaded file has the SHA-256 digest %s; it should be %s", got, d.SHA256)}
 		}
 	}
 }
 
-// fetchAll makes out hold Size bytes.
+// fetchAll makes attempts until out holds Size bytes. An attempt that brought
+// more than a hundredth of the file starts the count of failures again: a
+// connection that breaks often still gets there. The pause doubles with each
+// failure, and is never shorter than the server's Retry-After.
 func (d *download) fetchAll(ctx context.Context) error {
 	for failures := 0; d.done < d.Size; {
 		before := d.done
@@ -130,7 +160,7 @@ func (d *download) fetchAll(ctx context.Context) error {
 		if e := asError(err); !e.transient {
 			return e
 		}
-		if failures++; d.done-before > d.Size/100 { // it breaks off, but it comes
+		if failures++; d.done-before > d.Size/100 { // it broke off, but made progress
 			failures = 1
 		}
 		if failures >= d.MaxAttempts {
@@ -147,7 +177,9 @@ func (d *download) fetchAll(ctx context.Context) error {
 	return nil
 }
 
-// attempt asks for what is missing, once.
+// attempt makes one request for the bytes that are missing, and appends what it
+// receives. A timer cancels the request when the server sends nothing for
+// StallTimeout.
 func (d *download) attempt(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -164,6 +196,9 @@ func (d *download) attempt(ctx context.Context) error {
 	return d.copy(ctx, response.Body, func() { watch.Reset(d.StallTimeout) })
 }
 
+// request asks for the missing bytes: the whole file, or a range of it when out
+// holds the beginning. The encoding must be identity, since size and digest are
+// those of the plain file.
 func (d *download) request(ctx context.Context) (*http.Response, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, d.URL, nil)
 	if err != nil {
@@ -177,7 +212,8 @@ func (d *download) request(ctx context.Context) (*http.Response, error) {
 	return d.Client.Do(request)
 }
 
-// checkResponse sees that the body of a response is what is missing, or all of the file.
+// checkResponse checks that the body of a response is either the missing part or
+// the whole file, in which case out is emptied first.
 func (d *download) checkResponse(r *http.Response) error {
 	switch {
 	case r.StatusCode == http.StatusOK:
@@ -199,19 +235,26 @@ func (d *download) checkResponse(r *http.Response) error {
 		if err := d.restart(); err != nil {
 			return err
 		}
-		return &Error{Cause: Network, transient: true, Err: errors.New("the server does not go on where it broke off")}
+		return &Error{Cause: Network, transient: true, Err: errors.New("the server does not resume the download")}
 	}
-	return &Error{Cause: Status, Status: r.StatusCode, transient: isTransientStatus(r.StatusCode),
+	return &Error{
+		Cause:      Status,
+		Status:     r.StatusCode,
+		Err:        fmt.Errorf("the server answered %d %s", r.StatusCode, http.StatusText(r.StatusCode)),
+		transient:  isTransientStatus(r.StatusCode),
 		retryAfter: retryAfter(r),
-		Err:        fmt.Errorf("the server answers %d %s", r.StatusCode, http.StatusText(r.StatusCode))}
+	}
 }
 
+// wrongSize is the error for a server that has a file of another size. It quotes
+// the content type: text/html points to a login page.
 func (d *download) wrongSize(r *http.Response, size int64) error {
 	return &Error{Cause: Length,
 		Err: fmt.Errorf("the server has another file there: %d bytes of type %q, where %d were expected",
 			size, r.Header.Get("Content-Type"), d.Size)}
 }
 
+// isTransientStatus reports whether the same request may succeed later.
 func isTransientStatus(code int) bool {
 	switch code {
 	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests, http.StatusInternalServerError,
@@ -221,7 +264,8 @@ func isTransientStatus(code int) bool {
 	return false
 }
 
-// retryAfter is how long a server asks to be left alone: of that, a minute at the most.
+// retryAfter is the pause that a server asks for in Retry-After, at most a
+// minute. Only the form in seconds is read; it is 0 without one.
 func retryAfter(r *http.Response) time.Duration {
 	seconds, err := strconv.ParseUint(r.Header.Get("Retry-After"), 10, 32)
 	if err != nil {
@@ -230,7 +274,8 @@ func retryAfter(r *http.Response) time.Duration {
 	return min(time.Duration(seconds)*time.Second, time.Minute)
 }
 
-// parseContentRange reads "bytes 100-199/200".
+// parseContentRange parses the header "bytes 100-199/200". It is strict: a
+// malformed one counts as a server that cannot resume.
 func parseContentRange(s string) (from, size int64, ok bool) {
 	var to int64
 	n, err := fmt.Sscanf(s, "bytes %d-%d/%d", &from, &to, &size)
@@ -239,7 +284,8 @@ func parseContentRange(s string) (from, size int64, ok bool) {
 	return from, size, ok
 }
 
-// copy appends the body to out and calls alive whenever something came.
+// copy appends the body to out and calls alive whenever bytes arrive. It never
+// writes more than Size bytes.
 func (d *download) copy(ctx context.Context, body io.Reader, alive func()) error {
 	buffer := make([]byte, 64<<10)
 	for {
@@ -248,11 +294,11 @@ func (d *download) copy(ctx context.Context, body io.Reader, alive func()) error
 			alive()
 			if d.done+int64(n) > d.Size {
 				long := &Error{Cause: Length,
-					Err: fmt.Errorf("the server sends more than the %d bytes that were expected", d.Size)}
+					Err: fmt.Errorf("the server sent more than the expected %d bytes", d.Size)}
 				return errors.Join(long, d.restart())
 			}
 			if _, err := d.out.WriteAt(buffer[:n], d.done); err != nil {
-				return classifyDisk(err)
+				return DiskError(err)
 			}
 			d.done += int64(n)
 			d.OnProgress(d.done)
@@ -268,19 +314,21 @@ func (d *download) copy(ctx context.Context, body io.Reader, alive func()) error
 	}
 }
 
-// restart forgets what has come.
+// restart discards the bytes received so far.
 func (d *download) restart() error {
 	d.done, d.resumed = 0, false
 	if err := d.out.Truncate(0); err != nil {
-		return classifyDisk(err)
+		return DiskError(err)
 	}
 	return nil
 }
 
+// digest is the SHA-256 of the file as it is on disk, in hexadecimal digits: it
+// covers pieces from earlier calls too.
 func (d *download) digest() (string, error) {
 	h := sha256.New()
 	if _, err := io.Copy(h, io.NewSectionReader(d.out, 0, d.Size)); err != nil {
-		return "", classifyDisk(err)
+		return "", DiskError(err)
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil
 }

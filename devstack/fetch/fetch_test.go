@@ -121,7 +121,7 @@ func TestGet(t *testing.T) {
 		want   int64 // requests
 	}{
 		"whole": {nil, func(_ int, w http.ResponseWriter, r *http.Request) { whole(w, r) }, 1},
-		"goes on": {content[:1000], func(_ int, w http.ResponseWriter,
+		"resumes": {content[:1000], func(_ int, w http.ResponseWriter,
 			r *http.Request) {
 			wantRange(t, r, 1000)
 			whole(w, r)
@@ -243,7 +243,7 @@ func TestGetFails(t *testing.T) {
 					return
 				}
 			}
-		}, Length, 1, 0, "more than the 300000 bytes"},
+		}, Length, 1, 0, "more than the expected 300000 bytes"},
 		"another size": {func(n int, w http.ResponseWriter, r *http.Request) {
 			if n == 0 {
 				cut(w, r, 10)
@@ -394,8 +394,8 @@ func TestGetDisk(t *testing.T) {
 	wantKind(t, get(t, f, filepath.Join(dir, "absent", "a.jar"), quick()), Disk)
 	wantKind(t, get(t, f, dir, quick()), Disk)
 	wantKind(t, get(t, f, "/dev/null", quick()), Disk)
-	wantKind(t, classifyDisk(&os.PathError{Op: "write", Path: "a.jar", Err: syscall.ENOSPC}), Space)
-	wantKind(t, classifyDisk(&os.PathError{Op: "write", Path: "a.jar", Err: syscall.EDQUOT}), Space)
+	wantKind(t, DiskError(&os.PathError{Op: "write", Path: "a.jar", Err: syscall.ENOSPC}), Space)
+	wantKind(t, DiskError(&os.PathError{Op: "write", Path: "a.jar", Err: syscall.EDQUOT}), Space)
 }
 
 func FuzzContentRange(f *testing.F) {

@@ -19,16 +19,21 @@ import (
 	"github.com/ulikunitz/xz"
 )
 
-// Limits are the most that an archive may hold; more is an error of the kind Archive.
+// Limits bound what Unpack writes, so that a malicious archive cannot fill the
+// disk; an archive beyond them is an error with the cause Archive.
 type Limits struct {
-	Bytes   int64 // of all files together
+	// Bytes is the size of all files together.
+	Bytes int64
+	// Entries is the number of files, folders and links.
 	Entries int
 }
 
-// Unpack writes the one .txz of a zip file, a tar compressed by xz, into the
-// empty folder dir, and sees it to the disk. Files may be read, and those
-// that are programs run, by every user. Entries are ordinary files, folders and
-// symbolic links that stay within dir; any other is an error.
+// Unpack extracts the one .txz file in a zip archive, a tar compressed with xz,
+// into the empty folder dir, and syncs it to the disk. Modes are normalised:
+// every user may read files, and run those that any bit of the tar's mode marks
+// as executable. Only regular files, folders and symbolic links that stay within
+// dir are accepted; anything else is an error with the cause Archive. Errors are
+// of type *Error.
 func Unpack(archive, dir string, limits Limits) error {
 	z, err := zip.OpenReader(archive)
 	if err != nil {
@@ -52,7 +57,7 @@ func Unpack(archive, dir string, limits Limits) error {
 		return archiveError(err)
 	}
 	defer r.Close()
-	plain, err := xz.NewReader(bufio.NewReaderSize(r, 64<<10)) // it reads single bytes
+	plain, err := xz.NewReader(bufio.NewReaderSize(r, 64<<10)) // buffered: xz reads single bytes
 	if err != nil {
 		return archiveError(err)
 	}
@@ -62,11 +67,13 @@ func Unpack(archive, dir string, limits Limits) error {
 	return syncTree(dir)
 }
 
-// untar writes what a tar holds into dir and reads it to its end, where xz and zip check their sums.
+// untar extracts a tar stream into dir. It reads the stream to its end, behind
+// the tar's own end mark, because only there do xz and zip verify their
+// checksums.
 func untar(plain io.Reader, dir string, limits Limits) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
-		return classifyDisk(err)
+		return DiskError(err)
 	}
 	defer root.Close()
 	u := &extractor{root: root, remaining: limits}
@@ -88,12 +95,16 @@ func untar(plain io.Reader, dir string, limits Limits) error {
 	return nil
 }
 
-// extractor writes entries below a folder.
+// extractor writes the entries of an archive below a folder. All paths go through
+// os.Root, which refuses to leave that folder even through links that the archive
+// itself created.
 type extractor struct {
-	root      *os.Root
+	root *os.Root
+	// remaining is what is left of the limits.
 	remaining Limits
 }
 
+// entry checks one entry of the tar and writes it.
 func (u *extractor) entry(h *tar.Header, body io.Reader) error {
 	name := path.Clean(h.Name)
 	if !filepath.IsLocal(name) || name == "." && h.Typeflag != tar.TypeDir {
@@ -124,7 +135,7 @@ func (u *extractor) entry(h *tar.Header, body io.Reader) error {
 		h.Name)}
 }
 
-// folder makes a folder and those above it, whatever the umask is.
+// folder makes a folder and its parents with mode 0755, regardless of the umask.
 func (u *extractor) folder(name string) error {
 	if st, err := u.root.Lstat(name); err == nil && st.IsDir() {
 		return nil
@@ -137,6 +148,8 @@ func (u *extractor) folder(name string) error {
 	return classifyExtract(errors.Join(u.root.Mkdir(name, 0o755), u.root.Chmod(name, 0o755)))
 }
 
+// file writes one regular file. It must not exist: an archive that holds a name
+// twice is refused.
 func (u *extractor) file(name string, h *tar.Header, body io.Reader) error {
 	mode := fs.FileMode(0o644)
 	if h.Mode&0o111 != 0 {
@@ -152,20 +165,22 @@ func (u *extractor) file(name string, h *tar.Header, body io.Reader) error {
 		if from.err != nil {
 			return archiveError(from.err)
 		}
-		return classifyDisk(err)
+		return DiskError(err)
 	}
 	if err := errors.Join(f.Chmod(mode), f.Close()); err != nil {
-		return classifyDisk(err)
+		return DiskError(err)
 	}
 	return nil
 }
 
-// errorReader keeps the error of reading apart from that of writing.
+// errorReader remembers the error of reading, so that io.Copy's error can be
+// attributed to the archive or to the disk.
 type errorReader struct {
 	r   io.Reader
 	err error
 }
 
+// Read reads from the archive and keeps an error other than io.EOF.
 func (s *errorReader) Read(p []byte) (int, error) {
 	n, err := s.r.Read(p)
 	if err != nil && err != io.EOF {
@@ -174,12 +189,14 @@ func (s *errorReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// archiveError is an *Error with the cause Archive.
 func archiveError(err error) *Error {
 	return &Error{Cause: Archive, Err: fmt.Errorf("unpack: %w", err)}
 }
 
-// classifyExtract sorts what the folder refuses: an entry that is there twice, or leads out through a link, is the
-// archive's fault.
+// classifyExtract attributes an error of os.Root: an entry that exists already,
+// or a path that leads out through a link, is the archive's fault; everything
+// else is the disk's.
 func classifyExtract(err error) error {
 	switch {
 	case err == nil:
@@ -187,10 +204,11 @@ func classifyExtract(err error) error {
 	case errors.Is(err, fs.ErrExist), strings.Contains(err.Error(), "path escapes from parent"):
 		return archiveError(err)
 	}
-	return classifyDisk(err)
+	return DiskError(err)
 }
 
-// syncTree sees files and folders to the disk, several at once: a file system gathers those that wait together.
+// syncTree syncs every file and folder below dir, 16 at a time: a file system
+// merges the syncs that wait together.
 func syncTree(dir string) error {
 	paths := make(chan string)
 	errs := make(chan error, 16)
@@ -199,7 +217,7 @@ func syncTree(dir string) error {
 		workers.Go(func() {
 			var failed error
 			for p := range paths {
-				failed = errors.Join(failed, syncPath(p))
+				failed = errors.Join(failed, Sync(p))
 			}
 			errs <- failed
 		})
@@ -217,12 +235,14 @@ func syncTree(dir string) error {
 		err = errors.Join(err, e)
 	}
 	if err != nil {
-		return classifyDisk(err)
+		return DiskError(err)
 	}
 	return nil
 }
 
-func syncPath(p string) error {
+// Sync syncs one file or folder to the disk. Syncing a folder makes renames in it
+// durable.
+func Sync(p string) error {
 	f, err := os.Open(p)
 	if err != nil {
 		return err
@@ -230,8 +250,10 @@ func syncPath(p string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-// TreeDigest is the SHA-256 digest, in hexadecimal digits, of all that is below
-// a folder: the name, kind and content of each file, and whether it is a program.
+// TreeDigest is the SHA-256, in hexadecimal digits, over everything below a
+// folder in the order of names: the path and kind of each entry, whether a file
+// is executable, and the SHA-256 of its content or the target of a link. Owners,
+// times and other mode bits do not count.
 func TreeDigest(dir string) (string, error) {
 	h := sha256.New()
 	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error { // in order of name
@@ -250,11 +272,13 @@ func TreeDigest(dir string) (string, error) {
 		return nil
 	})
 	if err != nil {
-		return "", classifyDisk(err)
+		return "", DiskError(err)
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
+// entryDigest describes one entry for TreeDigest: its kind, and the digest of a
+// file or the quoted target of a link.
 func entryDigest(p string, d fs.DirEntry) (kind, content string, err error) {
 	switch {
 	case d.IsDir():

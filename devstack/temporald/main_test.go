@@ -26,8 +26,8 @@ func TestParse(t *testing.T) {
 	}
 }
 
-func TestStoreOf(t *testing.T) {
-	s, err := storeOf(testURL)
+func TestParseStore(t *testing.T) {
+	s, err := parseStore(testURL)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +37,7 @@ func TestStoreOf(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 	for _, bad := range []string{"", "::", "mysql://a:secret@b/c", "postgres:///x", "postgres://secret"} {
-		if _, err := storeOf(bad); err == nil || strings.Contains(err.Error(), "secret") {
+		if _, err := parseStore(bad); err == nil || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%q: %v; want an error that tells no password", bad, err)
 		}
 	}
@@ -48,11 +48,11 @@ func TestConfig(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := storeOf(o.postgresURL)
+	s, err := parseStore(o.postgresURL)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := configOf(o, s)
+	c := newConfig(o, s)
 	if err := c.Validate(); err != nil {
 		t.Error(err)
 	}
@@ -81,7 +81,7 @@ func TestNoCertificatesNoServer(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if c, err := tlsOf(dir); err == nil {
+		if c, err := loadTLS(dir); err == nil {
 			t.Errorf("a folder with %q gives %+v", file, c)
 		}
 	}

@@ -14,16 +14,20 @@ import (
 )
 
 const (
-	shards    = 4                                      // fixed for ever once a database is written
-	clusterID = "5f0b7c1e-3a54-4b6e-9f6d-74b2a7c0e911" // must not change between starts
+	// shards is the number of history shards; it is fixed once a database is written.
+	shards = 4
+	// clusterID identifies the one cluster; it must not change between starts.
+	clusterID = "5f0b7c1e-3a54-4b6e-9f6d-74b2a7c0e911"
 )
 
+// newServer sets up the four services of Temporal in this process. They find one
+// another by static addresses, without a membership protocol.
 func newServer(o options, s store, logger log.Logger) (temporal.Server, error) {
-	conf := configOf(o, s)
+	conf := newConfig(o, s)
 	if err := conf.Validate(); err != nil {
 		return nil, err
 	}
-	certificates, err := tlsOf(o.tls)
+	certificates, err := loadTLS(o.tls)
 	if err != nil {
 		return nil, err
 	}
@@ -45,30 +49,31 @@ func newServer(o options, s store, logger log.Logger) (temporal.Server, error) {
 			primitives.WorkerService:   static.SingleLocalHost(o.address(workerPort)),
 		}),
 		temporal.WithLogger(logger),
+		// Certificates alone decide who may connect; the authorizer and the claim mapper are Temporal's defaults.
 		temporal.WithTLSConfigFactory(certificates),
 		temporal.WithAuthorizer(authorizer),
 		temporal.WithClaimMapper(func(*config.Config) authorization.ClaimMapper { return claims }),
-		temporal.WithDynamicConfigClient(dynamic()),
+		temporal.WithDynamicConfigClient(dynamicConfig()),
 	)
 }
 
-// dynamic lifts limits that are meant for a cluster that many share.
-func dynamic() dynamicconfig.Client {
+// dynamicConfig raises limits that are meant for a cluster shared by many.
+func dynamicConfig() dynamicconfig.Client {
 	return dynamicconfig.StaticClient{
-		// 20 per shard by default, which caps a sequential workflow at 20 steps a second
+		// The default of 20 per shard caps a sequential workflow at 20 steps a second.
 		dynamicconfig.TransferProcessorMaxPollRPS.Key():   1000,
 		dynamicconfig.TimerProcessorMaxPollRPS.Key():      1000,
 		dynamicconfig.VisibilityProcessorMaxPollRPS.Key(): 1000,
 		dynamicconfig.OutboundProcessorMaxPollRPS.Key():   1000,
-		// how long a new namespace or search attribute stays unseen; 2 s by default
+		// How long a new namespace or search attribute stays unseen; the default is 2 s.
 		dynamicconfig.NamespaceCacheRefreshInterval.Key():                500 * time.Millisecond,
 		dynamicconfig.FrontendMaxNamespaceVisibilityRPSPerInstance.Key(): 100,
 	}
 }
 
-// configOf is the static configuration: one cluster of one process. It names
-// no HTTP port, which would be one more that listens.
-func configOf(o options, s store) *config.Config {
+// newConfig is the static configuration: one cluster of one process. It names no
+// HTTP port, since that would open one more listener.
+func newConfig(o options, s store) *config.Config {
 	var c config.Config
 	c.Global.Membership.MaxJoinDuration = 30 * time.Second
 	c.Global.Membership.BroadcastAddress = o.ip
@@ -81,6 +86,8 @@ func configOf(o options, s store) *config.Config {
 			visibilityDatabase: {SQL: s.config(visibilityDatabase, 5)},
 		},
 	}
+	// The names and versions are those of Temporal's own single-cluster configuration. They are stored with every
+	// namespace, so they must not change either.
 	c.ClusterMetadata = &cluster.Config{
 		FailoverVersionIncrement: 10, MasterClusterName: "active", CurrentClusterName: "active",
 		ClusterInformation: map[string]cluster.ClusterInformation{"active": {
@@ -90,16 +97,18 @@ func configOf(o options, s store) *config.Config {
 	}
 	c.DCRedirectionPolicy.Policy = "noop"
 	c.Services = map[string]config.Service{
-		"frontend": service(o, 0), "history": service(o, historyPort),
-		"matching": service(o, matchingPort), "worker": service(o, workerPort),
+		"frontend": serviceConfig(o, 0), "history": serviceConfig(o, historyPort),
+		"matching": serviceConfig(o, matchingPort), "worker": serviceConfig(o, workerPort),
 	}
+	// Nothing is archived: what must be kept is in trimtab's own tables.
 	c.Archival.History.State, c.Archival.Visibility.State = "disabled", "disabled"
 	c.NamespaceDefaults.Archival.History.State, c.NamespaceDefaults.Archival.Visibility.State = "disabled", "disabled"
 	c.PublicClient.HostPort = o.address(0)
 	return &c
 }
 
-func service(o options, offset int) config.Service {
+// serviceConfig is the listener of one service.
+func serviceConfig(o options, offset int) config.Service {
 	var s config.Service
 	s.RPC.BindOnIP, s.RPC.GRPCPort = o.ip, o.port+offset
 	return s

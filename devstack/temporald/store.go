@@ -17,7 +17,7 @@ import (
 	temporalsql "go.temporal.io/server/tools/sql"
 )
 
-// The databases, which are also the names of the stores.
+// The databases; Temporal's configuration uses the same names for its stores.
 const (
 	mainDatabase       = "temporal"
 	visibilityDatabase = "temporal_visibility"
@@ -25,16 +25,22 @@ const (
 
 // store is a Postgres server and the role to use there.
 type store struct {
-	url                  string
-	address              string // host:port
-	user, password       string
+	// url connects to any database of the server, to create the others.
+	url string
+	// address is host:port.
+	address string
+	// user and password are the role's, which owns the databases.
+	user, password string
+	// connectionAttributes are the URL's parameters, such as sslmode. Temporal's
+	// library adds them to each of its connections.
 	connectionAttributes map[string]string
 }
 
-func storeOf(rawURL string) (store, error) {
+// parseStore parses the URL of a Postgres server. The error quotes nothing of it:
+// it holds a password.
+func parseStore(rawURL string) (store, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" || u.Hostname() == "" || u.User == nil {
-		// nothing of it: it holds a password
 		return store{}, errors.New("TRIMTAB_TEMPORAL_POSTGRES_URL: want postgres://user:password@host:port/database")
 	}
 	s := store{url: rawURL, address: u.Host, user: u.User.Username(), connectionAttributes: map[string]string{}}
@@ -48,6 +54,8 @@ func storeOf(rawURL string) (store, error) {
 	return s, nil
 }
 
+// config is the configuration of Temporal's SQL store for one database, with that
+// many connections at most.
 func (s store) config(database string, connections int) *config.SQL {
 	return &config.SQL{
 		PluginName: postgresql.PluginNamePGX, ConnectProtocol: "tcp", ConnectAddr: s.address,
@@ -56,10 +64,13 @@ func (s store) config(database string, connections int) *config.SQL {
 	}
 }
 
-const migrationLock = 7233_5432 // the advisory lock of whoever migrates
+// migrationLock is the advisory lock held during a migration, so that two starts
+// cannot migrate at once.
+const migrationLock = 7233_5432
 
-// migrate makes the databases and brings their schemas to this server's
-// version, by Temporal's own library. What a killed migration left is taken up.
+// migrate creates the databases and upgrades their schemas to this server's
+// version with Temporal's own library. It completes a migration that was
+// interrupted.
 func (s store) migrate(ctx context.Context, logger log.Logger) error {
 	conn, err := pgx.Connect(ctx, s.url)
 	if err != nil {
@@ -69,40 +80,45 @@ func (s store) migrate(ctx context.Context, logger log.Logger) error {
 	if _, err := conn.Exec(ctx, `select pg_advisory_lock($1)`, migrationLock); err != nil {
 		return fmt.Errorf("wait for another migration: %w", err)
 	}
+	// schema is the path of the schema within Temporal's embedded files.
 	for _, d := range []struct{ database, schema string }{
 		{mainDatabase, "postgresql/v12/temporal"},
 		{visibilityDatabase, "postgresql/v12/visibility"},
 	} {
-		if err := create(ctx, conn, d.database); err != nil {
+		if err := createDatabase(ctx, conn, d.database); err != nil {
 			return fmt.Errorf("create database %s: %w", d.database, err)
 		}
-		if err := s.upgrade(d.database, d.schema, logger); err != nil {
+		if err := s.upgradeSchema(d.database, d.schema, logger); err != nil {
 			return fmt.Errorf("bring the schema of database %s up to date: %w", d.database, err)
 		}
 	}
 	return nil
 }
 
-func create(ctx context.Context, conn *pgx.Conn, database string) error {
+// createDatabase creates a database if it is absent.
+func createDatabase(ctx context.Context, conn *pgx.Conn, database string) error {
 	var have bool
 	err := conn.QueryRow(ctx, `select exists (select from pg_database where datname = $1)`, database).Scan(&have)
 	if have || err != nil {
 		return err
 	}
 	_, err = conn.Exec(ctx, `create database `+pgx.Identifier{database}.Sanitize())
-	if e, ok := errors.AsType[*pgconn.PgError](err); ok && e.Code == "42P04" { // exists by now
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok && e.Code == "42P04" { // another process created it meanwhile
 		return nil
 	}
 	return err
 }
 
-func (s store) upgrade(database, schemaName string, logger log.Logger) error {
+// upgradeSchema sets up the table of schema versions if there is none, then
+// applies the versions that are missing.
+func (s store) upgradeSchema(database, schemaName string, logger log.Logger) error {
 	db, err := temporalsql.NewConnection(s.config(database, 2), logger)
 	if err != nil {
 		return err
 	}
 	defer db.Close()
-	if _, err := db.ReadSchemaVersion(); err != nil { // no table of versions yet
+	// An error here means that there is no table of versions yet; any other fault shows again below.
+	if _, err := db.ReadSchemaVersion(); err != nil {
 		setup := schema.NewSetupSchemaTask(db, &schema.SetupConfig{InitialVersion: "0.0"}, logger)
 		if err := setup.Run(); err != nil {
 			return err

@@ -10,13 +10,15 @@ import (
 	"go.temporal.io/server/common/rpc/encryption"
 )
 
-// serverName is what the server's certificate is made for, whatever address it listens on.
+// serverName is the name in the server's certificate, whatever address it listens
+// on: devstack writes it there.
 const serverName = "trimtab-temporal"
 
-// tlsOf reads the certificates in a folder: ca.pem, server.pem and server.key.
-// Every port of this process then takes only whom that authority has given a
-// certificate, over TLS 1.3: the frontend its clients, and the services one another.
-func tlsOf(folder string) (*encryption.FixedTLSConfigProvider, error) {
+// loadTLS reads the certificates in a folder: ca.pem, server.pem and server.key.
+// Every port of this process then requires TLS 1.3 and a client certificate
+// signed by that authority. The services use the server's own certificate as
+// clients of one another.
+func loadTLS(folder string) (*encryption.FixedTLSConfigProvider, error) {
 	own, err := tls.LoadX509KeyPair(filepath.Join(folder, "server.pem"), filepath.Join(folder, "server.key"))
 	if err != nil {
 		return nil, fmt.Errorf("read the server's certificate: %w", err)
@@ -29,6 +31,8 @@ func tlsOf(folder string) (*encryption.FixedTLSConfigProvider, error) {
 	if !authority.AppendCertsFromPEM(pem) {
 		return nil, fmt.Errorf("read the certificate authority: no certificate in %s", filepath.Join(folder, "ca.pem"))
 	}
+	// One configuration serves all ports, and one dials between the services: Temporal takes the two for its frontend
+	// and for the traffic between its nodes separately.
 	client := &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{own}}
 	server := client.Clone()
 	client.RootCAs, client.ServerName = authority, serverName

@@ -13,15 +13,17 @@ import (
 	"github.com/trimtab/trimtab/devstack/devstacktest"
 )
 
-// Disk is a small disk of its own, in memory, for tables of a test.
+// Disk is a small file system in memory, for the tables of a test. It shows
+// how the program behaves when the disk of Postgres is full.
 type Disk struct {
 	Dir        string
 	tablespace string
 }
 
-// SmallDisk makes a disk of so many MB that the test server can keep tables on.
-// The test is skipped where no file system can be mounted. Make it before the
-// database that goes there: it is removed last.
+// SmallDisk mounts a file system of mb megabytes on which the test server can
+// store tables. The test is skipped where it may not mount one. Call it
+// before creating the database that moves there, so that the disk is removed
+// after the database is dropped.
 func SmallDisk(t testing.TB, mb int) Disk {
 	t.Helper()
 	owner := devstacktest.Postgres(t).PostgresURL
@@ -29,7 +31,8 @@ func SmallDisk(t testing.TB, mb int) Disk {
 	if err := query(t.Context(), owner, "show data_directory", &data); err != nil {
 		t.Fatal(err)
 	}
-	var of syscall.Stat_t // Postgres may run as another user
+	// Postgres may run as another user, to whom the disk must belong.
+	var of syscall.Stat_t
 	if err := syscall.Stat(data, &of); err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +41,9 @@ func SmallDisk(t testing.TB, mb int) Disk {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.Remove(dir) })
+	// A tmpfs of a fixed size returns ENOSPC as a full disk does.
 	err = syscall.Mount("none", dir, "tmpfs", 0, fmt.Sprintf("size=%dm,mode=0700,uid=%d,gid=%d", mb, of.Uid, of.Gid))
+	// Containers usually may not mount.
 	if errors.Is(err, syscall.EPERM) {
 		t.Skip("a file system cannot be mounted here: ", err)
 	}
@@ -65,6 +70,7 @@ func SmallDisk(t testing.TB, mb int) Disk {
 // MoveTables moves all tables of a database, and their indexes, to the disk.
 func (d Disk) MoveTables(t testing.TB, a Addresses) {
 	t.Helper()
+	// Postgres moves tables and their indexes by separate statements.
 	for _, what := range []string{"table", "index"} {
 		if err := execute(t.Context(), a.Owner, "alter "+what+" all in tablespace pg_default set tablespace "+
 			d.tablespace); err != nil {
@@ -73,7 +79,8 @@ func (d Disk) MoveTables(t testing.TB, a Addresses) {
 	}
 }
 
-// FillRuns leaves no space on the disk until free is called.
+// Fill writes a file until no space is left on the disk. free removes it,
+// after which writes succeed again.
 func (d Disk) Fill(t testing.TB) (free func()) {
 	t.Helper()
 	name := filepath.Join(d.Dir, "filler")
@@ -94,7 +101,7 @@ func (d Disk) Fill(t testing.TB) (free func()) {
 	}
 }
 
-// query asks for one value on a connection of its own.
+// query reads one value on a connection of its own.
 func query(ctx context.Context, url, sql string, value any) error {
 	conn, err := pgx.Connect(ctx, url)
 	if err != nil {

@@ -1,44 +1,75 @@
 package traintest
 
-// The tables of what trainers are made of.
+// Tables of the types that several trainers are made of. Their keys are names
+// of unexported fields, which the compiler cannot check: a key that names no
+// field makes Case.Run fail.
 var (
-	// Model is a model.Model that learns: all weights are views of its slab.
-	Model = Fields{"Config": Input, "Scalar": Input, "Slab": State, "w": State}
-	// AdamW is an optim.AdamW. The last three are the last step's.
-	AdamW = Fields{
-		"Average": State, "AverageDecay": Input, "config": Input, "m": State, "v": State, "parts": Input,
-		"sums": Scratch,
-		"w":    State, "g": Scratch, "now": Scratch,
+	// Model is a model.Model in training: all weights are views of its slab.
+	Model = Fields{
+		"Config": Input,
+		"Scalar": Input,
+		"Slab":   State,
+		"w":      State,
 	}
-	// Cycle is a dataset.EpochSampler, which keeps the order of one epoch at hand: a function of Source and epoch.
-	Cycle = Fields{"Source": Input, "N": Input, "epoch": Scratch, "perm": Scratch}
+	// AdamW is an optim.AdamW. w, g and now are the arguments of its last step.
+	AdamW = Fields{
+		"Average":      State,
+		"AverageDecay": Input,
+		"config":       Input,
+		"m":            State,
+		"v":            State,
+		"parts":        Input,
+		"sums":         Scratch,
+		"w":            State, // a view of the model's slab
+		"g":            Scratch,
+		"now":          Scratch,
+	}
+	// EpochSampler is a dataset.EpochSampler. It keeps the order of one epoch,
+	// which is a function of Source and epoch.
+	EpochSampler = Fields{
+		"Source": Input,
+		"N":      Input,
+		"epoch":  Scratch,
+		"perm":   Scratch,
+	}
 )
 
-// The tables of the stages' trainers.
+// Tables of the stages' trainers.
 var (
-	// Pretrain is a pretrain.Trainer. The order of the epoch at hand is a function of order and of the step.
-	Pretrain = Fields{
-		"config": Input, "in": Input, "order": Input, "epoch": Scratch, "perm": Scratch, "grad": Scratch,
-		"pass": Scratch,
-	}.With("policy", Model).With("adam", AdamW)
+	// Pretrain is a pretrain.Trainer.
+	Pretrain = supervised.With("rowOrder", EpochSampler)
 
-	// SFT is a sft.Trainer.
-	SFT = Fields{
-		"config": Input, "in": Input, "grad": Scratch, "pass": Scratch,
-	}.With("examples", Cycle).With("rows", Cycle).With("policy", Model).With("adam", AdamW)
+	// SFT is an sft.Trainer.
+	SFT = supervised.With("exampleOrder", EpochSampler).With("rowOrder", EpochSampler)
 
 	// Reward is a reward.Trainer.
-	Reward = Fields{
-		"config": Input, "in": Input, "order": Input, "epoch": Scratch, "perm": Scratch, "grad": Scratch,
-		"pass": Scratch,
-	}.With("scorer", Model).With("adam", AdamW)
+	Reward = supervised.With("rankingOrder", EpochSampler)
 
-	// PPO is a ppo.Trainer without an average of the policies, and PPOAverage one with it.
+	// supervised has the fields that all trainers of one model have.
+	supervised = Fields{
+		"config": Input,
+		"in":     Input,
+		"grad":   Scratch,
+		"pass":   Scratch,
+	}.With("model", Model).With("adam", AdamW)
+
+	// PPO is a ppo.Trainer that keeps no average of the policy.
 	PPO = Fields{
-		"config": Input, "in": Input, "pass": Scratch, "micro": Input, "ema": State, "beta": State, "scale": State,
-		"sampling": Input, "shuffle": Input,
-	}.With("prompts", Cycle).With("rows", Cycle).With("policy", network).With("value", network)
+		"config":         Input,
+		"in":             Input,
+		"pass":           Scratch,
+		"microTokens":    Input,
+		"ema":            State,
+		"klCoef":         State,
+		"scoreScale":     State,
+		"samplingSource": Input,
+		"shuffleSource":  Input,
+	}.With("promptOrder", EpochSampler).With("ptxOrder", EpochSampler).
+		With("policy", network).With("value", network)
+
+	// PPOAverage is a ppo.Trainer that keeps one (ema_decay).
 	PPOAverage = PPO.With("ema", Model)
 
-	network = Fields{"grad": Scratch}.With("m", Model).With("adam", AdamW)
+	// network is one of the two networks that a ppo.Trainer trains.
+	network = Fields{"grad": Scratch}.With("model", Model).With("adam", AdamW)
 )

@@ -14,10 +14,12 @@ import (
 	"github.com/trimtab/trimtab/tensor"
 )
 
-// region is some bytes of memory.
+// region is a half-open range of addresses. Trainers are alive while regions
+// are compared, and Go's garbage collector does not move the heap, so an address
+// identifies it.
 type region struct{ from, to uintptr }
 
-// stateRegions of the arrays of a state.
+// stateRegions returns the memory of each array of a state.
 func stateRegions(state []tensor.NamedArray) []region {
 	list := make([]region, len(state))
 	for i, a := range state {
@@ -26,12 +28,13 @@ func stateRegions(state []tensor.NamedArray) []region {
 	return list
 }
 
+// regionOf returns the memory of a slice's elements.
 func regionOf(slice reflect.Value) region {
 	from := slice.Pointer()
 	return region{from, from + uintptr(slice.Len())*slice.Type().Elem().Size()}
 }
 
-// stateRegions of a leaf: of a slice its elements.
+// region returns the memory of a leaf; that of a slice is its elements.
 func (l leaf) region() region {
 	if l.value.Kind() == reflect.Slice {
 		return regionOf(l.value)
@@ -43,35 +46,39 @@ func (l leaf) region() region {
 	return region{from, from + l.value.Type().Size()}
 }
 
-// mergeRegions sorts regions and joins those that touch.
+// mergeRegions returns the union of a list: sorted, and with regions joined
+// that overlap or touch.
 func mergeRegions(list []region) []region {
 	list = slices.DeleteFunc(slices.Clone(list), func(r region) bool { return r.from == r.to })
 	slices.SortFunc(list, func(a, b region) int { return cmp.Compare(a.from, b.from) })
-	var all []region
+	var merged []region
 	for _, r := range list {
-		if n := len(all); n > 0 && r.from <= all[n-1].to {
-			all[n-1].to = max(all[n-1].to, r.to)
+		if n := len(merged); n > 0 && r.from <= merged[n-1].to {
+			merged[n-1].to = max(merged[n-1].to, r.to)
 		} else {
-			all = append(all, r)
+			merged = append(merged, r)
 		}
 	}
-	return all
+	return merged
 }
 
-// covered says that all of r lies in the list.
+// covered reports whether all of r is in the union of a list.
 func covered(r region, list []region) bool {
-	return slices.ContainsFunc(mergeRegions(list), func(a region) bool { return a.from <= r.from && r.to <= a.to })
+	return slices.ContainsFunc(mergeRegions(list), func(m region) bool { return m.from <= r.from && r.to <= m.to })
 }
 
-// protected says that an address is in the merged list.
-func protected(at uintptr, keep []region) bool {
-	i, ok := slices.BinarySearchFunc(keep, at, func(r region, at uintptr) int { return cmp.Compare(r.from, at) })
-	return ok || i > 0 && at < keep[i-1].to
+// protected reports whether an address is in a list that mergeRegions returned.
+func protected(address uintptr, merged []region) bool {
+	i, ok := slices.BinarySearchFunc(merged, address, func(r region, address uintptr) int {
+		return cmp.Compare(r.from, address)
+	})
+	return ok || i > 0 && address < merged[i-1].to
 }
 
-// scramble overwrites the numbers of a leaf, those between a slice's length and
-// its capacity too, but for what is kept. Truths, texts and lengths stay: they
-// say what a buffer is and not what is in it.
+// scramble overwrites the numbers of a leaf, except in the regions to keep. Of
+// a slice it also overwrites what lies between length and capacity, since a
+// buffer that is resized would bring it back. Booleans, strings and lengths
+// stay: they describe a buffer and are not its content.
 func scramble(v reflect.Value, keep []region) {
 	switch v.Kind() {
 	case reflect.Slice:
@@ -96,7 +103,7 @@ func scramble(v reflect.Value, keep []region) {
 	if !v.CanAddr() || protected(v.UnsafeAddr(), keep) {
 		return
 	}
-	switch {
+	switch { // by values that would show if they were used
 	case v.CanFloat():
 		v.SetFloat(math.NaN())
 	case v.CanInt():
@@ -106,26 +113,33 @@ func scramble(v reflect.Value, keep []region) {
 	}
 }
 
-// digest of all that x leads to, floats by their bits.
+// digest returns the SHA-256 of x and of everything that it refers to. Floats
+// count by their bits, so that 0 and −0 differ.
 func digest(x any) string { return digestOf(reflect.ValueOf(x)) }
 
+// digestOf is digest of a reflected value, which may be an unexported field.
 func digestOf(v reflect.Value) string {
 	h := &hasher{Hash: sha256.New(), seen: map[unsafe.Pointer]bool{}}
 	h.value(v)
 	return fmt.Sprintf("%x", h.Sum(nil))
 }
 
+// hasher writes values to a hash, each with its kind or its length before it,
+// so that different values do not write the same bytes.
 type hasher struct {
 	hash.Hash
-	seen map[unsafe.Pointer]bool // pointers on the way
+	seen map[unsafe.Pointer]bool // pointers that are being followed, to end cycles
 }
 
+// number writes n in eight bytes.
 func (h *hasher) number(n uint64) {
 	var b [8]byte
 	binary.LittleEndian.PutUint64(b[:], n)
 	h.Write(b[:])
 }
 
+// value writes a value of any kind. Functions, channels and the like write
+// their kind only.
 func (h *hasher) value(v reflect.Value) {
 	if !v.IsValid() {
 		h.number(0)
@@ -156,17 +170,21 @@ func (h *hasher) value(v reflect.Value) {
 	}
 }
 
+// pointer writes what a pointer points to; nil and a pointer back to a value
+// that is being written count as 0.
 func (h *hasher) pointer(v reflect.Value) {
-	at := v.UnsafePointer()
-	if at == nil || h.seen[at] {
+	address := v.UnsafePointer()
+	if address == nil || h.seen[address] {
 		h.number(0)
 		return
 	}
-	h.seen[at] = true
+	h.seen[address] = true
 	h.value(v.Elem())
-	delete(h.seen, at)
+	delete(h.seen, address)
 }
 
+// elements writes a slice or an array. Slices of float32, which are nearly all
+// of a trainer's memory, are written in one piece.
 func (h *hasher) elements(v reflect.Value) {
 	n := v.Len()
 	h.number(uint64(n))
@@ -179,7 +197,8 @@ func (h *hasher) elements(v reflect.Value) {
 	}
 }
 
-// entries of a map, in the order of their hashes.
+// entries writes a map, its entries in the order of their digests, since a
+// map's own order is random.
 func (h *hasher) entries(v reflect.Value) {
 	var list []string
 	for it := v.MapRange(); it.Next(); {
@@ -192,6 +211,7 @@ func (h *hasher) entries(v reflect.Value) {
 	}
 }
 
+// scalar writes a number by its bits.
 func (h *hasher) scalar(v reflect.Value) {
 	switch {
 	case v.CanInt():

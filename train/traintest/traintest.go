@@ -1,31 +1,34 @@
-// Package traintest checks that a trainer's State is all that one step hands to
-// the next: that a run which is interrupted and taken up again loses nothing.
+// Package traintest checks that a trainer's State is everything that one step
+// hands to the next, so that a run which is interrupted and resumed ends in the
+// same bytes. Only tests import it.
 //
 // A test gives a table from the paths of the trainer's fields to their class,
 //
-//	state    its memory is an array of State(), by address
-//	input    given when the trainer is made, the same in every trainer that is
-//	         made from the same inputs, and never changed
-//	scratch  worth nothing between steps
+//	state    its memory is that of an array of State()
+//	input    set when the trainer is made, equal in every trainer that is made
+//	         from the same inputs, and never changed
+//	scratch  has no meaning between steps
 //
-// and how to make the trainer. Run then walks every field by reflection,
-// unexported ones too, and fails for one that no line of the table speaks of.
-// Every line is proved:
+// and a function that makes the trainer. Case.Run walks all fields by
+// reflection, unexported ones included, and fails for a field that the table
+// does not classify. It also checks every classification:
 //
-//   - state lies in the arrays of State(), and they in fields that are state;
-//   - input is hashed before and after the steps, and in a second trainer;
-//   - scratch is overwritten between steps, floats with not-a-number, integers
-//     with odd ones, and a twin that was left alone sees no other bit;
-//   - at every step, a fresh trainer that is given the arrays of State() goes
-//     on as the old one does, bit for bit: so whatever the table cannot speak
-//     of, as what a function value has caught, is seen too.
+//   - the fields of state and the arrays of State() cover the same memory;
+//   - inputs have the same digests before and after the steps, and in a second
+//     trainer;
+//   - scratch is overwritten between steps, floats with NaN and integers with
+//     large negative numbers, and the trainer must still agree, bit for bit,
+//     with one whose scratch was left alone;
+//   - before every step, the arrays of State() are copied into a fresh trainer,
+//     which must continue bit for bit as the old one does. This also finds what
+//     a table cannot classify, such as a variable captured by a function value.
 //
 // A path names fields with dots between them, "policy.adam.m", and elements of
-// a slice with [], "samples[].tokens". A line speaks of a field and of all
-// below it, but for what longer lines speak of. Pointers and interfaces have no
-// name of their own. Functions, channels, the pool and the types that a case
-// lists are shared by all trainers: they are inputs without a line, of which
-// only the identity is looked at.
+// a slice with [], "samples[].tokens". A line of the table classifies a field
+// and all fields below it, except those that have longer lines of their own.
+// Pointers and interfaces add nothing to a path. Functions, channels, the pool
+// and the types that a Case lists as shared need no line: all trainers share
+// them, and only their identity is compared.
 package traintest
 
 import (
@@ -39,20 +42,20 @@ import (
 	"github.com/trimtab/trimtab/train"
 )
 
-// Class says what a field is.
+// Class is the role of a field between two steps.
 type Class string
 
-// The classes of fields.
+// The classes of fields; the package comment defines them.
 const (
 	State   Class = "state"
 	Input   Class = "input"
 	Scratch Class = "scratch"
 )
 
-// Fields is a table from paths to classes.
+// Fields is a table from the paths of fields to their classes.
 type Fields map[string]Class
 
-// With is f and the lines of g under a path.
+// With returns a copy of f with the lines of g added below a path.
 func (f Fields) With(path string, g Fields) Fields {
 	all := maps.Clone(f)
 	for p, class := range g {
@@ -61,6 +64,7 @@ func (f Fields) With(path string, g Fields) Fields {
 	return all
 }
 
+// join appends a name to a path; either may be empty.
 func join(path, name string) string {
 	if path == "" || name == "" {
 		return path + name
@@ -68,27 +72,29 @@ func join(path, name string) string {
 	return path + "." + name
 }
 
-// Case is a trainer to check.
+// Case describes how to check a type of trainer, a pointer to a struct.
 type Case[T train.Trainer] struct {
 	// New makes the trainer, each time from the same inputs.
-	New    func(t *testing.T) T
+	New func(t *testing.T) T
+	// Fields classifies the trainer's fields.
 	Fields Fields
-	// Steps is how many steps are done, at least 2; 0 is all that the trainer has.
+	// Steps is how many steps to take, at least 2; 0 takes all the trainer has.
 	Steps int
-	// Result is what is made of the state; it may be nil.
+	// Result returns what is made of the final state, such as the weights of a
+	// model, to be compared as well. It may be nil.
 	Result func(t *testing.T, trainer T) any
-	// Shared are types whose values all trainers share and none changes.
+	// Shared lists types whose values are shared by all trainers and never change.
 	Shared []reflect.Type
 }
 
-// Run checks the trainer.
+// Run checks the trainer in three subtests: fields, scratch and restored.
 func (c Case[T]) Run(t *testing.T) {
 	t.Helper()
 	if c.Steps == 0 {
 		c.Steps = c.New(t).Steps()
 	}
 	if c.Steps < 2 {
-		t.Fatalf("%d steps: nothing lies between fewer than two", c.Steps)
+		t.Fatalf("the trainer takes %d steps: want at least 2, since the check is of what lies between two", c.Steps)
 	}
 	for _, part := range []struct {
 		name     string
@@ -102,64 +108,71 @@ func (c Case[T]) Run(t *testing.T) {
 	}
 }
 
-// checkFields checks that the table speaks of every field, and what it says of state and input.
+// checkFields compares the table with the trainer: every field has a class,
+// state is in State(), and inputs do not change.
 func (c Case[T]) checkFields(t *testing.T) []string {
-	tr, other := c.New(t), c.New(t)
-	before, state := c.walkFields(t, tr), stateRegions(tr.State())
-	problems := before.stateMismatches(tr.State())
+	trainer, second := c.New(t), c.New(t)
+	before := c.walkFields(t, trainer)
+	stateBefore := stateRegions(trainer.State())
+	problems := before.stateMismatches(trainer.State())
 	for step := range c.Steps {
-		c.step(t, tr, step)
+		c.step(t, trainer, step)
 	}
-	after := c.walkFields(t, tr)
-	problems = slices.Concat(problems, before.unclassified(), after.unclassified(), before.unusedLines(after),
-		after.stateMismatches(tr.State()),
+	after := c.walkFields(t, trainer)
+	problems = slices.Concat(problems,
+		before.unclassified(),
+		after.unclassified(),
+		before.unusedLines(after),
+		after.stateMismatches(trainer.State()),
 		changedInputs(before.identityDigests, after.identityDigests, "after the steps"),
-		changedInputs(before.inputDigests, c.walkFields(t, other).inputDigests,
+		changedInputs(before.inputDigests, c.walkFields(t, second).inputDigests,
 			"in a second trainer that is made from the same inputs"))
-	if !slices.Equal(state, stateRegions(tr.State())) {
-		problems = append(problems,
-			"State() lists other arrays after the steps than before: it has to give views of the same memory in the "+
-				"same order")
+	if !slices.Equal(stateBefore, stateRegions(trainer.State())) {
+		problems = append(problems, "State() lists other arrays after the steps than before: "+
+			"it has to return views of the same memory in the same order")
 	}
-	slices.Sort(problems)
+	slices.Sort(problems) // maps give them in random order, and both walks find the same
 	return slices.Compact(problems)
 }
 
-// checkScratch overwrites scratch between the steps of one of two trainers.
+// checkScratch overwrites the scratch of one of two trainers after each step.
+// Both must agree: a difference means that a field classed scratch carries
+// something from step to step.
 func (c Case[T]) checkScratch(t *testing.T) (problems []string) {
-	garbled, left := c.New(t), c.New(t)
+	scrambled, untouched := c.New(t), c.New(t)
 	for step := range c.Steps {
-		problems = append(problems, c.compareStep(t, step, "whose scratch was overwritten after each step", garbled,
-			left)...)
-		c.walkFields(t, garbled).scramble(garbled.State())
+		problems = append(problems,
+			c.compareStep(t, step, "whose scratch was overwritten after each step", scrambled, untouched)...)
+		c.walkFields(t, scrambled).scramble(scrambled.State())
 	}
-	return append(problems, c.compareResults(t, "whose scratch was overwritten", garbled, left)...)
+	return append(problems, c.compareResults(t, "whose scratch was overwritten", scrambled, untouched)...)
 }
 
-// checkRestored takes the arrays of State() to fresh trainers: to one after step 0,
-// and to another one before every step.
+// checkRestored copies the arrays of State() into fresh trainers: into one after
+// the first step, and into a new one before every step. All must agree with a
+// trainer that was never interrupted.
 func (c Case[T]) checkRestored(t *testing.T) (problems []string) {
-	whole, once, often := c.New(t), c.New(t), c.New(t)
-	c.step(t, whole, 0)
-	copyState(t, once, whole)
-	copyState(t, often, whole)
+	uninterrupted, restoredOnce, restoredOften := c.New(t), c.New(t), c.New(t)
+	c.step(t, uninterrupted, 0)
+	copyState(t, restoredOnce, uninterrupted)
+	copyState(t, restoredOften, uninterrupted)
 	for step := 1; step < c.Steps; step++ {
-		problems = append(problems, c.compareStep(t, step, "that was made anew after step 0 and given State()", once,
-			whole)...)
-		c.step(t, often, step)
+		problems = append(problems,
+			c.compareStep(t, step, "that was restored from State() after step 0", restoredOnce, uninterrupted)...)
+		c.step(t, restoredOften, step)
 		fresh := c.New(t)
-		copyState(t, fresh, often)
-		often = fresh
+		copyState(t, fresh, restoredOften)
+		restoredOften = fresh
 	}
-	if len(problems) > 0 {
+	if len(problems) > 0 { // the comparison at the end would only repeat them
 		return problems
 	}
-	problems = compareStates(c.Steps-1, "that was made anew after every step and given State()", often, whole)
-	return append(problems, c.compareResults(t, "that was made anew after the last step and given State()", often,
-		whole)...)
+	problems = compareStates(c.Steps-1, "that was restored from State() after every step", restoredOften, uninterrupted)
+	return append(problems,
+		c.compareResults(t, "that was restored from State() after the last step", restoredOften, uninterrupted)...)
 }
 
-// copyState restores a trainer as a checkpoint would.
+// copyState restores a trainer from the state of another, as a checkpoint would.
 func copyState[T train.Trainer](t *testing.T, to, from T) {
 	t.Helper()
 	have, want := to.State(), from.State()
@@ -168,36 +181,37 @@ func copyState[T train.Trainer](t *testing.T, to, from T) {
 	}
 	for i, a := range want {
 		if have[i].Name != a.Name || len(have[i].Data) != len(a.Data) {
-			t.Fatalf("array %d of the state is %s of %d in a fresh trainer, %s of %d in the old one", i, have[i].Name,
-				len(have[i].Data), a.Name, len(a.Data))
+			t.Fatalf("array %d of the state is %s of %d in a fresh trainer, %s of %d in the old one",
+				i, have[i].Name, len(have[i].Data), a.Name, len(a.Data))
 		}
 		copy(have[i].Data, a.Data)
 	}
 }
 
-// compareStep lets both trainers do a step and compares what they report and where they stand.
+// compareStep has both trainers take a step and compares their reports and
+// their states. which describes trainer a.
 func (c Case[T]) compareStep(t *testing.T, step int, which string, a, b T) (problems []string) {
 	t.Helper()
 	if c.step(t, a, step) != c.step(t, b, step) {
-		problems = append(problems,
-			fmt.Sprintf("step %d: a trainer %s reports something else: a field that is not in State() carries "+
-				"something from step to step", step, which))
+		problems = append(problems, fmt.Sprintf("step %d: a trainer %s reports something else: "+
+			"a field that is not in State() carries something from step to step", step, which))
 	}
 	return append(problems, compareStates(step, which, a, b)...)
 }
 
-// compareStates names the first array that differs.
+// compareStates reports the first array of the states that differs.
 func compareStates[T train.Trainer](step int, which string, a, b T) []string {
 	got := a.State()
 	for i, want := range b.State() {
 		if digest(got[i].Data) != digest(want.Data) {
-			return []string{fmt.Sprintf("step %d: a trainer %s comes to another %s: a field that is not in State() "+
-				"carries something from step to step", step, which, want.Name)}
+			return []string{fmt.Sprintf("step %d: a trainer %s ends with another %s: "+
+				"a field that is not in State() carries something from step to step", step, which, want.Name)}
 		}
 	}
 	return nil
 }
 
+// compareResults compares what Result makes of two trainers.
 func (c Case[T]) compareResults(t *testing.T, which string, a, b T) []string {
 	t.Helper()
 	if c.Result == nil || digest(c.Result(t, a)) == digest(c.Result(t, b)) {
@@ -206,91 +220,96 @@ func (c Case[T]) compareResults(t *testing.T, which string, a, b T) []string {
 	return []string{fmt.Sprintf("a trainer %s has another result", which)}
 }
 
-// step does a step and gives a hash of its report.
-func (c Case[T]) step(t *testing.T, tr T, step int) string {
+// step takes a step and returns a digest of its report.
+func (c Case[T]) step(t *testing.T, trainer T, step int) string {
 	t.Helper()
-	report, err := tr.Step(t.Context(), step)
+	report, err := trainer.Step(t.Context(), step)
 	if err != nil {
 		t.Fatalf("step %d: %v", step, err)
 	}
 	return digest(report)
 }
 
-// walkFields walks the trainer's fields.
-func (c Case[T]) walkFields(t *testing.T, tr T) *fieldWalk {
+// walkFields walks the trainer's fields as they are now.
+func (c Case[T]) walkFields(t *testing.T, trainer T) *fieldWalk {
 	t.Helper()
-	v := reflect.ValueOf(tr)
+	v := reflect.ValueOf(trainer)
 	if v.Kind() != reflect.Pointer || v.Elem().Kind() != reflect.Struct {
-		t.Fatalf("%T is not a pointer to a struct", tr)
+		t.Fatalf("%T is not a pointer to a struct", trainer)
 	}
-	s := &fieldWalk{fields: c.Fields, shared: append([]reflect.Type{reflect.TypeFor[*tensor.Pool]()}, c.Shared...),
-		used: map[string]bool{}, seen: map[visit]bool{}}
-	s.walk("", v, "")
-	s.identityDigests, s.inputDigests = s.digests(true), s.digests(false)
-	return s
+	w := &fieldWalk{
+		fields: c.Fields,
+		shared: append([]reflect.Type{reflect.TypeFor[*tensor.Pool]()}, c.Shared...),
+		used:   map[string]bool{},
+		seen:   map[visit]bool{},
+	}
+	w.walk("", v, "")
+	w.identityDigests = w.digests(true)
+	w.inputDigests = w.digests(false)
+	return w
 }
 
-// unclassified are the fields that no line speaks of.
-func (s *fieldWalk) unclassified() (problems []string) {
-	for _, l := range s.leaves {
+// unclassified reports the fields that no line of the table covers.
+func (w *fieldWalk) unclassified() (problems []string) {
+	for _, l := range w.leaves {
 		if l.class == "" && !l.shared {
-			problems = append(problems,
-				fmt.Sprintf("%s (%s) is in no line of the table: if a later step depends on it, put it into State() "+
-					"and class it state; "+
-					"else class it input (given at New, never changed) or scratch (worth nothing between steps)",
-					l.path,
-					l.value.Type()))
+			problems = append(problems, fmt.Sprintf("%s (%s) is in no line of the table: if a later step depends on "+
+				"it, add it to State() and class it state; otherwise class it input (set by New, never changed) or "+
+				"scratch (without meaning between steps)", l.path, l.value.Type()))
 		}
 	}
 	return problems
 }
 
-// unusedLines are the lines that speak of no field, before or after the steps.
-func (s *fieldWalk) unusedLines(after *fieldWalk) (problems []string) {
-	for path := range s.fields {
-		if !s.used[path] && !after.used[path] {
-			problems = append(problems,
-				fmt.Sprintf("the table's line %q names no field: the field has another name or is gone, so take the "+
-					"line out", path))
+// unusedLines reports the lines of the table that matched no field, before or
+// after the steps.
+func (w *fieldWalk) unusedLines(after *fieldWalk) (problems []string) {
+	for path := range w.fields {
+		if !w.used[path] && !after.used[path] {
+			problems = append(problems, fmt.Sprintf("the table's line %q names no field: rename or remove the line "+
+				"if the field was renamed or removed", path))
 		}
 	}
 	return problems
 }
 
-// stateMismatches is state that is in no array of State(), and arrays that are in no field of state.
-func (s *fieldWalk) stateMismatches(state []tensor.NamedArray) (problems []string) {
+// stateMismatches reports fields classed state that are in no array of State(),
+// and arrays of State() that are in no field classed state.
+func (w *fieldWalk) stateMismatches(state []tensor.NamedArray) (problems []string) {
 	arrays := stateRegions(state)
-	held := make([]bool, len(arrays))
-	for _, l := range s.leaves {
+	held := make([]bool, len(arrays)) // by a field classed state
+	for _, l := range w.leaves {
 		if l.class != State || l.shared || l.empty() {
 			continue
 		}
 		if l.value.Kind() != reflect.Slice || l.value.Type().Elem().Kind() != reflect.Float32 {
-			problems = append(problems,
-				fmt.Sprintf("%s (%s) is classed state and is no array of float32: State() cannot hold it", l.path,
-					l.value.Type()))
+			problems = append(problems, fmt.Sprintf("%s (%s) is classed state but is not a slice of float32: "+
+				"State() cannot hold it", l.path, l.value.Type()))
 			continue
 		}
+		// A field may be a part of an array, as a weight is of a slab, or be made
+		// up of several arrays that lie next to each other.
 		m, inside := l.region(), false
 		for i, a := range arrays {
 			inside = inside || a.from <= m.from && m.to <= a.to || m.from <= a.from && a.to <= m.to
 			held[i] = held[i] || a.from < m.to && m.from < a.to
 		}
 		if !inside || !covered(m, arrays) {
-			problems = append(problems,
-				fmt.Sprintf("%s is classed state, but its memory is in no array of State(): add it there", l.path))
+			problems = append(problems, fmt.Sprintf(
+				"%s is classed state, but its memory is in no array of State(): add it there", l.path))
 		}
 	}
 	for i, a := range state {
 		if !held[i] && len(a.Data) > 0 {
-			problems = append(problems,
-				fmt.Sprintf("State() lists %s, which no field classed state holds: is it a copy?", a.Name))
+			problems = append(problems, fmt.Sprintf(
+				"State() lists %s, which no field classed state holds: is it a copy?", a.Name))
 		}
 	}
 	return problems
 }
 
-// changedInputs are the inputs of two looks, at the same trainer or at two of them, that differ.
+// changedInputs reports the paths whose digests differ between two walks. where
+// describes the second walk.
 func changedInputs(was, is map[string]string, where string) (problems []string) {
 	paths := slices.Collect(maps.Keys(was))
 	for path := range is {
@@ -298,19 +317,19 @@ func changedInputs(was, is map[string]string, where string) (problems []string) 
 	}
 	for _, path := range paths {
 		if was[path] != is[path] {
-			problems = append(problems, fmt.Sprintf("%s is another %s: if it changes it is state or scratch, not input",
-				path, where))
+			problems = append(problems, fmt.Sprintf("%s is another %s: a field that changes is state or scratch, "+
+				"not input", path, where))
 		}
 	}
 	return problems
 }
 
-// digests of the inputs by path. Of what lies between the trainer and its
-// fields, and of what is shared, it is the identity, which says something of
-// the same trainer only.
-func (s *fieldWalk) digests(identities bool) map[string]string {
+// digests returns the digests of the inputs by path. With identities it also
+// has the addresses of shared values and of the pointers that lead to fields;
+// these can be compared between walks of the same trainer only.
+func (w *fieldWalk) digests(identities bool) map[string]string {
 	all := map[string]string{}
-	for _, l := range s.leaves {
+	for _, l := range w.leaves {
 		switch {
 		case l.shared && identities && l.class != Scratch:
 			all[l.path] += l.identity() + " "
@@ -318,24 +337,25 @@ func (s *fieldWalk) digests(identities bool) map[string]string {
 			all[l.path] += digestOf(l.value)
 		}
 	}
-	for _, b := range s.links {
+	for _, link := range w.links {
 		if identities {
-			all[b.path] += fmt.Sprintf("%x:%d ", b.at, b.length)
+			all[link.path] += fmt.Sprintf("%x:%d ", link.address, link.length)
 		}
 	}
 	return all
 }
 
-// scramble overwrites all scratch that is not state or input as well.
-func (s *fieldWalk) scramble(state []tensor.NamedArray) {
+// scramble overwrites all scratch, except memory that also belongs to state or
+// to an input.
+func (w *fieldWalk) scramble(state []tensor.NamedArray) {
 	keep := stateRegions(state)
-	for _, l := range s.leaves {
+	for _, l := range w.leaves {
 		if l.class == Input && !l.shared {
 			keep = append(keep, l.region())
 		}
 	}
 	keep = mergeRegions(keep)
-	for _, l := range s.leaves {
+	for _, l := range w.leaves {
 		if l.class == Scratch && !l.shared {
 			scramble(l.value, keep)
 		}

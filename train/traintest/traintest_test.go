@@ -107,25 +107,25 @@ func TestFaultsAreFound(t *testing.T) {
 			`line "inner.v" names no field`},
 		"state that is not listed": {faults{forgets: true}, toyFields, "fields",
 			"inner.m is classed state, but its memory is in no array"},
-		"state that is not restored": {faults{forgets: true}, toyFields, "restored", "comes to another w"},
+		"state that is not restored": {faults{forgets: true}, toyFields, "restored", "ends with another w"},
 		"state that is a copy": {faults{copies: true}, toyFields, "fields",
 			"State() lists m, which no field classed state holds"},
 		"state that moves": {faults{moves: true}, toyFields, "fields",
 			"State() lists other arrays after the steps"},
 		"state that no array can hold": {none, toyFields.With("", Fields{"epoch": State}), "fields",
-			"epoch (int) is classed state and is no array of float32"},
+			"epoch (int) is classed state but is not a slice of float32"},
 		"state that is called scratch": {none, toyFields.With("inner", Fields{"m": Scratch}), "fields",
 			"State() lists m, which no field classed state holds"},
 		"an input that drifts": {faults{drifts: true}, toyFields, "fields", "goals is another after the steps"},
-		"an input that is the place": {none, toyFields.With("", Fields{"epoch": Input}), "fields",
+		"an input that follows the step": {none, toyFields.With("", Fields{"epoch": Input}), "fields",
 			"epoch is another after the steps"},
-		"scratch that carries":     {faults{carries: true}, toyFields, "scratch", "comes to another w"},
+		"scratch that carries":     {faults{carries: true}, toyFields, "scratch", "ends with another w"},
 		"carried and not restored": {faults{carries: true}, toyFields, "restored", "reports something else"},
 		"carried and called input": {faults{carries: true}, toyFields.With("", Fields{"carry": Input}), "fields",
 			"carry is another after the steps"},
-		"a function that has caught": {faults{keeps: true}, toyFields, "restored", "comes to another w"},
+		"a function that has caught": {faults{keeps: true}, toyFields, "restored", "ends with another w"},
 		"an input called scratch": {none, toyFields.With("", Fields{"goals": Scratch}), "scratch",
-			"comes to another w"},
+			"ends with another w"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			k := Case[*toy]{New: func(*testing.T) *toy { return newToy(c.faults) }, Fields: c.fields, Steps: 4,
@@ -152,7 +152,7 @@ func without(line string) Fields {
 }
 
 // What is overwritten is all that is scratch, to the end of its memory, and nothing that is kept.
-func TestGarble(t *testing.T) {
+func TestScramble(t *testing.T) {
 	tr := newToy(faults{})
 	whole := []float32{1, 2, 3, 4}
 	tr.slope, tr.order = whole[:2], []int{7}
@@ -174,7 +174,7 @@ func TestGarble(t *testing.T) {
 	}
 }
 
-func TestDigestTellsBits(t *testing.T) {
+func TestDigestComparesBits(t *testing.T) {
 	odd := math.Float32frombits(0x7fc00002)
 	for _, c := range []struct {
 		a, b any

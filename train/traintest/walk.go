@@ -7,119 +7,131 @@ import (
 	"unsafe"
 )
 
-// fieldWalk is what a walk over a trainer has met.
+// fieldWalk is the result of walking all fields of a trainer at one moment.
 type fieldWalk struct {
-	fields Fields
-	shared []reflect.Type
-	used   map[string]bool // lines
+	fields Fields          // the table
+	shared []reflect.Type  // types that are compared by identity
+	used   map[string]bool // lines of the table that matched a field
 	seen   map[visit]bool
-	leaves []leaf
+	leaves []leaf // in the order of the walk
 	links  []link
 
-	identityDigests, inputDigests map[string]string // digests of the inputs, with identities and without
+	identityDigests map[string]string // digests of the inputs by path, with identities
+	inputDigests    map[string]string // the same without identities
 }
 
-// addLeaf is a field without fields of its own: a number, a text, a map, a slice
-// of numbers, or nothing where there might be more.
+// leaf is a value that the walk does not descend into: a number, a string, a
+// map, a slice of numbers, a shared value, or an empty or nil value of a type
+// that could have fields.
 type leaf struct {
 	path   string
-	class  Class
+	class  Class // "" where the table has no line for it
 	value  reflect.Value
-	shared bool // only the identity counts
+	shared bool // only the identity is compared
 }
 
-// link is a pointer or a slice on the way to fields that have lines of their own.
+// link is a pointer or a slice that leads to fields with lines of their own. It
+// has no class, but it must not point elsewhere after the steps.
 type link struct {
-	path   string
-	at     uintptr
-	length int
+	path    string
+	address uintptr
+	length  int
 }
 
-// visit is a place that was walked already, as a class.
+// visit identifies a place in memory that was walked with a class. The same
+// place can be reached with two classes, and is then walked twice.
 type visit struct {
-	at    unsafe.Pointer
-	typ   reflect.Type
-	class Class
+	address unsafe.Pointer
+	typ     reflect.Type
+	class   Class
 }
 
-// walk goes through v, whose class is that of the longest line above it or a line of its own.
-func (s *fieldWalk) walk(path string, v reflect.Value, class Class) {
-	if own, ok := s.fields[path]; ok {
-		s.used[path], class = true, own
+// walk descends into v. Its class is that of the table's line for path, or else
+// the class inherited from the field above.
+func (w *fieldWalk) walk(path string, v reflect.Value, class Class) {
+	if own, ok := w.fields[path]; ok {
+		w.used[path] = true
+		class = own
 	}
-	if slices.Contains(s.shared, v.Type()) || comparedByIdentity(v.Kind()) {
-		s.leaves = append(s.leaves, leaf{path, class, v, true})
+	if slices.Contains(w.shared, v.Type()) || comparedByIdentity(v.Kind()) {
+		w.leaves = append(w.leaves, leaf{path, class, v, true})
 		return
 	}
 	switch v.Kind() {
 	case reflect.Pointer:
 		if v.IsNil() {
-			s.addLeaf(path, v, class)
-		} else if s.firstVisit(v.UnsafePointer(), v.Type(), class) {
-			s.addLink(path, v.Pointer(), 1, class)
-			s.walk(path, v.Elem(), class)
+			w.addLeaf(path, v, class)
+		} else if w.firstVisit(v.UnsafePointer(), v.Type(), class) {
+			w.addLink(path, v.Pointer(), 1, class)
+			w.walk(path, v.Elem(), class)
 		}
 	case reflect.Interface:
 		if v.IsNil() {
-			s.addLeaf(path, v, class)
+			w.addLeaf(path, v, class)
 		} else {
-			s.walk(path, addressable(v.Elem()), class)
+			w.walk(path, addressable(v.Elem()), class)
 		}
 	case reflect.Struct:
 		for i := range v.NumField() {
 			if name := v.Type().Field(i).Name; name != "_" {
-				s.walk(join(path, name), field(v, i), class)
+				w.walk(join(path, name), field(v, i), class)
 			}
 		}
 	case reflect.Slice, reflect.Array:
-		s.elements(path, v, class)
+		w.walkElements(path, v, class)
 	default:
-		s.addLeaf(path, v, class)
+		w.addLeaf(path, v, class)
 	}
 }
 
-// elements walks a slice or an array, or takes it whole where its elements are mere numbers.
-func (s *fieldWalk) elements(path string, v reflect.Value, class Class) {
+// walkElements descends into the elements of a slice or an array. One of plain
+// data is a leaf.
+func (w *fieldWalk) walkElements(path string, v reflect.Value, class Class) {
 	if v.Len() == 0 || plainData(v.Type().Elem()) {
-		s.addLeaf(path, v, class)
+		w.addLeaf(path, v, class)
 		return
 	}
 	if v.Kind() == reflect.Slice {
-		if !s.firstVisit(v.UnsafePointer(), v.Type(), class) {
+		if !w.firstVisit(v.UnsafePointer(), v.Type(), class) {
 			return
 		}
-		s.addLink(path, v.Pointer(), v.Len(), class)
+		w.addLink(path, v.Pointer(), v.Len(), class)
 	}
 	for i := range v.Len() {
-		s.walk(path+"[]", v.Index(i), class)
+		w.walk(path+"[]", v.Index(i), class)
 	}
 }
 
-func (s *fieldWalk) addLeaf(path string, v reflect.Value, class Class) {
-	s.leaves = append(s.leaves, leaf{path: path, class: class, value: v})
+// addLeaf records a leaf that is not shared.
+func (w *fieldWalk) addLeaf(path string, v reflect.Value, class Class) {
+	w.leaves = append(w.leaves, leaf{path: path, class: class, value: v})
 }
 
-func (s *fieldWalk) addLink(path string, at uintptr, length int, class Class) {
+// addLink records a pointer or slice on the way to fields. One that a line of
+// the table covers belongs to its class, and the root is the trainer itself.
+func (w *fieldWalk) addLink(path string, address uintptr, length int, class Class) {
 	if class == "" && path != "" {
-		s.links = append(s.links, link{path, at, length})
+		w.links = append(w.links, link{path, address, length})
 	}
 }
 
-// firstVisit notes a place and says whether it is new.
-func (s *fieldWalk) firstVisit(at unsafe.Pointer, typ reflect.Type, class Class) bool {
-	v := visit{at, typ, class}
-	seen := s.seen[v]
-	s.seen[v] = true
+// firstVisit records a place and reports whether it is new, so that cyclic data
+// ends the walk.
+func (w *fieldWalk) firstVisit(address unsafe.Pointer, typ reflect.Type, class Class) bool {
+	v := visit{address, typ, class}
+	seen := w.seen[v]
+	w.seen[v] = true
 	return !seen
 }
 
-// field i of v, unexported ones too.
+// field returns field i of the struct v. Going through its address lifts
+// reflect's protection of unexported fields.
 func field(v reflect.Value, i int) reflect.Value {
 	f := v.Field(i)
 	return reflect.NewAt(f.Type(), unsafe.Pointer(f.UnsafeAddr())).Elem()
 }
 
-// addressable is v, or a copy of it that has an address.
+// addressable returns v, or a copy of it that has an address.
 func addressable(v reflect.Value) reflect.Value {
 	if v.CanAddr() {
 		return v
@@ -129,12 +141,14 @@ func addressable(v reflect.Value) reflect.Value {
 	return c
 }
 
-// comparedByIdentity says that values of a kind are told apart by identity alone.
+// comparedByIdentity reports whether values of a kind have nothing to compare
+// but their identity.
 func comparedByIdentity(k reflect.Kind) bool {
 	return k == reflect.Func || k == reflect.Chan || k == reflect.UnsafePointer
 }
 
-// plainData says that values of a type are numbers and truths only, at a fixed place.
+// plainData reports whether a type consists of numbers and booleans only, with
+// no reference to other memory.
 func plainData(t reflect.Type) bool {
 	switch t.Kind() {
 	case reflect.Struct:
@@ -152,7 +166,7 @@ func plainData(t reflect.Type) bool {
 	return !comparedByIdentity(t.Kind())
 }
 
-// empty says that there is nothing in a leaf.
+// empty reports whether a leaf is nil or of length 0.
 func (l leaf) empty() bool {
 	switch l.value.Kind() {
 	case reflect.Slice, reflect.Map, reflect.Array, reflect.String:
@@ -163,10 +177,10 @@ func (l leaf) empty() bool {
 	return false
 }
 
-// identity tells a shared value from another one.
+// identity returns a string that distinguishes a shared value from others.
 func (l leaf) identity() string {
 	switch l.value.Kind() {
-	case reflect.Func: // the place of the closure, not of its code
+	case reflect.Func: // the address of the closure; Pointer would give that of its code
 		return fmt.Sprint(*(*uintptr)(l.value.Addr().UnsafePointer()))
 	case reflect.Pointer, reflect.Chan, reflect.UnsafePointer, reflect.Map, reflect.Slice:
 		return fmt.Sprint(l.value.Pointer())

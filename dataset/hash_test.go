@@ -8,8 +8,9 @@ import (
 	"github.com/trimtab/trimtab"
 )
 
-// A source tells of the whole file, also of what the reader of an archive leaves, and of one that breaks off.
-func TestSource(t *testing.T) {
+// A HashingReader reports the whole file, also what a decompressor leaves
+// unread, and a file whose reading fails.
+func TestHashingReader(t *testing.T) {
 	var packed bytes.Buffer
 	w := gzip.NewWriter(&packed)
 	if _, err := w.Write([]byte(`{"prompt": "who?"}` + "\n")); err != nil {
