@@ -1,15 +1,3 @@
-// Package activities is what workflows call: it joins the arithmetic of the
-// stages with files, Postgres and the clock.
-//
-// A segment loads the inputs that its digests name, restores the newest
-// checkpoint of its attempt, and lets train.Loop step from there. Every write of
-// a segment carries its fencing token, so that a worker that was taken for dead
-// cannot write after its successor. The facts are in Postgres: what Temporal
-// remembers of a checkpoint is a hint.
-//
-// Errors leave an activity in the form that Wrap gives them. Temporal retries
-// small activities; what the failure of a segment means, package workflows
-// decides.
 package activities
 
 import (
@@ -103,6 +91,7 @@ func (a *Activities) Begin(ctx context.Context, in BeginInput) (BeginResult, err
 	return res, Wrap(err)
 }
 
+// begin is Begin without the conversion of errors.
 func (a *Activities) begin(ctx context.Context, in BeginInput) (BeginResult, error) {
 	key, err := a.cacheKey(ctx, in)
 	if err != nil {
@@ -123,6 +112,8 @@ func (a *Activities) begin(ctx context.Context, in BeginInput) (BeginResult, err
 		BuildID:        a.build,
 	}
 	if in.Reuse {
+		// Two runs that start at the same time may both find nothing and both compute: that
+		// costs time, and gives the same bytes.
 		old, ok, err := a.store.Reusable(ctx, key)
 		if err != nil {
 			return BeginResult{}, err
@@ -207,6 +198,7 @@ func (a *Activities) Complete(ctx context.Context, in CompleteInput) (CompleteRe
 	}
 	a.onEnd(ctx)
 	a.onChange(in.Run, in.Attempt)
+	// A crash here repeats the activity: completing an attempt twice is one completion.
 	if err := failpoint.At("stage_completed"); err != nil {
 		return CompleteResult{}, Wrap(err)
 	}
@@ -226,7 +218,7 @@ var protectedStatuses = []trimtab.RunStatus{trimtab.RunPaused, trimtab.RunBlocke
 func (a *Activities) SetAttemptStatus(ctx context.Context, in AttemptStatusInput) (AttemptStatusResult, error) {
 	defer startHeartbeat(ctx)()
 	in.Error = withClass(in.Error, in.Class)
-	cause := ""
+	cause := "" // the type of a better-known error
 	if better := a.unreported.rootCause(in.Attempt, in.Error); better != in.Error {
 		in.Error, cause = better, better.Type
 	}
@@ -251,7 +243,9 @@ func (a *Activities) SetAttemptStatus(ctx context.Context, in AttemptStatusInput
 	return AttemptStatusResult{Checkpoint: c.Digest, Step: c.Step, Cause: cause}, Wrap(err)
 }
 
-// SetRunStatus writes the status of a run.
+// SetRunStatus writes the status of a run, with what happens next and the error
+// behind it, and adds a line to the run's log. Watchers of the run are notified
+// by the change hook; the end hook follows if the run is over.
 func (a *Activities) SetRunStatus(ctx context.Context, in RunStatusInput) error {
 	defer startHeartbeat(ctx)()
 	in.Error = withClass(in.Error, in.Class)
@@ -275,6 +269,7 @@ func (a *Activities) SetRunStatus(ctx context.Context, in RunStatusInput) error 
 // sees the old block.
 func (a *Activities) Replan(ctx context.Context, in ReplanInput) error {
 	defer startHeartbeat(ctx)()
+	// An empty status is of a history in which a rerun always showed the run as running.
 	r := storage.Replan{Plan: in.Plan, Stage: in.Stage, Overrides: in.Overrides, Stale: in.Stale,
 		Status: cmp.Or(in.Status, trimtab.RunRunning), Next: in.Next, Actor: in.Actor, Reason: in.Reason}
 	if in.Taking != nil {
@@ -285,17 +280,21 @@ func (a *Activities) Replan(ctx context.Context, in ReplanInput) error {
 }
 
 // Requested fails unless a person has asked in the record for what an Update
-// wants, and no other Update has claimed that request.
+// wants, and no other Update has claimed that request. The record checks database
+// roles, which Temporal does not know: without this, access to Temporal would be
+// enough to decide.
 func (a *Activities) Requested(ctx context.Context, in TakenRequest) error {
 	defer startHeartbeat(ctx)()
 	return Wrap(a.store.CheckRequest(ctx, in.Request, in.Update))
 }
 
 // Decide records a person's decision, and the status that the run has after it.
+// An empty status leaves the run's as it is. Histories of older builds have no
+// request; the decision then stands in its place.
 func (a *Activities) Decide(ctx context.Context, in DecisionInput) error {
 	defer startHeartbeat(ctx)()
 	d := storage.Decision{Number: in.Number}
-	if in.Taking == nil {
+	if in.Taking == nil { // of a history without requests: the decision stands for one
 		d.Request = Request{Run: in.Run, Stage: in.Stage, Decision: in.Decision, Reason: in.Reason, Actor: in.Actor}
 	} else {
 		d.Request, d.Update = in.Taking.Request, in.Taking.Update

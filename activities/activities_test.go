@@ -67,7 +67,8 @@ func TestLongAndBrokenMessages(t *testing.T) {
 
 // throughTemporal encodes and decodes an error as the server would.
 func throughTemporal(err error) error {
-	c := temporal.NewDefaultFailureConverter(temporal.DefaultFailureConverterOptions{DataConverter: converter.GetDefaultDataConverter()})
+	c := temporal.NewDefaultFailureConverter(
+		temporal.DefaultFailureConverterOptions{DataConverter: converter.GetDefaultDataConverter()})
 	return c.FailureToError(c.ErrorToFailure(err))
 }
 
@@ -92,7 +93,7 @@ func TestGates(t *testing.T) {
 	}
 }
 
-func TestWarmStageIsTakenOnce(t *testing.T) {
+func TestCachedStageIsTakenOnce(t *testing.T) {
 	var w stageCache
 	j := &modelJob{}
 	w.put(3, "c", j)
@@ -113,7 +114,7 @@ func TestWarmStageIsTakenOnce(t *testing.T) {
 	}
 }
 
-func TestPatience(t *testing.T) {
+func TestStallTimeout(t *testing.T) {
 	for longest, want := range map[time.Duration]time.Duration{0: firstStepTimeout, time.Second: minStallTimeout,
 		time.Hour: 10 * time.Hour} {
 		if got := stallTimeout(longest); got != want {

@@ -15,7 +15,9 @@ import (
 // outputs. A running stage writes nothing else. The methods that put something
 // return its digest.
 type artifactStore interface {
+	// items returns the items of a dataset version, in order of digest.
 	items(ctx context.Context, version trimtab.Digest) ([]trimtab.Item, error)
+	// The others store an output of the segment of, and return its digest.
 	putModel(
 		ctx context.Context, of SegmentInput, kind string, m *model.Model, t *tokenizer.Tokenizer,
 	) (trimtab.Digest, error)
@@ -31,8 +33,9 @@ type recordStore struct {
 	writer func(of SegmentInput) artifactWriter // who writes the rows of a segment
 }
 
-// artifactWriter writes the rows of what a stage made: the lease of its
-// attempt, or the store itself for a stage that runs outside of any attempt.
+// artifactWriter writes the rows of what a stage made. It is the lease of the
+// stage's attempt, so that a worker that has lost it adds nothing, or the store
+// itself for a stage that runs outside of any attempt, as in a benchmark.
 type artifactWriter interface {
 	PutArtifact(ctx context.Context, a storage.Artifact, actor string) error
 	FreezeItems(ctx context.Context, dataset string, kind trimtab.Kind, items []trimtab.Item,
@@ -74,14 +77,16 @@ func (r recordStore) putModel(
 	return d, r.writer(of).PutArtifact(ctx, row, "trimtab")
 }
 
-// putRankings freezes rankings as a new dataset version, named by run and stage.
+// putRankings freezes rankings as a new version of the dataset that is named by
+// run and stage. The actor is not the program: labels have to say who gave them.
 func (r recordStore) putRankings(ctx context.Context, of SegmentInput, items []trimtab.Item) (trimtab.Digest, error) {
 	name := of.Run + "/" + of.Stage.Name
 	v, err := r.writer(of).FreezeItems(ctx, name, trimtab.KindRankings, items, "simulated labellers")
 	return v.Digest, err
 }
 
-// putEvaluation stores a report as a document, and as the run's evaluation.
+// putEvaluation stores a report under its digest, as an output that other stages
+// could read, and as the run's evaluation, for people.
 func (r recordStore) putEvaluation(ctx context.Context, of SegmentInput, body []byte) (trimtab.Digest, error) {
 	d, err := r.writer(of).PutDocument(ctx, body)
 	if err != nil {

@@ -15,7 +15,8 @@ type checkpointWriter struct {
 }
 
 // start copies the state and runs write on the copy in the background. If the
-// previous write failed, it returns that error and does nothing else.
+// previous write failed, it returns that error and does nothing else. The copy is
+// valid until the next start, which waits for the write to end.
 func (s *checkpointWriter) start(state []tensor.NamedArray, write func(state []tensor.NamedArray) error) error {
 	if err := s.wait(); err != nil {
 		return err
@@ -60,7 +61,8 @@ func (t *backgroundTask) start(f func() error) error {
 	return nil
 }
 
-// wait returns when no function is running, with the error of the last one.
+// wait returns when no function is running, with the error of the last one. It
+// returns nil at once if there is none.
 func (t *backgroundTask) wait() error {
 	if t.done == nil {
 		return nil

@@ -17,7 +17,7 @@ func ramp(n int, from float32) []tensor.NamedArray {
 }
 
 // A state is written as it was when the write began, while the training changes it.
-func TestSaverWritesBesideTheTraining(t *testing.T) {
+func TestCheckpointWriterRunsInTheBackground(t *testing.T) {
 	var s checkpointWriter
 	state := ramp(8, 0)
 	release, written := make(chan struct{}), make(chan float32, 2)
@@ -52,12 +52,12 @@ func TestSaverWritesBesideTheTraining(t *testing.T) {
 	}
 }
 
-// The error of a write is told once, at the next look.
-func TestSaverTellsWhatFailed(t *testing.T) {
+// The error of a write is returned once, by the next method that looks.
+func TestCheckpointWriterReturnsErrorsOnce(t *testing.T) {
 	var s checkpointWriter
 	full := errors.New("full")
 	fail := func([]tensor.NamedArray) error { return full }
-	for name, tell := range map[string]func() error{
+	for name, look := range map[string]func() error{
 		"a look":        s.failed,
 		"the next save": func() error { return s.start(ramp(4, 0), fail) },
 		"the end":       s.wait,
@@ -68,18 +68,18 @@ func TestSaverTellsWhatFailed(t *testing.T) {
 		for len(s.done) == 0 {
 			time.Sleep(time.Millisecond)
 		}
-		if err := tell(); !errors.Is(err, full) {
-			t.Errorf("%s tells %v", name, err)
+		if err := look(); !errors.Is(err, full) {
+			t.Errorf("%s returns %v", name, err)
 		}
 		if err := errors.Join(s.wait(), s.failed()); err != nil {
-			t.Errorf("after %s it is told again: %v", name, err)
+			t.Errorf("after %s it is returned again: %v", name, err)
 		}
 	}
 }
 
 // How long the training stands still for a checkpoint: weights and two moments
 // of 13.9 million parameters are copied.
-func BenchmarkSaverCopy(b *testing.B) {
+func BenchmarkCopyState(b *testing.B) {
 	var s checkpointWriter
 	state := ramp(3*13_900_000, 0)
 	b.SetBytes(4 * int64(len(state[0].Data)))

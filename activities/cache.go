@@ -14,7 +14,7 @@ type stageCache struct {
 	mu      sync.Mutex
 	attempt int64
 	at      trimtab.Digest // the checkpoint that job's state equals
-	job     job            // nil if the cache is empty
+	job     job            // nil if the cache is empty; never in use by an activity
 }
 
 // takeAt empties the cache, and returns the stage if its state is exactly that

@@ -16,7 +16,8 @@ type collectJob struct {
 	b stageBuilder
 }
 
-// collect builds the job of a collect stage.
+// collect builds the job of a collect stage. Errors: too_few_prompts, and those of
+// the inputs.
 func (b stageBuilder) collect(ctx context.Context, c *recipes.Collect) (job, error) {
 	m, tok, err := b.model("model")
 	if err != nil {
@@ -36,7 +37,7 @@ func (b stageBuilder) collect(ctx context.Context, c *recipes.Collect) (job, err
 		Seed:      b.in.Seed,
 		Stage:     b.in.Stage.Name,
 		Model:     m,
-		Digest:    digest,
+		Digest:    digest, // so that every response names the model that wrote it
 		Tokenizer: tok,
 		Prompts:   prompts,
 	})
@@ -46,27 +47,31 @@ func (b stageBuilder) collect(ctx context.Context, c *recipes.Collect) (job, err
 	return &collectJob{Trainer: t, b: b}, nil
 }
 
-// trainPrompts returns the input prompts that are not held out for evaluation.
+// trainPrompts returns the input prompts that are not held out for evaluation, in
+// order of item digest.
 func (b stageBuilder) trainPrompts(ctx context.Context) ([]trimtab.Prompt, error) {
 	all, err := items[trimtab.Prompt](ctx, b, "prompts")
 	return dataset.TrainPrompts(all), err
 }
 
+// tokensPerStep is Trainer.TokensPerStep.
 func (j *collectJob) tokensPerStep() int { return j.TokensPerStep() }
 
+// fits counts the prompts that are answered.
 func (j *collectJob) fits() []trimtab.Fit { return []trimtab.Fit{j.Fit()} }
 
 // finish has the samples ranked and freezes the rankings as a dataset version.
-func (j *collectJob) finish(ctx context.Context) ([]trimtab.Named, []trimtab.Metric, error) {
+func (j *collectJob) finish(ctx context.Context, in SegmentInput) ([]trimtab.Named, []trimtab.Metric, error) {
 	rankings, metrics, err := j.Rankings()
 	if err != nil {
 		return nil, nil, err
 	}
+	// The order of items is no part of a version's digest: the record sorts them.
 	frozen := make([]trimtab.Item, len(rankings))
 	for i, r := range rankings {
 		frozen[i] = r
 	}
-	d, err := j.b.a.artifacts.putRankings(ctx, j.b.in, frozen)
+	d, err := j.b.a.artifacts.putRankings(ctx, in, frozen)
 	if err != nil {
 		return nil, nil, err
 	}

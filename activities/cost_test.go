@@ -127,7 +127,7 @@ func sweep() {
 	}
 }
 
-// command runs a command of the program, deaf to the settings of whoever runs the test.
+// command runs a command of the program, with none of the settings of the user who runs the test.
 func (p *product) command(t *testing.T, args ...string) []byte {
 	t.Helper()
 	cmd := exec.Command(p.program, append(args, "--data-folder", p.data)...)
@@ -345,7 +345,7 @@ func (r bareRun) seconds() (sum float64) {
 // bare ends the stack but for Postgres, and takes the stages of a run through
 // the bare loop, after those of the smallest run; they make what the run has
 // made. The loop has a process and a session of its own, as the product's
-// worker has: where other work goes on, Linux shares the processors out by
+// worker has: where other work runs, Linux shares the processors out by
 // sessions.
 func (p *product) bare(t *testing.T, d durableRun) (r bareRun) {
 	t.Helper()

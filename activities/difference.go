@@ -41,7 +41,8 @@ const (
 	placeStoredModel = "stored_model"
 )
 
-// inState reports whether the difference is in a training state.
+// inState reports whether the difference is in a training state, and not in what
+// a step reported.
 func (d Difference) inState() bool { return d.Place == placeState || d.Place == placeStoredState }
 
 // String returns the difference as a sentence.
@@ -50,6 +51,7 @@ func (d Difference) String() string {
 	if d.Index != nil {
 		what += "[" + decimal(*d.Index) + "]"
 	}
+	// A metric's name alone, such as "loss", would read like a word of the sentence.
 	if d.Place == placeMetric || d.Place == placeResult {
 		what = "metric " + what
 	}
@@ -87,7 +89,8 @@ func (d Difference) where() string {
 	return "the output " + d.Place
 }
 
-// setMismatch fills in the name, index and values of a mismatch.
+// setMismatch fills in the name, index and values of a mismatch. The index is left
+// out where the mismatch is not in one element.
 func (d *Difference) setMismatch(first checkpoint.Mismatch) {
 	d.Name, d.Recorded, d.Here = first.Name, first.Want, first.Got
 	if first.Index >= 0 {
@@ -107,7 +110,7 @@ func compareMetrics(place string, want, got []trimtab.Metric) (Difference, bool)
 	recorded, here := trimtab.Report{Metrics: want}, trimtab.Report{Metrics: got}
 	for _, m := range got {
 		v, ok := recorded.Value(m.Name)
-		switch {
+		switch { // bits, and not ==, so that NaN equals itself and −0 differs from 0
 		case !ok:
 			return Difference{Place: place, Name: m.Name, Recorded: "absent", Here: formatFloat(m.Value)}, true
 		case math.Float64bits(v) != math.Float64bits(m.Value):
@@ -139,6 +142,7 @@ func onlyRecorded(want, got []trimtab.Metric) []trimtab.Metric {
 // the order in which they are computed, which is nearest to the cause.
 func compareRollouts(want, got []trimtab.Rollout) (Difference, bool) {
 	for i := range min(len(want), len(got)) {
+		// The record replaces what Postgres cannot hold in a text; so does AsStored.
 		if f := compareRollout(want[i], storage.AsStored(got[i])); f.found {
 			d := Difference{Place: placeRollout, Rollout: &got[i].Index}
 			d.setMismatch(f.first)
@@ -152,7 +156,8 @@ func compareRollouts(want, got []trimtab.Rollout) (Difference, bool) {
 	return Difference{}, false
 }
 
-// compareRollout compares two rollouts in the order in which fields are computed.
+// compareRollout compares two rollouts in the order in which fields are computed,
+// so that the first mismatch is the nearest to its cause.
 func compareRollout(want, got trimtab.Rollout) (f firstMismatch) {
 	f.value("index", decimal(want.Index), decimal(got.Index))
 	f.value("prompt", strconv.Quote(want.Prompt), strconv.Quote(got.Prompt))
@@ -210,7 +215,8 @@ func (f *firstMismatch) length(name string, want, got int) {
 	}
 }
 
-// compareSlices compares two lists whose elements have no two forms of one value.
+// compareSlices compares two lists of values for which == is equality, so not of
+// floats.
 func compareSlices[T comparable](f *firstMismatch, name string, want, got []T) {
 	for i := range min(len(want), len(got)) {
 		if want[i] != got[i] {
@@ -225,11 +231,12 @@ func compareSlices[T comparable](f *firstMismatch, name string, want, got []T) {
 // here, that the record does not have, and compares it with the recorded one of
 // the same prompt. The versions have different digests, so there is a mismatch.
 func compareRankings(want, got []trimtab.Item) checkpoint.Mismatch {
-	left := map[trimtab.Digest]int{} // of the recorded ones
+	// A multiset: the same ranking can occur twice.
+	left := map[trimtab.Digest]int{} // recorded rankings that were not made here, so far
 	for _, it := range want {
 		left[trimtab.DigestOf(it.Canonical())]++
 	}
-	var alone []trimtab.Item // made here only
+	var alone []trimtab.Item // rankings that were made here only
 	for _, it := range got {
 		if d := trimtab.DigestOf(it.Canonical()); left[d] > 0 {
 			left[d]--
@@ -255,7 +262,8 @@ func compareRankings(want, got []trimtab.Item) checkpoint.Mismatch {
 // promptOf returns the prompt of a ranking.
 func promptOf(it trimtab.Item) string { return it.(trimtab.Ranking).Prompt }
 
-// compareRanking finds the first field in which two rankings of a prompt differ.
+// compareRanking finds the first field in which two rankings of a prompt differ:
+// the responses first, then the ranks, then who gave them.
 func compareRanking(want, got trimtab.Ranking) checkpoint.Mismatch {
 	var f firstMismatch
 	f.length("responses", len(want.Responses), len(got.Responses))
@@ -285,7 +293,7 @@ func compareJSON(want, got []byte) checkpoint.Mismatch {
 	if errA == nil && errB == nil {
 		f.json("", a, b)
 	}
-	if !f.found {
+	if !f.found { // equal values, written in another way; or not JSON
 		compareSlices(&f, "byte", want, got)
 	}
 	return f.first
@@ -299,7 +307,8 @@ func decodeJSON(body []byte) (v any, err error) {
 	return v, err
 }
 
-// json compares two decoded values, recursively. path is where they are.
+// json compares two decoded values, recursively: objects by key, lists by index,
+// anything else as text. path is where they are, with dots between keys.
 func (f *firstMismatch) json(path string, want, got any) {
 	switch a := want.(type) {
 	case map[string]any:
@@ -354,7 +363,7 @@ func oneLine(v any) string {
 	}
 	b, err := json.Marshal(v)
 	if err != nil {
-		panic("activities: " + err.Error()) // it was decoded from JSON
+		panic("activities: " + err.Error()) // unreachable: it was decoded from JSON
 	}
 	return string(b)
 }

@@ -114,7 +114,7 @@ func TestCompareRankings(t *testing.T) {
 }
 
 // A measure that came later is not held against an attempt that has none; one that is gone is.
-func TestRecordedOf(t *testing.T) {
+func TestOnlyRecorded(t *testing.T) {
 	was := []trimtab.Metric{{Name: "loss", Value: 1}, {Name: "held_out/accuracy", Value: .5}}
 	kept := onlyRecorded(was, []trimtab.Metric{{Name: "held_out/accuracy", Value: .5},
 		{Name: "held_out/groups", Value: 4}})

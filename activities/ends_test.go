@@ -92,7 +92,7 @@ func TestAnyEndStops(t *testing.T) {
 	take := func(stage string, ids []int32, ended bool) {
 		if at := slices.IndexFunc(ids, func(id int32) bool { return slices.Contains(ends, id) }); at >= 0 &&
 			at < len(ids)-1 || (at >= 0) != ended || ended != words.EndsWithStop(ids) {
-			t.Errorf("%s: the answer %v, ended %v, goes on behind an end, of %v", stage, ids, ended, ends)
+			t.Errorf("%s: the answer %v, ended %v, continues after a stop token, of %v", stage, ids, ended, ends)
 		}
 		if seen[stage] == nil {
 			seen[stage] = map[int32]int{}

@@ -33,7 +33,7 @@ const maxMessageBytes = 4096
 // sanitize returns e in a form that Temporal can carry and that everybody may
 // read: of bounded length, valid UTF-8, without secrets.
 func sanitize(e *trimtab.Error) *trimtab.Error {
-	short := func(s string) string {
+	short := func(s string) string { // bytes first; ToValidUTF8 repairs a character that was cut
 		if len(s) > maxMessageBytes {
 			s = s[:maxMessageBytes] + " …"
 		}
@@ -57,7 +57,8 @@ const (
 const workerLost = "worker_lost"
 
 // NeedsOperator reports whether an error of this type lasts until a person acts
-// on the machine. The stage waits for that without end.
+// on the machine. The stage waits for that without end, and shows what to do. A new
+// type here changes workflow code: see needsOperator in package workflows.
 func NeedsOperator(typ string) bool {
 	return typ == DiskFull || typ == FilesUnavailable || typ == FileSizeLimit || typ == MemoryShort
 }

@@ -30,7 +30,8 @@ type evaluateJob struct {
 // dataInputs are the inputs of an evaluate stage that are datasets; all others are models.
 var dataInputs = []string{"prompts", "rankings", "text", "demonstrations"}
 
-// evaluate builds the job of an evaluate stage.
+// evaluate builds the job of an evaluate stage. Errors: input_missing without a
+// model, no_test_prompts, context_exceeded.
 func (b stageBuilder) evaluate(ctx context.Context, c *recipes.Evaluate) (job, error) {
 	j := &evaluateJob{b: b}
 	models, err := j.loadModels()
@@ -45,7 +46,7 @@ func (b stageBuilder) evaluate(ctx context.Context, c *recipes.Evaluate) (job, e
 		Models:    models,
 		Tokenizer: j.tok,
 	}
-	if j.rewardModel != nil {
+	if j.rewardModel != nil { // a nil *reward.Scorer in the interface would not be nil
 		in.Scorer = reward.NewScorer(b.pass(), j.rewardModel)
 	}
 	if in.PromptIDs, in.Prompts, err = j.heldOutPrompts(ctx, c, models[0].Model.Config.Context); err != nil {
@@ -54,7 +55,7 @@ func (b stageBuilder) evaluate(ctx context.Context, c *recipes.Evaluate) (job, e
 	if j.Trainer, err = evaluate.New(c.Config, in); err != nil {
 		return nil, err
 	}
-	j.fit.Kept = j.Prompts()
+	j.fit.Kept = j.Prompts() // the config may ask for fewer than fit
 	return j, nil
 }
 
@@ -70,7 +71,7 @@ func (j *evaluateJob) loadModels() ([]evaluate.NamedModel, error) {
 		if err != nil {
 			return nil, err
 		}
-		if j.tok == nil {
+		if j.tok == nil { // the models of a run share the tokenizer of its base model
 			j.tok = tok
 		}
 		if m.Scalar {
@@ -96,7 +97,7 @@ func (j *evaluateJob) heldOutPrompts(
 	if err != nil {
 		return nil, nil, err
 	}
-	ids, prompts, fit := dataset.FitPrompts(j.tok, all, trimtab.SplitTest, context-c.MaxTokens)
+	ids, prompts, fit := dataset.FitPrompts(j.tok, all, trimtab.SplitTest, context-c.MaxNewTokens)
 	if fit.Kept == 0 && fit.LeftOut == 0 {
 		remedy := fmt.Sprintf("import prompts with \"split\": \"test\" as NAME, freeze them, and "+
 			"`trimtab rerun %s %s --data NAME`", j.b.in.Run, j.b.in.Stage.Name)
@@ -104,24 +105,27 @@ func (j *evaluateJob) heldOutPrompts(
 			"there are no held-out prompts to ask: none of the %d prompts has the split test", len(all))
 	}
 	j.fit = fit
-	return ids, prompts, requirePrompts(fit, "held-out prompts", c.MaxTokens, context)
+	return ids, prompts, requirePrompts(fit, "held-out prompts", c.MaxNewTokens, context)
 }
 
+// tokensPerStep is Trainer.TokensPerStep.
 func (j *evaluateJob) tokensPerStep() int { return j.TokensPerStep() }
 
+// fits counts the held-out prompts that are asked.
 func (j *evaluateJob) fits() []trimtab.Fit { return []trimtab.Fit{j.fit} }
 
 // finish measures the answers and stores the report, as a document under its digest.
-func (j *evaluateJob) finish(ctx context.Context) ([]trimtab.Named, []trimtab.Metric, error) {
+func (j *evaluateJob) finish(ctx context.Context, in SegmentInput) ([]trimtab.Named, []trimtab.Metric, error) {
 	report, err := j.report(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
+	// The encoding is deterministic: fields in their order, maps by key.
 	body, err := json.Marshal(report)
 	if err != nil {
 		return nil, nil, err
 	}
-	d, err := j.b.a.artifacts.putEvaluation(ctx, j.b.in, body)
+	d, err := j.b.a.artifacts.putEvaluation(ctx, in, body)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -139,7 +143,7 @@ func (j *evaluateJob) report(ctx context.Context) (*eval.Report, error) {
 		return nil, err
 	}
 	if d, _ := j.b.input("rankings"); d == "" || j.rewardModel == nil {
-		return r, nil
+		return r, nil // nothing to measure the reward model on
 	}
 	seqs, held, _, err := j.b.rankings(ctx, j.tok, j.rewardModel.Config.Context, trimtab.SplitTest)
 	if err != nil || len(held) == 0 {
@@ -167,7 +171,9 @@ func (j *evaluateJob) trainingData(ctx context.Context) (data evaluate.TrainingD
 	return data, err
 }
 
-// measureReward scores held-out rankings, whose tokens are seqs, with a reward model.
+// measureReward scores held-out rankings, whose tokens are seqs, with a reward
+// model. The reward stage and the evaluate stage both use it, with random sources
+// of their own.
 func (b stageBuilder) measureReward(m *model.Model, seqs []reward.Ranking, held []trimtab.Ranking) eval.RewardAccuracy {
 	scorer := reward.NewScorer(b.pass(), m)
 	scores := make([][]float32, len(seqs))

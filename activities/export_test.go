@@ -44,7 +44,7 @@ func (a *Activities) RunBare(ctx context.Context, in SegmentInput) (b Bare, err 
 		}
 	}
 	stepped := time.Now()
-	if b.Outputs, _, err = j.finish(ctx); err != nil {
+	if b.Outputs, _, err = j.finish(ctx, in); err != nil {
 		return b, err
 	}
 	b.Made, b.Stepped, b.Finished = made.Sub(start).Seconds(), stepped.Sub(made).Seconds(), time.Since(stepped).Seconds()

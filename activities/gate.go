@@ -8,12 +8,12 @@ import (
 
 // checkGates compares metrics with the gates of a stage and returns a sentence
 // for each gate that they miss. A metric that was not measured, or is NaN, misses
-// its gate.
+// its gate. Metrics are those of the last step and those of the outputs, by name.
 func checkGates(gates []trimtab.Gate, metrics []trimtab.Metric) []string {
 	var missed []string
 	for _, g := range gates {
 		v, ok := trimtab.Report{Metrics: metrics}.Value(g.Metric)
-		switch {
+		switch { // a negated >= or <= is true for NaN, which < and > are not
 		case !ok:
 			missed = append(missed, fmt.Sprintf("the gate's metric %s was not measured", g.Metric))
 		case g.Min != nil && !(v >= *g.Min):

@@ -7,8 +7,9 @@ import (
 	"go.temporal.io/sdk/activity"
 )
 
-// heartbeatInterval is how often activities send heartbeats, and how often the
-// shown progress can change. It is well below the workflows' heartbeat timeout.
+// heartbeatInterval is how often activities send heartbeats. It is well below the
+// workflows' heartbeat timeout of 10 s, so that one lost heartbeat, or a short
+// stop of the process, does not count as a lost worker.
 const heartbeatInterval = 2 * time.Second
 
 // startHeartbeat sends heartbeats to Temporal until stop is called, so that a

@@ -18,8 +18,10 @@ import (
 type job interface {
 	train.Trainer
 	// finish makes the outputs from the state after the last step, stores them in the
-	// worker's artifactStore, and measures them.
-	finish(ctx context.Context) ([]trimtab.Named, []trimtab.Metric, error)
+	// worker's artifactStore, and measures them. in is the segment that takes the last
+	// step. It has the fencing token to write under, which the segment that built the
+	// job, and left it in the cache, may not have.
+	finish(ctx context.Context, in SegmentInput) ([]trimtab.Named, []trimtab.Metric, error)
 	// tokensPerStep is about how many tokens a step processes, for the shown speed.
 	tokensPerStep() int
 	// fits counts how much of the stage's data is read whole, cut and left out.
@@ -39,6 +41,7 @@ func (a *Activities) newJob(ctx context.Context, in SegmentInput) (job, error) {
 	if err != nil {
 		return nil, trimtab.NewError(trimtab.Invalid, "invalid_config", "start the run anew", "%w", err)
 	}
+	// Before anything is loaded: the weights are what would not fit.
 	if err := a.checkMemory(in, config); err != nil {
 		return nil, err
 	}
@@ -68,7 +71,7 @@ func (a *Activities) newJob(ctx context.Context, in SegmentInput) (job, error) {
 type stageBuilder struct {
 	a        *Activities
 	in       SegmentInput
-	numerics tensor.Numerics // of every forward pass of the stage
+	numerics tensor.Numerics // of every pass of the stage, part of what its bytes depend on
 }
 
 // newStageBuilder refuses numerics that this worker does not implement. A segment
@@ -86,7 +89,8 @@ func (a *Activities) newStageBuilder(in SegmentInput) (stageBuilder, error) {
 // passes of this package come from here, so that none is under other numerics.
 func (b stageBuilder) pass() *model.Pass { return model.NewPass(b.a.pool).WithNumerics(b.numerics) }
 
-// input returns the digest of the input with that name. Error: input_missing.
+// input returns the digest of the input with that name. Error: input_missing,
+// which a plan that was validated does not give.
 func (b stageBuilder) input(name string) (trimtab.Digest, error) {
 	for _, n := range b.in.Inputs {
 		if n.Name == name {
@@ -96,7 +100,8 @@ func (b stageBuilder) input(name string) (trimtab.Digest, error) {
 	return "", trimtab.NewError(trimtab.Invalid, "input_missing", "", "stage %s has no input %q", b.in.Stage.Name, name)
 }
 
-// model loads the model with that name, and its tokenizer.
+// model loads the model with that name, and its tokenizer. Loading verifies every
+// byte, so a stage never trains on a damaged model.
 func (b stageBuilder) model(name string) (*model.Model, *tokenizer.Tokenizer, error) {
 	d, err := b.input(name)
 	if err != nil {
@@ -147,14 +152,16 @@ type modelJob struct {
 	measure func(m *model.Model) []trimtab.Metric
 }
 
+// tokensPerStep is a field, because each stage counts in its own way.
 func (t *modelJob) tokensPerStep() int { return t.tokens }
 
+// fits has an entry for each kind of data that the stage reads.
 func (t *modelJob) fits() []trimtab.Fit { return t.data }
 
 // finish stores the trained model and measures it.
-func (t *modelJob) finish(ctx context.Context) ([]trimtab.Named, []trimtab.Metric, error) {
+func (t *modelJob) finish(ctx context.Context, in SegmentInput) ([]trimtab.Named, []trimtab.Metric, error) {
 	m := t.result()
-	d, err := t.b.a.artifacts.putModel(ctx, t.b.in, t.kind, m, t.tok)
+	d, err := t.b.a.artifacts.putModel(ctx, in, t.kind, m, t.tok)
 	out := []trimtab.Named{{Name: "model", Digest: d}}
 	if err != nil || t.measure == nil {
 		return out, nil, err

@@ -16,6 +16,7 @@ const MemoryShort = "memory_short"
 // without end. recipes.LeastMemory is a lower bound, so a stage that fits is
 // never refused. Error: memory_short.
 func (a *Activities) checkMemory(in SegmentInput, config recipes.Config) error {
+	// What the stage will take, and not only at least, is estimated when a run is planned.
 	need := recipes.LeastMemory(config, in.Stage.Kind, a.largestModel(in, config))
 	free, known := a.memory()
 	if known && free < need {
@@ -32,6 +33,7 @@ func (a *Activities) checkMemory(in SegmentInput, config recipes.Config) error {
 
 // largestModel returns the number of parameters of the largest model among the
 // inputs of a stage, or of the model that a pretrain stage makes; 0 if unknown.
+// It reads config.json of each input, and no weights.
 func (a *Activities) largestModel(in SegmentInput, config recipes.Config) (most int64) {
 	if c, ok := config.(*recipes.Pretrain); ok {
 		return int64(c.Model.Parameters())

@@ -13,6 +13,7 @@ import (
 // what the machine has available, what the control group leaves, and what the
 // process's own limit leaves.
 func freeMemory() (free int64, known bool) {
+	// Whichever of them are known: a container without limits still has a machine.
 	for _, f := range []func() (int64, bool){machineAvailable, cgroupAvailable, rlimitAvailable} {
 		if n, ok := f(); ok && (!known || n < free) {
 			free, known = n, true
@@ -69,6 +70,7 @@ func cgroupDir() (string, bool) {
 	if err != nil {
 		return "", false
 	}
+	// The line of version 2 is "0::/path".
 	_, path, ok := bytes.Cut(bytes.TrimSpace(raw), []byte("0::"))
 	return filepath.Join("/sys/fs/cgroup", string(path)), ok
 }
@@ -84,7 +86,8 @@ func machineAvailable() (int64, bool) {
 }
 
 // cgroupAvailable is what the control group's limit leaves. Inactive file pages
-// count as free, because the kernel reclaims them first.
+// count as free, because the kernel reclaims them first. It is unknown without a
+// limit.
 func cgroupAvailable() (int64, bool) {
 	dir, ok := cgroupDir()
 	if !ok {
@@ -100,10 +103,11 @@ func cgroupAvailable() (int64, bool) {
 	}
 	stat, _ := os.ReadFile(filepath.Join(dir, "memory.stat"))
 	cached, _ := fieldValue(stat, "inactive_file")
-	return most - used + cached, true
+	return most - used + cached, true // may be negative; freeMemory clamps it
 }
 
-// rlimitAvailable is what RLIMIT_AS leaves of the address space.
+// rlimitAvailable is what RLIMIT_AS leaves of the address space. The address space
+// of a Go process is larger than its memory, so this is a low estimate.
 func rlimitAvailable() (int64, bool) {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_AS, &limit); err != nil || limit.Cur > 1<<62 {
@@ -113,6 +117,7 @@ func rlimitAvailable() (int64, bool) {
 	if err != nil {
 		return 0, false
 	}
+	// The first number of statm is the size of the address space, in pages.
 	pages, err := strconv.ParseInt(strings.Fields(string(raw) + " ?")[0], 10, 64)
 	return int64(limit.Cur) - pages*int64(os.Getpagesize()), err == nil
 }
@@ -127,7 +132,8 @@ func readInt(file string) (int64, bool) {
 	return n, err == nil
 }
 
-// fieldValue finds the line "key number …" and returns the number.
+// fieldValue finds the line "key number …" and returns the number, in the unit of
+// the file: kB in /proc/meminfo, bytes in memory.stat.
 func fieldValue(raw []byte, key string) (int64, bool) {
 	for line := range strings.Lines(string(raw)) {
 		if fields := strings.Fields(line); len(fields) > 1 && fields[0] == key {

@@ -13,7 +13,7 @@ import (
 	"github.com/trimtab/trimtab/tensor"
 )
 
-func TestBuilderIsUnderTheNumerics(t *testing.T) {
+func TestBuilderHasTheNumerics(t *testing.T) {
 	a := &Activities{}
 	for given, want := range map[string]tensor.Numerics{"": tensor.V1, "v1": tensor.V1, "v1-bf16": tensor.V1BF16} {
 		b, err := a.newStageBuilder(SegmentInput{Numerics: given})
@@ -28,7 +28,7 @@ func TestBuilderIsUnderTheNumerics(t *testing.T) {
 
 // Every Pass of this package is made by builder.pass, and every stage's Inputs
 // are given the numerics.
-func TestEveryPassIsUnderTheNumerics(t *testing.T) {
+func TestEveryPassHasTheNumerics(t *testing.T) {
 	files, err := filepath.Glob("*.go")
 	if err != nil {
 		t.Fatal(err)

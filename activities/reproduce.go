@@ -105,7 +105,7 @@ var errDifference = errors.New("it differs")
 // Differences are in the result; an error says that it could not be run.
 func (r *Reproducer) Reproduce(ctx context.Context, in ReproduceInput) (StageReproduction, error) {
 	w := &reproduction{Reproducer: r, in: in}
-	w.out.Differences, w.out.Outputs = []Difference{}, []ReproducedOutput{}
+	w.out.Differences, w.out.Outputs = []Difference{}, []ReproducedOutput{} // lists in JSON, never null
 	err := w.run(ctx)
 	if errors.Is(err, errDifference) {
 		err = nil
@@ -139,7 +139,7 @@ type span struct {
 func (w *reproduction) run(ctx context.Context) error {
 	a := w.in.Attempt
 	w.out.Whole = len(a.Outputs) > 0
-	until := 0
+	until := 0 // to the end
 	if !w.out.Whole {
 		if until = a.Step; until == 0 {
 			return trimtab.NewError(trimtab.Conflict, "nothing_recorded", "choose another attempt",
@@ -149,13 +149,16 @@ func (w *reproduction) run(ctx context.Context) error {
 	if err := w.checkCacheKey(); err != nil {
 		return err
 	}
-	legs, err := w.spans(ctx, a, until)
+	spans, err := w.spans(ctx, a, until)
 	if err != nil {
 		return err
 	}
-	w.out.From, w.out.Start, w.lastStepAttempt = legs[0].from.Step, describeStart(legs), legs[0].from.Attempt
-	for i, l := range legs {
-		if err := w.runSpan(ctx, l, i > 0); err != nil {
+	first := spans[0].from // the zero value at the beginning of the stage
+	w.out.From = first.Step
+	w.out.Start = describeStart(spans)
+	w.lastStepAttempt = first.Attempt
+	for i, s := range spans {
+		if err := w.runSpan(ctx, s, i > 0); err != nil {
 			return err
 		}
 	}
@@ -180,6 +183,7 @@ func (w *reproduction) checkCacheKey() error {
 		if err != nil {
 			return err
 		}
+		// An attempt that continued another has either key (see Activities.cacheKey).
 		continued, err := recipes.ContinuedKey(key, a.FromCheckpoint)
 		if err != nil {
 			return err
@@ -197,34 +201,35 @@ func (w *reproduction) checkCacheKey() error {
 // after those of the attempts that it continued, as far back as the checkpoints
 // between them are not in the store any more.
 func (w *reproduction) spans(ctx context.Context, a storage.Attempt, until int) ([]span, error) {
-	l := span{attempt: a, until: until}
+	s := span{attempt: a, until: until}
 	if a.FromCheckpoint == "" {
-		return []span{l}, nil
+		return []span{s}, nil
 	}
 	var err error
-	if l.from, err = w.store.FindCheckpoint(ctx, a.Run, a.Stage, string(a.FromCheckpoint)); err != nil {
+	if s.from, err = w.store.FindCheckpoint(ctx, a.Run, a.Stage, string(a.FromCheckpoint)); err != nil {
 		return nil, err
 	}
-	if w.recorded.CheckState(checkpoint.AttemptName(l.from.Attempt), l.from.Digest) == nil {
-		l.stored = true
-		return []span{l}, nil
+	// A damaged file counts as missing: the reproduction then starts earlier.
+	if w.recorded.CheckState(checkpoint.AttemptName(s.from.Attempt), s.from.Digest) == nil {
+		s.stored = true
+		return []span{s}, nil
 	}
-	before, err := w.store.Attempt(ctx, l.from.Attempt)
+	before, err := w.store.Attempt(ctx, s.from.Attempt)
 	if err != nil {
 		return nil, err
 	}
-	legs, err := w.spans(ctx, before, l.from.Step)
-	return append(legs, l), err
+	spans, err := w.spans(ctx, before, s.from.Step)
+	return append(spans, s), err
 }
 
 // describeStart says where the first span begins, and why not later.
-func describeStart(legs []span) string {
+func describeStart(spans []span) string {
 	words := "the beginning"
-	if c := legs[0].from; legs[0].stored {
+	if c := spans[0].from; spans[0].stored {
 		words = "checkpoint " + c.Digest.Short()
 	}
-	if len(legs) > 1 {
-		words += ", since checkpoint " + legs[len(legs)-1].from.Digest.Short() + " is not in the store"
+	if len(spans) > 1 {
+		words += ", since checkpoint " + spans[len(spans)-1].from.Digest.Short() + " is not in the store"
 	}
 	return words
 }
@@ -234,16 +239,16 @@ const handoverName = "handover"
 
 // runSpan builds the stage, puts it at the beginning of the span, and takes its
 // steps. carried says that the state is that of the span before.
-func (w *reproduction) runSpan(ctx context.Context, l span, carried bool) error {
+func (w *reproduction) runSpan(ctx context.Context, s span, carried bool) error {
 	var state trimtab.Digest
 	var err error
 	if carried { // through a file, so that two stages are never in memory at once
-		if state, err = w.scratch.files.SaveState(handoverName, l.from.Step, w.job.State()); err != nil {
+		if state, err = w.scratch.files.SaveState(handoverName, s.from.Step, w.job.State()); err != nil {
 			return err
 		}
 	}
-	w.job = nil
-	if w.job, err = w.activities.newJob(ctx, w.segment(l.attempt)); err != nil {
+	w.job = nil // free it before the next one is built
+	if w.job, err = w.activities.newJob(ctx, w.segment(s.attempt)); err != nil {
 		return err
 	}
 	switch {
@@ -251,19 +256,21 @@ func (w *reproduction) runSpan(ctx context.Context, l span, carried bool) error 
 		if _, err = w.scratch.files.LoadState(handoverName, state, w.job.State()); err == nil {
 			err = w.scratch.files.RemoveState(handoverName, state)
 		}
-	case l.stored:
-		_, err = w.recorded.LoadState(checkpoint.AttemptName(l.from.Attempt), l.from.Digest, w.job.State())
+	case s.stored:
+		_, err = w.recorded.LoadState(checkpoint.AttemptName(s.from.Attempt), s.from.Digest, w.job.State())
 	}
 	if err != nil {
 		return err
 	}
-	if err := w.loadRecord(ctx, l.attempt); err != nil {
+	// After loading, because the number of steps that is compared is the stage's own.
+	if err := w.loadRecord(ctx, s.attempt); err != nil {
 		return err
 	}
-	return w.steps(ctx, l.from.Step, l.until)
+	return w.steps(ctx, s.from.Step, s.until)
 }
 
-// segment returns the attempt as a segment input, for newJob.
+// segment returns the attempt as a segment input, for newJob, with replaced
+// inputs. It has no fencing token, because nothing is written to the record.
 func (w *reproduction) segment(a storage.Attempt) SegmentInput {
 	in := SegmentInput{Run: a.Run, Attempt: a.ID, Seed: w.in.Seed, Numerics: w.in.Numerics,
 		Stage: trimtab.PlannedStage{Name: a.Stage, Kind: a.Kind, Config: a.Config}}
@@ -276,7 +283,8 @@ func (w *reproduction) segment(a storage.Attempt) SegmentInput {
 	return in
 }
 
-// loadRecord reads what the record has of an attempt before its steps are taken.
+// loadRecord reads what the record has of an attempt before its steps are taken:
+// the digests of its checkpoints. The number of steps is compared at once.
 func (w *reproduction) loadRecord(ctx context.Context, a storage.Attempt) error {
 	w.attempt, w.states = a, map[int]trimtab.Digest{}
 	all, err := w.store.Checkpoints(ctx, a.ID)
@@ -396,9 +404,11 @@ func (w *reproduction) addDifference(d Difference) error {
 	return errDifference
 }
 
-// compareEnd makes the outputs and compares them and their metrics.
+// compareEnd makes the outputs and compares them and their metrics. The final
+// metrics of an attempt are those of its last step, of its outputs, and of its
+// data, in this order.
 func (w *reproduction) compareEnd(ctx context.Context) error {
-	outputs, measured, err := w.job.finish(ctx)
+	outputs, measured, err := w.job.finish(ctx, w.segment(w.in.Attempt))
 	if err != nil {
 		return err
 	}
@@ -427,7 +437,8 @@ func (w *reproduction) compareEnd(ctx context.Context) error {
 	return nil
 }
 
-// compareOutput compares one output with the recorded one.
+// compareOutput compares one output with the recorded one, by digest and, where
+// the content is there, by content, so that a difference has a place.
 func (w *reproduction) compareOutput(ctx context.Context, o ReproducedOutput) error {
 	w.out.Compared.Outputs++
 	d, differ, stored, err := w.scratch.compare(ctx, o, w.recorded)

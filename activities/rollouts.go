@@ -32,6 +32,7 @@ func (a *Activities) Rollouts(ctx context.Context, in RolloutInput) (RolloutResu
 
 // rollouts is Rollouts without the conversion of errors.
 func (a *Activities) rollouts(ctx context.Context, in RolloutInput) (RolloutResult, error) {
+	// Unlike a segment, a shard is worth nothing unfinished: the work ends with ctx.
 	r := &segmentRun{a: a, in: in.segment()}
 	work, stop := context.WithCancelCause(ctx)
 	r.phase.Store("loading")
@@ -80,11 +81,11 @@ func (r *segmentRun) restoreAt(ctx context.Context) (err error) {
 	}
 	r.step = c.Step
 	kept, at := r.a.cache.takeAny(r.in.Attempt)
-	switch {
+	switch { // as is, with another state, or built anew
 	case kept != nil && at == r.in.From:
 		r.job = kept
 		return nil
-	case kept != nil && found:
+	case kept != nil && found: // without a checkpoint to load, the beginning has to be built
 		r.job = kept
 	default:
 		if r.job, err = r.a.newJob(ctx, r.in); err != nil || !found {
@@ -94,13 +95,14 @@ func (r *segmentRun) restoreAt(ctx context.Context) (err error) {
 	return r.load(c)
 }
 
-// makeShard makes and stores one shard of so many. Past the last iteration there
-// is nothing to make, and the digest is empty.
+// makeShard makes and stores shard number shard, from 0, of so many in all. Past
+// the last iteration there is nothing to make, and the digest is empty.
 func (r *segmentRun) makeShard(ctx context.Context, shard, of int) (trimtab.Digest, error) {
 	_, t, err := r.ppoTrainer()
 	if err != nil || r.step >= t.Steps() {
 		return "", err
 	}
+	// The ranges of all shards together are the iteration's episodes, each once.
 	from, to := t.ShardRange(shard, of)
 	s, err := t.Rollouts(ctx, r.step, from, to)
 	if err != nil {
@@ -179,6 +181,7 @@ func (r *segmentRun) loadShard(ctx context.Context, d trimtab.Digest) (s ppo.Sha
 	if err != nil {
 		return s, false, err
 	}
+	// The digest in the file's metadata, against a mix-up in the workflow or the store.
 	if file.State != r.in.From {
 		return s, false, trimtab.NewError(trimtab.Verification, "wrong_rollouts",
 			"rerun the stage from its last checkpoint",
@@ -190,7 +193,7 @@ func (r *segmentRun) loadShard(ctx context.Context, d trimtab.Digest) (s ppo.Sha
 
 // removeShards removes the rollouts of an iteration whose checkpoint is committed.
 func (r *segmentRun) removeShards() error {
-	if r.latest == r.in.From {
+	if r.latest == r.in.From { // no checkpoint since: the next try of the segment needs them
 		return nil
 	}
 	for _, d := range r.in.Shards {

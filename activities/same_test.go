@@ -239,7 +239,7 @@ func (c *smallChain) outputs(t *testing.T, st trimtab.PlannedStage, j job) []tri
 		d, err = checkpoint.SaveModel(c.files, j.result(), j.tok)
 		out = []trimtab.Named{{Name: "model", Digest: d}}
 	case *collectJob: // of prompts that nobody has answered there is no ranking
-		out, _, err = j.finish(t.Context())
+		out, _, err = j.finish(t.Context(), c.segment(st))
 	}
 	if err != nil {
 		t.Fatalf("the output of %s: %v", st.Name, err)

@@ -47,7 +47,8 @@ func (s *scratchStore) putModel(_ context.Context, _ SegmentInput, _ string, m *
 }
 
 // putRankings returns the digest that the dataset version would have: the Merkle
-// root over the items.
+// root over the items. They are kept in memory in the order in which they were
+// made.
 func (s *scratchStore) putRankings(_ context.Context, _ SegmentInput, items []trimtab.Item) (trimtab.Digest, error) {
 	leaves := make([]trimtab.Digest, len(items))
 	for i, it := range items {
@@ -68,19 +69,21 @@ func (s *scratchStore) putEvaluation(_ context.Context, _ SegmentInput, body []b
 // compare finds the first difference of an output from the recorded one, by
 // content. stored says whether the recorded content still exists; without it only
 // the digests are compared.
-func (s *scratchStore) compare(ctx context.Context, o ReproducedOutput,
-	recorded *checkpoint.Store) (d Difference, differ, stored bool, err error) {
+func (s *scratchStore) compare(
+	ctx context.Context, o ReproducedOutput, recorded *checkpoint.Store,
+) (d Difference, differ, stored bool, err error) {
 	d = Difference{Place: o.Name, Name: "digest", Recorded: string(o.Recorded), Here: string(o.Here)}
 	differ, stored = o.Recorded != o.Here, true
 	switch {
-	case o.Here == "":
+	case o.Here == "": // the reproduction made no output of that name
 		d.Here = "absent"
+	// The output is there: say where in it the difference is.
 	case o.Name == placeModel:
 		stored, err = s.compareModel(o, recorded, &d, &differ)
 	case o.Name == placeRankings:
 		want, err := s.store.Items(ctx, o.Recorded)
 		if e, ok := errors.AsType[*trimtab.Error](err); ok && e.Type == "dataset_erased" {
-			return d, differ, false, nil // its digest is left
+			return d, differ, false, nil // erased at somebody's request: only the digest is left
 		}
 		if err != nil {
 			return d, differ, false, err
@@ -103,8 +106,9 @@ func (s *scratchStore) compare(ctx context.Context, o ReproducedOutput,
 // compareModel compares a model with the recorded one, file by file. The recorded
 // files may be damaged or gone, so a difference can be theirs: then the place is
 // placeStoredModel.
-func (s *scratchStore) compareModel(o ReproducedOutput, recorded *checkpoint.Store, d *Difference,
-	differ *bool) (stored bool, err error) {
+func (s *scratchStore) compareModel(
+	o ReproducedOutput, recorded *checkpoint.Store, d *Difference, differ *bool,
+) (stored bool, err error) {
 	files, err := s.files.Files(o.Here)
 	if err != nil {
 		return false, err
@@ -117,7 +121,7 @@ func (s *scratchStore) compareModel(o ReproducedOutput, recorded *checkpoint.Sto
 		return false, err
 	case !other:
 		return true, nil
-	case !*differ:
+	case !*differ: // the digests agree, so it is the stored file that changed
 		d.Place, *differ = placeStoredModel, true
 	}
 	d.setMismatch(first)
@@ -157,7 +161,8 @@ func writeLines(path string, items []trimtab.Item) error {
 	return writeFile(path, b.Bytes())
 }
 
-// writeFile writes a new file, with its folder.
+// writeFile writes a new file, with its folder. A file that exists is not
+// replaced.
 func writeFile(path string, body []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err

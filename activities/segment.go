@@ -120,13 +120,14 @@ type segmentRun struct {
 }
 
 // lease is the segment's claim on its attempt. Every write of a segment goes
-// through it: a worker that was taken for dead, and is not, writes nothing.
+// through it: a worker that was taken for dead, and is not, writes nothing. The
+// error is then Conflict "fenced", and ends the segment.
 func (r *segmentRun) lease() storage.Lease { return r.a.store.Lease(r.in.Attempt, r.in.Sequence) }
 
 // markAdvanced restarts the watchdog's timer: the segment has made progress.
 func (r *segmentRun) markAdvanced() { r.advancedAt.Store(int64(r.a.clock.Elapsed())) }
 
-// watch is the watchdog. It runs beside the work, so that a slow step is not
+// watch is the watchdog. It runs concurrently with the work, so that a slow step is not
 // taken for a dead worker: it sends heartbeats, and cancels work that makes no
 // progress. It returns when work is done or cancelled.
 func (r *segmentRun) watch(ctx, work context.Context, stop context.CancelCauseFunc) {
@@ -151,7 +152,8 @@ func (r *segmentRun) watch(ctx, work context.Context, stop context.CancelCauseFu
 }
 
 // touchProgress refreshes the time of the shown progress during a long step, so
-// that people see that the worker is alive.
+// that people see that the worker is alive. It waits for the database at most one
+// heartbeat, since heartbeats come from the same goroutine.
 func (r *segmentRun) touchProgress(ctx context.Context) {
 	now := int64(r.a.clock.Elapsed())
 	if now-r.progressAt.Load() < int64(5*heartbeatInterval) {
@@ -181,6 +183,8 @@ func (r *segmentRun) restore(ctx context.Context) error {
 		return err
 	}
 	n := len(all) // checkpoints up to the one that is loaded
+	// The cached stage is used only if its state is exactly the newest checkpoint:
+	// another worker may have continued the attempt since.
 	if n > 0 {
 		r.job = r.a.cache.takeAt(r.in.Attempt, all[n-1].Digest)
 	}
@@ -199,6 +203,7 @@ func (r *segmentRun) restore(ctx context.Context) error {
 	if err := r.pruneStates(all, n); err != nil {
 		return err
 	}
+	// A rerun with fewer steps may continue from a checkpoint that is beyond its end.
 	if steps := r.job.Steps(); r.step > steps {
 		return trimtab.NewError(trimtab.Invalid, "step_out_of_range",
 			"rerun the stage from the beginning, or with as many steps as it had",
@@ -213,7 +218,7 @@ func (r *segmentRun) restore(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if r.in.Sequence == 1 {
+	if r.in.Sequence == 1 { // once an attempt
 		r.logFits(ctx)
 	}
 	r.a.onChange(r.in.Run, r.in.Attempt)
@@ -297,7 +302,7 @@ func (r *segmentRun) pruneStates(all []storage.Checkpoint, n int) error {
 		r.previous = all[n-2].Digest
 	}
 	for _, c := range all[:max(0, n-keptCheckpoints)] {
-		if c.Digest == r.latest || c.Digest == r.previous {
+		if c.Digest == r.latest || c.Digest == r.previous { // equal states share a file
 			continue
 		}
 		if err := r.a.files.RemoveState(checkpoint.AttemptName(r.in.Attempt), c.Digest); err != nil {
@@ -307,7 +312,9 @@ func (r *segmentRun) pruneStates(all []storage.Checkpoint, n int) error {
 	return nil
 }
 
-// load loads a checkpoint into the stage.
+// load loads a checkpoint into the stage. The step in the file has to be that of
+// the row: a file of another step under the same attempt is damage too. Error:
+// checkpoint_mismatch, and those of LoadState.
 func (r *segmentRun) load(c storage.Checkpoint) error {
 	step, err := r.a.files.LoadState(checkpoint.AttemptName(c.Attempt), c.Digest, r.job.State())
 	if err == nil && step != c.Step {
@@ -348,13 +355,14 @@ func (r *segmentRun) trainSteps(work, ctx context.Context) error {
 	if r.step >= total && total > 0 { // all steps are done; the loop itself refuses a stage without steps
 		return nil
 	}
+	// Rollouts of other workers replace those of the first step alone.
 	trainer, err := r.withShards(work)
 	if err != nil {
 		return err
 	}
 	r.phase.Store("training")
 	r.checkpointedAt = r.a.clock.Elapsed()
-	started, first := r.checkpointedAt, r.step
+	started, first := r.checkpointedAt, r.step // for the shown speed
 	loop := train.Loop{
 		Trainer:         trainer,
 		From:            r.step,
@@ -375,6 +383,7 @@ func (r *segmentRun) trainSteps(work, ctx context.Context) error {
 		Checkpoint: r.checkpoint,
 		Stopping:   func() bool { return r.stopping(ctx) },
 	}
+	// work and not ctx: a step that has begun is finished, and so is its checkpoint.
 	next, err := loop.Run(work)
 	if next > r.step {
 		r.lastStepAttempt = r.in.Attempt
@@ -416,7 +425,8 @@ func (r *segmentRun) checkpointDue() bool {
 }
 
 // checkpoint copies the state and writes the copy in the background, while
-// training continues. next is the step from which it continues.
+// training continues. next is the step from which it continues. The training loop
+// calls it at the end of a segment, too.
 func (r *segmentRun) checkpoint(ctx context.Context, next int, state []tensor.NamedArray) error {
 	reports := r.pendingReports
 	r.pendingReports, r.checkpointedAt = nil, r.a.clock.Elapsed()
@@ -496,6 +506,8 @@ func (r *segmentRun) reportProgress(
 		return nil
 	}
 	r.progressAt.Store(int64(now))
+	// The metrics of a step are shown before its checkpoint is recorded. If the worker
+	// ends first, the step is taken again, and gives the same ones.
 	p := storage.Progress{Step: step, Steps: total, Phase: r.in.Stage.Kind, Metrics: slices.Concat(rep.Metrics, r.fits)}
 	if s := (now - started).Seconds(); s > 0 {
 		p.TokensPerSecond = float64(r.job.tokensPerStep()) * float64(step-first) / s
@@ -526,10 +538,12 @@ func (r *segmentRun) result(work, ctx context.Context) (SegmentResult, error) {
 		return res, nil
 	}
 	r.phase.Store("outputs")
-	outputs, metrics, err := r.job.finish(work)
+	outputs, metrics, err := r.job.finish(work, r.in)
 	if err != nil {
 		return res, r.stopCause(work, err)
 	}
+	// The metrics of the last step count for gates too. Another attempt may have taken
+	// it, or another worker, so they come from the record.
 	last, err := r.a.store.StepMetrics(work, r.lastStepAttempt, res.Steps-1)
 	if err != nil {
 		return res, r.stopCause(work, err)

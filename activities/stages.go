@@ -26,14 +26,16 @@ func (b stageBuilder) pretrain(ctx context.Context, c *recipes.Pretrain) (job, e
 	if err != nil {
 		return nil, err
 	}
+	// The config asks for a vocabulary; a small text may not have that many merges.
 	shape := c.Model
 	shape.Vocab = tok.VocabSize()
 	m := model.New(shape, false)
 	m.Init(b.source("init"))
-	rows, fit := dataset.FullRows(tok, texts, c.RowTokens, b.source("pack"))
+	// Tokens that do not fill a last row are left out: all rows have the same length.
+	rows, fit := dataset.FullRows(tok, texts, c.BlockSize, b.source("pack"))
 	if len(rows) == 0 {
 		return nil, trimtab.NewError(trimtab.Invalid, "no_text", "give the run more text, or lower pretrain.block_size",
-			"the %d documents do not fill one row of %d tokens", len(texts), c.RowTokens)
+			"the %d documents do not fill one row of %d tokens", len(texts), c.BlockSize)
 	}
 	t, err := pretrain.New(c.Config, pretrain.Inputs{
 		Pool:     b.a.pool,
@@ -70,8 +72,8 @@ func (b stageBuilder) texts(ctx context.Context) ([]string, error) {
 	return texts, nil
 }
 
-// newTokenizer returns GPT-2's tokenizer, or trains one on the texts. Error:
-// tokenizer_failed.
+// newTokenizer returns GPT-2's tokenizer, or trains a byte-level BPE on the texts
+// with at most c.Model.Vocab ids. Error: tokenizer_failed.
 func newTokenizer(c *recipes.Pretrain, texts []string) (*tokenizer.Tokenizer, error) {
 	if c.Tokenizer == "gpt2" {
 		return tokenizer.GPT2()
@@ -96,8 +98,8 @@ func (b stageBuilder) demonstrations(ctx context.Context, t *tokenizer.Tokenizer
 	return seqs, fit, nil
 }
 
-// sft builds the job of a supervised fine-tuning stage. Errors:
-// no_demonstrations, context_exceeded.
+// sft builds the job of a supervised fine-tuning stage, with rows of pretraining
+// text if the config mixes them in. Errors: no_demonstrations, context_exceeded.
 func (b stageBuilder) sft(ctx context.Context, c *recipes.SFT) (job, error) {
 	m, tok, err := b.model("model")
 	if err != nil {
@@ -194,6 +196,7 @@ func (b stageBuilder) reward(ctx context.Context, c *recipes.Reward) (job, error
 	if err != nil {
 		return nil, err
 	}
+	// Held-out rankings are optional: without them nothing is measured.
 	test, held, heldFit, err := b.rankings(ctx, tok, m.Config.Context, trimtab.SplitTest)
 	if err != nil {
 		return nil, err
@@ -265,6 +268,7 @@ func (b stageBuilder) ppo(ctx context.Context, c *recipes.PPO) (job, error) {
 	if err != nil {
 		return nil, err
 	}
+	// The reward model scores the policy's token ids as they are.
 	if scorerTok.Digest() != tok.Digest() {
 		return nil, trimtab.NewError(trimtab.Invalid, "tokenizer_mismatch", "train the reward model from the same base",
 			"the policy and the reward model have different tokenizers")
@@ -286,7 +290,8 @@ func (b stageBuilder) ppo(ctx context.Context, c *recipes.PPO) (job, error) {
 		SuppressTokens: tok.SuppressTokens(),
 		Decode:         tok.Decode,
 	}
-	data := make([]trimtab.Fit, 1, 2)
+	data := make([]trimtab.Fit, 1, 2) // of the prompts, and of the pretraining text if it is mixed in
+	// A prompt and its response have to fit both models.
 	context := min(policy.Config.Context, scorer.Config.Context)
 	if in.Prompts, data[0], err = b.prompts(ctx, tok, c, context); err != nil {
 		return nil, err
@@ -306,7 +311,7 @@ func (b stageBuilder) ppo(ctx context.Context, c *recipes.PPO) (job, error) {
 		Trainer: t,
 		b:       b,
 		kind:    "model",
-		tokens:  c.Batch * c.MaxTokens,
+		tokens:  c.Batch * c.MaxNewTokens,
 		data:    data,
 		tok:     tok,
 		result:  t.Result,
@@ -321,10 +326,10 @@ func (b stageBuilder) reference(policy *model.Model, tok *tokenizer.Tokenizer) (
 		return nil, err
 	}
 	if given, _ := b.input("reference"); given == "" || given == own {
-		return policy, nil
+		return policy, nil // shared: ppo copies the models that it trains
 	}
-	m, its, err := b.model("reference")
-	if err == nil && its.Digest() != tok.Digest() {
+	m, referenceTok, err := b.model("reference")
+	if err == nil && referenceTok.Digest() != tok.Digest() {
 		err = trimtab.NewError(trimtab.Invalid, "tokenizer_mismatch",
 			"name a reference that was trained from the same base",
 			"the policy and the reference have different tokenizers")
@@ -333,19 +338,21 @@ func (b stageBuilder) reference(policy *model.Model, tok *tokenizer.Tokenizer) (
 }
 
 // prompts returns the training prompts that leave room for a response: all, or as
-// many as the config asks for, drawn by the seed.
-func (b stageBuilder) prompts(ctx context.Context, t *tokenizer.Tokenizer, c *recipes.PPO,
-	context int) ([]ppo.Prompt, trimtab.Fit, error) {
+// many as the config asks for, drawn by the seed. Errors: no_prompts,
+// context_exceeded.
+func (b stageBuilder) prompts(
+	ctx context.Context, t *tokenizer.Tokenizer, c *recipes.PPO, context int,
+) ([]ppo.Prompt, trimtab.Fit, error) {
 	all, err := b.trainPrompts(ctx)
 	if err != nil {
 		return nil, trimtab.Fit{}, err
 	}
-	ids, kept, fit := dataset.DrawPrompts(t, all, b.source("pool"), context-c.MaxTokens, c.Pool)
+	ids, kept, fit := dataset.DrawPrompts(t, all, b.source("pool"), context-c.MaxNewTokens, c.NumPrompts)
 	list := make([]ppo.Prompt, len(kept))
 	for i, p := range kept {
 		list[i] = ppo.Prompt{Text: p.Text, Tokens: ids[i]}
 	}
-	return list, fit, requirePrompts(fit, "prompts", c.MaxTokens, context)
+	return list, fit, requirePrompts(fit, "prompts", c.MaxNewTokens, context)
 }
 
 // requireExamples refuses data of which no example can be learned from, and says

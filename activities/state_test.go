@@ -18,7 +18,8 @@ import (
 var (
 	trainedFields = traintest.Fields{"b": traintest.Input, "tok": traintest.Input, "kind": traintest.Input,
 		"tokens": traintest.Input, "data": traintest.Input}
-	responsesFields = traintest.Fields{"maxTokens": traintest.Input, "tokens": traintest.State, "lengths": traintest.State}
+	responsesFields = traintest.Fields{"maxTokens": traintest.Input, "tokens": traintest.State,
+		"lengths": traintest.State}
 
 	collectFields = traintest.Fields{"b": traintest.Input}.With("Trainer", traintest.Fields{
 		"config": traintest.Input, "in": traintest.Input, "pass": traintest.Scratch,
@@ -42,7 +43,7 @@ var common = []reflect.Type{reflect.TypeFor[*Activities](), reflect.TypeFor[*tok
 
 // Every field of every job is in its State, or was given when it was made, or
 // is worth nothing between steps; and at any step a job that is made anew from
-// its digests and given State goes on to the same bytes, reports and outputs.
+// its digests and given State continues to the same bytes, reports and outputs.
 func TestStateIsAllThereIs(t *testing.T) {
 	w := newSmallWorker(t, "smallest")
 	for name, set := range map[string][]string{

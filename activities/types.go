@@ -5,41 +5,42 @@ import (
 	"github.com/trimtab/trimtab/storage"
 )
 
-// Task queues. A worker process runs one task of TrainQueue at a time, because a
-// training step uses every core; the short activities and the workflows run
-// beside it, from SmallQueue.
-const (
-	TrainQueue = "trimtab-train"
-	SmallQueue = "trimtab-small"
-)
-
 // BeginInput asks for the row of a new attempt.
 //
 // The inputs and results of activities are stored in histories as JSON under the
 // names of their fields. A field can be added, with omitempty, but not renamed.
 type BeginInput struct {
-	Run      string
-	Stage    trimtab.PlannedStage
-	Number   int // of the attempt, from 1
+	Run   string // id
+	Stage trimtab.PlannedStage
+	// Number counts the attempts of the stage in the run, from 1.
+	Number int
+	// Seed and Numerics are the run's. With the stage and the inputs they determine
+	// every byte of the outputs, so they are part of the cache key.
 	Seed     uint64
 	Numerics string
-	Inputs   []trimtab.Named
+	// Inputs are digests of models and dataset versions, by name.
+	Inputs []trimtab.Named
 	// Reuse allows taking over the outputs of an earlier attempt with the same
 	// cache key, of this run or another.
 	Reuse bool
-	// From is a checkpoint of an earlier attempt of the stage to continue from; empty is the beginning.
-	From   trimtab.Digest
+	// From is a checkpoint of an earlier attempt of the stage to continue from;
+	// empty is the beginning.
+	From trimtab.Digest
+	// Reason and Actor say why and by whom the attempt was asked for.
 	Reason string
 	Actor  string
 }
 
 // BeginResult is the attempt's id, with the outputs if they are reused.
 type BeginResult struct {
+	// Attempt is the id of the row.
 	Attempt int64
+	// Reused says that nothing has to run: the other fields are set.
 	Reused  bool
 	Outputs []trimtab.Named
 	Metrics []trimtab.Metric
-	Missed  []string // gates that the reused metrics miss, as sentences
+	// Missed has a sentence for each gate that the reused metrics miss.
+	Missed []string
 }
 
 // SegmentInput says which steps to take: a segment maps the checkpoint From to
@@ -47,12 +48,14 @@ type BeginResult struct {
 // fencing token: it grows with every scheduled segment of the attempt, and the
 // record refuses writes under an older one.
 type SegmentInput struct {
-	Run      string
-	Attempt  int64
+	Run      string // id
+	Attempt  int64  // id of the row
 	Stage    trimtab.PlannedStage
 	Seed     uint64
 	Numerics string
-	Inputs   []trimtab.Named
+	// Inputs are digests of models and dataset versions, by name.
+	Inputs []trimtab.Named
+	// Sequence is the fencing token, from 1.
 	Sequence int64
 	// From and Step are the newest checkpoint that the workflow knows of; an empty
 	// digest is the beginning. The record may have a newer one, which is used.
@@ -65,26 +68,33 @@ type SegmentInput struct {
 
 // SegmentResult says where the segment ended.
 type SegmentResult struct {
+	// Checkpoint is the newest of the attempt; it is empty if there is none yet.
 	Checkpoint trimtab.Digest
-	Step       int              // steps done
-	Steps      int              // steps in all
-	Done       bool             // the last step is taken, and the outputs are made
-	Outputs    []trimtab.Named  // when Done
-	Metrics    []trimtab.Metric // when Done: those of the last step, then those of the outputs
+	// Step is how many steps are done, of Steps in all.
+	Step  int
+	Steps int
+	// Done says that the last step is taken and the outputs are made.
+	Done bool
+	// Outputs and Metrics are empty until then. Metrics are those of the last step,
+	// then those that were measured on the outputs.
+	Outputs []trimtab.Named
+	Metrics []trimtab.Metric
 }
 
 // RolloutInput asks for one shard of the rollouts of a ppo stage's next
 // iteration, as a pure function of all fields but Sequence. Sequence is the token
 // of the attempt's newest segment; the worker reports under it that it is alive.
 type RolloutInput struct {
-	Run      string
-	Attempt  int64
+	Run      string // id
+	Attempt  int64  // id of the row
 	Stage    trimtab.PlannedStage
 	Seed     uint64
 	Numerics string
+	// Inputs are digests of models and dataset versions, by name.
 	Inputs   []trimtab.Named
 	Sequence int64
-	// From is the checkpoint to sample from; empty is the beginning.
+	// From is the checkpoint to sample from; empty is the beginning. Step is the
+	// iteration.
 	From trimtab.Digest
 	Step int
 	// Shard is one of Shards, from 0. How many episodes that is, only the stage knows.
@@ -99,8 +109,9 @@ type RolloutResult struct {
 
 // CompleteInput closes an attempt: its outputs and metrics, and the gates to check.
 type CompleteInput struct {
-	Run      string
-	Attempt  int64
+	Run     string // id
+	Attempt int64  // id of the row
+	// Sequence is the token of the last segment: no other worker may complete the attempt.
 	Sequence int64
 	Gates    []trimtab.Gate
 	Outputs  []trimtab.Named
@@ -115,16 +126,19 @@ type CompleteResult struct {
 // AttemptStatusInput changes the status of an attempt. Error says why, and is
 // written to the run's log too.
 type AttemptStatusInput struct {
-	Run     string
-	Stage   string
+	Run   string // id
+	Stage string // name
+	// Attempt is the id of the row, Number the attempt's number within the stage.
 	Attempt int64
 	Number  int
 	Status  trimtab.AttemptStatus
-	// RunStatus is set too if not empty: waiting while a service is away, running when it is back.
+	// RunStatus is set too, unless it is empty: waiting while a service is
+	// unavailable, running when it is back.
 	RunStatus trimtab.RunStatus
-	Error     *trimtab.Error
-	Class     trimtab.Class // of Error, whose JSON leaves it out
-	Actor     string
+	// Error is nil if nothing is wrong. Its JSON leaves its class out, so Class is beside it.
+	Error *trimtab.Error
+	Class trimtab.Class
+	Actor string
 }
 
 // AttemptStatusResult is the attempt's newest checkpoint. Cause is the type of
@@ -137,12 +151,14 @@ type AttemptStatusResult struct {
 
 // RunStatusInput changes the status of a run.
 type RunStatusInput struct {
-	Run    string
+	Run    string // id
 	Status trimtab.RunStatus
-	Next   string // what happens next, or what a person has to do
-	Error  *trimtab.Error
-	Class  trimtab.Class // of Error, whose JSON leaves it out
-	Actor  string
+	// Next says what happens next, or what a person has to do.
+	Next string
+	// Error is nil if nothing is wrong. Its JSON leaves its class out, so Class is beside it.
+	Error *trimtab.Error
+	Class trimtab.Class
+	Actor string
 }
 
 // Request is a person's request for a decision, as it must be in the record.
@@ -153,18 +169,21 @@ type Request = storage.Request
 // the id of the Update makes the same claim.
 type TakenRequest struct {
 	Request Request
-	Update  string
+	// Update is the id that Temporal gives the Update.
+	Update string
 }
 
 // ReplanInput records a person's decision to run stages again by another plan.
 type ReplanInput struct {
-	Plan  trimtab.Plan
-	Stage string // the first stage that runs again
-	// Overrides are the changes of the spec, for the record.
+	Plan trimtab.Plan
+	// Stage is the first that runs again.
+	Stage string
+	// Overrides are the changes of the spec from which Plan was made.
 	Overrides []trimtab.Override
-	Stale     []string // stages whose attempts no longer count
-	Reason    string
-	Actor     string
+	// Stale names the stages whose attempts no longer count.
+	Stale  []string
+	Reason string
+	Actor  string
 	// Status and Next are what the run shows from then on; an empty Status is running.
 	Status trimtab.RunStatus
 	Next   string
@@ -177,10 +196,12 @@ type ReplanInput struct {
 // Stage is empty.
 type DecisionInput struct {
 	Run, Stage string
-	Number     int    // of the attempt
-	Decision   string // approve, skip, cancel, pause, resume
-	Reason     string
-	Actor      string
+	// Number is that of the attempt that was decided about.
+	Number int
+	// Decision is approve, skip, cancel, pause or resume.
+	Decision string
+	Reason   string
+	Actor    string
 	// Status and Next are what the run shows from then on; an empty Status changes nothing.
 	Status trimtab.RunStatus
 	Next   string

@@ -10,7 +10,8 @@ import (
 // this process and which a person has to fix on the machine. The disk that is
 // full may be that of Temporal too: then the error never reaches the workflow,
 // which takes the worker for lost. When the workflow has that recorded, the
-// worker puts the true cause in its place. It is safe for concurrent use.
+// worker puts the true cause in its place. A worker that was started again in
+// between knows nothing. It is safe for concurrent use.
 type unreportedErrors struct {
 	mu        sync.Mutex
 	byAttempt map[int64]*trimtab.Error
@@ -20,6 +21,7 @@ type unreportedErrors struct {
 func (u *unreportedErrors) record(attempt int64, e *trimtab.Error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	// Other errors are retried in any case, so nothing is lost without their cause.
 	if e == nil || !NeedsOperator(e.Type) {
 		delete(u.byAttempt, attempt)
 		return

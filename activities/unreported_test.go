@@ -16,7 +16,7 @@ import (
 )
 
 // A run whose worker was taken for lost while the disk was full says that the disk was full, once it can say anything.
-func TestUntoldErrors(t *testing.T) {
+func TestUnreportedErrors(t *testing.T) {
 	files, err := checkpoint.Open(t.TempDir())
 	if err != nil {
 		t.Fatal(err)

@@ -87,7 +87,8 @@ func (m Membership) Check() error {
 		return err
 	}
 	if m.Index < 0 || m.Index >= m.Items || len(m.Path) > maxPath {
-		return fmt.Errorf("index %d with a path of %d hashes is impossible in a version of %d items", m.Index, len(m.Path), m.Items)
+		return fmt.Errorf("index %d with a path of %d hashes is impossible in a version of %d items",
+			m.Index, len(m.Path), m.Items)
 	}
 	path := make(tlog.RecordProof, len(m.Path))
 	for i, h := range m.Path {

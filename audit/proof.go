@@ -49,7 +49,8 @@ func (p Proof) Check(verifiers ...string) (Head, error) {
 		return h, err
 	}
 	if p.Leaf < 0 || p.Leaf >= h.Size || len(p.Path) > maxPath {
-		return h, fmt.Errorf("leaf %d with a path of %d hashes is impossible in a tree of %d", p.Leaf, len(p.Path), h.Size)
+		return h, fmt.Errorf("leaf %d with a path of %d hashes is impossible in a tree of %d",
+			p.Leaf, len(p.Path), h.Size)
 	}
 	path := make(tlog.RecordProof, len(p.Path))
 	for i, x := range p.Path {

@@ -12,21 +12,21 @@ import (
 
 // Result is what was measured of a workload. A run is one call of Workload.Run.
 type Result struct {
-	// number of timed runs
+	// Number of timed runs.
 	Runs int
-	// tokens of one run
+	// Tokens of one run.
 	Tokens int
-	// wall-clock seconds of one run, the median
+	// Wall-clock seconds of one run, the median.
 	Seconds float64
-	// floating-point operations of one run, counted by formula
+	// Floating-point operations of one run, counted by formula.
 	FLOPs float64
-	// heap allocations of the second run, when all buffers exist
+	// Heap allocations of the second run, when all buffers exist.
 	Allocations uint64
-	// peak resident set size, bytes; 0 where the system does not report it
+	// Peak resident set size, bytes; 0 where the system does not report it.
 	Resident int64
-	// bytes of the Go heap in use after the runs
+	// Bytes of the Go heap in use after the runs.
 	Heap int64
-	// where the processor time went
+	// Where the processor time went.
 	Parts []Part
 }
 
@@ -88,11 +88,11 @@ func Measure(prepare func() (*Workload, error), runs int, progress func(run int,
 type measurement struct {
 	w        *Workload
 	progress func(run int, took time.Duration)
-	// runs done, warm-up included
+	// Runs done, warm-up included.
 	run int
-	// tokens of the last run
+	// Tokens of the last run.
 	tokens int
-	// seconds of each run
+	// Seconds of each run.
 	took []float64
 }
 

@@ -11,9 +11,9 @@ import (
 // Part is a part of the work with the processor time that it took.
 type Part struct {
 	Name string
-	// processor seconds of one run, over all cores
+	// Processor seconds of one run, over all cores.
 	Seconds float64
-	// fraction of the processor time of all parts
+	// Fraction of the processor time of all parts.
 	Share float64
 }
 

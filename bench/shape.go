@@ -12,13 +12,13 @@ import (
 type Shape struct {
 	Name   string
 	Config model.Config
-	// training batch
+	// Training batch.
 	Train Rows
-	// batch of which log-probabilities are computed
+	// Batch of which log-probabilities are computed.
 	Score Rows
-	// prompts and responses for sampling
+	// Prompts and responses for sampling.
 	Generate Generation
-	// episodes of one PPO iteration
+	// Episodes of one PPO iteration.
 	PPO Generation
 }
 

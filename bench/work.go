@@ -25,9 +25,9 @@ var WorkNames = []string{WorkTrain, WorkScore, WorkGenerate, WorkPPO}
 
 // Workload is work that is ready to be run repeatedly.
 type Workload struct {
-	// one of WorkNames
+	// One of WorkNames.
 	Name string
-	// floating-point operations of one run, by the formula of each workload
+	// Floating-point operations of one run, by the formula of each workload.
 	FLOPs float64
 
 	// Run does the work once and returns the number of tokens processed. run counts the
@@ -152,7 +152,7 @@ func PPO(s Shape, pool *tensor.Pool, n tensor.Numerics) (*Workload, error) {
 	policy, rm := s.model(), model.New(s.Config, true)
 	rm.Init(draw.New(2, "bench"))
 	c := ppo.Defaults()
-	c.Batch, c.Episodes, c.MaxTokens = s.PPO.Batch, steps*s.PPO.Batch, s.PPO.Response
+	c.Batch, c.Episodes, c.MaxNewTokens = s.PPO.Batch, steps*s.PPO.Batch, s.PPO.Response
 	c.ScoreSamples, c.ValueWarmup, c.MissingEOS = 0, 0, ppo.EOSIgnore
 	in := ppo.Inputs{
 		Pool:           pool,
@@ -174,7 +174,7 @@ func PPO(s Shape, pool *tensor.Pool, n tensor.Numerics) (*Workload, error) {
 		return nil, fmt.Errorf("bench: PPO of shape %s: %w", s.Name, err)
 	}
 	return &Workload{
-		Name: WorkPPO, FLOPs: s.PPO.flops(s.Config) + s.PPO.updateFLOPs(s.Config, c.InnerEpochs),
+		Name: WorkPPO, FLOPs: s.PPO.flops(s.Config) + s.PPO.updateFLOPs(s.Config, c.PPOEpochs),
 		Run: func(iteration int) (tokens int, err error) {
 			r, err := tr.Step(context.Background(), iteration)
 			for _, rollout := range r.Rollouts {

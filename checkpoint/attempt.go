@@ -25,7 +25,8 @@ func attemptID(name string) int64 {
 }
 
 // CheckState reads a state of an attempt and verifies its digest, without
-// decoding it. Errors: artifact_missing, artifact_corrupt.
+// decoding it or needing a trainer for it. Errors: artifact_missing,
+// artifact_corrupt.
 func (s *Store) CheckState(attempt string, d trimtab.Digest) error {
 	folder, err := stateFolder(attempt)
 	if err != nil {

@@ -48,10 +48,13 @@ func compare(want []rawArray, got []tensor.NamedArray) (d Mismatch, differ bool)
 	return d, false
 }
 
-// FormatFloat formats v with as many digits as distinguish it from every other float32.
+// FormatFloat formats v with as few digits as distinguish it from every other
+// float32: two values have the same text only if they are equal.
 func FormatFloat(v float32) string { return strconv.FormatFloat(float64(v), 'g', -1, 32) }
 
-// StateDigest returns the digest under which SaveState would store a state.
+// StateDigest returns the digest under which SaveState would store a state,
+// without storing it. A reproduction compares it with the recorded one, which
+// outlives the file.
 func StateDigest(step int, state []tensor.NamedArray) trimtab.Digest {
 	hash := sha256.New()
 	if err := writeSafetensors(hash, state, stateMetadata(step)); err != nil {
@@ -75,6 +78,7 @@ func (s *Store) CompareState(attempt string, d trimtab.Digest, step int,
 		return diff, false, annotate(err, "state %s of %s", d.Short(), attempt)
 	}
 	if arrays, _, err := parseSafetensors(raw); err == nil {
+		// An array and an element say more than an offset in the file.
 		if diff, differ := compare(arrays, state); differ {
 			return diff, true, nil
 		}
@@ -95,6 +99,7 @@ func (s *Store) CompareModel(d trimtab.Digest, files []File) (diff Mismatch, dif
 	if err != nil {
 		return diff, false, err
 	}
+	// Stable: the other files stay in order of name.
 	weightsFirst := func(a, b manifestEntry) int { return weightsRank(a.name) - weightsRank(b.name) }
 	slices.SortStableFunc(entries, weightsFirst)
 	for _, e := range entries {
@@ -110,7 +115,7 @@ func (s *Store) CompareModel(d trimtab.Digest, files []File) (diff Mismatch, dif
 			return diff, true, nil
 		}
 	}
-	if len(files) > len(entries) {
+	if len(files) > len(entries) { // every entry has its file, so some files have no entry
 		return Mismatch{"the files", -1, strconv.Itoa(len(entries)), strconv.Itoa(len(files))}, true, nil
 	}
 	return diff, false, nil
@@ -125,7 +130,8 @@ func weightsRank(name string) int {
 	return 1
 }
 
-// readUnverified reads a file without verifying its digest.
+// readUnverified reads a file without verifying its digest: a comparison wants to
+// know what is in a damaged file. Error: artifact_missing.
 func (s *Store) readUnverified(folder string, d trimtab.Digest) ([]byte, error) {
 	data, err := s.readRaw(folder, d)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -172,7 +178,8 @@ type comparingWriter struct {
 	got      byte // that byte, as written
 }
 
-// Write compares the next bytes. It never fails.
+// Write compares the next bytes, up to the first that differs, and counts the
+// rest. It never fails.
 func (m *comparingWriter) Write(p []byte) (int, error) {
 	for i := 0; i < len(p) && m.mismatch < 0 && m.offset+i < len(m.want); i++ {
 		if p[i] != m.want[m.offset+i] {

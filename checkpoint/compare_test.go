@@ -117,7 +117,7 @@ func TestCompareModel(t *testing.T) {
 		diff.Want != FormatFloat(m.NamedParameters()[1].Data[5]) {
 		t.Errorf("another model differs in %+v", diff)
 	}
-	var changed []File // config.json comes before the weights, and tells less
+	var changed []File // config.json comes before the weights, and says less
 	for _, f := range files {
 		if f.Name == configName {
 			f.Data = []byte(strings.Replace(string(f.Data), "{", "[", 1))
@@ -138,7 +138,7 @@ func TestCompareModel(t *testing.T) {
 }
 
 // A store over another reads what it lacks from there, and leaves it as it is.
-func TestOver(t *testing.T) {
+func TestOverlay(t *testing.T) {
 	below, s := open(t), open(t)
 	d := put(t, below, someFiles)
 	over := s.Overlay(below)

@@ -27,8 +27,11 @@ const (
 // GPT2Config in alphabetical order, as the transformers library writes them. The
 // order is part of a model's digest.
 type hfConfig struct {
+	// Fields without a comment mean what they mean in GPT2Config. Inner is null,
+	// which stands for 4·n_embd, and every dropout is 0 in what is written.
+
 	Activation    string   `json:"activation_function"`
-	Architectures []string `json:"architectures"`
+	Architectures []string `json:"architectures"` // one name: languageModel or scalarModel
 	AttnDropout   float64  `json:"attn_pdrop"`
 	BOS           *int32   `json:"bos_token_id"`
 	EmbdDropout   float64  `json:"embd_pdrop"`
@@ -44,7 +47,7 @@ type hfConfig struct {
 	Labels        *int     `json:"num_labels,omitempty"`
 	Pad           *int32   `json:"pad_token_id,omitempty"`
 	ResidDropout  float64  `json:"resid_pdrop"`
-	ScaleByLayer  bool     `json:"scale_attn_by_inverse_layer_idx"`
+	ScaleByLayer  bool     `json:"scale_attn_by_inverse_layer_idx"` // false here: attention is not scaled by layer
 	Scale         bool     `json:"scale_attn_weights"`
 	// ScoreBias says that model.safetensors holds score.bias (1), to be added
 	// to what score.weight gives. Hugging Face's class has no such parameter
@@ -68,6 +71,7 @@ func (l idList) MarshalJSON() ([]byte, error) {
 
 // UnmarshalJSON accepts a number, a list, or null for no id.
 func (l *idList) UnmarshalJSON(raw []byte) error {
+	// A list, or null, decodes as one; anything else has to be a single id.
 	var one int32
 	if string(raw) == "null" || json.Unmarshal(raw, (*[]int32)(l)) == nil {
 		return nil
@@ -82,6 +86,7 @@ func (l *idList) UnmarshalJSON(raw []byte) error {
 // writeConfig encodes config.json of a model. scoreBias says whether score.bias
 // is among its arrays.
 func writeConfig(m *model.Model, t *tokenizer.Tokenizer, scoreBias bool) []byte {
+	// gelu_new is the tanh approximation, as tensor computes it.
 	begin := t.BeginOfText()
 	c := hfConfig{
 		Activation: "gelu_new", Architectures: []string{languageModel}, BOS: &begin, EOS: t.StopTokens(),
@@ -92,15 +97,16 @@ func writeConfig(m *model.Model, t *tokenizer.Tokenizer, scoreBias bool) []byte 
 	if pad := t.Pad(); pad != tokenizer.NoToken {
 		c.Pad = &pad
 	}
-	if m.Scalar {
+	if m.Scalar { // transformers reads a classifier with one label as a regression
 		one := 1
 		c.Architectures, c.Labels, c.ScoreBias = []string{scalarModel}, &one, scoreBias
 	}
 	return indented(c)
 }
 
-// indented encodes v as JSON over several lines, with a newline at the end. HTML
-// characters are escaped, as encoding/json does by default.
+// indented encodes v as JSON over several lines, with a newline at the end, as
+// the transformers library writes its files. The values are strings and finite
+// numbers, so encoding cannot fail.
 func indented(v any) []byte {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -115,18 +121,21 @@ func indented(v any) []byte {
 // its default, or the model computes something else than this transformer.
 type hfConfigExtra struct {
 	hfConfig
-	CrossAttention bool              `json:"add_cross_attention"`
-	ID2Label       map[string]string `json:"id2label"`
-	Quantization   json.RawMessage   `json:"quantization_config"`
+	// CrossAttention adds attention to an encoder in each block.
+	CrossAttention bool `json:"add_cross_attention"`
+	// ID2Label has the labels of a classifier, where num_labels is absent.
+	ID2Label map[string]string `json:"id2label"`
+	// Quantization is present in models whose weights are not plain floats.
+	Quantization json.RawMessage `json:"quantization_config"`
 }
 
 // modelInfo is what config.json says of a model.
 type modelInfo struct {
 	model.Config
-	scalar       bool
-	architecture string
-	claim        tokenizer.ConfigIDs // of the ids
-	dropout      bool                // one of the dropouts is not 0
+	scalar       bool                // it has a scalar head, for a score
+	architecture string              // the first name in architectures
+	claim        tokenizer.ConfigIDs // the special tokens, to compare with the tokenizer's
+	dropout      bool                // one of the dropouts is not 0; noted, since training here has none
 }
 
 // readConfig decodes config.json, with GPT2Config's defaults for fields that are
@@ -136,7 +145,7 @@ func readConfig(raw []byte) (modelInfo, error) {
 		Activation: "gelu_new", Epsilon: epsilon, Width: 768, Heads: 12, Layers: 12, Context: 1024, Scale: true,
 		Tied: true, Vocab: 50257,
 	}}
-	if err := json.Unmarshal(raw, &h); err != nil {
+	if err := json.Unmarshal(raw, &h); err != nil { // fields that are not listed are ignored
 		return modelInfo{}, jsonError(err)
 	}
 	if err := h.check(); err != nil {
@@ -162,7 +171,8 @@ func jsonError(err error) error {
 	return err
 }
 
-// typeWord names the JSON type that decodes into a Go type.
+// typeWord names the JSON type that decodes into a Go type, for people who edit
+// config.json and do not know Go.
 func typeWord(t reflect.Type) string {
 	switch t.Kind() {
 	case reflect.String:
@@ -191,12 +201,14 @@ func (h hfConfigExtra) check() error {
 		return fmt.Errorf("architectures are %q: want %s or %s", h.Architectures, languageModel, scalarModel)
 	case scalar && (h.Labels == nil && len(h.ID2Label) != 1 || h.Labels != nil && *h.Labels != 1):
 		return errors.New("the classifier does not have exactly one label: only scalar heads are supported")
+	// Two names of the same function.
 	case h.Activation != "gelu_new" && h.Activation != "gelu_pytorch_tanh":
 		return fmt.Errorf("activation_function is %q: only gelu_new is supported", h.Activation)
 	case h.Epsilon != epsilon:
 		return fmt.Errorf("layer_norm_epsilon is %v: only %v is supported", h.Epsilon, epsilon)
 	case h.Inner != nil && *h.Inner != 4*h.Width:
 		return fmt.Errorf("n_inner is %d: only 4·n_embd = %d is supported", *h.Inner, 4*h.Width)
+	// An output head of its own would be a parameter that this transformer does not have.
 	case !h.Tied:
 		return errors.New("tie_word_embeddings is false: only tied heads are supported")
 	case !h.Scale || h.ScaleByLayer || h.CrossAttention:

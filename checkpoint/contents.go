@@ -28,7 +28,8 @@ func Contents(s *Store, d trimtab.Digest) ([]Entry, error) {
 }
 
 // TokenizerDigest returns the digest of a stored model's tokenizer, without
-// reading the weights. It reports false for a model that is missing or damaged.
+// reading the weights. Two models can be combined in a stage only if theirs are
+// equal. It reports false for a model that is missing or damaged.
 func TokenizerDigest(s *Store, d trimtab.Digest) (trimtab.Digest, bool) {
 	t, err := LoadTokenizer(s, d)
 	if err != nil {
@@ -47,7 +48,7 @@ func LoadTokenizer(s *Store, d trimtab.Digest) (*tokenizer.Tokenizer, error) {
 	}
 	var files []File
 	for _, e := range entries {
-		if e.name == weightsName {
+		if e.name == weightsName { // hundreds of megabytes that say nothing about tokens
 			continue
 		}
 		data, err := s.read(objects, e.digest, e.size)
@@ -57,7 +58,7 @@ func LoadTokenizer(s *Store, d trimtab.Digest) (*tokenizer.Tokenizer, error) {
 		files = append(files, File{Name: e.name, Data: data})
 	}
 	config := fileData(files, configName)
-	if config == nil {
+	if config == nil { // then the tokenizer's own files have to be enough
 		return readTokenizer(files)
 	}
 	c, err := readConfig(config)

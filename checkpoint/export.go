@@ -34,12 +34,18 @@ const (
 
 // Exported is an artifact as other programs read it.
 type Exported struct {
-	Files     []File
-	Tokenizer *tokenizer.Tokenizer // nil where the artifact is not a model
-	Scalar    bool
-	Changed   []Entry // those of Files that differ from the stored ones
-	Padded    bool    // a padding token was added
-	KeepsBias bool    // score.bias could not be folded
+	Files []File
+	// Tokenizer is that of the exported folder; nil where the artifact is not a model.
+	Tokenizer *tokenizer.Tokenizer
+	// Scalar says that it is a reward model.
+	Scalar bool
+	// Changed describes those of Files that differ from the stored ones.
+	Changed []Entry
+	// Padded says that a padding token was added, and a row to the embedding for it.
+	Padded bool
+	// KeepsBias says that score.bias could not be folded. It is in the file then, and
+	// other programs leave it out: their scores are off by it.
+	KeepsBias bool
 }
 
 // ExportForm returns an artifact as other programs read it: as it is stored,
@@ -57,7 +63,7 @@ func ExportForm(s *Store, d trimtab.Digest) (Exported, error) {
 	}
 	c, err := readConfig(config)
 	if err != nil {
-		return x, nil // it is written as it is
+		return x, nil // a config that is not understood: the artifact is exported as it is
 	}
 	if x.Scalar = c.scalar; !x.Scalar {
 		x.Tokenizer, err = readTokenizer(files, c.claim)
@@ -84,8 +90,8 @@ func ExportForm(s *Store, d trimtab.Digest) (Exported, error) {
 type exportedModel struct {
 	model     *model.Model
 	tokenizer *tokenizer.Tokenizer
-	metadata  map[string]string
-	keepsBias bool // score.bias could not be folded
+	metadata  map[string]string // of model.safetensors: what restoreStored needs
+	keepsBias bool              // score.bias could not be folded
 }
 
 // newExportedModel returns a copy of a reward model with the bias folded and a
@@ -93,7 +99,7 @@ type exportedModel struct {
 func newExportedModel(m *model.Model, t *tokenizer.Tokenizer) exportedModel {
 	x := exportedModel{model: m.Clone(), tokenizer: t, metadata: map[string]string{"format": "pt"}}
 	_, bias := x.model.ScoreHead()
-	if math.Float32bits(bias[0]) != 0 {
+	if math.Float32bits(bias[0]) != 0 { // bits: a bias of −0 has to come back as −0
 		norm := lastNorm(m)
 		if folded, ok := foldBias(m); ok {
 			copy(lastNorm(x.model), folded)
@@ -114,7 +120,8 @@ func newExportedModel(m *model.Model, t *tokenizer.Tokenizer) exportedModel {
 	return x
 }
 
-// lastNorm returns transformer.ln_f.bias (C), as a view into the model.
+// lastNorm returns transformer.ln_f.bias (C), as a view into the model: writing
+// to it changes the model.
 func lastNorm(m *model.Model) []float32 {
 	named := m.NamedParameters()
 	isBias := func(p tensor.NamedArray) bool { return p.Name == bodyPrefix+"ln_f.bias" }
@@ -127,7 +134,7 @@ const maxFoldError = 1e-5
 
 // foldBias returns the last layer norm's bias with score.bias folded in. It
 // reports false where float32 cannot hold the result closely enough: where the
-// score's weights are zero, or nearly so.
+// score's weights are zero, or nearly so. It computes in float64 and rounds once.
 func foldBias(m *model.Model) ([]float32, bool) {
 	w, bias := m.ScoreHead()
 	square, got := 0.0, 0.0
@@ -141,6 +148,7 @@ func foldBias(m *model.Model) ([]float32, bool) {
 		got += float64(w[i]) * (float64(folded[i]) - float64(v))
 	}
 	off := math.Abs(got - float64(bias[0]))
+	// off is how far the folded bias moves the score from the exact one.
 	return folded, off <= maxFoldError*math.Max(1, math.Abs(float64(bias[0]))) // false for NaN
 }
 
@@ -181,6 +189,7 @@ func (f *Folder) restoreStored(metadata map[string]string) {
 		return
 	}
 	x, ok := storedModel(f.Model, f.Tokenizer, metadata)
+	// The metadata may be genuine and the weights changed: export again and compare.
 	if !ok || !newExportedModel(x.model, x.tokenizer).equals(f.Model, f.Tokenizer) {
 		f.Notes = append(f.Notes, "the reward model was changed after Trimtab exported it: it is taken as it is, "+
 			"without the bias that it was stored with")
@@ -234,6 +243,7 @@ func storedDigest(files []File) (trimtab.Digest, bool) {
 		return "", false
 	}
 	_, metadata, err := parseSafetensors(raw)
+	// Most folders are not exported reward models: their digest needs no decoding.
 	if err != nil || metadata[metaBias] == "" && metadata[metaIDs] == "" {
 		return "", false
 	}
@@ -241,6 +251,7 @@ func storedDigest(files []File) (trimtab.Digest, bool) {
 	if err != nil {
 		return "", false
 	}
+	// Only an export of that very model has these bytes.
 	again, err := newExportedModel(f.Model, f.Tokenizer).files()
 	if err != nil || len(again) != len(files) {
 		return "", false
@@ -254,7 +265,8 @@ func storedDigest(files []File) (trimtab.Digest, bool) {
 	return d, err == nil
 }
 
-// encodeFloats encodes floats as base64 of their little-endian bytes: exactly.
+// encodeFloats encodes floats as base64 of their little-endian bytes, so that every
+// bit comes back.
 func encodeFloats(x []float32) string {
 	var raw []byte
 	for _, v := range x {
@@ -263,7 +275,9 @@ func encodeFloats(x []float32) string {
 	return base64.StdEncoding.EncodeToString(raw)
 }
 
-// decodeFloats decodes what encodeFloats wrote, if it has dst's length.
+// decodeFloats decodes what encodeFloats wrote into dst. It reports false for any
+// other text, or for another number of floats: the metadata come from a file that
+// other programs may have rewritten.
 func decodeFloats(dst []float32, s string) bool {
 	raw, err := base64.StdEncoding.Strict().DecodeString(s)
 	if err != nil || len(raw) != 4*len(dst) {

@@ -16,7 +16,8 @@ import (
 	"github.com/trimtab/trimtab/tokenizer"
 )
 
-// maxFile bounds the size of every file that is read but the weights, bytes.
+// maxFile bounds the size of every file that is read but the weights, bytes. A
+// vocabulary of 50,257 tokens takes about 1 MB.
 const maxFile = 64 << 20
 
 // generationName holds the special tokens again, and how other programs sample.
@@ -44,11 +45,16 @@ func Import(s *Store, dir string) (trimtab.Digest, error) {
 
 // Folder is a model as it was read from a folder, and how it was read.
 type Folder struct {
-	Model        *model.Model
-	Tokenizer    *tokenizer.Tokenizer
-	Architecture string   // as config.json names it
-	DType        string   // of the weights in the file: F32, F16, BF16, or several with commas between
-	Notes        []string // what was renamed, converted or left out, as sentences
+	Model     *model.Model
+	Tokenizer *tokenizer.Tokenizer
+	// Architecture is the class that config.json names: GPT2LMHeadModel, GPT2Model
+	// or GPT2ForSequenceClassification.
+	Architecture string
+	// DType is the type of the weights in the file: F32, F16, BF16, or several with
+	// commas between. In Model they are all F32.
+	DType string
+	// Notes says what was renamed, converted or left out, in phrases for people.
+	Notes []string
 }
 
 // Read reads a Hugging Face GPT-2 folder. It accepts what other programs write:
@@ -93,11 +99,13 @@ func (f *Folder) addNotes(dir string, files []File) {
 	if t := f.Tokenizer; t.TokenCount() < t.VocabSize() {
 		add("ids %d to %d of the model have no token: they are never sampled", t.TokenCount(), t.VocabSize()-1)
 	}
+	// Silence about these would let people believe that they count.
 	for _, l := range ignoredFiles {
 		if _, err := os.Stat(filepath.Join(dir, l.name)); err == nil {
 			add("%s left out: %s", l.name, l.why)
 		}
 	}
+	// The template may be inside tokenizer_config.json instead of in a file of its own.
 	var beside map[string]json.RawMessage
 	if json.Unmarshal(fileData(files, "tokenizer_config.json"), &beside) == nil && len(beside["chat_template"]) > 0 {
 		add("chat_template in tokenizer_config.json left out: prompts have Trimtab's own form here")
@@ -107,7 +115,8 @@ func (f *Folder) addNotes(dir string, files []File) {
 	}
 }
 
-// Digest returns the digest under which SaveModel would store the model.
+// Digest returns the digest under which SaveModel would store the model. The
+// weights are encoded to be hashed, and nothing is stored.
 func (f *Folder) Digest() (trimtab.Digest, error) {
 	entries, err := modelEntries(f.Model, f.Tokenizer, hashEntry)
 	if err != nil {
@@ -117,7 +126,8 @@ func (f *Folder) Digest() (trimtab.Digest, error) {
 	return trimtab.DigestOf(raw), err
 }
 
-// Contents lists the files that SaveModel would store, in order of name.
+// Contents lists the files that SaveModel would store, in order of name, so that
+// a plan can show them before anything is stored.
 func (f *Folder) Contents() ([]Entry, error) {
 	entries, err := modelEntries(f.Model, f.Tokenizer, hashEntry)
 	list := make([]Entry, len(entries))
@@ -142,6 +152,7 @@ func FolderDigest(dir string) (trimtab.Digest, error) {
 	if err != nil {
 		return "", annotate(err, "read the model in %s", dir)
 	}
+	// An exported reward model has other bytes than the stored one.
 	if d, ok := storedDigest(files); ok {
 		return d, nil
 	}
@@ -153,8 +164,9 @@ func FolderDigest(dir string) (trimtab.Digest, error) {
 	return trimtab.DigestOf(raw), err
 }
 
-// FolderConfig returns the configuration of the model in a Hugging Face folder.
-// Only config.json is read.
+// FolderConfig returns the configuration of the model in a Hugging Face folder,
+// before it is imported. Only config.json is read. Errors: model_not_found,
+// unsupported_model.
 func FolderConfig(dir string) (model.Config, error) {
 	files, err := readFiles(dir, []string{configName})
 	if err == nil && len(files) == 0 {
@@ -170,9 +182,9 @@ func FolderConfig(dir string) (model.Config, error) {
 	return c.Config, err
 }
 
-// ModelConfig returns the configuration of a stored model. Of its files only
-// config.json is read. It reports false for an artifact that is missing or not a
-// model.
+// ModelConfig returns the configuration of a stored model, from which its size
+// and cost follow. Of its files only config.json is read. It reports false for an
+// artifact that is missing or not a model.
 func ModelConfig(s *Store, d trimtab.Digest) (c model.Config, ok bool) {
 	raw, ok := readArtifactConfig(s, d)
 	if !ok {
@@ -200,6 +212,7 @@ func readArtifactConfig(s *Store, d trimtab.Digest) ([]byte, bool) {
 // weights where an index names them.
 func readFolder(dir string, names []string) ([]File, error) {
 	files, err := readFiles(dir, names)
+	// model.safetensors wins over an index, as in transformers.
 	if err != nil || fileData(files, weightsName) != nil {
 		return files, err
 	}
@@ -236,12 +249,13 @@ func readFiles(dir string, names []string) ([]File, error) {
 	for _, name := range names {
 		path := filepath.Join(dir, name)
 		info, err := os.Stat(path)
-		if errors.Is(err, fs.ErrNotExist) {
+		if errors.Is(err, fs.ErrNotExist) { // which files are needed, the caller knows
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
+		// Weights may be large; anything else of that size is not what its name says.
 		if !info.Mode().IsRegular() || !strings.HasSuffix(name, ".safetensors") && info.Size() > maxFile {
 			return nil, unsupportedError("%s is not a plain file of at most %d bytes", name, maxFile)
 		}
@@ -281,7 +295,7 @@ func unsupportedWeights(dir string) error {
 }
 
 // Export writes the files of an artifact into dir, as ExportForm gives them, and
-// papers about it, which Import ignores. dir must not exist or be empty. Errors:
+// papers about it, which Import ignores. dir must be absent or empty. Errors:
 // artifact_missing, artifact_corrupt, folder_not_empty.
 func Export(s *Store, d trimtab.Digest, dir string, papers ...File) error {
 	x, err := ExportForm(s, d)
@@ -291,7 +305,7 @@ func Export(s *Store, d trimtab.Digest, dir string, papers ...File) error {
 	return WriteFolder(dir, append(x.Files, papers...))
 }
 
-// WriteFolder writes files into dir, which must not exist or be empty, and syncs
+// WriteFolder writes files into dir, which must be absent or empty, and syncs
 // them. If it fails, it removes what it wrote. Error: folder_not_empty.
 func WriteFolder(dir string, files []File) error {
 	if entries, err := listFolder(dir); err == nil && len(entries) > 0 {
@@ -319,6 +333,7 @@ func exportFile(path string, data []byte) error {
 		return err
 	}
 	_, err = f.Write(data)
+	// All three, so that the file is closed in any case and no error is lost.
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		os.Remove(path) // ours, and not whole
 	}

@@ -53,7 +53,7 @@ func TestReadUnwraps(t *testing.T) {
 }
 
 // Arrays of something else are named with what they probably are.
-func TestReadNamesStrangers(t *testing.T) {
+func TestReadNamesForeignArrays(t *testing.T) {
 	one := func(name string) func(*folder) {
 		return func(f *folder) {
 			f.arrays = append(f.arrays, tensor.NamedArray{Name: name, Shape: []int{1}, Data: []float32{1}})

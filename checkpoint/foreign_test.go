@@ -124,9 +124,9 @@ func TestLinksLeadNowhere(t *testing.T) {
 		if _, err := Open(s.dir); err != nil {
 			t.Errorf("%s is a link: %v", folder, err)
 		}
-		loose, err := s.FindUnreferenced(k)
-		if e := trimtab.AsError(err); e.Type != "store_linked" || len(loose) > 0 {
-			t.Errorf("%s is a link: %v, %v", folder, loose, err)
+		garbage, err := s.FindUnreferenced(k)
+		if e := trimtab.AsError(err); e.Type != "store_linked" || len(garbage) > 0 {
+			t.Errorf("%s is a link: %v, %v", folder, garbage, err)
 		}
 		_, _ = s.CollectGarbage([]UnreferencedFile{{Path: folder + "/" + name, ModTime: old},
 			{Path: folder + "/thesis.tex", ModTime: old}}, k)
@@ -141,8 +141,8 @@ func TestLinksLeadNowhere(t *testing.T) {
 	if err := s.RemoveState("attempt-1", "sha256:../../../../etc/passwd"); err == nil {
 		t.Error("a path was taken for a digest")
 	}
-	if loose, err := s.FindUnreferenced(k); err != nil || len(loose) > 0 {
-		t.Errorf("behind the link of an attempt: %v, %v", loose, err)
+	if garbage, err := s.FindUnreferenced(k); err != nil || len(garbage) > 0 {
+		t.Errorf("behind the link of an attempt: %v, %v", garbage, err)
 	}
 	if entries, err := os.ReadDir(outside); err != nil || len(entries) != 4 {
 		t.Errorf("outside there are %v, %v", entries, err)
@@ -156,8 +156,8 @@ func TestPartialOfOthers(t *testing.T) {
 		drop(t, s, "partial/folder/file-1"), drop(t, s, "objects/thesis.damaged")}
 	goes := drop(t, s, "partial/file-12")
 	age(t, s, 100*24*time.Hour, ".")
-	if loose, err := s.FindUnreferenced(day); err != nil || !slices.Equal(pathsOf(loose), []string{goes}) {
-		t.Errorf("loose are %v, %v", pathsOf(loose), err)
+	if garbage, err := s.FindUnreferenced(day); err != nil || !slices.Equal(pathsOf(garbage), []string{goes}) {
+		t.Errorf("garbage is %v, %v", pathsOf(garbage), err)
 	}
 	if _, err := Open(s.dir); err != nil {
 		t.Fatal(err)

@@ -59,7 +59,8 @@ func (s *Store) FindUnreferenced(k GCPolicy) ([]UnreferencedFile, error) {
 		folder string
 		check  checkFile
 	}{
-		{artifacts, c.artifact}, // before objects: it marks the live ones
+		// Artifacts come before objects, because they mark the live ones.
+		{artifacts, c.artifact},
 		{objects, c.object},
 		{states, c.state},
 		{rollouts, c.rollout},
@@ -121,6 +122,7 @@ func (c *gcScan) walk(folder string, check checkFile) error {
 // reason returns why a file is garbage, or "". A manifest within the grace
 // period is not garbage, but its objects are marked as live.
 func (c *gcScan) reason(name string, info fs.FileInfo, check checkFile) string {
+	// A file whose time is in the future has a negative age, and is kept.
 	age := c.now.Sub(info.ModTime())
 	base := path.Base(name)
 	switch {
@@ -162,7 +164,9 @@ func (c *gcScan) artifact(_ string, d trimtab.Digest) string {
 func (c *gcScan) markObjects(d trimtab.Digest) {
 	entries, err := c.s.manifest(d)
 	if err != nil {
-		c.readable = c.readable && trimtab.AsError(err).Type == "artifact_missing" // removed meanwhile
+		// A manifest that was removed meanwhile keeps nothing alive. One that is damaged
+		// might name any object, so none is garbage.
+		c.readable = c.readable && trimtab.AsError(err).Type == "artifact_missing"
 		return
 	}
 	for _, e := range entries {

@@ -56,8 +56,8 @@ func artifactOf(t *testing.T, s *Store, contents ...string) trimtab.Digest {
 	return d
 }
 
-func pathsOf(loose []UnreferencedFile) (paths []string) {
-	for _, l := range loose {
+func pathsOf(garbage []UnreferencedFile) (paths []string) {
+	for _, l := range garbage {
 		paths = append(paths, l.Path)
 	}
 	return paths
@@ -67,7 +67,7 @@ func objectOf(content string) string { return "objects/" + trimtab.DigestOf([]by
 
 var day = GCPolicy{Grace: 24 * time.Hour, Damaged: 30 * 24 * time.Hour}
 
-func TestCollectTakesWhatIsLoose(t *testing.T) {
+func TestCollectGarbage(t *testing.T) {
 	s := open(t)
 	named, nameless := artifactOf(t, s, "shared", "a"), artifactOf(t, s, "shared", "b")
 	hex := func(i int) string { return trimtab.DigestOf([]byte{byte(i)}).Hex() }
@@ -105,20 +105,20 @@ func TestCollectTakesWhatIsLoose(t *testing.T) {
 		}
 		return "is over"
 	}
-	loose, err := s.FindUnreferenced(k)
+	garbage, err := s.FindUnreferenced(k)
 	if err != nil {
 		t.Fatal(err)
 	}
 	slices.Sort(gone)
-	if got := pathsOf(loose); !slices.Equal(got, gone) {
-		t.Fatalf("loose are\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(gone, "\n"))
+	if got := pathsOf(garbage); !slices.Equal(got, gone) {
+		t.Fatalf("garbage is\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(gone, "\n"))
 	}
-	for _, l := range loose {
+	for _, l := range garbage {
 		if l.Size == 0 || time.Since(l.ModTime) < 30*24*time.Hour || l.Reason == "" {
 			t.Errorf("%+v", l)
 		}
 	}
-	removed, err := s.CollectGarbage(loose, k)
+	removed, err := s.CollectGarbage(garbage, k)
 	if err != nil || len(removed) != len(gone) {
 		t.Fatalf("removed %v, %v", pathsOf(removed), err)
 	}
@@ -135,25 +135,25 @@ func TestCollectTakesWhatIsLoose(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(s.dir, "states/some/other")); err == nil {
 		t.Error("the folder of an attempt without files is still there")
 	}
-	if loose, err := s.FindUnreferenced(k); err != nil || len(loose) != 0 {
-		t.Errorf("left are %v, %v", pathsOf(loose), err)
+	if garbage, err := s.FindUnreferenced(k); err != nil || len(garbage) != 0 {
+		t.Errorf("left are %v, %v", pathsOf(garbage), err)
 	}
 }
 
-// Without being told what is pointed to, nothing is loose but what was set aside or never finished.
-func TestNothingIsLooseUnasked(t *testing.T) {
+// Without knowing the references, only quarantined and unfinished files are garbage.
+func TestEmptyPolicyKeepsEverything(t *testing.T) {
 	s := open(t)
 	artifactOf(t, s, "a")
 	drop(t, s, "states/attempt-1/"+trimtab.DigestOf(nil).Hex())
 	drop(t, s, "rollouts/attempt-1/"+trimtab.DigestOf(nil).Hex())
 	age(t, s, 99*24*time.Hour, ".")
-	if loose, err := s.FindUnreferenced(day); err != nil || len(loose) != 0 {
-		t.Errorf("%v, %v", pathsOf(loose), err)
+	if garbage, err := s.FindUnreferenced(day); err != nil || len(garbage) != 0 {
+		t.Errorf("%v, %v", pathsOf(garbage), err)
 	}
 }
 
 // While a manifest that is kept cannot be read, any object may be one of its files.
-func TestCollectLeavesObjectsBesideADamagedManifest(t *testing.T) {
+func TestGarbageWithADamagedManifest(t *testing.T) {
 	s := open(t)
 	named := artifactOf(t, s, "a")
 	if err := os.WriteFile(s.path(artifacts, named), []byte("rotten"), 0o600); err != nil {
@@ -162,26 +162,26 @@ func TestCollectLeavesObjectsBesideADamagedManifest(t *testing.T) {
 	age(t, s, 99*24*time.Hour, ".")
 	k := day
 	k.Artifact = func(d trimtab.Digest) bool { return d == named }
-	if loose, err := s.FindUnreferenced(k); err != nil || len(loose) != 0 {
-		t.Errorf("%v, %v", pathsOf(loose), err)
+	if garbage, err := s.FindUnreferenced(k); err != nil || len(garbage) != 0 {
+		t.Errorf("%v, %v", pathsOf(garbage), err)
 	}
 }
 
 // What is written again between the look and the removal, in whatever part, stays whole.
-func TestCollectLeavesWhatIsWrittenMeanwhile(t *testing.T) {
+func TestGarbageThatIsWrittenAnew(t *testing.T) {
 	s := open(t)
 	d, state := artifactOf(t, s, "a", "b"), saveStep(t, s, "attempt-1", 1)
 	age(t, s, 99*24*time.Hour, ".")
 	k := day
 	k.Artifact = func(trimtab.Digest) bool { return false }
 	k.State = func(int64, trimtab.Digest) string { return "is old" }
-	loose, err := s.FindUnreferenced(k)
-	if err != nil || len(loose) != 4 {
-		t.Fatalf("%v, %v", pathsOf(loose), err)
+	garbage, err := s.FindUnreferenced(k)
+	if err != nil || len(garbage) != 4 {
+		t.Fatalf("%v, %v", pathsOf(garbage), err)
 	}
 	artifactOf(t, s, "a", "b")
 	saveStep(t, s, "attempt-1", 1)
-	if removed, err := s.CollectGarbage(loose, k); err != nil || len(removed) != 0 {
+	if removed, err := s.CollectGarbage(garbage, k); err != nil || len(removed) != 0 {
 		t.Errorf("removed %v, %v", pathsOf(removed), err)
 	}
 	if _, err := s.Files(d); err != nil {
@@ -202,7 +202,7 @@ func saveStep(t *testing.T, s *Store, attempt string, step int) trimtab.Digest {
 }
 
 // Writers and Collect at the same time: whatever a writer has come back from is there.
-func TestCollectBesideWriters(t *testing.T) {
+func TestCollectGarbageDuringWrites(t *testing.T) {
 	s := open(t)
 	k := day
 	k.Artifact = func(trimtab.Digest) bool { return false }
@@ -215,9 +215,9 @@ func TestCollectBesideWriters(t *testing.T) {
 			artifactOf(t, s, "a", "b")
 			saveStep(t, s, "attempt-1", 1)
 		})
-		loose, err := s.FindUnreferenced(k)
+		garbage, err := s.FindUnreferenced(k)
 		if err == nil {
-			_, err = s.CollectGarbage(loose, k)
+			_, err = s.CollectGarbage(garbage, k)
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -243,17 +243,17 @@ func TestAttemptIDs(t *testing.T) {
 	}
 }
 
-func TestTies(t *testing.T) {
+func TestRegisterDatabase(t *testing.T) {
 	s := open(t)
-	if ties, err := s.Databases(); err != nil || ties != nil {
-		t.Errorf("a new store has the ties %v, %v", ties, err)
+	if databases, err := s.Databases(); err != nil || databases != nil {
+		t.Errorf("a new store has the databases %v, %v", databases, err)
 	}
 	for _, id := range []string{"b", "a", "b"} {
 		if err := s.RegisterDatabase(id); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if ties, err := s.Databases(); err != nil || !slices.Equal(ties, []string{"a", "b"}) {
-		t.Errorf("%v, %v", ties, err)
+	if databases, err := s.Databases(); err != nil || !slices.Equal(databases, []string{"a", "b"}) {
+		t.Errorf("%v, %v", databases, err)
 	}
 }

@@ -60,7 +60,7 @@ func (s *Store) lock(how int) (*os.File, error) {
 		switch err = syscall.Flock(int(f.Fd()), how); err {
 		case nil:
 			return f, nil
-		case syscall.EINTR:
+		case syscall.EINTR: // a signal; try again
 		default:
 			f.Close()
 			return nil, err

@@ -42,11 +42,13 @@ var ptMetadata = map[string]string{"format": "pt"}
 type putFunc func(name string, write func(io.Writer) error) (manifestEntry, error)
 
 // modelEntries passes each file of a stored model to put and returns the entries
-// of its manifest.
+// of its manifest. It is shared by storing a model and by computing its digest, so
+// that the two cannot disagree.
 func modelEntries(m *model.Model, t *tokenizer.Tokenizer, put putFunc) ([]manifestEntry, error) {
 	if err := sameVocab(m.Config, t); err != nil {
 		return nil, err
 	}
+	// Before anything is written, so that a diverged model leaves nothing behind.
 	if err := checkFinite(m.NamedParameters()); err != nil {
 		return nil, annotate(err, "model to store")
 	}
@@ -57,6 +59,7 @@ func modelEntries(m *model.Model, t *tokenizer.Tokenizer, put putFunc) ([]manife
 	if err != nil {
 		return nil, err
 	}
+	// The manifest sorts its lines, so the order in which files are written is free.
 	entries := []manifestEntry{weights}
 	for _, f := range append(t.Files(), File{Name: configName, Data: writeConfig(m, t, true)}) {
 		e, err := put(f.Name, func(w io.Writer) error { _, err := w.Write(f.Data); return err })
@@ -85,8 +88,9 @@ type byteCounter int64
 // Write adds the length of p.
 func (c *byteCounter) Write(p []byte) (int, error) { *c += byteCounter(len(p)); return len(p), nil }
 
-// LoadModel reads a model that SaveModel stored, verifying every file. Errors:
-// artifact_missing, artifact_corrupt, not_a_number, unsupported_model.
+// LoadModel reads a model that SaveModel stored, verifying every file. The model
+// and the tokenizer are the caller's; nothing is cached. Errors: artifact_missing,
+// artifact_corrupt, not_a_number, unsupported_model.
 func LoadModel(s *Store, d trimtab.Digest) (*model.Model, *tokenizer.Tokenizer, error) {
 	files, err := s.Files(d)
 	if err != nil {
@@ -111,7 +115,7 @@ func sameVocab(c model.Config, t *tokenizer.Tokenizer) error {
 }
 
 // unsupportedError refuses a model that this transformer cannot compute, or
-// files that are not a GPT-2 folder.
+// files that are not a GPT-2 folder. The remedy says what a folder has to hold.
 func unsupportedError(format string, args ...any) error {
 	return trimtab.NewError(trimtab.Invalid, "unsupported_model",
 		"give a Hugging Face GPT-2 folder: config.json, model.safetensors, vocab.json, merges.txt", format, args...)
@@ -149,6 +153,7 @@ func readModel(files []File) (*Folder, error) {
 	if c.dropout {
 		f.Notes = append(f.Notes, "the dropout of config.json is left out: Trimtab trains without")
 	}
+	// Last, when model and tokenizer are both known: it may replace them.
 	f.restoreStored(w.metadata)
 	return f, nil
 }
@@ -168,6 +173,7 @@ func readTokenizer(files []File, claims ...tokenizer.ConfigIDs) (*tokenizer.Toke
 		claims = append(claims, tokenizer.ConfigIDs{File: generationName, Begin: g.Begin, End: g.End, Pad: g.Pad})
 	}
 	t, err := tokenizer.Load(files, claims...)
+	// A refusal of the tokenizer knows its own remedy.
 	var refused *tokenizer.Refusal
 	switch {
 	case errors.As(err, &refused):

@@ -38,7 +38,7 @@ func (s *Store) RegisterDatabase(id string) error {
 }
 
 // Databases lists the ids of the registered databases, in order. A store of an
-// earlier build has none.
+// earlier build has none, and then nobody knows whose files it holds.
 func (s *Store) Databases() ([]string, error) {
 	entries, err := listFolder(filepath.Join(s.dir, databases))
 	if errors.Is(err, fs.ErrNotExist) {

@@ -38,6 +38,7 @@ func (s *Store) SaveRollouts(attempt string, r Rollouts) (trimtab.Digest, error)
 	if err := checkFinite(r.Arrays); err != nil {
 		return "", annotate(err, "rollouts of %s in step %d", attempt, r.Step)
 	}
+	// The metadata are part of the digest: equal arrays of two shards are two files.
 	d, _, err := s.write(folder, func(w io.Writer) error { return writeSafetensors(w, r.Arrays, r.metadata()) })
 	if err == nil {
 		err = s.syncParents(folder)
@@ -78,6 +79,7 @@ func decodeRollouts(raw []byte) (r Rollouts, err error) {
 		return r, corruptError(err)
 	}
 	r.Arrays, r.State = arrays, trimtab.Digest(metadata[stateKey])
+	// The digest is right, so a number that does not parse was written by another program.
 	var errs [2]error
 	r.Step, errs[0] = strconv.Atoi(metadata[stepKey])
 	r.First, errs[1] = strconv.Atoi(metadata[firstKey])
@@ -89,7 +91,7 @@ func decodeRollouts(raw []byte) (r Rollouts, err error) {
 }
 
 // RemoveRollouts removes rollouts of an attempt. It is no error if they do not
-// exist.
+// exist. A stage calls it when the checkpoint after their iteration is recorded.
 func (s *Store) RemoveRollouts(attempt string, d trimtab.Digest) error {
 	folder, err := rolloutFolder(attempt)
 	if err != nil {

@@ -55,6 +55,7 @@ func EncodeSafetensors(arrays []tensor.NamedArray, metadata map[string]string) [
 
 // writeSafetensors writes the encoding of arrays to w. Errors are those of w.
 func writeSafetensors(w io.Writer, arrays []tensor.NamedArray, metadata map[string]string) error {
+	// Streamed, so that a large state is not in memory a second time.
 	out := bufio.NewWriterSize(w, 1<<16)
 	header := header(arrays, metadata)
 	// a bufio.Writer keeps its first error for Flush
@@ -70,7 +71,7 @@ func writeSafetensors(w io.Writer, arrays []tensor.NamedArray, metadata map[stri
 // first error, which Flush returns.
 func writeFloats(w *bufio.Writer, data []float32) {
 	var chunk [4096]byte
-	for len(data) > 0 {
+	for len(data) > 0 { // in chunks that stay in the first-level cache
 		n := min(len(data), len(chunk)/4)
 		for i, v := range data[:n] {
 			binary.LittleEndian.PutUint32(chunk[4*i:], math.Float32bits(v))
@@ -105,6 +106,7 @@ func header(arrays []tensor.NamedArray, metadata map[string]string) []byte {
 			joinInts(a.Shape), offset, end))
 		offset = end
 	}
+	// −n & 7 is what n lacks to a multiple of 8, so that the arrays are aligned.
 	text := "{" + strings.Join(fields, ",") + "}"
 	return []byte(text + strings.Repeat(" ", -len(text)&7))
 }
@@ -153,7 +155,9 @@ func DecodeSafetensors(data []byte) ([]tensor.NamedArray, map[string]string, err
 			return nil, nil, fmt.Errorf("array %q is %s, not F32", e.name, e.dtype)
 		}
 		arrays[i] = tensor.NamedArray{Name: e.name, Shape: e.shape, Data: make([]float32, len(e.raw)/4)}
-		e.floats(arrays[i].Data)
+		if err := e.floats(arrays[i].Data); err != nil {
+			return nil, nil, err
+		}
 	}
 	return arrays, metadata, nil
 }
@@ -162,8 +166,8 @@ func DecodeSafetensors(data []byte) ([]tensor.NamedArray, map[string]string, err
 type rawArray struct {
 	name, dtype string
 	shape       []int
-	from, to    uint64 // in the data
-	raw         []byte
+	from, to    uint64 // offsets in the data after the header, bytes
+	raw         []byte // the bytes between them
 }
 
 // parseSafetensors parses and checks the header. The arrays are in the order of
@@ -173,6 +177,7 @@ func parseSafetensors(data []byte) ([]rawArray, map[string]string, error) {
 		return nil, nil, fmt.Errorf("a safetensors file of %d bytes is too short", len(data))
 	}
 	n := binary.LittleEndian.Uint64(data)
+	// In this order: the subtraction cannot wrap around, and the slices below are in range.
 	if n > maxHeader || n > uint64(len(data)-8) {
 		return nil, nil, fmt.Errorf("the safetensors header claims %d bytes of a file of %d", n, len(data))
 	}
@@ -193,7 +198,7 @@ func assignData(arrays []rawArray, data []byte) error {
 		// by the end as well: an empty array comes before the one that begins where it lies
 		return cmp.Or(cmp.Compare(a.from, b.from), cmp.Compare(a.to, b.to))
 	})
-	at := uint64(0)
+	at := uint64(0) // where the next array has to begin
 	for i := range arrays {
 		a := &arrays[i]
 		if a.from != at || a.to < a.from || a.to > uint64(len(data)) {
@@ -234,6 +239,7 @@ func parseHeader(raw []byte) ([]rawArray, map[string]string, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	// The header may be padded with spaces, and with nothing else.
 	if rest := raw[dec.InputOffset():]; len(bytes.Trim(rest, " ")) > 0 {
 		return nil, nil, fmt.Errorf("%d bytes after its end", len(rest))
 	}
@@ -252,7 +258,7 @@ func decodeObject(dec *json.Decoder, value func(key string) error) error {
 		if err != nil {
 			return err
 		}
-		key := t.(string) // the decoder lets nothing else be a key
+		key := t.(string) // the decoder accepts nothing else as a key
 		if seen[key] {
 			return fmt.Errorf("key %.80q comes twice", key)
 		}
@@ -271,7 +277,7 @@ func parseArray(dec *json.Decoder, name string) (rawArray, error) {
 	var offsets []uint64
 	var shape []uint64
 	err := decodeObject(dec, func(key string) error {
-		switch key {
+		switch key { // a key that is absent leaves its zero value, which is refused below
 		case "dtype":
 			return dec.Decode(&a.dtype)
 		case "shape":
@@ -306,6 +312,7 @@ func (a *rawArray) setShape(shape []uint64) error {
 		if d > math.MaxInt {
 			return errors.New("the shape overflows")
 		}
+		// A shape whose product wraps around could match its offsets by accident.
 		over, low := bits.Mul64(size, d)
 		if over != 0 {
 			return errors.New("the shape overflows")
@@ -344,8 +351,9 @@ func float16ToFloat32(h uint16) float32 {
 	case 0: // zero or subnormal: fraction · 2⁻²⁴
 		v := float32(fraction) * (1.0 / (1 << 24))
 		return math.Float32frombits(math.Float32bits(v) | sign)
-	case 0x1f:
+	case 0x1f: // infinity or NaN, whose payload is kept
 		return math.Float32frombits(sign | 0xff<<23 | fraction<<13)
 	}
+	// The exponent's bias is 15 in binary16 and 127 in binary32.
 	return math.Float32frombits(sign | (exponent+112)<<23 | fraction<<13)
 }

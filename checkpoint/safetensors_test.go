@@ -136,7 +136,7 @@ func TestDecodeSafetensorsOrdersByData(t *testing.T) {
 }
 
 // half is checked against the definition for every one of the 65,536 values.
-func TestHalf(t *testing.T) {
+func TestFloat16ToFloat32(t *testing.T) {
 	for h := range 1 << 16 {
 		exponent, fraction := h>>10&31, float64(h&1023)
 		want := math.Ldexp(1+fraction/1024, exponent-15)

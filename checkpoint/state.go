@@ -80,9 +80,11 @@ func decodeState(raw []byte, into []tensor.NamedArray) (int, error) {
 	if err != nil || step < 0 {
 		return 0, corruptError(errors.New("it has no step"))
 	}
+	// Before anything is written to into: a mismatch leaves the trainer as it is.
 	if err := sameArrays(state, into); err != nil {
 		return 0, err
 	}
+	// Straight into the trainer's arrays: there is no second copy of a large state.
 	for i := range into {
 		if err := state[i].floats(into[i].Data); err != nil {
 			return 0, corruptError(err)
@@ -92,7 +94,8 @@ func decodeState(raw []byte, into []tensor.NamedArray) (int, error) {
 }
 
 // RemoveState removes one state of an attempt. It is no error if the state does
-// not exist.
+// not exist. Training calls it for checkpoints that newer ones supersede; what a
+// crash leaves is removed by the garbage collector.
 func (s *Store) RemoveState(attempt string, d trimtab.Digest) error {
 	folder, err := stateFolder(attempt)
 	if err != nil {
@@ -107,6 +110,7 @@ func (s *Store) RemoveState(attempt string, d trimtab.Digest) error {
 // remove removes a file that is named by its digest. It is no error if the file
 // does not exist.
 func (s *Store) remove(folder string, d trimtab.Digest) error {
+	// A digest from outside must not become a path.
 	if _, err := trimtab.ParseDigest(string(d)); err != nil {
 		return err
 	}
@@ -129,7 +133,8 @@ const quarantineSuffix = ".damaged"
 var quarantinedName = regexp.MustCompile(`^[0-9a-f]{64}\.damaged$`)
 
 // Quarantine renames a damaged state, so that it is never loaded again but can
-// be inspected. It returns the new path, or "" if the file does not exist.
+// be inspected. It returns the new path, or "" if the file does not exist. The
+// digest stays in the record; the file can be restored from a backup.
 func (s *Store) Quarantine(attempt string, d trimtab.Digest) (path string, err error) {
 	folder, err := stateFolder(attempt)
 	if err != nil {

@@ -1,23 +1,3 @@
-// Package checkpoint keeps models and training states in a folder, by content.
-// Everything that is read is verified against its digest first.
-//
-//	objects/<sha256>              one file of an artifact
-//	artifacts/<sha256>            the manifest of an artifact: the lines "sha256 size path", sorted
-//	states/<attempt>/<sha256>     a training state: one safetensors file, its step in the metadata
-//	rollouts/<attempt>/<sha256>   rollouts on their way between workers: a safetensors file each
-//	partial/                      files being written; what a crash leaves is removed after a day
-//	databases/<id>                databases that reference files of the store (see RegisterDatabase)
-//	lock                          flock that separates writers and the garbage collector
-//
-// The name of a file is the SHA-256 of its bytes, and the digest of an artifact
-// is that of its manifest, so it is a function of the names and contents of its
-// files alone. A file is written under partial, synced, renamed, and its folder
-// synced; a manifest is written after its files. After a crash at any
-// instruction, an artifact or a state is there whole or not at all.
-//
-// A model is a Hugging Face GPT-2 folder: config.json, model.safetensors and the
-// tokenizer's files (see SaveModel). No file holds a time, an id or a name of a
-// run, a host, or a path.
 package checkpoint
 
 import (
@@ -77,6 +57,7 @@ func Open(dir string) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, diskError(fmt.Errorf("open the store: %w", err))
 	}
+	// databases is made by the first RegisterDatabase, lock by the first write.
 	for _, name := range []string{objects, artifacts, states, rollouts, partial} {
 		if err := s.makeFolder(name); err != nil {
 			return nil, diskError(fmt.Errorf("open the store: %w", err))
@@ -141,7 +122,8 @@ func listFolder(dir string) ([]fs.DirEntry, error) {
 	return entries, err
 }
 
-// openFolder opens a folder for listing or syncing; anything else is refused.
+// openFolder opens a folder for listing or syncing. O_DIRECTORY refuses anything
+// else, a FIFO included, on which an open would block.
 func openFolder(dir string) (*os.File, error) { return os.OpenFile(dir, syscall.O_DIRECTORY, 0) }
 
 // Put stores files as one artifact and returns its digest, which depends on
@@ -178,6 +160,7 @@ func (s *Store) putManifest(entries []manifestEntry) (trimtab.Digest, error) {
 	if err != nil {
 		return "", err
 	}
+	// Objects are durable before the manifest that names them exists.
 	if err := syncFolder(filepath.Join(s.dir, objects)); err != nil {
 		return "", fmt.Errorf("store the files: %w", err)
 	}
@@ -222,9 +205,9 @@ func (s *Store) manifest(d trimtab.Digest) ([]manifestEntry, error) {
 
 // manifestEntry is one line of a manifest: "sha256 size path".
 type manifestEntry struct {
-	digest trimtab.Digest
-	size   int64
-	name   string
+	digest trimtab.Digest // of the object
+	size   int64          // bytes
+	name   string         // path within the artifact, with slashes; may contain spaces
 }
 
 // line is the entry as it stands in a manifest, with the newline.
@@ -265,6 +248,8 @@ func readManifest(raw []byte) ([]manifestEntry, error) {
 		}
 		entries = append(entries, e)
 	}
+	// Encoding the entries again checks everything that readLine does not: the order
+	// of lines, leading zeros, names that come twice, the newline at the end.
 	again, err := writeManifest(entries)
 	if err != nil {
 		return nil, err
@@ -295,6 +280,7 @@ func readLine(line string) (e manifestEntry, err error) {
 // checkName accepts relative paths that stay within their folder on any system:
 // no backslash, no colon (a drive or a stream on Windows), nothing unprintable.
 func checkName(name string) error {
+	// fs.ValidPath excludes "..", empty elements and absolute paths.
 	odd := func(r rune) bool { return r == '\\' || r == ':' || !unicode.IsPrint(r) }
 	if !fs.ValidPath(name) || name == "." || strings.ContainsFunc(name, odd) || len(name) > 512 {
 		return fmt.Errorf("%.80q cannot be the name of a file in a store", name)
@@ -311,6 +297,7 @@ func (s *Store) write(folder string, fill func(io.Writer) error) (d trimtab.Dige
 	}
 	defer os.Remove(f.Name()) // fails if it was renamed
 	defer f.Close()
+	// Hashed while it is written: a large file need not be in memory as a whole.
 	hash := sha256.New()
 	if err := fill(io.MultiWriter(f, hash)); err != nil {
 		return "", 0, diskError(err)
@@ -329,6 +316,7 @@ func (s *Store) write(folder string, fill func(io.Writer) error) (d trimtab.Dige
 // is there already, that one stays and gets the present time, as if it had been
 // written now: its grace period (GCPolicy.Grace) starts anew.
 func (s *Store) publish(f *os.File, folder string, d trimtab.Digest, size int64) error {
+	// Without the lower store of an overlay: the file has to be in this one.
 	if _, err := (&Store{dir: s.dir}).read(folder, d, size); err == nil {
 		now := time.Now()
 		if os.Chtimes(s.path(folder, d), now, now) == nil {
@@ -341,6 +329,7 @@ func (s *Store) publish(f *os.File, folder string, d trimtab.Digest, size int64)
 	if err := failpoint.At("file_synced"); err != nil {
 		return diskError(err)
 	}
+	// The folder of an attempt may be new, or just removed by the garbage collector.
 	if err := s.makeFolder(folder); err != nil {
 		return diskError(err)
 	}
@@ -367,6 +356,7 @@ func (s *Store) read(folder string, d trimtab.Digest, size int64) ([]byte, error
 	case size >= 0 && int64(len(data)) != size:
 		return nil, corruptError(fmt.Errorf("%d bytes instead of %d", len(data), size))
 	}
+	// The name of a file is its digest, so this verifies every byte.
 	if got := trimtab.DigestOf(data); got != "sha256:"+trimtab.Digest(d.Hex()) {
 		return nil, corruptError(fmt.Errorf("the bytes have the digest %s", got.Short()))
 	}
@@ -378,7 +368,8 @@ func (s *Store) path(folder string, d trimtab.Digest) string {
 	return filepath.Join(s.dir, folder, d.Hex())
 }
 
-// syncFolder makes the names in a folder durable (fsync of the folder).
+// syncFolder makes the names in a folder durable: fsync of a file covers its
+// content and not the entry by which it is found.
 func syncFolder(dir string) error {
 	f, err := openFolder(dir)
 	if err != nil {

@@ -30,8 +30,8 @@ func readIndex(index []byte) (map[string]string, error) {
 	return x.Map, nil
 }
 
-// shardNames lists the files that an index names, in order of name. Names that
-// lead out of the folder are refused.
+// shardNames lists the files that an index names, in order of name. An index that
+// names none, or a file in another folder, is refused.
 func shardNames(index []byte) ([]string, error) {
 	files, err := readIndex(index)
 	if err != nil {
@@ -39,6 +39,7 @@ func shardNames(index []byte) ([]string, error) {
 	}
 	names := slices.Compact(slices.Sorted(maps.Values(files)))
 	for _, name := range names {
+		// The index comes from elsewhere: its names must not lead out of the folder.
 		if name != path.Base(name) || strings.ContainsAny(name, `/\`) || !strings.HasSuffix(name, ".safetensors") {
 			return nil, fmt.Errorf("%.80q is not the name of a .safetensors file in the same folder", name)
 		}
@@ -51,9 +52,9 @@ func shardNames(index []byte) ([]string, error) {
 
 // weights are the arrays of a folder, not decoded yet.
 type weights struct {
-	arrays   []rawArray
-	metadata map[string]string
-	notes    []string
+	arrays   []rawArray        // in the order of the file, shards in order of name
+	metadata map[string]string // of model.safetensors; nil for shards
+	notes    []string          // for Folder.Notes
 }
 
 // readWeights reads model.safetensors, or the shards that an index names. The
@@ -74,7 +75,8 @@ func readWeights(files []File) (*weights, error) {
 	if err != nil {
 		return nil, unsupportedError("%s: %w", indexName, err)
 	}
-	missing, _ := readIndex(index) // shardNames has read it
+	// Arrays that have not been found yet. shardNames has decoded the index without an error.
+	missing, _ := readIndex(index)
 	w := &weights{}
 	for _, name := range names {
 		arrays, _, err := parseSafetensors(fileData(files, name))
@@ -118,7 +120,7 @@ var wrapperPrefixes = []string{"_orig_mod.", "module.", "base_model.model.", "mo
 // trimWrappers takes any sequence of wrapper prefixes off a name.
 func trimWrappers(name string) (bare, taken string) {
 	bare = name
-	for {
+	for { // wrappers can be nested: module._orig_mod.…
 		i := slices.IndexFunc(wrapperPrefixes, func(p string) bool { return strings.HasPrefix(bare, p) })
 		if i < 0 {
 			return bare, name[:len(name)-len(bare)]
@@ -145,24 +147,28 @@ func (w *weights) load(c model.Config, scalar bool) (*model.Model, error) {
 	if err != nil {
 		return nil, err
 	}
+	// A tokenizer that was extended without resizing the embedding, or the reverse, is
+	// common enough for a message of its own.
 	if rows := byName[bodyPrefix+"wte.weight"].shape; len(rows) == 2 && rows[1] == c.Width && rows[0] != c.Vocab {
 		return nil, trimtab.NewError(trimtab.Invalid, "vocabulary_mismatch",
 			"make them the same with model.resize_token_embeddings(len(tokenizer)) and save again",
 			"%s says that vocab_size is %d, and the embedding in %s has %d rows", configName, c.Vocab, weightsName,
 			rows[0])
 	}
+	// config.json may claim any size: compare it with what the file holds before
+	// anything of that size is allocated.
 	total := 0
 	for _, a := range byName {
 		total += elements(a.shape)
 	}
-	if c.Parameters() > total { // before anything of that size is allocated
+	if c.Parameters() > total {
 		return nil, unsupportedError("%s holds %d numbers, %s asks for %d", weightsName, total, configName,
 			c.Parameters())
 	}
 	m := model.New(c, scalar)
 	for _, p := range m.NamedParameters() {
 		a, ok := byName[p.Name]
-		if !ok && p.Name == "score.bias" {
+		if !ok && p.Name == "score.bias" { // absent in models of Hugging Face, and then 0
 			continue
 		}
 		if err := a.fill(p, ok); err != nil {
@@ -195,7 +201,8 @@ func (a rawArray) fill(p tensor.NamedArray, found bool) error {
 
 // byFullName returns the arrays by their complete names, without wrapper
 // prefixes, masks and value heads, which it adds to the notes. An array that is
-// certainly of something else is refused.
+// certainly of something else is refused, and so are two arrays that have the same
+// complete name.
 func (w *weights) byFullName(scalar bool) (map[string]rawArray, error) {
 	byName := make(map[string]rawArray, len(w.arrays))
 	off := make(map[string]int)
@@ -209,6 +216,7 @@ func (w *weights) byFullName(scalar bool) (map[string]rawArray, error) {
 		if taken != "" {
 			off[taken]++
 		}
+		// A bare GPT2Model saves the body without the prefix that a head adds.
 		if !qualifiedName.MatchString(name) {
 			name = bodyPrefix + name
 		}
@@ -262,8 +270,9 @@ func unknownArray(name, what string) error {
 
 // foreignPattern recognizes arrays that other programs save, by their names.
 type foreignPattern struct {
-	name         *regexp.Regexp
-	what, remedy string
+	name   *regexp.Regexp // matches names without wrapper prefixes
+	what   string         // continues "it is probably …"
+	remedy string         // empty where giving another model is the only one
 }
 
 // foreignPatterns say what an array probably is; the first that matches counts.
@@ -313,7 +322,7 @@ func foreignKind(name, dtype string, scalar bool) string {
 			return s.what
 		}
 	}
-	switch {
+	switch { // what depends on more than the name
 	case scalar && valueHead.MatchString(name):
 		return "the value head of a PPO trainer, in a folder that config.json calls a classifier"
 	case !scalar && strings.HasPrefix(name, "score."):
@@ -341,7 +350,8 @@ func (w *weights) checkUnused(rest map[string]rawArray, m *model.Model) error {
 	return nil
 }
 
-// checkTied accepts an output head that equals the embedding, bit for bit.
+// checkTied accepts an output head that equals the embedding, bit for bit. A head
+// that was trained apart would change what the model computes.
 func checkTied(head rawArray, embedding tensor.NamedArray) error {
 	if !slices.Equal(head.shape, embedding.Shape) {
 		return unsupportedError("lm_head.weight has the shape %v, the embedding %v", head.shape, embedding.Shape)
@@ -350,6 +360,7 @@ func checkTied(head rawArray, embedding tensor.NamedArray) error {
 	if err := head.floats(data); err != nil {
 		return unsupportedError("%w", err)
 	}
+	// Some exports write the tied head out as an array of its own.
 	for i, v := range data {
 		if math.Float32bits(v) != math.Float32bits(embedding.Data[i]) {
 			return unsupportedError("lm_head.weight differs from the embedding: only tied heads are supported")

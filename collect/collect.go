@@ -75,11 +75,12 @@ func New(c Config, in Inputs) (*Trainer, error) {
 		k := c.MinResponses + counts.IntN(c.MaxResponses-c.MinResponses+1)
 		t.starts = append(t.starts, t.starts[len(t.starts)-1]+k)
 	}
-	t.responses = model.NewResponses(t.starts[n], c.MaxTokens)
+	t.responses = model.NewResponses(t.starts[n], c.MaxNewTokens)
 	return t, nil
 }
 
-// source returns the random source of one purpose within the stage.
+// source returns the random source of one purpose within the stage. Purposes are
+// independent of each other.
 func (t *Trainer) source(purpose string) draw.Source { return draw.New(t.in.Seed, t.in.Stage, purpose) }
 
 // countFit counts a prompt by the room that the model's context leaves for its
@@ -88,7 +89,7 @@ func (t *Trainer) countFit(p trimtab.Prompt) {
 	switch room := t.in.Model.Config.Context - len(dataset.EncodePrompt(t.in.Tokenizer, p.Text)); {
 	case room <= 0:
 		t.fit.LeftOut++
-	case room < t.config.MaxTokens:
+	case room < t.config.MaxNewTokens:
 		t.fit.Cut++
 		t.fit.Kept++
 	default:
@@ -105,19 +106,23 @@ func (t *Trainer) Steps() int { return (len(t.prompts) + t.config.Batch - 1) / t
 // State returns the responses sampled so far.
 func (t *Trainer) State() []tensor.NamedArray { return t.responses.State("samples.") }
 
-// Responses returns the buffer of responses; those of later steps are empty.
+// Responses returns the buffer of responses, which it shares with the trainer;
+// those of later steps are empty.
 func (t *Trainer) Responses() model.Responses { return t.responses }
 
-// TokensPerStep returns the most tokens that a step samples, on average.
+// TokensPerStep returns the most tokens that a step samples, averaged over the
+// steps, since K differs from prompt to prompt.
 func (t *Trainer) TokensPerStep() int {
 	return t.responses.MaxTokens() * t.responses.Len() / max(1, t.Steps())
 }
 
-// Step samples the responses to one batch of prompts.
+// Step samples the responses to one batch of prompts. A prompt is encoded once and
+// answered K times.
 func (t *Trainer) Step(_ context.Context, step int) (trimtab.Report, error) {
 	from := step * t.config.Batch
 	to := min(from+t.config.Batch, len(t.prompts))
 	var prompts [][]int32
+	// Response starts[from] is the first of the batch; they are sampled in order of prompt.
 	for i := from; i < to; i++ {
 		ids := dataset.EncodePrompt(t.in.Tokenizer, t.prompts[i].Text)
 		for range t.starts[i+1] - t.starts[i] {
@@ -126,7 +131,7 @@ func (t *Trainer) Step(_ context.Context, step int) (trimtab.Report, error) {
 	}
 	options := model.SampleOptions{
 		Temperature:    float32(t.config.Temperature),
-		MaxNewTokens:   t.config.MaxTokens,
+		MaxNewTokens:   t.config.MaxNewTokens,
 		StopTokens:     t.in.Tokenizer.StopTokens(),
 		SuppressTokens: t.in.Tokenizer.SuppressTokens(),
 	}

@@ -74,7 +74,7 @@ func (t *Trainer) heldOutMetrics(rankings []trimtab.Ranking, pairs []label.Pair,
 // world's verdicts. Prompts with fewer than two are left out.
 func (t *Trainer) judge(world *starter.World) ([]promptResponses, error) {
 	var groups []promptResponses
-	for i := range t.prompts {
+	for i := range t.prompts { // in order, so that the rankings are too
 		g, err := t.judgePrompt(world, i)
 		if err != nil {
 			return nil, err
@@ -145,7 +145,7 @@ func (t *Trainer) rank(
 	return rankings, oracle
 }
 
-// countResponses returns the number of responses in all rankings.
+// countResponses returns the number of responses in all rankings together.
 func countResponses(rankings []trimtab.Ranking) int {
 	n := 0
 	for _, r := range rankings {

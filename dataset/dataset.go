@@ -36,11 +36,11 @@
 // Reading takes these steps, none of which holds more than one record in
 // memory:
 //
-//	encoding.go              bytes to UTF-8
+//	charset.go               bytes to UTF-8
 //	bounded.go               a limit for every record, and line numbers
 //	formats.go, table.go     UTF-8 to records
 //	fields.go, literal.go    a record's columns and their values
-//	conversation.go          messages to prompts
+//	transcript.go            messages to prompts
 //	items.go                 a record's texts, prompts or demonstrations
 //	rankings.go, pairs.go,
 //	labelstudio.go           a record's rankings

@@ -66,16 +66,6 @@ func newSequence(prompt, response []int32, context int) (Sequence, bool) {
 	return Sequence{Tokens: ids[:min(len(ids), context)], PromptLen: len(prompt), Cut: len(ids) > context}, true
 }
 
-// PackRows lays texts, in an order drawn by src, into rows of rowLen tokens
-// for pretraining. A document is its end-of-text token and its text; in a
-// vocabulary in which another token begins texts, it is that token, its text
-// and end-of-text. Each row begins at the start of a document. A document that does not fit into the
-// rest of its row fills that rest with its beginning and is laid out again,
-// whole, in the next row, so that every document occurs whole once. Only
-// documents longer than a row are cut: they fill rows of their own, and what
-// is left of them begins a row that others share. All rows but the last are
-// full. Texts that encode to nothing are left out.
-
 // FullRows is PackRows without the last row if that is short: a trainer takes
 // rows of one length.
 func FullRows(t *tokenizer.Tokenizer, texts []string, rowLen int, src draw.Source) ([][]int32, trimtab.Fit) {

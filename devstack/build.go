@@ -181,7 +181,7 @@ func (b *goBuild) runGo(ctx context.Context, take func(line string) bool, args .
 		_, _ = io.Copy(io.Discard, r) // a line beyond the scanner's limit ends it; go must not block on the pipe
 	}()
 	err := cmd.Run()
-	w.Close()
+	_ = w.Close() // of a pipe: the reader sees its end
 	<-read
 	return err
 }

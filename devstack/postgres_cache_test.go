@@ -440,11 +440,11 @@ func TestFetchErrors(t *testing.T) {
 		says   string // in the message
 		advice string // in the remedy
 	}{
-		"forbidden": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(403) }, trimtab.Unavailable,
+		"forbidden": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }, trimtab.Unavailable,
 			"postgres_fetch", "403 Forbidden", "TRIMTAB_MAVEN_MIRROR"},
-		"not there": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404) }, trimtab.Unavailable,
+		"not there": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) }, trimtab.Unavailable,
 			"postgres_fetch", "404", "io.zonky.test.postgres"},
-		"broken": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }, trimtab.Unavailable,
+		"broken": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }, trimtab.Unavailable,
 			"postgres_fetch", "500", "later"},
 		"a page": {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") }, trimtab.Unavailable,
 			"postgres_fetch", "6 bytes", "login page"},

@@ -3,9 +3,11 @@ package eval
 import (
 	"math"
 	"slices"
+	"strconv"
 	"testing"
 
 	"github.com/trimtab/trimtab/draw"
+	"github.com/trimtab/trimtab/label"
 	"github.com/trimtab/trimtab/model"
 	"github.com/trimtab/trimtab/tensor"
 	"gonum.org/v1/gonum/stat/distuv"
@@ -169,6 +171,26 @@ func TestBootstrapCovers(t *testing.T) {
 	x := []float64{1, 2, 4}
 	if Mean(draw.New(1), x) != Mean(draw.New(1), x) {
 		t.Error("an interval does not repeat")
+	}
+}
+
+// Both kinds of interval are recorded with runs: neither may move by one
+// resample, by which alone they differ.
+func TestIntervalsArePinned(t *testing.T) {
+	var values []float64
+	var groups []string
+	for i := range 60 {
+		values = append(values, float64(i*i%97))
+		groups = append(groups, strconv.Itoa(i))
+	}
+	src := draw.New(1, "pin")
+	want := Estimate{Value: 49.81666666666667, Low: 42.46666666666667, High: 57.55, N: 60}
+	if got := Mean(src, values); got != want {
+		t.Errorf("the mean is %+v, want %+v", got, want)
+	}
+	interval := label.Interval{Low: 42.46666666666667, High: 57.583333333333336, Groups: 60}
+	if got := label.Bootstrap(groups, values, .95, 1000, src); got != interval {
+		t.Errorf("the interval is %+v, want %+v", got, interval)
 	}
 }
 

@@ -45,11 +45,12 @@ type Scorer interface {
 
 // Inputs are the models and the held-out prompts that they answer.
 type Inputs struct {
-	Pool      *tensor.Pool
-	Numerics  tensor.Numerics // of every pass; v1 if empty
-	Seed      uint64
-	Stage     string
-	Models    []NamedModel // at least one; they share a tokenizer
+	Pool     *tensor.Pool
+	Numerics tensor.Numerics // of every pass; v1 if empty
+	Seed     uint64
+	Stage    string
+	// Models are at least one, and share the tokenizer. Their order is that of the steps.
+	Models    []NamedModel
 	Tokenizer *tokenizer.Tokenizer
 	Scorer    Scorer // the reward model; nil where the run has none
 	// Prompts are held-out prompts that leave room for an answer, PromptIDs their tokens.
@@ -60,7 +61,7 @@ type Inputs struct {
 // Trainer is the stage at work. It trains nothing: its state is the answers
 // sampled so far.
 type Trainer struct {
-	config  Config
+	config  Config // as New was given it
 	in      Inputs
 	pass    *model.Pass
 	prompts []trimtab.Prompt  // chosen
@@ -76,7 +77,7 @@ func New(c Config, in Inputs) (*Trainer, error) {
 	}
 	t := &Trainer{config: c, in: in, pass: model.NewPass(in.Pool).WithNumerics(cmp.Or(in.Numerics, tensor.V1))}
 	chosen := map[string]int{}
-	for i, p := range in.Prompts {
+	for i, p := range in.Prompts { // in their order, so that a smaller number chooses a prefix
 		if c.Prompts > 0 && chosen[p.Tag] == c.Prompts {
 			continue
 		}
@@ -84,7 +85,7 @@ func New(c Config, in Inputs) (*Trainer, error) {
 		t.prompts, t.ids = append(t.prompts, p), append(t.ids, in.PromptIDs[i])
 	}
 	for range in.Models {
-		t.answers = append(t.answers, model.NewResponses(len(t.prompts), c.MaxTokens))
+		t.answers = append(t.answers, model.NewResponses(len(t.prompts), c.MaxNewTokens))
 	}
 	return t, nil
 }
@@ -92,14 +93,15 @@ func New(c Config, in Inputs) (*Trainer, error) {
 // source returns the random source of one purpose within the stage.
 func (t *Trainer) source(purpose string) draw.Source { return draw.New(t.in.Seed, t.in.Stage, purpose) }
 
-// Prompts returns the number of held-out prompts that every model answers.
+// Prompts returns the number of held-out prompts that every model answers, which
+// config.Prompts may make smaller than that of the inputs.
 func (t *Trainer) Prompts() int { return len(t.prompts) }
 
 // Steps returns the number of models that answer.
 func (t *Trainer) Steps() int { return len(t.in.Models) }
 
 // TokensPerStep returns the most tokens that a step samples.
-func (t *Trainer) TokensPerStep() int { return len(t.prompts) * t.config.MaxTokens }
+func (t *Trainer) TokensPerStep() int { return len(t.prompts) * t.config.MaxNewTokens }
 
 // State returns every model's answers so far, under the model's name.
 func (t *Trainer) State() []tensor.NamedArray {
@@ -114,7 +116,7 @@ func (t *Trainer) State() []tensor.NamedArray {
 func (t *Trainer) Step(_ context.Context, step int) (trimtab.Report, error) {
 	options := model.SampleOptions{
 		Temperature:    float32(t.config.Temperature),
-		MaxNewTokens:   t.config.MaxTokens,
+		MaxNewTokens:   t.config.MaxNewTokens,
 		StopTokens:     t.in.Tokenizer.StopTokens(),
 		SuppressTokens: t.in.Tokenizer.SuppressTokens(),
 	}
@@ -130,7 +132,8 @@ func (t *Trainer) Step(_ context.Context, step int) (trimtab.Report, error) {
 	return trimtab.Report{Metrics: []trimtab.Metric{sampled}}, nil
 }
 
-// sequences returns the answers of model i, each behind its prompt.
+// sequences returns the answers of model i, each behind its prompt, as a reward
+// model reads them.
 func (t *Trainer) sequences(i int) [][]int32 {
 	seqs := make([][]int32, len(t.ids))
 	for k, ids := range t.ids {

@@ -46,6 +46,7 @@ func (t *Trainer) Report(data TrainingData) (*eval.Report, error) {
 			}
 		}
 	}
+	// Paired by prompt: both models answered the same ones.
 	if t.config.Judge != "" && gold[sftModel] != nil && gold[ppoModel] != nil {
 		wins := eval.WinRate(t.source("wins"), gold[ppoModel], gold[sftModel])
 		r.Wins = &wins
@@ -75,7 +76,8 @@ func (t *Trainer) judge(i int) ([]judgedAnswer, error) {
 			// An answer that was cut off is judged as such: ended counts for conciseness.
 			v, ok := world.Judge(p.Text, t.in.Tokenizer.Decode(ids), a.ended)
 			if !ok {
-				return nil, trimtab.NewError(trimtab.Invalid, "prompt_unknown", "evaluate with prompts of the starter world",
+				return nil, trimtab.NewError(trimtab.Invalid, "prompt_unknown",
+					"evaluate with prompts of the starter world",
 					"the judge does not understand the prompt %q", p.Text)
 			}
 			a.verdict = &v
@@ -95,6 +97,7 @@ func (t *Trainer) judge(i int) ([]judgedAnswer, error) {
 // the run has no SFT model.
 func (t *Trainer) klFromSFT(i int) *float64 {
 	ref := slices.IndexFunc(t.in.Models, func(m NamedModel) bool { return m.Name == sftModel })
+	// The base model comes before SFT in training, so its distance is not reported.
 	if ref < 0 || ref == i || t.in.Models[i].Name == baseModel {
 		return nil
 	}
@@ -111,7 +114,7 @@ func (t *Trainer) klFromSFT(i int) *float64 {
 // added: the order of operations is part of the stored bytes.
 func meanScores(answers []judgedAnswer) eval.Scores {
 	s := eval.Scores{Length: new(float64), Ended: new(float64)}
-	n := float64(max(1, len(answers)))
+	n := float64(max(1, len(answers))) // no answers give no scores, and lengths of 0
 	add := func(sum **float64, v float64) {
 		if *sum == nil {
 			*sum = new(float64)
@@ -137,9 +140,10 @@ func meanScores(answers []judgedAnswer) eval.Scores {
 	return s
 }
 
-// scoresBySet averages each test set by itself, where there is more than one.
+// scoresBySet averages each test set by itself. With one set it returns nil,
+// because its means would be those of the model.
 func scoresBySet(answers []judgedAnswer) map[string]eval.Scores {
-	sets := map[string][]judgedAnswer{}
+	sets := map[string][]judgedAnswer{} // by tag; within a set the order of prompts is kept
 	for _, a := range answers {
 		sets[a.set] = append(sets[a.set], a)
 	}

@@ -10,16 +10,17 @@ import (
 	"syscall"
 )
 
-// EnvVar names the folder of orders.
+// EnvVar is the environment variable that names the folder of orders.
 const EnvVar = "TRIMTAB_FAILPOINTS"
 
 var (
 	mu   sync.Mutex
-	hits = map[string]int{} // since the order of that point was given
-	last = map[string]string{}
+	hits = map[string]int{}    // passes by point, since its order was first seen
+	last = map[string]string{} // the order that was seen last, by point
 )
 
-// At follows the order for a point, if there is one.
+// At carries out the order for a point, if there is one. It returns an error for
+// the order "full", and for one that it does not understand.
 func At(point string) error {
 	dir := os.Getenv(EnvVar)
 	if dir == "" {
@@ -30,34 +31,34 @@ func At(point string) error {
 	if err != nil {
 		return nil
 	}
-	var at int
-	var what string
-	if _, err := fmt.Sscan(string(raw), &at, &what); err != nil {
-		return fmt.Errorf("failpoint %s: %q is no order: %w", point, raw, err)
+	var n int
+	var action string
+	if _, err := fmt.Sscan(string(raw), &n, &action); err != nil {
+		return fmt.Errorf("failpoint %s: %q is not an order: %w", point, raw, err)
 	}
-	if hit(point, string(raw)) < at {
+	if hit(point, string(raw)) < n {
 		return nil
 	}
-	if what == "full" {
+	if action == "full" {
 		return &os.PathError{Op: "write", Path: point, Err: syscall.ENOSPC}
 	}
-	if os.Remove(file) != nil { // another thread or process was faster
+	if os.Remove(file) != nil { // another goroutine or process took the order
 		return nil
 	}
-	signal := map[string]syscall.Signal{"kill": syscall.SIGKILL, "stop": syscall.SIGSTOP}[what]
+	signal := map[string]syscall.Signal{"kill": syscall.SIGKILL, "stop": syscall.SIGSTOP}[action]
 	if signal == 0 {
-		return fmt.Errorf("failpoint %s: nobody knows how to %q", point, what)
+		return fmt.Errorf("failpoint %s: %q is not an action: want kill, stop or full", point, action)
 	}
 	if err := syscall.Kill(os.Getpid(), signal); err != nil {
 		return err
 	}
 	if signal == syscall.SIGKILL {
-		select {} // the signal is on its way
+		select {} // the signal arrives at any moment; nothing may happen before
 	}
 	return nil
 }
 
-// hit counts how often a point was passed under an order.
+// hit counts a pass of a point and returns the number of passes under its order.
 func hit(point, order string) int {
 	mu.Lock()
 	defer mu.Unlock()

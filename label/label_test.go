@@ -128,8 +128,8 @@ func TestBootstrap(t *testing.T) {
 	}
 }
 
-// Two scorers that mostly err together: the paired interval of their
-// difference is far narrower than the two intervals let one think, and holds it.
+// Two scorers that mostly err together: the paired interval of their difference
+// is far narrower than the two intervals suggest, and holds it.
 func TestPairedDifference(t *testing.T) {
 	src, s := draw.New(1, "bootstrap"), draw.New(7, "scores").At(0)
 	var groups []string

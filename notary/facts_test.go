@@ -71,7 +71,7 @@ func TestFactsAreFoundAsPostgresFindsThem(t *testing.T) {
 				}
 				return nil
 			case told.Err != nil:
-				if facts != "error" && !strings.Contains(told.Err.Error(), "no JSON object") {
+				if facts != "error" && !strings.Contains(told.Err.Error(), "not a JSON object") {
 					t.Errorf("%s (%s): %v, in Postgres %q", key, told.Type, told.Err, facts)
 				}
 				return nil

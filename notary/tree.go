@@ -116,9 +116,9 @@ func (v Verifier) checkUnsigned(rep *Verification) {
 			" a change that is consistent in itself would not be found", rep.first.UTC().Format(time.RFC3339))
 	case rep.Heads == 0:
 		rep.add("the record",
-			"none of its %d events is under a signed head: all heads were taken out, or no worker ever signed one."+
-				" Verify against a head that was kept elsewhere, with --against; where no worker has run yet, start one"+
-				" (`trimtab worker`), which signs a head every minute, and trust what is there", rep.Events)
+			"none of its %d events is under a signed head: all heads were removed, or no worker ever signed one."+
+				" Verify against a head that was kept elsewhere, with --against. Where no worker has run yet, start"+
+				" one (`trimtab worker`): it signs what is there, and a head every minute from then on", rep.Events)
 	case rep.Unsigned.Since != nil && v.Now.Sub(*rep.Unsigned.Since) > headDeadline:
 		rep.note("the record",
 			"%d events, the oldest of %s, are under no signed head: anybody with write access to the"+

@@ -138,7 +138,7 @@ func TestChain(t *testing.T) {
 	}
 
 	pc := ppo.Defaults()
-	pc.Episodes, pc.Batch, pc.MaxTokens, pc.ScoreSamples, pc.KLCoef = 64*14, 64, 8, 128, .05
+	pc.Episodes, pc.Batch, pc.MaxNewTokens, pc.ScoreSamples, pc.KLCoef = 64*14, 64, 8, 128, .05
 	pc.Policy.LR, pc.Value.LR, pc.Policy.Warmup = 3e-3, 3e-3, 2
 	in := ppo.Inputs{Seed: 1, Stage: "ppo", Model: sftModel, Reference: sftModel, Value: rm,
 		Scorer:     reward.NewScorer(model.NewPass(nil), rm),

@@ -30,12 +30,12 @@ const (
 type Config struct {
 	Episodes    int `yaml:"total_episodes" json:"episodes"`      // responses sampled in all; a multiple of Batch
 	Batch       int `yaml:"batch_size" json:"batch"`             // episodes of one iteration
-	Minibatches int `yaml:"num_mini_batches" json:"minibatches"` // updates of one inner epoch; divides Batch
-	InnerEpochs int `yaml:"num_ppo_epochs" json:"inner_epochs"`  // passes over the iteration's episodes
+	MiniBatches int `yaml:"num_mini_batches" json:"minibatches"` // updates of one PPO epoch; divides Batch
+	PPOEpochs   int `yaml:"num_ppo_epochs" json:"inner_epochs"`  // passes over the iteration's episodes
 	// ValueWarmup is the number of first iterations that update the value model only.
 	ValueWarmup int `yaml:"value_warmup" json:"value_warmup"`
 
-	MaxTokens int `yaml:"max_new_tokens" json:"max_tokens"` // of a response, its end-of-text token included
+	MaxNewTokens int `yaml:"max_new_tokens" json:"max_tokens"` // of a response, its end-of-text token included
 	// Temperature divides the logits, in sampling and in every log-probability.
 	Temperature float64 `yaml:"temperature" json:"temperature"`
 
@@ -46,8 +46,8 @@ type Config struct {
 
 	Gamma            float64 `yaml:"gamma" json:"gamma"`                // discount of later rewards
 	Lambda           float64 `yaml:"lam" json:"lambda"`                 // of generalised advantage estimation
-	Clip             float64 `yaml:"cliprange" json:"clip"`             // ε of the probability ratio
-	ValueClip        float64 `yaml:"cliprange_value" json:"value_clip"` // ε of the change of a value
+	ClipRange        float64 `yaml:"cliprange" json:"clip"`             // ε of the probability ratio
+	ClipRangeValue   float64 `yaml:"cliprange_value" json:"value_clip"` // ε of the change of a value
 	WhitenRewards    string  `yaml:"whiten_rewards" json:"whiten_rewards"`
 	WhitenAdvantages string  `yaml:"whiten_advantages" json:"whiten_advantages"`
 
@@ -55,8 +55,8 @@ type Config struct {
 	// the mean and the deviation to standardise by; 0 leaves scores as they are.
 	ScoreSamples int    `yaml:"score_samples" json:"score_samples"`
 	MissingEOS   string `yaml:"missing_eos" json:"missing_eos"` // EOSIgnore, EOSPenalty or EOSFixed
-	// MissingEOSValue is in units of the standardised score.
-	MissingEOSValue float64 `yaml:"missing_eos_penalty" json:"missing_eos_value"`
+	// MissingEOSPenalty is in units of the standardised score.
+	MissingEOSPenalty float64 `yaml:"missing_eos_penalty" json:"missing_eos_value"`
 
 	PtxCoef float64 `yaml:"ptx_coef" json:"ptx_coef"` // γ of PPO-ptx; 0: no pretraining gradient
 	PtxRows int     `yaml:"ptx_rows" json:"ptx_rows"` // pretraining rows per episode
@@ -83,31 +83,31 @@ func Defaults() Config {
 	value := policy
 	value.LR = 3e-4
 	return Config{
-		Episodes:         4096,
-		Batch:            128,
-		Minibatches:      2,
-		InnerEpochs:      2,
-		ValueWarmup:      1,
-		MaxTokens:        32,
-		Temperature:      1,
-		KLCoef:           0.12,
-		KLController:     KLFixed,
-		KLTarget:         6,
-		KLHorizon:        10000,
-		Gamma:            1,
-		Lambda:           0.95,
-		Clip:             0.2,
-		ValueClip:        0.2,
-		WhitenRewards:    WhitenNone,
-		WhitenAdvantages: WhitenUnbiased,
-		ScoreSamples:     256,
-		MissingEOS:       EOSFixed,
-		MissingEOSValue:  -1,
-		PtxCoef:          0,
-		PtxRows:          1,
-		EMADecay:         0,
-		Policy:           policy,
-		Value:            value,
+		Episodes:          4096,
+		Batch:             128,
+		MiniBatches:       2,
+		PPOEpochs:         2,
+		ValueWarmup:       1,
+		MaxNewTokens:      32,
+		Temperature:       1,
+		KLCoef:            0.12,
+		KLController:      KLFixed,
+		KLTarget:          6,
+		KLHorizon:         10000,
+		Gamma:             1,
+		Lambda:            0.95,
+		ClipRange:         0.2,
+		ClipRangeValue:    0.2,
+		WhitenRewards:     WhitenNone,
+		WhitenAdvantages:  WhitenUnbiased,
+		ScoreSamples:      256,
+		MissingEOS:        EOSFixed,
+		MissingEOSPenalty: -1,
+		PtxCoef:           0,
+		PtxRows:           1,
+		EMADecay:          0,
+		Policy:            policy,
+		Value:             value,
 	}
 }
 
@@ -130,10 +130,10 @@ func (c Config) validateCounts() error {
 	}{
 		{"batch_size", c.Batch, 1, 1 << 16},
 		{"total_episodes", c.Episodes, c.Batch, 1 << 40},
-		{"num_mini_batches", c.Minibatches, 1, c.Batch},
-		{"num_ppo_epochs", c.InnerEpochs, 1, 100},
+		{"num_mini_batches", c.MiniBatches, 1, c.Batch},
+		{"num_ppo_epochs", c.PPOEpochs, 1, 100},
 		{"value_warmup", c.ValueWarmup, 0, c.Episodes/max(c.Batch, 1) - 1}, // one iteration has to update the policy
-		{"max_new_tokens", c.MaxTokens, 1, 1 << 16},
+		{"max_new_tokens", c.MaxNewTokens, 1, 1 << 16},
 		{"kl_horizon", c.KLHorizon, 1, 1 << 40},
 		{"score_samples", c.ScoreSamples, 0, 1 << 20},
 		{"ptx_rows", c.PtxRows, 1, 1024},
@@ -145,12 +145,12 @@ func (c Config) validateCounts() error {
 	if c.Episodes%c.Batch != 0 {
 		return fmt.Errorf("total_episodes is %d: want a multiple of batch_size, %d", c.Episodes, c.Batch)
 	}
-	if c.Batch%c.Minibatches != 0 {
-		return fmt.Errorf("num_mini_batches is %d: want a divisor of batch_size, %d", c.Minibatches, c.Batch)
+	if c.Batch%c.MiniBatches != 0 {
+		return fmt.Errorf("num_mini_batches is %d: want a divisor of batch_size, %d", c.MiniBatches, c.Batch)
 	}
-	if c.MissingEOS == EOSPenalty && c.MissingEOSValue < 0 {
+	if c.MissingEOS == EOSPenalty && c.MissingEOSPenalty < 0 {
 		return fmt.Errorf("missing_eos_penalty is %g: want 0 or more, since missing_eos: penalty subtracts it",
-			c.MissingEOSValue)
+			c.MissingEOSPenalty)
 	}
 	if c.ScoreSamples == 1 {
 		return fmt.Errorf("score_samples is 1: want 0, or at least 2 to estimate a deviation from")
@@ -169,9 +169,9 @@ func (c Config) validateNumbers() error {
 		{"kl_target", c.KLTarget, 1e-6, 1e6},
 		{"gamma", c.Gamma, 0, 1},
 		{"lam", c.Lambda, 0, 1},
-		{"cliprange", c.Clip, 1e-6, 1},
-		{"cliprange_value", c.ValueClip, 1e-6, 1e6},
-		{"missing_eos_penalty", c.MissingEOSValue, -1e6, 1e6},
+		{"cliprange", c.ClipRange, 1e-6, 1},
+		{"cliprange_value", c.ClipRangeValue, 1e-6, 1e6},
+		{"missing_eos_penalty", c.MissingEOSPenalty, -1e6, 1e6},
 		{"ptx_coef", c.PtxCoef, 0, 1e6},
 		{"ema_decay", c.EMADecay, 0, 0.999999},
 	} {

@@ -6,7 +6,7 @@
 //
 // A step of the trainer is one whole iteration: sample Batch responses and
 // score them; take log-probabilities under policy and reference, and values;
-// turn them into rewards and advantages; and run all inner epochs of minibatch
+// turn them into rewards and advantages; and run all PPO epochs of minibatch
 // updates. Trainer.iterate reads as that list. A step is a function of (State,
 // step, inputs, seed), and no rollout is kept for the next one.
 //

@@ -66,7 +66,7 @@ func apart(t *testing.T, c Config) (*Trainer, []*episode) {
 
 func TestPolicyGradient(t *testing.T) {
 	c := toyConfig()
-	c.Temperature, c.Clip = 1.3, .05
+	c.Temperature, c.ClipRange = 1.3, .05
 	tr, episodes := apart(t, c)
 	var sum updateStats
 	tr.policyGradient(&sum, episodes)
@@ -99,7 +99,7 @@ func TestValueGradient(t *testing.T) {
 // The pretraining gradient is γ times that of the mean loss, and adds to what is there.
 func TestPretrainGradient(t *testing.T) {
 	c := toyConfig()
-	c.PtxCoef, c.PtxRows, c.Clip = 27.8, 2, 1
+	c.PtxCoef, c.PtxRows, c.ClipRange = 27.8, 2, 1
 	tr, episodes := apart(t, c)
 	tr.policyGradient(new(updateStats), episodes)
 	tr.ptxGradient(new(updateStats), 0, 3)

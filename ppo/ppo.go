@@ -56,7 +56,7 @@ type Trainer struct {
 	promptOrder    dataset.EpochSampler // which prompt the k-th episode answers
 	ptxOrder       dataset.EpochSampler // which row of pretraining text comes k-th
 	samplingSource draw.Source          // At(episode, token)
-	shuffleSource  draw.Source          // At(iteration, inner epoch)
+	shuffleSource  draw.Source          // At(iteration, PPO epoch)
 }
 
 // New returns a trainer that begins from copies of the models. It returns
@@ -119,10 +119,10 @@ func (in Inputs) check(c Config) error {
 	}
 	context := min(in.Model.Config.Context, in.Value.Config.Context)
 	for i, p := range in.Prompts {
-		if len(p.Tokens) == 0 || len(p.Tokens)+c.MaxTokens > context {
+		if len(p.Tokens) == 0 || len(p.Tokens)+c.MaxNewTokens > context {
 			return invalid("context_exceeded", "lower max_new_tokens or leave out long prompts",
 				"prompt %d has %d tokens: want at least 1, and room for a response of %d in a context of %d",
-				i, len(p.Tokens), c.MaxTokens, context)
+				i, len(p.Tokens), c.MaxNewTokens, context)
 		}
 	}
 	maxRow := in.Model.Config.Context + 1 // the last token of a row is a target only
@@ -139,7 +139,7 @@ func (in Inputs) check(c Config) error {
 func (t *Trainer) Steps() int { return t.config.Episodes / t.config.Batch }
 
 // updatesPerIteration is the number of updates of each network in an iteration.
-func (t *Trainer) updatesPerIteration() int { return t.config.InnerEpochs * t.config.Minibatches }
+func (t *Trainer) updatesPerIteration() int { return t.config.PPOEpochs * t.config.MiniBatches }
 
 // totalUpdates is the number of updates of the value model in the whole run.
 func (t *Trainer) totalUpdates() int { return t.Steps() * t.updatesPerIteration() }

@@ -76,7 +76,7 @@ func TestStateIsAllThereIs(t *testing.T) {
 
 func TestFirstIterationIsOnPolicy(t *testing.T) {
 	c := toyConfig()
-	c.Minibatches, c.InnerEpochs, c.Temperature = 1, 1, .7
+	c.MiniBatches, c.PPOEpochs, c.Temperature = 1, 1, .7
 	r := step(t, newToy(t, c, toyInputs()), 0)
 	for name, want := range map[string]float64{
 		"objective/kl": 0, "objective/kl3": 0, "objective/non_score_reward": 0,
@@ -171,7 +171,7 @@ func TestEOSRule(t *testing.T) {
 		{EOSIgnore, -1, false, 2, 2}, {EOSPenalty, 1.5, false, 2, .5}, {EOSPenalty, 1.5, true, 2, 2},
 		{EOSFixed, -1, false, 2, -1}, {EOSFixed, -1, true, 2, 2},
 	} {
-		cfg := Config{MissingEOS: c.rule, MissingEOSValue: c.value}
+		cfg := Config{MissingEOS: c.rule, MissingEOSPenalty: c.value}
 		if got := cfg.applyEOS(c.score, c.ended); got != c.want {
 			t.Errorf("%s, ended %v: score %g, want %g", c.rule, c.ended, got, c.want)
 		}
@@ -212,7 +212,7 @@ func TestTemperatureEverywhere(t *testing.T) {
 		tr := newToy(t, c, in)
 		r := step(t, tr, 0)
 		e := r.Rollouts[3]
-		o := model.SampleOptions{Temperature: float32(temperature), MaxNewTokens: c.MaxTokens,
+		o := model.SampleOptions{Temperature: float32(temperature), MaxNewTokens: c.MaxNewTokens,
 			StopTokens: []int32{toyEnd}, SuppressTokens: in.SuppressTokens}
 		s := model.Generate(model.NewPass(nil), in.Model, [][]int32{e.PromptIDs}, o,
 			draw.New(in.Seed, in.Stage, "sample"), 3)[0]
@@ -262,7 +262,7 @@ func TestAdaptiveKLIsState(t *testing.T) {
 
 func TestEveryEpisodeOncePerInnerEpoch(t *testing.T) {
 	c := toyConfig()
-	c.InnerEpochs, c.Minibatches = 3, 4
+	c.PPOEpochs, c.MiniBatches = 3, 4
 	tr := newToy(t, c, toyInputs())
 	episodes := iteration0(t, tr)
 	sum, err := tr.trainEpochs(context.Background(), 0, episodes)
@@ -313,7 +313,7 @@ func TestSplitsAndWorkersChangeNothing(t *testing.T) {
 
 func TestEMA(t *testing.T) {
 	c := toyConfig()
-	c.EMADecay, c.InnerEpochs, c.Minibatches = .75, 1, 1
+	c.EMADecay, c.PPOEpochs, c.MiniBatches = .75, 1, 1
 	in := toyInputs()
 	tr := newToy(t, c, in)
 	want := slices.Clone(in.Model.Slab)
@@ -406,7 +406,7 @@ func TestNewRefuses(t *testing.T) {
 		"no_scorer":        func(_ *Config, in *Inputs) { in.Scorer = nil },
 		"wrong_model":      func(_ *Config, in *Inputs) { in.Value = in.Model },
 		"no_text":          func(c *Config, in *Inputs) { c.PtxCoef, in.Pretrain = 1, nil },
-		"context_exceeded": func(c *Config, _ *Inputs) { c.MaxTokens = 14 },
+		"context_exceeded": func(c *Config, _ *Inputs) { c.MaxNewTokens = 14 },
 	} {
 		c, in := toyConfig(), toyInputs()
 		change(&c, &in)
@@ -424,7 +424,7 @@ func TestValidate(t *testing.T) {
 		"batch_size is 0":            func(c *Config) { c.Batch = 0 },
 		"total_episodes is 100":      func(c *Config) { c.Episodes = 100 },
 		"total_episodes is 300":      func(c *Config) { c.Episodes = 300 },
-		"num_mini_batches is 3":      func(c *Config) { c.Minibatches = 3 },
+		"num_mini_batches is 3":      func(c *Config) { c.MiniBatches = 3 },
 		"value_warmup is 32":         func(c *Config) { c.ValueWarmup = 32 },
 		"temperature is 0":           func(c *Config) { c.Temperature = 0 },
 		"lam is NaN":                 func(c *Config) { c.Lambda = math.NaN() },
@@ -452,19 +452,19 @@ func TestEveryFieldIsRead(t *testing.T) {
 	}
 	changes := map[string]func(*Config){
 		"Episodes": func(c *Config) { c.Episodes *= 2 }, "Batch": func(c *Config) { c.Batch = 6 },
-		"Minibatches": func(c *Config) { c.Minibatches = 3 }, "InnerEpochs": func(c *Config) { c.InnerEpochs = 1 },
-		"ValueWarmup": func(c *Config) { c.ValueWarmup = 0 }, "MaxTokens": func(c *Config) { c.MaxTokens = 4 },
+		"MiniBatches": func(c *Config) { c.MiniBatches = 3 }, "PPOEpochs": func(c *Config) { c.PPOEpochs = 1 },
+		"ValueWarmup": func(c *Config) { c.ValueWarmup = 0 }, "MaxNewTokens": func(c *Config) { c.MaxNewTokens = 4 },
 		"Temperature": func(c *Config) { c.Temperature = .9 }, "KLCoef": func(c *Config) { c.KLCoef = .3 },
 		"KLController": func(c *Config) { c.KLController = KLFixed }, "KLTarget": func(c *Config) { c.KLTarget = 1000 },
 		"KLHorizon": func(c *Config) { c.KLHorizon = 50 }, "Gamma": func(c *Config) { c.Gamma = .9 },
-		"Lambda": func(c *Config) { c.Lambda = .5 }, "Clip": func(c *Config) { c.Clip = .001 },
-		"ValueClip":        func(c *Config) { c.ValueClip = .001 },
-		"WhitenRewards":    func(c *Config) { c.WhitenRewards = WhitenNone },
-		"WhitenAdvantages": func(c *Config) { c.WhitenAdvantages = WhitenPopulation },
-		"ScoreSamples":     func(c *Config) { c.ScoreSamples = 0 },
-		"MissingEOS":       func(c *Config) { c.MissingEOS, c.MissingEOSValue = EOSPenalty, 1 },
-		"MissingEOSValue":  func(c *Config) { c.MissingEOSValue = -2 },
-		"PtxCoef":          func(c *Config) { c.PtxCoef = 1 }, "PtxRows": func(c *Config) { c.PtxRows = 1 },
+		"Lambda": func(c *Config) { c.Lambda = .5 }, "ClipRange": func(c *Config) { c.ClipRange = .001 },
+		"ClipRangeValue":    func(c *Config) { c.ClipRangeValue = .001 },
+		"WhitenRewards":     func(c *Config) { c.WhitenRewards = WhitenNone },
+		"WhitenAdvantages":  func(c *Config) { c.WhitenAdvantages = WhitenPopulation },
+		"ScoreSamples":      func(c *Config) { c.ScoreSamples = 0 },
+		"MissingEOS":        func(c *Config) { c.MissingEOS, c.MissingEOSPenalty = EOSPenalty, 1 },
+		"MissingEOSPenalty": func(c *Config) { c.MissingEOSPenalty = -2 },
+		"PtxCoef":           func(c *Config) { c.PtxCoef = 1 }, "PtxRows": func(c *Config) { c.PtxRows = 1 },
 		"EMADecay": func(c *Config) { c.EMADecay = .5 },
 		"Policy":   func(c *Config) { c.Policy.LR = 1e-3 }, "Value": func(c *Config) { c.Value.LR = 1e-3 },
 	}

@@ -102,7 +102,7 @@ func (t *Trainer) generate(m *model.Model, prompts []int, src draw.Source, base 
 	}
 	options := model.SampleOptions{
 		Temperature:    float32(t.config.Temperature),
-		MaxNewTokens:   t.config.MaxTokens,
+		MaxNewTokens:   t.config.MaxNewTokens,
 		StopTokens:     t.in.StopTokens,
 		SuppressTokens: t.in.SuppressTokens,
 	}

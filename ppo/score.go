@@ -75,9 +75,9 @@ func (c Config) applyEOS(score float32, ended bool) float32 {
 	case ended || c.MissingEOS == EOSIgnore:
 		return score
 	case c.MissingEOS == EOSPenalty:
-		return score - float32(c.MissingEOSValue)
+		return score - float32(c.MissingEOSPenalty)
 	}
-	return float32(c.MissingEOSValue)
+	return float32(c.MissingEOSPenalty)
 }
 
 // Truncate cuts tokens after the first stop token, which is kept. ended reports

@@ -132,13 +132,13 @@ func (t *Trainer) checkShard(s Shard, step, next int) error {
 
 // checkResponse returns an error for tokens that the sampler cannot have chosen.
 func (t *Trainer) checkResponse(response []int32) error {
-	if n := len(response); n < 1 || n > t.config.MaxTokens {
-		return fmt.Errorf("the response has %d tokens, want 1 to %d", n, t.config.MaxTokens)
+	if n := len(response); n < 1 || n > t.config.MaxNewTokens {
+		return fmt.Errorf("the response has %d tokens, want 1 to %d", n, t.config.MaxNewTokens)
 	}
 	kept, ended := Truncate(response, t.in.StopTokens)
-	if len(kept) < len(response) || !ended && len(response) < t.config.MaxTokens {
+	if len(kept) < len(response) || !ended && len(response) < t.config.MaxNewTokens {
 		return fmt.Errorf("the response ends neither at its first end-of-text token nor after %d tokens",
-			t.config.MaxTokens)
+			t.config.MaxNewTokens)
 	}
 	for _, id := range response {
 		if id < 0 || int(id) >= t.in.Model.Config.Vocab || slices.Contains(t.in.SuppressTokens, id) {

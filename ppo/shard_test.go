@@ -20,7 +20,7 @@ func shardConfigs() map[string]Config {
 	plain := toyConfig()
 	plain.ScoreSamples, plain.WhitenAdvantages = 0, WhitenNone
 	penalty := toyConfig()
-	penalty.MissingEOS, penalty.MissingEOSValue = EOSPenalty, .5
+	penalty.MissingEOS, penalty.MissingEOSPenalty = EOSPenalty, .5
 	penalty.WhitenRewards = WhitenUnbiased
 	penalty.Temperature = .8
 	return map[string]Config{"everything": fullConfig(), "nothing": plain, "penalty": penalty}

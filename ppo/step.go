@@ -77,16 +77,16 @@ func (t *Trainer) iterate(ctx context.Context, step int, shards []Shard) (trimta
 	}, nil
 }
 
-// trainEpochs runs the inner epochs. Each goes once through the episodes in an
+// trainEpochs runs the PPO epochs. Each goes once through the episodes in an
 // order of its own, one minibatch at a time. The value model is updated with
 // every minibatch, the policy from iteration ValueWarmup on. If ctx ends it
 // stops between two updates, and the state is then that of no iteration.
 func (t *Trainer) trainEpochs(ctx context.Context, iteration int, episodes []*episode) (updateStats, error) {
 	var stats updateStats
-	size := t.config.Batch / t.config.Minibatches
-	for epoch := range t.config.InnerEpochs {
+	size := t.config.Batch / t.config.MiniBatches
+	for epoch := range t.config.PPOEpochs {
 		order := t.shuffleSource.At(uint64(iteration), uint64(epoch)).Perm(len(episodes))
-		for m := range t.config.Minibatches {
+		for m := range t.config.MiniBatches {
 			if err := ctx.Err(); err != nil {
 				return stats, err
 			}
@@ -94,7 +94,7 @@ func (t *Trainer) trainEpochs(ctx context.Context, iteration int, episodes []*ep
 			for i, k := range order[m*size : (m+1)*size] {
 				minibatch[i] = episodes[k]
 			}
-			number := (iteration*t.config.InnerEpochs+epoch)*t.config.Minibatches + m
+			number := (iteration*t.config.PPOEpochs+epoch)*t.config.MiniBatches + m
 			t.updateValue(&stats, number, minibatch)
 			if iteration >= t.config.ValueWarmup {
 				t.updatePolicy(&stats, number, minibatch)

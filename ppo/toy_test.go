@@ -44,15 +44,15 @@ func toyModel(seed uint64, scalar bool) *model.Model {
 func toyPrompts() []Prompt {
 	var prompts []Prompt
 	for id := int32(2); id < toyVocab; id++ {
-		prompts = append(prompts, Prompt{Text: string(rune('a' + id)), Tokens: []int32{toyEnd, id, toyNewline}})
+		prompts = append(prompts, Prompt{Text: string('a' + id), Tokens: []int32{toyEnd, id, toyNewline}})
 	}
 	return prompts
 }
 
 func toyConfig() Config {
 	c := Defaults()
-	c.Episodes, c.Batch, c.Minibatches, c.InnerEpochs, c.ValueWarmup = 48, 12, 2, 2, 0
-	c.MaxTokens, c.ScoreSamples = 5, 16
+	c.Episodes, c.Batch, c.MiniBatches, c.PPOEpochs, c.ValueWarmup = 48, 12, 2, 2, 0
+	c.MaxNewTokens, c.ScoreSamples = 5, 16
 	c.Policy.LR, c.Value.LR, c.Policy.Warmup, c.Value.Warmup = 3e-3, 3e-3, 0, 0
 	return c
 }

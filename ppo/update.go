@@ -8,7 +8,7 @@ import (
 // updateStats sums over the tokens and the updates of one iteration, in order.
 type updateStats struct {
 	policyUpdates  int
-	policyTokens   int // response tokens, each once an inner epoch
+	policyTokens   int // response tokens, each once a PPO epoch
 	policyLoss     float64
 	approxKL       float64 // ½·(log ratio)²
 	policyClipped  int
@@ -80,7 +80,7 @@ func (t *Trainer) policyGradient(stats *updateStats, minibatch []*episode) {
 		t.pass.Forward(policy, batch)
 		t.pass.LMHead(policy, grad, rows, t.inverseTemperature(), func(i int, logprob, entropy float32) float32 {
 			e, k := positions[i].episode, positions[i].index
-			dlogprob := stats.addPolicyToken(t.config.Clip, logprob, e.logprobs[k], e.whitened[k], entropy)
+			dlogprob := stats.addPolicyToken(t.config.ClipRange, logprob, e.logprobs[k], e.whitened[k], entropy)
 			return dlogprob / float32(n)
 		})
 		t.pass.BackwardBody(policy, grad)
@@ -138,7 +138,7 @@ func (t *Trainer) valueGradient(stats *updateStats, minibatch []*episode) {
 		dvalues := make([]float32, len(values))
 		for i, v := range values {
 			e, k := positions[i].episode, positions[i].index
-			dvalues[i] = stats.addValueToken(t.config.ValueClip, v, e.values[k], e.returns[k]) / float32(n)
+			dvalues[i] = stats.addValueToken(t.config.ClipRangeValue, v, e.values[k], e.returns[k]) / float32(n)
 		}
 		t.pass.ScalarBackward(value, grad, indices, dvalues)
 		t.pass.BackwardBody(value, grad)

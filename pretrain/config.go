@@ -17,10 +17,10 @@ type Config struct {
 	// Tokens is how many to train on, over all epochs; the last update may go
 	// beyond it.
 	Tokens int `yaml:"tokens" json:"tokens"`
-	// RowTokens is the length of a row. The caller packs rows of this length, and
+	// BlockSize is the length of a row. The caller packs rows of this length, and
 	// the model's context has to hold all but the last of its tokens.
-	RowTokens int `yaml:"block_size" json:"row_tokens"`
-	// BatchTokens is the size of one update, a multiple of RowTokens.
+	BlockSize int `yaml:"block_size" json:"row_tokens"`
+	// BatchTokens is the size of one update, a multiple of BlockSize.
 	BatchTokens int `yaml:"batch_tokens" json:"batch_tokens"`
 	// Optim is the optimizer with its learning-rate schedule.
 	Optim optim.Config `yaml:",inline" json:"optim"`
@@ -39,7 +39,7 @@ func Defaults() Config {
 	o.Schedule = optim.Cosine
 	o.Warmup = 50
 	o.Floor = 0.05
-	return Config{Tokens: 2_000_000, RowTokens: 64, BatchTokens: 512, Optim: o}
+	return Config{Tokens: 2_000_000, BlockSize: 64, BatchTokens: 512, Optim: o}
 }
 
 // Validate returns an error that names the first field out of range and the
@@ -49,16 +49,16 @@ func (c Config) Validate() error {
 		name            string
 		value, min, max int
 	}{
-		{"block_size", c.RowTokens, 2, 1 << 16}, // two: the first token of a row is no target
-		{"batch_tokens", c.BatchTokens, c.RowTokens, 1 << 20},
+		{"block_size", c.BlockSize, 2, 1 << 16}, // two: the first token of a row is no target
+		{"batch_tokens", c.BatchTokens, c.BlockSize, 1 << 20},
 		{"tokens", c.Tokens, c.BatchTokens, 1 << 40},
 	} {
 		if f.value < f.min || f.value > f.max {
 			return fmt.Errorf("%s is %d: want %d to %d", f.name, f.value, f.min, f.max)
 		}
 	}
-	if c.BatchTokens%c.RowTokens != 0 {
-		return fmt.Errorf("batch_tokens is %d: want a multiple of block_size, %d", c.BatchTokens, c.RowTokens)
+	if c.BatchTokens%c.BlockSize != 0 {
+		return fmt.Errorf("batch_tokens is %d: want a multiple of block_size, %d", c.BatchTokens, c.BlockSize)
 	}
 	if err := c.Optim.Validate(); err != nil {
 		return err

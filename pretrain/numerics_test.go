@@ -36,7 +36,7 @@ func TestNumericsLearnAlike(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rows, _ := dataset.PackRows(words, texts, Defaults().RowTokens, draw.New(1, "pretrain", "pack"))
+	rows, _ := dataset.PackRows(words, texts, Defaults().BlockSize, draw.New(1, "pretrain", "pack"))
 	rows = rows[:len(rows)-1] // the last may be short
 	m := model.New(model.Config{Layers: 4, Width: 128, Heads: 4, Context: 128, Vocab: words.VocabSize()}, false)
 	m.Init(draw.New(1, "pretrain", "init"))

@@ -2,7 +2,7 @@
 // over the target tokens of a batch of −log p(token | the tokens before it in
 // its row).
 //
-// A step is one update on BatchTokens/RowTokens rows. Row k of the whole run
+// A step is one update on BatchTokens/BlockSize rows. Row k of the whole run
 // is the (k mod N)-th of epoch k div N, and every epoch visits the N rows in an
 // order of its own. A step is therefore a function of (weights, moments, step,
 // rows, seed): the weights and the optimizer's moments are all that has to be
@@ -29,7 +29,7 @@ type Inputs struct {
 	Seed     uint64          // of the run
 	Stage    string          // name of the stage; with Seed it determines every random draw
 	Model    *model.Model    // a language model; it is copied, not changed
-	Rows     [][]int32       // packed rows of RowTokens tokens each; the first token of a row is no target
+	Rows     [][]int32       // packed rows of BlockSize tokens each; the first token of a row is no target
 }
 
 // Trainer is the pretraining stage; it implements train.Trainer. It is not
@@ -76,24 +76,24 @@ func (in Inputs) check(c Config) error {
 			"pretrain: the model has no language-model head")
 	case len(in.Rows) == 0:
 		return trimtab.NewError(trimtab.Invalid, "no_text", "give the run more text",
-			"pretrain: the text does not fill one row of %d tokens", c.RowTokens)
-	case c.RowTokens-1 > in.Model.Config.Context: // the last token of a row is a target only
+			"pretrain: the text does not fill one row of %d tokens", c.BlockSize)
+	case c.BlockSize-1 > in.Model.Config.Context: // the last token of a row is a target only
 		return trimtab.NewError(trimtab.Invalid, "context_exceeded",
 			"lower block_size or use a model with a longer context",
 			"pretrain: rows of %d tokens do not fit into the model's context of %d",
-			c.RowTokens, in.Model.Config.Context)
+			c.BlockSize, in.Model.Config.Context)
 	}
 	for i, row := range in.Rows {
-		if len(row) != c.RowTokens {
+		if len(row) != c.BlockSize {
 			return trimtab.NewError(trimtab.Internal, "wrong_row", "",
-				"pretrain: row %d has %d tokens, want %d", i, len(row), c.RowTokens)
+				"pretrain: row %d has %d tokens, want %d", i, len(row), c.BlockSize)
 		}
 	}
 	return nil
 }
 
 // rowsPerStep is the number of rows of one update.
-func (t *Trainer) rowsPerStep() int { return t.config.BatchTokens / t.config.RowTokens }
+func (t *Trainer) rowsPerStep() int { return t.config.BatchTokens / t.config.BlockSize }
 
 // Steps returns the number of updates that it takes to read Tokens tokens.
 func (t *Trainer) Steps() int {
@@ -127,7 +127,7 @@ func (t *Trainer) Step(ctx context.Context, step int) (trimtab.Report, error) {
 		{Name: "loss", Value: stats.nll / n},
 		{Name: "entropy", Value: stats.entropy / n},
 		{Name: "mean_token_accuracy", Value: float64(stats.correct) / n},
-		{Name: "num_tokens", Value: float64(rowsSeen * t.config.RowTokens)},
+		{Name: "num_tokens", Value: float64(rowsSeen * t.config.BlockSize)},
 		{Name: "grad_norm", Value: float64(gradNorm)},
 		{Name: "learning_rate", Value: float64(lr)},
 		{Name: "epoch", Value: float64(rowsSeen) / float64(len(t.in.Rows))},
@@ -158,7 +158,7 @@ type lossStats struct {
 // backward pass of the body. The gradient accumulates in the order of the rows.
 func (t *Trainer) forwardBackward(rows [][]int32) lossStats {
 	var stats lossStats
-	targetsPerRow := t.config.RowTokens - 1
+	targetsPerRow := t.config.BlockSize - 1
 	dlogp := -1 / float32(len(rows)*targetsPerRow) // dL/dlogp, the same for every target
 	rowTokens := func(row []int32) int { return len(row) }
 	for micro := range dataset.MicroBatches(rows, dataset.MicroBatchTokens, rowTokens) {

@@ -38,7 +38,7 @@ func inputs() Inputs {
 
 func config() Config {
 	c := Defaults()
-	c.Tokens, c.RowTokens, c.BatchTokens = 8*4*60, 8, 8*4
+	c.Tokens, c.BlockSize, c.BatchTokens = 8*4*60, 8, 8*4
 	c.Optim.LR, c.Optim.Warmup = 2e-2, 2
 	return c
 }
@@ -224,7 +224,7 @@ func TestRefuses(t *testing.T) {
 		"invalid_config":   func(c *Config, _ *Inputs) { c.Tokens = 1 },
 		"no_text":          func(_ *Config, in *Inputs) { in.Rows = nil },
 		"wrong_row":        func(_ *Config, in *Inputs) { in.Rows[3] = in.Rows[3][1:] },
-		"context_exceeded": func(c *Config, _ *Inputs) { c.RowTokens, c.BatchTokens = 16, 16 },
+		"context_exceeded": func(c *Config, _ *Inputs) { c.BlockSize, c.BatchTokens = 16, 16 },
 		"wrong_model":      func(_ *Config, in *Inputs) { in.Model = model.New(shape, true) },
 	} {
 		c, in := config(), inputs()
@@ -245,7 +245,7 @@ func TestValidate(t *testing.T) {
 		t.Fatalf("the defaults: %v", err)
 	}
 	for want, change := range map[string]func(*Config){
-		"block_size is 1":     func(c *Config) { c.RowTokens = 1 },
+		"block_size is 1":     func(c *Config) { c.BlockSize = 1 },
 		"batch_tokens is 32":  func(c *Config) { c.BatchTokens = 32 },
 		"batch_tokens is 100": func(c *Config) { c.BatchTokens = 100 },
 		"tokens is 0":         func(c *Config) { c.Tokens = 0 },
@@ -263,8 +263,8 @@ func TestValidate(t *testing.T) {
 func TestEveryFieldIsRead(t *testing.T) {
 	changes := map[string]func(*Config, *Inputs){
 		"Tokens": func(c *Config, _ *Inputs) { c.Tokens *= 2 },
-		"RowTokens": func(c *Config, in *Inputs) {
-			c.RowTokens = 4
+		"BlockSize": func(c *Config, in *Inputs) {
+			c.BlockSize = 4
 			for i := range in.Rows {
 				in.Rows[i] = in.Rows[i][:4]
 			}

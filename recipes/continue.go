@@ -145,7 +145,7 @@ func CanContinue(kind, stage string, was, is Config, atEnd bool) error {
 	return trimtab.NewError(trimtab.Usage, "checkpoint_differs",
 		"leave --from-checkpoint out to run the stage from the beginning, or leave "+strings.Join(keep, ", ")+
 			" as before",
-		"stage %s cannot go on from the checkpoint: %s", stage, strings.Join(stand, "; "))
+		"stage %s cannot continue from the checkpoint: %s", stage, strings.Join(stand, "; "))
 }
 
 // inTheWay returns why a setting that changed keeps a stage of kind k, called

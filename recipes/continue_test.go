@@ -45,7 +45,7 @@ func TestEverySettingIsCarried(t *testing.T) {
 			t.Errorf("%s has the settings\n%v\nand says of\n%v", name, want, have)
 		}
 		if config := k.config(); CanContinue(name, name, config, config, true) != nil {
-			t.Errorf("%s: the same config cannot go on", name)
+			t.Errorf("%s: the same config cannot continue", name)
 		}
 	}
 }
@@ -71,7 +71,7 @@ func TestCanContinue(t *testing.T) {
 		stage     string
 		was, sets []string
 		atEnd     bool
-		want      string // "" goes on
+		want      string // "": it continues
 	}{
 		{"reward", nil, []string{"reward.learning_rate=1e-5", "reward.max_grad_norm=0.5", "reward.weight_decay=0"}, true,
 			""},

@@ -114,7 +114,7 @@ func (e estimate) work() (int, Work) {
 		k := n * float64(c.MinResponses+c.MaxResponses) / 2
 		prompt, ok := e.mean("prompts")
 		return ceil(c.Prompts+c.HeldOut, c.Batch),
-			Work{Known: ok, Scored: k * prompt, Sampled: k * e.answer(c.MaxTokens)}
+			Work{Known: ok, Scored: k * prompt, Sampled: k * e.answer(c.MaxNewTokens)}
 	case *Reward:
 		return e.rewardWork(c)
 	case *PPO:
@@ -142,14 +142,14 @@ func (e estimate) rewardWork(c *Reward) (int, Work) {
 // model in each of the PPO epochs.
 func (e estimate) ppoWork(c *PPO) (int, Work) {
 	prompt, ok := e.mean("prompts")
-	answer := e.answer(c.MaxTokens)
+	answer := e.answer(c.MaxNewTokens)
 	episodes, samples := float64(c.Episodes), float64(c.ScoreSamples)
 	whole := prompt + answer
 	w := Work{Known: ok, Sampled: (episodes + samples) * answer,
 		Scored:  episodes*(prompt+4*whole) + samples*(prompt+whole),
-		Trained: episodes * float64(c.InnerEpochs) * 2 * whole}
+		Trained: episodes * float64(c.PPOEpochs) * 2 * whole}
 	if c.PtxCoef > 0 {
-		w.Trained += episodes * float64(c.InnerEpochs) * float64(c.PtxRows) * float64(min(64, e.shape.Context))
+		w.Trained += episodes * float64(c.PPOEpochs) * float64(c.PtxRows) * float64(min(64, e.shape.Context))
 	}
 	return c.Episodes / c.Batch, w
 }
@@ -161,7 +161,7 @@ func (e estimate) evaluateWork(c *Evaluate) (int, Work) {
 	prompt, ok := e.mean("tests")
 	tests := float64(e.at.Volumes["tests"].Kept)
 	models, tuned, scorer := e.contestants()
-	answer := e.answer(c.MaxTokens)
+	answer := e.answer(c.MaxNewTokens)
 	w := Work{Known: ok, Sampled: tests * float64(models) * answer,
 		Scored: tests * (float64(models)*prompt + 2*float64(tuned)*(prompt+answer))}
 	if scorer {
@@ -232,7 +232,7 @@ func (e estimate) rankings() (train, held Volume, known bool) {
 		at.at = e.known.at(i)
 		prompt, ok := at.mean("prompts")
 		texts := float64(c.MinResponses+c.MaxResponses) / 2 * distinct
-		each := texts * (prompt + e.answer(c.MaxTokens))
+		each := texts * (prompt + e.answer(c.MaxNewTokens))
 		volume := func(prompts int) (v Volume) {
 			v.Kept = prompts
 			v.Tokens = int64(each * float64(prompts))
@@ -249,7 +249,7 @@ func (e estimate) rankings() (train, held Volume, known bool) {
 func (e estimate) length() float64 {
 	switch c := e.stage.Config.(type) {
 	case *Pretrain:
-		return float64(c.RowTokens)
+		return float64(c.BlockSize)
 	case *SFT:
 		mean, _ := e.mean("demonstrations")
 		return mean
@@ -258,13 +258,13 @@ func (e estimate) length() float64 {
 		return float64(rankings.Tokens) / float64(max(1, rankings.Texts))
 	case *Collect:
 		mean, _ := e.mean("prompts")
-		return mean + e.answer(c.MaxTokens)
+		return mean + e.answer(c.MaxNewTokens)
 	case *PPO:
 		mean, _ := e.mean("prompts")
-		return mean + e.answer(c.MaxTokens)
+		return mean + e.answer(c.MaxNewTokens)
 	case *Evaluate:
 		mean, _ := e.mean("tests")
-		return mean + e.answer(c.MaxTokens)
+		return mean + e.answer(c.MaxNewTokens)
 	}
 	return 0
 }
@@ -310,7 +310,7 @@ const processBytes = 90 << 20
 func LeastMemory(c Config, kind string, n int64) int64 {
 	least := learned(kind, n)
 	if c, ok := c.(*Collect); ok {
-		least += int64(c.Prompts+c.HeldOut) * int64(c.MinResponses) * int64(c.MaxTokens) * float
+		least += int64(c.Prompts+c.HeldOut) * int64(c.MinResponses) * int64(c.MaxNewTokens) * float
 	}
 	return least
 }
@@ -348,12 +348,12 @@ func (e estimate) dataBytes() int64 {
 func (e estimate) sampledBytes() int64 {
 	switch c := e.stage.Config.(type) {
 	case *Collect:
-		return int64(c.Prompts+c.HeldOut) * int64(c.MinResponses+c.MaxResponses) / 2 * int64(c.MaxTokens) * float
+		return int64(c.Prompts+c.HeldOut) * int64(c.MinResponses+c.MaxResponses) / 2 * int64(c.MaxNewTokens) * float
 	case *Evaluate:
 		models, _, _ := e.contestants()
-		return int64(e.at.Volumes["tests"].Kept) * int64(models) * int64(c.MaxTokens) * float
+		return int64(e.at.Volumes["tests"].Kept) * int64(models) * int64(c.MaxNewTokens) * float
 	case *PPO:
-		return 10 * int64(c.Batch) * int64(c.MaxTokens) * float
+		return 10 * int64(c.Batch) * int64(c.MaxNewTokens) * float
 	}
 	return 0
 }
@@ -379,7 +379,7 @@ func (e estimate) together() int64 {
 		}
 	case *PPO:
 		if mean, ok := e.mean("prompts"); ok {
-			tokens = float64(c.Batch/max(1, c.Minibatches)) * (mean + e.answer(c.MaxTokens))
+			tokens = float64(c.Batch/max(1, c.MiniBatches)) * (mean + e.answer(c.MaxNewTokens))
 		}
 	}
 	return int64(min(tokens, max(passTokens, float64(e.shape.Context))))
@@ -426,14 +426,14 @@ func (e estimate) inferBytes() int64 {
 // are read into them.
 func (e estimate) decoderBytes() int64 {
 	const mostAtOnce, readAtOnce = 64, 1024 // sequences, and tokens of prompts, of each worker
-	most, count := 0, 0
+	var most, count int
 	switch c := e.stage.Config.(type) {
 	case *Collect:
-		most, count = c.MaxTokens, c.Batch*(c.MinResponses+c.MaxResponses)/2
+		most, count = c.MaxNewTokens, c.Batch*(c.MinResponses+c.MaxResponses)/2
 	case *PPO:
-		most, count = c.MaxTokens, max(c.Batch, c.ScoreSamples)
+		most, count = c.MaxNewTokens, max(c.Batch, c.ScoreSamples)
 	case *Evaluate:
-		most, count = c.MaxTokens, min(128, e.at.Volumes["tests"].Kept)
+		most, count = c.MaxNewTokens, min(128, e.at.Volumes["tests"].Kept)
 	default:
 		return 0
 	}

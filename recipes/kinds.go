@@ -61,8 +61,8 @@ type SFT struct {
 // PPO is the config of a ppo stage.
 type PPO struct {
 	ppo.Config `yaml:",inline"`
-	// Pool is how many of the prompts are used, chosen by the seed; 0 is all.
-	Pool int `yaml:"num_prompts" json:"pool"`
+	// NumPrompts is how many of the prompts are used, chosen by the seed; 0 is all.
+	NumPrompts int `yaml:"num_prompts" json:"pool"`
 	// RolloutShards is by how many activities, side by side, an iteration's
 	// rollouts are made; 0 or 1 is by the one that learns from them. It changes
 	// no byte and is no part of the stage's stored config.
@@ -76,8 +76,8 @@ const maxShards = 64
 // Validate checks the number of prompts, the algorithm's settings and the
 // shards.
 func (c *PPO) Validate() error {
-	if c.Pool < 0 || c.Pool > 1e9 {
-		return fmt.Errorf("num_prompts is %d: want 0 (all prompts) to %d", c.Pool, int(1e9))
+	if c.NumPrompts < 0 || c.NumPrompts > 1e9 {
+		return fmt.Errorf("num_prompts is %d: want 0 (all prompts) to %d", c.NumPrompts, int(1e9))
 	}
 	if err := c.Config.Validate(); err != nil {
 		return err

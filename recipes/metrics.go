@@ -165,9 +165,9 @@ func CheckRoom(st Stage, context int) error {
 	most := 0
 	switch c := st.Config.(type) {
 	case *PPO:
-		most = c.MaxTokens
+		most = c.MaxNewTokens
 	case *Evaluate:
-		most = c.MaxTokens
+		most = c.MaxNewTokens
 	}
 	if most > 0 && most+least > context {
 		return fmt.Errorf("max_new_tokens is %d: in the model's context of %d tokens it leaves no room for a prompt: "+

@@ -204,13 +204,13 @@ func (s Spec) StageNames() []string {
 // they are. It is called at launch only: a run that is recorded keeps the names
 // that it has.
 func (s Spec) CheckNames() error {
-	const remedy = "give one line of UTF-8 text that is no longer than that"
+	const remedy = "give one line of UTF-8 text within the limit"
 	if err := trimtab.CheckName(s.Name); err != nil {
-		return invalid(remedy, "the spec's name cannot be taken: %w", err)
+		return invalid(remedy, "the spec's name cannot be recorded: %w", err)
 	}
 	for i, st := range s.Stages {
 		if err := trimtab.CheckName(st.Name); err != nil {
-			return invalid(remedy, "the name of stages[%d] cannot be taken: %w", i, err)
+			return invalid(remedy, "the name of stages[%d] cannot be recorded: %w", i, err)
 		}
 	}
 	return nil

@@ -180,10 +180,10 @@ func (o *origin) checkMap(root *yaml.Node, path string, n *yaml.Node, t reflect.
 
 // form returns what a node is, in words.
 func form(n *yaml.Node) string {
-	switch {
-	case n.Kind == yaml.MappingNode:
+	switch n.Kind {
+	case yaml.MappingNode:
 		return "mapping"
-	case n.Kind == yaml.SequenceNode:
+	case yaml.SequenceNode:
 		return "list"
 	}
 	return "single value"

@@ -53,7 +53,7 @@ func unended(stage string, config Config, values []float64) string {
 	}
 	return fmt.Sprintf("%s: only %s of the responses ended within max_new_tokens, %d, in the last %d iterations; %s. "+
 		"Raise %s.max_new_tokens, or train the model before it longer on demonstrations that end",
-		stage, strings.Join(ended, ", "), c.MaxTokens, endedFor, unendedFate(c.Config), stage)
+		stage, strings.Join(ended, ", "), c.MaxNewTokens, endedFor, unendedFate(c.Config), stage)
 }
 
 // unendedFate returns what happens to the score of a response that does not
@@ -62,10 +62,10 @@ func unendedFate(c ppo.Config) string {
 	switch c.MissingEOS {
 	case ppo.EOSFixed:
 		return fmt.Sprintf("each of the others has the standardised score %g whatever it says (missing_eos: fixed)",
-			c.MissingEOSValue)
+			c.MissingEOSPenalty)
 	case ppo.EOSPenalty:
 		return fmt.Sprintf("each of the others loses %g of its standardised score (missing_eos: penalty)",
-			c.MissingEOSValue)
+			c.MissingEOSPenalty)
 	}
 	return "the others are scored as they were cut off (missing_eos: ignore)"
 }

@@ -142,7 +142,7 @@ func TestDemonstrationsScoreZero(t *testing.T) {
 	}
 	near(t, "mean score of the demonstrations", mean, 0, 1e-6)
 	if !slices.Equal(m.Slab, tr.Result().Slab) {
-		t.Error("the result is another the second time")
+		t.Error("the result differs the second time")
 	}
 	if !slices.Equal(before, stateOf(tr)) {
 		t.Error("asking for the result changed the state")

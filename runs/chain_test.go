@@ -175,7 +175,7 @@ func TestReuse(t *testing.T) {
 }
 
 // namesAttempts asserts that a run which reuses all of another names its
-// attempts as people know them, by number and run, wherever it tells of them.
+// attempts as people know them, by number and run, wherever it mentions them.
 func namesAttempts(t *testing.T, b *bench, did, took string) {
 	t.Helper()
 	want := "attempt 1 of run " + did

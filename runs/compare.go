@@ -14,9 +14,9 @@ import (
 // side is one run of a comparison with what is read of it once.
 type side struct {
 	run storage.Run
-	// also has the evaluation
+	// Also has the evaluation.
 	view View
-	// nil if this program cannot read the spec
+	// Nil if this program cannot read the spec.
 	spec     *recipes.Spec
 	attempts []storage.Attempt
 }
@@ -128,6 +128,8 @@ func comparedRun(side side, stages []ComparedStage, i int) ComparedRun {
 		Seconds:    v.Seconds,
 		Builds:     []string{},
 	}
+	// A reused stage counts with the build that did the work. An attempt that no
+	// worker has started has no build.
 	for _, st := range stages {
 		if a := st.Attempts[i]; a != nil && a.Build != "" && !slices.Contains(r.Builds, a.Build) {
 			r.Builds = append(r.Builds, a.Build)
@@ -190,7 +192,7 @@ func (s *Service) source(ctx context.Context, side side, stage, input string) (*
 			if st.Name != stage || in.Name != input {
 				continue
 			}
-			if in.Stage != "" {
+			if in.Stage != "" { // the output does not exist when the run is planned
 				return &InputSource{Stage: in.Stage}, nil
 			}
 			name, err := s.nameOf(ctx, in)
@@ -202,7 +204,8 @@ func (s *Service) source(ctx context.Context, side side, stage, input string) (*
 }
 
 // nameOf returns the name of a dataset or model that a plan reads from outside
-// the run. It is empty for one that is no longer in the record.
+// the run. It is empty for one that is no longer in the record: a report can do
+// without the name, since it has the digest.
 func (s *Service) nameOf(ctx context.Context, in trimtab.Input) (string, error) {
 	var name string
 	var err error
@@ -238,8 +241,9 @@ func (d DataDifference) differs() bool {
 	return false
 }
 
-// sameSource reports whether two inputs come from the same place, whatever its
-// name is.
+// sameSource reports whether two inputs come from the same place. Names do not
+// count: a dataset version may have several, and they may move. Two nils, runs
+// without the input, are the same.
 func sameSource(a, b *InputSource) bool {
 	return a == b || a != nil && b != nil && a.Digest == b.Digest && a.Stage == b.Stage
 }
@@ -346,7 +350,8 @@ func comparedMetrics(rows []*storage.Attempt) []ComparedMetric {
 	return all
 }
 
-// allSame reports whether all values that are not nil are the same.
+// allSame reports whether all values that are not nil are the same. Without any
+// it is true.
 func allSame[T any](values []*T, same func(a, b T) bool) bool {
 	var first *T
 	for _, v := range values {

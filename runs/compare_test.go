@@ -198,7 +198,8 @@ func TestCompareContinuedAndOtherChains(t *testing.T) {
 	if st := comparedStage(t, c, "pretrain"); !st.Equal {
 		t.Errorf("pretrain: %s", st.Verdict)
 	}
-	if st := comparedStage(t, c, "ppo"); !st.Differs || st.Attempts[0] != nil || st.Verdict != "only one run has this stage" {
+	if st := comparedStage(t, c, "ppo"); !st.Differs || st.Attempts[0] != nil ||
+		st.Verdict != "only one run has this stage" {
 		t.Errorf("ppo: %+v", st)
 	}
 	if c.Equal || len(c.Samples) != 0 || c.Stages[0].Name != "pretrain" ||

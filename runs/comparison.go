@@ -13,21 +13,21 @@ import (
 // entry for each run, in the order of Runs; an entry is null where a run has no
 // value.
 type Comparison struct {
-	// always "trimtab.comparison/v1"
+	// Always "trimtab.comparison/v1".
 	Schema string `json:"schema"`
-	// all stages are finished and bit-identical
+	// All stages are finished and bit-identical.
 	Equal bool `json:"equal"`
-	// the comparison in one sentence
+	// The comparison in one sentence.
 	Verdict string        `json:"verdict"`
 	Runs    []ComparedRun `json:"runs"`
-	// the settings at which the specs differ
+	// The settings at which the specs differ.
 	Spec []SpecDifference `json:"spec"`
-	// the inputs for which stages read different versions
+	// The inputs for which stages read different versions.
 	Data   []DataDifference `json:"data"`
 	Stages []ComparedStage  `json:"stages"`
-	// from the evaluations
+	// From the evaluations.
 	Scores []ComparedScore `json:"scores"`
-	// prompts that all evaluations show
+	// Prompts that all evaluations show.
 	Samples []ComparedSample `json:"samples"`
 }
 
@@ -42,16 +42,16 @@ type ComparedRun struct {
 	Origin     *string           `json:"origin"`
 	CreatedAt  time.Time         `json:"created_at"`
 	Seconds    float64           `json:"seconds"`
-	// the builds that its newest attempts ran on, each once
+	// The builds that its newest attempts ran on, each once.
 	Builds []string `json:"builds"`
 }
 
 // DataDifference is an input for which the runs read different datasets or base
 // models.
 type DataDifference struct {
-	// the input's name, such as prompts or model
+	// The input's name, such as prompts or model.
 	Input string `json:"input"`
-	// the stages whose inputs differ in the same way
+	// The stages whose inputs differ in the same way.
 	Stages []string       `json:"stages"`
 	Values []*InputSource `json:"values"`
 }
@@ -68,18 +68,18 @@ type InputSource struct {
 // false while some runs have not finished the stage and nothing differs so far.
 type ComparedStage struct {
 	Name string `json:"name"`
-	// bit-identical, and finished in all runs
+	// Bit-identical, and finished in all runs.
 	Equal bool `json:"equal"`
-	// a difference has been found
+	// A difference has been found.
 	Differs bool `json:"differs"`
-	// the result in a few words
+	// The result in a few words.
 	Verdict string `json:"verdict"`
-	// the newest attempts; null for a run without the stage
+	// The newest attempts; null for a run without the stage.
 	Attempts []*ComparedAttempt `json:"attempts"`
 	Outputs  []ComparedOutput   `json:"outputs"`
-	// final metrics
+	// Final metrics.
 	Metrics []ComparedMetric `json:"metrics"`
-	// null unless at least two runs have taken steps
+	// Null unless at least two runs have taken steps.
 	Series *ComparedSeries `json:"series"`
 }
 
@@ -87,13 +87,13 @@ type ComparedStage struct {
 // Build, Steps and Seconds are those of the attempt that did the work.
 type ComparedAttempt struct {
 	Kind string `json:"kind"`
-	// number within the stage; 0 before the first
+	// Number within the stage; 0 before the first.
 	Attempt int                   `json:"attempt"`
 	Status  trimtab.AttemptStatus `json:"status"`
-	// its outputs were taken over from an earlier attempt
+	// Its outputs were taken over from an earlier attempt.
 	Reused bool   `json:"reused"`
 	Build  string `json:"build"`
-	// steps done
+	// Steps done.
 	Steps   int     `json:"steps"`
 	Seconds float64 `json:"seconds"`
 }
@@ -108,20 +108,20 @@ type ComparedOutput struct {
 // ComparedMetric is a metric at the end of a stage.
 type ComparedMetric struct {
 	Name string `json:"name"`
-	// equal bit for bit, so that two NaNs of the same bits are equal
+	// Equal bit for bit, so that two NaNs of the same bits are equal.
 	Equal  bool      `json:"equal"`
 	Values []*Number `json:"values"`
-	// each value minus that of the first run that has one
+	// Each value minus that of the first run that has one.
 	Differences []*Number `json:"differences"`
 }
 
 // ComparedSeries compares the metrics of every step.
 type ComparedSeries struct {
-	// steps that all runs with the stage have done; only these are compared
+	// Steps that all runs with the stage have done; only these are compared.
 	Steps int `json:"steps"`
-	// bit-identical in these steps
+	// Bit-identical in these steps.
 	Equal bool `json:"equal"`
-	// the first value that differs, by step and then by name
+	// The first value that differs, by step and then by name.
 	First *struct {
 		Step   int       `json:"step"`
 		Metric string    `json:"metric"`
@@ -137,7 +137,7 @@ type ComparedScore struct {
 	Values  []*Number `json:"values"`
 	Low     []*Number `json:"low,omitempty"`
 	High    []*Number `json:"high,omitempty"`
-	// each value minus that of the first run that has one
+	// Each value minus that of the first run that has one.
 	Differences []*Number `json:"differences"`
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/trimtab/trimtab/recipes"
 	"github.com/trimtab/trimtab/starter"
 	"github.com/trimtab/trimtab/storage"
+	"github.com/trimtab/trimtab/workflows"
 )
 
 // resolveData creates the datasets and imports the base model that a spec asks
@@ -87,10 +88,6 @@ func asItems[T trimtab.Item](list []T) []trimtab.Item {
 	return items
 }
 
-// programActor is the actor of what the program does on its own account, such
-// as generating data.
-const programActor = "trimtab"
-
 // freezeStarter generates the starter world's data. Equal settings give equal
 // bytes, and so the dataset versions of an earlier run.
 func (s *Service) freezeStarter(ctx context.Context, spec *recipes.Spec, log func(string, ...any)) error {
@@ -100,8 +97,11 @@ func (s *Service) freezeStarter(ctx context.Context, spec *recipes.Spec, log fun
 	}
 	log("generating starter world %d: about %d words of text, %d demonstrations, %d prompts", st.World, st.Words,
 		st.Demonstrations, st.Prompts)
+	// The data is recorded as the program's own work, not as that of the person who
+	// launches the run.
 	for _, set := range starterSets(*st) {
-		if err := s.freeze(ctx, spec.Data.Ref(set.kind), set.name, set.items, set.files, programActor); err != nil {
+		ref := spec.Data.Ref(set.kind)
+		if err := s.freeze(ctx, ref, set.name, set.items, set.files, workflows.SystemActor); err != nil {
 			return err
 		}
 	}
@@ -111,10 +111,10 @@ func (s *Service) freezeStarter(ctx context.Context, spec *recipes.Spec, log fun
 // pendingDataset is a dataset before it is frozen.
 type pendingDataset struct {
 	kind trimtab.Kind
-	// the dataset's name
+	// The dataset's name.
 	name  string
 	items []trimtab.Item
-	// the files that the items were read from; none for generated items
+	// The files that the items were read from; none for generated items.
 	files []storage.ImportedFile
 }
 

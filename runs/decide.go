@@ -87,6 +87,7 @@ func (s *Service) requestDecision(ctx context.Context, run storage.Run, q storag
 	if err != nil {
 		return err
 	}
+	// The number of the request ties the workflow's decision to this row.
 	err = send(q.Sequence)
 	if e, ok := errors.AsType[*trimtab.Error](err); ok && e.Class != trimtab.Unavailable {
 		// The rejection is recorded even if the caller has given up meanwhile.

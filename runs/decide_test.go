@@ -43,7 +43,7 @@ func wantRefusal(t *testing.T, what string, err error, typ string, code int) {
 
 // A stage that misses its gate blocks; show says why; a person reruns it with
 // another setting, and what comes after runs on the new output.
-func TestGateBlocksAndRerunMends(t *testing.T) {
+func TestGateBlocksUntilRerun(t *testing.T) {
 	b := newBench(t, 0)
 	id := b.launch("reward.gates=[{metric: held_out/accuracy, min: 0.99}]")
 	d := b.await(id, trimtab.RunBlocked)
@@ -102,7 +102,7 @@ func TestGateBlocksAndRerunMends(t *testing.T) {
 		if e.Type == trimtab.EventRunPlanned {
 			planned++
 			if e.Actor != "tester" || !strings.Contains(string(e.Body), "to see") {
-				t.Errorf("the decision is told as %+v", e)
+				t.Errorf("the decision is recorded as %+v", e)
 			}
 		}
 	}
@@ -149,7 +149,8 @@ func TestAnotherGateIsJudgedAnew(t *testing.T) {
 			t.Errorf("stage %s of the new run is %s", st.Name, st.Status)
 		}
 	}
-	res := b.rerun(runs.RerunRequest{Run: id, Stage: "reward", Sets: []string{"reward.gates=[]", "reward.num_train_epochs=2"},
+	res := b.rerun(runs.RerunRequest{Run: id, Stage: "reward",
+		Sets:   []string{"reward.gates=[]", "reward.num_train_epochs=2"},
 		DryRun: true})
 	if res.Stages[3].Action != "run" {
 		t.Errorf("with other settings the stage's fate is %+v", res.Stages[3])
@@ -211,7 +212,8 @@ func TestLaunchRefusesWhatIsSureToFail(t *testing.T) {
 			"stage sft: all 2 demonstrations of long-demos are too long for the model's context of 64 tokens",
 			"widen the model with model.max_position_embeddings"},
 		{"reward.inputs={rankings: long-votes}", "context_exceeded", 1,
-			"stage reward: all 1 rankings of long-votes are too long", "widen the model with model.max_position_embeddings"},
+			"stage reward: all 1 rankings of long-votes are too long",
+			"widen the model with model.max_position_embeddings"},
 		{"reward.inputs={rankings: no-tests}", "wrong_kind", 2,
 			"stage reward reads rankings, but no-tests holds prompts", "name a dataset of that kind"},
 	} {
@@ -246,8 +248,8 @@ func TestApproveLetsAMissedGatePass(t *testing.T) {
 	record(t, b, "approved", id)
 }
 
-// Wrong data blocks the run with its reason; other data mends it; a stage that nothing reads can be skipped.
-func TestFailureBlocksAndDataMends(t *testing.T) {
+// Wrong data blocks the run with its reason, and other data fixes it. A stage that nothing reads can be skipped.
+func TestFailureBlocksUntilDataIsFixed(t *testing.T) {
 	b := newBench(t, 0)
 	bad := []trimtab.Item{trimtab.Prompt{Text: "What is this to the labellers?"}}
 	for i := range 40 {

@@ -18,7 +18,7 @@ import (
 // model's name, and the other parts of the report beside them under their own.
 type EvaluationView struct {
 	eval.Report
-	// takes the place of the report's own
+	// Takes the place of the report's own.
 	RewardModel *RewardModelView
 }
 
@@ -26,17 +26,17 @@ type EvaluationView struct {
 // with. A nil number was not measured, as by an older build.
 type RewardModelView struct {
 	eval.RewardAccuracy
-	// share of pairs on which two labellers agree
+	// Share of pairs on which two labellers agree.
 	LabellersAgreement *float64 `json:"labellers_agreement,omitempty"`
-	// of the simulated labellers, over all pairs, training pairs included
+	// Of the simulated labellers, over all pairs, training pairs included.
 	OracleAccuracy *float64 `json:"oracle_accuracy,omitempty"`
-	// groups of rankings that the intervals are computed over
+	// Groups of rankings that the intervals are computed over.
 	Groups *float64 `json:"groups,omitempty"`
-	// accuracy minus longer_wins
+	// Accuracy minus longer_wins.
 	OverLonger     *float64 `json:"over_longer,omitempty"`
 	OverLongerLow  *float64 `json:"over_longer_low,omitempty"`
 	OverLongerHigh *float64 `json:"over_longer_high,omitempty"`
-	// of the simulated labellers, over the held-out pairs
+	// Of the simulated labellers, over the held-out pairs.
 	HeldOracle     *float64 `json:"held_out_oracle_accuracy,omitempty"`
 	HeldOracleLow  *float64 `json:"held_out_oracle_low,omitempty"`
 	HeldOracleHigh *float64 `json:"held_out_oracle_high,omitempty"`

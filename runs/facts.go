@@ -45,8 +45,10 @@ func (s *Service) Facts(ctx context.Context, model trimtab.Digest, run string) (
 }
 
 // addFiles adds the shape of the model and its files with their digests, if
-// they are in the store. For a reward model it also adds what an export
-// changes: its value head is padded to the form that Transformers expects.
+// they are in the store. A missing or damaged file is no error here: the papers
+// then leave out what only the files say. For a reward model it also adds which
+// files an export changes, because Transformers expects its value head in
+// another form.
 func (s *Service) addFiles(f *papers.Facts) {
 	if c, ok := checkpoint.ModelConfig(s.files, f.Lineage.Model); ok {
 		f.Shape = &papers.ModelShape{Layers: c.Layers, Width: c.Width, Heads: c.Heads, Context: c.Context,

@@ -68,7 +68,7 @@ func TestLaunchesAtOnce(t *testing.T) {
 	b.await(first.Run, trimtab.RunCompleted)
 }
 
-// What goes on from a checkpoint of another configuration makes other bytes
+// What continues from a checkpoint of another configuration makes other bytes
 // than its own configuration does from the start: it is never taken for that.
 func TestContinuedAttemptIsNotReused(t *testing.T) {
 	b := newBench(t, 0)
@@ -94,7 +94,7 @@ func TestContinuedAttemptIsNotReused(t *testing.T) {
 // constant lets a stage go on for longer: no learning rate depends on how long it is.
 var constant = []string{"ppo.policy.lr_scheduler_type=constant", "ppo.value.lr_scheduler_type=constant"}
 
-// A stage that goes on for longer under a constant rate ends in the bytes of
+// A stage that continues for longer under a constant rate ends in the bytes of
 // one that was as long from the start. What changes the meaning of a step, a
 // dry run refuses as well, by name; so it does another input or version.
 func TestContinueIsTheWhole(t *testing.T) {
@@ -163,7 +163,7 @@ func TestContinuedAfterAnEarlierRerun(t *testing.T) {
 	b.await(id, trimtab.RunCompleted)
 }
 
-// An attempt that goes on from the end of an earlier one has its last step's metrics, for its gates.
+// An attempt that continues from the end of an earlier one has its last step's metrics, for its gates.
 func TestContinuedFromTheEnd(t *testing.T) {
 	b := newBench(t, 0)
 	id := b.launch("reward.gates=[{metric: held_out/accuracy, min: 0.99}]")

@@ -28,7 +28,7 @@ type Retention struct {
 // made.
 type Garbage struct {
 	Files []checkpoint.UnreferencedFile
-	// asked again for each file at removal
+	// Asked again for each file at removal.
 	policy checkpoint.GCPolicy
 }
 

@@ -73,7 +73,7 @@ func (b *bench) garbage(r runs.Retention) []string {
 
 // With a finished run, one that waits for a person, and one that reuses the
 // first: whatever they point to stays, however old, and whatever else is there
-// goes. After that the runs are whole, and the one that waits goes on.
+// goes. After that the runs are whole, and the one that waits continues.
 func TestGarbage(t *testing.T) {
 	b := newBench(t, 0)
 	first := b.await(b.launch(), trimtab.RunCompleted)
@@ -139,12 +139,11 @@ func TestGarbage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if name, want := "states/"+reward+"/"+hex, "attempt 1 of reward of run "+
-		waits; !slices.ContainsFunc(g.Files, func(f checkpoint.UnreferencedFile) bool {
-		return f.Path == name &&
-			strings.HasSuffix(f.Reason, want)
+	name, reason := "states/"+reward+"/"+hex, "attempt 1 of reward in run "+waits
+	if !slices.ContainsFunc(g.Files, func(f checkpoint.UnreferencedFile) bool {
+		return f.Path == name && strings.HasSuffix(f.Reason, reason)
 	}) {
-		t.Errorf("no file has a reason that ends with %q: %+v", want, g.Files)
+		t.Errorf("no file has a reason that ends with %q: %+v", reason, g.Files)
 	}
 	if removed, err := b.RemoveGarbage(g); err != nil || len(removed) != len(orphans) {
 		t.Errorf("removed %d files, %v", len(removed), err)

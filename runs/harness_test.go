@@ -98,7 +98,7 @@ func newServers(t *testing.T, dir string, threads int, options ...activities.Opt
 	return b
 }
 
-// sound fails the test if anything of any run was lost, doubled or torn, or is not as its event told it.
+// sound fails the test if anything of any run was lost, duplicated or left half written, or differs from its event.
 func (b *bench) sound() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()

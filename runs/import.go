@@ -106,16 +106,16 @@ func nameOfFolder(dir string) string {
 // TakeName and UniqueName, a name that another model has is an error.
 type ImportRequest struct {
 	Name, Actor string
-	// move the name here from the model that has it
+	// Move the name here from the model that has it.
 	TakeName bool
-	// if another model has the name, append the digest's first digits to it
+	// If another model has the name, append the digest's first digits to it.
 	UniqueName bool
 }
 
 // ImportResult is the artifact under which a model was imported.
 type ImportResult struct {
 	storage.Artifact
-	// the model that had the name before; empty if none had
+	// The model that had the name before; empty if none had.
 	PreviousOwner trimtab.Digest
 }
 

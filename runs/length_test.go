@@ -52,14 +52,15 @@ func (b *bench) mixed() {
 	}
 }
 
-// What the context cuts or leaves out is counted at launch, told by the event
+// What the context cuts or leaves out is counted at launch, reported by the event
 // of the stage's start, and a final metric; the launch knows what the stage finds.
-func TestLengthIsTold(t *testing.T) {
+func TestLengthIsReported(t *testing.T) {
 	b := newBench(t, 0)
 	b.mixed()
 	spec := b.spec("sft.inputs={demonstrations: mixed-demos}",
 		"reward.inputs={rankings: mixed-votes, demonstrations: mixed-demos}",
-		"ppo.inputs={model: sft, prompts: mixed-prompts}", "ppo.total_episodes=32", "ppo.num_prompts=6", "collect.max_new_tokens=54")
+		"ppo.inputs={model: sft, prompts: mixed-prompts}", "ppo.total_episodes=32", "ppo.num_prompts=6",
+		"collect.max_new_tokens=54")
 	l, err := b.Launch(b.ctx, runs.LaunchRequest{Spec: spec, Actor: "tester", New: true})
 	if err != nil {
 		t.Fatal(err)
@@ -107,15 +108,15 @@ func TestLengthIsTold(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	told := false
+	recorded := false
 	for _, e := range events {
 		var body struct{ Data []trimtab.Metric }
 		if e.Type == trimtab.EventAttemptStarted && json.Unmarshal(e.Body, &body) == nil {
-			told = told || slices.Equal(trimtab.Fits(body.Data), want["sft"])
+			recorded = recorded || slices.Equal(trimtab.Fits(body.Data), want["sft"])
 		}
 	}
-	if !told {
-		t.Error("no event tells what sft reads")
+	if !recorded {
+		t.Error("no event says what sft reads")
 	}
 	lines, _, err := b.Logs(b.ctx, d.ID, 0, 1000)
 	if err != nil {

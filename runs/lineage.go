@@ -44,12 +44,12 @@ func (s *Service) Lineage(ctx context.Context, model trimtab.Digest, run string)
 // It is used by one goroutine for one graph.
 type lineageWalk struct {
 	service *Service
-	// of the call to Lineage, which every step of the walk needs
+	// Of the call to Lineage, which every step of the walk needs.
 	ctx     context.Context
 	lineage papers.Lineage
-	// steps still to do, in order
+	// Steps still to do, in order.
 	queue []func() error
-	// runs that were read already, by ID
+	// Runs that were read already, by ID.
 	runs map[string]storage.Run
 }
 

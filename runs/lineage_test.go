@@ -268,7 +268,7 @@ func TestLineageOfHostileData(t *testing.T) {
 	}
 	f, err := b.Facts(b.ctx, models(d)["ppo"], "")
 	if err != nil || !bytes.Contains(papers.Card(f), []byte("the text of 1 item was erased since")) {
-		t.Errorf("the card does not tell of the erasure (%v)", err)
+		t.Errorf("the card does not mention the erasure (%v)", err)
 	}
 	if u, err = b.UsedBy(b.ctx, string(item), ""); err != nil || u.Kind != runs.SourceItem || len(u.Models) != 3 {
 		t.Errorf("the erased item is in %+v (%v)", u, err)
@@ -276,7 +276,7 @@ func TestLineageOfHostileData(t *testing.T) {
 }
 
 // Of several attempts that put the same bytes out, the one to follow.
-func TestMakerIn(t *testing.T) {
+func TestChooseProducer(t *testing.T) {
 	of := func(id int64, run string, reused int64) storage.Attempt {
 		return storage.Attempt{ID: id, Run: run, ReusedFrom: reused}
 	}
@@ -336,7 +336,7 @@ func TestSourcesAreKnown(t *testing.T) {
 		for _, f := range o.Imports[0].Files {
 			got = append(got, f.Name)
 			if f.Digest != digests[f.Name] || f.Items != 2 {
-				t.Errorf("%s: the file %s is told as %+v", name, f.Name, f)
+				t.Errorf("%s: the file %s is described as %+v", name, f.Name, f)
 			}
 		}
 		if !slices.Equal(got, want) {

@@ -14,7 +14,7 @@ import (
 )
 
 // A run, or its starter world, that needs more memory than there is, is refused
-// by a launch before anything is made, and told by a plan.
+// by a launch before anything is made, and reported by a plan.
 func TestTooLargeForThisMachine(t *testing.T) {
 	files, err := checkpoint.Open(t.TempDir())
 	if err != nil {

@@ -118,7 +118,7 @@ func (m *model) key(r *modelRun, i int) string {
 	return "(" + strings.Join(in, " ") + ")"
 }
 
-// segment goes on with the attempt at work and reports whether it is held.
+// segment continues the attempt at work and reports whether it is held.
 func (m *model) segment(r *modelRun) (held bool) {
 	i, st := r.at.stage, &r.stages[r.at.stage]
 	last := &st.attempts[len(st.attempts)-1]

@@ -111,7 +111,7 @@ func (b *bench) events(id string, typ trimtab.EventType) (bodies []map[string]an
 	return bodies
 }
 
-// A damaged newest checkpoint is told, kept for inspection, and the one before
+// A damaged newest checkpoint is reported, kept for inspection, and the one before
 // it is used; with both damaged the attempt begins again. Nothing of what was
 // made is another.
 func TestDamagedCheckpoint(t *testing.T) {
@@ -128,7 +128,7 @@ func TestDamagedCheckpoint(t *testing.T) {
 	for name, c := range map[string]struct {
 		newest, older func(string) error
 		kept          int // damaged files
-		told          int // damaged checkpoints
+		reported      int // damaged checkpoints
 	}{
 		"a flipped bit": {flip, nil, 1, 1},
 		"truncated":     {cut, nil, 1, 1},
@@ -152,8 +152,9 @@ func TestDamagedCheckpoint(t *testing.T) {
 			}
 			same(t, b.await(id, trimtab.RunCompleted), want)
 			kept, err := filepath.Glob(filepath.Join(b.dir, "states", "*", "*.damaged"))
-			if told := b.events(id, trimtab.EventCheckpointDamaged); err != nil || len(kept) != c.kept || len(told) != c.told {
-				t.Errorf("%d damaged files are kept, %v; told %v", len(kept), err, told)
+			reported := b.events(id, trimtab.EventCheckpointDamaged)
+			if err != nil || len(kept) != c.kept || len(reported) != c.reported {
+				t.Errorf("%d damaged files are kept, %v; reported %v", len(kept), err, reported)
 			}
 			lines, _, err := b.Logs(b.ctx, id, 0, 0)
 			if err != nil || !strings.Contains(messages(lines), "is damaged") {
@@ -176,7 +177,7 @@ type leaping struct {
 
 func (c *leaping) Elapsed() time.Duration { return time.Since(c.start) + time.Duration(c.ahead.Load()) }
 
-// A clock that leaps may make the watchdog take a stage for stalled, which then goes on from its last checkpoint.
+// A clock that leaps may make the watchdog take a stage for stalled, which then resumes from its last checkpoint.
 func TestClockLeaps(t *testing.T) {
 	want := whole(t)
 	clock := &leaping{start: time.Now()}
@@ -258,7 +259,7 @@ func TestSilenceIsShown(t *testing.T) {
 		t.Errorf("when it is at work again it says %q, %v", d.Next, err)
 	}
 	if err := s.Lease(a.ID, 2).TouchProgress(ctx); trimtab.AsError(err).Type != "fenced" {
-		t.Errorf("another may tell it too: %v", err)
+		t.Errorf("another may report it too: %v", err)
 	}
 	if err := b.temporal.TerminateWorkflow(ctx, workflows.RunID(id), "", "done"); err != nil {
 		t.Fatal(err)
@@ -412,7 +413,7 @@ func TestDiskOfPostgresFull(t *testing.T) {
 		}
 	}
 	if said == 0 {
-		t.Error("nobody was told that the disk was full")
+		t.Error("the full disk was not reported")
 	}
 }
 

@@ -89,7 +89,8 @@ func TestPlanTokenOfData(t *testing.T) {
 	seen := b.plan(runs.RerunRequest{Run: id, Stage: "sft", Data: []string{"mine"}})
 	demo("two")
 	b.wantStale("a newer version of the data", seen, "newer version")
-	seen = b.plan(runs.RerunRequest{Run: id, Stage: "sft", Data: []string{"mine"}, Sets: []string{"sft.num_train_epochs=2"}})
+	seen = b.plan(runs.RerunRequest{Run: id, Stage: "sft", Data: []string{"mine"},
+		Sets: []string{"sft.num_train_epochs=2"}})
 	res, err := b.Rerun(b.ctx, seen)
 	if err != nil || !res.NewRun {
 		t.Fatalf("%+v, %v", res, err)
@@ -129,7 +130,8 @@ func TestOverridesAreRecorded(t *testing.T) {
 	if d := b.await(id, trimtab.RunBlocked); d.Changes != nil {
 		t.Errorf("a launched run has changes %+v", d.Changes)
 	}
-	b.rerun(runs.RerunRequest{Run: id, Stage: "collect", Sets: []string{"collect.temperature=0.5", "reward.num_train_epochs=2"}})
+	b.rerun(runs.RerunRequest{Run: id, Stage: "collect",
+		Sets: []string{"collect.temperature=0.5", "reward.num_train_epochs=2"}})
 	b.await(id, trimtab.RunBlocked)
 	b.rerun(runs.RerunRequest{Run: id, Stage: "reward", Sets: []string{"reward.gates=[]"}})
 	d := b.await(id, trimtab.RunCompleted)
@@ -164,12 +166,13 @@ func TestMissedAttemptsBecomeStale(t *testing.T) {
 	}
 }
 
-// Several people press rerun at once: one gets it, the others are told so.
+// Several people press rerun at once: one gets it, the others are rejected.
 func TestRerunsAtOnce(t *testing.T) {
 	b, _ := newNoopBench(t, 1)
 	id := b.launch(missing)
 	b.await(id, trimtab.RunBlocked)
-	settings := []string{"reward.num_train_epochs=2", "reward.num_train_epochs=3", "collect.temperature=0.5", "reward.num_train_epochs=2"}
+	settings := []string{"reward.num_train_epochs=2", "reward.num_train_epochs=3", "collect.temperature=0.5",
+		"reward.num_train_epochs=2"}
 	press := func(requests []runs.RerunRequest) (won []runs.RerunResult) {
 		t.Helper()
 		var mu sync.Mutex

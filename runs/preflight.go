@@ -225,6 +225,7 @@ func (s *Service) shape(spec recipes.Spec, plan trimtab.Plan, before []*model.Co
 	if st.Kind == recipes.KindPretrain {
 		return &spec.Model.Config
 	}
+	// The same rule as in survey.modelOf: the first input that is not a dataset.
 	for _, in := range st.Inputs {
 		switch {
 		case slices.Contains(dataNames, in.Name):

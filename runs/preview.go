@@ -12,12 +12,12 @@ import (
 // preview stands in for what a launch would create: dataset versions and the
 // digests that names resolve to. It creates nothing.
 type preview struct {
-	// without a store, no named dataset or model is known
+	// Without a store, no named dataset or model is known.
 	s    *Service
 	spec recipes.Spec
-	// by stand-in digest; nil for data that is not known
+	// By stand-in digest; nil for data that is not known.
 	given map[trimtab.Digest]*corpus
-	// what is not known, and why
+	// What is not known, and why.
 	notes []string
 }
 
@@ -148,6 +148,7 @@ func NeedsDatabase(spec recipes.Spec) bool {
 			return true
 		}
 	}
+	// An input that is not the name of a stage refers to a dataset or a model.
 	names := spec.StageNames()
 	for _, st := range spec.Stages {
 		for ref := range maps.Values(st.Inputs) {

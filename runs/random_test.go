@@ -38,7 +38,7 @@ type player struct {
 	setting int      // the newest of a stage
 	restart int      // of the worker
 	plans   []viewed // dry runs
-	told    []string // commands, for the report of a failure
+	history []string // commands, for the report of a failure
 }
 
 // viewed is a plan that a dry run showed.
@@ -61,7 +61,7 @@ func TestCommandsAsTheModelSays(t *testing.T) {
 			names: map[trimtab.Digest]string{}}
 		p.play(t, count)
 		if t.Failed() {
-			t.Fatalf("with -dice %d -model-runs 1, the commands were\n%s", *dice+uint64(i), strings.Join(p.told, "\n"))
+			t.Fatalf("with -dice %d -model-runs 1, the commands were\n%s", *dice+uint64(i), strings.Join(p.history, "\n"))
 		}
 	}
 	t.Logf("commands and what came of them: %v", count)
@@ -76,7 +76,7 @@ func (p *player) play(t *testing.T, count map[string]int) {
 		if err != nil {
 			got = trimtab.AsError(err).Type
 		}
-		p.told = append(p.told, fmt.Sprintf("%-60s %s", what, got))
+		p.history = append(p.history, fmt.Sprintf("%-60s %s", what, got))
 		count[strings.Fields(what)[0]+" "+got]++
 		if got != want {
 			t.Errorf("%s: %v, the model says %q", what, err, want)
@@ -129,7 +129,7 @@ func (p *player) launch() {
 	}
 	p.ids = append(p.ids, l.Run.ID)
 	p.m.launch(make([]int, 3), gated, func(int) bool { return false })
-	p.told = append(p.told, fmt.Sprintf("launch %s, gate %v, held %v", l.Run.ID, gated, p.m.held))
+	p.history = append(p.history, fmt.Sprintf("launch %s, gate %v, held %v", l.Run.ID, gated, p.m.held))
 }
 
 func gateSet(on bool) string {
@@ -291,7 +291,7 @@ func (p *player) compare() {
 			return
 		}
 		if time.Now().After(end) || p.ctx.Err() != nil {
-			p.t.Errorf("after %q: %s", p.told[len(p.told)-1], difference)
+			p.t.Errorf("after %q: %s", p.history[len(p.history)-1], difference)
 			return
 		}
 		time.Sleep(10 * time.Millisecond)

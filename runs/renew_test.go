@@ -10,7 +10,7 @@ import (
 )
 
 // A blocked run that is paused and resumed again and again, by two people at
-// once, goes on in new histories; no decision is lost between two of them.
+// once, continues in new histories; no decision is lost between two of them.
 func TestManyDecisions(t *testing.T) {
 	b, _ := newNoopBench(t, 1)
 	b.RenewAfter(10)
@@ -45,14 +45,14 @@ func TestManyDecisions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	told := 0
+	recorded := 0
 	for _, e := range events {
 		if e.Type == trimtab.EventDecision {
-			told++
+			recorded++
 		}
 	}
-	if told != 2*each {
-		t.Errorf("%d decisions are in the record, %d were accepted", told, 2*each)
+	if recorded != 2*each {
+		t.Errorf("%d decisions are in the record, %d were accepted", recorded, 2*each)
 	}
 	b.rerun(runs.RerunRequest{Run: id, Stage: "reward", Sets: []string{"reward.gates=[]"}})
 	d := b.await(id, trimtab.RunCompleted)

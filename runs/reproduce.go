@@ -57,23 +57,23 @@ const (
 
 // ReproductionReport is the result of a reproduction as one JSON document.
 type ReproductionReport struct {
-	// always "trimtab.reproduction/v1"
+	// Always "trimtab.reproduction/v1".
 	Schema string `json:"schema"`
 	Run    string `json:"run"`
 	Name   string `json:"name"`
-	// at least one stage was run, and all that were run are identical
+	// At least one stage was run, and all that were run are identical.
 	Identical bool `json:"identical"`
 	Chain     bool `json:"chain"`
-	// of this program, as the next three
+	// Of this program, as the next three.
 	Build    string  `json:"build_id"`
 	Kernels  string  `json:"kernels"`
 	Threads  int     `json:"threads"`
 	Numerics string  `json:"numerics"`
 	Seconds  float64 `json:"seconds"`
-	// the result is in the record, as an event
+	// The result is in the record, as an event.
 	Recorded bool              `json:"told"`
 	Stages   []ReproducedStage `json:"stages"`
-	// why the result is not identical, or why it could not be recorded
+	// Why the result is not identical, or why it could not be recorded.
 	Error *trimtab.Error `json:"error"`
 }
 
@@ -81,18 +81,18 @@ type ReproductionReport struct {
 type ReproducedStage struct {
 	Stage string `json:"stage"`
 	Kind  string `json:"kind"`
-	// number within the stage
+	// Number within the stage.
 	Attempt int                   `json:"attempt"`
 	Status  trimtab.AttemptStatus `json:"status"`
-	// the attempt that did the work, if it is another one
+	// The attempt that did the work, if it is another one.
 	ReusedFrom *AttemptRef `json:"reused_from"`
-	// one of the constants above
+	// One of the constants above.
 	Result string `json:"result"`
-	// why the stage was left out
+	// Why the stage was left out.
 	Reason string `json:"why,omitempty"`
-	// of the worker that ran the recorded attempt
+	// Of the worker that ran the recorded attempt.
 	Build string `json:"recorded_build_id"`
-	// of the worker that last started the attempt; empty if not recorded
+	// Of the worker that last started the attempt; empty if not recorded.
 	Kernels string            `json:"recorded_kernels"`
 	Inputs  []ReproducedInput `json:"inputs"`
 	Seconds float64           `json:"seconds"`
@@ -104,7 +104,7 @@ type ReproducedStage struct {
 type AttemptRef struct {
 	Run   string `json:"run"`
 	Stage string `json:"stage"`
-	// number within the stage
+	// Number within the stage.
 	Attempt int `json:"attempt"`
 }
 
@@ -125,7 +125,7 @@ func (r AttemptRef) Within(run string) string {
 type ReproducedInput struct {
 	Name     string         `json:"name"`
 	Recorded trimtab.Digest `json:"recorded"`
-	// differs from Recorded in a chain, or if the request replaced the input
+	// Differs from Recorded in a chain, or if the request replaced the input.
 	Actual trimtab.Digest `json:"here"`
 }
 
@@ -195,9 +195,9 @@ type runReproducer struct {
 	*Service
 	req ReproduceRequest
 	run storage.Run
-	// all attempts of the run
+	// All attempts of the run.
 	attempts []storage.Attempt
-	// what this reproduction produced, by the digest of the recorded output
+	// What this reproduction produced, by the digest of the recorded output.
 	reproduced map[trimtab.Digest]trimtab.Digest
 	report     ReproductionReport
 }
@@ -367,6 +367,7 @@ func (p *runReproducer) reproduceAttempt(ctx context.Context, a storage.Attempt,
 		All:      p.req.KeepGoing,
 		Progress: progress,
 	})
+	// Kept even after a difference or an error, for the later stages of a chain.
 	for _, o := range out.Outputs {
 		p.reproduced[o.Recorded] = o.Here
 	}

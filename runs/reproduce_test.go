@@ -214,10 +214,10 @@ func TestReproduce(t *testing.T) {
 		if !maps.Equal(files, now) {
 			t.Error("a reproduction changed the store")
 		}
-		told := b.reproductions(d.ID)
-		if len(told) != 1 || told[0].Actor != "auditor" || told[0].Stage != "" ||
-			!strings.Contains(string(told[0].Body), `"identical":true`) {
-			t.Errorf("told is %+v", told)
+		events := b.reproductions(d.ID)
+		if len(events) != 1 || events[0].Actor != "auditor" || events[0].Stage != "" ||
+			!strings.Contains(string(events[0].Body), `"identical":true`) {
+			t.Errorf("the event is %+v", events)
 		}
 	})
 
@@ -258,7 +258,7 @@ func TestReproduce(t *testing.T) {
 		doc := auditor.reproduce(runs.ReproduceRequest{Run: d.ID, Stage: "sft"})
 		if !doc.Identical || doc.Recorded || doc.Error == nil || doc.Error.Remedy == "" ||
 			trimtab.ExitCode(doc.Error) == 0 {
-			t.Errorf("identical is %v, the record could not be told: %v", doc.Identical, doc.Error)
+			t.Errorf("identical is %v, the record could not be written: %v", doc.Identical, doc.Error)
 		}
 	})
 
@@ -349,9 +349,9 @@ func TestReproduce(t *testing.T) {
 			first.Name != "logprobs" || *first.Index != 3 {
 			t.Errorf("the first difference is %v", first)
 		}
-		if told := b.reproductions(d.ID); !strings.Contains(string(told[len(told)-1].Body),
-			`"first":"step 2, rollout 5: logprobs[3] is `) || told[len(told)-1].Attempt != 1 {
-			t.Errorf("told is %s", told[len(told)-1].Body)
+		if events := b.reproductions(d.ID); !strings.Contains(string(events[len(events)-1].Body),
+			`"first":"step 2, rollout 5: logprobs[3] is `) || events[len(events)-1].Attempt != 1 {
+			t.Errorf("the event is %s", events[len(events)-1].Body)
 		}
 		b.change("update rollout set logprobs[4] = $2::text::real "+row, ids["ppo"], first.Here)
 		b.change("update attempt set cache_key = config where id = $1", ids["ppo"])
@@ -447,7 +447,7 @@ func TestReproduce(t *testing.T) {
 	})
 }
 
-// reproductions are the events that tell of them.
+// reproductions returns the events of reproductions.
 func (b *bench) reproductions(run string) []storage.Event {
 	b.t.Helper()
 	all, err := b.History(b.ctx, run, "")
@@ -473,7 +473,7 @@ func (b *bench) weights(d trimtab.Digest) string {
 	return ""
 }
 
-// An attempt that goes on from an earlier one's checkpoint is run from there
+// An attempt that continues from an earlier one's checkpoint is run from there
 // while the file is kept, else through the earlier one, whose rows are compared
 // too; all under the run's own numerics.
 func TestReproduceContinued(t *testing.T) {

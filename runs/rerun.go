@@ -34,12 +34,12 @@ type RerunRequest struct {
 
 // RerunResult says what a rerun did or, for a dry run, what it would do.
 type RerunResult struct {
-	// the rerun's run: a new one if the original run is closed
+	// The rerun's run: a new one if the original run is closed.
 	Run    string `json:"run"`
 	NewRun bool   `json:"new_run"`
-	// number of the attempt of the rerun stage; 0 for a dry run
+	// Number of the attempt of the rerun stage; 0 for a dry run.
 	Attempt int `json:"attempt"`
-	// token for a later request's Plan
+	// Token for a later request's Plan.
 	Plan   string       `json:"plan"`
 	Stages []RerunStage `json:"stages"`
 }
@@ -47,7 +47,7 @@ type RerunResult struct {
 // RerunStage is what a rerun does to one stage.
 type RerunStage struct {
 	Name string `json:"name"`
-	// keep (its attempt stands), reuse (outputs of an earlier attempt) or run
+	// Action is keep (its attempt stands), reuse (outputs of an earlier attempt) or run.
 	Action string `json:"action"`
 	Reason string `json:"reason"`
 }
@@ -95,26 +95,26 @@ func (s *Service) Rerun(ctx context.Context, r RerunRequest) (RerunResult, error
 // rerunPlan is what a rerun would do, and what that depends on.
 type rerunPlan struct {
 	run storage.Run
-	// index of the stage to rerun
+	// Index of the stage to rerun.
 	stage int
-	// all attempts of the run
+	// All attempts of the run.
 	attempts []storage.Attempt
 	// IDs of the runs that rerun this one so far
 	reruns []string
-	// the run's newest spec with the overrides applied
+	// The run's newest spec with the overrides applied.
 	spec      recipes.Spec
 	overrides []trimtab.Override
-	// the plan of that spec
+	// The plan of that spec.
 	next trimtab.Plan
-	// config documents of the new plan, stored only when it is carried out
+	// Config documents of the new plan, stored only when it is carried out.
 	docs []recipes.Document
-	// the checkpoint to start from, as the request refers to it
+	// The checkpoint to start from, as the request refers to it.
 	checkpointRef string
-	// that checkpoint
+	// That checkpoint.
 	checkpoint storage.Checkpoint
-	// only gates change: the outputs are kept and checked against the new gates
+	// Only gates change: the outputs are kept and checked against the new gates.
 	gatesOnly bool
-	// one for each stage, in the plan's order
+	// One for each stage, in the plan's order.
 	actions []RerunStage
 	token   token
 }
@@ -266,6 +266,8 @@ func checkEarlierStages(old, new trimtab.Plan, i int) error {
 		return trimtab.NewError(trimtab.Usage, "plan_differs", "launch a new run with `trimtab align`",
 			"the change is to the whole run, not to one stage")
 	}
+	// The versions of the stages' code are not compared: a new build may rerun a
+	// stage from what an older one made.
 	for j := range i {
 		a, b := old.Stages[j], new.Stages[j]
 		if a.Config != b.Config || !slices.Equal(a.Inputs, b.Inputs) || !slices.EqualFunc(a.Gates, b.Gates, sameGate) {
@@ -455,6 +457,7 @@ func (s *Service) nextAttempt(ctx context.Context, p rerunPlan, r RerunRequest, 
 	if q.Plan, err = d.Plan.Digest(); err != nil {
 		return res, err
 	}
+	// From here on the request is in the record, accepted or rejected.
 	err = s.requestDecision(ctx, p.run, q, func(request int64) error {
 		d.Request = request
 		out, err := s.update(ctx, p.run, workflows.UpdateRerun, d)

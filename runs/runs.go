@@ -45,15 +45,15 @@ type Service struct {
 	log   *slog.Logger
 	store *storage.Store
 	files *checkpoint.Store
-	// nil where runs are only inspected
+	// Nil where runs are only inspected.
 	temporal client.Client
-	// updates after which a run's workflow continues as new:
-	// workflows.UpdatesPerHistory, except in tests
+	// Updates after which a run's workflow continues as new:
+	// workflows.UpdatesPerHistory, except in tests.
 	renewAfter int
-	// how long to wait for the answer to a decision
+	// How long to wait for the answer to a decision.
 	decisionTimeout time.Duration
-	// bytes of this machine's memory; known is false where the system does not report
-	// them
+	// Bytes of this machine's memory; known is false where the system does not report
+	// them.
 	memory func() (total, free int64, known bool)
 }
 
@@ -106,18 +106,18 @@ type LaunchRequest struct {
 	// need more memory than the machine has is rejected.
 	LocalWorker bool
 
-	// set when the launch is the rerun of a closed run
+	// Set when the launch is the rerun of a closed run.
 	rerun *rerunLaunch
-	// the stages that may be reused, where Reuse does not allow all of them
+	// The stages that may be reused, where Reuse does not allow all of them.
 	reuse []string
 }
 
 // LaunchResult is the run that a launch created or attached to.
 type LaunchResult struct {
 	Run storage.Run
-	// the run was open already and was not created by this launch
+	// The run was open already and was not created by this launch.
 	Attached bool
-	// what each stage will read, as far as it is known before the run
+	// What each stage will read, as far as it is known before the run.
 	Known recipes.Known
 	// Notes are sentences about the figures in Known that are estimates, with the
 	// reason.
@@ -347,20 +347,22 @@ func (s *Service) start(ctx context.Context, run storage.Run, reuse []string) er
 	if errors.As(err, &started) {
 		return nil
 	}
-	return unavailable("start the run", err)
+	return temporalError("start the run", err)
 }
 
 // runAttribute is the search attribute under which the Temporal UI finds the
 // workflows of a run.
 var runAttribute = temporal.NewSearchAttributeKeyKeyword("RunID")
 
-// unavailable wraps an error of the Temporal client as Unavailable
+// temporalError wraps an error of the Temporal client as Unavailable
 // "temporal_unavailable"; doing says what was being done. nil stays nil.
-func unavailable(doing string, err error) error {
+func temporalError(doing string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return trimtab.NewError(trimtab.Unavailable, "temporal_unavailable", "see `trimtab doctor`", "%s: %w", doing, err)
+	return trimtab.NewError(trimtab.Unavailable, "temporal_unavailable",
+		"check that Temporal is running with `trimtab doctor`",
+		"%s: Temporal is unavailable: %w", doing, err)
 }
 
 // update sends a decision to a run's workflow as a Temporal update and waits
@@ -409,7 +411,7 @@ func (s *Service) update(ctx context.Context, run storage.Run, name string, arg 
 			"%s: no worker answered within %s; the decision may still take effect when a worker is running",
 			name, s.decisionTimeout)
 	}
-	return out, unavailable(name, err)
+	return out, temporalError(name, err)
 }
 
 // workflowRunning reports whether Temporal has an open workflow for a run. It

@@ -73,7 +73,8 @@ func scoreOf(sides []side, model, measure string, of func(EvaluationView) estima
 	return s
 }
 
-// numberOf returns a figure as a Number; nil stays nil.
+// numberOf returns a figure as a Number, which JSON can hold whatever its value
+// is; nil stays nil.
 func numberOf(v *float64) *Number {
 	if v == nil {
 		return nil

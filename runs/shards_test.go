@@ -297,7 +297,7 @@ func (b *bench) wantHeld(run string) {
 }
 
 // A pause in the middle of an iteration's shards stops them, and a cancel too;
-// a run that is resumed goes on with those that are made.
+// a run that is resumed continues with those that are made.
 func TestPauseAndCancelAtShards(t *testing.T) {
 	b := newBench(t, 1)
 	want := b.await(b.launch(large...), trimtab.RunCompleted)
@@ -390,7 +390,7 @@ func TestPauseAndCancelAtShards(t *testing.T) {
 	record(t, b, "shared-cancelled", id)
 }
 
-// An attempt that goes on from an earlier one's checkpoint shares its iterations from there.
+// An attempt that continues from an earlier one's checkpoint shares its iterations from there.
 func TestSharedRolloutsFromACheckpoint(t *testing.T) {
 	b := newBench(t, 0)
 	var got []runs.View
@@ -430,7 +430,7 @@ func TestDamagedCheckpointAtShards(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.wantSame("damaged", b.await(id, trimtab.RunCompleted), want)
-	if told := b.events(id, trimtab.EventCheckpointDamaged); len(told) != 1 {
-		t.Errorf("the damage is told as %v", told)
+	if events := b.events(id, trimtab.EventCheckpointDamaged); len(events) != 1 {
+		t.Errorf("the damage is recorded as %v", events)
 	}
 }

@@ -15,9 +15,9 @@ import (
 // SpecDifference is a path at which the specs of runs differ. The value is null
 // for a spec that does not set the path.
 type SpecDifference struct {
-	// in the form that --set takes, such as sft.learning_rate
+	// In the form that --set takes, such as sft.learning_rate.
 	Path string `json:"path"`
-	// one for each spec, in their order
+	// One for each spec, in their order.
 	Values []json.RawMessage `json:"values"`
 }
 
@@ -129,12 +129,12 @@ func specDifferences(specs ...recipes.Spec) ([]SpecDifference, error) {
 // gave a run a plan, it is the recipe and what changed; for a new attempt that
 // reuses another one's outputs, it is that attempt.
 type EventNote struct {
-	// name in the spec
+	// Name in the spec.
 	Recipe string
-	// from the run's previous plan, or from that of the run that this one reruns; the
-	// two values are the old and the new one
+	// From the run's previous plan, or from that of the run that this one reruns; the
+	// two values are the old and the new one.
 	Changes []SpecDifference
-	// nil unless the event created an attempt that reuses another one's outputs
+	// Nil unless the event created an attempt that reuses another one's outputs.
 	ReusedFrom *AttemptRef
 }
 
@@ -227,6 +227,8 @@ func (s *Service) specOfPlan(ctx context.Context, p trimtab.Plan) (spec recipes.
 		}
 		return spec, false, err
 	}
+	// A spec that does not parse is one of another version of the program: not known,
+	// but no error.
 	spec, err = recipes.Parse(body)
 	return spec, err == nil, nil
 }

@@ -227,7 +227,7 @@ func (b *bench) forget(id string) {
 	}
 }
 
-// Without a worker a decision is not answered, and its giver is told so; it is
+// Without a worker a decision is not answered, and the caller is informed; it is
 // taken when a worker comes.
 func TestCommandsWhileQueued(t *testing.T) {
 	b, _ := newNoopBench(t, 1)

@@ -30,14 +30,14 @@ const (
 
 // corpus is a dataset as a survey knows it.
 type corpus struct {
-	// the dataset's name
+	// The dataset's name.
 	name string
 	kind trimtab.Kind
-	// all items, or a part of them
+	// All items, or a part of them.
 	items []trimtab.Item
-	// number of all items, by split
+	// Number of all items, by split.
 	splits map[string]int
-	// items are all of them
+	// Whether items are all of them.
 	complete bool
 }
 
@@ -47,25 +47,25 @@ type survey struct {
 	s    *Service
 	spec recipes.Spec
 	plan trimtab.Plan
-	// by dataset version or stand-in; nil for data that is not known
+	// By dataset version or stand-in; nil for data that is not known.
 	corpora map[trimtab.Digest]*corpus
-	// one for each stage of the plan, as the next two
+	// One for each stage of the plan, as the next two.
 	known recipes.Known
-	// the model that each stage starts from
+	// The model that each stage starts from.
 	models []stageModel
 
-	// tokens that the stage's data has to fit into; 0 if not known
+	// Tokens that the stage's data has to fit into; 0 if not known.
 	contexts []int
 }
 
 // stageModel is the model that a stage starts from, as far as it is known
 // before the run.
 type stageModel struct {
-	// the stage's tokenizer or a similar one; nil if not known
+	// The stage's tokenizer or a similar one; nil if not known.
 	tokenizer *tokenizer.Tokenizer
-	// the tokenizer is the very one that the stage will use
+	// The tokenizer is the very one that the stage will use.
 	exact bool
-	// nil if not known
+	// Nil if not known.
 	config *model.Config
 }
 
@@ -409,12 +409,12 @@ func (v *survey) prompts(i int, c *corpus) []recipes.Volume {
 	var fit trimtab.Fit
 	switch o := v.spec.Stages[i].Config.(type) {
 	case *recipes.PPO:
-		want, fitting = o.Pool, true
-		ids, _, fit = dataset.DrawPrompts(t, canonicalOrder(all), source("pool"), context-o.MaxTokens,
+		want, fitting = o.NumPrompts, true
+		ids, _, fit = dataset.DrawPrompts(t, canonicalOrder(all), source("pool"), context-o.MaxNewTokens,
 			c.drawCount(want))
 	case *recipes.Evaluate:
 		split = trimtab.SplitTest
-		ids, kept, fit = dataset.FitPrompts(t, all, split, context-o.MaxTokens)
+		ids, kept, fit = dataset.FitPrompts(t, all, split, context-o.MaxNewTokens)
 		if o.Prompts > 0 {
 			ids = firstPerTag(ids, kept, o.Prompts)
 			fit.Kept = len(ids)
@@ -431,7 +431,7 @@ func (v *survey) prompts(i int, c *corpus) []recipes.Volume {
 		}
 		// A prompt fits if there is room for one token; max_new_tokens is a limit only.
 		ids, _, fit = dataset.FitPrompts(t, all, split, context-1)
-		maxLength = context - o.MaxTokens
+		maxLength = context - o.MaxNewTokens
 	}
 	vol := recipes.Volume{Fit: fit}
 	for _, tokens := range ids {
@@ -512,6 +512,7 @@ func addSequences(v *recipes.Volume, seqs []dataset.Sequence) {
 // scaled turns the volume of the surveyed items of a split into one of all its
 // items, in proportion to the number of items.
 func (c *corpus) scaled(v recipes.Volume, split string) recipes.Volume {
+	// Bytes are of both splits, as the stage reads the whole dataset before it splits.
 	for _, it := range c.items {
 		v.Bytes += sizeOf(it)
 	}

@@ -46,12 +46,12 @@ func TestDrawnPrompts(t *testing.T) {
 		return v.prompts(1, c)[0]
 	}
 	ppo := func(pool int) recipes.Stage {
-		c := &recipes.PPO{Pool: pool}
-		c.MaxTokens = 10
+		c := &recipes.PPO{NumPrompts: pool}
+		c.MaxNewTokens = 10
 		return recipes.Stage{Name: "ppo", Kind: recipes.KindPPO, Config: c}
 	}
 	collected := recipes.Stage{Name: "collect", Kind: recipes.KindCollect,
-		Config: &recipes.Collect{Config: collect.Config{Prompts: 9, HeldOut: 3, MaxTokens: 20}}}
+		Config: &recipes.Collect{Config: collect.Config{Prompts: 9, HeldOut: 3, MaxNewTokens: 20}}}
 
 	all := canonicalOrder(dataset.TrainPrompts(itemsAs[trimtab.Prompt](newCorpus("asks", items))))
 	if len(all) != 40 {

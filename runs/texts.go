@@ -24,6 +24,7 @@ func (w requestTexts) check() error {
 	if err := reject("name", trimtab.CheckName(w.name)); err != nil {
 		return err
 	}
+	// An actor is shown beside every event, so the rules for names apply.
 	if err := reject("actor's name", trimtab.CheckName(w.actor)); err != nil {
 		return err
 	}

@@ -10,7 +10,7 @@ import (
 )
 
 // Whichever face takes a request in, words that cannot be recorded are refused before anything is read or made.
-func TestWordsOfRequests(t *testing.T) {
+func TestRequestTexts(t *testing.T) {
 	s, ctx := runs.New(nil, nil, nil, nil), t.Context() // there is nothing to read
 	const bad = "a\nb"
 	rerun := func(r runs.RerunRequest) error { _, err := s.Rerun(ctx, r); return err }

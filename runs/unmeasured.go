@@ -31,6 +31,8 @@ func (v *survey) holdOutRemedy(i int) string {
 		if in.Name != "rankings" {
 			continue
 		}
+		// Rankings from outside the run are counted; those that a collect stage will
+		// make are known from its config.
 		if c := v.corpora[in.Dataset]; in.Dataset != "" && c != nil && c.heldOut() == 0 {
 			return fmt.Sprintf("`trimtab data split %s --share 0.2` holds some out", c.name)
 		}

@@ -9,7 +9,7 @@ import (
 	"github.com/trimtab/trimtab/recipes"
 )
 
-// A launch tells of rankings of which none is held out, with a command that holds some out.
+// A launch warns about rankings of which none are held out, with a command that holds some out.
 func TestUnmeasured(t *testing.T) {
 	rankings := func(splits ...string) *corpus {
 		var items []trimtab.Item

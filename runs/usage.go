@@ -37,11 +37,11 @@ var SourceKinds = []string{SourceDataset, SourceItem, SourceLabeller, SourceDemo
 
 // Uses says what a source went into: datasets and, through training, models.
 type Uses struct {
-	// always "trimtab.uses/v1"
+	// Always "trimtab.uses/v1".
 	Schema string `json:"schema"`
-	// one of SourceKinds
+	// One of SourceKinds.
 	Kind string `json:"kind"`
-	// a digest, or a person's name
+	// A digest, or a person's name.
 	Source   string       `json:"source"`
 	Datasets []DatasetUse `json:"datasets"`
 	Models   []ModelUse   `json:"models"`
@@ -52,9 +52,9 @@ type DatasetUse struct {
 	Version trimtab.Digest `json:"version"`
 	Dataset string         `json:"dataset"`
 	Kind    trimtab.Kind   `json:"kind"`
-	// items of the source; an item that is in the version twice counts twice
+	// Items of the source; an item that is in the version twice counts twice.
 	Items int `json:"items"`
-	// those of them that are used for measuring only
+	// Those of them that are used for measuring only.
 	HeldOut int `json:"held_out"`
 }
 
@@ -67,13 +67,13 @@ type ModelUse struct {
 	Stage      string         `json:"stage"`
 	Parameters int64          `json:"parameters"`
 	CreatedAt  time.Time      `json:"created_at"`
-	// fewest attempts on a path from the source to the model
+	// Fewest attempts on a path from the source to the model.
 	Steps int `json:"steps"`
-	// the dataset versions, or else the digests, by which the source came in
+	// The dataset versions, or else the digests, by which the source came in.
 	Through []trimtab.Digest `json:"through"`
-	// items of the source in those versions
+	// Items of the source in those versions.
 	Items int `json:"items"`
-	// those of them that are used for measuring only
+	// Those of them that are used for measuring only.
 	HeldOut int `json:"held_out"`
 }
 
@@ -220,6 +220,7 @@ func (s *Service) addModels(ctx context.Context, u *Uses, starts []trimtab.Diges
 	for _, a := range found {
 		u.Models = append(u.Models, u.model(a, reached[a.Digest]))
 	}
+	// The most direct first, then the oldest; the digest makes the order unique.
 	slices.SortStableFunc(u.Models, func(a, b ModelUse) int {
 		return cmp.Or(cmp.Compare(a.Steps, b.Steps), a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.Digest, b.Digest))
 	})

@@ -15,7 +15,7 @@ import (
 // align -o json` print. Progress displays poll it and compare it with the one
 // before.
 type View struct {
-	// always "trimtab.run/v1"
+	// Always "trimtab.run/v1".
 	Schema     string            `json:"schema"`
 	ID         string            `json:"id"`
 	Name       string            `json:"name"`
@@ -25,26 +25,26 @@ type View struct {
 	SpecDigest trimtab.Digest    `json:"spec_digest"`
 	// ID of the run that this one is a rerun of; null for a run that was launched
 	Origin *string `json:"origin"`
-	// why the run was rerun, in the words of the person who did it
+	// Why the run was rerun, in the words of the person who did it.
 	Reason    string    `json:"reason,omitempty"`
 	CreatedAt time.Time `json:"created_at"`
-	// from the start to the end, or to now; 0 before the start
+	// From the start to the end, or to now; 0 before the start.
 	Seconds float64 `json:"seconds"`
-	// what reruns changed in the plan that was launched
+	// What reruns changed in the plan that was launched.
 	Changes []ChangeView `json:"changes,omitempty"`
-	// in the order of the newest plan
+	// In the order of the newest plan.
 	Stages     []StageView    `json:"stages"`
 	Models     []ModelView    `json:"models"`
 	Evaluation EvaluationView `json:"evaluation"`
-	// why the run is blocked, waiting or failed
+	// Why the run is blocked, waiting or failed.
 	Error *trimtab.Error `json:"error"`
-	// what the user can do next, or what the run is waiting for
+	// What the user can do next, or what the run is waiting for.
 	Next string `json:"next"`
 }
 
 // ChangeView is what a person changed in the plan for a rerun.
 type ChangeView struct {
-	// the stage that was rerun
+	// The stage that was rerun.
 	Stage     string             `json:"stage"`
 	Overrides []trimtab.Override `json:"overrides"`
 	Reason    string             `json:"reason,omitempty"`
@@ -57,31 +57,31 @@ type ChangeView struct {
 type StageView struct {
 	Name string `json:"name"`
 	Kind string `json:"kind"`
-	// number within the stage, counted from 1; 0 before the first attempt
+	// Number within the stage, counted from 1; 0 before the first attempt.
 	Attempt int                   `json:"attempt"`
 	Status  trimtab.AttemptStatus `json:"status"`
-	// time at work
+	// Time at work.
 	Seconds float64 `json:"seconds"`
-	// steps done
+	// Steps done.
 	Step int `json:"step"`
-	// steps to do; 0 while that is not known
+	// Steps to do; 0 while that is not known.
 	Steps int `json:"steps"`
-	// the attempt whose outputs this one took over
+	// The attempt whose outputs this one took over.
 	ReusedFrom *AttemptRef               `json:"reused_from"`
 	Reason     string                    `json:"reason,omitempty"`
 	Inputs     map[string]trimtab.Digest `json:"inputs"`
 	Outputs    map[string]trimtab.Digest `json:"outputs"`
-	// final metrics; empty until the stage has ended
+	// Final metrics; empty until the stage has ended.
 	Metrics map[string]float64 `json:"metrics"`
-	// how much of its data the stage reads and how much it leaves out; nil before it
-	// starts, and for stages that an older build ran
+	// How much of its data the stage reads and how much it leaves out; nil before it
+	// starts, and for stages that an older build ran.
 	Data  []trimtab.Fit  `json:"data,omitempty"`
 	Error *trimtab.Error `json:"error"`
-	// digest of the newest checkpoint
+	// Digest of the newest checkpoint.
 	Checkpoint trimtab.Digest `json:"checkpoint,omitempty"`
-	// hint of the running attempt; nil when it has ended
+	// Hint of the running attempt; nil when it has ended.
 	Progress *storage.Progress `json:"progress,omitempty"`
-	// what a person should know although the stage keeps running
+	// What a person should know although the stage keeps running.
 	Warnings []string `json:"warnings,omitempty"`
 }
 
@@ -286,7 +286,7 @@ type RunSummary struct {
 	Name   string            `json:"name"`
 	Status trimtab.RunStatus `json:"status"`
 	Seed   uint64            `json:"seed"`
-	// the stage at work, or the last one that was
+	// The stage at work, or the last one that was.
 	Stage     string    `json:"stage"`
 	CreatedAt time.Time `json:"created_at"`
 	Seconds   float64   `json:"seconds"`

@@ -62,7 +62,8 @@ func (w *World) factSheet(s *draw.Stream) []string {
 
 // about returns up to n different facts about one subject.
 func (w *World) about(s *draw.Stream, n int) []string {
-	attributes, subject := animalAttributes, ""
+	attributes := animalAttributes
+	var subject string
 	if s.Bool(.7) {
 		attributes, subject = personAttributes, draw.Pick(s, w.people)
 	} else {

@@ -90,7 +90,7 @@ func checkRun(ctx context.Context, tx pgx.Tx, run string) ([]Finding, error) {
 	return findings, nil
 }
 
-// attemptsCTE is the beginning of a query: the CTE tried with the attempts of
+// attemptsCTE is the beginning of a query: the CTE attempts with the attempts of
 // the run. Beside columns of attempt and attempt_state it has
 //
 //	name      "STAGE attempt NUMBER", as findings name it
@@ -98,7 +98,7 @@ func checkRun(ctx context.Context, tx pgx.Tx, run string) ([]Finding, error) {
 //	          checkpoint that it started from left off
 //	until     the step after its last one in the record, null without any
 //	finished  it produced outputs itself
-const attemptsCTE = `with recursive tried as (
+const attemptsCTE = `with recursive attempts as (
 	select a.id, a.stage, a.kind, a.number, a.config, a.cache_key, a.reused_from, a.from_checkpoint,
 		s.status, s.steps, s.build, s.error, s.ended_at,
 		a.stage || ' attempt ' || a.number as name,
@@ -124,7 +124,7 @@ const eventsCTE = `, recorded as (
 // recorded before the attempt.
 const plannedCTE = `, planned as (
 	select t.*, st.value as plan
-	from tried t
+	from attempts t
 	left join recorded created on created.type = 'attempt_created' and created.stage = t.stage
 		and created.attempt = t.number
 	left join lateral (

@@ -27,7 +27,7 @@ var eventInvariants = []invariant{
 				select t.id, t.name, t.began, e.sequence, (e.body->>'from')::integer as first,
 					(e.body->>'until')::integer as until,
 					(e.body->>'steps')::integer as steps, (e.body->'checkpoint'->>'step')::integer as checkpoint
-				from tried t join recorded e on e.type = 'steps_committed' and e.stage = t.stage
+				from attempts t join recorded e on e.type = 'steps_committed' and e.stage = t.stage
 					and e.attempt = t.number
 				where e.body->>'from' is not null
 			), ordered as (
@@ -44,7 +44,7 @@ var eventInvariants = []invariant{
 			union all
 			select format('%s: steps until %s, recorded until %s', t.name, t.until, coalesce(max(c.until)::text,
 				'none'))
-			from tried t left join committed c on c.id = t.id group by t.id, t.name, t.until
+			from attempts t left join committed c on c.id = t.id group by t.id, t.name, t.until
 				having max(c.until) is distinct from t.until`,
 	},
 	{
@@ -53,7 +53,7 @@ var eventInvariants = []invariant{
 		name:        "checkpoints_recorded",
 		requirement: "each checkpoint is recorded by a steps_committed event, with its step and digest",
 		query: attemptsCTE + eventsCTE + `
-			select format('%s: the checkpoint before step %s', t.name, c.step) from tried t join checkpoint c
+			select format('%s: the checkpoint before step %s', t.name, c.step) from attempts t join checkpoint c
 				on c.attempt = t.id
 			where not exists (select from recorded e where e.type = 'steps_committed' and e.stage = t.stage
 				and e.attempt = t.number
@@ -96,7 +96,7 @@ var eventInvariants = []invariant{
 				left(t.build, 12),
 				coalesce(x.status, 'nothing'), coalesce(s.body->>'steps', 'no'), coalesce(left(s.body->>'build', 12),
 					'none'))
-			from tried t
+			from attempts t
 			left join last l on l.stage = t.stage and l.attempt = t.number
 			left join started s on s.stage = t.stage and s.attempt = t.number
 			cross join lateral (select replace(t.error::text, '\u0000', '\ufffd')::json as error,
@@ -119,7 +119,7 @@ var eventInvariants = []invariant{
 		query: attemptsCTE + eventsCTE + `, completed as (
 				select t.id, t.name, t.finished, count(e.sequence) as n, (array_agg(e.body)
 					filter (where e.body is not null))[1] as body
-				from tried t left join recorded e on e.type = 'attempt_completed' and e.stage = t.stage
+				from attempts t left join recorded e on e.type = 'attempt_completed' and e.stage = t.stage
 					and e.attempt = t.number
 				group by t.id, t.name, t.finished)
 			select format('%s: %s attempt_completed events%s', c.name, c.n, case when c.n = 1
@@ -166,7 +166,7 @@ var eventInvariants = []invariant{
 		query: attemptsCTE + eventsCTE + `, started as (
 				select t.id, t.name, e.sequence, (e.body->>'token')::bigint as token,
 					lag((e.body->>'token')::bigint, 1, 0::bigint) over (partition by t.id order by e.sequence) as before
-				from tried t join recorded e on e.type = 'attempt_started' and e.stage = t.stage
+				from attempts t join recorded e on e.type = 'attempt_started' and e.stage = t.stage
 					and e.attempt = t.number)
 			select format('%s: event %s has token %s after %s, the fence %s', s.name, s.sequence, s.token, s.before,
 				coalesce(f.token::text, 'none'))

@@ -11,16 +11,16 @@ var runInvariants = []invariant{
 		query: attemptsCTE + `
 			select format('%s is %s, %s attempts of the run are, the run is %s', t.name, t.status, count(*) over (),
 				r.status)
-			from tried t join run_state r on r.run = $1
+			from attempts t join run_state r on r.run = $1
 			where t.status in ` + openStatuses + ` and (r.ended_at is not null
-				or 1 < (select count(*) from tried where status in ` + openStatuses + `))`,
+				or 1 < (select count(*) from attempts where status in ` + openStatuses + `))`,
 	},
 	{
 		// People name an attempt by its number, which the workflow counts up from 1.
 		name:        "attempts_numbered",
 		requirement: "the attempts of each stage are numbered 1, 2, 3 …",
 		query: attemptsCTE + `
-			select format('%s: %s attempts, the last has number %s', stage, count(*), max(number)) from tried
+			select format('%s: %s attempts, the last has number %s', stage, count(*), max(number)) from attempts
 				group by stage having max(number) <> count(*)`,
 	},
 	{
@@ -43,7 +43,7 @@ var runInvariants = []invariant{
 					nullif(n.value->>'dataset', ''), nullif(n.value->>'model', '')) as due
 				from json_array_elements(case json_typeof(p.plan->'inputs') when 'array' then p.plan->'inputs'
 					else '[]' end) n
-				left join lateral (select b.id from tried b where b.stage = n.value->>'stage' and b.id < p.id
+				left join lateral (select b.id from attempts b where b.stage = n.value->>'stage' and b.id < p.id
 					order by b.id desc limit 1) b on true
 				left join attempt_output o on o.attempt = b.id and o.name = n.value->>'output'
 				full join (select i.name, i.digest from attempt_input i where i.attempt = p.id) i
@@ -63,7 +63,7 @@ var runInvariants = []invariant{
 			join lateral (select plan from run_plan where run = $1 order by revision desc limit 1) p on true
 			cross join lateral json_array_elements(case json_typeof(p.plan->'stages') when 'array'
 				then p.plan->'stages' else '[]' end) st
-			left join lateral (select * from tried t where t.stage = st.value->>'name' order by t.number desc
+			left join lateral (select * from attempts t where t.stage = st.value->>'name' order by t.number desc
 				limit 1) last on true
 			where s.run = $1 and s.status = 'completed' and (last.status is null
 				or last.status not in ('completed', 'reused', 'skipped')
@@ -84,7 +84,7 @@ var runInvariants = []invariant{
 			left join lateral (select m.value from attempt_metric m where m.attempt = p.id
 				and m.name = g.value->>'metric' order by m.position limit 1) m on true
 			where s.run = $1 and s.status = 'completed' and p.status in ('completed', 'reused')
-				and p.number = (select max(number) from tried t where t.stage = p.stage)
+				and p.number = (select max(number) from attempts t where t.stage = p.stage)
 				and (m.value is null or m.value = 'NaN' or m.value < (g.value->>'min')::double precision
 					or m.value > (g.value->>'max')::double precision)
 				and not exists (select from recorded d where d.type = 'decision' and d.stage = p.stage
@@ -119,7 +119,7 @@ var runInvariants = []invariant{
 		query: attemptsCTE + `
 			select format('%s, of %s', t.name, coalesce(o.stage || ' attempt ' || o.number || ' of run ' || o.run,
 				'no attempt'))
-			from tried t left join attempt o on o.id = t.reused_from
+			from attempts t left join attempt o on o.id = t.reused_from
 			where (t.status = 'reused' or t.reused_from is not null) and (o.id is null or t.cache_key = ''
 				or t.cache_key <> o.cache_key or t.until is not null
 				or array(select row(name, digest)::text from attempt_output where attempt = t.id order by position)
@@ -138,8 +138,8 @@ var digestInvariants = []invariant{
 		name:        "models_known",
 		requirement: "each model that is an output of an attempt is listed as an artifact of that attempt",
 		query: attemptsCTE + `
-			select format('%s: %s', t.name, left(o.digest, 19)) from tried t join attempt_output o on o.attempt = t.id
-				and o.name = 'model'
+			select format('%s: %s', t.name, left(o.digest, 19)) from attempts t
+			join attempt_output o on o.attempt = t.id and o.name = 'model'
 			where not exists (select from artifact a where a.digest = o.digest
 				and a.attempt = coalesce(t.reused_from, t.id))`,
 	},
@@ -158,16 +158,16 @@ var digestInvariants = []invariant{
 				cross join lateral json_array_elements(case json_typeof(s.st->'inputs') when 'array'
 					then s.st->'inputs' else '[]' end) i
 			), named (who, what, digest) as (
-				select name, 'document', config from tried
+				select name, 'document', config from attempts
 				union all select 'the plan', 'document', plan->>'spec' from run_plan where run = $1
 				union all select who, 'document', st->>'config' from stages
 				union all select who, 'dataset version', i->>'dataset' from inputs
 				union all select who, 'model', i->>'model' from inputs
-				union all select t.name, 'checkpoint', t.from_checkpoint from tried t
+				union all select t.name, 'checkpoint', t.from_checkpoint from attempts t
 				union all select t.name, case o.name when 'model' then 'model' when 'evaluation' then 'document'
 					when 'rankings' then 'dataset version' else 'thing' end, o.digest
-					from tried t join attempt_output o on o.attempt = t.id
-				union all select t.name, 'thing', i.digest from tried t join attempt_input i on i.attempt = t.id)
+					from attempts t join attempt_output o on o.attempt = t.id
+				union all select t.name, 'thing', i.digest from attempts t join attempt_input i on i.attempt = t.id)
 			select distinct format('%s names the %s %s', n.who, n.what, left(n.digest, 19)) from named n
 			where n.digest <> ''
 				and not (n.what in ('document', 'thing') and exists (select from document d where d.digest = n.digest))
@@ -183,8 +183,8 @@ var digestInvariants = []invariant{
 		requirement: "every dataset version that the run reads or makes has all its items",
 		query: attemptsCTE + `, versions as (
 				select distinct v.digest, v.items from dataset_version v join (
-					select i.digest from tried t join attempt_input i on i.attempt = t.id
-					union select o.digest from tried t join attempt_output o on o.attempt = t.id) n
+					select i.digest from attempts t join attempt_input i on i.attempt = t.id
+					union select o.digest from attempts t join attempt_output o on o.attempt = t.id) n
 						on n.digest = v.digest)
 			select format('%s: %s of %s items', left(v.digest, 19), coalesce(sum(i.copies), 0), v.items)
 			from versions v left join (select i.version, i.copies from dataset_version_item i

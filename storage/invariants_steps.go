@@ -13,7 +13,7 @@ var stepInvariants = []invariant{
 		query: attemptsCTE + `
 			select format('%s: %s steps from %s to %s, which begin at %s', t.name, count(*), min(s.step), max(s.step),
 				coalesce(t.began::text, 'no step that is known'))
-			from tried t join step s on s.attempt = t.id group by t.id, t.name, t.began
+			from attempts t join step s on s.attempt = t.id group by t.id, t.name, t.began
 			having min(s.step) is distinct from t.began or max(s.step) - min(s.step) + 1 <> count(*)`,
 	},
 	{
@@ -24,12 +24,12 @@ var stepInvariants = []invariant{
 		query: attemptsCTE + `
 			select format('%s step %s: %s of %s metrics, %s of %s rollouts, %s times', t.name, s.step, coalesce(m.n,
 				0), s.metrics, coalesce(r.n, 0), s.rollouts, coalesce(w.n, 0))
-			from tried t join step s on s.attempt = t.id
-			left join (select attempt, step, count(*) as n from metric where attempt in (select id from tried)
+			from attempts t join step s on s.attempt = t.id
+			left join (select attempt, step, count(*) as n from metric where attempt in (select id from attempts)
 				group by 1, 2) m using (attempt, step)
-			left join (select attempt, step, count(*) as n from rollout where attempt in (select id from tried)
+			left join (select attempt, step, count(*) as n from rollout where attempt in (select id from attempts)
 				group by 1, 2) r using (attempt, step)
-			left join (select attempt, step, count(*) as n from timing where attempt in (select id from tried)
+			left join (select attempt, step, count(*) as n from timing where attempt in (select id from attempts)
 				and name = 'step' group by 1, 2) w using (attempt, step)
 			where coalesce(m.n, 0) <> s.metrics or coalesce(r.n, 0) <> s.rollouts or coalesce(w.n, 0) <> 1`,
 	},
@@ -40,10 +40,10 @@ var stepInvariants = []invariant{
 		requirement: "no metric, rollout or timing belongs to a step that is not in the record",
 		query: attemptsCTE + `
 			select distinct format('%s step %s: a row of %s', t.name, x.step, x.place)
-			from (select attempt, step, 'metric' as place from metric where attempt in (select id from tried)
-				union select attempt, step, 'rollout' from rollout where attempt in (select id from tried)
-				union select attempt, step, 'timing' from timing where attempt in (select id from tried)) x
-			join tried t on t.id = x.attempt
+			from (select attempt, step, 'metric' as place from metric where attempt in (select id from attempts)
+				union select attempt, step, 'rollout' from rollout where attempt in (select id from attempts)
+				union select attempt, step, 'timing' from timing where attempt in (select id from attempts)) x
+			join attempts t on t.id = x.attempt
 			where not exists (select from step s where s.attempt = x.attempt and s.step = x.step)`,
 	},
 	{
@@ -53,7 +53,7 @@ var stepInvariants = []invariant{
 		name:        "steps_of_stage",
 		requirement: "no attempt has steps beyond the number of its stage",
 		query: attemptsCTE + `
-			select format('%s: step %s of %s', t.name, s.step, t.steps) from tried t join step s on s.attempt = t.id
+			select format('%s: step %s of %s', t.name, s.step, t.steps) from attempts t join step s on s.attempt = t.id
 				where s.step >= t.steps`,
 	},
 	{
@@ -65,7 +65,7 @@ var stepInvariants = []invariant{
 		query: attemptsCTE + `, named as (
 				select t.id, t.name, m.name as metric, ` + metricPresence + ` as when,
 					min(m.step) as first, count(*) as n
-				from tried t join step s on s.attempt = t.id join metric m on m.attempt = s.attempt
+				from attempts t join step s on s.attempt = t.id join metric m on m.attempt = s.attempt
 					and m.step = s.step group by 1, 2, 3, 4)
 			select format('%s: %s is in %s steps of %s', n.name, n.metric, n.n, want.n)
 			from named n cross join lateral (
@@ -82,7 +82,7 @@ var stepInvariants = []invariant{
 		name:        "checkpoints_on_steps",
 		requirement: "each checkpoint follows a step that is in the record",
 		query: attemptsCTE + `
-			select format('%s: a checkpoint before step %s', t.name, c.step) from tried t join checkpoint c
+			select format('%s: a checkpoint before step %s', t.name, c.step) from attempts t join checkpoint c
 				on c.attempt = t.id
 			where not exists (select from step s where s.attempt = c.attempt and s.step = c.step - 1)`,
 	},
@@ -95,7 +95,7 @@ var stepInvariants = []invariant{
 			select format('%s: %s of %s steps%s%s', t.name, coalesce(t.until, t.began), t.steps,
 				case when not last.is then ', no checkpoint after the last' end, case when not made.is
 					then ', no output' end)
-			from tried t
+			from attempts t
 			cross join lateral (select t.began = t.steps or exists (select from checkpoint c where c.attempt = t.id
 				and c.step = t.steps) as is) last
 			cross join lateral (select exists (select from attempt_output o where o.attempt = t.id) as is) made
@@ -111,7 +111,7 @@ var stepInvariants = []invariant{
 		query: attemptsCTE + `, last as (
 				select t.id, t.name, m.name as metric, m.value, row_number() over (partition by t.id
 					order by m.name collate "C") - 1 as position
-				from tried t
+				from attempts t
 				join metric m on m.step = t.steps - 1 and m.attempt = coalesce(
 					case when t.until is not null then t.id end,
 					(select max(c.attempt) from checkpoint c where t.from_checkpoint <> ''
@@ -135,17 +135,17 @@ var rolloutInvariants = []invariant{
 			"value of every kind for every token; other stages have none",
 		query: attemptsCTE + `
 			select format('%s step %s: %s rollouts, the first step has %s', t.name, s.step, s.rollouts, first.rollouts)
-			from tried t join step s on s.attempt = t.id join step first on first.attempt = t.id
+			from attempts t join step s on s.attempt = t.id join step first on first.attempt = t.id
 				and first.step = t.began
 			where case t.kind when 'ppo' then s.rollouts <> first.rollouts or s.rollouts = 0 else s.rollouts <> 0 end
 			union all
 			select format('%s step %s: rollouts are numbered %s to %s', t.name, r.step, min(r.index), max(r.index))
-			from tried t join rollout r on r.attempt = t.id group by t.id, t.name, r.step
+			from attempts t join rollout r on r.attempt = t.id group by t.id, t.name, r.step
 			having min(r.index) <> 0 or max(r.index) <> count(*) - 1
 			union all
 			select format('%s step %s rollout %s: %s tokens, and arrays of %s numbers', t.name, r.step, r.index,
 				n.tokens, n.sizes)
-			from tried t join rollout r on r.attempt = t.id
+			from attempts t join rollout r on r.attempt = t.id
 			cross join lateral (select coalesce(cardinality(r.tokens), 0) as tokens, array(
 				select coalesce(n, 0) from unnest(array[cardinality(r.logprobs), cardinality(r.ref_logprobs),
 					cardinality(r.kl), cardinality(r."values"),
@@ -173,7 +173,7 @@ var rolloutInvariants = []invariant{
 		requirement: "ppo samples each of its prompts once in every epoch, and only training prompts of its " +
 			"dataset version",
 		query: attemptsCTE + `, line (attempt, source, until, same) as (
-				select id, id, 2147483647, true from tried where kind = 'ppo'
+				select id, id, 2147483647, true from attempts where kind = 'ppo'
 				union all
 				select l.attempt, p.id, least(l.until, c.step), l.same and p.cache_key = s.cache_key
 				from line l join attempt s on s.id = l.source and s.from_checkpoint <> ''
@@ -182,7 +182,7 @@ var rolloutInvariants = []invariant{
 				join attempt p on p.id = c.attempt
 			), rolled as (
 				select t.id, t.name, r.step, r.index, r.prompt, r.prompt_tokens, i.digest as version
-				from line l join tried t on t.id = l.attempt
+				from line l join attempts t on t.id = l.attempt
 				join rollout r on r.attempt = l.source and r.step < l.until
 				left join attempt_input i on i.attempt = t.id and i.name = 'prompts'
 				where not exists (select from line x where x.attempt = l.attempt and not x.same)

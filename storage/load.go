@@ -173,7 +173,8 @@ func (l load) compareIf(ctx context.Context, tx pgx.Tx, condition string) error 
 	if l.owner != "" {
 		of = " of " + l.owner
 	}
-	return diverged("a row of %s%s is already stored with other values (%s)", strings.ReplaceAll(l.table, "_", " "), of, *key)
+	return diverged("a row of %s%s is already stored with other values (%s)",
+		strings.ReplaceAll(l.table, "_", " "), of, *key)
 }
 
 // storableText is a text as Postgres can store it: NUL and bytes that are not

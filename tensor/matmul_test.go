@@ -167,9 +167,10 @@ func TestMatMulBlocks(t *testing.T) {
 	under(t, func(t *testing.T) {
 		whole, pieces := make([]float32, m*n), make([]float32, m*n)
 		Product{M: m, N: n, K: k, A: a, B: b, C: whole}.Run(nil)
-		for l, next := 0, 0; l < k; l = next {
-			next = min(k, l+1+r.IntN(20))
+		for l := 0; l < k; {
+			next := min(k, l+1+r.IntN(20))
 			Product{M: m, N: n, K: next - l, A: a[l:], LDA: k, B: b[l*n:], C: pieces, Accumulate: l > 0}.Run(nil)
+			l = next
 		}
 		if !sameBits(whole, pieces) {
 			t.Error("blocks over k change the product")

@@ -141,8 +141,8 @@ func TestCrashAnywhereEndsInTheSameBytes(t *testing.T) {
 		if next, err := s.loop(broken).Run(t.Context()); err == nil || next != crash {
 			t.Fatalf("crash at %d: next %d, error %v", crash, next, err)
 		}
-		again, l := newToy(11), Loop{}
-		l = s.loop(again)
+		again := newToy(11)
+		l := s.loop(again)
 		if n := len(s.order); n > 0 {
 			l.From = s.order[n-1]
 			restore(again, s.states[l.From])

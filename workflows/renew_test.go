@@ -34,7 +34,7 @@ var twoPlan = trimtab.Plan{Run: "r", Seed: 3, Stages: []trimtab.PlannedStage{
 	{Name: "ppo", Kind: "ppo", SegmentSteps: 1, Inputs: []trimtab.Input{{Name: "model", Stage: "sft",
 		Output: "model"}}}}}
 
-// A blocked run that was paused and resumed often goes on in a new history,
+// A blocked run that was paused and resumed often continues in a new history,
 // with all it has to remember, and takes the decision there.
 func TestBlockedRunContinuesAsNew(t *testing.T) {
 	p := newPeople()
@@ -47,10 +47,10 @@ func TestBlockedRunContinuesAsNew(t *testing.T) {
 	c := in.Continued
 	if in.Renew != 3 || in.Plan.Seed != 3 || in.Actor != "launcher" || c == nil || !c.Paused || c.Block == nil ||
 		c.Block.Stage != "sft" || len(c.Block.Missed) != 1 {
-		t.Fatalf("it goes on with %+v", in)
+		t.Fatalf("it continues with %+v", in)
 	}
 	if st := c.Stages; len(st) != 2 || st[0].Attempt != 1 || st[0].Done || len(st[0].Outputs) != 1 || !st[1].Reuse {
-		t.Fatalf("it goes on with %+v", c.Stages)
+		t.Fatalf("it continues with %+v", c.Stages)
 	}
 
 	p = newPeople()
@@ -88,7 +88,7 @@ func TestRenewalWaits(t *testing.T) {
 	in := p.renewed(t, RunInput{Plan: twoPlan, Renew: 1})
 	if c := in.Continued; at != 1 || !pause.done || pause.failed != nil || !c.Paused || c.Block != nil ||
 		!c.Stages[0].Done || c.Stages[1].Attempt != 0 {
-		t.Errorf("%d segments, the pause is %+v, it goes on with %+v", at, pause, in.Continued)
+		t.Errorf("%d segments, the pause is %+v, it continues with %+v", at, pause, in.Continued)
 	}
 }
 
@@ -104,7 +104,7 @@ func TestRenewalAsSuggested(t *testing.T) {
 	p := newPeople()
 	p.env.SetContinueAsNewSuggested(true)
 	if in := p.renewed(t, RunInput{Plan: twoPlan, Renew: UpdatesPerHistory}); in.Continued.Stages[0].Attempt != 0 {
-		t.Errorf("it goes on with %+v", in.Continued)
+		t.Errorf("it continues with %+v", in.Continued)
 	}
 }
 
@@ -124,7 +124,7 @@ func TestRenewalOfACancelledRun(t *testing.T) {
 	}
 }
 
-// Who pauses and resumes a stage at work a thousand times is told to stop; the run can still be cancelled.
+// Pausing and resuming a running stage a thousand times is refused at last; the run can still be cancelled.
 func TestTooManyDecisions(t *testing.T) {
 	var suite testsuite.WorkflowTestSuite
 	p := &people{env: suite.NewTestWorkflowEnvironment()}

@@ -14,7 +14,7 @@ import (
 )
 
 // Histories that earlier builds recorded must replay: a run that is open when
-// the program is updated goes on. New ones are recorded by the tests of
+// the program is updated continues. New ones are recorded by the tests of
 // package runs, with TRIMTAB_RECORD naming a folder.
 func TestRecordedHistoriesReplay(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.json.gz")

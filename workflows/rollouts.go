@@ -75,6 +75,7 @@ func (s *stage) rollout(ctx workflow.Context, shard int) workflow.Future {
 		Shard:    shard,
 		Shards:   b.Stage.RolloutShards,
 	}
+	// For people who look at Temporal's user interface.
 	summary := fmt.Sprintf("%s, rollouts %d of %d at step %d", b.Stage.Name, shard+1, in.Shards, in.Step)
 	return workflow.ExecuteActivity(trainOptions(ctx, summary), a.Rollouts, in)
 }

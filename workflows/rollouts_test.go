@@ -97,7 +97,7 @@ func TestShardErrors(t *testing.T) {
 		s.rollouts = func(in activities.RolloutInput, try int) (activities.RolloutResult, error) {
 			if in.Shard == 1 {
 				return activities.RolloutResult{},
-					activities.Wrap(trimtab.NewError(c.class, c.typ, "mend it", "trouble"))
+					activities.Wrap(trimtab.NewError(c.class, c.typ, "fix it", "trouble"))
 			}
 			return makes(in, try)
 		}
@@ -114,8 +114,8 @@ func TestShardErrors(t *testing.T) {
 	}
 }
 
-// An error that no wait can mend decides, whichever shard has it.
-func TestGraverErrorDecides(t *testing.T) {
+// An error that no retry can fix decides, whichever shard has it.
+func TestMoreSevereErrorDecides(t *testing.T) {
 	wrong := trimtab.NewError(trimtab.Invalid, "not_a_number", "", "wrong")
 	for _, classes := range [][]*trimtab.Error{{wrong, nil}, {nil, wrong}} {
 		s := sharedScript(2)
@@ -136,7 +136,7 @@ func TestGraverErrorDecides(t *testing.T) {
 // Where the checkpoint cannot be read, the segment gets its usual length: it may
 // go back to an earlier checkpoint, or say what is wrong. It gets what was made
 // all the same, to remove it.
-func TestUnreadableCheckpointIsTheSegmentsAffair(t *testing.T) {
+func TestUnreadableCheckpointIsLeftToTheSegment(t *testing.T) {
 	for _, class := range []trimtab.Class{trimtab.Verification, trimtab.NotFound} {
 		s := sharedScript(50)
 		s.rollouts = func(in activities.RolloutInput, try int) (activities.RolloutResult, error) {
@@ -159,8 +159,8 @@ func TestUnreadableCheckpointIsTheSegmentsAffair(t *testing.T) {
 	}
 }
 
-// A segment that is lost leaves the rollouts of its checkpoint; when a newer one shows, they are of no use.
-func TestRolloutsOutliveTheirSegment(t *testing.T) {
+// A segment that is lost leaves the rollouts of its checkpoint; when there is a newer one, they are dropped.
+func TestRolloutsAreKeptForARetry(t *testing.T) {
 	for stored, want := range map[activities.AttemptStatusResult]map[string]int{
 		{}:                          {"/0 of 2": 1, "/1 of 2": 1, "c1/0 of 2": 1, "c1/1 of 2": 1},
 		{Checkpoint: "c1", Step: 1}: {"/0 of 2": 1, "/1 of 2": 1, "c1/0 of 2": 1, "c1/1 of 2": 1},
@@ -212,7 +212,7 @@ func TestSharedIterationsContinueAsNew(t *testing.T) {
 	_, _, err := s.run(t)
 	if next := continued(t, err); next.Continued == nil ||
 		!slices.Equal(next.Continued.Shards, []trimtab.Digest{"-0", ""}) {
-		t.Errorf("the stage goes on with %+v, %v", next.Continued, err)
+		t.Errorf("the stage continues with %+v, %v", next.Continued, err)
 	}
 }
 

@@ -76,7 +76,7 @@ type run struct {
 	closed    bool // the run has ended: no decision is accepted any more
 	unblocked bool // the run is not blocked, or has been decided since
 	block     *Block
-	actor     string // who cancelled it; systemActor where no person did
+	actor     string // who cancelled it; SystemActor where no person did
 	updates   int    // in this history
 
 	child     workflow.ChildWorkflowFuture // the running attempt; nil between attempts
@@ -123,9 +123,9 @@ func Run(ctx workflow.Context, in RunInput) error {
 	return r.setStatus(clean, status, next, nil, r.actor)
 }
 
-// systemActor is the actor of what the program does by itself. A person is the
+// SystemActor is the actor of what the program does by itself. A person is the
 // actor only of what they have asked for.
-const systemActor = "trimtab"
+const SystemActor = "trimtab"
 
 // newRun returns the state of a run that starts, or of one that continues as new.
 func newRun(ctx workflow.Context, in RunInput) *run {
@@ -133,7 +133,7 @@ func newRun(ctx workflow.Context, in RunInput) *run {
 		in:        in,
 		plan:      in.Plan,
 		stages:    make([]StageState, len(in.Plan.Stages)),
-		actor:     systemActor,
+		actor:     SystemActor,
 		unblocked: true,
 		mu:        workflow.NewMutex(ctx),
 	}
@@ -227,6 +227,8 @@ func (r *run) runAttempt(ctx workflow.Context, i int) (StageResult, error) {
 	if err != nil {
 		return StageResult{}, err
 	}
+	// From, Reason and Actor are those of the rerun that asked for this attempt; the
+	// first attempt of a stage has none of them.
 	begin := activities.BeginInput{
 		Run:      r.plan.Run,
 		Stage:    planned,
@@ -237,7 +239,7 @@ func (r *run) runAttempt(ctx workflow.Context, i int) (StageResult, error) {
 		Reuse:    st.Reuse,
 		From:     st.From,
 		Reason:   st.Reason,
-		Actor:    cmp.Or(st.Actor, systemActor),
+		Actor:    cmp.Or(st.Actor, SystemActor),
 	}
 	childCtx, stop := workflow.WithCancel(ctx)
 	r.stopChild = stop
@@ -286,7 +288,7 @@ func (r *run) blocked(ctx workflow.Context, b *Block, e *trimtab.Error) error {
 		next = fmt.Sprintf("`trimtab rerun %s %s --set … --reason …` for a better one, or `trimtab approve %s %s "+
 			"--reason …` to continue with it", r.plan.Run, b.Stage, r.plan.Run, b.Stage)
 	}
-	return r.setStatus(ctx, trimtab.RunBlocked, next, e, systemActor)
+	return r.setStatus(ctx, trimtab.RunBlocked, next, e, SystemActor)
 }
 
 // fail closes a run whose own workflow cannot continue, or one that an operator
@@ -298,7 +300,7 @@ func (r *run) fail(ctx workflow.Context, err error) error {
 		return r.setStatus(clean, trimtab.RunCancelled, "", nil, r.actor)
 	}
 	e := activities.Unwrap(err)
-	if err := r.setStatus(clean, trimtab.RunFailed, "see `trimtab logs`", e, systemActor); err != nil {
+	if err := r.setStatus(clean, trimtab.RunFailed, "see `trimtab logs`", e, SystemActor); err != nil {
 		return err
 	}
 	return applicationError(e)
@@ -339,7 +341,7 @@ func (r *run) showStart(ctx workflow.Context) error {
 	}
 	defer r.mu.Unlock()
 	status, next := r.openStatus() // with the lock held: a pause may have come while waiting for it
-	return r.setStatusLocked(ctx, status, next, nil, systemActor)
+	return r.setStatusLocked(ctx, status, next, nil, SystemActor)
 }
 
 // openStatus returns the status of a run that is neither blocked nor at its end.

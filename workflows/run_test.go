@@ -222,7 +222,7 @@ func TestTwoReruns(t *testing.T) {
 }
 
 // A rerun stands on all that was seen of the run: its plan, and the newest attempt of every stage.
-func TestRerunOfARunThatMoved(t *testing.T) {
+func TestRerunOfAStalePlan(t *testing.T) {
 	was, err := onePlan.Digest()
 	if err != nil {
 		t.Fatal(err)

@@ -70,6 +70,7 @@ func Stage(ctx workflow.Context, in StageInput) (StageResult, error) {
 	} else if reused, err := s.begin(ctx); err != nil || reused != nil {
 		return orZero(reused), err
 	}
+	// A stage of any length fits: histories are bounded, and only their number grows.
 	for s.scheduled < activitiesPerHistory {
 		res, err := s.segment(ctx)
 		if err != nil {
@@ -151,7 +152,7 @@ func (s *stage) segment(ctx workflow.Context) (activities.SegmentResult, error) 
 		return activities.SegmentResult{}, err
 	}
 	res, err := s.schedule(ctx)
-	switch {
+	switch { // a cancellation of the workflow before one of the activity
 	case err == nil:
 		s.setCheckpoint(res.Checkpoint, res.Step)
 		return res, nil
@@ -178,6 +179,7 @@ func (s *stage) schedule(ctx workflow.Context) (activities.SegmentResult, error)
 			in.Stage.SegmentSteps, in.Stage.CheckpointSteps = 1, 1
 		}
 	}
+	// A new token for every try: the worker of the one before may still be running.
 	s.progress.Sequence++
 	s.scheduled++
 	b := s.in.Begin
@@ -225,6 +227,7 @@ func (s *stage) handleInterruption(ctx workflow.Context, e *trimtab.Error) error
 	if e.Class != trimtab.Unavailable && e.Class != trimtab.Internal {
 		return applicationError(e)
 	}
+	// A crash, or a worker that is ending, is retried at once: the run does not wait for anything.
 	status := trimtab.RunRunning
 	if e.Class == trimtab.Unavailable && e.Type != "worker_stopping" {
 		status = trimtab.RunWaiting
@@ -234,6 +237,8 @@ func (s *stage) handleInterruption(ctx workflow.Context, e *trimtab.Error) error
 	if err := s.setStatus(ctx, trimtab.AttemptRetrying, status, e); err != nil {
 		return err
 	}
+	// A full disk of Temporal itself looks like a lost worker, but must not count as an
+	// interruption.
 	if s.knownErrorType != "" {
 		known := *e
 		known.Type = s.knownErrorType
@@ -342,7 +347,7 @@ func (s *stage) setStatus(
 		RunStatus: run,
 		Error:     e,
 		Class:     activities.ClassOf(e),
-		Actor:     systemActor,
+		Actor:     SystemActor,
 	}
 	var res activities.AttemptStatusResult
 	err := workflow.ExecuteActivity(smallOptions(ctx), a.SetAttemptStatus, in).Get(ctx, &res)

@@ -103,7 +103,7 @@ func done(activities.SegmentInput) (activities.SegmentResult, error) {
 
 func fails(class trimtab.Class, typ string) func(activities.SegmentInput) (activities.SegmentResult, error) {
 	return func(activities.SegmentInput) (activities.SegmentResult, error) {
-		return activities.SegmentResult{}, activities.Wrap(trimtab.NewError(class, typ, "mend it", "trouble"))
+		return activities.SegmentResult{}, activities.Wrap(trimtab.NewError(class, typ, "fix it", "trouble"))
 	}
 }
 
@@ -117,7 +117,7 @@ func TestWrongInputIsNotTriedAgain(t *testing.T) {
 		s := &script{segments: []func(activities.SegmentInput) (activities.SegmentResult,
 			error){fails(class, "not_a_number"), done}}
 		_, _, err := s.run(t)
-		if e := ErrorOf(err); err == nil || e.Type != "not_a_number" || e.Class != class || e.Remedy != "mend it" ||
+		if e := ErrorOf(err); err == nil || e.Type != "not_a_number" || e.Class != class || e.Remedy != "fix it" ||
 			len(s.seen) != 1 {
 			t.Errorf("class %d: %d segments, %v", class, len(s.seen), err)
 		}
@@ -139,8 +139,8 @@ func TestCrashIsTriedThreeTimes(t *testing.T) {
 	}
 }
 
-// Each try has a fencing token of its own, and goes on from the newest checkpoint.
-func TestLostWorkerGoesOnFromTheCheckpoint(t *testing.T) {
+// Each try has a fencing token of its own, and resumes from the newest checkpoint.
+func TestLostWorkerResumesFromTheCheckpoint(t *testing.T) {
 	s := &script{segments: []func(activities.SegmentInput) (activities.SegmentResult, error){lost, lost, done}}
 	s.stored = activities.AttemptStatusResult{Checkpoint: "c4", Step: 4}
 	if _, _, err := s.run(t); err != nil {
@@ -194,7 +194,7 @@ func TestManySegmentsContinueAsNew(t *testing.T) {
 }
 
 // What happened before the last checkpoint does not count: three crashes block only at one step, ten interruptions too.
-func TestProgressForgetsTrouble(t *testing.T) {
+func TestProgressResetsFailureCounts(t *testing.T) {
 	for _, f := range []struct {
 		trouble func(activities.SegmentInput) (activities.SegmentResult, error)
 		most    int
@@ -218,7 +218,7 @@ func TestProgressForgetsTrouble(t *testing.T) {
 	}
 }
 
-// A full disk, and what else of the machine lasts, is mended by a person, who may sleep first.
+// A full disk, and other faults of the machine that last, are fixed by a person, who may sleep first.
 func TestFullDiskIsWaitedFor(t *testing.T) {
 	for _, typ := range []string{activities.DiskFull, activities.FilesUnavailable, activities.FileSizeLimit,
 		activities.MemoryShort} {
@@ -237,7 +237,8 @@ func TestFullDiskIsWaitedFor(t *testing.T) {
 	}
 }
 
-// A worker that was lost over a full disk, as it tells when it is heard of again, is waited for as that.
+// A worker that was lost because of a full disk, as it reports once it is reachable
+// again, is waited for as a full disk is.
 func TestCauseOfALostWorker(t *testing.T) {
 	s := &script{stored: activities.AttemptStatusResult{Cause: activities.DiskFull}}
 	for range 5 * maxInterruptions {
@@ -250,7 +251,7 @@ func TestCauseOfALostWorker(t *testing.T) {
 }
 
 // Tries that fail make history too: the stage continues as new after as many, or where Temporal suggests it.
-func TestTroubleContinuesAsNew(t *testing.T) {
+func TestFailureCountsContinueAsNew(t *testing.T) {
 	s := &script{segments: []func(activities.SegmentInput) (activities.SegmentResult,
 		error){fails(trimtab.Unavailable, activities.DiskFull)}}
 	if _, _, err := s.run(t); !workflow.IsContinueAsNewError(err) || len(s.seen) != activitiesPerHistory {
@@ -263,7 +264,7 @@ func TestTroubleContinuesAsNew(t *testing.T) {
 }
 
 // A pause that comes in one task with the last segment's end is not lost.
-func TestPauseGoesAlong(t *testing.T) {
+func TestPauseContinuesAsNew(t *testing.T) {
 	unread := func(ctx workflow.Context) error {
 		s := &stage{pauseSignals: workflow.GetSignalChannel(ctx, PauseSignal)}
 		if err := workflow.Sleep(ctx, time.Minute); err != nil {
@@ -277,11 +278,11 @@ func TestPauseGoesAlong(t *testing.T) {
 	env.RegisterDelayedCallback(func() { env.SignalWorkflow(PauseSignal, true) }, time.Second)
 	env.ExecuteWorkflow(unread)
 	if in := continued(t, env.GetWorkflowError()); !in.Paused {
-		t.Errorf("the stage goes on with %+v", in)
+		t.Errorf("the stage continues with %+v", in)
 	}
 }
 
-// continued is what the workflow that ended with err goes on with.
+// continued is what the workflow that ended with err continues with.
 func continued(t *testing.T, err error) (in StageInput) {
 	t.Helper()
 	var again *workflow.ContinueAsNewError

@@ -255,6 +255,7 @@ func (r *run) onRerun(ctx workflow.Context, d RerunDecision) (Outcome, error) {
 	for j := i; j < len(r.stages); j++ {
 		r.stages[j] = StageState{Attempt: r.stages[j].Attempt, Reuse: j > i || d.Reuse}
 	}
+	// The decision is the next attempt's reason; later stages run again without one.
 	st := &r.stages[i]
 	st.From, st.Reason, st.Actor = d.From, d.Reason, d.Actor
 	r.plan = d.Plan

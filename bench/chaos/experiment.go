@@ -20,20 +20,20 @@ var stages = []string{"pretrain", "sft", "collect", "reward", "ppo", "evaluate"}
 // injection is one fault that was injected, with what it cost.
 type injection struct {
 	fault, stage string
-	// from the fault to the first step that had not been done before it
+	// From the fault to the first step that had not been done before it.
 	seconds float64
-	// steps that were done again
+	// Steps that were done again.
 	repeated int
-	// a new step was done after it, and the run was completed
+	// A new step was done after it, and the run was completed.
 	recovered bool
 }
 
 // results are all injections of an experiment.
 type results struct {
 	injections []injection
-	// completed runs
+	// Completed runs.
 	runs int
-	// outputs and series of metrics that differ from the undisturbed run's
+	// Outputs and series of metrics that differ from the undisturbed run's.
 	differing int
 }
 
@@ -53,6 +53,7 @@ func experiment(t reporter, spec []string, kinds []fault, faults int, dice uint6
 	// Every kind is injected once before any is injected again.
 	var deck []fault
 	for started := time.Now(); len(all.injections) < faults; {
+		// Every run is of the same spec, which would otherwise attach to an open one.
 		more := []string{"--detach", "--new"}
 		if all.runs%2 == 1 {
 			more = append(more, fewCheckpoints...)
@@ -134,6 +135,7 @@ func (f *folder) injectFault(run, stage string, kind fault, r *rand.Rand) (injec
 // false if the stage had ended by the time it was seen.
 func (f *folder) awaitShare(run, stage string, share float64) bool {
 	f.t.Helper()
+	// A run that ends, or is past the stage, ends the wait as well.
 	i := slices.Index(stages, stage)
 	d := f.await(run, stage+" has done a share of its steps", func(d runs.View) bool {
 		st := d.Stages[i]

@@ -114,6 +114,7 @@ func killProcesses(victims ...string) func(*folder, *rand.Rand, string) bool {
 
 // killSeveral kills two or three of the processes at once.
 func killSeveral(f *folder, r *rand.Rand, run string) bool {
+	// A permutation, so that no process is drawn twice.
 	var victims []string
 	for _, i := range r.Perm(len(processNames))[:2+r.IntN(2)] {
 		victims = append(victims, processNames[i])
@@ -215,6 +216,7 @@ func damageCheckpoint(f *folder, r *rand.Rand, run string) bool {
 	if err != nil || digest == "" || len(files) == 0 {
 		return false
 	}
+	// The glob is sorted; a stage that resumed may have the state under two attempts.
 	file := files[len(files)-1]
 	raw, err := os.ReadFile(file)
 	if err != nil {

@@ -76,20 +76,20 @@ func buildProgram(t reporter) string {
 // folder is a data folder with the stack that commands start in it.
 type folder struct {
 	t reporter
-	// the parent of the data folder, where commands run
+	// The parent of the data folder, where commands run.
 	dir string
-	// the data folder
+	// The data folder.
 	data string
-	// path of the program under test
+	// Path of the program under test.
 	program string
-	// for reading runs without starting anything; opened at first use
+	// For reading runs without starting anything; opened at first use.
 	store *storage.Store
-	// end was called
+	// Whether end was called.
 	ended bool
 
-	// when the fault in progress began
+	// When the fault in progress began.
 	faultTime time.Time
-	// how far the run had come when the fault took effect
+	// How far the run had come when the fault took effect.
 	faultPosition position
 }
 
@@ -187,6 +187,8 @@ func processes(dir string) map[int]string {
 		if pid == os.Getpid() {
 			continue
 		}
+		// A process may end, or belong to another user, while it is looked at; then the
+		// reads fail, and it is not counted.
 		cmdline, _ := os.ReadFile(filepath.Join(proc, "cmdline"))
 		environ, _ := os.ReadFile(filepath.Join(proc, "environ"))
 		cwd, _ := os.Readlink(filepath.Join(proc, "cwd"))
@@ -252,6 +254,7 @@ func (f *folder) loadRun(run string) (runs.View, error) {
 	f.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
+	// The pool is kept: it reconnects by itself after the database was killed.
 	if f.store == nil {
 		info, ok := devstack.Running(f.data)
 		if !ok {
@@ -330,6 +333,7 @@ func (f *folder) recordedPid(victim string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	// Only the parts of the state files that are needed here.
 	var state struct {
 		Pid   int    `json:"pid"`
 		Place string `json:"place"` // where Postgres keeps its data, if not beside the file
@@ -402,6 +406,7 @@ func (f *folder) startSecondWorker() (stop func()) {
 		f.t.Fatal(err)
 	}
 	defer log.Close()
+	// The command has its own descriptors of the file, which is closed here.
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		f.t.Fatal(err)

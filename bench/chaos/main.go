@@ -84,7 +84,7 @@ func chaos(faults int, dice uint64, limit time.Duration, only, size string) int 
 type console struct {
 	started time.Time
 	failed  bool
-	// called by cleanup in reverse order
+	// Called by cleanup in reverse order.
 	cleanups []func()
 }
 

@@ -70,6 +70,7 @@ func (f *folder) await(run, what string, wanted func(runs.View) bool) runs.View 
 	var err error
 	for end := time.Now().Add(waitLimit); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		var next runs.View
+		// The database may be the victim of the fault.
 		if next, err = f.loadRun(run); err != nil {
 			continue
 		}

@@ -107,13 +107,14 @@ func (a *app) resolveActor() (string, error) {
 		}
 		return s, nil
 	}
+	// A container often has no entry for its user.
 	u, err := user.Current()
 	if err != nil || u.Username == "" {
 		return "unknown", nil
 	}
 	if err := trimtab.CheckName(u.Username); err != nil {
-		return "", usagef("give another name with --actor or TRIMTAB_ACTOR", "your login name cannot be recorded: %w",
-			err)
+		return "", usagef("give another name with --actor or TRIMTAB_ACTOR",
+			"your login name cannot be recorded: %w", err)
 	}
 	return u.Username, nil
 }

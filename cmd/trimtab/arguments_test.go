@@ -62,7 +62,7 @@ func TestBadWords(t *testing.T) {
 	}
 	write(t, filepath.Join(dir, "spec.yaml"), "name: \"a\\nb\"\n"+strings.TrimPrefix(sound, "name: x\n"))
 	if f := fails(t, 2, "align", "-f", "spec.yaml"); !strings.Contains(f.Message,
-		"the spec's name cannot be taken: it holds a line break") {
+		"the spec's name cannot be recorded: it holds a line break") {
 		t.Errorf("%+v", f)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "data")); !os.IsNotExist(err) {

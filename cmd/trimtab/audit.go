@@ -16,6 +16,7 @@ import (
 	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/audit"
 	"github.com/trimtab/trimtab/notary"
+	"github.com/trimtab/trimtab/workflows"
 )
 
 // auditCmd is "trimtab audit", the group of commands about the record.
@@ -59,11 +60,11 @@ func (a *app) headsFile() string { return notary.HeadsIn(a.storeFolder()) }
 // notary creates the key on first use, so that a machine that never signs has
 // none.
 func (a *app) newNotary(lg *slog.Logger, s *session) *notary.Notary {
-	return notary.New(lg, s.store, programActor, a.keyPath(), a.headsFile(), a.auditCopies()...)
+	return notary.New(lg, s.store, workflows.SystemActor, a.keyPath(), a.headsFile(), a.auditCopies()...)
 }
 
 // auditCopies returns the folders and addresses of the setting audit_copies.
-// A copy outside the reach of whoever can change the database is what makes a
+// A copy that nobody with access to the database can reach is what makes a
 // change of the past detectable.
 func (a *app) auditCopies() (list []string) {
 	for _, where := range strings.Split(a.settings.value("audit_copies"), ",") {
@@ -156,6 +157,7 @@ without a database.`,
 				if err := a.signHead(ctx, s); err != nil {
 					return err
 				}
+				// The export ends with the newest event that is in the tree.
 				n, err := notary.Export(ctx, s.store, args[0])
 				if err != nil {
 					return writeError(args[0], err)

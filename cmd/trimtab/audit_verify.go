@@ -39,8 +39,8 @@ type headDocument struct {
 	At *time.Time `json:"at"`
 }
 
-// headOf converts a head, or returns nil for the zero head: nothing is
-// signed.
+// headOf converts a head, or returns nil for the zero head, which means that
+// nothing has been signed yet.
 func headOf(h audit.Head) *headDocument {
 	if h.Size == 0 {
 		return nil
@@ -137,8 +137,8 @@ func (a *app) verify(ctx context.Context, s *session, against, keys []string, fi
 	}
 	// The event has the outcome, not the problems: those are for people to
 	// look at.
-	told := map[string]any{"events": rep.Events, "head": rep.Newest.Size, "problems": len(rep.Problems) + rep.More}
-	if err := s.store.RecordEvent(ctx, notary.Stream, a.actor(), trimtab.EventAuditVerified, told); err != nil {
+	outcome := map[string]any{"events": rep.Events, "head": rep.Newest.Size, "problems": len(rep.Problems) + rep.More}
+	if err := s.store.RecordEvent(ctx, notary.Stream, a.actor(), trimtab.EventAuditVerified, outcome); err != nil {
 		a.note("record the verification: %v", err)
 	}
 	return a.finishVerification(rep, scope, started)

@@ -35,7 +35,7 @@ type benchFlags struct {
 func (a *app) benchCmd() *cobra.Command {
 	var o benchFlags
 	cmd := &cobra.Command{
-		Use: "bench", Short: "how fast this machine trains, scores and samples, and where the time goes",
+		Use: "bench", Short: "measure how fast this machine trains, scores and samples, and where the time goes",
 		Args: argCount(0, 0),
 		Long: `Measure the numerical core on this machine, on models with random weights. Nothing is
 read or stored.
@@ -97,8 +97,8 @@ func (o *benchFlags) check(named bool) (bench.Shape, error) {
 			return s, usagef("choose from "+strings.Join(bench.WorkNames, ", "), "--work has %q: no such work", kind)
 		}
 		if named && !s.Has(kind) {
-			return s, usagef("choose another --shape", "--work has %s, which cannot be measured at shape %s", kind,
-				s.Name)
+			return s, usagef("choose another --shape",
+				"--work has %s, which cannot be measured at shape %s", kind, s.Name)
 		}
 	}
 	o.work = slices.DeleteFunc(slices.Clone(o.work), func(kind string) bool { return !s.Has(kind) })
@@ -106,8 +106,8 @@ func (o *benchFlags) check(named bool) (bench.Shape, error) {
 	case len(o.work) == 0:
 		return s, usagef("choose from "+strings.Join(bench.WorkNames, ", "), "--work is empty")
 	case !slices.Contains(numericsNames, o.numerics):
-		return s, usagef("use one of "+strings.Join(numericsNames, ", "), "--numerics is %q: no such contract",
-			o.numerics)
+		return s, usagef("use one of "+strings.Join(numericsNames, ", "),
+			"--numerics is %q: no such contract", o.numerics)
 	case o.workers < 0:
 		return s, usagef("use 0 or more", "--workers is %d", o.workers)
 	case o.runs < 1:
@@ -230,6 +230,7 @@ func (a *app) bench(s bench.Shape, o benchFlags) error {
 		doc.Work = append(doc.Work, w)
 		doc.Machine.measure(pool, tensor.Numerics(o.numerics))
 	}
+	// Only now is the highest peak known.
 	for i := range doc.Work {
 		if doc.Machine.PeakAll > 0 {
 			doc.Work[i].PeakShare = doc.Work[i].Speed / doc.Machine.PeakAll

@@ -137,6 +137,7 @@ func (a *app) withSession(cmd *cobra.Command, temporal bool, do func(context.Con
 // get no such wait; a wrong address should fail at once.
 func (a *app) openRetrying(ctx context.Context, e endpoints, temporal bool) (*session, error) {
 	s, err := a.open(ctx, e, temporal)
+	// Only an error that can pass is waited for.
 	away := func() bool { return err != nil && e.embedded && trimtab.AsError(err).Class == trimtab.Unavailable }
 	if away() {
 		a.note("%v; waiting for it to come back", trimtab.AsError(err).Message)

@@ -75,6 +75,8 @@ func summarize(v storage.DatasetVersion, counted storage.VersionSummary) *rankin
 		s.LongerWins = float64(counted.Longer) / 2 / float64(counted.Pairs)
 	}
 	if counted.Common > 0 {
+		// Without a pair that two labellers ordered there is no agreement to
+		// speak of, and the field is left out.
 		share := float64(counted.Agreed) / float64(counted.Common)
 		s.Agreement = &share
 	}
@@ -238,7 +240,7 @@ func (a *app) showDataset(ctx context.Context, store *storage.Store, ref string,
 	if a.format == formatCSV {
 		return printCSV(a.out, versions)
 	}
-	fmt.Fprintf(a.out, "%s: %d items of kind %s, made %s\n\n", escapeLine(doc.Name), doc.Items, doc.Kind,
+	fmt.Fprintf(a.out, "%s: %s of kind %s, created %s\n\n", escapeLine(doc.Name), plural(doc.Items, "item"), doc.Kind,
 		formatAgo(doc.CreatedAt))
 	if err := printList(a, versions); err != nil {
 		return err
@@ -297,7 +299,7 @@ func (a *app) dataFreezeCmd() *cobra.Command {
 				}
 				// The form in which a spec names a version: it can be pasted
 				// there.
-				fmt.Fprintf(a.out, "%s@%s (%d items)\n", escapeLine(v.Dataset), v.Digest, v.Items)
+				fmt.Fprintf(a.out, "%s@%s (%s)\n", escapeLine(v.Dataset), v.Digest, plural(v.Items, "item"))
 				return nil
 			})
 		},

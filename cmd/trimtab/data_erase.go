@@ -20,7 +20,7 @@ func (a *app) dataEraseCmd() *cobra.Command {
 	var dry, yes bool
 	cmd := &cobra.Command{
 		Use: "erase NAME [DIGEST …]", Short: "erase the text of items, keeping their digests",
-		Args: argCount(1, 1<<20),
+		Args: argCount(1, noLimit),
 		Long: `Erase items of a dataset, for example because a person asked for it. Their text is deleted
 from the database; their digests and a tombstone stay, so that versions containing them can
 still be verified. Such versions can no longer be trained on: freeze the dataset again.
@@ -78,35 +78,36 @@ func erasureOf(name string, e storage.ErasureResult, dry bool) erasure {
 // It runs the deletion twice: as a dry run, so that the question names
 // numbers, and then in earnest. Items that were erased in between are counted
 // as already erased.
-func (a *app) erase(ctx context.Context, s *session, name string, refs []string, containing, reason string,
-	dry, yes bool) error {
+func (a *app) erase(
+	ctx context.Context, s *session, name string, refs []string, containing, reason string, dry, yes bool,
+) error {
 	items, err := itemsToErase(ctx, s, name, refs, containing)
 	if err != nil {
 		return err
 	}
 	// The last argument makes it a dry run: counts, without a change.
-	look, err := s.store.Erase(ctx, name, items, a.actor(), reason, true)
+	erased, err := s.store.Erase(ctx, name, items, a.actor(), reason, true)
 	if err != nil {
 		return err
 	}
-	if !dry && len(look.Items) > 0 {
+	if !dry && len(erased.Items) > 0 {
 		if !yes {
 			err := a.askYesNo("erase their text permanently?",
-				fmt.Sprintf("this would permanently erase the text of %s of %s", plural(len(look.Items), "item"),
+				fmt.Sprintf("this would permanently erase the text of %s of %s", plural(len(erased.Items), "item"),
 					escapeLine(name)),
 				func() error {
-					a.printErasure(erasureOf(name, look, true))
+					a.printErasure(erasureOf(name, erased, true))
 					return nil
 				})
 			if err != nil {
 				return err
 			}
 		}
-		if look, err = s.store.Erase(ctx, name, items, a.actor(), reason, false); err != nil {
+		if erased, err = s.store.Erase(ctx, name, items, a.actor(), reason, false); err != nil {
 			return err
 		}
 	}
-	doc := erasureOf(name, look, dry)
+	doc := erasureOf(name, erased, dry)
 	if a.wantsJSON() {
 		return a.printDocument(doc)
 	}
@@ -121,26 +122,29 @@ func (a *app) printErasure(doc erasure) {
 	if doc.DryRun {
 		verb = "would be erased"
 	}
-	fmt.Fprintf(a.out, "%d items %s", len(doc.Items), verb)
+	fmt.Fprintf(a.out, "%s %s", plural(len(doc.Items), "item"), verb)
 	if len(doc.Already) > 0 {
 		fmt.Fprintf(a.out, ", %d erased before", len(doc.Already))
 	}
-	fmt.Fprintf(a.out, "; %d frozen versions contain them and can no longer be trained on\n", len(doc.Versions))
+	fmt.Fprintf(a.out, "; %s with them cannot be trained on any more\n", plural(len(doc.Versions), "frozen version"))
 	// Digests, not texts: the output may be kept in a log.
 	for _, d := range doc.Items {
 		fmt.Fprintln(a.out, "  "+d)
 	}
 	if doc.Rollouts > 0 {
-		fmt.Fprintf(a.out, "%d recorded rollouts contain the prompt of one of them, and keep it\n", doc.Rollouts)
+		fmt.Fprintf(a.out, "kept: %s with the prompt of one of them\n", plural(doc.Rollouts, "recorded rollout"))
 	}
 }
 
 // itemsToErase returns the digests of the items named by digest, or of those
 // that contain a text. The text is searched for as it is, without
 // normalisation or patterns: what is erased should be what the user saw.
-func itemsToErase(ctx context.Context, s *session, name string, refs []string,
-	containing string) (items []trimtab.Digest, err error) {
+func itemsToErase(
+	ctx context.Context, s *session, name string, refs []string, containing string,
+) (items []trimtab.Digest, err error) {
 	for _, ref := range refs {
+		// The beginning of a digest is not accepted here, unlike elsewhere: a
+		// mistake cannot be undone.
 		d, err := trimtab.ParseDigest(ref)
 		if err != nil {
 			return nil, usagef("use full digests, as --containing with --dry-run prints them", "%w", err)

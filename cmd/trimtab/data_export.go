@@ -13,7 +13,8 @@ import (
 )
 
 // dataExportCmd is "trimtab data export". Items are streamed, so that a
-// dataset of any size needs little memory.
+// dataset of any size needs little memory. Importing the file gives the same
+// items, and so the same version.
 func (a *app) dataExportCmd() *cobra.Command {
 	var to string
 	cmd := &cobra.Command{

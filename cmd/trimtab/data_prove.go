@@ -72,8 +72,8 @@ func (a *app) proveMembership(ctx context.Context, s *session, ref string, item 
 		return trimtab.NewError(trimtab.NotFound, "item_not_found", "", "%w", err)
 	}
 	if err := m.Check(); err != nil {
-		return trimtab.NewError(trimtab.Verification, "dataset_digest_mismatch", "run `trimtab audit verify`", "%w",
-			err)
+		return trimtab.NewError(trimtab.Verification, "dataset_digest_mismatch", "run `trimtab audit verify`",
+			"%w", err)
 	}
 	return a.printJSON(m)
 }

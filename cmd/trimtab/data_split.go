@@ -103,6 +103,7 @@ func (a *app) printSplit(name string, done storage.SplitResult, dry bool) error 
 		fmt.Fprintln(a.out, "nothing was changed (--dry-run)")
 		return nil
 	}
-	fmt.Fprintf(a.out, "frozen as %s@%s (%d items)\n", escapeLine(name), done.Version.Digest, done.Version.Items)
+	fmt.Fprintf(a.out, "frozen as %s@%s (%s)\n", escapeLine(name), done.Version.Digest,
+		plural(done.Version.Items, "item"))
 	return nil
 }

@@ -60,11 +60,11 @@ func usedBy(ctx context.Context, s *session, ref, kind string) (runs.Uses, error
 	}
 	// The second error is dropped: the first one lists what else ref could
 	// have been.
-	x, missing := resolve(ctx, s, ref)
+	art, missing := resolve(ctx, s, ref)
 	if missing != nil {
 		return u, err
 	}
-	return s.runs.UsedBy(ctx, string(x.Digest), runs.SourceModel)
+	return s.runs.UsedBy(ctx, string(art.Digest), runs.SourceModel)
 }
 
 // printUses prints the models, and for people the dataset versions by which

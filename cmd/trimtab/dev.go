@@ -103,7 +103,8 @@ func (a *app) workerProcess(e devstack.Endpoints) *exec.Cmd {
 	return cmd
 }
 
-// devStopCmd is "trimtab dev stop".
+// devStopCmd is "trimtab dev stop". It waits until all processes have ended;
+// runs that are open continue when the servers are started again.
 func (a *app) devStopCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "stop", Short: "stop the embedded servers and the worker; the data stays", Args: argCount(0, 0),
@@ -200,7 +201,8 @@ func (a *app) devState() devDocument {
 	return doc
 }
 
-// devStatusCmd is "trimtab dev status".
+// devStatusCmd is "trimtab dev status". It only looks: an empty or missing
+// data folder stays as it is.
 func (a *app) devStatusCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "status", Short: "what runs on the data folder", Args: argCount(0, 0),

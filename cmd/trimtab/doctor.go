@@ -264,6 +264,8 @@ func (a *app) checkDisk() checkResult {
 	if err := unix.Statfs(dir, &st); err != nil {
 		return checkResult{"disk", checkWarning, err.Error(), ""}
 	}
+	// Bavail is what a user without privileges may use, and Bfree also the
+	// reserve.
 	free := int64(st.Bavail) * int64(st.Bsize)
 	if free < minFreeDisk {
 		return checkResult{"disk", checkWarning, formatBytes(free) + " free",

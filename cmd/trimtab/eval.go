@@ -158,14 +158,14 @@ func interval(name string, value float64, by label.Interval, n int) measure {
 // eval loads the model, measures it and prints the document.
 func (a *app) eval(ctx context.Context, s *session, ref string, o evalFlags) error {
 	// Loading verifies every file of the model against its digest.
-	x, m, t, err := loadModel(ctx, s, ref)
+	art, m, t, err := loadModel(ctx, s, ref)
 	if err != nil {
 		return err
 	}
 	pool := tensor.NewPool(0)
 	defer pool.Close()
 	e := evaluation{ctx: ctx, s: s, o: o, pass: model.NewPass(pool), m: m, t: t,
-		doc: evalDocument{Schema: "trimtab.eval/v1", Task: o.task, Model: x.Digest, Split: o.split}}
+		doc: evalDocument{Schema: "trimtab.eval/v1", Task: o.task, Model: art.Digest, Split: o.split}}
 	switch o.task {
 	case taskPerplexity:
 		err = e.perplexity()
@@ -352,6 +352,8 @@ func (e *evaluation) accuracy() error {
 			continue
 		}
 		hits := label.PairAccuracy(of.pairs, func(r, i int) float64 { return float64(scores[r][i]) })
+		// The difference is paired: both rules are right or wrong about the
+		// same pairs.
 		longer := label.LongerPairAccuracy(rankings, of.pairs)
 		add("accuracy"+of.name, of.pairs, hits)
 		add("longer_wins"+of.name, of.pairs, longer)
@@ -406,8 +408,9 @@ func (e *evaluation) winRate() error {
 // goldScores are the gold judge's scores of a model's answers, in the order
 // of prompts. The judge knows the facts of its world and needs the prompt to
 // be one of that world's own: any other cannot be judged.
-func (e *evaluation) goldScores(world *starter.World, prompts []trimtab.Prompt, m *model.Model,
-	t *tokenizer.Tokenizer) ([]float64, error) {
+func (e *evaluation) goldScores(
+	world *starter.World, prompts []trimtab.Prompt, m *model.Model, t *tokenizer.Tokenizer,
+) ([]float64, error) {
 	o := model.SampleOptions{Temperature: e.o.temperature, TopK: e.o.topK, TopP: e.o.topP, MaxNewTokens: e.o.maxTokens,
 		StopTokens: t.StopTokens(), SuppressTokens: t.SuppressTokens()}
 	if e.o.greedy {

@@ -36,8 +36,8 @@ func forNewFiles(folder string) error {
 	case err != nil:
 		return writeError(folder, err)
 	case len(entries) > 0:
-		return trimtab.NewError(trimtab.Conflict, "folder_not_empty", "empty it or choose another", "%s is not empty",
-			folder)
+		return trimtab.NewError(trimtab.Conflict, "folder_not_empty", "empty it or choose another",
+			"%s is not empty", folder)
 	}
 	return nil
 }

@@ -55,6 +55,7 @@ func (a *app) follow(ctx context.Context, s *session, ref string) error {
 	defer stop()
 	f := a.newProgressView()
 	doc, err := a.followTo(ctx, s, ref, f)
+	// Give the terminal back before anything else is printed on it.
 	f.close()
 	switch {
 	case ctx.Err() != nil:
@@ -76,6 +77,8 @@ func (a *app) followTo(ctx context.Context, s *session, ref string, f progressVi
 	var awaySince, touched time.Time
 	noted := map[string]bool{}
 	for {
+		// An open run keeps the embedded stack running by itself; the
+		// follower does so for the time around its end.
 		if time.Since(touched) > keepAliveEvery {
 			touched = time.Now()
 			s.keepAlive()
@@ -84,6 +87,7 @@ func (a *app) followTo(ctx context.Context, s *session, ref string, f progressVi
 		switch {
 		case ctx.Err() != nil:
 			return doc, ctx.Err()
+		// The run itself waits for the same service, or does not need it.
 		case err != nil && trimtab.AsError(err).Class == trimtab.Unavailable:
 			if awaySince, err = a.handleOutage(ctx, s, f, awaySince, err); err != nil {
 				return doc, err
@@ -125,8 +129,9 @@ func noteDataFits(f progressView, doc runs.View, noted map[string]bool) {
 // embedded stack if that lasts. It returns the time since when the service
 // has been unavailable, counted anew after each restart. A data folder that
 // is gone is an error: the run is gone with it.
-func (a *app) handleOutage(ctx context.Context, s *session, f progressView, since time.Time,
-	err error) (time.Time, error) {
+func (a *app) handleOutage(
+	ctx context.Context, s *session, f progressView, since time.Time, err error,
+) (time.Time, error) {
 	if since.IsZero() {
 		f.note(fmt.Sprintf("%v; the run continues when it is back", trimtab.AsError(err).Message))
 		return time.Now(), nil

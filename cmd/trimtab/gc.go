@@ -81,7 +81,8 @@ var unreferencedColumns = []column[unreferencedFile]{
 	{name: "removed", full: func(f unreferencedFile) string { return strconv.FormatBool(f.Removed) }, only: formatCSV},
 }
 
-// shortPath shortens the digest in a path to its first 12 digits.
+// shortPath shortens the digest in a path to its first 12 digits, which is
+// enough to find the file in the store; the extension is kept.
 func shortPath(p string) string {
 	folder, name := path.Split(p)
 	if len(name) >= 64 {
@@ -105,7 +106,8 @@ func (a *app) gc(ctx context.Context, s *session, keep runs.Retention, dry, yes 
 		if err := a.printGarbage(g.Files, nil, dry); err != nil || len(g.Files) == 0 || a.format != formatTable {
 			return err
 		}
-		a.note("%d files, %s; nothing was removed (--dry-run)", len(g.Files), formatBytes(totalBytes(g.Files)))
+		a.note("%s, %s; nothing was removed (--dry-run)", plural(len(g.Files), "file"),
+			formatBytes(totalBytes(g.Files)))
 		return nil
 	}
 	if !yes {
@@ -121,7 +123,7 @@ func (a *app) gc(ctx context.Context, s *session, keep runs.Retention, dry, yes 
 		err = a.printGarbage(g.Files, removed, dry)
 	}
 	if err == nil && a.format == formatTable {
-		a.note("%d of %d files removed, %s", len(removed), len(g.Files), formatBytes(totalBytes(removed)))
+		a.note("removed %d of %s, %s", len(removed), plural(len(g.Files), "file"), formatBytes(totalBytes(removed)))
 	}
 	return err
 }

@@ -49,8 +49,8 @@ func (o *samplingFlags) register(cmd *cobra.Command) {
 func (o *samplingFlags) check() error {
 	switch {
 	case !(o.temperature > 0) || o.temperature > 100:
-		return usagef("use more than 0 and at most 100; --greedy takes the most likely token", "--temperature is %g",
-			o.temperature)
+		return usagef("use more than 0 and at most 100; --greedy takes the most likely token",
+			"--temperature is %g", o.temperature)
 	case o.topK < 0:
 		return usagef("use 0 for all, or more", "--top-k is %d", o.topK)
 	case !(o.topP > 0) || o.topP > 1:
@@ -90,30 +90,32 @@ func newResponder(m *model.Model, t *tokenizer.Tokenizer, o samplingFlags) (*res
 
 // respond samples one response to a prompt. The number of tokens is limited
 // by --max-tokens and by what the model's context leaves.
-func (k *responder) respond(prompt string) (generation, error) {
-	ids := dataset.EncodePrompt(k.tokens, prompt)
-	if k.flags.raw {
-		ids = append([]int32{k.tokens.BeginOfText()}, k.tokens.Encode(prompt)...)
+func (r *responder) respond(prompt string) (generation, error) {
+	ids := dataset.EncodePrompt(r.tokens, prompt)
+	if r.flags.raw {
+		ids = append([]int32{r.tokens.BeginOfText()}, r.tokens.Encode(prompt)...)
 	}
 	// The response has to fit into the context behind the prompt.
-	room := k.model.Config.Context - len(ids)
+	room := r.model.Config.Context - len(ids)
 	if room < 1 {
 		return generation{}, trimtab.NewError(trimtab.Invalid, "prompt_too_long", "shorten it",
-			"the prompt has %d tokens, and the model's context is %d", len(ids), k.model.Config.Context)
+			"the prompt has %d tokens, and the model's context is %d", len(ids), r.model.Config.Context)
 	}
 	// Pad and other special tokens are suppressed: training never ends a text
 	// with them.
 	o := model.SampleOptions{
-		Temperature: k.flags.temperature, TopK: k.flags.topK, TopP: k.flags.topP,
-		MaxNewTokens: min(k.flags.maxTokens, room),
-		StopTokens:   k.tokens.StopTokens(), SuppressTokens: k.tokens.SuppressTokens(),
+		Temperature: r.flags.temperature, TopK: r.flags.topK, TopP: r.flags.topP,
+		MaxNewTokens: min(r.flags.maxTokens, room),
+		StopTokens:   r.tokens.StopTokens(), SuppressTokens: r.tokens.SuppressTokens(),
 	}
-	if k.flags.greedy {
+	if r.flags.greedy {
 		o.Temperature = 0
 	}
-	s := model.Generate(k.pass, k.model, [][]int32{ids}, o, draw.New(k.flags.seed, "generate"), k.turn)[0]
-	k.turn++
-	return generation{Prompt: prompt, bytes: k.tokens.Decode(s.Tokens), Tokens: s.Tokens, Stopped: s.Stopped}, nil
+	// One sequence at a time: the response depends on nothing but its own
+	// prompt.
+	s := model.Generate(r.pass, r.model, [][]int32{ids}, o, draw.New(r.flags.seed, "generate"), r.turn)[0]
+	r.turn++
+	return generation{Prompt: prompt, bytes: r.tokens.Decode(s.Tokens), Tokens: s.Tokens, Stopped: s.Stopped}, nil
 }
 
 // generation is one sampled response.
@@ -136,8 +138,8 @@ type generation struct {
 }
 
 // document completes the JSON form of g.
-func (g generation) document(x trimtab.Digest, seed uint64) generation {
-	g.Schema, g.Model, g.Seed = "trimtab.generation/v1", x, seed
+func (g generation) document(digest trimtab.Digest, seed uint64) generation {
+	g.Schema, g.Model, g.Seed = "trimtab.generation/v1", digest, seed
 	g.Text = strings.ToValidUTF8(string(g.bytes), string(utf8.RuneError))
 	return g
 }
@@ -196,24 +198,25 @@ func (a *app) chatCmd() *cobra.Command {
 
 // generate loads a model and calls prompts with a function that answers one
 // prompt; each response is printed when it is complete.
-func (a *app) generate(ctx context.Context, s *session, ref string, o samplingFlags,
-	prompts func(say func(string) error) error) error {
-	x, m, t, err := loadModel(ctx, s, ref)
+func (a *app) generate(
+	ctx context.Context, s *session, ref string, o samplingFlags, prompts func(say func(string) error) error,
+) error {
+	art, m, t, err := loadModel(ctx, s, ref)
 	if err != nil {
 		return err
 	}
-	k, err := newResponder(m, t, o)
+	r, err := newResponder(m, t, o)
 	if err != nil {
 		return err
 	}
-	defer k.pool.Close()
+	defer r.pool.Close()
 	return prompts(func(prompt string) error {
-		g, err := k.respond(prompt)
+		g, err := r.respond(prompt)
 		if err != nil {
 			return err
 		}
 		if a.wantsJSON() {
-			return a.printDocument(g.document(x.Digest, o.seed))
+			return a.printDocument(g.document(art.Digest, o.seed))
 		}
 		_, err = fmt.Fprintln(a.out, escapeText(string(g.bytes)))
 		return err

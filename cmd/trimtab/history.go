@@ -23,7 +23,7 @@ import (
 func (a *app) historyCmd() *cobra.Command {
 	var all, lineage bool
 	cmd := &cobra.Command{
-		Use: "history RUN [STAGE]", Short: "what happened to a run: when, who, what and why", Args: argCount(1, 2),
+		Use: "history RUN [STAGE]", Short: "show what happened to a run: when, who, what and why", Args: argCount(1, 2),
 		Long: `Print the history of a run, one line per event, in local time. Consecutive events of the
 same kind, such as the commits of steps, are one line with the time of the last, unless
 --all is given. The other output formats have every event in full. With --openlineage,
@@ -85,6 +85,8 @@ func (a *app) printHistory(ctx context.Context, s *session, events []storage.Eve
 // printOpenLineage prints the OpenLineage events of a run, or of one stage of
 // it.
 func (a *app) printOpenLineage(ctx context.Context, s *session, ref, stage string) error {
+	// The events of the whole run are derived at once: those of a stage refer
+	// to those of the run as their parent.
 	events, err := s.runs.OpenLineage(ctx, ref, a.settings.value("openlineage_namespace"))
 	if err != nil {
 		return err
@@ -140,7 +142,7 @@ var eventColumns = []column[eventRow]{
 // same.
 type historyLine struct {
 	// at is the time of the last of the events.
-	at              time.Time // of the last
+	at              time.Time
 	actor, sentence string
 }
 

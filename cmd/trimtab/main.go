@@ -41,7 +41,7 @@
 // One file per command (align.go, data_import.go, audit_verify.go), and its
 // document types and tables beside it. root.go builds the command tree,
 // settings.go resolves settings, connect.go opens the database, the file store
-// and Temporal. output.go, layout.go, format.go and escape.go print;
+// and Temporal. output.go, table.go, format.go and escape.go print;
 // sentences*.go turn events into the sentences of history; progress.go draws
 // progress bars and progress lines.
 package main

@@ -48,8 +48,8 @@ type artifact struct {
 }
 
 // artifactOf converts a stored model.
-func artifactOf(x storage.Artifact) artifact {
-	return artifact{x.Name, x.Digest, x.Kind, x.Run, x.Stage, x.Parameters, x.CreatedAt.UTC()}
+func artifactOf(art storage.Artifact) artifact {
+	return artifact{art.Name, art.Digest, art.Kind, art.Run, art.Stage, art.Parameters, art.CreatedAt.UTC()}
 }
 
 // artifactColumns are the columns of model list. The short digest is enough
@@ -79,8 +79,8 @@ func (a *app) modelListCmd() *cobra.Command {
 					return err
 				}
 				var items []artifact
-				for _, x := range all {
-					items = append(items, artifactOf(x))
+				for _, art := range all {
+					items = append(items, artifactOf(art))
 				}
 				return printList(a, list[artifact]{
 					schema: "trimtab.models/v1", key: "models", items: items, columns: artifactColumns,
@@ -203,16 +203,17 @@ func (a *app) modelShowCmd() *cobra.Command {
 // asked for by, and the first origin of its bytes: the same weights may be
 // the output of several attempts.
 func describe(ctx context.Context, s *session, ref string) (modelDocument, error) {
-	x, m, t, err := loadModel(ctx, s, ref)
+	art, m, t, err := loadModel(ctx, s, ref)
 	if err != nil {
 		return modelDocument{}, err
 	}
-	first, err := s.store.ResolveArtifact(ctx, string(x.Digest))
+	// Resolved by digest, the artifact is the first that had these bytes.
+	first, err := s.store.ResolveArtifact(ctx, string(art.Digest))
 	if err != nil {
 		return modelDocument{}, err
 	}
-	first.Name = x.Name
-	entries, err := checkpoint.Contents(s.files, x.Digest)
+	first.Name = art.Name
+	entries, err := checkpoint.Contents(s.files, art.Digest)
 	if err != nil {
 		return modelDocument{}, err
 	}
@@ -221,9 +222,9 @@ func describe(ctx context.Context, s *session, ref string) (modelDocument, error
 
 // documentOf builds the document of a model from its row in the database, the
 // loaded model and tokenizer, and the manifest of its files.
-func documentOf(x artifact, m *model.Model, t *tokenizer.Tokenizer, entries []checkpoint.Entry) modelDocument {
+func documentOf(art artifact, m *model.Model, t *tokenizer.Tokenizer, entries []checkpoint.Entry) modelDocument {
 	doc := modelDocument{
-		Schema: "trimtab.model/v1", artifact: x, Config: m.Config, Scalar: m.Scalar, Tokenizer: t.Digest(),
+		Schema: "trimtab.model/v1", artifact: art, Config: m.Config, Scalar: m.Scalar, Tokenizer: t.Digest(),
 		Tokens: tokensOf(t),
 	}
 	for _, e := range entries {
@@ -269,43 +270,44 @@ func (a *app) printModel(doc modelDocument) error {
 }
 
 // describeOrigin says where a model came from: an import, or a stage of a
-// run.
-func describeOrigin(x artifact) string {
-	if x.CreatedAt.IsZero() {
+// run. The zero time means that the model is not stored: a preview of an
+// import.
+func describeOrigin(art artifact) string {
+	if art.CreatedAt.IsZero() {
 		return "not imported yet"
 	}
-	if x.Run == "" {
-		return "imported " + formatAgo(x.CreatedAt)
+	if art.Run == "" {
+		return "imported " + formatAgo(art.CreatedAt)
 	}
-	return fmt.Sprintf("stage %s of run %s, %s", x.Stage, x.Run, formatAgo(x.CreatedAt))
+	return fmt.Sprintf("stage %s of run %s, %s", art.Stage, art.Run, formatAgo(art.CreatedAt))
 }
 
 // resolve finds a model by digest, by its beginning, by RUN/STAGE or by name,
 // and also by the name under which a run shows it, as in RUN/base: a run's
 // base model is not an output of its stages.
 func resolve(ctx context.Context, s *session, ref string) (storage.Artifact, error) {
-	x, err := s.store.ResolveArtifact(ctx, ref)
+	art, err := s.store.ResolveArtifact(ctx, ref)
 	// RUN/NAME may be an output, which the store knows, or a name that only
 	// the view of the run gives, such as RUN/base.
 	run, name, ok := strings.Cut(ref, "/")
 	if err != nil && !ok && trimtab.AsError(err).Class == trimtab.NotFound {
-		return x, s.modelNotFound(ctx, ref, err)
+		return art, s.modelNotFound(ctx, ref, err)
 	}
 	if err == nil || !ok || trimtab.AsError(err).Class != trimtab.NotFound {
-		return x, err
+		return art, err
 	}
 	// Its error is dropped: the user asked for a model, and err is about
 	// that.
 	doc, missing := s.runs.Show(ctx, run)
 	if missing != nil {
-		return x, err
+		return art, err
 	}
 	for _, m := range doc.Models {
 		if m.Name == name {
 			return s.store.ResolveArtifact(ctx, string(m.Digest))
 		}
 	}
-	return x, err
+	return art, err
 }
 
 // modelNotFound is the error for a reference without a slash that names no
@@ -321,14 +323,15 @@ func (s *session) modelNotFound(ctx context.Context, ref string, err error) erro
 
 // loadModel resolves a reference and loads the model, with every file
 // verified against its digest.
-func loadModel(ctx context.Context, s *session, ref string) (storage.Artifact, *model.Model, *tokenizer.Tokenizer,
-	error) {
-	x, err := resolve(ctx, s, ref)
+func loadModel(
+	ctx context.Context, s *session, ref string,
+) (storage.Artifact, *model.Model, *tokenizer.Tokenizer, error) {
+	art, err := resolve(ctx, s, ref)
 	if err != nil {
-		return x, nil, nil, err
+		return art, nil, nil, err
 	}
-	m, t, err := checkpoint.LoadModel(s.files, x.Digest)
-	return x, m, t, err
+	m, t, err := checkpoint.LoadModel(s.files, art.Digest)
+	return art, m, t, err
 }
 
 // checkPlainName rejects a name for a dataset or model that could be mistaken
@@ -345,9 +348,9 @@ func checkPlainName(flag, name string) error {
 
 // modelStream is the stream that events about a model are recorded in: its
 // run's, or its own if it was imported.
-func modelStream(x storage.Artifact) string {
-	if x.Run != "" {
-		return x.Run
+func modelStream(art storage.Artifact) string {
+	if art.Run != "" {
+		return art.Run
 	}
-	return "artifact/" + string(x.Digest)
+	return "artifact/" + string(art.Digest)
 }

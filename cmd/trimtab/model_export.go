@@ -32,23 +32,23 @@ folded into the last layer norm, and it has a padding token.`,
 				// Resolve the model and check the folder before anything is
 				// computed: both fail often, and neither needs the model to
 				// be read.
-				x, err := resolve(ctx, s, args[0])
+				art, err := resolve(ctx, s, args[0])
 				if err != nil {
 					return err
 				}
 				if err := forNewFiles(args[1]); err != nil {
 					return err
 				}
-				beside, notes, err := exportModel(ctx, s, x.Digest, runIn(ctx, s, args[0]), args[1])
+				beside, notes, err := exportModel(ctx, s, art.Digest, runIn(ctx, s, args[0]), args[1])
 				if err != nil {
 					return err
 				}
-				if err := s.store.RecordEvent(ctx, modelStream(x), a.actor(), trimtab.EventModelExported,
-					map[string]any{"digest": x.Digest}); err != nil {
+				if err := s.store.RecordEvent(ctx, modelStream(art), a.actor(), trimtab.EventModelExported,
+					map[string]any{"digest": art.Digest}); err != nil {
 					return err
 				}
 				// Proofs come after the event: they may cover it.
-				proved, err := a.writeProofs(ctx, s, x.Digest, args[1])
+				proved, err := a.writeProofs(ctx, s, art.Digest, args[1])
 				if err != nil {
 					return err
 				}
@@ -58,11 +58,11 @@ folded into the last layer norm, and it has a padding token.`,
 				}
 				if a.wantsJSON() {
 					return a.printDocument(map[string]any{
-						"schema": "trimtab.export/v1", "digest": x.Digest, "folder": args[1], "papers": names,
+						"schema": "trimtab.export/v1", "digest": art.Digest, "folder": args[1], "papers": names,
 						"notes": notes,
 					})
 				}
-				fmt.Fprintf(a.out, "wrote %s to %s, with %s\n", x.Digest, escapeLine(args[1]),
+				fmt.Fprintf(a.out, "wrote %s to %s, with %s\n", art.Digest, escapeLine(args[1]),
 					strings.Join(names, ", "))
 				for _, note := range notes {
 					fmt.Fprintln(a.out, note)
@@ -77,8 +77,9 @@ folded into the last layer norm, and it has a padding token.`,
 // names of those files, and notes about the exported form. All files are
 // computed before the first is written, so that a missing fact leaves no
 // folder behind.
-func exportModel(ctx context.Context, s *session, d trimtab.Digest, run,
-	dir string) (beside, notes []string, err error) {
+func exportModel(
+	ctx context.Context, s *session, d trimtab.Digest, run, dir string,
+) (beside, notes []string, err error) {
 	f, err := s.runs.Facts(ctx, d, run)
 	if err != nil {
 		return nil, nil, err
@@ -87,13 +88,13 @@ func exportModel(ctx context.Context, s *session, d trimtab.Digest, run,
 	if err != nil {
 		return nil, nil, err
 	}
-	x, err := checkpoint.ExportForm(s.files, d)
+	form, err := checkpoint.ExportForm(s.files, d)
 	if err != nil {
 		return nil, nil, err
 	}
 	// The card and the chat template are not covered by the model's digest,
 	// so that a folder with an edited card is still the same model.
-	use, notes, err := usageFiles(ctx, s, d, run, x)
+	use, notes, err := usageFiles(ctx, s, d, run, form)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -101,7 +102,7 @@ func exportModel(ctx context.Context, s *session, d trimtab.Digest, run,
 	for _, p := range files {
 		beside = append(beside, p.Name)
 	}
-	return beside, notes, checkpoint.WriteFolder(dir, append(x.Files, files...))
+	return beside, notes, checkpoint.WriteFolder(dir, append(form.Files, files...))
 }
 
 // usageFiles are the files by which other programs use the model as it was
@@ -109,9 +110,10 @@ func exportModel(ctx context.Context, s *session, d trimtab.Digest, run,
 // and generation_config.json the temperature and the stop tokens. The notes
 // say how the exported form differs from the stored one. A model without a
 // tokenizer has neither.
-func usageFiles(ctx context.Context, s *session, d trimtab.Digest, run string,
-	x checkpoint.Exported) ([]checkpoint.File, []string, error) {
-	if x.Tokenizer == nil {
+func usageFiles(
+	ctx context.Context, s *session, d trimtab.Digest, run string, form checkpoint.Exported,
+) ([]checkpoint.File, []string, error) {
+	if form.Tokenizer == nil {
 		return nil, nil, nil
 	}
 	var files []checkpoint.File
@@ -119,27 +121,27 @@ func usageFiles(ctx context.Context, s *session, d trimtab.Digest, run string,
 	// Other programs split a text around its special tokens in ways that the
 	// tokenizer's settings decide. Where no template gives the ids that
 	// training used, none is better than a wrong one.
-	if text, ok := dataset.ChatTemplate(x.Tokenizer); ok {
+	if text, ok := dataset.ChatTemplate(form.Tokenizer); ok {
 		files = append(files, checkpoint.File{Name: "chat_template.jinja", Data: text})
 	} else {
 		notes = append(notes,
 			"no chat template was written: other programs would match the begin and end tokens differently")
 	}
-	if x.Padded {
+	if form.Padded {
 		notes = append(notes, "a padding token was added, which other programs need to score batches")
 	}
 	switch {
-	case x.KeepsBias:
+	case form.KeepsBias:
 		notes = append(notes, "score.bias could not be folded into the last layer norm: other programs ignore it, "+
 			"and their scores differ by that constant")
-	case len(x.Changed) > 0:
+	case len(form.Changed) > 0:
 		notes = append(notes,
 			"score.bias was folded into the last layer norm, so that other programs compute the same scores")
 	}
 	// A reward model is not sampled: it has no generation config.
-	if x.Scalar {
+	if form.Scalar {
 		return files, notes, nil
 	}
 	how, err := s.runs.Sampling(ctx, d, run)
-	return append(files, checkpoint.GenerationConfig(x.Tokenizer, how)), notes, err
+	return append(files, checkpoint.GenerationConfig(form.Tokenizer, how)), notes, err
 }

@@ -52,8 +52,8 @@ supported.`,
 			// RUN/STAGE is how the outputs of runs are named: an imported
 			// model of such a name could be mistaken for one.
 			if strings.Contains(o.name, "/") {
-				return usagef("use a name without a slash: RUN/STAGE names a model of a run", "the model's name is %q",
-					o.name)
+				return usagef("use a name without a slash: RUN/STAGE names a model of a run",
+					"the model's name is %q", o.name)
 			}
 			return a.withStore(cmd, func(ctx context.Context,
 				s *session) error {
@@ -122,11 +122,11 @@ func (a *app) importModel(ctx context.Context, s *session, dir string, o modelIm
 	if o.dryRun {
 		doc, err = previewImport(ctx, s, f, o, done)
 	} else {
-		var x runs.ImportResult
-		if x, err = s.runs.ImportModel(ctx, f, runs.ImportRequest{Name: o.name, Actor: a.actor(),
+		var result runs.ImportResult
+		if result, err = s.runs.ImportModel(ctx, f, runs.ImportRequest{Name: o.name, Actor: a.actor(),
 			TakeName: o.force}); err == nil {
-			done.NameBefore = x.PreviousOwner
-			doc, err = describe(ctx, s, string(x.Digest))
+			done.NameBefore = result.PreviousOwner
+			doc, err = describe(ctx, s, string(result.Digest))
 		}
 	}
 	if err != nil {
@@ -139,8 +139,9 @@ func (a *app) importModel(ctx context.Context, s *session, dir string, o modelIm
 // previewImport is the document of an import that is not carried out. It
 // fails where the import would fail, as far as that can be known: also if the
 // name is taken. Nothing is written, not even to the store of files.
-func previewImport(ctx context.Context, s *session, f *checkpoint.Folder, o modelImportFlags,
-	done *modelImportDocument) (modelDocument, error) {
+func previewImport(
+	ctx context.Context, s *session, f *checkpoint.Folder, o modelImportFlags, done *modelImportDocument,
+) (modelDocument, error) {
 	var doc modelDocument
 	digest, err := f.Digest()
 	if err != nil {
@@ -161,11 +162,12 @@ func previewImport(ctx context.Context, s *session, f *checkpoint.Folder, o mode
 	if err != nil {
 		return doc, err
 	}
-	x := artifact{Digest: digest, Kind: runs.ArtifactKind(f), Parameters: int64(len(f.Model.Slab))}
+	// The artifact as it would be recorded: it has no origin yet.
+	art := artifact{Digest: digest, Kind: runs.ArtifactKind(f), Parameters: int64(len(f.Model.Slab))}
 	// If the model is known already, its origin is shown in place of "not
 	// imported yet".
 	if known, err := s.store.ResolveArtifact(ctx, string(digest)); err == nil {
-		x = artifactOf(known)
+		art = artifactOf(known)
 	}
-	return documentOf(x, f.Model, f.Tokenizer, entries), nil
+	return documentOf(art, f.Model, f.Tokenizer, entries), nil
 }

@@ -51,11 +51,11 @@ followed; otherwise, if several attempts made the same bytes, the oldest.
 // lineage resolves a model and collects everything it was made from. Two
 // models with the same bytes are one node, whichever runs made them.
 func lineage(ctx context.Context, s *session, ref string) (papers.Lineage, error) {
-	x, err := resolve(ctx, s, ref)
+	art, err := resolve(ctx, s, ref)
 	if err != nil {
 		return papers.Lineage{}, err
 	}
-	return s.runs.Lineage(ctx, x.Digest, runIn(ctx, s, ref))
+	return s.runs.Lineage(ctx, art.Digest, runIn(ctx, s, ref))
 }
 
 // runIn is the id of the run that a reference to a model names, or empty if

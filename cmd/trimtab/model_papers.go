@@ -15,11 +15,11 @@ import (
 // With RUN/STAGE they are about the attempt in that run, where several
 // attempts made the same bytes.
 func modelFacts(ctx context.Context, s *session, ref string) (*papers.Facts, error) {
-	x, err := resolve(ctx, s, ref)
+	art, err := resolve(ctx, s, ref)
 	if err != nil {
 		return nil, err
 	}
-	return s.runs.Facts(ctx, x.Digest, runIn(ctx, s, ref))
+	return s.runs.Facts(ctx, art.Digest, runIn(ctx, s, ref))
 }
 
 // paperCmd completes a command that prints one paper of a model, or writes it

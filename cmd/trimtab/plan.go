@@ -172,7 +172,8 @@ var planColumns = []column[planStage]{
 }
 
 // printCost prints the table of stages, the totals, the fastest numerics, and
-// what does not fit the context.
+// what does not fit the context. CSV has the table only, whose rows add up to
+// the totals.
 func (a *app) printCost(cost recipes.Cost, known recipes.Known, notes []string, spec recipes.Spec) error {
 	p := newSpeedEstimator(spec.Numerics)
 	defer p.close()
@@ -186,6 +187,8 @@ func (a *app) printCost(cost recipes.Cost, known recipes.Known, notes []string, 
 		return err
 	}
 	a.printCostSums(doc)
+	// The fastest contract here may not be the spec's: choosing another
+	// changes the results as well as the time.
 	fmt.Fprintln(a.out, p.speeds.sentence())
 	a.printKnown(known, spec)
 	for _, note := range notes {

@@ -65,6 +65,9 @@ the attempt that did the work is recomputed.`,
 			if err := o.check(len(args) == 2); err != nil {
 				return err
 			}
+			// Build and kernels of this program go into the report and the
+			// event: a difference is between two builds or two machines, and
+			// both should be named.
 			req := runs.ReproduceRequest{Run: args[0], Attempt: o.attempt, Chain: o.chain, KeepGoing: o.all,
 				NoEvent: o.silent, Actor: a.actor(), Build: buildID(), Kernels: tensor.Implementation()}
 			if len(args) == 2 {
@@ -89,8 +92,8 @@ the attempt that did the work is recomputed.`,
 // for would prove nothing about them.
 func (o *reproduceFlags) check(oneStage bool) error {
 	if err := tensor.InitError(); err != nil {
-		return trimtab.NewError(trimtab.Usage, "unknown_kernels", "unset TRIMTAB_KERNELS, or see trimtab doctor", "%w",
-			err)
+		return trimtab.NewError(trimtab.Usage, "unknown_kernels", "unset TRIMTAB_KERNELS, or see trimtab doctor",
+			"%w", err)
 	}
 	switch {
 	case o.threads < 0:

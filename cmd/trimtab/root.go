@@ -170,16 +170,13 @@ func group(cmd *cobra.Command, args []string) error {
 		return cmd.Help()
 	}
 	msg := fmt.Sprintf("unknown command %q for %q", args[0], cmd.CommandPath())
+	// Two edits catch a transposition, as in algin for align.
 	cmd.SuggestionsMinimumDistance = 2
 	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
 		msg += ": did you mean " + strings.Join(near, " or ") + "?"
 	}
 	return trimtab.NewError(trimtab.Usage, "usage", "see "+cmd.CommandPath()+" --help", "%s", msg)
 }
-
-// programActor is the actor of events that no person asked for: what the
-// workflow engine does on its own, and signing keys.
-const programActor = "trimtab"
 
 // actor is the name that this invocation's events are recorded under.
 func (a *app) actor() string { return a.actorName }
@@ -193,6 +190,7 @@ func (a *app) note(format string, args ...any) {
 // terminal reports whether w is a terminal, and its width in cells; 80 where
 // the width cannot be determined.
 func terminal(w io.Writer) (width int, ok bool) {
+	// Tests write to buffers, which are no terminals.
 	f, isFile := w.(*os.File)
 	if !isFile || !term.IsTerminal(int(f.Fd())) {
 		return 0, false

@@ -106,11 +106,11 @@ func (a *app) redactAttr(_ []string, attr slog.Attr) slog.Attr {
 	case slog.KindString:
 		attr.Value = slog.StringValue(a.secrets.Text(v.String()))
 	case slog.KindAny:
-		switch x := v.Any().(type) {
+		switch value := v.Any().(type) {
 		case error:
-			attr.Value = slog.StringValue(a.secrets.Text(x.Error()))
+			attr.Value = slog.StringValue(a.secrets.Text(value.Error()))
 		case fmt.Stringer:
-			attr.Value = slog.StringValue(a.secrets.Text(x.String()))
+			attr.Value = slog.StringValue(a.secrets.Text(value.String()))
 		}
 	}
 	return attr

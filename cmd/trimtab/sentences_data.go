@@ -52,6 +52,8 @@ func filesImported(h annotatedEvent, b struct {
 	}
 }) string {
 	var parts []string
+	// The file's name is its base name: folders say something about a machine
+	// only.
 	for _, f := range b.Files {
 		parts = append(parts, fmt.Sprintf("%s (%s, %s)", f.Name, f.Digest.Short(), plural(f.Items, "item")))
 	}

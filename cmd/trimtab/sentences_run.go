@@ -193,6 +193,8 @@ func runReproduced(h annotatedEvent, b struct {
 	if b.Identical {
 		return fmt.Sprintf("reproduced %s on %s: identical", what, b.Kernels)
 	}
+	// The first stage that is not identical is the news; the report has all
+	// of them.
 	for _, st := range b.Stages {
 		switch {
 		case st.First != "":

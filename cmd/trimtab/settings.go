@@ -80,7 +80,7 @@ var allSettings = []setting{
 		help:         "URL or file that workers send OpenLineage events to; empty sends none",
 		defaultValue: constant("")},
 	{key: "openlineage_namespace",
-		help:         "namespace of those events (default: trimtab:// and the database's identity)",
+		help:         "namespace of OpenLineage events (default: trimtab:// and the database's identity)",
 		defaultValue: constant("")},
 	{key: "offline", help: "true: never download anything, even if no Postgres is installed",
 		defaultValue: constant("false"), impliedValue: "true"},
@@ -168,8 +168,8 @@ func readSettings(cmd *cobra.Command, file string) (*settings, error) {
 			}
 		}
 		if list, ok := allowedValues[one.key]; ok && !slices.Contains(list, s.values[one.key]) {
-			return nil, usagef("use "+strings.Join(list, ", "), "setting %s is %q (from %s)", one.key, s.shown(one.key),
-				s.origins[one.key])
+			return nil, usagef("use "+strings.Join(list, ", "),
+				"setting %s is %q (from %s)", one.key, s.shown(one.key), s.origins[one.key])
 		}
 	}
 	if err := checkTemporalAddress(s.values["temporal_address"]); err != nil {
@@ -194,8 +194,8 @@ func (s *settings) resolveDataFolder() (err error) {
 	case data != "":
 		s.values["data"], err = filepath.Abs(data)
 	case s.origins["data"] != "default":
-		return usagef("set it to the path of a folder, or leave it out", "setting data is empty (from %s)",
-			s.origins["data"])
+		return usagef("set it to the path of a folder, or leave it out",
+			"setting data is empty (from %s)", s.origins["data"])
 	}
 	return err
 }

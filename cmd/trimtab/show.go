@@ -47,6 +47,8 @@ func (a *app) printRun(doc runs.View) error {
 			doc.Stages[i].Progress = nil // a paused stage has no meaningful time left
 		}
 	}
+	// The head has what a person looks for first: status, errors, what comes
+	// next.
 	a.printHead(doc)
 	if err := printList(a, stages); err != nil {
 		return err

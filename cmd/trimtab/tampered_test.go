@@ -190,7 +190,7 @@ func TestVerifyWithoutHeads(t *testing.T) {
 	if err := os.Remove(notary.HeadsIn(r.store)); err != nil {
 		t.Fatal(err)
 	}
-	r.says(5, "is under a signed head: all heads were taken out", "audit", "verify")
+	r.says(5, "is under a signed head: all heads were removed", "audit", "verify")
 	r.says(5, `"sound": false`, "audit", "verify", "-o", "json")
 }
 

@@ -62,8 +62,8 @@ minute, and exit; the run continues on another worker.`,
 // is read-only for now. A key file that does not hold a key does.
 func (a *app) work(ctx context.Context, threads int) error {
 	if err := tensor.InitError(); err != nil {
-		return trimtab.NewError(trimtab.Usage, "unknown_kernels", "unset TRIMTAB_KERNELS, or see trimtab doctor", "%w",
-			err)
+		return trimtab.NewError(trimtab.Usage, "unknown_kernels", "unset TRIMTAB_KERNELS, or see trimtab doctor",
+			"%w", err)
 	}
 	if err := devstack.CheckWorkerLimits(); err != nil {
 		return err
@@ -87,6 +87,7 @@ func (a *app) work(ctx context.Context, threads int) error {
 		return err
 	}
 	defer c.Close()
+	// One pool for all stages: training tasks come one at a time.
 	pool := tensor.NewPool(threads)
 	defer pool.Close()
 	n := a.newNotary(lg, s)
@@ -112,8 +113,9 @@ func (a *app) work(ctx context.Context, threads int) error {
 // serve polls both task queues until ctx ends or a poller fails for good:
 // training, one task at a time, since a task uses all cores; and everything
 // small, workflow tasks among them.
-func serve(ctx context.Context, lg *slog.Logger, store *storage.Store, c client.Client,
-	acts *activities.Activities) error {
+func serve(
+	ctx context.Context, lg *slog.Logger, store *storage.Store, c client.Client, acts *activities.Activities,
+) error {
 	// One place for each worker, so that neither blocks in its callback.
 	fatal := make(chan error, 2)
 	onFatal := func(err error) {

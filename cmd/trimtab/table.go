@@ -1,10 +1,12 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"slices"
 	"strings"
 
+	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
 )
 
@@ -32,6 +34,7 @@ func (g grid) render(width int) string {
 	if width <= 0 || tableWidth(natural) <= width {
 		return g.String()
 	}
+	// Below these widths a table would be unreadable: records are better.
 	least := g.widths(minCellWidth)
 	if tableWidth(least) > width {
 		return g.records(width)
@@ -190,4 +193,92 @@ func (a *app) printText(line, indent string) {
 		lines = wrapHanging(line, width, indent)
 	}
 	_, _ = io.WriteString(a.out, strings.Join(lines, "\n")+"\n")
+}
+
+// grid is a table of text before it is laid out: a row of headings and rows
+// of cells, all equally long. Cells are escaped already.
+type grid struct {
+	// head has a heading for each column; an empty one is allowed.
+	head []string
+	// right says which columns are aligned to the right.
+	right []bool
+	// rows are as long as head.
+	rows [][]string
+}
+
+// gridOf renders a list's items into a grid of short values.
+func gridOf[T any](l list[T]) grid {
+	var g grid
+	var cols []column[T]
+	for _, col := range l.columns {
+		if col.only == "" || col.only == formatTable {
+			cols = append(cols, col)
+			g.head = append(g.head, col.heading())
+			g.right = append(g.right, col.right)
+		}
+	}
+	for _, item := range l.items {
+		row := make([]string, len(cols))
+		for i, col := range cols {
+			// Cells are escaped here, before their width is measured.
+			show := col.short
+			if show == nil {
+				show = col.full
+			}
+			row[i] = escapeLine(show(item))
+		}
+		g.rows = append(g.rows, row)
+	}
+	return g
+}
+
+// printTable writes g so that it fits the width of the terminal, nothing cut.
+func (a *app) printTable(g grid) error {
+	width, _ := terminal(a.out)
+	_, err := fmt.Fprintln(a.out, g.render(width))
+	return err
+}
+
+// headings replaces the names of columns whose short form is in another unit
+// than the name says.
+var headings = map[string]string{"seconds": "time", "created_at": "created", "frozen_at": "frozen"}
+
+// heading is the column's title in a table.
+func (c column[T]) heading() string {
+	if h, ok := headings[c.name]; ok && c.short != nil {
+		return h
+	}
+	return strings.ReplaceAll(c.name, "_", " ")
+}
+
+// String draws the grid without borders, with two spaces between columns and
+// no spaces at the ends of lines.
+func (g grid) String() string {
+	t := table.NewWriter()
+	// Without borders, columns can be selected and cut with other tools.
+	style := table.StyleDefault
+	style.Options = table.OptionsNoBordersAndSeparators
+	style.Box.PaddingLeft, style.Box.PaddingRight = "", "  "
+	style.Format.Header = text.FormatDefault
+	t.SetStyle(style)
+	t.SuppressTrailingSpaces()
+	configs := make([]table.ColumnConfig, len(g.head))
+	head := make(table.Row, len(g.head))
+	for i, h := range g.head {
+		head[i] = h
+		configs[i] = table.ColumnConfig{Number: i + 1}
+		if g.right[i] {
+			configs[i].Align, configs[i].AlignHeader = text.AlignRight, text.AlignRight
+		}
+	}
+	t.SetColumnConfigs(configs)
+	t.AppendHeader(head)
+	for _, r := range g.rows {
+		row := make(table.Row, len(r))
+		for i, cell := range r {
+			row[i] = cell
+		}
+		t.AppendRow(row)
+	}
+	return t.Render()
 }
