@@ -128,7 +128,7 @@ func TestAnotherGateIsJudgedAnew(t *testing.T) {
 	judge(id, "[{metric: held_out/accuracy, min: 0.98}]") // missed as well
 	d := b.await(id, trimtab.RunBlocked)
 	if st := stageOf(t, d, "reward"); st.Attempt != 2 || st.Status != trimtab.AttemptReused ||
-		!strings.Contains(d.Error.Message, "the gate wants at least 0.98") {
+		!strings.Contains(d.Error.Message, "the gate requires at least 0.98") {
 		t.Fatalf("reward is %+v; the run: %v", st, d.Error)
 	}
 	judge(id, "[{metric: held_out/accuracy, min: 0.01}]")
