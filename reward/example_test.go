@@ -13,7 +13,7 @@ func ExampleRankingLoss() {
 	ranks := []int{1, 2, 2}
 	dscores := make([]float32, 3)
 	stats := reward.RankingLoss(dscores, scores, ranks)
-	fmt.Printf("loss %.3f over %d pairs, %g correct\n", stats.Loss, stats.Pairs, stats.Correct)
+	fmt.Printf("loss %.3f over %d pairs, %d correct\n", stats.Loss, stats.Pairs, stats.Correct)
 	fmt.Printf("gradient %.3f\n", dscores)
 	// Output:
 	// loss 0.813 over 2 pairs, 1 correct
@@ -23,7 +23,7 @@ func ExampleRankingLoss() {
 // Two responses make it the Bradley–Terry loss of one comparison.
 func ExampleRankingLoss_pair() {
 	stats := reward.RankingLoss(nil, []float32{0, 0}, []int{1, 2})
-	fmt.Printf("loss %.3f, margin %g, %g of %d correct\n", stats.Loss, stats.Margin, stats.Correct, stats.Pairs)
+	fmt.Printf("loss %.3f, margin %g, %d of %d correct\n", stats.Loss, stats.Margin, stats.Correct, stats.Pairs)
 	// Output:
-	// loss 0.693, margin 0, 0.5 of 1 correct
+	// loss 0.693, margin 0, 0 of 1 correct
 }

@@ -1,16 +1,13 @@
 package reward
 
-import (
-	"github.com/trimtab/trimtab/label"
-	"github.com/trimtab/trimtab/tensor"
-)
+import "github.com/trimtab/trimtab/tensor"
 
 // PairStats sums over the pairs of one ranking. A pair is two responses with
 // different ranks, of which s_w scores the better and s_l the worse.
 type PairStats struct {
 	Loss    float64 // mean over pairs of −log σ(s_w − s_l)
 	Pairs   int     // pairs that are not tied
-	Correct float64 // pairs with s_w > s_l; a pair of equal scores counts ½ (label.Win)
+	Correct int     // pairs with s_w > s_l; unlike label.Win, equal scores count as wrong
 	Margin  float64 // sum over pairs of s_w − s_l
 }
 
@@ -55,5 +52,10 @@ func (s *PairStats) addPair(gradient []float64, scores []float32, better, worse 
 	gradient[worse] += g
 	s.Pairs++
 	s.Margin += float64(margin)
-	s.Correct += label.Win(float64(scores[better]), float64(scores[worse]))
+	// Equal scores count as wrong, where label.Win, which measures a finished
+	// model, counts ½. The accuracy of a training step is recorded, and a stage
+	// of the same Version has to give the same number.
+	if margin > 0 {
+		s.Correct++
+	}
 }

@@ -12,7 +12,7 @@ type EvalStats struct {
 	Rankings  int     // rankings with at least one pair that is not tied
 	LossSum   float64 // sum over rankings of their mean loss
 	Pairs     int     // pairs that are not tied
-	Correct   float64 // pairs that the scores order as the labeller did; equal scores count ½
+	Correct   int     // pairs that the scores order as the labeller did; equal scores count as wrong
 	MarginSum float64 // sum over pairs of the better response's score less the worse one's
 
 	Responses          int
@@ -21,9 +21,10 @@ type EvalStats struct {
 }
 
 // Accuracy is the share of pairs that the scores order as the labeller did; 0
-// if there are no pairs. A pair with equal scores counts ½, which is what a
-// coin toss between the two would get on average (label.Win).
-func (s EvalStats) Accuracy() float64 { return s.Correct / float64(max(s.Pairs, 1)) }
+// if there are no pairs. A pair with equal scores counts as wrong: this is the
+// accuracy that training steps record. That of a finished model on held-out
+// rankings counts ½ (label.Win).
+func (s EvalStats) Accuracy() float64 { return float64(s.Correct) / float64(max(s.Pairs, 1)) }
 
 // add adds one ranking with its scores.
 func (s *EvalStats) add(pairs PairStats, scores []float32) {

@@ -19,13 +19,16 @@ type SpecDifference struct {
 	Path string `json:"path"`
 	// One for each spec, in their order.
 	Values []json.RawMessage `json:"values"`
+	// StoredPath is the path in the stored spec, such as sft.optim.lr. Overrides
+	// that were recorded before specs took the names of Path have it.
+	StoredPath string `json:"-"`
 }
 
 // leaf is a value of a spec that is not an object: a number, string, boolean or
 // array.
 type leaf struct {
-	path  string
-	value json.RawMessage
+	path, stored string // as in SpecDifference
+	value        json.RawMessage
 }
 
 // leavesOf returns the leaves of a spec in its order. A stage's leaves have
@@ -39,7 +42,7 @@ func leavesOf(spec recipes.Spec) ([]leaf, error) {
 	var all []leaf
 	return all, walkSpec("", body, func(path string, value json.RawMessage) error {
 		if path != "stages" {
-			all = append(all, leaf{recipes.SpecPath("", path), value})
+			all = append(all, leaf{recipes.SpecPath("", path), path, value})
 			return nil
 		}
 		// Stages are an array in the spec; here each is an object under its name.
@@ -50,10 +53,11 @@ func leavesOf(spec recipes.Spec) ([]leaf, error) {
 		for i, st := range stages {
 			err := walkSpec(spec.Stages[i].Name, st, func(path string, value json.RawMessage) error {
 				name, kind := spec.Stages[i].Name, spec.Stages[i].Kind
+				stored := path
 				if setting, ok := strings.CutPrefix(path, name+"."); ok {
 					path = name + "." + recipes.SpecPath(kind, setting)
 				}
-				all = append(all, leaf{path, value})
+				all = append(all, leaf{path, stored, value})
 				return nil
 			})
 			if err != nil {
@@ -113,7 +117,8 @@ func specDifferences(specs ...recipes.Spec) ([]SpecDifference, error) {
 			k := slices.IndexFunc(all, func(d SpecDifference) bool { return d.Path == l.path })
 			if k < 0 {
 				k = next
-				all = slices.Insert(all, k, SpecDifference{l.path, make([]json.RawMessage, len(specs))})
+				all = slices.Insert(all, k,
+					SpecDifference{Path: l.path, Values: make([]json.RawMessage, len(specs)), StoredPath: l.stored})
 			}
 			all[k].Values[i] = l.value
 			next = k + 1

@@ -31,10 +31,12 @@ func (*NotCreatedError) Error() string { return "the attempt was not created" }
 // notCreatedType is the name of NotCreatedError in a failure that Temporal has carried.
 const notCreatedType = "NotCreatedError"
 
-// notCreated returns e as the failure of an attempt that has no row.
+// notCreated returns e as the failure of an attempt that has no row. It is
+// marked twice: by the cause, and by a third detail for workers of earlier
+// builds, which know no other mark.
 func notCreated(e *trimtab.Error) error {
 	return temporal.NewApplicationErrorWithOptions(e.Error(), e.Type, temporal.ApplicationErrorOptions{
-		NonRetryable: true, Details: []any{*e, e.Class}, Cause: &NotCreatedError{}})
+		NonRetryable: true, Details: []any{*e, e.Class, true}, Cause: &NotCreatedError{}})
 }
 
 // isNotCreated reports whether err comes from notCreated, of this workflow or

@@ -181,7 +181,7 @@ var wholeBook = [][5]string{
 	{"trimtab", "run_status", "", "",
 		`{"error":{"message":"stage reward: accuracy is 0.5"},"from":"running","next":"","status":"blocked"}`},
 	{"bob", "run_planned", "", "",
-		`{"overrides":[{"set":"sft.learning_rate=0.0005"},{"data":"demos","kind":"demonstrations","digest":` + digit("2") +
+		`{"overrides":[{"set":"sft.optim.lr=0.0005"},{"data":"demos","kind":"demonstrations","digest":` + digit("2") +
 			`}],"reason":"slower","revision":1,"stage":"sft"}`},
 	{"bob", "attempt_status", "sft", "1", `{"error":null,"from":"completed","reason":"slower","status":"stale"}`},
 	{"bob", "attempt_created", "sft", "2", `{"from_checkpoint":` + digit("d") +
@@ -228,7 +228,8 @@ var wholeBook = [][5]string{
 var wholeNotes = map[int64]runs.EventNote{1: {Recipe: "instructgpt"},
 	23: {ReusedFrom: &runs.AttemptRef{Run: "run-0", Stage: "reward", Attempt: 2}},
 	18: {Recipe: "instructgpt", Changes: []runs.SpecDifference{
-		{Path: "sft.learning_rate", Values: []json.RawMessage{json.RawMessage("0.001"), json.RawMessage("0.0005")}},
+		{Path: "sft.learning_rate", StoredPath: "sft.optim.lr", // as the event has it, which is of an older build
+			Values: []json.RawMessage{json.RawMessage("0.001"), json.RawMessage("0.0005")}},
 		{Path: "data.demonstrations", Values: []json.RawMessage{nil, json.RawMessage(digit("2"))}}}}}
 
 const wholeText = `2026-11-27

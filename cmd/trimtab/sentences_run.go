@@ -72,13 +72,16 @@ func formatChanges(overrides []trimtab.Override, changes []runs.SpecDifference) 
 func changesBelow(path string, changes []runs.SpecDifference) []string {
 	var parts []string
 	for _, c := range changes {
-		if c.Path == path || strings.HasPrefix(c.Path, path+".") {
+		if isBelow(c.Path, path) || isBelow(c.StoredPath, path) {
 			parts = append(parts, fmt.Sprintf("%s %s -> %s", c.Path, formatValue(c.Values[0]),
 				formatValue(c.Values[len(c.Values)-1])))
 		}
 	}
 	return parts
 }
+
+// isBelow reports whether a path of a spec is at or below another one.
+func isBelow(path, at string) bool { return path == at || strings.HasPrefix(path, at+".") }
 
 // formatValue formats a value of a spec for people: digests shortened, text
 // without quotes, (none) for what is not there.
