@@ -11,19 +11,19 @@ import (
 
 // carry says whether a setting may change when a stage continues from a
 // checkpoint that was made under another config. Step k of the continued stage
-// is the step that the new config calls k, so a setting that decides what step
-// k reads, or that is part of the checkpoint's own arrays, has to stay.
+// is step k of the new config, so a setting that decides what step k reads, or
+// that shapes the checkpoint's own arrays, must stay the same.
 type carry int
 
 const (
-	// onward may change: it says how a step is computed, and holds from the
+	// onward may change: it says how a step is computed, and applies from the
 	// checkpoint on.
 	onward carry = iota
 	// fixed may not: what step k is, or what the checkpoint holds, depends on it.
 	fixed
-	// length is a number of steps, or what one follows from. It may change only
-	// where no learning rate depends on it, and where the steps already taken
-	// read all the items that are theirs.
+	// length is a number of steps, or determines one. It may change only if no
+	// learning rate depends on it, and if the steps already taken have read all
+	// their items.
 	length
 )
 
@@ -31,24 +31,24 @@ const (
 type carried struct {
 	path string // in the stage's stored config
 	carry
-	why string // it is fixed
+	why string // why it is fixed
 }
 
-// Why settings are fixed.
+// The reasons for which settings are fixed.
 const (
 	itemsOf  = "it decides which items a step reads"
-	rateOf   = "the learning rate of every step follows from it"
-	updateOf = "the number of updates that the checkpoint has seen follows from it"
-	meansOf  = "the moments in the checkpoint are means by it"
-	stateOf  = "what it sets is in the checkpoint, and a change would have no effect"
-	shapeOf  = "the arrays in the checkpoint have its shape"
-	partOf   = "the result would be made in part by the one and in part by the other"
+	rateOf   = "the learning rate of every step depends on it"
+	updateOf = "the number of updates behind the checkpoint depends on it"
+	meansOf  = "the moments in the checkpoint are running means taken with it"
+	stateOf  = "the checkpoint already holds what it sets, so a change would have no effect"
+	shapeOf  = "the arrays in the checkpoint depend on it for their shape"
+	partOf   = "the result would be produced partly under one value and partly under the other"
 )
 
 // carriedOptim returns the rules for the settings of an optimizer that is
 // stored under path. The learning rate itself may change; its schedule may not,
-// since the rate of every step follows from it, and neither may the betas,
-// since the moments in the checkpoint are running means taken with them.
+// since the rate of every step depends on it, and neither may the betas, since
+// the moments in the checkpoint are running means taken with them.
 func carriedOptim(path string) []carried {
 	all := []carried{
 		{"lr", onward, ""}, {"beta1", fixed, meansOf}, {"beta2", fixed, meansOf}, {"eps", onward, ""},
@@ -83,7 +83,7 @@ var carriedReward = append([]carried{{"epochs", length, ""}, {"batch", fixed, it
 var carriedPPO = append(append([]carried{
 	{"episodes", length, ""}, {"batch", fixed, itemsOf}, {"minibatches", fixed, updateOf},
 	{"inner_epochs", fixed, updateOf}, {"value_warmup", fixed, updateOf},
-	{"max_tokens", fixed, itemsOf + ": prompts that leave no room for so many are left out"},
+	{"max_tokens", fixed, itemsOf + ": prompts that leave no room for that many tokens are left out"},
 	{"temperature", fixed, "scores are standardised, and log-probabilities compared, under it from the first step on"},
 	{"kl_coef", fixed, stateOf}, {"kl_controller", fixed, stateOf}, {"kl_target", onward, ""},
 	{"kl_horizon", onward, ""},
@@ -94,8 +94,8 @@ var carriedPPO = append(append([]carried{
 	{"pool", fixed, itemsOf}, {"rollout_shards", onward, ""},
 }, carriedOptim("policy")...), carriedOptim("value")...)
 
-// carriedCollect are the rules for collect: its rankings would mix samples of
-// two settings.
+// carriedCollect are the rules for collect: its rankings would otherwise mix
+// samples drawn under two settings.
 var carriedCollect = []carried{
 	{"prompts", fixed, itemsOf}, {"held_out", fixed, itemsOf}, {"min_responses", fixed, itemsOf},
 	{"max_responses", fixed, itemsOf}, {"batch", fixed, itemsOf},
@@ -110,10 +110,10 @@ var carriedEvaluate = []carried{
 }
 
 // CanContinue returns nil if a stage of a kind may continue, under the config
-// is, from a checkpoint that was made under the config was. atEnd says that the
-// checkpoint stands after the stage's last step. Otherwise it returns an error
-// of type checkpoint_differs that names each setting in the way with both
-// values, as --set writes it, and the reason.
+// is, from a checkpoint that was made under the config was. atEnd means that the
+// checkpoint was made after the stage's last step. Otherwise it returns an error
+// of type checkpoint_differs that names each conflicting setting as --set takes
+// it, with both values and the reason.
 func CanContinue(kind, stage string, was, is Config, atEnd bool) error {
 	before, err := settingsOf(was)
 	if err != nil {
@@ -148,9 +148,9 @@ func CanContinue(kind, stage string, was, is Config, atEnd bool) error {
 		"stage %s cannot continue from the checkpoint: %s", stage, strings.Join(stand, "; "))
 }
 
-// inTheWay returns why a setting that changed keeps a stage of kind k, called
-// name in specs, from continuing; empty if it does not. now are the settings of
-// the new config by stored path.
+// inTheWay returns why a changed setting keeps a stage of kind k, called name in
+// specs, from continuing; empty if it does not. now holds the settings of the
+// new config by stored path.
 func (k kind) inTheWay(name string, c carried, now map[string]string, atEnd bool) string {
 	switch c.carry {
 	case fixed:
@@ -158,13 +158,13 @@ func (k kind) inTheWay(name string, c carried, now map[string]string, atEnd bool
 	case length:
 		for _, path := range k.schedules() {
 			if now[path] != `"`+optim.Constant+`"` {
-				return fmt.Sprintf("with %s %s the learning rate of every step follows from how many there are",
+				return fmt.Sprintf("with %s %s the learning rate of every step depends on the number of steps",
 					SpecPath(name, path), said(now[path]))
 			}
 		}
 		if k.ragged && atEnd {
-			return "the last step before it may have read fewer items than a step does, and those that are missing " +
-				"would be passed over"
+			return "the last step before it may have read fewer items than a step does, and the missing ones " +
+				"would be skipped"
 		}
 	}
 	return ""
@@ -183,7 +183,7 @@ func (k kind) schedules() (paths []string) {
 
 // shownPath returns the path of a stage's setting as --set takes it, from its
 // path in the stored config. The shape of a pretrain stage's model and the seed
-// of the starter world stand at the top of a spec.
+// of the starter world are at the top level of a spec.
 func shownPath(kind, stage, path string) string {
 	switch {
 	case strings.HasPrefix(path, "model."):
@@ -194,7 +194,7 @@ func shownPath(kind, stage, path string) string {
 	return joinPath(stage, SpecPath(kind, path))
 }
 
-// said returns a JSON value for a message.
+// said formats a JSON value for a message.
 func said(value string) string {
 	if value == "" {
 		return "not set"

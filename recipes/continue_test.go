@@ -78,7 +78,7 @@ func TestCanContinue(t *testing.T) {
 		{"reward", nil, []string{"reward.batch_size=2"}, false,
 			"reward.batch_size was 4 when the checkpoint was made and is 2: it decides which items a step reads"},
 		{"reward", nil, []string{"reward.num_train_epochs=2"}, false,
-			`reward.num_train_epochs was 1 when the checkpoint was made and is 2: with lr_scheduler_type "cosine" the learning rate of every step follows`},
+			`reward.num_train_epochs was 1 when the checkpoint was made and is 2: with lr_scheduler_type "cosine" the learning rate of every step depends on the number of steps`},
 		{"reward", []string{constant}, []string{constant, "reward.num_train_epochs=2"}, false, ""},
 		{"reward", []string{constant}, []string{constant, "reward.num_train_epochs=2"}, true, "may have read fewer items"},
 		{"reward", nil, []string{constant}, false,
@@ -87,7 +87,7 @@ func TestCanContinue(t *testing.T) {
 		{"sft", nil, []string{"sft.pretrain_mix=0.25"}, false, "sft.pretrain_mix was 0 "},
 		{"pretrain", nil, []string{"pretrain.block_size=16"}, false, "pretrain.block_size was "},
 		{"ppo", nil, []string{"ppo.kl_coef=0.5"}, false,
-			"ppo.kl_coef was 0.12 when the checkpoint was made and is 0.5: what it sets is in the checkpoint"},
+			"ppo.kl_coef was 0.12 when the checkpoint was made and is 0.5: the checkpoint already holds what it sets"},
 		{"ppo", nil, []string{"ppo.cliprange=0.1", "ppo.missing_eos=ignore", "ppo.rollout_shards=2", "ppo.policy.learning_rate=1e-5"},
 			false, ""},
 		{"ppo", nil, []string{"ppo.batch_size=8"}, false, "ppo.batch_size was 16 "},
@@ -96,7 +96,7 @@ func TestCanContinue(t *testing.T) {
 		{"ppo", []string{"ppo.policy.lr_scheduler_type=constant"}, []string{"ppo.policy.lr_scheduler_type=constant", "ppo.total_episodes=128"},
 			true, "with value.lr_scheduler_type \"linear\""},
 		{"collect", nil, []string{"collect.agreement=0.8"}, false, ""},
-		{"collect", nil, []string{"collect.temperature=0.5"}, false, "in part by the one"},
+		{"collect", nil, []string{"collect.temperature=0.5"}, false, "partly under one value"},
 		{"evaluate", nil, []string{"evaluate.samples=1"}, false, ""},
 	} {
 		st := changed(t, c.stage, c.was...)

@@ -1,5 +1,5 @@
-// Package recipes reads run specs: YAML documents that say from what, in which
-// stages and with which numbers a model is made.
+// Package recipes reads run specs: YAML documents that say from which data, in which
+// stages and with which settings a model is trained.
 //
 // Reading is strict: an unknown key, a value out of range, or a key that the
 // chosen stage would not read is an error that names file, line and the
@@ -7,9 +7,9 @@
 // canonical JSON, without the run's own name and with dataset names replaced
 // by version roots, is what a run's spec digest is taken over.
 //
-// Recipes that ship with the program lie beside this file. They, and any spec
-// that wants to, have two more keys: about, one sentence for people, and
-// sizes, named sets of overrides in the manner of --set.
+// The recipes that ship with the program are in this folder. They may have two
+// more keys, as may any other spec: about, one sentence for people, and sizes,
+// named sets of overrides as --set takes them.
 package recipes
 
 import (
@@ -21,7 +21,7 @@ import (
 //go:embed *.yaml
 var shipped embed.FS
 
-// Settings that a spec may not leave to chance.
+// Default values and limits.
 const (
 	Default     = "instructgpt" // the recipe of a bare `trimtab align`
 	DefaultSize = "default"

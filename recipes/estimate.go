@@ -6,42 +6,42 @@ import (
 	"github.com/trimtab/trimtab/model"
 )
 
-// Cost is what a run would take, before the speed of a machine is known. Its
+// Cost is what a run would take, independent of the speed of a machine. Its
 // sums are over the stages whose data is known.
 type Cost struct {
 	Parameters int64
 	Stages     []StageCost
 	FLOPs      float64
-	Memory     int64 // of the worker, at most, bytes
-	Disk       int64 // of models and the checkpoints that are kept, bytes
+	Memory     int64 // of the worker, at most, in bytes
+	Disk       int64 // of models and the checkpoints that are kept, in bytes
 }
 
-// StageCost is the share of one stage. Steps is nil and Work is not Known where
-// they depend on data that is not known.
+// StageCost is the cost of one stage. Steps is nil and Work is not Known if they
+// depend on data that is not known.
 type StageCost struct {
 	Name, Kind string
 	Shape      model.Config
 	Steps      *int
 	Work       Work
 	FLOPs      float64
-	Memory     int64 // of the worker while the stage is at work, bytes
+	Memory     int64 // of the worker while the stage is running, in bytes
 	Disk       int64
 }
 
-// Work is where a stage's time goes, in tokens: those that go forward and back,
-// those that only go forward, and those that are sampled one after the other.
+// Work is where a stage's time goes, in tokens: those that go forward and backward,
+// those that only go forward, and those that are sampled one after another.
 type Work struct {
 	Known                    bool
 	Trained, Scored, Sampled float64
-	Length                   float64 // of a sequence, about
+	Length                   float64 // of a sequence, approximately
 	Together                 float64 // tokens of an update
 }
 
-// Tokens returns the number of all tokens that the stage processes.
+// Tokens returns the total number of tokens that the stage processes.
 func (w Work) Tokens() float64 { return w.Trained + w.Scored + w.Sampled }
 
 // Estimate returns the cost of a spec. A forward pass of a token takes 2
-// floating-point operations a parameter, and 4·L·C·T for attention over T
+// floating-point operations per parameter, and 4·L·C·T for attention over T
 // tokens; a backward pass takes twice that (Kaplan et al. 2020, section 2.1). T
 // is taken as half the context.
 func Estimate(s Spec, known Known) Cost {
@@ -61,7 +61,7 @@ func Estimate(s Spec, known Known) Cost {
 	return c
 }
 
-// estimate is the estimate of one stage, with what it is made from.
+// estimate holds what the estimate of one stage is computed from.
 type estimate struct {
 	spec  Spec
 	i     int
@@ -71,7 +71,7 @@ type estimate struct {
 	shape model.Config
 }
 
-// cost returns the stage's operations, memory and disk. On disk lie its model
+// cost returns the stage's operations, memory and disk. On disk are its model
 // and two checkpoints, each with the weights and the two moments of every model
 // that learns: one, or in ppo the policy and the value model.
 func (e estimate) cost() StageCost {
@@ -126,7 +126,7 @@ func (e estimate) work() (int, Work) {
 }
 
 // rewardWork returns the steps and tokens of a reward stage: the training
-// rankings go forward and back in every epoch; the demonstrations are scored
+// rankings go forward and backward in every epoch; the demonstrations are scored
 // once, to centre the scores, and the held-out rankings before the first epoch
 // and after each.
 func (e estimate) rewardWork(c *Reward) (int, Work) {
@@ -199,9 +199,9 @@ func (e estimate) mean(items string) (tokens float64, known bool) {
 }
 
 // answer returns how many tokens a sampled answer is likely to have: as many as
-// those that the spec's models learn from, and at most most. A model that has
-// learned to end does so; without demonstrations or rankings every answer is
-// taken as long as it may be.
+// the answers that the spec's models learn from, but at most most. A model that
+// has learned to end does so; without demonstrations or rankings every answer is
+// assumed to be as long as it may be.
 func (e estimate) answer(most int) float64 {
 	for _, items := range []string{"demonstrations", "rankings"} {
 		for _, k := range e.known {
@@ -214,11 +214,12 @@ func (e estimate) answer(most int) float64 {
 }
 
 // distinct is the share of a collect stage's responses that differ from the
-// others to their prompt. It was measured in the default run.
+// others for the same prompt. It was measured in the default run.
 const distinct = .86
 
 // rankings returns the training and the held-out rankings that a stage reads:
-// those of a dataset, or what the collect stage before it is likely to make.
+// those of a dataset, or what the collect stage before it is likely to
+// produce.
 func (e estimate) rankings() (train, held Volume, known bool) {
 	if v, ok := e.at.Volumes["rankings"]; ok {
 		return v, e.at.Volumes["held_out"], true
@@ -245,7 +246,7 @@ func (e estimate) rankings() (train, held Volume, known bool) {
 	return train, held, false
 }
 
-// length returns about how long a sequence of the stage is, in tokens.
+// length returns the approximate length of a sequence of the stage, in tokens.
 func (e estimate) length() float64 {
 	switch c := e.stage.Config.(type) {
 	case *Pretrain:
@@ -278,8 +279,8 @@ const float = 4
 // memory returns what a worker takes while the stage runs, in bytes: the
 // process, the stage's data, its models with gradients and moments, and the
 // activations of the tokens that go through a model at once. A quarter is added
-// to what is allocated and freed again, for the garbage that the collector has
-// not yet found.
+// to what is allocated and freed again, for garbage that has not yet been
+// collected.
 func (e estimate) memory() int64 {
 	n := int64(e.shape.Parameters())
 	models := learned(e.stage.Kind, n)
@@ -292,21 +293,21 @@ func (e estimate) memory() int64 {
 	}
 	weights := models + copies[e.stage.Kind]*n*float
 	rest := e.dataBytes() + e.sampledBytes() + e.learnBytes() + e.inferBytes() + e.decoderBytes()
-	return processBytes + weights + rest + rest/4 // what is left over and not yet collected
+	return processBytes + weights + rest + rest/4 // garbage that has not yet been collected
 }
 
-// copies are how many more times a stage holds its model's weights: packed for
-// products and for their gradients, as the file that is read, as what was read
-// of it, and as a result. They were measured as the memory of workers with
-// models of 1 and 11 M parameters.
+// copies is how many more copies of its model's weights a stage holds: packed
+// for products and for their gradients, as the file that is read, as what was
+// read from it, and as a result. They were measured as the memory of workers
+// with models of 1 and 11 M parameters.
 var copies = map[string]int64{KindPretrain: 3, KindSFT: 7, KindReward: 9, KindPPO: 6, KindCollect: 3, KindEvaluate: 2}
 
 // processBytes is the memory of a worker without a stage, in bytes.
 const processBytes = 90 << 20
 
-// LeastMemory returns what a stage holds at least, in bytes, if its largest
-// model has n parameters: no worker with less can complete it. A worker looks
-// at it before it begins.
+// LeastMemory returns the least memory that a stage needs, in bytes, if its
+// largest model has n parameters: no worker with less can complete it. A worker
+// checks it before it begins.
 func LeastMemory(c Config, kind string, n int64) int64 {
 	least := learned(kind, n)
 	if c, ok := c.(*Collect); ok {
@@ -315,8 +316,8 @@ func LeastMemory(c Config, kind string, n int64) int64 {
 	return least
 }
 
-// learned returns the memory of a stage's models, each of n parameters, with
-// what their training holds, in bytes. A model that learns has weights, a
+// learned returns the memory of a stage's models, each of n parameters, and of
+// their training state, in bytes. A model that learns has weights, a
 // gradient and two moments; a copy of all but the gradient while a checkpoint
 // is written; and the weights that it began with.
 func learned(kind string, n int64) int64 {
@@ -324,15 +325,15 @@ func learned(kind string, n int64) int64 {
 	switch kind {
 	case KindPretrain, KindSFT, KindReward:
 		return learner * n
-	case KindPPO: // policy and value model; reference and reward model are what they began as
+	case KindPPO: // policy and value model; the reference and the reward model are what they began as
 		return 2 * learner * n
 	}
 	return n * float
 }
 
 // dataBytes returns the memory of the stage's items and of their tokens. An
-// evaluation joins all training texts into one, to look for held-out prompts in
-// it.
+// evaluation joins all training texts into one, in which it looks for held-out
+// prompts.
 func (e estimate) dataBytes() int64 {
 	var sum int64
 	for items, v := range e.at.Volumes {
@@ -358,8 +359,8 @@ func (e estimate) sampledBytes() int64 {
 	return 0
 }
 
-// passTokens is about how many tokens go through a model at once: a
-// micro-batch.
+// passTokens is the approximate number of tokens that go through a model at
+// once: a micro-batch.
 const passTokens = 4096
 
 // together returns how many tokens go through a model at once: those of an
@@ -392,9 +393,10 @@ func (e estimate) logitBytes() int64 {
 	return max(256, (1<<19)/vocab) * (vocab + 2*int64(e.shape.Width)) * float
 }
 
-// learnBytes returns the memory of the activations of what is learned from at
-// once: 10·C for each layer and token (what the backward pass reads again), 9·C
-// beside them, and 36·C for the tokens of one group in the backward pass.
+// learnBytes returns the memory of the activations of the tokens that are
+// learned from at once: 10·C for each layer and token (what the backward pass
+// reads again), another 9·C per token, and 36·C for the tokens of one group in
+// the backward pass.
 func (e estimate) learnBytes() int64 {
 	layers, width, tokens := int64(e.shape.Layers), int64(e.shape.Width), e.together()
 	if e.stage.Kind == KindCollect || e.stage.Kind == KindEvaluate {
@@ -404,8 +406,8 @@ func (e estimate) learnBytes() int64 {
 	return ((10*layers+9)*width*tokens+36*width*back)*float + e.logitBytes()
 }
 
-// inferBytes returns the memory of the activations of what only goes forward,
-// 19·C a token, for each pass that a stage keeps for that.
+// inferBytes returns the memory of the activations of tokens that only go
+// forward, 19·C per token, for each pass that a stage keeps for them.
 func (e estimate) inferBytes() int64 {
 	passes, tokens := int64(0), float64(passTokens)
 	switch c := e.stage.Config.(type) {
@@ -421,7 +423,7 @@ func (e estimate) inferBytes() int64 {
 	return passes * (19*int64(e.shape.Width)*int64(tokens)*float + e.logitBytes())
 }
 
-// decoderBytes returns the memory of the decoders: keys and values of the
+// decoderBytes returns the memory of the decoders: the keys and values of the
 // sequences that are sampled at once, and the activations of the prompts that
 // are read into them.
 func (e estimate) decoderBytes() int64 {

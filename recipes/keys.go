@@ -13,14 +13,14 @@ import (
 // learning_rate, num_ppo_epochs, cliprange. The stored key, in the JSON that
 // configs, digests and cache keys are made of, is the json tag: it stays as it
 // was when the first run was recorded (lr, inner_epochs, clip), since another
-// spelling would be another digest. Every translation between the two is read
-// from the tags, so that there is no second table.
+// spelling would give another digest. Every translation between the two is
+// derived from the tags, so that there is no second table.
 
 // keyPair is one setting: its path in the stored JSON, and its path in a spec.
 type keyPair struct{ stored, spec string }
 
-// keyPairs are the settings of a struct and of those below it, in the order of
-// the fields. A field that no spec has ("-") is left out.
+// keyPairs returns the settings of a struct and of the structs in it, in field
+// order. A field that specs do not have ("-") is left out.
 func keyPairs(t reflect.Type) []keyPair { return appendKeyPairs(nil, keyPair{}, t) }
 
 func appendKeyPairs(all []keyPair, at keyPair, t reflect.Type) []keyPair {
@@ -53,10 +53,10 @@ func joinPath(path, key string) string {
 	return path + "." + key
 }
 
-// SpecPath is the path in a spec, as --set takes it, of a setting that has the
-// given path in the stored JSON: of the spec itself if kind is empty, else of
-// the config of a stage of that kind. A path that no setting has is returned
-// as it is.
+// SpecPath returns the path in a spec, as --set takes it, of the setting with
+// the given path in the stored JSON: of the spec itself if kind is empty, or
+// else of the config of a stage of that kind. A path that no setting has is
+// returned unchanged.
 func SpecPath(kind, stored string) string {
 	t := reflect.TypeFor[Spec]()
 	if kind != "" {
@@ -78,10 +78,10 @@ func SpecPath(kind, stored string) string {
 	return stored
 }
 
-// formerKey looks for a key that a mapping does not have among the keys that
-// specs had before they followed Hugging Face and TRL, which are the stored
-// ones. It returns the old path of the first setting that is meant, below
-// prefix, and the new one; ok is false where the key never existed.
+// formerKey looks up an unknown key of a mapping among the keys that specs had
+// before they followed Hugging Face and TRL, which are the stored ones. It
+// returns the old and the new path, below prefix, of the first setting that
+// matches; ok is false if the key never existed.
 func formerKey(prefix, key string, value *yaml.Node, types ...reflect.Type) (old, now string, ok bool) {
 	for _, t := range types {
 		for _, p := range keyPairs(t) {
@@ -100,7 +100,7 @@ func formerKey(prefix, key string, value *yaml.Node, types ...reflect.Type) (old
 	return "", "", false
 }
 
-// renamedKey is the error about a key of before.
+// renamedKey returns the error for a key that has been renamed.
 func (o *origin) renamedKey(n *yaml.Node, old, now string) error {
 	return invalid(fmt.Sprintf("write %s instead; docs/recipes.md has the table of old and new names", now),
 		"%s: %s is now called %s, as in Hugging Face and TRL", o.at(n), old, now)

@@ -63,14 +63,14 @@ type PPO struct {
 	ppo.Config `yaml:",inline"`
 	// NumPrompts is how many of the prompts are used, chosen by the seed; 0 is all.
 	NumPrompts int `yaml:"num_prompts" json:"pool"`
-	// RolloutShards is by how many activities, side by side, an iteration's
-	// rollouts are made; 0 or 1 is by the one that learns from them. It changes
-	// no byte and is no part of the stage's stored config.
+	// RolloutShards is the number of activities that make an iteration's
+	// rollouts in parallel; with 0 or 1 the activity that learns from them does.
+	// It changes no byte and is not part of the stage's stored config.
 	RolloutShards int `yaml:"rollout_shards,omitempty" json:"rollout_shards,omitempty"`
 }
 
-// maxShards bounds the activities of an iteration: each of them adds some
-// events to the workflow's history, whose length is limited.
+// maxShards bounds the activities of an iteration: each of them adds events to
+// the workflow's history, whose length is limited.
 const maxShards = 64
 
 // Validate checks the number of prompts, the algorithm's settings and the
@@ -89,8 +89,8 @@ func (c *PPO) Validate() error {
 	return nil
 }
 
-// shards returns RolloutShards where there are several, and 0 where one
-// activity does all.
+// shards returns RolloutShards if there are several, and 0 if one activity does
+// all the work.
 func (st Stage) shards() int {
 	if c, ok := st.Config.(*PPO); ok && c.RolloutShards > 1 {
 		return c.RolloutShards
@@ -108,8 +108,8 @@ type Evaluate struct {
 	evaluate.Config `yaml:",inline"`
 }
 
-// kind is what this package knows of a kind of stage. Everything that differs
-// between kinds, and is not arithmetic, is a field here.
+// kind is what this package knows about a kind of stage. Everything that
+// differs between kinds, except the arithmetic, is a field here.
 type kind struct {
 	version    int           // raised by hand whenever the stage's bytes change
 	config     func() Config // defaults
@@ -117,11 +117,11 @@ type kind struct {
 	inputs     func(c chain, st Stage) []want
 	outputs    []string
 	warning    warning
-	carried    []carried // every setting, and whether it may change from a checkpoint on
+	carried    []carried // every setting, and whether it may change when continuing from a checkpoint
 	ragged     bool      // the last step may read fewer items than the others
 }
 
-// kinds is filled by init, since what a stage reads depends on what the stages before it make.
+// kinds is filled by init, since what a stage reads depends on what the stages before it produce.
 var kinds map[string]kind
 
 func init() { kinds = stageKinds() }
@@ -173,7 +173,7 @@ func stageKinds() map[string]kind {
 				wants := []want{
 					{name: "model", from: c.latest("model", KindPretrain, KindSFT), base: true},
 					{name: "reward", from: c.latest("model", KindReward)},
-					// what KL is measured against; if it is not named, the input model
+					// what KL is measured against; by default, the input model
 					{name: "reference", optional: true},
 					{name: "prompts", data: true},
 				}
@@ -192,7 +192,7 @@ func stageKinds() map[string]kind {
 				if c.latest("model", KindReward) != "" {
 					wants = append(wants, want{name: "rankings", from: c.latest("rankings", KindCollect), data: true})
 				}
-				// what was trained on, to count the held-out prompts that it holds
+				// the training data, to count the held-out prompts that occur in it
 				return append(wants, want{name: "text", data: true, optional: true},
 					want{name: "demonstrations", data: true, optional: true})
 			},

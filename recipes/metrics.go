@@ -9,8 +9,8 @@ import (
 )
 
 // Measures returns the names of the final metrics of stage i, which its gates
-// may name. heldOut says whether its rankings have held-out ones: without them
-// a reward model is measured on training rankings alone.
+// may name. heldOut says whether some of its rankings are held out: without
+// them a reward model is measured only on training rankings.
 func (s Spec) Measures(i int, heldOut bool) []string {
 	st := s.Stages[i]
 	training := []string{"loss", "entropy", "mean_token_accuracy", "num_tokens", "grad_norm", "learning_rate", "epoch"}
@@ -136,8 +136,8 @@ func (s Spec) evaluateMeasures(i int, heldOut bool) []string {
 }
 
 // CheckGates returns an error if a gate of stage i is on a metric that the
-// stage does not measure. Without this check the gate would fail after all the
-// work was done.
+// stage does not measure. Without this check the gate would be missed only after
+// all the work had been done.
 func (s Spec) CheckGates(i int, heldOut bool) error {
 	names := s.Measures(i, heldOut)
 	for _, g := range s.Stages[i].Gates {
@@ -158,7 +158,7 @@ func (s Spec) CheckGates(i int, heldOut bool) error {
 }
 
 // CheckRoom returns an error if the max_new_tokens of a stage leave no room for
-// a prompt in a context of so many tokens. The shortest prompt has three:
+// a prompt in a context of that many tokens. The shortest prompt has three:
 // end-of-text, one token, and the newline before the answer.
 func CheckRoom(st Stage, context int) error {
 	const least = 3 // a prompt is end-of-text, at least one token, and a newline

@@ -11,9 +11,9 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// The numbers of a spec: decimal, and as JSON has them, but that a digit may be
-// missing on one side of the point. YAML 1.1 knows more (010 is 8, 1_000 is
-// 1000), which people and YAML 1.2 read otherwise.
+// The numbers of a spec: decimal, and as in JSON, except that the digits on one
+// side of the point may be missing. YAML 1.1 has more forms (010 is 8, 1_000 is
+// 1000), which people and YAML 1.2 read differently.
 var (
 	integer = regexp.MustCompile(`^-?(0|[1-9][0-9]*)$`)
 	decimal = regexp.MustCompile(`^-?(0|[1-9][0-9]*)?(\.[0-9]*)?([eE][-+]?[0-9]+)?$`)
@@ -21,7 +21,7 @@ var (
 )
 
 // checkNumber returns what is wrong with a number, and what to do about it;
-// both are empty for a sound one. Nothing is rounded: an integer has no point
+// both are empty for a valid one. Nothing is rounded: an integer has no point
 // and no exponent, and a decimal is kept as the float64 nearest to it, which
 // 32-bit computations take as the float32 nearest to that.
 func checkNumber(n *yaml.Node, kind reflect.Kind) (wrong, remedy string) {
@@ -31,7 +31,7 @@ func checkNumber(n *yaml.Node, kind reflect.Kind) (wrong, remedy string) {
 	case text == "" || n.Tag == "!!null":
 		return "empty", "write a number, or leave the key out for its default"
 	case quoted:
-		return strconv.Quote(text) + ", which is a text", "write it without quotes"
+		return strconv.Quote(text) + ", which is a string", "write it without quotes"
 	case kind == reflect.Float64:
 		return checkDecimal(text)
 	case kind == reflect.Int, kind == reflect.Uint64:
@@ -55,16 +55,16 @@ func checkInteger(text string, kind reflect.Kind) (wrong, remedy string) {
 		_, err = strconv.ParseInt(text, 10, 64)
 	}
 	if err != nil {
-		return text + ", which is beyond every limit", "write a smaller number"
+		return text + ", which exceeds every limit", "write a smaller number"
 	}
 	return "", ""
 }
 
-// plainDigits returns how to write a number in decimal digits. It names the
-// number only where there is one reading of it: not for hexadecimal, and not
-// beyond 2⁵³, where a float64 has gaps.
+// plainDigits returns how to write a number in decimal digits. It states the
+// number only if it can be read in just one way: not for hexadecimal, and not
+// beyond 2⁵³, where float64 has gaps.
 func plainDigits(text string) string {
-	const rule = "write decimal digits alone, without sign, point, exponent, leading zero or _"
+	const rule = "write only decimal digits, without sign, point, exponent, leading zero or _"
 	bare := strings.TrimPrefix(strings.ReplaceAll(text, "_", ""), "+")
 	v, err := strconv.ParseFloat(bare, 64)
 	if err != nil || strings.HasPrefix(bare, "0x") || !decimal.MatchString(bare) || v != math.Trunc(v) ||
@@ -85,7 +85,7 @@ func checkDecimal(text string) (wrong, remedy string) {
 	small := float32(v) == 0 && strings.ContainsAny(mantissa, "123456789")
 	switch {
 	case err != nil || math.IsInf(float64(float32(v)), 0):
-		return text + ", which is beyond what 32-bit arithmetic holds", "write a smaller number"
+		return text + ", which exceeds the range of 32-bit arithmetic", "write a smaller number"
 	case small:
 		return text + ", which is 0 in 32-bit arithmetic", "write 0, or a number of at least 1e-45"
 	}

@@ -13,12 +13,12 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// origin is where a spec comes from: what messages call it, and what its
-// relative paths are relative to.
+// origin is where a spec comes from. It determines what messages call the spec,
+// and what its relative paths are relative to.
 type origin struct {
 	kind originKind
 	name string                // of the file, the recipe or the override
-	sets map[*yaml.Node]string // the nodes that an override put in place, and the override
+	sets map[*yaml.Node]string // the nodes that an override set, and the override
 }
 
 // originKind is the kind of place that a spec, or a part of one, comes from.
@@ -32,7 +32,8 @@ const (
 	ofSet                      // the value of one --set
 )
 
-// MaxSpec is the largest spec, bytes: a thousand times the size of the shipped ones.
+// MaxSpec is the size limit of a spec in bytes: a thousand times the size of the
+// shipped ones.
 const MaxSpec = 4 << 20
 
 // String names the origin as a user knows it.
@@ -50,7 +51,7 @@ func (o *origin) String() string {
 	return o.name
 }
 
-// at returns the place of a node for messages: a line that the user can open,
+// at returns the place of a node, for messages: a line that the user can open,
 // or the --set that gave it.
 func (o *origin) at(n *yaml.Node) string {
 	if set := o.sets[n]; set != "" {
@@ -59,8 +60,8 @@ func (o *origin) at(n *yaml.Node) string {
 	return o.line(n.Line)
 }
 
-// line returns the place of line n; the origin alone where lines mean nothing
-// to a user.
+// line returns the place of line n, or only the origin if line numbers mean
+// nothing to a user.
 func (o *origin) line(n int) string {
 	switch {
 	case n == 0 || o.kind == ofRun || o.kind == ofSet:
@@ -80,8 +81,8 @@ func (o *origin) remedy() string {
 	return "correct it in the spec or with --set"
 }
 
-// from notes that the override set put n and everything below it in place, and
-// returns n. An empty set, that of a size, is not noted.
+// from records that the override set put n and everything below it in place,
+// and returns n. An empty set, that of a size, is not recorded.
 func (o *origin) from(n *yaml.Node, set string) *yaml.Node {
 	if set == "" {
 		return n
@@ -110,12 +111,13 @@ func (o *origin) parse(data []byte) (*yaml.Node, error) {
 }
 
 // document reads one YAML document of at most MaxSpec bytes; nil is an empty
-// one. Aliases, merge keys and tags are refused, so that what is written at a
-// place is what holds there, and a short text cannot grow to a large tree.
+// one. Aliases, merge keys and tags are refused, so that the value written at a
+// place is the one that applies there, and a short text cannot expand into a
+// large tree.
 func (o *origin) document(data []byte) (*yaml.Node, error) {
 	if len(data) > MaxSpec {
 		return nil, invalid("keep data in files of its own, and name them under sources or data",
-			"%s: it has more than %d MiB, which is no run spec", o, MaxSpec>>20)
+			"%s: it has more than %d MiB, too large for a run spec", o, MaxSpec>>20)
 	}
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	var doc, more yaml.Node
@@ -138,11 +140,10 @@ func (o *origin) document(data []byte) (*yaml.Node, error) {
 	return doc.Content[0], o.plain(doc.Content[0])
 }
 
-// place is how the YAML library begins an error of syntax.
+// place matches how the YAML library begins a syntax error.
 var place = regexp.MustCompile(`^line (\d+): `)
 
-// syntax puts an error of the YAML library into the words of this package, with
-// its place.
+// syntax rewords an error of the YAML library for users, with its place.
 func (o *origin) syntax(data []byte, err error) error {
 	text, at, remedy := strings.TrimPrefix(err.Error(), "yaml: "), o.String(), "correct the YAML there"
 	if m := place.FindStringSubmatch(text); m != nil && o.kind != ofSet {
@@ -153,11 +154,11 @@ func (o *origin) syntax(data []byte, err error) error {
 	}
 	switch {
 	case strings.Contains(text, "unknown anchor"):
-		remedy = "write the value out: a spec takes no aliases; a text that begins with * is quoted"
+		remedy = "write the value out: specs do not allow aliases; quote a string that begins with *"
 	case o.kind == ofSet:
 		remedy = "quote the value, as in --set 'name=\"a: b\"'"
 	case tabbed.Match(data):
-		remedy = "indent with spaces: YAML takes no tabs there"
+		remedy = "indent with spaces: YAML allows no tabs there"
 	}
 	return invalid(remedy, "%s: %s", at, text)
 }
@@ -170,18 +171,18 @@ var tabbed = regexp.MustCompile(`(?m)^ *\t`)
 func (o *origin) plain(n *yaml.Node) error {
 	switch {
 	case n.Kind == yaml.AliasNode:
-		return invalid("write the value out there; a text that begins with * is quoted",
-			"%s: *%s is a YAML alias, which a spec does not take", o.at(n), n.Value)
+		return invalid("write the value out there; quote a string that begins with *",
+			"%s: *%s is a YAML alias, which specs do not allow", o.at(n), n.Value)
 	case n.Style&yaml.TaggedStyle != 0:
-		return invalid("leave the tag out; a text that begins with ! is quoted",
-			"%s: %s is a YAML tag, which a spec does not take", o.at(n), n.Tag)
+		return invalid("leave the tag out; quote a string that begins with !",
+			"%s: %s is a YAML tag, which specs do not allow", o.at(n), n.Tag)
 	}
 	for i, c := range n.Content {
 		if n.Kind == yaml.MappingNode && i%2 == 0 {
 			switch {
 			case c.Tag == "!!merge":
 				return invalid("write the keys out there",
-					"%s: << merges another mapping in, which a spec does not take", o.at(c))
+					"%s: << merges another mapping in, which specs do not allow", o.at(c))
 			case c.Kind != yaml.ScalarNode && c.Kind != yaml.AliasNode:
 				return invalid("write key: value lines", "%s: a key is not a word", o.at(c))
 			}
@@ -194,9 +195,9 @@ func (o *origin) plain(n *yaml.Node) error {
 }
 
 // locate makes the paths of a spec absolute. A relative path is relative to the
-// folder of the spec file; where --set gave it, or where the spec is no file,
-// to the working directory. Files of sources are relative to sources.folder,
-// which is the folder of the spec where a spec has none. ~/ is the home folder.
+// folder of the spec file or, if --set gave it or the spec is not a file, to the
+// working directory. Files of sources are relative to sources.folder, which by
+// default is the folder of the spec. ~/ is the home folder.
 func (o *origin) locate(root *yaml.Node) error {
 	if base := lookup(lookup(root, "model"), "base"); base != nil &&
 		(base.Value == "." || base.Value == ".." || strings.HasPrefix(base.Value, "./") ||
@@ -222,7 +223,7 @@ func (o *origin) locate(root *yaml.Node) error {
 	case folder != nil && folder.Value != "" && folder.Tag != "!!null":
 		return o.makeAbsolute(folder)
 	case o.kind != ofFile:
-		return nil // prepared when the run is launched, which says that there is none
+		return nil // the launch prepares the sources, and says that there is no folder
 	case folder == nil:
 		folder = scalar("", src.Line)
 		src.Content = append(src.Content, scalar("folder", src.Line), folder)
@@ -246,7 +247,7 @@ func (o *origin) makeAbsolute(n *yaml.Node) error {
 	}
 	path, err := filepath.Abs(filepath.Join(dir, n.Value))
 	if err != nil {
-		return invalid("write an absolute path", "%s: make the path %q whole: %w", o.at(n), n.Value, err)
+		return invalid("write an absolute path", "%s: make the path %q absolute: %w", o.at(n), n.Value, err)
 	}
 	n.Value = path
 	return nil

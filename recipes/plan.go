@@ -12,14 +12,14 @@ import (
 )
 
 // want is an input that a kind of stage reads. It is the output of the stage
-// from, if that is not empty; else the spec's dataset of that name, if data is
-// set; else the spec's base model, if base is set.
+// from, if that is not empty; or else the spec's dataset of that name, if data
+// is set; or else the spec's base model, if base is set.
 type want struct {
 	name string
 	from string
 	data bool
 	base bool
-	// optional inputs are left out when nothing gives them.
+	// optional inputs are left out if nothing provides them.
 	optional bool
 }
 
@@ -64,7 +64,7 @@ func (c chain) models() []want {
 	return wants
 }
 
-// Resolved says what the names of a spec stand for at launch.
+// Resolved says what the names in a spec refer to at launch.
 type Resolved struct {
 	Data func(ref string) (trimtab.Digest, error) // a dataset version
 	Base func(ref string) (trimtab.Digest, error) // a stored model
@@ -108,9 +108,9 @@ func (s Spec) Plan(run string, r Resolved) (trimtab.Plan, []Document, error) {
 	return plan, append(docs, Document{plan.Spec, body}), err
 }
 
-// pinned returns the spec with digests where it named datasets and models, so
-// that a plan that is made from it later reads the same data whatever the names
-// mean by then.
+// pinned returns the spec with digests in place of the names of datasets and
+// models, so that a plan made from it later reads the same data, whatever the
+// names refer to by then.
 func (s Spec) pinned(p trimtab.Plan) Spec {
 	s.Stages = slices.Clone(s.Stages)
 	for i, st := range p.Stages {
@@ -129,7 +129,7 @@ func (s Spec) pinned(p trimtab.Plan) Spec {
 	return s
 }
 
-// digest returns the digest of the whole plan but for the run's id and name:
+// digest returns the digest of the whole plan except the run's id and name:
 // the seed, the numerics, and each stage's config, inputs, gates, intervals and
 // shards. Plans of equal digest make equal models.
 func (s Spec) digest(p trimtab.Plan) (trimtab.Digest, error) {
@@ -210,9 +210,9 @@ func (s Spec) inputs(before chain, st Stage, r Resolved) ([]trimtab.Input, error
 	return inputs, nil
 }
 
-// input returns one input of a stage: what the stage's own inputs name, else
-// the output of the stage before it, else the spec's dataset or base model. An
-// optional input that nothing gives has no name.
+// input returns one input of a stage: what the stage's own inputs name, or else
+// the output of an earlier stage, or else the spec's dataset or base model. An
+// optional input that nothing provides has no name.
 func (s Spec) input(before chain, st Stage, w want, r Resolved) (trimtab.Input, error) {
 	if ref, ok := st.Inputs[w.name]; ok {
 		i := slices.IndexFunc(before.before, func(b Stage) bool { return b.Name == ref })
@@ -250,13 +250,13 @@ func (s Spec) input(before chain, st Stage, w want, r Resolved) (trimtab.Input, 
 	} else if w.base {
 		remedy = "put a pretrain stage before it, or name a model under model.base"
 	}
-	return trimtab.Input{}, invalid(remedy, "nothing gives the input %q", w.name)
+	return trimtab.Input{}, invalid(remedy, "nothing provides the input %q", w.name)
 }
 
 // Give makes stage from and those after it read a dataset wherever they read
-// data of its kind, in place of a collect stage's rankings too. It reports
-// whether one of them has to read it; if none has, first is the name of an
-// earlier stage that does, or empty.
+// data of its kind, even in place of a collect stage's rankings. It reports
+// whether any of them must read it; if none must, first is the name of an
+// earlier stage that must, or empty.
 func (s *Spec) Give(from int, k trimtab.Kind, ref string) (read bool, first string) {
 	s.Stages = slices.Clone(s.Stages)
 	for i := range s.Stages {
@@ -283,7 +283,7 @@ func (s *Spec) Give(from int, k trimtab.Kind, ref string) (read bool, first stri
 	return read, first
 }
 
-// inputNames returns the names of inputs, divided by commas, for a message.
+// inputNames returns the names of inputs, separated by commas, for a message.
 func inputNames(wants []want) string {
 	var b bytes.Buffer
 	for i, w := range wants {
@@ -319,8 +319,8 @@ func (st Stage) intervals() (segment, every int) {
 }
 
 // ContinuedKey returns the cache key of an attempt that continues from a
-// checkpoint which an attempt with another key made: its bytes are not those
-// that key alone stands for.
+// checkpoint made by an attempt with another key: its bytes are not those that
+// key alone identifies.
 func ContinuedKey(key, from trimtab.Digest) (trimtab.Digest, error) {
 	b, err := trimtab.CanonicalJSON(map[string]any{"key": key, "from": from})
 	return trimtab.DigestOf(b), err
@@ -330,7 +330,7 @@ func ContinuedKey(key, from trimtab.Digest) (trimtab.Digest, error) {
 // that it does not know.
 func Version(kind string) int { return kinds[kind].version }
 
-// CacheKey returns the digest of all that a stage's bytes depend on: its kind
+// CacheKey returns the digest of everything that a stage's bytes depend on: its kind
 // and version, its name (which is part of every random draw), config, inputs,
 // seed and numerics. Equal keys mean equal outputs, so that a rerun may reuse
 // them.

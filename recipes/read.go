@@ -24,7 +24,7 @@ func Source(name string) ([]byte, error) {
 	b, err := shipped.ReadFile(name + ".yaml")
 	if err != nil {
 		return nil, trimtab.NewError(trimtab.NotFound, "recipe_not_found",
-			"the shipped ones are "+strings.Join(Names(), ", "), "there is no recipe %q", name)
+			"the shipped recipes are "+strings.Join(Names(), ", "), "there is no recipe %q", name)
 	}
 	return b, nil
 }
@@ -62,8 +62,8 @@ func parseShipped(name string) (*origin, *yaml.Node, error) {
 	return o, root, err
 }
 
-// Load resolves a shipped recipe at a size, then the overrides "path=value" in
-// their order.
+// Load resolves a shipped recipe at a size, then applies the overrides
+// "path=value" in order.
 func Load(name, size string, sets []string) (Spec, error) {
 	o, root, err := parseShipped(name)
 	if err != nil {
@@ -72,10 +72,10 @@ func Load(name, size string, sets []string) (Spec, error) {
 	return o.resolve(root, size, sets)
 }
 
-// Read resolves a user's spec at a size, if it has any, then the overrides
-// "path=value" in their order. file is its path, or - for standard input:
+// Read resolves a user's spec at a size, if it has any, then applies the
+// overrides "path=value" in order. file is its path, or - for standard input:
 // messages name it, and relative paths in the spec are relative to its folder.
-// A shipped recipe that was printed and edited is such a spec.
+// A shipped recipe that has been printed and edited is such a spec.
 func Read(file string, data []byte, size string, sets []string) (Spec, error) {
 	o := &origin{kind: ofFile, name: file}
 	if file == "-" {
@@ -104,8 +104,7 @@ func Override(s Spec, sets []string) (Spec, error) {
 
 // resolve applies a size and then the overrides, removes the keys that only
 // recipes have, checks what is left, and decodes it over the defaults. The
-// check comes before the decoding so that errors are in the words of this
-// package.
+// check comes before the decoding so that errors use this package's wording.
 func (o *origin) resolve(root *yaml.Node, size string, sets []string) (Spec, error) {
 	if err := o.applySize(root, size); err != nil {
 		return Spec{}, err
@@ -161,11 +160,12 @@ func (o *origin) sizes(root *yaml.Node) []string {
 	return sizes
 }
 
-// applySet applies one override "path=value". An empty value is an empty text.
+// applySet applies one override "path=value". An empty value is an empty
+// string.
 func (o *origin) applySet(root *yaml.Node, set string) error {
 	key, text, ok := strings.Cut(set, "=")
 	if !ok || key == "" {
-		return invalid("write --set path=value, for example --set ppo.kl_coef=0.1", "--set %s has no path and =", set)
+		return invalid("write --set path=value, for example --set ppo.kl_coef=0.1", "--set %s needs a path and =", set)
 	}
 	if strings.TrimSpace(text) == "" {
 		return o.assign(root, key, &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str"}, set)
@@ -197,8 +197,8 @@ func commented(n *yaml.Node) bool {
 
 // assign sets the value at a dotted path, for the override set, or for a size
 // if set is empty. A first word that is the name of a stage means that stage.
-// Missing mappings are made, so that the check that follows can name an unknown
-// key.
+// Missing mappings are created, so that the check that follows can name an
+// unknown key.
 func (o *origin) assign(root *yaml.Node, key string, v *yaml.Node, set string) error {
 	words := strings.Split(key, ".")
 	at := root
@@ -231,13 +231,13 @@ func (o *origin) assign(root *yaml.Node, key string, v *yaml.Node, set string) e
 	return nil
 }
 
-// scalar returns a node of one text.
+// scalar returns a string node.
 func scalar(s string, line int) *yaml.Node {
 	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: s, Line: line}
 }
 
-// lookup returns the value of a key of a mapping; nil if n is no mapping or has
-// no such key.
+// lookup returns the value of a key of a mapping; nil if n is not a mapping or
+// has no such key.
 func lookup(n *yaml.Node, key string) *yaml.Node {
 	if n == nil || n.Kind != yaml.MappingNode {
 		return nil
@@ -260,8 +260,8 @@ func remove(n *yaml.Node, key string) {
 	}
 }
 
-// stageNode returns the mapping of the stage called name, or nil. A stage that
-// has a name answers to that alone, and not to its kind.
+// stageNode returns the mapping of the stage called name, or nil. A stage with
+// a name is found only by that name, not by its kind.
 func stageNode(root *yaml.Node, name string) *yaml.Node {
 	stages := lookup(root, "stages")
 	if stages == nil {
@@ -273,7 +273,7 @@ func stageNode(root *yaml.Node, name string) *yaml.Node {
 				if n.Value == name {
 					return st
 				}
-				break // a stage with a name answers to that alone
+				break // a stage with a name is found only by that
 			}
 		}
 	}

@@ -33,12 +33,12 @@ func refused(t *testing.T, what string, err error, says, remedy string) {
 // An integer is decimal digits. What YAML 1.1 takes beyond that is refused with what was written.
 func TestIntegersAreDecimalDigits(t *testing.T) {
 	for text, remedy := range map[string]string{
-		"2.9": "decimal digits alone", "0.5": "decimal digits alone", "010": "decimal digits alone",
-		"0x10": "decimal digits alone",
-		"0b11": "decimal digits alone", "0o17": "decimal digits alone", "1:30": "decimal digits alone",
-		"three": "decimal digits alone",
-		"1e3":   "write 1000", "1_000": "write 1000", "+5": "write 5", "2.0": "write 2", "nan": "decimal digits alone",
-		".inf": "decimal digits alone",
+		"2.9": "only decimal digits", "0.5": "only decimal digits", "010": "only decimal digits",
+		"0x10": "only decimal digits",
+		"0b11": "only decimal digits", "0o17": "only decimal digits", "1:30": "only decimal digits",
+		"three": "only decimal digits",
+		"1e3":   "write 1000", "1_000": "write 1000", "+5": "write 5", "2.0": "write 2", "nan": "only decimal digits",
+		".inf": "only decimal digits",
 	} {
 		_, err := Load(Default, "smallest", []string{"sft.num_train_epochs=" + text})
 		refused(t, text, err, fmt.Sprintf("--set sft.num_train_epochs=%s: sft.num_train_epochs is %q, not a whole number in decimal digits",
@@ -50,12 +50,12 @@ func TestIntegersAreDecimalDigits(t *testing.T) {
 	for set, says := range map[string]string{
 		"sft.num_train_epochs=":                            "--set sft.num_train_epochs=: sft.num_train_epochs is empty",
 		"sft.num_train_epochs=~":                           "sft.num_train_epochs is empty",
-		`sft.num_train_epochs="3"`:                         `sft.num_train_epochs is "3", which is a text`,
+		`sft.num_train_epochs="3"`:                         `sft.num_train_epochs is "3", which is a string`,
 		"sft.num_train_epochs=[3]":                         "sft.num_train_epochs is a list, not a number",
 		"sft.num_train_epochs={a: 3}":                      "sft.num_train_epochs is a mapping, not a number",
-		"sft.num_train_epochs=99999999999999999999":        "sft.num_train_epochs is 99999999999999999999, which is beyond every limit",
-		"sft.num_train_epochs=" + strings.Repeat("9", 400): "beyond every limit",
-		"starter.world=18446744073709551616":               "beyond every limit",
+		"sft.num_train_epochs=99999999999999999999":        "sft.num_train_epochs is 99999999999999999999, which exceeds every limit",
+		"sft.num_train_epochs=" + strings.Repeat("9", 400): "exceeds every limit",
+		"starter.world=18446744073709551616":               "exceeds every limit",
 		"starter.world=-1":                                 "starter.world is -1, not a whole number of at least 0",
 		"seed=9007199254740992":                            "seed is 9007199254740992: want 0 to 9007199254740991",
 		"reward.gates=[{metric: loss, min: 1_0.5}]":        `reward.gates[0].min is "1_0.5", not a decimal number`,
@@ -66,8 +66,8 @@ func TestIntegersAreDecimalDigits(t *testing.T) {
 		"name=a: b: c":                                     "mapping values are not allowed",
 		"sft.num_train_epochs=3\n---\n4":                   "a second YAML document",
 		"sft.num_train_epochs=!!int 3":                     "!!int is a YAML tag",
-		"=3":                                               "has no path and =",
-		"sft":                                              "has no path and =",
+		"=3":                                               "needs a path and =",
+		"sft":                                              "needs a path and =",
 		"sft=3":                                            "sft is a whole stage",
 		"model.hidden_size.deep=3":                         "hidden_size has no settings below it",
 		"ppo.policy=3":                                     "ppo.policy is not a mapping",
@@ -110,8 +110,8 @@ func TestDecimalNumbers(t *testing.T) {
 		"+0.5":   "not a decimal number", ".": "not a decimal number", "1e": "not a decimal number",
 		"1,5":    "not a decimal number",
 		"1e-999": "which is 0 in 32-bit arithmetic", "1e-60": "which is 0 in 32-bit arithmetic",
-		"1e999": "beyond what 32-bit arithmetic holds",
-		"1e39":  "beyond what 32-bit arithmetic holds", "": "is empty", "~": "is empty", `"1"`: "which is a text",
+		"1e999": "exceeds the range of 32-bit arithmetic",
+		"1e39":  "exceeds the range of 32-bit arithmetic", "": "is empty", "~": "is empty", `"1"`: "which is a string",
 	} {
 		_, err := Load(Default, "smallest", []string{"sft.learning_rate=" + text})
 		refused(t, text, err, says, "")
@@ -126,14 +126,14 @@ func TestPlainYAML(t *testing.T) {
 		bomb += fmt.Sprintf("a%d: &a%d [*a%d, *a%d]\n", i+1, i+1, i, i)
 	}
 	for _, c := range []struct{ spec, says, remedy string }{
-		{minimal + "  - &p {kind: sft}\n  - *p\n", "run.yaml:7: *p is a YAML alias, which a spec does not take",
+		{minimal + "  - &p {kind: sft}\n  - *p\n", "run.yaml:7: *p is a YAML alias, which specs do not allow",
 			"write the value out"},
 		{strings.Replace(minimal, "rate: 1e-3", "rate: &o 1e-3", 1) + "  - kind: sft\n    learning_rate: *o\n",
 			"run.yaml:7: *o is a YAML alias", "write the value out"},
 		{strings.Replace(minimal, "rate: 1e-3", "rate: &o 1e-3", 1) + "  - kind: sft\n    <<: *o\n",
 			"run.yaml:7: << merges another mapping in", "write the keys out"},
 		{minimal + bomb, "is a YAML alias", "write the value out"},
-		{minimal + "name: *nothing\n", "unknown anchor 'nothing'", "a spec takes no aliases"},
+		{minimal + "name: *nothing\n", "unknown anchor 'nothing'", "specs do not allow aliases"},
 		{minimal + "---\nseed: 4\n", "run.yaml:6: a second YAML document begins here", "keep one"},
 		{minimal + "---\n", "a second YAML document begins here", "keep one"},
 		{minimal + "...\n}\n", "run.yaml", "correct the YAML there"},
@@ -148,7 +148,7 @@ func TestPlainYAML(t *testing.T) {
 		{"model: {}\n\tstages: []\n", "run.yaml:2", "indent with spaces"},
 		{minimal + "name: \"a\n", "run.yaml", "correct the YAML there"},
 		{strings.Repeat("[", 20000), "run.yaml", "correct the YAML there"},
-		{"name: " + strings.Repeat("x", MaxSpec), "more than 4 MiB, which is no run spec", "files of its own"},
+		{"name: " + strings.Repeat("x", MaxSpec), "more than 4 MiB, too large for a run spec", "files of its own"},
 		{"\x00", "run.yaml", ""},
 		{"name: \xff\xfe\n", "run.yaml", ""},
 	} {

@@ -12,11 +12,11 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Spec is a whole run, every default filled in.
+// Spec describes a whole run, with every default filled in.
 type Spec struct {
 	Name     string          `yaml:"name" json:"name"`
 	Seed     uint64          `yaml:"seed" json:"seed"`
-	Numerics tensor.Numerics `yaml:"numerics" json:"numerics"` // what every pass of the run computes under
+	Numerics tensor.Numerics `yaml:"numerics" json:"numerics"` // the numeric contract of every pass of the run
 	Model    Model           `yaml:"model" json:"model"`
 	Starter  *Starter        `yaml:"starter,omitempty" json:"starter,omitempty"`
 	Sources  *Sources        `yaml:"sources,omitempty" json:"sources,omitempty"`
@@ -33,11 +33,11 @@ type Model struct {
 }
 
 // Starter asks for the generated world: its texts, demonstrations and prompts
-// become datasets, and its labellers and its judge serve the stages collect and
-// evaluate.
+// become datasets, and its labellers and its judge serve the collect and
+// evaluate stages.
 type Starter struct {
-	World          uint64 `yaml:"world" json:"world"`                   // seed of the world, apart from the run's seed
-	Words          int    `yaml:"words" json:"words"`                   // about so many words of documents
+	World          uint64 `yaml:"world" json:"world"`                   // seed of the world, separate from the run's seed
+	Words          int    `yaml:"words" json:"words"`                   // approximate number of words in the documents
 	Demonstrations int    `yaml:"demonstrations" json:"demonstrations"` // how many
 	Prompts        int    `yaml:"prompts" json:"prompts"`               // for collect and ppo
 	Tests          int    `yaml:"tests" json:"tests"`                   // held-out prompts of each of the two test sets
@@ -51,8 +51,8 @@ type Sources struct {
 	Text     []string `yaml:"text" json:"text"`
 	// about this share of the rankings is held out, in whole groups
 	TestShare float64 `yaml:"test_share" json:"test_share"`
-	// Derive makes demonstrations and prompts out of the best responses of the training groups ("winners"), or nothing
-	// ("").
+	// Derive is "winners" to make demonstrations and prompts from the best responses of the training groups, or "" to
+	// derive nothing.
 	Derive string `yaml:"derive" json:"derive"`
 }
 
@@ -85,16 +85,16 @@ type Stage struct {
 	Name   string            `json:"name"`
 	Inputs map[string]string `json:"inputs,omitempty"` // input name to stage, dataset or model
 	Gates  []trimtab.Gate    `json:"gates,omitempty"`
-	// SegmentSteps is how many steps one activity takes, CheckpointSteps how many lie between two checkpoints; 0
-	// chooses.
-	// CheckpointSeconds is after how long there is one all the same; 0 is ten.
+	// SegmentSteps is how many steps one activity takes, CheckpointSteps how many lie between two checkpoints; 0 means
+	// the default for the kind. CheckpointSeconds is the time after which there is a checkpoint anyway; 0 means ten
+	// seconds.
 	SegmentSteps      int    `json:"segment_steps,omitempty"`
 	CheckpointSteps   int    `json:"checkpoint_steps,omitempty"`
 	CheckpointSeconds int    `json:"checkpoint_seconds,omitempty"`
 	Config            Config `json:"config"`
 }
 
-// stageKeys are the keys that a stage of any kind has, beside those of its
+// stageKeys are the keys that a stage of any kind has, besides those of its
 // config.
 type stageKeys struct {
 	Kind            string            `yaml:"kind"`
@@ -116,7 +116,7 @@ func (s *Stage) UnmarshalYAML(n *yaml.Node) error {
 	}
 	k, ok := kinds[common.Kind]
 	if !ok {
-		// checked before, with a better text
+		// checked before, with a better message
 		return fmt.Errorf("line %d: unknown kind of stage %q", n.Line, common.Kind)
 	}
 	config := k.config()
@@ -200,9 +200,9 @@ func (s Spec) StageNames() []string {
 	return names
 }
 
-// CheckNames returns an error for names that cannot be recorded and shown as
-// they are. It is called at launch only: a run that is recorded keeps the names
-// that it has.
+// CheckNames returns an error for names that cannot be recorded and shown
+// unchanged. It is called only at launch: a recorded run keeps the names that it
+// has.
 func (s Spec) CheckNames() error {
 	const remedy = "give one line of UTF-8 text within the limit"
 	if err := trimtab.CheckName(s.Name); err != nil {
@@ -216,14 +216,14 @@ func (s Spec) CheckNames() error {
 	return nil
 }
 
-// Validate returns an error that names the first setting with which no run
-// could work.
+// Validate returns an error that names the first setting with which a run could
+// not work.
 func (s Spec) Validate() error {
 	if s.Seed > MaxSeed {
 		return fmt.Errorf("seed is %d: want 0 to %d", s.Seed, uint64(MaxSeed))
 	}
 	if strings.Contains(s.Name, "/") {
-		return fmt.Errorf("name %q has a slash, which stands between a run and its stage", s.Name)
+		return fmt.Errorf("name %q has a slash, which separates a run from its stage", s.Name)
 	}
 	if s.Model.Base == "" {
 		if err := s.Model.Config.Validate(); err != nil {
@@ -232,7 +232,7 @@ func (s Spec) Validate() error {
 	}
 	if s.Model.Base != "" && s.Model.Config != (model.Config{}) {
 		return fmt.Errorf("model: base and a shape are given: the base model has a shape of its own: leave " +
-			"hidden_size and its like out, or --set model={base: …}")
+			"hidden_size and the like out, or --set model={base: …}")
 	}
 	if len(s.Stages) == 0 {
 		return fmt.Errorf("stages: a run needs at least one")
@@ -245,8 +245,8 @@ func (s Spec) Validate() error {
 	return nil
 }
 
-// Bytes returns about how much memory it takes to make the world and to store
-// it.
+// Bytes returns the approximate memory, in bytes, that it takes to generate and
+// store the world.
 func (s Starter) Bytes() int64 {
 	const word, item = 40, 800
 	return word*int64(s.Words) + item*int64(s.Demonstrations+s.Prompts+2*s.Tests)
@@ -267,15 +267,14 @@ func (s Spec) validateStarter() error {
 	})
 }
 
-// bound is a whole number of a spec, with the least and the most that it may
-// be.
+// bound is an integer of a spec, with its minimum and maximum.
 type bound struct {
 	name           string
 	v, least, most int
 }
 
-// within returns an error that names the first number out of its bounds, and
-// the bounds.
+// within returns an error that names the first number out of bounds, and its
+// bounds.
 func within(prefix string, list []bound) error {
 	for _, b := range list {
 		if b.v < b.least || b.v > b.most {
@@ -300,9 +299,9 @@ func (s Spec) validateSources() error {
 	return nil
 }
 
-// validateStages checks the stages one by one: unique names without the signs
-// that paths are made of, intervals, their own settings, gates, and that
-// prompts and answers fit the model's context.
+// validateStages checks the stages one by one: unique names without characters
+// that are used in paths, intervals, their own settings, gates, and that prompts
+// and answers fit the model's context.
 func (s Spec) validateStages() error {
 	seen := map[string]bool{}
 	for i, st := range s.Stages {
@@ -312,7 +311,7 @@ func (s Spec) validateStages() error {
 		}
 		seen[st.Name] = true
 		if strings.ContainsAny(st.Name, "/ .") {
-			return fmt.Errorf("%s: a name holds no slash, dot or space", at)
+			return fmt.Errorf("%s: a name may not contain a slash, dot or space", at)
 		}
 		if err := within(at+": ", []bound{
 			{"segment_steps", st.SegmentSteps, 0, 1e9}, {"checkpoint_steps", st.CheckpointSteps, 0, 1e8},
@@ -325,7 +324,7 @@ func (s Spec) validateStages() error {
 		}
 		for _, g := range st.Gates {
 			if g.Metric == "" || (g.Min == nil && g.Max == nil) {
-				return fmt.Errorf("%s: a gate has a metric, and min or max", at)
+				return fmt.Errorf("%s: a gate needs a metric, and min or max", at)
 			}
 		}
 		if s.Model.Base == "" {
@@ -334,7 +333,7 @@ func (s Spec) validateStages() error {
 			}
 		}
 		if kinds[st.Kind].needsWorld && s.Starter == nil {
-			return fmt.Errorf("%s: a stage of kind %s needs the starter world, which alone has simulated labellers", at,
+			return fmt.Errorf("%s: a stage of kind %s needs the starter world: only it has simulated labellers", at,
 				st.Kind)
 		}
 	}

@@ -10,9 +10,9 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// check walks the document beside the types that it will be decoded into. It
-// refuses the first key that nothing reads, and the first value that is not
-// what its key takes.
+// check walks the document alongside the types that it will be decoded into. It
+// refuses the first key that nothing reads, and the first value that its key
+// does not take.
 func (o *origin) check(root *yaml.Node) error {
 	if err := o.checkKeys(root, "", root, reflect.TypeFor[Spec]()); err != nil {
 		return err
@@ -45,7 +45,7 @@ func (o *origin) checkNumerics(root *yaml.Node) error {
 		o.at(n), n.Value)
 }
 
-// checkStage checks the kind of stage i, then its keys against those of the
+// checkStage checks the kind of stage i, then its keys against those of that
 // kind.
 func (o *origin) checkStage(root *yaml.Node, i int, n *yaml.Node) error {
 	if n.Kind != yaml.MappingNode {
@@ -96,7 +96,7 @@ func (o *origin) checkKeys(root *yaml.Node, prefix string, n *yaml.Node, types .
 				prefix+key.Value)
 		}
 		if seen[key.Value] {
-			return invalid("keep one", "%s: key %q stands twice", o.at(key), prefix+key.Value)
+			return invalid("keep one", "%s: key %q is given twice", o.at(key), prefix+key.Value)
 		}
 		seen[key.Value] = true
 		if err := o.checkValue(root, prefix+key.Value, value, t); err != nil {
@@ -106,8 +106,8 @@ func (o *origin) checkKeys(root *yaml.Node, prefix string, n *yaml.Node, types .
 	return nil
 }
 
-// checkValue refuses a value that is not of the type of its key. A key without
-// a value is an empty text or list; a number needs one.
+// checkValue refuses a value that does not have its key's type. A key without a
+// value is an empty string or list; a number needs one.
 func (o *origin) checkValue(root *yaml.Node, path string, n *yaml.Node, t reflect.Type) error {
 	none := n.Kind == yaml.ScalarNode && n.Tag == "!!null"
 	switch t.Kind() {
@@ -124,7 +124,7 @@ func (o *origin) checkValue(root *yaml.Node, path string, n *yaml.Node, t reflec
 		return o.checkMap(root, path, n, t.Elem())
 	case reflect.String:
 		if n.Kind != yaml.ScalarNode {
-			return invalid("write one text there", "%s: %s is a %s, not a text", o.at(n), path, form(n))
+			return invalid("write one string there", "%s: %s is a %s, not a string", o.at(n), path, form(n))
 		}
 		return nil
 	}
@@ -137,11 +137,10 @@ func (o *origin) checkValue(root *yaml.Node, path string, n *yaml.Node, t reflec
 	return nil
 }
 
-// checkList checks the elements of a list. Those of stages are checked by their
-// kinds.
+// checkList checks the elements of a list. Stages are checked elsewhere,
+// according to their kinds.
 func (o *origin) checkList(root *yaml.Node, path string, n *yaml.Node, t reflect.Type) error {
 	switch {
-	// stages are checked by their kind
 	case n.Kind == yaml.ScalarNode && n.Tag == "!!null", t == reflect.TypeFor[Stage]():
 		return nil
 	case n.Kind != yaml.SequenceNode:
@@ -168,7 +167,7 @@ func (o *origin) checkMap(root *yaml.Node, path string, n *yaml.Node, t reflect.
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
 		if seen[key.Value] {
-			return invalid("keep one", "%s: key %q stands twice", o.at(key), path+"."+key.Value)
+			return invalid("keep one", "%s: key %q is given twice", o.at(key), path+"."+key.Value)
 		}
 		seen[key.Value] = true
 		if err := o.checkValue(root, path+"."+key.Value, value, t); err != nil {
@@ -178,7 +177,7 @@ func (o *origin) checkMap(root *yaml.Node, path string, n *yaml.Node, t reflect.
 	return nil
 }
 
-// form returns what a node is, in words.
+// form returns the form of a node, in words.
 func form(n *yaml.Node) string {
 	switch n.Kind {
 	case yaml.MappingNode:
@@ -189,8 +188,8 @@ func form(n *yaml.Node) string {
 	return "single value"
 }
 
-// tagged adds the yaml keys of a struct to into, with their types, those of its
-// inlined fields included.
+// tagged adds the yaml keys of a struct, including those of its inlined fields,
+// to into with their types.
 func tagged(t reflect.Type, into map[string]reflect.Type) {
 	for f := range t.Fields() {
 		name, opts, _ := strings.Cut(f.Tag.Get("yaml"), ",")
@@ -204,8 +203,8 @@ func tagged(t reflect.Type, into map[string]reflect.Type) {
 	}
 }
 
-// keyHint says where a key that is unknown below prefix is known, under that
-// name or as its former one, and else the nearest of those that are known there.
+// keyHint says where a key that is unknown below prefix is valid, under its
+// current or its former name, or else which valid key is nearest.
 func (o *origin) keyHint(root *yaml.Node, prefix, key string, valid []string) string {
 	var near, elsewhere []string
 	for _, p := range settings(root) {
@@ -242,7 +241,7 @@ func stageNames(root *yaml.Node) []string {
 	return names
 }
 
-// paths are all settings of a spec as --set takes them.
+// paths returns all settings of a spec as --set takes them.
 func paths(root *yaml.Node) []string {
 	var all []string
 	for _, p := range settings(root) {
@@ -251,7 +250,8 @@ func paths(root *yaml.Node) []string {
 	return all
 }
 
-// settings are all settings of a spec, those of its stages below their names.
+// settings returns all settings of a spec, with those of its stages below the
+// stages' names.
 func settings(root *yaml.Node) []keyPair {
 	all := keyPairs(reflect.TypeFor[Spec]())
 	list := lookup(root, "stages")
@@ -270,7 +270,7 @@ func settings(root *yaml.Node) []keyPair {
 	return all
 }
 
-// stageSettings are the settings of a stage of kind k that is called name.
+// stageSettings returns the settings of a stage of kind k that is called name.
 func stageSettings(name string, k kind) []keyPair {
 	all := append(keyPairs(reflect.TypeFor[stageKeys]()), keyPairs(reflect.TypeOf(k.config()).Elem())...)
 	for i, p := range all {
@@ -279,7 +279,7 @@ func stageSettings(name string, k kind) []keyPair {
 	return all
 }
 
-// IsKey reports whether a spec has a key of that name at its top.
+// IsKey reports whether a spec has a top-level key of that name.
 func IsKey(key string) bool {
 	fields := map[string]reflect.Type{}
 	tagged(reflect.TypeFor[Spec](), fields)
@@ -293,8 +293,8 @@ func HasSetting(recipe, path string) bool {
 	return err == nil && (slices.Contains(paths(root), path) || IsKey(path))
 }
 
-// Settings are the paths, as --set takes them, at which a stage with the name
-// of its kind has a setting called key, or one that was called so before specs
+// Settings returns the paths, as --set takes them, at which a stage named after
+// its kind has a setting called key, or one that had this name before specs
 // followed Hugging Face and TRL.
 func Settings(kind, key string) []string {
 	k, ok := kinds[kind]
@@ -310,7 +310,7 @@ func Settings(kind, key string) []string {
 	return all
 }
 
-// keysOf are the names of fields, sorted.
+// keysOf returns the names of fields, sorted.
 func keysOf(fields map[string]reflect.Type) []string {
 	var keys []string
 	for k := range fields {

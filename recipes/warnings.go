@@ -7,29 +7,29 @@ import (
 	"github.com/trimtab/trimtab/ppo"
 )
 
-// A ppo stage is warned of when fewer than leastEnded of the responses came to
-// an end in each of its last endedFor iterations: the reward model then has
-// little to say.
+// A warning is given about a ppo stage when fewer than leastEnded of the
+// responses ended in each of its last endedFor iterations: the reward model then
+// has little to say.
 const (
 	leastEnded = .5
 	endedFor   = 3
 )
 
-// warning is how a kind of stage shows that it continues without getting
-// anywhere.
+// warning is how a kind of stage shows that it is running without making
+// progress.
 type warning struct {
-	metric string // by which it shows
-	// said is the warning in words, or "", from the metric's values in the steps so far.
+	metric string // that shows it
+	// said returns the text of the warning, or "", from the metric's values in the steps so far.
 	said func(stage string, c Config, values []float64) string
 }
 
-// Watched returns the name of the metric by which a stage of a kind shows that
-// it gets nowhere; empty if it has none.
+// Watched returns the name of the metric that shows that a stage of a kind is
+// making no progress; empty if it has none.
 func Watched(kind string) string { return kinds[kind].warning.metric }
 
-// Warning returns what a person should know of a running stage, and what would
-// help; empty if all is well. values are those of the metric Watched in its
-// steps so far.
+// Warning returns what a person should know about a running stage, and what
+// would help; empty if all is well. values are those of the metric Watched in
+// its steps so far.
 func Warning(kind, stage string, c Config, values []float64) string {
 	if w := kinds[kind].warning; w.said != nil {
 		return w.said(stage, c, values)

@@ -111,7 +111,7 @@ func TestContinueIsTheWhole(t *testing.T) {
 		"batch": {"ppo", []string{"ppo.batch_size=8"},
 			"ppo.batch_size was 16 when the checkpoint was made and is 8: it decides which items a step reads"},
 		"kl_coef": {"ppo", []string{"ppo.kl_coef=0.5"},
-			"ppo.kl_coef was 0.12 when the checkpoint was made and is 0.5: what it sets is in the checkpoint"},
+			"ppo.kl_coef was 0.12 when the checkpoint was made and is 0.5: the checkpoint already holds what it sets"},
 		"epochs": {"reward", []string{"reward.num_train_epochs=2"},
 			"reward.num_train_epochs was 1 when the checkpoint was made and is 2"},
 		"demonstration": {"reward", []string{"reward.inputs={model: pretrain}"}, "model was " +
