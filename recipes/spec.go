@@ -36,7 +36,7 @@ type Model struct {
 // become datasets, and its labellers and its judge serve the collect and
 // evaluate stages.
 type Starter struct {
-	World          uint64 `yaml:"world" json:"world"`                   // seed of the world, separate from the run's seed
+	World          uint64 `yaml:"world" json:"world"`                   // seed of the world, apart from the run's
 	Words          int    `yaml:"words" json:"words"`                   // approximate number of words in the documents
 	Demonstrations int    `yaml:"demonstrations" json:"demonstrations"` // how many
 	Prompts        int    `yaml:"prompts" json:"prompts"`               // for collect and ppo
