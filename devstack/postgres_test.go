@@ -35,7 +35,8 @@ func testPostgres(t testing.TB, dir string, fast bool) *Postgres {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	s, err := StartPostgres(ctx, PostgresOptions{Dir: dir, Fast: fast, DieWithParent: true, Log: t.Output()})
+	s, err := StartPostgres(ctx, PostgresOptions{Dir: dir, Fast: fast, DieWithParent: true, Log: t.Output(),
+		Downloads: &Downloads{}}) // as the first test of a bare machine, it may have to fetch
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -70,16 +70,18 @@ type Config struct {
 
 // Defaults returns settings that suit short responses and a small model.
 func Defaults() Config {
-	policy := optim.Default()
-	policy.LR = 2e-4
-	policy.Beta1 = 0.9
-	policy.Beta2 = 0.95
-	policy.Eps = 1e-8
-	policy.WeightDecay = 0
-	policy.Clip = 1
-	policy.Schedule = optim.Linear
-	policy.Warmup = 10
-	policy.Floor = 0.1
+	policy := optim.Config{
+		LR:          2e-4,
+		Beta1:       0.9,
+		Beta2:       0.95,
+		Eps:         1e-8,
+		WeightDecay: 0,
+		Clip:        1,
+		Schedule:    optim.Linear,
+		Warmup:      10,
+		Floor:       0.1,
+		EpsStyle:    optim.Torch,
+	}
 	value := policy
 	value.LR = 3e-4
 	return Config{

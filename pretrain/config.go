@@ -29,16 +29,18 @@ type Config struct {
 // Defaults returns the settings that reached the lowest loss with a small
 // model on a small corpus.
 func Defaults() Config {
-	o := optim.Default()
-	o.LR = 2e-3
-	o.Beta1 = 0.9
-	o.Beta2 = 0.98
-	o.Eps = 1e-8
-	o.WeightDecay = 0.05
-	o.Clip = 1
-	o.Schedule = optim.Cosine
-	o.Warmup = 50
-	o.Floor = 0.05
+	o := optim.Config{
+		LR:          2e-3,
+		Beta1:       0.9,
+		Beta2:       0.98,
+		Eps:         1e-8,
+		WeightDecay: 0.05,
+		Clip:        1,
+		Schedule:    optim.Cosine,
+		Warmup:      50,
+		Floor:       0.05,
+		EpsStyle:    optim.Torch,
+	}
 	return Config{Tokens: 2_000_000, BlockSize: 64, BatchTokens: 512, Optim: o}
 }
 

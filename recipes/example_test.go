@@ -21,5 +21,5 @@ func ExampleLoad() {
 	fmt.Println(err)
 	// Output:
 	// 7 32 0.05
-	// --set ppo.inner_epochs=1: ppo.inner_epochs is now called ppo.num_ppo_epochs, as in Hugging Face and TRL: write ppo.num_ppo_epochs instead; docs/recipes.md has the table of old and new names
+	// --set ppo.inner_epochs=1: ppo.inner_epochs is now called ppo.num_ppo_epochs: write ppo.num_ppo_epochs instead; docs/recipes.md has the table of old and new names
 }

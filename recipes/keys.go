@@ -103,5 +103,5 @@ func formerKey(prefix, key string, value *yaml.Node, types ...reflect.Type) (old
 // renamedKey returns the error for a key that has been renamed.
 func (o *origin) renamedKey(n *yaml.Node, old, now string) error {
 	return invalid(fmt.Sprintf("write %s instead; docs/recipes.md has the table of old and new names", now),
-		"%s: %s is now called %s, as in Hugging Face and TRL", o.at(n), old, now)
+		"%s: %s is now called %s", o.at(n), old, now)
 }

@@ -27,7 +27,7 @@ func TestFormerKeys(t *testing.T) {
 		"ppo.pool=7":               "ppo.num_prompts",
 	} {
 		old, _, _ := strings.Cut(set, "=")
-		refused(t, set, load(set), "--set "+set+": "+old+" is now called "+now+",", "write "+now+" instead")
+		refused(t, set, load(set), "--set "+set+": "+old+" is now called "+now, "write "+now+" instead")
 	}
 	refused(t, "no mapping", load("sft.optim=3"), "sft.optim.lr is now called sft.learning_rate", "write")
 	spec := strings.Replace(minimal, "learning_rate: 1e-3", "optim: {lr: 1e-3}", 1)

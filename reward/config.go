@@ -24,16 +24,18 @@ type Config struct {
 // Defaults returns settings that suit a few hundred rankings of 4 to 9 short
 // responses.
 func Defaults() Config {
-	o := optim.Default()
-	o.LR = 5e-4
-	o.Beta1 = 0.9
-	o.Beta2 = 0.98
-	o.Eps = 1e-8
-	o.WeightDecay = 0.05
-	o.Clip = 1
-	o.Schedule = optim.Cosine
-	o.Warmup = 10
-	o.Floor = 0.1
+	o := optim.Config{
+		LR:          5e-4,
+		Beta1:       0.9,
+		Beta2:       0.98,
+		Eps:         1e-8,
+		WeightDecay: 0.05,
+		Clip:        1,
+		Schedule:    optim.Cosine,
+		Warmup:      10,
+		Floor:       0.1,
+		EpsStyle:    optim.Torch,
+	}
 	return Config{Epochs: 2, Batch: 4, Optim: o}
 }
 

@@ -24,16 +24,18 @@ type Config struct {
 
 // Defaults returns settings that suit about a thousand short demonstrations.
 func Defaults() Config {
-	o := optim.Default()
-	o.LR = 5e-4
-	o.Beta1 = 0.9
-	o.Beta2 = 0.98
-	o.Eps = 1e-8
-	o.WeightDecay = 0.01
-	o.Clip = 1
-	o.Schedule = optim.Cosine
-	o.Warmup = 0
-	o.Floor = 0.1
+	o := optim.Config{
+		LR:          5e-4,
+		Beta1:       0.9,
+		Beta2:       0.98,
+		Eps:         1e-8,
+		WeightDecay: 0.01,
+		Clip:        1,
+		Schedule:    optim.Cosine,
+		Warmup:      0,
+		Floor:       0.1,
+		EpsStyle:    optim.Torch,
+	}
 	return Config{Epochs: 3, Batch: 32, Optim: o}
 }
 

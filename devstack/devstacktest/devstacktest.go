@@ -110,9 +110,11 @@ func startPostgres(ctx context.Context) (err error) {
 
 // downloads lets the tests fetch Postgres on a machine that has none, as the
 // program itself would: once, into the user's cache, under the same two settings.
+// A value of TRIMTAB_OFFLINE that is no boolean forbids it too.
 func downloads() *devstack.Downloads {
-	offline, _ := strconv.ParseBool(os.Getenv("TRIMTAB_OFFLINE"))
-	return &devstack.Downloads{Offline: offline, Mirror: os.Getenv("TRIMTAB_MAVEN_MIRROR")}
+	value := os.Getenv("TRIMTAB_OFFLINE")
+	offline, err := strconv.ParseBool(value)
+	return &devstack.Downloads{Offline: offline || err != nil && value != "", Mirror: os.Getenv("TRIMTAB_MAVEN_MIRROR")}
 }
 
 // Stop stops the servers and removes their folder. Main calls it; only a TestMain
