@@ -71,7 +71,7 @@ type ReproductionReport struct {
 	Numerics string  `json:"numerics"`
 	Seconds  float64 `json:"seconds"`
 	// The result is in the record, as an event.
-	Recorded bool              `json:"told"`
+	Recorded bool              `json:"recorded"`
 	Stages   []ReproducedStage `json:"stages"`
 	// Why the result is not identical, or why it could not be recorded.
 	Error *trimtab.Error `json:"error"`
