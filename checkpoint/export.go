@@ -230,7 +230,7 @@ func storedModel(m *model.Model, t *tokenizer.Tokenizer, metadata map[string]str
 // equals reports whether x is the model of a folder, bit for bit.
 func (x exportedModel) equals(m *model.Model, t *tokenizer.Tokenizer) bool {
 	same := func(a, b float32) bool { return math.Float32bits(a) == math.Float32bits(b) }
-	return x.model.Config == m.Config && x.tokenizer.Digest() == t.Digest() &&
+	return x.model.Config.Equal(m.Config) && x.tokenizer.Digest() == t.Digest() &&
 		slices.EqualFunc(x.model.Slab, m.Slab, same)
 }
 

@@ -49,7 +49,7 @@ func TestModelRoundTrip(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got.Config != m.Config || got.Scalar != scalar || !slices.Equal(got.Slab, m.Slab) ||
+		if !got.Config.Equal(m.Config) || got.Scalar != scalar || !slices.Equal(got.Slab, m.Slab) ||
 			gotTok.Digest() != tok.Digest() {
 			t.Error("another model came back")
 		}

@@ -12,7 +12,7 @@ const queryTile = 32
 //	ln1 = LN1(x)
 func (ps *Pass) attentionNorm(l, from, to int) {
 	w, a := &ps.m.w.layers[l], ps.activationsOf(l)
-	norm(ps.ln1, a.mean1, a.rstd1, ps.residualIn(l), w.ln1w, w.ln1b, from, to, ps.m.Config.Width)
+	norm(ps.ln1, a.mean1, a.rstd1, ps.residualIn(l), w.norm1.weight, w.norm1.bias, from, to, ps.m.Config.Width)
 }
 
 // attend is causal attention of one head of one sequence:
@@ -145,6 +145,6 @@ func (ps *Pass) attentionNormBackward(l, from, to int) {
 	} else {
 		copy(dx[from*c:to*c], b.dResidualMid[from*c:to*c])
 	}
-	norm(b.ln1, a.mean1, a.rstd1, a.residualIn, w.ln1w, w.ln1b, from, to, c)
-	normBackward(dx, b.dln1, a.residualIn, a.mean1, a.rstd1, w.ln1w, from, to, c)
+	norm(b.ln1, a.mean1, a.rstd1, a.residualIn, w.norm1.weight, w.norm1.bias, from, to, c)
+	normBackward(dx, b.dln1, a.residualIn, a.mean1, a.rstd1, w.norm1.weight, from, to, c)
 }

@@ -4,7 +4,7 @@ package model
 // of a block's parameters do not depend on the backward pass of the block below: their tasks run side by side, one
 // block behind.
 func (ps *Pass) backward(g []float32) {
-	ps.grad.bind(ps.m.Config, ps.m.Scalar, g[:len(ps.m.Slab)])
+	ps.grad.bind(ps.m.Config.Layers, ps.m.ranges, g[:len(ps.m.Slab)])
 	ps.grad.wte = ps.m.embeddingGradient(g)
 	for l := len(ps.layers) - 1; l >= -1; l-- { // -1 is the embeddings
 		ps.layer = l
@@ -12,7 +12,7 @@ func (ps *Pass) backward(g []float32) {
 		if l+1 < len(ps.layers) {
 			ps.listBlockGradients(l + 1)
 		} else {
-			ps.columnSums = append(ps.columnSums, normParamSum(ps.grad.lnfw, ps.grad.lnfb, ps.dhidden,
+			ps.columnSums = append(ps.columnSums, normParamSum(ps.grad.finalNorm.weight, ps.grad.finalNorm.bias, ps.dhidden,
 				ps.finalResidual(), ps.mean, ps.rstd, ps.outputCount()))
 		}
 		ps.backwardGroups = 0

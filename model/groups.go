@@ -168,11 +168,11 @@ func (ps *Pass) projectAndMLP(sp *span, l int) {
 		ps.forRows(&selected, l, (*Pass).gatherSelected)
 		x = mid // gathered there
 	}
-	ps.linear(&selected, mid, x, u.att, &w.attproj, b.attprojb)
+	ps.linear(&selected, mid, x, u.att, &w.attproj, b.outb)
 	ps.forRows(&selected, l, (*Pass).mlpNorm)
-	ps.linear(&selected, u.fc, nil, ps.ln2Output(l), &w.fc, b.fcb)
+	ps.linear(&selected, u.fc, nil, ps.ln2Output(l), &w.fc, b.upb)
 	ps.forRows(&selected, l, (*Pass).mlpGelu)
-	ps.linear(&selected, ps.residualOut(l), mid, ps.geluOutput(l), &w.fcproj, b.fcprojb)
+	ps.linear(&selected, ps.residualOut(l), mid, ps.geluOutput(l), &w.fcproj, b.downb)
 }
 
 // attention computes att (N, C) from qkv: within the batch, or, in a decoding step, of each row to its decoder's

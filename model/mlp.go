@@ -7,7 +7,7 @@ import "github.com/trimtab/trimtab/tensor"
 //	ln2 = LN2(mid)
 func (ps *Pass) mlpNorm(l, from, to int) {
 	w, u := &ps.m.w.layers[l], ps.postAttention(l)
-	norm(ps.ln2Output(l), u.mean2, u.rstd2, ps.residualMid(l), w.ln2w, w.ln2b, from, to, ps.m.Config.Width)
+	norm(ps.ln2Output(l), u.mean2, u.rstd2, ps.residualMid(l), w.norm2.weight, w.norm2.bias, from, to, ps.m.Config.Width)
 }
 
 // mlpGelu is the activation of the MLP for some rows:
@@ -40,8 +40,8 @@ func (ps *Pass) mlpNormBackward(l, from, to int) {
 	w, u := &ps.m.w.layers[l], ps.postAttention(l)
 	b, c := ps.gradBuffers(l), ps.m.Config.Width
 	copy(b.dResidualMid[from*c:to*c], ps.dOut(l)[from*c:to*c])
-	normBackward(b.dResidualMid, b.dln2, u.residualMid, u.mean2, u.rstd2, w.ln2w, from, to, c)
-	norm(b.ln2, u.mean2, u.rstd2, u.residualMid, w.ln2w, w.ln2b, from, to, c)
+	normBackward(b.dResidualMid, b.dln2, u.residualMid, u.mean2, u.rstd2, w.norm2.weight, from, to, c)
+	norm(b.ln2, u.mean2, u.rstd2, u.residualMid, w.norm2.weight, w.norm2.bias, from, to, c)
 }
 
 // listBlockGradients lists the tasks that accumulate the gradients of all parameters of block l, whose backward pass
@@ -56,14 +56,14 @@ func (ps *Pass) listBlockGradients(l int) {
 	if ps.selectsRows(l) {
 		n = ps.outputCount() // after the attention; before it there are all rows
 	}
-	ps.linearWeightGrad(g.fcprojw, b.act, dout, n, 4*c, c)
-	ps.linearWeightGrad(g.fcw, b.ln2, b.dfc, n, c, 4*c)
+	ps.linearWeightGrad(g.downw, b.act, dout, n, 4*c, c)
+	ps.linearWeightGrad(g.upw, b.ln2, b.dfc, n, c, 4*c)
 	ps.linearWeightGrad(g.qkvw, b.ln1, b.dqkv, ps.n, c, 3*c)
-	ps.linearWeightGrad(g.attprojw, u.att, b.dResidualMid, n, c, c)
+	ps.linearWeightGrad(g.outw, u.att, b.dResidualMid, n, c, c)
 	ps.columnSums = append(ps.columnSums,
-		normParamSum(g.ln2w, g.ln2b, b.dln2, u.residualMid, u.mean2, u.rstd2, n),
-		normParamSum(g.ln1w, g.ln1b, b.dln1, a.residualIn, a.mean1, a.rstd1, ps.n),
-		biasSum(g.fcprojb, dout, n), biasSum(g.fcb, b.dfc, n),
-		biasSum(g.attprojb, b.dResidualMid, n), biasSum(g.qkvb, b.dqkv, ps.n),
+		normParamSum(g.norm2.weight, g.norm2.bias, b.dln2, u.residualMid, u.mean2, u.rstd2, n),
+		normParamSum(g.norm1.weight, g.norm1.bias, b.dln1, a.residualIn, a.mean1, a.rstd1, ps.n),
+		biasSum(g.downb, dout, n), biasSum(g.upb, b.dfc, n),
+		biasSum(g.outb, b.dResidualMid, n), biasSum(g.qkvb, b.dqkv, ps.n),
 	)
 }

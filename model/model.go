@@ -3,8 +3,6 @@ package model
 import (
 	"fmt"
 	"math"
-	"slices"
-	"strings"
 
 	"github.com/trimtab/trimtab/draw"
 	"github.com/trimtab/trimtab/tensor"
@@ -17,95 +15,51 @@ type Model struct {
 	Scalar bool // has a scalar head
 	Slab   []float32
 
-	w params // views of Slab
+	ranges []arrayRange // where the fields of Slab lie
+	w      params       // views of Slab
 }
 
-// layerParams is the parameters, or the gradients, of one block.
-type layerParams struct {
-	ln1w, ln1b         []float32 // (C)
-	qkvw, qkvb         []float32 // (C, 3C), (3C)
-	attprojw, attprojb []float32 // (C, C), (C)
-	ln2w, ln2b         []float32 // (C)
-	fcw, fcb           []float32 // (C, 4C), (4C)
-	fcprojw, fcprojb   []float32 // (4C, C), (C)
-}
-
-// params is views of a slab of parameters, or of gradients.
-type params struct {
-	wte, wpe       []float32 // (V, C), (Context, C)
-	layers         []layerParams
-	lnfw, lnfb     []float32 // (C)
-	scorew, scoreb []float32 // (C), (1); empty without a scalar head
-}
-
-// New returns a model of zeros, but for LayerNorm gains of one. It panics when c is not valid.
+// New returns a model of zeros, but for the weights of norms, which are as Init sets them. It panics when c is not
+// valid.
 func New(c Config, scalar bool) *Model {
 	if err := c.Validate(); err != nil {
 		panic("model.New: " + err.Error())
 	}
-	m := &Model{Config: c, Scalar: scalar}
-	n := c.Parameters()
-	if scalar {
-		n += c.Width + 1
+	specs := c.arraySpecs(scalar)
+	m := &Model{Config: c, Scalar: scalar, ranges: layout(specs)}
+	m.Slab = tensor.Slab(m.ranges[len(m.ranges)-1].to)
+	m.w.bind(c.Layers, m.ranges, m.Slab)
+	for _, r := range m.ranges {
+		if fieldTable[r.field].init == initGain {
+			fill(m.Slab[r.from:r.to], c.gain())
+		}
 	}
-	m.Slab = tensor.Slab(n)
-	m.w.bind(c, scalar, m.Slab)
-	for _, l := range m.w.layers {
-		fill(l.ln1w, 1)
-		fill(l.ln2w, 1)
-	}
-	fill(m.w.lnfw, 1)
 	return m
 }
 
-// bind points the views to slab; it allocates only when the number of layers grows.
-func (w *params) bind(c Config, scalar bool, slab []float32) {
-	rest := slab
-	take := func(n int) []float32 {
-		part := rest[:n:n]
-		rest = rest[n:]
-		return part
-	}
-	d := c.Width
-	w.wte, w.wpe = take(c.Vocab*d), take(c.Context*d)
-	w.layers = slices.Grow(w.layers[:0], c.Layers)[:c.Layers]
-	for i := range w.layers {
-		w.layers[i] = layerParams{
-			ln1w: take(d), ln1b: take(d),
-			qkvw: take(3 * d * d), qkvb: take(3 * d),
-			attprojw: take(d * d), attprojb: take(d),
-			ln2w: take(d), ln2b: take(d),
-			fcw: take(4 * d * d), fcb: take(4 * d),
-			fcprojw: take(4 * d * d), fcprojb: take(d),
-		}
-	}
-	w.lnfw, w.lnfb = take(d), take(d)
-	w.scorew, w.scoreb = nil, nil
-	if scalar {
-		w.scorew, w.scoreb = take(d), take(1)
-	}
-}
+// gain returns the weight of a norm that changes nothing.
+func (c Config) gain() float32 { return 1 - float32(c.NormOffset) }
 
 // Init draws the parameters as GPT-2 does (Radford et al., 2019): weights and embeddings from N(0, 0.02²), the two
 // projections of each block that write into the residual stream from N(0, (0.02/√(2L))²), a scalar head from N(0,
-// 1/(C+1)); biases are zero, LayerNorm gains one. Array i of NamedParameters draws from src.At(i).
+// 1/(C+1)); biases are zero, norms' weights one. Array i of NamedParameters draws from src.At(i).
 func (m *Model) Init(src draw.Source) {
-	residual := .02 / math.Sqrt(float64(2*m.Config.Layers))
-	for i, p := range m.NamedParameters() {
-		std := .02
-		switch {
-		case strings.HasSuffix(p.Name, ".bias"):
-			fill(p.Data, 0)
-			continue
-		case strings.Contains(p.Name, ".ln_"):
-			fill(p.Data, 1)
-			continue
-		case strings.HasSuffix(p.Name, ".c_proj.weight"):
-			std = residual
-		case p.Name == "score.weight":
-			std = 1 / math.Sqrt(float64(m.Config.Width+1))
+	at := 0
+	for i, p := range m.Config.arraySpecs(m.Scalar) {
+		x := m.Slab[at : at+p.size()]
+		at += len(x)
+		switch fieldTable[p.field].init {
+		case initZero:
+			fill(x, 0)
+		case initGain:
+			fill(x, m.Config.gain())
+		case initNormal:
+			fillNormal(x, .02, src.At(uint64(i)))
+		case initResidual:
+			fillNormal(x, .02/math.Sqrt(float64(2*m.Config.Layers)), src.At(uint64(i)))
+		case initScore:
+			fillNormal(x, 1/math.Sqrt(float64(m.Config.Width+1)), src.At(uint64(i)))
 		}
-		fillNormal(p.Data, std, src.At(uint64(i)))
 	}
 }
 
@@ -171,21 +125,19 @@ func (m *Model) viewsOf(x []float32) []tensor.NamedArray {
 	return named
 }
 
-// DecayRanges lists the half-open ranges of the slab that weight decay applies to: the arrays of two dimensions, not
-// biases and LayerNorm parameters. Neighbouring ranges are merged.
+// DecayRanges lists the half-open ranges of the slab that weight decay applies to: weights and embeddings, not biases
+// and norms. Neighbouring ranges are merged.
 func (m *Model) DecayRanges() [][2]int {
 	var ranges [][2]int
-	at := 0
-	for _, p := range m.Config.arraySpecs(m.Scalar) {
-		n := p.size()
-		if len(p.shape) == 2 {
-			if k := len(ranges) - 1; k >= 0 && ranges[k][1] == at {
-				ranges[k][1] += n
-			} else {
-				ranges = append(ranges, [2]int{at, at + n})
-			}
+	for _, r := range m.ranges {
+		if !fieldTable[r.field].decay {
+			continue
 		}
-		at += n
+		if k := len(ranges) - 1; k >= 0 && ranges[k][1] == r.from {
+			ranges[k][1] = r.to
+		} else {
+			ranges = append(ranges, [2]int{r.from, r.to})
+		}
 	}
 	return ranges
 }

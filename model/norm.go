@@ -13,14 +13,14 @@ func norm(y, mean, rstd, x, gamma, beta []float32, from, to, c int) {
 // finalNorm is ln_f for some rows, hidden = ln_f(out), where out is the residual stream after the last block.
 func (ps *Pass) finalNorm(_, from, to int) {
 	w := &ps.m.w
-	norm(ps.hidden, ps.mean, ps.rstd, ps.finalResidual(), w.lnfw, w.lnfb, from, to, ps.m.Config.Width)
+	norm(ps.hidden, ps.mean, ps.rstd, ps.finalResidual(), w.finalNorm.weight, w.finalNorm.bias, from, to, ps.m.Config.Width)
 }
 
 // finalNormBackward begins the backward pass for some rows: dout = ln_f's backward of dhidden.
 func (ps *Pass) finalNormBackward(l, from, to int) {
 	c, dx := ps.m.Config.Width, ps.dOut(l)
 	clear(dx[from*c : to*c])
-	normBackward(dx, ps.dhidden, ps.finalResidual(), ps.mean, ps.rstd, ps.m.w.lnfw, from, to, c)
+	normBackward(dx, ps.dhidden, ps.finalResidual(), ps.mean, ps.rstd, ps.m.w.finalNorm.weight, from, to, c)
 }
 
 // normBackward adds the gradient of norm's x to dx (N, C) for rows from … to; the formula is that of

@@ -94,9 +94,9 @@ func (p *packedWeights) bind(m *Model, numerics tensor.Numerics, packed bool) {
 	for l := range p.layers {
 		x, w := &p.layers[l], &m.w.layers[l]
 		x.qkv.set(w.qkvw, c, 3*c, false, packed)
-		x.attproj.set(w.attprojw, c, c, false, packed)
-		x.fc.set(w.fcw, c, 4*c, false, packed)
-		x.fcproj.set(w.fcprojw, 4*c, c, false, packed)
+		x.attproj.set(w.outw, c, c, false, packed)
+		x.fc.set(w.upw, c, 4*c, false, packed)
+		x.fcproj.set(w.downw, 4*c, c, false, packed)
 	}
 }
 

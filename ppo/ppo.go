@@ -105,7 +105,7 @@ func (in Inputs) check(c Config) error {
 	case in.Value == nil || !in.Value.Scalar:
 		return invalid("wrong_model", "give the stage a reward model",
 			"the value model must begin as a model with a scalar head")
-	case in.Model.Config != in.Reference.Config || in.Value.Config.Vocab != in.Model.Config.Vocab:
+	case !in.Model.Config.Equal(in.Reference.Config) || in.Value.Config.Vocab != in.Model.Config.Vocab:
 		return invalid("wrong_model", "use models of one chain",
 			"policy %+v, reference %+v and value model %+v do not fit together: want policy and reference of one "+
 				"shape, and one vocabulary for all", in.Model.Config, in.Reference.Config, in.Value.Config)

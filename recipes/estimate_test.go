@@ -142,7 +142,7 @@ func TestEstimateReadsTheData(t *testing.T) {
 			{Shape: &shape, Volumes: map[string]Volume{"demonstrations": {Fit: trimtab.Fit{Kept: 105}, Tokens: 2000,
 				Answers: 1000, Texts: 105}}}})
 	sft, reward := c.Stages[1], c.Stages[2]
-	if sft.Steps == nil || *sft.Steps != 32 || sft.Work.Trained != 6000 || sft.Shape != shape ||
+	if sft.Steps == nil || *sft.Steps != 32 || sft.Work.Trained != 6000 || !sft.Shape.Equal(shape) ||
 		sft.FLOPs <= 3*2*6000*float64(shape.Parameters()) {
 		t.Errorf("sft: %+v", sft)
 	}

@@ -230,7 +230,7 @@ func (s Spec) Validate() error {
 			return fmt.Errorf("model: %w", err)
 		}
 	}
-	if s.Model.Base != "" && s.Model.Config != (model.Config{}) {
+	if s.Model.Base != "" && !s.Model.Config.IsZero() {
 		return fmt.Errorf("model: base and a shape are given: the base model has a shape of its own: leave " +
 			"hidden_size and the like out, or --set model={base: …}")
 	}

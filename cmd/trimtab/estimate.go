@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"math"
 	"time"
 
@@ -26,8 +27,8 @@ type speedEstimator struct {
 	pool *tensor.Pool
 	// numerics is the contract of the spec.
 	numerics tensor.Numerics
-	// measured caches tokens per second by trial.
-	measured map[trial]float64
+	// measured caches tokens per second by trial, in its printed form.
+	measured map[string]float64
 }
 
 // trial is a kind of work of package bench, on a model, with a batch of
@@ -53,7 +54,7 @@ const (
 func newSpeedEstimator(n tensor.Numerics) *speedEstimator {
 	speeds := measureNumericsSpeeds()
 	return &speedEstimator{matMulFLOPS: speeds.of(string(n)), speeds: speeds, pool: tensor.NewPool(0), numerics: n,
-		measured: map[trial]float64{}}
+		measured: map[string]float64{}}
 }
 
 // close stops the pool.
@@ -90,7 +91,8 @@ func roundToPower(n, base float64) int {
 // token, and a training step three times that; 64 bytes per parameter cover
 // weights, gradients, moments and activations of a trial.
 func (p *speedEstimator) tokensPerSecond(t trial) float64 {
-	if r, ok := p.measured[t]; ok {
+	key := fmt.Sprintf("%+v", t)
+	if r, ok := p.measured[key]; ok {
 		return r
 	}
 	each := 2 * float64(t.shape.Parameters()) // FLOPs per token, forward
@@ -107,7 +109,7 @@ func (p *speedEstimator) tokensPerSecond(t trial) float64 {
 			r = tried
 		}
 	}
-	p.measured[t] = r
+	p.measured[key] = r
 	return r
 }
 

@@ -7,6 +7,7 @@ var (
 	// Model is a model.Model in training: all weights are views of its slab.
 	Model = Fields{
 		"Config": Input,
+		"ranges": Input,
 		"Scalar": Input,
 		"Slab":   State,
 		"w":      State,

@@ -1,0 +1,95 @@
+package model
+
+import (
+	"fmt"
+	"slices"
+)
+
+// Family is a kind of models that share a config.json, names and a way to store weights. Each has a file of its own,
+// family_NAME.go, and a line in families.
+type Family struct {
+	Name string // model_type of config.json
+
+	// Class names of Hugging Face: a language model, the body alone (""; if it has none), and a classifier, which with
+	// one label is a reward model.
+	CausalLM, Body, Classifier string
+	// Prefix stands before the names of the body's arrays in CausalLM and Classifier, and is absent in Body's.
+	Prefix string
+	// GGUF is general.architecture of GGUF files, or "" if llama.cpp does not know the family.
+	GGUF string
+
+	// conv1D stores matrices of blocks as (in, out), as the Conv1D layers of GPT-1 and GPT-2 do; otherwise they are
+	// (out, in).
+	conv1D bool
+	// names are the names of arrays, %d being the number of the block. A fused field that is stored in parts has a name
+	// for each.
+	names names
+	// complete sets what all models of the family have in common, and what a config leaves to the family's defaults.
+	complete func(c *Config)
+	// read makes a Config of config.json, write the fields of config.json of a Config.
+	read  func(r *ConfigReader) Config
+	write func(c Config) map[string]any
+}
+
+// names are the names of a family's arrays by field.
+type names [fields][]string
+
+// families lists the families that this package knows.
+var families = []*Family{&gpt2, &llama}
+
+// FamilyOf returns the family of that model_type, of which "" is gpt2.
+func FamilyOf(name string) (*Family, bool) {
+	if name == "" {
+		return &gpt2, true
+	}
+	i := slices.IndexFunc(families, func(f *Family) bool { return f.Name == name })
+	if i < 0 {
+		return nil, false
+	}
+	return families[i], true
+}
+
+// FamilyNames lists the families that this package knows.
+func FamilyNames() []string {
+	list := make([]string, len(families))
+	for i, f := range families {
+		list[i] = f.Name
+	}
+	return list
+}
+
+// Complete returns c with what its family fixes: a spec names the family and the sizes, and need not say that a Llama
+// has RMS norms.
+func (c Config) Complete() Config {
+	if family, ok := FamilyOf(c.Family); ok && family.complete != nil {
+		family.complete(&c)
+	}
+	return c
+}
+
+// nameOf returns the name of a part of a field. It panics where the family has no name for it: a config that is not
+// the family's own.
+func (f *Family) nameOf(of field, part, layer int) string {
+	list := f.names[of]
+	switch {
+	case len(list) == 0 && of == scoreWeight:
+		return "score.weight"
+	case len(list) == 0 && of == scoreBias:
+		return "score.bias"
+	case part >= len(list):
+		panic(fmt.Sprintf("model: models of the family %s have no array for field %d", f.Name, of))
+	case layer < 0:
+		return list[part]
+	}
+	return fmt.Sprintf(list[part], layer)
+}
+
+// check returns an error if c has an array for which the family has no name.
+func (f *Family) check(c Config) error {
+	for of := range scoreWeight {
+		if out, _ := c.widths(of); out > 0 && len(f.names[of]) == 0 {
+			return fmt.Errorf("model_type: a %s has no %v", f.Name, of)
+		}
+	}
+	return nil
+}
