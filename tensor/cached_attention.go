@@ -34,7 +34,7 @@ func AttentionScores(
 //	dst[h, j] = Σ_{t<n} p[h, t] · v[h, t, j]
 //
 // The bits are those of a [Product] of the weights (1, n) with the values (n, width): one chain over t. Heads are pHead
-// apart in p and vHead in v; width is a multiple of 16. It prefetches from next on as AttentionScores does.
+// apart in p and vHead in v, which is 0 where several heads share the values; width is a multiple of 16. It prefetches from next on as AttentionScores does.
 func WeightedValues(
 	dst []float32, // (heads, width)
 	p []float32, pHead int, // (heads, n)
@@ -55,6 +55,22 @@ func WeightedValues(
 		next = v
 	}
 	weightedValuesKernel(dst, p, pHead, v, vHead, heads, width, n, next)
+}
+
+// WeightedValuesAdd is [WeightedValues] that continues the chains of an earlier call, for values that lie in several
+// pieces: dst begins with what is there.
+func WeightedValuesAdd(
+	dst []float32, // (heads, width)
+	p []float32, pHead int, // (heads, n)
+	v []float32, vHead int, // (heads, n, width)
+	heads, width, n int,
+	_ []float32,
+) {
+	for h := range heads {
+		Product{
+			M: 1, N: width, K: n, Accumulate: true, A: p[h*pHead:], B: v[h*vHead:], C: dst[h*width : (h+1)*width],
+		}.Run(nil)
+	}
 }
 
 // attentionScoresPortable is the reference of AttentionScores.

@@ -16,9 +16,6 @@ func ulp(want float64) float64 {
 
 func sigmoid64(x float64) float64 { return 1 / (1 + math.Exp(-x)) }
 
-// sin1 is the sine of x, whose polynomials Cos1 shares.
-func sin1(x float32) float32 { return quadrant(reduceQuarter(x)) }
-
 // functionBounds are the error bounds that the doc comments state.
 var functionBounds = []struct {
 	name     string
@@ -30,12 +27,14 @@ var functionBounds = []struct {
 	{"Exp1", Exp1, math.Exp, -86.6, 88.72, 1},
 	{"Log1", Log1, math.Log, 1e-40, 3e38, 1},
 	{"Log1 near 1", Log1, math.Log, 0.5, 2, 1},
-	{"Sin1", sin1, math.Sin, -100, 100, 1.6},
-	{"Sin1 far", sin1, math.Sin, -1e5, 1e5, 1.6},
+	{"Sin1", Sin1, math.Sin, -100, 100, 1.6},
+	{"Sin1 far", Sin1, math.Sin, -1e5, 1e5, 1.6},
 	{"Cos1", Cos1, math.Cos, -100, 100, 1.6},
 	{"Cos1 far", Cos1, math.Cos, -1e5, 1e5, 1.6},
 	{"Sqrt1", Sqrt1, math.Sqrt, 0, 3e38, 0.5},
 	{"Rsqrt1", Rsqrt1, func(x float64) float64 { return 1 / math.Sqrt(x) }, 1e-30, 3e30, 1.5},
+	{"Tanh1", Tanh1, math.Tanh, -20, 20, 3},
+	{"Tanh1 near 0", Tanh1, math.Tanh, -1, 1, 3},
 	{"Sigmoid1", Sigmoid1, sigmoid64, -80, 80, 2.5},
 	{"LogSigmoid1", LogSigmoid1, func(x float64) float64 { return math.Min(x, 0) - math.Log1p(math.Exp(-math.Abs(x))) },
 		-80, 80, 3},

@@ -117,6 +117,39 @@ var kernelCases = []struct {
 		LayerNormBackward(a[0], a[1], a[2], a[3], a[4], []float32{0.3}, []float32{1.3}, a[5], 1, len(a[0]))
 		return nil
 	}},
+	{"LayerNorm without bias", 3, func(a [][]float32) []float32 {
+		var mean, rstd [1]float32
+		LayerNormEps(a[0], mean[:], rstd[:], a[1], a[2], nil, 1, len(a[0]), 1e-6)
+		return []float32{mean[0], rstd[0]}
+	}},
+	{"RMSNorm", 3, func(a [][]float32) []float32 {
+		var rstd [1]float32
+		RMSNorm(a[0], rstd[:], a[1], a[2], 0, 1, len(a[0]), 1e-6)
+		return rstd[:]
+	}},
+	{"RMSNorm in place with offset", 2, func(a [][]float32) []float32 {
+		var rstd [1]float32
+		RMSNorm(a[0], rstd[:], a[0], a[1], 1, 1, len(a[0]), 1e-6)
+		return rstd[:]
+	}},
+	{"RMSNormBackward", 5, func(a [][]float32) []float32 {
+		RMSNormBackward(a[0], a[1], a[2], a[3], []float32{1.3}, a[4], 1, 1, len(a[0]))
+		return nil
+	}},
+	{"SiLU", 2, func(a [][]float32) []float32 { SiLU.Forward(a[0], a[1]); return nil }},
+	{"SiLU backward", 4, func(a [][]float32) []float32 { SiLU.ForwardBackward(a[0], a[1], a[2], a[3]); return nil }},
+	{"SiLU gated", 3, func(a [][]float32) []float32 { SiLU.Gated(a[0], a[1], a[2]); return nil }},
+	{"SiLU gated backward", 6, func(a [][]float32) []float32 {
+		SiLU.GatedBackward(a[0], a[1], a[2], a[3], a[4], a[5])
+		return nil
+	}},
+	{"GeluErf", 2, func(a [][]float32) []float32 { GeluErf.Forward(a[0], a[1]); return nil }},
+	{"GeluErf backward", 4, func(a [][]float32) []float32 {
+		GeluErf.ForwardBackward(a[0], a[1], a[2], a[3])
+		return nil
+	}},
+	{"SoftCap", 1, func(a [][]float32) []float32 { SoftCap(a[0], .7, 5); return nil }},
+	{"SoftCapBackward", 2, func(a [][]float32) []float32 { SoftCapBackward(a[0], a[1], .7, 5); return nil }},
 	{"AdamW", 4, func(a [][]float32) []float32 {
 		for i, v := range a[2] {
 			a[2][i] = float32(math.Abs(float64(v)))

@@ -3,12 +3,19 @@ package tensor
 // NormEps is added to the variance by [LayerNorm] before the root is taken: GPT-2's epsilon.
 const NormEps = 1e-5
 
-// LayerNorm normalises each row of x, of C = cols elements, to mean 0 and variance 1, then scales and shifts it (Ba,
-// Kiros & Hinton, "Layer Normalization", 2016):
-//
-//	mean = Sum(x)/C,  rstd = 1/sqrt(Σ (x-mean)²/C + NormEps),  y = fma((x-mean)*rstd, gamma, beta)
-//
-// It stores mean and rstd of each row for [LayerNormBackward].
+// normScratch is memory for norms that lack a part of what the kernels compute.
+type normScratch struct{ zeros, gamma, junk []float32 } // (cols)
+
+var normScratches = freeList[normScratch]{alloc: func() *normScratch { return new(normScratch) }}
+
+// size makes the slices as long as a row; junk has unspecified contents.
+func (s *normScratch) size(cols int) {
+	if len(s.zeros) < cols {
+		s.zeros, s.gamma, s.junk = make([]float32, cols), make([]float32, cols), make([]float32, cols)
+	}
+}
+
+// LayerNorm is [LayerNormEps] with NormEps.
 func LayerNorm(
 	y []float32, // (rows, cols)
 	mean, rstd []float32, // (rows)
@@ -16,6 +23,29 @@ func LayerNorm(
 	gamma, beta []float32, // (cols)
 	rows, cols int,
 ) {
+	LayerNormEps(y, mean, rstd, x, gamma, beta, rows, cols, NormEps)
+}
+
+// LayerNormEps normalises each row of x, of C = cols elements, to mean 0 and variance 1, then scales and shifts it (Ba,
+// Kiros & Hinton, "Layer Normalization", 2016):
+//
+//	mean = Sum(x)/C,  rstd = 1/sqrt(Σ (x-mean)²/C + eps),  y = fma((x-mean)*rstd, gamma, beta)
+//
+// It stores mean and rstd of each row for [LayerNormBackward]. A nil beta is zero. y may be x.
+func LayerNormEps(
+	y []float32, // (rows, cols)
+	mean, rstd []float32, // (rows)
+	x []float32, // (rows, cols)
+	gamma, beta []float32, // (cols)
+	rows, cols int,
+	eps float32,
+) {
+	if beta == nil {
+		s := normScratches.get()
+		defer normScratches.put(s)
+		s.size(cols)
+		beta = s.zeros[:cols]
+	}
 	sameLength("LayerNorm", rows*cols, len(y), len(x))
 	sameLength("LayerNorm", cols, len(gamma), len(beta))
 	sameLength("LayerNorm", rows, len(mean), len(rstd))
@@ -25,7 +55,7 @@ func LayerNorm(
 	for r := range rows {
 		xr := x[r*cols : (r+1)*cols]
 		m := sumKernel(xr) / float32(cols)
-		s := Rsqrt1(sumSquaredDifferencesKernel(xr, m)/float32(cols) + NormEps)
+		s := Rsqrt1(sumSquaredDifferencesKernel(xr, m)/float32(cols) + eps)
 		normalizeKernel(y[r*cols:(r+1)*cols], xr, gamma, beta, m, s)
 		mean[r], rstd[r] = m, s
 	}
@@ -37,7 +67,7 @@ func LayerNorm(
 //	dgamma = fma(dy, n, dgamma)
 //	dbeta += dy
 //
-// With a nil dx, or with nil dgamma and dbeta, those are not computed: the rows of dx are independent and may be spread
+// With a nil dx, or with a nil dgamma (and then dbeta), those are not computed, and neither is a nil dbeta alone: the rows of dx are independent and may be spread
 // over workers, whereas each element of dgamma and dbeta is one chain over the rows in order.
 func LayerNormBackward(
 	dx []float32, // (rows, cols)
@@ -50,6 +80,13 @@ func LayerNormBackward(
 	sameLength("LayerNormBackward", rows*cols, len(dy), len(x))
 	sameLength("LayerNormBackward", rows, len(mean), len(rstd))
 	sameLength("LayerNormBackward", cols, len(gamma))
+	if dgamma != nil && dbeta == nil {
+		s := normScratches.get()
+		defer normScratches.put(s)
+		s.size(cols)
+		dbeta = s.junk[:cols]
+		clear(dbeta)
+	}
 	if dgamma != nil {
 		sameLength("LayerNormBackward", cols, len(dgamma), len(dbeta))
 	}
@@ -65,6 +102,87 @@ func LayerNormBackward(
 		}
 		if dgamma != nil {
 			normParametersKernel(dgamma, dbeta, xr, dyr, mean[r], rstd[r])
+		}
+	}
+}
+
+// RMSNorm divides each row of x, of C = cols elements, by the root of its mean square, then scales it (Zhang & Sennrich,
+// "Root Mean Square Layer Normalization", 2019); offset is added to the scales, 1 in Gemma:
+//
+//	rstd = 1/sqrt(Σ x²/C + eps),  y = fma(x*rstd, offset + gamma, +0)
+//
+// It stores rstd of each row for [RMSNormBackward]. y may be x.
+func RMSNorm(
+	y []float32, // (rows, cols)
+	rstd []float32, // (rows)
+	x []float32, // (rows, cols)
+	gamma []float32, // (cols)
+	offset float32,
+	rows, cols int,
+	eps float32,
+) {
+	sameLength("RMSNorm", rows*cols, len(y), len(x))
+	sameLength("RMSNorm", cols, len(gamma))
+	sameLength("RMSNorm", rows, len(rstd))
+	if cols == 0 {
+		return
+	}
+	s := normScratches.get()
+	defer normScratches.put(s)
+	scales := s.scales(gamma, offset)
+	for r := range rows {
+		xr := x[r*cols : (r+1)*cols]
+		rstd[r] = Rsqrt1(dotKernel(xr, xr)/float32(cols) + eps)
+		normalizeKernel(y[r*cols:(r+1)*cols], xr, scales, s.zeros[:cols], 0, rstd[r])
+	}
+}
+
+// scales returns offset + gamma.
+func (s *normScratch) scales(gamma []float32, offset float32) []float32 {
+	s.size(len(gamma))
+	if offset == 0 {
+		return gamma
+	}
+	for i, g := range gamma {
+		s.gamma[i] = offset + g
+	}
+	return s.gamma[:len(gamma)]
+}
+
+// RMSNormBackward accumulates the gradients of [RMSNorm], row after row. With n = x*rstd and g = dy*(offset + gamma),
+//
+//	dx = fma(rstd, fma(-n, Σ g*n/C, g), dx)
+//	dgamma = fma(dy, n, dgamma)
+//
+// A nil dx or dgamma is not computed: the rows of dx are independent and may be spread over workers, whereas each
+// element of dgamma is one chain over the rows in order.
+func RMSNormBackward(
+	dx []float32, // (rows, cols)
+	dgamma []float32, // (cols)
+	dy, x []float32, // (rows, cols)
+	rstd []float32, // (rows)
+	gamma []float32, // (cols)
+	offset float32,
+	rows, cols int,
+) {
+	sameLength("RMSNormBackward", rows*cols, len(dy), len(x))
+	sameLength("RMSNormBackward", rows, len(rstd))
+	sameLength("RMSNormBackward", cols, len(gamma))
+	if cols == 0 {
+		return
+	}
+	s := normScratches.get()
+	defer normScratches.put(s)
+	scales := s.scales(gamma, offset)
+	clear(s.junk)
+	for r := range rows {
+		xr, dyr := x[r*cols:(r+1)*cols], dy[r*cols:(r+1)*cols]
+		if dx != nil {
+			_, gn := normSumsKernel(xr, dyr, scales, 0, rstd[r])
+			normBackwardKernel(dx[r*cols:(r+1)*cols], xr, dyr, scales, 0, rstd[r], 0, gn/float32(cols))
+		}
+		if dgamma != nil {
+			normParametersKernel(dgamma, s.junk[:cols], xr, dyr, 0, rstd[r])
 		}
 	}
 }
