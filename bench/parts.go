@@ -43,7 +43,7 @@ var parts = []struct {
 	{"panels", []string{"tensor.(*PackedB)", "tensor.packPanel"}},
 	{"products", []string{"tensor.(*product)", "tensor.matMul", "tensor.Product.Run", "tensor.gemm", "tensor.native",
 		"tensor.pairs", "model.(*gradTile)"}},
-	{"softmax and head", []string{"model.(*Pass).head", "model.(*Pass).LMHead", "tensor.Softmax", "tensor.LogSumExp"}},
+	{"softmax and head", []string{"model.(*Pass).head", "model.(*Pass).LogProbs", "model.(*Pass).WeightedLogProbs", "tensor.Softmax", "tensor.LogSumExp"}},
 	{"sums and embeddings", []string{"model.(*Pass).embed", "model.(*Model).embed", "model.(*columnSum)",
 		"model.(*Model).FoldGradient", "tensor.Add"}},
 	{"copies and clearing", []string{"tensor.(*clearJob)", "model.(*Pass).gatherSelected",

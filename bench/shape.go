@@ -106,24 +106,8 @@ func (s Shape) sequences(n, length int) [][]int32 {
 	return seqs
 }
 
-// forwardFLOPs counts the floating-point operations of a forward pass over one
-// sequence of length tokens, with logits computed at some of its positions.
-// With L blocks of width C, a vocabulary of V and T tokens it is 2 for each
-// product of a weight and a token, and 2 each for QKᵀ and PV at every pair of
-// positions that the causal mask leaves:
-//
-//	2·12·L·C²·T + 4·L·C·T(T+1)/2 + 2·C·V·logits
-//
-// Embeddings, biases, LayerNorm, GELU and softmax are not counted, and neither
-// is what a backward pass recomputes. Sampling with a key-value cache does the
-// same work for all tokens but the last.
-func forwardFLOPs(c model.Config, length, logits int) float64 {
-	l, w, t := float64(c.Layers), float64(c.Width), float64(length)
-	return 24*l*w*w*t + 2*l*w*t*(t+1) + 2*w*float64(c.Vocab*logits)
-}
-
-// trainFLOPs is forwardFLOPs for a forward and a backward pass. The backward
+// trainFLOPs is ForwardFLOPs for a forward and a backward pass. The backward
 // pass takes twice the operations: each product has two gradients.
 func trainFLOPs(c model.Config, length, logits int) float64 {
-	return 3 * forwardFLOPs(c, length, logits)
+	return 3 * c.ForwardFLOPs(length, logits)
 }

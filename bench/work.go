@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/trimtab/trimtab/draw"
 	"github.com/trimtab/trimtab/model"
@@ -68,13 +69,13 @@ func Train(s Shape, pool *tensor.Pool, n tensor.Numerics) *Workload {
 	b := model.NewBatch(s.sequences(s.Train.Batch, s.Train.Length)...)
 	rows := allRows(b)
 	// The gradient of the mean cross-entropy by each log-probability.
-	gradient := func(int, float32, float32) float32 { return -1 / float32(len(rows)) }
+	gradient := slices.Repeat([]float32{-1 / float32(len(rows))}, len(rows))
 	return &Workload{
 		Name: WorkTrain, FLOPs: float64(s.Train.Batch) * trainFLOPs(s.Config, s.Train.Length, s.Train.Length),
 		Run: func(run int) (tokens int, err error) {
 			pool.Clear(g)
 			ps.Forward(m, b)
-			ps.LMHead(m, g, rows, 1, gradient)
+			ps.WeightedLogProbs(m, g, rows, 1, gradient)
 			ps.BackwardBody(m, g)
 			adam.Step(m.Slab, m.FoldGradient(pool, g), run, steps)
 			return b.Rows(), nil
@@ -99,16 +100,11 @@ func Score(s Shape, pool *tensor.Pool, n tensor.Numerics) *Workload {
 	ps := model.NewPass(pool).WithNumerics(n)
 	b := model.NewBatch(s.sequences(s.Score.Batch, s.Score.Length)...)
 	rows := allRows(b)
-	logps := make([]float32, len(rows))
-	keep := func(i int, logp, _ float32) float32 {
-		logps[i] = logp
-		return 0
-	}
 	return &Workload{
-		Name: WorkScore, FLOPs: float64(s.Score.Batch) * forwardFLOPs(s.Config, s.Score.Length, s.Score.Length),
+		Name: WorkScore, FLOPs: float64(s.Score.Batch) * s.Config.ForwardFLOPs(s.Score.Length, s.Score.Length),
 		Run: func(int) (tokens int, err error) {
 			ps.Infer(m, b)
-			ps.LMHead(m, nil, rows, 1, keep)
+			ps.LogProbs(m, rows, 1)
 			return b.Rows(), nil
 		},
 	}
@@ -136,7 +132,7 @@ func Generate(s Shape, pool *tensor.Pool, n tensor.Numerics) *Workload {
 // flops counts the operations of sampling. The last token of a response is not fed
 // back to the model.
 func (g Generation) flops(c model.Config) float64 {
-	return float64(g.Batch) * forwardFLOPs(c, g.Prompt+g.Response-1, g.Response)
+	return float64(g.Batch) * c.ForwardFLOPs(g.Prompt+g.Response-1, g.Response)
 }
 
 // PPO measures whole PPO iterations: sampling, reward scores, log-probabilities
@@ -188,8 +184,8 @@ func PPO(s Shape, pool *tensor.Pool, n tensor.Numerics) (*Workload, error) {
 // updateFLOPs counts the operations of a PPO iteration after sampling.
 func (g Generation) updateFLOPs(c model.Config, epochs int) float64 {
 	inputs := g.Prompt + g.Response - 1 // nothing is predicted from the last token
-	score := forwardFLOPs(c, inputs+1, 0)
-	logp, value := forwardFLOPs(c, inputs, g.Response), forwardFLOPs(c, inputs, 0)
+	score := c.ForwardFLOPs(inputs+1, 0)
+	logp, value := c.ForwardFLOPs(inputs, g.Response), c.ForwardFLOPs(inputs, 0)
 	epoch := trainFLOPs(c, inputs, g.Response) + trainFLOPs(c, inputs, 0)
 	return float64(g.Batch) * (score + 2*logp + value + float64(epochs)*epoch)
 }

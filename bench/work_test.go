@@ -49,7 +49,7 @@ func TestFLOPs(t *testing.T) {
 		}
 	}
 	multiply(5, c.Width, c.Vocab)
-	if got := forwardFLOPs(c, 16, 5); got != want {
+	if got := c.ForwardFLOPs(16, 5); got != want {
 		t.Errorf("forward %g, want %g", got, want)
 	}
 	for _, s := range Shapes {
@@ -83,7 +83,7 @@ func TestPartOf(t *testing.T) {
 		{"attention", []string{modulePrefix + "tensor.gemm12x2AVX512", modulePrefix + "tensor.Product.Run",
 			modulePrefix + "model.(*Pass).attend", modulePrefix + "model.(*Pass).forwardGroup"}},
 		{"products", []string{modulePrefix + "tensor.gemm12x2AVX512", modulePrefix + "tensor.Product.Run",
-			modulePrefix + "model.(*Pass).LMHead"}},
+			modulePrefix + "model.(*Pass).LogProbs"}},
 		{"products", []string{"runtime.memmove", modulePrefix + "tensor.(*product).packB",
 			modulePrefix + "model.(*Pass).linear"}},
 		{"panels", []string{"runtime.memmove", modulePrefix + "tensor.packPanel",

@@ -77,11 +77,8 @@ func TestMeanKL(t *testing.T) {
 	for i, s := range samples {
 		for k, id := range s.Tokens {
 			ps.Infer(ref, model.NewBatch(slices.Concat(prompts[i], s.Tokens[:k])))
-			ps.LMHead(ref, nil, []model.HeadRow{{Row: len(prompts[i]) + k - 1, Target: id}}, 1/float32(.8),
-				func(_ int, logp, _ float32) float32 {
-					want += (float64(s.LogProbs[k]) - float64(logp)) / 3
-					return 0
-				})
+			rows := []model.HeadRow{{Row: len(prompts[i]) + k - 1, Target: id}}
+			want += (float64(s.LogProbs[k]) - float64(ps.LogProbs(ref, rows, 1/float32(.8)).LogP[0])) / 3
 			tokens++
 		}
 	}
@@ -120,10 +117,9 @@ func distribution(m *model.Model, prompt []int32) []float64 {
 		rows[i] = model.HeadRow{Row: len(prompt) - 1, Target: int32(i)}
 	}
 	ps.Infer(m, model.NewBatch(prompt))
-	ps.LMHead(m, nil, rows, 1, func(i int, logp, _ float32) float32 {
+	for i, logp := range ps.LogProbs(m, rows, 1).LogP {
 		p[i] = math.Exp(float64(logp))
-		return 0
-	})
+	}
 	return p
 }
 

@@ -84,15 +84,14 @@ func eachLogProb(ps *model.Pass, m *model.Model, seqs [][]int32, firsts []int, i
 		b, targets := model.NextTokens(micro, firsts[from:from+len(micro)])
 		i, t := from, firsts[from] // of the next target
 		ps.Infer(m, b)
-		ps.LMHead(m, nil, targets, invTemp, func(_ int, logprob, _ float32) float32 {
+		for _, logprob := range ps.LogProbs(m, targets, invTemp).LogP {
 			for t >= len(seqs[i]) { // the sequence is done, or has no targets
 				i++
 				t = firsts[i]
 			}
 			each(i, t, logprob)
 			t++
-			return 0 // no gradient
-		})
+		}
 		from += len(micro)
 	}
 }

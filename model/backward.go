@@ -12,8 +12,7 @@ func (ps *Pass) backward(g []float32) {
 		if l+1 < len(ps.layers) {
 			ps.listBlockGradients(l + 1)
 		} else {
-			ps.columnSums = append(ps.columnSums, normParamSum(ps.grad.finalNorm.weight, ps.grad.finalNorm.bias, ps.dhidden,
-				ps.finalResidual(), ps.mean, ps.rstd, ps.outputCount()))
+			ps.normGrad(&ps.grad.finalNorm, ps.dhidden, ps.finalResidual(), &ps.finalNorm, ps.outputCount())
 		}
 		ps.backwardGroups = 0
 		if l >= 0 {
@@ -53,43 +52,6 @@ func (ps *Pass) backwardGroup(task, worker int) {
 	}
 }
 
-// backwardSpan takes sp through the backward pass of block l. In the forward pass this was, with x the residual
-// stream that enters the block,
-//
-//	qkv = LN1(x)·qkvw + qkvb,  att = attention(qkv),  mid = x + att·attprojw + attprojb
-//	fc = LN2(mid)·fcw + fcb,  out = mid + gelu(fc)·fcprojw + fcprojb
-//
-// and so, from dout, the gradient of what leaves the block, to dx, that of what enters it,
-//
-//	dact = dout·fcprojwᵀ,  dfc = dact·gelu'(fc),  dln2 = dfc·fcwᵀ
-//	dmid = dout + LN2's backward of dln2,  datt = dmid·attprojwᵀ
-//	dqkv = attention's backward of datt,  dln1 = dqkv·qkvwᵀ
-//	dx = dmid + LN1's backward of dln1
-//
-// Parameter gradients are left to listBlockGradients.
-func (ps *Pass) backwardSpan(sp *span, l int) {
-	w, b := &ps.weights.layers[l], ps.gradBuffers(l)
-	selected := ps.selectedRows(sp, l)
-	if l == len(ps.layers)-1 {
-		ps.forRows(&selected, l, (*Pass).finalNormBackward)
-	}
-	ps.linearBackward(&selected, b.dfc, ps.dOut(l), &w.fcproj)
-	ps.forRows(&selected, l, (*Pass).mlpGeluBackward)
-	ps.linearBackward(&selected, b.dln2, b.dfc, &w.fc)
-	ps.forRows(&selected, l, (*Pass).mlpNormBackward)
-	datt := ps.datt
-	if ps.selectsRows(l) {
-		datt = ps.lastBlock.datt
-	}
-	ps.linearBackward(&selected, datt, b.dResidualMid, &w.attproj)
-	if ps.selectsRows(l) {
-		ps.forRows(sp, l, (*Pass).scatterAttentionGrad)
-	}
-	ps.forHeads(sp, l, (*Pass).attendBackward)
-	ps.linearBackward(sp, b.dln1, b.dqkv, &w.qkv)
-	ps.forRows(sp, l, (*Pass).attentionNormBackward)
-}
-
 // gradBuffers returns where block l keeps what its backward pass computes.
 func (ps *Pass) gradBuffers(l int) *gradBuffers { return &ps.gradBufs[l&1] }
 
@@ -98,29 +60,71 @@ func (ps *Pass) gradBuffers(l int) *gradBuffers { return &ps.gradBufs[l&1] }
 // dOut(l-1), while the parameter gradients of block l+1 read dOut(l+1).
 func (ps *Pass) dOut(l int) []float32 { return ps.dResidual[(l+1)%3] }
 
+// gradBuffers holds what the backward pass of a block leaves for the gradients of its parameters. There are two,
+// since those gradients are computed while the block before goes through its own backward pass.
+type gradBuffers struct {
+	dMLPOut       []float32 // (N, C) gradient of what the MLP gives, where that is not dOut
+	dact          []float32 // (N, I) gradient of the activation's output, of an MLP with a gate
+	dup           []float32 // (N, up) of its input; without a gate first of its output
+	dln2          []float32 // (N, C) of the MLP's input
+	dResidualMid  []float32 // (N, C) of the residual stream after attention
+	dAttentionOut []float32 // (N, C) of what attention gives, where that is not dResidualMid
+	dqkv          []float32 // (N, qkvWidth)
+	dNormedQK     []float32 // (N, (H+KV)·D) of normed queries and keys, where the model has such norms
+	dln1          []float32 // (N, C) of attention's input
+
+	// Inputs of the block's products, which the forward pass did not keep, computed again with the same bits.
+	ln1 []float32 // (N, C)
+	ln2 []float32 // (N, C)
+	act []float32 // (N, I)
+}
+
+// size sizes the buffers for n rows.
+func (b *gradBuffers) size(n int, d *dims) {
+	for _, x := range [...]*[]float32{&b.dResidualMid, &b.dln1, &b.dln2, &b.ln1, &b.ln2} {
+		resizeSlab(x, n*d.width)
+	}
+	if d.branches {
+		resizeSlab(&b.dMLPOut, n*d.width)
+		resizeSlab(&b.dAttentionOut, n*d.width)
+	}
+	if d.gated {
+		resizeSlab(&b.dact, n*d.inner)
+	}
+	resizeSlab(&b.dqkv, n*d.qkv)
+	resizeSlab(&b.dNormedQK, n*d.rawQK())
+	resizeSlab(&b.act, n*d.inner)
+	resizeSlab(&b.dup, n*d.up)
+}
+
+// dactivation returns where the gradient of the activation's output lies.
+func (b *gradBuffers) dactivation(d *dims) []float32 {
+	if d.gated {
+		return b.dact
+	}
+	return b.dup
+}
+
 // prepareBackward sizes the buffers of a backward pass.
 func (ps *Pass) prepareBackward() {
-	n, c := ps.n, ps.m.Config.Width
+	n, d := ps.n, &ps.m.dims
 	longest := 0 // tokens of a sequence
 	for s := range ps.batch.Sequences() {
 		longest = max(longest, ps.batch.Starts[s+1]-ps.batch.Starts[s])
 	}
 	for i := range ps.gradBufs {
-		b := &ps.gradBufs[i]
-		for _, x := range [...]*[]float32{&b.dResidualMid, &b.dln1, &b.dln2, &b.ln1, &b.ln2} {
-			resizeSlab(x, n*c)
-		}
-		resizeSlab(&b.dqkv, n*3*c)
-		resizeSlab(&b.act, n*4*c)
-		resizeSlab(&b.dfc, n*4*c)
+		ps.gradBufs[i].size(n, d)
 	}
 	for i := range ps.dResidual {
-		resizeSlab(&ps.dResidual[i], n*c)
+		resizeSlab(&ps.dResidual[i], n*d.width)
 	}
-	resizeSlab(&ps.datt, n*c)
-	resizeSlab(&ps.lastBlock.datt, len(ps.outputRows)*c)
+	resizeSlab(&ps.datt, n*d.attention)
+	resizeSlab(&ps.lastBlock.datt, len(ps.outputRows)*d.attention)
 	for i := range ps.work {
 		resize(&ps.work[i].s, queryTile*longest)
 		resize(&ps.work[i].ds, queryTile*longest)
+		if d.attentionCap > 0 {
+			resize(&ps.work[i].capped, queryTile*longest)
+		}
 	}
 }

@@ -44,13 +44,61 @@ func mustSameBits(t *testing.T, what string, got, want []float32) {
 	}
 }
 
-// randomConfig draws a small shape; widths and heads are often odd.
+// randomConfig draws a small shape; widths and heads are often odd. Two of three are not GPT-2's.
 func randomConfig(s *draw.Stream) model.Config {
 	heads := 1 + s.IntN(4)
-	return model.Config{
+	c := model.Config{
 		Layers: 1 + s.IntN(3), Heads: heads, Width: heads * (1 + s.IntN(20)),
 		Context: 1 + s.IntN(80), Vocab: 2 + s.IntN(300),
 	}
+	if s.IntN(3) > 0 {
+		return randomShape(s, c)
+	}
+	return c
+}
+
+// one draws one of several values.
+func one[T any](s *draw.Stream, values ...T) T { return values[s.IntN(len(values))] }
+
+// randomShape draws what other families than GPT-2 have.
+func randomShape(s *draw.Stream, c model.Config) model.Config {
+	c.Family = "any"
+	c.KVHeads = one(s, 0, 1, c.Heads, 1+s.IntN(c.Heads))
+	if c.KVHeads > 0 && c.Heads%c.KVHeads != 0 {
+		c.KVHeads = 1
+	}
+	c.HeadDim = 2 * (1 + s.IntN(12))
+	c.Inner, c.Gated = 1+s.IntN(50), s.IntN(2) == 0
+	c.Activation = one(s, "", "gelu", "relu", "relu2", "silu")
+	c.RMSNorm, c.NormEps, c.NormOffset = s.IntN(2) == 0, one(s, 0, 1e-6), one[float64](s, 0, 1)
+	c.NoNormBias, c.NoFinalNorm = s.IntN(2) == 0, s.IntN(3) == 0
+	if !c.RMSNorm {
+		c.NormOffset = 0
+	}
+	c.NormAt = one(s, model.NormBefore, model.NormBefore, model.NormAfter, model.NormOutput, model.NormBoth)
+	if c.NormAt == model.NormBefore {
+		c.ParallelResidual = s.IntN(2) == 0
+		c.ResidualScale = one(s, 0, .3)
+	}
+	c.Positions = one(s, model.LearnedPositions, model.RotaryPositions, model.RotaryPositions, model.NoPositions)
+	if c.Positions == model.RotaryPositions {
+		c.RotaryDim = one(s, 0, 2*(1+s.IntN(c.HeadDim/2)))
+		c.RopeTheta, c.RopeLocalTheta = one[float64](s, 0, 500), one[float64](s, 0, 100)
+		c.RopeScaling = one(s, model.RopeScaling{}, model.RopeScaling{Type: "linear", Factor: 3})
+	}
+	c.NoQKVBias, c.NoOutBias, c.NoMLPBias = s.IntN(2) == 0, s.IntN(2) == 0, s.IntN(2) == 0
+	c.QKNorm = one(s, model.NoQKNorm, model.QKNormHead, model.QKNormFull)
+	if c.QKNorm == model.NoQKNorm && (c.KVHeads == 0 || c.KVHeads == c.Heads) {
+		c.QKVPerHead = s.IntN(2) == 0
+	}
+	c.SlidingWindow = one(s, 0, 1+s.IntN(40))
+	if c.SlidingWindow > 0 && s.IntN(2) == 0 {
+		c.FullLayers = []int{c.Layers - 1}
+	}
+	c.AttentionScale, c.AttentionCap, c.LogitCap = one(s, 0, .4), one[float64](s, 0, 3), one[float64](s, 0, 5)
+	c.EmbeddingScale, c.LogitScale = one[float64](s, 0, 3), one(s, 0, .5)
+	c.Untied = s.IntN(2) == 0
+	return c
 }
 
 // loud is a model whose activations are far from zero.
@@ -85,7 +133,7 @@ func randomBatch(s *draw.Stream, c model.Config, sequences int) [][]int32 {
 // A row's bits depend on the tokens before it in its sequence alone.
 func TestRowsDoNotSeeEachOther(t *testing.T) {
 	everyKernel(t, func(t *testing.T) {
-		for trial := range uint64(12) {
+		for trial := range uint64(20) {
 			s := draw.New(trial, "test", "rows").At()
 			c := randomConfig(s)
 			m := loud(c, false, trial)
@@ -109,7 +157,7 @@ func TestRowsDoNotSeeEachOther(t *testing.T) {
 // prompt gives alone.
 func TestCachedEqualsFull(t *testing.T) {
 	everyKernel(t, func(t *testing.T) {
-		for trial := range uint64(12) {
+		for trial := range uint64(20) {
 			s := draw.New(trial, "test", "cached").At()
 			c := randomConfig(s)
 			m := loud(c, false, trial)
@@ -159,7 +207,7 @@ func checkSample(t *testing.T, m *model.Model, prompt []int32, sample model.Samp
 		}
 	}
 	full, entropies := make([]float32, len(rows)), make([]float32, len(rows))
-	ps.LMHead(m, nil, rows, o.InvTemp(), func(i int, logp, entropy float32) float32 {
+	model.EachLogProb(ps, m, nil, rows, o.InvTemp(), func(i int, logp, entropy float32) float32 {
 		full[i], entropies[i] = logp, entropy
 		if !(entropy > -1e-3 && float64(entropy) < math.Log(float64(m.Config.Vocab))+1e-3) {
 			t.Errorf("entropy %v of %d tokens", entropy, m.Config.Vocab)
@@ -177,7 +225,7 @@ func gradientOf(ps *model.Pass, m *model.Model, seqs [][]int32, split int) []flo
 		b := model.NewBatch(seqs[from:min(from+split, len(seqs))]...)
 		ps.Forward(m, b)
 		next := nextTokens(b)
-		ps.LMHead(m, g, next, 1.25, func(i int, logp, _ float32) float32 {
+		model.EachLogProb(ps, m, g, next, 1.25, func(i int, logp, _ float32) float32 {
 			if next[i].Target%7 == 3 {
 				return 0 // not learned
 			}
@@ -267,10 +315,12 @@ func TestStepAllocatesNothing(t *testing.T) {
 	pool := tensor.NewPool(2)
 	defer pool.Close()
 	ps, g := model.NewPass(pool), m.NewGradient()
-	each := func(int, float32, float32) float32 { return -1 }
+	minus := slices.Repeat([]float32{-1}, len(rows))
 	step := func() {
 		ps.Forward(m, b)
-		ps.LMHead(m, g, rows, 1, each)
+		ps.LogProbs(m, rows, 1)
+		ps.LogProbsBackward(m, g, minus, minus)
+		ps.WeightedLogProbs(m, g, rows, 1, minus)
 		ps.ScalarBackward(m, g, last, ps.ScalarHead(m, last))
 		ps.BackwardBody(m, g)
 		m.FoldGradient(nil, g)

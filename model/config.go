@@ -161,6 +161,13 @@ func (c Config) validateHeads() error {
 	case c.QKVPerHead && c.kvHeads() != c.Heads:
 		return fmt.Errorf("num_key_value_heads: %d and not num_attention_heads, which a model needs whose queries, keys "+
 			"and values are stored head by head", c.KVHeads)
+	case c.QKVPerHead && c.QKNorm != NoQKNorm:
+		return fmt.Errorf("qk_norm: %q is not supported for models whose queries, keys and values are stored head by head",
+			c.QKNorm)
+	case c.ResidualScale != 0 && c.NormAt != NormBefore:
+		return fmt.Errorf("residual_scale: %g needs norms before attention and MLP only", c.ResidualScale)
+	case c.ParallelResidual && c.NormAt != NormBefore:
+		return fmt.Errorf("parallel_residual: needs norms before attention and MLP only")
 	case c.Positions == RotaryPositions && c.rotaryDim()%2 != 0:
 		return fmt.Errorf("head_dim: the %d rotated elements of a head are not pairs", c.rotaryDim())
 	}
@@ -189,10 +196,11 @@ func (c Config) validateNames() error {
 			return fmt.Errorf("%s: %q is none of %q", f.name, f.value, f.known)
 		}
 	}
-	if _, ok := FamilyOf(c.Family); !ok {
+	family, ok := FamilyOf(c.Family)
+	if !ok {
 		return fmt.Errorf("model_type: %q is none of %q", c.Family, FamilyNames())
 	}
-	return nil
+	return family.check(c)
 }
 
 // validateNumbers checks the fields that are real numbers.
@@ -227,16 +235,20 @@ func (c Config) Equal(d Config) bool { return reflect.DeepEqual(c, d) }
 func (c Config) IsZero() bool { return reflect.ValueOf(c).IsZero() }
 
 // activation returns the function of the MLP.
-func (c Config) activation() (string, error) {
+func (c Config) activation() (tensor.Activation, error) {
 	switch c.Activation {
 	case "", "gelu_pytorch_tanh", "gelu_new", "gelu_fast":
-		return "gelu_pytorch_tanh", nil
-	case "gelu", "relu", "relu2":
-		return c.Activation, nil
+		return tensor.GeluTanh, nil
+	case "gelu":
+		return tensor.GeluErf, nil
+	case "relu":
+		return tensor.ReLU, nil
+	case "relu2":
+		return tensor.ReLUSquared, nil
 	case "silu", "swish":
-		return "silu", nil
+		return tensor.SiLU, nil
 	}
-	return "", fmt.Errorf("hidden_act: %q is none of gelu, gelu_pytorch_tanh, relu, relu2, silu", c.Activation)
+	return 0, fmt.Errorf("hidden_act: %q is none of gelu, gelu_pytorch_tanh, relu, relu2, silu", c.Activation)
 }
 
 // headDim returns D.

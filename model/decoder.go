@@ -88,19 +88,27 @@ func Generate(ps *Pass, m *Model, prompts [][]int32, o SampleOptions, src draw.S
 	}
 	ps.weights.useAll(m, ps.numerics, ps.pool)
 	workers := ps.pool.Workers()
-	if m.Config.Parameters() > sharedDecoderParams && len(prompts) < ownDecoderSequences*workers {
-		if ps.sharedDecoder == nil {
-			ps.sharedDecoder = newDecoder(ps.pool)
+	if len(m.Slab) > sharedDecoderParams && len(prompts) < ownDecoderSequences*workers {
+		if ps.sampling.shared == nil {
+			ps.sampling.shared = newDecoder(ps.pool)
 		}
-		ps.sharedDecoder.run(g, min(maxSlots, len(prompts)))
+		ps.sampling.shared.run(g, min(maxSlots, len(prompts)))
 		return g.samples
 	}
-	for len(ps.decoders) < workers {
-		ps.decoders = append(ps.decoders, newDecoder(nil))
+	decoders := ps.sampling.decoders
+	for len(decoders) < workers {
+		decoders = append(decoders, newDecoder(nil))
 	}
+	ps.sampling.decoders = decoders
 	slots := min(maxSlots, (len(prompts)+workers-1)/workers)
-	ps.pool.Run(workers, func(task, _ int) { ps.decoders[task].run(g, slots) })
+	ps.pool.Run(workers, func(task, _ int) { decoders[task].run(g, slots) })
 	return g.samples
+}
+
+// sampling is what a Pass keeps from one Generate to the next: a decoder for each worker, and one for all together.
+type sampling struct {
+	decoders []*decoder
+	shared   *decoder
 }
 
 // generation is one call of Generate, which its decoders share. samples[i] is written by the decoder that took prompt
@@ -128,13 +136,14 @@ type decoder struct {
 	gen        *generation // the running one
 	cache      kvCache
 	active     []sequence       // those that hold a slot, in the order of the rows of a step
-	freeSlots  []int            // of the cache, the next one last
+	slots      int              // sequences at once, at most
 	work       []decoderScratch // one for each worker
 	tokens     []int32          // (active) input of a step
 	lastRows   []int            // rows of hidden that the next tokens are sampled from
 	lastHidden []float32        // (active, C) those rows
 	logits     []float32        // (active, V)
 	first      int              // of the active sequences, the first that is being read or sampled for
+	stepping   bool             // rows are single tokens, which attend to the cache; otherwise they are prompts
 
 	attendTask, sampleTask func(task, worker int)
 }
@@ -148,39 +157,37 @@ type decoderScratch struct {
 // newDecoder returns a decoder on the workers of pool, or on the caller if pool is nil.
 func newDecoder(pool *tensor.Pool) *decoder {
 	d := &decoder{ps: NewPass(pool), work: make([]decoderScratch, pool.Workers())}
-	d.ps.decoder = d
+	d.ps.attender = d
 	d.attendTask, d.sampleTask = d.attendCachedRow, d.sampleRow
 	return d
 }
 
 // sequence is a prompt that is being continued.
 type sequence struct {
-	prompt int // its number
-	slot   int // of the cache
-	length int // tokens whose keys and values are cached
+	prompt int     // its number
+	pages  []int32 // of the cache
+	length int     // tokens whose keys and values are cached
 
 	sampledToken // the last one, not cached yet
 }
 
-// run samples prompts of g, in as many slots, until none is left. Other decoders take prompts from the same counter.
+// run samples prompts of g, so many at once, until none is left. Other decoders take prompts from the same counter.
 func (d *decoder) run(g *generation, slots int) {
-	d.gen = g
+	d.gen, d.slots = g, slots
 	d.ps.weights, d.ps.numerics = g.weights, g.weights.numerics
-	d.active, d.freeSlots = d.active[:0], d.freeSlots[:0]
+	d.active = d.active[:0]
 	longest := 0
 	for i := range g.prompts {
 		longest = max(longest, len(g.prompts[i])+g.maxNewTokens(i))
 	}
-	d.cache.size(g.m.Config, slots, longest)
-	for s := range slots {
-		d.freeSlots = append(d.freeSlots, slots-1-s)
-	}
+	d.cache.reset(g.m, longest)
+	d.ps.rotary.prepare(g.m, longest)
 	for i := range d.work {
 		d.work[i].sampler.size(g.m.Config.Vocab)
-		resize(&d.work[i].scores, d.cache.scratch())
+		resize(&d.work[i].scores, d.cache.scratch(longest))
 	}
 	for {
-		if 4*len(d.freeSlots) >= slots { // wait for a quarter of them: prompts are read faster together
+		if 4*(slots-len(d.active)) >= slots { // wait for a quarter of them: prompts are read faster together
 			d.schedule()
 		}
 		if len(d.active) == 0 {
@@ -193,9 +200,9 @@ func (d *decoder) run(g *generation, slots int) {
 // schedule gives the free slots to the next prompts, reads these and samples their first tokens.
 func (d *decoder) schedule() {
 	g := d.gen
-	for len(d.freeSlots) > 0 {
+	for len(d.active) < d.slots {
 		first, rows := len(d.active), 0
-		for len(d.freeSlots) > 0 && rows < prefillRows {
+		for len(d.active) < d.slots && rows < prefillRows {
 			i := int(g.nextPrompt.Add(1) - 1)
 			if i >= len(g.prompts) {
 				break
@@ -206,9 +213,8 @@ func (d *decoder) schedule() {
 			if g.maxNewTokens(i) <= 0 {
 				continue
 			}
-			slot := d.freeSlots[len(d.freeSlots)-1]
-			d.freeSlots = d.freeSlots[:len(d.freeSlots)-1]
-			d.active = append(d.active, sequence{prompt: i, slot: slot, length: len(g.prompts[i])})
+			pages := d.cache.reserve(nil, len(g.prompts[i]))
+			d.active = append(d.active, sequence{prompt: i, pages: pages, length: len(g.prompts[i])})
 			rows += len(g.prompts[i])
 		}
 		if first == len(d.active) {
@@ -218,7 +224,7 @@ func (d *decoder) schedule() {
 	}
 }
 
-// prefill reads the prompts of the sequences from first on, which fills their slots of the cache, and samples a token
+// prefill reads the prompts of the sequences from first on, which fills their pages of the cache, and samples a token
 // for each. Of the last block only each prompt's last row is computed.
 func (d *decoder) prefill(first int) {
 	var b Batch
@@ -236,9 +242,9 @@ func (d *decoder) prefill(first int) {
 }
 
 // sampleNext samples a token for each sequence from first on, from the rows of hidden listed in lastRows, and frees
-// the slots of sequences that end with it.
+// the pages of sequences that end with it.
 func (d *decoder) sampleNext(first int) {
-	g, c, v := d.gen, d.gen.m.Config.Width, d.gen.m.Config.Vocab
+	g, c, v := d.gen, d.gen.m.dims.width, d.gen.m.dims.vocab
 	n := len(d.lastRows) // sequences
 	resize(&d.lastHidden, n*c)
 	resize(&d.logits, n*v)
@@ -253,7 +259,7 @@ func (d *decoder) sampleNext(first int) {
 		if g.appendToken(s) {
 			kept = append(kept, s)
 		} else {
-			d.freeSlots = append(d.freeSlots, s.slot)
+			d.cache.release(s.pages)
 		}
 	}
 	d.active = kept
@@ -264,7 +270,9 @@ func (d *decoder) sampleRow(i, worker int) {
 	g, s, v := d.gen, &d.active[d.first+i], d.gen.m.Config.Vocab
 	t := len(g.samples[s.prompt].Tokens)
 	u := g.src.At(g.base+uint64(s.prompt), uint64(t)).Float64()
-	s.sampledToken = d.work[worker].sampler.sample(d.logits[i*v:(i+1)*v], &g.options, u)
+	logits := d.logits[i*v : (i+1)*v]
+	g.m.dims.finishLogits(logits)
+	s.sampledToken = d.work[worker].sampler.sample(logits, &g.options, u)
 }
 
 // appendToken adds the token sampled last to its sample and reports whether the sequence continues.
@@ -280,4 +288,65 @@ func (g *generation) appendToken(s sequence) bool {
 	out.Entropies = append(out.Entropies, s.entropy)
 	out.Stopped = slices.Contains(g.options.StopTokens, s.token)
 	return !out.Stopped && len(out.Tokens) < limit
+}
+
+// step feeds the last token of every active sequence to the model and samples the next one. It runs the chains of
+// Pass.Forward for those rows.
+func (d *decoder) step() {
+	ps := d.ps
+	d.tokens, d.lastRows = d.tokens[:0], d.lastRows[:0]
+	for r := range d.active {
+		s := &d.active[r]
+		d.tokens = append(d.tokens, s.token)
+		d.lastRows = append(d.lastRows, r)
+		s.pages = d.cache.reserve(s.pages, s.length+1)
+	}
+	ps.prepareStep(d.gen.m, d.tokens)
+	for r, s := range d.active {
+		ps.positions[r] = int32(s.length)
+	}
+	d.stepping = true
+	sp := ps.wholeBatch()
+	ps.forwardSpan(&sp)
+	d.stepping = false
+	for r := range d.active { // its token is cached now
+		d.active[r].length++
+	}
+	d.sampleNext(0)
+}
+
+// attend is the attention of block l: of the rows of a step to the cache, or of prompts within themselves, whose keys
+// and values are cached.
+func (d *decoder) attend(sp span, l int) {
+	if d.stepping {
+		d.ps.layer = l
+		sp.pool.Run(len(d.active), d.attendTask)
+		return
+	}
+	d.ps.attend(sp, l)
+	d.cachePrompts(&sp, l)
+}
+
+// attendCachedRow caches the key and value of one row and computes its attention. Meanwhile it prefetches the keys of
+// the row after it, which is most likely the next task.
+func (d *decoder) attendCachedRow(r, worker int) {
+	ps, s, dims := d.ps, &d.active[r], &d.gen.m.dims
+	a, l := ps.activationsOf(ps.layer), ps.layer
+	qkv := a.qkv[r*dims.qkv : (r+1)*dims.qkv]
+	d.cache.store(l, s.pages, s.length, qkv)
+	next, _ := d.cache.page(l, d.active[(r+1)%len(d.active)].pages[0])
+	d.cache.attend(l, s.pages, s.length+1, d.gen.m.windows[l], qkv, a.att[r*dims.attention:(r+1)*dims.attention],
+		d.work[worker].scores, next)
+}
+
+// cachePrompts caches the keys and values that block l has computed for the prompts of sp.
+func (d *decoder) cachePrompts(sp *span, l int) {
+	ps, width := d.ps, d.gen.m.dims.qkv
+	qkv := ps.activationsOf(l).qkv
+	for i := sp.seqFrom; i < sp.seqTo; i++ {
+		from := ps.batch.Starts[i]
+		for t := range ps.batch.Starts[i+1] - from {
+			d.cache.store(l, d.active[d.first+i].pages, t, qkv[(from+t)*width:])
+		}
+	}
 }

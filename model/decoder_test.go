@@ -19,7 +19,7 @@ func distribution(m *model.Model, prompt []int32, temperature float32) []float64
 		rows[i] = model.HeadRow{Row: len(prompt) - 1, Target: int32(i)}
 	}
 	p := make([]float64, len(rows))
-	ps.LMHead(m, nil, rows, 1/temperature, func(i int, logp, _ float32) float32 {
+	model.EachLogProb(ps, m, nil, rows, 1/temperature, func(i int, logp, _ float32) float32 {
 		p[i] = math.Exp(float64(logp))
 		return 0
 	})

@@ -1,36 +1,47 @@
-// Package model is a GPT-2-shaped decoder: pre-LayerNorm blocks, learned
-// positions, GELU-tanh, an output head tied to the token embedding, and
-// optionally a scalar head for reward and value models. Forward and backward
+// Package model is a transformer decoder of the families that people have:
+// GPT-2, Llama, Qwen, Gemma and others (see [FamilyNames]). Forward and backward
 // are written out, next to each other, in one file for each kind of layer:
-// embedding.go, attention.go, mlp.go, norm.go, head.go, scalar.go.
+//
+//	embedding.go  token and learned position embeddings
+//	attention.go  multi-head, grouped and multi-query attention, sliding windows
+//	rotary.go     rotary positions (RoPE) and their scaling
+//	mlp.go        the MLP, plain or gated (SwiGLU)
+//	norm.go       layer norm and RMS norm
+//	block.go      how attention, MLP and norms make a block
+//	head.go       log-probabilities, entropies and their gradients
+//	scalar.go     the head of reward and value models
+//
+// and know nothing of how rows are divided among workers (schedule.go), of which
+// rows a head asks for (output_rows.go), or of sampling (decoder.go, with the
+// paged cache.go and sample.go). A Config says what a model is made of; its zero
+// values are GPT-2's. Arrays are listed in parameters.go; what they are called
+// and how they are stored is up to the family: family.go, and a file for each.
 //
 // Shapes in comments: N rows (tokens of a batch), W selected rows of those, T
-// tokens of one sequence, C width, V vocabulary, L layers, H heads, D = C/H.
+// tokens of one sequence, C width, V vocabulary, L layers, H heads, KV
+// key-value heads, D the size of a head, I the width of the MLP.
 //
-// All parameters lie in one slab, in this order and without gaps, under the
-// names of Hugging Face's GPT-2 (Conv1D weights are (in, out): y = x·W + b).
-// Comments use the short names of llm.c, in the last column:
+// All parameters lie in one slab, in the order of parameters.go and without
+// gaps, under the names of the family in Hugging Face's library. GPT-2's are
 //
-//	transformer.wte.weight                      (V, C)          wte, also the output head
-//	transformer.wpe.weight                      (Context, C)    wpe
-//	transformer.h.N.ln_1.weight, .bias          (C), (C)        ln1w, ln1b          for N = 0 … L-1
-//	transformer.h.N.attn.c_attn.weight, .bias   (C, 3C), (3C)   qkvw, qkvb
-//	transformer.h.N.attn.c_proj.weight, .bias   (C, C), (C)     attprojw, attprojb
-//	transformer.h.N.ln_2.weight, .bias          (C), (C)        ln2w, ln2b
-//	transformer.h.N.mlp.c_fc.weight, .bias      (C, 4C), (4C)   fcw, fcb
-//	transformer.h.N.mlp.c_proj.weight, .bias    (4C, C), (C)    fcprojw, fcprojb
-//	transformer.ln_f.weight, .bias              (C), (C)        lnfw, lnfb
-//	score.weight, score.bias                    (1, C), (1)     scorew, scoreb: scalar head only
+//	transformer.wte.weight                      (V, C)          also the output head
+//	transformer.wpe.weight                      (Context, C)
+//	transformer.h.N.ln_1.weight, .bias          (C), (C)        for N = 0 … L-1
+//	transformer.h.N.attn.c_attn.weight, .bias   (C, 3C), (3C)   y = x·W + b
+//	transformer.h.N.attn.c_proj.weight, .bias   (C, C), (C)
+//	transformer.h.N.ln_2.weight, .bias          (C), (C)
+//	transformer.h.N.mlp.c_fc.weight, .bias      (C, 4C), (4C)
+//	transformer.h.N.mlp.c_proj.weight, .bias    (4C, C), (C)
+//	transformer.ln_f.weight, .bias              (C), (C)
+//	score.weight, score.bias                    (1, C), (1)     scalar head only
 //
-// One block, with x the residual stream, a row for each token:
-//
-//	x = x + attention(LN1(x)·qkvw + qkvb)·attprojw + attprojb
-//	x = x + gelu(LN2(x)·fcw + fcb)·fcprojw + fcprojb
+// and most other families store matrices as (out, in): y = x·Wᵀ + b.
 //
 // A training step is Forward, one or both heads, and BackwardBody:
 //
 //	ps.Forward(m, batch)
-//	ps.LMHead(m, g, rows, 1, func(i int, logp, entropy float32) (dlogp float32) { return -1 / n })
+//	logp := ps.LogProbs(m, rows, 1).LogP       // a loss of them, and its gradient dlogp
+//	ps.LogProbsBackward(m, g, dlogp, nil)
 //	ps.BackwardBody(m, g)
 //	optimizer.Step(m.Slab, m.FoldGradient(pool, g), step, steps)
 //

@@ -2,6 +2,7 @@ package model_test
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/trimtab/trimtab/draw"
 	"github.com/trimtab/trimtab/model"
@@ -25,10 +26,11 @@ func Example() {
 	for step := range steps {
 		g, loss := m.NewGradient(), float32(0)
 		ps.Forward(m, batch)
-		ps.LMHead(m, g, targets, 1, func(_ int, logp, _ float32) float32 {
+		// The loss is the mean negative log-likelihood: each log-probability has the same gradient.
+		dlogp := slices.Repeat([]float32{-1 / float32(len(targets))}, len(targets))
+		for _, logp := range ps.WeightedLogProbs(m, g, targets, 1, dlogp).LogP {
 			loss -= logp / float32(len(targets))
-			return -1 / float32(len(targets)) // the mean negative log-likelihood
-		})
+		}
 		ps.BackwardBody(m, g)
 		adam.Step(m.Slab, m.FoldGradient(pool, g), step, steps)
 		if step == 0 || step == steps-1 {

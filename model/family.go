@@ -61,7 +61,11 @@ func FamilyNames() []string {
 // Complete returns c with what its family fixes: a spec names the family and the sizes, and need not say that a Llama
 // has RMS norms.
 func (c Config) Complete() Config {
-	if family, ok := FamilyOf(c.Family); ok && family.complete != nil {
+	family, ok := FamilyOf(c.Family)
+	if ok && family == &gpt2 {
+		c.Family = ""
+	}
+	if ok && family.complete != nil {
 		family.complete(&c)
 	}
 	return c

@@ -96,7 +96,7 @@ func languageLoss(ps *model.Pass, m *model.Model, g []float32, b model.Batch, in
 	}
 	rows := nextTokens(b)
 	loss := 0.
-	ps.LMHead(m, g, rows, invTemp, func(_ int, logp, _ float32) float32 {
+	model.EachLogProb(ps, m, g, rows, invTemp, func(_ int, logp, _ float32) float32 {
 		loss -= float64(logp)
 		return -1 / float32(len(rows))
 	})

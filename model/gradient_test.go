@@ -3,6 +3,7 @@ package model_test
 import (
 	"fmt"
 	"math"
+	"strings"
 	"testing"
 
 	"gonum.org/v1/gonum/diff/fd"
@@ -76,7 +77,7 @@ func TestDifferences(t *testing.T) {
 			ps := model.NewPass(nil)
 			run := func(g []float32) (loss float64) {
 				ps.Forward(m, b)
-				ps.LMHead(m, g, rows, .8, func(i int, logp, _ float32) float32 {
+				model.EachLogProb(ps, m, g, rows, .8, func(i int, logp, _ float32) float32 {
 					weight := float32(1 + i%3)
 					loss += float64(weight * logp)
 					return weight
@@ -96,6 +97,58 @@ func TestDifferences(t *testing.T) {
 			checkGradient(t, m, m.FoldGradient(nil, g), func() float64 { return run(nil) })
 		})
 	}
+}
+
+// Every shape's backward against finite differences.
+func TestDifferencesOfShapes(t *testing.T) {
+	for trial := range uint64(60) {
+		s := draw.New(trial, "test", "shapes").At()
+		c := randomShape(s, model.Config{
+			Layers: 1 + s.IntN(2), Heads: 2, Width: 2 * (1 + s.IntN(3)), Context: 2 + s.IntN(6), Vocab: 2 + s.IntN(4),
+		})
+		c.HeadDim, c.Inner = 2*(1+s.IntN(2)), 1+s.IntN(4)
+		c.RotaryDim = min(c.RotaryDim, c.HeadDim)
+		c.NormEps = .1                               // norms of small numbers bend too much for a step of 1/256
+		if strings.HasPrefix(c.Activation, "relu") { // a kink spoils differences
+			c.Activation = "silu"
+		}
+		t.Run(fmt.Sprint(trial), func(t *testing.T) { checkShape(t, s, c) })
+		if t.Failed() {
+			t.Fatalf("%+v", c)
+		}
+	}
+}
+
+// checkShape compares the gradients of log-probabilities and entropies of some rows with finite differences.
+func checkShape(t *testing.T, s *draw.Stream, c model.Config) {
+	m := model.New(c, false)
+	for i := range m.Slab {
+		m.Slab[i] += float32(.3 * s.Normal())
+	}
+	b := model.NewBatch(randomBatch(s, c, 3)...)
+	rows := nextTokens(b)
+	if s.IntN(2) == 0 && len(rows) > 2 {
+		rows = rows[1 : len(rows)-1]
+		b = b.ForHeads(rows)
+	}
+	dlogp, dentropy := make([]float32, len(rows)), make([]float32, len(rows))
+	for i := range rows {
+		dlogp[i], dentropy[i] = float32(s.Normal()), float32(s.Normal())
+	}
+	ps := model.NewPass(nil)
+	loss := func() (sum float64) {
+		ps.Forward(m, b)
+		head := ps.LogProbs(m, rows, .8)
+		for i := range rows {
+			sum += float64(dlogp[i])*float64(head.LogP[i]) + float64(dentropy[i])*float64(head.Entropy[i])
+		}
+		return sum
+	}
+	loss()
+	g := m.NewGradient()
+	ps.LogProbsBackward(m, g, dlogp, dentropy)
+	ps.BackwardBody(m, g)
+	checkGradient(t, m, m.FoldGradient(nil, g), loss)
 }
 
 // Backward with a gradient of the hidden rows given directly.
@@ -138,7 +191,7 @@ func TestEntropy(t *testing.T) {
 	for _, p := range logits {
 		want -= float64(p) * math.Log(float64(p))
 	}
-	ps.LMHead(m, nil, []model.HeadRow{{Row: 2, Target: 4}}, invTemp, func(_ int, logp, entropy float32) float32 {
+	model.EachLogProb(ps, m, nil, []model.HeadRow{{Row: 2, Target: 4}}, invTemp, func(_ int, logp, entropy float32) float32 {
 		if math.Abs(float64(entropy)-want) > 1e-5 || math.Abs(float64(logp)-math.Log(float64(logits[4]))) > 1e-5 {
 			t.Errorf("entropy %v, log-probability %v; want %v, %v", entropy, logp, want, math.Log(float64(logits[4])))
 		}

@@ -22,9 +22,9 @@ func TestTargetIsArgmax(t *testing.T) {
 	}
 	for _, invTemp := range []float32{1, 1 / .7} {
 		right := make([]int, len(tokens))
-		ps.LMHead(m, nil, rows, invTemp, func(i int, _, _ float32) float32 {
+		EachLogProb(ps, m, nil, rows, invTemp, func(i int, _, _ float32) float32 {
 			z := make([]float32, shape.Vocab)
-			if ps.TargetIsArgmax(i) {
+			if ps.head.IsArgmax[i] {
 				tensor.Product{
 					M: 1, N: shape.Vocab, K: 16, A: hidden[rows[i].Row*16:], B: m.w.wte, TransB: true, C: z,
 				}.Run(nil)

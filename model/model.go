@@ -15,8 +15,11 @@ type Model struct {
 	Scalar bool // has a scalar head
 	Slab   []float32
 
-	ranges []arrayRange // where the fields of Slab lie
-	w      params       // views of Slab
+	ranges  []arrayRange // where the fields of Slab lie
+	dims    dims
+	conv1D  bool   // matrices of blocks lie as (in, out)
+	windows []int  // of every block: how many keys a query sees, 0 for all
+	w       params // views of Slab
 }
 
 // New returns a model of zeros, but for the weights of norms, which are as Init sets them. It panics when c is not
@@ -26,9 +29,14 @@ func New(c Config, scalar bool) *Model {
 		panic("model.New: " + err.Error())
 	}
 	specs := c.arraySpecs(scalar)
-	m := &Model{Config: c, Scalar: scalar, ranges: layout(specs)}
+	m := &Model{Config: c, Scalar: scalar, ranges: layout(specs), dims: c.dims()}
 	m.Slab = tensor.Slab(m.ranges[len(m.ranges)-1].to)
 	m.w.bind(c.Layers, m.ranges, m.Slab)
+	family, _ := FamilyOf(c.Family)
+	m.conv1D = family.conv1D
+	for l := range c.Layers {
+		m.windows = append(m.windows, c.windowOf(l))
+	}
 	for _, r := range m.ranges {
 		if fieldTable[r.field].init == initGain {
 			fill(m.Slab[r.from:r.to], c.gain())
@@ -147,9 +155,14 @@ func (m *Model) DecayRanges() [][2]int {
 //
 // The tied head adds to wte's gradient when the loss is taken, and the embedding at the end of the backward pass.
 // Kept apart until FoldGradient, both are chains over rows in order, so that a batch divided into micro-batches gives
-// the same bytes. A plain slab of len(Slab) is accepted everywhere; it gives the same sums, but for wte in an order,
+// the same bytes. With a head of its own there is no such share. A plain slab of len(Slab) is accepted everywhere; it gives the same sums, but for wte in an order,
 // and so with a rounding, that depends on the division.
-func (m *Model) NewGradient() []float32 { return tensor.Slab(len(m.Slab) + len(m.w.wte)) }
+func (m *Model) NewGradient() []float32 {
+	if m.Config.Untied {
+		return tensor.Slab(len(m.Slab))
+	}
+	return tensor.Slab(len(m.Slab) + len(m.w.wte))
+}
 
 // FoldGradient adds the embedding's share to wte's gradient, clears the share, and returns the gradient in the layout
 // of Slab: a view of g. It leaves a plain slab as it is. Call it once after the last micro-batch of a step.
@@ -173,4 +186,15 @@ func (m *Model) embeddingGradient(g []float32) []float32 {
 	}
 	panic(fmt.Sprintf("model: a gradient slab of %d floats for a model of %d: make it with Model.NewGradient", len(g),
 		len(m.Slab)))
+}
+
+// headGradient returns where the gradient of the output head (V, C) is accumulated in g: in that of the token embedding,
+// if they are one.
+func (m *Model) headGradient(g []float32) []float32 {
+	for _, r := range m.ranges {
+		if r.field == headWeight || r.field == wordEmbedding && m.dims.tied {
+			return g[r.from:r.to]
+		}
+	}
+	panic("model: no output head") // unreachable: every model has a token embedding
 }

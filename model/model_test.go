@@ -206,7 +206,7 @@ func TestPanics(t *testing.T) {
 		"needs a Forward of the same model":           func() { ps.Infer(m, b); ps.BackwardBody(m, m.NewGradient()) },
 		"a head needs a Forward or Infer": func() {
 			ps.Forward(m, b)
-			ps.LMHead(m.Clone(), nil, nil, 1, nil)
+			model.EachLogProb(ps, m.Clone(), nil, nil, 1, nil)
 		},
 		"no scalar head": func() { ps.Forward(m, b); ps.ScalarHead(m, []int{0}) },
 		"make it with Model.NewGradient": func() {

@@ -14,41 +14,62 @@ import (
 
 // postAttention holds what a block computes after its attention: of N rows, or of W in the last block.
 type postAttention struct {
-	att          []float32 // (·, C) output of attention, heads side by side
+	att          []float32 // (·, H·D) output of attention, heads side by side
+	attentionOut []float32 // (·, C) its projection, where that is needed by itself: see addBranch
+	postNorm1    normStats // of the norm after it
 	residualMid  []float32 // (·, C) the residual stream after attention
-	mean2, rstd2 []float32 // (·) of LN2
-	fc           []float32 // (·, 4C) GELU's input
+	norm2        normStats // of the norm before the MLP
+	up           []float32 // (·, up) input of the MLP's activation
+	mlpOut       []float32 // (·, C) what the MLP gives, where that is needed by itself
+	postNorm2    normStats // of the norm after it
 }
 
 // lastBlock holds what the last block computes after its attention where not all rows are selected.
 type lastBlock struct {
 	postAttention
-	ln2         []float32 // (W, C) LN2's output
-	act         []float32 // (W, 4C) GELU's output
+	residualIn  []float32 // (W, C) the residual stream before the block
+	ln2         []float32 // (W, C) the MLP's input
+	act         []float32 // (W, I) output of its activation
 	residualOut []float32 // (W, C) the residual stream after the block
-	datt        []float32 // (W, C) gradient of att
+	datt        []float32 // (W, H·D) gradient of att
 }
 
 // rows returns views of rows from … to.
-func (u *postAttention) rows(from, to, c int) postAttention {
-	return postAttention{
-		att:         u.att[from*c : to*c],
-		residualMid: u.residualMid[from*c : to*c],
-		mean2:       u.mean2[from:to],
-		rstd2:       u.rstd2[from:to],
-		fc:          u.fc[from*4*c : to*4*c],
+func (u *postAttention) rows(from, to int, d *dims) postAttention {
+	v := postAttention{
+		att:         u.att[from*d.attention : to*d.attention],
+		residualMid: u.residualMid[from*d.width : to*d.width],
+		norm2:       u.norm2.rows(from, to, d),
+		up:          u.up[from*d.up : to*d.up],
+	}
+	if d.branches {
+		v.attentionOut = u.attentionOut[from*d.width : to*d.width]
+		v.mlpOut = u.mlpOut[from*d.width : to*d.width]
+		v.postNorm1, v.postNorm2 = u.postNorm1.rows(from, to, d), u.postNorm2.rows(from, to, d)
+	}
+	return v
+}
+
+// size sizes the buffers for n rows, but for residualMid.
+func (u *postAttention) size(n int, d *dims) {
+	resizeSlab(&u.att, n*d.attention)
+	resizeSlab(&u.up, n*d.up)
+	u.norm2.size(n, d)
+	if d.branches {
+		resizeSlab(&u.attentionOut, n*d.width)
+		resizeSlab(&u.mlpOut, n*d.width)
+		u.postNorm1.size(n, d)
+		u.postNorm2.size(n, d)
 	}
 }
 
 // size sizes the buffers for w rows.
-func (t *lastBlock) size(w, c int) {
-	for _, x := range [...]*[]float32{&t.att, &t.residualMid, &t.ln2, &t.residualOut} {
-		resizeSlab(x, w*c)
+func (t *lastBlock) size(w int, d *dims) {
+	t.postAttention.size(w, d)
+	for _, x := range [...]*[]float32{&t.residualIn, &t.residualMid, &t.ln2, &t.residualOut} {
+		resizeSlab(x, w*d.width)
 	}
-	resize(&t.mean2, w)
-	resize(&t.rstd2, w)
-	resizeSlab(&t.fc, w*4*c)
-	resizeSlab(&t.act, w*4*c)
+	resizeSlab(&t.act, w*d.inner)
 }
 
 // selectsRows reports whether block l is the last one and not all rows continue after its attention.
@@ -59,10 +80,16 @@ func (ps *Pass) selectsRows(l int) bool { return ps.outputRows != nil && l == le
 func (ps *Pass) selectedRows(sp *span, l int) span {
 	selected := *sp
 	if ps.selectsRows(l) {
-		selected.rowFrom, _ = slices.BinarySearch(ps.outputRows, sp.rowFrom)
-		selected.rowTo, _ = slices.BinarySearch(ps.outputRows, sp.rowTo)
+		selected.rowFrom, selected.rowTo = ps.selectedRange(sp.rowFrom, sp.rowTo)
 	}
 	return selected
+}
+
+// selectedRange returns which of the selected rows are rows from … to of the batch.
+func (ps *Pass) selectedRange(from, to int) (first, last int) {
+	first, _ = slices.BinarySearch(ps.outputRows, from)
+	last, _ = slices.BinarySearch(ps.outputRows, to)
+	return first, last
 }
 
 // outputCount returns the number of rows after the last block: W, which is N where all rows are selected.
@@ -94,7 +121,7 @@ func (ps *Pass) postAttention(l int) *postAttention {
 	return &ps.activationsOf(l).postAttention
 }
 
-// ln2Output returns where block l puts LN2's output, the input of the MLP: (N, C), or (W, C) in the last block.
+// ln2Output returns where block l puts the norm that its MLP reads: (N, C), or (W, C) in the last block.
 func (ps *Pass) ln2Output(l int) []float32 {
 	if ps.selectsRows(l) {
 		return ps.lastBlock.ln2
@@ -102,39 +129,51 @@ func (ps *Pass) ln2Output(l int) []float32 {
 	return ps.ln2
 }
 
-// geluOutput returns where block l puts GELU's output: (N, 4C), or (W, 4C) in the last block.
-func (ps *Pass) geluOutput(l int) []float32 {
+// activationOutput returns where block l puts the output of its MLP's activation: (N, I), or (W, I) in the last block.
+func (ps *Pass) activationOutput(l int) []float32 {
 	if ps.selectsRows(l) {
 		return ps.lastBlock.act
 	}
 	return ps.act
 }
 
+// selectedIn returns the residual stream that enters block l, of the rows that continue after its attention.
+func (ps *Pass) selectedIn(l int) []float32 {
+	if ps.selectsRows(l) {
+		return ps.lastBlock.residualIn
+	}
+	return ps.residualIn(l)
+}
+
 // gatherSelected copies the attention and the residual stream of selected rows from … to to the buffers of the last
 // block.
 func (ps *Pass) gatherSelected(l, from, to int) {
-	c, t := ps.m.Config.Width, &ps.lastBlock
+	c, n, t := ps.m.dims.width, ps.m.dims.attention, &ps.lastBlock
 	x, att := ps.residualIn(l), ps.activationsOf(l).att
 	for i := from; i < to; i++ {
 		r := ps.outputRows[i]
-		copy(t.att[i*c:(i+1)*c], att[r*c:(r+1)*c])
-		copy(t.residualMid[i*c:(i+1)*c], x[r*c:(r+1)*c])
+		copy(t.att[i*n:(i+1)*n], att[r*n:(r+1)*n])
+		copy(t.residualIn[i*c:(i+1)*c], x[r*c:(r+1)*c])
 	}
 }
 
 // scatterAttentionGrad copies the gradient of the attention back to rows from … to of the batch; rows not selected
 // get zero.
-func (ps *Pass) scatterAttentionGrad(l, from, to int) {
-	ps.scatterSelected(ps.datt, ps.lastBlock.datt, from, to)
+func (ps *Pass) scatterAttentionGrad(_, from, to int) {
+	ps.scatter(ps.datt, ps.lastBlock.datt, ps.m.dims.attention, from, to)
 }
 
 // scatterSelected sets rows from … to of dst (N, C) to the selected rows of src (W, C), and the others to zero.
 func (ps *Pass) scatterSelected(dst, src []float32, from, to int) {
-	c := ps.m.Config.Width
-	clear(dst[from*c : to*c])
-	i, _ := slices.BinarySearch(ps.outputRows, from)
-	for ; i < len(ps.outputRows) && ps.outputRows[i] < to; i++ {
+	ps.scatter(dst, src, ps.m.dims.width, from, to)
+}
+
+// scatter is scatterSelected for rows of n elements.
+func (ps *Pass) scatter(dst, src []float32, n, from, to int) {
+	clear(dst[from*n : to*n])
+	first, last := ps.selectedRange(from, to)
+	for i := first; i < last; i++ {
 		r := ps.outputRows[i]
-		copy(dst[r*c:(r+1)*c], src[i*c:(i+1)*c])
+		copy(dst[r*n:(r+1)*n], src[i*n:(i+1)*n])
 	}
 }

@@ -64,7 +64,7 @@ func heads(ps *model.Pass, m *model.Model, b model.Batch, rows []model.HeadRow) 
 	}
 	o.scores = slices.Clone(ps.ScalarHead(m, at))
 	ps.ScalarBackward(m, o.gradient, at, o.scores)
-	ps.LMHead(m, o.gradient, rows, 1, func(_ int, logp, _ float32) float32 {
+	model.EachLogProb(ps, m, o.gradient, rows, 1, func(_ int, logp, _ float32) float32 {
 		o.logp = append(o.logp, logp)
 		return logp / 10
 	})

@@ -36,66 +36,47 @@ type Pass struct {
 
 	// Activations. ln1, ln2 and act are cheaper to compute again than to keep: every block overwrites them.
 	layers       []activations
-	ln1          []float32 // (N, C) LN1's output: the input of the product that makes qkv
-	ln2          []float32 // (N, C) LN2's output: the input of the MLP
-	act          []float32 // (N, 4C) GELU's output
+	ln1          []float32 // (N, C) the norm that attention reads
+	ln2          []float32 // (N, C) the norm that the MLP reads
+	act          []float32 // (N, I) output of the MLP's activation
 	lastResidual []float32 // (N, C) the residual stream after the last block
 	lastBlock    lastBlock // in place of lastResidual where only W rows continue
-	hidden       []float32 // (W, C) after ln_f: what Forward returns
-	mean         []float32 // (W) of ln_f
-	rstd         []float32 // (W) of ln_f
+	hidden       []float32 // (W, C) after the final norm: what Forward returns
+	finalNorm    normStats // (W)
 	dhidden      []float32 // (W, C) gradient of hidden
 
 	// Backward pass.
 	grad           params         // views into the gradient slab
 	dResidual      [3][]float32   // (N, C) gradients of the residual stream: see dOut
 	gradBufs       [2]gradBuffers // of blocks of even and of odd number: see gradBuffers
-	datt           []float32      // (N, C) gradient of the running block's attention
+	datt           []float32      // (N, H·D) gradient of the running block's attention
 	gradTiles      []gradTile     // tasks of the running block's weight gradients
-	columnSums     []columnSum    // tasks of its bias and LayerNorm gradients
+	columnSums     []columnSum    // tasks of its bias and norm gradients
 	backwardGroups int            // how many of the running tasks take a group through a block
 	backwardView   *Pass          // the sequences that go through the backward pass together
 
 	work          []scratch   // one for each worker
-	head          headBuffers // of LMHead
+	head          headBuffers // of LogProbs
 	scores        []float32   // what ScalarHead returns
 	startsBuf     []int       // memory for batch.Starts of views and steps
 	outputRowsBuf []int       // memory for outputRows of views
 
-	// Sampling: see generate.go.
-	decoder       *decoder   // whose Pass this is; nil for a Pass of NewPass
-	useCache      bool       // rows are single tokens that attend to the decoder's cache
-	decoders      []*decoder // of Generate, one for each worker
-	sharedDecoder *decoder   // of Generate, one for all workers together
+	rotary   rotaryTables
+	attender attender // what attends: the Pass itself, or the decoder whose Pass it is
+	sampling sampling // what Generate keeps from one call to the next
 }
 
-// activations holds what one block keeps for its backward pass: 10·C floats a row, and four statistics. When nothing
-// is to be kept, one set serves all blocks.
+// activations holds what one block keeps for its backward pass. When nothing is to be kept, one set serves all blocks.
 type activations struct {
-	residualIn   []float32 // (N, C) the residual stream that enters the block
-	mean1, rstd1 []float32 // (N) of LN1
-	qkv          []float32 // (N, 3C) queries, keys and values, each with its heads side by side
+	residualIn []float32 // (N, C) the residual stream that enters the block
+	attentionActivations
 	postAttention
 }
 
 // scratch is the scratch memory of one worker.
 type scratch struct {
-	s, ds []float32 // (queryTile, T) attention probabilities, and their gradient
-}
-
-// gradBuffers holds what the backward pass of a block leaves for the gradients of its parameters. There are two,
-// since those gradients are computed while the block before goes through its own backward pass.
-type gradBuffers struct {
-	dResidualMid []float32 // (N, C) gradient of the residual stream after attention
-	dln1         []float32 // (N, C) gradient of LN1's output
-	dln2         []float32 // (N, C) gradient of LN2's output
-	dqkv         []float32 // (N, 3C)
-	dfc          []float32 // (N, 4C) gradient of GELU's output, then of its input
-
-	// Inputs of the block's products, which the forward pass did not keep, computed again with the same bits.
-	ln1 []float32 // (N, C)
-	ln2 []float32 // (N, C)
-	act []float32 // (N, 4C)
+	s, ds  []float32 // (queryTile, T) attention probabilities, and their gradient
+	capped []float32 // (queryTile, T) capped scores, where the model caps them
 }
 
 // operations are the tasks given to the pool: method values, bound once so that running one allocates nothing.
@@ -108,6 +89,7 @@ type operations struct {
 // NewPass returns a Pass that runs on the workers of pool, or on the caller if pool is nil, under tensor.V1.
 func NewPass(pool *tensor.Pool) *Pass {
 	ps := &Pass{pool: pool, numerics: tensor.V1, work: make([]scratch, pool.Workers()), weights: newPacked()}
+	ps.attender = ps
 	ps.op = operations{
 		forwardGroup: ps.forwardGroup,
 		backwardTask: ps.backwardTask,
@@ -143,7 +125,7 @@ func (ps *Pass) Forward(m *Model, b Batch) (hidden []float32) {
 	b.check(m.Config)
 	ps.weights.useBody(m, ps.numerics, ps.pool, b.Rows())
 	ps.forward(m, b)
-	resizeSlab(&ps.dhidden, ps.outputCount()*m.Config.Width)
+	resizeSlab(&ps.dhidden, ps.outputCount()*m.dims.width)
 	clear(ps.dhidden)
 	return ps.hidden
 }
@@ -211,7 +193,8 @@ const backwardRows = 512
 // view makes ps a view of all's sequences from … to and of their activations, with buffers of its own for the
 // backward pass. It is what lets BackwardBody run a part of the batch as if it were a whole one.
 func (ps *Pass) view(all *Pass, from, to int) {
-	c := all.m.Config.Width
+	d := &all.m.dims
+	c := d.width
 	r0, r1 := all.batch.Starts[from], all.batch.Starts[to] // rows of the batch
 	ps.m, ps.n = all.m, r1-r0
 	ps.weights, ps.numerics = all.weights, all.numerics
@@ -223,7 +206,7 @@ func (ps *Pass) view(all *Pass, from, to int) {
 	ps.positions = all.positions[r0:r1]
 	resize(&ps.layers, len(all.m.w.layers))
 	for l := range ps.layers {
-		ps.layers[l] = all.layers[l].rows(r0, r1, c)
+		ps.layers[l] = all.layers[l].rows(r0, r1, d)
 	}
 	ps.lastResidual = all.lastResidual[r0*c : r1*c]
 	w0, w1 := r0, r1 // rows after the last block
@@ -238,12 +221,13 @@ func (ps *Pass) view(all *Pass, from, to int) {
 		}
 		ps.outputRows = ps.outputRowsBuf
 		ps.lastBlock = lastBlock{
-			postAttention: all.lastBlock.rows(w0, w1, c),
+			postAttention: all.lastBlock.rows(w0, w1, d),
+			residualIn:    all.lastBlock.residualIn[w0*c : w1*c],
 			residualOut:   all.lastBlock.residualOut[w0*c : w1*c],
 			datt:          ps.lastBlock.datt,
 		}
 	}
-	ps.mean, ps.rstd = all.mean[w0:w1], all.rstd[w0:w1]
+	ps.finalNorm, ps.rotary = all.finalNorm.rows(w0, w1, d), all.rotary
 	ps.dhidden = all.dhidden[w0*c : w1*c]
 	ps.rowBlock = rowsPerTask(ps.n, ps.pool.Workers())
 	ps.formGroups()
@@ -251,13 +235,11 @@ func (ps *Pass) view(all *Pass, from, to int) {
 }
 
 // rows returns views of rows from … to.
-func (a *activations) rows(from, to, c int) activations {
+func (a *activations) rows(from, to int, d *dims) activations {
 	return activations{
-		residualIn:    a.residualIn[from*c : to*c],
-		mean1:         a.mean1[from:to],
-		rstd1:         a.rstd1[from:to],
-		qkv:           a.qkv[from*3*c : to*3*c],
-		postAttention: a.postAttention.rows(from, to, c),
+		residualIn:           a.residualIn[from*d.width : to*d.width],
+		attentionActivations: a.attentionActivations.rows(from, to, d),
+		postAttention:        a.postAttention.rows(from, to, d),
 	}
 }
 
@@ -281,7 +263,7 @@ func (ps *Pass) prepare(m *Model, b Batch) {
 	if ps.outputRows = b.OutputRows; len(b.OutputRows) == 0 || len(b.OutputRows) == ps.n {
 		ps.outputRows = nil
 	}
-	n, c := ps.n, m.Config.Width
+	n, d := ps.n, &m.dims
 	longest := 0 // tokens of a sequence
 	resize(&ps.positions, n)
 	for s := range b.Sequences() {
@@ -291,7 +273,26 @@ func (ps *Pass) prepare(m *Model, b Batch) {
 			ps.positions[r] = int32(r - from)
 		}
 	}
-	kept := m.Config.Layers // sets of activations
+	ps.rotary.prepare(m, longest)
+	ps.prepareLayers()
+	for _, x := range [...]*[]float32{&ps.ln1, &ps.ln2, &ps.lastResidual} {
+		resizeSlab(x, n*d.width)
+	}
+	resizeSlab(&ps.act, n*d.inner)
+	if ps.outputRows != nil {
+		ps.lastBlock.size(len(ps.outputRows), d)
+	}
+	resizeSlab(&ps.hidden, ps.outputCount()*d.width)
+	ps.finalNorm.size(ps.outputCount(), d)
+	for i := range ps.work {
+		resizeSlab(&ps.work[i].s, queryTile*longest)
+	}
+	ps.rowBlock = rowsPerTask(n, ps.pool.Workers())
+}
+
+// prepareLayers sizes the activations of the blocks: one set of all of them where none are kept.
+func (ps *Pass) prepareLayers() {
+	kept := ps.m.Config.Layers
 	if ps.infer {
 		kept = 1
 	}
@@ -299,22 +300,8 @@ func (ps *Pass) prepare(m *Model, b Batch) {
 		ps.layers = append(ps.layers, activations{})
 	}
 	for i := range kept {
-		ps.layers[i].size(n, c, ps.infer)
+		ps.layers[i].size(ps.n, &ps.m.dims, ps.infer)
 	}
-	resizeSlab(&ps.ln1, n*c)
-	resizeSlab(&ps.ln2, n*c)
-	resizeSlab(&ps.act, n*4*c)
-	resizeSlab(&ps.lastResidual, n*c)
-	if ps.outputRows != nil {
-		ps.lastBlock.size(len(ps.outputRows), c)
-	}
-	resizeSlab(&ps.hidden, ps.outputCount()*c)
-	resize(&ps.mean, ps.outputCount())
-	resize(&ps.rstd, ps.outputCount())
-	for i := range ps.work {
-		resizeSlab(&ps.work[i].s, queryTile*longest)
-	}
-	ps.rowBlock = rowsPerTask(n, ps.pool.Workers())
 }
 
 // prepareStep is prepare for a decoding step: one token of each of some sequences whose earlier tokens are cached.
@@ -327,18 +314,13 @@ func (ps *Pass) prepareStep(m *Model, tokens []int32) {
 }
 
 // size sizes the buffers for n rows.
-func (a *activations) size(n, c int, infer bool) {
+func (a *activations) size(n int, d *dims, infer bool) {
 	if !infer { // otherwise the residual stream stays in Pass.lastResidual
-		resizeSlab(&a.residualIn, n*c)
-		resizeSlab(&a.residualMid, n*c)
+		resizeSlab(&a.residualIn, n*d.width)
+		resizeSlab(&a.residualMid, n*d.width)
 	}
-	resize(&a.mean1, n)
-	resize(&a.rstd1, n)
-	resizeSlab(&a.qkv, n*3*c)
-	resizeSlab(&a.att, n*c)
-	resize(&a.mean2, n)
-	resize(&a.rstd2, n)
-	resizeSlab(&a.fc, n*4*c)
+	a.attentionActivations.size(n, d)
+	a.postAttention.size(n, d)
 }
 
 // resize makes *x n long and keeps its memory when that is large enough. The contents are unspecified.

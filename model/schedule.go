@@ -51,9 +51,9 @@ func (ps *Pass) forRows(sp *span, l int, f func(ps *Pass, l, from, to int)) {
 	sp.pool.Run((sp.rows()+ps.rowBlock-1)/ps.rowBlock, ps.op.rowTask)
 }
 
-// forHeads calls f for every head of every sequence of sp; heads are numbered by sequence, then within it.
-func (ps *Pass) forHeads(sp *span, l int, f func(ps *Pass, l, head, worker int)) {
-	heads := ps.m.Config.Heads
+// forHeads calls f for every head of every sequence of sp, of which each sequence has that many; heads are numbered by
+// sequence, then within it.
+func (ps *Pass) forHeads(sp *span, l, heads int, f func(ps *Pass, l, head, worker int)) {
 	if sp.pool == nil {
 		for h := sp.seqFrom * heads; h < sp.seqTo*heads; h++ {
 			f(ps, l, h, sp.worker)
@@ -62,27 +62,6 @@ func (ps *Pass) forHeads(sp *span, l int, f func(ps *Pass, l, head, worker int))
 	}
 	ps.layer, ps.headOp = l, f
 	sp.pool.Run(ps.batch.Sequences()*heads, ps.op.headTask)
-}
-
-// linear computes the rows of sp of
-//
-//	y (N, out) = residual (N, out) + x (N, in) · w + bias (out)
-//
-// residual may be y; nil is zero. A chain starts from residual + bias, rounded once.
-func (ps *Pass) linear(sp *span, y, residual, x []float32, w *weightMatrix, bias []float32) {
-	from, to := sp.rowFrom, sp.rowTo
-	product := ps.weights.linear(y[from*w.out:to*w.out], x[from*w.in:to*w.in], w, sp.rows())
-	product.Bias = bias
-	if residual != nil {
-		product.Init = residual[from*w.out : to*w.out]
-	}
-	product.Run(sp.pool)
-}
-
-// linearBackward computes the rows of sp of dx (N, in) = dy (N, out) · wᵀ.
-func (ps *Pass) linearBackward(sp *span, dx, dy []float32, w *weightMatrix) {
-	from, to := sp.rowFrom, sp.rowTo
-	ps.weights.linearBackward(sp.pool, dx[from*w.in:to*w.in], dy[from*w.out:to*w.out], w, sp.rows())
 }
 
 // rowsPerTask returns how many rows a task of a row-wise operation takes: an eighth of a worker's share, so that
@@ -139,51 +118,5 @@ func (ps *Pass) forwardGroup(task, worker int) {
 	sp := ps.groupAt(task, worker)
 	if sp.rows() > 0 {
 		ps.forwardSpan(&sp)
-	}
-}
-
-// forwardSpan takes sp through the model. One block, with x the residual stream that enters it, is
-//
-//	mid = x + attention(LN1(x)·qkvw + qkvb)·attprojw + attprojb
-//	out = mid + gelu(LN2(mid)·fcw + fcb)·fcprojw + fcprojb
-func (ps *Pass) forwardSpan(sp *span) {
-	ps.forRows(sp, 0, (*Pass).embed)
-	for l := range ps.weights.layers {
-		ps.forRows(sp, l, (*Pass).attentionNorm)
-		ps.linear(sp, ps.activationsOf(l).qkv, nil, ps.ln1, &ps.weights.layers[l].qkv, ps.m.w.layers[l].qkvb)
-		ps.attention(sp, l)
-		ps.projectAndMLP(sp, l)
-	}
-	selected := ps.selectedRows(sp, len(ps.weights.layers)-1)
-	ps.forRows(&selected, 0, (*Pass).finalNorm)
-}
-
-// projectAndMLP is the rest of block l after its attention, of the rows that continue: the output projection of
-// attention and the MLP, each added to the residual stream.
-func (ps *Pass) projectAndMLP(sp *span, l int) {
-	w, b := &ps.weights.layers[l], &ps.m.w.layers[l]
-	selected, u := ps.selectedRows(sp, l), ps.postAttention(l)
-	x, mid := ps.residualIn(l), ps.residualMid(l)
-	if ps.selectsRows(l) {
-		ps.forRows(&selected, l, (*Pass).gatherSelected)
-		x = mid // gathered there
-	}
-	ps.linear(&selected, mid, x, u.att, &w.attproj, b.outb)
-	ps.forRows(&selected, l, (*Pass).mlpNorm)
-	ps.linear(&selected, u.fc, nil, ps.ln2Output(l), &w.fc, b.upb)
-	ps.forRows(&selected, l, (*Pass).mlpGelu)
-	ps.linear(&selected, ps.residualOut(l), mid, ps.geluOutput(l), &w.fcproj, b.downb)
-}
-
-// attention computes att (N, C) from qkv: within the batch, or, in a decoding step, of each row to its decoder's
-// cache. A decoder's prompts fill the cache on the way.
-func (ps *Pass) attention(sp *span, l int) {
-	if ps.useCache {
-		ps.decoder.attendCached(sp, l)
-		return
-	}
-	ps.forHeads(sp, l, (*Pass).attend)
-	if ps.decoder != nil {
-		ps.decoder.cachePrompts(sp, l)
 	}
 }

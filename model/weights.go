@@ -28,7 +28,7 @@ type packedWeights struct {
 }
 
 // packedLayer holds the weight matrices of one block.
-type packedLayer struct{ qkv, attproj, fc, fcproj weightMatrix }
+type packedLayer struct{ qkv, out, up, down weightMatrix }
 
 // packJob is one matrix to be packed.
 type packJob struct {
@@ -55,8 +55,7 @@ const (
 
 // useBody makes p hold the body of m, packed if so many rows repay that.
 func (p *packedWeights) useBody(m *Model, numerics tensor.Numerics, pool *tensor.Pool, rows int) {
-	c := m.Config.Width
-	large, least := 12*c*c*m.Config.Layers > largeBody, packMinRows
+	large, least := m.Config.bodyWeights() > largeBody, packMinRows
 	if large {
 		least = packMinRowsLarge
 	}
@@ -79,8 +78,7 @@ func (p *packedWeights) useAll(m *Model, numerics tensor.Numerics, pool *tensor.
 
 // useHead adds the output head, packed if so many rows repay that.
 func (p *packedWeights) useHead(m *Model, pool *tensor.Pool, rows int) {
-	c, v := m.Config.Width, m.Config.Vocab
-	p.head.set(m.w.wte, c, v, true, rows >= packMinRows)
+	p.head.set(m.w.head, m.dims.width, m.dims.vocab, true, rows >= packMinRows)
 	p.beginPacking()
 	p.addForward(&p.head)
 	p.runPacking(pool)
@@ -88,21 +86,21 @@ func (p *packedWeights) useHead(m *Model, pool *tensor.Pool, rows int) {
 
 // bind points the matrices to the weights of m.
 func (p *packedWeights) bind(m *Model, numerics tensor.Numerics, packed bool) {
-	c := m.Config.Width
+	d, linear := &m.dims, !m.conv1D
 	p.numerics = numerics
 	resize(&p.layers, m.Config.Layers)
 	for l := range p.layers {
 		x, w := &p.layers[l], &m.w.layers[l]
-		x.qkv.set(w.qkvw, c, 3*c, false, packed)
-		x.attproj.set(w.outw, c, c, false, packed)
-		x.fc.set(w.upw, c, 4*c, false, packed)
-		x.fcproj.set(w.downw, 4*c, c, false, packed)
+		x.qkv.set(w.qkvw, d.width, d.qkv, linear, packed)
+		x.out.set(w.outw, d.attention, d.width, linear, packed)
+		x.up.set(w.upw, d.width, d.up, linear, packed)
+		x.down.set(w.downw, d.inner, d.width, linear, packed)
 	}
 }
 
 // matrices lists the matrices of the block.
 func (x *packedLayer) matrices() [4]*weightMatrix {
-	return [...]*weightMatrix{&x.qkv, &x.attproj, &x.fc, &x.fcproj}
+	return [...]*weightMatrix{&x.qkv, &x.out, &x.up, &x.down}
 }
 
 // set points x to a weight from in to out features. Its packed forms are then out of date; their memory is kept.

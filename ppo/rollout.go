@@ -130,10 +130,9 @@ func (t *Trainer) computeRefLogprobsAndValues(episodes []*episode) {
 		batch, rows, positions := responseBatch(micro)
 
 		t.pass.Infer(reference, batch)
-		t.pass.LMHead(reference, nil, rows, t.inverseTemperature(), func(i int, logprob, _ float32) float32 {
+		for i, logprob := range t.pass.LogProbs(reference, rows, t.inverseTemperature()).LogP {
 			positions[i].episode.refLogprobs[positions[i].index] = logprob
-			return 0 // no gradient
-		})
+		}
 
 		t.pass.Infer(value, batch)
 		for i, v := range t.pass.ScalarHead(value, rowIndices(rows)) {

@@ -1,6 +1,8 @@
 package ppo
 
 import (
+	"slices"
+
 	"github.com/trimtab/trimtab/dataset"
 	"github.com/trimtab/trimtab/model"
 )
@@ -78,11 +80,14 @@ func (t *Trainer) policyGradient(stats *updateStats, minibatch []*episode) {
 	for micro := range dataset.MicroBatches(minibatch, t.microTokens, (*episode).length) {
 		batch, rows, positions := responseBatch(micro)
 		t.pass.Forward(policy, batch)
-		t.pass.LMHead(policy, grad, rows, t.inverseTemperature(), func(i int, logprob, entropy float32) float32 {
+		head := t.pass.LogProbs(policy, rows, t.inverseTemperature())
+		dlogprobs := make([]float32, len(rows))
+		for i, logprob := range head.LogP {
 			e, k := positions[i].episode, positions[i].index
-			dlogprob := stats.addPolicyToken(t.config.ClipRange, logprob, e.logprobs[k], e.whitened[k], entropy)
-			return dlogprob / float32(n)
-		})
+			dlogprob := stats.addPolicyToken(t.config.ClipRange, logprob, e.logprobs[k], e.whitened[k], head.Entropy[i])
+			dlogprobs[i] = dlogprob / float32(n)
+		}
+		t.pass.LogProbsBackward(policy, grad, dlogprobs, nil)
 		t.pass.BackwardBody(policy, grad)
 	}
 	stats.policyTokens += n
@@ -105,10 +110,10 @@ func (t *Trainer) ptxGradient(stats *updateStats, number, rowsPerUpdate int) {
 	for micro := range dataset.MicroBatches(rows, t.microTokens, rowTokens) {
 		batch, targets := model.NextTokens(micro, nil)
 		t.pass.Forward(policy, batch)
-		t.pass.LMHead(policy, grad, targets, 1, func(_ int, logprob, _ float32) float32 {
+		dlogprobs := slices.Repeat([]float32{dlogprob}, len(targets))
+		for _, logprob := range t.pass.WeightedLogProbs(policy, grad, targets, 1, dlogprobs).LogP {
 			stats.ptxLoss -= float64(logprob)
-			return dlogprob
-		})
+		}
 		t.pass.BackwardBody(policy, grad)
 	}
 	stats.ptxTokens += n

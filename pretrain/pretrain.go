@@ -13,6 +13,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/dataset"
@@ -164,16 +165,20 @@ func (t *Trainer) forwardBackward(rows [][]int32) lossStats {
 	for micro := range dataset.MicroBatches(rows, dataset.MicroBatchTokens, rowTokens) {
 		inputs, targets := model.NextTokens(micro, nil)
 		t.pass.Forward(t.model, inputs)
-		t.pass.LMHead(t.model, t.grad, targets, 1, func(i int, logp, entropy float32) float32 {
-			stats.nll -= float64(logp)
-			stats.entropy += float64(entropy)
-			stats.tokens++
-			if t.pass.TargetIsArgmax(i) {
-				stats.correct++
-			}
-			return dlogp
-		})
+		stats.add(t.pass.WeightedLogProbs(t.model, t.grad, targets, 1, slices.Repeat([]float32{dlogp}, len(targets))))
 		t.pass.BackwardBody(t.model, t.grad)
 	}
 	return stats
+}
+
+// add adds the targets of a micro-batch.
+func (s *lossStats) add(p model.LogProbs) {
+	for i, logp := range p.LogP {
+		s.nll -= float64(logp)
+		s.entropy += float64(p.Entropy[i])
+		s.tokens++
+		if p.IsArgmax[i] {
+			s.correct++
+		}
+	}
 }

@@ -3,9 +3,12 @@ package recipes
 import (
 	"encoding/json"
 	"fmt"
+	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/trimtab/trimtab"
+	"github.com/trimtab/trimtab/model"
 	"github.com/trimtab/trimtab/optim"
 )
 
@@ -63,12 +66,19 @@ func carriedOptim(path string) []carried {
 
 // carriedPretrain are the rules for pretrain. The shape of the model is part of
 // its stored config.
-var carriedPretrain = append([]carried{
+var carriedPretrain = slices.Concat([]carried{
 	{"tokens", length, ""}, {"row_tokens", fixed, itemsOf}, {"batch_tokens", fixed, itemsOf},
 	{"tokenizer", fixed, itemsOf},
-	{"model.layers", fixed, shapeOf}, {"model.width", fixed, shapeOf}, {"model.heads", fixed, shapeOf},
-	{"model.context", fixed, shapeOf}, {"model.vocab", fixed, shapeOf},
-}, carriedOptim("optim")...)
+}, carriedShape("model"), carriedOptim("optim"))
+
+// carriedShape returns the rules for the shape of a model that is stored under
+// path: all of it is fixed.
+func carriedShape(path string) (all []carried) {
+	for _, p := range keyPairs(reflect.TypeFor[model.Config]()) {
+		all = append(all, carried{path + "." + p.stored, fixed, shapeOf})
+	}
+	return all
+}
 
 // carriedSFT are the rules for sft.
 var carriedSFT = append([]carried{{"epochs", length, ""}, {"batch", fixed, itemsOf}, {"pretrain_mix", fixed, itemsOf}},

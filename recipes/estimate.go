@@ -83,7 +83,12 @@ func (e estimate) cost() StageCost {
 		c.Steps = &steps
 	}
 	n := float64(e.shape.Parameters())
-	forward := 2*n + 4*float64(e.shape.Layers)*float64(e.shape.Width)*float64(e.shape.Context)/2
+	if e.shape.Untied {
+		n -= float64(e.shape.Vocab) * float64(e.shape.Width) // the embedding is no product
+	}
+	whole := e.shape.ForwardFLOPs(e.shape.Context, 0) / float64(e.shape.Context)
+	attention := whole - e.shape.ForwardFLOPs(1, 0)
+	forward := 2*n + attention
 	c.FLOPs = forward * (3*c.Work.Trained + c.Work.Scored + c.Work.Sampled)
 	c.Memory = e.memory()
 	size := int64(e.shape.Parameters()) * float
@@ -394,20 +399,21 @@ func (e estimate) logitBytes() int64 {
 }
 
 // learnBytes returns the memory of the activations of the tokens that are
-// learned from at once: 10·C for each layer and token (what the backward pass
-// reads again), another 9·C per token, and 36·C for the tokens of one group in
-// the backward pass.
+// learned from at once: what the backward pass reads again, for each layer and
+// token; what a pass takes beside that, per token; and what the backward pass
+// takes, for the tokens of one group.
 func (e estimate) learnBytes() int64 {
-	layers, width, tokens := int64(e.shape.Layers), int64(e.shape.Width), e.together()
+	layers, tokens := int64(e.shape.Layers), e.together()
 	if e.stage.Kind == KindCollect || e.stage.Kind == KindEvaluate {
 		return 0
 	}
 	back := min(tokens, max(512, 256*int64(runtime.GOMAXPROCS(0))))
-	return ((10*layers+9)*width*tokens+36*width*back)*float + e.logitBytes()
+	kept := layers*int64(e.shape.ActivationFloats()) + int64(e.shape.ScratchFloats())
+	return (kept*tokens+int64(e.shape.BackwardFloats())*back)*float + e.logitBytes()
 }
 
 // inferBytes returns the memory of the activations of tokens that only go
-// forward, 19·C per token, for each pass that a stage keeps for them.
+// forward, for each pass that a stage keeps for them.
 func (e estimate) inferBytes() int64 {
 	passes, tokens := int64(0), float64(passTokens)
 	switch c := e.stage.Config.(type) {
@@ -420,7 +426,13 @@ func (e estimate) inferBytes() int64 {
 		passes, tokens = 3, float64(e.at.Volumes["tests"].Kept)*e.length()
 	}
 	tokens = min(tokens, max(passTokens, float64(e.shape.Context)))
-	return passes * (19*int64(e.shape.Width)*int64(tokens)*float + e.logitBytes())
+	return passes * (e.inferFloats()*int64(tokens)*float + e.logitBytes())
+}
+
+// inferFloats returns how many floats a pass without activations takes for each
+// token.
+func (e estimate) inferFloats() int64 {
+	return int64(e.shape.ActivationFloats() + e.shape.ScratchFloats())
 }
 
 // decoderBytes returns the memory of the decoders: the keys and values of the
@@ -445,7 +457,7 @@ func (e estimate) decoderBytes() int64 {
 	}
 	workers := runtime.GOMAXPROCS(0)
 	atOnce := int64(min(mostAtOnce, ceil(max(1, count), workers)))
-	keys := atOnce * 2 * int64(e.shape.Layers) * int64(e.shape.Width) * int64(length)
-	read := min(readAtOnce, atOnce*int64(length)) * 19 * int64(e.shape.Width)
+	keys := atOnce * int64(e.shape.CacheFloats(length))
+	read := min(readAtOnce, atOnce*int64(length)) * e.inferFloats()
 	return int64(workers) * (keys + read) * float
 }

@@ -126,6 +126,9 @@ func (o *origin) resolve(root *yaml.Node, size string, sets []string) (Spec, err
 	if err := root.Decode(&s); err != nil { // check has seen every value
 		return Spec{}, invalid(o.remedy(), "%s: %s", o, strings.TrimPrefix(err.Error(), "yaml: "))
 	}
+	if s.Model.Base == "" {
+		s.Model.Config = s.Model.Config.Complete()
+	}
 	if err := s.Validate(); err != nil {
 		return Spec{}, invalid(o.remedy(), "%s: %w", o, err)
 	}

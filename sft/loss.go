@@ -1,6 +1,8 @@
 package sft
 
 import (
+	"slices"
+
 	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/dataset"
 	"github.com/trimtab/trimtab/model"
@@ -34,27 +36,30 @@ func (s lossStats) metrics(prefix string) []trimtab.Metric {
 func forwardBackward(ps *model.Pass, m *model.Model, grad []float32, seqs []dataset.Sequence) lossStats {
 	var stats lossStats
 	dlogp := -1 / float32(responseTokens(seqs)) // dL/dlogp, the same for every response token
-	forward := ps.Forward
-	if grad == nil {
-		forward = ps.Infer // keeps no activations
-	}
 	for micro := range dataset.MicroBatches(seqs, dataset.MicroBatchTokens, sequenceTokens) {
 		inputs, targets := responseTargets(micro)
-		forward(m, inputs)
-		ps.LMHead(m, grad, targets, 1, func(i int, logp, entropy float32) float32 {
-			stats.nll -= float64(logp)
-			stats.entropy += float64(entropy)
-			stats.tokens++
-			if ps.TargetIsArgmax(i) {
-				stats.correct++
-			}
-			return dlogp
-		})
-		if grad != nil {
-			ps.BackwardBody(m, grad)
+		if grad == nil {
+			ps.Infer(m, inputs) // keeps no activations
+			stats.add(ps.LogProbs(m, targets, 1))
+			continue
 		}
+		ps.Forward(m, inputs)
+		stats.add(ps.WeightedLogProbs(m, grad, targets, 1, slices.Repeat([]float32{dlogp}, len(targets))))
+		ps.BackwardBody(m, grad)
 	}
 	return stats
+}
+
+// add adds the targets of a micro-batch.
+func (s *lossStats) add(p model.LogProbs) {
+	for i, logp := range p.LogP {
+		s.nll -= float64(logp)
+		s.entropy += float64(p.Entropy[i])
+		s.tokens++
+		if p.IsArgmax[i] {
+			s.correct++
+		}
+	}
 }
 
 // sequenceTokens counts the tokens of a sequence, prompt included.

@@ -109,12 +109,9 @@ func TestPromptIsMasked(t *testing.T) {
 	for _, s := range seqs {
 		for at := s.PromptLen; at < len(s.Tokens); at++ {
 			ps.Infer(in.Model, model.NewBatch(s.Tokens[:at]))
-			ps.LMHead(in.Model, nil, []model.HeadRow{{Row: at - 1, Target: s.Tokens[at]}}, 1,
-				func(_ int, logp, _ float32) float32 {
-					want -= float64(logp)
-					n++
-					return 0
-				})
+			rows := []model.HeadRow{{Row: at - 1, Target: s.Tokens[at]}}
+			want -= float64(ps.LogProbs(in.Model, rows, 1).LogP[0])
+			n++
 		}
 	}
 	if got.tokens != n || got.nll != want {

@@ -6,11 +6,14 @@ package traintest
 var (
 	// Model is a model.Model in training: all weights are views of its slab.
 	Model = Fields{
-		"Config": Input,
-		"ranges": Input,
-		"Scalar": Input,
-		"Slab":   State,
-		"w":      State,
+		"Config":  Input,
+		"conv1D":  Input,
+		"dims":    Input,
+		"ranges":  Input,
+		"windows": Input,
+		"Scalar":  Input,
+		"Slab":    State,
+		"w":       State,
 	}
 	// AdamW is an optim.AdamW. w, g and now are the arguments of its last step.
 	AdamW = Fields{
