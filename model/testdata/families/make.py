@@ -78,13 +78,13 @@ CASES = {
         rope_parameters=dict(rope_type="linear", factor=2.5, rope_theta=500.0))),
     "llama-yarn": ("llama", dict(
         SIZES, num_hidden_layers=1, head_dim=8, rope_parameters=dict(
-            rope_type="yarn", factor=4.0, original_max_position_embeddings=32, beta_fast=4.0, beta_slow=1.0,
-            rope_theta=1000.0))),
+            rope_type="yarn", factor=4.0, original_max_position_embeddings=32, beta_fast=2.0, beta_slow=0.5,
+            rope_theta=20.0))),
     "mistral": ("mistral", dict(
         SMALL, sliding_window=7, rope_parameters=dict(rope_type="default", rope_theta=5000.0))),
     "qwen2": ("qwen2", dict(
-        SIZES, num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=True, use_sliding_window=True,
-        max_window_layers=1, sliding_window=6, rope_parameters=dict(rope_type="default", rope_theta=1e6))),
+        SIZES, tie_word_embeddings=True, use_sliding_window=True, max_window_layers=1, sliding_window=6,
+        rope_parameters=dict(rope_type="default", rope_theta=1e6))),
     "qwen3": ("qwen3", dict(
         SMALL, tie_word_embeddings=True, rope_parameters=dict(rope_type="default", rope_theta=1e6))),
     "gemma": ("gemma", dict(SMALL)),
