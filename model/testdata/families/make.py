@@ -62,8 +62,9 @@ OPT = dict(vocab_size=VOCAB, hidden_size=8, num_hidden_layers=2, num_attention_h
            max_position_embeddings=CONTEXT, word_embed_proj_dim=8, **TOKENS)
 NEOX = {k: v for k, v in SIZES.items() if k != "num_key_value_heads"}
 
+# One frequency of the three in the llama case is kept, one smoothed, one divided by the factor.
 LLAMA3 = dict(rope_type="llama3", factor=4.0, low_freq_factor=1.0, high_freq_factor=4.0,
-              original_max_position_embeddings=16)
+              original_max_position_embeddings=32)
 LONGROPE = dict(short_factor=[1.0, 1.5], long_factor=[2.0, 6.0])
 
 # Model type and settings of every case.
@@ -71,8 +72,8 @@ CASES = {
     "gpt2": ("gpt2", dict(GPT, n_inner=10)),
     "openai-gpt": ("openai-gpt", dict(GPT, n_embd=6, n_layer=1, afn="gelu")),
     "llama": ("llama", dict(
-        SIZES, num_attention_heads=4, num_key_value_heads=2, head_dim=4, bos_token_id=1, eos_token_id=2,
-        rope_parameters=dict(LLAMA3, rope_theta=100.0))),
+        SIZES, num_attention_heads=4, num_key_value_heads=2, head_dim=6, bos_token_id=1, eos_token_id=2,
+        rope_parameters=dict(LLAMA3, rope_theta=20.0))),
     "llama-linear": ("llama", dict(
         SIZES, num_hidden_layers=1, attention_bias=True, mlp_bias=True, tie_word_embeddings=True,
         rope_parameters=dict(rope_type="linear", factor=2.5, rope_theta=500.0))),
@@ -114,7 +115,7 @@ CASES = {
 
 # How older versions spell a configuration: keys that replace others (None removes).
 OLD = {
-    "llama": dict(rope_parameters=None, rope_theta=100.0, rope_scaling=LLAMA3),
+    "llama": dict(rope_parameters=None, rope_theta=20.0, rope_scaling=LLAMA3),
     "llama-linear": dict(rope_parameters=None, rope_theta=500.0, rope_scaling=dict(type="linear", factor=2.5)),
     "qwen2": dict(rope_parameters=None, layer_types=None, rope_theta=1e6),
     "gemma2": dict(rope_parameters=None, layer_types=None, rope_theta=10000.0),
