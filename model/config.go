@@ -51,7 +51,7 @@ type Config struct {
 
 	// Positions is how a model knows where a token stands. The fields after it are for rotary positions: how many
 	// elements of a head are rotated (0: all), the base of the frequencies (0: 10000), that of layers with a sliding
-	// window (0: the same, without scaling), and how frequencies are scaled.
+	// window, whose frequencies are not scaled then (0: all layers are alike), and how frequencies are scaled.
 	Positions      Positions   `yaml:"positions,omitempty" json:"positions,omitempty"`
 	RotaryDim      int         `yaml:"rotary_dim,omitempty" json:"rotary_dim,omitempty"`
 	RopeTheta      float64     `yaml:"rope_theta,omitempty" json:"rope_theta,omitempty"`

@@ -21,9 +21,13 @@ type Family struct {
 	// conv1D stores matrices of blocks as (in, out), as the Conv1D layers of GPT-1 and GPT-2 do; otherwise they are
 	// (out, in).
 	conv1D bool
+	// PositionOffset is how many rows of a position table in files come before that of position 0, and are never used.
+	PositionOffset int
 	// names are the names of arrays, %d being the number of the block. A fused field that is stored in parts has a name
 	// for each.
 	names names
+	// ignored lists fields of config.json that change nothing in this family, beside those that never do.
+	ignored []string
 	// complete sets what all models of the family have in common, and what a config leaves to the family's defaults.
 	complete func(c *Config)
 	// read makes a Config of config.json, write the fields of config.json of a Config.
@@ -35,7 +39,9 @@ type Family struct {
 type names [fields][]string
 
 // families lists the families that this package knows.
-var families = []*Family{&gpt2, &llama}
+var families = []*Family{
+	&gpt2, &openAIGPT, &llama, &mistral, &qwen2, &qwen3, &gemma, &gemma2, &gemma3, &phi3, &olmo2, &gptNeoX, &opt,
+}
 
 // FamilyOf returns the family of that model_type, of which "" is gpt2.
 func FamilyOf(name string) (*Family, bool) {
@@ -59,7 +65,8 @@ func FamilyNames() []string {
 }
 
 // Complete returns c with what its family fixes: a spec names the family and the sizes, and need not say that a Llama
-// has RMS norms.
+// has RMS norms. Fields of which zero stands for a default have the default then, but in a GPT-2, where they stay zero.
+// It changes nothing in a Config that ReadConfig gave, or it itself.
 func (c Config) Complete() Config {
 	family, ok := FamilyOf(c.Family)
 	if ok && family == &gpt2 {
@@ -68,7 +75,7 @@ func (c Config) Complete() Config {
 	if ok && family.complete != nil {
 		family.complete(&c)
 	}
-	return c
+	return c.canonical()
 }
 
 // nameOf returns the name of a part of a field. It panics where the family has no name for it: a config that is not

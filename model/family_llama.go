@@ -9,36 +9,21 @@ var llama = Family{
 	Classifier: "LlamaForSequenceClassification",
 	Prefix:     "model.",
 	GGUF:       "llama",
-	names: names{
-		wordEmbedding:       {"model.embed_tokens.weight"},
-		attentionNormWeight: {"model.layers.%d.input_layernorm.weight"},
-		qkvWeight: {
-			"model.layers.%d.self_attn.q_proj.weight", "model.layers.%d.self_attn.k_proj.weight",
-			"model.layers.%d.self_attn.v_proj.weight",
-		},
-		qkvBias: {
-			"model.layers.%d.self_attn.q_proj.bias", "model.layers.%d.self_attn.k_proj.bias",
-			"model.layers.%d.self_attn.v_proj.bias",
-		},
-		outWeight:     {"model.layers.%d.self_attn.o_proj.weight"},
-		outBias:       {"model.layers.%d.self_attn.o_proj.bias"},
-		mlpNormWeight: {"model.layers.%d.post_attention_layernorm.weight"},
-		upWeight:      {"model.layers.%d.mlp.gate_proj.weight", "model.layers.%d.mlp.up_proj.weight"},
-		upBias:        {"model.layers.%d.mlp.gate_proj.bias", "model.layers.%d.mlp.up_proj.bias"},
-		downWeight:    {"model.layers.%d.mlp.down_proj.weight"},
-		downBias:      {"model.layers.%d.mlp.down_proj.bias"},
-
-		finalNormWeight: {"model.norm.weight"},
-		headWeight:      {"lm_head.weight"},
+	names:      llamaNames(names{}),
+	ignored:    []string{"is_llama_config", "max_sequence_length"},
+	complete:   func(c *Config) { c.likeLlama(1e-6, "silu") },
+	read: func(r *ConfigReader) Config {
+		c := readLlama(r, Config{
+			Layers: 32, Width: 4096, Heads: 32, Inner: 11008, Context: 2048, Vocab: 32000, NormEps: 1e-6,
+			Activation: "silu", Untied: true,
+		})
+		llamaRope.readRope(r, &c)
+		r.Must("sliding_window", "a llama has none")
+		r.Must("rope_interleaved", "pairs of a rotation have to be half a head apart", "false")
+		r.oneWindow(&c)
+		return c
 	},
-	complete: func(c *Config) {
-		c.RMSNorm, c.Gated, c.Positions = true, true, RotaryPositions
-		if c.Activation == "" {
-			c.Activation = "silu"
-		}
-		if c.NormEps == 0 {
-			c.NormEps = 1e-6
-		}
-		c.NoQKVBias, c.NoOutBias, c.NoMLPBias = true, true, true
+	write: func(c Config) map[string]any {
+		return with(writeLlama(c), map[string]any{"attention_bias": !c.NoQKVBias, "mlp_bias": !c.NoMLPBias})
 	},
 }
