@@ -300,11 +300,9 @@ func textOf(v any) string {
 // canonical returns c in the one form that a shape has: fields of which zero stands for a default have zero in a
 // GPT-2, where it is theirs, and the default in other families; a window that nothing sees is left out.
 func (c Config) canonical() Config {
-	name, err := c.activation()
-	if err != nil { // Validate refuses it
-		name = c.Activation
+	if a, err := c.activation(); err == nil { // otherwise Validate refuses it
+		c.Activation = a.String()
 	}
-	c.Activation = name
 	if c.Family == "" || c.Family == gpt2.Name {
 		return c.canonicalGPT2()
 	}

@@ -95,12 +95,35 @@ func (f *Family) nameOf(of field, part, layer int) string {
 	return fmt.Sprintf(list[part], layer)
 }
 
-// check returns an error if c has an array for which the family has no name.
+// check returns an error if c has an array for which the family has no name. It names the field of c that asks for it.
 func (f *Family) check(c Config) error {
 	for of := range scoreWeight {
 		if out, _ := c.widths(of); out > 0 && len(f.names[of]) == 0 {
-			return fmt.Errorf("model_type: a %s has no %v", f.Name, of)
+			return fmt.Errorf("%s: models of the family %s have no such array", settingOf(of), f.Name)
 		}
 	}
 	return nil
+}
+
+// settingOf returns the field of Config on which it depends whether a model has an array.
+func settingOf(f field) string {
+	switch f {
+	case positionEmbedding:
+		return "positions"
+	case queryNormWeight, keyNormWeight:
+		return "qk_norm"
+	case qkvBias:
+		return "no_qkv_bias"
+	case outBias:
+		return "no_out_bias"
+	case upBias, downBias:
+		return "no_mlp_bias"
+	case attentionNormBias, attentionPostNormBias, mlpNormBias, mlpPostNormBias, finalNormBias:
+		return "no_norm_bias"
+	case finalNormWeight:
+		return "no_final_norm"
+	case headWeight:
+		return "untied_embeddings"
+	}
+	return "norm_placement"
 }

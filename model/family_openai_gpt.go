@@ -1,5 +1,7 @@
 package model
 
+import "github.com/trimtab/trimtab/tensor"
+
 // openAIGPT is GPT-1 (Radford et al., 2018): norms of the sum with the residual stream, and none after the last block.
 var openAIGPT = Family{
 	Name:       "openai-gpt",
@@ -43,8 +45,9 @@ var openAIGPT = Family{
 		return c
 	},
 	write: func(c Config) map[string]any {
-		name, _ := c.activation()
-		if name == "gelu_pytorch_tanh" {
+		a, _ := c.activation()
+		name := a.String()
+		if a == tensor.GeluTanh {
 			name = "gelu"
 		}
 		return with(writeGPT(c), map[string]any{"afn": name})

@@ -261,3 +261,17 @@ func entropyGradient(p []float32, d, e, entropy float32) {
 		p[i] = -x * (d + float32(e*(tensor.Log1(x)+entropy)))
 	}
 }
+
+// Logits returns the logits (W, V) of all rows that the last Forward or Infer of m returned, scaled and capped as the
+// model does, at temperature 1. They take W·V floats: LogProbs is for many rows.
+func (ps *Pass) Logits(m *Model) []float32 {
+	ps.mustMatch(m)
+	d, n := &m.dims, ps.outputCount()
+	logits := tensor.Slab(n * d.vocab)
+	ps.weights.useHead(m, ps.pool, n)
+	ps.weights.linear(logits, ps.hidden[:n*d.width], &ps.weights.head, n).Run(ps.pool)
+	for i := range n {
+		d.finishLogits(logits[i*d.vocab : (i+1)*d.vocab])
+	}
+	return logits
+}

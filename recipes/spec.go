@@ -226,7 +226,7 @@ func (s Spec) Validate() error {
 		return fmt.Errorf("name %q has a slash, which separates a run from its stage", s.Name)
 	}
 	if s.Model.Base == "" {
-		if err := s.Model.Config.Validate(); err != nil {
+		if err := s.Model.Config.CheckFamily(); err != nil {
 			return fmt.Errorf("model: %w", err)
 		}
 	}

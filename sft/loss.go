@@ -26,7 +26,7 @@ func (s lossStats) metrics(prefix string) []trimtab.Metric {
 	}
 }
 
-// forwardBackward computes the masked language-model loss of a batch,
+// forwardBackward computes the next-token loss of the response tokens of a batch,
 //
 //	L = −1/n · Σ over response tokens of log p(token | tokens before)
 //
