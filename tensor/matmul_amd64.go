@@ -93,7 +93,7 @@ func (ks *kernelSet) kernel(rows, registers int) gemm {
 
 // runSerial computes the product on the calling goroutine, which may be a worker.
 func (g *product) runSerial() {
-	if ks := kernels(g.bf16); ks != nil {
+	if ks := kernels(g.bf16); ks != nil && !g.half {
 		g.runBlocked(ks)
 	} else {
 		g.runPortable()
