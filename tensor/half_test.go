@@ -336,3 +336,33 @@ func TestHalfPanics(t *testing.T) {
 		}()
 	}
 }
+func TestHalfAllocates(t *testing.T) {
+	p := NewPool(2)
+	defer p.Close()
+	const n = 256
+	c, b := make([]float32, n*n), make([]uint16, n*n)
+	var packed PackedB
+	packed.ResetHalf(n, n)
+	for task := range packed.Tasks() {
+		packed.PackHalf(task, b, true)
+	}
+	under(t, func(t *testing.T) {
+		if Implementation() == "portable" {
+			t.Skip("slow")
+		}
+		for _, m := range []int{1, 3, 16, 200} {
+			for name, run := range map[string]func(){
+				"stored (N, K)": func() {
+					Product{M: m, N: n, K: n, A: make256[:], BHalf: b, TransB: true, C: c}.Run(p)
+				},
+				"stored (K, N)": func() { Product{M: m, N: n, K: n, A: make256[:], BHalf: b, C: c}.Run(p) },
+				"packed":        func() { Product{M: m, A: make256[:], Packed: &packed, C: c}.Run(p) },
+			} {
+				run()
+				if n := testing.AllocsPerRun(20, run); n >= 1 {
+					t.Errorf("%s with %d rows allocates %.1f times", name, m, n)
+				}
+			}
+		}
+	})
+}

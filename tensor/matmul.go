@@ -222,6 +222,22 @@ func (g *product) perWord() int {
 	return 1
 }
 
+// perWordB is the number of elements along k in a word of B.
+func (g *product) perWordB() int {
+	if g.half {
+		return 2
+	}
+	return g.perWord()
+}
+
+// wordsB is the number of words of B along k for that many of A.
+func (g *product) wordsB(words int) int {
+	if g.half {
+		return (words + 1) / 2
+	}
+	return words
+}
+
 // runPortable is the reference: what every kernel must equal bit for bit. It walks along a row of C for each word of k,
 // which keeps k ascending in every chain. Unlike the kernels it allocates.
 func (g *product) runPortable() {

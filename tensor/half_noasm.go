@@ -1,6 +1,8 @@
+//go:build purego || !amd64
+
 package tensor
 
-// The kernels of half.go; so far every implementation is the portable one.
+// Without assembly the kernels of half.go are the portable forms.
 
 func widenKernel(dst []float32, src []uint16)         { widenPortable(dst, src) }
 func roundBFloat16Kernel(dst []uint16, src []float32) { roundBFloat16Portable(dst, src) }
