@@ -144,6 +144,76 @@ func weigh3x1AVX2(dst *float32, p *float32, pHead int, v *float32, vHead int, ld
 //go:noescape
 func weigh4x1AVX2(dst *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
 
+// mixed1x2AVX2 is gemm1x2AVX2 for words of two bfloat16 in B; k counts elements, and ldb words.
+//
+//go:noescape
+func mixed1x2AVX2(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
+
+// mixed1x8AVX2 is gemm1x8AVX2 for words of two bfloat16 in B; k counts elements, and ldb words.
+//
+//go:noescape
+func mixed1x8AVX2(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
+
+// mixed2x2AVX2 is gemm2x2AVX2 for words of two bfloat16 in B; k counts elements, and ldb words.
+//
+//go:noescape
+func mixed2x2AVX2(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
+
+// mixed2x4AVX2 is gemm2x4AVX2 for words of two bfloat16 in B; k counts elements, and ldb words.
+//
+//go:noescape
+func mixed2x4AVX2(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
+
+// mixed3x2AVX2 is gemm3x2AVX2 for words of two bfloat16 in B; k counts elements, and ldb words.
+//
+//go:noescape
+func mixed3x2AVX2(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
+
+// mixed3x4AVX2 is gemm3x4AVX2 for words of two bfloat16 in B; k counts elements, and ldb words.
+//
+//go:noescape
+func mixed3x4AVX2(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
+
+// mixed4x2AVX2 is gemm4x2AVX2 for words of two bfloat16 in B; k counts elements, and ldb words.
+//
+//go:noescape
+func mixed4x2AVX2(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
+
+// mixed4x3AVX2 is gemm4x3AVX2 for words of two bfloat16 in B; k counts elements, and ldb words.
+//
+//go:noescape
+func mixed4x3AVX2(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
+
+// mixed5x2AVX2 is gemm5x2AVX2 for words of two bfloat16 in B; k counts elements, and ldb words.
+//
+//go:noescape
+func mixed5x2AVX2(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
+
+// mixed6x2AVX2 is gemm6x2AVX2 for words of two bfloat16 in B; k counts elements, and ldb words.
+//
+//go:noescape
+func mixed6x2AVX2(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
+
+// turnAVX2 sets dst[l*width + j] to word l of row j of src, whose rows are ld bytes apart, for l < 16*blocks and j < 8*groups, and fetches as many bytes from ahead bytes after src on; blocks, groups > 0.
+//
+//go:noescape
+func turnAVX2(dst *float32, width int, src *float32, ld int, blocks int, groups int, ahead int)
+
+// weaveHalfAVX2 sets dst[r*width + j] to the word of src[2r*ld + j] and src[(2r+1)*ld + j] for r < words and j among the columns, a bit for each (AVX2: all 8); words > 0.
+//
+//go:noescape
+func weaveHalfAVX2(dst *float32, width int, src *uint16, ld int, words int, columns uint64)
+
+// widenAVX2 sets dst[i] to src[i], a bfloat16, for i < 16*blocks; blocks > 0.
+//
+//go:noescape
+func widenAVX2(dst *float32, src *uint16, blocks int)
+
+// roundHalfAVX2 sets dst[i] to src[i] rounded to bfloat16 for i < 16*blocks; blocks > 0.
+//
+//go:noescape
+func roundHalfAVX2(dst *uint16, src *float32, blocks int)
+
 //go:noescape
 func addAVX2(dst *float32, x *float32, n int)
 

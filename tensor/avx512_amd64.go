@@ -339,6 +339,126 @@ func weigh4x1AVX512(dst *float32, p *float32, pHead int, v *float32, vHead int, 
 //go:noescape
 func weigh4x2AVX512(dst *float32, p *float32, pHead int, v *float32, vHead int, ld int, n int, next *float32)
 
+// mixed1x2AVX512 is gemm1x2AVX512 for words of two bfloat16 in B; k counts elements, and ldb words.
+//
+//go:noescape
+func mixed1x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
+
+// mixed1x6AVX512 is gemm1x6AVX512 for words of two bfloat16 in B; k counts elements, and ldb words.
+//
+//go:noescape
+func mixed1x6AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
+
+// mixed2x2AVX512 is gemm2x2AVX512 for words of two bfloat16 in B; k counts elements, and ldb words.
+//
+//go:noescape
+func mixed2x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
+
+// mixed2x6AVX512 is gemm2x6AVX512 for words of two bfloat16 in B; k counts elements, and ldb words.
+//
+//go:noescape
+func mixed2x6AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
+
+// mixed3x2AVX512 is gemm3x2AVX512 for words of two bfloat16 in B; k counts elements, and ldb words.
+//
+//go:noescape
+func mixed3x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
+
+// mixed3x6AVX512 is gemm3x6AVX512 for words of two bfloat16 in B; k counts elements, and ldb words.
+//
+//go:noescape
+func mixed3x6AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
+
+// mixed4x2AVX512 is gemm4x2AVX512 for words of two bfloat16 in B; k counts elements, and ldb words.
+//
+//go:noescape
+func mixed4x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
+
+// mixed4x6AVX512 is gemm4x6AVX512 for words of two bfloat16 in B; k counts elements, and ldb words.
+//
+//go:noescape
+func mixed4x6AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
+
+// mixed5x2AVX512 is gemm5x2AVX512 for words of two bfloat16 in B; k counts elements, and ldb words.
+//
+//go:noescape
+func mixed5x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
+
+// mixed5x4AVX512 is gemm5x4AVX512 for words of two bfloat16 in B; k counts elements, and ldb words.
+//
+//go:noescape
+func mixed5x4AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
+
+// mixed6x2AVX512 is gemm6x2AVX512 for words of two bfloat16 in B; k counts elements, and ldb words.
+//
+//go:noescape
+func mixed6x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
+
+// mixed6x4AVX512 is gemm6x4AVX512 for words of two bfloat16 in B; k counts elements, and ldb words.
+//
+//go:noescape
+func mixed6x4AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
+
+// mixed7x2AVX512 is gemm7x2AVX512 for words of two bfloat16 in B; k counts elements, and ldb words.
+//
+//go:noescape
+func mixed7x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
+
+// mixed7x3AVX512 is gemm7x3AVX512 for words of two bfloat16 in B; k counts elements, and ldb words.
+//
+//go:noescape
+func mixed7x3AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
+
+// mixed8x2AVX512 is gemm8x2AVX512 for words of two bfloat16 in B; k counts elements, and ldb words.
+//
+//go:noescape
+func mixed8x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
+
+// mixed8x3AVX512 is gemm8x3AVX512 for words of two bfloat16 in B; k counts elements, and ldb words.
+//
+//go:noescape
+func mixed8x3AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
+
+// mixed9x2AVX512 is gemm9x2AVX512 for words of two bfloat16 in B; k counts elements, and ldb words.
+//
+//go:noescape
+func mixed9x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
+
+// mixed10x2AVX512 is gemm10x2AVX512 for words of two bfloat16 in B; k counts elements, and ldb words.
+//
+//go:noescape
+func mixed10x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
+
+// mixed11x2AVX512 is gemm11x2AVX512 for words of two bfloat16 in B; k counts elements, and ldb words.
+//
+//go:noescape
+func mixed11x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
+
+// mixed12x2AVX512 is gemm12x2AVX512 for words of two bfloat16 in B; k counts elements, and ldb words.
+//
+//go:noescape
+func mixed12x2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, step int, b *float32, ldb int, k int, next *float32, low uint64, high uint64)
+
+// turnAVX512 sets dst[l*width + j] to word l of row j of src, whose rows are ld bytes apart, for l < 16*blocks and j < 16*groups, and fetches as many bytes from ahead bytes after src on; blocks, groups > 0.
+//
+//go:noescape
+func turnAVX512(dst *float32, width int, src *float32, ld int, blocks int, groups int, ahead int)
+
+// weaveHalfAVX512 sets dst[r*width + j] to the word of src[2r*ld + j] and src[(2r+1)*ld + j] for r < words and j among the columns, a bit for each (AVX2: all 16); words > 0.
+//
+//go:noescape
+func weaveHalfAVX512(dst *float32, width int, src *uint16, ld int, words int, columns uint64)
+
+// widenAVX512 sets dst[i] to src[i], a bfloat16, for i < 16*blocks; blocks > 0.
+//
+//go:noescape
+func widenAVX512(dst *float32, src *uint16, blocks int)
+
+// roundHalfAVX512 sets dst[i] to src[i] rounded to bfloat16 for i < 16*blocks; blocks > 0.
+//
+//go:noescape
+func roundHalfAVX512(dst *uint16, src *float32, blocks int)
+
 //go:noescape
 func addAVX512(dst *float32, x *float32, n int)
 

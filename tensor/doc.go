@@ -20,7 +20,8 @@
 //     where c0 is the start value: +0, the value already in C, or what the
 //     caller gives, with a bias added to it in one rounding. Cutting k into
 //     blocks, or a batch into micro-batches, therefore changes nothing. Work is
-//     split over output tiles only.
+//     split over output tiles only. A matrix B of bfloat16 ([Product].BHalf) counts as
+//     its float32 values, which are exact.
 //
 //  2. A fused multiply-add rounds once ([FMA]). The reference forms the product
 //     exactly in float64, rounds the sum to odd, and then to float32.

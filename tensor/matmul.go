@@ -27,6 +27,7 @@ type Product struct {
 	TransA bool // not allowed together with Packed
 
 	B      []float32 // (K, N), or (N, K) if TransB; not read if Packed is set
+	BHalf  []uint16  // B as bfloat16, in the place of B, under V1: the result is that of B's exact float32 values
 	LDB    int
 	TransB bool
 	Packed *PackedB // op(B) packed in advance, which pays where many products share it; nil for none
@@ -62,20 +63,34 @@ func (p *Product) resolve() product {
 		a: p.A, aRow: leading(p.LDA, aCols), aStep: 1,
 		bf16: p.Numerics == V1BF16,
 	}
-	checkMatrix("Product.C", g.c, g.ldc, p.M, p.N)
-	checkMatrix("Product.A", g.a, g.aRow, aRows, aCols)
+	checkMatrix("Product.C", len(g.c), g.ldc, p.M, p.N)
+	checkMatrix("Product.A", len(g.a), g.aRow, aRows, aCols)
 	if p.TransA {
 		g.aRow, g.aStep = 1, g.aRow
 	}
 	if p.Packed != nil {
-		g.packed, g.bf16 = p.Packed, p.Packed.bf16
+		g.packed, g.bf16, g.half = p.Packed, p.Packed.bf16, p.Packed.half
 	} else {
-		bRows, bCols := transposed(p.TransB, p.K, p.N)
-		g.b, g.ldb, g.transB = p.B, leading(p.LDB, bCols), p.TransB
-		checkMatrix("Product.B", g.b, g.ldb, bRows, bCols)
+		p.resolveB(&g)
 	}
 	g.initial = p.resolveInit(g.ldc)
 	return g
+}
+
+// resolveB checks B, or BHalf in its place, and sets it in g.
+func (p *Product) resolveB(g *product) {
+	rows, cols := transposed(p.TransB, p.K, p.N)
+	g.ldb, g.transB = leading(p.LDB, cols), p.TransB
+	if p.BHalf == nil {
+		g.b = p.B
+		checkMatrix("Product.B", len(g.b), g.ldb, rows, cols)
+		return
+	}
+	if p.B != nil || g.bf16 {
+		panic("tensor.Product: BHalf stands in the place of B, under V1: it excludes B and V1BF16")
+	}
+	g.bHalf, g.half = p.BHalf, true
+	checkMatrix("Product.BHalf", len(g.bHalf), g.ldb, rows, cols)
 }
 
 // resolveInit checks what the chains start from; ldc is the distance of C's rows.
@@ -88,7 +103,7 @@ func (p *Product) resolveInit(ldc int) accInit {
 		initial.rows, initial.ld = p.C, ldc
 	case p.Init != nil:
 		initial.rows, initial.ld = p.Init, leading(p.LDInit, p.N)
-		checkMatrix("Product.Init", initial.rows, initial.ld, p.M, p.N)
+		checkMatrix("Product.Init", len(initial.rows), initial.ld, p.M, p.N)
 	}
 	if p.Bias != nil {
 		sameLength("Product.Bias", p.N, len(p.Bias))
@@ -112,17 +127,17 @@ func leading(ld, cols int) int {
 	return ld
 }
 
-// checkMatrix panics unless rows of cols elements at distance ld lie in x.
-func checkMatrix(what string, x []float32, ld, rows, cols int) {
+// checkMatrix panics unless rows of cols elements at distance ld lie in a slice of that length.
+func checkMatrix(what string, length, ld, rows, cols int) {
 	if rows < 0 || cols < 0 {
 		panic(fmt.Sprintf("tensor.%s: size (%d, %d) is negative", what, rows, cols))
 	}
 	if rows == 0 || cols == 0 {
 		return
 	}
-	if ld < cols || len(x) < (rows-1)*ld+cols {
+	if ld < cols || length < (rows-1)*ld+cols {
 		panic(fmt.Sprintf("tensor.%s: %d elements at row distance %d do not hold (%d, %d)",
-			what, len(x), ld, rows, cols))
+			what, length, ld, rows, cols))
 	}
 }
 
@@ -165,7 +180,7 @@ func (s *accInit) row(c []float32, i int) {
 // product is a checked [Product], or a tile of one.
 //
 // The kernels see the operands as 32-bit words along k: under V1 a word is one float32, under V1BF16 it is a pair of
-// neighbours along k in bfloat16. kWords and perWord convert between words and elements.
+// neighbours along k in bfloat16. With half, only B has pairs. kWords and perWord convert between words and elements.
 type product struct {
 	m, n, k int // of C (m, n) and of the chains, in elements
 
@@ -180,16 +195,18 @@ type product struct {
 	// op(B)'s element (l, j) is b[l*ldb + j], or b[j*ldb + l] if transB; or it lies in packed, where this tile begins
 	// with panel firstPanel.
 	b          []float32
+	bHalf      []uint16 // in the place of b if half, unless B is packed
 	ldb        int
 	transB     bool
 	packed     *PackedB
 	firstPanel int
 
 	bf16    bool // words are pairs of bfloat16
+	half    bool // B's words are pairs of bfloat16, A's are float32: see half.go
 	initial accInit
 }
 
-// kWords is the number of 32-bit words along k.
+// kWords is the number of 32-bit words along k, of A where B alone has pairs.
 func (g *product) kWords() int {
 	if g.bf16 {
 		return (g.k + 1) / 2
@@ -197,12 +214,28 @@ func (g *product) kWords() int {
 	return g.k
 }
 
-// perWord is the number of elements along k in a word.
+// perWord is the number of elements along k in a word, of A where B alone has pairs.
 func (g *product) perWord() int {
 	if g.bf16 {
 		return 2
 	}
 	return 1
+}
+
+// perWordB is the number of elements along k in a word of B.
+func (g *product) perWordB() int {
+	if g.half {
+		return 2
+	}
+	return g.perWord()
+}
+
+// wordsB is the number of words of B along k for that many of A.
+func (g *product) wordsB(words int) int {
+	if g.half {
+		return (words + 1) / 2
+	}
+	return words
 }
 
 // runPortable is the reference: what every kernel must equal bit for bit. It walks along a row of C for each word of k,
@@ -215,6 +248,9 @@ func (g *product) runPortable() {
 		g.initial.row(row, i)
 		g.rowOfA(a, i)
 		switch {
+		case g.half:
+			g.portableHalf(a, row)
+			continue
 		case g.packed != nil:
 			g.portablePacked(a, row)
 			continue

@@ -23,6 +23,7 @@ type kernelSet struct {
 	wide          []gemm // for products of so few rows that a narrow tile would have too few chains, by rows - 1
 	wideRegisters []int  // registers across of each of wide
 	bf16          bool   // words are pairs of bfloat16
+	half          bool   // words of B are pairs of bfloat16: see half.go
 	masked        bool   // kernels honour low and high: C may be narrower than the registers
 }
 
@@ -93,10 +94,13 @@ func (ks *kernelSet) kernel(rows, registers int) gemm {
 
 // runSerial computes the product on the calling goroutine, which may be a worker.
 func (g *product) runSerial() {
-	if ks := kernels(g.bf16); ks != nil {
-		g.runBlocked(ks)
-	} else {
+	switch ks := g.kernels(); {
+	case ks == nil:
 		g.runPortable()
+	case g.fewRows():
+		g.runRows(ks)
+	default:
+		g.runBlocked(ks)
 	}
 }
 
@@ -141,7 +145,7 @@ func (g *product) planOperands(ks *kernelSet) operandPlan {
 		return s
 	}
 	s.nr = ks.registers(g.m) * ks.lanes
-	s.packB = g.bf16 || g.transB || g.m >= packBMinRows
+	s.packB = g.bf16 || g.half || g.transB || g.m >= packBMinRows
 	s.packA = g.aStep != 1 && (g.bf16 || ks.lanes == 16 && g.packAPays(s.nr))
 	s.nc = max(1, packedBWords/(s.kc*s.nr)) * s.nr
 	return s
@@ -197,7 +201,7 @@ func (g *product) panelAt(t *macroKernel, plan *operandPlan, s *scratch, l, j, k
 	switch {
 	case g.packed != nil:
 		panel := g.firstPanel + j/panelColumns
-		t.b = &g.packed.data[(panel*g.packed.kWords()+l)*panelColumns+j%panelColumns]
+		t.b = &g.packed.data[(panel*g.packed.kWords()+g.wordsB(l))*panelColumns+j%panelColumns]
 		t.ldb = panelColumns
 		t.next = nil
 		if j%panelColumns == 0 { // AVX2 takes a panel in two halves, and fetches during the first
@@ -207,7 +211,7 @@ func (g *product) panelAt(t *macroKernel, plan *operandPlan, s *scratch, l, j, k
 		if j%plan.nc == 0 {
 			g.packB(s.packedB, plan.nr, l*g.perWord(), j, min(plan.nc, g.n-j), k)
 		}
-		t.b, t.ldb = &s.packedB[j%plan.nc*t.k], plan.nr
+		t.b, t.ldb = &s.packedB[j%plan.nc*g.wordsB(t.k)], plan.nr
 	case !t.ks.masked && t.cols < plan.nr: // a kernel without masks reads whole registers
 		g.packB(s.packedB, plan.nr, l*g.perWord(), j, t.cols, k)
 		t.b, t.ldb = &s.packedB[0], plan.nr
@@ -220,6 +224,7 @@ func (g *product) panelAt(t *macroKernel, plan *operandPlan, s *scratch, l, j, k
 // after the last.
 func (g *product) nextBlock(panel, l, kc int) []float32 {
 	words, end := g.packed.kWords(), g.firstPanel+(g.n+panelColumns-1)/panelColumns
+	l, kc = g.wordsB(l), g.wordsB(kc)
 	switch {
 	case panel+1 < end:
 		panel++
@@ -300,7 +305,7 @@ func (t *macroKernel) run(c []float32, ldc, rows int) {
 			h++
 		}
 		next, kernel := t.b, t.ks.kernel(h, t.registers)
-		if ahead := 16 * t.k * n; ahead < len(t.next) { // each tile prefetches its share
+		if ahead := 16 * t.fetched() * n; ahead < len(t.next) { // each tile prefetches its share
 			next = &t.next[ahead]
 		}
 		a, row := i*t.row, t.row
@@ -319,6 +324,14 @@ func (t *macroKernel) run(c []float32, ldc, rows int) {
 		kernel(&c[i*ldc], ldc, from, t.ldf, bias, &t.a[a], row, t.step, t.b, t.ldb, t.k, next, low, high)
 		i += h
 	}
+}
+
+// fetched is the number of cache lines that a micro-kernel prefetches: one for each word of B.
+func (t *macroKernel) fetched() int {
+	if t.ks.half {
+		return t.k / 2
+	}
+	return t.k
 }
 
 // at returns s from row i and column j on in the form of the kernels' arguments: a bias alone is a start row at
@@ -352,11 +365,15 @@ func (t *macroKernel) runEdge(kernel gemm, i, rows int, c []float32, ldc int, a 
 // packB copies k elements from l on of columns j … j+cols-1 of op(B) to panels (words, width) one after the other, the
 // last padded with zeros.
 func (g *product) packB(dst []float32, width, l, j, cols, k int) {
-	words := (k + g.perWord() - 1) / g.perWord()
+	words := (k + g.perWordB() - 1) / g.perWordB()
 	for c := 0; c < cols; c += width {
 		from := l*g.ldb + j + c
 		if g.transB {
 			from = (j+c)*g.ldb + l
+		}
+		if g.half {
+			packHalfPanel(dst[c*words:(c+width)*words], width, g.bHalf[from:], g.ldb, k, min(width, cols-c), g.transB)
+			continue
 		}
 		packPanel(dst[c*words:(c+width)*words], width, g.b[from:], g.ldb, k, min(width, cols-c), g.transB, g.bf16)
 	}

@@ -138,12 +138,16 @@ func (g *product) tile(i, j, rows, cols int) product {
 	t.c = g.c[i*g.ldc+j:]
 	t.initial = g.initial.tile(i, j)
 	t.a = g.a[i*g.aRow:]
-	switch {
-	case g.packed != nil:
+	if g.packed != nil {
 		t.firstPanel += j / panelColumns
-	case g.transB:
-		t.b = g.b[j*g.ldb:]
-	default:
+		return t
+	}
+	if g.transB {
+		j *= g.ldb
+	}
+	if g.half {
+		t.bHalf = g.bHalf[j:]
+	} else {
 		t.b = g.b[j:]
 	}
 	return t

@@ -13,12 +13,18 @@ type PackedB struct {
 	data []float32 // (panels, k, 32), or pairs of bfloat16 (panels, ⌈k/2⌉, 32); short panels end in zeros
 	k, n int
 	bf16 bool
+	half bool // pairs of bfloat16 in the order of half.go, for products under V1
 }
 
 // Reset makes p a matrix (k, n) for products under a numeric contract. The contents are unspecified until Pack has set
 // them. p's memory is reused when it is large enough.
 func (p *PackedB) Reset(numerics Numerics, k, n int) {
-	p.k, p.n, p.bf16 = k, n, numerics == V1BF16
+	p.k, p.n, p.bf16, p.half = k, n, numerics == V1BF16, false
+	p.resize()
+}
+
+// resize makes room for the panels.
+func (p *PackedB) resize() {
 	size := p.panels() * p.kWords() * panelColumns
 	if cap(p.data) < size {
 		p.data = Slab(size)
@@ -28,7 +34,7 @@ func (p *PackedB) Reset(numerics Numerics, k, n int) {
 
 // kWords is the number of 32-bit words along k: see product.
 func (p *PackedB) kWords() int {
-	if p.bf16 {
+	if p.bf16 || p.half {
 		return (p.k + 1) / 2
 	}
 	return p.k
@@ -46,6 +52,9 @@ func (p *PackedB) Tasks() int { return (p.panels() + panelsPerTask - 1) / panels
 // Pack copies one task's share of B, which is stored as (k, n), or as (n, k) if trans is set. Tasks are numbered from 0
 // and write to separate panels. Under [V1BF16] the copy is rounded.
 func (p *PackedB) Pack(task int, b []float32, trans bool) {
+	if p.half {
+		panic("tensor.PackedB.Pack: the matrix was made by ResetHalf, which is for bfloat16: call Reset before")
+	}
 	sameLength("PackedB.Pack", p.k*p.n, len(b))
 	if p.k == 0 {
 		return

@@ -243,13 +243,17 @@ func (s isa) loopK(mr int, step func(a rows, b reg.GPVirtual)) {
 // gemmStep is one step over k, an outer product. Whichever are fewer of the rows' broadcasts and the columns'
 // registers are held; the others are loaded one at a time.
 func (s isa) gemmStep(acc [][]reg.VecVirtual, a rows, b reg.GPVirtual) {
-	// A column is a register of B's current row, a value one word of A in all lanes.
-	mr, nv := len(acc), len(acc[0])
-	column := func(v int) reg.VecVirtual {
+	s.outerProduct(acc, a, func(v int) reg.VecVirtual {
 		r := s.register()
 		s.loadColumn(Mem{Base: b, Disp: v * s.lanes * 4}, v, r)
 		return r
-	}
+	})
+}
+
+// outerProduct is gemmStep with the columns that column makes.
+func (s isa) outerProduct(acc [][]reg.VecVirtual, a rows, column func(v int) reg.VecVirtual) {
+	// A column is a register of B's current row, a value one word of A in all lanes.
+	mr, nv := len(acc), len(acc[0])
 	value := func(i int) reg.VecVirtual {
 		r := s.register()
 		VBROADCASTSS(a.at(i), r)
