@@ -88,7 +88,7 @@ func Generate(ps *Pass, m *Model, prompts [][]int32, o SampleOptions, src draw.S
 	}
 	ps.weights.useAll(m, ps.numerics, ps.pool)
 	workers := ps.pool.Workers()
-	if len(m.Slab) > sharedDecoderParams && len(prompts) < ownDecoderSequences*workers {
+	if m.Size() > sharedDecoderParams && len(prompts) < ownDecoderSequences*workers {
 		if ps.sampling.shared == nil {
 			ps.sampling.shared = newDecoder(ps.pool)
 		}

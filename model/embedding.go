@@ -18,7 +18,11 @@ func (ps *Pass) embed(_, from, to int) {
 // embedRow writes one row (C) of the residual stream: token at position.
 func (m *Model) embedRow(x []float32, token int32, position int) {
 	c := m.dims.width
-	copy(x, m.w.wte[int(token)*c:(int(token)+1)*c])
+	if m.IsFrozen() {
+		tensor.Widen(x, m.halves.wte[int(token)*c:(int(token)+1)*c])
+	} else {
+		copy(x, m.w.wte[int(token)*c:(int(token)+1)*c])
+	}
 	if m.dims.embeddingScale != 1 {
 		tensor.Scale(x, m.dims.embeddingScale)
 	}

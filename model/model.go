@@ -17,30 +17,38 @@ type Model struct {
 
 	ranges  []arrayRange // where the fields of Slab lie
 	dims    dims
-	conv1D  bool   // matrices of blocks lie as (in, out)
-	windows []int  // of every block: how many keys a query sees, 0 for all
-	w       params // views of Slab
+	conv1D  bool     // matrices of blocks lie as (in, out)
+	windows []int    // of every block: how many keys a query sees, 0 for all
+	w       params   // views of Slab
+	half    []uint16 // of a frozen model, in place of Slab
+	halves  halves   // views of half
 }
 
 // New returns a model of zeros, but for the weights of norms, which are as Init sets them. It panics when c is not
 // valid.
 func New(c Config, scalar bool) *Model {
-	if err := c.Validate(); err != nil {
-		panic("model.New: " + err.Error())
-	}
-	specs := c.arraySpecs(scalar)
-	m := &Model{Config: c, Scalar: scalar, ranges: layout(specs), dims: c.dims()}
-	m.Slab = tensor.Slab(m.ranges[len(m.ranges)-1].to)
+	m := describe(c, scalar)
+	m.Slab = tensor.Slab(m.Size())
 	m.w.bind(c.Layers, m.ranges, m.Slab)
-	family, _ := FamilyOf(c.Family)
-	m.conv1D = family.conv1D
-	for l := range c.Layers {
-		m.windows = append(m.windows, c.windowOf(l))
-	}
 	for _, r := range m.ranges {
 		if fieldTable[r.field].init == initGain {
 			fill(m.Slab[r.from:r.to], c.gain())
 		}
+	}
+	return m
+}
+
+// describe returns a model without parameters. It panics when c is not valid.
+func describe(c Config, scalar bool) *Model {
+	if err := c.Validate(); err != nil {
+		panic("model: " + err.Error())
+	}
+	family, _ := FamilyOf(c.Family)
+	m := &Model{
+		Config: c, Scalar: scalar, ranges: layout(c.arraySpecs(scalar)), dims: c.dims(), conv1D: family.conv1D,
+	}
+	for l := range c.Layers {
+		m.windows = append(m.windows, c.windowOf(l))
 	}
 	return m
 }

@@ -121,6 +121,9 @@ func (ps *Pass) Pool() *tensor.Pool { return ps.pool }
 // are given: a view that the next Forward overwrites. It keeps the activations for a backward pass, for which b must
 // not change, and sets DHidden to zero.
 func (ps *Pass) Forward(m *Model, b Batch) (hidden []float32) {
+	if m.IsFrozen() {
+		panic("model: a frozen model has no backward pass: run it with Infer")
+	}
 	ps.infer = false
 	b.check(m.Config)
 	ps.weights.useBody(m, ps.numerics, ps.pool, b.Rows())

@@ -6,6 +6,7 @@ import "github.com/trimtab/trimtab/tensor"
 // enough rows follow to repay the copy.
 type weightMatrix struct {
 	w          []float32 // (in, out), or (out, in) if transposed: a view of the slab
+	half       []uint16  // in place of w in a frozen model, which is read as it lies
 	in, out    int
 	transposed bool
 	isPacked   bool
@@ -78,7 +79,7 @@ func (p *packedWeights) useAll(m *Model, numerics tensor.Numerics, pool *tensor.
 
 // useHead adds the output head, packed if so many rows repay that.
 func (p *packedWeights) useHead(m *Model, pool *tensor.Pool, rows int) {
-	p.head.set(m.w.head, m.dims.width, m.dims.vocab, true, rows >= packMinRows)
+	p.head.set(m.w.head, m.halves.head, m.dims.width, m.dims.vocab, true, rows >= packMinRows)
 	p.beginPacking()
 	p.addForward(&p.head)
 	p.runPacking(pool)
@@ -90,11 +91,14 @@ func (p *packedWeights) bind(m *Model, numerics tensor.Numerics, packed bool) {
 	p.numerics = numerics
 	resize(&p.layers, m.Config.Layers)
 	for l := range p.layers {
-		x, w := &p.layers[l], &m.w.layers[l]
-		x.qkv.set(w.qkvw, d.width, d.qkv, linear, packed)
-		x.out.set(w.outw, d.attention, d.width, linear, packed)
-		x.up.set(w.upw, d.width, d.up, linear, packed)
-		x.down.set(w.downw, d.inner, d.width, linear, packed)
+		x, w, h := &p.layers[l], &m.w.layers[l], layerHalves{}
+		if m.IsFrozen() {
+			h = m.halves.layers[l]
+		}
+		x.qkv.set(w.qkvw, h.qkv, d.width, d.qkv, linear, packed)
+		x.out.set(w.outw, h.out, d.attention, d.width, linear, packed)
+		x.up.set(w.upw, h.up, d.width, d.up, linear, packed)
+		x.down.set(w.downw, h.down, d.inner, d.width, linear, packed)
 	}
 }
 
@@ -104,10 +108,10 @@ func (x *packedLayer) matrices() [4]*weightMatrix {
 }
 
 // set points x to a weight from in to out features. Its packed forms are then out of date; their memory is kept.
-func (x *weightMatrix) set(w []float32, in, out int, transposed, packed bool) {
-	x.w = w
+func (x *weightMatrix) set(w []float32, half []uint16, in, out int, transposed, packed bool) {
+	x.w, x.half = w, half
 	x.in, x.out = in, out
-	x.transposed, x.isPacked = transposed, packed
+	x.transposed, x.isPacked = transposed, packed && half == nil
 }
 
 // packBodyTransposed packs the transposes of the body's matrices for a backward pass, if they are packed at all.
@@ -171,7 +175,9 @@ func (p *packedWeights) linear(y, x []float32, w *weightMatrix, rows int) tensor
 	if w.isPacked {
 		return tensor.Product{M: rows, A: x, Packed: &w.packedW, C: y}
 	}
-	return tensor.Product{Numerics: p.numerics, M: rows, N: w.out, K: w.in, A: x, B: w.w, TransB: w.transposed, C: y}
+	return tensor.Product{
+		Numerics: p.numerics, M: rows, N: w.out, K: w.in, A: x, B: w.w, BHalf: w.half, TransB: w.transposed, C: y,
+	}
 }
 
 // linearBackward computes dx (rows, in) = dy (rows, out) · wᵀ. Packed weights must have been packed by

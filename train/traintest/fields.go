@@ -9,6 +9,8 @@ var (
 		"Config":  Input,
 		"conv1D":  Input,
 		"dims":    Input,
+		"half":    Input,
+		"halves":  Input,
 		"ranges":  Input,
 		"windows": Input,
 		"Scalar":  Input,
