@@ -57,8 +57,8 @@ func (l idList) MarshalJSON() ([]byte, error) {
 	return json.Marshal([]int32(l))
 }
 
-// indented encodes v as JSON over several lines, with a newline at the end, as the transformers library writes its files.
-// The values are strings and finite numbers, so encoding cannot fail.
+// indented encodes v as JSON over several lines, with a newline at the end, as the transformers library writes its
+// files. The values are strings and finite numbers, so encoding cannot fail.
 func indented(v any) []byte {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)

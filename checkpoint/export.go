@@ -28,7 +28,7 @@ import (
 // the stored model, bit for bit, if no other byte was changed.
 const (
 	metaBias = "trimtab.score.bias"            // score.bias: base64 of a float32, little-endian
-	metaNorm = "trimtab.transformer.ln_f.bias" // the unfolded bias of the last norm: C floats in the same form, of any family
+	metaNorm = "trimtab.transformer.ln_f.bias" // the unfolded bias of the last norm: C floats in the same form
 	metaIDs  = "trimtab.vocab_size"            // without the padding token that was added; absent if none was
 	metaPad  = "trimtab.pad_token_id"          // the padding token before one was added, if there was one
 )

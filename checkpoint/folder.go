@@ -78,8 +78,8 @@ type Folder struct {
 //   - weights in several files, under model.safetensors.index.json;
 //   - F16 and BF16, which are converted to F32;
 //   - names without the prefix of the body, or with the prefixes of wrappers;
-//   - attention masks, rotary frequencies, an output head that is the embedding, and the value head of a PPO trainer, all
-//     of which are left out;
+//   - attention masks, rotary frequencies, an output head that is the embedding, and the value head of a PPO
+//     trainer, all of which are left out;
 //   - an output head in place of the embedding that it is tied to.
 //
 // All files must agree on the tokens that begin, end and pad a text. Folder.Notes
@@ -293,6 +293,9 @@ func readFiles(dir string, names []string) ([]File, error) {
 		if errors.Is(err, fs.ErrNotExist) { // which files are needed, the caller knows
 			continue
 		}
+		if err == nil {
+			err = checkLink(dir, path)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -307,6 +310,37 @@ func readFiles(dir string, names []string) ([]File, error) {
 		files = append(files, File{Name: name, Data: data})
 	}
 	return files, nil
+}
+
+// checkLink refuses a symbolic link that leads out of the folder, so that a folder from elsewhere cannot name other
+// files of this machine. The links of Hugging Face's cache, from snapshots to blobs of the same model, are followed.
+func checkLink(dir, path string) error {
+	if info, err := os.Lstat(path); err != nil || info.Mode()&fs.ModeSymlink == 0 {
+		return err
+	}
+	base, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return err
+	}
+	target, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return err
+	}
+	if within(base, target) {
+		return nil
+	}
+	if cache := filepath.Dir(base); filepath.Base(cache) == "snapshots" &&
+		within(filepath.Join(filepath.Dir(cache), "blobs"), target) {
+		return nil
+	}
+	return trimtab.NewError(trimtab.Invalid, "unsupported_model", "copy the file itself into the folder",
+		"%s is a link that leads out of the folder", filepath.Base(path))
+}
+
+// within reports whether a path lies below a folder; both are without links.
+func within(dir, path string) bool {
+	rel, err := filepath.Rel(dir, path)
+	return err == nil && filepath.IsLocal(rel)
 }
 
 // unsupportedWeights looks for weights in a format that is not read, and returns

@@ -20,11 +20,11 @@ const (
 	weightsName = "model.safetensors"
 )
 
-// SaveModel stores a model and its tokenizer as an artifact: config.json as the family has it (its CausalLM class, or its
-// classifier with one label for a scalar head), model.safetensors (F32, in the order of the parameter slab, with the
-// names and shapes of Hugging Face and the metadata {"format":"pt"}), and the tokenizer's files. The digest is a function
-// of the parameters, the shape and the vocabulary alone. Errors: not_a_number, vocabulary_mismatch, unsupported_model,
-// disk_full.
+// SaveModel stores a model and its tokenizer as an artifact: config.json as the family has it (its CausalLM class,
+// or its classifier with one label for a scalar head), model.safetensors (F32, in the order of the parameter slab,
+// with the names and shapes of Hugging Face and the metadata {"format":"pt"}), and the tokenizer's files. The digest
+// is a function of the parameters, the shape and the vocabulary alone. Errors: not_a_number, vocabulary_mismatch,
+// unsupported_model, disk_full.
 func SaveModel(s *Store, m *model.Model, t *tokenizer.Tokenizer) (trimtab.Digest, error) {
 	return saveModel(s, m, t, "F32")
 }
@@ -151,8 +151,8 @@ func sameVocab(c model.Config, t *tokenizer.Tokenizer) error {
 }
 
 // wholeFolder is the remedy where a folder is not what it has to be.
-const wholeFolder = "give a Hugging Face folder of a family that Trimtab knows: config.json, model.safetensors and the " +
-	"tokenizer's files"
+const wholeFolder = "give a Hugging Face folder of a family that Trimtab knows: config.json, model.safetensors " +
+	"and the tokenizer's files"
 
 // unsupportedError refuses a model that this transformer cannot compute, or
 // files that are not a folder of one. The remedy says what a folder has to hold.

@@ -139,8 +139,8 @@ func encodeRaw(arrays []rawArray, metadata map[string]string) []byte {
 	return b.Bytes()
 }
 
-// joinShards returns the files of an exported folder with its weights in one file, as they were before they were divided.
-// Files of a folder with one file of weights are returned as they are, but for an index.
+// joinShards returns the files of an exported folder with its weights in one file, as they were before they were
+// divided. Files of a folder with one file of weights are returned as they are, but for an index.
 func joinShards(files []File) ([]File, error) {
 	index := fileData(files, indexName)
 	if index == nil {

@@ -98,8 +98,8 @@ func (w *weights) dtypes() string {
 }
 
 // wrapperPrefixes are what other programs put in front of every name when they save a model that they have wrapped:
-// torch.compile, DataParallel, PEFT's merged adapters, a trainer that holds it as its model, TRL's value head, a model of
-// text and images.
+// torch.compile, DataParallel, PEFT's merged adapters, a trainer that holds it as its model, TRL's value head, a
+// model of text and images.
 var wrapperPrefixes = []string{
 	"_orig_mod.", "module.", "base_model.model.", "model.", "pretrained_model.", "language_model.",
 }
@@ -170,10 +170,14 @@ func (n naming) isBuffer(full string) bool {
 	return ok && !n.known[full] && buffer.MatchString(rest)
 }
 
-// load returns a model of shape c with the weights. Every parameter must exist in its shape, except score.bias, which is
-// 0 if it is absent. Buffers, a value head, and an output head that equals the embedding are left out; any other array
-// is refused. Errors: unsupported_model, vocabulary_mismatch, not_a_number.
+// load returns a model of shape c with the weights. Every parameter must exist in its shape, except score.bias,
+// which is 0 if it is absent. Buffers, a value head, and an output head that equals the embedding are left out; any
+// other array is refused. Errors: unsupported_model, vocabulary_mismatch, not_a_number.
 func (w *weights) load(c model.Config, scalar bool) (*model.Model, error) {
+	if c.Layers > len(w.arrays) { // before a list is made of so many
+		return nil, unsupportedError("%s says that there are %d blocks, and %s holds %s in all", configName, c.Layers,
+			weightsName, number(len(w.arrays), "array"))
+	}
 	arrays := c.StoredArrays(scalar)
 	byName, err := w.byFullName(c, scalar)
 	if err != nil {
