@@ -142,3 +142,30 @@ func (c Config) LastNormBias() string {
 	}
 	return ""
 }
+
+// Sizes are the sizes of a shape with the defaults that zero stands for.
+type Sizes struct {
+	KVHeads, HeadDim, Inner, RotaryDim int
+	NormEps                            float64
+	// LongContext is max_position_embeddings of config.json, which is above Context where the model's frequencies change
+	// within it.
+	LongContext int
+}
+
+// Sizes returns the sizes of c with the defaults that zero stands for.
+func (c Config) Sizes() Sizes {
+	eps := c.NormEps
+	if eps == 0 {
+		eps = 1e-5
+	}
+	return Sizes{
+		KVHeads: c.kvHeads(), HeadDim: c.headDim(), Inner: c.inner(), RotaryDim: c.rotaryDim(), NormEps: eps,
+		LongContext: c.longContext(),
+	}
+}
+
+// WithScaling returns c with other scaled frequencies.
+func (c Config) WithScaling(s RopeScaling) Config {
+	c.RopeScaling = s
+	return c
+}
