@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/trimtab/trimtab/checkpoint/gguf"
 	"github.com/trimtab/trimtab/draw"
 	"github.com/trimtab/trimtab/model"
 	"github.com/trimtab/trimtab/tensor"
@@ -586,5 +587,45 @@ func TestHubCache(t *testing.T) {
 	}
 	if _, err := ReadWeights(snapshot); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestWriteFamilies, with -folders DIR, writes what transformers saved again, as folders and as GGUF files, for
+// testdata/transformers/check_families.py.
+func TestWriteFamilies(t *testing.T) {
+	if *folders == "" {
+		t.Skip("no -folders")
+	}
+	for _, dir := range saved(t) {
+		f, err := ReadWeights(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out := filepath.Join(*folders, "families", filepath.Base(dir))
+		write := func(to string, m *model.Model) {
+			config, err := model.WriteConfig(model.ConfigFile{Config: m.Config, Scalar: m.Scalar})
+			if err != nil {
+				t.Fatal(err)
+			}
+			arrays := storedArrays(m)
+			if m.Scalar {
+				arrays = arrays[:len(arrays)-1] // without the bias of the score
+			}
+			err = WriteFolder(to, []File{
+				{Name: configName, Data: config}, {Name: weightsName, Data: EncodeSafetensors(arrays, ptMetadata)},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		write(out, f.Model)
+		reward := withoutSpareHead(f.Model.ToScalar(draw.New(9, "score")))
+		write(out+"-reward", reward)
+		var b bytes.Buffer
+		if err := WriteGGUF(&b, f.Model, nil, gguf.F32); err != nil {
+			t.Logf("%s: %v", dir, err)
+			continue
+		}
+		writeFile(t, filepath.Join(out, "model.gguf"), b.String())
 	}
 }

@@ -51,6 +51,7 @@ func ggufModels(t testing.TB) map[string]*model.Model {
 // Gemma's norms, whose weights are stored with one added.
 func TestGGUFThereAndBack(t *testing.T) {
 	for name, m := range ggufModels(t) {
+		params := m.NamedParameters()
 		for kind, near := range map[gguf.Type]float64{
 			gguf.F32: 0, gguf.F16: 1.0 / 2048, gguf.BF16: 1.0 / 256, gguf.Q8_0: 1.0 / 200,
 		} {
@@ -71,7 +72,7 @@ func TestGGUFThereAndBack(t *testing.T) {
 			}
 			for i, p := range f.Model.NamedParameters() {
 				for k, v := range p.Data {
-					x := m.NamedParameters()[i].Data[k]
+					x := params[i].Data[k]
 					bound := near * math.Max(math.Abs(float64(x)), 0.5)
 					if m.Config.NormOffset != 0 && strings.Contains(p.Name, "norm") {
 						x, v = x+1, v+1
