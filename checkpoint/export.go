@@ -2,6 +2,7 @@ package checkpoint
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"encoding/binary"
 	"math"
@@ -49,41 +50,60 @@ type Exported struct {
 }
 
 // ExportForm returns an artifact as other programs read it: as it is stored,
-// except for reward models (see metaBias). Errors: artifact_missing,
-// artifact_corrupt.
+// except for reward models (see metaBias), and for weights of more than 5 GB, which are
+// divided. Errors: artifact_missing, artifact_corrupt.
 func ExportForm(s *Store, d trimtab.Digest) (Exported, error) {
-	files, err := s.Files(d)
+	return ExportFormAs(s, d, ExportOptions{})
+}
+
+// ExportFormAs is ExportForm with weights in another form. Errors: also unsupported_model for a type that is not
+// written.
+func ExportFormAs(s *Store, d trimtab.Digest, o ExportOptions) (Exported, error) {
+	x, stored, err := exportForm(s, d)
 	if err != nil {
-		return Exported{}, err
-	}
-	x := Exported{Files: files}
-	config := fileData(files, configName)
-	if config == nil {
-		return x, nil
-	}
-	c, err := readConfig(config)
-	if err != nil {
-		return x, nil // a config that is not understood: the artifact is exported as it is
-	}
-	if x.Scalar = c.scalar; !x.Scalar {
-		x.Tokenizer, err = readTokenizer(files, c.claim)
 		return x, err
 	}
-	f, err := readModel(files)
-	if err != nil {
-		return x, annotate(err, "artifact %s", d.Short())
-	}
-	form := newExportedModel(f.Model, f.Tokenizer)
-	x.Tokenizer, x.KeepsBias, x.Padded = form.tokenizer, form.keepsBias, form.metadata[metaIDs] != ""
-	if x.Files, err = form.files(); err != nil {
-		return x, err
+	if x.Tokenizer != nil { // a model
+		if x.Files, err = o.apply(x.Files); err != nil {
+			return x, annotate(err, "artifact %s", d.Short())
+		}
 	}
 	for _, g := range x.Files {
-		if !bytes.Equal(g.Data, fileData(files, g.Name)) {
+		if !bytes.Equal(g.Data, fileData(stored, g.Name)) {
 			x.Changed = append(x.Changed, Entry{g.Name, trimtab.DigestOf(g.Data), int64(len(g.Data))})
 		}
 	}
 	return x, nil
+}
+
+// exportForm returns an artifact in its export form, with weights in one file, and the files as they are stored.
+func exportForm(s *Store, d trimtab.Digest) (x Exported, stored []File, err error) {
+	files, err := s.Files(d)
+	if err != nil {
+		return x, nil, err
+	}
+	x.Files = files
+	config := fileData(files, configName)
+	if config == nil {
+		return x, files, nil
+	}
+	c, err := readConfig(config)
+	if err != nil {
+		return x, files, nil // a config that is not understood: the artifact is exported as it is
+	}
+	if x.Scalar = c.Scalar; !x.Scalar {
+		x.Tokenizer, err = readTokenizer(files, c.claim)
+		return x, files, err
+	}
+	f, err := readModel(files)
+	if err != nil {
+		return x, files, annotate(err, "artifact %s", d.Short())
+	}
+	form := newExportedModel(f.Model, f.Tokenizer)
+	form.dtype = f.storedType()
+	x.Tokenizer, x.KeepsBias, x.Padded = form.tokenizer, form.keepsBias, form.metadata[metaIDs] != ""
+	x.Files, err = form.files()
+	return x, files, err
 }
 
 // exportedModel is a reward model in the form for other programs.
@@ -92,12 +112,13 @@ type exportedModel struct {
 	tokenizer *tokenizer.Tokenizer
 	metadata  map[string]string // of model.safetensors: what restoreStored needs
 	keepsBias bool              // score.bias could not be folded
+	dtype     string            // of the weights; "" is F32
 }
 
 // newExportedModel returns a copy of a reward model with the bias folded and a
 // padding token added, as far as either is needed and possible.
 func newExportedModel(m *model.Model, t *tokenizer.Tokenizer) exportedModel {
-	x := exportedModel{model: m.Clone(), tokenizer: t, metadata: map[string]string{"format": "pt"}}
+	x := exportedModel{model: withoutSpareHead(m).Clone(), tokenizer: t, metadata: map[string]string{"format": "pt"}}
 	_, bias := x.model.ScoreHead()
 	if math.Float32bits(bias[0]) != 0 { // bits: a bias of −0 has to come back as −0
 		norm := lastNorm(m)
@@ -120,12 +141,15 @@ func newExportedModel(m *model.Model, t *tokenizer.Tokenizer) exportedModel {
 	return x
 }
 
-// lastNorm returns transformer.ln_f.bias (C), as a view into the model: writing
-// to it changes the model.
+// lastNorm returns the bias of the last norm (C), as a view into the model: writing
+// to it changes the model. It is nil in models without one, such as those with RMS norms.
 func lastNorm(m *model.Model) []float32 {
-	named := m.NamedParameters()
-	isBias := func(p tensor.NamedArray) bool { return p.Name == bodyPrefix+"ln_f.bias" }
-	return named[slices.IndexFunc(named, isBias)].Data
+	named, name := m.NamedParameters(), m.Config.LastNormBias()
+	i := slices.IndexFunc(named, func(p tensor.NamedArray) bool { return p.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return named[i].Data
 }
 
 // maxFoldError bounds the error of a score after folding, relative to the bias,
@@ -133,7 +157,7 @@ func lastNorm(m *model.Model) []float32 {
 const maxFoldError = 1e-5
 
 // foldBias returns the last layer norm's bias with score.bias folded in. It
-// reports false where float32 cannot hold the result closely enough: where the
+// reports false where the model has no such bias, or float32 cannot hold the result closely enough: where the
 // score's weights are zero, or nearly so. It computes in float64 and rounds once.
 func foldBias(m *model.Model) ([]float32, bool) {
 	w, bias := m.ScoreHead()
@@ -167,16 +191,21 @@ func resizeVocab(m *model.Model, vocab int) *model.Model {
 
 // files encodes the files of the exported folder, in order of name.
 func (x exportedModel) files() ([]File, error) {
-	arrays := x.model.NamedParameters()
+	arrays := storedArrays(x.model)
 	if !x.keepsBias {
 		arrays = slices.DeleteFunc(arrays, func(p tensor.NamedArray) bool { return p.Name == "score.bias" })
 	}
 	var b bytes.Buffer
-	if err := writeSafetensors(&b, arrays, x.metadata); err != nil {
+	dtype := cmp.Or(x.dtype, "F32")
+	if err := writeArrays(&b, arrays, x.metadata, dtype); err != nil {
+		return nil, err
+	}
+	config, err := writeConfig(x.model, x.tokenizer, x.keepsBias, dtype)
+	if err != nil {
 		return nil, err
 	}
 	files := append(x.tokenizer.Files(),
-		File{Name: configName, Data: writeConfig(x.model, x.tokenizer, x.keepsBias)},
+		File{Name: configName, Data: config},
 		File{Name: weightsName, Data: b.Bytes()})
 	slices.SortFunc(files, func(a, b File) int { return bytes.Compare([]byte(a.Name), []byte(b.Name)) })
 	return files, nil
@@ -252,7 +281,9 @@ func storedDigest(files []File) (trimtab.Digest, bool) {
 		return "", false
 	}
 	// Only an export of that very model has these bytes.
-	again, err := newExportedModel(f.Model, f.Tokenizer).files()
+	form := newExportedModel(f.Model, f.Tokenizer)
+	form.dtype = f.storedType()
+	again, err := form.files()
 	if err != nil || len(again) != len(files) {
 		return "", false
 	}

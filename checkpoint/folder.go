@@ -32,7 +32,7 @@ var (
 	importedFiles = append(slices.Clone(modelFiles), "added_tokens.json", generationName, indexName)
 )
 
-// Import stores a Hugging Face GPT-2 folder as a model of the store (see Read).
+// Import stores a Hugging Face folder as a model of the store (see Read).
 // Importing what Export wrote gives the digest from which it was exported.
 // Errors: those of Read, and disk_full.
 func Import(s *Store, dir string) (trimtab.Digest, error) {
@@ -40,30 +40,47 @@ func Import(s *Store, dir string) (trimtab.Digest, error) {
 	if err != nil {
 		return "", err
 	}
-	return SaveModel(s, f.Model, f.Tokenizer)
+	return f.Save(s)
+}
+
+// Save stores the model of the folder and returns its digest, that of Digest. Weights that all came as BF16 are stored
+// as BF16, half the size of F32, from which loading gives the same numbers; those of a GPT-2 are stored as F32. Errors:
+// those of SaveModel.
+func (f *Folder) Save(s *Store) (trimtab.Digest, error) {
+	return saveModel(s, f.Model, f.Tokenizer, f.storedType())
+}
+
+// storedType is the type that weights are stored in.
+func (f *Folder) storedType() string {
+	if f.BF16 {
+		return "BF16"
+	}
+	return "F32"
 }
 
 // Folder is a model as it was read from a folder, and how it was read.
 type Folder struct {
 	Model     *model.Model
-	Tokenizer *tokenizer.Tokenizer
-	// Architecture is the class that config.json names: GPT2LMHeadModel, GPT2Model
-	// or GPT2ForSequenceClassification.
+	Tokenizer *tokenizer.Tokenizer // nil of ReadWeights
+	// Architecture is the class that config.json names: of a language model, its body alone, or a classifier.
 	Architecture string
 	// DType is the type of the weights in the file: F32, F16, BF16, or several with
 	// commas between. In Model they are all F32.
 	DType string
+	// BF16 says that the weights are exactly those of BF16, and are to be stored as such.
+	BF16 bool
 	// Notes says what was renamed, converted or left out, in phrases for people.
 	Notes []string
 }
 
-// Read reads a Hugging Face GPT-2 folder. It accepts what other programs write:
+// Read reads a Hugging Face folder of any family. It accepts what other programs write:
 //
 //   - weights in several files, under model.safetensors.index.json;
 //   - F16 and BF16, which are converted to F32;
-//   - names without "transformer.", or with the prefixes of wrappers;
-//   - attention masks, an lm_head.weight that is the embedding, and the value
-//     head of a PPO trainer, all of which are left out.
+//   - names without the prefix of the body, or with the prefixes of wrappers;
+//   - attention masks, rotary frequencies, an output head that is the embedding, and the value head of a PPO
+//     trainer, all of which are left out;
+//   - an output head in place of the embedding that it is tied to.
 //
 // All files must agree on the tokens that begin, end and pad a text. Folder.Notes
 // names what was not read as it stands. Errors: model_not_found,
@@ -81,6 +98,24 @@ func Read(dir string) (*Folder, error) {
 	return f, nil
 }
 
+// ReadWeights reads a Hugging Face folder as Read does, but for its tokenizer: config.json and the weights are enough.
+// Folder.Tokenizer is nil. Errors: model_not_found, unsupported_model, vocabulary_mismatch, not_a_number.
+func ReadWeights(dir string) (*Folder, error) {
+	files, err := readFolder(dir, []string{configName, weightsName, indexName})
+	if err != nil {
+		return nil, annotate(err, "read %s", dir)
+	}
+	c, err := readConfigFile(files)
+	if err != nil {
+		return nil, annotate(err, "read %s", dir)
+	}
+	f, _, err := readBody(files, c)
+	if err != nil {
+		return nil, annotate(err, "read %s", dir)
+	}
+	return f, nil
+}
+
 // ignoredFiles are files that say how a model is used elsewhere, with the reason
 // why they are not read.
 var ignoredFiles = []struct{ name, why string }{
@@ -93,7 +128,10 @@ var ignoredFiles = []struct{ name, why string }{
 // addNotes adds what is noteworthy about the folder beside its weights.
 func (f *Folder) addNotes(dir string, files []File) {
 	add := func(format string, args ...any) { f.Notes = append(f.Notes, fmt.Sprintf(format, args...)) }
-	if f.DType != "F32" {
+	switch {
+	case f.BF16:
+		add("the weights are BF16 and are stored as such; they are computed with as F32")
+	case f.DType != "F32":
 		add("the weights are %s and were converted to F32", f.DType)
 	}
 	if t := f.Tokenizer; t.TokenCount() < t.VocabSize() {
@@ -118,7 +156,7 @@ func (f *Folder) addNotes(dir string, files []File) {
 // Digest returns the digest under which SaveModel would store the model. The
 // weights are encoded to be hashed, and nothing is stored.
 func (f *Folder) Digest() (trimtab.Digest, error) {
-	entries, err := modelEntries(f.Model, f.Tokenizer, hashEntry)
+	entries, err := modelEntries(f.Model, f.Tokenizer, f.storedType(), hashEntry)
 	if err != nil {
 		return "", err
 	}
@@ -129,7 +167,7 @@ func (f *Folder) Digest() (trimtab.Digest, error) {
 // Contents lists the files that SaveModel would store, in order of name, so that
 // a plan can show them before anything is stored.
 func (f *Folder) Contents() ([]Entry, error) {
-	entries, err := modelEntries(f.Model, f.Tokenizer, hashEntry)
+	entries, err := modelEntries(f.Model, f.Tokenizer, f.storedType(), hashEntry)
 	list := make([]Entry, len(entries))
 	for i, e := range entries {
 		list[i] = Entry{e.name, e.digest, e.size}
@@ -144,7 +182,10 @@ func (f *Folder) Contents() ([]Entry, error) {
 // from, if every byte agrees with that. Errors: model_not_found,
 // unsupported_model.
 func FolderDigest(dir string) (trimtab.Digest, error) {
-	files, err := readFolder(dir, modelFiles)
+	files, err := readFolder(dir, append(slices.Clone(modelFiles), indexName))
+	if err == nil {
+		files, err = joinShards(files)
+	}
 	if err == nil && len(files) == 0 {
 		err = trimtab.NewError(trimtab.NotFound, "model_not_found", "give the folder of an exported model",
 			"there is no model")
@@ -252,6 +293,9 @@ func readFiles(dir string, names []string) ([]File, error) {
 		if errors.Is(err, fs.ErrNotExist) { // which files are needed, the caller knows
 			continue
 		}
+		if err == nil {
+			err = checkLink(dir, path)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -266,6 +310,37 @@ func readFiles(dir string, names []string) ([]File, error) {
 		files = append(files, File{Name: name, Data: data})
 	}
 	return files, nil
+}
+
+// checkLink refuses a symbolic link that leads out of the folder, so that a folder from elsewhere cannot name other
+// files of this machine. The links of Hugging Face's cache, from snapshots to blobs of the same model, are followed.
+func checkLink(dir, path string) error {
+	if info, err := os.Lstat(path); err != nil || info.Mode()&fs.ModeSymlink == 0 {
+		return err
+	}
+	base, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return err
+	}
+	target, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return err
+	}
+	if within(base, target) {
+		return nil
+	}
+	if cache := filepath.Dir(base); filepath.Base(cache) == "snapshots" &&
+		within(filepath.Join(filepath.Dir(cache), "blobs"), target) {
+		return nil
+	}
+	return trimtab.NewError(trimtab.Invalid, "unsupported_model", "copy the file itself into the folder",
+		"%s is a link that leads out of the folder", filepath.Base(path))
+}
+
+// within reports whether a path lies below a folder; both are without links.
+func within(dir, path string) bool {
+	rel, err := filepath.Rel(dir, path)
+	return err == nil && filepath.IsLocal(rel)
 }
 
 // unsupportedWeights looks for weights in a format that is not read, and returns
@@ -298,7 +373,12 @@ func unsupportedWeights(dir string) error {
 // papers about it, which Import ignores. dir must be absent or empty. Errors:
 // artifact_missing, artifact_corrupt, folder_not_empty.
 func Export(s *Store, d trimtab.Digest, dir string, papers ...File) error {
-	x, err := ExportForm(s, d)
+	return ExportAs(s, d, dir, ExportOptions{}, papers...)
+}
+
+// ExportAs is Export with weights in another form. Errors: also unsupported_model for a type that is not written.
+func ExportAs(s *Store, d trimtab.Digest, dir string, o ExportOptions, papers ...File) error {
+	x, err := ExportFormAs(s, d, o)
 	if err != nil {
 		return err
 	}

@@ -28,7 +28,7 @@ func TestReadUnwraps(t *testing.T) {
 			f := newFolder(t, false)
 			f.rename(func(n string) string {
 				if bare {
-					n = strings.TrimPrefix(n, bodyPrefix)
+					n = strings.TrimPrefix(n, "transformer.")
 				}
 				return prefix + n
 			})

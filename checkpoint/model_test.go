@@ -209,7 +209,7 @@ func TestReadModelAsOthersWriteIt(t *testing.T) {
 	want, _ := someModel(t, false)
 	for name, change := range map[string]func(f *folder){
 		"as it is":  func(f *folder) {},
-		"no prefix": func(f *folder) { f.rename(func(n string) string { return strings.TrimPrefix(n, bodyPrefix) }) },
+		"no prefix": func(f *folder) { f.rename(func(n string) string { return strings.TrimPrefix(n, "transformer.") }) },
 		"bare":      func(f *folder) { f.config["architectures"] = []string{"GPT2Model"} },
 		"no architecture": func(f *folder) {
 			delete(f.config, "architectures")
@@ -272,25 +272,26 @@ func TestReadModelRefuses(t *testing.T) {
 		change func(f *folder)
 		want   string
 	}{
-		"llama":        {set("model_type", "llama"), "model_type is"},
+		"llama":        {set("model_type", "llama"), "architectures are"},
 		"double heads": {set("architectures", []string{"GPT2DoubleHeadsModel"}), "architectures"},
 		"classifier of 2": {func(f *folder) {
-			set("architectures", []string{scalarModel})(f)
+			set("architectures", []string{"GPT2ForSequenceClassification"})(f)
 			set("num_labels",
 				2)(f)
 		}, "one label"},
-		"relu":            {set("activation_function", "relu"), "gelu_new"},
-		"epsilon":         {set("layer_norm_epsilon", 1e-6), "layer_norm_epsilon"},
-		"wide":            {set("n_inner", 64), "n_inner"},
-		"untied":          {set("tie_word_embeddings", false), "tied"},
+		"other family":    {set("model_type", "bloom"), "model_type is"},
+		"quick gelu":      {set("activation_function", "quick_gelu"), "activation_function"},
+		"epsilon":         {set("layer_norm_epsilon", 0), "layer_norm_epsilon"},
+		"wide":            {set("n_inner", 64), "c_fc.weight must have the shape [8 64], and has [8 32]"},
+		"untied":          {set("tie_word_embeddings", false), `"tie_word_embeddings": true`},
 		"scaled by layer": {set("scale_attn_by_inverse_layer_idx", true), "attention"},
 		"not scaled":      {set("scale_attn_weights", false), "attention"},
 		"cross attention": {set("add_cross_attention", true), "attention"},
 		"quantized":       {set("quantization_config", map[string]any{"bits": 4}), "quantized"},
 		"heads":           {set("n_head", 3), "is not a multiple of"},
-		"negative":        {set("n_layer", -1), "layers"},
+		"negative":        {set("n_layer", -1), "n_layer: -1"},
 		"no number":       {set("n_layer", "two"), "n_layer"},
-		"huge":            {func(f *folder) { set("n_layer", 1024)(f); set("n_embd", 65536)(f) }, "numbers"},
+		"huge":            {func(f *folder) { set("n_layer", 28)(f); set("n_embd", 65536)(f) }, "numbers"},
 		"other vocabulary": {set("vocab_size", 265),
 			"vocab_size is 265, and the embedding in model.safetensors has 264 rows"},
 		"array absent": {func(f *folder) { f.drop("transformer.ln_f.bias") }, "numbers"},
@@ -377,11 +378,15 @@ func TestModelBytesAreAFunctionOfTheModel(t *testing.T) {
 
 func FuzzConfig(f *testing.F) {
 	m, tok := someModel(f, true)
-	f.Add(writeConfig(m, tok, true))
+	config, err := writeConfig(m, tok, true, "F32")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(config)
 	f.Add([]byte(`{"model_type":"gpt2"}`))
 	f.Add([]byte(`{"model_type":"gpt2","architectures":["GPT2ForSequenceClassification"],"num_labels":null}`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		if c, err := readConfig(raw); err == nil && c.Validate() != nil {
+		if c, err := readConfig(raw); err == nil && c.Config.Validate() != nil {
 			t.Fatalf("%v accepted", c)
 		}
 	})

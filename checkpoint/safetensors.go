@@ -53,18 +53,46 @@ func EncodeSafetensors(arrays []tensor.NamedArray, metadata map[string]string) [
 	return b.Bytes()
 }
 
-// writeSafetensors writes the encoding of arrays to w. Errors are those of w.
+// writeSafetensors writes the encoding of arrays as F32 to w. Errors are those of w.
 func writeSafetensors(w io.Writer, arrays []tensor.NamedArray, metadata map[string]string) error {
+	return writeArrays(w, arrays, metadata, "F32")
+}
+
+// writeArrays writes the encoding of arrays as F32 or BF16 to w. Errors are those of w.
+func writeArrays(w io.Writer, arrays []tensor.NamedArray, metadata map[string]string, dtype string) error {
 	// Streamed, so that a large state is not in memory a second time.
 	out := bufio.NewWriterSize(w, 1<<16)
-	header := header(arrays, metadata)
+	header := header(arrays, metadata, dtype)
 	// a bufio.Writer keeps its first error for Flush
-	out.Write(binary.LittleEndian.AppendUint64(nil, uint64(len(header))))
+	out.Write(headerLength(header))
 	out.Write(header)
 	for _, a := range arrays {
-		writeFloats(out, a.Data)
+		if dtype == "BF16" {
+			writeBF16(out, a.Data)
+		} else {
+			writeFloats(out, a.Data)
+		}
 	}
 	return out.Flush()
+}
+
+// writeBF16 writes floats as BF16 in little-endian order. A bufio.Writer keeps its first error, which Flush returns.
+func writeBF16(w *bufio.Writer, data []float32) {
+	var chunk [4096]byte
+	for len(data) > 0 {
+		n := min(len(data), len(chunk)/2)
+		for i, v := range data[:n] {
+			binary.LittleEndian.PutUint16(chunk[2*i:], toBF16(v))
+		}
+		w.Write(chunk[:2*n])
+		data = data[n:]
+	}
+}
+
+// toBF16 rounds a finite number to BF16, to nearest, ties to even, as PyTorch does.
+func toBF16(v float32) uint16 {
+	bits := math.Float32bits(v)
+	return uint16((bits + 0x7fff + bits>>16&1) >> 16)
 }
 
 // writeFloats writes floats in little-endian order. A bufio.Writer keeps its
@@ -83,7 +111,26 @@ func writeFloats(w *bufio.Writer, data []float32) {
 
 // header encodes the padded JSON header: the metadata in order of key, then the
 // arrays in their order.
-func header(arrays []tensor.NamedArray, metadata map[string]string) []byte {
+func header(arrays []tensor.NamedArray, metadata map[string]string, dtype string) []byte {
+	raw := make([]rawArray, len(arrays))
+	seen := map[string]bool{metadataKey: true}
+	offset := uint64(0)
+	for i, a := range arrays {
+		if n := elements(a.Shape); n != len(a.Data) || seen[a.Name] {
+			panic(fmt.Sprintf(
+				"checkpoint: array %q of shape %v with %d elements does not match, or comes twice", a.Name,
+				a.Shape, len(a.Data)))
+		}
+		seen[a.Name] = true
+		end := offset + dtypeSize[dtype]*uint64(len(a.Data))
+		raw[i] = rawArray{name: a.Name, dtype: dtype, shape: a.Shape, from: offset, to: end}
+		offset = end
+	}
+	return rawHeader(raw, metadata)
+}
+
+// rawHeader encodes the padded JSON header of arrays that lie end to end; of their offsets only the size is read.
+func rawHeader(arrays []rawArray, metadata map[string]string) []byte {
 	var fields []string
 	if len(metadata) > 0 {
 		var entries []string
@@ -92,23 +139,21 @@ func header(arrays []tensor.NamedArray, metadata map[string]string) []byte {
 		}
 		fields = append(fields, quoteJSON(metadataKey)+":{"+strings.Join(entries, ",")+"}")
 	}
-	seen := map[string]bool{metadataKey: true}
-	offset := 0
+	offset := uint64(0)
 	for _, a := range arrays {
-		if n := elements(a.Shape); n != len(a.Data) || seen[a.Name] {
-			panic(fmt.Sprintf(
-				"checkpoint: array %q of shape %v with %d elements does not match, or comes twice", a.Name,
-				a.Shape, len(a.Data)))
-		}
-		seen[a.Name] = true
-		end := offset + 4*len(a.Data)
-		fields = append(fields, fmt.Sprintf(`%s:{"dtype":"F32","shape":[%s],"data_offsets":[%d,%d]}`, quoteJSON(a.Name),
-			joinInts(a.Shape), offset, end))
+		end := offset + a.to - a.from
+		fields = append(fields, fmt.Sprintf(`%s:{"dtype":"%s","shape":[%s],"data_offsets":[%d,%d]}`, quoteJSON(a.name),
+			a.dtype, joinInts(a.shape), offset, end))
 		offset = end
 	}
 	// −n & 7 is what n lacks to a multiple of 8, so that the arrays are aligned.
 	text := "{" + strings.Join(fields, ",") + "}"
 	return []byte(text + strings.Repeat(" ", -len(text)&7))
+}
+
+// headerLength encodes the length of a header, which stands before it.
+func headerLength(header []byte) []byte {
+	return binary.LittleEndian.AppendUint64(nil, uint64(len(header)))
 }
 
 // elements is the product of a shape; 1 for a scalar.

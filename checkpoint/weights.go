@@ -1,7 +1,6 @@
 package checkpoint
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
 	"math"
@@ -18,17 +17,6 @@ import (
 // indexName is the file that says which file holds each array, where the weights
 // are in several (shards).
 const indexName = "model.safetensors.index.json"
-
-// readIndex decodes an index: the name of the file by the name of the array.
-func readIndex(index []byte) (map[string]string, error) {
-	var x struct {
-		Map map[string]string `json:"weight_map"`
-	}
-	if err := json.Unmarshal(index, &x); err != nil {
-		return nil, jsonError(err)
-	}
-	return x.Map, nil
-}
 
 // shardNames lists the files that an index names, in order of name. An index that
 // names none, or a file in another folder, is refused.
@@ -53,7 +41,7 @@ func shardNames(index []byte) ([]string, error) {
 // weights are the arrays of a folder, not decoded yet.
 type weights struct {
 	arrays   []rawArray        // in the order of the file, shards in order of name
-	metadata map[string]string // of model.safetensors; nil for shards
+	metadata map[string]string // of model.safetensors, or of the last shard
 	notes    []string          // for Folder.Notes
 }
 
@@ -79,10 +67,11 @@ func readWeights(files []File) (*weights, error) {
 	missing, _ := readIndex(index)
 	w := &weights{}
 	for _, name := range names {
-		arrays, _, err := parseSafetensors(fileData(files, name))
+		arrays, metadata, err := parseSafetensors(fileData(files, name))
 		if err != nil {
 			return nil, unsupportedError("%s: %w", name, err)
 		}
+		w.metadata = metadata
 		for _, a := range arrays {
 			if missing[a.name] != name {
 				return nil, unsupportedError("%s holds the array %s, which %s does not list", name, a.name, indexName)
@@ -108,48 +97,96 @@ func (w *weights) dtypes() string {
 	return strings.Join(slices.Compact(names), ", ")
 }
 
-// bodyPrefix begins the names of the body in models with a head. It is absent in
-// a bare GPT2Model.
-const bodyPrefix = "transformer."
-
-// wrapperPrefixes are what other programs put in front of every name when they
-// save a model that they have wrapped: torch.compile, DataParallel, PEFT's
-// merged adapters, a trainer that holds it as its model, TRL's value head.
-var wrapperPrefixes = []string{"_orig_mod.", "module.", "base_model.model.", "model.", "pretrained_model."}
+// wrapperPrefixes are what other programs put in front of every name when they save a model that they have wrapped:
+// torch.compile, DataParallel, PEFT's merged adapters, a trainer that holds it as its model, TRL's value head, a
+// model of text and images.
+var wrapperPrefixes = []string{
+	"_orig_mod.", "module.", "base_model.model.", "model.", "pretrained_model.", "language_model.",
+}
 
 // trimWrappers takes any sequence of wrapper prefixes off a name.
 func trimWrappers(name string) (bare, taken string) {
 	bare = name
 	for { // wrappers can be nested: module._orig_mod.…
-		i := slices.IndexFunc(wrapperPrefixes, func(p string) bool { return strings.HasPrefix(bare, p) })
-		if i < 0 {
+		rest, ok := trimWrapper(bare)
+		if !ok {
 			return bare, name[:len(name)-len(bare)]
 		}
-		bare = bare[len(wrapperPrefixes[i]):]
+		bare = rest
 	}
 }
 
-// maskBuffer matches the attention masks that old versions of transformers export.
-var maskBuffer = regexp.MustCompile(`^transformer\.h\.\d+\.attn\.(bias|masked_bias)$`)
+// trimWrapper takes one wrapper prefix off a name.
+func trimWrapper(name string) (rest string, ok bool) {
+	i := slices.IndexFunc(wrapperPrefixes, func(p string) bool { return strings.HasPrefix(name, p) })
+	if i < 0 {
+		return name, false
+	}
+	return name[len(wrapperPrefixes[i]):], true
+}
+
+// buffer matches what versions of transformers save that is no parameter, after the prefix of the body: masks of
+// attention, and frequencies of rotary positions.
+var buffer = regexp.MustCompile(`^(decoder\.)?((h|layers)\.\d+\.(attn|attention|self_attn)\.` +
+	`(bias|masked_bias|rotary_emb\.inv_freq)|rotary_emb\.inv_freq|position_ids)$`)
 
 // valueHead matches the arrays that TRL's PPO adds to a language model.
 var valueHead = regexp.MustCompile(`^v_head\.`)
 
-// qualifiedName matches names that are complete; others are of a bare GPT2Model.
-var qualifiedName = regexp.MustCompile(`^(transformer|score|lm_head|v_head)\.`)
+// naming finds the parameters of a model by the names that other programs give them.
+type naming struct {
+	prefix string          // of the names of the body, which is absent in a bare body
+	known  map[string]bool // names of parameters
+}
 
-// load returns a model of shape c with the weights. Every parameter must exist in
-// its shape, except score.bias, which is 0 if it is absent. Masks, a value head,
-// and an output head that equals the embedding are left out; any other array is
-// refused. Errors: unsupported_model, vocabulary_mismatch, not_a_number.
+// newNaming returns the naming of a model of shape c. The output head has a name also where it is the embedding, since
+// some programs save it then.
+func newNaming(c model.Config, scalar bool) naming {
+	family, _ := model.FamilyOf(c.Family)
+	n := naming{prefix: family.Prefix, known: map[string]bool{family.HeadName(): true}}
+	for _, p := range c.StoredArrays(scalar) {
+		n.known[p.Name] = true
+	}
+	return n
+}
+
+// resolve returns the complete name of a parameter or a buffer, and the wrapper prefixes that were taken off it.
+func (n naming) resolve(name string) (full, taken string, ok bool) {
+	for rest := name; ; {
+		for _, full := range []string{rest, n.prefix + rest} {
+			if n.known[full] || n.isBuffer(full) {
+				return full, name[:len(name)-len(rest)], true
+			}
+		}
+		if rest, ok = trimWrapper(rest); !ok {
+			return name, "", false
+		}
+	}
+}
+
+// isBuffer reports whether a complete name is that of a buffer.
+func (n naming) isBuffer(full string) bool {
+	rest, ok := strings.CutPrefix(full, n.prefix)
+	return ok && !n.known[full] && buffer.MatchString(rest)
+}
+
+// load returns a model of shape c with the weights. Every parameter must exist in its shape, except score.bias,
+// which is 0 if it is absent. Buffers, a value head, and an output head that equals the embedding are left out; any
+// other array is refused. Errors: unsupported_model, vocabulary_mismatch, not_a_number.
 func (w *weights) load(c model.Config, scalar bool) (*model.Model, error) {
-	byName, err := w.byFullName(scalar)
+	if c.Layers > len(w.arrays) { // before a list is made of so many
+		return nil, unsupportedError("%s says that there are %d blocks, and %s holds %s in all", configName, c.Layers,
+			weightsName, number(len(w.arrays), "array"))
+	}
+	arrays := c.StoredArrays(scalar)
+	byName, err := w.byFullName(c, scalar)
 	if err != nil {
 		return nil, err
 	}
+	w.takeHead(c, byName, arrays[0].Name)
 	// A tokenizer that was extended without resizing the embedding, or the reverse, is
-	// common enough for a message of its own.
-	if rows := byName[bodyPrefix+"wte.weight"].shape; len(rows) == 2 && rows[1] == c.Width && rows[0] != c.Vocab {
+	// a fault that people make, and the general message does not say it.
+	if rows := byName[arrays[0].Name].shape; len(rows) == 2 && rows[1] == c.Width && rows[0] != c.Vocab {
 		return nil, trimtab.NewError(trimtab.Invalid, "vocabulary_mismatch",
 			"make them the same with model.resize_token_embeddings(len(tokenizer)) and save again",
 			"%s says that vocab_size is %d, and the embedding in %s has %d rows", configName, c.Vocab, weightsName,
@@ -162,36 +199,92 @@ func (w *weights) load(c model.Config, scalar bool) (*model.Model, error) {
 		total += elements(a.shape)
 	}
 	if c.Parameters() > total {
-		return nil, unsupportedError("%s holds %d numbers, %s asks for %d", weightsName, total, configName,
-			c.Parameters())
+		return nil, w.tooFew(c, byName, arrays, total)
 	}
 	m := model.New(c, scalar)
-	for _, p := range m.NamedParameters() {
+	params := m.NamedParameters()
+	for i, p := range arrays {
 		a, ok := byName[p.Name]
 		if !ok && p.Name == "score.bias" { // absent in models of Hugging Face, and then 0
 			continue
 		}
-		if err := a.fill(p, ok); err != nil {
+		if err := a.fill(p, params[i].Data, ok); err != nil {
 			return nil, err
 		}
 		delete(byName, p.Name)
+		if p.Spare > 0 {
+			w.notes = append(w.notes, fmt.Sprintf("the first %s of %s left out: they belong to no position",
+				number(p.Spare/c.Width, "row"), p.Name))
+		}
 	}
 	if err := w.checkUnused(byName, m); err != nil {
 		return nil, err
 	}
-	return m, checkFinite(m.NamedParameters())
+	return m, checkRead(m)
+}
+
+// checkRead refuses weights that hold NaN or an infinity. Error: not_a_number.
+func checkRead(m *model.Model) error {
+	err := checkFinite(m.NamedParameters())
+	if err == nil {
+		return nil
+	}
+	e := trimtab.AsError(err)
+	return trimtab.NewError(e.Class, e.Type, "get the folder again, or save the model before it diverged", "%s",
+		e.Message)
+}
+
+// tooFew says what is missing where the files hold fewer numbers than config.json asks for: the first array that is
+// absent or has another shape.
+func (w *weights) tooFew(
+	c model.Config, byName map[string]rawArray, arrays []model.StoredArray, total int,
+) error {
+	err := unsupportedError("%s holds %d numbers, %s asks for %d", weightsName, total, configName, c.Parameters())
+	for _, p := range arrays {
+		a, ok := byName[p.Name]
+		if wrong := a.misfit(p, ok); wrong != nil {
+			return annotate(wrong, "%s holds %d numbers, %s asks for %d", weightsName, total, configName, c.Parameters())
+		}
+	}
+	return err
+}
+
+// takeHead takes an output head for the embedding that it is tied to, where that alone was saved.
+func (w *weights) takeHead(c model.Config, byName map[string]rawArray, embedding string) {
+	family, _ := model.FamilyOf(c.Family)
+	head, ok := byName[family.HeadName()]
+	if _, there := byName[embedding]; there || !ok || c.Untied {
+		return
+	}
+	byName[embedding] = head
+	delete(byName, family.HeadName())
+	w.notes = append(w.notes, fmt.Sprintf("%s is taken for the embedding, to which it is tied", family.HeadName()))
+}
+
+// misfit refuses an array that is not what it must be: absent, or of another shape.
+func (a rawArray) misfit(p model.StoredArray, found bool) error {
+	switch {
+	case !found && (p.Name == "lm_head.weight" || p.Name == "embed_out.weight"):
+		return trimtab.NewError(trimtab.Invalid, "unsupported_model",
+			`if the head is the embedding, say "tie_word_embeddings": true in config.json; get the whole folder otherwise`,
+			"%s: array %s must have the shape %v, and is absent", weightsName, p.Name, p.Shape)
+	case !found:
+		return unsupportedError("%s: array %s must have the shape %v, and is absent", weightsName, p.Name, p.Shape)
+	case !slices.Equal(a.shape, p.Shape):
+		return unsupportedError("%s: array %s must have the shape %v, and has %v", weightsName, a.name, p.Shape, a.shape)
+	}
+	return nil
 }
 
 // fill decodes an array into a parameter, if it was found and has its shape.
-func (a rawArray) fill(p tensor.NamedArray, found bool) error {
-	if !found {
-		return unsupportedError("%s: array %s must have the shape %v, and is absent", weightsName, p.Name, p.Shape)
+func (a rawArray) fill(p model.StoredArray, data []float32, found bool) error {
+	if err := a.misfit(p, found); err != nil {
+		return err
 	}
-	if !slices.Equal(a.shape, p.Shape) {
-		return unsupportedError("%s: array %s must have the shape %v, and has %v", weightsName, a.name, p.Shape,
-			a.shape)
+	if size := dtypeSize[a.dtype]; p.Spare > 0 {
+		a.raw = a.raw[uint64(p.Spare)*size:]
 	}
-	if err := a.floats(p.Data); err != nil {
+	if err := a.floats(data); err != nil {
 		return trimtab.NewError(trimtab.Invalid, "unsupported_model",
 			"save the model in float32: model.float().save_pretrained(…)",
 			"%s: %w", weightsName, err)
@@ -200,31 +293,33 @@ func (a rawArray) fill(p tensor.NamedArray, found bool) error {
 }
 
 // byFullName returns the arrays by their complete names, without wrapper
-// prefixes, masks and value heads, which it adds to the notes. An array that is
+// prefixes, buffers and value heads, which it adds to the notes. An array that is
 // certainly of something else is refused, and so are two arrays that have the same
 // complete name.
-func (w *weights) byFullName(scalar bool) (map[string]rawArray, error) {
+func (w *weights) byFullName(c model.Config, scalar bool) (map[string]rawArray, error) {
+	names := newNaming(c, scalar)
 	byName := make(map[string]rawArray, len(w.arrays))
 	off := make(map[string]int)
-	var masks int
+	var masks, frequencies int
 	var heads []string
 	for _, a := range w.arrays {
-		name, taken := trimWrappers(a.name)
-		if what := foreignKind(name, a.dtype, scalar); what != "" {
-			return nil, unknownArray(a.name, what)
+		name, taken, known := names.resolve(a.name)
+		if !known {
+			name, taken = trimWrappers(a.name)
+			if what := foreignKind(name, a.dtype, names, scalar); what != "" {
+				return nil, unknownArray(a.name, what)
+			}
 		}
 		if taken != "" {
 			off[taken]++
 		}
-		// A bare GPT2Model saves the body without the prefix that a head adds.
-		if !qualifiedName.MatchString(name) {
-			name = bodyPrefix + name
-		}
 		switch other, twice := byName[name]; {
 		case twice:
 			return nil, unsupportedError("%s: arrays %s and %s are both %s", weightsName, other.name, a.name, name)
-		case maskBuffer.MatchString(name):
+		case names.isBuffer(name) && strings.HasSuffix(name, "bias"):
 			masks++
+		case names.isBuffer(name):
+			frequencies++
 		case valueHead.MatchString(name):
 			heads = append(heads, a.name)
 		default:
@@ -234,10 +329,8 @@ func (w *weights) byFullName(scalar bool) (map[string]rawArray, error) {
 	for _, prefix := range slices.Sorted(maps.Keys(off)) {
 		w.notes = append(w.notes, fmt.Sprintf("the prefix %s was taken off %s", prefix, number(off[prefix], "name")))
 	}
-	if masks > 0 {
-		w.notes = append(w.notes, fmt.Sprintf("%s left out: this transformer computes its own",
-			number(masks, "attention mask")))
-	}
+	w.leftOut(masks, "attention mask")
+	w.leftOut(frequencies, "array of positions or their frequencies")
 	if len(heads) > 0 {
 		w.notes = append(w.notes, "left out, as the value head of a PPO trainer and not part of the language model: "+
 			strings.Join(heads, ", "))
@@ -245,18 +338,29 @@ func (w *weights) byFullName(scalar bool) (map[string]rawArray, error) {
 	return byName, nil
 }
 
+// leftOut notes that n buffers of a kind were left out.
+func (w *weights) leftOut(n int, what string) {
+	if n > 0 {
+		w.notes = append(w.notes, number(n, what)+" left out: this transformer computes its own")
+	}
+}
+
 // number is a count with its noun.
 func number(n int, what string) string {
 	if n == 1 {
 		return "1 " + what
 	}
-	return fmt.Sprintf("%d %ss", n, what)
+	head, tail, _ := strings.Cut(what, " of ")
+	if tail != "" {
+		tail = " of " + tail
+	}
+	return fmt.Sprintf("%d %ss%s", n, head, tail)
 }
 
 // unknownArray refuses an array that is no parameter of this transformer. what
 // says what it probably is; it may be empty.
 func unknownArray(name, what string) error {
-	remedy := "give a Hugging Face GPT-2 folder: config.json, model.safetensors, vocab.json, merges.txt"
+	remedy := wholeFolder
 	i := slices.IndexFunc(foreignPatterns, func(s foreignPattern) bool { return s.what == what })
 	if i >= 0 && foreignPatterns[i].remedy != "" {
 		remedy = foreignPatterns[i].remedy
@@ -273,6 +377,8 @@ type foreignPattern struct {
 	name   *regexp.Regexp // matches names without wrapper prefixes
 	what   string         // continues "it is probably …"
 	remedy string         // empty where giving another model is the only one
+	// but is a family of which it is no foreign name, by the prefix of its body.
+	but string
 }
 
 // foreignPatterns say what an array probably is; the first that matches counts.
@@ -298,9 +404,20 @@ var foreignPatterns = []foreignPattern{
 		name: regexp.MustCompile(`(^|\.)(layers\.\d+\.(self_attn|mlp|input_layernorm|post_attention_layernorm)|` +
 			`embed_tokens|rotary_emb)`),
 		what: "of another architecture, named as Llama's are",
+		but:  "model.",
 	},
 	{
-		name: regexp.MustCompile(`^(gpt_neox|bert|roberta|model\.decoder|encoder|decoder|shared)\.|^embed_out\.`),
+		name: regexp.MustCompile(`^(gpt_neox|embed_out)\.`),
+		what: "of another architecture",
+		but:  "gpt_neox.",
+	},
+	{
+		name: regexp.MustCompile(`^decoder\.`),
+		what: "of another architecture",
+		but:  "model.",
+	},
+	{
+		name: regexp.MustCompile(`^(bert|roberta|encoder|shared)\.`),
 		what: "of another architecture",
 	},
 	{
@@ -314,11 +431,14 @@ var foreignPatterns = []foreignPattern{
 	},
 }
 
+// blockNumber finds the number of a block in a name.
+var blockNumber = regexp.MustCompile(`\.(\d+)\.`)
+
 // foreignKind says what an array is that is certainly no part of this
 // transformer; it is empty for any other.
-func foreignKind(name, dtype string, scalar bool) string {
+func foreignKind(name, dtype string, names naming, scalar bool) string {
 	for _, s := range foreignPatterns {
-		if s.name.MatchString(name) {
+		if s.name.MatchString(name) && s.but != names.prefix {
 			return s.what
 		}
 	}
@@ -330,22 +450,31 @@ func foreignKind(name, dtype string, scalar bool) string {
 	case strings.HasPrefix(dtype, "F8_"):
 		return "a quantized weight"
 	}
+	full := blockNumber.ReplaceAllString(names.prefix+strings.TrimPrefix(name, names.prefix), ".0.")
+	if names.known[full] && strings.Contains(full, ".0.") {
+		return "of a block that config.json does not count"
+	}
 	return ""
 }
 
 // checkUnused refuses arrays that are not parameters of m, except an output head
-// that is the embedding.
+// that is the embedding, or that of a classifier's.
 func (w *weights) checkUnused(rest map[string]rawArray, m *model.Model) error {
+	family, _ := model.FamilyOf(m.Config.Family)
 	for _, name := range slices.Sorted(maps.Keys(rest)) {
 		a := rest[name]
-		if name != "lm_head.weight" {
+		if name != family.HeadName() {
 			return unknownArray(a.name, "")
 		}
-		if err := checkTied(a, m.NamedParameters()[0]); err != nil {
+		err := checkTied(a, m.NamedParameters()[0])
+		switch {
+		case err == nil:
+			w.notes = append(w.notes, name+" left out: it equals the embedding, to which the head is tied here too")
+		case m.Scalar:
+			w.notes = append(w.notes, name+" left out: a reward model has no use for the head of a language model")
+		default:
 			return err
 		}
-		w.notes = append(w.notes,
-			"lm_head.weight left out: it equals the embedding, to which the head is tied here too")
 	}
 	return nil
 }
@@ -354,7 +483,7 @@ func (w *weights) checkUnused(rest map[string]rawArray, m *model.Model) error {
 // that was trained apart would change what the model computes.
 func checkTied(head rawArray, embedding tensor.NamedArray) error {
 	if !slices.Equal(head.shape, embedding.Shape) {
-		return unsupportedError("lm_head.weight has the shape %v, the embedding %v", head.shape, embedding.Shape)
+		return unsupportedError("%s has the shape %v, the embedding %v", head.name, head.shape, embedding.Shape)
 	}
 	data := make([]float32, len(embedding.Data))
 	if err := head.floats(data); err != nil {
@@ -363,7 +492,9 @@ func checkTied(head rawArray, embedding tensor.NamedArray) error {
 	// Some exports write the tied head out as an array of its own.
 	for i, v := range data {
 		if math.Float32bits(v) != math.Float32bits(embedding.Data[i]) {
-			return unsupportedError("lm_head.weight differs from the embedding: only tied heads are supported")
+			return trimtab.NewError(trimtab.Invalid, "unsupported_model",
+				`say "tie_word_embeddings": false in config.json if the head is one of its own`,
+				"%s differs from the embedding, and %s says that they are tied", head.name, configName)
 		}
 	}
 	return nil

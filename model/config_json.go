@@ -17,9 +17,7 @@ type ConfigFile struct {
 	Architecture string
 	// Scalar says that it is a classifier with one label: a reward model.
 	Scalar bool
-	// Begin, End and Pad are the tokens that begin, end and pad a text, as far as the file says.
-	Begin, Pad *int32
-	End        []int32
+	TokenIDs
 	// DType is what weights are, as PyTorch calls it: float32, bfloat16; "" is float32.
 	DType string
 	// ScoreBias says that the weights hold score.bias (1), to be added to what score.weight gives. Hugging Face's
@@ -27,6 +25,22 @@ type ConfigFile struct {
 	ScoreBias bool
 	// Notes says what of the file was read otherwise than it stands, in phrases for people.
 	Notes []string
+}
+
+// TokenIDs are the tokens that begin, end and pad a text, as far as a file says.
+type TokenIDs struct {
+	Begin, Pad *int32
+	End        []int32
+}
+
+// ReadTokenIDs reads them of a generation_config.json, and nothing else.
+func ReadTokenIDs(raw []byte) (TokenIDs, error) {
+	r, err := newConfigReader(raw)
+	if err != nil {
+		return TokenIDs{}, err
+	}
+	ids := r.tokenIDs()
+	return ids, r.err
 }
 
 // ReadConfig reads a config.json of any family, in the spelling of any version of transformers. Fields that are absent
@@ -44,7 +58,7 @@ func ReadConfig(raw []byte) (ConfigFile, error) {
 	r.family = family.Name
 	var f ConfigFile
 	f.readClass(r, family)
-	f.readTokens(r)
+	f.TokenIDs = r.tokenIDs()
 	r.refuseOthers()
 	body := r.body()
 	r.noteDropout(body)
@@ -54,6 +68,9 @@ func ReadConfig(raw []byte) (ConfigFile, error) {
 		return f, err
 	}
 	f.Config.Family = familyField(family)
+	if f.Scalar { // a classifier has no head of a language model
+		f.Config.Untied = false
+	}
 	f.Config = f.Config.canonical()
 	f.Notes = r.notes
 	return f, f.Config.Validate()
@@ -129,18 +146,19 @@ func (f *ConfigFile) readClass(r *ConfigReader, family *Family) {
 	}
 }
 
-// readTokens reads the special tokens.
-func (f *ConfigFile) readTokens(r *ConfigReader) {
-	f.Begin, f.Pad = r.token("bos_token_id"), r.token("pad_token_id")
+// tokenIDs reads the special tokens.
+func (r *ConfigReader) tokenIDs() TokenIDs {
+	ids := TokenIDs{Begin: r.token("bos_token_id"), Pad: r.token("pad_token_id")}
 	raw := r.Raw("eos_token_id")
-	if raw == nil || json.Unmarshal(raw, &f.End) == nil { // a list
-		return
+	if raw == nil || json.Unmarshal(raw, &ids.End) == nil { // a list
+		return ids
 	}
 	var one int32
 	if json.Unmarshal(raw, &one) != nil {
 		r.fail("eos_token_id is %.80s: want an id, or a list of ids", raw)
 	}
-	f.End = []int32{one}
+	ids.End = []int32{one}
+	return ids
 }
 
 // token returns the id of a special token, or nil.
@@ -199,7 +217,7 @@ func (f ConfigFile) encode() ([]byte, error) {
 	fields["vocab_size"] = f.Config.Vocab
 	fields["tie_word_embeddings"] = !f.Config.Untied
 	fields["architectures"] = []string{family.CausalLM}
-	fields["bos_token_id"], fields["eos_token_id"] = f.Begin, tokenIDs(f.End)
+	fields["bos_token_id"], fields["eos_token_id"] = f.Begin, endIDs(f.End)
 	fields["initializer_range"] = 0.02
 	fields["torch_dtype"] = "float32"
 	if f.DType != "" {
@@ -222,11 +240,11 @@ func (f ConfigFile) encode() ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// tokenIDs is eos_token_id: one id is written as a number, several as a list.
-type tokenIDs []int32
+// endIDs is eos_token_id: one id is written as a number, several as a list.
+type endIDs []int32
 
 // MarshalJSON writes one id as a number.
-func (l tokenIDs) MarshalJSON() ([]byte, error) {
+func (l endIDs) MarshalJSON() ([]byte, error) {
 	if len(l) == 1 {
 		return json.Marshal(l[0])
 	}

@@ -127,3 +127,72 @@ func settingOf(f field) string {
 	}
 	return "norm_placement"
 }
+
+// StoredArray is a parameter as files hold it.
+type StoredArray struct {
+	Name  string
+	Shape []int
+	// Spare is the number of elements in front that are no part of the model: rows of a position table.
+	Spare int
+}
+
+// StoredArrays lists the parameters of a model of shape c as files hold them, in slab order: those of
+// Model.NamedParameters, but for rows that nothing uses. c must be valid.
+func (c Config) StoredArrays(scalar bool) []StoredArray {
+	family, _ := FamilyOf(c.Family)
+	specs := c.arraySpecs(scalar)
+	list := make([]StoredArray, len(specs))
+	for i, p := range specs {
+		list[i] = StoredArray{Name: p.name, Shape: p.shape}
+		if p.field == positionEmbedding && family.PositionOffset > 0 {
+			list[i].Spare = family.PositionOffset * c.Width
+			list[i].Shape = []int{c.Context + family.PositionOffset, c.Width}
+		}
+	}
+	return list
+}
+
+// HeadName returns the name of the output head, also in models where it is the token embedding.
+func (f *Family) HeadName() string { return f.names[headWeight][0] }
+
+// LastNormBias returns the name of the array that is added last to what a scalar head reads: the bias of the last norm.
+// It is "" in models without one.
+func (c Config) LastNormBias() string {
+	family, _ := FamilyOf(c.Family)
+	switch {
+	case !c.normBias():
+		return ""
+	case !c.NoFinalNorm:
+		return family.nameOf(finalNormBias, 0, -1)
+	case c.NormAt == NormAfter:
+		return family.nameOf(mlpPostNormBias, 0, c.Layers-1)
+	}
+	return ""
+}
+
+// Sizes are the sizes of a shape with the defaults that zero stands for.
+type Sizes struct {
+	KVHeads, HeadDim, Inner, RotaryDim int
+	NormEps                            float64
+	// LongContext is max_position_embeddings of config.json, which is above Context where the model's frequencies change
+	// within it.
+	LongContext int
+}
+
+// Sizes returns the sizes of c with the defaults that zero stands for.
+func (c Config) Sizes() Sizes {
+	eps := c.NormEps
+	if eps == 0 {
+		eps = 1e-5
+	}
+	return Sizes{
+		KVHeads: c.kvHeads(), HeadDim: c.headDim(), Inner: c.inner(), RotaryDim: c.rotaryDim(), NormEps: eps,
+		LongContext: c.longContext(),
+	}
+}
+
+// WithScaling returns c with other scaled frequencies.
+func (c Config) WithScaling(s RopeScaling) Config {
+	c.RopeScaling = s
+	return c
+}

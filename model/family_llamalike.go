@@ -161,8 +161,8 @@ func gemmaNames(own names) names {
 	return llamaNames(own)
 }
 
-// likeGemma sets what all Gemmas have: Llama's blocks, norms whose weights are offsets from one, and the embedding times
-// the root of the width, which transformers rounds to float32.
+// likeGemma sets what all Gemmas have: Llama's blocks, norms whose weights are offsets from one, and the embedding
+// times the root of the width, which transformers rounds to float32.
 func (c *Config) likeGemma() {
 	c.likeLlama(1e-6, "gelu_pytorch_tanh")
 	c.gemmaScales()
@@ -311,8 +311,8 @@ func ordinal(n int) string {
 	return fmt.Sprintf("%dth", n)
 }
 
-// qwenWindows reads which layers of a Qwen slide: with use_sliding_window, those from max_window_layers on, or those that
-// layer_types names.
+// qwenWindows reads which layers of a Qwen slide: with use_sliding_window, those from max_window_layers on, or those
+// that layer_types names.
 func (c *Config) qwenWindows(r *ConfigReader) {
 	use := r.Bool("use_sliding_window", false)
 	c.SlidingWindow = r.window(4096)

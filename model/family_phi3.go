@@ -1,7 +1,7 @@
 package model
 
-// phi3 is Phi 3 and Phi 4 (Abdin et al., 2024): a Llama that keeps queries, keys and values in one array, gate and up in
-// another, and may rotate a part of each head.
+// phi3 is Phi 3 and Phi 4 (Abdin et al., 2024): a Llama that keeps queries, keys and values in one array, gate and
+// up in another, and may rotate a part of each head.
 var phi3 = Family{
 	Name:       "phi3",
 	CausalLM:   "Phi3ForCausalLM",

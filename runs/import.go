@@ -148,7 +148,7 @@ func (s *Service) ImportModel(ctx context.Context, f *checkpoint.Folder, r Impor
 	if err := s.RegisterDatabase(ctx); err != nil {
 		return ImportResult{}, err
 	}
-	if digest, err = checkpoint.SaveModel(s.files, f.Model, f.Tokenizer); err != nil {
+	if digest, err = f.Save(s.files); err != nil {
 		return ImportResult{}, err
 	}
 	result := ImportResult{Artifact: storage.Artifact{
