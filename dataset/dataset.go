@@ -42,7 +42,7 @@
 //	fields.go, literal.go    a record's columns and their values
 //	transcript.go            messages to prompts
 //	items.go                 a record's texts, prompts or demonstrations
-//	rankings.go, pairs.go,
+//	ranking_forms.go, pairs.go,
 //	labelstudio.go           a record's rankings
 //	read.go, distinct.go     validation, duplicates, the report
 //

@@ -93,19 +93,13 @@ func (ps *Pass) joinAttention(l, from, to int) {
 // finishQKV normalises and rotates the queries and keys of block l for some rows, in place.
 func (ps *Pass) finishQKV(l, from, to int) {
 	d, a := &ps.m.dims, ps.activationsOf(l)
-	table := ps.rotary.of(ps.m.windows[l])
 	for r := from; r < to; r++ {
 		row := a.qkv[r*d.qkv : (r+1)*d.qkv]
 		if d.qkNorm != NoQKNorm {
 			ps.queryKeyNorm(l, r, row)
 		}
-		if d.rotaryDim == 0 {
-			continue
-		}
-		cos, sin := table.at(int(ps.positions[r]))
-		for h := range d.heads + d.kvHeads {
-			at := d.queryOrKey(h)
-			tensor.Rotate(row[at:at+d.rotaryDim], cos, sin)
+		if d.rotaryDim > 0 {
+			ps.rotate(l, r, row, tensor.Rotate)
 		}
 	}
 }
@@ -348,15 +342,10 @@ func (ps *Pass) joinAttentionBackward(l, from, to int) {
 // keys, for that of the norms' weights.
 func (ps *Pass) finishQKVBackward(l, from, to int) {
 	d, b := &ps.m.dims, ps.gradBuffers(l)
-	table := ps.rotary.of(ps.m.windows[l])
 	for r := from; r < to; r++ {
 		row := b.dqkv[r*d.qkv : (r+1)*d.qkv]
 		if d.rotaryDim > 0 {
-			cos, sin := table.at(int(ps.positions[r]))
-			for h := range d.heads + d.kvHeads {
-				at := d.queryOrKey(h)
-				tensor.RotateBack(row[at:at+d.rotaryDim], cos, sin)
-			}
+			ps.rotate(l, r, row, tensor.RotateBack)
 		}
 		if d.qkNorm != NoQKNorm {
 			ps.queryKeyNormBackward(l, r, row)

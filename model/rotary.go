@@ -11,6 +11,17 @@ import (
 //
 //	f_i = θ^(-2i/R), scaled by RopeScaling
 
+// rotate turns the queries and keys of row r of block l, or takes their gradients back, by Rotate or RotateBack of
+// package tensor.
+func (ps *Pass) rotate(l, r int, row []float32, turn func(x, cos, sin []float32)) {
+	d := &ps.m.dims
+	cos, sin := ps.rotary.of(ps.m.windows[l]).at(int(ps.positions[r]))
+	for h := range d.heads + d.kvHeads {
+		at := d.queryOrKey(h)
+		turn(row[at:at+d.rotaryDim], cos, sin)
+	}
+}
+
 // rotaryTable holds the cosines and sines of the positions from 0 on.
 type rotaryTable struct {
 	half      int       // R/2
