@@ -2,6 +2,7 @@ package checkpoint
 
 import (
 	"bytes"
+	"encoding/binary"
 	"flag"
 	"math"
 	"os"
@@ -40,7 +41,7 @@ func ggufModels(t testing.TB) map[string]*model.Model {
 	models, _ := familyModels(t, false)
 	for name, m := range models {
 		family, _ := model.FamilyOf(m.Config.Family)
-		if family.GGUF == "" {
+		if family.GGUF == "" || m.Config.Untied && slices.Contains([]string{"gemma", "gemma2"}, m.Config.Family) {
 			delete(models, name)
 		}
 	}
@@ -109,6 +110,13 @@ func TestGGUFScaling(t *testing.T) {
 			t.Errorf("%+v, want %+v", got.RopeScaling, s)
 		}
 	}
+	// What transformers divides the frequencies of its fixture by.
+	got := llama3Factors(savedConfig(t, "llama"))
+	for i, x := range []float64{1, 0.36840315 / 0.17280519, 0.13572088 / 0.03393022} {
+		if math.Abs(got[i]-x) > 1e-6*x {
+			t.Errorf("factors %v, of %d want %v", got, i, x)
+		}
+	}
 	phi := savedConfig(t, "phi3")
 	phi.RopeScaling.AttentionFactor = 1.25
 	m := model.New(phi, false)
@@ -149,6 +157,8 @@ func TestGGUFRefuses(t *testing.T) {
 		"OPT":        {"opt", func(*model.Config) {}, "does not know the family opt"},
 		"window":     {"mistral", func(c *model.Config) { c.SlidingWindow = 8 }, "without the sliding window of 8"},
 		"scale":      {"gemma2", func(c *model.Config) { c.AttentionScale = 0.5 }, "query_pre_attn_scalar"},
+		"no caps":    {"gemma2", func(c *model.Config) { c.LogitCap = 0 }, "with caps of scores and logits"},
+		"untied":     {"gemma, untied", func(*model.Config) {}, "with the embedding as its head"},
 		"pattern":    {"gemma2", func(c *model.Config) { c.FullLayers = []int{0} }, "which layers of a gemma2"},
 		"local":      {"gemma3_text", func(c *model.Config) { c.RopeLocalTheta = 100 }, "rope_local_base_freq"},
 		"biases":     {"qwen3", func(c *model.Config) { c.NoQKVBias, c.NoOutBias = false, false }, "a qwen3 without biases"},
@@ -302,4 +312,50 @@ func TestSmolLM2(t *testing.T) {
 		t.Error("other numbers")
 	}
 	t.Logf("%d numbers, %s, %q", len(a.Model.Slab), a.DType, b.Notes)
+}
+
+// FuzzGGUFModel: no file makes reading panic, and what is read is a model that can be stored.
+func FuzzGGUFModel(f *testing.F) {
+	for _, name := range []string{"llama", "gpt2", "gemma2", "gpt_neox"} {
+		raw, err := os.ReadFile(writeGGUF(f, ggufModels(f)[name], gguf.Q8_0))
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(raw)
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		path := filepath.Join(t.TempDir(), "model.gguf")
+		writeFile(t, path, string(raw))
+		got, err := ReadGGUFWeights(path)
+		if err != nil {
+			return
+		}
+		if err := got.Model.Config.CheckFamily(); err != nil {
+			t.Fatal(err)
+		}
+		if n := len(got.Model.Slab); n > 4*len(raw) {
+			t.Fatalf("%d numbers of %d bytes", n, len(raw))
+		}
+	})
+}
+
+// FuzzReadWeights: no header of a safetensors file makes reading a folder panic.
+func FuzzReadWeights(f *testing.F) {
+	made := savedFolder(f, "llama")
+	raw := fileData(made.files(), weightsName)
+	n := 8 + binary.LittleEndian.Uint64(raw)
+	f.Add(string(raw[8:n]))
+	config := fileData(made.files(), configName)
+	f.Fuzz(func(t *testing.T, header string) {
+		head := []byte(header)
+		data := slices.Concat(headerLength(head), head, raw[n:])
+		files := []File{{Name: configName, Data: config}, {Name: weightsName, Data: data}}
+		c, err := readConfigFile(files)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, _, err := readBody(files, c); err == nil && len(got.Model.Slab) > len(data) {
+			t.Fatalf("%d numbers of %d bytes", len(got.Model.Slab), len(data))
+		}
+	})
 }

@@ -21,22 +21,26 @@ func WriteGGUF(w io.Writer, m *model.Model, t *tokenizer.Tokenizer, kind gguf.Ty
 	if err := ggufRefusal(m); err != nil {
 		return err
 	}
-	metadata := ggufMetadata(m.Config, kind)
+	words := []gguf.KeyValue{{Key: "tokenizer.ggml.model", Value: "no_vocab"}}
 	if t != nil {
-		more, err := ggufTokens(t)
-		if err != nil {
+		var err error
+		if words, err = ggufTokens(t); err != nil {
 			return err
 		}
-		metadata = append(metadata, more...)
 	}
+	metadata := append(ggufMetadata(m.Config, kind), words...)
 	arrays := m.Config.GGUFArrays()
 	infos := make([]gguf.TensorInfo, len(arrays))
 	for i, a := range arrays {
 		infos[i] = gguf.TensorInfo{Name: a.Name, Type: ggufType(a, kind), Shape: a.Shape}
 	}
 	extra := ropeFactors(m.Config)
+	if c := m.Config; !c.Untied && (c.Family == "gpt_neox" || c.Family == "olmo2") { // llama.cpp wants a head there
+		embedding := m.NamedParameters()[0]
+		extra = append(extra, extraTensor{"output.weight", embedding.Shape, embedding.Data})
+	}
 	for _, x := range extra {
-		infos = append(infos, gguf.TensorInfo{Name: x.name, Type: gguf.F32, Shape: []int{len(x.data)}})
+		infos = append(infos, gguf.TensorInfo{Name: x.name, Type: gguf.F32, Shape: x.shape})
 	}
 	out, err := gguf.NewWriter(w, metadata, infos)
 	if err != nil {
@@ -98,6 +102,10 @@ func ggufRefusal(m *model.Model) error {
 			c.Activation)
 	case !gemma && c.SlidingWindow > 0 && c.SlidingWindow < c.Context:
 		return refuse("llama.cpp computes a %s without the sliding window of %d tokens", family.Name, c.SlidingWindow)
+	case c.Untied && (c.Family == "gemma" || c.Family == "gemma2"):
+		return refuse("llama.cpp computes a %s with the embedding as its head", family.Name)
+	case c.Family == "gemma2" && (c.AttentionCap == 0 || c.LogitCap == 0):
+		return refuse("llama.cpp computes a gemma2 with caps of scores and logits")
 	case gemma && !slices.Equal(c.FullLayers, spec.FullLayers):
 		return refuse("llama.cpp fixes which layers of a %s see all keys", family.Name)
 	case c.Family == "gemma2" && c.AttentionScale != gemmaScale(c, 46),
@@ -212,28 +220,29 @@ func log2(x float64) float64 {
 	return y
 }
 
-// ropeTensor is a tensor of rotary frequencies.
-type ropeTensor struct {
-	name string
-	data []float32
+// extraTensor is a tensor that is no parameter, in F32.
+type extraTensor struct {
+	name  string
+	shape []int
+	data  []float32
 }
 
 // ropeFactors returns the tensors by which llama.cpp divides rotary frequencies.
-func ropeFactors(c model.Config) []ropeTensor {
-	narrow := func(list []float64) []float32 {
-		out := make([]float32, len(list))
-		for i, x := range list {
-			out[i] = float32(x)
+func ropeFactors(c model.Config) []extraTensor {
+	of := func(name string, list []float64) extraTensor {
+		x := extraTensor{name, []int{len(list)}, make([]float32, len(list))}
+		for i, v := range list {
+			x.data[i] = float32(v)
 		}
-		return out
+		return x
 	}
 	switch c.RopeScaling.Type {
 	case "llama3":
-		return []ropeTensor{{"rope_freqs.weight", narrow(llama3Factors(c))}}
+		return []extraTensor{of("rope_freqs.weight", llama3Factors(c))}
 	case "longrope":
-		return []ropeTensor{
-			{"rope_factors_long.weight", narrow(c.RopeScaling.LongFactor)},
-			{"rope_factors_short.weight", narrow(c.RopeScaling.ShortFactor)},
+		return []extraTensor{
+			of("rope_factors_long.weight", c.RopeScaling.LongFactor),
+			of("rope_factors_short.weight", c.RopeScaling.ShortFactor),
 		}
 	}
 	return nil

@@ -40,6 +40,28 @@ func save(t testing.TB, s *Store, m *model.Model, tok *tokenizer.Tokenizer) trim
 	return d
 }
 
+// What was stored of a GPT-2 before there were families has its digest still, and its export too.
+func TestModelDigests(t *testing.T) {
+	for scalar, want := range map[bool][2]trimtab.Digest{
+		false: {"sha256:fb16fed6ef534a441c0695693d317cfe1ca7ed59ae929fb53932e1145a4895b5",
+			"sha256:fb16fed6ef534a441c0695693d317cfe1ca7ed59ae929fb53932e1145a4895b5"},
+		true: {"sha256:88d5eb58ca9bafa25bb6d1b6f4e6a8ba3c44097068af2fe50cdd5eae2b1d810d",
+			"sha256:590985b4e993535d5d3c8e32ccd47601953325c17f751867768c59d248dd62cb"},
+	} {
+		s := open(t)
+		m, tok := someModel(t, scalar)
+		d := save(t, s, m, tok)
+		x, err := ExportForm(s, d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, err := s.Put(x.Files)
+		if err != nil || d != want[0] || e != want[1] {
+			t.Errorf("scalar %v: stored as %s, exported as %s, %v", scalar, d, e, err)
+		}
+	}
+}
+
 func TestModelRoundTrip(t *testing.T) {
 	for _, scalar := range []bool{false, true} {
 		s := open(t)

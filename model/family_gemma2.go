@@ -12,6 +12,9 @@ var gemma2 = Family{
 	names:      gemmaNames(names{}),
 	ignored:    []string{"hidden_act"}, // transformers reads hidden_activation
 	complete: func(c *Config) {
+		if !c.isWhole() && c.AttentionCap == 0 && c.LogitCap == 0 {
+			c.AttentionCap, c.LogitCap = 50, 30
+		}
 		c.likeGemma()
 		c.NormAt = NormBoth
 		c.completePattern(2)

@@ -43,11 +43,17 @@ func inBlock(list ...string) []string {
 	return list
 }
 
-// likeLlama sets what all models have whose blocks are Llama's: RMS norms, a gated MLP, rotary positions and no biases.
-// A config that has all of it already, as that of a model that was read, says which biases there are.
-func (c *Config) likeLlama(eps float64, activation string) {
-	whole := c.RMSNorm && c.Gated && c.Positions == RotaryPositions && c.NormEps > 0 && c.Activation != "" &&
+// isWhole reports whether c says all that a Llama has, as the config of a model does that was read, and not a spec. It
+// then says also which biases and caps there are.
+func (c *Config) isWhole() bool {
+	return c.RMSNorm && c.Gated && c.Positions == RotaryPositions && c.NormEps > 0 && c.Activation != "" &&
 		c.RopeTheta > 0 && c.KVHeads > 0 && c.HeadDim > 0 && c.Inner > 0
+}
+
+// likeLlama sets what all models have whose blocks are Llama's: RMS norms, a gated MLP, rotary positions and, where c is
+// not whole, no biases.
+func (c *Config) likeLlama(eps float64, activation string) {
+	whole := c.isWhole()
 	c.RMSNorm, c.Gated, c.Positions = true, true, RotaryPositions
 	if c.NormEps == 0 {
 		c.NormEps = eps
