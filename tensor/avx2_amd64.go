@@ -214,6 +214,26 @@ func widenAVX2(dst *float32, src *uint16, blocks int)
 //go:noescape
 func roundHalfAVX2(dst *uint16, src *float32, blocks int)
 
+// stream1AVX2 continues the chains of 1 rows by 32 columns over 16*blocks elements of k, with a B of float32 stored as (n, k), ld bytes from row to row, and fetches as many bytes as it reads from ahead bytes after b on, in one stream; blocks > 0, and all columns are in use.
+//
+//go:noescape
+func stream1AVX2(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, b *float32, ld int, blocks int, ahead int, low uint64, high uint64)
+
+// stream2AVX2 continues the chains of 2 rows by 16 columns over 16*blocks elements of k, with a B of float32 stored as (n, k), ld bytes from row to row, and fetches as many bytes as it reads from ahead bytes after b on, in one stream; blocks > 0, and all columns are in use.
+//
+//go:noescape
+func stream2AVX2(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, b *float32, ld int, blocks int, ahead int, low uint64, high uint64)
+
+// streamHalf1AVX2 continues the chains of 1 rows by 32 columns over 32*blocks elements of k, with a B of bfloat16 stored as (n, k), ld bytes from row to row, and fetches as many bytes as it reads from ahead bytes after b on, in one stream; blocks > 0, and all columns are in use.
+//
+//go:noescape
+func streamHalf1AVX2(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, b *float32, ld int, blocks int, ahead int, low uint64, high uint64)
+
+// streamHalf2AVX2 continues the chains of 2 rows by 16 columns over 32*blocks elements of k, with a B of bfloat16 stored as (n, k), ld bytes from row to row, and fetches as many bytes as it reads from ahead bytes after b on, in one stream; blocks > 0, and all columns are in use.
+//
+//go:noescape
+func streamHalf2AVX2(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, b *float32, ld int, blocks int, ahead int, low uint64, high uint64)
+
 //go:noescape
 func addAVX2(dst *float32, x *float32, n int)
 

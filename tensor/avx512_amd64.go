@@ -459,6 +459,86 @@ func widenAVX512(dst *float32, src *uint16, blocks int)
 //go:noescape
 func roundHalfAVX512(dst *uint16, src *float32, blocks int)
 
+// stream1AVX512 continues the chains of 1 rows by 32 columns over 16*blocks elements of k, with a B of float32 stored as (n, k), ld bytes from row to row, and fetches as many bytes as it reads from ahead bytes after b on, in one stream; blocks > 0, and all columns are in use.
+//
+//go:noescape
+func stream1AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, b *float32, ld int, blocks int, ahead int, low uint64, high uint64)
+
+// stream2AVX512 continues the chains of 2 rows by 32 columns over 16*blocks elements of k, with a B of float32 stored as (n, k), ld bytes from row to row, and fetches as many bytes as it reads from ahead bytes after b on, in one stream; blocks > 0, and all columns are in use.
+//
+//go:noescape
+func stream2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, b *float32, ld int, blocks int, ahead int, low uint64, high uint64)
+
+// stream3AVX512 continues the chains of 3 rows by 32 columns over 16*blocks elements of k, with a B of float32 stored as (n, k), ld bytes from row to row, and fetches as many bytes as it reads from ahead bytes after b on, in one stream; blocks > 0, and all columns are in use.
+//
+//go:noescape
+func stream3AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, b *float32, ld int, blocks int, ahead int, low uint64, high uint64)
+
+// stream4AVX512 continues the chains of 4 rows by 32 columns over 16*blocks elements of k, with a B of float32 stored as (n, k), ld bytes from row to row, and fetches as many bytes as it reads from ahead bytes after b on, in one stream; blocks > 0, and all columns are in use.
+//
+//go:noescape
+func stream4AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, b *float32, ld int, blocks int, ahead int, low uint64, high uint64)
+
+// stream5AVX512 continues the chains of 5 rows by 32 columns over 16*blocks elements of k, with a B of float32 stored as (n, k), ld bytes from row to row, and fetches as many bytes as it reads from ahead bytes after b on, in one stream; blocks > 0, and all columns are in use.
+//
+//go:noescape
+func stream5AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, b *float32, ld int, blocks int, ahead int, low uint64, high uint64)
+
+// stream6AVX512 continues the chains of 6 rows by 32 columns over 16*blocks elements of k, with a B of float32 stored as (n, k), ld bytes from row to row, and fetches as many bytes as it reads from ahead bytes after b on, in one stream; blocks > 0, and all columns are in use.
+//
+//go:noescape
+func stream6AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, b *float32, ld int, blocks int, ahead int, low uint64, high uint64)
+
+// stream7AVX512 continues the chains of 7 rows by 32 columns over 16*blocks elements of k, with a B of float32 stored as (n, k), ld bytes from row to row, and fetches as many bytes as it reads from ahead bytes after b on, in one stream; blocks > 0, and all columns are in use.
+//
+//go:noescape
+func stream7AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, b *float32, ld int, blocks int, ahead int, low uint64, high uint64)
+
+// stream8AVX512 continues the chains of 8 rows by 32 columns over 16*blocks elements of k, with a B of float32 stored as (n, k), ld bytes from row to row, and fetches as many bytes as it reads from ahead bytes after b on, in one stream; blocks > 0, and all columns are in use.
+//
+//go:noescape
+func stream8AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, b *float32, ld int, blocks int, ahead int, low uint64, high uint64)
+
+// streamHalf1AVX512 continues the chains of 1 rows by 64 columns over 32*blocks elements of k, with a B of bfloat16 stored as (n, k), ld bytes from row to row, and fetches as many bytes as it reads from ahead bytes after b on, in one stream; blocks > 0, and all columns are in use.
+//
+//go:noescape
+func streamHalf1AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, b *float32, ld int, blocks int, ahead int, low uint64, high uint64)
+
+// streamHalf2AVX512 continues the chains of 2 rows by 64 columns over 32*blocks elements of k, with a B of bfloat16 stored as (n, k), ld bytes from row to row, and fetches as many bytes as it reads from ahead bytes after b on, in one stream; blocks > 0, and all columns are in use.
+//
+//go:noescape
+func streamHalf2AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, b *float32, ld int, blocks int, ahead int, low uint64, high uint64)
+
+// streamHalf3AVX512 continues the chains of 3 rows by 32 columns over 32*blocks elements of k, with a B of bfloat16 stored as (n, k), ld bytes from row to row, and fetches as many bytes as it reads from ahead bytes after b on, in one stream; blocks > 0, and all columns are in use.
+//
+//go:noescape
+func streamHalf3AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, b *float32, ld int, blocks int, ahead int, low uint64, high uint64)
+
+// streamHalf4AVX512 continues the chains of 4 rows by 32 columns over 32*blocks elements of k, with a B of bfloat16 stored as (n, k), ld bytes from row to row, and fetches as many bytes as it reads from ahead bytes after b on, in one stream; blocks > 0, and all columns are in use.
+//
+//go:noescape
+func streamHalf4AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, b *float32, ld int, blocks int, ahead int, low uint64, high uint64)
+
+// streamHalf5AVX512 continues the chains of 5 rows by 32 columns over 32*blocks elements of k, with a B of bfloat16 stored as (n, k), ld bytes from row to row, and fetches as many bytes as it reads from ahead bytes after b on, in one stream; blocks > 0, and all columns are in use.
+//
+//go:noescape
+func streamHalf5AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, b *float32, ld int, blocks int, ahead int, low uint64, high uint64)
+
+// streamHalf6AVX512 continues the chains of 6 rows by 32 columns over 32*blocks elements of k, with a B of bfloat16 stored as (n, k), ld bytes from row to row, and fetches as many bytes as it reads from ahead bytes after b on, in one stream; blocks > 0, and all columns are in use.
+//
+//go:noescape
+func streamHalf6AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, b *float32, ld int, blocks int, ahead int, low uint64, high uint64)
+
+// streamHalf7AVX512 continues the chains of 7 rows by 32 columns over 32*blocks elements of k, with a B of bfloat16 stored as (n, k), ld bytes from row to row, and fetches as many bytes as it reads from ahead bytes after b on, in one stream; blocks > 0, and all columns are in use.
+//
+//go:noescape
+func streamHalf7AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, b *float32, ld int, blocks int, ahead int, low uint64, high uint64)
+
+// streamHalf8AVX512 continues the chains of 8 rows by 32 columns over 32*blocks elements of k, with a B of bfloat16 stored as (n, k), ld bytes from row to row, and fetches as many bytes as it reads from ahead bytes after b on, in one stream; blocks > 0, and all columns are in use.
+//
+//go:noescape
+func streamHalf8AVX512(c *float32, ldc int, from *float32, ldf int, bias *float32, a *float32, row int, b *float32, ld int, blocks int, ahead int, low uint64, high uint64)
+
 //go:noescape
 func addAVX512(dst *float32, x *float32, n int)
 

@@ -97,6 +97,8 @@ func (g *product) runSerial() {
 	switch ks := g.kernels(); {
 	case ks == nil:
 		g.runPortable()
+	case g.fewRows() && g.m <= len(g.streams().kernels):
+		g.runStream(ks)
 	case g.fewRows():
 		g.runRows(ks)
 	default:

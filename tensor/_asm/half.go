@@ -112,9 +112,7 @@ func (s isa) turn() {
 	dst, width, width3, groups := param("dst"), distance("width"), GP64(), param("groups")
 	LEAQ(Mem{Base: width, Index: width, Scale: 2}, width3)
 	if s.is512() {
-		upper := GP32() // K1 selects the upper half of a register
-		MOVL(U32(0xf0), upper)
-		KMOVW(upper, reg.K1)
+		loadUpperHalf()
 	}
 	Label("group")
 	column, blocks := GP64(), param("blocks")
@@ -126,13 +124,8 @@ func (s isa) turn() {
 		for i := range s.lanes * per / 16 {
 			PREFETCHT0(Mem{Base: next, Disp: 64 * (part*s.lanes*per/16 + i)})
 		}
-		at := rowsAt(src, step, triple, 4*per*part)
-		var out []reg.VecVirtual
-		if s.is512() {
-			out = s.turn512(at)
-		} else {
-			out = s.turn256(at)
-		}
+		place := rowsFrom(src, step, triple)
+		out := s.turned(func(i int) Mem { return place(i).Offset(4 * per * part) })
 		for q := 0; q < len(out); q += 4 {
 			to := rows{base: []reg.GPVirtual{column}, step: width, triple: width3}
 			for i, v := range out[q : q+4] {
@@ -156,20 +149,6 @@ func (s isa) turn() {
 	DECQ(groups)
 	JNZ(LabelRef("group"))
 	finish()
-}
-
-// rowsAt returns a function that gives the place of a row, disp bytes after its start. Rows are asked for in rising
-// order by fours: only few registers hold addresses at a time.
-func rowsAt(base, step, triple reg.GPVirtual, disp int) func(i int) Mem {
-	r := rows{base: []reg.GPVirtual{base}, step: step, triple: triple}
-	return func(i int) Mem {
-		for len(r.base) <= i/4 {
-			b := GP64()
-			LEAQ(Mem{Base: r.base[len(r.base)-1], Index: step, Scale: 4}, b)
-			r.base = append(r.base, b)
-		}
-		return r.at(i).Offset(disp)
-	}
 }
 
 // turn512 returns the columns of 8 words of 16 rows. A register takes 8 words of two rows, four rows apart; unpacking
