@@ -34,10 +34,10 @@
 //
 // # Models
 //
-// A model is a Hugging Face GPT-2 folder: config.json, model.safetensors and the
-// tokenizer's files (see SaveModel). Read accepts what other programs write in
-// that format, and says in Folder.Notes what it converted or left out. A reward
-// model is exported in another form than it is stored in, because Hugging Face's
-// class has no bias for the score; importing it gives the stored form again, bit
-// for bit.
+// A model is a Hugging Face folder of one of model's families: config.json,
+// model.safetensors and the tokenizer's files (see SaveModel). Read accepts what
+// other programs write in that format, and says in Folder.Notes what it converted
+// or left out. A reward model is exported in another form than it is stored in,
+// because Hugging Face's classes have no bias for the score; importing it gives the
+// stored form again, bit for bit. ReadGGUF and WriteGGUF are for llama.cpp's files.
 package checkpoint

@@ -196,18 +196,22 @@ func TestGGUFBroken(t *testing.T) {
 		add  string // another
 		want string
 	}{
-		"architecture": {set: gguf.KeyValue{Key: "general.architecture", Value: "mamba"}, want: `is "mamba": want one of gpt2`},
+		"architecture": {set: gguf.KeyValue{Key: "general.architecture", Value: "mamba"},
+			want: `is "mamba": want one of gpt2`},
 		"no such type": {set: gguf.KeyValue{Key: "general.architecture", Value: uint32(1)}, want: "general.architecture"},
-		"layers":       {set: gguf.KeyValue{Key: "llama.block_count", Value: uint32(1 << 30)}, want: "llama.block_count is 1073741824"},
+		"layers": {set: gguf.KeyValue{Key: "llama.block_count", Value: uint32(1 << 30)},
+			want: "llama.block_count is 1073741824"},
 		"more layers":  {set: gguf.KeyValue{Key: "llama.block_count", Value: uint32(3)}, want: "blk.2."},
 		"fewer layers": {set: gguf.KeyValue{Key: "llama.block_count", Value: uint32(1)}, want: "tensor \"blk.1."},
 		"no width":     {set: gguf.KeyValue{Key: "llama.embedding_length", Value: uint32(0)}, want: "hidden_size"},
 		"width":        {set: gguf.KeyValue{Key: "llama.embedding_length", Value: uint32(12)}, want: "must have the shape"},
-		"absurd width": {set: gguf.KeyValue{Key: "llama.embedding_length", Value: uint32(1 << 16)}, want: "must have the shape"},
-		"text":         {set: gguf.KeyValue{Key: "llama.embedding_length", Value: "16"}, want: "llama.embedding_length"},
-		"experts":      {set: gguf.KeyValue{Key: "llama.expert_count", Value: uint32(8)}, want: "mixtures of experts"},
-		"unknown key":  {set: gguf.KeyValue{Key: "llama.foo", Value: uint32(8)}, want: `key "llama.foo" is not known`},
-		"rope type":    {set: gguf.KeyValue{Key: "llama.rope.scaling.type", Value: "foo"}, want: "rope.scaling.type is \"foo\""},
+		"absurd width": {set: gguf.KeyValue{Key: "llama.embedding_length", Value: uint32(1 << 16)},
+			want: "must have the shape"},
+		"text":        {set: gguf.KeyValue{Key: "llama.embedding_length", Value: "16"}, want: "llama.embedding_length"},
+		"experts":     {set: gguf.KeyValue{Key: "llama.expert_count", Value: uint32(8)}, want: "mixtures of experts"},
+		"unknown key": {set: gguf.KeyValue{Key: "llama.foo", Value: uint32(8)}, want: `key "llama.foo" is not known`},
+		"rope type": {set: gguf.KeyValue{Key: "llama.rope.scaling.type", Value: "foo"},
+			want: "rope.scaling.type is \"foo\""},
 		"no tensor":    {drop: "blk.1.ffn_norm.weight", want: "blk.1.ffn_norm.weight"},
 		"no embedding": {drop: "token_embd.weight", want: "token_embd.weight"},
 		"other tensor": {add: "blk.0.gate.weight", want: `tensor "blk.0.gate.weight" is not part`},
@@ -250,8 +254,8 @@ func TestGGUFBroken(t *testing.T) {
 		}
 		bad := filepath.Join(t.TempDir(), "bad.gguf")
 		writeFile(t, bad, b.String())
-		if _, err := ReadGGUFWeights(bad); err == nil || typeOf(err) == "internal" || !strings.Contains(err.Error(), c.want) ||
-			!strings.Contains(err.Error(), bad) {
+		if _, err := ReadGGUFWeights(bad); err == nil || typeOf(err) == "internal" ||
+			!strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), bad) {
 			t.Errorf("%s: error %v of type %s, want %q", name, err, typeOf(err), c.want)
 		}
 	}

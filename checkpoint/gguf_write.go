@@ -37,10 +37,10 @@ func WriteGGUF(w io.Writer, m *model.Model, t *tokenizer.Tokenizer, kind gguf.Ty
 	extra := ropeFactors(m.Config)
 	if c := m.Config; !c.Untied && (c.Family == "gpt_neox" || c.Family == "olmo2") { // llama.cpp wants a head there
 		embedding := m.NamedParameters()[0]
-		extra = append(extra, extraTensor{"output.weight", embedding.Shape, embedding.Data})
+		extra = append(extra, extraTensor{"output.weight", embedding.Shape, embedding.Data, infos[0].Type})
 	}
 	for _, x := range extra {
-		infos = append(infos, gguf.TensorInfo{Name: x.name, Type: gguf.F32, Shape: x.shape})
+		infos = append(infos, gguf.TensorInfo{Name: x.name, Type: x.kind, Shape: x.shape})
 	}
 	out, err := gguf.NewWriter(w, metadata, infos)
 	if err != nil {
@@ -220,17 +220,18 @@ func log2(x float64) float64 {
 	return y
 }
 
-// extraTensor is a tensor that is no parameter, in F32.
+// extraTensor is a tensor that is no parameter.
 type extraTensor struct {
 	name  string
 	shape []int
 	data  []float32
+	kind  gguf.Type
 }
 
 // ropeFactors returns the tensors by which llama.cpp divides rotary frequencies.
 func ropeFactors(c model.Config) []extraTensor {
 	of := func(name string, list []float64) extraTensor {
-		x := extraTensor{name, []int{len(list)}, make([]float32, len(list))}
+		x := extraTensor{name, []int{len(list)}, make([]float32, len(list)), gguf.F32}
 		for i, v := range list {
 			x.data[i] = float32(v)
 		}

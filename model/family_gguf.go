@@ -21,7 +21,7 @@ type ggufForm int
 const (
 	ggufSame       ggufForm = iota
 	ggufTransposed          // Conv1D's (in, out) is stored as (out, in)
-	ggufPairs               // rows of a head are (D/2, 2), so that pairs of the rotation lie side by side, in place of (2, D/2)
+	ggufPairs               // rows of a head are (D/2, 2) in place of (2, D/2): pairs of the rotation lie side by side
 	ggufPerHead             // rows are (3, H, D) in place of (H, 3, D)
 	ggufShifted             // values have NormOffset added
 )

@@ -50,8 +50,8 @@ func (c *Config) isWhole() bool {
 		c.RopeTheta > 0 && c.KVHeads > 0 && c.HeadDim > 0 && c.Inner > 0
 }
 
-// likeLlama sets what all models have whose blocks are Llama's: RMS norms, a gated MLP, rotary positions and, where c is
-// not whole, no biases.
+// likeLlama sets what all models have whose blocks are Llama's: RMS norms, a gated MLP, rotary positions and, where
+// c is not whole, no biases.
 func (c *Config) likeLlama(eps float64, activation string) {
 	whole := c.isWhole()
 	c.RMSNorm, c.Gated, c.Positions = true, true, RotaryPositions
