@@ -151,6 +151,20 @@ func checkShape(t *testing.T, s *draw.Stream, c model.Config) {
 	checkGradient(t, m, m.FoldGradient(nil, g), loss)
 }
 
+// A scalar model made of a model with a head of its own computes the same hidden rows.
+func TestToScalarLeavesHead(t *testing.T) {
+	s := draw.New(5, "test", "scalar").At()
+	c := tiny
+	c.Untied, c.Family = true, "any"
+	m := loud(c, false, 7)
+	scalar := m.ToScalar(draw.New(1, "head"))
+	if scalar.Config.Untied || scalar.Size() != m.Size()-c.Vocab*c.Width+c.Width+1 {
+		t.Fatalf("%d parameters", scalar.Size())
+	}
+	b := model.NewBatch(randomBatch(s, c, 3)...)
+	mustSameBits(t, "hidden", model.NewPass(nil).Infer(scalar, b), model.NewPass(nil).Infer(m, b))
+}
+
 // Backward with a gradient of the hidden rows given directly.
 func TestDifferencesOfBody(t *testing.T) {
 	s := draw.New(13, "test", "body").At()

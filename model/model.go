@@ -104,8 +104,16 @@ func (m *Model) Clone() *Model {
 // von Werra, "The N Implementation Details of RLHF with PPO", 2023: the heads of reward and value models). m's own
 // scalar head, if it has one, is left behind.
 func (m *Model) ToScalar(src draw.Source) *Model {
-	s := New(m.Config, true)
-	copy(s.Slab[:m.Config.Parameters()], m.Slab)
+	c := m.Config
+	c.Untied = false // a scalar model has no language head
+	s := New(c, true)
+	for _, r := range s.ranges {
+		for _, from := range m.ranges {
+			if from.field == r.field && from.layer == r.layer && r.field < scoreWeight {
+				copy(s.Slab[r.from:r.to], m.Slab[from.from:from.to])
+			}
+		}
+	}
 	fillNormal(s.w.scorew, 1/math.Sqrt(float64(m.Config.Width+1)), src.At(0))
 	return s
 }
