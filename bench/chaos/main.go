@@ -36,7 +36,8 @@ func main() {
 	faults := flag.Int("faults", 100, "number of faults to inject")
 	dice := flag.Uint64("dice", 1, "seed for the instants and the order of the faults")
 	limit := flag.Duration("time", 45*time.Minute, "give up after this time")
-	size := flag.String("size", "smallest", "size of the run: smallest, with stages of some seconds, or default")
+	size := flag.String("size", "smallest",
+		"size of the run: smallest, with stages of some seconds, llama, the same with a Llama's shape, or default")
 	only := flag.String("only", "", "comma-separated words; only faults whose names contain one of them (default all)")
 	flag.Parse()
 	os.Exit(chaos(*faults, *dice, *limit, *only, *size))
@@ -55,7 +56,7 @@ func chaos(faults int, dice uint64, limit time.Duration, only, size string) int 
 		return 2
 	}
 	if specs[size] == nil {
-		fmt.Fprintf(os.Stderr, "there is no size %q: use smallest or default\n", size)
+		fmt.Fprintf(os.Stderr, "there is no size %q: use smallest, llama or default\n", size)
 		return 2
 	}
 	sweep()

@@ -12,7 +12,11 @@ import (
 // specs are the runs by size, as arguments of align. The stages of the smallest
 // are lengthened to some seconds, with several checkpoints a second.
 var specs = map[string][]string{
-	"default":  {"--size", "default"},
+	"default": {"--size", "default"},
+	"llama": append([]string{
+		"--size", "smallest", "--set", "model.model_type=llama", "--set", "model.num_key_value_heads=1",
+		"--set", "model.intermediate_size=48",
+	}, longerStages...),
 	"smallest": append([]string{"--size", "smallest"}, longerStages...),
 }
 
