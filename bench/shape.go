@@ -30,8 +30,8 @@ type Rows struct{ Batch, Length int }
 type Generation struct{ Batch, Prompt, Response int }
 
 // Shapes are the shapes that are measured: two small models, the first one
-// again with the batch that the default run trains on, and GPT-2's smallest
-// with short sequences.
+// again with the batch that the default run trains on, GPT-2's smallest with
+// short sequences, and a published model of Llama's family.
 var Shapes = []Shape{
 	{
 		Name: "0.9M", Config: model.Config{Layers: 4, Width: 128, Heads: 4, Context: 128, Vocab: 1024},
@@ -48,6 +48,13 @@ var Shapes = []Shape{
 	{
 		Name: "124M", Config: model.Config{Layers: 12, Width: 768, Heads: 12, Context: 64, Vocab: 50257},
 		Train: Rows{4, 64}, Score: Rows{4, 64}, Generate: Generation{8, 16, 16},
+	},
+	{
+		Name: "SmolLM2-135M", Config: model.Config{
+			Family: "llama", Layers: 30, Width: 576, Heads: 9, KVHeads: 3, Inner: 1536, Context: 8192, Vocab: 49152,
+			RopeTheta: 100000, NormEps: 1e-5,
+		}.Complete(),
+		Train: Rows{2, 256}, Score: Rows{8, 256}, Generate: Generation{16, 32, 64},
 	},
 }
 

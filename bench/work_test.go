@@ -54,7 +54,11 @@ func TestFLOPs(t *testing.T) {
 	}
 	for _, s := range Shapes {
 		whole := trainFLOPs(s.Config, s.Train.Length, s.Train.Length) / float64(s.Train.Length)
-		multiplied := 6 * float64(s.Config.Parameters()-s.Config.Context*s.Config.Width)
+		parameters := s.Config.Parameters()
+		if s.Config.Positions == model.LearnedPositions {
+			parameters -= s.Config.Context * s.Config.Width
+		}
+		multiplied := 6 * float64(parameters)
 		if r := whole / multiplied; r < .99 || r > 1.1 {
 			t.Errorf("%s: %.3f of 6 a parameter", s.Name, r)
 		}
