@@ -82,6 +82,9 @@ func (g *product) runStream(ks *kernelSet) {
 		g.runRows(ks)
 		return
 	}
+	s := scratches.get()
+	defer scratches.put(s)
+	g.spreadRows(s)
 	const all = 1<<64 - 1
 	ld, ahead := g.ldb*size, width*g.ldb*size
 	for j := 0; j < n; j += width {
@@ -101,6 +104,19 @@ func (g *product) runStream(ks *kernelSet) {
 		rest := g.tile(0, n, g.m, g.n-n)
 		rest.runRows(ks)
 	}
+}
+
+// spreadRows copies A's rows to s, a cache line further apart, where they conflict in the cache with each other and with
+// the rows of B.
+func (g *product) spreadRows(s *scratch) {
+	distance := g.k + 16
+	if g.m <= 4 || !cacheConflict(g.aRow) || g.m*distance > len(s.packedA) {
+		return
+	}
+	for i := range g.m {
+		copy(s.packedA[i*distance:i*distance+g.k], g.a[i*g.aRow:])
+	}
+	g.a, g.aRow = s.packedA, distance
 }
 
 // continueAt makes g the product over the elements of k from l on, whose chains continue from what C holds. B is not
