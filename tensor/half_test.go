@@ -91,15 +91,24 @@ func (p *halfProduct) product(c []float32) Product {
 // from the bits.
 func (p *halfProduct) want(t *testing.T) []float32 {
 	defer use(t, "portable")()
-	b := make([]float32, len(p.b))
+	c := slices.Clone(p.old)
+	g := p.product(c)
+	g.B, g.LDB, g.TransB = p.float(), p.ldb, p.transB
+	g.Run(nil)
+	return c
+}
+
+// float returns the values of B as float32, between NaN, which would show in every chain that read them.
+func (p *halfProduct) float() []float32 {
+	all := make([]float32, len(p.b)+64)
+	for i := range all {
+		all[i] = float32(math.NaN())
+	}
+	b := all[32 : 32+len(p.b) : 32+len(p.b)]
 	for i, v := range p.b {
 		b[i] = math.Float32frombits(uint32(v) * 0x10000)
 	}
-	c := slices.Clone(p.old)
-	g := p.product(c)
-	g.B, g.LDB, g.TransB = b, p.ldb, p.transB
-	g.Run(nil)
-	return c
+	return b
 }
 
 // packed packs B, which must have no gaps between its rows.
@@ -118,7 +127,8 @@ func (p *halfProduct) packed() *PackedB {
 	return &packed
 }
 
-// check compares the case under every implementation and pool with the definition, B as it is and packed.
+// check compares the case under every implementation and pool with the definition, B as it is, packed, and as
+// float32.
 func (h halfCase) check(t *testing.T, r *rand.Rand, pools []*Pool) {
 	t.Helper()
 	p := h.operands(r)
@@ -126,23 +136,26 @@ func (h halfCase) check(t *testing.T, r *rand.Rand, pools []*Pool) {
 	for _, name := range Implementations() {
 		restore := use(t, name)
 		for _, pool := range poolsFor(name, pools) {
-			for _, packed := range []bool{false, true} {
-				if packed && h.transA {
+			for _, form := range []string{"half", "packed", "float32"} {
+				if form == "packed" && h.transA {
 					continue
 				}
 				c, guards := guarded(p.old, r.IntN(4))
 				g := p.product(c)
-				if packed {
+				switch g.LDB, g.TransB = p.ldb, p.transB; form {
+				case "half":
+					g.BHalf = p.b
+				case "packed":
 					g.Packed = p.packed()
-				} else {
-					g.BHalf, g.LDB, g.TransB = p.b, p.ldb, p.transB
+				default:
+					g.B = p.float()
 				}
 				g.Run(pool)
 				if !guards() {
-					t.Fatalf("%s %+v packed=%v: wrote beyond C", name, h, packed)
+					t.Fatalf("%s %+v %s: wrote beyond C", name, h, form)
 				}
 				if i := firstDifference(c, want); i >= 0 {
-					t.Fatalf("%s %+v packed=%v, %d workers: (%d,%d) is %x, want %x", name, h, packed, pool.Workers(),
+					t.Fatalf("%s %+v %s, %d workers: (%d,%d) is %x, want %x", name, h, form, pool.Workers(),
 						i/p.ldc, i%p.ldc, math.Float32bits(c[i]), math.Float32bits(want[i]))
 				}
 			}
@@ -175,7 +188,8 @@ func TestHalf(t *testing.T) {
 		return
 	}
 	for i, s := range [][3]int{{1, 130, 1031}, {2, 70, 2100}, {3, 50, 513}, {4, 300, 777}, {13, 33, 1537}, {70, 40, 801},
-		{200, 33, 900}, {600, 33, 21}, {350, 70, 770}, {1, 600, 576}, {16, 100, 385}, {5, 64, 768}} {
+		{200, 33, 900}, {600, 33, 21}, {350, 70, 770}, {1, 600, 576}, {16, 100, 385}, {5, 64, 768}, {8, 130, 600},
+		{90, 40, 7000}, {6, 70, 1000}, {7, 64, 514}} {
 		for _, transB := range []bool{false, true} {
 			halfCase{m: s[0], n: s[1], k: s[2], transB: transB, transA: i%4 == 3, start: start(i) % starts}.
 				check(t, r, []*Pool{nil})

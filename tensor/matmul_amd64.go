@@ -97,9 +97,9 @@ func (g *product) runSerial() {
 	switch ks := g.kernels(); {
 	case ks == nil:
 		g.runPortable()
-	case g.fewRows() && g.m <= len(g.streams().kernels):
+	case g.inRows() && g.m <= len(g.streams().kernels):
 		g.runStream(ks)
-	case g.fewRows():
+	case g.inRows():
 		g.runRows(ks)
 	default:
 		g.runBlocked(ks)

@@ -12,12 +12,19 @@ import "unsafe"
 //
 // Meanwhile they fetch the rows of B behind those in use.
 
-// maxFewRows is the number of rows up to which reading B in the order of memory matters more than reading A once.
-const maxFewRows = 64
+// Sizes from which products go these ways, and in what blocks. They decide only speed.
+const (
+	maxFewRows = 64      // rows up to which even a small B is read in the order of memory
+	rowsWords  = 1 << 19 // words of the rows of A that pass by every panel: two megabytes
+	panelWords = 6144    // words of a panel: with the rows of A that meet it, it stays in the first-level cache
+)
 
-// fewRows reports whether the product goes one of these ways.
-func (g *product) fewRows() bool {
-	return g.transB && g.packed == nil && !g.bf16 && g.aStep == 1 && g.m <= maxFewRows
+// inRows reports whether the product goes one of these ways.
+func (g *product) inRows() bool {
+	if !g.transB || g.packed != nil || g.bf16 || g.aStep != 1 {
+		return false
+	}
+	return g.m <= maxFewRows || g.half || g.n*g.k >= largeB
 }
 
 // streamKernel is a kernel of _asm/stream.go. Its arguments are those of gemm but for B: its rows are ld bytes apart,
@@ -38,12 +45,12 @@ type streamSet struct {
 
 var (
 	f32StreamsAVX512 = streamSet{
-		kernels:   []streamKernel{stream1AVX512, stream2AVX512, stream3AVX512, stream4AVX512, stream5AVX512,
+		kernels: []streamKernel{stream1AVX512, stream2AVX512, stream3AVX512, stream4AVX512, stream5AVX512,
 			stream6AVX512, stream7AVX512, stream8AVX512},
 		registers: []int{2, 2, 2, 2, 2, 2, 2, 2},
 	}
 	halfStreamsAVX512 = streamSet{
-		kernels:   []streamKernel{streamHalf1AVX512, streamHalf2AVX512, streamHalf3AVX512, streamHalf4AVX512,
+		kernels: []streamKernel{streamHalf1AVX512, streamHalf2AVX512, streamHalf3AVX512, streamHalf4AVX512,
 			streamHalf5AVX512, streamHalf6AVX512, streamHalf7AVX512, streamHalf8AVX512},
 		registers: []int{4, 4, 2, 2, 2, 2, 2, 2},
 	}
@@ -75,6 +82,9 @@ func (g *product) runStream(ks *kernelSet) {
 		g.runRows(ks)
 		return
 	}
+	s := scratches.get()
+	defer scratches.put(s)
+	g.spreadRows(s)
 	const all = 1<<64 - 1
 	ld, ahead := g.ldb*size, width*g.ldb*size
 	for j := 0; j < n; j += width {
@@ -94,6 +104,19 @@ func (g *product) runStream(ks *kernelSet) {
 		rest := g.tile(0, n, g.m, g.n-n)
 		rest.runRows(ks)
 	}
+}
+
+// spreadRows copies A's rows to s, a cache line further apart, where they conflict in the cache with each other and with
+// the rows of B.
+func (g *product) spreadRows(s *scratch) {
+	distance := g.k + 16
+	if g.m <= 4 || !cacheConflict(g.aRow) || g.m*distance > len(s.packedA) {
+		return
+	}
+	for i := range g.m {
+		copy(s.packedA[i*distance:i*distance+g.k], g.a[i*g.aRow:])
+	}
+	g.a, g.aRow = s.packedA, distance
 }
 
 // continueAt makes g the product over the elements of k from l on, whose chains continue from what C holds. B is not
@@ -132,10 +155,6 @@ func (s *accInit) pointers(j int) (from *float32, ld int, bias *float32) {
 	return from, ld, bias
 }
 
-// panelWords is the number of words of a panel of runRows: with the rows of A that meet it, it stays in the
-// first-level cache.
-const panelWords = 6144
-
 // planRows returns the columns of runRows's panels, and their depth along k: nearly equal, in whole blocks of turn.
 func (g *product) planRows(ks *kernelSet) (nr, kc int) {
 	nr = ks.registers(g.m) * ks.lanes
@@ -145,10 +164,21 @@ func (g *product) planRows(ks *kernelSet) (nr, kc int) {
 	return nr, roundUp((g.k+blocks-1)/blocks, unit)
 }
 
-// runRows loops over panels of B, and within each over pieces of k.
+// runRows cuts A into blocks of rows that the second-level cache, or nearly, holds.
 func (g *product) runRows(ks *kernelSet) {
 	s := scratches.get()
 	defer scratches.put(s)
+	most := max(maxFewRows, rowsWords/g.k)
+	blocks := (g.m + most - 1) / most
+	rows := roundUp((g.m+blocks-1)/blocks, maxMR)
+	for i := 0; i < g.m; i += rows {
+		t := g.tile(i, 0, rows, g.n)
+		t.runPanels(ks, s)
+	}
+}
+
+// runPanels loops over panels of B, and within each over pieces of k.
+func (g *product) runPanels(ks *kernelSet, s *scratch) {
 	nr, kc := g.planRows(ks)
 	for j := 0; j < g.n; j += nr {
 		t := macroKernel{ks: ks, registers: nr / ks.lanes, cols: min(nr, g.n-j), row: g.aRow, step: 1}

@@ -36,12 +36,7 @@ func (s isa) mixed(mr, nv int) {
 	Doc(fmt.Sprintf("mixed%dx%d%s is gemm%dx%d%s for words of two bfloat16 in B; k counts elements, and ldb words.",
 		mr, nv, s.name, mr, nv, s.name))
 	acc := s.accumulate(mr, nv)
-	var upper Op = table("upper", 8, func(int) uint32 { return 0xffff0000 })
-	if s.is512() {
-		r := s.register()
-		s.broadcastWord(0xffff0000, r)
-		upper = r
-	}
+	upper := s.selectUpper(true)
 	// a moves at every element, b and next at every word.
 	a := newRows(mr, param("a"), distance("row"))
 	forward, b, ldb, next, words := distance("step"), param("b"), distance("ldb"), param("next"), param("k")
@@ -88,15 +83,31 @@ func (s isa) firstHalf(m Mem, r reg.VecVirtual) {
 	VPSLLD(U8(16), r, r)
 }
 
-// secondHalf sets r to the second halves of the words at m, as float32. AVX2 has no register left to hold upper, which
-// selects them.
-func (s isa) secondHalf(m Mem, upper Op, r reg.VecVirtual) {
-	if s.is512() {
-		VPANDD(m, upper, r)
-		return
+// selectUpper returns, where it is needed, the operand of secondHalf that selects the upper halves of words. AVX2 has no
+// register left to hold it.
+func (s isa) selectUpper(needed bool) Op {
+	switch {
+	case !needed:
+		return nil
+	case !s.is512():
+		return table("upper", 8, func(int) uint32 { return 0xffff0000 })
 	}
-	VMOVUPS(m, r)
-	VPAND(upper, r, r)
+	r := s.register()
+	s.broadcastWord(0xffff0000, r)
+	return r
+}
+
+// secondHalf sets r to the second halves of the words at m, as float32.
+func (s isa) secondHalf(m, upper Op, r reg.VecVirtual) {
+	switch {
+	case s.is512():
+		VPANDD(m, upper, r)
+	case m == Op(r):
+		VPAND(upper, r, r)
+	default:
+		VMOVUPS(m, r)
+		VPAND(upper, r, r)
+	}
 }
 
 // turn writes the kernel that transposes words to panels, 16 words of s.lanes rows at a time, as long as memory

@@ -46,14 +46,9 @@ func (s isa) streamRows(mr, groups int, half bool) {
 		"on, in one stream; blocks > 0, and all columns are in use.",
 		name, mr, s.name, mr, groups*s.lanes, 16*perWord, kind))
 	acc := s.accumulate(mr, groups)
-	var upper Op = table("upper", 8, func(int) uint32 { return 0xffff0000 })
+	upper := s.selectUpper(half)
 	if s.is512() {
 		loadUpperHalf()
-		if half {
-			r := s.register()
-			s.broadcastWord(0xffff0000, r)
-			upper = r
-		}
 	}
 	a := newRows(mr, param("a"), distance("row"))
 	b, ld, ld3, blocks := param("b"), param("ld"), GP64(), param("blocks")
@@ -71,19 +66,14 @@ func (s isa) streamRows(mr, groups int, half bool) {
 			words := s.turned(func(i int) Mem { return place(v*s.lanes + i).Offset(4 * per * part) })
 			for w, word := range words {
 				at := 4 * perWord * (per*part + w)
-				if !half {
-					s.multiply(acc, v, a, at, word)
-					continue
+				if half {
+					first := s.register()
+					VPSLLD(U8(16), word, first)
+					s.multiply(acc, v, a, at, first)
+					s.secondHalf(word, upper, word)
+					at += 4
 				}
-				first := s.register()
-				VPSLLD(U8(16), word, first)
-				if s.is512() {
-					VPANDD(upper, word, word)
-				} else {
-					VPAND(upper, word, word)
-				}
-				s.multiply(acc, v, a, at, first)
-				s.multiply(acc, v, a, at+4, word)
+				s.multiply(acc, v, a, at, word)
 			}
 		}
 	}
