@@ -322,7 +322,8 @@ func (s *session) modelNotFound(ctx context.Context, ref string, err error) erro
 }
 
 // loadModel resolves a reference and loads the model, with every file
-// verified against its digest.
+// verified against its digest. It is not to be written to: its weights may be
+// those of the store's file.
 func loadModel(
 	ctx context.Context, s *session, ref string,
 ) (storage.Artifact, *model.Model, *tokenizer.Tokenizer, error) {
@@ -330,7 +331,7 @@ func loadModel(
 	if err != nil {
 		return art, nil, nil, err
 	}
-	m, t, err := checkpoint.LoadModel(s.files, art.Digest)
+	m, t, err := checkpoint.LoadFrozen(s.files, art.Digest)
 	return art, m, t, err
 }
 
