@@ -44,6 +44,10 @@ type Exported struct {
 	Changed []Entry
 	// Padded says that a padding token was added, and a row to the embedding for it.
 	Padded bool
+	// Folded says that score.bias was folded into the bias of the last norm.
+	Folded bool
+	// Converted says that the weights have another type than the stored ones: the folder is another model.
+	Converted bool
 	// KeepsBias says that score.bias could not be folded. It is in the file then, and
 	// other programs leave it out: their scores are off by it.
 	KeepsBias bool
@@ -64,7 +68,7 @@ func ExportFormAs(s *Store, d trimtab.Digest, o ExportOptions) (Exported, error)
 		return x, err
 	}
 	if x.Tokenizer != nil { // a model
-		if x.Files, err = o.apply(x.Files); err != nil {
+		if x.Files, x.Converted, err = o.apply(x.Files); err != nil {
 			return x, annotate(err, "artifact %s", d.Short())
 		}
 	}
@@ -102,6 +106,7 @@ func exportForm(s *Store, d trimtab.Digest) (x Exported, stored []File, err erro
 	form := newExportedModel(f.Model, f.Tokenizer)
 	form.dtype = f.storedType()
 	x.Tokenizer, x.KeepsBias, x.Padded = form.tokenizer, form.keepsBias, form.metadata[metaIDs] != ""
+	x.Folded = form.metadata[metaBias] != ""
 	x.Files, err = form.files()
 	return x, files, err
 }

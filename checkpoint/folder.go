@@ -128,15 +128,7 @@ var ignoredFiles = []struct{ name, why string }{
 // addNotes adds what is noteworthy about the folder beside its weights.
 func (f *Folder) addNotes(dir string, files []File) {
 	add := func(format string, args ...any) { f.Notes = append(f.Notes, fmt.Sprintf(format, args...)) }
-	switch {
-	case f.BF16:
-		add("the weights are BF16 and are stored as such; they are computed with as F32")
-	case f.DType != "F32":
-		add("the weights are %s and were converted to F32", f.DType)
-	}
-	if t := f.Tokenizer; t.TokenCount() < t.VocabSize() {
-		add("ids %d to %d of the model have no token: they are never sampled", t.TokenCount(), t.VocabSize()-1)
-	}
+	f.addTypeNotes()
 	// Silence about these would let people believe that they count.
 	for _, l := range ignoredFiles {
 		if _, err := os.Stat(filepath.Join(dir, l.name)); err == nil {
@@ -150,6 +142,20 @@ func (f *Folder) addNotes(dir string, files []File) {
 	}
 	if fileData(files, generationName) != nil {
 		add("%s: its token ids were read, how it samples is left out", generationName)
+	}
+}
+
+// addTypeNotes adds notes on the type of the weights, and on ids without a token.
+func (f *Folder) addTypeNotes() {
+	switch {
+	case f.BF16:
+		f.Notes = append(f.Notes, "the weights are BF16 and are stored as such; they are computed with as F32")
+	case f.DType != "F32":
+		f.Notes = append(f.Notes, fmt.Sprintf("the weights are %s and were converted to F32", f.DType))
+	}
+	if t := f.Tokenizer; t.TokenCount() < t.VocabSize() {
+		f.Notes = append(f.Notes, fmt.Sprintf("ids %d to %d of the model have no token: they are never sampled",
+			t.TokenCount(), t.VocabSize()-1))
 	}
 }
 
@@ -233,6 +239,20 @@ func ModelConfig(s *Store, d trimtab.Digest) (c model.Config, ok bool) {
 	}
 	of, err := readConfig(raw)
 	return of.Config, err == nil
+}
+
+// StoredType returns the type that the weights of a stored model have, F32 or BF16. Of its files only config.json is
+// read. It reports false for an artifact that is missing or not a model.
+func StoredType(s *Store, d trimtab.Digest) (dtype string, ok bool) {
+	raw, ok := readArtifactConfig(s, d)
+	if !ok {
+		return "", false
+	}
+	c, err := readConfig(raw)
+	if c.DType == "bfloat16" {
+		return "BF16", err == nil
+	}
+	return "F32", err == nil
 }
 
 // readArtifactConfig reads config.json of an artifact.
@@ -358,6 +378,7 @@ func unsupportedWeights(dir string) error {
 		{"pytorch_model.bin", again},
 		{"pytorch_model.bin.index.json", again},
 		{"tf_model.h5", "load it with from_pretrained(…, from_tf=True) and save it again with save_pretrained(…)"},
+		{"model.gguf", "name the file itself in place of the folder"},
 		{"flax_model.msgpack",
 			"load it with from_pretrained(…, from_flax=True) and save it again with save_pretrained(…)"},
 	} {

@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
 	"os"
@@ -17,7 +18,7 @@ import (
 // ReadGGUF reads a GGUF file of llama.cpp's, and the tokenizer's files beside it. Folder.DType lists the types of its
 // tensors, which are all widened to F32. Errors: those of ReadGGUFWeights and of the tokenizer.
 func ReadGGUF(path string) (*Folder, error) {
-	f, ids, err := readGGUF(path)
+	f, words, err := readGGUF(path)
 	if err != nil {
 		return nil, annotate(err, "read %s", path)
 	}
@@ -29,10 +30,47 @@ func ReadGGUF(path string) (*Folder, error) {
 	if err != nil {
 		return nil, annotate(err, "read %s", path)
 	}
-	if f.Tokenizer, err = readTokenizer(files, ids); err != nil {
+	if f.Tokenizer, err = readTokenizer(files, words.ids); err == nil {
+		err = words.check(f.Tokenizer)
+	}
+	if err != nil {
 		return nil, annotate(err, "read %s", path)
 	}
+	f.Notes = append(f.Notes, "the tokenizer was read from the files beside the GGUF file, not from it")
+	f.addTypeNotes()
+	if words.template {
+		f.Notes = append(f.Notes, "tokenizer.chat_template left out: prompts have Trimtab's own form here")
+	}
 	return f, nil
+}
+
+// ggufWords is what a GGUF file says of its tokenizer.
+type ggufWords struct {
+	ids      tokenizer.ConfigIDs
+	tokens   []string // by id, as vocab.json writes them; nil where the file has them in another form, or none
+	types    []int64  // of tokens: 1 for plain text
+	template bool     // it has a chat template
+}
+
+// check refuses a tokenizer whose plain tokens are not those of the file: that of another model. Error:
+// vocabulary_mismatch.
+func (w ggufWords) check(t *tokenizer.Tokenizer) error {
+	var vocab map[string]int
+	if err := json.Unmarshal(fileData(t.Files(), "vocab.json"), &vocab); err != nil {
+		return unsupportedError("vocab.json: %w", err)
+	}
+	first, text := len(w.tokens), ""
+	for token, id := range vocab {
+		if id >= 0 && id < min(first, len(w.types)) && w.types[id] == 1 && w.tokens[id] != token {
+			first, text = id, token // the smallest id, in whichever order the map is
+		}
+	}
+	if first == len(w.tokens) {
+		return nil
+	}
+	return trimtab.NewError(trimtab.Invalid, "vocabulary_mismatch",
+		"put tokenizer.json of this very model beside the file",
+		"token %d is %.80q in the file, and %.80q of the tokenizer beside it", first, w.tokens[first], text)
 }
 
 // tokenizerFiles are the files of a tokenizer.
@@ -45,43 +83,56 @@ var tokenizerFiles = []string{
 // order of Hugging Face. Metadata that may change what the model computes and is not known is refused by its name.
 // Errors: file_not_found, gguf_corrupt, gguf_unsupported, gguf_key, unsupported_model, not_a_number.
 func ReadGGUFWeights(path string) (*Folder, error) {
-	f, _, err := readGGUF(path)
+	f, _, err := readGGUF(path) // what the file says of its tokenizer is not needed
 	if err != nil {
 		return nil, annotate(err, "read %s", path)
 	}
 	return f, nil
 }
 
-// readGGUF reads a GGUF file, and what it says of special tokens.
-func readGGUF(path string) (*Folder, tokenizer.ConfigIDs, error) {
-	var ids tokenizer.ConfigIDs
+// readGGUF reads a GGUF file, and what it says of its tokenizer.
+func readGGUF(path string) (*Folder, ggufWords, error) {
+	var words ggufWords
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
-		return nil, ids, unsupportedError("it is not a plain file")
+		return nil, words, unsupportedError("it is not a plain file")
 	}
 	file, err := gguf.Open(path)
 	if err != nil {
-		return nil, ids, err
+		return nil, words, err
 	}
 	defer file.Close()
 	r := ggufReader{File: file, used: make(map[string]bool)}
 	c, err := r.config()
 	if err != nil {
-		return nil, ids, err
+		return nil, words, err
 	}
 	m, err := r.load(c)
 	if err != nil {
-		return nil, ids, err
+		return nil, words, err
 	}
-	ids = tokenizer.ConfigIDs{
-		File: filepath.Base(path), VocabSize: c.Vocab, Begin: r.token("bos"), Pad: r.token("padding"),
-	}
-	if end := r.token("eos"); end != nil {
-		ids.End = []int32{*end}
-	}
+	words = r.words(filepath.Base(path), c)
 	family, _ := model.FamilyOf(c.Family)
 	f := &Folder{Model: m, Architecture: family.CausalLM, DType: r.types(), Notes: r.notes}
 	f.BF16 = f.DType == "BF16" && c.Family != ""
-	return f, ids, checkRead(m)
+	return f, words, checkRead(m)
+}
+
+// words returns what the file of that name says of its tokenizer.
+func (r *ggufReader) words(name string, c model.Config) ggufWords {
+	w := ggufWords{ids: tokenizer.ConfigIDs{
+		File: name, VocabSize: c.Vocab, Begin: r.token("bos"), Pad: r.token("padding"),
+	}}
+	if end := r.token("eos"); end != nil {
+		w.ids.End = []int32{*end}
+	}
+	w.template = r.Metadata.Has("tokenizer.chat_template")
+	// Only byte-level BPE, which llama.cpp calls gpt2, has the tokens as vocab.json writes them.
+	if kind, err := r.Metadata.String("tokenizer.ggml.model"); err != nil || kind != "gpt2" {
+		return w
+	}
+	w.tokens, _ = r.Metadata.Strings("tokenizer.ggml.tokens") // absent in some files, which is no error
+	w.types, _ = r.Metadata.Ints("tokenizer.ggml.token_type")
+	return w
 }
 
 // ggufReader reads a model of a GGUF file.

@@ -24,27 +24,27 @@ type ExportOptions struct {
 // defaultShard is the size of a file of weights, bytes, above which transformers divided them through version 4.
 const defaultShard = 5e9
 
-// apply returns the files of a model with its weights as o says.
-func (o ExportOptions) apply(files []File) ([]File, error) {
+// apply returns the files of a model with its weights as o says, and whether that changed their type.
+func (o ExportOptions) apply(files []File) (changed []File, converted bool, err error) {
 	raw := fileData(files, weightsName)
 	if raw == nil {
-		return files, nil
+		return files, false, nil
 	}
 	arrays, metadata, err := parseSafetensors(raw)
 	if err != nil {
-		return nil, unsupportedError("%s: %w", weightsName, err)
+		return nil, false, unsupportedError("%s: %w", weightsName, err)
 	}
 	files = slices.Clone(files)
 	w := &weights{arrays: arrays}
-	if o.DType != "" && o.DType != w.dtypes() {
+	if converted = o.DType != "" && o.DType != w.dtypes(); converted {
 		if files, err = convertConfig(files, o.DType); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		if raw, err = convertArrays(arrays, metadata, o.DType); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		if arrays, metadata, err = parseSafetensors(raw); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		setFile(files, weightsName, raw)
 	}
@@ -53,12 +53,12 @@ func (o ExportOptions) apply(files []File) ([]File, error) {
 		limit = defaultShard
 	}
 	if int64(len(raw)) <= limit {
-		return files, nil
+		return files, converted, nil
 	}
 	files = slices.DeleteFunc(files, func(f File) bool { return f.Name == weightsName })
 	files = append(files, divide(arrays, metadata, limit)...)
 	slices.SortFunc(files, func(a, b File) int { return strings.Compare(a.Name, b.Name) })
-	return files, nil
+	return files, converted, nil
 }
 
 // setFile replaces the bytes of a file.

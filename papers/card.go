@@ -66,7 +66,11 @@ func (c *card) head() {
 	if c.f.Reward {
 		task = "text-classification"
 	}
-	c.writef("---\nlibrary_name: transformers\npipeline_tag: %s\ntags:\n- trimtab\n---\n", task)
+	library := "transformers"
+	if c.f.GGUF != "" {
+		library = "gguf"
+	}
+	c.writef("---\nlibrary_name: %s\npipeline_tag: %s\ntags:\n- trimtab\n---\n", library, task)
 	c.writef("# %s\n", markdown(c.f.Name))
 	what := "A language model"
 	if c.f.Reward {
@@ -137,6 +141,9 @@ batch = tokenizer(texts, add_special_tokens=False, padding=True, padding_side="r
 with torch.no_grad():
     scores = model(**batch).logits[:, 0]`
 
+// ggufUse runs the file with llama.cpp.
+const ggufUse = `llama-cli -m %s -p "…"`
+
 // usage explains how other programs use the folder that contains the card.
 func (c *card) usage() {
 	c.writef("## How to use it\n")
@@ -144,7 +151,11 @@ func (c *card) usage() {
 	if c.f.Reward {
 		code = rewardUse
 	}
-	c.writef("The exported folder is read by Hugging Face's transformers:\n\n```python\n%s\n```\n", code)
+	if c.f.GGUF != "" {
+		c.writef("%s is read by llama.cpp:\n\n```sh\n%s\n```\n", c.f.GGUF, fmt.Sprintf(ggufUse, c.f.GGUF))
+	} else {
+		c.writef("The exported folder is read by Hugging Face's transformers:\n\n```python\n%s\n```\n", code)
+	}
 	c.writef("Prompts have the form that the model was trained on: the token that begins a text, the prompt, a " +
 		"newline. The chat")
 	c.writef("template in chat_template.jinja writes them so, and refuses what it could not write to the same " +
@@ -152,6 +163,9 @@ func (c *card) usage() {
 	c.writef("generation_config.json, which only a language model has, samples as the run did.\n")
 	if c.f.Reward {
 		c.rewardUsage()
+		return
+	}
+	if c.f.GGUF != "" {
 		return
 	}
 	c.writef("For several prompts at once set tokenizer.padding_side to \"left\", so that every prompt ends where " +
@@ -174,7 +188,7 @@ func (c *card) rewardUsage() {
 		c.writef("The bias of the score, score.bias in model.safetensors, could not be folded into other weights: a " +
 			"class without a")
 		c.writef("bias, as transformers' is, leaves it out, and all its scores are off by that constant.")
-	case len(c.f.Exported) > 0:
+	case c.f.Folded:
 		c.writef("The bias of the score is folded into transformer.ln_f.bias, since transformers' class has none: " +
 			"scores are those of")
 		c.writef("the stored model up to rounding. Trimtab makes the stored model of the folder again, bit for bit.")

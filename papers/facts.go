@@ -27,9 +27,15 @@ type Facts struct {
 	// files that an exported folder has in another form, for other programs.
 	Files    []ModelFile
 	Exported []ModelFile
+	// GGUF is the name of the file for llama.cpp that an exported folder holds
+	// in place of safetensors, or empty.
+	GGUF string
 	// Padded means that the exported vocabulary has a padding token that the
 	// stored one lacks.
 	Padded bool
+	// Folded means that score.bias of a reward model is folded into the last
+	// norm in the exported form.
+	Folded bool
 	// KeepsBias means that score.bias of a reward model could not be folded
 	// into weights that transformers reads.
 	KeepsBias bool

@@ -369,17 +369,19 @@ func TestCardOfARewardModel(t *testing.T) {
 		facts Facts
 		want  []string
 	}{
-		"folded": {Facts{Reward: true, Exported: exported}, []string{folded, right}},
-		"folded and padded": {Facts{Reward: true, Exported: exported, Padded: true},
+		"folded": {Facts{Reward: true, Exported: exported, Folded: true}, []string{folded, right}},
+		"folded and padded": {Facts{Reward: true, Exported: exported, Padded: true, Folded: true},
 			[]string{folded, padded, right}},
 		"kept": {Facts{Reward: true, Exported: exported, Padded: true, KeepsBias: true},
 			[]string{kept, padded, right}},
+		"padded alone": {Facts{Reward: true, Exported: exported, Padded: true}, []string{padded, right}},
 		"as it is in the store": {Facts{Reward: true}, []string{right}},
 		"a language model":      {Facts{}, nil},
 	} {
 		f := example(same)
 		f.Lineage.Model = digest("reward")
-		f.Reward, f.Exported, f.Padded, f.KeepsBias = c.facts.Reward, c.facts.Exported, c.facts.Padded, c.facts.KeepsBias
+		f.Reward, f.Exported = c.facts.Reward, c.facts.Exported
+		f.Padded, f.Folded, f.KeepsBias = c.facts.Padded, c.facts.Folded, c.facts.KeepsBias
 		card := string(Card(f))
 		for _, text := range []string{folded, kept, padded, right} {
 			if strings.Contains(card, text) != slices.Contains(c.want, text) {

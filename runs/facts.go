@@ -65,7 +65,7 @@ func (s *Service) addFiles(f *papers.Facts) {
 		return
 	}
 	if form, err := checkpoint.ExportForm(s.files, f.Lineage.Model); err == nil {
-		f.Padded, f.KeepsBias = form.Padded, form.KeepsBias
+		f.Padded, f.Folded, f.KeepsBias = form.Padded, form.Folded, form.KeepsBias
 		for _, e := range form.Changed {
 			f.Exported = append(f.Exported, papers.ModelFile(e))
 		}

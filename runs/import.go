@@ -26,6 +26,10 @@ func (s *Service) BaseFolder(ctx context.Context, ref string) (string, error) {
 	info, err := os.Stat(ref)
 	isFolder := ref != "" && err == nil && info.IsDir()
 	switch {
+	case isPath(ref) && err == nil && strings.EqualFold(filepath.Ext(ref), ".gguf") && !isFolder:
+		return "", trimtab.NewError(trimtab.Usage, "usage",
+			fmt.Sprintf("import it first with `trimtab model import %s`, and name the model here", ref),
+			"model.base is %q, a GGUF file: it is a folder or the name of a model", ref)
 	case isPath(ref) && !isFolder:
 		return "", trimtab.NewError(trimtab.NotFound, "model_not_found",
 			"check the path: in a spec it is relative to the spec's folder, with --set to the current one",

@@ -29,13 +29,19 @@ type modelImportFlags struct {
 func (a *app) modelImportCmd() *cobra.Command {
 	var o modelImportFlags
 	cmd := &cobra.Command{
-		Use: "import FOLDER", Short: "import a Hugging Face GPT-2 folder", Args: argCount(1, 1),
+		Use: "import FOLDER|FILE.gguf", Short: "import a Hugging Face folder or a GGUF file", Args: argCount(1, 1),
 		Long: `Import a folder with config.json, the weights (model.safetensors, one file or several) and
 the tokenizer's files, and report everything that was dropped, ignored or converted. What
 cannot be computed here in the way the folder intends is refused by name: another
 architecture, another pre-tokenizer, files that disagree. docs/models.md lists what is
-supported.`,
-		Example: "  trimtab model import ./gpt2 --name gpt2\n  trimtab model import ./gpt2 --dry-run",
+supported.
+
+Of a GGUF file of llama.cpp's, the shape and the weights are read, which are widened to F32
+if they are quantized. Its tokenizer is read from tokenizer.json, or vocab.json and
+merges.txt, in the same folder.`,
+		Example: `  trimtab model import ./gpt2 --name gpt2
+  trimtab model import ./gpt2 --dry-run
+  trimtab model import ./smollm2/model-q8_0.gguf --name smollm2`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			// The name defaults to the folder's own, also where the folder is
 			// given as "." .
@@ -45,6 +51,9 @@ supported.`,
 			}
 			if o.name == "" {
 				o.name = filepath.Base(dir)
+				if ext := filepath.Ext(o.name); isGGUF(dir) && ext != o.name {
+					o.name = strings.TrimSuffix(o.name, ext)
+				}
 			}
 			if err := checkPlainName("the model's name", o.name); err != nil {
 				return err
@@ -61,7 +70,7 @@ supported.`,
 			})
 		},
 	}
-	cmd.Flags().StringVar(&o.name, "name", "", "name of the model (default: the folder's name)")
+	cmd.Flags().StringVar(&o.name, "name", "", "name of the model (default: that of the folder or file)")
 	cmd.Flags().BoolVar(&o.force, "force", false, "move the name if another model has it")
 	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "show what would be imported, and stop")
 	return cmd
@@ -70,8 +79,11 @@ supported.`,
 // modelImportDocument is the report of an import: what was read, and what had
 // to be changed.
 type modelImportDocument struct {
+	// Folder is the folder, or the one that a GGUF file and its tokenizer are
+	// in; File is empty for a folder.
 	Folder string `json:"folder"`
-	// Architecture is that of config.json, and DType the type of the weights
+	File   string `json:"file,omitempty"`
+	// Architecture is that of config.json or of the GGUF file, and DType the type of the weights
 	// in the files; both are what was read, not what is stored.
 	Architecture string `json:"architecture"`
 	DType        string `json:"dtype"`
@@ -89,7 +101,11 @@ func (d *modelImportDocument) lines() [][2]string {
 	if d.DryRun {
 		outcome = "nothing was imported (--dry-run)"
 	}
-	lines := [][2]string{{"folder", d.Folder + ": " + outcome}, {"weights", d.Architecture + ", " + d.DType}}
+	source := [2]string{"folder", d.Folder + ": " + outcome}
+	if d.File != "" {
+		source = [2]string{"file", d.File + ": " + outcome}
+	}
+	lines := [][2]string{source, {"weights", d.Architecture + ", " + d.DType}}
 	for _, note := range d.Notes {
 		lines = append(lines, [2]string{"note", note})
 	}
@@ -103,22 +119,47 @@ func (d *modelImportDocument) lines() [][2]string {
 	return lines
 }
 
-// importModel reads a folder and stores its model, or with --dry-run only
+// isGGUF reports whether a path names a GGUF file: a folder may have any name.
+func isGGUF(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && !info.IsDir() && strings.EqualFold(filepath.Ext(path), ".gguf")
+}
+
+// readImport reads and verifies a folder or GGUF file, and begins the report.
+func readImport(path string, dryRun bool) (*checkpoint.Folder, *modelImportDocument, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, nil, fileError(path, err)
+	}
+	done := &modelImportDocument{Folder: path, DryRun: dryRun}
+	read := checkpoint.Read
+	switch {
+	case isGGUF(path):
+		done.Folder, done.File = filepath.Dir(path), path
+		read = checkpoint.ReadGGUF
+	case !info.IsDir():
+		return nil, nil, usagef("give the folder that it is in, or a file whose name ends in .gguf",
+			"%s is neither a folder nor a GGUF file", path)
+	}
+	f, err := read(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	done.Architecture, done.DType, done.Notes = f.Architecture, f.DType, f.Notes
+	return f, done, nil
+}
+
+// importModel reads a folder or GGUF file and stores its model, or with --dry-run only
 // reports what importing it would do. Importing the same folder again gives
 // the same digest, and adds at most a name.
-func (a *app) importModel(ctx context.Context, s *session, dir string, o modelImportFlags) error {
-	if _, err := os.Stat(dir); err != nil {
-		return fileError(dir, err)
-	}
+func (a *app) importModel(ctx context.Context, s *session, path string, o modelImportFlags) error {
 	// Reading verifies the folder in full and converts it; nothing is stored
 	// yet.
-	f, err := checkpoint.Read(dir)
+	f, done, err := readImport(path, o.dryRun)
 	if err != nil {
 		return err
 	}
 	var doc modelDocument
-	done := &modelImportDocument{Folder: dir, Architecture: f.Architecture, DType: f.DType, Notes: f.Notes,
-		DryRun: o.dryRun}
 	if o.dryRun {
 		doc, err = previewImport(ctx, s, f, o, done)
 	} else {
