@@ -23,7 +23,7 @@ import (
 func (a *app) modelCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "model", Short: "models: list, show, lineage, papers, import, export", RunE: group,
-		Long: `Models are Hugging Face GPT-2 folders, stored under the digest of their content. MODEL is
+		Long: `Models are Hugging Face folders, stored under the digest of their content. MODEL is
 a digest or its beginning, RUN/STAGE, or a name.`,
 		Example: "  trimtab model list\n  trimtab model export my-assistant/ppo ./my-assistant",
 	}
