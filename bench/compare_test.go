@@ -54,7 +54,9 @@ func TestCompare(t *testing.T) {
 
 // compared says whether PyTorch does that work too: GPT-2s, the largest of them
 // in training alone.
-func (s Shape) compared(kind string) bool { return s.Config.Family == "" && (s.Name != "124M" || kind == WorkTrain) }
+func (s Shape) compared(kind string) bool {
+	return s.Config.Family == "" && (s.Name != "124M" || kind == WorkTrain)
+}
 
 // compare prints the lines of one kind of work.
 func (s Shape) compare(t *testing.T, kind string, pool *tensor.Pool) {

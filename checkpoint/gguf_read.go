@@ -100,7 +100,7 @@ func readGGUF(path string) (*Folder, ggufWords, error) {
 	if err != nil {
 		return nil, words, err
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }() // it was only read
 	r := ggufReader{File: file, used: make(map[string]bool)}
 	c, err := r.config()
 	if err != nil {
@@ -370,8 +370,9 @@ func (r *ggufReader) rope(c *model.Config) {
 		s.Factor = float64(c.Context) / float64(max(original, 1))
 		if c.Context > original {
 			c.Context = original
-			r.notes = append(r.notes, fmt.Sprintf("the longest sequence is %d tokens, beyond which the model changes the "+
-				"rotary frequencies of all positions", original))
+			r.notes = append(r.notes,
+				fmt.Sprintf("the longest sequence is %d tokens, beyond which the model changes the "+
+					"rotary frequencies of all positions", original))
 		}
 	case r.has("rope_freqs.weight"):
 		r.llama3(c)
@@ -491,7 +492,8 @@ func (r *ggufReader) checkRest(known map[string]bool) error {
 		switch {
 		case known[t.Name] || slices.Contains(ropeTensors, t.Name):
 		case t.Name == "output.weight":
-			r.notes = append(r.notes, "output.weight left out: it equals the embedding, to which the head is tied here too")
+			r.notes = append(r.notes,
+				"output.weight left out: it equals the embedding, to which the head is tied here too")
 		default:
 			return unsupportedError("tensor %.80q is not part of this transformer", t.Name)
 		}

@@ -16,8 +16,8 @@ import (
 type ExportOptions struct {
 	// DType is F32 or BF16, to which numbers are rounded (to nearest, ties to even); "" is the type they are stored in.
 	DType string
-	// MaxBytes is the size above which weights are divided, which transformers calls max_shard_size; 0 is 5 GB. An array
-	// is never divided.
+	// MaxBytes is the size above which weights are divided, which transformers calls max_shard_size; 0 is 5 GB. An
+	// array is never divided.
 	MaxBytes int64
 }
 

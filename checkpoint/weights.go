@@ -266,7 +266,8 @@ func (a rawArray) misfit(p model.StoredArray, found bool) error {
 	switch {
 	case !found && (p.Name == "lm_head.weight" || p.Name == "embed_out.weight"):
 		return trimtab.NewError(trimtab.Invalid, "unsupported_model",
-			`if the head is the embedding, say "tie_word_embeddings": true in config.json; get the whole folder otherwise`,
+			`if the head is the embedding, say "tie_word_embeddings": true in config.json; `+
+				"get the whole folder otherwise",
 			"%s: array %s must have the shape %v, and is absent", weightsName, p.Name, p.Shape)
 	case !found:
 		return unsupportedError("%s: array %s must have the shape %v, and is absent", weightsName, p.Name, p.Shape)

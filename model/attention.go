@@ -137,7 +137,8 @@ func (ps *Pass) attendHead(l, task, worker int) {
 		h.probabilities(s, nil, q, k, t, rows)
 		// att (rows, D) = p (rows, keys) · v (keys, D)
 		tensor.Product{
-			M: rows, N: d.headDim, K: keys, A: s, B: v[first*d.qkv:], LDB: d.qkv, C: att[t*d.attention:], LDC: d.attention,
+			M: rows, N: d.headDim, K: keys, A: s, B: v[first*d.qkv:], LDB: d.qkv, C: att[t*d.attention:],
+			LDC: d.attention,
 		}.Run(nil)
 	}
 }

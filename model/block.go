@@ -25,7 +25,8 @@ func (ps *Pass) forwardSpan(sp *span) {
 
 // branch is the last product of attention or of the MLP, which is added to the residual stream.
 type branch struct {
-	y, residual []float32                       // (N, C) the residual stream after and before it, which may be one array
+	// (N, C) the residual stream after and before it, which may be one array
+	y, residual []float32
 	out         []float32                       // (N, C) what the product gives, where it is needed by itself
 	x           []float32                       // (N, in)
 	w           *weightMatrix                   // from in to C

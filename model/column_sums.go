@@ -2,7 +2,8 @@ package model
 
 import "github.com/trimtab/trimtab/tensor"
 
-// columnSum is a running sum of dy (n, cols) down its rows into the gradient of a bias; with x it is that of a norm, into
+// columnSum is a running sum of dy (n, cols) down its rows into the gradient of a bias; with x it is that of a norm,
+// into
 // the gradients of its parameters:
 //
 //	dbias += Σ dy,  dgamma += Σ dy·(x - mean)·rstd
@@ -97,7 +98,8 @@ func (s *columnSum) add(strip int, d *dims) {
 	case s.per > 0:
 		for r := range s.n {
 			x, stats := s.x[r*s.ld:][:s.per*cols], s.stats.rstd[r*s.ldStats:][:s.per]
-			tensor.RMSNormBackward(nil, s.dgamma, s.dy[r*s.ld:][:s.per*cols], x, stats, s.dgamma, d.normOffset, s.per, cols)
+			tensor.RMSNormBackward(nil, s.dgamma, s.dy[r*s.ld:][:s.per*cols], x, stats, s.dgamma, d.normOffset, s.per,
+				cols)
 		}
 		return
 	case s.x != nil && d.rms:

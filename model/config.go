@@ -74,7 +74,8 @@ type Config struct {
 	FullLayers    []int `yaml:"full_attention_layers,omitempty" json:"full_attention_layers,omitempty"`
 
 	// AttentionScale multiplies q·k; 0 is 1/√HeadDim. AttentionCap and LogitCap are the caps c of c·tanh(x/c) on
-	// attention scores and logits; 0 is none. EmbeddingScale, ResidualScale and LogitScale multiply the token embedding,
+	// attention scores and logits; 0 is none. EmbeddingScale, ResidualScale and LogitScale multiply the token
+	// embedding,
 	// what each half of a block adds to the residual stream, and the logits; 0 is 1.
 	AttentionScale float64 `yaml:"attention_scale,omitempty" json:"attention_scale,omitempty"`
 	AttentionCap   float64 `yaml:"attn_logit_softcapping,omitempty" json:"attn_logit_softcapping,omitempty"`
@@ -159,10 +160,10 @@ func (c Config) validateHeads() error {
 	case c.Heads%c.kvHeads() != 0:
 		return fmt.Errorf("num_attention_heads: %d is not a multiple of num_key_value_heads, %d", c.Heads, c.KVHeads)
 	case c.QKVPerHead && c.kvHeads() != c.Heads:
-		return fmt.Errorf("num_key_value_heads: %d and not num_attention_heads, which a model needs whose queries, keys "+
-			"and values are stored head by head", c.KVHeads)
+		return fmt.Errorf("num_key_value_heads: %d and not num_attention_heads, which a model needs whose queries, "+
+			"keys and values are stored head by head", c.KVHeads)
 	case c.QKVPerHead && c.QKNorm != NoQKNorm:
-		return fmt.Errorf("qk_norm: %q is not supported for models whose queries, keys and values are stored head by head",
+		return fmt.Errorf("qk_norm: %q is not supported where queries, keys and values are stored head by head",
 			c.QKNorm)
 	case c.ResidualScale != 0 && c.NormAt != NormBefore:
 		return fmt.Errorf("residual_scale: %g needs norms before attention and MLP only", c.ResidualScale)
@@ -173,7 +174,8 @@ func (c Config) validateHeads() error {
 	}
 	for i, l := range c.FullLayers {
 		if l < 0 || l >= c.Layers || i > 0 && l <= c.FullLayers[i-1] {
-			return fmt.Errorf("full_attention_layers: %v must rise and be below num_hidden_layers, %d", c.FullLayers, c.Layers)
+			return fmt.Errorf("full_attention_layers: %v must rise and be below num_hidden_layers, %d", c.FullLayers,
+				c.Layers)
 		}
 	}
 	return nil

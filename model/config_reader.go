@@ -191,7 +191,8 @@ func (r *ConfigReader) finish() error {
 	}
 	for _, key := range slices.Sorted(maps.Keys(r.fields)) {
 		if !r.used[key] && !(r.within == "" && harmless[key]) {
-			return fmt.Errorf("%q is not known for %s, and may change what the model computes; remove it from the file if it "+
+			return fmt.Errorf("%q is not known for %s, and may change what the model computes; remove it from the "+
+				"file if it "+
 				"does not", r.within+key, r.family)
 		}
 	}

@@ -174,7 +174,8 @@ func (c Config) LastNormBias() string {
 type Sizes struct {
 	KVHeads, HeadDim, Inner, RotaryDim int
 	NormEps                            float64
-	// LongContext is max_position_embeddings of config.json, which is above Context where the model's frequencies change
+	// LongContext is max_position_embeddings of config.json, which is above Context where the model's frequencies
+	// change
 	// within it.
 	LongContext int
 }

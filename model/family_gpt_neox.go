@@ -50,7 +50,8 @@ var gptNeoX = Family{
 		c.NoQKVBias = !r.Bool("attention_bias", true)
 		c.NoOutBias = c.NoQKVBias
 		c.Untied = !r.Bool("tie_word_embeddings", false)
-		rope := ropeKeys{thetaKey: "rotary_emb_base", partialKey: "rotary_pct", theta: 10000, partial: 0.25, partly: true}
+		rope := ropeKeys{thetaKey: "rotary_emb_base", partialKey: "rotary_pct", theta: 10000, partial: 0.25,
+			partly: true}
 		rope.readRope(r, &c)
 		return c
 	},

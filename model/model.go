@@ -171,7 +171,8 @@ func (m *Model) DecayRanges() [][2]int {
 //
 // The tied head adds to wte's gradient when the loss is taken, and the embedding at the end of the backward pass.
 // Kept apart until FoldGradient, both are chains over rows in order, so that a batch divided into micro-batches gives
-// the same bytes. With a head of its own there is no such share. A plain slab of len(Slab) is accepted everywhere; it gives the same sums, but for wte in an order,
+// the same bytes. With a head of its own there is no such share. A plain slab of len(Slab) is accepted everywhere; it
+// gives the same sums, but for wte in an order,
 // and so with a rounding, that depends on the division.
 func (m *Model) NewGradient() []float32 {
 	if m.Config.Untied {
@@ -204,7 +205,8 @@ func (m *Model) embeddingGradient(g []float32) []float32 {
 		len(m.Slab)))
 }
 
-// headGradient returns where the gradient of the output head (V, C) is accumulated in g: in that of the token embedding,
+// headGradient returns where the gradient of the output head (V, C) is accumulated in g: in that of the token
+// embedding,
 // if they are one.
 func (m *Model) headGradient(g []float32) []float32 {
 	for _, r := range m.ranges {

@@ -9,11 +9,12 @@ import (
 // pretrained on. The zero value is no scaling. Its names are those of Hugging Face's rope_scaling.
 type RopeScaling struct {
 	// Type is linear (Chen et al., 2023), dynamic, llama3 (Grattafiori et al., 2024), yarn (Peng et al., 2023) or
-	// longrope (Ding et al., 2024). Dynamic changes nothing up to max_position_embeddings, beyond which no sequence goes
+	// longrope (Ding et al., 2024). Dynamic changes nothing up to max_position_embeddings, beyond which no sequence
+	// goes
 	// here.
 	Type            string  `yaml:"rope_type,omitempty" json:"rope_type,omitempty"`
 	Factor          float64 `yaml:"factor,omitempty" json:"factor,omitempty"`
-	OriginalContext int     `yaml:"original_max_position_embeddings,omitempty" json:"original_max_position_embeddings,omitempty"`
+	OriginalContext int     `yaml:"original_max_position_embeddings,omitempty" json:"original_max_position_embeddings,omitempty"` //nolint:lll // a tag is one word
 
 	LowFreqFactor  float64 `yaml:"low_freq_factor,omitempty" json:"low_freq_factor,omitempty"`   // llama3
 	HighFreqFactor float64 `yaml:"high_freq_factor,omitempty" json:"high_freq_factor,omitempty"` // llama3
@@ -27,7 +28,8 @@ type RopeScaling struct {
 	// AttentionFactor multiplies cosine and sine; 0 is what the type takes by default. For yarn and longrope.
 	AttentionFactor float64 `yaml:"attention_factor,omitempty" json:"attention_factor,omitempty"`
 
-	// ShortFactor and LongFactor divide each frequency, in models whose context is within OriginalContext and beyond it.
+	// ShortFactor and LongFactor divide each frequency, in models whose context is within OriginalContext and beyond
+	// it.
 	// For longrope.
 	ShortFactor []float64 `yaml:"short_factor,omitempty" json:"short_factor,omitempty"`
 	LongFactor  []float64 `yaml:"long_factor,omitempty" json:"long_factor,omitempty"`

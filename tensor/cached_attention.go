@@ -34,7 +34,8 @@ func AttentionScores(
 //	dst[h, j] = Σ_{t<n} p[h, t] · v[h, t, j]
 //
 // The bits are those of a [Product] of the weights (1, n) with the values (n, width): one chain over t. Heads are pHead
-// apart in p and vHead in v, which is 0 where several heads share the values; width is a multiple of 16. It prefetches from next on as AttentionScores does.
+// apart in p and vHead in v, which is 0 where several heads share the values; width is a multiple of 16. It prefetches
+// from next on as AttentionScores does.
 func WeightedValues(
 	dst []float32, // (heads, width)
 	p []float32, pHead int, // (heads, n)

@@ -67,7 +67,8 @@ func LayerNormEps(
 //	dgamma = fma(dy, n, dgamma)
 //	dbeta += dy
 //
-// With a nil dx, or with a nil dgamma (and then dbeta), those are not computed, and neither is a nil dbeta alone: the rows of dx are independent and may be spread
+// With a nil dx, or with a nil dgamma (and then dbeta), those are not computed, and neither is a nil dbeta alone: the
+// rows of dx are independent and may be spread
 // over workers, whereas each element of dgamma and dbeta is one chain over the rows in order.
 func LayerNormBackward(
 	dx []float32, // (rows, cols)
@@ -106,7 +107,8 @@ func LayerNormBackward(
 	}
 }
 
-// RMSNorm divides each row of x, of C = cols elements, by the root of its mean square, then scales it (Zhang & Sennrich,
+// RMSNorm divides each row of x, of C = cols elements, by the root of its mean square, then scales it (Zhang &
+// Sennrich,
 // "Root Mean Square Layer Normalization", 2019); offset is added to the scales, 1 in Gemma:
 //
 //	rstd = 1/sqrt(Σ x²/C + eps),  y = fma(x*rstd, offset + gamma, +0)

@@ -20,8 +20,8 @@
 // share a scale and, in some types, a minimum. Tensor.Floats computes what ggml's
 // dequantize_row functions (ggml-quants.c) compute, in their order, in float32,
 // with each product rounded before it is added to. All of those products but the
-// last of Q6_K fit into the 24 bits of a float32 (11 bits of scale, at most 6 of
-// the sub-scale, at most 5 of the weight), and Q6_K adds nothing, so a compiler
+// last of Q6K fit into the 24 bits of a float32 (11 bits of scale, at most 6 of
+// the sub-scale, at most 5 of the weight), and Q6K adds nothing, so a compiler
 // that fuses the two operations gives the same bits.
 //
 // # Safety

@@ -62,7 +62,7 @@ func openFile(file *os.File) (*File, error) {
 	}
 	f, err := New(file, st.Size())
 	if err != nil {
-		unmapFile(mapped)
+		_ = unmapFile(mapped)
 		return nil, err
 	}
 	f.mapped, f.file = mapped, file

@@ -139,7 +139,7 @@ func checkRows(t *testing.T, x *Tensor, whole []float32) {
 
 // A NaN as a scale makes its block NaN, in every type that has scales.
 func TestNaNScales(t *testing.T) {
-	scale := map[Type]int{Q4_0: 0, Q4_1: 0, Q5_0: 0, Q5_1: 0, Q8_0: 0, Q2_K: 80, Q3_K: 108, Q4_K: 0, Q5_K: 0, Q6_K: 208}
+	scale := map[Type]int{Q4_0: 0, Q4_1: 0, Q5_0: 0, Q5_1: 0, Q8_0: 0, Q2K: 80, Q3K: 108, Q4K: 0, Q5K: 0, Q6K: 208}
 	for typ, at := range scale {
 		info := types[typ]
 		b, y := make([]byte, info.size), make([]float32, info.elements)

@@ -42,7 +42,7 @@ func dequantizeQ3K(y []float32, b []byte) {
 	}
 }
 
-// sixBits unpacks the 16 scales of Q3_K: 8 bytes have the lower 4 bits of two
+// sixBits unpacks the 16 scales of Q3K: 8 bytes have the lower 4 bits of two
 // scales each, 4 bytes the upper 2 bits of four.
 func sixBits(b *[12]byte) (scales [16]byte) {
 	for i := range scales {
@@ -52,7 +52,7 @@ func sixBits(b *[12]byte) (scales [16]byte) {
 }
 
 // scaleAndMin unpacks the scale and the minimum, 6 bits each, of sub-block j of
-// eight from the 12 bytes of Q4_K and Q5_K (get_scale_min_k4).
+// eight from the 12 bytes of Q4K and Q5K (get_scale_min_k4).
 func scaleAndMin(b *[12]byte, j int) (scale, minimum float32) {
 	if j < 4 {
 		return float32(b[j] & 63), float32(b[j+4] & 63)
@@ -76,7 +76,7 @@ func dequantizeQ4K(y []float32, b []byte) {
 	}
 }
 
-// dequantizeQ5K: as Q4_K, with 32 bytes of fifth bits before the 128 bytes; bit j
+// dequantizeQ5K: as Q4K, with 32 bytes of fifth bits before the 128 bytes; bit j
 // of byte l is that of element l of sub-block j.
 func dequantizeQ5K(y []float32, b []byte) {
 	d, dmin, scales := half(b), half(b[2:]), (*[12]byte)(b[4:])

@@ -20,11 +20,11 @@ const (
 	Q5_0 Type = 6
 	Q5_1 Type = 7
 	Q8_0 Type = 8
-	Q2_K Type = 10
-	Q3_K Type = 11
-	Q4_K Type = 12
-	Q5_K Type = 13
-	Q6_K Type = 14
+	Q2K  Type = 10
+	Q3K  Type = 11
+	Q4K  Type = 12
+	Q5K  Type = 13
+	Q6K  Type = 14
 	BF16 Type = 30
 )
 
@@ -51,11 +51,11 @@ var types = map[Type]typeInfo{
 	Q5_0: {"Q5_0", 32, 22, blocks(22, 32, dequantizeQ5_0)},
 	Q5_1: {"Q5_1", 32, 24, blocks(24, 32, dequantizeQ5_1)},
 	Q8_0: {"Q8_0", 32, 34, blocks(34, 32, dequantizeQ8_0)},
-	Q2_K: {"Q2_K", 256, 84, blocks(84, 256, dequantizeQ2K)},
-	Q3_K: {"Q3_K", 256, 110, blocks(110, 256, dequantizeQ3K)},
-	Q4_K: {"Q4_K", 256, 144, blocks(144, 256, dequantizeQ4K)},
-	Q5_K: {"Q5_K", 256, 176, blocks(176, 256, dequantizeQ5K)},
-	Q6_K: {"Q6_K", 256, 210, blocks(210, 256, dequantizeQ6K)},
+	Q2K:  {"Q2_K", 256, 84, blocks(84, 256, dequantizeQ2K)},
+	Q3K:  {"Q3_K", 256, 110, blocks(110, 256, dequantizeQ3K)},
+	Q4K:  {"Q4_K", 256, 144, blocks(144, 256, dequantizeQ4K)},
+	Q5K:  {"Q5_K", 256, 176, blocks(176, 256, dequantizeQ5K)},
+	Q6K:  {"Q6_K", 256, 210, blocks(210, 256, dequantizeQ6K)},
 
 	// Known by their size, so that a file that holds them can be opened.
 	9: {"Q8_1", 32, 36, nil}, 15: {"Q8_K", 256, 292, nil},
@@ -68,7 +68,7 @@ var types = map[Type]typeInfo{
 }
 
 // readable lists the types that can be read, as an error names them.
-var readable = []Type{F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K}
+var readable = []Type{F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q2K, Q3K, Q4K, Q5K, Q6K}
 
 // String returns ggml's name of the type, such as "Q4_K".
 func (t Type) String() string {

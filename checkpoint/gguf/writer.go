@@ -191,7 +191,8 @@ func (w *Writer) writeFloats(name string, data []float32) error {
 	t := w.tensors[w.next]
 	info, elements := types[t.Type], product(t.Shape)
 	if len(data) > elements-w.written || len(data)%info.elements != 0 {
-		return internalError("%d elements for tensor %q, of which %d of %d were written, in blocks of %d", len(data), name,
+		return internalError(
+			"%d elements for tensor %q, of which %d of %d were written, in blocks of %d", len(data), name,
 			w.written, elements, info.elements)
 	}
 	var chunk [64 * 1024]byte

@@ -195,7 +195,7 @@ func TestWriterErrors(t *testing.T) {
 		`the name of tensor 0, "", cannot be written`:              {nil, tensor("", F32, 8)},
 		`the name of tensor 1, "x", cannot be written`:             {nil, append(tensor("x", F32, 8), x...)},
 		`the name of tensor 0, "` + strings.Repeat("y", 64):        {nil, tensor(strings.Repeat("y", 64), F32, 8)},
-		`tensor "x" is Q4_K, which cannot be written: choose one`:  {nil, tensor("x", Q4_K, 256)},
+		`tensor "x" is Q4_K, which cannot be written: choose one`:  {nil, tensor("x", Q4K, 256)},
 		`tensor "x" has rows of 16 elements, where Q8_0 needs`:     {nil, tensor("x", Q8_0, 2, 16)},
 		`tensor "x" has 5 dimensions`:                              {nil, tensor("x", F32, 1, 1, 1, 1, 1)},
 		`tensor "x" has the shape [-1], with a dimension below 1`:  {nil, tensor("x", F32, -1)},
