@@ -374,7 +374,7 @@ func TestCardOfARewardModel(t *testing.T) {
 			[]string{folded, padded, right}},
 		"kept": {Facts{Reward: true, Exported: exported, Padded: true, KeepsBias: true},
 			[]string{kept, padded, right}},
-		"padded alone": {Facts{Reward: true, Exported: exported, Padded: true}, []string{padded, right}},
+		"padded alone":          {Facts{Reward: true, Exported: exported, Padded: true}, []string{padded, right}},
 		"as it is in the store": {Facts{Reward: true}, []string{right}},
 		"a language model":      {Facts{}, nil},
 	} {

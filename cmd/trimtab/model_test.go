@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"os"
@@ -13,16 +14,21 @@ import (
 )
 
 // smallModels writes models as folders for scripts: language, another language
-// model, scores, a reward model of a vocabulary without padding, and odd, whose
-// files disagree.
+// model, wide, whose rows Q8_0 divides, foreign, of another vocabulary, scores, a
+// reward model of a vocabulary without padding, and odd, whose files disagree.
 func smallModels(dir string) error {
 	words, err := tokenizer.Train([]string{"hello world, hello model"}, 262)
 	if err != nil {
 		return err
 	}
+	others, err := tokenizer.Train([]string{"yellow submarine, yellow river"}, 262)
+	if err != nil {
+		return err
+	}
 	bare, _ := words.WithoutPad(words.VocabSize()-1, tokenizer.NoToken)
+	width := map[string]int{"wide": 32}
 	write := func(name string, seed uint64, t *tokenizer.Tokenizer, scalar bool) error {
-		m := model.New(model.Config{Layers: 1, Width: 8, Heads: 2, Context: 16, Vocab: t.VocabSize()}, scalar)
+		m := model.New(model.Config{Layers: 1, Width: cmp.Or(width[name], 8), Heads: 2, Context: 16, Vocab: t.VocabSize()}, scalar)
 		m.Init(draw.New(seed, "small"))
 		if scalar {
 			_, bias := m.ScoreHead()
@@ -43,7 +49,8 @@ func smallModels(dir string) error {
 		return checkpoint.WriteFolder(filepath.Join(dir, name), files)
 	}
 	err = errors.Join(write("language", 1, words, false), write("another", 2, words, false),
-		write("scores", 3, bare, true), write("odd", 1, words, false))
+		write("scores", 3, bare, true), write("odd", 1, words, false), write("wide", 4, words, false),
+		write("foreign", 5, others, false))
 	if err != nil {
 		return err
 	}
