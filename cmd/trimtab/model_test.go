@@ -6,12 +6,27 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"testing"
 
 	"github.com/trimtab/trimtab/checkpoint"
 	"github.com/trimtab/trimtab/draw"
 	"github.com/trimtab/trimtab/model"
 	"github.com/trimtab/trimtab/tokenizer"
 )
+
+// TestParseSize: sizes are those of transformers' max_shard_size, but for bits, and never overflow.
+func TestParseSize(t *testing.T) {
+	for s, want := range map[string]int64{
+		"5GB": 5e9, "500MB": 5e8, "2KiB": 2048, "3MiB": 3 << 20, "1GiB": 1 << 30, "12KB": 12000, "5000000000": 5e9,
+		"9223372036GB": 9223372036e9,
+		"":             0, "GB": 0, "0": 0, "0GB": 0, "-1GB": 0, "+1GB": 0, "1.5GB": 0, "5gb": 0, "5 GB": 0, "5TB": 0,
+		"9223372037GB": 0, "9223372036854775808": 0, "1GBGB": 0,
+	} {
+		if n, ok := parseSize(s); ok != (want > 0) || ok && n != want {
+			t.Errorf("%q: %d, %v, want %d", s, n, ok, want)
+		}
+	}
+}
 
 // smallModels writes models as folders for scripts: language, another language
 // model, wide, whose rows Q8_0 divides, foreign, of another vocabulary, scores, a
