@@ -162,8 +162,8 @@ func (r *ggufReader) int(key string, absent int) int {
 	return int(n)
 }
 
-// float returns a number of the architecture's metadata. A float32 is widened to the shortest decimal that rounds to it,
-// which is what config.json of the same model says: 1e-5, and not 9.999999747378752e-06.
+// float returns a number of the architecture's metadata. A float32 is widened to the shortest decimal that rounds to
+// it, which is what config.json of the same model says: 1e-5, and not 9.999999747378752e-06.
 func (r *ggufReader) float(key string, absent float64) float64 {
 	key = r.key(key)
 	if !r.Metadata.Has(key) || r.err != nil {

@@ -43,7 +43,8 @@ func smallModels(dir string) error {
 	bare, _ := words.WithoutPad(words.VocabSize()-1, tokenizer.NoToken)
 	width := map[string]int{"wide": 32}
 	write := func(name string, seed uint64, t *tokenizer.Tokenizer, scalar bool) error {
-		m := model.New(model.Config{Layers: 1, Width: cmp.Or(width[name], 8), Heads: 2, Context: 16, Vocab: t.VocabSize()}, scalar)
+		m := model.New(model.Config{Layers: 1, Width: cmp.Or(width[name], 8), Heads: 2, Context: 16,
+			Vocab: t.VocabSize()}, scalar)
 		m.Init(draw.New(seed, "small"))
 		if scalar {
 			_, bias := m.ScoreHead()
