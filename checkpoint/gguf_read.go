@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/trimtab/trimtab"
@@ -161,13 +162,17 @@ func (r *ggufReader) int(key string, absent int) int {
 	return int(n)
 }
 
-// float returns a number of the architecture's metadata.
+// float returns a number of the architecture's metadata. A float32 is widened to the shortest decimal that rounds to
+// it, which is what config.json of the same model says: 1e-5, and not 9.999999747378752e-06.
 func (r *ggufReader) float(key string, absent float64) float64 {
 	key = r.key(key)
 	if !r.Metadata.Has(key) || r.err != nil {
 		return absent
 	}
 	x, err := r.Metadata.Float(key)
+	if narrow := float32(x); err == nil && float64(narrow) == x {
+		x, err = strconv.ParseFloat(strconv.FormatFloat(x, 'g', -1, 32), 64)
+	}
 	if err != nil {
 		r.err = err
 		return absent

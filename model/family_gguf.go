@@ -115,7 +115,8 @@ func (a GGUFArray) ToGGUF(dst, src []float32) { a.convert(dst, src, false) }
 func (a GGUFArray) convert(dst, src []float32, from bool) {
 	rows := a.Shape[0]
 	k := len(src) / max(rows, 1)
-	o, m, n := 1, 1, 1 // the axes of dst are (o, m, n, k), those of src (o, n, m, k)
+	o := 1
+	var m, n int // the axes of dst are (o, m, n, k), those of src (o, n, m, k)
 	switch a.form {
 	case ggufShifted:
 		for i, v := range src {

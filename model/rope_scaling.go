@@ -14,7 +14,7 @@ type RopeScaling struct {
 	// here.
 	Type            string  `yaml:"rope_type,omitempty" json:"rope_type,omitempty"`
 	Factor          float64 `yaml:"factor,omitempty" json:"factor,omitempty"`
-	OriginalContext int     `yaml:"original_max_position_embeddings,omitempty" json:"original_max_position_embeddings,omitempty"` //nolint:lll // a tag is one word
+	OriginalContext int     `yaml:"original_max_position_embeddings,omitempty" json:"original_max_position_embeddings,omitempty"`
 
 	LowFreqFactor  float64 `yaml:"low_freq_factor,omitempty" json:"low_freq_factor,omitempty"`   // llama3
 	HighFreqFactor float64 `yaml:"high_freq_factor,omitempty" json:"high_freq_factor,omitempty"` // llama3

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -112,8 +113,8 @@ func parseSize(s string) (int64, bool) {
 		if !ok {
 			continue
 		}
-		n, err := strconv.ParseUint(number, 10, 32)
-		return int64(n) * u.size, err == nil && n > 0
+		n, err := strconv.ParseUint(number, 10, 63)
+		return int64(n) * u.size, err == nil && n > 0 && int64(n) <= math.MaxInt64/u.size
 	}
 	return 0, false
 }
