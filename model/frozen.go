@@ -21,8 +21,8 @@ func FromSlab(c Config, scalar bool, slab []float32) *Model {
 }
 
 // FromBFloat16 returns a frozen model whose parameters are bfloat16, in the order of the package comment. The matrices
-// stay as they are and are read from half; biases, norms and learned positions are widened into a copy. Such a model has
-// no Slab and no backward pass; see Widen.
+// stay as they are and are read from half; biases, norms and learned positions are widened into a copy. Such a model
+// has no Slab and no backward pass; see Widen.
 func FromBFloat16(c Config, scalar bool, half []uint16) *Model {
 	m := describe(c, scalar)
 	m.mustHaveSize(len(half))

@@ -87,8 +87,8 @@ func (ps *Pass) LogProbsBackward(m *Model, g, dlogp, dentropy []float32) {
 	}
 }
 
-// WeightedLogProbs is LogProbs and LogProbsBackward in one, for losses whose gradients dL/dlogp are known in advance, as
-// cross-entropy's are: each chunk of logits is computed once.
+// WeightedLogProbs is LogProbs and LogProbsBackward in one, for losses whose gradients dL/dlogp are known in advance,
+// as cross-entropy's are: each chunk of logits is computed once.
 func (ps *Pass) WeightedLogProbs(m *Model, g []float32, rows []HeadRow, invTemp float32, dlogp []float32) LogProbs {
 	ps.mustHold(m)
 	ps.beginHead(m, rows, invTemp)

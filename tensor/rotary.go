@@ -21,8 +21,8 @@ func RotaryAngles(cos, sin, frequency []float32, position int, scale float32) {
 	}
 }
 
-// Rotate turns pairs of x by angles whose cosines and sines are given: pair i is x[i] and x[i+h], with h = len(cos), the
-// layout of Hugging Face.
+// Rotate turns pairs of x by angles whose cosines and sines are given: pair i is x[i] and x[i+h], with h = len(cos),
+// the layout of Hugging Face.
 //
 //	x[i], x[i+h] = x[i]·cos[i] - x[i+h]·sin[i], x[i+h]·cos[i] + x[i]·sin[i]
 //

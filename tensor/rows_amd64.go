@@ -106,8 +106,8 @@ func (g *product) runStream(ks *kernelSet) {
 	}
 }
 
-// spreadRows copies A's rows to s, a cache line further apart, where they conflict in the cache with each other and with
-// the rows of B.
+// spreadRows copies A's rows to s, a cache line further apart, where they conflict in the cache with each other and
+// with the rows of B.
 func (g *product) spreadRows(s *scratch) {
 	distance := g.k + 16
 	if g.m <= 4 || !cacheConflict(g.aRow) || g.m*distance > len(s.packedA) {

@@ -2,8 +2,8 @@ package tensor
 
 import "math"
 
-// SoftCap keeps x within ±cap: x[i] = cap·tanh(scale·x[i]/cap). The tanh has a worst error of 3 units in the last place:
-// see [Tanh1].
+// SoftCap keeps x within ±cap: x[i] = cap·tanh(scale·x[i]/cap). The tanh has a worst error of 3 units in the last
+// place: see [Tanh1].
 func SoftCap(x []float32, scale, cap float32) {
 	for from := 0; from < len(x); from += activationBlock {
 		block := x[from:min(len(x), from+activationBlock)]
