@@ -243,7 +243,8 @@ func (w *weights) tooFew(
 	for _, p := range arrays {
 		a, ok := byName[p.Name]
 		if wrong := a.misfit(p, ok); wrong != nil {
-			return annotate(wrong, "%s holds %d numbers, %s asks for %d", weightsName, total, configName, c.Parameters())
+			return annotate(wrong, "%s holds %d numbers, %s asks for %d", weightsName, total, configName,
+				c.Parameters())
 		}
 	}
 	return err
@@ -272,7 +273,8 @@ func (a rawArray) misfit(p model.StoredArray, found bool) error {
 	case !found:
 		return unsupportedError("%s: array %s must have the shape %v, and is absent", weightsName, p.Name, p.Shape)
 	case !slices.Equal(a.shape, p.Shape):
-		return unsupportedError("%s: array %s must have the shape %v, and has %v", weightsName, a.name, p.Shape, a.shape)
+		return unsupportedError("%s: array %s must have the shape %v, and has %v", weightsName, a.name, p.Shape,
+			a.shape)
 	}
 	return nil
 }
