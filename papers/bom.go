@@ -259,15 +259,13 @@ func (f *Facts) modelCard() *cdx.MLModelCard {
 	p := &cdx.MLModelParameters{
 		Task:               "text-generation",
 		ArchitectureFamily: "transformer",
-		ModelArchitecture:  "GPT2LMHeadModel",
+		ModelArchitecture:  f.class(),
 		Inputs:             &text,
 		Outputs:            &out,
 	}
-	// The names of the classes that load the exported folder.
 	if f.Reward {
 		number := []cdx.MLInputOutputParameters{{Format: "number"}}
 		p.Task = "text-classification"
-		p.ModelArchitecture = "GPT2ForSequenceClassification"
 		p.Outputs = &number
 	}
 	if a := f.Lineage.Producer(f.Lineage.Model); a != nil {

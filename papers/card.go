@@ -90,7 +90,11 @@ func (c *card) details() {
 	if s := c.f.Shape; s != nil {
 		shape := fmt.Sprintf("%d layers, width %d, %d heads, context %d tokens, vocabulary %d",
 			s.Layers, s.Width, s.Heads, s.Context, s.Vocab)
-		rows = append(rows, []string{"architecture", "GPT-2 transformer, decoder only"}, []string{"shape", shape})
+		architecture := "GPT-2 transformer, decoder only"
+		if s.Class != "" {
+			architecture = s.Class + " (transformer, decoder only)"
+		}
+		rows = append(rows, []string{"architecture", architecture}, []string{"shape", shape})
 	}
 	rows = append(rows, []string{"parameters", fmt.Sprint(c.f.Parameters)})
 	for _, e := range c.f.Lineage.From(c.f.Lineage.Model) {

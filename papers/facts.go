@@ -53,6 +53,19 @@ type Facts struct {
 // state, Context and Vocab are counted in tokens.
 type ModelShape struct {
 	Layers, Width, Heads, Context, Vocab int
+	// Class is Hugging Face's class that loads the exported folder; "" is GPT-2's.
+	Class string
+}
+
+// class returns the class that loads the exported folder.
+func (f *Facts) class() string {
+	switch {
+	case f.Shape != nil && f.Shape.Class != "":
+		return f.Shape.Class
+	case f.Reward:
+		return "GPT2ForSequenceClassification"
+	}
+	return "GPT2LMHeadModel"
 }
 
 // ModelFile is one file of the model.

@@ -128,7 +128,7 @@ func example(say func(string) string) *Facts {
 	l.Sort()
 	v := func(x float64) *float64 { return &x }
 	end := at(30)
-	return &Facts{Lineage: l, Name: say("run1/ppo"), Parameters: 43904, Shape: &ModelShape{2, 32, 2, 64, 512},
+	return &Facts{Lineage: l, Name: say("run1/ppo"), Parameters: 43904, Shape: &ModelShape{Layers: 2, Width: 32, Heads: 2, Context: 64, Vocab: 512},
 		Files: []ModelFile{{"config.json", digest("config.json"), 600},
 			{"model.safetensors", digest("weights"), 176000}},
 		Evaluation: &EvaluationFacts{Document: digest("report"), Run: "run1", Stage: "evaluate", Number: 1,

@@ -8,6 +8,7 @@ import (
 	"github.com/trimtab/trimtab"
 	"github.com/trimtab/trimtab/checkpoint"
 	"github.com/trimtab/trimtab/label"
+	"github.com/trimtab/trimtab/model"
 	"github.com/trimtab/trimtab/papers"
 	"github.com/trimtab/trimtab/recipes"
 	"github.com/trimtab/trimtab/storage"
@@ -53,6 +54,12 @@ func (s *Service) addFiles(f *papers.Facts) {
 	if c, ok := checkpoint.ModelConfig(s.files, f.Lineage.Model); ok {
 		f.Shape = &papers.ModelShape{Layers: c.Layers, Width: c.Width, Heads: c.Heads, Context: c.Context,
 			Vocab: c.Vocab}
+		if family, ok := model.FamilyOf(c.Family); ok && c.Family != "" {
+			f.Shape.Class = family.CausalLM
+			if f.Reward {
+				f.Shape.Class = family.Classifier
+			}
+		}
 	}
 	entries, err := checkpoint.Contents(s.files, f.Lineage.Model)
 	if err != nil {
